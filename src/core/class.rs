@@ -1,0 +1,233 @@
+//! Why something ended the way it did: the stable [`Reason`], and the [`Class`] that decides what happens next.
+//!
+//! A reason is an identifier that people script against: a condition's reason, a metric label, a field of the JSON report. A class is
+//! what a caller acts on: the command line's exit code, a Job's pod failure policy, a controller's retry.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What happens next. Maps to the command line's exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Class {
+    /// The answer is no. Exit code 1.
+    Denied,
+    /// Input, spec or configuration is wrong; a person must change it. Exit code 2.
+    Invalid,
+    /// A dependency did not answer; trying again may help. Exit code 3.
+    Unavailable,
+    /// Bytes contradict their digest, size or format. Exit code 4.
+    Corrupt,
+    /// Our bug. Exit code 70.
+    Internal,
+}
+
+impl Class {
+    /// The exit code of a command that ends with this class (`sysexits.h` for our own bugs).
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Denied => 1,
+            Self::Invalid => 2,
+            Self::Unavailable => 3,
+            Self::Corrupt => 4,
+            Self::Internal => 70,
+        }
+    }
+}
+
+macro_rules! reasons {
+    ($($class:ident { $($(#[$doc:meta])* $name:ident,)* })*) => {
+        /// The stable, CamelCase name of a cause.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum Reason { $($($(#[$doc])* $name,)*)* }
+
+        impl Reason {
+            /// Every reason, in declaration order.
+            pub const ALL: &'static [Self] = &[$($(Self::$name,)*)*];
+
+            /// The class that this reason belongs to.
+            pub const fn class(self) -> Class {
+                match self { $($(Self::$name => Class::$class,)*)* }
+            }
+
+            /// The reason's name as it is written everywhere.
+            pub const fn as_str(self) -> &'static str {
+                match self { $($(Self::$name => stringify!($name),)*)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    Denied {
+        /// Nothing that could be a signature or attestation was found.
+        NoSignatures,
+        /// No authority of the policy made any of the signatures.
+        NoMatchingAuthority,
+        /// Fewer distinct authorities signed than the policy asks for.
+        ThresholdNotMet,
+        /// A signature that names our key does not verify.
+        InvalidSignature,
+        /// A verified statement is about another digest.
+        SubjectMismatch,
+        /// The certificate's identity or issuer is not the one asked for.
+        IdentityMismatch,
+        /// The certificate was not valid at the signing time.
+        CertificateExpired,
+        /// The certificate does not chain to the trust root.
+        UntrustedChain,
+        /// No evidence says when the signature was made.
+        NoTrustedTime,
+        /// The log entry speaks of another signature, key or artifact.
+        LogEntryMismatch,
+        /// The log's inclusion proof or checkpoint does not hold.
+        InvalidInclusionProof,
+        /// The signed timestamp does not hold.
+        InvalidTimestamp,
+        /// No provenance attestation was found.
+        NoProvenance,
+        /// The provenance names a builder that the policy does not list.
+        BuilderNotTrusted,
+        /// The builder was named by an authority that may not speak for it.
+        BuilderNotBoundToSigner,
+        /// The builder's SLSA Build level is below the minimum.
+        LevelTooLow,
+        /// The provenance names another source.
+        SourceMismatch,
+        /// The provenance is older than the policy allows.
+        ProvenanceTooOld,
+        /// The bundle or its provenance is not what the lock says.
+        LockMismatch,
+        /// Attestations exist, but none of the type asked for.
+        PredicateTypeMismatch,
+        /// The reference carries no digest.
+        DigestRequired,
+        /// The signature was made for another repository.
+        RepositoryMismatch,
+        /// A piece of evidence could not be read.
+        MalformedEvidence,
+        /// More referrers than the limit.
+        TooManyReferrers,
+        /// Some other limit was exceeded.
+        LimitExceeded,
+        /// A policy revokes this digest, key or builder.
+        Revoked,
+        /// The address may not be reached from here.
+        AddressNotAllowed,
+        /// The trust root's own lifetime is over.
+        TrustRootExpired,
+        /// The Pod that should do the work was refused.
+        PodDenied,
+        /// A Job ended without success.
+        JobFailed,
+        /// An exemption lets it pass.
+        Exempt,
+        /// No policy governs this use.
+        Ungoverned,
+    }
+    Corrupt {
+        /// Bytes do not hash to the digest that names them.
+        DigestMismatch,
+        /// There are more or fewer bytes than declared.
+        SizeMismatch,
+        /// An artifact's bytes do not match the lock's checksum.
+        ChecksumMismatch,
+        /// A manifest, index, config or layout contradicts its format.
+        MalformedManifest,
+    }
+    Unavailable {
+        /// The registry did not answer.
+        RegistryUnavailable,
+        /// The registry refused, or asked for credentials that we do not have.
+        RegistryDenied,
+        /// The registry asked us to slow down.
+        RateLimited,
+        /// Time ran out.
+        DeadlineExceeded,
+        /// The trust root could not be had.
+        TrustRootUnavailable,
+        /// An artifact could not be fetched.
+        FetchFailed,
+        /// What was named does not exist.
+        SourceNotFound,
+        /// Too many verifications wait already.
+        Overloaded,
+        /// The local disk or stream failed.
+        StorageFailed,
+    }
+    Invalid {
+        /// The lockfile or manifest is wrong.
+        InvalidLock,
+        /// An argument, field, policy or configuration is wrong.
+        InvalidSpec,
+        /// An `oci` artifact whose checksum cannot be checked.
+        UnverifiableOci,
+        /// The digest cannot be predicted from what is known.
+        NotPredictable,
+        /// There is no usable signing key.
+        NoSigner,
+        /// A Secret may not be read.
+        SecretAccessDenied,
+        /// The tag already names something else.
+        TagConflict,
+    }
+    Internal {
+        /// A defect of packgate itself.
+        Internal,
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An error that knows its reason. Every top-level error of the project implements it.
+pub trait Classified: std::error::Error {
+    /// The stable name of the cause.
+    fn reason(&self) -> Reason;
+
+    /// What happens next.
+    fn class(&self) -> Class {
+        self.reason().class()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_are_the_contract() {
+        let table = [(Class::Denied, 1), (Class::Invalid, 2), (Class::Unavailable, 3), (Class::Corrupt, 4), (Class::Internal, 70)];
+        for (class, code) in table {
+            assert_eq!(class.exit_code(), code, "{class:?}");
+        }
+    }
+
+    #[test]
+    fn reasons_are_written_as_they_are_named() {
+        for reason in Reason::ALL {
+            let json = serde_json::to_string(reason).expect("a unit variant");
+            assert_eq!(json, format!("\"{reason}\""));
+        }
+    }
+
+    #[test]
+    fn classes_follow_the_formats_page() {
+        for (reason, class) in [
+            (Reason::DigestMismatch, Class::Corrupt),
+            (Reason::ChecksumMismatch, Class::Corrupt),
+            (Reason::MalformedManifest, Class::Corrupt),
+            (Reason::SourceNotFound, Class::Unavailable),
+            (Reason::RateLimited, Class::Unavailable),
+            (Reason::TagConflict, Class::Invalid),
+            (Reason::NotPredictable, Class::Invalid),
+            (Reason::LockMismatch, Class::Denied),
+            (Reason::MalformedEvidence, Class::Denied),
+        ] {
+            assert_eq!(reason.class(), class, "{reason}");
+        }
+    }
+}

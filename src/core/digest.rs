@@ -1,0 +1,148 @@
+//! Content digests: SHA-256, written `sha256:<64 lower-case hex>`.
+//!
+//! Source: OCI image-spec 1.1, descriptor.md, section "Digests". The specification registers `sha512` too; packgate judges `sha256`
+//! only, so that one artifact has one name (`threats.md`, row 9).
+
+use std::{fmt, str::FromStr};
+
+use aws_lc_rs::digest::{Context, SHA256};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::class::{Classified, Reason};
+
+/// A SHA-256 content digest.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest([u8; 32]);
+
+/// Why a string is no [`Digest`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DigestError {
+    /// No `sha256:` in front.
+    #[error("digest {0:?} must start with \"sha256:\", the only algorithm that is supported")]
+    Algorithm(String),
+    /// Not 64 lower-case hexadecimal digits.
+    #[error("digest {0:?} must have 64 lower-case hexadecimal digits after \"sha256:\"")]
+    Hex(String),
+}
+
+impl Classified for DigestError {
+    fn reason(&self) -> Reason {
+        Reason::InvalidSpec
+    }
+}
+
+impl Digest {
+    /// The digest of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut hasher = Hasher::new();
+        hasher.update(bytes);
+        hasher.finish()
+    }
+
+    /// The 64 hexadecimal digits without the algorithm.
+    pub fn hex(&self) -> String {
+        hex::encode(self.0)
+    }
+
+    /// The raw 32 bytes.
+    pub const fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The referrers fallback tag, `sha256-<hex>` (distribution-spec 1.1, "Referrers Tag Schema").
+    pub fn fallback_tag(&self) -> String {
+        format!("sha256-{}", self.hex())
+    }
+}
+
+impl FromStr for Digest {
+    type Err = DigestError;
+
+    fn from_str(text: &str) -> Result<Self, DigestError> {
+        let shown = || text.chars().take(100).collect::<String>();
+        let digits = text.strip_prefix("sha256:").ok_or_else(|| DigestError::Algorithm(shown()))?;
+        let lower = digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let mut bytes = [0; 32];
+        if !lower || hex::decode_to_slice(digits, &mut bytes).is_err() {
+            return Err(DigestError::Hex(shown()));
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", self.hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Computes a [`Digest`] piece by piece.
+#[derive(Clone)]
+pub struct Hasher(Context);
+
+impl Hasher {
+    /// A hasher that has seen nothing.
+    pub fn new() -> Self {
+        Self(Context::new(&SHA256))
+    }
+
+    /// Takes in more bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all that was taken in.
+    pub fn finish(self) -> Digest {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(self.0.finish().as_ref());
+        Digest(bytes)
+    }
+}
+
+impl Default for Hasher {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn the_digest_of_nothing_is_known() {
+        assert_eq!(Digest::of(b"").to_string(), EMPTY);
+        assert_eq!(EMPTY.parse::<Digest>().expect("valid"), Digest::of(b""));
+    }
+
+    #[test]
+    fn only_one_spelling_is_accepted() {
+        let upper = EMPTY.to_uppercase();
+        let long = format!("{EMPTY}0");
+        for wrong in
+            ["", "sha256:", "sha512:00", "e3b0", "sha256:e3b0", "sha256: e3b0", &upper, &long, &EMPTY.replace("e3", "E3"), &EMPTY.replace("e3", "g3")]
+        {
+            assert!(wrong.parse::<Digest>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Reading JSON from outside: capped, bounded in depth, and without duplicate keys.
+//!
+//! Two readers that disagree about which of two equal keys counts can be made to judge different documents, so a document with duplicate
+//! keys at any depth is refused. Serde's own structs refuse duplicates of the fields they know only.
+
+use std::{collections::HashSet, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor},
+};
+
+/// Why a document was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum JsonError {
+    /// More bytes than the cap.
+    #[error("document of {size} bytes is over the limit of {limit}")]
+    TooLarge {
+        /// Its size in bytes.
+        size: usize,
+        /// The cap in bytes.
+        limit: usize,
+    },
+    /// Not JSON, nested too deep, a duplicate key, or not of the expected shape.
+    #[error("{0}")]
+    Malformed(#[from] serde_json::Error),
+}
+
+/// Parses `bytes` into `T`: at most `limit` bytes, `depth` levels, no duplicate keys at any level.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8], limit: usize, depth: usize) -> Result<T, JsonError> {
+    if bytes.len() > limit {
+        return Err(JsonError::TooLarge { size: bytes.len(), limit });
+    }
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    Strict(depth).deserialize(&mut reader)?;
+    reader.end()?;
+    Ok(serde_json::from_slice(bytes)?)
+}
+
+/// Walks a document and keeps nothing of it but the keys of the objects that are open.
+#[derive(Clone, Copy)]
+struct Strict(usize);
+
+impl Strict {
+    fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
+        self.0.checked_sub(1).map(Self).ok_or_else(|| E::custom("nested too deep"))
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Strict {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let inner = self.deeper()?;
+        while seq.next_element_seed(inner)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let inner = self.deeper()?;
+        let mut seen = HashSet::new();
+        while let Some(Key(key)) = map.next_key()? {
+            if seen.contains(&key) {
+                return Err(A::Error::custom(format_args!("duplicate key {:?}", key.chars().take(60).collect::<String>())));
+            }
+            seen.insert(key);
+            map.next_value_seed(inner)?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Deserialize)]
+struct Key(String);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn check(text: &str) -> Result<Value, String> {
+        parse(text.as_bytes(), 1_000, 4).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn plain_documents_pass() {
+        assert_eq!(check(r#"{"a":[1,-2,3.5,true,null,"x"],"b":{"a":1}}"#).expect("valid")["b"]["a"], 1);
+    }
+
+    #[test]
+    fn what_two_readers_could_read_differently_is_refused() {
+        for (text, part) in [
+            (r#"{"a":1,"a":2}"#, "duplicate key \"a\""),
+            (r#"{"x":[{"a":1,"\u0061":2}]}"#, "duplicate key \"a\""),
+            ("[[[[[1]]]]]", "nested too deep"),
+            (r#"{"a":1} {"#, "trailing"),
+            ("\u{feff}{}", "expected value"),
+            (r#"{"a":"#, "EOF"),
+            (&format!("\"{}\"", "x".repeat(1_000)), "over the limit"),
+        ] {
+            let error = check(text).expect_err(text);
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Every bound on input from outside: its unit, its default, and the attack that it stops.
+
+/// Bounds on what is read from a registry, a file or a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one manifest or index. Stops a registry from filling our memory with one answer.
+    pub manifest_bytes: usize,
+    /// Bytes of one Sigstore bundle. Provenance of a lock with 10,000 artifacts fits; a gigabyte of padding does not.
+    pub sigstore_bundle_bytes: usize,
+    /// Bytes of one image configuration.
+    pub config_bytes: usize,
+    /// Descriptors read from a referrers list. Stops endless lists and endless `Link` pages.
+    pub referrers_listed: usize,
+    /// Referrers whose manifest is fetched and opened. Bounds the requests that one hostile subject costs.
+    pub referrers_opened: usize,
+    /// Transparency log entries in one Sigstore bundle. Stops amplification: 2,000 copies of one entry cost over a second of CPU.
+    pub log_entries: usize,
+    /// RFC 3161 timestamps in one Sigstore bundle.
+    pub timestamps: usize,
+    /// Subjects in one statement.
+    pub subjects: usize,
+    /// Levels of nesting in JSON. Stops stack exhaustion.
+    pub json_depth: usize,
+    /// Bytes of a lockfile.
+    pub lock_bytes: usize,
+    /// Artifacts in a lockfile.
+    pub artifacts: usize,
+    /// Bytes of one artifact.
+    pub artifact_bytes: u64,
+    /// Entries that one unpacked archive may have.
+    pub unpack_entries: u64,
+    /// Bytes that one unpacked archive may have. Stops decompression bombs.
+    pub unpack_bytes: u64,
+}
+
+impl Limits {
+    /// The defaults of every face of packgate.
+    pub const DEFAULT: Self = Self {
+        manifest_bytes: 4 << 20,
+        sigstore_bundle_bytes: 4 << 20,
+        config_bytes: 4 << 20,
+        referrers_listed: 1_000,
+        referrers_opened: 256,
+        log_entries: 4,
+        timestamps: 4,
+        subjects: 64,
+        json_depth: 32,
+        lock_bytes: 2 << 20,
+        artifacts: 10_000,
+        artifact_bytes: 1 << 40,
+        unpack_entries: 100_000,
+        unpack_bytes: 64 << 30,
+    };
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}

@@ -1,0 +1,9 @@
+//! PURE. No I/O, no clock, no environment: everything that decides, and nothing that can wait or read.
+
+pub mod class;
+pub mod digest;
+pub mod json;
+pub mod limits;
+pub mod media_type;
+pub mod oci;
+pub mod reference;

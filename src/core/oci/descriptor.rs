@@ -1,0 +1,135 @@
+//! Content descriptors (image-spec 1.1, descriptor.md).
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use super::Annotations;
+use crate::core::{digest::Digest, media_type};
+
+/// What some content is, how long, and what it hashes to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    /// Media type of the content.
+    pub media_type: String,
+    /// Digest of the content.
+    pub digest: Digest,
+    /// Length of the content in bytes.
+    pub size: u64,
+    /// Platform, on the children of an index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
+    /// The artifact's type, on a referrer's descriptor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
+    /// Annotations.
+    #[serde(default, skip_serializing_if = "Annotations::is_empty")]
+    pub annotations: Annotations,
+    /// The content itself in base64, for very small content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
+}
+
+impl Descriptor {
+    /// A descriptor without extras.
+    pub fn new(media_type: impl Into<String>, digest: Digest, size: u64) -> Self {
+        Self { media_type: media_type.into(), digest, size, platform: None, artifact_type: None, annotations: Annotations::new(), data: None }
+    }
+
+    /// Describes `bytes`.
+    pub fn of(media_type: impl Into<String>, bytes: &[u8]) -> Self {
+        Self::new(media_type, Digest::of(bytes), bytes.len() as u64)
+    }
+
+    /// The empty descriptor with its content `{}` inside (image-spec 1.1, manifest.md, "Guidance for an Empty Descriptor").
+    pub fn empty() -> Self {
+        Self { data: Some("e30=".into()), ..Self::of(media_type::EMPTY, EMPTY_CONTENT) }
+    }
+
+    /// Only what identifies the content: media type, digest, size. The form that a `subject` takes.
+    pub fn bare(&self) -> Self {
+        Self::new(self.media_type.clone(), self.digest, self.size)
+    }
+
+    /// Does it describe a manifest or an index?
+    pub fn is_document(&self) -> bool {
+        media_type::is_manifest(&self.media_type) || media_type::is_index(&self.media_type)
+    }
+}
+
+/// The content of [`Descriptor::empty`].
+pub const EMPTY_CONTENT: &[u8] = b"{}";
+
+/// Operating system and architecture of an index's child, written `os/architecture[/variant]`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Platform {
+    /// GOOS, such as `linux`.
+    pub os: String,
+    /// GOARCH, such as `amd64`.
+    pub architecture: String,
+    /// CPU variant, such as `v8`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+}
+
+impl Platform {
+    /// `linux/amd64`: what a bundle without platforms carries in its config, because the specification requires some value.
+    pub fn linux_amd64() -> Self {
+        Self { os: "linux".into(), architecture: "amd64".into(), variant: None }
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        self.variant.as_ref().map_or(Ok(()), |variant| write!(f, "/{variant}"))
+    }
+}
+
+/// A string that is no platform.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("platform {0:?} must be os/architecture or os/architecture/variant, such as linux/amd64")]
+pub struct PlatformError(String);
+
+impl FromStr for Platform {
+    type Err = PlatformError;
+
+    fn from_str(text: &str) -> Result<Self, PlatformError> {
+        let wrong = || PlatformError(text.chars().take(100).collect());
+        let word = |s: &str| !s.is_empty() && s.len() <= 32 && s.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-'));
+        let parts: Vec<&str> = text.split('/').collect();
+        if !parts.iter().all(|part| word(part)) {
+            return Err(wrong());
+        }
+        match parts[..] {
+            [os, architecture] => Ok(Self { os: os.into(), architecture: architecture.into(), variant: None }),
+            [os, architecture, variant] => Ok(Self { os: os.into(), architecture: architecture.into(), variant: Some(variant.into()) }),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_empty_descriptor_is_the_specifications_own() {
+        let json = serde_json::to_string(&Descriptor::empty()).expect("serialisable");
+        assert_eq!(
+            json,
+            r#"{"mediaType":"application/vnd.oci.empty.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2,"data":"e30="}"#
+        );
+    }
+
+    #[test]
+    fn platforms_are_read_and_written() {
+        for text in ["linux/amd64", "linux/arm64/v8"] {
+            assert_eq!(text.parse::<Platform>().expect(text).to_string(), text);
+        }
+        for text in ["", "linux", "linux/", "/amd64", "linux/amd64/v8/x", "Linux/amd64", "linux/am d"] {
+            assert!(text.parse::<Platform>().is_err(), "{text}");
+        }
+    }
+}

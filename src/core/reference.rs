@@ -1,0 +1,516 @@
+//! Names of images: `REGISTRY/REPOSITORY[:TAG][@DIGEST]`, and of layouts and archives on disk.
+//!
+//! The grammar is that of the distribution project's `reference` package, and the defaults (`docker.io`, `library/`) are those of
+//! containerd, so that what is judged here is what a runtime would pull.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Serialize, Serializer};
+
+use super::{
+    class::{Classified, Reason},
+    digest::{Digest, DigestError},
+};
+
+const MAX_REFERENCE: usize = 4_096;
+const MAX_REPOSITORY: usize = 255;
+
+/// A host with an optional port, and a path: canonical form, no tag and no digest.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Repository {
+    host: String,
+    path: String,
+}
+
+/// A tag: 1 to 128 characters of `[A-Za-z0-9_.-]`, not starting with `.` or `-`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tag(String);
+
+/// An image name as people write it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Reference {
+    /// Where.
+    pub repository: Repository,
+    /// The tag, if one was written.
+    pub tag: Option<Tag>,
+    /// The digest, if one was written. It wins over the tag.
+    pub digest: Option<Digest>,
+}
+
+/// A repository and a digest: a name that cannot move.
+///
+/// The fields are private, so that a pinned reference always comes from a reference that carried a digest or was resolved to one.
+///
+/// ```compile_fail
+/// # use packgate::core::{digest::Digest, reference::{PinnedReference, Repository}};
+/// fn forge(repository: Repository) -> PinnedReference {
+///     PinnedReference { repository, digest: Digest::of(b"") }
+/// }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PinnedReference {
+    repository: Repository,
+    digest: Digest,
+}
+
+/// A tag or a digest: what is looked up in one repository or layout.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Selector {
+    /// By tag.
+    Tag(Tag),
+    /// By digest.
+    Digest(Digest),
+}
+
+/// Anything that the command line can read from or write to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// A registry.
+    Registry(Reference),
+    /// `oci:DIR[:TAG][@DIGEST]`: an OCI layout.
+    Layout(LocalReference),
+    /// `oci-archive:FILE[:TAG][@DIGEST]`: a tar of a layout.
+    Archive(LocalReference),
+}
+
+/// A path on this machine with what is meant inside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalReference {
+    /// Folder or file.
+    pub path: String,
+    /// The tag, if one was written.
+    pub tag: Option<Tag>,
+    /// The digest, if one was written.
+    pub digest: Option<Digest>,
+}
+
+/// Why a string is no reference.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReferenceError {
+    /// Nothing there.
+    #[error("reference is empty, write REGISTRY/REPOSITORY[:TAG][@DIGEST]")]
+    Empty,
+    /// Longer than any reference.
+    #[error("reference of {0} characters is too long")]
+    TooLong(usize),
+    /// `https://…` and the like.
+    #[error("reference {0:?} must not have a scheme, write REGISTRY/REPOSITORY[:TAG][@DIGEST]")]
+    Scheme(String),
+    /// The host cannot be one.
+    #[error("reference {0:?} does not start with a valid registry host")]
+    Host(String),
+    /// The path cannot be one.
+    #[error("repository {0:?} must consist of lower-case letters, digits and single separators (. _ - /)")]
+    Path(String),
+    /// The tag cannot be one.
+    #[error("tag {0:?} must have 1 to 128 characters of A-Z a-z 0-9 _ . - and not start with . or -")]
+    Tag(String),
+    /// The digest cannot be one.
+    #[error(transparent)]
+    Digest(#[from] DigestError),
+    /// A digest is needed here.
+    #[error("reference {0} must carry a digest (@sha256:…)")]
+    NotPinned(String),
+}
+
+impl Classified for ReferenceError {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::NotPinned(_) => Reason::DigestRequired,
+            _ => Reason::InvalidSpec,
+        }
+    }
+}
+
+impl Repository {
+    /// The registry's host with its port, canonical: lower case, no trailing dot, no `:443`.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The path below the host.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// This repository with a digest.
+    pub const fn pin(self, digest: Digest) -> PinnedReference {
+        PinnedReference { repository: self, digest }
+    }
+}
+
+impl Reference {
+    /// What is to be looked up: the digest if there is one, else the tag, else `latest`.
+    pub fn selector(&self) -> Selector {
+        select(self.digest, self.tag.as_ref())
+    }
+
+    /// The pinned form, if a digest was written.
+    pub fn pinned(&self) -> Result<PinnedReference, ReferenceError> {
+        let digest = self.digest.ok_or_else(|| ReferenceError::NotPinned(self.to_string()))?;
+        Ok(self.repository.clone().pin(digest))
+    }
+}
+
+impl PinnedReference {
+    /// The repository.
+    pub const fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// The digest.
+    pub const fn digest(&self) -> Digest {
+        self.digest
+    }
+}
+
+impl LocalReference {
+    /// What is to be looked up: the digest if there is one, else the tag, else `latest`.
+    pub fn selector(&self) -> Selector {
+        select(self.digest, self.tag.as_ref())
+    }
+}
+
+impl Location {
+    /// The tag that was written.
+    pub const fn tag(&self) -> Option<&Tag> {
+        match self {
+            Self::Registry(reference) => reference.tag.as_ref(),
+            Self::Layout(local) | Self::Archive(local) => local.tag.as_ref(),
+        }
+    }
+
+    /// The digest that was written.
+    pub const fn digest(&self) -> Option<Digest> {
+        match self {
+            Self::Registry(reference) => reference.digest,
+            Self::Layout(local) | Self::Archive(local) => local.digest,
+        }
+    }
+
+    /// The same place with `digest` written behind it.
+    #[must_use]
+    pub fn with_digest(mut self, digest: Digest) -> Self {
+        match &mut self {
+            Self::Registry(reference) => reference.digest = Some(digest),
+            Self::Layout(local) | Self::Archive(local) => local.digest = Some(digest),
+        }
+        self
+    }
+
+    /// What is to be looked up there.
+    pub fn selector(&self) -> Selector {
+        select(self.digest(), self.tag())
+    }
+}
+
+fn select(digest: Option<Digest>, tag: Option<&Tag>) -> Selector {
+    match (digest, tag) {
+        (Some(digest), _) => Selector::Digest(digest),
+        (None, Some(tag)) => Selector::Tag(tag.clone()),
+        (None, None) => Selector::Tag(Tag("latest".into())),
+    }
+}
+
+impl FromStr for Tag {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        let first = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_');
+        let rest = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
+        if first && rest && text.len() <= 128 { Ok(Self(text.into())) } else { Err(ReferenceError::Tag(shorten(text))) }
+    }
+}
+
+impl FromStr for Repository {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        let reference: Reference = text.parse()?;
+        if reference.tag.is_some() || reference.digest.is_some() { Err(ReferenceError::Path(shorten(text))) } else { Ok(reference.repository) }
+    }
+}
+
+impl FromStr for Reference {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        check_outline(text)?;
+        let (name, digest) = split_digest(text)?;
+        let (name, tag) = split_tag(name)?;
+        let repository = parse_repository(name)?;
+        Ok(Self { repository, tag, digest })
+    }
+}
+
+impl FromStr for Location {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        if let Some(rest) = text.strip_prefix("oci:") {
+            parse_local(rest).map(Self::Layout)
+        } else if let Some(rest) = text.strip_prefix("oci-archive:") {
+            parse_local(rest).map(Self::Archive)
+        } else {
+            text.parse().map(Self::Registry)
+        }
+    }
+}
+
+fn check_outline(text: &str) -> Result<(), ReferenceError> {
+    if text.is_empty() {
+        return Err(ReferenceError::Empty);
+    }
+    if text.len() > MAX_REFERENCE {
+        return Err(ReferenceError::TooLong(text.len()));
+    }
+    if text.contains("://") { Err(ReferenceError::Scheme(shorten(text))) } else { Ok(()) }
+}
+
+fn split_digest(text: &str) -> Result<(&str, Option<Digest>), ReferenceError> {
+    match text.split_once('@') {
+        Some((name, digest)) => Ok((name, Some(digest.parse()?))),
+        None => Ok((text, None)),
+    }
+}
+
+fn split_tag(name: &str) -> Result<(&str, Option<Tag>), ReferenceError> {
+    match name.rsplit_once(':') {
+        Some((before, after)) if !after.contains('/') && !after.ends_with(']') => Ok((before, Some(after.parse()?))),
+        _ => Ok((name, None)),
+    }
+}
+
+fn parse_repository(name: &str) -> Result<Repository, ReferenceError> {
+    let (host, path) = match name.split_once('/') {
+        Some((first, rest)) if is_host(first) => (canonical_host(first)?, rest.to_owned()),
+        _ => ("docker.io".to_owned(), name.to_owned()),
+    };
+    let path = if host == "docker.io" && !path.contains('/') { format!("library/{path}") } else { path };
+    if !path.split('/').all(is_path_component) || host.len() + 1 + path.len() > MAX_REPOSITORY {
+        return Err(ReferenceError::Path(shorten(&path)));
+    }
+    Ok(Repository { host, path })
+}
+
+/// Docker's rule: the first component is a host if it looks like one, else it is part of a Docker Hub path.
+fn is_host(first: &str) -> bool {
+    first == "localhost" || first.contains(['.', ':']) || first.bytes().any(|b| b.is_ascii_uppercase())
+}
+
+fn canonical_host(host: &str) -> Result<String, ReferenceError> {
+    let wrong = || ReferenceError::Host(shorten(host));
+    let lower = host.to_ascii_lowercase();
+    let (name, port) = split_port(&lower).ok_or_else(wrong)?;
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let name = if name == "index.docker.io" { "docker.io" } else { name };
+    if !is_ipv6(name) && !name.split('.').all(is_host_label) {
+        return Err(wrong());
+    }
+    Ok(match port {
+        None | Some(443) => name.to_owned(),
+        Some(port) => format!("{name}:{port}"),
+    })
+}
+
+fn split_port(host: &str) -> Option<(&str, Option<u16>)> {
+    match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => {
+            let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+            let number = port.parse().ok().filter(|n| digits && *n != 0)?;
+            Some((name, Some(number)))
+        }
+        _ => Some((host, None)),
+    }
+}
+
+fn is_ipv6(name: &str) -> bool {
+    name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).is_some_and(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok())
+}
+
+fn is_host_label(label: &str) -> bool {
+    let ends = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric());
+    ends(label.bytes().next()) && ends(label.bytes().last()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
+/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
+fn is_path_component(component: &str) -> bool {
+    let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let ends = |b: Option<u8>| b.is_some_and(alphanumeric);
+    let known = component.bytes().all(|b| alphanumeric(b) || matches!(b, b'.' | b'_' | b'-'));
+    let separators = component.split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit()).filter(|s| !s.is_empty());
+    known
+        && ends(component.bytes().next())
+        && ends(component.bytes().last())
+        && separators.into_iter().all(|s| matches!(s, "." | "_" | "__") || s.bytes().all(|b| b == b'-'))
+}
+
+fn parse_local(text: &str) -> Result<LocalReference, ReferenceError> {
+    let (name, digest) = match text.rsplit_once("@sha256:") {
+        Some((name, digits)) => (name, Some(format!("sha256:{digits}").parse()?)),
+        None => (text, None),
+    };
+    let (path, tag) = match name.rsplit_once(':') {
+        Some((before, after)) if !after.contains('/') => (before, Some(after.parse()?)),
+        _ => (name, None),
+    };
+    if path.is_empty() {
+        return Err(ReferenceError::Empty);
+    }
+    Ok(LocalReference { path: path.into(), tag, digest })
+}
+
+fn shorten(text: &str) -> String {
+    text.chars().take(120).collect()
+}
+
+impl Tag {
+    /// The tag as a string.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.host, self.path)
+    }
+}
+
+fn write_suffix(f: &mut fmt::Formatter<'_>, tag: Option<&Tag>, digest: Option<Digest>) -> fmt::Result {
+    tag.map_or(Ok(()), |tag| write!(f, ":{tag}"))?;
+    digest.map_or(Ok(()), |digest| write!(f, "@{digest}"))
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.repository)?;
+        write_suffix(f, self.tag.as_ref(), self.digest)
+    }
+}
+
+impl fmt::Display for PinnedReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.repository, self.digest)
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tag(tag) => tag.fmt(f),
+            Self::Digest(digest) => digest.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Registry(reference) => reference.fmt(f),
+            Self::Layout(local) => write!(f, "oci:{}", local.path).and_then(|()| write_suffix(f, local.tag.as_ref(), local.digest)),
+            Self::Archive(local) => write!(f, "oci-archive:{}", local.path).and_then(|()| write_suffix(f, local.tag.as_ref(), local.digest)),
+        }
+    }
+}
+
+impl Serialize for Location {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEX: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn references_take_the_canonical_form_of_containerd() {
+        let pinned = format!("r.example.com/a/b:v1@{HEX}");
+        for (text, canonical) in [
+            ("nginx", "docker.io/library/nginx"),
+            ("nginx:1.2", "docker.io/library/nginx:1.2"),
+            ("team/app", "docker.io/team/app"),
+            ("index.docker.io/nginx", "docker.io/library/nginx"),
+            ("R.Example.com/a/b", "r.example.com/a/b"),
+            ("r.example.com:443/a", "r.example.com/a"),
+            ("r.example.com./a", "r.example.com/a"),
+            ("localhost/a", "localhost/a"),
+            ("localhost:5000/a/b:t", "localhost:5000/a/b:t"),
+            ("[::1]:5000/a", "[::1]:5000/a"),
+            ("127.0.0.1:5000/a__b/c--d.e", "127.0.0.1:5000/a__b/c--d.e"),
+            (&pinned, &pinned),
+        ] {
+            assert_eq!(text.parse::<Reference>().expect(text).to_string(), canonical);
+        }
+    }
+
+    #[test]
+    fn what_is_no_reference_is_refused() {
+        let long = format!("r.example.com/{}", "a".repeat(10_000));
+        let wide = format!("r.example.com/{}", "a/".repeat(130));
+        for text in [
+            "",
+            "https://r.example.com/a",
+            "r.example.com/",
+            "r.example.com/A",
+            "r.example.com/a//b",
+            "r.example.com/a/",
+            "r.example.com/-a",
+            "r.example.com/a..b",
+            "r.example.com/a___b",
+            "r.example.com/a:",
+            "r.example.com/a:.x",
+            "r.example.com/a@",
+            "r.example.com/a@sha512:00",
+            "r.example.com/a@sha256:00",
+            "-r.example.com/a",
+            "r.example.com:99999/a",
+            "r.example.com:0/a",
+            "r..example.com/a",
+            "r.example.com/ä",
+            "r.example.com/a b",
+            "[::zz]:5000/a",
+            &long,
+            &wide,
+        ] {
+            assert!(text.parse::<Reference>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn locations_name_registries_layouts_and_archives() {
+        for text in [
+            "oci:out",
+            "oci:out:v1",
+            "oci:a/b.c/out:v1",
+            "oci-archive:x.tar:v1",
+            "r.example.com/a:v1",
+            &format!("oci:out:v1@{HEX}"),
+            &format!("oci:out@{HEX}"),
+        ] {
+            assert_eq!(text.parse::<Location>().expect(text).to_string(), *text);
+        }
+        for text in ["oci:", "oci::v1", "oci:x:a b", "oci-archive:"] {
+            assert!(text.parse::<Location>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_digest_wins_over_the_tag() {
+        let reference: Reference = format!("r.example.com/a:v1@{HEX}").parse().expect("valid");
+        assert_eq!(reference.selector(), Selector::Digest(Digest::of(b"")));
+        assert_eq!(reference.pinned().expect("pinned").to_string(), format!("r.example.com/a@{HEX}"));
+        let tagged: Reference = "r.example.com/a:v1".parse().expect("valid");
+        assert_eq!(tagged.pinned().expect_err("no digest").reason(), Reason::DigestRequired);
+        assert_eq!("r.example.com/a".parse::<Reference>().expect("valid").selector().to_string(), "latest");
+    }
+}

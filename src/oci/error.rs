@@ -1,0 +1,153 @@
+//! What can go wrong with OCI content.
+
+use crate::core::{
+    class::{Classified, Reason},
+    oci::ManifestError,
+};
+
+/// Why content could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum OciError {
+    /// There is no such tag, manifest or blob.
+    #[error("{what} was not found in {location}")]
+    NotFound {
+        /// Tag or digest.
+        what: String,
+        /// Where it was looked for.
+        location: String,
+    },
+    /// The registry did not answer, or not sensibly.
+    #[error("{location} did not answer: {cause}")]
+    Unavailable {
+        /// The registry or repository.
+        location: String,
+        /// What happened instead.
+        cause: String,
+    },
+    /// Time ran out.
+    #[error("{location} did not answer in time: {cause}")]
+    Deadline {
+        /// The registry or repository.
+        location: String,
+        /// Which wait ended.
+        cause: String,
+    },
+    /// HTTP 401 or 403.
+    #[error("{location} refused with HTTP {status}: {cause}; check the credentials (docker login, --registry-config)")]
+    Denied {
+        /// The registry or repository.
+        location: String,
+        /// The HTTP status.
+        status: u16,
+        /// The registry's own words, shortened.
+        cause: String,
+    },
+    /// HTTP 429.
+    #[error("{location} asked to slow down (HTTP 429)")]
+    RateLimited {
+        /// The registry or repository.
+        location: String,
+    },
+    /// The address may not be reached.
+    #[error("{location} is at an address that may not be reached: {cause}")]
+    AddressNotAllowed {
+        /// The registry or repository.
+        location: String,
+        /// The address and the rule.
+        cause: String,
+    },
+    /// Bytes do not hash to their name.
+    #[error("content of {expected} hashes to {actual}")]
+    DigestMismatch {
+        /// The digest that was asked for.
+        expected: String,
+        /// The digest of what came.
+        actual: String,
+    },
+    /// More or fewer bytes than declared.
+    #[error("content of {digest} has {actual} bytes, {expected} were declared")]
+    SizeMismatch {
+        /// The digest that was asked for.
+        digest: String,
+        /// The declared size in bytes.
+        expected: u64,
+        /// What came: a number, or "more".
+        actual: String,
+    },
+    /// A manifest or index is malformed.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// A layout or archive is malformed.
+    #[error("{location} is malformed: {cause}")]
+    Malformed {
+        /// The layout or archive.
+        location: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// More referrers than are listed.
+    #[error("{subject} has more than {limit} referrers")]
+    TooManyReferrers {
+        /// What they refer to.
+        subject: String,
+        /// The limit.
+        limit: usize,
+    },
+    /// Content is larger than we read.
+    #[error("content of {what} has {size} bytes, the limit is {limit}")]
+    LimitExceeded {
+        /// Its digest or name.
+        what: String,
+        /// Its size in bytes.
+        size: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The local disk failed.
+    #[error("{path}: {cause}")]
+    Storage {
+        /// The file or folder.
+        path: String,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// A local place cannot be used as asked.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl OciError {
+    /// Recovers the error that a checked stream carried through [`std::io::Error`].
+    pub fn from_stream(error: std::io::Error, location: &str) -> Self {
+        match error.downcast::<Self>() {
+            Ok(inner) => inner,
+            Err(cause) => Self::Unavailable { location: location.into(), cause: cause.to_string() },
+        }
+    }
+
+    /// Wraps this error so that it can travel through a stream.
+    pub fn into_stream(self) -> std::io::Error {
+        std::io::Error::other(self)
+    }
+}
+
+impl Classified for OciError {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::NotFound { .. } => Reason::SourceNotFound,
+            Self::Unavailable { .. } => Reason::RegistryUnavailable,
+            Self::Deadline { .. } => Reason::DeadlineExceeded,
+            Self::Denied { .. } => Reason::RegistryDenied,
+            Self::RateLimited { .. } => Reason::RateLimited,
+            Self::AddressNotAllowed { .. } => Reason::AddressNotAllowed,
+            Self::DigestMismatch { .. } => Reason::DigestMismatch,
+            Self::SizeMismatch { .. } => Reason::SizeMismatch,
+            Self::Manifest(error) => error.reason(),
+            Self::Malformed { .. } => Reason::MalformedManifest,
+            Self::TooManyReferrers { .. } => Reason::TooManyReferrers,
+            Self::LimitExceeded { .. } => Reason::LimitExceeded,
+            Self::Storage { .. } => Reason::StorageFailed,
+            Self::Invalid(_) => Reason::InvalidSpec,
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! EFFECT. Where OCI content lies: memory, a layout on disk, an archive of a layout, a registry.
+//!
+//! Two traits, [`Source`] and [`Target`]. One function moves content between them, `service::copy`: push and pull are the same thing
+//! in two directions.
+
+pub mod error;
+pub mod memory;
+pub mod verify_stream;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::core::{
+    digest::Digest,
+    limits::Limits,
+    oci::{Descriptor, Document},
+    reference::{Selector, Tag},
+};
+
+pub use error::OciError;
+pub use memory::MemoryTarget;
+
+/// A stream of bytes.
+pub type Reader = Box<dyn AsyncRead + Send + Unpin>;
+
+/// A manifest or index that a name was resolved to, with the very bytes that were hashed.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// Media type, digest and size of the bytes.
+    pub descriptor: Descriptor,
+    /// The raw document.
+    pub bytes: Bytes,
+}
+
+impl Resolved {
+    /// Reads the document.
+    pub fn document(&self, limits: &Limits) -> Result<Document, OciError> {
+        Ok(Document::parse(&self.descriptor.media_type, &self.bytes, limits)?)
+    }
+}
+
+/// Somewhere that content can be read from. One value stands for one repository, layout or archive.
+#[doc(alias = "RegistryHandler")]
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// How people call this place, without tag and digest: `r.example.com/team/app`, `oci:out`.
+    fn location(&self) -> String;
+
+    /// Finds the manifest or index that a tag or digest names, and reads it once. The bytes are at most `limits.manifest_bytes` and hash
+    /// to the returned descriptor; for a digest selector, to that digest.
+    ///
+    /// Errors: [`OciError::NotFound`] if there is none.
+    async fn resolve(&self, selector: &Selector, limits: &Limits) -> Result<Resolved, OciError>;
+
+    /// Opens content. The stream yields exactly `descriptor.size` bytes that hash to `descriptor.digest`, or ends in an error
+    /// ([`verify_stream::VerifyReader`]).
+    async fn open(&self, descriptor: &Descriptor) -> Result<Reader, OciError>;
+
+    /// Lists what may refer to `subject`, at most `limits.referrers_listed`. The descriptors are claims: who uses them opens each manifest
+    /// and checks its `subject`. An error is never an empty list.
+    async fn referrers(&self, subject: &Descriptor, limits: &Limits) -> Result<Vec<Descriptor>, OciError>;
+}
+
+/// What is pushed: bytes, or content that another place holds under the same descriptor.
+#[derive(Clone, Copy)]
+pub enum Content<'a> {
+    /// These bytes.
+    Bytes(&'a Bytes),
+    /// What this source holds. It is opened again when a push is tried again.
+    From(&'a dyn Source),
+}
+
+impl Content<'_> {
+    /// Opens the content that `descriptor` describes, checked while it is read.
+    pub async fn open(&self, descriptor: &Descriptor) -> Result<Reader, OciError> {
+        match self {
+            Self::Bytes(bytes) => Ok(Box::new(verify_stream::VerifyReader::new(std::io::Cursor::new((*bytes).clone()), descriptor))),
+            Self::From(source) => source.open(descriptor).await,
+        }
+    }
+}
+
+/// Somewhere that content can be written to.
+#[async_trait]
+pub trait Target: Source {
+    /// Is this content there already?
+    async fn exists(&self, descriptor: &Descriptor) -> Result<bool, OciError>;
+
+    /// Writes content under its digest: a manifest or index if the media type says so, else a blob. A manifest with a `subject` can be found
+    /// through [`Source::referrers`] afterwards, whatever the registry supports. Does nothing if the content is there already.
+    async fn push(&self, descriptor: &Descriptor, content: Content<'_>) -> Result<(), OciError>;
+
+    /// Makes `tag` name a manifest or index that was pushed before.
+    async fn tag(&self, descriptor: &Descriptor, tag: &Tag) -> Result<(), OciError>;
+
+    /// Makes everything durable. Nothing but an archive needs it.
+    async fn finish(&self) -> Result<(), OciError> {
+        Ok(())
+    }
+}
+
+/// A target on this machine that takes in blobs whose digest is known only when they are complete.
+pub trait Store: Target {
+    /// A new blob. Nothing is visible before [`BlobWriter::commit`]; a writer that is dropped leaves nothing behind.
+    fn writer(&self) -> Result<Box<dyn BlobWriter>, OciError>;
+}
+
+/// A blob that is being written. Blocking: use it off the async threads.
+pub trait BlobWriter: std::io::Write + Send {
+    /// Stores the blob under its digest and says what it became.
+    fn commit(self: Box<Self>) -> Result<(Digest, u64), OciError>;
+}
+
+/// Reads content into memory, at most `limit` bytes, checked against its descriptor.
+pub async fn fetch(source: &dyn Source, descriptor: &Descriptor, limit: usize) -> Result<Bytes, OciError> {
+    let size = usize::try_from(descriptor.size).ok().filter(|size| *size <= limit);
+    let size = size.ok_or_else(|| OciError::LimitExceeded { what: descriptor.digest.to_string(), size: descriptor.size, limit: limit as u64 })?;
+    let mut bytes = Vec::with_capacity(size);
+    let mut reader = source.open(descriptor).await?;
+    reader.read_to_end(&mut bytes).await.map_err(|e| OciError::from_stream(e, &source.location()))?;
+    Ok(bytes.into())
+}
+
+/// Reads a manifest or index that a descriptor names.
+pub async fn fetch_document(source: &dyn Source, descriptor: &Descriptor, limits: &Limits) -> Result<(Bytes, Document), OciError> {
+    let bytes = fetch(source, descriptor, limits.manifest_bytes).await?;
+    let document = Document::parse(&descriptor.media_type, &bytes, limits)?;
+    Ok((bytes, document))
+}

@@ -1,0 +1,95 @@
+//! A reader that checks size and digest while it reads: never past the declared size, no trailing bytes, no early end.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::{AsyncRead, ReadBuf};
+
+use super::OciError;
+use crate::core::{
+    digest::{Digest, Hasher},
+    oci::Descriptor,
+};
+
+/// Yields exactly what the descriptor declares, or ends in an [`OciError`] inside of an [`std::io::Error`].
+///
+/// The end of the stream is reported only after the digest was found right, so who reads to the end has read the right bytes.
+pub struct VerifyReader<R> {
+    inner: R,
+    digest: Digest,
+    size: u64,
+    seen: u64,
+    hasher: Option<Hasher>,
+}
+
+impl<R> VerifyReader<R> {
+    /// Checks `inner` against `descriptor`.
+    pub fn new(inner: R, descriptor: &Descriptor) -> Self {
+        Self { inner, digest: descriptor.digest, size: descriptor.size, seen: 0, hasher: Some(Hasher::new()) }
+    }
+
+    fn take_in(&mut self, bytes: &[u8]) -> Result<(), OciError> {
+        self.seen += bytes.len() as u64;
+        if self.seen > self.size {
+            return Err(OciError::SizeMismatch { digest: self.digest.to_string(), expected: self.size, actual: "more".into() });
+        }
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(bytes);
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), OciError> {
+        let Some(hasher) = self.hasher.take() else { return Ok(()) };
+        if self.seen < self.size {
+            return Err(OciError::SizeMismatch { digest: self.digest.to_string(), expected: self.size, actual: self.seen.to_string() });
+        }
+        let actual = hasher.finish();
+        if actual == self.digest { Ok(()) } else { Err(OciError::DigestMismatch { expected: self.digest.to_string(), actual: actual.to_string() }) }
+    }
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for VerifyReader<R> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        let this = self.get_mut();
+        if buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+        let fresh = &buf.filled()[before..];
+        let outcome = if fresh.is_empty() { this.end() } else { this.take_in(fresh) };
+        if outcome.is_err() {
+            buf.set_filled(before);
+        }
+        Poll::Ready(outcome.map_err(OciError::into_stream))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+    use crate::core::class::{Classified, Reason};
+
+    async fn read(content: &'static [u8], descriptor: &Descriptor) -> Result<Vec<u8>, Reason> {
+        let mut out = Vec::new();
+        let end = VerifyReader::new(content, descriptor).read_to_end(&mut out).await;
+        end.map(|_| out).map_err(|e| OciError::from_stream(e, "here").reason())
+    }
+
+    #[tokio::test]
+    async fn only_the_declared_bytes_pass() {
+        let right = Descriptor::of("x", b"hello");
+        let short = Descriptor { size: 4, ..right.clone() };
+        let long = Descriptor { size: 6, ..right.clone() };
+        assert_eq!(read(b"hello", &right).await, Ok(b"hello".to_vec()));
+        assert_eq!(read(b"jello", &right).await, Err(Reason::DigestMismatch));
+        assert_eq!(read(b"hello", &short).await, Err(Reason::SizeMismatch));
+        assert_eq!(read(b"hello", &long).await, Err(Reason::SizeMismatch));
+        assert_eq!(read(b"", &Descriptor::of("x", b"")).await, Ok(Vec::new()));
+    }
+}
