@@ -2,8 +2,12 @@
 
 pub mod class;
 pub mod digest;
+pub mod intoto;
 pub mod json;
 pub mod limits;
+pub mod lockfile;
 pub mod media_type;
 pub mod oci;
+pub mod path;
 pub mod reference;
+pub mod slsa;

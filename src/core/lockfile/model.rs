@@ -1,0 +1,169 @@
+//! What a lockfile says, whichever generation it was written in. Values of these types were checked by the parser.
+
+use std::fmt;
+
+use crate::core::{digest::Digest, oci::Platform, path::BundlePath};
+
+/// A checked lock. Artifacts and the entrypoint have unique names and targets, none inside of another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lockfile {
+    /// Title. Optional, `^[a-zA-Z0-9._-]{1,128}$`.
+    pub name: Option<String>,
+    /// Version of the content. Optional.
+    pub version: Option<String>,
+    /// A script that goes in last, under its base name. Data: nothing ever runs it.
+    pub entrypoint: Option<Entrypoint>,
+    /// At least one; the order is part of the identity.
+    pub artifacts: Vec<Artifact>,
+    /// What `packgate lock` recorded about the layers. Derived, not part of the identity; empty when unknown.
+    pub layers: Vec<RecordedLayer>,
+}
+
+/// One thing in the bundle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Artifact {
+    /// Unique name.
+    pub name: String,
+    /// Where the bytes come from.
+    pub origin_type: OriginType,
+    /// The origin as it was written.
+    pub origin: String,
+    /// Where the bytes go.
+    pub target: BundlePath,
+    /// Digest of exactly the bytes that lie in the bundle.
+    pub checksum: Digest,
+    /// Length of these bytes.
+    pub size: u64,
+    /// Mode of the file in the bundle.
+    pub mode: FileMode,
+    /// Set if `packgate unpack` extracts it.
+    pub unpack: Option<Unpack>,
+    /// Which part of an image is meant; only with [`OriginType::Oci`].
+    pub oci: Option<OciSelection>,
+    /// The platforms' bundles that it is in; empty means all.
+    pub platforms: Vec<Platform>,
+}
+
+/// The kind of an artifact's origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OriginType {
+    /// A file or folder next to the lock.
+    File,
+    /// A download.
+    Http,
+    /// An image, or a part of one, in a registry.
+    Oci,
+}
+
+impl OriginType {
+    /// As it is written in a lock.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Http => "http",
+            Self::Oci => "oci",
+        }
+    }
+}
+
+/// A script that is packed last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entrypoint {
+    /// Its origin, a file relative to the lock, as it was written.
+    pub script: String,
+    /// Its base name: where it goes.
+    pub target: BundlePath,
+    /// Its mode.
+    pub mode: FileMode,
+    /// Digest of its bytes.
+    pub checksum: Digest,
+    /// Length of its bytes.
+    pub size: u64,
+}
+
+/// The two modes that a file in a bundle can have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum FileMode {
+    /// `0644`
+    #[default]
+    Plain,
+    /// `0755`
+    Executable,
+}
+
+impl FileMode {
+    /// As it is written in a lock.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Plain => "0644",
+            Self::Executable => "0755",
+        }
+    }
+
+    /// The permission bits.
+    pub const fn bits(self) -> u32 {
+        match self {
+            Self::Plain => 0o644,
+            Self::Executable => 0o755,
+        }
+    }
+}
+
+impl fmt::Display for FileMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How `packgate unpack` extracts an artifact. The bundle holds the archive itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unpack {
+    /// The archive's compression; told from the target's name if absent.
+    pub compression: Option<Compression>,
+    /// The folder that it is extracted into; the folder of the target if absent.
+    pub path: Option<BundlePath>,
+}
+
+/// Compressions that `packgate unpack` knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Compression {
+    /// A tar compressed with gzip.
+    Gzip,
+    /// A tar compressed with bzip2.
+    Bzip2,
+    /// A zip archive.
+    Zip,
+}
+
+impl Compression {
+    /// As it is written in a lock.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Bzip2 => "bzip2",
+            Self::Zip => "zip",
+        }
+    }
+}
+
+/// Which part of an image an `oci` artifact means. Without it: everything that the digest names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OciSelection {
+    /// The manifest of one platform.
+    Platform(Platform),
+    /// One blob, as it is.
+    Blob(Digest),
+}
+
+/// What `packgate lock` found out about one layer: the digest and size of its uncompressed tar.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedLayer {
+    /// How many artifacts (the entrypoint counts as one) it holds.
+    pub artifacts: usize,
+    /// Digest of the uncompressed tar.
+    pub diff_id: Digest,
+    /// Size of the uncompressed tar in bytes.
+    pub size: u64,
+    /// The platform's bundle that it is in, where the lock has platforms.
+    pub platform: Option<Platform>,
+}

@@ -1,0 +1,153 @@
+//! Paths inside of a bundle.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Serialize, Serializer};
+
+/// The longest path in a bundle, in bytes.
+pub const MAX_PATH: usize = 1_024;
+/// The folder that packgate keeps for itself inside of every bundle.
+pub const RESERVED: &str = ".packgate";
+
+/// A relative path with `/` between segments that cannot leave the folder it is put under: no `..`, no empty segment, no control
+/// character, no backslash, no scheme, at most [`MAX_PATH`] bytes, and not below [`RESERVED`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BundlePath(String);
+
+/// Why a target is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PathError {
+    /// Nothing is left after cleaning.
+    #[error("must not be empty")]
+    Empty,
+    /// A segment `..`.
+    #[error("must not contain \"..\"")]
+    Parent,
+    /// A control character.
+    #[error("must not contain control characters")]
+    Control,
+    /// A backslash, which some systems take for a separator.
+    #[error("must not contain a backslash")]
+    Backslash,
+    /// `oci://…` and the like.
+    #[error("must be a path, not a URL")]
+    Scheme,
+    /// Longer than [`MAX_PATH`].
+    #[error("must have at most 1024 bytes")]
+    TooLong,
+    /// The first segment is ours.
+    #[error("must not start with .packgate, which packgate keeps for itself")]
+    Reserved,
+    /// Ends in `/`, so it names a folder.
+    #[error("must name a file, not a folder")]
+    Folder,
+}
+
+impl BundlePath {
+    /// The path.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The folders above it, outermost first: `a`, `a/b` for `a/b/c`.
+    pub fn parents(&self) -> impl Iterator<Item = &str> {
+        self.0.match_indices('/').map(|(at, _)| &self.0[..at])
+    }
+
+    /// Does `other` lie below this path?
+    pub fn contains(&self, other: &Self) -> bool {
+        other.0.strip_prefix(&self.0).is_some_and(|rest| rest.starts_with('/'))
+    }
+}
+
+impl FromStr for BundlePath {
+    type Err = PathError;
+
+    /// Cleans and checks: leading `/`, `./` and doubled `/` are removed.
+    fn from_str(text: &str) -> Result<Self, PathError> {
+        check_characters(text)?;
+        let segments: Vec<&str> = text.split('/').filter(|segment| !matches!(*segment, "" | ".")).collect();
+        if segments.contains(&"..") {
+            return Err(PathError::Parent);
+        }
+        if segments.first() == Some(&RESERVED) {
+            return Err(PathError::Reserved);
+        }
+        let path = segments.join("/");
+        if path.is_empty() {
+            return Err(PathError::Empty);
+        }
+        if text.ends_with('/') || text.ends_with("/.") {
+            return Err(PathError::Folder);
+        }
+        if path.len() > MAX_PATH { Err(PathError::TooLong) } else { Ok(Self(path)) }
+    }
+}
+
+fn check_characters(text: &str) -> Result<(), PathError> {
+    if text.chars().any(char::is_control) {
+        return Err(PathError::Control);
+    }
+    if text.contains('\\') {
+        return Err(PathError::Backslash);
+    }
+    if text.contains("://") { Err(PathError::Scheme) } else { Ok(()) }
+}
+
+impl fmt::Display for BundlePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Serialize for BundlePath {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_cleaned() {
+        for (text, clean) in [("/opt/x", "opt/x"), ("./a//b/./c", "a/b/c"), ("a b/ä", "a b/ä"), ("..a/b..", "..a/b.."), (".packgatex", ".packgatex")]
+        {
+            assert_eq!(text.parse::<BundlePath>().expect(text).as_str(), clean);
+        }
+        let long = "a".repeat(MAX_PATH);
+        assert!(long.parse::<BundlePath>().is_ok());
+    }
+
+    #[test]
+    fn targets_that_escape_are_refused() {
+        let long = "a".repeat(MAX_PATH + 1);
+        for (text, error) in [
+            ("", PathError::Empty),
+            ("/", PathError::Empty),
+            ("./.", PathError::Empty),
+            ("a/../b", PathError::Parent),
+            ("/..", PathError::Parent),
+            ("a\nb", PathError::Control),
+            ("a\u{0}", PathError::Control),
+            ("a\\b", PathError::Backslash),
+            ("oci://r/x", PathError::Scheme),
+            (".packgate/lock.json", PathError::Reserved),
+            ("./.packgate", PathError::Reserved),
+            ("a/", PathError::Folder),
+            (&long, PathError::TooLong),
+        ] {
+            assert_eq!(text.parse::<BundlePath>(), Err(error), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn parents_and_children_are_told() {
+        let path: BundlePath = "a/b/c".parse().expect("valid");
+        assert_eq!(path.parents().collect::<Vec<_>>(), ["a", "a/b"]);
+        let folder: BundlePath = "a/b".parse().expect("valid");
+        assert!(folder.contains(&path) && !path.contains(&folder) && !folder.contains(&folder));
+        assert!(!"a/bc".parse::<BundlePath>().expect("valid").contains(&path));
+    }
+}

@@ -1,0 +1,100 @@
+//! SLSA provenance, version 1 (`https://slsa.dev/provenance/v1`).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The predicate type of provenance.
+pub const PROVENANCE_V1: &str = "https://slsa.dev/provenance/v1";
+/// The build type of packing: `docs/spec/pack-v1.md` describes its parameters.
+pub const BUILD_TYPE: &str = "https://packgate.dev/pack/v1";
+/// Who builds when a person runs the command line.
+pub const CLI_BUILDER: &str = "https://packgate.dev/builder/cli";
+
+/// How something was built.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Provenance {
+    /// What went in.
+    pub build_definition: BuildDefinition,
+    /// Who built it, and when.
+    pub run_details: RunDetails,
+}
+
+/// The inputs of a build.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BuildDefinition {
+    /// How to read the rest.
+    pub build_type: String,
+    /// Everything that the user controls and that changes the output.
+    #[serde(default)]
+    pub external_parameters: Value,
+    /// What the builder set.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub internal_parameters: Value,
+    /// What was used: the lock, and every artifact.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resolved_dependencies: Vec<ResourceDescriptor>,
+}
+
+/// One input or by-product.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResourceDescriptor {
+    /// Its role, such as `artifact/install`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Where it is, by its own name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uri: Option<String>,
+    /// Digests by algorithm.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub digest: BTreeMap<String, String>,
+    /// Its media type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<String>,
+    /// Where it was really taken from, if that is not `uri`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub download_location: Option<String>,
+}
+
+/// The run that built it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunDetails {
+    /// Who built it.
+    pub builder: Builder,
+    /// When, and which run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Metadata>,
+    /// What else came out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub byproducts: Vec<ResourceDescriptor>,
+}
+
+/// Who built something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Builder {
+    /// The builder's identity: what policies trust.
+    pub id: String,
+    /// Versions of its parts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub version: BTreeMap<String, String>,
+}
+
+/// One run of a builder.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Metadata {
+    /// Which run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invocation_id: Option<String>,
+    /// Its start, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_on: Option<String>,
+    /// Its end, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_on: Option<String>,
+}
