@@ -9,8 +9,10 @@ pub const MAX_PATH: usize = 1_024;
 /// The folder that packgate keeps for itself inside of every bundle.
 pub const RESERVED: &str = ".packgate";
 
-/// A relative path with `/` between segments that cannot leave the folder it is put under: no `..`, no empty segment, no control
-/// character, no backslash, no scheme, at most [`MAX_PATH`] bytes, and not below [`RESERVED`].
+/// A relative path with `/` between segments that cannot leave the folder it is put under.
+///
+/// It has no `..`, no empty segment, no control character, no backslash and no scheme, at most [`MAX_PATH`] bytes, and is not below
+/// [`RESERVED`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BundlePath(String);
 
@@ -47,6 +49,11 @@ impl BundlePath {
     /// The path.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Its segments, outermost first.
+    pub fn segments(&self) -> impl Iterator<Item = &str> {
+        self.0.split('/')
     }
 
     /// The folders above it, outermost first: `a`, `a/b` for `a/b/c`.

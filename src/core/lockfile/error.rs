@@ -1,0 +1,288 @@
+//! Why a lock or manifest was refused, and where.
+
+use std::fmt;
+
+use crate::core::{
+    class::{Classified, Reason},
+    digest::Digest,
+    oci::descriptor::PlatformError,
+    path::PathError,
+};
+
+/// Why a lock or manifest was refused. Whatever is wrong with the document itself is [`Reason::InvalidLock`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LockError {
+    /// More bytes than the cap, counted before anything is parsed.
+    #[error("lock of {size} bytes is over the limit of {limit}")]
+    TooLarge {
+        /// Its size in bytes.
+        size: usize,
+        /// The cap in bytes.
+        limit: usize,
+    },
+    /// One field, or the syntax, is wrong.
+    #[error("{place}: {fault}")]
+    Refused {
+        /// Where.
+        place: Place,
+        /// What.
+        fault: Fault,
+    },
+    /// The bytes are not exactly the canonical form of the lock that they say.
+    #[error("lock is not in its canonical form (RFC 8785), so its digest names nothing")]
+    NotCanonical,
+    /// A `file` origin lies outside of the lock's folder, and nobody allowed that.
+    #[error("{field}: origin {origin:?} leaves the lockfile's folder, move the file below it or pass --allow-outside")]
+    LeavesFolder {
+        /// Path of the field.
+        field: String,
+        /// The origin as it was written.
+        origin: String,
+    },
+    /// An `oci` artifact whose checksum cannot be checked against what is in a registry.
+    #[error("artifact {name:?}: nothing ties its checksum to what the registry has, run `packgate lock --update` to record the image's digest")]
+    UnverifiableOci {
+        /// Name of the artifact.
+        name: String,
+    },
+    /// A manifest pins a checksum that the bytes do not have.
+    #[error("{name}: has checksum {actual}, but the manifest pins {pinned}")]
+    PinnedChecksum {
+        /// The artifact, or `entrypoint`.
+        name: String,
+        /// What the manifest says.
+        pinned: Digest,
+        /// What was found.
+        actual: Digest,
+    },
+    /// A manifest pins a size that the bytes do not have.
+    #[error("{name}: has {actual} bytes, but the manifest pins {pinned}")]
+    PinnedSize {
+        /// The artifact, or `entrypoint`.
+        name: String,
+        /// What the manifest says.
+        pinned: u64,
+        /// What was found.
+        actual: u64,
+    },
+}
+
+impl Classified for LockError {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::TooLarge { .. } | Self::Refused { .. } | Self::NotCanonical | Self::LeavesFolder { .. } => Reason::InvalidLock,
+            Self::UnverifiableOci { .. } => Reason::UnverifiableOci,
+            Self::PinnedChecksum { .. } => Reason::ChecksumMismatch,
+            Self::PinnedSize { .. } => Reason::SizeMismatch,
+        }
+    }
+}
+
+impl LockError {
+    /// A fault in the field at `path`, whose line is found later.
+    pub(super) fn at(path: impl Into<String>, fault: impl Into<Fault>) -> Self {
+        Self::Refused { place: Place { mark: None, field: path.into() }, fault: fault.into() }
+    }
+
+    /// A fault at a line and column, before there are fields.
+    pub(super) const fn mark(mark: Mark, fault: Fault) -> Self {
+        Self::Refused { place: Place { mark: Some(mark), field: String::new() }, fault }
+    }
+}
+
+/// A place in a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Line and column, where they are known.
+    pub mark: Option<Mark>,
+    /// Path of the field, such as `artifacts[3].target`; empty for the whole document.
+    pub field: String,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.mark, self.field.as_str()) {
+            (None, "") => f.write_str("document"),
+            (None, field) => f.write_str(field),
+            (Some(mark), "") => write!(f, "{mark}"),
+            (Some(mark), field) => write!(f, "{mark}, {field}"),
+        }
+    }
+}
+
+/// Line and column, both counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// Line.
+    pub line: usize,
+    /// Column, in characters.
+    pub column: usize,
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}, column {}", self.line, self.column)
+    }
+}
+
+/// What is wrong at a [`Place`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// Neither YAML nor JSON.
+    #[error("{0}")]
+    Syntax(String),
+    /// Nothing there.
+    #[error("nothing in it, expected a lock or manifest")]
+    Empty,
+    /// A second YAML document.
+    #[error("a second document, one file holds one lock")]
+    SecondDocument,
+    /// A YAML anchor or alias.
+    #[error("anchors and aliases are not allowed, write the value out")]
+    Anchor,
+    /// A YAML tag.
+    #[error("tags are not allowed, remove the !tag")]
+    Tag,
+    /// A YAML merge key, or a key that is no text.
+    #[error("keys must be plain text (quote a value that starts with {{{{)")]
+    Key,
+    /// The same key twice in one mapping.
+    #[error("duplicate key {0:?}")]
+    DuplicateKey(String),
+    /// Nested deeper than the limit.
+    #[error("nested deeper than {0} levels")]
+    TooDeep(usize),
+    /// More values than the limit.
+    #[error("more than {0} values")]
+    TooManyValues(usize),
+    /// A field that this kind has not.
+    #[error("unknown field {field:?}, expected one of {}", known.join(" "))]
+    Unknown {
+        /// The field.
+        field: String,
+        /// The fields that there are.
+        known: &'static [&'static str],
+    },
+    /// A field that must be there.
+    #[error("is required")]
+    Missing,
+    /// A value of another type.
+    #[error("must be {0}")]
+    Type(&'static str),
+    /// A word that is not in the list.
+    #[error("must be one of {}, not {found:?}", expected.join(" "))]
+    Choice {
+        /// What was written.
+        found: String,
+        /// What could be written.
+        expected: Vec<&'static str>,
+    },
+    /// A mode that YAML readers take for a number, or another one.
+    #[error("must be \"0644\" or \"0755\", in quotes, because YAML reads the bare digits as a number")]
+    Mode,
+    /// A control character.
+    #[error("must not contain control characters")]
+    Control,
+    /// A string over the cap.
+    #[error("must have at most {0} bytes")]
+    TooLong(usize),
+    /// A number over the cap.
+    #[error("{found} is over the limit of {limit}")]
+    OverLimit {
+        /// The number.
+        found: u64,
+        /// The cap.
+        limit: u64,
+    },
+    /// No digest.
+    #[error("must be \"sha256:\" and 64 hexadecimal digits")]
+    Digest,
+    /// No name.
+    #[error("must have 1 to {0} characters of A-Z a-z 0-9 . _ -")]
+    Name(usize),
+    /// The empty string where something must be said.
+    #[error("must not be empty")]
+    EmptyText,
+    /// No path in a bundle.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// No platform.
+    #[error(transparent)]
+    Platform(#[from] PlatformError),
+    /// No artifacts at all.
+    #[error("must have at least one entry")]
+    NoEntries,
+    /// The name of another artifact.
+    #[error("{value:?} is the name of artifacts[{other}] already")]
+    TakenName {
+        /// The name.
+        value: String,
+        /// Who has it.
+        other: usize,
+    },
+    /// The target of another entry.
+    #[error("{value:?} is the target of {other} already")]
+    TakenTarget {
+        /// The target.
+        value: String,
+        /// Who has it.
+        other: String,
+    },
+    /// A target inside of a file, or a file where another target needs a folder.
+    #[error("{value:?} and {other_value:?} of {other} cannot both exist: one lies inside of the other")]
+    NestedTarget {
+        /// The target.
+        value: String,
+        /// The other target.
+        other_value: String,
+        /// Whose it is.
+        other: String,
+    },
+    /// The entrypoint's target is not the base name of its script.
+    #[error("must be the base name of the script")]
+    EntrypointTarget,
+    /// No origin of its type.
+    #[error("{0}")]
+    Origin(&'static str),
+    /// User name or password in an origin. The origin is not repeated here.
+    #[error("must not carry a user name or password, give credentials to the tool that fetches")]
+    UserInfo,
+    /// A field that makes sense beside another one only.
+    #[error("is only allowed together with {0}")]
+    OnlyWith(&'static str),
+    /// Something twice in a list.
+    #[error("{0:?} is there twice")]
+    Twice(String),
+    /// `layers` that do not add up.
+    #[error("counts {counted} artifacts{}, but the lock has {expected}", of_platform(platform.as_ref()))]
+    LayerCount {
+        /// The platform's layers that were counted; none without platforms.
+        platform: Option<String>,
+        /// Sum of `artifacts`.
+        counted: u64,
+        /// Artifacts of the lock, the entrypoint included.
+        expected: u64,
+    },
+    /// More layers than a bundle has.
+    #[error("has more than {0} layers")]
+    TooManyLayers(usize),
+    /// A layer of a platform that no artifact has.
+    #[error("is not a platform of the lock's artifacts")]
+    LayerPlatform,
+    /// `{{` without `}}`.
+    #[error("has {{{{ without }}}}")]
+    OpenTemplate,
+    /// A variable that nobody set.
+    #[error("unknown variable {0:?}")]
+    UnknownVariable(String),
+    /// Variables that need each other.
+    #[error("variables refer to each other: {0}")]
+    Cycle(String),
+    /// Something that Conduit can do and packgate does not.
+    #[error("is not supported: {0}")]
+    Unsupported(&'static str),
+}
+
+fn of_platform(platform: Option<&String>) -> String {
+    platform.map_or_else(String::new, |platform| format!(" of {platform}"))
+}
