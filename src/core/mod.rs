@@ -2,12 +2,14 @@
 
 pub mod class;
 pub mod digest;
+pub mod glob;
 pub mod intoto;
 pub mod json;
 pub mod limits;
 pub mod lockfile;
 pub mod media_type;
 pub mod oci;
+pub mod pack;
 pub mod path;
 pub mod reference;
 pub mod slsa;

@@ -3,8 +3,12 @@
 //! Two traits, [`Source`] and [`Target`]. One function moves content between them, `service::copy`: push and pull are the same thing
 //! in two directions.
 
+pub mod archive;
+pub mod auth;
 pub mod error;
+pub mod layout;
 pub mod memory;
+pub mod remote;
 pub mod verify_stream;
 
 use async_trait::async_trait;
@@ -18,7 +22,9 @@ use crate::core::{
     reference::{Selector, Tag},
 };
 
+pub use archive::ArchiveTarget;
 pub use error::OciError;
+pub use layout::LayoutTarget;
 pub use memory::MemoryTarget;
 
 /// A stream of bytes.

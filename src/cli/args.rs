@@ -1,0 +1,79 @@
+//! The arguments that every verb shares, and the list of verbs.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Packs what a lockfile names into a signed, attested OCI bundle, and verifies it again.
+#[derive(Debug, Parser)]
+#[command(name = "packgate", version, propagate_version = true, after_help = EXAMPLES, max_term_width = 120)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  packgate keys generate
+  packgate pack examples/hello/lock.yaml --to oci:out:v1 --key packgate.key
+  packgate verify oci:out:v1 --key packgate.pub
+
+References: REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] (an OCI layout), oci-archive:FILE[:TAG] (a tar of one).
+Exit codes: 0 done or admitted, 1 denied, 2 invalid input, 3 a dependency did not answer, 4 bytes contradict a digest or format, 70 our bug.";
+
+/// Options of every verb.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(super) struct Global {
+    /// What is printed on stdout: text for people, or one JSON document
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Text)]
+    pub(super) output: Format,
+    /// Speak plain HTTP with registries (for tests and closed networks)
+    #[arg(long, global = true)]
+    pub(super) plain_http: bool,
+    /// Docker configuration with registry credentials [default: $DOCKER_CONFIG/config.json or ~/.docker/config.json]
+    #[arg(long, global = true, value_name = "FILE", env = "PACKGATE_REGISTRY_CONFIG")]
+    pub(super) registry_config: Option<PathBuf>,
+    /// Further certificate authorities to trust, in PEM
+    #[arg(long, global = true, value_name = "FILE", env = "PACKGATE_CA_FILE")]
+    pub(super) ca_file: Option<PathBuf>,
+    /// No progress on stderr
+    #[arg(short, long, global = true)]
+    pub(super) quiet: bool,
+    /// Log to stderr what is being done; twice for more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(super) verbose: u8,
+    #[arg(long, hide = true, env = "DOCKER_CONFIG", global = true)]
+    pub(super) docker_config_dir: Option<PathBuf>,
+    #[arg(long, hide = true, env = "HOME", global = true)]
+    pub(super) home: Option<PathBuf>,
+}
+
+/// What a result is printed as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    Text,
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Fetch what a lock names and pack it into a bundle; sign and attest it when a key is given
+    Pack(super::pack::PackArgs),
+    /// Predict the digest that packing will give, fetching nothing
+    Plan(super::plan::PlanArgs),
+    /// Make, check or refresh a lockfile: digests, sizes, and what the layers will be
+    Lock(super::lock::LockArgs),
+    /// Show what a bundle or a lockfile holds
+    Inspect(super::inspect::InspectArgs),
+    /// Copy a bundle with its signatures and attestations
+    Copy(super::copy::CopyArgs),
+    /// Make and show signing keys
+    Keys(super::keys::KeysArgs),
+    /// Print a completion script for a shell
+    Completion(super::completion::CompletionArgs),
+    /// Print the version
+    Version,
+}

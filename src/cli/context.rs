@@ -1,0 +1,122 @@
+//! Puts targets, clients and clocks together from the global options.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
+
+use super::{args::Global, exit::CliError, progress::Shown};
+use crate::{
+    clock::{Clock, SystemClock},
+    core::{
+        limits::Limits,
+        reference::{Location, Repository},
+    },
+    fetch::{FileOrigin, HttpOrigin, Origins, Outside, RegistryOrigin},
+    http::{HttpClient, HttpOptions},
+    oci::{
+        ArchiveTarget, LayoutTarget, Store, Target,
+        auth::{Anonymous, CredentialStore, DockerConfig},
+        remote::{RemoteOptions, RemoteTarget},
+    },
+    service::progress::{Progress, Silent},
+};
+
+/// What every verb needs.
+pub(super) struct Context {
+    global: Global,
+    http: OnceLock<HttpClient>,
+    credentials: OnceLock<Arc<dyn CredentialStore>>,
+}
+
+impl Context {
+    pub(super) fn new(global: Global) -> Result<Self, CliError> {
+        Ok(Self { global, http: OnceLock::new(), credentials: OnceLock::new() })
+    }
+
+    pub(super) fn clock(&self) -> Arc<dyn Clock> {
+        Arc::new(SystemClock)
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        Limits::DEFAULT
+    }
+
+    pub(super) fn progress(&self) -> Arc<dyn Progress> {
+        if self.global.quiet { Arc::new(Silent) } else { Arc::new(Shown::new()) }
+    }
+
+    /// A place that must be there already.
+    pub(super) fn open(&self, location: &Location) -> Result<Arc<dyn Target>, CliError> {
+        Ok(match location {
+            Location::Registry(reference) => Arc::new(self.remote(&reference.repository)?),
+            Location::Layout(local) => Arc::new(LayoutTarget::open(&local.path)?),
+            Location::Archive(local) => Arc::new(ArchiveTarget::open(&local.path)?),
+        })
+    }
+
+    /// A place that is written to, made if it is not there.
+    pub(super) fn create(&self, location: &Location) -> Result<Arc<dyn Target>, CliError> {
+        match self.create_store(location)? {
+            Some(store) => Ok(store),
+            None => self.open(location),
+        }
+    }
+
+    /// The same, if it is on this machine.
+    pub(super) fn create_store(&self, location: &Location) -> Result<Option<Arc<dyn Store>>, CliError> {
+        Ok(match location {
+            Location::Registry(_) => None,
+            Location::Layout(local) => Some(Arc::new(LayoutTarget::open_or_create(&local.path)?)),
+            Location::Archive(local) => Some(Arc::new(ArchiveTarget::open_or_create(&local.path)?)),
+        })
+    }
+
+    /// Where the artifacts of a lock in `folder` come from.
+    pub(super) fn origins(&self, folder: PathBuf, outside: Outside) -> Result<Origins, CliError> {
+        let http = self.http()?;
+        let registry = RegistryOrigin::new(http.clone(), self.credentials()?, self.remote_options());
+        Ok(Origins { file: Arc::new(FileOrigin::new(folder, outside)), http: Arc::new(HttpOrigin::new(http)), registry: Arc::new(registry) })
+    }
+
+    fn remote(&self, repository: &Repository) -> Result<RemoteTarget, CliError> {
+        Ok(RemoteTarget::new(repository.clone(), &self.http()?, self.credentials()?, self.remote_options())?)
+    }
+
+    fn remote_options(&self) -> RemoteOptions {
+        RemoteOptions { plain_http: self.global.plain_http, ..RemoteOptions::default() }
+    }
+
+    fn http(&self) -> Result<HttpClient, CliError> {
+        if let Some(client) = self.http.get() {
+            return Ok(client.clone());
+        }
+        let mut options = HttpOptions::default();
+        if let Some(path) = &self.global.ca_file {
+            let pem = std::fs::read(path).map_err(|e| CliError::invalid(format!("{}: {e}", path.display())))?;
+            options.extra_ca_pem = Some(pem.into());
+        }
+        let client = HttpClient::new(&options)?;
+        Ok(self.http.get_or_init(|| client).clone())
+    }
+
+    fn credentials(&self) -> Result<Arc<dyn CredentialStore>, CliError> {
+        if let Some(store) = self.credentials.get() {
+            return Ok(Arc::clone(store));
+        }
+        let store = self.load_credentials()?;
+        Ok(Arc::clone(self.credentials.get_or_init(|| store)))
+    }
+
+    fn load_credentials(&self) -> Result<Arc<dyn CredentialStore>, CliError> {
+        let named = self.global.registry_config.clone();
+        let default = self.global.docker_config_dir.clone().or_else(|| self.global.home.as_ref().map(|home| home.join(".docker")));
+        let path = match (&named, default) {
+            (Some(path), _) => path.clone(),
+            (None, Some(folder)) if folder.join("config.json").exists() => folder.join("config.json"),
+            _ => return Ok(Arc::new(Anonymous)),
+        };
+        let bytes = std::fs::read(&path).map_err(|e| CliError::invalid(format!("{}: {e}", path.display())))?;
+        Ok(Arc::new(DockerConfig::parse(&bytes)?.allow_helpers()))
+    }
+}

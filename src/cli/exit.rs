@@ -1,0 +1,67 @@
+//! Errors and exit codes.
+#![allow(clippy::print_stderr, clippy::print_stdout, reason = "the command line's results and errors are printed here")]
+
+use std::{io::Write, process::ExitCode};
+
+use serde_json::json;
+
+use super::{args::Format, output::Done};
+use crate::core::class::{Class, Classified, Reason};
+
+/// An error with its reason, ready to be shown.
+#[derive(Debug)]
+pub(super) struct CliError {
+    pub(super) reason: Reason,
+    pub(super) message: String,
+}
+
+impl CliError {
+    pub(super) fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+
+    pub(super) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Reason::InvalidSpec, message)
+    }
+
+    pub(super) fn internal(message: impl Into<String>) -> Self {
+        Self::new(Reason::Internal, message)
+    }
+}
+
+impl<E: Classified> From<E> for CliError {
+    fn from(error: E) -> Self {
+        Self { reason: error.reason(), message: error.to_string() }
+    }
+}
+
+/// Prints an error, and maps its class to the exit code.
+pub(super) fn fail(error: &CliError, format: Format) -> ExitCode {
+    let class = error.reason.class();
+    eprintln!("error: {}: {}", error.reason, error.message);
+    if class == Class::Internal {
+        eprintln!("this is a defect of packgate {}, please report it", env!("CARGO_PKG_VERSION"));
+    }
+    if format == Format::Json {
+        let document =
+            json!({"apiVersion": "packgate.dev/v1alpha1", "kind": "Error", "reason": error.reason, "class": class, "message": error.message});
+        print(&format!("{document:#}\n"));
+    }
+    ExitCode::from(class.exit_code())
+}
+
+/// Prints a result.
+pub(super) fn finish(done: &Done, format: Format) -> ExitCode {
+    let text = match format {
+        Format::Text => done.text.clone(),
+        Format::Json => format!("{:#}\n", done.json),
+    };
+    print(&text);
+    done.class.map_or(ExitCode::SUCCESS, |class| ExitCode::from(class.exit_code()))
+}
+
+/// Writes to stdout. A reader that has gone away is no error of ours.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}

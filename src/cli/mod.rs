@@ -1,0 +1,58 @@
+//! The command line: the only place that puts implementations together.
+//!
+//! Results go to stdout, progress and logs to stderr. Exit codes: 0 done or admitted, 1 denied, 2 invalid input, 3 a dependency did not
+//! answer, 4 bytes contradict a digest or format, 70 our bug.
+
+mod args;
+mod completion;
+mod context;
+mod copy;
+mod exit;
+mod inspect;
+mod keys;
+mod lock;
+mod lockfile;
+mod output;
+mod pack;
+mod plan;
+mod progress;
+mod signer;
+mod version;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use context::Context;
+use exit::CliError;
+use output::Done;
+
+/// Parses the arguments of this process, does what they say, and returns the exit code.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    crate::telemetry::init(cli.global.verbose);
+    let format = cli.global.output;
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return exit::fail(&CliError::internal(format!("the async runtime cannot start: {error}")), format),
+    };
+    match runtime.block_on(dispatch(cli)) {
+        Ok(done) => exit::finish(&done, format),
+        Err(error) => exit::fail(&error, format),
+    }
+}
+
+async fn dispatch(cli: Cli) -> Result<Done, CliError> {
+    let context = Context::new(cli.global)?;
+    match cli.command {
+        Command::Pack(args) => pack::run(args, &context).await,
+        Command::Plan(args) => plan::run(&args, &context),
+        Command::Lock(args) => lock::run(args, &context).await,
+        Command::Inspect(args) => inspect::run(args, &context).await,
+        Command::Copy(args) => copy::run(args, &context).await,
+        Command::Keys(args) => keys::run(args, &context),
+        Command::Completion(args) => completion::run(&args),
+        Command::Version => Ok(version::run()),
+    }
+}

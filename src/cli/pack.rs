@@ -1,0 +1,204 @@
+//! `packgate pack`
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use super::{context::Context, exit::CliError, lockfile::Input, output::Done, signer::KeyArgs};
+use crate::{
+    core::{
+        oci::Descriptor,
+        pack::{Format, LayerCompression, Output},
+        reference::{Location, Selector, Tag},
+    },
+    fetch::Outside,
+    oci::{LayoutTarget, Store, Target},
+    service::{
+        copy::{self, Referrers},
+        pack::{PackService, Packed},
+    },
+};
+
+const EXAMPLES: &str = "Examples:
+  packgate pack lock.yaml --to oci:out:v1
+  packgate pack lock.yaml --to registry.example.com/team-a/siem:v1.4.0 --key packgate.key
+  packgate pack lock.yaml --to oci-archive:siem.tar:v1 --format Artifact";
+
+/// Options that shape the bundle's bytes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub(super) struct OutputArgs {
+    /// Shape of the bundle: Image can be mounted as an image volume, Artifact is for `oras pull`
+    #[arg(long, value_enum, ignore_case = true, default_value_t = FormatArg::Image)]
+    format: FormatArg,
+    /// Compression of the layers
+    #[arg(long, value_enum, ignore_case = true, default_value_t = CompressionArg::None)]
+    compression: CompressionArg,
+    /// Further annotation of the manifest; can be given several times
+    #[arg(long = "annotation", value_name = "KEY=VALUE")]
+    annotations: Vec<String>,
+    /// Creation time in seconds since 1970; without it the bundle carries none
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    source_date_epoch: Option<i64>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FormatArg {
+    #[value(name = "Image")]
+    Image,
+    #[value(name = "Artifact")]
+    Artifact,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum CompressionArg {
+    #[value(name = "None")]
+    None,
+    #[value(name = "Zstd")]
+    Zstd,
+}
+
+impl OutputArgs {
+    pub(super) fn output(&self) -> Result<Output, CliError> {
+        let mut annotations = BTreeMap::new();
+        for pair in &self.annotations {
+            let (key, value) = pair.split_once('=').ok_or_else(|| CliError::invalid(format!("annotation {pair:?} must be KEY=VALUE")))?;
+            if annotations.insert(key.to_owned(), value.to_owned()).is_some() {
+                return Err(CliError::invalid(format!("annotation {key:?} is given twice")));
+            }
+        }
+        Ok(Output {
+            format: match self.format {
+                FormatArg::Image => Format::Image,
+                FormatArg::Artifact => Format::Artifact,
+            },
+            compression: match self.compression {
+                CompressionArg::None => LayerCompression::None,
+                CompressionArg::Zstd => LayerCompression::Zstd,
+            },
+            source_date_epoch: self.source_date_epoch,
+            annotations,
+        })
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct PackArgs {
+    /// The lockfile, or - for stdin
+    lock: PathBuf,
+    /// Where the bundle goes: REGISTRY/REPOSITORY[:TAG], oci:DIR[:TAG] or oci-archive:FILE[:TAG]
+    #[arg(long, value_name = "TARGET")]
+    to: Location,
+    #[command(flatten)]
+    output: OutputArgs,
+    /// Let `file` origins lie outside of the lockfile's folder
+    #[arg(long)]
+    allow_outside: bool,
+    #[command(flatten)]
+    key: KeyArgs,
+}
+
+pub(super) async fn run(args: PackArgs, context: &Context) -> Result<Done, CliError> {
+    let input = Input::lock(&args.lock)?;
+    let lock = input.parse()?;
+    let output = args.output.output()?;
+    refuse_digest(&args.to)?;
+    let signer = args.key.load()?;
+    let started = context.clock().now();
+    let outside = if args.allow_outside { Outside::Allowed } else { Outside::Refused };
+    let origins = Arc::new(context.origins(input.folder.clone(), outside)?);
+    lock.check_packable(args.allow_outside).map_err(|error| input.blame(error.into()))?;
+    let destination = Destination::new(&args.to, context)?;
+    let service = PackService::new(destination.store(), origins, context.progress());
+    let packed = service.pack(&lock, output.clone(), args.allow_outside).await.map_err(|error| input.blame(error.into()))?;
+    let target = destination.deliver(&packed.root, context).await?;
+    let mut evidence = Vec::new();
+    // The tag comes last, so that nobody can pull an unsigned bundle by name.
+    if let Some(tag) = tag_for(&args.to)? {
+        target.tag(&packed.root, &tag).await?;
+    }
+    target.finish().await?;
+    answer(args.to, &lock.canonical().digest, &packed, &evidence)
+}
+
+/// Where a bundle is packed, and where it goes from there.
+enum Destination {
+    Local(Arc<dyn Store>),
+    Remote { staging: Arc<dyn Store>, target: Arc<dyn Target>, _folder: tempfile::TempDir },
+}
+
+impl Destination {
+    fn new(to: &Location, context: &Context) -> Result<Self, CliError> {
+        if let Some(store) = context.create_store(to)? {
+            return Ok(Self::Local(store));
+        }
+        let folder = tempfile::Builder::new().prefix("packgate-").tempdir().map_err(|e| CliError::internal(format!("no temporary folder: {e}")))?;
+        let layout = LayoutTarget::open_or_create(&folder.path().join("layout").to_string_lossy())?;
+        Ok(Self::Remote { staging: Arc::new(layout), target: context.open(to)?, _folder: folder })
+    }
+
+    fn store(&self) -> Arc<dyn Store> {
+        match self {
+            Self::Local(store) => Arc::clone(store),
+            Self::Remote { staging, .. } => Arc::clone(staging),
+        }
+    }
+
+    async fn deliver(&self, root: &Descriptor, context: &Context) -> Result<Arc<dyn Target>, CliError> {
+        match self {
+            Self::Local(store) => {
+                let target: Arc<dyn Target> = Arc::<dyn Store>::clone(store);
+                Ok(target)
+            }
+            Self::Remote { staging, target, .. } => {
+                let selector: Tag = "packed".parse()?;
+                staging.tag(root, &selector).await?;
+                let resolved = staging.resolve(&Selector::Tag(selector), &context.limits()).await?;
+                let staging: Arc<dyn Target> = Arc::<dyn Store>::clone(staging);
+                copy::copy(&*staging, &**target, &resolved, Referrers::Left, &context.limits(), &*context.progress()).await?;
+                Ok(Arc::clone(target))
+            }
+        }
+    }
+}
+
+/// A digest follows from the content, so it cannot be asked for.
+pub(super) fn refuse_digest(to: &Location) -> Result<(), CliError> {
+    match to.digest() {
+        Some(_) => Err(CliError::invalid(format!("target {to} must not carry a digest, it follows from the content"))),
+        None => Ok(()),
+    }
+}
+
+/// The tag that a target gets: on this machine `latest` if none is written, in a registry then none.
+pub(super) fn tag_for(to: &Location) -> Result<Option<Tag>, CliError> {
+    match (to.tag(), to) {
+        (Some(tag), _) => Ok(Some(tag.clone())),
+        (None, Location::Registry(_)) => Ok(None),
+        (None, _) => Ok(Some("latest".parse()?)),
+    }
+}
+
+/// What an attestation calls its subject: the repository, or on this machine the lock's name.
+pub(super) fn subject_name(to: &Location, lock_name: Option<&str>) -> String {
+    match to {
+        Location::Registry(reference) => reference.repository.to_string(),
+        _ => lock_name.unwrap_or_default().to_owned(),
+    }
+}
+
+fn answer(to: Location, lock: &crate::core::digest::Digest, packed: &Packed, evidence: &[Descriptor]) -> Result<Done, CliError> {
+    let reference = to.with_digest(packed.root.digest).to_string();
+    let fields = json!({
+        "reference": reference,
+        "digest": packed.root.digest,
+        "lockDigest": lock,
+        "size": packed.size,
+        "layers": packed.layers,
+        "signature": evidence.first().map(|referrer| referrer.digest),
+        "provenance": evidence.get(1).map(|referrer| referrer.digest),
+    });
+    Done::new(reference, "PackResult", fields)
+}

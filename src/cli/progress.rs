@@ -1,0 +1,99 @@
+//! Shows progress on stderr: a bar on a terminal, plain lines elsewhere, nothing for work that is done within a second.
+#![allow(clippy::print_stderr, reason = "progress is for people and goes to stderr")]
+
+use std::{
+    io::IsTerminal,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::output::human;
+use crate::service::progress::Progress;
+
+const QUIET_FOR: Duration = Duration::from_secs(1);
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// Progress for a person at a terminal, or for a log.
+pub(super) struct Shown {
+    terminal: bool,
+    current: Mutex<Option<Current>>,
+}
+
+struct Current {
+    what: String,
+    total: Option<u64>,
+    done: u64,
+    begun: Instant,
+    said: Instant,
+    bar: Option<ProgressBar>,
+}
+
+impl Shown {
+    pub(super) fn new() -> Self {
+        Self { terminal: std::io::stderr().is_terminal(), current: Mutex::new(None) }
+    }
+
+    fn with(&self, act: impl FnOnce(&mut Option<Current>)) {
+        act(&mut self.current.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl Progress for Shown {
+    fn begin(&self, what: &str, total: Option<u64>) {
+        let now = Instant::now();
+        self.with(|current| *current = Some(Current { what: what.into(), total, done: 0, begun: now, said: now, bar: None }));
+    }
+
+    fn advance(&self, bytes: u64) {
+        self.with(|current| {
+            let Some(current) = current else { return };
+            current.done += bytes;
+            if current.begun.elapsed() < QUIET_FOR {
+                return;
+            }
+            if self.terminal { current.draw() } else { current.say() }
+        });
+    }
+
+    fn end(&self) {
+        self.with(|current| {
+            let Some(ended) = current.take() else { return };
+            if let Some(bar) = ended.bar {
+                bar.finish_and_clear();
+            } else if ended.said > ended.begun {
+                eprintln!("{}: done, {} in {:.1} s", ended.what, human(ended.done), ended.begun.elapsed().as_secs_f64());
+            }
+        });
+    }
+}
+
+impl Current {
+    fn draw(&mut self) {
+        let bar = self.bar.get_or_insert_with(|| bar(&self.what, self.total));
+        bar.set_position(self.done);
+    }
+
+    fn say(&mut self) {
+        let first = self.said == self.begun;
+        if !first && self.said.elapsed() < LINE_EVERY {
+            return;
+        }
+        self.said = Instant::now();
+        match self.total {
+            Some(total) => eprintln!("{}: {} of {}", self.what, human(self.done), human(total)),
+            None => eprintln!("{}: {}", self.what, human(self.done)),
+        }
+    }
+}
+
+fn bar(what: &str, total: Option<u64>) -> ProgressBar {
+    let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+    let template = if total.is_some() { "{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}" } else { "{spinner} {msg} {bytes}" };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.set_message(what.to_owned());
+    bar
+}

@@ -1,0 +1,82 @@
+//! Loads the signer that a verb was given.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{exit::CliError, lockfile::Input};
+use crate::{
+    core::class::Reason,
+    signing::{KeySigner, MAX_KEY_FILE, Password, Signer, is_encrypted},
+};
+
+/// Which key signs.
+#[derive(Debug, Args)]
+pub(super) struct KeyArgs {
+    /// Private key that signs: cosign-encrypted, PKCS#8 or SEC 1, in PEM
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    #[command(flatten)]
+    password: PasswordArgs,
+}
+
+/// The password of a key.
+#[derive(Clone, Args)]
+pub(super) struct PasswordArgs {
+    /// Password of the key; asked for on a terminal if it is needed and not set
+    #[arg(long = "key-password", hide = true, env = "COSIGN_PASSWORD", hide_env_values = true)]
+    password: Option<String>,
+}
+
+impl std::fmt::Debug for PasswordArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PasswordArgs")
+    }
+}
+
+impl KeyArgs {
+    /// This key, with this password.
+    pub(super) const fn new(key: PathBuf, password: PasswordArgs) -> Self {
+        Self { key: Some(key), password }
+    }
+
+    /// The signer, if one was given.
+    pub(super) fn load(&self) -> Result<Option<Box<dyn Signer>>, CliError> {
+        let Some(path) = &self.key else { return Ok(None) };
+        let input = Input::read(path, MAX_KEY_FILE, Reason::NoSigner)?;
+        let load = || {
+            let password = if is_encrypted(&input.bytes)? { Some(self.password.get_or_ask(Ask::Once)?) } else { None };
+            Ok::<_, CliError>(KeySigner::from_pem(&input.bytes, password.as_ref())?)
+        };
+        let signer = load().map_err(|error| input.blame(error))?;
+        Ok(Some(Box::new(signer)))
+    }
+
+    /// The signer, which must have been given.
+    pub(super) fn require(&self) -> Result<Box<dyn Signer>, CliError> {
+        self.load()?.ok_or_else(|| CliError::new(Reason::NoSigner, "no key was given, name one with --key; packgate keys generate makes one"))
+    }
+}
+
+/// How a password is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ask {
+    Once,
+    Twice,
+}
+
+impl PasswordArgs {
+    /// The password from the environment, else from the terminal.
+    pub(super) fn get_or_ask(&self, ask: Ask) -> Result<Password, CliError> {
+        if let Some(password) = &self.password {
+            return Ok(Password::new(password.as_bytes()));
+        }
+        let no_terminal =
+            |_| CliError::new(Reason::NoSigner, "the key's password is needed, set COSIGN_PASSWORD (it may be empty) or run on a terminal");
+        let first = rpassword::prompt_password("Password of the private key: ").map_err(no_terminal)?;
+        if ask == Ask::Twice && rpassword::prompt_password("The same again: ").map_err(no_terminal)? != first {
+            return Err(CliError::invalid("the two passwords differ"));
+        }
+        Ok(Password::new(first))
+    }
+}

@@ -1,0 +1,131 @@
+//! What a user may choose about a bundle's form. All of it is covered by the digest and recorded in provenance.
+
+use jiff::Timestamp;
+
+use super::PackError;
+use crate::core::oci::Annotations;
+
+/// The annotation that carries [`super::PACK_FORMAT`].
+pub const PACK_FORMAT_ANNOTATION: &str = "dev.packgate.pack-format";
+/// The annotation that carries the canonical lock's digest.
+pub const LOCK_ANNOTATION: &str = "dev.packgate.lock.digest";
+/// The annotation that carries a file's mode in the `Artifact` format.
+pub const MODE_ANNOTATION: &str = "dev.packgate.file.mode";
+/// The annotation that `oras pull` takes a file's name from.
+pub const TITLE_ANNOTATION: &str = "org.opencontainers.image.title";
+/// The annotation that carries the creation time.
+pub const CREATED_ANNOTATION: &str = "org.opencontainers.image.created";
+
+/// The shape of the manifest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// Image-shaped, with deterministic tar layers: can be mounted as a Kubernetes image volume.
+    #[default]
+    Image,
+    /// One raw blob for each file, as `oras pull` likes it.
+    Artifact,
+}
+
+impl Format {
+    /// As it is written in options, fields and provenance.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Image => "Image",
+            Self::Artifact => "Artifact",
+        }
+    }
+}
+
+/// How the layers of an `Image` are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum LayerCompression {
+    /// Not at all.
+    #[default]
+    None,
+    /// Zstandard, at [`super::ZSTD_LEVEL`], one thread.
+    Zstd,
+}
+
+impl LayerCompression {
+    /// As it is written in options, fields and provenance.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "None",
+            Self::Zstd => "Zstd",
+        }
+    }
+}
+
+/// What a user chose.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Output {
+    /// The shape of the manifest.
+    pub format: Format,
+    /// Compression of the layers.
+    pub compression: LayerCompression,
+    /// Seconds since 1970 that the bundle calls its creation time. Absent by default; 0 is a value.
+    pub source_date_epoch: Option<i64>,
+    /// Further annotations of the manifest.
+    pub annotations: Annotations,
+}
+
+impl Output {
+    /// Refuses what cannot be packed: annotations that packgate sets itself, a time that is none, compressed raw blobs.
+    pub fn check(&self) -> Result<(), PackError> {
+        if let Some(key) = self.annotations.keys().find(|key| is_reserved(key)) {
+            return Err(PackError::ReservedAnnotation(key.clone()));
+        }
+        if self.format == Format::Artifact && self.compression != LayerCompression::None {
+            return Err(PackError::CompressedArtifact);
+        }
+        self.created().map(|_| ())
+    }
+
+    /// The creation time in RFC 3339, if one was chosen.
+    pub fn created(&self) -> Result<Option<String>, PackError> {
+        let to_text = |seconds| Timestamp::from_second(seconds).ok().filter(|_| seconds >= 0).map(|time| time.to_string());
+        match self.source_date_epoch {
+            None => Ok(None),
+            Some(seconds) => to_text(seconds).map(Some).ok_or(PackError::Epoch(seconds)),
+        }
+    }
+}
+
+/// Keys that only packgate sets.
+pub fn is_reserved(key: &str) -> bool {
+    key.is_empty() || key == CREATED_ANNOTATION || key.starts_with("dev.packgate.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(key: &str) -> Output {
+        Output { annotations: Annotations::from([(key.into(), "x".into())]), ..Output::default() }
+    }
+
+    #[test]
+    fn what_packgate_sets_itself_cannot_be_set() {
+        for key in ["dev.packgate.pack-format", "dev.packgate.x", "org.opencontainers.image.created", ""] {
+            assert!(matches!(with(key).check(), Err(PackError::ReservedAnnotation(_))), "{key}");
+        }
+        assert!(with("org.opencontainers.image.title").check().is_ok());
+    }
+
+    #[test]
+    fn a_creation_time_is_seconds_since_1970() {
+        for (seconds, text) in [(0, "1970-01-01T00:00:00Z"), (1_700_000_000, "2023-11-14T22:13:20Z")] {
+            let output = Output { source_date_epoch: Some(seconds), ..Output::default() };
+            assert_eq!(output.created().expect("valid").as_deref(), Some(text));
+        }
+        for seconds in [-1, i64::MAX] {
+            assert!(Output { source_date_epoch: Some(seconds), ..Output::default() }.check().is_err(), "{seconds}");
+        }
+    }
+
+    #[test]
+    fn raw_blobs_are_not_compressed() {
+        let output = Output { format: Format::Artifact, compression: LayerCompression::Zstd, ..Output::default() };
+        assert!(matches!(output.check(), Err(PackError::CompressedArtifact)));
+    }
+}

@@ -1,0 +1,65 @@
+//! What can go wrong while fetching.
+
+use crate::{
+    core::class::{Classified, Reason},
+    oci::OciError,
+};
+
+/// Why an artifact could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// There is no such file.
+    #[error("{origin} was not found")]
+    NotFound {
+        /// The origin.
+        origin: String,
+    },
+    /// A file outside of the lock's folder.
+    #[error("{origin} leaves the folder of the lockfile, move the file there or allow it with --allow-outside")]
+    Outside {
+        /// The origin.
+        origin: String,
+    },
+    /// Something that is neither a file nor a folder.
+    #[error("{origin} is not a plain file{hint}")]
+    NotAFile {
+        /// The origin.
+        origin: String,
+        /// What to write instead.
+        hint: &'static str,
+    },
+    /// Reading failed.
+    #[error("{origin} could not be read: {cause}")]
+    Failed {
+        /// The origin, without anything secret.
+        origin: String,
+        /// What happened.
+        cause: String,
+    },
+    /// An image without a digest.
+    #[error("{origin} names an image by tag, which can move: packgate lock --update writes the digest of what it names now")]
+    Unpinned {
+        /// The origin.
+        origin: String,
+    },
+    /// The registry.
+    #[error("{origin}: {source}")]
+    Registry {
+        /// The origin.
+        origin: String,
+        /// What the registry said.
+        source: OciError,
+    },
+}
+
+impl Classified for FetchError {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::NotFound { .. } => Reason::SourceNotFound,
+            Self::Outside { .. } | Self::NotAFile { .. } => Reason::InvalidLock,
+            Self::Failed { .. } => Reason::FetchFailed,
+            Self::Unpinned { .. } => Reason::UnverifiableOci,
+            Self::Registry { source, .. } => source.reason(),
+        }
+    }
+}

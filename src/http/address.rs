@@ -1,0 +1,325 @@
+//! Which addresses may be reached: the guard against server-side request forgery.
+//!
+//! In a cluster a reference can be written by a tenant, so a connection must not become a way to the node's metadata service, to the node
+//! itself or to the Pod network. The check is on the address that the connection goes to, after the name was looked up, so a name that
+//! changes its address between check and use (DNS rebinding) gains nothing.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    str::FromStr,
+};
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use url::{Host, Url};
+
+/// Which addresses may be reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AddressPolicy {
+    /// All of them: the command line, where the user could reach them as well.
+    #[default]
+    Any,
+    /// Never loopback, link-local, multicast, unspecified or reserved ones, nor the metadata services of clouds.
+    Cluster {
+        /// What about private ones (RFC 1918, RFC 6598, RFC 4193)?
+        private: PrivateAddresses,
+    },
+}
+
+/// What a cluster's policy says of private addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PrivateAddresses {
+    /// All may be reached: registries.
+    Allowed,
+    /// Those in these networks may be reached; an empty list is none.
+    Listed(Vec<Cidr>),
+}
+
+/// A network: an address and the length of its prefix in bits, written `10.0.0.0/8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cidr {
+    address: IpAddr,
+    prefix: u8,
+}
+
+/// Why an address may not be reached.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{address} is {kind}, which may not be reached from here")]
+pub struct AddressError {
+    /// The address, or the name that has no other.
+    pub address: String,
+    /// What kind of address it is.
+    pub kind: Kind,
+}
+
+/// What is special about an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The machine itself.
+    Loopback,
+    /// The network segment: where most metadata services live.
+    LinkLocal,
+    /// Many machines.
+    Multicast,
+    /// `0.0.0.0/8`, `::`: reaches the machine itself on Linux.
+    Unspecified,
+    /// Reserved addresses and broadcast.
+    Reserved,
+    /// A cloud's metadata service outside of the link-local range.
+    Metadata,
+    /// A private network.
+    Private,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Loopback => "a loopback address",
+            Self::LinkLocal => "a link-local address",
+            Self::Multicast => "a multicast address",
+            Self::Unspecified => "an unspecified address",
+            Self::Reserved => "a reserved address",
+            Self::Metadata => "a cloud's metadata service",
+            Self::Private => "a private address that is not listed",
+        })
+    }
+}
+
+impl AddressPolicy {
+    /// May this address be reached?
+    pub fn check(&self, address: IpAddr) -> Result<(), AddressError> {
+        let Self::Cluster { private } = self else { return Ok(()) };
+        let address = effective(address);
+        let allowed = match kind(address) {
+            None => true,
+            Some(Kind::Private) => private.contains(address),
+            Some(_) => false,
+        };
+        match kind(address) {
+            Some(kind) if !allowed => Err(AddressError { address: address.to_string(), kind }),
+            _ => Ok(()),
+        }
+    }
+
+    /// May this URL be asked for, as far as can be told without looking up its name? Names are checked when they are looked up.
+    pub fn check_url(&self, url: &Url) -> Result<(), AddressError> {
+        match url.host() {
+            Some(Host::Ipv4(address)) => self.check(address.into()),
+            Some(Host::Ipv6(address)) => self.check(address.into()),
+            Some(Host::Domain(_)) | None => Ok(()),
+        }
+    }
+
+    /// Keeps of a name's addresses those that may be reached; an error if none is left.
+    fn keep(&self, name: &str, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, AddressError> {
+        let mut refused = None;
+        let mut kept = Vec::with_capacity(found.len());
+        for address in found {
+            match self.check(address.ip()) {
+                Ok(()) => kept.push(address),
+                Err(error) => refused = Some(error),
+            }
+        }
+        match refused {
+            Some(error) if kept.is_empty() => Err(AddressError { address: format!("{name} ({})", error.address), ..error }),
+            _ => Ok(kept),
+        }
+    }
+
+    /// Looks `name` up and keeps what may be reached.
+    pub(super) async fn look_up(&self, name: &str) -> std::io::Result<Vec<SocketAddr>> {
+        let found = tokio::net::lookup_host((name, 0)).await?.collect();
+        self.keep(name, found).map_err(std::io::Error::other)
+    }
+}
+
+impl PrivateAddresses {
+    fn contains(&self, address: IpAddr) -> bool {
+        match self {
+            Self::Allowed => true,
+            Self::Listed(networks) => networks.iter().any(|network| network.contains(address)),
+        }
+    }
+}
+
+/// An IPv4 address that is dressed as an IPv6 one reaches the IPv4 one: mapped and compatible (RFC 4291), NAT64 (RFC 6052), 6to4 (RFC 3056).
+fn effective(address: IpAddr) -> IpAddr {
+    let IpAddr::V6(v6) = address else { return address };
+    let [a, b, c, d, e, f, g, h] = v6.segments();
+    let embedded = |high: u16, low: u16| IpAddr::V4(Ipv4Addr::from_bits((u32::from(high) << 16) | u32::from(low)));
+    match [a, b, c, d, e, f] {
+        [0, 0, 0, 0, 0, 0] if g != 0 || h > 1 => embedded(g, h),
+        [0, 0, 0, 0, 0, 0xffff] | [0x64, 0xff9b, 0, 0, 0, 0] => embedded(g, h),
+        [0x2002, high, low, ..] => embedded(high, low),
+        _ => address,
+    }
+}
+
+fn kind(address: IpAddr) -> Option<Kind> {
+    match address {
+        IpAddr::V4(v4) => kind_v4(v4),
+        IpAddr::V6(v6) => kind_v6(v6),
+    }
+}
+
+fn kind_v4(address: Ipv4Addr) -> Option<Kind> {
+    let [a, b, c, d] = address.octets();
+    match (a, b, c, d) {
+        (0, ..) => Some(Kind::Unspecified),
+        (127, ..) => Some(Kind::Loopback),
+        (169, 254, ..) => Some(Kind::LinkLocal),
+        // Alibaba Cloud, Azure's wire server, Oracle Cloud.
+        (100, 100, 100, 200) | (168, 63, 129, 16) | (192, 0, 0, 192) => Some(Kind::Metadata),
+        (224..=239, ..) => Some(Kind::Multicast),
+        (240..=255, ..) => Some(Kind::Reserved),
+        (10, ..) | (172, 16..=31, ..) | (192, 168, ..) | (100, 64..=127, ..) | (198, 18..=19, ..) | (192, 0, 0, _) => Some(Kind::Private),
+        _ => None,
+    }
+}
+
+fn kind_v6(address: Ipv6Addr) -> Option<Kind> {
+    /// Amazon's metadata service.
+    const AMAZON: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+    let [first, ..] = address.segments();
+    match first {
+        _ if address.is_loopback() => Some(Kind::Loopback),
+        _ if address.is_unspecified() => Some(Kind::Unspecified),
+        _ if address == AMAZON => Some(Kind::Metadata),
+        0xfe80..=0xfebf => Some(Kind::LinkLocal),
+        0xff00..=0xffff => Some(Kind::Multicast),
+        0xfc00..=0xfdff | 0xfec0..=0xfeff => Some(Kind::Private),
+        _ => None,
+    }
+}
+
+impl Cidr {
+    fn contains(self, address: IpAddr) -> bool {
+        let (own, other, width) = match (self.address, address) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => (u128::from(own.to_bits()), u128::from(other.to_bits()), 32),
+            (IpAddr::V6(own), IpAddr::V6(other)) => (own.to_bits(), other.to_bits(), 128),
+            _ => return false,
+        };
+        let shift = width - u32::from(self.prefix);
+        own.checked_shr(shift).unwrap_or(0) == other.checked_shr(shift).unwrap_or(0)
+    }
+}
+
+/// A string that is no network.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("network {0:?} must be an address with the length of its prefix, such as 10.0.0.0/8")]
+pub struct CidrError(String);
+
+impl FromStr for Cidr {
+    type Err = CidrError;
+
+    fn from_str(text: &str) -> Result<Self, CidrError> {
+        let parse = || {
+            let (address, prefix) = text.split_once('/')?;
+            let network = Self { address: address.parse().ok()?, prefix: prefix.parse().ok()? };
+            let width = if network.address.is_ipv4() { 32 } else { 128 };
+            (network.prefix <= width).then_some(network)
+        };
+        parse().ok_or_else(|| CidrError(text.chars().take(100).collect()))
+    }
+}
+
+/// Looks names up and lets only allowed addresses through to the connector.
+pub(super) struct GuardedResolver(pub(super) AddressPolicy);
+
+impl Resolve for GuardedResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let policy = self.0.clone();
+        Box::pin(async move { Ok(Box::new(policy.look_up(name.as_str()).await?.into_iter()) as Addrs) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cluster(private: PrivateAddresses) -> AddressPolicy {
+        AddressPolicy::Cluster { private }
+    }
+
+    fn listed(networks: &[&str]) -> AddressPolicy {
+        cluster(PrivateAddresses::Listed(networks.iter().map(|n| n.parse().expect(n)).collect()))
+    }
+
+    #[test]
+    fn a_cluster_never_reaches_what_is_not_on_a_network() {
+        for (host, kind) in [
+            ("127.0.0.1", Kind::Loopback),
+            ("127.8.9.1", Kind::Loopback),
+            ("2130706433", Kind::Loopback),
+            ("0x7f.1", Kind::Loopback),
+            ("0177.0.0.1", Kind::Loopback),
+            ("127.0.0.1.", Kind::Loopback),
+            ("[::1]", Kind::Loopback),
+            ("[::ffff:127.0.0.1]", Kind::Loopback),
+            ("[::127.0.0.1]", Kind::Loopback),
+            ("[64:ff9b::127.0.0.1]", Kind::Loopback),
+            ("[2002:7f00:1::]", Kind::Loopback),
+            ("169.254.169.254", Kind::LinkLocal),
+            ("[::ffff:a9fe:a9fe]", Kind::LinkLocal),
+            ("[fe80::1]", Kind::LinkLocal),
+            ("224.0.0.1", Kind::Multicast),
+            ("[ff02::1]", Kind::Multicast),
+            ("0.0.0.0", Kind::Unspecified),
+            ("[::]", Kind::Unspecified),
+            ("255.255.255.255", Kind::Reserved),
+            ("[fd00:ec2::254]", Kind::Metadata),
+            ("100.100.100.200", Kind::Metadata),
+            ("168.63.129.16", Kind::Metadata),
+        ] {
+            let url = format!("https://{host}/").parse().expect(host);
+            let error = cluster(PrivateAddresses::Allowed).check_url(&url).expect_err(host);
+            assert_eq!(error.kind, kind, "{host}");
+            AddressPolicy::Any.check_url(&url).expect("the command line may");
+        }
+    }
+
+    #[test]
+    fn private_addresses_need_leave() {
+        for address in ["10.1.2.3", "172.16.0.1", "172.31.255.255", "192.168.0.1", "100.64.0.1", "fd00::1", "::ffff:10.0.0.1"] {
+            let address: IpAddr = address.parse().expect(address);
+            assert_eq!(cluster(PrivateAddresses::Allowed).check(address), Ok(()));
+            assert_eq!(listed(&[]).check(address).expect_err("not listed").kind, Kind::Private);
+        }
+        let policy = listed(&["10.1.0.0/16", "fd00::/8"]);
+        for (address, passes) in
+            [("10.1.255.1", true), ("10.2.0.1", false), ("::ffff:10.1.0.1", true), ("fd12::1", true), ("192.168.0.1", false), ("8.8.8.8", true)]
+        {
+            assert_eq!(policy.check(address.parse().expect(address)).is_ok(), passes, "{address}");
+        }
+        assert_eq!(listed(&["0.0.0.0/0"]).check([10, 0, 0, 1].into()), Ok(()));
+        assert!(listed(&["0.0.0.0/0"]).check([127, 0, 0, 1].into()).is_err());
+    }
+
+    #[test]
+    fn public_addresses_pass() {
+        for address in ["8.8.8.8", "172.15.0.1", "172.32.0.1", "100.63.255.255", "2606:4700::1111"] {
+            assert_eq!(listed(&[]).check(address.parse().expect(address)), Ok(()), "{address}");
+        }
+    }
+
+    #[test]
+    fn networks_are_parsed() {
+        for wrong in ["", "10.0.0.0", "10.0.0.0/33", "fd00::/129", "10.0.0/8", "x/8", "10.0.0.0/-1"] {
+            assert!(wrong.parse::<Cidr>().is_err(), "{wrong}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_is_judged_by_its_addresses() {
+        let error = cluster(PrivateAddresses::Allowed).look_up("localhost").await.expect_err("loopback");
+        let error = error.downcast::<AddressError>().expect("the guard's own");
+        assert_eq!(error.kind, Kind::Loopback);
+        assert!(error.address.starts_with("localhost ("), "{error}");
+    }
+
+    #[test]
+    fn of_several_addresses_the_allowed_ones_are_kept() {
+        let (inner, outer) = (SocketAddr::from(([127, 0, 0, 1], 0)), SocketAddr::from(([8, 8, 8, 8], 0)));
+        assert_eq!(listed(&[]).keep("x", vec![inner, outer]), Ok(vec![outer]));
+    }
+}

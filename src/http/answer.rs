@@ -1,0 +1,128 @@
+//! The head of an answer, and its body while it arrives.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, TryStreamExt};
+use reqwest::{
+    Response, StatusCode,
+    header::{self, AsHeaderName, HeaderMap},
+};
+use tokio::time::timeout;
+use url::Url;
+
+use super::{HttpError, redact::shown, redirect};
+
+/// Status, headers and origin of an answer.
+#[derive(Clone, Debug)]
+pub struct Head {
+    status: StatusCode,
+    headers: HeaderMap,
+    url: Url,
+}
+
+/// An answer whose body has not been read yet.
+#[derive(Debug)]
+pub struct Answer {
+    head: Head,
+    response: Response,
+    idle: Duration,
+}
+
+impl Head {
+    /// The status.
+    pub const fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Where it came from, after redirects.
+    pub const fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// The first value of a header, if it is text.
+    pub fn header(&self, name: impl AsHeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// All values of a header that are text.
+    pub fn headers(&self, name: impl AsHeaderName) -> impl Iterator<Item = &str> {
+        self.headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
+    }
+
+    /// Length of the body in bytes, if the server said it.
+    pub fn content_length(&self) -> Option<u64> {
+        self.header(header::CONTENT_LENGTH)?.parse().ok()
+    }
+
+    /// What `Retry-After` asks for, in its form of seconds. Dates are left to the own waits.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        self.header(header::RETRY_AFTER)?.trim().parse().ok().map(Duration::from_secs)
+    }
+
+    /// Reads `location` (of a `Location` or `Link` header) relative to where this answer came from. Never from `https` to `http`.
+    pub fn follow(&self, location: &str) -> Result<Url, HttpError> {
+        redirect::follow(&self.url, location).map_err(|cause| HttpError::Redirect { url: shown(&self.url), cause })
+    }
+}
+
+impl Answer {
+    pub(super) fn new(mut response: Response, url: Url, idle: Duration) -> Self {
+        let head = Head { status: response.status(), headers: std::mem::take(response.headers_mut()), url };
+        Self { head, response, idle }
+    }
+
+    /// Status, headers and origin.
+    pub const fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The status.
+    pub const fn status(&self) -> StatusCode {
+        self.head.status
+    }
+
+    /// The next piece of the body.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
+        match timeout(self.idle, self.response.chunk()).await {
+            Ok(Ok(chunk)) => Ok(chunk),
+            Ok(Err(error)) => Err(HttpError::from_library(error, &self.head.url, true)),
+            Err(_) => Err(HttpError::Timeout { url: shown(&self.head.url), wait: "data", seconds: self.idle.as_secs() }),
+        }
+    }
+
+    /// The whole body, at most `limit` bytes. More is an error, and is not read.
+    pub async fn bytes(mut self, limit: usize) -> Result<Bytes, HttpError> {
+        let too_large = |url: &Url| HttpError::TooLarge { url: shown(url), limit };
+        let declared = self.head.content_length().unwrap_or(0);
+        if usize::try_from(declared).map_or(true, |declared| declared > limit) {
+            return Err(too_large(&self.head.url));
+        }
+        let mut body = BytesMut::new();
+        while let Some(chunk) = self.chunk().await? {
+            if body.len() + chunk.len() > limit {
+                return Err(too_large(&self.head.url));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body.freeze())
+    }
+
+    /// The body up to `limit` bytes, whatever follows: for the text of an error.
+    pub async fn beginning(mut self, limit: usize) -> Bytes {
+        let mut body = BytesMut::new();
+        while let Ok(Some(chunk)) = self.chunk().await {
+            let room = limit - body.len();
+            body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
+            if body.len() == limit {
+                break;
+            }
+        }
+        body.freeze()
+    }
+
+    /// The body as a stream without a cap: who reads it bounds it.
+    pub fn into_stream(self) -> impl Stream<Item = Result<Bytes, HttpError>> + Send {
+        futures::stream::try_unfold(self, |mut answer| async move { Ok(answer.chunk().await?.map(|chunk| (chunk, answer))) }).into_stream()
+    }
+}

@@ -1,0 +1,128 @@
+//! What can go wrong with a request, in words that carry no secret.
+
+use std::error::Error;
+
+use url::Url;
+
+use super::{
+    address::AddressError,
+    redact::{clean, shown},
+};
+use crate::core::class::{Classified, Reason};
+
+/// Why there was no answer, or no usable one. An HTTP status is no error here: who asked knows what it means.
+///
+/// Every `url` is shown without user info, query and fragment.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// The address may not be reached.
+    #[error("{url}: {cause}")]
+    Address {
+        /// What was asked for.
+        url: String,
+        /// The address and the rule.
+        cause: AddressError,
+    },
+    /// No connection, or one that ended before an answer.
+    #[error("{url}: {cause}")]
+    Unreachable {
+        /// What was asked for.
+        url: String,
+        /// What the system said.
+        cause: String,
+    },
+    /// The connection ended in the middle of the body.
+    #[error("{url}: the connection broke: {cause}")]
+    Broken {
+        /// What was asked for.
+        url: String,
+        /// What the system said.
+        cause: String,
+    },
+    /// Time ran out.
+    #[error("{url}: no {wait} within {seconds} s")]
+    Timeout {
+        /// What was asked for.
+        url: String,
+        /// What was waited for.
+        wait: &'static str,
+        /// How long, in seconds.
+        seconds: u64,
+    },
+    /// The body is larger than what is read.
+    #[error("{url}: the answer is larger than {limit} bytes")]
+    TooLarge {
+        /// What was asked for.
+        url: String,
+        /// The cap in bytes.
+        limit: usize,
+    },
+    /// A redirect that is not followed.
+    #[error("{url}: {cause}")]
+    Redirect {
+        /// What was asked for.
+        url: String,
+        /// Why it is not followed.
+        cause: String,
+    },
+    /// The client cannot be set up, or the request not be made.
+    #[error("{what}: {cause}")]
+    Setup {
+        /// The option or the URL.
+        what: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+}
+
+impl HttpError {
+    /// Sorts the library's error. `answered`: the head of the answer had arrived.
+    pub(super) fn from_library(error: reqwest::Error, url: &Url, answered: bool) -> Self {
+        let url = shown(url);
+        if let Some(cause) = find::<AddressError>(&error) {
+            return Self::Address { url, cause: cause.clone() };
+        }
+        let error = error.without_url();
+        let cause = root_cause(&error);
+        match (error.is_builder(), answered) {
+            (true, _) => Self::Setup { what: url, cause },
+            (false, true) => Self::Broken { url, cause },
+            (false, false) => Self::Unreachable { url, cause },
+        }
+    }
+
+    /// May the same request succeed when it is sent again?
+    pub(super) const fn is_passing(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
+    }
+}
+
+/// Looks for an error of type `T` in the chain, also inside of [`std::io::Error`].
+fn find<T: Error + 'static>(error: &reqwest::Error) -> Option<&T> {
+    chain(error).find_map(|e| {
+        let boxed = e.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        e.downcast_ref::<T>().or_else(|| boxed.and_then(|b| b.downcast_ref::<T>()))
+    })
+}
+
+/// The innermost message: "connection refused" rather than "error sending request".
+pub(super) fn root_cause(error: &reqwest::Error) -> String {
+    clean(&chain(error).last().map(ToString::to_string).unwrap_or_default(), 200)
+}
+
+fn chain(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    let first: &(dyn Error + 'static) = error;
+    std::iter::successors(Some(first), |e: &&(dyn Error + 'static)| (*e).source())
+}
+
+impl Classified for HttpError {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Address { .. } => Reason::AddressNotAllowed,
+            Self::Unreachable { .. } | Self::Broken { .. } | Self::Redirect { .. } => Reason::FetchFailed,
+            Self::Timeout { .. } => Reason::DeadlineExceeded,
+            Self::TooLarge { .. } => Reason::LimitExceeded,
+            Self::Setup { .. } => Reason::InvalidSpec,
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! EFFECT. The one place that makes HTTP clients.
+//!
+//! Every request of packgate goes through [`HttpClient`], so that these rules have one home:
+//!
+//! - redirects are followed here, never by the library: at most five, never from `https` to `http`, and no credential and no body ever
+//!   reaches another origin (scheme, host and port) than the one it was meant for;
+//! - the address that a connection goes to is checked against the [`AddressPolicy`], for every name and every redirect;
+//! - bodies are read up to a cap, waits end, and retries are few and only for requests that may be repeated;
+//! - user info, queries and credentials never appear in an error.
+//!
+//! What is *not* checked here: what the bytes are. Who reads them checks digests.
+
+pub mod address;
+mod answer;
+mod client;
+pub mod error;
+pub mod options;
+pub mod redact;
+mod redirect;
+pub mod request;
+mod retry;
+
+pub use address::{AddressPolicy, Cidr, PrivateAddresses};
+pub use answer::{Answer, Head};
+pub use client::HttpClient;
+pub use error::HttpError;
+pub use options::{HttpOptions, Proxy, Retries};
+pub use redact::Redacted;
+pub use request::Request;
+pub use reqwest::{Method, StatusCode, header};

@@ -1,0 +1,79 @@
+//! How requests are made.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use url::Url;
+
+use super::{AddressPolicy, Redacted};
+
+/// How requests are made. Every bound names the attack or fault that it ends.
+#[derive(Clone, Debug)]
+pub struct HttpOptions {
+    /// Certificates in PEM form that are trusted beside the system's. Default: none.
+    pub extra_ca_pem: Option<Bytes>,
+    /// The proxy. Default: what the system says; under [`AddressPolicy::Cluster`] what is said here alone.
+    pub proxy: Proxy,
+    /// Longest wait for a connection with its TLS handshake. Default: 10 s. Ends a host that does not answer.
+    pub connect_timeout: Duration,
+    /// Longest wait without a byte in either direction. Default: 60 s. Ends a server that hangs.
+    pub idle_timeout: Duration,
+    /// Longest time for one small answer (manifest, list, token) from the request to its last byte. Default: 60 s. Ends a slow drip.
+    pub answer_timeout: Duration,
+    /// How often a request is tried that may be repeated.
+    pub retries: Retries,
+    /// Which addresses may be reached.
+    pub addresses: AddressPolicy,
+}
+
+/// Where requests go through. A proxy's address obeys the [`AddressPolicy`] too: who may name one could else reach anything.
+#[derive(Clone, Debug, Default)]
+pub enum Proxy {
+    /// What `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say.
+    #[default]
+    System,
+    /// None.
+    Direct,
+    /// This one.
+    Through {
+        /// `http://proxy.example.com:3128`.
+        address: Url,
+        /// User name and password.
+        credentials: Option<(String, Redacted<String>)>,
+        /// Hosts that are asked directly, in the form of `NO_PROXY`.
+        except: String,
+    },
+}
+
+/// Attempts at a request that may be repeated: on connections that fail, and on HTTP 429, 500, 502, 503 and 504.
+#[derive(Clone, Copy, Debug)]
+pub struct Retries {
+    /// Attempts in all, the first included. Default: 3.
+    pub attempts: u32,
+    /// Wait before the second attempt; it doubles each time, with jitter. Default: 200 ms.
+    pub first_wait: Duration,
+    /// Longest wait that a `Retry-After` may ask for; a longer one ends the attempts. Default: 10 s.
+    pub longest_wait: Duration,
+    /// All waits of one request together. Default: 20 s.
+    pub budget: Duration,
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self { attempts: 3, first_wait: Duration::from_millis(200), longest_wait: Duration::from_secs(10), budget: Duration::from_secs(20) }
+    }
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self {
+            extra_ca_pem: None,
+            proxy: Proxy::System,
+            connect_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            answer_timeout: Duration::from_secs(60),
+            retries: Retries::default(),
+            addresses: AddressPolicy::Any,
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Keeps secrets out of logs and errors.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer};
+use url::Url;
+
+/// A secret. It prints as `***` and is read with [`Redacted::expose`] only, so that every use can be found.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Redacted<T>(T);
+
+impl<T> Redacted<T> {
+    /// Wraps a secret.
+    pub const fn new(secret: T) -> Self {
+        Self(secret)
+    }
+
+    /// The secret itself.
+    pub const fn expose(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> From<T> for Redacted<T> {
+    fn from(secret: T) -> Self {
+        Self(secret)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Redacted<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        T::deserialize(deserializer).map(Self)
+    }
+}
+
+impl<T> fmt::Debug for Redacted<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl<T> fmt::Display for Redacted<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// A URL as it may be shown: without user info, query and fragment, each of which can carry a secret.
+pub fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    strip_user_info(&mut url);
+    clean(url.as_str(), 300)
+}
+
+/// Removes user info. The library would turn it into an `Authorization` header.
+pub(super) fn strip_user_info(url: &mut Url) {
+    // Both fail for URLs without a host only, and those have no user info.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+}
+
+/// Text from outside as it may be shown: one line, no control characters, at most `limit` characters.
+pub fn clean(text: &str, limit: usize) -> String {
+    let visible = text.chars().map(|c| if is_printable(c) { c } else { ' ' });
+    let line = visible.collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() > limit { line.chars().take(limit).chain(['…']).collect() } else { line }
+}
+
+/// Control characters move a terminal's cursor; the bidirectional ones make a line read as something else.
+fn is_printable(c: char) -> bool {
+    !c.is_control() && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_do_not_print() {
+        let secret = Redacted::new("hunter2");
+        assert_eq!(format!("{secret} {secret:?} {:?}", Some(&secret)), "*** *** Some(***)");
+        assert_eq!(*secret.expose(), "hunter2");
+    }
+
+    #[test]
+    fn urls_are_shown_without_what_may_be_secret() {
+        for (url, text) in [
+            ("https://user:hunter2@r.example.com/a?sig=hunter2#hunter2", "https://r.example.com/a"),
+            ("http://127.0.0.1:5000/v2/", "http://127.0.0.1:5000/v2/"),
+        ] {
+            assert_eq!(shown(&url.parse().expect(url)), text);
+        }
+    }
+
+    #[test]
+    fn foreign_text_is_one_short_line() {
+        assert_eq!(clean("a\u{1b}[2Jb\r\n\tc\u{202e}d", 100), "a [2Jb c d");
+        assert_eq!(clean(&"x".repeat(50), 10), "xxxxxxxxxx…");
+    }
+}

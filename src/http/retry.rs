@@ -1,0 +1,69 @@
+//! When a request is tried again, and after which wait.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use reqwest::StatusCode;
+
+use super::{Answer, HttpError, Retries};
+
+/// The waits that are left for one request.
+pub(super) struct Waits {
+    waits: ExponentialBackoff,
+    longest: Duration,
+    left: Duration,
+}
+
+impl Waits {
+    pub(super) fn new(retries: &Retries) -> Self {
+        let again = usize::try_from(retries.attempts.saturating_sub(1)).unwrap_or(0);
+        let waits = ExponentialBuilder::new().with_min_delay(retries.first_wait).with_max_times(again).with_jitter().build();
+        Self { waits, longest: retries.longest_wait, left: retries.budget }
+    }
+
+    /// How long to wait before another attempt; `None` if this outcome is final.
+    pub(super) fn after(&mut self, outcome: &Result<Answer, HttpError>) -> Option<Duration> {
+        let asked = match outcome {
+            Ok(answer) if is_passing(answer.status()) => answer.head().retry_after(),
+            Err(error) if error.is_passing() => None,
+            _ => return None,
+        };
+        self.next(asked)
+    }
+
+    fn next(&mut self, asked: Option<Duration>) -> Option<Duration> {
+        let own = self.waits.next()?;
+        let wait = asked.map_or(own, |asked| asked.max(own));
+        self.left = self.left.checked_sub(wait)?;
+        (wait <= self.longest).then_some(wait)
+    }
+}
+
+const fn is_passing(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::INTERNAL_SERVER_ERROR
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_and_waits_are_bounded() {
+        let retries = Retries { attempts: 3, first_wait: Duration::from_millis(1), ..Retries::default() };
+        let mut waits = Waits::new(&retries);
+        assert!(waits.next(None).is_some());
+        assert_eq!(waits.next(Some(Duration::from_secs(2))), Some(Duration::from_secs(2)));
+        assert_eq!(waits.next(None), None, "three attempts in all");
+        assert_eq!(Waits::new(&retries).next(Some(Duration::from_secs(11))), None, "longer than the longest wait");
+        let mut short = Waits::new(&Retries { budget: Duration::from_secs(3), ..retries });
+        assert!(short.next(Some(Duration::from_secs(2))).is_some());
+        assert_eq!(short.next(Some(Duration::from_secs(2))), None, "over the budget");
+    }
+}

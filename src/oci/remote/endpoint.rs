@@ -1,0 +1,105 @@
+//! Where a repository's parts are.
+
+use url::Url;
+
+use crate::{
+    core::{
+        digest::Digest,
+        reference::{Repository, Selector},
+    },
+    oci::OciError,
+};
+
+/// The URLs of one repository.
+#[derive(Clone, Debug)]
+pub(super) struct Endpoint {
+    repository: Repository,
+    base: Url,
+}
+
+impl Endpoint {
+    pub(super) fn new(repository: Repository, plain_http: bool) -> Result<Self, OciError> {
+        let scheme = if plain_http { "http" } else { "https" };
+        let host = match repository.host() {
+            "docker.io" => "registry-1.docker.io",
+            host => host,
+        };
+        let base = Url::parse(&format!("{scheme}://{host}/v2/{}/", repository.path()));
+        let base = base.map_err(|e| OciError::Invalid(format!("{repository} has no usable address: {e}")))?;
+        Ok(Self { repository, base })
+    }
+
+    /// The repository.
+    pub(super) const fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// Any URL of it, for its origin.
+    pub(super) const fn base(&self) -> &Url {
+        &self.base
+    }
+
+    /// May this URL see the registry's credentials?
+    pub(super) fn owns(&self, url: &Url) -> bool {
+        url.origin() == self.base.origin()
+    }
+
+    pub(super) fn manifest(&self, selector: &Selector) -> Url {
+        self.at(&format!("manifests/{selector}"))
+    }
+
+    pub(super) fn blob(&self, digest: &Digest) -> Url {
+        self.at(&format!("blobs/{digest}"))
+    }
+
+    pub(super) fn referrers(&self, digest: &Digest) -> Url {
+        self.at(&format!("referrers/{digest}"))
+    }
+
+    pub(super) fn uploads(&self) -> Url {
+        self.at("blobs/uploads/")
+    }
+
+    fn at(&self, path: &str) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}{path}", self.base.path()));
+        url
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_follow_the_specification() {
+        let digest = Digest::of(b"");
+        for (repository, plain, base) in [
+            ("r.example.com/a/b", false, "https://r.example.com/v2/a/b/"),
+            ("docker.io/library/nginx", false, "https://registry-1.docker.io/v2/library/nginx/"),
+            ("localhost:5000/a", false, "https://localhost:5000/v2/a/"),
+            ("localhost:5000/a", true, "http://localhost:5000/v2/a/"),
+            ("[::1]:5000/a", true, "http://[::1]:5000/v2/a/"),
+        ] {
+            let endpoint = Endpoint::new(repository.parse().expect(repository), plain).expect(repository);
+            assert_eq!(endpoint.manifest(&Selector::Digest(digest)).as_str(), format!("{base}manifests/{digest}"));
+            assert_eq!(endpoint.blob(&digest).as_str(), format!("{base}blobs/{digest}"));
+            assert_eq!(endpoint.uploads().as_str(), format!("{base}blobs/uploads/"));
+        }
+    }
+
+    #[test]
+    fn credentials_belong_to_one_origin() {
+        let endpoint = Endpoint::new("r.example.com/a".parse().expect("valid"), false).expect("valid");
+        for (url, owned) in [
+            ("https://r.example.com/anything", true),
+            ("https://r.example.com:443/", true),
+            ("http://r.example.com/", false),
+            ("https://r.example.com:8443/", false),
+            ("https://s.r.example.com/", false),
+            ("https://r.example.com.evil.example/", false),
+        ] {
+            assert_eq!(endpoint.owns(&url.parse().expect(url)), owned, "{url}");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Copies a bundle with everything that belongs to it: push and pull are this one function in two directions.
+
+use std::collections::HashSet;
+
+use futures::{StreamExt, TryStreamExt, future::BoxFuture, stream};
+
+use super::progress::Progress;
+use crate::{
+    core::{
+        class::{Classified, Reason},
+        digest::Digest,
+        limits::Limits,
+        oci::{Descriptor, Document},
+    },
+    oci::{Content, OciError, Resolved, Source, Target, fetch_document},
+};
+
+/// Blobs that are on their way at once.
+const PARALLEL: usize = 4;
+/// Levels of documents: an index of manifests, their referrers, and what refers to these.
+const MAX_DEPTH: usize = 8;
+
+/// Are referrers copied too?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Referrers {
+    /// All of them, at every level.
+    Included,
+    /// None.
+    Left,
+}
+
+/// Why a copy failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// Reading or writing failed.
+    #[error(transparent)]
+    Oci(#[from] OciError),
+    /// Something that belongs to it is not there.
+    #[error("{root} is not complete: {missing}")]
+    Incomplete {
+        /// What is copied.
+        root: Digest,
+        /// What is missing, and where.
+        missing: OciError,
+    },
+    /// Documents in documents in documents.
+    #[error("{0} is nested too deep")]
+    TooDeep(Digest),
+    /// No child of that platform.
+    #[error("{root} has no manifest for {platform}, it has {available}")]
+    NoSuchPlatform {
+        /// The index.
+        root: Digest,
+        /// What was asked for.
+        platform: String,
+        /// What there is.
+        available: String,
+    },
+}
+
+impl Classified for CopyError {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Oci(error) => error.reason(),
+            Self::Incomplete { missing, .. } => missing.reason(),
+            Self::TooDeep(_) => Reason::LimitExceeded,
+            Self::NoSuchPlatform { .. } => Reason::InvalidSpec,
+        }
+    }
+}
+
+/// Copies `root` and all below it; the root itself last, so that it is never there without its parts. Referrers follow, each complete.
+pub async fn copy(
+    from: &dyn Source,
+    to: &dyn Target,
+    root: &Resolved,
+    referrers: Referrers,
+    limits: &Limits,
+    progress: &dyn Progress,
+) -> Result<(), CopyError> {
+    let document = root.document(limits)?;
+    let job = Job { from, to, root: root.descriptor.digest, referrers, limits, progress };
+    progress.begin("copying", None);
+    let mut seen = HashSet::new();
+    let result = job.document(&root.descriptor, &root.bytes, &document, &mut seen, 0).await;
+    progress.end();
+    result
+}
+
+struct Job<'a> {
+    from: &'a dyn Source,
+    to: &'a dyn Target,
+    root: Digest,
+    referrers: Referrers,
+    limits: &'a Limits,
+    progress: &'a dyn Progress,
+}
+
+impl<'a> Job<'a> {
+    fn document<'f>(
+        &'f self,
+        descriptor: &'f Descriptor,
+        bytes: &'f bytes::Bytes,
+        document: &'f Document,
+        seen: &'f mut HashSet<Digest>,
+        depth: usize,
+    ) -> BoxFuture<'f, Result<(), CopyError>> {
+        Box::pin(async move {
+            if depth > MAX_DEPTH {
+                return Err(CopyError::TooDeep(self.root));
+            }
+            if !seen.insert(descriptor.digest) {
+                return Ok(());
+            }
+            let (documents, blobs): (Vec<_>, Vec<_>) = document.children().into_iter().partition(|child| child.is_document());
+            for child in documents {
+                self.fetch_and_copy(child, seen, depth + 1).await?;
+            }
+            let pushes: Vec<_> = blobs.into_iter().map(|blob| self.blob(blob)).collect();
+            stream::iter(pushes).buffer_unordered(PARALLEL).try_collect::<Vec<()>>().await?;
+            self.to.push(&descriptor.bare(), Content::Bytes(bytes)).await?;
+            match self.referrers {
+                Referrers::Included => self.referrers(descriptor, seen, depth).await,
+                Referrers::Left => Ok(()),
+            }
+        })
+    }
+
+    async fn referrers(&self, subject: &Descriptor, seen: &mut HashSet<Digest>, depth: usize) -> Result<(), CopyError> {
+        for referrer in self.from.referrers(subject, self.limits).await? {
+            self.fetch_and_copy(&referrer, seen, depth + 1).await?;
+        }
+        Ok(())
+    }
+
+    async fn fetch_and_copy(&self, descriptor: &Descriptor, seen: &mut HashSet<Digest>, depth: usize) -> Result<(), CopyError> {
+        if seen.contains(&descriptor.digest) {
+            return Ok(());
+        }
+        let (bytes, document) = fetch_document(self.from, descriptor, self.limits).await.map_err(|error| self.missing(error))?;
+        self.document(descriptor, &bytes, &document, seen, depth).await
+    }
+
+    async fn blob(&self, blob: &Descriptor) -> Result<(), CopyError> {
+        if !self.to.exists(blob).await? {
+            self.to.push(blob, Content::From(self.from)).await.map_err(|error| self.missing(error))?;
+        }
+        self.progress.advance(blob.size);
+        Ok(())
+    }
+
+    fn missing(&self, error: OciError) -> CopyError {
+        match error {
+            missing @ OciError::NotFound { .. } => CopyError::Incomplete { root: self.root, missing },
+            other => other.into(),
+        }
+    }
+}

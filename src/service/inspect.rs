@@ -1,0 +1,84 @@
+//! Says what a bundle or image is, and what refers to it. Nothing is verified here but digests.
+
+use serde::Serialize;
+
+use super::contents::{self, Contents, ContentsError};
+use crate::{
+    core::{
+        class::{Classified, Reason},
+        digest::Digest,
+        limits::Limits,
+        oci::{Annotations, Descriptor, Document},
+        pack::{EmbeddedError, PACK_FORMAT_ANNOTATION},
+    },
+    oci::{OciError, Resolved, Source},
+};
+
+/// What was found.
+#[derive(Debug)]
+pub struct Inspection {
+    /// The manifest or index.
+    pub root: Resolved,
+    /// What it is, as a document.
+    pub document: Document,
+    /// Its contents, if packgate packed it.
+    pub contents: Option<Contents>,
+    /// What claims to refer to it.
+    pub referrers: Vec<Referrer>,
+}
+
+/// One claim of a registry or layout; nobody has looked into it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Referrer {
+    /// Digest of its manifest.
+    pub digest: Digest,
+    /// What it is.
+    pub artifact_type: Option<String>,
+    /// The predicate type, if its annotations say one.
+    pub predicate_type: Option<String>,
+    /// Bytes of its manifest.
+    pub size: u64,
+}
+
+/// Why it cannot be said.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    /// Reading failed.
+    #[error(transparent)]
+    Oci(#[from] OciError),
+    /// It calls itself a bundle of packgate, and is none.
+    #[error(transparent)]
+    Contents(#[from] ContentsError),
+}
+
+impl Classified for InspectError {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Oci(error) => error.reason(),
+            Self::Contents(error) => error.reason(),
+        }
+    }
+}
+
+/// Inspects what `root` is.
+pub async fn inspect(source: &dyn Source, root: Resolved, limits: &Limits) -> Result<Inspection, InspectError> {
+    let document = root.document(limits)?;
+    let contents = match contents::open(source, &root, limits).await {
+        Ok(contents) => Some(contents),
+        Err(ContentsError::Embedded(EmbeddedError::NotABundle)) if !document.annotations().contains_key(PACK_FORMAT_ANNOTATION) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let referrers = source.referrers(&root.descriptor, limits).await?.iter().map(referrer).collect();
+    Ok(Inspection { root, document, contents, referrers })
+}
+
+fn referrer(descriptor: &Descriptor) -> Referrer {
+    let annotation = |annotations: &Annotations, key: &str| annotations.get(key).cloned();
+    Referrer {
+        digest: descriptor.digest,
+        artifact_type: descriptor.artifact_type.clone(),
+        predicate_type: annotation(&descriptor.annotations, "dev.sigstore.bundle.predicateType"),
+        size: descriptor.size,
+    }
+}

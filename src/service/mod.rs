@@ -1,0 +1,9 @@
+//! Use cases. They know the traits of `oci`, `fetch`, `signing` and `clock`, and none of their implementations.
+
+pub mod contents;
+pub mod copy;
+pub mod inspect;
+pub mod lock;
+pub mod pack;
+pub mod progress;
+pub mod transfer;

@@ -1,0 +1,233 @@
+//! Packs a lock: fetches every artifact against its checksum and writes the bundle into a store on this machine.
+
+use std::{io::Write, sync::Arc};
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::task::spawn_blocking;
+
+use super::{
+    progress::Progress,
+    transfer::{Expected, TransferError, name_of, pump, request_of},
+};
+use crate::{
+    core::{
+        class::{Classified, Reason},
+        digest::{Digest, Hasher},
+        lockfile::{LockError, Lockfile},
+        oci::Descriptor,
+        pack::{
+            Documents, Format, LayerBlob, LayerCompression, LayerPlan, ManifestPlan, Output, PackError, PackPlan, PackedFile, Segment, ZSTD_LEVEL,
+        },
+    },
+    fetch::Origin,
+    oci::{BlobWriter, Content, OciError, Store},
+};
+
+/// Layers that are written at once. More would not be faster: the work is hashing.
+const PARALLEL: usize = 2;
+
+/// Why packing failed.
+#[derive(Debug, thiserror::Error)]
+pub enum PackServiceError {
+    /// The lock cannot be packed.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The lock cannot be packed as asked.
+    #[error(transparent)]
+    Plan(#[from] PackError),
+    /// An artifact could not be moved.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
+    /// The store failed.
+    #[error(transparent)]
+    Oci(#[from] OciError),
+    /// A layer is not what the lock has recorded.
+    #[error("layer with {files:?} became {actual}, the lock has recorded {recorded}; record it again: packgate lock LOCK")]
+    Recorded {
+        /// The names of what is in it.
+        files: Vec<String>,
+        /// The lock's diffID.
+        recorded: Digest,
+        /// What it became.
+        actual: Digest,
+    },
+}
+
+impl Classified for PackServiceError {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Lock(error) => error.reason(),
+            Self::Plan(error) => error.reason(),
+            Self::Transfer(error) => error.reason(),
+            Self::Oci(error) => error.reason(),
+            Self::Recorded { .. } => Reason::DigestMismatch,
+        }
+    }
+}
+
+/// A bundle that lies in the store.
+#[derive(Clone, Debug)]
+pub struct Packed {
+    /// Its manifest, or its index.
+    pub root: Descriptor,
+    /// Bytes of all its blobs and manifests together.
+    pub size: u64,
+    /// Layers of its first manifest, with the lock's.
+    pub layers: usize,
+    /// Where artifacts were really taken from, by name, if not from their origin.
+    pub download_locations: Vec<(String, String)>,
+}
+
+/// Packs locks.
+#[derive(Clone)]
+pub struct PackService {
+    store: Arc<dyn Store>,
+    origin: Arc<dyn Origin>,
+    progress: Arc<dyn Progress>,
+}
+
+impl PackService {
+    /// Packs into `store` what comes from `origin`.
+    pub fn new(store: Arc<dyn Store>, origin: Arc<dyn Origin>, progress: Arc<dyn Progress>) -> Self {
+        Self { store, origin, progress }
+    }
+
+    /// Packs `lock`. Nothing is tagged. Everything that can be refused without reading an artifact is refused before.
+    pub async fn pack(&self, lock: &Lockfile, output: Output, allow_outside: bool) -> Result<Packed, PackServiceError> {
+        lock.check_packable(allow_outside)?;
+        let plan = PackPlan::new(lock, output)?;
+        self.progress.begin("packing", Some(plan.content_bytes()));
+        let mut all = Vec::new();
+        let mut packed = Packed { root: Descriptor::empty(), size: 0, layers: 0, download_locations: Vec::new() };
+        for manifest in &plan.manifests {
+            all.push(self.manifest(lock, &plan, manifest, &mut packed).await?);
+        }
+        self.progress.end();
+        let first = all.first().map(|documents: &Documents| documents.manifest.0.clone());
+        let (_, index) = plan.top(all)?;
+        packed.root = match index {
+            Some(index) => self.push(&mut packed, &index).await?,
+            None => first.unwrap_or(packed.root),
+        };
+        Ok(packed)
+    }
+
+    async fn manifest(&self, lock: &Lockfile, plan: &PackPlan, manifest: &ManifestPlan, packed: &mut Packed) -> Result<Documents, PackServiceError> {
+        let layers = manifest.layers.iter().map(|layer| self.layer(lock, plan, layer));
+        let written: Vec<(LayerBlob, Vec<(String, String)>)> = stream::iter(layers).buffered(PARALLEL).try_collect().await?;
+        let (blobs, locations): (Vec<_>, Vec<_>) = written.into_iter().unzip();
+        let documents = plan.documents(manifest, &blobs)?;
+        for blob in [&documents.lock, &documents.config, &documents.manifest] {
+            self.push(packed, blob).await?;
+        }
+        packed.size += blobs.iter().map(|blob| blob.descriptor.size).sum::<u64>();
+        packed.layers = packed.layers.max(blobs.len() + 1);
+        packed.download_locations.extend(locations.into_iter().flatten());
+        Ok(documents)
+    }
+
+    async fn push(&self, packed: &mut Packed, (descriptor, bytes): &(Descriptor, Bytes)) -> Result<Descriptor, PackServiceError> {
+        self.store.push(descriptor, Content::Bytes(bytes)).await?;
+        packed.size += descriptor.size;
+        Ok(descriptor.clone())
+    }
+
+    async fn layer(&self, lock: &Lockfile, plan: &PackPlan, layer: &LayerPlan) -> Result<(LayerBlob, Vec<(String, String)>), PackServiceError> {
+        let mut locations = Vec::new();
+        let mut sink = Sink::new(self.store.writer()?, plan.output.compression)?;
+        let segments = match plan.output.format {
+            Format::Image => layer.segments(),
+            Format::Artifact => layer.files.iter().map(|file| Segment::Content { size: file.size, content: file.clone() }).collect(),
+        };
+        for segment in segments {
+            sink = match segment {
+                Segment::Literal(bytes) => sink.literal(&bytes)?,
+                Segment::Content { content, .. } => self.file(lock, &content, sink, &mut locations).await?,
+            };
+        }
+        let blob = sink.commit()?;
+        check_recorded(lock, layer, plan.output.format, &blob)?;
+        Ok((blob, locations))
+    }
+
+    async fn file(
+        &self,
+        lock: &Lockfile,
+        file: &PackedFile,
+        mut sink: Sink,
+        locations: &mut Vec<(String, String)>,
+    ) -> Result<Sink, PackServiceError> {
+        let name = name_of(lock, file);
+        let Some(request) = request_of(lock, file) else { return Err(TransferError::Worker("a file that is not in the lock".into()).into()) };
+        let opened = self.origin.open(request).await.map_err(|source| TransferError::Fetch { name: name.clone(), source })?;
+        locations.extend(opened.download_location.map(|location| (name.clone(), location)));
+        let expected = Expected { checksum: file.checksum, size: file.size };
+        let progress = Arc::clone(&self.progress);
+        let work = spawn_blocking(move || pump(&name, opened.content, Some(expected), &mut sink, &|bytes| progress.advance(bytes)).map(|_| sink));
+        Ok(work.await.map_err(|e| TransferError::Worker(e.to_string()))??)
+    }
+}
+
+fn check_recorded(lock: &Lockfile, layer: &LayerPlan, format: Format, blob: &LayerBlob) -> Result<(), PackServiceError> {
+    match layer.recorded {
+        Some(recorded) if format == Format::Image && recorded != blob.diff_id => {
+            let files = layer.files.iter().map(|file| name_of(lock, file)).collect();
+            Err(PackServiceError::Recorded { files, recorded, actual: blob.diff_id })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Where a layer's tar goes: straight into a blob, or through the compressor.
+enum Sink {
+    Plain(Box<dyn BlobWriter>),
+    Zstd { encoder: Box<zstd::Encoder<'static, Box<dyn BlobWriter>>>, diff_id: Hasher },
+}
+
+impl Sink {
+    fn new(writer: Box<dyn BlobWriter>, compression: LayerCompression) -> Result<Self, TransferError> {
+        Ok(match compression {
+            LayerCompression::None => Self::Plain(writer),
+            LayerCompression::Zstd => {
+                let encoder = zstd::Encoder::new(writer, ZSTD_LEVEL).map_err(TransferError::Write)?;
+                Self::Zstd { encoder: Box::new(encoder), diff_id: Hasher::new() }
+            }
+        })
+    }
+
+    fn literal(mut self, bytes: &[u8]) -> Result<Self, TransferError> {
+        self.write_all(bytes).map_err(TransferError::Write)?;
+        Ok(self)
+    }
+
+    fn commit(self) -> Result<LayerBlob, PackServiceError> {
+        Ok(match self {
+            Self::Plain(writer) => {
+                let (digest, size) = writer.commit()?;
+                LayerBlob::plain(digest, size)
+            }
+            Self::Zstd { encoder, diff_id } => {
+                let (digest, size) = encoder.finish().map_err(TransferError::Write)?.commit()?;
+                LayerBlob::zstd(digest, size, diff_id.finish())
+            }
+        })
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Plain(writer) => writer.write(bytes),
+            Self::Zstd { encoder, diff_id } => {
+                let count = encoder.write(bytes)?;
+                diff_id.update(&bytes[..count]);
+                Ok(count)
+            }
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,19 @@
+//! How far long work has come, for a person who waits.
+
+/// Is told what is being done. All methods do nothing by default.
+pub trait Progress: Send + Sync {
+    /// Work begins. `total` is its length in bytes, if known.
+    fn begin(&self, _what: &str, _total: Option<u64>) {}
+
+    /// So many bytes more are done.
+    fn advance(&self, _bytes: u64) {}
+
+    /// The work that was begun last has ended.
+    fn end(&self) {}
+}
+
+/// Tells nobody.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Progress for Silent {}

@@ -1,0 +1,189 @@
+//! Moves one artifact's bytes from its origin to where they are wanted, and checks them on the way.
+
+use std::io::{Read, Write};
+
+use tokio_util::io::SyncIoBridge;
+
+use crate::{
+    core::{
+        class::{Classified, Reason},
+        digest::{Digest, Hasher},
+        limits::Limits,
+        lockfile::{Lockfile, OriginType},
+        pack::{Item, PackedFile},
+    },
+    fetch::{FetchError, OpenContent, Request},
+    oci::OciError,
+};
+
+const BUFFER: usize = 256 << 10;
+
+/// What an artifact's bytes must be.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected {
+    /// Digest of the bytes.
+    pub checksum: Digest,
+    /// Length in bytes.
+    pub size: u64,
+}
+
+/// Why the bytes of an artifact could not be moved.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// The bytes are not what the lock says.
+    #[error("artifact {name:?}: checksum is {actual}, the lock says {expected}; if the change is wanted: packgate lock --update")]
+    Checksum {
+        /// The artifact's name.
+        name: String,
+        /// The lock's checksum.
+        expected: Digest,
+        /// The digest of what came.
+        actual: Digest,
+    },
+    /// There are more or fewer bytes than the lock says.
+    #[error("artifact {name:?}: has {actual} bytes, the lock says {expected}; if the change is wanted: packgate lock --update")]
+    Size {
+        /// The artifact's name.
+        name: String,
+        /// The lock's size in bytes.
+        expected: u64,
+        /// What came: a number, or "more".
+        actual: String,
+    },
+    /// More bytes than any artifact may have.
+    #[error("artifact {name:?}: has more than {limit} bytes, the most that an artifact may have")]
+    TooLarge {
+        /// The artifact's name.
+        name: String,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The origin.
+    #[error("artifact {name:?}: {source}")]
+    Fetch {
+        /// The artifact's name.
+        name: String,
+        /// What happened there.
+        source: FetchError,
+    },
+    /// The connection or the disk broke while reading.
+    #[error("artifact {name:?}: could not be read to its end: {cause}")]
+    Broken {
+        /// The artifact's name.
+        name: String,
+        /// What happened.
+        cause: String,
+    },
+    /// The destination.
+    #[error(transparent)]
+    Oci(#[from] OciError),
+    /// The destination could not be written.
+    #[error("writing failed: {0}")]
+    Write(std::io::Error),
+    /// The worker thread ended early.
+    #[error("internal: the worker thread ended early: {0}")]
+    Worker(String),
+}
+
+impl Classified for TransferError {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Checksum { .. } => Reason::ChecksumMismatch,
+            Self::Size { .. } => Reason::SizeMismatch,
+            Self::TooLarge { .. } => Reason::InvalidLock,
+            Self::Fetch { source, .. } => source.reason(),
+            Self::Broken { .. } => Reason::FetchFailed,
+            Self::Oci(error) => error.reason(),
+            Self::Write(_) => Reason::StorageFailed,
+            Self::Worker(_) => Reason::Internal,
+        }
+    }
+}
+
+/// The name that messages use for a file of a lock.
+pub fn name_of(lock: &Lockfile, file: &PackedFile) -> String {
+    match file.item {
+        Item::Artifact(index) => lock.artifacts.get(index).map_or_else(String::new, |artifact| artifact.name.clone()),
+        Item::Entrypoint => "entrypoint".into(),
+    }
+}
+
+/// What an origin is asked for, for a file of a lock.
+pub fn request_of<'a>(lock: &'a Lockfile, file: &PackedFile) -> Option<Request<'a>> {
+    match file.item {
+        Item::Artifact(index) => lock.artifacts.get(index).map(|artifact| Request {
+            origin_type: artifact.origin_type,
+            origin: &artifact.origin,
+            oci: artifact.oci.as_ref(),
+        }),
+        Item::Entrypoint => {
+            lock.entrypoint.as_ref().map(|entrypoint| Request { origin_type: OriginType::File, origin: &entrypoint.script, oci: None })
+        }
+    }
+}
+
+/// Reads an artifact to its end, gives every byte to `sink`, and says what it was. Blocking. With `expected`, anything else is an error, and
+/// not a byte more than expected is read.
+pub fn pump(
+    name: &str,
+    content: OpenContent,
+    expected: Option<Expected>,
+    sink: &mut dyn Write,
+    advance: &dyn Fn(u64),
+) -> Result<(Digest, u64), TransferError> {
+    let mut reader: Box<dyn Read> = match content {
+        OpenContent::Blocking(reader) => reader,
+        OpenContent::Stream(stream) => Box::new(SyncIoBridge::new(stream)),
+    };
+    let limit = expected.map_or(Limits::DEFAULT.artifact_bytes, |expected| expected.size);
+    let (mut hasher, mut size) = (Hasher::new(), 0_u64);
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let count = read_some(&mut *reader, &mut buffer, name)?;
+        if count == 0 {
+            break;
+        }
+        size += count as u64;
+        if size > limit {
+            return Err(too_long(name, expected, limit));
+        }
+        hasher.update(&buffer[..count]);
+        sink.write_all(&buffer[..count]).map_err(TransferError::Write)?;
+        advance(count as u64);
+    }
+    let digest = hasher.finish();
+    check(name, digest, size, expected)?;
+    Ok((digest, size))
+}
+
+fn read_some(reader: &mut dyn Read, buffer: &mut [u8], name: &str) -> Result<usize, TransferError> {
+    loop {
+        match reader.read(buffer) {
+            Ok(count) => return Ok(count),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(broken(name, error)),
+        }
+    }
+}
+
+fn broken(name: &str, error: std::io::Error) -> TransferError {
+    match error.downcast::<OciError>() {
+        Ok(inner) => TransferError::Oci(inner),
+        Err(cause) => TransferError::Broken { name: name.into(), cause: cause.to_string() },
+    }
+}
+
+fn too_long(name: &str, expected: Option<Expected>, limit: u64) -> TransferError {
+    match expected {
+        Some(expected) => TransferError::Size { name: name.into(), expected: expected.size, actual: "more".into() },
+        None => TransferError::TooLarge { name: name.into(), limit },
+    }
+}
+
+fn check(name: &str, digest: Digest, size: u64, expected: Option<Expected>) -> Result<(), TransferError> {
+    let Some(expected) = expected else { return Ok(()) };
+    if size != expected.size {
+        return Err(TransferError::Size { name: name.into(), expected: expected.size, actual: size.to_string() });
+    }
+    if digest == expected.checksum { Ok(()) } else { Err(TransferError::Checksum { name: name.into(), expected: expected.checksum, actual: digest }) }
+}

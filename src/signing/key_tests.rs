@@ -1,0 +1,97 @@
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
+
+use super::*;
+use crate::core::class::{Classified, Reason};
+
+macro_rules! data {
+    ($name:literal) => {
+        include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/keys/", $name)).as_slice()
+    };
+}
+
+fn load(key_file: &[u8], password: Option<&str>) -> Result<KeySigner, SigningError> {
+    KeySigner::from_pem(key_file, password.map(Password::new).as_ref())
+}
+
+fn verifies(public_pem: &str, message: &[u8], signature: &[u8]) -> bool {
+    let spki = sigstore_types::DerPublicKey::from_pem(public_pem).expect("a public key");
+    UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, spki.as_bytes()).verify(message, signature).is_ok()
+}
+
+#[tokio::test]
+async fn every_form_of_a_p256_key_signs() {
+    for (key_file, password, public, encrypted) in [
+        (data!("sigstore.key"), Some("packgate"), data!("cosign.pub"), true),
+        (data!("cosign-legacy.key"), Some("packgate"), data!("cosign.pub"), true),
+        (data!("sigstore-owasp.key"), Some(""), data!("cosign.pub"), true),
+        (data!("p256-pkcs8.pem"), None, data!("p256.pub"), false),
+        (data!("p256-pkcs8.pem"), Some("not needed"), data!("p256.pub"), false),
+        (data!("p256-sec1.pem"), None, data!("p256.pub"), false),
+    ] {
+        assert_eq!(is_encrypted(key_file), Ok(encrypted));
+        let signer = load(key_file, password).expect("a key");
+        assert_eq!(signer.public_key_pem().as_bytes(), public);
+        let signature = signer.sign(b"message").await.expect("signed");
+        assert!(verifies(signer.public_key_pem(), b"message", signature.bytes.as_bytes()));
+        assert!(!verifies(signer.public_key_pem(), b"massage", signature.bytes.as_bytes()));
+        let material = serde_json::to_value(&signature.material).expect("JSON");
+        assert_eq!(material["publicKey"]["hint"], signer.hint());
+    }
+}
+
+/// `openssl pkey -pubin -in cosign.pub -outform DER | openssl dgst -sha256 -binary | base64`
+#[test]
+fn the_hint_is_cosigns() {
+    let signer = load(data!("sigstore.key"), Some("packgate")).expect("a key");
+    assert_eq!(signer.hint(), "MzXmnIj36XsHHpb161S86jhgkiHGVlu8veTq2goBmps=");
+}
+
+#[test]
+fn other_keys_are_refused_with_the_reason() {
+    for (key_file, part) in [
+        (data!("p384.pem"), "ECDSA P-384 keys are not supported"),
+        (data!("p521.pem"), "ECDSA P-521 keys are not supported"),
+        (data!("ed25519.pem"), "Ed25519 keys are not supported"),
+        (data!("rsa.pem"), "RSA keys are not supported"),
+        (data!("rsa-pkcs1.pem"), "RSA keys are not supported"),
+        (data!("p256-encrypted.pem"), "cosign import-key-pair"),
+        (data!("p256-sec1-encrypted.pem"), "cosign import-key-pair"),
+        (data!("cosign.pub"), "packgate keys generate"),
+        (b"\xff\xfe".as_slice(), "packgate keys generate"),
+        (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n".as_slice(), "no ECDSA P-256 key"),
+        (vec![b' '; MAX_KEY_FILE + 1].as_slice(), "the limit is 65536"),
+    ] {
+        let error = load(key_file, Some("packgate")).expect_err(part);
+        assert_eq!(error.reason(), Reason::NoSigner);
+        assert!(error.to_string().contains(part), "{error}");
+    }
+}
+
+#[test]
+fn a_wrong_or_missing_password_is_no_signer() {
+    let key = data!("sigstore.key");
+    assert_eq!(load(key, None).expect_err("no password"), SigningError::PasswordNeeded);
+    let error = load(key, Some("secret-guess")).expect_err("wrong password");
+    assert_eq!((&error, error.reason()), (&SigningError::WrongPassword, Reason::NoSigner));
+    assert!(!format!("{error} {error:?}").contains("secret-guess"));
+}
+
+#[tokio::test]
+async fn generated_keys_can_be_read_again() {
+    let password = Password::new("pw");
+    let key = generate(&password).expect("generated");
+    assert!(key.private_pem.starts_with("-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\n"));
+    let signer = KeySigner::from_pem(key.private_pem.as_bytes(), Some(&password)).expect("readable");
+    assert_eq!(signer.public_key_pem(), key.public_pem);
+    let signature = signer.sign(b"message").await.expect("signed");
+    assert!(verifies(&key.public_pem, b"message", signature.bytes.as_bytes()));
+    assert_ne!(generate(&password).expect("generated").public_pem, key.public_pem);
+}
+
+#[test]
+fn nothing_secret_is_printed() {
+    let key = generate(&Password::new("pw")).expect("generated");
+    let signer = KeySigner::from_pem(key.private_pem.as_bytes(), Some(&Password::new("pw"))).expect("readable");
+    assert!(!format!("{key:?}").contains("PRIVATE"));
+    assert_eq!(format!("{signer:?}"), format!("KeySigner {{ hint: {:?}, .. }}", signer.hint()));
+}

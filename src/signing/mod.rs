@@ -1,0 +1,91 @@
+//! EFFECT. Who signs: [`Signer`], and [`KeySigner`], which signs with a private key of ours.
+//!
+//! A signer gets the DSSE pre-authentication encoding of a statement and returns what a Sigstore bundle needs. What the statement claims,
+//! and whether it may be claimed, is not decided here.
+
+mod encrypted;
+mod key;
+mod password;
+mod pem;
+
+use async_trait::async_trait;
+use sigstore_types::{SignatureBytes, VerificationMaterial};
+
+pub use key::{GeneratedKey, KeySigner, MAX_KEY_FILE, generate, is_encrypted};
+pub use password::Password;
+
+use crate::core::class::{Classified, Reason};
+
+/// Signs.
+#[doc(alias = "SigningHandler")]
+#[async_trait]
+pub trait Signer: Send + Sync {
+    /// Signs the DSSE pre-authentication encoding of a payload (DSSE protocol, "Signature Definition").
+    async fn sign(&self, pae: &[u8]) -> Result<Signature, SigningError>;
+
+    /// The public half of the key, as PEM (`PUBLIC KEY`, RFC 7468, section 13).
+    fn public_key_pem(&self) -> &str;
+
+    /// What a Sigstore bundle calls the key: base64 of the SHA-256 of its DER `SubjectPublicKeyInfo`, as cosign writes it. A hint, never
+    /// evidence.
+    fn hint(&self) -> &str;
+}
+
+/// A signature, and what a verifier needs to find the key that made it.
+#[derive(Clone, Debug)]
+pub struct Signature {
+    /// The signature itself; of an ECDSA key in ASN.1 form.
+    pub bytes: SignatureBytes,
+    /// The part of a Sigstore bundle that names the key.
+    pub material: VerificationMaterial,
+}
+
+/// Why nothing was signed. No variant carries key material or a password.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SigningError {
+    /// The file is larger than any key.
+    #[error("key file of {0} bytes is no key, the limit is {MAX_KEY_FILE}")]
+    TooLarge(usize),
+    /// No PEM block with a private key.
+    #[error("key file holds no PEM block with a private key; `packgate keys generate` makes one")]
+    NoPrivateKey,
+    /// The PEM block, or what is inside, cannot be read.
+    #[error("private key cannot be read: {0}")]
+    Malformed(&'static str),
+    /// A kind of key that we do not sign with.
+    #[error("{0} keys are not supported, only ECDSA P-256 is; make one with `packgate keys generate`")]
+    Algorithm(&'static str),
+    /// Encrypted, but not as cosign does it.
+    #[error("private key is encrypted as {0:?}, only cosign's encryption is supported; import it with `cosign import-key-pair --key FILE`")]
+    Encryption(String),
+    /// Key derivation that could cost any amount of memory.
+    #[error(
+        "private key is encrypted with scrypt N={n} r={r} p={p}; supported are N=32768, 65536 or 131072 with r=8 p=1; import the key again with cosign"
+    )]
+    ScryptParameters {
+        /// CPU and memory cost.
+        n: u64,
+        /// Block size.
+        r: u32,
+        /// Parallelism.
+        p: u32,
+    },
+    /// The key is encrypted and there is no password.
+    #[error("private key is encrypted; give its password in COSIGN_PASSWORD")]
+    PasswordNeeded,
+    /// The password does not open the key.
+    #[error("private key does not open: the password is wrong, or the file was changed")]
+    WrongPassword,
+    /// The cryptographic library failed.
+    #[error("the cryptographic library could not {0}")]
+    Library(&'static str),
+}
+
+impl Classified for SigningError {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Library(_) => Reason::Internal,
+            _ => Reason::NoSigner,
+        }
+    }
+}

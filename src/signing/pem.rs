@@ -1,0 +1,94 @@
+//! PEM blocks (RFC 7468), as far as private keys need them.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use zeroize::Zeroizing;
+
+use super::SigningError;
+
+/// One block: its label and its content.
+pub(super) struct Block {
+    pub(super) label: String,
+    pub(super) content: Zeroizing<Vec<u8>>,
+}
+
+/// The first block whose label ends in `PRIVATE KEY`. Text and blocks before it are passed over: `openssl ecparam -genkey` writes
+/// `EC PARAMETERS` first.
+pub(super) fn private_key(text: &str) -> Result<Block, SigningError> {
+    let (label, rest) = text.lines().enumerate().find_map(|(at, line)| Some((begin(line)?, at))).ok_or(SigningError::NoPrivateKey)?;
+    let end = format!("-----END {label}-----");
+    let mut body = Zeroizing::new(String::with_capacity(text.len()));
+    for line in text.lines().skip(rest + 1).map(str::trim) {
+        if line == end {
+            return decode(label, &body);
+        }
+        if line.contains(':') {
+            return Err(SigningError::Encryption(format!("{label} with PEM headers")));
+        }
+        body.push_str(line);
+    }
+    Err(SigningError::Malformed("the PEM block has no end"))
+}
+
+fn begin(line: &str) -> Option<&str> {
+    let label = line.trim().strip_prefix("-----BEGIN ")?.strip_suffix("-----")?;
+    Some(label).filter(|label| label.ends_with("PRIVATE KEY") && label.len() <= 64)
+}
+
+fn decode(label: &str, body: &str) -> Result<Block, SigningError> {
+    let content = STANDARD.decode(body).map_err(|_| SigningError::Malformed("the PEM block is not base64"))?;
+    Ok(Block { label: label.into(), content: Zeroizing::new(content) })
+}
+
+/// Writes a block with lines of 64 characters.
+pub(super) fn encode(label: &str, content: &[u8]) -> String {
+    let body = STANDARD.encode(content);
+    let mut text = format!("-----BEGIN {label}-----\n");
+    let mut rest = body.as_str();
+    while !rest.is_empty() {
+        let (line, after) = rest.split_at(rest.len().min(64));
+        text.push_str(line);
+        text.push('\n');
+        rest = after;
+    }
+    text.push_str(&format!("-----END {label}-----\n"));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<(String, Vec<u8>), SigningError> {
+        private_key(text).map(|block| (block.label, block.content.to_vec()))
+    }
+
+    #[test]
+    fn blocks_are_written_as_they_are_read() {
+        for size in [0, 1, 47, 48, 49, 500] {
+            let content = vec![7; size];
+            let text = encode("PRIVATE KEY", &content);
+            assert!(text.lines().all(|line| line.len() <= 64), "{text}");
+            assert_eq!(read(&text), Ok(("PRIVATE KEY".into(), content)));
+        }
+    }
+
+    #[test]
+    fn what_comes_before_the_key_is_passed_over() {
+        let text = format!("a note\r\n{}{}", encode("EC PARAMETERS", b"curve"), encode("EC PRIVATE KEY", b"key").replace('\n', "\r\n"));
+        assert_eq!(read(&text), Ok(("EC PRIVATE KEY".into(), b"key".to_vec())));
+    }
+
+    #[test]
+    fn broken_blocks_are_refused() {
+        let headers = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
+        for (text, error) in [
+            ("", SigningError::NoPrivateKey),
+            (&encode("PUBLIC KEY", b"x"), SigningError::NoPrivateKey),
+            ("-----BEGIN PRIVATE KEY-----\nAAAA\n", SigningError::Malformed("the PEM block has no end")),
+            ("-----BEGIN PRIVATE KEY-----\n!\n-----END PRIVATE KEY-----", SigningError::Malformed("the PEM block is not base64")),
+            (headers, SigningError::Encryption("RSA PRIVATE KEY with PEM headers".into())),
+        ] {
+            assert_eq!(read(text), Err(error), "{text}");
+        }
+    }
+}
