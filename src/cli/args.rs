@@ -68,6 +68,10 @@ pub(super) enum Command {
     Lock(super::lock::LockArgs),
     /// Show what a bundle or a lockfile holds
     Inspect(super::inspect::InspectArgs),
+    /// Sign a bundle or image, as cosign does
+    Sign(super::sign::SignArgs),
+    /// Attach a signed attestation
+    Attest(super::attest::AttestArgs),
     /// Copy a bundle with its signatures and attestations
     Copy(super::copy::CopyArgs),
     /// Make and show signing keys

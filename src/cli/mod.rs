@@ -4,6 +4,7 @@
 //! answer, 4 bytes contradict a digest or format, 70 our bug.
 
 mod args;
+mod attest;
 mod completion;
 mod context;
 mod copy;
@@ -16,6 +17,7 @@ mod output;
 mod pack;
 mod plan;
 mod progress;
+mod sign;
 mod signer;
 mod version;
 
@@ -50,6 +52,8 @@ async fn dispatch(cli: Cli) -> Result<Done, CliError> {
         Command::Plan(args) => plan::run(&args, &context),
         Command::Lock(args) => lock::run(args, &context).await,
         Command::Inspect(args) => inspect::run(args, &context).await,
+        Command::Sign(args) => sign::run(args, &context).await,
+        Command::Attest(args) => attest::run(args, &context).await,
         Command::Copy(args) => copy::run(args, &context).await,
         Command::Keys(args) => keys::run(args, &context),
         Command::Completion(args) => completion::run(&args),

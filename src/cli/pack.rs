@@ -3,21 +3,27 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use clap::{Args, ValueEnum};
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::{context::Context, exit::CliError, lockfile::Input, output::Done, signer::KeyArgs};
 use crate::{
     core::{
+        lockfile::Lockfile,
         oci::Descriptor,
-        pack::{Format, LayerCompression, Output},
+        pack::{Format, LayerCompression, Output, PACK_FORMAT, ZSTD_LEVEL},
+        provenance::{self, Compressed, Run},
         reference::{Location, Selector, Tag},
+        slsa::{CLI_BUILDER, PROVENANCE_V1},
     },
     fetch::Outside,
     oci::{LayoutTarget, Store, Target},
     service::{
         copy::{self, Referrers},
         pack::{PackService, Packed},
+        sign::{self, Claim},
     },
+    signing::Signer,
 };
 
 const EXAMPLES: &str = "Examples:
@@ -114,13 +120,62 @@ pub(super) async fn run(args: PackArgs, context: &Context) -> Result<Done, CliEr
     let service = PackService::new(destination.store(), origins, context.progress());
     let packed = service.pack(&lock, output.clone(), args.allow_outside).await.map_err(|error| input.blame(error.into()))?;
     let target = destination.deliver(&packed.root, context).await?;
-    let mut evidence = Vec::new();
+    let evidence = match signer {
+        Some(signer) => vouch(&args, &lock, &output, &packed, started, &*target, &*signer, context).await?,
+        None => Vec::new(),
+    };
     // The tag comes last, so that nobody can pull an unsigned bundle by name.
     if let Some(tag) = tag_for(&args.to)? {
         target.tag(&packed.root, &tag).await?;
     }
     target.finish().await?;
     answer(args.to, &lock.canonical().digest, &packed, &evidence)
+}
+
+/// Signs the bundle and attests how it was packed. Returns both referrers.
+#[allow(clippy::too_many_arguments, reason = "one call, and a struct would name the same eight things once more")]
+async fn vouch(
+    args: &PackArgs,
+    lock: &Lockfile,
+    output: &Output,
+    packed: &Packed,
+    started: Timestamp,
+    target: &dyn Target,
+    signer: &dyn Signer,
+    context: &Context,
+) -> Result<Vec<Descriptor>, CliError> {
+    let clock = context.clock();
+    let lock_digest = lock.canonical().digest;
+    let downloads = packed.download_locations.iter().cloned().collect();
+    let encoder = format!("libzstd {}", zstd::zstd_safe::version_string());
+    let claim = provenance::Packed {
+        lock,
+        lock_digest,
+        pack_format: PACK_FORMAT,
+        format: output.format.as_str(),
+        compression: match output.compression {
+            LayerCompression::None => Compressed::Not,
+            LayerCompression::Zstd => Compressed::Zstd { encoder: &encoder, level: ZSTD_LEVEL },
+        },
+        annotations: &output.annotations,
+        allow_outside: args.allow_outside,
+        source_date_epoch: output.source_date_epoch,
+        downloads: &downloads,
+    };
+    let invocation_id = format!("cli/{}/{started}", lock_digest.hex());
+    let run = Run {
+        builder_id: CLI_BUILDER,
+        version: env!("CARGO_PKG_VERSION"),
+        invocation_id: &invocation_id,
+        started_on: started,
+        finished_on: clock.now(),
+    };
+    let predicate = serde_json::to_value(provenance::provenance(&claim, &run)).map_err(|e| CliError::internal(e.to_string()))?;
+    let subject_name = subject_name(&args.to, lock.name.as_deref());
+    let claim = Claim { subject_name: &subject_name, predicate_type: PROVENANCE_V1, predicate };
+    let signature = sign::sign(target, &packed.root, signer, &*clock).await?;
+    let provenance = sign::attest(target, &packed.root, claim, signer, &*clock).await?;
+    Ok(vec![signature, provenance])
 }
 
 /// Where a bundle is packed, and where it goes from there.

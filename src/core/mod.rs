@@ -11,5 +11,8 @@ pub mod media_type;
 pub mod oci;
 pub mod pack;
 pub mod path;
+pub mod predicate;
+pub mod provenance;
 pub mod reference;
+pub mod referrer;
 pub mod slsa;

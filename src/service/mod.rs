@@ -6,4 +6,5 @@ pub mod inspect;
 pub mod lock;
 pub mod pack;
 pub mod progress;
+pub mod sign;
 pub mod transfer;

@@ -9,7 +9,8 @@ use super::{
 pub(super) const API_VERSION: &str = "packgate.dev/v1alpha1";
 /// The kind of our locks.
 pub(super) const KIND: &str = "Lockfile";
-const CONDUIT: &[&str] = &["conduit.warrical.com/next", "github.com/wixregiga/conduit/next"];
+const VERSIONS: &[(&str, &[(&str, Kind)])] =
+    &[(API_VERSION, OURS), ("conduit.warrical.com/next", THEIRS), ("github.com/wixregiga/conduit/next", THEIRS)];
 
 const OURS: &[(&str, Kind)] = &[(KIND, Kind::Lock), ("LockManifest", Kind::Manifest)];
 const THEIRS: &[(&str, Kind)] = &[
@@ -40,8 +41,7 @@ impl Kind {
 /// Tells the kind of the document.
 pub(super) fn of(root: &View<'_>) -> Result<Kind, LockError> {
     let fields = root.any_fields()?;
-    let [next, older] = [CONDUIT.first(), CONDUIT.get(1)].map(|text| text.copied().unwrap_or_default());
-    let kinds = fields.need("apiVersion", |view| view.choice(&[(API_VERSION, OURS), (next, THEIRS), (older, THEIRS)]))?;
+    let kinds = fields.need("apiVersion", |view| view.choice(VERSIONS))?;
     fields.need("kind", |view| view.choice(kinds))
 }
 

@@ -185,9 +185,6 @@ impl From<&Entrypoint> for DraftEntrypoint {
 }
 
 const MANIFEST: &[&str] = &["apiVersion", "kind", "name", "version", "packFormat", "entrypoint", "artifacts"];
-const ARTIFACT: &[&str] =
-    &["name", "type", "origin", "target", "checksum", "size", "mode", "unpack", "compression", "unpackedPath", "oci", "platforms"];
-const ENTRYPOINT: &[&str] = &["script", "mode", "checksum", "size"];
 
 fn ours(root: &View<'_>) -> Result<LockManifest, LockError> {
     let fields = root.fields(MANIFEST)?;
@@ -201,7 +198,7 @@ fn ours(root: &View<'_>) -> Result<LockManifest, LockError> {
 }
 
 fn entrypoint(view: &View<'_>) -> Result<DraftEntrypoint, LockError> {
-    let fields = view.fields(ENTRYPOINT)?;
+    let fields = view.fields(read::ENTRYPOINT)?;
     let (script, target) = read::script(&fields.required("script")?)?;
     Ok(DraftEntrypoint {
         script,
@@ -213,7 +210,7 @@ fn entrypoint(view: &View<'_>) -> Result<DraftEntrypoint, LockError> {
 }
 
 fn artifact(view: &View<'_>) -> Result<DraftArtifact, LockError> {
-    let fields = view.fields(ARTIFACT)?;
+    let fields = view.fields(read::ARTIFACT)?;
     Ok(DraftArtifact {
         size: fields.map("size", View::number)?,
         mode: read::mode(&fields)?,

@@ -173,6 +173,7 @@ mod tests {
             "https://hunter2@f.example.com/x",
             "https://:hunter2@f.example.com/x",
             "https://@f.example.com/hunter2",
+            "https:///user:hunter2@f.example.com/x",
             "https://user:hunter2@evil.example.com@f.example.com/x",
             "https://user:hun%40ter2@f.example.com\\x",
             "oci://user:hunter2@r.example.com/x:1",

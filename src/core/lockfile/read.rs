@@ -13,9 +13,9 @@ use crate::core::{
 };
 
 const LOCK: &[&str] = &["apiVersion", "kind", "name", "version", "packFormat", "entrypoint", "artifacts", "layers"];
-const ARTIFACT: &[&str] =
+pub(super) const ARTIFACT: &[&str] =
     &["name", "type", "origin", "target", "checksum", "size", "mode", "unpack", "compression", "unpackedPath", "oci", "platforms"];
-const ENTRYPOINT: &[&str] = &["script", "mode", "checksum", "size"];
+pub(super) const ENTRYPOINT: &[&str] = &["script", "mode", "checksum", "size"];
 const LAYER: &[&str] = &["artifacts", "diffID", "size", "platform"];
 
 pub(super) const TYPES: &[(&str, OriginType)] = &[("file", OriginType::File), ("http", OriginType::Http), ("oci", OriginType::Oci)];

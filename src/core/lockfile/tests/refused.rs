@@ -309,4 +309,13 @@ fn pinned_bytes_must_match() {
     assert_eq!((error.reason(), error.class()), (Reason::SizeMismatch, Class::Corrupt));
     let artifact = draft.complete(Digest::of(b"a"), 1, Some("other".into())).expect("as pinned");
     assert_eq!((artifact.origin.as_str(), artifact.checksum, artifact.size), ("other", Digest::of(b"a"), 1));
+
+    let entrypoint = DraftEntrypoint {
+        checksum: Some(Digest::of(b"a")),
+        size: Some(1),
+        ..DraftEntrypoint::from(parse(FULL).expect("valid").entrypoint.as_ref().expect("there"))
+    };
+    let error = entrypoint.clone().complete(Digest::of(b"b"), 1).expect_err("other bytes");
+    assert_eq!(error.reason(), Reason::ChecksumMismatch);
+    assert!(entrypoint.complete(Digest::of(b"a"), 1).is_ok());
 }

@@ -1,0 +1,280 @@
+//! The provenance that packing leaves: SLSA v1, build type [`BUILD_TYPE`].
+//!
+//! The external parameters are complete: the lock and they give the bundle's bytes. What is *not* decided here: whether the claims are
+//! true. Who calls this has packed the bundle.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use super::{
+    digest::Digest,
+    intoto::Statement,
+    lockfile::{Artifact, Entrypoint, Lockfile, OriginType},
+    media_type,
+    oci::Annotations,
+    slsa::{BUILD_TYPE, BuildDefinition, Builder, Metadata, PROVENANCE_V1, Provenance, ResourceDescriptor, RunDetails},
+};
+
+/// What was packed, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Packed<'a> {
+    /// The lock.
+    pub lock: &'a Lockfile,
+    /// Digest of its canonical form.
+    pub lock_digest: Digest,
+    /// The version of the packing rules, such as `1`.
+    pub pack_format: &'a str,
+    /// `Image` or `Artifact`.
+    pub format: &'a str,
+    /// What was done to the layers.
+    pub compression: Compressed<'a>,
+    /// The user's annotations.
+    pub annotations: &'a Annotations,
+    /// Were files outside of the lock's folder allowed?
+    pub allow_outside: bool,
+    /// Seconds since 1970, if given. 0 is a value.
+    pub source_date_epoch: Option<i64>,
+    /// Where artifacts were really taken from, by artifact name, if that was not their origin. URLs without credentials.
+    pub downloads: &'a BTreeMap<String, String>,
+}
+
+/// The compression of the layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compressed<'a> {
+    /// `None`.
+    Not,
+    /// `Zstd`. Its bytes depend on the encoder, so that is recorded.
+    Zstd {
+        /// Library and version, such as `libzstd 1.5.7`.
+        encoder: &'a str,
+        /// Compression level.
+        level: i32,
+    },
+}
+
+/// Who packed it, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'a> {
+    /// The builder's id; on the command line [`super::slsa::CLI_BUILDER`], unless another is given.
+    pub builder_id: &'a str,
+    /// Version of packgate.
+    pub version: &'a str,
+    /// Which run it was.
+    pub invocation_id: &'a str,
+    /// Its start.
+    pub started_on: Timestamp,
+    /// Its end.
+    pub finished_on: Timestamp,
+}
+
+impl Compressed<'_> {
+    /// As it is written in reports and parameters.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Not => "None",
+            Self::Zstd { .. } => "Zstd",
+        }
+    }
+}
+
+/// The statement about the bundle `digest`. `subject_name` is `registry/repository` without a tag, or the lock's name for layouts and
+/// archives; an empty one is left out.
+pub fn statement(subject_name: &str, digest: &Digest, provenance: &Provenance) -> serde_json::Result<Statement> {
+    Ok(Statement::about(subject_name, digest, PROVENANCE_V1, serde_json::to_value(provenance)?))
+}
+
+/// The predicate.
+pub fn provenance(packed: &Packed<'_>, run: &Run<'_>) -> Provenance {
+    Provenance {
+        build_definition: BuildDefinition {
+            build_type: BUILD_TYPE.into(),
+            external_parameters: external_parameters(packed),
+            internal_parameters: internal_parameters(packed.compression),
+            resolved_dependencies: resolved_dependencies(packed),
+        },
+        run_details: run_details(run),
+    }
+}
+
+fn external_parameters(packed: &Packed<'_>) -> Value {
+    let mut lock = json!({"digest": digest_set(&packed.lock_digest)});
+    if let Some(name) = &packed.lock.name {
+        lock["name"] = name.as_str().into();
+    }
+    let mut parameters = json!({
+        "lock": lock,
+        "packFormat": packed.pack_format,
+        "format": packed.format,
+        "compression": packed.compression.as_str(),
+        "annotations": packed.annotations,
+        "allowOutside": packed.allow_outside,
+    });
+    if let Some(epoch) = packed.source_date_epoch {
+        parameters["sourceDateEpoch"] = epoch.into();
+    }
+    parameters
+}
+
+fn internal_parameters(compression: Compressed<'_>) -> Value {
+    match compression {
+        Compressed::Not => Value::Null,
+        Compressed::Zstd { encoder, level } => {
+            let parameters = [("encoder".to_owned(), encoder.into()), ("level".to_owned(), level.into())];
+            Map::from_iter(parameters).into()
+        }
+    }
+}
+
+fn resolved_dependencies(packed: &Packed<'_>) -> Vec<ResourceDescriptor> {
+    let lock = ResourceDescriptor {
+        name: Some("lock".into()),
+        digest: digest_set(&packed.lock_digest),
+        media_type: Some(media_type::LOCK.into()),
+        ..ResourceDescriptor::default()
+    };
+    let artifacts = packed.lock.artifacts.iter().map(|artifact| of_artifact(artifact, packed.downloads));
+    std::iter::once(lock).chain(artifacts).chain(packed.lock.entrypoint.iter().map(of_entrypoint)).collect()
+}
+
+fn of_artifact(artifact: &Artifact, downloads: &BTreeMap<String, String>) -> ResourceDescriptor {
+    ResourceDescriptor {
+        name: Some(format!("artifact/{}", artifact.name)),
+        uri: (artifact.origin_type != OriginType::File).then(|| artifact.origin.clone()),
+        digest: digest_set(&artifact.checksum),
+        download_location: downloads.get(&artifact.name).cloned(),
+        ..ResourceDescriptor::default()
+    }
+}
+
+fn of_entrypoint(entrypoint: &Entrypoint) -> ResourceDescriptor {
+    ResourceDescriptor { name: Some("entrypoint".into()), digest: digest_set(&entrypoint.checksum), ..ResourceDescriptor::default() }
+}
+
+fn run_details(run: &Run<'_>) -> RunDetails {
+    RunDetails {
+        builder: Builder { id: run.builder_id.into(), version: BTreeMap::from([("packgate".to_owned(), run.version.to_owned())]) },
+        metadata: Some(Metadata {
+            invocation_id: Some(run.invocation_id.into()),
+            started_on: Some(rfc3339(run.started_on)),
+            finished_on: Some(rfc3339(run.finished_on)),
+        }),
+        byproducts: Vec::new(),
+    }
+}
+
+fn digest_set(digest: &Digest) -> BTreeMap<String, String> {
+    BTreeMap::from([("sha256".to_owned(), digest.hex())])
+}
+
+/// RFC 3339 in UTC with whole seconds, the form of in-toto's and OCI's timestamps: `2026-11-21T10:00:00Z`.
+pub(super) fn rfc3339(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{lockfile::FileMode, slsa::CLI_BUILDER};
+
+    fn artifact(name: &str, origin_type: OriginType, origin: &str) -> Artifact {
+        Artifact {
+            name: name.into(),
+            origin_type,
+            origin: origin.into(),
+            target: name.parse().expect("a path"),
+            checksum: Digest::of(name.as_bytes()),
+            size: 1,
+            mode: FileMode::Plain,
+            unpack: None,
+            oci: None,
+            platforms: Vec::new(),
+        }
+    }
+
+    fn lock() -> Lockfile {
+        let entrypoint = Entrypoint {
+            script: "files/run.sh".into(),
+            target: "run.sh".parse().expect("a path"),
+            mode: FileMode::Executable,
+            checksum: Digest::of(b"run"),
+            size: 3,
+        };
+        Lockfile {
+            name: Some("siem".into()),
+            version: None,
+            entrypoint: Some(entrypoint),
+            artifacts: vec![
+                artifact("install", OriginType::File, "files/install.sh"),
+                artifact("rules", OriginType::Http, "https://f.example.com/rules.tgz"),
+                artifact("pg", OriginType::Oci, "oci://r.example.com/pg:17"),
+            ],
+            layers: Vec::new(),
+        }
+    }
+
+    fn packed<'a>(lock: &'a Lockfile, annotations: &'a Annotations, downloads: &'a BTreeMap<String, String>) -> Packed<'a> {
+        Packed {
+            lock,
+            lock_digest: Digest::of(b"lock"),
+            pack_format: "1",
+            format: "Image",
+            compression: Compressed::Not,
+            annotations,
+            allow_outside: false,
+            source_date_epoch: None,
+            downloads,
+        }
+    }
+
+    fn run() -> Run<'static> {
+        Run {
+            builder_id: CLI_BUILDER,
+            version: "0.1.0",
+            invocation_id: "run-1",
+            started_on: "2026-11-21T10:00:00.123Z".parse().expect("a time"),
+            finished_on: "2026-11-21T12:00:04+02:00".parse().expect("a time"),
+        }
+    }
+
+    #[test]
+    fn the_statement_is_the_documented_one() {
+        let (lock, annotations) = (lock(), Annotations::new());
+        let downloads = BTreeMap::from([("rules".to_owned(), "https://m.example.com/rules.tgz".to_owned())]);
+        let provenance = provenance(&packed(&lock, &annotations, &downloads), &run());
+        let statement = statement("r.example.com/team-a/siem", &Digest::of(b"manifest"), &provenance).expect("JSON");
+        let golden = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/provenance/cli.json"));
+        assert_eq!(serde_json::to_string_pretty(&statement).expect("JSON"), golden.trim_end());
+    }
+
+    #[test]
+    fn everything_that_shapes_the_bytes_is_a_parameter() {
+        let lock = Lockfile { name: None, entrypoint: None, ..lock() };
+        let (annotations, downloads) = (Annotations::from([("a".to_owned(), "b".to_owned())]), BTreeMap::new());
+        let packed = Packed {
+            format: "Artifact",
+            compression: Compressed::Zstd { encoder: "libzstd 1.5.7", level: 3 },
+            allow_outside: true,
+            source_date_epoch: Some(0),
+            ..packed(&lock, &annotations, &downloads)
+        };
+        let BuildDefinition { external_parameters, internal_parameters, resolved_dependencies, .. } = provenance(&packed, &run()).build_definition;
+        let digest = json!({"sha256": Digest::of(b"lock").hex()});
+        let expected = json!({"lock": {"digest": digest}, "packFormat": "1", "format": "Artifact", "compression": "Zstd",
+            "annotations": {"a": "b"}, "allowOutside": true, "sourceDateEpoch": 0});
+        assert_eq!(external_parameters, expected);
+        assert_eq!(internal_parameters, json!({"encoder": "libzstd 1.5.7", "level": 3}));
+        let names: Vec<_> = resolved_dependencies.iter().filter_map(|d| d.name.as_deref()).collect();
+        assert_eq!(names, ["lock", "artifact/install", "artifact/rules", "artifact/pg"]);
+    }
+
+    #[test]
+    fn a_layout_without_a_name_has_a_subject_without_one() {
+        let (lock, annotations, downloads) = (lock(), Annotations::new(), BTreeMap::new());
+        let provenance = provenance(&packed(&lock, &annotations, &downloads), &run());
+        let statement = statement("", &Digest::of(b"manifest"), &provenance).expect("JSON");
+        let subject = &serde_json::to_value(&statement).expect("JSON")["subject"];
+        assert_eq!(*subject, json!([{"digest": {"sha256": Digest::of(b"manifest").hex()}}]));
+    }
+}

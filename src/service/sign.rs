@@ -1,0 +1,193 @@
+//! Signing and attesting: a statement about a digest becomes a referrer of it.
+//!
+//! What is *not* checked here: that the content of the subject is worth a signature. Who calls this decides that first.
+
+use serde_json::{Value, json};
+
+use crate::{
+    clock::Clock,
+    core::{
+        class::{Classified, Reason},
+        intoto::{COSIGN_SIGN, Statement},
+        limits::Limits,
+        oci::Descriptor,
+        referrer::{self, Piece},
+    },
+    oci::{Content, OciError, Target},
+    signing::{Signer, SigningError},
+};
+
+/// Why nothing was signed, or the signature could not be stored.
+#[derive(Debug, thiserror::Error)]
+pub enum SignError {
+    /// No usable key, or it failed.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
+    /// The target did not take it.
+    #[error(transparent)]
+    Oci(#[from] OciError),
+    /// Only manifests and indexes have referrers.
+    #[error("{0:?} cannot be signed, only manifests and indexes can")]
+    NoDocument(String),
+    /// No verifier would read it.
+    #[error("Sigstore bundle has {size} bytes, the limit is {limit}; attach a big predicate as a referrer of its own and attest its digest")]
+    TooLarge {
+        /// Its size in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// Our bug: a document of ours cannot be serialised.
+    #[error("cannot serialise: {0}")]
+    Serialise(#[from] serde_json::Error),
+}
+
+impl Classified for SignError {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Signing(error) => error.reason(),
+            Self::Oci(error) => error.reason(),
+            Self::NoDocument(_) => Reason::InvalidSpec,
+            Self::TooLarge { .. } => Reason::LimitExceeded,
+            Self::Serialise(_) => Reason::Internal,
+        }
+    }
+}
+
+/// What an attestation claims of its subject.
+#[derive(Clone, Debug)]
+pub struct Claim<'a> {
+    /// The subject's name: `registry/repository` without a tag. Empty where there is none.
+    pub subject_name: &'a str,
+    /// URI of the predicate's type.
+    pub predicate_type: &'a str,
+    /// The predicate.
+    pub predicate: Value,
+}
+
+/// Signs `subject` as `cosign sign` does and returns the referrer's descriptor. The statement carries no subject name.
+pub async fn sign(target: &dyn Target, subject: &Descriptor, signer: &dyn Signer, clock: &dyn Clock) -> Result<Descriptor, SignError> {
+    let claim = Claim { subject_name: "", predicate_type: COSIGN_SIGN, predicate: json!({}) };
+    attest(target, subject, claim, signer, clock).await
+}
+
+/// Signs a claim about `subject` and returns the referrer's descriptor. Nothing is pushed unless everything could be made.
+pub async fn attest(
+    target: &dyn Target,
+    subject: &Descriptor,
+    claim: Claim<'_>,
+    signer: &dyn Signer,
+    clock: &dyn Clock,
+) -> Result<Descriptor, SignError> {
+    if !subject.is_document() {
+        return Err(SignError::NoDocument(subject.media_type.chars().take(120).collect()));
+    }
+    let Claim { subject_name, predicate_type, predicate } = claim;
+    let statement = serde_json::to_vec(&Statement::about(subject_name, &subject.digest, predicate_type, predicate))?;
+    let signature = signer.sign(&referrer::pae(&statement)).await?;
+    let bundle = referrer::sigstore_bundle(&statement, signature.bytes, signature.material)?;
+    check_size(bundle.len())?;
+    let parts = referrer::referrer(bundle, predicate_type, subject, clock.now())?;
+    for Piece { descriptor, bytes } in [&parts.config, &parts.layer, &parts.manifest] {
+        target.push(descriptor, Content::Bytes(bytes)).await?;
+    }
+    Ok(parts.manifest.descriptor)
+}
+
+fn check_size(size: usize) -> Result<(), SignError> {
+    let limit = Limits::DEFAULT.sigstore_bundle_bytes;
+    if size > limit { Err(SignError::TooLarge { size, limit }) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use sigstore_types::{Bundle as SigstoreBundle, SignatureContent};
+
+    use super::*;
+    use crate::{
+        clock::FixedClock,
+        core::media_type,
+        oci::{MemoryTarget, Source, fetch, fetch_document},
+        signing::KeySigner,
+    };
+
+    const KEY: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/keys/p256-pkcs8.pem"));
+    const SUBJECT: &[u8] = br#"{"schemaVersion":2,"config":{"mediaType":"x","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":0},"layers":[]}"#;
+
+    struct Bench {
+        target: MemoryTarget,
+        subject: Descriptor,
+        signer: KeySigner,
+        clock: FixedClock,
+    }
+
+    async fn bench() -> Bench {
+        let (target, subject) = (MemoryTarget::new(), Descriptor::of(media_type::MANIFEST, SUBJECT));
+        target.push(&subject, Content::Bytes(&Bytes::from_static(SUBJECT))).await.expect("pushed");
+        let signer = KeySigner::from_pem(KEY, None).expect("a key");
+        Bench { target, subject, signer, clock: FixedClock("2026-11-21T10:00:00Z".parse().expect("a time")) }
+    }
+
+    impl Bench {
+        async fn attest(&self, claim: Claim<'_>) -> Result<Descriptor, SignError> {
+            attest(&self.target, &self.subject, claim, &self.signer, &self.clock).await
+        }
+
+        /// The statement that a referrer carries, its signature checked by an independent implementation.
+        async fn statement(&self, referrer: &Descriptor) -> Value {
+            let (_, document) = fetch_document(&self.target, referrer, &Limits::DEFAULT).await.expect("a manifest");
+            assert_eq!(document.subject(), Some(&self.subject));
+            let mut children = Vec::new();
+            for child in document.children() {
+                children.push(fetch(&self.target, child, 1 << 20).await.expect("complete"));
+            }
+            assert_eq!(children[0], b"{}".as_slice());
+            let bundle = SigstoreBundle::from_json(std::str::from_utf8(&children[1]).expect("text")).expect("a bundle");
+            let SignatureContent::DsseEnvelope(envelope) = &bundle.content else { panic!("no envelope") };
+            let key = sigstore_types::DerPublicKey::from_pem(self.signer.public_key_pem()).expect("a key");
+            let scheme = sigstore_crypto::SigningScheme::EcdsaP256Sha256;
+            sigstore_crypto::verify_signature(&key, &envelope.pae(), &envelope.signature.sig, scheme).expect("a valid signature");
+            serde_json::from_slice(envelope.payload.as_bytes()).expect("a statement")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_signature_is_what_cosign_signs() {
+        let bench = bench().await;
+        let referrer = sign(&bench.target, &bench.subject, &bench.signer, &bench.clock).await.expect("signed");
+        let expected = json!({"_type": "https://in-toto.io/Statement/v1", "subject": [{"digest": {"sha256": bench.subject.digest.hex()}}],
+            "predicateType": "https://sigstore.dev/cosign/sign/v1", "predicate": {}});
+        assert_eq!(bench.statement(&referrer).await, expected);
+        let found = bench.target.referrers(&bench.subject, &Limits::DEFAULT).await.expect("listed");
+        assert_eq!(found, [referrer]);
+    }
+
+    #[tokio::test]
+    async fn an_attestation_carries_its_claim() {
+        let bench = bench().await;
+        let claim = Claim { subject_name: "r.example.com/a", predicate_type: "https://p/v1", predicate: json!({"n": 9_007_199_254_740_993_u64}) };
+        let referrer = bench.attest(claim).await.expect("attested");
+        let expected = json!({"_type": "https://in-toto.io/Statement/v1",
+            "subject": [{"name": "r.example.com/a", "digest": {"sha256": bench.subject.digest.hex()}}],
+            "predicateType": "https://p/v1", "predicate": {"n": 9_007_199_254_740_993_u64}});
+        assert_eq!(bench.statement(&referrer).await, expected);
+    }
+
+    #[tokio::test]
+    async fn what_no_verifier_would_read_is_not_pushed() {
+        let bench = bench().await;
+        let predicate = json!({"x": "x".repeat(Limits::DEFAULT.sigstore_bundle_bytes * 3 / 4)});
+        let claim = Claim { subject_name: "", predicate_type: "https://p/v1", predicate };
+        assert_eq!(bench.attest(claim).await.expect_err("too large").reason(), Reason::LimitExceeded);
+        assert_eq!(bench.target.referrers(&bench.subject, &Limits::DEFAULT).await.expect("listed"), []);
+    }
+
+    #[tokio::test]
+    async fn only_manifests_are_signed() {
+        let bench = bench().await;
+        let blob = Descriptor::of(media_type::OCTET_STREAM, b"blob");
+        let error = sign(&bench.target, &blob, &bench.signer, &bench.clock).await.expect_err("a blob");
+        assert_eq!(error.reason(), Reason::InvalidSpec);
+    }
+}
