@@ -202,6 +202,7 @@ mod tests {
             size: 3,
         };
         Lockfile {
+            generation: crate::core::lockfile::Generation::default(),
             name: Some("siem".into()),
             version: None,
             entrypoint: Some(entrypoint),
