@@ -145,12 +145,10 @@ impl PrivateAddresses {
 /// An IPv4 address that is dressed as an IPv6 one reaches the IPv4 one: mapped and compatible (RFC 4291), NAT64 (RFC 6052), 6to4 (RFC 3056).
 fn effective(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else { return address };
-    let [a, b, c, d, e, f, g, h] = v6.segments();
     let embedded = |high: u16, low: u16| IpAddr::V4(Ipv4Addr::from_bits((u32::from(high) << 16) | u32::from(low)));
-    match [a, b, c, d, e, f] {
-        [0, 0, 0, 0, 0, 0] if g != 0 || h > 1 => embedded(g, h),
-        [0, 0, 0, 0, 0, 0xffff] | [0x64, 0xff9b, 0, 0, 0, 0] => embedded(g, h),
-        [0x2002, high, low, ..] => embedded(high, low),
+    match v6.segments() {
+        [0, 0, 0, 0, 0, 0, high, low] if high != 0 || low > 1 => embedded(high, low),
+        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => embedded(high, low),
         _ => address,
     }
 }
@@ -162,17 +160,16 @@ fn kind(address: IpAddr) -> Option<Kind> {
     }
 }
 
-fn kind_v4(address: Ipv4Addr) -> Option<Kind> {
-    let [a, b, c, d] = address.octets();
-    match (a, b, c, d) {
-        (0, ..) => Some(Kind::Unspecified),
-        (127, ..) => Some(Kind::Loopback),
-        (169, 254, ..) => Some(Kind::LinkLocal),
+const fn kind_v4(address: Ipv4Addr) -> Option<Kind> {
+    match address.octets() {
+        [0, ..] => Some(Kind::Unspecified),
+        [127, ..] => Some(Kind::Loopback),
+        [169, 254, ..] => Some(Kind::LinkLocal),
         // Alibaba Cloud, Azure's wire server, Oracle Cloud.
-        (100, 100, 100, 200) | (168, 63, 129, 16) | (192, 0, 0, 192) => Some(Kind::Metadata),
-        (224..=239, ..) => Some(Kind::Multicast),
-        (240..=255, ..) => Some(Kind::Reserved),
-        (10, ..) | (172, 16..=31, ..) | (192, 168, ..) | (100, 64..=127, ..) | (198, 18..=19, ..) | (192, 0, 0, _) => Some(Kind::Private),
+        [100, 100, 100, 200] | [168, 63, 129, 16] | [192, 0, 0, 192] => Some(Kind::Metadata),
+        [224..=239, ..] => Some(Kind::Multicast),
+        [240..=255, ..] => Some(Kind::Reserved),
+        [10, ..] | [172, 16..=31, ..] | [192, 168, ..] | [100, 64..=127, ..] | [198, 18..=19, ..] | [192, 0, 0, _] => Some(Kind::Private),
         _ => None,
     }
 }

@@ -64,7 +64,12 @@ impl HttpClient {
     }
 
     /// Sends a request, follows redirects and tries again where that is allowed. The answer may have any status.
-    pub async fn send(&self, mut request: Request) -> Result<Answer, HttpError> {
+    pub async fn send(&self, request: Request) -> Result<Answer, HttpError> {
+        // The library's futures have kilobytes; whoever calls us should not carry them around.
+        Box::pin(self.follow(request)).await
+    }
+
+    async fn follow(&self, mut request: Request) -> Result<Answer, HttpError> {
         for _ in 0..=MAX_REDIRECTS {
             let again = request.again();
             let answer = self.try_send(request).await?;
@@ -83,13 +88,13 @@ impl HttpClient {
             let answer = self.send(request).await?;
             Ok((answer.head().clone(), answer.bytes(limit).await?))
         };
-        self.within_answer_time(&url, both).await
+        self.within_answer_time(&url, both).await?
     }
 
-    /// Bounds the time that a small answer may take.
-    pub async fn within_answer_time<T, E: From<HttpError>>(&self, url: &Url, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-        let late = || HttpError::Timeout { url: shown(url), wait: "complete answer", seconds: self.answer.as_secs() };
-        timeout(self.answer, work).await.unwrap_or_else(|_| Err(late().into()))
+    /// Bounds the time that a small answer may take, from the request to its last byte.
+    pub async fn within_answer_time<T>(&self, url: &Url, work: impl Future<Output = T>) -> Result<T, HttpError> {
+        let late = |_| HttpError::Timeout { url: shown(url), wait: "complete answer", seconds: self.answer.as_secs() };
+        timeout(self.answer, Box::pin(work)).await.map_err(late)
     }
 
     async fn try_send(&self, mut request: Request) -> Result<Answer, HttpError> {
@@ -204,4 +209,53 @@ fn with_proxy(builder: ClientBuilder, options: &HttpOptions) -> Result<ClientBui
 
 fn setup(what: &str, error: &reqwest::Error) -> HttpError {
     HttpError::Setup { what: what.into(), cause: root_cause(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        core::class::{Classified, Reason},
+        http::{PrivateAddresses, Redacted},
+    };
+
+    fn refusal(options: &HttpOptions) -> (Reason, String) {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let error = HttpClient::new(options).expect_err("refused");
+        (error.reason(), format!("{error} {error:?}"))
+    }
+
+    #[test]
+    fn certificates_that_are_none_are_refused() {
+        for pem in ["", "no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+            let options = HttpOptions { extra_ca_pem: Some(Bytes::from(pem)), proxy: Proxy::Direct, ..HttpOptions::default() };
+            assert_eq!(refusal(&options).0, Reason::InvalidSpec, "{pem}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_obeys_the_address_policy() {
+        let credentials = Some(("u".to_owned(), Redacted::new("hunter2".to_owned())));
+        for address in ["http://169.254.169.254/", "http://127.0.0.1:3128/", "http://user:hunter2@10.0.0.1:3128/?hunter2"] {
+            let proxy = Proxy::Through { address: address.parse().expect(address), credentials: credentials.clone(), except: String::new() };
+            let addresses = AddressPolicy::Cluster { private: PrivateAddresses::Listed(Vec::new()) };
+            let (reason, text) = refusal(&HttpOptions { proxy, addresses, ..HttpOptions::default() });
+            assert_eq!(reason, Reason::AddressNotAllowed, "{address}");
+            assert!(!text.contains("hunter2"), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn behind_a_proxy_names_are_looked_up_before_they_are_sent() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        // Nothing may be sent to it: a public address that nobody answers at (RFC 5737).
+        let proxy = Proxy::Through { address: "http://192.0.2.1:3128".parse().expect("valid"), credentials: None, except: String::new() };
+        let addresses = AddressPolicy::Cluster { private: PrivateAddresses::Allowed };
+        let client = HttpClient::new(&HttpOptions { proxy, addresses, ..HttpOptions::default() }).expect("a client");
+        for url in ["http://localhost/", "http://169.254.169.254/latest/meta-data"] {
+            let error = client.send(Request::get(url.parse().expect(url))).await.expect_err(url);
+            assert_eq!(error.reason(), Reason::AddressNotAllowed, "{error}");
+        }
+        assert_eq!(client.requests(), 0);
+    }
 }

@@ -70,8 +70,8 @@ impl Default for HttpOptions {
             extra_ca_pem: None,
             proxy: Proxy::System,
             connect_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(60),
-            answer_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_mins(1),
+            answer_timeout: Duration::from_mins(1),
             retries: Retries::default(),
             addresses: AddressPolicy::Any,
         }

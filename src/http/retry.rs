@@ -9,7 +9,7 @@ use super::{Answer, HttpError, Retries};
 
 /// The waits that are left for one request.
 pub(super) struct Waits {
-    waits: ExponentialBackoff,
+    own: ExponentialBackoff,
     longest: Duration,
     left: Duration,
 }
@@ -17,8 +17,8 @@ pub(super) struct Waits {
 impl Waits {
     pub(super) fn new(retries: &Retries) -> Self {
         let again = usize::try_from(retries.attempts.saturating_sub(1)).unwrap_or(0);
-        let waits = ExponentialBuilder::new().with_min_delay(retries.first_wait).with_max_times(again).with_jitter().build();
-        Self { waits, longest: retries.longest_wait, left: retries.budget }
+        let own = ExponentialBuilder::new().with_min_delay(retries.first_wait).with_max_times(again).with_jitter().build();
+        Self { own, longest: retries.longest_wait, left: retries.budget }
     }
 
     /// How long to wait before another attempt; `None` if this outcome is final.
@@ -32,7 +32,7 @@ impl Waits {
     }
 
     fn next(&mut self, asked: Option<Duration>) -> Option<Duration> {
-        let own = self.waits.next()?;
+        let own = self.own.next()?;
         let wait = asked.map_or(own, |asked| asked.max(own));
         self.left = self.left.checked_sub(wait)?;
         (wait <= self.longest).then_some(wait)

@@ -1,1 +1,9 @@
+//! Integration tests: one binary, one module per subject, helpers in `support`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+mod conduit_files;
+mod layering;
+mod one_digest;
+mod refused_locks;
+mod registry;
+mod support;

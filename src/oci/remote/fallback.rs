@@ -54,7 +54,7 @@ pub(super) async fn add(session: &Session, subject: &Descriptor, entry: &Descrip
     for attempt in 0..=ATTEMPTS {
         // The second round is the look after writing; from the third on, somebody else writes too.
         if attempt > 1 {
-            tokio::time::sleep(Duration::from_millis(50 << attempt)).await;
+            tokio::time::sleep(Duration::from_millis(20 << attempt)).await;
         }
         let entries = read(session, subject, limits).await?;
         if contains(&entries, &entry.digest) {

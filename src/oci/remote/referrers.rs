@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     core::{
-        json::{self, JsonError},
+        json,
         limits::Limits,
         media_type,
         oci::{Descriptor, ManifestError},
@@ -128,12 +128,6 @@ pub(super) async fn index_at(session: &Session, url: Url, what: &str, limits: &L
         Ok((head, _)) => Err(OciError::Unavailable { location: session.location(), cause: format!("HTTP {} for {what}", head.status().as_u16()) }),
         Err(OciError::NotFound { .. }) => Ok(None),
         Err(error) => Err(error),
-    }
-}
-
-impl From<JsonError> for OciError {
-    fn from(error: JsonError) -> Self {
-        Self::Manifest(error.into())
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::{sync::Mutex, time::Instant};
 use super::{
     challenge::{self, Challenge},
     endpoint::Endpoint,
-    problem,
+    problem::{self, PROBLEM_BYTES},
     token::{self, TOKEN_BYTES, TokenService},
 };
 use crate::{
@@ -89,20 +89,27 @@ impl Session {
         self.state.lock().await.challenge = Some(challenge);
         let fresh = self.authorization(access, shown.as_ref()).await?;
         match (again, fresh) {
-            (Some(again), Some(fresh)) => self.http.send(with(again, Some(&fresh))).await.map_err(|e| self.lost(e)),
+            (Some(again), Some(fresh)) => {
+                // A connection whose answer was read is used again.
+                answer.beginning(PROBLEM_BYTES).await;
+                self.http.send(with(again, Some(&fresh))).await.map_err(|e| self.lost(e))
+            }
             _ => Ok(answer),
         }
     }
 
     /// Sends a request and reads a small answer, which must be a success. `what` was asked for.
     pub(super) async fn fetch(&self, access: &Access, request: Request, what: &str, limit: usize) -> Result<(Head, Bytes), OciError> {
-        let answer = self.send(access, request).await?;
-        if !answer.status().is_success() {
-            return Err(self.refused(answer, what).await);
-        }
-        let head = answer.head().clone();
-        let read = self.http.within_answer_time(head.url(), answer.bytes(limit)).await;
-        Ok((head, read.map_err(|e| self.lost(e))?))
+        let url = request.url().clone();
+        let both = async {
+            let answer = self.send(access, request).await?;
+            if !answer.status().is_success() {
+                return Err(self.refused(answer, what).await);
+            }
+            let head = answer.head().clone();
+            Ok((head, answer.bytes(limit).await.map_err(|e| self.lost(e))?))
+        };
+        self.http.within_answer_time(&url, both).await.map_err(|e| self.lost(e))?
     }
 
     /// What a request that got no answer means.

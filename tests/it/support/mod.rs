@@ -1,0 +1,5 @@
+//! Small real servers and other helpers for the tests.
+
+pub(crate) mod cli;
+pub(crate) mod data;
+pub(crate) mod registry;
