@@ -7,6 +7,7 @@ pub mod core;
 pub mod fetch;
 pub mod http;
 pub mod oci;
+pub mod outdir;
 pub mod service;
 pub mod signing;
 pub mod telemetry;

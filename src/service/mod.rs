@@ -8,3 +8,5 @@ pub mod pack;
 pub mod progress;
 pub mod sign;
 pub mod transfer;
+pub mod unpack;
+pub mod verify;

@@ -70,7 +70,7 @@ const CORE_CRATES: &[&str] = &[
     "zeroize",
 ];
 const CORE_STD_BANNED: &[&str] =
-    &["std::fs", "std::net::Tcp", "std::net::Udp", "std::process", "std::thread", "std::time", "std::env", "std::io::stdin"];
+    &["std::fs", "std::net::Tcp", "std::net::Udp", "std::process", "std::thread", "std::time::Instant", "std::time::SystemTime", "std::env", "std::io::stdin"];
 
 struct Source {
     /// Path below `src/`, without `.rs` and `/mod`.

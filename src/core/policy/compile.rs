@@ -1,0 +1,186 @@
+//! From what somebody wrote to a [`Policy`] that makes sense. Whatever could not mean what it says is refused, with the field.
+
+use std::collections::HashSet;
+
+use crate::core::{
+    class::{Classified, Reason},
+    digest::Digest,
+};
+
+use super::{Authority, BuilderRule, Kind, LockRule, MAX_AUTHORITIES, MAX_REFERENCES, Matcher, Means, Mode, Pattern, Policy, Rules, SlsaRules};
+
+/// Why a policy is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct PolicyError {
+    /// The field, as a path: `spec.authorities[1].key.pem`.
+    pub field: String,
+    /// What is wrong with it, and what to do.
+    pub problem: String,
+}
+
+impl PolicyError {
+    /// `field` has a problem.
+    pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { field: field.into(), problem: problem.into() }
+    }
+
+    /// A field whose behaviour comes later. It is never ignored.
+    pub fn unsupported(field: impl Into<String>) -> Self {
+        Self::new(field, "is not supported yet")
+    }
+}
+
+impl Classified for PolicyError {
+    fn reason(&self) -> Reason {
+        Reason::InvalidSpec
+    }
+}
+
+/// What `packgate verify --key …` and its like ask for.
+#[derive(Clone, Debug, Default)]
+pub struct AdHoc {
+    /// Who may sign, one authority for each key and identity. One of them is enough.
+    pub authorities: Vec<Authority>,
+    /// Provenance by this builder is required, signed by any of the authorities.
+    pub builder_id: Option<String>,
+    /// Digest of the canonical lock that the bundle must have been packed from.
+    pub lock: Option<Digest>,
+}
+
+impl Policy {
+    /// Checks the rules.
+    ///
+    /// Errors: the first field that could not mean what it says.
+    pub fn new(rules: Rules) -> Result<Self, PolicyError> {
+        check_matcher(&rules.matcher)?;
+        check_authorities(&rules)?;
+        rules.slsa.as_ref().map_or(Ok(()), |slsa| check_slsa(slsa, &rules.authorities))?;
+        check_attestations(&rules)?;
+        if rules.kind != Kind::Cluster && !rules.exemptions.is_empty() {
+            return Err(PolicyError::new("spec.exemptions", "belong to a ClusterBundlePolicy"));
+        }
+        Ok(Self { rules })
+    }
+
+    /// The policy that flags of the command line stand for: one signature by one of the authorities, and with a builder id provenance.
+    ///
+    /// Errors: if there is nothing to trust.
+    pub fn ad_hoc(wish: AdHoc) -> Result<Self, PolicyError> {
+        let AdHoc { authorities, builder_id, lock } = wish;
+        let lock_rule = if lock.is_some() { LockRule::Exact } else { LockRule::Unchecked };
+        let slsa = builder_id.map(|id| ad_hoc_slsa(&id, &authorities, lock_rule));
+        Self::new(Rules {
+            name: "command-line".into(),
+            kind: Kind::AdHoc,
+            generation: 0,
+            mode: Mode::Enforce,
+            matcher: Matcher::Everything,
+            authorities,
+            threshold: 1,
+            require_digest: false,
+            slsa,
+            attestations: Vec::new(),
+            lock,
+            revocations: Vec::new(),
+            exemptions: Vec::new(),
+        })
+    }
+}
+
+fn ad_hoc_slsa(id: &str, authorities: &[Authority], lock: LockRule) -> SlsaRules {
+    let builders = authorities.iter().map(|authority| BuilderRule { id: id.to_owned(), authority: authority.name.clone(), level: 0 });
+    SlsaRules { minimum_level: 0, builders: builders.collect(), sources: Vec::new(), max_age: None, lock }
+}
+
+fn check_matcher(matcher: &Matcher) -> Result<(), PolicyError> {
+    let Matcher::Names { references, except, uses } = matcher else { return Ok(()) };
+    for (field, patterns) in [("spec.match.references", references), ("spec.match.except", except)] {
+        if patterns.len() > MAX_REFERENCES {
+            return Err(PolicyError::new(field, format!("has {} patterns, the limit is {MAX_REFERENCES}", patterns.len())));
+        }
+    }
+    if references.is_empty() {
+        return Err(PolicyError::new("spec.match.references", "must have at least one pattern, otherwise nothing is governed"));
+    }
+    if except.iter().any(Pattern::is_everything) {
+        return Err(PolicyError::new("spec.match.except", "must not be **, otherwise nothing is governed"));
+    }
+    if uses.is_empty() { Err(PolicyError::new("spec.match.uses", "must have at least one use, otherwise nothing is governed")) } else { Ok(()) }
+}
+
+fn check_authorities(rules: &Rules) -> Result<(), PolicyError> {
+    let authorities = &rules.authorities;
+    if authorities.is_empty() {
+        return Err(PolicyError::new("spec.authorities", "must have at least one authority, otherwise there is nothing to trust"));
+    }
+    if authorities.len() > MAX_AUTHORITIES && rules.kind != Kind::AdHoc {
+        return Err(PolicyError::new("spec.authorities", format!("has {} authorities, the limit is {MAX_AUTHORITIES}", authorities.len())));
+    }
+    let mut names = HashSet::new();
+    for (at, authority) in authorities.iter().enumerate() {
+        if authority.name.is_empty() || !names.insert(&authority.name) {
+            return Err(PolicyError::new(format!("spec.authorities[{at}].name"), "must be there, and unique"));
+        }
+        check_identity(authority).map_err(|problem| PolicyError::new(format!("spec.authorities[{at}].keyless"), problem))?;
+    }
+    check_threshold(rules)
+}
+
+fn check_identity(authority: &Authority) -> Result<(), &'static str> {
+    match &authority.means {
+        Means::Keyless { san, issuer, .. } if san.is_empty() || issuer.is_empty() => Err("subject and issuer must both be set"),
+        _ => Ok(()),
+    }
+}
+
+/// Two authorities with one key are one signer: a threshold that only they could meet can never be met.
+fn check_threshold(rules: &Rules) -> Result<(), PolicyError> {
+    let signers: HashSet<_> = rules.authorities.iter().map(Authority::signer).collect();
+    if (1..=signers.len()).contains(&rules.threshold) {
+        return Ok(());
+    }
+    let problem = format!("is {}, it must be at least 1 and at most {}, the number of distinct signers", rules.threshold, signers.len());
+    Err(PolicyError::new("spec.threshold", problem))
+}
+
+fn check_slsa(slsa: &SlsaRules, authorities: &[Authority]) -> Result<(), PolicyError> {
+    if slsa.minimum_level > 3 {
+        return Err(PolicyError::new("spec.slsa.minimumLevel", "must be 0 to 3"));
+    }
+    if slsa.builders.is_empty() {
+        return Err(PolicyError::new("spec.slsa.builders", "must have at least one builder, otherwise nothing could pass"));
+    }
+    for (at, builder) in slsa.builders.iter().enumerate() {
+        let problem = |field, problem| Err(PolicyError::new(format!("spec.slsa.builders[{at}].{field}"), problem));
+        if builder.id.is_empty() {
+            return problem("id", "must not be empty");
+        }
+        if builder.level > 3 {
+            return problem("level", "must be 0 to 3");
+        }
+        if !names(authorities, &builder.authority) {
+            return problem("authority", "must name one of spec.authorities");
+        }
+        if slsa.builders.iter().take(at).any(|other| other.id == builder.id && other.authority == builder.authority) {
+            return problem("id", "is listed twice for one authority");
+        }
+    }
+    Ok(())
+}
+
+fn check_attestations(rules: &Rules) -> Result<(), PolicyError> {
+    for (at, rule) in rules.attestations.iter().enumerate() {
+        if rule.predicate_type.is_empty() {
+            return Err(PolicyError::new(format!("spec.attestations[{at}].predicateType"), "must not be empty"));
+        }
+        if rule.authority.as_ref().is_some_and(|name| !names(&rules.authorities, name)) {
+            return Err(PolicyError::new(format!("spec.attestations[{at}].authority"), "must name one of spec.authorities"));
+        }
+    }
+    Ok(())
+}
+
+fn names(authorities: &[Authority], name: &str) -> bool {
+    authorities.iter().any(|authority| authority.name == name)
+}

@@ -1,0 +1,61 @@
+//! Policies: which uses of which images they govern, and what must be proved before such a use is admitted.
+//!
+//! A [`Policy`] is compiled once ([`Policy::new`] refuses whatever could not mean what it says) and evaluated as a pure function of the
+//! subject, the findings of `core::verify` and the time. Policies are AND-ed; authorities inside one are OR-ed unless the threshold says
+//! more. Every path that does not end in [`Verdict::Admit`] or [`Verdict::Exempt`] is a denial with its reason.
+//!
+//! What is *not* done here: mapping a denial to "allowed, with a warning". Modes are carried along and change no verdict.
+
+mod compile;
+mod evaluate;
+mod glob;
+mod rules;
+mod slsa;
+#[cfg(test)]
+mod tests;
+mod verdict;
+
+pub use compile::{AdHoc, PolicyError};
+pub use evaluate::{BundleLock, Decision, JudgedSubject, evaluate, trust};
+pub use glob::{Pattern, PatternError};
+pub use rules::{
+    AttestationRule, Authority, BuilderRule, Exemption, Kind, LockRule, MAX_AUTHORITIES, MAX_REFERENCES, Matcher, Means, Mode, Revocation, Revoked,
+    Rules, SlsaRules, Use,
+};
+pub use verdict::{Admitted, AuthorityFinding, Denial, Denials, Exempted, Outcome, PolicyVerdict, SlsaFinding, Verdict};
+
+/// A policy that makes sense. The rules are private, so that no policy exists that [`Policy::new`] did not check.
+///
+/// ```compile_fail
+/// # use packgate::core::policy::{Policy, Rules};
+/// fn unchecked(rules: Rules) -> Policy {
+///     Policy { rules }
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Policy {
+    rules: Rules,
+}
+
+impl Policy {
+    /// Its name, as reports tell it.
+    pub fn name(&self) -> &str {
+        &self.rules.name
+    }
+
+    /// What happens with its denials.
+    pub const fn mode(&self) -> Mode {
+        self.rules.mode
+    }
+
+    /// Its rules.
+    pub const fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Settings that weaken it, for the report.
+    pub fn unsafe_settings(&self) -> Vec<String> {
+        let weak = self.rules.kind != Kind::AdHoc && !self.rules.require_digest;
+        weak.then(|| format!("policy {}: requireDigest is false, a tag may have moved since it was judged", self.rules.name)).into_iter().collect()
+    }
+}

@@ -1,0 +1,267 @@
+//! What a policy says, in types that cannot hold half of a rule.
+
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::core::{
+    digest::Digest,
+    verify::{Signer, TrustRoot, VerificationKey},
+};
+
+use super::{Pattern, PolicyError};
+
+/// Authorities in one policy.
+pub const MAX_AUTHORITIES: usize = 16;
+/// Patterns in `references` and in `except`, each.
+pub const MAX_REFERENCES: usize = 64;
+
+/// What a policy says. [`super::Policy::new`] checks it.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Name of the object, or of what made it.
+    pub name: String,
+    /// Where it comes from.
+    pub kind: Kind,
+    /// `metadata.generation`; 0 if it never was in a cluster.
+    pub generation: i64,
+    /// What happens with a denial.
+    pub mode: Mode,
+    /// What it governs.
+    pub matcher: Matcher,
+    /// Who may sign. At least one, with distinct names.
+    pub authorities: Vec<Authority>,
+    /// How many distinct authorities, with distinct keys, must have signed.
+    pub threshold: usize,
+    /// Must the reference carry a digest?
+    pub require_digest: bool,
+    /// What the provenance must say.
+    pub slsa: Option<SlsaRules>,
+    /// Which further attestations there must be.
+    pub attestations: Vec<AttestationRule>,
+    /// The canonical lock that the bundle must have been packed from.
+    pub lock: Option<Digest>,
+    /// What is no longer to be trusted.
+    pub revocations: Vec<Revocation>,
+    /// What passes all the same.
+    pub exemptions: Vec<Exemption>,
+}
+
+/// Where a policy comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `ClusterBundlePolicy`
+    Cluster,
+    /// `BundlePolicy` of a namespace.
+    Namespaced(String),
+    /// Flags of the command line.
+    AdHoc,
+}
+
+/// What happens with a denial.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Mode {
+    /// It denies.
+    #[default]
+    Enforce,
+    /// It becomes a warning.
+    Warn,
+    /// It becomes an audit annotation.
+    Audit,
+}
+
+/// What something is used as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Use {
+    /// A `PackedBundle`, or a person who asks.
+    #[default]
+    PackedBundle,
+    /// A Pod's image volume.
+    ImageVolume,
+    /// A Pod's container.
+    Container,
+}
+
+/// What a policy governs.
+#[derive(Clone, Debug)]
+pub enum Matcher {
+    /// Everything: what a person names on the command line.
+    Everything,
+    /// Uses of names.
+    Names {
+        /// At least one.
+        references: Vec<Pattern>,
+        /// Names that are left out.
+        except: Vec<Pattern>,
+        /// At least one.
+        uses: Vec<Use>,
+    },
+}
+
+/// Somebody who may sign.
+#[derive(Clone, Debug)]
+pub struct Authority {
+    /// Its name in this policy.
+    pub name: String,
+    /// How it is recognised.
+    pub means: Means,
+}
+
+/// How an authority is recognised. Exactly one signer each: two authorities with one key are one signer.
+#[derive(Clone, Debug)]
+pub enum Means {
+    /// By a key.
+    Key(VerificationKey),
+    /// By what a certificate says, letter by letter.
+    Keyless {
+        /// The certificate's subject alternative name.
+        san: String,
+        /// The OIDC issuer.
+        issuer: String,
+        /// What the certificate must chain to.
+        root: Arc<TrustRoot>,
+    },
+}
+
+/// What the provenance must say.
+#[derive(Clone, Debug)]
+pub struct SlsaRules {
+    /// SLSA Build level, 0 to 3.
+    pub minimum_level: u8,
+    /// Trusted builders. At least one.
+    pub builders: Vec<BuilderRule>,
+    /// Allowed sources, normalised; empty means any.
+    pub sources: Vec<String>,
+    /// How old the provenance may be.
+    pub max_age: Option<Duration>,
+    /// How its dependencies compare with the lock.
+    pub lock: LockRule,
+}
+
+/// A builder, and who may speak for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuilderRule {
+    /// `builder.id`, letter by letter.
+    pub id: String,
+    /// Name of the authority that signs its provenance.
+    pub authority: String,
+    /// The SLSA Build level that this builder is worth, 0 to 3.
+    pub level: u8,
+}
+
+/// How the provenance's dependencies compare with the lock in the bundle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LockRule {
+    /// They are not compared.
+    #[default]
+    Unchecked,
+    /// The same artifacts with the same digests, nothing missing, nothing more.
+    Exact,
+}
+
+/// An attestation that must be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttestationRule {
+    /// Its predicate type. SPDX's and CycloneDX's may have a version behind them.
+    pub predicate_type: String,
+    /// Who must have signed it; any authority of the policy if absent.
+    pub authority: Option<String>,
+}
+
+/// What is no longer to be trusted.
+#[derive(Clone, Debug)]
+pub struct Revocation {
+    /// What.
+    pub what: Revoked,
+    /// Why.
+    pub reason: String,
+    /// From when on; always if absent.
+    pub since: Option<Timestamp>,
+}
+
+/// The object of a revocation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Revoked {
+    /// A bundle.
+    Digest(Digest),
+    /// A key, by its fingerprint.
+    Key(Digest),
+    /// A builder, by its id.
+    Builder(String),
+}
+
+/// What passes all the same.
+#[derive(Clone, Debug)]
+pub struct Exemption {
+    /// The bundle.
+    pub digest: Digest,
+    /// Why.
+    pub reason: String,
+    /// Until when.
+    pub expires: Timestamp,
+}
+
+impl Authority {
+    /// The one signer that this authority is.
+    pub fn signer(&self) -> Signer {
+        match &self.means {
+            Means::Key(key) => Signer::Key { fingerprint: key.fingerprint() },
+            Means::Keyless { san, issuer, .. } => Signer::Identity { san: san.clone(), issuer: issuer.clone() },
+        }
+    }
+
+    /// The trust root that its certificate must chain to.
+    pub fn root(&self) -> Option<Digest> {
+        match &self.means {
+            Means::Key(_) => None,
+            Means::Keyless { root, .. } => Some(root.digest()),
+        }
+    }
+}
+
+impl Revocation {
+    /// Has it begun?
+    pub fn holds(&self, now: Timestamp) -> bool {
+        self.since.is_none_or(|since| since <= now)
+    }
+}
+
+impl Use {
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PackedBundle => "PackedBundle",
+            Self::ImageVolume => "ImageVolume",
+            Self::Container => "Container",
+        }
+    }
+}
+
+impl fmt::Display for Use {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Use {
+    type Err = PolicyError;
+
+    fn from_str(text: &str) -> Result<Self, PolicyError> {
+        [Self::PackedBundle, Self::ImageVolume, Self::Container]
+            .into_iter()
+            .find(|known| known.as_str() == text)
+            .ok_or_else(|| PolicyError::new("use", "must be PackedBundle, ImageVolume or Container"))
+    }
+}
+
+impl Mode {
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "Enforce",
+            Self::Warn => "Warn",
+            Self::Audit => "Audit",
+        }
+    }
+}

@@ -1,0 +1,226 @@
+use super::*;
+use crate::core::{
+    oci::Descriptor,
+    verify::{Rejected, Signer},
+};
+
+fn two_keys() -> (TestKey, TestKey) {
+    (TestKey::new(), TestKey::new())
+}
+
+#[test]
+fn one_signature_by_one_authority_is_enough() {
+    let (a, b) = two_keys();
+    let case = Case::new(rules(vec![key_authority("a", &a), key_authority("b", &b)]), vec![b.sign(&judged())]);
+    let admitted = case.admitted();
+    assert_eq!((*admitted.digest(), admitted.statements().len()), (judged(), 1));
+    let decision = case.decide();
+    assert!(decision.admitted());
+    let signed: Vec<_> = decision.policies[0].authorities.iter().map(|a| (a.name.as_str(), a.signature.is_some())).collect();
+    assert_eq!(signed, [("a", false), ("b", true)]);
+}
+
+#[test]
+fn nothing_wrong_or_foreign_signed_is_a_signature() {
+    let (ours, other) = two_keys();
+    let elsewhere = Digest::of(b"another manifest");
+    let about_elsewhere = ours.attest(&judged(), &Statement::about("", &elsewhere, "https://sigstore.dev/cosign/sign/v1", json!({})));
+    let foreign = ours.sign(&elsewhere);
+    let mut broken = other.bundle("application/vnd.in-toto+json", b"{}");
+    broken["verificationMaterial"]["publicKey"]["hint"] = ours.public().hint().into();
+    let broken = candidate(&judged(), &broken);
+    let malformed = with_content(&judged(), b"{".to_vec());
+    let sbom = ours.attest(&judged(), &Statement::about("", &judged(), "https://spdx.dev/Document", json!({})));
+    let strange = other.sign(&judged());
+    // Of several faults the one that came furthest is told: each row adds one that came further.
+    let mut candidates = Vec::new();
+    for (next, reason) in [
+        (None, Reason::NoSignatures),
+        (Some(malformed), Reason::MalformedEvidence),
+        (Some(foreign), Reason::MalformedEvidence),
+        (Some(strange), Reason::NoMatchingAuthority),
+        (Some(broken), Reason::InvalidSignature),
+        (Some(sbom), Reason::PredicateTypeMismatch),
+        (Some(about_elsewhere), Reason::SubjectMismatch),
+    ] {
+        candidates.extend(next);
+        let case = Case::new(rules(vec![key_authority("a", &ours)]), candidates.clone());
+        let denials = case.denied(reason);
+        assert_eq!((denials.len(), denials[0].policy.as_deref()), (1, Some("p")));
+        assert!(!case.decide().admitted());
+        // One good signature makes all of them irrelevant.
+        let case = Case::new(rules(vec![key_authority("a", &ours)]), [candidates.as_slice(), &[ours.sign(&judged())]].concat());
+        assert_eq!(case.admitted().statements().len(), 1);
+    }
+}
+
+#[test]
+fn a_lone_foreign_referrer_says_so() {
+    let ours = TestKey::new();
+    let foreign = ours.sign(&Digest::of(b"another manifest"));
+    Case::new(rules(vec![key_authority("a", &ours)]), vec![foreign]).denied(Reason::SubjectMismatch);
+}
+
+#[test]
+fn the_threshold_counts_signers_not_signatures_and_not_names() {
+    let (a, b) = two_keys();
+    let rules = Rules { threshold: 2, ..rules(vec![key_authority("a", &a), key_authority("again", &a), key_authority("b", &b)]) };
+    let twice = vec![a.sign(&judged()), a.sign(&judged())];
+    let case = Case::new(rules.clone(), twice.clone());
+    case.denied(Reason::ThresholdNotMet);
+    let names: Vec<_> = case.decide().policies[0].authorities.iter().filter(|a| a.signature.is_some()).map(|a| a.name.clone()).collect();
+    assert_eq!(names, ["a", "again"]);
+    let case = Case::new(rules, [twice.as_slice(), &[b.sign(&judged())]].concat());
+    assert_eq!(case.admitted().statements().len(), 3);
+}
+
+#[test]
+fn a_tag_is_not_enough_where_a_digest_is_required() {
+    let key = TestKey::new();
+    let mut case = Case::new(rules(vec![key_authority("a", &key)]), vec![key.sign(&judged())]);
+    case.had_digest = false;
+    let denials = case.denied(Reason::DigestRequired);
+    assert!(denials[0].message.contains(&format!("r.example.com/team-a/siem@{}", judged())), "{}", denials[0].message);
+    case.rules[0].require_digest = false;
+    case.admitted();
+    assert_eq!(case.policies()[0].unsafe_settings().len(), 1);
+}
+
+#[test]
+fn what_could_not_be_read_is_told_before_what_is_missing() {
+    let key = TestKey::new();
+    let mut case = Case::new(rules(vec![key_authority("a", &key)]), vec![TestKey::new().sign(&judged())]);
+    let unread = |reason| Rejected { referrer: judged(), reason, message: "x".into(), signer: None };
+    for (reason, told) in [
+        (Reason::LimitExceeded, Reason::NoMatchingAuthority),
+        (Reason::RegistryUnavailable, Reason::RegistryUnavailable),
+        (Reason::DigestMismatch, Reason::DigestMismatch),
+    ] {
+        case.evidence.unread.push(unread(reason));
+        case.denied(told);
+    }
+    case.candidates.push(key.sign(&judged()));
+    case.admitted();
+}
+
+#[test]
+fn referrers_that_nobody_looked_at_are_no_lack_of_signatures() {
+    let key = TestKey::new();
+    let mut case = Case::new(rules(vec![key_authority("a", &key)]), Vec::new());
+    case.evidence.unopened = 7;
+    assert!(case.denied(Reason::TooManyReferrers)[0].message.contains('7'));
+}
+
+#[test]
+fn findings_about_another_digest_count_for_nothing() {
+    let key = TestKey::new();
+    let case = Case::new(rules(vec![key_authority("a", &key)]), Vec::new());
+    let elsewhere = Digest::of(b"another manifest");
+    let policies = case.policies();
+    let findings = verify(&elsewhere, &evidence(vec![key.sign(&elsewhere)]), &trust(&policies), &Limits::DEFAULT);
+    assert_eq!(findings.verified.len(), 1);
+    denied(&evaluate(&policies, &case.subject(None), &findings, now()), Reason::NoSignatures);
+}
+
+#[test]
+fn every_policy_must_agree_and_hears_only_of_its_own_keys() {
+    let (a, b) = two_keys();
+    let second = Rules { name: "q".into(), ..rules(vec![key_authority("b", &b)]) };
+    let mut case = Case::new(rules(vec![key_authority("a", &a)]), vec![a.sign(&judged())]);
+    case.rules.push(second);
+    let denials = case.denied(Reason::NoMatchingAuthority);
+    assert_eq!((denials.len(), denials[0].policy.as_deref()), (1, Some("q")));
+    // A broken signature of a's is nobody's in the eyes of q.
+    let mut broken = b.bundle("application/vnd.in-toto+json", b"{}");
+    broken["verificationMaterial"]["publicKey"]["hint"] = a.public().hint().into();
+    broken["dsseEnvelope"]["signatures"][0]["sig"] = "AAAA".into();
+    case.candidates = vec![candidate(&judged(), &broken)];
+    let reasons: Vec<_> = case.denied(Reason::InvalidSignature).iter().map(|denial| denial.reason).collect();
+    assert_eq!(reasons, [Reason::InvalidSignature, Reason::NoMatchingAuthority]);
+    case.candidates = vec![a.sign(&judged()), b.sign(&judged())];
+    assert_eq!(case.admitted().statements().len(), 2);
+}
+
+#[test]
+fn modes_change_the_answer_and_not_the_verdict() {
+    let (a, b) = two_keys();
+    let second = Rules { name: "q".into(), mode: Mode::Audit, ..rules(vec![key_authority("b", &b)]) };
+    let mut case = Case::new(rules(vec![key_authority("a", &a)]), vec![a.sign(&judged())]);
+    case.rules.push(second);
+    case.denied(Reason::NoMatchingAuthority);
+    assert!(case.decide().admitted());
+    case.rules[1].mode = Mode::Enforce;
+    assert!(!case.decide().admitted());
+}
+
+#[test]
+fn a_command_line_needs_something_to_trust() {
+    assert_eq!(Policy::ad_hoc(AdHoc::default()).expect_err("nothing").field, "spec.authorities");
+    let key = TestKey::new();
+    let wish = AdHoc { authorities: vec![key_authority("cosign.pub", &key)], ..AdHoc::default() };
+    let policy = Policy::ad_hoc(wish).expect("a policy");
+    assert!(policy.governs(None, Use::Container, None) && policy.unsafe_settings().is_empty());
+    let case = Case::new(policy.rules().clone(), vec![key.sign(&judged())]);
+    let subject = JudgedSubject { repository: None, had_digest: false, ..case.subject(None) };
+    let policies = [policy];
+    let findings = verify(&judged(), &evidence(case.candidates.clone()), &trust(&policies), &Limits::DEFAULT);
+    assert!(evaluate(&policies, &subject, &findings, now()).admitted());
+    denied(&evaluate(&policies, &subject, &Findings::default(), now()), Reason::NoSignatures);
+}
+
+#[test]
+fn a_revoked_key_counts_for_nothing_and_a_revoked_digest_beats_everything() {
+    let (a, b) = two_keys();
+    let revoke = |what, since: Option<&str>| Revocation { what, reason: "leak-7".into(), since: since.map(|s| s.parse().expect("a time")) };
+    let mut case = Case::new(rules(vec![key_authority("a", &a), key_authority("b", &b)]), vec![a.sign(&judged())]);
+    case.rules[0].revocations = vec![revoke(Revoked::Key(a.public().fingerprint()), None)];
+    case.denied(Reason::Revoked);
+    case.candidates.push(b.sign(&judged()));
+    assert_eq!(case.admitted().statements()[0].signer(), &Signer::Key { fingerprint: b.public().fingerprint() });
+
+    case.rules[0].revocations = vec![revoke(Revoked::Digest(judged()), Some("2026-11-21T12:00:01Z"))];
+    case.admitted();
+    case.now = "2026-11-21T12:00:01Z".parse().expect("a time");
+    assert!(case.denied(Reason::Revoked)[0].message.contains("leak-7"));
+    case.repository = "r.example.com/team-a/dev/x".parse().expect("a name");
+    case.denied(Reason::Revoked);
+    case.rules[0].exemptions = vec![exemption("2027-01-01T00:00:00Z")];
+    case.denied(Reason::Revoked);
+}
+
+fn exemption(expires: &str) -> Exemption {
+    Exemption { digest: judged(), reason: "INC-42".into(), expires: expires.parse().expect("a time") }
+}
+
+#[test]
+fn an_exemption_is_for_one_digest_and_ends() {
+    let (a, b) = two_keys();
+    let mut case = Case::new(rules(vec![key_authority("a", &a), key_authority("b", &b)]), Vec::new());
+    case.rules[0].exemptions = vec![exemption("2026-11-21T12:00:01Z")];
+    let decision = case.decide();
+    assert!(matches!(&decision.outcome, Outcome::Governed(Verdict::Exempt(by)) if by.reason == "INC-42") && decision.admitted());
+    case.now = "2026-11-21T12:00:01Z".parse().expect("a time");
+    case.denied(Reason::NoSignatures);
+    case.now = now();
+    case.rules[0].exemptions[0].digest = Digest::of(b"another manifest");
+    case.denied(Reason::NoSignatures);
+    // It never covers up what a revoked key made.
+    case.rules[0].exemptions = vec![exemption("2027-01-01T00:00:00Z")];
+    case.rules[0].revocations = vec![Revocation { what: Revoked::Key(a.public().fingerprint()), reason: "leak-7".into(), since: None }];
+    case.candidates = vec![a.sign(&judged())];
+    case.denied(Reason::Revoked);
+    // It concerns its own policy only.
+    case.rules[0].revocations.clear();
+    case.rules.push(Rules { name: "q".into(), ..rules(vec![key_authority("b", &b)]) });
+    assert_eq!(case.denied(Reason::NoMatchingAuthority)[0].policy.as_deref(), Some("q"));
+}
+
+#[test]
+fn the_descriptors_artifact_type_is_never_looked_at() {
+    let key = TestKey::new();
+    let mut signed = key.sign(&judged());
+    for artifact_type in [None, Some("application/vnd.oci.empty.v1+json"), Some("text/plain")] {
+        signed.referrer = Descriptor { artifact_type: artifact_type.map(Into::into), ..signed.referrer };
+        Case::new(rules(vec![key_authority("a", &key)]), vec![signed.clone()]).admitted();
+    }
+}

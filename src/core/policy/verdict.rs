@@ -1,0 +1,189 @@
+//! Answers. An [`Admitted`] cannot exist without the verified statements that it stands on.
+
+use jiff::Timestamp;
+
+use crate::core::{
+    class::{Class, Reason},
+    digest::Digest,
+    intoto::Statement,
+    verify::{Format, SignedAt, Signer, Verified},
+};
+
+use super::Mode;
+
+/// What all policies together say.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// No policy governs this use.
+    Ungoverned,
+    /// At least one does.
+    Governed(Verdict),
+}
+
+/// What a policy, or all of them, says.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// Everything that was asked for is proved.
+    Admit(Admitted),
+    /// Something is not.
+    Deny(Denials),
+    /// Something is not, or was not looked at, but an exemption lets it pass.
+    Exempt(Exempted),
+}
+
+/// The proof that something was admitted, and on what. Private fields: only an evaluation that found verified statements makes one.
+///
+/// ```compile_fail
+/// # use packgate::core::{digest::Digest, policy::Admitted};
+/// fn forge(digest: Digest) -> Admitted {
+///     Admitted { digest, statements: Vec::new() }
+/// }
+/// ```
+///
+/// ```compile_fail
+/// # use packgate::core::{intoto::Statement, policy::Admitted, verify::Verified};
+/// fn without_policy(signature: &Verified<Statement>) -> Admitted {
+///     Admitted::from_signature(signature)
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    digest: Digest,
+    statements: Vec<Verified<Statement>>,
+}
+
+/// At least one reason why not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denials {
+    first: Denial,
+    more: Vec<Denial>,
+}
+
+/// One reason why not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    /// Its stable name.
+    pub reason: Reason,
+    /// What is missing, and the way out.
+    pub message: String,
+    /// The policy that asks for it.
+    pub policy: Option<String>,
+    /// The authority that it concerns.
+    pub authority: Option<String>,
+}
+
+/// What let it pass all the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exempted {
+    /// The policy with the exemption.
+    pub policy: String,
+    /// Why it was exempted.
+    pub reason: String,
+    /// Until when.
+    pub expires: Timestamp,
+}
+
+/// One policy's answer, with what it found.
+#[derive(Clone, Debug)]
+pub struct PolicyVerdict {
+    /// The policy's name.
+    pub name: String,
+    /// Its generation.
+    pub generation: i64,
+    /// What happens with its denials.
+    pub mode: Mode,
+    /// Its answer.
+    pub verdict: Verdict,
+    /// What each of its authorities signed.
+    pub authorities: Vec<AuthorityFinding>,
+    /// What the provenance proved. Absent if the policy asks for none or none passed.
+    pub slsa: Option<SlsaFinding>,
+}
+
+/// Did an authority sign?
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthorityFinding {
+    /// Its name in the policy.
+    pub name: String,
+    /// The signature that counts, if there is one.
+    pub signature: Option<(Format, Signer, SignedAt)>,
+}
+
+/// What the provenance proved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlsaFinding {
+    /// Who built it.
+    pub builder: String,
+    /// The SLSA Build level that the policy gives that builder.
+    pub level: u8,
+    /// Were the dependencies compared with the lock?
+    pub lock_checked: bool,
+}
+
+impl Admitted {
+    /// Stands on this signature. What else counted is added with [`Self::and`].
+    pub(super) fn from_signature(signature: &Verified<Statement>) -> Self {
+        Self { digest: *signature.subject(), statements: vec![signature.clone()] }
+    }
+
+    /// Stands on this statement too.
+    #[must_use]
+    pub(super) fn and(mut self, statement: &Verified<Statement>) -> Self {
+        if !self.statements.iter().any(|known| known.referrer() == statement.referrer() && known.signer() == statement.signer()) {
+            self.statements.push(statement.clone());
+        }
+        self
+    }
+
+    /// Stands on what another policy was satisfied with, too.
+    #[must_use]
+    pub(super) fn and_all(self, other: &Self) -> Self {
+        other.statements.iter().fold(self, Self::and)
+    }
+
+    /// What was admitted: the digest that the signature was verified for.
+    pub const fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// On what. Never empty.
+    pub fn statements(&self) -> &[Verified<Statement>] {
+        &self.statements
+    }
+}
+
+impl Denials {
+    /// One reason.
+    pub const fn one(first: Denial) -> Self {
+        Self { first, more: Vec::new() }
+    }
+
+    /// All of these reasons, if there is any.
+    pub fn all(denials: Vec<Denial>) -> Option<Self> {
+        let mut denials = denials.into_iter();
+        let first = denials.next()?;
+        Some(Self { first, more: denials.collect() })
+    }
+
+    /// The first one.
+    pub const fn first(&self) -> &Denial {
+        &self.first
+    }
+
+    /// Every one.
+    pub fn iter(&self) -> impl Iterator<Item = &Denial> {
+        std::iter::once(&self.first).chain(&self.more)
+    }
+}
+
+impl Denial {
+    /// A denial that concerns no policy.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), policy: None, authority: None }
+    }
+
+    /// What happens next.
+    pub const fn class(&self) -> Class {
+        self.reason.class()
+    }
+}

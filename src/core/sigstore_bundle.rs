@@ -1,0 +1,287 @@
+//! Sigstore bundles, version 0.3 (0.1 and 0.2 are read as well): a signature with what is needed to verify it.
+//!
+//! Source: sigstore protobuf-specs, `sigstore_bundle.proto`. Parsing here is shape and bounds only: sizes, counts, and that nothing in the
+//! document can be read in two ways.
+//!
+//! What is *not* checked here: any signature, certificate, log entry or timestamp. That is `core::verify`.
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, de::IgnoredAny};
+use sigstore_types::{Bundle, DsseEnvelope, SignatureContent, TransparencyLogEntry, bundle::VerificationMaterialContent};
+
+use super::{
+    class::{Classified, Reason},
+    json::{self, JsonError},
+    limits::Limits,
+};
+
+/// Certificates in the chain of a 0.1 or 0.2 bundle. Bounds path building; Fulcio's own chains have three.
+const MAX_CERTIFICATES: usize = 8;
+
+/// A bundle whose shape was checked. Nothing in it is authenticated.
+#[derive(Clone, Debug)]
+pub struct SigstoreBundle(Bundle);
+
+/// What a bundle says its signature can be verified with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Material<'a> {
+    /// A key that the verifier has already; the hint may help to find it and proves nothing.
+    PublicKey {
+        /// cosign writes base64 of the SHA-256 of the key's SPKI.
+        hint: &'a str,
+    },
+    /// A certificate inside the bundle.
+    Certificate,
+}
+
+/// Why bytes are no bundle that we read.
+#[derive(Debug, thiserror::Error)]
+pub enum SigstoreBundleError {
+    /// Too large, not JSON, nested too deep, a duplicate key, or a field is missing or of another type.
+    #[error("Sigstore bundle cannot be read: {0}")]
+    Json(#[from] JsonError),
+    /// The fields do not have the values that the format asks for; for example two signatures in one envelope.
+    #[error("Sigstore bundle cannot be read: {0}")]
+    Format(#[from] sigstore_types::Error),
+    /// Not UTF-8.
+    #[error("Sigstore bundle is not UTF-8")]
+    NotText,
+    /// None, or more than one, of the alternatives.
+    #[error("Sigstore bundle must have exactly one of {alternatives}, it has {count}")]
+    Alternatives {
+        /// The fields of which exactly one must be there.
+        alternatives: &'static str,
+        /// How many are.
+        count: usize,
+    },
+    /// More entries of a list than we look at.
+    #[error("Sigstore bundle has {count} {what}, the limit is {limit}")]
+    TooMany {
+        /// The list.
+        what: &'static str,
+        /// Its length.
+        count: usize,
+        /// The cap.
+        limit: usize,
+    },
+    /// One log vouches twice.
+    #[error("Sigstore bundle has two entries of one transparency log")]
+    DuplicateLog,
+}
+
+impl Classified for SigstoreBundleError {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::TooMany { .. } | Self::Json(JsonError::TooLarge { .. }) => Reason::LimitExceeded,
+            _ => Reason::MalformedEvidence,
+        }
+    }
+}
+
+impl SigstoreBundle {
+    /// Reads a bundle of at most `limits.sigstore_bundle_bytes`. Counts are checked before anything is decoded.
+    pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, SigstoreBundleError> {
+        let shape: Shape = json::parse(bytes, limits.sigstore_bundle_bytes, limits.json_depth)?;
+        shape.check(limits)?;
+        let text = std::str::from_utf8(bytes).map_err(|_| SigstoreBundleError::NotText)?;
+        let bundle = Bundle::from_json(text)?;
+        check_logs(&bundle.verification_material.tlog_entries)?;
+        Ok(Self(bundle))
+    }
+
+    /// What it says it can be verified with.
+    pub fn material(&self) -> Material<'_> {
+        match &self.0.verification_material.content {
+            VerificationMaterialContent::PublicKey(key) => Material::PublicKey { hint: &key.hint },
+            _ => Material::Certificate,
+        }
+    }
+
+    /// The signed envelope. Absent if the bundle signs plain bytes.
+    pub const fn envelope(&self) -> Option<&DsseEnvelope> {
+        match &self.0.content {
+            SignatureContent::DsseEnvelope(envelope) => Some(envelope),
+            _ => None,
+        }
+    }
+
+    /// The entries of transparency logs, at most `limits.log_entries`, each of another log.
+    pub fn log_entries(&self) -> &[TransparencyLogEntry] {
+        &self.0.verification_material.tlog_entries
+    }
+
+    /// The bundle as the sigstore crates know it.
+    pub const fn inner(&self) -> &Bundle {
+        &self.0
+    }
+}
+
+fn check_logs(entries: &[TransparencyLogEntry]) -> Result<(), SigstoreBundleError> {
+    let mut seen = HashSet::new();
+    if entries.iter().all(|entry| seen.insert(&entry.log_id.key_id)) { Ok(()) } else { Err(SigstoreBundleError::DuplicateLog) }
+}
+
+/// As much of a bundle as is needed to bound it: which alternatives there are, and how long the lists are.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Shape {
+    #[serde(rename = "mediaType")]
+    _media_type: String,
+    verification_material: MaterialShape,
+    message_signature: Option<IgnoredAny>,
+    dsse_envelope: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct MaterialShape {
+    public_key: Option<IgnoredAny>,
+    certificate: Option<IgnoredAny>,
+    x509_certificate_chain: Option<ChainShape>,
+    tlog_entries: Option<Vec<IgnoredAny>>,
+    timestamp_verification_data: Option<TimestampShape>,
+}
+
+#[derive(Deserialize)]
+struct ChainShape {
+    certificates: Vec<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TimestampShape {
+    rfc3161_timestamps: Option<Vec<IgnoredAny>>,
+}
+
+impl Shape {
+    fn check(&self, limits: &Limits) -> Result<(), SigstoreBundleError> {
+        let material = &self.verification_material;
+        let chain = material.x509_certificate_chain.as_ref();
+        let timestamps = material.timestamp_verification_data.as_ref().and_then(|data| data.rfc3161_timestamps.as_ref());
+        exactly_one("dsseEnvelope and messageSignature", &[self.dsse_envelope.is_some(), self.message_signature.is_some()])?;
+        exactly_one(
+            "publicKey, certificate and x509CertificateChain",
+            &[material.public_key.is_some(), material.certificate.is_some(), chain.is_some()],
+        )?;
+        at_most("certificates", chain.map_or(0, |chain| chain.certificates.len()), MAX_CERTIFICATES)?;
+        at_most("transparency log entries", material.tlog_entries.as_ref().map_or(0, Vec::len), limits.log_entries)?;
+        at_most("timestamps", timestamps.map_or(0, Vec::len), limits.timestamps)
+    }
+}
+
+fn exactly_one(alternatives: &'static str, present: &[bool]) -> Result<(), SigstoreBundleError> {
+    match present.iter().filter(|present| **present).count() {
+        1 => Ok(()),
+        count => Err(SigstoreBundleError::Alternatives { alternatives, count }),
+    }
+}
+
+const fn at_most(what: &'static str, count: usize, limit: usize) -> Result<(), SigstoreBundleError> {
+    if count <= limit { Ok(()) } else { Err(SigstoreBundleError::TooMany { what, count, limit }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn keyed() -> Value {
+        json!({
+            "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+            "verificationMaterial": {"publicKey": {"hint": "abc"}},
+            "dsseEnvelope": {"payload": "e30=", "payloadType": "application/vnd.in-toto+json", "signatures": [{"sig": "c2ln"}]},
+        })
+    }
+
+    fn entry(log: &str) -> Value {
+        json!({"logIndex": "1", "logId": {"keyId": log}, "kindVersion": {"kind": "dsse", "version": "0.0.1"}, "canonicalizedBody": "e30="})
+    }
+
+    fn parse(value: &Value) -> Result<SigstoreBundle, SigstoreBundleError> {
+        SigstoreBundle::parse(value.to_string().as_bytes(), &Limits::DEFAULT)
+    }
+
+    #[test]
+    fn bundles_of_every_version_are_read() {
+        for media_type in [
+            "application/vnd.dev.sigstore.bundle.v0.3+json",
+            "application/vnd.dev.sigstore.bundle+json;version=0.3",
+            "application/vnd.dev.sigstore.bundle+json;version=0.2",
+            "application/vnd.dev.sigstore.bundle+json;version=0.1",
+        ] {
+            let mut bundle = keyed();
+            bundle["mediaType"] = media_type.into();
+            let bundle = parse(&bundle).expect(media_type);
+            assert_eq!(bundle.material(), Material::PublicKey { hint: "abc" });
+            assert!(bundle.envelope().is_some() && bundle.log_entries().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_log_may_vouch_once() {
+        let mut bundle = keyed();
+        bundle["verificationMaterial"]["tlogEntries"] = json!([entry("QQ=="), entry("Qg==")]);
+        assert_eq!(parse(&bundle).expect("two logs").log_entries().len(), 2);
+        bundle["verificationMaterial"]["tlogEntries"] = json!([entry("QQ=="), entry("Qg=="), entry("QQ==")]);
+        assert!(matches!(parse(&bundle), Err(SigstoreBundleError::DuplicateLog)));
+    }
+
+    type Change = fn(&mut Value);
+
+    #[test]
+    fn what_is_too_much_is_refused_before_it_is_decoded() {
+        // Entries that cannot be decoded: had decoding come first, the reason would be another.
+        let table: &[(&str, Change)] = &[
+            ("5 transparency log entries", |b| b["verificationMaterial"]["tlogEntries"] = vec![Value::Null; 5].into()),
+            ("5 timestamps", |b| {
+                b["verificationMaterial"]["timestampVerificationData"] = json!({"rfc3161Timestamps": vec![Value::Null; 5]});
+            }),
+            ("9 certificates", |b| {
+                b["verificationMaterial"] = json!({"x509CertificateChain": {"certificates": vec![Value::Null; 9]}});
+            }),
+            ("over the limit", |b| b["padding"] = "x".repeat(4 << 20).into()),
+        ];
+        for (part, change) in table {
+            let mut bundle = keyed();
+            change(&mut bundle);
+            let error = parse(&bundle).expect_err(part);
+            assert!(error.to_string().contains(part), "{part}: {error}");
+            assert_eq!(error.reason(), Reason::LimitExceeded);
+        }
+    }
+
+    #[test]
+    fn what_can_be_read_in_two_ways_is_refused() {
+        let table: &[(&str, Change)] = &[
+            ("exactly one of publicKey", |b| b["verificationMaterial"]["certificate"] = json!({"rawBytes": "AA=="})),
+            ("exactly one of publicKey", |b| b["verificationMaterial"] = json!({})),
+            ("exactly one of dsseEnvelope", |b| b["messageSignature"] = json!({"signature": "AA=="})),
+            ("exactly one of dsseEnvelope", |b| b["dsseEnvelope"] = Value::Null),
+            ("exactly one signature, found 2", |b| b["dsseEnvelope"]["signatures"] = json!([{"sig": "AA=="}, {"sig": "AA=="}])),
+            ("exactly one signature, found 0", |b| b["dsseEnvelope"]["signatures"] = json!([])),
+            ("missing field `mediaType`", |b| {
+                b.as_object_mut().expect("an object").remove("mediaType");
+            }),
+            ("media type", |b| b["mediaType"] = "application/vnd.dev.sigstore.bundle+json;version=9".into()),
+            ("base64", |b| b["dsseEnvelope"]["payload"] = "%%".into()),
+        ];
+        for (part, change) in table {
+            let mut bundle = keyed();
+            change(&mut bundle);
+            let error = parse(&bundle).expect_err(part);
+            assert!(error.to_string().contains(part), "{part}: {error}");
+            assert_eq!(error.reason(), Reason::MalformedEvidence);
+        }
+    }
+
+    #[test]
+    fn duplicate_keys_anywhere_are_refused() {
+        let text = keyed().to_string().replace(r#""payload":"e30=""#, r#""payload":"e30=","payload":"e30=""#);
+        let error = SigstoreBundle::parse(text.as_bytes(), &Limits::DEFAULT).expect_err("two payloads");
+        assert!(error.to_string().contains("duplicate key \"payload\""), "{error}");
+        let bom = format!("\u{feff}{}", keyed());
+        assert!(SigstoreBundle::parse(bom.as_bytes(), &Limits::DEFAULT).is_err());
+    }
+}

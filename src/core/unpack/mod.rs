@@ -1,0 +1,259 @@
+//! What `packgate unpack` extracts, and what an archive may put where.
+//!
+//! The archive's bytes are exactly what the lock pins, so an archive that cannot be extracted is a fault of the lock that asks for it:
+//! `InvalidLock`. Only what exceeds a limit is `LimitExceeded`.
+
+pub mod tar;
+
+use super::{
+    class::{Classified, Reason},
+    lockfile::{Artifact, Compression, FileMode},
+    path::{BundlePath, PathError},
+};
+
+/// The longest target of a symbolic link, in bytes.
+const MAX_LINK: usize = 1_024;
+
+/// One archive to be extracted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extraction {
+    /// Where the archive lies in the bundle. It stays there.
+    pub archive: BundlePath,
+    /// What kind of archive it is.
+    pub compression: Compression,
+    /// The folder that it is extracted into; the bundle's root if absent.
+    pub into: Option<BundlePath>,
+}
+
+/// Why an archive, or an entry of it, is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnpackError {
+    /// The target's name does not say what it is.
+    #[error("{0} is to be unpacked, but its name does not say how; add compression: gzip, bzip2 or zip")]
+    UnknownCompression(BundlePath),
+    /// The bytes are no such archive.
+    #[error("archive cannot be read: {0}")]
+    Malformed(String),
+    /// A name that is no text.
+    #[error("entry {0:?} has a name that is not UTF-8")]
+    NotUtf8(String),
+    /// A name that starts with `/`.
+    #[error("entry {0:?} has an absolute path")]
+    Absolute(String),
+    /// A name that cannot be a path in a bundle.
+    #[error("entry {0:?} {1}")]
+    Path(String, PathError),
+    /// A hard link, a device, a FIFO, a sparse file and whatever else there is.
+    #[error("entry {name:?} is {what}, only files, folders and symbolic links are unpacked")]
+    Kind {
+        /// The entry.
+        name: String,
+        /// What it is.
+        what: &'static str,
+    },
+    /// A symbolic link that could lead out of the folder.
+    #[error("entry {name:?} links to {target:?}, which {why}")]
+    Link {
+        /// The entry.
+        name: String,
+        /// Where it leads.
+        target: String,
+        /// What is wrong with that.
+        why: &'static str,
+    },
+}
+
+impl Classified for UnpackError {
+    fn reason(&self) -> Reason {
+        Reason::InvalidLock
+    }
+}
+
+/// What is to be done with `artifact`: nothing, unless the lock says `unpack`.
+pub fn extraction(artifact: &Artifact) -> Result<Option<Extraction>, UnpackError> {
+    let Some(unpack) = &artifact.unpack else { return Ok(None) };
+    let archive = artifact.target.clone();
+    let compression = unpack.compression.or_else(|| told_by_name(&archive));
+    let compression = compression.ok_or_else(|| UnpackError::UnknownCompression(archive.clone()))?;
+    let into = unpack.path.clone().or_else(|| archive.parents().last().and_then(|folder| folder.parse().ok()));
+    Ok(Some(Extraction { archive, compression, into }))
+}
+
+fn told_by_name(archive: &BundlePath) -> Option<Compression> {
+    let name = archive.as_str().to_ascii_lowercase();
+    let ends = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
+    if ends(&[".tar.gz", ".tgz"]) {
+        Some(Compression::Gzip)
+    } else if ends(&[".tar.bz2", ".tbz2", ".tbz"]) {
+        Some(Compression::Bzip2)
+    } else {
+        ends(&[".zip"]).then_some(Compression::Zip)
+    }
+}
+
+/// The path in the bundle of a file or link that an archive calls `name`.
+pub fn file_path(into: Option<&BundlePath>, name: &[u8]) -> Result<BundlePath, UnpackError> {
+    let text = check_name(name)?;
+    join(into, text)
+}
+
+/// The path in the bundle of a folder that an archive calls `name`; nothing if that is `into` itself.
+pub fn folder_path(into: Option<&BundlePath>, name: &[u8]) -> Result<Option<BundlePath>, UnpackError> {
+    let text = check_name(name)?;
+    let text = text.trim_end_matches('/');
+    if text.split('/').all(|segment| matches!(segment, "" | ".")) { Ok(None) } else { join(into, text).map(Some) }
+}
+
+fn check_name(name: &[u8]) -> Result<&str, UnpackError> {
+    let text = std::str::from_utf8(name).map_err(|_| UnpackError::NotUtf8(shown(name)))?;
+    if text.starts_with('/') { Err(UnpackError::Absolute(shown(name))) } else { Ok(text) }
+}
+
+/// `name` is checked alone first: behind a folder, an empty name would name that folder.
+fn join(into: Option<&BundlePath>, name: &str) -> Result<BundlePath, UnpackError> {
+    let refused = |error| UnpackError::Path(shown(name.as_bytes()), error);
+    let path: BundlePath = name.parse().map_err(refused)?;
+    match into {
+        Some(folder) => format!("{folder}/{path}").parse().map_err(refused),
+        None => Ok(path),
+    }
+}
+
+/// Checks the target of a symbolic link at `at`, which was made by [`file_path`] with the same `into`.
+///
+/// A target is accepted if its `..` all come first and do not climb above `into`. The folder of a link is a real folder (who writes
+/// sees to that), so these `..` are what they look like; after them a path can only go down, through links that obey the same rule. A `..`
+/// behind a name is refused, because the name may be a link itself.
+pub fn link_target(into: Option<&BundlePath>, at: &BundlePath, target: &[u8]) -> Result<String, UnpackError> {
+    let refused = |why| UnpackError::Link { name: at.to_string(), target: shown(target), why };
+    let text = std::str::from_utf8(target).map_err(|_| refused("is not UTF-8"))?;
+    if text.is_empty() || text.len() > MAX_LINK || text.contains('\\') || text.chars().any(char::is_control) {
+        return Err(refused("is no path"));
+    }
+    if text.starts_with('/') {
+        return Err(refused("is absolute"));
+    }
+    let mut segments = text.split('/').filter(|segment| !matches!(*segment, "" | ".")).peekable();
+    let mut climbs = 0;
+    while segments.next_if_eq(&"..").is_some() {
+        climbs += 1;
+    }
+    if segments.any(|segment| segment == "..") {
+        return Err(refused("has \"..\" behind a name"));
+    }
+    let depth = at.parents().count().saturating_sub(into.map_or(0, |folder| folder.parents().count() + 1));
+    if climbs > depth { Err(refused("leads out of the folder that it is unpacked into")) } else { Ok(text.to_owned()) }
+}
+
+/// The mode that a file gets: executable if its owner may execute it. Nothing else of an archive's modes counts.
+pub const fn file_mode(bits: u32) -> FileMode {
+    if bits & 0o100 == 0 { FileMode::Plain } else { FileMode::Executable }
+}
+
+/// A name for messages: short, and text in any case.
+pub fn shown(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).chars().take(120).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{
+        digest::Digest,
+        lockfile::{OriginType, Unpack},
+    };
+
+    fn path(text: &str) -> BundlePath {
+        text.parse().expect(text)
+    }
+
+    fn artifact(target: &str, unpack: Option<Unpack>) -> Artifact {
+        Artifact {
+            name: "a".into(),
+            origin_type: OriginType::File,
+            origin: "a".into(),
+            target: path(target),
+            checksum: Digest::of(b""),
+            size: 0,
+            mode: FileMode::Plain,
+            unpack,
+            oci: None,
+            platforms: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_lock_says_what_is_extracted_and_where() {
+        let told = |target, compression, into: Option<&str>| extraction(&artifact(target, Some(Unpack { compression, path: into.map(path) })));
+        for (target, compression, into, expected) in [
+            ("opt/rules.tgz", None, None, (Compression::Gzip, Some("opt"))),
+            ("rules.TAR.GZ", None, None, (Compression::Gzip, None)),
+            ("a/b/rules.tar.bz2", None, Some("c"), (Compression::Bzip2, Some("c"))),
+            ("rules.zip", None, None, (Compression::Zip, None)),
+            ("rules.zip", Some(Compression::Gzip), None, (Compression::Gzip, None)),
+            ("rules", Some(Compression::Zip), None, (Compression::Zip, None)),
+        ] {
+            let found = told(target, compression, into).expect(target).expect("an extraction");
+            assert_eq!((found.compression, found.into.as_ref().map(BundlePath::as_str)), expected, "{target}");
+        }
+        assert_eq!(told("rules.gz", None, None).expect_err("no tar").reason(), Reason::InvalidLock);
+        assert_eq!(extraction(&artifact("rules.tgz", None)), Ok(None));
+    }
+
+    #[test]
+    fn names_stay_below_the_folder() {
+        let into = path("opt/x");
+        for (name, expected) in [("a", "opt/x/a"), ("./a//b", "opt/x/a/b"), (".packgate/x", "")] {
+            let found = file_path(Some(&into), name.as_bytes()).map(|path| path.to_string()).unwrap_or_default();
+            assert_eq!(found, expected);
+        }
+        for name in ["", ".", "/a", "..", "a/../b", "a/", "a\\b", "a\nb", "x://y", &format!("{}a", "a/".repeat(600))] {
+            for into in [None, Some(&into)] {
+                assert!(file_path(into, name.as_bytes()).is_err(), "{name:?}");
+            }
+        }
+        assert!(matches!(file_path(None, b"\xff"), Err(UnpackError::NotUtf8(_))));
+    }
+
+    #[test]
+    fn folders_may_be_the_folder_itself() {
+        let into = path("opt");
+        for name in [".", "./", "", ".//."] {
+            assert_eq!(folder_path(Some(&into), name.as_bytes()), Ok(None), "{name:?}");
+        }
+        assert_eq!(folder_path(Some(&into), b"./a/b/"), Ok(Some(path("opt/a/b"))));
+        for name in ["/", "//a", "..", "a/..", "./../"] {
+            assert!(folder_path(Some(&into), name.as_bytes()).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn links_cannot_lead_out() {
+        let into = path("opt/x");
+        for (at, target) in [("opt/x/a/l", "b"), ("opt/x/a/l", "../b/./c"), ("opt/x/l", "."), ("opt/x/a/b/l", "../../c"), ("opt/x/l", "a..b/..c")] {
+            assert!(link_target(Some(&into), &path(at), target.as_bytes()).is_ok(), "{at} -> {target}");
+        }
+        for (at, target, part) in [
+            ("opt/x/l", "..", "leads out"),
+            ("opt/x/l", "./../x/a", "leads out"),
+            ("opt/x/a/l", "../../b", "leads out"),
+            ("opt/x/l", "/etc/passwd", "absolute"),
+            ("opt/x/a/l", "s/../../b", "behind a name"),
+            ("opt/x/a/l", "", "no path"),
+            ("opt/x/a/l", "a\\b", "no path"),
+            ("opt/x/a/l", "a\0b", "no path"),
+        ] {
+            let error = link_target(Some(&into), &path(at), target.as_bytes()).expect_err(target);
+            assert!(error.to_string().contains(part), "{at} -> {target}: {error}");
+        }
+        assert!(link_target(None, &path("l"), b"..").is_err());
+        assert!(link_target(None, &path("a/l"), b"../b").is_ok());
+    }
+
+    #[test]
+    fn modes_are_the_two_of_a_bundle() {
+        for (bits, mode) in [(0o644, FileMode::Plain), (0o4755, FileMode::Executable), (0o7666, FileMode::Plain), (0o100, FileMode::Executable)] {
+            assert_eq!(file_mode(bits), mode);
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Headers of tar archives: V7, USTAR and PAX (POSIX.1-2017, `pax`), and GNU's long names.
+//!
+//! The `tar` crate reads GNU's and PAX's metadata into memory however long it is, so a small archive could ask for gigabytes; here the
+//! reader decides, by [`MAX_METADATA`]. Not supported: sparse files, multi-volume archives.
+
+use super::{UnpackError, shown};
+
+/// Size of a header, and the unit that content is padded to.
+pub const BLOCK: usize = 512;
+/// The longest PAX header or GNU long name that is read, in bytes.
+pub const MAX_METADATA: u64 = 1 << 20;
+
+/// What a header announces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A file.
+    File,
+    /// A folder.
+    Folder,
+    /// A symbolic link.
+    Symlink,
+    /// PAX records about the next entry.
+    Extended,
+    /// PAX records about all entries that follow.
+    Global,
+    /// GNU: the next entry's name.
+    LongName,
+    /// GNU: the next entry's link target.
+    LongLink,
+}
+
+/// One entry's header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// What it announces.
+    pub kind: Kind,
+    /// Its name, as it is written.
+    pub name: Vec<u8>,
+    /// The target of a link, as it is written.
+    pub link: Vec<u8>,
+    /// Length of the content that follows.
+    pub size: u64,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+/// What metadata said about the entry that follows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pending {
+    name: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    size: Option<u64>,
+}
+
+impl Kind {
+    /// Is it about other entries?
+    pub const fn is_metadata(self) -> bool {
+        matches!(self, Self::Extended | Self::Global | Self::LongName | Self::LongLink)
+    }
+}
+
+impl Header {
+    /// Reads a header. Nothing if the block is all zero, which ends an archive.
+    pub fn parse(block: &[u8; BLOCK]) -> Result<Option<Self>, UnpackError> {
+        if block.iter().all(|byte| *byte == 0) {
+            return Ok(None);
+        }
+        check_sum(block)?;
+        let name = full_name(block);
+        let (kind, size) = (kind(block[156], &name)?, number(&block[124..136])?);
+        if size != 0 && matches!(kind, Kind::Folder | Kind::Symlink) {
+            return Err(malformed("a folder or link has content"));
+        }
+        let mode = u32::try_from(number(&block[100..108])? & 0o7777).unwrap_or_default();
+        Ok(Some(Self { kind, name, link: text(&block[157..257]).to_vec(), size, mode }))
+    }
+}
+
+impl Pending {
+    /// Takes in the content of a metadata entry.
+    pub fn take_in(&mut self, kind: Kind, content: &[u8]) -> Result<(), UnpackError> {
+        match kind {
+            Kind::LongName => self.name = Some(text(content).to_vec()),
+            Kind::LongLink => self.link = Some(text(content).to_vec()),
+            Kind::Extended => self.take_in_records(content)?,
+            Kind::Global => check_global(content)?,
+            Kind::File | Kind::Folder | Kind::Symlink => return Err(malformed("metadata that is none")),
+        }
+        Ok(())
+    }
+
+    fn take_in_records(&mut self, content: &[u8]) -> Result<(), UnpackError> {
+        for record in records(content) {
+            let (key, value) = record?;
+            match key {
+                b"path" => self.name = Some(value.to_vec()),
+                b"linkpath" => self.link = Some(value.to_vec()),
+                b"size" => self.size = Some(decimal(value).ok_or_else(|| malformed("a PAX size is no number"))?),
+                key if key.starts_with(b"GNU.sparse.") => {
+                    let name = self.name.as_deref().map(shown).unwrap_or_default();
+                    return Err(UnpackError::Kind { name, what: "a sparse file" });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The header with what was said about it, and nothing pending any more.
+    pub fn apply(&mut self, header: Header) -> Result<Header, UnpackError> {
+        let Self { name, link, size } = std::mem::take(self);
+        if size.is_some_and(|size| size != 0) && header.kind != Kind::File {
+            return Err(malformed("a folder or link has content"));
+        }
+        Ok(Header { name: name.unwrap_or(header.name), link: link.unwrap_or(header.link), size: size.unwrap_or(header.size), ..header })
+    }
+
+    /// Was metadata read that no entry followed?
+    pub fn is_left(&self) -> bool {
+        *self != Self::default()
+    }
+}
+
+fn malformed(what: &str) -> UnpackError {
+    UnpackError::Malformed(what.into())
+}
+
+fn kind(flag: u8, name: &[u8]) -> Result<Kind, UnpackError> {
+    let refused = |what| UnpackError::Kind { name: shown(name), what };
+    match flag {
+        b'0' | 0 | b'7' => Ok(Kind::File),
+        b'5' => Ok(Kind::Folder),
+        b'2' => Ok(Kind::Symlink),
+        b'x' => Ok(Kind::Extended),
+        b'g' => Ok(Kind::Global),
+        b'L' => Ok(Kind::LongName),
+        b'K' => Ok(Kind::LongLink),
+        b'1' => Err(refused("a hard link")),
+        b'3' | b'4' => Err(refused("a device")),
+        b'6' => Err(refused("a FIFO")),
+        b'S' => Err(refused("a sparse file")),
+        _ => Err(refused("of an unknown kind")),
+    }
+}
+
+/// Only POSIX has the prefix; GNU's own format keeps times there.
+fn full_name(block: &[u8; BLOCK]) -> Vec<u8> {
+    let (name, prefix) = (text(&block[..100]), text(&block[345..500]));
+    if &block[257..263] != b"ustar\0" || prefix.is_empty() { name.to_vec() } else { [prefix, name].join(&b'/') }
+}
+
+fn text(field: &[u8]) -> &[u8] {
+    field.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+fn check_sum(block: &[u8; BLOCK]) -> Result<(), UnpackError> {
+    let field = 148..156;
+    let counted = |(at, byte): (usize, &u8)| u64::from(if field.contains(&at) { b' ' } else { *byte });
+    let sum: u64 = block.iter().enumerate().map(counted).sum();
+    if number(&block[field.clone()])? == sum { Ok(()) } else { Err(malformed("a tar header has a wrong checksum")) }
+}
+
+/// Octal digits with blanks around them, or GNU's base 256 for what octal cannot hold.
+fn number(field: &[u8]) -> Result<u64, UnpackError> {
+    let wrong = || malformed("a number in a tar header cannot be read");
+    match field.split_first() {
+        Some((0x80, rest)) => rest.iter().try_fold(0_u64, |sum, byte| sum.checked_mul(256)?.checked_add(u64::from(*byte))).ok_or_else(wrong),
+        _ => {
+            let digits = text(field).trim_ascii();
+            let octal = |sum: u64, byte: &u8| matches!(byte, b'0'..=b'7').then(|| sum.checked_mul(8)?.checked_add(u64::from(byte - b'0')))?;
+            digits.iter().try_fold(0, octal).ok_or_else(wrong)
+        }
+    }
+}
+
+fn decimal(text: &[u8]) -> Option<u64> {
+    let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(text).ok().filter(|_| digits)?.parse().ok()
+}
+
+/// Records for all entries: comments such as git's commit are fine, a path or size for everything is not.
+fn check_global(content: &[u8]) -> Result<(), UnpackError> {
+    for record in records(content) {
+        let (key, _) = record?;
+        if matches!(key, b"path" | b"linkpath" | b"size") || key.starts_with(b"GNU.sparse.") {
+            return Err(malformed("a global PAX header names one path or size for all entries"));
+        }
+    }
+    Ok(())
+}
+
+type Record<'a> = (&'a [u8], &'a [u8]);
+
+/// PAX records: `LENGTH KEY=VALUE\n`, where the length counts all of it.
+fn records(content: &[u8]) -> impl Iterator<Item = Result<Record<'_>, UnpackError>> {
+    let mut rest = content;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let Some((record, after)) = split_record(rest) else {
+            rest = &[];
+            return Some(Err(malformed("a PAX record cannot be read")));
+        };
+        rest = after;
+        Some(Ok(record))
+    })
+}
+
+fn split_record(content: &[u8]) -> Option<(Record<'_>, &[u8])> {
+    let blank = content.iter().position(|byte| *byte == b' ')?;
+    let length = usize::try_from(decimal(content.get(..blank)?)?).ok()?;
+    let record = content.get(blank + 1..length)?.strip_suffix(b"\n")?;
+    let equals = record.iter().position(|byte| *byte == b'=')?;
+    Some(((record.get(..equals)?, record.get(equals + 1..)?), content.get(length..)?))
+}
+
+#[cfg(test)]
+#[path = "tar_tests.rs"]
+mod tests;

@@ -1,0 +1,237 @@
+//! Why a candidate was refused, and which of several reasons is told.
+
+use crate::core::{
+    class::{Class, Classified, Reason},
+    digest::Digest,
+    json::JsonError,
+    sigstore_bundle::SigstoreBundleError,
+};
+
+use super::Signer;
+
+const MAX_MESSAGE: usize = 300;
+
+/// Why one candidate does not count.
+#[derive(Debug, thiserror::Error)]
+pub enum EvidenceError {
+    /// The manifest refers to something else, or to nothing.
+    #[error("its manifest refers to {}, not to the judged digest", shown(.0.as_ref()))]
+    ForeignSubject(Option<Digest>),
+    /// The bundle is not the only layer.
+    #[error("its manifest has {0} layers, a signature has one")]
+    Layers(usize),
+    /// No layer is a Sigstore bundle.
+    #[error("it is no Sigstore bundle")]
+    NotABundle,
+    /// The bytes are not those that the manifest names.
+    #[error("its content hashes to {actual}, the manifest says {expected}")]
+    Content {
+        /// The layer's digest.
+        expected: Digest,
+        /// The digest of the bytes.
+        actual: Digest,
+    },
+    /// The Sigstore bundle cannot be read.
+    #[error(transparent)]
+    Bundle(#[from] SigstoreBundleError),
+    /// It signs plain bytes, not a statement.
+    #[error("it signs plain bytes, not a DSSE envelope with a statement")]
+    NoEnvelope,
+    /// The envelope holds something else than an in-toto statement.
+    #[error("its payload type is {0:?}, not application/vnd.in-toto+json")]
+    PayloadType(String),
+    /// None of the keys made the signature.
+    #[error("its signature was made by none of the {keys} keys that were given")]
+    OtherKey {
+        /// How many keys were tried.
+        keys: usize,
+    },
+    /// It carries a certificate, and there is nothing to check that against.
+    #[error("it was signed with a certificate, but no trust root was given")]
+    NoTrustRoot,
+    /// The hint names one of the keys, but the signature does not hold.
+    #[error("it names the key {0}, but the signature does not verify with it")]
+    KeySignature(Digest),
+    /// The certificate, the log, a timestamp or the signature does not hold.
+    #[error("{message}")]
+    Sigstore {
+        /// Which of them.
+        reason: Reason,
+        /// In the verifier's own words.
+        message: String,
+        /// Whose certificate it is, where the certificate itself holds.
+        signer: Option<Signer>,
+    },
+    /// The signed payload is no statement that we read.
+    #[error("its statement, signed by {signer}, cannot be read: {cause}")]
+    Statement {
+        /// Who signed it.
+        signer: Signer,
+        /// What is wrong with it.
+        cause: JsonError,
+    },
+    /// `_type` is neither 1 nor 0.1.
+    #[error("its statement, signed by {signer}, has the unknown type {found:?}")]
+    StatementType {
+        /// Who signed it.
+        signer: Signer,
+        /// `_type`.
+        found: String,
+    },
+    /// More subjects than we look at.
+    #[error("its statement, signed by {signer}, has {count} subjects, the limit is {limit}")]
+    Subjects {
+        /// Who signed it.
+        signer: Signer,
+        /// How many there are.
+        count: usize,
+        /// The cap.
+        limit: usize,
+    },
+    /// A statement that holds, about something else.
+    #[error("its statement, signed by {signer}, is about {named}, not about the judged digest")]
+    Subject {
+        /// Who signed it.
+        signer: Signer,
+        /// The first subject's digest.
+        named: String,
+    },
+}
+
+impl EvidenceError {
+    /// Who signed it, if that much holds.
+    pub const fn signer(&self) -> Option<&Signer> {
+        match self {
+            Self::Sigstore { signer, .. } => signer.as_ref(),
+            Self::Statement { signer, .. } | Self::StatementType { signer, .. } | Self::Subjects { signer, .. } | Self::Subject { signer, .. } => {
+                Some(signer)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Classified for EvidenceError {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Content { .. } => Reason::DigestMismatch,
+            Self::Bundle(error) => error.reason(),
+            Self::OtherKey { .. } | Self::NoTrustRoot => Reason::NoMatchingAuthority,
+            Self::KeySignature(_) => Reason::InvalidSignature,
+            Self::Sigstore { reason, .. } => *reason,
+            Self::Subjects { .. } => Reason::LimitExceeded,
+            Self::ForeignSubject(_) | Self::Subject { .. } => Reason::SubjectMismatch,
+            Self::Layers(_) | Self::NotABundle | Self::NoEnvelope | Self::PayloadType(_) | Self::Statement { .. } | Self::StatementType { .. } => {
+                Reason::MalformedEvidence
+            }
+        }
+    }
+}
+
+/// One referrer that does not count, for the report. It proves nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// The referrer.
+    pub referrer: Digest,
+    /// Why.
+    pub reason: Reason,
+    /// Why, in words: at most 300 characters, none of them a control character.
+    pub message: String,
+    /// The key or identity that it concerns: who signed it, or whose key it names.
+    pub signer: Option<Signer>,
+}
+
+impl Rejected {
+    /// `referrer` was refused because of `error`.
+    pub fn new(referrer: Digest, error: &EvidenceError) -> Self {
+        let hinted = match error {
+            EvidenceError::KeySignature(fingerprint) => Some(Signer::Key { fingerprint: *fingerprint }),
+            _ => error.signer().cloned(),
+        };
+        Self { referrer, reason: error.reason(), message: shorten(&error.to_string()), signer: hinted }
+    }
+
+    /// `referrer` could not be gathered because of `error`.
+    pub fn unread(referrer: Digest, error: &dyn Classified) -> Self {
+        Self { referrer, reason: error.reason(), message: shorten(&error.to_string()), signer: None }
+    }
+
+    /// How far it came.
+    pub const fn rank(&self) -> u8 {
+        match (self.reason, &self.signer) {
+            // Unauthenticated: anybody can list a referrer of something else.
+            (Reason::SubjectMismatch, None) => rank(Reason::MalformedEvidence),
+            (reason, _) => rank(reason),
+        }
+    }
+}
+
+/// How far something came before it was refused: of several faults, the one that came furthest is told (`formats.md`, "Verdicts").
+///
+/// Bytes that changed and dependencies that did not answer come first: nobody can say what an unreadable signature would have proved.
+pub(crate) const fn rank(reason: Reason) -> u8 {
+    match (reason.class(), reason) {
+        (Class::Corrupt, _) => 101,
+        (Class::Unavailable, _) => 100,
+        (_, Reason::Revoked) => 90,
+        (_, Reason::ThresholdNotMet) => 80,
+        (_, Reason::SubjectMismatch) => 70,
+        (_, Reason::PredicateTypeMismatch) => 65,
+        (_, Reason::InvalidInclusionProof | Reason::LogEntryMismatch) => 60,
+        (_, Reason::CertificateExpired | Reason::NoTrustedTime | Reason::InvalidTimestamp) => 50,
+        (_, Reason::IdentityMismatch) => 45,
+        (_, Reason::UntrustedChain) => 40,
+        (_, Reason::InvalidSignature) => 30,
+        (_, Reason::TooManyReferrers) => 25,
+        (_, Reason::NoMatchingAuthority) => 20,
+        (_, Reason::MalformedEvidence | Reason::LimitExceeded) => 10,
+        _ => 0,
+    }
+}
+
+/// Text from outside, fit for a terminal and a log: no control characters, at most 300 characters.
+pub(crate) fn shorten(text: &str) -> String {
+    text.chars().take(MAX_MESSAGE).map(|c| if c.is_control() || is_bidi(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// Characters that reorder what a terminal shows.
+const fn is_bidi(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn shown(digest: Option<&Digest>) -> String {
+    digest.map_or_else(|| "nothing".to_owned(), ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_ordered_by_how_far_they_came() {
+        let order = [
+            Reason::NoSignatures,
+            Reason::MalformedEvidence,
+            Reason::NoMatchingAuthority,
+            Reason::InvalidSignature,
+            Reason::UntrustedChain,
+            Reason::IdentityMismatch,
+            Reason::CertificateExpired,
+            Reason::InvalidInclusionProof,
+            Reason::SubjectMismatch,
+            Reason::ThresholdNotMet,
+            Reason::Revoked,
+            Reason::RegistryUnavailable,
+            Reason::DigestMismatch,
+        ];
+        for pair in order.windows(2) {
+            assert!(rank(pair[0]) < rank(pair[1]), "{} < {}", pair[0], pair[1]);
+        }
+    }
+
+    #[test]
+    fn text_from_outside_cannot_steer_a_terminal() {
+        assert_eq!(shorten("a\u{1b}[2Jb\n\u{202e}c"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}c");
+        assert_eq!(shorten(&"x".repeat(1_000)).len(), MAX_MESSAGE);
+    }
+}

@@ -1,0 +1,136 @@
+//! From gathered, untrusted [`Evidence`] to [`Verified`] statements about one digest.
+//!
+//! Every candidate is judged alone and ends as exactly one of two things: a verified statement, or a [`Rejected`] that says why it was
+//! refused. A bad candidate never spoils a good one (`threats.md`, row 15), and nothing falls through: there is no third outcome.
+//!
+//! The order is always the same: bounds and shape, then the signature over the raw bytes, and only then is the payload read.
+//!
+//! What is *not* decided here: whether the signer is wanted, how many must sign, and what a predicate must say. That is `core::policy`.
+
+mod error;
+mod key;
+mod keyed;
+mod sigstore;
+mod statement;
+#[cfg(test)]
+pub(crate) mod testing;
+mod verified;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{
+    digest::Digest,
+    intoto::Statement,
+    limits::Limits,
+    media_type,
+    oci::{Descriptor, Document},
+    sigstore_bundle::{Material, SigstoreBundle},
+};
+
+pub use error::{EvidenceError, Rejected};
+pub(crate) use error::{rank, shorten};
+pub use key::{KeyError, VerificationKey};
+pub use sigstore::{TrustRoot, TrustRootError};
+pub use verified::{Format, SignedAt, Signer, Verified};
+
+/// What was gathered about one digest. Nothing in it is trusted.
+#[derive(Clone, Debug, Default)]
+pub struct Evidence {
+    /// Referrers that may carry a signature or an attestation.
+    pub candidates: Vec<Candidate>,
+    /// Referrers that could not be gathered, and why.
+    pub unread: Vec<Rejected>,
+    /// Referrers that are no Sigstore bundles, such as a plain SBOM. Counted, never used.
+    pub unrelated: usize,
+    /// Referrers that were left unopened because there were too many.
+    pub unopened: usize,
+}
+
+/// One referrer with the content of its only layer.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Under which descriptor it was found.
+    pub referrer: Descriptor,
+    /// Its manifest.
+    pub manifest: Document,
+    /// The bytes of the layer that [`bundle_layer`] names.
+    pub content: Bytes,
+}
+
+/// Everything that somebody may be recognised by: the union over all policies that apply.
+#[derive(Clone, Debug, Default)]
+pub struct Trust {
+    /// Keys.
+    pub keys: Vec<VerificationKey>,
+    /// Trust roots for certificates.
+    pub roots: Vec<Arc<TrustRoot>>,
+}
+
+/// The result of judging every candidate.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    /// What holds.
+    pub verified: Vec<Verified<Statement>>,
+    /// What does not, and why.
+    pub rejected: Vec<Rejected>,
+    /// Referrers that nobody looked at because there were too many.
+    pub unopened: usize,
+}
+
+/// The layer of a referrer's manifest that holds a Sigstore bundle about `subject`.
+///
+/// `None` if the referrer is something else, such as a plain SBOM. The descriptor's `artifactType` is never looked at: on registries
+/// without the referrers API cosign writes `application/vnd.oci.empty.v1+json` there.
+///
+/// Errors: [`EvidenceError::ForeignSubject`] if the manifest refers to another digest, [`EvidenceError::Layers`] if a bundle is not its only layer.
+pub fn bundle_layer<'a>(manifest: &'a Document, subject: &Digest) -> Result<Option<&'a Descriptor>, EvidenceError> {
+    let refers_to = manifest.subject().map(|subject| subject.digest);
+    if refers_to != Some(*subject) {
+        return Err(EvidenceError::ForeignSubject(refers_to));
+    }
+    let Document::Manifest(manifest) = manifest else { return Ok(None) };
+    if !manifest.layers.iter().any(|layer| media_type::is_sigstore_bundle(&layer.media_type)) {
+        return Ok(None);
+    }
+    match &manifest.layers[..] {
+        [layer] => Ok(Some(layer)),
+        layers => Err(EvidenceError::Layers(layers.len())),
+    }
+}
+
+/// Judges every candidate about `subject`, at most `limits.referrers_opened` of them.
+pub fn verify(subject: &Digest, evidence: &Evidence, trust: &Trust, limits: &Limits) -> Findings {
+    let over = evidence.candidates.len().saturating_sub(limits.referrers_opened);
+    let mut findings = Findings { verified: Vec::new(), rejected: evidence.unread.clone(), unopened: evidence.unopened + over };
+    for candidate in evidence.candidates.iter().take(limits.referrers_opened) {
+        match judge(subject, candidate, trust, limits) {
+            Ok(verified) => findings.verified.extend(verified),
+            Err(error) => findings.rejected.push(Rejected::new(candidate.referrer.digest, &error)),
+        }
+    }
+    findings
+}
+
+fn judge(subject: &Digest, candidate: &Candidate, trust: &Trust, limits: &Limits) -> Result<Vec<Verified<Statement>>, EvidenceError> {
+    let layer = bundle_layer(&candidate.manifest, subject)?.ok_or(EvidenceError::NotABundle)?;
+    let actual = Digest::of(&candidate.content);
+    if actual != layer.digest {
+        return Err(EvidenceError::Content { expected: layer.digest, actual });
+    }
+    let bundle = SigstoreBundle::parse(&candidate.content, limits)?;
+    let envelope = bundle.envelope().ok_or(EvidenceError::NoEnvelope)?;
+    if envelope.payload_type != media_type::IN_TOTO {
+        return Err(EvidenceError::PayloadType(shorten(&envelope.payload_type)));
+    }
+    let authenticated = match bundle.material() {
+        Material::PublicKey { hint } => vec![keyed::authenticate(envelope, hint, &trust.keys)?],
+        Material::Certificate => sigstore::authenticate(&bundle, subject, &trust.roots)?,
+    };
+    let payload = envelope.payload.as_bytes();
+    authenticated.into_iter().map(|by| statement::read(payload, subject, by, candidate.referrer.digest, limits)).collect()
+}
+
+#[cfg(test)]
+mod tests;

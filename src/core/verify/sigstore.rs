@@ -1,0 +1,202 @@
+//! The one adapter to `sigstore-verify`: bundles with a certificate, their log entries and timestamps.
+//!
+//! The crate checks the chain to the trust root at every vouched time, the SCT, the log's inclusion proof, checkpoint and promise, the
+//! signature, and that the log entry speaks of this signature. What it leaves open is closed here, before and after it:
+//!
+//! - it accepts a bundle relabelled 0.1 without an inclusion proof: here every log entry must carry one;
+//! - it has no caps: [`SigstoreBundle`] has them;
+//! - it takes the first email address or URI of a certificate, whatever its kind: here a URI cannot pass for an email address, nor the other way round;
+//! - it says yes as a value with flags: here every flag must be set.
+//!
+//! It reads the wall clock, only to refuse what lies in the future. This is the one exception to "no clock in `core`".
+
+use std::{fmt, sync::Arc};
+
+use sigstore_crypto::{SubjectAltName, parse_certificate_info};
+use sigstore_trust_root::TrustedRoot;
+use sigstore_types::Sha256Hash;
+use sigstore_verify::{CertificateError, Error, TimestampError, TransparencyLogError, VerificationPolicy, VerificationResult, Verifier};
+
+use crate::core::{
+    class::{Classified, Reason},
+    digest::Digest,
+    json::{self, JsonError},
+    limits::Limits,
+    sigstore_bundle::SigstoreBundle,
+};
+
+use super::{
+    EvidenceError, SignedAt, Signer,
+    error::{rank, shorten},
+    verified::Authenticated,
+};
+
+/// The keys and certificates of the authorities, logs and timestamp authorities that are trusted: a `trusted_root.json`.
+pub struct TrustRoot {
+    verifier: Verifier,
+    digest: Digest,
+}
+
+/// Why a trust root cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustRootError {
+    /// Too large, not JSON, or ambiguous.
+    #[error("trust root cannot be read: {0}")]
+    Json(#[from] JsonError),
+    /// Not UTF-8.
+    #[error("trust root is not UTF-8")]
+    NotText,
+    /// The fields do not fit `trusted_root.json`.
+    #[error("trust root cannot be read: {0}")]
+    Format(#[from] sigstore_trust_root::Error),
+    /// A key or certificate in it is malformed, unsupported or there twice.
+    #[error("trust root cannot be used: {0}")]
+    Material(Box<Error>),
+}
+
+impl Classified for TrustRootError {
+    fn reason(&self) -> Reason {
+        Reason::InvalidSpec
+    }
+}
+
+impl TrustRoot {
+    /// Reads a `trusted_root.json` of at most `limits.manifest_bytes`.
+    pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, TrustRootError> {
+        let _: serde::de::IgnoredAny = json::parse(bytes, limits.manifest_bytes, limits.json_depth)?;
+        let text = std::str::from_utf8(bytes).map_err(|_| TrustRootError::NotText)?;
+        let root = TrustedRoot::from_json(text)?;
+        let verifier = Verifier::new(&root).map_err(|error| TrustRootError::Material(Box::new(error)))?;
+        Ok(Self { verifier, digest: Digest::of(bytes) })
+    }
+
+    /// The digest of the document: its name in policies and caches.
+    pub const fn digest(&self) -> Digest {
+        self.digest
+    }
+}
+
+impl fmt::Debug for TrustRoot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TrustRoot({})", self.digest)
+    }
+}
+
+/// Finds out who signed, once for every trust root that vouches for it; an error if none does.
+pub(super) fn authenticate(bundle: &SigstoreBundle, subject: &Digest, roots: &[Arc<TrustRoot>]) -> Result<Vec<Authenticated>, EvidenceError> {
+    let mut found = Vec::new();
+    let mut faults = Vec::new();
+    for root in roots {
+        match authenticate_with(root, bundle, subject) {
+            Ok(authenticated) => found.push(authenticated),
+            Err(error) => faults.push(error),
+        }
+    }
+    if found.is_empty() { Err(furthest(faults)) } else { Ok(found) }
+}
+
+fn furthest(faults: Vec<EvidenceError>) -> EvidenceError {
+    faults.into_iter().max_by_key(|error| rank(error.reason())).unwrap_or(EvidenceError::NoTrustRoot)
+}
+
+fn authenticate_with(root: &TrustRoot, bundle: &SigstoreBundle, subject: &Digest) -> Result<Authenticated, EvidenceError> {
+    require_proofs(bundle)?;
+    let artifact = Sha256Hash::new(*subject.bytes());
+    let policy = VerificationPolicy::any_identity();
+    let result = root.verifier.verify(artifact, bundle.inner(), &policy).map_err(|error| explain(&error, bundle))?;
+    require_everything(&result)?;
+    let signer = signer(result.identity(), result.issuer()).ok_or_else(|| fault(Reason::IdentityMismatch, NAMELESS))?;
+    let time = result.verified_timestamps().iter().min().copied().ok_or_else(|| fault(Reason::NoTrustedTime, "nobody vouches for a time"))?;
+    Ok(Authenticated { signer, root: Some(root.digest), time: SignedAt::Known(time) })
+}
+
+const NAMELESS: &str = "its certificate names no single URI or email address with an issuer";
+
+fn require_proofs(bundle: &SigstoreBundle) -> Result<(), EvidenceError> {
+    let entries = bundle.log_entries();
+    if entries.is_empty() || entries.iter().any(|entry| entry.inclusion_proof.is_none()) {
+        return Err(fault(Reason::InvalidInclusionProof, "it has no log entry, or one without an inclusion proof"));
+    }
+    Ok(())
+}
+
+fn require_everything(result: &VerificationResult) -> Result<(), EvidenceError> {
+    let checks = [
+        (result.certificate_verified(), Reason::UntrustedChain, "its certificate was not checked"),
+        (result.sct_verified(), Reason::UntrustedChain, "its certificate's SCT was not checked"),
+        (result.tlog_verified(), Reason::InvalidInclusionProof, "its log entry was not checked"),
+    ];
+    checks.into_iter().find(|(done, ..)| !done).map_or(Ok(()), |(_, reason, message)| Err(fault(reason, message)))
+}
+
+/// A URI contains a colon and an email address does not, so that no name of one kind passes for the other.
+fn signer(san: Option<&SubjectAltName>, issuer: Option<&str>) -> Option<Signer> {
+    let san = san.filter(|san| match san {
+        SubjectAltName::Uri(uri) => uri.contains(':'),
+        SubjectAltName::Email(email) => !email.contains(':') && email.contains('@'),
+        _ => false,
+    })?;
+    let issuer = issuer.filter(|issuer| !issuer.is_empty())?;
+    Some(Signer::Identity { san: san.as_str().to_owned(), issuer: issuer.to_owned() })
+}
+
+fn fault(reason: Reason, message: &str) -> EvidenceError {
+    EvidenceError::Sigstore { reason, message: message.to_owned(), signer: None }
+}
+
+/// Our reason for the crate's error. A mismatch of the subject comes after the certificate and the signature were found good, so the
+/// certificate's names can be told.
+fn explain(error: &Error, bundle: &SigstoreBundle) -> EvidenceError {
+    let reason = reason_of(error);
+    let signer = if reason == Reason::SubjectMismatch { certified(bundle) } else { None };
+    EvidenceError::Sigstore { reason, message: shorten(&error.to_string()), signer }
+}
+
+fn certified(bundle: &SigstoreBundle) -> Option<Signer> {
+    let info = parse_certificate_info(bundle.inner().signing_certificate()?).ok()?;
+    signer(info.identity.as_ref(), info.issuer.as_deref())
+}
+
+const fn reason_of(error: &Error) -> Reason {
+    match error {
+        Error::IdentityMismatch { .. } | Error::IssuerMismatch { .. } => Reason::IdentityMismatch,
+        Error::SignatureInvalid(_) => Reason::InvalidSignature,
+        Error::ArtifactMismatch(_) => Reason::SubjectMismatch,
+        Error::Certificate(error) => certificate_reason(error),
+        Error::TransparencyLog(error) => log_reason(error),
+        Error::Timestamp(TimestampError::NoVerifiedTimestamp(_)) => Reason::NoTrustedTime,
+        Error::Timestamp(_) => Reason::InvalidTimestamp,
+        Error::Bundle(error) => bundle_reason(error),
+        Error::InvalidTrustRoot(_) | Error::TrustRoot(_) | Error::TrustedCertificate(_) => Reason::UntrustedChain,
+        _ => Reason::MalformedEvidence,
+    }
+}
+
+const fn certificate_reason(error: &CertificateError) -> Reason {
+    match error {
+        CertificateError::Malformed(_) => Reason::MalformedEvidence,
+        CertificateError::NotYetValid { .. } | CertificateError::Expired { .. } => Reason::CertificateExpired,
+        _ => Reason::UntrustedChain,
+    }
+}
+
+/// The inclusion promise is the log's signed entry timestamp: it vouches for the time.
+const fn log_reason(error: &TransparencyLogError) -> Reason {
+    match error {
+        TransparencyLogError::InclusionPromise(_) | TransparencyLogError::IntegratedTime(_) => Reason::InvalidTimestamp,
+        TransparencyLogError::EntryMismatch(_) => Reason::LogEntryMismatch,
+        TransparencyLogError::MalformedEntry(_) => Reason::MalformedEvidence,
+        _ => Reason::InvalidInclusionProof,
+    }
+}
+
+const fn bundle_reason(error: &sigstore_verify::bundle::Error) -> Reason {
+    use sigstore_verify::bundle::Error as E;
+    match error {
+        E::MissingInclusionProof(_) | E::MissingCheckpoint | E::LogIndexOutOfRange { .. } | E::CheckpointRootMismatch => {
+            Reason::InvalidInclusionProof
+        }
+        E::MissingInclusionPromise(_) | E::MissingSigningTimeEvidence | E::MissingTimestamp => Reason::NoTrustedTime,
+        _ => Reason::MalformedEvidence,
+    }
+}

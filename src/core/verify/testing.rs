@@ -1,0 +1,104 @@
+//! Signed material for tests, and the folder of genuine material that others made.
+#![allow(clippy::disallowed_methods, reason = "tests find the shared folder through the environment")]
+
+use std::path::PathBuf;
+
+use aws_lc_rs::{
+    encoding::AsDer,
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair},
+};
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::core::{
+    intoto::COSIGN_SIGN,
+    oci::{Annotations, Manifest},
+    slsa::PROVENANCE_V1,
+};
+
+/// The folder that `PACKGATE_SHARED_DATA` names, or a note that the test was not run.
+pub(crate) fn shared_data(test: &str) -> Option<PathBuf> {
+    let folder = std::env::var_os("PACKGATE_SHARED_DATA").map(PathBuf::from);
+    if folder.is_none() {
+        eprintln!("{test}: not run, set PACKGATE_SHARED_DATA to the folder with genuine bundles");
+    }
+    folder
+}
+
+/// A P-256 key that signs.
+pub(crate) struct TestKey(EcdsaKeyPair);
+
+impl TestKey {
+    pub(crate) fn new() -> Self {
+        Self(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).expect("a key"))
+    }
+
+    pub(crate) fn public(&self) -> VerificationKey {
+        VerificationKey::from_pem(&self.pem()).expect("a public key")
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        let spki = self.0.public_key().as_der().expect("DER");
+        format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", BASE64.encode(spki.as_ref()))
+    }
+
+    /// A Sigstore bundle 0.3 over `payload` as cosign makes it without a log.
+    pub(crate) fn bundle(&self, payload_type: &str, payload: &[u8]) -> Value {
+        let pae = sigstore_types::pae(payload_type, payload);
+        let signature = self.0.sign(&SystemRandom::new(), &pae).expect("a signature");
+        json!({
+            "mediaType": media_type::SIGSTORE_BUNDLE_V03,
+            "verificationMaterial": {"publicKey": {"hint": self.public().hint()}},
+            "dsseEnvelope": {"payload": BASE64.encode(payload), "payloadType": payload_type, "signatures": [{"sig": BASE64.encode(signature.as_ref())}]},
+        })
+    }
+
+    /// A referrer of `subject` that carries `statement`, signed.
+    pub(crate) fn attest(&self, subject: &Digest, statement: &Statement) -> Candidate {
+        let payload = serde_json::to_vec(statement).expect("JSON");
+        candidate(subject, &self.bundle(media_type::IN_TOTO, &payload))
+    }
+
+    /// What `cosign sign --key` makes.
+    pub(crate) fn sign(&self, subject: &Digest) -> Candidate {
+        self.attest(subject, &Statement::about("", subject, COSIGN_SIGN, json!({})))
+    }
+
+    /// Provenance with this predicate.
+    pub(crate) fn provenance(&self, subject: &Digest, predicate: Value) -> Candidate {
+        self.attest(subject, &Statement::about("r.example.com/team-a/siem", subject, PROVENANCE_V1, predicate))
+    }
+}
+
+/// A referrer of `subject` whose only layer is this bundle.
+pub(crate) fn candidate(subject: &Digest, bundle: &Value) -> Candidate {
+    with_content(subject, bundle.to_string().into_bytes())
+}
+
+/// A referrer of `subject` whose only layer is called a Sigstore bundle and has this content.
+pub(crate) fn with_content(subject: &Digest, content: Vec<u8>) -> Candidate {
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: Some(media_type::MANIFEST.into()),
+        artifact_type: Some(media_type::SIGSTORE_BUNDLE_V03.into()),
+        config: Descriptor::empty(),
+        layers: vec![Descriptor::of(media_type::SIGSTORE_BUNDLE_V03, &content)],
+        subject: Some(Descriptor::new(media_type::MANIFEST, *subject, 555)),
+        annotations: Annotations::new(),
+    };
+    let bytes = serde_json::to_vec(&manifest).expect("JSON");
+    let referrer = Descriptor { artifact_type: Some(media_type::EMPTY.into()), ..Descriptor::of(media_type::MANIFEST, &bytes) };
+    Candidate { referrer, manifest: Document::Manifest(manifest), content: content.into() }
+}
+
+/// These candidates and nothing else.
+pub(crate) fn evidence(candidates: Vec<Candidate>) -> Evidence {
+    Evidence { candidates, ..Evidence::default() }
+}
+
+/// Trust in these keys.
+pub(crate) fn trust<const N: usize>(keys: [&TestKey; N]) -> Trust {
+    Trust { keys: keys.map(TestKey::public).to_vec(), roots: Vec::new() }
+}

@@ -1,0 +1,31 @@
+//! One valid case and every single fault, each with its one reason.
+
+mod genuine;
+mod keyed;
+mod keyless;
+
+use serde_json::{Value, json};
+
+use super::{testing::*, *};
+use crate::core::{
+    class::Reason,
+    intoto::{COSIGN_SIGN, STATEMENT_V01},
+};
+
+fn subject() -> Digest {
+    Digest::of(b"the judged manifest")
+}
+
+/// Judges one candidate and says what became of it: the predicate type of what holds, or the reason.
+fn verdict(candidate: Candidate, trust: &Trust) -> Result<String, Reason> {
+    let findings = verify(&subject(), &evidence(vec![candidate]), trust, &Limits::DEFAULT);
+    match (&findings.verified[..], &findings.rejected[..]) {
+        ([verified], []) => Ok(verified.claim().predicate_type.clone()),
+        ([], [rejected]) => Err(rejected.reason),
+        other => panic!("one candidate, one answer: {other:?}"),
+    }
+}
+
+fn refused(reason: Reason, candidate: Candidate, trust: &Trust) {
+    assert_eq!(verdict(candidate, trust), Err(reason));
+}

@@ -1,0 +1,81 @@
+//! What can go wrong while a bundle is unpacked.
+
+use std::fmt::Display;
+
+use crate::core::{
+    class::{Classified, Reason},
+    path::BundlePath,
+    unpack::UnpackError,
+};
+
+/// Why nothing was unpacked. Whatever it is, the destination is as it was before.
+#[derive(Debug, thiserror::Error)]
+pub enum OutDirError {
+    /// The destination cannot be used.
+    #[error("destination {path} {why}; give a folder that does not exist yet, next to ones that do")]
+    Destination {
+        /// The path as it was given.
+        path: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// Two things want one name.
+    #[error("{0} would be written twice: two targets or archive entries have this name (where the file system folds case, also in other case)")]
+    Collision(BundlePath),
+    /// A file or link lies where a folder is needed.
+    #[error("{path} cannot be written, because {above} is no folder")]
+    NoFolder {
+        /// What was to be written.
+        path: BundlePath,
+        /// What is in the way.
+        above: String,
+    },
+    /// The file system does not take the name.
+    #[error("{0} has a name that this file system does not take")]
+    Name(BundlePath),
+    /// The archive cannot be extracted.
+    #[error("{archive} cannot be unpacked: {cause}")]
+    Archive {
+        /// The archive.
+        archive: BundlePath,
+        /// The reason.
+        cause: UnpackError,
+    },
+    /// More than is unpacked.
+    #[error("{archive} holds more than {limit} {unit}")]
+    Limit {
+        /// The archive.
+        archive: BundlePath,
+        /// The limit.
+        limit: u64,
+        /// What is counted: entries or bytes.
+        unit: &'static str,
+    },
+    /// The disk failed.
+    #[error("{path}: {cause}")]
+    Storage {
+        /// What was read or written.
+        path: String,
+        /// The system's words.
+        cause: String,
+    },
+}
+
+impl OutDirError {
+    /// The disk failed at `path`.
+    pub fn storage(path: impl Display, cause: &std::io::Error) -> Self {
+        Self::Storage { path: path.to_string(), cause: cause.to_string() }
+    }
+}
+
+impl Classified for OutDirError {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Destination { .. } => Reason::InvalidSpec,
+            Self::Collision(_) | Self::NoFolder { .. } | Self::Name(_) => Reason::InvalidLock,
+            Self::Archive { cause, .. } => cause.reason(),
+            Self::Limit { .. } => Reason::LimitExceeded,
+            Self::Storage { .. } => Reason::StorageFailed,
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Gathers the evidence about a digest, bounded in number and size, and has it judged. What it is worth is `core::verify`'s to say, and
+//! what follows from that `core::policy`'s.
+
+use futures::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+
+use super::contents::{self, ContentsError};
+use crate::{
+    core::{
+        class::{Classified, Reason},
+        digest::Digest,
+        limits::Limits,
+        oci::{Descriptor, Document},
+        policy::{BundleLock, Decision, JudgedSubject, LockRule, Policy, Use, evaluate, trust},
+        reference::Repository,
+        verify::{Candidate, Evidence, Findings, Rejected, bundle_layer, verify},
+    },
+    oci::{OciError, Resolved, Source, fetch, fetch_document},
+};
+
+/// Referrers that are opened at once.
+const PARALLEL: usize = 8;
+
+/// How closely the stored evidence is looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reading {
+    /// What a verdict needs.
+    #[default]
+    Needed,
+    /// Every blob of every referrer, the empty config too: for layouts and archives whose every byte is to be as its digest says.
+    EveryBlob,
+}
+
+enum Gathered {
+    Candidate(Box<Candidate>),
+    Unrelated,
+    Unread(Rejected),
+}
+
+/// Gathers the evidence about `subject`.
+///
+/// A referrer that is malformed is evidence against itself alone. A registry that does not answer, refuses or returns bytes that
+/// contradict their digest is an error: nobody can say then what was withheld.
+pub async fn gather(source: &dyn Source, subject: &Descriptor, reading: Reading, limits: &Limits) -> Result<Evidence, OciError> {
+    let referrers = source.referrers(subject, limits).await?;
+    let unopened = referrers.len().saturating_sub(limits.referrers_opened);
+    let opens: Vec<_> =
+        referrers.into_iter().take(limits.referrers_opened).map(|referrer| open(source, subject.digest, referrer, reading, limits)).collect();
+    let all: Vec<Gathered> = stream::iter(opens).buffered(PARALLEL).try_collect().await?;
+    let mut evidence = Evidence { unopened, ..Evidence::default() };
+    for gathered in all {
+        match gathered {
+            Gathered::Candidate(candidate) => evidence.candidates.push(*candidate),
+            Gathered::Unread(rejected) => evidence.unread.push(rejected),
+            Gathered::Unrelated => evidence.unrelated += 1,
+        }
+    }
+    Ok(evidence)
+}
+
+async fn open(source: &dyn Source, subject: Digest, referrer: Descriptor, reading: Reading, limits: &Limits) -> Result<Gathered, OciError> {
+    let digest = referrer.digest;
+    match read(source, subject, referrer, reading, limits).await {
+        Ok(gathered) => Ok(gathered),
+        Err(error) if is_its_own_fault(&error) => Ok(Gathered::Unread(Rejected::unread(digest, &error))),
+        Err(error) => Err(error),
+    }
+}
+
+/// Can whoever attached the referrer have caused this, and nobody else?
+fn is_its_own_fault(error: &OciError) -> bool {
+    matches!(error, OciError::NotFound { .. } | OciError::SizeMismatch { .. } | OciError::LimitExceeded { .. } | OciError::Manifest(_))
+}
+
+async fn read(source: &dyn Source, subject: Digest, referrer: Descriptor, reading: Reading, limits: &Limits) -> Result<Gathered, OciError> {
+    if !referrer.is_document() {
+        return Ok(Gathered::Unrelated);
+    }
+    let (_, manifest) = fetch_document(source, &referrer, limits).await?;
+    if let (Reading::EveryBlob, Document::Manifest(inner)) = (reading, &manifest) {
+        fetch(source, &inner.config, limits.config_bytes).await?;
+    }
+    let layer = match bundle_layer(&manifest, &subject) {
+        Ok(Some(layer)) => layer.clone(),
+        Ok(None) => return Ok(Gathered::Unrelated),
+        Err(error) => return Ok(Gathered::Unread(Rejected::new(referrer.digest, &error))),
+    };
+    let content = fetch(source, &layer, limits.sigstore_bundle_bytes).await?;
+    Ok(Gathered::Candidate(Box::new(Candidate { referrer, manifest, content })))
+}
+
+/// What is asked about a bundle.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The policies that may have a say.
+    pub policies: &'a [Policy],
+    /// How the reference was written.
+    pub reference: &'a str,
+    /// Its repository; `None` for a layout or archive.
+    pub repository: Option<&'a Repository>,
+    /// Did it carry a digest?
+    pub had_digest: bool,
+    /// What the bundle is used as.
+    pub used_as: Use,
+    /// Where it is used.
+    pub namespace: Option<&'a str>,
+    /// When.
+    pub now: Timestamp,
+    /// How closely the stored evidence is looked at.
+    pub reading: Reading,
+}
+
+impl Question<'_> {
+    /// Has any policy a say? If not, nothing need be fetched.
+    pub fn is_governed(&self) -> bool {
+        self.policies.iter().any(|policy| policy.governs(self.repository, self.used_as, self.namespace))
+    }
+}
+
+/// Why no verdict could be given. Whoever asked refuses.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// Evidence could not be read.
+    #[error(transparent)]
+    Oci(#[from] OciError),
+    /// A policy compares with the lock, and what is judged is no bundle of ours.
+    #[error(transparent)]
+    Contents(#[from] ContentsError),
+}
+
+impl Classified for VerifyError {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Oci(error) => error.reason(),
+            Self::Contents(error) => error.reason(),
+        }
+    }
+}
+
+/// A verdict, and all that led to it.
+#[derive(Debug)]
+pub struct Judgement {
+    /// The answer.
+    pub decision: Decision,
+    /// What was found out about each piece of evidence.
+    pub findings: Findings,
+}
+
+/// Gives the verdict on `root`.
+pub async fn judge(source: &dyn Source, root: &Resolved, question: &Question<'_>, limits: &Limits) -> Result<Judgement, VerifyError> {
+    let digest = root.descriptor.digest;
+    let governing: Vec<&Policy> =
+        question.policies.iter().filter(|policy| policy.governs(question.repository, question.used_as, question.namespace)).collect();
+    let evidence = if governing.is_empty() { Evidence::default() } else { gather(source, &root.descriptor, question.reading, limits).await? };
+    let contents = if governing.iter().any(|policy| compares_lock(policy)) { Some(contents::open(source, root, limits).await?) } else { None };
+    let findings = verify(&digest, &evidence, &trust(question.policies), limits);
+    let subject = JudgedSubject {
+        reference: question.reference,
+        repository: question.repository,
+        digest,
+        had_digest: question.had_digest,
+        used_as: question.used_as,
+        namespace: question.namespace,
+        lock: contents.as_ref().map(|contents| BundleLock { lock: &contents.lock, digest: contents.plan.lock.digest }),
+    };
+    let decision = evaluate(question.policies, &subject, &findings, question.now);
+    Ok(Judgement { decision, findings })
+}
+
+/// Does the policy look into the bundle, beyond its digest?
+fn compares_lock(policy: &Policy) -> bool {
+    let rules = policy.rules();
+    rules.lock.is_some() || rules.slsa.as_ref().is_some_and(|slsa| slsa.lock == LockRule::Exact)
+}

@@ -1,0 +1,109 @@
+//! Lists of referrers: complete, bounded, or an error.
+
+use futures::future::join_all;
+use packgate::{
+    core::{class::Reason, digest::Digest, limits::Limits, media_type},
+    oci::{Content, Source, Target},
+};
+
+use super::{REPOSITORY, manifest, reason, target, with_subject};
+use crate::support::registry::{Fault, Registry, Settings};
+
+#[tokio::test]
+async fn lists_of_referrers_end_at_the_limit() {
+    let (registry, subject) = with_subject(Settings { page_size: 7, ..Settings::default() }).await;
+    for n in 0..20 {
+        registry.put_manifest(REPOSITORY, None, media_type::MANIFEST, manifest(&n.to_string(), Some(&subject)).1);
+    }
+    let target = target(&registry);
+    assert_eq!(target.referrers(&subject, &Limits { referrers_listed: 20, ..Limits::DEFAULT }).await.expect("within").len(), 20);
+    let outcome = target.referrers(&subject, &Limits { referrers_listed: 19, ..Limits::DEFAULT }).await;
+    assert_eq!(reason(outcome), Reason::TooManyReferrers);
+}
+
+#[tokio::test]
+async fn endless_pages_of_referrers_end() {
+    let (registry, subject) = with_subject(Settings::default()).await;
+    let empty = r#"{"schemaVersion":2,"manifests":[]}"#;
+    let link = format!("</v2/{REPOSITORY}/referrers/{}?again>; rel=\"next\"", subject.digest);
+    registry.fault(Fault::on("GET", "/referrers/").body(empty).header("link", link));
+    let target = target(&registry);
+    assert_eq!(reason(target.referrers(&subject, &Limits::DEFAULT).await), Reason::TooManyReferrers);
+    assert!(target.requests() <= 100, "{} requests", target.requests());
+}
+
+#[tokio::test]
+async fn pages_of_referrers_stay_with_the_registry() {
+    let (registry, subject) = with_subject(Settings::default()).await;
+    let other = Registry::start().await;
+    let link = format!("<{}/v2/x>; rel=\"next\"", other.origin());
+    registry.fault(Fault::on("GET", "/referrers/").body(r#"{"schemaVersion":2,"manifests":[]}"#).header("link", link));
+    assert_eq!(reason(target(&registry).referrers(&subject, &Limits::DEFAULT).await), Reason::RegistryUnavailable);
+    assert!(other.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_descriptor_that_cannot_be_read_hides_no_other() {
+    let (registry, subject) = with_subject(Settings::default()).await;
+    let (good, _) = manifest("good", Some(&subject));
+    let list = serde_json::json!({"schemaVersion": 2, "manifests": [
+        {"mediaType": "x", "digest": "sha512:00", "size": 1}, 7, good, {"size": -1}]});
+    registry.fault(Fault::on("GET", "/referrers/").body(list.to_string()));
+    assert_eq!(target(&registry).referrers(&subject, &Limits::DEFAULT).await.expect("listed"), vec![good]);
+}
+
+#[tokio::test]
+async fn referrers_are_found_with_and_without_the_api() {
+    for referrers_api in [true, false] {
+        let (registry, subject) = with_subject(Settings { referrers_api, ..Settings::default() }).await;
+        let target = target(&registry);
+        let (first, bytes) = manifest("first", Some(&subject));
+        target.push(&first, Content::Bytes(&bytes)).await.expect("pushed");
+        target.push(&first, Content::Bytes(&bytes)).await.expect("pushed again");
+        let (second, bytes) = manifest("second", Some(&subject));
+        target.push(&second, Content::Bytes(&bytes)).await.expect("pushed");
+        let listed = target.referrers(&subject, &Limits::DEFAULT).await.expect("listed");
+        let mut found: Vec<_> = listed.iter().map(|d| (d.digest, d.artifact_type.clone(), d.annotations["note"].clone())).collect();
+        found.sort_by(|a, b| a.2.cmp(&b.2));
+        let typed = Some("application/vnd.example+json".to_owned());
+        assert_eq!(found, vec![(first.digest, typed.clone(), "first".into()), (second.digest, typed, "second".into())], "api {referrers_api}");
+        let fallback = registry.tag(REPOSITORY, &subject.digest.fallback_tag());
+        assert_eq!(fallback.is_some(), !referrers_api, "the tag is for registries without the API");
+    }
+}
+
+#[tokio::test]
+async fn parallel_writers_of_the_fallback_tag_lose_nothing() {
+    let (registry, subject) = with_subject(Settings { referrers_api: false, ..Settings::default() }).await;
+    let writers = (0..20).map(|n| {
+        // Each with a target of its own, as parallel `sign` and `attest` calls have.
+        let (target, (descriptor, bytes)) = (target(&registry), manifest(&n.to_string(), Some(&subject)));
+        tokio::spawn(async move { target.push(&descriptor, Content::Bytes(&bytes)).await.map(|()| descriptor.digest) })
+    });
+    let pushed: Vec<Digest> = join_all(writers).await.into_iter().map(|push| push.expect("no panic").expect("pushed")).collect();
+    let listed = target(&registry).referrers(&subject, &Limits::DEFAULT).await.expect("listed");
+    assert_eq!(listed.len(), 20, "no duplicates");
+    assert!(pushed.iter().all(|digest| listed.iter().any(|d| d.digest == *digest)));
+}
+
+#[tokio::test]
+async fn an_entry_that_another_process_overwrote_is_written_again() {
+    let (registry, subject) = with_subject(Settings { referrers_api: false, ..Settings::default() }).await;
+    // The first write of the list is answered with success and lost.
+    registry.fault(Fault::on("PUT", "/manifests/sha256-").status(201).times(2));
+    let (descriptor, bytes) = manifest("x", Some(&subject));
+    target(&registry).push(&descriptor, Content::Bytes(&bytes)).await.expect("pushed");
+    assert_eq!(target(&registry).referrers(&subject, &Limits::DEFAULT).await.expect("listed").len(), 1);
+    registry.fault(Fault::on("PUT", "/manifests/sha256-").status(201));
+    let (descriptor, bytes) = manifest("y", Some(&subject));
+    assert_eq!(reason(target(&registry).push(&descriptor, Content::Bytes(&bytes)).await), Reason::RegistryUnavailable, "lost every time");
+}
+
+#[tokio::test]
+async fn a_fallback_list_that_cannot_be_read_is_not_overwritten() {
+    let (registry, subject) = with_subject(Settings { referrers_api: false, ..Settings::default() }).await;
+    registry.fault(Fault::on("GET", "/manifests/sha256-").status(403));
+    let (descriptor, bytes) = manifest("x", Some(&subject));
+    assert_eq!(reason(target(&registry).push(&descriptor, Content::Bytes(&bytes)).await), Reason::RegistryDenied);
+    assert_eq!(registry.count("PUT", "/manifests/sha256-"), 0);
+}
