@@ -68,14 +68,22 @@ pub(super) enum Command {
     Lock(super::lock::LockArgs),
     /// Show what a bundle or a lockfile holds
     Inspect(super::inspect::InspectArgs),
+    /// Verify a bundle, then write its files into a new folder
+    Unpack(super::unpack::UnpackArgs),
     /// Sign a bundle or image, as cosign does
     Sign(super::sign::SignArgs),
     /// Attach a signed attestation
     Attest(super::attest::AttestArgs),
+    /// Say whether admission would let a bundle pass, and why
+    Verify(super::verify::VerifyArgs),
     /// Copy a bundle with its signatures and attestations
     Copy(super::copy::CopyArgs),
     /// Make and show signing keys
     Keys(super::keys::KeysArgs),
+    /// Validate policies off-line
+    Policy(super::policy::PolicyArgs),
+    /// Print the Kubernetes custom resource definitions
+    Crds(super::crds::CrdsArgs),
     /// Print a completion script for a shell
     Completion(super::completion::CompletionArgs),
     /// Print the version

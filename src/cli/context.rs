@@ -46,6 +46,17 @@ impl Context {
         if self.global.quiet { Arc::new(Silent) } else { Arc::new(Shown::new()) }
     }
 
+    /// Requests that went out so far.
+    pub(super) fn requests(&self) -> u64 {
+        self.http.get().map_or(0, HttpClient::requests)
+    }
+
+    /// Options that weaken every answer.
+    pub(super) fn unsafe_settings(&self) -> Vec<String> {
+        let plain = self.global.plain_http.then(|| "plain HTTP: nobody knows who the registry is".to_owned());
+        plain.into_iter().collect()
+    }
+
     /// A place that must be there already.
     pub(super) fn open(&self, location: &Location) -> Result<Arc<dyn Target>, CliError> {
         Ok(match location {

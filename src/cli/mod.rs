@@ -8,6 +8,7 @@ mod attest;
 mod completion;
 mod context;
 mod copy;
+mod crds;
 mod exit;
 mod inspect;
 mod keys;
@@ -16,9 +17,13 @@ mod lockfile;
 mod output;
 mod pack;
 mod plan;
+mod policies;
+mod policy;
 mod progress;
 mod sign;
 mod signer;
+mod unpack;
+mod verify;
 mod version;
 
 use std::process::ExitCode;
@@ -52,10 +57,14 @@ async fn dispatch(cli: Cli) -> Result<Done, CliError> {
         Command::Plan(args) => plan::run(&args, &context),
         Command::Lock(args) => lock::run(args, &context).await,
         Command::Inspect(args) => inspect::run(args, &context).await,
+        Command::Unpack(args) => unpack::run(args, &context).await,
         Command::Sign(args) => sign::run(args, &context).await,
         Command::Attest(args) => attest::run(args, &context).await,
+        Command::Verify(args) => verify::run(args, &context).await,
         Command::Copy(args) => copy::run(args, &context).await,
         Command::Keys(args) => keys::run(args, &context),
+        Command::Policy(args) => policy::run(args, &context),
+        Command::Crds(args) => crds::run(&args),
         Command::Completion(args) => completion::run(&args),
         Command::Version => Ok(version::run()),
     }

@@ -16,6 +16,7 @@ pub mod predicate;
 pub mod provenance;
 pub mod reference;
 pub mod referrer;
+pub mod report;
 pub mod sigstore_bundle;
 pub mod slsa;
 pub mod unpack;

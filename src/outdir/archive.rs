@@ -91,7 +91,7 @@ impl Sink<'_> {
     }
 
     /// The error of an archive whose bytes cannot be read.
-    pub(super) fn malformed(&self, what: impl ToString) -> OutDirError {
+    pub(super) fn malformed(&self, what: &dyn std::fmt::Display) -> OutDirError {
         self.refuse(UnpackError::Malformed(what.to_string()))
     }
 
@@ -125,7 +125,7 @@ struct OverCap;
 
 /// Did a [`Capped`] reader stop?
 pub(super) fn is_over_cap(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<OverCap>())
+    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<OverCap>)
 }
 
 impl<'a, R> Capped<'a, R> {

@@ -24,7 +24,7 @@ pub(super) fn read(stream: &mut dyn Read, sink: &mut Sink<'_>) -> Result<(), Out
         };
         skip_padding(stream, size, sink)?;
     }
-    if pending.is_left() { Err(sink.malformed("it ends behind metadata")) } else { Ok(()) }
+    if pending.is_left() { Err(sink.malformed(&"it ends behind metadata")) } else { Ok(()) }
 }
 
 fn entry(stream: &mut dyn Read, header: &Header, sink: &mut Sink<'_>) -> Result<(), OutDirError> {
@@ -40,7 +40,7 @@ fn entry(stream: &mut dyn Read, header: &Header, sink: &mut Sink<'_>) -> Result<
 
 fn metadata(stream: &mut dyn Read, size: u64, sink: &Sink<'_>) -> Result<Vec<u8>, OutDirError> {
     if size > MAX_METADATA {
-        return Err(sink.malformed(format!("metadata of {size} bytes is over the limit of {MAX_METADATA}")));
+        return Err(sink.malformed(&format!("metadata of {size} bytes is over the limit of {MAX_METADATA}")));
     }
     let mut content = Vec::new();
     stream.take(size).read_to_end(&mut content).map_err(|error| sink.unreadable(&error))?;
@@ -68,12 +68,12 @@ fn next_block(stream: &mut dyn Read, sink: &Sink<'_>) -> Result<Option<[u8; BLOC
 fn only_zeros(stream: &mut dyn Read, sink: &Sink<'_>) -> Result<(), OutDirError> {
     while let Some(block) = next_block(stream, sink)? {
         if block.iter().any(|byte| *byte != 0) {
-            return Err(sink.malformed("something follows behind its end"));
+            return Err(sink.malformed(&"something follows behind its end"));
         }
     }
     Ok(())
 }
 
 fn ends_early(sink: &Sink<'_>) -> OutDirError {
-    sink.malformed("it ends early")
+    sink.malformed(&"it ends early")
 }

@@ -209,7 +209,7 @@ fn tar_entry(&(name, flag, link, content): &Entry<'_>) -> Vec<u8> {
     block
 }
 
-fn file<'a>(name: &'a str) -> Entry<'a> {
+fn file(name: &str) -> Entry<'_> {
     (name, b'0', "", b"evil")
 }
 
@@ -410,6 +410,24 @@ fn hostile_zips_are_refused_and_nothing_is_left() {
         refused(what, &archive, Compression::Zip, Reason::InvalidLock, part);
     }
     refused("many entries", &zip_of(&many), Compression::Zip, Reason::LimitExceeded, "more than 20 entries");
+}
+
+#[test]
+fn a_directory_that_fills_the_memory_is_not_read() {
+    let plain = zip_of(&[("a", b"")]);
+    let find = |magic: &[u8]| plain.windows(4).position(|bytes| bytes == magic).expect("a header");
+    let (directory, end) = (find(b"PK\x01\x02"), find(b"PK\x05\x06"));
+    let mut header = plain[directory..end].to_vec();
+    header[32..34].copy_from_slice(&[0xff, 0xff]);
+    header.resize(header.len() + 0xffff, b' ');
+    let count: u16 = 1_100;
+    let headers = header.repeat(count.into());
+    let mut last = plain[end..].to_vec();
+    last[8..10].copy_from_slice(&count.to_le_bytes());
+    last[10..12].copy_from_slice(&count.to_le_bytes());
+    last[12..16].copy_from_slice(&u32::try_from(headers.len()).expect("small").to_le_bytes());
+    let archive = [&plain[..directory], &headers, &last].concat();
+    refused("a directory of 72 MB", &archive, Compression::Zip, Reason::LimitExceeded, "bytes in its directory");
 }
 
 #[test]

@@ -61,6 +61,6 @@ fn unreadable(error: ZipError, sink: &Sink<'_>) -> OutDirError {
     match error {
         ZipError::Io(error) if is_over_cap(&error) => sink.limit(DIRECTORY_BYTES, "bytes in its directory"),
         ZipError::Io(error) if error.raw_os_error().is_some() => sink.unreadable(&error),
-        other => sink.malformed(other),
+        other => sink.malformed(&other),
     }
 }

@@ -94,7 +94,7 @@ pub async fn attest(
     Ok(parts.manifest.descriptor)
 }
 
-fn check_size(size: usize) -> Result<(), SignError> {
+const fn check_size(size: usize) -> Result<(), SignError> {
     let limit = Limits::DEFAULT.sigstore_bundle_bytes;
     if size > limit { Err(SignError::TooLarge { size, limit }) } else { Ok(()) }
 }

@@ -1,4 +1,4 @@
-//! The encryption of cosign's private keys: scrypt and NaCl's secretbox, in JSON.
+//! The encryption of cosign's private keys: scrypt and `nacl/secretbox`, in JSON.
 //!
 //! Source: go-securesystemslib, package `encrypted`, v0.11. It opens three sets of scrypt parameters and no other, and writes
 //! N = 65,536, r = 8, p = 1; so do we.

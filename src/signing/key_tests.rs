@@ -21,6 +21,7 @@ fn verifies(public_pem: &str, message: &[u8], signature: &[u8]) -> bool {
 #[tokio::test]
 async fn every_form_of_a_p256_key_signs() {
     for (key_file, password, public, encrypted) in [
+        (data!("cosign-made.key"), Some("packgate"), data!("cosign-made.pub"), true),
         (data!("sigstore.key"), Some("packgate"), data!("cosign.pub"), true),
         (data!("cosign-legacy.key"), Some("packgate"), data!("cosign.pub"), true),
         (data!("sigstore-owasp.key"), Some(""), data!("cosign.pub"), true),

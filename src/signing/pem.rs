@@ -50,8 +50,7 @@ pub(super) fn encode(label: &str, content: &[u8]) -> String {
         text.push('\n');
         rest = after;
     }
-    text.push_str(&format!("-----END {label}-----\n"));
-    text
+    text + "-----END " + label + "-----\n"
 }
 
 #[cfg(test)]

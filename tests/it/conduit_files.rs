@@ -66,3 +66,13 @@ fn a_syntax_error_names_its_line_and_column() {
     let run = Workspace::new().packgate(["inspect", &path]);
     assert!(run.stderr.contains("line ") && run.stderr.contains("column "), "{run:?}");
 }
+#[test]
+fn a_lock_of_the_older_generation_packs_where_its_file_is() {
+    let Some(folder) = data::shared("a_lock_of_the_older_generation_packs_where_its_file_is") else { return };
+    let workspace = Workspace::new();
+    workspace.write("lock.yaml", fs::read(folder.join("conduit/test-self-ref.conduit.lock.yaml")).expect("a lock"));
+    workspace.write("tests/testfiles/test_source.txt", fs::read(folder.join("conduit/test_source.txt")).expect("a file"));
+    workspace.run("pack lock.yaml --to oci:out").ok();
+    workspace.run("unpack oci:out --to files --insecure-skip-verify").ok();
+    assert_eq!(fs::read(workspace.file("files/output/my-project-v1.0.0-dev.yaml")).expect("unpacked").len(), 85);
+}

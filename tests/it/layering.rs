@@ -69,8 +69,17 @@ const CORE_CRATES: &[&str] = &[
     "url",
     "zeroize",
 ];
-const CORE_STD_BANNED: &[&str] =
-    &["std::fs", "std::net::Tcp", "std::net::Udp", "std::process", "std::thread", "std::time::Instant", "std::time::SystemTime", "std::env", "std::io::stdin"];
+const CORE_STD_BANNED: &[&str] = &[
+    "std::fs",
+    "std::net::Tcp",
+    "std::net::Udp",
+    "std::process",
+    "std::thread",
+    "std::time::Instant",
+    "std::time::SystemTime",
+    "std::env",
+    "std::io::stdin",
+];
 
 struct Source {
     /// Path below `src/`, without `.rs` and `/mod`.

@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod conduit_files;
+mod corrupt;
+mod interop;
 mod layering;
 mod one_digest;
 mod refused_locks;
 mod registry;
 mod support;
+mod verdicts;

@@ -185,6 +185,7 @@ impl<'a> Case<'a> {
             verdict,
             authorities: self.rules.authorities.iter().map(|authority| self.finding(authority)).collect(),
             slsa,
+            unsafe_settings: self.rules.unsafe_settings(),
         }
     }
 

@@ -55,7 +55,6 @@ impl Policy {
 
     /// Settings that weaken it, for the report.
     pub fn unsafe_settings(&self) -> Vec<String> {
-        let weak = self.rules.kind != Kind::AdHoc && !self.rules.require_digest;
-        weak.then(|| format!("policy {}: requireDigest is false, a tag may have moved since it was judged", self.rules.name)).into_iter().collect()
+        self.rules.unsafe_settings()
     }
 }

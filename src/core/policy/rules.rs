@@ -151,7 +151,7 @@ pub struct BuilderRule {
 }
 
 /// How the provenance's dependencies compare with the lock in the bundle.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LockRule {
     /// They are not compared.
     #[default]
@@ -200,6 +200,14 @@ pub struct Exemption {
     pub reason: String,
     /// Until when.
     pub expires: Timestamp,
+}
+
+impl Rules {
+    /// Settings that weaken it. A person who names a tag on the command line is told the digest, so that is none.
+    pub(super) fn unsafe_settings(&self) -> Vec<String> {
+        let weak = self.kind != Kind::AdHoc && !self.require_digest;
+        weak.then(|| format!("policy {}: requireDigest is false, a tag may have moved since it was judged", self.name)).into_iter().collect()
+    }
 }
 
 impl Authority {

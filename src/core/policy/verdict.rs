@@ -98,6 +98,8 @@ pub struct PolicyVerdict {
     pub authorities: Vec<AuthorityFinding>,
     /// What the provenance proved. Absent if the policy asks for none or none passed.
     pub slsa: Option<SlsaFinding>,
+    /// Its settings that weaken it.
+    pub unsafe_settings: Vec<String>,
 }
 
 /// Did an authority sign?

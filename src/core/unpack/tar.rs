@@ -163,14 +163,11 @@ fn check_sum(block: &[u8; BLOCK]) -> Result<(), UnpackError> {
 /// Octal digits with blanks around them, or GNU's base 256 for what octal cannot hold.
 fn number(field: &[u8]) -> Result<u64, UnpackError> {
     let wrong = || malformed("a number in a tar header cannot be read");
-    match field.split_first() {
-        Some((0x80, rest)) => rest.iter().try_fold(0_u64, |sum, byte| sum.checked_mul(256)?.checked_add(u64::from(*byte))).ok_or_else(wrong),
-        _ => {
-            let digits = text(field).trim_ascii();
-            let octal = |sum: u64, byte: &u8| matches!(byte, b'0'..=b'7').then(|| sum.checked_mul(8)?.checked_add(u64::from(byte - b'0')))?;
-            digits.iter().try_fold(0, octal).ok_or_else(wrong)
-        }
+    if let Some((0x80, rest)) = field.split_first() {
+        return rest.iter().try_fold(0_u64, |sum, byte| sum.checked_mul(256)?.checked_add(u64::from(*byte))).ok_or_else(wrong);
     }
+    let octal = |sum: u64, byte: &u8| matches!(byte, b'0'..=b'7').then(|| sum.checked_mul(8)?.checked_add(u64::from(byte - b'0')))?;
+    text(field).trim_ascii().iter().try_fold(0, octal).ok_or_else(wrong)
 }
 
 fn decimal(text: &[u8]) -> Option<u64> {

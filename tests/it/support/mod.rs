@@ -3,3 +3,4 @@
 pub(crate) mod cli;
 pub(crate) mod data;
 pub(crate) mod registry;
+pub(crate) mod tools;

@@ -1,0 +1,275 @@
+//! From the fields that people write to the rules that are evaluated. What cannot be honoured is refused, with the field.
+
+use std::{collections::BTreeMap, str::FromStr, sync::Arc, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::core::{
+    digest::Digest,
+    policy::{self, Kind, LockRule, Matcher, Means, Pattern, Policy, PolicyError, Revoked, Rules},
+    verify::{TrustRoot, VerificationKey},
+};
+
+use super::{
+    Attestation, Authority, BundlePolicySpec, ClusterBundlePolicySpec, Exemption, IdentityMatch, Key, Keyless, LockComparison, Match, Mode,
+    PolicyObject, Revocation, SignatureFormat, Slsa, Transparency, Use,
+};
+
+/// The key of a ConfigMap that holds a public key.
+const PUBLIC_KEY: &str = "cosign.pub";
+
+/// What a policy may refer to, already that of the namespace that its references are resolved in.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The data of ConfigMaps, by name.
+    pub config_maps: BTreeMap<String, BTreeMap<String, String>>,
+    /// Trust roots, by the name of their TrustRoot.
+    pub trust_roots: BTreeMap<String, Arc<TrustRoot>>,
+}
+
+impl PolicyObject {
+    /// The policy's name.
+    pub fn name(&self) -> &str {
+        self.metadata().name.as_deref().unwrap_or_default()
+    }
+
+    /// Compiles it.
+    ///
+    /// Errors: the first field that is wrong, not supported yet, or refers to something that is not in `sources`.
+    pub fn compile(&self, sources: &Sources) -> Result<Policy, PolicyError> {
+        if self.name().is_empty() {
+            return Err(PolicyError::new("metadata.name", "must be set"));
+        }
+        let (spec, exemptions) = match self {
+            Self::Cluster(policy) => (Common::from(&policy.spec), policy.spec.exemptions.as_slice()),
+            Self::Namespaced(policy) => (Common::from(&policy.spec), [].as_slice()),
+        };
+        refuse_unsupported(&spec)?;
+        Policy::new(Rules {
+            name: self.name().to_owned(),
+            kind: self.kind()?,
+            generation: self.metadata().generation.unwrap_or_default(),
+            mode: mode(spec.mode),
+            matcher: matcher(spec.matches)?,
+            authorities: each(spec.authorities, "spec.authorities", |authority, at| self::authority(authority, at, sources))?,
+            threshold: usize::try_from(spec.threshold).unwrap_or(usize::MAX),
+            require_digest: spec.require_digest,
+            slsa: spec.slsa.map(slsa).transpose()?,
+            attestations: each(spec.attestations, "spec.attestations", attestation)?,
+            lock: None,
+            revocations: each(spec.revocations, "spec.revocations", revocation)?,
+            exemptions: each(exemptions, "spec.exemptions", exemption)?,
+        })
+    }
+
+    fn metadata(&self) -> &kube::core::ObjectMeta {
+        match self {
+            Self::Cluster(policy) => &policy.metadata,
+            Self::Namespaced(policy) => &policy.metadata,
+        }
+    }
+
+    fn kind(&self) -> Result<Kind, PolicyError> {
+        match self {
+            Self::Cluster(_) => Ok(Kind::Cluster),
+            Self::Namespaced(policy) => {
+                let namespace = policy.metadata.namespace.clone().filter(|namespace| !namespace.is_empty());
+                namespace
+                    .map(Kind::Namespaced)
+                    .ok_or_else(|| PolicyError::new("metadata.namespace", "must be set: a BundlePolicy is for its own namespace"))
+            }
+        }
+    }
+}
+
+/// The fields that both kinds have.
+struct Common<'a> {
+    mode: Mode,
+    matches: &'a Match,
+    authorities: &'a [Authority],
+    threshold: u32,
+    signature_formats: &'a [SignatureFormat],
+    require_digest: bool,
+    bind_repository: bool,
+    mirrors: bool,
+    transparency: Transparency,
+    slsa: Option<&'a Slsa>,
+    attestations: &'a [Attestation],
+    revocations: &'a [Revocation],
+}
+
+/// No `..` here: a field that is forgotten is a rule that is ignored.
+macro_rules! common {
+    ($spec:ident { $($more:ident),* }) => {
+        impl<'a> From<&'a $spec> for Common<'a> {
+            fn from(spec: &'a $spec) -> Self {
+                let $spec {
+                    mode, matches, authorities, threshold, signature_formats, require_digest, bind_repository, mirrors, transparency, slsa,
+                    attestations, revocations $(, $more: _)*
+                } = spec;
+                Self {
+                    mode: *mode,
+                    matches,
+                    authorities,
+                    threshold: *threshold,
+                    signature_formats,
+                    require_digest: *require_digest,
+                    bind_repository: *bind_repository,
+                    mirrors: !mirrors.is_empty(),
+                    transparency: *transparency,
+                    slsa: slsa.as_ref(),
+                    attestations,
+                    revocations,
+                }
+            }
+        }
+    };
+}
+
+common!(ClusterBundlePolicySpec { exemptions });
+common!(BundlePolicySpec {});
+
+fn refuse_unsupported(spec: &Common<'_>) -> Result<(), PolicyError> {
+    let unsupported = [
+        (spec.signature_formats.iter().any(|format| *format != SignatureFormat::Bundle), "spec.signatureFormats: Legacy"),
+        (spec.bind_repository, "spec.bindRepository"),
+        (spec.mirrors, "spec.mirrors"),
+        (spec.transparency == Transparency::Required, "spec.transparency: Required"),
+    ];
+    match unsupported.into_iter().find(|(is_used, _)| *is_used) {
+        Some((_, field)) => Err(PolicyError::unsupported(field)),
+        None if spec.signature_formats.is_empty() => Err(PolicyError::new("spec.signatureFormats", "must name at least one")),
+        None => Ok(()),
+    }
+}
+
+fn each<T, U>(items: &[T], field: &str, mut convert: impl FnMut(&T, &str) -> Result<U, PolicyError>) -> Result<Vec<U>, PolicyError> {
+    items.iter().enumerate().map(|(at, item)| convert(item, &format!("{field}[{at}]"))).collect()
+}
+
+fn parse<T: FromStr<Err: std::fmt::Display>>(text: &str, field: impl Into<String>) -> Result<T, PolicyError> {
+    text.parse().map_err(|error: T::Err| PolicyError::new(field, error.to_string()))
+}
+
+const fn mode(mode: Mode) -> policy::Mode {
+    match mode {
+        Mode::Enforce => policy::Mode::Enforce,
+        Mode::Warn => policy::Mode::Warn,
+        Mode::Audit => policy::Mode::Audit,
+    }
+}
+
+fn matcher(matches: &Match) -> Result<Matcher, PolicyError> {
+    let Match { references, except, uses, namespace_selector } = matches;
+    let everywhere = namespace_selector
+        .as_ref()
+        .is_none_or(|s| s.match_labels.as_ref().is_none_or(BTreeMap::is_empty) && s.match_expressions.as_ref().is_none_or(Vec::is_empty));
+    if !everywhere {
+        return Err(PolicyError::unsupported("spec.match.namespaceSelector"));
+    }
+    let patterns = |texts: &[String], field: &str| each(texts, field, |text, field| parse::<Pattern>(text, field));
+    let uses = uses.iter().map(|used_as| match used_as {
+        Use::PackedBundle => policy::Use::PackedBundle,
+        Use::ImageVolume => policy::Use::ImageVolume,
+        Use::Container => policy::Use::Container,
+    });
+    Ok(Matcher::Names {
+        references: patterns(references, "spec.match.references")?,
+        except: patterns(except, "spec.match.except")?,
+        uses: uses.collect(),
+    })
+}
+
+fn authority(authority: &Authority, field: &str, sources: &Sources) -> Result<policy::Authority, PolicyError> {
+    let Authority { name, key, keyless, certificate } = authority;
+    let means = match (key, keyless, certificate) {
+        (Some(key), None, None) => self::key(key, &format!("{field}.key"), sources)?,
+        (None, Some(keyless), None) => self::keyless(keyless, &format!("{field}.keyless"), sources)?,
+        (None, None, Some(_)) => return Err(PolicyError::unsupported(format!("{field}.certificate"))),
+        _ => return Err(PolicyError::new(field, "must have exactly one of key, keyless and certificate")),
+    };
+    Ok(policy::Authority { name: name.clone(), means })
+}
+
+fn key(key: &Key, field: &str, sources: &Sources) -> Result<Means, PolicyError> {
+    let pem = match (&key.pem, &key.config_map_ref) {
+        (Some(pem), None) => pem,
+        (None, Some(reference)) => {
+            let map = sources.config_maps.get(&reference.name);
+            let missing =
+                || PolicyError::new(format!("{field}.configMapRef"), format!("there is no ConfigMap {} with {PUBLIC_KEY} in it", reference.name));
+            map.and_then(|data| data.get(PUBLIC_KEY)).ok_or_else(missing)?
+        }
+        _ => return Err(PolicyError::new(field, "must have exactly one of pem and configMapRef")),
+    };
+    VerificationKey::from_pem(pem).map(Means::Key).map_err(|error| PolicyError::new(field, error.to_string()))
+}
+
+fn keyless(keyless: &Keyless, field: &str, sources: &Sources) -> Result<Means, PolicyError> {
+    let Keyless { trust_root_ref, issuer, subject, claims } = keyless;
+    if claims.is_some() {
+        return Err(PolicyError::unsupported(format!("{field}.claims")));
+    }
+    let san = exact(subject, &format!("{field}.subject"))?;
+    let missing = || PolicyError::new(format!("{field}.trustRootRef"), format!("there is no TrustRoot {}", trust_root_ref.name));
+    let root = sources.trust_roots.get(&trust_root_ref.name).ok_or_else(missing)?;
+    Ok(Means::Keyless { san, issuer: issuer.clone(), root: root.clone() })
+}
+
+fn exact(subject: &IdentityMatch, field: &str) -> Result<String, PolicyError> {
+    match (&subject.exact, &subject.prefix, &subject.regexp) {
+        (Some(exact), None, None) => Ok(exact.clone()),
+        (None, Some(_), None) => Err(PolicyError::unsupported(format!("{field}.prefix"))),
+        (None, None, Some(_)) => Err(PolicyError::unsupported(format!("{field}.regexp"))),
+        _ => Err(PolicyError::new(field, "must have exactly one of exact, prefix and regexp")),
+    }
+}
+
+fn slsa(slsa: &Slsa) -> Result<policy::SlsaRules, PolicyError> {
+    let Slsa { minimum_level, builders, sources, max_age, lock } = slsa;
+    let builders =
+        builders.iter().map(|builder| policy::BuilderRule { id: builder.id.clone(), authority: builder.authority.clone(), level: builder.level });
+    Ok(policy::SlsaRules {
+        minimum_level: *minimum_level,
+        builders: builders.collect(),
+        sources: sources.clone(),
+        max_age: max_age.as_deref().map(duration).transpose()?,
+        lock: lock.map_or(LockRule::Unchecked, |LockComparison::Exact| LockRule::Exact),
+    })
+}
+
+fn duration(text: &str) -> Result<Duration, PolicyError> {
+    let wrong = || PolicyError::new("spec.slsa.maxAge", "must be a duration of hours, minutes and seconds, more than nothing, such as 2160h");
+    let known = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'h' | b'm' | b's'));
+    let parsed = text.parse::<SignedDuration>().ok().filter(|duration| known && duration.is_positive()).ok_or_else(wrong)?;
+    Duration::try_from(parsed).map_err(|_| wrong())
+}
+
+fn attestation(attestation: &Attestation, field: &str) -> Result<policy::AttestationRule, PolicyError> {
+    let Attestation { predicate_type, authority, cel } = attestation;
+    if cel.is_some() {
+        return Err(PolicyError::unsupported(format!("{field}.cel")));
+    }
+    Ok(policy::AttestationRule { predicate_type: predicate_type.clone(), authority: authority.clone() })
+}
+
+fn revocation(revocation: &Revocation, field: &str) -> Result<policy::Revocation, PolicyError> {
+    let Revocation { digest, key_hash, builder, reason, since } = revocation;
+    let what = match (digest, key_hash, builder) {
+        (Some(digest), None, None) => Revoked::Digest(parse::<Digest>(digest, format!("{field}.digest"))?),
+        (None, Some(hash), None) => Revoked::Key(parse::<Digest>(hash, format!("{field}.keyHash"))?),
+        (None, None, Some(builder)) => Revoked::Builder(builder.clone()),
+        _ => return Err(PolicyError::new(field, "must have exactly one of digest, keyHash and builder")),
+    };
+    let since = since.as_ref().map(|since| parse::<Timestamp>(since, format!("{field}.since"))).transpose()?;
+    Ok(policy::Revocation { what, reason: reason.clone(), since })
+}
+
+fn exemption(exemption: &Exemption, field: &str) -> Result<policy::Exemption, PolicyError> {
+    let Exemption { digest, reason, expires } = exemption;
+    Ok(policy::Exemption {
+        digest: parse(digest, format!("{field}.digest"))?,
+        reason: reason.clone(),
+        expires: parse(expires, format!("{field}.expires"))?,
+    })
+}

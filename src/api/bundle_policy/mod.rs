@@ -1,0 +1,488 @@
+//! `ClusterBundlePolicy` and `BundlePolicy`: what must be proved before a bundle is used.
+//!
+//! The types here are what people write; [`PolicyObject::compile`] turns them into a `core::policy::Policy`, or says which field cannot
+//! mean what it says. Fields whose behaviour comes later are refused there, never ignored.
+
+#![allow(unreachable_pub, reason = "kube's KubeSchema copies each struct, `pub` included, into a function")]
+
+mod compile;
+mod object;
+#[cfg(test)]
+mod tests;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use compile::Sources;
+pub use object::{ObjectError, PolicyObject};
+
+/// Both kinds have one list of fields; the cluster's has more behind it. `#[serde(flatten)]` would do the same, and could not refuse
+/// unknown fields.
+macro_rules! policy_spec {
+    ($(#[$attribute:meta])* $name:ident { $($more:tt)* }) => {
+        $(#[$attribute])*
+        #[serde(rename_all = "camelCase", deny_unknown_fields)]
+        #[x_kube(
+            validation = ("self.threshold <= size(self.authorities)", "threshold must be at most the number of authorities"),
+            validation = (
+                "!has(self.slsa) || self.slsa.builders.all(b, self.authorities.exists(a, a.name == b.authority))",
+                "slsa.builders[].authority must name one of the authorities"
+            )
+        )]
+        pub struct $name {
+            /// What happens with a denial: `Enforce` denies, `Warn` lets it pass with a warning, `Audit` with an audit annotation. Default: `Enforce`.
+            #[serde(default)]
+            pub mode: Mode,
+            /// What the policy governs. Example: `{references: ["registry.example.com/team-a/**"]}`.
+            #[serde(rename = "match")]
+            pub matches: Match,
+            /// Who may sign: 1 to 16, with distinct names. One of them is enough unless `threshold` says more.
+            #[schemars(length(min = 1, max = 16))]
+            #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+            pub authorities: Vec<Authority>,
+            /// How many distinct authorities, with distinct keys, must have signed. Default: 1. At most the number of authorities.
+            #[serde(default = "one")]
+            #[schemars(range(min = 1, max = 16))]
+            pub threshold: u32,
+            /// Forms of signatures that count. Default: `[Bundle]`. `Legacy` are the `.sig` and `.att` tags of older cosign versions,
+            /// `LegacySetOnly` those among them with a log's promise but no inclusion proof.
+            #[serde(default = "bundles")]
+            #[schemars(length(min = 1, max = 3))]
+            pub signature_formats: Vec<SignatureFormat>,
+            /// Must the reference carry a digest? Default: true. With false, what was judged may not be what is pulled.
+            #[serde(default = "yes")]
+            pub require_digest: bool,
+            /// Must the name that was signed be the name that is used? Default: false. cosign's own signatures carry no name.
+            #[serde(default)]
+            pub bind_repository: bool,
+            /// Names that stand for others when `bindRepository` compares: at most 16. Example: `[{from: registry.example.com, to: mirror.example.com/r}]`.
+            #[serde(default, skip_serializing_if = "Vec::is_empty")]
+            #[schemars(length(max = 16))]
+            pub mirrors: Vec<Mirror>,
+            /// Must signatures be in a transparency log? `Required` or `Optional`. Default: `Optional`. Certificates always need one.
+            #[serde(default)]
+            pub transparency: Transparency,
+            /// What SLSA provenance must say. Default: none is asked for.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub slsa: Option<Slsa>,
+            /// Further attestations that must be there: at most 16. Example: `[{predicateType: "https://spdx.dev/Document", authority: ci}]`.
+            #[serde(default, skip_serializing_if = "Vec::is_empty")]
+            #[schemars(length(max = 16))]
+            pub attestations: Vec<Attestation>,
+            /// What is no longer to be trusted: at most 256. Beats every cache, exception and exemption.
+            #[serde(default, skip_serializing_if = "Vec::is_empty")]
+            #[schemars(length(max = 256))]
+            pub revocations: Vec<Revocation>,
+            $($more)*
+        }
+    };
+}
+
+policy_spec! {
+    /// A ClusterBundlePolicy says what must be proved before a bundle is used, in every namespace. All policies that match must agree.
+    #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+    #[kube(
+        group = "packgate.dev",
+        version = "v1alpha1",
+        kind = "ClusterBundlePolicy",
+        plural = "clusterbundlepolicies",
+        shortname = "cbpol",
+        category = "packgate",
+        status = "PolicyStatus",
+        derive = "PartialEq",
+        printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
+        printcolumn(name = "Enforced", type_ = "string", json_path = ".status.conditions[?(@.type==\"Enforced\")].status"),
+        printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+        printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    )]
+    ClusterBundlePolicySpec {
+        /// Digests that this policy lets pass for a while: at most 256. They concern this policy only.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        #[schemars(length(max = 256))]
+        pub exemptions: Vec<Exemption>,
+    }
+}
+
+policy_spec! {
+    /// A BundlePolicy says what must be proved before a bundle is used in its own namespace. It can only add to the cluster's policies.
+    #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+    #[kube(
+        group = "packgate.dev",
+        version = "v1alpha1",
+        kind = "BundlePolicy",
+        plural = "bundlepolicies",
+        shortname = "bpol",
+        category = "packgate",
+        namespaced,
+        status = "PolicyStatus",
+        derive = "PartialEq",
+        printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
+        printcolumn(name = "Enforced", type_ = "string", json_path = ".status.conditions[?(@.type==\"Enforced\")].status"),
+        printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+        printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    )]
+    BundlePolicySpec {}
+}
+
+const fn one() -> u32 {
+    1
+}
+
+const fn yes() -> bool {
+    true
+}
+
+fn bundles() -> Vec<SignatureFormat> {
+    vec![SignatureFormat::Bundle]
+}
+
+fn default_uses() -> Vec<Use> {
+    vec![Use::PackedBundle, Use::ImageVolume]
+}
+
+/// What happens with a denial.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// It denies.
+    #[default]
+    Enforce,
+    /// It passes with a warning.
+    Warn,
+    /// It passes with an audit annotation.
+    Audit,
+}
+
+/// What something is used as.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// A PackedBundle.
+    PackedBundle,
+    /// A Pod's image volume.
+    ImageVolume,
+    /// A Pod's container.
+    Container,
+}
+
+/// The form in which a signature is stored.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignatureFormat {
+    /// A Sigstore bundle as an OCI 1.1 referrer.
+    Bundle,
+    /// A `.sig` or `.att` tag.
+    Legacy,
+    /// A `.sig` or `.att` tag with a log's promise and no inclusion proof.
+    LegacySetOnly,
+}
+
+/// Must signatures be in a transparency log?
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transparency {
+    /// They may be.
+    #[default]
+    Optional,
+    /// They must be.
+    Required,
+}
+
+/// How dependencies compare with the lock.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockComparison {
+    /// Nothing missing, nothing more.
+    Exact,
+}
+
+/// The kind of an object that holds certificates.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceKind {
+    /// A ConfigMap.
+    ConfigMap,
+    /// A Secret.
+    Secret,
+}
+
+/// What a policy governs.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = (
+        "self.references.all(r, r == '**' || (r.contains('/') && !r.startsWith('*/')))",
+        "a reference starts with a registry host, such as r.example.com/team-a/**"
+    ),
+    validation = ("!has(self.except) || !self.except.exists(r, r == '**')", "except must not be **, otherwise nothing is governed")
+)]
+pub struct Match {
+    /// Patterns of image names, without tag and digest: 1 to 64. `*` stands for characters but `/`, `**` for whole segments.
+    /// Example: `["registry.example.com/team-a/**"]`.
+    #[schemars(length(min = 1, max = 64), inner(length(min = 2, max = 512)))]
+    pub references: Vec<String>,
+    /// Patterns of names that are left out: at most 64. Default: none. Example: `["registry.example.com/dev/**"]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 2, max = 512)))]
+    pub except: Vec<String>,
+    /// Uses that are judged. Default: `[PackedBundle, ImageVolume]`.
+    #[serde(default = "default_uses")]
+    #[schemars(length(min = 1, max = 3))]
+    pub uses: Vec<Use>,
+    /// Labels of the namespaces that are governed. Default: every namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace_selector: Option<LabelSelector>,
+}
+
+/// Somebody who may sign: exactly one of key, keyless and certificate.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = (
+    "[has(self.key), has(self.keyless), has(self.certificate)].filter(x, x).size() == 1",
+    "exactly one of key, keyless and certificate"
+))]
+pub struct Authority {
+    /// Name, unique in the policy, at most 63 characters. Example: `platform`.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// Whoever holds a key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Key>,
+    /// Whom an OIDC issuer vouches for, by a short-lived certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keyless: Option<Keyless>,
+    /// Whoever holds a certificate of a company's own authority.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Certificate>,
+}
+
+/// A public key: exactly one of pem and configMapRef.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = ("has(self.pem) != has(self.configMapRef)", "exactly one of pem and configMapRef"))]
+pub struct Key {
+    /// The key itself, one PEM block `PUBLIC KEY`: ECDSA P-256, P-384, P-521, Ed25519, or RSA of at least 2048 bits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16384))]
+    pub pem: Option<String>,
+    /// A ConfigMap that holds it under `cosign.pub`. A ClusterBundlePolicy's lies in the system namespace. Example: `{name: packgate-platform-key}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map_ref: Option<NameRef>,
+}
+
+/// Whom an OIDC issuer vouches for.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Keyless {
+    /// The TrustRoot that the certificate must chain to. Example: `{name: corp}`.
+    pub trust_root_ref: NameRef,
+    /// The OIDC issuer, letter by letter. Example: `https://oidc.example.com`.
+    #[schemars(length(min = 1, max = 2048))]
+    pub issuer: String,
+    /// The certificate's subject alternative name.
+    pub subject: IdentityMatch,
+    /// What else the certificate must say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claims: Option<Claims>,
+}
+
+/// A name, compared in exactly one of three ways.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = (
+    "[has(self.exact), has(self.prefix), has(self.regexp)].filter(x, x).size() == 1",
+    "exactly one of exact, prefix and regexp"
+))]
+pub struct IdentityMatch {
+    /// The whole name, letter by letter. Example: `release@example.com`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    pub exact: Option<String>,
+    /// Its beginning, up to and including a `/`. Example: `https://git.example.com/org/`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    pub prefix: Option<String>,
+    /// A regular expression for the whole name; it is always anchored. Example: `https://git\.example\.com/org/[a-z]+`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub regexp: Option<String>,
+}
+
+/// Claims of a certificate for a workload, each compared letter by letter.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Claims {
+    /// The source repository. Example: `https://git.example.com/org/siem`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    pub source_repository: Option<String>,
+    /// The source's ref. Example: `refs/heads/main`.
+    #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    pub reference: Option<String>,
+    /// The workflow that ran. Example: `https://git.example.com/org/siem/.ci/release.yml@refs/heads/main`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    pub workflow: Option<String>,
+    /// What started it. Example: `push`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    pub trigger: Option<String>,
+    /// What it ran on. Example: `self-hosted`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    pub runner: Option<String>,
+}
+
+/// A certificate of a company's own authority.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Certificate {
+    /// The authority's certificates, intermediates included, under `ca.crt`. Example: `{kind: ConfigMap, name: corp-ca}`.
+    pub ca_ref: KindRef,
+    /// Revocation lists, under `ca.crl`. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crl_ref: Option<KindRef>,
+    /// The certificate's subject alternative name. Example: `{exact: "spiffe://corp/release"}`.
+    pub subject: IdentityMatch,
+}
+
+/// An object, by its name.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NameRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// An object, by its kind and name.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KindRef {
+    /// `ConfigMap` or `Secret`.
+    pub kind: SourceKind,
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// A name that stands for another.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Mirror {
+    /// Beginning of the signed name. Example: `registry.example.com`.
+    #[schemars(length(min = 1, max = 255))]
+    pub from: String,
+    /// Beginning of the name that is used. Example: `mirror.example.com/r`.
+    #[schemars(length(min = 1, max = 255))]
+    pub to: String,
+}
+
+/// What SLSA provenance must say.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Slsa {
+    /// The least SLSA Build level, 0 to 3, as `builders` gives it. Example: 2.
+    #[schemars(range(min = 0, max = 3))]
+    pub minimum_level: u8,
+    /// Trusted builders, each bound to the authority that speaks for it: 1 to 16.
+    #[schemars(length(min = 1, max = 16))]
+    pub builders: Vec<Builder>,
+    /// Allowed origins of the lock: at most 64. Default: any. Example: `["https://git.example.com/org/siem"]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 2048)))]
+    pub sources: Vec<String>,
+    /// How old the provenance may be, in hours, minutes and seconds. Default: any age. Example: `2160h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 32), regex(pattern = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"))]
+    pub max_age: Option<String>,
+    /// `Exact`: the provenance's dependencies must be the lock in the bundle, nothing missing and nothing more. Default: not compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<LockComparison>,
+}
+
+/// A builder, and who speaks for it.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Builder {
+    /// `builder.id`, letter by letter. Example: `https://ci.example.com/packgate/platform@v1`.
+    #[schemars(length(min = 1, max = 2048))]
+    pub id: String,
+    /// Name of the authority that must have signed its provenance. Example: `platform`.
+    #[schemars(length(min = 1, max = 63))]
+    pub authority: String,
+    /// The SLSA Build level that this builder is worth, 0 to 3.
+    #[schemars(range(min = 0, max = 3))]
+    pub level: u8,
+}
+
+/// An attestation that must be there.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Attestation {
+    /// Its predicate type. Example: `https://spdx.dev/Document`.
+    #[schemars(length(min = 1, max = 2048))]
+    pub predicate_type: String,
+    /// Name of the authority that must have signed it. Default: any of the policy's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub authority: Option<String>,
+    /// A CEL expression over `predicate` that must be true. Default: none. Example: `predicate.spdxVersion == 'SPDX-2.3'`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub cel: Option<String>,
+}
+
+/// What is no longer to be trusted: exactly one of digest, keyHash and builder.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = (
+    "[has(self.digest), has(self.keyHash), has(self.builder)].filter(x, x).size() == 1",
+    "exactly one of digest, keyHash and builder"
+))]
+pub struct Revocation {
+    /// A bundle. Example: `sha256:` and 64 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71), regex(pattern = r"^sha256:[a-f0-9]{64}$"))]
+    pub digest: Option<String>,
+    /// A key, by the SHA-256 of its SPKI in DER, as reports show it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71), regex(pattern = r"^sha256:[a-f0-9]{64}$"))]
+    pub key_hash: Option<String>,
+    /// A builder, by its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    pub builder: Option<String>,
+    /// Why. Example: `leak-7`.
+    #[schemars(length(min = 1, max = 256))]
+    pub reason: String,
+    /// From when on, RFC 3339. Default: always. Example: `2026-11-01T00:00:00Z`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), extend("format" = "date-time"))]
+    pub since: Option<String>,
+}
+
+/// A digest that passes for a while.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Exemption {
+    /// The bundle. Example: `sha256:` and 64 hexadecimal digits.
+    #[schemars(length(max = 71), regex(pattern = r"^sha256:[a-f0-9]{64}$"))]
+    pub digest: String,
+    /// Why. Example: `INC-42`.
+    #[schemars(length(min = 1, max = 256))]
+    pub reason: String,
+    /// Until when, RFC 3339. Example: `2027-01-01T00:00:00Z`.
+    #[schemars(length(max = 64), extend("format" = "date-time"))]
+    pub expires: String,
+}
+
+/// What the controller says about a policy.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyStatus {
+    /// The generation that the conditions are about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`: it compiles. `Enforced`: the webhook carries this generation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}

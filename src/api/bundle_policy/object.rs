@@ -1,0 +1,65 @@
+//! A policy as it lies in a file or arrives in a request.
+
+use serde_json::Value;
+
+use crate::{
+    api::API_VERSION,
+    core::class::{Classified, Reason},
+};
+
+use super::{BundlePolicy, ClusterBundlePolicy};
+
+/// One policy of either kind.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PolicyObject {
+    /// For every namespace.
+    Cluster(Box<ClusterBundlePolicy>),
+    /// For its own namespace.
+    Namespaced(Box<BundlePolicy>),
+}
+
+/// Why an object is no policy.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectError {
+    /// Another group, version or kind.
+    #[error("{found} is no policy; packgate.dev/v1alpha1 ClusterBundlePolicy or BundlePolicy is expected")]
+    Kind {
+        /// What it says it is.
+        found: String,
+    },
+    /// A field at the top that is none of an object's.
+    #[error("unknown field `{0}`, expected apiVersion, kind, metadata, spec or status")]
+    Unknown(String),
+    /// A field is unknown, missing, or has another type.
+    #[error("{0}")]
+    Shape(#[from] serde_json::Error),
+}
+
+impl Classified for ObjectError {
+    fn reason(&self) -> Reason {
+        Reason::InvalidSpec
+    }
+}
+
+impl PolicyObject {
+    /// Is `object` of a kind that [`Self::read`] reads?
+    pub fn is_policy(object: &Value) -> bool {
+        object["apiVersion"] == API_VERSION && matches!(object["kind"].as_str(), Some("ClusterBundlePolicy" | "BundlePolicy"))
+    }
+
+    /// Reads an object. Unknown fields are refused, wherever they are.
+    pub fn read(object: Value) -> Result<Self, ObjectError> {
+        if !Self::is_policy(&object) {
+            return Err(ObjectError::Kind { found: format!("{} {}", object["apiVersion"], object["kind"]) });
+        }
+        let known = |key: &&String| !["apiVersion", "kind", "metadata", "spec", "status"].contains(&key.as_str());
+        if let Some(unknown) = object.as_object().and_then(|fields| fields.keys().find(known)) {
+            return Err(ObjectError::Unknown(unknown.clone()));
+        }
+        if object["kind"] == "BundlePolicy" {
+            Ok(Self::Namespaced(Box::new(serde_json::from_value(object)?)))
+        } else {
+            Ok(Self::Cluster(Box::new(serde_json::from_value(object)?)))
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The kinds of the group `packgate.dev`: their fields as `kubectl explain` shows them, and what they compile to.
+
+pub mod bundle_policy;
+
+use kube::CustomResourceExt;
+
+use bundle_policy::{BundlePolicy, ClusterBundlePolicy};
+
+/// Group and version of every kind.
+pub const API_VERSION: &str = "packgate.dev/v1alpha1";
+
+/// The custom resource definitions: a file name, and its YAML.
+///
+/// Errors: only if a definition cannot be written as YAML, which is a defect.
+pub fn crds() -> Result<Vec<(String, String)>, serde_saphyr::ser::Error> {
+    [ClusterBundlePolicy::crd(), BundlePolicy::crd()]
+        .into_iter()
+        .map(|crd| {
+            let name = format!("{}_{}.yaml", crd.spec.group, crd.spec.names.plural);
+            Ok((name, serde_saphyr::to_string(&crd)?))
+        })
+        .collect()
+}

@@ -1,0 +1,283 @@
+//! `packgate verify`
+
+use std::{path::PathBuf, sync::Arc, time::Instant};
+
+use clap::{Args, ValueEnum};
+
+use super::{context::Context, exit::CliError, lockfile::Input, output::Done, policies::Policies};
+use crate::{
+    core::{
+        class::Reason,
+        digest::Digest,
+        limits::Limits,
+        lockfile::Lockfile,
+        policy::{AdHoc, Authority, Decision, Means, Outcome, Policy, Use},
+        reference::Location,
+        report::{Asked, Report},
+        verify::{Findings, TrustRoot, VerificationKey},
+    },
+    oci::{OciError, Resolved, Source},
+    service::verify::{self, Judgement, Question, Reading, VerifyError},
+};
+
+const EXAMPLES: &str = "Examples:
+  packgate verify oci:out:v1 --key packgate.pub
+  packgate verify registry.example.com/team-a/siem@sha256:… --key packgate.pub --builder-id https://packgate.dev/builder/cli
+  packgate verify registry.example.com/team-a/siem:v1.4.0 --policy policy.yaml --use ImageVolume --namespace team-a
+
+Exit code 0: admitted. 1: denied, or governed by no policy. 3: a registry did not answer. 4: bytes contradict a digest.";
+
+/// The size of a public key file that is read.
+const MAX_KEY: usize = 64 << 10;
+/// The size of a trusted root that is read.
+const MAX_ROOT: usize = 4 << 20;
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct VerifyArgs {
+    /// The bundle or image
+    reference: Location,
+    #[command(flatten)]
+    trust: TrustArgs,
+}
+
+/// Whom to trust, and for what.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Trust")]
+pub(super) struct TrustArgs {
+    /// Public key that may have signed; can be given several times, one signature is enough
+    #[arg(long = "key", value_name = "PEM")]
+    keys: Vec<PathBuf>,
+    /// Identity in the certificate that may have signed, exactly as it stands there
+    #[arg(long, value_name = "IDENTITY", requires_all = ["certificate_oidc_issuer", "trusted_root"])]
+    certificate_identity: Option<String>,
+    /// Issuer of that identity
+    #[arg(long, value_name = "URL", requires = "certificate_identity")]
+    certificate_oidc_issuer: Option<String>,
+    /// Sigstore trusted_root.json that certificates and log entries must chain to
+    #[arg(long, value_name = "FILE", requires = "certificate_identity")]
+    trusted_root: Option<PathBuf>,
+    /// Require provenance by this builder, signed by one of the above
+    #[arg(long, value_name = "ID")]
+    builder_id: Option<String>,
+    /// Require that the bundle was packed from this lock
+    #[arg(long, value_name = "LOCK")]
+    lock: Option<PathBuf>,
+    /// Policies, and the ConfigMaps they name, in one or more YAML files; - for stdin
+    #[arg(long = "policy", value_name = "FILE", conflicts_with_all = ["keys", "certificate_identity", "builder_id", "lock"])]
+    policies: Vec<PathBuf>,
+    /// What the bundle is used as, for policies
+    #[arg(long = "use", value_enum, ignore_case = true, default_value_t = UseArg::PackedBundle)]
+    used_as: UseArg,
+    /// The namespace that it is used in, for policies
+    #[arg(long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum UseArg {
+    #[value(name = "PackedBundle")]
+    PackedBundle,
+    #[value(name = "ImageVolume")]
+    ImageVolume,
+    #[value(name = "Container")]
+    Container,
+}
+
+pub(super) async fn run(args: VerifyArgs, context: &Context) -> Result<Done, CliError> {
+    let report = args.trust.verify(&args.reference, context).await?;
+    let class = report.class();
+    let json = serde_json::to_value(&report).map_err(|e| CliError::internal(e.to_string()))?;
+    Ok(Done { text: report.to_text(), json, class })
+}
+
+impl TrustArgs {
+    /// Says the arguments whom to trust?
+    pub(super) const fn is_given(&self) -> bool {
+        !self.keys.is_empty() || self.certificate_identity.is_some() || !self.policies.is_empty()
+    }
+
+    /// The policies that the arguments stand for. Errors: nothing to trust, or a file that cannot mean what it says.
+    pub(super) fn policies(&self) -> Result<Vec<Policy>, CliError> {
+        if !self.policies.is_empty() {
+            return Policies::read(&self.policies)?.compile();
+        }
+        if !self.is_given() {
+            return Err(CliError::invalid(
+                "nothing says whom to trust: give --key FILE, or --policy FILE, or --certificate-identity with its issuer and trusted root",
+            ));
+        }
+        let lock = self.lock.as_ref().map(|path| Input::lock(path)?.parse()).transpose()?;
+        let wish = AdHoc {
+            authorities: self.authorities()?,
+            builder_id: self.builder_id.clone(),
+            lock: lock.as_ref().map(|lock: &Lockfile| lock.canonical().digest),
+        };
+        Ok(vec![Policy::ad_hoc(wish)?])
+    }
+
+    fn authorities(&self) -> Result<Vec<Authority>, CliError> {
+        let mut authorities = self.keys.iter().map(key_authority).collect::<Result<Vec<_>, _>>()?;
+        if let (Some(san), Some(issuer), Some(root)) = (&self.certificate_identity, &self.certificate_oidc_issuer, &self.trusted_root) {
+            let input = Input::read(root, MAX_ROOT, Reason::TrustRootUnavailable)?;
+            let root = TrustRoot::parse(&input.bytes, &Limits::DEFAULT).map_err(|error| input.blame(error.into()))?;
+            let means = Means::Keyless { san: san.clone(), issuer: issuer.clone(), root: Arc::new(root) };
+            authorities.push(Authority { name: san.clone(), means });
+        }
+        Ok(authorities)
+    }
+
+    /// Resolves a reference and judges what it names. Nothing is fetched for what no policy governs.
+    async fn verify(&self, reference: &Location, context: &Context) -> Result<Report, CliError> {
+        let policies = self.policies()?;
+        let written = reference.to_string();
+        let question = self.question(&written, reference, &policies, Reading::Needed, context);
+        let mut inquiry = Inquiry::begin(self, reference, context);
+        if !question.is_governed() {
+            inquiry.asked.digest = reference.digest();
+            return Ok(inquiry.ungoverned());
+        }
+        let source = context.open(reference)?;
+        let root = match source.resolve(&reference.selector(), &context.limits()).await {
+            Ok(root) => root,
+            Err(error) => return Ok(inquiry.failed(&error)),
+        };
+        inquiry.asked.digest = Some(root.descriptor.digest);
+        let judged = verify::judge(&*source, &root, &question, &context.limits()).await;
+        Ok(inquiry.answer(judged))
+    }
+
+    /// Judges what was resolved already, for a verb that goes on only if it is admitted. Looks at every blob that is stored.
+    pub(super) async fn judge(&self, source: &dyn Source, reference: &Location, root: &Resolved, context: &Context) -> Result<Report, CliError> {
+        let policies = self.policies()?;
+        let written = reference.to_string();
+        let question = self.question(&written, reference, &policies, Reading::EveryBlob, context);
+        let mut inquiry = Inquiry::begin(self, reference, context);
+        inquiry.asked.digest = Some(root.descriptor.digest);
+        if !question.is_governed() {
+            return Ok(inquiry.ungoverned());
+        }
+        let judged = verify::judge(source, root, &question, &context.limits()).await;
+        Ok(inquiry.answer(judged))
+    }
+
+    fn question<'a>(
+        &'a self,
+        written: &'a str,
+        reference: &'a Location,
+        policies: &'a [Policy],
+        reading: Reading,
+        context: &Context,
+    ) -> Question<'a> {
+        let repository = match reference {
+            Location::Registry(reference) => Some(&reference.repository),
+            Location::Layout(_) | Location::Archive(_) => None,
+        };
+        Question {
+            policies,
+            reference: written,
+            repository,
+            had_digest: reference.digest().is_some(),
+            used_as: self.used_as.into(),
+            namespace: self.namespace.as_deref(),
+            now: context.clock().now(),
+            reading,
+        }
+    }
+
+    /// The command that gives the same answer, once the digest is known.
+    fn reproduce(&self, reference: &Location, digest: Option<Digest>) -> String {
+        let pinned = digest.map_or_else(|| reference.clone(), |digest| reference.clone().with_digest(digest));
+        let mut words = vec!["packgate".to_owned(), "verify".to_owned(), quote(&pinned.to_string())];
+        let mut option = |name: &str, value: &str| words.extend([name.to_owned(), quote(value)]);
+        self.keys.iter().for_each(|path| option("--key", &path.to_string_lossy()));
+        self.policies.iter().for_each(|path| option("--policy", &path.to_string_lossy()));
+        let paths = [("--trusted-root", &self.trusted_root), ("--lock", &self.lock)];
+        let texts = [
+            ("--certificate-identity", &self.certificate_identity),
+            ("--certificate-oidc-issuer", &self.certificate_oidc_issuer),
+            ("--builder-id", &self.builder_id),
+            ("--namespace", &self.namespace),
+        ];
+        texts.iter().filter_map(|(name, text)| Some((name, text.as_ref()?))).for_each(|(name, text)| option(name, text));
+        paths.iter().filter_map(|(name, path)| Some((name, path.as_ref()?))).for_each(|(name, path)| option(name, &path.to_string_lossy()));
+        if self.used_as != UseArg::PackedBundle {
+            option("--use", Use::from(self.used_as).as_str());
+        }
+        words.join(" ")
+    }
+}
+
+/// A question that is being answered.
+struct Inquiry<'a> {
+    asked: Asked,
+    begun: Instant,
+    context: &'a Context,
+    trust: &'a TrustArgs,
+    reference: &'a Location,
+}
+
+impl<'a> Inquiry<'a> {
+    fn begin(trust: &'a TrustArgs, reference: &'a Location, context: &'a Context) -> Self {
+        let asked =
+            Asked { reference: reference.to_string(), used_as: trust.used_as.into(), unsafe_settings: context.unsafe_settings(), ..Asked::default() };
+        Self { asked, begun: Instant::now(), context, trust, reference }
+    }
+
+    fn complete(self) -> Asked {
+        let reproduce = self.trust.reproduce(self.reference, self.asked.digest);
+        let elapsed_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Asked { reproduce, elapsed_ms, registry_requests: self.context.requests(), ..self.asked }
+    }
+
+    fn answer(self, judged: Result<Judgement, VerifyError>) -> Report {
+        match judged {
+            Ok(judgement) => Report::new(self.complete(), &judgement.decision, &judgement.findings),
+            Err(error) => Report::failed(self.complete(), &error),
+        }
+    }
+
+    fn failed(self, error: &OciError) -> Report {
+        Report::failed(self.complete(), error)
+    }
+
+    fn ungoverned(self) -> Report {
+        let decision = Decision { outcome: Outcome::Ungoverned, policies: Vec::new() };
+        Report::new(self.complete(), &decision, &Findings::default())
+    }
+}
+
+fn key_authority(path: &PathBuf) -> Result<Authority, CliError> {
+    let input = Input::read(path, MAX_KEY, Reason::InvalidSpec)?;
+    let pem = String::from_utf8_lossy(&input.bytes);
+    let key = VerificationKey::from_pem(&pem).map_err(|error| input.blame(error.into()))?;
+    Ok(Authority { name: path.display().to_string(), means: Means::Key(key) })
+}
+
+/// A word as a shell reads it.
+fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@=+,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+}
+
+impl From<UseArg> for Use {
+    fn from(arg: UseArg) -> Self {
+        match arg {
+            UseArg::PackedBundle => Self::PackedBundle,
+            UseArg::ImageVolume => Self::ImageVolume,
+            UseArg::Container => Self::Container,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_for_a_shell() {
+        for (word, quoted) in [("oci:out:v1", "oci:out:v1"), ("a b", "'a b'"), ("it's", "'it'\\''s'"), ("", "''"), ("$(x)", "'$(x)'")] {
+            assert_eq!(quote(word), quoted);
+        }
+    }
+}

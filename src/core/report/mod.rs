@@ -1,0 +1,326 @@
+//! The report: what every face of packgate says about one judged reference, in one serialisation (`api.md`, "Report").
+
+mod text;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    class::{Class, Classified, Reason},
+    digest::Digest,
+    policy::{AuthorityFinding, Decision, Denial, LockRule, Mode, Outcome, PolicyVerdict, SlsaFinding, Use, Verdict},
+    verify::{Findings, Format, Rejected, SignedAt, shorten},
+};
+
+const API_VERSION: &str = "packgate.dev/v1alpha1";
+const KIND: &str = "Report";
+
+/// One judged reference.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// `packgate.dev/v1alpha1`
+    pub api_version: String,
+    /// `Report`
+    pub kind: String,
+    /// The verdict of all policies, whatever their modes.
+    pub outcome: ReportOutcome,
+    /// The answer after modes.
+    pub admitted: bool,
+    /// The reference as it was written.
+    pub reference: String,
+    /// What it was resolved to. Absent if it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// What it is used as.
+    #[serde(rename = "use")]
+    pub used_as: Use,
+    /// The field that holds the reference, in an object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// What every governing policy says.
+    pub policies: Vec<PolicyReport>,
+    /// Why not.
+    pub denials: Vec<DenialReport>,
+    /// Evidence that does not count, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rejected: Vec<RejectedReport>,
+    /// Settings that weaken the answer.
+    #[serde(rename = "unsafe")]
+    pub unsafe_settings: Vec<String>,
+    /// The command that gives the same answer.
+    pub reproduce: String,
+    /// How long it took, in milliseconds.
+    pub elapsed_ms: u64,
+    /// How many requests went to registries.
+    pub registry_requests: u64,
+}
+
+/// The verdict's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ReportOutcome {
+    /// Everything that was asked for is proved.
+    Admitted,
+    /// Something is not.
+    Denied,
+    /// Something is not, but an exemption lets it pass.
+    Exempt,
+    /// No policy governs this use.
+    Ungoverned,
+}
+
+/// One policy's answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyReport {
+    /// Its name.
+    pub name: String,
+    /// Its generation.
+    pub generation: i64,
+    /// What happens with its denials.
+    pub mode: Mode,
+    /// Its answer.
+    pub verdict: ReportOutcome,
+    /// What each of its authorities signed.
+    pub authorities: Vec<AuthorityReport>,
+    /// What the provenance proved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slsa: Option<SlsaReport>,
+}
+
+/// Did an authority sign?
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuthorityReport {
+    /// Its name in the policy.
+    pub name: String,
+    /// Is there a signature by it that counts?
+    pub verified: bool,
+    /// How that signature is stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<Format>,
+    /// A key's fingerprint, or an identity with its issuer in parentheses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signer: Option<String>,
+    /// When it was made, as far as somebody other than the signer says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<jiff::Timestamp>,
+}
+
+/// What the provenance proved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SlsaReport {
+    /// Who built it.
+    pub builder: String,
+    /// The SLSA Build level that the policy gives that builder.
+    pub level: u8,
+    /// `Exact` if the dependencies are those of the lock in the bundle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<LockRule>,
+}
+
+/// One reason why not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DenialReport {
+    /// Its stable name.
+    pub reason: Reason,
+    /// What happens next.
+    pub class: Class,
+    /// What is missing, and the way out.
+    pub message: String,
+    /// The policy that asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// The authority that it concerns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<String>,
+    /// The field that it concerns, in an object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+}
+
+/// One referrer that does not count.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RejectedReport {
+    /// The referrer.
+    pub referrer: Digest,
+    /// Why, by name.
+    pub reason: Reason,
+    /// Why, in words.
+    pub message: String,
+}
+
+/// What was asked, and what it took.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    /// The reference as it was written.
+    pub reference: String,
+    /// What it was resolved to.
+    pub digest: Option<Digest>,
+    /// What it is used as.
+    pub used_as: Use,
+    /// The field that holds the reference, in an object.
+    pub field: Option<String>,
+    /// Settings outside of the policies that weaken the answer, such as plain HTTP.
+    pub unsafe_settings: Vec<String>,
+    /// The command that gives the same answer.
+    pub reproduce: String,
+    /// How long it took, in milliseconds.
+    pub elapsed_ms: u64,
+    /// How many requests went to registries.
+    pub registry_requests: u64,
+}
+
+impl Report {
+    /// Reports a decision and the evidence that did not count.
+    pub fn new(asked: Asked, decision: &Decision, findings: &Findings) -> Self {
+        let (outcome, denials) = match &decision.outcome {
+            Outcome::Ungoverned => (ReportOutcome::Ungoverned, Vec::new()),
+            Outcome::Governed(verdict @ Verdict::Deny(denials)) => {
+                (verdict.into(), denials.iter().map(|d| denial(d, asked.field.as_ref())).collect())
+            }
+            Outcome::Governed(verdict) => (verdict.into(), Vec::new()),
+        };
+        let mut report = Self::blank(asked, outcome, denials);
+        report.admitted = decision.admitted();
+        report.policies = decision.policies.iter().map(PolicyReport::from).collect();
+        report.rejected = findings.rejected.iter().map(RejectedReport::from).collect();
+        report.unsafe_settings.extend(decision.policies.iter().flat_map(weaknesses));
+        report
+    }
+
+    /// Reports that no verdict was reached. An error never admits.
+    pub fn failed(asked: Asked, error: &dyn Classified) -> Self {
+        let first = denial(&Denial::new(error.reason(), shorten(&error.to_string())), asked.field.as_ref());
+        let denials = vec![DenialReport { class: error.class(), ..first }];
+        Self::blank(asked, ReportOutcome::Denied, denials)
+    }
+
+    /// What happens next: nothing, if it was admitted or exempted; otherwise the first denial's class. An ungoverned reference is denied.
+    pub fn class(&self) -> Option<Class> {
+        match self.outcome {
+            ReportOutcome::Admitted | ReportOutcome::Exempt => None,
+            ReportOutcome::Denied => Some(self.denials.first().map_or(Class::Denied, |denial| denial.class)),
+            ReportOutcome::Ungoverned => Some(Class::Denied),
+        }
+    }
+
+    /// The command line's exit code. Modes do not change it.
+    pub fn exit_code(&self) -> u8 {
+        self.class().map_or(0, Class::exit_code)
+    }
+
+    /// The report for a person: aligned lines without colours, safe for a terminal.
+    pub fn to_text(&self) -> String {
+        text::render(self)
+    }
+
+    fn blank(asked: Asked, outcome: ReportOutcome, denials: Vec<DenialReport>) -> Self {
+        Self {
+            api_version: API_VERSION.into(),
+            kind: KIND.into(),
+            outcome,
+            admitted: false,
+            reference: asked.reference,
+            digest: asked.digest,
+            used_as: asked.used_as,
+            field: asked.field,
+            policies: Vec::new(),
+            denials,
+            rejected: Vec::new(),
+            unsafe_settings: asked.unsafe_settings,
+            reproduce: asked.reproduce,
+            elapsed_ms: asked.elapsed_ms,
+            registry_requests: asked.registry_requests,
+        }
+    }
+}
+
+fn denial(denial: &Denial, field: Option<&String>) -> DenialReport {
+    DenialReport {
+        reason: denial.reason,
+        class: denial.class(),
+        message: denial.message.clone(),
+        policy: denial.policy.clone(),
+        authority: denial.authority.clone(),
+        field: field.cloned(),
+    }
+}
+
+/// What makes a policy's word weaker than it looks.
+fn weaknesses(policy: &PolicyVerdict) -> Vec<String> {
+    let mut all = policy.unsafe_settings.clone();
+    match &policy.verdict {
+        Verdict::Exempt(by) => all.push(format!("policy {}: exempt until {}: {}", by.policy, by.expires, by.reason)),
+        Verdict::Deny(_) if policy.mode != Mode::Enforce => {
+            all.push(format!("policy {}: mode is {}, its denial is not enforced", policy.name, policy.mode.as_str()));
+        }
+        _ => {}
+    }
+    all
+}
+
+impl From<&Verdict> for ReportOutcome {
+    fn from(verdict: &Verdict) -> Self {
+        match verdict {
+            Verdict::Admit(_) => Self::Admitted,
+            Verdict::Deny(_) => Self::Denied,
+            Verdict::Exempt(_) => Self::Exempt,
+        }
+    }
+}
+
+impl ReportOutcome {
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Admitted => "Admitted",
+            Self::Denied => "Denied",
+            Self::Exempt => "Exempt",
+            Self::Ungoverned => "Ungoverned",
+        }
+    }
+}
+
+impl From<&PolicyVerdict> for PolicyReport {
+    fn from(policy: &PolicyVerdict) -> Self {
+        Self {
+            name: policy.name.clone(),
+            generation: policy.generation,
+            mode: policy.mode,
+            verdict: (&policy.verdict).into(),
+            authorities: policy.authorities.iter().map(AuthorityReport::from).collect(),
+            slsa: policy.slsa.as_ref().map(SlsaReport::from),
+        }
+    }
+}
+
+impl From<&AuthorityFinding> for AuthorityReport {
+    fn from(finding: &AuthorityFinding) -> Self {
+        let signature = finding.signature.as_ref();
+        Self {
+            name: finding.name.clone(),
+            verified: signature.is_some(),
+            format: signature.map(|(format, ..)| *format),
+            signer: signature.map(|(_, signer, _)| signer.to_string()),
+            time: signature.and_then(|(.., time): &(_, _, SignedAt)| time.timestamp()),
+        }
+    }
+}
+
+impl From<&SlsaFinding> for SlsaReport {
+    fn from(finding: &SlsaFinding) -> Self {
+        Self { builder: finding.builder.clone(), level: finding.level, lock: finding.lock_checked.then_some(LockRule::Exact) }
+    }
+}
+
+impl From<&Rejected> for RejectedReport {
+    fn from(rejected: &Rejected) -> Self {
+        Self { referrer: rejected.referrer, reason: rejected.reason, message: rejected.message.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,72 @@
+//! The report for a person.
+
+use std::fmt::{self, Write};
+
+use crate::core::verify::shorten;
+
+use super::{AuthorityReport, DenialReport, PolicyReport, Report, SlsaReport};
+
+/// Lines of a label and a text. Every text may come from outside, so every text is made safe for a terminal.
+struct Lines(String);
+
+pub(super) fn render(report: &Report) -> String {
+    let mut lines = Lines(String::new());
+    lines.push("", report.outcome.as_str().to_lowercase().as_str(), &report.reference);
+    lines.maybe("  ", "digest", report.digest.as_ref());
+    lines.push("  ", "use", report.used_as.as_str());
+    lines.maybe("  ", "field", report.field.as_ref());
+    report.policies.iter().for_each(|policy| lines.policy(policy));
+    report.denials.iter().for_each(|denial| lines.push("  ", "denied", &describe(denial)));
+    for rejected in &report.rejected {
+        lines.push("  ", "refused", &format!("{} {}: {}", rejected.referrer, rejected.reason, rejected.message));
+    }
+    report.unsafe_settings.iter().for_each(|setting| lines.push("  ", "unsafe", setting));
+    lines.push("  ", "reproduce", &report.reproduce);
+    lines.0
+}
+
+impl Lines {
+    fn push(&mut self, indent: &str, label: &str, text: &str) {
+        let width = 14_usize.saturating_sub(indent.len());
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.0, "{indent}{label:<width$}{}", long(text));
+    }
+
+    fn maybe(&mut self, indent: &str, label: &str, value: Option<&impl fmt::Display>) {
+        if let Some(value) = value {
+            self.push(indent, label, &value.to_string());
+        }
+    }
+
+    fn policy(&mut self, policy: &PolicyReport) {
+        let text = format!("{} (generation {}, {}): {}", policy.name, policy.generation, policy.mode.as_str(), policy.verdict.as_str());
+        self.push("  ", "policy", &text);
+        policy.authorities.iter().for_each(|authority| self.authority(authority));
+        if let Some(SlsaReport { builder, level, lock }) = &policy.slsa {
+            let lock = if lock.is_some() { ", from exactly the lock in the bundle" } else { "" };
+            self.push("    ", "built", &format!("by {builder}, SLSA Build level {level}{lock}"));
+        }
+    }
+
+    fn authority(&mut self, authority: &AuthorityReport) {
+        match &authority.signer {
+            None => self.push("    ", "unsigned", &format!("by {}", authority.name)),
+            Some(signer) => {
+                let time = authority.time.map_or_else(|| "at an unknown time".to_owned(), |time| format!("at {time}"));
+                self.push("    ", "signed", &format!("by {}, {signer}, {time}", authority.name));
+            }
+        }
+    }
+}
+
+fn describe(denial: &DenialReport) -> String {
+    let policy = denial.policy.as_ref().map(|name| format!(" [policy {name}]")).unwrap_or_default();
+    let authority = denial.authority.as_ref().map(|name| format!(" [authority {name}]")).unwrap_or_default();
+    format!("{}: {}{policy}{authority}", denial.reason, denial.message)
+}
+
+/// Like [`shorten`], piece by piece, so that nothing is cut off.
+fn long(text: &str) -> String {
+    let characters: Vec<char> = text.chars().collect();
+    characters.chunks(200).map(|piece| shorten(&piece.iter().collect::<String>())).collect()
+}
