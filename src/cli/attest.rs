@@ -34,13 +34,13 @@ pub(super) async fn run(args: AttestArgs, context: &Context) -> Result<Done, Cli
     let signer = args.key.require()?;
     let limits = context.limits();
     let input = Input::read(&args.predicate, limits.sigstore_bundle_bytes, Reason::LimitExceeded)?;
-    let predicate = predicate::parse(&input.bytes, &limits).map_err(|error| input.blame(error.into()))?;
+    let predicate = predicate::parse(&input.bytes, limits).map_err(|error| input.blame(error.into()))?;
     let predicate_type = predicate::type_uri(&args.predicate_type)?;
     let target = context.open(&args.reference)?;
-    let subject = target.resolve(&args.reference.selector(), &limits).await?.descriptor;
+    let subject = target.resolve(&args.reference.selector(), limits).await?.descriptor;
     let name = subject_name(&args.reference, None);
     let claim = Claim { subject_name: &name, predicate_type: &predicate_type, predicate };
-    let referrer = sign::attest(&*target, &subject, claim, &*signer, &*context.clock()).await?;
+    let referrer = sign::attest(&*target, &subject, claim, &*signer, context.clock()).await?;
     target.finish().await?;
     let reference = args.reference.with_digest(subject.digest).to_string();
     let fields = json!({"reference": reference, "digest": subject.digest, "predicateType": predicate_type, "referrer": referrer.digest});

@@ -27,19 +27,21 @@ pub(super) struct Context {
     global: Global,
     http: OnceLock<HttpClient>,
     credentials: OnceLock<Arc<dyn CredentialStore>>,
+    clock: SystemClock,
+    limits: Limits,
 }
 
 impl Context {
-    pub(super) fn new(global: Global) -> Result<Self, CliError> {
-        Ok(Self { global, http: OnceLock::new(), credentials: OnceLock::new() })
+    pub(super) const fn new(global: Global) -> Self {
+        Self { global, http: OnceLock::new(), credentials: OnceLock::new(), clock: SystemClock, limits: Limits::DEFAULT }
     }
 
-    pub(super) fn clock(&self) -> Arc<dyn Clock> {
-        Arc::new(SystemClock)
+    pub(super) const fn clock(&self) -> &dyn Clock {
+        &self.clock
     }
 
-    pub(super) fn limits(&self) -> Limits {
-        Limits::DEFAULT
+    pub(super) const fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     pub(super) fn progress(&self) -> Arc<dyn Progress> {
@@ -68,14 +70,14 @@ impl Context {
 
     /// A place that is written to, made if it is not there.
     pub(super) fn create(&self, location: &Location) -> Result<Arc<dyn Target>, CliError> {
-        match self.create_store(location)? {
+        match Self::create_store(location)? {
             Some(store) => Ok(store),
             None => self.open(location),
         }
     }
 
     /// The same, if it is on this machine.
-    pub(super) fn create_store(&self, location: &Location) -> Result<Option<Arc<dyn Store>>, CliError> {
+    pub(super) fn create_store(location: &Location) -> Result<Option<Arc<dyn Store>>, CliError> {
         Ok(match location {
             Location::Registry(_) => None,
             Location::Layout(local) => Some(Arc::new(LayoutTarget::open_or_create(&local.path)?)),

@@ -38,13 +38,13 @@ pub(super) async fn run(args: CopyArgs, context: &Context) -> Result<Done, CliEr
     refuse_digest(&args.destination)?;
     let limits = context.limits();
     let source = context.open(&args.source)?;
-    let mut root = source.resolve(&args.source.selector(), &limits).await?;
+    let mut root = source.resolve(&args.source.selector(), limits).await?;
     if let Some(platform) = &args.platform {
-        let child = child_for(&root, platform, &limits)?;
-        root = source.resolve(&Selector::Digest(child), &limits).await?;
+        let child = child_for(&root, platform, limits)?;
+        root = source.resolve(&Selector::Digest(child), limits).await?;
     }
     let destination = context.create(&args.destination)?;
-    copy::copy(&*source, &*destination, &root, Referrers::Included, &limits, &*context.progress()).await?;
+    copy::copy(&*source, &*destination, &root, Referrers::Included, limits, &*context.progress()).await?;
     let tag = match args.source.tag() {
         Some(tag) if args.destination.tag().is_none() && args.platform.is_none() => Some(tag.clone()),
         _ => tag_for(&args.destination)?,

@@ -39,8 +39,8 @@ pub(super) async fn run(args: InspectArgs, context: &Context) -> Result<Done, Cl
     }
     let location: Location = args.subject.parse()?;
     let source = context.open(&location)?;
-    let root = source.resolve(&location.selector(), &context.limits()).await?;
-    let found = inspect::inspect(&*source, root, &context.limits()).await?;
+    let root = source.resolve(&location.selector(), context.limits()).await?;
+    let found = inspect::inspect(&*source, root, context.limits()).await?;
     answer(&location, &found)
 }
 

@@ -46,7 +46,7 @@ pub(super) struct LockArgs {
 
 pub(super) async fn run(args: LockArgs, context: &Context) -> Result<Done, CliError> {
     let input = Input::lock(&args.input)?;
-    let parsed = LockInput::parse(&input.bytes, &context.limits()).map_err(|error| input.blame(error.into()))?;
+    let parsed = LockInput::parse(&input.bytes, context.limits()).map_err(|error| input.blame(error.into()))?;
     let folder = tempfile::Builder::new().prefix("packgate-").tempdir().map_err(|e| CliError::internal(format!("no temporary folder: {e}")))?;
     let scratch = LayoutTarget::open_or_create(&folder.path().join("scratch").to_string_lossy())?;
     let outside = if args.allow_outside { Outside::Allowed } else { Outside::Refused };
@@ -60,9 +60,9 @@ pub(super) async fn run(args: LockArgs, context: &Context) -> Result<Done, CliEr
         LockInput::Manifest(_) if args.check => {
             return Err(CliError::invalid("--check takes a lock, this is a manifest: leave --check away to make a lock of it"));
         }
-        LockInput::Lock(lock) if args.update => service.make(LockManifest::from(&lock), &context.limits()).await,
+        LockInput::Lock(lock) if args.update => service.make(LockManifest::from(&lock), context.limits()).await,
         LockInput::Lock(lock) => service.record(&lock).await,
-        LockInput::Manifest(manifest) => service.make(manifest, &context.limits()).await,
+        LockInput::Manifest(manifest) => service.make(manifest, context.limits()).await,
     };
     let lock = lock.map_err(|error| input.blame(error.into()))?;
     let path = destination(&args, &input, &lock)?;

@@ -46,7 +46,8 @@ impl Input {
 
     /// Puts the file's name before an error's message.
     pub(super) fn blame(&self, error: CliError) -> CliError {
-        CliError::new(error.reason, format!("{}: {}", self.name, error.message))
+        let CliError { reason, message } = error;
+        CliError::new(reason, format!("{}: {message}", self.name))
     }
 }
 

@@ -51,7 +51,7 @@ pub fn run() -> ExitCode {
 }
 
 async fn dispatch(cli: Cli) -> Result<Done, CliError> {
-    let context = Context::new(cli.global)?;
+    let context = Context::new(cli.global);
     match cli.command {
         Command::Pack(args) => pack::run(args, &context).await,
         Command::Plan(args) => plan::run(&args, &context),

@@ -173,8 +173,8 @@ async fn vouch(
     let predicate = serde_json::to_value(provenance::provenance(&claim, &run)).map_err(|e| CliError::internal(e.to_string()))?;
     let subject_name = subject_name(&args.to, lock.name.as_deref());
     let claim = Claim { subject_name: &subject_name, predicate_type: PROVENANCE_V1, predicate };
-    let signature = sign::sign(target, &packed.root, signer, &*clock).await?;
-    let provenance = sign::attest(target, &packed.root, claim, signer, &*clock).await?;
+    let signature = sign::sign(target, &packed.root, signer, clock).await?;
+    let provenance = sign::attest(target, &packed.root, claim, signer, clock).await?;
     Ok(vec![signature, provenance])
 }
 
@@ -186,7 +186,7 @@ enum Destination {
 
 impl Destination {
     fn new(to: &Location, context: &Context) -> Result<Self, CliError> {
-        if let Some(store) = context.create_store(to)? {
+        if let Some(store) = Context::create_store(to)? {
             return Ok(Self::Local(store));
         }
         let folder = tempfile::Builder::new().prefix("packgate-").tempdir().map_err(|e| CliError::internal(format!("no temporary folder: {e}")))?;
@@ -210,9 +210,9 @@ impl Destination {
             Self::Remote { staging, target, .. } => {
                 let selector: Tag = "packed".parse()?;
                 staging.tag(root, &selector).await?;
-                let resolved = staging.resolve(&Selector::Tag(selector), &context.limits()).await?;
+                let resolved = staging.resolve(&Selector::Tag(selector), context.limits()).await?;
                 let staging: Arc<dyn Target> = Arc::<dyn Store>::clone(staging);
-                copy::copy(&*staging, &**target, &resolved, Referrers::Left, &context.limits(), &*context.progress()).await?;
+                copy::copy(&*staging, &**target, &resolved, Referrers::Left, context.limits(), &*context.progress()).await?;
                 Ok(Arc::clone(target))
             }
         }

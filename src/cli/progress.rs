@@ -90,6 +90,7 @@ impl Current {
 
 fn bar(what: &str, total: Option<u64>) -> ProgressBar {
     let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+    #[allow(clippy::literal_string_with_formatting_args, reason = "the progress bar's own template language")]
     let template = if total.is_some() { "{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}" } else { "{spinner} {msg} {bytes}" };
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);

@@ -22,8 +22,8 @@ pub(super) struct SignArgs {
 pub(super) async fn run(args: SignArgs, context: &Context) -> Result<Done, CliError> {
     let signer = args.key.require()?;
     let target = context.open(&args.reference)?;
-    let subject = target.resolve(&args.reference.selector(), &context.limits()).await?.descriptor;
-    let referrer = sign::sign(&*target, &subject, &*signer, &*context.clock()).await?;
+    let subject = target.resolve(&args.reference.selector(), context.limits()).await?.descriptor;
+    let referrer = sign::sign(&*target, &subject, &*signer, context.clock()).await?;
     target.finish().await?;
     let reference = args.reference.with_digest(subject.digest).to_string();
     Done::new(referrer.digest.to_string(), "SignResult", json!({"reference": reference, "digest": subject.digest, "referrer": referrer.digest}))

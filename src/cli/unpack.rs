@@ -49,7 +49,7 @@ pub(super) async fn run(args: UnpackArgs, context: &Context) -> Result<Done, Cli
         return Err(CliError::invalid(say));
     }
     let source = context.open(&args.reference)?;
-    let root = source.resolve(&args.reference.selector(), &limits).await?;
+    let root = source.resolve(&args.reference.selector(), limits).await?;
     if !args.insecure_skip_verify {
         let report = args.trust.judge(&*source, &args.reference, &root, context).await?;
         if let Some(first) = report.denials.first() {
@@ -60,10 +60,10 @@ pub(super) async fn run(args: UnpackArgs, context: &Context) -> Result<Done, Cli
             return Err(CliError::new(Reason::Ungoverned, format!("{} is not unpacked: no policy governs it", args.reference)));
         }
     }
-    let contents = contents::open(&*source, &root, &limits).await?;
+    let contents = contents::open(&*source, &root, limits).await?;
     let staging = Staging::create(&args.to)?;
     let selection = Selection { globs, platform: args.platform };
-    let (staging, files) = unpack::unpack(&*source, &contents, &selection, staging, &limits, context.progress()).await?;
+    let (staging, files) = unpack::unpack(&*source, &contents, &selection, staging, limits, context.progress()).await?;
     staging.commit()?;
     let path = args.to.display().to_string();
     let reference = args.reference.with_digest(root.descriptor.digest).to_string();

@@ -1,6 +1,10 @@
 //! `packgate verify`
 
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
 
 use clap::{Args, ValueEnum};
 
@@ -117,7 +121,7 @@ impl TrustArgs {
     }
 
     fn authorities(&self) -> Result<Vec<Authority>, CliError> {
-        let mut authorities = self.keys.iter().map(key_authority).collect::<Result<Vec<_>, _>>()?;
+        let mut authorities = self.keys.iter().map(|path| key_authority(path)).collect::<Result<Vec<_>, _>>()?;
         if let (Some(san), Some(issuer), Some(root)) = (&self.certificate_identity, &self.certificate_oidc_issuer, &self.trusted_root) {
             let input = Input::read(root, MAX_ROOT, Reason::TrustRootUnavailable)?;
             let root = TrustRoot::parse(&input.bytes, &Limits::DEFAULT).map_err(|error| input.blame(error.into()))?;
@@ -138,12 +142,12 @@ impl TrustArgs {
             return Ok(inquiry.ungoverned());
         }
         let source = context.open(reference)?;
-        let root = match source.resolve(&reference.selector(), &context.limits()).await {
+        let root = match source.resolve(&reference.selector(), context.limits()).await {
             Ok(root) => root,
             Err(error) => return Ok(inquiry.failed(&error)),
         };
         inquiry.asked.digest = Some(root.descriptor.digest);
-        let judged = verify::judge(&*source, &root, &question, &context.limits()).await;
+        let judged = verify::judge(&*source, &root, &question, context.limits()).await;
         Ok(inquiry.answer(judged))
     }
 
@@ -157,7 +161,7 @@ impl TrustArgs {
         if !question.is_governed() {
             return Ok(inquiry.ungoverned());
         }
-        let judged = verify::judge(source, root, &question, &context.limits()).await;
+        let judged = verify::judge(source, root, &question, context.limits()).await;
         Ok(inquiry.answer(judged))
     }
 
@@ -247,7 +251,7 @@ impl<'a> Inquiry<'a> {
     }
 }
 
-fn key_authority(path: &PathBuf) -> Result<Authority, CliError> {
+fn key_authority(path: &Path) -> Result<Authority, CliError> {
     let input = Input::read(path, MAX_KEY, Reason::InvalidSpec)?;
     let pem = String::from_utf8_lossy(&input.bytes);
     let key = VerificationKey::from_pem(&pem).map_err(|error| input.blame(error.into()))?;

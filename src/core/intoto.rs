@@ -15,7 +15,7 @@ pub const STATEMENT_V01: &str = "https://in-toto.io/Statement/v0.1";
 pub const COSIGN_SIGN: &str = "https://sigstore.dev/cosign/sign/v1";
 
 /// Subjects, and what is claimed of them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Statement {
     /// [`STATEMENT_V1`] or [`STATEMENT_V01`].

@@ -190,7 +190,7 @@ impl Location {
 
     /// The same place with `digest` written behind it.
     #[must_use]
-    pub fn with_digest(mut self, digest: Digest) -> Self {
+    pub const fn with_digest(mut self, digest: Digest) -> Self {
         match &mut self {
             Self::Registry(reference) => reference.digest = Some(digest),
             Self::Layout(local) | Self::Archive(local) => local.digest = Some(digest),

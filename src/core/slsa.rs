@@ -13,7 +13,7 @@ pub const BUILD_TYPE: &str = "https://packgate.dev/pack/v1";
 pub const CLI_BUILDER: &str = "https://packgate.dev/builder/cli";
 
 /// How something was built.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Provenance {
     /// What went in.
@@ -23,7 +23,7 @@ pub struct Provenance {
 }
 
 /// The inputs of a build.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BuildDefinition {
     /// How to read the rest.
@@ -61,7 +61,7 @@ pub struct ResourceDescriptor {
 }
 
 /// The run that built it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RunDetails {
     /// Who built it.

@@ -79,13 +79,13 @@ fn what_cosign_signs_and_attests_is_accepted() {
         workspace.run(&format!("verify --plain-http {image} --key cosign.pub")).refused(1, "NoSignatures");
 
         let offline = ["--key", "cosign.key", "--signing-config", "sc.json", "--trusted-root", "tr.json", "-y"];
-        workspace.tool("cosign", ["sign"].iter().chain(&offline).chain(&[image.as_str()])).ok();
+        workspace.tool("cosign", std::iter::once(&"sign").chain(&offline).chain(&[image.as_str()])).ok();
         workspace.run(&format!("verify --plain-http {image} --key cosign.pub")).ok();
         workspace.run(&format!("verify --plain-http {image} --key cosign.pub --builder-id https://ci.example.com/b")).refused(1, "NoProvenance");
 
         workspace.write("slsa.json", r#"{"buildDefinition":{"buildType":"https://ci.example.com/t","externalParameters":{},"resolvedDependencies":[]},"runDetails":{"builder":{"id":"https://ci.example.com/b"}}}"#);
         let attest = ["--type", "slsaprovenance1", "--predicate", "slsa.json", image.as_str()];
-        workspace.tool("cosign", ["attest"].iter().chain(&offline).chain(&attest)).ok();
+        workspace.tool("cosign", std::iter::once(&"attest").chain(&offline).chain(&attest)).ok();
         workspace.run(&format!("verify --plain-http {image} --key cosign.pub --builder-id https://ci.example.com/b")).ok();
         workspace.run(&format!("verify --plain-http {image} --key cosign.pub --builder-id https://ci.example.com/x")).refused(1, "BuilderNotTrusted");
     });

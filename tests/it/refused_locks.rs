@@ -60,10 +60,10 @@ fn recorded_layers_are_checked_while_packing() {
 #[test]
 fn locks_over_the_caps_are_refused() {
     refused(&format!("{LOCK}# {}\n", "x".repeat(2 << 20)), 2, "InvalidLock");
-    let artifacts: String = (0..10_001)
+    let artifacts: Vec<String> = (0..10_001)
         .map(|n| format!("- {{name: n{n}, type: file, origin: f, target: t{n}, checksum: 'sha256:{}', size: 0}}\n", "0".repeat(64)))
         .collect();
-    refused(&format!("apiVersion: packgate.dev/v1alpha1\nkind: Lockfile\nartifacts:\n{artifacts}"), 2, "InvalidLock");
+    refused(&format!("apiVersion: packgate.dev/v1alpha1\nkind: Lockfile\nartifacts:\n{}", artifacts.concat()), 2, "InvalidLock");
     refused(&LOCK.replace("size: 20", &format!("size: {}", (1_u64 << 40) + 1)), 2, "InvalidLock");
 }
 

@@ -83,7 +83,7 @@ fn a_statement_about_another_digest_is_refused() {
     // The same signature, attached to another bundle by hand.
     workspace.write("other.yaml", workspace.read("lock.yaml").replace("version: 1.0.0", "version: 2.0.0"));
     let other = workspace.run("pack other.yaml --to oci:out:v2").ok().to_owned();
-    move_referrers(&workspace, other.split_once("@").expect("a digest").1);
+    move_referrers(&workspace, other.split_once('@').expect("a digest").1);
     workspace.run("verify oci:out:v2 --key packgate.pub").refused(1, "SubjectMismatch");
 }
 

@@ -11,19 +11,19 @@ use crate::core::{
 };
 
 use super::{
-    Attestation, Authority, BundlePolicySpec, ClusterBundlePolicySpec, Exemption, IdentityMatch, Key, Keyless, LockComparison, Match, Mode,
+    Attestation, Authority, Builder, BundlePolicySpec, ClusterBundlePolicySpec, Exemption, IdentityMatch, Key, Keyless, LockComparison, Match, Mode,
     PolicyObject, Revocation, SignatureFormat, Slsa, Transparency, Use,
 };
 
-/// The key of a ConfigMap that holds a public key.
+/// The key of a `ConfigMap` that holds a public key.
 const PUBLIC_KEY: &str = "cosign.pub";
 
 /// What a policy may refer to, already that of the namespace that its references are resolved in.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    /// The data of ConfigMaps, by name.
+    /// The data of `ConfigMap`s, by name.
     pub config_maps: BTreeMap<String, BTreeMap<String, String>>,
-    /// Trust roots, by the name of their TrustRoot.
+    /// Trust roots, by the name of their `TrustRoot`.
     pub trust_roots: BTreeMap<String, Arc<TrustRoot>>,
 }
 
@@ -52,7 +52,7 @@ impl PolicyObject {
             mode: mode(spec.mode),
             matcher: matcher(spec.matches)?,
             authorities: each(spec.authorities, "spec.authorities", |authority, at| self::authority(authority, at, sources))?,
-            threshold: usize::try_from(spec.threshold).unwrap_or(usize::MAX),
+            threshold: usize::try_from(spec.threshold).unwrap_or_default(),
             require_digest: spec.require_digest,
             slsa: spec.slsa.map(slsa).transpose()?,
             attestations: each(spec.attestations, "spec.attestations", attestation)?,
@@ -87,7 +87,7 @@ struct Common<'a> {
     mode: Mode,
     matches: &'a Match,
     authorities: &'a [Authority],
-    threshold: u32,
+    threshold: i32,
     signature_formats: &'a [SignatureFormat],
     require_digest: bool,
     bind_repository: bool,
@@ -227,15 +227,22 @@ fn exact(subject: &IdentityMatch, field: &str) -> Result<String, PolicyError> {
 
 fn slsa(slsa: &Slsa) -> Result<policy::SlsaRules, PolicyError> {
     let Slsa { minimum_level, builders, sources, max_age, lock } = slsa;
-    let builders =
-        builders.iter().map(|builder| policy::BuilderRule { id: builder.id.clone(), authority: builder.authority.clone(), level: builder.level });
     Ok(policy::SlsaRules {
-        minimum_level: *minimum_level,
-        builders: builders.collect(),
+        minimum_level: level(*minimum_level, "spec.slsa.minimumLevel")?,
+        builders: each(builders, "spec.slsa.builders", builder)?,
         sources: sources.clone(),
         max_age: max_age.as_deref().map(duration).transpose()?,
         lock: lock.map_or(LockRule::Unchecked, |LockComparison::Exact| LockRule::Exact),
     })
+}
+
+fn builder(builder: &Builder, field: &str) -> Result<policy::BuilderRule, PolicyError> {
+    let Builder { id, authority, level } = builder;
+    Ok(policy::BuilderRule { id: id.clone(), authority: authority.clone(), level: self::level(*level, &format!("{field}.level"))? })
+}
+
+fn level(level: i32, field: &str) -> Result<u8, PolicyError> {
+    u8::try_from(level).map_err(|_| PolicyError::new(field, "must be 0 to 3"))
 }
 
 fn duration(text: &str) -> Result<Duration, PolicyError> {

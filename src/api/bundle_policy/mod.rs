@@ -4,6 +4,7 @@
 //! mean what it says. Fields whose behaviour comes later are refused there, never ignored.
 
 #![allow(unreachable_pub, reason = "kube's KubeSchema copies each struct, `pub` included, into a function")]
+#![allow(clippy::doc_markdown, reason = "`kubectl explain` shows these texts as they are")]
 
 mod compile;
 mod object;
@@ -45,7 +46,7 @@ macro_rules! policy_spec {
             /// How many distinct authorities, with distinct keys, must have signed. Default: 1. At most the number of authorities.
             #[serde(default = "one")]
             #[schemars(range(min = 1, max = 16))]
-            pub threshold: u32,
+            pub threshold: i32,
             /// Forms of signatures that count. Default: `[Bundle]`. `Legacy` are the `.sig` and `.att` tags of older cosign versions,
             /// `LegacySetOnly` those among them with a log's promise but no inclusion proof.
             #[serde(default = "bundles")]
@@ -81,12 +82,13 @@ macro_rules! policy_spec {
 }
 
 policy_spec! {
-    /// A ClusterBundlePolicy says what must be proved before a bundle is used, in every namespace. All policies that match must agree.
+    /// What must be proved, in every namespace.
     #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
     #[kube(
         group = "packgate.dev",
         version = "v1alpha1",
         kind = "ClusterBundlePolicy",
+        doc = "ClusterBundlePolicy says what must be proved before a bundle is used, in every namespace. All policies that match must agree.",
         plural = "clusterbundlepolicies",
         shortname = "cbpol",
         category = "packgate",
@@ -106,12 +108,13 @@ policy_spec! {
 }
 
 policy_spec! {
-    /// A BundlePolicy says what must be proved before a bundle is used in its own namespace. It can only add to the cluster's policies.
+    /// What must be proved, in one namespace.
     #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
     #[kube(
         group = "packgate.dev",
         version = "v1alpha1",
         kind = "BundlePolicy",
+        doc = "BundlePolicy says what must be proved before a bundle is used in its own namespace. It can only add to the cluster's policies.",
         plural = "bundlepolicies",
         shortname = "bpol",
         category = "packgate",
@@ -126,7 +129,7 @@ policy_spec! {
     BundlePolicySpec {}
 }
 
-const fn one() -> u32 {
+const fn one() -> i32 {
     1
 }
 
@@ -186,7 +189,7 @@ pub enum Transparency {
     Required,
 }
 
-/// How dependencies compare with the lock.
+/// `Exact`: the provenance's dependencies must be the lock in the bundle, nothing missing and nothing more. Default: not compared.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockComparison {
     /// Nothing missing, nothing more.
@@ -231,7 +234,7 @@ pub struct Match {
 }
 
 /// Somebody who may sign: exactly one of key, keyless and certificate.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = (
     "[has(self.key), has(self.keyless), has(self.certificate)].filter(x, x).size() == 1",
@@ -253,7 +256,7 @@ pub struct Authority {
 }
 
 /// A public key: exactly one of pem and configMapRef.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = ("has(self.pem) != has(self.configMapRef)", "exactly one of pem and configMapRef"))]
 pub struct Key {
@@ -267,7 +270,7 @@ pub struct Key {
 }
 
 /// Whom an OIDC issuer vouches for.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Keyless {
     /// The TrustRoot that the certificate must chain to. Example: `{name: corp}`.
@@ -381,7 +384,7 @@ pub struct Mirror {
 pub struct Slsa {
     /// The least SLSA Build level, 0 to 3, as `builders` gives it. Example: 2.
     #[schemars(range(min = 0, max = 3))]
-    pub minimum_level: u8,
+    pub minimum_level: i32,
     /// Trusted builders, each bound to the authority that speaks for it: 1 to 16.
     #[schemars(length(min = 1, max = 16))]
     pub builders: Vec<Builder>,
@@ -410,7 +413,7 @@ pub struct Builder {
     pub authority: String,
     /// The SLSA Build level that this builder is worth, 0 to 3.
     #[schemars(range(min = 0, max = 3))]
-    pub level: u8,
+    pub level: i32,
 }
 
 /// An attestation that must be there.

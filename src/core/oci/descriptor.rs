@@ -48,6 +48,7 @@ impl Descriptor {
     }
 
     /// Only what identifies the content: media type, digest, size. The form that a `subject` takes.
+    #[must_use]
     pub fn bare(&self) -> Self {
         Self::new(self.media_type.clone(), self.digest, self.size)
     }

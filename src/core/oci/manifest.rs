@@ -73,6 +73,7 @@ impl Index {
 }
 
 /// A manifest or an index, whichever the bytes are.
+#[allow(clippy::large_enum_variant, reason = "one at a time, and never in a collection")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Document {
     /// A manifest with layers.

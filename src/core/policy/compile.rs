@@ -127,7 +127,7 @@ fn check_authorities(rules: &Rules) -> Result<(), PolicyError> {
     check_threshold(rules)
 }
 
-fn check_identity(authority: &Authority) -> Result<(), &'static str> {
+const fn check_identity(authority: &Authority) -> Result<(), &'static str> {
     match &authority.means {
         Means::Keyless { san, issuer, .. } if san.is_empty() || issuer.is_empty() => Err("subject and issuer must both be set"),
         _ => Ok(()),

@@ -356,7 +356,7 @@ fn has_revoked_key(rules: &Rules, signer: &Signer, now: Timestamp) -> bool {
     rules.revocations.iter().any(|revocation| revocation.what == Revoked::Key(*fingerprint) && revocation.holds(now))
 }
 
-/// SPDX and CycloneDX put the version of their format behind the type: `https://spdx.dev/Document/v2.3`.
+/// SPDX and `CycloneDX` put the version of their format behind the type: `https://spdx.dev/Document/v2.3`.
 fn is_type(wanted: &str, actual: &str) -> bool {
     let versioned = matches!(wanted, "https://spdx.dev/Document" | "https://cyclonedx.org/bom");
     let version = || actual.strip_prefix(wanted).and_then(|rest| rest.strip_prefix("/v"));

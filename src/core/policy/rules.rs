@@ -163,7 +163,7 @@ pub enum LockRule {
 /// An attestation that must be there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttestationRule {
-    /// Its predicate type. SPDX's and CycloneDX's may have a version behind them.
+    /// Its predicate type. SPDX's and `CycloneDX`'s may have a version behind them.
     pub predicate_type: String,
     /// Who must have signed it; any authority of the policy if absent.
     pub authority: Option<String>,

@@ -27,7 +27,7 @@ pub(super) fn render(report: &Report) -> String {
 
 impl Lines {
     fn push(&mut self, indent: &str, label: &str, text: &str) {
-        let width = 14_usize.saturating_sub(indent.len());
+        let width = 12_usize.saturating_sub(indent.len());
         // Writing to a string cannot fail.
         let _ = writeln!(self.0, "{indent}{label:<width$}{}", long(text));
     }
@@ -50,7 +50,7 @@ impl Lines {
 
     fn authority(&mut self, authority: &AuthorityReport) {
         match &authority.signer {
-            None => self.push("    ", "unsigned", &format!("by {}", authority.name)),
+            None => self.push("    ", "missing", &format!("by {}", authority.name)),
             Some(signer) => {
                 let time = authority.time.map_or_else(|| "at an unknown time".to_owned(), |time| format!("at {time}"));
                 self.push("    ", "signed", &format!("by {}, {signer}, {time}", authority.name));

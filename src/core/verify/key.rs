@@ -169,6 +169,42 @@ mod tests {
     }
 
     #[test]
+    fn every_algorithm_verifies_its_own_signatures_only() {
+        use aws_lc_rs::{
+            rand::SystemRandom,
+            signature::{EcdsaSigningAlgorithm, RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaEncoding},
+        };
+        const MESSAGE: &[u8] = b"message";
+        let random = SystemRandom::new();
+        let ec = |algorithm: &'static EcdsaSigningAlgorithm| {
+            let key = EcdsaKeyPair::generate(algorithm).expect("a key");
+            let spki = key.public_key().as_der().expect("DER").as_ref().to_vec();
+            (spki, key.sign(&random, MESSAGE).expect("a signature").as_ref().to_vec())
+        };
+        let ed = Ed25519KeyPair::generate().expect("a key");
+        let rsa = aws_lc_rs::rsa::KeyPair::generate(KeySize::Rsa2048).expect("a key");
+        let rsa_spki: Vec<u8> = rsa.public_key().as_der().expect("DER").as_ref().to_vec();
+        let rsa_sign = |encoding: &'static dyn RsaEncoding| {
+            let mut signature = vec![0; rsa.public_modulus_len()];
+            rsa.sign(encoding, &random, MESSAGE, &mut signature).expect("a signature");
+            signature
+        };
+        for (spki, signature) in [
+            ec(&ECDSA_P256_SHA256_ASN1_SIGNING),
+            ec(&ECDSA_P384_SHA384_ASN1_SIGNING),
+            ec(&ECDSA_P521_SHA512_ASN1_SIGNING),
+            (ed.public_key().as_der().expect("DER").as_ref().to_vec(), ed.sign(MESSAGE).as_ref().to_vec()),
+            (rsa_spki.clone(), rsa_sign(&RSA_PKCS1_SHA256)),
+        ] {
+            let key = VerificationKey::from_spki(spki).expect("a key");
+            assert!(key.verifies(MESSAGE, &signature), "{key:?}");
+            assert!(!key.verifies(b"another", &signature) && !key.verifies(MESSAGE, b""), "{key:?}");
+        }
+        let rsa = VerificationKey::from_spki(rsa_spki).expect("a key");
+        assert!(!rsa.verifies(MESSAGE, &rsa_sign(&RSA_PSS_SHA256)), "one algorithm per key");
+    }
+
+    #[test]
     fn one_key_has_one_encoding() {
         let spki = decode_pem(COSIGN).expect("PEM");
         let mut compressed = b"\x30\x39\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x22\x00\x03".to_vec();
@@ -179,6 +215,19 @@ mod tests {
         for (what, spki) in [("compressed", compressed), ("off curve", off_curve), ("trailing byte", trailing), ("short", spki[..90].to_vec())] {
             assert_eq!(VerificationKey::from_pem(&pem(&spki)).expect_err(what), KeyError::Unsupported, "{what}");
         }
+    }
+
+    #[test]
+    fn one_rsa_key_has_one_encoding() {
+        let rsa = aws_lc_rs::rsa::KeyPair::generate(KeySize::Rsa2048).expect("a key").public_key().as_der().expect("DER").as_ref().to_vec();
+        let plain = b"\x30\x82\x01\x22\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
+        assert!(rsa.starts_with(plain) && VerificationKey::from_spki(rsa.clone()).is_ok());
+        let without_null = b"\x30\x82\x01\x20\x30\x0b\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01";
+        let probabilistic = b"\x30\x82\x01\x20\x30\x0b\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a";
+        for prefix in [&without_null[..], &probabilistic[..]] {
+            assert_eq!(VerificationKey::from_spki([prefix, &rsa[plain.len()..]].concat()).expect_err("odd"), KeyError::Unsupported);
+        }
+        assert_eq!(VerificationKey::from_spki([rsa.as_slice(), b"\0"].concat()).expect_err("a trailing byte"), KeyError::Unsupported);
     }
 
     #[test]

@@ -1,5 +1,9 @@
 //! Signed material for tests, and the folder of genuine material that others made.
-#![allow(clippy::disallowed_methods, reason = "tests find the shared folder through the environment")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "tests find the shared folder through the environment, and say when there is none"
+)]
 
 use std::path::PathBuf;
 

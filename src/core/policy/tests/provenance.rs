@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::core::lockfile::{Artifact, FileMode, Lockfile, OriginType};
+use crate::core::lockfile::{Artifact, FileMode, Generation, Lockfile, OriginType};
 
 /// Signed by `platform`, with provenance by it: what the one valid case is.
 fn valid(platform: &TestKey, ci: &TestKey) -> Case {
@@ -122,7 +122,7 @@ fn provenance_ages() {
         let mut predicate = predicate(BUILDER);
         predicate["runDetails"]["metadata"] = json!({"finishedOn": finished});
         let mut case = valid(&platform, &ci);
-        slsa_of(&mut case).max_age = Some(Duration::from_secs(3_600));
+        slsa_of(&mut case).max_age = Some(Duration::from_hours(1));
         case.candidates[1] = platform.provenance(&judged(), predicate);
         match reason {
             None => assert!(case.decide().admitted(), "{finished}"),
@@ -145,7 +145,7 @@ fn lock(artifacts: &[(&str, &str)]) -> Lockfile {
         platforms: Vec::new(),
     };
     Lockfile {
-        generation: Default::default(),
+        generation: Generation::Packgate,
         name: None,
         version: None,
         entrypoint: None,

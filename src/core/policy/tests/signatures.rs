@@ -224,3 +224,45 @@ fn the_descriptors_artifact_type_is_never_looked_at() {
         Case::new(rules(vec![key_authority("a", &key)]), vec![signed.clone()]).admitted();
     }
 }
+
+/// A genuine attestation, made without a key: only the very identity, issuer and trust root that a policy names count.
+#[test]
+fn identities_count_with_their_issuer_and_trust_root_only() {
+    use crate::core::verify::{TrustRoot, testing::shared_data};
+    const SAN: &str = "https://github.com/sigstore-conformance/extremely-dangerous-public-oidc-beacon/.github/workflows/extremely-dangerous-oidc-beacon.yml@refs/heads/main";
+    const ISSUER: &str = "https://token.actions.githubusercontent.com";
+    let Some(data) = shared_data("identities_count_with_their_issuer_and_trust_root_only") else { return };
+    let root = |path: &str| std::sync::Arc::new(TrustRoot::parse(&std::fs::read(data.join(path)).expect(path), &Limits::DEFAULT).expect(path));
+    let (prod, other) = (root("trust/prod_trusted_root.json"), root("sigstore-conformance/intoto-with-custom-trust-root/trusted_root.json"));
+    let bundle = std::fs::read(data.join("sigstore-conformance/happy-path-intoto-in-dsse-v3/bundle.sigstore.json")).expect("a bundle");
+    let artifact: Digest = "sha256:a0cfc71271d6e278e57cd332ff957c3f7043fdda354c4cbb190a30d56efa01bf".parse().expect("a digest");
+    let keyless = |san: &str, issuer: &str, root| Means::Keyless { san: san.into(), issuer: issuer.into(), root };
+    let decide = |means: Means| {
+        let mut rules = rules(vec![Authority { name: "ci".into(), means }]);
+        rules.attestations = vec![AttestationRule { predicate_type: "https://slsa.dev/provenance/v1".into(), authority: None }];
+        let policies = [Policy::new(rules).expect("a policy")];
+        // Both roots are known, as they would be with several policies.
+        let mut known = trust(&policies);
+        known.roots = vec![prod.clone(), other.clone()];
+        let findings = verify(&artifact, &evidence(vec![with_content(&artifact, bundle.clone())]), &known, &Limits::DEFAULT);
+        let case = Case::new(policies[0].rules().clone(), Vec::new());
+        let subject = JudgedSubject { digest: artifact, ..case.subject(None) };
+        let decision = evaluate(&policies, &subject, &findings, now());
+        let Outcome::Governed(Verdict::Deny(denials)) = decision.outcome else { panic!("an attestation is no signature") };
+        denials.iter().map(|denial| denial.reason).collect::<Vec<_>>()
+    };
+    // The attestation counts; a signature is missing all the same.
+    assert_eq!(decide(keyless(SAN, ISSUER, prod.clone())), [Reason::PredicateTypeMismatch]);
+    for means in [
+        keyless(&SAN[..SAN.len() - 1], ISSUER, prod.clone()),
+        keyless(&SAN.to_uppercase(), ISSUER, prod.clone()),
+        keyless(SAN, "https://token.actions.githubusercontent.com/", prod.clone()),
+        keyless(SAN, ISSUER, other.clone()),
+    ] {
+        assert_eq!(decide(means), [Reason::IdentityMismatch, Reason::NoMatchingAuthority]);
+    }
+    let nameless = Policy::new(rules(vec![Authority { name: "ci".into(), means: keyless("", ISSUER, prod.clone()) }]));
+    assert_eq!(nameless.expect_err("no subject").field, "spec.authorities[0].keyless");
+    let anybody = Policy::new(rules(vec![Authority { name: "ci".into(), means: keyless(SAN, "", prod) }]));
+    assert_eq!(anybody.expect_err("no issuer").field, "spec.authorities[0].keyless");
+}
