@@ -84,7 +84,8 @@ fn destination(args: &LockArgs, input: &Input, lock: &Lockfile) -> Result<PathBu
     }
     let stem = || args.input.file_stem().map(|stem| stem.to_string_lossy().into_owned());
     let name = lock.name.clone().or_else(stem).unwrap_or_else(|| "packgate".into());
-    Ok(input.folder.join(format!("{name}.lock.yaml")))
+    let path = input.folder.join(format!("{name}.lock.yaml"));
+    Ok(path.strip_prefix(".").map(Path::to_owned).unwrap_or(path))
 }
 
 /// Writes the whole file or nothing.
