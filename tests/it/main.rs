@@ -5,6 +5,7 @@
 
 mod conduit_files;
 mod corrupt;
+mod documents;
 mod interop;
 mod layering;
 mod one_digest;

@@ -1,0 +1,103 @@
+//! The documents tell the truth: what they name exists.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::support::cli::Workspace;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// All Rust code of the project.
+fn code(folder: &Path) -> String {
+    let mut all = String::new();
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            all += &code(&path);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            all += &fs::read_to_string(path).expect("code");
+        }
+    }
+    all
+}
+
+#[test]
+fn every_test_that_the_threat_model_names_exists() {
+    let code = code(&root().join("src")) + &code(&root().join("tests/it"));
+    let rows = read("docs/threat-model.md");
+    let names: Vec<&str> = rows.lines().filter_map(|line| line.rsplit_once(" | ")).flat_map(|(_, cell)| cell.split('`').skip(1).step_by(2)).collect();
+    assert!(names.len() > 40, "{} names", names.len());
+    for name in names {
+        assert!(code.contains(&format!("fn {name}()")), "{name} is no test");
+    }
+}
+
+#[test]
+fn the_readmes_three_commands_do_what_it_says() {
+    let readme = read("README.md");
+    let commands: Vec<&str> = readme.lines().filter_map(|line| line.strip_prefix("    packgate ")).collect();
+    let workspace = Workspace::new();
+    fs::create_dir_all(workspace.file("examples/hello")).expect("folders");
+    for name in ["lock.yaml", "hello.sh", "notes.txt"] {
+        fs::copy(root().join("examples/hello").join(name), workspace.file("examples/hello").join(name)).expect("a copy");
+    }
+    assert_eq!(commands.iter().map(|line| line.split(' ').next().expect("a verb")).collect::<Vec<_>>(), ["keys", "pack", "verify", "unpack"]);
+    for command in commands {
+        workspace.run(command).ok();
+    }
+    assert!(workspace.file("files/opt/hello/hello.sh").exists());
+}
+
+#[test]
+fn the_help_lists_verbs_that_work_and_no_others() {
+    let workspace = Workspace::new();
+    let help = workspace.run("--help").ok().to_owned();
+    let verbs: Vec<&str> = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter(|line| !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert_eq!(
+        verbs,
+        ["pack", "plan", "lock", "inspect", "unpack", "sign", "attest", "verify", "copy", "keys", "policy", "crds", "completion", "version", "help"]
+    );
+    for verb in verbs.iter().filter(|verb| !["version", "help"].contains(verb)) {
+        assert!(workspace.run(&format!("{verb} --help")).ok().contains("Examples:"), "{verb}: no examples");
+    }
+}
+
+#[test]
+fn results_and_errors_are_one_json_document() {
+    let workspace = Workspace::with_lock();
+    for (line, kind) in [
+        ("plan lock.yaml --format Artifact", "Plan"),
+        ("version", "Version"),
+        ("crds", "List"),
+        ("keys generate", "KeyPair"),
+        ("inspect lock.yaml", "LockInspection"),
+    ] {
+        assert_eq!(workspace.run(&format!("{line} -o json")).json()["kind"], kind, "{line}");
+    }
+    let failed = workspace.run("plan lock.yaml -o json");
+    let document: serde_json::Value = serde_json::from_str(&failed.refused(2, "NotPredictable").stdout).expect("JSON");
+    assert_eq!((document["reason"].as_str(), document["class"].as_str()), (Some("NotPredictable"), Some("Invalid")));
+}
+
+#[test]
+fn completion_scripts_are_written_for_every_shell() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        assert!(Workspace::new().run(&format!("completion {shell}")).ok().contains("packgate"), "{shell}");
+    }
+}
