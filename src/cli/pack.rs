@@ -13,17 +13,17 @@ use crate::{
         oci::Descriptor,
         pack::{Format, LayerCompression, Output, PACK_FORMAT, ZSTD_LEVEL},
         provenance::{self, Compressed, Run},
-        reference::{Location, Selector, Tag},
+        reference::{Location, Tag},
         slsa::{CLI_BUILDER, PROVENANCE_V1},
     },
     fetch::Outside,
-    oci::{LayoutTarget, Store, Target},
+    oci::{LayoutTarget, Resolved, Store, Target, fetch},
     service::{
         copy::{self, Referrers},
         pack::{PackService, Packed},
-        sign::{self, Claim},
+        publish::{Published, Vouch, publish},
+        sign::Claim,
     },
-    signing::Signer,
 };
 
 const EXAMPLES: &str = "Examples:
@@ -120,62 +120,55 @@ pub(super) async fn run(args: PackArgs, context: &Context) -> Result<Done, CliEr
     let service = PackService::new(destination.store(), origins, context.progress());
     let packed = service.pack(&lock, output.clone(), args.allow_outside).await.map_err(|error| input.blame(error.into()))?;
     let target = destination.deliver(&packed.root, context).await?;
-    let evidence = match signer {
-        Some(signer) => vouch(&args, &lock, &output, &packed, started, &*target, &*signer, context).await?,
-        None => Vec::new(),
+    let work = Work { args: &args, lock: &lock, output: &output, packed: &packed, started, finished: context.clock().now() };
+    let subject_name = subject_name(&args.to, lock.name.as_deref());
+    let vouch = match &signer {
+        Some(signer) => Some(Vouch { signer: &**signer, provenance: work.claim(&subject_name)? }),
+        None => None,
     };
-    // The tag comes last, so that nobody can pull an unsigned bundle by name.
-    if let Some(tag) = tag_for(&args.to)? {
-        target.tag(&packed.root, &tag).await?;
-    }
-    target.finish().await?;
-    answer(args.to, &lock.canonical().digest, &packed, &evidence)
+    let published = publish(&*target, &packed.root, vouch, tag_for(&args.to)?.as_ref(), context.clock()).await?;
+    answer(&args.to, &lock, &packed, &published)
 }
 
-/// Signs the bundle and attests how it was packed. Returns both referrers.
-#[allow(clippy::too_many_arguments, reason = "one call, and a struct would name the same eight things once more")]
-async fn vouch(
-    args: &PackArgs,
-    lock: &Lockfile,
-    output: &Output,
-    packed: &Packed,
+/// What was done, as far as provenance tells it.
+struct Work<'a> {
+    args: &'a PackArgs,
+    lock: &'a Lockfile,
+    output: &'a Output,
+    packed: &'a Packed,
     started: Timestamp,
-    target: &dyn Target,
-    signer: &dyn Signer,
-    context: &Context,
-) -> Result<Vec<Descriptor>, CliError> {
-    let clock = context.clock();
-    let lock_digest = lock.canonical().digest;
-    let downloads = packed.download_locations.iter().cloned().collect();
-    let encoder = format!("libzstd {}", zstd::zstd_safe::version_string());
-    let claim = provenance::Packed {
-        lock,
-        lock_digest,
-        pack_format: PACK_FORMAT,
-        format: output.format.as_str(),
-        compression: match output.compression {
-            LayerCompression::None => Compressed::Not,
-            LayerCompression::Zstd => Compressed::Zstd { encoder: &encoder, level: ZSTD_LEVEL },
-        },
-        annotations: &output.annotations,
-        allow_outside: args.allow_outside,
-        source_date_epoch: output.source_date_epoch,
-        downloads: &downloads,
-    };
-    let invocation_id = format!("cli/{}/{started}", lock_digest.hex());
-    let run = Run {
-        builder_id: CLI_BUILDER,
-        version: env!("CARGO_PKG_VERSION"),
-        invocation_id: &invocation_id,
-        started_on: started,
-        finished_on: clock.now(),
-    };
-    let predicate = serde_json::to_value(provenance::provenance(&claim, &run)).map_err(|e| CliError::internal(e.to_string()))?;
-    let subject_name = subject_name(&args.to, lock.name.as_deref());
-    let claim = Claim { subject_name: &subject_name, predicate_type: PROVENANCE_V1, predicate };
-    let signature = sign::sign(target, &packed.root, signer, clock).await?;
-    let provenance = sign::attest(target, &packed.root, claim, signer, clock).await?;
-    Ok(vec![signature, provenance])
+    finished: Timestamp,
+}
+
+impl Work<'_> {
+    fn claim<'n>(&self, subject_name: &'n str) -> Result<Claim<'n>, CliError> {
+        let Output { format, compression, source_date_epoch, annotations } = self.output;
+        let lock_digest = self.lock.canonical().digest;
+        let encoder = format!("libzstd {}", zstd::zstd_safe::version_string());
+        let packed = provenance::Packed {
+            lock: self.lock,
+            lock_digest,
+            pack_format: PACK_FORMAT,
+            format: format.as_str(),
+            compression: match compression {
+                LayerCompression::None => Compressed::Not,
+                LayerCompression::Zstd => Compressed::Zstd { encoder: &encoder, level: ZSTD_LEVEL },
+            },
+            annotations,
+            allow_outside: self.args.allow_outside,
+            source_date_epoch: *source_date_epoch,
+            downloads: &self.packed.download_locations.iter().cloned().collect(),
+        };
+        let run = Run {
+            builder_id: CLI_BUILDER,
+            version: env!("CARGO_PKG_VERSION"),
+            invocation_id: &format!("cli/{}/{}", lock_digest.hex(), self.started),
+            started_on: self.started,
+            finished_on: self.finished,
+        };
+        let predicate = serde_json::to_value(provenance::provenance(&packed, &run)).map_err(|e| CliError::internal(e.to_string()))?;
+        Ok(Claim { subject_name, predicate_type: PROVENANCE_V1, predicate })
+    }
 }
 
 /// Where a bundle is packed, and where it goes from there.
@@ -208,11 +201,9 @@ impl Destination {
                 Ok(target)
             }
             Self::Remote { staging, target, .. } => {
-                let selector: Tag = "packed".parse()?;
-                staging.tag(root, &selector).await?;
-                let resolved = staging.resolve(&Selector::Tag(selector), context.limits()).await?;
-                let staging: Arc<dyn Target> = Arc::<dyn Store>::clone(staging);
-                copy::copy(&*staging, &**target, &resolved, Referrers::Left, context.limits(), &*context.progress()).await?;
+                let bytes = fetch(&**staging, root, context.limits().manifest_bytes).await?;
+                let resolved = Resolved { descriptor: root.clone(), bytes };
+                copy::copy(&**staging, &**target, &resolved, Referrers::Left, context.limits(), &*context.progress()).await?;
                 Ok(Arc::clone(target))
             }
         }
@@ -244,16 +235,20 @@ pub(super) fn subject_name(to: &Location, lock_name: Option<&str>) -> String {
     }
 }
 
-fn answer(to: Location, lock: &crate::core::digest::Digest, packed: &Packed, evidence: &[Descriptor]) -> Result<Done, CliError> {
-    let reference = to.with_digest(packed.root.digest).to_string();
-    let fields = json!({
+fn answer(to: &Location, lock: &Lockfile, packed: &Packed, published: &Published) -> Result<Done, CliError> {
+    let reference = to.clone().with_digest(packed.root.digest).to_string();
+    let mut fields = json!({
         "reference": reference,
         "digest": packed.root.digest,
-        "lockDigest": lock,
+        "lockDigest": lock.canonical().digest,
         "size": packed.size,
         "layers": packed.layers,
-        "signature": evidence.first().map(|referrer| referrer.digest),
-        "provenance": evidence.get(1).map(|referrer| referrer.digest),
+        "signed": false,
     });
+    if let Published::Signed { signature, provenance } = published {
+        fields["signed"] = true.into();
+        fields["signature"] = json!(signature.digest);
+        fields["provenance"] = json!(provenance.digest);
+    }
     Done::new(reference, "PackResult", fields)
 }

@@ -6,6 +6,7 @@ pub mod inspect;
 pub mod lock;
 pub mod pack;
 pub mod progress;
+pub mod publish;
 pub mod sign;
 pub mod transfer;
 pub mod unpack;
