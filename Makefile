@@ -18,7 +18,6 @@ test: test-fast test-interop ## Every test. What CI runs
 
 test-fast: ## Unit and integration tests that need nothing but Rust; under two minutes when warm
 	cargo test --locked
-	cargo test --locked --doc
 
 test-interop: tools ## Tests against cosign, oras, crane, umoci and real registries
 	PACKGATE_REQUIRE_TOOLS=1 cargo test --locked --test it interop:: -- --test-threads=2
@@ -26,7 +25,7 @@ test-interop: tools ## Tests against cosign, oras, crane, umoci and real registr
 lint: check-generated ## rustfmt, clippy with warnings as errors, shellcheck where it is installed
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	@if command -v shellcheck >/dev/null; then shellcheck tests/tools/*.sh benches/*.sh .ci/run; else echo "shellcheck is not installed: shell scripts were not checked"; fi
+	@if command -v shellcheck >/dev/null; then shellcheck tests/*.sh tests/tools/*.sh benches/*.sh .ci/run; else echo "shellcheck is not installed: shell scripts were not checked"; fi
 
 generate: ## Write the generated files: crds/, docs/cli.md
 	cargo run --quiet --locked -- crds --out-dir crds
@@ -47,3 +46,7 @@ deny: ## Licences, sources and duplicate bans of all dependencies
 
 clean: ## Remove what was built
 	cargo clean
+
+.PHONY: mutations
+mutations: ## Delete one check at a time and see the named test fail
+	tests/mutations.py

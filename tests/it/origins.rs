@@ -138,3 +138,19 @@ fn a_lock_with_platforms_becomes_an_index() {
     workspace.run("unpack oci:out:v1 --to x --platform linux/s390x --key packgate.pub").refused(2, "InvalidSpec");
     workspace.run("pack test.lock.yaml --to oci:art --format Artifact").refused(2, "InvalidLock");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_work_is_told_in_plain_lines_and_not_when_quiet() {
+    let server = Registry::start().await;
+    // One byte at a time, until the declared size is exceeded.
+    server.fault(Fault::on("GET", "/files/").drip(std::time::Duration::from_millis(250)));
+    let workspace = Workspace::new();
+    let lock = json!({"apiVersion": "packgate.dev/v1alpha1", "kind": "Lockfile", "artifacts": [
+        {"name": "slow", "type": "http", "origin": format!("http://{}/files/slow", server.host()), "target": "slow", "checksum": format!("sha256:{}", "0".repeat(64)), "size": 6}]});
+    workspace.write("lock.yaml", lock.to_string());
+    let told = workspace.run("pack lock.yaml --to oci:out");
+    assert!(told.refused(4, "SizeMismatch").stderr.starts_with("packing: "), "{told:?}");
+    assert!(!told.stderr.contains('\u{1b}'), "escapes without a terminal: {told:?}");
+    let quiet = workspace.run("pack lock.yaml --to oci:out --quiet");
+    assert!(quiet.refused(4, "SizeMismatch").stderr.starts_with("error: "), "{quiet:?}");
+}

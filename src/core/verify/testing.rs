@@ -26,6 +26,7 @@ use crate::core::{
 pub(crate) fn shared_data(test: &str) -> Option<PathBuf> {
     let folder = std::env::var_os("PACKGATE_SHARED_DATA").map(PathBuf::from);
     if folder.is_none() {
+        assert!(std::env::var_os("PACKGATE_REQUIRE_DATA").is_none(), "{test}: PACKGATE_SHARED_DATA is not set, and the data is required");
         eprintln!("{test}: not run, set PACKGATE_SHARED_DATA to the folder with genuine bundles");
     }
     folder

@@ -61,7 +61,11 @@ impl Workspace {
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         let path = std::env::var_os("PATH").unwrap_or_default();
-        command.current_dir(self.path()).env_clear().env("PATH", path).env("HOME", self.path()).env("COSIGN_PASSWORD", "test");
+        command.env_clear();
+        if let Some(profile) = std::env::var_os("LLVM_PROFILE_FILE") {
+            command.env("LLVM_PROFILE_FILE", profile); // so that coverage counts what the binary runs
+        }
+        command.current_dir(self.path()).env("PATH", path).env("HOME", self.path()).env("COSIGN_PASSWORD", "test");
         command
     }
 

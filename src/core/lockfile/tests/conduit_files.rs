@@ -1,16 +1,11 @@
 //! Conduit's real files. They are not part of this repository: `PACKGATE_SHARED_DATA` names the folder that holds `conduit/`.
-#![allow(clippy::disallowed_methods, clippy::print_stderr, reason = "the test has to be told where the files are, and says when it was not")]
 
 use std::path::PathBuf;
 
 use super::*;
 
 fn folder() -> Option<PathBuf> {
-    let folder = std::env::var_os("PACKGATE_SHARED_DATA").map(|root| PathBuf::from(root).join("conduit"));
-    if folder.is_none() {
-        eprintln!("not run: PACKGATE_SHARED_DATA does not name the folder that holds conduit/");
-    }
-    folder
+    crate::core::verify::testing::shared_data("conduit_files").map(|root| root.join("conduit"))
 }
 
 #[test]

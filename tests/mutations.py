@@ -1,0 +1,86 @@
+#!/usr/bin/env python3
+"""Deletes one check at a time and expects the named test to fail. `make mutations`; about twenty seconds for each.
+
+Works in a temporary checkout of HEAD with a target folder of its own (MUTATIONS_TARGET, default target/mutations), so nothing here is
+touched. A change that does not apply, or that does not compile, is an error: the table below has to follow the code.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+# What is deleted, where, the code, what stands there instead, and the test that must fail.
+TABLE = [
+    ("targets may contain ..", "src/core/path.rs",
+     'if segments.contains(&"..") {', 'if segments.contains(&"...") {', "refused_locks::malformed_locks_are_refused"),
+    ("two targets may be equal", "src/core/lockfile/check.rs",
+     "return Err(LockError::at(field, Fault::TakenTarget { value, other }));", "return Ok(());", "refused_locks::malformed_locks_are_refused"),
+    ("a lock may be of any size", "src/core/lockfile/tree.rs",
+     "if bytes.len() > limits.lock_bytes {", "if bytes.len() > limits.lock_bytes * 1000 {", "what_is_too_much_is_refused"),
+    ("an artifact's checksum is not compared", "src/service/transfer.rs",
+     "if digest == expected.checksum {", "if digest == digest {", "refused_locks::bytes_that_are_not_the_locks_are_refused"),
+    ("file origins may follow links out of the folder", "src/fetch/file.rs",
+     "if self.outside == Outside::Refused && !real.starts_with(&folder) {", "if self.outside == Outside::Refused && real.starts_with(\"/nowhere\") {",
+     "what_lies_outside_is_refused_unless_allowed"),
+    ("a blob's digest is not compared", "src/oci/verify_stream.rs",
+     "if actual == self.digest {", "if actual == actual {", "corrupt::a_changed_byte_in_any_blob_is_found"),
+    ("a refused fallback tag is an empty list", "src/oci/remote/referrers.rs",
+     "        Err(OciError::NotFound { .. }) => Ok(None),", "        Err(OciError::NotFound { .. } | OciError::Denied { .. }) => Ok(None),", "refused_registries::a_refusal_is_no_absence_of_signatures"),
+    ("a signature is not verified", "src/core/verify/keyed.rs",
+     "keys.iter().find(|key| key.verifies(&message, signature))", "keys.iter().find(|key| key.verifies(&message, signature) || key.hint() != \"\")", "verdicts::a_wrong_key_is_refused"),
+    ("a statement may be about anything", "src/core/verify/statement.rs",
+     "if statement.is_about(subject) {", "if statement.is_about(subject) || count > 0 {", "verdicts::a_statement_about_another_digest_is_refused"),
+    ("any attestation is a signature", "src/core/policy/evaluate.rs",
+     "filter(|statement| statement.claim().predicate_type == COSIGN_SIGN)", "filter(|statement| !statement.claim().predicate_type.is_empty())",
+     "verdicts::an_attestation_of_another_type_is_no_provenance_and_no_signature"),
+    ("any builder is trusted", "src/core/policy/slsa.rs",
+     "rules.builders.iter().filter(|rule| rule.id == builder)", "rules.builders.iter().filter(|rule| rule.id == builder || rule.level < 9)", "verdicts::an_untrusted_builder_is_refused"),
+    ("any authority speaks for any builder", "src/core/policy/slsa.rs",
+     "authority.is_some_and(|authority| recognises(authority, statement))", "authority.is_some_and(|authority| recognises(authority, statement) || true)",
+     "verdicts::a_builder_that_its_authority_may_not_speak_for_is_refused"),
+    ("the provenance's inputs are not compared with the lock", "src/core/policy/slsa.rs",
+     "    if rules.lock == LockRule::Exact {\n        check_lock", "    if false {\n        check_lock", "verdicts::a_lock_that_is_not_the_provenances_is_refused"),
+    ("a reference needs no digest", "src/core/policy/evaluate.rs",
+     "let missing = self.rules.require_digest && !subject.had_digest;", "let missing = false;", "verdicts::a_policy_asks_for_a_digest_and_prints_it"),
+]
+
+
+def apply(checkout, file, old, new):
+    path = os.path.join(checkout, file)
+    with open(path, encoding="utf-8") as source:
+        code = source.read()
+    if code.count(old) != 1:
+        sys.exit(f"{file}: {code.count(old)} times: {old}")
+    with open(path, "w", encoding="utf-8") as target:
+        target.write(code.replace(old, new))
+    return path, code
+
+
+def main():
+    wanted = sys.argv[1:]
+    rows = [row for row in TABLE if not wanted or any(word in row[0] for word in wanted)]
+    target = os.environ.get("MUTATIONS_TARGET", os.path.join(ROOT, "target", "mutations"))
+    environment = {**os.environ, "CARGO_TARGET_DIR": target, "RUSTFLAGS": "-A warnings"}
+    survivors = 0
+    with tempfile.TemporaryDirectory() as checkout:
+        subprocess.run(["git", "-C", ROOT, "archive", "--format=tar", "-o", os.path.join(checkout, "head.tar"), "HEAD"], check=True)
+        subprocess.run(["tar", "-xf", "head.tar"], cwd=checkout, check=True)
+        for what, file, old, new, test in rows:
+            path, code = apply(checkout, file, old, new)
+            result = subprocess.run(["cargo", "test", "--locked", "--quiet", test], cwd=checkout, env=environment, capture_output=True, text=True)
+            output = result.stdout + result.stderr
+            with open(path, "w", encoding="utf-8") as restored:
+                restored.write(code)
+            if "could not compile" in output:
+                sys.exit(f"{what}: does not compile\n{output}")
+            caught = result.returncode != 0 and "test result: FAILED" in output
+            survivors += not caught
+            print(f"{'caught  ' if caught else 'SURVIVED'}  {what}: {test}", flush=True)
+    print(f"{len(rows) - survivors} of {len(rows)} deleted checks made their test fail")
+    sys.exit(survivors != 0)
+
+
+main()
