@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, reason = "a test says what it does, and when it was not run")]
 
 mod conduit_files;
+mod copying;
 mod corrupt;
 mod documents;
 mod interop;
