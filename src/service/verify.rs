@@ -4,13 +4,14 @@
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
-use super::contents::{self, ContentsError};
+use super::contents::{self, Contents, ContentsError};
 use crate::{
     core::{
         class::{Classified, Reason},
         digest::Digest,
         limits::Limits,
         oci::{Descriptor, Document},
+        pack::EmbeddedError,
         policy::{BundleLock, Decision, JudgedSubject, LockRule, Policy, Use, evaluate, trust},
         reference::Repository,
         verify::{Candidate, Evidence, Findings, Rejected, bundle_layer, verify},
@@ -152,7 +153,7 @@ pub async fn judge(source: &dyn Source, root: &Resolved, question: &Question<'_>
     let governing: Vec<&Policy> =
         question.policies.iter().filter(|policy| policy.governs(question.repository, question.used_as, question.namespace)).collect();
     let evidence = if governing.is_empty() { Evidence::default() } else { gather(source, &root.descriptor, question.reading, limits).await? };
-    let contents = if governing.iter().any(|policy| compares_lock(policy)) { Some(contents::open(source, root, limits).await?) } else { None };
+    let contents = if governing.iter().any(|policy| compares_lock(policy)) { lock_inside(source, root, limits).await? } else { None };
     let findings = verify(&digest, &evidence, &trust(question.policies), limits);
     let subject = JudgedSubject {
         reference: question.reference,
@@ -165,6 +166,15 @@ pub async fn judge(source: &dyn Source, root: &Resolved, question: &Question<'_>
     };
     let decision = evaluate(question.policies, &subject, &findings, question.now);
     Ok(Judgement { decision, findings })
+}
+
+/// The contents, with the lock, of what is a bundle of ours. What is none has no lock, which the policy denies.
+async fn lock_inside(source: &dyn Source, root: &Resolved, limits: &Limits) -> Result<Option<Contents>, ContentsError> {
+    match contents::open(source, root, limits).await {
+        Ok(contents) => Ok(Some(contents)),
+        Err(ContentsError::Embedded(EmbeddedError::NotABundle)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Does the policy look into the bundle, beyond its digest?

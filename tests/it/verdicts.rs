@@ -176,6 +176,21 @@ fn a_lock_that_is_not_the_provenances_is_refused() {
 }
 
 #[test]
+fn what_packgate_did_not_pack_has_no_lock_and_cannot_be_unpacked() {
+    let workspace = signed();
+    let manifest = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []}).to_string();
+    let digest = packgate::core::digest::Digest::of(manifest.as_bytes());
+    workspace.write(&format!("out/blobs/sha256/{}", digest.hex()), &manifest);
+    let entry = json!({"mediaType": "application/vnd.oci.image.index.v1+json", "digest": digest, "size": manifest.len(),
+        "annotations": {"org.opencontainers.image.ref.name": "foreign"}});
+    workspace.write("out/index.json", json!({"schemaVersion": 2, "manifests": [entry]}).to_string());
+    workspace.run("sign oci:out:foreign --key packgate.key").ok();
+    workspace.run("verify oci:out:foreign --key packgate.pub").ok();
+    workspace.run("verify oci:out:foreign --key packgate.pub --lock lock.yaml").refused(1, "LockMismatch");
+    workspace.run("unpack oci:out:foreign --to got --key packgate.pub").refused(2, "InvalidSpec");
+}
+
+#[test]
 fn another_lock_is_refused() {
     let workspace = signed();
     workspace.write("other.yaml", workspace.read("lock.yaml").replace("version: 1.0.0", "version: 2.0.0"));

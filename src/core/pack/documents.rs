@@ -206,6 +206,9 @@ pub enum EmbeddedError {
 
 impl Classified for EmbeddedError {
     fn reason(&self) -> Reason {
-        Reason::MalformedManifest
+        match self {
+            Self::NotABundle | Self::PackFormat(_) => Reason::InvalidSpec,
+            _ => Reason::MalformedManifest,
+        }
     }
 }
