@@ -1,0 +1,254 @@
+//! What a run has written and nobody else sees yet.
+//!
+//! Blobs lie in a folder of their own below `blobs/sha256` and are renamed into place by [`Staging::publish`], which then changes
+//! `index.json`; all that under a lock on the layout's folder, so that runs at the same time lose nothing of each other. A run that fails
+//! takes away its own folder only: a blob that two runs have written is never pulled from under the other.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io::{ErrorKind, Read, Write},
+    path::{Path, PathBuf},
+};
+
+use tempfile::{NamedTempFile, TempDir};
+
+use super::index::{self, Change};
+use crate::{
+    core::{
+        digest::Digest,
+        limits::Limits,
+        oci::layout::{INDEX_FILE, MARKER_FILE, OCI_LAYOUT, blob_path},
+    },
+    oci::OciError,
+};
+
+const BLOBS: &str = "blobs";
+const BLOBS_FOLDER: &str = "blobs/sha256";
+/// How files and folders begin that are not finished.
+const UNFINISHED: &str = ".packgate-";
+/// How often the folders are made again because another run, which failed, took them away.
+const ATTEMPTS: usize = 5;
+
+/// Blobs and changes that are not published.
+pub(super) struct Staging {
+    root: PathBuf,
+    /// Was there no layout yet?
+    fresh: bool,
+    /// Folders that this run has made, outermost first.
+    made: Vec<PathBuf>,
+    folder: Option<TempDir>,
+    blobs: BTreeSet<Digest>,
+    changes: Vec<Change>,
+}
+
+impl Staging {
+    /// For a layout that exists.
+    pub(super) const fn new(root: PathBuf) -> Self {
+        Self { root, fresh: false, made: Vec::new(), folder: None, blobs: BTreeSet::new(), changes: Vec::new() }
+    }
+
+    /// Makes the layout's folders if it does not exist yet. Errors: [`OciError::Invalid`] if something else is in the way.
+    pub(super) fn create(root: &Path) -> Result<Self, OciError> {
+        for _ in 0..ATTEMPTS {
+            match Self::try_create(root.to_owned()) {
+                Err(OciError::Storage { cause, .. }) if cause.kind() == ErrorKind::NotFound => {}
+                outcome => return outcome,
+            }
+        }
+        Self::try_create(root.to_owned())
+    }
+
+    fn try_create(root: PathBuf) -> Result<Self, OciError> {
+        let mut staging = Self::new(root);
+        if staging.root.exists() && !staging.root.is_dir() {
+            return Err(staging.occupied());
+        }
+        staging.make_folders(&staging.root.clone())?;
+        let guard = lock(&staging.root)?;
+        staging.fresh = !staging.root.join(MARKER_FILE).exists();
+        if staging.fresh && has_foreign(&staging.root)? {
+            return Err(staging.occupied());
+        }
+        staging.folder()?;
+        drop(guard);
+        Ok(staging)
+    }
+
+    fn occupied(&self) -> OciError {
+        OciError::Invalid(format!("{} is no OCI layout and not empty, choose another folder", self.root.display()))
+    }
+
+    /// Where unpublished blobs lie.
+    fn folder(&mut self) -> Result<&Path, OciError> {
+        if self.folder.is_none() {
+            let blobs = self.root.join(BLOBS_FOLDER);
+            self.make_folders(&blobs)?;
+            let folder = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(&blobs).map_err(|cause| storage(&blobs, cause))?;
+            self.folder = Some(folder);
+        }
+        Ok(self.folder.as_ref().map_or(&self.root, TempDir::path))
+    }
+
+    fn make_folders(&mut self, path: &Path) -> Result<(), OciError> {
+        let missing: Vec<&Path> = path.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists()).collect();
+        for folder in missing.into_iter().rev() {
+            match fs::create_dir(folder) {
+                Ok(()) => self.made.push(folder.to_owned()),
+                Err(cause) if cause.kind() == ErrorKind::AlreadyExists => {}
+                Err(cause) => return Err(storage(folder, cause)),
+            }
+        }
+        Ok(())
+    }
+
+    /// A file for a new blob.
+    pub(super) fn file(&mut self) -> Result<NamedTempFile, OciError> {
+        temporary(self.folder()?)
+    }
+
+    /// Keeps a blob that is complete.
+    pub(super) fn keep(&mut self, file: NamedTempFile, digest: Digest) -> Result<(), OciError> {
+        let path = self.folder()?.join(digest.hex());
+        persist(file, &path)?;
+        self.blobs.insert(digest);
+        Ok(())
+    }
+
+    /// Notes a change of `index.json`.
+    pub(super) fn change(&mut self, change: Change) {
+        self.changes.push(change);
+    }
+
+    /// Changes that are not in `index.json` yet.
+    pub(super) fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    /// Was there no layout before this run, and is there none yet?
+    pub(super) const fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
+    /// Where a blob lies, or would.
+    pub(super) fn path_of(&self, digest: &Digest) -> PathBuf {
+        match &self.folder {
+            Some(folder) if self.blobs.contains(digest) => folder.path().join(digest.hex()),
+            _ => self.root.join(blob_path(digest)),
+        }
+    }
+
+    /// Makes everything visible: blobs first, then the names for them.
+    pub(super) fn publish(&mut self, index_name: &str) -> Result<(), OciError> {
+        if self.folder.is_none() && self.changes.is_empty() {
+            return Ok(());
+        }
+        let guard = lock(&self.root)?;
+        let before = read_index(&self.root)?;
+        let rendered = index::render(before.as_deref(), &self.changes, index_name)?;
+        // Written before the first blob moves: a full disk shows here.
+        let index = written(&self.root, &rendered)?;
+        for digest in &self.blobs {
+            let path = self.root.join(blob_path(digest));
+            fs::rename(self.path_of(digest), &path).map_err(|cause| storage(&path, cause))?;
+        }
+        if before.as_ref() != Some(&rendered) {
+            persist(index, &self.root.join(INDEX_FILE))?;
+        }
+        self.mark()?;
+        drop(guard);
+        self.fresh = false;
+        self.made.clear();
+        self.blobs.clear();
+        self.changes.clear();
+        self.folder = None;
+        Ok(())
+    }
+
+    /// Last, because who sees the marker expects a layout.
+    fn mark(&self) -> Result<(), OciError> {
+        let path = self.root.join(MARKER_FILE);
+        if path.exists() { Ok(()) } else { persist(written(&self.root, OCI_LAYOUT)?, &path) }
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        drop(self.folder.take());
+        if self.made.is_empty() {
+            return;
+        }
+        let _guard = lock(&self.root);
+        for folder in self.made.iter().rev() {
+            // Goes only if it is empty, so nothing of anybody else's goes with it.
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+/// Is anything there that is no beginning of a layout?
+fn has_foreign(root: &Path) -> Result<bool, OciError> {
+    for entry in fs::read_dir(root).map_err(|cause| storage(root, cause))? {
+        let name = entry.map_err(|cause| storage(root, cause))?.file_name();
+        if name != BLOBS && !name.to_string_lossy().starts_with(UNFINISHED) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Waits until nobody else changes the layout. The lock is on the folder, which is never replaced, and ends with the returned file.
+fn lock(root: &Path) -> Result<File, OciError> {
+    let folder = File::open(root).map_err(|cause| storage(root, cause))?;
+    folder.lock().map_err(|cause| storage(root, cause))?;
+    Ok(folder)
+}
+
+/// The bytes of `index.json`; `None` if there is none.
+pub(super) fn read_index(root: &Path) -> Result<Option<Vec<u8>>, OciError> {
+    read_small(&root.join(INDEX_FILE), index::limit(&Limits::DEFAULT))
+}
+
+/// Reads at most `limit` bytes of a plain file; `None` if there is no file. What a link leads to may have no end.
+pub(super) fn read_small(path: &Path, limit: usize) -> Result<Option<Vec<u8>>, OciError> {
+    let file = match open_plain(path) {
+        Err(OciError::Storage { cause, .. }) if matches!(cause.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+        other => other?,
+    };
+    let mut bytes = Vec::new();
+    file.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(|cause| storage(path, cause))?;
+    if bytes.len() > limit {
+        return Err(OciError::LimitExceeded { what: path.display().to_string(), size: bytes.len() as u64, limit: limit as u64 });
+    }
+    Ok(Some(bytes))
+}
+
+/// Opens a file, or a link to one. Anything else is refused before it is opened: opening a FIFO would wait for ever.
+pub(super) fn open_plain(path: &Path) -> Result<File, OciError> {
+    let kind = fs::metadata(path).map_err(|cause| storage(path, cause))?;
+    if !kind.is_file() {
+        return Err(OciError::Malformed { location: path.display().to_string(), cause: "it is not a plain file".into() });
+    }
+    File::open(path).map_err(|cause| storage(path, cause))
+}
+
+fn written(folder: &Path, bytes: &[u8]) -> Result<NamedTempFile, OciError> {
+    let mut file = temporary(folder)?;
+    file.write_all(bytes).map_err(|cause| storage(folder, cause))?;
+    Ok(file)
+}
+
+fn temporary(folder: &Path) -> Result<NamedTempFile, OciError> {
+    use std::os::unix::fs::PermissionsExt;
+    let permissions = fs::Permissions::from_mode(0o644);
+    tempfile::Builder::new().prefix(UNFINISHED).permissions(permissions).tempfile_in(folder).map_err(|cause| storage(folder, cause))
+}
+
+fn persist(file: NamedTempFile, path: &Path) -> Result<(), OciError> {
+    file.persist(path).map_err(|e| storage(path, e.error))?;
+    Ok(())
+}
+
+pub(super) fn storage(path: &Path, cause: std::io::Error) -> OciError {
+    OciError::Storage { path: path.display().to_string(), cause }
+}
