@@ -2,12 +2,20 @@
 //!
 //! It is worked on as a layout in a temporary folder next to it, and written anew, in one deterministic form, by [`Target::finish`].
 
+mod reader;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::{Read, Write},
+    fs::{self, File, Permissions},
+    io::{ErrorKind, Read, Write},
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -27,10 +35,38 @@ use crate::core::{
 /// An archive of a layout.
 pub struct ArchiveTarget {
     file: PathBuf,
+    /// The file as it was read or written last.
+    seen: Mutex<Option<Identity>>,
     layout: LayoutTarget,
     changed: AtomicBool,
     // Last, so that the layout goes before its folder.
     _folder: tempfile::TempDir,
+}
+
+/// Tells whether a file is still the one that was read. A file that is replaced or written to has another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+    length: u64,
+    modified: (i64, i64),
+    mode: u32,
+}
+
+impl Identity {
+    fn of(file: &fs::Metadata) -> Self {
+        let (device, inode, length, mode) = (file.dev(), file.ino(), file.len(), file.mode());
+        Self { device, inode, length, modified: (file.mtime(), file.mtime_nsec()), mode }
+    }
+
+    /// `None` if there is no file.
+    fn at(path: &Path) -> Result<Option<Self>, OciError> {
+        match fs::metadata(path) {
+            Ok(found) => Ok(Some(Self::of(&found))),
+            Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(None),
+            Err(cause) => Err(storage(path, cause)),
+        }
+    }
 }
 
 impl ArchiveTarget {
@@ -38,14 +74,12 @@ impl ArchiveTarget {
     /// [`OciError::Malformed`] if it holds anything that is not part of a layout.
     pub fn open(path: &str) -> Result<Self, OciError> {
         let file = PathBuf::from(path);
-        let archive = File::open(&file).map_err(|cause| match cause.kind() {
-            std::io::ErrorKind::NotFound => OciError::NotFound { what: "OCI archive".into(), location: path.into() },
-            _ => storage(&file, cause),
-        })?;
+        let archive = open_plain(&file, path)?;
+        let seen = Identity::of(&archive.metadata().map_err(|cause| storage(&file, cause))?);
         let folder = beside(&file)?;
-        extract(archive, folder.path(), path)?;
-        let layout = LayoutTarget::open(&folder.path().to_string_lossy())?;
-        Ok(Self { file, layout, changed: AtomicBool::new(false), _folder: folder })
+        reader::extract(archive, folder.path(), path)?;
+        let layout = LayoutTarget::open_as(&folder.path().to_string_lossy(), name_of(path))?;
+        Ok(Self { file, seen: Mutex::new(Some(seen)), layout, changed: AtomicBool::new(false), _folder: folder })
     }
 
     /// An archive to write to; made if there is none.
@@ -55,20 +89,36 @@ impl ArchiveTarget {
             return Self::open(path);
         }
         let folder = beside(&file)?;
-        let layout = LayoutTarget::open_or_create(&folder.path().to_string_lossy())?;
-        Ok(Self { file, layout, changed: AtomicBool::new(true), _folder: folder })
+        let layout = LayoutTarget::open_or_create_as(&folder.path().to_string_lossy(), name_of(path))?;
+        Ok(Self { file, seen: Mutex::default(), layout, changed: AtomicBool::new(true), _folder: folder })
     }
 
     fn touch(&self) -> &LayoutTarget {
         self.changed.store(true, Ordering::Relaxed);
         &self.layout
     }
+
+    /// Replaces the file in one step. One that somebody else has changed meanwhile is left alone: what they added would be lost.
+    fn write(&self) -> Result<(), OciError> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mode = seen.map_or(0o644, |file| file.mode & 0o777);
+        let new = write_archive(self.layout.root(), &self.file, mode)?;
+        let parent = parent(&self.file);
+        let guard = File::open(parent).and_then(|folder| folder.lock().map(|()| folder)).map_err(|cause| storage(parent, cause))?;
+        if Identity::at(&self.file)? != *seen {
+            return Err(storage(&self.file, std::io::Error::other("was changed by somebody else meanwhile, try again")));
+        }
+        new.persist(&self.file).map_err(|e| storage(&self.file, e.error))?;
+        *seen = Identity::at(&self.file)?;
+        drop(guard);
+        Ok(())
+    }
 }
 
 #[async_trait]
 impl Source for ArchiveTarget {
     fn location(&self) -> String {
-        format!("oci-archive:{}", self.file.display())
+        self.layout.location()
     }
 
     async fn resolve(&self, selector: &Selector, limits: &Limits) -> Result<Resolved, OciError> {
@@ -100,7 +150,11 @@ impl Target for ArchiveTarget {
 
     async fn finish(&self) -> Result<(), OciError> {
         self.layout.finish().await?;
-        if self.changed.swap(false, Ordering::Relaxed) { write_archive(self.layout.root(), &self.file) } else { Ok(()) }
+        if self.changed.load(Ordering::Relaxed) {
+            self.write()?;
+            self.changed.store(false, Ordering::Relaxed);
+        }
+        Ok(())
     }
 }
 
@@ -110,27 +164,42 @@ impl Store for ArchiveTarget {
     }
 }
 
+fn name_of(path: &str) -> String {
+    format!("oci-archive:{path}")
+}
+
+fn open_plain(file: &Path, path: &str) -> Result<File, OciError> {
+    let failed = |cause: std::io::Error| match cause.kind() {
+        ErrorKind::NotFound => OciError::NotFound { what: "OCI archive".into(), location: path.into() },
+        _ => storage(file, cause),
+    };
+    if !fs::metadata(file).map_err(failed)?.is_file() {
+        return Err(OciError::Malformed { location: path.into(), cause: "it is not a plain file".into() });
+    }
+    File::open(file).map_err(failed)
+}
+
+fn parent(file: &Path) -> &Path {
+    file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
+}
+
 fn beside(file: &Path) -> Result<tempfile::TempDir, OciError> {
-    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let parent = parent(file);
     tempfile::Builder::new().prefix(".packgate-").tempdir_in(parent).map_err(|cause| storage(parent, cause))
 }
 
 /// Writes the layout's files as a tar, sorted, without anything that varies.
-fn write_archive(root: &Path, file: &Path) -> Result<(), OciError> {
-    let mut out = tempfile::NamedTempFile::new_in(root.parent().unwrap_or(root)).map_err(|cause| storage(file, cause))?;
+fn write_archive(root: &Path, file: &Path, mode: u32) -> Result<tempfile::NamedTempFile, OciError> {
+    let permissions = Permissions::from_mode(mode);
+    let out = tempfile::Builder::new().prefix(".packgate-").permissions(permissions).tempfile_in(parent(file));
+    let mut out = out.map_err(|cause| storage(file, cause))?;
     for segment in segments(layout_files(root)?) {
         match segment {
             Segment::Literal(bytes) => out.write_all(&bytes).map_err(|cause| storage(file, cause))?,
             Segment::Content { content, size } => copy_exactly(&content, size, &mut out)?,
         }
     }
-    out.persist(file).map_err(|e| storage(file, e.error))?;
-    make_readable(file)
-}
-
-fn make_readable(file: &Path) -> Result<(), OciError> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(file, fs::Permissions::from_mode(0o644)).map_err(|cause| storage(file, cause))
+    Ok(out)
 }
 
 fn copy_exactly(path: &Path, size: u64, out: &mut impl Write) -> Result<(), OciError> {
@@ -144,7 +213,9 @@ fn layout_files(root: &Path) -> Result<Vec<TarFile<PathBuf>>, OciError> {
     let mut files = BTreeMap::from([(MARKER_FILE.to_owned(), root.join(MARKER_FILE)), (INDEX_FILE.to_owned(), root.join(INDEX_FILE))]);
     for entry in fs::read_dir(&folder).map_err(|cause| storage(&folder, cause))? {
         let name = entry.map_err(|cause| storage(&folder, cause))?.file_name().to_string_lossy().into_owned();
-        files.insert(format!("blobs/sha256/{name}"), folder.join(name));
+        if format!("sha256:{name}").parse::<Digest>().is_ok() {
+            files.insert(format!("blobs/sha256/{name}"), folder.join(name));
+        }
     }
     files
         .into_iter()
@@ -152,55 +223,6 @@ fn layout_files(root: &Path) -> Result<Vec<TarFile<PathBuf>>, OciError> {
             Ok(TarFile { path, mode: 0o644, size: fs::metadata(&content).map_err(|cause| storage(&content, cause))?.len(), content })
         })
         .collect()
-}
-
-/// Takes the files of a layout out of an archive, and refuses everything else: no path of the archive is ever used as one.
-fn extract(archive: File, root: &Path, location: &str) -> Result<(), OciError> {
-    let malformed = |cause: String| OciError::Malformed { location: location.into(), cause };
-    fs::create_dir_all(root.join("blobs/sha256")).map_err(|cause| storage(root, cause))?;
-    let mut archive = tar::Archive::new(archive);
-    let mut entries = 0;
-    for entry in archive.entries().map_err(|e| malformed(e.to_string()))? {
-        let mut entry = entry.map_err(|e| malformed(e.to_string()))?;
-        entries += 1;
-        if entries > Limits::DEFAULT.unpack_entries {
-            return Err(OciError::LimitExceeded { what: location.into(), size: entries, limit: Limits::DEFAULT.unpack_entries });
-        }
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let Some(place) = place_of(name.trim_start_matches("./")) else {
-            return Err(malformed(format!("{:?} is not part of an OCI layout", shorten(&name))));
-        };
-        if entry.header().entry_type().is_dir() || place.is_empty() {
-            continue;
-        }
-        if !entry.header().entry_type().is_file() {
-            return Err(malformed(format!("{:?} is not a plain file", shorten(&name))));
-        }
-        write_new(&mut entry, &root.join(place))?;
-    }
-    Ok(())
-}
-
-/// Where an entry goes: empty for the layout's folders, `None` for anything that is not of a layout.
-fn place_of(name: &str) -> Option<String> {
-    match name.trim_end_matches('/') {
-        "" | "blobs" | "blobs/sha256" => Some(String::new()),
-        MARKER_FILE | INDEX_FILE => Some(name.to_owned()),
-        blob => {
-            let digest: Digest = format!("sha256:{}", blob.strip_prefix("blobs/sha256/")?).parse().ok()?;
-            Some(format!("blobs/sha256/{}", digest.hex()))
-        }
-    }
-}
-
-fn write_new(from: &mut impl Read, path: &Path) -> Result<(), OciError> {
-    let mut file = File::create_new(path).map_err(|cause| storage(path, cause))?;
-    std::io::copy(from, &mut file).map_err(|cause| storage(path, cause))?;
-    Ok(())
-}
-
-fn shorten(text: &str) -> String {
-    text.chars().take(100).collect()
 }
 
 fn storage(path: &Path, cause: std::io::Error) -> OciError {
