@@ -247,8 +247,8 @@ fn answer(to: &Location, lock: &Lockfile, packed: &Packed, published: &Published
     });
     if let Published::Signed { signature, provenance } = published {
         fields["signed"] = true.into();
-        fields["signature"] = json!(signature.digest);
-        fields["provenance"] = json!(provenance.digest);
+        fields["signature"] = json!(signature);
+        fields["provenance"] = json!(provenance);
     }
     Done::new(reference, "PackResult", fields)
 }

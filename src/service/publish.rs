@@ -5,6 +5,7 @@ use crate::{
     clock::Clock,
     core::{
         class::{Classified, Reason},
+        digest::Digest,
         oci::Descriptor,
         reference::Tag,
     },
@@ -21,14 +22,14 @@ pub struct Vouch<'a> {
 }
 
 /// What became public.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Published {
     /// Signed and attested.
     Signed {
         /// The referrer with the signature.
-        signature: Descriptor,
+        signature: Digest,
         /// The referrer with the provenance.
-        provenance: Descriptor,
+        provenance: Digest,
     },
     /// Nobody was to sign.
     Unsigned,
@@ -65,8 +66,8 @@ pub async fn publish(
     let published = match vouch {
         None => Published::Unsigned,
         Some(Vouch { signer, provenance }) => Published::Signed {
-            signature: sign::sign(target, root, signer, clock).await?,
-            provenance: sign::attest(target, root, provenance, signer, clock).await?,
+            signature: sign::sign(target, root, signer, clock).await?.digest,
+            provenance: sign::attest(target, root, provenance, signer, clock).await?.digest,
         },
     };
     if let Some(tag) = tag {

@@ -69,7 +69,7 @@ async fn open(source: &dyn Source, subject: Digest, referrer: Descriptor, readin
 }
 
 /// Can whoever attached the referrer have caused this, and nobody else?
-fn is_its_own_fault(error: &OciError) -> bool {
+const fn is_its_own_fault(error: &OciError) -> bool {
     matches!(error, OciError::NotFound { .. } | OciError::SizeMismatch { .. } | OciError::LimitExceeded { .. } | OciError::Manifest(_))
 }
 
