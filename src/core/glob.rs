@@ -53,42 +53,37 @@ impl fmt::Display for PathGlob {
     }
 }
 
-/// Greedy with one point of return: linear in the product of the lengths, whatever the pattern.
 fn match_segments(pattern: &[&str], path: &[&str]) -> bool {
-    wild(pattern, path, |p| *p == "**", |p, s| match_segment(p.as_bytes(), s.as_bytes()))
+    matches_with(pattern, path, |p| *p == "**", |p, s| text_matches(p, s))
 }
 
-fn match_segment(pattern: &[u8], segment: &[u8]) -> bool {
-    wild(pattern, segment, |p| *p == b'*', |p, s| p == s)
+/// Does the whole text match a pattern in which `*` is one or more characters?
+pub(super) fn text_matches(pattern: &str, text: &str) -> bool {
+    matches_with(pattern.as_bytes(), text.as_bytes(), |p| *p == b'*', |p, t| p == t)
 }
 
-/// Matches items against a pattern in which a wildcard stands for one or more items.
-fn wild<P, S>(pattern: &[P], items: &[S], is_wild: impl Fn(&P) -> bool, equal: impl Fn(&P, &S) -> bool) -> bool {
-    let (mut at, mut next) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while next < items.len() {
-        match (pattern.get(at), items.get(next)) {
-            (Some(p), Some(_)) if is_wild(p) => {
-                at += 1;
-                next += 1;
-                star = Some((at, next));
+/// Matches items against a pattern in which a star stands for one or more of them.
+///
+/// When an item does not fit, the last star takes one more: what came before it need not be looked at again, because any later fit of it
+/// would leave less to match. So it takes at most as many steps as the two lengths multiplied.
+pub(super) fn matches_with<P, T>(pattern: &[P], text: &[T], is_star: impl Fn(&P) -> bool, fits: impl Fn(&P, &T) -> bool) -> bool {
+    let (mut p, mut t) = (0, 0);
+    let mut last_star = None;
+    while let Some(item) = text.get(t) {
+        match pattern.get(p) {
+            Some(star) if is_star(star) => {
+                last_star = Some((p, t));
+                (p, t) = (p + 1, t + 1);
             }
-            (Some(p), Some(item)) if equal(p, item) => {
-                at += 1;
-                next += 1;
+            Some(literal) if fits(literal, item) => (p, t) = (p + 1, t + 1),
+            _ => {
+                let Some((star, taken)) = last_star else { return false };
+                last_star = Some((star, taken + 1));
+                (p, t) = (star + 1, taken + 2);
             }
-            _ => match star {
-                // The wildcard takes one item more.
-                Some((after, taken)) => {
-                    at = after;
-                    next = taken + 1;
-                    star = Some((after, taken + 1));
-                }
-                None => return false,
-            },
         }
     }
-    at == pattern.len()
+    t == text.len() && p == pattern.len()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::{fmt, str::FromStr};
 
 use crate::core::{
     class::{Classified, Reason},
+    glob::{matches_with, text_matches},
     reference::Repository,
 };
 
@@ -164,35 +165,9 @@ fn host_matches(pattern: &str, host: &str) -> bool {
         && pattern.split(['.', ':']).zip(host.split(['.', ':'])).all(|(pattern, label)| text_matches(pattern, label))
 }
 
-/// `*` takes one character or more. When a literal does not fit, the last `*` takes one more: what came before it need not be looked at
-/// again, because any later fit of it would leave less to match.
-fn text_matches(pattern: &str, text: &str) -> bool {
-    matches_with(pattern.as_bytes(), text.as_bytes(), |p| *p == b'*', |p, t| p == t)
-}
-
 fn path_matches(pattern: &[Segment], path: &[&str]) -> bool {
     let one = |pattern: &Segment, segment: &&str| matches!(pattern, Segment::One(pattern) if text_matches(pattern, segment));
     matches_with(pattern, path, |p| *p == Segment::Many, one)
-}
-
-fn matches_with<P, T>(pattern: &[P], text: &[T], is_star: impl Fn(&P) -> bool, fits: impl Fn(&P, &T) -> bool) -> bool {
-    let (mut p, mut t) = (0, 0);
-    let mut last_star = None;
-    while let Some(item) = text.get(t) {
-        match pattern.get(p) {
-            Some(star) if is_star(star) => {
-                last_star = Some((p, t));
-                (p, t) = (p + 1, t + 1);
-            }
-            Some(literal) if fits(literal, item) => (p, t) = (p + 1, t + 1),
-            _ => {
-                let Some((star, taken)) = last_star else { return false };
-                last_star = Some((star, taken + 1));
-                (p, t) = (star + 1, taken + 2);
-            }
-        }
-    }
-    t == text.len() && p == pattern.len()
 }
 
 #[cfg(test)]

@@ -3,9 +3,11 @@
 //! The grammar is that of the distribution project's `reference` package, and the defaults (`docker.io`, `library/`) are those of
 //! containerd, so that what is judged here is what a runtime would pull.
 
+mod location;
+
 use std::{fmt, str::FromStr};
 
-use serde::{Serialize, Serializer};
+pub use location::{LocalReference, Location};
 
 use super::{
     class::{Classified, Reason},
@@ -60,28 +62,6 @@ pub enum Selector {
     Tag(Tag),
     /// By digest.
     Digest(Digest),
-}
-
-/// Anything that the command line can read from or write to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Location {
-    /// A registry.
-    Registry(Reference),
-    /// `oci:DIR[:TAG][@DIGEST]`: an OCI layout.
-    Layout(LocalReference),
-    /// `oci-archive:FILE[:TAG][@DIGEST]`: a tar of a layout.
-    Archive(LocalReference),
-}
-
-/// A path on this machine with what is meant inside.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LocalReference {
-    /// Folder or file.
-    pub path: String,
-    /// The tag, if one was written.
-    pub tag: Option<Tag>,
-    /// The digest, if one was written.
-    pub digest: Option<Digest>,
 }
 
 /// Why a string is no reference.
@@ -164,46 +144,6 @@ impl PinnedReference {
     }
 }
 
-impl LocalReference {
-    /// What is to be looked up: the digest if there is one, else the tag, else `latest`.
-    pub fn selector(&self) -> Selector {
-        select(self.digest, self.tag.as_ref())
-    }
-}
-
-impl Location {
-    /// The tag that was written.
-    pub const fn tag(&self) -> Option<&Tag> {
-        match self {
-            Self::Registry(reference) => reference.tag.as_ref(),
-            Self::Layout(local) | Self::Archive(local) => local.tag.as_ref(),
-        }
-    }
-
-    /// The digest that was written.
-    pub const fn digest(&self) -> Option<Digest> {
-        match self {
-            Self::Registry(reference) => reference.digest,
-            Self::Layout(local) | Self::Archive(local) => local.digest,
-        }
-    }
-
-    /// The same place with `digest` written behind it.
-    #[must_use]
-    pub const fn with_digest(mut self, digest: Digest) -> Self {
-        match &mut self {
-            Self::Registry(reference) => reference.digest = Some(digest),
-            Self::Layout(local) | Self::Archive(local) => local.digest = Some(digest),
-        }
-        self
-    }
-
-    /// What is to be looked up there.
-    pub fn selector(&self) -> Selector {
-        select(self.digest(), self.tag())
-    }
-}
-
 fn select(digest: Option<Digest>, tag: Option<&Tag>) -> Selector {
     match (digest, tag) {
         (Some(digest), _) => Selector::Digest(digest),
@@ -240,20 +180,6 @@ impl FromStr for Reference {
         let (name, tag) = split_tag(name)?;
         let repository = parse_repository(name)?;
         Ok(Self { repository, tag, digest })
-    }
-}
-
-impl FromStr for Location {
-    type Err = ReferenceError;
-
-    fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        if let Some(rest) = text.strip_prefix("oci:") {
-            parse_local(rest).map(Self::Layout)
-        } else if let Some(rest) = text.strip_prefix("oci-archive:") {
-            parse_local(rest).map(Self::Archive)
-        } else {
-            text.parse().map(Self::Registry)
-        }
     }
 }
 
@@ -345,21 +271,6 @@ fn is_path_component(component: &str) -> bool {
         && separators.into_iter().all(|s| matches!(s, "." | "_" | "__") || s.bytes().all(|b| b == b'-'))
 }
 
-fn parse_local(text: &str) -> Result<LocalReference, ReferenceError> {
-    let (name, digest) = match text.rsplit_once("@sha256:") {
-        Some((name, digits)) => (name, Some(format!("sha256:{digits}").parse()?)),
-        None => (text, None),
-    };
-    let (path, tag) = match name.rsplit_once(':') {
-        Some((before, after)) if !after.contains('/') => (before, Some(after.parse()?)),
-        _ => (name, None),
-    };
-    if path.is_empty() {
-        return Err(ReferenceError::Empty);
-    }
-    Ok(LocalReference { path: path.into(), tag, digest })
-}
-
 fn shorten(text: &str) -> String {
     text.chars().take(120).collect()
 }
@@ -410,107 +321,5 @@ impl fmt::Display for Selector {
     }
 }
 
-impl fmt::Display for Location {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Registry(reference) => reference.fmt(f),
-            Self::Layout(local) => write!(f, "oci:{}", local.path).and_then(|()| write_suffix(f, local.tag.as_ref(), local.digest)),
-            Self::Archive(local) => write!(f, "oci-archive:{}", local.path).and_then(|()| write_suffix(f, local.tag.as_ref(), local.digest)),
-        }
-    }
-}
-
-impl Serialize for Location {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HEX: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-
-    #[test]
-    fn references_take_the_canonical_form_of_containerd() {
-        let pinned = format!("r.example.com/a/b:v1@{HEX}");
-        for (text, canonical) in [
-            ("nginx", "docker.io/library/nginx"),
-            ("nginx:1.2", "docker.io/library/nginx:1.2"),
-            ("team/app", "docker.io/team/app"),
-            ("index.docker.io/nginx", "docker.io/library/nginx"),
-            ("R.Example.com/a/b", "r.example.com/a/b"),
-            ("r.example.com:443/a", "r.example.com/a"),
-            ("r.example.com./a", "r.example.com/a"),
-            ("localhost/a", "localhost/a"),
-            ("localhost:5000/a/b:t", "localhost:5000/a/b:t"),
-            ("[::1]:5000/a", "[::1]:5000/a"),
-            ("127.0.0.1:5000/a__b/c--d.e", "127.0.0.1:5000/a__b/c--d.e"),
-            (&pinned, &pinned),
-        ] {
-            assert_eq!(text.parse::<Reference>().expect(text).to_string(), canonical);
-        }
-    }
-
-    #[test]
-    fn what_is_no_reference_is_refused() {
-        let long = format!("r.example.com/{}", "a".repeat(10_000));
-        let wide = format!("r.example.com/{}", "a/".repeat(130));
-        for text in [
-            "",
-            "https://r.example.com/a",
-            "r.example.com/",
-            "r.example.com/A",
-            "r.example.com/a//b",
-            "r.example.com/a/",
-            "r.example.com/-a",
-            "r.example.com/a..b",
-            "r.example.com/a___b",
-            "r.example.com/a:",
-            "r.example.com/a:.x",
-            "r.example.com/a@",
-            "r.example.com/a@sha512:00",
-            "r.example.com/a@sha256:00",
-            "-r.example.com/a",
-            "r.example.com:99999/a",
-            "r.example.com:0/a",
-            "r..example.com/a",
-            "r.example.com/ä",
-            "r.example.com/a b",
-            "[::zz]:5000/a",
-            &long,
-            &wide,
-        ] {
-            assert!(text.parse::<Reference>().is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn locations_name_registries_layouts_and_archives() {
-        for text in [
-            "oci:out",
-            "oci:out:v1",
-            "oci:a/b.c/out:v1",
-            "oci-archive:x.tar:v1",
-            "r.example.com/a:v1",
-            &format!("oci:out:v1@{HEX}"),
-            &format!("oci:out@{HEX}"),
-        ] {
-            assert_eq!(text.parse::<Location>().expect(text).to_string(), *text);
-        }
-        for text in ["oci:", "oci::v1", "oci:x:a b", "oci-archive:"] {
-            assert!(text.parse::<Location>().is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn the_digest_wins_over_the_tag() {
-        let reference: Reference = format!("r.example.com/a:v1@{HEX}").parse().expect("valid");
-        assert_eq!(reference.selector(), Selector::Digest(Digest::of(b"")));
-        assert_eq!(reference.pinned().expect("pinned").to_string(), format!("r.example.com/a@{HEX}"));
-        let tagged: Reference = "r.example.com/a:v1".parse().expect("valid");
-        assert_eq!(tagged.pinned().expect_err("no digest").reason(), Reason::DigestRequired);
-        assert_eq!("r.example.com/a".parse::<Reference>().expect("valid").selector().to_string(), "latest");
-    }
-}
+mod tests;

@@ -1,0 +1,115 @@
+//! Where bundles lie: in a registry, or on this machine.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Serialize, Serializer};
+
+use super::{Reference, ReferenceError, Selector, Tag, select, write_suffix};
+use crate::core::digest::Digest;
+
+/// Anything that the command line can read from or write to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// A registry.
+    Registry(Reference),
+    /// `oci:DIR[:TAG][@DIGEST]`: an OCI layout.
+    Layout(LocalReference),
+    /// `oci-archive:FILE[:TAG][@DIGEST]`: a tar of a layout.
+    Archive(LocalReference),
+}
+
+/// A path on this machine with what is meant inside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalReference {
+    /// Folder or file.
+    pub path: String,
+    /// The tag, if one was written.
+    pub tag: Option<Tag>,
+    /// The digest, if one was written.
+    pub digest: Option<Digest>,
+}
+
+impl LocalReference {
+    /// What is to be looked up: the digest if there is one, else the tag, else `latest`.
+    pub fn selector(&self) -> Selector {
+        select(self.digest, self.tag.as_ref())
+    }
+}
+
+impl Location {
+    /// The tag that was written.
+    pub const fn tag(&self) -> Option<&Tag> {
+        match self {
+            Self::Registry(reference) => reference.tag.as_ref(),
+            Self::Layout(local) | Self::Archive(local) => local.tag.as_ref(),
+        }
+    }
+
+    /// The digest that was written.
+    pub const fn digest(&self) -> Option<Digest> {
+        match self {
+            Self::Registry(reference) => reference.digest,
+            Self::Layout(local) | Self::Archive(local) => local.digest,
+        }
+    }
+
+    /// The same place with `digest` written behind it.
+    #[must_use]
+    pub const fn with_digest(mut self, digest: Digest) -> Self {
+        match &mut self {
+            Self::Registry(reference) => reference.digest = Some(digest),
+            Self::Layout(local) | Self::Archive(local) => local.digest = Some(digest),
+        }
+        self
+    }
+
+    /// What is to be looked up there.
+    pub fn selector(&self) -> Selector {
+        select(self.digest(), self.tag())
+    }
+}
+
+impl FromStr for Location {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        if let Some(rest) = text.strip_prefix("oci:") {
+            parse_local(rest).map(Self::Layout)
+        } else if let Some(rest) = text.strip_prefix("oci-archive:") {
+            parse_local(rest).map(Self::Archive)
+        } else {
+            text.parse().map(Self::Registry)
+        }
+    }
+}
+
+fn parse_local(text: &str) -> Result<LocalReference, ReferenceError> {
+    let (name, digest) = match text.rsplit_once("@sha256:") {
+        Some((name, digits)) => (name, Some(format!("sha256:{digits}").parse()?)),
+        None => (text, None),
+    };
+    let (path, tag) = match name.rsplit_once(':') {
+        Some((before, after)) if !after.contains('/') => (before, Some(after.parse()?)),
+        _ => (name, None),
+    };
+    if path.is_empty() {
+        return Err(ReferenceError::Empty);
+    }
+    Ok(LocalReference { path: path.into(), tag, digest })
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Registry(reference) => reference.fmt(f),
+            Self::Layout(local) => write!(f, "oci:{}", local.path).and_then(|()| write_suffix(f, local.tag.as_ref(), local.digest)),
+            Self::Archive(local) => write!(f, "oci-archive:{}", local.path).and_then(|()| write_suffix(f, local.tag.as_ref(), local.digest)),
+        }
+    }
+}
+
+impl Serialize for Location {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}

@@ -1,0 +1,85 @@
+use super::*;
+
+const HEX: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+#[test]
+fn references_take_the_canonical_form_of_containerd() {
+    let pinned = format!("r.example.com/a/b:v1@{HEX}");
+    for (text, canonical) in [
+        ("nginx", "docker.io/library/nginx"),
+        ("nginx:1.2", "docker.io/library/nginx:1.2"),
+        ("team/app", "docker.io/team/app"),
+        ("index.docker.io/nginx", "docker.io/library/nginx"),
+        ("R.Example.com/a/b", "r.example.com/a/b"),
+        ("r.example.com:443/a", "r.example.com/a"),
+        ("r.example.com./a", "r.example.com/a"),
+        ("localhost/a", "localhost/a"),
+        ("localhost:5000/a/b:t", "localhost:5000/a/b:t"),
+        ("[::1]:5000/a", "[::1]:5000/a"),
+        ("127.0.0.1:5000/a__b/c--d.e", "127.0.0.1:5000/a__b/c--d.e"),
+        (&pinned, &pinned),
+    ] {
+        assert_eq!(text.parse::<Reference>().expect(text).to_string(), canonical);
+    }
+}
+
+#[test]
+fn what_is_no_reference_is_refused() {
+    let long = format!("r.example.com/{}", "a".repeat(10_000));
+    let wide = format!("r.example.com/{}", "a/".repeat(130));
+    for text in [
+        "",
+        "https://r.example.com/a",
+        "r.example.com/",
+        "r.example.com/A",
+        "r.example.com/a//b",
+        "r.example.com/a/",
+        "r.example.com/-a",
+        "r.example.com/a..b",
+        "r.example.com/a___b",
+        "r.example.com/a:",
+        "r.example.com/a:.x",
+        "r.example.com/a@",
+        "r.example.com/a@sha512:00",
+        "r.example.com/a@sha256:00",
+        "-r.example.com/a",
+        "r.example.com:99999/a",
+        "r.example.com:0/a",
+        "r..example.com/a",
+        "r.example.com/ä",
+        "r.example.com/a b",
+        "[::zz]:5000/a",
+        &long,
+        &wide,
+    ] {
+        assert!(text.parse::<Reference>().is_err(), "{text}");
+    }
+}
+
+#[test]
+fn locations_name_registries_layouts_and_archives() {
+    for text in [
+        "oci:out",
+        "oci:out:v1",
+        "oci:a/b.c/out:v1",
+        "oci-archive:x.tar:v1",
+        "r.example.com/a:v1",
+        &format!("oci:out:v1@{HEX}"),
+        &format!("oci:out@{HEX}"),
+    ] {
+        assert_eq!(text.parse::<Location>().expect(text).to_string(), *text);
+    }
+    for text in ["oci:", "oci::v1", "oci:x:a b", "oci-archive:"] {
+        assert!(text.parse::<Location>().is_err(), "{text}");
+    }
+}
+
+#[test]
+fn the_digest_wins_over_the_tag() {
+    let reference: Reference = format!("r.example.com/a:v1@{HEX}").parse().expect("valid");
+    assert_eq!(reference.selector(), Selector::Digest(Digest::of(b"")));
+    assert_eq!(reference.pinned().expect("pinned").to_string(), format!("r.example.com/a@{HEX}"));
+    let tagged: Reference = "r.example.com/a:v1".parse().expect("valid");
+    assert_eq!(tagged.pinned().expect_err("no digest").reason(), Reason::DigestRequired);
+    assert_eq!("r.example.com/a".parse::<Reference>().expect("valid").selector().to_string(), "latest");
+}
