@@ -2,6 +2,7 @@
 
 use crate::{
     core::class::{Classified, Reason},
+    http::HttpError,
     oci::OciError,
 };
 
@@ -36,6 +37,14 @@ pub enum FetchError {
         /// What happened.
         cause: String,
     },
+    /// The server could not be asked.
+    #[error("{origin} could not be read: {source}")]
+    Http {
+        /// The origin, without anything secret.
+        origin: String,
+        /// What happened.
+        source: HttpError,
+    },
     /// An image without a digest.
     #[error("{origin} names an image by tag, which can move: packgate lock --update writes the digest of what it names now")]
     Unpinned {
@@ -59,6 +68,7 @@ impl Classified for FetchError {
             Self::Outside { .. } | Self::NotAFile { .. } => Reason::InvalidLock,
             Self::Failed { .. } => Reason::FetchFailed,
             Self::Unpinned { .. } => Reason::UnverifiableOci,
+            Self::Http { source, .. } => source.reason(),
             Self::Registry { source, .. } => source.reason(),
         }
     }

@@ -4,6 +4,7 @@ use std::{
     collections::VecDeque,
     fs::{self, File},
     io::{self, Cursor, Read},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -87,22 +88,22 @@ fn failed(origin: &str, cause: &io::Error) -> FetchError {
 
 /// Reads a folder as a tar: its files by name, each 0755 if its owner may execute it, else 0644. Links and devices are refused.
 struct FolderReader {
-    segments: VecDeque<Segment<PathBuf>>,
+    segments: VecDeque<Segment<Planned>>,
     current: Option<Box<dyn Read + Send>>,
 }
 
 impl FolderReader {
     fn new(root: &Path, origin: &str) -> Result<Self, FetchError> {
-        let mut files = Vec::new();
-        collect(root, "", &mut files, origin)?;
-        Ok(Self { segments: segments(files).into(), current: None })
+        let mut walk = Walk { origin, entries: 0, files: Vec::new() };
+        walk.folder(root, "")?;
+        Ok(Self { segments: segments(walk.files).into(), current: None })
     }
 
     fn next(&mut self) -> io::Result<Option<Box<dyn Read + Send>>> {
         Ok(match self.segments.pop_front() {
             None => None,
             Some(Segment::Literal(bytes)) => Some(Box::new(Cursor::new(bytes))),
-            Some(Segment::Content { content, size }) => Some(Box::new(Exactly { inner: File::open(&content)?, left: size, path: content })),
+            Some(Segment::Content { content, size }) => Some(Box::new(Exactly::open(content, size)?)),
         })
     }
 }
@@ -124,56 +125,105 @@ impl Read for FolderReader {
     }
 }
 
-/// A file that must have the length it had when the tar was planned.
+/// A file as it was when the tar was planned.
+struct Planned {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+/// The same file, as long as it was then.
 struct Exactly {
     inner: File,
     left: u64,
     path: PathBuf,
 }
 
+impl Exactly {
+    /// A link that has taken the file's place would lead anywhere.
+    fn open(Planned { path, device, inode }: Planned, size: u64) -> io::Result<Self> {
+        let inner = File::open(&path).map_err(|cause| changed(&path, &format!("cannot be opened: {cause}")))?;
+        let found = inner.metadata()?;
+        if (found.dev(), found.ino()) != (device, inode) {
+            return Err(changed(&path, "was replaced while the folder was read"));
+        }
+        Ok(Self { inner, left: size, path })
+    }
+}
+
 impl Read for Exactly {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
-        let count = self.inner.read(&mut buffer[..most])?;
+        if most == 0 && !buffer.is_empty() {
+            return match self.inner.read(&mut [0])? {
+                0 => Ok(0),
+                _ => Err(changed(&self.path, "became longer while it was read")),
+            };
+        }
+        let count = self.inner.read(buffer.get_mut(..most).unwrap_or_default())?;
         if count == 0 && most > 0 {
-            return Err(io::Error::other(format!("{} became shorter while it was read", self.path.display())));
+            return Err(changed(&self.path, "became shorter while it was read"));
         }
         self.left -= count as u64;
         Ok(count)
     }
 }
 
-fn collect(folder: &Path, prefix: &str, files: &mut Vec<TarFile<PathBuf>>, origin: &str) -> Result<(), FetchError> {
-    use std::os::unix::fs::PermissionsExt;
-    for entry in fs::read_dir(folder).map_err(|cause| failed(origin, &cause))? {
-        let entry = entry.map_err(|cause| failed(origin, &cause))?;
-        let name =
-            entry.file_name().into_string().map_err(|_| FetchError::Failed { origin: origin.into(), cause: "a file name is not UTF-8".into() })?;
-        let path = format!("{prefix}{name}");
-        let kind = entry.file_type().map_err(|cause| failed(origin, &cause))?;
-        if kind.is_dir() {
-            collect(&entry.path(), &format!("{path}/"), files, origin)?;
-        } else if kind.is_file() {
-            let metadata = entry.metadata().map_err(|cause| failed(origin, &cause))?;
-            let mode = if metadata.permissions().mode() & 0o100 == 0 { 0o644 } else { 0o755 };
-            files.push(TarFile { path, mode, size: metadata.len(), content: entry.path() });
-        } else {
-            return Err(FetchError::NotAFile { origin: format!("{origin}{path}"), hint: "; links and devices cannot be packed" });
-        }
-        bounded(files, origin)?;
-    }
-    Ok(())
+fn changed(path: &Path, what: &str) -> io::Error {
+    io::Error::other(format!("{} {what}", path.display()))
 }
 
-fn bounded(files: &[TarFile<PathBuf>], origin: &str) -> Result<(), FetchError> {
-    let too_many = files.len() as u64 > Limits::DEFAULT.unpack_entries;
-    let too_long = files.last().is_some_and(|file| file.path.len() > MAX_PATH);
-    if too_many || too_long {
-        let cause =
-            if too_many { format!("more than {} files", Limits::DEFAULT.unpack_entries) } else { format!("a path is longer than {MAX_PATH} bytes") };
-        return Err(FetchError::Failed { origin: origin.into(), cause });
+/// Finds the files of a folder.
+struct Walk<'a> {
+    origin: &'a str,
+    entries: u64,
+    files: Vec<TarFile<Planned>>,
+}
+
+impl Walk<'_> {
+    /// `prefix` is empty or ends in `/`. Its length bounds how deep this calls itself.
+    fn folder(&mut self, folder: &Path, prefix: &str) -> Result<(), FetchError> {
+        for entry in fs::read_dir(folder).map_err(|cause| self.failed_at(prefix, &cause))? {
+            let entry = entry.map_err(|cause| self.failed_at(prefix, &cause))?;
+            let name = entry.file_name().into_string().map_err(|_| self.refused("a file name is not UTF-8".into()))?;
+            let path = format!("{prefix}{name}");
+            self.entries += 1;
+            self.check_bounds(&path)?;
+            let kind = entry.file_type().map_err(|cause| self.failed_at(&path, &cause))?;
+            if kind.is_dir() {
+                self.folder(&entry.path(), &format!("{path}/"))?;
+            } else if kind.is_file() {
+                self.file(&entry, path)?;
+            } else {
+                let origin = format!("{}{path}", self.origin);
+                return Err(FetchError::NotAFile { origin, hint: "; links and devices cannot be packed" });
+            }
+        }
+        Ok(())
     }
-    Ok(())
+
+    fn file(&mut self, entry: &fs::DirEntry, path: String) -> Result<(), FetchError> {
+        let found = entry.metadata().map_err(|cause| self.failed_at(&path, &cause))?;
+        let mode = if found.mode() & 0o100 == 0 { 0o644 } else { 0o755 };
+        let content = Planned { path: entry.path(), device: found.dev(), inode: found.ino() };
+        self.files.push(TarFile { path, mode, size: found.len(), content });
+        Ok(())
+    }
+
+    fn check_bounds(&self, path: &str) -> Result<(), FetchError> {
+        if self.entries > Limits::DEFAULT.unpack_entries {
+            return Err(self.refused(format!("more than {} files and folders", Limits::DEFAULT.unpack_entries)));
+        }
+        if path.len() > MAX_PATH { Err(self.refused(format!("a path is longer than {MAX_PATH} bytes"))) } else { Ok(()) }
+    }
+
+    fn refused(&self, cause: String) -> FetchError {
+        FetchError::Failed { origin: self.origin.into(), cause }
+    }
+
+    fn failed_at(&self, path: &str, cause: &io::Error) -> FetchError {
+        failed(&format!("{}{path}", self.origin), cause)
+    }
 }
 
 #[cfg(test)]
@@ -229,6 +279,59 @@ mod tests {
         assert_eq!(tar, read(two.path(), "./", Outside::Refused).expect("a tar"));
         assert_eq!(tar.len(), 512 * (2 + 1 + 2 + 2));
         assert!(tar.starts_with(b"b\0"));
+    }
+
+    #[test]
+    fn what_is_no_file_inside_of_a_folder_is_refused() {
+        let folder = folder();
+        let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("in/sub/socket")).expect("a socket");
+        assert_eq!(read(folder.path(), "sub/", Outside::Refused), Err(Reason::InvalidLock));
+        assert_eq!(read(folder.path(), "sub/socket", Outside::Refused), Err(Reason::InvalidLock));
+    }
+
+    #[test]
+    fn very_deep_folders_are_refused_without_running_out_of_stack() {
+        let folder = folder();
+        let mut path = folder.path().join("in");
+        for _ in 0..1_000 {
+            path.push("d");
+            fs::create_dir(&path).expect("a folder");
+        }
+        // A worker thread of the runtime has no more.
+        let origin = FileOrigin::new(folder.path().join("in"), Outside::Refused);
+        let work = move || origin.read("./").map(drop).map_err(|e| e.to_string());
+        let outcome = std::thread::Builder::new().stack_size(2 << 20).spawn(work).expect("a thread").join().expect("no overflow");
+        assert!(outcome.expect_err("too deep").contains("longer than 1024"));
+    }
+
+    /// Reads the folder as a tar after `change` was made to what was planned.
+    fn read_changed(change: impl FnOnce(&Path)) -> io::Result<Vec<u8>> {
+        let folder = folder();
+        let mut reader = FileOrigin::new(folder.path().join("in"), Outside::Refused).read("./").expect("planned");
+        change(folder.path());
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).map(|_| bytes)
+    }
+
+    #[test]
+    fn a_file_that_changes_while_it_is_read_is_refused() {
+        let write = |content: &'static str| move |folder: &Path| fs::write(folder.join("in/b"), content).expect("written");
+        assert!(read_changed(write("cc")).is_ok(), "of the same length: the checksum tells");
+        for (error, part) in [
+            (read_changed(write("bbb")), "longer"),
+            (read_changed(write("b")), "shorter"),
+            (read_changed(|folder| fs::remove_file(folder.join("in/b")).expect("removed")), "cannot be opened"),
+            (
+                read_changed(|folder| {
+                    fs::remove_file(folder.join("in/b")).expect("removed");
+                    symlink("../outside", folder.join("in/b")).expect("a link");
+                }),
+                "replaced",
+            ),
+        ] {
+            let message = error.expect_err(part).to_string();
+            assert!(message.contains(part) && message.contains("in/b"), "{part}: {message}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use url::Url;
 use super::{FetchError, OpenContent, Opened, Origin, Request};
 use crate::{
     core::digest::Digest,
-    http::{self, Answer, HttpClient, StatusCode, header},
+    http::{self, Answer, Head, HttpClient, StatusCode, header},
 };
 
 /// How often a download that broke is taken up again.
@@ -34,9 +34,11 @@ impl HttpOrigin {
 impl Origin for HttpOrigin {
     async fn open(&self, request: Request<'_>) -> Result<Opened, FetchError> {
         let url = Url::parse(request.origin).map_err(|e| FetchError::Failed { origin: without_query(request.origin), cause: e.to_string() })?;
-        let answer = self.client.send(http::Request::get(url.clone())).await.map_err(|e| failed(request.origin, &e.to_string()))?;
+        let sent = self.client.send(http::Request::get(url.clone())).await;
+        let answer = sent.map_err(|source| FetchError::Http { origin: without_query(request.origin), source })?;
         check_status(request.origin, answer.status())?;
-        let download = Download { client: self.client.clone(), url, answer: Some(answer), done: 0, resumes: 0 };
+        let version = Version::of(answer.head());
+        let download = Download { client: self.client.clone(), url, answer, version, done: 0, resumes: 0 };
         let stream =
             stream::try_unfold(
                 download,
@@ -50,10 +52,39 @@ impl Origin for HttpOrigin {
     }
 }
 
+/// What tells one state of the content from another (RFC 9110, sections 8.8 and 13.1.5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Version {
+    /// What is sent in `If-Range`: a strong entity tag, else the time of the last change.
+    validator: Option<String>,
+    length: Option<u64>,
+}
+
+impl Version {
+    fn of(head: &Head) -> Self {
+        let tag = head.header(header::ETAG).filter(|tag| tag.starts_with('"'));
+        let validator = tag.or_else(|| head.header(header::LAST_MODIFIED)).map(ToOwned::to_owned);
+        Self { validator, length: head.content_length() }
+    }
+
+    /// Is this answer the rest of the same content, from byte `done` on?
+    fn continues(&self, head: &Head, done: u64) -> bool {
+        let range = head.header(header::CONTENT_RANGE).and_then(|range| range.strip_prefix("bytes ")?.split_once('/'));
+        let Some((range, total)) = range else { return false };
+        let same_length = match (total.parse::<u64>(), self.length) {
+            (Ok(total), Some(length)) => total == length,
+            _ => true,
+        };
+        let same_tag = head.header(header::ETAG).is_none_or(|tag| self.validator.as_deref().is_none_or(|own| !own.starts_with('"') || own == tag));
+        head.status() == StatusCode::PARTIAL_CONTENT && range.starts_with(&format!("{done}-")) && same_length && same_tag
+    }
+}
+
 struct Download {
     client: HttpClient,
     url: Url,
-    answer: Option<Answer>,
+    answer: Answer,
+    version: Version,
     done: u64,
     resumes: u32,
 }
@@ -61,8 +92,7 @@ struct Download {
 impl Download {
     async fn next(&mut self) -> std::io::Result<Option<Bytes>> {
         loop {
-            let Some(answer) = &mut self.answer else { return Ok(None) };
-            match answer.chunk().await {
+            match self.answer.chunk().await {
                 Ok(Some(bytes)) => {
                     self.done += bytes.len() as u64;
                     return Ok(Some(bytes));
@@ -73,22 +103,23 @@ impl Download {
         }
     }
 
-    /// Asks for the rest. A server that cannot give just the rest ends the download.
+    /// Asks for the rest. A server that cannot give just the rest, or not say that it is the rest of the same, ends the download: nobody
+    /// would notice two halves of two versions while a lock is made.
     async fn resume(&mut self, cause: String) -> std::io::Result<()> {
+        let ended = || std::io::Error::other(cause.clone());
+        let validator = self.version.validator.clone().ok_or_else(ended)?;
         self.resumes += 1;
         if self.resumes > RESUMES {
-            return Err(std::io::Error::other(cause));
+            return Err(ended());
         }
         tokio::time::sleep(Duration::from_millis(200 << self.resumes)).await;
-        let request = http::Request::get(self.url.clone()).header(header::RANGE, &format!("bytes={}-", self.done));
+        let request =
+            http::Request::get(self.url.clone()).header(header::RANGE, &format!("bytes={}-", self.done)).header(header::IF_RANGE, &validator);
         let answer = self.client.send(request).await.map_err(|e| std::io::Error::other(e.to_string()))?;
-        let from = format!("bytes {}-", self.done);
-        let continues = answer.status() == StatusCode::PARTIAL_CONTENT
-            && answer.head().header(header::CONTENT_RANGE).is_some_and(|range| range.starts_with(&from));
-        if !continues {
-            return Err(std::io::Error::other(cause));
+        if !self.version.continues(answer.head(), self.done) {
+            return Err(ended());
         }
-        self.answer = Some(answer);
+        self.answer = answer;
         Ok(())
     }
 }
@@ -108,4 +139,102 @@ fn failed(origin: &str, cause: &str) -> FetchError {
 /// Queries carry access tokens.
 fn without_query(origin: &str) -> String {
     origin.split(['?', '#']).next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::{
+        core::{
+            class::{Classified, Reason},
+            lockfile::OriginType,
+        },
+        http::{HttpOptions, PrivateAddresses, Proxy},
+    };
+
+    /// Answers one connection after the other with these bytes, and returns what was asked.
+    fn serve(answers: Vec<String>) -> (String, std::thread::JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let origin = format!("http://{}/f?token=hunter2", listener.local_addr().expect("an address"));
+        let work = move || {
+            let mut asked = Vec::new();
+            for answer in answers {
+                let (mut connection, _) = listener.accept().expect("a connection");
+                let mut request = vec![0; 4_096];
+                let count = connection.read(&mut request).expect("a request");
+                asked.push(String::from_utf8_lossy(&request[..count]).to_ascii_lowercase());
+                connection.write_all(answer.as_bytes()).expect("answered");
+            }
+            asked
+        };
+        (origin, std::thread::spawn(work))
+    }
+
+    async fn download(origin: &str) -> Result<Vec<u8>, String> {
+        use tokio::io::AsyncReadExt;
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let client = HttpClient::new(&HttpOptions { proxy: Proxy::Direct, ..HttpOptions::default() }).expect("a client");
+        let request = Request { origin_type: OriginType::Http, origin, oci: None };
+        let opened = HttpOrigin::new(client).open(request).await.map_err(|e| e.to_string())?;
+        let OpenContent::Stream(mut stream) = opened.content else { panic!("from the network") };
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).await.map(|_| bytes).map_err(|e| e.to_string())
+    }
+
+    const CUT: &str = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\nETag: \"a\"\r\nConnection: close\r\n\r\n01234";
+
+    fn rest(headers: &str) -> String {
+        format!("HTTP/1.1 206 Partial Content\r\nContent-Length: 5\r\nConnection: close\r\n{headers}\r\n56789")
+    }
+
+    #[tokio::test]
+    async fn a_download_that_broke_goes_on_where_it_broke() {
+        let (origin, server) = serve(vec![CUT.into(), rest("Content-Range: bytes 5-9/10\r\nETag: \"a\"\r\n")]);
+        assert_eq!(download(&origin).await, Ok(b"0123456789".to_vec()));
+        let asked = server.join().expect("no panic");
+        assert!(asked[1].contains("range: bytes=5-\r\n") && asked[1].contains("if-range: \"a\"\r\n"), "{asked:?}");
+    }
+
+    #[tokio::test]
+    async fn halves_of_two_versions_are_never_put_together() {
+        for answer in [
+            CUT.to_owned(),
+            "HTTP/1.1 200 OK\r\nContent-Length: 10\r\nConnection: close\r\n\r\nabcdefghij".to_owned(),
+            rest("Content-Range: bytes 4-8/10\r\n"),
+            rest("Content-Range: bytes 5-9/11\r\n"),
+            rest("Content-Range: bytes 5-9/10\r\nETag: \"b\"\r\n"),
+            rest(""),
+            "HTTP/1.1 416 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_owned(),
+        ] {
+            let (origin, server) = serve(vec![CUT.into(), answer.clone()]);
+            let error = download(&origin).await.expect_err(&answer);
+            assert!(!error.contains("hunter2"), "{error}");
+            server.join().expect("no panic");
+        }
+    }
+
+    #[tokio::test]
+    async fn without_anything_to_tell_versions_by_a_download_ends_where_it_broke() {
+        for tag in ["X: y", "ETag: W/\"a\""] {
+            let (origin, server) = serve(vec![CUT.replace("ETag: \"a\"", tag)]);
+            assert!(download(&origin).await.is_err(), "{tag}");
+            assert_eq!(server.join().expect("no panic").len(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn addresses_that_may_not_be_reached_are_named_as_such() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let addresses = http::AddressPolicy::Cluster { private: PrivateAddresses::Listed(Vec::new()) };
+        let client = HttpClient::new(&HttpOptions { proxy: Proxy::Direct, addresses, ..HttpOptions::default() }).expect("a client");
+        let request = Request { origin_type: OriginType::Http, origin: "http://169.254.169.254/latest?x=hunter2", oci: None };
+        let error = HttpOrigin::new(client).open(request).await.map(drop).expect_err("refused");
+        assert_eq!(error.reason(), Reason::AddressNotAllowed);
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
 }

@@ -35,6 +35,8 @@ const SCHEME: &str = "oci://";
 /// Documents in one image, nested at most so deep.
 const MAX_DEPTH: usize = 4;
 const MAX_BLOBS: usize = 10_000;
+/// Bytes of all documents of one image, which are in memory until the archive is read.
+const MAX_DOCUMENTS: u64 = 64 << 20;
 
 /// Images in any registry.
 pub struct RegistryOrigin {
@@ -117,45 +119,57 @@ enum Part {
 }
 
 async fn archive(source: Arc<dyn Source>, root: Resolved) -> Result<Reader, OciError> {
-    let mut parts = BTreeMap::new();
+    let mut gathered = Gathered::default();
     let document = root.document(&Limits::DEFAULT)?;
-    gather(&*source, &root.descriptor, root.bytes.clone(), &document, &mut parts, 0).await?;
+    gathered.document(&*source, &root.descriptor, root.bytes.clone(), &document, 0).await?;
     let index = serde_json_canonicalizer::to_vec(&Index::new(vec![root.descriptor.bare()])).map_err(|e| OciError::Invalid(e.to_string()))?;
     let fixed = [(MARKER_FILE, Bytes::from_static(OCI_LAYOUT)), (INDEX_FILE, index.into())];
     let fixed =
         fixed.into_iter().map(|(path, bytes)| TarFile { path: path.into(), mode: 0o644, size: bytes.len() as u64, content: Part::Bytes(bytes) });
-    let blobs = parts.into_iter().map(|(digest, (size, part))| TarFile { path: blob_path(&digest), mode: 0o644, size, content: part });
+    let blobs = gathered.parts.into_iter().map(|(digest, (size, part))| TarFile { path: blob_path(&digest), mode: 0o644, size, content: part });
     Ok(read(source, segments(fixed.chain(blobs))))
 }
 
-/// Collects every document and blob below `descriptor`.
-fn gather<'a>(
-    source: &'a dyn Source,
-    descriptor: &'a Descriptor,
-    bytes: Bytes,
-    document: &'a Document,
-    parts: &'a mut BTreeMap<Digest, (u64, Part)>,
-    depth: usize,
-) -> BoxFuture<'a, Result<(), OciError>> {
-    Box::pin(async move {
-        parts.insert(descriptor.digest, (descriptor.size, Part::Bytes(bytes)));
-        for child in document.children() {
-            if parts.len() > MAX_BLOBS || depth > MAX_DEPTH {
-                return Err(OciError::LimitExceeded {
-                    what: "the number of blobs of the image".into(),
-                    size: parts.len() as u64,
-                    limit: MAX_BLOBS as u64,
-                });
+/// Every document and blob of an image, each once.
+#[derive(Default)]
+struct Gathered {
+    parts: BTreeMap<Digest, (u64, Part)>,
+    in_memory: u64,
+}
+
+impl Gathered {
+    /// Takes in a document and all below it. One that was taken in is not entered again: indexes that list each other's children over and
+    /// over would never come to an end.
+    fn document<'a>(
+        &'a mut self,
+        source: &'a dyn Source,
+        descriptor: &'a Descriptor,
+        bytes: Bytes,
+        document: &'a Document,
+        depth: usize,
+    ) -> BoxFuture<'a, Result<(), OciError>> {
+        Box::pin(async move {
+            self.in_memory += bytes.len() as u64;
+            check_limit("all documents of the image", self.in_memory, MAX_DOCUMENTS)?;
+            self.parts.insert(descriptor.digest, (descriptor.size, Part::Bytes(bytes)));
+            for child in document.children() {
+                check_limit("the nesting of the image", depth as u64, MAX_DEPTH as u64)?;
+                check_limit("the number of blobs of the image", self.parts.len() as u64, MAX_BLOBS as u64)?;
+                check_limit(&child.digest.to_string(), child.size, Limits::DEFAULT.artifact_bytes)?;
+                if !child.is_document() {
+                    self.parts.entry(child.digest).or_insert_with(|| (child.size, Part::Blob(child.clone())));
+                } else if !matches!(self.parts.get(&child.digest), Some((_, Part::Bytes(_)))) {
+                    let (bytes, inner) = fetch_document(source, child, &Limits::DEFAULT).await?;
+                    self.document(source, child, bytes, &inner, depth + 1).await?;
+                }
             }
-            if child.is_document() {
-                let (bytes, inner) = fetch_document(source, child, &Limits::DEFAULT).await?;
-                gather(source, child, bytes, &inner, parts, depth + 1).await?;
-            } else {
-                parts.entry(child.digest).or_insert_with(|| (child.size, Part::Blob(child.clone())));
-            }
-        }
-        Ok(())
-    })
+            Ok(())
+        })
+    }
+}
+
+fn check_limit(what: &str, size: u64, limit: u64) -> Result<(), OciError> {
+    if size > limit { Err(OciError::LimitExceeded { what: what.into(), size, limit }) } else { Ok(()) }
 }
 
 /// Reads the pieces one after the other; blobs are checked against their descriptors on the way.
