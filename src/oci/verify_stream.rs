@@ -41,13 +41,18 @@ impl<R> VerifyReader<R> {
         Ok(())
     }
 
+    /// An error stays one: who asks again is told again.
     fn end(&mut self) -> Result<(), OciError> {
-        let Some(hasher) = self.hasher.take() else { return Ok(()) };
-        if self.seen < self.size {
+        let Some(hasher) = &self.hasher else { return Ok(()) };
+        if self.seen != self.size {
             return Err(OciError::SizeMismatch { digest: self.digest.to_string(), expected: self.size, actual: self.seen.to_string() });
         }
-        let actual = hasher.finish();
-        if actual == self.digest { Ok(()) } else { Err(OciError::DigestMismatch { expected: self.digest.to_string(), actual: actual.to_string() }) }
+        let actual = hasher.clone().finish();
+        if actual != self.digest {
+            return Err(OciError::DigestMismatch { expected: self.digest.to_string(), actual: actual.to_string() });
+        }
+        self.hasher = None;
+        Ok(())
     }
 }
 
@@ -91,5 +96,15 @@ mod tests {
         assert_eq!(read(b"hello", &short).await, Err(Reason::SizeMismatch));
         assert_eq!(read(b"hello", &long).await, Err(Reason::SizeMismatch));
         assert_eq!(read(b"", &Descriptor::of("x", b"")).await, Ok(Vec::new()));
+    }
+
+    #[tokio::test]
+    async fn an_end_that_was_refused_stays_refused() {
+        for declared in [Descriptor::of("x", b"other"), Descriptor { size: 9, ..Descriptor::of("x", b"hello") }] {
+            let mut reader = VerifyReader::new(b"hello".as_slice(), &declared);
+            let mut out = Vec::new();
+            assert!(reader.read_to_end(&mut out).await.is_err());
+            assert!(reader.read_to_end(&mut out).await.is_err(), "taken for the end the second time");
+        }
     }
 }

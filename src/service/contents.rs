@@ -13,9 +13,11 @@ use crate::{
         json,
         limits::Limits,
         lockfile::{LockError, Lockfile},
-        media_type,
-        oci::{Descriptor, Document, Index, Manifest, Platform},
-        pack::{EmbeddedError, Format, LayerBlob, ManifestPlan, PackError, PackPlan, lock_in_layer, output_of},
+        oci::{Descriptor, Document, Manifest, Platform},
+        pack::{
+            EmbeddedError, Format, LayerBlob, LayerCompression, ManifestPlan, Output, PACK_FORMAT_ANNOTATION, PackError, PackPlan, lock_in_layer,
+            manifest_of, output_of,
+        },
     },
     oci::{OciError, Resolved, Source, fetch, fetch_document},
 };
@@ -82,6 +84,7 @@ impl Classified for ContentsError {
 
 const MAX_PLATFORMS: usize = 64;
 
+/// A manifest as it was found.
 struct Child {
     descriptor: Descriptor,
     bytes: Bytes,
@@ -89,48 +92,50 @@ struct Child {
     config: Bytes,
 }
 
-/// Opens the bundle that `root` is.
+/// Opens the bundle that `root` is. At most one manifest and config are in memory at a time.
 pub async fn open(source: &dyn Source, root: &Resolved, limits: &Limits) -> Result<Contents, ContentsError> {
-    let children = children(source, root, limits).await?;
-    let first = children.first().ok_or(EmbeddedError::NotABundle)?;
+    let document = root.document(limits)?;
+    if !document.annotations().contains_key(PACK_FORMAT_ANNOTATION) {
+        return Err(EmbeddedError::NotABundle.into());
+    }
+    let children = match &document {
+        Document::Manifest(_) => vec![root.descriptor.clone()],
+        Document::Index(index) => index.manifests.clone(),
+    };
+    if children.len() > MAX_PLATFORMS {
+        return Err(ContentsError::TooManyPlatforms(children.len()));
+    }
+    let mut first = child(source, root, children.first().ok_or(EmbeddedError::NotABundle)?, limits).await?;
     let output = output_of(&first.manifest, &first.config, limits)?;
     let lock = embedded_lock(source, &first.manifest, output.format, limits).await?;
     let mut plan = PackPlan::new(&lock, output)?;
-    if let (Document::Manifest(_), true) = (root.document(limits)?, plan.manifests.len() > 1) {
-        // One platform's manifest, copied out of its index. What follows proves that it is that.
+    let out_of_index = matches!(document, Document::Manifest(_)) && plan.manifests.iter().any(|manifest| manifest.platform.is_some());
+    if out_of_index {
+        // One platform's manifest that was copied out of its index: its bytes must be what the plan gives for that platform.
         let platform = platform_of(&first.config, limits)?;
         plan.manifests.retain(|manifest| manifest.platform.as_ref() == Some(&platform));
+        first.descriptor.platform = Some(platform);
     }
     if plan.manifests.len() != children.len() {
         return Err(differs("the number of manifests"));
     }
-    let parts = plan.manifests.iter().zip(&children).map(|(manifest, child)| part(manifest, child, limits)).collect::<Result<Vec<_>, _>>()?;
-    rederive(&plan, &parts, &children, root)?;
-    Ok(Contents { lock, plan, parts })
+    let mut parts = vec![part(&plan, 0, &first, limits)?];
+    for (number, descriptor) in children.iter().enumerate().skip(1) {
+        parts.push(part(&plan, number, &child(source, root, descriptor, limits).await?, limits)?);
+    }
+    let manifests: Vec<Descriptor> = parts.iter().map(|part| part.descriptor.clone()).collect();
+    if out_of_index || plan.top(&manifests)?.0 == root.descriptor.digest { Ok(Contents { lock, plan, parts }) } else { Err(differs("the index")) }
 }
 
-async fn children(source: &dyn Source, root: &Resolved, limits: &Limits) -> Result<Vec<Child>, ContentsError> {
-    match root.document(limits)? {
-        Document::Manifest(manifest) => {
-            let config = config(source, &manifest, limits).await?;
-            Ok(vec![Child { descriptor: root.descriptor.clone(), bytes: root.bytes.clone(), manifest, config }])
-        }
-        Document::Index(index) => platform_children(source, index, limits).await,
-    }
-}
-
-async fn platform_children(source: &dyn Source, index: Index, limits: &Limits) -> Result<Vec<Child>, ContentsError> {
-    if index.manifests.len() > MAX_PLATFORMS {
-        return Err(ContentsError::TooManyPlatforms(index.manifests.len()));
-    }
-    let mut children = Vec::new();
-    for descriptor in index.manifests {
-        let (bytes, document) = fetch_document(source, &descriptor, limits).await?;
-        let Document::Manifest(manifest) = document else { return Err(EmbeddedError::NotABundle.into()) };
-        let config = config(source, &manifest, limits).await?;
-        children.push(Child { descriptor, bytes, manifest, config });
-    }
-    Ok(children)
+async fn child(source: &dyn Source, root: &Resolved, descriptor: &Descriptor, limits: &Limits) -> Result<Child, ContentsError> {
+    let (bytes, document) = if descriptor.digest == root.descriptor.digest {
+        (root.bytes.clone(), root.document(limits)?)
+    } else {
+        fetch_document(source, descriptor, limits).await?
+    };
+    let manifest = manifest_of(document)?;
+    let config = config(source, &manifest, limits).await?;
+    Ok(Child { descriptor: descriptor.clone(), bytes, manifest, config })
 }
 
 async fn config(source: &dyn Source, manifest: &Manifest, limits: &Limits) -> Result<Bytes, OciError> {
@@ -148,22 +153,41 @@ async fn embedded_lock(source: &dyn Source, manifest: &Manifest, format: Format,
     Lockfile::from_canonical(&bytes, limits).map_err(ContentsError::Lock)
 }
 
-fn part(plan: &ManifestPlan, child: &Child, limits: &Limits) -> Result<Part, ContentsError> {
-    let is_image = child.manifest.config.media_type == media_type::CONFIG;
-    let blobs = child.manifest.layers.iter().skip(1).cloned();
-    let layers: Vec<LayerBlob> = if is_image {
-        let diff_ids = diff_ids(&child.config, limits)?;
-        if diff_ids.len() != child.manifest.layers.len() {
-            return Err(differs("the number of diffIDs"));
-        }
-        blobs.zip(diff_ids.into_iter().skip(1)).map(|(descriptor, diff_id)| LayerBlob { descriptor, diff_id }).collect()
-    } else {
-        blobs.map(|descriptor| LayerBlob { diff_id: descriptor.digest, descriptor }).collect()
-    };
-    if layers.len() != plan.layers.len() {
+/// Writes the documents of the manifest with this number anew from the lock, and compares the bytes.
+fn part(plan: &PackPlan, number: usize, child: &Child, limits: &Limits) -> Result<Part, ContentsError> {
+    let manifest = plan.manifests.get(number).ok_or_else(|| differs("the number of manifests"))?;
+    if child.descriptor.platform != manifest.platform {
+        return Err(differs("a platform of the index"));
+    }
+    let layers = layers(&plan.output, child, limits)?;
+    if layers.len() != manifest.layers.len() {
         return Err(differs("the number of layers"));
     }
-    Ok(Part { descriptor: child.descriptor.clone(), plan: plan.clone(), layers })
+    let documents = plan.documents(manifest, &layers)?;
+    if documents.config.1 != child.config {
+        return Err(differs("the config"));
+    }
+    if documents.manifest.1 != child.bytes {
+        return Err(differs("the manifest"));
+    }
+    Ok(Part { descriptor: documents.manifest.0, plan: manifest.clone(), layers })
+}
+
+/// The layers with files: of what was found only digests and sizes are taken, so that nothing else of it can stay.
+fn layers(output: &Output, child: &Child, limits: &Limits) -> Result<Vec<LayerBlob>, ContentsError> {
+    let blobs = child.manifest.layers.iter().skip(1);
+    if output.format == Format::Artifact {
+        return Ok(blobs.map(|blob| LayerBlob { descriptor: blob.clone(), diff_id: blob.digest }).collect());
+    }
+    let diff_ids = diff_ids(&child.config, limits)?;
+    if diff_ids.len() != child.manifest.layers.len() {
+        return Err(differs("the number of diffIDs"));
+    }
+    let layer = |(blob, diff_id): (&Descriptor, Digest)| match output.compression {
+        LayerCompression::None => LayerBlob::plain(diff_id, blob.size),
+        LayerCompression::Zstd => LayerBlob::zstd(blob.digest, blob.size, diff_id),
+    };
+    Ok(blobs.zip(diff_ids.into_iter().skip(1)).map(layer).collect())
 }
 
 fn platform_of(config: &[u8], limits: &Limits) -> Result<Platform, ContentsError> {
@@ -181,31 +205,6 @@ fn diff_ids(config: &[u8], limits: &Limits) -> Result<Vec<Digest>, ContentsError
     }
     let config: Config = json::parse(config, limits.config_bytes, limits.json_depth).map_err(|e| EmbeddedError::Config(e.to_string()))?;
     Ok(config.rootfs.diff_ids)
-}
-
-/// Writes every document anew from the lock and compares the bytes.
-fn rederive(plan: &PackPlan, parts: &[Part], children: &[Child], root: &Resolved) -> Result<(), ContentsError> {
-    let is_index = media_type::is_index(&root.descriptor.media_type);
-    let mut all = Vec::new();
-    for (part, child) in parts.iter().zip(children) {
-        let documents = plan.documents(&part.plan, &part.layers)?;
-        let platform: Option<&Platform> = child.descriptor.platform.as_ref();
-        if is_index && platform != part.plan.platform.as_ref() {
-            return Err(differs("a platform of the index"));
-        }
-        if documents.config.1 != child.config {
-            return Err(differs("the config"));
-        }
-        if documents.manifest.1 != child.bytes {
-            return Err(differs("the manifest"));
-        }
-        all.push(documents);
-    }
-    if !is_index {
-        return Ok(());
-    }
-    let (digest, _) = plan.top(all)?;
-    if digest == root.descriptor.digest { Ok(()) } else { Err(differs("the index")) }
 }
 
 fn differs(what: &str) -> ContentsError {

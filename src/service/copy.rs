@@ -116,7 +116,10 @@ impl<'a> Job<'a> {
             for child in documents {
                 self.fetch_and_copy(child, seen, depth + 1).await?;
             }
-            let pushes: Vec<_> = blobs.into_iter().map(|blob| self.blob(blob)).collect();
+            // Files with equal content are one blob, which two uploads at once would send twice. Not `seen`: what one document calls a blob
+            // can be another's referrer.
+            let mut once = HashSet::new();
+            let pushes: Vec<_> = blobs.into_iter().filter(|blob| once.insert(blob.digest)).map(|blob| self.blob(blob)).collect();
             stream::iter(pushes).buffer_unordered(PARALLEL).try_collect::<Vec<()>>().await?;
             self.to.push(&descriptor.bare(), Content::Bytes(bytes)).await?;
             match self.referrers {
@@ -128,7 +131,14 @@ impl<'a> Job<'a> {
 
     async fn referrers(&self, subject: &Descriptor, seen: &mut HashSet<Digest>, depth: usize) -> Result<(), CopyError> {
         for referrer in self.from.referrers(subject, self.limits).await? {
-            self.fetch_and_copy(&referrer, seen, depth + 1).await?;
+            if seen.contains(&referrer.digest) {
+                continue;
+            }
+            let (bytes, document) = fetch_document(self.from, &referrer, self.limits).await.map_err(|error| self.missing(error))?;
+            // A list is a claim: what refers to something else does not come along.
+            if document.subject().is_some_and(|named| named.digest == subject.digest) {
+                self.document(&referrer, &bytes, &document, seen, depth + 1).await?;
+            }
         }
         Ok(())
     }

@@ -46,7 +46,7 @@ pub enum LockServiceError {
     /// A layer is not what the lock has recorded.
     #[error("layer {number} became {actual}, the lock has recorded {recorded}; record it again: packgate lock LOCK")]
     Recorded {
-        /// Its number among the layers with files.
+        /// Its number among the layers with files, from 1 on.
         number: usize,
         /// The lock's diffID.
         recorded: Digest,
@@ -117,11 +117,15 @@ impl LockService {
         if lock.layers.is_empty() {
             return Err(LockServiceError::NotRecorded);
         }
-        PackPlan::new(lock, Output::default())?;
+        let plan = PackPlan::new(lock, Output::default())?;
         let found = self.record(lock).await?;
-        for (number, (recorded, actual)) in lock.layers.iter().zip(&found.layers).enumerate() {
-            if recorded.diff_id != actual.diff_id {
-                return Err(LockServiceError::Recorded { number, recorded: recorded.diff_id, actual: actual.diff_id });
+        // By the plan, because the lock may list its platforms in any order.
+        let recorded = plan.manifests.iter().flat_map(|manifest| &manifest.layers).map(|layer| layer.recorded);
+        for (number, (recorded, actual)) in recorded.zip(&found.layers).enumerate() {
+            match recorded {
+                Some(recorded) if recorded == actual.diff_id => {}
+                Some(recorded) => return Err(LockServiceError::Recorded { number: number + 1, recorded, actual: actual.diff_id }),
+                None => return Err(LockServiceError::NotRecorded),
             }
         }
         Ok(())
@@ -164,9 +168,13 @@ impl LockService {
     async fn fetch(&self, name: &str, request: Request<'_>, expected: Option<Expected>) -> Result<(Digest, u64), LockServiceError> {
         let opened = self.origin.open(request).await.map_err(|source| TransferError::Fetch { name: name.into(), source })?;
         let writer = if request.origin_type == OriginType::File { None } else { Some(self.scratch.writer()?) };
-        let (name, progress) = (name.to_owned(), Arc::clone(&self.progress));
-        let work = move || keep(&name, opened.content, expected, writer, &*progress);
-        Ok(spawn_blocking(work).await.map_err(|e| TransferError::Worker(e.to_string()))??)
+        let progress = Arc::clone(&self.progress);
+        let sink = writer.map_or(Kept::Nowhere, Kept::InScratch);
+        let (sink, digest, size) = pump(name, opened.content, expected, sink, move |bytes| progress.advance(bytes)).await?;
+        if let Kept::InScratch(writer) = sink {
+            spawn_blocking(move || writer.commit()).await.map_err(|e| TransferError::Worker(e.to_string()))??;
+        }
+        Ok((digest, size))
     }
 
     async fn with_layers(&self, lock: Lockfile) -> Result<Lockfile, LockServiceError> {
@@ -193,7 +201,7 @@ impl LockService {
         Ok(RecordedLayer { artifacts: layer.files.len(), diff_id: sink.0.finish(), size, platform })
     }
 
-    async fn hash(&self, lock: &Lockfile, file: &PackedFile, mut sink: HashSink) -> Result<HashSink, LockServiceError> {
+    async fn hash(&self, lock: &Lockfile, file: &PackedFile, sink: HashSink) -> Result<HashSink, LockServiceError> {
         let name = name_of(lock, file);
         let Some(request) = request_of(lock, file) else { return Err(TransferError::Worker("a file that is not in the lock".into()).into()) };
         let content = if request.origin_type == OriginType::File {
@@ -202,26 +210,28 @@ impl LockService {
             OpenContent::Stream(self.scratch.open(&Descriptor::new(media_type::OCTET_STREAM, file.checksum, file.size)).await?)
         };
         let expected = Expected { checksum: file.checksum, size: file.size };
-        let work = spawn_blocking(move || pump(&name, content, Some(expected), &mut sink, &|_| {}).map(|_| sink));
-        Ok(work.await.map_err(|e| TransferError::Worker(e.to_string()))??)
+        Ok(pump(&name, content, Some(expected), sink, |_| {}).await?.0)
     }
 }
 
-fn keep(
-    name: &str,
-    content: OpenContent,
-    expected: Option<Expected>,
-    writer: Option<Box<dyn BlobWriter>>,
-    progress: &dyn Progress,
-) -> Result<(Digest, u64), TransferError> {
-    let advance = |bytes| progress.advance(bytes);
-    match writer {
-        None => pump(name, content, expected, &mut std::io::sink(), &advance),
-        Some(mut writer) => {
-            let found = pump(name, content, expected, &mut writer, &advance)?;
-            writer.commit()?;
-            Ok(found)
+/// Where a fetched artifact goes.
+enum Kept {
+    /// It lies on this machine already.
+    Nowhere,
+    /// Into the scratch store, so that it is downloaded once.
+    InScratch(Box<dyn BlobWriter>),
+}
+
+impl Write for Kept {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Nowhere => Ok(bytes.len()),
+            Self::InScratch(writer) => writer.write(bytes),
         }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

@@ -4,7 +4,6 @@ use std::{io::Write, sync::Arc};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use tokio::task::spawn_blocking;
 
 use super::{
     progress::Progress,
@@ -97,18 +96,21 @@ impl PackService {
     pub async fn pack(&self, lock: &Lockfile, output: Output, allow_outside: bool) -> Result<Packed, PackServiceError> {
         lock.check_packable(allow_outside)?;
         let plan = PackPlan::new(lock, output)?;
+        if plan.output.format == Format::Artifact {
+            // All of it follows from the lock, so a manifest that nobody would read shows before anything is fetched.
+            plan.predict()?;
+        }
         self.progress.begin("packing", Some(plan.content_bytes()));
         let mut all = Vec::new();
         let mut packed = Packed { root: Descriptor::empty(), size: 0, layers: 0, download_locations: Vec::new() };
         for manifest in &plan.manifests {
-            all.push(self.manifest(lock, &plan, manifest, &mut packed).await?);
+            all.push(self.manifest(lock, &plan, manifest, &mut packed).await?.manifest.0);
         }
         self.progress.end();
-        let first = all.first().map(|documents: &Documents| documents.manifest.0.clone());
-        let (_, index) = plan.top(all)?;
-        packed.root = match index {
-            Some(index) => self.push(&mut packed, &index).await?,
-            None => first.unwrap_or(packed.root),
+        packed.root = match (plan.top(&all)?.1, all.into_iter().next()) {
+            (Some(index), _) => self.push(&mut packed, &index).await?,
+            (None, Some(manifest)) => manifest,
+            (None, None) => packed.root,
         };
         Ok(packed)
     }
@@ -151,21 +153,14 @@ impl PackService {
         Ok((blob, locations))
     }
 
-    async fn file(
-        &self,
-        lock: &Lockfile,
-        file: &PackedFile,
-        mut sink: Sink,
-        locations: &mut Vec<(String, String)>,
-    ) -> Result<Sink, PackServiceError> {
+    async fn file(&self, lock: &Lockfile, file: &PackedFile, sink: Sink, locations: &mut Vec<(String, String)>) -> Result<Sink, PackServiceError> {
         let name = name_of(lock, file);
         let Some(request) = request_of(lock, file) else { return Err(TransferError::Worker("a file that is not in the lock".into()).into()) };
         let opened = self.origin.open(request).await.map_err(|source| TransferError::Fetch { name: name.clone(), source })?;
         locations.extend(opened.download_location.map(|location| (name.clone(), location)));
         let expected = Expected { checksum: file.checksum, size: file.size };
         let progress = Arc::clone(&self.progress);
-        let work = spawn_blocking(move || pump(&name, opened.content, Some(expected), &mut sink, &|bytes| progress.advance(bytes)).map(|_| sink));
-        Ok(work.await.map_err(|e| TransferError::Worker(e.to_string()))??)
+        Ok(pump(&name, opened.content, Some(expected), sink, move |bytes| progress.advance(bytes)).await?.0)
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::io::{Read, Write};
 
-use tokio_util::io::SyncIoBridge;
+use tokio::{io::AsyncReadExt, runtime::Handle, task::spawn_blocking};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     core::{
@@ -13,7 +14,7 @@ use crate::{
         pack::{Item, PackedFile},
     },
     fetch::{FetchError, OpenContent, Request},
-    oci::OciError,
+    oci::{OciError, Reader},
 };
 
 const BUFFER: usize = 256 << 10;
@@ -122,33 +123,67 @@ pub fn request_of<'a>(lock: &'a Lockfile, file: &PackedFile) -> Option<Request<'
     }
 }
 
-/// Reads an artifact to its end, gives every byte to `sink`, and says what it was. Blocking. With `expected`, anything else is an error, and
-/// not a byte more than expected is read.
-pub fn pump(
+/// Reads an artifact to its end on a thread that may block, gives every byte to `sink`, and says what it was. With `expected`, anything else
+/// is an error, and not a byte more than expected is taken. When the future is dropped, the thread ends too: one artifact that fails does
+/// not have to wait for another that is still on its way.
+pub async fn pump<S: Write + Send + 'static>(
     name: &str,
     content: OpenContent,
+    expected: Option<Expected>,
+    mut sink: S,
+    advance: impl Fn(u64) + Send + 'static,
+) -> Result<(S, Digest, u64), TransferError> {
+    let token = CancellationToken::new();
+    let _guard: DropGuard = token.clone().drop_guard();
+    let (name, handle) = (name.to_owned(), Handle::current());
+    let work = move || {
+        let mut reader = Interruptible { content, handle, token };
+        let (digest, size) = pump_all(&name, &mut reader, expected, &mut sink, &advance)?;
+        Ok((sink, digest, size))
+    };
+    spawn_blocking(work).await.map_err(|e| TransferError::Worker(e.to_string()))?
+}
+
+/// Content as a blocking reader that ends in an error when it is no longer wanted.
+struct Interruptible {
+    content: OpenContent,
+    handle: Handle,
+    token: CancellationToken,
+}
+
+impl Read for Interruptible {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let stopped = || std::io::Error::other("no longer wanted");
+        match &mut self.content {
+            OpenContent::Blocking(_) if self.token.is_cancelled() => Err(stopped()),
+            OpenContent::Blocking(reader) => reader.read(buffer),
+            OpenContent::Stream(stream) => {
+                let read = |stream: &mut Reader, buffer: &mut [u8]| self.handle.block_on(self.token.run_until_cancelled(stream.read(buffer)));
+                read(stream, buffer).unwrap_or_else(|| Err(stopped()))
+            }
+        }
+    }
+}
+
+fn pump_all(
+    name: &str,
+    reader: &mut dyn Read,
     expected: Option<Expected>,
     sink: &mut dyn Write,
     advance: &dyn Fn(u64),
 ) -> Result<(Digest, u64), TransferError> {
-    let mut reader: Box<dyn Read> = match content {
-        OpenContent::Blocking(reader) => reader,
-        OpenContent::Stream(stream) => Box::new(SyncIoBridge::new(stream)),
-    };
     let limit = expected.map_or(Limits::DEFAULT.artifact_bytes, |expected| expected.size);
     let (mut hasher, mut size) = (Hasher::new(), 0_u64);
     let mut buffer = vec![0; BUFFER];
     loop {
-        let count = read_some(&mut *reader, &mut buffer, name)?;
-        if count == 0 {
-            break;
-        }
+        let count = read_some(reader, &mut buffer, name)?;
+        let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
         size += count as u64;
         if size > limit {
             return Err(too_long(name, expected, limit));
         }
-        hasher.update(&buffer[..count]);
-        sink.write_all(&buffer[..count]).map_err(TransferError::Write)?;
+        hasher.update(bytes);
+        sink.write_all(bytes).map_err(TransferError::Write)?;
         advance(count as u64);
     }
     let digest = hasher.finish();

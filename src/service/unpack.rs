@@ -4,7 +4,7 @@
 //! the lock does not name cannot come out.
 
 use std::{
-    io::{Read, Write},
+    io::{BufReader, Read, Write},
     sync::Arc,
 };
 
@@ -24,7 +24,7 @@ use crate::{
         lockfile::Lockfile,
         media_type,
         oci::Platform,
-        pack::{Format, Item, LayerPlan, PackedFile, Segment},
+        pack::{Format, Item, LayerPlan, PackedFile, Segment, total},
         unpack::{self as extraction, Extraction, extraction},
     },
     oci::{OciError, Source},
@@ -32,6 +32,9 @@ use crate::{
 };
 
 const BUFFER: usize = 256 << 10;
+/// The largest window that a zstd frame may ask memory for: 8 MiB, what every decoder has to support (RFC 8878, section 3.1.1.1.2). The level
+/// that layers are compressed with uses 2 MiB.
+const MAX_WINDOW_LOG: u32 = 23;
 
 /// Why unpacking failed. Nothing was written.
 #[derive(Debug, thiserror::Error)]
@@ -121,14 +124,13 @@ pub async fn unpack(
         let globs: Vec<String> = selection.globs.iter().map(ToString::to_string).collect();
         return Err(UnpackError::NothingSelected(globs.join(" ")));
     }
-    progress.begin("unpacking", Some(part.layers.iter().map(|layer| layer.descriptor.size).sum()));
+    progress.begin("unpacking", Some(part.layers.iter().map(|layer| layer.descriptor.size).fold(0, u64::saturating_add)));
     let wanted = extractions(&contents.lock, part, selection)?;
     let mut staging = staging;
     for (number, (plan, blob)) in part.plan.layers.iter().zip(&part.layers).enumerate() {
         if !plan.files.iter().any(|file| selection.includes(file)) {
             continue;
         }
-        let stream = source.open(&blob.descriptor).await?;
         let work = Layer {
             number: number + 1,
             segments: expected(plan, contents.plan.output.format),
@@ -136,6 +138,8 @@ pub async fn unpack(
             diff_id: blob.diff_id,
             selection: selection.clone(),
         };
+        work.check_size(blob.descriptor.size)?;
+        let stream = source.open(&blob.descriptor).await?;
         let reader = SyncIoBridge::new(stream);
         staging = spawn_blocking(move || work.write(reader, staging)).await.map_err(|e| UnpackError::Worker(e.to_string()))??;
         progress.advance(blob.descriptor.size);
@@ -206,9 +210,21 @@ impl Layer {
         Ok(staging)
     }
 
+    /// Refuses, before anything is read, a blob that cannot be what the lock says.
+    fn check_size(&self, size: u64) -> Result<(), UnpackError> {
+        let tar = total(&self.segments);
+        // The most that zstd makes of what cannot be compressed, and then some (`ZSTD_COMPRESSBOUND`).
+        let fits = if self.compressed { size <= tar.saturating_add(tar >> 7).saturating_add(1 << 20) } else { size == tar };
+        if fits { Ok(()) } else { Err(self.differs(&format!("it has {size} bytes, and its files {tar}"))) }
+    }
+
+    /// Exactly one frame, as packgate writes it. A second or skippable frame would hide bytes behind a diffID that still holds.
     fn decompress(&self, blob: &mut impl Read, staging: &Staging) -> Result<(), UnpackError> {
-        let mut tar = zstd::Decoder::new(blob).map_err(|e| self.broken(e))?;
-        self.compare(&mut tar, staging)
+        let blob = BufReader::with_capacity(BUFFER, blob);
+        let mut tar = zstd::Decoder::with_buffer(blob).map_err(|e| self.broken(e))?.single_frame();
+        tar.window_log_max(MAX_WINDOW_LOG).map_err(|e| self.broken(e))?;
+        self.compare(&mut tar, staging)?;
+        if tar.finish().read(&mut [0]).map_err(|e| self.broken(e))? == 0 { Ok(()) } else { Err(self.differs("something follows its zstd frame")) }
     }
 
     fn compare(&self, tar: &mut impl Read, staging: &Staging) -> Result<(), UnpackError> {

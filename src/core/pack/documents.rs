@@ -52,7 +52,7 @@ impl LayerBlob {
     }
 }
 
-/// The documents of an `Image`. The lock's layer is never compressed: it is small, and readable without a decoder.
+/// The documents of an `Image`, none larger than anybody reads. The lock's layer is never compressed: it is small, and readable without a decoder.
 pub fn image(lock: &CanonicalLock, output: &Output, platform: Option<&Platform>, blobs: &[LayerBlob]) -> Result<Documents, PackError> {
     let lock_layer = lock_layer(lock);
     let lock_blob = (Descriptor::of(media_type::LAYER, &lock_layer), lock_layer);
@@ -123,6 +123,10 @@ fn annotations(lock: &CanonicalLock, output: &Output) -> Annotations {
 
 fn document(media_type: &str, value: &impl Serialize) -> Result<Blob, PackError> {
     let bytes = Bytes::from(serde_json_canonicalizer::to_vec(value).map_err(|e| PackError::Canonical(e.to_string()))?);
+    let limit = Limits::DEFAULT.manifest_bytes;
+    if bytes.len() > limit {
+        return Err(PackError::TooLarge { what: media_type.into(), size: bytes.len(), limit });
+    }
     Ok((Descriptor::of(media_type, &bytes), bytes))
 }
 

@@ -22,7 +22,7 @@ use super::{
     class::{Classified, Reason},
     digest::Digest,
     lockfile::{Artifact, CanonicalLock, Entrypoint, FileMode, Lockfile},
-    oci::Platform,
+    oci::{Descriptor, Platform},
     path::BundlePath,
 };
 
@@ -118,8 +118,9 @@ impl PackPlan {
                 "choose --compression None, or pack and look",
             ));
         }
-        let documents = self.manifests.iter().map(|manifest| self.predict_manifest(manifest)).collect::<Result<Vec<_>, _>>()?;
-        Ok(self.top(documents)?.0)
+        let predicted = |manifest| Ok(self.predict_manifest(manifest)?.manifest.0);
+        let manifests = self.manifests.iter().map(predicted).collect::<Result<Vec<_>, PackError>>()?;
+        Ok(self.top(&manifests)?.0)
     }
 
     /// The documents of one manifest, from its layers' blobs in order (without the lock's).
@@ -130,13 +131,12 @@ impl PackPlan {
         }
     }
 
-    /// The digest of the whole bundle, and the index if there is one.
-    pub fn top(&self, documents: Vec<Documents>) -> Result<(Digest, Option<Blob>), PackError> {
-        match (&self.manifests[..], &documents[..]) {
-            ([ManifestPlan { platform: None, .. }], [only]) => Ok((only.manifest.0.digest, None)),
+    /// The digest of the whole bundle, and the index if there is one, from its manifests in order.
+    pub fn top(&self, manifests: &[Descriptor]) -> Result<(Digest, Option<Blob>), PackError> {
+        match (&self.manifests[..], manifests) {
+            ([ManifestPlan { platform: None, .. }], [only]) => Ok((only.digest, None)),
             _ => {
-                let children =
-                    self.manifests.iter().zip(documents).filter_map(|(plan, documents)| Some((plan.platform.clone()?, documents.manifest.0)));
+                let children = self.manifests.iter().zip(manifests).filter_map(|(plan, manifest)| Some((plan.platform.clone()?, manifest.clone())));
                 let index = index(&self.lock, &self.output, children)?;
                 Ok((index.0.digest, Some(index)))
             }
@@ -250,6 +250,16 @@ pub enum PackError {
     /// The digest does not follow from the lock.
     #[error("digest cannot be predicted: {0}; {1}")]
     NotPredictable(String, &'static str),
+    /// A config, manifest or index that nobody would read.
+    #[error("{what} would have {size} bytes, registries take {limit}; choose format Image, or fewer or shorter annotations")]
+    TooLarge {
+        /// Media type of the document.
+        what: String,
+        /// Its size in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
     /// A document could not be written.
     #[error("document cannot be written in canonical form: {0}")]
     Canonical(String),
@@ -258,7 +268,7 @@ pub enum PackError {
 impl Classified for PackError {
     fn reason(&self) -> Reason {
         match self {
-            Self::ReservedAnnotation(_) | Self::Epoch(_) | Self::CompressedArtifact => Reason::InvalidSpec,
+            Self::ReservedAnnotation(_) | Self::Epoch(_) | Self::CompressedArtifact | Self::TooLarge { .. } => Reason::InvalidSpec,
             Self::ArtifactPlatforms | Self::RecordedLayers(_) => Reason::InvalidLock,
             Self::NotPredictable(..) => Reason::NotPredictable,
             Self::Canonical(_) => Reason::Internal,

@@ -6,8 +6,6 @@
 //!
 //! Who packs writes the plan out; who unpacks or re-derives compares the plan with what was read. Nothing ever parses a tar of ours.
 
-use std::collections::BTreeMap;
-
 const BLOCK: u64 = 512;
 const MAX_OCTAL_SIZE: u64 = 0o77_777_777_777;
 
@@ -55,27 +53,43 @@ impl<T> Segment<T> {
 
 /// The segments of a tar that holds `files` and their parent folders. Paths must be unique, and none may be a parent of another.
 pub fn segments<T>(files: impl IntoIterator<Item = TarFile<T>>) -> Vec<Segment<T>> {
-    let mut entries: BTreeMap<String, Option<TarFile<T>>> = BTreeMap::new();
-    for file in files {
-        for (at, _) in file.path.match_indices('/') {
-            entries.entry(file.path[..=at].to_owned()).or_insert(None);
-        }
-        entries.insert(file.path.clone(), Some(file));
-    }
+    let files: Vec<TarFile<T>> = files.into_iter().collect();
+    let entries = entries(&files);
+    let mut files: Vec<Option<TarFile<T>>> = files.into_iter().map(Some).collect();
     let mut writer = Writer::default();
-    for (name, entry) in entries {
-        match entry {
-            None => writer.literal.extend(header(&name, 0o755, 0, b'5')),
-            Some(file) => writer.file(file),
+    for Entry { file, length } in entries {
+        match files.get_mut(file) {
+            Some(Some(within)) if length < within.path.len() => writer.literal.extend(header(&within.path[..length], 0o755, 0, b'5')),
+            Some(whole) => whole.take().into_iter().for_each(|file| writer.file(file)),
+            None => {}
         }
     }
     writer.literal.extend([0; 2 * BLOCK as usize]);
     writer.finish()
 }
 
+/// A file, or a folder above it: the first `length` bytes of the path of a file with this index.
+struct Entry {
+    file: usize,
+    length: usize,
+}
+
+/// Everything that gets a header, in order. Names are not copied: a path of a kilobyte can have five hundred folders.
+fn entries<T>(files: &[TarFile<T>]) -> Vec<Entry> {
+    let name = |entry: &Entry| files.get(entry.file).and_then(|file| file.path.get(..entry.length)).unwrap_or_default();
+    let mut entries = Vec::new();
+    for (file, TarFile { path, .. }) in files.iter().enumerate() {
+        entries.extend(path.match_indices('/').map(|(at, _)| Entry { file, length: at + 1 }));
+        entries.push(Entry { file, length: path.len() });
+    }
+    entries.sort_by(|a, b| name(a).cmp(name(b)));
+    entries.dedup_by(|a, b| name(a) == name(b));
+    entries
+}
+
 /// The length in bytes of all segments together.
 pub fn total<T>(segments: &[Segment<T>]) -> u64 {
-    segments.iter().map(Segment::len).sum()
+    segments.iter().map(Segment::len).fold(0, u64::saturating_add)
 }
 
 struct Writer<T> {
@@ -110,7 +124,7 @@ impl<T> Writer<T> {
 }
 
 const fn padding(size: u64) -> usize {
-    (BLOCK - 1 - (size + BLOCK - 1) % BLOCK) as usize
+    ((BLOCK - size % BLOCK) % BLOCK) as usize
 }
 
 /// The header blocks of one entry: one ustar block, with a pax header before it if that cannot hold the path or the size.
@@ -226,7 +240,7 @@ mod tests {
 
     #[test]
     fn content_is_padded_to_blocks() {
-        for (size, pad) in [(0, 0), (1, 511), (511, 1), (512, 0), (513, 511)] {
+        for (size, pad) in [(0, 0), (1, 511), (511, 1), (512, 0), (513, 511), (u64::MAX, 1), (u64::MAX - 511, 0)] {
             assert_eq!(padding(size), pad, "{size}");
         }
         assert_eq!(total(&segments([file("a", 513)])), 512 + 1_024 + 1_024);
