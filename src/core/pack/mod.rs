@@ -7,8 +7,12 @@
 //! the lock inside of the bundle and compares.
 
 mod documents;
+#[cfg(test)]
+mod golden;
 mod output;
 mod tar;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 
