@@ -52,7 +52,7 @@ impl RegistryOrigin {
     }
 
     fn target(&self, origin: &str, reference: &Reference) -> Result<Arc<dyn Source>, FetchError> {
-        let target = RemoteTarget::new(reference.repository.clone(), &self.http, Arc::clone(&self.credentials), self.options.clone());
+        let target = RemoteTarget::new(reference.repository.clone(), &self.http, Arc::clone(&self.credentials), self.options);
         Ok(Arc::new(target.map_err(|source| FetchError::Registry { origin: origin.into(), source })?))
     }
 }

@@ -96,7 +96,7 @@ struct Job<'a> {
     progress: &'a dyn Progress,
 }
 
-impl<'a> Job<'a> {
+impl Job<'_> {
     fn document<'f>(
         &'f self,
         descriptor: &'f Descriptor,

@@ -123,9 +123,10 @@ pub fn request_of<'a>(lock: &'a Lockfile, file: &PackedFile) -> Option<Request<'
     }
 }
 
-/// Reads an artifact to its end on a thread that may block, gives every byte to `sink`, and says what it was. With `expected`, anything else
-/// is an error, and not a byte more than expected is taken. When the future is dropped, the thread ends too: one artifact that fails does
-/// not have to wait for another that is still on its way.
+/// Reads an artifact to its end on a thread that may block, gives every byte to `sink`, and says what it was.
+///
+/// With `expected`, anything else is an error, and not a byte more than expected is taken. When the future is dropped, the thread ends too:
+/// one artifact that fails does not have to wait for another that is still on its way.
 pub async fn pump<S: Write + Send + 'static>(
     name: &str,
     content: OpenContent,

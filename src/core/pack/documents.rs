@@ -160,7 +160,7 @@ pub fn output_of(manifest: &Manifest, config: &[u8], limits: &Limits) -> Result<
     let zstd = manifest.layers.iter().any(|layer| layer.media_type == media_type::LAYER_ZSTD);
     let created = if is_artifact { manifest.annotations.get(CREATED_ANNOTATION).cloned() } else { created_of(config, limits)? };
     let epoch = created.map(|text| {
-        text.parse::<jiff::Timestamp>().map(|time| time.as_second()).map_err(|_| EmbeddedError::Created(text.chars().take(40).collect()))
+        text.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_second).map_err(|_| EmbeddedError::Created(text.chars().take(40).collect()))
     });
     Ok(Output {
         format: if is_artifact { Format::Artifact } else { Format::Image },

@@ -137,14 +137,12 @@ impl PackPlan {
 
     /// The digest of the whole bundle, and the index if there is one, from its manifests in order.
     pub fn top(&self, manifests: &[Descriptor]) -> Result<(Digest, Option<Blob>), PackError> {
-        match (&self.manifests[..], manifests) {
-            ([ManifestPlan { platform: None, .. }], [only]) => Ok((only.digest, None)),
-            _ => {
-                let children = self.manifests.iter().zip(manifests).filter_map(|(plan, manifest)| Some((plan.platform.clone()?, manifest.clone())));
-                let index = index(&self.lock, &self.output, children)?;
-                Ok((index.0.digest, Some(index)))
-            }
+        if let ([ManifestPlan { platform: None, .. }], [only]) = (&self.manifests[..], manifests) {
+            return Ok((only.digest, None));
         }
+        let children = self.manifests.iter().zip(manifests).filter_map(|(plan, manifest)| Some((plan.platform.clone()?, manifest.clone())));
+        let index = index(&self.lock, &self.output, children)?;
+        Ok((index.0.digest, Some(index)))
     }
 
     fn predict_manifest(&self, manifest: &ManifestPlan) -> Result<Documents, PackError> {

@@ -6,7 +6,7 @@
 //!
 //! Who packs writes the plan out; who unpacks or re-derives compares the plan with what was read. Nothing ever parses a tar of ours.
 
-const BLOCK: u64 = 512;
+const BLOCK: usize = 512;
 const MAX_OCTAL_SIZE: u64 = 0o77_777_777_777;
 
 /// A file that goes into a tar.
@@ -64,7 +64,7 @@ pub fn segments<T>(files: impl IntoIterator<Item = TarFile<T>>) -> Vec<Segment<T
             None => {}
         }
     }
-    writer.literal.extend([0; 2 * BLOCK as usize]);
+    writer.literal.extend([0; 2 * BLOCK]);
     writer.finish()
 }
 
@@ -124,7 +124,10 @@ impl<T> Writer<T> {
 }
 
 const fn padding(size: u64) -> usize {
-    ((BLOCK - size % BLOCK) % BLOCK) as usize
+    // Less than a block, so it fits.
+    #[allow(clippy::cast_possible_truncation, reason = "a remainder of a division by 512")]
+    let over = (size % BLOCK as u64) as usize;
+    (BLOCK - over) % BLOCK
 }
 
 /// The header blocks of one entry: one ustar block, with a pax header before it if that cannot hold the path or the size.
@@ -178,8 +181,8 @@ fn pax_record(key: &str, value: &str) -> Vec<u8> {
     format!("{length} {key}={value}\n").into_bytes()
 }
 
-fn block((prefix, name): (&str, &str), mode: u32, size: u64, kind: u8) -> [u8; BLOCK as usize] {
-    let mut block = [0; BLOCK as usize];
+fn block((prefix, name): (&str, &str), mode: u32, size: u64, kind: u8) -> [u8; BLOCK] {
+    let mut block = [0; BLOCK];
     let mut put = |at: usize, bytes: &[u8]| block[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, name.as_bytes());
     put(100, format!("{mode:07o}\0").as_bytes());

@@ -31,7 +31,7 @@ impl Folder {
 const INDEX: &[u8] = br#"{"schemaVersion":2,"manifests":[]}"#;
 
 async fn push_and_tag(target: &ArchiveTarget, name: &str) -> Descriptor {
-    let annotations = [("name".to_owned(), name.to_owned())].into_iter().collect();
+    let annotations = std::iter::once(("name".to_owned(), name.to_owned())).collect();
     let bytes = Bytes::from(serde_json::to_vec(&Index { annotations, ..Index::new(Vec::new()) }).expect("JSON"));
     let descriptor = Descriptor::of(media_type::INDEX, &bytes);
     target.push(&descriptor, Content::Bytes(&bytes)).await.expect("pushed");

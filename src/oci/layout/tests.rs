@@ -132,7 +132,7 @@ fn runs_at_the_same_time_lose_nothing() {
             push(&layout, &manifest("root", None)).await;
             layout.tag(&root, &tag(&format!("t{number}"))).await.expect("tagged");
             push(&layout, &manifest(&number.to_string(), Some(&root))).await;
-            if number % 2 == 0 {
+            if number.is_multiple_of(2) {
                 layout.finish().await.expect("finished");
             }
         });
