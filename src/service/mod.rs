@@ -8,6 +8,8 @@ pub mod pack;
 pub mod progress;
 pub mod publish;
 pub mod sign;
+#[cfg(test)]
+mod tests;
 pub mod transfer;
 pub mod unpack;
 pub mod verify;
