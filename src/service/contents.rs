@@ -105,7 +105,7 @@ pub async fn open(source: &dyn Source, root: &Resolved, limits: &Limits) -> Resu
     if children.len() > MAX_PLATFORMS {
         return Err(ContentsError::TooManyPlatforms(children.len()));
     }
-    let mut first = child(source, root, children.first().ok_or(EmbeddedError::NotABundle)?, limits).await?;
+    let mut first = child(source, root, children.first().ok_or_else(|| differs("the number of manifests"))?, limits).await?;
     let output = output_of(&first.manifest, &first.config, limits)?;
     let lock = embedded_lock(source, &first.manifest, output.format, limits).await?;
     let mut plan = PackPlan::new(&lock, output)?;

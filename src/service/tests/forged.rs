@@ -196,8 +196,10 @@ const MANIFESTS: &[(&str, Reason, Change)] = &[
     ("a reserved creation time", LOCK, |f| f.manifest["annotations"]["org.opencontainers.image.created"] = "2026-01-01T00:00:00Z".into()),
     ("another lock digest", LOCK, |f| f.manifest["annotations"]["dev.packgate.lock.digest"] = json!(Digest::of(b""))),
     ("no lock digest", LOCK, |f| drop(f.manifest["annotations"].as_object_mut().expect("annotations").remove("dev.packgate.lock.digest"))),
-    ("another pack format", SHAPE, |f| f.manifest["annotations"]["dev.packgate.pack-format"] = "2".into()),
-    ("no pack format", SHAPE, |f| drop(f.manifest["annotations"].as_object_mut().expect("annotations").remove("dev.packgate.pack-format"))),
+    ("another pack format", Reason::InvalidSpec, |f| f.manifest["annotations"]["dev.packgate.pack-format"] = "2".into()),
+    ("no pack format", Reason::InvalidSpec, |f| {
+        drop(f.manifest["annotations"].as_object_mut().expect("annotations").remove("dev.packgate.pack-format"));
+    }),
     ("a subject", LOCK, |f| f.manifest["subject"] = json!({"mediaType": "x", "digest": Digest::of(b""), "size": 0})),
     ("another field", LOCK, |f| f.manifest["x"] = 1.into()),
     ("no media type", LOCK, |f| f.manifest["mediaType"] = Value::Null),
@@ -205,7 +207,7 @@ const MANIFESTS: &[(&str, Reason, Change)] = &[
     ("another type of config", LOCK, |f| f.manifest["config"]["mediaType"] = "application/vnd.docker.container.image.v1+json".into()),
     ("white space", LOCK, |f| f.bytes = |bytes| [bytes, b"\n".to_vec()].concat()),
     ("another way to write it", LOCK, |f| {
-        f.bytes = |bytes| String::from_utf8(bytes).expect("JSON").replace("/vnd.oci", "\\u002fvnd.oci").into_bytes()
+        f.bytes = |bytes| String::from_utf8(bytes).expect("JSON").replace("/vnd.oci", "\\u002fvnd.oci").into_bytes();
     }),
     ("the lock without its layer", SHAPE, |f| drop(f.layers.remove(0))),
     ("no layers", SHAPE, |f| f.layers.clear()),
@@ -257,8 +259,8 @@ const LOCKS: &[(&str, Reason, Change)] = &[
         let files: Vec<File> = plain_files().into_iter().take(2).collect();
         set_lock(f, &lock(&files, None).0.canonical().bytes);
     }),
-    ("the lock of several platforms", LOCK, |f| {
-        let files: Vec<File> = plain_files().into_iter().map(|file| file.on("linux/amd64")).collect();
+    ("the lock of another platform", LOCK, |f| {
+        let files: Vec<File> = plain_files().into_iter().map(|file| file.on("linux/s390x")).collect();
         set_lock(f, &lock(&files, None).0.canonical().bytes);
     }),
     ("a compressed lock", SHAPE, |f| f.layers[0].blob = compressed(&f.layers[0].tar)),
@@ -401,7 +403,7 @@ async fn a_changed_index_is_refused() {
             let first = index["manifests"][0].clone();
             index["manifests"].as_array_mut().expect("a list").push(first);
         }),
-        ("no platforms", SHAPE, |index| index["manifests"] = json!([])),
+        ("no platforms", LOCK, |index| index["manifests"] = json!([])),
         ("another platform", LOCK, |index| index["manifests"][0]["platform"]["architecture"] = "s390x".into()),
         ("a field of a platform", LOCK, |index| index["manifests"][0]["platform"]["os.version"] = "1".into()),
         ("no platform", LOCK, |index| index["manifests"][0]["platform"] = json!({"os": "", "architecture": ""})),
@@ -409,23 +411,23 @@ async fn a_changed_index_is_refused() {
         ("one child for all", LOCK, |index| index["manifests"][1]["digest"] = index["manifests"][0]["digest"].clone()),
         ("a reserved annotation", LOCK, |index| index["annotations"]["dev.packgate.x"] = "y".into()),
         ("an annotation that the children lack", LOCK, |index| index["annotations"]["a"] = "b".into()),
-        ("no annotations", SHAPE, |index| index["annotations"] = Value::Null),
+        ("no annotations", Reason::InvalidSpec, |index| index["annotations"] = Value::Null),
         ("a subject", LOCK, |index| index["subject"] = json!({"mediaType": "x", "digest": Digest::of(b""), "size": 0})),
         ("an artifact type", LOCK, |index| index["artifactType"] = "x/y".into()),
         ("too many", Reason::LimitExceeded, |index| index["manifests"] = Value::Array(vec![index["manifests"][0].clone(); 65])),
     ];
     for (name, reason, change) in changes {
-        let mut changed = index.clone();
-        change(&mut changed);
-        let root = push(&target, media_type::INDEX, jcs(&changed)).await;
+        let mut forgery = index.clone();
+        change(&mut forgery);
+        let root = push(&target, media_type::INDEX, jcs(&forgery)).await;
         match judge(&target, root.digest).await {
             Ok(_) => panic!("{name}: accepted"),
             Err((found, message)) => assert_eq!(found, *reason, "{name}: {message}"),
         }
     }
-    // A child alone is not the bundle.
+    // A child alone is that platform's bundle, as `copy --platform` makes it.
     let child: Digest = index["manifests"][0]["digest"].as_str().expect("a digest").parse().expect("a digest");
-    assert_eq!(judge(&target, child).await.expect_err("refused").0, LOCK);
+    judge(&target, child).await.expect("one platform's files");
 }
 
 /// Sizes that would overflow, or make a reader wait for bytes that never come.
