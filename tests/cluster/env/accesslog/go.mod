@@ -1,0 +1,3 @@
+module packgate.example/tests/cluster/env/accesslog
+
+go 1.26.0
