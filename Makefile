@@ -5,6 +5,7 @@ SHELL := /bin/bash
 .PHONY: help build test test-fast test-interop lint generate check-generated coverage bench deny clean
 
 include tests/tools/tools.mk
+include tests/cluster/cluster.mk
 
 export PATH := $(shell tests/tools/get.sh --bin):$(PATH)
 
@@ -25,7 +26,7 @@ test-interop: tools ## Tests against cosign, oras, crane, umoci and real registr
 lint: check-generated ## rustfmt, clippy with warnings as errors, shellcheck where it is installed
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	@if command -v shellcheck >/dev/null; then shellcheck tests/*.sh tests/tools/*.sh benches/*.sh .ci/run; else echo "shellcheck is not installed: shell scripts were not checked"; fi
+	@if command -v shellcheck >/dev/null; then shellcheck -x tests/*.sh tests/tools/*.sh benches/*.sh .ci/run; else echo "shellcheck is not installed: shell scripts were not checked"; fi
 
 generate: ## Write the generated files: crds/, docs/cli.md
 	cargo run --quiet --locked -- crds --out-dir crds
@@ -35,7 +36,7 @@ check-generated: ## Fail if a generated file is stale
 	cargo run --quiet --locked -- crds --check crds
 	diff -u docs/cli.md <(tests/generate-cli-docs.sh) || { echo "docs/cli.md is stale: make generate"; exit 1; }
 
-coverage: ## Line coverage as text and HTML under target/coverage
+coverage: ## Line coverage, what the binary runs included (needs cargo-llvm-cov)
 	tests/coverage.sh
 
 bench: tools ## The benchmarks with their peers
