@@ -187,3 +187,137 @@ fn read(source: Arc<dyn Source>, pieces: Vec<Segment<Part>>) -> Reader {
     });
     Box::new(StreamReader::new(Box::pin(streams.try_flatten())))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+    use crate::{
+        core::{
+            class::{Classified, Reason},
+            media_type,
+            oci::{Annotations, Manifest},
+            reference::Selector,
+        },
+        oci::{Content, MemoryTarget, Target},
+    };
+
+    /// Counts what is opened.
+    #[derive(Default)]
+    struct Counting(MemoryTarget, AtomicUsize);
+
+    #[async_trait]
+    impl Source for Counting {
+        fn location(&self) -> String {
+            self.0.location()
+        }
+
+        async fn resolve(&self, selector: &Selector, limits: &Limits) -> Result<Resolved, OciError> {
+            self.0.resolve(selector, limits).await
+        }
+
+        async fn open(&self, descriptor: &Descriptor) -> Result<Reader, OciError> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            self.0.open(descriptor).await
+        }
+
+        async fn referrers(&self, subject: &Descriptor, limits: &Limits) -> Result<Vec<Descriptor>, OciError> {
+            self.0.referrers(subject, limits).await
+        }
+    }
+
+    impl Counting {
+        async fn push(&self, media_type: &str, bytes: Vec<u8>) -> Descriptor {
+            let bytes = Bytes::from(bytes);
+            let descriptor = Descriptor::of(media_type, &bytes);
+            self.0.push(&descriptor, Content::Bytes(&bytes)).await.expect("pushed");
+            descriptor
+        }
+
+        async fn index(&self, children: Vec<Descriptor>, padding: usize) -> Descriptor {
+            let annotations = Annotations::from([("padding".to_owned(), "x".repeat(padding))]);
+            self.push(media_type::INDEX, serde_json::to_vec(&Index { annotations, ..Index::new(children) }).expect("JSON")).await
+        }
+
+        async fn manifest(&self, layers: Vec<Descriptor>) -> Descriptor {
+            let config = self.push(media_type::CONFIG, b"{}".to_vec()).await;
+            let manifest = Manifest {
+                schema_version: 2,
+                media_type: Some(media_type::MANIFEST.into()),
+                artifact_type: None,
+                config,
+                layers,
+                subject: None,
+                annotations: Annotations::new(),
+            };
+            self.push(media_type::MANIFEST, serde_json::to_vec(&manifest).expect("JSON")).await
+        }
+    }
+
+    /// The archive's bytes, and how much was opened for it.
+    async fn read_archive(source: Counting, root: &Descriptor) -> Result<(Vec<u8>, usize), Reason> {
+        let source = Arc::new(source);
+        let root = source.resolve(&Selector::Digest(root.digest), &Limits::DEFAULT).await.expect("there");
+        let dynamic: Arc<dyn Source> = Arc::clone(&source) as Arc<dyn Source>;
+        let mut reader = archive(dynamic, root).await.map_err(|e| e.reason())?;
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).await.map_err(|e| OciError::from_stream(e, "memory").reason())?;
+        Ok((bytes, source.1.load(Ordering::Relaxed)))
+    }
+
+    #[tokio::test]
+    async fn an_archive_holds_everything_once() {
+        let source = Counting::default();
+        let layer = source.push(media_type::LAYER, b"layer".to_vec()).await;
+        let manifest = source.manifest(vec![layer.clone(), layer]).await;
+        let root = source.index(vec![manifest.clone(), manifest], 0).await;
+        let (bytes, opened) = read_archive(source, &root).await.expect("read");
+        let mut archive = ::tar::Archive::new(&bytes[..]);
+        let names: Vec<String> =
+            archive.entries().expect("a tar").map(|e| e.expect("an entry").path().expect("a path").display().to_string()).collect();
+        assert_eq!(names.iter().filter(|name| name.starts_with("blobs/sha256/") && name.len() > 20).count(), 4);
+        assert_eq!(opened, 3, "manifest, config, layer");
+    }
+
+    #[tokio::test]
+    async fn indexes_that_list_each_other_over_and_over_are_read_once() {
+        let source = Counting::default();
+        let mut child = source.manifest(Vec::new()).await;
+        for _ in 0..4 {
+            child = source.index(vec![child; 1_000], 0).await;
+        }
+        let (_, opened) = read_archive(source, &child).await.expect("read");
+        assert!(opened <= 10, "{opened} requests");
+    }
+
+    #[tokio::test]
+    async fn images_without_bounds_are_refused() {
+        let source = Counting::default();
+        let mut child = source.manifest(Vec::new()).await;
+        for _ in 0..6 {
+            child = source.index(vec![child], 0).await;
+        }
+        assert_eq!(read_archive(source, &child).await, Err(Reason::LimitExceeded), "nested");
+
+        let source = Counting::default();
+        let endless = Descriptor { size: u64::MAX, ..Descriptor::of(media_type::LAYER, b"x") };
+        let root = source.manifest(vec![endless]).await;
+        assert_eq!(read_archive(source, &root).await, Err(Reason::LimitExceeded), "size");
+
+        let source = Counting::default();
+        let layers = (0..10_001_u32).map(|n| Descriptor::of(media_type::LAYER, &n.to_be_bytes())).collect();
+        let root = source.manifest(layers).await;
+        assert_eq!(read_archive(source, &root).await, Err(Reason::LimitExceeded), "number");
+
+        let source = Counting::default();
+        let mut children = Vec::new();
+        for number in 0..20 {
+            children.push(source.index(Vec::new(), (4 << 20) - 1_000 - number).await);
+        }
+        let root = source.index(children, 0).await;
+        assert_eq!(read_archive(source, &root).await, Err(Reason::LimitExceeded), "documents");
+    }
+}
