@@ -8,8 +8,10 @@ use crate::{
         class::{Classified, Reason},
         digest::Digest,
         limits::Limits,
-        oci::{Annotations, Descriptor, Document},
+        oci::{Descriptor, Document},
         pack::{EmbeddedError, PACK_FORMAT_ANNOTATION},
+        referrer::BUNDLE_PREDICATE_TYPE,
+        verify::shorten,
     },
     oci::{OciError, Resolved, Source},
 };
@@ -73,12 +75,29 @@ pub async fn inspect(source: &dyn Source, root: Resolved, limits: &Limits) -> Re
     Ok(Inspection { root, document, contents, referrers })
 }
 
+/// Whoever may attach a referrer writes these words, and they end up on terminals.
 fn referrer(descriptor: &Descriptor) -> Referrer {
-    let annotation = |annotations: &Annotations, key: &str| annotations.get(key).cloned();
     Referrer {
         digest: descriptor.digest,
-        artifact_type: descriptor.artifact_type.clone(),
-        predicate_type: annotation(&descriptor.annotations, "dev.sigstore.bundle.predicateType"),
+        artifact_type: descriptor.artifact_type.as_deref().map(shorten),
+        predicate_type: descriptor.annotations.get(BUNDLE_PREDICATE_TYPE).map(|text| shorten(text)),
         size: descriptor.size,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{media_type, oci::Annotations};
+
+    #[test]
+    fn words_of_strangers_cannot_steer_a_terminal() {
+        let hostile = "x\u{1b}]0;evil\u{7}\u{202e}y".to_owned();
+        let annotations = Annotations::from([(BUNDLE_PREDICATE_TYPE.to_owned(), hostile.clone())]);
+        let descriptor = Descriptor { artifact_type: Some(hostile), annotations, ..Descriptor::of(media_type::MANIFEST, b"") };
+        let shown = referrer(&descriptor);
+        for text in [shown.artifact_type, shown.predicate_type] {
+            assert_eq!(text.as_deref(), Some("x\u{fffd}]0;evil\u{fffd}\u{fffd}y"));
+        }
     }
 }
