@@ -51,3 +51,9 @@ clean: ## Remove what was built
 .PHONY: mutations
 mutations: ## Delete one check at a time and see the named test fail
 	tests/mutations.py
+
+.PHONY: fuzz
+SECONDS_EACH ?= 30
+fuzz: ## Fuzz every parser of outside bytes, SECONDS_EACH=30 each (needs cargo-fuzz and a nightly toolchain)
+	cd fuzz && for target in $$(cargo +nightly fuzz list); do \
+	  mkdir -p corpus/$$target && cargo +nightly fuzz run $$target corpus/$$target seeds/$$target -- -max_total_time=$(SECONDS_EACH); done

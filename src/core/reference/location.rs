@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Serialize, Serializer};
 
-use super::{Reference, ReferenceError, Selector, Tag, select, write_suffix};
+use super::{Reference, ReferenceError, Selector, Tag, select, shorten, write_suffix};
 use crate::core::digest::Digest;
 
 /// Anything that the command line can read from or write to.
@@ -78,7 +78,13 @@ impl FromStr for Location {
         } else if let Some(rest) = text.strip_prefix("oci-archive:") {
             parse_local(rest).map(Self::Archive)
         } else {
-            text.parse().map(Self::Registry)
+            let reference: Reference = text.parse()?;
+            // A host `OCI` with a port would be printed as a layout.
+            let printed = reference.to_string();
+            if printed.starts_with("oci:") || printed.starts_with("oci-archive:") {
+                return Err(ReferenceError::Host(shorten(text)));
+            }
+            Ok(Self::Registry(reference))
         }
     }
 }

@@ -69,7 +69,7 @@ fn locations_name_registries_layouts_and_archives() {
     ] {
         assert_eq!(text.parse::<Location>().expect(text).to_string(), *text);
     }
-    for text in ["oci:", "oci::v1", "oci:x:a b", "oci-archive:"] {
+    for text in ["oci:", "oci::v1", "oci:x:a b", "oci-archive:", "OCI:5000/x", "Oci-Archive:5000/x"] {
         assert!(text.parse::<Location>().is_err(), "{text}");
     }
 }
