@@ -26,7 +26,7 @@ TABLE = [
      "if self.outside == Outside::Refused && !real.starts_with(&folder) {", "if self.outside == Outside::Refused && real.starts_with(\"/nowhere\") {",
      "what_lies_outside_is_refused_unless_allowed"),
     ("a blob's digest is not compared", "src/oci/verify_stream.rs",
-     "if actual == self.digest {", "if actual == actual {", "corrupt::a_changed_byte_in_any_blob_is_found"),
+     "if actual != self.digest {", "if actual != actual {", "corrupt::a_changed_byte_in_any_blob_is_found"),
     ("a refused fallback tag is an empty list", "src/oci/remote/referrers.rs",
      "        Err(OciError::NotFound { .. }) => Ok(None),", "        Err(OciError::NotFound { .. } | OciError::Denied { .. }) => Ok(None),", "refused_registries::a_refusal_is_no_absence_of_signatures"),
     ("a signature is not verified", "src/core/verify/keyed.rs",
