@@ -33,7 +33,7 @@ impl FromStr for PathGlob {
     type Err = GlobError;
 
     fn from_str(text: &str) -> Result<Self, GlobError> {
-        let clean = text.trim_start_matches("./").trim_start_matches('/');
+        let clean = without_start(text);
         if clean.is_empty() {
             return Err(GlobError::Empty);
         }
@@ -45,6 +45,14 @@ impl FromStr for PathGlob {
         }
         Ok(Self(clean.into()))
     }
+}
+
+/// Paths in a bundle begin with a name, so what stands before it means nothing.
+fn without_start(mut text: &str) -> &str {
+    while let Some(rest) = text.strip_prefix("./").or_else(|| text.strip_prefix('/')) {
+        text = rest;
+    }
+    text
 }
 
 impl fmt::Display for PathGlob {
@@ -105,6 +113,8 @@ mod tests {
             ("a*b*c", "abc", false),
             ("**/x/**", "a/b/x/c/x/d", true),
             ("/opt/a", "opt/a", true),
+            ("/.//./opt/a", "opt/a", true),
+            (".opt/a", ".opt/a", true),
             ("*", "a/b", false),
         ] {
             assert_eq!(pattern.parse::<PathGlob>().expect(pattern).matches(path), expected, "{pattern} {path}");

@@ -233,10 +233,12 @@ fn canonical_host(host: &str) -> Result<String, ReferenceError> {
     if !is_ipv6(name) && !name.split('.').all(is_host_label) {
         return Err(wrong());
     }
-    Ok(match port {
-        None | Some(443) => name.to_owned(),
-        Some(port) => format!("{name}:{port}"),
-    })
+    // Written without its port, upper case or final dot, a name of one label would be read as a path on Docker Hub.
+    match port {
+        Some(port) if port != 443 || !is_host(name) => Ok(format!("{name}:{port}")),
+        None if !is_host(name) => Err(wrong()),
+        _ => Ok(name.to_owned()),
+    }
 }
 
 fn split_port(host: &str) -> Option<(&str, Option<u16>)> {

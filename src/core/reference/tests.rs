@@ -14,12 +14,17 @@ fn references_take_the_canonical_form_of_containerd() {
         ("r.example.com:443/a", "r.example.com/a"),
         ("r.example.com./a", "r.example.com/a"),
         ("localhost/a", "localhost/a"),
+        ("LocalHost:443/a", "localhost/a"),
+        ("registry:443/a", "registry:443/a"),
+        ("REGISTRY:5000/a", "registry:5000/a"),
         ("localhost:5000/a/b:t", "localhost:5000/a/b:t"),
         ("[::1]:5000/a", "[::1]:5000/a"),
         ("127.0.0.1:5000/a__b/c--d.e", "127.0.0.1:5000/a__b/c--d.e"),
         (&pinned, &pinned),
     ] {
-        assert_eq!(text.parse::<Reference>().expect(text).to_string(), canonical);
+        let reference: Reference = text.parse().expect(text);
+        assert_eq!(reference.to_string(), canonical);
+        assert_eq!(canonical.parse::<Reference>().as_ref(), Ok(&reference), "{canonical} is read as something else");
     }
 }
 
@@ -46,6 +51,8 @@ fn what_is_no_reference_is_refused() {
         "r.example.com:99999/a",
         "r.example.com:0/a",
         "r..example.com/a",
+        "REGISTRY/a",
+        "registry./a",
         "r.example.com/ä",
         "r.example.com/a b",
         "[::zz]:5000/a",
