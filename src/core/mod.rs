@@ -4,6 +4,7 @@ pub mod class;
 pub mod digest;
 pub mod glob;
 pub mod intoto;
+pub mod job;
 pub mod json;
 pub mod limits;
 pub mod lockfile;

@@ -1,6 +1,7 @@
 //! What a user may choose about a bundle's form. All of it is covered by the digest and recorded in provenance.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::PackError;
 use crate::core::oci::Annotations;
@@ -17,7 +18,7 @@ pub const TITLE_ANNOTATION: &str = "org.opencontainers.image.title";
 pub const CREATED_ANNOTATION: &str = "org.opencontainers.image.created";
 
 /// The shape of the manifest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Format {
     /// Image-shaped, with deterministic tar layers: can be mounted as a Kubernetes image volume.
     #[default]
@@ -37,7 +38,7 @@ impl Format {
 }
 
 /// How the layers of an `Image` are compressed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum LayerCompression {
     /// Not at all.
     #[default]
@@ -57,15 +58,18 @@ impl LayerCompression {
 }
 
 /// What a user chose.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Output {
     /// The shape of the manifest.
     pub format: Format,
     /// Compression of the layers.
     pub compression: LayerCompression,
     /// Seconds since 1970 that the bundle calls its creation time. Absent by default; 0 is a value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_date_epoch: Option<i64>,
     /// Further annotations of the manifest.
+    #[serde(default, skip_serializing_if = "Annotations::is_empty")]
     pub annotations: Annotations,
 }
 

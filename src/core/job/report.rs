@@ -1,0 +1,261 @@
+//! A Job's last words: the termination message of its container (formats page, "Job report").
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::{
+    class::{Class, Classified, Reason},
+    digest::Digest,
+    json,
+};
+
+/// Bytes of a termination message, the kubelet's own limit.
+pub const MAX_REPORT: usize = 4_096;
+/// Bytes of [`Failure::message`].
+pub const MAX_MESSAGE: usize = 1_024;
+const VERSION: u32 = 1;
+
+/// Which Job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Step {
+    /// Packs and pushes by digest.
+    Pack,
+    /// Re-derives, signs, attests, verifies, tags.
+    Sign,
+}
+
+/// What a Job says it did. A claim.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Wire", into = "Wire")]
+pub struct JobReport {
+    /// Which Job.
+    pub step: Step,
+    /// How it ended.
+    pub result: Result<Success, Failure>,
+}
+
+/// It did what it should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Success {
+    /// The canonical lock.
+    pub lock_digest: Digest,
+    /// The bundle.
+    pub digest: Digest,
+    /// Bytes of all blobs and manifests.
+    pub size: u64,
+    /// Layers of the first manifest, with the lock's.
+    pub layers: usize,
+    /// Artifacts in the lock.
+    pub artifacts: usize,
+    /// Referrers that it added.
+    pub evidence: Vec<EvidenceDigest>,
+}
+
+/// A referrer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EvidenceDigest {
+    /// What it claims.
+    pub predicate_type: String,
+    /// The referrer's manifest.
+    pub digest: Digest,
+}
+
+/// It did not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Why.
+    pub reason: Reason,
+    /// The same in words, at most [`MAX_MESSAGE`] bytes.
+    pub message: String,
+}
+
+/// Why a termination message is no report.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReportError {
+    /// Not JSON, too large, or with unknown or missing fields.
+    #[error("the termination message is no report: {0}")]
+    Shape(String),
+    /// Written by another release.
+    #[error("the report has version {0}, this release reads {VERSION}")]
+    Version(u32),
+}
+
+impl Classified for ReportError {
+    fn reason(&self) -> Reason {
+        Reason::JobFailed
+    }
+}
+
+impl Failure {
+    /// A failure in words that fit.
+    pub fn new(reason: Reason, message: &str) -> Self {
+        let mut end = message.len().min(MAX_MESSAGE);
+        while !message.is_char_boundary(end) {
+            end -= 1;
+        }
+        Self { reason, message: message[..end].to_owned() }
+    }
+
+    /// From an error that says why.
+    pub fn of(error: &dyn Classified) -> Self {
+        Self::new(error.reason(), &error.to_string())
+    }
+
+    /// What happens next.
+    pub fn class(&self) -> Class {
+        self.reason.class()
+    }
+}
+
+impl JobReport {
+    /// Reads a termination message.
+    pub fn parse(message: &str) -> Result<Self, ReportError> {
+        let wire: Wire = json::parse(message.as_bytes(), MAX_REPORT, 8).map_err(|e| ReportError::Shape(e.to_string()))?;
+        Self::try_from(wire)
+    }
+
+    /// As a termination message. Evidence that does not fit is left out: the registry lists it.
+    pub fn to_message(&self) -> serde_json::Result<String> {
+        let text = serde_json::to_string(self)?;
+        if text.len() <= MAX_REPORT {
+            return Ok(text);
+        }
+        let mut short = self.clone();
+        match &mut short.result {
+            Ok(success) => success.evidence.clear(),
+            // Quoting may have made it up to six times longer.
+            Err(failure) => *failure = Failure::new(failure.reason, &failure.message[..failure.message.floor_char_boundary(MAX_MESSAGE / 2)]),
+        }
+        serde_json::to_string(&short)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Wire {
+    v: u32,
+    step: Step,
+    result: Word,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lock_digest: Option<Digest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    digest: Option<Digest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    layers: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    artifacts: Option<usize>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    evidence: Vec<EvidenceDigest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reason: Option<Reason>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    class: Option<Class>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Word {
+    Succeeded,
+    Failed,
+}
+
+impl TryFrom<Wire> for JobReport {
+    type Error = ReportError;
+
+    fn try_from(wire: Wire) -> Result<Self, ReportError> {
+        let Wire { v, step, result, lock_digest, digest, size, layers, artifacts, evidence, reason, class: _, message } = wire;
+        if v != VERSION {
+            return Err(ReportError::Version(v));
+        }
+        let missing = |field: &str| ReportError::Shape(format!("{field} is missing"));
+        let result = match result {
+            Word::Succeeded => Ok(Success {
+                lock_digest: lock_digest.ok_or_else(|| missing("lockDigest"))?,
+                digest: digest.ok_or_else(|| missing("digest"))?,
+                size: size.ok_or_else(|| missing("size"))?,
+                layers: layers.ok_or_else(|| missing("layers"))?,
+                artifacts: artifacts.ok_or_else(|| missing("artifacts"))?,
+                evidence,
+            }),
+            Word::Failed => Err(Failure::new(reason.ok_or_else(|| missing("reason"))?, message.as_deref().unwrap_or_default())),
+        };
+        Ok(Self { step, result })
+    }
+}
+
+impl From<JobReport> for Wire {
+    fn from(JobReport { step, result }: JobReport) -> Self {
+        let empty = Self {
+            v: VERSION,
+            step,
+            result: Word::Succeeded,
+            lock_digest: None,
+            digest: None,
+            size: None,
+            layers: None,
+            artifacts: None,
+            evidence: Vec::new(),
+            reason: None,
+            class: None,
+            message: None,
+        };
+        match result {
+            Ok(Success { lock_digest, digest, size, layers, artifacts, evidence }) => Self {
+                lock_digest: Some(lock_digest),
+                digest: Some(digest),
+                size: Some(size),
+                layers: Some(layers),
+                artifacts: Some(artifacts),
+                evidence,
+                ..empty
+            },
+            Err(failure) => Self {
+                result: Word::Failed,
+                class: Some(failure.class()),
+                reason: Some(failure.reason),
+                message: Some(failure.message),
+                ..empty
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_are_written_as_the_formats_page_says() {
+        let hex = "0".repeat(64);
+        let packed = format!(
+            r#"{{"v":1,"step":"pack","result":"Succeeded","lockDigest":"sha256:{hex}","digest":"sha256:{hex}","size":10486272,"layers":13,"artifacts":12}}"#
+        );
+        let refused = r#"{"v":1,"step":"sign","result":"Failed","reason":"LockMismatch","class":"Denied","message":"layer 3: …"}"#;
+        for text in [packed.as_str(), refused] {
+            let report = JobReport::parse(text).expect("a report");
+            assert_eq!(report.to_message().expect("written"), text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_report_is_refused() {
+        for text in ["", "[]", "{}", r#"{"v":2,"step":"pack","result":"Failed","reason":"Internal"}"#, r#"{"v":1,"step":"pack","result":"Succeeded"}"#] {
+            assert_eq!(JobReport::parse(text).expect_err(text).reason(), Reason::JobFailed);
+        }
+        assert!(JobReport::parse(&" ".repeat(MAX_REPORT + 1)).is_err());
+    }
+
+    #[test]
+    fn messages_fit() {
+        for text in ["ü".repeat(2_000), "\u{1}".repeat(2_000), "\"".repeat(5_000)] {
+            let report = JobReport { step: Step::Pack, result: Err(Failure::new(Reason::FetchFailed, &text)) };
+            let message = report.to_message().expect("written");
+            assert!(message.len() <= MAX_REPORT, "{} bytes", message.len());
+            assert_eq!(JobReport::parse(&message).expect("read").step, Step::Pack);
+        }
+    }
+}
