@@ -1,6 +1,8 @@
-//! The kinds of the group `packgate.dev`: their fields as `kubectl explain` shows them, and what they compile to.
+//! The kinds of the group `packgate.dev`: their fields as `kubectl explain` shows them, and what they compile to;
+//! and the roles that go with them.
 
 pub mod bundle_policy;
+pub mod rbac;
 
 use kube::CustomResourceExt;
 

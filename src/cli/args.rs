@@ -84,6 +84,8 @@ pub(super) enum Command {
     Policy(super::policy::PolicyArgs),
     /// Print the Kubernetes custom resource definitions
     Crds(super::crds::CrdsArgs),
+    /// Print the Kubernetes roles and bindings
+    Rbac(super::rbac::RbacArgs),
     /// Print a completion script for a shell
     Completion(super::completion::CompletionArgs),
     /// Print the version

@@ -20,6 +20,7 @@ mod plan;
 mod policies;
 mod policy;
 mod progress;
+mod rbac;
 mod sign;
 mod signer;
 mod unpack;
@@ -65,6 +66,7 @@ async fn dispatch(cli: Cli) -> Result<Done, CliError> {
         Command::Keys(args) => keys::run(args, &context),
         Command::Policy(args) => policy::run(args, &context),
         Command::Crds(args) => crds::run(&args),
+        Command::Rbac(args) => rbac::run(&args),
         Command::Completion(args) => completion::run(&args),
         Command::Version => Ok(version::run()),
     }

@@ -71,7 +71,24 @@ fn the_help_lists_verbs_that_work_and_no_others() {
         .collect();
     assert_eq!(
         verbs,
-        ["pack", "plan", "lock", "inspect", "unpack", "sign", "attest", "verify", "copy", "keys", "policy", "crds", "completion", "version", "help"]
+        [
+            "pack",
+            "plan",
+            "lock",
+            "inspect",
+            "unpack",
+            "sign",
+            "attest",
+            "verify",
+            "copy",
+            "keys",
+            "policy",
+            "crds",
+            "rbac",
+            "completion",
+            "version",
+            "help"
+        ]
     );
     for verb in verbs.iter().filter(|verb| !["version", "help"].contains(verb)) {
         assert!(workspace.run(&format!("{verb} --help")).ok().contains("Examples:"), "{verb}: no examples");
@@ -85,6 +102,7 @@ fn results_and_errors_are_one_json_document() {
         ("plan lock.yaml --format Artifact", "Plan"),
         ("version", "Version"),
         ("crds", "List"),
+        ("rbac", "List"),
         ("keys generate", "KeyPair"),
         ("inspect lock.yaml", "LockInspection"),
     ] {

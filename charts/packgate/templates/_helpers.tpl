@@ -1,0 +1,53 @@
+{{- /* Names are fixed, not made from the release's: a cluster has one installation, and roles, Jobs and people name its parts. */ -}}
+
+{{- define "packgate.chart" -}}
+{{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- /* On every object. The generated rbac.yaml has the same. */ -}}
+{{- define "packgate.labels" -}}
+app.kubernetes.io/name: packgate
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
+helm.sh/chart: {{ include "packgate.chart" . | quote }}
+{{- end }}
+
+{{- /* Which Pods are the controller's. A Deployment's selector cannot be changed: nothing that varies may be here. */ -}}
+{{- define "packgate.controllerSelector" -}}
+app.kubernetes.io/name: packgate
+app.kubernetes.io/component: controller
+{{- end }}
+
+{{- /* A digest pins the image; a tag beside it is only for people. Without either: the version that the chart was made for. */ -}}
+{{- define "packgate.image" -}}
+{{- $image := .Values.image -}}
+{{- $tag := $image.tag -}}
+{{- if not (or $tag $image.digest) }}{{ $tag = .Chart.AppVersion }}{{ end -}}
+{{ $image.repository }}{{ with $tag }}:{{ . }}{{ end }}{{ with $image.digest }}@{{ . }}{{ end }}
+{{- end }}
+
+{{- /* The controller's configuration. It refuses keys that it does not know, so each one is written out here. */ -}}
+{{- define "packgate.config" -}}
+{{- $values := .Values -}}
+{{- $registries := list -}}
+{{- range $values.registries -}}
+  {{- $registry := dict "host" .host "plainHTTP" (.plainHTTP | default false) -}}
+  {{- with .caRef }}{{ $_ := set $registry "caRef" (dict "kind" .kind "name" .name) }}{{ end -}}
+  {{- $registries = append $registries $registry -}}
+{{- end -}}
+builder:
+  id: {{ $values.builder.id | quote }}
+registries: {{ toJson $registries }}
+network:
+  allowedPrivateCIDRs: {{ toJson $values.network.allowedPrivateCIDRs }}
+signing:
+  allowNone: {{ $values.signing.allowNone }}
+noMatch:
+  packedBundle: {{ $values.noMatch.packedBundle }}
+  imageVolume: {{ $values.noMatch.imageVolume }}
+  container: {{ $values.noMatch.container }}
+jobs:
+  imagePullPolicy: {{ $values.image.pullPolicy }}
+  imagePullSecrets: {{ toJson $values.image.pullSecrets }}
+{{- end }}

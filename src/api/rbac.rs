@@ -1,0 +1,311 @@
+//! Who may do what once packgate is installed: every role and binding, each with its purpose.
+//!
+//! One list is what `packgate rbac` prints and what the chart's template is written from, so that the two cannot differ. No rule reads
+//! Secrets of the whole cluster, and nothing here lets a user write `status`.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use serde::Serialize;
+use serde_json::Value;
+
+/// The namespace that packgate is installed in, unless told otherwise.
+pub const SYSTEM_NAMESPACE: &str = "packgate-system";
+
+const CONTROLLER: &str = "packgate-controller";
+const TENANT: &str = "packgate-tenant";
+const PLATFORM_KEY: &str = "packgate-platform-key";
+
+const API_GROUP: &str = "packgate.dev";
+const RBAC_GROUP: &str = "rbac.authorization.k8s.io";
+const READ: &[&str] = &["get", "list", "watch"];
+/// Judged by the controller and written by people.
+const POLICIES: &[&str] = &["bundlepolicies", "clusterbundlepolicies", "trustroots"];
+/// What people of one namespace work with.
+const NAMESPACED: &[&str] = &["packedbundles", "bundlepolicies"];
+
+/// Where packgate is installed, and how its objects are labelled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installation {
+    namespace: String,
+    labels: BTreeMap<String, String>,
+}
+
+/// A role or binding as it is sent to the API server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Grant {
+    /// What it is for: one line.
+    pub purpose: &'static str,
+    /// The object.
+    pub object: Value,
+}
+
+/// Why the roles cannot be written: always a defect.
+#[derive(Debug, thiserror::Error)]
+pub enum RbacError {
+    /// An object is no JSON.
+    #[error("a role cannot be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// An object is no YAML.
+    #[error("a role cannot be written as YAML: {0}")]
+    Yaml(#[from] serde_saphyr::ser::Error),
+}
+
+impl Installation {
+    /// In this namespace, without helm.
+    pub fn in_namespace(namespace: &str) -> Self {
+        Self { namespace: namespace.to_owned(), labels: labels(&[("app.kubernetes.io/name", "packgate")]) }
+    }
+
+    /// In the namespace of a helm release: names and labels are expressions of its template language.
+    ///
+    /// None of them contains a quote, so that they stay valid inside of YAML strings.
+    pub fn chart() -> Self {
+        let labels = labels(&[
+            ("app.kubernetes.io/name", "packgate"),
+            ("app.kubernetes.io/instance", "{{ .Release.Name }}"),
+            ("app.kubernetes.io/version", "{{ .Chart.AppVersion }}"),
+            ("app.kubernetes.io/managed-by", "{{ .Release.Service }}"),
+            ("helm.sh/chart", "{{ include `packgate.chart` . }}"),
+        ]);
+        Self { namespace: "{{ .Release.Namespace }}".to_owned(), labels }
+    }
+
+    /// Every role and binding, in the order in which a reader wants them.
+    ///
+    /// Errors: only if an object cannot be written as JSON, which is a defect.
+    pub fn grants(&self) -> Result<Vec<Grant>, RbacError> {
+        Ok([self.controller()?, self.system_namespace()?, self.tenants()?, self.platform_key()?, self.users()?].concat())
+    }
+
+    fn controller(&self) -> Result<Vec<Grant>, RbacError> {
+        let role = self.cluster_role(CONTROLLER, &[], controller_rules());
+        let binding = ClusterRoleBinding {
+            metadata: self.cluster_wide(CONTROLLER, &[]),
+            role_ref: role_ref("ClusterRole", CONTROLLER),
+            subjects: Some(vec![self.account(CONTROLLER)]),
+        };
+        Ok(vec![
+            grant("The controller, in every namespace: read our kinds, write their status, run Jobs. It reads no Secrets.", &role)?,
+            grant("Gives it to the controller.", &binding)?,
+        ])
+    }
+
+    fn system_namespace(&self) -> Result<Vec<Grant>, RbacError> {
+        let purpose = "The controller, in its own namespace: the platform key, copies of push credentials, its lease, what it has to sweep.";
+        self.role_with_binding(CONTROLLER, purpose, system_rules(), self.account(CONTROLLER), "Gives it to the controller.")
+    }
+
+    fn tenants(&self) -> Result<Vec<Grant>, RbacError> {
+        let role = self.cluster_role(TENANT, &[], vec![rule("", &["secrets"], &["get"])]);
+        Ok(vec![grant("Reads Secrets. Bound to the controller only in namespaces that say so, by a RoleBinding there; never cluster-wide.", &role)?])
+    }
+
+    fn platform_key(&self) -> Result<Vec<Grant>, RbacError> {
+        let everybody =
+            Subject { api_group: Some(RBAC_GROUP.to_owned()), kind: "Group".to_owned(), name: "system:authenticated".to_owned(), namespace: None };
+        let rules = vec![named(rule("", &["configmaps"], &["get"]), PLATFORM_KEY)];
+        self.role_with_binding(PLATFORM_KEY, "The public half of the platform key, to verify with.", rules, everybody, "Lets every user read it.")
+    }
+
+    fn users(&self) -> Result<Vec<Grant>, RbacError> {
+        let view = self.cluster_role("packgate-view", &["view"], vec![rule(API_GROUP, NAMESPACED, READ)]);
+        let write = rule(API_GROUP, NAMESPACED, &["create", "update", "patch", "delete"]);
+        let edit = self.cluster_role("packgate-edit", &["admin", "edit"], vec![write]);
+        Ok(vec![
+            grant("Added to the cluster's roles view, edit and admin.", &view)?,
+            grant("Added to the cluster's roles edit and admin. Never status: it is the controller's word.", &edit)?,
+        ])
+    }
+
+    fn role_with_binding(
+        &self,
+        name: &str,
+        purpose: &'static str,
+        rules: Vec<PolicyRule>,
+        subject: Subject,
+        binding_purpose: &'static str,
+    ) -> Result<Vec<Grant>, RbacError> {
+        let role = Role { metadata: self.local(name), rules: Some(rules) };
+        let binding = RoleBinding { metadata: self.local(name), role_ref: role_ref("Role", name), subjects: Some(vec![subject]) };
+        Ok(vec![grant(purpose, &role)?, grant(binding_purpose, &binding)?])
+    }
+
+    fn cluster_role(&self, name: &str, aggregate_to: &[&str], rules: Vec<PolicyRule>) -> ClusterRole {
+        ClusterRole { metadata: self.cluster_wide(name, aggregate_to), rules: Some(rules), aggregation_rule: None }
+    }
+
+    fn cluster_wide(&self, name: &str, aggregate_to: &[&str]) -> ObjectMeta {
+        let mut labels = self.labels.clone();
+        labels.extend(aggregate_to.iter().map(|role| (format!("{RBAC_GROUP}/aggregate-to-{role}"), "true".to_owned())));
+        ObjectMeta { name: Some(name.to_owned()), labels: Some(labels), ..ObjectMeta::default() }
+    }
+
+    fn local(&self, name: &str) -> ObjectMeta {
+        ObjectMeta { namespace: Some(self.namespace.clone()), ..self.cluster_wide(name, &[]) }
+    }
+
+    fn account(&self, name: &str) -> Subject {
+        Subject { api_group: None, kind: "ServiceAccount".to_owned(), name: name.to_owned(), namespace: Some(self.namespace.clone()) }
+    }
+}
+
+/// The grants as one YAML stream, the purpose above each object.
+///
+/// Errors: only if an object cannot be written as YAML, which is a defect.
+pub fn to_yaml(grants: &[Grant]) -> Result<String, RbacError> {
+    grants.iter().map(|grant| Ok(format!("---\n# {}\n{}", grant.purpose, serde_saphyr::to_string(&grant.object)?))).collect()
+}
+
+fn controller_rules() -> Vec<PolicyRule> {
+    let status: Vec<String> = POLICIES.iter().map(|kind| format!("{kind}/status")).collect();
+    let status: Vec<&str> = status.iter().map(String::as_str).collect();
+    vec![
+        rule(API_GROUP, &["packedbundles"], READ),
+        rule(API_GROUP, &["packedbundles/status"], &["patch"]),
+        rule(API_GROUP, POLICIES, READ),
+        rule(API_GROUP, &status, &["patch"]),
+        rule("", &["configmaps"], &["get", "create", "patch", "delete"]), // locks to read, and the lock that a pack Job mounts
+        rule("", &["pods"], READ),                                        // a Job's report is its Pod's termination message
+        rule("", &["namespaces"], READ),                                  // selectors of policies; the UID of kube-system
+        rule("batch", &["jobs"], &["get", "list", "watch", "create", "patch", "delete"]),
+        PolicyRule { api_groups: Some(owned(&["", "events.k8s.io"])), ..rule("", &["events"], &["create", "patch"]) },
+    ]
+}
+
+fn system_rules() -> Vec<PolicyRule> {
+    vec![
+        rule("", &["secrets"], &["get", "list", "create", "patch", "delete"]),
+        rule("", &["configmaps"], &["list"]),
+        named(rule("coordination.k8s.io", &["leases"], &["get", "update"]), CONTROLLER),
+        named(rule("", &["serviceaccounts"], &["get"]), CONTROLLER), // the owner of what must go when packgate goes
+    ]
+}
+
+fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {
+    PolicyRule { api_groups: Some(owned(&[group])), resources: Some(owned(resources)), verbs: owned(verbs), ..PolicyRule::default() }
+}
+
+fn named(rule: PolicyRule, name: &str) -> PolicyRule {
+    PolicyRule { resource_names: Some(owned(&[name])), ..rule }
+}
+
+fn role_ref(kind: &str, name: &str) -> RoleRef {
+    RoleRef { api_group: RBAC_GROUP.to_owned(), kind: kind.to_owned(), name: name.to_owned() }
+}
+
+fn grant(purpose: &'static str, object: &impl Serialize) -> Result<Grant, RbacError> {
+    Ok(Grant { purpose, object: serde_json::to_value(object)? })
+}
+
+fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+fn owned(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grants() -> Vec<Grant> {
+        Installation::in_namespace(SYSTEM_NAMESPACE).grants().expect("grants")
+    }
+
+    fn rules(object: &Value) -> Vec<PolicyRule> {
+        object.get("rules").map(|rules| serde_json::from_value(rules.clone()).expect("rules")).unwrap_or_default()
+    }
+
+    fn resources(rule: &PolicyRule) -> Vec<String> {
+        rule.resources.clone().unwrap_or_default()
+    }
+
+    /// The rules of the role of this kind and name.
+    fn role(kind: &str, name: &str) -> Vec<PolicyRule> {
+        let found = grants().into_iter().find(|grant| grant.object["kind"] == kind && grant.object["metadata"]["name"] == name);
+        rules(&found.expect("the role").object)
+    }
+
+    #[test]
+    fn nothing_is_granted_by_a_wildcard() {
+        for rule in grants().iter().flat_map(|grant| rules(&grant.object)) {
+            let words = [rule.api_groups.clone(), rule.resources.clone(), Some(rule.verbs.clone()), rule.non_resource_urls.clone()];
+            assert!(words.iter().flatten().flatten().all(|word| !word.contains('*')), "{rule:?}");
+            assert!(!rule.verbs.is_empty() && rule.non_resource_urls.is_none(), "{rule:?}");
+        }
+    }
+
+    #[test]
+    fn no_binding_gives_secrets_cluster_wide() {
+        let bound: Vec<String> = grants()
+            .iter()
+            .filter(|grant| grant.object["kind"] == "ClusterRoleBinding")
+            .map(|grant| grant.object["roleRef"]["name"].as_str().expect("a name").to_owned())
+            .collect();
+        assert_eq!(bound, [CONTROLLER]);
+        for rule in role("ClusterRole", CONTROLLER) {
+            assert!(!resources(&rule).iter().any(|resource| resource.starts_with("secrets")), "{rule:?}");
+        }
+        let aggregated = grants().into_iter().filter(|grant| grant.object["metadata"]["labels"].to_string().contains("aggregate-to"));
+        for rule in aggregated.flat_map(|grant| rules(&grant.object)) {
+            assert_eq!(rule.api_groups.as_deref(), Some(&[API_GROUP.to_owned()][..]), "{rule:?}");
+        }
+    }
+
+    #[test]
+    fn a_tenant_gives_get_and_nothing_else() {
+        assert_eq!(role("ClusterRole", TENANT), [rule("", &["secrets"], &["get"])]);
+    }
+
+    #[test]
+    fn users_never_write_status() {
+        for name in ["packgate-view", "packgate-edit"] {
+            for rule in role("ClusterRole", name) {
+                assert!(resources(&rule).iter().all(|resource| !resource.contains('/')), "{name}: {rule:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_controller_writes_no_spec() {
+        let writes = ["create", "update", "patch", "delete"];
+        for rule in role("ClusterRole", CONTROLLER).iter().filter(|rule| rule.api_groups.as_deref() == Some(&[API_GROUP.to_owned()])) {
+            let status = resources(rule).iter().all(|resource| resource.ends_with("/status"));
+            assert!(status || !rule.verbs.iter().any(|verb| writes.contains(&verb.as_str())), "{rule:?}");
+        }
+    }
+
+    #[test]
+    fn everybody_reads_one_config_map() {
+        assert_eq!(role("Role", PLATFORM_KEY), [named(rule("", &["configmaps"], &["get"]), PLATFORM_KEY)]);
+    }
+
+    #[test]
+    fn nothing_gives_rights_on_roles() {
+        let powers = ["escalate", "bind", "impersonate", "approve", "sign"];
+        for rule in grants().iter().flat_map(|grant| rules(&grant.object)) {
+            assert!(!rule.verbs.iter().any(|verb| powers.contains(&verb.as_str())), "{rule:?}");
+            assert_ne!(rule.api_groups.as_deref(), Some(&[RBAC_GROUP.to_owned()][..]), "{rule:?}");
+        }
+    }
+
+    #[test]
+    fn every_name_of_a_namespace_follows() {
+        let text = to_yaml(&Installation::in_namespace("elsewhere").grants().expect("grants")).expect("YAML");
+        assert!(!text.contains(SYSTEM_NAMESPACE) && text.matches("namespace: elsewhere\n").count() > 4, "{text}");
+    }
+
+    #[test]
+    fn expressions_of_the_chart_stand_in_yaml_strings() {
+        let text = to_yaml(&Installation::chart().grants().expect("grants")).expect("YAML");
+        for line in text.lines().filter(|line| line.contains("{{")) {
+            let value = line.split_once(": ").expect("a field").1;
+            assert!(value.starts_with('"') && value.ends_with('"') && !value.contains('\\'), "{line}");
+        }
+    }
+}
