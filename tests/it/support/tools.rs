@@ -18,6 +18,20 @@ pub(crate) fn wanted(test: &str) -> bool {
     wanted
 }
 
+/// helm, if the test cluster's programs are there (`make cluster-build PROGRAMS=helm`) or one is installed. Elsewhere the test says that it
+/// was not run, and fails if the peers are required.
+pub(crate) fn helm(test: &str) -> Option<PathBuf> {
+    let script = concat!(". ", env!("CARGO_MANIFEST_DIR"), "/tests/cluster/env/env.sh && command -v helm");
+    let output = Command::new("bash").args(["-c", script]).output().expect("bash runs");
+    let path = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    if !path.is_empty() {
+        return Some(PathBuf::from(path));
+    }
+    assert!(std::env::var_os("PACKGATE_REQUIRE_TOOLS").is_none(), "{test}: helm is missing (make cluster-build PROGRAMS=helm)");
+    println!("{test}: not run, helm is missing (make cluster-build PROGRAMS=helm)");
+    None
+}
+
 /// The folder of the JSON schemas of image-spec.
 pub(crate) fn schemas() -> PathBuf {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/get.sh");
