@@ -35,7 +35,7 @@ pub struct Installation {
 }
 
 /// A role or binding as it is sent to the API server.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// What it is for: one line.
     pub purpose: &'static str,

@@ -148,9 +148,8 @@ fn the_plain_manifest_is_the_chart_with_its_defaults() {
         text += &chart.template(&["--show-only", &format!("templates/{template}.yaml")]).stdout;
     }
     let of_helm = ["# Source: ", "    app.kubernetes.io/managed-by: ", "    app.kubernetes.io/instance: ", "    helm.sh/chart: "];
-    let lines = text.lines().filter(|line| !line.is_empty() && !of_helm.iter().any(|start| line.starts_with(start)));
-    let plain: String =
-        lines.map(|line| format!("{}\n", line.replace(&format!("namespace: \"{NAMESPACE}\""), "namespace: packgate-system"))).collect();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty() && !of_helm.iter().any(|start| line.starts_with(start))).collect();
+    let plain = lines.join("\n").replace(&format!("namespace: \"{NAMESPACE}\""), "namespace: packgate-system") + "\n";
     golden("examples/install/packgate.yaml", &plain);
 }
 
