@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build test test-fast test-interop lint generate check-generated coverage bench deny clean
+.PHONY: help build test test-fast test-interop test-chart lint generate check-generated coverage bench deny clean
 
 include tests/tools/tools.mk
 include tests/cluster/cluster.mk
@@ -15,7 +15,7 @@ help: ## Show what can be made
 build: ## Build the release binary: target/release/packgate
 	cargo build --release --locked
 
-test: test-fast test-interop ## Every test. What CI runs
+test: test-fast test-interop test-chart ## Every test. What CI runs
 
 test-fast: ## Unit and integration tests that need nothing but Rust; under two minutes when warm
 	cargo test --locked
@@ -23,17 +23,30 @@ test-fast: ## Unit and integration tests that need nothing but Rust; under two m
 test-interop: tools ## Tests against cosign, oras, crane, umoci and real registries
 	PACKGATE_REQUIRE_TOOLS=1 cargo test --locked --test it interop:: -- --test-threads=2
 
-lint: check-generated ## rustfmt, clippy with warnings as errors, shellcheck where it is installed
+test-chart: ## Tests of the helm chart, with helm
+	tests/cluster/env/build.sh helm
+	PACKGATE_REQUIRE_TOOLS=1 cargo test --locked --test it chart::
+
+.PHONY: test-chart-installed
+test-chart-installed: ## The chart in the test cluster: permissions, upgrade, rollback, uninstall (make cluster-up MODE=control-plane)
+	tests/cluster/env/exec.sh tests/chart/installed.sh
+
+lint: check-generated ## rustfmt, clippy with warnings as errors; shellcheck and helm lint where they are
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	@if command -v shellcheck >/dev/null; then shellcheck -x tests/*.sh tests/tools/*.sh benches/*.sh .ci/run; else echo "shellcheck is not installed: shell scripts were not checked"; fi
+	@if command -v shellcheck >/dev/null; then shellcheck -x tests/*.sh tests/tools/*.sh tests/chart/*.sh benches/*.sh .ci/run; else echo "shellcheck is not installed: shell scripts were not checked"; fi
+	@if helm=$$(. tests/cluster/env/env.sh && command -v helm); then "$$helm" lint --quiet --strict charts/packgate; else echo "helm is not there (make cluster-build PROGRAMS=helm): the chart was not linted"; fi
 
-generate: ## Write the generated files: crds/, docs/cli.md
+generate: ## Write the generated files: crds/, the chart's copies of them and its roles, docs/cli.md
 	cargo run --quiet --locked -- crds --out-dir crds
+	rm -rf charts/packgate/files/crds && mkdir -p charts/packgate/files && cp -R crds charts/packgate/files/crds
+	cargo run --quiet --locked -- rbac --chart > charts/packgate/templates/rbac.yaml
 	tests/generate-cli-docs.sh > docs/cli.md
 
 check-generated: ## Fail if a generated file is stale
 	cargo run --quiet --locked -- crds --check crds
+	diff -ru crds charts/packgate/files/crds || { echo "charts/packgate/files/crds is stale: make generate"; exit 1; }
+	cargo run --quiet --locked -- rbac --chart --check charts/packgate/templates/rbac.yaml
 	diff -u docs/cli.md <(tests/generate-cli-docs.sh) || { echo "docs/cli.md is stale: make generate"; exit 1; }
 
 coverage: ## Line coverage, what the binary runs included (needs cargo-llvm-cov)
