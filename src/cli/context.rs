@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use super::{args::Global, exit::CliError, progress::Shown};
+use super::{args::Global, exit::CliError, progress::Shown, registries::Registries};
 use crate::{
     clock::{Clock, SystemClock},
     core::{
@@ -34,6 +34,11 @@ pub(super) struct Context {
 impl Context {
     pub(super) const fn new(global: Global) -> Self {
         Self { global, http: OnceLock::new(), credentials: OnceLock::new(), clock: SystemClock, limits: Limits::DEFAULT }
+    }
+
+    /// The options that every verb has.
+    pub(super) const fn global(&self) -> &Global {
+        &self.global
     }
 
     pub(super) const fn clock(&self) -> &dyn Clock {
@@ -87,17 +92,18 @@ impl Context {
 
     /// Where the artifacts of a lock in `folder` come from.
     pub(super) fn origins(&self, folder: PathBuf, outside: Outside) -> Result<Origins, CliError> {
-        let http = self.http()?;
-        let registry = RegistryOrigin::new(http.clone(), self.credentials()?, self.remote_options());
-        Ok(Origins { file: Arc::new(FileOrigin::new(folder, outside)), http: Arc::new(HttpOrigin::new(http)), registry: Arc::new(registry) })
+        let http = Arc::new(HttpOrigin::new(self.http()?));
+        let registry = Arc::new(RegistryOrigin::new(self.registries()?.with(self.credentials()?)));
+        Ok(Origins { file: Arc::new(FileOrigin::new(folder, outside)), http, registry })
     }
 
     fn remote(&self, repository: &Repository) -> Result<RemoteTarget, CliError> {
-        Ok(RemoteTarget::new(repository.clone(), &self.http()?, self.credentials()?, self.remote_options())?)
+        self.registries()?.open(repository, self.credentials()?)
     }
 
-    fn remote_options(&self) -> RemoteOptions {
-        RemoteOptions { plain_http: self.global.plain_http, ..RemoteOptions::default() }
+    fn registries(&self) -> Result<Registries, CliError> {
+        let options = RemoteOptions { plain_http: self.global.plain_http, ..RemoteOptions::default() };
+        Ok(Registries::uniform(self.http()?, options))
     }
 
     fn http(&self) -> Result<HttpClient, CliError> {

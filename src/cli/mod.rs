@@ -21,6 +21,7 @@ mod policies;
 mod policy;
 mod progress;
 mod rbac;
+mod registries;
 mod sign;
 mod signer;
 mod unpack;

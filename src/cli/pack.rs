@@ -9,20 +9,19 @@ use serde_json::json;
 use super::{context::Context, exit::CliError, lockfile::Input, output::Done, signer::KeyArgs};
 use crate::{
     core::{
+        job::TagPolicy,
         lockfile::Lockfile,
         oci::Descriptor,
         pack::{Format, LayerCompression, Output, PACK_FORMAT, ZSTD_LEVEL},
         provenance::{self, Compressed, Run},
-        reference::{Location, Tag},
-        slsa::{CLI_BUILDER, PROVENANCE_V1},
+        reference::{Location, Selector, Tag},
+        slsa::{CLI_BUILDER, Provenance},
     },
     fetch::Outside,
-    oci::{LayoutTarget, Resolved, Store, Target, fetch},
+    oci::{LayoutTarget, Resolved, Store, Target},
     service::{
-        copy::{self, Referrers},
-        pack::{PackService, Packed},
-        publish::{Published, Vouch, publish},
-        sign::Claim,
+        pack::{PackService, Packed, deliver},
+        publish::{Label, Published, Vouch, publish},
     },
 };
 
@@ -119,14 +118,15 @@ pub(super) async fn run(args: PackArgs, context: &Context) -> Result<Done, CliEr
     let destination = Destination::new(&args.to, context)?;
     let service = PackService::new(destination.store(), origins, context.progress());
     let packed = service.pack(&lock, output.clone(), args.allow_outside).await.map_err(|error| input.blame(error.into()))?;
-    let target = destination.deliver(&packed.root, context).await?;
+    let (target, root) = destination.deliver(&packed.root, context).await?;
     let work = Work { args: &args, lock: &lock, output: &output, packed: &packed, started, finished: context.clock().now() };
     let subject_name = subject_name(&args.to, lock.name.as_deref());
-    let vouch = match &signer {
-        Some(signer) => Some(Vouch { signer: &**signer, provenance: work.claim(&subject_name)? }),
-        None => None,
-    };
-    let published = publish(&*target, &packed.root, vouch, tag_for(&args.to)?.as_ref(), context.clock()).await?;
+    let provenance = work.provenance();
+    let lock_digest = lock.canonical().digest;
+    let vouch = signer.as_ref().map(|signer| Vouch { signer: &**signer, subject_name: &subject_name, provenance: &provenance, lock: lock_digest });
+    let tag = tag_for(&args.to)?;
+    let label = tag.as_ref().map(|tag| Label { tag, policy: TagPolicy::Mutable });
+    let published = publish(&*target, &root, vouch, label, context.clock(), context.limits()).await?;
     answer(&args.to, &lock, &packed, &published)
 }
 
@@ -141,7 +141,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn claim<'n>(&self, subject_name: &'n str) -> Result<Claim<'n>, CliError> {
+    fn provenance(&self) -> Provenance {
         let Output { format, compression, source_date_epoch, annotations } = self.output;
         let lock_digest = self.lock.canonical().digest;
         let encoder = format!("libzstd {}", zstd::zstd_safe::version_string());
@@ -165,9 +165,9 @@ impl Work<'_> {
             invocation_id: &format!("cli/{}/{}", lock_digest.hex(), self.started),
             started_on: self.started,
             finished_on: self.finished,
+            requested: None,
         };
-        let predicate = serde_json::to_value(provenance::provenance(&packed, &run)).map_err(|e| CliError::internal(e.to_string()))?;
-        Ok(Claim { subject_name, predicate_type: PROVENANCE_V1, predicate })
+        provenance::provenance(&packed, &run)
     }
 }
 
@@ -194,17 +194,16 @@ impl Destination {
         }
     }
 
-    async fn deliver(&self, root: &Descriptor, context: &Context) -> Result<Arc<dyn Target>, CliError> {
+    async fn deliver(&self, root: &Descriptor, context: &Context) -> Result<(Arc<dyn Target>, Resolved), CliError> {
         match self {
             Self::Local(store) => {
                 let target: Arc<dyn Target> = Arc::<dyn Store>::clone(store);
-                Ok(target)
+                let resolved = target.resolve(&Selector::Digest(root.digest), context.limits()).await?;
+                Ok((target, resolved))
             }
             Self::Remote { staging, target, .. } => {
-                let bytes = fetch(&**staging, root, context.limits().manifest_bytes).await?;
-                let resolved = Resolved { descriptor: root.clone(), bytes };
-                copy::copy(&**staging, &**target, &resolved, Referrers::Left, context.limits(), &*context.progress()).await?;
-                Ok(Arc::clone(target))
+                let root = deliver(&**staging, &**target, root, context.limits(), &*context.progress()).await?;
+                Ok((Arc::clone(target), root))
             }
         }
     }

@@ -20,6 +20,8 @@ pub const LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 pub const OCTET_STREAM: &str = "application/octet-stream";
 /// A bundle in the `Artifact` format.
 pub const ARTIFACT: &str = "application/vnd.packgate.bundle.v1+json";
+/// A context artifact: a lock and the files that it names.
+pub const CONTEXT: &str = "application/vnd.packgate.context.v1+json";
 /// The canonical lock.
 pub const LOCK: &str = "application/vnd.packgate.lock.v1+json";
 /// A Sigstore bundle, version 0.3.

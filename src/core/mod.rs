@@ -1,6 +1,7 @@
 //! PURE. No I/O, no clock, no environment: everything that decides, and nothing that can wait or read.
 
 pub mod class;
+pub mod context;
 pub mod digest;
 pub mod glob;
 pub mod intoto;

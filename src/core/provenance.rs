@@ -17,6 +17,9 @@ use super::{
     slsa::{BUILD_TYPE, BuildDefinition, Builder, Metadata, PROVENANCE_V1, Provenance, ResourceDescriptor, RunDetails},
 };
 
+/// What the dependency on the lock is called.
+const LOCK: &str = "lock";
+
 /// What was packed, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct Packed<'a> {
@@ -52,6 +55,8 @@ pub enum Compressed<'a> {
         /// Compression level.
         level: i32,
     },
+    /// `Zstd`, by an encoder that whoever vouches has not seen at work. Nothing is said of it: its word would be hearsay.
+    ZstdUnseen,
 }
 
 /// Who packed it, and when.
@@ -67,6 +72,23 @@ pub struct Run<'a> {
     pub started_on: Timestamp,
     /// Its end.
     pub finished_on: Timestamp,
+    /// Who asked for it in a cluster. None on the command line.
+    pub requested: Option<Requested<'a>>,
+}
+
+/// The object of a cluster that asked for the bundle, and where its inputs came from.
+#[derive(Clone, Copy, Debug)]
+pub struct Requested<'a> {
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// Its UID.
+    pub uid: &'a str,
+    /// Where the lock came from, such as `k8s://team-a/configmaps/siem-lock`.
+    pub lock_uri: &'a str,
+    /// The image that packed: `oci://REPOSITORY`, and its digest.
+    pub packer: Option<(&'a str, Digest)>,
 }
 
 impl Compressed<'_> {
@@ -74,7 +96,7 @@ impl Compressed<'_> {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Not => "None",
-            Self::Zstd { .. } => "Zstd",
+            Self::Zstd { .. } | Self::ZstdUnseen => "Zstd",
         }
     }
 }
@@ -91,11 +113,22 @@ pub fn provenance(packed: &Packed<'_>, run: &Run<'_>) -> Provenance {
         build_definition: BuildDefinition {
             build_type: BUILD_TYPE.into(),
             external_parameters: external_parameters(packed),
-            internal_parameters: internal_parameters(packed.compression),
-            resolved_dependencies: resolved_dependencies(packed),
+            internal_parameters: internal_parameters(packed.compression, run.requested.as_ref()),
+            resolved_dependencies: resolved_dependencies(packed, run.requested.as_ref()),
         },
         run_details: run_details(run),
     }
+}
+
+/// Do both say that the same builder packed the same lock in the same way, for the same object? When that was, in which run and by which
+/// version does not count, so that a run that is done again finds what the first one left.
+pub fn is_same_build(a: &Provenance, b: &Provenance) -> bool {
+    let what = |provenance: &'_ Provenance| {
+        let BuildDefinition { build_type, external_parameters, internal_parameters, resolved_dependencies } = provenance.build_definition.clone();
+        let lock: Vec<_> = resolved_dependencies.into_iter().filter(|dependency| dependency.name.as_deref() == Some(LOCK)).collect();
+        (build_type, external_parameters, internal_parameters, lock, provenance.run_details.builder.id.clone())
+    };
+    what(a) == what(b)
 }
 
 fn external_parameters(packed: &Packed<'_>) -> Value {
@@ -117,25 +150,33 @@ fn external_parameters(packed: &Packed<'_>) -> Value {
     parameters
 }
 
-fn internal_parameters(compression: Compressed<'_>) -> Value {
-    match compression {
-        Compressed::Not => Value::Null,
-        Compressed::Zstd { encoder, level } => {
-            let parameters = [("encoder".to_owned(), encoder.into()), ("level".to_owned(), level.into())];
-            Map::from_iter(parameters).into()
-        }
+fn internal_parameters(compression: Compressed<'_>, requested: Option<&Requested<'_>>) -> Value {
+    let mut parameters = Map::new();
+    if let Compressed::Zstd { encoder, level } = compression {
+        parameters.extend([("encoder".to_owned(), encoder.into()), ("level".to_owned(), level.into())]);
     }
+    if let Some(Requested { namespace, name, uid, .. }) = requested {
+        parameters.extend([("namespace", namespace), ("name", name), ("uid", uid)].map(|(key, value)| (key.to_owned(), (*value).into())));
+    }
+    if parameters.is_empty() { Value::Null } else { parameters.into() }
 }
 
-fn resolved_dependencies(packed: &Packed<'_>) -> Vec<ResourceDescriptor> {
+fn resolved_dependencies(packed: &Packed<'_>, requested: Option<&Requested<'_>>) -> Vec<ResourceDescriptor> {
     let lock = ResourceDescriptor {
-        name: Some("lock".into()),
+        name: Some(LOCK.into()),
+        uri: requested.map(|requested| requested.lock_uri.into()),
         digest: digest_set(&packed.lock_digest),
         media_type: Some(media_type::LOCK.into()),
         ..ResourceDescriptor::default()
     };
     let artifacts = packed.lock.artifacts.iter().map(|artifact| of_artifact(artifact, packed.downloads));
-    std::iter::once(lock).chain(artifacts).chain(packed.lock.entrypoint.iter().map(of_entrypoint)).collect()
+    let packer = requested.and_then(|requested| requested.packer).map(|(uri, digest)| ResourceDescriptor {
+        name: Some("packer".into()),
+        uri: Some(uri.into()),
+        digest: digest_set(&digest),
+        ..ResourceDescriptor::default()
+    });
+    std::iter::once(lock).chain(artifacts).chain(packed.lock.entrypoint.iter().map(of_entrypoint)).chain(packer).collect()
 }
 
 fn of_artifact(artifact: &Artifact, downloads: &BTreeMap<String, String>) -> ResourceDescriptor {
@@ -236,7 +277,20 @@ mod tests {
             invocation_id: "run-1",
             started_on: "2026-11-21T10:00:00.123Z".parse().expect("a time"),
             finished_on: "2026-11-21T12:00:04+02:00".parse().expect("a time"),
+            requested: None,
         }
+    }
+
+    fn run_in_cluster(packer: &str) -> Run<'_> {
+        let requested = Requested {
+            namespace: "team-a",
+            name: "siem",
+            uid: "u-1",
+            lock_uri: "k8s://team-a/configmaps/siem-lock",
+            packer: Some((packer, Digest::of(packer.as_bytes()))),
+        };
+        let builder_id = "https://packgate.dev/builder/c-1/platform";
+        Run { requested: Some(requested), builder_id, invocation_id: "c-1/team-a/siem/3/packgate-0123456789abcdef-sign", ..run() }
     }
 
     #[test]
@@ -247,6 +301,39 @@ mod tests {
         let statement = statement("r.example.com/team-a/siem", &Digest::of(b"manifest"), &provenance).expect("JSON");
         let golden = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/provenance/cli.json"));
         assert_eq!(serde_json::to_string_pretty(&statement).expect("JSON"), golden.trim_end());
+    }
+
+    #[test]
+    fn the_statement_of_a_cluster_is_the_documented_one() {
+        let (lock, annotations, downloads) = (lock(), Annotations::new(), BTreeMap::new());
+        let provenance = provenance(&packed(&lock, &annotations, &downloads), &run_in_cluster("oci://r.example.com/packgate"));
+        let statement = statement("r.example.com/team-a/siem", &Digest::of(b"manifest"), &provenance).expect("JSON");
+        let golden = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/provenance/cluster.json"));
+        assert_eq!(serde_json::to_string_pretty(&statement).expect("JSON"), golden.trim_end());
+    }
+
+    #[test]
+    fn a_build_is_the_same_whenever_and_by_whichever_version_it_is_done() {
+        let (lock, annotations, downloads) = (lock(), Annotations::new(), BTreeMap::new());
+        let packed = packed(&lock, &annotations, &downloads);
+        let first = run_in_cluster("oci://r.example.com/packgate");
+        let again = Run { version: "0.2.0", invocation_id: "other", finished_on: Timestamp::UNIX_EPOCH, ..run_in_cluster("oci://r.example.com/new") };
+        let first_build = provenance(&packed, &first);
+        assert!(is_same_build(&first_build, &provenance(&packed, &again)));
+        let asked_by = |change: fn(&mut Requested<'_>)| {
+            let mut requested = first.requested.expect("in a cluster");
+            change(&mut requested);
+            provenance(&packed, &Run { requested: Some(requested), ..first })
+        };
+        for other in [
+            asked_by(|requested| requested.uid = "u-2"),
+            asked_by(|requested| requested.lock_uri = "k8s://team-a/configmaps/other"),
+            provenance(&packed, &Run { builder_id: CLI_BUILDER, ..first }),
+            provenance(&Packed { lock_digest: Digest::of(b"other"), ..packed }, &first),
+            provenance(&Packed { format: "Artifact", ..packed }, &first),
+        ] {
+            assert!(!is_same_build(&first_build, &other), "{other:?}");
+        }
     }
 
     #[test]

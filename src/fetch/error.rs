@@ -1,7 +1,10 @@
 //! What can go wrong while fetching.
 
 use crate::{
-    core::class::{Classified, Reason},
+    core::{
+        class::{Classified, Reason},
+        context::ContextError,
+    },
     http::HttpError,
     oci::OciError,
 };
@@ -21,6 +24,21 @@ pub enum FetchError {
         /// The origin.
         origin: String,
     },
+    /// A file outside of the context artifact.
+    #[error("{origin} leads out of the context artifact, put the file into it")]
+    OutsideContext {
+        /// The origin.
+        origin: String,
+    },
+    /// A file, where no file system is meant.
+    #[error("file origin {origin:?} means nothing inside of a cluster: push lock and files together as a context artifact and name it in spec.source.ociRef")]
+    NoContext {
+        /// The origin.
+        origin: String,
+    },
+    /// Not a context artifact.
+    #[error(transparent)]
+    Context(#[from] ContextError),
     /// Something that is neither a file nor a folder.
     #[error("{origin} is not a plain file{hint}")]
     NotAFile {
@@ -65,7 +83,8 @@ impl Classified for FetchError {
     fn reason(&self) -> Reason {
         match self {
             Self::NotFound { .. } => Reason::SourceNotFound,
-            Self::Outside { .. } | Self::NotAFile { .. } => Reason::InvalidLock,
+            Self::Outside { .. } | Self::OutsideContext { .. } | Self::NoContext { .. } | Self::NotAFile { .. } => Reason::InvalidLock,
+            Self::Context(error) => error.reason(),
             Self::Failed { .. } => Reason::FetchFailed,
             Self::Unpinned { .. } => Reason::UnverifiableOci,
             Self::Http { source, .. } => source.reason(),

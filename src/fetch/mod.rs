@@ -1,20 +1,23 @@
-//! EFFECT. Where artifacts come from: files next to the lock, downloads, images in registries.
+//! EFFECT. Where artifacts come from: files next to the lock or in a context artifact, downloads, images in registries.
 //!
 //! An origin yields bytes and checks nothing: who reads them compares them with the lock.
 
+mod context;
 mod error;
 mod file;
 mod http;
+mod pieces;
 mod registry;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub use context::{ContextOrigin, NoContext, context_files};
 pub use error::FetchError;
 pub use file::{FileOrigin, Outside};
 pub use http::HttpOrigin;
-pub use registry::RegistryOrigin;
+pub use registry::{RegistryOrigin, Repositories};
 
 use crate::{
     core::{
@@ -63,7 +66,7 @@ pub trait Origin: Send + Sync {
 
 /// Hands each request to the origin of its kind.
 pub struct Origins {
-    /// Files next to the lock.
+    /// Files next to the lock, or in a context artifact.
     pub file: Arc<dyn Origin>,
     /// Downloads.
     pub http: Arc<dyn Origin>,

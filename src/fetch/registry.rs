@@ -2,14 +2,16 @@
 //!
 //! The archive holds everything that the digest names (or one platform's manifest), and nothing that varies: no tag, no time.
 
-use std::{collections::BTreeMap, io::Cursor, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, future::BoxFuture, stream};
-use tokio_util::io::{ReaderStream, StreamReader};
+use futures::future::BoxFuture;
 
-use super::{FetchError, OpenContent, Opened, Origin, Request};
+use super::{
+    FetchError, OpenContent, Opened, Origin, Request,
+    pieces::{Part, read},
+};
 use crate::{
     core::{
         digest::Digest,
@@ -19,16 +21,10 @@ use crate::{
             Descriptor, Document, Index, Platform,
             layout::{INDEX_FILE, MARKER_FILE, OCI_LAYOUT, blob_path},
         },
-        pack::{Segment, TarFile, segments},
-        reference::Reference,
+        pack::{TarFile, segments},
+        reference::{Reference, Repository},
     },
-    http::HttpClient,
-    oci::{
-        OciError, Reader, Resolved, Source,
-        auth::CredentialStore,
-        fetch_document,
-        remote::{RemoteOptions, RemoteTarget},
-    },
+    oci::{OciError, Reader, Resolved, Source, fetch_document},
 };
 
 const SCHEME: &str = "oci://";
@@ -38,22 +34,25 @@ const MAX_BLOBS: usize = 10_000;
 /// Bytes of all documents of one image, which are in memory until the archive is read.
 const MAX_DOCUMENTS: u64 = 64 << 20;
 
+/// Opens repositories: knows how each registry is reached, and what it is shown.
+pub trait Repositories: Send + Sync {
+    /// The repository, for reading. Sends nothing yet.
+    fn open(&self, repository: &Repository) -> Result<Arc<dyn Source>, OciError>;
+}
+
 /// Images in any registry.
 pub struct RegistryOrigin {
-    http: HttpClient,
-    credentials: Arc<dyn CredentialStore>,
-    options: RemoteOptions,
+    repositories: Arc<dyn Repositories>,
 }
 
 impl RegistryOrigin {
-    /// Asks registries through `http`.
-    pub fn new(http: HttpClient, credentials: Arc<dyn CredentialStore>, options: RemoteOptions) -> Self {
-        Self { http, credentials, options }
+    /// Images in what `repositories` opens.
+    pub fn new(repositories: Arc<dyn Repositories>) -> Self {
+        Self { repositories }
     }
 
     fn target(&self, origin: &str, reference: &Reference) -> Result<Arc<dyn Source>, FetchError> {
-        let target = RemoteTarget::new(reference.repository.clone(), &self.http, Arc::clone(&self.credentials), self.options);
-        Ok(Arc::new(target.map_err(|source| FetchError::Registry { origin: origin.into(), source })?))
+        self.repositories.open(&reference.repository).map_err(|source| FetchError::Registry { origin: origin.into(), source })
     }
 }
 
@@ -111,13 +110,6 @@ async fn for_platform(source: &dyn Source, root: Resolved, platform: &Platform) 
     Ok(Resolved { descriptor: child.bare(), bytes })
 }
 
-/// What lies in the archive: bytes that are known, or a blob that is still in the registry.
-#[derive(Clone)]
-enum Part {
-    Bytes(Bytes),
-    Blob(Descriptor),
-}
-
 async fn archive(source: Arc<dyn Source>, root: Resolved) -> Result<Reader, OciError> {
     let mut gathered = Gathered::default();
     let document = root.document(&Limits::DEFAULT)?;
@@ -170,22 +162,6 @@ impl Gathered {
 
 fn check_limit(what: &str, size: u64, limit: u64) -> Result<(), OciError> {
     if size > limit { Err(OciError::LimitExceeded { what: what.into(), size, limit }) } else { Ok(()) }
-}
-
-/// Reads the pieces one after the other; blobs are checked against their descriptors on the way.
-fn read(source: Arc<dyn Source>, pieces: Vec<Segment<Part>>) -> Reader {
-    let streams = stream::iter(pieces).then(move |piece| {
-        let source = Arc::clone(&source);
-        async move {
-            let reader: Reader = match piece {
-                Segment::Literal(bytes) => Box::new(Cursor::new(bytes)),
-                Segment::Content { content: Part::Bytes(bytes), .. } => Box::new(Cursor::new(bytes)),
-                Segment::Content { content: Part::Blob(blob), .. } => source.open(&blob).await.map_err(OciError::into_stream)?,
-            };
-            Ok::<_, std::io::Error>(ReaderStream::with_capacity(reader, 64 << 10))
-        }
-    });
-    Box::new(StreamReader::new(Box::pin(streams.try_flatten())))
 }
 
 #[cfg(test)]

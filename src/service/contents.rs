@@ -84,6 +84,31 @@ impl Classified for ContentsError {
 
 const MAX_PLATFORMS: usize = 64;
 
+impl Contents {
+    /// Bytes of all its blobs and manifests, as packing counts them.
+    pub fn size(&self) -> Result<u64, PackError> {
+        let mut size = 0_u64;
+        for part in &self.parts {
+            let documents = self.plan.documents(&part.plan, &part.layers)?;
+            let small = [&documents.lock, &documents.config, &documents.manifest].map(|(descriptor, _)| descriptor.size);
+            let layers = part.layers.iter().map(|layer| layer.descriptor.size);
+            size = small.into_iter().chain(layers).fold(size, u64::saturating_add);
+        }
+        let (_, index) = self.plan.top(&self.manifests())?;
+        Ok(index.map_or(size, |(descriptor, _)| size.saturating_add(descriptor.size)))
+    }
+
+    /// Layers of its largest manifest, with the lock's.
+    pub fn layers(&self) -> usize {
+        self.parts.iter().map(|part| part.layers.len() + 1).max().unwrap_or_default()
+    }
+
+    /// Its manifests.
+    pub fn manifests(&self) -> Vec<Descriptor> {
+        self.parts.iter().map(|part| part.descriptor.clone()).collect()
+    }
+}
+
 /// A manifest as it was found.
 struct Child {
     descriptor: Descriptor,

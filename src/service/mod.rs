@@ -1,8 +1,11 @@
 //! Use cases. They know the traits of `oci`, `fetch`, `signing` and `clock`, and none of their implementations.
 
 pub mod contents;
+pub mod context;
 pub mod copy;
+pub mod endorse;
 pub mod inspect;
+pub mod layer;
 pub mod lock;
 pub mod pack;
 pub mod progress;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{
+    copy::{self, CopyError, Referrers},
     progress::Progress,
     transfer::{Expected, TransferError, name_of, pump, request_of},
 };
@@ -13,6 +14,7 @@ use crate::{
     core::{
         class::{Classified, Reason},
         digest::{Digest, Hasher},
+        limits::Limits,
         lockfile::{LockError, Lockfile},
         oci::Descriptor,
         pack::{
@@ -20,7 +22,7 @@ use crate::{
         },
     },
     fetch::Origin,
-    oci::{BlobWriter, Content, OciError, Store},
+    oci::{BlobWriter, Content, OciError, Resolved, Source, Store, Target, fetch},
 };
 
 /// Layers that are written at once. More would not be faster: the work is hashing.
@@ -162,6 +164,20 @@ impl PackService {
         let progress = Arc::clone(&self.progress);
         Ok(pump(&name, opened.content, Some(expected), sink, move |bytes| progress.advance(bytes)).await?.0)
     }
+}
+
+/// Copies a bundle that was packed into `from` to where it is wanted, by digest: nothing is tagged.
+pub async fn deliver(
+    from: &dyn Source,
+    to: &dyn Target,
+    root: &Descriptor,
+    limits: &Limits,
+    progress: &dyn Progress,
+) -> Result<Resolved, CopyError> {
+    let bytes = fetch(from, root, limits.manifest_bytes).await?;
+    let resolved = Resolved { descriptor: root.bare(), bytes };
+    copy::copy(from, to, &resolved, Referrers::Left, limits, progress).await?;
+    Ok(resolved)
 }
 
 fn check_recorded(lock: &Lockfile, layer: &LayerPlan, format: Format, blob: &LayerBlob) -> Result<(), PackServiceError> {

@@ -1,24 +1,50 @@
-//! Makes a packed bundle public in one order only: sign, attest, then tag. Nobody can pull an unsigned bundle by name.
+//! Makes a bundle public in one order only: look at the tag, sign, attest, verify what lies there now, then tag. Nobody can pull an unsigned
+//! bundle by name, and nothing is signed twice.
+//!
+//! What is *not* checked here: that the bundle is worth a signature. Who calls this has packed it, or re-derived it ([`super::endorse`]).
 
-use super::sign::{self, Claim, SignError};
+use super::{
+    sign::{self, Claim, SignError},
+    verify::{self, Judgement, Question, Reading, VerifyError},
+};
 use crate::{
     clock::Clock,
     core::{
         class::{Classified, Reason},
         digest::Digest,
-        oci::Descriptor,
-        reference::Tag,
+        intoto::{COSIGN_SIGN, Statement},
+        job::TagPolicy,
+        limits::Limits,
+        policy::{AdHoc, Authority, Means, Outcome, Policy, PolicyError, Use, Verdict},
+        provenance::is_same_build,
+        reference::{Selector, Tag},
+        slsa::{PROVENANCE_V1, Provenance},
+        verify::{KeyError, VerificationKey, Verified},
     },
-    oci::{OciError, Target},
+    oci::{OciError, Resolved, Target},
     signing::Signer,
 };
 
 /// Who signs, and what is claimed.
+#[derive(Clone, Copy)]
 pub struct Vouch<'a> {
     /// Signs the bundle and the claim.
     pub signer: &'a dyn Signer,
+    /// The subject's name in the claim: `registry/repository` without a tag. Empty where there is none.
+    pub subject_name: &'a str,
     /// How the bundle came to be.
-    pub provenance: Claim<'a>,
+    pub provenance: &'a Provenance,
+    /// Digest of the canonical lock that it was packed from.
+    pub lock: Digest,
+}
+
+/// The name that it gets at last.
+#[derive(Clone, Copy, Debug)]
+pub struct Label<'a> {
+    /// The tag.
+    pub tag: &'a Tag,
+    /// May it be taken from something else?
+    pub policy: TagPolicy,
 }
 
 /// What became public.
@@ -44,6 +70,49 @@ pub enum PublishError {
     /// The target failed.
     #[error(transparent)]
     Oci(#[from] OciError),
+    /// What lies there could not be judged.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    /// The signer's own public key cannot be read.
+    #[error("the signer's public key: {0}")]
+    Key(#[from] KeyError),
+    /// There is no policy that could admit it.
+    #[error("the signer's own policy: {0}")]
+    Policy(#[from] PolicyError),
+    /// It is signed, and would not be admitted all the same.
+    #[error("{digest} was signed and is not admitted: {message}")]
+    NotAdmitted {
+        /// The bundle.
+        digest: Digest,
+        /// The first denial.
+        reason: Reason,
+        /// The same in words.
+        message: String,
+    },
+    /// The tag names something else, and may not move.
+    #[error("tag {tag} of {location} names {found} already, not {wanted}; choose another tag, or set tagPolicy: Mutable")]
+    TagConflict {
+        /// The tag.
+        tag: Tag,
+        /// The repository.
+        location: String,
+        /// What it names.
+        found: Digest,
+        /// What it should name.
+        wanted: Digest,
+    },
+    /// Somebody else set the tag at the same time.
+    #[error("tag {tag} of {location} names {found} now, it was set to {wanted} a moment before; two writers use one tag")]
+    TagMoved {
+        /// The tag.
+        tag: Tag,
+        /// The repository.
+        location: String,
+        /// What it names.
+        found: Digest,
+        /// What it should name.
+        wanted: Digest,
+    },
 }
 
 impl Classified for PublishError {
@@ -51,101 +120,144 @@ impl Classified for PublishError {
         match self {
             Self::Sign(error) => error.reason(),
             Self::Oci(error) => error.reason(),
+            Self::Verify(error) => error.reason(),
+            Self::Key(_) => Reason::NoSigner,
+            Self::Policy(error) => error.reason(),
+            Self::NotAdmitted { reason, .. } => *reason,
+            Self::TagConflict { .. } | Self::TagMoved { .. } => Reason::TagConflict,
         }
     }
 }
 
-/// Signs and attests `root` if somebody is to vouch for it, and tags it last.
+/// Signs and attests `root` if somebody is to vouch for it, verifies that as anybody would, and tags it last.
 pub async fn publish(
     target: &dyn Target,
-    root: &Descriptor,
+    root: &Resolved,
     vouch: Option<Vouch<'_>>,
-    tag: Option<&Tag>,
+    label: Option<Label<'_>>,
     clock: &dyn Clock,
+    limits: &Limits,
 ) -> Result<Published, PublishError> {
+    if let Some(label) = &label {
+        label.check(target, root, limits).await?;
+    }
     let published = match vouch {
         None => Published::Unsigned,
-        Some(Vouch { signer, provenance }) => Published::Signed {
-            signature: sign::sign(target, root, signer, clock).await?.digest,
-            provenance: sign::attest(target, root, provenance, signer, clock).await?.digest,
-        },
+        Some(vouch) => Vouching::new(vouch, target, root, clock, limits)?.run().await?,
     };
-    if let Some(tag) = tag {
-        target.tag(root, tag).await?;
+    if let Some(label) = &label {
+        label.set(target, root, limits).await?;
     }
     target.finish().await?;
     Ok(published)
 }
 
-#[cfg(test)]
-mod tests {
-    use async_trait::async_trait;
-    use bytes::Bytes;
-    use serde_json::json;
-
-    use super::*;
-    use crate::{
-        clock::SystemClock,
-        core::{limits::Limits, media_type, reference::Selector, slsa::PROVENANCE_V1},
-        oci::{Content, MemoryTarget, Source},
-        signing::{KeySigner, Signature, SigningError},
-    };
-
-    const KEY: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/keys/p256-pkcs8.pem"));
-
-    /// Signs so many times, and then no more.
-    struct Tired {
-        signer: KeySigner,
-        left: std::sync::atomic::AtomicUsize,
-    }
-
-    #[async_trait]
-    impl Signer for Tired {
-        async fn sign(&self, pae: &[u8]) -> Result<Signature, SigningError> {
-            use std::sync::atomic::Ordering::Relaxed;
-            if self.left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_err() {
-                return Err(SigningError::NoPrivateKey);
+impl Label<'_> {
+    /// Refuses a tag that may not move and names something else. Registries know no atomic creation, so this is best effort. A registry that
+    /// refuses to say is an error, never an absent tag.
+    async fn check(&self, target: &dyn Target, root: &Resolved, limits: &Limits) -> Result<(), PublishError> {
+        if self.policy == TagPolicy::Mutable {
+            return Ok(());
+        }
+        let (tag, location, wanted) = (self.tag.clone(), target.location(), root.descriptor.digest);
+        match target.resolve(&Selector::Tag(tag.clone()), limits).await {
+            Ok(there) if there.descriptor.digest != wanted => {
+                Err(PublishError::TagConflict { tag, location, found: there.descriptor.digest, wanted })
             }
-            self.signer.sign(pae).await
-        }
-
-        fn public_key_pem(&self) -> &str {
-            self.signer.public_key_pem()
-        }
-
-        fn hint(&self) -> &str {
-            self.signer.hint()
+            Ok(_) | Err(OciError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
         }
     }
 
-    async fn target() -> (MemoryTarget, Descriptor) {
-        let bytes = Bytes::from_static(br#"{"schemaVersion":2,"manifests":[]}"#);
-        let (target, root) = (MemoryTarget::new(), Descriptor::of(media_type::INDEX, &bytes));
-        target.push(&root, Content::Bytes(&bytes)).await.expect("pushed");
-        (target, root)
+    async fn set(&self, target: &dyn Target, root: &Resolved, limits: &Limits) -> Result<(), PublishError> {
+        target.tag(&root.descriptor, self.tag).await?;
+        let found = target.resolve(&Selector::Tag(self.tag.clone()), limits).await?.descriptor.digest;
+        let wanted = root.descriptor.digest;
+        if found == wanted { Ok(()) } else { Err(PublishError::TagMoved { tag: self.tag.clone(), location: target.location(), found, wanted }) }
+    }
+}
+
+/// One signer that vouches for one bundle.
+struct Vouching<'a> {
+    vouch: Vouch<'a>,
+    target: &'a dyn Target,
+    root: &'a Resolved,
+    clock: &'a dyn Clock,
+    limits: &'a Limits,
+    policy: [Policy; 1],
+}
+
+impl<'a> Vouching<'a> {
+    fn new(vouch: Vouch<'a>, target: &'a dyn Target, root: &'a Resolved, clock: &'a dyn Clock, limits: &'a Limits) -> Result<Self, PublishError> {
+        let key = VerificationKey::from_pem(vouch.signer.public_key_pem())?;
+        let authorities = vec![Authority { name: "signer".into(), means: Means::Key(key) }];
+        let builder_id = Some(vouch.provenance.run_details.builder.id.clone());
+        let policy = Policy::ad_hoc(AdHoc { authorities, builder_id, lock: Some(vouch.lock) })?;
+        Ok(Self { vouch, target, root, clock, limits, policy: [policy] })
     }
 
-    async fn run(signatures: Option<usize>) -> (Result<Published, Reason>, bool, usize) {
-        let (target, root) = target().await;
-        let tag: Tag = "v1".parse().expect("a tag");
-        let signer = Tired { signer: KeySigner::from_pem(KEY, None).expect("a key"), left: signatures.unwrap_or_default().into() };
-        let vouch = signatures
-            .map(|_| Vouch { signer: &signer, provenance: Claim { subject_name: "", predicate_type: PROVENANCE_V1, predicate: json!({}) } });
-        let published = publish(&target, &root, vouch, Some(&tag), &SystemClock).await.map_err(|e| e.reason());
-        let tagged = target.resolve(&Selector::Tag(tag), &Limits::DEFAULT).await.is_ok();
-        (published, tagged, target.referrers(&root, &Limits::DEFAULT).await.expect("listed").len())
+    /// Adds what is missing, then asks whether it is enough.
+    async fn run(&self) -> Result<Published, PublishError> {
+        let there = self.judge().await?;
+        let signature = match find(&there, is_signature) {
+            Some(signature) => signature,
+            None => self.sign().await?,
+        };
+        let provenance = match find(&there, |statement| is_claimed(statement, self.vouch.provenance)) {
+            Some(provenance) => provenance,
+            None => self.attest().await?,
+        };
+        self.check_admitted(&self.judge().await?)?;
+        Ok(Published::Signed { signature, provenance })
     }
 
-    #[tokio::test]
-    async fn what_is_signed_and_attested_is_tagged() {
-        let (published, tagged, referrers) = run(Some(2)).await;
-        assert!(matches!(published, Ok(Published::Signed { .. })) && tagged && referrers == 2);
-        assert_eq!(run(None).await, (Ok(Published::Unsigned), true, 0));
+    async fn sign(&self) -> Result<Digest, PublishError> {
+        Ok(sign::sign(self.target, &self.root.descriptor, self.vouch.signer, self.clock).await?.digest)
     }
 
-    #[tokio::test]
-    async fn a_signer_that_fails_is_an_error_and_nothing_is_tagged() {
-        assert_eq!(run(Some(0)).await, (Err(Reason::NoSigner), false, 0));
-        assert_eq!(run(Some(1)).await, (Err(Reason::NoSigner), false, 1));
+    async fn attest(&self) -> Result<Digest, PublishError> {
+        let predicate = serde_json::to_value(self.vouch.provenance).map_err(SignError::from)?;
+        let claim = Claim { subject_name: self.vouch.subject_name, predicate_type: PROVENANCE_V1, predicate };
+        Ok(sign::attest(self.target, &self.root.descriptor, claim, self.vouch.signer, self.clock).await?.digest)
     }
+
+    async fn judge(&self) -> Result<Judgement, PublishError> {
+        let reference = format!("{}@{}", self.target.location(), self.root.descriptor.digest);
+        let question = Question {
+            policies: &self.policy,
+            reference: &reference,
+            repository: None,
+            had_digest: true,
+            used_as: Use::PackedBundle,
+            namespace: None,
+            now: self.clock.now(),
+            reading: Reading::Needed,
+        };
+        Ok(verify::judge(self.target, self.root, &question, self.limits).await?)
+    }
+
+    fn check_admitted(&self, judgement: &Judgement) -> Result<(), PublishError> {
+        let digest = self.root.descriptor.digest;
+        let denied = |reason, message: String| Err(PublishError::NotAdmitted { digest, reason, message });
+        match &judgement.decision.outcome {
+            Outcome::Governed(Verdict::Admit(admitted)) if *admitted.digest() == digest => Ok(()),
+            Outcome::Governed(Verdict::Deny(denials)) => denied(denials.first().reason, denials.first().message.clone()),
+            _ => denied(Reason::Internal, "its own policy gives no verdict".into()),
+        }
+    }
+}
+
+/// The referrer with the first statement of the signer's own key that is wanted. The policy trusts no other key.
+fn find(judgement: &Judgement, wanted: impl Fn(&Statement) -> bool) -> Option<Digest> {
+    let found = judgement.findings.verified.iter().find(|verified| wanted(verified.claim()));
+    found.map(Verified::referrer).copied()
+}
+
+fn is_signature(statement: &Statement) -> bool {
+    statement.predicate_type == COSIGN_SIGN
+}
+
+fn is_claimed(statement: &Statement, provenance: &Provenance) -> bool {
+    let found = || serde_json::from_value::<Provenance>(statement.predicate.clone()).ok();
+    statement.predicate_type == PROVENANCE_V1 && found().is_some_and(|found| is_same_build(&found, provenance))
 }

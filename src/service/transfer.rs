@@ -134,11 +134,9 @@ pub async fn pump<S: Write + Send + 'static>(
     mut sink: S,
     advance: impl Fn(u64) + Send + 'static,
 ) -> Result<(S, Digest, u64), TransferError> {
-    let token = CancellationToken::new();
-    let _guard: DropGuard = token.clone().drop_guard();
-    let (name, handle) = (name.to_owned(), Handle::current());
+    let (mut reader, _guard) = Interruptible::new(content);
+    let name = name.to_owned();
     let work = move || {
-        let mut reader = Interruptible { content, handle, token };
         let (digest, size) = pump_all(&name, &mut reader, expected, &mut sink, &advance)?;
         Ok((sink, digest, size))
     };
@@ -146,10 +144,19 @@ pub async fn pump<S: Write + Send + 'static>(
 }
 
 /// Content as a blocking reader that ends in an error when it is no longer wanted.
-struct Interruptible {
+pub(super) struct Interruptible {
     content: OpenContent,
     handle: Handle,
     token: CancellationToken,
+}
+
+impl Interruptible {
+    /// A reader for a thread that may block, and what stops it when it is dropped.
+    pub(super) fn new(content: OpenContent) -> (Self, DropGuard) {
+        let token = CancellationToken::new();
+        let guard = token.clone().drop_guard();
+        (Self { content, handle: Handle::current(), token }, guard)
+    }
 }
 
 impl Read for Interruptible {

@@ -75,6 +75,11 @@ impl Lockfile {
         }
     }
 
+    /// The first origin that is a file, with the path of its field.
+    pub fn first_file_origin(&self) -> Option<(String, &str)> {
+        self.file_origins().next()
+    }
+
     /// Field paths and texts of all that comes from files.
     fn file_origins(&self) -> impl Iterator<Item = (String, &str)> {
         let files = self.artifacts.iter().enumerate().filter(|(_, artifact)| artifact.origin_type == OriginType::File);

@@ -1,0 +1,223 @@
+//! Compares a layer with what the lock says that it is, byte for byte, while it is read.
+//!
+//! No tar is ever parsed: the lock says what each layer must be, so its literal bytes are compared and its contents hashed. A path that
+//! the lock does not name cannot come out. Where the contents go is for the caller to say: into a folder, or nowhere.
+
+use std::io::{self, BufReader, Read, Write};
+
+use tokio::task::spawn_blocking;
+
+use super::transfer::Interruptible;
+use crate::{
+    core::{
+        class::{Classified, Reason},
+        digest::{Digest, Hasher},
+        media_type,
+        oci::Platform,
+        pack::{Format, LayerBlob, LayerPlan, PackedFile, Segment, total},
+    },
+    fetch::OpenContent,
+    oci::{OciError, Source},
+    outdir::OutDirError,
+};
+
+const BUFFER: usize = 256 << 10;
+/// The largest window that a zstd frame may ask memory for: 8 MiB, what every decoder has to support (RFC 8878, section 3.1.1.1.2). The level
+/// that layers are compressed with uses 2 MiB.
+const MAX_WINDOW_LOG: u32 = 23;
+
+/// Takes in the files of a layer.
+pub trait Files: Send + 'static {
+    /// Where the content of this file goes. What is written may still turn out wrong: the error comes later.
+    fn open<'a>(&'a self, file: &PackedFile) -> Result<Box<dyn Write + 'a>, OutDirError>;
+}
+
+/// Keeps nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Nowhere;
+
+impl Files for Nowhere {
+    fn open<'a>(&'a self, _: &PackedFile) -> Result<Box<dyn Write + 'a>, OutDirError> {
+        Ok(Box::new(io::sink()))
+    }
+}
+
+/// A layer, and what it must be.
+#[derive(Clone, Copy, Debug)]
+pub struct Layer<'a> {
+    /// Its number in its manifest, the lock's being 0.
+    pub number: usize,
+    /// The platform of its manifest.
+    pub platform: Option<&'a Platform>,
+    /// What it must hold.
+    pub plan: &'a LayerPlan,
+    /// The blob.
+    pub blob: &'a LayerBlob,
+    /// The bundle's format.
+    pub format: Format,
+}
+
+/// Why a layer is not what it must be, or nobody can say.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    /// Reading failed.
+    #[error(transparent)]
+    Oci(#[from] OciError),
+    /// Writing failed.
+    #[error(transparent)]
+    OutDir(#[from] OutDirError),
+    /// It holds something else than the lock says.
+    #[error("{layer}: it is not what the lock says: {cause}")]
+    Differs {
+        /// Which layer: `layer 3`, `layer 3 of linux/arm64`.
+        layer: String,
+        /// What differs.
+        cause: String,
+    },
+    /// A stream broke.
+    #[error("{layer}: it could not be read to its end: {cause}")]
+    Broken {
+        /// Which layer.
+        layer: String,
+        /// What happened.
+        cause: String,
+    },
+    /// The worker thread ended early.
+    #[error("internal: the worker thread ended early: {0}")]
+    Worker(String),
+}
+
+impl Classified for LayerError {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Oci(error) => error.reason(),
+            Self::OutDir(error) => error.reason(),
+            Self::Differs { .. } => Reason::LockMismatch,
+            Self::Broken { .. } => Reason::RegistryUnavailable,
+            Self::Worker(_) => Reason::Internal,
+        }
+    }
+}
+
+/// Reads `layer` from `source` to its end and compares every byte, handing contents to `files` on the way. When the future is dropped, the
+/// thread that reads ends too.
+pub async fn compare<F: Files>(source: &dyn Source, layer: Layer<'_>, files: F) -> Result<F, LayerError> {
+    let work = Comparison::new(&layer);
+    work.check_size(layer.blob.descriptor.size)?;
+    let stream = source.open(&layer.blob.descriptor).await?;
+    let (mut reader, _guard) = Interruptible::new(OpenContent::Stream(stream));
+    spawn_blocking(move || work.run(&mut reader, &files).map(|()| files)).await.map_err(|e| LayerError::Worker(e.to_string()))?
+}
+
+/// One layer that is compared with what it must be.
+struct Comparison {
+    layer: String,
+    segments: Vec<Segment<PackedFile>>,
+    compressed: bool,
+    diff_id: Digest,
+}
+
+impl Comparison {
+    fn new(layer: &Layer<'_>) -> Self {
+        let Layer { number, platform, plan, blob, format } = *layer;
+        Self {
+            layer: platform.map_or_else(|| format!("layer {number}"), |platform| format!("layer {number} of {platform}")),
+            segments: expected(plan, format),
+            compressed: blob.descriptor.media_type == media_type::LAYER_ZSTD,
+            diff_id: blob.diff_id,
+        }
+    }
+
+    fn run(&self, blob: &mut impl Read, files: &impl Files) -> Result<(), LayerError> {
+        let outcome = if self.compressed { self.decompress(blob, files) } else { self.compare(blob, files) };
+        if let Err(error @ LayerError::Differs { .. }) = outcome {
+            // Bytes that contradict their digest explain everything else, so read on until that is known.
+            self.drain(blob)?;
+            return Err(error);
+        }
+        outcome?;
+        self.drain(blob)
+    }
+
+    /// Refuses, before anything is read, a blob that cannot be what the lock says.
+    fn check_size(&self, size: u64) -> Result<(), LayerError> {
+        let tar = total(&self.segments);
+        // The most that zstd makes of what cannot be compressed, and then some (`ZSTD_COMPRESSBOUND`).
+        let fits = if self.compressed { size <= tar.saturating_add(tar >> 7).saturating_add(1 << 20) } else { size == tar };
+        if fits { Ok(()) } else { Err(self.differs(&format!("it has {size} bytes, and its files {tar}"))) }
+    }
+
+    /// Exactly one frame, as packgate writes it. A second or skippable frame would hide bytes behind a diffID that still holds.
+    fn decompress(&self, blob: &mut impl Read, files: &impl Files) -> Result<(), LayerError> {
+        let blob = BufReader::with_capacity(BUFFER, blob);
+        let mut tar = zstd::Decoder::with_buffer(blob).map_err(|e| self.broken(e))?.single_frame();
+        tar.window_log_max(MAX_WINDOW_LOG).map_err(|e| self.broken(e))?;
+        self.compare(&mut tar, files)?;
+        if tar.finish().read(&mut [0]).map_err(|e| self.broken(e))? == 0 { Ok(()) } else { Err(self.differs("something follows its zstd frame")) }
+    }
+
+    fn compare(&self, tar: &mut impl Read, files: &impl Files) -> Result<(), LayerError> {
+        let mut hasher = Hasher::new();
+        for segment in &self.segments {
+            match segment {
+                Segment::Literal(bytes) => self.literal(tar, bytes, &mut hasher)?,
+                Segment::Content { content, .. } => self.content(tar, content, &mut hasher, files)?,
+            }
+        }
+        if tar.read(&mut [0]).map_err(|e| self.broken(e))? != 0 {
+            return Err(self.differs("it goes on after its end"));
+        }
+        if hasher.finish() == self.diff_id { Ok(()) } else { Err(self.differs("its diffID is not the config's")) }
+    }
+
+    fn literal(&self, tar: &mut impl Read, expected: &[u8], hasher: &mut Hasher) -> Result<(), LayerError> {
+        let mut actual = vec![0; expected.len()];
+        tar.read_exact(&mut actual).map_err(|e| self.broken(e))?;
+        hasher.update(&actual);
+        if actual == expected { Ok(()) } else { Err(self.differs("an entry that the lock does not name")) }
+    }
+
+    fn content(&self, tar: &mut impl Read, file: &PackedFile, hasher: &mut Hasher, files: &impl Files) -> Result<(), LayerError> {
+        let mut out = files.open(file)?;
+        let mut checksum = Hasher::new();
+        let mut left = file.size;
+        let mut buffer = vec![0; BUFFER];
+        while left > 0 {
+            let most = usize::try_from(left).unwrap_or(BUFFER).min(BUFFER);
+            tar.read_exact(&mut buffer[..most]).map_err(|e| self.broken(e))?;
+            hasher.update(&buffer[..most]);
+            checksum.update(&buffer[..most]);
+            out.write_all(&buffer[..most]).map_err(|cause| OutDirError::storage(&file.path, &cause))?;
+            left -= most as u64;
+        }
+        out.flush().map_err(|cause| OutDirError::storage(&file.path, &cause))?;
+        if checksum.finish() == file.checksum { Ok(()) } else { Err(self.differs(&format!("{} does not have the lock's checksum", file.path))) }
+    }
+
+    fn drain(&self, blob: &mut impl Read) -> Result<(), LayerError> {
+        io::copy(blob, &mut io::sink()).map_err(|e| self.broken(e))?;
+        Ok(())
+    }
+
+    fn differs(&self, cause: &str) -> LayerError {
+        LayerError::Differs { layer: self.layer.clone(), cause: cause.into() }
+    }
+
+    fn broken(&self, error: io::Error) -> LayerError {
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            return self.differs("it ends too early");
+        }
+        match error.downcast::<OciError>() {
+            Ok(inner) => inner.into(),
+            Err(cause) if self.compressed => self.differs(&format!("it cannot be decompressed: {cause}")),
+            Err(cause) => LayerError::Broken { layer: self.layer.clone(), cause: cause.to_string() },
+        }
+    }
+}
+
+fn expected(plan: &LayerPlan, format: Format) -> Vec<Segment<PackedFile>> {
+    match format {
+        Format::Image => plan.segments(),
+        Format::Artifact => plan.files.iter().map(|file| Segment::Content { size: file.size, content: file.clone() }).collect(),
+    }
+}
