@@ -11,6 +11,7 @@ mod copy;
 mod crds;
 mod exit;
 mod inspect;
+mod job;
 mod keys;
 mod lock;
 mod lockfile;
@@ -28,7 +29,7 @@ mod unpack;
 mod verify;
 mod version;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::Parser;
 
@@ -36,6 +37,9 @@ use args::{Cli, Command};
 use context::Context;
 use exit::CliError;
 use output::Done;
+
+/// How long threads are waited for that were left behind.
+const LAST_BREATH: Duration = Duration::from_secs(2);
 
 /// Parses the arguments of this process, does what they say, and returns the exit code.
 pub fn run() -> ExitCode {
@@ -46,7 +50,10 @@ pub fn run() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return exit::fail(&CliError::internal(format!("the async runtime cannot start: {error}")), format),
     };
-    match runtime.block_on(dispatch(cli)) {
+    let outcome = runtime.block_on(dispatch(cli));
+    // Threads that still wait for a disk or a network must not keep a process alive that has its answer.
+    runtime.shutdown_timeout(LAST_BREATH);
+    match outcome {
         Ok(done) => exit::finish(&done, format),
         Err(error) => exit::fail(&error, format),
     }
@@ -66,6 +73,7 @@ async fn dispatch(cli: Cli) -> Result<Done, CliError> {
         Command::Copy(args) => copy::run(args, &context).await,
         Command::Keys(args) => keys::run(args, &context),
         Command::Policy(args) => policy::run(args, &context),
+        Command::Job(args) => job::run(args, &context).await,
         Command::Crds(args) => crds::run(&args),
         Command::Rbac(args) => rbac::run(&args),
         Command::Completion(args) => completion::run(&args),

@@ -100,11 +100,7 @@ pub async fn context_files(source: &dyn Source, digest: &Digest, limits: &Limits
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        fs,
-        io::Read,
-        os::unix::fs::PermissionsExt,
-    };
+    use std::{fs, io::Read, os::unix::fs::PermissionsExt};
 
     use bytes::Bytes;
     use tokio::io::AsyncReadExt;

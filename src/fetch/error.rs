@@ -31,7 +31,9 @@ pub enum FetchError {
         origin: String,
     },
     /// A file, where no file system is meant.
-    #[error("file origin {origin:?} means nothing inside of a cluster: push lock and files together as a context artifact and name it in spec.source.ociRef")]
+    #[error(
+        "file origin {origin:?} means nothing inside of a cluster: push lock and files together as a context artifact and name it in spec.source.ociRef"
+    )]
     NoContext {
         /// The origin.
         origin: String,

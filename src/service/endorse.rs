@@ -161,22 +161,29 @@ fn describe(output: &Output) -> String {
 
 /// Reads every layer of every part to its end and compares each byte with what the lock says.
 async fn rederive(source: &dyn Source, contents: &Contents, progress: &dyn Progress) -> Result<(), LayerError> {
-    let layers: Vec<Layer<'_>> = contents.parts.iter().flat_map(|part| {
-        part.plan.layers.iter().zip(&part.layers).enumerate().map(|(index, (plan, blob))| Layer {
-            number: index + 1,
-            platform: part.plan.platform.as_ref(),
-            plan,
-            blob,
-            format: contents.plan.output.format,
+    let layers: Vec<Layer<'_>> = contents
+        .parts
+        .iter()
+        .flat_map(|part| {
+            part.plan.layers.iter().zip(&part.layers).enumerate().map(|(index, (plan, blob))| Layer {
+                number: index + 1,
+                platform: part.plan.platform.as_ref(),
+                plan,
+                blob,
+                format: contents.plan.output.format,
+            })
         })
-    }).collect();
+        .collect();
     let total = layers.iter().map(|layer| layer.blob.descriptor.size).fold(0, u64::saturating_add);
     progress.begin("comparing", Some(total));
-    let comparisons: Vec<_> = layers.into_iter().map(|layer| async move {
-        layer::compare(source, layer, Nowhere).await?;
-        progress.advance(layer.blob.descriptor.size);
-        Ok::<_, LayerError>(())
-    }).collect();
+    let comparisons: Vec<_> = layers
+        .into_iter()
+        .map(|layer| async move {
+            layer::compare(source, layer, Nowhere).await?;
+            progress.advance(layer.blob.descriptor.size);
+            Ok::<_, LayerError>(())
+        })
+        .collect();
     let outcome = stream::iter(comparisons).buffer_unordered(PARALLEL).try_collect::<Vec<()>>().await;
     progress.end();
     outcome.map(drop)
@@ -224,14 +231,17 @@ fn provenance(contents: &Contents, inputs: &Inputs, clock: &dyn Clock) -> Proven
         packer: packer.as_ref().map(|packer| (packer.uri.as_str(), packer.digest)),
     };
     let invocation_id = format!("{cluster}/{}/{}/{}/{}", bundle.namespace, bundle.name, bundle.generation, run.sign_name());
-    provenance::provenance(&packed, &Run {
-        builder_id: &signing.builder_id,
-        version: env!("CARGO_PKG_VERSION"),
-        invocation_id: &invocation_id,
-        started_on: *started_on,
-        finished_on: clock.now(),
-        requested: Some(requested),
-    })
+    provenance::provenance(
+        &packed,
+        &Run {
+            builder_id: &signing.builder_id,
+            version: env!("CARGO_PKG_VERSION"),
+            invocation_id: &invocation_id,
+            started_on: *started_on,
+            finished_on: clock.now(),
+            requested: Some(requested),
+        },
+    )
 }
 
 fn evidence(published: &Published) -> Vec<EvidenceDigest> {

@@ -167,13 +167,7 @@ impl PackService {
 }
 
 /// Copies a bundle that was packed into `from` to where it is wanted, by digest: nothing is tagged.
-pub async fn deliver(
-    from: &dyn Source,
-    to: &dyn Target,
-    root: &Descriptor,
-    limits: &Limits,
-    progress: &dyn Progress,
-) -> Result<Resolved, CopyError> {
+pub async fn deliver(from: &dyn Source, to: &dyn Target, root: &Descriptor, limits: &Limits, progress: &dyn Progress) -> Result<Resolved, CopyError> {
     let bytes = fetch(from, root, limits.manifest_bytes).await?;
     let resolved = Resolved { descriptor: root.bare(), bytes };
     copy::copy(from, to, &resolved, Referrers::Left, limits, progress).await?;

@@ -7,7 +7,7 @@ mod inputs;
 mod report;
 
 pub use inputs::{
-    BundleIdentity, Destination, INPUTS_FILE, INPUTS_VERSION, Inputs, InputsError, LOCK_FILE, MAX_SNAPSHOT, Packer, Recorded, Registry, RunKey, Signing,
-    SigningMode, SourceOrigin, TagPolicy,
+    BundleIdentity, Destination, INPUTS_FILE, INPUTS_VERSION, Inputs, InputsError, LOCK_FILE, MAX_SNAPSHOT, Packer, Recorded, Registry, RunKey,
+    Signing, SigningMode, SourceOrigin, TagPolicy,
 };
 pub use report::{EvidenceDigest, Failure, JobReport, MAX_MESSAGE, MAX_REPORT, ReportError, Step, Success};

@@ -213,13 +213,9 @@ impl From<JobReport> for Wire {
                 evidence,
                 ..empty
             },
-            Err(failure) => Self {
-                result: Word::Failed,
-                class: Some(failure.class()),
-                reason: Some(failure.reason),
-                message: Some(failure.message),
-                ..empty
-            },
+            Err(failure) => {
+                Self { result: Word::Failed, class: Some(failure.class()), reason: Some(failure.reason), message: Some(failure.message), ..empty }
+            }
         }
     }
 }
@@ -243,7 +239,9 @@ mod tests {
 
     #[test]
     fn what_is_no_report_is_refused() {
-        for text in ["", "[]", "{}", r#"{"v":2,"step":"pack","result":"Failed","reason":"Internal"}"#, r#"{"v":1,"step":"pack","result":"Succeeded"}"#] {
+        for text in
+            ["", "[]", "{}", r#"{"v":2,"step":"pack","result":"Failed","reason":"Internal"}"#, r#"{"v":1,"step":"pack","result":"Succeeded"}"#]
+        {
             assert_eq!(JobReport::parse(text).expect_err(text).reason(), Reason::JobFailed);
         }
         assert!(JobReport::parse(&" ".repeat(MAX_REPORT + 1)).is_err());

@@ -18,18 +18,18 @@ use crate::{
 const NONE: &[(&str, &[u8])] = &[("opt/a", b"first file"), ("opt/b/c", b"second"), ("z", b"")];
 
 /// A bundle in pieces. [`Forged::seal`] puts it together with digests that fit.
-struct Forged {
+pub(super) struct Forged {
     image: bool,
     /// Each layer uncompressed, and the blob that it travels as.
-    layers: Vec<Layer>,
-    config: Value,
-    manifest: Value,
+    pub(super) layers: Vec<Layer>,
+    pub(super) config: Value,
+    pub(super) manifest: Value,
     /// What is done to the finished bytes of the manifest.
     bytes: fn(Vec<u8>) -> Vec<u8>,
 }
 
 #[derive(Clone)]
-struct Layer {
+pub(super) struct Layer {
     tar: Vec<u8>,
     blob: Vec<u8>,
     /// The descriptor without digest and size.
@@ -38,7 +38,7 @@ struct Layer {
 
 impl Layer {
     /// Another content, travelling as it is.
-    fn set(&mut self, tar: Vec<u8>) {
+    pub(super) fn set(&mut self, tar: Vec<u8>) {
         self.blob.clone_from(&tar);
         self.tar = tar;
     }
@@ -49,7 +49,7 @@ impl Layer {
 }
 
 impl Forged {
-    async fn take_apart(source: &MemoryTarget, root: Digest) -> Self {
+    pub(super) async fn take_apart(source: &MemoryTarget, root: Digest) -> Self {
         let root = source.resolve(&Selector::Digest(root), &Limits::DEFAULT).await.expect("there");
         let Document::Manifest(manifest) = root.document(&Limits::DEFAULT).expect("a document") else { panic!("an index") };
         let mut layers = Vec::new();
@@ -69,7 +69,7 @@ impl Forged {
     }
 
     /// Makes diffIDs, sizes and digests fit, and pushes everything. Fields that were set to null are left out.
-    async fn seal(mut self, target: &MemoryTarget) -> Descriptor {
+    pub(super) async fn seal(mut self, target: &MemoryTarget) -> Descriptor {
         let mut descriptors = Vec::new();
         for layer in &mut self.layers {
             let found = push(target, media_type::OCTET_STREAM, layer.blob.clone()).await;
@@ -133,7 +133,7 @@ async fn refused(format: Format, compression: LayerCompression, changes: &[(&str
 }
 
 /// The tar of these files.
-fn tar(files: &[(&str, u32, &[u8])]) -> Vec<u8> {
+pub(super) fn tar(files: &[(&str, u32, &[u8])]) -> Vec<u8> {
     let files =
         files.iter().map(|(path, mode, content)| TarFile { path: (*path).into(), mode: *mode, size: content.len() as u64, content: *content });
     let pieces = segments(files).into_iter().map(|segment| match segment {

@@ -1,6 +1,7 @@
 //! Packing, opening, unpacking and copying together, in memory.
 
 mod copying;
+mod endorsing;
 mod forged;
 mod packing;
 mod round_trip;
