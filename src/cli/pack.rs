@@ -14,11 +14,11 @@ use crate::{
         oci::Descriptor,
         pack::{Format, LayerCompression, Output, PACK_FORMAT, ZSTD_LEVEL},
         provenance::{self, Compressed, Run},
-        reference::{Location, Selector, Tag},
+        reference::{Location, Tag},
         slsa::{CLI_BUILDER, Provenance},
     },
     fetch::Outside,
-    oci::{LayoutTarget, Resolved, Store, Target},
+    oci::{LayoutTarget, Resolved, Store, Target, fetch},
     service::{
         pack::{PackService, Packed, deliver},
         publish::{Label, Published, Vouch, publish},
@@ -198,8 +198,8 @@ impl Destination {
         match self {
             Self::Local(store) => {
                 let target: Arc<dyn Target> = Arc::<dyn Store>::clone(store);
-                let resolved = target.resolve(&Selector::Digest(root.digest), context.limits()).await?;
-                Ok((target, resolved))
+                let bytes = fetch(&*target, root, context.limits().manifest_bytes).await?;
+                Ok((target, Resolved { descriptor: root.clone(), bytes }))
             }
             Self::Remote { staging, target, .. } => {
                 let root = deliver(&**staging, &**target, root, context.limits(), &*context.progress()).await?;
