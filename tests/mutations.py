@@ -45,6 +45,23 @@ TABLE = [
      "    if rules.lock == LockRule::Exact {\n        check_lock", "    if false {\n        check_lock", "verdicts::a_lock_that_is_not_the_provenances_is_refused"),
     ("a reference needs no digest", "src/core/policy/evaluate.rs",
      "let missing = self.rules.require_digest && !subject.had_digest;", "let missing = false;", "verdicts::a_policy_asks_for_a_digest_and_prints_it"),
+    ("the sign Job takes any lock", "src/service/endorse.rs",
+     "if found != inputs.lock_digest {", "if found != found {", "a_genuine_bundle_of_another_lock_or_with_other_choices_is_not_signed"),
+    ("the sign Job takes any output", "src/service/endorse.rs",
+     "if contents.plan.output != inputs.output {", "if false {", "a_genuine_bundle_of_another_lock_or_with_other_choices_is_not_signed"),
+    ("the sign Job reads no layer", "src/service/endorse.rs",
+     "    rederive(target, &contents, progress).await?;\n", "", "a_forged_manifest_is_never_signed"),
+    ("a layer's entries are not compared", "src/service/layer.rs",
+     "if actual == expected {", "if actual == actual {", "a_forged_manifest_is_never_signed"),
+    ("a layer's contents are not compared", "src/service/layer.rs",
+     "if checksum.finish() == file.checksum {", "if checksum.finish() == file.checksum || left == 0 {", "a_forged_manifest_is_never_signed"),
+    ("a tag that may not move is taken", "src/service/publish.rs",
+     "if self.policy == TagPolicy::Mutable {", "if self.policy == self.policy {", "a_tag_that_names_something_else_is_not_taken_unless_it_may_move"),
+    ("a tag that is not told is absent", "src/service/publish.rs",
+     "Ok(_) | Err(OciError::NotFound { .. }) => Ok(()),", "Ok(_) | Err(OciError::NotFound { .. } | OciError::Denied { .. }) => Ok(()),",
+     "a_tag_that_the_registry_does_not_tell_is_not_absent"),
+    ("what is not admitted is tagged", "src/service/publish.rs",
+     "self.check_admitted(&self.judge().await?)?;", "self.judge().await?;", "what_the_registry_does_not_show_is_not_tagged"),
 ]
 
 

@@ -120,8 +120,9 @@ pub fn provenance(packed: &Packed<'_>, run: &Run<'_>) -> Provenance {
     }
 }
 
-/// Do both say that the same builder packed the same lock in the same way, for the same object? When that was, in which run and by which
-/// version does not count, so that a run that is done again finds what the first one left.
+/// Do both say that the same builder packed the same lock in the same way, for the same object?
+///
+/// When that was, in which run and by which version does not count, so that a run that is done again finds what the first one left.
 pub fn is_same_build(a: &Provenance, b: &Provenance) -> bool {
     let what = |provenance: &'_ Provenance| {
         let BuildDefinition { build_type, external_parameters, internal_parameters, resolved_dependencies } = provenance.build_definition.clone();
@@ -170,13 +171,13 @@ fn resolved_dependencies(packed: &Packed<'_>, requested: Option<&Requested<'_>>)
         ..ResourceDescriptor::default()
     };
     let artifacts = packed.lock.artifacts.iter().map(|artifact| of_artifact(artifact, packed.downloads));
-    let packer = requested.and_then(|requested| requested.packer).map(|(uri, digest)| ResourceDescriptor {
+    let image = requested.and_then(|requested| requested.packer).map(|(uri, digest)| ResourceDescriptor {
         name: Some("packer".into()),
         uri: Some(uri.into()),
         digest: digest_set(&digest),
         ..ResourceDescriptor::default()
     });
-    std::iter::once(lock).chain(artifacts).chain(packed.lock.entrypoint.iter().map(of_entrypoint)).chain(packer).collect()
+    std::iter::once(lock).chain(artifacts).chain(packed.lock.entrypoint.iter().map(of_entrypoint)).chain(image).collect()
 }
 
 fn of_artifact(artifact: &Artifact, downloads: &BTreeMap<String, String>) -> ResourceDescriptor {

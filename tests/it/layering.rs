@@ -28,7 +28,7 @@ const MODULES: &[(&str, &[&str])] = &[
 
 /// The services name traits; these implementations are the command line's to choose.
 const IMPLEMENTATIONS: &[&str] =
-    &["LayoutTarget", "ArchiveTarget", "RemoteTarget", "FileOrigin", "HttpOrigin", "RegistryOrigin", "KeySigner", "SystemClock"];
+    &["LayoutTarget", "ArchiveTarget", "RemoteTarget", "FileOrigin", "HttpOrigin", "RegistryOrigin", "ContextOrigin", "KeySigner", "SystemClock"];
 
 /// Word in the code → the places of `src/` that may say it.
 const HOMES: &[(&str, &[&str])] = &[

@@ -9,6 +9,7 @@ mod copying;
 mod corrupt;
 mod documents;
 mod interop;
+mod jobs;
 mod layering;
 mod one_digest;
 mod origins;

@@ -74,25 +74,25 @@ struct Snapshot {
 }
 
 pub(super) async fn run(args: JobArgs, context: &Context) -> Result<Done, CliError> {
-    let (step, ends) = match &args.command {
-        JobCommand::Pack(args) => (Step::Pack, args.ends.clone()),
-        JobCommand::Sign(args) => (Step::Sign, args.ends.clone()),
-    };
-    let work = async {
-        refuse_ignored(context)?;
-        match args.command {
-            JobCommand::Pack(args) => pack::run(args, context).await,
-            JobCommand::Sign(args) => sign::run(args, context).await,
-        }
+    let (step, file) = match &args.command {
+        JobCommand::Pack(pack) => (Step::Pack, pack.ends.report.clone()),
+        JobCommand::Sign(sign) => (Step::Sign, sign.ends.report.clone()),
     };
     let outcome = match terminated() {
-        Ok(stop) => until(work, stop).await,
+        Ok(signal) => until(perform(args.command, context), signal).await,
         Err(error) => Err(error),
     };
-    tell(step, &outcome, ends.report.as_deref());
-    let Success { digest, .. } = outcome.as_ref().map_err(|error| CliError::new(error.reason, error.message.clone()))?;
-    let line = digest.to_string();
-    Done::new(line, "JobReport", report(step, &outcome))
+    let report = report(step, &outcome);
+    tell(&report, file.as_deref());
+    Done::new(outcome?.digest.to_string(), "JobReport", report)
+}
+
+async fn perform(command: JobCommand, context: &Context) -> Result<Success, CliError> {
+    refuse_ignored(context)?;
+    match command {
+        JobCommand::Pack(args) => pack::run(args, context).await,
+        JobCommand::Sign(args) => sign::run(args, context).await,
+    }
 }
 
 /// Does the work until it is done, it panics, or it is to stop.
@@ -131,8 +131,8 @@ fn report(step: Step, outcome: &Result<Success, CliError>) -> JobReport {
 }
 
 /// Writes the report and logs it. What goes wrong here is logged and changes nothing: the exit code must stay what it is.
-fn tell(step: Step, outcome: &Result<Success, CliError>, path: Option<&Path>) {
-    match report(step, outcome).to_message() {
+fn tell(report: &JobReport, path: Option<&Path>) {
+    match report.to_message() {
         Ok(message) => {
             eprintln!("{message}");
             if let Err(error) = write(path, &message) {
@@ -154,7 +154,7 @@ impl Snapshot {
     async fn read(folder: &Path) -> Result<Self, CliError> {
         let folder = folder.to_owned();
         let read = move || {
-            let file = |name: &str| Input::read(&folder.join(name), MAX_SNAPSHOT, Reason::LimitExceeded);
+            let file = |name: &str| Input::read(&folder.join(name), MAX_SNAPSHOT, Reason::InvalidSpec);
             let inputs = Inputs::parse(&file(INPUTS_FILE)?.bytes)?;
             let lock = inputs.lock(&file(LOCK_FILE)?.bytes)?;
             Ok(Self { inputs, lock })
@@ -167,7 +167,7 @@ impl Snapshot {
 async fn credentials(config: Option<&Path>) -> Result<Arc<dyn CredentialStore>, CliError> {
     let Some(path) = config.map(ToOwned::to_owned) else { return Ok(Arc::new(Anonymous)) };
     let read = move || {
-        let input = Input::read(&path, MAX_CONFIG, Reason::LimitExceeded)?;
+        let input = Input::read(&path, MAX_CONFIG, Reason::InvalidSpec)?;
         let config = DockerConfig::parse(&input.bytes).map_err(|error| input.blame(error.into()))?;
         let store: Arc<dyn CredentialStore> = Arc::new(config);
         Ok(store)
@@ -211,10 +211,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("report");
         std::fs::write(&path, "x".repeat(10_000)).expect("written");
-        tell(Step::Sign, &Ok(success()), Some(&path));
+        let report = JobReport { step: Step::Sign, result: Ok(success()) };
+        tell(&report, Some(&path));
         let written = JobReport::parse(&std::fs::read_to_string(&path).expect("there")).expect("a report");
-        assert_eq!(written, JobReport { step: Step::Sign, result: Ok(success()) });
-        tell(Step::Sign, &Ok(success()), Some(&folder.path().join("none/report")));
+        assert_eq!(written, report);
+        tell(&report, Some(&folder.path().join("none/report")));
         assert!(write(Some(folder.path()), "x").is_err());
     }
 }

@@ -103,7 +103,7 @@ impl Failure {
     }
 
     /// What happens next.
-    pub fn class(&self) -> Class {
+    pub const fn class(&self) -> Class {
         self.reason.class()
     }
 }

@@ -14,7 +14,7 @@ mod store;
 use std::{
     collections::BTreeMap,
     convert::Infallible,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
@@ -124,7 +124,12 @@ impl Registry {
 
     /// A registry that behaves as told.
     pub(crate) async fn with(settings: Settings) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        Self::listening(Ipv4Addr::LOCALHOST.into(), settings).await
+    }
+
+    /// The same, at another address of this machine.
+    pub(crate) async fn listening(address: IpAddr, settings: Settings) -> Self {
+        let listener = TcpListener::bind((address, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let state =
             Arc::new(State { inner: Mutex::new(Inner { origin: format!("http://{address}"), settings, ..Inner::default() }), ..State::default() });
@@ -132,7 +137,7 @@ impl Registry {
         Self { address, state, task }
     }
 
-    /// `127.0.0.1:PORT`.
+    /// `127.0.0.1:PORT`, unless it listens elsewhere.
     pub(crate) fn host(&self) -> String {
         self.address.to_string()
     }
