@@ -4,6 +4,7 @@
 pub mod api;
 pub mod cli;
 pub mod clock;
+pub mod controller;
 pub mod core;
 pub mod fetch;
 pub mod http;

@@ -1,12 +1,18 @@
-//! The kinds of the group `packgate.dev`: their fields as `kubectl explain` shows them, and what they compile to;
-//! and the roles that go with them.
+//! The kinds of the group `packgate.dev`: their fields as `kubectl explain` shows them, and what they compile to.
 
 pub mod bundle_policy;
+pub mod condition;
+pub mod duration;
+pub mod installation;
+pub mod packed_bundle;
 pub mod rbac;
+pub mod trust_root;
 
 use kube::CustomResourceExt;
 
 use bundle_policy::{BundlePolicy, ClusterBundlePolicy};
+use packed_bundle::PackedBundle;
+use trust_root::TrustRoot;
 
 /// Group and version of every kind.
 pub const API_VERSION: &str = "packgate.dev/v1alpha1";
@@ -15,7 +21,7 @@ pub const API_VERSION: &str = "packgate.dev/v1alpha1";
 ///
 /// Errors: only if a definition cannot be written as YAML, which is a defect.
 pub fn crds() -> Result<Vec<(String, String)>, serde_saphyr::ser::Error> {
-    [ClusterBundlePolicy::crd(), BundlePolicy::crd()]
+    [PackedBundle::crd(), BundlePolicy::crd(), ClusterBundlePolicy::crd(), TrustRoot::crd()]
         .into_iter()
         .map(|crd| {
             let name = format!("{}_{}.yaml", crd.spec.group, crd.spec.names.plural);

@@ -173,6 +173,7 @@ fn controller_rules() -> Vec<PolicyRule> {
         rule("", &["namespaces"], READ),                                  // selectors of policies; the UID of kube-system
         rule("batch", &["jobs"], &["get", "list", "watch", "create", "patch", "delete"]),
         PolicyRule { api_groups: Some(owned(&["", "events.k8s.io"])), ..rule("", &["events"], &["create", "patch"]) },
+        rule("", &["events"], &["list"]), // why a Job's Pod was refused: only an event tells
     ]
 }
 

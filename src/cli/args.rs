@@ -82,6 +82,8 @@ pub(super) enum Command {
     Keys(super::keys::KeysArgs),
     /// Validate policies off-line
     Policy(super::policy::PolicyArgs),
+    /// Bring PackedBundles to what they say, in a cluster
+    Controller(super::controller::ControllerArgs),
     /// Run one step of a PackedBundle, as the controller's Jobs do
     Job(super::job::JobArgs),
     /// Print the Kubernetes custom resource definitions

@@ -7,6 +7,7 @@ mod args;
 mod attest;
 mod completion;
 mod context;
+mod controller;
 mod copy;
 mod crds;
 mod exit;
@@ -44,7 +45,11 @@ const LAST_BREATH: Duration = Duration::from_secs(2);
 /// Parses the arguments of this process, does what they say, and returns the exit code.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    crate::telemetry::init(cli.global.verbose);
+    if matches!(cli.command, Command::Controller(_)) {
+        crate::telemetry::init_json(cli.global.verbose);
+    } else {
+        crate::telemetry::init(cli.global.verbose);
+    }
     let format = cli.global.output;
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -74,6 +79,7 @@ async fn dispatch(cli: Cli) -> Result<Done, CliError> {
         Command::Keys(args) => keys::run(args, &context),
         Command::Policy(args) => policy::run(args, &context),
         Command::Job(args) => job::run(args, &context).await,
+        Command::Controller(args) => controller::run(args).await,
         Command::Crds(args) => crds::run(&args),
         Command::Rbac(args) => rbac::run(&args),
         Command::Completion(args) => completion::run(&args),

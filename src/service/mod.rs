@@ -10,7 +10,9 @@ pub mod lock;
 pub mod pack;
 pub mod progress;
 pub mod publish;
+pub mod registries;
 pub mod sign;
+pub mod standing;
 #[cfg(test)]
 mod tests;
 pub mod transfer;

@@ -83,6 +83,7 @@ fn the_help_lists_verbs_that_work_and_no_others() {
             "copy",
             "keys",
             "policy",
+            "controller",
             "job",
             "crds",
             "rbac",

@@ -34,7 +34,7 @@ const IMPLEMENTATIONS: &[&str] =
 const HOMES: &[(&str, &[&str])] = &[
     ("kube::", &["api", "controller", "webhook", "cli/controller", "cli/webhook", "cli/cluster"]),
     ("k8s_openapi::", &["api", "controller", "webhook", "cli/controller", "cli/webhook", "cli/cluster"]),
-    ("axum::", &["webhook"]),
+    ("axum::", &["webhook", "telemetry"]),
     ("reqwest::", &["http", "oci/remote", "signing/keyless", "trust/tuf"]),
     ("clap::", &["cli"]),
     ("indicatif::", &["cli"]),

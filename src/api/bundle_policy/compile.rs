@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeMap, str::FromStr, sync::Arc, time::Duration};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
+use crate::api::duration::parse as parse_duration;
 use crate::core::{
     digest::Digest,
     policy::{self, Kind, LockRule, Matcher, Means, Pattern, Policy, PolicyError, Revoked, Rules},
@@ -247,9 +248,7 @@ fn level(level: i32, field: &str) -> Result<u8, PolicyError> {
 
 fn duration(text: &str) -> Result<Duration, PolicyError> {
     let wrong = || PolicyError::new("spec.slsa.maxAge", "must be a duration of hours, minutes and seconds, more than nothing, such as 2160h");
-    let known = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'h' | b'm' | b's'));
-    let parsed = text.parse::<SignedDuration>().ok().filter(|duration| known && duration.is_positive()).ok_or_else(wrong)?;
-    Duration::try_from(parsed).map_err(|_| wrong())
+    parse_duration(text).filter(|duration| !duration.is_zero()).ok_or_else(wrong)
 }
 
 fn attestation(attestation: &Attestation, field: &str) -> Result<policy::AttestationRule, PolicyError> {

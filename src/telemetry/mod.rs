@@ -1,4 +1,6 @@
-//! Logs, on stderr.
+//! EFFECT. What a process tells about itself: logs on stderr, probes, metrics.
+
+pub mod server;
 
 use std::io::IsTerminal;
 
@@ -13,4 +15,10 @@ pub fn init(verbose: u8) {
     };
     let terminal = std::io::stderr().is_terminal();
     let _ = fmt().with_env_filter(EnvFilter::new(level)).with_writer(std::io::stderr).with_ansi(terminal).with_target(false).try_init();
+}
+
+/// Starts logging lines of JSON, for a process that runs in a cluster.
+pub fn init_json(verbose: u8) {
+    let level = if verbose == 0 { "packgate=info,kube_runtime=warn,kube_client=warn" } else { "packgate=debug,kube_runtime=info,kube_client=info" };
+    let _ = fmt().json().with_env_filter(EnvFilter::new(level)).with_writer(std::io::stderr).with_target(false).try_init();
 }

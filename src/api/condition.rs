@@ -1,0 +1,93 @@
+//! The conditions of every kind: what each means, which way round it is, and when it is there.
+//!
+//! `Ready`, `Reconciling` and `Stalled` are kstatus' (kubernetes-sigs/cli-utils); `kubectl wait --for=condition=Ready` works. A reason is
+//! one of [`crate::core::class::Reason`], or one of the words here.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+/// `True`: the newest generation is done and was verified. Always there.
+pub const READY: &str = "Ready";
+/// `True`: work is under way, or waits for its next try. There only while it is true.
+pub const RECONCILING: &str = "Reconciling";
+/// `True`: nothing will change until a person changes something. There only while it is true.
+pub const STALLED: &str = "Stalled";
+/// `True`: signatures and provenance were verified against the registry. `False`: they were not good. Absent: not known yet.
+pub const VERIFIED: &str = "Verified";
+/// `True`: the webhook carries this generation of the policy.
+pub const ENFORCED: &str = "Enforced";
+
+/// Reason: everything is as it should be.
+pub const SUCCEEDED: &str = "Succeeded";
+/// Reason: the lock is being resolved.
+pub const RESOLVING: &str = "Resolving";
+/// Reason: the pack Job is at work.
+pub const PACKING: &str = "Packing";
+/// Reason: the sign Job is at work.
+pub const SIGNING: &str = "Signing";
+/// Reason: evidence is read back from the registry.
+pub const VERIFYING: &str = "Verifying";
+/// Reason: `spec.suspend` is set.
+pub const SUSPENDED: &str = "Suspended";
+/// Reason: packed and checked, and by the installation's leave not signed.
+pub const UNSIGNED: &str = "Unsigned";
+
+/// Characters of a message that are kept. The API server allows 32,768; nobody reads so many.
+pub const MAX_MESSAGE: usize = 1_024;
+
+/// One condition to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// One of the constants above.
+    pub type_: &'static str,
+    /// Is it so?
+    pub status: bool,
+    /// CamelCase.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+}
+
+/// The conditions that are to be, with the times of those that are already so. What is not wanted goes.
+pub fn merge(old: &[Condition], wanted: &[Wanted], generation: i64, now: Timestamp) -> Vec<Condition> {
+    wanted.iter().map(|wanted| one(old.iter().find(|old| old.type_ == wanted.type_), wanted, generation, now)).collect()
+}
+
+fn one(old: Option<&Condition>, wanted: &Wanted, generation: i64, now: Timestamp) -> Condition {
+    let status = if wanted.status { "True" } else { "False" };
+    let since = old.filter(|old| old.status == status).map_or(Time(now), |old| old.last_transition_time.clone());
+    Condition {
+        type_: wanted.type_.to_owned(),
+        status: status.to_owned(),
+        reason: wanted.reason.clone(),
+        message: wanted.message.chars().take(MAX_MESSAGE).collect(),
+        observed_generation: Some(generation),
+        last_transition_time: since,
+    }
+}
+
+/// Is the condition there, and true?
+pub fn is_true(conditions: &[Condition], type_: &str) -> bool {
+    conditions.iter().any(|condition| condition.type_ == type_ && condition.status == "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(status: bool) -> Wanted {
+        Wanted { type_: READY, status, reason: SUCCEEDED.into(), message: "done".into() }
+    }
+
+    #[test]
+    fn the_time_moves_only_with_the_status() {
+        let (then, now): (Timestamp, Timestamp) = ("2026-11-21T10:00:00Z".parse().expect("a time"), "2026-11-21T11:00:00Z".parse().expect("a time"));
+        let first = merge(&[], &[wanted(false)], 1, then);
+        let same = merge(&first, &[wanted(false)], 2, now);
+        assert_eq!((same[0].last_transition_time.0, same[0].observed_generation), (then, Some(2)));
+        let turned = merge(&same, &[wanted(true)], 2, now);
+        assert_eq!(turned[0].last_transition_time.0, now);
+        assert!(is_true(&turned, READY) && !is_true(&same, READY) && !is_true(&turned, STALLED));
+        assert_eq!(merge(&turned, &[], 2, now), []);
+    }
+}

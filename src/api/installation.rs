@@ -1,0 +1,170 @@
+//! How this installation is set up: the chart's values, as the controller and the webhook read them.
+
+use serde::{Deserialize, Serialize};
+
+use super::bundle_policy::{KindRef, NameRef};
+use crate::core::class::{Classified, Reason};
+
+/// Bytes of a configuration file.
+pub const MAX_CONFIG: usize = 256 << 10;
+
+/// The configuration file. Unknown keys are refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Installation {
+    /// Who this installation says that it is.
+    pub builder: BuilderConfig,
+    /// Registries that are not spoken to in the ordinary way.
+    pub registries: Vec<RegistryConfig>,
+    /// What may be reached.
+    pub network: Network,
+    /// Who may go without a signature.
+    pub signing: SigningConfig,
+    /// What a use gets that no policy governs.
+    pub no_match: NoMatch,
+    /// How Jobs are run.
+    pub jobs: JobsConfig,
+}
+
+/// Who this installation says that it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct BuilderConfig {
+    /// What `builder.id` begins with; `/platform` or `/namespace/NAMESPACE` follows. Empty: a URI with the cluster's UID.
+    pub id: String,
+}
+
+/// One registry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RegistryConfig {
+    /// `HOST[:PORT]`
+    pub host: String,
+    /// Without TLS.
+    #[serde(default, rename = "plainHTTP")]
+    pub plain_http: bool,
+    /// Its certificate authorities: an object of the system namespace, key `ca.crt`.
+    #[serde(default)]
+    pub ca_ref: Option<KindRef>,
+}
+
+/// What may be reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Network {
+    /// Networks of private addresses that downloads may come from.
+    #[serde(rename = "allowedPrivateCIDRs")]
+    pub allowed_private_cidrs: Vec<String>,
+}
+
+/// Who may go without a signature.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct SigningConfig {
+    /// May a `PackedBundle` ask for `signing.mode: None`?
+    pub allow_none: bool,
+}
+
+/// What a use gets that no policy governs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct NoMatch {
+    /// A `PackedBundle` that adopts a bundle.
+    pub packed_bundle: NoMatchAction,
+    /// A Pod's image volume.
+    pub image_volume: NoMatchAction,
+    /// A Pod's container.
+    pub container: NoMatchAction,
+}
+
+impl Default for NoMatch {
+    fn default() -> Self {
+        Self { packed_bundle: NoMatchAction::Deny, image_volume: NoMatchAction::Warn, container: NoMatchAction::Allow }
+    }
+}
+
+/// What happens with a use that no policy governs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NoMatchAction {
+    /// It is refused.
+    Deny,
+    /// It passes with a warning.
+    Warn,
+    /// It passes.
+    Allow,
+}
+
+/// How Jobs are run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct JobsConfig {
+    /// `imagePullPolicy` of their containers. Empty: the cluster's default.
+    pub image_pull_policy: String,
+    /// Secrets in the system namespace that the sign Job's image is pulled with.
+    pub image_pull_secrets: Vec<NameRef>,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("configuration: {0}")]
+pub struct InstallationError(String);
+
+impl Classified for InstallationError {
+    fn reason(&self) -> Reason {
+        Reason::InvalidSpec
+    }
+}
+
+impl Installation {
+    /// Reads the configuration file.
+    pub fn parse(bytes: &[u8]) -> Result<Self, InstallationError> {
+        if bytes.len() > MAX_CONFIG {
+            return Err(InstallationError(format!("has {} bytes, the limit is {MAX_CONFIG}", bytes.len())));
+        }
+        let text = std::str::from_utf8(bytes).map_err(|e| InstallationError(e.to_string()))?;
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        serde_saphyr::from_str(text).map_err(|e| InstallationError(e.to_string()))
+    }
+
+    /// What every `builder.id` of this installation begins with. `cluster` is the UID of the namespace `kube-system`.
+    fn builder_base(&self, cluster: &str) -> String {
+        let own = self.builder.id.trim_end_matches('/');
+        if own.is_empty() { format!("https://packgate.dev/builder/{cluster}") } else { own.to_owned() }
+    }
+
+    /// `builder.id` of what the platform signs.
+    pub fn platform_builder(&self, cluster: &str) -> String {
+        format!("{}/platform", self.builder_base(cluster))
+    }
+
+    /// `builder.id` of what a tenant signs.
+    pub fn namespace_builder(&self, cluster: &str, namespace: &str) -> String {
+        format!("{}/namespace/{namespace}", self.builder_base(cluster))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_charts_configuration_is_read() {
+        let text = "builder: {id: 'https://ci.example.com/packgate/'}\nregistries: [{host: 'r.example.com:5000', plainHTTP: true, caRef: {kind: ConfigMap, name: ca}}]\n\
+            network: {allowedPrivateCIDRs: [10.0.0.0/8]}\nsigning: {allowNone: true}\nnoMatch: {packedBundle: Deny, imageVolume: Warn, container: Allow}\n\
+            jobs: {imagePullPolicy: IfNotPresent, imagePullSecrets: [{name: pull}]}\n";
+        let config = Installation::parse(text.as_bytes()).expect("valid");
+        assert!(config.registries[0].plain_http && config.signing.allow_none);
+        assert_eq!(config.platform_builder("u"), "https://ci.example.com/packgate/platform");
+        assert_eq!(Installation::default().namespace_builder("u", "team-a"), "https://packgate.dev/builder/u/namespace/team-a");
+        assert_eq!(Installation::parse(b"").expect("empty"), Installation::default());
+    }
+
+    #[test]
+    fn what_is_unknown_is_refused() {
+        for text in ["x: 1", "noMatch: {container: Perhaps}", "registries: [{plainHTTP: true}]", "- a"] {
+            assert_eq!(Installation::parse(text.as_bytes()).expect_err(text).reason(), Reason::InvalidSpec);
+        }
+    }
+}

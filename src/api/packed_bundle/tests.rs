@@ -1,0 +1,125 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::core::{class::Classified, class::Reason};
+
+fn minimal() -> Value {
+    json!({"source": {"configMapRef": {"name": "siem-lock"}}, "destination": {"repository": "registry.example.com/team-a/siem"}})
+}
+
+fn digest() -> String {
+    format!("sha256:{}", "0".repeat(64))
+}
+
+fn validate(spec: Value) -> Result<ValidatedPackedBundle, String> {
+    let spec: PackedBundleSpec = serde_json::from_value(spec).map_err(|e| e.to_string())?;
+    ValidatedPackedBundle::try_from(&spec).map_err(|error| {
+        assert_eq!(error.reason(), Reason::InvalidSpec);
+        error.to_string()
+    })
+}
+
+fn with(pointer: &str, value: Value) -> Value {
+    let mut spec = minimal();
+    let (parent, key) = pointer.rsplit_once('/').expect("a pointer");
+    for step in parent.split('/').skip(1).scan(String::new(), |path, part| {
+        path.push('/');
+        path.push_str(part);
+        Some(path.clone())
+    }) {
+        if spec.pointer(&step).is_none() {
+            let (above, name) = step.rsplit_once('/').expect("a pointer");
+            spec.pointer_mut(above).expect("made before")[name] = json!({});
+        }
+    }
+    spec.pointer_mut(parent).expect("there")[key] = value;
+    spec
+}
+
+#[test]
+fn three_lines_are_enough() {
+    let validated = validate(minimal()).expect("valid");
+    let Work::Pack(packing) = validated.work else { panic!("no packing") };
+    assert_eq!(packing.source, LockSource::ConfigMap { name: "siem-lock".into(), key: "lock.yaml".into() });
+    assert_eq!(validated.interval, Some(std::time::Duration::from_hours(1)));
+    assert_eq!(packing.timeout, std::time::Duration::from_mins(15));
+    assert_eq!((packing.signing, packing.tag_policy, packing.tag), (ToSign::Platform, TagPolicy::Immutable, None));
+    assert_eq!(packing.kept, Kept { succeeded: 3, failed: 3 });
+}
+
+#[test]
+fn everything_that_is_supported_is_taken_over() {
+    let spec = json!({
+        "suspend": true, "interval": "0s", "timeout": "90s",
+        "source": {"ociRef": {"repository": "registry.example.com/team-a/ctx", "digest": digest(), "path": "siem/lock.yaml",
+            "secretRef": {"name": "pull"}, "verify": true}},
+        "fetch": {"caRef": {"kind": "ConfigMap", "name": "corp-ca"}},
+        "destination": {"repository": "registry.example.com/team-a/siem", "tag": "v1.4.0", "tagPolicy": "Mutable", "secretRef": {"name": "push"}},
+        "output": {"format": "Image", "compression": "Zstd", "sourceDateEpoch": 0, "annotations": {"a": "b"}},
+        "signing": {"mode": "Namespace", "keySecretRef": {"name": "key"}},
+        "evidence": {"provenance": true, "sbom": "None"},
+        "history": {"succeeded": 0, "failed": 1},
+        "packPod": {"resources": {}, "nodeSelector": {"a": "b"}, "tolerations": [], "serviceAccountName": "packer"}
+    });
+    let validated = validate(spec).expect("valid");
+    assert!(validated.suspend && validated.interval.is_none());
+    let Work::Pack(packing) = validated.work else { panic!("no packing") };
+    assert_eq!(packing.signing, ToSign::Namespace("key".into()));
+    assert_eq!(packing.output.source_date_epoch, Some(0));
+    assert_eq!((packing.tag.expect("a tag").as_str(), packing.push_secret.as_deref()), ("v1.4.0", Some("push")));
+    assert!(matches!(packing.source, LockSource::Context { verify: true, .. }));
+    let adopted = validate(json!({"source": {"bundle": {"reference": format!("registry.example.com/x/siem@{}", digest())}}})).expect("valid");
+    assert!(matches!(adopted.work, Work::Adopt(_)));
+}
+
+#[test]
+fn what_cannot_be_acted_on_is_refused_with_its_field() {
+    let bundle = json!({"bundle": {"reference": format!("r.example.com/x@{}", digest())}});
+    for (spec, field) in [
+        (with("/source/inline", json!("x")), "spec.source:"),
+        (json!({"source": {}, "destination": {"repository": "r.example.com/x"}}), "spec.source:"),
+        (json!({"source": {"inline": "x"}}), "spec.destination:"),
+        (with("/source", bundle), "spec.destination:"),
+        (json!({"source": {"bundle": {"reference": "r.example.com/x:v1"}}}), "spec.source.bundle.reference:"),
+        (with("/destination/repository", json!("r.example.com/x:v1")), "spec.destination.repository:"),
+        (with("/destination/repository", json!("https://r.example.com/x")), "spec.destination.repository:"),
+        (with("/destination/tag", json!("a b")), "spec.destination.tag:"),
+        (with("/interval", json!("1d")), "spec.interval:"),
+        (with("/interval", json!("1s")), "spec.interval:"),
+        (with("/timeout", json!("0s")), "spec.timeout:"),
+        (with("/timeout", json!("25h")), "spec.timeout:"),
+        (with("/output/sourceDateEpoch", json!(-1)), "spec.output:"),
+        (with("/output/annotations", json!({"dev.packgate.x": "y"})), "spec.output:"),
+        (with("/output", json!({"format": "Artifact", "compression": "Zstd"})), "spec.output:"),
+        (with("/signing", json!({"mode": "Namespace"})), "spec.signing:"),
+        (with("/signing", json!({"keySecretRef": {"name": "k"}})), "spec.signing.keySecretRef:"),
+    ] {
+        let error = validate(spec.clone()).expect_err(&spec.to_string());
+        assert!(error.starts_with(field), "{spec}: {error}");
+    }
+}
+
+#[test]
+fn what_comes_later_is_refused_and_not_ignored() {
+    for (spec, field) in [
+        (with("/signing", json!({"mode": "Namespace", "keyless": {}})), "spec.signing.keyless:"),
+        (with("/signing/signingConfigRef", json!({"name": "sc"})), "spec.signing.signingConfigRef:"),
+        (with("/evidence/provenance", json!(false)), "spec.evidence.provenance:"),
+        (with("/evidence/sbom", json!("SPDX")), "spec.evidence.sbom:"),
+        (with("/fetch/credentials", json!([{"host": "h", "secretRef": {"name": "s"}}])), "spec.fetch.credentials:"),
+        (with("/fetch/proxySecretRef", json!({"name": "s"})), "spec.fetch.proxySecretRef:"),
+        (with("/fetch/mirrors", json!([{"from": "a", "to": "b"}])), "spec.fetch.mirrors:"),
+    ] {
+        let error = validate(spec.clone()).expect_err(&spec.to_string());
+        assert!(error.starts_with(field) && error.contains("not supported yet"), "{spec}: {error}");
+    }
+    assert!(validate(with("/signing/unknown", json!(1))).expect_err("unknown").contains("unknown field"));
+}
+
+#[test]
+fn long_names_are_refused() {
+    let object = |length: usize| PackedBundle::new(&"a".repeat(length), serde_json::from_value(minimal()).expect("a spec"));
+    assert!(ValidatedPackedBundle::try_from(&object(63)).is_ok());
+    let error = ValidatedPackedBundle::try_from(&object(64)).expect_err("too long");
+    assert_eq!(error.field, "metadata.name");
+}

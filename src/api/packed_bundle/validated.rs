@@ -1,0 +1,321 @@
+//! What a [`PackedBundle`] means. The webhook and the controller both go through here, so nothing is accepted that cannot be acted on.
+
+use std::{str::FromStr, time::Duration};
+
+use crate::{
+    api::duration,
+    core::{
+        class::{Classified, Reason},
+        digest::Digest,
+        pack,
+        reference::{PinnedReference, Reference, Repository, Tag},
+    },
+};
+
+use super::{
+    Compression, Destination, Evidence, Fetch, Format, History, KindRef, Output, PackPod, PackedBundle, PackedBundleSpec, Sbom, Signing, SigningMode,
+    Source, TagPolicy,
+};
+
+const MIN_TIMEOUT: Duration = Duration::from_secs(10);
+const MAX_TIMEOUT: Duration = Duration::from_hours(24);
+const MIN_INTERVAL: Duration = Duration::from_secs(10);
+const MAX_NAME: usize = 63;
+
+/// A `PackedBundle` that can be acted on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValidatedPackedBundle {
+    /// No work, please.
+    pub suspend: bool,
+    /// When to look again; `None`: never.
+    pub interval: Option<Duration>,
+    /// What is to be done.
+    pub work: Work,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Work {
+    /// Pack a lock.
+    Pack(Box<Packing>),
+    /// Verify what is there already.
+    Adopt(Adoption),
+}
+
+/// A bundle that is there already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adoption {
+    /// Its name.
+    pub reference: PinnedReference,
+    /// The Secret to read it with.
+    pub secret: Option<String>,
+}
+
+/// How a lock is packed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Packing {
+    /// Where the lock comes from.
+    pub source: LockSource,
+    /// Where the bundle goes.
+    pub repository: Repository,
+    /// The tag that was asked for; the default follows from the lock.
+    pub tag: Option<Tag>,
+    /// May the tag move?
+    pub tag_policy: TagPolicy,
+    /// The Secret to push with.
+    pub push_secret: Option<String>,
+    /// The bundle's form.
+    pub output: pack::Output,
+    /// Who signs.
+    pub signing: ToSign,
+    /// Certificate authorities for downloads.
+    pub fetch_ca: Option<KindRef>,
+    /// How long each Job may take.
+    pub timeout: Duration,
+    /// How many finished runs are kept.
+    pub kept: Kept,
+    /// How the Pod is run that packs.
+    pub pod: PackPod,
+}
+
+/// Where a lock comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LockSource {
+    /// It stands in the object.
+    Inline(String),
+    /// A `ConfigMap` of the object's namespace.
+    ConfigMap {
+        /// Its name.
+        name: String,
+        /// Its key.
+        key: String,
+    },
+    /// A context artifact.
+    Context {
+        /// Its name.
+        reference: PinnedReference,
+        /// Where the lock lies in it.
+        path: String,
+        /// The Secret to pull it with.
+        secret: Option<String>,
+        /// Must policies admit it?
+        verify: bool,
+    },
+}
+
+/// Who signs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToSign {
+    /// The installation.
+    Platform,
+    /// The tenant, with the key in this Secret of its namespace.
+    Namespace(String),
+    /// Nobody.
+    Nobody,
+}
+
+/// How many finished runs are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Those that succeeded.
+    pub succeeded: usize,
+    /// Those that failed.
+    pub failed: usize,
+}
+
+/// Why a `PackedBundle` cannot be acted on: a field, and what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {message}")]
+pub struct SpecError {
+    /// The field.
+    pub field: String,
+    /// What is wrong, and the way out.
+    pub message: String,
+}
+
+impl Classified for SpecError {
+    fn reason(&self) -> Reason {
+        Reason::InvalidSpec
+    }
+}
+
+fn wrong(field: &str, message: &(impl ToString + ?Sized)) -> SpecError {
+    SpecError { field: field.to_owned(), message: message.to_string() }
+}
+
+fn unsupported(field: &str) -> SpecError {
+    wrong(field, "is not supported yet, leave it out")
+}
+
+impl TryFrom<&PackedBundle> for ValidatedPackedBundle {
+    type Error = SpecError;
+
+    fn try_from(object: &PackedBundle) -> Result<Self, SpecError> {
+        if object.metadata.name.as_ref().is_some_and(|name| name.len() > MAX_NAME) {
+            return Err(wrong("metadata.name", "must have at most 63 characters, it becomes a label"));
+        }
+        Self::try_from(&object.spec)
+    }
+}
+
+impl TryFrom<&PackedBundleSpec> for ValidatedPackedBundle {
+    type Error = SpecError;
+
+    fn try_from(spec: &PackedBundleSpec) -> Result<Self, SpecError> {
+        let PackedBundleSpec { suspend, interval, timeout, source, fetch, destination, output, signing, evidence, history, pack_pod } = spec;
+        refuse_evidence(evidence.as_ref())?;
+        let interval = interval_of(interval)?;
+        let timeout = timeout_of(timeout)?;
+        let work = match lock_source(source)? {
+            Ok(lock) => {
+                let destination = destination.as_ref().ok_or_else(|| wrong("spec.destination", "must say where the bundle goes"))?;
+                let form = Form { fetch: fetch.as_ref(), output: output.as_ref(), signing: signing.as_ref(), history, pod: pack_pod.as_ref() };
+                Work::Pack(Box::new(packing(lock, destination, &form, timeout)?))
+            }
+            Err(adoption) => {
+                let left_out = [(destination.is_some(), "spec.destination"), (output.is_some(), "spec.output"), (signing.is_some(), "spec.signing")];
+                if let Some((_, field)) = left_out.into_iter().find(|(is_set, _)| *is_set) {
+                    return Err(wrong(field, "must be left out: source.bundle adopts a bundle as it is"));
+                }
+                Work::Adopt(adoption)
+            }
+        };
+        Ok(Self { suspend: *suspend, interval, work })
+    }
+}
+
+fn interval_of(text: &str) -> Result<Option<Duration>, SpecError> {
+    let field = "spec.interval";
+    match duration::parse(text) {
+        Some(Duration::ZERO) => Ok(None),
+        Some(interval) if interval >= MIN_INTERVAL => Ok(Some(interval)),
+        Some(_) => Err(wrong(field, "must be at least 10s, or 0s for never")),
+        None => Err(wrong(field, "must be a duration of hours, minutes and seconds, such as 1h, or 0s for never")),
+    }
+}
+
+fn timeout_of(text: &str) -> Result<Duration, SpecError> {
+    let fits = |timeout: &Duration| (MIN_TIMEOUT..=MAX_TIMEOUT).contains(timeout);
+    duration::parse(text)
+        .filter(fits)
+        .ok_or_else(|| wrong("spec.timeout", "must be a duration of hours, minutes and seconds from 10s to 24h, such as 15m"))
+}
+
+/// The lock to pack, or the bundle to adopt.
+fn lock_source(source: &Source) -> Result<Result<LockSource, Adoption>, SpecError> {
+    match source {
+        Source { inline: Some(text), config_map_ref: None, oci_ref: None, bundle: None } => Ok(Ok(LockSource::Inline(text.clone()))),
+        Source { inline: None, config_map_ref: Some(map), oci_ref: None, bundle: None } => {
+            Ok(Ok(LockSource::ConfigMap { name: map.name.clone(), key: map.key.clone() }))
+        }
+        Source { inline: None, config_map_ref: None, oci_ref: Some(context), bundle: None } => {
+            let repository = repository("spec.source.ociRef.repository", &context.repository)?;
+            let digest = Digest::from_str(&context.digest).map_err(|e| wrong("spec.source.ociRef.digest", &e))?;
+            Ok(Ok(LockSource::Context {
+                reference: repository.pin(digest),
+                path: context.path.clone(),
+                secret: context.secret_ref.as_ref().map(|secret| secret.name.clone()),
+                verify: context.verify,
+            }))
+        }
+        Source { inline: None, config_map_ref: None, oci_ref: None, bundle: Some(bundle) } => {
+            let reference: Reference = bundle.reference.parse().map_err(|e| wrong("spec.source.bundle.reference", &e))?;
+            let reference = reference.pinned().map_err(|e| wrong("spec.source.bundle.reference", &e))?;
+            Ok(Err(Adoption { reference, secret: bundle.secret_ref.as_ref().map(|secret| secret.name.clone()) }))
+        }
+        _ => Err(wrong("spec.source", "must have exactly one of inline, configMapRef, ociRef and bundle")),
+    }
+}
+
+/// The optional parts that shape the packing.
+struct Form<'a> {
+    fetch: Option<&'a Fetch>,
+    output: Option<&'a Output>,
+    signing: Option<&'a Signing>,
+    history: &'a History,
+    pod: Option<&'a PackPod>,
+}
+
+fn packing(source: LockSource, destination: &Destination, form: &Form<'_>, timeout: Duration) -> Result<Packing, SpecError> {
+    let Destination { repository: name, tag, tag_policy, secret_ref } = destination;
+    Ok(Packing {
+        source,
+        repository: repository("spec.destination.repository", name)?,
+        tag: tag.as_deref().map(Tag::from_str).transpose().map_err(|e| wrong("spec.destination.tag", &e))?,
+        tag_policy: *tag_policy,
+        push_secret: secret_ref.as_ref().map(|secret| secret.name.clone()),
+        output: output_of(form.output)?,
+        signing: to_sign(form.signing)?,
+        fetch_ca: fetch_ca(form.fetch)?,
+        timeout,
+        kept: Kept { succeeded: count(form.history.succeeded), failed: count(form.history.failed) },
+        pod: form.pod.cloned().unwrap_or_default(),
+    })
+}
+
+fn count(number: i32) -> usize {
+    usize::try_from(number).unwrap_or_default()
+}
+
+/// A name without tag and digest.
+fn repository(field: &str, text: &str) -> Result<Repository, SpecError> {
+    let reference: Reference = text.parse().map_err(|e| wrong(field, &e))?;
+    match reference {
+        Reference { repository, tag: None, digest: None } => Ok(repository),
+        _ => Err(wrong(field, "must be a repository without tag and digest")),
+    }
+}
+
+fn output_of(output: Option<&Output>) -> Result<pack::Output, SpecError> {
+    let Output { format, compression, source_date_epoch, annotations } = output.cloned().unwrap_or_default();
+    let output = pack::Output {
+        format: match format {
+            Format::Image => pack::Format::Image,
+            Format::Artifact => pack::Format::Artifact,
+        },
+        compression: match compression {
+            Compression::None => pack::LayerCompression::None,
+            Compression::Zstd => pack::LayerCompression::Zstd,
+        },
+        source_date_epoch,
+        annotations,
+    };
+    output.check().map_err(|e| wrong("spec.output", &e))?;
+    Ok(output)
+}
+
+fn to_sign(signing: Option<&Signing>) -> Result<ToSign, SpecError> {
+    let Some(Signing { mode, key_secret_ref, keyless, signing_config_ref }) = signing else { return Ok(ToSign::Platform) };
+    let later = [(keyless.is_some(), "spec.signing.keyless"), (signing_config_ref.is_some(), "spec.signing.signingConfigRef")];
+    if let Some((_, field)) = later.into_iter().find(|(is_set, _)| *is_set) {
+        return Err(unsupported(field));
+    }
+    match (mode, key_secret_ref) {
+        (SigningMode::Platform, None) => Ok(ToSign::Platform),
+        (SigningMode::None, None) => Ok(ToSign::Nobody),
+        (SigningMode::Namespace, Some(secret)) => Ok(ToSign::Namespace(secret.name.clone())),
+        (SigningMode::Namespace, None) => Err(wrong("spec.signing", "mode Namespace needs keySecretRef")),
+        (SigningMode::Platform | SigningMode::None, Some(_)) => Err(wrong("spec.signing.keySecretRef", "is for mode Namespace only")),
+    }
+}
+
+fn fetch_ca(fetch: Option<&Fetch>) -> Result<Option<KindRef>, SpecError> {
+    let Some(Fetch { credentials, ca_ref, proxy_secret_ref, mirrors }) = fetch else { return Ok(None) };
+    let later = [
+        (!credentials.is_empty(), "spec.fetch.credentials"),
+        (proxy_secret_ref.is_some(), "spec.fetch.proxySecretRef"),
+        (!mirrors.is_empty(), "spec.fetch.mirrors"),
+    ];
+    match later.into_iter().find(|(is_set, _)| *is_set) {
+        Some((_, field)) => Err(unsupported(field)),
+        None => Ok(ca_ref.clone()),
+    }
+}
+
+fn refuse_evidence(evidence: Option<&Evidence>) -> Result<(), SpecError> {
+    match evidence {
+        Some(Evidence { provenance: false, .. }) => Err(wrong("spec.evidence.provenance", "false is not supported yet, leave it out")),
+        Some(Evidence { sbom: Sbom::Spdx | Sbom::CycloneDX, .. }) => Err(unsupported("spec.evidence.sbom")),
+        _ => Ok(()),
+    }
+}

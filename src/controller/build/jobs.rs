@@ -1,0 +1,156 @@
+//! The two Jobs of a run.
+
+use k8s_openapi::{
+    api::{
+        batch::v1::{
+            Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyOnPodConditionsPattern, PodFailurePolicyRule,
+        },
+        core::v1::{LocalObjectReference, PodSpec, PodTemplateSpec},
+    },
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
+use kube::{ResourceExt, core::ObjectMeta};
+
+use super::{
+    CONTAINER, Component, Setup, labels,
+    objects::DOCKER_CONFIG_KEY,
+    owned_by,
+    pod::{Mount, modest, pod},
+};
+use crate::{
+    api::packed_bundle::{LockSource, PackedBundle, Packing},
+    core::{
+        class::Class,
+        digest::Digest,
+        job::{Inputs, RunKey},
+    },
+};
+
+/// Tries of a Pod whose dependency did not answer.
+const BACKOFF_LIMIT: i32 = 3;
+const INPUTS: &str = "/inputs";
+const WORK: &str = "/work";
+const REGISTRY: &str = "/credentials/registry";
+const CONTEXT: &str = "/credentials/context";
+const KEY: &str = "/signing";
+const CONFIG: &str = "config.json";
+/// The account of the platform's sign Jobs. It may do nothing.
+const SIGNER_ACCOUNT: &str = "packgate-signer";
+
+/// What the sign Job signs with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SignWith {
+    /// The platform's key, a Secret of the system namespace.
+    Platform(String),
+    /// The tenant's key, a Secret of its namespace.
+    Namespace(String),
+    /// Nothing: the bytes are compared, and no more.
+    Nothing,
+}
+
+/// Packs, in the tenant's namespace: with the tenant's credentials, without any API token or key.
+pub fn pack_job(owner: &PackedBundle, packing: &Packing, inputs: &Inputs, setup: &Setup) -> Job {
+    let run = &inputs.run;
+    let mut args = words(&["job", "pack", "--inputs", INPUTS, "--work", WORK]);
+    let mut mounts = vec![Mount::config_map("inputs", run.pack_name(), INPUTS), Mount::scratch("work", WORK)];
+    if let Some(secret) = &packing.push_secret {
+        args.extend([String::from("--registry-config"), format!("{REGISTRY}/{CONFIG}")]);
+        mounts.push(registry_config("registry", secret, REGISTRY));
+    }
+    if let LockSource::Context { secret: Some(secret), .. } = &packing.source {
+        args.extend([String::from("--context-config"), format!("{CONTEXT}/{CONFIG}")]);
+        mounts.push(registry_config("context", secret, CONTEXT));
+    }
+    let wish = &packing.pod;
+    let account = wish.service_account_name.clone().unwrap_or_else(|| "default".to_owned());
+    let spec = PodSpec {
+        node_selector: Some(wish.node_selector.clone()).filter(|selector| !selector.is_empty()),
+        tolerations: Some(wish.tolerations.clone()).filter(|tolerations| !tolerations.is_empty()),
+        ..pod(args, mounts, wish.resources.clone().unwrap_or_else(modest), account, setup)
+    };
+    let place = Place { name: run.pack_name(), namespace: owner.namespace(), owners: owned_by(owner), component: Component::Pack };
+    job(owner, run, place, spec, packing)
+}
+
+/// Re-derives every byte, then signs, attests, verifies and tags `digest`. Nothing that the tenant wrote reaches its Pod but the frozen
+/// run and a copy of the push credential.
+pub fn sign_job(owner: &PackedBundle, packing: &Packing, inputs: &Inputs, digest: &Digest, with: &SignWith, setup: &Setup) -> Job {
+    let run = &inputs.run;
+    let in_namespace = matches!(with, SignWith::Namespace(_));
+    let mut args = words(&["job", "sign", "--inputs", INPUTS, "--digest", &digest.to_string()]);
+    let frozen = if in_namespace { run.pack_name() } else { run.snapshot_name() };
+    let mut mounts = vec![Mount::config_map("inputs", frozen, INPUTS)];
+    if let Some(secret) = &packing.push_secret {
+        let secret = if in_namespace { secret.clone() } else { run.sign_name() };
+        args.extend([String::from("--registry-config"), format!("{REGISTRY}/{CONFIG}")]);
+        mounts.push(registry_config("registry", &secret, REGISTRY));
+    }
+    if let SignWith::Platform(secret) | SignWith::Namespace(secret) = with {
+        args.extend(words(&["--key", "/signing/cosign.key", "--key-password-file", "/signing/cosign.password"]));
+        let keys = [("cosign.key", "cosign.key"), ("cosign.password", "cosign.password")];
+        mounts.push(Mount::secret("key", secret.clone(), &keys, KEY));
+    }
+    let account = if in_namespace { "default" } else { SIGNER_ACCOUNT };
+    let mut spec = pod(args, mounts, modest(), account.to_owned(), setup);
+    let place = if in_namespace {
+        Place { name: run.sign_name(), namespace: owner.namespace(), owners: owned_by(owner), component: Component::Sign }
+    } else {
+        let secrets = setup.image_pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() });
+        spec.image_pull_secrets = Some(secrets.collect()).filter(|secrets: &Vec<_>| !secrets.is_empty());
+        let owners = vec![setup.installation.clone()];
+        Place { name: run.sign_name(), namespace: Some(setup.system_namespace.clone()), owners, component: Component::Sign }
+    };
+    job(owner, run, place, spec, packing)
+}
+
+struct Place {
+    name: String,
+    namespace: Option<String>,
+    owners: Vec<OwnerReference>,
+    component: Component,
+}
+
+fn job(owner: &PackedBundle, run: &RunKey, place: Place, spec: PodSpec, packing: &Packing) -> Job {
+    let Place { name, namespace, owners, component } = place;
+    let labels = labels(owner, run, component);
+    let template = PodTemplateSpec { metadata: Some(ObjectMeta { labels: Some(labels.clone()), ..ObjectMeta::default() }), spec: Some(spec) };
+    Job {
+        metadata: ObjectMeta { name: Some(name), namespace, labels: Some(labels), owner_references: Some(owners), ..ObjectMeta::default() },
+        spec: Some(JobSpec {
+            parallelism: Some(1),
+            completions: Some(1),
+            backoff_limit: Some(BACKOFF_LIMIT),
+            active_deadline_seconds: Some(i64::try_from(packing.timeout.as_secs()).unwrap_or(i64::MAX)),
+            pod_failure_policy: Some(failure_policy()),
+            template,
+            ..JobSpec::default()
+        }),
+        ..Job::default()
+    }
+}
+
+/// Only exit code 3, a dependency that did not answer, is tried again; a Pod that the cluster took away does not count.
+fn failure_policy() -> PodFailurePolicy {
+    let codes = |classes: &[Class]| classes.iter().map(|class| i32::from(class.exit_code())).collect();
+    let on = |classes: &[Class]| {
+        Some(PodFailurePolicyOnExitCodesRequirement { container_name: Some(CONTAINER.to_owned()), operator: "In".to_owned(), values: codes(classes) })
+    };
+    let rule = |action: &str| PodFailurePolicyRule { action: action.to_owned(), ..PodFailurePolicyRule::default() };
+    let disrupted = PodFailurePolicyOnPodConditionsPattern { type_: "DisruptionTarget".to_owned(), status: "True".to_owned() };
+    let fatal = [Class::Denied, Class::Invalid, Class::Corrupt, Class::Internal];
+    PodFailurePolicy {
+        rules: vec![
+            PodFailurePolicyRule { on_exit_codes: on(&fatal), ..rule("FailJob") },
+            PodFailurePolicyRule { on_pod_conditions: Some(vec![disrupted]), ..rule("Ignore") },
+            PodFailurePolicyRule { on_exit_codes: on(&[Class::Unavailable]), ..rule("Count") },
+        ],
+    }
+}
+
+fn registry_config(name: &str, secret: &str, path: &'static str) -> Mount {
+    Mount::secret(name, secret.to_owned(), &[(DOCKER_CONFIG_KEY, CONFIG)], path)
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(ToString::to_string).collect()
+}

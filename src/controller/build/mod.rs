@@ -1,0 +1,95 @@
+//! What the cluster is to hold for a run: pure functions from a frozen run to objects.
+
+mod jobs;
+mod objects;
+mod pod;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{Resource, ResourceExt};
+
+pub use jobs::{SignWith, pack_job, sign_job};
+pub use objects::{DOCKER_CONFIG_KEY, SNAPSHOT_GENERATION, Snapshot, SnapshotError, pack_config, push_secret, snapshot};
+
+use crate::{
+    api::packed_bundle::PackedBundle,
+    core::job::{Packer, RunKey},
+};
+
+/// Who makes these objects: the field manager, and the value of the label `app.kubernetes.io/managed-by`.
+pub const MANAGER: &str = "packgate-controller";
+/// Label: the object's name.
+pub const BUNDLE: &str = "packgate.dev/bundle";
+/// Label: the object's namespace.
+pub const BUNDLE_NAMESPACE: &str = "packgate.dev/bundle-namespace";
+/// Label: the object's UID.
+pub const BUNDLE_UID: &str = "packgate.dev/bundle-uid";
+/// Label: the run.
+pub const RUN: &str = "packgate.dev/run";
+/// Label: what an object is for.
+pub const COMPONENT: &str = "app.kubernetes.io/component";
+/// The label that all objects of a kind carry that the controller made.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// The one container of each Pod.
+pub const CONTAINER: &str = "packgate";
+
+/// How every run of this installation is built.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The namespace that packgate runs in.
+    pub system_namespace: String,
+    /// Its own image.
+    pub image: String,
+    /// The same, as far as provenance can tell it.
+    pub packer: Option<Packer>,
+    /// `imagePullPolicy`; empty for the cluster's default.
+    pub image_pull_policy: String,
+    /// Secrets of the system namespace that the image is pulled with.
+    pub image_pull_secrets: Vec<String>,
+    /// Owner of everything in the system namespace, so that it goes with the installation.
+    pub installation: OwnerReference,
+}
+
+/// What an object of a run is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Component {
+    /// The frozen lock.
+    Lock,
+    /// Packing.
+    Pack,
+    /// Signing.
+    Sign,
+}
+
+impl Component {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Lock => "lock",
+            Self::Pack => "pack",
+            Self::Sign => "sign",
+        }
+    }
+}
+
+/// The labels of an object of a run.
+pub fn labels(owner: &PackedBundle, run: &RunKey, component: Component) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        ("app.kubernetes.io/name".to_owned(), "packgate".to_owned()),
+        (COMPONENT.to_owned(), component.as_str().to_owned()),
+        (MANAGED_BY.to_owned(), MANAGER.to_owned()),
+        (BUNDLE.to_owned(), owner.name_any()),
+        (BUNDLE_NAMESPACE.to_owned(), owner.namespace().unwrap_or_default()),
+        (BUNDLE_UID.to_owned(), owner.uid().unwrap_or_default()),
+        (RUN.to_owned(), run.to_string()),
+    ])
+}
+
+/// The `PackedBundle` as owner of what lies in its namespace. It does not block anybody's deletion, so no permission on finalizers is
+/// needed where the cluster checks that.
+pub fn owned_by(owner: &PackedBundle) -> Vec<OwnerReference> {
+    let reference = owner.controller_owner_ref(&());
+    reference.map(|reference| OwnerReference { block_owner_deletion: None, ..reference }).into_iter().collect()
+}

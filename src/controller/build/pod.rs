@@ -1,0 +1,102 @@
+//! Pods that satisfy the restricted pod security standard and get no API token.
+
+use k8s_openapi::{
+    api::core::v1::{
+        Capabilities, ConfigMapVolumeSource, Container, EmptyDirVolumeSource, KeyToPath, PodSecurityContext, PodSpec, ResourceRequirements,
+        SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+    },
+    apimachinery::pkg::api::resource::Quantity,
+};
+
+use super::{CONTAINER, Setup};
+
+/// Nobody's user, as in the image.
+const USER: i64 = 65_532;
+/// Readable by the owner and by the Pod's group.
+const FILE_MODE: i32 = 0o440;
+
+/// A folder of a container, and what is in it.
+pub(super) struct Mount {
+    volume: Volume,
+    path: &'static str,
+    read_only: bool,
+}
+
+impl Mount {
+    /// All of a `ConfigMap`.
+    pub(super) fn config_map(name: &str, map: String, path: &'static str) -> Self {
+        let source = ConfigMapVolumeSource { name: map, default_mode: Some(FILE_MODE), ..ConfigMapVolumeSource::default() };
+        Self { volume: Volume { name: name.to_owned(), config_map: Some(source), ..Volume::default() }, path, read_only: true }
+    }
+
+    /// Keys of a Secret, under other names.
+    pub(super) fn secret(name: &str, secret: String, keys: &[(&str, &str)], path: &'static str) -> Self {
+        let item = |(key, file): &(&str, &str)| KeyToPath { key: (*key).to_owned(), path: (*file).to_owned(), mode: None };
+        let source = SecretVolumeSource {
+            secret_name: Some(secret),
+            items: Some(keys.iter().map(item).collect()),
+            default_mode: Some(FILE_MODE),
+            ..SecretVolumeSource::default()
+        };
+        Self { volume: Volume { name: name.to_owned(), secret: Some(source), ..Volume::default() }, path, read_only: true }
+    }
+
+    /// An empty folder on the node.
+    pub(super) fn scratch(name: &str, path: &'static str) -> Self {
+        let volume = Volume { name: name.to_owned(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() };
+        Self { volume, path, read_only: false }
+    }
+
+    fn mount(&self) -> VolumeMount {
+        VolumeMount { name: self.volume.name.clone(), mount_path: self.path.to_owned(), read_only: Some(self.read_only), ..VolumeMount::default() }
+    }
+}
+
+/// A Pod with one container that runs packgate with these arguments.
+pub(super) fn pod(args: Vec<String>, mounts: Vec<Mount>, resources: ResourceRequirements, service_account: String, setup: &Setup) -> PodSpec {
+    PodSpec {
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        restart_policy: Some("Never".to_owned()),
+        service_account_name: Some(service_account),
+        security_context: Some(pod_security()),
+        containers: vec![Container {
+            name: CONTAINER.to_owned(),
+            image: Some(setup.image.clone()),
+            image_pull_policy: Some(setup.image_pull_policy.clone()).filter(|policy| !policy.is_empty()),
+            args: Some(args),
+            resources: Some(resources),
+            volume_mounts: Some(mounts.iter().map(Mount::mount).collect()),
+            security_context: Some(container_security()),
+            ..Container::default()
+        }],
+        volumes: Some(mounts.into_iter().map(|mount| mount.volume).collect()),
+        ..PodSpec::default()
+    }
+}
+
+fn pod_security() -> PodSecurityContext {
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(USER),
+        run_as_group: Some(USER),
+        fs_group: Some(USER),
+        seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), ..SeccompProfile::default() }),
+        ..PodSecurityContext::default()
+    }
+}
+
+fn container_security() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), ..Capabilities::default() }),
+        ..SecurityContext::default()
+    }
+}
+
+/// What a Job needs at least: it streams, whatever the size of the artifacts.
+pub(super) fn modest() -> ResourceRequirements {
+    let quantity = |name: &str, value: &str| (name.to_owned(), Quantity(value.to_owned()));
+    ResourceRequirements { requests: Some([quantity("cpu", "50m"), quantity("memory", "64Mi")].into()), ..ResourceRequirements::default() }
+}

@@ -1,0 +1,201 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    api::packed_bundle::{PackedBundleSpec, Packing, ValidatedPackedBundle, Work},
+    core::{
+        digest::Digest,
+        job::{BundleIdentity, Destination, INPUTS_VERSION, Inputs, Signing, SigningMode, SourceOrigin, TagPolicy},
+        lockfile::CanonicalLock,
+        pack::Output,
+    },
+};
+
+fn owner(spec: Value) -> (PackedBundle, Packing) {
+    let spec: PackedBundleSpec = serde_json::from_value(spec).expect("a spec");
+    let mut object = PackedBundle::new("siem", spec);
+    object.metadata.namespace = Some("team-a".into());
+    object.metadata.uid = Some("uid-1".into());
+    object.metadata.generation = Some(1);
+    let Work::Pack(packing) = ValidatedPackedBundle::try_from(&object).expect("valid").work else { panic!("no packing") };
+    (object, *packing)
+}
+
+fn with_secrets() -> (PackedBundle, Packing) {
+    owner(json!({
+        "source": {"ociRef": {"repository": "r.example.com/ctx", "digest": Digest::of(b"ctx"), "secretRef": {"name": "pull"}}},
+        "destination": {"repository": "r.example.com/team-a/siem", "secretRef": {"name": "push"}},
+        "packPod": {"nodeSelector": {"a": "b"}, "serviceAccountName": "packer", "resources": {"limits": {"memory": "1Gi"}}},
+        "timeout": "90s"
+    }))
+}
+
+fn setup() -> Setup {
+    Setup {
+        system_namespace: "packgate-system".into(),
+        image: "r.example.com/packgate:v1".into(),
+        packer: None,
+        image_pull_policy: String::new(),
+        image_pull_secrets: vec!["image".into()],
+        installation: OwnerReference { name: "packgate-controller".into(), kind: "ServiceAccount".into(), ..OwnerReference::default() },
+    }
+}
+
+fn inputs() -> Inputs {
+    let lock_digest = Digest::of(b"{}");
+    Inputs {
+        v: INPUTS_VERSION,
+        run: RunKey::new("uid-1", 1, &lock_digest),
+        bundle: BundleIdentity { namespace: "team-a".into(), name: "siem".into(), uid: "uid-1".into(), generation: 1 },
+        cluster: "cluster".into(),
+        started_on: "2026-11-21T12:00:00Z".parse().expect("a time"),
+        source: SourceOrigin { uri: "k8s://team-a/configmaps/x".into(), context: None, lock_path: None },
+        lock_digest,
+        layers: Vec::new(),
+        output: Output::default(),
+        destination: Destination { repository: "r.example.com/team-a/siem".into(), tag: Some("v1".into()), tag_policy: TagPolicy::Immutable },
+        registries: Vec::new(),
+        private_networks: Vec::new(),
+        fetch_ca: None,
+        signing: Signing { mode: SigningMode::Platform, builder_id: "https://b.example.com/platform".into() },
+        packer: None,
+    }
+}
+
+fn json(object: &impl serde::Serialize) -> Value {
+    serde_json::to_value(object).expect("JSON")
+}
+
+/// The rules of the restricted pod security standard that a manifest can break, and no API token.
+fn assert_restricted(job: &Value) {
+    let pod = &job["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    assert_eq!(pod["automountServiceAccountToken"], false);
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+    assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false);
+    assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
+    assert_eq!(container["securityContext"]["capabilities"]["drop"], json!(["ALL"]));
+    for field in ["hostNetwork", "hostPID", "hostIPC"] {
+        assert_eq!(pod[field], Value::Null);
+    }
+    assert_eq!(pod["containers"].as_array().expect("a list").len(), 1);
+}
+
+fn secrets(job: &Value) -> Vec<&str> {
+    let volumes = job["spec"]["template"]["spec"]["volumes"].as_array().expect("volumes");
+    volumes.iter().filter_map(|volume| volume["secret"]["secretName"].as_str()).collect()
+}
+
+#[test]
+fn the_pack_job_has_the_tenants_credentials_and_nothing_else() {
+    let (object, packing) = with_secrets();
+    let job = json(&pack_job(&object, &packing, &inputs(), &setup()));
+    assert_restricted(&job);
+    assert_eq!(secrets(&job), ["push", "pull"]);
+    assert_eq!(job["metadata"]["namespace"], "team-a");
+    assert_eq!(job["metadata"]["name"], format!("packgate-{}-pack", inputs().run));
+    assert_eq!(job["metadata"]["ownerReferences"][0]["uid"], "uid-1");
+    assert_eq!(job["metadata"]["ownerReferences"][0]["blockOwnerDeletion"], Value::Null);
+    assert_eq!(job["spec"]["activeDeadlineSeconds"], 90);
+    let pod = &job["spec"]["template"]["spec"];
+    assert_eq!((pod["serviceAccountName"].as_str(), pod["nodeSelector"]["a"].as_str()), (Some("packer"), Some("b")));
+    assert_eq!(pod["containers"][0]["resources"]["limits"]["memory"], "1Gi");
+    assert_eq!(pod["imagePullSecrets"], Value::Null, "Secrets of the system namespace do not exist in the tenant's");
+    let expected = [
+        "job",
+        "pack",
+        "--inputs",
+        "/inputs",
+        "--work",
+        "/work",
+        "--registry-config",
+        "/credentials/registry/config.json",
+        "--context-config",
+        "/credentials/context/config.json",
+    ];
+    assert_eq!(pod["containers"][0]["args"], json!(expected));
+}
+
+#[test]
+fn the_sign_job_is_out_of_the_tenants_reach() {
+    let (object, packing) = with_secrets();
+    let digest = Digest::of(b"bundle");
+    let with = SignWith::Platform("packgate-platform-key".into());
+    let job = json(&sign_job(&object, &packing, &inputs(), &digest, &with, &setup()));
+    assert_restricted(&job);
+    let copy = format!("packgate-{}-sign", inputs().run);
+    assert_eq!(secrets(&job), [copy.as_str(), "packgate-platform-key"]);
+    assert_eq!(job["metadata"]["namespace"], "packgate-system");
+    assert_eq!(job["metadata"]["ownerReferences"][0]["kind"], "ServiceAccount");
+    let pod = &job["spec"]["template"]["spec"];
+    assert_eq!(pod["serviceAccountName"], "packgate-signer");
+    for field in ["nodeSelector", "tolerations"] {
+        assert_eq!(pod[field], Value::Null, "packPod never reaches it");
+    }
+    assert_eq!(pod["containers"][0]["resources"]["limits"], Value::Null);
+    assert_eq!(pod["volumes"][0]["configMap"]["name"], format!("packgate-{}-lock", inputs().run));
+    assert!(pod["containers"][0]["args"].as_array().expect("a list").contains(&json!(digest.to_string())));
+}
+
+#[test]
+fn a_tenants_key_signs_in_the_tenants_namespace() {
+    let (object, packing) = with_secrets();
+    let with = SignWith::Namespace("key".into());
+    let job = json(&sign_job(&object, &packing, &inputs(), &Digest::of(b"bundle"), &with, &setup()));
+    assert_restricted(&job);
+    assert_eq!(secrets(&job), ["push", "key"]);
+    assert_eq!(job["metadata"]["namespace"], "team-a");
+    assert_eq!(job["metadata"]["ownerReferences"][0]["kind"], "PackedBundle");
+    assert_eq!(job["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"], format!("packgate-{}-pack", inputs().run));
+    assert_eq!(job["spec"]["template"]["spec"]["imagePullSecrets"], Value::Null);
+}
+
+#[test]
+fn without_a_signer_there_is_no_key() {
+    let (object, packing) = with_secrets();
+    let job = json(&sign_job(&object, &packing, &inputs(), &Digest::of(b"bundle"), &SignWith::Nothing, &setup()));
+    let args = job["spec"]["template"]["spec"]["containers"][0]["args"].to_string();
+    assert!(!args.contains("--key") && secrets(&job).len() == 1, "{args}");
+}
+
+#[test]
+fn only_a_dependency_that_did_not_answer_is_tried_again() {
+    let (object, packing) = with_secrets();
+    let job = json(&pack_job(&object, &packing, &inputs(), &setup()));
+    let rules = &job["spec"]["podFailurePolicy"]["rules"];
+    assert_eq!(rules[0], json!({"action": "FailJob", "onExitCodes": {"containerName": "packgate", "operator": "In", "values": [1, 2, 4, 70]}}));
+    assert_eq!(rules[1]["action"], "Ignore");
+    assert_eq!(rules[2], json!({"action": "Count", "onExitCodes": {"containerName": "packgate", "operator": "In", "values": [3]}}));
+    assert_eq!((&job["spec"]["backoffLimit"], &job["spec"]["template"]["spec"]["restartPolicy"]), (&json!(3), &json!("Never")));
+}
+
+#[test]
+fn every_object_of_a_run_carries_the_labels_of_its_owner() {
+    let (object, packing) = with_secrets();
+    let lock = CanonicalLock { bytes: b"{}".to_vec(), digest: inputs().lock_digest };
+    let data = || Snapshot::new(&lock, &inputs()).expect("it fits");
+    let all = [
+        json(&snapshot(&object, &inputs(), data(), &setup())),
+        json(&pack_config(&object, &inputs(), data())),
+        json(&push_secret(&object, &inputs(), b"{}".to_vec(), &setup())),
+        json(&pack_job(&object, &packing, &inputs(), &setup())),
+    ];
+    for made in &all {
+        let labels = &made["metadata"]["labels"];
+        assert_eq!((&labels[BUNDLE], &labels[BUNDLE_NAMESPACE], &labels[BUNDLE_UID]), (&json!("siem"), &json!("team-a"), &json!("uid-1")));
+        assert_eq!((&labels[MANAGED_BY], &labels[RUN]), (&json!(MANAGER), &json!(inputs().run.as_str())));
+    }
+    assert!(all[..3].iter().all(|made| made["immutable"] == true));
+    assert_eq!(all[0]["metadata"]["namespace"], "packgate-system");
+    assert_eq!(all[1]["metadata"]["namespace"], "team-a");
+    let map = serde_json::from_value(all[0].clone()).expect("a ConfigMap");
+    assert_eq!(Snapshot::read(&map), Some(data()));
+}
+
+#[test]
+fn a_lock_that_no_config_map_holds_is_refused() {
+    use crate::core::class::{Classified, Reason};
+    let lock = CanonicalLock { bytes: vec![b'x'; 1_000_000], digest: inputs().lock_digest };
+    assert_eq!(Snapshot::new(&lock, &inputs()).expect_err("too large").reason(), Reason::InvalidLock);
+}

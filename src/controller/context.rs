@@ -1,0 +1,41 @@
+//! What every reconciliation needs.
+
+use std::sync::Arc;
+
+use kube::{Client, core::DeserializeGuard, runtime::events::Recorder, runtime::reflector::Store};
+
+use super::{build::Setup, memory::Memory, metrics::Metrics, secrets::Secrets};
+use crate::{
+    api::{installation::Installation, packed_bundle::PackedBundle},
+    clock::Clock,
+    core::job::Registry,
+    service::registries::Registries,
+};
+
+/// What every reconciliation needs.
+pub(super) struct Context {
+    /// The API server.
+    pub client: Client,
+    /// How runs are built.
+    pub setup: Setup,
+    /// The chart's values.
+    pub installation: Installation,
+    /// UID of the namespace `kube-system`.
+    pub cluster: String,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Opens repositories for reading.
+    pub registries: Arc<dyn Registries>,
+    /// How Jobs speak to registries.
+    pub job_registries: Vec<Registry>,
+    /// Every `PackedBundle`.
+    pub store: Store<DeserializeGuard<PackedBundle>>,
+    /// What this process remembers.
+    pub memory: Memory,
+    /// Numbers for people who watch.
+    pub metrics: Metrics,
+    /// Tells events.
+    pub recorder: Recorder,
+    /// Reads what objects name.
+    pub secrets: Secrets,
+}

@@ -1,0 +1,167 @@
+//! Leader election: one controller writes, the others wait.
+//!
+//! The Lease is replaced with its `resourceVersion`, so of two that try one gets a conflict. Nobody's wall clock is compared with
+//! another's: a record counts as abandoned once it stayed the same for a whole duration by our own clock. Who cannot renew in time must
+//! stop; [`Elector::hold`] returns then, and the process ends.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+};
+use kube::{Api, api::PostParams};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::clock::Clock;
+
+/// How long a record must stay the same before it counts as abandoned.
+pub const DURATION: Duration = Duration::from_secs(15);
+/// How long renewing may fail before the holder must stop. Shorter than [`DURATION`], so that there are never two.
+pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+/// The pause between two tries.
+pub const RETRY: Duration = Duration::from_secs(2);
+
+/// Tries to hold a Lease.
+#[derive(Clone)]
+pub struct Elector {
+    api: Api<Lease>,
+    name: String,
+    identity: String,
+    times: Times,
+    clock: Arc<dyn Clock>,
+}
+
+/// The times of an election.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// See [`DURATION`].
+    pub duration: Duration,
+    /// See [`RENEW_DEADLINE`].
+    pub renew_deadline: Duration,
+    /// See [`RETRY`].
+    pub retry: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self { duration: DURATION, renew_deadline: RENEW_DEADLINE, retry: RETRY }
+    }
+}
+
+/// A record of somebody else, and since when it has not changed.
+struct Seen {
+    version: String,
+    since: Instant,
+}
+
+impl Elector {
+    /// Tries for the Lease `name` as `identity`, which no other process may use.
+    /// `clock` is shown to people who read the Lease, and compared with nothing.
+    pub fn new(api: Api<Lease>, name: &str, identity: &str, times: Times, clock: Arc<dyn Clock>) -> Self {
+        Self { api, name: name.to_owned(), identity: identity.to_owned(), times, clock }
+    }
+
+    /// Returns once the Lease is held. Errors of the API server are logged, and it is tried again. `heard` is called whenever it answered.
+    pub async fn acquire(&self, heard: impl Fn()) {
+        let mut seen = None;
+        loop {
+            match timeout(self.times.retry * 2, self.once(&mut seen)).await {
+                Ok(Ok(true)) => return heard(),
+                Ok(Ok(false)) => heard(),
+                Ok(Err(error)) => tracing::warn!(%error, lease = self.name, "the Lease cannot be read or written"),
+                Err(_) => tracing::warn!(lease = self.name, "the API server does not answer"),
+            }
+            sleep(self.times.retry).await;
+        }
+    }
+
+    /// Renews the Lease and returns once it is lost. Whoever called must stop writing at once.
+    pub async fn hold(&self) {
+        let mut last = Instant::now();
+        loop {
+            sleep(self.times.retry).await;
+            let begun = Instant::now();
+            let left = (last + self.times.renew_deadline).saturating_duration_since(begun);
+            match timeout(left, self.once(&mut None)).await {
+                Ok(Ok(true)) => last = begun,
+                Ok(Err(error)) if last.elapsed() < self.times.renew_deadline => {
+                    tracing::warn!(%error, lease = self.name, "renewing the Lease failed");
+                }
+                Ok(Ok(false) | Err(_)) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Gives the Lease up, so that another need not wait for it to run out.
+    pub async fn release(&self) {
+        let give_up = async {
+            let mut lease = self.api.get(&self.name).await?;
+            if holder(&lease) == self.identity {
+                lease.spec.get_or_insert_default().holder_identity = Some(String::new());
+                self.api.replace(&self.name, &PostParams::default(), &lease).await?;
+            }
+            Ok::<_, kube::Error>(())
+        };
+        match timeout(self.times.renew_deadline, give_up).await {
+            Ok(Ok(())) => (),
+            Ok(Err(error)) => tracing::warn!(%error, lease = self.name, "the Lease was not given up"),
+            Err(_) => tracing::warn!(lease = self.name, "the Lease was not given up: the API server does not answer"),
+        }
+    }
+
+    /// Takes or renews the Lease, if that may be.
+    async fn once(&self, seen: &mut Option<Seen>) -> kube::Result<bool> {
+        let Some(mut lease) = self.api.get_opt(&self.name).await? else { return self.create().await };
+        if holder(&lease) != self.identity && !holder(&lease).is_empty() && !self.is_abandoned(&lease, seen) {
+            return Ok(false);
+        }
+        lease.spec = Some(self.renewed(lease.spec.take().unwrap_or_default()));
+        match self.api.replace(&self.name, &PostParams::default(), &lease).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.is_conflict() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn create(&self) -> kube::Result<bool> {
+        let metadata = kube::core::ObjectMeta { name: Some(self.name.clone()), ..Default::default() };
+        let lease = Lease { metadata, spec: Some(self.renewed(LeaseSpec::default())) };
+        match self.api.create(&PostParams::default(), &lease).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn is_abandoned(&self, lease: &Lease, seen: &mut Option<Seen>) -> bool {
+        let version = lease.metadata.resource_version.clone().unwrap_or_default();
+        match seen {
+            Some(known) if known.version == version => known.since.elapsed() >= self.times.duration,
+            _ => {
+                *seen = Some(Seen { version, since: Instant::now() });
+                false
+            }
+        }
+    }
+
+    fn renewed(&self, old: LeaseSpec) -> LeaseSpec {
+        let now = MicroTime(self.clock.now());
+        let mine = old.holder_identity.as_deref() == Some(&self.identity);
+        LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: Some(i32::try_from(self.times.duration.as_secs().max(1)).unwrap_or(i32::MAX)),
+            acquire_time: Some(old.acquire_time.filter(|_| mine).unwrap_or_else(|| now.clone())),
+            renew_time: Some(now),
+            lease_transitions: Some(old.lease_transitions.unwrap_or_default() + i32::from(!mine)),
+            ..old
+        }
+    }
+}
+
+fn holder(lease: &Lease) -> &str {
+    lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+//! Numbers for people who watch. Names and labels: formats page, "Defaults and numbers".
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use kube::{core::DeserializeGuard, runtime::reflector::Store};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
+    metrics::{counter::Counter, family::Family, gauge::ConstGauge, histogram::Histogram},
+    registry::Registry,
+};
+
+use crate::api::{condition::READY, packed_bundle::PackedBundle};
+
+/// What the controller counts.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    jobs: Family<JobLabels, Histogram, fn() -> Histogram>,
+    reconciles: Family<OutcomeLabels, Counter>,
+    objects: Objects,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct JobLabels {
+    step: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OutcomeLabels {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReadyLabels {
+    ready: String,
+    reason: String,
+}
+
+fn seconds() -> Histogram {
+    Histogram::new([1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3_600.0])
+}
+
+impl Metrics {
+    /// Registers everything in `registry`, under the prefix `packgate`.
+    pub fn new(registry: &mut Registry) -> Self {
+        let new: fn() -> Histogram = seconds;
+        let metrics = Self { jobs: Family::new_with_constructor(new), reconciles: Family::default(), objects: Objects::default() };
+        registry.register_collector(Box::new(metrics.objects.clone()));
+        let registry = registry.sub_registry_with_prefix("packgate");
+        registry.register("job_duration_seconds", "Time from the frozen lock to the end of a Job", metrics.jobs.clone());
+        registry.register("reconciles", "Reconciliations by result", metrics.reconciles.clone());
+        metrics
+    }
+
+    /// Counts these objects from now on, whenever somebody asks.
+    pub fn count(&self, store: Store<DeserializeGuard<PackedBundle>>) {
+        // A second store would be that of a second controller in one process, which there is not.
+        let _ = self.objects.0.set(store);
+    }
+
+    /// A Job ended.
+    pub fn job(&self, step: &'static str, succeeded: bool, took: Duration) {
+        let result = if succeeded { "Succeeded" } else { "Failed" };
+        self.jobs.get_or_create(&JobLabels { step, result }).observe(took.as_secs_f64());
+    }
+
+    /// A reconciliation ended.
+    pub fn reconciled(&self, succeeded: bool) {
+        let result = if succeeded { "ok" } else { "error" };
+        self.reconciles.get_or_create(&OutcomeLabels { result }).inc();
+    }
+}
+
+/// Counts the objects whenever somebody asks: `packgate_packedbundles{ready,reason}`.
+#[derive(Clone, Default)]
+struct Objects(Arc<OnceLock<Store<DeserializeGuard<PackedBundle>>>>);
+
+impl Objects {
+    fn counts(&self) -> BTreeMap<(String, String), u64> {
+        let mut counts = BTreeMap::new();
+        for object in self.0.get().map(Store::state).unwrap_or_default() {
+            *counts.entry(ready(&object)).or_default() += 1;
+        }
+        counts
+    }
+}
+
+impl std::fmt::Debug for Objects {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Objects")
+    }
+}
+
+fn ready(object: &DeserializeGuard<PackedBundle>) -> (String, String) {
+    let Ok(object) = &object.0 else { return ("False".into(), "InvalidSpec".into()) };
+    let conditions = object.status.iter().flat_map(|status| &status.conditions);
+    let ready = conditions.into_iter().find(|condition| condition.type_ == READY);
+    ready.map_or_else(|| ("Unknown".into(), "Pending".into()), |ready| (ready.status.clone(), ready.reason.clone()))
+}
+
+impl Collector for Objects {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        let gauge = ConstGauge::new(0_u64);
+        let mut family = encoder.encode_descriptor("packgate_packedbundles", "PackedBundles by their condition Ready", None, gauge.metric_type())?;
+        for ((ready, reason), count) in self.counts() {
+            let labels = ReadyLabels { ready, reason };
+            ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::{reflector, watcher::Event};
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+
+    #[test]
+    fn names_and_labels_are_the_contract() {
+        let (store, mut writer) = reflector::store();
+        let object: PackedBundle = serde_json::from_value(serde_json::json!({
+            "apiVersion": "packgate.dev/v1alpha1", "kind": "PackedBundle", "metadata": {"name": "a", "namespace": "b"},
+            "spec": {"source": {"inline": "x"}, "destination": {"repository": "r.example.com/a"}},
+            "status": {"conditions": [{"type": "Ready", "status": "False", "reason": "Packing", "message": "", "lastTransitionTime": "2026-11-21T12:00:00Z"}]}
+        }))
+        .expect("an object");
+        writer.apply_watcher_event(&Event::Apply(DeserializeGuard(Ok(object))));
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(&mut registry);
+        metrics.count(store);
+        metrics.job("pack", true, Duration::from_secs(3));
+        metrics.reconciled(true);
+        let mut text = String::new();
+        encode(&mut text, &registry).expect("encoded");
+        for line in [
+            "packgate_packedbundles{ready=\"False\",reason=\"Packing\"} 1",
+            "packgate_job_duration_seconds_count{step=\"pack\",result=\"Succeeded\"} 1",
+            "packgate_reconciles_total{result=\"ok\"} 1",
+        ] {
+            assert!(text.contains(line), "{line} is not in:\n{text}");
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! The controller: brings every `PackedBundle` to what it says, by Jobs, and tells how far it is.
+//!
+//! It never packs, signs or pushes itself. One of its replicas leads; one that loses the Lease ends its process, because nothing else
+//! surely stops it from writing.
+
+mod act;
+pub mod build;
+mod context;
+mod gather;
+mod jobs;
+pub mod lease;
+mod memory;
+mod metrics;
+mod platform_key;
+mod policies;
+mod reconcile;
+mod secrets;
+mod source;
+mod status;
+mod step;
+mod sweep;
+mod trouble;
+mod verify;
+
+use std::{collections::HashSet, pin::pin, sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use k8s_openapi::{
+    api::{
+        batch::v1::Job,
+        coordination::v1::Lease,
+        core::v1::{Namespace, Pod, ServiceAccount},
+    },
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    core::DeserializeGuard,
+    runtime::{
+        Controller, controller,
+        events::{Recorder, Reporter},
+        reflector::{ObjectRef, Store},
+        watcher,
+    },
+};
+use tokio_util::sync::CancellationToken;
+
+pub use metrics::Metrics;
+pub use platform_key::{MakeKey, NewKey};
+
+use self::{
+    build::{BUNDLE, BUNDLE_NAMESPACE, MANAGED_BY, MANAGER, Setup},
+    context::Context,
+    lease::{Elector, Times},
+    memory::Memory,
+    secrets::Secrets,
+    trouble::Trouble,
+};
+use crate::{
+    api::{installation::Installation, packed_bundle::PackedBundle},
+    clock::Clock,
+    core::{
+        class::{Classified, Reason},
+        job::{Packer, Registry as JobRegistry},
+        reference::Reference,
+    },
+    service::registries::Registries,
+};
+
+/// Name of the Deployment, the account and the Lease.
+pub const NAME: &str = "packgate-controller";
+/// Objects that are reconciled at once.
+const CONCURRENCY: u16 = 16;
+/// How long changes of one object are gathered before it is looked at.
+const DEBOUNCE: Duration = Duration::from_millis(50);
+/// How often orphans are looked for.
+const SWEEP: Duration = Duration::from_mins(10);
+/// How often it is looked whether objects have gone.
+const LOOK_FOR_GONE: Duration = Duration::from_secs(2);
+/// How soon an object is tried again after the API server failed.
+const AFTER_ERROR: Duration = Duration::from_secs(5);
+
+/// Puts clients for registries together.
+pub type OpenRegistries = dyn Fn(&[JobRegistry]) -> Result<Arc<dyn Registries>, String> + Send + Sync;
+
+/// What the controller is started with.
+pub struct Options {
+    /// The namespace that it runs in.
+    pub namespace: String,
+    /// Its own image, which Jobs use as well.
+    pub image: String,
+    /// What no other replica is called.
+    pub identity: String,
+    /// The chart's values.
+    pub installation: Installation,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Opens registries.
+    pub registries: Box<OpenRegistries>,
+    /// Makes the platform's key.
+    pub make_key: Box<MakeKey>,
+}
+
+/// Why the controller ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ControllerError {
+    /// Another replica leads, or the API server was not heard for too long.
+    #[error("the Lease {NAME} was lost; another replica goes on")]
+    LeaseLost,
+    /// It cannot begin.
+    #[error("cannot begin: {0}")]
+    Start(String),
+    /// The configuration cannot be used.
+    #[error("configuration: {0}")]
+    Configuration(String),
+    /// All watches ended.
+    #[error("internal: all watches ended")]
+    Ended,
+}
+
+impl Classified for ControllerError {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::LeaseLost | Self::Start(_) => Reason::DeadlineExceeded,
+            Self::Configuration(_) => Reason::InvalidSpec,
+            Self::Ended => Reason::Internal,
+        }
+    }
+}
+
+impl From<Trouble> for ControllerError {
+    fn from(trouble: Trouble) -> Self {
+        Self::Start(trouble.to_string())
+    }
+}
+
+/// Waits for the Lease, then reconciles until `stop` or until the Lease is lost. `heard` is called whenever the API server answered while
+/// waiting: this replica is ready then, to lead or to take over.
+pub async fn run(client: Client, options: Options, metrics: Metrics, heard: impl Fn(), stop: CancellationToken) -> Result<(), ControllerError> {
+    let leases = Api::<Lease>::namespaced(client.clone(), &options.namespace);
+    let elector = Elector::new(leases, NAME, &options.identity, Times::default(), Arc::clone(&options.clock));
+    tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        () = elector.acquire(heard) => tracing::info!(identity = options.identity, "leading"),
+    }
+    let led = tokio::select! {
+        () = elector.hold() => Err(ControllerError::LeaseLost),
+        led = lead(client, options, metrics, stop) => led,
+    };
+    if !matches!(led, Err(ControllerError::LeaseLost)) {
+        elector.release().await;
+    }
+    led
+}
+
+/// Reconciles until `stop`.
+async fn lead(client: Client, options: Options, metrics: Metrics, stop: CancellationToken) -> Result<(), ControllerError> {
+    let make_key = options.make_key;
+    let bundles = Api::<DeserializeGuard<PackedBundle>>::all(client.clone());
+    let config = controller::Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE);
+    let controller = Controller::new(bundles, watcher::Config::default().any_semantic()).with_config(config);
+    let store = controller.store();
+    metrics.count(store.clone());
+    let opening = Opening { namespace: options.namespace, image: options.image, identity: options.identity, installation: options.installation };
+    let context = Arc::new(opening.context(client.clone(), metrics, store, options.clock, &*options.registries).await?);
+    if let Err(error) = platform_key::ensure(&context, &*make_key).await {
+        tracing::error!(%error, "there is no usable platform key; PackedBundles that need it tell so");
+    }
+    let ours = || watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}")).any_semantic();
+    let mut events = pin!(
+        controller
+            .watches(Api::<Job>::all(client.clone()), ours(), |job| owner_of(&job))
+            .watches(Api::<Pod>::all(client), ours(), |pod| owner_of(&pod))
+            .graceful_shutdown_on(stop.clone().cancelled_owned())
+            .run(reconcile::reconcile, |object, error, _| after_error(&object, error), Arc::clone(&context))
+    );
+    let mut sweeping = pin!(sweep_forever(&context));
+    loop {
+        tokio::select! {
+            event = events.next() => match event {
+                Some(Ok(_)) => (),
+                Some(Err(error)) => tracing::debug!(%error, "a reconciliation ended early"),
+                None if stop.is_cancelled() => return Ok(()),
+                None => return Err(ControllerError::Ended),
+            },
+            () = &mut sweeping => return Err(ControllerError::Ended),
+        }
+    }
+}
+
+fn after_error(object: &DeserializeGuard<PackedBundle>, error: &Trouble) -> controller::Action {
+    tracing::warn!(namespace = object.namespace(), name = object.name_any(), %error, "tried again soon");
+    controller::Action::requeue(AFTER_ERROR)
+}
+
+/// The object that something was made for, by its labels. A wrong label costs one look at an object, and no more.
+fn owner_of<K: Resource>(child: &K) -> Option<ObjectRef<DeserializeGuard<PackedBundle>>> {
+    let labels = child.meta().labels.as_ref()?;
+    Some(ObjectRef::new(labels.get(BUNDLE)?).within(labels.get(BUNDLE_NAMESPACE)?))
+}
+
+/// Looks for orphans at the start, whenever objects have gone, and now and then.
+async fn sweep_forever(context: &Context) {
+    let mut known: Option<HashSet<String>> = None;
+    let mut last = tokio::time::Instant::now();
+    let ready = context.store.wait_until_ready().await;
+    while ready.is_ok() {
+        let there: HashSet<String> = context.store.state().iter().filter_map(|object| object.uid()).collect();
+        let gone = known.as_ref().is_none_or(|known| known.difference(&there).next().is_some());
+        if gone || last.elapsed() >= SWEEP {
+            last = tokio::time::Instant::now();
+            if let Err(error) = sweep::orphans(&there, context).await {
+                tracing::warn!(%error, "orphans were not removed; tried again later");
+            } else {
+                known = Some(there);
+            }
+        } else {
+            known = Some(there);
+        }
+        tokio::time::sleep(LOOK_FOR_GONE).await;
+    }
+}
+
+/// What the context is made of.
+struct Opening {
+    namespace: String,
+    image: String,
+    identity: String,
+    installation: Installation,
+}
+
+impl Opening {
+    async fn context(
+        self,
+        client: Client,
+        metrics: Metrics,
+        store: Store<DeserializeGuard<PackedBundle>>,
+        clock: Arc<dyn Clock>,
+        open: &OpenRegistries,
+    ) -> Result<Context, ControllerError> {
+        let Self { namespace, image, identity, installation } = self;
+        let secrets = Secrets::new(client.clone(), namespace.clone());
+        let job_registries = registries(&installation, &namespace, &secrets).await?;
+        let reporter = Reporter { controller: NAME.to_owned(), instance: Some(identity) };
+        Ok(Context {
+            cluster: cluster_uid(&client).await?,
+            setup: Setup {
+                installation: installation_owner(&client, &namespace).await?,
+                system_namespace: namespace,
+                image_pull_policy: installation.jobs.image_pull_policy.clone(),
+                image_pull_secrets: installation.jobs.image_pull_secrets.iter().map(|secret| secret.name.clone()).collect(),
+                packer: packer(&image),
+                image,
+            },
+            installation,
+            clock,
+            registries: open(&job_registries).map_err(ControllerError::Configuration)?,
+            job_registries,
+            store,
+            memory: Memory::default(),
+            metrics,
+            recorder: Recorder::new(client.clone(), reporter),
+            secrets,
+            client,
+        })
+    }
+}
+
+/// The chart's registries, with their certificate authorities.
+async fn registries(installation: &Installation, namespace: &str, secrets: &Secrets) -> Result<Vec<JobRegistry>, ControllerError> {
+    let mut all = Vec::new();
+    for registry in &installation.registries {
+        let ca = match &registry.ca_ref {
+            Some(reference) => Some(secrets.ca(namespace, reference, "registries[].caRef").await?),
+            None => None,
+        };
+        all.push(JobRegistry { host: registry.host.clone(), plain_http: registry.plain_http, ca });
+    }
+    Ok(all)
+}
+
+async fn cluster_uid(client: &Client) -> Result<String, ControllerError> {
+    let system = Api::<Namespace>::all(client.clone()).get("kube-system").await.map_err(Trouble::from)?;
+    system.uid().ok_or_else(|| ControllerError::Start("the namespace kube-system has no UID".into()))
+}
+
+/// The account that the chart made: what it owns goes when the chart is uninstalled.
+async fn installation_owner(client: &Client, namespace: &str) -> Result<OwnerReference, ControllerError> {
+    let account = Api::<ServiceAccount>::namespaced(client.clone(), namespace).get(NAME).await.map_err(Trouble::from)?;
+    account.owner_ref(&()).ok_or_else(|| ControllerError::Start(format!("ServiceAccount {namespace}/{NAME} has no UID")))
+}
+
+/// The image that packs, if its name carries a digest.
+fn packer(image: &str) -> Option<Packer> {
+    let reference: Reference = image.parse().ok()?;
+    Some(Packer { uri: format!("oci://{}", reference.repository), digest: reference.digest? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_packer_is_known_by_its_digest() {
+        let digest = crate::core::digest::Digest::of(b"image");
+        let packer = packer(&format!("r.example.com/packgate:v1@{digest}")).expect("a digest");
+        assert_eq!((packer.uri.as_str(), packer.digest), ("oci://r.example.com/packgate", digest));
+        assert_eq!(super::packer("r.example.com/packgate:v1"), None);
+    }
+
+    #[test]
+    fn children_lead_to_their_object() {
+        let labels = [(BUNDLE.to_owned(), "siem".to_owned()), (BUNDLE_NAMESPACE.to_owned(), "team-a".to_owned())].into();
+        let metadata = kube::core::ObjectMeta { labels: Some(labels), ..Default::default() };
+        let owner = owner_of(&Pod { metadata, ..Pod::default() }).expect("an owner");
+        assert_eq!((owner.name.as_str(), owner.namespace.as_deref()), ("siem", Some("team-a")));
+        assert!(owner_of(&Pod::default()).is_none());
+    }
+}

@@ -1,0 +1,102 @@
+//! Secrets that an object names, in its own namespace only. They are read where the installation was given leave to.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::{ConfigMap, Secret},
+};
+use kube::{Api, Client};
+
+use super::{
+    build::DOCKER_CONFIG_KEY,
+    trouble::{Trouble, is_forbidden},
+};
+use crate::{
+    api::bundle_policy::{KindRef, SourceKind},
+    core::class::Reason,
+};
+
+/// The ClusterRole that lets the controller read the Secrets of a namespace, once it is bound there.
+const TENANT_ROLE: &str = "packgate-tenant";
+/// The key of a CA's `ConfigMap` or Secret.
+const CA_KEY: &str = "ca.crt";
+/// Bytes of a CA file.
+const MAX_CA: usize = 256 << 10;
+
+/// Reads what objects name.
+#[derive(Clone)]
+pub(super) struct Secrets {
+    client: Client,
+    system_namespace: String,
+}
+
+impl Secrets {
+    /// Reads with the rights of `client`, which runs in `system_namespace`.
+    pub(super) const fn new(client: Client, system_namespace: String) -> Self {
+        Self { client, system_namespace }
+    }
+
+    /// The docker configuration in a Secret. `field` names it for people.
+    pub(super) async fn docker_config(&self, namespace: &str, name: &str, field: &str) -> Result<Vec<u8>, Trouble> {
+        let mut data = self.secret(namespace, name, field).await?;
+        data.remove(DOCKER_CONFIG_KEY).map(|bytes| bytes.0).ok_or_else(|| lacks("Secret", namespace, name, field, DOCKER_CONFIG_KEY))
+    }
+
+    /// One key of a Secret, as text.
+    pub(super) async fn text(&self, namespace: &str, name: &str, field: &str, key: &str) -> Result<String, Trouble> {
+        let mut data = self.secret(namespace, name, field).await?;
+        let bytes = data.remove(key).ok_or_else(|| lacks("Secret", namespace, name, field, key))?;
+        String::from_utf8(bytes.0).map_err(|_| Trouble::new(Reason::InvalidSpec, format!("{key} of Secret {namespace}/{name} ({field}) is no text")))
+    }
+
+    /// Certificate authorities, in PEM.
+    pub(super) async fn ca(&self, namespace: &str, reference: &KindRef, field: &str) -> Result<String, Trouble> {
+        let KindRef { kind, name } = reference;
+        let pem = match kind {
+            SourceKind::Secret => self.text(namespace, name, field, CA_KEY).await?,
+            SourceKind::ConfigMap => {
+                let mut data = self.config_map(namespace, name, field).await?;
+                data.remove(CA_KEY).ok_or_else(|| lacks("ConfigMap", namespace, name, field, CA_KEY))?
+            }
+        };
+        match pem.len() {
+            size if size > MAX_CA => Err(Trouble::new(Reason::InvalidSpec, format!("{CA_KEY} of {field} has {size} bytes, the limit is {MAX_CA}"))),
+            _ => Ok(pem),
+        }
+    }
+
+    /// The data of a `ConfigMap`.
+    pub(super) async fn config_map(&self, namespace: &str, name: &str, field: &str) -> Result<BTreeMap<String, String>, Trouble> {
+        let map = Api::<ConfigMap>::namespaced(self.client.clone(), namespace).get_opt(name).await?;
+        map.map(|map| map.data.unwrap_or_default()).ok_or_else(|| missing("ConfigMap", namespace, name, field))
+    }
+
+    async fn secret(&self, namespace: &str, name: &str, field: &str) -> Result<BTreeMap<String, ByteString>, Trouble> {
+        match Api::<Secret>::namespaced(self.client.clone(), namespace).get_opt(name).await {
+            Ok(Some(secret)) => Ok(secret.data.unwrap_or_default()),
+            Ok(None) => Err(missing("Secret", namespace, name, field)),
+            Err(error) if is_forbidden(&error) => Err(self.denied(namespace, name, field)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn denied(&self, namespace: &str, name: &str, field: &str) -> Trouble {
+        let system = &self.system_namespace;
+        Trouble::new(
+            Reason::SecretAccessDenied,
+            format!(
+                "packgate may not read Secret {namespace}/{name} ({field}). Let it: kubectl create rolebinding packgate-controller --namespace {namespace} \
+                 --clusterrole {TENANT_ROLE} --serviceaccount {system}:packgate-controller; or add {namespace} to the chart's value tenants"
+            ),
+        )
+    }
+}
+
+fn missing(kind: &str, namespace: &str, name: &str, field: &str) -> Trouble {
+    Trouble::new(Reason::SourceNotFound, format!("{kind} {namespace}/{name} ({field}) does not exist; create it, or correct the name"))
+}
+
+fn lacks(kind: &str, namespace: &str, name: &str, field: &str, key: &str) -> Trouble {
+    Trouble::new(Reason::SourceNotFound, format!("{kind} {namespace}/{name} ({field}) has no key {key}; add it"))
+}

@@ -1,0 +1,93 @@
+use super::*;
+use crate::{
+    controller::gather::finished,
+    core::{job::RunKey, reference::Reference},
+};
+
+fn time(text: &str) -> Timestamp {
+    text.parse().expect("a time")
+}
+
+fn good() -> Good {
+    let reference: Reference = format!("r.example.com/a/b@{}", Digest::of(b"bundle")).parse().expect("a reference");
+    Good { reference: reference.pinned().expect("pinned"), tag: Some("v1".parse().expect("a tag")), size: None, evidence: Vec::new(), signed: true }
+}
+
+fn told(news: &News) -> PackedBundleStatus {
+    after(&PackedBundleStatus::default(), news, 2, time("2026-11-21T12:00:00Z"))
+}
+
+fn conditions(status: &PackedBundleStatus) -> Vec<(&str, &str, &str)> {
+    status.conditions.iter().map(|c| (c.type_.as_str(), c.status.as_str(), c.reason.as_str())).collect()
+}
+
+#[test]
+fn ready_is_always_there_and_stalled_says_that_a_person_is_needed() {
+    let failed = |reason| News::Failed(Failure::new(reason, "why"));
+    let working = |phase| News::Working(phase, None);
+    for (news, expected) in [
+        (working(Phase::Packing), vec![("Ready", "False", "Packing"), ("Reconciling", "True", "Packing")]),
+        (working(Phase::Signing), vec![("Ready", "False", "Signing"), ("Reconciling", "True", "Signing")]),
+        (News::Good(good()), vec![("Ready", "True", "Succeeded"), ("Verified", "True", "Succeeded")]),
+        (News::Good(Good { signed: false, ..good() }), vec![("Ready", "True", "Unsigned"), ("Verified", "False", "NoSignatures")]),
+        (News::Suspended, vec![("Ready", "False", "Suspended")]),
+        (failed(Reason::FetchFailed), vec![("Ready", "False", "FetchFailed"), ("Reconciling", "True", "FetchFailed")]),
+        (failed(Reason::SourceNotFound), vec![("Ready", "False", "SourceNotFound"), ("Stalled", "True", "SourceNotFound")]),
+        (failed(Reason::InvalidLock), vec![("Ready", "False", "InvalidLock"), ("Stalled", "True", "InvalidLock")]),
+        (failed(Reason::NoSigner), vec![("Ready", "False", "NoSigner"), ("Stalled", "True", "NoSigner")]),
+        (failed(Reason::PodDenied), vec![("Ready", "False", "PodDenied"), ("Stalled", "True", "PodDenied")]),
+        (
+            failed(Reason::LockMismatch),
+            vec![("Ready", "False", "LockMismatch"), ("Stalled", "True", "LockMismatch"), ("Verified", "False", "LockMismatch")],
+        ),
+        (
+            failed(Reason::DigestMismatch),
+            vec![("Ready", "False", "DigestMismatch"), ("Stalled", "True", "DigestMismatch"), ("Verified", "False", "DigestMismatch")],
+        ),
+    ] {
+        let status = told(&news);
+        assert_eq!(conditions(&status), expected, "{news:?}");
+        assert!(status.conditions.iter().all(|c| c.observed_generation == Some(2)));
+    }
+}
+
+#[test]
+fn a_good_bundle_stays_ready_while_its_registry_is_away() {
+    let ready = told(&News::Good(good()));
+    let away = after(&ready, &News::Failed(Failure::new(Reason::RegistryUnavailable, "no answer")), 2, time("2026-11-21T13:00:00Z"));
+    let expected = [("Ready", "True", "Succeeded"), ("Verified", "True", "Succeeded"), ("Reconciling", "True", "RegistryUnavailable")];
+    assert_eq!(conditions(&away), expected);
+    assert_eq!(away.bundle, ready.bundle);
+}
+
+#[test]
+fn the_bundle_can_be_copied_into_a_pod() {
+    let bundle = told(&News::Good(good())).bundle.expect("a bundle");
+    assert_eq!(bundle.reference, format!("r.example.com/a/b:v1@{}", Digest::of(b"bundle")));
+}
+
+#[test]
+fn nothing_new_changes_nothing() {
+    let ready = told(&News::Good(good()));
+    assert_eq!(after(&ready, &News::Good(good()), 2, time("2026-11-22T12:00:00Z")), ready);
+}
+
+#[test]
+fn the_history_holds_each_end_once_and_ten_at_most() {
+    let lock = Digest::of(b"lock");
+    let frozen = |generation| Frozen { run: RunKey::new("u", generation, &lock), lock, at: time("2026-11-21T12:00:00Z") };
+    let mut status = PackedBundleStatus::default();
+    for generation in 0..12 {
+        for _ in 0..2 {
+            status = ended(&status, &frozen(generation), None, "FetchFailed", time("2026-11-21T12:00:10Z"));
+        }
+    }
+    assert_eq!(status.history.len(), 10);
+    assert_eq!(status.history[0].run, frozen(11).run.to_string());
+    assert_eq!(finished(&status, &frozen(11).run), None);
+    let done = ended(&status, &frozen(11), Some(lock), SUCCEEDED, time("2026-11-21T12:01:00Z"));
+    assert_eq!(finished(&done, &frozen(11).run), Some(lock));
+    assert_eq!(ended(&done, &frozen(11), Some(lock), SUCCEEDED, time("2026-11-21T13:00:00Z")), done, "verified again is not finished again");
+    let lost = ended(&done, &frozen(11), None, "SourceNotFound", time("2026-11-21T14:00:00Z"));
+    assert_eq!(finished(&lost, &frozen(11).run), None);
+}

@@ -1,0 +1,148 @@
+//! Removes what nobody needs any more: children of objects that are gone, where no owner reference reaches, and old runs.
+//!
+//! There are no finalizers, so objects go at once even while no controller runs; what they leave in the system namespace goes here.
+//! Content of registries is never deleted.
+
+use std::collections::{BTreeSet, HashSet};
+
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{ConfigMap, Secret},
+};
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{ListParams, PartialObjectMeta},
+};
+use serde::de::DeserializeOwned;
+
+use super::{
+    act::delete,
+    build::{BUNDLE_UID, MANAGED_BY, MANAGER, RUN},
+    context::Context,
+    trouble::Trouble,
+};
+use crate::{
+    api::packed_bundle::{Kept, PackedBundle},
+    core::job::RunKey,
+};
+
+/// Removes children in the system namespace whose object is gone. `exists` knows the UIDs of those that are there.
+pub(super) async fn orphans(exists: &HashSet<String>, context: &Context) -> Result<(), Trouble> {
+    orphans_of::<Job>(exists, context).await?;
+    orphans_of::<ConfigMap>(exists, context).await?;
+    orphans_of::<Secret>(exists, context).await?;
+    context.memory.retain(|uid| exists.contains(uid));
+    Ok(())
+}
+
+async fn orphans_of<K>(exists: &HashSet<String>, context: &Context) -> Result<(), Trouble>
+where
+    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let api = Api::<K>::namespaced(context.client.clone(), &context.setup.system_namespace);
+    let ours = ListParams::default().labels(&format!("{MANAGED_BY}={MANAGER},{BUNDLE_UID}"));
+    for child in api.list_metadata(&ours).await?.items {
+        if child.labels().get(BUNDLE_UID).is_some_and(|uid| !exists.contains(uid)) {
+            delete(&api, &child.name_any()).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes old runs of an object: those under way that another has replaced, and finished ones beyond the number that is kept.
+pub(super) async fn old_runs(object: &PackedBundle, current: &RunKey, kept: Kept, context: &Context) -> Result<(), Trouble> {
+    let own = object.namespace().unwrap_or_default();
+    let system = context.setup.system_namespace.clone();
+    let of_object = ListParams::default().labels(&format!("{MANAGED_BY}={MANAGER},{BUNDLE_UID}={}", object.uid().unwrap_or_default()));
+    let mut jobs = Vec::new();
+    for namespace in BTreeSet::from([&own, &system]) {
+        jobs.extend(Api::<Job>::namespaced(context.client.clone(), namespace).list(&of_object).await?.items);
+    }
+    let mut known = runs_of_maps(&system, &of_object, context).await?;
+    known.extend(jobs.iter().filter_map(|job| job.labels().get(RUN).cloned()));
+    for run in doomed(&jobs, &known, current.as_str(), kept) {
+        remove(&run, &own, &system, context).await?;
+    }
+    Ok(())
+}
+
+async fn runs_of_maps(system: &str, of_object: &ListParams, context: &Context) -> Result<BTreeSet<String>, Trouble> {
+    let snapshots = Api::<ConfigMap>::namespaced(context.client.clone(), system).list_metadata(of_object).await?;
+    let run = |snapshot: PartialObjectMeta<ConfigMap>| snapshot.labels().get(RUN).cloned();
+    Ok(snapshots.items.into_iter().filter_map(run).collect())
+}
+
+/// Which of an object's runs are to go.
+fn doomed(jobs: &[Job], known: &BTreeSet<String>, current: &str, kept: Kept) -> BTreeSet<String> {
+    let mut succeeded = BTreeSet::new();
+    let mut failed = BTreeSet::new();
+    for run in known.iter().filter(|run| run.as_str() != current) {
+        match end(jobs, run) {
+            Some((true, at)) => drop(succeeded.insert((at, run.clone()))),
+            Some((false, at)) => drop(failed.insert((at, run.clone()))),
+            None => (),
+        }
+    }
+    let newest = |ends: BTreeSet<(Timestamp, String)>, count| ends.into_iter().rev().take(count).map(|(_, run)| run).collect::<Vec<_>>();
+    let kept: HashSet<String> = newest(succeeded, kept.succeeded).into_iter().chain(newest(failed, kept.failed)).collect();
+    known.iter().filter(|run| run.as_str() != current && !kept.contains(*run)).cloned().collect()
+}
+
+/// How and when a run ended: with its sign Job's success, or with the failure of any of its Jobs. `None`: it did not, and never will.
+fn end(jobs: &[Job], run: &str) -> Option<(bool, Timestamp)> {
+    let of_run: Vec<&Job> = jobs.iter().filter(|job| job.labels().get(RUN).is_some_and(|of| of == run)).collect();
+    let ended = |job: &Job, type_: &str| {
+        let conditions = job.status.as_ref()?.conditions.as_ref()?;
+        let condition = conditions.iter().find(|condition| condition.type_ == type_ && condition.status == "True")?;
+        condition.last_transition_time.as_ref().map(|time| time.0)
+    };
+    let failed = of_run.iter().find_map(|job| ended(job, "Failed")).map(|at| (false, at));
+    let signed = of_run.iter().filter(|job| job.name_any().ends_with("-sign")).find_map(|job| ended(job, "Complete")).map(|at| (true, at));
+    failed.or(signed)
+}
+
+async fn remove(run: &str, own: &str, system: &str, context: &Context) -> Result<(), Trouble> {
+    let (pack, sign, lock) = (format!("packgate-{run}-pack"), format!("packgate-{run}-sign"), format!("packgate-{run}-lock"));
+    for (namespace, name) in [(own, &pack), (own, &sign), (system, &sign)] {
+        delete(&Api::<Job>::namespaced(context.client.clone(), namespace), name).await?;
+    }
+    delete(&Api::<ConfigMap>::namespaced(context.client.clone(), own), &pack).await?;
+    delete(&Api::<Secret>::namespaced(context.client.clone(), system), &sign).await?;
+    // The snapshot last: while it is there, the run is found again.
+    delete(&Api::<ConfigMap>::namespaced(context.client.clone(), system), &lock).await
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn job(run: &str, step: &str, end: Option<(&str, &str)>) -> Job {
+        let conditions: Vec<_> =
+            end.iter().map(|(type_, at)| json!({"type": type_, "status": "True", "lastTransitionTime": format!("2026-11-21T12:00:{at}Z")})).collect();
+        let name = format!("packgate-{run}-{step}");
+        serde_json::from_value(json!({"metadata": {"name": name, "labels": {RUN: run}}, "status": {"conditions": conditions}})).expect("a Job")
+    }
+
+    #[test]
+    fn the_newest_runs_of_each_kind_are_kept() {
+        let jobs = vec![
+            job("good-1", "pack", Some(("Complete", "01"))),
+            job("good-1", "sign", Some(("Complete", "02"))),
+            job("good-2", "sign", Some(("Complete", "05"))),
+            job("bad-1", "pack", Some(("Failed", "03"))),
+            job("bad-2", "pack", Some(("Complete", "03"))),
+            job("bad-2", "sign", Some(("Failed", "06"))),
+            job("replaced", "pack", None),
+            job("current", "pack", None),
+        ];
+        let mut known: BTreeSet<String> = jobs.iter().map(|job| job.labels()[RUN].clone()).collect();
+        known.insert("snapshot-only".into());
+        let gone = |succeeded, failed| -> Vec<String> { doomed(&jobs, &known, "current", Kept { succeeded, failed }).into_iter().collect() };
+        assert_eq!(gone(1, 1), ["bad-1", "good-1", "replaced", "snapshot-only"]);
+        assert_eq!(gone(3, 3), ["replaced", "snapshot-only"]);
+        assert_eq!(gone(0, 0), ["bad-1", "bad-2", "good-1", "good-2", "replaced", "snapshot-only"]);
+    }
+}

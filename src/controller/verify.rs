@@ -1,0 +1,162 @@
+//! Has bundles read back from the registry and judged by the one verifier. Only what is found here reaches the status.
+
+use super::{context::Context, platform_key, policies, trouble::Trouble};
+use crate::{
+    api::{
+        installation::NoMatchAction,
+        packed_bundle::{Adoption, EvidenceStatus, Packing, ToSign},
+    },
+    core::{
+        class::Reason,
+        digest::Digest,
+        limits::Limits,
+        policy::{AdHoc, Admitted, Authority, Means, Outcome, Policy, Verdict},
+        reference::{PinnedReference, Tag},
+        verify::{Signer, VerificationKey},
+    },
+    service::standing::{Asked, Size, Standing, look},
+};
+
+/// A bundle that stands as it should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Good {
+    /// Its name.
+    pub reference: PinnedReference,
+    /// Its tag.
+    pub tag: Option<Tag>,
+    /// What it consists of, if packgate packed it.
+    pub size: Option<Size>,
+    /// What it was admitted on.
+    pub evidence: Vec<EvidenceStatus>,
+    /// Did anybody sign it?
+    pub signed: bool,
+}
+
+/// Verifies what a run packed: by the installation's or the tenant's key and builder, against the frozen lock, and by every policy that
+/// governs it.
+pub(super) async fn packed(
+    namespace: &str,
+    packing: &Packing,
+    lock: Digest,
+    digest: Digest,
+    tag: Option<Tag>,
+    context: &Context,
+) -> Result<Good, Trouble> {
+    let reference = packing.repository.clone().pin(digest);
+    let docker_config = match &packing.push_secret {
+        Some(name) => Some(context.secrets.docker_config(namespace, name, "spec.destination.secretRef").await?),
+        None => None,
+    };
+    let own = own_policy(namespace, packing, lock, context).await?;
+    let is_signed = own.is_some();
+    let key = own.as_ref().and_then(|own| own.rules().authorities.first().map(|authority| (authority.name.clone(), authority.signer())));
+    let mut policies = policies::load(namespace, context).await?;
+    policies.extend(own);
+    let standing = stand(&reference, tag.as_ref(), docker_config.as_deref(), namespace, &policies, context).await?;
+    if standing.size.is_none_or(|size| size.lock != lock) {
+        return Err(Trouble::new(Reason::LockMismatch, format!("{reference} was not packed from the frozen lock {lock}")));
+    }
+    let evidence = match &standing.judgement.decision.outcome {
+        Outcome::Governed(verdict) => evidence(verdict, key.as_ref())?,
+        Outcome::Ungoverned if is_signed => return Err(Trouble::new(Reason::Internal, "a policy of our own did not govern")),
+        Outcome::Ungoverned => Vec::new(),
+    };
+    Ok(Good { reference, tag, size: standing.size, evidence, signed: is_signed })
+}
+
+/// Verifies a bundle that is there already, by every policy that governs it.
+pub(super) async fn adopted(namespace: &str, adoption: &Adoption, context: &Context) -> Result<Good, Trouble> {
+    let docker_config = match &adoption.secret {
+        Some(name) => Some(context.secrets.docker_config(namespace, name, "spec.source.bundle.secretRef").await?),
+        None => None,
+    };
+    let policies = policies::load(namespace, context).await?;
+    let standing = stand(&adoption.reference, None, docker_config.as_deref(), namespace, &policies, context).await?;
+    let evidence = match &standing.judgement.decision.outcome {
+        Outcome::Governed(verdict) => evidence(verdict, None)?,
+        Outcome::Ungoverned if context.installation.no_match.packed_bundle == NoMatchAction::Deny => return Err(ungoverned(&adoption.reference)),
+        Outcome::Ungoverned => Vec::new(),
+    };
+    let signed = !evidence.is_empty();
+    Ok(Good { reference: adoption.reference.clone(), tag: None, size: standing.size, evidence, signed })
+}
+
+/// Verifies a context artifact. One that no policy governs is refused.
+pub(super) async fn context_artifact(
+    namespace: &str,
+    reference: &PinnedReference,
+    docker_config: Option<&[u8]>,
+    context: &Context,
+) -> Result<(), Trouble> {
+    let policies = policies::load(namespace, context).await?;
+    let standing = stand(reference, None, docker_config, namespace, &policies, context).await?;
+    match &standing.judgement.decision.outcome {
+        Outcome::Governed(verdict) => evidence(verdict, None).map(drop),
+        Outcome::Ungoverned => Err(ungoverned(reference)),
+    }
+}
+
+async fn stand(
+    reference: &PinnedReference,
+    tag: Option<&Tag>,
+    docker_config: Option<&[u8]>,
+    namespace: &str,
+    policies: &[Policy],
+    context: &Context,
+) -> Result<Standing, Trouble> {
+    let asked = Asked { reference, tag, policies, namespace, now: context.clock.now() };
+    look(&*context.registries, docker_config, &asked, &Limits::DEFAULT).await.map_err(|error| Trouble::of(&error))
+}
+
+fn ungoverned(reference: &PinnedReference) -> Trouble {
+    Trouble::new(
+        Reason::Ungoverned,
+        format!(
+            "no policy with the use PackedBundle governs {}, so nobody says whom to trust; write a ClusterBundlePolicy or BundlePolicy",
+            reference.repository()
+        ),
+    )
+}
+
+/// What is asked of every bundle that this installation packs. `None` where nobody signs.
+async fn own_policy(namespace: &str, packing: &Packing, lock: Digest, context: &Context) -> Result<Option<Policy>, Trouble> {
+    let (name, pem, builder_id) = match &packing.signing {
+        ToSign::Nobody => return Ok(None),
+        ToSign::Platform => ("platform", platform_key::public_key(context).await?, context.installation.platform_builder(&context.cluster)),
+        ToSign::Namespace(secret) => (
+            "namespace",
+            context.secrets.text(namespace, secret, "spec.signing.keySecretRef", "cosign.pub").await?,
+            context.installation.namespace_builder(&context.cluster, namespace),
+        ),
+    };
+    let key = VerificationKey::from_pem(&pem).map_err(|error| Trouble::new(Reason::NoSigner, error.to_string()))?;
+    let authorities = vec![Authority { name: name.to_owned(), means: Means::Key(key) }];
+    let wish = AdHoc { authorities, builder_id: Some(builder_id), lock: Some(lock) };
+    Policy::ad_hoc(wish).map(Some).map_err(|error| Trouble::of(&error))
+}
+
+/// What something was admitted on, or the first denial.
+fn evidence(verdict: &Verdict, own: Option<&(String, Signer)>) -> Result<Vec<EvidenceStatus>, Trouble> {
+    match verdict {
+        Verdict::Admit(admitted) => Ok(statements(admitted, own)),
+        Verdict::Exempt(_) => Ok(Vec::new()),
+        Verdict::Deny(denials) => {
+            let (first, more) = (denials.first(), denials.iter().count() - 1);
+            let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+            let policy = first.policy.as_ref().map_or_else(String::new, |policy| format!("policy {policy}: "));
+            Err(Trouble::new(first.reason, format!("{policy}{}{more}", first.message)))
+        }
+    }
+}
+
+fn statements(admitted: &Admitted, own: Option<&(String, Signer)>) -> Vec<EvidenceStatus> {
+    let name = |signer: &Signer| own.filter(|(_, known)| known == signer).map_or_else(|| signer.to_string(), |(name, _)| name.clone());
+    let statements = admitted.statements().iter();
+    statements
+        .map(|statement| EvidenceStatus {
+            predicate_type: statement.claim().predicate_type.clone(),
+            digest: statement.referrer().to_string(),
+            signer: name(statement.signer()),
+        })
+        .collect()
+}

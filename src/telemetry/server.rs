@@ -1,0 +1,99 @@
+//! What a cluster asks a running process: `/livez` and `/readyz` on one port, `/metrics` on another. Plain HTTP, no secrets.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use prometheus_client::{encoding::text::encode, registry::Registry};
+use tokio::net::TcpListener;
+
+/// The text format's media type (OpenMetrics 1.0).
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Can this process do its work?
+#[derive(Clone, Debug, Default)]
+pub struct Ready(Arc<AtomicBool>);
+
+impl Ready {
+    /// From now on it can.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on it cannot.
+    pub fn unset(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Answers `/livez` and `/readyz`, until it fails.
+///
+/// Errors: the address cannot be listened on.
+pub async fn serve_health(address: SocketAddr, ready: Ready) -> std::io::Result<()> {
+    let listener = TcpListener::bind(address).await?;
+    axum::serve(listener, health(ready)).await
+}
+
+/// Answers `/metrics`, until it fails.
+///
+/// Errors: the address cannot be listened on.
+pub async fn serve_metrics(address: SocketAddr, registry: Arc<Registry>) -> std::io::Result<()> {
+    let listener = TcpListener::bind(address).await?;
+    axum::serve(listener, Router::new().route("/metrics", get(metrics)).with_state(registry)).await
+}
+
+fn health(ready: Ready) -> Router {
+    Router::new().route("/livez", get(|| async { "ok" })).route("/readyz", get(readyz)).with_state(ready)
+}
+
+async fn readyz(State(ready): State<Ready>) -> Response {
+    if ready.is_set() {
+        "ok".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready: the API server was not heard yet").into_response()
+    }
+}
+
+async fn metrics(State(registry): State<Arc<Registry>>) -> Response {
+    let mut text = String::new();
+    match encode(&mut text, &registry) {
+        Ok(()) => ([(CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_process_is_ready_once_it_says_so() {
+        let ready = Ready::default();
+        assert_eq!(readyz(State(ready.clone())).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+        ready.set();
+        assert_eq!(readyz(State(ready.clone())).await.status(), StatusCode::OK);
+        ready.unset();
+        assert_eq!(readyz(State(ready)).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[tokio::test]
+    async fn metrics_are_open_metrics() {
+        let answer = metrics(State(Arc::new(Registry::default()))).await;
+        assert_eq!(answer.headers()[CONTENT_TYPE], OPEN_METRICS);
+    }
+}
