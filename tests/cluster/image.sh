@@ -74,7 +74,8 @@ read_stage() {
   mutate=() sources=() targets=()
   while IFS= read -r line; do
     keyword=${line%%[[:space:]]*}
-    text=$(sed 's/^[^[:space:]]*[[:space:]]*//' <<<"$line")
+    text=${line#"$keyword"}
+    text=${text#"${text%%[![:space:]]*}"}
     if [ $first = 1 ]; then
       [[ $line =~ ^FROM\ +scratch(\ +AS\ +[a-z]+)?$ ]] || die "Dockerfile: the last stage begins with \"$line\": only FROM scratch can be made here"
       first=0
@@ -165,6 +166,7 @@ digest_in() { grep -o 'sha256:[0-9a-f]*' <<<"$1" | head -n 1 | cut -d: -f2; }
 
 digest() { digest_in "$(cat "$1/index.json")"; }
 
+# shellcheck disable=SC2016 # sed's $, not the shell's
 selftest() {
   local a b n=0
   w=$(mktemp -d); trap 'rm -rf "$w"' EXIT

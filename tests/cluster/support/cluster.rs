@@ -1,0 +1,162 @@
+//! The cluster that the tests run in, and what each test gets of it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    installation::{self, Installation},
+    namespace::Namespace,
+    program::{Program, Run},
+    requests::RequestLog,
+};
+
+/// The binary under test, as a user of the command line has it.
+const BINARY: &str = env!("CARGO_BIN_EXE_packgate");
+
+/// The root of the repository.
+pub(crate) const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// What `exec.sh` tells about the cluster.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    /// Ours, or somebody's (`PACKGATE_USE_CLUSTER=1`)? Request logs and scripted failures are only in ours.
+    pub(crate) own: bool,
+    /// `HOST:PORT` of the registry that has the referrers API.
+    pub(crate) registry: String,
+    /// `HOST:PORT` of the registry that has not. An existing cluster may have none.
+    pub(crate) plain: Option<String>,
+    /// An image with busybox.
+    pub(crate) busybox: String,
+    /// Packgate's image, by digest.
+    pub(crate) packgate: String,
+    /// Do both registries speak plain http?
+    pub(crate) plain_http: bool,
+    /// Where servers of tests listen.
+    pub(crate) node_ip: Option<String>,
+    log: Option<PathBuf>,
+    plain_log: Option<PathBuf>,
+}
+
+impl Cluster {
+    /// The cluster that this process runs in. `None`: in none.
+    fn from_environment() -> Option<Self> {
+        let kind = variable("PACKGATE_CLUSTER")?;
+        variable("PACKGATE_CLUSTER_INSIDE")?;
+        let required = |name| variable(name).unwrap_or_else(|| panic!("{name} is not set: run the tests with make test-cluster"));
+        let registry = required("PACKGATE_CLUSTER_REGISTRY");
+        Some(Self {
+            own: kind == "own",
+            plain_http: kind == "own" || speaks_plain_http(&registry),
+            registry,
+            plain: variable("PACKGATE_CLUSTER_PLAIN_REGISTRY"),
+            busybox: required("PACKGATE_CLUSTER_IMAGE"),
+            packgate: required("PACKGATE_TEST_IMAGE"),
+            node_ip: variable("PACKGATE_CLUSTER_NODE_IP"),
+            log: variable("PACKGATE_CLUSTER_REGISTRY_LOG").map(PathBuf::from),
+            plain_log: variable("PACKGATE_CLUSTER_PLAIN_REGISTRY_LOG").map(PathBuf::from),
+        })
+    }
+
+    /// The command line's flag for these registries.
+    pub(crate) const fn http_flag(&self) -> &'static str {
+        if self.plain_http { "--plain-http" } else { "" }
+    }
+}
+
+/// A server that wants TLS answers 400, or nothing.
+fn speaks_plain_http(registry: &str) -> bool {
+    let url = format!("http://{registry}/v2/");
+    let run = Program::new("curl").args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "5", &url]).run();
+    ["200", "401"].contains(&run.stdout.trim())
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// What a test works with: the cluster, a namespace of its own, which ends with this value, and a folder for files.
+#[derive(Debug)]
+pub(crate) struct Test {
+    pub(crate) cluster: Cluster,
+    pub(crate) namespace: Namespace,
+    name: &'static str,
+    folder: tempfile::TempDir,
+}
+
+impl Test {
+    /// `None`, and the reason is printed, where there is no cluster; where one is required, that is a failure.
+    pub(crate) fn start(name: &'static str) -> Option<Self> {
+        let Some(cluster) = Cluster::from_environment() else {
+            assert!(variable("PACKGATE_REQUIRE_CLUSTER").is_none_or(|value| value != "1"), "{name}: not in a cluster, and one is required");
+            println!("{name}: not run, this is not inside of a test cluster (make test-cluster)");
+            return None;
+        };
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Some(Self { cluster, namespace: Namespace::create(), name, folder })
+    }
+
+    /// The packgate that runs in the cluster. The first test that asks installs it.
+    pub(crate) fn installation(&self) -> &'static Installation {
+        installation::installed(&self.cluster)
+    }
+
+    /// What the registry with the referrers API is asked from now on. `None`, and the reason is printed, in an existing cluster.
+    pub(crate) fn requests(&self) -> Option<RequestLog> {
+        self.mark(self.cluster.log.as_deref())
+    }
+
+    /// What the registry without the referrers API is asked from now on.
+    pub(crate) fn plain_requests(&self) -> Option<RequestLog> {
+        self.mark(self.cluster.plain_log.as_deref())
+    }
+
+    fn mark(&self, log: Option<&Path>) -> Option<RequestLog> {
+        if log.is_none() {
+            println!("{}: requests are not looked at, this cluster has no request log", self.name);
+        }
+        log.map(RequestLog::mark)
+    }
+
+    /// A name in a registry that no other test uses: `REGISTRY/NAMESPACE/NAME`.
+    pub(crate) fn repository(&self, registry: &str, name: &str) -> String {
+        format!("{registry}/{}/{name}", self.namespace.name)
+    }
+
+    /// A path in this test's folder.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a file into this test's folder.
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.file(name);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("folders");
+        fs::write(&path, content).expect("a file");
+        path
+    }
+
+    /// Runs the command line in this test's folder, with this line of arguments, split at spaces.
+    pub(crate) fn packgate(&self, line: &str) -> Run {
+        self.tool(BINARY, line)
+    }
+
+    /// Runs another program in this test's folder, with this line of arguments, split at spaces.
+    pub(crate) fn tool(&self, program: &str, line: &str) -> Run {
+        Program::new(program).args(line.split_whitespace()).folder(self.folder.path()).env("HOME", self.folder.path()).run()
+    }
+}
+
+impl Drop for Test {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("{}: the cluster when the test failed:", self.name);
+            for namespace in [self.namespace.name.as_str(), installation::NAMESPACE] {
+                let shown = Program::new(format!("{ROOT}/tests/cluster/env/show.sh")).arg(namespace).run();
+                println!("{}{}", shown.stdout, shown.stderr);
+            }
+            println!("{}", Program::new("kubectl").args(["get", "packedbundles", "-A", "-o", "yaml"]).run().stdout);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Packgate in the cluster, installed from its chart as users do, once for all tests.
+
+use std::{sync::OnceLock, time::Duration};
+
+use serde_json::json;
+
+use super::{
+    cluster::{Cluster, ROOT, Test},
+    namespace::kubectl,
+    program::Program,
+    wait::wait_for,
+};
+
+/// The namespace that it runs in.
+pub(crate) const NAMESPACE: &str = "packgate-system";
+/// The Secret and the `ConfigMap` of the platform's key.
+pub(crate) const PLATFORM_KEY: &str = "packgate-platform-key";
+
+/// What it has published about itself.
+#[derive(Debug)]
+pub(crate) struct Installation {
+    /// The public half of the platform's key, in PEM.
+    pub(crate) public_key: String,
+    /// The builder of what the platform signs.
+    pub(crate) builder_id: String,
+}
+
+/// Installs it, unless another test did, and waits until it is ready. When that failed once, every later test fails at once.
+pub(crate) fn installed(cluster: &Cluster) -> &'static Installation {
+    static INSTALLED: OnceLock<Result<Installation, String>> = OnceLock::new();
+    match INSTALLED.get_or_init(|| install(cluster)) {
+        Ok(installation) => installation,
+        Err(why) => panic!("packgate is not installed: {why}"),
+    }
+}
+
+fn install(cluster: &Cluster) -> Result<Installation, String> {
+    let chart = format!("{ROOT}/charts/packgate");
+    let helm = Program::new("helm")
+        .args(["upgrade", "--install", "packgate", &chart, "--namespace", NAMESPACE, "--create-namespace", "--wait", "--timeout", "120s", "-f", "-"])
+        .stdin(values(cluster))
+        .timeout(Duration::from_secs(150))
+        .run();
+    if helm.code != 0 {
+        let pods = kubectl(["--namespace", NAMESPACE, "describe", "pods"]).run();
+        let logs = kubectl(["--namespace", NAMESPACE, "logs", "deployment/packgate-controller", "--tail=50"]).run();
+        return Err(format!("{helm}\n{pods}\n{logs}"));
+    }
+    Ok(Installation { public_key: published("cosign.pub"), builder_id: published("builder.id") })
+}
+
+/// The chart's values. The tests' own servers are on the node's private address.
+fn values(cluster: &Cluster) -> String {
+    let (repository, digest) = cluster.packgate.split_once('@').expect("an image by digest");
+    let hosts = std::iter::once(&cluster.registry).chain(&cluster.plain);
+    let registries: Vec<_> = hosts.map(|host| json!({"host": host, "plainHTTP": cluster.plain_http})).collect();
+    let networks: Vec<_> = cluster.node_ip.iter().map(|ip| format!("{ip}/32")).collect();
+    json!({
+        "image": {"repository": repository, "digest": digest},
+        "registries": registries,
+        "network": {"allowedPrivateCIDRs": networks},
+    })
+    .to_string()
+}
+
+/// A key of the public `ConfigMap`. The controller makes it when it starts for the first time.
+fn published(key: &str) -> String {
+    let path = format!("jsonpath={{.data.{}}}", key.replace('.', "\\."));
+    let value = wait_for(&format!("{key} in the ConfigMap {PLATFORM_KEY}"), Duration::from_secs(60), || {
+        let run = kubectl(["--namespace", NAMESPACE, "get", "configmap", PLATFORM_KEY, "-o", &path]).run();
+        (run.code == 0 && !run.stdout.trim().is_empty()).then_some(run.stdout)
+    });
+    value.trim_end().to_owned()
+}
+
+impl Installation {
+    /// Verifies `REPOSITORY@DIGEST` with the published key, by cosign and by packgate, which wants the platform's provenance too.
+    #[track_caller]
+    pub(crate) fn vouches_for(&self, test: &Test, reference: &str) {
+        test.write("platform.pub", &self.public_key);
+        let http = if test.cluster.plain_http { "--allow-http-registry" } else { "" };
+        for verb in ["verify", "verify-attestation --type slsaprovenance1"] {
+            test.tool("cosign", &format!("{verb} --key platform.pub --insecure-ignore-tlog {http} {reference}")).ok();
+        }
+        let flags = test.cluster.http_flag();
+        test.packgate(&format!("verify {reference} --key platform.pub --builder-id {} {flags}", self.builder_id)).ok();
+    }
+}

@@ -1,0 +1,12 @@
+//! Helpers: the cluster as users have it, through `kubectl`, `helm` and `crane`.
+
+pub(crate) mod bundle;
+pub(crate) mod cluster;
+pub(crate) mod installation;
+pub(crate) mod namespace;
+pub(crate) mod program;
+pub(crate) mod requests;
+pub(crate) mod server;
+pub(crate) mod wait;
+
+pub(crate) use cluster::Test;
