@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build test test-fast test-interop test-chart lint generate check-generated coverage bench deny clean
+.PHONY: help quickstart quickstart-down build image test test-fast test-interop test-chart test-cluster lint generate check-generated coverage bench deny clean
 
 include tests/tools/tools.mk
 include tests/cluster/cluster.mk
@@ -12,13 +12,24 @@ export PATH := $(shell tests/tools/get.sh --bin):$(PATH)
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
+quickstart: ## packgate in a real Kubernetes on this machine, from nothing; leaves it running
+	@quickstart/quickstart.sh up
+
+quickstart-down: ## Remove everything that it made
+	@quickstart/quickstart.sh down
+
 build: ## Build the release binary: target/release/packgate
 	cargo build --release --locked
 
-test: test-fast test-interop test-chart ## Every test. What CI runs
+image: ## Make the container image without a container engine; prints the folder of the OCI layout
+	@tests/cluster/image.sh
+
+test: ## Every test, and how many there were. What CI runs
+	tests/all.sh test-fast test-interop test-chart test-cluster
 
 test-fast: ## Unit and integration tests that need nothing but Rust; under two minutes when warm
-	cargo test --locked
+	cargo test --locked --lib --bins --test it -- --skip interop:: --skip chart::
+	cargo test --locked --doc
 
 test-interop: tools ## Tests against cosign, oras, crane, umoci and real registries
 	PACKGATE_REQUIRE_TOOLS=1 cargo test --locked --test it interop:: -- --test-threads=2
@@ -31,10 +42,13 @@ test-chart: ## Tests of the helm chart, with helm
 test-chart-installed: ## The chart in the test cluster: permissions, upgrade, rollback, uninstall (make cluster-up MODE=control-plane)
 	tests/cluster/env/exec.sh tests/chart/installed.sh
 
+test-cluster: ## Tests in a real Kubernetes of their own; TESTS='minimal smoke' for some. Skipped where none can run
+	tests/cluster/test.sh $(TESTS)
+
 lint: check-generated ## rustfmt, clippy with warnings as errors; shellcheck and helm lint where they are
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	@if command -v shellcheck >/dev/null; then shellcheck -x tests/*.sh tests/tools/*.sh tests/chart/*.sh benches/*.sh .ci/run; else echo "shellcheck is not installed: shell scripts were not checked"; fi
+	@if command -v shellcheck >/dev/null; then shellcheck -x tests/*.sh tests/tools/*.sh tests/chart/*.sh tests/cluster/*.sh tests/cluster/env/*.sh tests/cluster/env/*/*.sh quickstart/*.sh benches/*.sh .ci/run; else echo "shellcheck is not installed: shell scripts were not checked"; fi
 	@if helm=$$(. tests/cluster/env/env.sh && command -v helm); then "$$helm" lint --quiet --strict charts/packgate; else echo "helm is not there (make cluster-build PROGRAMS=helm): the chart was not linted"; fi
 
 generate: ## Write the generated files: crds/, the chart's copies of them and its roles, docs/cli.md

@@ -1,0 +1,106 @@
+//! Every example under `examples/` that is meant for a cluster does what its README says.
+
+use std::{fs, path::Path, time::Duration};
+
+use crate::support::{
+    Test,
+    bundle::PACKED,
+    cluster::ROOT,
+    namespace::{Namespace, kubectl},
+    server::FileServer,
+};
+
+const NOTES: &str = include_str!("../../examples/hello/notes.txt");
+/// The hosts that examples name.
+const REGISTRY: &str = "registry.example.com";
+const FILES: &str = "https://files.example.com";
+
+/// The objects of an example, as `kubectl apply -f FOLDER` takes them.
+fn objects(folder: &str) -> String {
+    let folder = Path::new(ROOT).join("examples").join(folder);
+    let entries = fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).filter(|path| path.extension().is_some_and(|e| e == "yaml")).collect();
+    paths.sort();
+    let texts: Vec<_> = paths.iter().map(|path| fs::read_to_string(path).expect("text")).collect();
+    texts.join("---\n")
+}
+
+/// An example with this cluster's hosts in place of its own.
+fn here(test: &Test, server: &FileServer, folder: &str) -> String {
+    let registry = test.repository(&test.cluster.registry, "examples");
+    objects(folder).replace(&format!("{REGISTRY}/team-a"), &registry).replace(REGISTRY, &test.cluster.registry).replace(FILES, &server.url(""))
+}
+
+fn files(test: &Test) -> Option<FileServer> {
+    let ip = test.cluster.node_ip.as_deref();
+    if ip.is_none() {
+        println!("not run: pods do not reach this machine");
+    }
+    Some(FileServer::start(ip?, &[("/notes.txt", NOTES)]))
+}
+
+#[test]
+fn minimal() {
+    let Some(test) = Test::start("minimal") else { return };
+    let Some(server) = files(&test) else { return };
+    let installation = test.installation();
+    test.namespace.apply(&here(&test, &server, "minimal"));
+    let bundle = test.ready("hello");
+    installation.vouches_for(&test, &pinned(&bundle));
+    assert_eq!(server.asked(), ["/notes.txt"], "the signer reads the bundle, not the origin");
+}
+
+#[test]
+fn inline() {
+    let Some(test) = Test::start("inline") else { return };
+    let Some(server) = files(&test) else { return };
+    let installation = test.installation();
+    test.namespace.apply(&here(&test, &server, "inline"));
+    // Until it may read the Secret it says so.
+    test.namespace.wait("packedbundle/hello-inline", "jsonpath={.status.conditions[?(@.type==\"Ready\")].reason}=SecretAccessDenied", Duration::from_secs(60));
+    let grant = ["create", "rolebinding", "packgate-controller", "--clusterrole", "packgate-tenant", "--serviceaccount"];
+    test.namespace.kubectl(grant.into_iter().chain(["packgate-system:packgate-controller"])).run().ok();
+    test.namespace.kubectl(["annotate", "packedbundle", "hello-inline", "packgate.dev/reconcile-requested-at=now"]).run().ok();
+    let bundle = test.ready("hello-inline");
+    let tag = bundle["status"]["bundle"]["reference"].as_str().expect("a reference").split_once("/hello-inline:").expect("a tag").1;
+    assert!(tag.starts_with("latest@sha256:"), "{tag}");
+    installation.vouches_for(&test, &pinned(&bundle));
+}
+
+/// As `make quickstart` applies it, without a change: the digest in the Pod is what the lock gives on every machine.
+#[test]
+fn quickstart() {
+    let Some(test) = Test::start("quickstart") else { return };
+    if !test.cluster.own {
+        return println!("not run: the example names the registries of our own cluster");
+    }
+    let installation = test.installation();
+    let hello = format!("{ROOT}/examples/hello/lock.yaml");
+    test.packgate(&format!("pack {hello} --format Artifact --to registry.test:5000/quickstart/files:v1 --plain-http")).ok();
+    kubectl(["apply", "-f", &format!("{ROOT}/examples/quickstart")]).run().ok();
+    let namespace = Namespace { name: "quickstart".into() };
+    namespace.wait("packedbundle/hello", "condition=Ready", PACKED);
+    namespace.wait("pod/reader", "jsonpath={.status.phase}=Succeeded", Duration::from_secs(120));
+    assert_eq!(namespace.logs("pod/reader"), NOTES.trim_end());
+    let bundle = namespace.get("packedbundle", "hello").expect("a PackedBundle");
+    assert!(objects("quickstart").contains(&pinned(&bundle)), "{} is not what the Pod mounts", pinned(&bundle));
+    installation.vouches_for(&test, &pinned(&bundle));
+}
+
+/// `REPOSITORY@DIGEST` of a bundle that is ready.
+fn pinned(bundle: &serde_json::Value) -> String {
+    let reference = bundle["status"]["bundle"]["reference"].as_str().unwrap_or_else(|| panic!("no reference: {bundle:#}"));
+    let (name, digest) = reference.split_once('@').expect("a digest");
+    let (repository, _) = name.rsplit_once(':').expect("a tag");
+    format!("{repository}@{digest}")
+}
+
+/// An example that no test applies is one that nobody knows to work.
+#[test]
+fn every_example_is_tested() {
+    let entries = fs::read_dir(Path::new(ROOT).join("examples")).expect("examples");
+    let mut folders: Vec<_> = entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+    folders.sort();
+    // hello is the command line's; README.md's commands are tested with it.
+    assert_eq!(folders, ["hello", "inline", "minimal", "quickstart"], "write a test for it here");
+}

@@ -151,6 +151,7 @@ image() {
 
 # start_registry: a registry for the time of this script, because crane changes images only in one; sets registry to HOST:PORT
 start_registry() {
+  "$TOOLS" crane test-registry
   coproc REGISTRY_PROCESS { exec test-registry -listen 127.0.0.1:0 -until-eof 2>/dev/null; } # ends with this script
   read -r registry <&"${REGISTRY_PROCESS[0]}"
   registry=${registry#listening }
@@ -229,13 +230,12 @@ D
   say "ok image.sh: $n changes of the Dockerfile"
 }
 
-"$TOOLS" crane test-registry
-start_registry
 case ${1:-} in
-  --selftest) selftest ;;
+  --selftest) start_registry; selftest ;;
   --binary) binary ;;
   '')
     built=$(binary)
+    start_registry
     out=$(image "$root/Dockerfile" "$built")
     find "$images" -mindepth 1 -maxdepth 1 -type d ! -name '.*' -printf '%T@ %p\n' | sort -rn | tail -n +$((kept + 1)) | cut -d' ' -f2 | xargs -r rm -r
     say "image sha256:$(digest "$out") in $out"

@@ -54,6 +54,7 @@ fn pack_and_check(test: &Test, registry: &str, log: Option<&RequestLog>) {
     installation.vouches_for(test, &format!("{repository}@{digest}"));
     assert_eq!(test.tool("crane", &format!("digest --insecure {repository}:{tag}")).ok(), digest, "the tag");
     let puts = log.map(|log| log.done(&repository, "PUT")).unwrap_or_default();
+    assert!(puts.iter().all(|request| !request.authorization), "credentials that nobody was given");
     for referrer in tag_is_last(&puts, &tag, digest) {
         let manifest = test.tool("crane", &format!("manifest --insecure {repository}@{referrer}")).json();
         assert_eq!(manifest["subject"]["digest"], digest, "{manifest:#}");

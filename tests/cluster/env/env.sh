@@ -89,7 +89,7 @@ until_true() {
 # deb_program NAME: the path of a program from the Debian packages
 deb_program() { printf %s "$CACHE/debian/current/bin/$1"; }
 
-PATH=$BIN:$("$TOOLS" --bin):$PATH
+PATH=$STATE/bin:$BIN:$("$TOOLS" --bin):$PATH # the first is the quick start's, for packgate itself
 export PATH
 export PACKGATE_CLUSTER_REGISTRY PACKGATE_CLUSTER_PLAIN_REGISTRY PACKGATE_CLUSTER_IMAGE
 if existing; then

@@ -20,8 +20,6 @@ pub(crate) struct RequestLog {
 pub(crate) struct Request {
     pub(crate) method: String,
     pub(crate) path: String,
-    #[serde(default)]
-    pub(crate) query: String,
     pub(crate) status: u16,
     /// Did it carry credentials?
     pub(crate) authorization: bool,
