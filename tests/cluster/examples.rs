@@ -19,7 +19,8 @@ const FILES: &str = "https://files.example.com";
 fn objects(folder: &str) -> String {
     let folder = Path::new(ROOT).join("examples").join(folder);
     let entries = fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
-    let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).filter(|path| path.extension().is_some_and(|e| e == "yaml")).collect();
+    let mut paths: Vec<_> =
+        entries.map(|entry| entry.expect("an entry").path()).filter(|path| path.extension().is_some_and(|e| e == "yaml")).collect();
     paths.sort();
     let texts: Vec<_> = paths.iter().map(|path| fs::read_to_string(path).expect("text")).collect();
     texts.join("---\n")
@@ -57,7 +58,11 @@ fn inline() {
     let installation = test.installation();
     test.namespace.apply(&here(&test, &server, "inline"));
     // Until it may read the Secret it says so.
-    test.namespace.wait("packedbundle/hello-inline", "jsonpath={.status.conditions[?(@.type==\"Ready\")].reason}=SecretAccessDenied", Duration::from_secs(60));
+    test.namespace.wait(
+        "packedbundle/hello-inline",
+        "jsonpath={.status.conditions[?(@.type==\"Ready\")].reason}=SecretAccessDenied",
+        Duration::from_mins(1),
+    );
     let grant = ["create", "rolebinding", "packgate-controller", "--clusterrole", "packgate-tenant", "--serviceaccount"];
     test.namespace.kubectl(grant.into_iter().chain(["packgate-system:packgate-controller"])).run().ok();
     test.namespace.kubectl(["annotate", "packedbundle", "hello-inline", "packgate.dev/reconcile-requested-at=now"]).run().ok();
@@ -80,7 +85,7 @@ fn quickstart() {
     kubectl(["apply", "-f", &format!("{ROOT}/examples/quickstart")]).run().ok();
     let namespace = Namespace { name: "quickstart".into() };
     namespace.wait("packedbundle/hello", "condition=Ready", PACKED);
-    namespace.wait("pod/reader", "jsonpath={.status.phase}=Succeeded", Duration::from_secs(120));
+    namespace.wait("pod/reader", "jsonpath={.status.phase}=Succeeded", Duration::from_mins(2));
     assert_eq!(namespace.logs("pod/reader"), NOTES.trim_end());
     let bundle = namespace.get("packedbundle", "hello").expect("a PackedBundle");
     assert!(objects("quickstart").contains(&pinned(&bundle)), "{} is not what the Pod mounts", pinned(&bundle));

@@ -12,7 +12,7 @@ use crate::support::{
 };
 
 /// A Job that keeps every rule of the `restricted` pod security standard.
-fn job(name: &str, image: &str, command: Value) -> String {
+fn job(name: &str, image: &str, command: &Value) -> String {
     let security = json!({
         "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "runAsNonRoot": true, "runAsUser": 65532,
         "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"},
@@ -28,7 +28,7 @@ fn job(name: &str, image: &str, command: Value) -> String {
 #[test]
 fn a_job_runs_packgates_image() {
     let Some(test) = Test::start("a_job_runs_packgates_image") else { return };
-    test.namespace.apply(&job("version", &test.cluster.packgate, json!(["/packgate", "version"])));
+    test.namespace.apply(&job("version", &test.cluster.packgate, &json!(["/packgate", "version"])));
     test.namespace.wait("job/version", "condition=Complete", Duration::from_secs(90));
     let printed = test.namespace.logs("job/version");
     assert!(printed.starts_with(concat!("packgate ", env!("CARGO_PKG_VERSION"))), "{printed}");
@@ -42,7 +42,7 @@ fn packgate_in_a_pod_reaches_the_registry() {
     let origin = lock.text.lines().find_map(|line| line.trim().strip_prefix("origin: oci://")).expect("an origin").trim_matches('"').to_owned();
     let mut command = vec!["/packgate", "inspect", &origin];
     command.extend(test.cluster.http_flag().split_whitespace());
-    test.namespace.apply(&job("inspect", &test.cluster.packgate, json!(command)));
+    test.namespace.apply(&job("inspect", &test.cluster.packgate, &json!(command)));
     test.namespace.wait("job/inspect", "condition=Complete", Duration::from_secs(90));
     let printed = test.namespace.logs("job/inspect");
     assert!(printed.contains("a.txt"), "{printed}");
@@ -53,8 +53,8 @@ fn pods_reach_the_servers_of_tests() {
     let Some(test) = Test::start("pods_reach_the_servers_of_tests") else { return };
     let Some(ip) = &test.cluster.node_ip else { return println!("not run: pods do not reach this machine") };
     let server = FileServer::start(ip, &[("/file", "from a test\n")]);
-    test.namespace.apply(&job("get", &test.cluster.busybox, json!(["wget", "-q", "-O", "-", server.url("/file")])));
-    test.namespace.wait("job/get", "condition=Complete", Duration::from_secs(60));
+    test.namespace.apply(&job("get", &test.cluster.busybox, &json!(["wget", "-q", "-O", "-", server.url("/file")])));
+    test.namespace.wait("job/get", "condition=Complete", Duration::from_mins(1));
     assert_eq!(test.namespace.logs("job/get"), "from a test");
     assert_eq!(server.asked(), ["/file"]);
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::cluster::Test;
 
 /// From `kubectl apply` to `Ready`: two Jobs, each some seconds, with others beside them.
-pub(crate) const PACKED: Duration = Duration::from_secs(180);
+pub(crate) const PACKED: Duration = Duration::from_mins(3);
 
 /// A lock on disk.
 #[derive(Debug)]
@@ -44,12 +44,12 @@ impl Test {
             let blob = Digest::of(content.as_bytes()).to_string();
             json!({"name": target.replace('/', "-"), "origin": format!("oci://{stored}"), "target": target, "oci": {"blob": blob}})
         });
-        self.lock_of(name, artifacts.collect())
+        self.lock_of(name, &artifacts.collect::<Vec<_>>())
     }
 
     /// A lock of these artifacts, which need `name`, `origin` and `target` only.
     #[track_caller]
-    pub(crate) fn lock_of(&self, name: &str, artifacts: Vec<Value>) -> Lock {
+    pub(crate) fn lock_of(&self, name: &str, artifacts: &[Value]) -> Lock {
         let manifest = json!({"apiVersion": "packgate.dev/v1alpha1", "kind": "LockManifest", "name": name, "artifacts": artifacts});
         self.write(&format!("{name}.json"), manifest.to_string());
         let file = format!("{name}.lock.yaml");
@@ -64,7 +64,7 @@ impl Test {
             self.write(&format!("{name}-files/{target}"), content);
             json!({"name": target.replace('/', "-"), "origin": format!("{name}-files/{target}"), "target": target})
         });
-        let lock = self.lock_of(&format!("{name}-files"), artifacts.collect());
+        let lock = self.lock_of(&format!("{name}-files"), &artifacts.collect::<Vec<_>>());
         let to = self.repository(registry, &format!("{name}-files"));
         self.packgate(&format!("pack {} --format Artifact --to {to}:v1 {}", lock.path.display(), self.cluster.http_flag())).ok().to_owned()
     }

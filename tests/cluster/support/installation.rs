@@ -66,7 +66,7 @@ fn values(cluster: &Cluster) -> String {
 /// A key of the public `ConfigMap`. The controller makes it when it starts for the first time.
 fn published(key: &str) -> String {
     let path = format!("jsonpath={{.data.{}}}", key.replace('.', "\\."));
-    let value = wait_for(&format!("{key} in the ConfigMap {PLATFORM_KEY}"), Duration::from_secs(60), || {
+    let value = wait_for(&format!("{key} in the ConfigMap {PLATFORM_KEY}"), Duration::from_mins(1), || {
         let run = kubectl(["--namespace", NAMESPACE, "get", "configmap", PLATFORM_KEY, "-o", &path]).run();
         (run.code == 0 && !run.stdout.trim().is_empty()).then_some(run.stdout)
     });

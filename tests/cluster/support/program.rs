@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 
 /// Long enough for everything that does not say otherwise.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A program that is about to run.
 pub(crate) struct Program {
@@ -80,11 +80,11 @@ impl Program {
         let (stdout, stderr) = (read(child.stdout.take()), read(child.stderr.take()));
         let code = end(&mut child, self.timeout);
         writer.join().expect("no panic");
-        let mut run = Run { line, code: code.unwrap_or(-1), stdout: stdout.join().expect("no panic"), stderr: stderr.join().expect("no panic") };
+        let (stdout, mut stderr) = (stdout.join().expect("no panic"), stderr.join().expect("no panic"));
         if code.is_none() {
-            run.stderr.push_str(&format!("\nended by a signal, or after {:?}", self.timeout));
+            stderr = format!("{stderr}\nended by a signal, or after {:?}", self.timeout);
         }
-        run
+        Run { line, code: code.unwrap_or(-1), stdout, stderr }
     }
 }
 
