@@ -9,6 +9,6 @@ repository=${IMAGE%/*}/packgate
 tag=$(basename "$1")
 digest=$(grep -o 'sha256:[0-9a-f]*' "$1/index.json" | head -n 1)
 if [ "$(crane digest --insecure "$repository:$tag" 2>/dev/null)" != "$digest" ]; then
-  crane push --insecure "$1" "$repository:$tag" >/dev/null 2>"$STATE/push.log" || { cat "$STATE/push.log" >&2; die "cannot push the image to $repository"; }
+  said=$(crane push --insecure "$1" "$repository:$tag" 2>&1) || die "cannot push the image to $repository: $said"
 fi
 printf '%s@%s\n' "$repository" "$digest"

@@ -40,7 +40,7 @@ finish() {
 # uninstall: what the tests installed in a cluster that stays
 uninstall() {
   local kinds
-  helm uninstall packgate --namespace packgate-system --wait >&2 || true
+  helm uninstall packgate --namespace packgate-system --ignore-not-found --wait >&2 || true
   kubectl delete namespace packgate-system --ignore-not-found >&2 || true
   mapfile -t kinds < <(kubectl get customresourcedefinitions -o name | grep '\.packgate\.dev$')
   [ ${#kinds[@]} = 0 ] || kubectl delete "${kinds[@]}" >&2 || true
