@@ -108,12 +108,18 @@ pub async fn endorse(
     progress: &dyn Progress,
 ) -> Result<Success, EndorseError> {
     let signer = signer_for(inputs.signing.mode, signer)?;
+    let (repository, tag) = (inputs.repository()?.to_string(), inputs.tag()?);
     let (root, contents) = gather(target, digest, limits).await?;
     check(&contents, &root, inputs)?;
     rederive(target, &contents, progress).await?;
     let published = match signer {
         None => Published::Unsigned,
-        Some(signer) => vouch(target, &root, &contents, inputs, signer, clock, limits).await?,
+        Some(signer) => {
+            let provenance = provenance(&contents, inputs, clock);
+            let vouch = Vouch { signer, subject_name: &repository, provenance: &provenance, lock: inputs.lock_digest };
+            let label = tag.as_ref().map(|tag| Label { tag, policy: inputs.destination.tag_policy });
+            publish(target, &root, Some(vouch), label, clock, limits).await?
+        }
     };
     Ok(Success {
         lock_digest: inputs.lock_digest,
@@ -187,22 +193,6 @@ async fn rederive(source: &dyn Source, contents: &Contents, progress: &dyn Progr
     let outcome = stream::iter(comparisons).buffer_unordered(PARALLEL).try_collect::<Vec<()>>().await;
     progress.end();
     outcome.map(drop)
-}
-
-async fn vouch(
-    target: &dyn Target,
-    root: &Resolved,
-    contents: &Contents,
-    inputs: &Inputs,
-    signer: &dyn Signer,
-    clock: &dyn Clock,
-    limits: &Limits,
-) -> Result<Published, EndorseError> {
-    let (repository, tag) = (inputs.repository()?.to_string(), inputs.tag()?);
-    let provenance = provenance(contents, inputs, clock);
-    let vouch = Vouch { signer, subject_name: &repository, provenance: &provenance, lock: inputs.lock_digest };
-    let label = tag.as_ref().map(|tag| Label { tag, policy: inputs.destination.tag_policy });
-    Ok(publish(target, root, Some(vouch), label, clock, limits).await?)
 }
 
 /// What the inputs say. Where the packing side really took its artifacts from, and with which encoder it compressed them, are its own words

@@ -34,7 +34,7 @@ const EXAMPLES: &str = "Examples:
   packgate job sign --inputs /inputs --digest sha256:… --registry-config /push/.dockerconfigjson \\
     --key /key/cosign.key --key-password-file /key/cosign.password
 
-The controller starts these in Jobs. Both write a report of one JSON document, at most 4,096 bytes.";
+The controller starts these in Jobs. Credentials come from the files that are named and from nowhere else. Both write a report of one JSON document, at most 4,096 bytes.";
 
 /// Where the kubelet looks for the last words of a container. It is there in every container, so it is never made.
 const TERMINATION_LOG: &str = "/dev/termination-log";

@@ -47,7 +47,7 @@ pub struct Success {
     pub layers: usize,
     /// Artifacts in the lock.
     pub artifacts: usize,
-    /// Referrers that it added.
+    /// Referrers that vouch for it: those that it added, and those that an earlier run had.
     pub evidence: Vec<EvidenceDigest>,
 }
 
