@@ -20,6 +20,7 @@ mod status;
 mod step;
 mod sweep;
 mod trouble;
+mod usable;
 mod verify;
 
 use std::{collections::HashSet, pin::pin, sync::Arc, time::Duration};
@@ -170,11 +171,12 @@ async fn lead(client: Client, options: Options, metrics: Metrics, stop: Cancella
     let mut events = pin!(
         controller
             .watches(Api::<Job>::all(client.clone()), ours(), |job| owner_of(&job))
-            .watches(Api::<Pod>::all(client), ours(), |pod| owner_of(&pod))
+            .watches(Api::<Pod>::all(client.clone()), ours(), |pod| owner_of(&pod))
             .graceful_shutdown_on(stop.clone().cancelled_owned())
             .run(reconcile::reconcile, |object, error, _| after_error(&object, error), Arc::clone(&context))
     );
     let mut sweeping = pin!(sweep_forever(&context));
+    let mut checking = pin!(usable::check_forever(client, &context, &stop));
     loop {
         tokio::select! {
             event = events.next() => match event {
@@ -184,6 +186,7 @@ async fn lead(client: Client, options: Options, metrics: Metrics, stop: Cancella
                 None => return Err(ControllerError::Ended),
             },
             () = &mut sweeping => return Err(ControllerError::Ended),
+            () = &mut checking, if !stop.is_cancelled() => return Err(ControllerError::Ended),
         }
     }
 }

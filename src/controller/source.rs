@@ -9,7 +9,7 @@ use crate::{
         class::Reason,
         job::{BundleIdentity, Destination, INPUTS_VERSION, Inputs, Recorded, RunKey, Signing, SigningMode, SourceOrigin},
         limits::Limits,
-        lockfile::{CanonicalLock, Lockfile, OriginType},
+        lockfile::{CanonicalLock, Lockfile},
         pack::PackPlan,
         reference::PinnedReference,
     },
@@ -82,11 +82,9 @@ async fn context_file(
 }
 
 fn check(lock: &Lockfile, packing: &Packing, has_context: bool) -> Result<(), Trouble> {
-    let file = lock.artifacts.iter().find(|artifact| artifact.origin_type == OriginType::File).map(|artifact| artifact.name.as_str());
-    let file = file.or_else(|| lock.entrypoint.as_ref().map(|entrypoint| entrypoint.script.as_str()));
-    if let (Some(name), false) = (file, has_context) {
+    if let (Some((field, origin)), false) = (lock.first_file_origin(), has_context) {
         let advice = "a path means nothing in a cluster; push lock and files together (oras push) and name them in spec.source.ociRef";
-        return Err(Trouble::new(Reason::InvalidLock, format!("{name} comes from a file, and {advice}")));
+        return Err(Trouble::new(Reason::InvalidLock, format!("{field}: {origin:?} is a file, and {advice}")));
     }
     lock.check_packable(false).map_err(|error| Trouble::of(&error))?;
     PackPlan::new(lock, packing.output.clone()).map_err(|error| Trouble::of(&error))?;

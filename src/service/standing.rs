@@ -47,7 +47,7 @@ pub struct Standing {
 pub struct Size {
     /// Bytes of all its blobs and manifests.
     pub bytes: u64,
-    /// Layers of its first manifest, with the lock's.
+    /// Layers of its largest manifest, with the lock's.
     pub layers: usize,
     /// Artifacts in its lock.
     pub artifacts: usize,
@@ -122,7 +122,12 @@ async fn look_in(source: &dyn Source, asked: &Asked<'_>, limits: &Limits) -> Res
     };
     let judgement = verify::judge(source, &root, &question, limits).await?;
     let size = match contents::open(source, &root, limits).await {
-        Ok(contents) => Some(size_of(&contents, root.descriptor.size)),
+        Ok(contents) => Some(Size {
+            bytes: contents.size().map_err(ContentsError::from).map_err(VerifyError::from)?,
+            layers: contents.layers(),
+            artifacts: contents.lock.artifacts.len(),
+            lock: contents.plan.lock.digest,
+        }),
         Err(ContentsError::Oci(error)) => return Err(error.into()),
         // What others packed can be adopted as well.
         Err(_) => None,
@@ -134,18 +139,6 @@ fn gone(error: OciError, what: impl std::fmt::Display) -> StandingError {
     match error {
         OciError::NotFound { .. } => StandingError::Gone(what.to_string()),
         other => other.into(),
-    }
-}
-
-fn size_of(contents: &contents::Contents, root: u64) -> Size {
-    let layers = contents.parts.iter().flat_map(|part| &part.layers).map(|layer| layer.descriptor.size);
-    let manifests = contents.parts.iter().map(|part| part.descriptor.size);
-    let index = if contents.parts.len() > 1 { root } else { 0 };
-    Size {
-        bytes: layers.chain(manifests).fold(index, u64::saturating_add),
-        layers: contents.parts.first().map_or(0, |part| part.layers.len() + 1),
-        artifacts: contents.lock.artifacts.len(),
-        lock: contents.plan.lock.digest,
     }
 }
 

@@ -66,14 +66,14 @@ fn two_reports_that_differ_are_a_mismatch() {
 
 #[test]
 fn a_failed_job_says_why() {
-    for (job, pods, reason) in vec![
-        (over("Failed", "PodFailurePolicy"), vec![pod("u", 4, &failed(Reason::ChecksumMismatch))], Reason::ChecksumMismatch),
-        (over("FailureTarget", "PodFailurePolicy"), vec![pod("u", 2, &failed(Reason::InvalidLock))], Reason::InvalidLock),
-        (over("Failed", "BackoffLimitExceeded"), vec![pod("u", 3, &failed(Reason::FetchFailed))], Reason::FetchFailed),
-        (over("Failed", "BackoffLimitExceeded"), vec![pod("u", 137, "")], Reason::JobFailed),
-        (over("Failed", "BackoffLimitExceeded"), vec![], Reason::JobFailed),
-        (over("Failed", "DeadlineExceeded"), vec![], Reason::DeadlineExceeded),
-        (over("Complete", "CompletionsReached"), vec![], Reason::JobFailed),
+    for (job, pods, reason) in [
+        (Box::new(over("Failed", "PodFailurePolicy")), vec![pod("u", 4, &failed(Reason::ChecksumMismatch))], Reason::ChecksumMismatch),
+        (Box::new(over("FailureTarget", "PodFailurePolicy")), vec![pod("u", 2, &failed(Reason::InvalidLock))], Reason::InvalidLock),
+        (Box::new(over("Failed", "BackoffLimitExceeded")), vec![pod("u", 3, &failed(Reason::FetchFailed))], Reason::FetchFailed),
+        (Box::new(over("Failed", "BackoffLimitExceeded")), vec![pod("u", 137, "")], Reason::JobFailed),
+        (Box::new(over("Failed", "BackoffLimitExceeded")), vec![], Reason::JobFailed),
+        (Box::new(over("Failed", "DeadlineExceeded")), vec![], Reason::DeadlineExceeded),
+        (Box::new(over("Complete", "CompletionsReached")), vec![], Reason::JobFailed),
     ] {
         assert_eq!(reason_of(&state(Some(&job), &pods, None, Step::Pack)), reason);
     }
