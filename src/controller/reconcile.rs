@@ -188,6 +188,9 @@ impl Run<'_> {
             Ok(good) => {
                 let was_ready = self.is_ready();
                 let message = format!("{} is verified", good.reference);
+                for warning in &good.warnings {
+                    self.warn(warning).await;
+                }
                 self.tell(&News::Good(good), requested).await?;
                 self.context.memory.update(&self.uid(), |object| {
                     object.verified_at = Some(now);
@@ -201,6 +204,7 @@ impl Run<'_> {
             }
             Err(Trouble::Told(failure)) if failure.class() != crate::core::class::Class::Unavailable => {
                 self.tell(&News::Failed(failure.clone()), requested).await?;
+                self.warn(&failure).await;
                 self.context.memory.update(&self.uid(), |object| {
                     object.verified_at = Some(now);
                     object.refused = Some(failure);
@@ -219,13 +223,17 @@ impl Run<'_> {
     }
 
     async fn fail(&mut self, failure: Failure, wait: Option<Duration>) -> Result<Action, Trouble> {
-        let now = self.context.clock.now();
         let requested = requested(&self.object);
         self.tell(&News::Failed(failure.clone()), requested).await?;
-        if self.context.memory.may_warn(&self.uid(), failure.reason, now) {
+        self.warn(&failure).await;
+        Ok(wait.map_or_else(Action::await_change, Action::requeue))
+    }
+
+    /// Tells a warning, at most once a minute.
+    async fn warn(&self, failure: &Failure) {
+        if self.context.memory.may_warn(&self.uid(), failure.reason, self.context.clock.now()) {
             self.publish(EventType::Warning, failure.reason.as_str(), "Reconcile", &failure.message).await;
         }
-        Ok(wait.map_or_else(Action::await_change, Action::requeue))
     }
 
     /// Notes in the history how a run failed, once.

@@ -9,8 +9,9 @@ use crate::{
     core::{
         class::Reason,
         digest::Digest,
+        job::Failure,
         limits::Limits,
-        policy::{AdHoc, Admitted, Authority, Means, Outcome, Policy, Verdict},
+        policy::{AdHoc, Admitted, Authority, Decision, Denials, Means, Mode, Policy, Verdict},
         reference::{PinnedReference, Tag},
         verify::{Signer, VerificationKey},
     },
@@ -28,6 +29,8 @@ pub(super) struct Good {
     pub size: Option<Size>,
     /// What it was admitted on.
     pub evidence: Vec<EvidenceStatus>,
+    /// What policies say against it that only warn or audit.
+    pub warnings: Vec<Failure>,
     /// Did anybody sign it?
     pub signed: bool,
 }
@@ -56,12 +59,12 @@ pub(super) async fn packed(
     if standing.size.is_none_or(|size| size.lock != lock) {
         return Err(Trouble::new(Reason::LockMismatch, format!("{reference} was not packed from the frozen lock {lock}")));
     }
-    let evidence = match &standing.judgement.decision.outcome {
-        Outcome::Governed(verdict) => evidence(verdict, key.as_ref())?,
-        Outcome::Ungoverned if is_signed => return Err(Trouble::new(Reason::Internal, "a policy of our own did not govern")),
-        Outcome::Ungoverned => Vec::new(),
+    let Answer { evidence, warnings } = match answer(&standing.judgement.decision, key.as_ref())? {
+        Some(answer) => answer,
+        None if is_signed => return Err(Trouble::new(Reason::Internal, "a policy of our own did not govern")),
+        None => Answer::default(),
     };
-    Ok(Good { reference, tag, size: standing.size, evidence, signed: is_signed })
+    Ok(Good { reference, tag, size: standing.size, evidence, warnings, signed: is_signed })
 }
 
 /// Verifies a bundle that is there already, by every policy that governs it.
@@ -72,13 +75,13 @@ pub(super) async fn adopted(namespace: &str, adoption: &Adoption, context: &Cont
     };
     let policies = policies::load(namespace, context).await?;
     let standing = stand(&adoption.reference, None, docker_config.as_deref(), namespace, &policies, context).await?;
-    let evidence = match &standing.judgement.decision.outcome {
-        Outcome::Governed(verdict) => evidence(verdict, None)?,
-        Outcome::Ungoverned if context.installation.no_match.packed_bundle == NoMatchAction::Deny => return Err(ungoverned(&adoption.reference)),
-        Outcome::Ungoverned => Vec::new(),
+    let Answer { evidence, warnings } = match answer(&standing.judgement.decision, None)? {
+        Some(answer) => answer,
+        None if context.installation.no_match.packed_bundle == NoMatchAction::Deny => return Err(ungoverned(&adoption.reference)),
+        None => Answer::default(),
     };
     let signed = !evidence.is_empty();
-    Ok(Good { reference: adoption.reference.clone(), tag: None, size: standing.size, evidence, signed })
+    Ok(Good { reference: adoption.reference.clone(), tag: None, size: standing.size, evidence, warnings, signed })
 }
 
 /// Verifies a context artifact. One that no policy governs is refused.
@@ -90,9 +93,9 @@ pub(super) async fn context_artifact(
 ) -> Result<(), Trouble> {
     let policies = policies::load(namespace, context).await?;
     let standing = stand(reference, None, docker_config, namespace, &policies, context).await?;
-    match &standing.judgement.decision.outcome {
-        Outcome::Governed(verdict) => evidence(verdict, None).map(drop),
-        Outcome::Ungoverned => Err(ungoverned(reference)),
+    match answer(&standing.judgement.decision, None)? {
+        Some(_) => Ok(()),
+        None => Err(ungoverned(reference)),
     }
 }
 
@@ -135,28 +138,78 @@ async fn own_policy(namespace: &str, packing: &Packing, lock: Digest, context: &
     Policy::ad_hoc(wish).map(Some).map_err(|error| Trouble::of(&error))
 }
 
-/// What something was admitted on, or the first denial.
-fn evidence(verdict: &Verdict, own: Option<&(String, Signer)>) -> Result<Vec<EvidenceStatus>, Trouble> {
-    match verdict {
-        Verdict::Admit(admitted) => Ok(statements(admitted, own)),
-        Verdict::Exempt(_) => Ok(Vec::new()),
-        Verdict::Deny(denials) => {
-            let (first, more) = (denials.first(), denials.iter().count() - 1);
-            let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
-            let policy = first.policy.as_ref().map_or_else(String::new, |policy| format!("policy {policy}: "));
-            Err(Trouble::new(first.reason, format!("{policy}{}{more}", first.message)))
-        }
-    }
+/// What all policies together come to, after modes.
+#[derive(Debug, Default)]
+struct Answer {
+    /// What it was admitted on.
+    evidence: Vec<EvidenceStatus>,
+    /// What policies say against it that do not enforce.
+    warnings: Vec<Failure>,
 }
 
-fn statements(admitted: &Admitted, own: Option<&(String, Signer)>) -> Vec<EvidenceStatus> {
-    let name = |signer: &Signer| own.filter(|(_, known)| known == signer).map_or_else(|| signer.to_string(), |(name, _)| name.clone());
-    let statements = admitted.statements().iter();
-    statements
-        .map(|statement| EvidenceStatus {
-            predicate_type: statement.claim().predicate_type.clone(),
-            digest: statement.referrer().to_string(),
-            signer: name(statement.signer()),
-        })
-        .collect()
+/// The answer of the policies that govern: one denial of a policy that enforces refuses. `None` if none governs.
+fn answer(decision: &Decision, own: Option<&(String, Signer)>) -> Result<Option<Answer>, Trouble> {
+    let mut answer = Answer::default();
+    for policy in &decision.policies {
+        match &policy.verdict {
+            Verdict::Admit(admitted) => statements(admitted, own).for_each(|found| {
+                if !answer.evidence.contains(&found) {
+                    answer.evidence.push(found);
+                }
+            }),
+            Verdict::Exempt(_) => (),
+            Verdict::Deny(denials) if policy.mode == Mode::Enforce => return Err(Trouble::Told(denied(&policy.name, denials))),
+            Verdict::Deny(denials) => answer.warnings.push(denied(&policy.name, denials)),
+        }
+    }
+    Ok((!decision.policies.is_empty()).then_some(answer))
+}
+
+fn denied(policy: &str, denials: &Denials) -> Failure {
+    let (first, more) = (denials.first(), denials.iter().count() - 1);
+    let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+    Failure::new(first.reason, &format!("policy {policy}: {}{more}", first.message))
+}
+
+fn statements<'a>(admitted: &'a Admitted, own: Option<&'a (String, Signer)>) -> impl Iterator<Item = EvidenceStatus> + 'a {
+    let name = move |signer: &Signer| own.filter(|(_, known)| known == signer).map_or_else(|| signer.to_string(), |(name, _)| name.clone());
+    admitted.statements().iter().map(move |statement| EvidenceStatus {
+        predicate_type: statement.claim().predicate_type.clone(),
+        digest: statement.referrer().to_string(),
+        signer: name(statement.signer()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::policy::{Denial, Outcome, PolicyVerdict};
+
+    fn decision(verdicts: Vec<(Mode, Verdict)>) -> Decision {
+        let policy = |(mode, verdict)| PolicyVerdict {
+            name: "p".into(),
+            generation: 1,
+            mode,
+            verdict,
+            authorities: Vec::new(),
+            slsa: None,
+            unsafe_settings: Vec::new(),
+        };
+        Decision { outcome: Outcome::Ungoverned, policies: verdicts.into_iter().map(policy).collect() }
+    }
+
+    fn denial() -> Verdict {
+        Verdict::Deny(Denials::one(Denial::new(Reason::NoSignatures, "nobody signed it")))
+    }
+
+    #[test]
+    fn only_a_policy_that_enforces_refuses() {
+        assert!(answer(&decision(Vec::new()), None).expect("no denial").is_none(), "nothing governs");
+        let warned = answer(&decision(vec![(Mode::Warn, denial()), (Mode::Audit, denial())]), None).expect("no denial").expect("governed");
+        assert_eq!(warned.warnings.len(), 2);
+        for verdicts in [vec![(Mode::Enforce, denial())], vec![(Mode::Warn, denial()), (Mode::Enforce, denial())]] {
+            let refused = answer(&decision(verdicts), None).expect_err("a denial");
+            assert!(matches!(refused, Trouble::Told(Failure { reason: Reason::NoSignatures, .. })), "{refused}");
+        }
+    }
 }

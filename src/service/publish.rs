@@ -3,6 +3,8 @@
 //!
 //! What is *not* checked here: that the bundle is worth a signature. Who calls this has packed it, or re-derived it ([`super::endorse`]).
 
+use std::time::Duration;
+
 use super::{
     sign::{self, Claim, SignError},
     verify::{self, Judgement, Question, Reading, VerifyError},
@@ -177,6 +179,10 @@ impl Label<'_> {
     }
 }
 
+/// The waits for a registry to list new referrers: 3.1 s in all.
+const LISTED_AFTER: [Duration; 5] =
+    [Duration::from_millis(100), Duration::from_millis(200), Duration::from_millis(400), Duration::from_millis(800), Duration::from_millis(1_600)];
+
 /// One signer that vouches for one bundle.
 struct Vouching<'a> {
     vouch: Vouch<'a>,
@@ -207,8 +213,21 @@ impl<'a> Vouching<'a> {
             Some(provenance) => provenance,
             None => self.attest().await?,
         };
-        self.check_admitted(&self.judge().await?)?;
+        self.check_admitted(&self.judge_when_listed().await?)?;
         Ok(Published::Signed { signature, provenance })
+    }
+
+    /// The verdict, once the registry lists what was pushed. Some take a moment; one that takes longer is judged by what it lists.
+    async fn judge_when_listed(&self) -> Result<Judgement, PublishError> {
+        for wait in LISTED_AFTER {
+            let judgement = self.judge().await?;
+            let provenance = find(&judgement, |statement| is_claimed(statement, self.vouch.provenance));
+            if provenance.is_some() && find(&judgement, is_signature).is_some() {
+                return Ok(judgement);
+            }
+            tokio::time::sleep(wait).await;
+        }
+        self.judge().await
     }
 
     async fn sign(&self) -> Result<Digest, PublishError> {

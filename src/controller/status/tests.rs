@@ -10,7 +10,14 @@ fn time(text: &str) -> Timestamp {
 
 fn good() -> Good {
     let reference: Reference = format!("r.example.com/a/b@{}", Digest::of(b"bundle")).parse().expect("a reference");
-    Good { reference: reference.pinned().expect("pinned"), tag: Some("v1".parse().expect("a tag")), size: None, evidence: Vec::new(), signed: true }
+    Good {
+        reference: reference.pinned().expect("pinned"),
+        tag: Some("v1".parse().expect("a tag")),
+        size: None,
+        evidence: Vec::new(),
+        warnings: Vec::new(),
+        signed: true,
+    }
 }
 
 fn told(news: &News) -> PackedBundleStatus {
