@@ -28,7 +28,7 @@ finish() {
   local status=$?
   trap - EXIT
   if existing; then
-    [ -z "${installed:-}" ] || uninstall
+    [ -z "${ours:-}" ] || uninstall
   elif [ "${PACKGATE_KEEP_CLUSTER:-0}" = 1 ]; then
     say "the cluster stays up: PACKGATE_CLUSTER_STATE=$STATE make cluster-shell"
   else
@@ -55,9 +55,10 @@ trap 'exit 130' INT TERM
   [ $status = 77 ] || exit $status
   not_run "this machine cannot run a cluster (tests/cluster/env/README.md)"
 }
+installed() { "$here/exec.sh" kubectl get namespace packgate-system >/dev/null 2>&1; }
 if existing; then
-  ! kubectl get namespace packgate-system >/dev/null 2>&1 || die "there is a namespace packgate-system in this cluster; the tests would change the packgate that it runs"
-  installed=1
+  ! installed || die "there is a namespace packgate-system in this cluster; the tests would change the packgate that it runs"
+  ours=1
 fi
 "$TOOLS" cosign crane test-registry
 image=$("$tests/image.sh")
@@ -67,6 +68,7 @@ program=$(cargo test --locked --no-run --test cluster --message-format=json | se
 [ -x "$program" ] || die "cargo did not build the tests"
 say "cluster, image and tests are ready: $(since "$start")"
 start=$(now)
+[ $# -gt 0 ] || installed || "$here/exec.sh" tests/chart/installed.sh # before there is another packgate
 export PACKGATE_TEST_IMAGE PACKGATE_REQUIRE_CLUSTER=1
 "$here/exec.sh" "$program" --test-threads="$threads" "$@"
 say "cluster tests: $(since "$start")"
