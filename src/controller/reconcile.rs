@@ -293,7 +293,7 @@ impl Run<'_> {
             "metadata": {"name": self.object.name_any()},
             "status": &next,
         });
-        let stored = api.get_status(&self.object.name_any()).await?;
+        let stored = api.get(&self.object.name_any()).await?;
         if stored.status.as_ref() != Some(&next) {
             api.patch_status(&self.object.name_any(), &PatchParams::apply(MANAGER).force(), &Patch::Apply(&patch)).await?;
         }
