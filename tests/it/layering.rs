@@ -10,7 +10,7 @@ use std::{
 const MODULES: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("lib", &[]),
-    ("cli", &["api", "clock", "core", "fetch", "http", "oci", "outdir", "service", "signing", "telemetry", "trust"]),
+    ("cli", &["api", "clock", "controller", "core", "fetch", "http", "oci", "outdir", "service", "signing", "telemetry", "trust"]),
     ("controller", &["api", "clock", "core", "service"]),
     ("webhook", &["api", "clock", "core", "service"]),
     ("service", &["clock", "core", "fetch", "oci", "outdir", "signing", "trust"]),
