@@ -51,26 +51,32 @@ where
 }
 
 /// Removes old runs of an object: those under way that another has replaced, and finished ones beyond the number that is kept.
+///
+/// Labels in the object's namespace are its tenant's to write. They decide about objects of that namespace only: in the system namespace
+/// nothing is removed but what is labelled there, which no tenant can do.
 pub(super) async fn old_runs(object: &PackedBundle, current: &RunKey, kept: Kept, context: &Context) -> Result<(), Trouble> {
     let own = object.namespace().unwrap_or_default();
     let system = context.setup.system_namespace.clone();
     let of_object = ListParams::default().labels(&format!("{MANAGED_BY}={MANAGER},{BUNDLE_UID}={}", object.uid().unwrap_or_default()));
-    let mut jobs = Vec::new();
-    for namespace in BTreeSet::from([&own, &system]) {
-        jobs.extend(Api::<Job>::namespaced(context.client.clone(), namespace).list(&of_object).await?.items);
+    let system_jobs = Api::<Job>::namespaced(context.client.clone(), &system).list(&of_object).await?.items;
+    let snapshots = Api::<ConfigMap>::namespaced(context.client.clone(), &system).list_metadata(&of_object).await?;
+    let frozen = snapshots.items.into_iter().filter_map(|snapshot: PartialObjectMeta<ConfigMap>| snapshot.labels().get(RUN).cloned());
+    let system_runs = &frozen.collect() | &runs_of(&system_jobs);
+    let own_jobs = Api::<Job>::namespaced(context.client.clone(), &own).list(&of_object).await?.items;
+    let own_runs = &runs_of(&own_jobs) | &system_runs;
+    let jobs = [own_jobs, system_jobs].concat();
+    let doomed = doomed(&jobs, &own_runs, current.as_str(), kept);
+    for run in &doomed & &own_runs {
+        remove_own(&run, &own, context).await?;
     }
-    let mut known = runs_of_maps(&system, &of_object, context).await?;
-    known.extend(jobs.iter().filter_map(|job| job.labels().get(RUN).cloned()));
-    for run in doomed(&jobs, &known, current.as_str(), kept) {
-        remove(&run, &own, &system, context).await?;
+    for run in &doomed & &system_runs {
+        remove_system(&run, &system, context).await?;
     }
     Ok(())
 }
 
-async fn runs_of_maps(system: &str, of_object: &ListParams, context: &Context) -> Result<BTreeSet<String>, Trouble> {
-    let snapshots = Api::<ConfigMap>::namespaced(context.client.clone(), system).list_metadata(of_object).await?;
-    let run = |snapshot: PartialObjectMeta<ConfigMap>| snapshot.labels().get(RUN).cloned();
-    Ok(snapshots.items.into_iter().filter_map(run).collect())
+fn runs_of(jobs: &[Job]) -> BTreeSet<String> {
+    jobs.iter().filter_map(|job| job.labels().get(RUN).cloned()).collect()
 }
 
 /// Which of an object's runs are to go.
@@ -102,15 +108,19 @@ fn end(jobs: &[Job], run: &str) -> Option<(bool, Timestamp)> {
     failed.or(signed)
 }
 
-async fn remove(run: &str, own: &str, system: &str, context: &Context) -> Result<(), Trouble> {
-    let (pack, sign, lock) = (format!("packgate-{run}-pack"), format!("packgate-{run}-sign"), format!("packgate-{run}-lock"));
-    for (namespace, name) in [(own, &pack), (own, &sign), (system, &sign)] {
-        delete(&Api::<Job>::namespaced(context.client.clone(), namespace), name).await?;
-    }
-    delete(&Api::<ConfigMap>::namespaced(context.client.clone(), own), &pack).await?;
+async fn remove_own(run: &str, own: &str, context: &Context) -> Result<(), Trouble> {
+    let (jobs, maps) = (Api::<Job>::namespaced(context.client.clone(), own), Api::<ConfigMap>::namespaced(context.client.clone(), own));
+    delete(&jobs, &format!("packgate-{run}-pack")).await?;
+    delete(&jobs, &format!("packgate-{run}-sign")).await?;
+    delete(&maps, &format!("packgate-{run}-pack")).await
+}
+
+async fn remove_system(run: &str, system: &str, context: &Context) -> Result<(), Trouble> {
+    let sign = format!("packgate-{run}-sign");
+    delete(&Api::<Job>::namespaced(context.client.clone(), system), &sign).await?;
     delete(&Api::<Secret>::namespaced(context.client.clone(), system), &sign).await?;
     // The snapshot last: while it is there, the run is found again.
-    delete(&Api::<ConfigMap>::namespaced(context.client.clone(), system), &lock).await
+    delete(&Api::<ConfigMap>::namespaced(context.client.clone(), system), &format!("packgate-{run}-lock")).await
 }
 
 #[cfg(test)]
