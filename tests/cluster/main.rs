@@ -4,8 +4,10 @@
 #![allow(clippy::disallowed_methods, reason = "where the cluster is comes from the environment")]
 #![allow(clippy::print_stdout, reason = "a test says what it does, and when it was not run")]
 
+mod attacks;
 mod examples;
 mod image;
 mod minimal;
 mod smoke;
 mod support;
+mod tenants;

@@ -5,6 +5,7 @@ pub(crate) mod cluster;
 pub(crate) mod installation;
 pub(crate) mod namespace;
 pub(crate) mod program;
+pub(crate) mod refusal;
 pub(crate) mod requests;
 pub(crate) mod server;
 pub(crate) mod wait;

@@ -4,15 +4,23 @@ use std::{
     collections::HashMap,
     io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
+    time::{Duration, Instant},
 };
+
+/// A server that is held answers after this time at the latest, so that no thread outlives the tests.
+const LONGEST_HOLD: Duration = Duration::from_mins(4);
 
 /// Serves a few files over http, until the tests end.
 #[derive(Debug)]
 pub(crate) struct FileServer {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
+    held: Arc<AtomicBool>,
 }
 
 impl FileServer {
@@ -22,14 +30,26 @@ impl FileServer {
         let address = listener.local_addr().expect("an address");
         let files: HashMap<String, String> = files.iter().map(|(path, content)| ((*path).to_owned(), (*content).to_owned())).collect();
         let asked = Arc::<Mutex<Vec<String>>>::default();
-        let seen = Arc::clone(&asked);
+        let held = Arc::<AtomicBool>::default();
+        let (seen, hold) = (Arc::clone(&asked), Arc::clone(&held));
         thread::spawn(move || {
             for connection in listener.incoming().map_while(Result::ok) {
+                let (files, seen, hold) = (files.clone(), Arc::clone(&seen), Arc::clone(&hold));
                 // A client that goes away is none of our business.
-                let _ = answer(&connection, &files, &seen);
+                thread::spawn(move || answer(&connection, &files, &seen, &hold));
             }
         });
-        Self { address, asked }
+        Self { address, asked, held }
+    }
+
+    /// From now on whoever asks waits for an answer.
+    pub(crate) fn hold(&self) {
+        self.held.store(true, Ordering::SeqCst);
+    }
+
+    /// Everybody is answered again, those who wait too.
+    pub(crate) fn release(&self) {
+        self.held.store(false, Ordering::SeqCst);
     }
 
     /// The URL of a path.
@@ -43,7 +63,7 @@ impl FileServer {
     }
 }
 
-fn answer(mut connection: &TcpStream, files: &HashMap<String, String>, asked: &Mutex<Vec<String>>) -> std::io::Result<()> {
+fn answer(mut connection: &TcpStream, files: &HashMap<String, String>, asked: &Mutex<Vec<String>>, held: &AtomicBool) -> std::io::Result<()> {
     let mut lines = BufReader::new(connection).lines();
     let first = lines.next().unwrap_or_else(|| Ok(String::new()))?;
     for line in lines {
@@ -53,6 +73,10 @@ fn answer(mut connection: &TcpStream, files: &HashMap<String, String>, asked: &M
     }
     let path = first.split(' ').nth(1).unwrap_or_default();
     asked.lock().expect("no panic").push(path.to_owned());
+    let since = Instant::now();
+    while held.load(Ordering::SeqCst) && since.elapsed() < LONGEST_HOLD {
+        thread::sleep(Duration::from_millis(20));
+    }
     let (status, body) = files.get(path).map_or(("404 Not Found", ""), |content| ("200 OK", content.as_str()));
     write!(connection, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
 }
