@@ -19,7 +19,7 @@ fn a_tenant_does_not_reach_the_platform() {
     let Some(test) = Test::start("a_tenant_does_not_reach_the_platform") else { return };
     test.installation();
     let tenant = test.tenant("admin");
-    let forbidden = |args: &[&str]| drop(tenant.kubectl_in(NAMESPACE, args.iter().copied()).run().refused("Forbidden"));
+    let forbidden = |args: &[&str]| drop(tenant.kubectl_in(NAMESPACE, args.iter().copied()).run().refused("is forbidden"));
     forbidden(&["get", "secret", PLATFORM_KEY]);
     forbidden(&["get", "secrets"]);
     forbidden(&["get", "configmaps"]);
@@ -29,7 +29,7 @@ fn a_tenant_does_not_reach_the_platform() {
     forbidden(&["delete", "configmap", PLATFORM_KEY]);
     for object in [pod(&test, "packgate-signer"), job(&test, "packgate-signer"), grant(&test)] {
         let run = tenant.kubectl_in(NAMESPACE, ["create", "-f", "-"]).stdin(object.to_string()).run();
-        run.refused("orbidden");
+        run.refused("is forbidden");
     }
     // The public half is for everybody.
     tenant.kubectl_in(NAMESPACE, ["get", "configmap", PLATFORM_KEY]).run().ok();
@@ -71,19 +71,19 @@ fn who_may_edit_does_not_write_the_status() {
     object["status"] = json!({"bundle": {"reference": "r.test/x", "digest": "sha256:00"}});
     tenant.create(&object).ok();
     let status = r#"{"status":{"lock":{"digest":"sha256:00","artifacts":1}}}"#;
-    tenant.kubectl(["patch", "packedbundle", "own", "--subresource=status", "--type=merge", "-p", status]).run().refused("Forbidden");
+    tenant.kubectl(["patch", "packedbundle", "own", "--subresource=status", "--type=merge", "-p", status]).run().refused("is forbidden");
     tenant.kubectl(["patch", "packedbundle", "own", "--type=merge", "-p", status]).run().ok();
     tenant.kubectl(["patch", "packedbundle", "own", "--type=merge", "-p", r#"{"spec":{"interval":"2h"}}"#]).run().ok();
     let object = test.namespace.get("packedbundle", "own").expect("it");
     assert!(object["status"]["lock"].is_null() && object["status"]["bundle"].is_null(), "{object:#}");
     tenant.kubectl(["delete", "packedbundle", "own"]).run().ok();
     for kind in ["clusterbundlepolicies", "trustroots"] {
-        tenant.kubectl(["get", kind]).run().refused("Forbidden");
+        tenant.kubectl(["get", kind]).run().refused("is forbidden");
     }
 
     let viewer = test.tenant_who_views();
     viewer.kubectl(["get", "packedbundles"]).run().ok();
-    viewer.create(&packed_bundle("own", "none", &test.repository(&test.cluster.registry, "own"))).refused("Forbidden");
+    viewer.create(&packed_bundle("own", "none", &test.repository(&test.cluster.registry, "own"))).refused("is forbidden");
 }
 
 /// The message names the command; the command is all that it takes.
