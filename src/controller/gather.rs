@@ -52,7 +52,7 @@ pub(super) async fn observe(object: &PackedBundle, validated: &ValidatedPackedBu
         let signs_in = if matches!(packing.signing, ToSign::Namespace(_)) { &namespace } else { &context.setup.system_namespace };
         seen.pack = job(&namespace, &frozen.run.pack_name(), Step::Pack, context).await?;
         seen.sign = job(signs_in, &frozen.run.sign_name(), Step::Sign, context).await?;
-        seen.finished = finished(&status, &frozen.run);
+        seen.finished = finished(&status, &frozen.run).filter(|digest| !contradicts(&seen.sign, digest));
         seen.failures = failures(&status, &frozen.run);
         seen.rival = rival(object, packing, &frozen.lock, context);
         seen.frozen = Some(frozen);
@@ -86,6 +86,12 @@ fn created(metadata: &ObjectMeta) -> Timestamp {
 pub(super) fn finished(status: &PackedBundleStatus, run: &RunKey) -> Option<Digest> {
     let entry = status.history.iter().find(|entry| entry.run == run.as_str())?;
     if entry.reason == SUCCEEDED { entry.digest.as_deref()?.parse().ok() } else { None }
+}
+
+/// Does the sign Job say that the run gave something else? The record is a line in a status, which an administrator's tool can write; the
+/// Job in the system namespace is nearer to what was done. Without this a wrong record would be verified, and refused, for ever.
+pub(super) fn contradicts(sign: &JobState, recorded: &Digest) -> bool {
+    matches!(sign, JobState::Succeeded { report, .. } if report.digest != *recorded)
 }
 
 /// How many of the newest records of this run, in a row, are failures of something else.

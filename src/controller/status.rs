@@ -69,6 +69,11 @@ pub(super) fn ended(old: &PackedBundleStatus, frozen: &Frozen, digest: Option<Di
     };
     let mut status = old.clone();
     let of_run = |known: &&HistoryEntry| known.run == entry.run;
+    let newest = status.history.iter().position(|known| of_run(&known));
+    if let Some(wrong) = newest.filter(|newest| is_corrected(&status.history[*newest], &entry)) {
+        status.history[wrong] = entry;
+        return status;
+    }
     let newest_is_success = status.history.iter().find(of_run).is_some_and(|known| known.reason == SUCCEEDED);
     let mut same = status.history.iter().filter(of_run).filter(|known| known.reason == entry.reason && known.finished == entry.finished);
     let is_known = same.next().is_some() || (reason == SUCCEEDED && newest_is_success);
@@ -77,6 +82,11 @@ pub(super) fn ended(old: &PackedBundleStatus, frozen: &Frozen, digest: Option<Di
         status.history.truncate(MAX_HISTORY);
     }
     status
+}
+
+/// Does `known` claim another bundle than the run gave? Runs give one, so it was not the controller that wrote it.
+fn is_corrected(known: &HistoryEntry, entry: &HistoryEntry) -> bool {
+    known.reason == SUCCEEDED && entry.reason == SUCCEEDED && known.digest != entry.digest
 }
 
 /// A number as Kubernetes has them.

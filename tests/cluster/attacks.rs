@@ -53,7 +53,15 @@ impl<'a> Scene<'a> {
         let packed = test.packgate("pack honest.lock.yaml --to oci:honest -o json").json();
         let text = |key: &str| packed[key].as_str().unwrap_or_else(|| panic!("no {key}: {packed}")).to_owned();
         let (honest, lock_digest) = (text("digest"), text("lockDigest"));
-        Some(Self { test, server, tenant: test.tenant("admin"), lock, lock_digest, honest, repository: test.repository(&test.cluster.registry, "victim") })
+        Some(Self {
+            test,
+            server,
+            tenant: test.tenant("admin"),
+            lock,
+            lock_digest,
+            honest,
+            repository: test.repository(&test.cluster.registry, "victim"),
+        })
     }
 
     /// Applies it, and waits until its pack Job waits for the server. The Job is returned.

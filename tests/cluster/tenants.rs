@@ -227,9 +227,8 @@ fn a_namespace_signs_for_itself() {
     let own = format!("{}/namespace/{}", platform.strip_suffix("/platform").expect("the platform's builder"), test.namespace.name);
     let reference = format!("{repository}@{}", ready["status"]["bundle"]["digest"].as_str().expect("a digest"));
     test.write("platform.pub", &installation.public_key);
-    let verify = |key: &str, builder: &str| {
-        test.packgate(&format!("verify {reference} --key {key} --builder-id {builder} {}", test.cluster.http_flag()))
-    };
+    let verify =
+        |key: &str, builder: &str| test.packgate(&format!("verify {reference} --key {key} --builder-id {builder} {}", test.cluster.http_flag()));
     verify("packgate.pub", &own).ok();
     verify("packgate.pub", platform).refused("BuilderNotTrusted");
     verify("platform.pub", platform).refused("NoMatchingAuthority");

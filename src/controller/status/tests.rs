@@ -1,7 +1,13 @@
 use super::*;
 use crate::{
-    controller::gather::finished,
-    core::{job::RunKey, reference::Reference},
+    controller::{
+        gather::{contradicts, finished},
+        step::JobState,
+    },
+    core::{
+        job::{RunKey, Success},
+        reference::Reference,
+    },
 };
 
 fn time(text: &str) -> Timestamp {
@@ -97,4 +103,20 @@ fn the_history_holds_each_end_once_and_ten_at_most() {
     assert_eq!(ended(&done, &frozen(11), Some(lock), SUCCEEDED, time("2026-11-21T13:00:00Z")), done, "verified again is not finished again");
     let lost = ended(&done, &frozen(11), None, "SourceNotFound", time("2026-11-21T14:00:00Z"));
     assert_eq!(finished(&lost, &frozen(11).run), None);
+}
+
+#[test]
+fn a_record_that_the_sign_job_contradicts_is_corrected() {
+    let (lock, honest, forged) = (Digest::of(b"lock"), Digest::of(b"bundle"), Digest::of(b"forged"));
+    let frozen = Frozen { run: RunKey::new("u", 1, &lock), lock, at: time("2026-11-21T12:00:00Z") };
+    let at = time("2026-11-21T12:01:00Z");
+    let wrong = ended(&PackedBundleStatus::default(), &frozen, Some(forged), SUCCEEDED, at);
+    let report = Success { lock_digest: lock, digest: honest, size: 1, layers: 2, artifacts: 1, evidence: Vec::new() };
+    let sign = JobState::Succeeded { report, at };
+    assert!(contradicts(&sign, &forged));
+    assert!(!contradicts(&sign, &honest));
+    assert!(!contradicts(&JobState::Absent, &forged), "a Job that is gone says nothing");
+    let corrected = ended(&wrong, &frozen, Some(honest), SUCCEEDED, at);
+    assert_eq!(corrected.history.len(), 1);
+    assert_eq!(finished(&corrected, &frozen.run), Some(honest));
 }
