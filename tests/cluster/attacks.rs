@@ -81,7 +81,7 @@ impl<'a> Scene<'a> {
         lock_of_url(self.test, "planted", &self.server.url("/planted"), PLANTED);
         self.test.packgate("pack planted.lock.yaml --to oci:planted").ok();
         let digest = mix(&self.test.file("honest"), &self.test.file("planted"), &self.test.file("mixed"));
-        let pushed = self.test.packgate(&format!("copy oci:mixed {} {}", self.repository, self.test.cluster.http_flag()));
+        let pushed = self.test.packgate(&format!("copy oci:mixed@{digest} {} {}", self.repository, self.test.cluster.http_flag()));
         assert!(pushed.ok().ends_with(&digest), "{pushed}");
         digest
     }
