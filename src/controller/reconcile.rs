@@ -130,6 +130,7 @@ impl Run<'_> {
         let is_new = known.is_none();
         if seen.requested && seen.finished.is_none() && known.is_some() {
             act::restart(&self.object, &key, self.context).await?;
+            self.object.status = Some(status::begun_again(&self.status(), &key));
         }
         let lock = LockStatus { digest: resolved.canonical.digest.to_string(), artifacts: status::whole(resolved.lock.artifacts.len()) };
         let next = status::resolved(&self.status(), lock, requested(&self.object));

@@ -68,11 +68,13 @@ impl Secrets {
 
     /// The data of a `ConfigMap`.
     pub(super) async fn config_map(&self, namespace: &str, name: &str, field: &str) -> Result<BTreeMap<String, String>, Trouble> {
+        check_name(name, field)?;
         let map = Api::<ConfigMap>::namespaced(self.client.clone(), namespace).get_opt(name).await?;
         map.map(|map| map.data.unwrap_or_default()).ok_or_else(|| missing("ConfigMap", namespace, name, field))
     }
 
     async fn secret(&self, namespace: &str, name: &str, field: &str) -> Result<BTreeMap<String, ByteString>, Trouble> {
+        check_name(name, field)?;
         match Api::<Secret>::namespaced(self.client.clone(), namespace).get_opt(name).await {
             Ok(Some(secret)) => Ok(secret.data.unwrap_or_default()),
             Ok(None) => Err(missing("Secret", namespace, name, field)),
@@ -93,10 +95,34 @@ impl Secrets {
     }
 }
 
+/// A name goes into the path of a request as it is, so it must be one. The schema says so too; an object may be older than the schema.
+fn check_name(name: &str, field: &str) -> Result<(), Trouble> {
+    let inside = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    let ends = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let is_name = name.starts_with(ends) && name.ends_with(ends) && name.chars().all(inside);
+    if is_name { Ok(()) } else { Err(Trouble::new(Reason::InvalidSpec, format!("{field}.name: {name:?} is no name of an object; correct it"))) }
+}
+
 fn missing(kind: &str, namespace: &str, name: &str, field: &str) -> Trouble {
     Trouble::new(Reason::SourceNotFound, format!("{kind} {namespace}/{name} ({field}) does not exist; create it, or correct the name"))
 }
 
 fn lacks(kind: &str, namespace: &str, name: &str, field: &str, key: &str) -> Trouble {
     Trouble::new(Reason::SourceNotFound, format!("{kind} {namespace}/{name} ({field}) has no key {key}; add it"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_change_what_is_asked() {
+        for name in ["a", "push", "corp-ca", "team.a-1"] {
+            assert!(check_name(name, "f").is_ok(), "{name}");
+        }
+        for name in ["", ".", "..", "a/b", "../../kube-system/secrets/a", "a?watch=true&x=", "a%2fb", "A", "a-", "a b", "a#"] {
+            let Err(Trouble::Told(failure)) = check_name(name, "f") else { panic!("{name:?} is taken") };
+            assert_eq!(failure.reason, Reason::InvalidSpec);
+        }
+    }
 }

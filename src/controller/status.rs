@@ -15,7 +15,7 @@ use crate::{
     core::{
         class::{Class, Reason},
         digest::Digest,
-        job::Failure,
+        job::{Failure, RunKey},
         pack::PACK_FORMAT,
     },
 };
@@ -81,6 +81,13 @@ pub(super) fn ended(old: &PackedBundleStatus, frozen: &Frozen, digest: Option<Di
         status.history.insert(0, entry);
         status.history.truncate(MAX_HISTORY);
     }
+    status
+}
+
+/// Forgets that a run ended well, because it begins again.
+pub(super) fn begun_again(old: &PackedBundleStatus, run: &RunKey) -> PackedBundleStatus {
+    let mut status = old.clone();
+    status.history.retain(|known| known.run != run.as_str() || known.reason != SUCCEEDED);
     status
 }
 

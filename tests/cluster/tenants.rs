@@ -149,7 +149,7 @@ fn a_secret_of_another_namespace_has_no_effect() {
     test.nothing_is_signed(&repository, &[]);
 
     // There is no way to write another namespace.
-    for name in [format!("{}/push", other.namespace.name), "../push".to_owned()] {
+    for name in [format!("{}/push", other.namespace.name), format!("../../{}/secrets/push", other.namespace.name), "push?watch=true&x=".to_owned()] {
         bundle["spec"]["destination"]["secretRef"] = json!({"name": name});
         test.namespace.try_apply(&bundle.to_string()).refused("spec.destination.secretRef.name");
     }

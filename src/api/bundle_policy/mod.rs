@@ -346,12 +346,16 @@ pub struct Certificate {
     pub subject: IdentityMatch,
 }
 
+/// What Kubernetes takes for a name of these objects. Anything else, such as `a/b` or `a?watch=true`, would change what the API server is
+/// asked.
+pub const OBJECT_NAME: &str = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
+
 /// An object, by its name.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NameRef {
     /// Its name.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub name: String,
 }
 
@@ -362,7 +366,7 @@ pub struct KindRef {
     /// `ConfigMap` or `Secret`.
     pub kind: SourceKind,
     /// Its name.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub name: String,
 }
 

@@ -138,7 +138,7 @@ pub struct Source {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ConfigMapKey {
     /// Its name. Example: `siem-lock`.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = super::bundle_policy::OBJECT_NAME))]
     pub name: String,
     /// The key that holds the lock. Default: `lock.yaml`.
     #[serde(default = "lock_yaml")]

@@ -116,6 +116,8 @@ fn a_record_that_the_sign_job_contradicts_is_corrected() {
     assert!(contradicts(&sign, &forged));
     assert!(!contradicts(&sign, &honest));
     assert!(!contradicts(&JobState::Absent, &forged), "a Job that is gone says nothing");
+    assert_eq!(finished(&begun_again(&wrong, &frozen.run), &frozen.run), None);
+    assert_eq!(begun_again(&wrong, &RunKey::new("u", 2, &lock)), wrong, "another run is nothing to it");
     let corrected = ended(&wrong, &frozen, Some(honest), SUCCEEDED, at);
     assert_eq!(corrected.history.len(), 1);
     assert_eq!(finished(&corrected, &frozen.run), Some(honest));
