@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, reason = "a test says what it does, and when it was not run")]
 
 mod attacks;
+mod alone;
 mod examples;
 mod image;
 mod minimal;
