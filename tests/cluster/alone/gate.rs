@@ -120,7 +120,7 @@ impl Gate {
 
     /// A new configuration acts a moment later.
     fn wait_until_it_acts(&self, test: &Test) {
-        let labels = json!({"packgate.dev/bundle-namespace": test.namespace.name, "packgate.dev/bundle": "-"});
+        let labels = json!({"packgate.dev/bundle-namespace": test.namespace.name, "packgate.dev/bundle": "gate"});
         let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": "gate-", "labels": labels}}).to_string();
         wait_for("a write at the gate", Duration::from_secs(20), || {
             test.namespace.kubectl(["create", "-f", "-"]).stdin(map.clone()).run().ok();

@@ -123,7 +123,7 @@ fn all_ready_before_the_kubelet_acts(test: &Test) {
 }
 
 fn writers(gate: &Gate) -> BTreeSet<String> {
-    gate.seen().into_iter().filter(|write| write.bundle != "-").map(|write| write.who).collect()
+    gate.seen().into_iter().filter(|write| write.bundle != "gate").map(|write| write.who).collect()
 }
 
 fn restarts(pod: &str) -> u64 {
