@@ -69,6 +69,10 @@ coverage: ## Line coverage, what the binary runs included (needs cargo-llvm-cov)
 bench: tools ## The benchmarks with their peers
 	benches/run.sh
 
+.PHONY: bench-cluster
+bench-cluster: ## A PackedBundle in a real cluster, beside two empty Jobs
+	benches/cluster.sh
+
 deny: ## Licences, sources and duplicate bans of all dependencies
 	cargo deny --locked check licenses bans sources
 
