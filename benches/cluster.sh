@@ -11,7 +11,7 @@ self=$(realpath "${BASH_SOURCE[0]}")
 root=$(dirname "$(dirname "$self")")
 [ -n "${PACKGATE_CLUSTER_INSIDE:-}" ] ||
   PACKGATE_CLUSTER_STATE=${PACKGATE_CLUSTER_STATE:-${PACKGATE_CLUSTER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/packgate/cluster}/state}-bench
-# shellcheck source=../tests/cluster/env/env.sh
+# shellcheck source-path=SCRIPTDIR source=../tests/cluster/env/env.sh
 . "$root/tests/cluster/env/env.sh"
 runs=${BENCH_RUNS:-5}
 size=$((10 << 20))
@@ -104,7 +104,7 @@ two_jobs() { job "$1-first"; job "$1-second"; }
 took() {
   local begin
   begin=$(now)
-  "$@"
+  "$@" || die "$*: failed; the cluster stays up with PACKGATE_KEEP_CLUSTER=1"
   echo $((($(now) - begin) / 1000000))
 }
 

@@ -24,7 +24,8 @@ use crate::support::{
     wait::wait_for,
 };
 
-/// How long a write is held back at most. The API server gives up after 30 s; then the controller tries again, and is held again.
+/// How long a write is held back at most. The API server gives up after 30 s; then the controller tries again, and is held again. All that
+/// are held are let go together, so that they come back together.
 const LONGEST: Duration = Duration::from_secs(25);
 
 /// A write that passed, or is held.
@@ -48,7 +49,7 @@ pub(crate) struct Gate {
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
-    opened: Condvar,
+    changed: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -56,6 +57,8 @@ struct State {
     /// By bundle, the write to hold.
     holds: BTreeMap<&'static str, &'static str>,
     held: Vec<Write>,
+    /// How often all were sent back.
+    rounds: u64,
     seen: Vec<Write>,
 }
 
@@ -65,9 +68,7 @@ impl Gate {
         let namespace = &test.namespace.name;
         let of_bundles = json!({"matchLabels": {"packgate.dev/bundle-namespace": namespace}});
         let gate = Self::start(test, holds.into_iter().collect(), "Fail", |client| {
-            let rule = |group: &str, version: &str, resources: &[&str]| {
-                json!([{"apiGroups": [group], "apiVersions": [version], "resources": resources, "operations": ["CREATE", "UPDATE", "DELETE"]}])
-            };
+            let rule = |group: &str, version: &str, resources: &[&str]| json!([{"apiGroups": [group], "apiVersions": [version], "resources": resources, "operations": ["CREATE", "UPDATE", "DELETE"]}]);
             let namespaced = json!({"matchLabels": {"kubernetes.io/metadata.name": namespace}});
             json!([
                 webhook("core", client, &json!({"rules": rule("", "v1", &["configmaps", "secrets"]), "objectSelector": of_bundles})),
@@ -95,7 +96,7 @@ impl Gate {
         let ip = test.cluster.node_ip.as_deref().expect("the node's address");
         let listener = TcpListener::bind((ip, 0)).expect("a port");
         let address = listener.local_addr().expect("an address");
-        let shared = Arc::new(Shared { state: Mutex::new(State { holds, ..State::default() }), opened: Condvar::new() });
+        let shared = Arc::new(Shared { state: Mutex::new(State { holds, ..State::default() }), changed: Condvar::new() });
         let (tls, for_all) = (tls(&pki), Arc::clone(&shared));
         thread::spawn(move || {
             for connection in listener.incoming().map_while(Result::ok) {
@@ -133,6 +134,11 @@ impl Gate {
         self.shared.lock().held.iter().map(|write| write.bundle.clone()).collect()
     }
 
+    /// How often all that were held were sent back. While this stays the same, what is held stays held.
+    pub(crate) fn rounds(&self) -> u64 {
+        self.shared.lock().rounds
+    }
+
     /// Every write so far, held or not.
     pub(crate) fn seen(&self) -> Vec<Write> {
         self.shared.lock().seen.clone()
@@ -141,7 +147,7 @@ impl Gate {
     /// Lets everything pass, what is held too.
     pub(crate) fn open(&self) {
         self.shared.lock().holds.clear();
-        self.shared.opened.notify_all();
+        self.shared.changed.notify_all();
     }
 }
 
@@ -167,7 +173,7 @@ impl Shared {
         self.state.lock().expect("no panic")
     }
 
-    /// Returns when the write may pass; false: it was held for too long.
+    /// Returns when the write may pass; false: it, or another, was held for too long.
     fn pass(&self, write: &Write) -> bool {
         let deadline = Instant::now() + LONGEST;
         let mut state = self.lock();
@@ -177,8 +183,15 @@ impl Shared {
             return true;
         }
         state.held.push(write.clone());
-        while is_held(&state) && Instant::now() < deadline {
-            state = self.opened.wait_timeout(state, deadline.saturating_duration_since(Instant::now())).expect("no panic").0;
+        let round = state.rounds;
+        while is_held(&state) && state.rounds == round {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                state.rounds += 1;
+                self.changed.notify_all();
+            } else {
+                state = self.changed.wait_timeout(state, left).expect("no panic").0;
+            }
         }
         let passes = !is_held(&state);
         if let Some(index) = state.held.iter().position(|held| held == write) {
