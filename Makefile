@@ -38,17 +38,13 @@ test-chart: ## Tests of the helm chart, with helm
 	tests/cluster/env/build.sh helm
 	PACKGATE_REQUIRE_TOOLS=1 cargo test --locked --test it chart::
 
-.PHONY: test-chart-installed
-test-chart-installed: ## The chart in the test cluster: permissions, upgrade, rollback, uninstall (make cluster-up MODE=control-plane)
-	tests/cluster/env/exec.sh tests/chart/installed.sh
-
 test-cluster: ## Tests in a real Kubernetes of their own; TESTS='minimal smoke' for some. Skipped where none can run
 	tests/cluster/test.sh $(TESTS)
 
 lint: check-generated ## rustfmt, clippy with warnings as errors; shellcheck and helm lint where they are
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	@if command -v shellcheck >/dev/null; then shellcheck -x tests/*.sh tests/tools/*.sh tests/chart/*.sh tests/cluster/*.sh tests/cluster/env/*.sh tests/cluster/env/*/*.sh quickstart/*.sh benches/*.sh .ci/run; else echo "shellcheck is not installed: shell scripts were not checked"; fi
+	@if command -v shellcheck >/dev/null; then shellcheck -x tests/*.sh tests/tools/*.sh tests/cluster/*.sh tests/cluster/env/*.sh tests/cluster/env/*/*.sh quickstart/*.sh benches/*.sh .ci/run; else echo "shellcheck is not installed: shell scripts were not checked"; fi
 	@if helm=$$(. tests/cluster/env/env.sh && command -v helm); then "$$helm" lint --quiet --strict charts/packgate; else echo "helm is not there (make cluster-build PROGRAMS=helm): the chart was not linted"; fi
 
 generate: ## Write the generated files: crds/, the chart's copies of them and its roles, docs/cli.md

@@ -4,11 +4,16 @@
 #![allow(clippy::disallowed_methods, reason = "where the cluster is comes from the environment")]
 #![allow(clippy::print_stdout, reason = "a test says what it does, and when it was not run")]
 
-mod attacks;
 mod alone;
+mod attacks;
 mod examples;
 mod image;
 mod minimal;
+mod operations;
+mod permissions;
+mod registries;
+mod rules;
 mod smoke;
+mod sources;
 mod support;
 mod tenants;

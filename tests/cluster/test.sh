@@ -1,5 +1,6 @@
 #!/bin/bash
 # test.sh [FILTER...]: run the tests in tests/cluster in a cluster of their own, and remove it. FILTER: names of tests, or parts of them.
+# Tests in the module `alone` change what the others rely on: they run after them, one at a time.
 #
 #   PACKGATE_REQUIRE_CLUSTER=1   a machine that cannot run a cluster is a failure, not a reason to skip
 #   PACKGATE_KEEP_CLUSTER=1      leave the cluster up, and take one that is up; for developers
@@ -20,7 +21,7 @@ threads=${PACKGATE_TEST_THREADS:-4} # they wait most of the time
 not_run() {
   [ "${PACKGATE_REQUIRE_CLUSTER:-0}" != 1 ] || die "the cluster tests must run (PACKGATE_REQUIRE_CLUSTER=1), but $1"
   say "cluster tests: not run, $1"
-  echo "test result: ok. 0 passed; 0 failed; $(find "$tests" -maxdepth 1 -name '*.rs' -exec grep -h '^#\[test\]' {} + | wc -l) ignored"
+  echo "test result: ok. 0 passed; 0 failed; $(find "$tests" -name '*.rs' ! -path '*/support/*' -exec grep -h '^#\[test\]' {} + | wc -l) ignored"
   exit 0
 }
 
@@ -55,12 +56,11 @@ trap 'exit 130' INT TERM
   [ $status = 77 ] || exit $status
   not_run "this machine cannot run a cluster (tests/cluster/env/README.md)"
 }
-installed() { "$here/exec.sh" kubectl get namespace packgate-system >/dev/null 2>&1; }
 if existing; then
-  ! installed || die "there is a namespace packgate-system in this cluster; the tests would change the packgate that it runs"
+  ! kubectl get namespace packgate-system >/dev/null 2>&1 || die "there is a namespace packgate-system in this cluster; the tests would change the packgate that it runs"
   ours=1
 fi
-"$TOOLS" cosign crane test-registry
+"$TOOLS" cosign crane oras test-registry
 image=$("$tests/image.sh")
 PACKGATE_TEST_IMAGE=$("$tests/push-image.sh" "$image")
 cd "$root"
@@ -68,7 +68,26 @@ program=$(cargo test --locked --no-run --test cluster --message-format=json | se
 [ -x "$program" ] || die "cargo did not build the tests"
 say "cluster, image and tests are ready: $(since "$start")"
 start=$(now)
-[ $# -gt 0 ] || installed || "$here/exec.sh" tests/chart/installed.sh # before there is another packgate
 export PACKGATE_TEST_IMAGE PACKGATE_REQUIRE_CLUSTER=1
-"$here/exec.sh" "$program" --test-threads="$threads" "$@"
+
+# run TITLE FLAG...: run the tests, pass on what they print, and keep their counts
+counts=()
+run() {
+  local status=0 output
+  output=$(mktemp)
+  "$here/exec.sh" "$program" "${@:2}" | tee "$output" || status=1
+  counts+=("$1: $(sed -n 's/^test result: //p' "$output" | grep . || echo "they did not come to their end")")
+  rm "$output"
+  return $status
+}
+
+status=0
+run "side by side" --test-threads="$threads" --skip alone:: "$@" || status=1
+mapfile -t alone < <("$program" --list --format terse "$@" | sed -n 's/^\(alone::.*\): test$/\1/p')
+for flag in "$@"; do # filters are in the list of names already
+  case $flag in --nocapture | --show-output) alone+=("$flag") ;; esac
+done
+[[ ${alone[0]:-} != alone::* ]] || run "alone" --test-threads=1 --exact "${alone[@]}" || status=1
+for line in "${counts[@]}"; do say "cluster tests, $line"; done
 say "cluster tests: $(since "$start")"
+[ $status = 0 ]

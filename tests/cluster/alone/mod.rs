@@ -1,8 +1,10 @@
-//! Tests that others cannot bear beside them: they kill or change what all share. Run one after the other, after all others.
+//! Tests that others cannot bear beside them: they kill, restart, scale, upgrade or uninstall what all share. `tests/cluster/test.sh` runs
+//! them after those, one at a time.
 
 mod crashes;
 mod gate;
 mod leader;
+mod lifecycle;
 mod many;
 mod processes;
 mod rivals;

@@ -35,6 +35,8 @@ pub(crate) struct Cluster {
     pub(crate) plain_http: bool,
     /// Where servers of tests listen.
     pub(crate) node_ip: Option<String>,
+    /// A folder with `ca.crt`, and `test-server.crt` and its key for every name under `.test`.
+    pub(crate) pki: Option<PathBuf>,
     log: Option<PathBuf>,
     plain_log: Option<PathBuf>,
 }
@@ -54,6 +56,7 @@ impl Cluster {
             busybox: required("PACKGATE_CLUSTER_IMAGE"),
             packgate: required("PACKGATE_TEST_IMAGE"),
             node_ip: variable("PACKGATE_CLUSTER_NODE_IP"),
+            pki: variable("PACKGATE_CLUSTER_PKI").map(PathBuf::from),
             log: variable("PACKGATE_CLUSTER_REGISTRY_LOG").map(PathBuf::from),
             plain_log: variable("PACKGATE_CLUSTER_PLAIN_REGISTRY_LOG").map(PathBuf::from),
         })
@@ -144,7 +147,17 @@ impl Test {
 
     /// Runs another program in this test's folder, with this line of arguments, split at spaces.
     pub(crate) fn tool(&self, program: &str, line: &str) -> Run {
-        Program::new(program).args(line.split_whitespace()).folder(self.folder.path()).env("HOME", self.folder.path()).run()
+        self.program(program, line).run()
+    }
+
+    /// The same before it runs. It trusts the certificates of this cluster's servers, and keys have no password.
+    pub(crate) fn program(&self, program: &str, line: &str) -> Program {
+        let program = Program::new(program).args(line.split_whitespace()).folder(self.folder.path()).env("HOME", self.folder.path());
+        let program = program.env("COSIGN_PASSWORD", "");
+        match &self.cluster.pki {
+            Some(pki) => program.env("SSL_CERT_FILE", pki.join("ca.crt")),
+            None => program,
+        }
     }
 }
 

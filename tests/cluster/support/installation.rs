@@ -2,17 +2,20 @@
 
 use std::{sync::OnceLock, time::Duration};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     cluster::{Cluster, ROOT, Test},
     namespace::kubectl,
-    program::Program,
+    program::{Program, Run},
+    registry::{AWAY, LOCKED},
     wait::wait_for,
 };
 
 /// The namespace that it runs in.
 pub(crate) const NAMESPACE: &str = "packgate-system";
+/// The `ConfigMap` with the certificate authority of the tests' own registries.
+pub(crate) const REGISTRY_CA: &str = "test-registry-ca";
 /// The Secret and the `ConfigMap` of the platform's key.
 pub(crate) const PLATFORM_KEY: &str = "packgate-platform-key";
 
@@ -35,12 +38,8 @@ pub(crate) fn installed(cluster: &Cluster) -> &'static Installation {
 }
 
 fn install(cluster: &Cluster) -> Result<Installation, String> {
-    let chart = format!("{ROOT}/charts/packgate");
-    let helm = Program::new("helm")
-        .args(["upgrade", "--install", "packgate", &chart, "--namespace", NAMESPACE, "--create-namespace", "--wait", "--timeout", "120s", "-f", "-"])
-        .stdin(values(cluster))
-        .timeout(Duration::from_secs(150))
-        .run();
+    prepare(cluster);
+    let helm = helm(cluster, &["upgrade", "--install", "--wait"], &json!({}));
     if helm.code != 0 {
         let pods = kubectl(["--namespace", NAMESPACE, "describe", "pods"]).run();
         let logs = kubectl(["--namespace", NAMESPACE, "logs", "deployment/packgate-controller", "--tail=50"]).run();
@@ -49,22 +48,48 @@ fn install(cluster: &Cluster) -> Result<Installation, String> {
     Ok(Installation { public_key: published("cosign.pub"), builder_id: published("builder.id") })
 }
 
+/// The namespace, and in it the certificate authority of the tests' own registries.
+fn prepare(cluster: &Cluster) {
+    let mut objects = vec![json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})];
+    if let Some(pki) = &cluster.pki {
+        let ca = std::fs::read_to_string(pki.join("ca.crt")).expect("a certificate");
+        let metadata = json!({"name": REGISTRY_CA, "namespace": NAMESPACE});
+        objects.push(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"ca.crt": ca}}));
+    }
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    kubectl(["apply", "-f", "-"]).stdin(list.to_string()).run().ok();
+}
+
+/// `helm ARGS packgate CHART`, with the values of the tests and these instead of theirs, at the top.
+pub(crate) fn helm(cluster: &Cluster, args: &[&str], changes: &Value) -> Run {
+    let chart = format!("{ROOT}/charts/packgate");
+    let mut values = values(cluster);
+    for (key, value) in changes.as_object().expect("values") {
+        values[key] = value.clone();
+    }
+    let args = args.iter().copied().chain(["packgate", &chart, "--namespace", NAMESPACE, "--timeout", "120s", "-f", "-"]);
+    Program::new("helm").args(args).stdin(values.to_string()).timeout(Duration::from_secs(150)).run()
+}
+
 /// The chart's values. The tests' own servers are on the node's private address.
-fn values(cluster: &Cluster) -> String {
+fn values(cluster: &Cluster) -> Value {
     let (repository, digest) = cluster.packgate.split_once('@').expect("an image by digest");
     let hosts = std::iter::once(&cluster.registry).chain(&cluster.plain);
-    let registries: Vec<_> = hosts.map(|host| json!({"host": host, "plainHTTP": cluster.plain_http})).collect();
+    let mut registries: Vec<_> = hosts.map(|host| json!({"host": host, "plainHTTP": cluster.plain_http})).collect();
+    if cluster.pki.is_some() {
+        registries.push(json!({"host": LOCKED, "caRef": {"kind": "ConfigMap", "name": REGISTRY_CA}}));
+        registries.push(json!({"host": AWAY, "plainHTTP": true}));
+    }
     let networks: Vec<_> = cluster.node_ip.iter().map(|ip| format!("{ip}/32")).collect();
     json!({
         "image": {"repository": repository, "digest": digest},
         "registries": registries,
         "network": {"allowedPrivateCIDRs": networks},
     })
-    .to_string()
 }
 
 /// A key of the public `ConfigMap`. The controller makes it when it starts for the first time.
-fn published(key: &str) -> String {
+pub(crate) fn published(key: &str) -> String {
     let path = format!("jsonpath={{.data.{}}}", key.replace('.', "\\."));
     let value = wait_for(&format!("{key} in the ConfigMap {PLATFORM_KEY}"), Duration::from_mins(1), || {
         let run = kubectl(["--namespace", NAMESPACE, "get", "configmap", PLATFORM_KEY, "-o", &path]).run();

@@ -19,6 +19,7 @@ const LONGEST_HOLD: Duration = Duration::from_mins(4);
 #[derive(Debug)]
 pub(crate) struct FileServer {
     address: SocketAddr,
+    files: Arc<Mutex<HashMap<String, String>>>,
     asked: Arc<Mutex<Vec<String>>>,
     held: Arc<AtomicBool>,
 }
@@ -29,17 +30,19 @@ impl FileServer {
         let listener = TcpListener::bind((ip, 0)).unwrap_or_else(|e| panic!("{ip}: {e}"));
         let address = listener.local_addr().expect("an address");
         let files: HashMap<String, String> = files.iter().map(|(path, content)| ((*path).to_owned(), (*content).to_owned())).collect();
+        let files = Arc::new(Mutex::new(files));
+        let served = Arc::clone(&files);
         let asked = Arc::<Mutex<Vec<String>>>::default();
         let held = Arc::<AtomicBool>::default();
         let (seen, hold) = (Arc::clone(&asked), Arc::clone(&held));
         thread::spawn(move || {
             for connection in listener.incoming().map_while(Result::ok) {
-                let (files, seen, hold) = (files.clone(), Arc::clone(&seen), Arc::clone(&hold));
+                let (files, seen, hold) = (Arc::clone(&served), Arc::clone(&seen), Arc::clone(&hold));
                 // A client that goes away is none of our business.
                 thread::spawn(move || answer(&connection, &files, &seen, &hold));
             }
         });
-        Self { address, asked, held }
+        Self { address, files, asked, held }
     }
 
     /// From now on whoever asks waits for an answer.
@@ -57,13 +60,18 @@ impl FileServer {
         format!("http://{}{path}", self.address)
     }
 
+    /// Serves other content from now on.
+    pub(crate) fn put(&self, path: &str, content: &str) {
+        self.files.lock().expect("no panic").insert(path.to_owned(), content.to_owned());
+    }
+
     /// The paths that were asked for, in order.
     pub(crate) fn asked(&self) -> Vec<String> {
         self.asked.lock().expect("no panic").clone()
     }
 }
 
-fn answer(mut connection: &TcpStream, files: &HashMap<String, String>, asked: &Mutex<Vec<String>>, held: &AtomicBool) -> std::io::Result<()> {
+fn answer(mut connection: &TcpStream, files: &Mutex<HashMap<String, String>>, asked: &Mutex<Vec<String>>, held: &AtomicBool) -> std::io::Result<()> {
     let mut lines = BufReader::new(connection).lines();
     let first = lines.next().unwrap_or_else(|| Ok(String::new()))?;
     for line in lines {
@@ -77,6 +85,8 @@ fn answer(mut connection: &TcpStream, files: &HashMap<String, String>, asked: &M
     while held.load(Ordering::SeqCst) && since.elapsed() < LONGEST_HOLD {
         thread::sleep(Duration::from_millis(20));
     }
-    let (status, body) = files.get(path).map_or(("404 Not Found", ""), |content| ("200 OK", content.as_str()));
+    let body = files.lock().expect("no panic").get(path).cloned();
+    let status = if body.is_some() { "200 OK" } else { "404 Not Found" };
+    let body = body.unwrap_or_default();
     write!(connection, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
 }

@@ -34,7 +34,8 @@ openssl pkey -in sa.key -pubout -out sa.pub
 names=DNS:localhost,DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,DNS:kubernetes.default.svc.cluster.local
 cert apiserver /CN=kube-apiserver serverAuth "$names,IP:127.0.0.1,IP:$NODE_IP,IP:$API_SERVICE_IP"
 cert kubelet-server "/CN=system:node:$NODE" serverAuth "DNS:$NODE,IP:$NODE_IP"
-cert test-server /CN=test-server serverAuth "DNS:localhost,DNS:*.test,IP:127.0.0.1,IP:$NODE_IP" # for servers of the tests
+# A wildcard right below a top-level domain is none for rustls: hence *.tls.test
+cert test-server /CN=test-server serverAuth "DNS:localhost,DNS:*.test,DNS:*.tls.test,IP:127.0.0.1,IP:$NODE_IP" # for servers of the tests
 cert apiserver-kubelet /O=system:masters/CN=kube-apiserver clientAuth
 client admin /O=system:masters/CN=admin
 client controller-manager /CN=system:kube-controller-manager

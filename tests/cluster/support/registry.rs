@@ -1,0 +1,92 @@
+//! Registries of a test's own, beside the cluster's: with TLS and a password, or away for a while.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::OnceLock,
+};
+
+use super::{
+    Test,
+    cluster::Cluster,
+    namespace::random_name,
+    requests::{Request, RequestLog},
+};
+
+/// A registry that speaks TLS and wants a password. The installation knows its certificate authority.
+pub(crate) const LOCKED: &str = "locked.tls.test:5443";
+/// The user and the password that it wants.
+pub(crate) const USER: &str = "team";
+/// See [`USER`].
+pub(crate) const PASSWORD: &str = "hunter2";
+/// A registry without TLS, for the one test that has it go away.
+pub(crate) const AWAY: &str = "away.test:5444";
+
+/// A `test-registry`. It ends with this value, at the latest with the test program.
+#[derive(Debug)]
+pub(crate) struct OwnRegistry {
+    child: Child,
+    log: RequestLog,
+}
+
+/// [`LOCKED`], for all tests of this process.
+pub(crate) fn locked(cluster: &Cluster) -> Option<&'static OwnRegistry> {
+    static REGISTRY: OnceLock<OwnRegistry> = OnceLock::new();
+    let pki = cluster.pki.as_deref()?;
+    let file = |name: &str| pki.join(name).display().to_string();
+    let (cert, key) = (file("test-server.crt"), file("test-server.key"));
+    let flags = ["-tls-cert", &cert, "-tls-key", &key, "-auth", "token", "-user", USER, "-password", PASSWORD];
+    Some(REGISTRY.get_or_init(|| OwnRegistry::start(cluster, LOCKED, &flags).expect("the cluster is ours")))
+}
+
+/// The docker configuration with one password for one host.
+pub(crate) fn docker_config(host: &str, password: &str) -> String {
+    serde_json::json!({"auths": {host: {"username": USER, "password": password}}}).to_string()
+}
+
+impl OwnRegistry {
+    /// Starts it on the port of `host`, and waits until it listens. `None`: not in this cluster. Its log goes with the cluster.
+    pub(crate) fn start(cluster: &Cluster, host: &str, flags: &[&str]) -> Option<Self> {
+        let (ip, state) = (cluster.node_ip.as_deref()?, cluster.pki.as_deref()?.parent()?);
+        let path = state.join("requests").join(format!("{}.jsonl", random_name()));
+        std::fs::write(&path, "").expect("a file");
+        let port = host.rsplit_once(':').expect("a port").1;
+        let mut command = Command::new("test-registry");
+        command.args(["-until-eof", "-listen", &format!("{ip}:{port}"), "-log"]).arg(&path).args(flags);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap_or_else(|e| panic!("test-registry: {e}"));
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+        assert!(line.starts_with("listening "), "test-registry does not listen: {line:?}");
+        Some(Self { child, log: RequestLog::mark(&path) })
+    }
+
+    /// What it was asked about a repository, `HOST/PATH`, in order.
+    pub(crate) fn requests(&self, repository: &str) -> Vec<Request> {
+        let (_, path) = repository.split_once('/').expect("a repository");
+        self.log.below(&format!("/v2/{path}/"))
+    }
+}
+
+impl Drop for OwnRegistry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Test {
+    /// Has command line tools know the password of [`LOCKED`].
+    pub(crate) fn log_in(&self) -> PathBuf {
+        self.write(".docker/config.json", docker_config(LOCKED, PASSWORD))
+    }
+
+    /// A Secret of this test's namespace to push or pull with.
+    pub(crate) fn docker_secret(&self, name: &str, host: &str, password: &str) {
+        let data = serde_json::json!({".dockerconfigjson": docker_config(host, password)});
+        let secret = serde_json::json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson", "metadata": {"name": name}, "stringData": data,
+        });
+        self.namespace.apply(&secret.to_string());
+    }
+}
