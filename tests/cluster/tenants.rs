@@ -19,7 +19,9 @@ fn a_tenant_does_not_reach_the_platform() {
     let Some(test) = Test::start("a_tenant_does_not_reach_the_platform") else { return };
     test.installation();
     let tenant = test.tenant("admin");
-    let forbidden = |args: &[&str]| drop(tenant.kubectl_in(NAMESPACE, args.iter().copied()).run().refused("is forbidden"));
+    let forbidden = |args: &[&str]| {
+        tenant.kubectl_in(NAMESPACE, args.iter().copied()).run().refused("is forbidden");
+    };
     forbidden(&["get", "secret", PLATFORM_KEY]);
     forbidden(&["get", "secrets"]);
     forbidden(&["get", "configmaps"]);

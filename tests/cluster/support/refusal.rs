@@ -1,6 +1,6 @@
 //! What is refused: the condition that says so, and a registry in which nothing came of it.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -42,17 +42,6 @@ impl Test {
     #[track_caller]
     pub(crate) fn refusal(&self, name: &str, reason: &str) -> String {
         condition(&self.stalled(name, reason), "Stalled")["message"].as_str().expect("a message").to_owned()
-    }
-
-    /// Asks for a reconcile, and waits until the controller has taken note.
-    #[track_caller]
-    pub(crate) fn request(&self, name: &str) {
-        let asked = format!("{:?}", SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a time"));
-        let annotation = format!("packgate.dev/reconcile-requested-at={asked}");
-        self.namespace.kubectl(["annotate", "--overwrite", "packedbundle", name, &annotation]).run().ok();
-        wait_for("the request to be noted", Duration::from_mins(1), || {
-            (self.namespace.get("packedbundle", name)?["status"]["lastHandledReconcileAt"] == asked.as_str()).then_some(())
-        });
     }
 
     /// The tags of a repository; none, if there is no such repository. The registries without the referrers API have one for each subject.
