@@ -5,8 +5,11 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use clap::Args;
 use prometheus_client::registry::Registry;
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinError,
+};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{exit::CliError, lockfile::Input, output::Done, registries};
 use crate::{
@@ -58,8 +61,9 @@ pub(super) async fn run(args: ControllerArgs) -> Result<Done, CliError> {
     let installation = read_config(args.config.as_deref())?;
     let (mut registry, ready, stop) = (Registry::default(), Ready::default(), stop_on_signal()?);
     let metrics = Metrics::new(&mut registry);
-    let health = serve_health(args.health_address, ready.clone());
-    let numbers = serve_metrics(args.metrics_address, Arc::new(registry));
+    // On tasks of their own: they answer, however much there is to do.
+    let health = AbortOnDropHandle::new(tokio::spawn(serve_health(args.health_address, ready.clone())));
+    let numbers = AbortOnDropHandle::new(tokio::spawn(serve_metrics(args.metrics_address, Arc::new(registry))));
     let options = Options {
         namespace: args.namespace,
         image: args.image,
@@ -75,8 +79,8 @@ pub(super) async fn run(args: ControllerArgs) -> Result<Done, CliError> {
     let controlling = controller::run(client, options, metrics, move || ready.set(), stop);
     tokio::select! {
         ended = controlling => ended?,
-        error = health => return Err(not_served(args.health_address, error)),
-        error = numbers => return Err(not_served(args.metrics_address, error)),
+        ended = health => return Err(not_served(args.health_address, ended)),
+        ended = numbers => return Err(not_served(args.metrics_address, ended)),
     }
     Done::new("", "Controller", json!({}))
 }
@@ -87,8 +91,12 @@ fn read_config(path: Option<&std::path::Path>) -> Result<Installation, CliError>
     Installation::parse(&input.bytes).map_err(|error| input.blame(error.into()))
 }
 
-fn not_served(address: SocketAddr, ended: std::io::Result<()>) -> CliError {
-    let cause = ended.err().map_or_else(|| "it ended".to_owned(), |error| error.to_string());
+fn not_served(address: SocketAddr, ended: Result<std::io::Result<()>, JoinError>) -> CliError {
+    let cause = match ended {
+        Ok(Ok(())) => "it ended".to_owned(),
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
     CliError::invalid(format!("nothing can be served on {address}: {cause}; choose another address"))
 }
 

@@ -2,9 +2,15 @@
 //!
 //! The Lease is replaced with its `resourceVersion`, so of two that try one gets a conflict. Nobody's wall clock is compared with
 //! another's: a record counts as abandoned once it stayed the same for a whole duration by our own clock. Who cannot renew in time must
-//! stop; [`Elector::hold`] returns then, and the process ends.
+//! stop; [`Elector::hold`] returns then, and the process ends. A process that was frozen wakes up in the middle of its work: [`Term`] keeps
+//! it from going on.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::Poll,
+    time::Duration,
+};
 
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
@@ -49,6 +55,26 @@ impl Default for Times {
     }
 }
 
+/// Until when a Lease that is held is surely nobody else's. Whoever renews it tells whoever writes on its strength.
+#[derive(Clone, Debug)]
+pub struct Term(Arc<Mutex<Instant>>);
+
+impl Term {
+    /// Does `work`, but not a step of it after the end of the term; `None` then.
+    pub async fn limit<F: Future>(&self, work: F) -> Option<F::Output> {
+        let mut work = pin!(work);
+        std::future::poll_fn(|context| if self.is_over() { Poll::Ready(None) } else { work.as_mut().poll(context).map(Some) }).await
+    }
+
+    fn is_over(&self) -> bool {
+        Instant::now() >= *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn extend(&self, end: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = end;
+    }
+}
+
 /// A record of somebody else, and since when it has not changed.
 struct Seen {
     version: String,
@@ -76,15 +102,23 @@ impl Elector {
         }
     }
 
-    /// Renews the Lease and returns once it is lost. Whoever called must stop writing at once.
-    pub async fn hold(&self) {
+    /// The first term of a Lease that was acquired just now.
+    pub fn term(&self) -> Term {
+        Term(Arc::new(Mutex::new(Instant::now() + self.times.renew_deadline)))
+    }
+
+    /// Renews the Lease, and with it the term, and returns once it is lost. Whoever called must stop writing at once.
+    pub async fn hold(&self, term: &Term) {
         let mut last = Instant::now();
         loop {
             sleep(self.times.retry).await;
             let begun = Instant::now();
             let left = (last + self.times.renew_deadline).saturating_duration_since(begun);
             match timeout(left, self.once(&mut None)).await {
-                Ok(Ok(true)) => last = begun,
+                Ok(Ok(true)) => {
+                    last = begun;
+                    term.extend(begun + self.times.renew_deadline);
+                }
                 Ok(Err(error)) if last.elapsed() < self.times.renew_deadline => {
                     tracing::warn!(%error, lease = self.name, "renewing the Lease failed");
                 }

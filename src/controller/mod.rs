@@ -44,7 +44,7 @@ use kube::{
         watcher,
     },
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 pub use metrics::Metrics;
 pub use platform_key::{MakeKey, NewKey};
@@ -144,10 +144,18 @@ pub async fn run(client: Client, options: Options, metrics: Metrics, heard: impl
         () = stop.cancelled() => return Ok(()),
         () = elector.acquire(heard) => tracing::info!(identity = options.identity, "leading"),
     }
+    let term = elector.term();
+    // On a task of its own: however much there is to do for the objects, the Lease is renewed.
+    let mut renewing = AbortOnDropHandle::new(tokio::spawn({
+        let (elector, term) = (elector.clone(), term.clone());
+        async move { elector.hold(&term).await }
+    }));
     let led = tokio::select! {
-        () = elector.hold() => Err(ControllerError::LeaseLost),
-        led = lead(client, options, metrics, stop) => led,
+        biased;
+        _ = &mut renewing => Err(ControllerError::LeaseLost),
+        led = term.limit(lead(client, options, metrics, stop)) => led.unwrap_or(Err(ControllerError::LeaseLost)),
     };
+    drop(renewing);
     if !matches!(led, Err(ControllerError::LeaseLost)) {
         elector.release().await;
     }

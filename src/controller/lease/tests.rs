@@ -77,7 +77,7 @@ async fn only_one_holds_it_and_another_takes_over_after_it_stopped() {
     first.acquire(|| ()).await;
     let held = tokio::spawn({
         let first = first.clone();
-        async move { first.hold().await }
+        async move { first.hold(&first.term()).await }
     });
     // It is renewed while another tries for three whole durations.
     assert!(timeout(TIMES.duration * 3, second.acquire(|| ())).await.is_err());
@@ -122,6 +122,40 @@ async fn who_lost_it_to_another_stops() {
         lease["spec"]["holderIdentity"] = "other".into();
         lease["metadata"]["resourceVersion"] = version.into();
     }
-    timeout(TIMES.renew_deadline * 2, first.hold()).await.expect("it stops");
+    timeout(TIMES.renew_deadline * 2, first.hold(&first.term())).await.expect("it stops");
     assert_eq!(server.holder(), "other");
+}
+
+#[tokio::test]
+async fn a_process_that_was_frozen_does_not_go_on() {
+    let server = Server::default();
+    let elector = Elector::new(server.client(&up()), "l", "first", TIMES, Arc::new(SystemClock));
+    let mut steps = 0;
+    let work = async {
+        steps += 1;
+        // As if it were stopped by a signal: nothing else of this process runs meanwhile.
+        std::thread::sleep(TIMES.duration);
+        tokio::task::yield_now().await;
+        steps += 1;
+    };
+    assert_eq!(elector.term().limit(work).await, None);
+    assert_eq!(steps, 1);
+}
+
+#[tokio::test]
+async fn renewing_prolongs_the_term() {
+    let server = Server::default();
+    let elector = Elector::new(server.client(&up()), "l", "first", TIMES, Arc::new(SystemClock));
+    elector.acquire(|| ()).await;
+    let term = elector.term();
+    let work = async {
+        for _ in 0..10 {
+            sleep(TIMES.renew_deadline / 5).await;
+        }
+    };
+    let done = tokio::select! {
+        () = elector.hold(&term) => panic!("the Lease was lost"),
+        done = term.limit(work) => done,
+    };
+    assert_eq!(done, Some(()));
 }
