@@ -25,8 +25,8 @@ fn lock_of_url(test: &Test, name: &str, url: &str, content: &str) -> Lock {
 }
 
 fn lock_of_artifact(test: &Test, name: &str, artifact: &Value) -> Lock {
-    let text = json!({"apiVersion": "packgate.dev/v1alpha1", "kind": "Lockfile", "name": name, "artifacts": [artifact]}).to_string();
-    Lock { path: test.write(&format!("{name}.lock.yaml"), &text), text }
+    let lock = json!({"apiVersion": "packgate.dev/v1alpha1", "kind": "Lockfile", "name": name, "artifacts": [artifact]}).to_string();
+    Lock { path: test.write(&format!("{name}.lock.yaml"), &lock), text: lock }
 }
 
 /// A `PackedBundle` whose pack Job cannot end before the server lets it, and a tenant beside it.
@@ -51,8 +51,8 @@ impl<'a> Scene<'a> {
         let server = FileServer::start(ip, &[("/file", HONEST), ("/planted", PLANTED)]);
         let lock = lock_of_url(test, "honest", &server.url("/file"), HONEST);
         let packed = test.packgate("pack honest.lock.yaml --to oci:honest -o json").json();
-        let text = |key: &str| packed[key].as_str().unwrap_or_else(|| panic!("no {key}: {packed}")).to_owned();
-        let (honest, lock_digest) = (text("digest"), text("lockDigest"));
+        let said = |key: &str| packed[key].as_str().unwrap_or_else(|| panic!("no {key}: {packed}")).to_owned();
+        let (honest, lock_digest) = (said("digest"), said("lockDigest"));
         Some(Self {
             test,
             server,

@@ -34,12 +34,12 @@ impl FileServer {
         let served = Arc::clone(&files);
         let asked = Arc::<Mutex<Vec<String>>>::default();
         let held = Arc::<AtomicBool>::default();
-        let (seen, hold) = (Arc::clone(&asked), Arc::clone(&held));
+        let (seen, waits) = (Arc::clone(&asked), Arc::clone(&held));
         thread::spawn(move || {
             for connection in listener.incoming().map_while(Result::ok) {
-                let (files, seen, hold) = (Arc::clone(&served), Arc::clone(&seen), Arc::clone(&hold));
+                let (files, seen, waits) = (Arc::clone(&served), Arc::clone(&seen), Arc::clone(&waits));
                 // A client that goes away is none of our business.
-                thread::spawn(move || answer(&connection, &files, &seen, &hold));
+                thread::spawn(move || answer(&connection, &files, &seen, &waits));
             }
         });
         Self { address, files, asked, held }
