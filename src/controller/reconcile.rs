@@ -296,9 +296,20 @@ impl Run<'_> {
         });
         let stored = api.get(&self.object.name_any()).await?;
         if stored.status.as_ref() != Some(&next) {
-            api.patch_status(&self.object.name_any(), &PatchParams::apply(MANAGER).force(), &Patch::Apply(&patch)).await?;
+            let told = api.patch_status(&self.object.name_any(), &PatchParams::apply(MANAGER).force(), &Patch::Apply(&patch)).await?;
+            self.overwrite(&api, &json!(told.status), &json!(next)).await?;
         }
         self.object.status = Some(next);
+        Ok(())
+    }
+
+    /// What somebody else wrote into the status stays theirs when it is applied without; this takes it out.
+    async fn overwrite(&self, api: &Api<PackedBundle>, told: &serde_json::Value, next: &serde_json::Value) -> Result<(), Trouble> {
+        if told != next {
+            let patch = json!({"status": status::overwriting(told, next)});
+            let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+            api.patch_status(&self.object.name_any(), &params, &Patch::Merge(&patch)).await?;
+        }
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! The status of an object: a pure function of what it was and what happened. One patch writes it, and only if it changed.
 
 use jiff::Timestamp;
+use serde_json::{Map, Value};
 
 use super::{
     step::{Frozen, Phase},
@@ -89,6 +90,14 @@ pub(super) fn begun_again(old: &PackedBundleStatus, run: &RunKey) -> PackedBundl
     let mut status = old.clone();
     status.history.retain(|known| known.run != run.as_str() || known.reason != SUCCEEDED);
     status
+}
+
+/// The JSON merge patch that makes `wanted` of `found`, whoever wrote that.
+pub(super) fn overwriting(found: &Value, wanted: &Value) -> Value {
+    let (Value::Object(found), Value::Object(wanted)) = (found, wanted) else { return wanted.clone() };
+    let mut patch: Map<String, Value> = found.keys().map(|key| (key.clone(), Value::Null)).collect();
+    patch.extend(wanted.iter().map(|(key, value)| (key.clone(), overwriting(found.get(key).unwrap_or(&Value::Null), value))));
+    Value::Object(patch)
 }
 
 /// Does `known` claim another bundle than the run gave? Runs give one, so it was not the controller that wrote it.

@@ -86,18 +86,17 @@ impl<'a> Scene<'a> {
         digest
     }
 
-    /// A Pod of the tenant that looks as if the Job had made it, and reports this bundle.
-    fn plant(&self, job: &Value, digest: &str, is_controlled: bool) {
+    /// A Pod of the tenant that looks as if the Job had made it, and reports this bundle. One that names the Job as its controller would be
+    /// ended by the Job controller as one too many.
+    fn plant(&self, job: &Value, digest: &str) {
         let template = &job["spec"]["template"];
         let report = json!({"v": 1, "step": "pack", "result": "Succeeded", "lockDigest": self.lock_digest, "digest": digest,
             "size": 4096, "layers": 2, "artifacts": 1});
-        let owner = json!({"apiVersion": "batch/v1", "kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"],
-            "controller": is_controlled});
-        let finalizers = if is_controlled { json!(["batch.kubernetes.io/job-tracking"]) } else { json!([]) };
+        let owner = json!({"apiVersion": "batch/v1", "kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"]});
         let command = ["sh", "-c", "printf %s \"$REPORT\" > /dev/termination-log"];
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": "planted", "labels": template["metadata"]["labels"], "ownerReferences": [owner], "finalizers": finalizers},
+            "metadata": {"name": "planted", "labels": template["metadata"]["labels"], "ownerReferences": [owner]},
             "spec": {"restartPolicy": "Never", "automountServiceAccountToken": false, "containers": [{
                 "name": "packgate", "image": self.test.cluster.busybox, "command": command, "env": [{"name": "REPORT", "value": report.to_string()}],
             }]},
@@ -149,14 +148,14 @@ fn blob(layout: &Path, descriptor: &Value) -> Vec<u8> {
     std::fs::read(layout.join("blobs/sha256").join(&digest["sha256:".len()..])).expect("a blob")
 }
 
-/// The Job controller itself takes the planted Pod for its own, and ends the real one.
+/// The real Pod waits, and only the planted one reports.
 #[test]
 fn a_planted_pod_does_not_choose_what_is_signed() {
     let Some(test) = Test::start("a_planted_pod_does_not_choose_what_is_signed") else { return };
     let Some(scene) = Scene::start(&test) else { return };
     let planted = scene.push_planted();
     let job = scene.pack();
-    scene.plant(&job, &planted, true);
+    scene.plant(&job, &planted);
     let refused = test.stalled("victim", "LockMismatch");
     scene.nothing_is_signed(&planted);
     assert!(refused["status"]["bundle"].is_null(), "{refused:#}");
@@ -175,7 +174,7 @@ fn an_honest_and_a_planted_pod_that_both_report() {
     let Some(scene) = Scene::start(&test) else { return };
     let planted = scene.push_planted();
     let job = scene.pack();
-    scene.plant(&job, &planted, false);
+    scene.plant(&job, &planted);
     test.namespace.wait("pod/planted", "jsonpath={.status.phase}=Succeeded", Duration::from_mins(1));
     scene.server.release();
     test.stalled("victim", "LockMismatch");
@@ -197,7 +196,7 @@ fn a_bundle_of_another_lock_is_not_signed() {
     let pack = format!("pack planted.lock.yaml --to {} {} -o json", scene.repository, test.cluster.http_flag());
     let planted = test.packgate(&pack).json()["digest"].as_str().expect("a digest").to_owned();
     let job = scene.pack();
-    scene.plant(&job, &planted, false);
+    scene.plant(&job, &planted);
     test.stalled("victim", "LockMismatch");
     scene.nothing_is_signed(&planted);
     scene.server.release();

@@ -122,3 +122,12 @@ fn a_record_that_the_sign_job_contradicts_is_corrected() {
     assert_eq!(corrected.history.len(), 1);
     assert_eq!(finished(&corrected, &frozen.run), Some(honest));
 }
+
+#[test]
+fn what_somebody_else_wrote_is_taken_out() {
+    let found = serde_json::json!({"bundle": {"digest": "a", "tag": "x"}, "history": [{"run": "r"}], "lock": {"digest": "l"}});
+    let wanted = serde_json::json!({"bundle": {"digest": "b"}, "conditions": [1], "lock": {"digest": "l"}});
+    let patch = serde_json::json!({"bundle": {"digest": "b", "tag": null}, "conditions": [1], "history": null, "lock": {"digest": "l"}});
+    assert_eq!(overwriting(&found, &wanted), patch);
+    assert_eq!(overwriting(&serde_json::Value::Null, &wanted), wanted);
+}
