@@ -154,9 +154,10 @@ fn what_is_lost_is_packed_again_and_what_was_moved_is_told() {
     test.tool("crane", &format!("delete --insecure {repository}@{digest}")).ok();
     test.tool("crane", &format!("manifest --insecure {repository}@{digest}")).refused("");
     test.request("kept");
-    let again =
-        test.until("kept", "packed again", PACKED, |bundle| condition(bundle, "Ready") == READY && children("jobs", uid(bundle)).is_disjoint(&jobs));
+    let again = test.until("kept", "packed again", PACKED, |bundle| condition(bundle, "Ready") == READY && history(bundle).len() == 3);
     assert_eq!(history(&again), ["Succeeded", "SourceNotFound", "Succeeded"]);
+    let anew = children("jobs", uid(&again));
+    assert!(anew.len() == 2 && anew.is_disjoint(&jobs), "the same Jobs: {anew:?}");
     assert_eq!(again["status"]["bundle"], first["status"]["bundle"]);
     installation.vouches_for(&test, &format!("{repository}@{digest}"));
 
