@@ -82,7 +82,6 @@ pub struct Tuf {
 
 /// The root of Sigstore's public instance.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PublicGood {}
 
 /// What became of a TrustRoot.

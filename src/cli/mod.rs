@@ -79,7 +79,7 @@ async fn dispatch(cli: Cli) -> Result<Done, CliError> {
         Command::Keys(args) => keys::run(args, &context),
         Command::Policy(args) => policy::run(args, &context),
         Command::Job(args) => job::run(args, &context).await,
-        Command::Controller(args) => controller::run(args).await,
+        Command::Controller(args) => Box::pin(controller::run(args)).await,
         Command::Crds(args) => crds::run(&args),
         Command::Rbac(args) => rbac::run(&args),
         Command::Completion(args) => completion::run(&args),

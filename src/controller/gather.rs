@@ -30,10 +30,10 @@ use crate::{
 
 /// Looks at everything that the next step depends on. Reads only.
 pub(super) async fn observe(object: &PackedBundle, validated: &ValidatedPackedBundle, context: &Context) -> Result<Observed, Trouble> {
-    let Object { resolved_at, verified_at, refused, .. } = context.memory.of(&object.uid().unwrap_or_default());
+    let Object { resolved_at, verified_at, refused, handling, .. } = context.memory.of(&object.uid().unwrap_or_default());
     let status = object.status.clone().unwrap_or_default();
     let mut seen = Observed {
-        requested: requested(object).is_some(),
+        requested: requested(object).is_some_and(|token| handling != Some(token)),
         frozen: None,
         pack: JobState::Absent,
         sign: JobState::Absent,
@@ -60,7 +60,7 @@ pub(super) async fn observe(object: &PackedBundle, validated: &ValidatedPackedBu
     Ok(seen)
 }
 
-/// The text of a request for a reconcile that was not acted on yet.
+/// The text of a request for a reconcile whose outcome was not told yet.
 pub(super) fn requested(object: &PackedBundle) -> Option<String> {
     let asked = object.annotations().get(RECONCILE_REQUESTED)?;
     let handled = object.status.as_ref().and_then(|status| status.last_handled_reconcile_at.as_ref());

@@ -32,6 +32,8 @@ pub(super) struct Object {
     pub refused: Option<Failure>,
     /// Failures in a row, outside of Jobs.
     pub failures: u32,
+    /// The request for a reconcile that is being acted on. It counts as handled once its outcome is told.
+    pub handling: Option<String>,
     warned: HashMap<Reason, Timestamp>,
 }
 

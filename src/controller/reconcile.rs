@@ -59,7 +59,10 @@ async fn bring(namespace: &str, name: &str, context: &Context) -> Result<Action,
     let mut run = Run { object, context };
     let validated = match ValidatedPackedBundle::try_from(&run.object) {
         Ok(validated) => validated,
-        Err(error) => return run.fail(Failure::of(&error), None).await,
+        Err(error) => {
+            run.take_request();
+            return run.fail(Failure::of(&error), None).await;
+        }
     };
     run.take_over(&validated);
     for _ in 0..MOST_STEPS {
@@ -89,7 +92,10 @@ impl Run<'_> {
         let seen = observe(&self.object, validated, self.context).await?;
         let now = self.context.clock.now();
         match (step::next(validated, &seen, now), &validated.work) {
-            (Step::Suspend, _) => self.tell(&News::Suspended, requested(&self.object)).await.map(|()| Some(Action::await_change())),
+            (Step::Suspend, _) => {
+                self.take_request();
+                self.tell(&News::Suspended).await.map(|()| Some(Action::await_change()))
+            }
             (Step::Resolve, Work::Pack(packing)) => self.resolve(packing, &seen).await.map(|()| None),
             (Step::Pack(frozen), Work::Pack(packing)) => {
                 act::pack(&self.object, packing, &frozen, self.context).await?;
@@ -104,8 +110,9 @@ impl Run<'_> {
             (Step::Wait(phase, trouble), _) => self.wait(phase, trouble, &seen).await.map(Some),
             (Step::Verify(digest), Work::Pack(packing)) => self.verify(packing, digest, &seen).await.map(|()| None),
             (Step::Verify(_), Work::Adopt(adoption)) => {
+                self.take_request();
                 let good = verify::adopted(&self.namespace(), adoption, self.context).await;
-                self.judged(good, None).await.map(|()| None)
+                self.judged(good).await.map(|()| None)
             }
             (Step::Restart(frozen), _) => {
                 act::restart(&self.object, &frozen.run, self.context).await?;
@@ -124,6 +131,7 @@ impl Run<'_> {
 
     /// Resolves the source and freezes what came out. A run that failed begins again if that was asked for.
     async fn resolve(&mut self, packing: &Packing, seen: &Observed) -> Result<(), Trouble> {
+        self.take_request();
         let resolved = source::resolve(&self.object, packing, self.context).await?;
         let key = act::freeze(&self.object, packing, &resolved, self.context).await?;
         let known = seen.frozen.as_ref().filter(|frozen| frozen.run == key);
@@ -133,7 +141,7 @@ impl Run<'_> {
             self.object.status = Some(status::begun_again(&self.status(), &key));
         }
         let lock = LockStatus { digest: resolved.canonical.digest.to_string(), artifacts: status::whole(resolved.lock.artifacts.len()) };
-        let next = status::resolved(&self.status(), lock, requested(&self.object));
+        let next = status::resolved(&self.status(), lock);
         self.write(next).await?;
         let now = self.context.clock.now();
         let forget = is_new || seen.requested;
@@ -174,7 +182,7 @@ impl Run<'_> {
             _ => (),
         }
         let frozen = frozen.clone();
-        self.judged(good, Some(&frozen)).await?;
+        self.judged(good).await?;
         if !finished {
             sweep::old_runs(&self.object, &frozen.run, packing.kept, self.context).await?;
         }
@@ -182,9 +190,8 @@ impl Run<'_> {
     }
 
     /// Tells and remembers a verdict. One that could not be given is an error, and asked for again.
-    async fn judged(&mut self, good: Result<verify::Good, Trouble>, frozen: Option<&Frozen>) -> Result<(), Trouble> {
+    async fn judged(&mut self, good: Result<verify::Good, Trouble>) -> Result<(), Trouble> {
         let now = self.context.clock.now();
-        let requested = if frozen.is_none() { requested(&self.object) } else { None };
         match good {
             Ok(good) => {
                 let was_ready = self.is_ready();
@@ -192,7 +199,7 @@ impl Run<'_> {
                 for warning in &good.warnings {
                     self.warn(warning).await;
                 }
-                self.tell(&News::Good(good), requested).await?;
+                self.tell(&News::Good(good)).await?;
                 self.context.memory.update(&self.uid(), |object| {
                     object.verified_at = Some(now);
                     object.refused = None;
@@ -204,7 +211,7 @@ impl Run<'_> {
                 Ok(())
             }
             Err(Trouble::Told(failure)) if failure.class() != crate::core::class::Class::Unavailable => {
-                self.tell(&News::Failed(failure.clone()), requested).await?;
+                self.tell(&News::Failed(failure.clone())).await?;
                 self.warn(&failure).await;
                 self.context.memory.update(&self.uid(), |object| {
                     object.verified_at = Some(now);
@@ -219,13 +226,12 @@ impl Run<'_> {
     async fn wait(&mut self, phase: Phase, trouble: Option<String>, seen: &Observed) -> Result<Action, Trouble> {
         let job = if phase == Phase::Packing { &seen.pack } else { &seen.sign };
         let soon = matches!(job, JobState::Absent | JobState::Running { trouble: None });
-        self.tell(&News::Working(phase, trouble), None).await?;
+        self.tell(&News::Working(phase, trouble)).await?;
         Ok(Action::requeue(if soon { LOOK_FOR_POD } else { LOOK_AT_JOB }))
     }
 
     async fn fail(&mut self, failure: Failure, wait: Option<Duration>) -> Result<Action, Trouble> {
-        let requested = requested(&self.object);
-        self.tell(&News::Failed(failure.clone()), requested).await?;
+        self.tell(&News::Failed(failure.clone())).await?;
         self.warn(&failure).await;
         Ok(wait.map_or_else(Action::await_change, Action::requeue))
     }
@@ -279,10 +285,20 @@ impl Run<'_> {
         earlier
     }
 
-    async fn tell(&mut self, news: &News, requested: Option<String>) -> Result<(), Trouble> {
+    /// A request is acted on from here, and handled as soon as its outcome is told. One that comes in the meantime waits.
+    fn take_request(&self) {
+        let request = requested(&self.object);
+        self.context.memory.update(&self.uid(), |object| object.handling = request);
+    }
+
+    async fn tell(&mut self, news: &News) -> Result<(), Trouble> {
         let generation = self.object.metadata.generation.unwrap_or_default();
         let told = status::after(&self.status(), news, generation, self.context.clock.now());
-        self.write(status::handled(&told, requested)).await
+        let handled = match news {
+            News::Working(..) => None,
+            News::Suspended | News::Good(_) | News::Failed(_) => self.context.memory.of(&self.uid()).handling,
+        };
+        self.write(status::handled(&told, handled)).await
     }
 
     /// Writes the status in one patch, if it is not what the API server has.
@@ -295,7 +311,8 @@ impl Run<'_> {
             "status": &next,
         });
         let stored = api.get(&self.object.name_any()).await?;
-        if stored.status.as_ref() != Some(&next) {
+        // As documents: what is written has whole seconds.
+        if json!(stored.status) != json!(next) {
             let told = api.patch_status(&self.object.name_any(), &PatchParams::apply(MANAGER).force(), &Patch::Apply(&patch)).await?;
             self.overwrite(&api, &json!(told.status), &json!(next)).await?;
         }

@@ -46,10 +46,9 @@ pub(super) fn after(old: &PackedBundleStatus, news: &News, generation: i64, now:
     status
 }
 
-/// Notes which lock is packed now, and that a request was handled.
-pub(super) fn resolved(old: &PackedBundleStatus, lock: LockStatus, requested: Option<String>) -> PackedBundleStatus {
-    let handled = requested.or_else(|| old.last_handled_reconcile_at.clone());
-    PackedBundleStatus { lock: Some(lock), last_handled_reconcile_at: handled, ..old.clone() }
+/// Notes which lock is packed now.
+pub(super) fn resolved(old: &PackedBundleStatus, lock: LockStatus) -> PackedBundleStatus {
+    PackedBundleStatus { lock: Some(lock), ..old.clone() }
 }
 
 /// Notes that a request was handled.

@@ -343,7 +343,6 @@ pub enum SigningMode {
 
 /// Signs with a short-lived certificate.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Keyless {}
 
 /// What is attached beside the signature.

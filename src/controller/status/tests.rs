@@ -129,5 +129,5 @@ fn what_somebody_else_wrote_is_taken_out() {
     let wanted = serde_json::json!({"bundle": {"digest": "b"}, "conditions": [1], "lock": {"digest": "l"}});
     let patch = serde_json::json!({"bundle": {"digest": "b", "tag": null}, "conditions": [1], "history": null, "lock": {"digest": "l"}});
     assert_eq!(overwriting(&found, &wanted), patch);
-    assert_eq!(overwriting(&serde_json::Value::Null, &wanted), wanted);
+    assert_eq!(overwriting(&Value::Null, &wanted), wanted);
 }
