@@ -62,7 +62,7 @@ fn nothing_is_written(test: &Test) {
     let (seen, begun) = (gate.seen().len(), Instant::now());
     thread::sleep(IDLE);
     let writes = gate.seen().split_off(seen);
-    let (renewals, others): (Vec<Write>, Vec<Write>) = writes.into_iter().partition(|write| write.what == "update Lease");
+    let (renewals, others): (Vec<Write>, Vec<Write>) = writes.into_iter().partition(|write| write.what.starts_with("update Lease"));
     println!("in {:?}: {} renewals of the Lease, {} other writes", begun.elapsed(), renewals.len(), others.len());
     assert!(others.is_empty(), "written while nothing changed: {others:#?}");
     assert!(renewals.len() > 5, "the gate sees no writes: {renewals:?}");
