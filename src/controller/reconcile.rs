@@ -133,7 +133,7 @@ impl Run<'_> {
     async fn resolve(&mut self, packing: &Packing, seen: &Observed) -> Result<(), Trouble> {
         self.take_request();
         let resolved = source::resolve(&self.object, packing, self.context).await?;
-        let key = act::freeze(&self.object, packing, &resolved, self.context).await?;
+        let key = act::freeze(&self.object, packing, &resolved, seen.frozen.as_ref(), self.context).await?;
         let known = seen.frozen.as_ref().filter(|frozen| frozen.run == key);
         let is_new = known.is_none();
         if seen.requested && seen.finished.is_none() && known.is_some() {
