@@ -86,17 +86,18 @@ impl<'a> Scene<'a> {
         digest
     }
 
-    /// A Pod of the tenant that looks as if the Job had made it, and reports this bundle. One that names the Job as its controller would be
-    /// ended by the Job controller as one too many.
+    /// A Pod of the tenant that looks as if the Job had made it, and reports this bundle. Without the labels of the Job's selector: the Job
+    /// controller would take it for its own, and may end it as one too many.
     fn plant(&self, job: &Value, digest: &str) {
-        let template = &job["spec"]["template"];
+        let mut labels = job["spec"]["template"]["metadata"]["labels"].clone();
+        labels.as_object_mut().expect("labels").retain(|key, _| !key.ends_with("controller-uid"));
         let report = json!({"v": 1, "step": "pack", "result": "Succeeded", "lockDigest": self.lock_digest, "digest": digest,
             "size": 4096, "layers": 2, "artifacts": 1});
         let owner = json!({"apiVersion": "batch/v1", "kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"]});
         let command = ["sh", "-c", "printf %s \"$REPORT\" > /dev/termination-log"];
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": "planted", "labels": template["metadata"]["labels"], "ownerReferences": [owner]},
+            "metadata": {"name": "planted", "labels": labels, "ownerReferences": [owner]},
             "spec": {"restartPolicy": "Never", "automountServiceAccountToken": false, "containers": [{
                 "name": "packgate", "image": self.test.cluster.busybox, "command": command, "env": [{"name": "REPORT", "value": report.to_string()}],
             }]},

@@ -127,7 +127,7 @@ fn die_at_every_point(test: &Test, kill: impl FnOnce(&str), after: impl FnOnce(&
     let objects = Objects::prepare(test);
     let jobs = JobWatch::start(test);
     let begun = Instant::now();
-    test.namespace.apply(&objects.bundles(test, POINTS.iter().map(|point| point.bundle)));
+    test.namespace.apply(&Objects::bundles(test, POINTS.iter().map(|point| point.bundle)));
     let frozen = freeze(test, &objects);
     let held = wait_for("every bundle at its point", REACHED, || {
         let round = gate.rounds();
@@ -200,26 +200,23 @@ fn is_ready(bundle: &Value) -> bool {
 
 /// Stops the Pods that are to be running when the controller dies, as soon as their processes are there.
 fn freeze(test: &Test, objects: &Objects) -> Vec<Process> {
-    let wanted: Vec<(&str, String)> = POINTS
-        .iter()
-        .filter_map(|point| Some((point.bundle, format!("packgate-{}-{}-", objects.run(test, point.bundle), point.stop.pod()?))))
-        .collect();
-    let threads: Vec<_> = wanted
-        .into_iter()
-        .map(|(bundle, prefix)| {
-            thread::spawn(move || {
-                let deadline = Instant::now() + REACHED;
-                loop {
-                    if let Some(process) = Process::find("HOSTNAME", |host| host.starts_with(&prefix)) {
-                        process.signal("STOP");
-                        return process;
-                    }
-                    assert!(Instant::now() < deadline, "{bundle}: no process of {prefix}");
-                    thread::sleep(Duration::from_millis(3));
+    let wanted =
+        POINTS.iter().filter_map(|point| Some((point.bundle, format!("packgate-{}-{}-", objects.run(test, point.bundle), point.stop.pod()?))));
+    // All of them look at once, so they are all begun before one is waited for.
+    let mut threads = Vec::new();
+    for (bundle, prefix) in wanted {
+        threads.push(thread::spawn(move || {
+            let deadline = Instant::now() + REACHED;
+            loop {
+                if let Some(process) = Process::find("HOSTNAME", |host| host.starts_with(&prefix)) {
+                    process.signal("STOP");
+                    return process;
                 }
-            })
-        })
-        .collect();
+                assert!(Instant::now() < deadline, "{bundle}: no process of {prefix}");
+                thread::sleep(Duration::from_millis(3));
+            }
+        }));
+    }
     threads.into_iter().map(|thread| thread.join().expect("a process")).collect()
 }
 
@@ -252,7 +249,7 @@ impl Objects {
     pub(super) fn prepare(test: &Test) -> Self {
         let lock = test.lock(&test.cluster.registry, "crashed", &[("a.txt", "one\n"), ("b/c.txt", "two\n")]);
         let plan = test.packgate(&format!("plan {} -o json", lock.path.display())).json();
-        let text = |value: &Value| value.as_str().expect("a digest").to_owned();
+        let digest = |value: &Value| value.as_str().expect("a digest").to_owned();
         test.namespace.apply(&lock.config_map("lock"));
         let grant = ["create", "rolebinding", "packgate-controller", "--clusterrole", "packgate-tenant", "--serviceaccount"];
         test.namespace.kubectl(grant.into_iter().chain(["packgate-system:packgate-controller"])).run().ok();
@@ -262,11 +259,11 @@ impl Objects {
             "type": "kubernetes.io/dockerconfigjson", "stringData": {".dockerconfigjson": login},
         });
         test.namespace.apply(&push.to_string());
-        Self { digest: text(&plan["digest"]), lock_digest: text(&plan["lockDigest"]) }
+        Self { digest: digest(&plan["digest"]), lock_digest: digest(&plan["lockDigest"]) }
     }
 
     /// The bundles of these names, each with a repository of its own.
-    pub(super) fn bundles<'a>(&self, test: &Test, names: impl IntoIterator<Item = &'a str>) -> String {
+    pub(super) fn bundles<'a>(test: &Test, names: impl IntoIterator<Item = &'a str>) -> String {
         let bundle = |name: &str| {
             let mut bundle = packed_bundle(name, "lock", &test.repository(&test.cluster.registry, name));
             bundle["spec"]["destination"]["secretRef"] = json!({"name": "push"});
@@ -367,9 +364,9 @@ impl JobWatch {
     /// One pack Job and one sign Job for each bundle; none was made twice.
     #[track_caller]
     pub(super) fn saw_each_once(&self, test: &Test) {
-        let text = std::fs::read_to_string(&self.file).expect("a file");
+        let watched = std::fs::read_to_string(&self.file).expect("a file");
         let mut uids = BTreeMap::<&str, BTreeSet<&str>>::new();
-        for (name, uid) in text.lines().filter_map(|line| line.split_once(char::is_whitespace)) {
+        for (name, uid) in watched.lines().filter_map(|line| line.split_once(char::is_whitespace)) {
             uids.entry(name).or_default().insert(uid.trim());
         }
         let bundles = test.namespace.kubectl(["get", "packedbundles", "-o", "name"]).run().ok().lines().count();

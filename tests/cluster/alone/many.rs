@@ -42,7 +42,7 @@ fn fifty_become_ready_then_nothing_is_written() {
     let objects = Objects::prepare(&test);
     let names: Vec<String> = (0..MANY).map(|i| format!("bundle-{i:02}")).collect();
     let begun = Instant::now();
-    let mut bundles: Value = serde_json::from_str(&objects.bundles(&test, names.iter().map(String::as_str))).expect("a list");
+    let mut bundles: Value = serde_json::from_str(&Objects::bundles(&test, names.iter().map(String::as_str))).expect("a list");
     for bundle in bundles["items"].as_array_mut().expect("a list").iter_mut().step_by(10) {
         bundle["spec"]["interval"] = "10s".into(); // looked at and verified again and again while nothing changes
     }

@@ -83,7 +83,7 @@ fn a_frozen_leader_writes_nothing_when_it_wakes_up() {
     let objects = Objects::prepare(&test);
     let jobs = JobWatch::start(&test);
     let other = Other::start(&test);
-    test.namespace.apply(&objects.bundles(&test, HELD.map(|(bundle, _)| bundle)));
+    test.namespace.apply(&Objects::bundles(&test, HELD.map(|(bundle, _)| bundle)));
     wait_for("eight held writes", Duration::from_mins(2), || (gate.held().len() == HELD.len()).then_some(()));
     assert_eq!(leader::holder(), first, "the third controller waits while the first renews");
     assert_eq!(writers(&gate), BTreeSet::from([first.clone()]), "only the leader writes");
