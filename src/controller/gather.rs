@@ -60,7 +60,7 @@ pub(super) async fn observe(object: &PackedBundle, validated: &ValidatedPackedBu
     Ok(seen)
 }
 
-/// The text of a request for a reconcile whose outcome was not told yet.
+/// The text of a request for a reconcile that does not count as handled yet.
 pub(super) fn requested(object: &PackedBundle) -> Option<String> {
     let asked = object.annotations().get(RECONCILE_REQUESTED)?;
     let handled = object.status.as_ref().and_then(|status| status.last_handled_reconcile_at.as_ref());

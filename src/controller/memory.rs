@@ -32,7 +32,7 @@ pub(super) struct Object {
     pub refused: Option<Failure>,
     /// Failures in a row, outside of Jobs.
     pub failures: u32,
-    /// The request for a reconcile that is being acted on. It counts as handled once its outcome is told.
+    /// The request for a reconcile that is being acted on. It counts as handled once the conditions tell what came of it.
     pub handling: Option<String>,
     warned: HashMap<Reason, Timestamp>,
 }

@@ -70,6 +70,7 @@ async fn bring(namespace: &str, name: &str, context: &Context) -> Result<Action,
             Ok(Some(action)) => return Ok(action),
             Ok(None) => (),
             Err(Trouble::Told(failure)) => {
+                run.take_request();
                 let earlier = run.count_failure();
                 let wait = look_again(failure.reason, earlier).or(validated.interval);
                 return run.fail(failure, wait).await;
@@ -285,7 +286,8 @@ impl Run<'_> {
         earlier
     }
 
-    /// A request is acted on from here, and handled as soon as its outcome is told. One that comes in the meantime waits.
+    /// A request is acted on from here. It counts as handled once the conditions tell what came of it so far, and never before, so that
+    /// nobody takes an older `Ready` for the answer. One that comes in the meantime waits.
     fn take_request(&self) {
         let request = requested(&self.object);
         self.context.memory.update(&self.uid(), |object| object.handling = request);
@@ -294,10 +296,7 @@ impl Run<'_> {
     async fn tell(&mut self, news: &News) -> Result<(), Trouble> {
         let generation = self.object.metadata.generation.unwrap_or_default();
         let told = status::after(&self.status(), news, generation, self.context.clock.now());
-        let handled = match news {
-            News::Working(..) => None,
-            News::Suspended | News::Good(_) | News::Failed(_) => self.context.memory.of(&self.uid()).handling,
-        };
+        let handled = self.context.memory.of(&self.uid()).handling;
         self.write(status::handled(&told, handled)).await
     }
 

@@ -143,7 +143,8 @@ fn next_of_packing(packing: &Packing, interval: Option<Duration>, seen: &Observe
         Some(digest) => after_run(digest, interval, seen, now),
         None => run(frozen, interval, seen, now),
     };
-    let at_rest = matches!(step, Step::Verify(_) | Step::Fail(..) | Step::Rest(_));
+    // No Job is under way: what the source says now may as well count.
+    let at_rest = matches!(step, Step::Verify(_) | Step::Fail(..) | Step::Rest(_) | Step::Pack(_));
     if at_rest && (seen.requested || is_due(seen.resolved_at, interval, now)) {
         return Step::Resolve;
     }

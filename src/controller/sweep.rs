@@ -23,7 +23,10 @@ use super::{
     trouble::Trouble,
 };
 use crate::{
-    api::packed_bundle::{Kept, PackedBundle},
+    api::{
+        condition::SUCCEEDED,
+        packed_bundle::{HistoryEntry, Kept, PackedBundle},
+    },
     core::job::RunKey,
 };
 
@@ -65,7 +68,8 @@ pub(super) async fn old_runs(object: &PackedBundle, current: &RunKey, kept: Kept
     let own_jobs = Api::<Job>::namespaced(context.client.clone(), &own).list(&of_object).await?.items;
     let own_runs = &runs_of(&own_jobs) | &system_runs;
     let jobs = [own_jobs, system_jobs].concat();
-    let doomed = doomed(&jobs, &own_runs, current.as_str(), kept);
+    let history = object.status.as_ref().map_or(&[][..], |status| &status.history);
+    let doomed = doomed(&jobs, history, &own_runs, current.as_str(), kept);
     for run in &doomed & &own_runs {
         remove_own(&run, &own, context).await?;
     }
@@ -80,11 +84,11 @@ fn runs_of(jobs: &[Job]) -> BTreeSet<String> {
 }
 
 /// Which of an object's runs are to go.
-fn doomed(jobs: &[Job], known: &BTreeSet<String>, current: &str, kept: Kept) -> BTreeSet<String> {
+fn doomed(jobs: &[Job], history: &[HistoryEntry], known: &BTreeSet<String>, current: &str, kept: Kept) -> BTreeSet<String> {
     let mut succeeded = BTreeSet::new();
     let mut failed = BTreeSet::new();
     for run in known.iter().filter(|run| run.as_str() != current) {
-        match end(jobs, run) {
+        match recorded(history, run).or_else(|| end(jobs, run)) {
             Some((true, at)) => drop(succeeded.insert((at, run.clone()))),
             Some((false, at)) => drop(failed.insert((at, run.clone()))),
             None => (),
@@ -93,6 +97,12 @@ fn doomed(jobs: &[Job], known: &BTreeSet<String>, current: &str, kept: Kept) -> 
     let newest = |ends: BTreeSet<(Timestamp, String)>, count| ends.into_iter().rev().take(count).map(|(_, run)| run).collect::<Vec<_>>();
     let kept: HashSet<String> = newest(succeeded, kept.succeeded).into_iter().chain(newest(failed, kept.failed)).collect();
     known.iter().filter(|run| run.as_str() != current && !kept.contains(*run)).cloned().collect()
+}
+
+/// How and when a run ended, as the status remembers it: a run counts as ended before its Job is `Complete`.
+fn recorded(history: &[HistoryEntry], run: &str) -> Option<(bool, Timestamp)> {
+    let entry = history.iter().find(|entry| entry.run == run)?;
+    Some((entry.reason == SUCCEEDED, entry.finished.parse().ok()?))
 }
 
 /// How and when a run ended: with its sign Job's success, or with the failure of any of its Jobs. `None`: it did not, and never will.
@@ -150,9 +160,26 @@ mod tests {
         ];
         let mut known: BTreeSet<String> = jobs.iter().map(|job| job.labels()[RUN].clone()).collect();
         known.insert("snapshot-only".into());
-        let gone = |succeeded, failed| -> Vec<String> { doomed(&jobs, &known, "current", Kept { succeeded, failed }).into_iter().collect() };
+        let gone = |succeeded, failed| -> Vec<String> { doomed(&jobs, &[], &known, "current", Kept { succeeded, failed }).into_iter().collect() };
         assert_eq!(gone(1, 1), ["bad-1", "good-1", "replaced", "snapshot-only"]);
         assert_eq!(gone(3, 3), ["replaced", "snapshot-only"]);
         assert_eq!(gone(0, 0), ["bad-1", "bad-2", "good-1", "good-2", "replaced", "snapshot-only"]);
+    }
+
+    #[test]
+    fn a_run_has_ended_once_that_is_recorded() {
+        let jobs = [job("early", "pack", Some(("Complete", "01"))), job("early", "sign", None)];
+        let known = BTreeSet::from(["early".to_owned()]);
+        let kept = Kept { succeeded: 1, failed: 1 };
+        assert_eq!(doomed(&jobs, &[], &known, "current", kept), known, "nobody says that it ended");
+        let entry = HistoryEntry {
+            run: "early".into(),
+            digest: None,
+            lock_digest: String::new(),
+            started: String::new(),
+            finished: "2026-11-21T12:00:02Z".into(),
+            reason: SUCCEEDED.into(),
+        };
+        assert_eq!(doomed(&jobs, &[entry], &known, "current", kept), BTreeSet::new());
     }
 }

@@ -114,7 +114,7 @@ fn a_dependency_that_did_not_answer_is_asked_again_later_and_later() {
 #[test]
 fn a_requested_reconcile_resolves_anew_but_not_in_the_middle_of_a_run() {
     let bundle = Some(Digest::of(b"bundle"));
-    for observed in [Observed { finished: bundle, ..seen() }, Observed { pack: failure(Reason::InvalidLock), ..seen() }] {
+    for observed in [seen(), Observed { finished: bundle, ..seen() }, Observed { pack: failure(Reason::InvalidLock), ..seen() }] {
         assert_eq!(next(&Observed { requested: true, ..observed }), Step::Resolve);
     }
     let middle = Observed { requested: true, pack: JobState::Running { trouble: None }, ..seen() };
