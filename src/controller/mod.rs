@@ -172,8 +172,12 @@ async fn lead(client: Client, options: Options, metrics: Metrics, stop: Cancella
     metrics.count(store.clone());
     let opening = Opening { namespace: options.namespace, image: options.image, identity: options.identity, installation: options.installation };
     let context = Arc::new(opening.context(client.clone(), metrics, store, options.clock, &*options.registries).await?);
-    if let Err(error) = platform_key::ensure(&context, &*make_key).await {
-        tracing::error!(%error, "there is no usable platform key; PackedBundles that need it tell so");
+    match platform_key::ensure(&context, &*make_key).await {
+        Ok(()) => (),
+        // A person must mend it, and bundles that the tenant's key signs need not wait for that.
+        Err(Trouble::Told(failure)) => tracing::error!(why = failure.message, "there is no usable platform key; PackedBundles that need it tell so"),
+        // Nobody would make the key later, so begin again.
+        Err(error) => return Err(error.into()),
     }
     let ours = || watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}")).any_semantic();
     let mut events = pin!(

@@ -34,7 +34,7 @@ pub(super) enum News {
     Failed(Failure),
 }
 
-/// The status that follows. `was_good`: the current run has been verified before.
+/// The status that follows.
 pub(super) fn after(old: &PackedBundleStatus, news: &News, generation: i64, now: Timestamp) -> PackedBundleStatus {
     let mut status = old.clone();
     status.observed_generation = Some(generation);

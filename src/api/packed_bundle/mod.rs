@@ -19,7 +19,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use super::bundle_policy::{KindRef, NameRef, SourceKind};
+pub use super::bundle_policy::{KindRef, Mirror, NameRef, SourceKind};
 pub use status::{BundleStatus, EvidenceStatus, HistoryEntry, LockStatus, MAX_HISTORY, PackedBundleStatus};
 pub use validated::{Adoption, Kept, LockSource, Packing, SpecError, ToSign, ValidatedPackedBundle, Work};
 
@@ -216,18 +216,6 @@ pub struct FetchCredential {
     pub host: String,
     /// The Secret. Example: `{name: files}`.
     pub secret_ref: NameRef,
-}
-
-/// A place to fetch from in place of another.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Mirror {
-    /// What origins start with. Example: `up.example.org`.
-    #[schemars(length(min = 1, max = 255))]
-    pub from: String,
-    /// What they start with instead. Example: `mirror.example.com/up`.
-    #[schemars(length(min = 1, max = 255))]
-    pub to: String,
 }
 
 /// Where the bundle goes.
