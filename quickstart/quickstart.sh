@@ -62,12 +62,13 @@ make_namespace() { # NAME
 # example FILE: one of the objects, with this cluster's registry and image in place of those that it names
 # shellcheck disable=SC2153 # IMAGE is env.sh's
 example() {
-  sed -e "s|registry\.test:5000|$REGISTRY|g" -e "s|plain\.test:5001/busybox:1|$IMAGE|g" "examples/quickstart/$1"
+  sed -e "s|registry\.test:5000|$REGISTRY|g" -e "s|plain\.test:5001/busybox:1|$IMAGE|g" -e "s|https://packgate.dev/builder/CLUSTER/platform|$builder|g" \
+    "examples/quickstart/$1"
 }
 
 values() {
   local host
-  printf 'image: {repository: "%s", digest: "%s"}\ncontroller: {replicas: 1}\nregistries:\n' "${image%@*}" "${image#*@}"
+  printf 'image: {repository: "%s", digest: "%s"}\ncontroller: {replicas: 1}\nwebhook: {replicas: 1}\nregistries:\n' "${image%@*}" "${image#*@}"
   for host in "$REGISTRY" ${PLAIN:+"$PLAIN"}; do
     printf -- '- {host: "%s", plainHTTP: %s}\n' "$host" "$([ -n "$(http "$host")" ] && echo true || echo false)"
   done
@@ -86,14 +87,15 @@ install_chart() {
   helm upgrade --install packgate charts/packgate --namespace $system --create-namespace --wait --timeout 3m -f "$own/values.yaml" >"$own/helm.log" 2>&1 || {
     cat "$own/helm.log" >&2
     kubectl -n $system describe pods >&2 || true
-    kubectl -n $system logs deployment/packgate-controller --tail=20 >&2 || true
+    for face in controller webhook; do kubectl -n $system logs deployment/packgate-$face --tail=20 >&2 || true; done
     die "the chart cannot be installed"
   }
 }
 
 pack() {
-  step "files for the bundle: $REGISTRY/$namespace/files"
+  step "files for the bundle: $REGISTRY/$namespace/files; and an unsigned bundle of them, to be refused"
   packgate pack examples/hello/lock.yaml --format Artifact --to "$REGISTRY/$namespace/files:v1" --quiet ${http:+"$http"} >/dev/null
+  packgate pack examples/hello/lock.yaml --to "$REGISTRY/$namespace/unsigned:v1" --quiet ${http:+"$http"} >/dev/null
   step "a lock and a PackedBundle: examples/quickstart"
   make_namespace $namespace
   for file in 2-lock.yaml 3-packedbundle.yaml; do example $file | kubectl apply -f - >/dev/null; done
@@ -104,19 +106,43 @@ pack() {
   repository=${reference%@*} repository=${repository%:*}
 }
 
+# govern: from now on only what the platform signed may be used
+govern() {
+  step "a policy: only what this installation signed and built"
+  builder=$(kubectl -n $system get configmap packgate-platform-key -o jsonpath='{.data.builder\.id}')
+  example 4-policy.yaml | kubectl apply -f - >/dev/null
+  kubectl wait --for=condition=Enforced clusterbundlepolicy/quickstart --timeout=1m >/dev/null || failed "the policy is not enforced" clusterbundlepolicy/quickstart
+}
+
+# denied OBJECT FILE: applies what must be refused; prints the field and the reason
+denied() {
+  local said
+  if said=$(example "denied/$2" | kubectl apply -f - 2>&1); then failed "$1 was admitted" "$1"; fi
+  said=$(sed -n 's/.*denied the request: \([^ :]*\): \([A-Za-z]*\): .*/\1 \2/p' <<<"$said")
+  printf '  denied    %-18s %s' "$1" "${said:?$1 was refused, but not by packgate}"
+}
+
+refuse() {
+  step "what the policy does not allow"
+  local unsigned tag_only adopted
+  unsigned=$(denied pod/unsigned unsigned.yaml)
+  tag_only=$(denied pod/tag-only tag-only.yaml)
+  adopted=$(denied packedbundle/adopt-unsigned adopt-unsigned.yaml)
+  refusals=$unsigned$'\n'$tag_only$'\n'$adopted
+}
+
 read_it() {
   step "a Pod that mounts it"
   kubectl -n $namespace delete pod reader --ignore-not-found --grace-period=1 >/dev/null
-  example 4-reader.yaml | sed "s|$repository@sha256:[0-9a-f]*|$repository@$digest|" | kubectl apply -f - >/dev/null
+  example 5-reader.yaml | sed "s|$repository@sha256:[0-9a-f]*|$repository@$digest|" | kubectl apply -f - >/dev/null
   kubectl -n $namespace wait --for=jsonpath='{.status.phase}'=Succeeded pod/reader --timeout=2m >/dev/null || failed "the Pod did not run" pod/reader
   printed=$(kubectl -n $namespace logs reader)
 }
 
 verify() {
   step "verifying it as anybody can, with the published key"
-  local key=$own/platform.pub builder
+  local key=$own/platform.pub
   kubectl -n $system get configmap packgate-platform-key -o jsonpath='{.data.cosign\.pub}' >"$key"
-  builder=$(kubectl -n $system get configmap packgate-platform-key -o jsonpath='{.data.builder\.id}')
   verify=(packgate verify "$repository@$digest" --key "$key" --builder-id "$builder" ${http:+"$http"})
   "${verify[@]}" >"$own/report" 2>&1 || { cat "$own/report" >&2; die "${verify[*]}"; }
 }
@@ -126,6 +152,7 @@ show() {
 quickstart: ready
   bundle    $reference  signed, attested, verified
   admitted  pod/reader         printed "$printed" from the mounted bundle
+$refusals
   verify    ${verify[*]}
   shell     make cluster-shell
   remove    make quickstart-down
@@ -133,14 +160,16 @@ END
 }
 
 up() { # inside of the cluster
-  local image http reference digest repository printed verify
+  local image http reference digest repository printed verify refusals builder=""
   refuse_others
   step "image: pushing it to ${IMAGE%/*}"
   image=$(tests/cluster/push-image.sh "$(cat "$own/layout")")
   http=$(http "$REGISTRY")
   install_chart
   pack
+  govern
   read_it
+  refuse
   verify
   show
 }

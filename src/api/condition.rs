@@ -19,6 +19,8 @@ pub const ENFORCED: &str = "Enforced";
 
 /// Reason: everything is as it should be.
 pub const SUCCEEDED: &str = "Succeeded";
+/// Reason: it will be, in a moment or when somebody is there to do it.
+pub const PENDING: &str = "Pending";
 /// Reason: the lock is being resolved.
 pub const RESOLVING: &str = "Resolving";
 /// Reason: the pack Job is at work.

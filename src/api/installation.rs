@@ -1,5 +1,7 @@
 //! How this installation is set up: the chart's values, as the controller and the webhook read them.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::bundle_policy::{KindRef, NameRef};
@@ -22,8 +24,44 @@ pub struct Installation {
     pub signing: SigningConfig,
     /// What a use gets that no policy governs.
     pub no_match: NoMatch,
+    /// How admission is asked.
+    pub webhook: WebhookConfig,
     /// How Jobs are run.
     pub jobs: JobsConfig,
+}
+
+/// How admission is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct WebhookConfig {
+    /// Seconds that the API server waits, 2 to 30. The webhook answers three seconds before, or after half the time.
+    pub timeout_seconds: u8,
+    /// What the API server does when nobody answers.
+    pub failure_policy: FailurePolicy,
+}
+
+/// What the API server does when nobody answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FailurePolicy {
+    /// It refuses.
+    #[default]
+    Fail,
+    /// It admits. Whoever can stop the webhook can then use what they like.
+    Ignore,
+}
+
+impl Default for WebhookConfig {
+    fn default() -> Self {
+        Self { timeout_seconds: 10, failure_policy: FailurePolicy::Fail }
+    }
+}
+
+impl WebhookConfig {
+    /// How long one review may take, so that the answer is a verdict and no timeout.
+    pub fn deadline(&self) -> Duration {
+        let whole = Duration::from_secs(self.timeout_seconds.clamp(2, 30).into());
+        whole.saturating_sub(Duration::from_secs(3)).max(whole / 2)
+    }
 }
 
 /// Who this installation says that it is.

@@ -7,6 +7,7 @@ pub mod installation;
 pub mod packed_bundle;
 pub mod rbac;
 pub mod trust_root;
+pub mod webhook;
 
 use kube::CustomResourceExt;
 

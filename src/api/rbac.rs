@@ -12,10 +12,14 @@ use k8s_openapi::{
 use serde::Serialize;
 use serde_json::Value;
 
+use super::webhook::{CONFIGURATION, TLS_SECRET};
+
 /// The namespace that packgate is installed in, unless told otherwise.
 pub const SYSTEM_NAMESPACE: &str = "packgate-system";
 
 const CONTROLLER: &str = "packgate-controller";
+const WEBHOOK: &str = "packgate-webhook";
+const POLICY_READER: &str = "packgate-policy-reader";
 const TENANT: &str = "packgate-tenant";
 const PLATFORM_KEY: &str = "packgate-platform-key";
 
@@ -78,7 +82,8 @@ impl Installation {
     ///
     /// Errors: only if an object cannot be written as JSON, which is a defect.
     pub fn grants(&self) -> Result<Vec<Grant>, RbacError> {
-        Ok([self.controller()?, self.system_namespace()?, self.tenants()?, self.platform_key()?, self.users()?].concat())
+        Ok([self.controller()?, self.system_namespace()?, self.webhook()?, self.tenants()?, self.platform_key()?, self.everybody()?, self.users()?]
+            .concat())
     }
 
     fn controller(&self) -> Result<Vec<Grant>, RbacError> {
@@ -99,16 +104,50 @@ impl Installation {
         self.role_with_binding(CONTROLLER, purpose, system_rules(), self.account(CONTROLLER), "Gives it to the controller.")
     }
 
+    fn webhook(&self) -> Result<Vec<Grant>, RbacError> {
+        let role = self.cluster_role(WEBHOOK, &[], webhook_rules());
+        let binding = ClusterRoleBinding {
+            metadata: self.cluster_wide(WEBHOOK, &[]),
+            role_ref: role_ref("ClusterRole", WEBHOOK),
+            subjects: Some(vec![self.account(WEBHOOK)]),
+        };
+        let own = vec![
+            named(rule("", &["secrets"], READ), TLS_SECRET),
+            named(rule("coordination.k8s.io", &["leases"], &["get", "patch"]), WEBHOOK), // tells which policies it carries
+        ];
+        let purpose = "The webhook, in its own namespace: its certificate, and the object that tells which policies it carries.";
+        let mut grants = vec![
+            grant("The webhook, in every namespace: read policies and the keys that they name, ask who may do what. It reads no Secrets.", &role)?,
+            grant("Gives it to the webhook.", &binding)?,
+        ];
+        grants.extend(self.role_with_binding(WEBHOOK, purpose, own, self.account(WEBHOOK), "Gives it to the webhook.")?);
+        Ok(grants)
+    }
+
+    fn everybody(&self) -> Result<Vec<Grant>, RbacError> {
+        let role = self.cluster_role(POLICY_READER, &[], vec![rule(API_GROUP, &["clusterbundlepolicies", "trustroots"], READ)]);
+        let binding = ClusterRoleBinding {
+            metadata: self.cluster_wide(POLICY_READER, &[]),
+            role_ref: role_ref("ClusterRole", POLICY_READER),
+            subjects: Some(vec![all_users()]),
+        };
+        Ok(vec![
+            grant("What is asked of a bundle: whoever is refused can see why, and get the same verdict on the command line.", &role)?,
+            grant("Lets every user read it.", &binding)?,
+        ])
+    }
+
     fn tenants(&self) -> Result<Vec<Grant>, RbacError> {
         let role = self.cluster_role(TENANT, &[], vec![rule("", &["secrets"], &["get"])]);
-        Ok(vec![grant("Reads Secrets. Bound to the controller only in namespaces that say so, by a RoleBinding there; never cluster-wide.", &role)?])
+        Ok(vec![grant(
+            "Reads Secrets. Bound to controller and webhook only in namespaces that say so, by a RoleBinding there; never cluster-wide.",
+            &role,
+        )?])
     }
 
     fn platform_key(&self) -> Result<Vec<Grant>, RbacError> {
-        let everybody =
-            Subject { api_group: Some(RBAC_GROUP.to_owned()), kind: "Group".to_owned(), name: "system:authenticated".to_owned(), namespace: None };
         let rules = vec![named(rule("", &["configmaps"], &["get"]), PLATFORM_KEY)];
-        self.role_with_binding(PLATFORM_KEY, "The public half of the platform key, to verify with.", rules, everybody, "Lets every user read it.")
+        self.role_with_binding(PLATFORM_KEY, "The public half of the platform key, to verify with.", rules, all_users(), "Lets every user read it.")
     }
 
     fn users(&self) -> Result<Vec<Grant>, RbacError> {
@@ -153,11 +192,32 @@ impl Installation {
     }
 }
 
+/// The command that lets packgate read the Secrets of a namespace.
+pub fn how_to_grant(namespace: &str, system_namespace: &str) -> String {
+    format!(
+        "kubectl create rolebinding packgate-controller --namespace {namespace} --clusterrole {TENANT} \
+         --serviceaccount {system_namespace}:{CONTROLLER} --serviceaccount {system_namespace}:{WEBHOOK}"
+    )
+}
+
 /// The grants as one YAML stream, the purpose above each object.
 ///
 /// Errors: only if an object cannot be written as YAML, which is a defect.
 pub fn to_yaml(grants: &[Grant]) -> Result<String, RbacError> {
     grants.iter().map(|grant| Ok(format!("---\n# {}\n{}", grant.purpose, serde_saphyr::to_string(&grant.object)?))).collect()
+}
+
+fn all_users() -> Subject {
+    Subject { api_group: Some(RBAC_GROUP.to_owned()), kind: "Group".to_owned(), name: "system:authenticated".to_owned(), namespace: None }
+}
+
+fn webhook_rules() -> Vec<PolicyRule> {
+    vec![
+        rule(API_GROUP, POLICIES, READ),
+        rule("", &["configmaps"], READ), // keys and trust roots that policies name
+        rule("authorization.k8s.io", &["subjectaccessreviews"], &["create"]),
+        PolicyRule { api_groups: Some(owned(&["", "events.k8s.io"])), ..rule("", &["events"], &["create", "patch"]) },
+    ]
 }
 
 fn controller_rules() -> Vec<PolicyRule> {
@@ -174,13 +234,17 @@ fn controller_rules() -> Vec<PolicyRule> {
         rule("batch", &["jobs"], &["get", "list", "watch", "create", "patch", "delete"]),
         PolicyRule { api_groups: Some(owned(&["", "events.k8s.io"])), ..rule("", &["events"], &["create", "patch"]) },
         rule("", &["events"], &["list"]), // why a Job's Pod was refused: only an event tells
+        // The webhook's entries; the chart makes the object.
+        named(rule("admissionregistration.k8s.io", &["validatingwebhookconfigurations"], &["get", "list", "watch", "patch"]), CONFIGURATION),
     ]
 }
 
 fn system_rules() -> Vec<PolicyRule> {
     vec![
-        rule("", &["secrets"], &["get", "list", "create", "patch", "delete"]),
+        rule("", &["secrets"], &["get", "list", "watch", "create", "patch", "delete"]),
         rule("", &["configmaps"], &["list"]),
+        rule("discovery.k8s.io", &["endpointslices"], READ), // which replicas of the webhook are asked
+        named(rule("coordination.k8s.io", &["leases"], &["get", "list", "watch", "patch"]), WEBHOOK), // what they carry
         named(rule("coordination.k8s.io", &["leases"], &["get", "update"]), CONTROLLER),
         named(rule("", &["serviceaccounts"], &["get"]), CONTROLLER), // the owner of what must go when packgate goes
     ]
@@ -248,8 +312,8 @@ mod tests {
             .filter(|grant| grant.object["kind"] == "ClusterRoleBinding")
             .map(|grant| grant.object["roleRef"]["name"].as_str().expect("a name").to_owned())
             .collect();
-        assert_eq!(bound, [CONTROLLER]);
-        for rule in role("ClusterRole", CONTROLLER) {
+        assert_eq!(bound, [CONTROLLER, WEBHOOK, POLICY_READER]);
+        for rule in bound.iter().flat_map(|name| role("ClusterRole", name)) {
             assert!(!resources(&rule).iter().any(|resource| resource.starts_with("secrets")), "{rule:?}");
         }
         let aggregated = grants().into_iter().filter(|grant| grant.object["metadata"]["labels"].to_string().contains("aggregate-to"));
@@ -284,6 +348,17 @@ mod tests {
     #[test]
     fn everybody_reads_one_config_map() {
         assert_eq!(role("Role", PLATFORM_KEY), [named(rule("", &["configmaps"], &["get"]), PLATFORM_KEY)]);
+    }
+
+    #[test]
+    fn the_webhook_reads_one_secret_and_writes_next_to_nothing() {
+        let writes = ["create", "update", "patch", "delete"];
+        let rules = role("ClusterRole", WEBHOOK).into_iter().chain(role("Role", WEBHOOK));
+        let written: Vec<String> =
+            rules.filter(|rule| rule.verbs.iter().any(|verb| writes.contains(&verb.as_str()))).flat_map(|rule| resources(&rule)).collect();
+        assert_eq!(written, ["subjectaccessreviews", "events", "leases"]);
+        let secrets: Vec<_> = role("Role", WEBHOOK).into_iter().filter(|rule| resources(rule) == ["secrets"]).collect();
+        assert_eq!(secrets, [named(rule("", &["secrets"], READ), TLS_SECRET)]);
     }
 
     #[test]

@@ -105,3 +105,10 @@ pub struct TrustRootStatus {
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
+
+impl TrustRoot {
+    /// The `ConfigMap` of the system namespace that holds the root, if it lies in the cluster.
+    pub fn config_map(&self) -> Option<&str> {
+        Some(self.spec.trusted_root.as_ref()?.config_map_ref.name.as_str())
+    }
+}

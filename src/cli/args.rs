@@ -84,6 +84,8 @@ pub(super) enum Command {
     Policy(super::policy::PolicyArgs),
     /// Bring PackedBundles to what they say, in a cluster
     Controller(super::controller::ControllerArgs),
+    /// Answer admission reviews in a cluster: what a policy does not allow is refused
+    Webhook(super::webhook::WebhookArgs),
     /// Run one step of a PackedBundle, as the controller's Jobs do
     Job(super::job::JobArgs),
     /// Print the Kubernetes custom resource definitions

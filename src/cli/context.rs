@@ -127,6 +127,11 @@ impl Context {
         Ok(Arc::clone(self.credentials.get_or_init(|| store)))
     }
 
+    /// What --registry-config says, and nothing that lies about in this machine's home folder.
+    pub(super) fn named_credentials(&self) -> Result<Arc<dyn CredentialStore>, CliError> {
+        if self.global.registry_config.is_some() { self.credentials() } else { Ok(Arc::new(Anonymous)) }
+    }
+
     fn load_credentials(&self) -> Result<Arc<dyn CredentialStore>, CliError> {
         let named = self.global.registry_config.clone();
         let default = self.global.docker_config_dir.clone().or_else(|| self.global.home.as_ref().map(|home| home.join(".docker")));

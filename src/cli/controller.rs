@@ -5,23 +5,16 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use clap::Args;
 use prometheus_client::registry::Registry;
 use serde_json::json;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    task::JoinError,
-};
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio_util::task::AbortOnDropHandle;
 
-use super::{exit::CliError, lockfile::Input, output::Done, registries};
+use super::{
+    exit::CliError,
+    in_cluster::{client, http_options, not_served, open_registries, read_config, stop_on_signal},
+    output::Done,
+};
 use crate::{
-    api::installation::{Installation, MAX_CONFIG},
     clock::SystemClock,
     controller::{self, Metrics, NewKey, Options},
-    core::{class::Reason, job, reference::Repository},
-    oci::{
-        Source,
-        auth::{Anonymous, CredentialStore, DockerConfig},
-    },
-    service::registries::{OpenError, Registries},
     signing::{self, Password},
     telemetry::server::{Ready, serve_health, serve_metrics},
 };
@@ -70,12 +63,10 @@ pub(super) async fn run(args: ControllerArgs) -> Result<Done, CliError> {
         identity: args.identity,
         installation,
         clock: Arc::new(SystemClock),
-        registries: Box::new(open_registries),
+        registries: Box::new(|known| open_registries(known, &http_options())),
         make_key: Box::new(|| make_key().map_err(|error| error.message)),
     };
-    let client = kube::Client::try_default()
-        .await
-        .map_err(|error| CliError::new(Reason::InvalidSpec, format!("no way to the API server: {error}; run in a cluster or set KUBECONFIG")))?;
+    let client = client().await?;
     let controlling = controller::run(client, options, metrics, move || ready.set(), stop);
     tokio::select! {
         ended = controlling => ended?,
@@ -85,37 +76,6 @@ pub(super) async fn run(args: ControllerArgs) -> Result<Done, CliError> {
     Done::new("", "Controller", json!({}))
 }
 
-fn read_config(path: Option<&std::path::Path>) -> Result<Installation, CliError> {
-    let Some(path) = path else { return Ok(Installation::default()) };
-    let input = Input::read(path, MAX_CONFIG, Reason::InvalidSpec)?;
-    Installation::parse(&input.bytes).map_err(|error| input.blame(error.into()))
-}
-
-fn not_served(address: SocketAddr, ended: Result<std::io::Result<()>, JoinError>) -> CliError {
-    let cause = match ended {
-        Ok(Ok(())) => "it ended".to_owned(),
-        Ok(Err(error)) => error.to_string(),
-        Err(error) => error.to_string(),
-    };
-    CliError::invalid(format!("nothing can be served on {address}: {cause}; choose another address"))
-}
-
-/// Cancelled by SIGTERM, as Kubernetes sends it, and by SIGINT.
-fn stop_on_signal() -> Result<CancellationToken, CliError> {
-    let listen = |kind| signal(kind).map_err(|error| CliError::internal(format!("signals cannot be heard: {error}")));
-    let (mut term, mut int) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    let stop = CancellationToken::new();
-    let cancel = stop.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = term.recv() => (),
-            _ = int.recv() => (),
-        }
-        cancel.cancel();
-    });
-    Ok(stop)
-}
-
 /// A key with a random password.
 fn make_key() -> Result<NewKey, CliError> {
     let mut random = [0; PASSWORD_BYTES];
@@ -123,22 +83,4 @@ fn make_key() -> Result<NewKey, CliError> {
     let password = hex::encode(random);
     let key = signing::generate(&Password::new(password.as_bytes()))?;
     Ok(NewKey { private_pem: key.private_pem.to_string(), password, public_pem: key.public_pem })
-}
-
-/// Opens registries with the credentials of whoever asks, and with no other.
-struct Reading(registries::Registries);
-
-fn open_registries(registries: &[job::Registry]) -> Result<Arc<dyn Registries>, String> {
-    let known = registries::Registries::new(registries).map_err(|error| error.message)?;
-    Ok(Arc::new(Reading(known)))
-}
-
-impl Registries for Reading {
-    fn open(&self, repository: &Repository, docker_config: Option<&[u8]>) -> Result<Arc<dyn Source>, OpenError> {
-        let credentials: Arc<dyn CredentialStore> = match docker_config {
-            Some(bytes) => Arc::new(DockerConfig::parse(bytes)?),
-            None => Arc::new(Anonymous),
-        };
-        Ok(self.0.with(credentials).open(repository)?)
-    }
 }

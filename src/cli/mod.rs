@@ -5,12 +5,14 @@
 
 mod args;
 mod attest;
+mod cluster;
 mod completion;
 mod context;
 mod controller;
 mod copy;
 mod crds;
 mod exit;
+mod in_cluster;
 mod inspect;
 mod job;
 mod keys;
@@ -29,6 +31,7 @@ mod signer;
 mod unpack;
 mod verify;
 mod version;
+mod webhook;
 
 use std::{process::ExitCode, time::Duration};
 
@@ -45,7 +48,7 @@ const LAST_BREATH: Duration = Duration::from_secs(2);
 /// Parses the arguments of this process, does what they say, and returns the exit code.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    if matches!(cli.command, Command::Controller(_)) {
+    if matches!(cli.command, Command::Controller(_) | Command::Webhook(_)) {
         crate::telemetry::init_json(cli.global.verbose);
     } else {
         crate::telemetry::init(cli.global.verbose);
@@ -80,6 +83,7 @@ async fn dispatch(cli: Cli) -> Result<Done, CliError> {
         Command::Policy(args) => policy::run(args, &context),
         Command::Job(args) => job::run(args, &context).await,
         Command::Controller(args) => Box::pin(controller::run(args)).await,
+        Command::Webhook(args) => Box::pin(webhook::run(args)).await,
         Command::Crds(args) => crds::run(&args),
         Command::Rbac(args) => rbac::run(&args),
         Command::Completion(args) => completion::run(&args),

@@ -6,7 +6,7 @@ use super::exit::CliError;
 use crate::{
     core::{job::Registry, reference::Repository},
     fetch::Repositories,
-    http::{AddressPolicy, HttpClient, HttpOptions, PrivateAddresses},
+    http::{HttpClient, HttpOptions},
     oci::{
         OciError, Source,
         auth::CredentialStore,
@@ -29,18 +29,15 @@ struct Reach {
 }
 
 impl Registries {
-    /// From inside of a cluster: never loopback, link-local and their like; private addresses are allowed. A certificate authority is
-    /// trusted for the host that it is listed with, and for no other.
+    /// Each in its own way. A certificate authority is trusted for the host that it is listed with, and for no other.
     ///
     /// Errors: a host that is none or is listed twice, certificates that cannot be read.
-    pub(super) fn new(registries: &[Registry]) -> Result<Self, CliError> {
-        let addresses = AddressPolicy::Cluster { private: PrivateAddresses::Allowed };
-        let options = HttpOptions { addresses, ..HttpOptions::default() };
-        let mut all = Self::uniform(HttpClient::new(&options)?, RemoteOptions::default());
+    pub(super) fn new(registries: &[Registry], options: &HttpOptions) -> Result<Self, CliError> {
+        let mut all = Self::uniform(HttpClient::new(options)?, RemoteOptions::default());
         let mut hosts = BTreeMap::new();
         for Registry { host, plain_http, ca } in registries {
             let http = match ca {
-                Some(pem) => client_trusting(pem, host, &options)?,
+                Some(pem) => client_trusting(pem, host, options)?,
                 None => all.others.http.clone(),
             };
             let reach = Reach { http, options: RemoteOptions { plain_http: *plain_http, ..RemoteOptions::default() } };
@@ -124,7 +121,7 @@ mod tests {
 
     fn registries(list: &[Registry]) -> Result<Registries, Reason> {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        Registries::new(list).map_err(|e| e.reason)
+        Registries::new(list, &super::super::in_cluster::http_options()).map_err(|e| e.reason)
     }
 
     #[test]

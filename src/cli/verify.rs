@@ -3,12 +3,20 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use clap::{Args, ValueEnum};
 
-use super::{context::Context, exit::CliError, lockfile::Input, output::Done, policies::Policies};
+use super::{
+    cluster::{self, InForce},
+    context::Context,
+    exit::CliError,
+    lockfile::Input,
+    output::Done,
+    policies::Policies,
+    registries::Registries,
+};
 use crate::{
     core::{
         class::Reason,
@@ -17,17 +25,21 @@ use crate::{
         lockfile::Lockfile,
         policy::{AdHoc, Authority, Decision, Means, Outcome, Policy, Use},
         reference::Location,
-        report::{Asked, Report},
+        report::{Asked, Report, in_cluster, quote},
         verify::{Findings, TrustRoot, VerificationKey},
     },
-    oci::{OciError, Resolved, Source},
-    service::verify::{self, Judgement, Question, Reading, VerifyError},
+    oci::{Resolved, Source},
+    service::{
+        verdict::{self, Answer},
+        verify::{self, Judgement, Question, Reading, VerifyError},
+    },
 };
 
 const EXAMPLES: &str = "Examples:
   packgate verify oci:out:v1 --key packgate.pub
   packgate verify registry.example.com/team-a/siem@sha256:… --key packgate.pub --builder-id https://packgate.dev/builder/cli
   packgate verify registry.example.com/team-a/siem:v1.4.0 --policy policy.yaml --use ImageVolume --namespace team-a
+  packgate verify registry.example.com/team-a/siem@sha256:… --use ImageVolume --namespace team-a --cluster
 
 Exit code 0: admitted. 1: denied, or governed by no policy. 3: a registry did not answer. 4: bytes contradict a digest.";
 
@@ -70,6 +82,10 @@ pub(super) struct TrustArgs {
     /// Policies, and the ConfigMaps they name, in one or more YAML files; - for stdin
     #[arg(long = "policy", value_name = "FILE", conflicts_with_all = ["keys", "certificate_identity", "builder_id", "lock"])]
     policies: Vec<PathBuf>,
+    /// The policies of the cluster that kubectl speaks to, and its webhook's way to registries: the verdict that admission would give.
+    /// Registries are shown what --registry-config says, and nothing else
+    #[arg(long, conflicts_with_all = ["keys", "certificate_identity", "builder_id", "lock", "policies"])]
+    cluster: bool,
     /// What the bundle is used as, for policies
     #[arg(long = "use", value_enum, ignore_case = true, default_value_t = UseArg::PackedBundle)]
     used_as: UseArg,
@@ -98,17 +114,25 @@ pub(super) async fn run(args: VerifyArgs, context: &Context) -> Result<Done, Cli
 impl TrustArgs {
     /// Says the arguments whom to trust?
     pub(super) const fn is_given(&self) -> bool {
-        !self.keys.is_empty() || self.certificate_identity.is_some() || !self.policies.is_empty()
+        self.cluster || !self.keys.is_empty() || self.certificate_identity.is_some() || !self.policies.is_empty()
     }
 
-    /// The policies that the arguments stand for. Errors: nothing to trust, or a file that cannot mean what it says.
-    pub(super) fn policies(&self) -> Result<Vec<Policy>, CliError> {
+    /// What the arguments stand for. Errors: nothing to trust, a file that cannot mean what it says, a cluster that does not answer.
+    async fn terms(&self) -> Result<Terms, CliError> {
+        if self.cluster {
+            let InForce { policies, registries, deadline } = cluster::in_force(self.namespace.as_deref()).await?;
+            return Ok(Terms { policies, admission: Some((registries, deadline)) });
+        }
+        Ok(Terms { policies: self.policies()?, admission: None })
+    }
+
+    fn policies(&self) -> Result<Vec<Policy>, CliError> {
         if !self.policies.is_empty() {
             return Policies::read(&self.policies)?.compile();
         }
         if !self.is_given() {
             return Err(CliError::invalid(
-                "nothing says whom to trust: give --key FILE, or --policy FILE, or --certificate-identity with its issuer and trusted root",
+                "nothing says whom to trust: give --key FILE, --policy FILE or --cluster, or --certificate-identity with its issuer and trusted root",
             ));
         }
         let lock = self.lock.as_ref().map(|path| Input::lock(path)?.parse()).transpose()?;
@@ -133,7 +157,7 @@ impl TrustArgs {
 
     /// Resolves a reference and judges what it names. Nothing is fetched for what no policy governs.
     async fn verify(&self, reference: &Location, context: &Context) -> Result<Report, CliError> {
-        let policies = self.policies()?;
+        let Terms { policies, admission } = self.terms().await?;
         let written = reference.to_string();
         let question = self.question(&written, reference, &policies, Reading::Needed, context);
         let mut inquiry = Inquiry::begin(self, reference, context);
@@ -141,19 +165,19 @@ impl TrustArgs {
             inquiry.asked.digest = reference.digest();
             return Ok(inquiry.ungoverned());
         }
-        let source = context.open(reference)?;
-        let root = match source.resolve(&reference.selector(), context.limits()).await {
-            Ok(root) => root,
-            Err(error) => return Ok(inquiry.failed(&error)),
+        let (source, deadline): (Arc<dyn Source>, _) = match (&admission, reference) {
+            (Some((registries, deadline)), Location::Registry(named)) => {
+                (Arc::new(registries.open(&named.repository, context.named_credentials()?)?), Some(*deadline))
+            }
+            _ => (context.open(reference)?, None),
         };
-        inquiry.asked.digest = Some(root.descriptor.digest);
-        let judged = verify::judge(&*source, &root, &question, context.limits()).await;
-        Ok(inquiry.answer(judged))
+        let answer = verdict::give(&source, &reference.selector(), &question, deadline, context.limits()).await;
+        Ok(inquiry.answer(&answer))
     }
 
     /// Judges what was resolved already, for a verb that goes on only if it is admitted. Looks at every blob that is stored.
     pub(super) async fn judge(&self, source: &dyn Source, reference: &Location, root: &Resolved, context: &Context) -> Result<Report, CliError> {
-        let policies = self.policies()?;
+        let Terms { policies, .. } = self.terms().await?;
         let written = reference.to_string();
         let question = self.question(&written, reference, &policies, Reading::EveryBlob, context);
         let mut inquiry = Inquiry::begin(self, reference, context);
@@ -162,7 +186,7 @@ impl TrustArgs {
             return Ok(inquiry.ungoverned());
         }
         let judged = verify::judge(source, root, &question, context.limits()).await;
-        Ok(inquiry.answer(judged))
+        Ok(inquiry.judged(judged))
     }
 
     fn question<'a>(
@@ -191,6 +215,13 @@ impl TrustArgs {
 
     /// The command that gives the same answer, once the digest is known.
     fn reproduce(&self, reference: &Location, digest: Option<Digest>) -> String {
+        if self.cluster {
+            let pinned = match (reference, digest) {
+                (Location::Registry(named), Some(digest)) => named.repository.clone().pin(digest).to_string(),
+                _ => reference.to_string(),
+            };
+            return in_cluster(&pinned, self.used_as.into(), self.namespace.as_deref().unwrap_or_default());
+        }
         let pinned = digest.map_or_else(|| reference.clone(), |digest| reference.clone().with_digest(digest));
         let mut words = vec!["packgate".to_owned(), "verify".to_owned(), quote(&pinned.to_string())];
         let mut option = |name: &str, value: &str| words.extend([name.to_owned(), quote(value)]);
@@ -212,6 +243,12 @@ impl TrustArgs {
     }
 }
 
+/// Whom to trust, and how the evidence is gathered if it is as at admission.
+struct Terms {
+    policies: Vec<Policy>,
+    admission: Option<(Arc<Registries>, Duration)>,
+}
+
 /// A question that is being answered.
 struct Inquiry<'a> {
     asked: Asked,
@@ -219,30 +256,36 @@ struct Inquiry<'a> {
     context: &'a Context,
     trust: &'a TrustArgs,
     reference: &'a Location,
+    /// With the digest filled in, the command would no longer be refused for not having one.
+    keeps_tag: bool,
+    requests: Option<u64>,
 }
 
 impl<'a> Inquiry<'a> {
     fn begin(trust: &'a TrustArgs, reference: &'a Location, context: &'a Context) -> Self {
         let asked =
             Asked { reference: reference.to_string(), used_as: trust.used_as.into(), unsafe_settings: context.unsafe_settings(), ..Asked::default() };
-        Self { asked, begun: Instant::now(), context, trust, reference }
+        Self { asked, begun: Instant::now(), context, trust, reference, keeps_tag: false, requests: None }
     }
 
     fn complete(self) -> Asked {
-        let reproduce = self.trust.reproduce(self.reference, self.asked.digest);
+        let reproduce = self.trust.reproduce(self.reference, self.asked.digest.filter(|_| !self.keeps_tag));
         let elapsed_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Asked { reproduce, elapsed_ms, registry_requests: self.context.requests(), ..self.asked }
+        Asked { reproduce, elapsed_ms, registry_requests: self.requests.unwrap_or_else(|| self.context.requests()), ..self.asked }
     }
 
-    fn answer(self, judged: Result<Judgement, VerifyError>) -> Report {
+    fn answer(mut self, answer: &Answer) -> Report {
+        self.asked.digest = answer.digest;
+        self.requests = Some(answer.requests);
+        self.keeps_tag = answer.decision.denies_for(Reason::DigestRequired);
+        Report::new(self.complete(), &answer.decision, &answer.findings)
+    }
+
+    fn judged(self, judged: Result<Judgement, VerifyError>) -> Report {
         match judged {
             Ok(judgement) => Report::new(self.complete(), &judgement.decision, &judgement.findings),
             Err(error) => Report::failed(self.complete(), &error),
         }
-    }
-
-    fn failed(self, error: &OciError) -> Report {
-        Report::failed(self.complete(), error)
     }
 
     fn ungoverned(self) -> Report {
@@ -258,30 +301,12 @@ fn key_authority(path: &Path) -> Result<Authority, CliError> {
     Ok(Authority { name: path.display().to_string(), means: Means::Key(key) })
 }
 
-/// A word as a shell reads it.
-fn quote(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@=+,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
-}
-
 impl From<UseArg> for Use {
     fn from(arg: UseArg) -> Self {
         match arg {
             UseArg::PackedBundle => Self::PackedBundle,
             UseArg::ImageVolume => Self::ImageVolume,
             UseArg::Container => Self::Container,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_quoted_for_a_shell() {
-        for (word, quoted) in [("oci:out:v1", "oci:out:v1"), ("a b", "'a b'"), ("it's", "'it'\\''s'"), ("", "''"), ("$(x)", "'$(x)'")] {
-            assert_eq!(quote(word), quoted);
         }
     }
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use kube::{Client, core::DeserializeGuard, runtime::events::Recorder, runtime::reflector::Store};
 
-use super::{build::Setup, memory::Memory, metrics::Metrics, secrets::Secrets};
+use tokio::sync::watch;
+
+use super::{build::Setup, memory::Memory, metrics::Metrics, secrets::Secrets, webhook::Enforcement};
 use crate::{
     api::{installation::Installation, packed_bundle::PackedBundle},
     clock::Clock,
@@ -38,4 +40,6 @@ pub(super) struct Context {
     pub recorder: Recorder,
     /// Reads what objects name.
     pub secrets: Secrets,
+    /// Which policies the webhook carries.
+    pub enforcement: watch::Sender<Enforcement>,
 }

@@ -22,6 +22,7 @@ mod sweep;
 mod trouble;
 mod usable;
 mod verify;
+mod webhook;
 
 use std::{collections::HashSet, pin::pin, sync::Arc, time::Duration};
 
@@ -44,6 +45,7 @@ use kube::{
         watcher,
     },
 };
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 pub use metrics::Metrics;
@@ -56,6 +58,7 @@ use self::{
     memory::Memory,
     secrets::Secrets,
     trouble::Trouble,
+    usable::Checks,
 };
 use crate::{
     api::{installation::Installation, packed_bundle::PackedBundle},
@@ -187,8 +190,11 @@ async fn lead(client: Client, options: Options, metrics: Metrics, stop: Cancella
             .graceful_shutdown_on(stop.clone().cancelled_owned())
             .run(reconcile::reconcile, |object, error, _| after_error(&object, error), Arc::clone(&context))
     );
+    let checks = Checks::new(&client);
+    let policies = checks.policies();
     let mut sweeping = pin!(sweep_forever(&context));
-    let mut checking = pin!(usable::check_forever(client, &context, &stop));
+    let mut checking = pin!(checks.run(&context, &stop));
+    let mut managing = pin!(manage_webhook(&context, &policies));
     loop {
         tokio::select! {
             event = events.next() => match event {
@@ -199,6 +205,7 @@ async fn lead(client: Client, options: Options, metrics: Metrics, stop: Cancella
             },
             () = &mut sweeping => return Err(ControllerError::Ended),
             () = &mut checking, if !stop.is_cancelled() => return Err(ControllerError::Ended),
+            () = &mut managing => return Err(ControllerError::Ended),
         }
     }
 }
@@ -212,6 +219,13 @@ fn after_error(object: &DeserializeGuard<PackedBundle>, error: &Trouble) -> cont
 fn owner_of<K: Resource>(child: &K) -> Option<ObjectRef<DeserializeGuard<PackedBundle>>> {
     let labels = child.meta().labels.as_ref()?;
     Some(ObjectRef::new(labels.get(BUNDLE)?).within(labels.get(BUNDLE_NAMESPACE)?))
+}
+
+/// Keeps the webhook's configuration, as soon as every policy is known: entries that leave one out would let pass what it governs.
+async fn manage_webhook(context: &Arc<Context>, policies: &webhook::Policies) {
+    if tokio::try_join!(policies.cluster.wait_until_ready(), policies.namespaced.wait_until_ready()).is_ok() {
+        webhook::manage_forever(context, policies).await;
+    }
 }
 
 /// Looks for orphans at the start, whenever objects have gone, and now and then.
@@ -276,6 +290,7 @@ impl Opening {
             metrics,
             recorder: Recorder::new(client.clone(), reporter),
             secrets,
+            enforcement: watch::Sender::new(webhook::Enforcement::default()),
             client,
         })
     }

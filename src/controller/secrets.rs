@@ -13,12 +13,13 @@ use super::{
     trouble::{Trouble, is_forbidden},
 };
 use crate::{
-    api::bundle_policy::{KindRef, SourceKind},
+    api::{
+        bundle_policy::{KindRef, SourceKind},
+        rbac::how_to_grant,
+    },
     core::class::Reason,
 };
 
-/// The ClusterRole that lets the controller read the Secrets of a namespace, once it is bound there.
-const TENANT_ROLE: &str = "packgate-tenant";
 /// The key of a CA's `ConfigMap` or Secret.
 const CA_KEY: &str = "ca.crt";
 /// Bytes of a CA file.
@@ -84,13 +85,10 @@ impl Secrets {
     }
 
     fn denied(&self, namespace: &str, name: &str, field: &str) -> Trouble {
-        let system = &self.system_namespace;
+        let grant = how_to_grant(namespace, &self.system_namespace);
         Trouble::new(
             Reason::SecretAccessDenied,
-            format!(
-                "packgate may not read Secret {namespace}/{name} ({field}). Let it: kubectl create rolebinding packgate-controller --namespace {namespace} \
-                 --clusterrole {TENANT_ROLE} --serviceaccount {system}:packgate-controller; or add {namespace} to the chart's value tenants"
-            ),
+            format!("packgate may not read Secret {namespace}/{name} ({field}). Let it: {grant}; or add {namespace} to the chart's value tenants"),
         )
     }
 }

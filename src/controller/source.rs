@@ -10,7 +10,6 @@ use crate::{
         job::{BundleIdentity, Destination, INPUTS_VERSION, Inputs, Recorded, RunKey, Signing, SigningMode, SourceOrigin},
         limits::Limits,
         lockfile::{CanonicalLock, Lockfile},
-        pack::PackPlan,
         reference::PinnedReference,
     },
     service::context::read_file,
@@ -42,7 +41,7 @@ pub(super) async fn resolve(object: &PackedBundle, packing: &Packing, context: &
         }
     };
     let lock = Lockfile::parse(&bytes, &Limits::DEFAULT).map_err(|error| Trouble::of(&error))?;
-    check(&lock, packing, origin.context.is_some())?;
+    packing.check_lock(&lock).map_err(|error| Trouble::of(&error))?;
     Ok(Resolved { canonical: lock.canonical(), lock, origin })
 }
 
@@ -79,16 +78,6 @@ async fn context_file(
     let limits = Limits::DEFAULT;
     let bytes = read_file(&*source, &reference.digest(), path, limits.lock_bytes, &limits).await.map_err(|error| Trouble::of(&error))?;
     Ok(bytes.to_vec())
-}
-
-fn check(lock: &Lockfile, packing: &Packing, has_context: bool) -> Result<(), Trouble> {
-    if let (Some((field, origin)), false) = (lock.first_file_origin(), has_context) {
-        let advice = "a path means nothing in a cluster; push lock and files together (oras push) and name them in spec.source.ociRef";
-        return Err(Trouble::new(Reason::InvalidLock, format!("{field}: {origin:?} is a file, and {advice}")));
-    }
-    lock.check_packable(false).map_err(|error| Trouble::of(&error))?;
-    PackPlan::new(lock, packing.output.clone()).map_err(|error| Trouble::of(&error))?;
-    Ok(())
 }
 
 /// Everything that the run depends on beside the lock.

@@ -3,10 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, future::join3};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{Patch, PatchParams},
-    core::DeserializeGuard,
+    core::{DeserializeGuard, ObjectMeta},
     runtime::{
         Controller,
         controller::{self, Action},
@@ -15,18 +16,20 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     build::MANAGER,
     context::Context,
-    policies::{compile, named},
+    policies,
     trouble::{Trouble, is_not_found},
+    webhook::{InForce, Policies},
 };
 use crate::{
     api::{
         bundle_policy::{BundlePolicy, ClusterBundlePolicy, PolicyObject},
-        condition::{self, READY, SUCCEEDED, Wanted},
+        condition::{self, ENFORCED, PENDING, READY, SUCCEEDED, Wanted},
         trust_root::{TRUSTED_ROOT_KEY, TrustRoot},
     },
     core::{class::Reason, limits::Limits},
@@ -44,26 +47,52 @@ trait Usable: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Deserialize
     /// The status as it is stored.
     fn status(&self) -> Value;
 
+    /// The condition `Enforced`, of a kind that the webhook carries.
+    fn enforced(&self, _: &[Condition], _: &Context) -> Option<Wanted> {
+        None
+    }
+
     /// The conditions as they are stored.
-    fn conditions(&self) -> Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {
+    fn conditions(&self) -> Vec<Condition> {
         serde_json::from_value(self.status()["conditions"].clone()).unwrap_or_default()
     }
 }
 
-/// Checks them until `stop`.
-pub(crate) async fn check_forever(client: Client, context: &Arc<Context>, stop: &CancellationToken) {
-    join3(
-        check_kind::<ClusterBundlePolicy>(client.clone(), context, stop),
-        check_kind::<BundlePolicy>(client.clone(), context, stop),
-        check_kind::<TrustRoot>(client, context, stop),
-    )
-    .await;
+/// The checks of all kinds.
+pub(super) struct Checks {
+    cluster: Check<ClusterBundlePolicy>,
+    namespaced: Check<BundlePolicy>,
+    roots: Check<TrustRoot>,
 }
 
-async fn check_kind<K: Usable>(client: Client, context: &Arc<Context>, stop: &CancellationToken) {
+type Check<K> = Controller<DeserializeGuard<K>>;
+
+impl Checks {
+    /// Watches them.
+    pub(super) fn new(client: &Client) -> Self {
+        Self { cluster: check(client), namespaced: check(client), roots: check(client) }
+    }
+
+    /// Every policy that is watched.
+    pub(super) fn policies(&self) -> Policies {
+        Policies { cluster: self.cluster.store(), namespaced: self.namespaced.store() }
+    }
+
+    /// Checks them until `stop`.
+    pub(super) async fn run(self, context: &Arc<Context>, stop: &CancellationToken) {
+        join3(run(self.cluster, context, stop), run(self.namespaced, context, stop), run(self.roots, context, stop)).await;
+    }
+}
+
+fn check<K: Usable>(client: &Client) -> Check<K> {
     let config = controller::Config::default().concurrency(2).debounce(Duration::from_millis(50));
-    let controller = Controller::new(Api::<DeserializeGuard<K>>::all(client), watcher::Config::default().any_semantic()).with_config(config);
+    Controller::new(Api::all(client.clone()), watcher::Config::default().any_semantic()).with_config(config)
+}
+
+async fn run<K: Usable>(controller: Check<K>, context: &Arc<Context>, stop: &CancellationToken) {
+    let carried = WatchStream::from_changes(context.enforcement.subscribe()).map(|_| ());
     controller
+        .reconcile_all_on(carried)
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(
             |guarded, context| async move { tell(&guarded, &context).await },
@@ -86,7 +115,9 @@ async fn tell<K: Usable>(guarded: &DeserializeGuard<K>, context: &Context) -> Re
     };
     let generation = object.meta().generation.unwrap_or_default();
     status["observedGeneration"] = generation.into();
-    status["conditions"] = json!(condition::merge(&object.conditions(), &[wanted], generation, context.clock.now()));
+    let old = object.conditions();
+    let wanted: Vec<Wanted> = [Some(wanted), object.enforced(&old, context)].into_iter().flatten().collect();
+    status["conditions"] = json!(condition::merge(&old, &wanted, generation, context.clock.now()));
     if object.status() != status {
         write::<K>(object, &status, context).await?;
     }
@@ -115,31 +146,53 @@ async fn write<K: Usable>(object: &K, status: &Value, context: &Context) -> Resu
     }
 }
 
+/// Does the webhook carry this generation?
+fn in_force(metadata: &ObjectMeta, old: &[Condition], context: &Context) -> Option<Wanted> {
+    let generation = metadata.generation.unwrap_or_default();
+    let enforced = |status, reason: &str, message: String| Some(Wanted { type_: ENFORCED, status, reason: reason.to_owned(), message });
+    let known = context.enforcement.borrow().of(metadata.uid.as_deref().unwrap_or_default(), generation);
+    match known {
+        InForce::Yes => enforced(true, SUCCEEDED, "every replica of the webhook carries it".to_owned()),
+        InForce::NotYet(why) => enforced(false, PENDING, why),
+        InForce::Unknown => {
+            let said = old.iter().find(|said| said.type_ == ENFORCED && said.observed_generation == Some(generation));
+            said.map_or_else(
+                || enforced(false, PENDING, "not known yet".to_owned()),
+                |said| enforced(said.status == "True", &said.reason, said.message.clone()),
+            )
+        }
+    }
+}
+
 fn stored(status: &impl serde::Serialize) -> Value {
     serde_json::to_value(status).ok().filter(|status| !status.is_null()).unwrap_or_else(|| json!({}))
 }
 
 impl Usable for ClusterBundlePolicy {
     async fn check(&self, context: &Context) -> Result<Value, Trouble> {
-        let object = PolicyObject::Cluster(Box::new(self.clone()));
-        compile(&object, &named(&self.spec.authorities), &context.setup.system_namespace, context).await?;
-        Ok(json!({}))
+        policies::check(PolicyObject::Cluster(Box::new(self.clone())), context).await.map(|()| json!({}))
     }
 
     fn status(&self) -> Value {
         stored(&self.status)
+    }
+
+    fn enforced(&self, old: &[Condition], context: &Context) -> Option<Wanted> {
+        in_force(self.meta(), old, context)
     }
 }
 
 impl Usable for BundlePolicy {
     async fn check(&self, context: &Context) -> Result<Value, Trouble> {
-        let object = PolicyObject::Namespaced(Box::new(self.clone()));
-        compile(&object, &named(&self.spec.authorities), &self.namespace().unwrap_or_default(), context).await?;
-        Ok(json!({}))
+        policies::check(PolicyObject::Namespaced(Box::new(self.clone())), context).await.map(|()| json!({}))
     }
 
     fn status(&self) -> Value {
         stored(&self.status)
+    }
+
+    fn enforced(&self, old: &[Condition], context: &Context) -> Option<Wanted> {
+        in_force(self.meta(), old, context)
     }
 }
 

@@ -22,6 +22,10 @@ pub const BUNDLE_CONTENT: &str = "dev.sigstore.bundle.content";
 /// The predicate type of the statement inside. A claim: readers open the bundle.
 pub const BUNDLE_PREDICATE_TYPE: &str = "dev.sigstore.bundle.predicateType";
 
+/// Bytes of a Sigstore bundle that its manifest holds as well, so that a reader needs one request for both. Whoever verifies at admission
+/// waits for every request; a registry that stores manifests in a database should not be made to store megabytes in it.
+const EMBEDDED: usize = 32 << 10;
+
 /// A piece of content with its descriptor, ready to be pushed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
@@ -57,13 +61,14 @@ pub fn sigstore_bundle(statement: &[u8], signature: SignatureBytes, material: Ve
 /// The referrer that carries `sigstore_bundle`, whose statement has `predicate_type`, and refers to `subject`.
 pub fn referrer(sigstore_bundle: Bytes, predicate_type: &str, subject: &Descriptor, created: Timestamp) -> serde_json::Result<Referrer> {
     let layer = Descriptor::of(media_type::SIGSTORE_BUNDLE_V03, &sigstore_bundle);
+    let shown = if sigstore_bundle.len() <= EMBEDDED { layer.clone().with_content(&sigstore_bundle) } else { layer.clone() };
     let annotations = [(CREATED, rfc3339(created)), (BUNDLE_CONTENT, "dsse-envelope".to_owned()), (BUNDLE_PREDICATE_TYPE, predicate_type.to_owned())];
     let manifest = Manifest {
         schema_version: 2,
         media_type: Some(media_type::MANIFEST.into()),
         artifact_type: Some(media_type::SIGSTORE_BUNDLE_V03.into()),
         config: Descriptor::empty(),
-        layers: vec![layer.clone()],
+        layers: vec![shown],
         subject: Some(subject.bare()),
         annotations: annotations.map(|(key, value)| (key.to_owned(), value)).into_iter().collect::<Annotations>(),
     };
@@ -117,7 +122,7 @@ mod tests {
             "config": {"mediaType": "application/vnd.oci.empty.v1+json",
                 "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a", "size": 2, "data": "e30="},
             "layers": [{"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
-                "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a", "size": 2}],
+                "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a", "size": 2, "data": "e30="}],
             "subject": {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": subject.digest, "size": 7},
             "annotations": {"org.opencontainers.image.created": "2026-11-21T01:38:00Z", "dev.sigstore.bundle.content": "dsse-envelope",
                 "dev.sigstore.bundle.predicateType": "https://p/v1"},

@@ -66,6 +66,11 @@ pub trait Source: Send + Sync {
     /// Lists what may refer to `subject`, at most `limits.referrers_listed`. The descriptors are claims: who uses them opens each manifest
     /// and checks its `subject`. An error is never an empty list.
     async fn referrers(&self, subject: &Descriptor, limits: &Limits) -> Result<Vec<Descriptor>, OciError>;
+
+    /// Requests over a network that were sent for this value and its clones so far, with every retry, redirect and token.
+    fn requests(&self) -> u64 {
+        0
+    }
 }
 
 /// What is pushed: bytes, or content that another place holds under the same descriptor.
@@ -119,7 +124,24 @@ pub trait BlobWriter: std::io::Write + Send {
 }
 
 /// Reads content into memory, at most `limit` bytes, checked against its descriptor.
+///
+/// Content that lies in the descriptor itself (image-spec 1.1, descriptor.md, `data`) is taken from there, without a request.
 pub async fn fetch(source: &dyn Source, descriptor: &Descriptor, limit: usize) -> Result<Bytes, OciError> {
+    match embedded(descriptor, limit) {
+        Some(bytes) => Ok(bytes),
+        None => fetch_stored(source, descriptor, limit).await,
+    }
+}
+
+/// The content in the descriptor, if it is what the descriptor says. What is not is passed over: whoever wrote it may have erred in that alone.
+fn embedded(descriptor: &Descriptor, limit: usize) -> Option<Bytes> {
+    let bytes = descriptor.content()?;
+    let fits = bytes.len() <= limit && bytes.len() as u64 == descriptor.size;
+    (fits && Digest::of(&bytes) == descriptor.digest).then(|| bytes.into())
+}
+
+/// Reads content into memory from where it is stored, whatever else holds it.
+pub async fn fetch_stored(source: &dyn Source, descriptor: &Descriptor, limit: usize) -> Result<Bytes, OciError> {
     let size = usize::try_from(descriptor.size).ok().filter(|size| *size <= limit);
     let size = size.ok_or_else(|| OciError::LimitExceeded { what: descriptor.digest.to_string(), size: descriptor.size, limit: limit as u64 })?;
     let mut bytes = Vec::with_capacity(size);

@@ -17,4 +17,5 @@ pub mod standing;
 mod tests;
 pub mod transfer;
 pub mod unpack;
+pub mod verdict;
 pub mod verify;

@@ -10,11 +10,14 @@ use crate::{
     oci::{OciError, Source, auth::AuthError},
 };
 
+/// A repository that was opened.
+pub type Opened = Arc<dyn Source>;
+
 /// Opens repositories. Whoever puts clients together implements it.
 pub trait Registries: Send + Sync {
     /// The repository, to be read with what a docker configuration (`.dockerconfigjson`) knows of its host, or anonymously. Sends nothing
     /// yet. No credential helper of the configuration is ever run.
-    fn open(&self, repository: &Repository, docker_config: Option<&[u8]>) -> Result<Arc<dyn Source>, OpenError>;
+    fn open(&self, repository: &Repository, docker_config: Option<&[u8]>) -> Result<Opened, OpenError>;
 }
 
 /// Why a repository cannot be opened.

@@ -12,11 +12,11 @@ use crate::{
         limits::Limits,
         oci::{Descriptor, Document},
         pack::EmbeddedError,
-        policy::{BundleLock, Decision, JudgedSubject, LockRule, Policy, Use, evaluate, trust},
+        policy::{BundleLock, Decision, JudgedSubject, LockRule, Name, Policy, Scope, Use, evaluate, trust},
         reference::Repository,
         verify::{Candidate, Evidence, Findings, Rejected, bundle_layer, verify},
     },
-    oci::{OciError, Resolved, Source, fetch, fetch_document},
+    oci::{OciError, Resolved, Source, fetch, fetch_document, fetch_stored},
 };
 
 /// Referrers that are opened at once.
@@ -79,14 +79,17 @@ async fn read(source: &dyn Source, subject: Digest, referrer: Descriptor, readin
     }
     let (_, manifest) = fetch_document(source, &referrer, limits).await?;
     if let (Reading::EveryBlob, Document::Manifest(inner)) = (reading, &manifest) {
-        fetch(source, &inner.config, limits.config_bytes).await?;
+        fetch_stored(source, &inner.config, limits.config_bytes).await?;
     }
     let layer = match bundle_layer(&manifest, &subject) {
         Ok(Some(layer)) => layer.clone(),
         Ok(None) => return Ok(Gathered::Unrelated),
         Err(error) => return Ok(Gathered::Unread(Rejected::new(referrer.digest, &error))),
     };
-    let content = fetch(source, &layer, limits.sigstore_bundle_bytes).await?;
+    let content = match reading {
+        Reading::Needed => fetch(source, &layer, limits.sigstore_bundle_bytes).await?,
+        Reading::EveryBlob => fetch_stored(source, &layer, limits.sigstore_bundle_bytes).await?,
+    };
     Ok(Gathered::Candidate(Box::new(Candidate { referrer, manifest, content })))
 }
 
@@ -114,7 +117,12 @@ pub struct Question<'a> {
 impl Question<'_> {
     /// Has any policy a say? If not, nothing need be fetched.
     pub fn is_governed(&self) -> bool {
-        self.policies.iter().any(|policy| policy.governs(self.repository, self.used_as, self.namespace))
+        self.policies.iter().any(|policy| policy.concerns(&self.scope()))
+    }
+
+    /// What is used, and how.
+    pub fn scope(&self) -> Scope<'_> {
+        Scope { name: self.repository.map_or(Name::Local, Name::Repository), used_as: self.used_as, namespace: self.namespace }
     }
 }
 
@@ -145,16 +153,23 @@ pub struct Judgement {
     pub decision: Decision,
     /// What was found out about each piece of evidence.
     pub findings: Findings,
+    /// What the bundle holds, if a policy asks.
+    pub contents: Option<Contents>,
 }
 
 /// Gives the verdict on `root`.
 pub async fn judge(source: &dyn Source, root: &Resolved, question: &Question<'_>, limits: &Limits) -> Result<Judgement, VerifyError> {
     let digest = root.descriptor.digest;
-    let governing: Vec<&Policy> =
-        question.policies.iter().filter(|policy| policy.governs(question.repository, question.used_as, question.namespace)).collect();
+    let governing: Vec<&Policy> = question.policies.iter().filter(|policy| policy.concerns(&question.scope())).collect();
     let evidence = if governing.is_empty() { Evidence::default() } else { gather(source, &root.descriptor, question.reading, limits).await? };
     let contents = if governing.iter().any(|policy| compares_lock(policy)) { lock_inside(source, root, limits).await? } else { None };
     let findings = verify(&digest, &evidence, &trust(question.policies), limits);
+    let decision = decide(question, digest, &findings, contents.as_ref(), question.now);
+    Ok(Judgement { decision, findings, contents })
+}
+
+/// The verdict at some time on what was found out. Nothing is gathered for it.
+pub fn decide(question: &Question<'_>, digest: Digest, findings: &Findings, contents: Option<&Contents>, now: Timestamp) -> Decision {
     let subject = JudgedSubject {
         reference: question.reference,
         repository: question.repository,
@@ -162,10 +177,9 @@ pub async fn judge(source: &dyn Source, root: &Resolved, question: &Question<'_>
         had_digest: question.had_digest,
         used_as: question.used_as,
         namespace: question.namespace,
-        lock: contents.as_ref().map(|contents| BundleLock { lock: &contents.lock, digest: contents.plan.lock.digest }),
+        lock: contents.map(|contents| BundleLock { lock: &contents.lock, digest: contents.plan.lock.digest }),
     };
-    let decision = evaluate(question.policies, &subject, &findings, question.now);
-    Ok(Judgement { decision, findings })
+    evaluate(question.policies, &subject, findings, now)
 }
 
 /// The contents, with the lock, of what is a bundle of ours. What is none has no lock, which the policy denies.

@@ -82,9 +82,28 @@ fn quickstart() {
     let installation = test.installation();
     let hello = format!("{ROOT}/examples/hello/lock.yaml");
     test.packgate(&format!("pack {hello} --format Artifact --to registry.test:5000/quickstart/files:v1 --plain-http")).ok();
-    kubectl(["apply", "-f", &format!("{ROOT}/examples/quickstart")]).run().ok();
+    test.packgate(&format!("pack {hello} --to registry.test:5000/quickstart/unsigned:v1 --plain-http")).ok();
     let namespace = Namespace { name: "quickstart".into() };
+    let try_it = |file: &str| {
+        let yaml = fs::read_to_string(format!("{ROOT}/examples/quickstart/{file}")).expect("an example");
+        let yaml = yaml.replace("https://packgate.dev/builder/CLUSTER/platform", &installation.builder_id);
+        kubectl(["apply", "-f", "-"]).stdin(yaml).run()
+    };
+    for file in ["1-namespace.yaml", "2-lock.yaml", "3-packedbundle.yaml", "4-policy.yaml"] {
+        try_it(file).ok();
+    }
     namespace.wait("packedbundle/hello", "condition=Ready", PACKED);
+    kubectl(["wait", "--for=condition=Enforced", "clusterbundlepolicy/quickstart", "--timeout=60s"]).run().ok();
+    try_it("5-reader.yaml").ok();
+    for (file, told) in [
+        ("denied/unsigned.yaml", "spec.volumes[0].image.reference: NoSignatures"),
+        ("denied/tag-only.yaml", "spec.volumes[0].image.reference: DigestRequired"),
+        ("denied/adopt-unsigned.yaml", "spec.source.bundle.reference: NoSignatures"),
+    ] {
+        let refused = try_it(file);
+        assert!(refused.code != 0 && refused.stderr.contains(told), "{file}: {refused}");
+    }
+    kubectl(["delete", "clusterbundlepolicy", "quickstart"]).run().ok();
     namespace.wait("pod/reader", "jsonpath={.status.phase}=Succeeded", Duration::from_mins(2));
     assert_eq!(namespace.logs("pod/reader"), NOTES.trim_end());
     let bundle = namespace.get("packedbundle", "hello").expect("a PackedBundle");

@@ -4,6 +4,7 @@ use std::{fs, path::PathBuf};
 
 use k8s_openapi::{
     api::{
+        admissionregistration::v1::ValidatingWebhookConfiguration,
         apps::v1::Deployment,
         coordination::v1::Lease,
         core::v1::{ConfigMap, Service, ServiceAccount},
@@ -159,6 +160,7 @@ fn rendered_objects_have_no_unknown_fields() {
     for document in chart.render(&[]).into_iter().chain(documents(chart.full().ok())) {
         match document["kind"].as_str().expect("a kind") {
             "Deployment" => survives::<Deployment>(&document),
+            "ValidatingWebhookConfiguration" => survives::<ValidatingWebhookConfiguration>(&document),
             "Lease" => survives::<Lease>(&document),
             "ConfigMap" => survives::<ConfigMap>(&document),
             "Service" => survives::<Service>(&document),
@@ -190,7 +192,8 @@ fn everything_lies_in_the_namespace_of_the_release() {
     for document in &documents {
         let kind = document["kind"].as_str().expect("a kind");
         let tenant = document["roleRef"]["name"] == "packgate-tenant";
-        let expected = if kind.starts_with("Cluster") || kind.starts_with("CustomResource") { Value::Null } else { json!(NAMESPACE) };
+        let expected =
+            if ["Cluster", "CustomResource", "Validating"].iter().any(|of_all| kind.starts_with(of_all)) { Value::Null } else { json!(NAMESPACE) };
         assert_eq!(document["metadata"]["namespace"], if tenant { json!("team-a") } else { expected }, "{document:#}");
         let labels = &document["metadata"]["labels"];
         assert!(kind == "CustomResourceDefinition" || labels["app.kubernetes.io/instance"] == "packgate", "{document:#}");
@@ -261,11 +264,23 @@ fn the_schema_refuses_what_would_go_wrong_later() {
         (r#"signing.allowNone="true""#, "/signing/allowNone"),
         (r#"metrics.serviceMonitor.interval="30""#, "/metrics/serviceMonitor/interval"),
         ("webhooks={}", "webhooks"),
+        ("webhook.timeoutSeconds=31", "/webhook/timeoutSeconds"),
+        (r#"webhook.failurePolicy="Perhaps""#, "/webhook/failurePolicy"),
     ] {
         let run = chart.template(&["--set-json", value]);
         assert!(run.code != 0 && run.stdout.is_empty() && run.stderr.contains(place), "{value}: {run:#?}");
     }
     chart.template(&["--set-json", r#"global={"proxy":"x"}"#, "--set", "enabled=true"]).ok();
+}
+
+/// The controller owns the entries: one that helm wrote would be put back by every upgrade, and one that is there before a replica answers
+/// would stop the installation.
+#[test]
+fn the_webhooks_configuration_has_no_entries() {
+    let Some(chart) = Chart::new("the_webhooks_configuration_has_no_entries") else { return };
+    let documents = chart.render(&[]);
+    let object = find(&documents, "ValidatingWebhookConfiguration", "packgate");
+    assert!(object.get("webhooks").is_none(), "{object:#}");
 }
 
 #[test]
@@ -278,6 +293,7 @@ fn the_configuration_says_what_the_values_say() {
     let defaults = json!({
         "builder": {"id": ""}, "registries": [], "network": {"allowedPrivateCIDRs": []}, "signing": {"allowNone": false},
         "noMatch": {"packedBundle": "Deny", "imageVolume": "Warn", "container": "Allow"},
+        "webhook": {"timeoutSeconds": 10, "failurePolicy": "Fail"},
         "jobs": {"imagePullPolicy": "IfNotPresent", "imagePullSecrets": []},
     });
     assert_eq!(config(&chart.render(&[])), defaults);

@@ -84,6 +84,7 @@ fn the_help_lists_verbs_that_work_and_no_others() {
             "keys",
             "policy",
             "controller",
+            "webhook",
             "job",
             "crds",
             "rbac",

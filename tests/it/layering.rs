@@ -10,7 +10,7 @@ use std::{
 const MODULES: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("lib", &[]),
-    ("cli", &["api", "clock", "controller", "core", "fetch", "http", "oci", "outdir", "service", "signing", "telemetry", "trust"]),
+    ("cli", &["api", "clock", "controller", "core", "fetch", "http", "oci", "outdir", "service", "signing", "telemetry", "trust", "webhook"]),
     ("controller", &["api", "clock", "core", "service"]),
     ("webhook", &["api", "clock", "core", "service"]),
     ("service", &["clock", "core", "fetch", "oci", "outdir", "signing", "trust"]),
@@ -32,8 +32,8 @@ const IMPLEMENTATIONS: &[&str] =
 
 /// Word in the code → the places of `src/` that may say it.
 const HOMES: &[(&str, &[&str])] = &[
-    ("kube::", &["api", "controller", "webhook", "cli/controller", "cli/webhook", "cli/cluster"]),
-    ("k8s_openapi::", &["api", "controller", "webhook", "cli/controller", "cli/webhook", "cli/cluster"]),
+    ("kube::", &["api", "controller", "webhook", "cli/controller", "cli/webhook", "cli/cluster", "cli/in_cluster"]),
+    ("k8s_openapi::", &["api", "controller", "webhook", "cli/controller", "cli/webhook", "cli/cluster", "cli/in_cluster"]),
     ("axum::", &["webhook", "telemetry"]),
     ("reqwest::", &["http", "oci/remote", "signing/keyless", "trust/tuf"]),
     ("clap::", &["cli"]),

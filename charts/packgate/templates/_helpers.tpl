@@ -19,6 +19,12 @@ app.kubernetes.io/name: packgate
 app.kubernetes.io/component: controller
 {{- end }}
 
+{{- /* Which Pods are the webhook's. */ -}}
+{{- define "packgate.webhookSelector" -}}
+app.kubernetes.io/name: packgate
+app.kubernetes.io/component: webhook
+{{- end }}
+
 {{- /* A digest pins the image; a tag beside it is only for people. Without either: the version that the chart was made for. */ -}}
 {{- define "packgate.image" -}}
 {{- $image := .Values.image -}}
@@ -27,7 +33,7 @@ app.kubernetes.io/component: controller
 {{ $image.repository }}{{ with $tag }}:{{ . }}{{ end }}{{ with $image.digest }}@{{ . }}{{ end }}
 {{- end }}
 
-{{- /* The controller's configuration. It refuses keys that it does not know, so each one is written out here. */ -}}
+{{- /* The configuration of controller and webhook. They refuse keys that they do not know, so each one is written out here. */ -}}
 {{- define "packgate.config" -}}
 {{- $values := .Values -}}
 {{- $registries := list -}}
@@ -47,6 +53,9 @@ noMatch:
   packedBundle: {{ $values.noMatch.packedBundle }}
   imageVolume: {{ $values.noMatch.imageVolume }}
   container: {{ $values.noMatch.container }}
+webhook:
+  timeoutSeconds: {{ $values.webhook.timeoutSeconds }}
+  failurePolicy: {{ $values.webhook.failurePolicy }}
 jobs:
   imagePullPolicy: {{ $values.image.pullPolicy }}
   imagePullSecrets: {{ toJson $values.image.pullSecrets }}

@@ -1,6 +1,11 @@
 //! From the fields that people write to the rules that are evaluated. What cannot be honoured is refused, with the field.
 
-use std::{collections::BTreeMap, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 
@@ -28,6 +33,15 @@ pub struct Sources {
     pub trust_roots: BTreeMap<String, Arc<TrustRoot>>,
 }
 
+/// The names of what a policy refers to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// `ConfigMap`s: of the system namespace, or of the `BundlePolicy`'s own.
+    pub config_maps: BTreeSet<String>,
+    /// `TrustRoot`s.
+    pub trust_roots: BTreeSet<String>,
+}
+
 impl PolicyObject {
     /// The policy's name.
     pub fn name(&self) -> &str {
@@ -46,13 +60,13 @@ impl PolicyObject {
             Self::Namespaced(policy) => (Common::from(&policy.spec), [].as_slice()),
         };
         refuse_unsupported(&spec)?;
-        Policy::new(Rules {
+        let without_authorities = Rules {
             name: self.name().to_owned(),
             kind: self.kind()?,
             generation: self.metadata().generation.unwrap_or_default(),
             mode: mode(spec.mode),
             matcher: matcher(spec.matches)?,
-            authorities: each(spec.authorities, "spec.authorities", |authority, at| self::authority(authority, at, sources))?,
+            authorities: Vec::new(),
             threshold: usize::try_from(spec.threshold).unwrap_or_default(),
             require_digest: spec.require_digest,
             slsa: spec.slsa.map(slsa).transpose()?,
@@ -60,10 +74,41 @@ impl PolicyObject {
             lock: None,
             revocations: each(spec.revocations, "spec.revocations", revocation)?,
             exemptions: each(exemptions, "spec.exemptions", exemption)?,
-        })
+        };
+        // Last, because what they name may not be there: every other fault is told first.
+        let authorities = each(spec.authorities, "spec.authorities", |authority, at| self::authority(authority, at, sources))?;
+        Policy::new(Rules { authorities, ..without_authorities })
     }
 
-    fn metadata(&self) -> &kube::core::ObjectMeta {
+    /// Compiles it, or makes of it a policy that refuses all that it governs: a policy that is there is never left out.
+    pub fn compile_or_refuse(&self, sources: &Sources) -> Policy {
+        self.compile(sources).unwrap_or_else(|error| self.unusable(error.to_string()))
+    }
+
+    /// The policy while nobody knows what it says: it refuses all that it governs.
+    pub fn unusable(&self, why: impl Into<String>) -> Policy {
+        let (mode, matches) = match self {
+            Self::Cluster(policy) => (policy.spec.mode, &policy.spec.matches),
+            Self::Namespaced(policy) => (policy.spec.mode, &policy.spec.matches),
+        };
+        let kind = self.kind().unwrap_or(Kind::Cluster);
+        let generation = self.metadata().generation.unwrap_or_default();
+        Policy::unusable(self.name(), kind, generation, self::mode(mode), matcher(matches).ok(), why)
+    }
+
+    /// What it refers to.
+    pub fn needs(&self) -> Needs {
+        let authorities = match self {
+            Self::Cluster(policy) => &policy.spec.authorities,
+            Self::Namespaced(policy) => &policy.spec.authorities,
+        };
+        let keys = authorities.iter().filter_map(|authority| authority.key.as_ref()?.config_map_ref.as_ref());
+        let roots = authorities.iter().filter_map(|authority| Some(&authority.keyless.as_ref()?.trust_root_ref));
+        Needs { config_maps: keys.map(|key| key.name.clone()).collect(), trust_roots: roots.map(|root| root.name.clone()).collect() }
+    }
+
+    /// Its metadata.
+    pub fn metadata(&self) -> &kube::core::ObjectMeta {
         match self {
             Self::Cluster(policy) => &policy.metadata,
             Self::Namespaced(policy) => &policy.metadata,
@@ -198,7 +243,7 @@ fn key(key: &Key, field: &str, sources: &Sources) -> Result<Means, PolicyError> 
         (None, Some(reference)) => {
             let map = sources.config_maps.get(&reference.name);
             let missing =
-                || PolicyError::new(format!("{field}.configMapRef"), format!("there is no ConfigMap {} with {PUBLIC_KEY} in it", reference.name));
+                || PolicyError::missing(format!("{field}.configMapRef"), format!("there is no ConfigMap {} with {PUBLIC_KEY} in it", reference.name));
             map.and_then(|data| data.get(PUBLIC_KEY)).ok_or_else(missing)?
         }
         _ => return Err(PolicyError::new(field, "must have exactly one of pem and configMapRef")),
@@ -212,7 +257,7 @@ fn keyless(keyless: &Keyless, field: &str, sources: &Sources) -> Result<Means, P
         return Err(PolicyError::unsupported(format!("{field}.claims")));
     }
     let san = exact(subject, &format!("{field}.subject"))?;
-    let missing = || PolicyError::new(format!("{field}.trustRootRef"), format!("there is no TrustRoot {}", trust_root_ref.name));
+    let missing = || PolicyError::missing(format!("{field}.trustRootRef"), format!("there is no TrustRoot {}", trust_root_ref.name));
     let root = sources.trust_roots.get(&trust_root_ref.name).ok_or_else(missing)?;
     Ok(Means::Keyless { san, issuer: issuer.clone(), root: root.clone() })
 }

@@ -7,6 +7,7 @@
 #![allow(clippy::doc_markdown, reason = "`kubectl explain` shows these texts as they are")]
 
 mod compile;
+mod gathered;
 mod object;
 #[cfg(test)]
 mod tests;
@@ -16,8 +17,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use compile::Sources;
-pub use object::{ObjectError, PolicyObject};
+pub use compile::{Needs, Sources};
+pub use gathered::{Gathered, Name, Snapshot};
+pub use object::{ObjectError, PolicyObject, revision};
 
 /// Both kinds have one list of fields; the cluster's has more behind it. `#[serde(flatten)]` would do the same, and could not refuse
 /// unknown fields.

@@ -4,7 +4,10 @@ use serde_json::Value;
 
 use crate::{
     api::API_VERSION,
-    core::class::{Classified, Reason},
+    core::{
+        class::{Classified, Reason},
+        digest::Digest,
+    },
 };
 
 use super::{BundlePolicy, ClusterBundlePolicy};
@@ -39,6 +42,21 @@ impl Classified for ObjectError {
     fn reason(&self) -> Reason {
         Reason::InvalidSpec
     }
+}
+
+/// Which set of policies this is, as a digest of every policy's identity and generation. Whoever carries the same set says the same.
+pub fn revision<'a>(policies: impl IntoIterator<Item = &'a PolicyObject>) -> String {
+    let mut lines: Vec<String> = policies
+        .into_iter()
+        .map(|policy| {
+            let metadata = policy.metadata();
+            let text = |value: &Option<String>| value.clone().unwrap_or_default();
+            let generation = metadata.generation.unwrap_or_default();
+            format!("{}/{} {} {generation}", text(&metadata.namespace), text(&metadata.name), text(&metadata.uid))
+        })
+        .collect();
+    lines.sort_unstable();
+    Digest::of(lines.join("\n").as_bytes()).to_string()
 }
 
 impl PolicyObject {

@@ -7,6 +7,7 @@ use crate::{
     core::{
         class::{Classified, Reason},
         digest::Digest,
+        lockfile::{LockError, Lockfile},
         pack,
         reference::{PinnedReference, Reference, Repository, Tag},
     },
@@ -145,6 +146,50 @@ fn wrong(field: &str, message: &(impl ToString + ?Sized)) -> SpecError {
 
 fn unsupported(field: &str) -> SpecError {
     wrong(field, "is not supported yet, leave it out")
+}
+
+/// Why a lock cannot be packed for an object.
+#[derive(Debug, thiserror::Error)]
+pub enum UnfitLock {
+    /// It names files.
+    #[error(
+        "{field}: {origin:?} is a file, and a path means nothing in a cluster; push lock and files together (oras push) and name them in spec.source.ociRef"
+    )]
+    File {
+        /// The artifact's field.
+        field: String,
+        /// The path.
+        origin: String,
+    },
+    /// It is none.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// It cannot be packed in this form.
+    #[error(transparent)]
+    Plan(#[from] pack::PackError),
+}
+
+impl Classified for UnfitLock {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::File { .. } => Reason::InvalidLock,
+            Self::Lock(error) => error.reason(),
+            Self::Plan(error) => error.reason(),
+        }
+    }
+}
+
+impl Packing {
+    /// Can this lock be packed as asked?
+    pub fn check_lock(&self, lock: &Lockfile) -> Result<(), UnfitLock> {
+        let has_files = matches!(self.source, LockSource::Context { .. });
+        if let (Some((field, origin)), false) = (lock.first_file_origin(), has_files) {
+            return Err(UnfitLock::File { field, origin: origin.to_owned() });
+        }
+        lock.check_packable(false)?;
+        pack::PackPlan::new(lock, self.output.clone())?;
+        Ok(())
+    }
 }
 
 impl TryFrom<&PackedBundle> for ValidatedPackedBundle {

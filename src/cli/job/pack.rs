@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::{Ends, Snapshot, credentials};
 use crate::{
-    cli::{context::Context, exit::CliError, registries::Registries},
+    cli::{context::Context, exit::CliError, in_cluster::http_options, registries::Registries},
     core::{
         context::DEFAULT_LOCK_PATH,
         job::{Inputs, Success},
@@ -41,7 +41,7 @@ pub(super) struct PackJobArgs {
 pub(super) async fn run(args: PackJobArgs, context: &Context) -> Result<Success, CliError> {
     let Snapshot { inputs, lock } = Snapshot::read(&args.ends.inputs).await?;
     let push = credentials(context.global().registry_config.as_deref()).await?;
-    let registries = Registries::new(&inputs.registries)?;
+    let registries = Registries::new(&inputs.registries, &http_options())?;
     let target = registries.open(&inputs.repository()?, Arc::clone(&push))?;
     let pull = credentials(args.context_config.as_deref()).await?;
     let origins = origins(&inputs, &lock, &registries, push, pull, context).await?;

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{Ends, Snapshot, credentials, off_thread};
 use crate::{
-    cli::{context::Context, exit::CliError, lockfile::Input, registries::Registries},
+    cli::{context::Context, exit::CliError, in_cluster::http_options, lockfile::Input, registries::Registries},
     core::{
         class::Reason,
         digest::Digest,
@@ -46,7 +46,7 @@ pub(super) async fn run(args: SignJobArgs, context: &Context) -> Result<Success,
         (SigningMode::Platform | SigningMode::Namespace, Some(key)) => Some(load(key, args.key_password_file).await?),
     };
     let credentials = credentials(context.global().registry_config.as_deref()).await?;
-    let target = Registries::new(&inputs.registries)?.open(&inputs.repository()?, credentials)?;
+    let target = Registries::new(&inputs.registries, &http_options())?.open(&inputs.repository()?, credentials)?;
     let signer = signer.as_ref().map(|signer| -> &dyn Signer { signer });
     Ok(endorse(&target, &args.digest, &inputs, signer, context.clock(), context.limits(), &*context.progress()).await?)
 }

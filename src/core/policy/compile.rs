@@ -17,12 +17,24 @@ pub struct PolicyError {
     pub field: String,
     /// What is wrong with it, and what to do.
     pub problem: String,
+    /// Is it only that something is not there that the field names?
+    missing: bool,
 }
 
 impl PolicyError {
     /// `field` has a problem.
     pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { field: field.into(), problem: problem.into() }
+        Self { field: field.into(), problem: problem.into(), missing: false }
+    }
+
+    /// `field` names something that is not there. It may come, and then the policy is good.
+    pub fn missing(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { missing: true, ..Self::new(field, problem) }
+    }
+
+    /// Is it only that something is not there that the field names?
+    pub const fn is_missing(&self) -> bool {
+        self.missing
     }
 
     /// A field whose behaviour comes later. It is never ignored.
@@ -60,7 +72,28 @@ impl Policy {
         if rules.kind != Kind::Cluster && !rules.exemptions.is_empty() {
             return Err(PolicyError::new("spec.exemptions", "belong to a ClusterBundlePolicy"));
         }
-        Ok(Self { rules })
+        Ok(Self { rules, fault: None })
+    }
+
+    /// A policy that is there, and of which nobody knows what it says: it refuses all that it governs, and that is everything if not even
+    /// that is known. `fault` says why.
+    pub fn unusable(name: &str, kind: Kind, generation: i64, mode: Mode, matcher: Option<Matcher>, fault: impl Into<String>) -> Self {
+        let rules = Rules {
+            name: name.to_owned(),
+            kind,
+            generation,
+            mode,
+            matcher: matcher.filter(|matcher| check_matcher(matcher).is_ok()).unwrap_or(Matcher::Everything),
+            authorities: Vec::new(),
+            threshold: 1,
+            require_digest: true,
+            slsa: None,
+            attestations: Vec::new(),
+            lock: None,
+            revocations: Vec::new(),
+            exemptions: Vec::new(),
+        };
+        Self { rules, fault: Some(fault.into()) }
     }
 
     /// The policy that flags of the command line stand for: one signature by one of the authorities, and with a builder id provenance.

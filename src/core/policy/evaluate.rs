@@ -62,6 +62,11 @@ impl Decision {
         let denies = |policy: &PolicyVerdict| policy.mode == Mode::Enforce && matches!(policy.verdict, Verdict::Deny(_));
         !self.policies.is_empty() && !self.policies.iter().any(denies)
     }
+
+    /// Is this one of the reasons why not?
+    pub fn denies_for(&self, reason: Reason) -> bool {
+        matches!(&self.outcome, Outcome::Governed(Verdict::Deny(denials)) if denials.iter().any(|denial| denial.reason == reason))
+    }
 }
 
 /// Everybody whom these policies could recognise: what `core::verify` needs to know.
@@ -83,7 +88,58 @@ pub fn evaluate(policies: &[Policy], subject: &JudgedSubject<'_>, findings: &Fin
     Decision { outcome: fold(&policies), policies }
 }
 
+/// The answer when no evidence could be had: every policy that governs says no, each for the same reason. None governs: ungoverned, because
+/// nobody would have looked at the evidence.
+pub fn refuse(policies: &[Policy], scope: &Scope<'_>, denial: &Denial) -> Decision {
+    let refuse = |policy: &Policy| {
+        let rules = policy.rules();
+        let denial = Denial { policy: Some(rules.name.clone()), ..denial.clone() };
+        PolicyVerdict {
+            name: rules.name.clone(),
+            generation: rules.generation,
+            mode: rules.mode,
+            verdict: Verdict::Deny(Denials::one(denial)),
+            authorities: rules.authorities.iter().map(|authority| AuthorityFinding { name: authority.name.clone(), signature: None }).collect(),
+            slsa: None,
+            unsafe_settings: rules.unsafe_settings(),
+        }
+    };
+    let policies: Vec<_> = policies.iter().filter(|policy| policy.concerns(scope)).map(refuse).collect();
+    Decision { outcome: fold(&policies), policies }
+}
+
+/// What a reference names, and how it is used: enough to know who has a say.
+#[derive(Clone, Copy, Debug)]
+pub struct Scope<'a> {
+    /// What the reference names.
+    pub name: Name<'a>,
+    /// What it is used as.
+    pub used_as: Use,
+    /// In which namespace.
+    pub namespace: Option<&'a str>,
+}
+
+/// What a reference names.
+#[derive(Clone, Copy, Debug)]
+pub enum Name<'a> {
+    /// A repository in a registry.
+    Repository(&'a Repository),
+    /// Something on this machine's disk.
+    Local,
+    /// Nothing that can be understood. Every policy of the use has a say, whatever names it lists: a runtime may read it otherwise.
+    Unreadable,
+}
+
 impl Policy {
+    /// Does this policy have a say? If not, nothing need be fetched for it.
+    pub fn concerns(&self, scope: &Scope<'_>) -> bool {
+        match scope.name {
+            Name::Repository(repository) => self.governs(Some(repository), scope.used_as, scope.namespace),
+            Name::Local => self.governs(None, scope.used_as, scope.namespace),
+            Name::Unreadable => is_for(&self.rules, scope.used_as, scope.namespace),
+        }
+    }
+
     /// Does this policy have a say in such a use? If not, nothing need be fetched for it.
     pub fn governs(&self, repository: Option<&Repository>, used_as: Use, namespace: Option<&str>) -> bool {
         let revokes = self.rules.revocations.iter().any(|revocation| matches!(revocation.what, Revoked::Digest(_)));
@@ -92,13 +148,22 @@ impl Policy {
 }
 
 fn in_scope(rules: &Rules, repository: Option<&Repository>, used_as: Use, namespace: Option<&str>) -> bool {
+    is_for(rules, used_as, namespace)
+        && match &rules.matcher {
+            Matcher::Everything => true,
+            Matcher::Names { references, .. } => references.iter().any(|pattern| pattern.matches(repository)),
+        }
+}
+
+/// Is this use in this namespace the policy's business, whatever is used?
+fn is_for(rules: &Rules, used_as: Use, namespace: Option<&str>) -> bool {
     let here = match &rules.kind {
         Kind::Namespaced(own) => namespace == Some(own),
         Kind::Cluster | Kind::AdHoc => true,
     };
     here && match &rules.matcher {
         Matcher::Everything => true,
-        Matcher::Names { references, uses, .. } => uses.contains(&used_as) && references.iter().any(|pattern| pattern.matches(repository)),
+        Matcher::Names { uses, .. } => uses.contains(&used_as),
     }
 }
 
@@ -118,6 +183,10 @@ fn ask(policy: &Policy, subject: &JudgedSubject<'_>, findings: &Findings, now: T
     }
     if is_excepted(rules, subject.repository) {
         return None;
+    }
+    if let Some(fault) = policy.fault() {
+        let message = format!("policy {} cannot be used, so nothing that it may govern passes: {fault}", rules.name);
+        return Some(case.answer(Verdict::Deny(Denials::one(case.deny(Reason::InvalidSpec, message))), None));
     }
     if let Some(exempted) = case.exemption() {
         return Some(case.answer(Verdict::Exempt(exempted), None));

@@ -68,6 +68,14 @@ impl Classified for PatternError {
 }
 
 impl Pattern {
+    /// What every name that it matches begins with, if that is a host that is written out: the host's name without its port. Names on Docker
+    /// Hub are mostly written without their host.
+    pub fn host_name(&self) -> Option<&str> {
+        let Shape::Named { host, .. } = &self.shape else { return None };
+        let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host.as_str(), |(name, _)| name);
+        (!name.contains('*') && name != "docker.io").then_some(name)
+    }
+
     /// Is it `**`?
     pub fn is_everything(&self) -> bool {
         self.shape == Shape::Everything

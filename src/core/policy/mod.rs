@@ -16,7 +16,7 @@ mod tests;
 mod verdict;
 
 pub use compile::{AdHoc, PolicyError};
-pub use evaluate::{BundleLock, Decision, JudgedSubject, evaluate, trust};
+pub use evaluate::{BundleLock, Decision, JudgedSubject, Name, Scope, evaluate, refuse, trust};
 pub use glob::{Pattern, PatternError};
 pub use rules::{
     AttestationRule, Authority, BuilderRule, Exemption, Kind, LockRule, MAX_AUTHORITIES, MAX_REFERENCES, Matcher, Means, Mode, Revocation, Revoked,
@@ -29,12 +29,14 @@ pub use verdict::{Admitted, AuthorityFinding, Denial, Denials, Exempted, Outcome
 /// ```compile_fail
 /// # use packgate::core::policy::{Policy, Rules};
 /// fn unchecked(rules: Rules) -> Policy {
-///     Policy { rules }
+///     Policy { rules, fault: None }
 /// }
 /// ```
 #[derive(Clone, Debug)]
 pub struct Policy {
     rules: Rules,
+    /// Why nobody knows what it says.
+    fault: Option<String>,
 }
 
 impl Policy {
@@ -46,6 +48,11 @@ impl Policy {
     /// What happens with its denials.
     pub const fn mode(&self) -> Mode {
         self.rules.mode
+    }
+
+    /// Why nobody knows what it says, if that is so. Then it refuses all that it governs.
+    pub fn fault(&self) -> Option<&str> {
+        self.fault.as_deref()
     }
 
     /// Its rules.

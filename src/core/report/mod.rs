@@ -1,5 +1,6 @@
 //! The report: what every face of packgate says about one judged reference, in one serialisation (`api.md`, "Report").
 
+mod reproduce;
 mod text;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,8 @@ use super::{
     policy::{AuthorityFinding, Decision, Denial, LockRule, Mode, Outcome, PolicyVerdict, SlsaFinding, Use, Verdict},
     verify::{Findings, Format, Rejected, SignedAt, shorten},
 };
+
+pub use reproduce::{in_cluster, quote};
 
 const API_VERSION: &str = "packgate.dev/v1alpha1";
 const KIND: &str = "Report";

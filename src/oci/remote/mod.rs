@@ -66,11 +66,6 @@ impl RemoteTarget {
         Ok(Self { session: Session::new(endpoint, http.counted(), credentials), limits: options.limits, pushed: Arc::default() })
     }
 
-    /// Requests that were sent for this target and its clones, with every retry, redirect and token.
-    pub fn requests(&self) -> u64 {
-        self.session.requests()
-    }
-
     /// Makes a blob of another repository of the same registry appear in this one. `false`: the registry did not, push it instead.
     pub async fn mount(&self, descriptor: &Descriptor, from: &Repository) -> Result<bool, OciError> {
         upload::mount(&self.session, descriptor, from).await
@@ -118,6 +113,10 @@ impl Source for RemoteTarget {
 
     async fn referrers(&self, subject: &Descriptor, limits: &Limits) -> Result<Vec<Descriptor>, OciError> {
         referrers::list(&self.session, subject, limits).await
+    }
+
+    fn requests(&self) -> u64 {
+        self.session.requests()
     }
 }
 

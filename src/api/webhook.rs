@@ -1,0 +1,40 @@
+//! What the webhook and the controller must agree on: names, paths, and what lies in the Secret with the certificate.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+
+/// Name of the ValidatingWebhookConfiguration. The chart makes it, without entries.
+pub const CONFIGURATION: &str = "packgate";
+/// The Secret with the certificate: `tls.crt`, `tls.key`, and the authorities that API servers are told of.
+pub const TLS_SECRET: &str = "packgate-webhook-tls";
+/// The Service that the API server calls.
+pub const SERVICE: &str = "packgate-webhook";
+
+/// The path of reviews of PackedBundles.
+pub const PACKED_BUNDLES: &str = "/packedbundles";
+/// The path of reviews of policies.
+pub const POLICIES: &str = "/policies";
+/// The path of reviews of whatever uses images.
+pub const USES: &str = "/uses";
+
+/// Annotation of the certificate's Secret: when it ends.
+pub const NOT_AFTER: &str = "packgate.dev/not-after";
+/// Annotation of the certificate's Secret: any new text asks for a new certificate now.
+pub const ROTATE_REQUESTED: &str = "packgate.dev/rotate-requested-at";
+
+/// Annotation of the Lease: the policies that a replica carries.
+pub fn replica_annotation(replica: &str) -> String {
+    format!("{REPLICA}{replica}")
+}
+
+/// The replica that an annotation is of.
+pub fn replica_of(annotation: &str) -> Option<&str> {
+    annotation.strip_prefix(REPLICA)
+}
+
+const REPLICA: &str = "replica.packgate.dev/";
+
+/// When the certificate ends that is in use.
+pub fn not_after(secret: &Secret) -> Option<Timestamp> {
+    secret.metadata.annotations.as_ref()?.get(NOT_AFTER)?.parse().ok()
+}

@@ -1,0 +1,96 @@
+//! What the faces have in common that run in a cluster.
+
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinError,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{exit::CliError, lockfile::Input, registries};
+use crate::{
+    api::installation::{Installation, MAX_CONFIG},
+    core::{class::Reason, job, reference::Repository},
+    http::{AddressPolicy, HttpOptions, PrivateAddresses, Retries},
+    oci::{
+        Source,
+        auth::{Anonymous, CredentialStore, DockerConfig},
+    },
+    service::registries::{OpenError, Registries},
+};
+
+/// The chart's values, or every default.
+pub(super) fn read_config(path: Option<&Path>) -> Result<Installation, CliError> {
+    let Some(path) = path else { return Ok(Installation::default()) };
+    let input = Input::read(path, MAX_CONFIG, Reason::InvalidSpec)?;
+    Installation::parse(&input.bytes).map_err(|error| input.blame(error.into()))
+}
+
+/// A client for the API server.
+pub(super) async fn client() -> Result<kube::Client, CliError> {
+    let failed = |error| CliError::new(Reason::InvalidSpec, format!("no way to the API server: {error}; run in a cluster or set KUBECONFIG"));
+    kube::Client::try_default().await.map_err(failed)
+}
+
+/// Why a server ended that should not.
+pub(super) fn not_served(address: SocketAddr, ended: Result<std::io::Result<()>, JoinError>) -> CliError {
+    let cause = match ended {
+        Ok(Ok(())) => "it ended".to_owned(),
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    CliError::invalid(format!("nothing can be served on {address}: {cause}; choose another address"))
+}
+
+/// Cancelled by SIGTERM, as Kubernetes sends it, and by SIGINT.
+pub(super) fn stop_on_signal() -> Result<CancellationToken, CliError> {
+    let listen = |kind| signal(kind).map_err(|error| CliError::internal(format!("signals cannot be heard: {error}")));
+    let (mut term, mut int) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let stop = CancellationToken::new();
+    let cancel = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = term.recv() => (),
+            _ = int.recv() => (),
+        }
+        cancel.cancel();
+    });
+    Ok(stop)
+}
+
+/// How registries are asked from a cluster: never loopback, link-local and their like; private addresses are allowed.
+pub(super) fn http_options() -> HttpOptions {
+    HttpOptions { addresses: AddressPolicy::Cluster { private: PrivateAddresses::Allowed }, ..HttpOptions::default() }
+}
+
+/// The same while somebody waits for admission: whatever does not answer at once will not answer in time.
+pub(super) fn admission_http_options(addresses: AddressPolicy) -> HttpOptions {
+    HttpOptions {
+        addresses,
+        connect_timeout: Duration::from_secs(2),
+        idle_timeout: Duration::from_secs(5),
+        answer_timeout: Duration::from_secs(5),
+        retries: Retries { attempts: 2, longest_wait: Duration::from_secs(1), budget: Duration::from_secs(1), ..Retries::default() },
+        ..HttpOptions::default()
+    }
+}
+
+/// Opens registries with the credentials of whoever asks, and with no other.
+struct Reading(registries::Registries);
+
+/// Registries to read from.
+pub(super) fn open_registries(registries: &[job::Registry], options: &HttpOptions) -> Result<Arc<dyn Registries>, String> {
+    let known = registries::Registries::new(registries, options).map_err(|error| error.message)?;
+    Ok(Arc::new(Reading(known)))
+}
+
+impl Registries for Reading {
+    fn open(&self, repository: &Repository, docker_config: Option<&[u8]>) -> Result<Arc<dyn Source>, OpenError> {
+        let credentials: Arc<dyn CredentialStore> = match docker_config {
+            Some(bytes) => Arc::new(DockerConfig::parse(bytes)?),
+            None => Arc::new(Anonymous),
+        };
+        Ok(self.0.with(credentials).open(repository)?)
+    }
+}

@@ -1,0 +1,80 @@
+//! `packgate webhook`
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use clap::Args;
+use prometheus_client::registry::Registry;
+use serde_json::json;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    exit::CliError,
+    in_cluster::{admission_http_options, client, http_options, not_served, open_registries, read_config, stop_on_signal},
+    output::Done,
+};
+use crate::{
+    clock::SystemClock,
+    core::class::Reason,
+    telemetry::server::{Ready, serve_health, serve_metrics},
+    webhook::{self, Metrics, Options},
+};
+
+const EXAMPLES: &str = "Examples:
+  packgate webhook --namespace packgate-system --identity packgate-webhook-0 --config /etc/packgate/config.yaml
+
+The chart runs it. Every replica answers. It waits for its certificate, which the controller makes, and for the policies.";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct WebhookArgs {
+    /// The namespace that packgate runs in
+    #[arg(long, value_name = "NAMESPACE", env = "PACKGATE_NAMESPACE", default_value = "packgate-system")]
+    namespace: String,
+    /// Configuration file; without it every default
+    #[arg(long, value_name = "FILE", env = "PACKGATE_CONFIG")]
+    config: Option<PathBuf>,
+    /// What no other replica is called: the Pod's name
+    #[arg(long, value_name = "NAME", env = "PACKGATE_IDENTITY")]
+    identity: String,
+    /// Where reviews are served, over TLS
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9443")]
+    address: SocketAddr,
+    /// Where /metrics is served
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
+    metrics_address: SocketAddr,
+    /// Where /livez and /readyz are served
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8081")]
+    health_address: SocketAddr,
+}
+
+pub(super) async fn run(args: WebhookArgs) -> Result<Done, CliError> {
+    let installation = read_config(args.config.as_deref())?;
+    let (mut registry, ready, stop) = (Registry::default(), Ready::default(), stop_on_signal()?);
+    let metrics = Metrics::new(&mut registry);
+    let health = AbortOnDropHandle::new(tokio::spawn(serve_health(args.health_address, ready.clone())));
+    let numbers = AbortOnDropHandle::new(tokio::spawn(serve_metrics(args.metrics_address, Arc::new(registry))));
+    let client = client().await?;
+    let known = webhook::registries(&client, &installation, &args.namespace).await?;
+    let registries = open_registries(&known, &admission_http_options(http_options().addresses));
+    let options = Options {
+        registries: registries.map_err(|message| CliError::new(Reason::InvalidSpec, message))?,
+        namespace: args.namespace,
+        identity: args.identity,
+        address: args.address,
+        installation,
+        clock: Arc::new(SystemClock),
+    };
+    // Requests still come while the API server learns that this replica ends; they are answered, but no new ones are wanted.
+    let ending = (stop.clone(), ready.clone());
+    tokio::spawn(async move {
+        ending.0.cancelled().await;
+        ending.1.unset();
+    });
+    let serving = webhook::run(client, options, metrics, move || ready.set(), stop);
+    tokio::select! {
+        ended = serving => ended?,
+        ended = health => return Err(not_served(args.health_address, ended)),
+        ended = numbers => return Err(not_served(args.metrics_address, ended)),
+    }
+    Done::new("", "Webhook", json!({}))
+}

@@ -1,0 +1,76 @@
+//! What is sent to the webhook, and what is not.
+
+use serde_json::json;
+
+use super::*;
+use crate::api::{bundle_policy::PolicyObject, installation::NoMatch};
+
+fn policy(references: &Value, uses: &Value) -> Policy {
+    let object = json!({
+        "apiVersion": "packgate.dev/v1alpha1", "kind": "ClusterBundlePolicy", "metadata": {"name": "p"},
+        "spec": {"match": {"references": references, "uses": uses}, "authorities": [{"name": "a", "key": {"configMapRef": {"name": "k"}}}]},
+    });
+    PolicyObject::read(object).expect("a policy").unusable("")
+}
+
+fn expression(policies: &[Policy], installation: &Installation) -> String {
+    let made = configuration(policies, installation, "packgate-system", "");
+    made["webhooks"][2]["matchConditions"][0]["expression"].as_str().expect("an expression").to_owned()
+}
+
+#[test]
+fn nothing_reaches_the_webhook_from_where_the_cluster_starts() {
+    let made = configuration(&[], &Installation::default(), "packgate-system", "PEM");
+    for entry in made["webhooks"].as_array().expect("entries") {
+        let selector = &entry["namespaceSelector"]["matchExpressions"][0];
+        assert_eq!(selector["key"], "kubernetes.io/metadata.name", "a label that its namespace's people cannot change");
+        assert_eq!((&selector["operator"], &selector["values"]), (&json!("NotIn"), &json!(["kube-system", "packgate-system"])));
+        assert_eq!((&entry["failurePolicy"], &entry["timeoutSeconds"]), (&json!("Fail"), &json!(10)));
+        assert_eq!(entry["clientConfig"]["caBundle"], "UEVN");
+    }
+    let names: Vec<_> = made["webhooks"].as_array().expect("entries").iter().map(|entry| entry["name"].as_str().expect("a name")).collect();
+    assert_eq!(names, ["packedbundles.packgate.dev", "policies.packgate.dev", "uses.packgate.dev"]);
+    let operations: Vec<_> = made["webhooks"]
+        .as_array()
+        .expect("entries")
+        .iter()
+        .flat_map(|entry| entry["rules"].as_array().expect("rules"))
+        .map(|rule| &rule["operations"])
+        .collect();
+    assert!(operations.iter().all(|operations| **operations == json!(["CREATE", "UPDATE"])), "whatever goes, may go: {operations:?}");
+}
+
+#[test]
+fn only_pods_with_image_volumes_are_sent_while_nothing_governs_containers() {
+    let expression = expression(&[policy(&json!(["r.example.com/**"]), &json!(["ImageVolume"]))], &Installation::default());
+    assert!(expression.contains("has(v.image)") && !expression.contains("c.image"), "{expression}");
+}
+
+#[test]
+fn containers_are_sent_by_their_hosts() {
+    let hosts = |references: Value| expression(&[policy(&references, &json!(["Container"]))], &Installation::default());
+    let named = hosts(json!(["r.example.com/**", "s.example.com:5000/a/*"]));
+    assert!(named.contains("startsWith('r.example.com')") && named.contains("startsWith('s.example.com')"), "{named}");
+    assert_eq!(named.matches("ephemeralContainers").count(), 2, "{named}");
+    for anywhere in [json!(["**"]), json!(["*.example.com/**"]), json!(["docker.io/library/nginx"])] {
+        let all = hosts(anywhere.clone());
+        assert!(all.contains("has(c.image) && (true)"), "{anywhere}: {all}");
+    }
+    let many: Vec<String> = (0..40).map(|n| format!("r{n}.example.com/**")).collect();
+    assert!(hosts(json!(many)).contains("(true)"));
+}
+
+#[test]
+fn what_the_installation_says_of_the_ungoverned_counts() {
+    let installation =
+        |image_volume, container| Installation { no_match: NoMatch { image_volume, container, ..NoMatch::default() }, ..Installation::default() };
+    assert_eq!(expression(&[], &installation(NoMatchAction::Allow, NoMatchAction::Allow)), "false");
+    let both = expression(&[], &installation(NoMatchAction::Warn, NoMatchAction::Deny));
+    assert!(both.contains("has(v.image)") && both.contains("(true)"), "{both}");
+}
+
+#[test]
+fn a_policy_that_nobody_can_read_may_govern_anything() {
+    let unreadable = Policy::unusable("p", crate::core::policy::Kind::Cluster, 0, crate::core::policy::Mode::Enforce, None, "");
+    assert!(expression(&[unreadable], &Installation::default()).contains("(true)"));
+}

@@ -1,0 +1,52 @@
+//! Tells the controller which policies this replica carries: an annotation on the Lease `packgate-webhook`, one for each replica.
+
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+use tokio::sync::watch;
+
+use super::NAME;
+use crate::api::webhook::replica_annotation;
+
+/// How often it is told again. Nothing is written if nothing changed.
+const AGAIN: Duration = Duration::from_secs(10);
+const AFTER_ERROR: Duration = Duration::from_secs(1);
+
+/// Tells each new revision, for as long as it is polled.
+pub(super) async fn announce(client: Client, namespace: &str, identity: &str, mut revisions: watch::Receiver<String>) {
+    let leases = Api::<Lease>::namespaced(client, namespace);
+    loop {
+        let revision = revisions.borrow_and_update().clone();
+        let wait = if revision.is_empty() {
+            AGAIN
+        } else {
+            match tell(&leases, identity, &revision).await {
+                Ok(()) => AGAIN,
+                Err(error) => {
+                    tracing::warn!(%error, "the policies in force could not be told");
+                    AFTER_ERROR
+                }
+            }
+        };
+        tokio::select! {
+            changed = revisions.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(wait) => (),
+        }
+    }
+}
+
+async fn tell(leases: &Api<Lease>, identity: &str, revision: &str) -> kube::Result<()> {
+    let patch = json!({
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": NAME, "annotations": {replica_annotation(identity): revision}},
+    });
+    // Each replica owns its own annotation: one that is gone takes nothing of the others with it.
+    let parameters = PatchParams::apply(&format!("packgate-webhook-{identity}")).force();
+    leases.patch(NAME, &parameters, &Patch::Apply(&patch)).await.map(|_| ())
+}

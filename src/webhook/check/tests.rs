@@ -1,0 +1,290 @@
+//! Verdicts at admission: what is remembered, for how long, and what every failure becomes. Signatures are real, registries are in memory.
+
+use std::sync::{Mutex, atomic::AtomicBool};
+
+use async_trait::async_trait;
+use jiff::ToSpan;
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    api::bundle_policy::{Gathered, PolicyObject},
+    core::{limits::Limits, media_type, oci::Descriptor, reference::Repository, report::ReportOutcome},
+    oci::{Content, MemoryTarget, OciError, Reader, Resolved, Source, Target},
+    service::{registries::OpenError, sign},
+    signing::{KeySigner, Password, generate},
+};
+
+const REPOSITORY: &str = "r.example.com/team-a/siem";
+
+struct TestClock(Mutex<Timestamp>);
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        *self.0.lock().expect("no panic")
+    }
+}
+
+/// A registry in memory that counts, and can fall silent or refuse.
+#[derive(Default)]
+struct TestRegistry {
+    content: MemoryTarget,
+    resolved: AtomicUsize,
+    silent: AtomicBool,
+    refuses: AtomicBool,
+}
+
+struct Place(Arc<TestRegistry>);
+
+#[async_trait]
+impl Source for Place {
+    fn location(&self) -> String {
+        REPOSITORY.into()
+    }
+
+    async fn resolve(&self, selector: &crate::core::reference::Selector, limits: &Limits) -> Result<Resolved, OciError> {
+        self.0.resolved.fetch_add(1, Ordering::SeqCst);
+        if self.0.silent.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        if self.0.refuses.load(Ordering::SeqCst) {
+            return Err(OciError::RateLimited { location: REPOSITORY.into() });
+        }
+        tokio::task::yield_now().await;
+        self.0.content.resolve(selector, limits).await
+    }
+
+    async fn open(&self, descriptor: &Descriptor) -> Result<Reader, OciError> {
+        self.0.content.open(descriptor).await
+    }
+
+    async fn referrers(&self, subject: &Descriptor, limits: &Limits) -> Result<Vec<Descriptor>, OciError> {
+        self.0.content.referrers(subject, limits).await
+    }
+}
+
+struct One(Arc<TestRegistry>);
+
+impl Registries for One {
+    fn open(&self, _: &Repository, _: Option<&[u8]>) -> Result<Opened, OpenError> {
+        Ok(Arc::new(Place(Arc::clone(&self.0))))
+    }
+}
+
+/// A checker, its registry with a signed and an unsigned bundle, and the signer's key.
+struct Scene {
+    checker: Checker,
+    clock: Arc<TestClock>,
+    registry: Arc<TestRegistry>,
+    signed: Digest,
+    unsigned: Digest,
+    key: String,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        Self::with_deadline(Duration::from_secs(30)).await
+    }
+
+    async fn with_deadline(deadline: Duration) -> Self {
+        let clock = Arc::new(TestClock(Mutex::new("2026-11-21T12:00:00Z".parse().expect("a time"))));
+        let registry = Arc::new(TestRegistry::default());
+        let password = Password::new("");
+        let key = generate(&password).expect("a key");
+        let holder = KeySigner::from_pem(key.private_pem.as_bytes(), Some(&password)).expect("a signer");
+        let signed = store(&registry.content, br#"{"schemaVersion":2,"manifests":[]}"#).await;
+        sign::sign(&registry.content, &signed, &holder, &*clock).await.expect("signed");
+        registry.content.tag(&signed, &"v1".parse().expect("a tag")).await.expect("tagged");
+        let unsigned = store(&registry.content, br#"{"schemaVersion":2,"manifests":[] }"#).await;
+        let metrics = Metrics::new(&mut Registry::default());
+        let checker = Checker::new(Arc::new(One(Arc::clone(&registry))), Arc::<TestClock>::clone(&clock), deadline, metrics);
+        Self { checker, clock, registry, signed: signed.digest, unsigned: unsigned.digest, key: key.public_pem }
+    }
+
+    fn policy(&self, more: &Value) -> PolicyObject {
+        let mut spec = json!({
+            "match": {"references": ["r.example.com/team-a/**"]},
+            "authorities": [{"name": "platform", "key": {"pem": self.key}}],
+        });
+        for (key, value) in more.as_object().expect("fields") {
+            spec[key] = value.clone();
+        }
+        let metadata = json!({"name": "p", "uid": "u", "generation": 1});
+        let object = json!({"apiVersion": "packgate.dev/v1alpha1", "kind": "ClusterBundlePolicy", "metadata": metadata, "spec": spec});
+        PolicyObject::read(object).expect("a policy")
+    }
+
+    async fn ask(&self, reference: &str, policies: Vec<PolicyObject>) -> Report {
+        let snapshot = Gathered { policies, ..Gathered::default() }.compile("packgate-system");
+        self.checker.check(&ask(reference), &snapshot, Instant::now()).await
+    }
+
+    fn asked(&self) -> usize {
+        self.registry.resolved.load(Ordering::SeqCst)
+    }
+
+    fn later(&self, by: jiff::Span) {
+        let mut now = self.clock.0.lock().expect("no panic");
+        *now = now.checked_add(by).expect("a time");
+    }
+}
+
+async fn store(target: &MemoryTarget, content: &'static [u8]) -> Descriptor {
+    let root = Descriptor::of(media_type::INDEX, content);
+    target.push(&root, Content::Bytes(&bytes::Bytes::from_static(content))).await.expect("pushed");
+    root
+}
+
+fn ask(reference: &str) -> Ask {
+    Ask {
+        field: "spec.volumes[0].image.reference".into(),
+        reference: reference.into(),
+        used_as: Use::ImageVolume,
+        namespace: "team-a".into(),
+        credential: None,
+    }
+}
+
+fn reasons(report: &Report) -> Vec<Reason> {
+    report.denials.iter().map(|denial| denial.reason).collect()
+}
+
+#[tokio::test]
+async fn a_success_is_remembered_and_a_denial_is_not() {
+    let scene = Scene::new().await;
+    for (digest, outcome, asked) in [
+        (scene.signed, ReportOutcome::Admitted, 1),
+        (scene.signed, ReportOutcome::Admitted, 1),
+        (scene.unsigned, ReportOutcome::Denied, 2),
+        (scene.unsigned, ReportOutcome::Denied, 3),
+    ] {
+        let report = scene.ask(&format!("{REPOSITORY}@{digest}"), vec![scene.policy(&json!({}))]).await;
+        assert_eq!((report.outcome, scene.asked()), (outcome, asked), "{report:?}");
+        assert_eq!(report.field.as_deref(), Some("spec.volumes[0].image.reference"));
+        assert_eq!(report.reproduce, format!("packgate verify {REPOSITORY}@{digest} --use ImageVolume --namespace team-a --cluster"));
+    }
+}
+
+#[tokio::test]
+async fn what_was_admitted_under_one_policy_is_judged_anew_under_another() {
+    let scene = Scene::new().await;
+    let reference = format!("{REPOSITORY}@{}", scene.signed);
+    assert_eq!(scene.ask(&reference, vec![scene.policy(&json!({}))]).await.outcome, ReportOutcome::Admitted);
+    let revoked = scene.policy(&json!({"revocations": [{"digest": scene.signed, "reason": "leak"}]}));
+    assert_eq!(reasons(&scene.ask(&reference, vec![revoked]).await), [Reason::Revoked]);
+    let other = generate(&Password::new("")).expect("a key").public_pem;
+    let removed = scene.policy(&json!({"authorities": [{"name": "platform", "key": {"pem": other}}]}));
+    assert_eq!(reasons(&scene.ask(&reference, vec![removed]).await), [Reason::NoMatchingAuthority]);
+    let more = scene.policy(&json!({"slsa": {"minimumLevel": 1, "builders": [{"id": "b", "authority": "platform", "level": 1}]}}));
+    assert_eq!(reasons(&scene.ask(&reference, vec![more]).await), [Reason::NoProvenance]);
+}
+
+#[tokio::test]
+async fn time_ends_what_is_remembered() {
+    let scene = Scene::new().await;
+    let exempts = json!({"exemptions": [{"digest": scene.unsigned, "reason": "INC-42", "expires": "2026-11-21T12:05:00Z"}]});
+    let reference = format!("{REPOSITORY}@{}", scene.unsigned);
+    assert_eq!(scene.ask(&reference, vec![scene.policy(&exempts)]).await.outcome, ReportOutcome::Exempt);
+    scene.later(4.minutes());
+    assert_eq!(scene.ask(&reference, vec![scene.policy(&exempts)]).await.outcome, ReportOutcome::Exempt);
+    assert_eq!(scene.asked(), 1, "remembered until then");
+    scene.later(61.seconds());
+    assert_eq!(reasons(&scene.ask(&reference, vec![scene.policy(&exempts)]).await), [Reason::NoSignatures]);
+    let revoked = json!({"revocations": [{"digest": scene.signed, "reason": "leak", "since": "2026-11-21T12:07:00Z"}]});
+    let reference = format!("{REPOSITORY}@{}", scene.signed);
+    assert_eq!(scene.ask(&reference, vec![scene.policy(&revoked)]).await.outcome, ReportOutcome::Admitted);
+    scene.later(2.minutes());
+    assert_eq!(reasons(&scene.ask(&reference, vec![scene.policy(&revoked)]).await), [Reason::Revoked]);
+}
+
+#[tokio::test]
+async fn a_tag_is_refused_with_the_digest_to_write() {
+    let scene = Scene::new().await;
+    let report = scene.ask(&format!("{REPOSITORY}:v1"), vec![scene.policy(&json!({}))]).await;
+    assert_eq!(reasons(&report), [Reason::DigestRequired]);
+    assert!(report.denials[0].message.contains(&format!("{REPOSITORY}@{}", scene.signed)), "{report:?}");
+    assert_eq!(report.reproduce, format!("packgate verify {REPOSITORY}:v1 --use ImageVolume --namespace team-a --cluster"));
+    let lax = json!({"requireDigest": false});
+    for asked in [2, 3] {
+        let report = scene.ask(&format!("{REPOSITORY}:v1"), vec![scene.policy(&lax)]).await;
+        assert_eq!((report.outcome, scene.asked()), (ReportOutcome::Admitted, asked), "a tag is resolved each time");
+        assert_eq!(report.unsafe_settings.len(), 1, "{report:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_refused_by_every_policy_of_its_use() {
+    let scene = Scene::new().await;
+    for reference in ["", "r.example.com/UPPER", "https://r.example.com/a", "other.example.com/a@sha256:abc"] {
+        assert_eq!(reasons(&scene.ask(reference, vec![scene.policy(&json!({}))]).await), [Reason::InvalidSpec], "{reference}");
+        let others = scene.policy(&json!({"match": {"references": ["**"], "uses": ["Container"]}}));
+        assert_eq!(scene.ask(reference, vec![others]).await.outcome, ReportOutcome::Ungoverned, "{reference}");
+    }
+    assert_eq!(scene.asked(), 0);
+}
+
+#[tokio::test]
+async fn nobody_is_asked_about_what_no_policy_governs() {
+    let scene = Scene::new().await;
+    let report = scene.ask(&format!("other.example.com/x@{}", scene.signed), vec![scene.policy(&json!({}))]).await;
+    assert_eq!((report.outcome, report.admitted, scene.asked()), (ReportOutcome::Ungoverned, false, 0));
+}
+
+#[tokio::test]
+async fn a_registry_that_fails_is_a_denial_by_everybody() {
+    let scene = Scene::new().await;
+    scene.registry.refuses.store(true, Ordering::SeqCst);
+    let reference = format!("{REPOSITORY}@{}", scene.signed);
+    let report = scene.ask(&reference, vec![scene.policy(&json!({})), scene.policy(&json!({"mode": "Warn"}))]).await;
+    assert_eq!((reasons(&report), report.admitted), (vec![Reason::RateLimited, Reason::RateLimited], false));
+    let report = scene.ask(&reference, vec![scene.policy(&json!({"mode": "Warn"}))]).await;
+    assert_eq!((report.outcome, report.admitted), (ReportOutcome::Denied, true), "only the mode lets it pass");
+    scene.registry.refuses.store(false, Ordering::SeqCst);
+    assert_eq!(scene.ask(&reference, vec![scene.policy(&json!({}))]).await.outcome, ReportOutcome::Admitted, "a failure is not remembered");
+}
+
+#[tokio::test]
+async fn a_silent_registry_is_a_denial_in_time() {
+    let scene = Scene::with_deadline(Duration::from_millis(50)).await;
+    scene.registry.silent.store(true, Ordering::SeqCst);
+    let report = scene.ask(&format!("{REPOSITORY}@{}", scene.signed), vec![scene.policy(&json!({}))]).await;
+    assert_eq!(reasons(&report), [Reason::DeadlineExceeded]);
+    assert!(report.denials[0].message.contains("r.example.com"), "{report:?}");
+}
+
+#[tokio::test]
+async fn many_who_ask_the_same_at_once_cost_one_question() {
+    let scene = Scene::new().await;
+    let reference = format!("{REPOSITORY}@{}", scene.signed);
+    let asks: Vec<_> = (0..50).map(|_| scene.ask(&reference, vec![scene.policy(&json!({}))])).collect();
+    let reports = futures::future::join_all(asks).await;
+    assert!(reports.iter().all(|report| report.outcome == ReportOutcome::Admitted));
+    assert_eq!(scene.asked(), 1);
+}
+
+#[tokio::test]
+async fn what_one_credential_may_read_is_not_remembered_for_another() {
+    let scene = Scene::new().await;
+    let snapshot = Gathered { policies: vec![scene.policy(&json!({}))], ..Gathered::default() }.compile("packgate-system");
+    for (docker_config, asked) in [(None, 1), (Some("{\"auths\":{}}"), 2), (Some("{\"auths\":{ }}"), 3), (Some("{\"auths\":{}}"), 3), (None, 3)] {
+        let credential = docker_config.map(|text| Credential { docker_config: text.as_bytes().to_vec() });
+        let asking = Ask { credential, ..ask(&format!("{REPOSITORY}@{}", scene.signed)) };
+        let report = scene.checker.check(&asking, &snapshot, Instant::now()).await;
+        assert_eq!((report.outcome, scene.asked()), (ReportOutcome::Admitted, asked), "{docker_config:?}");
+    }
+}
+
+#[tokio::test]
+async fn too_many_at_once_are_refused() {
+    let scene = Scene::with_deadline(Duration::from_secs(2)).await;
+    scene.registry.silent.store(true, Ordering::SeqCst);
+    let snapshot = Gathered { policies: vec![scene.policy(&json!({}))], ..Gathered::default() }.compile("packgate-system");
+    let asks: Vec<Ask> = (0..=AT_ONCE + WAITING).map(|n| ask(&format!("{REPOSITORY}@{}", Digest::of(n.to_string().as_bytes())))).collect();
+    let begun = Instant::now();
+    let reports = futures::future::join_all(asks.iter().map(|ask| scene.checker.check(ask, &snapshot, begun))).await;
+    let refused = reports.iter().filter(|report| reasons(report) == [Reason::Overloaded]).count();
+    assert_eq!(refused, 1, "one more than can wait");
+    assert_eq!(reports.iter().filter(|report| reasons(report) == [Reason::DeadlineExceeded]).count(), AT_ONCE + WAITING);
+    assert_eq!(scene.checker.waiting.load(Ordering::SeqCst), 0, "nobody waits any more");
+}

@@ -1,0 +1,83 @@
+//! Numbers for people who watch. Names and labels: formats page, "Defaults and numbers".
+
+use std::time::Duration;
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+
+use super::respond::Judged;
+
+/// What the webhook counts.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    reviews: Family<ReviewLabels, Counter>,
+    durations: Family<DurationLabels, Histogram, fn() -> Histogram>,
+    caches: Family<CacheLabels, Counter>,
+    expiry: Family<ExpiryLabels, Gauge>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReviewLabels {
+    r#use: &'static str,
+    outcome: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct DurationLabels {
+    r#use: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CacheLabels {
+    cache: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ExpiryLabels {
+    kind: &'static str,
+    name: &'static str,
+}
+
+fn seconds() -> Histogram {
+    Histogram::new([0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0])
+}
+
+impl Metrics {
+    /// Registers everything in `registry`, under the prefix `packgate`.
+    pub fn new(registry: &mut Registry) -> Self {
+        let new: fn() -> Histogram = seconds;
+        let metrics =
+            Self { reviews: Family::default(), durations: Family::new_with_constructor(new), caches: Family::default(), expiry: Family::default() };
+        let registry = registry.sub_registry_with_prefix("packgate");
+        registry.register("admission_reviews", "Judged uses by verdict, whatever the policies' modes", metrics.reviews.clone());
+        registry.register("admission_duration_seconds", "Time from a review's first byte to a use's verdict", metrics.durations.clone());
+        registry.register("cache_requests", "Verdicts that were looked for in memory", metrics.caches.clone());
+        registry.register("expiry_timestamp_seconds", "When something ends, in seconds since 1970", metrics.expiry.clone());
+        metrics
+    }
+
+    /// A use was judged.
+    pub(super) fn judged(&self, judged: &Judged, took: Duration) {
+        let report = &judged.report;
+        let (used_as, outcome) = (report.used_as.as_str(), report.outcome.as_str());
+        let reason = report.denials.first().map_or("", |denial| denial.reason.as_str());
+        self.reviews.get_or_create(&ReviewLabels { r#use: used_as, outcome, reason }).inc();
+        self.durations.get_or_create(&DurationLabels { r#use: used_as, outcome }).observe(took.as_secs_f64());
+    }
+
+    /// Something was looked for in memory.
+    pub(super) fn cache(&self, cache: &'static str, result: &'static str) {
+        self.caches.get_or_create(&CacheLabels { cache, result }).inc();
+    }
+
+    /// The certificate ends then.
+    pub(super) fn certificate_ends(&self, seconds: i64) {
+        self.expiry.get_or_create(&ExpiryLabels { kind: "Certificate", name: "packgate-webhook-tls" }).set(seconds);
+    }
+}

@@ -1,0 +1,185 @@
+//! The webhook: bundles, policies and uses of images are admitted only if the policies say so.
+//!
+//! Every replica judges by itself, with the same services as the command line. What it needs is watched; nothing that a user can write into
+//! a status, a label or an annotation counts. Whatever goes wrong is a denial, and only [`respond`] can turn a denial into a warning.
+
+mod access;
+mod announce;
+mod check;
+mod events;
+mod load;
+mod metrics;
+mod packed_bundle;
+mod policies;
+mod policy;
+mod registries;
+mod respond;
+mod review;
+mod server;
+mod tls;
+mod workload;
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use kube::Client;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub use metrics::Metrics;
+
+use self::{check::Checker, events::Events, load::Loader, policies::Policies, respond::Answer, review::Request};
+use crate::{
+    api::installation::{Installation, NoMatch},
+    clock::Clock,
+    core::{
+        class::{Classified, Reason},
+        job::Registry,
+    },
+    service::registries::Registries,
+};
+
+/// Name of the Deployment, the Service, the account and the Lease.
+pub const NAME: &str = "packgate-webhook";
+
+/// What the webhook is started with.
+pub struct Options {
+    /// The namespace that it runs in.
+    pub namespace: String,
+    /// What no other replica is called.
+    pub identity: String,
+    /// Where reviews are served.
+    pub address: SocketAddr,
+    /// The chart's values.
+    pub installation: Installation,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Opens registries.
+    pub registries: Arc<dyn Registries>,
+}
+
+/// Why the webhook ended.
+#[derive(Debug, thiserror::Error)]
+pub enum WebhookError {
+    /// Nothing can be served there.
+    #[error("reviews cannot be served on {address}: {cause}; choose another address")]
+    Serve {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// A registry of the configuration cannot be reached as it says.
+    #[error("{0}")]
+    Registries(String),
+    /// Policies are no longer watched.
+    #[error("internal: the policies are not watched any more")]
+    Blind,
+}
+
+impl Classified for WebhookError {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Serve { .. } | Self::Registries(_) => Reason::InvalidSpec,
+            Self::Blind => Reason::Internal,
+        }
+    }
+}
+
+/// What every review needs.
+struct State {
+    client: Client,
+    system_namespace: String,
+    policies: Policies,
+    checker: Checker,
+    no_match: NoMatch,
+    events: Events,
+    metrics: Metrics,
+}
+
+impl State {
+    fn new(client: Client, options: &Options, policies: Policies, metrics: Metrics) -> Self {
+        let deadline = options.installation.webhook.deadline();
+        Self {
+            checker: Checker::new(Arc::clone(&options.registries), Arc::clone(&options.clock), deadline, metrics.clone()),
+            system_namespace: options.namespace.clone(),
+            no_match: options.installation.no_match.clone(),
+            events: Events::new(client.clone(), &options.identity),
+            policies,
+            metrics,
+            client,
+        }
+    }
+
+    /// One line of the log for each verdict, numbers, and events.
+    async fn tell(&self, request: &Request, answer: &Answer, begun: Instant) {
+        let took = begun.elapsed();
+        if let Answer::Judged(all) = answer {
+            for judged in all {
+                self.metrics.judged(judged, took);
+                log(request, judged, took);
+            }
+        }
+        self.events.tell(request, answer).await;
+    }
+}
+
+fn log(request: &Request, judged: &respond::Judged, took: Duration) {
+    let (inner, report) = (request.inner(), &judged.report);
+    tracing::info!(
+        uid = inner.uid,
+        kind = inner.kind.kind,
+        namespace = request.namespace(),
+        name = request.name(),
+        operation = ?inner.operation,
+        dry_run = inner.dry_run,
+        user = inner.user_info.username.as_deref().unwrap_or_default(),
+        field = report.field.as_deref().unwrap_or_default(),
+        r#use = report.used_as.as_str(),
+        reference = crate::core::verify::shorten(&report.reference),
+        digest = report.digest.map(|digest| digest.to_string()).unwrap_or_default(),
+        outcome = report.outcome.as_str(),
+        allowed = !judged.refuses(),
+        reason = report.denials.first().map_or("", |denial| denial.reason.as_str()),
+        message = report.denials.first().map_or("", |denial| denial.message.as_str()),
+        registry_requests = report.registry_requests,
+        micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        "verdict"
+    );
+}
+
+/// How the registries of the installation are reached.
+pub async fn registries(client: &Client, installation: &Installation, namespace: &str) -> Result<Vec<Registry>, WebhookError> {
+    registries::read(client, installation, namespace).await
+}
+
+/// Serves until `stop`. `ready` is called once everything was read that verdicts depend on.
+pub async fn run(client: Client, options: Options, metrics: Metrics, ready: impl Fn(), stop: CancellationToken) -> Result<(), WebhookError> {
+    let policies = Policies::default();
+    let state = Arc::new(State::new(client.clone(), &options, policies.clone(), metrics.clone()));
+    let (told, revisions) = watch::channel(String::new());
+    let (loaded, mut first) = watch::channel(false);
+    let loading = Loader::start(client.clone(), options.namespace.clone()).run(&policies, || {
+        told.send_replace(policies.current().revision().to_owned());
+        loaded.send_replace(true);
+    });
+    let serving = async {
+        let tls = tls::first(&client, &options.namespace, &metrics).await;
+        let _ = first.wait_for(|loaded| *loaded).await;
+        ready();
+        tracing::info!(address = %options.address, "reviews are served");
+        let following = tls::follow(&client, &options.namespace, &tls, &metrics);
+        tokio::select! {
+            served = server::serve(options.address, tls.clone(), Arc::clone(&state), stop.clone()) => served,
+            () = following => Ok(()),
+        }
+    };
+    tokio::select! {
+        served = serving => served.map_err(|cause| WebhookError::Serve { address: options.address, cause }),
+        () = loading => Err(WebhookError::Blind),
+        () = announce::announce(client.clone(), &options.namespace, &options.identity, revisions) => Err(WebhookError::Blind),
+    }
+}

@@ -1,0 +1,21 @@
+//! The policies in force: replaced as a whole, read without waiting.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::api::bundle_policy::Snapshot;
+
+/// Where the newest snapshot is found.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Policies(Arc<RwLock<Arc<Snapshot>>>);
+
+impl Policies {
+    /// The policies in force now.
+    pub(super) fn current(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// From now on these are in force.
+    pub(super) fn set(&self, snapshot: Snapshot) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+    }
+}

@@ -1,0 +1,48 @@
+//! The chart's registries, with their certificate authorities, which lie in the system namespace.
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{Api, Client};
+
+use super::WebhookError;
+use crate::{
+    api::{
+        bundle_policy::{KindRef, SourceKind},
+        installation::Installation,
+    },
+    core::job::Registry,
+};
+
+/// The key that holds certificates.
+const CA_KEY: &str = "ca.crt";
+/// Bytes of a CA file.
+const MAX_CA: usize = 256 << 10;
+
+/// Reads them, once: a process that is started again reads them again.
+pub(super) async fn read(client: &Client, installation: &Installation, namespace: &str) -> Result<Vec<Registry>, WebhookError> {
+    let mut all = Vec::new();
+    for registry in &installation.registries {
+        let ca = match &registry.ca_ref {
+            Some(reference) => Some(authorities(client, namespace, reference).await?),
+            None => None,
+        };
+        all.push(Registry { host: registry.host.clone(), plain_http: registry.plain_http, ca });
+    }
+    Ok(all)
+}
+
+async fn authorities(client: &Client, namespace: &str, reference: &KindRef) -> Result<String, WebhookError> {
+    let KindRef { kind, name } = reference;
+    let wrong = |what: String| WebhookError::Registries(format!("registries[].caRef: {kind:?} {namespace}/{name} {what}"));
+    let bytes = match kind {
+        SourceKind::ConfigMap => {
+            let map = Api::<ConfigMap>::namespaced(client.clone(), namespace).get(name).await.map_err(|error| wrong(error.to_string()))?;
+            map.data.and_then(|mut data| data.remove(CA_KEY)).map(String::into_bytes)
+        }
+        SourceKind::Secret => {
+            let secret = Api::<Secret>::namespaced(client.clone(), namespace).get(name).await.map_err(|error| wrong(error.to_string()))?;
+            secret.data.and_then(|mut data| data.remove(CA_KEY)).map(|bytes| bytes.0)
+        }
+    };
+    let bytes = bytes.filter(|bytes| bytes.len() <= MAX_CA).ok_or_else(|| wrong(format!("has no key {CA_KEY}, or one of over {MAX_CA} bytes")))?;
+    String::from_utf8(bytes).map_err(|_| wrong(format!("has a {CA_KEY} that is no text")))
+}

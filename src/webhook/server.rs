@@ -1,0 +1,90 @@
+//! Serves reviews over TLS, and finishes those that it has begun before it ends.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, State as Shared},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use axum_server::{Handle, accept::NoDelayAcceptor, tls_rustls::RustlsConfig};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    State, packed_bundle, policy,
+    respond::{Answer, respond},
+    review::{MAX_REVIEW, Request},
+    workload,
+};
+use crate::api::webhook::{PACKED_BUNDLES, POLICIES, USES};
+
+/// How long reviews that were begun may still take when the process is to end. Longer than the API server waits.
+const LAST_REVIEWS: Duration = Duration::from_secs(15);
+/// How long the process still takes new connections after it was told to end: the API server hears of it a moment later.
+const STILL_TAKING: Duration = Duration::from_secs(5);
+
+/// Serves until `stop`.
+///
+/// Errors: the address cannot be listened on.
+pub(super) async fn serve(address: SocketAddr, tls: RustlsConfig, state: Arc<State>, stop: CancellationToken) -> std::io::Result<()> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    let handle = Handle::new();
+    let ending = handle.clone();
+    tokio::spawn(async move {
+        stop.cancelled().await;
+        tokio::time::sleep(STILL_TAKING).await;
+        ending.graceful_shutdown(Some(LAST_REVIEWS));
+    });
+    // Without NoDelay the first answer of each connection waits for an acknowledgement, some 40 ms.
+    let server = axum_server::from_tcp_rustls(listener, tls)?.map(|acceptor| acceptor.acceptor(NoDelayAcceptor::new()));
+    server.handle(handle).serve(routes(state).into_make_service()).await
+}
+
+/// The paths that the webhook's configuration names.
+pub(super) fn routes(state: Arc<State>) -> Router {
+    Router::new()
+        .route(PACKED_BUNDLES, post(packed_bundles))
+        .route(POLICIES, post(policies))
+        .route(USES, post(uses))
+        .layer(DefaultBodyLimit::max(MAX_REVIEW))
+        .with_state(state)
+}
+
+async fn packed_bundles(Shared(state): Shared<Arc<State>>, body: Bytes) -> Response {
+    review(&state, &body, async |request, begun| match request.object() {
+        Some(object) => packed_bundle::judge(&state, request, object, begun).await,
+        None => Answer::Nothing,
+    })
+    .await
+}
+
+async fn policies(Shared(state): Shared<Arc<State>>, body: Bytes) -> Response {
+    review(&state, &body, async |request, _| request.object().map_or(Answer::Nothing, policy::judge)).await
+}
+
+async fn uses(Shared(state): Shared<Arc<State>>, body: Bytes) -> Response {
+    review(&state, &body, async |request, begun| match request.object() {
+        Some(object) => workload::judge(&state, request, &object, begun).await,
+        None => Answer::Nothing,
+    })
+    .await
+}
+
+async fn review(state: &State, body: &[u8], judge: impl AsyncFnOnce(&Request, Instant) -> Answer) -> Response {
+    let begun = Instant::now();
+    let request = match Request::parse(body) {
+        Ok(request) => request,
+        Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
+    };
+    let answer = if request.brings_something() { judge(&request, begun).await } else { Answer::Nothing };
+    state.tell(&request, &answer, begun).await;
+    Json(respond(request.inner(), &answer).into_review()).into_response()
+}
