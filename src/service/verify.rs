@@ -163,7 +163,8 @@ pub async fn judge(source: &dyn Source, root: &Resolved, question: &Question<'_>
     let governing: Vec<&Policy> = question.policies.iter().filter(|policy| policy.concerns(&question.scope())).collect();
     let evidence = if governing.is_empty() { Evidence::default() } else { gather(source, &root.descriptor, question.reading, limits).await? };
     let contents = if governing.iter().any(|policy| compares_lock(policy)) { lock_inside(source, root, limits).await? } else { None };
-    let findings = verify(&digest, &evidence, &trust(question.policies), limits);
+    // Only who has a say here is recognised: nothing is told of the others' keys, not even their number.
+    let findings = verify(&digest, &evidence, &trust(governing), limits);
     let decision = decide(question, digest, &findings, contents.as_ref(), question.now);
     Ok(Judgement { decision, findings, contents })
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "where the cluster is comes from the environment")]
 #![allow(clippy::print_stdout, reason = "a test says what it does, and when it was not run")]
 
+mod admission;
 mod alone;
 mod attacks;
 mod examples;

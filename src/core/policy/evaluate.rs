@@ -70,9 +70,9 @@ impl Decision {
 }
 
 /// Everybody whom these policies could recognise: what `core::verify` needs to know.
-pub fn trust(policies: &[Policy]) -> Trust {
+pub fn trust<'a>(policies: impl IntoIterator<Item = &'a Policy>) -> Trust {
     let (mut trust, mut seen) = (Trust::default(), HashSet::new());
-    for authority in policies.iter().flat_map(|policy| &policy.rules().authorities) {
+    for authority in policies.into_iter().flat_map(|policy| &policy.rules().authorities) {
         match &authority.means {
             Means::Key(key) if seen.insert(key.fingerprint()) => trust.keys.push(key.clone()),
             Means::Keyless { root, .. } if seen.insert(root.digest()) => trust.roots.push(root.clone()),

@@ -188,6 +188,8 @@ fn removed(test: &Test) {
         std::thread::sleep(Duration::from_millis(500));
     }
     assert!(last.is_empty(), "uninstall leaves {last:#?}");
+    let configuration = kubectl(["get", "validatingwebhookconfiguration", "packgate", "--ignore-not-found", "-o", "name"]).run();
+    assert_eq!(configuration.ok(), "", "an API server that asks a webhook that is gone refuses everything");
     let found = left(test);
     for name in &expected {
         assert!(found.contains(name), "uninstall takes {name} with it");

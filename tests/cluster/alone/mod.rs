@@ -8,3 +8,4 @@ mod lifecycle;
 mod many;
 mod processes;
 mod rivals;
+mod webhook;

@@ -11,6 +11,7 @@ use super::{
     registry::{AWAY, LOCKED},
     wait::wait_for,
 };
+use crate::admission::scene::{SILENT, STOPPED};
 
 /// The namespace that it runs in.
 pub(crate) const NAMESPACE: &str = "packgate-system";
@@ -78,7 +79,7 @@ fn values(cluster: &Cluster) -> Value {
     let mut registries: Vec<_> = hosts.map(|host| json!({"host": host, "plainHTTP": cluster.plain_http})).collect();
     if cluster.pki.is_some() {
         registries.push(json!({"host": LOCKED, "caRef": {"kind": "ConfigMap", "name": REGISTRY_CA}}));
-        registries.push(json!({"host": AWAY, "plainHTTP": true}));
+        registries.extend([AWAY, STOPPED, SILENT].map(|host| json!({"host": host, "plainHTTP": true})));
     }
     let networks: Vec<_> = cluster.node_ip.iter().map(|ip| format!("{ip}/32")).collect();
     json!({

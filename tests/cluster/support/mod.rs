@@ -1,5 +1,6 @@
 //! Helpers: the cluster as users have it, through `kubectl`, `helm` and `crane`.
 
+pub(crate) mod api;
 pub(crate) mod bundle;
 pub(crate) mod cluster;
 pub(crate) mod installation;

@@ -6,16 +6,26 @@ use super::*;
 use crate::api::{bundle_policy::PolicyObject, installation::NoMatch};
 
 fn policy(references: &Value, uses: &Value) -> Policy {
+    policy_in("Enforce", references, uses)
+}
+
+fn policy_in(mode: &str, references: &Value, uses: &Value) -> Policy {
     let object = json!({
         "apiVersion": "packgate.dev/v1alpha1", "kind": "ClusterBundlePolicy", "metadata": {"name": "p"},
-        "spec": {"match": {"references": references, "uses": uses}, "authorities": [{"name": "a", "key": {"configMapRef": {"name": "k"}}}]},
+        "spec": {"mode": mode, "match": {"references": references, "uses": uses}, "authorities": [{"name": "a", "key": {"configMapRef": {"name": "k"}}}]},
     });
     PolicyObject::read(object).expect("a policy").unusable("")
 }
 
-fn expression(policies: &[Policy], installation: &Installation) -> String {
+/// What may be refused, and what is only spoken of.
+fn expressions(policies: &[Policy], installation: &Installation) -> (String, String) {
     let made = configuration(policies, installation, "packgate-system", "");
-    made["webhooks"][2]["matchConditions"][0]["expression"].as_str().expect("an expression").to_owned()
+    let expression = |entry: usize| made["webhooks"][entry]["matchConditions"][0]["expression"].as_str().expect("an expression").to_owned();
+    (expression(2), expression(3))
+}
+
+fn expression(policies: &[Policy], installation: &Installation) -> String {
+    expressions(policies, installation).0
 }
 
 #[test]
@@ -25,11 +35,12 @@ fn nothing_reaches_the_webhook_from_where_the_cluster_starts() {
         let selector = &entry["namespaceSelector"]["matchExpressions"][0];
         assert_eq!(selector["key"], "kubernetes.io/metadata.name", "a label that its namespace's people cannot change");
         assert_eq!((&selector["operator"], &selector["values"]), (&json!("NotIn"), &json!(["kube-system", "packgate-system"])));
-        assert_eq!((&entry["failurePolicy"], &entry["timeoutSeconds"]), (&json!("Fail"), &json!(10)));
+        let expected = if entry["name"] == "advice.packgate.dev" { "Ignore" } else { "Fail" };
+        assert_eq!((&entry["failurePolicy"], &entry["timeoutSeconds"]), (&json!(expected), &json!(10)));
         assert_eq!(entry["clientConfig"]["caBundle"], "UEVN");
     }
     let names: Vec<_> = made["webhooks"].as_array().expect("entries").iter().map(|entry| entry["name"].as_str().expect("a name")).collect();
-    assert_eq!(names, ["packedbundles.packgate.dev", "policies.packgate.dev", "uses.packgate.dev"]);
+    assert_eq!(names, ["packedbundles.packgate.dev", "policies.packgate.dev", "uses.packgate.dev", "advice.packgate.dev"]);
     let operations: Vec<_> = made["webhooks"]
         .as_array()
         .expect("entries")
@@ -43,34 +54,50 @@ fn nothing_reaches_the_webhook_from_where_the_cluster_starts() {
 #[test]
 fn only_pods_with_image_volumes_are_sent_while_nothing_governs_containers() {
     let expression = expression(&[policy(&json!(["r.example.com/**"]), &json!(["ImageVolume"]))], &Installation::default());
-    assert!(expression.contains("has(v.image)") && !expression.contains("c.image"), "{expression}");
+    assert!(expression.contains("v.image.reference.lowerAscii().startsWith('r.example.com')") && !expression.contains("c.image"), "{expression}");
 }
 
 #[test]
-fn containers_are_sent_by_their_hosts() {
+fn images_are_sent_by_their_hosts() {
     let hosts = |references: Value| expression(&[policy(&references, &json!(["Container"]))], &Installation::default());
     let named = hosts(json!(["r.example.com/**", "s.example.com:5000/a/*"]));
     assert!(named.contains("startsWith('r.example.com')") && named.contains("startsWith('s.example.com')"), "{named}");
     assert_eq!(named.matches("ephemeralContainers").count(), 2, "{named}");
     for anywhere in [json!(["**"]), json!(["*.example.com/**"]), json!(["docker.io/library/nginx"])] {
         let all = hosts(anywhere.clone());
-        assert!(all.contains("has(c.image) && (true)"), "{anywhere}: {all}");
+        assert!(all.contains("exists(c, has(c.image))"), "{anywhere}: {all}");
     }
     let many: Vec<String> = (0..40).map(|n| format!("r{n}.example.com/**")).collect();
-    assert!(hosts(json!(many)).contains("(true)"));
+    assert!(hosts(json!(many)).contains("exists(c, has(c.image))"));
+}
+
+#[test]
+fn what_is_only_spoken_of_never_waits_for_the_webhook() {
+    let references = json!(["r.example.com/**"]);
+    for mode in ["Warn", "Audit"] {
+        let (refused, spoken_of) = expressions(&[policy_in(mode, &references, &json!(["Container"]))], &Installation::default());
+        assert_eq!(refused, "false", "{mode}");
+        assert!(spoken_of.contains("c.image") && spoken_of.contains("v.image"), "noMatch warns of image volumes: {spoken_of}");
+    }
+    let both = [policy(&references, &json!(["ImageVolume"])), policy_in("Warn", &json!(["s.example.com/**"]), &json!(["Container"]))];
+    let (refused, spoken_of) = expressions(&both, &Installation::default());
+    assert!(!refused.contains("s.example.com") && spoken_of.contains(") && !("), "nobody looks twice: {spoken_of}");
 }
 
 #[test]
 fn what_the_installation_says_of_the_ungoverned_counts() {
     let installation =
         |image_volume, container| Installation { no_match: NoMatch { image_volume, container, ..NoMatch::default() }, ..Installation::default() };
-    assert_eq!(expression(&[], &installation(NoMatchAction::Allow, NoMatchAction::Allow)), "false");
-    let both = expression(&[], &installation(NoMatchAction::Warn, NoMatchAction::Deny));
-    assert!(both.contains("has(v.image)") && both.contains("(true)"), "{both}");
+    let silent = expressions(&[], &installation(NoMatchAction::Allow, NoMatchAction::Allow));
+    assert_eq!(silent, ("false".to_owned(), "false".to_owned()));
+    let (refused, spoken_of) = expressions(&[], &installation(NoMatchAction::Warn, NoMatchAction::Deny));
+    assert!(refused.contains("exists(c, has(c.image))") && !refused.contains("v.image"), "{refused}");
+    assert!(spoken_of.contains("exists(v, has(v.image))"), "{spoken_of}");
 }
 
 #[test]
 fn a_policy_that_nobody_can_read_may_govern_anything() {
-    let unreadable = Policy::unusable("p", crate::core::policy::Kind::Cluster, 0, crate::core::policy::Mode::Enforce, None, "");
-    assert!(expression(&[unreadable], &Installation::default()).contains("(true)"));
+    let unreadable = Policy::unusable("p", crate::core::policy::Kind::Cluster, 0, Mode::Enforce, None, "");
+    let all = expression(&[unreadable], &Installation::default());
+    assert!(all.contains("exists(c, has(c.image))") && all.contains("exists(v, has(v.image))"), "{all}");
 }
