@@ -70,7 +70,7 @@ pub(super) fn admission_http_options(addresses: AddressPolicy) -> HttpOptions {
         addresses,
         connect_timeout: Duration::from_secs(2),
         idle_timeout: Duration::from_secs(5),
-        answer_timeout: Duration::from_secs(5),
+        answer_timeout: Duration::from_secs(6), // not the same moment: the message would be one or the other
         retries: Retries { attempts: 2, longest_wait: Duration::from_secs(1), budget: Duration::from_secs(1), ..Retries::default() },
         ..HttpOptions::default()
     }

@@ -80,7 +80,7 @@ async fn dispatch(cli: Cli) -> Result<Done, CliError> {
         Command::Verify(args) => verify::run(args, &context).await,
         Command::Copy(args) => copy::run(args, &context).await,
         Command::Keys(args) => keys::run(args, &context),
-        Command::Policy(args) => policy::run(args, &context),
+        Command::Policy(args) => policy::run(args, &context).await,
         Command::Job(args) => job::run(args, &context).await,
         Command::Controller(args) => Box::pin(controller::run(args)).await,
         Command::Webhook(args) => Box::pin(webhook::run(args)).await,

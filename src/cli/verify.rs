@@ -94,8 +94,9 @@ pub(super) struct TrustArgs {
     namespace: Option<String>,
 }
 
+/// A use, as it is written on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum UseArg {
+pub(super) enum UseArg {
     #[value(name = "PackedBundle")]
     PackedBundle,
     #[value(name = "ImageVolume")]
@@ -105,13 +106,34 @@ enum UseArg {
 }
 
 pub(super) async fn run(args: VerifyArgs, context: &Context) -> Result<Done, CliError> {
-    let report = args.trust.verify(&args.reference, context).await?;
+    report_on(&args.trust, &args.reference, context).await
+}
+
+/// The report, as a verb's result.
+pub(super) async fn report_on(trust: &TrustArgs, reference: &Location, context: &Context) -> Result<Done, CliError> {
+    let report = trust.verify(reference, context).await?;
     let class = report.class();
     let json = serde_json::to_value(&report).map_err(|e| CliError::internal(e.to_string()))?;
     Ok(Done { text: report.to_text(), json, class })
 }
 
 impl TrustArgs {
+    /// What `--policy` and its like stand for.
+    pub(super) const fn policies_in(files: Vec<PathBuf>, used_as: UseArg, namespace: Option<String>) -> Self {
+        Self {
+            keys: Vec::new(),
+            certificate_identity: None,
+            certificate_oidc_issuer: None,
+            trusted_root: None,
+            builder_id: None,
+            lock: None,
+            policies: files,
+            cluster: false,
+            used_as,
+            namespace,
+        }
+    }
+
     /// Says the arguments whom to trust?
     pub(super) const fn is_given(&self) -> bool {
         self.cluster || !self.keys.is_empty() || self.certificate_identity.is_some() || !self.policies.is_empty()

@@ -6,7 +6,8 @@ use std::{
     time::Duration,
 };
 
-use kube::{core::DeserializeGuard, runtime::reflector::Store};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{ResourceExt, core::DeserializeGuard, runtime::reflector::Store};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
@@ -14,7 +15,12 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::api::{condition::READY, packed_bundle::PackedBundle};
+use super::webhook::Policies;
+use crate::api::{
+    bundle_policy::{BundlePolicy, ClusterBundlePolicy, PolicyStatus},
+    condition::{ENFORCED, READY},
+    packed_bundle::PackedBundle,
+};
 
 /// What the controller counts.
 #[derive(Clone, Debug)]
@@ -22,6 +28,7 @@ pub struct Metrics {
     jobs: Family<JobLabels, Histogram, fn() -> Histogram>,
     reconciles: Family<OutcomeLabels, Counter>,
     objects: Objects,
+    policies: PoliciesInForce,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -49,8 +56,14 @@ impl Metrics {
     /// Registers everything in `registry`, under the prefix `packgate`.
     pub fn new(registry: &mut Registry) -> Self {
         let new: fn() -> Histogram = seconds;
-        let metrics = Self { jobs: Family::new_with_constructor(new), reconciles: Family::default(), objects: Objects::default() };
+        let metrics = Self {
+            jobs: Family::new_with_constructor(new),
+            reconciles: Family::default(),
+            objects: Objects::default(),
+            policies: PoliciesInForce::default(),
+        };
         registry.register_collector(Box::new(metrics.objects.clone()));
+        registry.register_collector(Box::new(metrics.policies.clone()));
         let registry = registry.sub_registry_with_prefix("packgate");
         registry.register("job_duration_seconds", "Time from the frozen lock to the end of a Job", metrics.jobs.clone());
         registry.register("reconciles", "Reconciliations by result", metrics.reconciles.clone());
@@ -61,6 +74,11 @@ impl Metrics {
     pub fn count(&self, store: Store<DeserializeGuard<PackedBundle>>) {
         // A second store would be that of a second controller in one process, which there is not.
         let _ = self.objects.0.set(store);
+    }
+
+    /// Says of these policies whether they are enforced, whenever somebody asks.
+    pub(super) fn count_policies(&self, policies: &Policies) {
+        let _ = self.policies.0.set((policies.cluster.clone(), policies.namespaced.clone()));
     }
 
     /// A Job ended.
@@ -115,6 +133,59 @@ impl Collector for Objects {
     }
 }
 
+/// `packgate_policy_enforced{kind,name}`: 1 if every replica of the webhook carries the policy's generation.
+#[derive(Clone, Default)]
+struct PoliciesInForce(Arc<OnceLock<PolicyStores>>);
+
+type PolicyStores = (Store<DeserializeGuard<ClusterBundlePolicy>>, Store<DeserializeGuard<BundlePolicy>>);
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PolicyLabels {
+    kind: &'static str,
+    name: String,
+}
+
+impl PoliciesInForce {
+    fn values(&self) -> Vec<(PolicyLabels, u64)> {
+        let Some((cluster, namespaced)) = self.0.get() else { return Vec::new() };
+        let cluster = cluster.state().into_iter().filter_map(|guarded| {
+            let policy = guarded.0.as_ref().ok()?;
+            let labels = PolicyLabels { kind: "ClusterBundlePolicy", name: policy.name_any() };
+            Some((labels, enforced(policy.status.as_ref(), policy.metadata.generation)))
+        });
+        let namespaced = namespaced.state().into_iter().filter_map(|guarded| {
+            let policy = guarded.0.as_ref().ok()?;
+            let name = format!("{}/{}", policy.namespace().unwrap_or_default(), policy.name_any());
+            Some((PolicyLabels { kind: "BundlePolicy", name }, enforced(policy.status.as_ref(), policy.metadata.generation)))
+        });
+        cluster.chain(namespaced).collect()
+    }
+}
+
+impl std::fmt::Debug for PoliciesInForce {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PoliciesInForce")
+    }
+}
+
+fn enforced(status: Option<&PolicyStatus>, generation: Option<i64>) -> u64 {
+    let conditions = status.into_iter().flat_map(|status| &status.conditions);
+    let holds = |condition: &Condition| condition.type_ == ENFORCED && condition.status == "True" && condition.observed_generation == generation;
+    u64::from(conditions.into_iter().any(holds))
+}
+
+impl Collector for PoliciesInForce {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        let gauge = ConstGauge::new(0_u64);
+        let help = "1 if every replica of the webhook carries the policy in its generation";
+        let mut family = encoder.encode_descriptor("packgate_policy_enforced", help, None, gauge.metric_type())?;
+        for (labels, value) in self.values() {
+            ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use kube::runtime::{reflector, watcher::Event};
@@ -132,9 +203,18 @@ mod tests {
         }))
         .expect("an object");
         writer.apply_watcher_event(&Event::Apply(DeserializeGuard(Ok(object))));
+        let (cluster, mut writer) = reflector::store();
+        let policy: ClusterBundlePolicy = serde_json::from_value(serde_json::json!({
+            "apiVersion": "packgate.dev/v1alpha1", "kind": "ClusterBundlePolicy", "metadata": {"name": "p", "generation": 2},
+            "spec": {"match": {"references": ["r.example.com/**"]}, "authorities": [{"name": "a", "key": {"configMapRef": {"name": "k"}}}]},
+            "status": {"conditions": [{"type": "Enforced", "status": "True", "reason": "Succeeded", "message": "", "observedGeneration": 2, "lastTransitionTime": "2026-11-21T12:00:00Z"}]}
+        }))
+        .expect("a policy");
+        writer.apply_watcher_event(&Event::Apply(DeserializeGuard(Ok(policy))));
         let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry);
         metrics.count(store);
+        metrics.count_policies(&Policies { cluster, namespaced: reflector::store().0 });
         metrics.job("pack", true, Duration::from_secs(3));
         metrics.reconciled(true);
         let mut text = String::new();
@@ -143,6 +223,7 @@ mod tests {
             "packgate_packedbundles{ready=\"False\",reason=\"Packing\"} 1",
             "packgate_job_duration_seconds_count{step=\"pack\",result=\"Succeeded\"} 1",
             "packgate_reconciles_total{result=\"ok\"} 1",
+            "packgate_policy_enforced{kind=\"ClusterBundlePolicy\",name=\"p\"} 1",
         ] {
             assert!(text.contains(line), "{line} is not in:\n{text}");
         }

@@ -192,6 +192,7 @@ async fn lead(client: Client, options: Options, metrics: Metrics, stop: Cancella
     );
     let checks = Checks::new(&client);
     let policies = checks.policies();
+    context.metrics.count_policies(&policies);
     let mut sweeping = pin!(sweep_forever(&context));
     let mut checking = pin!(checks.run(&context, &stop));
     let mut managing = pin!(manage_webhook(&context, &policies));

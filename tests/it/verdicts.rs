@@ -208,6 +208,29 @@ fn what_no_policy_governs_is_ungoverned() {
 }
 
 #[test]
+fn a_policy_can_be_tried_out_and_explained() {
+    let workspace = with_two_keys();
+    policy(&workspace, &json!({"minimumLevel": 1, "builders": [{"id": BUILDER, "authority": "platform", "level": 1}]}));
+    workspace.run("pack lock.yaml --to oci:out:v1 --key platform/packgate.key").ok();
+    for verb in ["policy test policy.yaml --reference oci:out:v1", "verify oci:out:v1 --policy policy.yaml"] {
+        workspace.run(verb).refused(1, "DigestRequired");
+    }
+    workspace.write("policy.yaml", workspace.read("policy.yaml").replace("\"**\"", "\"r.example.com/**\""));
+    // No registry is there, and none is asked.
+    let explained = workspace.run("policy explain r.example.com/a --policy policy.yaml").ok().to_owned();
+    for said in ["governs it, by r.example.com/**", "signatures of 1 of: platform", BUILDER] {
+        assert!(explained.contains(said), "{said}: {explained}");
+    }
+    for (question, because) in
+        [("other.example.com/a", "none of its references matches"), ("r.example.com/a --use Container", "is not about this use")]
+    {
+        let explained = workspace.run(&format!("policy explain {question} --policy policy.yaml -o json")).json();
+        assert_eq!((&explained["governed"], &explained["policies"][0]["because"]), (&json!(false), &json!(because)), "{explained}");
+    }
+    workspace.run("policy explain r.example.com/a").refused(2, "--cluster");
+}
+
+#[test]
 fn policies_that_cannot_mean_what_they_say_are_refused() {
     let workspace = with_two_keys();
     policy(&workspace, &json!({"minimumLevel": 1, "builders": [{"id": BUILDER, "authority": "platform", "level": 1}]}));

@@ -15,8 +15,8 @@ use crate::core::{
 };
 
 use super::{
-    Admitted, AttestationRule, Authority, AuthorityFinding, Denial, Denials, Exempted, Kind, Matcher, Means, Mode, Outcome, Policy, PolicyVerdict,
-    Revoked, Rules, SlsaFinding, Use, Verdict, slsa,
+    Admitted, AttestationRule, Authority, AuthorityFinding, Denial, Denials, Exempted, Kind, Matcher, Means, Mode, Outcome, Pattern, Policy,
+    PolicyVerdict, Revoked, Rules, SlsaFinding, Use, Verdict, slsa,
 };
 
 /// What is judged: one digest, and how it is about to be used.
@@ -144,6 +144,43 @@ impl Policy {
     pub fn governs(&self, repository: Option<&Repository>, used_as: Use, namespace: Option<&str>) -> bool {
         let revokes = self.rules.revocations.iter().any(|revocation| matches!(revocation.what, Revoked::Digest(_)));
         in_scope(&self.rules, repository, used_as, namespace) && (revokes || !is_excepted(&self.rules, repository))
+    }
+}
+
+/// Has a policy a say, and why not?
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stance {
+    /// It has, by this pattern. `None`: it governs whatever it is asked about.
+    Governs(Option<String>),
+    /// It is another namespace's.
+    OtherNamespace(String),
+    /// It is not about such uses.
+    OtherUse,
+    /// None of its patterns matches.
+    NoPattern,
+    /// This pattern leaves it out. A revocation still counts.
+    Excepted(String),
+}
+
+impl Policy {
+    /// Has this policy a say in the use of a repository, and why not?
+    pub fn stance(&self, repository: &Repository, used_as: Use, namespace: Option<&str>) -> Stance {
+        let rules = &self.rules;
+        if let Kind::Namespaced(own) = &rules.kind
+            && namespace != Some(own)
+        {
+            return Stance::OtherNamespace(own.clone());
+        }
+        let Matcher::Names { references, except, uses } = &rules.matcher else { return Stance::Governs(None) };
+        if !uses.contains(&used_as) {
+            return Stance::OtherUse;
+        }
+        let matching = |patterns: &[Pattern]| patterns.iter().find(|pattern| pattern.matches(Some(repository))).map(ToString::to_string);
+        match (matching(references), matching(except)) {
+            (None, _) => Stance::NoPattern,
+            (Some(_), Some(pattern)) => Stance::Excepted(pattern),
+            (Some(pattern), None) => Stance::Governs(Some(pattern)),
+        }
     }
 }
 

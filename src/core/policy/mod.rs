@@ -16,7 +16,7 @@ mod tests;
 mod verdict;
 
 pub use compile::{AdHoc, PolicyError};
-pub use evaluate::{BundleLock, Decision, JudgedSubject, Name, Scope, evaluate, refuse, trust};
+pub use evaluate::{BundleLock, Decision, JudgedSubject, Name, Scope, Stance, evaluate, refuse, trust};
 pub use glob::{Pattern, PatternError};
 pub use rules::{
     AttestationRule, Authority, BuilderRule, Exemption, Kind, LockRule, MAX_AUTHORITIES, MAX_REFERENCES, Matcher, Means, Mode, Revocation, Revoked,
