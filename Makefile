@@ -69,6 +69,10 @@ bench: tools ## The benchmarks with their peers
 bench-cluster: ## A PackedBundle in a real cluster, beside two empty Jobs
 	benches/cluster.sh
 
+.PHONY: bench-webhook
+bench-webhook: ## Verdicts of the webhook in a real cluster, beside a webhook that does nothing
+	benches/webhook.sh
+
 deny: ## Licences, sources and duplicate bans of all dependencies
 	cargo deny --locked check licenses bans sources
 

@@ -227,7 +227,7 @@ fn a_policy_can_be_tried_out_and_explained() {
         let explained = workspace.run(&format!("policy explain {question} --policy policy.yaml -o json")).json();
         assert_eq!((&explained["governed"], &explained["policies"][0]["because"]), (&json!(false), &json!(because)), "{explained}");
     }
-    workspace.run("policy explain r.example.com/a").refused(2, "--cluster");
+    workspace.run("policy explain r.example.com/a").refused(2, "--policy");
 }
 
 #[test]

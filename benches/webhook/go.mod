@@ -1,0 +1,3 @@
+module packgate.dev/benches/webhook
+
+go 1.24
