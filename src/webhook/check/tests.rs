@@ -225,6 +225,16 @@ async fn what_cannot_be_read_is_refused_by_every_policy_of_its_use() {
 }
 
 #[tokio::test]
+async fn a_policy_that_cannot_be_used_refuses_what_it_governs() {
+    let scene = Scene::new().await;
+    let missing = scene.policy(&json!({"authorities": [{"name": "platform", "key": {"configMapRef": {"name": "later"}}}]}));
+    let report = scene.ask(&format!("{REPOSITORY}@{}", scene.signed), vec![scene.policy(&json!({})), missing.clone()]).await;
+    assert_eq!(reasons(&report), [Reason::InvalidSpec]);
+    let elsewhere = scene.ask(&format!("other.example.com/x@{}", scene.signed), vec![missing]).await;
+    assert_eq!(elsewhere.outcome, ReportOutcome::Ungoverned, "and nothing else");
+}
+
+#[tokio::test]
 async fn nobody_is_asked_about_what_no_policy_governs() {
     let scene = Scene::new().await;
     let report = scene.ask(&format!("other.example.com/x@{}", scene.signed), vec![scene.policy(&json!({}))]).await;
