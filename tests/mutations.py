@@ -61,7 +61,7 @@ TABLE = [
      "Ok(_) | Err(OciError::NotFound { .. }) => Ok(()),", "Ok(_) | Err(OciError::NotFound { .. } | OciError::Denied { .. }) => Ok(()),",
      "a_tag_that_the_registry_does_not_tell_is_not_absent"),
     ("what is not admitted is tagged", "src/service/publish.rs",
-     "self.check_admitted(&self.judge().await?)?;", "self.judge().await?;", "what_the_registry_does_not_show_is_not_tagged"),
+     "self.check_admitted(&self.judge_when_listed().await?)?;", "self.judge_when_listed().await?;", "what_the_registry_does_not_show_is_not_tagged"),
     ("a verdict outlives its policies", "src/webhook/check.rs",
      "policies: snapshot.fingerprints(&case.question.scope()),", "policies: Vec::new(),", "what_was_admitted_under_one_policy_is_judged_anew_under_another"),
     ("a verdict outlives its time", "src/webhook/check.rs",

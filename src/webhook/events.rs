@@ -19,6 +19,10 @@ use crate::core::report::ReportOutcome;
 const AGAIN: Duration = Duration::from_mins(1);
 /// Things that are remembered as told.
 const TOLD: u64 = 10_000;
+/// How long the API server may take to store one.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes of an event's note; the API server allows 1,024.
+const MAX_NOTE: usize = 1_000;
 
 /// Tells events.
 pub(super) struct Events {
@@ -33,38 +37,43 @@ impl Events {
         Self { recorder: Recorder::new(client, reporter), told: Cache::builder().max_capacity(TOLD).time_to_live(AGAIN).build() }
     }
 
-    /// Tells what was denied, once a minute for each object and reason. Not for what was only tried out.
-    pub(super) async fn tell(&self, request: &Request, answer: &Answer) {
+    /// Tells what was denied, once a minute for each object and reason. Not for what was only tried out. Nobody waits for it.
+    pub(super) fn tell(&self, request: &Request, answer: &Answer) {
         let Answer::Judged(all) = answer else { return };
         if request.inner().dry_run || request.namespace().is_empty() {
             return;
         }
         for judged in all.iter().filter(|judged| judged.report.outcome == ReportOutcome::Denied) {
-            self.tell_one(request, judged).await;
+            if let Some(event) = self.event(request, judged) {
+                let (recorder, about) = (self.recorder.clone(), about(request));
+                tokio::spawn(async move {
+                    match tokio::time::timeout(PATIENCE, recorder.publish(&event, &about)).await {
+                        Ok(Ok(())) => (),
+                        Ok(Err(error)) => tracing::debug!(%error, "an event was not told"),
+                        Err(_) => tracing::debug!("an event was not told in time"),
+                    }
+                });
+            }
         }
     }
 
-    async fn tell_one(&self, request: &Request, judged: &Judged) {
-        let Some(denial) = judged.report.denials.first() else { return };
-        let about = about(request);
-        let kind = about.kind.as_deref().unwrap_or_default();
-        let key = format!("{} {kind} {} {}", request.namespace(), request.name(), denial.reason);
+    /// `None` if it was told just now.
+    fn event(&self, request: &Request, judged: &Judged) -> Option<Event> {
+        let denial = judged.report.denials.first()?;
+        let key = format!("{} {} {} {}", request.namespace(), request.inner().kind.kind, request.name(), denial.reason);
         if self.told.contains_key(&key) {
-            return;
+            return None;
         }
         self.told.insert(key, ());
         let field = denial.field.as_deref().unwrap_or_default();
         let refused = if judged.refuses() { "refused" } else { "would be refused" };
-        let event = Event {
+        Some(Event {
             type_: EventType::Warning,
             reason: denial.reason.as_str().to_owned(),
-            note: Some(format!("{refused}: {field}: {}", denial.message).chars().take(1_000).collect()),
+            note: Some(cut(format!("{refused}: {field}: {}", denial.message))),
             action: "Admission".to_owned(),
             secondary: None,
-        };
-        if let Err(error) = self.recorder.publish(&event, &about).await {
-            tracing::debug!(%error, "an event was not told");
-        }
+        })
     }
 }
 
@@ -78,4 +87,10 @@ fn about(request: &Request) -> ObjectReference {
         name: Some(request.name()),
         ..ObjectReference::default()
     }
+}
+
+fn cut(mut text: String) -> String {
+    let end = (0..=text.len().min(MAX_NOTE)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+    text.truncate(end);
+    text
 }

@@ -96,6 +96,8 @@ struct State {
     policies: Policies,
     checker: Checker,
     no_match: NoMatch,
+    /// How long one review may take.
+    deadline: Duration,
     events: Events,
     metrics: Metrics,
 }
@@ -107,6 +109,7 @@ impl State {
             checker: Checker::new(Arc::clone(&options.registries), Arc::clone(&options.clock), deadline, metrics.clone()),
             system_namespace: options.namespace.clone(),
             no_match: options.installation.no_match.clone(),
+            deadline,
             events: Events::new(client.clone(), &options.identity),
             policies,
             metrics,
@@ -115,7 +118,7 @@ impl State {
     }
 
     /// One line of the log for each verdict, numbers, and events.
-    async fn tell(&self, request: &Request, answer: &Answer, begun: Instant) {
+    fn tell(&self, request: &Request, answer: &Answer, begun: Instant) {
         let took = begun.elapsed();
         if let Answer::Judged(all) = answer {
             for judged in all {
@@ -123,7 +126,7 @@ impl State {
                 log(request, judged, took);
             }
         }
-        self.events.tell(request, answer).await;
+        self.events.tell(request, answer);
     }
 }
 

@@ -119,7 +119,8 @@ pub(super) fn respond(request: &AdmissionRequest<DynamicObject>, answer: &Answer
             response.result = refusal(422, "Invalid", format!("{field}: {message}"), vec![cause]);
         }
         Answer::Forbidden { reason, field, message } => {
-            response.result = refusal(403, "Forbidden", format!("{field}: {reason}: {message}"), vec![cause(*reason, message, Some(field))]);
+            let place = if field.is_empty() { String::new() } else { format!("{field}: ") };
+            response.result = refusal(403, "Forbidden", format!("{place}{reason}: {message}"), vec![cause(*reason, message, Some(field))]);
         }
         Answer::Judged(all) => judged(&mut response, all),
     }

@@ -23,12 +23,18 @@ use super::{
     review::{MAX_REVIEW, Request},
     workload,
 };
-use crate::api::webhook::{PACKED_BUNDLES, POLICIES, USES};
+use crate::{
+    api::webhook::{PACKED_BUNDLES, POLICIES, USES},
+    core::class::Reason,
+};
 
 /// How long reviews that were begun may still take when the process is to end. Longer than the API server waits.
 const LAST_REVIEWS: Duration = Duration::from_secs(15);
 /// How long the process still takes new connections after it was told to end: the API server hears of it a moment later.
 const STILL_TAKING: Duration = Duration::from_secs(5);
+
+/// A verdict that has run into its own deadline must still be told.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// Serves until `stop`.
 ///
@@ -84,7 +90,20 @@ async fn review(state: &State, body: &[u8], judge: impl AsyncFnOnce(&Request, In
         Ok(request) => request,
         Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     };
-    let answer = if request.brings_something() { judge(&request, begun).await } else { Answer::Nothing };
-    state.tell(&request, &answer, begun).await;
+    let answer = if request.brings_something() { in_time(state, judge(&request, begun)).await } else { Answer::Nothing };
+    state.tell(&request, &answer, begun);
     Json(respond(request.inner(), &answer).into_review()).into_response()
 }
+
+/// Verdicts end by themselves in time; this ends whatever else a review waits for, such as an API server that does not answer.
+async fn in_time(state: &State, judging: impl Future<Output = Answer>) -> Answer {
+    let limit = state.deadline + GRACE;
+    tokio::time::timeout(limit, judging).await.unwrap_or_else(|_| Answer::Forbidden {
+        reason: Reason::DeadlineExceeded,
+        field: String::new(),
+        message: format!("no verdict within {} s: the API server does not answer packgate; try again", limit.as_secs_f32()),
+    })
+}
+
+#[cfg(test)]
+mod tests;

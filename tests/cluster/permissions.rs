@@ -3,6 +3,7 @@
 use crate::support::{Test, installation::NAMESPACE, namespace::kubectl};
 
 const CONTROLLER: &str = "system:serviceaccount:packgate-system:packgate-controller";
+const WEBHOOK: &str = "system:serviceaccount:packgate-system:packgate-webhook";
 const SIGNER: &str = "system:serviceaccount:packgate-system:packgate-signer";
 
 #[test]
@@ -33,11 +34,24 @@ fn nobody_may_more_than_is_needed() {
         ("yes", CONTROLLER, system, "update leases.coordination.k8s.io/packgate-controller"),
         ("no", CONTROLLER, system, "update leases.coordination.k8s.io/other"),
         ("no", CONTROLLER, system, "create leases.coordination.k8s.io"),
+        ("yes", CONTROLLER, system, "patch validatingwebhookconfigurations.admissionregistration.k8s.io/packgate"),
+        ("no", CONTROLLER, system, "patch validatingwebhookconfigurations.admissionregistration.k8s.io/other"),
+        ("no", CONTROLLER, system, "delete validatingwebhookconfigurations.admissionregistration.k8s.io/packgate"),
+        ("no", WEBHOOK, other, "get secrets"),
+        ("yes", WEBHOOK, tenant, "get secrets"),
+        ("no", WEBHOOK, tenant, "list secrets"),
+        ("yes", WEBHOOK, system, "get secrets/packgate-webhook-tls"),
+        ("no", WEBHOOK, system, "get secrets/packgate-platform-key"),
+        ("no", WEBHOOK, system, "patch configmaps/packgate-platform-key"),
+        ("no", WEBHOOK, system, "patch leases.coordination.k8s.io/packgate-controller"),
+        ("no", WEBHOOK, other, "create pods"),
         ("no", SIGNER, system, "get secrets"),
         ("no", SIGNER, system, "get configmaps"),
         ("yes", "jane", system, "get configmaps/packgate-platform-key"),
         ("no", "jane", system, "get configmaps/packgate-config"),
         ("no", "jane", system, "get secrets/packgate-platform-key"),
+        ("yes", "jane", other, "get clusterbundlepolicies.packgate.dev"),
+        ("no", "jane", other, "patch clusterbundlepolicies.packgate.dev"),
         ("yes", "jane", tenant, "create bundlepolicies.packgate.dev"),
         ("yes", "jane", tenant, "create packedbundles.packgate.dev"),
         ("no", "jane", tenant, "patch bundlepolicies.packgate.dev --subresource status"),

@@ -47,7 +47,13 @@ fn a_file_has_no_place_to_come_from_in_an_inline_lock() {
     test.installation();
     let (lock, _) = siem(&test);
     let repository = test.repository(&test.cluster.registry, "files");
-    test.namespace.apply(&with_source("files", &repository, json!({"inline": lock})).to_string());
+    let run = test.namespace.try_apply(&with_source("files", &repository, json!({"inline": lock})).to_string());
+    run.refused("spec.source.inline: artifacts[0].origin");
+    run.refused("oras push");
+    // A ConfigMap may change after the object was admitted: the controller says it then.
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "files"}, "data": {"lock.yaml": lock}});
+    test.namespace.apply(&map.to_string());
+    test.namespace.apply(&with_source("files", &repository, json!({"configMapRef": {"name": "files"}})).to_string());
     let bundle = test.not_ready("files", "InvalidLock", SOON);
     assert_eq!(condition(&bundle, "Stalled"), "True InvalidLock");
     assert!(bundle["status"]["conditions"][0]["message"].as_str().expect("text").contains("oras push"), "{:#}", bundle["status"]);
@@ -146,8 +152,19 @@ struct ClusterPolicy(String);
 
 impl ClusterPolicy {
     fn apply(policy: &Value) -> Self {
-        kubectl(["apply", "-f", "-"]).stdin(policy.to_string()).run().ok();
-        Self(text(&policy["metadata"]["name"]).to_owned())
+        let applied = Self(text(&policy["metadata"]["name"]).to_owned());
+        applied.change(policy);
+        applied
+    }
+
+    /// Applies it again, and waits until it is in force.
+    fn change(&self, policy: &Value) {
+        let stored = kubectl(["apply", "-o", "json", "-f", "-"]).stdin(policy.to_string()).run().json();
+        let observed = format!("jsonpath={{.status.conditions[?(@.type==\"Enforced\")].observedGeneration}}={}", stored["metadata"]["generation"]);
+        let name = format!("clusterbundlepolicy/{}", self.0);
+        for condition in [observed.as_str(), "condition=Enforced"] {
+            kubectl(["wait", &name, &format!("--for={condition}"), "--timeout=20s"]).run().ok();
+        }
     }
 }
 
@@ -174,16 +191,24 @@ fn a_context_artifact_that_must_be_verified() {
     let repository = test.repository(registry, "siem");
     let mut wish = with_source("siem", &repository, of_context(&context, &digest));
     wish["spec"]["source"]["ociRef"]["verify"] = json!(true);
-    test.namespace.apply(&wish.to_string());
-    let bundle = test.not_ready("siem", "Ungoverned", SOON);
-    assert_eq!(condition(&bundle, "Stalled"), "True Ungoverned");
-    test.nothing_came_of(&bundle, &repository);
+    test.namespace.try_apply(&wish.to_string()).refused("spec.source.ociRef.digest: Ungoverned");
 
     test.tool("cosign", "generate-key-pair").ok();
     let key = std::fs::read_to_string(test.file("cosign.pub")).expect("a key");
-    let _policy = ClusterPolicy::apply(&policy("ClusterBundlePolicy", &test.namespace.name, &context, &key));
-    test.request("siem");
+    let mut rule = policy("ClusterBundlePolicy", &test.namespace.name, &context, &key);
+    let in_force = ClusterPolicy::apply(&rule);
+    test.namespace.try_apply(&wish.to_string()).refused("spec.source.ociRef.digest: NoSignatures");
+    // It comes in while the policy only audits, and waits. The controller asks again before anything starts.
+    rule["spec"]["mode"] = json!("Audit");
+    in_force.change(&rule);
+    wish["spec"]["suspend"] = json!(true);
+    test.namespace.apply(&wish.to_string());
+    rule["spec"]["mode"] = json!("Enforce");
+    in_force.change(&rule);
+    wish["spec"]["suspend"] = json!(false);
+    test.namespace.apply(&wish.to_string());
     let bundle = test.not_ready("siem", "NoSignatures", SOON);
+    assert_eq!(condition(&bundle, "Stalled"), "True NoSignatures");
     test.nothing_came_of(&bundle, &repository);
 
     for line in ["signing-config create --out sc.json", "trusted-root create --out tr.json"] {
@@ -202,6 +227,15 @@ fn adoption(name: &str, reference: &str) -> String {
         "apiVersion": "packgate.dev/v1alpha1", "kind": "PackedBundle", "metadata": {"name": name}, "spec": {"source": source},
     })
     .to_string()
+}
+
+/// Applies a policy of the test's namespace, and waits until it is in force.
+fn enforce(test: &Test, policy: &Value) {
+    test.namespace.apply(&policy.to_string());
+    let generation = test.namespace.get("bundlepolicy", "own").expect("a policy")["metadata"]["generation"].clone();
+    let observed = "jsonpath={.status.conditions[?(@.type==\"Enforced\")].observedGeneration}";
+    test.namespace.wait("bundlepolicy/own", &format!("{observed}={generation}"), SOON);
+    test.namespace.wait("bundlepolicy/own", "condition=Enforced", SOON);
 }
 
 #[test]
@@ -226,9 +260,19 @@ fn bundles_that_were_there_before() {
     own["spec"]["slsa"] = json!({
         "minimumLevel": 3, "builders": [{"id": installation.builder_id, "authority": "signer", "level": 3}], "lock": "Exact",
     });
-    test.namespace.apply(&own.to_string());
+    // They come in while the policy only audits.
+    own["spec"]["mode"] = json!("Audit");
+    own["spec"]["match"]["references"] = json!([signed, unsigned, none]);
+    enforce(&test, &own);
     for (name, repository) in [("good", &signed), ("unsigned", &unsigned), ("ungoverned", &none)] {
         test.namespace.apply(&adoption(name, &format!("{repository}@{digest}")));
+        test.ready(name);
+    }
+    own["spec"]["mode"] = json!("Enforce");
+    own["spec"]["match"]["references"] = json!([signed, unsigned]);
+    enforce(&test, &own);
+    for (name, repository, reason) in [("again", &unsigned, "NoSignatures"), ("elsewhere", &none, "Ungoverned")] {
+        test.namespace.try_apply(&adoption(name, &format!("{repository}@{digest}"))).refused(&format!("spec.source.bundle.reference: {reason}"));
     }
     let good = test.ready("good");
     assert_eq!(condition(&good, "Verified"), "True Succeeded");
@@ -236,17 +280,17 @@ fn bundles_that_were_there_before() {
     let types: Vec<_> = good["status"]["evidence"].as_array().expect("evidence").iter().map(|found| text(&found["predicateType"])).collect();
     assert!(types.contains(&"https://slsa.dev/provenance/v1"), "{types:?}");
     for (name, reason) in [("unsigned", "NoSignatures"), ("ungoverned", "Ungoverned")] {
+        test.request(name);
         let bundle = test.not_ready(name, reason, SOON);
         assert_eq!(condition(&bundle, "Verified"), format!("False {reason}"));
         assert_eq!(condition(&bundle, "Stalled"), format!("True {reason}"));
-        assert!(bundle["status"]["bundle"].is_null(), "{:#}", bundle["status"]);
         assert!(children("jobs,configmaps,secrets", uid(&bundle)).is_empty());
     }
     assert!(children("jobs,configmaps,secrets", uid(&good)).is_empty(), "something was made for a bundle that is adopted");
 
     // Who loses the evidence loses the verdict, when somebody asks.
     own["spec"]["slsa"]["builders"][0]["id"] = json!("https://ci.example.com/other");
-    test.namespace.apply(&own.to_string());
+    enforce(&test, &own);
     test.request("good");
     let refused = test.not_ready("good", "BuilderNotTrusted", Duration::from_secs(20).min(PACKED));
     assert_eq!(condition(&refused, "Verified"), "False BuilderNotTrusted");

@@ -86,8 +86,9 @@ impl Test {
     /// Lets the controller read this namespace's Secrets.
     #[track_caller]
     pub(crate) fn grant(&self) {
-        let account = format!("{}:packgate-controller", installation::NAMESPACE);
-        let grant = ["create", "rolebinding", "packgate-controller", "--clusterrole", "packgate-tenant", "--serviceaccount", &account];
+        let account = |face: &str| format!("--serviceaccount={}:packgate-{face}", installation::NAMESPACE);
+        let (controller, webhook) = (account("controller"), account("webhook"));
+        let grant = ["create", "rolebinding", "packgate-controller", "--clusterrole", "packgate-tenant", &controller, &webhook];
         self.namespace.kubectl(grant).run().ok();
     }
 

@@ -1,0 +1,236 @@
+//! Reviews in, answers out. The API server is a function.
+
+use std::sync::Mutex;
+
+use axum::body::{Body, to_bytes};
+use http::Request as HttpRequest;
+use http_body_util::BodyExt;
+use jiff::Timestamp;
+use kube::Client;
+use prometheus_client::{encoding::text::encode, registry::Registry};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use super::*;
+use crate::{
+    api::{
+        bundle_policy::{Gathered, PolicyObject},
+        installation::Installation,
+    },
+    clock::{Clock, SystemClock},
+    core::reference::Repository,
+    oci::{MemoryTarget, auth::AuthError},
+    service::registries::{OpenError, Opened, Registries},
+    webhook::{Metrics, Options, policies::Policies},
+};
+
+/// Registries that are empty, or cannot be opened.
+struct Empty;
+
+impl Registries for Empty {
+    fn open(&self, repository: &Repository, _: Option<&[u8]>) -> Result<Opened, OpenError> {
+        if repository.host() == "broken.example.com" {
+            return Err(AuthError::Malformed { line: 1, column: 1 }.into());
+        }
+        Ok(Arc::new(MemoryTarget::new()))
+    }
+}
+
+struct Fixed(Timestamp);
+
+impl Clock for Fixed {
+    fn now(&self) -> Timestamp {
+        self.0
+    }
+}
+
+/// What the API server was asked, and what it says to SubjectAccessReviews.
+#[derive(Clone, Default)]
+struct ApiServer {
+    allows: bool,
+    asked: Arc<Mutex<Vec<(String, Value)>>>,
+}
+
+impl ApiServer {
+    fn client(&self) -> Client {
+        let server = self.clone();
+        let service = tower::service_fn(move |request: HttpRequest<kube::client::Body>| {
+            let server = server.clone();
+            async move {
+                let (head, body) = request.into_parts();
+                let bytes = body.collect().await.expect("a body").to_bytes();
+                let mut asked: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+                server.asked.lock().expect("no panic").push((head.uri.path().to_owned(), asked.clone()));
+                asked["status"] = json!({"allowed": server.allows});
+                Ok::<_, std::convert::Infallible>(http::Response::new(Body::from(asked.to_string())))
+            }
+        });
+        Client::new(service, "default")
+    }
+}
+
+struct Webhook {
+    router: Router,
+    registry: Registry,
+    api: ApiServer,
+}
+
+fn webhook(allows: bool) -> Webhook {
+    let api = ApiServer { allows, ..ApiServer::default() };
+    let mut registry = Registry::default();
+    let metrics = Metrics::new(&mut registry);
+    let options = Options {
+        namespace: "packgate-system".into(),
+        identity: "one".into(),
+        address: "127.0.0.1:0".parse().expect("an address"),
+        installation: Installation::default(),
+        clock: Arc::new(Fixed(SystemClock.now())),
+        registries: Arc::new(Empty),
+    };
+    let policy = json!({
+        "apiVersion": "packgate.dev/v1alpha1", "kind": "ClusterBundlePolicy", "metadata": {"name": "p", "uid": "u", "generation": 1},
+        "spec": {
+            "match": {"references": ["r.example.com/**", "broken.example.com/**"]},
+            "authorities": [{"name": "a", "key": {"configMapRef": {"name": "k"}}}],
+        },
+    });
+    let policies = Policies::default();
+    let gathered = Gathered { policies: vec![PolicyObject::read(policy).expect("a policy")], ..Gathered::default() };
+    policies.set(gathered.compile("packgate-system"));
+    let state = State::new(api.client(), &options, policies, metrics);
+    Webhook { router: routes(Arc::new(state)), registry, api }
+}
+
+fn review(kind: &[&str; 3], operation: &str, object: &Value, old: &Value) -> Value {
+    let [group, version, kind] = kind;
+    json!({
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "request": {
+            "uid": "u", "kind": {"group": group, "version": version, "kind": kind}, "resource": {"group": group, "version": version, "resource": "x"},
+            "name": "x", "namespace": "team-a", "operation": operation, "userInfo": {"username": "alice"}, "object": object, "oldObject": old,
+            "dryRun": true,
+        },
+    })
+}
+
+async fn post(webhook: &Webhook, path: &str, body: String) -> (StatusCode, Value) {
+    let request = HttpRequest::post(path).header("content-type", "application/json").body(Body::from(body)).expect("a request");
+    let answer = webhook.router.clone().oneshot(request).await.expect("an answer");
+    let status = answer.status();
+    let bytes = to_bytes(answer.into_body(), 1 << 20).await.expect("a body");
+    (status, serde_json::from_slice(&bytes).unwrap_or_default())
+}
+
+const POD: [&str; 3] = ["", "v1", "Pod"];
+const BUNDLE: [&str; 3] = ["packgate.dev", "v1alpha1", "PackedBundle"];
+
+fn pod(reference: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": {"volumes": [{"name": "b", "image": {"reference": reference}}]}})
+}
+
+fn reason(answer: &Value) -> &Value {
+    &answer["response"]["status"]["details"]["causes"][0]["reason"]
+}
+
+#[tokio::test]
+async fn uses_are_judged_and_counted() {
+    let webhook = webhook(true);
+    let digest = format!("sha256:{}", "a".repeat(64));
+    for (reference, allowed, told) in [
+        (format!("r.example.com/a@{digest}"), false, json!("SourceNotFound")),
+        (format!("broken.example.com/a@{digest}"), false, json!("InvalidSpec")),
+        (format!("other.example.com/a@{digest}"), true, Value::Null),
+    ] {
+        let (status, answer) = post(&webhook, USES, review(&POD, "CREATE", &pod(&reference), &Value::Null).to_string()).await;
+        assert_eq!((status, &answer["response"]["allowed"], &answer["response"]["uid"]), (StatusCode::OK, &json!(allowed), &json!("u")), "{answer}");
+        assert_eq!(*reason(&answer), told, "{answer}");
+    }
+    let mut text = String::new();
+    encode(&mut text, &webhook.registry).expect("encoded");
+    for line in [
+        "packgate_admission_reviews_total{use=\"ImageVolume\",outcome=\"Denied\",reason=\"SourceNotFound\"} 1",
+        "packgate_admission_reviews_total{use=\"ImageVolume\",outcome=\"Ungoverned\",reason=\"\"} 1",
+        "packgate_cache_requests_total{cache=\"verdict\",result=\"miss\"} 1",
+    ] {
+        assert!(text.contains(line), "{line} is not in:\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn what_goes_and_what_stays_the_same_is_let_go() {
+    let webhook = webhook(true);
+    let pod = pod("r.example.com/a:v1");
+    let (_, answer) = post(&webhook, USES, review(&POD, "UPDATE", &pod, &pod).to_string()).await;
+    assert_eq!(answer["response"]["allowed"], true, "{answer}");
+    for path in [USES, PACKED_BUNDLES, POLICIES] {
+        let (_, answer) = post(&webhook, path, review(&POD, "DELETE", &Value::Null, &pod).to_string()).await;
+        assert_eq!(answer["response"]["allowed"], true, "{path}: {answer}");
+    }
+    let (_, answer) = post(&webhook, USES, review(&["batch", "v1", "Job"], "CREATE", &pod, &Value::Null).to_string()).await;
+    assert_eq!(answer["response"]["allowed"], true, "a kind that is judged when it makes Pods");
+}
+
+#[tokio::test]
+async fn what_is_no_review_is_a_failure_and_no_answer() {
+    let webhook = webhook(true);
+    assert_eq!(post(&webhook, USES, "{}".into()).await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(post(&webhook, "/elsewhere", "{}".into()).await.0, StatusCode::NOT_FOUND);
+    let large =
+        review(&POD, "CREATE", &json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "x": "y".repeat(MAX_REVIEW)}), &Value::Null);
+    assert_eq!(post(&webhook, USES, large.to_string()).await.0, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
+async fn too_many_images_are_refused() {
+    let webhook = webhook(true);
+    let volumes: Vec<Value> =
+        (0..=workload::MAX_USES).map(|n| json!({"name": n.to_string(), "image": {"reference": format!("o.example.com/{n}")}})).collect();
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": {"volumes": volumes}});
+    let (_, answer) = post(&webhook, USES, review(&POD, "CREATE", &pod, &Value::Null).to_string()).await;
+    assert_eq!((&answer["response"]["allowed"], reason(&answer)), (&json!(false), &json!("LimitExceeded")));
+}
+
+fn bundle(spec: &Value) -> Value {
+    json!({"apiVersion": "packgate.dev/v1alpha1", "kind": "PackedBundle", "metadata": {"name": "x", "namespace": "team-a"}, "spec": spec})
+}
+
+#[tokio::test]
+async fn a_secret_is_named_by_whom_may_read_it() {
+    let packs = bundle(&json!({
+        "source": {"configMapRef": {"name": "lock"}}, "destination": {"repository": "r.example.com/a", "secretRef": {"name": "push"}},
+    }));
+    for allows in [true, false] {
+        let webhook = webhook(allows);
+        let (_, answer) = post(&webhook, PACKED_BUNDLES, review(&BUNDLE, "CREATE", &packs, &Value::Null).to_string()).await;
+        assert_eq!(answer["response"]["allowed"], allows, "{answer}");
+        let asked = webhook.api.asked.lock().expect("no panic").clone();
+        assert_eq!(asked.len(), 1);
+        assert!(asked[0].0.ends_with("/subjectaccessreviews"), "{asked:?}");
+        assert_eq!((&asked[0].1["spec"]["user"], &asked[0].1["spec"]["resourceAttributes"]["name"]), (&json!("alice"), &json!("push")));
+        if !allows {
+            assert_eq!((&answer["response"]["status"]["code"], reason(&answer)), (&json!(403), &json!("SecretAccessDenied")));
+        }
+        let (_, answer) = post(&webhook, PACKED_BUNDLES, review(&BUNDLE, "UPDATE", &packs, &packs).to_string()).await;
+        assert_eq!((&answer["response"]["allowed"], webhook.api.asked.lock().expect("no panic").len()), (&json!(true), 1), "nothing changed");
+    }
+}
+
+#[tokio::test]
+async fn what_is_adopted_is_verified_and_shapes_are_checked() {
+    let webhook = webhook(true);
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let adopts = |host: &str| bundle(&json!({"source": {"bundle": {"reference": format!("{host}/a@{digest}")}}}));
+    for (object, code, told) in [
+        (adopts("r.example.com"), 403, "SourceNotFound"),
+        (adopts("other.example.com"), 403, "Ungoverned"),
+        (bundle(&json!({"source": {}})), 422, "InvalidSpec"),
+        (bundle(&json!({"surprise": true})), 422, "InvalidSpec"),
+    ] {
+        let (_, answer) = post(&webhook, PACKED_BUNDLES, review(&BUNDLE, "CREATE", &object, &Value::Null).to_string()).await;
+        assert_eq!((&answer["response"]["status"]["code"], reason(&answer)), (&json!(code), &json!(told)), "{answer}");
+    }
+    let policy = json!({"apiVersion": "packgate.dev/v1alpha1", "kind": "ClusterBundlePolicy", "metadata": {"name": "p"}, "spec": {}});
+    let kind = ["packgate.dev", "v1alpha1", "ClusterBundlePolicy"];
+    let (_, answer) = post(&webhook, POLICIES, review(&kind, "CREATE", &policy, &Value::Null).to_string()).await;
+    assert_eq!((&answer["response"]["status"]["code"], reason(&answer)), (&json!(422), &json!("InvalidSpec")), "{answer}");
+}
