@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{
     gate::Gate,
     leader::{self, TAKEN_OVER},
-    processes::Process,
+    processes::{Process, stop_each},
 };
 use crate::support::{
     Test,
@@ -200,24 +200,9 @@ fn is_ready(bundle: &Value) -> bool {
 
 /// Stops the Pods that are to be running when the controller dies, as soon as their processes are there.
 fn freeze(test: &Test, objects: &Objects) -> Vec<Process> {
-    let wanted =
-        POINTS.iter().filter_map(|point| Some((point.bundle, format!("packgate-{}-{}-", objects.run(test, point.bundle), point.stop.pod()?))));
-    // All of them look at once, so they are all begun before one is waited for.
-    let mut threads = Vec::new();
-    for (bundle, prefix) in wanted {
-        threads.push(thread::spawn(move || {
-            let deadline = Instant::now() + REACHED;
-            loop {
-                if let Some(process) = Process::find("HOSTNAME", |host| host.starts_with(&prefix)) {
-                    process.signal("STOP");
-                    return process;
-                }
-                assert!(Instant::now() < deadline, "{bundle}: no process of {prefix}");
-                thread::sleep(Duration::from_millis(3));
-            }
-        }));
-    }
-    threads.into_iter().map(|thread| thread.join().expect("a process")).collect()
+    let running = POINTS.iter().filter_map(|point| Some((point.bundle, point.stop.pod()?)));
+    let hosts: Vec<String> = running.map(|(bundle, component)| format!("packgate-{}-{component}-", objects.run(test, bundle))).collect();
+    stop_each(&hosts, REACHED)
 }
 
 /// Of what the controller makes for each bundle, what is there.

@@ -1,11 +1,21 @@
 //! Packgate's processes in Pods, as the node sees them. Only in a cluster of our own.
 
-use std::{fs, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
 
 use crate::support::{program::Program, wait::wait_for};
 
 /// Clock ticks in a second, as `/proc/PID/stat` counts them.
 const TICKS: f64 = 100.0;
+
+/// How long a new process may still become another.
+const SETTLED: Duration = Duration::from_secs(5);
 
 /// A process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,9 +27,7 @@ pub(crate) struct Process {
 impl Process {
     /// The packgate that was started with this variable.
     pub(crate) fn find(variable: &str, value: impl Fn(&str) -> bool) -> Option<Self> {
-        let entries = fs::read_dir("/proc").expect("/proc");
-        let pids = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).filter(|name| name.bytes().all(|b| b.is_ascii_digit()));
-        pids.filter(|pid| is_packgate(pid)).filter(|pid| environment(pid, variable).is_some_and(|found| value(&found))).find_map(Self::of)
+        pids().filter(|pid| is_packgate(pid)).filter(|pid| environment(pid, variable).is_some_and(|found| value(&found))).find_map(Self::of)
     }
 
     /// The controller in this Pod.
@@ -64,6 +72,39 @@ impl Process {
         let ticks = u32::try_from(self.started).expect("a machine that was started lately");
         uptime - f64::from(ticks) / TICKS
     }
+}
+
+/// Stops the packgate of each of these Pods as soon as it is there. Each lives for some hundredths of a second, so nothing here may be slow:
+/// processes that are known to be something else are not looked at again, and the shell that sends the signals runs already.
+pub(crate) fn stop_each(hosts: &[String], timeout: Duration) -> Vec<Process> {
+    let mut shell = Command::new("bash").stdin(Stdio::piped()).spawn().expect("bash");
+    let mut signals = shell.stdin.take().expect("a pipe");
+    let (mut stopped, mut known) = (BTreeMap::new(), BTreeMap::<String, Instant>::new());
+    let deadline = Instant::now() + timeout;
+    while stopped.len() < hosts.len() {
+        assert!(Instant::now() < deadline, "of {hosts:?} only {:?} were seen", stopped.keys());
+        for pid in pids() {
+            let since = *known.entry(pid.clone()).or_insert_with(Instant::now);
+            // A process that was just made has the name and the variables of whoever made it.
+            if since.elapsed() > SETTLED || !is_packgate(&pid) {
+                continue;
+            }
+            let Some(host) = environment(&pid, "HOSTNAME").and_then(|found| hosts.iter().find(|host| found.starts_with(*host))) else { continue };
+            if !stopped.contains_key(host) {
+                writeln!(signals, "kill -STOP {pid}").expect("a shell");
+                stopped.extend(Process::of(pid).map(|process| (host, process)));
+            }
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    drop(signals);
+    shell.wait().expect("bash");
+    stopped.into_values().collect()
+}
+
+fn pids() -> impl Iterator<Item = String> {
+    let entries = fs::read_dir("/proc").expect("/proc");
+    entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).filter(|name| name.bytes().all(|b| b.is_ascii_digit()))
 }
 
 fn is_packgate(pid: &str) -> bool {
