@@ -119,7 +119,7 @@ denied() {
   local said
   if said=$(example "denied/$2" | kubectl apply -f - 2>&1); then failed "$1 was admitted" "$1"; fi
   said=$(sed -n 's/.*denied the request: \([^ :]*\): \([A-Za-z]*\): .*/\1 \2/p' <<<"$said")
-  printf '  denied    %-18s %s' "$1" "${said:?$1 was refused, but not by packgate}"
+  printf '  denied    %-17s  %s' "$1" "${said:?$1 was refused, but not by packgate}"
 }
 
 refuse() {

@@ -1,8 +1,11 @@
 //! The cluster that the tests run in, and what each test gets of it.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    sync::{Mutex, Once, PoisonError},
+    thread,
 };
 
 use super::{
@@ -96,6 +99,7 @@ impl Test {
             println!("{name}: not run, this is not inside of a test cluster (make test-cluster)");
             return None;
         };
+        remember_panics();
         let folder = tempfile::tempdir().expect("a temporary folder");
         Some(Self { cluster, namespace: Namespace::create(), name, folder })
     }
@@ -161,6 +165,21 @@ impl Test {
     }
 }
 
+/// What each thread failed with.
+static PANICS: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+
+fn remember_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let told = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let thread = format!("{:?}", thread::current().id());
+            PANICS.lock().unwrap_or_else(PoisonError::into_inner).insert(thread, panic.to_string());
+            told(panic);
+        }));
+    });
+}
+
 impl Drop for Test {
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -170,6 +189,9 @@ impl Drop for Test {
                 println!("{}{}", shown.stdout, shown.stderr);
             }
             println!("{}", Program::new("kubectl").args(["get", "packedbundles", "-A", "-o", "yaml"]).run().stdout);
+            // Once more: it stands far above by now.
+            let why = PANICS.lock().unwrap_or_else(PoisonError::into_inner).remove(&format!("{:?}", thread::current().id()));
+            println!("{} failed: {}", self.name, why.unwrap_or_default());
         }
     }
 }
