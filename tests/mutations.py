@@ -68,7 +68,7 @@ TABLE = [
      "if self.clock.now() < success.until {", "if success.weight > 0 {", "time_ends_what_is_remembered"),
     ("a verdict is anybody's", "src/webhook/check.rs",
      "credential: docker_config.map(Digest::of),", "credential: None,", "what_one_credential_may_read_is_not_remembered_for_another"),
-    ("what cannot be read is nobody's business", "src/core/policy/evaluate.rs",
+    ("what cannot be read is nobody's business", "src/core/policy/scope.rs",
      "Name::Unreadable => is_for(&self.rules, scope.used_as, scope.namespace),", "Name::Unreadable => false,",
      "what_cannot_be_read_is_refused_by_every_policy_of_its_use"),
     ("a policy that cannot be used says nothing", "src/core/policy/evaluate.rs",

@@ -10,7 +10,7 @@ mod entries;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::StreamExt;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{
     admissionregistration::v1::ValidatingWebhookConfiguration, coordination::v1::Lease, core::v1::Secret, discovery::v1::EndpointSlice,
 };
@@ -46,6 +46,8 @@ use crate::{
 
 /// How often it is looked whether there is anything to do. That alone sends no request.
 const LOOK: Duration = Duration::from_millis(500);
+/// How long API servers may take to act by a configuration that was changed. They watch it, so it is a moment.
+const HEARD: SignedDuration = SignedDuration::from_secs(1);
 /// The same after the API server failed.
 const AFTER_ERROR: Duration = Duration::from_secs(2);
 
@@ -124,6 +126,8 @@ struct Done {
     unseen: Option<Secret>,
     /// The configuration that was applied, and the version that came of it.
     applied: Option<(Value, String)>,
+    /// Since when API servers can have this configuration.
+    changed: Option<Timestamp>,
     /// The authorities that API servers know, and since when.
     told: Option<(String, Timestamp)>,
 }
@@ -192,7 +196,7 @@ async fn look(world: &World, done: &mut Done, policies: &Policies, context: &Con
             apply(&configuration, &certificates, &policies.scopes(&objects), done, context).await?;
         }
     }
-    let is_asked = done.applied.is_some();
+    let is_asked = done.applied.is_some() && done.changed.is_none_or(|since| context.clock.now().duration_since(since) >= HEARD);
     let carried = match world.lease.get() {
         Seen::There(lease) => lease.annotations().clone(),
         Seen::Unknown | Seen::Absent => BTreeMap::new(),
@@ -262,6 +266,9 @@ async fn apply(
     if !is_done {
         let configurations = Api::<ValidatingWebhookConfiguration>::all(context.client.clone());
         let applied = configurations.patch(CONFIGURATION, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&wanted)).await?;
+        if applied.resource_version() != version {
+            done.changed = Some(context.clock.now());
+        }
         done.applied = Some((wanted, applied.resource_version().unwrap_or_default()));
     }
     if done.told.as_ref().is_none_or(|(told, _)| *told != authorities) {

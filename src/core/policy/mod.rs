@@ -10,18 +10,20 @@ mod compile;
 mod evaluate;
 mod glob;
 mod rules;
+mod scope;
 mod slsa;
 #[cfg(test)]
 mod tests;
 mod verdict;
 
 pub use compile::{AdHoc, PolicyError};
-pub use evaluate::{BundleLock, Decision, JudgedSubject, Name, Scope, Stance, evaluate, refuse, trust};
+pub use evaluate::{BundleLock, Decision, JudgedSubject, evaluate, refuse, trust};
 pub use glob::{Pattern, PatternError};
 pub use rules::{
     AttestationRule, Authority, BuilderRule, Exemption, Kind, LockRule, MAX_AUTHORITIES, MAX_REFERENCES, Matcher, Means, Mode, Revocation, Revoked,
     Rules, SlsaRules, Use,
 };
+pub use scope::{Name, Scope, Stance};
 pub use verdict::{Admitted, AuthorityFinding, Denial, Denials, Exempted, Outcome, PolicyVerdict, SlsaFinding, Verdict};
 
 /// A policy that makes sense. The rules are private, so that no policy exists that [`Policy::new`] did not check.
