@@ -182,7 +182,7 @@ fn remember_panics() {
 
 impl Drop for Test {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if thread::panicking() {
             println!("{}: the cluster when the test failed:", self.name);
             for namespace in [self.namespace.name.as_str(), installation::NAMESPACE] {
                 let shown = Program::new(format!("{ROOT}/tests/cluster/env/show.sh")).arg(namespace).run();
