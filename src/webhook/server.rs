@@ -15,6 +15,7 @@ use axum::{
     routing::post,
 };
 use axum_server::{Handle, accept::NoDelayAcceptor, tls_rustls::RustlsConfig};
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -65,32 +66,28 @@ pub(super) fn routes(state: Arc<State>) -> Router {
 }
 
 async fn packed_bundles(Shared(state): Shared<Arc<State>>, body: Bytes) -> Response {
-    review(&state, &body, async |request, begun| match request.object() {
-        Some(object) => packed_bundle::judge(&state, request, object, begun).await,
-        None => Answer::Nothing,
-    })
-    .await
+    review(&state, &body, async |request, object, begun| packed_bundle::judge(&state, request, object, begun).await).await
 }
 
 async fn policies(Shared(state): Shared<Arc<State>>, body: Bytes) -> Response {
-    review(&state, &body, async |request, _| request.object().map_or(Answer::Nothing, policy::judge)).await
+    review(&state, &body, async |_, object, _| policy::judge(object)).await
 }
 
 async fn uses(Shared(state): Shared<Arc<State>>, body: Bytes) -> Response {
-    review(&state, &body, async |request, begun| match request.object() {
-        Some(object) => workload::judge(&state, request, &object, begun).await,
-        None => Answer::Nothing,
-    })
-    .await
+    review(&state, &body, async |request, object, begun| workload::judge(&state, request, &object, begun).await).await
 }
 
-async fn review(state: &State, body: &[u8], judge: impl AsyncFnOnce(&Request, Instant) -> Answer) -> Response {
+async fn review(state: &State, body: &[u8], judge: impl AsyncFnOnce(&Request, Value, Instant) -> Answer) -> Response {
     let begun = Instant::now();
     let request = match Request::parse(body) {
         Ok(request) => request,
         Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     };
-    let answer = if request.brings_something() { in_time(state, judge(&request, begun)).await } else { Answer::Nothing };
+    let answer = match request.object() {
+        _ if !request.brings_something() => Answer::Nothing,
+        Some(object) => in_time(state, judge(&request, object, begun)).await,
+        None => Answer::Shape { field: "object".into(), message: "is not there, so nobody can judge it".into() },
+    };
     state.tell(&request, &answer, begun);
     Json(respond(request.inner(), &answer).into_review()).into_response()
 }

@@ -15,7 +15,7 @@ use super::*;
 use crate::{
     api::{
         bundle_policy::{Gathered, PolicyObject},
-        installation::Installation,
+        installation::{Installation, WebhookConfig},
     },
     clock::{Clock, SystemClock},
     core::reference::Repository,
@@ -48,6 +48,8 @@ impl Clock for Fixed {
 #[derive(Clone, Default)]
 struct ApiServer {
     allows: bool,
+    /// It takes every request, and answers none.
+    silent: bool,
     asked: Arc<Mutex<Vec<(String, Value)>>>,
 }
 
@@ -57,6 +59,9 @@ impl ApiServer {
         let service = tower::service_fn(move |request: HttpRequest<kube::client::Body>| {
             let server = server.clone();
             async move {
+                if server.silent {
+                    std::future::pending::<()>().await;
+                }
                 let (head, body) = request.into_parts();
                 let bytes = body.collect().await.expect("a body").to_bytes();
                 let mut asked: Value = serde_json::from_slice(&bytes).unwrap_or_default();
@@ -76,14 +81,18 @@ struct Webhook {
 }
 
 fn webhook(allows: bool) -> Webhook {
-    let api = ApiServer { allows, ..ApiServer::default() };
+    webhook_of(ApiServer { allows, ..ApiServer::default() })
+}
+
+fn webhook_of(api: ApiServer) -> Webhook {
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry);
     let options = Options {
         namespace: "packgate-system".into(),
         identity: "one".into(),
         address: "127.0.0.1:0".parse().expect("an address"),
-        installation: Installation::default(),
+        // Answers within a second.
+        installation: Installation { webhook: WebhookConfig { timeout_seconds: 2, ..WebhookConfig::default() }, ..Installation::default() },
         clock: Arc::new(Fixed(SystemClock.now())),
         registries: Arc::new(Empty),
     };
@@ -212,6 +221,27 @@ async fn a_secret_is_named_by_whom_may_read_it() {
         }
         let (_, answer) = post(&webhook, PACKED_BUNDLES, review(&BUNDLE, "UPDATE", &packs, &packs).to_string()).await;
         assert_eq!((&answer["response"]["allowed"], webhook.api.asked.lock().expect("no panic").len()), (&json!(true), 1), "nothing changed");
+    }
+}
+
+#[tokio::test]
+async fn an_api_server_that_does_not_answer_is_a_denial_in_time() {
+    let webhook = webhook_of(ApiServer { allows: true, silent: true, ..ApiServer::default() });
+    let packs = bundle(&json!({
+        "source": {"configMapRef": {"name": "lock"}}, "destination": {"repository": "r.example.com/a", "secretRef": {"name": "push"}},
+    }));
+    let begun = Instant::now();
+    let (_, answer) = post(&webhook, PACKED_BUNDLES, review(&BUNDLE, "CREATE", &packs, &Value::Null).to_string()).await;
+    assert_eq!((&answer["response"]["allowed"], reason(&answer)), (&json!(false), &json!("DeadlineExceeded")), "{answer}");
+    assert!(begun.elapsed() < Duration::from_secs(2), "the API server has given up by then");
+}
+
+#[tokio::test]
+async fn a_review_without_its_object_admits_nothing() {
+    let webhook = webhook(true);
+    for path in [USES, PACKED_BUNDLES, POLICIES] {
+        let (_, answer) = post(&webhook, path, review(&POD, "CREATE", &Value::Null, &Value::Null).to_string()).await;
+        assert_eq!((&answer["response"]["allowed"], &answer["response"]["status"]["code"]), (&json!(false), &json!(422)), "{path}: {answer}");
     }
 }
 
