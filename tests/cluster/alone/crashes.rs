@@ -20,6 +20,7 @@ use crate::support::{
     installation::NAMESPACE,
     namespace::list_everywhere,
     program::Program,
+    requests::Held,
     wait::wait_for,
 };
 
@@ -127,8 +128,11 @@ fn die_at_every_point(test: &Test, kill: impl FnOnce(&str), after: impl FnOnce(&
     let objects = Objects::prepare(test);
     let jobs = JobWatch::start(test);
     let begun = Instant::now();
+    // Their Pods live for some hundredths of a second; held at the registry, they live until they were stopped.
+    let held_there = hold(test);
     test.namespace.apply(&Objects::bundles(test, POINTS.iter().map(|point| point.bundle)));
     let frozen = freeze(test, &objects);
+    drop(held_there);
     let held = wait_for("every bundle at its point", REACHED, || {
         let round = gate.rounds();
         is_everywhere(test, &gate).then_some(())?;
@@ -196,6 +200,17 @@ fn is_everywhere(test: &Test, gate: &Gate) -> bool {
 fn is_ready(bundle: &Value) -> bool {
     let conditions = bundle["status"]["conditions"].as_array();
     conditions.into_iter().flatten().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+}
+
+/// Keeps the Pods that are to be running when the controller dies waiting for the registry: a pack Job's with its first upload, a sign Job's
+/// with its look at what is there.
+fn hold(test: &Test) -> Held {
+    let wait = |point: &Point| {
+        let path = format!("/v2/{}/{}", test.namespace.name, point.bundle);
+        Some(if point.stop.pod()? == "pack" { format!("POST {path}/blobs/uploads/") } else { format!("GET {path}/referrers/") })
+    };
+    let requests: Vec<String> = POINTS.iter().filter_map(wait).collect();
+    test.requests().expect("the cluster is ours").hold(&requests)
 }
 
 /// Stops the Pods that are to be running when the controller dies, as soon as their processes are there.

@@ -49,7 +49,7 @@ impl Other {
             .spawn()
             .expect("the binary");
         let other = Self { process, health };
-        wait_for("the third controller", Duration::from_secs(20), || other.is_ready().then_some(()));
+        wait_for("the third controller", Duration::from_mins(1), || other.is_ready().then_some(()));
         other
     }
 
@@ -102,8 +102,8 @@ fn a_frozen_leader_writes_nothing_when_it_wakes_up() {
     let before = gate.seen().len();
     frozen.signal("CONT");
     second.signal("CONT");
-    wait_for("the end of the first leader", Duration::from_secs(10), || (!frozen.is_there()).then_some(()));
-    wait_for("its container's next start", Duration::from_mins(1), || (self::restarts(&first) > restarts).then_some(()));
+    wait_for("the end of the first leader", Duration::from_secs(30), || (!frozen.is_there()).then_some(()));
+    wait_for("its container's next start", Duration::from_mins(2), || (self::restarts(&first) > restarts).then_some(()));
     let after: Vec<_> = gate.seen().split_off(before).into_iter().filter(|write| write.who == first).collect();
     assert_eq!(after, [], "the first leader wrote when another led");
     assert_eq!(leader::holder(), OTHER);

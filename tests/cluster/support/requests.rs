@@ -25,6 +25,16 @@ pub(crate) struct Request {
     pub(crate) authorization: bool,
 }
 
+/// Requests that the registry keeps waiting.
+#[derive(Debug)]
+pub(crate) struct Held(PathBuf);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
 impl RequestLog {
     /// From now on.
     pub(crate) fn mark(path: &Path) -> Self {
@@ -43,6 +53,14 @@ impl RequestLog {
         let path = repository.split_once('/').map_or(repository, |(_, path)| path);
         let requests = self.below(&format!("/v2/{path}/"));
         requests.into_iter().filter(|request| request.method == method && request.succeeded()).collect()
+    }
+
+    /// Keeps requests to the registry with the referrers API waiting: `METHOD PATH-PREFIX` each. The programs that make them stand still,
+    /// for as long as the value lives.
+    pub(crate) fn hold(&self, requests: &[String]) -> Held {
+        let file = self.path.with_extension("hold");
+        fs::write(&file, requests.join("\n")).expect("a file");
+        Held(file)
     }
 
     fn text(&self) -> String {

@@ -55,6 +55,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) 
 	flags.StringVar(&auth.password, "password", "test", "`password`")
 	flags.BoolVar(&auth.anonymousPull, "anonymous", false, "with -auth token: pulling needs no password")
 	flags.Var(&fail, "fail", "answer with an error: `'STATUS[xCOUNT] METHOD PATH-REGEXP'`, METHOD * for any; may be repeated")
+	holdFile := flags.String("hold", "", "keep requests waiting while a line 'METHOD PATH-PREFIX' of this `file` names them; it need not exist")
 	logFile := flags.String("log", "", "append one JSON object for each request to this `file`")
 	cert := flags.String("tls-cert", "", "serve TLS with the certificate in this `file`")
 	key := flags.String("tls-key", "", "and the key in this `file`")
@@ -78,7 +79,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) 
 	if err != nil {
 		return err
 	}
-	handler = fail.wrap(handler)
+	handler = hold(*holdFile, fail.wrap(handler))
 	if *logFile != "" {
 		f, err := os.OpenFile(*logFile, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 		if err != nil {

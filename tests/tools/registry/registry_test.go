@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // do sends a request and returns status, header and body.
@@ -314,4 +315,32 @@ func TestRun(t *testing.T) {
 	l.Time = logLine{}.Time
 	want(t, "line", l, logLine{Method: "GET", Path: "/v2/a/tags/list", Query: "n=1", Status: 404, Authorization: true})
 	want(t, "secret in the log", bytes.Contains(b, []byte("c2VjcmV0")), false)
+}
+
+func TestHeldRequestsWait(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "hold")
+	s := httptest.NewServer(hold(file, newRegistry(&blobStore{}, registryOptions{referrers: true})))
+	t.Cleanup(s.Close)
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("POST /v2/held/\nGET /v2/other/\n")
+	status, _, _ := do(t, "GET", s.URL+"/v2/", "")
+	want(t, "a request that no line names", status, 200)
+	answers := make(chan int)
+	go func() {
+		status, _, _ := do(t, "POST", s.URL+"/v2/held/blobs/uploads/", "")
+		answers <- status
+	}()
+	select {
+	case status := <-answers:
+		t.Fatalf("a held request was answered with %d", status)
+	case <-time.After(200 * time.Millisecond):
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	want(t, "the held request, once it is let go", <-answers, 202)
 }

@@ -41,7 +41,8 @@ start_scheduler() {
 # the registry with the referrers API: ours, tests/tools/registry
 start_registry() {
   rm -rf "$STATE/registry" # it knows only what is pushed to it from now on
-  bg registry test-registry -listen "$NODE_IP:${REGISTRY#*:}" -dir "$STATE/registry" -log "$REQUESTS/registry.jsonl" "$@"
+  bg registry test-registry -listen "$NODE_IP:${REGISTRY#*:}" -dir "$STATE/registry" -log "$REQUESTS/registry.jsonl" \
+    -hold "$REQUESTS/registry.hold" "$@"
   wait_for 10 registry curl -s "http://$REGISTRY/v2/"
 }
 
