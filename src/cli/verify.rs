@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 
 use super::{
     cluster::{self, InForce},
@@ -23,7 +23,7 @@ use crate::{
         digest::Digest,
         limits::Limits,
         lockfile::Lockfile,
-        policy::{AdHoc, Authority, Decision, Means, Outcome, Policy, Use},
+        policy::{AdHoc, Authority, ClaimsRule, Decision, Means, NameMatch, Outcome, Policy, Transparency, Use},
         reference::Location,
         report::{Asked, Report, in_cluster, quote},
         verify::{Findings, TrustRoot, VerificationKey},
@@ -60,6 +60,8 @@ pub(super) struct VerifyArgs {
 /// Whom to trust, and for what.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Trust")]
+#[command(group = ArgGroup::new("identity").args(["certificate_identity", "certificate_identity_regexp"]))]
+#[command(group = ArgGroup::new("signer").args(["keys", "certificate_identity", "certificate_identity_regexp"]).multiple(true))]
 pub(super) struct TrustArgs {
     /// Public key that may have signed; can be given several times, one signature is enough
     #[arg(long = "key", value_name = "PEM")]
@@ -67,12 +69,19 @@ pub(super) struct TrustArgs {
     /// Identity in the certificate that may have signed, exactly as it stands there
     #[arg(long, value_name = "IDENTITY", requires_all = ["certificate_oidc_issuer", "trusted_root"])]
     certificate_identity: Option<String>,
+    /// The same as a regular expression for the whole identity; it is always anchored
+    #[arg(long, value_name = "REGEXP", requires_all = ["certificate_oidc_issuer", "trusted_root"], conflicts_with = "certificate_identity")]
+    certificate_identity_regexp: Option<String>,
     /// Issuer of that identity
-    #[arg(long, value_name = "URL", requires = "certificate_identity")]
+    #[arg(long, value_name = "URL", requires = "identity")]
     certificate_oidc_issuer: Option<String>,
-    /// Sigstore trusted_root.json that certificates and log entries must chain to
-    #[arg(long, value_name = "FILE", requires = "certificate_identity")]
+    /// Sigstore trusted_root.json that certificates must chain to. With --key: whose logs and timestamp authorities are believed about when
+    /// the key signed; what they do not vouch for is refused
+    #[arg(long, value_name = "FILE", requires = "signer")]
     trusted_root: Option<PathBuf>,
+    /// Must signatures be in a transparency log that the trusted root knows? Keyless ones always must
+    #[arg(long, value_enum, ignore_case = true, value_name = "Required|Optional", default_value_t = TransparencyArg::Optional, hide_possible_values = true)]
+    transparency: TransparencyArg,
     /// Require provenance by this builder, signed by one of the above
     #[arg(long, value_name = "ID")]
     builder_id: Option<String>,
@@ -80,11 +89,11 @@ pub(super) struct TrustArgs {
     #[arg(long, value_name = "LOCK")]
     lock: Option<PathBuf>,
     /// Policies, and the ConfigMaps they name, in one or more YAML files; - for stdin
-    #[arg(long = "policy", value_name = "FILE", conflicts_with_all = ["keys", "certificate_identity", "builder_id", "lock"])]
+    #[arg(long = "policy", value_name = "FILE", conflicts_with_all = ["signer", "builder_id", "lock"])]
     policies: Vec<PathBuf>,
     /// The policies of the cluster that kubectl speaks to, and its webhook's way to registries: the verdict that admission would give.
     /// Registries are shown what --registry-config says, and nothing else
-    #[arg(long, conflicts_with_all = ["keys", "certificate_identity", "builder_id", "lock", "policies"])]
+    #[arg(long, conflicts_with_all = ["signer", "builder_id", "lock", "policies"])]
     cluster: bool,
     /// What the bundle is used as, for policies
     #[arg(long = "use", value_enum, ignore_case = true, default_value_t = UseArg::PackedBundle)]
@@ -92,6 +101,15 @@ pub(super) struct TrustArgs {
     /// The namespace that it is used in, for policies
     #[arg(long, value_name = "NAMESPACE")]
     namespace: Option<String>,
+}
+
+/// Whether a log is asked for, as it is written on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum TransparencyArg {
+    #[value(name = "Optional")]
+    Optional,
+    #[value(name = "Required")]
+    Required,
 }
 
 /// A use, as it is written on the command line.
@@ -123,8 +141,10 @@ impl TrustArgs {
         Self {
             keys: Vec::new(),
             certificate_identity: None,
+            certificate_identity_regexp: None,
             certificate_oidc_issuer: None,
             trusted_root: None,
+            transparency: TransparencyArg::Optional,
             builder_id: None,
             lock: None,
             policies: files,
@@ -136,7 +156,11 @@ impl TrustArgs {
 
     /// Says the arguments whom to trust?
     pub(super) const fn is_given(&self) -> bool {
-        self.cluster || !self.keys.is_empty() || self.certificate_identity.is_some() || !self.policies.is_empty()
+        self.cluster
+            || !self.keys.is_empty()
+            || self.certificate_identity.is_some()
+            || self.certificate_identity_regexp.is_some()
+            || !self.policies.is_empty()
     }
 
     /// What the arguments stand for. Errors: nothing to trust, a file that cannot mean what it says, a cluster that does not answer.
@@ -162,19 +186,37 @@ impl TrustArgs {
             authorities: self.authorities()?,
             builder_id: self.builder_id.clone(),
             lock: lock.as_ref().map(|lock: &Lockfile| lock.canonical().digest),
+            transparency: self.transparency.into(),
+            ..AdHoc::default()
         };
         Ok(vec![Policy::ad_hoc(wish)?])
     }
 
     fn authorities(&self) -> Result<Vec<Authority>, CliError> {
-        let mut authorities = self.keys.iter().map(|path| key_authority(path)).collect::<Result<Vec<_>, _>>()?;
-        if let (Some(san), Some(issuer), Some(root)) = (&self.certificate_identity, &self.certificate_oidc_issuer, &self.trusted_root) {
-            let input = Input::read(root, MAX_ROOT, Reason::TrustRootUnavailable)?;
-            let root = TrustRoot::parse(&input.bytes, &Limits::DEFAULT).map_err(|error| input.blame(error.into()))?;
-            let means = Means::Keyless { san: san.clone(), issuer: issuer.clone(), root: Arc::new(root) };
-            authorities.push(Authority { name: san.clone(), means });
+        let root = self.root()?;
+        let mut authorities = self.keys.iter().map(|path| key_authority(path, root.clone())).collect::<Result<Vec<_>, _>>()?;
+        if let (Some(subject), Some(issuer), Some(root)) = (self.subject()?, &self.certificate_oidc_issuer, root) {
+            let name = subject.text().to_owned();
+            let means = Means::Keyless { subject, issuer: issuer.clone(), claims: ClaimsRule::default(), root };
+            authorities.push(Authority { name, means });
         }
         Ok(authorities)
+    }
+
+    fn root(&self) -> Result<Option<Arc<TrustRoot>>, CliError> {
+        let Some(path) = &self.trusted_root else { return Ok(None) };
+        let input = Input::read(path, MAX_ROOT, Reason::TrustRootUnavailable)?;
+        let root = TrustRoot::parse(&input.bytes, &Limits::DEFAULT).map_err(|error| input.blame(error.into()))?;
+        Ok(Some(Arc::new(root)))
+    }
+
+    fn subject(&self) -> Result<Option<NameMatch>, CliError> {
+        let wrong = |flag: &'static str| move |problem: String| CliError::invalid(format!("{flag} {problem}"));
+        match (&self.certificate_identity, &self.certificate_identity_regexp) {
+            (Some(exact), _) => NameMatch::exact(exact).map(Some).map_err(wrong("--certificate-identity")),
+            (None, Some(regexp)) => NameMatch::regexp(regexp).map(Some).map_err(wrong("--certificate-identity-regexp")),
+            (None, None) => Ok(None),
+        }
     }
 
     /// Resolves a reference and judges what it names. Nothing is fetched for what no policy governs.
@@ -252,12 +294,16 @@ impl TrustArgs {
         let paths = [("--trusted-root", &self.trusted_root), ("--lock", &self.lock)];
         let texts = [
             ("--certificate-identity", &self.certificate_identity),
+            ("--certificate-identity-regexp", &self.certificate_identity_regexp),
             ("--certificate-oidc-issuer", &self.certificate_oidc_issuer),
             ("--builder-id", &self.builder_id),
             ("--namespace", &self.namespace),
         ];
         texts.iter().filter_map(|(name, text)| Some((name, text.as_ref()?))).for_each(|(name, text)| option(name, text));
         paths.iter().filter_map(|(name, path)| Some((name, path.as_ref()?))).for_each(|(name, path)| option(name, &path.to_string_lossy()));
+        if self.transparency == TransparencyArg::Required {
+            option("--transparency", "Required");
+        }
         if self.used_as != UseArg::PackedBundle {
             option("--use", Use::from(self.used_as).as_str());
         }
@@ -316,11 +362,20 @@ impl<'a> Inquiry<'a> {
     }
 }
 
-fn key_authority(path: &Path) -> Result<Authority, CliError> {
+fn key_authority(path: &Path, root: Option<Arc<TrustRoot>>) -> Result<Authority, CliError> {
     let input = Input::read(path, MAX_KEY, Reason::InvalidSpec)?;
     let pem = String::from_utf8_lossy(&input.bytes);
     let key = VerificationKey::from_pem(&pem).map_err(|error| input.blame(error.into()))?;
-    Ok(Authority { name: path.display().to_string(), means: Means::Key(key) })
+    Ok(Authority { name: path.display().to_string(), means: Means::Key { key, root } })
+}
+
+impl From<TransparencyArg> for Transparency {
+    fn from(arg: TransparencyArg) -> Self {
+        match arg {
+            TransparencyArg::Optional => Self::Optional,
+            TransparencyArg::Required => Self::Required,
+        }
+    }
 }
 
 impl From<UseArg> for Use {

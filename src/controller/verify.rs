@@ -52,7 +52,7 @@ pub(super) async fn packed(
     };
     let own = own_policy(namespace, packing, lock, context).await?;
     let is_signed = own.is_some();
-    let key = own.as_ref().and_then(|own| own.rules().authorities.first().map(|authority| (authority.name.clone(), authority.signer())));
+    let key = own.as_ref().and_then(|own| own.rules().authorities.first()).cloned();
     let mut policies = policies::load(namespace, context).await?;
     policies.extend(own);
     let standing = stand(&reference, tag.as_ref(), docker_config.as_deref(), namespace, &policies, context).await?;
@@ -133,8 +133,8 @@ async fn own_policy(namespace: &str, packing: &Packing, lock: Digest, context: &
         ),
     };
     let key = VerificationKey::from_pem(&pem).map_err(|error| Trouble::new(Reason::NoSigner, error.to_string()))?;
-    let authorities = vec![Authority { name: name.to_owned(), means: Means::Key(key) }];
-    let wish = AdHoc { authorities, builder_id: Some(builder_id), lock: Some(lock) };
+    let authorities = vec![Authority { name: name.to_owned(), means: Means::Key { key, root: None } }];
+    let wish = AdHoc { authorities, builder_id: Some(builder_id), lock: Some(lock), ..AdHoc::default() };
     Policy::ad_hoc(wish).map(Some).map_err(|error| Trouble::of(&error))
 }
 
@@ -148,7 +148,7 @@ struct Answer {
 }
 
 /// The answer of the policies that govern: one denial of a policy that enforces refuses. `None` if none governs.
-fn answer(decision: &Decision, own: Option<&(String, Signer)>) -> Result<Option<Answer>, Trouble> {
+fn answer(decision: &Decision, own: Option<&Authority>) -> Result<Option<Answer>, Trouble> {
     let mut answer = Answer::default();
     for policy in &decision.policies {
         match &policy.verdict {
@@ -171,8 +171,8 @@ fn denied(policy: &str, denials: &Denials) -> Failure {
     Failure::new(first.reason, &format!("policy {policy}: {}{more}", first.message))
 }
 
-fn statements<'a>(admitted: &'a Admitted, own: Option<&'a (String, Signer)>) -> impl Iterator<Item = EvidenceStatus> + 'a {
-    let name = move |signer: &Signer| own.filter(|(_, known)| known == signer).map_or_else(|| signer.to_string(), |(name, _)| name.clone());
+fn statements<'a>(admitted: &'a Admitted, own: Option<&'a Authority>) -> impl Iterator<Item = EvidenceStatus> + 'a {
+    let name = move |signer: &Signer| own.filter(|own| own.may_be(signer)).map_or_else(|| signer.to_string(), |own| own.name.clone());
     admitted.statements().iter().map(move |statement| EvidenceStatus {
         predicate_type: statement.claim().predicate_type.clone(),
         digest: statement.referrer().to_string(),

@@ -111,6 +111,12 @@ impl SigstoreBundle {
         &self.0.verification_material.tlog_entries
     }
 
+    /// Does it carry anybody's word on when it was signed: log entries or timestamps?
+    pub const fn has_time_evidence(&self) -> bool {
+        let material = &self.0.verification_material;
+        !material.tlog_entries.is_empty() || !material.timestamp_verification_data.rfc3161_timestamps.is_empty()
+    }
+
     /// The bundle as the sigstore crates know it.
     pub const fn inner(&self) -> &Bundle {
         &self.0

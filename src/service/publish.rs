@@ -196,9 +196,9 @@ struct Vouching<'a> {
 impl<'a> Vouching<'a> {
     fn new(vouch: Vouch<'a>, target: &'a dyn Target, root: &'a Resolved, clock: &'a dyn Clock, limits: &'a Limits) -> Result<Self, PublishError> {
         let key = VerificationKey::from_pem(vouch.signer.public_key_pem())?;
-        let authorities = vec![Authority { name: "signer".into(), means: Means::Key(key) }];
+        let authorities = vec![Authority { name: "signer".into(), means: Means::Key { key, root: None } }];
         let builder_id = Some(vouch.provenance.run_details.builder.id.clone());
-        let policy = Policy::ad_hoc(AdHoc { authorities, builder_id, lock: Some(vouch.lock) })?;
+        let policy = Policy::ad_hoc(AdHoc { authorities, builder_id, lock: Some(vouch.lock), ..AdHoc::default() })?;
         Ok(Self { vouch, target, root, clock, limits, policy: [policy] })
     }
 

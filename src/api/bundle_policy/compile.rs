@@ -12,13 +12,13 @@ use jiff::Timestamp;
 use crate::api::duration::parse as parse_duration;
 use crate::core::{
     digest::Digest,
-    policy::{self, Kind, LockRule, Matcher, Means, Pattern, Policy, PolicyError, Revoked, Rules},
-    verify::{TrustRoot, VerificationKey},
+    policy::{self, ClaimsRule, Kind, LockRule, Matcher, Means, NameMatch, Pattern, Policy, PolicyError, Revoked, Rules},
+    verify::{self, Format, TrustRoot, VerificationKey},
 };
 
 use super::{
-    Attestation, Authority, Builder, BundlePolicySpec, ClusterBundlePolicySpec, Exemption, IdentityMatch, Key, Keyless, LockComparison, Match, Mode,
-    PolicyObject, Revocation, SignatureFormat, Slsa, Transparency, Use,
+    Attestation, Authority, Builder, BundlePolicySpec, Claims, ClusterBundlePolicySpec, Exemption, IdentityMatch, Key, Keyless, LockComparison,
+    Match, Mode, PolicyObject, Revocation, SignatureFormat, Slsa, Transparency, Use,
 };
 
 /// The key of a `ConfigMap` that holds a public key.
@@ -68,6 +68,8 @@ impl PolicyObject {
             matcher: matcher(spec.matches)?,
             authorities: Vec::new(),
             threshold: usize::try_from(spec.threshold).unwrap_or_default(),
+            formats: spec.signature_formats.iter().map(|form| format(*form)).collect(),
+            transparency: transparency(spec.transparency),
             require_digest: spec.require_digest,
             slsa: spec.slsa.map(slsa).transpose()?,
             attestations: each(spec.attestations, "spec.attestations", attestation)?,
@@ -104,7 +106,8 @@ impl PolicyObject {
         };
         let keys = authorities.iter().filter_map(|authority| authority.key.as_ref()?.config_map_ref.as_ref());
         let roots = authorities.iter().filter_map(|authority| Some(&authority.keyless.as_ref()?.trust_root_ref));
-        Needs { config_maps: keys.map(|key| key.name.clone()).collect(), trust_roots: roots.map(|root| root.name.clone()).collect() }
+        let vouching = authorities.iter().filter_map(|authority| authority.key.as_ref()?.trust_root_ref.as_ref());
+        Needs { config_maps: keys.map(|key| key.name.clone()).collect(), trust_roots: roots.chain(vouching).map(|root| root.name.clone()).collect() }
     }
 
     /// Its metadata.
@@ -180,7 +183,6 @@ fn refuse_unsupported(spec: &Common<'_>) -> Result<(), PolicyError> {
         (spec.signature_formats.iter().any(|format| *format != SignatureFormat::Bundle), "spec.signatureFormats: Legacy"),
         (spec.bind_repository, "spec.bindRepository"),
         (spec.mirrors, "spec.mirrors"),
-        (spec.transparency == Transparency::Required, "spec.transparency: Required"),
     ];
     match unsupported.into_iter().find(|(is_used, _)| *is_used) {
         Some((_, field)) => Err(PolicyError::unsupported(field)),
@@ -202,6 +204,21 @@ const fn mode(mode: Mode) -> policy::Mode {
         Mode::Enforce => policy::Mode::Enforce,
         Mode::Warn => policy::Mode::Warn,
         Mode::Audit => policy::Mode::Audit,
+    }
+}
+
+const fn format(format: SignatureFormat) -> Format {
+    match format {
+        SignatureFormat::Bundle => Format::Bundle,
+        SignatureFormat::Legacy => Format::Legacy,
+        SignatureFormat::LegacySetOnly => Format::LegacySetOnly,
+    }
+}
+
+const fn transparency(transparency: Transparency) -> policy::Transparency {
+    match transparency {
+        Transparency::Optional => policy::Transparency::Optional,
+        Transparency::Required => policy::Transparency::Required,
     }
 }
 
@@ -248,27 +265,39 @@ fn key(key: &Key, field: &str, sources: &Sources) -> Result<Means, PolicyError> 
         }
         _ => return Err(PolicyError::new(field, "must have exactly one of pem and configMapRef")),
     };
-    VerificationKey::from_pem(pem).map(Means::Key).map_err(|error| PolicyError::new(field, error.to_string()))
+    let root = key.trust_root_ref.as_ref().map(|reference| trust_root(&reference.name, field, sources)).transpose()?;
+    let key = VerificationKey::from_pem(pem).map_err(|error| PolicyError::new(field, error.to_string()))?;
+    Ok(Means::Key { key, root })
 }
 
 fn keyless(keyless: &Keyless, field: &str, sources: &Sources) -> Result<Means, PolicyError> {
     let Keyless { trust_root_ref, issuer, subject, claims } = keyless;
-    if claims.is_some() {
-        return Err(PolicyError::unsupported(format!("{field}.claims")));
-    }
-    let san = exact(subject, &format!("{field}.subject"))?;
-    let missing = || PolicyError::missing(format!("{field}.trustRootRef"), format!("there is no TrustRoot {}", trust_root_ref.name));
-    let root = sources.trust_roots.get(&trust_root_ref.name).ok_or_else(missing)?;
-    Ok(Means::Keyless { san, issuer: issuer.clone(), root: root.clone() })
+    Ok(Means::Keyless {
+        subject: name_match(subject, &format!("{field}.subject"))?,
+        issuer: issuer.clone(),
+        claims: claims.as_ref().map(claims_rule).unwrap_or_default(),
+        root: trust_root(&trust_root_ref.name, field, sources)?,
+    })
 }
 
-fn exact(subject: &IdentityMatch, field: &str) -> Result<String, PolicyError> {
-    match (&subject.exact, &subject.prefix, &subject.regexp) {
-        (Some(exact), None, None) => Ok(exact.clone()),
-        (None, Some(_), None) => Err(PolicyError::unsupported(format!("{field}.prefix"))),
-        (None, None, Some(_)) => Err(PolicyError::unsupported(format!("{field}.regexp"))),
-        _ => Err(PolicyError::new(field, "must have exactly one of exact, prefix and regexp")),
-    }
+fn trust_root(name: &str, field: &str, sources: &Sources) -> Result<Arc<TrustRoot>, PolicyError> {
+    let missing = || PolicyError::missing(format!("{field}.trustRootRef"), format!("there is no TrustRoot {name}"));
+    sources.trust_roots.get(name).cloned().ok_or_else(missing)
+}
+
+fn name_match(subject: &IdentityMatch, field: &str) -> Result<NameMatch, PolicyError> {
+    let (way, found) = match (&subject.exact, &subject.prefix, &subject.regexp) {
+        (Some(exact), None, None) => ("exact", NameMatch::exact(exact)),
+        (None, Some(prefix), None) => ("prefix", NameMatch::prefix(prefix)),
+        (None, None, Some(regexp)) => ("regexp", NameMatch::regexp(regexp)),
+        _ => return Err(PolicyError::new(field, "must have exactly one of exact, prefix and regexp")),
+    };
+    found.map_err(|problem| PolicyError::new(format!("{field}.{way}"), problem))
+}
+
+fn claims_rule(claims: &Claims) -> ClaimsRule {
+    let Claims { source_repository, reference, workflow, trigger, runner } = claims.clone();
+    ClaimsRule(verify::Claims { source_repository, source_ref: reference, workflow, trigger, runner })
 }
 
 fn slsa(slsa: &Slsa) -> Result<policy::SlsaRules, PolicyError> {

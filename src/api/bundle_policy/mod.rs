@@ -64,7 +64,7 @@ macro_rules! policy_spec {
             #[serde(default, skip_serializing_if = "Vec::is_empty")]
             #[schemars(length(max = 16))]
             pub mirrors: Vec<Mirror>,
-            /// Must signatures be in a transparency log? `Required` or `Optional`. Default: `Optional`. Certificates always need one.
+            /// Must signatures be in a transparency log? `Required` or `Optional`. Default: `Optional`. Keyless signatures always are. With `Required` a key needs a `trustRootRef`.
             #[serde(default)]
             pub transparency: Transparency,
             /// What SLSA provenance must say. Default: none is asked for.
@@ -269,6 +269,10 @@ pub struct Key {
     /// A ConfigMap that holds it under `cosign.pub`. A ClusterBundlePolicy's lies in the system namespace. Example: `{name: packgate-platform-key}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_map_ref: Option<NameRef>,
+    /// The TrustRoot whose transparency logs and timestamp authorities are believed about when the key signed. Default: nobody is, and the
+    /// time of a signature stays unknown. Needed where `transparency` is `Required`. Example: `{name: corp}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust_root_ref: Option<NameRef>,
 }
 
 /// Whom an OIDC issuer vouches for.

@@ -92,7 +92,7 @@ fn the_minimal_example_compiles_with_the_documented_defaults() {
     let rules = policy.rules();
     let Matcher::Names { uses, except, .. } = &rules.matcher else { panic!("names") };
     assert_eq!((uses.len(), except.len(), rules.threshold, rules.require_digest, &rules.kind), (2, 0, 1, true, &Kind::Cluster));
-    assert!(matches!(rules.authorities[0].means, Means::Key(_)));
+    assert!(matches!(rules.authorities[0].means, Means::Key { .. }));
     assert_eq!(rules.slsa.as_ref().map(|slsa| (slsa.minimum_level, slsa.lock, slsa.max_age)), Some((2, LockRule::Unchecked, None)));
 }
 
@@ -107,20 +107,13 @@ fn what_is_supported_of_the_full_example_compiles() {
 
 #[test]
 fn what_comes_later_is_refused_and_never_ignored() {
-    let keyless = |subject: Value| json!([{"name": "platform", "keyless": {"trustRootRef": {"name": "corp"}, "issuer": "https://i.example.com", "subject": subject}}]);
     let certificate = json!([{"name": "platform", "certificate": {"caRef": {"kind": "ConfigMap", "name": "x"}, "subject": {"exact": "x"}}}]);
-    let mut claims = keyless(json!({"exact": "x"}));
-    claims[0]["keyless"]["claims"] = json!({"ref": "refs/heads/main"});
     for (field, pointer, value) in [
         ("spec.authorities[0].certificate", "/authorities", certificate),
-        ("spec.authorities[0].keyless.claims", "/authorities", claims),
-        ("spec.authorities[0].keyless.subject.prefix", "/authorities", keyless(json!({"prefix": "x/"}))),
-        ("spec.authorities[0].keyless.subject.regexp", "/authorities", keyless(json!({"regexp": "x"}))),
         ("spec.signatureFormats: Legacy", "/signatureFormats", json!(["Bundle", "Legacy"])),
         ("spec.signatureFormats: Legacy", "/signatureFormats", json!(["LegacySetOnly"])),
         ("spec.bindRepository", "/bindRepository", json!(true)),
         ("spec.mirrors", "/mirrors", json!([{"from": "a.example.com", "to": "b.example.com"}])),
-        ("spec.transparency: Required", "/transparency", json!("Required")),
         ("spec.attestations[0].cel", "/attestations", json!([{"predicateType": "x", "cel": "true"}])),
         ("spec.match.namespaceSelector", "/match/namespaceSelector", json!({"matchLabels": {"a": "b"}})),
         ("spec.match.namespaceSelector", "/match/namespaceSelector", json!({"matchExpressions": [{"key": "a", "operator": "Exists"}]})),
@@ -128,6 +121,22 @@ fn what_comes_later_is_refused_and_never_ignored() {
         let mut object = supported();
         *object["spec"].pointer_mut(pointer).expect(pointer) = value;
         assert_eq!(compile(object).expect_err(field), PolicyError::unsupported(field));
+    }
+}
+
+#[test]
+fn names_that_ask_for_nothing_and_logs_without_a_root_are_refused() {
+    let keyless = |subject: Value| json!([{"name": "platform", "keyless": {"trustRootRef": {"name": "corp"}, "issuer": "https://i.example.com", "subject": subject}}]);
+    for (field, pointer, value) in [
+        ("spec.authorities[0].keyless.subject.prefix", "/authorities", keyless(json!({"prefix": "https://git.example.com"}))),
+        ("spec.authorities[0].keyless.subject.regexp", "/authorities", keyless(json!({"regexp": ".*"}))),
+        ("spec.authorities[0].keyless.subject.exact", "/authorities", keyless(json!({"exact": ""}))),
+        ("spec.authorities[0].keyless.trustRootRef", "/authorities", keyless(json!({"prefix": "https://git.example.com/org/"}))),
+        ("spec.authorities[0].key.trustRootRef", "/transparency", json!("Required")),
+    ] {
+        let mut object = supported();
+        *object["spec"].pointer_mut(pointer).expect(pointer) = value;
+        assert_eq!(compile(object).expect_err(field).field, field);
     }
 }
 
@@ -230,7 +239,7 @@ fn keyless_authorities_are_bound_to_their_trust_root() {
     let mut object = supported();
     object["spec"]["authorities"] = json!([{"name": "platform", "keyless": {"trustRootRef": {"name": "corp"}, "issuer": "https://i.example.com", "subject": {"exact": "a@example.com"}}}]);
     let policy = PolicyObject::read(object).expect("a policy").compile(&sources).expect("it compiles");
-    assert_eq!(policy.rules().authorities[0].root(), Some(digest));
+    assert!(matches!(&policy.rules().authorities[0].means, Means::Keyless { root, .. } if root.digest() == digest));
 }
 
 #[test]

@@ -5,9 +5,12 @@ use std::collections::HashSet;
 use crate::core::{
     class::{Classified, Reason},
     digest::Digest,
+    verify::Format,
 };
 
-use super::{Authority, BuilderRule, Kind, LockRule, MAX_AUTHORITIES, MAX_REFERENCES, Matcher, Means, Mode, Pattern, Policy, Rules, SlsaRules};
+use super::{
+    Authority, BuilderRule, Kind, LockRule, MAX_AUTHORITIES, MAX_REFERENCES, Matcher, Means, Mode, Pattern, Policy, Rules, SlsaRules, Transparency,
+};
 
 /// Why a policy is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,7 +53,7 @@ impl Classified for PolicyError {
 }
 
 /// What `packgate verify --key …` and its like ask for.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct AdHoc {
     /// Who may sign, one authority for each key and identity. One of them is enough.
     pub authorities: Vec<Authority>,
@@ -58,6 +61,16 @@ pub struct AdHoc {
     pub builder_id: Option<String>,
     /// Digest of the canonical lock that the bundle must have been packed from.
     pub lock: Option<Digest>,
+    /// Forms of signatures that count.
+    pub formats: Vec<Format>,
+    /// Must signatures be in a transparency log?
+    pub transparency: Transparency,
+}
+
+impl Default for AdHoc {
+    fn default() -> Self {
+        Self { authorities: Vec::new(), builder_id: None, lock: None, formats: vec![Format::Bundle], transparency: Transparency::Optional }
+    }
 }
 
 impl Policy {
@@ -86,6 +99,8 @@ impl Policy {
             matcher: matcher.filter(|matcher| check_matcher(matcher).is_ok()).unwrap_or(Matcher::Everything),
             authorities: Vec::new(),
             threshold: 1,
+            formats: vec![Format::Bundle],
+            transparency: Transparency::Optional,
             require_digest: true,
             slsa: None,
             attestations: Vec::new(),
@@ -100,7 +115,7 @@ impl Policy {
     ///
     /// Errors: if there is nothing to trust.
     pub fn ad_hoc(wish: AdHoc) -> Result<Self, PolicyError> {
-        let AdHoc { authorities, builder_id, lock } = wish;
+        let AdHoc { authorities, builder_id, lock, formats, transparency } = wish;
         let lock_rule = if lock.is_some() { LockRule::Exact } else { LockRule::Unchecked };
         let slsa = builder_id.map(|id| ad_hoc_slsa(&id, &authorities, lock_rule));
         Self::new(Rules {
@@ -111,6 +126,8 @@ impl Policy {
             matcher: Matcher::Everything,
             authorities,
             threshold: 1,
+            formats,
+            transparency,
             require_digest: false,
             slsa,
             attestations: Vec::new(),
@@ -155,25 +172,35 @@ fn check_authorities(rules: &Rules) -> Result<(), PolicyError> {
         if authority.name.is_empty() || !names.insert(&authority.name) {
             return Err(PolicyError::new(format!("spec.authorities[{at}].name"), "must be there, and unique"));
         }
-        check_identity(authority).map_err(|problem| PolicyError::new(format!("spec.authorities[{at}].keyless"), problem))?;
+        check_means(authority, rules.transparency)
+            .map_err(|(field, problem)| PolicyError::new(format!("spec.authorities[{at}].{field}"), problem))?;
+    }
+    if rules.formats.is_empty() {
+        return Err(PolicyError::new("spec.signatureFormats", "must name at least one"));
     }
     check_threshold(rules)
 }
 
-const fn check_identity(authority: &Authority) -> Result<(), &'static str> {
-    match &authority.means {
-        Means::Keyless { san, issuer, .. } if san.is_empty() || issuer.is_empty() => Err("subject and issuer must both be set"),
+fn check_means(authority: &Authority, transparency: Transparency) -> Result<(), (&'static str, &'static str)> {
+    match (&authority.means, transparency) {
+        (Means::Keyless { subject, issuer, .. }, _) if subject.text().is_empty() || issuer.is_empty() => {
+            Err(("keyless", "subject and issuer must both be set"))
+        }
+        (Means::Key { root: None, .. }, Transparency::Required) => {
+            Err(("key.trustRootRef", "must name the TrustRoot whose logs are believed, because transparency is Required"))
+        }
         _ => Ok(()),
     }
 }
 
-/// Two authorities with one key are one signer: a threshold that only they could meet can never be met.
+/// Two authorities with one key are one: a threshold that only they could meet can never be met.
 fn check_threshold(rules: &Rules) -> Result<(), PolicyError> {
-    let signers: HashSet<_> = rules.authorities.iter().map(Authority::signer).collect();
-    if (1..=signers.len()).contains(&rules.threshold) {
+    let distinct =
+        (0..rules.authorities.len()).filter(|at| !rules.authorities.iter().take(*at).any(|earlier| earlier.is_same(&rules.authorities[*at]))).count();
+    if (1..=distinct).contains(&rules.threshold) {
         return Ok(());
     }
-    let problem = format!("is {}, it must be at least 1 and at most {}, the number of distinct signers", rules.threshold, signers.len());
+    let problem = format!("is {}, it must be at least 1 and at most {distinct}, the number of distinct signers", rules.threshold);
     Err(PolicyError::new("spec.threshold", problem))
 }
 

@@ -1,6 +1,6 @@
 //! Evaluation: the subject, what was found about it, and the time, to an answer.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use jiff::Timestamp;
 
@@ -16,9 +16,9 @@ use crate::core::{
 
 use super::{
     Admitted, AttestationRule, Authority, AuthorityFinding, Denial, Denials, Exempted, Means, Mode, Outcome, Policy, PolicyVerdict, Revoked, Rules,
-    SlsaFinding, Use, Verdict,
+    SlsaFinding, Transparency, Use, Verdict,
     scope::{Scope, in_scope, is_excepted},
-    slsa,
+    slsa, threshold,
 };
 
 /// What is judged: one digest, and how it is about to be used.
@@ -76,9 +76,14 @@ pub fn trust<'a>(policies: impl IntoIterator<Item = &'a Policy>) -> Trust {
     let (mut trust, mut seen) = (Trust::default(), HashSet::new());
     for authority in policies.into_iter().flat_map(|policy| &policy.rules().authorities) {
         match &authority.means {
-            Means::Key(key) if seen.insert(key.fingerprint()) => trust.keys.push(key.clone()),
-            Means::Keyless { root, .. } if seen.insert(root.digest()) => trust.roots.push(root.clone()),
-            _ => {}
+            Means::Key { key, root } => {
+                if seen.insert(("key", key.fingerprint())) {
+                    trust.keys.push(key.clone());
+                }
+                trust.vouching.extend(root.iter().filter(|root| seen.insert(("vouching", root.digest()))).cloned());
+            }
+            Means::Keyless { root, .. } if seen.insert(("root", root.digest())) => trust.roots.push(root.clone()),
+            Means::Keyless { .. } => {}
         }
     }
     trust
@@ -198,7 +203,7 @@ impl<'a> Case<'a> {
     }
 
     fn finding(&self, authority: &Authority) -> AuthorityFinding {
-        let signature = self.signatures().find(|signature| recognises(authority, signature));
+        let signature = self.signatures().find(|signature| self.counts(authority, signature));
         let signature = signature.map(|signature| (signature.format(), signature.signer().clone(), signature.time()));
         AuthorityFinding { name: authority.name.clone(), signature }
     }
@@ -264,15 +269,30 @@ impl<'a> Case<'a> {
         self.statements.iter().copied().filter(|statement| statement.claim().predicate_type == PROVENANCE_V1)
     }
 
-    /// The signatures that meet the threshold. Signers are counted, not signatures and not names: one key counts once.
+    /// The signatures that meet the threshold. Neither signatures nor names are counted, but pairs of an authority and a signer: one key
+    /// counts once, and so does an authority that several people may speak for.
     fn counted(&self) -> Result<Vec<&'a Verified<Statement>>, Denial> {
         let ours: Vec<_> = self.signatures().filter(|signature| self.is_ours(signature)).collect();
-        let signers: HashSet<&Signer> = ours.iter().map(|signature| signature.signer()).collect();
-        if signers.len() >= self.rules.threshold { Ok(ours) } else { Err(self.signature_fault(signers.len())) }
+        let signers: BTreeSet<&Signer> = ours.iter().map(|signature| signature.signer()).collect();
+        let by_authority: Vec<Vec<usize>> = self.rules.authorities.iter().map(|authority| self.speaks_for(authority, &ours, &signers)).collect();
+        let pairs = threshold::pairs(&by_authority, signers.len());
+        if pairs >= self.rules.threshold { Ok(ours) } else { Err(self.signature_fault(pairs)) }
+    }
+
+    /// Which of the signers signed as this authority.
+    fn speaks_for(&self, authority: &Authority, ours: &[&Verified<Statement>], signers: &BTreeSet<&Signer>) -> Vec<usize> {
+        let signed = |signer: &Signer| ours.iter().any(|signature| signature.signer() == signer && self.counts(authority, signature));
+        signers.iter().enumerate().filter(|(_, signer)| signed(signer)).map(|(at, _)| at).collect()
     }
 
     fn is_ours(&self, statement: &Verified<Statement>) -> bool {
-        self.rules.authorities.iter().any(|authority| recognises(authority, statement))
+        self.rules.authorities.iter().any(|authority| self.counts(authority, statement))
+    }
+
+    /// Is it the authority's, in a form and with the transparency that the policy asks for?
+    pub(super) fn counts(&self, authority: &Authority, statement: &Verified<Statement>) -> bool {
+        let logged = self.rules.transparency == Transparency::Optional || statement.is_logged();
+        logged && self.rules.formats.contains(&statement.format()) && authority.recognises(statement)
     }
 
     fn signature_fault(&self, signers: usize) -> Denial {
@@ -280,7 +300,7 @@ impl<'a> Case<'a> {
         faults.extend(self.statements.iter().filter_map(|statement| self.miss(statement)));
         faults.extend(self.unseen());
         if signers > 0 {
-            let message = format!("{signers} of the policy's signers signed, {} must have", self.rules.threshold);
+            let message = format!("{signers} of the policy's authorities signed, {} must have", self.rules.threshold);
             faults.push(Fault::new(Reason::ThresholdNotMet, message));
         }
         self.furthest(faults, Reason::NoSignatures, "no signature was found")
@@ -305,20 +325,43 @@ impl<'a> Case<'a> {
 
     /// A rejection that concerns somebody else's key is, for this policy, a signature by nobody that it knows.
     fn rejection(&self, rejected: &Rejected) -> Fault {
-        let foreign = rejected.signer.as_ref().is_some_and(|signer| !self.rules.authorities.iter().any(|ours| ours.signer() == *signer));
+        let foreign = rejected.signer.as_ref().is_some_and(|signer| !self.rules.authorities.iter().any(|ours| ours.may_be(signer)));
         let message = format!("referrer {}: {}", rejected.referrer, rejected.message);
         if foreign { Fault::new(Reason::NoMatchingAuthority, message) } else { Fault { rank: rejected.rank(), reason: rejected.reason, message } }
     }
 
     /// Why a verified statement is no signature that counts here.
     fn miss(&self, statement: &Verified<Statement>) -> Option<Fault> {
-        let who = statement.signer();
-        match (self.is_ours(statement), &statement.claim().predicate_type, who) {
-            (true, kind, _) if kind == COSIGN_SIGN => None,
-            (true, kind, _) => Some(Fault::new(Reason::PredicateTypeMismatch, format!("{who} attested {}, which is no signature", shown(kind)))),
-            (false, _, Signer::Key { .. }) => Some(Fault::new(Reason::NoMatchingAuthority, format!("the key {who} is no authority of this policy"))),
-            (false, _, Signer::Identity { .. }) => Some(Fault::new(Reason::IdentityMismatch, format!("{who} is no authority of this policy"))),
+        let (who, kind) = (statement.signer(), &statement.claim().predicate_type);
+        if self.is_ours(statement) {
+            return (kind != COSIGN_SIGN)
+                .then(|| Fault::new(Reason::PredicateTypeMismatch, format!("{who} attested {}, which is no signature", shown(kind))));
         }
+        if self.rules.authorities.iter().any(|authority| authority.may_be(who)) {
+            return self.insufficient(statement);
+        }
+        let reason = if matches!(who, Signer::Key { .. }) { Reason::NoMatchingAuthority } else { Reason::IdentityMismatch };
+        let called = if matches!(who, Signer::Key { .. }) { "the key " } else { "" };
+        Some(Fault::new(reason, format!("{called}{who} is no authority of this policy")))
+    }
+
+    /// Why what somebody wanted signed does not count. What no trust root vouches for was told already, where it was refused.
+    fn insufficient(&self, statement: &Verified<Statement>) -> Option<Fault> {
+        let who = statement.signer();
+        let told = |rejected: &Rejected| rejected.referrer == *statement.referrer() && rejected.signer.as_ref() == Some(who);
+        if self.findings.rejected.iter().any(told) {
+            return None;
+        }
+        let (reason, problem) = if !self.rules.formats.contains(&statement.format()) {
+            (Reason::NoMatchingAuthority, "in a form that spec.signatureFormats does not list")
+        } else if self.rules.transparency == Transparency::Required && !statement.is_logged() {
+            (Reason::NoTrustedTime, "but it is in no transparency log, and transparency is Required")
+        } else if matches!(who, Signer::Key { .. }) {
+            (Reason::NoTrustedTime, "but the authority's trust root was not asked about its log entries and timestamps")
+        } else {
+            (Reason::IdentityMismatch, "but its certificate chains to another trust root, or makes other claims, than the policy asks for")
+        };
+        Some(Fault::new(reason, format!("{who} signed, {problem}")))
     }
 
     fn unseen(&self) -> impl Iterator<Item = Fault> + '_ {
@@ -333,7 +376,7 @@ impl<'a> Case<'a> {
         let wanted: Vec<&Authority> =
             self.rules.authorities.iter().filter(|authority| rule.authority.as_ref().is_none_or(|name| *name == authority.name)).collect();
         let typed = || self.statements.iter().filter(|s| is_type(&rule.predicate_type, &s.claim().predicate_type));
-        if let Some(found) = typed().find(|statement| wanted.iter().any(|authority| recognises(authority, statement))) {
+        if let Some(found) = typed().find(|statement| wanted.iter().any(|authority| self.counts(authority, statement))) {
             return Ok(found);
         }
         let denial = match typed().next() {
@@ -352,11 +395,6 @@ impl<'a> Case<'a> {
     pub(super) fn denial(&self, reason: Reason, message: impl Into<String>) -> Denial {
         self.deny(reason, message)
     }
-}
-
-/// The signer is the authority's, and its certificate chains to the authority's own trust root.
-pub(super) fn recognises(authority: &Authority, statement: &Verified<Statement>) -> bool {
-    authority.signer() == *statement.signer() && authority.root().as_ref() == statement.root()
 }
 
 fn has_revoked_key(rules: &Rules, signer: &Signer, now: Timestamp) -> bool {

@@ -9,19 +9,22 @@
 mod compile;
 mod evaluate;
 mod glob;
+mod identity;
 mod rules;
 mod scope;
 mod slsa;
 #[cfg(test)]
 mod tests;
+mod threshold;
 mod verdict;
 
 pub use compile::{AdHoc, PolicyError};
 pub use evaluate::{BundleLock, Decision, JudgedSubject, evaluate, refuse, trust};
 pub use glob::{Pattern, PatternError};
+pub use identity::{ClaimsRule, Expression, NameMatch};
 pub use rules::{
     AttestationRule, Authority, BuilderRule, Exemption, Kind, LockRule, MAX_AUTHORITIES, MAX_REFERENCES, Matcher, Means, Mode, Revocation, Revoked,
-    Rules, SlsaRules, Use,
+    Rules, SlsaRules, Transparency, Use,
 };
 pub use scope::{Name, Scope, Stance};
 pub use verdict::{Admitted, AuthorityFinding, Denial, Denials, Exempted, Outcome, PolicyVerdict, SlsaFinding, Verdict};

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::{
     digest::Digest,
-    verify::{Signer, TrustRoot, VerificationKey},
+    verify::{Format, Signer, TrustRoot, VerificationKey, Verified, Vouched},
 };
 
-use super::{Pattern, PolicyError};
+use super::{ClaimsRule, NameMatch, Pattern, PolicyError};
 
 /// Authorities in one policy.
 pub const MAX_AUTHORITIES: usize = 16;
@@ -34,6 +34,10 @@ pub struct Rules {
     pub authorities: Vec<Authority>,
     /// How many distinct authorities, with distinct keys, must have signed.
     pub threshold: usize,
+    /// Forms of signatures that count. At least one.
+    pub formats: Vec<Format>,
+    /// Must signatures be in a transparency log?
+    pub transparency: Transparency,
     /// Must the reference carry a digest?
     pub require_digest: bool,
     /// What the provenance must say.
@@ -108,20 +112,37 @@ pub struct Authority {
     pub means: Means,
 }
 
-/// How an authority is recognised. Exactly one signer each: two authorities with one key are one signer.
+/// How an authority is recognised.
 #[derive(Clone, Debug)]
 pub enum Means {
     /// By a key.
-    Key(VerificationKey),
-    /// By what a certificate says, letter by letter.
+    Key {
+        /// The key.
+        key: VerificationKey,
+        /// Whose logs and timestamp authorities are believed about its signatures. Without it nobody else's word on time is taken.
+        root: Option<Arc<TrustRoot>>,
+    },
+    /// By what a certificate says.
     Keyless {
         /// The certificate's subject alternative name.
-        san: String,
-        /// The OIDC issuer.
+        subject: NameMatch,
+        /// The OIDC issuer, letter by letter.
         issuer: String,
+        /// What else it must say.
+        claims: ClaimsRule,
         /// What the certificate must chain to.
         root: Arc<TrustRoot>,
     },
+}
+
+/// Must signatures be in a transparency log?
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transparency {
+    /// They may be.
+    #[default]
+    Optional,
+    /// They must be.
+    Required,
 }
 
 /// What the provenance must say.
@@ -211,19 +232,39 @@ impl Rules {
 }
 
 impl Authority {
-    /// The one signer that this authority is.
-    pub fn signer(&self) -> Signer {
-        match &self.means {
-            Means::Key(key) => Signer::Key { fingerprint: key.fingerprint() },
-            Means::Keyless { san, issuer, .. } => Signer::Identity { san: san.clone(), issuer: issuer.clone() },
+    /// Can this signer be the authority? Its trust root and its claims are not looked at.
+    pub fn may_be(&self, signer: &Signer) -> bool {
+        match (&self.means, signer) {
+            (Means::Key { key, .. }, Signer::Key { fingerprint }) => key.fingerprint() == *fingerprint,
+            (Means::Keyless { subject, issuer, .. }, Signer::Identity { san, issuer: found }) => issuer == found && subject.matches(san),
+            _ => false,
         }
     }
 
-    /// The trust root that its certificate must chain to.
-    pub fn root(&self) -> Option<Digest> {
-        match &self.means {
-            Means::Key(_) => None,
-            Means::Keyless { root, .. } => Some(root.digest()),
+    /// Is `statement` the authority's: its signer, its trust root, its claims?
+    ///
+    /// A key with a trust root does not take signatures whose log entries and timestamps that root does not vouch for; one that has none is
+    /// as good as it ever was.
+    pub fn recognises<T>(&self, statement: &Verified<T>) -> bool {
+        self.may_be(statement.signer())
+            && match &self.means {
+                Means::Key { root: None, .. } => statement.root().is_none(),
+                Means::Key { root: Some(root), .. } => {
+                    statement.vouched() == Vouched::Absent || statement.root() == Some(&root.digest()) && statement.vouched() == Vouched::Holds
+                }
+                Means::Keyless { root, claims, .. } => statement.root() == Some(&root.digest()) && claims.is_met(statement.claims()),
+            }
+    }
+
+    /// Is it the same as another, whatever its name?
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        match (&self.means, &other.means) {
+            (Means::Key { key, .. }, Means::Key { key: other, .. }) => key.fingerprint() == other.fingerprint(),
+            (
+                Means::Keyless { subject, issuer, claims, root },
+                Means::Keyless { subject: other_subject, issuer: other_issuer, claims: other_claims, root: other_root },
+            ) => subject == other_subject && issuer == other_issuer && claims == other_claims && root.digest() == other_root.digest(),
+            _ => false,
         }
     }
 }

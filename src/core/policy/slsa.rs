@@ -18,7 +18,7 @@ use crate::core::{
 
 use super::{
     BuilderRule, Denial, LockRule, Revoked, SlsaFinding, SlsaRules,
-    evaluate::{BundleLock, Case, recognises},
+    evaluate::{BundleLock, Case},
 };
 
 /// How far a builder's clock may be ahead of ours.
@@ -102,7 +102,7 @@ fn bound_builder<'r>(case: &Case<'_>, rules: &'r SlsaRules, builder: &str, state
     }
     let speaks = |rule: &&&BuilderRule| {
         let authority = case.rules.authorities.iter().find(|authority| authority.name == rule.authority);
-        authority.is_some_and(|authority| recognises(authority, statement))
+        authority.is_some_and(|authority| case.counts(authority, statement))
     };
     let bound = trusted.iter().filter(speaks).max_by_key(|rule| rule.level);
     bound.copied().ok_or_else(|| {

@@ -26,8 +26,8 @@ fn asked() -> Asked {
 }
 
 fn report(key: &TestKey, builder_id: Option<&str>) -> Report {
-    let authorities = vec![Authority { name: "cosign.pub".into(), means: Means::Key(key.public()) }];
-    let policies = [Policy::ad_hoc(AdHoc { authorities, builder_id: builder_id.map(Into::into), lock: None }).expect("a policy")];
+    let authorities = vec![Authority { name: "cosign.pub".into(), means: Means::Key { key: key.public(), root: None } }];
+    let policies = [Policy::ad_hoc(AdHoc { authorities, builder_id: builder_id.map(Into::into), lock: None, ..AdHoc::default() }).expect("a policy")];
     let provenance =
         key.provenance(&judged(), json!({"buildDefinition": {"buildType": "x"}, "runDetails": {"builder": {"id": "https://b.example.com"}}}));
     let evidence = evidence(vec![key.sign(&judged()), provenance, with_content(&judged(), b"{".to_vec())]);

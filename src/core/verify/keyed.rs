@@ -1,19 +1,54 @@
 //! Bundles that were signed with a key: what `cosign sign --key` makes.
 //!
-//! The key is all that is needed. Log entries and timestamps in such a bundle are not consulted: they add nothing to what the key says,
-//! and a policy that wants them says so (it cannot yet). So nobody but the signer knows when it was signed, and whether a key is still in
-//! use is a matter of policy.
+//! The key is all that is needed to know who signed. Log entries and timestamps in such a bundle say when; they are held against the trust
+//! roots that a policy names for its keys, and against no other. Without one nobody but the signer knows when it was signed.
 
 use sigstore_types::DsseEnvelope;
 
-use super::{EvidenceError, SignedAt, Signer, VerificationKey, verified::Authenticated};
+use crate::core::{digest::Digest, sigstore_bundle::SigstoreBundle};
 
-/// Finds the key that signed `envelope`. The hint decides nothing but which fault is told.
-pub(super) fn authenticate(envelope: &DsseEnvelope, hint: &str, keys: &[VerificationKey]) -> Result<Authenticated, EvidenceError> {
+use super::{
+    EvidenceError, SignedAt, Signer, Trust, VerificationKey, sigstore,
+    verified::{Authenticated, Claims, Format, Vouched},
+};
+
+/// Finds the key that signed `envelope`, and who vouches for the time. The hint decides nothing but which fault is told.
+///
+/// The first of the result is what the key alone says. Errors beside it: the trust roots that do not vouch for the rest, and why.
+pub(super) fn authenticate(
+    bundle: &SigstoreBundle,
+    envelope: &DsseEnvelope,
+    hint: &str,
+    subject: &Digest,
+    trust: &Trust,
+) -> Result<(Vec<Authenticated>, Vec<EvidenceError>), EvidenceError> {
+    let keys = &trust.keys;
     let message = envelope.pae();
     let signature = envelope.signature.sig.as_bytes();
     let key = keys.iter().find(|key| key.verifies(&message, signature)).ok_or_else(|| fault(hint, keys))?;
-    Ok(Authenticated { signer: Signer::Key { fingerprint: key.fingerprint() }, root: None, time: SignedAt::Unknown })
+    let (mut found, mut faults) = (vec![by_key_alone(key, bundle)], Vec::new());
+    if bundle.has_time_evidence() {
+        for root in &trust.vouching {
+            match sigstore::vouch(root, bundle, key, subject) {
+                Ok(vouched) => found.push(vouched),
+                Err(error) => faults.push(error),
+            }
+        }
+    }
+    Ok((found, faults))
+}
+
+fn by_key_alone(key: &VerificationKey, bundle: &SigstoreBundle) -> Authenticated {
+    let vouched = if bundle.has_time_evidence() { Vouched::Unchecked } else { Vouched::Absent };
+    Authenticated {
+        signer: Signer::Key { fingerprint: key.fingerprint() },
+        root: None,
+        time: SignedAt::Unknown,
+        vouched,
+        logged: false,
+        claims: Claims::default(),
+        format: Format::Bundle,
+    }
 }
 
 fn fault(hint: &str, keys: &[VerificationKey]) -> EvidenceError {

@@ -10,6 +10,7 @@
 mod error;
 mod key;
 mod keyed;
+mod san;
 mod sigstore;
 mod statement;
 #[cfg(test)]
@@ -33,7 +34,7 @@ pub use error::{EvidenceError, Rejected};
 pub(crate) use error::{rank, shorten};
 pub use key::{KeyError, VerificationKey};
 pub use sigstore::{TrustRoot, TrustRootError};
-pub use verified::{Format, SignedAt, Signer, Verified};
+pub use verified::{Claims, Format, SignedAt, Signer, Verified, Vouched};
 
 /// What was gathered about one digest. Nothing in it is trusted.
 #[derive(Clone, Debug, Default)]
@@ -66,6 +67,8 @@ pub struct Trust {
     pub keys: Vec<VerificationKey>,
     /// Trust roots for certificates.
     pub roots: Vec<Arc<TrustRoot>>,
+    /// Trust roots whose logs and timestamp authorities are believed about the keys' signatures.
+    pub vouching: Vec<Arc<TrustRoot>>,
 }
 
 /// The result of judging every candidate.
@@ -105,15 +108,33 @@ pub fn verify(subject: &Digest, evidence: &Evidence, trust: &Trust, limits: &Lim
     let over = evidence.candidates.len().saturating_sub(limits.referrers_opened);
     let mut findings = Findings { verified: Vec::new(), rejected: evidence.unread.clone(), unopened: evidence.unopened + over };
     for candidate in evidence.candidates.iter().take(limits.referrers_opened) {
-        match judge(subject, candidate, trust, limits) {
-            Ok(verified) => findings.verified.extend(verified),
-            Err(error) => findings.rejected.push(Rejected::new(candidate.referrer.digest, &error)),
-        }
+        let (verified, faults) = judge(subject, candidate, trust, limits);
+        findings.verified.extend(verified);
+        findings.rejected.extend(faults.iter().map(|error| Rejected::new(candidate.referrer.digest, error)));
     }
     findings
 }
 
-fn judge(subject: &Digest, candidate: &Candidate, trust: &Trust, limits: &Limits) -> Result<Vec<Verified<Statement>>, EvidenceError> {
+/// What holds, and what does not: never neither.
+fn judge(subject: &Digest, candidate: &Candidate, trust: &Trust, limits: &Limits) -> (Vec<Verified<Statement>>, Vec<EvidenceError>) {
+    let (payload, authenticated, mut faults) = match open(subject, candidate, trust, limits) {
+        Ok(opened) => opened,
+        Err(error) => return (Vec::new(), vec![error]),
+    };
+    let mut verified = Vec::new();
+    for by in authenticated {
+        match statement::read(&payload, subject, by, candidate.referrer.digest, limits) {
+            Ok(statement) => verified.push(statement),
+            Err(error) => faults.push(error),
+        }
+    }
+    (verified, faults)
+}
+
+/// A payload whose signature holds, by whom, and who does not vouch for it.
+type Opened = (Vec<u8>, Vec<verified::Authenticated>, Vec<EvidenceError>);
+
+fn open(subject: &Digest, candidate: &Candidate, trust: &Trust, limits: &Limits) -> Result<Opened, EvidenceError> {
     let layer = bundle_layer(&candidate.manifest, subject)?.ok_or(EvidenceError::NotABundle)?;
     let actual = Digest::of(&candidate.content);
     if actual != layer.digest {
@@ -124,12 +145,11 @@ fn judge(subject: &Digest, candidate: &Candidate, trust: &Trust, limits: &Limits
     if envelope.payload_type != media_type::IN_TOTO {
         return Err(EvidenceError::PayloadType(shorten(&envelope.payload_type)));
     }
-    let authenticated = match bundle.material() {
-        Material::PublicKey { hint } => vec![keyed::authenticate(envelope, hint, &trust.keys)?],
-        Material::Certificate => sigstore::authenticate(&bundle, subject, &trust.roots)?,
+    let (authenticated, faults) = match bundle.material() {
+        Material::PublicKey { hint } => keyed::authenticate(&bundle, envelope, hint, subject, trust)?,
+        Material::Certificate => (sigstore::authenticate(&bundle, subject, &trust.roots)?, Vec::new()),
     };
-    let payload = envelope.payload.as_bytes();
-    authenticated.into_iter().map(|by| statement::read(payload, subject, by, candidate.referrer.digest, limits)).collect()
+    Ok((envelope.payload.as_bytes().to_vec(), authenticated, faults))
 }
 
 #[cfg(test)]

@@ -5,17 +5,19 @@
 //!
 //! - it accepts a bundle relabelled 0.1 without an inclusion proof: here every log entry must carry one;
 //! - it has no caps: [`SigstoreBundle`] has them;
-//! - it takes the first email address or URI of a certificate, whatever its kind: here a URI cannot pass for an email address, nor the other way round;
+//! - it takes the first email address or URI of a certificate: here there must be exactly one name, and its kind shows ([`super::san`]);
 //! - it says yes as a value with flags: here every flag must be set.
 //!
 //! It reads the wall clock, only to refuse what lies in the future. This is the one exception to "no clock in `core`".
 
 use std::{fmt, sync::Arc};
 
-use sigstore_crypto::{SubjectAltName, parse_certificate_info};
+use sigstore_crypto::{FulcioCiClaims, parse_certificate_info};
 use sigstore_trust_root::TrustedRoot;
-use sigstore_types::Sha256Hash;
-use sigstore_verify::{CertificateError, Error, TimestampError, TransparencyLogError, VerificationPolicy, VerificationResult, Verifier};
+use sigstore_types::{DerPublicKey, Sha256Hash};
+use sigstore_verify::{
+    CertificateError, Error, PublicKeyVerificationPolicy, TimestampError, TransparencyLogError, VerificationPolicy, VerificationResult, Verifier,
+};
 
 use crate::core::{
     class::{Classified, Reason},
@@ -26,9 +28,10 @@ use crate::core::{
 };
 
 use super::{
-    EvidenceError, SignedAt, Signer,
+    EvidenceError, SignedAt, Signer, VerificationKey,
     error::{rank, shorten},
-    verified::Authenticated,
+    san,
+    verified::{Authenticated, Claims, Format, Vouched},
 };
 
 /// The keys and certificates of the authorities, logs and timestamp authorities that are trusted: a `trusted_root.json`.
@@ -105,12 +108,51 @@ fn authenticate_with(root: &TrustRoot, bundle: &SigstoreBundle, subject: &Digest
     let policy = VerificationPolicy::any_identity();
     let result = root.verifier.verify(artifact, bundle.inner(), &policy).map_err(|error| explain(&error, bundle))?;
     require_everything(&result)?;
-    let signer = signer(result.identity(), result.issuer()).ok_or_else(|| fault(Reason::IdentityMismatch, NAMELESS))?;
+    let signer = certified(bundle).ok_or_else(|| fault(Reason::IdentityMismatch, NAMELESS))?;
     let time = result.verified_timestamps().iter().min().copied().ok_or_else(|| fault(Reason::NoTrustedTime, "nobody vouches for a time"))?;
-    Ok(Authenticated { signer, root: Some(root.digest), time: SignedAt::Known(time) })
+    Ok(Authenticated {
+        signer,
+        root: Some(root.digest),
+        time: SignedAt::Known(time),
+        vouched: Vouched::Holds,
+        logged: true,
+        claims: result.certificate().map(|certificate| claims(&certificate.ci_claims)).unwrap_or_default(),
+        format: Format::Bundle,
+    })
 }
 
-const NAMELESS: &str = "its certificate names no single URI or email address with an issuer";
+/// Holds the log entries and timestamps beside a key's signature against a trust root. All of them must hold.
+pub(super) fn vouch(root: &TrustRoot, bundle: &SigstoreBundle, key: &VerificationKey, subject: &Digest) -> Result<Authenticated, EvidenceError> {
+    let signer = Signer::Key { fingerprint: key.fingerprint() };
+    let concerning = |error| match error {
+        EvidenceError::Sigstore { reason, message, .. } => EvidenceError::Sigstore { reason, message, signer: Some(signer.clone()) },
+        other => other,
+    };
+    let logged = !bundle.log_entries().is_empty();
+    if logged {
+        require_proofs(bundle).map_err(concerning)?;
+    }
+    let policy = PublicKeyVerificationPolicy::new(DerPublicKey::new(key.spki().to_vec()));
+    let artifact = Sha256Hash::new(*subject.bytes());
+    let result = root.verifier.verify(artifact, bundle.inner(), &policy).map_err(|error| concerning(explain(&error, bundle)))?;
+    if logged && !result.tlog_verified() {
+        return Err(concerning(fault(Reason::InvalidInclusionProof, "its log entry was not checked")));
+    }
+    let time = result.verified_timestamps().iter().min().copied().map_or(SignedAt::Unknown, SignedAt::Known);
+    Ok(Authenticated { signer, root: Some(root.digest), time, vouched: Vouched::Holds, logged, claims: Claims::default(), format: Format::Bundle })
+}
+
+const NAMELESS: &str = "its certificate must have exactly one name, a URI, an email address or a Fulcio username, and an issuer";
+
+fn claims(claims: &FulcioCiClaims) -> Claims {
+    Claims {
+        source_repository: claims.source_repository_uri.clone(),
+        source_ref: claims.source_repository_ref.clone(),
+        workflow: claims.build_config_uri.clone(),
+        trigger: claims.build_trigger.clone(),
+        runner: claims.runner_environment.clone(),
+    }
+}
 
 fn require_proofs(bundle: &SigstoreBundle) -> Result<(), EvidenceError> {
     let entries = bundle.log_entries();
@@ -129,17 +171,6 @@ fn require_everything(result: &VerificationResult) -> Result<(), EvidenceError> 
     checks.into_iter().find(|(done, ..)| !done).map_or(Ok(()), |(_, reason, message)| Err(fault(reason, message)))
 }
 
-/// A URI contains a colon and an email address does not, so that no name of one kind passes for the other.
-fn signer(san: Option<&SubjectAltName>, issuer: Option<&str>) -> Option<Signer> {
-    let san = san.filter(|san| match san {
-        SubjectAltName::Uri(uri) => uri.contains(':'),
-        SubjectAltName::Email(email) => !email.contains(':') && email.contains('@'),
-        _ => false,
-    })?;
-    let issuer = issuer.filter(|issuer| !issuer.is_empty())?;
-    Some(Signer::Identity { san: san.as_str().to_owned(), issuer: issuer.to_owned() })
-}
-
 fn fault(reason: Reason, message: &str) -> EvidenceError {
     EvidenceError::Sigstore { reason, message: message.to_owned(), signer: None }
 }
@@ -153,8 +184,9 @@ fn explain(error: &Error, bundle: &SigstoreBundle) -> EvidenceError {
 }
 
 fn certified(bundle: &SigstoreBundle) -> Option<Signer> {
-    let info = parse_certificate_info(bundle.inner().signing_certificate()?).ok()?;
-    signer(info.identity.as_ref(), info.issuer.as_deref())
+    let certificate = bundle.inner().signing_certificate()?;
+    let issuer = parse_certificate_info(certificate).ok()?.issuer.filter(|issuer| !issuer.is_empty())?;
+    Some(Signer::Identity { san: san::only_name(certificate.as_bytes())?, issuer })
 }
 
 const fn reason_of(error: &Error) -> Reason {

@@ -105,5 +105,5 @@ pub(crate) fn evidence(candidates: Vec<Candidate>) -> Evidence {
 
 /// Trust in these keys.
 pub(crate) fn trust<const N: usize>(keys: [&TestKey; N]) -> Trust {
-    Trust { keys: keys.map(TestKey::public).to_vec(), roots: Vec::new() }
+    Trust { keys: keys.map(TestKey::public).to_vec(), ..Trust::default() }
 }

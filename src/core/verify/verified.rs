@@ -11,7 +11,7 @@ use crate::core::digest::Digest;
 /// ```compile_fail
 /// # use packgate::core::{digest::Digest, intoto::Statement, verify::{Signer, SignedAt, Verified}};
 /// fn forge(claim: Statement, signer: Signer) -> Verified<Statement> {
-///     Verified { claim, signer, subject: Digest::of(b""), referrer: Digest::of(b""), time: SignedAt::Unknown, root: None }
+///     Verified { claim, subject: Digest::of(b""), referrer: Digest::of(b""), by: todo!() }
 /// }
 /// ```
 ///
@@ -33,9 +33,7 @@ pub struct Verified<T> {
     claim: T,
     subject: Digest,
     referrer: Digest,
-    signer: Signer,
-    root: Option<Digest>,
-    time: SignedAt,
+    by: Authenticated,
 }
 
 /// Who signed.
@@ -55,6 +53,32 @@ pub enum Signer {
     },
 }
 
+/// What a certificate for a workload claims about it: Fulcio's extensions 1.3.6.1.4.1.57264.1.11 to .20. A claim that is absent was not made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// The source repository (`.12`).
+    pub source_repository: Option<String>,
+    /// The source's ref (`.14`).
+    pub source_ref: Option<String>,
+    /// The build configuration that ran (`.18`).
+    pub workflow: Option<String>,
+    /// What started it (`.20`).
+    pub trigger: Option<String>,
+    /// What it ran on (`.11`).
+    pub runner: Option<String>,
+}
+
+/// What the log entries and timestamps beside a signature by a key are worth. A certificate's are always checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vouched {
+    /// There are none.
+    Absent,
+    /// There are some, and they were not held against any trust root.
+    Unchecked,
+    /// All of them hold.
+    Holds,
+}
+
 /// When something was signed, as far as somebody other than the signer says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignedAt {
@@ -69,21 +93,30 @@ pub enum SignedAt {
 pub enum Format {
     /// A Sigstore bundle as an OCI 1.1 referrer.
     Bundle,
+    /// A `.sig` or `.att` tag of older cosign versions, with an inclusion proof where there is a log entry.
+    Legacy,
+    /// The same with a log's promise only.
+    LegacySetOnly,
 }
 
 /// Who made a signature that holds: what `core::verify` knows before it reads the payload.
 #[derive(Clone, Debug)]
 pub(super) struct Authenticated {
     pub(super) signer: Signer,
+    /// What the certificate chains to, or whose logs and timestamps vouch for a key's signature.
     pub(super) root: Option<Digest>,
     pub(super) time: SignedAt,
+    pub(super) vouched: Vouched,
+    /// Is it in a transparency log that the root knows?
+    pub(super) logged: bool,
+    pub(super) claims: Claims,
+    pub(super) format: Format,
 }
 
 impl<T> Verified<T> {
     /// `claim` was read from the payload that `by` authenticated, and is about `subject`.
-    pub(super) fn new(claim: T, subject: Digest, referrer: Digest, by: Authenticated) -> Self {
-        let Authenticated { signer, root, time } = by;
-        Self { claim, subject, referrer, signer, root, time }
+    pub(super) const fn new(claim: T, subject: Digest, referrer: Digest, by: Authenticated) -> Self {
+        Self { claim, subject, referrer, by }
     }
 
     /// What was claimed.
@@ -103,22 +136,37 @@ impl<T> Verified<T> {
 
     /// Who signed it.
     pub const fn signer(&self) -> &Signer {
-        &self.signer
+        &self.by.signer
     }
 
-    /// The trust root that the signer's certificate chains to. None for a key.
+    /// The trust root that the signer's certificate chains to, or that vouches for the time and the log of a key's signature.
     pub const fn root(&self) -> Option<&Digest> {
-        self.root.as_ref()
+        self.by.root.as_ref()
     }
 
     /// When it was signed.
     pub const fn time(&self) -> SignedAt {
-        self.time
+        self.by.time
+    }
+
+    /// What the log entries and timestamps beside it are worth.
+    pub const fn vouched(&self) -> Vouched {
+        self.by.vouched
+    }
+
+    /// Is it in a transparency log that its trust root knows?
+    pub const fn is_logged(&self) -> bool {
+        self.by.logged
+    }
+
+    /// What the signer's certificate claims about its workload.
+    pub const fn claims(&self) -> &Claims {
+        &self.by.claims
     }
 
     /// How it is stored.
     pub const fn format(&self) -> Format {
-        Format::Bundle
+        self.by.format
     }
 }
 

@@ -16,7 +16,7 @@ use crate::core::{
     limits::Limits,
     reference::Repository,
     verify::{
-        Candidate, Evidence, Findings,
+        Candidate, Evidence, Findings, Format,
         testing::{TestKey, candidate, evidence, with_content},
         verify,
     },
@@ -34,7 +34,7 @@ fn judged() -> Digest {
 }
 
 fn key_authority(name: &str, key: &TestKey) -> Authority {
-    Authority { name: name.into(), means: Means::Key(key.public()) }
+    Authority { name: name.into(), means: Means::Key { key: key.public(), root: None } }
 }
 
 fn rules(authorities: Vec<Authority>) -> Rules {
@@ -50,6 +50,8 @@ fn rules(authorities: Vec<Authority>) -> Rules {
         },
         authorities,
         threshold: 1,
+        formats: vec![Format::Bundle],
+        transparency: Transparency::Optional,
         require_digest: true,
         slsa: None,
         attestations: Vec::new(),

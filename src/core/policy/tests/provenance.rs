@@ -199,7 +199,7 @@ fn a_command_line_can_ask_for_a_builder_and_a_lock() {
     let lock = lock(&[("a", "one")]);
     let digest = Digest::of(b"the canonical lock");
     let ask = |builder_id: Option<&str>, expected: Option<Digest>, bundle: Option<BundleLock<'_>>, candidates: Vec<Candidate>| {
-        let wish = AdHoc { authorities: authorities.clone(), builder_id: builder_id.map(Into::into), lock: expected };
+        let wish = AdHoc { authorities: authorities.clone(), builder_id: builder_id.map(Into::into), lock: expected, ..AdHoc::default() };
         Case::new(Policy::ad_hoc(wish).expect("a policy").rules().clone(), candidates).decide_with(bundle)
     };
     let bundle = Some(BundleLock { lock: &lock, digest });

@@ -228,7 +228,10 @@ fn the_descriptors_artifact_type_is_never_looked_at() {
 /// A genuine attestation, made without a key: only the very identity, issuer and trust root that a policy names count.
 #[test]
 fn identities_count_with_their_issuer_and_trust_root_only() {
-    use crate::core::verify::{TrustRoot, testing::shared_data};
+    use crate::core::{
+        policy::{ClaimsRule, NameMatch},
+        verify::{Claims, TrustRoot, testing::shared_data},
+    };
     const SAN: &str = "https://github.com/sigstore-conformance/extremely-dangerous-public-oidc-beacon/.github/workflows/extremely-dangerous-oidc-beacon.yml@refs/heads/main";
     const ISSUER: &str = "https://token.actions.githubusercontent.com";
     let Some(data) = shared_data("identities_count_with_their_issuer_and_trust_root_only") else { return };
@@ -236,7 +239,11 @@ fn identities_count_with_their_issuer_and_trust_root_only() {
     let (prod, other) = (root("trust/prod_trusted_root.json"), root("sigstore-conformance/intoto-with-custom-trust-root/trusted_root.json"));
     let bundle = std::fs::read(data.join("sigstore-conformance/happy-path-intoto-in-dsse-v3/bundle.sigstore.json")).expect("a bundle");
     let artifact: Digest = "sha256:a0cfc71271d6e278e57cd332ff957c3f7043fdda354c4cbb190a30d56efa01bf".parse().expect("a digest");
-    let keyless = |san: &str, issuer: &str, root| Means::Keyless { san: san.into(), issuer: issuer.into(), root };
+    let named = |subject, issuer: &str, root| Means::Keyless { subject, issuer: issuer.into(), claims: ClaimsRule::default(), root };
+    let keyless = |san: &str, issuer: &str, root| named(NameMatch::Exact(san.into()), issuer, root);
+    let claiming =
+        |claims| Means::Keyless { subject: NameMatch::Exact(SAN.into()), issuer: ISSUER.into(), claims: ClaimsRule(claims), root: prod.clone() };
+    let text = |text: &str| Some(text.to_owned());
     let decide = |means: Means| {
         let mut rules = rules(vec![Authority { name: "ci".into(), means }]);
         rules.attestations = vec![AttestationRule { predicate_type: "https://slsa.dev/provenance/v1".into(), authority: None }];
@@ -252,8 +259,31 @@ fn identities_count_with_their_issuer_and_trust_root_only() {
         denials.iter().map(|denial| denial.reason).collect::<Vec<_>>()
     };
     // The attestation counts; a signature is missing all the same.
-    assert_eq!(decide(keyless(SAN, ISSUER, prod.clone())), [Reason::PredicateTypeMismatch]);
+    let claims = Claims {
+        source_repository: text("https://github.com/sigstore-conformance/extremely-dangerous-public-oidc-beacon"),
+        source_ref: text("refs/heads/main"),
+        workflow: text(SAN),
+        trigger: text("workflow_dispatch"),
+        runner: text("github-hosted"),
+    };
     for means in [
+        keyless(SAN, ISSUER, prod.clone()),
+        named(NameMatch::prefix("https://github.com/sigstore-conformance/").expect("a prefix"), ISSUER, prod.clone()),
+        named(
+            NameMatch::regexp("https://github.com/sigstore-conformance/.+/oidc-beacon.yml@refs/heads/main|.+@refs/heads/main").expect("a pattern"),
+            ISSUER,
+            prod.clone(),
+        ),
+        claiming(claims.clone()),
+    ] {
+        assert_eq!(decide(means), [Reason::PredicateTypeMismatch]);
+    }
+    for means in [
+        named(NameMatch::prefix("https://github.com/sigstore/").expect("a prefix"), ISSUER, prod.clone()),
+        named(NameMatch::regexp("https://github.com/sigstore-conformance").expect("a pattern"), ISSUER, prod.clone()),
+        claiming(Claims { source_ref: text("refs/heads/dev"), ..claims.clone() }),
+        claiming(Claims { trigger: text("push"), ..claims.clone() }),
+        claiming(Claims { runner: text("self-hosted"), ..claims }),
         keyless(&SAN[..SAN.len() - 1], ISSUER, prod.clone()),
         keyless(&SAN.to_uppercase(), ISSUER, prod.clone()),
         keyless(SAN, "https://token.actions.githubusercontent.com/", prod.clone()),

@@ -32,7 +32,7 @@ fn cosigns_signature_and_provenance_hold() {
     let judged: Digest = JUDGED.parse().expect("a digest");
     let evidence = gather(&data.join("cosign-made/lay-bundle"), &judged);
     let key = VerificationKey::from_pem(&fs::read_to_string(data.join("cosign-made/cosign.pub")).expect("a key")).expect("a key");
-    let ours = Trust { keys: vec![key], roots: Vec::new() };
+    let ours = Trust { keys: vec![key], ..Trust::default() };
     let findings = verify(&judged, &evidence, &ours, &Limits::DEFAULT);
     let mut types: Vec<_> = findings.verified.iter().map(|v| (v.claim().predicate_type.as_str(), v.claim().statement_type.as_str())).collect();
     types.sort_unstable();

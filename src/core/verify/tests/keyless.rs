@@ -23,7 +23,7 @@ fn genuine(test: &str) -> Option<(PathBuf, Genuine)> {
 
 impl Genuine {
     fn judge(&self, bundle: &Value) -> Findings {
-        let trust = Trust { keys: Vec::new(), roots: vec![self.root.clone()] };
+        let trust = Trust { roots: vec![self.root.clone()], ..Trust::default() };
         verify(&self.artifact, &evidence(vec![candidate(&self.artifact, bundle)]), &trust, &Limits::DEFAULT)
     }
 }
@@ -118,7 +118,7 @@ fn forgeries_of_a_genuine_bundle_are_refused() {
 fn a_genuine_bundle_does_not_hold_for_another_digest_or_without_its_trust_root() {
     let Some((data, genuine)) = genuine("a_genuine_bundle_does_not_hold_for_another_digest_or_without_its_trust_root") else { return };
     let elsewhere = candidate(&subject(), &genuine.bundle);
-    let trust = Trust { keys: Vec::new(), roots: vec![genuine.root.clone()] };
+    let trust = Trust { roots: vec![genuine.root.clone()], ..Trust::default() };
     let findings = verify(&subject(), &evidence(vec![elsewhere]), &trust, &Limits::DEFAULT);
     assert_eq!(findings.rejected[0].reason, Reason::SubjectMismatch);
     assert!(matches!(&findings.rejected[0].signer, Some(Signer::Identity { san, .. }) if san == SAN));
@@ -129,7 +129,7 @@ fn a_genuine_bundle_does_not_hold_for_another_digest_or_without_its_trust_root()
         [(vec![], 1), (vec![other.clone()], 1), (vec![other.clone(), genuine.root.clone()], 0), (vec![genuine.root.clone(), other], 0)]
     {
         let case = candidate(&genuine.artifact, &genuine.bundle);
-        let findings = verify(&genuine.artifact, &evidence(vec![case]), &Trust { keys: Vec::new(), roots }, &Limits::DEFAULT);
+        let findings = verify(&genuine.artifact, &evidence(vec![case]), &Trust { roots, ..Trust::default() }, &Limits::DEFAULT);
         assert_eq!((findings.verified.len(), findings.rejected.len()), (1 - refused, refused));
     }
 }
@@ -146,7 +146,7 @@ fn the_conformance_suite_agrees() {
         let root = fs::read(case.join("trusted_root.json"))
             .map_or_else(|_| Ok(genuine.root.clone()), |bytes| TrustRoot::parse(&bytes, &Limits::DEFAULT).map(Arc::new));
         let Ok(root) = root else { continue };
-        let trust = Trust { keys: Vec::new(), roots: vec![root] };
+        let trust = Trust { roots: vec![root], ..Trust::default() };
         let findings = verify(&artifact, &evidence(vec![with_content(&artifact, bytes.clone())]), &trust, &Limits::DEFAULT);
         let attestation = String::from_utf8_lossy(&bytes).contains("dsseEnvelope");
         assert_eq!(findings.verified.len(), usize::from(attestation && !name.ends_with("_fail")), "{name}: {:?}", findings.rejected);

@@ -1,0 +1,187 @@
+//! Whom a certificate names: how a policy compares the name and the claims in it.
+
+use regex::{Regex, RegexBuilder};
+
+use crate::core::verify::Claims;
+
+/// Memory that one compiled expression may take, in bytes. Stops expressions that are made to explode.
+const REGEX_BYTES: usize = 1 << 18;
+
+/// How a certificate's subject alternative name is compared. The whole name must match, always.
+#[derive(Clone, Debug)]
+pub enum NameMatch {
+    /// Letter by letter.
+    Exact(String),
+    /// It begins so, up to and including a `/` behind the host.
+    Prefix(String),
+    /// By a regular expression, anchored at both ends.
+    Regexp(Box<Expression>),
+}
+
+/// A regular expression for a whole name.
+#[derive(Clone, Debug)]
+pub struct Expression {
+    text: String,
+    anchored: Regex,
+}
+
+impl NameMatch {
+    /// This name and no other. Errors: what is wrong with it.
+    pub fn exact(name: &str) -> Result<Self, String> {
+        if name.is_empty() { Err("must not be empty".into()) } else { Ok(Self::Exact(name.to_owned())) }
+    }
+
+    /// Every name that begins so: a scheme, a host and a path that ends with `/`. Errors: what is wrong with it.
+    pub fn prefix(prefix: &str) -> Result<Self, String> {
+        let path = prefix.split_once("://").and_then(|(scheme, rest)| (!scheme.is_empty()).then_some(rest)?.split_once('/'));
+        match path {
+            Some((host, _)) if !host.is_empty() && prefix.ends_with('/') => Ok(Self::Prefix(prefix.to_owned())),
+            _ => Err("must be a URI up to and including a /, such as https://git.example.com/org/".into()),
+        }
+    }
+
+    /// Every name that this expression matches as a whole. Errors: what is wrong with it.
+    pub fn regexp(text: &str) -> Result<Self, String> {
+        let compile = |pattern: &str| RegexBuilder::new(pattern).size_limit(REGEX_BYTES).nest_limit(32).build();
+        // Alone first: `a)|(b` would else break out of the group that anchors it.
+        compile(text).map_err(|error| format!("is no regular expression: {}", last_line(&error)))?;
+        let anchored = compile(&format!(r"\A(?:{text})\z")).map_err(|error| format!("cannot be anchored: {}", last_line(&error)))?;
+        if anchored.is_match("") {
+            return Err("matches an empty name, so it asks for nothing; write what the name must be".into());
+        }
+        Ok(Self::Regexp(Box::new(Expression { text: text.to_owned(), anchored })))
+    }
+
+    /// Is this the name?
+    pub fn matches(&self, name: &str) -> bool {
+        match self {
+            Self::Exact(exact) => exact == name,
+            // `https://git.example.com/org/../evil` begins right and is somebody else.
+            Self::Prefix(prefix) => {
+                name.len() > prefix.len() && name.starts_with(prefix) && !name.split('/').any(|segment| matches!(segment, "." | ".."))
+            }
+            Self::Regexp(expression) => expression.anchored.is_match(name),
+        }
+    }
+
+    /// As it was written, for reports and comparisons of authorities.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Exact(text) | Self::Prefix(text) => text,
+            Self::Regexp(expression) => &expression.text,
+        }
+    }
+}
+
+impl PartialEq for NameMatch {
+    fn eq(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other) && self.text() == other.text()
+    }
+}
+
+impl Eq for NameMatch {}
+
+/// Claims that a certificate must make, each letter by letter. What is absent is not asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClaimsRule(pub Claims);
+
+impl ClaimsRule {
+    /// Does the certificate claim all of it? A claim that is asked for and not made is a no.
+    pub fn is_met(&self, claims: &Claims) -> bool {
+        let asked = [
+            (&self.0.source_repository, &claims.source_repository),
+            (&self.0.source_ref, &claims.source_ref),
+            (&self.0.workflow, &claims.workflow),
+            (&self.0.trigger, &claims.trigger),
+            (&self.0.runner, &claims.runner),
+        ];
+        asked.into_iter().all(|(wanted, found)| wanted.is_none() || wanted == found)
+    }
+}
+
+/// The one line of the regex crate's error that says what is wrong.
+fn last_line(error: &regex::Error) -> String {
+    let text = error.to_string();
+    crate::core::verify::shorten(text.lines().last().unwrap_or_default().trim_start_matches("error: "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_name_is_compared() {
+        let table: &[(Result<NameMatch, String>, &[&str], &[&str])] = &[
+            (NameMatch::exact("a@example.com"), &["a@example.com"], &["A@example.com", "a@example.com ", "aa@example.com", ""]),
+            (
+                NameMatch::prefix("https://git.example.com/org/"),
+                &["https://git.example.com/org/x", "https://git.example.com/org/x/y@refs/heads/main"],
+                &[
+                    "https://git.example.com/org/",
+                    "https://git.example.com/org",
+                    "https://git.example.com/organisation/x",
+                    "https://git.example.com/org/../evil/x",
+                    "https://git.example.com/org/./x",
+                    "xhttps://git.example.com/org/x",
+                ],
+            ),
+            (
+                NameMatch::regexp(r"https://git\.example\.com/[a-z]+"),
+                &["https://git.example.com/org"],
+                &["https://git.example.com/org\n", "https://git.example.com/org/x", "x https://git.example.com/org", "https://gitxexample.com/org"],
+            ),
+            // An alternative cannot escape the anchors.
+            (NameMatch::regexp("a|b"), &["a", "b"], &["ab", "xa", "bx"]),
+            (NameMatch::regexp("(?m)a$"), &["a"], &["a\nevil"]),
+        ];
+        for (pattern, good, bad) in table {
+            let pattern = pattern.as_ref().expect("a pattern");
+            assert!(good.iter().all(|name| pattern.matches(name)), "{pattern:?} {good:?}");
+            let passed: Vec<_> = bad.iter().filter(|name| pattern.matches(name)).collect();
+            assert!(passed.is_empty(), "{pattern:?} matches {passed:?}");
+        }
+    }
+
+    #[test]
+    fn what_asks_for_nothing_is_refused() {
+        let refused = [
+            NameMatch::exact(""),
+            NameMatch::prefix(""),
+            NameMatch::prefix("/"),
+            NameMatch::prefix("https://"),
+            NameMatch::prefix("https:///"),
+            NameMatch::prefix("https://git.example.com"),
+            NameMatch::prefix("https://git.example.com/org"),
+            NameMatch::prefix("release@"),
+            NameMatch::regexp(""),
+            NameMatch::regexp(".*"),
+            NameMatch::regexp("a)|(b"),
+            NameMatch::regexp("(?x) a #"),
+            NameMatch::regexp("("),
+            NameMatch::regexp("(a{1000}){1000}"),
+            NameMatch::regexp(&"(".repeat(100)),
+        ];
+        for (at, pattern) in refused.iter().enumerate() {
+            assert!(pattern.is_err(), "{at}: {pattern:?}");
+        }
+    }
+
+    #[test]
+    fn a_claim_that_is_asked_for_must_be_made() {
+        let text = |text: &str| Some(text.to_owned());
+        let rule = ClaimsRule(Claims { source_repository: text("https://git/x"), trigger: text("push"), ..Claims::default() });
+        let good = Claims { runner: text("self-hosted"), ..rule.0.clone() };
+        assert!(rule.is_met(&good) && ClaimsRule::default().is_met(&Claims::default()));
+        assert!(!rule.is_met(&Claims { trigger: None, ..good.clone() }));
+        assert!(!rule.is_met(&Claims { source_repository: text("https://git/X"), ..good.clone() }));
+        for field in ["ref", "workflow", "runner"] {
+            let mut rule = rule.clone();
+            match field {
+                "ref" => rule.0.source_ref = text("refs/heads/main"),
+                "workflow" => rule.0.workflow = text("w"),
+                _ => rule.0.runner = text("other"),
+            }
+            assert!(!rule.is_met(&good), "{field}");
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! The one name in a certificate.
+//!
+//! Names of several kinds are compared as text, so no name of one kind may pass for one of another: a URI contains a colon; an email
+//! address contains an `@` and no colon; a Fulcio username contains a `!` and neither. A certificate with two names, or with a name of
+//! another kind, names nobody: which of them was meant would be the reader's choice.
+
+use x509_cert::{
+    Certificate,
+    der::{
+        Decode,
+        asn1::{ObjectIdentifier, Utf8StringRef},
+    },
+    ext::pkix::{SubjectAltName, name::GeneralName},
+};
+
+/// Fulcio's `otherName` for users of an issuer that has no email addresses.
+const FULCIO_USERNAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1.7");
+
+/// The certificate's subject alternative name, if there is exactly one.
+pub(super) fn only_name(der: &[u8]) -> Option<String> {
+    let certificate = Certificate::from_der(der).ok()?;
+    let (_, SubjectAltName(names)) = certificate.tbs_certificate.get::<SubjectAltName>().ok()??;
+    match names.as_slice() {
+        [name] => text(name),
+        _ => None,
+    }
+}
+
+fn text(name: &GeneralName) -> Option<String> {
+    match name {
+        GeneralName::UniformResourceIdentifier(uri) => Some(uri.as_str()).filter(|uri| uri.contains(':')).map(ToOwned::to_owned),
+        GeneralName::Rfc822Name(email) => Some(email.as_str()).filter(|email| email.contains('@') && !email.contains(':')).map(ToOwned::to_owned),
+        GeneralName::OtherName(other) if other.type_id == FULCIO_USERNAME => {
+            let name: Utf8StringRef<'_> = other.value.decode_as().ok()?;
+            Some(name.as_str()).filter(|name| name.contains('!') && !name.contains([':', '@'])).map(ToOwned::to_owned)
+        }
+        _ => None,
+    }
+}
