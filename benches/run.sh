@@ -5,6 +5,7 @@
 #   benches/run.sh          all
 #   benches/run.sh pack     packing 256 MiB and 1 GiB into a layout
 #   benches/run.sh verify   verifying a keyed bundle in a local registry
+#   benches/run.sh evidence judging one bundle, beside the cryptography alone
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$here")
@@ -70,6 +71,11 @@ bench_verify() {
     --b "cosign verify --key packgate.pub --insecure-ignore-tlog $image"
 }
 
-for name in "${@:-pack verify}"; do
+bench_evidence() {
+  echo "evidence: one bundle in memory"
+  cargo bench --quiet --locked --manifest-path "$root/Cargo.toml" --bench evidence
+}
+
+for name in "${@:-pack verify evidence}"; do
   for bench in $name; do "bench_$bench"; done
 done

@@ -78,6 +78,8 @@ pub(super) enum Command {
     Verify(super::verify::VerifyArgs),
     /// Copy a bundle with its signatures and attestations
     Copy(super::copy::CopyArgs),
+    /// Sigstore bundles beside files, as the conformance suite of Sigstore asks its clients for them
+    Sigstore(super::sigstore::SigstoreArgs),
     /// Make and show signing keys
     Keys(super::keys::KeysArgs),
     /// Validate policies off-line

@@ -28,6 +28,7 @@ mod rbac;
 mod registries;
 mod sign;
 mod signer;
+mod sigstore;
 mod unpack;
 mod verify;
 mod version;
@@ -79,6 +80,7 @@ async fn dispatch(cli: Cli) -> Result<Done, CliError> {
         Command::Attest(args) => attest::run(args, &context).await,
         Command::Verify(args) => verify::run(args, &context).await,
         Command::Copy(args) => copy::run(args, &context).await,
+        Command::Sigstore(args) => sigstore::run(args, &context).await,
         Command::Keys(args) => keys::run(args, &context),
         Command::Policy(args) => policy::run(args, &context).await,
         Command::Job(args) => job::run(args, &context).await,

@@ -5,6 +5,7 @@
 
 mod chart;
 mod conduit_files;
+mod conformance;
 mod copying;
 mod corrupt;
 mod documents;

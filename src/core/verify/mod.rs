@@ -7,6 +7,7 @@
 //!
 //! What is *not* decided here: whether the signer is wanted, how many must sign, and what a predicate must say. That is `core::policy`.
 
+mod blob;
 mod error;
 mod key;
 mod keyed;
@@ -30,6 +31,7 @@ use super::{
     sigstore_bundle::{Material, SigstoreBundle},
 };
 
+pub use blob::{Artifact, BlobTrust, verify_blob};
 pub use error::{EvidenceError, Rejected};
 pub(crate) use error::{rank, shorten};
 pub use key::{KeyError, VerificationKey};

@@ -28,7 +28,7 @@ use crate::core::{
 };
 
 use super::{
-    EvidenceError, SignedAt, Signer, VerificationKey,
+    Artifact, EvidenceError, SignedAt, Signer, VerificationKey,
     error::{rank, shorten},
     san,
     verified::{Authenticated, Claims, Format, Vouched},
@@ -103,10 +103,14 @@ fn furthest(faults: Vec<EvidenceError>) -> EvidenceError {
 }
 
 fn authenticate_with(root: &TrustRoot, bundle: &SigstoreBundle, subject: &Digest) -> Result<Authenticated, EvidenceError> {
+    authenticate_blob(root, bundle, Artifact { digest: *subject, content: None })
+}
+
+/// Finds out who signed something with a certificate.
+pub(super) fn authenticate_blob(root: &TrustRoot, bundle: &SigstoreBundle, artifact: Artifact<'_>) -> Result<Authenticated, EvidenceError> {
     require_proofs(bundle)?;
-    let artifact = Sha256Hash::new(*subject.bytes());
     let policy = VerificationPolicy::any_identity();
-    let result = root.verifier.verify(artifact, bundle.inner(), &policy).map_err(|error| explain(&error, bundle))?;
+    let result = run(root, bundle, artifact, &policy).map_err(|error| explain(&error, bundle))?;
     require_everything(&result)?;
     let signer = certified(bundle).ok_or_else(|| fault(Reason::IdentityMismatch, NAMELESS))?;
     let time = result.verified_timestamps().iter().min().copied().ok_or_else(|| fault(Reason::NoTrustedTime, "nobody vouches for a time"))?;
@@ -123,6 +127,16 @@ fn authenticate_with(root: &TrustRoot, bundle: &SigstoreBundle, subject: &Digest
 
 /// Holds the log entries and timestamps beside a key's signature against a trust root. All of them must hold.
 pub(super) fn vouch(root: &TrustRoot, bundle: &SigstoreBundle, key: &VerificationKey, subject: &Digest) -> Result<Authenticated, EvidenceError> {
+    vouch_for_blob(root, bundle, key, Artifact { digest: *subject, content: None })
+}
+
+/// The same for whatever was signed.
+pub(super) fn vouch_for_blob(
+    root: &TrustRoot,
+    bundle: &SigstoreBundle,
+    key: &VerificationKey,
+    artifact: Artifact<'_>,
+) -> Result<Authenticated, EvidenceError> {
     let signer = Signer::Key { fingerprint: key.fingerprint() };
     let concerning = |error| match error {
         EvidenceError::Sigstore { reason, message, .. } => EvidenceError::Sigstore { reason, message, signer: Some(signer.clone()) },
@@ -133,13 +147,19 @@ pub(super) fn vouch(root: &TrustRoot, bundle: &SigstoreBundle, key: &Verificatio
         require_proofs(bundle).map_err(concerning)?;
     }
     let policy = PublicKeyVerificationPolicy::new(DerPublicKey::new(key.spki().to_vec()));
-    let artifact = Sha256Hash::new(*subject.bytes());
-    let result = root.verifier.verify(artifact, bundle.inner(), &policy).map_err(|error| concerning(explain(&error, bundle)))?;
+    let result = run(root, bundle, artifact, &policy).map_err(|error| concerning(explain(&error, bundle)))?;
     if logged && !result.tlog_verified() {
         return Err(concerning(fault(Reason::InvalidInclusionProof, "its log entry was not checked")));
     }
     let time = result.verified_timestamps().iter().min().copied().map_or(SignedAt::Unknown, SignedAt::Known);
     Ok(Authenticated { signer, root: Some(root.digest), time, vouched: Vouched::Holds, logged, claims: Claims::default(), format: Format::Bundle })
+}
+
+fn run(root: &TrustRoot, bundle: &SigstoreBundle, artifact: Artifact<'_>, policy: &dyn sigstore_verify::Policy) -> Result<VerificationResult, Error> {
+    match artifact.content {
+        Some(content) => root.verifier.verify_reader(content, bundle.inner(), policy),
+        None => root.verifier.verify(Sha256Hash::new(*artifact.digest.bytes()), bundle.inner(), policy),
+    }
 }
 
 const NAMELESS: &str = "its certificate must have exactly one name, a URI, an email address or a Fulcio username, and an issuer";

@@ -1,0 +1,31 @@
+//! `packgate sigstore`: Sigstore bundles beside files, with exactly the arguments that the sigstore-conformance suite gives its clients.
+
+mod verify_bundle;
+
+use clap::{Args, Subcommand};
+
+use super::{context::Context, exit::CliError, output::Done};
+
+const EXAMPLES: &str = "Examples:
+  packgate sigstore verify-bundle --bundle a.sigstore.json --certificate-identity release@example.com \\
+    --certificate-oidc-issuer https://oidc.example.com --trusted-root trusted_root.json a.txt
+  packgate sigstore verify-bundle --bundle a.sigstore.json --key cosign.pub --trusted-root trusted_root.json sha256:…";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct SigstoreArgs {
+    #[command(subcommand)]
+    command: SigstoreCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum SigstoreCommand {
+    /// Verify the Sigstore bundle of a file
+    VerifyBundle(verify_bundle::VerifyBundleArgs),
+}
+
+pub(super) async fn run(args: SigstoreArgs, _context: &Context) -> Result<Done, CliError> {
+    match args.command {
+        SigstoreCommand::VerifyBundle(args) => verify_bundle::run(args).await,
+    }
+}

@@ -1,0 +1,139 @@
+//! `packgate sigstore verify-bundle`
+
+use std::{
+    fs::File,
+    io::{self, BufReader, Read, Seek},
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+};
+
+use clap::{ArgGroup, Args};
+use serde_json::json;
+
+use super::super::{exit::CliError, lockfile::Input, output::Done};
+use crate::core::{
+    class::{Classified, Reason},
+    digest::{Digest, Hasher},
+    limits::Limits,
+    policy::{Authority, ClaimsRule, Means, NameMatch},
+    verify::{Artifact, BlobTrust, TrustRoot, VerificationKey, Verified, verify_blob},
+};
+
+/// The size of a public key file that is read.
+const MAX_KEY: usize = 64 << 10;
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("signer").args(["certificate_identity", "key"]).required(true))]
+pub(super) struct VerifyBundleArgs {
+    /// The Sigstore bundle
+    #[arg(long, value_name = "FILE")]
+    bundle: PathBuf,
+    /// Identity in the certificate, exactly as it stands there
+    #[arg(long, value_name = "IDENTITY", requires = "certificate_oidc_issuer")]
+    certificate_identity: Option<String>,
+    /// Issuer of that identity
+    #[arg(long, value_name = "URL", requires = "certificate_identity")]
+    certificate_oidc_issuer: Option<String>,
+    /// Public key that signed
+    #[arg(long, value_name = "PEM")]
+    key: Option<PathBuf>,
+    /// Sigstore trusted_root.json that certificates, log entries and timestamps must chain to
+    #[arg(long, value_name = "FILE")]
+    trusted_root: PathBuf,
+    /// The file that was signed, or its digest, sha256:HEX
+    #[arg(value_name = "FILE|DIGEST")]
+    artifact: FileOrDigest,
+}
+
+/// A file, or what it hashes to.
+#[derive(Clone, Debug)]
+enum FileOrDigest {
+    File(PathBuf),
+    Digest(Digest),
+}
+
+impl FromStr for FileOrDigest {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(text.parse().map_or_else(|_| Self::File(text.into()), Self::Digest))
+    }
+}
+
+pub(super) async fn run(args: VerifyBundleArgs) -> Result<Done, CliError> {
+    let done = tokio::task::spawn_blocking(move || verify(&args)).await;
+    done.map_err(|error| CliError::internal(error.to_string()))?
+}
+
+fn verify(args: &VerifyBundleArgs) -> Result<Done, CliError> {
+    let limits = &Limits::DEFAULT;
+    let input = Input::read(&args.trusted_root, limits.manifest_bytes, Reason::TrustRootUnavailable)?;
+    let root = Arc::new(TrustRoot::parse(&input.bytes, limits).map_err(|error| input.blame(error.into()))?);
+    let key = args.key.as_deref().map(read_key).transpose()?;
+    let bundle = Input::read(&args.bundle, limits.sigstore_bundle_bytes, Reason::MalformedEvidence)?;
+    let trust = BlobTrust { root: root.clone(), key: key.clone() };
+    let refused = |error: &dyn Classified| CliError::new(error.reason(), format!("{}: {error}", args.bundle.display()));
+    let verified = match &args.artifact {
+        FileOrDigest::Digest(digest) => verify_blob(&bundle.bytes, Artifact { digest: *digest, content: None }, &trust, limits),
+        FileOrDigest::File(path) => {
+            let unreadable = |error: io::Error| CliError::new(Reason::SourceNotFound, format!("{}: {error}", path.display()));
+            let mut file = File::open(path).map_err(unreadable)?;
+            let digest = hash(&mut file).and_then(|digest| file.rewind().map(|()| digest)).map_err(unreadable)?;
+            verify_blob(&bundle.bytes, Artifact { digest, content: Some(&mut BufReader::new(file)) }, &trust, limits)
+        }
+    }
+    .map_err(|error| refused(&error))?;
+    let authority = args.authority(root, key)?;
+    if !authority.recognises(&verified) {
+        let message = format!("{}: it was signed by {}, not by {}", args.bundle.display(), verified.signer(), authority.name);
+        return Err(CliError::new(Reason::IdentityMismatch, message));
+    }
+    done(&verified)
+}
+
+impl VerifyBundleArgs {
+    /// Whom the arguments name.
+    fn authority(&self, root: Arc<TrustRoot>, key: Option<VerificationKey>) -> Result<Authority, CliError> {
+        let means = match (key, &self.certificate_identity, &self.certificate_oidc_issuer) {
+            (Some(key), ..) => Means::Key { key, root: Some(root) },
+            (None, Some(identity), Some(issuer)) => Means::Keyless {
+                subject: NameMatch::exact(identity).map_err(|problem| CliError::invalid(format!("--certificate-identity {problem}")))?,
+                issuer: issuer.clone(),
+                claims: ClaimsRule::default(),
+                root,
+            },
+            _ => return Err(CliError::invalid("give --key, or --certificate-identity with --certificate-oidc-issuer")),
+        };
+        let name = match (&self.certificate_identity, &self.certificate_oidc_issuer) {
+            (Some(identity), Some(issuer)) => format!("{identity} ({issuer})"),
+            _ => "the key".to_owned(),
+        };
+        Ok(Authority { name, means })
+    }
+}
+
+fn done(verified: &Verified<()>) -> Result<Done, CliError> {
+    let time = verified.time().timestamp().map(|time| time.to_string());
+    let signer = verified.signer().to_string();
+    let line =
+        format!("verified    {}   signed by {signer}{}", verified.subject(), time.as_ref().map(|time| format!(" at {time}")).unwrap_or_default());
+    let fields = json!({"digest": verified.subject(), "signer": signer, "time": time, "transparency": verified.is_logged()});
+    Done::new(line, "BundleVerification", fields)
+}
+
+fn read_key(path: &Path) -> Result<VerificationKey, CliError> {
+    let input = Input::read(path, MAX_KEY, Reason::InvalidSpec)?;
+    VerificationKey::from_pem(&String::from_utf8_lossy(&input.bytes)).map_err(|error| input.blame(error.into()))
+}
+
+fn hash(file: &mut File) -> io::Result<Digest> {
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finish()),
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+}
