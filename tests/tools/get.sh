@@ -10,12 +10,13 @@
 #   bin/, schemas/   links to the current ones
 #   deb/             Debian packages, as downloaded; nothing is installed
 #
-# What is there is not made again. Needs Go and, for oras and umoci, a Debian's apt and dpkg.
+# What is there is not made again. Needs Go and, for cosign-2, oras and umoci, a Debian's apt and dpkg.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${PACKGATE_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/packgate/tools}
-all=(cosign crane distribution test-registry oras umoci image-spec-1.0 image-spec-1.1)
+all=(cosign cosign-2 crane distribution test-registry oras umoci image-spec-1.0 image-spec-1.1
+  fulcio rekor rekor-v1 trillian timestamp-authority standins)
 build_flags=(-trimpath -buildvcs=false -ldflags '-s -w')
 export CGO_ENABLED=0 GOFLAGS=-mod=readonly GOWORK=off
 
@@ -33,7 +34,7 @@ version_of() {
 
 # plan NAME: sets what the steps below need: kind, version, key and
 #   go       module (a folder here) and package
-#   deb      deb (file name), pool (its place in the archive), sum
+#   deb      deb (file name), pool (its place in the archive), program, sum
 #   schemas  sum
 plan() {
   local name=$1 upstream
@@ -42,12 +43,20 @@ plan() {
     crane) kind=go module=crane upstream=github.com/google/go-containerregistry package=$upstream/cmd/crane ;;
     distribution) kind=go module=distribution upstream=github.com/distribution/distribution/v3 package=$upstream/cmd/registry ;;
     test-registry) kind=go module=registry upstream=github.com/google/go-containerregistry package=. ;;
-    oras | umoci) kind=deb ;;
+    fulcio) kind=go module=sigstore upstream=github.com/sigstore/fulcio package=$upstream ;;
+    rekor) kind=go module=sigstore upstream=github.com/sigstore/rekor-tiles/v2 package=$upstream/cmd/rekor-server/posix ;;
+    timestamp-authority) kind=go module=sigstore upstream=github.com/sigstore/timestamp-authority/v2 package=./timestamp-authority ;;
+    rekor-v1) kind=go module=rekor-v1 upstream=github.com/sigstore/rekor package=$upstream/cmd/rekor-server ;;
+    trillian) kind=go module=trillian upstream=github.com/google/trillian package=. ;;
+    standins) kind=go module=standins upstream=github.com/google/certificate-transparency-go package=. ;;
+    cosign-2) kind=deb program=cosign ;;
+    oras | umoci) kind=deb program=$name ;;
     image-spec-*) kind=schemas ;;
     *) die "unknown tool $name; there are: ${all[*]}" ;;
   esac
   case $name in
     test-registry) version=$(version_of crane) ;; # same library
+    standins) version=$(version_of certificate-transparency) ;; # its library
     *) version=$(version_of "$name") ;;
   esac
 
@@ -62,9 +71,10 @@ plan() {
     deb)
       local arch
       arch=$(dpkg --print-architecture) || die "$name comes from a Debian package; this machine has no dpkg"
-      deb=${name}_${version}_$arch.deb
-      pool=pool/main/${name:0:1}/$name/$deb
+      deb=${program}_${version}_$arch.deb
+      pool=pool/main/${program:0:1}/$program/$deb
       case $deb in
+        cosign_2.5.0-2+b4_amd64.deb) sum=aef4fb6635710fd369ef73c07dde35540f45c877984e20f37aa11e181bb597c3 ;;
         oras_1.3.3-1_amd64.deb) sum=474f8451e880a64d7daed412baa52febd1c7d988ed778eadac00bdcbdad53af4 ;;
         umoci_0.4.7+ds-3+b7_amd64.deb) sum=8adce0c435368b8514425bfa31647ff1629241c97331ba4cd3da838a61a58e5a ;;
         *) die "no checksum of $deb: add it to tests/tools/get.sh" ;;
@@ -117,7 +127,7 @@ make_deb() { # NAME OUT
   [ -f "$file" ] || die "cannot fetch $deb. If Debian has another version now, change tests/compat.toml and the checksum in" \
     "tests/tools/get.sh; or put a copy of the file into $cache/deb"
   printf '%s  %s\n' "$sum" "$file" | sha256sum --check --quiet - >&2 || die "$file is not what it should be: remove it"
-  dpkg-deb --fsys-tarfile "$file" | tar -xOf - "./usr/bin/$1" >"$2"
+  dpkg-deb --fsys-tarfile "$file" | tar -xOf - "./usr/bin/$program" >"$2"
   chmod 755 "$2"
   "$2" --help >/dev/null || die "$1 $version does not run on this machine"
 }
