@@ -62,7 +62,7 @@ fi
 mkdir -p "$dir"
 cd "$dir"
 dir=$PWD
-rm -rf ready pid
+rm -rf ready pid fulcio.sock
 mkdir -p log pid tiles
 
 # pids: of the servers
@@ -73,8 +73,8 @@ stop() {
   local pids
   mapfile -t pids < <(pids)
   [ ${#pids[@]} = 0 ] || kill -KILL "${pids[@]}" 2>/dev/null || true
-  wait
-  rm -rf pid/*
+  wait 2>/dev/null # or the shell reports each
+  rm -rf pid/* fulcio.sock
 }
 
 serve() { # NAME COMMAND...
