@@ -3,4 +3,5 @@
 pub(crate) mod cli;
 pub(crate) mod data;
 pub(crate) mod registry;
+pub(crate) mod sigstore;
 pub(crate) mod tools;

@@ -1,0 +1,249 @@
+//! Keyless signatures and transparency logs, with a private Sigstore of real servers: what cosign writes, and what both refuse.
+
+use std::{fs, str::FromStr};
+
+use serde_json::Value;
+
+use super::{each, pack, pinned};
+use crate::support::{
+    cli::{Run, Workspace},
+    sigstore::{Identity, REKORS, Rekor, Sigstore, cosign, cosign_2, sigstore, verify, verify_with},
+    tools::{self, Kind, Server},
+};
+
+const BUILDER: &str = "https://ci.example.com/b";
+const PROVENANCE: &str = r#"{"buildDefinition":{"buildType":"https://ci.example.com/t","externalParameters":{},"resolvedDependencies":[]},"runDetails":{"builder":{"id":"https://ci.example.com/b"}}}"#;
+
+/// A new image, signed by nobody.
+fn image(workspace: &Workspace, server: &Server, name: &str) -> String {
+    pinned(&pack(workspace, server, "Image", &format!("--annotation name={name}")))
+}
+
+/// Signs an image with cosign, and attests that [`BUILDER`] made it.
+fn sign_and_attest(workspace: &Workspace, who: &Identity, rekor: Rekor, image: &str) {
+    workspace.write("slsa.json", PROVENANCE);
+    cosign(workspace, "sign", &who.signing(rekor), image).ok();
+    cosign(workspace, "attest --type slsaprovenance1 --predicate slsa.json", &who.signing(rekor), image).ok();
+}
+
+/// What cosign says of an image when only this identity may have signed it.
+fn cosign_verify(workspace: &Workspace, verb: &str, who: &Identity, image: &str) -> Run {
+    let root = sigstore().trusted_root();
+    cosign(workspace, verb, &[&["--trusted-root", &root], &who.expected()[..]].concat(), image)
+}
+
+#[track_caller]
+fn refused_by_cosign(run: &Run) {
+    assert_ne!(run.code, 0, "{run:?}");
+}
+
+#[test]
+fn what_cosign_signs_keyless_is_accepted() {
+    each("what_cosign_signs_keyless_is_accepted", |_, workspace, server| {
+        for rekor in REKORS {
+            let image = image(workspace, server, &format!("{rekor:?}"));
+            let who = Identity::email(workspace, "dev@example.com");
+            verify(workspace, &image, &who, &[]).refused(1, "NoSignatures");
+            sign_and_attest(workspace, &who, rekor, &image);
+            cosign_verify(workspace, "verify", &who, &image).ok();
+            verify(workspace, &image, &who, &[]).ok();
+            verify(workspace, &image, &who, &["--builder-id", BUILDER]).ok();
+            verify(workspace, &image, &who, &["--builder-id", "https://ci.example.com/x"]).refused(1, "BuilderNotTrusted");
+        }
+    });
+}
+
+#[test]
+fn another_identity_or_issuer_is_refused_by_both() {
+    each("another_identity_or_issuer_is_refused_by_both", |_, workspace, server| {
+        for rekor in REKORS {
+            let image = image(workspace, server, &format!("{rekor:?}"));
+            let who = Identity::email(workspace, "dev@example.com");
+            sign_and_attest(workspace, &who, rekor, &image);
+            let others = [
+                who.named("dev@example.org"),
+                who.named("Dev@example.com"),
+                who.issued_by(&sigstore().issuer("uri")),
+                who.issued_by(&format!("{}/", who.issuer)),
+            ];
+            for other in others {
+                refused_by_cosign(&cosign_verify(workspace, "verify", &other, &image));
+                verify(workspace, &image, &other, &[]).refused(1, "IdentityMismatch");
+            }
+        }
+    });
+}
+
+#[test]
+fn an_attestation_of_another_type_is_refused_by_both() {
+    each("an_attestation_of_another_type_is_refused_by_both", |_, workspace, server| {
+        let image = image(workspace, server, "sbom");
+        let who = Identity::email(workspace, "dev@example.com");
+        workspace.write("sbom.json", r#"{"spdxVersion":"SPDX-2.3"}"#);
+        cosign(workspace, "attest --type spdxjson --predicate sbom.json", &who.signing(Rekor::V2), &image).ok();
+        cosign_verify(workspace, "verify-attestation --type spdxjson", &who, &image).ok();
+        refused_by_cosign(&cosign_verify(workspace, "verify-attestation --type slsaprovenance1", &who, &image));
+        verify(workspace, &image, &who, &[]).refused(1, "PredicateTypeMismatch");
+        cosign(workspace, "sign", &who.signing(Rekor::V2), &image).ok();
+        verify(workspace, &image, &who, &["--builder-id", BUILDER]).refused(1, "PredicateTypeMismatch");
+    });
+}
+
+#[test]
+fn a_signature_of_another_image_is_refused_by_both() {
+    each("a_signature_of_another_image_is_refused_by_both", |_, workspace, server| {
+        let (signed, other) = (image(workspace, server, "signed"), image(workspace, server, "other"));
+        let who = Identity::email(workspace, "dev@example.com");
+        cosign(workspace, "sign", &who.signing(Rekor::V2), &signed).ok();
+        refused_by_cosign(&cosign_verify(workspace, "verify", &who, &other));
+        verify(workspace, &other, &who, &[]).refused(1, "NoSignatures");
+    });
+}
+
+#[test]
+fn identities_of_every_kind_are_accepted_as_they_stand_in_the_certificate() {
+    const WORKFLOW: &str = "org/siem/.github/workflows/release.yml@refs/heads/main";
+    const COMMIT: &str = "438cd31d2c34e779160f3ffc22d3642012be09e0";
+    const CLAIMS: [(&str, &str); 16] = [
+        ("sub", "repo:org/siem:ref:refs/heads/main"),
+        ("job_workflow_ref", WORKFLOW),
+        ("job_workflow_sha", COMMIT),
+        ("workflow", "release"),
+        ("workflow_ref", WORKFLOW),
+        ("workflow_sha", COMMIT),
+        ("sha", COMMIT),
+        ("ref", "refs/heads/main"),
+        ("event_name", "push"),
+        ("repository", "org/siem"),
+        ("repository_id", "1"),
+        ("repository_owner", "org"),
+        ("repository_owner_id", "2"),
+        ("repository_visibility", "public"),
+        ("run_id", "3"),
+        ("run_attempt", "1"),
+    ];
+    if !tools::wanted("identities_of_every_kind_are_accepted_as_they_stand_in_the_certificate") {
+        return;
+    }
+    let workspace = Workspace::with_lock();
+    let server = Server::start(Kind::Referrers, &workspace);
+    let url = format!("{}/team/a", sigstore().url("ct-log"));
+    let workflow = format!("https://github.com/{WORKFLOW}");
+    let runner = [CLAIMS.as_slice(), &[("runner_environment", "github-hosted")]].concat();
+    let identities = [
+        Identity::new(&workspace, "uri", &url, &[("sub", &url)]),
+        Identity::new(&workspace, "spiffe", "spiffe://sigstore.test/team/a", &[("sub", "spiffe://sigstore.test/team/a")]),
+        Identity::new(&workspace, "github-workflow", &workflow, &runner),
+    ];
+    for who in identities {
+        let image = image(&workspace, &server, who.issuer.rsplit_once('/').expect("a name").1);
+        sign_and_attest(&workspace, &who, Rekor::V2, &image);
+        cosign_verify(&workspace, "verify", &who, &image).ok();
+        verify(&workspace, &image, &who, &["--builder-id", BUILDER]).ok();
+        let other = who.named(&format!("{}x", who.name));
+        refused_by_cosign(&cosign_verify(&workspace, "verify", &other, &image));
+        verify(&workspace, &image, &other, &[]).refused(1, "IdentityMismatch");
+    }
+}
+
+#[test]
+fn each_part_of_the_trusted_root_is_needed() {
+    // Without the timestamp authority cosign is content with the time of a Rekor v1; a timestamp that nobody vouches for is no good to us.
+    const PARTS: [(&str, Rekor, &str, bool); 8] = [
+        ("certificateAuthorities", Rekor::V2, "UntrustedChain", true),
+        ("certificateAuthorities", Rekor::V1, "UntrustedChain", true),
+        ("ctlogs", Rekor::V2, "UntrustedChain", true),
+        ("ctlogs", Rekor::V1, "UntrustedChain", true),
+        ("tlogs", Rekor::V2, "InvalidInclusionProof", true),
+        ("tlogs", Rekor::V1, "InvalidTimestamp", true),
+        ("timestampAuthorities", Rekor::V2, "InvalidTimestamp", true),
+        ("timestampAuthorities", Rekor::V1, "InvalidTimestamp", false),
+    ];
+    if !tools::wanted("each_part_of_the_trusted_root_is_needed") {
+        return;
+    }
+    let workspace = Workspace::with_lock();
+    let server = Server::start(Kind::Referrers, &workspace);
+    let who = Identity::email(&workspace, "dev@example.com");
+    let whole = Value::from_str(&fs::read_to_string(sigstore().trusted_root()).expect("a file")).expect("JSON");
+    let images = REKORS.map(|rekor| {
+        let image = image(&workspace, &server, &format!("{rekor:?}"));
+        cosign(&workspace, "sign", &who.signing(rekor), &image).ok();
+        (rekor, image)
+    });
+    for (part, rekor, reason, by_cosign) in PARTS {
+        println!("{rekor:?} without {part}");
+        let mut root = whole.clone();
+        root.as_object_mut().and_then(|root| root.remove(part)).expect("the part");
+        workspace.write("root.json", root.to_string());
+        let image = &images.iter().find(|(kind, _)| *kind == rekor).expect("an image").1;
+        verify_with(&workspace, image, &who, "root.json", &[]).refused(1, reason);
+        let other = cosign(&workspace, "verify", &[&["--trusted-root", "root.json"], &who.expected()[..]].concat(), image);
+        assert_eq!(other.code != 0, by_cosign, "{other:?}");
+    }
+}
+
+#[test]
+fn what_cosign_signs_with_a_key_and_logs_is_accepted() {
+    each("what_cosign_signs_with_a_key_and_logs_is_accepted", |_, workspace, server| {
+        workspace.tool("cosign", ["generate-key-pair"]).ok();
+        workspace.keys().write("slsa.json", PROVENANCE);
+        let root = sigstore().trusted_root();
+        for rekor in REKORS {
+            let image = image(workspace, server, &format!("{rekor:?}"));
+            let config = sigstore().signing_config(rekor);
+            let signing = ["--key", "cosign.key", "--signing-config", &config, "--trusted-root", &root];
+            cosign(workspace, "sign", &signing, &image).ok();
+            cosign(workspace, "attest --type slsaprovenance1 --predicate slsa.json", &signing, &image).ok();
+            cosign(workspace, "verify --key cosign.pub", &["--trusted-root", &root], &image).ok();
+            workspace.run(&format!("verify --plain-http {image} --key cosign.pub --builder-id {BUILDER}")).ok();
+            workspace.run(&format!("verify --plain-http {image} --key packgate.pub")).refused(1, "NoMatchingAuthority");
+        }
+    });
+}
+
+#[test]
+fn cosign_2_accepts_attestations_with_a_rekor_v1() {
+    each("cosign_2_accepts_attestations_with_a_rekor_v1", |_, workspace, server| {
+        let image = image(workspace, server, "old");
+        let who = Identity::email(workspace, "dev@example.com");
+        sign_and_attest(workspace, &who, Rekor::V1, &image);
+        cosign_2_verify(workspace, sigstore(), &who, &image).ok();
+        let other = who.named("dev@example.org");
+        refused_by_cosign(&cosign_2_verify(workspace, sigstore(), &other, &image));
+    });
+}
+
+/// What cosign 2.5 says of the provenance of an image.
+fn cosign_2_verify(workspace: &Workspace, services: &Sigstore, who: &Identity, image: &str) -> Run {
+    let root = services.trusted_root();
+    let flags = [&["--trusted-root", &root], &who.expected()[..]].concat();
+    cosign_2(workspace, "verify-attestation --new-bundle-format --type slsaprovenance1", &flags, image)
+}
+
+#[test]
+fn legacy_signatures_count_for_nothing_when_nothing_lists_them() {
+    each("legacy_signatures_count_for_nothing_when_nothing_lists_them", |_, workspace, server| {
+        workspace.tool("cosign", ["generate-key-pair"]).ok();
+        let who = Identity::email(workspace, "dev@example.com");
+
+        let keyless = image(workspace, server, "keyless");
+        legacy(workspace, &who.signing_with_cosign_2(), &keyless);
+        cosign_2(workspace, "verify", &who.expected(), &keyless).ok();
+        cosign_2(workspace, "verify-attestation --type slsaprovenance1", &who.expected(), &keyless).ok();
+        verify(workspace, &keyless, &who, &[]).refused(1, "NoSignatures");
+
+        let keyed = image(workspace, server, "keyed");
+        legacy(workspace, &["--key", "cosign.key", "--rekor-url", sigstore().url("rekor-v1")], &keyed);
+        cosign_2(workspace, "verify --key cosign.pub", &[""; 0], &keyed).ok();
+        cosign_2(workspace, "verify-attestation --type slsaprovenance1 --key cosign.pub", &[""; 0], &keyed).ok();
+        workspace.run(&format!("verify --plain-http {keyed} --key cosign.pub")).refused(1, "NoSignatures");
+    });
+}
+
+/// Signs an image and attests its provenance as cosign 2 does: in the tags `sha256-HEX.sig` and `.att`, with an entry of a Rekor v1.
+fn legacy(workspace: &Workspace, signing: &[impl AsRef<str>], image: &str) {
+    workspace.write("slsa.json", PROVENANCE);
+    cosign_2(workspace, "sign", signing, image).ok();
+    cosign_2(workspace, "attest --type slsaprovenance1 --predicate slsa.json", signing, image).ok();
+}

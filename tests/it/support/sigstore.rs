@@ -1,0 +1,111 @@
+//! A private Sigstore of real servers, and what cosign does with it.
+
+#[path = "../../tools/sigstore/handle.rs"]
+mod handle;
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+    sync::OnceLock,
+};
+
+pub(crate) use handle::{REKORS, Rekor, Sigstore};
+
+use super::cli::{Run, Workspace};
+
+/// The one of this process; the first test that asks starts it. It ends with this process, whose end of a pipe it watches.
+pub(crate) fn sigstore() -> &'static Sigstore {
+    static STARTED: OnceLock<(Sigstore, Child)> = OnceLock::new();
+    &STARTED.get_or_init(start).0
+}
+
+fn start() -> (Sigstore, Child) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/sigstore/serve.sh");
+    let mut command = Command::new(script);
+    command.arg("--until-eof").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|e| panic!("{script}: {e}"));
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+    let folder = line.trim().strip_prefix("ready ").expect("a private Sigstore starts; make tools gets its servers");
+    (Sigstore::open(folder).expect("it is ready"), child)
+}
+
+/// Who signs: an identity, and the issuer that vouches for it.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    pub(crate) name: String,
+    pub(crate) issuer: String,
+    /// The file with the token, in the workspace.
+    token: String,
+}
+
+impl Identity {
+    /// Somebody with an address.
+    pub(crate) fn email(workspace: &Workspace, address: &str) -> Self {
+        Self::new(workspace, "email", address, &[("email", address)])
+    }
+
+    /// Somebody with this identity according to the issuer, whose token has these claims.
+    pub(crate) fn new(workspace: &Workspace, issuer: &str, name: &str, claims: &[(&str, &str)]) -> Self {
+        let token = format!("{issuer}.token");
+        workspace.write(&token, sigstore().token(issuer, claims));
+        Self { name: name.to_owned(), issuer: sigstore().issuer(issuer), token }
+    }
+
+    /// Somebody else with the same issuer, who has no token.
+    pub(crate) fn named(&self, name: &str) -> Self {
+        Self { name: name.to_owned(), ..self.clone() }
+    }
+
+    /// The same name with another issuer, and without a token of it.
+    pub(crate) fn issued_by(&self, issuer: &str) -> Self {
+        Self { issuer: issuer.to_owned(), ..self.clone() }
+    }
+
+    /// The flags of verifiers, of cosign and packgate alike.
+    pub(crate) fn expected(&self) -> [&str; 4] {
+        ["--certificate-identity", &self.name, "--certificate-oidc-issuer", &self.issuer]
+    }
+
+    /// The flags of signers, of cosign 3 and packgate alike.
+    pub(crate) fn signing(&self, rekor: Rekor) -> Vec<String> {
+        let flags =
+            ["--identity-token", &self.token, "--signing-config", &sigstore().signing_config(rekor), "--trusted-root", &sigstore().trusted_root()];
+        flags.map(ToOwned::to_owned).to_vec()
+    }
+
+    /// The flags of cosign 2, which signs with Rekor v1 only.
+    pub(crate) fn signing_with_cosign_2(&self) -> Vec<String> {
+        let services = sigstore();
+        let flags = ["--identity-token", &self.token, "--fulcio-url", services.url("fulcio"), "--rekor-url", services.url("rekor-v1")];
+        flags.map(ToOwned::to_owned).to_vec()
+    }
+}
+
+/// Runs cosign 3, split at spaces, with these flags after the verb and the image at the end.
+pub(crate) fn cosign(workspace: &Workspace, line: &str, flags: &[impl AsRef<str>], image: &str) -> Run {
+    let args = line.split_whitespace().chain(flags.iter().map(AsRef::as_ref)).chain([image]);
+    Run::from(workspace.command("cosign").args(args).env("COSIGN_YES", "true").output().expect("cosign runs; make tools gets it"))
+}
+
+/// The same with cosign 2.5, which knows this Sigstore from its environment.
+pub(crate) fn cosign_2(workspace: &Workspace, line: &str, flags: &[impl AsRef<str>], image: &str) -> Run {
+    let args = line.split_whitespace().chain(flags.iter().map(AsRef::as_ref)).chain([image]);
+    let mut command = workspace.command("cosign-2");
+    command.args(args).env("COSIGN_YES", "true");
+    for (name, file) in [("ROOT_FILE", "fulcio.pem"), ("CT_LOG_PUBLIC_KEY_FILE", "ct.pub"), ("REKOR_PUBLIC_KEY", "rekor-v1.pub")] {
+        command.env(format!("SIGSTORE_{name}"), sigstore().file(file));
+    }
+    Run::from(command.output().expect("cosign-2 runs; make tools gets it"))
+}
+
+/// What packgate says of an image when only this identity may have signed it.
+pub(crate) fn verify(workspace: &Workspace, image: &str, who: &Identity, more: &[&str]) -> Run {
+    verify_with(workspace, image, who, &sigstore().trusted_root(), more)
+}
+
+/// The same with another trusted root.
+pub(crate) fn verify_with(workspace: &Workspace, image: &str, who: &Identity, root: &str, more: &[&str]) -> Run {
+    let args = ["verify", image, "--plain-http", "--trusted-root", root];
+    workspace.packgate(args.iter().chain(&who.expected()).chain(more))
+}
