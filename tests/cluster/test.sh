@@ -51,7 +51,7 @@ start=$(now)
 trap finish EXIT
 trap 'exit 130' INT TERM
 [ "${PACKGATE_KEEP_CLUSTER:-0}" = 1 ] || "$here/down.sh" 2>/dev/null # what an earlier run may have left
-"$here/up.sh" || {
+"$here/up.sh" node sigstore || {
   status=$?
   [ $status = 77 ] || exit $status
   not_run "this machine cannot run a cluster (tests/cluster/env/README.md)"

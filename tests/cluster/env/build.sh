@@ -1,6 +1,6 @@
 #!/bin/bash
 # build.sh [NAME...]: build programs, or get them from tests/tools, and link them into $CACHE/bin (default: what up.sh needs,
-# and helm; also: ctr). What is there is not built again:
+# and helm; also: ctr, and sigstore: all that a private one consists of). What is there is not built again:
 #
 #   built/NAME-KEY   a program; KEY is a hash of Go's version, the flags, go.mod, go.sum and our sources
 #   bin/             links to the current ones
@@ -72,6 +72,7 @@ for name in "$@"; do
   case $name in
     debian) "$here/fetch-debian.sh" ;;
     crane | cosign | oras | umoci | test-registry | distribution) "$TOOLS" "$name" ;;
+    sigstore) "$TOOLS" cosign fulcio rekor rekor-v1 trillian timestamp-authority standins ;;
     *) build "$name" ;;
   esac
 done

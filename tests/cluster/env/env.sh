@@ -9,6 +9,7 @@ STATE=${PACKGATE_CLUSTER_STATE:-$CACHE/state}                                   
 export PACKGATE_CLUSTER_CACHE=$CACHE PACKGATE_CLUSTER_STATE=$STATE
 BIN=$CACHE/bin
 TOOLS=$here/../../tools/get.sh
+SERVE_SIGSTORE=$here/../../tools/sigstore/serve.sh
 LOG=$STATE/log
 REQUESTS=$STATE/requests
 PKI=$STATE/pki
@@ -28,7 +29,8 @@ API=https://$NODE_IP:6443
 REGISTRY=registry.test:5000                         # with the referrers API
 PLAIN=plain.test:5001                               # without
 ISSUER=https://kubernetes.default.svc.cluster.local # of service account tokens
-COMPONENTS=(etcd apiserver controller-manager scheduler registry plain containerd kubelet proxy dns)
+SIGSTORE=sigstore.test                               # where a private Sigstore is, if one was asked for
+COMPONENTS=(etcd apiserver controller-manager scheduler registry plain containerd kubelet proxy dns sigstore)
 
 now() { date +%s%N; }
 since() { local ms=$((($(now) - $1) / 1000000)); printf '%d.%02d s' $((ms / 1000)) $((ms % 1000 / 10)); }
@@ -98,11 +100,11 @@ if existing; then
   PLAIN=${PACKGATE_CLUSTER_PLAIN_REGISTRY:-}
   IMAGE=${PACKGATE_CLUSTER_IMAGE:-${REGISTRY:+$REGISTRY/packgate-test/busybox:1}}
   export PACKGATE_CLUSTER=existing
-  unset PACKGATE_CLUSTER_REGISTRY_LOG PACKGATE_CLUSTER_PLAIN_REGISTRY_LOG PACKGATE_CLUSTER_PKI
+  unset PACKGATE_CLUSTER_REGISTRY_LOG PACKGATE_CLUSTER_PLAIN_REGISTRY_LOG PACKGATE_CLUSTER_PKI PACKGATE_CLUSTER_SIGSTORE
 else
   IMAGE=$PLAIN/busybox:1
   export PACKGATE_CLUSTER=own KUBECONFIG=$STATE/admin.kubeconfig
   export PACKGATE_CLUSTER_REGISTRY_LOG=$REQUESTS/registry.jsonl PACKGATE_CLUSTER_PLAIN_REGISTRY_LOG=$REQUESTS/plain.jsonl
-  export PACKGATE_CLUSTER_NODE_IP=$NODE_IP PACKGATE_CLUSTER_PKI=$PKI
+  export PACKGATE_CLUSTER_NODE_IP=$NODE_IP PACKGATE_CLUSTER_PKI=$PKI PACKGATE_CLUSTER_SIGSTORE=$STATE/sigstore
 fi
 PACKGATE_CLUSTER_REGISTRY=$REGISTRY PACKGATE_CLUSTER_PLAIN_REGISTRY=$PLAIN PACKGATE_CLUSTER_IMAGE=$IMAGE

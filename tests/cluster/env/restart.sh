@@ -6,8 +6,8 @@
 #   restart.sh --kill apiserver
 #   restart.sh registry -fail '503x3 PUT ^/v2/.*/manifests/'
 #
-# Names: etcd apiserver controller-manager scheduler registry plain containerd kubelet proxy dns. The registry forgets all that was
-# pushed to it; plain does not. Containers go on running without containerd and kubelet.
+# Names: etcd apiserver controller-manager scheduler registry plain containerd kubelet proxy dns sigstore. The registry forgets all that
+# was pushed to it; plain does not. Containers go on running without containerd and kubelet. Sigstore keeps its keys and Rekor v2 its log.
 # shellcheck source=env.sh
 . "$(dirname "$0")/env.sh"
 only_ours

@@ -21,7 +21,7 @@ kubectl get pods "${scope[@]}" --no-headers -o custom-columns=NS:.metadata.names
   done
 existing && exit 0
 for name in "${COMPONENTS[@]}"; do
-  alive "$name" || title "$name does not run"
+  alive "$name" || [ ! -f "$PIDS/$name" ] || title "$name does not run"
 done
 for f in "$LOG"/{registry,plain,kubelet,containerd,controller-manager}.log; do
   [ -s "$f" ] && title "End of $f" && tail -n 10 "$f"

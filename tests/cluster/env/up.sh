@@ -1,10 +1,12 @@
 #!/bin/bash
-# up.sh [node|control-plane]: bring up the test cluster (default: node, with everything; control-plane runs no pods). Builds what
-# is missing. Run again, it starts whatever has stopped. Exit status 77: this machine cannot run it.
+# up.sh [node|control-plane] [sigstore]: bring up the test cluster (default: node, with everything; control-plane runs no pods), and
+# with it a private Sigstore. Builds what is missing. Run again, it starts whatever has stopped, and a Sigstore if there was none. Exit
+# status 77: this machine cannot run it.
 # shellcheck source=env.sh
 . "$(dirname "$0")/env.sh"
 mode=${1:-node}
-[[ $mode = node || $mode = control-plane ]] || die "usage: up.sh [node|control-plane]"
+more=${2:-}
+[[ ($mode = node || $mode = control-plane) && ($more = '' || $more = sigstore) ]] || die "usage: up.sh [node|control-plane] [sigstore]"
 ! existing || exec "$here/existing.sh"
 [ "$(uname -s)" = Linux ] || skip "needs Linux"
 [ "$(id -u)" = 0 ] || skip "needs root (namespaces, mounts, cgroups)"
@@ -13,6 +15,7 @@ for c in unshare nsenter setsid ip openssl curl flock; do command -v $c >/dev/nu
 
 start=$(now)
 "$here/build.sh"
+[ -z "$more" ] || "$here/build.sh" "$more"
 say "programs ready: $(since "$start")"
 exclusively
 start=$(now)
@@ -33,5 +36,5 @@ else
   "$here/leftovers.sh" --record-namespaces
 fi
 trap '[ $? = 0 ] || say "up.sh failed; logs are in $LOG; down.sh cleans up"' EXIT
-"$here/exec.sh" "$here/node/up.sh" "$mode"
+"$here/exec.sh" "$here/node/up.sh" "$mode" "$more"
 say "$mode up: $(since "$start"). Run commands in it with $here/exec.sh, e.g. exec.sh kubectl get nodes"

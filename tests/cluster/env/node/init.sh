@@ -21,7 +21,7 @@ case $(stat -f -c %T "$STATE") in
   overlay*) mount -t tmpfs tmpfs "$STATE/containerd" ;; # its own overlays cannot lie on one
 esac
 
-echo "$NODE_IP $NODE ${REGISTRY%:*} ${PLAIN%:*}" >>/etc/hosts # before there is DNS
+echo "$NODE_IP $NODE ${REGISTRY%:*} ${PLAIN%:*} $SIGSTORE" >>/etc/hosts # before there is DNS
 rm -f /etc/resolv.conf
 printf 'nameserver %s\nsearch svc.cluster.local cluster.local\n' $NODE_IP >/etc/resolv.conf
 

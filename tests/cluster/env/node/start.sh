@@ -186,6 +186,13 @@ K
   wait_for 30 dns curl -sf http://127.0.0.1:8181/ready
 }
 
+# a private Sigstore. Its Fulcio knows the cluster's own issuer.
+start_sigstore() {
+  rm -f "$STATE/sigstore/ready"
+  bg sigstore "$SERVE_SIGSTORE" --dir "$STATE/sigstore" --address $NODE_IP --name $SIGSTORE --port 8400 --service-accounts $ISSUER "$PKI/ca.crt" "$@"
+  wait_for 30 sigstore test -f "$STATE/sigstore/ready"
+}
+
 name=${1:-}
 [[ " ${COMPONENTS[*]} " = *" $name "* ]] || die "unknown component '$name'; there are: ${COMPONENTS[*]}"
 ! alive "$name" || die "$name is running"

@@ -1,5 +1,5 @@
 #!/bin/bash
-# node/up.sh node|control-plane: start what is not running, inside of the namespaces; up.sh calls this
+# node/up.sh node|control-plane [sigstore]: start what is not running, inside of the namespaces; up.sh calls this
 # shellcheck source=../env.sh
 . "$(dirname "$0")/../env.sh"
 ensure() { alive "$1" || "$here/node/start.sh" "$1"; }
@@ -11,3 +11,4 @@ if [ "$1" = node ]; then
   for name in containerd kubelet proxy; do ensure "$name"; done
 fi
 ensure dns
+[ "${2:-}" != sigstore ] || ensure sigstore
