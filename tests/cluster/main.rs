@@ -9,6 +9,7 @@ mod alone;
 mod attacks;
 mod examples;
 mod image;
+mod keyless;
 mod minimal;
 mod operations;
 mod permissions;

@@ -40,6 +40,8 @@ pub(crate) struct Cluster {
     pub(crate) node_ip: Option<String>,
     /// A folder with `ca.crt`, and `test-server.crt` and its key for every name under `.test`.
     pub(crate) pki: Option<PathBuf>,
+    /// The folder of the private Sigstore.
+    pub(crate) sigstore: Option<PathBuf>,
     log: Option<PathBuf>,
     plain_log: Option<PathBuf>,
 }
@@ -60,6 +62,7 @@ impl Cluster {
             packgate: required("PACKGATE_TEST_IMAGE"),
             node_ip: variable("PACKGATE_CLUSTER_NODE_IP"),
             pki: variable("PACKGATE_CLUSTER_PKI").map(PathBuf::from),
+            sigstore: variable("PACKGATE_CLUSTER_SIGSTORE").map(PathBuf::from),
             log: variable("PACKGATE_CLUSTER_REGISTRY_LOG").map(PathBuf::from),
             plain_log: variable("PACKGATE_CLUSTER_PLAIN_REGISTRY_LOG").map(PathBuf::from),
         })
@@ -107,6 +110,11 @@ impl Test {
     /// The packgate that runs in the cluster. The first test that asks installs it.
     pub(crate) fn installation(&self) -> &'static Installation {
         installation::installed(&self.cluster)
+    }
+
+    /// What it is called.
+    pub(crate) const fn name(&self) -> &'static str {
+        self.name
     }
 
     /// What the registry with the referrers API is asked from now on. `None`, and the reason is printed, in an existing cluster.

@@ -11,6 +11,7 @@ pub(crate) mod refusal;
 pub(crate) mod registry;
 pub(crate) mod requests;
 pub(crate) mod server;
+pub(crate) mod sigstore;
 pub(crate) mod wait;
 
 pub(crate) use cluster::Test;
