@@ -132,6 +132,7 @@ fn identities_of_every_kind_are_accepted_as_they_stand_in_the_certificate() {
     let runner = [CLAIMS.as_slice(), &[("runner_environment", "github-hosted")]].concat();
     let identities = [
         Identity::new(&workspace, "uri", &url, &[("sub", &url)]),
+        Identity::new(&workspace, "username", "dev!127.0.0.1", &[("sub", "dev")]),
         Identity::new(&workspace, "spiffe", "spiffe://sigstore.test/team/a", &[("sub", "spiffe://sigstore.test/team/a")]),
         Identity::new(&workspace, "github-workflow", &workflow, &runner),
     ];
@@ -196,10 +197,70 @@ fn what_cosign_signs_with_a_key_and_logs_is_accepted() {
             cosign(workspace, "sign", &signing, &image).ok();
             cosign(workspace, "attest --type slsaprovenance1 --predicate slsa.json", &signing, &image).ok();
             cosign(workspace, "verify --key cosign.pub", &["--trusted-root", &root], &image).ok();
-            workspace.run(&format!("verify --plain-http {image} --key cosign.pub --builder-id {BUILDER}")).ok();
-            workspace.run(&format!("verify --plain-http {image} --key packgate.pub")).refused(1, "NoMatchingAuthority");
+            let verify = |flags: &str| workspace.run(&format!("verify --plain-http {image} {flags}"));
+            verify(&format!("--key cosign.pub --builder-id {BUILDER}")).ok();
+            verify(&format!("--key cosign.pub --builder-id {BUILDER} --trusted-root {root} --transparency Required")).ok();
+            verify("--key packgate.pub").refused(1, "NoMatchingAuthority");
+            verify(&format!("--key packgate.pub --trusted-root {root}")).refused(1, "NoMatchingAuthority");
         }
     });
+}
+
+#[test]
+fn cosign_accepts_our_attestations_as_files() {
+    each("cosign_accepts_our_attestations_as_files", |_, workspace, server| {
+        workspace.keys().write("slsa.json", PROVENANCE);
+        let image = image(workspace, server, "files");
+        let attest = format!("attest {image} --plain-http --predicate slsa.json --type slsaprovenance1 --key packgate.key");
+        bundle_file(workspace, &image, workspace.run(&attest).ok());
+        let digest = image.split_once("@sha256:").expect("a digest").1;
+        let other = "0".repeat(64);
+        for (kind, hex, accepted) in [("slsaprovenance1", digest, true), ("spdxjson", digest, false), ("slsaprovenance1", &other, false)] {
+            let run = verify_file(workspace, &["--key", "packgate.pub", "--insecure-ignore-tlog"], kind, hex);
+            assert_eq!(run.code == 0, accepted, "{kind} {hex}: {run:?}");
+        }
+    });
+}
+
+/// Fetches the Sigstore bundle that a referrer carries into `bundle.json`.
+fn bundle_file(workspace: &Workspace, image: &str, referrer: &str) {
+    let repository = image.split_once('@').expect("a digest").0;
+    let manifest = workspace.tool("crane", ["manifest", &format!("{repository}@{referrer}")]).json();
+    let blob = manifest["layers"][0]["digest"].as_str().expect("a digest").to_owned();
+    workspace.write("bundle.json", workspace.tool("crane", ["blob", &format!("{repository}@{blob}")]).ok());
+}
+
+/// What cosign says of `bundle.json` as an attestation of this type about this digest.
+fn verify_file(workspace: &Workspace, flags: &[&str], kind: &str, hex: &str) -> Run {
+    let about = ["verify-blob-attestation", "--bundle", "bundle.json", "--type", kind, "--digest", hex, "--digestAlg", "sha256"];
+    workspace.tool("cosign", about.iter().chain(flags))
+}
+
+#[test]
+fn a_key_s_log_entries_count_only_with_their_trusted_root() {
+    if !tools::wanted("a_key_s_log_entries_count_only_with_their_trusted_root") {
+        return;
+    }
+    let workspace = Workspace::with_lock();
+    let server = Server::start(Kind::Referrers, &workspace);
+    workspace.keys();
+    workspace.tool("cosign", ["trusted-root", "create", "--out", "nobody.json"]).ok();
+    let root = sigstore().trusted_root();
+    let verify = |image: &str, flags: &str| workspace.run(&format!("verify --plain-http {image} --key packgate.pub {flags}"));
+
+    let unlogged = image(&workspace, &server, "unlogged");
+    workspace.run(&format!("sign --plain-http {unlogged} --key packgate.key")).ok();
+    verify(&unlogged, &format!("--trusted-root {root}")).ok();
+    verify(&unlogged, &format!("--trusted-root {root} --transparency Required")).refused(1, "NoTrustedTime");
+
+    for (rekor, reason) in [(Rekor::V2, "InvalidInclusionProof"), (Rekor::V1, "InvalidTimestamp")] {
+        let image = image(&workspace, &server, &format!("{rekor:?}"));
+        let config = sigstore().signing_config(rekor);
+        cosign(&workspace, "sign --key packgate.key", &["--signing-config", &config, "--trusted-root", &root], &image).ok();
+        verify(&image, &format!("--trusted-root {root} --transparency Required")).ok();
+        verify(&image, "").ok();
+        verify(&image, "--trusted-root nobody.json").refused(1, reason);
+    }
 }
 
 #[test]
