@@ -7,15 +7,15 @@ use serde_json::Value;
 use super::{each, pack, pinned};
 use crate::support::{
     cli::{Run, Workspace},
-    sigstore::{Identity, REKORS, Rekor, Sigstore, cosign, cosign_2, sigstore, verify, verify_with},
+    sigstore::{Identity, REKORS, Rekor, cosign, cosign_2, sigstore, verify, verify_with},
     tools::{self, Kind, Server},
 };
 
-const BUILDER: &str = "https://ci.example.com/b";
-const PROVENANCE: &str = r#"{"buildDefinition":{"buildType":"https://ci.example.com/t","externalParameters":{},"resolvedDependencies":[]},"runDetails":{"builder":{"id":"https://ci.example.com/b"}}}"#;
+pub(super) const BUILDER: &str = "https://ci.example.com/b";
+pub(super) const PROVENANCE: &str = r#"{"buildDefinition":{"buildType":"https://ci.example.com/t","externalParameters":{},"resolvedDependencies":[]},"runDetails":{"builder":{"id":"https://ci.example.com/b"}}}"#;
 
 /// A new image, signed by nobody.
-fn image(workspace: &Workspace, server: &Server, name: &str) -> String {
+pub(super) fn image(workspace: &Workspace, server: &Server, name: &str) -> String {
     pinned(&pack(workspace, server, "Image", &format!("--annotation name={name}")))
 }
 
@@ -27,13 +27,13 @@ fn sign_and_attest(workspace: &Workspace, who: &Identity, rekor: Rekor, image: &
 }
 
 /// What cosign says of an image when only this identity may have signed it.
-fn cosign_verify(workspace: &Workspace, verb: &str, who: &Identity, image: &str) -> Run {
+pub(super) fn cosign_verify(workspace: &Workspace, verb: &str, who: &Identity, image: &str) -> Run {
     let root = sigstore().trusted_root();
     cosign(workspace, verb, &[&["--trusted-root", &root], &who.expected()[..]].concat(), image)
 }
 
 #[track_caller]
-fn refused_by_cosign(run: &Run) {
+pub(super) fn refused_by_cosign(run: &Run) {
     assert_ne!(run.code, 0, "{run:?}");
 }
 
@@ -42,7 +42,7 @@ fn what_cosign_signs_keyless_is_accepted() {
     each("what_cosign_signs_keyless_is_accepted", |_, workspace, server| {
         for rekor in REKORS {
             let image = image(workspace, server, &format!("{rekor:?}"));
-            let who = Identity::email(workspace, "dev@example.com");
+            let who = Identity::email("dev@example.com");
             verify(workspace, &image, &who, &[]).refused(1, "NoSignatures");
             sign_and_attest(workspace, &who, rekor, &image);
             cosign_verify(workspace, "verify", &who, &image).ok();
@@ -58,7 +58,7 @@ fn another_identity_or_issuer_is_refused_by_both() {
     each("another_identity_or_issuer_is_refused_by_both", |_, workspace, server| {
         for rekor in REKORS {
             let image = image(workspace, server, &format!("{rekor:?}"));
-            let who = Identity::email(workspace, "dev@example.com");
+            let who = Identity::email("dev@example.com");
             sign_and_attest(workspace, &who, rekor, &image);
             let others = [
                 who.named("dev@example.org"),
@@ -78,7 +78,7 @@ fn another_identity_or_issuer_is_refused_by_both() {
 fn an_attestation_of_another_type_is_refused_by_both() {
     each("an_attestation_of_another_type_is_refused_by_both", |_, workspace, server| {
         let image = image(workspace, server, "sbom");
-        let who = Identity::email(workspace, "dev@example.com");
+        let who = Identity::email("dev@example.com");
         workspace.write("sbom.json", r#"{"spdxVersion":"SPDX-2.3"}"#);
         cosign(workspace, "attest --type spdxjson --predicate sbom.json", &who.signing(Rekor::V2), &image).ok();
         cosign_verify(workspace, "verify-attestation --type spdxjson", &who, &image).ok();
@@ -93,7 +93,7 @@ fn an_attestation_of_another_type_is_refused_by_both() {
 fn a_signature_of_another_image_is_refused_by_both() {
     each("a_signature_of_another_image_is_refused_by_both", |_, workspace, server| {
         let (signed, other) = (image(workspace, server, "signed"), image(workspace, server, "other"));
-        let who = Identity::email(workspace, "dev@example.com");
+        let who = Identity::email("dev@example.com");
         cosign(workspace, "sign", &who.signing(Rekor::V2), &signed).ok();
         refused_by_cosign(&cosign_verify(workspace, "verify", &who, &other));
         verify(workspace, &other, &who, &[]).refused(1, "NoSignatures");
@@ -131,10 +131,10 @@ fn identities_of_every_kind_are_accepted_as_they_stand_in_the_certificate() {
     let workflow = format!("https://github.com/{WORKFLOW}");
     let runner = [CLAIMS.as_slice(), &[("runner_environment", "github-hosted")]].concat();
     let identities = [
-        Identity::new(&workspace, "uri", &url, &[("sub", &url)]),
-        Identity::new(&workspace, "username", "dev!127.0.0.1", &[("sub", "dev")]),
-        Identity::new(&workspace, "spiffe", "spiffe://sigstore.test/team/a", &[("sub", "spiffe://sigstore.test/team/a")]),
-        Identity::new(&workspace, "github-workflow", &workflow, &runner),
+        Identity::new("uri", &url, &[("sub", &url)]),
+        Identity::new("username", "dev!127.0.0.1", &[("sub", "dev")]),
+        Identity::new("spiffe", "spiffe://sigstore.test/team/a", &[("sub", "spiffe://sigstore.test/team/a")]),
+        Identity::new("github-workflow", &workflow, &runner),
     ];
     for who in identities {
         let image = image(&workspace, &server, who.issuer.rsplit_once('/').expect("a name").1);
@@ -165,7 +165,7 @@ fn each_part_of_the_trusted_root_is_needed() {
     }
     let workspace = Workspace::with_lock();
     let server = Server::start(Kind::Referrers, &workspace);
-    let who = Identity::email(&workspace, "dev@example.com");
+    let who = Identity::email("dev@example.com");
     let whole = Value::from_str(&fs::read_to_string(sigstore().trusted_root()).expect("a file")).expect("JSON");
     let images = REKORS.map(|rekor| {
         let image = image(&workspace, &server, &format!("{rekor:?}"));
@@ -223,7 +223,7 @@ fn cosign_accepts_our_attestations_as_files() {
 }
 
 /// Fetches the Sigstore bundle that a referrer carries into `bundle.json`.
-fn bundle_file(workspace: &Workspace, image: &str, referrer: &str) {
+pub(super) fn bundle_file(workspace: &Workspace, image: &str, referrer: &str) {
     let repository = image.split_once('@').expect("a digest").0;
     let manifest = workspace.tool("crane", ["manifest", &format!("{repository}@{referrer}")]).json();
     let blob = manifest["layers"][0]["digest"].as_str().expect("a digest").to_owned();
@@ -231,7 +231,7 @@ fn bundle_file(workspace: &Workspace, image: &str, referrer: &str) {
 }
 
 /// What cosign says of `bundle.json` as an attestation of this type about this digest.
-fn verify_file(workspace: &Workspace, flags: &[&str], kind: &str, hex: &str) -> Run {
+pub(super) fn verify_file(workspace: &Workspace, flags: &[&str], kind: &str, hex: &str) -> Run {
     let about = ["verify-blob-attestation", "--bundle", "bundle.json", "--type", kind, "--digest", hex, "--digestAlg", "sha256"];
     workspace.tool("cosign", about.iter().chain(flags))
 }
@@ -253,13 +253,13 @@ fn a_key_s_log_entries_count_only_with_their_trusted_root() {
     verify(&unlogged, &format!("--trusted-root {root}")).ok();
     verify(&unlogged, &format!("--trusted-root {root} --transparency Required")).refused(1, "NoTrustedTime");
 
-    for (rekor, reason) in [(Rekor::V2, "InvalidInclusionProof"), (Rekor::V1, "InvalidTimestamp")] {
+    for rekor in REKORS {
         let image = image(&workspace, &server, &format!("{rekor:?}"));
         let config = sigstore().signing_config(rekor);
         cosign(&workspace, "sign --key packgate.key", &["--signing-config", &config, "--trusted-root", &root], &image).ok();
         verify(&image, &format!("--trusted-root {root} --transparency Required")).ok();
         verify(&image, "").ok();
-        verify(&image, "--trusted-root nobody.json").refused(1, reason);
+        verify(&image, "--trusted-root nobody.json").refused(1, "InvalidInclusionProof");
     }
 }
 
@@ -267,17 +267,17 @@ fn a_key_s_log_entries_count_only_with_their_trusted_root() {
 fn cosign_2_accepts_attestations_with_a_rekor_v1() {
     each("cosign_2_accepts_attestations_with_a_rekor_v1", |_, workspace, server| {
         let image = image(workspace, server, "old");
-        let who = Identity::email(workspace, "dev@example.com");
+        let who = Identity::email("dev@example.com");
         sign_and_attest(workspace, &who, Rekor::V1, &image);
-        cosign_2_verify(workspace, sigstore(), &who, &image).ok();
+        cosign_2_verify(workspace, &who, &image).ok();
         let other = who.named("dev@example.org");
-        refused_by_cosign(&cosign_2_verify(workspace, sigstore(), &other, &image));
+        refused_by_cosign(&cosign_2_verify(workspace, &other, &image));
     });
 }
 
 /// What cosign 2.5 says of the provenance of an image.
-fn cosign_2_verify(workspace: &Workspace, services: &Sigstore, who: &Identity, image: &str) -> Run {
-    let root = services.trusted_root();
+pub(super) fn cosign_2_verify(workspace: &Workspace, who: &Identity, image: &str) -> Run {
+    let root = sigstore().trusted_root();
     let flags = [&["--trusted-root", &root], &who.expected()[..]].concat();
     cosign_2(workspace, "verify-attestation --new-bundle-format --type slsaprovenance1", &flags, image)
 }
@@ -286,7 +286,7 @@ fn cosign_2_verify(workspace: &Workspace, services: &Sigstore, who: &Identity, i
 fn legacy_signatures_count_for_nothing_when_nothing_lists_them() {
     each("legacy_signatures_count_for_nothing_when_nothing_lists_them", |_, workspace, server| {
         workspace.tool("cosign", ["generate-key-pair"]).ok();
-        let who = Identity::email(workspace, "dev@example.com");
+        let who = Identity::email("dev@example.com");
 
         let keyless = image(workspace, server, "keyless");
         legacy(workspace, &who.signing_with_cosign_2(), &keyless);

@@ -35,21 +35,18 @@ fn start() -> (Sigstore, Child) {
 pub(crate) struct Identity {
     pub(crate) name: String,
     pub(crate) issuer: String,
-    /// The file with the token, in the workspace.
-    token: String,
+    pub(crate) token: String,
 }
 
 impl Identity {
     /// Somebody with an address.
-    pub(crate) fn email(workspace: &Workspace, address: &str) -> Self {
-        Self::new(workspace, "email", address, &[("email", address)])
+    pub(crate) fn email(address: &str) -> Self {
+        Self::new("email", address, &[("email", address)])
     }
 
     /// Somebody with this identity according to the issuer, whose token has these claims.
-    pub(crate) fn new(workspace: &Workspace, issuer: &str, name: &str, claims: &[(&str, &str)]) -> Self {
-        let token = format!("{issuer}.token");
-        workspace.write(&token, sigstore().token(issuer, claims));
-        Self { name: name.to_owned(), issuer: sigstore().issuer(issuer), token }
+    pub(crate) fn new(issuer: &str, name: &str, claims: &[(&str, &str)]) -> Self {
+        Self { name: name.to_owned(), issuer: sigstore().issuer(issuer), token: sigstore().token(issuer, claims) }
     }
 
     /// Somebody else with the same issuer, who has no token.
