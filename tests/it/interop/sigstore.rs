@@ -22,8 +22,8 @@ pub(super) fn image(workspace: &Workspace, server: &Server, name: &str) -> Strin
 /// Signs an image with cosign, and attests that [`BUILDER`] made it.
 fn sign_and_attest(workspace: &Workspace, who: &Identity, rekor: Rekor, image: &str) {
     workspace.write("slsa.json", PROVENANCE);
-    cosign(workspace, "sign", &who.signing(rekor), image).ok();
-    cosign(workspace, "attest --type slsaprovenance1 --predicate slsa.json", &who.signing(rekor), image).ok();
+    cosign(workspace, "sign", &who.with_cosign(workspace, rekor), image).ok();
+    cosign(workspace, "attest --type slsaprovenance1 --predicate slsa.json", &who.with_cosign(workspace, rekor), image).ok();
 }
 
 /// What cosign says of an image when only this identity may have signed it.
@@ -80,11 +80,11 @@ fn an_attestation_of_another_type_is_refused_by_both() {
         let image = image(workspace, server, "sbom");
         let who = Identity::email("dev@example.com");
         workspace.write("sbom.json", r#"{"spdxVersion":"SPDX-2.3"}"#);
-        cosign(workspace, "attest --type spdxjson --predicate sbom.json", &who.signing(Rekor::V2), &image).ok();
+        cosign(workspace, "attest --type spdxjson --predicate sbom.json", &who.with_cosign(workspace, Rekor::V2), &image).ok();
         cosign_verify(workspace, "verify-attestation --type spdxjson", &who, &image).ok();
         refused_by_cosign(&cosign_verify(workspace, "verify-attestation --type slsaprovenance1", &who, &image));
         verify(workspace, &image, &who, &[]).refused(1, "PredicateTypeMismatch");
-        cosign(workspace, "sign", &who.signing(Rekor::V2), &image).ok();
+        cosign(workspace, "sign", &who.with_cosign(workspace, Rekor::V2), &image).ok();
         verify(workspace, &image, &who, &["--builder-id", BUILDER]).refused(1, "PredicateTypeMismatch");
     });
 }
@@ -94,7 +94,7 @@ fn a_signature_of_another_image_is_refused_by_both() {
     each("a_signature_of_another_image_is_refused_by_both", |_, workspace, server| {
         let (signed, other) = (image(workspace, server, "signed"), image(workspace, server, "other"));
         let who = Identity::email("dev@example.com");
-        cosign(workspace, "sign", &who.signing(Rekor::V2), &signed).ok();
+        cosign(workspace, "sign", &who.with_cosign(workspace, Rekor::V2), &signed).ok();
         refused_by_cosign(&cosign_verify(workspace, "verify", &who, &other));
         verify(workspace, &other, &who, &[]).refused(1, "NoSignatures");
     });
@@ -169,7 +169,7 @@ fn each_part_of_the_trusted_root_is_needed() {
     let whole = Value::from_str(&fs::read_to_string(sigstore().trusted_root()).expect("a file")).expect("JSON");
     let images = REKORS.map(|rekor| {
         let image = image(&workspace, &server, &format!("{rekor:?}"));
-        cosign(&workspace, "sign", &who.signing(rekor), &image).ok();
+        cosign(&workspace, "sign", &who.with_cosign(&workspace, rekor), &image).ok();
         (rekor, image)
     });
     for (part, rekor, reason, by_cosign) in PARTS {
@@ -289,7 +289,7 @@ fn legacy_signatures_count_for_nothing_when_nothing_lists_them() {
         let who = Identity::email("dev@example.com");
 
         let keyless = image(workspace, server, "keyless");
-        legacy(workspace, &who.signing_with_cosign_2(), &keyless);
+        legacy(workspace, &who.with_cosign_2(workspace), &keyless);
         cosign_2(workspace, "verify", &who.expected(), &keyless).ok();
         cosign_2(workspace, "verify-attestation --type slsaprovenance1", &who.expected(), &keyless).ok();
         verify(workspace, &keyless, &who, &[]).refused(1, "NoSignatures");

@@ -64,17 +64,19 @@ impl Identity {
         ["--certificate-identity", &self.name, "--certificate-oidc-issuer", &self.issuer]
     }
 
-    /// The flags of signers, of cosign 3 and packgate alike.
-    pub(crate) fn signing(&self, rekor: Rekor) -> Vec<String> {
+    /// The flags of cosign 3 to sign. It wants its token in a file.
+    pub(crate) fn with_cosign(&self, workspace: &Workspace, rekor: Rekor) -> Vec<String> {
+        workspace.write("token", &self.token);
         let flags =
-            ["--identity-token", &self.token, "--signing-config", &sigstore().signing_config(rekor), "--trusted-root", &sigstore().trusted_root()];
+            ["--identity-token", "token", "--signing-config", &sigstore().signing_config(rekor), "--trusted-root", &sigstore().trusted_root()];
         flags.map(ToOwned::to_owned).to_vec()
     }
 
-    /// The flags of cosign 2, which signs with Rekor v1 only.
-    pub(crate) fn signing_with_cosign_2(&self) -> Vec<String> {
+    /// The flags of cosign 2 to sign, with Rekor v1 and no other.
+    pub(crate) fn with_cosign_2(&self, workspace: &Workspace) -> Vec<String> {
+        workspace.write("token", &self.token);
         let services = sigstore();
-        let flags = ["--identity-token", &self.token, "--fulcio-url", services.url("fulcio"), "--rekor-url", services.url("rekor-v1")];
+        let flags = ["--identity-token", "token", "--fulcio-url", services.url("fulcio"), "--rekor-url", services.url("rekor-v1")];
         flags.map(ToOwned::to_owned).to_vec()
     }
 }
