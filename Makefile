@@ -31,7 +31,7 @@ test-fast: ## Unit and integration tests that need nothing but Rust; under two m
 	cargo test --locked --lib --bins --test it -- --skip interop:: --skip chart::
 	cargo test --locked --doc
 
-test-interop: tools ## Tests against cosign, oras, crane, umoci and real registries
+test-interop: tools ## Tests against cosign, oras, crane, umoci, real registries and a private Sigstore
 	PACKGATE_REQUIRE_TOOLS=1 cargo test --locked --test it interop:: -- --test-threads=2
 
 test-chart: ## Tests of the helm chart, with helm
@@ -44,7 +44,7 @@ test-cluster: ## Tests in a real Kubernetes of their own; TESTS='minimal smoke' 
 lint: check-generated ## rustfmt, clippy with warnings as errors; shellcheck and helm lint where they are
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	@if command -v shellcheck >/dev/null; then shellcheck -x tests/*.sh tests/tools/*.sh tests/cluster/*.sh tests/cluster/env/*.sh tests/cluster/env/*/*.sh quickstart/*.sh benches/*.sh .ci/run; else echo "shellcheck is not installed: shell scripts were not checked"; fi
+	@if command -v shellcheck >/dev/null; then shellcheck -x tests/*.sh tests/tools/*.sh tests/tools/*/*.sh tests/cluster/*.sh tests/cluster/env/*.sh tests/cluster/env/*/*.sh quickstart/*.sh benches/*.sh .ci/run; else echo "shellcheck is not installed: shell scripts were not checked"; fi
 	@if helm=$$(. tests/cluster/env/env.sh && command -v helm); then "$$helm" lint --quiet --strict charts/packgate; else echo "helm is not there (make cluster-build PROGRAMS=helm): the chart was not linted"; fi
 
 generate: ## Write the generated files: crds/, the chart's copies of them and its roles, docs/cli.md

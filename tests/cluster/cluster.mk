@@ -1,5 +1,6 @@
 # The test cluster (tests/cluster/env/README.md). Included by the project's Makefile.
 #   make cluster-up MODE=control-plane    without pods
+#   make cluster-up MODE='node sigstore'  with a private Sigstore
 #   make cluster-smoke SMOKE='job'        these smoke tests only
 #   make cluster-build PROGRAMS=helm      these programs only
 cluster_env := $(dir $(lastword $(MAKEFILE_LIST)))env

@@ -2,12 +2,17 @@
 #   make tools                     all of them
 #   make tools TOOLS='crane oras'  these
 #   make test-tools                test the test registry itself
+#   make sigstore                  a private Sigstore until Ctrl-C; it prints where its files are
 tools_dir := $(dir $(lastword $(MAKEFILE_LIST)))
 
-.PHONY: tools test-tools
+.PHONY: tools test-tools sigstore
 tools:
 	$(tools_dir)get.sh $(TOOLS)
 
+sigstore: ## Run a private Sigstore on this machine until Ctrl-C (tests/tools/sigstore/serve.sh)
+	$(tools_dir)get.sh cosign fulcio rekor rekor-v1 trillian timestamp-authority standins
+	$(tools_dir)sigstore/serve.sh
+
 test-tools:
-	GOWORK=off GOFLAGS=-mod=readonly go -C $(tools_dir)registry vet ./...
+	export GOWORK=off GOFLAGS=-mod=readonly; for m in registry standins trillian sigstore; do go -C $(tools_dir)$$m vet ./...; done
 	GOWORK=off GOFLAGS=-mod=readonly go -C $(tools_dir)registry test ./...

@@ -23,7 +23,7 @@ existing && exit 0
 for name in "${COMPONENTS[@]}"; do
   alive "$name" || [ ! -f "$PIDS/$name" ] || title "$name does not run"
 done
-for f in "$LOG"/{registry,plain,kubelet,containerd,controller-manager}.log; do
+for f in "$LOG"/{registry,plain,kubelet,containerd,controller-manager,sigstore}.log "$STATE/sigstore/log/fulcio"; do
   [ -s "$f" ] && title "End of $f" && tail -n 10 "$f"
 done
 exit 0
