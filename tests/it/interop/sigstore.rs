@@ -1,13 +1,19 @@
 //! Keyless signatures and transparency logs, with a private Sigstore of real servers: what cosign writes, and what both refuse.
 
-use std::{fs, str::FromStr};
+use std::{
+    fs,
+    path::Path,
+    str::FromStr,
+    thread,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 
 use super::{each, pack, pinned};
 use crate::support::{
     cli::{Run, Workspace},
-    sigstore::{Identity, REKORS, Rekor, cosign, cosign_2, sigstore, verify, verify_with},
+    sigstore::{Identity, REKORS, Rekor, Sigstore, cosign, cosign_2, sigstore, start, verify, verify_with},
     tools::{self, Kind, Server},
 };
 
@@ -307,4 +313,47 @@ fn legacy(workspace: &Workspace, signing: &[impl AsRef<str>], image: &str) {
     workspace.write("slsa.json", PROVENANCE);
     cosign_2(workspace, "sign", signing, image).ok();
     cosign_2(workspace, "attest --type slsaprovenance1 --predicate slsa.json", signing, image).ok();
+}
+
+#[test]
+fn a_private_sigstore_ends_with_whoever_started_it() {
+    if !tools::wanted("a_private_sigstore_ends_with_whoever_started_it") {
+        return;
+    }
+    let (services, mut script) = start();
+    let (folder, processes) = (services.file(""), processes(&services));
+    drop(script.stdin.take());
+    assert!(script.wait().expect("a child").success());
+    assert!(!processes.iter().any(|process| runs(process)), "{processes:?}");
+    assert!(!Path::new(&folder).exists(), "{folder} is left");
+}
+
+#[test]
+fn a_private_sigstore_ends_when_its_script_is_killed() {
+    if !tools::wanted("a_private_sigstore_ends_when_its_script_is_killed") {
+        return;
+    }
+    let (services, mut script) = start();
+    let (folder, processes) = (services.file(""), processes(&services));
+    script.kill().and_then(|()| script.wait()).expect("a child");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while processes.iter().any(|process| runs(process)) {
+        assert!(Instant::now() < deadline, "{processes:?}");
+        thread::sleep(Duration::from_millis(10));
+    }
+    fs::remove_dir_all(folder).expect("a folder");
+}
+
+/// The servers' processes.
+fn processes(services: &Sigstore) -> Vec<String> {
+    let files = fs::read_dir(services.file("pid")).expect("a folder");
+    let processes: Vec<_> = files.map(|file| fs::read_to_string(file.expect("a file").path()).expect("a number").trim().to_owned()).collect();
+    assert!(processes.len() >= 6 && processes.iter().all(|process| runs(process)), "{processes:?}");
+    processes
+}
+
+/// Is this process there, and more than a remainder that nobody has asked about yet?
+fn runs(process: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
 }

@@ -19,7 +19,8 @@ pub(crate) fn sigstore() -> &'static Sigstore {
     &STARTED.get_or_init(start).0
 }
 
-fn start() -> (Sigstore, Child) {
+/// Starts another one, which ends when the standard input of the process does, or the process itself.
+pub(crate) fn start() -> (Sigstore, Child) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/sigstore/serve.sh");
     let mut command = Command::new(script);
     command.arg("--until-eof").stdin(Stdio::piped()).stdout(Stdio::piped());

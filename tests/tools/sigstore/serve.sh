@@ -82,13 +82,21 @@ serve() { # NAME COMMAND...
   echo $! >"pid/$1"
 }
 
+alive() { kill -0 "$(cat "pid/$1")" 2>/dev/null; } # NAME
+
 # answers NAME URL: wait until it does. Fails when the server ends first, or needs more than 20 s.
 answers() {
   local end=$((SECONDS + 20))
   until curl -sf --max-time 5 -o /dev/null "$2"; do
-    kill -0 "$(cat "pid/$1")" 2>/dev/null && [ $SECONDS -lt $end ] || return 1
+    alive "$1" && [ $SECONDS -lt $end ] || return 1
     sleep 0.05
   done
+}
+
+# all_alive: what answered at a port of ours may have been somebody else's
+all_alive() {
+  local f
+  for f in pid/*; do alive "${f#pid/}" || return 1; done
 }
 
 p256() { openssl genpkey -quiet -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$1"; }
@@ -225,7 +233,7 @@ if [ -n "$first" ]; then
 else # somebody may take a port between look and start
   for attempt in 1 2 3; do
     choose_ports
-    ! start || break
+    ! { start && all_alive; } || break
     stop
     [ "$attempt" != 3 ] || { show_logs; die "a server did not start"; }
   done
