@@ -33,7 +33,8 @@ while [ $# -gt 0 ]; do
     --name) name=$2; shift ;;
     --port) first=$2; shift ;;
     --service-accounts) cluster=("$2" "$(realpath "$3")"); shift 2 ;;
-    *) sed -n '2,/^set/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2 ;;
+    --help) sed -n '2,/^set/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
+    *) die "unknown flag $1 (serve.sh --help)" ;;
   esac
   shift
 done
