@@ -31,7 +31,7 @@ pub(super) struct AttestArgs {
 }
 
 pub(super) async fn run(args: AttestArgs, context: &Context) -> Result<Done, CliError> {
-    let signer = args.key.require()?;
+    let signer = args.key.require().await?;
     let limits = context.limits();
     let input = Input::read(&args.predicate, limits.sigstore_bundle_bytes, Reason::LimitExceeded)?;
     let predicate = predicate::parse(&input.bytes, limits).map_err(|error| input.blame(error.into()))?;

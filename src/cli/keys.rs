@@ -7,22 +7,26 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::{
-    context::Context,
     exit::CliError,
     output::Done,
     signer::{Ask, KeyArgs, PasswordArgs},
 };
-use crate::{core::class::Reason, signing};
+use crate::{
+    core::{class::Reason, verify::VerificationKey},
+    signing::{self, Algorithm},
+};
 
 const EXAMPLES: &str = "Examples:
-  packgate keys generate                   writes packgate.key and packgate.pub
-  packgate keys public packgate.key        prints the public key
+  packgate keys generate                        writes packgate.key and packgate.pub
+  packgate keys generate --algorithm RSA-3072   the same, of another kind
+  packgate keys public packgate.key             prints the public key
+  packgate keys public my-hsm://slot-1/release  prints the public key that the program sigstore-kms-my-hsm keeps
 
-The keys are cosign's: `cosign sign --key packgate.key` works too.";
+The keys are cosign's: `cosign sign --key packgate.key` works too, with all but Ed25519.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -38,36 +42,73 @@ enum KeysCommand {
         /// Folder for the two files
         #[arg(long, value_name = "DIR", default_value = ".")]
         out_dir: PathBuf,
+        /// Kind of the key; hash and padding follow from it
+        #[arg(long, value_enum, ignore_case = true, default_value_t = AlgorithmArg::EcdsaP256)]
+        algorithm: AlgorithmArg,
         #[command(flatten)]
         password: PasswordArgs,
     },
     /// Print the public key that belongs to a private one
     Public {
-        /// The private key
+        /// The private key: a PEM file, or NAME://KEY for the plug-in sigstore-kms-NAME
         key: PathBuf,
         #[command(flatten)]
         password: PasswordArgs,
     },
 }
 
-pub(super) fn run(args: KeysArgs, _: &Context) -> Result<Done, CliError> {
-    match args.command {
-        KeysCommand::Generate { out_dir, password } => generate(&out_dir, &password),
-        KeysCommand::Public { key, password } => {
-            let signer = KeyArgs::new(key, password).require()?;
-            let pem = signer.public_key_pem();
-            Done::new(pem, "PublicKey", json!({"publicKey": pem, "hint": signer.hint()}))
+/// Kinds of keys. The second names are Sigstore's.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum AlgorithmArg {
+    #[value(name = "ECDSA-P256", alias = "ecdsa-sha2-256-nistp256")]
+    EcdsaP256,
+    #[value(name = "ECDSA-P384", alias = "ecdsa-sha2-384-nistp384")]
+    EcdsaP384,
+    #[value(name = "ECDSA-P521", alias = "ecdsa-sha2-512-nistp521")]
+    EcdsaP521,
+    #[value(name = "RSA-2048", alias = "rsa-sign-pkcs1-2048-sha256")]
+    Rsa2048,
+    #[value(name = "RSA-3072", alias = "rsa-sign-pkcs1-3072-sha256")]
+    Rsa3072,
+    #[value(name = "RSA-4096", alias = "rsa-sign-pkcs1-4096-sha256")]
+    Rsa4096,
+    #[value(name = "Ed25519")]
+    Ed25519,
+}
+
+impl From<AlgorithmArg> for Algorithm {
+    fn from(arg: AlgorithmArg) -> Self {
+        match arg {
+            AlgorithmArg::EcdsaP256 => Self::EcdsaP256,
+            AlgorithmArg::EcdsaP384 => Self::EcdsaP384,
+            AlgorithmArg::EcdsaP521 => Self::EcdsaP521,
+            AlgorithmArg::Rsa2048 => Self::Rsa2048,
+            AlgorithmArg::Rsa3072 => Self::Rsa3072,
+            AlgorithmArg::Rsa4096 => Self::Rsa4096,
+            AlgorithmArg::Ed25519 => Self::Ed25519,
         }
     }
 }
 
-fn generate(folder: &Path, password: &PasswordArgs) -> Result<Done, CliError> {
+pub(super) async fn run(args: KeysArgs) -> Result<Done, CliError> {
+    match args.command {
+        KeysCommand::Generate { out_dir, algorithm, password } => generate(&out_dir, algorithm.into(), &password),
+        KeysCommand::Public { key, password } => {
+            let signer = KeyArgs::new(key, password).require().await?;
+            let pem = signer.public_key_pem();
+            let algorithm = VerificationKey::from_pem(pem)?.algorithm().as_str();
+            Done::new(pem, "PublicKey", json!({"publicKey": pem, "hint": signer.hint(), "algorithm": algorithm}))
+        }
+    }
+}
+
+fn generate(folder: &Path, algorithm: Algorithm, password: &PasswordArgs) -> Result<Done, CliError> {
     let folder = folder.strip_prefix(".").unwrap_or(folder);
     let (private, public) = (folder.join("packgate.key"), folder.join("packgate.pub"));
     if let Some(taken) = [&private, &public].into_iter().find(|path| path.exists()) {
         return Err(CliError::invalid(format!("{} exists already and is not overwritten, choose another folder with --out-dir", taken.display())));
     }
-    let pair = signing::generate(&password.get_or_ask(Ask::Twice)?)?;
+    let pair = signing::generate_for(algorithm, &password.get_or_ask(Ask::Twice)?)?;
     if folder != Path::new("") {
         fs::create_dir_all(folder).map_err(|e| failed(folder, &e))?;
     }

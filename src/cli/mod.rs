@@ -81,7 +81,7 @@ async fn dispatch(cli: Cli) -> Result<Done, CliError> {
         Command::Verify(args) => verify::run(args, &context).await,
         Command::Copy(args) => copy::run(args, &context).await,
         Command::Sigstore(args) => sigstore::run(args, &context).await,
-        Command::Keys(args) => keys::run(args, &context),
+        Command::Keys(args) => keys::run(args).await,
         Command::Policy(args) => policy::run(args, &context).await,
         Command::Job(args) => job::run(args, &context).await,
         Command::Controller(args) => Box::pin(controller::run(args)).await,

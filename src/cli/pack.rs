@@ -110,7 +110,7 @@ pub(super) async fn run(args: PackArgs, context: &Context) -> Result<Done, CliEr
     let lock = input.parse()?;
     let output = args.output.output()?;
     refuse_digest(&args.to)?;
-    let signer = args.key.load()?;
+    let signer = args.key.load().await?;
     let started = context.clock().now();
     let outside = if args.allow_outside { Outside::Allowed } else { Outside::Refused };
     let origins = Arc::new(context.origins(input.folder.clone(), outside)?);

@@ -8,7 +8,8 @@ use crate::{core::reference::Location, service::sign};
 
 const EXAMPLES: &str = "Examples:
   packgate sign registry.example.com/team-a/siem:v1.4.0 --key packgate.key
-  packgate sign oci:out:v1 --key packgate.key";
+  packgate sign oci:out:v1 --key packgate.key
+  packgate sign oci:out:v1 --key my-hsm://slot-1/release      asks the program sigstore-kms-my-hsm to sign";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -20,7 +21,7 @@ pub(super) struct SignArgs {
 }
 
 pub(super) async fn run(args: SignArgs, context: &Context) -> Result<Done, CliError> {
-    let signer = args.key.require()?;
+    let signer = args.key.require().await?;
     let target = context.open(&args.reference)?;
     let subject = target.resolve(&args.reference.selector(), context.limits()).await?.descriptor;
     let referrer = sign::sign(&*target, &subject, &*signer, context.clock()).await?;

@@ -1,20 +1,24 @@
 //! Loads the signer that a verb was given.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::{exit::CliError, lockfile::Input};
 use crate::{
+    clock::{Clock, SystemClock},
     core::class::Reason,
-    signing::{KeySigner, MAX_KEY_FILE, Password, Signer, is_encrypted},
+    signing::{
+        KeySigner, MAX_KEY_FILE, Password, Signer, is_encrypted,
+        kms::{KeyReference, KmsSigner},
+    },
 };
 
 /// Which key signs.
 #[derive(Debug, Args)]
 pub(super) struct KeyArgs {
-    /// Private key that signs: cosign-encrypted, PKCS#8 or SEC 1, in PEM
-    #[arg(long, value_name = "FILE")]
+    /// Private key that signs: a PEM file (cosign-encrypted, PKCS#8, SEC 1 or PKCS#1), or NAME://KEY for the plug-in sigstore-kms-NAME
+    #[arg(long, value_name = "FILE|NAME://KEY")]
     key: Option<PathBuf>,
     #[command(flatten)]
     password: PasswordArgs,
@@ -41,21 +45,33 @@ impl KeyArgs {
     }
 
     /// The signer, if one was given.
-    pub(super) fn load(&self) -> Result<Option<Box<dyn Signer>>, CliError> {
-        let Some(path) = &self.key else { return Ok(None) };
+    pub(super) async fn load(&self) -> Result<Option<Box<dyn Signer>>, CliError> {
+        let Some(key) = &self.key else { return Ok(None) };
+        Ok(Some(match kms_key(key).await? {
+            Some(signer) => Box::new(signer),
+            None => Box::new(self.read(key)?),
+        }))
+    }
+
+    /// The signer, which must have been given.
+    pub(super) async fn require(&self) -> Result<Box<dyn Signer>, CliError> {
+        self.load().await?.ok_or_else(|| CliError::new(Reason::NoSigner, "no key was given, name one with --key; packgate keys generate makes one"))
+    }
+
+    fn read(&self, path: &Path) -> Result<KeySigner, CliError> {
         let input = Input::read(path, MAX_KEY_FILE, Reason::NoSigner)?;
         let load = || {
             let password = if is_encrypted(&input.bytes)? { Some(self.password.get_or_ask(Ask::Once)?) } else { None };
             Ok::<_, CliError>(KeySigner::from_pem(&input.bytes, password.as_ref())?)
         };
-        let signer = load().map_err(|error| input.blame(error))?;
-        Ok(Some(Box::new(signer)))
+        load().map_err(|error| input.blame(error))
     }
+}
 
-    /// The signer, which must have been given.
-    pub(super) fn require(&self) -> Result<Box<dyn Signer>, CliError> {
-        self.load()?.ok_or_else(|| CliError::new(Reason::NoSigner, "no key was given, name one with --key; packgate keys generate makes one"))
-    }
+/// The key that a plug-in keeps, if that is what is meant.
+pub(super) async fn kms_key(key: &Path) -> Result<Option<KmsSigner>, CliError> {
+    let Some(text) = key.to_str().filter(|text| KeyReference::is_meant(text)) else { return Ok(None) };
+    Ok(Some(KmsSigner::load(text.parse()?, || SystemClock.now()).await?))
 }
 
 /// How a password is asked for.

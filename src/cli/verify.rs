@@ -16,6 +16,7 @@ use super::{
     output::Done,
     policies::Policies,
     registries::Registries,
+    signer::kms_key,
 };
 use crate::{
     core::{
@@ -63,8 +64,9 @@ pub(super) struct VerifyArgs {
 #[command(group = ArgGroup::new("identity").args(["certificate_identity", "certificate_identity_regexp"]))]
 #[command(group = ArgGroup::new("signer").args(["keys", "certificate_identity", "certificate_identity_regexp"]).multiple(true))]
 pub(super) struct TrustArgs {
-    /// Public key that may have signed; can be given several times, one signature is enough
-    #[arg(long = "key", value_name = "PEM")]
+    /// Public key that may have signed, in PEM, or NAME://KEY to ask the plug-in sigstore-kms-NAME for it; can be given several times, one
+    /// signature is enough
+    #[arg(long = "key", value_name = "PEM|NAME://KEY")]
     keys: Vec<PathBuf>,
     /// Identity in the certificate that may have signed, exactly as it stands there
     #[arg(long, value_name = "IDENTITY", requires_all = ["certificate_oidc_issuer", "trusted_root"])]
@@ -169,10 +171,10 @@ impl TrustArgs {
             let InForce { policies, registries, deadline } = cluster::in_force(self.namespace.as_deref()).await?;
             return Ok(Terms { policies, admission: Some((registries, deadline)) });
         }
-        Ok(Terms { policies: self.policies()?, admission: None })
+        Ok(Terms { policies: self.policies().await?, admission: None })
     }
 
-    fn policies(&self) -> Result<Vec<Policy>, CliError> {
+    async fn policies(&self) -> Result<Vec<Policy>, CliError> {
         if !self.policies.is_empty() {
             return Policies::read(&self.policies)?.compile();
         }
@@ -183,7 +185,7 @@ impl TrustArgs {
         }
         let lock = self.lock.as_ref().map(|path| Input::lock(path)?.parse()).transpose()?;
         let wish = AdHoc {
-            authorities: self.authorities()?,
+            authorities: self.authorities().await?,
             builder_id: self.builder_id.clone(),
             lock: lock.as_ref().map(|lock: &Lockfile| lock.canonical().digest),
             transparency: self.transparency.into(),
@@ -192,9 +194,12 @@ impl TrustArgs {
         Ok(vec![Policy::ad_hoc(wish)?])
     }
 
-    fn authorities(&self) -> Result<Vec<Authority>, CliError> {
+    async fn authorities(&self) -> Result<Vec<Authority>, CliError> {
         let root = self.root()?;
-        let mut authorities = self.keys.iter().map(|path| key_authority(path, root.clone())).collect::<Result<Vec<_>, _>>()?;
+        let mut authorities = Vec::new();
+        for key in &self.keys {
+            authorities.push(key_authority(key, root.clone()).await?);
+        }
         if let (Some(subject), Some(issuer), Some(root)) = (self.subject()?, &self.certificate_oidc_issuer, root) {
             let name = subject.text().to_owned();
             let means = Means::Keyless { subject, issuer: issuer.clone(), claims: ClaimsRule::default(), root };
@@ -362,11 +367,18 @@ impl<'a> Inquiry<'a> {
     }
 }
 
-fn key_authority(path: &Path, root: Option<Arc<TrustRoot>>) -> Result<Authority, CliError> {
+async fn key_authority(path: &Path, root: Option<Arc<TrustRoot>>) -> Result<Authority, CliError> {
+    let key = match kms_key(path).await? {
+        Some(signer) => signer.key().clone(),
+        None => read_key(path)?,
+    };
+    Ok(Authority { name: path.display().to_string(), means: Means::Key { key, root } })
+}
+
+fn read_key(path: &Path) -> Result<VerificationKey, CliError> {
     let input = Input::read(path, MAX_KEY, Reason::InvalidSpec)?;
     let pem = String::from_utf8_lossy(&input.bytes);
-    let key = VerificationKey::from_pem(&pem).map_err(|error| input.blame(error.into()))?;
-    Ok(Authority { name: path.display().to_string(), means: Means::Key { key, root } })
+    VerificationKey::from_pem(&pem).map_err(|error| input.blame(error.into()))
 }
 
 impl From<TransparencyArg> for Transparency {

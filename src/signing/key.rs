@@ -1,20 +1,14 @@
-//! Signing with a private key: cosign's encrypted keys, PKCS#8 and SEC1, all of ECDSA P-256.
+//! Signing with a private key: cosign's encrypted keys, PKCS#8, SEC1 and PKCS#1.
 
 use async_trait::async_trait;
-use aws_lc_rs::{
-    encoding::AsDer,
-    rand::SystemRandom,
-    rsa,
-    signature::{
-        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
-        Ed25519KeyPair, KeyPair,
-    },
-};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use sigstore_types::{PublicKeyIdentifier, SignatureBytes, VerificationMaterial, VerificationMaterialContent};
 use zeroize::Zeroizing;
 
-use super::{Password, Signature, Signer, SigningError, encrypted, pem};
+use super::{
+    Password, Signature, Signer, SigningError, encrypted, pem,
+    private::{Algorithm, PrivateKey},
+};
 use crate::core::digest::Digest;
 
 /// The largest key file that is read, in bytes.
@@ -28,10 +22,12 @@ const COSIGN: &str = "ENCRYPTED COSIGN PRIVATE KEY";
 const PKCS8: &str = "PRIVATE KEY";
 /// SEC1 (RFC 5915).
 const SEC1: &str = "EC PRIVATE KEY";
+/// PKCS#1 (RFC 8017).
+const PKCS1: &str = "RSA PRIVATE KEY";
 
-/// Signs with an ECDSA P-256 key and SHA-256, and names the key by a hint.
+/// Signs with a private key and the algorithm that follows from it, and names the key by a hint.
 pub struct KeySigner {
-    key: EcdsaKeyPair,
+    key: PrivateKey,
     public_pem: String,
     hint: String,
 }
@@ -46,9 +42,13 @@ pub struct GeneratedKey {
 
 /// Makes an ECDSA P-256 key that cosign can use. Takes about 0.2 s and 64 MiB of memory.
 pub fn generate(password: &Password) -> Result<GeneratedKey, SigningError> {
-    let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).map_err(|_| SigningError::Library("make a key"))?;
-    let plain = key.to_pkcs8v1().map_err(|_| SigningError::Library("serialise a key"))?;
-    let sealed = encrypted::seal(plain.as_ref(), password)?;
+    generate_for(Algorithm::default(), password)
+}
+
+/// Makes a key for this algorithm that cosign can use. An RSA key of 4096 bits takes a second or more.
+pub fn generate_for(algorithm: Algorithm, password: &Password) -> Result<GeneratedKey, SigningError> {
+    let key = PrivateKey::generate(algorithm)?;
+    let sealed = encrypted::seal(&key.to_pkcs8()?, password)?;
     let public_pem = KeySigner::new(key)?.public_pem;
     Ok(GeneratedKey { private_pem: Zeroizing::new(pem::encode(SIGSTORE, &sealed)), public_pem })
 }
@@ -67,18 +67,18 @@ impl KeySigner {
         match block.label.as_str() {
             SIGSTORE | COSIGN => {
                 let plain = encrypted::open(&block.content, password.ok_or(SigningError::PasswordNeeded)?)?;
-                Self::new(parse(&plain)?)
+                Self::new(PrivateKey::from_der(&plain)?)
             }
-            PKCS8 | SEC1 => Self::new(parse(&block.content)?),
-            "RSA PRIVATE KEY" => Err(SigningError::Algorithm("RSA")),
+            PKCS8 | SEC1 => Self::new(PrivateKey::from_der(&block.content)?),
+            PKCS1 => Self::new(PrivateKey::from_pkcs1(&block.content)?),
             other => Err(SigningError::Encryption(other.into())),
         }
     }
 
-    fn new(key: EcdsaKeyPair) -> Result<Self, SigningError> {
-        let spki = key.public_key().as_der().map_err(|_| SigningError::Library("serialise a public key"))?;
-        let hint = STANDARD.encode(Digest::of(spki.as_ref()).bytes());
-        Ok(Self { public_pem: pem::encode("PUBLIC KEY", spki.as_ref()), hint, key })
+    fn new(key: PrivateKey) -> Result<Self, SigningError> {
+        let spki = key.spki()?;
+        let hint = STANDARD.encode(Digest::of(&spki).bytes());
+        Ok(Self { public_pem: pem::encode("PUBLIC KEY", &spki), hint, key })
     }
 }
 
@@ -89,32 +89,12 @@ fn read_block(key_file: &[u8]) -> Result<pem::Block, SigningError> {
     pem::private_key(std::str::from_utf8(key_file).map_err(|_| SigningError::NoPrivateKey)?)
 }
 
-fn parse(der: &[u8]) -> Result<EcdsaKeyPair, SigningError> {
-    EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_ASN1_SIGNING, der).map_err(|_| why_not(der))
-}
-
-/// Names the algorithm of a key that is not ours.
-fn why_not(der: &[u8]) -> SigningError {
-    let curve = |algorithm: &'static EcdsaSigningAlgorithm| EcdsaKeyPair::from_private_key_der(algorithm, der).is_ok();
-    if curve(&ECDSA_P384_SHA384_ASN1_SIGNING) {
-        SigningError::Algorithm("ECDSA P-384")
-    } else if curve(&ECDSA_P521_SHA512_ASN1_SIGNING) {
-        SigningError::Algorithm("ECDSA P-521")
-    } else if Ed25519KeyPair::from_pkcs8(der).is_ok() {
-        SigningError::Algorithm("Ed25519")
-    } else if rsa::KeyPair::from_pkcs8(der).is_ok() {
-        SigningError::Algorithm("RSA")
-    } else {
-        SigningError::Malformed("it is no ECDSA P-256 key in PKCS#8 or SEC1 form")
-    }
-}
-
 #[async_trait]
 impl Signer for KeySigner {
     async fn sign(&self, pae: &[u8]) -> Result<Signature, SigningError> {
-        let signature = self.key.sign(&SystemRandom::new(), pae).map_err(|_| SigningError::Library("sign"))?;
+        let signature = self.key.sign(pae)?;
         let material = VerificationMaterialContent::PublicKey(PublicKeyIdentifier::new(self.hint.as_str()));
-        Ok(Signature { bytes: SignatureBytes::from_bytes(signature.as_ref()), material: VerificationMaterial::new(material) })
+        Ok(Signature { bytes: SignatureBytes::from_bytes(&signature), material: VerificationMaterial::new(material) })
     }
 
     fn public_key_pem(&self) -> &str {

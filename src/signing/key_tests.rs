@@ -1,7 +1,8 @@
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
-
 use super::*;
-use crate::core::class::{Classified, Reason};
+use crate::core::{
+    class::{Classified, Reason},
+    verify::VerificationKey,
+};
 
 macro_rules! data {
     ($name:literal) => {
@@ -14,12 +15,11 @@ fn load(key_file: &[u8], password: Option<&str>) -> Result<KeySigner, SigningErr
 }
 
 fn verifies(public_pem: &str, message: &[u8], signature: &[u8]) -> bool {
-    let spki = sigstore_types::DerPublicKey::from_pem(public_pem).expect("a public key");
-    UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, spki.as_bytes()).verify(message, signature).is_ok()
+    VerificationKey::from_pem(public_pem).expect("a public key").verifies(message, signature)
 }
 
 #[tokio::test]
-async fn every_form_of_a_p256_key_signs() {
+async fn every_form_of_every_key_signs() {
     for (key_file, password, public, encrypted) in [
         (data!("cosign-made.key"), Some("packgate"), data!("cosign-made.pub"), true),
         (data!("sigstore.key"), Some("packgate"), data!("cosign.pub"), true),
@@ -28,6 +28,21 @@ async fn every_form_of_a_p256_key_signs() {
         (data!("p256-pkcs8.pem"), None, data!("p256.pub"), false),
         (data!("p256-pkcs8.pem"), Some("not needed"), data!("p256.pub"), false),
         (data!("p256-sec1.pem"), None, data!("p256.pub"), false),
+        (data!("p384.pem"), None, data!("p384.pub"), false),
+        (data!("p384-sec1.pem"), None, data!("p384.pub"), false),
+        (data!("cosign-p384.key"), Some("packgate"), data!("p384.pub"), true),
+        (data!("p521.pem"), None, data!("p521.pub"), false),
+        (data!("p521-sec1.pem"), None, data!("p521.pub"), false),
+        (data!("cosign-p521.key"), Some("packgate"), data!("p521.pub"), true),
+        (data!("rsa.pem"), None, data!("rsa.pub"), false),
+        (data!("rsa-pkcs1.pem"), None, data!("rsa.pub"), false),
+        (data!("cosign-rsa.key"), Some("packgate"), data!("rsa.pub"), true),
+        (data!("rsa-3072.pem"), None, data!("rsa-3072.pub"), false),
+        (data!("cosign-rsa-3072.key"), Some("packgate"), data!("rsa-3072.pub"), true),
+        (data!("rsa-4096.pem"), None, data!("rsa-4096.pub"), false),
+        (data!("cosign-rsa-4096.key"), Some("packgate"), data!("rsa-4096.pub"), true),
+        (data!("ed25519.pem"), None, data!("ed25519.pub"), false),
+        (data!("cosign-ed25519.key"), Some("packgate"), data!("ed25519.pub"), true),
     ] {
         assert_eq!(is_encrypted(key_file), Ok(encrypted));
         let signer = load(key_file, password).expect("a key");
@@ -50,16 +65,16 @@ fn the_hint_is_cosigns() {
 #[test]
 fn other_keys_are_refused_with_the_reason() {
     for (key_file, part) in [
-        (data!("p384.pem"), "ECDSA P-384 keys are not supported"),
-        (data!("p521.pem"), "ECDSA P-521 keys are not supported"),
-        (data!("ed25519.pem"), "Ed25519 keys are not supported"),
-        (data!("rsa.pem"), "RSA keys are not supported"),
-        (data!("rsa-pkcs1.pem"), "RSA keys are not supported"),
+        (data!("rsa-1024.pem"), "of a kind that signs"),
+        (data!("rsa-2560.pem"), "RSA of 2560 bits keys are not supported"),
+        (data!("rsa-pss.pem"), "RSASSA-PSS keys are not supported"),
+        (data!("secp256k1.pem"), "of a kind that signs"),
+        (b"-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n".as_slice(), "of a kind that signs"),
         (data!("p256-encrypted.pem"), "cosign import-key-pair"),
         (data!("p256-sec1-encrypted.pem"), "cosign import-key-pair"),
         (data!("cosign.pub"), "packgate keys generate"),
         (b"\xff\xfe".as_slice(), "packgate keys generate"),
-        (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n".as_slice(), "no ECDSA P-256 key"),
+        (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n".as_slice(), "of a kind that signs"),
         (vec![b' '; MAX_KEY_FILE + 1].as_slice(), "the limit is 65536"),
     ] {
         let error = load(key_file, Some("packgate")).expect_err(part);
@@ -87,6 +102,27 @@ async fn generated_keys_can_be_read_again() {
     let signature = signer.sign(b"message").await.expect("signed");
     assert!(verifies(&key.public_pem, b"message", signature.bytes.as_bytes()));
     assert_ne!(generate(&password).expect("generated").public_pem, key.public_pem);
+}
+
+#[tokio::test]
+async fn a_key_can_be_made_for_every_algorithm() {
+    let password = Password::new("pw");
+    for (algorithm, name) in [
+        (Algorithm::EcdsaP256, "ECDSA P-256 SHA-256"),
+        (Algorithm::EcdsaP384, "ECDSA P-384 SHA-384"),
+        (Algorithm::EcdsaP521, "ECDSA P-521 SHA-512"),
+        (Algorithm::Rsa2048, "RSA PKCS#1 SHA-256"),
+        (Algorithm::Rsa3072, "RSA PKCS#1 SHA-256"),
+        (Algorithm::Rsa4096, "RSA PKCS#1 SHA-256"),
+        (Algorithm::Ed25519, "Ed25519"),
+    ] {
+        let key = generate_for(algorithm, &password).expect(name);
+        let signer = KeySigner::from_pem(key.private_pem.as_bytes(), Some(&password)).expect(name);
+        let public = VerificationKey::from_pem(&key.public_pem).expect(name);
+        assert_eq!((public.algorithm().as_str(), public.hint().as_str()), (name, signer.hint()));
+        let signature = signer.sign(b"message").await.expect(name);
+        assert!(public.verifies(b"message", signature.bytes.as_bytes()), "{algorithm:?}");
+    }
 }
 
 #[test]

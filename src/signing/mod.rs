@@ -1,18 +1,21 @@
-//! EFFECT. Who signs: [`Signer`], and [`KeySigner`], which signs with a private key of ours.
+//! EFFECT. Who signs: [`Signer`], [`KeySigner`], which signs with a private key of ours, and [`kms::KmsSigner`], which asks a program to.
 //!
 //! A signer gets the DSSE pre-authentication encoding of a statement and returns what a Sigstore bundle needs. What the statement claims,
 //! and whether it may be claimed, is not decided here.
 
 mod encrypted;
 mod key;
+pub mod kms;
 mod password;
 mod pem;
+mod private;
 
 use async_trait::async_trait;
 use sigstore_types::{SignatureBytes, VerificationMaterial};
 
-pub use key::{GeneratedKey, KeySigner, MAX_KEY_FILE, generate, is_encrypted};
+pub use key::{GeneratedKey, KeySigner, MAX_KEY_FILE, generate, generate_for, is_encrypted};
 pub use password::Password;
+pub use private::Algorithm;
 
 use crate::core::class::{Classified, Reason};
 
@@ -53,8 +56,8 @@ pub enum SigningError {
     #[error("private key cannot be read: {0}")]
     Malformed(&'static str),
     /// A kind of key that we do not sign with.
-    #[error("{0} keys are not supported, only ECDSA P-256 is; make one with `packgate keys generate`")]
-    Algorithm(&'static str),
+    #[error("{0} keys are not supported, because cosign knows none; supported are ECDSA P-256, P-384 and P-521, RSA of 2048, 3072 and 4096 bits, and Ed25519; make one with `packgate keys generate`")]
+    Algorithm(String),
     /// Encrypted, but not as cosign does it.
     #[error("private key is encrypted as {0:?}, only cosign's encryption is supported; import it with `cosign import-key-pair --key FILE`")]
     Encryption(String),
@@ -76,6 +79,9 @@ pub enum SigningError {
     /// The password does not open the key.
     #[error("private key does not open: the password is wrong, or the file was changed")]
     WrongPassword,
+    /// The plug-in that keeps the key did not sign.
+    #[error(transparent)]
+    Kms(#[from] kms::KmsError),
     /// The cryptographic library failed.
     #[error("the cryptographic library could not {0}")]
     Library(&'static str),
@@ -85,6 +91,7 @@ impl Classified for SigningError {
     fn reason(&self) -> Reason {
         match self {
             Self::Library(_) => Reason::Internal,
+            Self::Kms(error) => error.reason(),
             _ => Reason::NoSigner,
         }
     }

@@ -28,7 +28,7 @@ const MODULES: &[(&str, &[&str])] = &[
 
 /// The services name traits; these implementations are the command line's to choose.
 const IMPLEMENTATIONS: &[&str] =
-    &["LayoutTarget", "ArchiveTarget", "RemoteTarget", "FileOrigin", "HttpOrigin", "RegistryOrigin", "ContextOrigin", "KeySigner", "SystemClock"];
+    &["LayoutTarget", "ArchiveTarget", "RemoteTarget", "FileOrigin", "HttpOrigin", "RegistryOrigin", "ContextOrigin", "KeySigner", "KmsSigner", "SystemClock"];
 
 /// Word in the code → the places of `src/` that may say it.
 const HOMES: &[(&str, &[&str])] = &[
@@ -44,6 +44,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tempfile::", &["oci/layout", "oci/archive", "cli", "outdir"]),
     ("cap_std::", &["outdir"]),
     ("std::process::Command", &["oci/auth"]),
+    ("tokio::process", &["oci/auth", "signing/kms"]),
     ("std::env", &[]),
     ("SystemTime", &["clock"]),
     ("Timestamp::now", &["clock"]),

@@ -16,7 +16,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${PACKGATE_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/packgate/tools}
 all=(cosign cosign-2 crane distribution test-registry oras umoci image-spec-1.0 image-spec-1.1
-  fulcio rekor rekor-v1 trillian timestamp-authority standins)
+  fulcio rekor rekor-v1 trillian timestamp-authority standins sigstore-kms-testkms)
 build_flags=(-trimpath -buildvcs=false -ldflags '-s -w')
 export CGO_ENABLED=0 GOFLAGS=-mod=readonly GOWORK=off
 
@@ -50,6 +50,7 @@ plan() {
     trillian) kind=go module=trillian upstream=github.com/google/trillian package=. ;;
     standins) kind=go module=standins upstream=github.com/google/certificate-transparency-go package=. ;;
     cosign-2) kind=deb program=cosign ;;
+    sigstore-kms-testkms) kind=go module=kms-plugin upstream='' package=. ;; # the standard library alone
     oras | umoci) kind=deb program=$name ;;
     image-spec-*) kind=schemas ;;
     *) die "unknown tool $name; there are: ${all[*]}" ;;
@@ -57,12 +58,13 @@ plan() {
   case $name in
     test-registry) version=$(version_of crane) ;; # same library
     standins) version=$(version_of certificate-transparency) ;; # its library
+    sigstore-kms-testkms) version=ours ;;
     *) version=$(version_of "$name") ;;
   esac
 
   case $kind in
     go)
-      grep -qE "^(require)?[[:space:]]+$upstream v${version//./\\.}( |\$)" "$here/$module/go.mod" ||
+      [ -z "$upstream" ] || grep -qE "^(require)?[[:space:]]+$upstream v${version//./\\.}( |\$)" "$here/$module/go.mod" ||
         die "tests/compat.toml wants $upstream $version, tests/tools/$module/go.mod has another version"
       local sources
       mapfile -t sources < <(find "$here/$module" -name go.mod -o -name go.sum -o -name '*.go' ! -name '*_test.go' | LC_ALL=C sort)

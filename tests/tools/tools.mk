@@ -1,8 +1,8 @@
 # The programs that integration tests and benchmarks compare packgate with. Included by the project's Makefile.
 #   make tools                     all of them
 #   make tools TOOLS='crane oras'  these
-#   make test-tools                test the test registry itself
 #   make sigstore                  a private Sigstore until Ctrl-C; it prints where its files are
+#   make test-tools                test the test registry and the test plug-in themselves
 tools_dir := $(dir $(lastword $(MAKEFILE_LIST)))
 
 .PHONY: tools test-tools sigstore
@@ -14,5 +14,5 @@ sigstore: ## Run a private Sigstore on this machine until Ctrl-C (tests/tools/si
 	$(tools_dir)sigstore/serve.sh
 
 test-tools:
-	export GOWORK=off GOFLAGS=-mod=readonly; for m in registry standins trillian sigstore; do go -C $(tools_dir)$$m vet ./...; done
+	export GOWORK=off GOFLAGS=-mod=readonly; for m in registry kms-plugin standins trillian sigstore; do go -C $(tools_dir)$$m vet ./...; done
 	GOWORK=off GOFLAGS=-mod=readonly go -C $(tools_dir)registry test ./...

@@ -31,7 +31,7 @@ pub(super) struct SignJobArgs {
     /// What the pack Job pushed
     #[arg(long, value_name = "DIGEST")]
     digest: Digest,
-    /// Private key that signs: cosign-encrypted, PKCS#8 or SEC 1, in PEM
+    /// Private key that signs: cosign-encrypted, PKCS#8, SEC 1 or PKCS#1, in PEM
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
     /// File with the password of the key, every byte of it

@@ -178,7 +178,23 @@ fn check_authorities(rules: &Rules) -> Result<(), PolicyError> {
     if rules.formats.is_empty() {
         return Err(PolicyError::new("spec.signatureFormats", "must name at least one"));
     }
+    check_twins(authorities)?;
     check_threshold(rules)
+}
+
+/// One RSA key that is given both for PKCS#1 and for PSS would be two signers: it could meet a threshold of two.
+fn check_twins(authorities: &[Authority]) -> Result<(), PolicyError> {
+    let keys: Vec<_> = authorities
+        .iter()
+        .enumerate()
+        .filter_map(|(at, authority)| if let Means::Key { key, .. } = &authority.means { Some((at, key)) } else { None })
+        .collect();
+    match keys.iter().find(|(_, key)| keys.iter().any(|(_, other)| key.is_twin_of(other))) {
+        Some((at, _)) => {
+            Err(PolicyError::new(format!("spec.authorities[{at}].key"), "is the same RSA key as another authority's, for another padding; name one"))
+        }
+        None => Ok(()),
+    }
 }
 
 fn check_means(authority: &Authority, transparency: Transparency) -> Result<(), (&'static str, &'static str)> {

@@ -1,6 +1,6 @@
 //! Public keys: what signatures without a certificate are verified with.
 
-use std::fmt;
+use std::{borrow::Cow, fmt, ops::RangeInclusive};
 
 use aws_lc_rs::{
     encoding::{AsDer, PublicKeyX509Der},
@@ -26,13 +26,70 @@ const P384: (&[u8], usize) = (b"\x30\x76\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02
 const P521: (&[u8], usize) = (b"\x30\x81\x9b\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x23\x03\x81\x86\x00\x04", 158);
 const ED25519: (&[u8], usize) = (b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00", 44);
 
+/// Sizes of RSA keys in bits. Below, they can be factored; above, cosign does not take them, and one verification costs milliseconds.
+const RSA_BITS: RangeInclusive<usize> = 2048..=4096;
+/// The header of an SPKI of such a size: a sequence whose length has two bytes.
+const RSA_HEADER: usize = 4;
+/// `rsaEncryption` (RFC 8017, appendix C), which Sigstore uses with PKCS#1 v1.5 and SHA-256.
+const RSA: &[u8] = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
+/// `id-RSASSA-PSS` (RFC 4055, section 3.1), whatever its parameters are: the identifier behind the sequence's header.
+const PSS: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a";
+/// The same with SHA-256, MGF1 with SHA-256 and a salt of 32 bytes: the only parameters that Sigstore's list of algorithms has.
+const PSS_SHA256: &[u8] = b"\x30\x41\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a\x30\x34\
+    \xa0\x0f\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\
+    \xa1\x1c\x30\x1a\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x08\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\
+    \xa2\x03\x02\x01\x20";
+
 /// A public key with the one algorithm that goes with it in Sigstore bundles.
 #[derive(Clone)]
 pub struct VerificationKey {
     key: ParsedPublicKey,
     spki: Vec<u8>,
     fingerprint: Digest,
-    algorithm: &'static str,
+    numbers: Digest,
+    algorithm: KeyAlgorithm,
+}
+
+/// What signatures of a key are made with. It follows from the key alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyAlgorithm {
+    /// ECDSA on P-256 with SHA-256.
+    EcdsaP256,
+    /// ECDSA on P-384 with SHA-384.
+    EcdsaP384,
+    /// ECDSA on P-521 with SHA-512.
+    EcdsaP521,
+    /// Ed25519 over the message itself, never its pre-hashed variant.
+    Ed25519,
+    /// RSA with PKCS#1 v1.5 and SHA-256: keys that say `rsaEncryption`.
+    RsaPkcs1,
+    /// RSA with PSS, SHA-256 and a salt of 32 bytes: keys that say exactly this.
+    RsaPss,
+}
+
+impl KeyAlgorithm {
+    /// Its name, as reports and messages tell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::EcdsaP256 => "ECDSA P-256 SHA-256",
+            Self::EcdsaP384 => "ECDSA P-384 SHA-384",
+            Self::EcdsaP521 => "ECDSA P-521 SHA-512",
+            Self::Ed25519 => "Ed25519",
+            Self::RsaPkcs1 => "RSA PKCS#1 SHA-256",
+            Self::RsaPss => "RSA PSS SHA-256",
+        }
+    }
+
+    fn verification(self) -> &'static dyn VerificationAlgorithm {
+        match self {
+            Self::EcdsaP256 => &signature::ECDSA_P256_SHA256_ASN1,
+            Self::EcdsaP384 => &signature::ECDSA_P384_SHA384_ASN1,
+            Self::EcdsaP521 => &signature::ECDSA_P521_SHA512_ASN1,
+            Self::Ed25519 => &signature::ED25519,
+            Self::RsaPkcs1 => &signature::RSA_PKCS1_2048_8192_SHA256,
+            Self::RsaPss => &signature::RSA_PSS_2048_8192_SHA256,
+        }
+    }
 }
 
 /// Why text is no key that we verify with.
@@ -45,8 +102,11 @@ pub enum KeyError {
     #[error("this is a private key; give the public one (packgate keys public)")]
     Private,
     /// The key's type is unknown, it is too small, not on its curve, or oddly encoded.
-    #[error("public key must be ECDSA P-256, P-384 or P-521, Ed25519, or RSA of 2048 to 8192 bits, in its usual DER encoding")]
+    #[error("public key must be ECDSA P-256, P-384 or P-521, Ed25519, or RSA of 2048 to 4096 bits, in its usual DER encoding")]
     Unsupported,
+    /// An RSA key that is only for PSS, and leaves open or chooses otherwise what goes with it.
+    #[error("public key is for RSASSA-PSS, and must name SHA-256, MGF1 with SHA-256 and a salt of 32 bytes as its parameters")]
+    PssParameters,
 }
 
 impl Classified for KeyError {
@@ -62,9 +122,10 @@ impl VerificationKey {
     }
 
     fn from_spki(spki: Vec<u8>) -> Result<Self, KeyError> {
-        let (name, algorithm) = algorithm_of(&spki).ok_or(KeyError::Unsupported)?;
-        let key = ParsedPublicKey::new(algorithm, &spki).map_err(|_| KeyError::Unsupported)?;
-        Ok(Self { key, fingerprint: Digest::of(&spki), spki, algorithm: name })
+        let (algorithm, plain) = read(&spki)?;
+        let key = ParsedPublicKey::new(algorithm.verification(), &*plain).map_err(|_| KeyError::Unsupported)?;
+        let (fingerprint, numbers) = (Digest::of(&spki), Digest::of(&plain));
+        Ok(Self { key, fingerprint, numbers, spki, algorithm })
     }
 
     /// SHA-256 of the SPKI in DER: the key's name in policies, revocations and reports.
@@ -82,40 +143,73 @@ impl VerificationKey {
         &self.spki
     }
 
-    /// The algorithm's name, such as `ECDSA P-256 SHA-256`.
-    pub const fn algorithm(&self) -> &'static str {
+    /// The algorithm that follows from the key.
+    pub const fn algorithm(&self) -> KeyAlgorithm {
         self.algorithm
     }
 
+    /// The key as PEM, as `openssl pkey -pubout` and cosign write it.
+    pub fn to_pem(&self) -> String {
+        let base64 = BASE64.encode(&self.spki);
+        let lines = base64.as_bytes().chunks(64).flat_map(|line| [line, b"\n"].concat());
+        let body: String = lines.map(char::from).collect();
+        format!("{BEGIN}\n{body}{END}\n")
+    }
+
+    /// Is it the same key for another algorithm, such as one RSA key for PKCS#1 and for PSS? Such a pair is one signer.
+    pub fn is_twin_of(&self, other: &Self) -> bool {
+        self.numbers == other.numbers && self.fingerprint != other.fingerprint
+    }
+
     /// Did this key sign `message`?
-    pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         self.key.verify_sig(message, signature).is_ok()
     }
 }
 
 impl fmt::Debug for VerificationKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "VerificationKey({} {})", self.algorithm, self.fingerprint)
+        write!(f, "VerificationKey({} {})", self.algorithm.as_str(), self.fingerprint)
     }
 }
 
-/// The algorithm follows the key, never what a signature says of itself.
-fn algorithm_of(spki: &[u8]) -> Option<(&'static str, &'static dyn VerificationAlgorithm)> {
+/// The algorithm follows the key, never what a signature says of itself. With it comes the SPKI that the library reads: it knows PSS keys only
+/// as `rsaEncryption`.
+fn read(spki: &[u8]) -> Result<(KeyAlgorithm, Cow<'_, [u8]>), KeyError> {
     let is = |(prefix, length): (&[u8], usize)| spki.len() == length && spki.starts_with(prefix);
-    match () {
-        () if is(P256) => Some(("ECDSA P-256 SHA-256", &signature::ECDSA_P256_SHA256_ASN1)),
-        () if is(P384) => Some(("ECDSA P-384 SHA-384", &signature::ECDSA_P384_SHA384_ASN1)),
-        () if is(P521) => Some(("ECDSA P-521 SHA-512", &signature::ECDSA_P521_SHA512_ASN1)),
-        () if is(ED25519) => Some(("Ed25519", &signature::ED25519)),
-        () if is_plain_rsa(spki) => Some(("RSA PKCS#1 SHA-256", &signature::RSA_PKCS1_2048_8192_SHA256)),
-        () => None,
-    }
+    let algorithm = match () {
+        () if is(P256) => KeyAlgorithm::EcdsaP256,
+        () if is(P384) => KeyAlgorithm::EcdsaP384,
+        () if is(P521) => KeyAlgorithm::EcdsaP521,
+        () if is(ED25519) => KeyAlgorithm::Ed25519,
+        () if is_plain_rsa(spki) => KeyAlgorithm::RsaPkcs1,
+        () => return read_pss(spki),
+    };
+    Ok((algorithm, Cow::Borrowed(spki)))
 }
 
-/// Is it an RSA key in exactly the encoding that it would be written in?
+/// A PSS key, and the same as `rsaEncryption`. Everything but the algorithm must be what [`is_plain_rsa`] asks for.
+fn read_pss(spki: &[u8]) -> Result<(KeyAlgorithm, Cow<'_, [u8]>), KeyError> {
+    let rest = spki.get(RSA_HEADER..).ok_or(KeyError::Unsupported)?;
+    let Some(key) = rest.strip_prefix(PSS_SHA256) else {
+        let is_pss = rest.get(2..).is_some_and(|inner| inner.starts_with(PSS));
+        return Err(if is_pss { KeyError::PssParameters } else { KeyError::Unsupported });
+    };
+    let plain = sequence(&[RSA, key].concat()).ok_or(KeyError::Unsupported)?;
+    let one_encoding = sequence(rest).as_deref() == Some(spki) && is_plain_rsa(&plain);
+    if one_encoding { Ok((KeyAlgorithm::RsaPss, Cow::Owned(plain))) } else { Err(KeyError::Unsupported) }
+}
+
+/// A DER sequence of 256 to 65,535 bytes.
+fn sequence(content: &[u8]) -> Option<Vec<u8>> {
+    let length = u16::try_from(content.len()).ok().filter(|length| *length > 0xff)?;
+    Some([b"\x30\x82", length.to_be_bytes().as_slice(), content].concat())
+}
+
+/// Is it an RSA key of a size that is accepted, in exactly the encoding that it would be written in?
 fn is_plain_rsa(spki: &[u8]) -> bool {
     let Ok(key) = PublicEncryptingKey::from_der(spki) else { return false };
-    AsDer::<PublicKeyX509Der<'_>>::as_der(&key).is_ok_and(|der| der.as_ref() == spki)
+    RSA_BITS.contains(&key.key_size_bits()) && AsDer::<PublicKeyX509Der<'_>>::as_der(&key).is_ok_and(|der| der.as_ref() == spki)
 }
 
 fn decode_pem(pem: &str) -> Result<Vec<u8>, KeyError> {
@@ -128,123 +222,5 @@ fn decode_pem(pem: &str) -> Result<Vec<u8>, KeyError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use aws_lc_rs::{
-        rsa::KeySize,
-        signature::{
-            ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
-        },
-    };
-
-    use super::*;
-
-    const COSIGN: &str = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEfFzYEJaLws+djfUt1X8t9Nl0yXQ1\niSGHJdzRG0sN4qUhTfWa8/v1ouAB1z9VvZBIPtfws3gnkI6Zr9gosTxy+Q==\n-----END PUBLIC KEY-----\n";
-
-    fn pem(spki: &[u8]) -> String {
-        format!("{BEGIN}\n{}\n{END}\n", BASE64.encode(spki))
-    }
-
-    #[test]
-    fn the_hint_is_cosigns() {
-        let key = VerificationKey::from_pem(COSIGN).expect("cosign's key");
-        assert_eq!(key.hint(), "KjeQLy5pIpIDI+ZLJxDjFBuvCaj7gRtpFwjL8j7NK1Y=");
-        assert_eq!(key.algorithm(), "ECDSA P-256 SHA-256");
-        assert_eq!(VerificationKey::from_pem(&COSIGN.replace('\n', "\r\n")).expect("CRLF").fingerprint(), key.fingerprint());
-    }
-
-    #[test]
-    fn the_algorithm_follows_the_key() {
-        let ec = |algorithm| EcdsaKeyPair::generate(algorithm).expect("a key").public_key().as_der().expect("DER").as_ref().to_vec();
-        let ed: Vec<u8> = Ed25519KeyPair::generate().expect("a key").public_key().as_der().expect("DER").as_ref().to_vec();
-        let rsa = aws_lc_rs::rsa::KeyPair::generate(KeySize::Rsa2048).expect("a key").public_key().as_der().expect("DER").as_ref().to_vec();
-        for (spki, algorithm) in [
-            (ec(&ECDSA_P256_SHA256_ASN1_SIGNING), "ECDSA P-256 SHA-256"),
-            (ec(&ECDSA_P384_SHA384_ASN1_SIGNING), "ECDSA P-384 SHA-384"),
-            (ec(&ECDSA_P521_SHA512_ASN1_SIGNING), "ECDSA P-521 SHA-512"),
-            (ed, "Ed25519"),
-            (rsa, "RSA PKCS#1 SHA-256"),
-        ] {
-            assert_eq!(VerificationKey::from_pem(&pem(&spki)).expect(algorithm).algorithm(), algorithm);
-        }
-    }
-
-    #[test]
-    fn every_algorithm_verifies_its_own_signatures_only() {
-        use aws_lc_rs::{
-            rand::SystemRandom,
-            signature::{EcdsaSigningAlgorithm, RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaEncoding},
-        };
-        const MESSAGE: &[u8] = b"message";
-        let random = SystemRandom::new();
-        let ec = |algorithm: &'static EcdsaSigningAlgorithm| {
-            let key = EcdsaKeyPair::generate(algorithm).expect("a key");
-            let spki = key.public_key().as_der().expect("DER").as_ref().to_vec();
-            (spki, key.sign(&random, MESSAGE).expect("a signature").as_ref().to_vec())
-        };
-        let ed = Ed25519KeyPair::generate().expect("a key");
-        let rsa = aws_lc_rs::rsa::KeyPair::generate(KeySize::Rsa2048).expect("a key");
-        let rsa_spki: Vec<u8> = rsa.public_key().as_der().expect("DER").as_ref().to_vec();
-        let rsa_sign = |encoding: &'static dyn RsaEncoding| {
-            let mut signature = vec![0; rsa.public_modulus_len()];
-            rsa.sign(encoding, &random, MESSAGE, &mut signature).expect("a signature");
-            signature
-        };
-        for (spki, signature) in [
-            ec(&ECDSA_P256_SHA256_ASN1_SIGNING),
-            ec(&ECDSA_P384_SHA384_ASN1_SIGNING),
-            ec(&ECDSA_P521_SHA512_ASN1_SIGNING),
-            (ed.public_key().as_der().expect("DER").as_ref().to_vec(), ed.sign(MESSAGE).as_ref().to_vec()),
-            (rsa_spki.clone(), rsa_sign(&RSA_PKCS1_SHA256)),
-        ] {
-            let key = VerificationKey::from_spki(spki).expect("a key");
-            assert!(key.verifies(MESSAGE, &signature), "{key:?}");
-            assert!(!key.verifies(b"another", &signature) && !key.verifies(MESSAGE, b""), "{key:?}");
-        }
-        let rsa = VerificationKey::from_spki(rsa_spki).expect("a key");
-        assert!(!rsa.verifies(MESSAGE, &rsa_sign(&RSA_PSS_SHA256)), "one algorithm per key");
-    }
-
-    #[test]
-    fn one_key_has_one_encoding() {
-        let spki = decode_pem(COSIGN).expect("PEM");
-        let mut compressed = b"\x30\x39\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x22\x00\x03".to_vec();
-        compressed.extend_from_slice(&spki[27..59]);
-        let mut off_curve = spki.clone();
-        off_curve[90] ^= 1;
-        let trailing = [spki.as_slice(), b"\0"].concat();
-        for (what, spki) in [("compressed", compressed), ("off curve", off_curve), ("trailing byte", trailing), ("short", spki[..90].to_vec())] {
-            assert_eq!(VerificationKey::from_pem(&pem(&spki)).expect_err(what), KeyError::Unsupported, "{what}");
-        }
-    }
-
-    #[test]
-    fn one_rsa_key_has_one_encoding() {
-        let rsa = aws_lc_rs::rsa::KeyPair::generate(KeySize::Rsa2048).expect("a key").public_key().as_der().expect("DER").as_ref().to_vec();
-        let plain = b"\x30\x82\x01\x22\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
-        assert!(rsa.starts_with(plain) && VerificationKey::from_spki(rsa.clone()).is_ok());
-        let without_null = b"\x30\x82\x01\x20\x30\x0b\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01";
-        let probabilistic = b"\x30\x82\x01\x20\x30\x0b\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a";
-        for prefix in [&without_null[..], &probabilistic[..]] {
-            assert_eq!(VerificationKey::from_spki([prefix, &rsa[plain.len()..]].concat()).expect_err("odd"), KeyError::Unsupported);
-        }
-        assert_eq!(VerificationKey::from_spki([rsa.as_slice(), b"\0"].concat()).expect_err("a trailing byte"), KeyError::Unsupported);
-    }
-
-    #[test]
-    fn what_is_no_public_key_is_refused() {
-        let two = format!("{COSIGN}{COSIGN}");
-        let before = format!("x\n{COSIGN}");
-        for (text, error) in [
-            ("", KeyError::Pem),
-            (two.as_str(), KeyError::Pem),
-            (&before, KeyError::Pem),
-            (&COSIGN.replace("PUBLIC KEY", "RSA PUBLIC KEY"), KeyError::Pem),
-            (&COSIGN.replace("MFkw", "M%kw"), KeyError::Pem),
-            (&COSIGN.replace("PUBLIC KEY", "ENCRYPTED SIGSTORE PRIVATE KEY"), KeyError::Private),
-            (&pem(b""), KeyError::Unsupported),
-            (&format!("{BEGIN}{}{END}", "A".repeat(MAX_PEM)), KeyError::Pem),
-        ] {
-            assert_eq!(VerificationKey::from_pem(text).expect_err(text), error, "{text}");
-        }
-    }
-}
+#[path = "key_tests.rs"]
+mod tests;

@@ -34,7 +34,7 @@ use super::{
 pub use blob::{Artifact, BlobTrust, verify_blob};
 pub use error::{EvidenceError, Rejected};
 pub(crate) use error::{rank, shorten};
-pub use key::{KeyError, VerificationKey};
+pub use key::{KeyAlgorithm, KeyError, VerificationKey};
 pub use sigstore::{TrustRoot, TrustRootError};
 pub use verified::{Claims, Format, SignedAt, Signer, Verified, Vouched};
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::core::verify::VerificationKey;
 
 type Change = fn(&mut Rules, &TestKey);
 
@@ -19,6 +20,11 @@ fn policies_that_cannot_mean_what_they_say_are_refused() {
             let again = Authority { name: "again".into(), ..r.authorities[0].clone() };
             r.authorities.push(again);
             r.threshold = 2;
+        }),
+        ("spec.authorities[1].key", "same RSA key", |r, _| {
+            let keys = [include_str!("../../../../tests/data/keys/rsa.pub"), include_str!("../../../../tests/data/keys/rsa-as-pss.pub")];
+            let means = keys.map(|pem| Means::Key { key: VerificationKey::from_pem(pem).expect("a key"), root: None });
+            r.authorities.extend(means.into_iter().zip(["pkcs1", "pss"]).map(|(means, name)| Authority { name: name.into(), means }));
         }),
         ("spec.slsa.minimumLevel", "0 to 3", |r, _| r.slsa = Some(slsa(4, &[(BUILDER, "a", 3)]))),
         ("spec.slsa.builders", "nothing could pass", |r, _| r.slsa = Some(slsa(2, &[]))),

@@ -1,0 +1,229 @@
+use aws_lc_rs::{
+    rsa::KeySize,
+    signature::{
+        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
+    },
+};
+
+use super::*;
+
+const COSIGN: &str = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEfFzYEJaLws+djfUt1X8t9Nl0yXQ1\niSGHJdzRG0sN4qUhTfWa8/v1ouAB1z9VvZBIPtfws3gnkI6Zr9gosTxy+Q==\n-----END PUBLIC KEY-----\n";
+
+fn pem(spki: &[u8]) -> String {
+    format!("{BEGIN}\n{}\n{END}\n", BASE64.encode(spki))
+}
+
+#[test]
+fn the_hint_is_cosigns() {
+    let key = VerificationKey::from_pem(COSIGN).expect("cosign's key");
+    assert_eq!(key.hint(), "KjeQLy5pIpIDI+ZLJxDjFBuvCaj7gRtpFwjL8j7NK1Y=");
+    assert_eq!(key.algorithm().as_str(), "ECDSA P-256 SHA-256");
+    assert_eq!(VerificationKey::from_pem(&COSIGN.replace('\n', "\r\n")).expect("CRLF").fingerprint(), key.fingerprint());
+}
+
+#[test]
+fn the_algorithm_follows_the_key() {
+    let ec = |algorithm| EcdsaKeyPair::generate(algorithm).expect("a key").public_key().as_der().expect("DER").as_ref().to_vec();
+    let ed: Vec<u8> = Ed25519KeyPair::generate().expect("a key").public_key().as_der().expect("DER").as_ref().to_vec();
+    let rsa = aws_lc_rs::rsa::KeyPair::generate(KeySize::Rsa2048).expect("a key").public_key().as_der().expect("DER").as_ref().to_vec();
+    for (spki, algorithm) in [
+        (ec(&ECDSA_P256_SHA256_ASN1_SIGNING), "ECDSA P-256 SHA-256"),
+        (ec(&ECDSA_P384_SHA384_ASN1_SIGNING), "ECDSA P-384 SHA-384"),
+        (ec(&ECDSA_P521_SHA512_ASN1_SIGNING), "ECDSA P-521 SHA-512"),
+        (ed, "Ed25519"),
+        (rsa, "RSA PKCS#1 SHA-256"),
+    ] {
+        assert_eq!(VerificationKey::from_pem(&pem(&spki)).expect(algorithm).algorithm().as_str(), algorithm);
+    }
+}
+
+#[test]
+fn every_algorithm_verifies_its_own_signatures_only() {
+    use aws_lc_rs::{
+        rand::SystemRandom,
+        signature::{EcdsaSigningAlgorithm, RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaEncoding},
+    };
+    const MESSAGE: &[u8] = b"message";
+    let random = SystemRandom::new();
+    let ec = |algorithm: &'static EcdsaSigningAlgorithm| {
+        let key = EcdsaKeyPair::generate(algorithm).expect("a key");
+        let spki = key.public_key().as_der().expect("DER").as_ref().to_vec();
+        (spki, key.sign(&random, MESSAGE).expect("a signature").as_ref().to_vec())
+    };
+    let ed = Ed25519KeyPair::generate().expect("a key");
+    let rsa = aws_lc_rs::rsa::KeyPair::generate(KeySize::Rsa2048).expect("a key");
+    let rsa_spki: Vec<u8> = rsa.public_key().as_der().expect("DER").as_ref().to_vec();
+    let rsa_sign = |encoding: &'static dyn RsaEncoding| {
+        let mut signature = vec![0; rsa.public_modulus_len()];
+        rsa.sign(encoding, &random, MESSAGE, &mut signature).expect("a signature");
+        signature
+    };
+    for (spki, signature) in [
+        ec(&ECDSA_P256_SHA256_ASN1_SIGNING),
+        ec(&ECDSA_P384_SHA384_ASN1_SIGNING),
+        ec(&ECDSA_P521_SHA512_ASN1_SIGNING),
+        (ed.public_key().as_der().expect("DER").as_ref().to_vec(), ed.sign(MESSAGE).as_ref().to_vec()),
+        (rsa_spki.clone(), rsa_sign(&RSA_PKCS1_SHA256)),
+    ] {
+        let key = VerificationKey::from_spki(spki).expect("a key");
+        assert!(key.verifies(MESSAGE, &signature), "{key:?}");
+        assert!(!key.verifies(b"another", &signature) && !key.verifies(MESSAGE, b""), "{key:?}");
+    }
+    let rsa = VerificationKey::from_spki(rsa_spki).expect("a key");
+    assert!(!rsa.verifies(MESSAGE, &rsa_sign(&RSA_PSS_SHA256)), "one algorithm per key");
+}
+
+#[test]
+fn one_key_has_one_encoding() {
+    let spki = decode_pem(COSIGN).expect("PEM");
+    let mut compressed = b"\x30\x39\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x22\x00\x03".to_vec();
+    compressed.extend_from_slice(&spki[27..59]);
+    let mut off_curve = spki.clone();
+    off_curve[90] ^= 1;
+    let trailing = [spki.as_slice(), b"\0"].concat();
+    for (what, spki) in [("compressed", compressed), ("off curve", off_curve), ("trailing byte", trailing), ("short", spki[..90].to_vec())] {
+        assert_eq!(VerificationKey::from_pem(&pem(&spki)).expect_err(what), KeyError::Unsupported, "{what}");
+    }
+}
+
+#[test]
+fn one_rsa_key_has_one_encoding() {
+    let rsa = aws_lc_rs::rsa::KeyPair::generate(KeySize::Rsa2048).expect("a key").public_key().as_der().expect("DER").as_ref().to_vec();
+    let plain = b"\x30\x82\x01\x22\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
+    assert!(rsa.starts_with(plain) && VerificationKey::from_spki(rsa.clone()).is_ok());
+    let without_null: &[u8] = b"\x30\x82\x01\x20\x30\x0b\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01";
+    assert_eq!(VerificationKey::from_spki([without_null, &rsa[plain.len()..]].concat()).expect_err("odd"), KeyError::Unsupported);
+    assert_eq!(VerificationKey::from_spki([rsa.as_slice(), b"\0"].concat()).expect_err("a trailing byte"), KeyError::Unsupported);
+}
+
+#[test]
+fn what_is_no_public_key_is_refused() {
+    let two = format!("{COSIGN}{COSIGN}");
+    let before = format!("x\n{COSIGN}");
+    for (text, error) in [
+        ("", KeyError::Pem),
+        (two.as_str(), KeyError::Pem),
+        (&before, KeyError::Pem),
+        (&COSIGN.replace("PUBLIC KEY", "RSA PUBLIC KEY"), KeyError::Pem),
+        (&COSIGN.replace("MFkw", "M%kw"), KeyError::Pem),
+        (&COSIGN.replace("PUBLIC KEY", "ENCRYPTED SIGSTORE PRIVATE KEY"), KeyError::Private),
+        (&pem(b""), KeyError::Unsupported),
+        (&format!("{BEGIN}{}{END}", "A".repeat(MAX_PEM)), KeyError::Pem),
+    ] {
+        assert_eq!(VerificationKey::from_pem(text).expect_err(text), error, "{text}");
+    }
+}
+
+macro_rules! data {
+    ($name:literal) => {
+        include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/keys/", $name)).as_slice()
+    };
+}
+
+fn read_pem(pem: &[u8]) -> Result<VerificationKey, KeyError> {
+    VerificationKey::from_pem(std::str::from_utf8(pem).expect("text"))
+}
+
+/// What another implementation made: keys and signatures by OpenSSL.
+#[test]
+fn signatures_by_openssl_verify_with_their_own_key_only() {
+    use KeyAlgorithm::{EcdsaP256, EcdsaP384, EcdsaP521, Ed25519, RsaPkcs1, RsaPss};
+    let cases = [
+        (data!("p256.pub"), data!("p256.sig"), EcdsaP256),
+        (data!("p384.pub"), data!("p384.sig"), EcdsaP384),
+        (data!("p521.pub"), data!("p521.sig"), EcdsaP521),
+        (data!("ed25519.pub"), data!("ed25519.sig"), Ed25519),
+        (data!("rsa.pub"), data!("rsa.sig"), RsaPkcs1),
+        (data!("rsa-3072.pub"), data!("rsa-3072.sig"), RsaPkcs1),
+        (data!("rsa-4096.pub"), data!("rsa-4096.sig"), RsaPkcs1),
+        (data!("rsa-pss.pub"), data!("rsa-pss.sig"), RsaPss),
+        (data!("rsa-as-pss.pub"), data!("rsa-as-pss.sig"), RsaPss),
+    ];
+    for (at, (pem, signature, algorithm)) in cases.into_iter().enumerate() {
+        let key = read_pem(pem).expect("a key");
+        assert_eq!(key.algorithm(), algorithm);
+        assert_eq!(key.to_pem().as_bytes(), pem);
+        assert!(key.verifies(b"packgate", signature) && !key.verifies(b"packgate ", signature), "{key:?}");
+        for (other, (_, foreign, _)) in cases.iter().enumerate() {
+            assert_eq!(key.verifies(b"packgate", foreign), at == other, "{key:?} and the signature of {other}");
+        }
+    }
+}
+
+/// threats.md, row 28: RSA below 2048 bits, and what nobody else of Sigstore takes.
+#[test]
+fn keys_that_are_too_small_too_large_or_of_another_kind_are_refused() {
+    for (pem, error) in [
+        (data!("rsa-1024.pub"), KeyError::Unsupported),
+        (data!("rsa-5120.pub"), KeyError::Unsupported),
+        (data!("secp256k1.pub"), KeyError::Unsupported),
+        (data!("rsa-pss-open.pub"), KeyError::PssParameters),
+        (data!("rsa-pss-sha512.pub"), KeyError::PssParameters),
+    ] {
+        assert_eq!(read_pem(pem).expect_err("refused"), error, "{}", String::from_utf8_lossy(pem));
+    }
+}
+
+/// One pair of numbers, two declarations: each accepts signatures of its own padding only, and a salt of its own length.
+#[test]
+fn an_rsa_key_verifies_the_padding_that_it_declares_only() {
+    use aws_lc_rs::{
+        rand::SystemRandom,
+        signature::{RSA_PKCS1_SHA256, RSA_PSS_SHA256, RSA_PSS_SHA384, RsaEncoding},
+    };
+    let pair = aws_lc_rs::rsa::KeyPair::generate(KeySize::Rsa3072).expect("a key");
+    let spki = pair.public_key().as_der().expect("DER").as_ref().to_vec();
+    let pss_spki = sequence(&[PSS_SHA256, &spki[RSA_HEADER + RSA.len()..]].concat()).expect("a sequence");
+    let (plain, pss) = (VerificationKey::from_spki(spki).expect("a key"), VerificationKey::from_spki(pss_spki.clone()).expect("a key"));
+    let sign = |encoding: &'static dyn RsaEncoding| {
+        let mut signature = vec![0; pair.public_modulus_len()];
+        pair.sign(encoding, &SystemRandom::new(), b"message", &mut signature).expect("a signature");
+        signature
+    };
+    for (encoding, by_plain, by_pss) in
+        [(&RSA_PKCS1_SHA256 as &'static dyn RsaEncoding, true, false), (&RSA_PSS_SHA256, false, true), (&RSA_PSS_SHA384, false, false)]
+    {
+        let signature = sign(encoding);
+        assert_eq!((plain.verifies(b"message", &signature), pss.verifies(b"message", &signature)), (by_plain, by_pss));
+    }
+    assert!(plain.is_twin_of(&pss) && pss.is_twin_of(&plain) && !pss.is_twin_of(&pss));
+    assert_ne!(plain.fingerprint(), pss.fingerprint());
+    assert_eq!(pss.hint(), BASE64.encode(Digest::of(&pss_spki).bytes()), "the hint is of the key as it is given");
+
+    let mut longer = pss_spki.clone();
+    longer[3] += 1;
+    longer.push(0);
+    let short_form = [b"\x30\x83\x00", &pss_spki[2..]].concat();
+    for odd in [longer, short_form, pss_spki[..pss_spki.len() - 1].to_vec(), [pss_spki.as_slice(), b"\0"].concat()] {
+        assert_eq!(VerificationKey::from_spki(odd).expect_err("odd"), KeyError::Unsupported);
+    }
+}
+
+/// The pre-hashed variant signs something else, with the same key: RFC 8032, section 5.1.
+#[test]
+fn ed25519_is_never_pre_hashed() {
+    let pair = Ed25519KeyPair::generate().expect("a key");
+    let key = VerificationKey::from_spki(pair.public_key().as_der().expect("DER").as_ref().to_vec()).expect("a key");
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA512, b"message");
+    let context = [b"SigEd25519 no Ed25519 collisions\x01\x00".as_slice(), hash.as_ref()].concat();
+    for signed in [hash.as_ref(), &context] {
+        assert!(!key.verifies(b"message", pair.sign(signed).as_ref()));
+    }
+    assert!(key.verifies(b"message", pair.sign(b"message").as_ref()));
+}
+
+/// What a forger or a careless tool might make: the right key, and not the hash, padding or salt that goes with it.
+#[test]
+fn the_right_key_with_another_hash_padding_or_salt_is_refused() {
+    for (pem, signature) in [
+        (data!("p256.pub"), data!("p256-sha512.sig")),
+        (data!("p384.pub"), data!("p384-sha256.sig")),
+        (data!("p521.pub"), data!("p521-sha256.sig")),
+        (data!("rsa.pub"), data!("rsa-sha512.sig")),
+        (data!("rsa.pub"), data!("rsa-as-pss.sig")),
+        (data!("rsa-pss.pub"), data!("rsa-pss-max.sig")),
+    ] {
+        let key = read_pem(pem).expect("a key");
+        assert!(!key.verifies(b"packgate", signature), "{key:?}");
+    }
+}

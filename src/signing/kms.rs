@@ -1,0 +1,406 @@
+//! EFFECT. Signing with a key that another program keeps: Sigstore's KMS plug-in protocol, version `v1`.
+//!
+//! A key is called `NAME://KEY`, and the program `sigstore-kms-NAME` is looked for on the `PATH`. It is run once for each question, with `v1`
+//! and a JSON document as its arguments, the message on stdin and its answer, JSON again, on stdout. Its exit code says nothing.
+//! Source: sigstore/sigstore v1.10.8, `pkg/signature/kms/cliplugin`.
+//!
+//! Whatever it answers is checked: the public key is read as any other, and a signature that the key does not verify is refused.
+
+use std::{process::Stdio, str::FromStr, time::Duration};
+
+use async_trait::async_trait;
+use aws_lc_rs::digest;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sigstore_types::{PublicKeyIdentifier, SignatureBytes, VerificationMaterial, VerificationMaterialContent};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, copy, sink},
+    process::{Child, Command},
+    time::timeout,
+};
+
+use super::{Signature, Signer, SigningError};
+use crate::core::{
+    class::{Classified, Reason},
+    json,
+    verify::{KeyAlgorithm, KeyError, VerificationKey, shorten},
+};
+
+/// A program may ask a person to touch a token, and a network to answer; no longer than this for one question.
+pub const TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes of one answer: a public key in PEM and base64, and some words.
+const MAX_ANSWER: usize = 64 << 10;
+const DEPTH: usize = 8;
+/// Bytes that are kept of what a program says on stderr.
+const MAX_STDERR: usize = 2 << 10;
+/// Bytes of a key's name.
+const MAX_KEY: usize = 4 << 10;
+const MAX_NAME: usize = 64;
+
+const PREFIX: &str = "sigstore-kms-";
+const PROTOCOL: &str = "v1";
+/// Secrets of ours that no plug-in needs. It finds its own in the environment, which it inherits otherwise, as cosign's plug-ins do.
+const SECRETS: [&str; 2] = ["COSIGN_PASSWORD", "SIGSTORE_ID_TOKEN"];
+/// Schemes of keys that cosign reads itself, and that are no plug-in's.
+const OTHERS: [&str; 7] = ["file", "http", "https", "env", "k8s", "github", "gitlab"];
+
+/// `NAME://KEY`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyReference {
+    name: String,
+    key: String,
+}
+
+impl KeyReference {
+    /// Does somebody who writes this mean a plug-in, and not a file?
+    pub fn is_meant(text: &str) -> bool {
+        text.contains("://")
+    }
+
+    /// The program that knows the key.
+    pub fn program(&self) -> String {
+        format!("{PREFIX}{}", self.name)
+    }
+}
+
+impl FromStr for KeyReference {
+    type Err = KmsError;
+
+    /// Reads `NAME://KEY`. NAME: letters, digits and `- _ .`, at most 64; KEY: anything, at most 4 KiB.
+    fn from_str(text: &str) -> Result<Self, KmsError> {
+        let malformed = || KmsError::Reference(shorten(text));
+        let (name, key) = text.split_once("://").ok_or_else(malformed)?;
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        if name.is_empty() || name.len() > MAX_NAME || key.len() > MAX_KEY || !name.bytes().all(plain) {
+            return Err(malformed());
+        }
+        if OTHERS.contains(&name) {
+            return Err(KmsError::Scheme(name.into()));
+        }
+        Ok(Self { name: name.into(), key: key.into() })
+    }
+}
+
+/// Why a plug-in's key is of no use. No variant carries a secret of ours; what the program says is shortened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KmsError {
+    /// Not `NAME://KEY`.
+    #[error("key {0:?} is neither a file nor NAME://KEY with a NAME of letters, digits and - _ .")]
+    Reference(String),
+    /// A scheme of cosign's that stands for no plug-in.
+    #[error("keys are not read from {0}://; save the key to a file and name that, or use a plug-in's NAME://KEY")]
+    Scheme(String),
+    /// No such program.
+    #[error("program {PREFIX}{0} is not on the PATH: keys of {0}:// are reached through that plug-in only, install it (docs/guides/kms.md)")]
+    NotFound(String),
+    /// It could not be run.
+    #[error("plug-in {program} cannot be run: {cause}")]
+    Run {
+        /// The program.
+        program: String,
+        /// What the system says.
+        cause: String,
+    },
+    /// No answer in time.
+    #[error("plug-in {program} gave no answer to {method} within {seconds} s")]
+    Late {
+        /// The program.
+        program: String,
+        /// What it was asked.
+        method: &'static str,
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// It answered with an error.
+    #[error("plug-in {program} refused {method}: {message}")]
+    Refused {
+        /// The program.
+        program: String,
+        /// What it was asked.
+        method: &'static str,
+        /// Its own words.
+        message: String,
+    },
+    /// Its answer is none.
+    #[error("plug-in {program} answered {method} with {fault}{said}")]
+    Answer {
+        /// The program.
+        program: String,
+        /// What it was asked.
+        method: &'static str,
+        /// What is wrong with the answer.
+        fault: &'static str,
+        /// What it said on stderr, if it said something.
+        said: String,
+    },
+    /// Its key is of no kind that we verify.
+    #[error("key of plug-in {program}: {error}")]
+    Key {
+        /// The program.
+        program: String,
+        /// What is wrong.
+        error: KeyError,
+    },
+    /// Its key is of a kind that cosign does not verify.
+    #[error("key of plug-in {0} is for RSASSA-PSS, which is not signed with, because cosign cannot verify it")]
+    Pss(String),
+    /// It signed with another key or algorithm than it says.
+    #[error("plug-in {program} made a signature that its own public key ({algorithm}) does not verify")]
+    Signature {
+        /// The program.
+        program: String,
+        /// What the signature should have been made with.
+        algorithm: &'static str,
+    },
+}
+
+impl Classified for KmsError {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Late { .. } => Reason::DeadlineExceeded,
+            _ => Reason::NoSigner,
+        }
+    }
+}
+
+/// Tells the time, for the deadline that a plug-in is told.
+pub type Now = fn() -> Timestamp;
+
+/// Lets a plug-in sign.
+#[derive(Debug)]
+pub struct KmsSigner {
+    plugin: Plugin,
+    key: VerificationKey,
+    public_pem: String,
+    hint: String,
+}
+
+impl KmsSigner {
+    /// Asks the plug-in for the public key. Waits for [`TIMEOUT`] at most.
+    pub async fn load(reference: KeyReference, now: Now) -> Result<Self, KmsError> {
+        Self::with(Plugin { reference, now, timeout: TIMEOUT, command: Command::new }).await
+    }
+
+    async fn with(plugin: Plugin) -> Result<Self, KmsError> {
+        let key = plugin.public_key().await?;
+        if key.algorithm() == KeyAlgorithm::RsaPss {
+            return Err(KmsError::Pss(plugin.reference.program()));
+        }
+        Ok(Self { public_pem: key.to_pem(), hint: key.hint(), plugin, key })
+    }
+
+    /// The public half of the key.
+    pub const fn key(&self) -> &VerificationKey {
+        &self.key
+    }
+}
+
+#[async_trait]
+impl Signer for KmsSigner {
+    async fn sign(&self, pae: &[u8]) -> Result<Signature, SigningError> {
+        let bytes = self.plugin.sign(&self.key, pae).await?;
+        let material = VerificationMaterialContent::PublicKey(PublicKeyIdentifier::new(self.hint.as_str()));
+        Ok(Signature { bytes: SignatureBytes::from_bytes(&bytes), material: VerificationMaterial::new(material) })
+    }
+
+    fn public_key_pem(&self) -> &str {
+        &self.public_pem
+    }
+
+    fn hint(&self) -> &str {
+        &self.hint
+    }
+}
+
+/// Go's numbers of hash functions (`crypto.Hash`), which the protocol uses, and how to compute them.
+const SHA256: Hash = (5, &digest::SHA256);
+const SHA384: Hash = (6, &digest::SHA384);
+const SHA512: Hash = (7, &digest::SHA512);
+type Hash = (u8, &'static digest::Algorithm);
+
+/// The hash that a key's signatures are over; none if it signs the message itself.
+const fn hash_of(algorithm: KeyAlgorithm) -> Option<Hash> {
+    match algorithm {
+        KeyAlgorithm::EcdsaP256 | KeyAlgorithm::RsaPkcs1 | KeyAlgorithm::RsaPss => Some(SHA256),
+        KeyAlgorithm::EcdsaP384 => Some(SHA384),
+        KeyAlgorithm::EcdsaP521 => Some(SHA512),
+        KeyAlgorithm::Ed25519 => None,
+    }
+}
+
+#[derive(Debug)]
+struct Plugin {
+    reference: KeyReference,
+    now: Now,
+    timeout: Duration,
+    command: fn(String) -> Command,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    #[serde(default)]
+    error_message: String,
+    public_key: Option<PublicKeyAnswer>,
+    sign_message: Option<SignatureAnswer>,
+}
+
+#[derive(Deserialize)]
+struct PublicKeyAnswer {
+    #[serde(rename = "publicKeyPEM")]
+    pem: String,
+}
+
+#[derive(Deserialize)]
+struct SignatureAnswer {
+    signature: String,
+}
+
+impl Plugin {
+    const PUBLIC_KEY: &str = "publicKey";
+    const SIGN: &str = "signMessage";
+
+    async fn public_key(&self) -> Result<VerificationKey, KmsError> {
+        let arguments = json!({"publicKeyOptions": {"rpcOptions": self.call_options()}});
+        let answer = self.ask(Self::PUBLIC_KEY, SHA256.0, arguments, b"").await?;
+        let pem = answer.public_key.and_then(|answer| STANDARD.decode(answer.pem).ok()).and_then(|pem| String::from_utf8(pem).ok());
+        let pem = pem.ok_or_else(|| self.fault(Self::PUBLIC_KEY, "no public key", ""))?;
+        VerificationKey::from_pem(&pem).map_err(|error| KmsError::Key { program: self.reference.program(), error })
+    }
+
+    /// The plug-in gets both the message and its digest, as from cosign, and the digest's algorithm, which cosign leaves to it.
+    async fn sign(&self, key: &VerificationKey, message: &[u8]) -> Result<Vec<u8>, KmsError> {
+        let hash = hash_of(key.algorithm());
+        let options = hash.map_or_else(
+            || json!({}),
+            |(number, algorithm)| json!({"digest": STANDARD.encode(digest::digest(algorithm, message)), "hashFunc": number}),
+        );
+        let arguments = json!({"signOptions": {"rpcOptions": self.call_options(), "messageOptions": options}});
+        let answer = self.ask(Self::SIGN, hash.unwrap_or(SHA256).0, arguments, message).await?;
+        let signature = answer.sign_message.and_then(|answer| STANDARD.decode(answer.signature).ok());
+        let signature = signature.ok_or_else(|| self.fault(Self::SIGN, "no signature", ""))?;
+        if key.verifies(message, &signature) {
+            return Ok(signature);
+        }
+        Err(KmsError::Signature { program: self.reference.program(), algorithm: key.algorithm().as_str() })
+    }
+
+    fn call_options(&self) -> Value {
+        let deadline = jiff::SignedDuration::try_from(self.timeout).ok().and_then(|time| (self.now)().checked_add(time).ok());
+        let mut options = json!({"keyVersion": "", "remoteVerification": false});
+        if let Some(deadline) = deadline {
+            options["ctxDeadline"] = deadline.to_string().into();
+        }
+        options
+    }
+
+    fn question(&self, method: &str, hash: u8, arguments: &Value) -> Value {
+        let mut options =
+            json!({"protocolVersion": PROTOCOL, "keyResourceID": self.reference.key, "hashFunc": hash, "rpcOptions": self.call_options()});
+        options["ctxDeadline"] = options["rpcOptions"]["ctxDeadline"].clone();
+        json!({"initOptions": options, "methodName": method, method: arguments})
+    }
+
+    async fn ask(&self, method: &'static str, hash: u8, arguments: Value, message: &[u8]) -> Result<Answer, KmsError> {
+        let program = self.reference.program();
+        let mut command = (self.command)(program.clone());
+        command.arg(PROTOCOL).arg(self.question(method, hash, &arguments).to_string());
+        let late = |_| KmsError::Late { program: program.clone(), method, seconds: self.timeout.as_secs() };
+        let ended = timeout(self.timeout, run(command, message)).await.map_err(late)?.map_err(|error| self.not_run(&error))?;
+        self.answer(method, &ended)
+    }
+
+    fn answer(&self, method: &'static str, ended: &Ended) -> Result<Answer, KmsError> {
+        let fault = |fault| Err(self.fault(method, fault, &ended.said));
+        if ended.stdout.len() > MAX_ANSWER {
+            return fault("more than any answer has");
+        }
+        if ended.killed {
+            return fault("nothing: it was killed");
+        }
+        match json::parse::<Answer>(&ended.stdout, MAX_ANSWER, DEPTH) {
+            Ok(answer) if answer.error_message.is_empty() => Ok(answer),
+            Ok(Answer { error_message, .. }) => {
+                Err(KmsError::Refused { program: self.reference.program(), method, message: shorten(error_message.trim()) })
+            }
+            Err(_) => fault("no JSON of the plug-in protocol"),
+        }
+    }
+
+    fn fault(&self, method: &'static str, fault: &'static str, said: &str) -> KmsError {
+        KmsError::Answer { program: self.reference.program(), method, fault, said: said.into() }
+    }
+
+    fn not_run(&self, error: &std::io::Error) -> KmsError {
+        match error.kind() {
+            std::io::ErrorKind::NotFound => KmsError::NotFound(self.reference.name.clone()),
+            _ => KmsError::Run { program: self.reference.program(), cause: error.to_string() },
+        }
+    }
+}
+
+/// How a program ended.
+struct Ended {
+    /// At most one byte more than [`MAX_ANSWER`].
+    stdout: Vec<u8>,
+    /// The beginning of what it said on stderr, as the end of a sentence.
+    said: String,
+    killed: bool,
+}
+
+async fn run(mut command: Command, message: &[u8]) -> std::io::Result<Ended> {
+    for secret in SECRETS {
+        command.env_remove(secret);
+    }
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn()?;
+    let stderr = child.stderr.take();
+    // What it says beyond the limit is read on, or it would wait for a reader.
+    let (ended, said) = tokio::join!(converse(&mut child, message), async {
+        let mut stderr = stderr?;
+        let said = read(&mut stderr, MAX_STDERR).await.ok()?;
+        let _ = copy(&mut stderr, &mut sink()).await;
+        Some(said)
+    });
+    let (stdout, killed) = ended?;
+    let said = shorten(String::from_utf8_lossy(&said.unwrap_or_default()).trim());
+    Ok(Ended { stdout, said: if said.is_empty() { said } else { format!("; it said: {said}") }, killed })
+}
+
+async fn converse(child: &mut Child, message: &[u8]) -> std::io::Result<(Vec<u8>, bool)> {
+    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+    let write = async {
+        if let Some(mut input) = stdin {
+            // A program that does not read has closed its end: its answer says more than the broken pipe.
+            let _ = input.write_all(message).await;
+        }
+    };
+    let answer = async {
+        match stdout {
+            Some(mut output) => read(&mut output, MAX_ANSWER + 1).await,
+            None => Ok(Vec::new()),
+        }
+    };
+    tokio::pin!(write, answer);
+    let stdout = tokio::select! {
+        answered = &mut answer => answered,
+        () = &mut write => answer.await,
+    }?;
+    if stdout.len() > MAX_ANSWER {
+        child.kill().await?;
+        return Ok((stdout, false));
+    }
+    Ok((stdout, child.wait().await?.code().is_none()))
+}
+
+async fn read(from: &mut (impl AsyncRead + Unpin), limit: usize) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(limit as u64).read_to_end(&mut bytes).await?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+#[path = "kms_tests.rs"]
+mod tests;

@@ -1,0 +1,3 @@
+module packgate.example/tests/tools/kms-plugin
+
+go 1.26.0
