@@ -127,7 +127,8 @@ async fn a_plug_in_that_speaks_or_reads_without_end_is_stopped() {
     let loud = refused(|_| shell("yes x | head -c 3000000 >&2; echo '{}'")).await;
     assert!(loud.to_string().contains("no public key"), "{loud}");
     // Four megabytes that nobody reads.
-    let signer = KmsSigner::with(plugin(|_| shell(&format!("PUB=p256.pub SIG=p256.sig; {}", GOOD.replace("$(cat)", "packgate"))))).await.expect("a key");
+    let signer =
+        KmsSigner::with(plugin(|_| shell(&format!("PUB=p256.pub SIG=p256.sig; {}", GOOD.replace("$(cat)", "packgate"))))).await.expect("a key");
     let error = signer.sign(&vec![0; 4 << 20]).await.expect_err("another message");
     assert!(matches!(error, SigningError::Kms(KmsError::Signature { .. })), "{error}");
 }

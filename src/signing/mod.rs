@@ -56,7 +56,9 @@ pub enum SigningError {
     #[error("private key cannot be read: {0}")]
     Malformed(&'static str),
     /// A kind of key that we do not sign with.
-    #[error("{0} keys are not supported, because cosign knows none; supported are ECDSA P-256, P-384 and P-521, RSA of 2048, 3072 and 4096 bits, and Ed25519; make one with `packgate keys generate`")]
+    #[error(
+        "{0} keys are not supported, because cosign knows none; supported are ECDSA P-256, P-384 and P-521, RSA of 2048, 3072 and 4096 bits, and Ed25519; make one with `packgate keys generate`"
+    )]
     Algorithm(String),
     /// Encrypted, but not as cosign does it.
     #[error("private key is encrypted as {0:?}, only cosign's encryption is supported; import it with `cosign import-key-pair --key FILE`")]

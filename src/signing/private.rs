@@ -123,5 +123,9 @@ impl PrivateKey {
 
 fn why_not(der: &[u8]) -> SigningError {
     let is_pss = der.windows(PSS.len()).take(PSS_WITHIN).any(|window| window == PSS);
-    if is_pss { SigningError::Algorithm("RSASSA-PSS".into()) } else { SigningError::Malformed("it is no PKCS#8, SEC1 or PKCS#1 key of a kind that signs") }
+    if is_pss {
+        SigningError::Algorithm("RSASSA-PSS".into())
+    } else {
+        SigningError::Malformed("it is no PKCS#8, SEC1 or PKCS#1 key of a kind that signs")
+    }
 }

@@ -9,7 +9,7 @@ use crate::support::{
     tools::{self, KINDS, Kind, Server},
 };
 
-fn pinned(reference: &str) -> String {
+pub(crate) fn pinned(reference: &str) -> String {
     let (name, digest) = reference.split_once('@').expect("a digest");
     let (repository, _) = name.rsplit_once(':').expect("a tag");
     format!("{repository}@{digest}")
@@ -27,7 +27,7 @@ fn each(test: &str, check: impl Fn(Kind, &Workspace, &Server)) {
     }
 }
 
-fn pack(workspace: &Workspace, server: &Server, format: &str, options: &str) -> String {
+pub(crate) fn pack(workspace: &Workspace, server: &Server, format: &str, options: &str) -> String {
     let line = format!("pack lock.yaml --plain-http --to {}/team/{} --format {format} {options}", server.host, format.to_lowercase() + ":v1");
     workspace.run(&line).ok().to_owned()
 }

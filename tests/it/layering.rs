@@ -27,8 +27,18 @@ const MODULES: &[(&str, &[&str])] = &[
 ];
 
 /// The services name traits; these implementations are the command line's to choose.
-const IMPLEMENTATIONS: &[&str] =
-    &["LayoutTarget", "ArchiveTarget", "RemoteTarget", "FileOrigin", "HttpOrigin", "RegistryOrigin", "ContextOrigin", "KeySigner", "KmsSigner", "SystemClock"];
+const IMPLEMENTATIONS: &[&str] = &[
+    "LayoutTarget",
+    "ArchiveTarget",
+    "RemoteTarget",
+    "FileOrigin",
+    "HttpOrigin",
+    "RegistryOrigin",
+    "ContextOrigin",
+    "KeySigner",
+    "KmsSigner",
+    "SystemClock",
+];
 
 /// Word in the code → the places of `src/` that may say it.
 const HOMES: &[(&str, &[&str])] = &[

@@ -11,6 +11,8 @@ mod corrupt;
 mod documents;
 mod interop;
 mod jobs;
+mod keys;
+mod keys_interop;
 mod layering;
 mod one_digest;
 mod origins;
