@@ -93,7 +93,7 @@ pub enum KmsError {
     #[error("keys are not read from {0}://; save the key to a file and name that, or use a plug-in's NAME://KEY")]
     Scheme(String),
     /// No such program.
-    #[error("program {PREFIX}{0} is not on the PATH: keys of {0}:// are reached through that plug-in only, install it (docs/guides/kms.md)")]
+    #[error("program {PREFIX}{0} is not on the PATH: keys of {0}:// are reached through that plug-in only, install it (docs/guides/keys.md)")]
     NotFound(String),
     /// It could not be run.
     #[error("plug-in {program} cannot be run: {cause}")]

@@ -262,7 +262,7 @@ pub struct Authority {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = ("has(self.pem) != has(self.configMapRef)", "exactly one of pem and configMapRef"))]
 pub struct Key {
-    /// The key itself, one PEM block `PUBLIC KEY`: ECDSA P-256, P-384, P-521, Ed25519, or RSA of at least 2048 bits.
+    /// The key itself, one PEM block `PUBLIC KEY`: ECDSA P-256, P-384, P-521, Ed25519, or RSA of 2048 to 4096 bits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16384))]
     pub pem: Option<String>,

@@ -111,7 +111,8 @@ mod tests {
 
     #[test]
     fn the_whole_name_is_compared() {
-        let table: &[(Result<NameMatch, String>, &[&str], &[&str])] = &[
+        type Case = (Result<NameMatch, String>, &'static [&'static str], &'static [&'static str]);
+        let table: &[Case] = &[
             (NameMatch::exact("a@example.com"), &["a@example.com"], &["A@example.com", "a@example.com ", "aa@example.com", ""]),
             (
                 NameMatch::prefix("https://git.example.com/org/"),

@@ -4,8 +4,24 @@ use aws_lc_rs::{
         ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
     },
 };
+use serde_json::json;
 
 use super::*;
+use crate::{
+    core::{
+        intoto::{COSIGN_SIGN, Statement},
+        limits::Limits,
+        media_type,
+        sigstore_bundle::SigstoreBundle,
+        verify::{
+            Signer, Trust, TrustRoot,
+            sigstore::vouch,
+            testing::{candidate, evidence},
+            verify,
+        },
+    },
+    signing::{KeySigner, Signer as _},
+};
 
 const COSIGN: &str = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEfFzYEJaLws+djfUt1X8t9Nl0yXQ1\niSGHJdzRG0sN4qUhTfWa8/v1ouAB1z9VvZBIPtfws3gnkI6Zr9gosTxy+Q==\n-----END PUBLIC KEY-----\n";
 
@@ -225,5 +241,69 @@ fn the_right_key_with_another_hash_padding_or_salt_is_refused() {
     ] {
         let key = read_pem(pem).expect("a key");
         assert!(!key.verifies(b"packgate", signature), "{key:?}");
+    }
+}
+
+/// A bundle of a key as `cosign sign --key` makes it.
+fn bundle_of(key: &VerificationKey, payload: &[u8], signature: &[u8]) -> serde_json::Value {
+    json!({
+        "mediaType": media_type::SIGSTORE_BUNDLE_V03,
+        "verificationMaterial": {"publicKey": {"hint": key.hint()}},
+        "dsseEnvelope": {"payload": BASE64.encode(payload), "payloadType": media_type::IN_TOTO, "signatures": [{"sig": BASE64.encode(signature)}]},
+    })
+}
+
+fn rsa_sign(pem: &[u8], encoding: &'static dyn signature::RsaEncoding, message: &[u8]) -> Vec<u8> {
+    let body: String = String::from_utf8_lossy(pem).lines().filter(|line| !line.starts_with("-----")).collect();
+    let pair = aws_lc_rs::rsa::KeyPair::from_pkcs8(&BASE64.decode(body).expect("base64")).expect("a key");
+    let mut signature = vec![0; pair.public_modulus_len()];
+    pair.sign(encoding, &aws_lc_rs::rand::SystemRandom::new(), message, &mut signature).expect("a signature");
+    signature
+}
+
+#[tokio::test]
+async fn bundles_of_every_algorithm_are_verified_by_their_key_alone() {
+    let subject = Digest::of(b"the judged manifest");
+    let payload = serde_json::to_vec(&Statement::about("", &subject, COSIGN_SIGN, json!({}))).expect("JSON");
+    let message = sigstore_types::pae(media_type::IN_TOTO, &payload);
+    let mut signed = vec![(data!("rsa-as-pss.pub"), rsa_sign(data!("rsa.pem"), &signature::RSA_PSS_SHA256, &message))];
+    for (public, private) in [
+        (data!("p256.pub"), data!("p256-pkcs8.pem")),
+        (data!("p384.pub"), data!("p384.pem")),
+        (data!("p521.pub"), data!("p521.pem")),
+        (data!("ed25519.pub"), data!("ed25519.pem")),
+        (data!("rsa.pub"), data!("rsa.pem")),
+        (data!("rsa-4096.pub"), data!("rsa-4096.pem")),
+    ] {
+        let signature = KeySigner::from_pem(private, None).expect("a key").sign(&message).await.expect("a signature");
+        signed.push((public, signature.bytes.as_bytes().to_vec()));
+    }
+    let keys: Vec<_> = signed.iter().map(|(pem, _)| read_pem(pem).expect("a key")).collect();
+    for (at, (key, (_, signature))) in keys.iter().zip(&signed).enumerate() {
+        let evidence = evidence(vec![candidate(&subject, &bundle_of(key, &payload, signature))]);
+        let judged = |keys: Vec<VerificationKey>| verify(&subject, &evidence, &Trust { keys, ..Trust::default() }, &Limits::DEFAULT);
+        let found = judged(keys.clone());
+        assert_eq!(found.rejected, [], "{key:?}");
+        assert_eq!(found.verified[0].signer(), &Signer::Key { fingerprint: key.fingerprint() });
+        let others = keys.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, key)| key.clone()).collect();
+        let refused = judged(others);
+        assert!(refused.verified.is_empty(), "{key:?}");
+        assert_eq!(refused.rejected[0].reason, Reason::NoMatchingAuthority, "{key:?}");
+    }
+}
+
+/// `sigstore-verify` knows neither of the two, so nobody can vouch for the time of their signatures. Never passed over in silence.
+#[test]
+fn log_entries_and_timestamps_of_keys_that_nobody_checks_are_refused() {
+    let root = TrustRoot::parse(br#"{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}"#, &Limits::DEFAULT).expect("a root");
+    let subject = Digest::of(b"the judged manifest");
+    for pem in [data!("p521.pub"), data!("rsa-as-pss.pub")] {
+        let key = read_pem(pem).expect("a key");
+        let mut bundle = bundle_of(&key, b"{}", b"signature");
+        bundle["verificationMaterial"]["timestampVerificationData"] = json!({"rfc3161Timestamps": [{"signedTimestamp": "MAA="}]});
+        let bundle = SigstoreBundle::parse(bundle.to_string().as_bytes(), &Limits::DEFAULT).expect("a bundle");
+        let error = vouch(&root, &bundle, &key, &subject).expect_err("nobody checks it");
+        assert_eq!(error.reason(), Reason::InvalidTimestamp);
+        assert!(error.to_string().contains("cannot be checked"), "{error}");
     }
 }

@@ -28,7 +28,7 @@ use crate::core::{
 };
 
 use super::{
-    Artifact, EvidenceError, SignedAt, Signer, VerificationKey,
+    Artifact, EvidenceError, KeyAlgorithm, SignedAt, Signer, VerificationKey,
     error::{rank, shorten},
     san,
     verified::{Authenticated, Claims, Format, Vouched},
@@ -145,6 +145,10 @@ pub(super) fn vouch_for_blob(
     let logged = !bundle.log_entries().is_empty();
     if logged {
         require_proofs(bundle).map_err(concerning)?;
+    }
+    if matches!(key.algorithm(), KeyAlgorithm::EcdsaP521 | KeyAlgorithm::RsaPss) {
+        let reason = if logged { Reason::InvalidInclusionProof } else { Reason::InvalidTimestamp };
+        return Err(concerning(fault(reason, "log entries and timestamps beside signatures of P-521 and RSASSA-PSS keys cannot be checked")));
     }
     let policy = PublicKeyVerificationPolicy::new(DerPublicKey::new(key.spki().to_vec()));
     let result = run(root, bundle, artifact, &policy).map_err(|error| concerning(explain(&error, bundle)))?;
