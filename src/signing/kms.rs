@@ -29,7 +29,7 @@ use crate::core::{
 };
 
 /// A program may ask a person to touch a token, and a network to answer; no longer than this for one question.
-pub const TIMEOUT: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_mins(1);
 /// Bytes of one answer: a public key in PEM and base64, and some words.
 const MAX_ANSWER: usize = 64 << 10;
 const DEPTH: usize = 8;

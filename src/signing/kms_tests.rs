@@ -12,17 +12,19 @@ esac
 exit 3
 "#;
 
+type MakeCommand = fn(String) -> Command;
+
 fn shell(script: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", script, "sh"]).env("KEYS", KEYS);
     command
 }
 
-fn plugin(command: fn(String) -> Command) -> Plugin {
+fn plugin(command: MakeCommand) -> Plugin {
     Plugin { reference: "testkms://folder/key".parse().expect("a reference"), now: || Timestamp::UNIX_EPOCH, timeout: TIMEOUT, command }
 }
 
-async fn refused(command: fn(String) -> Command) -> KmsError {
+async fn refused(command: MakeCommand) -> KmsError {
     KmsSigner::with(plugin(command)).await.expect_err("refused")
 }
 
@@ -68,7 +70,7 @@ fn questions_are_the_protocols() {
 
 #[tokio::test]
 async fn a_plug_in_signs_with_the_key_that_it_shows() {
-    let cases: [fn(String) -> Command; 4] = [
+    let cases: [MakeCommand; 4] = [
         |_| shell(&format!("PUB=p256.pub SIG=p256.sig; {GOOD}")),
         |_| shell(&format!("PUB=p384.pub SIG=p384.sig; {GOOD}")),
         |_| shell(&format!("PUB=rsa-3072.pub SIG=rsa-3072.sig; {GOOD}")),
@@ -86,7 +88,7 @@ async fn a_plug_in_signs_with_the_key_that_it_shows() {
 
 #[tokio::test]
 async fn a_signature_that_the_shown_key_does_not_verify_is_refused() {
-    let cases: [fn(String) -> Command; 3] = [
+    let cases: [MakeCommand; 3] = [
         |_| shell(&format!("PUB=p256.pub SIG=rsa.sig; {GOOD}")),
         |_| shell(&format!("PUB=p384.pub SIG=p384-sha256.sig; {GOOD}")),
         |_| shell(&format!("PUB=rsa.pub SIG=rsa-as-pss.sig; {GOOD}")),
@@ -101,7 +103,7 @@ async fn a_signature_that_the_shown_key_does_not_verify_is_refused() {
 
 #[tokio::test]
 async fn what_is_no_answer_is_told_with_the_beginning_of_what_was_said() {
-    let cases: [(fn(String) -> Command, &str); 8] = [
+    let cases: [(MakeCommand, &str); 8] = [
         (|_| shell("echo '{\"errorMessage\":\"no such\\u001b[31m key\"}'"), "refused publicKey: no such\u{fffd}[31m key"),
         (|_| shell("echo not JSON; echo 'token expired' >&2"), "no JSON of the plug-in protocol; it said: token expired"),
         (|_| shell("exit 1"), "no JSON of the plug-in protocol"),

@@ -125,7 +125,7 @@ impl VerificationKey {
         let (algorithm, plain) = read(&spki)?;
         let key = ParsedPublicKey::new(algorithm.verification(), &*plain).map_err(|_| KeyError::Unsupported)?;
         let (fingerprint, numbers) = (Digest::of(&spki), Digest::of(&plain));
-        Ok(Self { key, fingerprint, numbers, spki, algorithm })
+        Ok(Self { key, spki, fingerprint, numbers, algorithm })
     }
 
     /// SHA-256 of the SPKI in DER: the key's name in policies, revocations and reports.
