@@ -84,6 +84,13 @@ impl Request {
         self
     }
 
+    /// Says that it is not to be sent twice, whatever its method.
+    #[must_use]
+    pub const fn once(mut self) -> Self {
+        self.repeatable = false;
+        self
+    }
+
     /// The same request again, if that is possible: a stream can be sent once only.
     pub fn again(&self) -> Option<Self> {
         let payload = match &self.payload {

@@ -93,6 +93,18 @@ pub enum OciError {
         /// The limit.
         limit: usize,
     },
+    /// A referrer is stored, and the list under the referrers tag does not keep it.
+    #[error(
+        "{digest} is stored in {location}, and the list of referrers does not keep it: {cause}; sign again, fewer at a time, or use a registry with the referrers API (OCI distribution 1.1)"
+    )]
+    NotListed {
+        /// The repository.
+        location: String,
+        /// The referrer.
+        digest: String,
+        /// What happened instead.
+        cause: String,
+    },
     /// Content is larger than we read.
     #[error("content of {what} has {size} bytes, the limit is {limit}")]
     LimitExceeded {
@@ -135,7 +147,7 @@ impl Classified for OciError {
     fn reason(&self) -> Reason {
         match self {
             Self::NotFound { .. } => Reason::SourceNotFound,
-            Self::Unavailable { .. } => Reason::RegistryUnavailable,
+            Self::Unavailable { .. } | Self::NotListed { .. } => Reason::RegistryUnavailable,
             Self::Deadline { .. } => Reason::DeadlineExceeded,
             Self::Denied { .. } => Reason::RegistryDenied,
             Self::RateLimited { .. } => Reason::RateLimited,

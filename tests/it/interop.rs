@@ -1,6 +1,7 @@
 //! What other tools of the field make of our bundles, and we of theirs: on a registry with the referrers API and on one without.
 
 mod sigstore;
+mod many;
 
 use std::fs;
 

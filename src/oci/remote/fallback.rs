@@ -1,19 +1,26 @@
 //! The referrers tag, for registries without the referrers API (distribution-spec 1.1, "Referrers Tag Schema").
 //!
-//! Writing it is read, change, write without any protection by the registry. Writers in this process take turns; a writer elsewhere can still
-//! overwrite an entry between its own read and write, so each writer reads again after writing and repeats what was lost.
+//! Writing it is read, change, write, and the last writer wins: no registry can be relied on to compare before it sets. So nobody who has
+//! written is done: each looks again, later and later, until its entry has stayed for longer than anybody else can take between reading
+//! and writing ([`super::pace`]), and writes it again if it was lost. Who finds entries of others gone that it has seen puts them back.
+//! Writers in this process share what they know and take turns, so that one write carries the entries of all of them.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, LazyLock, Mutex, PoisonError, Weak},
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     manifests,
-    referrers::{bounded, index_at, parse},
+    pace::{LOOKS, Pace, until_shown},
+    referrers::{bounded, index_at, parse, same},
     session::Session,
 };
 use crate::{
@@ -27,8 +34,12 @@ use crate::{
     oci::{OciError, Resolved},
 };
 
-/// Attempts to get an entry into the list while others write it too.
-const ATTEMPTS: u32 = 6;
+/// Longest time that an entry is fought for. A hundred writers at once need a part of it.
+const PATIENCE: Duration = Duration::from_mins(2);
+/// Writes in a row that the list shows no trace of, after which the registry is not believed to keep any.
+const UNSEEN: u32 = 6;
+/// Writes in a row that the registry refuses or that fail for a passing reason.
+const FAILURES: u32 = 4;
 
 /// The entries under the referrers tag; none if there is no such tag.
 pub(super) async fn read(session: &Session, subject: &Descriptor, limits: &Limits) -> Result<Vec<Value>, OciError> {
@@ -47,57 +58,219 @@ pub(super) fn entry(descriptor: &Descriptor, document: &Document) -> Descriptor 
     Descriptor { artifact_type, annotations: document.annotations().clone(), ..descriptor.bare() }
 }
 
-/// Adds an entry to the list of `subject`, once.
+/// Adds an entry to the list of `subject`, once, and returns when it has stayed there.
+///
+/// Errors: [`OciError::NotListed`] if that cannot be assured. The document itself is in the registry then, and may be listed.
 pub(super) async fn add(session: &Session, subject: &Descriptor, entry: &Descriptor, limits: &Limits) -> Result<(), OciError> {
-    let turn = turn(&format!("{}@{}", session.location(), subject.digest));
-    let _turn = turn.lock().await;
-    for attempt in 0..=ATTEMPTS {
-        // The second round is the look after writing; from the third on, somebody else writes too.
-        if attempt > 1 {
-            tokio::time::sleep(Duration::from_millis(20 << attempt)).await;
-        }
-        let entries = read(session, subject, limits).await?;
-        if contains(&entries, &entry.digest) {
-            return Ok(());
-        }
-        if attempt < ATTEMPTS {
-            write(session, subject, entries, entry, limits).await?;
-        }
-    }
-    let cause = format!("{} was lost from the list of referrers {ATTEMPTS} times while others wrote it", entry.digest);
-    Err(OciError::Unavailable { location: session.location(), cause })
+    let list = List::shared(&format!("{}@{}", session.location(), subject.digest));
+    list.own(json!(entry));
+    let mut writer = Writer { session, subject, entry, limits, list, pace: Pace::default(), base: None, unseen: 0, failures: 0, wrote: None, good: None };
+    let late = |_| Err(not_listed(session, entry, format!("others overwrote it for {} s", PATIENCE.as_secs())));
+    timeout(PATIENCE, Box::pin(writer.run())).await.unwrap_or_else(late)
 }
 
-async fn write(session: &Session, subject: &Descriptor, mut entries: Vec<Value>, entry: &Descriptor, limits: &Limits) -> Result<(), OciError> {
-    entries.push(json!(entry));
-    bounded(&entries, subject, limits)?;
-    let bytes = json!({"schemaVersion": 2, "mediaType": media_type::INDEX, "manifests": entries}).to_string();
-    if bytes.len() > limits.manifest_bytes {
-        let what = format!("the list of referrers of {}", subject.digest);
-        return Err(OciError::LimitExceeded { what, size: bytes.len() as u64, limit: limits.manifest_bytes as u64 });
-    }
-    let index = Resolved { descriptor: Descriptor::of(media_type::INDEX, bytes.as_bytes()), bytes: bytes.into() };
-    manifests::put(session, &index, &Selector::Tag(tag(&subject.digest)?)).await.map(|_| ())
+fn not_listed(session: &Session, entry: &Descriptor, cause: String) -> OciError {
+    OciError::NotListed { location: session.location(), digest: entry.digest.to_string(), cause }
 }
 
-fn contains(entries: &[Value], digest: &Digest) -> bool {
-    let digest = digest.to_string();
-    entries.iter().any(|entry| entry.get("digest").and_then(Value::as_str) == Some(&digest))
+/// One entry on its way into a list.
+struct Writer<'a> {
+    session: &'a Session,
+    subject: &'a Descriptor,
+    entry: &'a Descriptor,
+    limits: &'a Limits,
+    list: Arc<List>,
+    pace: Pace,
+    /// The list before the last write.
+    base: Option<Vec<Value>>,
+    /// Writes in a row that left the list as it was.
+    unseen: u32,
+    /// Writes in a row that failed.
+    failures: u32,
+    /// When was written last.
+    wrote: Option<Instant>,
+    /// How long after that the entry was seen last.
+    good: Option<Duration>,
+}
+
+/// What one look at the list came to.
+enum Look {
+    /// Everything is there.
+    Complete,
+    /// Entries of this process are there, one that somebody else had written is gone. Its writer may be about to put it back.
+    OthersMissing,
+    /// Entries of this process are gone.
+    Missing,
+    /// They were written.
+    Written,
+}
+
+impl Writer<'_> {
+    async fn run(&mut self) -> Result<(), OciError> {
+        let (mut looks, mut may_write) = (0, true);
+        loop {
+            let last = looks >= LOOKS;
+            let look = self.look(may_write, last).await?;
+            may_write = false;
+            match look {
+                Look::Complete if last || !self.list.is_written() => return Ok(()),
+                Look::Written => looks = 0,
+                Look::Complete => {}
+                Look::OthersMissing if !last => {}
+                Look::Missing | Look::OthersMissing => {
+                    looks = if matches!(look, Look::Missing) { 0 } else { looks };
+                    sleep(self.lost()?).await;
+                    may_write = true;
+                    continue;
+                }
+            }
+            sleep(self.pace.before_look(looks)).await;
+            looks += 1;
+        }
+    }
+
+    /// Reads the list, and writes it if something is missing and it may. Nobody else in this process does so in the meantime.
+    async fn look(&mut self, may_write: bool, last: bool) -> Result<Look, OciError> {
+        let list = Arc::clone(&self.list);
+        let _turn = list.turn.lock().await;
+        let start = Instant::now();
+        let found = read(self.session, self.subject, self.limits).await?;
+        list.see(&found, self.limits, self.subject)?;
+        let missing = list.missing(&found);
+        self.compare(&found);
+        if missing.own.is_empty() && (missing.others.is_empty() || !(may_write || last)) {
+            self.good = self.wrote.map(|at| at.elapsed());
+            return Ok(if missing.others.is_empty() { Look::Complete } else { Look::OthersMissing });
+        }
+        if !may_write {
+            return Ok(if missing.own.is_empty() { Look::OthersMissing } else { Look::Missing });
+        }
+        self.base = Some(found.clone());
+        list.written.store(true, Ordering::Relaxed);
+        let written = self.write([found, missing.own, missing.others].concat()).await;
+        self.pace.wrote(start.elapsed());
+        (self.wrote, self.good) = (Some(Instant::now()), None);
+        self.outcome(written)
+    }
+
+    /// A write that failed for a passing reason is like one that was lost: what it would have written is old by now.
+    fn outcome(&mut self, written: Result<(), OciError>) -> Result<Look, OciError> {
+        match written {
+            Ok(()) => {
+                self.failures = 0;
+                Ok(Look::Written)
+            }
+            Err(OciError::Unavailable { .. } | OciError::RateLimited { .. } | OciError::Deadline { .. }) if self.failures + 1 < FAILURES => {
+                self.failures += 1;
+                Ok(Look::Missing)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Did the last write change anything?
+    fn compare(&mut self, found: &[Value]) {
+        if let Some(base) = self.base.take() {
+            self.unseen = if self.failures == 0 && base == found { self.unseen + 1 } else { 0 };
+        }
+    }
+
+    /// Entries are gone. How long to wait before they are written again?
+    fn lost(&mut self) -> Result<Duration, OciError> {
+        if self.unseen >= UNSEEN {
+            return Err(not_listed(self.session, self.entry, format!("it was written {UNSEEN} times, and the list never showed it")));
+        }
+        self.pace.lost(self.good.take().unwrap_or_default());
+        self.wrote = None;
+        let wait = self.pace.backoff();
+        let unseen = if self.unseen > 0 { until_shown(self.unseen) } else { Duration::ZERO };
+        let failed = if self.failures > 0 { until_shown(self.failures + 1) } else { Duration::ZERO };
+        Ok(wait.max(unseen).max(failed))
+    }
+
+    async fn write(&self, entries: Vec<Value>) -> Result<(), OciError> {
+        bounded(&entries, self.subject, self.limits)?;
+        let bytes = json!({"schemaVersion": 2, "mediaType": media_type::INDEX, "manifests": entries}).to_string();
+        let limit = self.limits.manifest_bytes;
+        if bytes.len() > limit {
+            let what = format!("the list of referrers of {}", self.subject.digest);
+            return Err(OciError::LimitExceeded { what, size: bytes.len() as u64, limit: limit as u64 });
+        }
+        let index = Resolved { descriptor: Descriptor::of(media_type::INDEX, bytes.as_bytes()), bytes: bytes.into() };
+        manifests::put_once(self.session, &index, &Selector::Tag(tag(&self.subject.digest)?)).await
+    }
 }
 
 fn tag(digest: &Digest) -> Result<Tag, OciError> {
     digest.fallback_tag().parse().map_err(|e| OciError::Invalid(format!("{e}")))
 }
 
-/// The lock of one list, shared by everything in this process that writes it.
-fn turn(list: &str) -> Arc<tokio::sync::Mutex<()>> {
-    static TURNS: LazyLock<Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>> = LazyLock::new(Mutex::default);
-    let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(turn) = turns.get(list).and_then(Weak::upgrade) {
-        return turn;
+/// One list, shared by everything in this process that writes it.
+#[derive(Default)]
+struct List {
+    turn: tokio::sync::Mutex<()>,
+    /// Has anybody here written it?
+    written: AtomicBool,
+    known: Mutex<Entries>,
+}
+
+/// Entries that are, or were, or are to be in a list.
+#[derive(Default)]
+struct Entries {
+    /// Those of this process.
+    own: Vec<Value>,
+    /// Those of others that were seen.
+    others: Vec<Value>,
+}
+
+impl List {
+    fn shared(name: &str) -> Arc<Self> {
+        static LISTS: LazyLock<Mutex<HashMap<String, Weak<List>>>> = LazyLock::new(Mutex::default);
+        let mut lists = LISTS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(list) = lists.get(name).and_then(Weak::upgrade) {
+            return list;
+        }
+        lists.retain(|_, list| list.strong_count() > 0);
+        let list = Arc::new(Self::default());
+        lists.insert(name.into(), Arc::downgrade(&list));
+        list
     }
-    turns.retain(|_, turn| turn.strong_count() > 0);
-    let turn = Arc::new(tokio::sync::Mutex::new(()));
-    turns.insert(list.into(), Arc::downgrade(&turn));
-    turn
+
+    fn known(&self) -> MutexGuard<'_, Entries> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_written(&self) -> bool {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    fn own(&self, entry: Value) {
+        let mut known = self.known();
+        known.others.retain(|other| !same(other, &entry));
+        if !has(&known.own, &entry) {
+            known.own.push(entry);
+        }
+    }
+
+    /// Remembers what others have written, as much as a list may hold.
+    fn see(&self, found: &[Value], limits: &Limits, subject: &Descriptor) -> Result<(), OciError> {
+        let mut known = self.known();
+        for entry in found {
+            if !has(&known.own, entry) && !has(&known.others, entry) {
+                known.others.push(entry.clone());
+            }
+        }
+        bounded(&known.others, subject, limits)
+    }
+
+    /// What is known of, and not there.
+    fn missing(&self, found: &[Value]) -> Entries {
+        let known = self.known();
+        let absent = |entries: &[Value]| entries.iter().filter(|entry| !has(found, entry)).cloned().collect();
+        Entries { own: absent(&known.own), others: absent(&known.others) }
+    }
+}
+
+fn has(entries: &[Value], entry: &Value) -> bool {
+    entries.iter().any(|other| same(other, entry))
 }

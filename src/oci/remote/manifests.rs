@@ -31,8 +31,20 @@ pub(super) async fn get(session: &Session, selector: &Selector, limit: usize) ->
 
 /// Writes a document under a tag or its digest. Returns the subject that the registry says it has listed it for.
 pub(super) async fn put(session: &Session, document: &Resolved, under: &Selector) -> Result<Option<Digest>, OciError> {
+    send(session, upload(session, document, under), under).await
+}
+
+/// The same without a second attempt. For what must not overwrite anything that came in the meantime.
+pub(super) async fn put_once(session: &Session, document: &Resolved, under: &Selector) -> Result<(), OciError> {
+    send(session, upload(session, document, under).once(), under).await.map(|_| ())
+}
+
+fn upload(session: &Session, document: &Resolved, under: &Selector) -> Request {
     let request = Request::new(Method::PUT, session.endpoint.manifest(under));
-    let request = request.header(header::CONTENT_TYPE, &document.descriptor.media_type).body(document.bytes.clone());
+    request.header(header::CONTENT_TYPE, &document.descriptor.media_type).body(document.bytes.clone())
+}
+
+async fn send(session: &Session, request: Request, under: &Selector) -> Result<Option<Digest>, OciError> {
     let answer = session.send(&Access::Push, request).await?;
     if !answer.status().is_success() {
         return Err(session.refused(answer, &under.to_string()).await);

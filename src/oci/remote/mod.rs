@@ -13,6 +13,7 @@ mod challenge;
 mod endpoint;
 mod fallback;
 mod manifests;
+mod pace;
 mod problem;
 mod referrers;
 mod session;

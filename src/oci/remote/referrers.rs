@@ -2,6 +2,8 @@
 //!
 //! Nothing is filtered, neither by the registry nor here: registries without the API list descriptors whose type says nothing.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
@@ -32,7 +34,20 @@ pub(super) async fn list(session: &Session, subject: &Descriptor, limits: &Limit
         Some(found) => found,
         None => fallback::read(session, subject, limits).await?,
     };
-    Ok(found.into_iter().filter_map(|entry| readable(entry, subject)).collect())
+    Ok(once(found.into_iter().filter_map(|entry| readable(entry, subject))))
+}
+
+/// Each referrer once, however often it is listed. Descriptors that differ in type or size name different claims: all stay, so that a wrong one
+/// hides no right one.
+fn once(listed: impl Iterator<Item = Descriptor>) -> Vec<Descriptor> {
+    let mut seen = HashSet::new();
+    listed.filter(|entry| seen.insert((entry.digest, entry.size, entry.media_type.clone()))).collect()
+}
+
+/// Do two entries name the same referrer?
+pub(super) fn same(one: &Value, other: &Value) -> bool {
+    let key = |entry: &Value| ["digest", "size", "mediaType"].map(|field| entry.get(field).cloned());
+    one == other || (one.get("digest").is_some() && key(one) == key(other))
 }
 
 /// `None`: the registry has no such API.
@@ -148,6 +163,20 @@ mod tests {
         ] {
             assert_eq!(next_link(value), target, "{value}");
         }
+    }
+
+    #[test]
+    fn a_referrer_that_is_listed_twice_is_one_and_a_wrong_entry_hides_no_right_one() {
+        let one = Descriptor::of(media_type::MANIFEST, b"one");
+        let typed = Descriptor { artifact_type: Some("x".into()), ..one.clone() };
+        let wrong = Descriptor { size: 7, ..one.clone() };
+        let other = Descriptor::of(media_type::INDEX, b"one");
+        let listed = [&wrong, &one, &typed, &one, &other, &wrong].map(Clone::clone);
+        assert_eq!(once(listed.into_iter()), [wrong.clone(), one.clone(), other.clone()]);
+        let value = |descriptor: &Descriptor| serde_json::to_value(descriptor).expect("JSON");
+        assert!(same(&value(&one), &value(&typed)));
+        assert!(!same(&value(&one), &value(&wrong)) && !same(&value(&one), &value(&other)));
+        assert!(same(&Value::from(7), &Value::from(7)) && !same(&Value::from(7), &Value::from(8)) && !same(&Value::from(7), &value(&one)));
     }
 
     #[test]

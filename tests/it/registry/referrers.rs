@@ -1,13 +1,20 @@
 //! Lists of referrers: complete, bounded, or an error.
 
+use std::{process::Stdio, time::Duration};
+
 use futures::future::join_all;
 use packgate::{
-    core::{class::Reason, digest::Digest, limits::Limits, media_type},
+    core::{class::Reason, digest::Digest, limits::Limits, media_type, oci::Descriptor},
     oci::{Content, Source, Target},
 };
 
 use super::{REPOSITORY, manifest, reason, target, with_subject};
-use crate::support::registry::{Fault, Registry, Settings};
+use crate::support::{
+    cli::{BINARY, Run, Workspace},
+    registry::{Fault, Registry, Settings},
+};
+
+const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/keys/p256-pkcs8.pem");
 
 #[tokio::test]
 async fn lists_of_referrers_end_at_the_limit() {
@@ -106,4 +113,91 @@ async fn a_fallback_list_that_cannot_be_read_is_not_overwritten() {
     let (descriptor, bytes) = manifest("x", Some(&subject));
     assert_eq!(reason(target(&registry).push(&descriptor, Content::Bytes(&bytes)).await), Reason::RegistryDenied);
     assert_eq!(registry.count("PUT", "/manifests/sha256-"), 0);
+}
+
+#[tokio::test]
+async fn an_entry_of_others_that_vanished_is_put_back() {
+    let (registry, subject) = with_subject(Settings { referrers_api: false, ..Settings::default() }).await;
+    let fallback = subject.digest.fallback_tag();
+    let list = |entries: &[&Descriptor]| serde_json::json!({"schemaVersion": 2, "mediaType": media_type::INDEX, "manifests": entries}).to_string();
+    let (theirs, _) = manifest("theirs", Some(&subject));
+    registry.put_manifest(REPOSITORY, Some(&fallback), media_type::INDEX, list(&[&theirs]));
+    let (ours, bytes) = manifest("ours", Some(&subject));
+    let ours_digest = ours.digest;
+    let writer = {
+        let target = target(&registry);
+        tokio::spawn(async move { target.push(&ours, Content::Bytes(&bytes)).await })
+    };
+    // Somebody else has read the list before both, and writes only what it adds itself.
+    let is_listed = || registry.manifest(REPOSITORY, &fallback).is_some_and(|list| String::from_utf8_lossy(&list).contains(&ours_digest.to_string()));
+    while !is_listed() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let (third, _) = manifest("third", Some(&subject));
+    registry.put_manifest(REPOSITORY, Some(&fallback), media_type::INDEX, list(&[&third]));
+    writer.await.expect("no panic").expect("pushed");
+    let listed = target(&registry).referrers(&subject, &Limits::DEFAULT).await.expect("listed");
+    let mut found: Vec<Digest> = listed.iter().map(|descriptor| descriptor.digest).collect();
+    let mut expected = vec![theirs.digest, ours_digest, third.digest];
+    found.sort();
+    expected.sort();
+    assert_eq!(found, expected);
+}
+
+#[tokio::test]
+async fn a_referrer_that_is_listed_twice_is_read_once() {
+    for referrers_api in [true, false] {
+        let (registry, subject) = with_subject(Settings { referrers_api, ..Settings::default() }).await;
+        let (good, _) = manifest("good", Some(&subject));
+        let wrong = Descriptor { size: good.size + 1, ..good.clone() };
+        let list = serde_json::json!({"schemaVersion": 2, "mediaType": media_type::INDEX, "manifests": [wrong, good, good, wrong, good]}).to_string();
+        if referrers_api {
+            registry.fault(Fault::on("GET", "/referrers/").body(list));
+        } else {
+            registry.put_manifest(REPOSITORY, Some(&subject.digest.fallback_tag()), media_type::INDEX, list);
+        }
+        assert_eq!(target(&registry).referrers(&subject, &Limits::DEFAULT).await.expect("listed"), vec![wrong, good]);
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_fails_is_made_anew_from_a_fresh_list() {
+    let (registry, subject) = with_subject(Settings { referrers_api: false, ..Settings::default() }).await;
+    registry.fault(Fault::on("PUT", "/manifests/sha256-").status(503).times(2));
+    let (descriptor, bytes) = manifest("x", Some(&subject));
+    target(&registry).push(&descriptor, Content::Bytes(&bytes)).await.expect("pushed");
+    let before_puts = registry.requests().windows(2).filter(|pair| pair[1].method == "PUT" && pair[1].path.contains("/manifests/sha256-")).count();
+    let after_reads = registry
+        .requests()
+        .windows(2)
+        .filter(|pair| pair[1].method == "PUT" && pair[1].path.contains("/manifests/sha256-") && pair[0].method == "GET")
+        .count();
+    assert_eq!((before_puts, after_reads), (3, 3), "each write follows a read");
+    registry.fault(Fault::on("PUT", "/manifests/sha256-").status(429));
+    let (descriptor, bytes) = manifest("y", Some(&subject));
+    assert_eq!(reason(target(&registry).push(&descriptor, Content::Bytes(&bytes)).await), Reason::RateLimited);
+    registry.heal();
+    registry.fault(Fault::on("PUT", "/manifests/sha256-").status(403));
+    assert_eq!(reason(target(&registry).push(&descriptor, Content::Bytes(&bytes)).await), Reason::RegistryDenied);
+}
+
+/// The writes of some take long enough to overwrite what others believe to have written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_with_slow_writes_lose_nothing() {
+    let (registry, subject) = with_subject(Settings { referrers_api: false, ..Settings::default() }).await;
+    for (after, milliseconds) in [(1, 150), (1, 40), (2, 90), (3, 200), (2, 10)] {
+        registry.fault(Fault::on("PUT", "/manifests/sha256-").delay(Duration::from_millis(milliseconds)).after(after).times(1));
+    }
+    let workspace = Workspace::new();
+    let line = format!("sign --plain-http {}/{REPOSITORY}@{} --key {KEY}", registry.host(), subject.digest);
+    let children: Vec<_> = (0..12)
+        .map(|_| workspace.command(BINARY).args(line.split(' ')).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs"))
+        .collect();
+    let runs: Vec<Run> = children.into_iter().map(|child| Run::from(child.wait_with_output().expect("it ends"))).collect();
+    let mut added: Vec<String> = runs.iter().map(|run| run.ok().to_owned()).collect();
+    let listed = target(&registry).referrers(&subject, &Limits::DEFAULT).await.expect("listed");
+    let mut found: Vec<String> = listed.iter().map(|descriptor| descriptor.digest.to_string()).collect();
+    added.sort();
+    found.sort();
+    assert_eq!(found, added);
 }

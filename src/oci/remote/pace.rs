@@ -1,0 +1,123 @@
+//! How long a writer of a shared list waits: before it writes again, and until it believes that nobody overwrites it any more.
+//!
+//! Whoever overwrites an entry has read the list before it was there, and writes it back later. The time between is that writer's
+//! *section*. An entry that stays for longer than any section lasts is safe. Nobody can see another's section, so it is taken from the own
+//! one, which a slow registry or a busy machine makes longer too, and from what was seen to be lost.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    time::Duration,
+};
+
+/// Shortest time that an entry must stay.
+const SHORTEST: Duration = Duration::from_millis(400);
+/// Longest time that an entry must stay.
+const LONGEST: Duration = Duration::from_secs(10);
+/// How many own sections an entry must stay.
+const SECTIONS: u32 = 6;
+/// Longest wait before writing again.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(4);
+/// The wait after a write that the list shows no trace of; it doubles.
+const UNSEEN: Duration = Duration::from_millis(50);
+
+/// The looks at an entry after it was written, each with the part of the window that is waited before it.
+pub(super) const LOOKS: u32 = 3;
+
+/// What a writer knows of the pace of all of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pace {
+    section: Duration,
+    losses: u32,
+}
+
+impl Pace {
+    /// Notes how long reading and writing took.
+    pub(super) fn wrote(&mut self, section: Duration) {
+        self.section = self.section.max(section);
+    }
+
+    /// Notes that an entry was lost that had stayed for so long.
+    pub(super) fn lost(&mut self, after: Duration) {
+        self.section = self.section.max(after);
+        self.losses = self.losses.saturating_add(1);
+    }
+
+    /// How long an entry must stay.
+    pub(super) fn window(&self) -> Duration {
+        self.section.saturating_mul(SECTIONS).clamp(SHORTEST, LONGEST)
+    }
+
+    /// The wait before one of the [`LOOKS`], counted from 0. Each is twice the one before; together they are the window, and up to half
+    /// as much again so that writers that began together do not stay together.
+    pub(super) fn before_look(&self, look: u32) -> Duration {
+        let parts = (1_u32 << LOOKS) - 1;
+        let part = self.window() / parts * (1_u32 << look.min(LOOKS - 1));
+        part + scaled(part / 2)
+    }
+
+    /// The wait before writing again: at random, from a range that doubles with every loss.
+    pub(super) fn backoff(&self) -> Duration {
+        let longest = self.section.saturating_mul(1_u32 << self.losses.min(8)).min(LONGEST_BACKOFF);
+        scaled(longest)
+    }
+}
+
+/// The wait after so many writes in a row that the list shows no trace of. Some registries take a moment to show a write.
+pub(super) fn until_shown(unseen: u32) -> Duration {
+    UNSEEN.saturating_mul(1_u32 << unseen.min(6))
+}
+
+/// A random part of it. Not secret, so the seeds of the library's hash maps do.
+fn scaled(longest: Duration) -> Duration {
+    #[expect(clippy::cast_possible_truncation, reason = "the upper half is as random as all of it")]
+    let random = (RandomState::new().hash_one(()) >> 32) as u32;
+    longest.mul_f64(f64::from(random) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    #[test]
+    fn an_entry_must_outlast_every_section_that_is_known_of() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.window(), SHORTEST);
+        pace.wrote(ms(10));
+        assert_eq!(pace.window(), SHORTEST);
+        pace.wrote(ms(200));
+        pace.wrote(ms(100));
+        assert_eq!(pace.window(), ms(1_200), "the longest one counts");
+        pace.lost(ms(500));
+        assert_eq!(pace.window(), ms(3_000), "somebody's section was at least as long");
+        pace.lost(ms(60_000));
+        assert_eq!(pace.window(), LONGEST);
+    }
+
+    #[test]
+    fn the_looks_together_take_the_window_and_grow() {
+        let mut pace = Pace::default();
+        pace.wrote(ms(100));
+        for _ in 0..100 {
+            let waits: Vec<Duration> = (0..LOOKS).map(|look| pace.before_look(look)).collect();
+            let all: Duration = waits.iter().sum();
+            assert!((ms(595)..=ms(905)).contains(&all), "{waits:?}");
+            assert!(waits[0] < waits[2], "{waits:?}");
+        }
+    }
+
+    #[test]
+    fn waits_before_writing_again_are_random_and_bounded() {
+        let mut pace = Pace::default();
+        pace.wrote(ms(10));
+        assert!(pace.backoff() <= ms(10));
+        (0..40).for_each(|_| pace.lost(ms(0)));
+        let waits: Vec<Duration> = (0..200).map(|_| pace.backoff()).collect();
+        assert!(waits.iter().all(|wait| *wait <= ms(2_560)), "{waits:?}");
+        assert!(waits.iter().any(|wait| *wait < ms(800)) && waits.iter().any(|wait| *wait > ms(1_600)), "{waits:?}");
+        assert!(until_shown(0) < until_shown(5) && until_shown(u32::MAX) <= LONGEST_BACKOFF);
+    }
+}
