@@ -16,6 +16,7 @@ use crate::{
         lockfile::{Artifact, Lockfile},
         pack::PackPlan,
         reference::Location,
+        sbom,
     },
     service::inspect::{self, Inspection, Referrer},
 };
@@ -135,8 +136,18 @@ fn answer(location: &Location, found: &Inspection) -> Result<Done, CliError> {
     } else {
         rows.push(row(&["format", "not packed by packgate"]));
     }
+    rows.extend(bills(&found.referrers).into_iter().map(|format| row(&["sbom", &format!("{format} (not verified)")])));
     text.push_str(&referrer_table(&found.referrers));
     Done::new(table(&rows) + &text, "Inspection", fields)
+}
+
+/// The software bills of materials that are said to be there: attested, or as they are.
+fn bills(referrers: &[Referrer]) -> Vec<&'static str> {
+    let is = |referrer: &Referrer, format: sbom::Format| {
+        referrer.predicate_type.as_deref() == Some(format.predicate_type()) || referrer.artifact_type.as_deref() == Some(format.media_type())
+    };
+    let there = |format: &sbom::Format| referrers.iter().any(|referrer| is(referrer, *format));
+    sbom::Format::ALL.into_iter().filter(there).map(sbom::Format::as_str).collect()
 }
 
 fn platforms(plan: &PackPlan) -> Vec<String> {

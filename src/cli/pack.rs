@@ -15,6 +15,7 @@ use crate::{
         pack::{Format, LayerCompression, Output, PACK_FORMAT, ZSTD_LEVEL},
         provenance::{self, Compressed, Run},
         reference::{Location, Tag},
+        sbom::{self, Sbom},
         slsa::{CLI_BUILDER, Provenance},
     },
     fetch::Outside,
@@ -28,6 +29,7 @@ use crate::{
 const EXAMPLES: &str = "Examples:
   packgate pack lock.yaml --to oci:out:v1
   packgate pack lock.yaml --to registry.example.com/team-a/siem:v1.4.0 --key packgate.key
+  packgate pack lock.yaml --to registry.example.com/team-a/siem:v1.4.0 --key packgate.key --sbom SPDX
   packgate pack lock.yaml --to oci-archive:siem.tar:v1 --format Artifact";
 
 /// Options that shape the bundle's bytes.
@@ -101,8 +103,33 @@ pub(super) struct PackArgs {
     /// Let `file` origins lie outside of the lockfile's folder
     #[arg(long)]
     allow_outside: bool,
+    /// Software bill of materials that is attested, too; needs a key
+    #[arg(long, value_enum, ignore_case = true, default_value_t = SbomArg::None)]
+    sbom: SbomArg,
     #[command(flatten)]
     key: KeyArgs,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SbomArg {
+    #[value(name = "None")]
+    None,
+    #[value(name = "SPDX")]
+    Spdx,
+    #[value(name = "CycloneDX")]
+    CycloneDX,
+}
+
+impl SbomArg {
+    /// Which one, if any. Nobody would vouch for one without a signer.
+    fn format(self, is_signed: bool) -> Result<Option<sbom::Format>, CliError> {
+        match self {
+            Self::None => Ok(None),
+            _ if !is_signed => Err(CliError::invalid("--sbom needs --key: a software bill of materials is attested, not only attached")),
+            Self::Spdx => Ok(Some(sbom::Format::Spdx)),
+            Self::CycloneDX => Ok(Some(sbom::Format::CycloneDX)),
+        }
+    }
 }
 
 pub(super) async fn run(args: PackArgs, context: &Context) -> Result<Done, CliError> {
@@ -111,6 +138,7 @@ pub(super) async fn run(args: PackArgs, context: &Context) -> Result<Done, CliEr
     let output = args.output.output()?;
     refuse_digest(&args.to)?;
     let signer = args.key.load().await?;
+    let format = args.sbom.format(signer.is_some())?;
     let started = context.clock().now();
     let outside = if args.allow_outside { Outside::Allowed } else { Outside::Refused };
     let origins = Arc::new(context.origins(input.folder.clone(), outside)?);
@@ -121,9 +149,16 @@ pub(super) async fn run(args: PackArgs, context: &Context) -> Result<Done, CliEr
     let (target, root) = destination.deliver(&packed.root, context).await?;
     let work = Work { args: &args, lock: &lock, output: &output, packed: &packed, started, finished: context.clock().now() };
     let subject_name = subject_name(&args.to, lock.name.as_deref());
-    let provenance = work.provenance();
+    let sbom = format.map(|format| Sbom::new(format, &lock, output.source_date_epoch)).transpose()?;
+    let provenance = work.provenance(sbom.as_ref());
     let lock_digest = lock.canonical().digest;
-    let vouch = signer.as_ref().map(|signer| Vouch { signer: &**signer, subject_name: &subject_name, provenance: &provenance, lock: lock_digest });
+    let vouch = signer.as_ref().map(|signer| Vouch {
+        signer: &**signer,
+        subject_name: &subject_name,
+        provenance: &provenance,
+        lock: lock_digest,
+        sbom: sbom.as_ref(),
+    });
     let tag = tag_for(&args.to)?;
     let label = tag.as_ref().map(|tag| Label { tag, policy: TagPolicy::Mutable });
     let published = publish(&*target, &root, vouch, label, context.clock(), context.limits()).await?;
@@ -141,7 +176,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn provenance(&self) -> Provenance {
+    fn provenance(&self, sbom: Option<&Sbom>) -> Provenance {
         let Output { format, compression, source_date_epoch, annotations } = self.output;
         let lock_digest = self.lock.canonical().digest;
         let encoder = format!("libzstd {}", zstd::zstd_safe::version_string());
@@ -166,6 +201,7 @@ impl Work<'_> {
             started_on: self.started,
             finished_on: self.finished,
             requested: None,
+            sbom,
         };
         provenance::provenance(&packed, &run)
     }
@@ -244,10 +280,13 @@ fn answer(to: &Location, lock: &Lockfile, packed: &Packed, published: &Published
         "layers": packed.layers,
         "signed": false,
     });
-    if let Published::Signed { signature, provenance } = published {
+    if let Published::Signed { signature, provenance, sbom } = published {
         fields["signed"] = true.into();
         fields["signature"] = json!(signature);
         fields["provenance"] = json!(provenance);
+        if let Some(sbom) = sbom {
+            fields["sbom"] = json!(sbom);
+        }
     }
     Done::new(reference, "PackResult", fields)
 }

@@ -114,6 +114,7 @@ pub(super) async fn inputs(object: &PackedBundle, packing: &Packing, resolved: &
         private_networks: context.installation.network.allowed_private_cidrs.clone(),
         fetch_ca: fetch_ca(&namespace, packing.fetch_ca.as_ref(), context).await?,
         signing,
+        sbom: packing.sbom,
         packer: context.setup.packer.clone(),
         bundle: BundleIdentity { namespace, name: object.name_any(), uid, generation },
     })

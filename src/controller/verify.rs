@@ -13,9 +13,13 @@ use crate::{
         limits::Limits,
         policy::{AdHoc, Admitted, Authority, Decision, Denials, Means, Mode, Policy, Verdict},
         reference::{PinnedReference, Tag},
+        sbom::Sbom,
         verify::{Signer, VerificationKey},
     },
-    service::standing::{Asked, Size, Standing, look},
+    service::{
+        standing::{Asked, Size, Standing, look},
+        verify::Judgement,
+    },
 };
 
 /// A bundle that stands as it should.
@@ -64,7 +68,28 @@ pub(super) async fn packed(
         None if is_signed => return Err(Trouble::new(Reason::Internal, "a policy of our own did not govern")),
         None => Answer::default(),
     };
+    let evidence = with_sbom(evidence, packing, &standing.judgement, key.as_ref())?;
     Ok(Good { reference, tag, size: standing.size, evidence, warnings, signed: is_signed })
+}
+
+/// The evidence with the software bill of materials that was asked for: the very document that the lock in the bundle gives, attested by the
+/// same signer. That one lies in the registry which says something else is no evidence.
+fn with_sbom(
+    mut evidence: Vec<EvidenceStatus>,
+    packing: &Packing,
+    judgement: &Judgement,
+    own: Option<&(String, Signer)>,
+) -> Result<Vec<EvidenceStatus>, Trouble> {
+    let (Some(format), Some((name, signer)), Some(contents)) = (packing.sbom, own, &judgement.contents) else { return Ok(evidence) };
+    let sbom = Sbom::new(format, &contents.lock, packing.output.source_date_epoch).map_err(|error| Trouble::of(&error))?;
+    let found = judgement.findings.verified.iter().find(|verified| verified.signer() == signer && sbom.is_told_by(verified.claim()));
+    let missing = || format!("its {} document is not attested by {name}, or not as its lock gives it", format.as_str());
+    let found = found.ok_or_else(|| Trouble::new(Reason::PredicateTypeMismatch, missing()))?;
+    let known = EvidenceStatus { predicate_type: found.claim().predicate_type.clone(), digest: found.referrer().to_string(), signer: name.clone() };
+    if !evidence.contains(&known) {
+        evidence.push(known);
+    }
+    Ok(evidence)
 }
 
 /// Verifies a bundle that is there already, by every policy that governs it.

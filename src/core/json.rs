@@ -10,6 +10,9 @@ use serde::{
     de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor},
 };
 
+/// Keys of one object. Nothing that is read has more, and remembering a million short ones to find two equal takes ten times the document.
+const MAX_KEYS: usize = 16_384;
+
 /// Why a document was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum JsonError {
@@ -26,7 +29,7 @@ pub enum JsonError {
     Malformed(#[from] serde_json::Error),
 }
 
-/// Parses `bytes` into `T`: at most `limit` bytes, `depth` levels, no duplicate keys at any level.
+/// Parses `bytes` into `T`: at most `limit` bytes, `depth` levels, 16,384 keys in one object, no duplicate keys at any level.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8], limit: usize, depth: usize) -> Result<T, JsonError> {
     if bytes.len() > limit {
         return Err(JsonError::TooLarge { size: bytes.len(), limit });
@@ -99,6 +102,9 @@ impl<'de> Visitor<'de> for Strict {
             if seen.contains(&key) {
                 return Err(A::Error::custom(format_args!("duplicate key {:?}", key.chars().take(60).collect::<String>())));
             }
+            if seen.len() >= MAX_KEYS {
+                return Err(A::Error::custom(format_args!("more than {MAX_KEYS} keys in one object")));
+            }
             seen.insert(key);
             map.next_value_seed(inner)?;
         }
@@ -122,6 +128,14 @@ mod tests {
     #[test]
     fn plain_documents_pass() {
         assert_eq!(check(r#"{"a":[1,-2,3.5,true,null,"x"],"b":{"a":1}}"#).expect("valid")["b"]["a"], 1);
+    }
+
+    #[test]
+    fn an_object_has_a_bounded_number_of_keys() {
+        let object = |keys: usize| serde_json::to_string(&(0..keys).map(|n| (n.to_string(), 0)).collect::<std::collections::BTreeMap<_, _>>());
+        let check = |keys| parse::<Value>(object(keys).expect("JSON").as_bytes(), 1 << 20, 4).map_err(|e| e.to_string());
+        assert!(check(MAX_KEYS).is_ok());
+        assert!(check(MAX_KEYS + 1).expect_err("too many").contains("more than 16384 keys"));
     }
 
     #[test]

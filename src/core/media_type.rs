@@ -29,6 +29,11 @@ pub const SIGSTORE_BUNDLE_V03: &str = "application/vnd.dev.sigstore.bundle.v0.3+
 /// The DSSE payload type of an in-toto statement.
 pub const IN_TOTO: &str = "application/vnd.in-toto+json";
 
+/// An SPDX document in JSON.
+pub const SPDX: &str = "application/spdx+json";
+/// A `CycloneDX` document in JSON.
+pub const CYCLONEDX: &str = "application/vnd.cyclonedx+json";
+
 /// What a registry is asked for when a manifest of any kind will do.
 pub const ACCEPT_MANIFESTS: [&str; 4] = [MANIFEST, INDEX, DOCKER_MANIFEST, DOCKER_INDEX];
 

@@ -19,6 +19,7 @@ pub mod provenance;
 pub mod reference;
 pub mod referrer;
 pub mod report;
+pub mod sbom;
 pub mod sigstore_bundle;
 pub mod slsa;
 pub mod unpack;

@@ -14,6 +14,7 @@ use super::{
     lockfile::{Artifact, Entrypoint, Lockfile, OriginType},
     media_type,
     oci::Annotations,
+    sbom::Sbom,
     slsa::{BUILD_TYPE, BuildDefinition, Builder, Metadata, PROVENANCE_V1, Provenance, ResourceDescriptor, RunDetails},
 };
 
@@ -74,6 +75,8 @@ pub struct Run<'a> {
     pub finished_on: Timestamp,
     /// Who asked for it in a cluster. None on the command line.
     pub requested: Option<Requested<'a>>,
+    /// The software bill of materials that was made of it.
+    pub sbom: Option<&'a Sbom>,
 }
 
 /// The object of a cluster that asked for the bundle, and where its inputs came from.
@@ -120,14 +123,15 @@ pub fn provenance(packed: &Packed<'_>, run: &Run<'_>) -> Provenance {
     }
 }
 
-/// Do both say that the same builder packed the same lock in the same way, for the same object?
+/// Do both say that the same builder packed the same lock in the same way, for the same object, with the same by-products?
 ///
 /// When that was, in which run and by which version does not count, so that a run that is done again finds what the first one left.
 pub fn is_same_build(a: &Provenance, b: &Provenance) -> bool {
     let what = |provenance: &'_ Provenance| {
         let BuildDefinition { build_type, external_parameters, internal_parameters, resolved_dependencies } = provenance.build_definition.clone();
         let lock: Vec<_> = resolved_dependencies.into_iter().filter(|dependency| dependency.name.as_deref() == Some(LOCK)).collect();
-        (build_type, external_parameters, internal_parameters, lock, provenance.run_details.builder.id.clone())
+        let RunDetails { builder, byproducts, .. } = provenance.run_details.clone();
+        (build_type, external_parameters, internal_parameters, lock, builder.id, byproducts)
     };
     what(a) == what(b)
 }
@@ -202,7 +206,16 @@ fn run_details(run: &Run<'_>) -> RunDetails {
             started_on: Some(rfc3339(run.started_on)),
             finished_on: Some(rfc3339(run.finished_on)),
         }),
-        byproducts: Vec::new(),
+        byproducts: run.sbom.into_iter().map(of_sbom).collect(),
+    }
+}
+
+fn of_sbom(sbom: &Sbom) -> ResourceDescriptor {
+    ResourceDescriptor {
+        name: Some("sbom".into()),
+        digest: digest_set(&sbom.digest()),
+        media_type: Some(sbom.format().media_type().into()),
+        ..ResourceDescriptor::default()
     }
 }
 
@@ -279,6 +292,7 @@ mod tests {
             started_on: "2026-11-21T10:00:00.123Z".parse().expect("a time"),
             finished_on: "2026-11-21T12:00:04+02:00".parse().expect("a time"),
             requested: None,
+            sbom: None,
         }
     }
 
@@ -318,6 +332,7 @@ mod tests {
         let (lock, annotations, downloads) = (lock(), Annotations::new(), BTreeMap::new());
         let packed = packed(&lock, &annotations, &downloads);
         let first = run_in_cluster("oci://r.example.com/packgate");
+        let sbom = Sbom::new(crate::core::sbom::Format::Spdx, &lock, None).expect("a bill");
         let again = Run { version: "0.2.0", invocation_id: "other", finished_on: Timestamp::UNIX_EPOCH, ..run_in_cluster("oci://r.example.com/new") };
         let first_build = provenance(&packed, &first);
         assert!(is_same_build(&first_build, &provenance(&packed, &again)));
@@ -332,9 +347,12 @@ mod tests {
             provenance(&packed, &Run { builder_id: CLI_BUILDER, ..first }),
             provenance(&Packed { lock_digest: Digest::of(b"other"), ..packed }, &first),
             provenance(&Packed { format: "Artifact", ..packed }, &first),
+            provenance(&packed, &Run { sbom: Some(&sbom), ..first }),
         ] {
             assert!(!is_same_build(&first_build, &other), "{other:?}");
         }
+        let byproducts = json!([{"name": "sbom", "digest": {"sha256": sbom.digest().hex()}, "mediaType": "application/spdx+json"}]);
+        assert_eq!(json!(provenance(&packed, &Run { sbom: Some(&sbom), ..first }).run_details.byproducts), byproducts);
     }
 
     #[test]

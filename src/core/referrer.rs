@@ -12,6 +12,7 @@ use sigstore_types::{
 use super::{
     media_type,
     oci::{Annotations, Descriptor, Manifest, descriptor::EMPTY_CONTENT},
+    pack::TITLE_ANNOTATION,
     provenance::rfc3339,
 };
 
@@ -76,6 +77,28 @@ pub fn referrer(sigstore_bundle: Bytes, predicate_type: &str, subject: &Descript
     Ok(Referrer {
         config: Piece { descriptor: Descriptor::empty(), bytes: Bytes::from_static(EMPTY_CONTENT) },
         layer: Piece { descriptor: layer, bytes: sigstore_bundle },
+        manifest: Piece { descriptor: Descriptor::of(media_type::MANIFEST, &manifest), bytes: manifest },
+    })
+}
+
+/// A referrer that is the document `bytes` itself, called `title`, and refers to `subject`. Nobody signs it, and it carries no time: the same
+/// document gives the same referrer.
+pub fn plain(bytes: Bytes, media_type: &str, title: &str, subject: &Descriptor) -> serde_json::Result<Referrer> {
+    let annotations = Annotations::from([(TITLE_ANNOTATION.to_owned(), title.to_owned())]);
+    let layer = Descriptor { annotations, ..Descriptor::of(media_type, &bytes) };
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: Some(media_type::MANIFEST.into()),
+        artifact_type: Some(media_type.into()),
+        config: Descriptor::empty(),
+        layers: vec![layer.clone()],
+        subject: Some(subject.bare()),
+        annotations: Annotations::new(),
+    };
+    let manifest = Bytes::from(serde_json::to_vec(&manifest)?);
+    Ok(Referrer {
+        config: Piece { descriptor: Descriptor::empty(), bytes: Bytes::from_static(EMPTY_CONTENT) },
+        layer: Piece { descriptor: layer.bare(), bytes },
         manifest: Piece { descriptor: Descriptor::of(media_type::MANIFEST, &manifest), bytes: manifest },
     })
 }

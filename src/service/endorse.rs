@@ -23,6 +23,7 @@ use crate::{
         pack::{EmbeddedError, LayerCompression, Output, PACK_FORMAT, PackError, PackPlan},
         provenance::{self, Compressed, Packed, Requested, Run},
         reference::Selector,
+        sbom::{Sbom, SbomError},
         slsa::{PROVENANCE_V1, Provenance},
     },
     oci::{OciError, Resolved, Source, Target},
@@ -72,6 +73,9 @@ pub enum EndorseError {
     /// A layer is not what the lock says.
     #[error(transparent)]
     Layer(#[from] LayerError),
+    /// There is no software bill of materials of it.
+    #[error(transparent)]
+    Sbom(#[from] SbomError),
     /// It could not be signed, attested, verified or tagged.
     #[error(transparent)]
     Publish(#[from] PublishError),
@@ -91,6 +95,7 @@ impl Classified for EndorseError {
             Self::Contents(error) => error.reason(),
             Self::Plan(error) => error.reason(),
             Self::Layer(error) => error.reason(),
+            Self::Sbom(error) => error.reason(),
             Self::Publish(error) => error.reason(),
         }
     }
@@ -112,11 +117,12 @@ pub async fn endorse(
     let (root, contents) = gather(target, digest, limits).await?;
     check(&contents, &root, inputs)?;
     rederive(target, &contents, progress).await?;
+    let sbom = inputs.sbom.map(|format| Sbom::new(format, &contents.lock, inputs.output.source_date_epoch)).transpose()?;
     let published = match signer {
         None => Published::Unsigned,
         Some(signer) => {
-            let provenance = provenance(&contents, inputs, clock);
-            let vouch = Vouch { signer, subject_name: &repository, provenance: &provenance, lock: inputs.lock_digest };
+            let provenance = provenance(&contents, inputs, sbom.as_ref(), clock);
+            let vouch = Vouch { signer, subject_name: &repository, provenance: &provenance, lock: inputs.lock_digest, sbom: sbom.as_ref() };
             let label = tag.as_ref().map(|tag| Label { tag, policy: inputs.destination.tag_policy });
             publish(target, &root, Some(vouch), label, clock, limits).await?
         }
@@ -127,7 +133,7 @@ pub async fn endorse(
         size: contents.size()?,
         layers: contents.layers(),
         artifacts: contents.lock.artifacts.len(),
-        evidence: evidence(&published),
+        evidence: evidence(&published, sbom.as_ref()),
     })
 }
 
@@ -197,7 +203,7 @@ async fn rederive(source: &dyn Source, contents: &Contents, progress: &dyn Progr
 
 /// What the inputs say. Where the packing side really took its artifacts from, and with which encoder it compressed them, are its own words
 /// and have no place here.
-fn provenance(contents: &Contents, inputs: &Inputs, clock: &dyn Clock) -> Provenance {
+fn provenance(contents: &Contents, inputs: &Inputs, sbom: Option<&Sbom>, clock: &dyn Clock) -> Provenance {
     let Inputs { run, bundle, cluster, started_on, source, output, signing, packer, .. } = inputs;
     let packed = Packed {
         lock: &contents.lock,
@@ -230,16 +236,18 @@ fn provenance(contents: &Contents, inputs: &Inputs, clock: &dyn Clock) -> Proven
             started_on: *started_on,
             finished_on: clock.now(),
             requested: Some(requested),
+            sbom,
         },
     )
 }
 
-fn evidence(published: &Published) -> Vec<EvidenceDigest> {
+fn evidence(published: &Published, attested: Option<&Sbom>) -> Vec<EvidenceDigest> {
     match published {
         Published::Unsigned => Vec::new(),
-        Published::Signed { signature, provenance } => vec![
-            EvidenceDigest { predicate_type: COSIGN_SIGN.into(), digest: *signature },
-            EvidenceDigest { predicate_type: PROVENANCE_V1.into(), digest: *provenance },
-        ],
+        Published::Signed { signature, provenance, sbom } => {
+            let sbom = sbom.zip(attested).map(|(digest, sbom)| (sbom.predicate_type(), digest));
+            let all = [(COSIGN_SIGN, *signature), (PROVENANCE_V1, *provenance)].into_iter().chain(sbom);
+            all.map(|(predicate_type, digest)| EvidenceDigest { predicate_type: predicate_type.into(), digest }).collect()
+        }
     }
 }

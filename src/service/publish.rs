@@ -20,6 +20,7 @@ use crate::{
         policy::{AdHoc, Authority, Means, Outcome, Policy, PolicyError, Use, Verdict},
         provenance::is_same_build,
         reference::{Selector, Tag},
+        sbom::Sbom,
         slsa::{PROVENANCE_V1, Provenance},
         verify::{KeyError, VerificationKey, Verified},
     },
@@ -38,6 +39,8 @@ pub struct Vouch<'a> {
     pub provenance: &'a Provenance,
     /// Digest of the canonical lock that it was packed from.
     pub lock: Digest,
+    /// What it consists of, if that is to be attested, too.
+    pub sbom: Option<&'a Sbom>,
 }
 
 /// The name that it gets at last.
@@ -58,6 +61,8 @@ pub enum Published {
         signature: Digest,
         /// The referrer with the provenance.
         provenance: Digest,
+        /// The referrer that attests the software bill of materials, if one was asked for.
+        sbom: Option<Digest>,
     },
     /// Nobody was to sign.
     Unsigned,
@@ -213,16 +218,29 @@ impl<'a> Vouching<'a> {
             Some(provenance) => provenance,
             None => self.attest().await?,
         };
+        let sbom = match self.vouch.sbom {
+            None => None,
+            Some(sbom) => match find(&there, |statement| sbom.is_told_by(statement)) {
+                Some(known) => Some(known),
+                None => Some(self.attest_sbom(sbom).await?),
+            },
+        };
         self.check_admitted(&self.judge_when_listed().await?)?;
-        Ok(Published::Signed { signature, provenance })
+        Ok(Published::Signed { signature, provenance, sbom })
+    }
+
+    /// Is everything there that was to be added?
+    fn is_complete(&self, judgement: &Judgement) -> bool {
+        let has = |wanted: &dyn Fn(&Statement) -> bool| find(judgement, wanted).is_some();
+        let has_sbom = || self.vouch.sbom.is_none_or(|sbom| has(&|statement| sbom.is_told_by(statement)));
+        has(&is_signature) && has(&|statement| is_claimed(statement, self.vouch.provenance)) && has_sbom()
     }
 
     /// The verdict, once the registry lists what was pushed. Some take a moment; one that takes longer is judged by what it lists.
     async fn judge_when_listed(&self) -> Result<Judgement, PublishError> {
         for wait in LISTED_AFTER {
             let judgement = self.judge().await?;
-            let provenance = find(&judgement, |statement| is_claimed(statement, self.vouch.provenance));
-            if provenance.is_some() && find(&judgement, is_signature).is_some() {
+            if self.is_complete(&judgement) {
                 return Ok(judgement);
             }
             tokio::time::sleep(wait).await;
@@ -238,6 +256,22 @@ impl<'a> Vouching<'a> {
         let predicate = serde_json::to_value(self.vouch.provenance).map_err(SignError::from)?;
         let claim = Claim { subject_name: self.vouch.subject_name, predicate_type: PROVENANCE_V1, predicate };
         Ok(sign::attest(self.target, &self.root.descriptor, claim, self.vouch.signer, self.clock).await?.digest)
+    }
+
+    /// A large document is a referrer of its own, in the place where its subject is.
+    async fn attest_sbom(&self, sbom: &Sbom) -> Result<Digest, PublishError> {
+        let Vouch { signer, subject_name, provenance, .. } = self.vouch;
+        let (format, subject) = (sbom.format(), &self.root.descriptor);
+        let location = if sbom.is_apart() {
+            let referrer = sign::attach(self.target, subject, sbom.bytes(), format.media_type(), format.file_name()).await?;
+            let place = if subject_name.is_empty() { String::new() } else { format!("//{subject_name}") };
+            format!("oci:{place}@{}", referrer.digest)
+        } else {
+            String::new()
+        };
+        let predicate = sbom.predicate(&provenance.run_details.builder.id, &location);
+        let claim = Claim { subject_name, predicate_type: sbom.predicate_type(), predicate };
+        Ok(sign::attest(self.target, subject, claim, signer, self.clock).await?.digest)
     }
 
     async fn judge(&self) -> Result<Judgement, PublishError> {
@@ -259,7 +293,12 @@ impl<'a> Vouching<'a> {
         let digest = self.root.descriptor.digest;
         let denied = |reason, message: String| Err(PublishError::NotAdmitted { digest, reason, message });
         match &judgement.decision.outcome {
-            Outcome::Governed(Verdict::Admit(admitted)) if *admitted.digest() == digest => Ok(()),
+            Outcome::Governed(Verdict::Admit(admitted)) if *admitted.digest() == digest => match self.vouch.sbom {
+                Some(sbom) if find(judgement, |statement| sbom.is_told_by(statement)).is_none() => {
+                    denied(Reason::PredicateTypeMismatch, format!("the registry does not list its {} document", sbom.format().as_str()))
+                }
+                _ => Ok(()),
+            },
             Outcome::Governed(Verdict::Deny(denials)) => denied(denials.first().reason, denials.first().message.clone()),
             _ => denied(Reason::Internal, "its own policy gives no verdict".into()),
         }

@@ -2,6 +2,7 @@
 //!
 //! What is *not* checked here: that the content of the subject is worth a signature. Who calls this decides that first.
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
         intoto::{COSIGN_SIGN, Statement},
         limits::Limits,
         oci::Descriptor,
-        referrer::{self, Piece},
+        referrer::{self, Piece, Referrer},
     },
     oci::{Content, OciError, Target},
     signing::{Signer, SigningError},
@@ -87,7 +88,15 @@ pub async fn attest(
     let signature = signer.sign(&referrer::pae(&statement)).await?;
     let bundle = referrer::sigstore_bundle(&statement, signature.bytes, signature.material)?;
     check_size(bundle.len())?;
-    let parts = referrer::referrer(bundle, predicate_type, subject, clock.now())?;
+    push(target, referrer::referrer(bundle, predicate_type, subject, clock.now())?).await
+}
+
+/// Adds a document to `subject` as a referrer of its own, unsigned, and returns the referrer's descriptor.
+pub async fn attach(target: &dyn Target, subject: &Descriptor, bytes: &Bytes, media_type: &str, title: &str) -> Result<Descriptor, SignError> {
+    push(target, referrer::plain(bytes.clone(), media_type, title, subject)?).await
+}
+
+async fn push(target: &dyn Target, parts: Referrer) -> Result<Descriptor, SignError> {
     for Piece { descriptor, bytes } in [&parts.config, &parts.layer, &parts.manifest] {
         target.push(descriptor, Content::Bytes(bytes)).await?;
     }
@@ -101,7 +110,6 @@ const fn check_size(size: usize) -> Result<(), SignError> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use sigstore_types::{Bundle as SigstoreBundle, SignatureContent};
 
     use super::*;

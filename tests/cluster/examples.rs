@@ -72,6 +72,19 @@ fn inline() {
     installation.vouches_for(&test, &pinned(&bundle));
 }
 
+#[test]
+fn sbom() {
+    let Some(test) = Test::start("sbom") else { return };
+    let Some(server) = files(&test) else { return };
+    let installation = test.installation();
+    let key = serde_json::Value::from(installation.public_key.as_str()).to_string();
+    test.namespace.apply(&here(&test, &server, "sbom").replace("PLATFORM_PUBLIC_KEY", &key));
+    let bundle = test.ready("hello-sbom");
+    installation.vouches_for(&test, &pinned(&bundle));
+    let types: Vec<_> = bundle["status"]["evidence"].as_array().expect("evidence").iter().map(|found| found["predicateType"].clone()).collect();
+    assert!(types.contains(&"https://spdx.dev/Document".into()), "{types:?}");
+}
+
 /// As `make quickstart` applies it, without a change: the digest in the Pod is what the lock gives on every machine.
 #[test]
 fn quickstart() {
@@ -126,5 +139,5 @@ fn every_example_is_tested() {
     let mut folders: Vec<_> = entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
     folders.sort();
     // tests/it has the other two: README.md's commands pack hello, and the chart is compared with install.
-    assert_eq!(folders, ["hello", "inline", "install", "minimal", "quickstart"], "write a test for it here");
+    assert_eq!(folders, ["hello", "inline", "install", "minimal", "quickstart", "sbom"], "write a test for it here");
 }

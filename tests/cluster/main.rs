@@ -15,6 +15,7 @@ mod operations;
 mod permissions;
 mod registries;
 mod rules;
+mod sbom;
 mod smoke;
 mod sources;
 mod support;

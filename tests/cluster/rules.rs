@@ -83,7 +83,11 @@ fn bad_bundles_are_refused() {
             (&[("/spec/signing", json!({"mode": "None", "keySecretRef": key}))], "keySecretRef and keyless are for mode Namespace"),
             (&[("/spec/signing", json!({"mode": "Namespace", "keyless": {}}))], "signing.keyless is not supported yet, use keySecretRef"),
             (&[("/spec/signing", json!({"signingConfigRef": key}))], "signing.signingConfigRef is not supported yet"),
-            (&[("/spec/evidence", json!({"sbom": "SPDX"}))], "evidence.sbom is not supported yet"),
+            (&[("/spec/evidence", json!({"sbom": "spdx"}))], "Unsupported value: \"spdx\""),
+            (
+                &[("/spec/evidence", json!({"sbom": "SPDX"})), ("/spec/signing", json!({"mode": "None"}))],
+                "evidence.sbom must be None where nobody signs",
+            ),
             (&[("/spec/evidence", json!({"provenance": false}))], "evidence.provenance: false is not supported yet"),
             (&[("/spec/fetch", json!({"credentials": [{"host": "h", "secretRef": key}]}))], "fetch.credentials is not supported yet"),
             (&[("/spec/fetch", json!({"proxySecretRef": key}))], "fetch.proxySecretRef is not supported yet"),

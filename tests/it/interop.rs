@@ -2,6 +2,7 @@
 
 mod sigstore;
 mod many;
+mod sbom;
 
 use std::fs;
 

@@ -75,6 +75,7 @@ fn freeze(server: &Registry) -> (Vec<u8>, Inputs) {
         private_networks: vec!["0.0.0.0/0".into()],
         fetch_ca: None,
         signing: Signing { mode: SigningMode::Platform, builder_id: BUILDER.into() },
+        sbom: None,
         packer: None,
     };
     (lock.bytes, inputs)

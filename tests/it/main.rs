@@ -19,5 +19,6 @@ mod origins;
 mod refused_locks;
 mod refused_registries;
 mod registry;
+mod sbom;
 mod support;
 mod verdicts;

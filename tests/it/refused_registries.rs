@@ -1,7 +1,12 @@
 //! Registries that are down, refuse or lie: the real binary says what it was, and never takes silence for "no signatures".
 
+use std::{process::Stdio, time::Duration};
+
+use packgate::core::{digest::Digest, media_type};
+use serde_json::json;
+
 use crate::support::{
-    cli::{Run, Workspace},
+    cli::{BINARY, Run, Workspace},
     registry::{Fault, Registry, Settings},
 };
 
@@ -97,7 +102,7 @@ async fn one_good_signature_admits_among_malformed_ones() {
     let (workspace, registry, reference) = signed(Settings::default()).await;
     let digest = reference.split_once('@').expect("a digest").1;
     let size = registry.manifest("team/hello", digest).expect("pushed").len();
-    let empty = packgate::core::digest::Digest::of(b"{}");
+    let empty = Digest::of(b"{}");
     for bad in ["", "{", "{}", "[]", "{\"mediaType\":\"application/vnd.dev.sigstore.bundle.v0.3+json\"}"] {
         let blob = registry.put_blob("team/hello", bad.as_bytes());
         let manifest = serde_json::json!({
@@ -113,4 +118,85 @@ async fn one_good_signature_admits_among_malformed_ones() {
     let report = workspace.run(&format!("verify --plain-http {reference} --key packgate.pub -o json")).json();
     assert_eq!(report["outcome"], "Admitted");
     assert_eq!(report["rejected"].as_array().expect("a list").len(), 5, "{report}");
+}
+
+/// The most memory that a run had, in KiB, as the kernel counts it.
+fn verify_measured(workspace: &Workspace, reference: &str) -> (Run, u64) {
+    let line = format!("verify --plain-http {reference} --key packgate.pub");
+    let mut child = workspace.command(BINARY).args(line.split(' ')).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    while child.try_wait().expect("a child").is_none() {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let now = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse().ok());
+        peak = now.unwrap_or(0).max(peak);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    (Run::from(child.wait_with_output().expect("it ended")), peak)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_lists_of_referrers_cost_little_memory() {
+    const MORE: u64 = 16 << 10;
+    let descriptor = |n: usize| json!({"mediaType": media_type::MANIFEST, "digest": Digest::of(&n.to_le_bytes()), "size": 500, "artifactType": "x"});
+    let index = |entries: String| format!(r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{entries}]}}"#);
+    let words = (0..460).map(|n| format!(r#""{n:03}":"""#)).collect::<Vec<_>>().join(",");
+    let wordy = |n: usize| format!(r#"{{"mediaType":"m","digest":"{}","size":{n},"annotations":{{{words}}}}}"#, Digest::of(b"x"));
+    let many = |entry: &str, count: usize| index(vec![entry; count].join(","));
+    for (referrers_api, part) in [(true, "/referrers/"), (false, "/manifests/sha256-")] {
+        let (workspace, registry, reference) = signed(Settings { referrers_api, ..Settings::default() }).await;
+        let (ordinary, usual) = verify_measured(&workspace, &reference);
+        ordinary.ok();
+        for (what, fault, code, reason) in [
+            (
+                "100,000 descriptors",
+                Fault::on("GET", part).body(index((0..100_000).map(|n| descriptor(n).to_string()).collect::<Vec<_>>().join(","))),
+                1,
+                "LimitExceeded",
+            ),
+            ("a body without an end", Fault::on("GET", part).endless(), 1, "LimitExceeded"),
+            ("a million empty entries", Fault::on("GET", part).body(many("{}", 1_000_000)), 1, "TooManyReferrers"),
+            (
+                "a million keys",
+                Fault::on("GET", part).body(index(format!("{{{}}}", (0..400_000).map(|n| format!("\"{n:x}\":0")).collect::<Vec<_>>().join(",")))),
+                4,
+                "MalformedManifest",
+            ),
+            ("entries in entries", Fault::on("GET", part).body(index(format!("[{}]", vec!["[]"; 1_300_000].join(",")))), 1, "NoSignatures"),
+            ("as many words as fit", Fault::on("GET", part).body(index((0..900).map(wordy).collect::<Vec<_>>().join(","))), 1, "NoSignatures"),
+        ] {
+            registry.heal();
+            registry.fault(fault);
+            let (run, peak) = verify_measured(&workspace, &reference);
+            println!("{part} {what}: {} KiB more, exit {}", peak.saturating_sub(usual), run.code);
+            run.refused(code, reason);
+            assert!(peak < usual + MORE, "{what}: {peak} KiB, {usual} usually");
+        }
+        assert!(registry.endless_bytes() < 64 << 20, "{} bytes of an endless body were taken", registry.endless_bytes());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sigstore_bundle_without_an_end_costs_little_memory() {
+    let (workspace, registry, reference) = signed(Settings::default()).await;
+    let (ordinary, usual) = verify_measured(&workspace, &reference);
+    ordinary.ok();
+    let digest = reference.split_once('@').expect("a digest").1;
+    let size = registry.manifest("team/hello", digest).expect("pushed").len();
+    let empty = Digest::of(b"{}");
+    for (declared, note) in [(1_u64 << 30, "says so"), (1 << 20, "does not say so")] {
+        let blob = Digest::of(note.as_bytes());
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": media_type::MANIFEST, "artifactType": media_type::SIGSTORE_BUNDLE_V03,
+            "config": {"mediaType": media_type::EMPTY, "digest": empty, "size": 2},
+            "layers": [{"mediaType": media_type::SIGSTORE_BUNDLE_V03, "digest": blob, "size": declared}],
+            "subject": {"mediaType": media_type::MANIFEST, "digest": digest, "size": size},
+        });
+        registry.put_manifest("team/hello", None, media_type::MANIFEST, manifest.to_string());
+        registry.fault(Fault::on("GET", format!("/blobs/{blob}")).endless());
+        let (run, peak) = verify_measured(&workspace, &reference);
+        println!("1 GiB that {note}: {} KiB more", peak.saturating_sub(usual));
+        run.ok();
+        assert!(peak < usual + (16 << 10), "{peak} KiB, {usual} usually");
+    }
 }

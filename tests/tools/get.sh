@@ -10,12 +10,12 @@
 #   bin/, schemas/   links to the current ones
 #   deb/             Debian packages, as downloaded; nothing is installed
 #
-# What is there is not made again. Needs Go and, for cosign-2, oras and umoci, a Debian's apt and dpkg.
+# What is there is not made again. Needs Go; for cosign-2, oras and umoci a Debian's apt and dpkg; for the schema of SPDX Maven.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${PACKGATE_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/packgate/tools}
-all=(cosign cosign-2 crane distribution test-registry oras umoci image-spec-1.0 image-spec-1.1
+all=(cosign cosign-2 crane distribution test-registry oras umoci image-spec-1.0 image-spec-1.1 cyclonedx spdx
   fulcio rekor rekor-v1 trillian timestamp-authority standins sigstore-kms-testkms)
 build_flags=(-trimpath -buildvcs=false -ldflags '-s -w')
 export CGO_ENABLED=0 GOFLAGS=-mod=readonly GOWORK=off
@@ -35,7 +35,8 @@ version_of() {
 # plan NAME: sets what the steps below need: kind, version, key and
 #   go       module (a folder here) and package
 #   deb      deb (file name), pool (its place in the archive), program, sum
-#   schemas  sum
+#   schemas  module, folder in it, sum
+#   jar      artifact, file in it, sum
 plan() {
   local name=$1 upstream
   case $name in
@@ -52,7 +53,9 @@ plan() {
     cosign-2) kind=deb program=cosign ;;
     sigstore-kms-testkms) kind=go module=kms-plugin upstream='' package=. ;; # the standard library alone
     oras | umoci) kind=deb program=$name ;;
-    image-spec-*) kind=schemas ;;
+    image-spec-*) kind=schemas title=image-spec module=github.com/opencontainers/image-spec folder=schema ;;
+    cyclonedx) kind=schemas title=cyclonedx module=github.com/CycloneDX/cyclonedx-go folder=schema ;;
+    spdx) kind=jar title=spdx artifact=org.spdx:tools-java resource=resources/spdx-schema-v2.3.json ;;
     *) die "unknown tool $name; there are: ${all[*]}" ;;
   esac
   case $name in
@@ -84,17 +87,26 @@ plan() {
       key=${sum:0:16}
       ;;
     schemas)
-      case $version in
-        1.0.2) sum=h1:9yCKha/T5XdGtO0q9Q9a6T5NUCsTn/DrBg0D7ufOcFM= ;;
-        1.1.1) sum=h1:y0fUlFfIZhPF1W537XOLg0/fcx6zcHCJwooC2xJA040= ;;
-        *) die "no checksum of image-spec $version: add it to tests/tools/get.sh" ;;
+      case $title-$version in
+        cyclonedx-0.9.2) sum=h1:688QHn2X/5nRezKe2ueIVCt+NRqf7fl3AVQk+vaFcIo= ;;
+        image-spec-1.0.2) sum=h1:9yCKha/T5XdGtO0q9Q9a6T5NUCsTn/DrBg0D7ufOcFM= ;;
+        image-spec-1.1.1) sum=h1:y0fUlFfIZhPF1W537XOLg0/fcx6zcHCJwooC2xJA040= ;;
+        *) die "no checksum of $title $version: add it to tests/tools/get.sh" ;;
       esac
       key=$(printf %s "$sum" | hash)
+      ;;
+    jar)
+      command -v mvn >/dev/null || die "$name comes from Maven Central; this machine has no mvn"
+      case $title-$version in
+        spdx-1.1.8) sum=deaca39f9ae12879f061c946d72641240e731dc9df0059d9b69472f43accb4a5 ;;
+        *) die "no checksum of $artifact $version: add it to tests/tools/get.sh" ;;
+      esac
+      key=${sum:0:16}
       ;;
   esac
 
   case $kind in
-    schemas) built=$cache/built/image-spec-$version-$key link=$cache/schemas/image-spec-$version ;;
+    schemas | jar) built=$cache/built/$title-$version-$key link=$cache/schemas/$title-$version ;;
     *) built=$cache/built/$name-$key link=$cache/bin/$name ;;
   esac
 }
@@ -136,13 +148,24 @@ make_deb() { # NAME OUT
 
 make_schemas() { # NAME OUT
   local json dir got
-  say "fetching the schemas of image-spec $version ..."
-  json=$(cd "$tmp" && go mod download -json "github.com/opencontainers/image-spec@v$version") || die "$json"
+  say "fetching the schemas of $title $version ..."
+  json=$(cd "$tmp" && go mod download -json "$module@v$version") || die "$json"
   got=$(sed -n 's/^\t"Sum": "\(.*\)",*$/\1/p' <<<"$json")
   dir=$(sed -n 's/^\t"Dir": "\(.*\)",*$/\1/p' <<<"$json")
-  [ "$got" = "$sum" ] || die "image-spec $version: checksum $got, not $sum"
+  [ "$got" = "$sum" ] || die "$title $version: checksum $got, not $sum"
   mkdir "$2"
-  install -m 644 "$dir"/schema/*.json "$2"
+  install -m 644 "$dir/$folder"/*.json "$2"
+}
+
+make_jar() { # NAME OUT
+  local file=$tmp/${artifact#*:}-$version.jar plugin=org.apache.maven.plugins:maven-dependency-plugin:3.8.1
+  say "fetching $artifact $version ..."
+  # In a folder of its own: mvn would read a pom.xml here.
+  (cd "$tmp" && mvn -q -B "$plugin:copy" -Dartifact="$artifact:$version" -DoutputDirectory="$tmp" -Dmdep.useBaseVersion=true >&2) ||
+    die "cannot fetch $artifact $version"
+  printf '%s  %s\n' "$sum" "$file" | sha256sum --check --quiet - >&2 || die "$artifact $version is not what it should be"
+  mkdir "$2"
+  unzip -p "$file" "$resource" >"$2/${resource##*/}"
 }
 
 # linked: is the tool that plan described there, and linked?

@@ -55,6 +55,10 @@ pub const RECONCILE_REQUESTED: &str = "packgate.dev/reconcile-requested-at";
     validation = (
         "!has(self.source.bundle) || (!has(self.destination) && !has(self.output) && !has(self.signing))",
         "source.bundle adopts a bundle as it is: destination, output and signing must be left out"
+    ),
+    validation = (
+        "!has(self.evidence) || !has(self.evidence.sbom) || self.evidence.sbom == 'None' || (!has(self.source.bundle) && (!has(self.signing) || self.signing.mode != 'None'))",
+        "evidence.sbom must be None where nobody signs: with signing mode None, and with source.bundle"
     )
 )]
 pub struct PackedBundleSpec {
@@ -337,14 +341,13 @@ pub struct Keyless {}
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
-    validation = ("self.provenance", "evidence.provenance: false is not supported yet, leave it out"),
-    validation = ("self.sbom == 'None'", "evidence.sbom is not supported yet, leave it out or write None")
+    validation = ("self.provenance", "evidence.provenance: false is not supported yet, leave it out")
 )]
 pub struct Evidence {
     /// SLSA provenance. Default: true. Only true is supported yet.
     #[serde(default = "yes")]
     pub provenance: bool,
-    /// A software bill of materials: `None`, `SPDX` or `CycloneDX`. Default: `None`. Only `None` is supported yet.
+    /// A software bill of materials that the signer attests: `None`, `SPDX` (2.3) or `CycloneDX` (1.6). Default: `None`. Example: `SPDX`.
     #[serde(default)]
     pub sbom: Sbom,
 }

@@ -57,7 +57,7 @@ fn everything_that_is_supported_is_taken_over() {
         "destination": {"repository": "registry.example.com/team-a/siem", "tag": "v1.4.0", "tagPolicy": "Mutable", "secretRef": {"name": "push"}},
         "output": {"format": "Image", "compression": "Zstd", "sourceDateEpoch": 0, "annotations": {"a": "b"}},
         "signing": {"mode": "Namespace", "keySecretRef": {"name": "key"}},
-        "evidence": {"provenance": true, "sbom": "None"},
+        "evidence": {"provenance": true, "sbom": "CycloneDX"},
         "history": {"succeeded": 0, "failed": 1},
         "packPod": {"resources": {}, "nodeSelector": {"a": "b"}, "tolerations": [], "serviceAccountName": "packer"}
     });
@@ -68,6 +68,7 @@ fn everything_that_is_supported_is_taken_over() {
     assert_eq!(packing.output.source_date_epoch, Some(0));
     assert_eq!((packing.tag.expect("a tag").as_str(), packing.push_secret.as_deref()), ("v1.4.0", Some("push")));
     assert!(matches!(packing.source, LockSource::Context { verify: true, .. }));
+    assert_eq!(packing.sbom, Some(crate::core::sbom::Format::CycloneDX));
     let adopted = validate(json!({"source": {"bundle": {"reference": format!("registry.example.com/x/siem@{}", digest())}}})).expect("valid");
     assert!(matches!(adopted.work, Work::Adopt(_)));
 }
@@ -75,11 +76,13 @@ fn everything_that_is_supported_is_taken_over() {
 #[test]
 fn what_cannot_be_acted_on_is_refused_with_its_field() {
     let bundle = json!({"bundle": {"reference": format!("r.example.com/x@{}", digest())}});
+    let mut unsigned = with("/evidence/sbom", json!("SPDX"));
+    unsigned["signing"] = json!({"mode": "None"});
     for (spec, field) in [
         (with("/source/inline", json!("x")), "spec.source:"),
         (json!({"source": {}, "destination": {"repository": "r.example.com/x"}}), "spec.source:"),
         (json!({"source": {"inline": "x"}}), "spec.destination:"),
-        (with("/source", bundle), "spec.destination:"),
+        (with("/source", bundle.clone()), "spec.destination:"),
         (json!({"source": {"bundle": {"reference": "r.example.com/x:v1"}}}), "spec.source.bundle.reference:"),
         (with("/destination/repository", json!("r.example.com/x:v1")), "spec.destination.repository:"),
         (with("/destination/repository", json!("https://r.example.com/x")), "spec.destination.repository:"),
@@ -93,6 +96,9 @@ fn what_cannot_be_acted_on_is_refused_with_its_field() {
         (with("/output", json!({"format": "Artifact", "compression": "Zstd"})), "spec.output:"),
         (with("/signing", json!({"mode": "Namespace"})), "spec.signing:"),
         (with("/signing", json!({"keySecretRef": {"name": "k"}})), "spec.signing.keySecretRef:"),
+        (unsigned, "spec.evidence.sbom:"),
+        (json!({"source": bundle, "evidence": {"sbom": "SPDX"}}), "spec.evidence.sbom:"),
+        (with("/evidence/sbom", json!("spdx")), "unknown variant"),
     ] {
         let error = validate(spec.clone()).expect_err(&spec.to_string());
         assert!(error.starts_with(field), "{spec}: {error}");
@@ -105,7 +111,6 @@ fn what_comes_later_is_refused_and_not_ignored() {
         (with("/signing", json!({"mode": "Namespace", "keyless": {}})), "spec.signing.keyless:"),
         (with("/signing/signingConfigRef", json!({"name": "sc"})), "spec.signing.signingConfigRef:"),
         (with("/evidence/provenance", json!(false)), "spec.evidence.provenance:"),
-        (with("/evidence/sbom", json!("SPDX")), "spec.evidence.sbom:"),
         (with("/fetch/credentials", json!([{"host": "h", "secretRef": {"name": "s"}}])), "spec.fetch.credentials:"),
         (with("/fetch/proxySecretRef", json!({"name": "s"})), "spec.fetch.proxySecretRef:"),
         (with("/fetch/mirrors", json!([{"from": "a", "to": "b"}])), "spec.fetch.mirrors:"),

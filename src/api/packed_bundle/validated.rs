@@ -10,6 +10,7 @@ use crate::{
         lockfile::{LockError, Lockfile},
         pack,
         reference::{PinnedReference, Reference, Repository, Tag},
+        sbom,
     },
 };
 
@@ -69,6 +70,8 @@ pub struct Packing {
     pub output: pack::Output,
     /// Who signs.
     pub signing: ToSign,
+    /// The software bill of materials that is attested.
+    pub sbom: Option<sbom::Format>,
     /// Certificate authorities for downloads.
     pub fetch_ca: Option<KindRef>,
     /// How long each Job may take.
@@ -208,19 +211,22 @@ impl TryFrom<&PackedBundleSpec> for ValidatedPackedBundle {
 
     fn try_from(spec: &PackedBundleSpec) -> Result<Self, SpecError> {
         let PackedBundleSpec { suspend, interval, timeout, source, fetch, destination, output, signing, evidence, history, pack_pod } = spec;
-        refuse_evidence(evidence.as_ref())?;
+        let sbom = sbom_of(evidence.as_ref())?;
         let interval = interval_of(interval)?;
         let timeout = timeout_of(timeout)?;
         let work = match lock_source(source)? {
             Ok(lock) => {
                 let destination = destination.as_ref().ok_or_else(|| wrong("spec.destination", "must say where the bundle goes"))?;
-                let form = Form { fetch: fetch.as_ref(), output: output.as_ref(), signing: signing.as_ref(), history, pod: pack_pod.as_ref() };
+                let form = Form { fetch: fetch.as_ref(), output: output.as_ref(), signing: signing.as_ref(), sbom, history, pod: pack_pod.as_ref() };
                 Work::Pack(Box::new(packing(lock, destination, &form, timeout)?))
             }
             Err(adoption) => {
                 let left_out = [(destination.is_some(), "spec.destination"), (output.is_some(), "spec.output"), (signing.is_some(), "spec.signing")];
                 if let Some((_, field)) = left_out.into_iter().find(|(is_set, _)| *is_set) {
                     return Err(wrong(field, "must be left out: source.bundle adopts a bundle as it is"));
+                }
+                if sbom.is_some() {
+                    return Err(wrong("spec.evidence.sbom", "must be None: source.bundle adopts a bundle as it is"));
                 }
                 Work::Adopt(adoption)
             }
@@ -277,12 +283,14 @@ struct Form<'a> {
     fetch: Option<&'a Fetch>,
     output: Option<&'a Output>,
     signing: Option<&'a Signing>,
+    sbom: Option<sbom::Format>,
     history: &'a History,
     pod: Option<&'a PackPod>,
 }
 
 fn packing(source: LockSource, destination: &Destination, form: &Form<'_>, timeout: Duration) -> Result<Packing, SpecError> {
     let Destination { repository: name, tag, tag_policy, secret_ref } = destination;
+    let signing = to_sign(form.signing)?;
     Ok(Packing {
         source,
         repository: repository("spec.destination.repository", name)?,
@@ -290,7 +298,8 @@ fn packing(source: LockSource, destination: &Destination, form: &Form<'_>, timeo
         tag_policy: *tag_policy,
         push_secret: secret_ref.as_ref().map(|secret| secret.name.clone()),
         output: output_of(form.output)?,
-        signing: to_sign(form.signing)?,
+        sbom: attested(form.sbom, &signing)?,
+        signing,
         fetch_ca: fetch_ca(form.fetch)?,
         timeout,
         kept: Kept { succeeded: count(form.history.succeeded), failed: count(form.history.failed) },
@@ -357,10 +366,19 @@ fn fetch_ca(fetch: Option<&Fetch>) -> Result<Option<KindRef>, SpecError> {
     }
 }
 
-fn refuse_evidence(evidence: Option<&Evidence>) -> Result<(), SpecError> {
+fn sbom_of(evidence: Option<&Evidence>) -> Result<Option<sbom::Format>, SpecError> {
     match evidence {
         Some(Evidence { provenance: false, .. }) => Err(wrong("spec.evidence.provenance", "false is not supported yet, leave it out")),
-        Some(Evidence { sbom: Sbom::Spdx | Sbom::CycloneDX, .. }) => Err(unsupported("spec.evidence.sbom")),
-        _ => Ok(()),
+        None | Some(Evidence { sbom: Sbom::None, .. }) => Ok(None),
+        Some(Evidence { sbom: Sbom::Spdx, .. }) => Ok(Some(sbom::Format::Spdx)),
+        Some(Evidence { sbom: Sbom::CycloneDX, .. }) => Ok(Some(sbom::Format::CycloneDX)),
+    }
+}
+
+/// Somebody has to attest it.
+fn attested(sbom: Option<sbom::Format>, signing: &ToSign) -> Result<Option<sbom::Format>, SpecError> {
+    match (sbom, signing) {
+        (Some(_), ToSign::Nobody) => Err(wrong("spec.evidence.sbom", "must be None with signing mode None: nobody would attest it")),
+        _ => Ok(sbom),
     }
 }

@@ -58,6 +58,7 @@ fn inputs() -> Inputs {
         private_networks: Vec::new(),
         fetch_ca: None,
         signing: Signing { mode: SigningMode::Platform, builder_id: "https://b.example.com/platform".into() },
+        sbom: None,
         packer: None,
     }
 }

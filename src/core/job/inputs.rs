@@ -14,6 +14,7 @@ use crate::core::{
     oci::Platform,
     pack::Output,
     reference::{PinnedReference, Reference, ReferenceError, Repository, Tag},
+    sbom,
 };
 
 /// The file, and the key of the `ConfigMap`, that holds the canonical lock.
@@ -101,6 +102,9 @@ pub struct Inputs {
     pub fetch_ca: Option<String>,
     /// Who signs.
     pub signing: Signing,
+    /// The software bill of materials that is attested, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sbom: Option<sbom::Format>,
     /// The image that packs, as far as it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packer: Option<Packer>,

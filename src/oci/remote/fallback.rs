@@ -14,13 +14,13 @@ use std::{
     time::Duration,
 };
 
-use serde_json::{Value, json};
+use serde::Serialize;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     manifests,
     pace::{LOOKS, Pace, until_shown},
-    referrers::{bounded, index_at, parse, same},
+    referrers::{Entry, bounded, index_at, parse},
     session::Session,
 };
 use crate::{
@@ -42,12 +42,12 @@ const UNSEEN: u32 = 6;
 const FAILURES: u32 = 4;
 
 /// The entries under the referrers tag; none if there is no such tag.
-pub(super) async fn read(session: &Session, subject: &Descriptor, limits: &Limits) -> Result<Vec<Value>, OciError> {
+pub(super) async fn read(session: &Session, subject: &Descriptor, limits: &Limits) -> Result<Vec<Entry>, OciError> {
     let selector = Selector::Tag(tag(&subject.digest)?);
     let Some(bytes) = index_at(session, session.endpoint.manifest(&selector), &selector.to_string(), limits).await? else {
         return Ok(Vec::new());
     };
-    let entries = parse(&bytes, limits)?;
+    let entries = parse(&bytes, subject, limits)?;
     bounded(&entries, subject, limits)?;
     Ok(entries)
 }
@@ -63,8 +63,10 @@ pub(super) fn entry(descriptor: &Descriptor, document: &Document) -> Descriptor 
 /// Errors: [`OciError::NotListed`] if that cannot be assured. The document itself is in the registry then, and may be listed.
 pub(super) async fn add(session: &Session, subject: &Descriptor, entry: &Descriptor, limits: &Limits) -> Result<(), OciError> {
     let list = List::shared(&format!("{}@{}", session.location(), subject.digest));
-    list.own(json!(entry));
-    let mut writer = Writer { session, subject, entry, limits, list, pace: Pace::default(), base: None, unseen: 0, failures: 0, wrote: None, good: None };
+    let own = Entry::of(entry).map_err(|e| OciError::Invalid(e.to_string()))?;
+    list.own(own);
+    let mut writer =
+        Writer { session, subject, entry, limits, list, pace: Pace::default(), base: None, unseen: 0, failures: 0, wrote: None, good: None };
     let late = |_| Err(not_listed(session, entry, format!("others overwrote it for {} s", PATIENCE.as_secs())));
     timeout(PATIENCE, Box::pin(writer.run())).await.unwrap_or_else(late)
 }
@@ -82,7 +84,7 @@ struct Writer<'a> {
     list: Arc<List>,
     pace: Pace,
     /// The list before the last write.
-    base: Option<Vec<Value>>,
+    base: Option<Vec<Entry>>,
     /// Writes in a row that left the list as it was.
     unseen: u32,
     /// Writes in a row that failed.
@@ -169,9 +171,13 @@ impl Writer<'_> {
     }
 
     /// Did the last write change anything?
-    fn compare(&mut self, found: &[Value]) {
+    fn compare(&mut self, found: &[Entry]) {
         if let Some(base) = self.base.take() {
-            self.unseen = if self.failures == 0 && base == found { self.unseen + 1 } else { 0 };
+            self.unseen = if self.failures == 0 && base.len() == found.len() && base.iter().zip(found).all(|(one, other)| one.same(other)) {
+                self.unseen + 1
+            } else {
+                0
+            };
         }
     }
 
@@ -188,17 +194,26 @@ impl Writer<'_> {
         Ok(wait.max(unseen).max(failed))
     }
 
-    async fn write(&self, entries: Vec<Value>) -> Result<(), OciError> {
+    async fn write(&self, entries: Vec<Entry>) -> Result<(), OciError> {
         bounded(&entries, self.subject, self.limits)?;
-        let bytes = json!({"schemaVersion": 2, "mediaType": media_type::INDEX, "manifests": entries}).to_string();
+        let index = Index { media_type: media_type::INDEX, manifests: &entries, schema_version: 2 };
+        let bytes = serde_json::to_vec(&index).map_err(|e| OciError::Invalid(e.to_string()))?;
         let limit = self.limits.manifest_bytes;
         if bytes.len() > limit {
             let what = format!("the list of referrers of {}", self.subject.digest);
             return Err(OciError::LimitExceeded { what, size: bytes.len() as u64, limit: limit as u64 });
         }
-        let index = Resolved { descriptor: Descriptor::of(media_type::INDEX, bytes.as_bytes()), bytes: bytes.into() };
+        let index = Resolved { descriptor: Descriptor::of(media_type::INDEX, &bytes), bytes: bytes.into() };
         manifests::put_once(self.session, &index, &Selector::Tag(tag(&self.subject.digest)?)).await
     }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Index<'a> {
+    media_type: &'static str,
+    manifests: &'a [Entry],
+    schema_version: u32,
 }
 
 fn tag(digest: &Digest) -> Result<Tag, OciError> {
@@ -218,9 +233,9 @@ struct List {
 #[derive(Default)]
 struct Entries {
     /// Those of this process.
-    own: Vec<Value>,
+    own: Vec<Entry>,
     /// Those of others that were seen.
-    others: Vec<Value>,
+    others: Vec<Entry>,
 }
 
 impl List {
@@ -244,16 +259,16 @@ impl List {
         self.written.load(Ordering::Relaxed)
     }
 
-    fn own(&self, entry: Value) {
+    fn own(&self, entry: Entry) {
         let mut known = self.known();
-        known.others.retain(|other| !same(other, &entry));
+        known.others.retain(|other| !other.same(&entry));
         if !has(&known.own, &entry) {
             known.own.push(entry);
         }
     }
 
     /// Remembers what others have written, as much as a list may hold.
-    fn see(&self, found: &[Value], limits: &Limits, subject: &Descriptor) -> Result<(), OciError> {
+    fn see(&self, found: &[Entry], limits: &Limits, subject: &Descriptor) -> Result<(), OciError> {
         let mut known = self.known();
         for entry in found {
             if !has(&known.own, entry) && !has(&known.others, entry) {
@@ -264,13 +279,13 @@ impl List {
     }
 
     /// What is known of, and not there.
-    fn missing(&self, found: &[Value]) -> Entries {
+    fn missing(&self, found: &[Entry]) -> Entries {
         let known = self.known();
-        let absent = |entries: &[Value]| entries.iter().filter(|entry| !has(found, entry)).cloned().collect();
+        let absent = |entries: &[Entry]| entries.iter().filter(|entry| !has(found, entry)).cloned().collect();
         Entries { own: absent(&known.own), others: absent(&known.others) }
     }
 }
 
-fn has(entries: &[Value], entry: &Value) -> bool {
-    entries.iter().any(|other| same(other, entry))
+fn has(entries: &[Entry], entry: &Entry) -> bool {
+    entries.iter().any(|other| other.same(entry))
 }

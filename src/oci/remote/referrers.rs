@@ -2,11 +2,14 @@
 //!
 //! Nothing is filtered, neither by the registry nor here: registries without the API list descriptors whose type says nothing.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, fmt};
 
 use bytes::Bytes;
-use serde::Deserialize;
-use serde_json::Value;
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{IgnoredAny, SeqAccess, Visitor},
+};
+use serde_json::value::{RawValue, to_raw_value};
 use url::Url;
 
 use super::{
@@ -19,7 +22,7 @@ use crate::{
         json,
         limits::Limits,
         media_type,
-        oci::{Descriptor, ManifestError},
+        oci::{Annotations, Descriptor, ManifestError},
     },
     http::{Head, Request, StatusCode, header},
     oci::OciError,
@@ -27,43 +30,39 @@ use crate::{
 
 /// Pages of one list. Empty pages that link to each other would else never end.
 const PAGES: usize = 100;
+/// Annotations of a listed descriptor. One with more is listed without them: only people look at them.
+const ANNOTATIONS: usize = 64;
 
-/// Asks the referrers API; a registry without it is asked for the fallback tag.
+/// Asks the referrers API; a registry without it is asked for the fallback tag. Each referrer is listed once.
 pub(super) async fn list(session: &Session, subject: &Descriptor, limits: &Limits) -> Result<Vec<Descriptor>, OciError> {
     let found = match pages(session, subject, limits).await? {
         Some(found) => found,
         None => fallback::read(session, subject, limits).await?,
     };
-    Ok(once(found.into_iter().filter_map(|entry| readable(entry, subject))))
+    Ok(once(found).filter_map(|entry| entry.readable(subject)).collect())
 }
 
-/// Each referrer once, however often it is listed. Descriptors that differ in type or size name different claims: all stay, so that a wrong one
-/// hides no right one.
-fn once(listed: impl Iterator<Item = Descriptor>) -> Vec<Descriptor> {
+/// Each referrer once, however often it is listed. Descriptors that differ in type or size name different things: all stay, so that a wrong
+/// one hides no right one.
+fn once(listed: Vec<Entry>) -> impl Iterator<Item = Entry> {
     let mut seen = HashSet::new();
-    listed.filter(|entry| seen.insert((entry.digest, entry.size, entry.media_type.clone()))).collect()
-}
-
-/// Do two entries name the same referrer?
-pub(super) fn same(one: &Value, other: &Value) -> bool {
-    let key = |entry: &Value| ["digest", "size", "mediaType"].map(|field| entry.get(field).cloned());
-    one == other || (one.get("digest").is_some() && key(one) == key(other))
+    listed.into_iter().filter(move |entry| entry.name.clone().is_none_or(|name| seen.insert(name)))
 }
 
 /// `None`: the registry has no such API.
-async fn pages(session: &Session, subject: &Descriptor, limits: &Limits) -> Result<Option<Vec<Value>>, OciError> {
+async fn pages(session: &Session, subject: &Descriptor, limits: &Limits) -> Result<Option<Vec<Entry>>, OciError> {
     let mut entries = Vec::new();
     let mut next = Some(session.endpoint.referrers(&subject.digest));
     for page in 0..PAGES {
         let Some(url) = next else { return Ok(Some(entries)) };
         let Some((head, bytes)) = page_at(session, url, page == 0, subject, limits).await? else { return Ok(None) };
-        entries.extend(parse(&bytes, limits)?);
+        entries.extend(parse(&bytes, subject, limits)?);
         bounded(&entries, subject, limits)?;
         next = next_page(session, &head)?;
     }
     match next {
         None => Ok(Some(entries)),
-        Some(_) => Err(OciError::TooManyReferrers { subject: subject.digest.to_string(), limit: limits.referrers_listed }),
+        Some(_) => Err(too_many(subject, limits)),
     }
 }
 
@@ -107,33 +106,116 @@ fn next_link(value: &str) -> Option<&str> {
 struct Wire {
     schema_version: u32,
     media_type: Option<String>,
-    manifests: Vec<Value>,
+    manifests: Listed,
+}
+
+/// The first entries of a list, and how many there are. What nobody looks at is not kept: a hundred thousand entries in a few megabytes would
+/// take ten times as much.
+struct Listed {
+    first: Vec<Box<RawValue>>,
+    count: usize,
+}
+
+impl<'de> Deserialize<'de> for Listed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(ListedVisitor)
+    }
+}
+
+struct ListedVisitor;
+
+impl<'de> Visitor<'de> for ListedVisitor {
+    type Value = Listed;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of descriptors")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Listed, A::Error> {
+        let mut first = Vec::new();
+        while first.len() < Limits::DEFAULT.referrers_listed {
+            match seq.next_element()? {
+                Some(entry) => first.push(entry),
+                None => return Ok(Listed { count: first.len(), first }),
+            }
+        }
+        let mut count = first.len();
+        while seq.next_element::<IgnoredAny>()?.is_some() {
+            count += 1;
+        }
+        Ok(Listed { first, count })
+    }
+}
+
+/// An entry of a list: its text, which stays as somebody wrote it, and what it names.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub(super) struct Entry {
+    text: Box<RawValue>,
+    #[serde(skip)]
+    name: Option<Name>,
+}
+
+/// What tells an entry from others.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Name {
+    media_type: String,
+    digest: String,
+    size: u64,
+}
+
+impl Entry {
+    fn new(text: Box<RawValue>) -> Self {
+        let name = serde_json::from_str(text.get()).ok();
+        Self { text, name }
+    }
+
+    /// A descriptor of ours.
+    pub(super) fn of(descriptor: &Descriptor) -> serde_json::Result<Self> {
+        Ok(Self::new(to_raw_value(descriptor)?))
+    }
+
+    /// Do both name the same? What names nothing is compared as it is written.
+    pub(super) fn same(&self, other: &Self) -> bool {
+        match (&self.name, &other.name) {
+            (None, None) => self.text.get() == other.text.get(),
+            (one, two) => one == two,
+        }
+    }
+
+    /// An entry that is no descriptor of ours (another digest algorithm, a missing field) can be nothing that counts, and hides nothing.
+    fn readable(self, subject: &Descriptor) -> Option<Descriptor> {
+        let read: Result<Descriptor, _> = serde_json::from_str(self.text.get());
+        let read = read.inspect_err(|error| tracing::debug!(subject = %subject.digest, %error, "a referrer's descriptor cannot be read")).ok()?;
+        let annotations = if read.annotations.len() > ANNOTATIONS { Annotations::new() } else { read.annotations };
+        Some(Descriptor { annotations, data: None, ..read })
+    }
 }
 
 /// Reads an index of referrers. Its entries stay as they are, so that one that we cannot read does not hide the others.
-pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Result<Vec<Value>, OciError> {
+pub(super) fn parse(bytes: &[u8], subject: &Descriptor, limits: &Limits) -> Result<Vec<Entry>, OciError> {
     let wire: Wire = json::parse(bytes, limits.manifest_bytes, limits.json_depth).map_err(ManifestError::from)?;
     if wire.schema_version != 2 {
         return Err(ManifestError::SchemaVersion(wire.schema_version).into());
     }
-    match wire.media_type {
-        Some(own) if !media_type::is_index(&own) => Err(ManifestError::Shape(own.chars().take(120).collect()).into()),
-        _ => Ok(wire.manifests),
+    if let Some(own) = wire.media_type.filter(|own| !media_type::is_index(own)) {
+        return Err(ManifestError::Shape(own.chars().take(120).collect()).into());
     }
+    let Listed { first, count } = wire.manifests;
+    if count > first.len() {
+        return Err(too_many(subject, limits));
+    }
+    Ok(first.into_iter().map(Entry::new).collect())
 }
 
 /// Refuses a list that is longer than the limit.
-pub(super) fn bounded(entries: &[Value], subject: &Descriptor, limits: &Limits) -> Result<(), OciError> {
-    if entries.len() > limits.referrers_listed {
-        return Err(OciError::TooManyReferrers { subject: subject.digest.to_string(), limit: limits.referrers_listed });
-    }
-    Ok(())
+pub(super) fn bounded(entries: &[Entry], subject: &Descriptor, limits: &Limits) -> Result<(), OciError> {
+    if entries.len() > limits.referrers_listed { Err(too_many(subject, limits)) } else { Ok(()) }
 }
 
-/// An entry that is no descriptor of ours (another digest algorithm, a missing field) can be nothing that counts, and hides nothing.
-fn readable(entry: Value, subject: &Descriptor) -> Option<Descriptor> {
-    let read: Result<Descriptor, _> = serde_json::from_value(entry);
-    read.inspect_err(|error| tracing::debug!(subject = %subject.digest, %error, "a referrer's descriptor cannot be read")).ok()
+fn too_many(subject: &Descriptor, limits: &Limits) -> OciError {
+    OciError::TooManyReferrers { subject: subject.digest.to_string(), limit: limits.referrers_listed }
 }
 
 /// The index that lies under a fallback tag, or nothing.
@@ -165,23 +247,39 @@ mod tests {
         }
     }
 
+    fn entries(list: &serde_json::Value) -> Result<Vec<Entry>, OciError> {
+        let index = serde_json::json!({"schemaVersion": 2, "manifests": list}).to_string();
+        parse(index.as_bytes(), &Descriptor::empty(), &Limits::DEFAULT)
+    }
+
     #[test]
     fn a_referrer_that_is_listed_twice_is_one_and_a_wrong_entry_hides_no_right_one() {
         let one = Descriptor::of(media_type::MANIFEST, b"one");
         let typed = Descriptor { artifact_type: Some("x".into()), ..one.clone() };
         let wrong = Descriptor { size: 7, ..one.clone() };
         let other = Descriptor::of(media_type::INDEX, b"one");
-        let listed = [&wrong, &one, &typed, &one, &other, &wrong].map(Clone::clone);
-        assert_eq!(once(listed.into_iter()), [wrong.clone(), one.clone(), other.clone()]);
-        let value = |descriptor: &Descriptor| serde_json::to_value(descriptor).expect("JSON");
-        assert!(same(&value(&one), &value(&typed)));
-        assert!(!same(&value(&one), &value(&wrong)) && !same(&value(&one), &value(&other)));
-        assert!(same(&Value::from(7), &Value::from(7)) && !same(&Value::from(7), &Value::from(8)) && !same(&Value::from(7), &value(&one)));
+        let listed = entries(&serde_json::json!([wrong, one, typed, one, other, wrong, 7])).expect("a list");
+        assert!(listed[1].same(&listed[2]) && !listed[1].same(&listed[0]) && !listed[1].same(&listed[4]) && !listed[6].same(&listed[0]));
+        assert!(listed[6].same(&listed[6].clone()));
+        let found: Vec<Descriptor> = once(listed).filter_map(|entry| entry.readable(&one)).collect();
+        assert_eq!(found, [wrong, one, other]);
+    }
+
+    #[test]
+    fn what_is_listed_costs_no_more_than_its_text() {
+        let one = Descriptor::of(media_type::MANIFEST, b"one");
+        let wordy = Descriptor { annotations: (0..65).map(|n| (n.to_string(), String::new())).collect(), data: Some("e30=".into()), ..one.clone() };
+        let found: Vec<Descriptor> = once(entries(&serde_json::json!([wordy])).expect("a list")).filter_map(|entry| entry.readable(&one)).collect();
+        assert_eq!(found, [one]);
+        let many: Vec<u32> = (0..1_001).collect();
+        assert!(matches!(entries(&serde_json::json!(many)), Err(OciError::TooManyReferrers { limit: 1_000, .. })));
+        assert_eq!(entries(&serde_json::json!(many[1..])).expect("as many as are read").len(), 1_000);
     }
 
     #[test]
     fn lists_are_indexes() {
-        let check = |text: &str| parse(text.as_bytes(), &Limits::DEFAULT).map(|entries| entries.len()).map_err(|e| e.to_string());
+        let check =
+            |text: &str| parse(text.as_bytes(), &Descriptor::empty(), &Limits::DEFAULT).map(|entries| entries.len()).map_err(|e| e.to_string());
         assert_eq!(check(r#"{"schemaVersion":2,"manifests":[{"any":1},2]}"#), Ok(2));
         for text in [
             "<html>",

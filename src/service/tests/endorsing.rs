@@ -20,11 +20,12 @@ use crate::{
         oci::{Descriptor, Document},
         pack::{Format, LayerCompression},
         reference::Tag,
+        sbom::{self, Sbom},
         slsa::PROVENANCE_V1,
     },
     oci::{Content, OciError, Reader, Target, fetch, fetch_document, verify_stream::VerifyReader},
     service::endorse::{EndorseError, endorse},
-    signing::{KeySigner, Signature, Signer, SigningError},
+    signing::{KeySigner, Password, Signature, Signer, SigningError},
 };
 
 const KEY: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/keys/p256-pkcs8.pem"));
@@ -177,6 +178,7 @@ fn inputs(lock: &Lockfile, output: Output) -> Inputs {
         private_networks: Vec::new(),
         fetch_ca: None,
         signing: Signing { mode: SigningMode::Platform, builder_id: "https://packgate.dev/builder/c-1/platform".into() },
+        sbom: None,
         packer: None,
     }
 }
@@ -221,6 +223,65 @@ async fn a_bundle_that_is_what_the_lock_gives_is_signed_attested_verified_and_ta
     let metadata = &predicate["runDetails"]["metadata"];
     assert_eq!(metadata["invocationId"], format!("c-1/team-a/siem/3/{}", inputs.run.sign_name()));
     assert_eq!((&metadata["startedOn"], &metadata["finishedOn"]), (&json!("2026-11-21T10:00:00Z"), &json!("2026-11-21T10:00:04Z")));
+}
+
+#[tokio::test]
+async fn a_software_bill_of_materials_is_attested_once_and_named_by_the_provenance() {
+    for format in sbom::Format::ALL {
+        let (registry, packed, inputs) = packed(&files(), Output::default()).await;
+        let inputs = Inputs { sbom: Some(format), ..inputs };
+        let done = run(&registry, &packed.root.digest, &inputs, Some(&signer())).await.expect("endorsed");
+        let types: Vec<&str> = done.evidence.iter().map(|evidence| evidence.predicate_type.as_str()).collect();
+        assert_eq!(types, [COSIGN_SIGN, PROVENANCE_V1, format.predicate_type()]);
+        let (lock, _) = lock(&files(), None);
+        let bill = Sbom::new(format, &lock, None).expect("a bill");
+        let attested = statement(&registry, &done.evidence[2].digest).await;
+        let document: Value = serde_json::from_slice(bill.bytes()).expect("JSON");
+        assert_eq!((&attested["predicateType"], &attested["predicate"]), (&json!(format.predicate_type()), &document));
+        let provenance = statement(&registry, &done.evidence[1].digest).await;
+        let byproducts = json!([{"name": "sbom", "digest": {"sha256": bill.digest().hex()}, "mediaType": format.media_type()}]);
+        assert_eq!(provenance["predicate"]["runDetails"]["byproducts"], byproducts);
+        let again = run(&registry, &packed.root.digest, &inputs, Some(&signer())).await.expect("endorsed");
+        assert_eq!((again, registry.referrers_of(&packed.root.digest).await), (done, 3), "a second run adds nothing");
+    }
+}
+
+#[tokio::test]
+async fn a_bundle_that_was_signed_without_one_gets_what_is_asked_for_later() {
+    let (registry, packed, inputs) = packed(&files(), Output::default()).await;
+    let digest = packed.root.digest;
+    let first = run(&registry, &digest, &inputs, Some(&signer())).await.expect("endorsed");
+    let inputs = Inputs { sbom: Some(sbom::Format::Spdx), ..inputs };
+    let second = run(&registry, &digest, &inputs, Some(&signer())).await.expect("endorsed");
+    assert_eq!(second.evidence[0], first.evidence[0], "no second signature");
+    assert_ne!(second.evidence[1], first.evidence[1], "another provenance, which names it");
+    assert_eq!(registry.referrers_of(&digest).await, 4);
+    // One that somebody else attested does not count.
+    let stranger = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/keys/cosign-legacy.key"));
+    let stranger = KeySigner::from_pem(stranger, Some(&Password::new(*b"packgate"))).expect("a key");
+    let third = run(&registry, &digest, &inputs, Some(&stranger)).await.expect("endorsed");
+    assert!(third.evidence.iter().all(|evidence| !second.evidence.contains(evidence)));
+    assert_eq!(registry.referrers_of(&digest).await, 7);
+}
+
+#[tokio::test]
+async fn a_large_software_bill_of_materials_is_a_referrer_of_its_own() {
+    let many: Vec<File> = (0..2_500).map(|n| File::new(&format!("opt/{n:0>40}"), b"x")).collect();
+    let (registry, packed, inputs) = packed(&many, Output::default()).await;
+    let inputs = Inputs { sbom: Some(sbom::Format::Spdx), ..inputs };
+    let done = run(&registry, &packed.root.digest, &inputs, Some(&signer())).await.expect("endorsed");
+    assert_eq!(done.evidence[2].predicate_type, sbom::REFERENCE);
+    let reference = statement(&registry, &done.evidence[2].digest).await["predicate"]["references"][0].clone();
+    let place = reference["downloadLocation"].as_str().expect("a place").strip_prefix("oci://r.example.com/team-a/siem@").expect("our repository");
+    let root = registry.inner.resolve(&Selector::Digest(place.parse().expect("a digest")), &Limits::DEFAULT).await.expect("there");
+    let (_, document) = fetch_document(&registry.inner, &root.descriptor, &Limits::DEFAULT).await.expect("a manifest");
+    assert_eq!(document.subject().map(|subject| subject.digest), Some(packed.root.digest));
+    assert_eq!(document.artifact_type(), Some("application/spdx+json"));
+    let Document::Manifest(manifest) = document else { panic!("an index") };
+    let bytes = fetch(&registry.inner, &manifest.layers[0], 8 << 20).await.expect("there");
+    assert_eq!((reference["digest"]["sha256"].as_str(), bytes.len() > sbom::MAX_ATTESTED), (Some(&*Digest::of(&bytes).hex()), true));
+    let again = run(&registry, &packed.root.digest, &inputs, Some(&signer())).await.expect("endorsed");
+    assert_eq!((again, registry.referrers_of(&packed.root.digest).await), (done, 4), "a second run adds nothing");
 }
 
 #[tokio::test]

@@ -1,0 +1,75 @@
+//! `CycloneDX` 1.6 in JSON (ECMA-424, bom-1.6.schema.json): a component of type `file` for each artifact.
+
+use serde_json::{Value, json};
+use url::Url;
+
+use super::{Bill, File};
+use crate::core::digest::Digest;
+
+const BUNDLE: &str = "bundle";
+
+pub(super) fn document(bill: &Bill<'_>) -> Value {
+    let files = bill.files();
+    let ids: Vec<String> = (1..=files.len()).map(id).collect();
+    json!({
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "serialNumber": serial_number(bill),
+        "version": 1,
+        "metadata": {
+            "timestamp": bill.created,
+            "tools": {"components": [{"type": "application", "name": "packgate"}]},
+            "component": bundle(bill),
+        },
+        "components": files.iter().zip(1..).map(|(file, number)| component(file, number)).collect::<Vec<_>>(),
+        "dependencies": [{"ref": BUNDLE, "dependsOn": ids}],
+    })
+}
+
+/// A UUID of version 8 (RFC 9562), whose bits are the lock's digest. With an epoch, of both: documents that differ have different numbers.
+fn serial_number(bill: &Bill<'_>) -> String {
+    let digest = bill.epoch.map_or(bill.digest, |seconds| Digest::of(format!("{}/{seconds}", bill.digest).as_bytes()));
+    let hex = digest.hex();
+    // The two highest bits of the variant are 10.
+    let variant = char::from_digit(hex[16..17].chars().next().and_then(|digit| digit.to_digit(16)).unwrap_or_default() & 3 | 8, 16);
+    format!("urn:uuid:{}-{}-8{}-{}{}-{}", &hex[..8], &hex[8..12], &hex[13..16], variant.unwrap_or('8'), &hex[17..20], &hex[20..32])
+}
+
+fn bundle(bill: &Bill<'_>) -> Value {
+    let mut component = json!({
+        "type": "container",
+        "bom-ref": BUNDLE,
+        "name": bill.name(),
+        "properties": [property("lock", bill.digest.to_string())],
+    });
+    if let Some(version) = &bill.lock.version {
+        component["version"] = version.as_str().into();
+    }
+    component
+}
+
+fn component(file: &File<'_>, number: usize) -> Value {
+    let facts = file.facts().into_iter().map(|(key, value)| property(key, value)).collect::<Vec<_>>();
+    let mut component = json!({
+        "type": "file",
+        "bom-ref": id(number),
+        "name": file.target,
+        "hashes": [{"alg": "SHA-256", "content": file.checksum.hex()}],
+        "properties": facts,
+    });
+    // A path says nothing to others, and the schema wants a URI. As the library writes it: an origin may hold what a URI must not.
+    if file.kind != "file"
+        && let Ok(url) = Url::parse(file.origin)
+    {
+        component["externalReferences"] = json!([{"type": "distribution", "url": url.as_str()}]);
+    }
+    component
+}
+
+fn id(number: usize) -> String {
+    format!("file-{number}")
+}
+
+fn property(name: &str, value: String) -> Value {
+    json!({"name": format!("packgate:{name}"), "value": value})
+}

@@ -1,0 +1,245 @@
+//! The software bill of materials of a bundle: what its lock says, in the words of SPDX and `CycloneDX`.
+//!
+//! It follows from the lock and the epoch alone, byte for byte: identifiers come from the lock's digest, the time is `sourceDateEpoch` or
+//! 1970, and no version of packgate is in it. What is *not* in it: what lies inside of archives and images, which nobody looks into here.
+
+mod cyclonedx;
+mod spdx;
+#[cfg(test)]
+mod tests;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{
+    class::{Classified, Reason},
+    digest::Digest,
+    intoto::Statement,
+    lockfile::{FileMode, Lockfile},
+    media_type,
+    oci::Platform,
+    provenance::rfc3339,
+};
+
+/// Predicate type of a statement that names a document elsewhere (in-toto attestation framework, spec/predicates/reference.md).
+pub const REFERENCE: &str = "https://in-toto.io/attestation/reference/v0.1";
+/// Bytes of the largest document that is attested as a whole. A larger one is a referrer of its own, whose digest is attested: transparency
+/// logs take no statements of megabytes.
+pub const MAX_ATTESTED: usize = 1 << 20;
+
+/// In which words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Format {
+    /// SPDX 2.3.
+    #[serde(rename = "SPDX")]
+    Spdx,
+    /// `CycloneDX` 1.6.
+    CycloneDX,
+}
+
+impl Format {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Spdx, Self::CycloneDX];
+
+    /// As it is written in specs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Spdx => "SPDX",
+            Self::CycloneDX => "CycloneDX",
+        }
+    }
+
+    /// The type of a predicate that is such a document.
+    pub const fn predicate_type(self) -> &'static str {
+        match self {
+            Self::Spdx => "https://spdx.dev/Document",
+            Self::CycloneDX => "https://cyclonedx.org/bom",
+        }
+    }
+
+    /// The document's media type.
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            Self::Spdx => media_type::SPDX,
+            Self::CycloneDX => media_type::CYCLONEDX,
+        }
+    }
+
+    /// What the document is called where it is a file.
+    pub const fn file_name(self) -> &'static str {
+        match self {
+            Self::Spdx => "sbom.spdx.json",
+            Self::CycloneDX => "sbom.cdx.json",
+        }
+    }
+}
+
+/// Why there is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SbomError {
+    /// No time.
+    #[error("source date epoch {0} is no time that can be written")]
+    Epoch(i64),
+    /// Our bug.
+    #[error("cannot serialise the software bill of materials: {0}")]
+    Canonical(String),
+}
+
+impl Classified for SbomError {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Epoch(_) => Reason::InvalidSpec,
+            Self::Canonical(_) => Reason::Internal,
+        }
+    }
+}
+
+/// A software bill of materials.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sbom {
+    format: Format,
+    document: Value,
+    bytes: Bytes,
+    digest: Digest,
+}
+
+impl Sbom {
+    /// Of a bundle with this lock and this epoch.
+    ///
+    /// Errors: an epoch that is no time.
+    pub fn new(format: Format, lock: &Lockfile, epoch: Option<i64>) -> Result<Self, SbomError> {
+        let seconds = epoch.unwrap_or_default();
+        let created = Timestamp::from_second(seconds).map_err(|_| SbomError::Epoch(seconds))?;
+        let bill = Bill { lock, digest: lock.canonical().digest, epoch, created: rfc3339(created) };
+        let document = match format {
+            Format::Spdx => spdx::document(&bill),
+            Format::CycloneDX => cyclonedx::document(&bill),
+        };
+        let bytes = Bytes::from(serde_json_canonicalizer::to_vec(&document).map_err(|e| SbomError::Canonical(e.to_string()))?);
+        let digest = Digest::of(&bytes);
+        Ok(Self { format, document, bytes, digest })
+    }
+
+    /// In which words.
+    pub const fn format(&self) -> Format {
+        self.format
+    }
+
+    /// The document, in the canonical form of RFC 8785.
+    pub const fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Digest of these bytes.
+    pub const fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Is it too large to be attested as a whole ([`MAX_ATTESTED`])?
+    pub fn is_apart(&self) -> bool {
+        self.bytes.len() > MAX_ATTESTED
+    }
+
+    /// The type of the statement that attests it.
+    pub fn predicate_type(&self) -> &'static str {
+        if self.is_apart() { REFERENCE } else { self.format.predicate_type() }
+    }
+
+    /// The predicate that attests it. One that is apart lies at `location`, and `attester`, a URI, says so.
+    pub fn predicate(&self, attester: &str, location: &str) -> Value {
+        if !self.is_apart() {
+            return self.document.clone();
+        }
+        let reference = json!({
+            "name": self.format.file_name(),
+            "downloadLocation": location,
+            "digest": {"sha256": self.digest.hex()},
+            "mediaType": self.format.media_type(),
+        });
+        json!({"attester": {"id": attester}, "references": [reference]})
+    }
+
+    /// Does a statement attest it?
+    pub fn is_told_by(&self, statement: &Statement) -> bool {
+        if statement.predicate_type != self.predicate_type() {
+            return false;
+        }
+        if !self.is_apart() {
+            return statement.predicate == self.document;
+        }
+        let references = statement.predicate.get("references").and_then(Value::as_array);
+        references.is_some_and(|references| references.iter().any(|reference| reference["digest"]["sha256"] == self.digest.hex()))
+    }
+}
+
+/// What both formats tell.
+struct Bill<'a> {
+    lock: &'a Lockfile,
+    digest: Digest,
+    epoch: Option<i64>,
+    created: String,
+}
+
+impl Bill<'_> {
+    /// What the bundle is called: as its lock, or by the lock's digest.
+    fn name(&self) -> String {
+        self.lock.name.clone().unwrap_or_else(|| format!("lock-{}", &self.digest.hex()[..12]))
+    }
+
+    /// The files in the lock's order, the entrypoint last.
+    fn files(&self) -> Vec<File<'_>> {
+        let artifacts = self.lock.artifacts.iter().map(|artifact| File {
+            name: &artifact.name,
+            kind: artifact.origin_type.as_str(),
+            origin: &artifact.origin,
+            target: artifact.target.as_str(),
+            checksum: artifact.checksum,
+            size: artifact.size,
+            mode: artifact.mode,
+            platforms: &artifact.platforms,
+        });
+        let entrypoint = self.lock.entrypoint.iter().map(|entrypoint| File {
+            name: "entrypoint",
+            kind: "file",
+            origin: &entrypoint.script,
+            target: entrypoint.target.as_str(),
+            checksum: entrypoint.checksum,
+            size: entrypoint.size,
+            mode: entrypoint.mode,
+            platforms: &[],
+        });
+        artifacts.chain(entrypoint).collect()
+    }
+}
+
+/// One file of the bundle.
+struct File<'a> {
+    name: &'a str,
+    kind: &'static str,
+    origin: &'a str,
+    target: &'a str,
+    checksum: Digest,
+    size: u64,
+    mode: FileMode,
+    platforms: &'a [Platform],
+}
+
+impl File<'_> {
+    /// What neither format has a field for.
+    fn facts(&self) -> Vec<(&'static str, String)> {
+        let mut facts = vec![
+            ("name", self.name.to_owned()),
+            ("type", self.kind.to_owned()),
+            ("origin", self.origin.to_owned()),
+            ("size", self.size.to_string()),
+            ("mode", self.mode.as_str().to_owned()),
+        ];
+        if !self.platforms.is_empty() {
+            let platforms: Vec<String> = self.platforms.iter().map(ToString::to_string).collect();
+            facts.push(("platforms", platforms.join(" ")));
+        }
+        facts
+    }
+}
