@@ -83,7 +83,7 @@ async fn dispatch(cli: Cli) -> Result<Done, CliError> {
         Command::Sigstore(args) => sigstore::run(args, &context).await,
         Command::Keys(args) => keys::run(args).await,
         Command::Policy(args) => policy::run(args, &context).await,
-        Command::Job(args) => job::run(args, &context).await,
+        Command::Job(args) => Box::pin(job::run(args, &context)).await,
         Command::Controller(args) => Box::pin(controller::run(args)).await,
         Command::Webhook(args) => Box::pin(webhook::run(args)).await,
         Command::Crds(args) => crds::run(&args),

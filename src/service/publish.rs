@@ -150,7 +150,7 @@ pub async fn publish(
     }
     let published = match vouch {
         None => Published::Unsigned,
-        Some(vouch) => Vouching::new(vouch, target, root, clock, limits)?.run().await?,
+        Some(vouch) => Box::pin(Vouching::new(vouch, target, root, clock, limits)?.run()).await?,
     };
     if let Some(label) = &label {
         label.set(target, root, limits).await?;

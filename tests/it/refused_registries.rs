@@ -163,7 +163,7 @@ async fn hostile_lists_of_referrers_cost_little_memory() {
                 "MalformedManifest",
             ),
             ("entries in entries", Fault::on("GET", part).body(index(format!("[{}]", vec!["[]"; 1_300_000].join(",")))), 1, "NoSignatures"),
-            ("as many words as fit", Fault::on("GET", part).body(index((0..900).map(wordy).collect::<Vec<_>>().join(","))), 1, "NoSignatures"),
+            ("as many words as fit", Fault::on("GET", part).body(index((0..900).map(wordy).collect::<Vec<_>>().join(","))), 1, "TooManyReferrers"),
         ] {
             registry.heal();
             registry.fault(fault);

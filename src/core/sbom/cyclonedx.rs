@@ -1,7 +1,9 @@
 //! `CycloneDX` 1.6 in JSON (ECMA-424, bom-1.6.schema.json): a component of type `file` for each artifact.
 
+use std::fmt::Write;
+
 use serde_json::{Value, json};
-use url::Url;
+use url::{Position, Url};
 
 use super::{Bill, File};
 use crate::core::digest::Digest;
@@ -40,7 +42,7 @@ fn bundle(bill: &Bill<'_>) -> Value {
         "type": "container",
         "bom-ref": BUNDLE,
         "name": bill.name(),
-        "properties": [property("lock", bill.digest.to_string())],
+        "properties": [property("lock", &bill.digest.to_string())],
     });
     if let Some(version) = &bill.lock.version {
         component["version"] = version.as_str().into();
@@ -49,7 +51,7 @@ fn bundle(bill: &Bill<'_>) -> Value {
 }
 
 fn component(file: &File<'_>, number: usize) -> Value {
-    let facts = file.facts().into_iter().map(|(key, value)| property(key, value)).collect::<Vec<_>>();
+    let facts = file.facts().into_iter().map(|(key, value)| property(key, &value)).collect::<Vec<_>>();
     let mut component = json!({
         "type": "file",
         "bom-ref": id(number),
@@ -57,19 +59,40 @@ fn component(file: &File<'_>, number: usize) -> Value {
         "hashes": [{"alg": "SHA-256", "content": file.checksum.hex()}],
         "properties": facts,
     });
-    // A path says nothing to others, and the schema wants a URI. As the library writes it: an origin may hold what a URI must not.
+    // A path says nothing to others, and the schema wants a URI.
     if file.kind != "file"
         && let Ok(url) = Url::parse(file.origin)
     {
-        component["externalReferences"] = json!([{"type": "distribution", "url": url.as_str()}]);
+        component["externalReferences"] = json!([{"type": "distribution", "url": strict(&url)}]);
     }
     component
+}
+
+/// A URL by the letter of RFC 3986. What browsers let pass behind the host, such as `[`, `|` and a lone `%`, is escaped.
+fn strict(url: &Url) -> String {
+    let (host, rest) = (&url[..Position::BeforePath], &url[Position::BeforePath..]);
+    let mut text = host.to_owned();
+    let mut in_fragment = false;
+    for (at, byte) in rest.bytes().enumerate() {
+        let is_escape = || rest.as_bytes().get(at + 1..at + 3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+        let stays = match byte {
+            b'%' => is_escape(),
+            b'#' => !std::mem::replace(&mut in_fragment, true),
+            _ => byte.is_ascii_alphanumeric() || b"-._~:/?@!$&'()*+,;=".contains(&byte),
+        };
+        if stays {
+            text.push(char::from(byte));
+        } else {
+            _ = write!(text, "%{byte:02X}");
+        }
+    }
+    text
 }
 
 fn id(number: usize) -> String {
     format!("file-{number}")
 }
 
-fn property(name: &str, value: String) -> Value {
+fn property(name: &str, value: &str) -> Value {
     json!({"name": format!("packgate:{name}"), "value": value})
 }

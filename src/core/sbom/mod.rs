@@ -97,7 +97,7 @@ impl Classified for SbomError {
 }
 
 /// A software bill of materials.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sbom {
     format: Format,
     document: Value,
@@ -138,12 +138,12 @@ impl Sbom {
     }
 
     /// Is it too large to be attested as a whole ([`MAX_ATTESTED`])?
-    pub fn is_apart(&self) -> bool {
+    pub const fn is_apart(&self) -> bool {
         self.bytes.len() > MAX_ATTESTED
     }
 
     /// The type of the statement that attests it.
-    pub fn predicate_type(&self) -> &'static str {
+    pub const fn predicate_type(&self) -> &'static str {
         if self.is_apart() { REFERENCE } else { self.format.predicate_type() }
     }
 

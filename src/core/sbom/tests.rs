@@ -112,8 +112,16 @@ fn a_statement_tells_one_document_only() {
 #[test]
 fn origins_that_are_no_uri_are_written_as_one() {
     let mut lock = lock();
-    lock.artifacts[1].origin = "https://f.example.com/a b\u{fc}?x=|".into();
-    let document = cyclonedx::document(&Bill { lock: &lock, digest: Digest::of(b""), epoch: None, created: String::new() });
-    assert_eq!(document["components"][1]["externalReferences"][0]["url"], "https://f.example.com/a%20b%C3%BC?x=|");
+    let bill = |lock: &Lockfile| cyclonedx::document(&Bill { lock, digest: Digest::of(b""), epoch: None, created: String::new() });
+    for (origin, url) in [
+        ("https://f.example.com/a b\u{fc}?x=|", "https://f.example.com/a%20b%C3%BC?x=%7C"),
+        ("https://[::1]:8443/[a]?y={b}&z=^`#c#d", "https://[::1]:8443/%5Ba%5D?y=%7Bb%7D&z=%5E%60#c%23d"),
+        ("https://f.example.com/100%?x=%zz%20", "https://f.example.com/100%25?x=%25zz%20"),
+        ("oci://r.example.com/pg:17@sha256:00", "oci://r.example.com/pg:17@sha256:00"),
+    ] {
+        lock.artifacts[1].origin = origin.into();
+        assert_eq!(bill(&lock)["components"][1]["externalReferences"][0]["url"], url);
+    }
+    let document = bill(&lock);
     assert!(document["components"][0].get("externalReferences").is_none(), "a path is no place for others");
 }

@@ -34,10 +34,12 @@ use crate::{
     oci::{OciError, Resolved},
 };
 
-/// Longest time that an entry is fought for. A hundred writers at once need a part of it.
-const PATIENCE: Duration = Duration::from_mins(2);
+/// Longest time that an entry is fought for. Fifty writers at once need seconds, on a machine with too much to do a minute.
+const PATIENCE: Duration = Duration::from_mins(5);
 /// Writes in a row that the list shows no trace of, after which the registry is not believed to keep any.
 const UNSEEN: u32 = 6;
+/// Reads after which a slow one is taken as it is.
+const FRESH_READS: u32 = 4;
 /// Writes in a row that the registry refuses or that fail for a passing reason.
 const FAILURES: u32 = 4;
 
@@ -111,14 +113,14 @@ impl Writer<'_> {
     async fn run(&mut self) -> Result<(), OciError> {
         let (mut looks, mut may_write) = (0, true);
         loop {
-            let last = looks >= LOOKS;
-            let look = self.look(may_write, last).await?;
+            let is_final = looks >= LOOKS;
+            let look = self.look(may_write, is_final).await?;
             may_write = false;
             match look {
-                Look::Complete if last || !self.list.is_written() => return Ok(()),
+                Look::Complete if is_final || !self.list.is_written() => return Ok(()),
                 Look::Written => looks = 0,
                 Look::Complete => {}
-                Look::OthersMissing if !last => {}
+                Look::OthersMissing if !is_final => {}
                 Look::Missing | Look::OthersMissing => {
                     looks = if matches!(look, Look::Missing) { 0 } else { looks };
                     sleep(self.lost()?).await;
@@ -132,15 +134,14 @@ impl Writer<'_> {
     }
 
     /// Reads the list, and writes it if something is missing and it may. Nobody else in this process does so in the meantime.
-    async fn look(&mut self, may_write: bool, last: bool) -> Result<Look, OciError> {
+    async fn look(&mut self, may_write: bool, is_final: bool) -> Result<Look, OciError> {
         let list = Arc::clone(&self.list);
         let _turn = list.turn.lock().await;
-        let start = Instant::now();
-        let found = read(self.session, self.subject, self.limits).await?;
+        let (start, found) = self.read_fresh().await?;
         list.see(&found, self.limits, self.subject)?;
         let missing = list.missing(&found);
         self.compare(&found);
-        if missing.own.is_empty() && (missing.others.is_empty() || !(may_write || last)) {
+        if missing.own.is_empty() && (missing.others.is_empty() || !(may_write || is_final)) {
             self.good = self.wrote.map(|at| at.elapsed());
             return Ok(if missing.others.is_empty() { Look::Complete } else { Look::OthersMissing });
         }
@@ -153,6 +154,18 @@ impl Writer<'_> {
         self.pace.wrote(start.elapsed());
         (self.wrote, self.good) = (Some(Instant::now()), None);
         self.outcome(written)
+    }
+
+    /// The list, as it was a moment ago.
+    async fn read_fresh(&mut self) -> Result<(Instant, Vec<Entry>), OciError> {
+        for _ in 1..FRESH_READS {
+            let start = Instant::now();
+            let found = read(self.session, self.subject, self.limits).await?;
+            if self.pace.is_fresh(start.elapsed()) {
+                return Ok((start, found));
+            }
+        }
+        Ok((Instant::now(), read(self.session, self.subject, self.limits).await?))
     }
 
     /// A write that failed for a passing reason is like one that was lost: what it would have written is old by now.

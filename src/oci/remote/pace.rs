@@ -20,6 +20,9 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(4);
 /// The wait after a write that the list shows no trace of; it doubles.
 const UNSEEN: Duration = Duration::from_millis(50);
 
+/// Longest time from asking for the list to writing it, on a registry that answers at once.
+const FRESH: Duration = Duration::from_millis(100);
+
 /// The looks at an entry after it was written, each with the part of the window that is waited before it.
 pub(super) const LOOKS: u32 = 3;
 
@@ -27,10 +30,19 @@ pub(super) const LOOKS: u32 = 3;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pace {
     section: Duration,
+    quickest: Option<Duration>,
     losses: u32,
 }
 
 impl Pace {
+    /// Notes how long reading took. Is what was read fresh enough to be written back? Not if this process was stopped in between, such as on
+    /// a machine with too much to do.
+    pub(super) fn is_fresh(&mut self, read: Duration) -> bool {
+        let quickest = self.quickest.map_or(read, |quickest| quickest.min(read));
+        self.quickest = Some(quickest);
+        read <= FRESH.max(quickest.saturating_mul(2))
+    }
+
     /// Notes how long reading and writing took.
     pub(super) fn wrote(&mut self, section: Duration) {
         self.section = self.section.max(section);
@@ -69,7 +81,6 @@ pub(super) fn until_shown(unseen: u32) -> Duration {
 
 /// A random part of it. Not secret, so the seeds of the library's hash maps do.
 fn scaled(longest: Duration) -> Duration {
-    #[expect(clippy::cast_possible_truncation, reason = "the upper half is as random as all of it")]
     let random = (RandomState::new().hash_one(()) >> 32) as u32;
     longest.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
@@ -95,6 +106,16 @@ mod tests {
         assert_eq!(pace.window(), ms(3_000), "somebody's section was at least as long");
         pace.lost(ms(60_000));
         assert_eq!(pace.window(), LONGEST);
+    }
+
+    #[test]
+    fn what_took_much_longer_to_read_than_usual_is_read_again() {
+        let mut near = Pace::default();
+        assert!([5, 100, 60].into_iter().all(|read| near.is_fresh(ms(read))));
+        assert!(!near.is_fresh(ms(101)));
+        let mut far = Pace::default();
+        assert!([400, 700, 300].into_iter().all(|read| far.is_fresh(ms(read))), "a slow registry is slow every time");
+        assert!(!far.is_fresh(ms(700)));
     }
 
     #[test]
