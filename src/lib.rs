@@ -13,6 +13,7 @@ pub mod outdir;
 pub mod service;
 pub mod signing;
 pub mod telemetry;
+pub mod trust;
 pub mod webhook;
 
 /// Makes aws-lc-rs the process's one crypto provider. To be called first.

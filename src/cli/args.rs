@@ -46,6 +46,11 @@ pub(super) struct Global {
     pub(super) verbose: u8,
     #[arg(long, hide = true, env = "DOCKER_CONFIG", global = true)]
     pub(super) docker_config_dir: Option<PathBuf>,
+    /// Where trust roots of TUF repositories are kept [default: $XDG_CACHE_HOME/packgate or ~/.cache/packgate]
+    #[arg(long, global = true, value_name = "DIR", env = "PACKGATE_CACHE_DIR")]
+    pub(super) cache_dir: Option<PathBuf>,
+    #[arg(long, hide = true, env = "XDG_CACHE_HOME", global = true)]
+    pub(super) xdg_cache_home: Option<PathBuf>,
     #[arg(long, hide = true, env = "HOME", global = true)]
     pub(super) home: Option<PathBuf>,
 }

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client, api::ListParams};
 
@@ -55,7 +56,7 @@ impl Cluster {
     }
 
     /// The cluster's policies, and those of the namespace, as the webhook has them.
-    pub(super) async fn policies(&self, namespace: Option<&str>) -> Result<Vec<Policy>, CliError> {
+    pub(super) async fn policies(&self, namespace: Option<&str>, now: Timestamp) -> Result<Vec<Policy>, CliError> {
         let cluster = Api::<ClusterBundlePolicy>::all(self.client.clone()).list(&ListParams::default()).await;
         let cluster = cluster.map_err(|error| failed("ClusterBundlePolicies", &error))?;
         let mut policies: Vec<_> = cluster.items.into_iter().map(|policy| PolicyObject::Cluster(Box::new(policy))).collect();
@@ -65,7 +66,7 @@ impl Cluster {
             policies.extend(own.items.into_iter().map(|policy| PolicyObject::Namespaced(Box::new(policy))));
         }
         let gathered = self.gather(policies).await?;
-        Ok(gathered.compile(SYSTEM_NAMESPACE).policies().to_vec())
+        Ok(gathered.compile(SYSTEM_NAMESPACE, now).policies().to_vec())
     }
 
     /// Registries, reached as the webhook does.
@@ -122,7 +123,7 @@ pub(super) struct InForce {
 }
 
 /// Reads everything.
-pub(super) async fn in_force(namespace: Option<&str>) -> Result<InForce, CliError> {
+pub(super) async fn in_force(namespace: Option<&str>, now: Timestamp) -> Result<InForce, CliError> {
     let cluster = Cluster::connect().await?;
-    Ok(InForce { policies: cluster.policies(namespace).await?, registries: Arc::new(cluster.registries().await?), deadline: cluster.deadline() })
+    Ok(InForce { policies: cluster.policies(namespace, now).await?, registries: Arc::new(cluster.registries().await?), deadline: cluster.deadline() })
 }

@@ -20,6 +20,7 @@ use crate::{
         remote::{RemoteOptions, RemoteTarget},
     },
     service::progress::{Progress, Silent},
+    trust::FileCache,
 };
 
 /// What every verb needs.
@@ -106,7 +107,7 @@ impl Context {
         Ok(Registries::uniform(self.http()?, options))
     }
 
-    fn http(&self) -> Result<HttpClient, CliError> {
+    pub(super) fn http(&self) -> Result<HttpClient, CliError> {
         if let Some(client) = self.http.get() {
             return Ok(client.clone());
         }
@@ -117,6 +118,15 @@ impl Context {
         }
         let client = HttpClient::new(&options)?;
         Ok(self.http.get_or_init(|| client).clone())
+    }
+
+    /// Where trust roots of TUF repositories are kept.
+    pub(super) fn trust_cache(&self) -> Result<FileCache, CliError> {
+        let Global { cache_dir, xdg_cache_home, home, .. } = &self.global;
+        let xdg = xdg_cache_home.as_ref().filter(|folder| folder.is_absolute()).map(|folder| folder.join("packgate"));
+        let folder = cache_dir.clone().or(xdg).or_else(|| home.as_ref().map(|home| home.join(".cache/packgate")));
+        let nowhere = || CliError::invalid("there is no folder to keep trust roots in; name one with --cache-dir");
+        Ok(FileCache::new(folder.ok_or_else(nowhere)?.join("tuf")))
     }
 
     fn credentials(&self) -> Result<Arc<dyn CredentialStore>, CliError> {

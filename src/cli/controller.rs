@@ -9,7 +9,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     exit::CliError,
-    in_cluster::{client, http_options, not_served, open_registries, read_config, stop_on_signal},
+    in_cluster::{client, http_options, not_served, open_registries, open_trust, read_config, stop_on_signal},
     output::Done,
 };
 use crate::{
@@ -64,6 +64,7 @@ pub(super) async fn run(args: ControllerArgs) -> Result<Done, CliError> {
         installation,
         clock: Arc::new(SystemClock),
         registries: Box::new(|known| open_registries(known, &http_options())),
+        trust: Box::new(|known| open_trust(known, &http_options())),
         make_key: Box::new(|| make_key().map_err(|error| error.message)),
     };
     let client = client().await?;

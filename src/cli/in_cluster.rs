@@ -12,12 +12,16 @@ use super::{exit::CliError, lockfile::Input, registries};
 use crate::{
     api::installation::{Installation, MAX_CONFIG},
     core::{class::Reason, job, reference::Repository},
-    http::{AddressPolicy, HttpOptions, PrivateAddresses, Retries},
+    http::{AddressPolicy, HttpClient, HttpOptions, PrivateAddresses, Retries},
     oci::{
         Source,
         auth::{Anonymous, CredentialStore, DockerConfig},
     },
-    service::registries::{OpenError, Registries},
+    service::{
+        registries::{OpenError, Registries},
+        trust_root::TrustSource,
+    },
+    trust::TufSource,
 };
 
 /// The chart's values, or every default.
@@ -83,6 +87,19 @@ struct Reading(registries::Registries);
 pub(super) fn open_registries(registries: &[job::Registry], options: &HttpOptions) -> Result<Arc<dyn Registries>, String> {
     let known = registries::Registries::new(registries, options).map_err(|error| error.message)?;
     Ok(Arc::new(Reading(known)))
+}
+
+/// TUF repositories. One on the host of a registry is asked by a client that trusts what the registry's does.
+pub(super) fn open_trust(registries: &[job::Registry], options: &HttpOptions) -> Result<Arc<dyn TrustSource>, String> {
+    let client = |options: &HttpOptions| HttpClient::new(options).map_err(|error| error.to_string());
+    let mut source = TufSource::new(client(options)?);
+    for registry in registries {
+        if let Some(pem) = &registry.ca {
+            let options = HttpOptions { extra_ca_pem: Some(pem.clone().into()), ..options.clone() };
+            source = source.with_host(&registry.host, client(&options)?);
+        }
+    }
+    Ok(Arc::new(source))
 }
 
 impl Registries for Reading {

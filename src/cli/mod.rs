@@ -29,6 +29,7 @@ mod registries;
 mod sign;
 mod signer;
 mod sigstore;
+mod trust;
 mod unpack;
 mod verify;
 mod version;

@@ -1,32 +1,44 @@
 //! Reads policies, and what they refer to, from files.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use serde_json::Value;
 
-use super::{exit::CliError, lockfile::Input};
+use super::{context::Context, exit::CliError, lockfile::Input, trust};
 use crate::{
     api::{
         API_VERSION,
         bundle_policy::{PolicyObject, Sources},
+        trust_root::{RootError, Seen, TUF_ROOT_KEY, TrustRoot},
     },
-    core::{class::Reason, limits::Limits, policy::Policy, verify::TrustRoot},
+    core::{
+        class::{Classified, Reason},
+        limits::Limits,
+        policy::{Policy, PolicyError},
+        verify,
+    },
+    service::trust_root::{Repository, Terms},
 };
 
 /// The size of one policy file.
 const MAX_FILE: usize = 4 << 20;
 /// Where cluster-wide kinds look up ConfigMaps.
 const SYSTEM_NAMESPACE: &str = "packgate-system";
-/// The key of a ConfigMap that holds a trusted root.
-const TRUSTED_ROOT: &str = "trusted_root.json";
 
 /// Objects from files: policies and what they need.
 #[derive(Default)]
 pub(super) struct Policies {
     objects: Vec<(String, PolicyObject)>,
     config_maps: Vec<ConfigMap>,
-    trust_roots: Vec<(String, String)>,
+    trust_roots: Vec<TrustRoot>,
 }
+
+/// Trust roots, by name: each as it is, or why it cannot be used.
+type Roots = BTreeMap<String, Result<Arc<verify::TrustRoot>, CliError>>;
 
 struct ConfigMap {
     namespace: Option<String>,
@@ -53,12 +65,31 @@ impl Policies {
         self.objects.iter().map(|(_, object)| object.name())
     }
 
-    /// Compiles every policy. The message names the file and the field.
-    pub(super) fn compile(&self) -> Result<Vec<Policy>, CliError> {
+    /// Compiles every policy. The message names the file and the field. TUF repositories are asked only if they may be.
+    pub(super) async fn compile(&self, may_ask: bool, context: &Context) -> Result<Vec<Policy>, CliError> {
+        let roots = self.roots(may_ask, context).await;
+        self.each(&roots, PolicyObject::compile)
+    }
+
+    /// The same without asking anybody: a policy that misses what only a TUF repository can give refuses all that it governs.
+    pub(super) async fn known(&self, context: &Context) -> Result<Vec<Policy>, CliError> {
+        let roots = self.roots(false, context).await;
+        self.each(&roots, |object, sources| Ok(object.compile_or_refuse(sources)))
+    }
+
+    /// Every policy as far as it can be known without asking anybody. Errors: the first that could never be used as it is.
+    pub(super) async fn check(&self, context: &Context) -> Result<Vec<Policy>, CliError> {
+        let roots = self.roots(false, context).await;
+        self.each(&roots, |object, sources| match object.compile(sources) {
+            Err(error) if error.is_missing() && error.reason() == Reason::TrustRootUnavailable => Ok(object.unusable(error.to_string())),
+            other => other,
+        })
+    }
+
+    fn each(&self, roots: &Roots, compile: impl Fn(&PolicyObject, &Sources) -> Result<Policy, PolicyError>) -> Result<Vec<Policy>, CliError> {
         let compile = |(file, object): &(String, PolicyObject)| {
-            let sources = self.sources(namespace(object))?;
             let blame = |error: CliError| CliError::new(error.reason, format!("{file}: policy {}: {}", object.name(), error.message));
-            object.compile(&sources).map_err(|error| blame(error.into()))
+            compile(object, &self.sources(namespace(object), roots)).map_err(|error| blame(error.into()))
         };
         self.objects.iter().map(compile).collect()
     }
@@ -84,7 +115,8 @@ impl Policies {
                 Ok(())
             }
             (Some(API_VERSION), Some("TrustRoot")) => {
-                self.trust_roots.push(trust_root(&object)?);
+                let root = serde_json::from_value(object).map_err(|e| CliError::invalid(format!("TrustRoot: {e}")))?;
+                self.trust_roots.push(root);
                 Ok(())
             }
             // It carries no rule of its own; policies that select namespaces are not supported yet.
@@ -94,22 +126,62 @@ impl Policies {
     }
 
     /// What a policy in `namespace` may refer to.
-    fn sources(&self, namespace: &str) -> Result<Sources, CliError> {
+    fn sources(&self, namespace: &str, roots: &Roots) -> Sources {
         let here = |map: &&ConfigMap| map.namespace.as_deref().is_none_or(|own| own == namespace);
         let config_maps = self.config_maps.iter().filter(here).map(|map| (map.name.clone(), map.data.clone())).collect();
-        let trust_roots = self
-            .trust_roots
-            .iter()
-            .map(|(name, map)| Ok((name.clone(), Arc::new(self.trusted_root(name, map)?))))
-            .collect::<Result<_, CliError>>()?;
-        Ok(Sources { config_maps, trust_roots })
+        let mut sources = Sources { config_maps, ..Sources::default() };
+        for (name, root) in roots {
+            match root {
+                Ok(root) => drop(sources.trust_roots.insert(name.clone(), Arc::clone(root))),
+                Err(error) => drop(sources.lost_roots.insert(name.clone(), (error.reason, error.message.clone()))),
+            }
+        }
+        sources
     }
 
-    fn trusted_root(&self, name: &str, map: &str) -> Result<TrustRoot, CliError> {
-        let here = |config: &&ConfigMap| config.name == map && config.namespace.as_deref().is_none_or(|own| own == SYSTEM_NAMESPACE);
-        let json = self.config_maps.iter().find(here).and_then(|config| config.data.get(TRUSTED_ROOT));
-        let json = json.ok_or_else(|| CliError::invalid(format!("TrustRoot {name}: no ConfigMap {map} with the key {TRUSTED_ROOT} was given")))?;
-        Ok(TrustRoot::parse(json.as_bytes(), &Limits::DEFAULT)?)
+    /// Every trust root that a policy names.
+    async fn roots(&self, may_ask: bool, context: &Context) -> Roots {
+        let named: BTreeSet<String> = self.objects.iter().flat_map(|(_, object)| object.needs().trust_roots).collect();
+        let mut roots = Roots::new();
+        for root in self.trust_roots.iter().filter(|root| named.contains(&root.name().to_owned())) {
+            roots.insert(root.name().to_owned(), self.root(root, may_ask, context).await.map(Arc::new));
+        }
+        roots
+    }
+
+    async fn root(&self, root: &TrustRoot, may_ask: bool, context: &Context) -> Result<verify::TrustRoot, CliError> {
+        root.check()?;
+        if root.given().is_some() {
+            let found = root.find(|name| self.system_map(name), context.clock().now()).map_err(not_given)?;
+            return Ok(verify::TrustRoot::parse(found.text.as_bytes(), &Limits::DEFAULT)?);
+        }
+        let repository = match (&root.spec.tuf, root.first_root()) {
+            (Some(tuf), Some(name)) => Repository::new(&tuf.url, self.first_root(name)?.as_bytes())?,
+            _ => Repository::public_good()?,
+        };
+        let terms = Terms { interval: root.interval()?, max_staleness: root.max_staleness()?, may_ask };
+        trust::fetch(&repository, terms, context).await
+    }
+
+    fn first_root(&self, name: &str) -> Result<&str, CliError> {
+        let missing = || not_given(RootError::Missing { name: name.to_owned(), key: TUF_ROOT_KEY });
+        match self.system_map(name) {
+            Seen::There(data) => data.get(TUF_ROOT_KEY).map(String::as_str).ok_or_else(missing),
+            Seen::Unknown | Seen::Absent => Err(missing()),
+        }
+    }
+
+    fn system_map(&self, name: &str) -> Seen<'_> {
+        let here = |config: &&ConfigMap| config.name == name && config.namespace.as_deref().is_none_or(|own| own == SYSTEM_NAMESPACE);
+        self.config_maps.iter().find(here).map_or(Seen::Absent, |config| Seen::There(&config.data))
+    }
+}
+
+/// Of files it is the caller's fault if something is missing.
+fn not_given(error: RootError) -> CliError {
+    match error {
+        RootError::Missing { name, key } => CliError::invalid(format!("no ConfigMap {name} with the key {key} was given")),
+        other => other.into(),
     }
 }
 
@@ -127,11 +199,4 @@ fn name_of(object: &Value) -> Result<String, CliError> {
 fn config_map(object: &Value) -> Result<ConfigMap, CliError> {
     let data = serde_json::from_value(object["data"].clone()).map_err(|e| CliError::invalid(format!("ConfigMap data: {e}")))?;
     Ok(ConfigMap { namespace: object["metadata"]["namespace"].as_str().map(ToOwned::to_owned), name: name_of(object)?, data })
-}
-
-/// Name of a TrustRoot, and the ConfigMap that holds it.
-fn trust_root(object: &Value) -> Result<(String, String), CliError> {
-    let map = object["spec"]["trustedRoot"]["configMapRef"]["name"].as_str();
-    let map = map.ok_or_else(|| CliError::invalid("TrustRoot: only spec.trustedRoot.configMapRef can be read from files"))?;
-    Ok((name_of(object)?, map.to_owned()))
 }

@@ -78,22 +78,22 @@ struct ScopeArgs {
 
 pub(super) async fn run(args: PolicyArgs, context: &Context) -> Result<Done, CliError> {
     match args.command {
-        PolicyCommand::Check { files } => check(&files),
+        PolicyCommand::Check { files } => check(&files, context).await,
         PolicyCommand::Test { files, reference, scope } => {
             let trust = TrustArgs::policies_in(files, scope.used_as, scope.namespace);
             report_on(&trust, &reference, context).await
         }
         PolicyCommand::Explain { reference, scope, policies, cluster } => {
             let policies =
-                if cluster { cluster::in_force(scope.namespace.as_deref()).await?.policies } else { Policies::read(&policies)?.compile()? };
+                if cluster { cluster::in_force(scope.namespace.as_deref(), context.clock().now()).await?.policies } else { Policies::read(&policies)?.known(context).await? };
             explain(&reference, &scope, &policies)
         }
     }
 }
 
-fn check(files: &[PathBuf]) -> Result<Done, CliError> {
+async fn check(files: &[PathBuf], context: &Context) -> Result<Done, CliError> {
     let policies = Policies::read(files)?;
-    let compiled = policies.compile()?;
+    let compiled = policies.check(context).await?;
     let warnings: Vec<String> = compiled.iter().flat_map(Policy::unsafe_settings).collect();
     let names: Vec<&str> = policies.names().collect();
     let mut lines: Vec<String> = names.iter().map(|name| format!("{name}: valid")).collect();

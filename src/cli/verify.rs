@@ -17,17 +17,17 @@ use super::{
     policies::Policies,
     registries::Registries,
     signer::kms_key,
+    trust::RootArgs,
 };
 use crate::{
     core::{
         class::Reason,
         digest::Digest,
-        limits::Limits,
         lockfile::Lockfile,
         policy::{AdHoc, Authority, ClaimsRule, Decision, Means, NameMatch, Outcome, Policy, Transparency, Use},
         reference::Location,
         report::{Asked, Report, in_cluster, quote},
-        verify::{Findings, TrustRoot, VerificationKey},
+        verify::{Findings, VerificationKey},
     },
     oci::{Resolved, Source},
     service::{
@@ -46,8 +46,6 @@ Exit code 0: admitted. 1: denied, or governed by no policy. 3: a registry did no
 
 /// The size of a public key file that is read.
 const MAX_KEY: usize = 64 << 10;
-/// The size of a trusted root that is read.
-const MAX_ROOT: usize = 4 << 20;
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -69,18 +67,16 @@ pub(super) struct TrustArgs {
     #[arg(long = "key", value_name = "PEM|NAME://KEY")]
     keys: Vec<PathBuf>,
     /// Identity in the certificate that may have signed, exactly as it stands there
-    #[arg(long, value_name = "IDENTITY", requires_all = ["certificate_oidc_issuer", "trusted_root"])]
+    #[arg(long, value_name = "IDENTITY", requires = "certificate_oidc_issuer")]
     certificate_identity: Option<String>,
     /// The same as a regular expression for the whole identity; it is always anchored
-    #[arg(long, value_name = "REGEXP", requires_all = ["certificate_oidc_issuer", "trusted_root"], conflicts_with = "certificate_identity")]
+    #[arg(long, value_name = "REGEXP", requires = "certificate_oidc_issuer", conflicts_with = "certificate_identity")]
     certificate_identity_regexp: Option<String>,
     /// Issuer of that identity
     #[arg(long, value_name = "URL", requires = "identity")]
     certificate_oidc_issuer: Option<String>,
-    /// Sigstore trusted_root.json that certificates must chain to. With --key: whose logs and timestamp authorities are believed about when
-    /// the key signed; what they do not vouch for is refused
-    #[arg(long, value_name = "FILE", requires = "signer")]
-    trusted_root: Option<PathBuf>,
+    #[command(flatten)]
+    root: RootArgs,
     /// Must signatures be in a transparency log that the trusted root knows? Keyless ones always must
     #[arg(long, value_enum, ignore_case = true, value_name = "Required|Optional", default_value_t = TransparencyArg::Optional, hide_possible_values = true)]
     transparency: TransparencyArg,
@@ -139,13 +135,13 @@ pub(super) async fn report_on(trust: &TrustArgs, reference: &Location, context: 
 
 impl TrustArgs {
     /// What `--policy` and its like stand for.
-    pub(super) const fn policies_in(files: Vec<PathBuf>, used_as: UseArg, namespace: Option<String>) -> Self {
+    pub(super) fn policies_in(files: Vec<PathBuf>, used_as: UseArg, namespace: Option<String>) -> Self {
         Self {
             keys: Vec::new(),
             certificate_identity: None,
             certificate_identity_regexp: None,
             certificate_oidc_issuer: None,
-            trusted_root: None,
+            root: RootArgs::default(),
             transparency: TransparencyArg::Optional,
             builder_id: None,
             lock: None,
@@ -166,26 +162,26 @@ impl TrustArgs {
     }
 
     /// What the arguments stand for. Errors: nothing to trust, a file that cannot mean what it says, a cluster that does not answer.
-    async fn terms(&self) -> Result<Terms, CliError> {
+    async fn terms(&self, context: &Context) -> Result<Terms, CliError> {
         if self.cluster {
-            let InForce { policies, registries, deadline } = cluster::in_force(self.namespace.as_deref()).await?;
+            let InForce { policies, registries, deadline } = cluster::in_force(self.namespace.as_deref(), context.clock().now()).await?;
             return Ok(Terms { policies, admission: Some((registries, deadline)) });
         }
-        Ok(Terms { policies: self.policies().await?, admission: None })
+        Ok(Terms { policies: self.policies(context).await?, admission: None })
     }
 
-    async fn policies(&self) -> Result<Vec<Policy>, CliError> {
+    async fn policies(&self, context: &Context) -> Result<Vec<Policy>, CliError> {
         if !self.policies.is_empty() {
-            return Policies::read(&self.policies)?.compile();
+            return Policies::read(&self.policies)?.compile(!self.root.offline, context).await;
         }
         if !self.is_given() {
             return Err(CliError::invalid(
-                "nothing says whom to trust: give --key FILE, --policy FILE or --cluster, or --certificate-identity with its issuer and trusted root",
+                "nothing says whom to trust: give --key FILE, --policy FILE or --cluster, or --certificate-identity with its issuer",
             ));
         }
         let lock = self.lock.as_ref().map(|path| Input::lock(path)?.parse()).transpose()?;
         let wish = AdHoc {
-            authorities: self.authorities().await?,
+            authorities: self.authorities(context).await?,
             builder_id: self.builder_id.clone(),
             lock: lock.as_ref().map(|lock: &Lockfile| lock.canonical().digest),
             transparency: self.transparency.into(),
@@ -194,8 +190,8 @@ impl TrustArgs {
         Ok(vec![Policy::ad_hoc(wish)?])
     }
 
-    async fn authorities(&self) -> Result<Vec<Authority>, CliError> {
-        let root = self.root()?;
+    async fn authorities(&self, context: &Context) -> Result<Vec<Authority>, CliError> {
+        let root = self.root.load(self.identity_is_given(), context).await?;
         let mut authorities = Vec::new();
         for key in &self.keys {
             authorities.push(key_authority(key, root.clone()).await?);
@@ -208,11 +204,8 @@ impl TrustArgs {
         Ok(authorities)
     }
 
-    fn root(&self) -> Result<Option<Arc<TrustRoot>>, CliError> {
-        let Some(path) = &self.trusted_root else { return Ok(None) };
-        let input = Input::read(path, MAX_ROOT, Reason::TrustRootUnavailable)?;
-        let root = TrustRoot::parse(&input.bytes, &Limits::DEFAULT).map_err(|error| input.blame(error.into()))?;
-        Ok(Some(Arc::new(root)))
+    const fn identity_is_given(&self) -> bool {
+        self.certificate_identity.is_some() || self.certificate_identity_regexp.is_some()
     }
 
     fn subject(&self) -> Result<Option<NameMatch>, CliError> {
@@ -226,7 +219,7 @@ impl TrustArgs {
 
     /// Resolves a reference and judges what it names. Nothing is fetched for what no policy governs.
     async fn verify(&self, reference: &Location, context: &Context) -> Result<Report, CliError> {
-        let Terms { policies, admission } = self.terms().await?;
+        let Terms { policies, admission } = self.terms(context).await?;
         let written = reference.to_string();
         let question = self.question(&written, reference, &policies, Reading::Needed, context);
         let mut inquiry = Inquiry::begin(self, reference, context);
@@ -246,7 +239,7 @@ impl TrustArgs {
 
     /// Judges what was resolved already, for a verb that goes on only if it is admitted. Looks at every blob that is stored.
     pub(super) async fn judge(&self, source: &dyn Source, reference: &Location, root: &Resolved, context: &Context) -> Result<Report, CliError> {
-        let Terms { policies, .. } = self.terms().await?;
+        let Terms { policies, .. } = self.terms(context).await?;
         let written = reference.to_string();
         let question = self.question(&written, reference, &policies, Reading::EveryBlob, context);
         let mut inquiry = Inquiry::begin(self, reference, context);
@@ -296,11 +289,12 @@ impl TrustArgs {
         let mut option = |name: &str, value: &str| words.extend([name.to_owned(), quote(value)]);
         self.keys.iter().for_each(|path| option("--key", &path.to_string_lossy()));
         self.policies.iter().for_each(|path| option("--policy", &path.to_string_lossy()));
-        let paths = [("--trusted-root", &self.trusted_root), ("--lock", &self.lock)];
+        let paths = [("--trusted-root", &self.root.trusted_root), ("--tuf-root", &self.root.tuf_root), ("--lock", &self.lock)];
         let texts = [
             ("--certificate-identity", &self.certificate_identity),
             ("--certificate-identity-regexp", &self.certificate_identity_regexp),
             ("--certificate-oidc-issuer", &self.certificate_oidc_issuer),
+            ("--tuf-url", &self.root.tuf_url),
             ("--builder-id", &self.builder_id),
             ("--namespace", &self.namespace),
         ];

@@ -6,7 +6,7 @@ use kube::{Client, core::DeserializeGuard, runtime::events::Recorder, runtime::r
 
 use tokio::sync::watch;
 
-use super::{build::Setup, memory::Memory, metrics::Metrics, secrets::Secrets, webhook::Enforcement};
+use super::{build::Setup, memory::Memory, metrics::Metrics, secrets::Secrets, trust::Trust, webhook::Enforcement};
 use crate::{
     api::{installation::Installation, packed_bundle::PackedBundle},
     clock::Clock,
@@ -40,6 +40,8 @@ pub(super) struct Context {
     pub recorder: Recorder,
     /// Reads what objects name.
     pub secrets: Secrets,
+    /// Fetches trust roots.
+    pub trust: Trust,
     /// Which policies the webhook carries.
     pub enforcement: watch::Sender<Enforcement>,
 }

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{ResourceExt, core::DeserializeGuard, runtime::reflector::Store};
 use prometheus_client::{
@@ -20,6 +21,7 @@ use crate::api::{
     bundle_policy::{BundlePolicy, ClusterBundlePolicy, PolicyStatus},
     condition::{ENFORCED, READY},
     packed_bundle::PackedBundle,
+    trust_root::TrustRoot,
 };
 
 /// What the controller counts.
@@ -29,6 +31,7 @@ pub struct Metrics {
     reconciles: Family<OutcomeLabels, Counter>,
     objects: Objects,
     policies: PoliciesInForce,
+    roots: Roots,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -61,9 +64,11 @@ impl Metrics {
             reconciles: Family::default(),
             objects: Objects::default(),
             policies: PoliciesInForce::default(),
+            roots: Roots::default(),
         };
         registry.register_collector(Box::new(metrics.objects.clone()));
         registry.register_collector(Box::new(metrics.policies.clone()));
+        registry.register_collector(Box::new(metrics.roots.clone()));
         let registry = registry.sub_registry_with_prefix("packgate");
         registry.register("job_duration_seconds", "Time from the frozen lock to the end of a Job", metrics.jobs.clone());
         registry.register("reconciles", "Reconciliations by result", metrics.reconciles.clone());
@@ -79,6 +84,11 @@ impl Metrics {
     /// Says of these policies whether they are enforced, whenever somebody asks.
     pub(super) fn count_policies(&self, policies: &Policies) {
         let _ = self.policies.0.set((policies.cluster.clone(), policies.namespaced.clone()));
+    }
+
+    /// Says of these trust roots when they end, whenever somebody asks.
+    pub(super) fn count_roots(&self, roots: Store<DeserializeGuard<TrustRoot>>) {
+        let _ = self.roots.0.set(roots);
     }
 
     /// A Job ended.
@@ -186,6 +196,33 @@ impl Collector for PoliciesInForce {
     }
 }
 
+/// When trust roots end, whenever somebody asks: `packgate_expiry_timestamp_seconds{kind,name}`.
+#[derive(Clone, Default)]
+struct Roots(Arc<OnceLock<Store<DeserializeGuard<TrustRoot>>>>);
+
+impl std::fmt::Debug for Roots {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Roots")
+    }
+}
+
+impl Collector for Roots {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        let gauge = ConstGauge::new(0_i64);
+        let help = "When something ends, in seconds since 1970";
+        let mut family = encoder.encode_descriptor("packgate_expiry_timestamp_seconds", help, None, gauge.metric_type())?;
+        for guarded in self.0.get().map(Store::state).unwrap_or_default() {
+            let Ok(root) = &guarded.0 else { continue };
+            let end = root.status.as_ref().and_then(|status| status.not_after.as_ref()?.parse::<Timestamp>().ok());
+            if let Some(end) = end {
+                let labels = PolicyLabels { kind: "TrustRoot", name: root.name_any() };
+                ConstGauge::new(end.as_second()).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use kube::runtime::{reflector, watcher::Event};
@@ -215,6 +252,14 @@ mod tests {
         let metrics = Metrics::new(&mut registry);
         metrics.count(store);
         metrics.count_policies(&Policies { cluster, namespaced: reflector::store().0 });
+        let (roots, mut writer) = reflector::store();
+        let root: TrustRoot = serde_json::from_value(serde_json::json!({
+            "apiVersion": "packgate.dev/v1alpha1", "kind": "TrustRoot", "metadata": {"name": "corp"},
+            "spec": {"publicGood": {}}, "status": {"notAfter": "2026-11-28T12:00:00Z"}
+        }))
+        .expect("a trust root");
+        writer.apply_watcher_event(&Event::Apply(DeserializeGuard(Ok(root))));
+        metrics.count_roots(roots);
         metrics.job("pack", true, Duration::from_secs(3));
         metrics.reconciled(true);
         let mut text = String::new();
@@ -223,6 +268,7 @@ mod tests {
             "packgate_packedbundles{ready=\"False\",reason=\"Packing\"} 1",
             "packgate_job_duration_seconds_count{step=\"pack\",result=\"Succeeded\"} 1",
             "packgate_reconciles_total{result=\"ok\"} 1",
+            "packgate_expiry_timestamp_seconds{kind=\"TrustRoot\",name=\"corp\"} 1795867200",
             "packgate_policy_enforced{kind=\"ClusterBundlePolicy\",name=\"p\"} 1",
         ] {
             assert!(text.contains(line), "{line} is not in:\n{text}");

@@ -20,6 +20,7 @@ mod status;
 mod step;
 mod sweep;
 mod trouble;
+mod trust;
 mod usable;
 mod verify;
 mod webhook;
@@ -58,6 +59,7 @@ use self::{
     memory::Memory,
     secrets::Secrets,
     trouble::Trouble,
+    trust::Trust,
     usable::Checks,
 };
 use crate::{
@@ -68,7 +70,7 @@ use crate::{
         job::{Packer, Registry as JobRegistry},
         reference::Reference,
     },
-    service::registries::Registries,
+    service::{registries::Registries, trust_root::TrustSource},
 };
 
 /// Name of the Deployment, the account and the Lease.
@@ -87,6 +89,9 @@ const AFTER_ERROR: Duration = Duration::from_secs(5);
 /// Puts clients for registries together.
 pub type OpenRegistries = dyn Fn(&[JobRegistry]) -> Result<Arc<dyn Registries>, String> + Send + Sync;
 
+/// Puts clients for TUF repositories together; those of a registry's host trust what the registry's client trusts.
+pub type OpenTrust = dyn Fn(&[JobRegistry]) -> Result<Arc<dyn TrustSource>, String> + Send + Sync;
+
 /// What the controller is started with.
 pub struct Options {
     /// The namespace that it runs in.
@@ -101,6 +106,8 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// Opens registries.
     pub registries: Box<OpenRegistries>,
+    /// Opens TUF repositories.
+    pub trust: Box<OpenTrust>,
     /// Makes the platform's key.
     pub make_key: Box<MakeKey>,
 }
@@ -174,7 +181,7 @@ async fn lead(client: Client, options: Options, metrics: Metrics, stop: Cancella
     let store = controller.store();
     metrics.count(store.clone());
     let opening = Opening { namespace: options.namespace, image: options.image, identity: options.identity, installation: options.installation };
-    let context = Arc::new(opening.context(client.clone(), metrics, store, options.clock, &*options.registries).await?);
+    let context = Arc::new(opening.context(client.clone(), metrics, store, options.clock, (&*options.registries, &*options.trust)).await?);
     match platform_key::ensure(&context, &*make_key).await {
         Ok(()) => (),
         // A person must mend it, and bundles that the tenant's key signs need not wait for that.
@@ -193,6 +200,7 @@ async fn lead(client: Client, options: Options, metrics: Metrics, stop: Cancella
     let checks = Checks::new(&client);
     let policies = checks.policies();
     context.metrics.count_policies(&policies);
+    context.metrics.count_roots(checks.roots());
     let mut sweeping = pin!(sweep_forever(&context));
     let mut checking = pin!(checks.run(&context, &stop));
     let mut managing = pin!(manage_webhook(&context, &policies));
@@ -266,7 +274,7 @@ impl Opening {
         metrics: Metrics,
         store: Store<DeserializeGuard<PackedBundle>>,
         clock: Arc<dyn Clock>,
-        open: &OpenRegistries,
+        (open, open_trust): (&OpenRegistries, &OpenTrust),
     ) -> Result<Context, ControllerError> {
         let Self { namespace, image, identity, installation } = self;
         let secrets = Secrets::new(client.clone(), namespace.clone());
@@ -285,6 +293,7 @@ impl Opening {
             installation,
             clock,
             registries: open(&job_registries).map_err(ControllerError::Configuration)?,
+            trust: Trust::new(open_trust(&job_registries).map_err(ControllerError::Configuration)?),
             job_registries,
             store,
             memory: Memory::default(),

@@ -20,16 +20,16 @@ pub(super) async fn load(namespace: &str, context: &Context) -> Result<Vec<Polic
     let cluster = cluster.items.into_iter().map(|policy| PolicyObject::Cluster(Box::new(policy)));
     let own = own.items.into_iter().map(|policy| PolicyObject::Namespaced(Box::new(policy)));
     let gathered = gather(cluster.chain(own).collect(), context).await?;
-    Ok(gathered.compile(&context.setup.system_namespace).policies().to_vec())
+    Ok(gathered.compile(&context.setup.system_namespace, context.clock.now()).policies().to_vec())
 }
 
 /// Can this policy be used?
 pub(super) async fn check(object: PolicyObject, context: &Context) -> Result<(), Trouble> {
     let gathered = gather(vec![object], context).await?;
-    let compiled = gathered.compile(&context.setup.system_namespace);
-    match compiled.policies().iter().find_map(|policy| Some((policy.name(), policy.fault()?))) {
-        Some((name, fault)) => {
-            Err(Trouble::new(Reason::InvalidSpec, format!("policy {name} cannot be used, so nothing that it may govern passes: {fault}")))
+    let compiled = gathered.compile(&context.setup.system_namespace, context.clock.now());
+    match compiled.policies().iter().find_map(|policy| Some((policy.name(), policy.fault()?, policy.fault_reason()))) {
+        Some((name, fault, reason)) => {
+            Err(Trouble::new(reason, format!("policy {name} cannot be used, so nothing that it may govern passes: {fault}")))
         }
         None => Ok(()),
     }

@@ -11,6 +11,7 @@ use kube::{
     runtime::{
         Controller,
         controller::{self, Action},
+        reflector::Store,
         watcher,
     },
 };
@@ -24,15 +25,16 @@ use super::{
     context::Context,
     policies,
     trouble::{Trouble, is_not_found},
+    trust,
     webhook::{InForce, Policies},
 };
 use crate::{
     api::{
         bundle_policy::{BundlePolicy, ClusterBundlePolicy, PolicyObject},
         condition::{self, ENFORCED, PENDING, READY, SUCCEEDED, Wanted},
-        trust_root::{TRUSTED_ROOT_KEY, TrustRoot},
+        trust_root::TrustRoot,
     },
-    core::{class::Reason, limits::Limits},
+    core::{class::Reason, job::Failure},
 };
 
 /// What an object names may change without it, so it is looked at again after this time.
@@ -41,8 +43,8 @@ const AFTER_ERROR: Duration = Duration::from_secs(10);
 
 /// A kind that can be usable or not.
 trait Usable: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static {
-    /// Fields of the status beside the conditions, or why it cannot be used.
-    fn check(&self, context: &Context) -> impl Future<Output = Result<Value, Trouble>> + Send;
+    /// What is known of it, or why it cannot be used.
+    fn check(&self, context: &Context) -> impl Future<Output = Result<Checked, Trouble>> + Send;
 
     /// The status as it is stored.
     fn status(&self) -> Value;
@@ -55,6 +57,38 @@ trait Usable: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Deserialize
     /// The conditions as they are stored.
     fn conditions(&self) -> Vec<Condition> {
         serde_json::from_value(self.status()["conditions"].clone()).unwrap_or_default()
+    }
+}
+
+/// What is known of an object.
+#[derive(Debug)]
+pub(super) struct Checked {
+    /// Fields of the status beside the conditions.
+    pub fields: Value,
+    /// Why it cannot be used, if so.
+    pub failure: Option<Failure>,
+    /// What is told of it otherwise.
+    pub message: String,
+    /// When it is looked at again.
+    pub again: Duration,
+}
+
+impl Checked {
+    /// It can be used.
+    pub(super) fn good(fields: Value) -> Self {
+        Self { fields, failure: None, message: "it can be used".to_owned(), again: LOOK_AGAIN }
+    }
+
+    /// It cannot.
+    pub(super) fn bad(fields: Value, failure: Failure) -> Self {
+        Self { failure: Some(failure), ..Self::good(fields) }
+    }
+
+    fn ready(&self) -> Wanted {
+        match &self.failure {
+            None => ready(true, SUCCEEDED, &self.message),
+            Some(failure) => ready(false, failure.reason.as_str(), &failure.message),
+        }
     }
 }
 
@@ -76,6 +110,11 @@ impl Checks {
     /// Every policy that is watched.
     pub(super) fn policies(&self) -> Policies {
         Policies { cluster: self.cluster.store(), namespaced: self.namespaced.store() }
+    }
+
+    /// Every trust root that is watched.
+    pub(super) fn roots(&self) -> Store<DeserializeGuard<TrustRoot>> {
+        self.roots.store()
     }
 
     /// Checks them until `stop`.
@@ -108,11 +147,12 @@ async fn run<K: Usable>(controller: Check<K>, context: &Arc<Context>, stop: &Can
 
 async fn tell<K: Usable>(guarded: &DeserializeGuard<K>, context: &Context) -> Result<Action, Trouble> {
     let Ok(object) = &guarded.0 else { return Ok(Action::await_change()) };
-    let (wanted, mut status) = match object.check(context).await {
-        Ok(fields) => (ready(true, SUCCEEDED, "it can be used"), fields),
-        Err(Trouble::Told(failure)) => (ready(false, failure.reason.as_str(), &failure.message), json!({})),
+    let checked = match object.check(context).await {
+        Ok(checked) => checked,
+        Err(Trouble::Told(failure)) => Checked::bad(json!({}), failure),
         Err(error) => return Err(error),
     };
+    let (wanted, again, mut status) = (checked.ready(), checked.again, checked.fields);
     let generation = object.meta().generation.unwrap_or_default();
     status["observedGeneration"] = generation.into();
     let old = object.conditions();
@@ -121,7 +161,7 @@ async fn tell<K: Usable>(guarded: &DeserializeGuard<K>, context: &Context) -> Re
     if object.status() != status {
         write::<K>(object, &status, context).await?;
     }
-    Ok(Action::requeue(LOOK_AGAIN))
+    Ok(Action::requeue(again))
 }
 
 fn ready(status: bool, reason: &str, message: &str) -> Wanted {
@@ -169,8 +209,8 @@ fn stored(status: &impl serde::Serialize) -> Value {
 }
 
 impl Usable for ClusterBundlePolicy {
-    async fn check(&self, context: &Context) -> Result<Value, Trouble> {
-        policies::check(PolicyObject::Cluster(Box::new(self.clone())), context).await.map(|()| json!({}))
+    async fn check(&self, context: &Context) -> Result<Checked, Trouble> {
+        policies::check(PolicyObject::Cluster(Box::new(self.clone())), context).await.map(|()| Checked::good(json!({})))
     }
 
     fn status(&self) -> Value {
@@ -183,8 +223,8 @@ impl Usable for ClusterBundlePolicy {
 }
 
 impl Usable for BundlePolicy {
-    async fn check(&self, context: &Context) -> Result<Value, Trouble> {
-        policies::check(PolicyObject::Namespaced(Box::new(self.clone())), context).await.map(|()| json!({}))
+    async fn check(&self, context: &Context) -> Result<Checked, Trouble> {
+        policies::check(PolicyObject::Namespaced(Box::new(self.clone())), context).await.map(|()| Checked::good(json!({})))
     }
 
     fn status(&self) -> Value {
@@ -197,16 +237,8 @@ impl Usable for BundlePolicy {
 }
 
 impl Usable for TrustRoot {
-    async fn check(&self, context: &Context) -> Result<Value, Trouble> {
-        let later = || Trouble::new(Reason::InvalidSpec, "only spec.trustedRoot is supported yet");
-        let name = &self.spec.trusted_root.as_ref().ok_or_else(later)?.config_map_ref.name;
-        let namespace = &context.setup.system_namespace;
-        let mut data = context.secrets.config_map(namespace, name, "spec.trustedRoot.configMapRef").await?;
-        let json = data
-            .remove(TRUSTED_ROOT_KEY)
-            .ok_or_else(|| Trouble::new(Reason::SourceNotFound, format!("ConfigMap {namespace}/{name} has no key {TRUSTED_ROOT_KEY}; add it")))?;
-        let root = crate::core::verify::TrustRoot::parse(json.as_bytes(), &Limits::DEFAULT).map_err(|error| Trouble::of(&error))?;
-        Ok(json!({"source": "ConfigMap", "contentHash": root.digest().to_string()}))
+    async fn check(&self, context: &Context) -> Result<Checked, Trouble> {
+        trust::check(self, context).await
     }
 
     fn status(&self) -> Value {

@@ -16,6 +16,7 @@ pub mod standing;
 #[cfg(test)]
 mod tests;
 pub mod transfer;
+pub mod trust_root;
 pub mod unpack;
 pub mod verdict;
 pub mod verify;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use futures::StreamExt;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -27,11 +28,15 @@ use crate::{
         bundle_policy::{BundlePolicy, ClusterBundlePolicy, Gathered, Name, PolicyObject},
         trust_root::TrustRoot,
     },
+    clock::Clock,
     core::policy::Kind,
 };
 
 /// How long changes are gathered: a policy and its key are often applied together.
 const DEBOUNCE: Duration = Duration::from_millis(50);
+
+/// How long a state is in force without being compiled again.
+const LONGEST: Duration = Duration::from_mins(10);
 
 type Data = BTreeMap<String, String>;
 
@@ -60,6 +65,7 @@ pub(super) struct Loader {
     namespaced: Store<DeserializeGuard<BundlePolicy>>,
     roots: Store<DeserializeGuard<TrustRoot>>,
     maps: BTreeMap<Name, Watched>,
+    clock: Arc<dyn Clock>,
     changed: watch::Receiver<u64>,
     change: watch::Sender<u64>,
     watching: JoinSet<()>,
@@ -67,13 +73,13 @@ pub(super) struct Loader {
 
 impl Loader {
     /// Begins to watch.
-    pub(super) fn start(client: Client, system_namespace: String) -> Self {
+    pub(super) fn start(client: Client, system_namespace: String, clock: Arc<dyn Clock>) -> Self {
         let (change, changed) = watch::channel(0);
         let mut watching = JoinSet::new();
         let cluster = follow(Api::all(client.clone()), &change, &mut watching);
         let namespaced = follow(Api::all(client.clone()), &change, &mut watching);
         let roots = follow(Api::all(client.clone()), &change, &mut watching);
-        Self { client, system_namespace, cluster, namespaced, roots, maps: BTreeMap::new(), changed, change, watching }
+        Self { client, system_namespace, cluster, namespaced, roots, maps: BTreeMap::new(), clock, changed, change, watching }
     }
 
     /// Waits until everything was read once, puts it in force, and does so again whenever something changes. `loaded` is called each time.
@@ -86,13 +92,17 @@ impl Loader {
         loop {
             self.changed.borrow_and_update();
             let gathered = self.gather();
-            policies.set(gathered.compile(&self.system_namespace));
+            let now = self.clock.now();
+            let snapshot = gathered.compile(&self.system_namespace, now);
+            let holds = holds(snapshot.ends(), now);
+            policies.set(snapshot);
             if gathered.config_maps.len() == self.maps.len() {
                 loaded();
             }
             tokio::select! {
                 changed = self.changed.changed() => if changed.is_err() { return },
                 _ = self.watching.join_next() => return,
+                () = tokio::time::sleep(holds) => (),
             }
             tokio::time::sleep(DEBOUNCE).await;
         }
@@ -131,6 +141,12 @@ impl Loader {
         gathered.config_maps = self.maps.iter().filter_map(known).collect();
         gathered
     }
+}
+
+/// How long to wait until time alone has changed something. Not for ever: clocks are set.
+fn holds(ends: Option<Timestamp>, now: Timestamp) -> Duration {
+    let left = ends.map(|ends| ends.duration_since(now)).and_then(|left| Duration::try_from(left).ok());
+    left.map_or(LONGEST, |left| left.clamp(DEBOUNCE, LONGEST))
 }
 
 /// Keeps all objects of a kind.

@@ -17,6 +17,7 @@ mod respond;
 mod review;
 mod server;
 mod tls;
+mod trust_root;
 mod workload;
 
 use std::{
@@ -165,7 +166,7 @@ pub async fn run(client: Client, options: Options, metrics: Metrics, ready: impl
     let state = Arc::new(State::new(client.clone(), &options, policies.clone(), metrics.clone()));
     let (told, revisions) = watch::channel(String::new());
     let (loaded, mut first) = watch::channel(false);
-    let loading = Loader::start(client.clone(), options.namespace.clone()).run(&policies, || {
+    let loading = Loader::start(client.clone(), options.namespace.clone(), Arc::clone(&options.clock)).run(&policies, || {
         told.send_replace(policies.current().revision().to_owned());
         loaded.send_replace(true);
     });

@@ -42,7 +42,13 @@ impl Request {
         whole(self.inner.old_object.as_ref())
     }
 
-    /// Is there anything to judge? Whatever goes, may go.
+    /// Is it a `TrustRoot` that is to go? Policies may need it.
+    pub(super) fn removes_trust_root(&self) -> bool {
+        let kind = &self.inner.kind;
+        self.inner.operation == Operation::Delete && kind.group == "packgate.dev" && kind.kind == "TrustRoot"
+    }
+
+    /// Is there anything to judge? Whatever else goes, may go.
     pub(super) const fn brings_something(&self) -> bool {
         matches!(self.inner.operation, Operation::Create | Operation::Update)
     }
@@ -54,8 +60,10 @@ impl Request {
 
     /// Name of the object, or what its name will begin with.
     pub(super) fn name(&self) -> String {
-        let generated = || self.inner.object.as_ref().and_then(|object| object.metadata.generate_name.clone()).unwrap_or_default();
-        if self.inner.name.is_empty() { generated() } else { self.inner.name.clone() }
+        let generated = || self.inner.object.as_ref().and_then(|object| object.metadata.generate_name.clone());
+        // One of many that are deleted by one request is known by the object alone.
+        let old = || self.inner.old_object.as_ref().and_then(|object| object.metadata.name.clone());
+        if self.inner.name.is_empty() { generated().or_else(old).unwrap_or_default() } else { self.inner.name.clone() }
     }
 }
 

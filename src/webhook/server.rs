@@ -22,7 +22,7 @@ use super::{
     State, packed_bundle, policy,
     respond::{Answer, respond},
     review::{MAX_REVIEW, Request},
-    workload,
+    trust_root, workload,
 };
 use crate::{
     api::webhook::{PACKED_BUNDLES, POLICIES, USES},
@@ -70,7 +70,10 @@ async fn packed_bundles(Shared(state): Shared<Arc<State>>, body: Bytes) -> Respo
 }
 
 async fn policies(Shared(state): Shared<Arc<State>>, body: Bytes) -> Response {
-    review(&state, &body, async |_, object, _| policy::judge(object)).await
+    review(&state, &body, async |request, object, _| {
+        if trust_root::is_one(&object) { trust_root::judge(&state, request, object).await } else { policy::judge(object) }
+    })
+    .await
 }
 
 async fn uses(Shared(state): Shared<Arc<State>>, body: Bytes) -> Response {
@@ -84,6 +87,7 @@ async fn review(state: &State, body: &[u8], judge: impl AsyncFnOnce(&Request, Va
         Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     };
     let answer = match request.object() {
+        _ if request.removes_trust_root() => trust_root::judge_removal(&state.policies.current(), &request.name()),
         _ if !request.brings_something() => Answer::Nothing,
         Some(object) => in_time(state, judge(&request, object, begun)).await,
         None => Answer::Shape { field: "object".into(), message: "is not there, so nobody can judge it".into() },

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use crate::api::duration::parse as parse_duration;
 use crate::core::{
+    class::{Classified, Reason},
     digest::Digest,
     policy::{self, ClaimsRule, Kind, LockRule, Matcher, Means, NameMatch, Pattern, Policy, PolicyError, Revoked, Rules},
     verify::{self, Format, TrustRoot, VerificationKey},
@@ -31,6 +32,8 @@ pub struct Sources {
     pub config_maps: BTreeMap<String, BTreeMap<String, String>>,
     /// Trust roots, by the name of their `TrustRoot`.
     pub trust_roots: BTreeMap<String, Arc<TrustRoot>>,
+    /// Why others cannot be used, by the same.
+    pub lost_roots: BTreeMap<String, (Reason, String)>,
 }
 
 /// The names of what a policy refers to.
@@ -84,7 +87,7 @@ impl PolicyObject {
 
     /// Compiles it, or makes of it a policy that refuses all that it governs: a policy that is there is never left out.
     pub fn compile_or_refuse(&self, sources: &Sources) -> Policy {
-        self.compile(sources).unwrap_or_else(|error| self.unusable(error.to_string()))
+        self.compile(sources).unwrap_or_else(|error| self.unusable(error.to_string()).for_reason(error.reason()))
     }
 
     /// The policy while nobody knows what it says: it refuses all that it governs.
@@ -281,7 +284,11 @@ fn keyless(keyless: &Keyless, field: &str, sources: &Sources) -> Result<Means, P
 }
 
 fn trust_root(name: &str, field: &str, sources: &Sources) -> Result<Arc<TrustRoot>, PolicyError> {
-    let missing = || PolicyError::missing(format!("{field}.trustRootRef"), format!("there is no TrustRoot {name}"));
+    let field = format!("{field}.trustRootRef");
+    let missing = || match sources.lost_roots.get(name) {
+        Some((reason, why)) => PolicyError::missing(&field, format!("TrustRoot {name}: {why}")).for_reason(*reason),
+        None => PolicyError::missing(&field, format!("there is no TrustRoot {name}")),
+    };
     sources.trust_roots.get(name).cloned().ok_or_else(missing)
 }
 

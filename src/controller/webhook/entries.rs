@@ -49,7 +49,9 @@ pub(super) fn configuration(policies: &[Policy], installation: &Installation, na
         })
     };
     let bundles = json!([rule("packgate.dev", "v1alpha1", &["packedbundles"], "Namespaced")]);
-    let written = json!([rule("packgate.dev", "v1alpha1", &["clusterbundlepolicies", "bundlepolicies"], "*")]);
+    let mut roots = rule("packgate.dev", "v1alpha1", &["trustroots"], "*");
+    roots["operations"] = json!(["CREATE", "UPDATE", "DELETE"]); // one that a policy names must stay
+    let written = json!([rule("packgate.dev", "v1alpha1", &["clusterbundlepolicies", "bundlepolicies"], "*"), roots]);
     let uses = json!([
         rule("", "v1", &["pods", "pods/ephemeralcontainers"], "Namespaced"),
         rule("apps", "v1", &["deployments"], "Namespaced"),

@@ -22,17 +22,24 @@ pub struct PolicyError {
     pub problem: String,
     /// Is it only that something is not there that the field names?
     missing: bool,
+    reason: Reason,
 }
 
 impl PolicyError {
     /// `field` has a problem.
     pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { field: field.into(), problem: problem.into(), missing: false }
+        Self { field: field.into(), problem: problem.into(), missing: false, reason: Reason::InvalidSpec }
     }
 
     /// `field` names something that is not there. It may come, and then the policy is good.
     pub fn missing(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { missing: true, ..Self::new(field, problem) }
+    }
+
+    /// The same by another name than `InvalidSpec`.
+    #[must_use]
+    pub fn for_reason(self, reason: Reason) -> Self {
+        Self { reason, ..self }
     }
 
     /// Is it only that something is not there that the field names?
@@ -48,7 +55,7 @@ impl PolicyError {
 
 impl Classified for PolicyError {
     fn reason(&self) -> Reason {
-        Reason::InvalidSpec
+        self.reason
     }
 }
 
@@ -85,7 +92,7 @@ impl Policy {
         if rules.kind != Kind::Cluster && !rules.exemptions.is_empty() {
             return Err(PolicyError::new("spec.exemptions", "belong to a ClusterBundlePolicy"));
         }
-        Ok(Self { rules, fault: None })
+        Ok(Self { rules, fault: None, fault_reason: Reason::InvalidSpec })
     }
 
     /// A policy that is there, and of which nobody knows what it says: it refuses all that it governs, and that is everything if not even
@@ -108,7 +115,13 @@ impl Policy {
             revocations: Vec::new(),
             exemptions: Vec::new(),
         };
-        Self { rules, fault: Some(fault.into()) }
+        Self { rules, fault: Some(fault.into()), fault_reason: Reason::InvalidSpec }
+    }
+
+    /// The same policy, whose fault has another name than `InvalidSpec`.
+    #[must_use]
+    pub fn for_reason(self, reason: Reason) -> Self {
+        Self { fault_reason: reason, ..self }
     }
 
     /// The policy that flags of the command line stand for: one signature by one of the authorities, and with a builder id provenance.

@@ -130,7 +130,7 @@ fn ask(policy: &Policy, subject: &JudgedSubject<'_>, findings: &Findings, now: T
     }
     if let Some(fault) = policy.fault() {
         let message = format!("policy {} cannot be used, so nothing that it may govern passes: {fault}", rules.name);
-        return Some(case.answer(Verdict::Deny(Denials::one(case.deny(Reason::InvalidSpec, message))), None));
+        return Some(case.answer(Verdict::Deny(Denials::one(case.deny(policy.fault_reason(), message))), None));
     }
     if let Some(exempted) = case.exemption() {
         return Some(case.answer(Verdict::Exempt(exempted), None));

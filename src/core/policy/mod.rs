@@ -18,6 +18,8 @@ mod tests;
 mod threshold;
 mod verdict;
 
+use super::class::Reason;
+
 pub use compile::{AdHoc, PolicyError};
 pub use evaluate::{BundleLock, Decision, JudgedSubject, evaluate, refuse, trust};
 pub use glob::{Pattern, PatternError};
@@ -34,7 +36,7 @@ pub use verdict::{Admitted, AuthorityFinding, Denial, Denials, Exempted, Outcome
 /// ```compile_fail
 /// # use packgate::core::policy::{Policy, Rules};
 /// fn unchecked(rules: Rules) -> Policy {
-///     Policy { rules, fault: None }
+///     Policy { rules, fault: None, fault_reason: packgate::core::class::Reason::InvalidSpec }
 /// }
 /// ```
 #[derive(Clone, Debug)]
@@ -42,6 +44,8 @@ pub struct Policy {
     rules: Rules,
     /// Why nobody knows what it says.
     fault: Option<String>,
+    /// The name of that.
+    fault_reason: Reason,
 }
 
 impl Policy {
@@ -58,6 +62,11 @@ impl Policy {
     /// Why nobody knows what it says, if that is so. Then it refuses all that it governs.
     pub fn fault(&self) -> Option<&str> {
         self.fault.as_deref()
+    }
+
+    /// The name of that fault.
+    pub const fn fault_reason(&self) -> Reason {
+        self.fault_reason
     }
 
     /// Its rules.

@@ -16,6 +16,7 @@ mod sigstore;
 mod statement;
 #[cfg(test)]
 pub(crate) mod testing;
+mod validity;
 mod verified;
 
 use std::sync::Arc;

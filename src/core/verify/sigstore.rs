@@ -12,6 +12,7 @@
 
 use std::{fmt, sync::Arc};
 
+use jiff::Timestamp;
 use sigstore_crypto::{FulcioCiClaims, parse_certificate_info};
 use sigstore_trust_root::TrustedRoot;
 use sigstore_types::{DerPublicKey, Sha256Hash};
@@ -30,7 +31,7 @@ use crate::core::{
 use super::{
     Artifact, EvidenceError, KeyAlgorithm, SignedAt, Signer, VerificationKey,
     error::{rank, shorten},
-    san,
+    san, validity,
     verified::{Authenticated, Claims, Format, Vouched},
 };
 
@@ -38,6 +39,7 @@ use super::{
 pub struct TrustRoot {
     verifier: Verifier,
     digest: Digest,
+    not_after: Option<Timestamp>,
 }
 
 /// Why a trust root cannot be used.
@@ -70,7 +72,13 @@ impl TrustRoot {
         let text = std::str::from_utf8(bytes).map_err(|_| TrustRootError::NotText)?;
         let root = TrustedRoot::from_json(text)?;
         let verifier = Verifier::new(&root).map_err(|error| TrustRootError::Material(Box::new(error)))?;
-        Ok(Self { verifier, digest: Digest::of(bytes) })
+        Ok(Self { verifier, digest: Digest::of(bytes), not_after: validity::not_after(&root) })
+    }
+
+    /// When nothing new can be signed any more that it vouches for: the last of its certificate authorities, transparency logs, certificate
+    /// logs or timestamp authorities ends then. `None` if nothing says so. What was signed before stays good.
+    pub const fn not_after(&self) -> Option<Timestamp> {
+        self.not_after
     }
 
     /// The digest of the document: its name in policies and caches.

@@ -116,7 +116,7 @@ impl Scene {
     }
 
     async fn ask(&self, reference: &str, policies: Vec<PolicyObject>) -> Report {
-        let snapshot = Gathered { policies, ..Gathered::default() }.compile("packgate-system");
+        let snapshot = Gathered { policies, ..Gathered::default() }.compile("packgate-system", self.clock.now());
         self.checker.check(&ask(reference), &snapshot, Instant::now()).await
     }
 
@@ -276,7 +276,7 @@ async fn many_who_ask_the_same_at_once_cost_one_question() {
 #[tokio::test]
 async fn what_one_credential_may_read_is_not_remembered_for_another() {
     let scene = Scene::new().await;
-    let snapshot = Gathered { policies: vec![scene.policy(&json!({}))], ..Gathered::default() }.compile("packgate-system");
+    let snapshot = Gathered { policies: vec![scene.policy(&json!({}))], ..Gathered::default() }.compile("packgate-system", scene.clock.now());
     for (docker_config, asked) in [(None, 1), (Some("{\"auths\":{}}"), 2), (Some("{\"auths\":{ }}"), 3), (Some("{\"auths\":{}}"), 3), (None, 3)] {
         let credential = docker_config.map(|text| Credential { docker_config: text.as_bytes().to_vec() });
         let asking = Ask { credential, ..ask(&format!("{REPOSITORY}@{}", scene.signed)) };
@@ -289,7 +289,7 @@ async fn what_one_credential_may_read_is_not_remembered_for_another() {
 async fn too_many_at_once_are_refused() {
     let scene = Scene::with_deadline(Duration::from_secs(2)).await;
     scene.registry.silent.store(true, Ordering::SeqCst);
-    let snapshot = Gathered { policies: vec![scene.policy(&json!({}))], ..Gathered::default() }.compile("packgate-system");
+    let snapshot = Gathered { policies: vec![scene.policy(&json!({}))], ..Gathered::default() }.compile("packgate-system", scene.clock.now());
     let asks: Vec<Ask> = (0..=AT_ONCE + WAITING).map(|n| ask(&format!("{REPOSITORY}@{}", Digest::of(n.to_string().as_bytes())))).collect();
     let begun = Instant::now();
     let reports = futures::future::join_all(asks.iter().map(|ask| scene.checker.check(ask, &snapshot, begun))).await;

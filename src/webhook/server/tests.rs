@@ -105,7 +105,7 @@ fn webhook_of(api: ApiServer) -> Webhook {
     });
     let policies = Policies::default();
     let gathered = Gathered { policies: vec![PolicyObject::read(policy).expect("a policy")], ..Gathered::default() };
-    policies.set(gathered.compile("packgate-system"));
+    policies.set(gathered.compile("packgate-system", SystemClock.now()));
     let state = State::new(api.client(), &options, policies, metrics);
     Webhook { router: routes(Arc::new(state)), registry, api }
 }

@@ -1,6 +1,7 @@
 //! `TrustRoot`: what certificates and log entries must chain to.
 //!
-//! Policies that name one are refused until keyless verification comes; the object itself is checked already.
+//! Its content always lies in a `ConfigMap` of the system namespace: one that people made, or one that the controller keeps of what a TUF
+//! repository gave. Whoever judges reads that, and never asks a repository.
 
 #![allow(unreachable_pub, reason = "kube's KubeSchema copies each struct, `pub` included, into a function")]
 #![allow(clippy::duplicated_attributes, reason = "columns of one type are no mistake")]
@@ -11,10 +12,16 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod held;
+
+pub use held::{Found, Kept, METADATA_KEY, RootError, STATE_KEY, Seen};
+
 use super::bundle_policy::NameRef;
 
 /// The key of the ConfigMap that holds the root.
 pub const TRUSTED_ROOT_KEY: &str = "trusted_root.json";
+/// The key of the ConfigMap that holds the first root of a TUF repository.
+pub const TUF_ROOT_KEY: &str = "root.json";
 
 /// What certificates and log entries must chain to.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -37,18 +44,16 @@ pub const TRUSTED_ROOT_KEY: &str = "trusted_root.json";
     validation = (
         "[has(self.trustedRoot), has(self.tuf), has(self.publicGood)].filter(x, x).size() == 1",
         "exactly one of trustedRoot, tuf and publicGood"
-    ),
-    validation = ("!has(self.tuf)", "tuf is not supported yet, use trustedRoot"),
-    validation = ("!has(self.publicGood)", "publicGood is not supported yet, use trustedRoot")
+    )
 )]
 pub struct TrustRootSpec {
     /// A root that lies in the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trusted_root: Option<TrustedRootSource>,
-    /// Not supported yet. A root that an own TUF repository gives.
+    /// A root that a TUF repository gives. The controller asks it; whoever judges uses what it gave last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuf: Option<Tuf>,
-    /// Not supported yet. The root of Sigstore's public instance.
+    /// The root of Sigstore's public instance, from its TUF repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_good: Option<PublicGood>,
 }
@@ -61,27 +66,36 @@ pub struct TrustedRootSource {
     pub config_map_ref: NameRef,
 }
 
-/// A root that an own TUF repository gives.
+/// A root that a TUF repository gives.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Tuf {
-    /// The repository. Example: `https://tuf.example.com`.
-    #[schemars(length(min = 1, max = 2048))]
+    /// The repository; its metadata is signed, so `http` is possible. Example: `https://tuf.example.com`.
+    #[schemars(length(min = 1, max = 2048), regex(pattern = r"^https?://"))]
     pub url: String,
-    /// Its initial root.
-    pub root: TrustedRootSource,
-    /// How often it is refreshed. Default: `24h`.
+    /// Its first root, which leads to all that is believed of it.
+    pub root: TufRoot,
+    /// How often it is asked, at least `10s`. Default: `24h`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 24), regex(pattern = super::duration::PATTERN))]
     pub interval: Option<String>,
-    /// How long the last good state is used after it expired. Default: `168h`.
+    /// How long the last good root is used after it expired. Then whatever names it is refused. Default: `168h`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 24), regex(pattern = super::duration::PATTERN))]
     pub max_staleness: Option<String>,
 }
 
+/// The first root of a TUF repository.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TufRoot {
+    /// A ConfigMap in the system namespace, key `root.json`. Example: `{name: tuf-root}`.
+    pub config_map_ref: NameRef,
+}
+
 /// The root of Sigstore's public instance.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
 pub struct PublicGood {}
 
 /// What became of a TrustRoot.
@@ -91,24 +105,17 @@ pub struct TrustRootStatus {
     /// The generation that the conditions are about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Where the root comes from: `ConfigMap`.
+    /// Where the root comes from: `ConfigMap`, `Tuf` or `PublicGood`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// SHA-256 of the root in force. A verdict that used another is not reused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_hash: Option<String>,
-    /// When the first of its authorities ends, in UTC.
+    /// When it ends, in UTC: the metadata that vouches for it, or the last of its certificate authorities, logs or timestamp authorities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_after: Option<String>,
     /// Ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-}
-
-impl TrustRoot {
-    /// The `ConfigMap` of the system namespace that holds the root, if it lies in the cluster.
-    pub fn config_map(&self) -> Option<&str> {
-        Some(self.spec.trusted_root.as_ref()?.config_map_ref.name.as_str())
-    }
 }

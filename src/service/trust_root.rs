@@ -1,0 +1,112 @@
+//! Renews the trust root of a TUF repository: asks when it is time, and goes on with the last good state as long as that is allowed.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::core::class::Classified;
+
+pub use crate::trust::{Fetched, Repository, TrustCache, TrustError, TrustSource};
+
+/// How often a repository is asked, unless told otherwise.
+pub const INTERVAL: Duration = Duration::from_hours(24);
+/// How long the last good state is used after it expired, unless told otherwise.
+pub const MAX_STALENESS: Duration = Duration::from_hours(7 * 24);
+
+/// When to ask, and how long to go on without an answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// How often the repository is asked.
+    pub interval: Duration,
+    /// How long the last good state is used after it expired.
+    pub max_staleness: Duration,
+    /// May the network be used now?
+    pub may_ask: bool,
+}
+
+/// A trust root that may be used.
+#[derive(Debug)]
+pub struct Renewal {
+    /// What is in force.
+    pub root: Fetched,
+    /// Was it fetched now? Then it is to be kept.
+    pub is_new: bool,
+    /// Why it could not be renewed, though it was time.
+    pub trouble: Option<TrustError>,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self { interval: INTERVAL, max_staleness: MAX_STALENESS, may_ask: true }
+    }
+}
+
+/// The root in force at `now`. `kept` is what was kept of the last time; it is checked again, and forgotten if it is not good.
+///
+/// Errors: there is nothing that may be used.
+pub async fn renew(
+    source: &dyn TrustSource,
+    repository: &Repository,
+    kept: Option<Fetched>,
+    terms: Terms,
+    now: Timestamp,
+) -> Result<Renewal, TrustError> {
+    let last = recalled(source, repository, kept, now).await;
+    let is_fresh = last.as_ref().is_some_and(|last| is_fresh(last, terms.interval, now));
+    let asked = if terms.may_ask && !is_fresh { Some(source.refresh(repository, last.as_ref(), now).await) } else { None };
+    match (asked, last) {
+        (Some(Ok(root)), _) => Ok(Renewal { root, is_new: true, trouble: None }),
+        (Some(Err(error)), None) => Err(error),
+        (None, None) => Err(TrustError::NothingKept { url: repository.url().to_owned() }),
+        (asked, Some(root)) => {
+            let trouble = asked.and_then(Result::err);
+            if now < end(root.expires, terms.max_staleness) { Ok(Renewal { root, is_new: false, trouble }) } else { Err(stale(repository, &root, trouble)) }
+        }
+    }
+}
+
+/// The same with a cache.
+pub async fn obtain(
+    source: &dyn TrustSource,
+    cache: &dyn TrustCache,
+    repository: &Repository,
+    terms: Terms,
+    now: Timestamp,
+) -> Result<String, TrustError> {
+    let renewal = renew(source, repository, cache.load(repository), terms, now).await?;
+    if renewal.is_new
+        && let Err(error) = cache.save(repository, &renewal.root)
+    {
+        tracing::warn!(%error, "the trust root is not kept");
+    }
+    if let Some(error) = &renewal.trouble {
+        tracing::warn!(%error, expires = %renewal.root.expires, "the trust root could not be renewed; the last good one is used");
+    }
+    Ok(renewal.root.trusted_root)
+}
+
+/// When a root that expires then may not be used any longer.
+pub fn end(expires: Timestamp, max_staleness: Duration) -> Timestamp {
+    SignedDuration::try_from(max_staleness).ok().and_then(|grace| expires.checked_add(grace).ok()).unwrap_or(Timestamp::MAX)
+}
+
+async fn recalled(source: &dyn TrustSource, repository: &Repository, kept: Option<Fetched>, now: Timestamp) -> Option<Fetched> {
+    let kept = kept?;
+    match source.recall(repository, &kept, now).await {
+        Ok(last) => Some(last),
+        Err(error) => {
+            tracing::warn!(%error, reason = %error.reason(), "what was kept of a TUF repository is not good and is forgotten");
+            None
+        }
+    }
+}
+
+/// A clock that was put back makes it a matter of asking again.
+fn is_fresh(last: &Fetched, interval: Duration, now: Timestamp) -> bool {
+    last.refreshed <= now && now < end(last.refreshed, interval) && now < last.expires
+}
+
+fn stale(repository: &Repository, last: &Fetched, trouble: Option<TrustError>) -> TrustError {
+    let cause = trouble.map_or_else(|| "the network may not be used".to_owned(), |error| error.to_string());
+    TrustError::Stale { url: repository.url().to_owned(), expires: last.expires, cause }
+}

@@ -1,0 +1,219 @@
+//! EFFECT. Trust roots that TUF repositories give (The Update Framework, specification 1.0).
+//!
+//! What a repository says is believed only as far as its first root, which somebody configured, leads: keys, thresholds, versions that never
+//! go back, expiry. `sigstore-tuf` checks that; here are the transport, the caps, the last good state and what is told when something fails.
+//! Nothing of this is ever called while a request for admission waits.
+
+mod file;
+mod source;
+mod tuf;
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sigstore_trust_root::SigstoreInstance;
+use sigstore_tuf::TrustedMetadataSet;
+use url::Url;
+
+pub use file::FileCache;
+pub use source::TufSource;
+
+use crate::core::{
+    class::{Classified, Reason},
+    digest::Digest,
+};
+
+/// Bytes of all that is kept of one repository, which must fit into a `ConfigMap`. Ends a repository that grows without end.
+pub const MAX_KEPT: usize = 900 << 10;
+/// Bytes of a repository's first root.
+pub const MAX_ROOT: usize = 256 << 10;
+
+/// A TUF repository and what is believed of it at first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repository {
+    url: Url,
+    root: Vec<u8>,
+}
+
+/// What a repository gave, after everything was checked: the last good state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Fetched {
+    /// The `trusted_root.json`.
+    pub trusted_root: String,
+    /// The metadata that vouches for it, by name.
+    pub metadata: Metadata,
+    /// When the first part of the metadata ends.
+    pub expires: Timestamp,
+    /// When the repository was asked.
+    pub refreshed: Timestamp,
+}
+
+/// Signed metadata, by the names that TUF gives it. Not to be believed until it was checked again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Metadata(BTreeMap<String, String>);
+
+/// Why a repository gives no trust root.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// Its address is none.
+    #[error("TUF repository {url:?}: {problem}")]
+    Url {
+        /// As it was written.
+        url: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// Its first root cannot be believed.
+    #[error("the first root of TUF repository {url} cannot be used: {cause}; give the root.json that its owners published")]
+    FirstRoot {
+        /// The repository.
+        url: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// It did not answer.
+    #[error("TUF repository {url} does not answer: {cause}")]
+    Unreachable {
+        /// The repository.
+        url: String,
+        /// What was asked for, and what came of it.
+        cause: String,
+    },
+    /// It said what must not be believed: a wrong signature, an older version, other bytes than promised.
+    #[error("TUF repository {url} is not believed: {cause}")]
+    Refused {
+        /// The repository.
+        url: String,
+        /// Why not.
+        cause: String,
+    },
+    /// What it says is over.
+    #[error("the metadata of TUF repository {url} is over: {cause}; its owners must renew it")]
+    Expired {
+        /// The repository.
+        url: String,
+        /// Which part, and since when.
+        cause: String,
+    },
+    /// The last good state may not be used any longer.
+    #[error("the trust root of TUF repository {url} expired at {expires} and its grace is over; nothing newer could be had: {cause}")]
+    Stale {
+        /// The repository.
+        url: String,
+        /// When.
+        expires: Timestamp,
+        /// Why there is nothing newer.
+        cause: String,
+    },
+    /// It is more than is kept.
+    #[error("TUF repository {url} gives {size} bytes, the limit is {MAX_KEPT}")]
+    TooLarge {
+        /// The repository.
+        url: String,
+        /// Its bytes.
+        size: usize,
+    },
+    /// The network may not be used, and nothing was kept.
+    #[error("nothing is known of TUF repository {url} and the network may not be used; run once without --offline, or give --trusted-root FILE")]
+    NothingKept {
+        /// The repository.
+        url: String,
+    },
+    /// The cache cannot be written.
+    #[error("{path}: {cause}; choose another folder with --cache-dir")]
+    Cache {
+        /// The file.
+        path: String,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+}
+
+/// Asks repositories.
+#[async_trait]
+pub trait TrustSource: Send + Sync {
+    /// Asks a repository, and believes nothing that goes behind `last`.
+    ///
+    /// Errors: whatever is not as TUF wants it. Nothing of a refresh that fails is kept.
+    async fn refresh(&self, repository: &Repository, last: Option<&Fetched>, now: Timestamp) -> Result<Fetched, TrustError>;
+
+    /// Checks what was kept, from the first root on, as of the moment when it was good. Sends nothing.
+    async fn recall(&self, repository: &Repository, kept: &Fetched, now: Timestamp) -> Result<Fetched, TrustError>;
+}
+
+/// Keeps what repositories gave.
+pub trait TrustCache: Send + Sync {
+    /// What was kept. What cannot be read is not there.
+    fn load(&self, repository: &Repository) -> Option<Fetched>;
+
+    /// Keeps it. Errors: it cannot be written.
+    fn save(&self, repository: &Repository, fetched: &Fetched) -> Result<(), TrustError>;
+}
+
+impl Repository {
+    /// The repository at `url`, `http` or `https` without user info, query and fragment, with the root that is believed at first.
+    ///
+    /// Errors: another URL, a root that is too large or not signed by its own keys.
+    pub fn new(url: &str, root: &[u8]) -> Result<Self, TrustError> {
+        let parsed = parse(url).map_err(|problem| TrustError::Url { url: url.to_owned(), problem })?;
+        let refuse = |cause| TrustError::FirstRoot { url: parsed.to_string(), cause };
+        if root.len() > MAX_ROOT {
+            return Err(refuse(format!("it has {} bytes, the limit is {MAX_ROOT}", root.len())));
+        }
+        TrustedMetadataSet::from_root(root).map_err(|error| refuse(tuf::told(&error)))?;
+        Ok(Self { url: parsed, root: root.to_vec() })
+    }
+
+    /// Sigstore's public instance, with the root that this build carries.
+    ///
+    /// Errors: the build carries none that can be used, which is a defect.
+    pub fn public_good() -> Result<Self, TrustError> {
+        Self::new(SigstoreInstance::PublicGood.tuf_url(), SigstoreInstance::PublicGood.tuf_root())
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> &str {
+        self.url.as_str()
+    }
+
+    /// What tells it from others: its address and its first root.
+    pub fn id(&self) -> Digest {
+        let root = Digest::of(&self.root);
+        Digest::of(format!("{}\n{root}", self.url).as_bytes())
+    }
+}
+
+/// An address that ends in a slash.
+fn parse(url: &str) -> Result<Url, &'static str> {
+    let mut parsed: Url = url.parse().map_err(|_| "is no URL; write it as https://tuf.example.com")?;
+    if !matches!(parsed.scheme(), "http" | "https") || !parsed.has_host() {
+        return Err("must begin with https:// or http://");
+    }
+    if !parsed.username().is_empty() || parsed.password().is_some() || parsed.query().is_some() || parsed.fragment().is_some() {
+        return Err("must have no user info, query and fragment");
+    }
+    if !parsed.path().ends_with('/') {
+        let path = format!("{}/", parsed.path());
+        parsed.set_path(&path);
+    }
+    Ok(parsed)
+}
+
+impl Classified for TrustError {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Url { .. } | Self::FirstRoot { .. } => Reason::InvalidSpec,
+            Self::Unreachable { .. } | Self::Refused { .. } | Self::NothingKept { .. } => Reason::TrustRootUnavailable,
+            Self::Expired { .. } | Self::Stale { .. } => Reason::TrustRootExpired,
+            Self::TooLarge { .. } => Reason::LimitExceeded,
+            Self::Cache { .. } => Reason::StorageFailed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
