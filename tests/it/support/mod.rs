@@ -5,3 +5,4 @@ pub(crate) mod data;
 pub(crate) mod registry;
 pub(crate) mod sigstore;
 pub(crate) mod tools;
+pub(crate) mod tuf;
