@@ -35,8 +35,8 @@ use crate::{
 /// How long changes are gathered: a policy and its key are often applied together.
 const DEBOUNCE: Duration = Duration::from_millis(50);
 
-/// How long a state is in force without being compiled again.
-const LONGEST: Duration = Duration::from_mins(10);
+/// How often the clock is looked at while something waits for it: clocks are set.
+const LOOK: Duration = Duration::from_mins(1);
 
 type Data = BTreeMap<String, String>;
 
@@ -94,7 +94,7 @@ impl Loader {
             let gathered = self.gather();
             let now = self.clock.now();
             let snapshot = gathered.compile(&self.system_namespace, now);
-            let holds = holds(snapshot.ends(), now);
+            let ends = snapshot.ends();
             policies.set(snapshot);
             if gathered.config_maps.len() == self.maps.len() {
                 loaded();
@@ -102,7 +102,7 @@ impl Loader {
             tokio::select! {
                 changed = self.changed.changed() => if changed.is_err() { return },
                 _ = self.watching.join_next() => return,
-                () = tokio::time::sleep(holds) => (),
+                () = over(&*self.clock, ends) => (),
             }
             tokio::time::sleep(DEBOUNCE).await;
         }
@@ -143,10 +143,12 @@ impl Loader {
     }
 }
 
-/// How long to wait until time alone has changed something. Not for ever: clocks are set.
-fn holds(ends: Option<Timestamp>, now: Timestamp) -> Duration {
-    let left = ends.map(|ends| ends.duration_since(now)).and_then(|left| Duration::try_from(left).ok());
-    left.map_or(LONGEST, |left| left.clamp(DEBOUNCE, LONGEST))
+/// Waits until time alone has changed something: for ever, if it never does.
+async fn over(clock: &dyn Clock, ends: Option<Timestamp>) {
+    let Some(ends) = ends else { return std::future::pending().await };
+    while let Some(left) = Duration::try_from(ends.duration_since(clock.now())).ok().filter(|left| !left.is_zero()) {
+        tokio::time::sleep(left.min(LOOK)).await;
+    }
 }
 
 /// Keeps all objects of a kind.
@@ -189,4 +191,26 @@ fn watch_map(client: &Client, namespace: &str, name: &str, change: &watch::Sende
         }
     });
     Watched { data, _watching: AbortOnDropHandle::new(watching) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct At(Timestamp);
+
+    impl Clock for At {
+        fn now(&self) -> Timestamp {
+            self.0
+        }
+    }
+
+    #[tokio::test]
+    async fn time_alone_is_waited_for_only_where_it_changes_something() {
+        let at = |text: &str| text.parse::<Timestamp>().expect("a time");
+        let clock = At(at("2026-11-21T12:00:00Z"));
+        let is_over = async |ends| tokio::time::timeout(Duration::from_millis(20), over(&clock, ends)).await.is_ok();
+        assert!(is_over(Some(at("2026-11-21T12:00:00Z"))).await && is_over(Some(at("2026-11-20T12:00:00Z"))).await);
+        assert!(!is_over(Some(at("2026-11-22T12:00:00Z"))).await && !is_over(None).await);
+    }
 }

@@ -180,6 +180,94 @@ async fn what_was_admitted_under_one_policy_is_judged_anew_under_another() {
     assert_eq!(reasons(&scene.ask(&reference, vec![more]).await), [Reason::NoProvenance]);
 }
 
+/// Policies that name a root, and what lies in the cluster of it.
+struct Rooted<'a> {
+    scene: &'a Scene,
+    snapshot: Gathered,
+}
+
+impl<'a> Rooted<'a> {
+    /// A policy that either a key or an identity may satisfy.
+    fn new(scene: &'a Scene) -> Self {
+        let keyless = json!({"trustRootRef": {"name": "corp"}, "issuer": "https://i.example.com", "subject": {"exact": "a@example.com"}});
+        let authorities = json!([{"name": "platform", "key": {"pem": scene.key}}, {"name": "ci", "keyless": keyless}]);
+        let root = json!({"apiVersion": "packgate.dev/v1alpha1", "kind": "TrustRoot", "metadata": {"name": "corp"}, "spec": {"publicGood": {}}});
+        let policies = vec![scene.policy(&json!({"authorities": authorities}))];
+        let trust_roots = vec![serde_json::from_value(root).expect("a trust root")];
+        Self { scene, snapshot: Gathered { policies, trust_roots, ..Gathered::default() } }
+    }
+
+    /// What the controller fetched, or nothing.
+    fn hold(&mut self, content: Option<(&str, &str, &str)>) {
+        let root = &self.snapshot.trust_roots[0];
+        let data = content.map(|(text, refreshed, expires)| {
+            let state = json!({"origin": root.origin(None), "refreshed": refreshed, "expires": expires});
+            [("trusted_root.json".to_owned(), text.to_owned()), ("state.json".to_owned(), state.to_string())].into()
+        });
+        let name = ("packgate-system".to_owned(), root.config_map());
+        self.snapshot.config_maps = [(name, data)].into();
+    }
+
+    async fn ask(&self) -> Report {
+        let now = self.scene.clock.now();
+        let snapshot = self.snapshot.compile("packgate-system", now);
+        self.scene.checker.check(&ask(&format!("{REPOSITORY}@{}", self.scene.signed)), &snapshot, Instant::now()).await
+    }
+}
+
+const ROOT: &str = sigstore_trust_root::SIGSTORE_PRODUCTION_TRUSTED_ROOT;
+
+#[tokio::test]
+async fn another_trust_root_ends_what_is_remembered_under_it() {
+    let scene = Scene::new().await;
+    let other = format!("{ROOT}\n");
+    let (today, expires) = ("2026-11-21T11:00:00Z", "2026-11-28T00:00:00Z");
+    let mut rooted = Rooted::new(&scene);
+    for (text, refreshed, asked) in [
+        (ROOT, today, 1),
+        (ROOT, today, 1),
+        (ROOT, "2026-11-21T11:59:00Z", 1), // fetched again, and the same
+        (&other, today, 2),
+        (&other, today, 2),
+    ] {
+        rooted.hold(Some((text, refreshed, expires)));
+        assert_eq!((rooted.ask().await.outcome, scene.asked()), (ReportOutcome::Admitted, asked), "{refreshed}");
+    }
+}
+
+#[tokio::test]
+async fn a_policy_ends_with_the_grace_of_its_trust_root_and_others_never_wait_for_one() {
+    let scene = Scene::new().await;
+    let mut rooted = Rooted::new(&scene);
+    let keyed = scene.policy(&json!({}));
+    let reference = format!("{REPOSITORY}@{}", scene.signed);
+    for (content, reason) in [
+        (None, Some(Reason::TrustRootUnavailable)),
+        (Some((ROOT, "2026-11-21T11:00:00Z", "2026-11-28T00:00:00Z")), None),
+        (Some((ROOT, "2026-11-10T11:00:00Z", "2026-11-14T12:00:01Z")), None), // expired, and its grace of a week is not over
+        (Some((ROOT, "2026-11-10T11:00:00Z", "2026-11-14T12:00:00Z")), Some(Reason::TrustRootExpired)),
+        (Some(("{}", "2026-11-21T11:00:00Z", "2026-11-28T00:00:00Z")), Some(Reason::InvalidSpec)),
+    ] {
+        rooted.hold(content);
+        let report = rooted.ask().await;
+        assert_eq!(reasons(&report), reason.into_iter().collect::<Vec<_>>(), "{report:?}");
+        assert_eq!(report.admitted, reason.is_none());
+        assert_eq!(scene.ask(&reference, vec![keyed.clone()]).await.outcome, ReportOutcome::Admitted, "keys need no trust root");
+    }
+}
+
+#[tokio::test]
+async fn time_alone_ends_a_trust_root_that_nobody_renews() {
+    let scene = Scene::new().await;
+    let mut rooted = Rooted::new(&scene);
+    rooted.hold(Some((ROOT, "2026-11-14T11:00:00Z", "2026-11-14T12:05:00Z")));
+    assert_eq!(rooted.ask().await.outcome, ReportOutcome::Admitted);
+    let ends = rooted.snapshot.compile("packgate-system", scene.clock.now()).ends();
+    assert_eq!(ends, Some("2026-11-21T12:05:00Z".parse().expect("a time")));
+    scene.later(5.minutes());
+    assert_eq!(reasons(&rooted.ask().await), [Reason::TrustRootExpired], "although it is remembered");
+}
+
 #[tokio::test]
 async fn time_ends_what_is_remembered() {
     let scene = Scene::new().await;

@@ -50,6 +50,8 @@ struct ApiServer {
     allows: bool,
     /// It takes every request, and answers none.
     silent: bool,
+    /// What it says of every other request: a status and an object.
+    says: Option<(u16, Value)>,
     asked: Arc<Mutex<Vec<(String, Value)>>>,
 }
 
@@ -66,6 +68,10 @@ impl ApiServer {
                 let bytes = body.collect().await.expect("a body").to_bytes();
                 let mut asked: Value = serde_json::from_slice(&bytes).unwrap_or_default();
                 server.asked.lock().expect("no panic").push((head.uri.path().to_owned(), asked.clone()));
+                if let Some((status, object)) = &server.says {
+                    let answer = http::Response::builder().status(*status).body(Body::from(object.to_string()));
+                    return Ok(answer.expect("an answer"));
+                }
                 asked["status"] = json!({"allowed": server.allows});
                 Ok::<_, std::convert::Infallible>(http::Response::new(Body::from(asked.to_string())))
             }
@@ -104,7 +110,13 @@ fn webhook_of(api: ApiServer) -> Webhook {
         },
     });
     let policies = Policies::default();
-    let gathered = Gathered { policies: vec![PolicyObject::read(policy).expect("a policy")], ..Gathered::default() };
+    let keyless = json!({"trustRootRef": {"name": "corp"}, "issuer": "https://i.example.com", "subject": {"exact": "a@example.com"}});
+    let rooted = json!({
+        "apiVersion": "packgate.dev/v1alpha1", "kind": "BundlePolicy", "metadata": {"name": "keyless", "namespace": "team-a", "uid": "v", "generation": 1},
+        "spec": {"match": {"references": ["rooted.example.com/**"]}, "authorities": [{"name": "ci", "keyless": keyless}]},
+    });
+    let policies_there = [policy, rooted].map(|object| PolicyObject::read(object).expect("a policy")).to_vec();
+    let gathered = Gathered { policies: policies_there, ..Gathered::default() };
     policies.set(gathered.compile("packgate-system", SystemClock.now()));
     let state = State::new(api.client(), &options, policies, metrics);
     Webhook { router: routes(Arc::new(state)), registry, api }
@@ -242,6 +254,70 @@ async fn a_review_without_its_object_admits_nothing() {
     for path in [USES, PACKED_BUNDLES, POLICIES] {
         let (_, answer) = post(&webhook, path, review(&POD, "CREATE", &Value::Null, &Value::Null).to_string()).await;
         assert_eq!((&answer["response"]["allowed"], &answer["response"]["status"]["code"]), (&json!(false), &json!(422)), "{path}: {answer}");
+    }
+}
+
+const TRUST_ROOT: [&str; 3] = ["packgate.dev", "v1alpha1", "TrustRoot"];
+
+fn trust_root(name: &str, spec: &Value) -> Value {
+    json!({"apiVersion": "packgate.dev/v1alpha1", "kind": "TrustRoot", "metadata": {"name": name}, "spec": spec})
+}
+
+#[tokio::test]
+async fn a_trust_root_that_a_policy_names_stays() {
+    let webhook = webhook(true);
+    for (name, allowed) in [("corp", false), ("other", true)] {
+        let old = trust_root(name, &json!({"publicGood": {}}));
+        for asked in [name, ""] {
+            let mut review = review(&TRUST_ROOT, "DELETE", &Value::Null, &old);
+            review["request"]["name"] = asked.into();
+            let (_, answer) = post(&webhook, POLICIES, review.to_string()).await;
+            assert_eq!(answer["response"]["allowed"], allowed, "{answer}");
+            if !allowed {
+                let message = answer["response"]["status"]["message"].as_str().expect("a message");
+                assert_eq!((reason(&answer), message.contains("BundlePolicy team-a/keyless names")), (&json!("InvalidSpec"), true), "{message}");
+            }
+        }
+    }
+    let (_, answer) = post(&webhook, POLICIES, review(&["packgate.dev", "v1alpha1", "BundlePolicy"], "DELETE", &Value::Null, &json!({})).to_string()).await;
+    assert_eq!(answer["response"]["allowed"], true, "whatever else goes, may go");
+}
+
+#[tokio::test]
+async fn a_trust_root_must_be_readable_if_it_is_there() {
+    let map = |key: &str, text: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {key: text}});
+    let nothing = json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "reason": "NotFound", "message": "no", "code": 404});
+    let given = json!({"trustedRoot": {"configMapRef": {"name": "m"}}});
+    let tuf = json!({"tuf": {"url": "https://t.example.com", "root": {"configMapRef": {"name": "m"}}}});
+    let wrong = json!({"tuf": {"url": "https://t.example.com", "root": {"configMapRef": {"name": "m"}}, "interval": "1s"}});
+    let real = sigstore_trust_root::SIGSTORE_PRODUCTION_TRUSTED_ROOT;
+    for (spec, status, object, refused) in [
+        (&given, 200, map("trusted_root.json", real), None),
+        (&given, 200, map("trusted_root.json", "{}"), Some((422, "InvalidSpec"))),
+        (&given, 200, map("elsewhere", "{}"), None),
+        (&given, 404, nothing.clone(), None),
+        (&given, 500, nothing.clone(), Some((403, "TrustRootUnavailable"))),
+        (&tuf, 200, map("root.json", "{}"), Some((422, "InvalidSpec"))),
+        (&tuf, 404, nothing.clone(), None),
+        (&wrong, 404, nothing.clone(), Some((422, "InvalidSpec"))),
+        (&json!({}), 404, nothing.clone(), Some((422, "InvalidSpec"))),
+        (&json!({"surprise": 1}), 404, nothing.clone(), Some((422, "InvalidSpec"))),
+        (&json!({"publicGood": {}}), 404, nothing.clone(), None),
+    ] {
+        let webhook = webhook_of(ApiServer { says: Some((status, object)), ..ApiServer::default() });
+        let root = trust_root("corp", spec);
+        for operation in ["CREATE", "UPDATE"] {
+            let old = if operation == "UPDATE" { trust_root("corp", &json!({"trustedRoot": {"configMapRef": {"name": "before"}}})) } else { Value::Null };
+            let (_, answer) = post(&webhook, POLICIES, review(&TRUST_ROOT, operation, &root, &old).to_string()).await;
+            assert_eq!(answer["response"]["allowed"], refused.is_none(), "{spec} {status}: {answer}");
+            if let Some((code, told)) = refused {
+                assert_eq!((&answer["response"]["status"]["code"], reason(&answer)), (&json!(code), &json!(told)), "{spec}: {answer}");
+            }
+        }
+        if serde_json::from_value::<crate::api::trust_root::TrustRoot>(root.clone()).is_ok() {
+            let (_, answer) = post(&webhook, POLICIES, review(&TRUST_ROOT, "UPDATE", &root, &root).to_string()).await;
+            assert_eq!(answer["response"]["allowed"], true, "nothing of it changes: {answer}");
+        }
     }
 }
 
