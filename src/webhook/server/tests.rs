@@ -287,6 +287,7 @@ async fn a_trust_root_that_a_policy_names_stays() {
 async fn a_trust_root_must_be_readable_if_it_is_there() {
     let map = |key: &str, text: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {key: text}});
     let nothing = json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "reason": "NotFound", "message": "no", "code": 404});
+    let broken = json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "reason": "InternalError", "message": "no", "code": 500});
     let given = json!({"trustedRoot": {"configMapRef": {"name": "m"}}});
     let tuf = json!({"tuf": {"url": "https://t.example.com", "root": {"configMapRef": {"name": "m"}}}});
     let wrong = json!({"tuf": {"url": "https://t.example.com", "root": {"configMapRef": {"name": "m"}}, "interval": "1s"}});
@@ -296,7 +297,7 @@ async fn a_trust_root_must_be_readable_if_it_is_there() {
         (&given, 200, map("trusted_root.json", "{}"), Some((422, "InvalidSpec"))),
         (&given, 200, map("elsewhere", "{}"), None),
         (&given, 404, nothing.clone(), None),
-        (&given, 500, nothing.clone(), Some((403, "TrustRootUnavailable"))),
+        (&given, 500, broken, Some((403, "TrustRootUnavailable"))),
         (&tuf, 200, map("root.json", "{}"), Some((422, "InvalidSpec"))),
         (&tuf, 404, nothing.clone(), None),
         (&wrong, 404, nothing.clone(), Some((422, "InvalidSpec"))),
