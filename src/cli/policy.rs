@@ -84,8 +84,11 @@ pub(super) async fn run(args: PolicyArgs, context: &Context) -> Result<Done, Cli
             report_on(&trust, &reference, context).await
         }
         PolicyCommand::Explain { reference, scope, policies, cluster } => {
-            let policies =
-                if cluster { cluster::in_force(scope.namespace.as_deref(), context.clock().now()).await?.policies } else { Policies::read(&policies)?.known(context).await? };
+            let policies = if cluster {
+                cluster::in_force(scope.namespace.as_deref(), context.clock().now()).await?.policies
+            } else {
+                Policies::read(&policies)?.known(context).await?
+            };
             explain(&reference, &scope, &policies)
         }
     }

@@ -27,7 +27,7 @@ use crate::{
         policy::{AdHoc, Authority, ClaimsRule, Decision, Means, NameMatch, Outcome, Policy, Transparency, Use},
         reference::Location,
         report::{Asked, Report, in_cluster, quote},
-        verify::{Findings, VerificationKey},
+        verify::{Findings, TrustRoot, VerificationKey},
     },
     oci::{Resolved, Source},
     service::{

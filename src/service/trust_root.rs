@@ -60,7 +60,11 @@ pub async fn renew(
         (None, None) => Err(TrustError::NothingKept { url: repository.url().to_owned() }),
         (asked, Some(root)) => {
             let trouble = asked.and_then(Result::err);
-            if now < end(root.expires, terms.max_staleness) { Ok(Renewal { root, is_new: false, trouble }) } else { Err(stale(repository, &root, trouble)) }
+            if now < end(root.expires, terms.max_staleness) {
+                Ok(Renewal { root, is_new: false, trouble })
+            } else {
+                Err(stale(repository, &root, trouble))
+            }
         }
     }
 }

@@ -98,7 +98,9 @@ async fn nothing_goes_back_to_an_older_version() {
 async fn the_last_good_root_is_used_until_its_grace_is_over() {
     let scene = Scene::new();
     let kept = scene.refresh(None).await.expect("good");
-    for (moment, asked) in [("2026-11-22T11:00:00Z", false), ("2026-11-22T13:00:00Z", true), ("2026-11-28T01:00:00Z", true), ("2026-12-04T23:00:00Z", true)] {
+    for (moment, asked) in
+        [("2026-11-22T11:00:00Z", false), ("2026-11-22T13:00:00Z", true), ("2026-11-28T01:00:00Z", true), ("2026-12-04T23:00:00Z", true)]
+    {
         let before = scene.server.requests();
         let renewal = scene.renew(Some(&kept), at(moment)).await.expect(moment);
         assert_eq!(renewal.root.trusted_root, content(1), "{moment}");
@@ -248,7 +250,9 @@ fn addresses_and_first_roots_are_what_they_should_be() {
     for url in ["https://tuf.example.com", "http://tuf.example.com:8080/a/b/"] {
         assert!(Repository::new(url, &root).expect(url).url().ends_with('/'), "{url}");
     }
-    for url in ["", "tuf.example.com", "ftp://tuf.example.com", "https://u:p@tuf.example.com", "https://tuf.example.com/?a=b", "https://tuf.example.com/#a"] {
+    for url in
+        ["", "tuf.example.com", "ftp://tuf.example.com", "https://u:p@tuf.example.com", "https://tuf.example.com/?a=b", "https://tuf.example.com/#a"]
+    {
         assert_eq!(reason(Repository::new(url, &root)).0, Reason::InvalidSpec, "{url}");
     }
     let forged = String::from_utf8(root).expect("text").replace("2030", "2040");

@@ -21,4 +21,5 @@ mod refused_registries;
 mod registry;
 mod sbom;
 mod support;
+mod trust_roots;
 mod verdicts;

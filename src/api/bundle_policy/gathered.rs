@@ -134,7 +134,12 @@ impl Gathered {
         Ok(Root { root: Arc::new(root), ends: found.ends })
     }
 
-    fn compile_one(&self, object: &PolicyObject, system_namespace: &str, roots: &BTreeMap<String, Result<Root, (Reason, String)>>) -> (Policy, Digest) {
+    fn compile_one(
+        &self,
+        object: &PolicyObject,
+        system_namespace: &str,
+        roots: &BTreeMap<String, Result<Root, (Reason, String)>>,
+    ) -> (Policy, Digest) {
         let needs = object.needs();
         let namespace = home(object, system_namespace);
         let map = |name: &str| self.config_maps.get(&(namespace.to_owned(), name.to_owned()));
@@ -191,7 +196,6 @@ fn fingerprint(object: &PolicyObject, sources: &Sources) -> Digest {
     };
     let Sources { config_maps, trust_roots, lost_roots } = sources;
     let roots: BTreeMap<&str, Digest> = trust_roots.iter().map(|(name, root)| (name.as_str(), root.digest())).collect();
-    let all =
-        serde_json::json!([metadata.namespace, metadata.name, metadata.uid, metadata.generation, spec.ok(), config_maps, roots, lost_roots]);
+    let all = serde_json::json!([metadata.namespace, metadata.name, metadata.uid, metadata.generation, spec.ok(), config_maps, roots, lost_roots]);
     Digest::of(all.to_string().as_bytes())
 }

@@ -41,7 +41,10 @@ fn what_is_kept_is_read_again_and_only_of_the_same_repository() {
     let object = metadata(&root());
     assert_eq!(object.name.as_deref(), Some("packgate-trustroot-corp"));
     let owners = object.owner_references.expect("an owner");
-    assert_eq!(owners.iter().map(|owner| (owner.kind.as_str(), owner.name.as_str(), owner.uid.as_str())).collect::<Vec<_>>(), [("TrustRoot", "corp", "u")]);
+    assert_eq!(
+        owners.iter().map(|owner| (owner.kind.as_str(), owner.name.as_str(), owner.uid.as_str())).collect::<Vec<_>>(),
+        [("TrustRoot", "corp", "u")]
+    );
 }
 
 #[test]

@@ -9,8 +9,14 @@ use sigstore_types::DerCertificate;
 pub(super) fn not_after(root: &TrustedRoot) -> Option<Timestamp> {
     let logs = root.tlogs.iter().map(|log| end(log.public_key.valid_for.as_ref()));
     let certificate_logs = root.ctlogs.iter().map(|log| end(log.public_key.valid_for.as_ref()));
-    let authorities = root.certificate_authorities.iter().map(|ca| earlier(end(ca.valid_for.as_ref()), certificates(ca.cert_chain.certificates.iter().map(|entry| &entry.raw_bytes))));
-    let timestamps = root.timestamp_authorities.iter().map(|tsa| earlier(end(tsa.valid_for.as_ref()), certificates(tsa.cert_chain.certificates.iter().map(|entry| &entry.raw_bytes))));
+    let authorities = root
+        .certificate_authorities
+        .iter()
+        .map(|ca| earlier(end(ca.valid_for.as_ref()), certificates(ca.cert_chain.certificates.iter().map(|entry| &entry.raw_bytes))));
+    let timestamps = root
+        .timestamp_authorities
+        .iter()
+        .map(|tsa| earlier(end(tsa.valid_for.as_ref()), certificates(tsa.cert_chain.certificates.iter().map(|entry| &entry.raw_bytes))));
     [last(logs), last(certificate_logs), last(authorities), last(timestamps)].into_iter().flatten().min()
 }
 
@@ -69,6 +75,9 @@ mod tests {
     fn without_a_window_the_certificates_end_it() {
         let end = public_good(|_| ()).expect("certificates end");
         assert!(end > "2030-01-01T00:00:00Z".parse().expect("a time"), "{end}");
-        assert_eq!(not_after(&TrustedRoot::from_json(r#"{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}"#).expect("empty")), None);
+        assert_eq!(
+            not_after(&TrustedRoot::from_json(r#"{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}"#).expect("empty")),
+            None
+        );
     }
 }

@@ -279,7 +279,8 @@ async fn a_trust_root_that_a_policy_names_stays() {
             }
         }
     }
-    let (_, answer) = post(&webhook, POLICIES, review(&["packgate.dev", "v1alpha1", "BundlePolicy"], "DELETE", &Value::Null, &json!({})).to_string()).await;
+    let (_, answer) =
+        post(&webhook, POLICIES, review(&["packgate.dev", "v1alpha1", "BundlePolicy"], "DELETE", &Value::Null, &json!({})).to_string()).await;
     assert_eq!(answer["response"]["allowed"], true, "whatever else goes, may go");
 }
 
@@ -308,7 +309,8 @@ async fn a_trust_root_must_be_readable_if_it_is_there() {
         let webhook = webhook_of(ApiServer { says: Some((status, object)), ..ApiServer::default() });
         let root = trust_root("corp", spec);
         for operation in ["CREATE", "UPDATE"] {
-            let old = if operation == "UPDATE" { trust_root("corp", &json!({"trustedRoot": {"configMapRef": {"name": "before"}}})) } else { Value::Null };
+            let old =
+                if operation == "UPDATE" { trust_root("corp", &json!({"trustedRoot": {"configMapRef": {"name": "before"}}})) } else { Value::Null };
             let (_, answer) = post(&webhook, POLICIES, review(&TRUST_ROOT, operation, &root, &old).to_string()).await;
             assert_eq!(answer["response"]["allowed"], refused.is_none(), "{spec} {status}: {answer}");
             if let Some((code, told)) = refused {

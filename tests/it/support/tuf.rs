@@ -88,8 +88,10 @@ impl TufRepository {
         let version = self.version;
         let hash = sha256(trusted_root.as_bytes());
         let target = json!({"length": trusted_root.len(), "hashes": {"sha256": hash}});
-        let targets =
-            signed(&json!({"_type": "targets", "spec_version": "1.0.31", "version": version, "expires": expires, "targets": {"trusted_root.json": target}}), &[&self.keys.targets]);
+        let targets = signed(
+            &json!({"_type": "targets", "spec_version": "1.0.31", "version": version, "expires": expires, "targets": {"trusted_root.json": target}}),
+            &[&self.keys.targets],
+        );
         let snapshot = signed(
             &json!({"_type": "snapshot", "spec_version": "1.0.31", "version": version, "expires": expires, "meta": {"targets.json": pin(version, &targets)}}),
             &[&self.keys.snapshot],
@@ -168,8 +170,7 @@ pub(crate) struct TufServer {
 impl TufServer {
     pub(crate) fn start(files: &Arc<Mutex<Files>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let server =
-            Self { address: listener.local_addr().expect("an address"), behaviour: Arc::default(), ends: Arc::default() };
+        let server = Self { address: listener.local_addr().expect("an address"), behaviour: Arc::default(), ends: Arc::default() };
         let (files, behaviour, ends) = (Arc::clone(files), Arc::clone(&server.behaviour), Arc::clone(&server.ends));
         std::thread::spawn(move || {
             for connection in listener.incoming().map_while(Result::ok) {
@@ -215,8 +216,10 @@ fn answer(connection: TcpStream, files: &Mutex<Files>, behaviour: &Behaviour) {
         _ if behaviour.fails.load(Ordering::SeqCst) => send("500 Internal Server Error", b""),
         _ if behaviour.endless.load(Ordering::SeqCst) => {
             let begun = connection.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
-            begun.and_then(|()| loop {
-                connection.write_all(&[b' '; 65_536])?;
+            begun.and_then(|()| {
+                loop {
+                    connection.write_all(&[b' '; 65_536])?;
+                }
             })
         }
         Some(body) => send("200 OK", &body),
