@@ -143,7 +143,7 @@ impl Policies {
     async fn roots(&self, may_ask: bool, context: &Context) -> Roots {
         let named: BTreeSet<String> = self.objects.iter().flat_map(|(_, object)| object.needs().trust_roots).collect();
         let mut roots = Roots::new();
-        for root in self.trust_roots.iter().filter(|root| named.contains(&root.name().to_owned())) {
+        for root in self.trust_roots.iter().filter(|root| named.contains(root.name())) {
             roots.insert(root.name().to_owned(), self.root(root, may_ask, context).await.map(Arc::new));
         }
         roots

@@ -25,8 +25,8 @@ use crate::core::{
     digest::Digest,
 };
 
-/// Bytes of all that is kept of one repository, which must fit into a `ConfigMap`. Ends a repository that grows without end.
-pub const MAX_KEPT: usize = 900 << 10;
+/// Bytes of all that is kept of one repository, which must fit into a `ConfigMap` once it is JSON. Ends a repository that grows without end.
+pub const MAX_KEPT: usize = 700 << 10;
 /// Bytes of a repository's first root.
 pub const MAX_ROOT: usize = 256 << 10;
 
@@ -215,5 +215,9 @@ impl Classified for TrustError {
     }
 }
 
+#[cfg(test)]
+#[path = "../../tests/it/support/tuf.rs"]
+#[allow(unreachable_pub, dead_code, reason = "the file belongs to the integration tests")]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

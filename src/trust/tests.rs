@@ -2,18 +2,15 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use sigstore_trust_root::SIGSTORE_PRODUCTION_TRUSTED_ROOT;
-use support::{TufRepository, TufServer};
-
-use super::*;
+use super::{
+    testing::{Files, TufRepository, TufServer},
+    *,
+};
 use crate::{
     http::{AddressPolicy, HttpClient, HttpOptions, PrivateAddresses, Proxy, Retries},
     service::trust_root::{Renewal, Terms, obtain, renew},
 };
-
-#[path = "../../tests/it/support/tuf.rs"]
-#[allow(unreachable_pub, dead_code, reason = "the file belongs to the integration tests")]
-mod support;
+use sigstore_trust_root::SIGSTORE_PRODUCTION_TRUSTED_ROOT;
 
 const SOON: &str = "2026-11-28T00:00:00Z";
 const LATER: &str = "2026-12-28T00:00:00Z";
@@ -160,7 +157,7 @@ async fn keys_are_rotated_by_whoever_had_them() {
 
 #[tokio::test]
 async fn other_bytes_and_other_signatures_are_refused() {
-    let change = |files: &mut support::Files, name: &str, from: &str, to: &str| {
+    let change = |files: &mut Files, name: &str, from: &str, to: &str| {
         let text = String::from_utf8(files[name].clone()).expect("text");
         assert!(text.contains(from), "{name}");
         files.insert(name.to_owned(), text.replace(from, to).into_bytes());

@@ -85,7 +85,7 @@ fn policies_in_files_name_repositories_too() {
     let trust_root = json!({"apiVersion": "packgate.dev/v1alpha1", "kind": "TrustRoot", "metadata": {"name": "corp"}, "spec": {"tuf": tuf}});
     let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "first"}, "data": {"root.json": root}});
     let write = |documents: &[&serde_json::Value]| {
-        workspace.write("policy.yaml", documents.iter().map(|d| d.to_string()).collect::<Vec<_>>().join("\n---\n"))
+        workspace.write("policy.yaml", documents.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n---\n"));
     };
     write(&[&rooted, &trust_root]);
     workspace.run("verify oci:out:v1 --policy policy.yaml").refused(2, "no ConfigMap first with the key root.json was given");

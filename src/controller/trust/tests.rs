@@ -1,9 +1,34 @@
 //! What is kept of a fetched root, and what is told of it. How it is fetched: `crate::trust`.
 
+use axum::body::Body;
+use http_body_util::BodyExt;
 use jiff::{Span, ToSpan};
+use kube::{
+    Client,
+    runtime::{events::Recorder, reflector},
+};
+use prometheus_client::registry::Registry;
 use sigstore_trust_root::SIGSTORE_PRODUCTION_TRUSTED_ROOT;
+use tokio::sync::watch;
 
-use super::*;
+use super::{
+    super::{Metrics, build::Setup, memory::Memory, secrets::Secrets, webhook::Enforcement},
+    *,
+};
+use crate::{
+    api::{
+        bundle_policy::{Gathered, PolicyObject},
+        installation::Installation,
+    },
+    clock::Clock,
+    http::{HttpClient, HttpOptions, Proxy, Retries},
+    oci::auth::AuthError,
+    service::registries::{OpenError, Opened, Registries},
+    trust::{
+        TufSource,
+        testing::{TufRepository, TufServer},
+    },
+};
 
 fn at(text: &str) -> Timestamp {
     text.parse().expect("a time")
@@ -100,4 +125,225 @@ fn who_failed_is_left_alone_for_a_while_unless_the_object_changes() {
     assert!(trust.too_soon(&changed, hour, later(1.minutes())).is_none());
     trust.remember(&root(), None, now);
     assert!(trust.too_soon(&root(), hour, now).is_none());
+}
+
+/// `ConfigMap`s of an API server that is a function, and the events that it was told.
+#[derive(Clone, Default)]
+struct ApiServer {
+    maps: Arc<Mutex<BTreeMap<String, Value>>>,
+    events: Arc<Mutex<Vec<Value>>>,
+}
+
+impl ApiServer {
+    fn client(&self) -> Client {
+        let server = self.clone();
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let server = server.clone();
+            async move {
+                let (head, body) = request.into_parts();
+                let bytes = body.collect().await.expect("a body").to_bytes();
+                let sent = serde_json::from_slice(&bytes).unwrap_or_default();
+                let (status, answer) = server.answer(&head.method, head.uri.path(), sent);
+                let answer = http::Response::builder().status(status).body(Body::from(answer.to_string()));
+                Ok::<_, std::convert::Infallible>(answer.expect("an answer"))
+            }
+        });
+        Client::new(service, "default")
+    }
+
+    fn answer(&self, method: &http::Method, path: &str, sent: Value) -> (u16, Value) {
+        let mut maps = self.maps.lock().expect("no panic");
+        match (method.as_str(), path.strip_prefix("/api/v1/namespaces/packgate-system/configmaps/")) {
+            ("GET", Some(name)) => maps.get(name).map_or_else(
+                || (404, json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "reason": "NotFound", "message": "", "code": 404})),
+                |map| (200, map.clone()),
+            ),
+            ("PATCH", Some(name)) => {
+                maps.insert(name.to_owned(), sent.clone());
+                (200, sent)
+            }
+            _ => {
+                self.events.lock().expect("no panic").push(sent.clone());
+                (201, sent)
+            }
+        }
+    }
+
+    fn put(&self, name: &str, key: &str, text: &str) {
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {key: text}});
+        self.maps.lock().expect("no panic").insert(name.to_owned(), map);
+    }
+
+    fn kept(&self) -> Option<Value> {
+        self.maps.lock().expect("no panic").get("packgate-trustroot-corp").cloned()
+    }
+
+    fn told(&self) -> Vec<String> {
+        self.events.lock().expect("no panic").iter().filter_map(|event| Some(event["reason"].as_str()?.to_owned())).collect()
+    }
+
+    /// A controller that was just started.
+    fn context(&self, clock: &Arc<TestClock>) -> Context {
+        let client = self.client();
+        let setup = Setup {
+            image: "r.example.com/packgate:v1".into(),
+            image_pull_policy: String::new(),
+            image_pull_secrets: Vec::new(),
+            system_namespace: "packgate-system".into(),
+            installation: OwnerReference::default(),
+            packer: None,
+        };
+        Context {
+            setup,
+            installation: Installation::default(),
+            cluster: "u".into(),
+            clock: Arc::<TestClock>::clone(clock),
+            registries: Arc::new(NoRegistries),
+            job_registries: Vec::new(),
+            store: reflector::store().0,
+            memory: Memory::default(),
+            metrics: Metrics::new(&mut Registry::default()),
+            recorder: Recorder::new(client.clone(), "test".into()),
+            secrets: Secrets::new(client.clone(), "packgate-system".into()),
+            trust: Trust::new(Arc::new(TufSource::new(http_client()))),
+            enforcement: watch::Sender::new(Enforcement::default()),
+            client,
+        }
+    }
+}
+
+struct NoRegistries;
+
+impl Registries for NoRegistries {
+    fn open(&self, _: &crate::core::reference::Repository, _: Option<&[u8]>) -> Result<Opened, OpenError> {
+        Err(AuthError::Malformed { line: 1, column: 1 }.into())
+    }
+}
+
+struct TestClock(Mutex<Timestamp>);
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        *self.0.lock().expect("no panic")
+    }
+}
+
+fn http_client() -> HttpClient {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let retries = Retries { attempts: 1, ..Retries::default() };
+    HttpClient::new(&HttpOptions { proxy: Proxy::Direct, retries, ..HttpOptions::default() }).expect("a client")
+}
+
+/// A cluster with a `TrustRoot`, its repository, and the time.
+struct Scene {
+    api: ApiServer,
+    clock: Arc<TestClock>,
+    there: TufRepository,
+    server: TufServer,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let there = TufRepository::new(SIGSTORE_PRODUCTION_TRUSTED_ROOT, "2026-11-28T00:00:00Z");
+        let server = TufServer::start(&there.files);
+        let api = ApiServer::default();
+        api.put("first", "root.json", &String::from_utf8(there.root(1)).expect("text"));
+        Self { api, clock: Arc::new(TestClock(Mutex::new(at("2026-11-21T12:00:00Z")))), there, server }
+    }
+
+    fn root(&self) -> TrustRoot {
+        let tuf = json!({"url": self.server.url(), "root": {"configMapRef": {"name": "first"}}, "interval": "24h", "maxStaleness": "48h"});
+        let mut root = root();
+        root.spec = serde_json::from_value(json!({"tuf": tuf})).expect("a specification");
+        root
+    }
+
+    fn at(&self, now: &str) -> &Self {
+        *self.clock.0.lock().expect("no panic") = at(now);
+        self
+    }
+
+    async fn check(&self, context: &Context) -> Checked {
+        check(&self.root(), context).await.unwrap_or_else(|trouble| match trouble {
+            Trouble::Told(failure) => Checked::bad(json!({}), failure),
+            Trouble::Api(error) => panic!("{error}"),
+        })
+    }
+
+    /// What policies that name it would be refused for.
+    fn refused(&self) -> Option<Reason> {
+        let keyless = json!({"trustRootRef": {"name": "corp"}, "issuer": "https://i.example.com", "subject": {"exact": "a@example.com"}});
+        let policy = json!({
+            "apiVersion": "packgate.dev/v1alpha1", "kind": "ClusterBundlePolicy", "metadata": {"name": "p"},
+            "spec": {"match": {"references": ["**"]}, "authorities": [{"name": "ci", "keyless": keyless}]},
+        });
+        let policies = vec![PolicyObject::read(policy).expect("a policy")];
+        let mut gathered = Gathered { policies, trust_roots: vec![self.root()], ..Gathered::default() };
+        let maps = self.api.maps.lock().expect("no panic").clone();
+        let data = |name: &str| serde_json::from_value(maps.get(name)?["data"].clone()).ok();
+        gathered.config_maps = gathered.needed("packgate-system").into_iter().map(|name| (name.clone(), data(&name.1))).collect();
+        let snapshot = gathered.compile("packgate-system", self.clock.now());
+        snapshot.policies()[0].fault().map(|_| snapshot.policies()[0].fault_reason())
+    }
+}
+
+#[tokio::test]
+async fn a_root_is_fetched_kept_and_renewed_and_outlives_a_restart() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.refused(), Some(Reason::TrustRootUnavailable));
+    let context = scene.api.context(&scene.clock);
+    let first = scene.check(&context).await;
+    assert_eq!((told(&first), scene.refused()), ((None, "it can be used"), None));
+    assert_eq!((first.fields["source"].clone(), first.again), (json!("Tuf"), AGAIN));
+    let kept = scene.api.kept().expect("kept");
+    assert_eq!(kept["metadata"]["ownerReferences"][0]["kind"], "TrustRoot");
+    let asked = scene.server.requests();
+    scene.check(&context).await;
+    assert_eq!((scene.server.requests(), scene.api.kept()), (asked, Some(kept)), "not asked and not written before it is time");
+    let old = scene.there.files.lock().expect("no panic").clone();
+    let newer = format!("{SIGSTORE_PRODUCTION_TRUSTED_ROOT}\n");
+    scene.there.publish(&newer, "2026-12-28T00:00:00Z");
+    let second = scene.at("2026-11-22T13:00:00Z").check(&context).await;
+    assert_ne!(second.fields["contentHash"], first.fields["contentHash"]);
+    // Another process, and a mirror that goes back.
+    *scene.there.files.lock().expect("no panic") = old;
+    let restarted = scene.api.context(&scene.clock);
+    let third = scene.at("2026-11-24T00:00:00Z").check(&restarted).await;
+    assert_eq!((third.fields["contentHash"].clone(), third.failure.is_none()), (second.fields["contentHash"].clone(), true));
+    assert!(third.message.contains("rollback"), "{}", third.message);
+    assert_eq!(scene.api.told(), ["Fetched", "Fetched", "TrustRootUnavailable"]);
+}
+
+#[tokio::test]
+async fn a_root_that_is_not_renewed_ends_with_its_grace() {
+    let scene = Scene::new();
+    let context = scene.api.context(&scene.clock);
+    assert!(scene.check(&context).await.failure.is_none());
+    scene.server.behaviour.fails.store(true, std::sync::atomic::Ordering::SeqCst);
+    for (now, reason) in [("2026-11-23T00:00:00Z", None), ("2026-11-29T23:00:00Z", None), ("2026-11-30T00:00:00Z", Some(Reason::TrustRootExpired))] {
+        let checked = scene.at(now).check(&context).await;
+        assert_eq!((told(&checked).0, scene.refused()), (reason, reason), "{now}");
+        assert_eq!(checked.fields["notAfter"], "2026-11-28T00:00:00Z", "{now}");
+        assert!(reason.is_some() || checked.message.contains("500"), "{}", checked.message);
+    }
+    let asked = scene.server.requests();
+    scene.at("2026-11-30T00:04:00Z").check(&context).await;
+    assert_eq!(scene.server.requests(), asked, "it is left alone for a while");
+    scene.server.behaviour.fails.store(false, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(told(&scene.at("2026-11-30T00:05:00Z").check(&context).await).0, Some(Reason::TrustRootExpired), "what it has is over");
+}
+
+#[tokio::test]
+async fn another_first_root_forgets_what_was_fetched_before() {
+    let scene = Scene::new();
+    let context = scene.api.context(&scene.clock);
+    assert!(scene.check(&context).await.failure.is_none());
+    let other = TufRepository::new(SIGSTORE_PRODUCTION_TRUSTED_ROOT, "2026-11-28T00:00:00Z");
+    scene.api.put("first", "root.json", &String::from_utf8(other.root(1)).expect("text"));
+    assert_eq!(scene.refused(), Some(Reason::TrustRootUnavailable), "at once");
+    assert_eq!(told(&scene.check(&context).await).0, Some(Reason::TrustRootUnavailable), "its metadata is of the old keys");
+    scene.api.put("first", "root.json", "{}");
+    assert_eq!(told(&scene.check(&context).await).0, Some(Reason::InvalidSpec));
+    scene.api.maps.lock().expect("no panic").remove("first");
+    assert_eq!(told(&scene.check(&context).await).0, Some(Reason::SourceNotFound));
 }

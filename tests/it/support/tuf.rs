@@ -62,7 +62,7 @@ impl Keys {
         Self { root: Key::new(), timestamp: Key::new(), snapshot: Key::new(), targets: Key::new() }
     }
 
-    fn all(&self) -> [(&'static str, &Key); 4] {
+    const fn all(&self) -> [(&'static str, &Key); 4] {
         [("root", &self.root), ("timestamp", &self.timestamp), ("snapshot", &self.snapshot), ("targets", &self.targets)]
     }
 }
@@ -218,7 +218,7 @@ fn answer(connection: TcpStream, files: &Mutex<Files>, behaviour: &Behaviour) {
             let begun = connection.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
             begun.and_then(|()| {
                 loop {
-                    connection.write_all(&[b' '; 65_536])?;
+                    connection.write_all(&[b' '; 8_192])?;
                 }
             })
         }
