@@ -5,6 +5,7 @@ use sigstore_trust_root::SIGSTORE_PRODUCTION_TRUSTED_ROOT;
 
 use crate::support::{
     cli::Workspace,
+    data::shared,
     tuf::{TufRepository, TufServer},
 };
 
@@ -68,6 +69,26 @@ fn rotated_keys_are_followed_from_the_first_root_on() {
     repository.publish(SIGSTORE_PRODUCTION_TRUSTED_ROOT, LATER);
     workspace.run(&format!("{verify} two")).refused(3, "TrustRootUnavailable");
     assert_eq!(workspace.run(&format!("{verify} one")).code, 1, "and what is kept is used");
+}
+
+#[test]
+fn a_genuine_bundle_is_judged_by_the_root_that_the_repository_gives() {
+    let Some(data) = shared("a_genuine_bundle_is_judged_by_the_root_that_the_repository_gives") else { return };
+    let text = |path: &str| std::fs::read_to_string(data.join(path)).expect(path);
+    let (good, other) = (text("trust/prod_trusted_root.json"), text("sigstore-conformance/invalid-ct-key_fail/trusted_root.json"));
+    let bundle = data.join("sigstore-conformance/happy-path-v0.2/bundle.sigstore.json");
+    let identity = "https://github.com/sigstore-conformance/extremely-dangerous-public-oidc-beacon/.github/workflows/extremely-dangerous-oidc-beacon.yml@refs/heads/main";
+    for (root, code) in [(&good, 0), (&other, 1)] {
+        let workspace = Workspace::new();
+        let repository = TufRepository::new(root, LATER);
+        let server = TufServer::start(&repository.files);
+        workspace.write("root.json", repository.root(1));
+        let (bundle, artifact) = (bundle.display().to_string(), data.join("sigstore-conformance/a.txt").display().to_string());
+        let (identity, issuer) = (["--certificate-identity", identity], ["--certificate-oidc-issuer", "https://token.actions.githubusercontent.com"]);
+        let verify = ["sigstore", "verify-bundle", "--bundle", &bundle, "--tuf-url", &server.url(), "--tuf-root", "root.json", &artifact];
+        let run = workspace.packgate(verify.iter().chain(&identity).chain(&issuer));
+        assert_eq!(run.code, code, "{run:#?}");
+    }
 }
 
 #[test]

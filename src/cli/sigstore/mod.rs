@@ -24,8 +24,8 @@ enum SigstoreCommand {
     VerifyBundle(verify_bundle::VerifyBundleArgs),
 }
 
-pub(super) async fn run(args: SigstoreArgs, _context: &Context) -> Result<Done, CliError> {
+pub(super) async fn run(args: SigstoreArgs, context: &Context) -> Result<Done, CliError> {
     match args.command {
-        SigstoreCommand::VerifyBundle(args) => verify_bundle::run(args).await,
+        SigstoreCommand::VerifyBundle(args) => verify_bundle::run(args, context).await,
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use clap::{ArgGroup, Args};
 use serde_json::json;
 
-use super::super::{exit::CliError, lockfile::Input, output::Done};
+use super::super::{context::Context, exit::CliError, lockfile::Input, output::Done, trust::RootArgs};
 use crate::core::{
     class::{Classified, Reason},
     digest::{Digest, Hasher},
@@ -38,9 +38,8 @@ pub(super) struct VerifyBundleArgs {
     /// Public key that signed
     #[arg(long, value_name = "PEM")]
     key: Option<PathBuf>,
-    /// Sigstore trusted_root.json that certificates, log entries and timestamps must chain to
-    #[arg(long, value_name = "FILE")]
-    trusted_root: PathBuf,
+    #[command(flatten)]
+    root: RootArgs,
     /// The file that was signed, or its digest, sha256:HEX
     #[arg(value_name = "FILE|DIGEST")]
     artifact: FileOrDigest,
@@ -61,15 +60,14 @@ impl FromStr for FileOrDigest {
     }
 }
 
-pub(super) async fn run(args: VerifyBundleArgs) -> Result<Done, CliError> {
-    let done = tokio::task::spawn_blocking(move || verify(&args)).await;
+pub(super) async fn run(args: VerifyBundleArgs, context: &Context) -> Result<Done, CliError> {
+    let root = args.root.load(true, context).await?.ok_or_else(|| CliError::internal("no trust root"))?;
+    let done = tokio::task::spawn_blocking(move || verify(&args, root)).await;
     done.map_err(|error| CliError::internal(error.to_string()))?
 }
 
-fn verify(args: &VerifyBundleArgs) -> Result<Done, CliError> {
+fn verify(args: &VerifyBundleArgs, root: Arc<TrustRoot>) -> Result<Done, CliError> {
     let limits = &Limits::DEFAULT;
-    let input = Input::read(&args.trusted_root, limits.manifest_bytes, Reason::TrustRootUnavailable)?;
-    let root = Arc::new(TrustRoot::parse(&input.bytes, limits).map_err(|error| input.blame(error.into()))?);
     let key = args.key.as_deref().map(read_key).transpose()?;
     let bundle = Input::read(&args.bundle, limits.sigstore_bundle_bytes, Reason::MalformedEvidence)?;
     let trust = BlobTrust { root: root.clone(), key: key.clone() };
