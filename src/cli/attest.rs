@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::{context::Context, exit::CliError, lockfile::Input, output::Done, pack::subject_name, signer::KeyArgs};
+use super::{context::Context, endorser::EndorserArgs, exit::CliError, lockfile::Input, output::Done, pack::subject_name};
 use crate::{
     core::{class::Reason, predicate, reference::Location},
     service::sign::{self, Claim},
@@ -27,11 +27,11 @@ pub(super) struct AttestArgs {
     #[arg(long = "type", value_name = "URI")]
     predicate_type: String,
     #[command(flatten)]
-    key: KeyArgs,
+    signer: EndorserArgs,
 }
 
 pub(super) async fn run(args: AttestArgs, context: &Context) -> Result<Done, CliError> {
-    let signer = args.key.require().await?;
+    let signer = args.signer.require(context).await?;
     let limits = context.limits();
     let input = Input::read(&args.predicate, limits.sigstore_bundle_bytes, Reason::LimitExceeded)?;
     let predicate = predicate::parse(&input.bytes, limits).map_err(|error| input.blame(error.into()))?;

@@ -107,17 +107,22 @@ impl Context {
         Ok(Registries::uniform(self.http()?, options))
     }
 
+    /// The client of this command.
     pub(super) fn http(&self) -> Result<HttpClient, CliError> {
         if let Some(client) = self.http.get() {
             return Ok(client.clone());
         }
-        let mut options = HttpOptions::default();
+        let client = self.client(HttpOptions::default())?;
+        Ok(self.http.get_or_init(|| client).clone())
+    }
+
+    /// Another client, that trusts --ca-file too.
+    pub(super) fn client(&self, mut options: HttpOptions) -> Result<HttpClient, CliError> {
         if let Some(path) = &self.global.ca_file {
             let pem = std::fs::read(path).map_err(|e| CliError::invalid(format!("{}: {e}", path.display())))?;
             options.extra_ca_pem = Some(pem.into());
         }
-        let client = HttpClient::new(&options)?;
-        Ok(self.http.get_or_init(|| client).clone())
+        Ok(HttpClient::new(&options)?)
     }
 
     /// Where trust roots of TUF repositories are kept.

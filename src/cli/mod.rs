@@ -11,6 +11,7 @@ mod context;
 mod controller;
 mod copy;
 mod crds;
+mod endorser;
 mod exit;
 mod in_cluster;
 mod inspect;

@@ -3,13 +3,15 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{context::Context, exit::CliError, output::Done, signer::KeyArgs};
+use super::{context::Context, endorser::EndorserArgs, exit::CliError, output::Done};
 use crate::{core::reference::Location, service::sign};
 
 const EXAMPLES: &str = "Examples:
   packgate sign registry.example.com/team-a/siem:v1.4.0 --key packgate.key
   packgate sign oci:out:v1 --key packgate.key
-  packgate sign oci:out:v1 --key my-hsm://slot-1/release      asks the program sigstore-kms-my-hsm to sign";
+  packgate sign oci:out:v1 --key my-hsm://slot-1/release      asks the program sigstore-kms-my-hsm to sign
+  packgate sign registry.example.com/team-a/siem:v1.4.0 --identity-token-file token \
+    --signing-config signing_config.json --trusted-root trusted_root.json";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -17,11 +19,11 @@ pub(super) struct SignArgs {
     /// What is signed: the digest that the reference names now
     reference: Location,
     #[command(flatten)]
-    key: KeyArgs,
+    signer: EndorserArgs,
 }
 
 pub(super) async fn run(args: SignArgs, context: &Context) -> Result<Done, CliError> {
-    let signer = args.key.require().await?;
+    let signer = args.signer.require(context).await?;
     let target = context.open(&args.reference)?;
     let subject = target.resolve(&args.reference.selector(), context.limits()).await?.descriptor;
     let referrer = sign::sign(&*target, &subject, &*signer, context.clock()).await?;

@@ -78,14 +78,14 @@ fn with_sbom(
     mut evidence: Vec<EvidenceStatus>,
     packing: &Packing,
     judgement: &Judgement,
-    own: Option<&(String, Signer)>,
+    own: Option<&Authority>,
 ) -> Result<Vec<EvidenceStatus>, Trouble> {
-    let (Some(format), Some((name, signer)), Some(contents)) = (packing.sbom, own, &judgement.contents) else { return Ok(evidence) };
+    let (Some(format), Some(own), Some(contents)) = (packing.sbom, own, &judgement.contents) else { return Ok(evidence) };
     let sbom = Sbom::new(format, &contents.lock, packing.output.source_date_epoch).map_err(|error| Trouble::of(&error))?;
-    let found = judgement.findings.verified.iter().find(|verified| verified.signer() == signer && sbom.is_told_by(verified.claim()));
-    let missing = || format!("its {} document is not attested by {name}, or not as its lock gives it", format.as_str());
+    let found = judgement.findings.verified.iter().find(|verified| own.recognises(verified) && sbom.is_told_by(verified.claim()));
+    let missing = || format!("its {} document is not attested by {}, or not as its lock gives it", format.as_str(), own.name);
     let found = found.ok_or_else(|| Trouble::new(Reason::PredicateTypeMismatch, missing()))?;
-    let known = EvidenceStatus { predicate_type: found.claim().predicate_type.clone(), digest: found.referrer().to_string(), signer: name.clone() };
+    let known = EvidenceStatus { predicate_type: found.claim().predicate_type.clone(), digest: found.referrer().to_string(), signer: own.name.clone() };
     if !evidence.contains(&known) {
         evidence.push(known);
     }

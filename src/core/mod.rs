@@ -20,6 +20,7 @@ pub mod reference;
 pub mod referrer;
 pub mod report;
 pub mod sbom;
+pub mod sigstore;
 pub mod sigstore_bundle;
 pub mod slsa;
 pub mod unpack;

@@ -6,10 +6,12 @@
 use bytes::Bytes;
 use jiff::Timestamp;
 use sigstore_types::{
-    Bundle as SigstoreBundle, DsseEnvelope, DsseSignature, KeyId, MediaType, PayloadBytes, SignatureBytes, SignatureContent, VerificationMaterial,
+    Bundle as SigstoreBundle, DigestBytes, DsseEnvelope, DsseSignature, HashAlgorithm, KeyId, MediaType, MessageDigest, MessageSignature,
+    PayloadBytes, SignatureBytes, SignatureContent, VerificationMaterial,
 };
 
 use super::{
+    digest::Digest,
     media_type,
     oci::{Annotations, Descriptor, Manifest, descriptor::EMPTY_CONTENT},
     pack::TITLE_ANNOTATION,
@@ -57,6 +59,13 @@ pub fn sigstore_bundle(statement: &[u8], signature: SignatureBytes, material: Ve
     let envelope = DsseEnvelope::new(media_type::IN_TOTO, PayloadBytes::from_bytes(statement), DsseSignature::new(signature, KeyId::default()));
     let bundle = SigstoreBundle::new(MediaType::Bundle0_3, material, SignatureContent::DsseEnvelope(envelope));
     serde_json::to_vec(&bundle).map(Bytes::from)
+}
+
+/// The Sigstore bundle of signed bytes, which have this digest.
+pub fn message_bundle(digest: &Digest, signature: SignatureBytes, material: VerificationMaterial) -> serde_json::Result<Bytes> {
+    let digest = MessageDigest::new(HashAlgorithm::Sha2256, DigestBytes::new(digest.bytes().to_vec()));
+    let content = SignatureContent::MessageSignature(MessageSignature::new(signature).with_message_digest(digest));
+    serde_json::to_vec(&SigstoreBundle::new(MediaType::Bundle0_3, material, content)).map(Bytes::from)
 }
 
 /// The referrer that carries `sigstore_bundle`, whose statement has `predicate_type`, and refers to `subject`.

@@ -27,7 +27,7 @@ use crate::{
         slsa::{PROVENANCE_V1, Provenance},
     },
     oci::{OciError, Resolved, Source, Target},
-    signing::Signer,
+    signing::Endorser,
 };
 
 /// Layers that are compared at once. More would not be faster: the work is hashing.
@@ -40,7 +40,7 @@ pub enum EndorseError {
     #[error(transparent)]
     Inputs(#[from] InputsError),
     /// There is no key, and somebody is to sign.
-    #[error("signing mode is {0:?}, and there is no key to sign with; give one with --key")]
+    #[error("signing mode is {0:?}, and there is nobody to sign; give --key or --identity-token-file")]
     NoSigner(SigningMode),
     /// The registry failed.
     #[error(transparent)]
@@ -107,7 +107,7 @@ pub async fn endorse(
     target: &dyn Target,
     digest: &Digest,
     inputs: &Inputs,
-    signer: Option<&dyn Signer>,
+    signer: Option<&dyn Endorser>,
     clock: &dyn Clock,
     limits: &Limits,
     progress: &dyn Progress,
@@ -137,7 +137,7 @@ pub async fn endorse(
     })
 }
 
-fn signer_for(mode: SigningMode, signer: Option<&dyn Signer>) -> Result<Option<&dyn Signer>, EndorseError> {
+fn signer_for(mode: SigningMode, signer: Option<&dyn Endorser>) -> Result<Option<&dyn Endorser>, EndorseError> {
     match (mode, signer) {
         (SigningMode::None, _) => Ok(None),
         (SigningMode::Platform | SigningMode::Namespace, None) => Err(EndorseError::NoSigner(mode)),

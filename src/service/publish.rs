@@ -17,7 +17,7 @@ use crate::{
         intoto::{COSIGN_SIGN, Statement},
         job::TagPolicy,
         limits::Limits,
-        policy::{AdHoc, Authority, Means, Outcome, Policy, PolicyError, Use, Verdict},
+        policy::{AdHoc, Authority, ClaimsRule, Means, NameMatch, Outcome, Policy, PolicyError, Use, Verdict},
         provenance::is_same_build,
         reference::{Selector, Tag},
         sbom::Sbom,
@@ -25,14 +25,14 @@ use crate::{
         verify::{KeyError, VerificationKey, Verified},
     },
     oci::{OciError, Resolved, Target},
-    signing::Signer,
+    signing::{Endorser, KnownBy, SigningError},
 };
 
 /// Who signs, and what is claimed.
 #[derive(Clone, Copy)]
 pub struct Vouch<'a> {
     /// Signs the bundle and the claim.
-    pub signer: &'a dyn Signer,
+    pub signer: &'a dyn Endorser,
     /// The subject's name in the claim: `registry/repository` without a tag. Empty where there is none.
     pub subject_name: &'a str,
     /// How the bundle came to be.
@@ -80,6 +80,9 @@ pub enum PublishError {
     /// What lies there could not be judged.
     #[error(transparent)]
     Verify(#[from] VerifyError),
+    /// The signer cannot say who it is.
+    #[error(transparent)]
+    Signer(#[from] SigningError),
     /// The signer's own public key cannot be read.
     #[error("the signer's public key: {0}")]
     Key(#[from] KeyError),
@@ -128,6 +131,7 @@ impl Classified for PublishError {
             Self::Sign(error) => error.reason(),
             Self::Oci(error) => error.reason(),
             Self::Verify(error) => error.reason(),
+            Self::Signer(error) => error.reason(),
             Self::Key(_) => Reason::NoSigner,
             Self::Policy(error) => error.reason(),
             Self::NotAdmitted { reason, .. } => *reason,
@@ -150,7 +154,7 @@ pub async fn publish(
     }
     let published = match vouch {
         None => Published::Unsigned,
-        Some(vouch) => Box::pin(Vouching::new(vouch, target, root, clock, limits)?.run()).await?,
+        Some(vouch) => Box::pin(Vouching::new(vouch, target, root, clock, limits).await?.run()).await?,
     };
     if let Some(label) = &label {
         label.set(target, root, limits).await?;
@@ -199,9 +203,18 @@ struct Vouching<'a> {
 }
 
 impl<'a> Vouching<'a> {
-    fn new(vouch: Vouch<'a>, target: &'a dyn Target, root: &'a Resolved, clock: &'a dyn Clock, limits: &'a Limits) -> Result<Self, PublishError> {
-        let key = VerificationKey::from_pem(vouch.signer.public_key_pem())?;
-        let authorities = vec![Authority { name: "signer".into(), means: Means::Key { key, root: None } }];
+    async fn new(
+        vouch: Vouch<'a>,
+        target: &'a dyn Target,
+        root: &'a Resolved,
+        clock: &'a dyn Clock,
+        limits: &'a Limits,
+    ) -> Result<Self, PublishError> {
+        let means = match vouch.signer.known_by().await? {
+            KnownBy::Key { pem, root } => Means::Key { key: VerificationKey::from_pem(&pem)?, root },
+            KnownBy::Identity { san, issuer, root } => Means::Keyless { subject: NameMatch::Exact(san), issuer, claims: ClaimsRule::default(), root },
+        };
+        let authorities = vec![Authority { name: "signer".into(), means }];
         let builder_id = Some(vouch.provenance.run_details.builder.id.clone());
         let policy = Policy::ad_hoc(AdHoc { authorities, builder_id, lock: Some(vouch.lock), ..AdHoc::default() })?;
         Ok(Self { vouch, target, root, clock, limits, policy: [policy] })
@@ -305,7 +318,7 @@ impl<'a> Vouching<'a> {
     }
 }
 
-/// The referrer with the first statement of the signer's own key that is wanted. The policy trusts no other key.
+/// The referrer with the first statement of the signer's own that is wanted. The policy trusts nobody else.
 fn find(judgement: &Judgement, wanted: impl Fn(&Statement) -> bool) -> Option<Digest> {
     let found = judgement.findings.verified.iter().find(|verified| wanted(verified.claim()));
     found.map(Verified::referrer).copied()

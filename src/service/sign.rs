@@ -15,7 +15,7 @@ use crate::{
         referrer::{self, Piece, Referrer},
     },
     oci::{Content, OciError, Target},
-    signing::{Signer, SigningError},
+    signing::{Content as Signable, Endorser, SigningError},
 };
 
 /// Why nothing was signed, or the signature could not be stored.
@@ -67,7 +67,7 @@ pub struct Claim<'a> {
 }
 
 /// Signs `subject` as `cosign sign` does and returns the referrer's descriptor. The statement carries no subject name.
-pub async fn sign(target: &dyn Target, subject: &Descriptor, signer: &dyn Signer, clock: &dyn Clock) -> Result<Descriptor, SignError> {
+pub async fn sign(target: &dyn Target, subject: &Descriptor, signer: &dyn Endorser, clock: &dyn Clock) -> Result<Descriptor, SignError> {
     let claim = Claim { subject_name: "", predicate_type: COSIGN_SIGN, predicate: json!({}) };
     attest(target, subject, claim, signer, clock).await
 }
@@ -77,7 +77,7 @@ pub async fn attest(
     target: &dyn Target,
     subject: &Descriptor,
     claim: Claim<'_>,
-    signer: &dyn Signer,
+    signer: &dyn Endorser,
     clock: &dyn Clock,
 ) -> Result<Descriptor, SignError> {
     if !subject.is_document() {
@@ -85,8 +85,7 @@ pub async fn attest(
     }
     let Claim { subject_name, predicate_type, predicate } = claim;
     let statement = serde_json::to_vec(&Statement::about(subject_name, &subject.digest, predicate_type, predicate))?;
-    let signature = signer.sign(&referrer::pae(&statement)).await?;
-    let bundle = referrer::sigstore_bundle(&statement, signature.bytes, signature.material)?;
+    let bundle = signer.endorse(Signable::Statement(&statement)).await?;
     check_size(bundle.len())?;
     push(target, referrer::referrer(bundle, predicate_type, subject, clock.now())?).await
 }
@@ -117,7 +116,7 @@ mod tests {
         clock::FixedClock,
         core::media_type,
         oci::{MemoryTarget, Source, fetch, fetch_document},
-        signing::KeySigner,
+        signing::{KeySigner, Signer as _},
     };
 
     const KEY: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/keys/p256-pkcs8.pem"));

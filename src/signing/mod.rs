@@ -1,25 +1,41 @@
-//! EFFECT. Who signs: [`Signer`], [`KeySigner`], which signs with a private key of ours, and [`kms::KmsSigner`], which asks a program to.
+//! EFFECT. Who signs.
 //!
-//! A signer gets the DSSE pre-authentication encoding of a statement and returns what a Sigstore bundle needs. What the statement claims,
-//! and whether it may be claimed, is not decided here.
+//! A [`Signer`] holds a key: it gets bytes and returns what a Sigstore bundle needs; [`KeySigner`] has a private key of ours,
+//! [`kms::KmsSigner`] asks a program to. An [`Endorser`]
+//! makes whole Sigstore bundles: every signer alone, [`Witnessed`] with a log and timestamps beside its key, and [`Keyless`] with an identity
+//! in a key's place. What a statement claims, and whether it may be claimed, is not decided here.
 
 mod encrypted;
+mod endorser;
 mod key;
+mod keyless;
 pub mod kms;
 mod password;
 mod pem;
 mod private;
+mod service_error;
+mod services;
+#[cfg(test)]
+mod services_tests;
+mod token;
+mod witnessed;
 
 use async_trait::async_trait;
 use sigstore_types::{SignatureBytes, VerificationMaterial};
 
+pub use endorser::{Content, Endorser, KnownBy};
 pub use key::{GeneratedKey, KeySigner, MAX_KEY_FILE, generate, generate_for, is_encrypted};
+pub use keyless::{Keyless, TokenSource};
 pub use password::Password;
 pub use private::Algorithm;
+pub use service_error::ServiceError;
+pub use services::SigstoreServices;
+pub use token::{IdentityToken, MAX_TOKEN, TokenError};
+pub use witnessed::Witnessed;
 
 use crate::core::class::{Classified, Reason};
 
-/// Signs.
+/// Signs with a key.
 #[doc(alias = "SigningHandler")]
 #[async_trait]
 pub trait Signer: Send + Sync {
@@ -84,6 +100,15 @@ pub enum SigningError {
     /// The plug-in that keeps the key did not sign.
     #[error(transparent)]
     Kms(#[from] kms::KmsError),
+    /// What is to be signed as a statement is none.
+    #[error("what is to be signed is no in-toto statement: {0}")]
+    Statement(String),
+    /// There is no identity to sign with.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// Those who vouch for signatures did not, or not for this one.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
     /// The cryptographic library failed.
     #[error("the cryptographic library could not {0}")]
     Library(&'static str),
@@ -94,6 +119,8 @@ impl Classified for SigningError {
         match self {
             Self::Library(_) => Reason::Internal,
             Self::Kms(error) => error.reason(),
+            Self::Statement(_) => Reason::InvalidSpec,
+            Self::Service(error) => error.reason(),
             _ => Reason::NoSigner,
         }
     }

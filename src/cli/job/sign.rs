@@ -6,14 +6,21 @@ use clap::Args;
 
 use super::{Ends, Snapshot, credentials, off_thread};
 use crate::{
-    cli::{context::Context, exit::CliError, in_cluster::http_options, lockfile::Input, registries::Registries},
+    cli::{
+        context::Context,
+        endorser::{ServiceArgs, keyless, token_file},
+        exit::CliError,
+        in_cluster::http_options,
+        lockfile::Input,
+        registries::Registries,
+    },
     core::{
         class::Reason,
         digest::Digest,
         job::{SigningMode, Success},
     },
     service::endorse::endorse,
-    signing::{KeySigner, MAX_KEY_FILE, Password, Signer},
+    signing::{Endorser, KeySigner, MAX_KEY_FILE, Password, Witnessed},
 };
 
 /// Bytes of a file with a password.
@@ -31,24 +38,53 @@ pub(super) struct SignJobArgs {
     /// What the pack Job pushed
     #[arg(long, value_name = "DIGEST")]
     digest: Digest,
+    #[command(flatten)]
+    signer: SignerArgs,
+}
+
+/// Who signs.
+#[derive(Debug, Args)]
+struct SignerArgs {
     /// Private key that signs: cosign-encrypted, PKCS#8, SEC 1 or PKCS#1, in PEM
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
     /// File with the password of the key, every byte of it
     #[arg(long, value_name = "FILE", requires = "key")]
     key_password_file: Option<PathBuf>,
+    /// File with an OpenID Connect token to sign with instead of a key; read again for every certificate
+    #[arg(long, value_name = "FILE", conflicts_with = "key", requires = "signing_config")]
+    identity_token_file: Option<PathBuf>,
+    #[command(flatten)]
+    services: ServiceArgs,
 }
 
 pub(super) async fn run(args: SignJobArgs, context: &Context) -> Result<Success, CliError> {
     let Snapshot { inputs, lock: _ } = Snapshot::read(&args.ends.inputs).await?;
-    let signer = match (inputs.signing.mode, args.key) {
-        (SigningMode::None, _) | (_, None) => None,
-        (SigningMode::Platform | SigningMode::Namespace, Some(key)) => Some(load(key, args.key_password_file).await?),
+    let signer = match inputs.signing.mode {
+        SigningMode::None => None,
+        SigningMode::Platform | SigningMode::Namespace => args.signer.load(context).await?,
     };
     let credentials = credentials(context.global().registry_config.as_deref()).await?;
     let target = Registries::new(&inputs.registries, &http_options())?.open(&inputs.repository()?, credentials)?;
-    let signer = signer.as_ref().map(|signer| -> &dyn Signer { signer });
-    Ok(endorse(&target, &args.digest, &inputs, signer, context.clock(), context.limits(), &*context.progress()).await?)
+    Ok(endorse(&target, &args.digest, &inputs, signer.as_deref(), context.clock(), context.limits(), &*context.progress()).await?)
+}
+
+impl SignerArgs {
+    async fn load(self, context: &Context) -> Result<Option<Box<dyn Endorser>>, CliError> {
+        let services = self.services.load(|| context.client(http_options())).map_err(no_signer)?;
+        let Some(key) = self.key else {
+            let token = self.identity_token_file.map(token_file);
+            return Ok(match (token, services) {
+                (Some(token), Some(services)) => Some(Box::new(keyless(services, token)?)),
+                _ => None,
+            });
+        };
+        let signer = load(key, self.key_password_file).await?;
+        Ok(Some(match services {
+            Some(services) => Box::new(Witnessed::new(Box::new(signer), services)?),
+            None => Box::new(signer),
+        }))
+    }
 }
 
 async fn load(key: PathBuf, password: Option<PathBuf>) -> Result<KeySigner, CliError> {
@@ -64,7 +100,7 @@ fn read_password(path: &Path) -> Result<Password, CliError> {
     Ok(Password::new(Input::read(path, MAX_PASSWORD, Reason::NoSigner).map_err(no_signer)?.bytes))
 }
 
-/// Whatever is wrong with the files of a key, there is nobody to sign.
+/// Whatever is wrong with the files of a signer, there is nobody to sign.
 fn no_signer(error: CliError) -> CliError {
     CliError::new(Reason::NoSigner, error.message)
 }

@@ -1,5 +1,6 @@
 //! `packgate sigstore`: Sigstore bundles beside files, with exactly the arguments that the sigstore-conformance suite gives its clients.
 
+mod sign_bundle;
 mod verify_bundle;
 
 use clap::{Args, Subcommand};
@@ -9,7 +10,9 @@ use super::{context::Context, exit::CliError, output::Done};
 const EXAMPLES: &str = "Examples:
   packgate sigstore verify-bundle --bundle a.sigstore.json --certificate-identity release@example.com \\
     --certificate-oidc-issuer https://oidc.example.com --trusted-root trusted_root.json a.txt
-  packgate sigstore verify-bundle --bundle a.sigstore.json --key cosign.pub --trusted-root trusted_root.json sha256:…";
+  packgate sigstore verify-bundle --bundle a.sigstore.json --key cosign.pub --trusted-root trusted_root.json sha256:…
+  packgate sigstore sign-bundle --identity-token TOKEN --bundle a.sigstore.json --trusted-root trusted_root.json \\
+    --signing-config signing_config.json a.txt";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -22,10 +25,13 @@ pub(super) struct SigstoreArgs {
 enum SigstoreCommand {
     /// Verify the Sigstore bundle of a file
     VerifyBundle(verify_bundle::VerifyBundleArgs),
+    /// Sign a file, or an in-toto statement, with an identity token, and write a Sigstore bundle
+    SignBundle(sign_bundle::SignBundleArgs),
 }
 
 pub(super) async fn run(args: SigstoreArgs, context: &Context) -> Result<Done, CliError> {
     match args.command {
         SigstoreCommand::VerifyBundle(args) => verify_bundle::run(args, context).await,
+        SigstoreCommand::SignBundle(args) => sign_bundle::run(args, context).await,
     }
 }

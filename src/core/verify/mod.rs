@@ -11,6 +11,7 @@ mod blob;
 mod error;
 mod key;
 mod keyed;
+mod own;
 mod san;
 mod sigstore;
 mod statement;
@@ -36,6 +37,7 @@ pub use blob::{Artifact, BlobTrust, verify_blob};
 pub use error::{EvidenceError, Rejected};
 pub(crate) use error::{rank, shorten};
 pub use key::{KeyAlgorithm, KeyError, VerificationKey};
+pub use own::{Certified, certified, check_own};
 pub use sigstore::{TrustRoot, TrustRootError};
 pub use verified::{Claims, Format, SignedAt, Signer, Verified, Vouched};
 

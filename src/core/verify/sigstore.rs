@@ -174,7 +174,7 @@ fn run(root: &TrustRoot, bundle: &SigstoreBundle, artifact: Artifact<'_>, policy
     }
 }
 
-const NAMELESS: &str = "its certificate must have exactly one name, a URI, an email address or a Fulcio username, and an issuer";
+pub(super) const NAMELESS: &str = "its certificate must have exactly one name, a URI, an email address or a Fulcio username, and an issuer";
 
 fn claims(claims: &FulcioCiClaims) -> Claims {
     Claims {
@@ -203,7 +203,7 @@ fn require_everything(result: &VerificationResult) -> Result<(), EvidenceError> 
     checks.into_iter().find(|(done, ..)| !done).map_or(Ok(()), |(_, reason, message)| Err(fault(reason, message)))
 }
 
-fn fault(reason: Reason, message: &str) -> EvidenceError {
+pub(super) fn fault(reason: Reason, message: &str) -> EvidenceError {
     EvidenceError::Sigstore { reason, message: message.to_owned(), signer: None }
 }
 

@@ -1,0 +1,142 @@
+//! Puts together who signs: a key, or an identity, with or without witnesses.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use clap::Args;
+
+use super::{context::Context, exit::CliError, lockfile::Input, signer::KeyArgs};
+use crate::{
+    clock::{Clock, SystemClock},
+    core::{class::Reason, limits::Limits, sigstore::SigningConfig, verify::TrustRoot},
+    http::{HttpClient, Redacted},
+    signing::{Endorser, IdentityToken, Keyless, MAX_TOKEN, SigstoreServices, TokenError, TokenSource, Witnessed},
+};
+
+/// Who signs.
+#[derive(Debug, Args)]
+pub(super) struct EndorserArgs {
+    #[command(flatten)]
+    key: KeyArgs,
+    #[command(flatten)]
+    identity: IdentityArgs,
+    #[command(flatten)]
+    services: ServiceArgs,
+}
+
+/// An identity in a key's place.
+#[derive(Args)]
+pub(super) struct IdentityArgs {
+    /// OpenID Connect token to sign with instead of a key, or - for stdin; needs --signing-config [env: SIGSTORE_ID_TOKEN]
+    #[arg(long, value_name = "TOKEN", conflicts_with_all = ["key", "identity_token_file"])]
+    identity_token: Option<String>,
+    /// File with such a token; read again for every certificate
+    #[arg(long, value_name = "FILE", conflicts_with = "key")]
+    identity_token_file: Option<PathBuf>,
+    /// The token of the environment, used if neither a key nor another token is given and there is a signing configuration
+    #[arg(long = "identity-token-env", hide = true, env = "SIGSTORE_ID_TOKEN", hide_env_values = true)]
+    ambient: Option<String>,
+}
+
+impl std::fmt::Debug for IdentityArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IdentityArgs").field("identity_token_file", &self.identity_token_file).finish_non_exhaustive()
+    }
+}
+
+/// Who vouches for the signature.
+#[derive(Debug, Args)]
+pub(super) struct ServiceArgs {
+    /// signing_config.json: certificate authority, transparency logs and timestamp authorities to use
+    #[arg(long, value_name = "FILE", requires = "trusted_root")]
+    signing_config: Option<PathBuf>,
+    /// trusted_root.json that everything these services say is verified with, before anything is stored
+    #[arg(long, value_name = "FILE", requires = "signing_config")]
+    trusted_root: Option<PathBuf>,
+}
+
+impl EndorserArgs {
+    /// Whoever was given, if anybody was.
+    pub(super) async fn load(&self, context: &Context) -> Result<Option<Box<dyn Endorser>>, CliError> {
+        let services = self.services.load(|| context.http())?;
+        match (self.key.load().await?, self.identity.source(services.is_some())?, services) {
+            (Some(signer), _, None) => Ok(Some(Box::new(signer))),
+            (Some(signer), _, Some(services)) => Ok(Some(Box::new(Witnessed::new(signer, services)?))),
+            (None, Some(token), Some(services)) => Ok(Some(Box::new(keyless(services, token)?))),
+            (None, Some(_), None) => Err(CliError::new(Reason::NoSigner, NO_SERVICES)),
+            (None, None, Some(_)) => Err(CliError::new(Reason::NoSigner, NOBODY)),
+            (None, None, None) => Ok(None),
+        }
+    }
+
+    /// Whoever was given, who must have been.
+    pub(super) async fn require(&self, context: &Context) -> Result<Box<dyn Endorser>, CliError> {
+        self.load(context).await?.ok_or_else(|| CliError::new(Reason::NoSigner, NOBODY))
+    }
+}
+
+const NOBODY: &str = "no key was given, name one with --key (packgate keys generate makes one), or an identity with --identity-token";
+const NO_SERVICES: &str = "an identity token alone signs nothing, give --signing-config and --trusted-root: who certifies it, who records it, \
+                           and what their answers are verified with";
+
+impl ServiceArgs {
+    /// The services that were named, to be asked over `http`.
+    pub(super) fn load(&self, http: impl FnOnce() -> Result<HttpClient, CliError>) -> Result<Option<SigstoreServices>, CliError> {
+        match (&self.signing_config, &self.trusted_root) {
+            (Some(config), Some(root)) => Ok(Some(services(config, root, http()?)?)),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// The services of a file, as they are now.
+pub(super) fn services(config: &Path, root: &Path, http: HttpClient) -> Result<SigstoreServices, CliError> {
+    let limits = Limits::DEFAULT;
+    let input = Input::read(config, limits.manifest_bytes, Reason::InvalidSpec)?;
+    let parsed = SigningConfig::parse(&input.bytes, &limits).map_err(|error| input.blame(error.into()))?;
+    let chosen = parsed.services(SystemClock.now()).map_err(|error| input.blame(error.into()))?;
+    let input = Input::read(root, limits.manifest_bytes, Reason::InvalidSpec)?;
+    let root = TrustRoot::parse(&input.bytes, &limits).map_err(|error| input.blame(error.into()))?;
+    Ok(SigstoreServices::new(http, chosen, Arc::new(root)))
+}
+
+/// Signs with what `token` gives. A token that is of no use now is told at once, before any work is done.
+pub(super) fn keyless(services: SigstoreServices, token: TokenSource) -> Result<Keyless, CliError> {
+    token()?;
+    Ok(Keyless::new(services, token)?)
+}
+
+impl IdentityArgs {
+    fn source(&self, ambient: bool) -> Result<Option<TokenSource>, CliError> {
+        match (&self.identity_token, &self.identity_token_file, &self.ambient) {
+            (Some(text), ..) => Ok(Some(given(text)?)),
+            (None, Some(path), _) => Ok(Some(token_file(path.clone()))),
+            (None, None, Some(text)) if ambient && !text.is_empty() => Ok(Some(fixed(text.clone()))),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// A token from the command line, or with `-` from stdin.
+pub(super) fn given(text: &str) -> Result<TokenSource, CliError> {
+    if text != "-" {
+        return Ok(fixed(text.to_owned()));
+    }
+    let bytes = Input::read(Path::new("-"), MAX_TOKEN, Reason::NoSigner)?.bytes;
+    Ok(fixed(String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+fn fixed(text: String) -> TokenSource {
+    let text = Redacted::new(text);
+    Box::new(move || IdentityToken::parse(text.expose(), SystemClock.now()))
+}
+
+/// A token from a file that somebody keeps fresh.
+pub(super) fn token_file(path: PathBuf) -> TokenSource {
+    Box::new(move || {
+        let input = Input::read(&path, MAX_TOKEN, Reason::NoSigner).map_err(|error| TokenError::Missing(error.message))?;
+        IdentityToken::parse(&String::from_utf8_lossy(&input.bytes), SystemClock.now())
+    })
+}

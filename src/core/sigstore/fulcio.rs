@@ -1,0 +1,93 @@
+//! Fulcio, version 2: `POST /api/v2/signingCert`.
+//!
+//! Source: fulcio, `fulcio.proto`, "CreateSigningCertificateRequest". The key is shown by a certificate signing request: its own signature
+//! proves possession, whatever the token calls its subject.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde::Deserialize;
+use serde_json::json;
+use sigstore_types::DerCertificate;
+
+use super::AnswerError;
+
+/// The path of the request, after the service's URL.
+pub const PATH: &str = "api/v2/signingCert";
+
+/// The body that asks for a certificate. It carries the token: it goes to this service and nowhere else.
+pub fn request(identity_token: &str, csr_pem: &str) -> Vec<u8> {
+    let body = json!({"credentials": {"oidcIdentityToken": identity_token}, "certificateSigningRequest": STANDARD.encode(csr_pem)});
+    body.to_string().into_bytes()
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    signed_certificate_embedded_sct: Option<Issued>,
+    signed_certificate_detached_sct: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Issued {
+    chain: Chain,
+}
+
+#[derive(Deserialize)]
+struct Chain {
+    certificates: Vec<String>,
+}
+
+/// The certificate out of an answer; the rest of the chain is in the trusted root, or nowhere.
+pub fn certificate(body: &[u8]) -> Result<DerCertificate, AnswerError> {
+    let answer: Answer = serde_json::from_slice(body).map_err(|error| AnswerError::new(format!("the answer cannot be read: {error}")))?;
+    let issued = match (answer.signed_certificate_embedded_sct, answer.signed_certificate_detached_sct) {
+        (Some(issued), _) => issued,
+        (None, Some(_)) => return Err(AnswerError::new("the SCT lies beside the certificate, where no Sigstore bundle can carry it")),
+        (None, None) => return Err(AnswerError::new("the answer holds no certificate")),
+    };
+    let first = issued.chain.certificates.first().ok_or_else(|| AnswerError::new("the answer holds no certificate"))?;
+    DerCertificate::from_pem(first).map_err(|error| AnswerError::new(format!("the certificate cannot be read: {error}")))
+}
+
+/// The sentence out of an error, if there is one.
+pub fn complaint(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Complaint {
+        message: String,
+    }
+    serde_json::from_slice::<Complaint>(body).ok().map(|complaint| complaint.message).filter(|message| !message.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEM: &str = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+
+    #[test]
+    fn the_request_is_the_documented_one() {
+        let body = String::from_utf8(request("a.b.c", "CSR")).expect("text");
+        assert_eq!(body, r#"{"certificateSigningRequest":"Q1NS","credentials":{"oidcIdentityToken":"a.b.c"}}"#);
+    }
+
+    #[test]
+    fn the_first_certificate_is_ours() {
+        let body = json!({"signedCertificateEmbeddedSct": {"chain": {"certificates": [PEM, "other"]}}}).to_string();
+        assert_eq!(certificate(body.as_bytes()).expect("a certificate").as_bytes(), [0x30, 0]);
+    }
+
+    #[test]
+    fn other_answers_are_refused() {
+        for (part, body) in [
+            ("cannot be read", json!([])),
+            ("holds no certificate", json!({})),
+            ("holds no certificate", json!({"signedCertificateEmbeddedSct": {"chain": {"certificates": []}}})),
+            ("beside the certificate", json!({"signedCertificateDetachedSct": {"chain": {"certificates": [PEM]}}})),
+            ("certificate cannot be read", json!({"signedCertificateEmbeddedSct": {"chain": {"certificates": ["x"]}}})),
+        ] {
+            let error = certificate(body.to_string().as_bytes()).expect_err(part);
+            assert!(error.to_string().contains(part), "{error}");
+        }
+        assert_eq!(complaint(br#"{"code":3,"message":"no"}"#).as_deref(), Some("no"));
+        assert_eq!(complaint(b"<html>"), None);
+    }
+}

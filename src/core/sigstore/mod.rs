@@ -1,0 +1,30 @@
+//! What is said to Sigstore's services while something is signed, and how their answers are read: a certificate authority (Fulcio), a
+//! transparency log (Rekor 1 and 2) and timestamp authorities (RFC 3161), all named by a [`SigningConfig`].
+//!
+//! What is *not* checked here: whether an answer is true. What comes together is verified like anybody's bundle before it is used.
+
+pub mod fulcio;
+pub mod rekor;
+mod signing_config;
+pub mod timestamp;
+
+pub use signing_config::{ConfigError, Log, LogVersion, Services, SigningConfig};
+
+use super::class::{Classified, Reason};
+
+/// Why an answer of a service cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct AnswerError(pub String);
+
+impl AnswerError {
+    fn new(what: impl Into<String>) -> Self {
+        Self(what.into())
+    }
+}
+
+impl Classified for AnswerError {
+    fn reason(&self) -> Reason {
+        Reason::MalformedEvidence
+    }
+}

@@ -1,0 +1,110 @@
+//! Timestamps, RFC 3161: a request for the SHA-256 of a signature.
+//!
+//! Only as much of an answer is read as shows that it is one to this request. Who signed it, and for what, is verified with the bundle.
+
+use super::AnswerError;
+use crate::core::digest::Digest;
+
+/// The media type of a request (RFC 3161, section 3.4).
+pub const QUERY: &str = "application/timestamp-query";
+/// The DER of `AlgorithmIdentifier { id-sha256 }`, without parameters (RFC 5754, section 2).
+const SHA256: [u8; 13] = [0x30, 0x0b, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01];
+const SEQUENCE: u8 = 0x30;
+const INTEGER: u8 = 0x02;
+const OCTETS: u8 = 0x04;
+
+/// A number that an answer must repeat. Its first bit is 0 and the next 1, so that it has one form as a DER integer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Nonce([u8; 8]);
+
+impl Nonce {
+    /// Out of random bytes.
+    pub const fn new(mut random: [u8; 8]) -> Self {
+        random[0] = (random[0] & 0x3f) | 0x40;
+        Self(random)
+    }
+
+    fn der(self) -> Vec<u8> {
+        tagged(INTEGER, &self.0)
+    }
+}
+
+/// The request for a timestamp of `imprint`, with the authority's certificate in the answer.
+pub fn request(imprint: &Digest, nonce: Nonce) -> Vec<u8> {
+    let imprint = tagged(SEQUENCE, &[SHA256.as_slice(), &tagged(OCTETS, imprint.bytes())].concat());
+    let certificate = [0x01, 0x01, 0xff];
+    tagged(SEQUENCE, &[tagged(INTEGER, &[1]).as_slice(), &imprint, &nonce.der(), &certificate].concat())
+}
+
+/// Everything here is shorter than 128 bytes, so that a length is one byte.
+fn tagged(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(content.len()).unwrap_or(u8::MAX);
+    [&[tag, length], content].concat()
+}
+
+/// Is it a granted answer to the request with this nonce and imprint?
+pub fn check(answer: &[u8], imprint: &Digest, nonce: Nonce) -> Result<(), AnswerError> {
+    let refused = || AnswerError::new("no timestamp was granted");
+    let status = contents(answer).and_then(contents).ok_or_else(refused)?;
+    // PKIStatus: granted, or granted with modifications.
+    if !matches!(status, [INTEGER, 1, 0 | 1, ..]) {
+        return Err(refused());
+    }
+    let holds = |wanted: &[u8]| answer.windows(wanted.len()).any(|window| window == wanted);
+    if !holds(&nonce.der()) {
+        return Err(AnswerError::new("the timestamp answers another request: its nonce is not ours"));
+    }
+    if holds(&tagged(OCTETS, imprint.bytes())) { Ok(()) } else { Err(AnswerError::new("the timestamp is of something else than our signature")) }
+}
+
+/// What is inside of the sequence that comes first.
+fn contents(der: &[u8]) -> Option<&[u8]> {
+    let [SEQUENCE, length, rest @ ..] = der else { return None };
+    match length {
+        0..=0x7f => rest.get(..usize::from(*length)),
+        0x81..=0x84 => {
+            let (length, rest) = rest.split_at_checked(usize::from(length & 0x7f))?;
+            rest.get(..length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONCE: Nonce = Nonce::new([0xff, 2, 3, 4, 5, 6, 7, 8]);
+
+    /// `openssl ts -query -digest 9f86…0a08 -sha256 -cert` writes the same with a NULL parameter, and its own nonce.
+    #[test]
+    fn the_request_is_der() {
+        let expected = "3040020101302f300b06096086480165030402010420\
+            9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a0802087f020304050607080101ff";
+        assert_eq!(hex::encode(request(&Digest::of(b"test"), NONCE)), expected);
+    }
+
+    fn answer(status: u8, nonce: Nonce, of: &[u8]) -> Vec<u8> {
+        let info = tagged(SEQUENCE, &tagged(INTEGER, &[status]));
+        let token = [tagged(OCTETS, Digest::of(of).bytes()), nonce.der()].concat();
+        tagged(SEQUENCE, &[info, token].concat())
+    }
+
+    #[test]
+    fn only_an_answer_to_the_request_is_taken() {
+        let check = |answer: &[u8]| check(answer, &Digest::of(b"test"), NONCE);
+        assert_eq!(check(&answer(0, NONCE, b"test")), Ok(()));
+        assert_eq!(check(&answer(1, NONCE, b"test")), Ok(()));
+        for (part, answer) in [
+            ("granted", answer(2, NONCE, b"test")),
+            ("granted", Vec::new()),
+            ("granted", vec![SEQUENCE, 0x84, 0xff, 0xff, 0xff, 0xff, 0]),
+            ("granted", vec![SEQUENCE, 0x80]),
+            ("another request", answer(0, Nonce::new([1; 8]), b"test")),
+            ("something else", answer(0, NONCE, b"toast")),
+        ] {
+            let error = check(&answer).expect_err(part);
+            assert!(error.to_string().contains(part), "{error}");
+        }
+    }
+}
