@@ -13,12 +13,12 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     build::{self, SignWith, Snapshot},
     context::Context,
-    platform_key, source,
+    platform_key, sigstore, source,
     step::Frozen,
     trouble::{Trouble, is_already_exists, is_forbidden, is_not_found},
 };
 use crate::{
-    api::packed_bundle::{PackedBundle, Packing, ToSign},
+    api::packed_bundle::{PackedBundle, Packing, TenantIdentity, TenantSigner, ToSign},
     core::{
         class::Reason,
         digest::Digest,
@@ -63,7 +63,7 @@ pub(super) async fn sign(object: &PackedBundle, packing: &Packing, frozen: &Froz
     let with = signer(object, packing, context).await?;
     let (inputs, _) = thaw(frozen, context).await?;
     let namespace = object.namespace().unwrap_or_default();
-    let place = if matches!(with, SignWith::Namespace(_)) { namespace.as_str() } else { context.setup.system_namespace.as_str() };
+    let place = if matches!(with, SignWith::Namespace { .. }) { namespace.as_str() } else { context.setup.system_namespace.as_str() };
     if let (Some(secret), SignWith::Platform(_) | SignWith::Nothing) = (&packing.push_secret, &with) {
         let docker_config = context.secrets.docker_config(&namespace, secret, "spec.destination.secretRef").await?;
         let secrets = Api::<Secret>::namespaced(context.client.clone(), place);
@@ -79,17 +79,27 @@ async fn signer(object: &PackedBundle, packing: &Packing, context: &Context) -> 
             platform_key::public_key(context).await?;
             SignWith::Platform(platform_key::NAME.to_owned())
         }
-        ToSign::Namespace(secret) => {
+        ToSign::Namespace(TenantSigner { identity, services }) => {
             let namespace = object.namespace().unwrap_or_default();
-            let told = context.secrets.text(&namespace, secret, "spec.signing.keySecretRef", platform_key::PUBLIC).await;
-            told.map_err(|trouble| match trouble {
-                Trouble::Told(failure) if failure.reason == Reason::SourceNotFound => Trouble::new(Reason::NoSigner, failure.message),
-                other => other,
-            })?;
-            SignWith::Namespace(secret.clone())
+            if let TenantIdentity::Key(secret) = identity {
+                context.secrets.text(&namespace, secret, "spec.signing.keySecretRef", platform_key::PUBLIC).await.map_err(no_signer)?;
+            }
+            let services = match services {
+                Some(name) => Some(sigstore::services(&namespace, name, context).await.map_err(no_signer)?),
+                None => None,
+            };
+            SignWith::Namespace { identity: identity.clone(), services }
         }
         ToSign::Nobody => SignWith::Nothing,
     })
+}
+
+/// What a signer consists of and is not there: nobody can sign.
+fn no_signer(trouble: Trouble) -> Trouble {
+    match trouble {
+        Trouble::Told(failure) if failure.reason == Reason::SourceNotFound => Trouble::new(Reason::NoSigner, failure.message),
+        other => other,
+    }
 }
 
 /// Reads the snapshot of a run.

@@ -15,6 +15,7 @@ mod platform_key;
 mod policies;
 mod reconcile;
 mod secrets;
+mod sigstore;
 mod source;
 mod status;
 mod step;

@@ -1,17 +1,17 @@
 //! Has bundles read back from the registry and judged by the one verifier. Only what is found here reaches the status.
 
-use super::{context::Context, platform_key, policies, trouble::Trouble};
+use super::{context::Context, platform_key, policies, sigstore, trouble::Trouble};
 use crate::{
     api::{
         installation::NoMatchAction,
-        packed_bundle::{Adoption, EvidenceStatus, Packing, ToSign},
+        packed_bundle::{Adoption, EvidenceStatus, Packing, TenantIdentity, TenantSigner, ToSign},
     },
     core::{
         class::Reason,
         digest::Digest,
         job::Failure,
         limits::Limits,
-        policy::{AdHoc, Admitted, Authority, Decision, Denials, Means, Mode, Policy, Verdict},
+        policy::{AdHoc, Admitted, Authority, ClaimsRule, Decision, Denials, Means, Mode, NameMatch, Policy, Verdict},
         reference::{PinnedReference, Tag},
         sbom::Sbom,
         verify::{Signer, VerificationKey},
@@ -39,7 +39,7 @@ pub(super) struct Good {
     pub signed: bool,
 }
 
-/// Verifies what a run packed: by the installation's or the tenant's key and builder, against the frozen lock, and by every policy that
+/// Verifies what a run packed: by the installation's or the tenant's signer and builder, against the frozen lock, and by every policy that
 /// governs it.
 pub(super) async fn packed(
     namespace: &str,
@@ -56,19 +56,19 @@ pub(super) async fn packed(
     };
     let own = own_policy(namespace, packing, lock, context).await?;
     let is_signed = own.is_some();
-    let key = own.as_ref().and_then(|own| own.rules().authorities.first()).cloned();
+    let signer = own.as_ref().and_then(|own| own.rules().authorities.first()).cloned();
     let mut policies = policies::load(namespace, context).await?;
     policies.extend(own);
     let standing = stand(&reference, tag.as_ref(), docker_config.as_deref(), namespace, &policies, context).await?;
     if standing.size.is_none_or(|size| size.lock != lock) {
         return Err(Trouble::new(Reason::LockMismatch, format!("{reference} was not packed from the frozen lock {lock}")));
     }
-    let Answer { evidence, warnings } = match answer(&standing.judgement.decision, key.as_ref())? {
+    let Answer { evidence, warnings } = match answer(&standing.judgement.decision, signer.as_ref())? {
         Some(answer) => answer,
         None if is_signed => return Err(Trouble::new(Reason::Internal, "a policy of our own did not govern")),
         None => Answer::default(),
     };
-    let evidence = with_sbom(evidence, packing, &standing.judgement, key.as_ref())?;
+    let evidence = with_sbom(evidence, packing, &standing.judgement, signer.as_ref())?;
     Ok(Good { reference, tag, size: standing.size, evidence, warnings, signed: is_signed })
 }
 
@@ -148,19 +148,42 @@ fn ungoverned(reference: &PinnedReference) -> Trouble {
 
 /// What is asked of every bundle that this installation packs. `None` where nobody signs.
 async fn own_policy(namespace: &str, packing: &Packing, lock: Digest, context: &Context) -> Result<Option<Policy>, Trouble> {
-    let (name, pem, builder_id) = match &packing.signing {
+    let (name, means, builder_id) = match &packing.signing {
         ToSign::Nobody => return Ok(None),
-        ToSign::Platform => ("platform", platform_key::public_key(context).await?, context.installation.platform_builder(&context.cluster)),
-        ToSign::Namespace(secret) => (
-            "namespace",
-            context.secrets.text(namespace, secret, "spec.signing.keySecretRef", "cosign.pub").await?,
-            context.installation.namespace_builder(&context.cluster, namespace),
-        ),
+        ToSign::Platform => {
+            let key = key(&platform_key::public_key(context).await?)?;
+            ("platform", Means::Key { key, root: None }, context.installation.platform_builder(&context.cluster))
+        }
+        ToSign::Namespace(signer) => {
+            ("namespace", tenant(namespace, signer, context).await?, context.installation.namespace_builder(&context.cluster, namespace))
+        }
     };
-    let key = VerificationKey::from_pem(&pem).map_err(|error| Trouble::new(Reason::NoSigner, error.to_string()))?;
-    let authorities = vec![Authority { name: name.to_owned(), means: Means::Key { key, root: None } }];
+    let authorities = vec![Authority { name: name.to_owned(), means }];
     let wish = AdHoc { authorities, builder_id: Some(builder_id), lock: Some(lock), ..AdHoc::default() };
     Policy::ad_hoc(wish).map(Some).map_err(|error| Trouble::of(&error))
+}
+
+/// What the tenant's signatures are recognised by.
+async fn tenant(namespace: &str, signer: &TenantSigner, context: &Context) -> Result<Means, Trouble> {
+    let root = match &signer.services {
+        Some(name) => Some(sigstore::trust_root(namespace, name, context).await?),
+        None => None,
+    };
+    match (&signer.identity, root) {
+        (TenantIdentity::Key(secret), root) => {
+            let pem = context.secrets.text(namespace, secret, "spec.signing.keySecretRef", platform_key::PUBLIC).await?;
+            Ok(Means::Key { key: key(&pem)?, root })
+        }
+        (TenantIdentity::ServiceAccount, Some(root)) => {
+            let subject = NameMatch::Exact(TenantSigner::account_name(namespace));
+            Ok(Means::Keyless { subject, issuer: sigstore::issuer(context).await?, claims: ClaimsRule::default(), root })
+        }
+        (TenantIdentity::ServiceAccount, None) => Err(Trouble::new(Reason::NoSigner, "spec.signing.signingConfigRef is needed by keyless")),
+    }
+}
+
+fn key(pem: &str) -> Result<VerificationKey, Trouble> {
+    VerificationKey::from_pem(pem).map_err(|error| Trouble::new(Reason::NoSigner, error.to_string()))
 }
 
 /// What all policies together come to, after modes.

@@ -145,7 +145,7 @@ mod tests {
         let subject = Descriptor { artifact_type: Some("x".into()), ..Descriptor::of(media_type::MANIFEST, b"subject") };
         let created = "2026-11-21T01:38:00.9Z".parse().expect("a time");
         let Referrer { config, layer, manifest } = referrer(Bytes::from_static(b"{}"), "https://p/v1", &subject, created).expect("JSON");
-        assert_eq!(config.descriptor.digest, crate::core::digest::Digest::of(&config.bytes));
+        assert_eq!(config.descriptor.digest, Digest::of(&config.bytes));
         assert_eq!(layer.bytes, b"{}".as_slice());
         let expected = json!({
             "schemaVersion": 2,

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     api::{
         installation::NoMatchAction,
-        packed_bundle::{LockSource, PackedBundle, PackedBundleSpec, ToSign, ValidatedPackedBundle, Work},
+        packed_bundle::{LockSource, PackedBundle, PackedBundleSpec, TenantIdentity, TenantSigner, ToSign, ValidatedPackedBundle, Work},
         rbac::how_to_grant,
     },
     core::{class::Reason, limits::Limits, lockfile::Lockfile, policy::Use, reference::PinnedReference},
@@ -116,7 +116,10 @@ fn secrets(spec: &PackedBundleSpec) -> Vec<Named> {
     let validated = ValidatedPackedBundle::try_from(spec).ok();
     let (key, ca) = match validated.as_ref().map(|validated| &validated.work) {
         Some(Work::Pack(packing)) => {
-            let key = if let ToSign::Namespace(name) = &packing.signing { Some(name) } else { None };
+            let key = match &packing.signing {
+                ToSign::Namespace(TenantSigner { identity: TenantIdentity::Key(name), .. }) => Some(name),
+                _ => None,
+            };
             (key, packing.fetch_ca.as_ref().filter(|ca| ca.kind == crate::api::bundle_policy::SourceKind::Secret).map(|ca| &ca.name))
         }
         _ => (None, None),

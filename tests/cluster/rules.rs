@@ -81,8 +81,8 @@ fn bad_bundles_are_refused() {
             (&[("/spec/signing", json!({"mode": "Namespace"}))], "mode Namespace needs exactly one of keySecretRef and keyless"),
             (&[("/spec/signing", json!({"keySecretRef": key}))], "keySecretRef and keyless are for mode Namespace"),
             (&[("/spec/signing", json!({"mode": "None", "keySecretRef": key}))], "keySecretRef and keyless are for mode Namespace"),
-            (&[("/spec/signing", json!({"mode": "Namespace", "keyless": {}}))], "signing.keyless is not supported yet, use keySecretRef"),
-            (&[("/spec/signing", json!({"signingConfigRef": key}))], "signing.signingConfigRef is not supported yet"),
+            (&[("/spec/signing", json!({"mode": "Namespace", "keyless": {}}))], "keyless needs signingConfigRef"),
+            (&[("/spec/signing", json!({"signingConfigRef": key}))], "signingConfigRef is for mode Namespace"),
             (&[("/spec/evidence", json!({"sbom": "spdx"}))], "Unsupported value: \"spdx\""),
             (
                 &[("/spec/evidence", json!({"sbom": "SPDX"})), ("/spec/signing", json!({"mode": "None"}))],

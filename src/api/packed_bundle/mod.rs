@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::bundle_policy::{KindRef, Mirror, NameRef, SourceKind};
 pub use status::{BundleStatus, EvidenceStatus, HistoryEntry, LockStatus, MAX_HISTORY, PackedBundleStatus};
-pub use validated::{Adoption, Kept, LockSource, Packing, SpecError, ToSign, ValidatedPackedBundle, Work};
+pub use validated::{Adoption, Kept, LockSource, Packing, SpecError, TenantIdentity, TenantSigner, ToSign, ValidatedPackedBundle, Work};
 
 /// The annotation whose change asks for a reconcile now; any text, usually the time.
 pub const RECONCILE_REQUESTED: &str = "packgate.dev/reconcile-requested-at";
@@ -302,21 +302,24 @@ pub enum Compression {
         "mode Namespace needs exactly one of keySecretRef and keyless"
     ),
     validation = ("self.mode == 'Namespace' || (!has(self.keySecretRef) && !has(self.keyless))", "keySecretRef and keyless are for mode Namespace"),
-    validation = ("!has(self.keyless)", "signing.keyless is not supported yet, use keySecretRef"),
-    validation = ("!has(self.signingConfigRef)", "signing.signingConfigRef is not supported yet, leave it out")
+    validation = ("!has(self.keyless) || has(self.signingConfigRef)", "keyless needs signingConfigRef: who certifies, who records"),
+    validation = ("self.mode == 'Namespace' || !has(self.signingConfigRef)", "signingConfigRef is for mode Namespace")
 )]
 pub struct Signing {
-    /// `Platform`: the installation's key, out of the tenant's reach. `Namespace`: the tenant's key, in this namespace and as another builder.
+    /// `Platform`: the installation's key, out of the tenant's reach. `Namespace`: the tenant's key or identity, in this namespace and as another builder.
     /// `None`: nobody, only where the installation allows it; such a bundle gets no tag. Default: `Platform`.
     #[serde(default)]
     pub mode: SigningMode,
     /// A Secret of this namespace with `cosign.key` and `cosign.password`, as `cosign generate-key-pair k8s://` makes it. Example: `{name: signing-key}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_secret_ref: Option<NameRef>,
-    /// Not supported yet. Signs with a short-lived certificate.
+    /// Signs with a short-lived certificate for this namespace's ServiceAccount `default`, which policies know as
+    /// `https://kubernetes.io/namespaces/NAMESPACE/serviceaccounts/default`. Needs `signingConfigRef`. Example: `{}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keyless: Option<Keyless>,
-    /// Not supported yet. A ConfigMap with `signing_config.json`.
+    /// A ConfigMap of this namespace with `signing_config.json` (which certificate authority, logs and timestamp authorities), `trusted_root.json`
+    /// (what their answers are verified with) and, if they need it, `ca.crt` for TLS. Beside `keySecretRef` it has the key's signatures logged and
+    /// timestamped. Default: none. Example: `{name: sigstore}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signing_config_ref: Option<NameRef>,
 }
@@ -333,7 +336,7 @@ pub enum SigningMode {
     None,
 }
 
-/// Signs with a short-lived certificate.
+/// Signs with a short-lived certificate for a ServiceAccount.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Keyless {}
 

@@ -64,13 +64,26 @@ fn everything_that_is_supported_is_taken_over() {
     let validated = validate(spec).expect("valid");
     assert!(validated.suspend && validated.interval.is_none());
     let Work::Pack(packing) = validated.work else { panic!("no packing") };
-    assert_eq!(packing.signing, ToSign::Namespace("key".into()));
+    assert_eq!(packing.signing, ToSign::Namespace(TenantSigner { identity: TenantIdentity::Key("key".into()), services: None }));
     assert_eq!(packing.output.source_date_epoch, Some(0));
     assert_eq!((packing.tag.expect("a tag").as_str(), packing.push_secret.as_deref()), ("v1.4.0", Some("push")));
     assert!(matches!(packing.source, LockSource::Context { verify: true, .. }));
     assert_eq!(packing.sbom, Some(crate::core::sbom::Format::CycloneDX));
     let adopted = validate(json!({"source": {"bundle": {"reference": format!("registry.example.com/x/siem@{}", digest())}}})).expect("valid");
     assert!(matches!(adopted.work, Work::Adopt(_)));
+}
+
+#[test]
+fn tenants_sign_with_a_key_or_as_their_service_account() {
+    let services = Some("sigstore".to_owned());
+    for (signing, identity) in [
+        (json!({"mode": "Namespace", "keyless": {}, "signingConfigRef": {"name": "sigstore"}}), TenantIdentity::ServiceAccount),
+        (json!({"mode": "Namespace", "keySecretRef": {"name": "key"}, "signingConfigRef": {"name": "sigstore"}}), TenantIdentity::Key("key".into())),
+    ] {
+        let Work::Pack(packing) = validate(with("/signing", signing)).expect("valid").work else { panic!("no packing") };
+        assert_eq!(packing.signing, ToSign::Namespace(TenantSigner { identity, services: services.clone() }));
+    }
+    assert_eq!(TenantSigner::account_name("team-a"), "https://kubernetes.io/namespaces/team-a/serviceaccounts/default");
 }
 
 #[test]
@@ -99,6 +112,10 @@ fn what_cannot_be_acted_on_is_refused_with_its_field() {
         (unsigned, "spec.evidence.sbom:"),
         (json!({"source": bundle, "evidence": {"sbom": "SPDX"}}), "spec.evidence.sbom:"),
         (with("/evidence/sbom", json!("spdx")), "unknown variant"),
+        (with("/signing", json!({"keyless": {}})), "spec.signing.keyless:"),
+        (with("/signing/signingConfigRef", json!({"name": "sc"})), "spec.signing.signingConfigRef:"),
+        (with("/signing", json!({"mode": "Namespace", "keyless": {}})), "spec.signing.signingConfigRef:"),
+        (with("/signing", json!({"mode": "Namespace", "keyless": {}, "keySecretRef": {"name": "k"}})), "spec.signing:"),
     ] {
         let error = validate(spec.clone()).expect_err(&spec.to_string());
         assert!(error.starts_with(field), "{spec}: {error}");
@@ -108,8 +125,6 @@ fn what_cannot_be_acted_on_is_refused_with_its_field() {
 #[test]
 fn what_comes_later_is_refused_and_not_ignored() {
     for (spec, field) in [
-        (with("/signing", json!({"mode": "Namespace", "keyless": {}})), "spec.signing.keyless:"),
-        (with("/signing/signingConfigRef", json!({"name": "sc"})), "spec.signing.signingConfigRef:"),
         (with("/evidence/provenance", json!(false)), "spec.evidence.provenance:"),
         (with("/fetch/credentials", json!([{"host": "h", "secretRef": {"name": "s"}}])), "spec.fetch.credentials:"),
         (with("/fetch/proxySecretRef", json!({"name": "s"})), "spec.fetch.proxySecretRef:"),

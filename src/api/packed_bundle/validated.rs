@@ -112,10 +112,38 @@ pub enum LockSource {
 pub enum ToSign {
     /// The installation.
     Platform,
-    /// The tenant, with the key in this Secret of its namespace.
-    Namespace(String),
+    /// The tenant, in its namespace.
+    Namespace(TenantSigner),
     /// Nobody.
     Nobody,
+}
+
+/// How a tenant signs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TenantSigner {
+    /// With what.
+    pub identity: TenantIdentity,
+    /// The `ConfigMap` of its namespace that names Sigstore's services and what they are verified with. A ServiceAccount always has one.
+    pub services: Option<String>,
+}
+
+/// With what a tenant signs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TenantIdentity {
+    /// The key in this Secret of its namespace.
+    Key(String),
+    /// The ServiceAccount [`TenantSigner::ACCOUNT`] of its namespace.
+    ServiceAccount,
+}
+
+impl TenantSigner {
+    /// The ServiceAccount of every sign Job in a tenant's namespace.
+    pub const ACCOUNT: &str = "default";
+
+    /// What a certificate calls the ServiceAccount (Fulcio, issuer type `kubernetes`).
+    pub fn account_name(namespace: &str) -> String {
+        format!("https://kubernetes.io/namespaces/{namespace}/serviceaccounts/{}", Self::ACCOUNT)
+    }
 }
 
 /// How many finished runs are kept.
@@ -340,17 +368,27 @@ fn output_of(output: Option<&Output>) -> Result<pack::Output, SpecError> {
 
 fn to_sign(signing: Option<&Signing>) -> Result<ToSign, SpecError> {
     let Some(Signing { mode, key_secret_ref, keyless, signing_config_ref }) = signing else { return Ok(ToSign::Platform) };
-    let later = [(keyless.is_some(), "spec.signing.keyless"), (signing_config_ref.is_some(), "spec.signing.signingConfigRef")];
-    if let Some((_, field)) = later.into_iter().find(|(is_set, _)| *is_set) {
-        return Err(unsupported(field));
+    let services = signing_config_ref.as_ref().map(|reference| reference.name.clone());
+    if *mode != SigningMode::Namespace {
+        let given = [
+            (key_secret_ref.is_some(), "spec.signing.keySecretRef"),
+            (keyless.is_some(), "spec.signing.keyless"),
+            (services.is_some(), "spec.signing.signingConfigRef"),
+        ];
+        if let Some((_, field)) = given.into_iter().find(|(is_set, _)| *is_set) {
+            return Err(wrong(field, "is for mode Namespace only"));
+        }
+        return Ok(if *mode == SigningMode::Platform { ToSign::Platform } else { ToSign::Nobody });
     }
-    match (mode, key_secret_ref) {
-        (SigningMode::Platform, None) => Ok(ToSign::Platform),
-        (SigningMode::None, None) => Ok(ToSign::Nobody),
-        (SigningMode::Namespace, Some(secret)) => Ok(ToSign::Namespace(secret.name.clone())),
-        (SigningMode::Namespace, None) => Err(wrong("spec.signing", "mode Namespace needs keySecretRef")),
-        (SigningMode::Platform | SigningMode::None, Some(_)) => Err(wrong("spec.signing.keySecretRef", "is for mode Namespace only")),
-    }
+    let identity = match (key_secret_ref, keyless) {
+        (Some(secret), None) => TenantIdentity::Key(secret.name.clone()),
+        (None, Some(_)) if services.is_none() => {
+            return Err(wrong("spec.signing.signingConfigRef", "is needed by keyless: who certifies, who records"));
+        }
+        (None, Some(_)) => TenantIdentity::ServiceAccount,
+        _ => return Err(wrong("spec.signing", "mode Namespace needs exactly one of keySecretRef and keyless")),
+    };
+    Ok(ToSign::Namespace(TenantSigner { identity, services }))
 }
 
 fn fetch_ca(fetch: Option<&Fetch>) -> Result<Option<KindRef>, SpecError> {

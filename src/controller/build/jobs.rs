@@ -18,7 +18,10 @@ use super::{
     pod::{Mount, modest, pod},
 };
 use crate::{
-    api::packed_bundle::{LockSource, PackedBundle, Packing},
+    api::{
+        packed_bundle::{LockSource, PackedBundle, Packing, TenantIdentity, TenantSigner},
+        trust_root::TRUSTED_ROOT_KEY,
+    },
     core::{
         class::Class,
         digest::Digest,
@@ -34,6 +37,10 @@ const REGISTRY: &str = "/credentials/registry";
 const CONTEXT: &str = "/credentials/context";
 const KEY: &str = "/signing";
 const CONFIG: &str = "config.json";
+const SERVICES: &str = "/services";
+const IDENTITY: &str = "/identity";
+/// Whom an identity token is for: what Fulcio asks for.
+const AUDIENCE: &str = "sigstore";
 /// The account of the platform's sign Jobs. It may do nothing.
 const SIGNER_ACCOUNT: &str = "packgate-signer";
 
@@ -42,11 +49,30 @@ const SIGNER_ACCOUNT: &str = "packgate-signer";
 pub enum SignWith {
     /// The platform's key, a Secret of the system namespace.
     Platform(String),
-    /// The tenant's key, a Secret of its namespace.
-    Namespace(String),
+    /// What the tenant says, in its namespace.
+    Namespace {
+        /// With what.
+        identity: TenantIdentity,
+        /// Who vouches for it.
+        services: Option<ServicesMap>,
+    },
     /// Nothing: the bytes are compared, and no more.
     Nothing,
 }
+
+/// A `ConfigMap` of the tenant's namespace that names Sigstore's services.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicesMap {
+    /// Its name.
+    pub name: String,
+    /// Does it hold certificate authorities for TLS?
+    pub has_ca: bool,
+}
+
+/// Key of a [`ServicesMap`]: which services.
+pub const SIGNING_CONFIG_KEY: &str = "signing_config.json";
+/// Key of a [`ServicesMap`]: certificate authorities for TLS, in PEM.
+pub const CA_KEY: &str = "ca.crt";
 
 /// Packs, in the tenant's namespace: with the tenant's credentials, without any API token or key.
 pub fn pack_job(owner: &PackedBundle, packing: &Packing, inputs: &Inputs, setup: &Setup) -> Job {
@@ -76,7 +102,7 @@ pub fn pack_job(owner: &PackedBundle, packing: &Packing, inputs: &Inputs, setup:
 /// run and a copy of the push credential.
 pub fn sign_job(owner: &PackedBundle, packing: &Packing, inputs: &Inputs, digest: &Digest, with: &SignWith, setup: &Setup) -> Job {
     let run = &inputs.run;
-    let in_namespace = matches!(with, SignWith::Namespace(_));
+    let in_namespace = matches!(with, SignWith::Namespace { .. });
     let mut args = words(&["job", "sign", "--inputs", INPUTS, "--digest", &digest.to_string()]);
     let frozen = if in_namespace { run.pack_name() } else { run.snapshot_name() };
     let mut mounts = vec![Mount::config_map("inputs", frozen, INPUTS)];
@@ -85,12 +111,8 @@ pub fn sign_job(owner: &PackedBundle, packing: &Packing, inputs: &Inputs, digest
         args.extend([String::from("--registry-config"), format!("{REGISTRY}/{CONFIG}")]);
         mounts.push(registry_config("registry", &secret, REGISTRY));
     }
-    if let SignWith::Platform(secret) | SignWith::Namespace(secret) = with {
-        args.extend(words(&["--key", "/signing/cosign.key", "--key-password-file", "/signing/cosign.password"]));
-        let keys = [("cosign.key", "cosign.key"), ("cosign.password", "cosign.password")];
-        mounts.push(Mount::secret("key", secret.clone(), &keys, KEY));
-    }
-    let account = if in_namespace { "default" } else { SIGNER_ACCOUNT };
+    add_signer(with, &mut args, &mut mounts);
+    let account = if in_namespace { TenantSigner::ACCOUNT } else { SIGNER_ACCOUNT };
     let mut spec = pod(args, mounts, modest(), account.to_owned(), setup);
     let place = if in_namespace {
         Place { name: run.sign_name(), namespace: owner.namespace(), owners: owned_by(owner), component: Component::Sign }
@@ -101,6 +123,29 @@ pub fn sign_job(owner: &PackedBundle, packing: &Packing, inputs: &Inputs, digest
         Place { name: run.sign_name(), namespace: Some(setup.system_namespace.clone()), owners, component: Component::Sign }
     };
     job(owner, run, place, spec, packing)
+}
+
+/// What the sign Job signs with, and where it finds it.
+fn add_signer(with: &SignWith, args: &mut Vec<String>, mounts: &mut Vec<Mount>) {
+    match with {
+        SignWith::Platform(secret) | SignWith::Namespace { identity: TenantIdentity::Key(secret), .. } => {
+            args.extend(words(&["--key", "/signing/cosign.key", "--key-password-file", "/signing/cosign.password"]));
+            let keys = [("cosign.key", "cosign.key"), ("cosign.password", "cosign.password")];
+            mounts.push(Mount::secret("key", secret.clone(), &keys, KEY));
+        }
+        SignWith::Namespace { identity: TenantIdentity::ServiceAccount, .. } => {
+            args.extend(words(&["--identity-token-file", "/identity/token"]));
+            mounts.push(Mount::token("identity", AUDIENCE, "token", IDENTITY));
+        }
+        SignWith::Nothing => (),
+    }
+    if let SignWith::Namespace { services: Some(ServicesMap { name, has_ca }), .. } = with {
+        let flags = [("--signing-config", SIGNING_CONFIG_KEY), ("--trusted-root", TRUSTED_ROOT_KEY), ("--ca-file", CA_KEY)];
+        let used = if *has_ca { flags.as_slice() } else { &flags[..2] };
+        args.extend(used.iter().flat_map(|(flag, key)| [(*flag).to_owned(), format!("{SERVICES}/{key}")]));
+        let keys: Vec<&str> = used.iter().map(|(_, key)| *key).collect();
+        mounts.push(Mount::config_map_keys("services", name.clone(), &keys, SERVICES));
+    }
 }
 
 struct Place {

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 
-pub use jobs::{SignWith, pack_job, sign_job};
+pub use jobs::{CA_KEY, SIGNING_CONFIG_KEY, ServicesMap, SignWith, pack_job, sign_job};
 pub use objects::{DOCKER_CONFIG_KEY, SNAPSHOT_GENERATION, Snapshot, SnapshotError, pack_config, push_secret, snapshot};
 
 use crate::{

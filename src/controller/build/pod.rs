@@ -2,8 +2,9 @@
 
 use k8s_openapi::{
     api::core::v1::{
-        Capabilities, ConfigMapVolumeSource, Container, EmptyDirVolumeSource, KeyToPath, PodSecurityContext, PodSpec, ResourceRequirements,
-        SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+        Capabilities, ConfigMapVolumeSource, Container, EmptyDirVolumeSource, KeyToPath, PodSecurityContext, PodSpec, ProjectedVolumeSource,
+        ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, ServiceAccountTokenProjection, Volume, VolumeMount,
+        VolumeProjection,
     },
     apimachinery::pkg::api::resource::Quantity,
 };
@@ -14,6 +15,8 @@ use super::{CONTAINER, Setup};
 const USER: i64 = 65_532;
 /// Readable by the owner and by the Pod's group.
 const FILE_MODE: i32 = 0o440;
+/// How long a token is good for: the shortest that a cluster gives. The kubelet brings a new one in time.
+const TOKEN_SECONDS: i64 = 600;
 
 /// A folder of a container, and what is in it.
 pub(super) struct Mount {
@@ -39,6 +42,27 @@ impl Mount {
             ..SecretVolumeSource::default()
         };
         Self { volume: Volume { name: name.to_owned(), secret: Some(source), ..Volume::default() }, path, read_only: true }
+    }
+
+    /// Keys of a `ConfigMap`.
+    pub(super) fn config_map_keys(name: &str, map: String, keys: &[&str], path: &'static str) -> Self {
+        let item = |key: &&str| KeyToPath { key: (*key).to_owned(), path: (*key).to_owned(), mode: None };
+        let source = ConfigMapVolumeSource {
+            name: map,
+            items: Some(keys.iter().map(item).collect()),
+            default_mode: Some(FILE_MODE),
+            ..ConfigMapVolumeSource::default()
+        };
+        Self { volume: Volume { name: name.to_owned(), config_map: Some(source), ..Volume::default() }, path, read_only: true }
+    }
+
+    /// A token of the Pod's ServiceAccount for one audience, which the kubelet keeps fresh. The API server does not take it.
+    pub(super) fn token(name: &str, audience: &str, file: &str, path: &'static str) -> Self {
+        let token =
+            ServiceAccountTokenProjection { audience: Some(audience.to_owned()), expiration_seconds: Some(TOKEN_SECONDS), path: file.to_owned() };
+        let source = VolumeProjection { service_account_token: Some(token), ..VolumeProjection::default() };
+        let projected = ProjectedVolumeSource { default_mode: Some(FILE_MODE), sources: Some(vec![source]) };
+        Self { volume: Volume { name: name.to_owned(), projected: Some(projected), ..Volume::default() }, path, read_only: true }
     }
 
     /// An empty folder on the node.

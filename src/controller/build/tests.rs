@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    api::packed_bundle::{PackedBundleSpec, Packing, ValidatedPackedBundle, Work},
+    api::packed_bundle::{PackedBundleSpec, Packing, TenantIdentity, ValidatedPackedBundle, Work},
     core::{
         digest::Digest,
         job::{BundleIdentity, Destination, INPUTS_VERSION, Inputs, Signing, SigningMode, SourceOrigin, TagPolicy},
@@ -142,7 +142,7 @@ fn the_sign_job_is_out_of_the_tenants_reach() {
 #[test]
 fn a_tenants_key_signs_in_the_tenants_namespace() {
     let (object, packing) = with_secrets();
-    let with = SignWith::Namespace("key".into());
+    let with = SignWith::Namespace { identity: TenantIdentity::Key("key".into()), services: None };
     let job = json(&sign_job(&object, &packing, &inputs(), &Digest::of(b"bundle"), &with, &setup()));
     assert_restricted(&job);
     assert_eq!(secrets(&job), ["push", "key"]);
@@ -199,4 +199,33 @@ fn a_lock_that_no_config_map_holds_is_refused() {
     use crate::core::class::{Classified, Reason};
     let lock = CanonicalLock { bytes: vec![b'x'; 1_000_000], digest: inputs().lock_digest };
     assert_eq!(Snapshot::new(&lock, &inputs()).expect_err("too large").reason(), Reason::InvalidLock);
+}
+
+#[test]
+fn a_tenant_without_a_key_signs_as_its_service_account() {
+    let (object, packing) = with_secrets();
+    let services = |has_ca| Some(ServicesMap { name: "sigstore".into(), has_ca });
+    let sign = |with: &SignWith| json(&sign_job(&object, &packing, &inputs(), &Digest::of(b"bundle"), with, &setup()));
+    let job = sign(&SignWith::Namespace { identity: TenantIdentity::ServiceAccount, services: services(false) });
+    assert_eq!((&job["metadata"]["namespace"], &job["spec"]["template"]["spec"]["serviceAccountName"]), (&json!("team-a"), &json!("default")));
+    let pod = &job["spec"]["template"]["spec"];
+    assert_eq!(pod["automountServiceAccountToken"], json!(false));
+    let args: Vec<&str> = pod["containers"][0]["args"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+    let expected = [
+        "--identity-token-file",
+        "/identity/token",
+        "--signing-config",
+        "/services/signing_config.json",
+        "--trusted-root",
+        "/services/trusted_root.json",
+    ];
+    assert!(args.ends_with(&expected), "{args:?}");
+    let volumes = pod["volumes"].as_array().expect("a list");
+    let token = json!({"name": "identity", "projected": {"defaultMode": 0o440,
+        "sources": [{"serviceAccountToken": {"audience": "sigstore", "expirationSeconds": 600, "path": "token"}}]}});
+    assert!(volumes.contains(&token), "{volumes:?}");
+    assert!(!volumes.iter().any(|volume| volume["name"] == "key"), "{volumes:?}");
+    let job = sign(&SignWith::Namespace { identity: TenantIdentity::Key("key".into()), services: services(true) });
+    let text = job.to_string();
+    assert!(text.contains("--key") && text.contains("/services/ca.crt") && !text.contains("/identity/token"), "{text}");
 }

@@ -25,7 +25,7 @@ use crate::{
     },
     oci::{Content, OciError, Reader, Target, fetch, fetch_document, verify_stream::VerifyReader},
     service::endorse::{EndorseError, endorse},
-    signing::{KeySigner, Password, Signature, Signer, SigningError},
+    signing::{Endorser, KeySigner, Password, Signature, Signer, SigningError},
 };
 
 const KEY: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/keys/p256-pkcs8.pem"));
@@ -183,7 +183,7 @@ fn inputs(lock: &Lockfile, output: Output) -> Inputs {
     }
 }
 
-async fn run(registry: &Registry, digest: &Digest, inputs: &Inputs, signer: Option<&dyn Signer>) -> Result<Success, EndorseError> {
+async fn run(registry: &Registry, digest: &Digest, inputs: &Inputs, signer: Option<&dyn Endorser>) -> Result<Success, EndorseError> {
     let clock = FixedClock("2026-11-21T10:00:04Z".parse().expect("a time"));
     endorse(registry, digest, inputs, signer, &clock, &Limits::DEFAULT, &Silent).await
 }
