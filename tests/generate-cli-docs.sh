@@ -12,7 +12,7 @@ Written by `make generate` from the help texts; not edited by hand. Exit codes: 
 TEXT
 section() { printf '## packgate%s\n\n```\n' "${*:+ $*}"; packgate "$@" --help | sed -e 's/[[:space:]]*$//' -e '/\[env: \(HOME\|DOCKER_CONFIG\)/d'; printf '```\n\n'; }
 section
-for verb in $(packgate --help | sed -n '/^Commands:/,/^$/s/^  \([a-z]*\) .*/\1/p' | grep -v help); do
+for verb in $(packgate --help | sed -n '/^Commands:/,/^$/s/^  \([a-z-]*\) .*/\1/p' | grep -v help); do
   section "$verb"
-  for inner in $(packgate "$verb" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z]*\) .*/\1/p' | grep -v help); do section "$verb" "$inner"; done
+  for inner in $(packgate "$verb" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z-]*\) .*/\1/p' | grep -v help); do section "$verb" "$inner"; done
 done

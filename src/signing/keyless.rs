@@ -58,7 +58,7 @@ impl Keyless {
         let key = KeyPair::generate().map_err(|_| SigningError::Library("make a key"))?;
         let asked = Instant::now();
         let certificate = self.services.certificate(&token, &request(&key)?).await?;
-        let certified = verify::certified(&certificate).map_err(|error| ServiceError::untrue(error))?;
+        let certified = verify::certified(&certificate).map_err(ServiceError::untrue)?;
         if certified.public_key.as_bytes() != key.subject_public_key_info() {
             return Err(ServiceError::Certificate("is for another key than the one it was asked for").into());
         }

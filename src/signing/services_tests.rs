@@ -24,8 +24,11 @@ use crate::{
     http::{HttpClient, HttpOptions, Proxy, Retries},
 };
 
-/// Answers one request after the other, and returns the first line and the body of each.
-fn serve(answers: Vec<(&str, String)>) -> (url::Url, JoinHandle<Vec<(String, Vec<u8>)>>) {
+/// The first line and the body of a request.
+type Asked = (String, Vec<u8>);
+
+/// Answers one request after the other.
+fn serve(answers: Vec<(&str, String)>) -> (url::Url, JoinHandle<Vec<Asked>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address")).parse().expect("a URL");
     let answers: Vec<String> = answers
@@ -36,7 +39,7 @@ fn serve(answers: Vec<(&str, String)>) -> (url::Url, JoinHandle<Vec<(String, Vec
     (url, std::thread::spawn(work))
 }
 
-fn exchange(listener: &TcpListener, answer: &str) -> (String, Vec<u8>) {
+fn exchange(listener: &TcpListener, answer: &str) -> Asked {
     let (mut connection, _) = listener.accept().expect("a connection");
     let (mut read, mut buffer) = (Vec::new(), [0; 4_096]);
     let request = loop {
@@ -51,7 +54,7 @@ fn exchange(listener: &TcpListener, answer: &str) -> (String, Vec<u8>) {
     request
 }
 
-fn complete(read: &[u8]) -> Option<(String, Vec<u8>)> {
+fn complete(read: &[u8]) -> Option<Asked> {
     let end = read.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = String::from_utf8_lossy(&read[..end]).to_ascii_lowercase();
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |length| length.parse().expect("a length"));
@@ -131,7 +134,7 @@ impl Recorded {
     }
 
     /// Signs before a log that answers so.
-    async fn sign(self, message: &[u8], answer: Value, root: TrustRoot) -> (Result<bytes::Bytes, SigningError>, Vec<(String, Vec<u8>)>) {
+    async fn sign(self, message: &[u8], answer: Value, root: TrustRoot) -> (Result<bytes::Bytes, SigningError>, Vec<Asked>) {
         let (url, server) = serve(vec![("201 Created", json!({"uuid": answer}).to_string())]);
         let logs = vec![Log { url, version: LogVersion::V1 }];
         let services = services(Services { fulcio: None, logs, timestamps: Vec::new() }, root);

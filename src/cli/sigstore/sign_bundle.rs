@@ -64,8 +64,8 @@ pub(super) async fn run(args: SignBundleArgs, context: &Context) -> Result<Done,
     let (config, root) = args.files()?;
     let artifact = Input::read(&args.artifact, MAX_ARTIFACT, Reason::LimitExceeded)?;
     let signer = keyless(services(config, root, context.http()?)?, given(&args.identity_token)?)?;
-    let content = if args.in_toto { Content::Statement(&artifact.bytes) } else { Content::Message(&artifact.bytes) };
-    let bundle = signer.endorse(content).await.map_err(|error| artifact.blame(error.into()))?;
+    let signed = if args.in_toto { Content::Statement(&artifact.bytes) } else { Content::Message(&artifact.bytes) };
+    let bundle = signer.endorse(signed).await.map_err(|error| artifact.blame(error.into()))?;
     write(&args.bundle, &bundle)?;
     let path = args.bundle.display().to_string();
     Done::new(path.clone(), "SignBundleResult", json!({"bundle": path, "digest": Digest::of(&bundle)}))
@@ -73,14 +73,12 @@ pub(super) async fn run(args: SignBundleArgs, context: &Context) -> Result<Done,
 
 impl SignBundleArgs {
     fn files(&self) -> Result<(&Path, &Path), CliError> {
-        match (&self.signing_config, &self.trusted_root) {
-            (Some(config), Some(root)) => Ok((config, root)),
-            _ => {
-                let instance = if self.staging { "Sigstore's staging instance" } else { "Sigstore's public instance" };
-                let message = format!("the services of {instance} cannot be looked up yet, give both --signing-config and --trusted-root");
-                Err(CliError::invalid(message))
-            }
+        if let (Some(config), Some(root)) = (&self.signing_config, &self.trusted_root) {
+            return Ok((config, root));
         }
+        let instance = if self.staging { "Sigstore's staging instance" } else { "Sigstore's public instance" };
+        let message = format!("the services of {instance} cannot be looked up yet, give both --signing-config and --trusted-root");
+        Err(CliError::invalid(message))
     }
 }
 

@@ -1,5 +1,7 @@
-//! What is said to Sigstore's services while something is signed, and how their answers are read: a certificate authority (Fulcio), a
-//! transparency log (Rekor 1 and 2) and timestamp authorities (RFC 3161), all named by a [`SigningConfig`].
+//! What is said to Sigstore's services while something is signed, and how their answers are read.
+//!
+//! They are a certificate authority (Fulcio), transparency logs (Rekor 1 and 2) and timestamp authorities (RFC 3161), all named by a
+//! [`SigningConfig`].
 //!
 //! What is *not* checked here: whether an answer is true. What comes together is verified like anybody's bundle before it is used.
 
