@@ -95,7 +95,6 @@ pub struct TufRoot {
 
 /// The root of Sigstore's public instance.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[serde(deny_unknown_fields)]
 pub struct PublicGood {}
 
 /// What became of a TrustRoot.
