@@ -5,6 +5,8 @@
     reason = "tests find the shared folder through the environment, and say when there is none"
 )]
 
+pub(crate) mod sigstore;
+
 use std::path::PathBuf;
 
 use aws_lc_rs::{

@@ -1,0 +1,174 @@
+//! A certificate authority like Fulcio: short-lived certificates about who asked for them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose, SanType,
+    SerialNumber,
+};
+use time::OffsetDateTime;
+
+use super::{
+    DAY, NOON,
+    ct_log::{CtLog, Sct},
+    der,
+    key::{Algorithm, Key},
+};
+
+const FULCIO: [u64; 9] = [1, 3, 6, 1, 4, 1, 57264, 1, 0];
+
+/// A name in a certificate.
+#[derive(Clone, Debug)]
+pub(crate) enum San {
+    Uri(&'static str),
+    Email(&'static str),
+    Dns(&'static str),
+    /// Fulcio's `username` (1.3.6.1.4.1.57264.1.7).
+    Other(&'static str),
+}
+
+/// What a certificate is to say.
+#[derive(Clone)]
+pub(crate) struct Leaf {
+    pub(crate) names: Vec<San>,
+    /// Extension 1.8, a UTF8String.
+    pub(crate) issuer: Option<&'static str>,
+    /// Extension 1.1, plain bytes.
+    pub(crate) legacy_issuer: Option<&'static str>,
+    /// Number of the extension, value: what the CI says (1.9 to 1.24).
+    pub(crate) claims: Vec<(u64, &'static str)>,
+    pub(crate) window: (i64, i64),
+    pub(crate) purposes: Vec<ExtendedKeyUsagePurpose>,
+    pub(crate) is_ca: bool,
+    pub(crate) sct: Sct,
+}
+
+impl Leaf {
+    /// A workflow of GitHub's, valid for ten minutes.
+    pub(crate) fn workflow() -> Self {
+        Self {
+            names: vec![San::Uri(super::WORKFLOW)],
+            issuer: Some(super::ISSUER),
+            legacy_issuer: Some(super::ISSUER),
+            claims: vec![(11, "github-hosted"), (12, "https://github.com/acme/app"), (14, "refs/heads/main"), (20, "push")],
+            window: (NOON, NOON + 600),
+            purposes: vec![ExtendedKeyUsagePurpose::CodeSigning],
+            is_ca: false,
+            sct: Sct::Good,
+        }
+    }
+
+    fn params(&self) -> CertificateParams {
+        let mut params = params(None, self.window);
+        params.subject_alt_names = self.names.iter().map(name).collect();
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages.clone_from(&self.purposes);
+        params.is_ca = if self.is_ca { IsCa::Ca(BasicConstraints::Unconstrained) } else { IsCa::NoCa };
+        let text = |number: u64, content: Vec<u8>| {
+            let mut arcs = FULCIO;
+            arcs[8] = number;
+            CustomExtension::from_oid_content(&arcs, content)
+        };
+        params.custom_extensions = self.legacy_issuer.iter().map(|issuer| text(1, issuer.as_bytes().to_vec())).collect();
+        params.custom_extensions.extend(self.issuer.iter().map(|issuer| text(8, der::utf8(issuer))));
+        params.custom_extensions.extend(self.claims.iter().map(|(number, value)| text(*number, der::utf8(value))));
+        params
+    }
+}
+
+fn name(san: &San) -> SanType {
+    let ia5 = |text: &str| text.try_into().expect("ASCII");
+    match san {
+        San::Uri(uri) => SanType::URI(ia5(uri)),
+        San::Email(email) => SanType::Rfc822Name(ia5(email)),
+        San::Dns(name) => SanType::DnsName(ia5(name)),
+        San::Other(name) => SanType::OtherName((vec![1, 3, 6, 1, 4, 1, 57264, 1, 7], (*name).into())),
+    }
+}
+
+/// Parameters with a serial number of their own.
+pub(super) fn params(subject: Option<&str>, (from, to): (i64, i64)) -> CertificateParams {
+    static SERIAL: AtomicU64 = AtomicU64::new(1);
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    if let Some(subject) = subject {
+        params.distinguished_name.push(DnType::OrganizationName, "virtual");
+        params.distinguished_name.push(DnType::CommonName, subject);
+    }
+    params.serial_number = Some(SerialNumber::from_slice(&(0x0100_0000 + SERIAL.fetch_add(1, Ordering::Relaxed)).to_be_bytes()[4..]));
+    (params.not_before, params.not_after) = (at(from), at(to));
+    params
+}
+
+fn at(seconds: i64) -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp(seconds).expect("a time")
+}
+
+/// Who certifies: a certificate with its key.
+#[derive(Clone)]
+pub(crate) struct Ca {
+    params: CertificateParams,
+    key: Key,
+    pub(crate) der: Vec<u8>,
+}
+
+impl Ca {
+    /// A self-signed root that is valid in `window`.
+    pub(crate) fn root(subject: &str, window: (i64, i64)) -> Self {
+        let (params, key) = (ca_params(subject, window), Key::new(Algorithm::P256));
+        let der = params.self_signed(key.pair()).expect("a certificate").der().to_vec();
+        Self { params, key, der }
+    }
+
+    /// An intermediate below it.
+    pub(crate) fn intermediate(&self, subject: &str, window: (i64, i64)) -> Self {
+        let (params, key) = (ca_params(subject, window), Key::new(Algorithm::P256));
+        let der = self.sign(&params, &key);
+        Self { params, key, der }
+    }
+
+    /// Certifies `key` with exactly these parameters.
+    pub(crate) fn sign(&self, params: &CertificateParams, key: &Key) -> Vec<u8> {
+        let issuer = Issuer::from_params(&self.params, self.key.pair());
+        params.signed_by(key.pair(), &issuer).expect("a certificate").der().to_vec()
+    }
+}
+
+fn ca_params(subject: &str, window: (i64, i64)) -> CertificateParams {
+    let mut params = params(Some(subject), window);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
+/// A certificate authority: a root, perhaps an intermediate, and since when it is trusted until when.
+#[derive(Clone)]
+pub(crate) struct Authority {
+    pub(crate) root: Ca,
+    pub(crate) intermediate: Option<Ca>,
+    pub(crate) valid_for: (i64, Option<i64>),
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let window = (NOON - 1_000 * DAY, NOON + 3_000 * DAY);
+        let root = Ca::root("authority", window);
+        let intermediate = Some(root.intermediate("intermediate", window));
+        Self { root, intermediate, valid_for: (window.0, None) }
+    }
+
+    /// The certificates from the one that signs to the root.
+    pub(crate) fn chain(&self) -> Vec<&[u8]> {
+        self.intermediate.iter().chain([&self.root]).map(|ca| ca.der.as_slice()).collect()
+    }
+
+    /// Certifies `key`: first the precertificate for the log's promise, then the certificate that carries it.
+    pub(crate) fn certify(&self, key: &Key, leaf: &Leaf, log: &CtLog) -> Vec<u8> {
+        let issuer = self.intermediate.as_ref().unwrap_or(&self.root);
+        let mut params = leaf.params();
+        let precertificate = issuer.sign(&params, key);
+        let signed = der::children(&precertificate)[0];
+        params.custom_extensions.extend(log.extension(&leaf.sct, signed, &issuer.key.spki(), leaf.window.0));
+        issuer.sign(&params, key)
+    }
+}

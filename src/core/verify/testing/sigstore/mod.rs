@@ -1,0 +1,55 @@
+//! A whole Sigstore in this process, to be believed or to be broken: a certificate authority, a log of certificates, Rekor v1 and v2, a
+//! timestamp authority, and the `trusted_root.json` that names them.
+//!
+//! All of it happened at [`NOON`] on a day in the past, because a verifier refuses what lies in the future. It makes what signers put into
+//! bundles and shares no code with what judges them: nothing here names a module of the crate, so that other test binaries can include it
+//! (`#[path]`).
+
+mod authority;
+mod bundle;
+mod ct_log;
+pub(crate) mod der;
+mod key;
+mod log;
+mod rekor;
+mod trusted_root;
+mod tsa;
+
+pub(crate) use authority::{Authority, Ca, Leaf, San};
+pub(crate) use bundle::{LOGGED, Material, Recipe, STAMPED, Stamp};
+pub(crate) use ct_log::{CtLog, Sct};
+pub(crate) use key::{Algorithm, Key, base64};
+pub(crate) use log::Log;
+pub(crate) use rekor::{Kind, Logging};
+pub(crate) use tsa::Tsa;
+
+/// When everything happened: 2025-06-15T12:00:00Z, in seconds.
+pub(crate) const NOON: i64 = 1_749_988_800;
+/// Seconds.
+pub(crate) const DAY: i64 = 86_400;
+/// Whom [`Leaf::workflow`] is about.
+pub(crate) const WORKFLOW: &str = "https://github.com/acme/app/.github/workflows/release.yml@refs/heads/main";
+/// Who says so.
+pub(crate) const ISSUER: &str = "https://token.actions.githubusercontent.com";
+
+/// Everybody who is trusted. Copies share their keys; a copy can be changed.
+#[derive(Clone)]
+pub(crate) struct Sigstore {
+    pub(crate) authority: Authority,
+    pub(crate) ct_log: CtLog,
+    pub(crate) rekor_v1: Log,
+    pub(crate) rekor_v2: Log,
+    pub(crate) tsa: Tsa,
+}
+
+impl Sigstore {
+    pub(crate) fn new() -> Self {
+        Self { authority: Authority::new(), ct_log: CtLog::new(), rekor_v1: Log::rekor_v1(), rekor_v2: Log::rekor_v2(), tsa: Tsa::new() }
+    }
+}
+
+/// What a DSSE signature is made over.
+pub(crate) fn pae(payload_type: &str, payload: &[u8]) -> Vec<u8> {
+    let head = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len());
+    [head.as_bytes(), payload].concat()
+}
