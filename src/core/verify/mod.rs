@@ -11,6 +11,7 @@ mod blob;
 mod error;
 mod key;
 mod keyed;
+mod log_entries;
 mod own;
 mod san;
 mod sigstore;

@@ -6,6 +6,9 @@
 //! - it accepts a bundle relabelled 0.1 without an inclusion proof: here every log entry must carry one;
 //! - it has no caps: [`SigstoreBundle`] has them;
 //! - it takes the first email address or URI of a certificate: here there must be exactly one name, and its kind shows ([`super::san`]);
+//! - it trusts an authority for as long as the trust root says, whatever the authority's own certificates say: here for the time that is in
+//!   both;
+//! - it binds a log entry loosely to its log: here closely ([`super::log_entries`]);
 //! - it says yes as a value with flags: here every flag must be set.
 //!
 //! It reads the wall clock, only to refuse what lies in the future. This is the one exception to "no clock in `core`".
@@ -14,8 +17,8 @@ use std::{fmt, sync::Arc};
 
 use jiff::Timestamp;
 use sigstore_crypto::{FulcioCiClaims, parse_certificate_info};
-use sigstore_trust_root::TrustedRoot;
-use sigstore_types::{DerPublicKey, Sha256Hash};
+use sigstore_trust_root::{CertificateAuthority, TrustedRoot};
+use sigstore_types::{DerPublicKey, Sha256Hash, TimeRange};
 use sigstore_verify::{
     CertificateError, Error, PublicKeyVerificationPolicy, TimestampError, TransparencyLogError, VerificationPolicy, VerificationResult, Verifier,
 };
@@ -31,6 +34,7 @@ use crate::core::{
 use super::{
     Artifact, EvidenceError, KeyAlgorithm, SignedAt, Signer, VerificationKey,
     error::{rank, shorten},
+    log_entries::Logs,
     san, validity,
     verified::{Authenticated, Claims, Format, Vouched},
 };
@@ -38,6 +42,7 @@ use super::{
 /// The keys and certificates of the authorities, logs and timestamp authorities that are trusted: a `trusted_root.json`.
 pub struct TrustRoot {
     verifier: Verifier,
+    logs: Logs,
     digest: Digest,
     not_after: Option<Timestamp>,
 }
@@ -70,9 +75,12 @@ impl TrustRoot {
     pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, TrustRootError> {
         let _: serde::de::IgnoredAny = json::parse(bytes, limits.manifest_bytes, limits.json_depth)?;
         let text = std::str::from_utf8(bytes).map_err(|_| TrustRootError::NotText)?;
-        let root = TrustedRoot::from_json(text)?;
+        let mut root = TrustedRoot::from_json(text)?;
+        Verifier::new(&root).map_err(|error| TrustRootError::Material(Box::new(error)))?;
+        let not_after = validity::not_after(&root);
+        root.certificate_authorities.retain_mut(narrow);
         let verifier = Verifier::new(&root).map_err(|error| TrustRootError::Material(Box::new(error)))?;
-        Ok(Self { verifier, digest: Digest::of(bytes), not_after: validity::not_after(&root) })
+        Ok(Self { verifier, logs: Logs::of(&root), digest: Digest::of(bytes), not_after })
     }
 
     /// When nothing new can be signed any more that it vouches for: the last of its certificate authorities, transparency logs, certificate
@@ -85,6 +93,19 @@ impl TrustRoot {
     pub const fn digest(&self) -> Digest {
         self.digest
     }
+}
+
+/// Ends the trust in an authority when one of its certificates ends, and begins it no earlier. False if nothing is left.
+fn narrow(authority: &mut CertificateAuthority) -> bool {
+    for certificate in &authority.cert_chain.certificates {
+        // What cannot be read in full signs nothing that the verifier accepts.
+        let Ok(info) = parse_certificate_info(&certificate.raw_bytes) else { continue };
+        let window = authority.valid_for;
+        let start = window.map_or(info.not_before, |window| window.start.max(info.not_before));
+        let end = window.and_then(|window| window.end).map_or(info.not_after, |end| end.min(info.not_after));
+        authority.valid_for = Some(TimeRange::new(start, Some(end)));
+    }
+    authority.valid_for.is_none_or(|window| window.end.is_none_or(|end| window.start <= end))
 }
 
 impl fmt::Debug for TrustRoot {
@@ -120,6 +141,7 @@ pub(super) fn authenticate_blob(root: &TrustRoot, bundle: &SigstoreBundle, artif
     let policy = VerificationPolicy::any_identity();
     let result = run(root, bundle, artifact, &policy).map_err(|error| explain(&error, bundle))?;
     require_everything(&result)?;
+    require_logs(root, bundle, &result)?;
     let signer = certified(bundle).ok_or_else(|| fault(Reason::IdentityMismatch, NAMELESS))?;
     let time = result.verified_timestamps().iter().min().copied().ok_or_else(|| fault(Reason::NoTrustedTime, "nobody vouches for a time"))?;
     Ok(Authenticated {
@@ -163,6 +185,7 @@ pub(super) fn vouch_for_blob(
     if logged && !result.tlog_verified() {
         return Err(concerning(fault(Reason::InvalidInclusionProof, "its log entry was not checked")));
     }
+    require_logs(root, bundle, &result).map_err(concerning)?;
     let time = result.verified_timestamps().iter().min().copied().map_or(SignedAt::Unknown, SignedAt::Known);
     Ok(Authenticated { signer, root: Some(root.digest), time, vouched: Vouched::Holds, logged, claims: Claims::default(), format: Format::Bundle })
 }
@@ -194,6 +217,11 @@ fn require_proofs(bundle: &SigstoreBundle) -> Result<(), EvidenceError> {
     Ok(())
 }
 
+fn require_logs(root: &TrustRoot, bundle: &SigstoreBundle, result: &VerificationResult) -> Result<(), EvidenceError> {
+    let checked = root.logs.check(bundle.log_entries(), result.verified_timestamps());
+    checked.map_err(|found| fault(Reason::InvalidInclusionProof, &found.to_string()))
+}
+
 fn require_everything(result: &VerificationResult) -> Result<(), EvidenceError> {
     let checks = [
         (result.certificate_verified(), Reason::UntrustedChain, "its certificate was not checked"),
@@ -221,8 +249,10 @@ fn certified(bundle: &SigstoreBundle) -> Option<Signer> {
     Some(Signer::Identity { san: san::only_name(certificate.as_bytes())?, issuer })
 }
 
-const fn reason_of(error: &Error) -> Reason {
+fn reason_of(error: &Error) -> Reason {
     match error {
+        // The log's `hashedrekord` speaks of other bytes than were signed.
+        Error::ArtifactMismatch(message) if message.contains("hashedrekord") => Reason::LogEntryMismatch,
         Error::IdentityMismatch { .. } | Error::IssuerMismatch { .. } => Reason::IdentityMismatch,
         Error::SignatureInvalid(_) => Reason::InvalidSignature,
         Error::ArtifactMismatch(_) => Reason::SubjectMismatch,
@@ -236,8 +266,11 @@ const fn reason_of(error: &Error) -> Reason {
     }
 }
 
-const fn certificate_reason(error: &CertificateError) -> Reason {
+fn certificate_reason(error: &CertificateError) -> Reason {
     match error {
+        CertificateError::ChainInvalid(message) if message.contains("CertExpired") || message.contains("CertNotValidYet") => {
+            Reason::CertificateExpired
+        }
         CertificateError::Malformed(_) => Reason::MalformedEvidence,
         CertificateError::NotYetValid { .. } | CertificateError::Expired { .. } => Reason::CertificateExpired,
         _ => Reason::UntrustedChain,

@@ -1,0 +1,117 @@
+//! What `sigstore-verify` leaves open about log entries.
+//!
+//! It looks for the checkpoint's key by its four-byte hint, among the keys of all logs that have begun by now; it does not compare the size
+//! of the tree in a proof of Rekor v1 with the checkpoint's; and without a promise it reads neither the name of the log nor the window in
+//! which the log's key was in use. Here an entry is of the log that it names, and that log was in use at a time that somebody vouches for.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use sigstore_trust_root::TrustedRoot;
+use sigstore_types::{KindVersion, TimeRange, TransparencyLogEntry, bundle::InclusionProof};
+
+/// The logs of a trust root: their names, and when they were in use.
+pub(super) struct Logs(Vec<Log>);
+
+struct Log {
+    id: Vec<u8>,
+    window: Option<TimeRange>,
+}
+
+/// What is wrong with an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    Unproved,
+    UnknownLog,
+    OtherLog,
+    OtherSize,
+    OutOfUse,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unproved => "it has no log entry, or one without an inclusion proof",
+            Self::UnknownLog => "its log entry names a log that the trust root does not know",
+            Self::OtherLog => "its log entry names one log, and its checkpoint is of another",
+            Self::OtherSize => "its inclusion proof is for a tree of another size than the checkpoint's",
+            Self::OutOfUse => "its log was not in use at any time that somebody vouches for",
+        })
+    }
+}
+
+impl Logs {
+    pub(super) fn of(root: &TrustedRoot) -> Self {
+        let logs = root.tlogs.iter().map(|log| Log { id: log.log_id.key_id.as_bytes().to_vec(), window: log.public_key.valid_for });
+        Self(logs.collect())
+    }
+
+    /// Checks entries whose proofs, checkpoints and promises hold already. `times` are those that somebody vouches for; if there are none, the
+    /// log's use must have no end.
+    pub(super) fn check(&self, entries: &[TransparencyLogEntry], times: &[Timestamp]) -> Result<(), Fault> {
+        entries.iter().try_for_each(|entry| self.check_entry(entry, times))
+    }
+
+    fn check_entry(&self, entry: &TransparencyLogEntry, times: &[Timestamp]) -> Result<(), Fault> {
+        let log = self.0.iter().find(|log| log.id == entry.log_id.key_id.as_bytes()).ok_or(Fault::UnknownLog)?;
+        let proof = entry.inclusion_proof.as_ref().ok_or(Fault::Unproved)?;
+        let checkpoint = proof.checkpoint.checkpoint().ok_or(Fault::Unproved)?;
+        let mut known =
+            checkpoint.signatures().iter().map(|signature| signature.key_id.as_bytes()).filter(|hint| self.0.iter().any(|log| log.has(*hint)));
+        if !known.all(|hint| log.has(hint)) {
+            return Err(Fault::OtherLog);
+        }
+        if entry.kind_version != KindVersion::HashedRekordV002 && !sizes_agree(proof, checkpoint.tree_size()) {
+            return Err(Fault::OtherSize);
+        }
+        let covers = |window: TimeRange| times.iter().any(|time| window.contains(*time)) || (times.is_empty() && window.end.is_none());
+        let in_use = log.window.is_none_or(covers);
+        if in_use { Ok(()) } else { Err(Fault::OutOfUse) }
+    }
+}
+
+impl Log {
+    /// The hint in a checkpoint's signature is the beginning of the log's name.
+    fn has(&self, hint: &[u8]) -> bool {
+        self.id.starts_with(hint)
+    }
+}
+
+/// Rekor v2 takes the size from the checkpoint; the field beside it says nothing.
+const fn sizes_agree(proof: &InclusionProof, size: u64) -> bool {
+    proof.tree_size == size
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use sigstore_types::Bundle;
+
+    use super::*;
+    use crate::core::verify::testing::shared_data;
+
+    /// Genuine bundles of every kind, also of those that are no evidence about a manifest.
+    #[test]
+    fn no_genuine_bundle_is_refused() {
+        let Some(data) = shared_data("no_genuine_bundle_is_refused") else { return };
+        let ours = data.join("trust/prod_trusted_root.json");
+        let mut checked = 0;
+        for case in fs::read_dir(data.join("sigstore-conformance")).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+            let Ok(text) = fs::read_to_string(case.join("bundle.sigstore.json")) else { continue };
+            if case.to_string_lossy().ends_with("_fail") {
+                continue;
+            }
+            let root = fs::read_to_string(case.join("trusted_root.json")).unwrap_or_else(|_| fs::read_to_string(&ours).expect("a trust root"));
+            let bundle = Bundle::from_json(&text).expect("a bundle");
+            let issued = bundle.signing_certificate().and_then(|der| sigstore_crypto::parse_certificate_info(der).ok()).map(|info| info.not_before);
+            let entries = &bundle.verification_material.tlog_entries;
+            let times: Vec<Timestamp> = entries.iter().filter_map(|entry| entry.integrated_time).chain(issued).collect();
+            let logs = Logs::of(&TrustedRoot::from_json(&root).expect("a trust root"));
+            let proved: Vec<_> = entries.iter().filter(|entry| entry.inclusion_proof.is_some()).cloned().collect();
+            assert_eq!(logs.check(&proved, &times), Ok(()), "{}", case.display());
+            checked += proved.len();
+        }
+        assert!(checked >= 15, "only {checked} entries");
+    }
+}
