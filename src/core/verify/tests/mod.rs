@@ -3,6 +3,7 @@
 mod genuine;
 mod keyed;
 mod keyless;
+mod matrix;
 
 use serde_json::{Value, json};
 
