@@ -1,31 +1,8 @@
-//! References, locations, tags, digests and platforms: what is printed is read as the same thing.
+//! `targets::reference`.
 #![no_main]
 
-use std::{fmt::Display, str::FromStr};
+#[allow(dead_code, reason = "each fuzzer is built with all targets and runs one")]
+#[path = "../targets.rs"]
+mod targets;
 
-use libfuzzer_sys::fuzz_target;
-use packgate::core::{
-    digest::Digest,
-    glob::PathGlob,
-    oci::Platform,
-    path::BundlePath,
-    reference::{Location, Reference, Repository, Tag},
-};
-
-fn same<T: FromStr + Display + PartialEq>(text: &str) {
-    if let Ok(value) = text.parse::<T>() {
-        let printed = value.to_string();
-        assert!(printed.parse::<T>().is_ok_and(|again| again == value), "{text:?} is printed as {printed:?}");
-    }
-}
-
-fuzz_target!(|text: &str| {
-    same::<Reference>(text);
-    same::<Repository>(text);
-    same::<Location>(text);
-    same::<Tag>(text);
-    same::<Digest>(text);
-    same::<Platform>(text);
-    same::<BundlePath>(text);
-    same::<PathGlob>(text);
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::reference(data));

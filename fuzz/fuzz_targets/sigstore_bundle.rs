@@ -1,13 +1,8 @@
-//! Sigstore bundles: nothing makes the parser panic, and what is accepted can be looked at.
+//! `targets::sigstore_bundle`.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use packgate::core::{limits::Limits, sigstore_bundle::SigstoreBundle};
+#[allow(dead_code, reason = "each fuzzer is built with all targets and runs one")]
+#[path = "../targets.rs"]
+mod targets;
 
-fuzz_target!(|data: &[u8]| {
-    let limits = Limits::DEFAULT;
-    if let Ok(bundle) = SigstoreBundle::parse(data, &limits) {
-        let _ = bundle.material();
-        assert!(bundle.log_entries().len() <= limits.log_entries);
-    }
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::sigstore_bundle(data));

@@ -9,6 +9,7 @@ mod conformance;
 mod copying;
 mod corrupt;
 mod documents;
+mod fuzz;
 mod interop;
 mod jobs;
 mod keys;

@@ -1,0 +1,8 @@
+//! `targets::trusted_root`.
+#![no_main]
+
+#[allow(dead_code, reason = "each fuzzer is built with all targets and runs one")]
+#[path = "../targets.rs"]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::trusted_root(data));

@@ -1,0 +1,252 @@
+//! What is fuzzed: everything that parses bytes from outside, one function each. Nothing may panic, and what is asserted must hold.
+//!
+//! `fuzz_targets/NAME.rs` hands each function to the fuzzer; `tests/it/fuzz.rs` feeds every seed, and what becomes of it by a few changes, to
+//! the same functions in every run of the tests.
+
+use std::{
+    fmt::Display,
+    str::FromStr,
+    sync::{Arc, LazyLock},
+};
+
+use aws_lc_rs::{
+    encoding::AsDer,
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair},
+};
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use packgate::{
+    api::bundle_policy::{PolicyObject, Sources},
+    core::{
+        digest::Digest,
+        glob::PathGlob,
+        json,
+        limits::Limits,
+        lockfile::{LockInput, Lockfile},
+        media_type,
+        oci::{Descriptor, Document, Manifest, Platform},
+        pack::{Format, Output, PackPlan, lock_in_layer, manifest_of, output_of},
+        path::BundlePath,
+        reference::{Location, Reference, Repository, Tag},
+        referrer,
+        sigstore_bundle::SigstoreBundle,
+        unpack::{
+            file_path, folder_path, link_target,
+            tar::{BLOCK, Header, Pending},
+        },
+        verify::{Candidate, Evidence, Findings, Trust, TrustRoot, VerificationKey, verify},
+    },
+};
+use serde_json::{Value, json};
+
+/// Every target by the name of its folder of seeds.
+pub const ALL: &[(&str, fn(&[u8]))] = &[
+    ("certificate", certificate),
+    ("dsse", dsse),
+    ("embedded_lock", embedded_lock),
+    ("json", strict_json),
+    ("lock", lock),
+    ("manifest", manifest),
+    ("policy", policy),
+    ("reference", reference),
+    ("sigstore_bundle", sigstore_bundle),
+    ("tar", tar),
+    ("trusted_root", trusted_root),
+];
+
+const LIMITS: Limits = Limits::DEFAULT;
+
+/// A bundle that holds with [`ROOT`] about [`subject`]: of Rekor v1, with a timestamp.
+const BUNDLE: &str = include_str!("seeds/sigstore_bundle/rekor-v1.json");
+const ROOT: &[u8] = include_bytes!("seeds/trusted_root/virtual.json");
+
+fn subject() -> Digest {
+    Digest::of(b"the judged manifest")
+}
+
+/// Judges a bundle as if a registry had listed it.
+fn judge(content: Vec<u8>, trust: &Trust) -> Findings {
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: Some(media_type::MANIFEST.into()),
+        artifact_type: None,
+        config: Descriptor::empty(),
+        layers: vec![Descriptor::of(media_type::SIGSTORE_BUNDLE_V03, &content)],
+        subject: Some(Descriptor::new(media_type::MANIFEST, subject(), 7)),
+        annotations: Default::default(),
+    };
+    let referrer = Descriptor::of(media_type::MANIFEST, b"");
+    let candidate = Candidate { referrer, manifest: Document::Manifest(manifest), content: content.into() };
+    let evidence = Evidence { candidates: vec![candidate], ..Evidence::default() };
+    let findings = verify(&subject(), &evidence, trust, &LIMITS);
+    assert!(findings.rejected.iter().all(|rejected| rejected.message.chars().count() <= 300 && !rejected.message.contains(char::is_control)));
+    assert!(findings.verified.iter().all(|verified| verified.claim().is_about(&subject())));
+    findings
+}
+
+static ROOT_TRUST: LazyLock<Trust> =
+    LazyLock::new(|| Trust { keys: Vec::new(), roots: vec![Arc::new(TrustRoot::parse(ROOT, &LIMITS).expect("a trust root"))] });
+
+/// The certificate of a bundle in which everything else holds: its names, claims, window, chain and promise.
+pub fn certificate(data: &[u8]) {
+    static PARTS: LazyLock<Value> = LazyLock::new(|| serde_json::from_str(BUNDLE).expect("JSON"));
+    let mut bundle = PARTS.clone();
+    let genuine = bundle["verificationMaterial"]["certificate"]["rawBytes"] == BASE64.encode(data).as_str();
+    bundle["verificationMaterial"]["certificate"]["rawBytes"] = BASE64.encode(data).into();
+    let findings = judge(bundle.to_string().into_bytes(), &ROOT_TRUST);
+    assert_eq!(!findings.verified.is_empty(), genuine, "no other certificate holds");
+}
+
+/// The payload of an envelope that a trusted key signed: what is read after the signature.
+pub fn dsse(data: &[u8]) {
+    static KEY: LazyLock<(EcdsaKeyPair, Trust)> = LazyLock::new(|| {
+        let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).expect("a key");
+        let spki = BASE64.encode(key.public_key().as_der().expect("DER"));
+        let pem = format!("-----BEGIN PUBLIC KEY-----\n{spki}\n-----END PUBLIC KEY-----\n");
+        (key, Trust { keys: vec![VerificationKey::from_pem(&pem).expect("a key")], roots: Vec::new() })
+    });
+    let (key, trust) = &*KEY;
+    let signature = key.sign(&SystemRandom::new(), &referrer::pae(data)).expect("a signature");
+    let envelope = json!({"payload": BASE64.encode(data), "payloadType": media_type::IN_TOTO, "signatures": [{"sig": BASE64.encode(signature)}]});
+    let bundle = json!({"mediaType": media_type::SIGSTORE_BUNDLE_V03, "verificationMaterial": {"publicKey": {}}, "dsseEnvelope": envelope});
+    let findings = judge(bundle.to_string().into_bytes(), trust);
+    assert_eq!(findings.verified.len() + findings.rejected.len(), 1, "one candidate, one answer");
+}
+
+/// What a bundle carries: the lock in its first layer, and from manifest and config (with a zero byte between them) what it was packed with.
+pub fn embedded_lock(data: &[u8]) {
+    if let Ok(bytes) = lock_in_layer(data) {
+        let _ = Lockfile::from_canonical(&bytes, &LIMITS);
+    }
+    let (manifest, config) = data.split_at(data.iter().position(|byte| *byte == 0).unwrap_or(data.len()));
+    let Ok(manifest) = Document::parse(media_type::MANIFEST, manifest, &LIMITS) else { return };
+    let Ok(manifest) = manifest_of(manifest) else { return };
+    let Ok(output) = output_of(&manifest, config.get(1..).unwrap_or_default(), &LIMITS) else { return };
+    let lock = br#"{"apiVersion":"packgate.dev/v1alpha1","artifacts":[{"checksum":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","mode":"0644","name":"a","origin":"a","size":0,"target":"a","type":"file"}],"kind":"Lockfile","packFormat":"1"}"#;
+    let lock = Lockfile::from_canonical(lock, &LIMITS).expect("canonical");
+    if let Ok(plan) = PackPlan::new(&lock, output) {
+        for manifest in &plan.manifests {
+            let _ = plan.documents(manifest, &[]);
+        }
+    }
+}
+
+/// Strict JSON: what is accepted is what everybody reads.
+pub fn strict_json(data: &[u8]) {
+    if let Ok(value) = json::parse::<Value>(data, 1 << 20, 32) {
+        assert_eq!(serde_json::from_slice::<Value>(data).expect("JSON"), value);
+        let written = serde_json::to_vec(&value).expect("JSON");
+        let again = json::parse::<Value>(&written, 1 << 21, 32).expect("its own JSON");
+        assert_eq!(serde_json::to_vec(&again).expect("JSON"), written);
+    }
+}
+
+/// Locks and manifests of both generations: whatever is accepted has one canonical form, and is read back from YAML as it was.
+pub fn lock(data: &[u8]) {
+    let _ = LockInput::parse(data, &LIMITS);
+    let Ok(lock) = Lockfile::parse(data, &LIMITS) else { return };
+    let canonical = lock.canonical();
+    let read = Lockfile::from_canonical(&canonical.bytes, &LIMITS).expect("its own canonical form");
+    assert_eq!(read.canonical(), canonical);
+    let yaml = Lockfile::parse(lock.to_yaml().as_bytes(), &LIMITS).expect("its own YAML");
+    assert_eq!(yaml, Lockfile { generation: yaml.generation, ..lock.clone() });
+    for format in [Format::Image, Format::Artifact] {
+        if let Ok(plan) = PackPlan::new(&lock, Output { format, ..Output::default() }) {
+            let _ = plan.predict();
+        }
+    }
+}
+
+/// Manifests and indexes: whatever is accepted is the same when it is written and read again.
+pub fn manifest(data: &[u8]) {
+    for media_type in media_type::ACCEPT_MANIFESTS {
+        let Ok(document) = Document::parse(media_type, data, &LIMITS) else { continue };
+        let _ = (document.subject(), document.annotations(), document.children(), document.artifact_type());
+        let written = match &document {
+            Document::Manifest(manifest) => serde_json::to_vec(manifest),
+            Document::Index(index) => serde_json::to_vec(index),
+        };
+        let again = Document::parse(media_type, &written.expect("JSON"), &LIMITS).expect("its own JSON");
+        assert_eq!(again, document);
+    }
+}
+
+/// Policies in YAML: what is read is the same when it is written and read again, and is compiled or refused.
+pub fn policy(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(documents) = serde_saphyr::from_multiple::<Value>(text) else { return };
+    for document in documents {
+        let Ok(object) = PolicyObject::read(document) else { continue };
+        let written = match &object {
+            PolicyObject::Cluster(policy) => serde_json::to_value(policy),
+            PolicyObject::Namespaced(policy) => serde_json::to_value(policy),
+        };
+        assert_eq!(PolicyObject::read(written.expect("JSON")).expect("its own JSON"), object);
+        let _ = (object.needs(), object.compile(&Sources::default()), object.compile_or_refuse(&Sources::default()));
+    }
+}
+
+fn same<T: FromStr + Display + PartialEq>(text: &str) {
+    if let Ok(value) = text.parse::<T>() {
+        let printed = value.to_string();
+        assert!(printed.parse::<T>().is_ok_and(|again| again == value), "{text:?} is printed as {printed:?}");
+    }
+}
+
+/// References, locations, tags, digests and platforms: what is printed is read as the same thing.
+pub fn reference(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    same::<Reference>(text);
+    same::<Repository>(text);
+    same::<Location>(text);
+    same::<Tag>(text);
+    same::<Digest>(text);
+    same::<Platform>(text);
+    same::<BundlePath>(text);
+    same::<PathGlob>(text);
+}
+
+/// Sigstore bundles: parsed, and judged with a trust root.
+pub fn sigstore_bundle(data: &[u8]) {
+    if let Ok(bundle) = SigstoreBundle::parse(data, &LIMITS) {
+        let _ = bundle.material();
+        assert!(bundle.log_entries().len() <= LIMITS.log_entries);
+    }
+    let _ = judge(data.to_vec(), &ROOT_TRUST);
+}
+
+/// Headers and metadata of tar archives.
+pub fn tar(data: &[u8]) {
+    let mut pending = Pending::default();
+    let mut rest = data;
+    while let Some((block, after)) = rest.split_first_chunk::<BLOCK>() {
+        let Ok(Some(header)) = Header::parse(block) else { return };
+        let size = usize::try_from(header.size).unwrap_or(usize::MAX).min(after.len());
+        let (content, after) = after.split_at(size);
+        rest = after;
+        if header.kind.is_metadata() {
+            if pending.take_in(header.kind, content).is_err() {
+                return;
+            }
+            continue;
+        }
+        let Ok(header) = pending.apply(header) else { return };
+        let _ = folder_path(None, &header.name);
+        if let Ok(path) = file_path(None, &header.name) {
+            let _ = link_target(None, &path, &header.link);
+        }
+    }
+}
+
+/// How many signatures of a bundle hold.
+pub fn verified(data: &[u8]) -> usize {
+    judge(data.to_vec(), &ROOT_TRUST).verified.len()
+}
+
+/// Trust roots: whatever is accepted judges a bundle without a panic.
+pub fn trusted_root(data: &[u8]) {
+    if let Ok(root) = TrustRoot::parse(data, &LIMITS) {
+        let trust = Trust { keys: Vec::new(), roots: vec![Arc::new(root)] };
+        let _ = judge(BUNDLE.as_bytes().to_vec(), &trust);
+    }
+}

@@ -1,0 +1,121 @@
+//! Every fuzz target (`fuzz/targets.rs`) with every seed, and with what becomes of the seeds by a few changes that are the same in every run.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+#[path = "../../fuzz/targets.rs"]
+mod targets;
+
+/// Changes of each seed.
+const CHANGES: u64 = 48;
+
+/// Pieces that parsers stumble over.
+const PIECES: &[&[u8]] = &[
+    b"\0",
+    b"\xff\xfe",
+    b"\xef\xbb\xbf",
+    b"{",
+    b"}",
+    b"[[[[",
+    b"\"",
+    b"\\u0000",
+    b"-1",
+    b"1e999",
+    b"null",
+    b"\x30\x80",
+    b"\x30\x84\xff\xff\xff\xff",
+    b"\n",
+    b"../",
+    b"&a *a",
+];
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(name)
+}
+
+fn names_in(folder: &Path) -> BTreeSet<String> {
+    let names = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    names.map(|path| path.file_stem().expect("a name").to_string_lossy().into_owned()).collect()
+}
+
+fn seeds(target: &str) -> Vec<Vec<u8>> {
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder("seeds").join(target)).expect("seeds").map(|entry| entry.expect("an entry").path()).collect();
+    paths.sort();
+    paths.iter().map(|path| fs::read(path).expect("a seed")).collect()
+}
+
+/// A sequence that is the same in every run (xorshift).
+struct Sequence(u64);
+
+impl Sequence {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % u64::try_from(bound.max(1)).expect("small")).expect("small")
+    }
+
+    /// One to four changes of `seed`, some of them with a part of `other`.
+    fn change(&mut self, seed: &[u8], other: &[u8]) -> Vec<u8> {
+        let mut bytes = seed.to_vec();
+        for _ in 0..=self.below(4) {
+            let at = self.below(bytes.len() + 1);
+            let end = (at + 1 + self.below(16)).min(bytes.len());
+            match self.below(6) {
+                0 | 1 if at < bytes.len() => bytes[at] ^= u8::try_from(1 + self.below(255)).expect("a byte"),
+                2 => drop(bytes.drain(at..end.max(at))),
+                3 => drop(bytes.splice(at..at, PIECES[self.below(PIECES.len())].iter().copied())),
+                4 => bytes.truncate(at),
+                _ => {
+                    let from = self.below(other.len() + 1);
+                    let to = (from + self.below(64)).min(other.len());
+                    drop(bytes.splice(at..at, other[from..to].iter().copied()));
+                }
+            }
+        }
+        bytes
+    }
+}
+
+#[test]
+fn every_target_is_fuzzed_and_has_seeds() {
+    let listed: BTreeSet<String> = targets::ALL.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(listed.len(), targets::ALL.len(), "a name is there twice");
+    assert_eq!(names_in(&folder("fuzz_targets")), listed);
+    assert_eq!(names_in(&folder("seeds")), listed);
+    let manifest = fs::read_to_string(folder("Cargo.toml")).expect("a manifest");
+    let built: BTreeSet<String> =
+        manifest.lines().filter_map(|line| line.strip_prefix("path = \"fuzz_targets/")?.strip_suffix(".rs\"")).map(str::to_owned).collect();
+    assert_eq!(built, listed);
+}
+
+#[test]
+fn seeds_and_changed_seeds_break_nothing() {
+    let mut sequence = Sequence(0x9e37_79b9_7f4a_7c15);
+    let mut inputs = 0;
+    for (name, target) in targets::ALL {
+        let seeds = seeds(name);
+        assert!(!seeds.is_empty(), "{name} has no seeds");
+        for seed in &seeds {
+            target(seed);
+            for _ in 0..CHANGES {
+                let other = sequence.below(seeds.len());
+                target(&sequence.change(seed, &seeds[other]));
+                inputs += 1;
+            }
+        }
+    }
+    println!("{inputs} changed seeds of {} targets", targets::ALL.len());
+}
+
+/// Seeds that hold must go on to hold: else most of what is behind the first check is never reached.
+#[test]
+fn seeds_reach_what_is_behind_the_first_check() {
+    for name in ["rekor-v1", "rekor-v2"] {
+        let bundle = fs::read(folder("seeds/sigstore_bundle").join(name).with_extension("json")).expect("a seed");
+        assert_eq!(targets::verified(&bundle), 1, "{name}");
+    }
+}
