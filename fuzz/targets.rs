@@ -24,7 +24,7 @@ use packgate::{
         limits::Limits,
         lockfile::{LockInput, Lockfile},
         media_type,
-        oci::{Descriptor, Document, Manifest, Platform},
+        oci::{Annotations, Descriptor, Document, Manifest, Platform},
         pack::{Format, Output, PackPlan, lock_in_layer, manifest_of, output_of},
         path::BundlePath,
         reference::{Location, Reference, Repository, Tag},
@@ -39,8 +39,11 @@ use packgate::{
 };
 use serde_json::{Value, json};
 
-/// Every target by the name of its folder of seeds.
-pub const ALL: &[(&str, fn(&[u8]))] = &[
+/// A target, and the name of its folder of seeds.
+pub(super) type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub(super) const ALL: &[Target] = &[
     ("certificate", certificate),
     ("dsse", dsse),
     ("embedded_lock", embedded_lock),
@@ -73,7 +76,7 @@ fn judge(content: Vec<u8>, trust: &Trust) -> Findings {
         config: Descriptor::empty(),
         layers: vec![Descriptor::of(media_type::SIGSTORE_BUNDLE_V03, &content)],
         subject: Some(Descriptor::new(media_type::MANIFEST, subject(), 7)),
-        annotations: Default::default(),
+        annotations: Annotations::new(),
     };
     let referrer = Descriptor::of(media_type::MANIFEST, b"");
     let candidate = Candidate { referrer, manifest: Document::Manifest(manifest), content: content.into() };
@@ -88,7 +91,7 @@ static ROOT_TRUST: LazyLock<Trust> =
     LazyLock::new(|| Trust { keys: Vec::new(), roots: vec![Arc::new(TrustRoot::parse(ROOT, &LIMITS).expect("a trust root"))] });
 
 /// The certificate of a bundle in which everything else holds: its names, claims, window, chain and promise.
-pub fn certificate(data: &[u8]) {
+pub(super) fn certificate(data: &[u8]) {
     static PARTS: LazyLock<Value> = LazyLock::new(|| serde_json::from_str(BUNDLE).expect("JSON"));
     let mut bundle = PARTS.clone();
     let genuine = bundle["verificationMaterial"]["certificate"]["rawBytes"] == BASE64.encode(data).as_str();
@@ -98,11 +101,11 @@ pub fn certificate(data: &[u8]) {
 }
 
 /// The payload of an envelope that a trusted key signed: what is read after the signature.
-pub fn dsse(data: &[u8]) {
+pub(super) fn dsse(data: &[u8]) {
     static KEY: LazyLock<(EcdsaKeyPair, Trust)> = LazyLock::new(|| {
         let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).expect("a key");
-        let spki = BASE64.encode(key.public_key().as_der().expect("DER"));
-        let pem = format!("-----BEGIN PUBLIC KEY-----\n{spki}\n-----END PUBLIC KEY-----\n");
+        let spki = key.public_key().as_der().expect("DER");
+        let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", BASE64.encode(spki.as_ref()));
         (key, Trust { keys: vec![VerificationKey::from_pem(&pem).expect("a key")], roots: Vec::new() })
     });
     let (key, trust) = &*KEY;
@@ -114,7 +117,7 @@ pub fn dsse(data: &[u8]) {
 }
 
 /// What a bundle carries: the lock in its first layer, and from manifest and config (with a zero byte between them) what it was packed with.
-pub fn embedded_lock(data: &[u8]) {
+pub(super) fn embedded_lock(data: &[u8]) {
     if let Ok(bytes) = lock_in_layer(data) {
         let _ = Lockfile::from_canonical(&bytes, &LIMITS);
     }
@@ -132,7 +135,7 @@ pub fn embedded_lock(data: &[u8]) {
 }
 
 /// Strict JSON: what is accepted is what everybody reads.
-pub fn strict_json(data: &[u8]) {
+pub(super) fn strict_json(data: &[u8]) {
     if let Ok(value) = json::parse::<Value>(data, 1 << 20, 32) {
         assert_eq!(serde_json::from_slice::<Value>(data).expect("JSON"), value);
         let written = serde_json::to_vec(&value).expect("JSON");
@@ -142,7 +145,7 @@ pub fn strict_json(data: &[u8]) {
 }
 
 /// Locks and manifests of both generations: whatever is accepted has one canonical form, and is read back from YAML as it was.
-pub fn lock(data: &[u8]) {
+pub(super) fn lock(data: &[u8]) {
     let _ = LockInput::parse(data, &LIMITS);
     let Ok(lock) = Lockfile::parse(data, &LIMITS) else { return };
     let canonical = lock.canonical();
@@ -158,7 +161,7 @@ pub fn lock(data: &[u8]) {
 }
 
 /// Manifests and indexes: whatever is accepted is the same when it is written and read again.
-pub fn manifest(data: &[u8]) {
+pub(super) fn manifest(data: &[u8]) {
     for media_type in media_type::ACCEPT_MANIFESTS {
         let Ok(document) = Document::parse(media_type, data, &LIMITS) else { continue };
         let _ = (document.subject(), document.annotations(), document.children(), document.artifact_type());
@@ -172,7 +175,7 @@ pub fn manifest(data: &[u8]) {
 }
 
 /// Policies in YAML: what is read is the same when it is written and read again, and is compiled or refused.
-pub fn policy(data: &[u8]) {
+pub(super) fn policy(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Ok(documents) = serde_saphyr::from_multiple::<Value>(text) else { return };
     for document in documents {
@@ -194,7 +197,7 @@ fn same<T: FromStr + Display + PartialEq>(text: &str) {
 }
 
 /// References, locations, tags, digests and platforms: what is printed is read as the same thing.
-pub fn reference(data: &[u8]) {
+pub(super) fn reference(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     same::<Reference>(text);
     same::<Repository>(text);
@@ -207,7 +210,7 @@ pub fn reference(data: &[u8]) {
 }
 
 /// Sigstore bundles: parsed, and judged with a trust root.
-pub fn sigstore_bundle(data: &[u8]) {
+pub(super) fn sigstore_bundle(data: &[u8]) {
     if let Ok(bundle) = SigstoreBundle::parse(data, &LIMITS) {
         let _ = bundle.material();
         assert!(bundle.log_entries().len() <= LIMITS.log_entries);
@@ -216,7 +219,7 @@ pub fn sigstore_bundle(data: &[u8]) {
 }
 
 /// Headers and metadata of tar archives.
-pub fn tar(data: &[u8]) {
+pub(super) fn tar(data: &[u8]) {
     let mut pending = Pending::default();
     let mut rest = data;
     while let Some((block, after)) = rest.split_first_chunk::<BLOCK>() {
@@ -239,12 +242,12 @@ pub fn tar(data: &[u8]) {
 }
 
 /// How many signatures of a bundle hold.
-pub fn verified(data: &[u8]) -> usize {
+pub(super) fn verified(data: &[u8]) -> usize {
     judge(data.to_vec(), &ROOT_TRUST).verified.len()
 }
 
 /// Trust roots: whatever is accepted judges a bundle without a panic.
-pub fn trusted_root(data: &[u8]) {
+pub(super) fn trusted_root(data: &[u8]) {
     if let Ok(root) = TrustRoot::parse(data, &LIMITS) {
         let trust = Trust { keys: Vec::new(), roots: vec![Arc::new(root)] };
         let _ = judge(BUNDLE.as_bytes().to_vec(), &trust);

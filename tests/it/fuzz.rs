@@ -10,7 +10,7 @@ use std::{
 mod targets;
 
 /// Changes of each seed.
-const CHANGES: u64 = 48;
+const CHANGES: u64 = 256;
 
 /// Pieces that parsers stumble over.
 const PIECES: &[&[u8]] = &[

@@ -5,13 +5,10 @@ pub(crate) fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
     let mut element = vec![tag];
     let length = content.len().to_be_bytes();
     let significant: Vec<u8> = length.into_iter().skip_while(|byte| *byte == 0).collect();
-    match content.len() {
-        0..=127 => element.push(significant.first().copied().unwrap_or(0)),
-        _ => {
-            element.push(0x80 | u8::try_from(significant.len()).expect("at most eight"));
-            element.extend(significant);
-        }
+    if content.len() > 127 {
+        element.push(0x80 | u8::try_from(significant.len()).expect("at most eight"));
     }
+    element.extend(if content.is_empty() { vec![0] } else { significant });
     element.extend_from_slice(content);
     element
 }

@@ -103,7 +103,7 @@ fn signed_part(token: &Value) -> Value {
     let content_info = der::children(&token)[1];
     let signed_data = der::children(der::children(content_info)[1])[0];
     let parts = der::children(signed_data);
-    let signer = der::children(der::children(parts.last().expect("signers"))[0].as_ref());
+    let signer = der::children(der::children(parts.last().expect("signers"))[0]);
     let [.., attributes, _, signature] = &signer[..] else { panic!("a signer") };
     [parts[2], attributes, signature].map(|part| STANDARD.encode(part)).into_iter().collect()
 }

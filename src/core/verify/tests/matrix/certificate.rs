@@ -24,7 +24,7 @@ fn leaf(case: &mut Case) -> &mut Leaf {
     case.recipe.leaf()
 }
 
-fn names<const N: usize>(case: &mut Case, names: [San; N]) {
+fn names(case: &mut Case, names: &[San]) {
     leaf(case).names = names.to_vec();
 }
 
@@ -47,19 +47,19 @@ fn window(case: &mut Case, from: i64, to: i64) {
 
 pub(super) const FAULTS: &[Fault] = &[
     // Whom it names.
-    holds("an email address", Make(|case| names(case, [San::Email("a@example.com")]))),
-    refused("no name", Reason::IdentityMismatch, Make(|case| names(case, []))),
-    refused("two URIs", Reason::IdentityMismatch, Make(|case| names(case, [San::Uri(WORKFLOW), San::Uri("https://example.com/other")]))),
-    refused("a URI and an email address", Reason::IdentityMismatch, Make(|case| names(case, [San::Uri(WORKFLOW), San::Email("a@example.com")]))),
-    refused("an email address and a URI", Reason::IdentityMismatch, Make(|case| names(case, [San::Email("a@example.com"), San::Uri(WORKFLOW)]))),
-    refused("another name before the URI", Reason::IdentityMismatch, Make(|case| names(case, [San::Other("alice"), San::Uri(WORKFLOW)]))),
-    refused("another name after the URI", Reason::IdentityMismatch, Make(|case| names(case, [San::Uri(WORKFLOW), San::Dns("example.com")]))),
-    refused("only another name", Reason::IdentityMismatch, Make(|case| names(case, [San::Other("alice")]))),
-    refused("a DNS name", Reason::IdentityMismatch, Make(|case| names(case, [San::Dns("example.com")]))),
-    refused("an email address that is a URI", Reason::IdentityMismatch, Make(|case| names(case, [San::Email(WORKFLOW)]))),
-    refused("an email address without @", Reason::IdentityMismatch, Make(|case| names(case, [San::Email("alice")]))),
-    refused("a URI that is an email address", Reason::IdentityMismatch, Make(|case| names(case, [San::Uri("a@example.com")]))),
-    refused("an empty URI", Reason::IdentityMismatch, Make(|case| names(case, [San::Uri("")]))),
+    holds("an email address", Make(|case| names(case, &[San::Email("a@example.com")]))),
+    refused("no name", Reason::IdentityMismatch, Make(|case| names(case, &[]))),
+    refused("two URIs", Reason::IdentityMismatch, Make(|case| names(case, &[San::Uri(WORKFLOW), San::Uri("https://example.com/other")]))),
+    refused("a URI and an email address", Reason::IdentityMismatch, Make(|case| names(case, &[San::Uri(WORKFLOW), San::Email("a@example.com")]))),
+    refused("an email address and a URI", Reason::IdentityMismatch, Make(|case| names(case, &[San::Email("a@example.com"), San::Uri(WORKFLOW)]))),
+    refused("another name before the URI", Reason::IdentityMismatch, Make(|case| names(case, &[San::Other("alice"), San::Uri(WORKFLOW)]))),
+    refused("another name after the URI", Reason::IdentityMismatch, Make(|case| names(case, &[San::Uri(WORKFLOW), San::Dns("example.com")]))),
+    refused("only another name", Reason::IdentityMismatch, Make(|case| names(case, &[San::Other("alice")]))),
+    refused("a DNS name", Reason::IdentityMismatch, Make(|case| names(case, &[San::Dns("example.com")]))),
+    refused("an email address that is a URI", Reason::IdentityMismatch, Make(|case| names(case, &[San::Email(WORKFLOW)]))),
+    refused("an email address without @", Reason::IdentityMismatch, Make(|case| names(case, &[San::Email("alice")]))),
+    refused("a URI that is an email address", Reason::IdentityMismatch, Make(|case| names(case, &[San::Uri("a@example.com")]))),
+    refused("an empty URI", Reason::IdentityMismatch, Make(|case| names(case, &[San::Uri("")]))),
     refused(
         "no issuer",
         Reason::IdentityMismatch,
@@ -223,7 +223,7 @@ fn certificates_of_other_algorithms() {
 fn whoever_is_named_is_told() {
     use super::{By, When, found};
     let mut case = Case::new(Shape { by: By::Certificate, when: When::RekorV1 });
-    names(&mut case, [San::Email("a@example.com")]);
+    names(&mut case, &[San::Email("a@example.com")]);
     let findings = case.judge(&Make(|_| ()));
     let signer = Signer::Identity { san: "a@example.com".into(), issuer: ISSUER.into() };
     assert_eq!(found(&findings).map(Verified::signer), Ok(&signer));

@@ -127,7 +127,7 @@ pub(super) const FAULTS: &[Fault] = &[
     ),
     some(
         "a public key instead of a certificate",
-        |s| s.keyless(),
+        Shape::keyless,
         Reason::MalformedEvidence,
         Forge(|b, case| {
             material(b)["certificate"]["rawBytes"] = base64(&case.recipe.key.spki()).into();
@@ -144,18 +144,18 @@ pub(super) const FAULTS: &[Fault] = &[
     ),
     some(
         "a hint instead of a certificate",
-        |s| s.keyless(),
+        Shape::keyless,
         Reason::NoMatchingAuthority,
         Bundle(|b| {
             remove(material(b), "certificate");
             material(b)["publicKey"] = json!({"hint": ""});
         }),
     ),
-    holds("another hint", |s| s.keyed(), Bundle(|b| material(b)["publicKey"]["hint"] = "anything".into())),
-    holds("no hint", |s| s.keyed(), Bundle(|b| material(b)["publicKey"] = json!({}))),
+    holds("another hint", Shape::keyed, Bundle(|b| material(b)["publicKey"]["hint"] = "anything".into())),
+    holds("no hint", Shape::keyed, Bundle(|b| material(b)["publicKey"] = json!({}))),
     some(
         "a key that nobody trusts",
-        |s| s.keyed(),
+        Shape::keyed,
         Reason::NoMatchingAuthority,
         Make(|case| {
             case.keys = vec![Key::new(Algorithm::P256)];
@@ -163,7 +163,7 @@ pub(super) const FAULTS: &[Fault] = &[
     ),
     some(
         "a key that nobody trusts, with the hint of one that is",
-        |s| s.keyed(),
+        Shape::keyed,
         Reason::InvalidSignature,
         Forge(|b, case| {
             let mut other = case.clone();
@@ -172,8 +172,8 @@ pub(super) const FAULTS: &[Fault] = &[
             material(b)["publicKey"]["hint"] = base64(&case.recipe.key.id()).into();
         }),
     ),
-    some("nobody is trusted", |s| s.keyed(), Reason::NoMatchingAuthority, Make(|case| case.keys = Vec::new())),
-    holds("another key is trusted as well", |s| s.keyed(), Make(|case| case.keys.insert(0, Key::new(Algorithm::Ed25519)))),
+    some("nobody is trusted", Shape::keyed, Reason::NoMatchingAuthority, Make(|case| case.keys = Vec::new())),
+    holds("another key is trusted as well", Shape::keyed, Make(|case| case.keys.insert(0, Key::new(Algorithm::Ed25519)))),
     // The statement.
     refused("another digest", Reason::SubjectMismatch, Make(|case| say(case, |s| s["subject"][0]["digest"]["sha256"] = "00".repeat(32).into()))),
     refused(
@@ -197,8 +197,8 @@ pub(super) const FAULTS: &[Fault] = &[
             say(case, |s| s["subject"][0]["digest"] = json!({"sha512": format!("{0}{0}", subject().hex())}));
         }),
     ),
-    some("no subject", |s| s.keyed(), Reason::SubjectMismatch, Make(|case| say(case, |s| s["subject"] = json!([])))),
-    some("no subject, certified", |s| s.keyless(), Reason::MalformedEvidence, Make(|case| say(case, |s| s["subject"] = json!([])))),
+    some("no subject", Shape::keyed, Reason::SubjectMismatch, Make(|case| say(case, |s| s["subject"] = json!([])))),
+    some("no subject, certified", Shape::keyless, Reason::MalformedEvidence, Make(|case| say(case, |s| s["subject"] = json!([])))),
     refused("null for subjects", Reason::MalformedEvidence, Make(|case| say(case, |s| s["subject"] = Value::Null))),
     refused("null for a digest", Reason::MalformedEvidence, Make(|case| say(case, |s| s["subject"][0]["digest"] = Value::Null))),
     holds(

@@ -30,7 +30,7 @@ fn answer(case: &mut Case, edit: fn(&mut Logging)) {
 }
 
 /// A second entry, of the other log of the same Sigstore.
-fn second(bundle: &mut Value, case: &Case) -> Value {
+fn second(bundle: &Value, case: &Case) -> Value {
     let kind = if case.recipe.logging.as_ref().is_some_and(|logging| logging.kind.is_v1()) { Kind::HashedRekord002 } else { Kind::Dsse001 };
     let mut other = case.recipe.clone();
     other.logging = Some(Logging::new(kind, LOGGED));
@@ -213,7 +213,7 @@ pub(super) const FAULTS: &[Fault] = &[
     ),
     refused(
         "an entry about another certificate for the same key",
-        |s| s.keyless(),
+        Shape::keyless,
         Reason::LogEntryMismatch,
         Make(|case| {
             case.recipe.seen.key = Some(case.recipe.key.clone());
