@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{
     super::*,
-    Case, Change,
+    By, Case, Change,
     Change::{Bundle, Forge, Make, Root},
     Expected::{Holds, Refused},
     Fault, Part, Shape, entry, flip, material, remove, row, statement,
@@ -121,7 +121,8 @@ pub(super) const FAULTS: &[Fault] = &[
         Bundle(|b| {
             remove(entry(b), "inclusionPromise");
         }),
-    ),
+    )
+    .keyed(Holds),
     refused(
         "no time",
         Shape::only_v1,
@@ -129,8 +130,10 @@ pub(super) const FAULTS: &[Fault] = &[
         Bundle(|b| {
             remove(entry(b), "integratedTime");
         }),
-    ),
-    refused("a time of zero", Shape::only_v1, Reason::NoTrustedTime, Bundle(|b| entry(b)["integratedTime"] = "0".into())),
+    )
+    .keyed(Refused(Reason::InvalidTimestamp)),
+    refused("a time of zero", Shape::only_v1, Reason::NoTrustedTime, Bundle(|b| entry(b)["integratedTime"] = "0".into()))
+        .keyed(Refused(Reason::InvalidTimestamp)),
     holds("no promise but a timestamp", Shape::v1_and_stamped, Make(|case| answer(case, |how| how.promise = false))),
     refused(
         "a promise without its time, and a timestamp",
@@ -227,7 +230,8 @@ pub(super) const FAULTS: &[Fault] = &[
             case.recipe.seen.signature = Some(Key::new(Algorithm::P256).sign(&pae(&case.recipe.payload_type, &case.recipe.payload)));
         }),
     ),
-    refused("another body, promised", Shape::v1, Reason::InvalidTimestamp, Bundle(|b| flip(&mut entry(b)["canonicalizedBody"]))),
+    refused("another body, promised", Shape::v1, Reason::InvalidTimestamp, Bundle(|b| flip(&mut entry(b)["canonicalizedBody"])))
+        .keyed(Refused(Reason::InvalidInclusionProof)),
     refused("another body", Shape::v2, Reason::InvalidInclusionProof, Bundle(|b| flip(&mut entry(b)["canonicalizedBody"]))),
     refused("an entry about plain bytes", Shape::v1, Reason::MalformedEvidence, Make(|case| answer(case, |how| how.kind = Kind::HashedRekord001))),
     refused(
@@ -242,7 +246,7 @@ pub(super) const FAULTS: &[Fault] = &[
     refused("no entries", |s| s.logged() && s.keyless(), Reason::InvalidInclusionProof, Bundle(|b| material(b)["tlogEntries"] = json!([]))),
     holds(
         "an entry of each log",
-        Shape::stamped,
+        |s| s.stamped() && matches!(s.by, By::Certificate | By::Key(Algorithm::P256)),
         Forge(|b, case| {
             if case.recipe.logging.is_some() {
                 let second = second(b, case);
@@ -277,7 +281,8 @@ pub(super) const FAULTS: &[Fault] = &[
         Root(|root| {
             root["tlogs"].as_array_mut().expect("logs").remove(0);
         }),
-    ),
+    )
+    .keyed(Refused(Reason::InvalidInclusionProof)),
     refused(
         "a log that nobody trusts",
         Shape::v2,

@@ -56,7 +56,8 @@ pub(super) const FAULTS: &[Fault] = &[
         Bundle(|b| {
             remove(material(b), "timestampVerificationData");
         }),
-    ),
+    )
+    .keyed(Holds),
     holds(
         "no timestamp but a promise",
         Shape::v1_and_stamped,
@@ -71,7 +72,8 @@ pub(super) const FAULTS: &[Fault] = &[
         Bundle(|b| {
             material(b)["timestampVerificationData"]["rfc3161Timestamps"] = json!([]);
         }),
-    ),
+    )
+    .keyed(Holds),
     invalid("a timestamp of other bytes", Make(|case| stamp(case).over = Some(b"another signature".to_vec()))),
     invalid("a timestamp by somebody unknown", Make(|case| stamp(case).by = Some(Tsa::new()))),
     invalid(
