@@ -140,8 +140,8 @@ async fn hostile_lists_of_referrers_cost_little_memory() {
     const MORE: u64 = 16 << 10;
     let descriptor = |n: usize| json!({"mediaType": media_type::MANIFEST, "digest": Digest::of(&n.to_le_bytes()), "size": 500, "artifactType": "x"});
     let index = |entries: String| format!(r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{entries}]}}"#);
-    let words = (0..460).map(|n| format!(r#""{n:03}":"""#)).collect::<Vec<_>>().join(",");
-    let wordy = |n: usize| format!(r#"{{"mediaType":"m","digest":"{}","size":{n},"annotations":{{{words}}}}}"#, Digest::of(b"x"));
+    let pairs = (0..460).map(|n| format!(r#""{n:03}":"""#)).collect::<Vec<_>>().join(",");
+    let wordy = |n: usize| format!(r#"{{"mediaType":"m","digest":"{}","size":{n},"annotations":{{{pairs}}}}}"#, Digest::of(b"x"));
     let many = |entry: &str, count: usize| index(vec![entry; count].join(","));
     for (referrers_api, part) in [(true, "/referrers/"), (false, "/manifests/sha256-")] {
         let (workspace, registry, reference) = signed(Settings { referrers_api, ..Settings::default() }).await;

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    process::Stdio,
     time::{Duration, Instant},
 };
 
@@ -10,7 +9,7 @@ use serde_json::Value;
 
 use super::pinned;
 use crate::support::{
-    cli::{BINARY, Run, Workspace},
+    cli::{Run, Workspace},
     tools::{self, Kind, Server},
 };
 
@@ -31,19 +30,13 @@ fn listed(workspace: &Workspace, image: &str) -> BTreeSet<String> {
 /// What each process says that it added, and how long the slowest of them took.
 fn sign_at_once(workspace: &Workspace, image: &str) -> (BTreeSet<String>, Duration) {
     let start = Instant::now();
-    let children: Vec<_> = (0..PROCESSES)
-        .map(|n| {
-            let line = if n % 2 == 0 {
-                format!("sign --plain-http {image} --key {KEY} -o json")
-            } else {
-                format!("attest --plain-http {image} --predicate predicate.json --type https://example.com/{n} --key {KEY} -o json")
-            };
-            let mut command = workspace.command(BINARY);
-            command.args(line.split_whitespace()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-            command.spawn().expect("the binary runs")
-        })
-        .collect();
-    let runs: Vec<Run> = children.into_iter().map(|child| Run::from(child.wait_with_output().expect("it ends"))).collect();
+    let runs = workspace.at_once((0..PROCESSES).map(|n| {
+        if n % 2 == 0 {
+            format!("sign --plain-http {image} --key {KEY} -o json")
+        } else {
+            format!("attest --plain-http {image} --predicate predicate.json --type https://example.com/{n} --key {KEY} -o json")
+        }
+    }));
     let took = start.elapsed();
     let told = |run: &Run| {
         let document: Value = run.json();

@@ -115,11 +115,12 @@ fn large_bills_are_pulled_by_what_is_signed() {
     each("large_bills_are_pulled_by_what_is_signed", |_, workspace, server| {
         workspace.keys();
         workspace.write("files/one", "x");
-        let artifacts: String = (0..2_600)
+        let artifacts = (0..2_600)
             .map(|n| {
                 format!("- {{name: a{n}, type: file, origin: files/one, target: opt/a/long/name/of/a/file/{n:0>30}, checksum: \"sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881\", size: 1}}\n")
             })
-            .collect();
+            .collect::<Vec<_>>()
+            .concat();
         workspace.write("many.yaml", format!("apiVersion: packgate.dev/v1alpha1\nkind: Lockfile\nname: many\nartifacts:\n{artifacts}"));
         let line = format!("pack many.yaml --plain-http --to {}/team/many:v1 --key packgate.key --sbom SPDX", server.host);
         let image = pinned(workspace.run(&line).ok());

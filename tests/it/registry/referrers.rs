@@ -1,6 +1,6 @@
 //! Lists of referrers: complete, bounded, or an error.
 
-use std::{process::Stdio, time::Duration};
+use std::time::Duration;
 
 use futures::future::join_all;
 use packgate::{
@@ -10,7 +10,7 @@ use packgate::{
 
 use super::{REPOSITORY, manifest, reason, target, with_subject};
 use crate::support::{
-    cli::{BINARY, Run, Workspace},
+    cli::Workspace,
     registry::{Fault, Registry, Settings},
 };
 
@@ -190,10 +190,7 @@ async fn processes_with_slow_writes_lose_nothing() {
     }
     let workspace = Workspace::new();
     let line = format!("sign --plain-http {}/{REPOSITORY}@{} --key {KEY}", registry.host(), subject.digest);
-    let children: Vec<_> = (0..12)
-        .map(|_| workspace.command(BINARY).args(line.split(' ')).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs"))
-        .collect();
-    let runs: Vec<Run> = children.into_iter().map(|child| Run::from(child.wait_with_output().expect("it ends"))).collect();
+    let runs = workspace.at_once(std::iter::repeat_n(line, 12));
     let mut added: Vec<String> = runs.iter().map(|run| run.ok().to_owned()).collect();
     let listed = target(&registry).referrers(&subject, &Limits::DEFAULT).await.expect("listed");
     let mut found: Vec<String> = listed.iter().map(|descriptor| descriptor.digest.to_string()).collect();

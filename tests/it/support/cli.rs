@@ -4,7 +4,7 @@ use std::{
     ffi::OsStr,
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use serde_json::Value;
@@ -77,6 +77,17 @@ impl Workspace {
     /// Runs packgate with a line of arguments, split at spaces.
     pub(crate) fn run(&self, line: &str) -> Run {
         self.packgate(line.split_whitespace())
+    }
+
+    /// Runs packgate once for each line, all at the same time.
+    pub(crate) fn at_once(&self, lines: impl IntoIterator<Item = String>) -> Vec<Run> {
+        let mut children = Vec::new();
+        for line in lines {
+            let mut command = self.command(BINARY);
+            command.args(line.split_whitespace()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            children.push(command.spawn().expect("the binary runs"));
+        }
+        children.into_iter().map(|child| Run::from(child.wait_with_output().expect("it ends"))).collect()
     }
 
     /// Runs another program and expects success.
