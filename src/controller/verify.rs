@@ -85,7 +85,8 @@ fn with_sbom(
     let found = judgement.findings.verified.iter().find(|verified| own.recognises(verified) && sbom.is_told_by(verified.claim()));
     let missing = || format!("its {} document is not attested by {}, or not as its lock gives it", format.as_str(), own.name);
     let found = found.ok_or_else(|| Trouble::new(Reason::PredicateTypeMismatch, missing()))?;
-    let known = EvidenceStatus { predicate_type: found.claim().predicate_type.clone(), digest: found.referrer().to_string(), signer: own.name.clone() };
+    let known =
+        EvidenceStatus { predicate_type: found.claim().predicate_type.clone(), digest: found.referrer().to_string(), signer: own.name.clone() };
     if !evidence.contains(&known) {
         evidence.push(known);
     }

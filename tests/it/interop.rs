@@ -1,9 +1,9 @@
 //! What other tools of the field make of our bundles, and we of theirs: on a registry with the referrers API and on one without.
 
 mod keyless;
-mod sigstore;
 mod many;
 mod sbom;
+mod sigstore;
 
 use std::fs;
 
