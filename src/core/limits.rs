@@ -19,6 +19,14 @@ pub struct Limits {
     pub timestamps: usize,
     /// Subjects in one statement.
     pub subjects: usize,
+    /// Bytes of the certificates of a company's own authority.
+    pub authority_bytes: usize,
+    /// Certificates of a company's own authority. Bounds path building.
+    pub authority_certificates: usize,
+    /// Bytes of its revocation lists.
+    pub revocation_bytes: usize,
+    /// Its revocation lists.
+    pub revocation_lists: usize,
     /// Levels of nesting in JSON. Stops stack exhaustion.
     pub json_depth: usize,
     /// Bytes of a lockfile.
@@ -44,6 +52,10 @@ impl Limits {
         log_entries: 4,
         timestamps: 4,
         subjects: 64,
+        authority_bytes: 1 << 20,
+        authority_certificates: 64,
+        revocation_bytes: 4 << 20,
+        revocation_lists: 64,
         json_depth: 32,
         lock_bytes: 2 << 20,
         artifacts: 10_000,

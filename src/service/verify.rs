@@ -14,7 +14,7 @@ use crate::{
         pack::EmbeddedError,
         policy::{BundleLock, Decision, JudgedSubject, LockRule, Name, Policy, Scope, Use, evaluate, trust},
         reference::Repository,
-        verify::{Candidate, Evidence, Findings, Rejected, bundle_layer, verify},
+        verify::{Candidate, Evidence, Findings, Rejected, Trust, bundle_layer, verify},
     },
     oci::{OciError, Resolved, Source, fetch, fetch_document, fetch_stored},
 };
@@ -164,7 +164,8 @@ pub async fn judge(source: &dyn Source, root: &Resolved, question: &Question<'_>
     let evidence = if governing.is_empty() { Evidence::default() } else { gather(source, &root.descriptor, question.reading, limits).await? };
     let contents = if governing.iter().any(|policy| compares_lock(policy)) { lock_inside(source, root, limits).await? } else { None };
     // Only who has a say here is recognised: nothing is told of the others' keys, not even their number.
-    let findings = verify(&digest, &evidence, &trust(governing), limits);
+    let trust = Trust { now: Some(question.now), ..trust(governing) };
+    let findings = verify(&digest, &evidence, &trust, limits);
     let decision = decide(question, digest, &findings, contents.as_ref(), question.now);
     Ok(Judgement { decision, findings, contents })
 }

@@ -13,17 +13,22 @@ use crate::api::duration::parse as parse_duration;
 use crate::core::{
     class::{Classified, Reason},
     digest::Digest,
+    limits::Limits,
     policy::{self, ClaimsRule, Kind, LockRule, Matcher, Means, NameMatch, Pattern, Policy, PolicyError, Revoked, Rules},
-    verify::{self, Format, TrustRoot, VerificationKey},
+    verify::{self, CertificateAuthority, Format, TrustRoot, VerificationKey},
 };
 
 use super::{
-    Attestation, Authority, Builder, BundlePolicySpec, Claims, ClusterBundlePolicySpec, Exemption, IdentityMatch, Key, Keyless, LockComparison,
-    Match, Mode, PolicyObject, Revocation, SignatureFormat, Slsa, Transparency, Use,
+    Attestation, Authority, Builder, BundlePolicySpec, Certificate, Claims, ClusterBundlePolicySpec, Exemption, IdentityMatch, Key, Keyless, KindRef, LockComparison,
+    Match, Mode, PolicyObject, Revocation, SignatureFormat, Slsa, SourceKind, Transparency, Use,
 };
 
 /// The key of a `ConfigMap` that holds a public key.
 const PUBLIC_KEY: &str = "cosign.pub";
+/// The key of a `ConfigMap` that holds certificates.
+const CERTIFICATES: &str = "ca.crt";
+/// The key of a `ConfigMap` that holds revocation lists.
+pub(super) const REVOCATION_LISTS: &str = "ca.crl";
 
 /// What a policy may refer to, already that of the namespace that its references are resolved in.
 #[derive(Clone, Debug, Default)]
@@ -110,7 +115,14 @@ impl PolicyObject {
         let keys = authorities.iter().filter_map(|authority| authority.key.as_ref()?.config_map_ref.as_ref());
         let roots = authorities.iter().filter_map(|authority| Some(&authority.keyless.as_ref()?.trust_root_ref));
         let vouching = authorities.iter().filter_map(|authority| authority.key.as_ref()?.trust_root_ref.as_ref());
-        Needs { config_maps: keys.map(|key| key.name.clone()).collect(), trust_roots: roots.chain(vouching).map(|root| root.name.clone()).collect() }
+        let certificates = || authorities.iter().filter_map(|authority| authority.certificate.as_ref());
+        let vouching = vouching.chain(certificates().filter_map(|certificate| certificate.trust_root_ref.as_ref()));
+        let lists = certificates().filter_map(|certificate| certificate.crl_ref.as_ref());
+        let kinds = certificates().map(|certificate| &certificate.ca_ref).chain(lists).filter(|reference| reference.kind == SourceKind::ConfigMap);
+        Needs {
+            config_maps: keys.map(|key| key.name.clone()).chain(kinds.map(|reference| reference.name.clone())).collect(),
+            trust_roots: roots.chain(vouching).map(|root| root.name.clone()).collect(),
+        }
     }
 
     /// Its metadata.
@@ -251,7 +263,7 @@ fn authority(authority: &Authority, field: &str, sources: &Sources) -> Result<po
     let means = match (key, keyless, certificate) {
         (Some(key), None, None) => self::key(key, &format!("{field}.key"), sources)?,
         (None, Some(keyless), None) => self::keyless(keyless, &format!("{field}.keyless"), sources)?,
-        (None, None, Some(_)) => return Err(PolicyError::unsupported(format!("{field}.certificate"))),
+        (None, None, Some(certificate)) => self::certificate(certificate, &format!("{field}.certificate"), sources)?,
         _ => return Err(PolicyError::new(field, "must have exactly one of key, keyless and certificate")),
     };
     Ok(policy::Authority { name: name.clone(), means })
@@ -281,6 +293,30 @@ fn keyless(keyless: &Keyless, field: &str, sources: &Sources) -> Result<Means, P
         claims: claims.as_ref().map(claims_rule).unwrap_or_default(),
         root: trust_root(&trust_root_ref.name, field, sources)?,
     })
+}
+
+fn certificate(certificate: &Certificate, field: &str, sources: &Sources) -> Result<Means, PolicyError> {
+    let Certificate { ca_ref, crl_ref, subject, trust_root_ref } = certificate;
+    let subject = name_match(subject, &format!("{field}.subject"))?;
+    let certificates = public_data(ca_ref, CERTIFICATES, &format!("{field}.caRef"), sources)?;
+    let lists = crl_ref.as_ref().map(|lists| public_data(lists, REVOCATION_LISTS, &format!("{field}.crlRef"), sources)).transpose()?;
+    let authority = CertificateAuthority::parse(certificates.as_bytes(), lists.map(str::as_bytes), &Limits::DEFAULT);
+    Ok(Means::Certificate {
+        subject,
+        authority: Arc::new(authority.map_err(|error| PolicyError::new(field, error.to_string()))?),
+        root: trust_root_ref.as_ref().map(|reference| trust_root(&reference.name, field, sources)).transpose()?,
+    })
+}
+
+/// What lies in a `ConfigMap`. Nobody who judges images may read Secrets for it.
+fn public_data<'a>(reference: &KindRef, key: &str, field: &str, sources: &'a Sources) -> Result<&'a str, PolicyError> {
+    let name = &reference.name;
+    if reference.kind == SourceKind::Secret {
+        let problem = format!("must be of kind ConfigMap: certificates and revocation lists are public, and the webhook reads no Secrets; put {key} into a ConfigMap {name}");
+        return Err(PolicyError::new(format!("{field}.kind"), problem));
+    }
+    let missing = || PolicyError::missing(field, format!("there is no ConfigMap {name} with {key} in it"));
+    sources.config_maps.get(name).and_then(|data| data.get(key)).map(String::as_str).ok_or_else(missing)
 }
 
 fn trust_root(name: &str, field: &str, sources: &Sources) -> Result<Arc<TrustRoot>, PolicyError> {

@@ -343,13 +343,19 @@ pub struct Claims {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Certificate {
-    /// The authority's certificates, intermediates included, under `ca.crt`. Example: `{kind: ConfigMap, name: corp-ca}`.
+    /// The authority's certificates in PEM, roots and intermediates, under `ca.crt`: at most 64. A ClusterBundlePolicy's ConfigMap lies in the
+    /// system namespace. Example: `{kind: ConfigMap, name: corp-ca}`.
     pub ca_ref: KindRef,
-    /// Revocation lists, under `ca.crl`. Default: none.
+    /// Revocation lists in PEM, or one in DER, under `ca.crl`. Default: none, and nothing is revoked. With them every certificate of a chain
+    /// needs a fresh list of its issuer. Example: `{kind: ConfigMap, name: corp-crl}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crl_ref: Option<KindRef>,
-    /// The certificate's subject alternative name. Example: `{exact: "spiffe://corp/release"}`.
+    /// The certificate's only subject alternative name, a URI, an email address or a DNS name. Example: `{exact: "spiffe://corp/release"}`.
     pub subject: IdentityMatch,
+    /// The TrustRoot whose transparency logs and timestamp authorities are believed about when a certificate signed; the chain must have held
+    /// then. Default: nobody is, and the chain must hold now. Needed where `transparency` is `Required`. Example: `{name: corp}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust_root_ref: Option<NameRef>,
 }
 
 /// What Kubernetes takes for a name of these objects. Anything else, such as `a/b` or `a?watch=true`, would change what the API server is
@@ -369,7 +375,7 @@ pub struct NameRef {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KindRef {
-    /// `ConfigMap` or `Secret`.
+    /// `ConfigMap`. A `Secret` is refused: certificates and revocation lists are public, and the webhook reads no Secrets.
     pub kind: SourceKind,
     /// Its name.
     #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]

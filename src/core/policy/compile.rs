@@ -210,14 +210,16 @@ fn check_twins(authorities: &[Authority]) -> Result<(), PolicyError> {
     }
 }
 
+const NO_LOG: &str = "must name the TrustRoot whose logs are believed, because transparency is Required";
+
 fn check_means(authority: &Authority, transparency: Transparency) -> Result<(), (&'static str, &'static str)> {
     match (&authority.means, transparency) {
         (Means::Keyless { subject, issuer, .. }, _) if subject.text().is_empty() || issuer.is_empty() => {
             Err(("keyless", "subject and issuer must both be set"))
         }
-        (Means::Key { root: None, .. }, Transparency::Required) => {
-            Err(("key.trustRootRef", "must name the TrustRoot whose logs are believed, because transparency is Required"))
-        }
+        (Means::Certificate { subject, .. }, _) if subject.text().is_empty() => Err(("certificate", "subject must be set")),
+        (Means::Key { root: None, .. }, Transparency::Required) => Err(("key.trustRootRef", NO_LOG)),
+        (Means::Certificate { root: None, .. }, Transparency::Required) => Err(("certificate.trustRootRef", NO_LOG)),
         _ => Ok(()),
     }
 }

@@ -11,7 +11,7 @@ use crate::core::{
     lockfile::Lockfile,
     reference::Repository,
     slsa::PROVENANCE_V1,
-    verify::{Findings, Rejected, Signer, Trust, Verified, rank},
+    verify::{Findings, Issuing, Rejected, Signer, Trust, Verified, rank},
 };
 
 use super::{
@@ -71,7 +71,7 @@ impl Decision {
     }
 }
 
-/// Everybody whom these policies could recognise: what `core::verify` needs to know.
+/// Everybody whom these policies could recognise: what `core::verify` needs to know, but for the time.
 pub fn trust<'a>(policies: impl IntoIterator<Item = &'a Policy>) -> Trust {
     let (mut trust, mut seen) = (Trust::default(), HashSet::new());
     for authority in policies.into_iter().flat_map(|policy| &policy.rules().authorities) {
@@ -84,6 +84,9 @@ pub fn trust<'a>(policies: impl IntoIterator<Item = &'a Policy>) -> Trust {
             }
             Means::Keyless { root, .. } if seen.insert(("root", root.digest())) => trust.roots.push(root.clone()),
             Means::Keyless { .. } => {}
+            Means::Certificate { authority, root, .. } => {
+                trust.authorities.push(Issuing { authority: authority.clone(), root: root.clone() });
+            }
         }
     }
     trust
@@ -177,17 +180,20 @@ pub(super) struct Case<'a> {
     pub(super) subject: &'a JudgedSubject<'a>,
     pub(super) now: Timestamp,
     findings: &'a Findings,
-    /// Verified for this very subject, by nobody whose key is revoked.
+    /// Verified for this very subject, by nobody whose key is revoked or whose certificate holds no longer.
     statements: Vec<&'a Verified<Statement>>,
     /// Verified for this very subject, by a key that is revoked.
     revoked: Vec<&'a Verified<Statement>>,
+    /// Verified for this very subject, by a certificate that holds no longer or not yet.
+    expired: Vec<&'a Verified<Statement>>,
 }
 
 impl<'a> Case<'a> {
     fn new(rules: &'a Rules, subject: &'a JudgedSubject<'a>, findings: &'a Findings, now: Timestamp) -> Self {
         let verified = findings.verified.iter().filter(|verified| *verified.subject() == subject.digest);
-        let (revoked, statements) = verified.partition(|verified| has_revoked_key(rules, verified.signer(), now));
-        Self { rules, subject, now, findings, statements, revoked }
+        let (revoked, others): (Vec<_>, Vec<_>) = verified.partition(|verified| has_revoked_key(rules, verified, now));
+        let (statements, expired) = others.into_iter().partition(|verified| verified.valid_during().holds(now));
+        Self { rules, subject, now, findings, statements, revoked, expired }
     }
 
     fn answer(&self, verdict: Verdict, slsa: Option<SlsaFinding>) -> PolicyVerdict {
@@ -220,9 +226,15 @@ impl<'a> Case<'a> {
     /// An exemption never covers up what a revoked key or builder made.
     fn exemption(&self) -> Option<Exempted> {
         let exemption = self.rules.exemptions.iter().find(|e| e.digest == self.subject.digest && self.now < e.expires)?;
-        let tainted = !self.revoked.is_empty() || self.provenance().any(|provenance| slsa::has_revoked_builder(self, provenance));
+        let tainted = !self.revoked.is_empty() || self.is_revoked_by_its_issuer() || self.provenance().any(|provenance| slsa::has_revoked_builder(self, provenance));
         let by = || Exempted { policy: self.rules.name.clone(), reason: exemption.reason.clone(), expires: exemption.expires };
         (!tainted).then(by)
+    }
+
+    /// Did somebody of this policy sign, whose certificate its own authority has revoked?
+    fn is_revoked_by_its_issuer(&self) -> bool {
+        let ours = |signer: &Signer| self.rules.authorities.iter().any(|authority| authority.may_be(signer));
+        self.findings.rejected.iter().any(|rejected| rejected.reason == Reason::Revoked && rejected.signer.as_ref().is_some_and(ours))
     }
 
     fn judge(&self) -> (Verdict, Option<SlsaFinding>) {
@@ -273,16 +285,16 @@ impl<'a> Case<'a> {
     /// counts once, and so does an authority that several people may speak for.
     fn counted(&self) -> Result<Vec<&'a Verified<Statement>>, Denial> {
         let ours: Vec<_> = self.signatures().filter(|signature| self.is_ours(signature)).collect();
-        let signers: BTreeSet<&Signer> = ours.iter().map(|signature| signature.signer()).collect();
+        let signers = threshold::signers(ours.iter().map(|signature| (signature.signer(), signature.key())));
         let by_authority: Vec<Vec<usize>> = self.rules.authorities.iter().map(|authority| self.speaks_for(authority, &ours, &signers)).collect();
-        let pairs = threshold::pairs(&by_authority, signers.len());
+        let pairs = threshold::pairs(&by_authority, ours.len());
         if pairs >= self.rules.threshold { Ok(ours) } else { Err(self.signature_fault(pairs)) }
     }
 
     /// Which of the signers signed as this authority.
-    fn speaks_for(&self, authority: &Authority, ours: &[&Verified<Statement>], signers: &BTreeSet<&Signer>) -> Vec<usize> {
-        let signed = |signer: &Signer| ours.iter().any(|signature| signature.signer() == signer && self.counts(authority, signature));
-        signers.iter().enumerate().filter(|(_, signer)| signed(signer)).map(|(at, _)| at).collect()
+    fn speaks_for(&self, authority: &Authority, ours: &[&Verified<Statement>], signers: &[usize]) -> Vec<usize> {
+        let signed = ours.iter().zip(signers).filter(|(signature, _)| self.counts(authority, signature)).map(|(_, signer)| *signer);
+        signed.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     fn is_ours(&self, statement: &Verified<Statement>) -> bool {
@@ -358,6 +370,8 @@ impl<'a> Case<'a> {
             (Reason::NoTrustedTime, "but it is in no transparency log, and transparency is Required")
         } else if matches!(who, Signer::Key { .. }) {
             (Reason::NoTrustedTime, "but the authority's trust root was not asked about its log entries and timestamps")
+        } else if matches!(who, Signer::Certificate { .. }) {
+            (Reason::NoTrustedTime, "but the authority's trust root does not vouch for its log entries and timestamps")
         } else {
             (Reason::IdentityMismatch, "but its certificate chains to another trust root, or makes other claims, than the policy asks for")
         };
@@ -365,11 +379,16 @@ impl<'a> Case<'a> {
     }
 
     fn unseen(&self) -> impl Iterator<Item = Fault> + '_ {
-        let revoked = self.revoked.iter().map(|statement| Fault::new(Reason::Revoked, format!("the key {} is revoked", statement.signer())));
+        let revoked = self.revoked.iter().map(|statement| Fault::new(Reason::Revoked, format!("the key of {} is revoked", statement.signer())));
         let unopened = self.findings.unopened;
         let over =
             (unopened > 0).then(|| Fault::new(Reason::TooManyReferrers, format!("{unopened} referrers were not looked at, there are too many")));
-        revoked.chain(over)
+        let expired = self.expired.iter().map(|statement| {
+            let until = statement.valid_during().until.map_or_else(|| "before it began".to_owned(), |until| format!("until {until}"));
+            let message = format!("{}: its certificate, or a revocation list that says it is good, held {until}", statement.signer());
+            Fault::new(Reason::CertificateExpired, message)
+        });
+        revoked.chain(over).chain(expired)
     }
 
     fn attestation(&self, rule: &AttestationRule) -> Result<&'a Verified<Statement>, Denial> {
@@ -397,9 +416,9 @@ impl<'a> Case<'a> {
     }
 }
 
-fn has_revoked_key(rules: &Rules, signer: &Signer, now: Timestamp) -> bool {
-    let Signer::Key { fingerprint } = signer else { return false };
-    rules.revocations.iter().any(|revocation| revocation.what == Revoked::Key(*fingerprint) && revocation.holds(now))
+fn has_revoked_key(rules: &Rules, statement: &Verified<Statement>, now: Timestamp) -> bool {
+    let Some(key) = statement.key() else { return false };
+    rules.revocations.iter().any(|revocation| revocation.what == Revoked::Key(*key) && revocation.holds(now))
 }
 
 /// SPDX and `CycloneDX` put the version of their format behind the type: `https://spdx.dev/Document/v2.3`.

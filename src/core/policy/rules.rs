@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::{
     digest::Digest,
-    verify::{Format, Signer, TrustRoot, VerificationKey, Verified, Vouched},
+    verify::{CertificateAuthority, Format, Signer, TrustRoot, VerificationKey, Verified, Vouched},
 };
 
 use super::{ClaimsRule, NameMatch, Pattern, PolicyError};
@@ -133,6 +133,15 @@ pub enum Means {
         /// What the certificate must chain to.
         root: Arc<TrustRoot>,
     },
+    /// By what a certificate of a company's own authority says.
+    Certificate {
+        /// The certificate's subject alternative name.
+        subject: NameMatch,
+        /// What the certificate must chain to.
+        authority: Arc<CertificateAuthority>,
+        /// Whose logs and timestamp authorities are believed about when it signed. Without it the certificate must hold now.
+        root: Option<Arc<TrustRoot>>,
+    },
 }
 
 /// Must signatures be in a transparency log?
@@ -237,19 +246,22 @@ impl Authority {
         match (&self.means, signer) {
             (Means::Key { key, .. }, Signer::Key { fingerprint }) => key.fingerprint() == *fingerprint,
             (Means::Keyless { subject, issuer, .. }, Signer::Identity { san, issuer: found }) => issuer == found && subject.matches(san),
+            (Means::Certificate { subject, authority, .. }, Signer::Certificate { san, authority: found }) => {
+                authority.digest() == *found && subject.matches(san)
+            }
             _ => false,
         }
     }
 
     /// Is `statement` the authority's: its signer, its trust root, its claims?
     ///
-    /// A key with a trust root does not take signatures whose log entries and timestamps that root does not vouch for; one that has none is
+    /// A key or a company's authority with a trust root does not take signatures whose log entries and timestamps that root does not vouch for; one that has none is
     /// as good as it ever was.
     pub fn recognises<T>(&self, statement: &Verified<T>) -> bool {
         self.may_be(statement.signer())
             && match &self.means {
-                Means::Key { root: None, .. } => statement.root().is_none(),
-                Means::Key { root: Some(root), .. } => {
+                Means::Key { root: None, .. } | Means::Certificate { root: None, .. } => statement.root().is_none(),
+                Means::Key { root: Some(root), .. } | Means::Certificate { root: Some(root), .. } => {
                     statement.vouched() == Vouched::Absent || statement.root() == Some(&root.digest()) && statement.vouched() == Vouched::Holds
                 }
                 Means::Keyless { root, claims, .. } => statement.root() == Some(&root.digest()) && claims.is_met(statement.claims()),
@@ -264,6 +276,9 @@ impl Authority {
                 Means::Keyless { subject, issuer, claims, root },
                 Means::Keyless { subject: other_subject, issuer: other_issuer, claims: other_claims, root: other_root },
             ) => subject == other_subject && issuer == other_issuer && claims == other_claims && root.digest() == other_root.digest(),
+            (Means::Certificate { subject, authority, .. }, Means::Certificate { subject: other_subject, authority: other, .. }) => {
+                subject == other_subject && authority.digest() == other.digest()
+            }
             _ => false,
         }
     }

@@ -1,5 +1,31 @@
 //! Counting towards a threshold.
 
+use std::{collections::HashMap, hash::Hash};
+
+/// Which signer made each signature, as the place of that signer's first one. Whoever has one name is one signer, and so is whoever has one
+/// key: a certificate that was renewed makes nobody two, and neither does one key that is known both alone and in a certificate.
+pub(super) fn signers<N: Eq + Hash, K: Eq + Hash>(signatures: impl Iterator<Item = (N, Option<K>)>) -> Vec<usize> {
+    let (mut same, mut names, mut keys) = (Vec::new(), HashMap::new(), HashMap::new());
+    for (at, (name, key)) in signatures.enumerate() {
+        same.push(at);
+        let by_name = *names.entry(name).or_insert(at);
+        let by_key = key.map_or(at, |key| *keys.entry(key).or_insert(at));
+        let (one, other) = (first(&same, by_name), first(&same, by_key));
+        let least = one.min(other).min(at);
+        for place in [at, one, other] {
+            same[place] = least;
+        }
+    }
+    (0..same.len()).map(|at| first(&same, at)).collect()
+}
+
+fn first(same: &[usize], mut at: usize) -> usize {
+    while same[at] != at {
+        at = same[at];
+    }
+    at
+}
+
 /// How many authorities can each be given a signer of its own, if `signed[authority]` are the signers that signed as it: the largest
 /// matching between the two (Kuhn's algorithm). Both are few: at most 16 authorities, at most 256 referrers.
 pub(super) fn pairs(signed: &[Vec<usize>], signers: usize) -> usize {
@@ -24,6 +50,24 @@ fn find(authority: usize, signed: &[Vec<usize>], taken_by: &mut [Option<usize>],
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_name_is_one_signer_and_so_is_one_key() {
+        let table: &[(&[(&str, Option<u8>)], &[usize])] = &[
+            (&[], &[]),
+            (&[("a", None), ("b", None), ("a", None)], &[0, 1, 0]),
+            // Renewed: another key, the same name.
+            (&[("a", Some(1)), ("a", Some(2))], &[0, 0]),
+            // One key under two names.
+            (&[("a", Some(1)), ("b", Some(1)), ("c", Some(3))], &[0, 0, 2]),
+            // Two that turn out to be one only at the third.
+            (&[("a", Some(1)), ("b", Some(2)), ("a", Some(2)), ("c", Some(4))], &[0, 0, 0, 3]),
+            (&[("a", Some(1)), ("b", Some(2)), ("c", Some(3)), ("c", Some(2)), ("b", Some(1))], &[0, 0, 0, 0, 0]),
+        ];
+        for (signatures, expected) in table {
+            assert_eq!(signers(signatures.iter().copied()), *expected, "{signatures:?}");
+        }
+    }
 
     #[test]
     fn authorities_and_signers_count_once_each() {

@@ -121,7 +121,8 @@ impl VerificationKey {
         Self::from_spki(decode_pem(pem)?)
     }
 
-    fn from_spki(spki: Vec<u8>) -> Result<Self, KeyError> {
+    /// Reads a public key in DER.
+    pub(super) fn from_spki(spki: Vec<u8>) -> Result<Self, KeyError> {
         let (algorithm, plain) = read(&spki)?;
         let key = ParsedPublicKey::new(algorithm.verification(), &*plain).map_err(|_| KeyError::Unsupported)?;
         let (fingerprint, numbers) = (Digest::of(&spki), Digest::of(&plain));

@@ -8,7 +8,7 @@ use sigstore_types::DsseEnvelope;
 use crate::core::{digest::Digest, sigstore_bundle::SigstoreBundle};
 
 use super::{
-    EvidenceError, SignedAt, Signer, Trust, VerificationKey, sigstore,
+    EvidenceError, SignedAt, Signer, Trust, Validity, VerificationKey, sigstore,
     verified::{Authenticated, Claims, Format, Vouched},
 };
 
@@ -48,6 +48,8 @@ fn by_key_alone(key: &VerificationKey, bundle: &SigstoreBundle) -> Authenticated
         logged: false,
         claims: Claims::default(),
         format: Format::Bundle,
+        key: Some(key.fingerprint()),
+        validity: Validity::default(),
     }
 }
 

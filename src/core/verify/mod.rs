@@ -7,7 +7,9 @@
 //!
 //! What is *not* decided here: whether the signer is wanted, how many must sign, and what a predicate must say. That is `core::policy`.
 
+mod authority;
 mod blob;
+mod certificate;
 mod error;
 mod key;
 mod keyed;
@@ -24,6 +26,9 @@ mod verified;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use jiff::Timestamp;
+
+use sigstore_types::DsseEnvelope;
 
 use super::{
     digest::Digest,
@@ -34,13 +39,14 @@ use super::{
     sigstore_bundle::{Material, SigstoreBundle},
 };
 
+pub use authority::{AuthorityError, CertificateAuthority};
 pub use blob::{Artifact, BlobTrust, verify_blob};
 pub use error::{EvidenceError, Rejected};
 pub(crate) use error::{rank, shorten};
 pub use key::{KeyAlgorithm, KeyError, VerificationKey};
 pub use own::{Certified, certified, check_own};
 pub use sigstore::{TrustRoot, TrustRootError};
-pub use verified::{Claims, Format, SignedAt, Signer, Verified, Vouched};
+pub use verified::{Claims, Format, SignedAt, Signer, Validity, Verified, Vouched};
 
 /// What was gathered about one digest. Nothing in it is trusted.
 #[derive(Clone, Debug, Default)]
@@ -75,6 +81,19 @@ pub struct Trust {
     pub roots: Vec<Arc<TrustRoot>>,
     /// Trust roots whose logs and timestamp authorities are believed about the keys' signatures.
     pub vouching: Vec<Arc<TrustRoot>>,
+    /// Companies' own certificate authorities.
+    pub authorities: Vec<Issuing>,
+    /// When the question is asked. A company's certificate that nobody saw signing must hold now; without a time it does not.
+    pub now: Option<Timestamp>,
+}
+
+/// A company's own certificate authority.
+#[derive(Clone, Debug)]
+pub struct Issuing {
+    /// Its certificates and revocation lists.
+    pub authority: Arc<CertificateAuthority>,
+    /// The trust root whose logs and timestamp authorities are believed about when its certificates signed.
+    pub root: Option<Arc<TrustRoot>>,
 }
 
 /// The result of judging every candidate.
@@ -153,9 +172,25 @@ fn open(subject: &Digest, candidate: &Candidate, trust: &Trust, limits: &Limits)
     }
     let (authenticated, faults) = match bundle.material() {
         Material::PublicKey { hint } => keyed::authenticate(&bundle, envelope, hint, subject, trust)?,
-        Material::Certificate => (sigstore::authenticate(&bundle, subject, &trust.roots)?, Vec::new()),
+        Material::Certificate => certified(&bundle, envelope, subject, trust)?,
     };
     Ok((envelope.payload.as_bytes().to_vec(), authenticated, faults))
+}
+
+/// Whom a certificate names: by a trust root, or by a company's own authority.
+fn certified(
+    bundle: &SigstoreBundle,
+    envelope: &DsseEnvelope,
+    subject: &Digest,
+    trust: &Trust,
+) -> Result<(Vec<verified::Authenticated>, Vec<EvidenceError>), EvidenceError> {
+    let by_root = sigstore::authenticate(bundle, subject, &trust.roots);
+    match (by_root, certificate::authenticate(bundle, envelope, subject, trust)) {
+        (Ok(found), Ok((more, faults))) => Ok((found.into_iter().chain(more).collect(), faults)),
+        (Ok(found), Err(_)) => Ok((found, Vec::new())),
+        (Err(_), Ok(found)) => Ok(found),
+        (Err(one), Err(other)) => Err(sigstore::furthest(vec![other, one])),
+    }
 }
 
 #[cfg(test)]

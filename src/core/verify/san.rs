@@ -26,6 +26,25 @@ pub(super) fn only_name(der: &[u8]) -> Option<String> {
     }
 }
 
+/// The same for a certificate of a company's own authority, which may also name a host: a DNS name, which contains none of `:`, `@`, `!`.
+pub(super) fn only_name_of_company(der: &[u8]) -> Option<String> {
+    let certificate = Certificate::from_der(der).ok()?;
+    let (_, SubjectAltName(names)) = certificate.tbs_certificate.get::<SubjectAltName>().ok()??;
+    let name = match names.as_slice() {
+        [GeneralName::DnsName(host)] => Some(host.as_str()).filter(|host| is_host(host)).map(ToOwned::to_owned),
+        // Only Fulcio makes usernames.
+        [GeneralName::OtherName(_)] => None,
+        [name] => text(name),
+        _ => None,
+    };
+    name.filter(|name| !name.chars().any(char::is_control))
+}
+
+/// A host, not a pattern for some.
+fn is_host(host: &str) -> bool {
+    !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+}
+
 fn text(name: &GeneralName) -> Option<String> {
     match name {
         GeneralName::UniformResourceIdentifier(uri) => Some(uri.as_str()).filter(|uri| uri.contains(':')).map(ToOwned::to_owned),

@@ -32,7 +32,7 @@ use crate::core::{
 };
 
 use super::{
-    Artifact, EvidenceError, KeyAlgorithm, SignedAt, Signer, VerificationKey,
+    Artifact, EvidenceError, KeyAlgorithm, SignedAt, Signer, Validity, VerificationKey,
     error::{rank, shorten},
     log_entries::Logs,
     san, validity,
@@ -127,7 +127,8 @@ pub(super) fn authenticate(bundle: &SigstoreBundle, subject: &Digest, roots: &[A
     if found.is_empty() { Err(furthest(faults)) } else { Ok(found) }
 }
 
-fn furthest(faults: Vec<EvidenceError>) -> EvidenceError {
+/// The fault that came furthest.
+pub(super) fn furthest(faults: Vec<EvidenceError>) -> EvidenceError {
     faults.into_iter().max_by_key(|error| rank(error.reason())).unwrap_or(EvidenceError::NoTrustRoot)
 }
 
@@ -152,6 +153,8 @@ pub(super) fn authenticate_blob(root: &TrustRoot, bundle: &SigstoreBundle, artif
         logged: true,
         claims: result.certificate().map(|certificate| claims(&certificate.ci_claims)).unwrap_or_default(),
         format: Format::Bundle,
+        key: None,
+        validity: Validity::default(),
     })
 }
 
@@ -189,7 +192,43 @@ pub(super) fn vouch_for_blob(
     }
     require_logs(root, bundle, &result).map_err(concerning)?;
     let time = result.verified_timestamps().iter().min().copied().map_or(SignedAt::Unknown, SignedAt::Known);
-    Ok(Authenticated { signer, root: Some(root.digest), time, vouched: Vouched::Holds, logged, claims: Claims::default(), format: Format::Bundle })
+    Ok(Authenticated {
+        signer,
+        root: Some(root.digest),
+        time,
+        vouched: Vouched::Holds,
+        logged,
+        claims: Claims::default(),
+        format: Format::Bundle,
+        key: Some(key.fingerprint()),
+        validity: Validity::default(),
+    })
+}
+
+/// What a trust root's logs and timestamp authorities say about a signature by a certificate that others issued.
+pub(super) struct Vouching {
+    /// At least one.
+    pub(super) times: Vec<Timestamp>,
+    /// Is it in a log?
+    pub(super) logged: bool,
+}
+
+/// Holds the log entries and timestamps beside a company's certificate against a trust root. All of them must hold, and one must say when.
+/// The certificate itself is not looked at.
+pub(super) fn vouch_for_certificate(root: &TrustRoot, bundle: &SigstoreBundle, subject: &Digest) -> Result<Vouching, EvidenceError> {
+    let logged = !bundle.log_entries().is_empty();
+    let policy = VerificationPolicy::any_identity().skip_certificate_chain();
+    let policy = if logged { policy } else { policy.skip_tlog_unsafe() };
+    if logged {
+        require_proofs(bundle)?;
+    }
+    let artifact = Sha256Hash::new(*subject.bytes());
+    let result = root.verifier.verify(artifact, bundle.inner(), &policy).map_err(|error| explain(&error, bundle))?;
+    if logged && !result.tlog_verified() {
+        return Err(fault(Reason::InvalidInclusionProof, "its log entry was not checked"));
+    }
+    require_logs(root, bundle, &result)?;
+    Ok(Vouching { times: result.verified_timestamps().to_vec(), logged })
 }
 
 fn run(root: &TrustRoot, bundle: &SigstoreBundle, artifact: Artifact<'_>, policy: &dyn sigstore_verify::Policy) -> Result<VerificationResult, Error> {

@@ -51,6 +51,22 @@ pub enum Signer {
         /// The OIDC issuer that vouched for it.
         issuer: String,
     },
+    /// Whom a company's own certificate authority had identified.
+    Certificate {
+        /// The certificate's subject alternative name: a URI if it contains `:`, else an email address if it contains `@`, else a DNS name.
+        san: String,
+        /// The digest of the authority's certificates and revocation lists.
+        authority: Digest,
+    },
+}
+
+/// From when on, and until when, something holds. `until` is the first moment at which it no longer does. An absent end is open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Validity {
+    /// From when on.
+    pub from: Option<Timestamp>,
+    /// Until when.
+    pub until: Option<Timestamp>,
 }
 
 /// What a certificate for a workload claims about it: Fulcio's extensions 1.3.6.1.4.1.57264.1.11 to .20. A claim that is absent was not made.
@@ -111,6 +127,10 @@ pub(super) struct Authenticated {
     pub(super) logged: bool,
     pub(super) claims: Claims,
     pub(super) format: Format,
+    /// The key, where it is one that lasts: a thing to revoke, and to count once.
+    pub(super) key: Option<Digest>,
+    /// When a certificate may be relied on, if nobody vouches for when it signed.
+    pub(super) validity: Validity,
 }
 
 impl<T> Verified<T> {
@@ -164,9 +184,38 @@ impl<T> Verified<T> {
         &self.by.claims
     }
 
+    /// SHA-256 of the SPKI of the key that signed, where that key lasts: given alone, or in a certificate of a company's own authority.
+    pub const fn key(&self) -> Option<&Digest> {
+        self.by.key.as_ref()
+    }
+
+    /// When the signer's certificate and its revocation lists may be relied on. Outside of it the statement is worth nothing.
+    pub const fn valid_during(&self) -> Validity {
+        self.by.validity
+    }
+
     /// How it is stored.
     pub const fn format(&self) -> Format {
         self.by.format
+    }
+}
+
+impl Validity {
+    /// From here on, until there.
+    pub const fn between(from: Timestamp, until: Timestamp) -> Self {
+        Self { from: Some(from), until: Some(until) }
+    }
+
+    /// While both hold.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let until = [self.until, other.until].into_iter().flatten().min();
+        Self { from: self.from.max(other.from), until }
+    }
+
+    /// Does it hold now?
+    pub fn holds(self, now: Timestamp) -> bool {
+        self.from.is_none_or(|from| from <= now) && self.until.is_none_or(|until| now < until)
     }
 }
 
@@ -185,6 +234,7 @@ impl fmt::Display for Signer {
         match self {
             Self::Key { fingerprint } => fingerprint.fmt(f),
             Self::Identity { san, issuer } => write!(f, "{san} ({issuer})"),
+            Self::Certificate { san, authority } => write!(f, "{san} (certificate authority {authority})"),
         }
     }
 }
