@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::{context::Context, endorser::EndorserArgs, exit::CliError, lockfile::Input, output::Done, pack::subject_name};
+use super::{
+    certificate::CertificateArgs, context::Context, endorser::EndorserArgs, exit::CliError, lockfile::Input, output::Done, pack::subject_name,
+};
 use crate::{
     core::{class::Reason, predicate, reference::Location},
     service::sign::{self, Claim},
@@ -28,10 +30,12 @@ pub(super) struct AttestArgs {
     predicate_type: String,
     #[command(flatten)]
     signer: EndorserArgs,
+    #[command(flatten)]
+    certificate: CertificateArgs,
 }
 
 pub(super) async fn run(args: AttestArgs, context: &Context) -> Result<Done, CliError> {
-    let signer = args.signer.require(context).await?;
+    let signer = args.signer.require(&args.certificate, context).await?;
     let limits = context.limits();
     let input = Input::read(&args.predicate, limits.sigstore_bundle_bytes, Reason::LimitExceeded)?;
     let predicate = predicate::parse(&input.bytes, limits).map_err(|error| input.blame(error.into()))?;

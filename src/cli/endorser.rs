@@ -7,7 +7,7 @@ use std::{
 
 use clap::Args;
 
-use super::{context::Context, exit::CliError, lockfile::Input, signer::KeyArgs};
+use super::{certificate::CertificateArgs, context::Context, exit::CliError, lockfile::Input, signer::KeyArgs};
 use crate::{
     clock::{Clock, SystemClock},
     core::{class::Reason, limits::Limits, sigstore::SigningConfig, verify::TrustRoot},
@@ -59,9 +59,13 @@ pub(super) struct ServiceArgs {
 
 impl EndorserArgs {
     /// Whoever was given, if anybody was.
-    pub(super) async fn load(&self, context: &Context) -> Result<Option<Box<dyn Endorser>>, CliError> {
+    pub(super) async fn load(&self, certificate: &CertificateArgs, context: &Context) -> Result<Option<Box<dyn Endorser>>, CliError> {
         let services = self.services.load(|| context.http())?;
-        match (self.key.load().await?, self.identity.source(services.is_some())?, services) {
+        let signer = self.key.load().await?.map(|signer| certificate.with(signer)).transpose()?;
+        if certificate.is_given() && services.is_some() {
+            return Err(CliError::invalid(WITNESSED));
+        }
+        match (signer, self.identity.source(services.is_some())?, services) {
             (Some(signer), _, None) => Ok(Some(Box::new(signer))),
             (Some(signer), _, Some(services)) => Ok(Some(Box::new(Witnessed::new(signer, services)?))),
             (None, Some(token), Some(services)) => Ok(Some(Box::new(keyless(services, token)?))),
@@ -72,12 +76,13 @@ impl EndorserArgs {
     }
 
     /// Whoever was given, who must have been.
-    pub(super) async fn require(&self, context: &Context) -> Result<Box<dyn Endorser>, CliError> {
-        self.load(context).await?.ok_or_else(|| CliError::new(Reason::NoSigner, NOBODY))
+    pub(super) async fn require(&self, certificate: &CertificateArgs, context: &Context) -> Result<Box<dyn Endorser>, CliError> {
+        self.load(certificate, context).await?.ok_or_else(|| CliError::new(Reason::NoSigner, NOBODY))
     }
 }
 
 const NOBODY: &str = "no key was given, name one with --key (packgate keys generate makes one), or an identity with --identity-token";
+const WITNESSED: &str = "a --certificate of a company's own authority is not recorded in logs, leave out --signing-config";
 const NO_SERVICES: &str = "an identity token alone signs nothing, give --signing-config and --trusted-root: who certifies it, who records it, \
                            and what their answers are verified with";
 

@@ -5,6 +5,7 @@
 
 mod args;
 mod attest;
+mod certificate;
 mod cluster;
 mod completion;
 mod context;

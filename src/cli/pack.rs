@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{context::Context, endorser::EndorserArgs, exit::CliError, lockfile::Input, output::Done};
+use super::{certificate::CertificateArgs, context::Context, endorser::EndorserArgs, exit::CliError, lockfile::Input, output::Done};
 use crate::{
     core::{
         job::TagPolicy,
@@ -137,7 +137,7 @@ pub(super) async fn run(args: PackArgs, context: &Context) -> Result<Done, CliEr
     let lock = input.parse()?;
     let output = args.output.output()?;
     refuse_digest(&args.to)?;
-    let signer = args.signer.load(context).await?;
+    let signer = args.signer.load(&CertificateArgs::default(), context).await?;
     let format = args.sbom.format(signer.is_some())?;
     let started = context.clock().now();
     let outside = if args.allow_outside { Outside::Allowed } else { Outside::Refused };

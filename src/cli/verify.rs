@@ -23,11 +23,12 @@ use crate::{
     core::{
         class::Reason,
         digest::Digest,
+        limits::Limits,
         lockfile::Lockfile,
         policy::{AdHoc, Authority, ClaimsRule, Decision, Means, NameMatch, Outcome, Policy, Transparency, Use},
         reference::Location,
         report::{Asked, Report, in_cluster, quote},
-        verify::{Findings, TrustRoot, VerificationKey},
+        verify::{CertificateAuthority, Findings, TrustRoot, VerificationKey},
     },
     oci::{Resolved, Source},
     service::{
@@ -39,6 +40,7 @@ use crate::{
 const EXAMPLES: &str = "Examples:
   packgate verify oci:out:v1 --key packgate.pub
   packgate verify registry.example.com/team-a/siem@sha256:… --key packgate.pub --builder-id https://packgate.dev/builder/cli
+  packgate verify registry.example.com/team-a/siem@sha256:… --certificate-authority corp-ca.pem --certificate-identity spiffe://corp.example.com/release
   packgate verify registry.example.com/team-a/siem:v1.4.0 --policy policy.yaml --use ImageVolume --namespace team-a
   packgate verify registry.example.com/team-a/siem@sha256:… --use ImageVolume --namespace team-a --cluster
 
@@ -46,6 +48,8 @@ Exit code 0: admitted. 1: denied, or governed by no policy. 3: a registry did no
 
 /// The size of a public key file that is read.
 const MAX_KEY: usize = 64 << 10;
+/// The size of a file with certificates or revocation lists that is read.
+const MAX_AUTHORITY: usize = 4 << 20;
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -61,20 +65,27 @@ pub(super) struct VerifyArgs {
 #[command(next_help_heading = "Trust")]
 #[command(group = ArgGroup::new("identity").args(["certificate_identity", "certificate_identity_regexp"]))]
 #[command(group = ArgGroup::new("signer").args(["keys", "certificate_identity", "certificate_identity_regexp"]).multiple(true))]
+#[command(group = ArgGroup::new("issuer").args(["certificate_oidc_issuer", "certificate_authority"]))]
 pub(super) struct TrustArgs {
     /// Public key that may have signed, in PEM, or NAME://KEY to ask the plug-in sigstore-kms-NAME for it; can be given several times, one
     /// signature is enough
     #[arg(long = "key", value_name = "PEM|NAME://KEY")]
     keys: Vec<PathBuf>,
     /// Identity in the certificate that may have signed, exactly as it stands there
-    #[arg(long, value_name = "IDENTITY", requires = "certificate_oidc_issuer")]
+    #[arg(long, value_name = "IDENTITY", requires = "issuer")]
     certificate_identity: Option<String>,
     /// The same as a regular expression for the whole identity; it is always anchored
-    #[arg(long, value_name = "REGEXP", requires = "certificate_oidc_issuer", conflicts_with = "certificate_identity")]
+    #[arg(long, value_name = "REGEXP", requires = "issuer", conflicts_with = "certificate_identity")]
     certificate_identity_regexp: Option<String>,
-    /// Issuer of that identity
+    /// Issuer of that identity, for certificates of Fulcio
     #[arg(long, value_name = "URL", requires = "identity")]
     certificate_oidc_issuer: Option<String>,
+    /// Certificates of a company's own authority, roots and intermediates in PEM, that the certificate must chain to
+    #[arg(long, value_name = "FILE", requires = "identity")]
+    certificate_authority: Option<PathBuf>,
+    /// That authority's revocation lists, in PEM, or one in DER. With them every certificate of the chain needs a fresh list of its issuer
+    #[arg(long, value_name = "FILE", requires = "certificate_authority")]
+    certificate_revocation_list: Option<PathBuf>,
     #[command(flatten)]
     root: RootArgs,
     /// Must signatures be in a transparency log that the trusted root knows? Keyless ones always must
@@ -141,6 +152,8 @@ impl TrustArgs {
             certificate_identity: None,
             certificate_identity_regexp: None,
             certificate_oidc_issuer: None,
+            certificate_authority: None,
+            certificate_revocation_list: None,
             root: RootArgs::default(),
             transparency: TransparencyArg::Optional,
             builder_id: None,
@@ -176,7 +189,7 @@ impl TrustArgs {
         }
         if !self.is_given() {
             return Err(CliError::invalid(
-                "nothing says whom to trust: give --key FILE, --policy FILE or --cluster, or --certificate-identity with its issuer",
+                "nothing says whom to trust: give --key FILE, --policy FILE or --cluster, or --certificate-identity with its issuer or its certificate authority",
             ));
         }
         let lock = self.lock.as_ref().map(|path| Input::lock(path)?.parse()).transpose()?;
@@ -191,17 +204,30 @@ impl TrustArgs {
     }
 
     async fn authorities(&self, context: &Context) -> Result<Vec<Authority>, CliError> {
-        let root = self.root.load(self.identity_is_given(), context).await?;
+        let own = self.certificate_authority()?;
+        let root = self.root.load(self.identity_is_given() && own.is_none(), context).await?;
         let mut authorities = Vec::new();
         for key in &self.keys {
             authorities.push(key_authority(key, root.clone()).await?);
         }
-        if let (Some(subject), Some(issuer), Some(root)) = (self.subject()?, &self.certificate_oidc_issuer, root) {
-            let name = subject.text().to_owned();
-            let means = Means::Keyless { subject, issuer: issuer.clone(), claims: ClaimsRule::default(), root };
-            authorities.push(Authority { name, means });
-        }
+        let Some(subject) = self.subject()? else { return Ok(authorities) };
+        let name = subject.text().to_owned();
+        let means = match (own, &self.certificate_oidc_issuer, root) {
+            (Some(authority), _, root) => Means::Certificate { subject, authority: Arc::new(authority), root },
+            (None, Some(issuer), Some(root)) => Means::Keyless { subject, issuer: issuer.clone(), claims: ClaimsRule::default(), root },
+            _ => return Err(CliError::invalid("--certificate-identity needs --certificate-oidc-issuer, or --certificate-authority")),
+        };
+        authorities.push(Authority { name, means });
         Ok(authorities)
+    }
+
+    fn certificate_authority(&self) -> Result<Option<CertificateAuthority>, CliError> {
+        let Some(path) = &self.certificate_authority else { return Ok(None) };
+        let certificates = Input::read(path, MAX_AUTHORITY, Reason::InvalidSpec)?;
+        let lists = self.certificate_revocation_list.as_ref().map(|path| Input::read(path, MAX_AUTHORITY, Reason::InvalidSpec)).transpose()?;
+        let lists = lists.as_ref().map(|lists| lists.bytes.as_slice());
+        let authority = CertificateAuthority::parse(&certificates.bytes, lists, &Limits::DEFAULT);
+        authority.map(Some).map_err(|error| certificates.blame(error.into()))
     }
 
     const fn identity_is_given(&self) -> bool {
@@ -289,7 +315,13 @@ impl TrustArgs {
         let mut option = |name: &str, value: &str| words.extend([name.to_owned(), quote(value)]);
         self.keys.iter().for_each(|path| option("--key", &path.to_string_lossy()));
         self.policies.iter().for_each(|path| option("--policy", &path.to_string_lossy()));
-        let paths = [("--trusted-root", &self.root.trusted_root), ("--tuf-root", &self.root.tuf_root), ("--lock", &self.lock)];
+        let paths = [
+            ("--certificate-authority", &self.certificate_authority),
+            ("--certificate-revocation-list", &self.certificate_revocation_list),
+            ("--trusted-root", &self.root.trusted_root),
+            ("--tuf-root", &self.root.tuf_root),
+            ("--lock", &self.lock),
+        ];
         let texts = [
             ("--certificate-identity", &self.certificate_identity),
             ("--certificate-identity-regexp", &self.certificate_identity_regexp),

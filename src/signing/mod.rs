@@ -5,6 +5,7 @@
 //! makes whole Sigstore bundles: every signer alone, [`Witnessed`] with a log and timestamps beside its key, and [`Keyless`] with an identity
 //! in a key's place. What a statement claims, and whether it may be claimed, is not decided here.
 
+mod certified;
 mod encrypted;
 mod endorser;
 mod key;
@@ -23,6 +24,7 @@ mod witnessed;
 use async_trait::async_trait;
 use sigstore_types::{SignatureBytes, VerificationMaterial};
 
+pub use certified::{Certified, ChainError, MAX_CHAIN};
 pub use endorser::{Content, Endorser, KnownBy};
 pub use key::{GeneratedKey, KeySigner, MAX_KEY_FILE, generate, generate_for, is_encrypted};
 pub use keyless::{Keyless, TokenSource};

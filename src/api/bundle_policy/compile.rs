@@ -19,8 +19,8 @@ use crate::core::{
 };
 
 use super::{
-    Attestation, Authority, Builder, BundlePolicySpec, Certificate, Claims, ClusterBundlePolicySpec, Exemption, IdentityMatch, Key, Keyless, KindRef, LockComparison,
-    Match, Mode, PolicyObject, Revocation, SignatureFormat, Slsa, SourceKind, Transparency, Use,
+    Attestation, Authority, Builder, BundlePolicySpec, Certificate, Claims, ClusterBundlePolicySpec, Exemption, IdentityMatch, Key, Keyless, KindRef,
+    LockComparison, Match, Mode, PolicyObject, Revocation, SignatureFormat, Slsa, SourceKind, Transparency, Use,
 };
 
 /// The key of a `ConfigMap` that holds a public key.
@@ -312,7 +312,9 @@ fn certificate(certificate: &Certificate, field: &str, sources: &Sources) -> Res
 fn public_data<'a>(reference: &KindRef, key: &str, field: &str, sources: &'a Sources) -> Result<&'a str, PolicyError> {
     let name = &reference.name;
     if reference.kind == SourceKind::Secret {
-        let problem = format!("must be of kind ConfigMap: certificates and revocation lists are public, and the webhook reads no Secrets; put {key} into a ConfigMap {name}");
+        let problem = format!(
+            "must be of kind ConfigMap: certificates and revocation lists are public, and the webhook reads no Secrets; put {key} into a ConfigMap {name}"
+        );
         return Err(PolicyError::new(format!("{field}.kind"), problem));
     }
     let missing = || PolicyError::missing(field, format!("there is no ConfigMap {name} with {key} in it"));

@@ -226,7 +226,9 @@ impl<'a> Case<'a> {
     /// An exemption never covers up what a revoked key or builder made.
     fn exemption(&self) -> Option<Exempted> {
         let exemption = self.rules.exemptions.iter().find(|e| e.digest == self.subject.digest && self.now < e.expires)?;
-        let tainted = !self.revoked.is_empty() || self.is_revoked_by_its_issuer() || self.provenance().any(|provenance| slsa::has_revoked_builder(self, provenance));
+        let tainted = !self.revoked.is_empty()
+            || self.is_revoked_by_its_issuer()
+            || self.provenance().any(|provenance| slsa::has_revoked_builder(self, provenance));
         let by = || Exempted { policy: self.rules.name.clone(), reason: exemption.reason.clone(), expires: exemption.expires };
         (!tainted).then(by)
     }

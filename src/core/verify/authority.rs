@@ -236,11 +236,7 @@ fn unknown_critical(certificate: &Certificate) -> Option<ObjectIdentifier> {
 
 fn read_lists(bytes: &[u8], limits: &Limits) -> Result<Vec<RevocationList>, AuthorityError> {
     // Every DER list is a SEQUENCE, and no PEM begins with `0`.
-    let all = if bytes.starts_with(b"0") {
-        vec![(0, bytes.to_vec())]
-    } else {
-        pem("revocation lists", "X509 CRL", bytes, limits.revocation_lists)?
-    };
+    let all = if bytes.starts_with(b"0") { vec![(0, bytes.to_vec())] } else { pem("revocation lists", "X509 CRL", bytes, limits.revocation_lists)? };
     let read = |(at, der): (usize, Vec<u8>)| RevocationList::of(&der).map_err(|problem| AuthorityError::List { at: at + 1, problem });
     let mut lists = all.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
     lists.sort_by_key(|list| std::cmp::Reverse(list.since));

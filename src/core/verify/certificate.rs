@@ -52,9 +52,6 @@ pub(super) fn authenticate(
     subject: &Digest,
     trust: &Trust,
 ) -> Result<(Vec<Authenticated>, Vec<EvidenceError>), EvidenceError> {
-    if trust.authorities.is_empty() {
-        return Err(EvidenceError::NoTrustRoot);
-    }
     let leaf = Leaf::of(bundle)?;
     if !leaf.key.verifies(&envelope.pae(), envelope.signature.sig.as_bytes()) {
         return Err(fault(Reason::InvalidSignature, "its signature was not made with the key of its certificate"));
@@ -128,24 +125,17 @@ impl Question<'_> {
     /// Nobody says when it was signed: the path must hold now.
     fn alone(&self) -> Result<Authenticated, EvidenceError> {
         let now = self.now.ok_or_else(|| fault(Reason::NoTrustedTime, "nobody says when it was signed, nor what time it is"))?;
-        let validity = self.path(now)?.validity;
+        let validity = self.path(now).map_err(|error| self.blame(error))?.validity;
         let vouched = if self.bundle.has_time_evidence() { Vouched::Unchecked } else { Vouched::Absent };
         self.signed(None, SignedAt::Unknown, vouched, false, validity)
     }
 
     /// The path must hold at every time that the trust root vouches for. Revocation lists must still be fresh.
     fn vouched(&self, root: &TrustRoot) -> Result<Authenticated, EvidenceError> {
-        let vouching = match sigstore::vouch_for_certificate(root, self.bundle, self.subject) {
-            Ok(vouching) => vouching,
-            // What this authority never issued is told as that.
-            Err(error) => match self.leaf.facts.validity.from.map(|begin| self.path(begin)) {
-                Some(Err(other)) if other.reason() == Reason::UntrustedChain => return Err(other),
-                _ => return Err(self.concerning(error)),
-            },
-        };
+        let vouching = sigstore::vouch_for_certificate(root, self.bundle, self.subject).map_err(|error| self.blame(self.concerning(error)))?;
         let mut lists = Validity::default();
         for time in &vouching.times {
-            lists = lists.and(self.path(*time)?.lists);
+            lists = lists.and(self.path(*time).map_err(|error| self.blame(error))?.lists);
         }
         let first = vouching.times.iter().min().copied().ok_or_else(|| fault(Reason::NoTrustedTime, "nobody vouches for a time"))?;
         if self.now.is_some_and(|now| !lists.holds(now)) {
@@ -165,6 +155,14 @@ impl Question<'_> {
         let signer = Signer::Certificate { san: self.leaf.name()?, authority: self.authority.digest() };
         let key = Some(self.leaf.key.fingerprint());
         Ok(Authenticated { signer, key, root, time, vouched, logged, claims: Claims::default(), format: Format::Bundle, validity })
+    }
+
+    /// What this authority never issued is told as that, whatever else is wrong with it.
+    fn blame(&self, error: EvidenceError) -> EvidenceError {
+        match self.leaf.facts.validity.from.map(|begin| self.path(begin)) {
+            Some(Err(other)) if other.reason() == Reason::UntrustedChain => other,
+            _ => error,
+        }
     }
 
     /// A fault of a signature that this authority's certificate made.
@@ -195,7 +193,10 @@ impl Question<'_> {
             .verify_for_usage(ALL_VERIFICATION_ALGS, &authority.anchors, &intermediates, unix(at), ForCode, revocation, Some(&complete))
             .map_err(|error| self.refused(&error))?;
         if !leaf.facts.is_for_code() {
-            return Err(fault(Reason::UntrustedChain, "its certificate does not say that it signs code: the extended key usage codeSigning is missing"));
+            return Err(fault(
+                Reason::UntrustedChain,
+                "its certificate does not say that it signs code: the extended key usage codeSigning is missing",
+            ));
         }
         if !leaf.facts.may_sign() {
             return Err(fault(Reason::UntrustedChain, "its certificate's key may not make signatures, by its key usage"));
@@ -239,7 +240,9 @@ impl CertificateAuthority {
 
     fn root_of(&self, path: &VerifiedPath<'_>) -> Option<&Facts> {
         let mut roots = self.anchors.iter().zip(&self.roots);
-        roots.find(|(anchor, _)| std::ptr::eq(std::ptr::from_ref(*anchor).cast::<()>(), std::ptr::from_ref(path.anchor()).cast())).map(|(_, root)| root)
+        roots
+            .find(|(anchor, _)| std::ptr::eq(std::ptr::from_ref(*anchor).cast::<()>(), std::ptr::from_ref(path.anchor()).cast()))
+            .map(|(_, root)| root)
     }
 
     fn measure(&self, path: &VerifiedPath<'_>, leaf: &Facts) -> Result<Path, EvidenceError> {
@@ -319,9 +322,10 @@ fn explain(error: &Error) -> EvidenceError {
         Error::CaUsedAsEndEntity => (Reason::UntrustedChain, "its certificate is a certificate authority's".into()),
         Error::EndEntityUsedAsCa => (Reason::UntrustedChain, "an issuer in its chain may not sign certificates".into()),
         Error::PathLenConstraintViolated => (Reason::UntrustedChain, "its chain is longer than an issuer allows".into()),
-        Error::NameConstraintViolation => {
-            (Reason::UntrustedChain, "a name in its chain is outside of an issuer's name constraints, or of a kind that cannot be compared with them".into())
-        }
+        Error::NameConstraintViolation => (
+            Reason::UntrustedChain,
+            "a name in its chain is outside of an issuer's name constraints, or of a kind that cannot be compared with them".into(),
+        ),
         Error::RequiredEkuNotFoundContext(_) | Error::EmptyEkuExtension => {
             (Reason::UntrustedChain, "a certificate of its chain is not for code signing, by its extended key usage".into())
         }

@@ -42,6 +42,11 @@ impl TestKey {
         Self(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).expect("a key"))
     }
 
+    /// The same key as another library holds, in PKCS#8.
+    pub(crate) fn from_pkcs8(der: &[u8]) -> Self {
+        Self(EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, der).expect("a key"))
+    }
+
     pub(crate) fn public(&self) -> VerificationKey {
         VerificationKey::from_pem(&self.pem()).expect("a public key")
     }

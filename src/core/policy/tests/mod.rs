@@ -1,5 +1,6 @@
 //! One case that is admitted and every single fault, each with its one reason. Signatures are real.
 
+mod certificates;
 mod compiling;
 mod provenance;
 mod scope;

@@ -35,7 +35,7 @@ fn a_genuine_bundle_holds_and_names_its_signer() {
     let [verified] = &findings.verified[..] else { panic!("{:?}", findings.rejected) };
     let signer = Signer::Identity { san: SAN.into(), issuer: "https://token.actions.githubusercontent.com".into() };
     assert_eq!((verified.signer(), verified.root()), (&signer, Some(&genuine.root.digest())));
-    assert_eq!(verified.time().timestamp().map(jiff::Timestamp::as_second), Some(1_734_374_576));
+    assert_eq!(verified.time().timestamp().map(Timestamp::as_second), Some(1_734_374_576));
 }
 
 type Change = fn(&mut Value);

@@ -1,5 +1,6 @@
 //! One valid case and every single fault, each with its one reason.
 
+mod certificate;
 mod genuine;
 mod keyed;
 mod keyless;
