@@ -70,6 +70,8 @@ const CORE_CRATES: &[&str] = &[
     "bytes",
     "hex",
     "jiff",
+    "pki_types",
+    "regex",
     "serde",
     "serde_json",
     "serde_json_canonicalizer",
@@ -81,6 +83,8 @@ const CORE_CRATES: &[&str] = &[
     "std",
     "thiserror",
     "url",
+    "webpki",
+    "x509_cert",
     "zeroize",
 ];
 const CORE_STD_BANNED: &[&str] = &[

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, reason = "a test says what it does, and when it was not run")]
 
 mod chart;
+mod company;
 mod conduit_files;
 mod conformance;
 mod copying;

@@ -5,8 +5,11 @@ use crate::{
     api::crds,
     core::{
         class::{Classified, Reason},
-        policy::{Kind, LockRule, Matcher, Means, Policy, PolicyError},
-        verify::testing::{TestKey, shared_data},
+        policy::{Kind, LockRule, Matcher, Means, Policy, PolicyError, Scope},
+        verify::{
+            testing::{TestKey, shared_data},
+            testing_pki::{self, Pki, list},
+        },
     },
 };
 
@@ -105,11 +108,84 @@ fn what_is_supported_of_the_full_example_compiles() {
     assert_eq!((slsa.lock, slsa.max_age.map(|age| age.as_secs())), (LockRule::Exact, Some(2_160 * 3_600)));
 }
 
+/// A policy with one company's authority.
+fn of_company(certificate: Value) -> PolicyObject {
+    let mut object = yaml(MINIMAL);
+    object["spec"]["authorities"] = json!([{"name": "platform", "certificate": certificate}]);
+    PolicyObject::read(object).expect("a policy")
+}
+
+#[test]
+fn a_companys_authority_comes_from_config_maps() {
+    let pki = Pki::new();
+    let lists = format!("{}{}", list(&pki.root, &[]), list(&pki.intermediate, &[]));
+    let map = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into();
+    let sources = Sources {
+        config_maps: [("corp-ca".to_owned(), map("ca.crt", &pki.pem())), ("corp-crl".to_owned(), map("ca.crl", &lists))].into(),
+        ..Sources::default()
+    };
+    let (ca, crl) = (json!({"kind": "ConfigMap", "name": "corp-ca"}), json!({"kind": "ConfigMap", "name": "corp-crl"}));
+    let subject = json!({"exact": "spiffe://corp/release"});
+    let object = of_company(json!({"caRef": ca, "crlRef": crl, "subject": subject}));
+    let needs = object.needs();
+    assert_eq!(needs.config_maps, ["corp-ca".to_owned(), "corp-crl".to_owned()].into());
+    let policy = object.compile(&sources).expect("it compiles");
+    let Means::Certificate { authority, root, .. } = &policy.rules().authorities[0].means else { panic!("{policy:?}") };
+    assert_eq!((authority.digest(), root.is_none()), (testing_pki::authority(&pki.pem(), Some(&lists)).digest(), true));
+
+    let rooted = of_company(json!({"caRef": ca, "subject": subject, "trustRootRef": {"name": "corp"}}));
+    assert_eq!(rooted.needs().trust_roots, ["corp".to_owned()].into());
+    let secret = json!({"kind": "Secret", "name": "corp-ca"});
+    assert!(of_company(json!({"caRef": secret, "subject": subject})).needs().config_maps.is_empty());
+    let absent = json!({"kind": "ConfigMap", "name": "absent"});
+    for (field, missing, certificate) in [
+        ("spec.authorities[0].certificate.trustRootRef", true, json!({"caRef": ca, "subject": subject, "trustRootRef": {"name": "corp"}})),
+        ("spec.authorities[0].certificate.caRef", true, json!({"caRef": absent, "subject": subject})),
+        ("spec.authorities[0].certificate.crlRef", true, json!({"caRef": ca, "crlRef": absent, "subject": subject})),
+        ("spec.authorities[0].certificate.crlRef", true, json!({"caRef": ca, "crlRef": ca, "subject": subject})),
+        ("spec.authorities[0].certificate.caRef.kind", false, json!({"caRef": secret, "subject": subject})),
+        ("spec.authorities[0].certificate.crlRef.kind", false, json!({"caRef": ca, "crlRef": secret, "subject": subject})),
+        ("spec.authorities[0].certificate.subject.regexp", false, json!({"caRef": ca, "subject": {"regexp": ".*"}})),
+    ] {
+        let error = of_company(certificate).compile(&sources).expect_err(field);
+        assert_eq!((error.field.as_str(), error.is_missing()), (field, missing), "{error}");
+    }
+    let broken = Sources { config_maps: [("corp-ca".to_owned(), map("ca.crt", "x"))].into(), ..Sources::default() };
+    let error = of_company(json!({"caRef": ca, "subject": subject})).compile(&broken).expect_err("no certificates");
+    assert!(error.to_string().contains("none of the 0 certificates is a root") && !error.is_missing(), "{error}");
+}
+
+#[test]
+fn new_certificates_and_lists_make_another_policy() {
+    let (pki, other) = (Pki::new(), Pki::new());
+    let object = of_company(json!({
+        "caRef": {"kind": "ConfigMap", "name": "ca"}, "crlRef": {"kind": "ConfigMap", "name": "crl"}, "subject": {"exact": "spiffe://corp/release"},
+    }));
+    let scope = Scope { name: crate::core::policy::Name::Unreadable, used_as: crate::core::policy::Use::PackedBundle, namespace: None };
+    let print = |ca: &str, crl: &str| {
+        let map =
+            |name: &str, key: &str, value: &str| (("packgate-system".to_owned(), name.to_owned()), Some([(key.to_owned(), value.to_owned())].into()));
+        let gathered = Gathered {
+            policies: vec![object.clone()],
+            config_maps: [map("ca", "ca.crt", ca), map("crl", "ca.crl", crl)].into(),
+            ..Gathered::default()
+        };
+        let needed = gathered.needed("packgate-system");
+        assert_eq!(needed, gathered.config_maps.keys().cloned().collect());
+        let snapshot = gathered.compile("packgate-system");
+        assert!(snapshot.policies()[0].fault().is_none(), "{:?}", snapshot.policies()[0].fault());
+        snapshot.fingerprints(&scope)
+    };
+    let lists = |serials: &[u8]| format!("{}{}", list(&pki.root, &[]), list(&pki.intermediate, serials));
+    let fresh = lists(&[]);
+    assert_eq!(print(&pki.pem(), &fresh), print(&pki.pem(), &fresh));
+    assert_ne!(print(&pki.pem(), &fresh), print(&other.pem(), &fresh));
+    assert_ne!(print(&pki.pem(), &fresh), print(&pki.pem(), &lists(&[7])));
+}
+
 #[test]
 fn what_comes_later_is_refused_and_never_ignored() {
-    let certificate = json!([{"name": "platform", "certificate": {"caRef": {"kind": "ConfigMap", "name": "x"}, "subject": {"exact": "x"}}}]);
     for (field, pointer, value) in [
-        ("spec.authorities[0].certificate", "/authorities", certificate),
         ("spec.signatureFormats: Legacy", "/signatureFormats", json!(["Bundle", "Legacy"])),
         ("spec.signatureFormats: Legacy", "/signatureFormats", json!(["LegacySetOnly"])),
         ("spec.bindRepository", "/bindRepository", json!(true)),
