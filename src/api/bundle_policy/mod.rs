@@ -343,10 +343,10 @@ pub struct Claims {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Certificate {
-    /// The authority's certificates in PEM, roots and intermediates, under `ca.crt`: at most 64. A ClusterBundlePolicy's ConfigMap lies in the
-    /// system namespace. Example: `{kind: ConfigMap, name: corp-ca}`.
+    /// A ConfigMap with the authority's certificates in PEM, roots and intermediates, under `ca.crt`: at most 64. A ClusterBundlePolicy's lies
+    /// in the system namespace. A Secret is refused: certificates are public, and the webhook reads no Secrets. Example: `{kind: ConfigMap, name: corp-ca}`.
     pub ca_ref: KindRef,
-    /// Revocation lists in PEM, or one in DER, under `ca.crl`. Default: none, and nothing is revoked. With them every certificate of a chain
+    /// A ConfigMap with revocation lists in PEM under `ca.crl`. Default: none, and nothing is revoked. With them every certificate of a chain
     /// needs a fresh list of its issuer. Example: `{kind: ConfigMap, name: corp-crl}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crl_ref: Option<KindRef>,
@@ -375,7 +375,7 @@ pub struct NameRef {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KindRef {
-    /// `ConfigMap`. A `Secret` is refused: certificates and revocation lists are public, and the webhook reads no Secrets.
+    /// `ConfigMap` or `Secret`.
     pub kind: SourceKind,
     /// Its name.
     #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
