@@ -109,7 +109,7 @@ fn what_is_supported_of_the_full_example_compiles() {
 }
 
 /// A policy with one company's authority.
-fn of_company(certificate: Value) -> PolicyObject {
+fn of_company(certificate: &Value) -> PolicyObject {
     let mut object = yaml(MINIMAL);
     object["spec"]["authorities"] = json!([{"name": "platform", "certificate": certificate}]);
     PolicyObject::read(object).expect("a policy")
@@ -126,17 +126,17 @@ fn a_companys_authority_comes_from_config_maps() {
     };
     let (ca, crl) = (json!({"kind": "ConfigMap", "name": "corp-ca"}), json!({"kind": "ConfigMap", "name": "corp-crl"}));
     let subject = json!({"exact": "spiffe://corp/release"});
-    let object = of_company(json!({"caRef": ca, "crlRef": crl, "subject": subject}));
+    let object = of_company(&json!({"caRef": ca, "crlRef": crl, "subject": subject}));
     let needs = object.needs();
     assert_eq!(needs.config_maps, ["corp-ca".to_owned(), "corp-crl".to_owned()].into());
     let policy = object.compile(&sources).expect("it compiles");
     let Means::Certificate { authority, root, .. } = &policy.rules().authorities[0].means else { panic!("{policy:?}") };
     assert_eq!((authority.digest(), root.is_none()), (testing_pki::authority(&pki.pem(), Some(&lists)).digest(), true));
 
-    let rooted = of_company(json!({"caRef": ca, "subject": subject, "trustRootRef": {"name": "corp"}}));
+    let rooted = of_company(&json!({"caRef": ca, "subject": subject, "trustRootRef": {"name": "corp"}}));
     assert_eq!(rooted.needs().trust_roots, ["corp".to_owned()].into());
     let secret = json!({"kind": "Secret", "name": "corp-ca"});
-    assert!(of_company(json!({"caRef": secret, "subject": subject})).needs().config_maps.is_empty());
+    assert!(of_company(&json!({"caRef": secret, "subject": subject})).needs().config_maps.is_empty());
     let absent = json!({"kind": "ConfigMap", "name": "absent"});
     for (field, missing, certificate) in [
         ("spec.authorities[0].certificate.trustRootRef", true, json!({"caRef": ca, "subject": subject, "trustRootRef": {"name": "corp"}})),
@@ -147,18 +147,18 @@ fn a_companys_authority_comes_from_config_maps() {
         ("spec.authorities[0].certificate.crlRef.kind", false, json!({"caRef": ca, "crlRef": secret, "subject": subject})),
         ("spec.authorities[0].certificate.subject.regexp", false, json!({"caRef": ca, "subject": {"regexp": ".*"}})),
     ] {
-        let error = of_company(certificate).compile(&sources).expect_err(field);
+        let error = of_company(&certificate).compile(&sources).expect_err(field);
         assert_eq!((error.field.as_str(), error.is_missing()), (field, missing), "{error}");
     }
     let broken = Sources { config_maps: [("corp-ca".to_owned(), map("ca.crt", "x"))].into(), ..Sources::default() };
-    let error = of_company(json!({"caRef": ca, "subject": subject})).compile(&broken).expect_err("no certificates");
+    let error = of_company(&json!({"caRef": ca, "subject": subject})).compile(&broken).expect_err("no certificates");
     assert!(error.to_string().contains("none of the 0 certificates is a root") && !error.is_missing(), "{error}");
 }
 
 #[test]
 fn new_certificates_and_lists_make_another_policy() {
     let (pki, other) = (Pki::new(), Pki::new());
-    let object = of_company(json!({
+    let object = of_company(&json!({
         "caRef": {"kind": "ConfigMap", "name": "ca"}, "crlRef": {"kind": "ConfigMap", "name": "crl"}, "subject": {"exact": "spiffe://corp/release"},
     }));
     let scope = Scope { name: crate::core::policy::Name::Unreadable, used_as: crate::core::policy::Use::PackedBundle, namespace: None };

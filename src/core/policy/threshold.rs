@@ -53,7 +53,8 @@ mod tests {
 
     #[test]
     fn one_name_is_one_signer_and_so_is_one_key() {
-        let table: &[(&[(&str, Option<u8>)], &[usize])] = &[
+        type Signed = (&'static str, Option<u8>);
+        let table: &[(&[Signed], &[usize])] = &[
             (&[], &[]),
             (&[("a", None), ("b", None), ("a", None)], &[0, 1, 0]),
             // Renewed: another key, the same name.

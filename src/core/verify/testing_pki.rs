@@ -153,7 +153,7 @@ impl Holder {
     pub(crate) fn bundle_with(&self, payload: &[u8], beside: &[&[u8]]) -> Value {
         let mut bundle = self.bundle(payload);
         bundle["mediaType"] = "application/vnd.dev.sigstore.bundle+json;version=0.2".into();
-        let chain: Vec<Value> = [self.der.as_slice()].iter().chain(beside).map(|der| json!({"rawBytes": BASE64.encode(der)})).collect();
+        let chain: Vec<Value> = std::iter::once(&self.der.as_slice()).chain(beside).map(|der| json!({"rawBytes": BASE64.encode(der)})).collect();
         bundle["verificationMaterial"] = json!({"x509CertificateChain": {"certificates": chain}});
         bundle
     }

@@ -21,7 +21,7 @@ const IN_FORCE: Duration = Duration::from_secs(5);
 
 /// Tries until the answer is this; fails if that takes too long. Returns how long it took.
 #[track_caller]
-fn becomes(scene: &Scene, api: &Api, reference: &str, expected: Option<&str>) -> Duration {
+pub(super) fn becomes(scene: &Scene, api: &Api, reference: &str, expected: Option<&str>) -> Duration {
     let begun = Instant::now();
     loop {
         let answer = api.create(&scene.test.namespace.name, &object(&scene.test, "Pod", "tried", reference, As::Volume), Store::No);

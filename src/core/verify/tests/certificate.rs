@@ -24,8 +24,8 @@ fn host(name: &str) -> SanType {
 }
 
 /// Name constraints that permit only this subtree.
-fn only(subtree: GeneralSubtree) -> Option<NameConstraints> {
-    Some(NameConstraints { permitted_subtrees: vec![subtree], excluded_subtrees: Vec::new() })
+fn only(subtree: GeneralSubtree) -> NameConstraints {
+    NameConstraints { permitted_subtrees: vec![subtree], excluded_subtrees: Vec::new() }
 }
 
 /// Name constraints about URIs, which rcgen does not make: `permitted` or not, `corp.example.com`.
@@ -135,7 +135,7 @@ fn every_fault_of_a_chain_is_refused() {
             "a host outside",
             Reason::UntrustedChain,
             same,
-            |p| p.name_constraints = only(GeneralSubtree::DnsName("corp.example.com".into())),
+            |p| p.name_constraints = Some(only(GeneralSubtree::DnsName("corp.example.com".into()))),
             |p| {
                 p.subject_alt_names = vec![host("build.example.org")];
             },
@@ -143,7 +143,7 @@ fn every_fault_of_a_chain_is_refused() {
         (
             "a host outside of the root's",
             Reason::UntrustedChain,
-            |p| p.name_constraints = only(GeneralSubtree::DnsName("corp.example.com".into())),
+            |p| p.name_constraints = Some(only(GeneralSubtree::DnsName("corp.example.com".into()))),
             same,
             |p| {
                 p.subject_alt_names = vec![host("build.example.org")];
@@ -153,7 +153,7 @@ fn every_fault_of_a_chain_is_refused() {
             "constraints about email, outside",
             Reason::UntrustedChain,
             same,
-            |p| p.name_constraints = only(GeneralSubtree::Rfc822Name("example.com".into())),
+            |p| p.name_constraints = Some(only(GeneralSubtree::Rfc822Name("example.com".into()))),
             |p| {
                 p.subject_alt_names = vec![email("release@example.org")];
             },
@@ -162,7 +162,7 @@ fn every_fault_of_a_chain_is_refused() {
             "constraints about email, inside",
             Reason::UntrustedChain,
             same,
-            |p| p.name_constraints = only(GeneralSubtree::Rfc822Name("example.com".into())),
+            |p| p.name_constraints = Some(only(GeneralSubtree::Rfc822Name("example.com".into()))),
             |p| {
                 p.subject_alt_names = vec![email("release@example.com")];
             },
@@ -177,7 +177,7 @@ fn every_fault_of_a_chain_is_refused() {
             |p| {
                 let mut name = rcgen::DistinguishedName::new();
                 name.push(DnType::OrganizationName, "Corp");
-                p.name_constraints = only(GeneralSubtree::DirectoryName(name));
+                p.name_constraints = Some(only(GeneralSubtree::DirectoryName(name)));
             },
             same,
         ),
@@ -206,11 +206,11 @@ fn what_issuers_allow_is_allowed() {
         (
             "a host inside",
             same,
-            |p| p.name_constraints = only(GeneralSubtree::DnsName("corp.example.com".into())),
+            |p| p.name_constraints = Some(only(GeneralSubtree::DnsName("corp.example.com".into()))),
             |p| p.subject_alt_names = vec![host("build.corp.example.com")],
         ),
         // RFC 5280, section 4.2.1.10: names of other kinds are not restricted.
-        ("constraints about hosts, a URI", same, |p| p.name_constraints = only(GeneralSubtree::DnsName("corp.example.com".into())), same),
+        ("constraints about hosts, a URI", same, |p| p.name_constraints = Some(only(GeneralSubtree::DnsName("corp.example.com".into()))), same),
         ("two purposes", same, same, |p| p.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::CodeSigning]),
         ("no key usage", same, same, |p| p.key_usages.clear()),
         ("the last second", same, same, |p| not_after(p, "2026-11-21T12:00:00Z")),
