@@ -18,7 +18,7 @@ use crate::{
         reference::Location,
         sbom,
     },
-    service::inspect::{self, Inspection, Referrer},
+    service::inspect::{self, Inspection, Referrer, Tagged},
 };
 
 const EXAMPLES: &str = "Examples:
@@ -119,6 +119,7 @@ fn answer(location: &Location, found: &Inspection) -> Result<Done, CliError> {
         "mediaType": found.root.descriptor.media_type,
         "annotations": found.document.annotations(),
         "referrers": found.referrers,
+        "tags": found.tags,
     });
     let mut text = String::new();
     if let Some(contents) = &found.contents {
@@ -137,7 +138,7 @@ fn answer(location: &Location, found: &Inspection) -> Result<Done, CliError> {
         rows.push(row(&["format", "not packed by packgate"]));
     }
     rows.extend(bills(&found.referrers).into_iter().map(|format| row(&["sbom", &format!("{format} (not verified)")])));
-    text.push_str(&referrer_table(&found.referrers));
+    text.push_str(&referrer_table(&found.referrers, &found.tags));
     Done::new(table(&rows) + &text, "Inspection", fields)
 }
 
@@ -154,8 +155,8 @@ fn platforms(plan: &PackPlan) -> Vec<String> {
     plan.manifests.iter().filter_map(|manifest| manifest.platform.as_ref().map(ToString::to_string)).collect()
 }
 
-fn referrer_table(referrers: &[Referrer]) -> String {
-    if referrers.is_empty() {
+fn referrer_table(referrers: &[Referrer], tags: &[Tagged]) -> String {
+    if referrers.is_empty() && tags.is_empty() {
         return "\nno signatures or attestations\n".into();
     }
     let mut rows = vec![row(&["REFERRER (not verified)", "TYPE", "PREDICATE"])];
@@ -163,6 +164,10 @@ fn referrer_table(referrers: &[Referrer]) -> String {
         let digest = referrer.digest.to_string();
         let predicate = referrer.predicate_type.as_deref().unwrap_or("-");
         rows.push(row(&[short(&digest), referrer.artifact_type.as_deref().unwrap_or("-"), predicate]));
+    }
+    for Tagged { tag, media_type, predicate_type, .. } in tags {
+        let suffix = tag.rsplit_once('.').map_or("", |(_, suffix)| suffix);
+        rows.push(row(&[&format!("{}.{suffix}", short(tag)), media_type, predicate_type.as_deref().unwrap_or("-")]));
     }
     format!("\n{}", table(&rows))
 }

@@ -28,7 +28,7 @@ use crate::{
         policy::{AdHoc, Authority, ClaimsRule, Decision, Means, NameMatch, Outcome, Policy, Transparency, Use},
         reference::Location,
         report::{Asked, Report, in_cluster, quote},
-        verify::{CertificateAuthority, Findings, TrustRoot, VerificationKey},
+        verify::{CertificateAuthority, Findings, Format, TrustRoot, VerificationKey},
     },
     oci::{Resolved, Source},
     service::{
@@ -91,6 +91,10 @@ pub(super) struct TrustArgs {
     /// Must signatures be in a transparency log that the trusted root knows? Keyless ones always must
     #[arg(long, value_enum, ignore_case = true, value_name = "Required|Optional", default_value_t = TransparencyArg::Optional, hide_possible_values = true)]
     transparency: TransparencyArg,
+    /// Form of signatures that counts; can be given several times. Legacy: the .sig and .att tags of older cosign versions, LegacySetOnly: those
+    /// that rest on a promise of a log without an inclusion proof. Default: Bundle only
+    #[arg(long = "signature-format", value_enum, ignore_case = true, value_name = "Bundle|Legacy|LegacySetOnly", hide_possible_values = true)]
+    formats: Vec<FormatArg>,
     /// Require provenance by this builder, signed by one of the above
     #[arg(long, value_name = "ID")]
     builder_id: Option<String>,
@@ -98,11 +102,11 @@ pub(super) struct TrustArgs {
     #[arg(long, value_name = "LOCK")]
     lock: Option<PathBuf>,
     /// Policies, and the ConfigMaps they name, in one or more YAML files; - for stdin
-    #[arg(long = "policy", value_name = "FILE", conflicts_with_all = ["signer", "builder_id", "lock"])]
+    #[arg(long = "policy", value_name = "FILE", conflicts_with_all = ["signer", "builder_id", "lock", "formats"])]
     policies: Vec<PathBuf>,
     /// The policies of the cluster that kubectl speaks to, and its webhook's way to registries: the verdict that admission would give.
     /// Registries are shown what --registry-config says, and nothing else
-    #[arg(long, conflicts_with_all = ["signer", "builder_id", "lock", "policies"])]
+    #[arg(long, conflicts_with_all = ["signer", "builder_id", "lock", "formats", "policies"])]
     cluster: bool,
     /// What the bundle is used as, for policies
     #[arg(long = "use", value_enum, ignore_case = true, default_value_t = UseArg::PackedBundle)]
@@ -119,6 +123,17 @@ pub(super) enum TransparencyArg {
     Optional,
     #[value(name = "Required")]
     Required,
+}
+
+/// A form of signatures, as it is written on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum FormatArg {
+    #[value(name = "Bundle")]
+    Bundle,
+    #[value(name = "Legacy")]
+    Legacy,
+    #[value(name = "LegacySetOnly")]
+    LegacySetOnly,
 }
 
 /// A use, as it is written on the command line.
@@ -156,6 +171,7 @@ impl TrustArgs {
             certificate_revocation_list: None,
             root: RootArgs::default(),
             transparency: TransparencyArg::Optional,
+            formats: Vec::new(),
             builder_id: None,
             lock: None,
             policies: files,
@@ -200,6 +216,8 @@ impl TrustArgs {
             transparency: self.transparency.into(),
             ..AdHoc::default()
         };
+        let formats: Vec<Format> = self.formats.iter().copied().map(Format::from).collect();
+        let wish = if formats.is_empty() { wish } else { AdHoc { formats, ..wish } };
         Ok(vec![Policy::ad_hoc(wish)?])
     }
 
@@ -335,6 +353,7 @@ impl TrustArgs {
         if self.transparency == TransparencyArg::Required {
             option("--transparency", "Required");
         }
+        self.formats.iter().for_each(|format| option("--signature-format", Format::from(*format).as_str()));
         if self.used_as != UseArg::PackedBundle {
             option("--use", Use::from(self.used_as).as_str());
         }
@@ -412,6 +431,16 @@ impl From<TransparencyArg> for Transparency {
         match arg {
             TransparencyArg::Optional => Self::Optional,
             TransparencyArg::Required => Self::Required,
+        }
+    }
+}
+
+impl From<FormatArg> for Format {
+    fn from(arg: FormatArg) -> Self {
+        match arg {
+            FormatArg::Bundle => Self::Bundle,
+            FormatArg::Legacy => Self::Legacy,
+            FormatArg::LegacySetOnly => Self::LegacySetOnly,
         }
     }
 }

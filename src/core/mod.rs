@@ -7,6 +7,7 @@ pub mod glob;
 pub mod intoto;
 pub mod job;
 pub mod json;
+pub mod legacy;
 pub mod limits;
 pub mod lockfile;
 pub mod media_type;

@@ -1,14 +1,15 @@
 //! Copies a bundle with everything that belongs to it: push and pull are this one function in two directions.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use futures::{StreamExt, TryStreamExt, future::BoxFuture, stream};
 
-use super::progress::Progress;
+use super::{beside, progress::Progress};
 use crate::{
     core::{
         class::{Classified, Reason},
         digest::Digest,
+        legacy::Beside,
         limits::Limits,
         oci::{Descriptor, Document},
     },
@@ -23,7 +24,7 @@ const MAX_DEPTH: usize = 8;
 /// Are referrers copied too?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Referrers {
-    /// All of them, at every level.
+    /// All of them, at every level, and what lies under cosign's tags beside the root and beside the manifests of an index.
     Included,
     /// None.
     Left,
@@ -82,7 +83,7 @@ pub async fn copy(
     let job = Job { from, to, root: root.descriptor.digest, referrers, limits, progress };
     progress.begin("copying", None);
     let mut seen = HashSet::new();
-    let result = job.document(&root.descriptor, &root.bytes, &document, &mut seen, 0).await;
+    let result = job.everything(root, &document, &mut seen).await;
     progress.end();
     result
 }
@@ -97,6 +98,37 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
+    async fn everything(&self, root: &Resolved, document: &Document, seen: &mut HashSet<Digest>) -> Result<(), CopyError> {
+        self.document(&root.descriptor, &root.bytes, document, seen, 0).await?;
+        if self.referrers == Referrers::Left {
+            return Ok(());
+        }
+        let manifests = document.children().into_iter().filter(|child| child.is_document()).map(|child| child.digest);
+        let subjects: BTreeSet<Digest> = std::iter::once(root.descriptor.digest).chain(manifests).collect();
+        for subject in subjects {
+            for tag in Beside::ALL {
+                self.beside(tag, &subject, seen).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies what cosign's tag names. What lies under that tag at the target stays, as far as it is signatures or attestations.
+    async fn beside(&self, tag: Beside, subject: &Digest, seen: &mut HashSet<Digest>) -> Result<(), CopyError> {
+        let Some(found) = beside::find(self.from, tag, subject, self.limits).await? else { return Ok(()) };
+        let document = found.document(self.limits)?;
+        self.document(&found.descriptor, &found.bytes, &document, seen, 1).await?;
+        let there = beside::find(self.to, tag, subject, self.limits).await?;
+        match (there, document) {
+            (Some(there), _) if there.descriptor.digest == found.descriptor.digest => Ok(()),
+            (Some(_), Document::Manifest(manifest)) if tag.layer_type().is_some() => {
+                beside::add(self.to, tag, subject, &manifest.layers, self.limits).await?;
+                Ok(())
+            }
+            _ => Ok(self.to.tag(&found.descriptor, &tag.tag(subject)).await?),
+        }
+    }
+
     fn document<'f>(
         &'f self,
         descriptor: &'f Descriptor,

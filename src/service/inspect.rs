@@ -2,11 +2,15 @@
 
 use serde::Serialize;
 
-use super::contents::{self, Contents, ContentsError};
+use super::{
+    beside,
+    contents::{self, Contents, ContentsError},
+};
 use crate::{
     core::{
         class::{Classified, Reason},
         digest::Digest,
+        legacy::{Beside, PREDICATE_TYPE},
         limits::Limits,
         oci::{Descriptor, Document},
         pack::{EmbeddedError, PACK_FORMAT_ANNOTATION},
@@ -27,6 +31,22 @@ pub struct Inspection {
     pub contents: Option<Contents>,
     /// What claims to refer to it.
     pub referrers: Vec<Referrer>,
+    /// What lies under cosign's tags beside it.
+    pub tags: Vec<Tagged>,
+}
+
+/// One layer of what a cosign tag names; nobody has looked into it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tagged {
+    /// The tag.
+    pub tag: String,
+    /// Digest of the manifest or index that it names.
+    pub digest: Digest,
+    /// The layer's type, or an index's own.
+    pub media_type: String,
+    /// The predicate type, if its annotations say one.
+    pub predicate_type: Option<String>,
 }
 
 /// One claim of a registry or layout; nobody has looked into it.
@@ -72,7 +92,29 @@ pub async fn inspect(source: &dyn Source, root: Resolved, limits: &Limits) -> Re
         Err(error) => return Err(error.into()),
     };
     let referrers = source.referrers(&root.descriptor, limits).await?.iter().map(referrer).collect();
-    Ok(Inspection { root, document, contents, referrers })
+    let mut tags = Vec::new();
+    for beside in Beside::ALL {
+        tags.extend(tagged(source, beside, &root.descriptor.digest, limits).await?);
+    }
+    Ok(Inspection { root, document, contents, referrers, tags })
+}
+
+/// What one tag names, layer by layer; at most as many as are opened of referrers.
+async fn tagged(source: &dyn Source, beside: Beside, subject: &Digest, limits: &Limits) -> Result<Vec<Tagged>, InspectError> {
+    let Some(found) = beside::find(source, beside, subject, limits).await? else { return Ok(Vec::new()) };
+    let entry = |media_type: &str, predicate_type: Option<&String>| Tagged {
+        tag: beside.tag(subject).to_string(),
+        digest: found.descriptor.digest,
+        media_type: shorten(media_type),
+        predicate_type: predicate_type.map(|text| shorten(text)),
+    };
+    Ok(match found.document(limits)? {
+        Document::Index(_) => vec![entry(&found.descriptor.media_type, None)],
+        Document::Manifest(manifest) => {
+            let layers = manifest.layers.iter().take(limits.referrers_opened);
+            layers.map(|layer| entry(&layer.media_type, layer.annotations.get(PREDICATE_TYPE))).collect()
+        }
+    })
 }
 
 /// Whoever may attach a referrer writes these words, and they end up on terminals.

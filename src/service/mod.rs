@@ -1,5 +1,6 @@
 //! Use cases. They know the traits of `oci`, `fetch`, `signing` and `clock`, and none of their implementations.
 
+mod beside;
 pub mod contents;
 pub mod context;
 pub mod copy;

@@ -4,7 +4,10 @@
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
-use super::contents::{self, Contents, ContentsError};
+use super::{
+    beside,
+    contents::{self, Contents, ContentsError},
+};
 use crate::{
     core::{
         class::{Classified, Reason},
@@ -20,7 +23,7 @@ use crate::{
 };
 
 /// Referrers that are opened at once.
-const PARALLEL: usize = 8;
+pub(super) const PARALLEL: usize = 8;
 
 /// How closely the stored evidence is looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,17 +41,32 @@ enum Gathered {
     Unread(Rejected),
 }
 
+/// Where evidence is looked for, and how closely.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// How closely it is looked at.
+    pub reading: Reading,
+    /// Under cosign's tags `.sig` and `.att` too. Nobody asks for them otherwise: each is a request.
+    pub tags: bool,
+}
+
 /// Gathers the evidence about `subject`.
 ///
-/// A referrer that is malformed is evidence against itself alone. A registry that does not answer, refuses or returns bytes that
-/// contradict their digest is an error: nobody can say then what was withheld.
-pub async fn gather(source: &dyn Source, subject: &Descriptor, reading: Reading, limits: &Limits) -> Result<Evidence, OciError> {
-    let referrers = source.referrers(subject, limits).await?;
-    let unopened = referrers.len().saturating_sub(limits.referrers_opened);
+/// A referrer that is malformed is evidence against itself alone, and so is what lies under a tag. A registry that does not answer, refuses
+/// or returns bytes that contradict their digest is an error: nobody can say then what was withheld.
+pub async fn gather(source: &dyn Source, subject: &Descriptor, wanted: Wanted, limits: &Limits) -> Result<Evidence, OciError> {
+    let Wanted { reading, tags } = wanted;
+    let (referrers, mut beside) = if tags {
+        futures::try_join!(source.referrers(subject, limits), beside::read(source, &subject.digest, limits))?
+    } else {
+        (source.referrers(subject, limits).await?, beside::Found::default())
+    };
+    let room = limits.referrers_opened.saturating_sub(referrers.len());
+    let unopened = referrers.len().saturating_sub(limits.referrers_opened) + beside.truncate(room);
     let opens: Vec<_> =
         referrers.into_iter().take(limits.referrers_opened).map(|referrer| open(source, subject.digest, referrer, reading, limits)).collect();
     let all: Vec<Gathered> = stream::iter(opens).buffered(PARALLEL).try_collect().await?;
-    let mut evidence = Evidence { unopened, ..Evidence::default() };
+    let mut evidence = Evidence { unopened, unrelated: beside.unrelated, unread: std::mem::take(&mut beside.unread), ..Evidence::default() };
     for gathered in all {
         match gathered {
             Gathered::Candidate(candidate) => evidence.candidates.push(*candidate),
@@ -56,7 +74,9 @@ pub async fn gather(source: &dyn Source, subject: &Descriptor, reading: Reading,
             Gathered::Unrelated => evidence.unrelated += 1,
         }
     }
-    Ok(evidence)
+    let (legacy, unread) = beside.open(source, reading, limits).await?;
+    evidence.unread.extend(unread);
+    Ok(Evidence { legacy, ..evidence })
 }
 
 async fn open(source: &dyn Source, subject: Digest, referrer: Descriptor, reading: Reading, limits: &Limits) -> Result<Gathered, OciError> {
@@ -69,7 +89,7 @@ async fn open(source: &dyn Source, subject: Digest, referrer: Descriptor, readin
 }
 
 /// Can whoever attached the referrer have caused this, and nobody else?
-const fn is_its_own_fault(error: &OciError) -> bool {
+pub(super) const fn is_its_own_fault(error: &OciError) -> bool {
     matches!(error, OciError::NotFound { .. } | OciError::SizeMismatch { .. } | OciError::LimitExceeded { .. } | OciError::Manifest(_))
 }
 
@@ -161,7 +181,8 @@ pub struct Judgement {
 pub async fn judge(source: &dyn Source, root: &Resolved, question: &Question<'_>, limits: &Limits) -> Result<Judgement, VerifyError> {
     let digest = root.descriptor.digest;
     let governing: Vec<&Policy> = question.policies.iter().filter(|policy| policy.concerns(&question.scope())).collect();
-    let evidence = if governing.is_empty() { Evidence::default() } else { gather(source, &root.descriptor, question.reading, limits).await? };
+    let wanted = Wanted { reading: question.reading, tags: governing.iter().any(|policy| policy.reads_tags()) };
+    let evidence = if governing.is_empty() { Evidence::default() } else { gather(source, &root.descriptor, wanted, limits).await? };
     let contents = if governing.iter().any(|policy| compares_lock(policy)) { lock_inside(source, root, limits).await? } else { None };
     // Only who has a say here is recognised: nothing is told of the others' keys, not even their number.
     let trust = Trust { now: Some(question.now), ..trust(governing) };

@@ -194,11 +194,7 @@ common!(ClusterBundlePolicySpec { exemptions });
 common!(BundlePolicySpec {});
 
 fn refuse_unsupported(spec: &Common<'_>) -> Result<(), PolicyError> {
-    let unsupported = [
-        (spec.signature_formats.iter().any(|format| *format != SignatureFormat::Bundle), "spec.signatureFormats: Legacy"),
-        (spec.bind_repository, "spec.bindRepository"),
-        (spec.mirrors, "spec.mirrors"),
-    ];
+    let unsupported = [(spec.bind_repository, "spec.bindRepository"), (spec.mirrors, "spec.mirrors")];
     match unsupported.into_iter().find(|(is_used, _)| *is_used) {
         Some((_, field)) => Err(PolicyError::unsupported(field)),
         None if spec.signature_formats.is_empty() => Err(PolicyError::new("spec.signatureFormats", "must name at least one")),

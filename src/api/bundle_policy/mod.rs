@@ -49,8 +49,8 @@ macro_rules! policy_spec {
             #[serde(default = "one")]
             #[schemars(range(min = 1, max = 16))]
             pub threshold: i32,
-            /// Forms of signatures that count. Default: `[Bundle]`. `Legacy` are the `.sig` and `.att` tags of older cosign versions,
-            /// `LegacySetOnly` those among them with a log's promise but no inclusion proof.
+            /// Forms of signatures that count. Default: `[Bundle]`. `Legacy` are the `.sig` and `.att` tags of older cosign versions, as far as
+            /// a key verifies them; `LegacySetOnly` those that rest on a log's promise without an inclusion proof, as all keyless ones do.
             #[serde(default = "bundles")]
             #[schemars(length(min = 1, max = 3))]
             pub signature_formats: Vec<SignatureFormat>,
@@ -175,9 +175,9 @@ pub enum Use {
 pub enum SignatureFormat {
     /// A Sigstore bundle as an OCI 1.1 referrer.
     Bundle,
-    /// A `.sig` or `.att` tag.
+    /// A `.sig` or `.att` tag, verified by a key alone.
     Legacy,
-    /// A `.sig` or `.att` tag with a log's promise and no inclusion proof.
+    /// A `.sig` or `.att` tag that rests on a log's promise, without an inclusion proof.
     LegacySetOnly,
 }
 

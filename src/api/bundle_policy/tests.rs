@@ -186,8 +186,6 @@ fn new_certificates_and_lists_make_another_policy() {
 #[test]
 fn what_comes_later_is_refused_and_never_ignored() {
     for (field, pointer, value) in [
-        ("spec.signatureFormats: Legacy", "/signatureFormats", json!(["Bundle", "Legacy"])),
-        ("spec.signatureFormats: Legacy", "/signatureFormats", json!(["LegacySetOnly"])),
         ("spec.bindRepository", "/bindRepository", json!(true)),
         ("spec.mirrors", "/mirrors", json!([{"from": "a.example.com", "to": "b.example.com"}])),
         ("spec.attestations[0].cel", "/attestations", json!([{"predicateType": "x", "cel": "true"}])),

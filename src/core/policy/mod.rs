@@ -18,7 +18,7 @@ mod tests;
 mod threshold;
 mod verdict;
 
-use super::class::Reason;
+use super::{class::Reason, verify::Format};
 
 pub use compile::{AdHoc, PolicyError};
 pub use evaluate::{BundleLock, Decision, JudgedSubject, evaluate, refuse, trust};
@@ -72,6 +72,11 @@ impl Policy {
     /// Its rules.
     pub const fn rules(&self) -> &Rules {
         &self.rules
+    }
+
+    /// Do signatures count that lie under cosign's tags? If not, nobody need look there.
+    pub fn reads_tags(&self) -> bool {
+        self.rules.formats.iter().any(|format| matches!(format, Format::Legacy | Format::LegacySetOnly))
     }
 
     /// Settings that weaken it, for the report.

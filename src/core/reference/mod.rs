@@ -282,6 +282,11 @@ impl Tag {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The tag `sha256-<hex>SUFFIX` beside a subject.
+    pub(crate) fn beside(subject: &Digest, suffix: &'static str) -> Self {
+        Self(subject.fallback_tag() + suffix)
+    }
 }
 
 impl fmt::Display for Tag {

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use crate::core::verify::shorten;
+use crate::core::verify::{Format, shorten};
 
 use super::{AuthorityReport, DenialReport, PolicyReport, Report, SlsaReport};
 
@@ -53,7 +53,9 @@ impl Lines {
             None => self.push("    ", "missing", &format!("by {}", authority.name)),
             Some(signer) => {
                 let time = authority.time.map_or_else(|| "at an unknown time".to_owned(), |time| format!("at {time}"));
-                self.push("    ", "signed", &format!("by {}, {signer}, {time}", authority.name));
+                // What everybody expects is not told.
+                let form = authority.format.filter(|format| *format != Format::Bundle).map(|format| format!(", {}", format.as_str()));
+                self.push("    ", "signed", &format!("by {}, {signer}, {time}{}", authority.name, form.unwrap_or_default()));
             }
         }
     }

@@ -37,6 +37,29 @@ pub enum EvidenceError {
     /// It signs plain bytes, not a statement.
     #[error("it signs plain bytes, not a DSSE envelope with a statement")]
     NoEnvelope,
+    /// A layer under a cosign tag is of another type than the tag says.
+    #[error("it is of type {0:?}, which is neither cosign's simple signing nor a DSSE envelope")]
+    LayerType(String),
+    /// There is an index under a cosign tag.
+    #[error("it is an index, not a manifest with signatures")]
+    BesideIndex,
+    /// An annotation that is needed is missing, or cannot be read.
+    #[error("its annotation {name} {problem}")]
+    Annotation {
+        /// The annotation.
+        name: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The DSSE envelope is not JSON, or ambiguous.
+    #[error("its DSSE envelope cannot be read: {0}")]
+    Envelope(JsonError),
+    /// None, or more than one.
+    #[error("its DSSE envelope has {0} signatures, it must have one")]
+    Signatures(usize),
+    /// Bytes are not encoded as they must be.
+    #[error("{0} is not base64")]
+    NotBase64(&'static str),
     /// The envelope holds something else than an in-toto statement.
     #[error("its payload type is {0:?}, not application/vnd.in-toto+json")]
     PayloadType(String),
@@ -119,11 +142,20 @@ impl Classified for EvidenceError {
             Self::OtherKey { .. } | Self::NoTrustRoot => Reason::NoMatchingAuthority,
             Self::KeySignature(_) => Reason::InvalidSignature,
             Self::Sigstore { reason, .. } => *reason,
-            Self::Subjects { .. } => Reason::LimitExceeded,
+            Self::Subjects { .. } | Self::Envelope(JsonError::TooLarge { .. }) => Reason::LimitExceeded,
             Self::ForeignSubject(_) | Self::Subject { .. } => Reason::SubjectMismatch,
-            Self::Layers(_) | Self::NotABundle | Self::NoEnvelope | Self::PayloadType(_) | Self::Statement { .. } | Self::StatementType { .. } => {
-                Reason::MalformedEvidence
-            }
+            Self::Layers(_)
+            | Self::NotABundle
+            | Self::NoEnvelope
+            | Self::LayerType(_)
+            | Self::BesideIndex
+            | Self::Annotation { .. }
+            | Self::Envelope(_)
+            | Self::Signatures(_)
+            | Self::NotBase64(_)
+            | Self::PayloadType(_)
+            | Self::Statement { .. }
+            | Self::StatementType { .. } => Reason::MalformedEvidence,
         }
     }
 }
@@ -131,7 +163,7 @@ impl Classified for EvidenceError {
 /// One referrer that does not count, for the report. It proves nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
-    /// The referrer.
+    /// The referrer, or the manifest that a tag beside the subject names.
     pub referrer: Digest,
     /// Why.
     pub reason: Reason,

@@ -13,6 +13,7 @@ mod certificate;
 mod error;
 mod key;
 mod keyed;
+pub(crate) mod legacy;
 mod log_entries;
 mod own;
 mod san;
@@ -46,6 +47,7 @@ pub use blob::{Artifact, BlobTrust, verify_blob};
 pub use error::{EvidenceError, Rejected};
 pub(crate) use error::{rank, shorten};
 pub use key::{KeyAlgorithm, KeyError, VerificationKey};
+pub use legacy::LegacyCandidate;
 pub use own::{Certified, certified, check_own};
 pub use sigstore::{TrustRoot, TrustRootError};
 pub use verified::{Claims, Format, SignedAt, Signer, Validity, Verified, Vouched};
@@ -55,6 +57,8 @@ pub use verified::{Claims, Format, SignedAt, Signer, Validity, Verified, Vouched
 pub struct Evidence {
     /// Referrers that may carry a signature or an attestation.
     pub candidates: Vec<Candidate>,
+    /// Layers of what cosign's tags name, if they were asked for.
+    pub legacy: Vec<LegacyCandidate>,
     /// Referrers that could not be gathered, and why.
     pub unread: Vec<Rejected>,
     /// Referrers that are no Sigstore bundles, such as a plain SBOM. Counted, never used.
@@ -130,14 +134,19 @@ pub fn bundle_layer<'a>(manifest: &'a Document, subject: &Digest) -> Result<Opti
     }
 }
 
-/// Judges every candidate about `subject`, at most `limits.referrers_opened` of them.
+/// Judges every candidate about `subject`, at most `limits.referrers_opened` of them: bundles first, then what lies under cosign's tags.
 pub fn verify(subject: &Digest, evidence: &Evidence, trust: &Trust, limits: &Limits) -> Findings {
-    let over = evidence.candidates.len().saturating_sub(limits.referrers_opened);
+    let over = (evidence.candidates.len() + evidence.legacy.len()).saturating_sub(limits.referrers_opened);
     let mut findings = Findings { verified: Vec::new(), rejected: evidence.unread.clone(), unopened: evidence.unopened + over };
     for candidate in evidence.candidates.iter().take(limits.referrers_opened) {
         let (verified, faults) = judge(subject, candidate, trust, limits);
         findings.verified.extend(verified);
         findings.rejected.extend(faults.iter().map(|error| Rejected::new(candidate.referrer.digest, error)));
+    }
+    for candidate in evidence.legacy.iter().take(limits.referrers_opened.saturating_sub(evidence.candidates.len())) {
+        let (verified, faults) = legacy::judge(subject, candidate, trust, limits);
+        findings.verified.extend(verified);
+        findings.rejected.extend(faults.iter().map(|error| candidate.rejected(error)));
     }
     findings
 }

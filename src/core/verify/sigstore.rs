@@ -13,12 +13,12 @@
 //!
 //! It reads the wall clock, only to refuse what lies in the future. This is the one exception to "no clock in `core`".
 
-use std::{fmt, sync::Arc};
+use std::{fmt, io::Read, sync::Arc};
 
 use jiff::Timestamp;
 use sigstore_crypto::{FulcioCiClaims, parse_certificate_info};
 use sigstore_trust_root::{CertificateAuthority, TrustedRoot};
-use sigstore_types::{DerPublicKey, Sha256Hash, TimeRange};
+use sigstore_types::{Artifact as Signed, DerPublicKey, Sha256Hash, TimeRange};
 use sigstore_verify::{
     CertificateError, Error, PublicKeyVerificationPolicy, TimestampError, TransparencyLogError, VerificationPolicy, VerificationResult, Verifier,
 };
@@ -114,12 +114,50 @@ impl fmt::Debug for TrustRoot {
     }
 }
 
+/// What was signed, as the crate takes it.
+enum Content<'a> {
+    Known(Signed<'a>),
+    Read(&'a mut dyn Read),
+}
+
+impl<'a> Content<'a> {
+    fn of(artifact: Artifact<'a>) -> Self {
+        artifact.content.map_or_else(|| Self::Known(manifest(&artifact.digest)), Self::Read)
+    }
+}
+
+/// What a signature is over, and in which form it is stored.
+pub(super) struct Stored<'a> {
+    pub(super) artifact: Signed<'a>,
+    pub(super) format: Format,
+}
+
+impl Stored<'static> {
+    fn in_bundle(subject: &Digest) -> Self {
+        Self { artifact: manifest(subject), format: Format::Bundle }
+    }
+}
+
+/// The judged manifest, as the crate knows it.
+pub(super) fn manifest(subject: &Digest) -> Signed<'static> {
+    Signed::from_digest(Sha256Hash::new(*subject.bytes()))
+}
+
 /// Finds out who signed, once for every trust root that vouches for it; an error if none does.
 pub(super) fn authenticate(bundle: &SigstoreBundle, subject: &Digest, roots: &[Arc<TrustRoot>]) -> Result<Vec<Authenticated>, EvidenceError> {
+    authenticate_stored(bundle, &Stored::in_bundle(subject), roots)
+}
+
+/// The same for what need not be a bundle.
+pub(super) fn authenticate_stored(
+    bundle: &SigstoreBundle,
+    stored: &Stored<'_>,
+    roots: &[Arc<TrustRoot>],
+) -> Result<Vec<Authenticated>, EvidenceError> {
     let mut found = Vec::new();
     let mut faults = Vec::new();
     for root in roots {
-        match authenticate_with(root, bundle, subject) {
+        match authenticate_with(root, bundle, stored) {
             Ok(authenticated) => found.push(authenticated),
             Err(error) => faults.push(error),
         }
@@ -132,17 +170,21 @@ pub(super) fn furthest(faults: Vec<EvidenceError>) -> EvidenceError {
     faults.into_iter().max_by_key(|error| rank(error.reason())).unwrap_or(EvidenceError::NoTrustRoot)
 }
 
-fn authenticate_with(root: &TrustRoot, bundle: &SigstoreBundle, subject: &Digest) -> Result<Authenticated, EvidenceError> {
-    authenticate_blob(root, bundle, Artifact { digest: *subject, content: None })
+fn authenticate_with(root: &TrustRoot, bundle: &SigstoreBundle, stored: &Stored<'_>) -> Result<Authenticated, EvidenceError> {
+    authenticate_as(root, bundle, Content::Known(stored.artifact.clone()), stored.format)
 }
 
 /// Finds out who signed something with a certificate.
 pub(super) fn authenticate_blob(root: &TrustRoot, bundle: &SigstoreBundle, artifact: Artifact<'_>) -> Result<Authenticated, EvidenceError> {
-    require_proofs(bundle)?;
+    authenticate_as(root, bundle, Content::of(artifact), Format::Bundle)
+}
+
+fn authenticate_as(root: &TrustRoot, bundle: &SigstoreBundle, content: Content<'_>, format: Format) -> Result<Authenticated, EvidenceError> {
+    require_proofs(bundle, format)?;
     let policy = VerificationPolicy::any_identity();
-    let result = run(root, bundle, artifact, &policy).map_err(|error| explain(&error, bundle))?;
+    let result = run(root, bundle, content, &policy).map_err(|error| explain(&error, bundle))?;
     require_everything(&result)?;
-    require_logs(root, bundle, &result)?;
+    require_logs(root, bundle, &result, format)?;
     let signer = certified(bundle).ok_or_else(|| fault(Reason::IdentityMismatch, NAMELESS))?;
     let time = result.verified_timestamps().iter().min().copied().ok_or_else(|| fault(Reason::NoTrustedTime, "nobody vouches for a time"))?;
     Ok(Authenticated {
@@ -152,7 +194,7 @@ pub(super) fn authenticate_blob(root: &TrustRoot, bundle: &SigstoreBundle, artif
         vouched: Vouched::Holds,
         logged: true,
         claims: result.certificate().map(|certificate| claims(&certificate.ci_claims)).unwrap_or_default(),
-        format: Format::Bundle,
+        format,
         key: None,
         validity: Validity::default(),
     })
@@ -160,7 +202,12 @@ pub(super) fn authenticate_blob(root: &TrustRoot, bundle: &SigstoreBundle, artif
 
 /// Holds the log entries and timestamps beside a key's signature against a trust root. All of them must hold.
 pub(super) fn vouch(root: &TrustRoot, bundle: &SigstoreBundle, key: &VerificationKey, subject: &Digest) -> Result<Authenticated, EvidenceError> {
-    vouch_for_blob(root, bundle, key, Artifact { digest: *subject, content: None })
+    vouch_stored(root, bundle, key, &Stored::in_bundle(subject))
+}
+
+/// The same for what need not be a bundle.
+pub(super) fn vouch_stored(root: &TrustRoot, bundle: &SigstoreBundle, key: &VerificationKey, stored: &Stored<'_>) -> Result<Authenticated, EvidenceError> {
+    vouch_as(root, bundle, key, Content::Known(stored.artifact.clone()), stored.format)
 }
 
 /// The same for whatever was signed.
@@ -170,6 +217,16 @@ pub(super) fn vouch_for_blob(
     key: &VerificationKey,
     artifact: Artifact<'_>,
 ) -> Result<Authenticated, EvidenceError> {
+    vouch_as(root, bundle, key, Content::of(artifact), Format::Bundle)
+}
+
+fn vouch_as(
+    root: &TrustRoot,
+    bundle: &SigstoreBundle,
+    key: &VerificationKey,
+    content: Content<'_>,
+    format: Format,
+) -> Result<Authenticated, EvidenceError> {
     let signer = Signer::Key { fingerprint: key.fingerprint() };
     let concerning = |error| match error {
         EvidenceError::Sigstore { reason, message, .. } => EvidenceError::Sigstore { reason, message, signer: Some(signer.clone()) },
@@ -177,7 +234,7 @@ pub(super) fn vouch_for_blob(
     };
     let logged = !bundle.log_entries().is_empty();
     if logged {
-        require_proofs(bundle).map_err(concerning)?;
+        require_proofs(bundle, format).map_err(concerning)?;
     }
     if matches!(key.algorithm(), KeyAlgorithm::EcdsaP521 | KeyAlgorithm::RsaPss) {
         let reason = if logged { Reason::InvalidInclusionProof } else { Reason::InvalidTimestamp };
@@ -186,11 +243,11 @@ pub(super) fn vouch_for_blob(
     let policy = PublicKeyVerificationPolicy::new(DerPublicKey::new(key.spki().to_vec()));
     // Without an entry there is nothing to skip; the crate would ask for one although there is a timestamp.
     let policy = if logged { policy } else { policy.skip_tlog_unsafe() };
-    let result = run(root, bundle, artifact, &policy).map_err(|error| concerning(explain(&error, bundle)))?;
+    let result = run(root, bundle, content, &policy).map_err(|error| concerning(explain(&error, bundle)))?;
     if logged && !result.tlog_verified() {
         return Err(concerning(fault(Reason::InvalidInclusionProof, "its log entry was not checked")));
     }
-    require_logs(root, bundle, &result).map_err(concerning)?;
+    require_logs(root, bundle, &result, format).map_err(concerning)?;
     let time = result.verified_timestamps().iter().min().copied().map_or(SignedAt::Unknown, SignedAt::Known);
     Ok(Authenticated {
         signer,
@@ -199,7 +256,7 @@ pub(super) fn vouch_for_blob(
         vouched: Vouched::Holds,
         logged,
         claims: Claims::default(),
-        format: Format::Bundle,
+        format,
         key: Some(key.fingerprint()),
         validity: Validity::default(),
     })
@@ -220,21 +277,21 @@ pub(super) fn vouch_for_certificate(root: &TrustRoot, bundle: &SigstoreBundle, s
     let policy = VerificationPolicy::any_identity().skip_certificate_chain();
     let policy = if logged { policy } else { policy.skip_tlog_unsafe() };
     if logged {
-        require_proofs(bundle)?;
+        require_proofs(bundle, Format::Bundle)?;
     }
     let artifact = Sha256Hash::new(*subject.bytes());
     let result = root.verifier.verify(artifact, bundle.inner(), &policy).map_err(|error| explain(&error, bundle))?;
     if logged && !result.tlog_verified() {
         return Err(fault(Reason::InvalidInclusionProof, "its log entry was not checked"));
     }
-    require_logs(root, bundle, &result)?;
+    require_logs(root, bundle, &result, Format::Bundle)?;
     Ok(Vouching { times: result.verified_timestamps().to_vec(), logged })
 }
 
-fn run(root: &TrustRoot, bundle: &SigstoreBundle, artifact: Artifact<'_>, policy: &dyn sigstore_verify::Policy) -> Result<VerificationResult, Error> {
-    match artifact.content {
-        Some(content) => root.verifier.verify_reader(content, bundle.inner(), policy),
-        None => root.verifier.verify(Sha256Hash::new(*artifact.digest.bytes()), bundle.inner(), policy),
+fn run(root: &TrustRoot, bundle: &SigstoreBundle, content: Content<'_>, policy: &dyn sigstore_verify::Policy) -> Result<VerificationResult, Error> {
+    match content {
+        Content::Read(content) => root.verifier.verify_reader(content, bundle.inner(), policy),
+        Content::Known(artifact) => root.verifier.verify(artifact, bundle.inner(), policy),
     }
 }
 
@@ -250,16 +307,18 @@ fn claims(claims: &FulcioCiClaims) -> Claims {
     }
 }
 
-fn require_proofs(bundle: &SigstoreBundle) -> Result<(), EvidenceError> {
+/// A log's promise alone will do nowhere but in the form that is called so, which a policy must list.
+fn require_proofs(bundle: &SigstoreBundle, format: Format) -> Result<(), EvidenceError> {
     let entries = bundle.log_entries();
-    if entries.is_empty() || entries.iter().any(|entry| entry.inclusion_proof.is_none()) {
+    let promised = format == Format::LegacySetOnly && entries.iter().all(|entry| entry.inclusion_promise.is_some());
+    if entries.is_empty() || !promised && entries.iter().any(|entry| entry.inclusion_proof.is_none()) {
         return Err(fault(Reason::InvalidInclusionProof, "it has no log entry, or one without an inclusion proof"));
     }
     Ok(())
 }
 
-fn require_logs(root: &TrustRoot, bundle: &SigstoreBundle, result: &VerificationResult) -> Result<(), EvidenceError> {
-    let checked = root.logs.check(bundle.log_entries(), result.verified_timestamps());
+fn require_logs(root: &TrustRoot, bundle: &SigstoreBundle, result: &VerificationResult, format: Format) -> Result<(), EvidenceError> {
+    let checked = root.logs.check(bundle.log_entries(), result.verified_timestamps(), format == Format::LegacySetOnly);
     checked.map_err(|found| fault(Reason::InvalidInclusionProof, &found.to_string()))
 }
 

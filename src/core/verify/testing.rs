@@ -56,6 +56,11 @@ impl TestKey {
         format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", BASE64.encode(spki.as_ref()))
     }
 
+    /// A signature over `message`.
+    pub(crate) fn signature(&self, message: &[u8]) -> Vec<u8> {
+        self.0.sign(&SystemRandom::new(), message).expect("a signature").as_ref().to_vec()
+    }
+
     /// A Sigstore bundle 0.3 over `payload` as cosign makes it without a log.
     pub(crate) fn bundle(&self, payload_type: &str, payload: &[u8]) -> Value {
         let pae = sigstore_types::pae(payload_type, payload);

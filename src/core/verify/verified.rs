@@ -109,10 +109,21 @@ pub enum SignedAt {
 pub enum Format {
     /// A Sigstore bundle as an OCI 1.1 referrer.
     Bundle,
-    /// A `.sig` or `.att` tag of older cosign versions, with an inclusion proof where there is a log entry.
+    /// A `.sig` or `.att` tag of older cosign versions. No log's word is taken for it: a key alone says who signed.
     Legacy,
-    /// The same with a log's promise only.
+    /// The same, with the word of a log that promises an entry and proves none.
     LegacySetOnly,
+}
+
+impl Format {
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bundle => "Bundle",
+            Self::Legacy => "Legacy",
+            Self::LegacySetOnly => "LegacySetOnly",
+        }
+    }
 }
 
 /// Who made a signature that holds: what `core::verify` knows before it reads the payload.

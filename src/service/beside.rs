@@ -1,0 +1,196 @@
+//! cosign's tags beside a subject: found, gathered as evidence, and added to.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::verify::{PARALLEL, Reading, is_its_own_fault};
+use crate::{
+    core::{
+        digest::Digest,
+        legacy::{Beside, with_layers},
+        limits::Limits,
+        media_type,
+        oci::{Descriptor, Document, Manifest},
+        reference::Selector,
+        verify::{LegacyCandidate, Rejected},
+    },
+    oci::{Content, OciError, Resolved, Source, Target, fetch, fetch_stored},
+};
+
+/// Attempts to get a layer under a tag while others write it too.
+const ATTEMPTS: u32 = 6;
+/// Wait before the second attempt; each further wait is twice as long.
+const FIRST_WAIT: Duration = Duration::from_millis(40);
+
+/// What the tag beside `subject` names, if it is there.
+pub(super) async fn find(source: &dyn Source, beside: Beside, subject: &Digest, limits: &Limits) -> Result<Option<Resolved>, OciError> {
+    match source.resolve(&Selector::Tag(beside.tag(subject)), limits).await {
+        Ok(found) => Ok(Some(found)),
+        Err(OciError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What was found under the tags, before its layers are fetched.
+#[derive(Default)]
+pub(super) struct Found {
+    layers: Vec<Place>,
+    /// Configs of their manifests, of which somebody may want to see every byte.
+    configs: Vec<(Beside, Digest, Descriptor)>,
+    pub(super) unread: Vec<Rejected>,
+    pub(super) unrelated: usize,
+}
+
+struct Place {
+    beside: Beside,
+    manifest: Digest,
+    position: usize,
+    layer: Descriptor,
+}
+
+/// Reads the manifests under `.sig` and `.att`. That there is none is no error; a registry that does not answer or refuses is.
+pub(super) async fn read(source: &dyn Source, subject: &Digest, limits: &Limits) -> Result<Found, OciError> {
+    let (signatures, attestations) =
+        futures::try_join!(read_one(source, Beside::Signatures, subject, limits), read_one(source, Beside::Attestations, subject, limits))?;
+    Ok(signatures.and(attestations))
+}
+
+async fn read_one(source: &dyn Source, beside: Beside, subject: &Digest, limits: &Limits) -> Result<Found, OciError> {
+    match find(source, beside, subject, limits).await {
+        Ok(Some(found)) => Ok(Found::of(beside, &found, limits)),
+        Ok(None) => Ok(Found::default()),
+        // There is no digest that it could be called by but the subject's.
+        Err(error) if is_its_own_fault(&error) => Ok(Found::unread(LegacyCandidate::unread(beside, *subject, None, &error))),
+        Err(error) => Err(error),
+    }
+}
+
+impl Found {
+    fn unread(rejected: Rejected) -> Self {
+        Self { unread: vec![rejected], ..Self::default() }
+    }
+
+    fn of(beside: Beside, found: &Resolved, limits: &Limits) -> Self {
+        let digest = found.descriptor.digest;
+        let manifest = match found.document(limits) {
+            Ok(Document::Manifest(manifest)) => manifest,
+            Ok(Document::Index(_)) => return Self::unread(LegacyCandidate::index(beside, digest)),
+            Err(error) => return Self::unread(LegacyCandidate::unread(beside, digest, None, &error)),
+        };
+        let (layers, others): (Vec<_>, Vec<_>) =
+            manifest.layers.into_iter().enumerate().partition(|(_, layer)| beside.layer_type() == Some(layer.media_type.as_str()));
+        let layers = layers.into_iter().map(|(at, layer)| Place { beside, manifest: digest, position: at + 1, layer });
+        Self { layers: layers.collect(), configs: vec![(beside, digest, manifest.config)], unread: Vec::new(), unrelated: others.len() }
+    }
+
+    fn and(mut self, other: Self) -> Self {
+        self.layers.extend(other.layers);
+        self.configs.extend(other.configs);
+        self.unread.extend(other.unread);
+        self.unrelated += other.unrelated;
+        self
+    }
+
+    /// Leaves `limit` layers, and says how many were too many.
+    pub(super) fn truncate(&mut self, limit: usize) -> usize {
+        let over = self.layers.len().saturating_sub(limit);
+        self.layers.truncate(limit);
+        over
+    }
+
+    /// Fetches the layers. Many signatures have one payload, which is fetched once.
+    pub(super) async fn open(
+        self,
+        source: &dyn Source,
+        reading: Reading,
+        limits: &Limits,
+    ) -> Result<(Vec<LegacyCandidate>, Vec<Rejected>), OciError> {
+        let (mut candidates, mut unread) = (Vec::new(), Vec::new());
+        if reading == Reading::EveryBlob {
+            for (beside, manifest, config) in &self.configs {
+                match fetch_stored(source, config, limits.config_bytes).await {
+                    Err(error) if is_its_own_fault(&error) => unread.push(LegacyCandidate::unread(*beside, *manifest, None, &error)),
+                    read => drop(read?),
+                }
+            }
+        }
+        let wanted: BTreeMap<(Digest, u64), Descriptor> =
+            self.layers.iter().map(|place| ((place.layer.digest, place.layer.size), place.layer.clone())).collect();
+        let fetches: Vec<_> = wanted.into_iter().map(|(key, layer)| content(source, key, layer, reading, limits)).collect();
+        let contents: BTreeMap<_, _> = stream::iter(fetches).buffered(PARALLEL).try_collect().await?;
+        for Place { beside, manifest, position, layer } in self.layers {
+            match contents.get(&(layer.digest, layer.size)) {
+                Some(Ok(content)) => candidates.push(LegacyCandidate { beside, manifest, position, content: content.clone(), layer }),
+                Some(Err(error)) => unread.push(LegacyCandidate::unread(beside, manifest, Some(position), error)),
+                None => {}
+            }
+        }
+        Ok((candidates, unread))
+    }
+}
+
+type Fetched = ((Digest, u64), Result<Bytes, OciError>);
+
+async fn content(source: &dyn Source, key: (Digest, u64), layer: Descriptor, reading: Reading, limits: &Limits) -> Result<Fetched, OciError> {
+    let fetched = match reading {
+        Reading::Needed => fetch(source, &layer, limits.sigstore_bundle_bytes).await,
+        Reading::EveryBlob => fetch_stored(source, &layer, limits.sigstore_bundle_bytes).await,
+    };
+    match fetched {
+        Err(error) if !is_its_own_fault(&error) => Err(error),
+        fetched => Ok((key, fetched)),
+    }
+}
+
+/// Adds layers, whose blobs are there, to what the tag beside `subject` names. What is there stays; what others add meanwhile as well.
+///
+/// Errors: something else than a manifest is under the tag, or others write it all the time.
+pub(super) async fn add(target: &dyn Target, beside: Beside, subject: &Digest, layers: &[Descriptor], limits: &Limits) -> Result<Digest, OciError> {
+    let mut wait = FIRST_WAIT;
+    for attempt in 0..=ATTEMPTS {
+        // The second round is the look after writing; from the third on, somebody else writes too.
+        if attempt > 1 {
+            tokio::time::sleep(wait).await;
+            wait *= 2;
+        }
+        let there = find(target, beside, subject, limits).await?;
+        let before = there.as_ref().map(|there| manifest(target, beside, there, limits)).transpose()?;
+        match (with_layers(before.as_ref(), layers), there) {
+            (None, Some(there)) => return Ok(there.descriptor.digest),
+            (Some(next), _) if attempt < ATTEMPTS => write(target, beside, subject, next, limits).await?,
+            _ => {}
+        }
+    }
+    let cause = format!("a layer was lost from {} {ATTEMPTS} times while others wrote it", beside.tag(subject));
+    Err(OciError::Unavailable { location: target.location(), cause })
+}
+
+fn manifest(target: &dyn Target, beside: Beside, there: &Resolved, limits: &Limits) -> Result<Manifest, OciError> {
+    match there.document(limits)? {
+        Document::Manifest(manifest) => Ok(manifest),
+        Document::Index(_) => {
+            let cause = format!("its {} tag names an index and not a manifest with signatures", beside.suffix());
+            Err(OciError::Malformed { location: target.location(), cause })
+        }
+    }
+}
+
+async fn write(
+    target: &dyn Target,
+    beside: Beside,
+    subject: &Digest,
+    (manifest, config): (Manifest, Vec<u8>),
+    limits: &Limits,
+) -> Result<(), OciError> {
+    let bytes = serde_json::to_vec(&manifest).map_err(|error| OciError::Invalid(error.to_string()))?;
+    if bytes.len() > limits.manifest_bytes {
+        let what = beside.tag(subject).to_string();
+        return Err(OciError::LimitExceeded { what, size: bytes.len() as u64, limit: limits.manifest_bytes as u64 });
+    }
+    let descriptor = Descriptor::of(media_type::MANIFEST, &bytes);
+    target.push(&manifest.config, Content::Bytes(&config.into())).await?;
+    target.push(&descriptor, Content::Bytes(&bytes.into())).await?;
+    target.tag(&descriptor, &beside.tag(subject)).await
+}
