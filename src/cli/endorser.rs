@@ -7,12 +7,12 @@ use std::{
 
 use clap::Args;
 
-use super::{certificate::CertificateArgs, context::Context, exit::CliError, lockfile::Input, signer::KeyArgs};
+use super::{certificate::CertificateArgs, context::Context, exit::CliError, lockfile::Input, signer::{FormArg, KeyArgs}};
 use crate::{
     clock::{Clock, SystemClock},
     core::{class::Reason, limits::Limits, sigstore::SigningConfig, verify::TrustRoot},
     http::{HttpClient, Redacted},
-    signing::{Endorser, IdentityToken, Keyless, MAX_TOKEN, SigstoreServices, TokenError, TokenSource, Witnessed},
+    signing::{Endorser, IdentityToken, Keyless, MAX_TOKEN, Signer, SigstoreServices, TokenError, TokenSource, Witnessed},
 };
 
 /// Who signs.
@@ -24,6 +24,14 @@ pub(super) struct EndorserArgs {
     identity: IdentityArgs,
     #[command(flatten)]
     services: ServiceArgs,
+}
+
+/// Who signs in the form that was asked for.
+pub(super) enum Given {
+    /// Makes Sigstore bundles.
+    Endorser(Box<dyn Endorser>),
+    /// Makes cosign's older form.
+    Key(Box<dyn Signer>),
 }
 
 /// An identity in a key's place.
@@ -76,8 +84,24 @@ impl EndorserArgs {
     }
 
     /// Whoever was given, who must have been.
-    pub(super) async fn require(&self, certificate: &CertificateArgs, context: &Context) -> Result<Box<dyn Endorser>, CliError> {
+    async fn require(&self, certificate: &CertificateArgs, context: &Context) -> Result<Box<dyn Endorser>, CliError> {
         self.load(certificate, context).await?.ok_or_else(|| CliError::new(Reason::NoSigner, NOBODY))
+    }
+
+    /// Whoever makes this form, who must have been given.
+    pub(super) async fn given(&self, form: FormArg, certificate: &CertificateArgs, context: &Context) -> Result<Given, CliError> {
+        Ok(match form {
+            FormArg::Bundle => Given::Endorser(self.require(certificate, context).await?),
+            FormArg::Legacy => Given::Key(self.require_key(certificate).await?),
+        })
+    }
+
+    /// The key, which must have been given, and nothing else: cosign's older form is made with a key alone.
+    async fn require_key(&self, certificate: &CertificateArgs) -> Result<Box<dyn Signer>, CliError> {
+        if certificate.is_given() || self.services.signing_config.is_some() || self.identity.source(false)?.is_some() {
+            return Err(CliError::invalid("--signature-format Legacy is made with --key alone, leave out certificates, tokens and --signing-config"));
+        }
+        self.key.require().await
     }
 }
 

@@ -3,8 +3,13 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{certificate::CertificateArgs, context::Context, endorser::EndorserArgs, exit::CliError, output::Done};
-use crate::{core::reference::Location, service::sign};
+use super::{
+    certificate::CertificateArgs, context::Context, endorser::{EndorserArgs, Given}, exit::CliError, output::Done, pack::subject_name, signer::FormArg,
+};
+use crate::{
+    core::reference::Location,
+    service::{sign, sign_beside},
+};
 
 const EXAMPLES: &str = "Examples:
   packgate sign registry.example.com/team-a/siem:v1.4.0 --key packgate.key
@@ -19,6 +24,9 @@ const EXAMPLES: &str = "Examples:
 pub(super) struct SignArgs {
     /// What is signed: the digest that the reference names now
     reference: Location,
+    /// How it is stored: as a Sigstore bundle that refers to it, or, for tools that know nothing newer, under cosign's older tag beside it
+    #[arg(long = "signature-format", value_enum, ignore_case = true, value_name = "Bundle|Legacy", default_value_t = FormArg::Bundle, hide_possible_values = true)]
+    form: FormArg,
     #[command(flatten)]
     signer: EndorserArgs,
     #[command(flatten)]
@@ -26,11 +34,14 @@ pub(super) struct SignArgs {
 }
 
 pub(super) async fn run(args: SignArgs, context: &Context) -> Result<Done, CliError> {
-    let signer = args.signer.require(&args.certificate, context).await?;
+    let given = args.signer.given(args.form, &args.certificate, context).await?;
     let target = context.open(&args.reference)?;
     let subject = target.resolve(&args.reference.selector(), context.limits()).await?.descriptor;
-    let referrer = sign::sign(&*target, &subject, &*signer, context.clock()).await?;
+    let referrer = match given {
+        Given::Endorser(signer) => sign::sign(&*target, &subject, &*signer, context.clock()).await?.digest,
+        Given::Key(signer) => sign_beside::sign(&*target, &subject, &subject_name(&args.reference, None), &*signer).await?,
+    };
     target.finish().await?;
     let reference = args.reference.with_digest(subject.digest).to_string();
-    Done::new(referrer.digest.to_string(), "SignResult", json!({"reference": reference, "digest": subject.digest, "referrer": referrer.digest}))
+    Done::new(referrer.to_string(), "SignResult", json!({"reference": reference, "digest": subject.digest, "referrer": referrer}))
 }

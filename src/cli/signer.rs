@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::{exit::CliError, lockfile::Input};
 use crate::{
@@ -22,6 +22,15 @@ pub(super) struct KeyArgs {
     key: Option<PathBuf>,
     #[command(flatten)]
     password: PasswordArgs,
+}
+
+/// In which form a signature is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum FormArg {
+    #[value(name = "Bundle")]
+    Bundle,
+    #[value(name = "Legacy")]
+    Legacy,
 }
 
 /// The password of a key.

@@ -13,6 +13,7 @@ pub mod progress;
 pub mod publish;
 pub mod registries;
 pub mod sign;
+pub mod sign_beside;
 pub mod standing;
 #[cfg(test)]
 mod tests;

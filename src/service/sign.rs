@@ -30,6 +30,9 @@ pub enum SignError {
     /// Only manifests and indexes have referrers.
     #[error("{0:?} cannot be signed, only manifests and indexes can")]
     NoDocument(String),
+    /// Only keys sign in cosign's older form.
+    #[error("signatures in the form Legacy are made with a key; sign with --key, or in the form Bundle")]
+    NotByKey,
     /// No verifier would read it.
     #[error("Sigstore bundle has {size} bytes, the limit is {limit}; attach a big predicate as a referrer of its own and attest its digest")]
     TooLarge {
@@ -48,7 +51,7 @@ impl Classified for SignError {
         match self {
             Self::Signing(error) => error.reason(),
             Self::Oci(error) => error.reason(),
-            Self::NoDocument(_) => Reason::InvalidSpec,
+            Self::NoDocument(_) | Self::NotByKey => Reason::InvalidSpec,
             Self::TooLarge { .. } => Reason::LimitExceeded,
             Self::Serialise(_) => Reason::Internal,
         }
@@ -80,9 +83,7 @@ pub async fn attest(
     signer: &dyn Endorser,
     clock: &dyn Clock,
 ) -> Result<Descriptor, SignError> {
-    if !subject.is_document() {
-        return Err(SignError::NoDocument(subject.media_type.chars().take(120).collect()));
-    }
+    check(subject)?;
     let Claim { subject_name, predicate_type, predicate } = claim;
     let statement = serde_json::to_vec(&Statement::about(subject_name, &subject.digest, predicate_type, predicate))?;
     let bundle = signer.endorse(Signable::Statement(&statement)).await?;
@@ -100,6 +101,11 @@ async fn push(target: &dyn Target, parts: Referrer) -> Result<Descriptor, SignEr
         target.push(descriptor, Content::Bytes(bytes)).await?;
     }
     Ok(parts.manifest.descriptor)
+}
+
+/// Can it be signed at all?
+pub(super) fn check(subject: &Descriptor) -> Result<(), SignError> {
+    if subject.is_document() { Ok(()) } else { Err(SignError::NoDocument(subject.media_type.chars().take(120).collect())) }
 }
 
 const fn check_size(size: usize) -> Result<(), SignError> {

@@ -110,6 +110,42 @@ fn cosign_signs_with_our_keys_and_we_with_its() {
     });
 }
 
+/// cosign 2 knows nothing else unless told; cosign 3 still makes it on request.
+#[test]
+fn cosigns_older_form_is_accepted_both_ways() {
+    each("cosigns_older_form_is_accepted_both_ways", |_, workspace, server| {
+        workspace.keys().tool("cosign", ["generate-key-pair"]).ok();
+        workspace.write("slsa.json", r#"{"buildDefinition":{"buildType":"https://ci.example.com/t","externalParameters":{},"resolvedDependencies":[]},"runDetails":{"builder":{"id":"https://ci.example.com/b"}}}"#);
+        let older: [(&str, &[&str]); 2] = [("cosign-2", &[]), ("cosign", &["--new-bundle-format=false", "--use-signing-config=false"])];
+        for (at, (cosign, options)) in older.into_iter().enumerate() {
+            let reference = format!("{}/team/older{at}:v1", server.host);
+            let image = pinned(workspace.run(&format!("pack lock.yaml --plain-http --to {reference}")).ok());
+            let theirs = [&["--key", "cosign.key", "--tlog-upload=false", "-y"], options].concat();
+            workspace.tool(cosign, [&["sign"], &theirs[..], &[image.as_str()]].concat()).ok();
+            workspace.run(&format!("verify --plain-http {image} --key cosign.pub")).refused(1, "NoSignatures");
+            workspace.run(&format!("verify --plain-http {image} --key cosign.pub --signature-format Legacy")).ok();
+            let attest = ["--type", "slsaprovenance1", "--predicate", "slsa.json", image.as_str()];
+            workspace.tool(cosign, [&["attest"], &theirs[..], &attest].concat()).ok();
+            let verify = format!("verify --plain-http {image} --key cosign.pub --signature-format Legacy --builder-id https://ci.example.com");
+            workspace.run(&format!("{verify}/b")).ok();
+            workspace.run(&format!("{verify}/x")).refused(1, "BuilderNotTrusted");
+        }
+        let image = pinned(workspace.run(&format!("pack lock.yaml --plain-http --to {}/team/ours:v1", server.host)).ok());
+        workspace.run(&format!("sign --plain-http {image} --key packgate.key --signature-format Legacy")).ok();
+        let attest = format!("attest --plain-http {image} --key packgate.key --type slsaprovenance1 --predicate slsa.json --signature-format Legacy");
+        workspace.run(&attest).ok();
+        workspace.run("keys generate --out-dir other").ok();
+        for (cosign, options) in [("cosign-2", &[][..]), ("cosign", &["--new-bundle-format=false"])] {
+            let by = |key: &'static str| [&["--key", key, "--insecure-ignore-tlog"], options].concat();
+            let attestation = ["--type", "slsaprovenance1", image.as_str()];
+            workspace.tool(cosign, [&["verify"], &by("packgate.pub")[..], &[image.as_str()]].concat()).ok();
+            workspace.tool(cosign, [&["verify-attestation"], &by("packgate.pub")[..], &attestation].concat()).ok();
+            assert_ne!(workspace.tool(cosign, [&["verify"], &by("other/packgate.pub")[..], &[image.as_str()]].concat()).code, 0);
+            assert_ne!(workspace.tool(cosign, [&["verify-attestation"], &by("other/packgate.pub")[..], &attestation].concat()).code, 0);
+        }
+    });
+}
+
 #[test]
 fn oras_pulls_the_files_of_an_artifact() {
     each("oras_pulls_the_files_of_an_artifact", |_, workspace, server| {

@@ -16,6 +16,7 @@ mod jobs;
 mod keys;
 mod keys_interop;
 mod layering;
+mod legacy;
 mod one_digest;
 mod origins;
 mod refused_locks;

@@ -242,7 +242,7 @@ fn policies_that_cannot_mean_what_they_say_are_refused() {
         ("\"authority\":\"platform\"", "\"authority\":\"nobody\""),
         ("\"minimumLevel\":1", "\"minimumLevel\":1,\"surprise\":true"),
         ("\"match\"", "\"threshold\":3,\"match\""),
-        ("\"match\"", "\"signatureFormats\":[\"Legacy\"],\"match\""),
+        ("\"match\"", "\"signatureFormats\":[\"Older\"],\"match\""),
         ("ClusterBundlePolicy", "Surprise"),
     ] {
         assert!(good.contains(from), "{from}");

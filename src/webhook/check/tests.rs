@@ -167,6 +167,28 @@ async fn a_success_is_remembered_and_a_denial_is_not() {
 }
 
 #[tokio::test]
+async fn tags_are_asked_for_where_a_policy_lists_them_and_the_verdict_is_remembered_for_it_alone() {
+    let scene = Scene::new().await;
+    let holder = generate(&Password::new("")).expect("a key");
+    let signer = KeySigner::from_pem(holder.private_pem.as_bytes(), Some(&Password::new(""))).expect("a signer");
+    let subject = Descriptor::of(media_type::INDEX, br#"{"schemaVersion":2,"manifests":[] }"#);
+    crate::service::sign_beside::sign(&scene.registry.content, &subject, REPOSITORY, &signer).await.expect("signed");
+    let listing =
+        |formats: Value| scene.policy(&json!({"authorities": [{"name": "a", "key": {"pem": holder.public_pem}}], "signatureFormats": formats}));
+    let reference = format!("{REPOSITORY}@{}", subject.digest);
+    for (formats, outcome, asked) in [
+        (json!(["Bundle"]), ReportOutcome::Denied, 1),
+        (json!(["Bundle", "Legacy"]), ReportOutcome::Admitted, 4),
+        (json!(["Bundle", "Legacy"]), ReportOutcome::Admitted, 4),
+        (json!(["Bundle"]), ReportOutcome::Denied, 5),
+        (json!(["LegacySetOnly"]), ReportOutcome::Denied, 8),
+    ] {
+        let report = scene.ask(&reference, vec![listing(formats)]).await;
+        assert_eq!((report.outcome, scene.asked()), (outcome, asked), "{report:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_was_admitted_under_one_policy_is_judged_anew_under_another() {
     let scene = Scene::new().await;
     let reference = format!("{REPOSITORY}@{}", scene.signed);

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod compiling;
+mod legacy;
 mod provenance;
 mod scope;
 mod signatures;

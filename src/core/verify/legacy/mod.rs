@@ -178,7 +178,7 @@ fn concerning(key: &VerificationKey, error: &EvidenceError) -> EvidenceError {
     EvidenceError::Sigstore { reason: error.reason(), message: error.to_string(), signer: Some(Signer::Key { fingerprint: key.fingerprint() }) }
 }
 
-const fn by_key_alone(key: &VerificationKey, has_time_evidence: bool) -> Authenticated {
+fn by_key_alone(key: &VerificationKey, has_time_evidence: bool) -> Authenticated {
     Authenticated {
         signer: Signer::Key { fingerprint: key.fingerprint() },
         root: None,
