@@ -88,7 +88,7 @@ fn judge(content: Vec<u8>, trust: &Trust) -> Findings {
 }
 
 static ROOT_TRUST: LazyLock<Trust> =
-    LazyLock::new(|| Trust { keys: Vec::new(), roots: vec![Arc::new(TrustRoot::parse(ROOT, &LIMITS).expect("a trust root"))] });
+    LazyLock::new(|| Trust { roots: vec![Arc::new(TrustRoot::parse(ROOT, &LIMITS).expect("a trust root"))], ..Trust::default() });
 
 /// The certificate of a bundle in which everything else holds: its names, claims, window, chain and promise.
 pub(super) fn certificate(data: &[u8]) {
@@ -106,7 +106,7 @@ pub(super) fn dsse(data: &[u8]) {
         let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).expect("a key");
         let spki = key.public_key().as_der().expect("DER");
         let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", BASE64.encode(spki.as_ref()));
-        (key, Trust { keys: vec![VerificationKey::from_pem(&pem).expect("a key")], roots: Vec::new() })
+        (key, Trust { keys: vec![VerificationKey::from_pem(&pem).expect("a key")], ..Trust::default() })
     });
     let (key, trust) = &*KEY;
     let signature = key.sign(&SystemRandom::new(), &referrer::pae(data)).expect("a signature");
@@ -249,7 +249,7 @@ pub(super) fn verified(data: &[u8]) -> usize {
 /// Trust roots: whatever is accepted judges a bundle without a panic.
 pub(super) fn trusted_root(data: &[u8]) {
     if let Ok(root) = TrustRoot::parse(data, &LIMITS) {
-        let trust = Trust { keys: Vec::new(), roots: vec![Arc::new(root)] };
+        let trust = Trust { roots: vec![Arc::new(root)], ..Trust::default() };
         let _ = judge(BUNDLE.as_bytes().to_vec(), &trust);
     }
 }
