@@ -37,8 +37,8 @@ use super::{
     verified::{Authenticated, Claims, Format, Vouched},
 };
 
-/// Intermediates in a bundle. Bounds path building: who may push a signature chooses them.
-const MAX_INTERMEDIATES: usize = 4;
+/// Intermediates in a bundle. Bounds path building, whose cost grows with the factorial: who may push a signature chooses them.
+const MAX_INTERMEDIATES: usize = 2;
 /// Id-kp-codeSigning and anyExtendedKeyUsage, as they stand in a certificate.
 const CODE_SIGNING: &[u8] = b"\x2b\x06\x01\x05\x05\x07\x03\x03";
 const ANY_PURPOSE: &[u8] = b"\x55\x1d\x25\x00";
@@ -159,6 +159,9 @@ impl Question<'_> {
 
     /// What this authority never issued is told as that, whatever else is wrong with it.
     fn blame(&self, error: EvidenceError) -> EvidenceError {
+        if error.reason() == Reason::UntrustedChain {
+            return error;
+        }
         match self.leaf.facts.validity.from.map(|begin| self.path(begin)) {
             Some(Err(other)) if other.reason() == Reason::UntrustedChain => other,
             _ => error,

@@ -320,7 +320,7 @@ fn intermediates_may_come_with_the_signature_and_prove_nothing_alone() {
     // A root that comes with the signature is no root of ours.
     assert_eq!(judge(&[&middle, &top], &Pki::new().authority()), Err(Reason::UntrustedChain));
     // Too many, before any of them is looked at.
-    assert_eq!(judge(&[middle.as_slice(); 5], &only_root), Err(Reason::LimitExceeded));
+    assert_eq!(judge(&[middle.as_slice(); 3], &only_root), Err(Reason::LimitExceeded));
     assert_eq!(judge(&[middle.as_slice(); 8], &only_root), Err(Reason::LimitExceeded));
     assert_eq!(judge(&[b"x"], &only_root), Err(Reason::UntrustedChain));
 }
@@ -352,7 +352,7 @@ fn holder_of(issuer: &Issuer) -> Holder {
 
 #[test]
 fn chains_that_go_in_circles_end() {
-    // Two that issued each other, and four of one name: no path, and not much time.
+    // Two that issued each other, and several of one name: no path, and not much time.
     let pki = Pki::new();
     let (mut one, mut two) = (ca("one"), ca("two"));
     one.key_usages.clear();
@@ -362,9 +362,9 @@ fn chains_that_go_in_circles_end() {
     let again = CertificateParams::signed_by(&one, first.key(), &second).expect("a certificate");
     let holder = holder_of(&second);
     let payload = signature_of(&subject());
-    let circle = holder.bundle_with(&payload, &[second.der().as_ref(), again.der().as_ref(), first.der().as_ref()]);
+    let circle = holder.bundle_with(&payload, &[second.der().as_ref(), again.der().as_ref()]);
     refused(Reason::UntrustedChain, candidate(&subject(), &circle), &issued_by([&pki.authority()]));
-    let twins: Vec<_> = (0..4).map(|_| root(ca("twin")).der().to_vec()).collect();
+    let twins: Vec<_> = (0..2).map(|_| root(ca("twin")).der().to_vec()).collect();
     let twin = root(ca("twin"));
     let lost = holder_of(&twin);
     let beside: Vec<&[u8]> = twins.iter().map(Vec::as_slice).collect();
