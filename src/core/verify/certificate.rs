@@ -30,7 +30,7 @@ use crate::core::{
 };
 
 use super::{
-    CertificateAuthority, EvidenceError, Issuing, SignedAt, Signer, Trust, TrustRoot, Validity, VerificationKey,
+    CertificateAuthority, EvidenceError, Issuing, KeyAlgorithm, SignedAt, Signer, Trust, TrustRoot, Validity, VerificationKey,
     authority::Facts,
     error::shorten,
     san, sigstore,
@@ -132,6 +132,10 @@ impl Question<'_> {
 
     /// The path must hold at every time that the trust root vouches for. Revocation lists must still be fresh.
     fn vouched(&self, root: &TrustRoot) -> Result<Authenticated, EvidenceError> {
+        if matches!(self.leaf.key.algorithm(), KeyAlgorithm::EcdsaP521 | KeyAlgorithm::RsaPss) {
+            let message = "log entries and timestamps beside signatures of P-521 and RSASSA-PSS keys cannot be checked";
+            return Err(self.blame(self.concerning(fault(Reason::InvalidTimestamp, message))));
+        }
         let vouching = sigstore::vouch_for_certificate(root, self.bundle, self.subject).map_err(|error| self.blame(self.concerning(error)))?;
         let mut lists = Validity::default();
         for time in &vouching.times {
