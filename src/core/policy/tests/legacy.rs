@@ -68,7 +68,7 @@ fn a_logs_promise_counts_where_it_is_listed_and_meets_required_transparency() {
     let authority = Authority { name: "a".into(), means: Means::Key { key: key.public(), root: Some(Arc::new(log.root())) } };
     let logged = log.log(&key, key.sign_legacy(&judged()));
     let required = |formats: &[Format]| Rules { transparency: Transparency::Required, ..listing(formats, vec![authority.clone()]) };
-    case(required(&[Format::Legacy]), vec![logged.clone()]).denied(Reason::NoMatchingAuthority);
+    case(required(&[Format::Legacy]), vec![logged.clone()]).denied(Reason::NoTrustedTime);
     case(required(&[Format::LegacySetOnly]), vec![logged.clone()]).admitted();
     // Without the log's word there is a key alone, which is another form, and no transparency.
     case(required(&[Format::LegacySetOnly]), vec![key.sign_legacy(&judged())]).denied(Reason::NoMatchingAuthority);

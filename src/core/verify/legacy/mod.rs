@@ -185,7 +185,7 @@ fn by_key_alone(key: &VerificationKey, has_time_evidence: bool) -> Authenticated
         time: SignedAt::Unknown,
         vouched: if has_time_evidence { Vouched::Unchecked } else { Vouched::Absent },
         logged: false,
-        claims: Claims { source_repository: None, source_ref: None, workflow: None, trigger: None, runner: None },
+        claims: Claims::default(),
         format: Format::Legacy,
         key: Some(key.fingerprint()),
         validity: Validity::default(),

@@ -221,34 +221,53 @@ fn no_more_than_the_limit_is_opened_bundles_first() {
     }
 }
 
+/// SPKI and signature over [`payload`], by OpenSSL: P-384 with SHA-256, which cosign 2 makes.
+const P384_SHA256: (&str, &str) = (
+    "MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAE/7q9AsnGXqv/Bbg96IC5s6uH8cWFl3ynDOHDmArG5IhUY7XbxELl9mwWTg9Y2wNC5udCZ3T3g/4pHslWHw2Gba3bjNrZ4tNEK83Iee+v5wN/s2/MVghFFvFQpT/jZZfz",
+    "MGUCMH3/4khMjbUFmpxwSi8uTCiuzhpJ+A7VmUlpbLbEISGh8lEbuBn/FMnLodXU5l5hfgIxAJhWCRCEZQUGkcjE3Qz8vBzG7j+XHUhYiyaZ+VvkL8BewYk7PrvWnKdOpCCvzUsZGQ==",
+);
+/// P-384 with SHA-512, which nobody makes.
+const P384_SHA512: (&str, &str) = (
+    "MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEIn2wkvm2Hfd5kIcLuO9dShokFV2CUEzSIStVbhZfTHhGlPIxGWsXN3qRgQHOQRQyLWoh8DKOJD4SBVs/OGEgtYfJqLAL/kNaoL2+ETHv6754+Qzo7iU7VHtsoJWV4RYa",
+    "MGUCMEn6cbWO5gdCVsp0dJJG4I8K9xiyGoZm4Vk/X/n/3736EtGwr/wAdF7cD2HkMkyOZQIxAObuvSmIpj69lXJ4k3bapx4mDhDTfuGY6URPkyysfMFIE4YhiVJ9JSL0kmSHX2bFxA==",
+);
+/// P-256 with SHA-384, which nobody makes.
+const P256_SHA384: (&str, &str) = (
+    "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEEAjCoNc3/mBJzYEwZNVAXhN3GdKbzNvk7nVq7oW0UgL3YgXPjy7ADhQZCBmemw9uXLmfGEgdNfgu6X2ogdVVDQ==",
+    "MEUCIGd/yu63ODGYW1mR8Yy3wwEns26gw0qfa6z1biQ9y/zKAiEAlb1C58BQcb+XF9aZ4sDxmlu8+6SGDaQYPrVOqR8cWHQ=",
+);
+
 #[test]
 fn the_larger_curves_are_verified_as_both_cosigns_sign() {
     use aws_lc_rs::{
         encoding::AsDer,
         rand::SystemRandom,
         signature::{
-            ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA384_ASN1_SIGNING, ECDSA_P384_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING,
-            ECDSA_P521_SHA256_ASN1_SIGNING, ECDSA_P521_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair, KeyPair,
+            ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA256_ASN1_SIGNING, ECDSA_P521_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING,
+            EcdsaKeyPair, EcdsaSigningAlgorithm, KeyPair,
         },
     };
-    let payload = payload().to_string();
-    for (algorithm, good) in [
-        (&ECDSA_P256_SHA256_ASN1_SIGNING, true),
-        (&ECDSA_P256_SHA384_ASN1_SIGNING, false),
-        (&ECDSA_P384_SHA256_ASN1_SIGNING, true),
-        (&ECDSA_P384_SHA384_ASN1_SIGNING, true),
-        (&ECDSA_P521_SHA256_ASN1_SIGNING, true),
-        (&ECDSA_P521_SHA384_ASN1_SIGNING, false),
-        (&ECDSA_P521_SHA512_ASN1_SIGNING, true),
-    ] {
+    let payload = serde_json::to_string(&SimpleSigning::about("r.example.com/team-a/siem", &subject())).expect("JSON");
+    let made = |algorithm: &'static EcdsaSigningAlgorithm| {
         let pair = EcdsaKeyPair::generate(algorithm).expect("a key");
         let spki = BASE64.encode(pair.public_key().as_der().expect("DER").as_ref());
+        (spki, BASE64.encode(pair.sign(&SystemRandom::new(), payload.as_bytes()).expect("a signature")))
+    };
+    let given = |(spki, signature): (&str, &str)| (spki.to_owned(), signature.to_owned());
+    for (what, (spki, signature), good) in [
+        ("P-256 with SHA-384", given(P256_SHA384), false),
+        ("P-384 with SHA-256", given(P384_SHA256), true),
+        ("P-384 with SHA-384", made(&ECDSA_P384_SHA384_ASN1_SIGNING), true),
+        ("P-384 with SHA-512", given(P384_SHA512), false),
+        ("P-521 with SHA-256", made(&ECDSA_P521_SHA256_ASN1_SIGNING), true),
+        ("P-521 with SHA-384", made(&ECDSA_P521_SHA384_ASN1_SIGNING), false),
+        ("P-521 with SHA-512", made(&ECDSA_P521_SHA512_ASN1_SIGNING), true),
+    ] {
         let key = VerificationKey::from_pem(&format!("-----BEGIN PUBLIC KEY-----\n{spki}\n-----END PUBLIC KEY-----\n")).expect("a key");
-        let signature = BASE64.encode(pair.sign(&SystemRandom::new(), payload.as_bytes()).expect("a signature"));
         let candidate = layer(Beside::Signatures, payload.as_bytes(), &[(SIGNATURE, &signature)]);
         let trust = Trust { keys: vec![key], ..Trust::default() };
         let expected = if good { Ok((COSIGN_SIGN.to_owned(), Format::Legacy)) } else { Err(Reason::NoMatchingAuthority) };
-        assert_eq!(verdict(&candidate, &trust), expected, "{algorithm:?}");
+        assert_eq!(verdict(&candidate, &trust), expected, "{what}");
     }
 }
 
