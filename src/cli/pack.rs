@@ -103,7 +103,7 @@ pub(super) struct PackArgs {
     /// Let `file` origins lie outside of the lockfile's folder
     #[arg(long)]
     allow_outside: bool,
-    /// Software bill of materials that is attested, too; needs a key
+    /// Software bill of materials that is attested, too; needs a signer
     #[arg(long, value_enum, ignore_case = true, default_value_t = SbomArg::None)]
     sbom: SbomArg,
     #[command(flatten)]
@@ -125,7 +125,9 @@ impl SbomArg {
     fn format(self, is_signed: bool) -> Result<Option<sbom::Format>, CliError> {
         match self {
             Self::None => Ok(None),
-            _ if !is_signed => Err(CliError::invalid("--sbom needs --key: a software bill of materials is attested, not only attached")),
+            _ if !is_signed => {
+                Err(CliError::invalid("--sbom needs --key or --identity-token: a software bill of materials is attested, not only attached"))
+            }
             Self::Spdx => Ok(Some(sbom::Format::Spdx)),
             Self::CycloneDX => Ok(Some(sbom::Format::CycloneDX)),
         }

@@ -1,9 +1,8 @@
 //! EFFECT. Who signs.
 //!
-//! A [`Signer`] holds a key: it gets bytes and returns what a Sigstore bundle needs; [`KeySigner`] has a private key of ours,
-//! [`kms::KmsSigner`] asks a program to. An [`Endorser`]
-//! makes whole Sigstore bundles: every signer alone, [`Witnessed`] with a log and timestamps beside its key, and [`Keyless`] with an identity
-//! in a key's place. What a statement claims, and whether it may be claimed, is not decided here.
+//! A [`Signer`] holds a key: it gets bytes and returns what a Sigstore bundle needs. [`KeySigner`] has a private key of ours, [`kms::KmsSigner`]
+//! asks a program. An [`Endorser`] makes whole Sigstore bundles: every signer alone, [`Witnessed`] with a log and timestamps beside its key, and
+//! [`Keyless`] with an identity in a key's place. What a statement claims, and whether it may be claimed, is not decided here.
 
 mod certified;
 mod encrypted;

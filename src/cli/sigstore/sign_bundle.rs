@@ -64,8 +64,8 @@ pub(super) async fn run(args: SignBundleArgs, context: &Context) -> Result<Done,
     let (config, root) = args.files()?;
     let artifact = Input::read(&args.artifact, MAX_ARTIFACT, Reason::LimitExceeded)?;
     let signer = keyless(services(config, root, context.http()?)?, given(&args.identity_token)?)?;
-    let signed = if args.in_toto { Content::Statement(&artifact.bytes) } else { Content::Message(&artifact.bytes) };
-    let bundle = signer.endorse(signed).await.map_err(|error| artifact.blame(error.into()))?;
+    let subject = if args.in_toto { Content::Statement(&artifact.bytes) } else { Content::Message(&artifact.bytes) };
+    let bundle = signer.endorse(subject).await.map_err(|error| artifact.blame(error.into()))?;
     write(&args.bundle, &bundle)?;
     let path = args.bundle.display().to_string();
     Done::new(path.clone(), "SignBundleResult", json!({"bundle": path, "digest": Digest::of(&bundle)}))
