@@ -1,5 +1,9 @@
 //! What we sign keyless, and what cosign 3.1 and 2.5 say of it, with a private Sigstore of real servers.
 
+use std::fs;
+
+use serde_json::Value;
+
 use super::{
     each, pack, pinned,
     sigstore::{BUILDER, PROVENANCE, bundle_file, cosign_2_verify, cosign_verify, image, refused_by_cosign, verify_file},
@@ -175,5 +179,32 @@ fn cosign_accepts_what_sign_bundle_signs() {
         ours(&workspace, "sigstore sign-bundle --in-toto --bundle bundle.json", &who, rekor, "statement.json").ok();
         verify_file(&workspace, &flags, "https://example.com/tested/v1", &hex).ok();
         refused_by_cosign(&verify_file(&workspace, &flags, "https://example.com/tested/v1", &"2".repeat(64)));
+    }
+}
+
+#[test]
+fn nothing_is_stored_that_the_trusted_root_does_not_vouch_for() {
+    const PARTS: [(&str, &str); 4] = [
+        ("certificateAuthorities", "UntrustedChain"),
+        ("ctlogs", "UntrustedChain"),
+        ("tlogs", "InvalidInclusionProof"),
+        ("timestampAuthorities", "InvalidTimestamp"),
+    ];
+    if !tools::wanted("nothing_is_stored_that_the_trusted_root_does_not_vouch_for") {
+        return;
+    }
+    let workspace = Workspace::with_lock();
+    let server = Server::start(Kind::Referrers, &workspace);
+    let who = Identity::email("dev@example.com");
+    let config = sigstore().signing_config(Rekor::V2);
+    let whole: Value = serde_json::from_str(&fs::read_to_string(sigstore().trusted_root()).expect("a file")).expect("JSON");
+    for (part, reason) in PARTS {
+        let image = image(&workspace, &server, part);
+        let mut root = whole.clone();
+        root.as_object_mut().and_then(|root| root.remove(part)).expect("the part");
+        workspace.write("root.json", root.to_string());
+        let flags = ["sign", "--plain-http", &image, "--identity-token", &who.token, "--signing-config", &config, "--trusted-root", "root.json"];
+        workspace.packgate(flags).refused(1, reason);
+        verify(&workspace, &image, &who, &[]).refused(1, "NoSignatures");
     }
 }
