@@ -106,14 +106,19 @@ fn a_timestamp_that_does_not_hold_is_no_time() {
     let mut other = company.bundle("revoked.json");
     timestamp(&mut other, &token);
     refused(Reason::InvalidTimestamp, candidate(&subject(), &other), &trust);
-    // Changed, wherever it is.
-    for at in [9, token.len() / 3, token.len() / 2, token.len() - 9] {
+    // Changed: its form, what it says (two places), what was signed of that, and the signature.
+    let changed = |at: usize| {
         let mut changed = token.clone();
         changed[at] ^= 1;
         let mut bundle = company.bundle("timestamped.json");
         timestamp(&mut bundle, &changed);
-        refused(Reason::InvalidTimestamp, candidate(&subject(), &bundle), &trust);
+        candidate(&subject(), &bundle)
+    };
+    for at in [9, 100, 130, 800, token.len() - 9] {
+        refused(Reason::InvalidTimestamp, changed(at), &trust);
     }
+    // The copy of the authority's certificate in it proves nothing: the trust root has its own.
+    assert_eq!(verdict(changed(token.len() / 2), &trust).as_deref(), Ok(COSIGN_SIGN));
     // By an authority that the trust root does not know.
     let empty = TrustRoot::parse(br#"{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}"#, &Limits::DEFAULT).expect("a root");
     let stranger = company.trust(None, Some(&Arc::new(empty)), company.signed + 5.minutes());
