@@ -6,7 +6,13 @@ use clap::Args;
 use serde_json::json;
 
 use super::{
-    certificate::CertificateArgs, context::Context, endorser::{EndorserArgs, Given}, exit::CliError, lockfile::Input, output::Done, pack::subject_name,
+    certificate::CertificateArgs,
+    context::Context,
+    endorser::{EndorserArgs, Given},
+    exit::CliError,
+    lockfile::Input,
+    output::Done,
+    pack::subject_name,
     signer::FormArg,
 };
 use crate::{

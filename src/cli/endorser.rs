@@ -7,7 +7,13 @@ use std::{
 
 use clap::Args;
 
-use super::{certificate::CertificateArgs, context::Context, exit::CliError, lockfile::Input, signer::{FormArg, KeyArgs}};
+use super::{
+    certificate::CertificateArgs,
+    context::Context,
+    exit::CliError,
+    lockfile::Input,
+    signer::{FormArg, KeyArgs},
+};
 use crate::{
     clock::{Clock, SystemClock},
     core::{class::Reason, limits::Limits, sigstore::SigningConfig, verify::TrustRoot},

@@ -4,7 +4,13 @@ use clap::Args;
 use serde_json::json;
 
 use super::{
-    certificate::CertificateArgs, context::Context, endorser::{EndorserArgs, Given}, exit::CliError, output::Done, pack::subject_name, signer::FormArg,
+    certificate::CertificateArgs,
+    context::Context,
+    endorser::{EndorserArgs, Given},
+    exit::CliError,
+    output::Done,
+    pack::subject_name,
+    signer::FormArg,
 };
 use crate::{
     core::reference::Location,

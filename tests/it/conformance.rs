@@ -36,7 +36,7 @@ fn every_case_ends_as_the_suite_says_and_for_the_reason_that_is_pinned() {
     println!("{accepted} accepted, {refused} refused, of {}", accepted + refused);
     assert!(wrong.is_empty(), "{wrong:#?}");
     let found: BTreeMap<&str, &str> = found.iter().map(|(name, reason)| (name.as_str(), reason.as_str())).collect();
-    let table = found.iter().map(|(name, reason)| format!("{name}\t{reason}\n")).collect::<String>();
+    let table = found.iter().map(|(name, reason)| format!("{name}\t{reason}\n")).collect::<Vec<_>>().concat();
     assert_eq!(found, expected, "the table is now:\n{table}");
     assert_eq!((accepted, refused), (42, 98));
 }

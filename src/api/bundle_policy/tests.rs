@@ -1,3 +1,4 @@
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::*;
@@ -172,7 +173,7 @@ fn new_certificates_and_lists_make_another_policy() {
         };
         let needed = gathered.needed("packgate-system");
         assert_eq!(needed, gathered.config_maps.keys().cloned().collect());
-        let snapshot = gathered.compile("packgate-system");
+        let snapshot = gathered.compile("packgate-system", Timestamp::UNIX_EPOCH);
         assert!(snapshot.policies()[0].fault().is_none(), "{:?}", snapshot.policies()[0].fault());
         snapshot.fingerprints(&scope)
     };

@@ -79,7 +79,7 @@ pub(super) async fn run(args: JobArgs, context: &Context) -> Result<Done, CliErr
         JobCommand::Sign(sign) => (Step::Sign, sign.ends.report.clone()),
     };
     let outcome = match terminated() {
-        Ok(signal) => until(perform(args.command, context), signal).await,
+        Ok(signal) => until(Box::pin(perform(args.command, context)), signal).await,
         Err(error) => Err(error),
     };
     let report = report(step, &outcome);

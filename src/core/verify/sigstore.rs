@@ -206,7 +206,12 @@ pub(super) fn vouch(root: &TrustRoot, bundle: &SigstoreBundle, key: &Verificatio
 }
 
 /// The same for what need not be a bundle.
-pub(super) fn vouch_stored(root: &TrustRoot, bundle: &SigstoreBundle, key: &VerificationKey, stored: &Stored<'_>) -> Result<Authenticated, EvidenceError> {
+pub(super) fn vouch_stored(
+    root: &TrustRoot,
+    bundle: &SigstoreBundle,
+    key: &VerificationKey,
+    stored: &Stored<'_>,
+) -> Result<Authenticated, EvidenceError> {
     vouch_as(root, bundle, key, Content::Known(stored.artifact.clone()), stored.format)
 }
 

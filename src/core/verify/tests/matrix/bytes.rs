@@ -49,7 +49,7 @@ impl Original {
         for verified in &findings.verified {
             assert_eq!(serde_json::to_value(verified.claim()).expect("JSON"), super::statement(), "{shape:?}");
             assert_eq!(verified.signer(), &self.signer, "{shape:?}");
-            assert!([None, Some(LOGGED), Some(STAMPED)].contains(&verified.time().timestamp().map(jiff::Timestamp::as_second)), "{shape:?}");
+            assert!([None, Some(LOGGED), Some(STAMPED)].contains(&verified.time().timestamp().map(Timestamp::as_second)), "{shape:?}");
         }
         if outcome(&findings, shape).1 != Expected::Holds {
             return false;

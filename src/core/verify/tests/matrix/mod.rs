@@ -197,7 +197,7 @@ impl Case {
             When::RekorV1 => self.recipe.logging.as_ref().map(|logging| logging.time),
             When::Stamp | When::RekorV1AndStamp | When::RekorV2AndStamp => self.recipe.stamps.first().map(|stamp| stamp.time),
         };
-        known.map_or(SignedAt::Unknown, |seconds| SignedAt::Known(jiff::Timestamp::from_second(seconds).expect("a time")))
+        known.map_or(SignedAt::Unknown, |seconds| SignedAt::Known(Timestamp::from_second(seconds).expect("a time")))
     }
 
     fn signer(&self, shape: Shape) -> Signer {
