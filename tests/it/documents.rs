@@ -81,6 +81,7 @@ fn the_help_lists_verbs_that_work_and_no_others() {
             "attest",
             "verify",
             "copy",
+            "sigstore",
             "keys",
             "policy",
             "controller",

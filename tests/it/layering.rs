@@ -77,6 +77,7 @@ const CORE_CRATES: &[&str] = &[
     "serde_json_canonicalizer",
     "serde_saphyr",
     "sigstore_crypto",
+    "sigstore_rekor",
     "sigstore_trust_root",
     "sigstore_types",
     "sigstore_verify",
