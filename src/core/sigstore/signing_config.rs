@@ -238,11 +238,14 @@ impl Service {
         start.is_none_or(|start| start <= now) && end.is_none_or(|end| now <= end)
     }
 
+    /// What is wrong with a URL is told by scheme and host: the rest may be a secret.
     fn address(&self) -> Result<Url, ConfigError> {
-        let wrong = || ConfigError::Url(self.url.split(['?', '#', '@']).next().unwrap_or_default().chars().take(200).collect());
-        let url: Url = self.url.parse().map_err(|_| wrong())?;
+        let url: Url = self.url.parse().map_err(|_| ConfigError::Url("text that is no URL".into()))?;
         let plain = url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
-        if plain && url.has_host() && matches!(url.scheme(), "http" | "https") { Ok(url) } else { Err(wrong()) }
+        if plain && url.has_host() && matches!(url.scheme(), "http" | "https") {
+            return Ok(url);
+        }
+        Err(ConfigError::Url(format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default()).chars().take(200).collect()))
     }
 
     fn log(&self) -> Result<Log, ConfigError> {
@@ -342,6 +345,7 @@ mod tests {
             ("no http or https URL", |c| c["caUrls"][0]["url"] = "ftp://fulcio.example.com".into()),
             ("no http or https URL", |c| c["caUrls"][0]["url"] = "https://user:hunter2@fulcio.example.com".into()),
             ("no http or https URL", |c| c["caUrls"][0]["url"] = "https://fulcio.example.com/?hunter2".into()),
+            ("no http or https URL", |c| c["caUrls"][0]["url"] = "hunter2".into()),
             ("limit is 64", |c| c["tsaUrls"] = vec![c["tsaUrls"][0].clone(); 65].into()),
         ];
         for (part, change) in table {

@@ -79,7 +79,7 @@ mod tests {
     /// `openssl ts -query -digest 9f86…0a08 -sha256 -cert` writes the same with a NULL parameter, and its own nonce.
     #[test]
     fn the_request_is_der() {
-        let expected = "3040020101302f300b06096086480165030402010420\
+        let expected = "3041020101302f300b06096086480165030402010420\
             9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a0802087f020304050607080101ff";
         assert_eq!(hex::encode(request(&Digest::of(b"test"), NONCE)), expected);
     }
