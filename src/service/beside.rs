@@ -20,9 +20,11 @@ use crate::{
 };
 
 /// Attempts to get a layer under a tag while others write it too.
-const ATTEMPTS: u32 = 6;
-/// Wait before the second attempt; each further wait is twice as long.
-const FIRST_WAIT: Duration = Duration::from_millis(40);
+const ATTEMPTS: u32 = 24;
+/// Looks whether a layer is still there after it was written.
+const LOOKS: u32 = 2;
+/// Wait before the first look; the second is twice as long, and none of them begins with that of another writer.
+const WAIT: Duration = Duration::from_millis(60);
 
 /// What the tag beside `subject` names, if it is there.
 pub(super) async fn find(source: &dyn Source, beside: Beside, subject: &Digest, limits: &Limits) -> Result<Option<Resolved>, OciError> {
@@ -146,21 +148,31 @@ async fn content(source: &dyn Source, key: (Digest, u64), layer: Descriptor, rea
 
 /// Adds layers, whose blobs are there, to what the tag beside `subject` names. What is there stays; what others add meanwhile as well.
 ///
+/// A registry protects nothing between reading a tag and writing it. So the tag is read again right before it is written, and a few times
+/// afterwards: whoever overwrites what others wrote is noticed by these, and they write again.
+///
 /// Errors: something else than a manifest is under the tag, or others write it all the time.
 pub(super) async fn add(target: &dyn Target, beside: Beside, subject: &Digest, layers: &[Descriptor], limits: &Limits) -> Result<Digest, OciError> {
-    let mut wait = FIRST_WAIT;
-    for attempt in 0..=ATTEMPTS {
-        // The second round is the look after writing; from the third on, somebody else writes too.
-        if attempt > 1 {
-            tokio::time::sleep(wait).await;
-            wait *= 2;
-        }
+    let (mut attempts, mut looks) = (0, 0);
+    while attempts < ATTEMPTS {
         let there = find(target, beside, subject, limits).await?;
+        let named = there.as_ref().map(|there| there.descriptor.digest);
         let before = there.as_ref().map(|there| manifest(target, beside, there, limits)).transpose()?;
-        match (with_layers(before.as_ref(), layers), there) {
-            (None, Some(there)) => return Ok(there.descriptor.digest),
-            (Some(next), _) if attempt < ATTEMPTS => write(target, beside, subject, next, limits).await?,
-            _ => {}
+        match (with_layers(before.as_ref(), layers), named) {
+            (None, Some(named)) => {
+                // On this machine nobody else writes meanwhile.
+                if looks == LOOKS || target.requests() == 0 {
+                    return Ok(named);
+                }
+                looks += 1;
+                tokio::time::sleep(WAIT * looks + Duration::from_millis(named.bytes()[0].into())).await;
+            }
+            (None, None) => return Err(OciError::Invalid("there is nothing to add".into())),
+            (Some(next), _) => {
+                attempts += 1;
+                looks = 0;
+                write(target, beside, subject, next, named, limits).await?;
+            }
         }
     }
     let cause = format!("a layer was lost from {} {ATTEMPTS} times while others wrote it", beside.tag(subject));
@@ -177,11 +189,13 @@ fn manifest(target: &dyn Target, beside: Beside, there: &Resolved, limits: &Limi
     }
 }
 
+/// Writes the tag, unless it no longer names what was read.
 async fn write(
     target: &dyn Target,
     beside: Beside,
     subject: &Digest,
     (manifest, config): (Manifest, Vec<u8>),
+    named: Option<Digest>,
     limits: &Limits,
 ) -> Result<(), OciError> {
     let bytes = serde_json::to_vec(&manifest).map_err(|error| OciError::Invalid(error.to_string()))?;
@@ -192,5 +206,9 @@ async fn write(
     let descriptor = Descriptor::of(media_type::MANIFEST, &bytes);
     target.push(&manifest.config, Content::Bytes(&config.into())).await?;
     target.push(&descriptor, Content::Bytes(&bytes.into())).await?;
+    let there = find(target, beside, subject, limits).await?.map(|there| there.descriptor.digest);
+    if there != named {
+        return Ok(());
+    }
     target.tag(&descriptor, &beside.tag(subject)).await
 }
