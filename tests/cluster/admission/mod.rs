@@ -2,6 +2,7 @@
 
 mod agreement;
 mod company;
+mod keyless;
 mod refused;
 pub(crate) mod scene;
 mod timely;
