@@ -11,7 +11,7 @@ use crate::core::digest::Digest;
 /// ```compile_fail
 /// # use packgate::core::{digest::Digest, intoto::Statement, verify::{Signer, SignedAt, Verified}};
 /// fn forge(claim: Statement, signer: Signer) -> Verified<Statement> {
-///     Verified { claim, subject: Digest::of(b""), referrer: Digest::of(b""), by: todo!() }
+///     Verified { claim, subject: Digest::of(b""), referrer: Digest::of(b""), by: signer }
 /// }
 /// ```
 ///
