@@ -40,11 +40,17 @@ pub fn verify_blob(bundle: &[u8], artifact: Artifact<'_>, trust: &BlobTrust, lim
     let bundle = SigstoreBundle::parse(bundle, limits)?;
     let by = match (bundle.material(), &trust.key) {
         (Material::Certificate, None) => sigstore::authenticate_blob(&trust.root, &bundle, artifact)?,
+        (Material::PublicKey { .. }, Some(_)) if bundle.log_entries().is_empty() => return Err(unlogged()),
         (Material::PublicKey { .. }, Some(key)) => sigstore::vouch_for_blob(&trust.root, &bundle, key, artifact)?,
         (Material::Certificate, Some(_)) => return Err(other_material("a certificate, where a key was given")),
         (Material::PublicKey { .. }, None) => return Err(other_material("a key, where an identity was given")),
     };
     Ok(Verified::new((), digest, name, by))
+}
+
+/// A timestamp alone will do for a policy that does not ask for a log, not here.
+fn unlogged() -> EvidenceError {
+    EvidenceError::Sigstore { reason: Reason::InvalidInclusionProof, message: "it has no log entry".into(), signer: None }
 }
 
 fn other_material(what: &str) -> EvidenceError {
