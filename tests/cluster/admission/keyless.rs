@@ -1,7 +1,7 @@
 //! From a `ServiceAccount`'s token to a mounted bundle: the sign Job signs as its namespace, a policy knows that name, and the trust root
 //! decides what the certificate is worth.
 
-use std::fs;
+use std::{fs, thread, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -18,15 +18,17 @@ use crate::support::{
     sigstore::{ISSUER, REKORS, Sigstore},
 };
 
-/// A trust root of the cluster, with its `ConfigMap`. Both go with this value.
+/// A trust root of the cluster, with its `ConfigMap`. Both go with this value, and so does the policy that names it: it would keep the root.
 struct Root<'a> {
     name: String,
+    namespace: String,
     sigstore: &'a Sigstore,
 }
 
 impl<'a> Root<'a> {
     fn create(test: &Test, sigstore: &'a Sigstore) -> Self {
-        let root = Self { name: format!("root-{}", test.namespace.name), sigstore };
+        let namespace = test.namespace.name.clone();
+        let root = Self { name: format!("root-{namespace}"), namespace, sigstore };
         root.holds(&root.document());
         let object = json!({
             "apiVersion": "packgate.dev/v1alpha1", "kind": "TrustRoot", "metadata": {"name": root.name},
@@ -52,8 +54,24 @@ impl<'a> Root<'a> {
 
 impl Drop for Root<'_> {
     fn drop(&mut self) {
-        kubectl(["delete", "trustroot", &self.name, "--ignore-not-found", "--wait=false"]).run();
-        kubectl(["--namespace", NAMESPACE, "delete", "configmap", &self.name, "--ignore-not-found", "--wait=false"]).run();
+        let everything = [
+            &["--namespace", &self.namespace, "delete", "bundlepolicy", "--all"][..],
+            &["delete", "trustroot", &self.name],
+            &["--namespace", NAMESPACE, "delete", "configmap", &self.name],
+        ];
+        for what in everything {
+            let delete = || kubectl(what.iter().copied()).args(["--ignore-not-found", "--timeout=30s"]).run();
+            let mut run = delete();
+            // The webhook refuses to let the root go until it knows that the policy is gone.
+            for _ in 0..20 {
+                if run.code == 0 {
+                    break;
+                }
+                thread::sleep(Duration::from_millis(100));
+                run = delete();
+            }
+            assert!(run.code == 0 || thread::panicking(), "what this test leaves, others find: {run}");
+        }
     }
 }
 
