@@ -16,9 +16,16 @@ use super::{
 };
 use crate::{
     clock::{Clock, SystemClock},
-    core::{class::Reason, limits::Limits, sigstore::SigningConfig, verify::TrustRoot},
+    core::{
+        class::Reason,
+        limits::Limits,
+        sigstore::{Services, SigningConfig},
+        verify::TrustRoot,
+    },
     http::{HttpClient, Redacted},
+    service::trust_root::{Repository, obtain_for_signing},
     signing::{Endorser, IdentityToken, Keyless, MAX_TOKEN, Signer, SigstoreServices, TokenError, TokenSource, Witnessed},
+    trust::TufSource,
 };
 
 /// Who signs.
@@ -128,13 +135,27 @@ impl ServiceArgs {
 
 /// The services of a file, as they are now.
 pub(super) fn services(config: &Path, root: &Path, http: HttpClient) -> Result<SigstoreServices, CliError> {
-    let limits = Limits::DEFAULT;
-    let input = Input::read(config, limits.manifest_bytes, Reason::InvalidSpec)?;
-    let parsed = SigningConfig::parse(&input.bytes, &limits).map_err(|error| input.blame(error.into()))?;
-    let chosen = parsed.services(SystemClock.now()).map_err(|error| input.blame(error.into()))?;
-    let input = Input::read(root, limits.manifest_bytes, Reason::InvalidSpec)?;
-    let root = TrustRoot::parse(&input.bytes, &limits).map_err(|error| input.blame(error.into()))?;
+    let limit = Limits::DEFAULT.manifest_bytes;
+    let input = Input::read(config, limit, Reason::InvalidSpec)?;
+    let chosen = chosen(&input.bytes).map_err(|error| input.blame(error))?;
+    let input = Input::read(root, limit, Reason::InvalidSpec)?;
+    let root = TrustRoot::parse(&input.bytes, &Limits::DEFAULT).map_err(|error| input.blame(error.into()))?;
     Ok(SigstoreServices::new(http, chosen, Arc::new(root)))
+}
+
+/// The services that a TUF repository names, as they are now.
+pub(super) async fn services_of(repository: &Repository, context: &Context) -> Result<SigstoreServices, CliError> {
+    let http = context.http()?;
+    let source = TufSource::new(http.counted());
+    let found = obtain_for_signing(&source, &context.trust_cache()?, repository, context.clock().now()).await?;
+    let chosen = chosen(found.signing_config.as_bytes())
+        .map_err(|error| CliError::new(error.reason, format!("TUF repository {}: {}", repository.url(), error.message)))?;
+    let root = TrustRoot::parse(found.fetched.trusted_root.as_bytes(), &Limits::DEFAULT)?;
+    Ok(SigstoreServices::new(http, chosen, Arc::new(root)))
+}
+
+fn chosen(signing_config: &[u8]) -> Result<Services, CliError> {
+    Ok(SigningConfig::parse(signing_config, &Limits::DEFAULT)?.services(SystemClock.now())?)
 }
 
 /// Signs with what `token` gives. A token that is of no use now is told at once, before any work is done.

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{context::Context, exit::CliError, lockfile::Input};
 use crate::{
     core::{class::Reason, limits::Limits, verify::TrustRoot},
-    service::trust_root::{Repository, Terms, obtain},
+    service::trust_root::{Repository, Terms, TrustError, obtain},
     trust::{MAX_ROOT as MAX_FIRST_ROOT, TufSource},
 };
 
@@ -35,18 +35,25 @@ pub(super) struct RootArgs {
 impl RootArgs {
     /// The trust root that is named, or Sigstore's public one if one is needed. With `--trusted-root` no repository is asked.
     pub(super) async fn load(&self, is_needed: bool, context: &Context) -> Result<Option<Arc<TrustRoot>>, CliError> {
+        if !is_needed && self.trusted_root.is_none() && self.tuf_url.is_none() {
+            return Ok(None);
+        }
+        self.load_or(Repository::public_good(), context).await.map(Some)
+    }
+
+    /// The trust root that is named, or this repository's.
+    pub(super) async fn load_or(&self, default: Result<Repository, TrustError>, context: &Context) -> Result<Arc<TrustRoot>, CliError> {
         if let Some(path) = &self.trusted_root {
             let input = Input::read(path, MAX_ROOT, Reason::TrustRootUnavailable)?;
             let root = TrustRoot::parse(&input.bytes, &Limits::DEFAULT).map_err(|error| input.blame(error.into()))?;
-            return Ok(Some(Arc::new(root)));
+            return Ok(Arc::new(root));
         }
         let repository = match (&self.tuf_url, &self.tuf_root) {
             (Some(url), Some(root)) => Repository::new(url, &Input::read(root, MAX_FIRST_ROOT, Reason::InvalidSpec)?.bytes)?,
-            _ if is_needed => Repository::public_good()?,
-            _ => return Ok(None),
+            _ => default?,
         };
         let root = fetch(&repository, Terms { may_ask: !self.offline, ..Terms::default() }, context).await?;
-        Ok(Some(Arc::new(root)))
+        Ok(Arc::new(root))
     }
 }
 

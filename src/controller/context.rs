@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kube::{Client, core::DeserializeGuard, runtime::events::Recorder, runtime::reflector::Store};
+use kube::{Client, core::DeserializeGuard, runtime::reflector::Store};
 
 use tokio::sync::watch;
 
@@ -12,6 +12,7 @@ use crate::{
     clock::Clock,
     core::job::Registry,
     service::registries::Registries,
+    telemetry::events::Events,
 };
 
 /// What every reconciliation needs.
@@ -37,7 +38,7 @@ pub(super) struct Context {
     /// Numbers for people who watch.
     pub metrics: Metrics,
     /// Tells events.
-    pub recorder: Recorder,
+    pub events: Events,
     /// Reads what objects name.
     pub secrets: Secrets,
     /// Fetches trust roots.

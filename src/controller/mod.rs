@@ -42,7 +42,7 @@ use kube::{
     core::DeserializeGuard,
     runtime::{
         Controller, controller,
-        events::{Recorder, Reporter},
+        events::Reporter,
         reflector::{ObjectRef, Store},
         watcher,
     },
@@ -72,6 +72,7 @@ use crate::{
         reference::Reference,
     },
     service::{registries::Registries, trust_root::TrustSource},
+    telemetry::events::Events,
 };
 
 /// Name of the Deployment, the account and the Lease.
@@ -299,7 +300,7 @@ impl Opening {
             store,
             memory: Memory::default(),
             metrics,
-            recorder: Recorder::new(client.clone(), reporter),
+            events: Events::new(client.clone(), reporter),
             secrets,
             enforcement: watch::Sender::new(webhook::Enforcement::default()),
             client,

@@ -335,9 +335,8 @@ impl Run<'_> {
 
     /// Tells an event. One that is lost stops nothing.
     async fn publish(&self, type_: EventType, reason: &str, action: &str, message: &str) {
-        let note = message.chars().take(1_000).collect();
-        let event = Event { type_, reason: reason.to_owned(), note: Some(note), action: action.to_owned(), secondary: None };
-        if let Err(error) = self.context.recorder.publish(&event, &self.object.object_ref(&())).await {
+        let event = Event { type_, reason: reason.to_owned(), note: Some(message.to_owned()), action: action.to_owned(), secondary: None };
+        if let Err(error) = self.context.events.tell(event, &self.object.object_ref(&())).await {
             tracing::warn!(%error, reason, "an event was not told");
         }
     }

@@ -240,9 +240,8 @@ async fn note(
 }
 
 async fn tell(root: &TrustRoot, type_: EventType, reason: &str, message: &str, context: &Context) {
-    let note = Some(message.chars().take(1_000).collect());
-    let event = Event { type_, reason: reason.to_owned(), note, action: "Refresh".to_owned(), secondary: None };
-    if let Err(error) = context.recorder.publish(&event, &root.object_ref(&())).await {
+    let event = Event { type_, reason: reason.to_owned(), note: Some(message.to_owned()), action: "Refresh".to_owned(), secondary: None };
+    if let Err(error) = context.events.tell(event, &root.object_ref(&())).await {
         tracing::debug!(%error, "an event was not taken");
     }
 }

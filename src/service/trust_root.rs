@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::core::class::Classified;
 
-pub use crate::trust::{Fetched, Repository, TrustCache, TrustError, TrustSource};
+pub use crate::trust::{Fetched, ForSigning, Repository, TrustCache, TrustError, TrustSource};
 
 /// How often a repository is asked, unless told otherwise.
 pub const INTERVAL: Duration = Duration::from_hours(24);
@@ -78,15 +78,34 @@ pub async fn obtain(
     now: Timestamp,
 ) -> Result<String, TrustError> {
     let renewal = renew(source, repository, cache.load(repository), terms, now).await?;
-    if renewal.is_new
-        && let Err(error) = cache.save(repository, &renewal.root)
-    {
-        tracing::warn!(%error, "the trust root is not kept");
+    if renewal.is_new {
+        keep(cache, repository, &renewal.root);
     }
     if let Some(error) = &renewal.trouble {
         tracing::warn!(%error, expires = %renewal.root.expires, "the trust root could not be renewed; the last good one is used");
     }
     Ok(renewal.root.trusted_root)
+}
+
+/// What those who sign need, asked for now: they need the network anyway. What was kept only tells what is too old.
+///
+/// Errors: the repository gives nothing that can be believed, or no `signing_config`.
+pub async fn obtain_for_signing(
+    source: &dyn TrustSource,
+    cache: &dyn TrustCache,
+    repository: &Repository,
+    now: Timestamp,
+) -> Result<ForSigning, TrustError> {
+    let last = recalled(source, repository, cache.load(repository), now).await;
+    let found = source.for_signing(repository, last.as_ref(), now).await?;
+    keep(cache, repository, &found.fetched);
+    Ok(found)
+}
+
+fn keep(cache: &dyn TrustCache, repository: &Repository, fetched: &Fetched) {
+    if let Err(error) = cache.save(repository, fetched) {
+        tracing::warn!(%error, "the trust root is not kept");
+    }
 }
 
 /// When a root that expires then may not be used any longer.

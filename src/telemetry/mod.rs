@@ -1,5 +1,6 @@
-//! EFFECT. What a process tells about itself: logs on stderr, probes, metrics.
+//! EFFECT. What a process tells about itself: logs on stderr, probes, metrics, events.
 
+pub mod events;
 pub mod server;
 
 use std::io::IsTerminal;

@@ -51,6 +51,15 @@ pub struct Fetched {
     pub refreshed: Timestamp,
 }
 
+/// What a repository gives those who sign.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForSigning {
+    /// The trust root, which everything that the services say is verified with.
+    pub fetched: Fetched,
+    /// The `signing_config` (version 0.2), which names the services.
+    pub signing_config: String,
+}
+
 /// Signed metadata, by the names that TUF gives it. Not to be believed until it was checked again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -141,6 +150,11 @@ pub trait TrustSource: Send + Sync {
     /// Errors: whatever is not as TUF wants it. Nothing of a refresh that fails is kept.
     async fn refresh(&self, repository: &Repository, last: Option<&Fetched>, now: Timestamp) -> Result<Fetched, TrustError>;
 
+    /// The same, and its `signing_config`.
+    ///
+    /// Errors: the same, and that it has none.
+    async fn for_signing(&self, repository: &Repository, last: Option<&Fetched>, now: Timestamp) -> Result<ForSigning, TrustError>;
+
     /// Checks what was kept, from the first root on, as of the moment when it was good. Sends nothing.
     async fn recall(&self, repository: &Repository, kept: &Fetched, now: Timestamp) -> Result<Fetched, TrustError>;
 }
@@ -172,7 +186,18 @@ impl Repository {
     ///
     /// Errors: the build carries none that can be used, which is a defect.
     pub fn public_good() -> Result<Self, TrustError> {
-        Self::new(SigstoreInstance::PublicGood.tuf_url(), SigstoreInstance::PublicGood.tuf_root())
+        Self::of(SigstoreInstance::PublicGood)
+    }
+
+    /// Sigstore's instance for tests, whose signatures mean nothing, with the root that this build carries.
+    ///
+    /// Errors: the build carries none that can be used, which is a defect.
+    pub fn staging() -> Result<Self, TrustError> {
+        Self::of(SigstoreInstance::Staging)
+    }
+
+    fn of(instance: SigstoreInstance) -> Result<Self, TrustError> {
+        Self::new(instance.tuf_url(), instance.tuf_root())
     }
 
     /// Where it is.

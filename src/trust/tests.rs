@@ -8,9 +8,9 @@ use super::{
 };
 use crate::{
     http::{AddressPolicy, HttpClient, HttpOptions, PrivateAddresses, Proxy, Retries},
-    service::trust_root::{Renewal, Terms, obtain, renew},
+    service::trust_root::{Renewal, Terms, obtain, obtain_for_signing, renew},
 };
-use sigstore_trust_root::SIGSTORE_PRODUCTION_TRUSTED_ROOT;
+use sigstore_trust_root::{SIGSTORE_PRODUCTION_TRUSTED_ROOT, SIGSTORE_STAGING_SIGNING_CONFIG};
 
 const SOON: &str = "2026-11-28T00:00:00Z";
 const LATER: &str = "2026-12-28T00:00:00Z";
@@ -240,6 +240,31 @@ async fn a_file_starts_without_the_network() {
     assert_eq!(obtain(Terms::default(), now()).await.expect("fetched anew"), content(1));
 }
 
+#[tokio::test]
+async fn who_signs_is_told_the_services_and_never_older_ones() {
+    let mut scene = Scene::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let cache = FileCache::new(folder.path());
+    let (told, message) = reason(obtain_for_signing(&scene.source, &cache, &scene.known, now()).await);
+    assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
+    assert!(message.contains("signing_config.v0.2.json"), "{message}");
+
+    let old = scene.there.files.lock().expect("no panic").clone();
+    let root = content(2);
+    scene.there.publish_all(&[("trusted_root.json", &root), ("signing_config.v0.2.json", SIGSTORE_STAGING_SIGNING_CONFIG)], LATER);
+    let found = obtain_for_signing(&scene.source, &cache, &scene.known, now()).await.expect("both");
+    assert_eq!((found.fetched.trusted_root.as_str(), found.signing_config.as_str()), (root.as_str(), SIGSTORE_STAGING_SIGNING_CONFIG));
+    // Who verifies uses what was kept for those who sign.
+    let asked = scene.server.requests();
+    assert_eq!(obtain(&scene.source, &cache, &scene.known, Terms::default(), now()).await.expect("kept"), root);
+    assert_eq!(scene.server.requests(), asked);
+
+    *scene.there.files.lock().expect("no panic") = old;
+    let (told, message) = reason(obtain_for_signing(&scene.source, &cache, &scene.known, now()).await);
+    assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
+    assert!(message.contains("rollback"), "{message}");
+}
+
 #[test]
 fn addresses_and_first_roots_are_what_they_should_be() {
     let there = TufRepository::new(&content(1), SOON);
@@ -257,4 +282,5 @@ fn addresses_and_first_roots_are_what_they_should_be() {
         assert_eq!(reason(Repository::new("https://tuf.example.com", root)).0, Reason::InvalidSpec);
     }
     assert!(Repository::public_good().expect("this build's").url().starts_with("https://tuf-repo-cdn.sigstore.dev"));
+    assert!(Repository::staging().expect("this build's").url().starts_with("https://tuf-repo-cdn.sigstage.dev"));
 }

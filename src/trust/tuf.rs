@@ -9,11 +9,11 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
-use sigstore_trust_root::TRUSTED_ROOT_TARGET;
+use sigstore_trust_root::{SIGNING_CONFIG_TARGET, TRUSTED_ROOT_TARGET};
 use sigstore_tuf::{Error, MetadataStore, Repository as Transport, StoreRepository, Updater, UpdaterConfig, transport::FetchFuture};
 use url::Url;
 
-use super::{Fetched, MAX_KEPT, Metadata, Repository, TrustError};
+use super::{Fetched, ForSigning, MAX_KEPT, Metadata, Repository, TrustError};
 use crate::{
     core::{limits::Limits, verify::TrustRoot},
     http::{HttpClient, Request, StatusCode},
@@ -25,9 +25,23 @@ const LONGEST: Duration = Duration::from_mins(2);
 /// Asks the repository and keeps nothing of what fails.
 pub(super) async fn refresh(http: HttpClient, repository: &Repository, last: Option<&Fetched>, now: Timestamp) -> Result<Fetched, TrustError> {
     let transport = Http { http, base: repository.url.clone() };
-    let walk = walk(transport, repository, Files::of(last), now);
+    in_time(repository, walk(transport, repository, Files::of(last), now)).await.map(|(fetched, _)| fetched)
+}
+
+/// The same, and which services a signer uses.
+pub(super) async fn for_signing(http: HttpClient, repository: &Repository, last: Option<&Fetched>, now: Timestamp) -> Result<ForSigning, TrustError> {
+    let transport = Http { http, base: repository.url.clone() };
+    let work = async {
+        let (fetched, mut updater) = walk(transport, repository, Files::of(last), now).await?;
+        let signing_config = target(repository, &mut updater, SIGNING_CONFIG_TARGET, now).await?;
+        Ok(ForSigning { fetched, signing_config })
+    };
+    in_time(repository, work).await
+}
+
+async fn in_time<T>(repository: &Repository, work: impl Future<Output = Result<T, TrustError>>) -> Result<T, TrustError> {
     let late = |_| unreachable(repository, format!("not within {} s", LONGEST.as_secs()));
-    tokio::time::timeout(LONGEST, walk).await.map_err(late)?
+    tokio::time::timeout(LONGEST, work).await.map_err(late)?
 }
 
 /// Walks through what was kept, as of the last moment at which all of it was good.
@@ -35,24 +49,29 @@ pub(super) async fn recall(repository: &Repository, kept: &Fetched, now: Timesta
     let files = Files::of(Some(kept));
     let expires = files.metadata().expires().map_err(|cause| refused(repository, cause))?;
     let good = expires.checked_sub(SignedDuration::from_secs(1)).unwrap_or(expires).min(now);
-    let again = walk(StoreRepository::new(files.clone()), repository, files, good).await?;
+    let (again, _) = walk(StoreRepository::new(files.clone()), repository, files, good).await?;
     Ok(Fetched { refreshed: kept.refreshed, ..again })
 }
 
-async fn walk(transport: impl Transport + 'static, repository: &Repository, files: Files, now: Timestamp) -> Result<Fetched, TrustError> {
+/// Follows the metadata from the first root on. What was found, and who can go on from there.
+async fn walk(transport: impl Transport + 'static, repository: &Repository, files: Files, now: Timestamp) -> Result<(Fetched, Updater), TrustError> {
     let explain = |error: Error| explain(repository, &error);
     let mut updater = Updater::new(transport, &repository.root).map_err(explain)?.with_config(caps()).with_store(files.clone());
     updater.refresh(now).await.map_err(explain)?;
-    let bytes = updater.get_target(TRUSTED_ROOT_TARGET, now).await.map_err(explain)?;
-    TrustRoot::parse(&bytes, &Limits::DEFAULT).map_err(|error| refused(repository, error.to_string()))?;
-    let trusted_root = String::from_utf8(bytes).map_err(|_| refused(repository, format!("its {TRUSTED_ROOT_TARGET} is no text")))?;
+    let trusted_root = target(repository, &mut updater, TRUSTED_ROOT_TARGET, now).await?;
+    TrustRoot::parse(trusted_root.as_bytes(), &Limits::DEFAULT).map_err(|error| refused(repository, error.to_string()))?;
     let metadata = files.metadata();
     let size = trusted_root.len() + metadata.size();
     if size > MAX_KEPT {
         return Err(TrustError::TooLarge { url: repository.url.to_string(), size });
     }
     let expires = metadata.expires().map_err(|cause| refused(repository, cause))?;
-    Ok(Fetched { trusted_root, metadata, expires, refreshed: now })
+    Ok((Fetched { trusted_root, metadata, expires, refreshed: now }, updater))
+}
+
+async fn target(repository: &Repository, updater: &mut Updater, name: &str, now: Timestamp) -> Result<String, TrustError> {
+    let bytes = updater.get_target(name, now).await.map_err(|error| explain(repository, &error))?;
+    String::from_utf8(bytes).map_err(|_| refused(repository, format!("its {name} is no text")))
 }
 
 /// Every bound ends an answer without an end.

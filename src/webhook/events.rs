@@ -1,11 +1,11 @@
 //! Tells a namespace's people what was refused, as events: whoever reads them cannot always see the answer that a controller got.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Client,
-    runtime::events::{Event, EventType, Recorder, Reporter},
+    runtime::events::{Event, EventType, Reporter},
 };
 use moka::sync::Cache;
 
@@ -13,7 +13,7 @@ use super::{
     respond::{Answer, Judged},
     review::Request,
 };
-use crate::core::report::ReportOutcome;
+use crate::{core::report::ReportOutcome, telemetry};
 
 /// The same thing is told again after this time.
 const AGAIN: Duration = Duration::from_mins(1);
@@ -21,12 +21,10 @@ const AGAIN: Duration = Duration::from_mins(1);
 const TOLD: u64 = 10_000;
 /// How long the API server may take to store one.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Bytes of an event's note; the API server allows 1,024.
-const MAX_NOTE: usize = 1_000;
 
 /// Tells events.
 pub(super) struct Events {
-    recorder: Recorder,
+    teller: Arc<telemetry::events::Events>,
     told: Cache<String, ()>,
 }
 
@@ -34,7 +32,10 @@ impl Events {
     /// As the replica `instance`.
     pub(super) fn new(client: Client, instance: &str) -> Self {
         let reporter = Reporter { controller: super::NAME.to_owned(), instance: Some(instance.to_owned()) };
-        Self { recorder: Recorder::new(client, reporter), told: Cache::builder().max_capacity(TOLD).time_to_live(AGAIN).build() }
+        Self {
+            teller: Arc::new(telemetry::events::Events::new(client, reporter)),
+            told: Cache::builder().max_capacity(TOLD).time_to_live(AGAIN).build(),
+        }
     }
 
     /// Tells what was denied, once a minute for each object and reason. Not for what was only tried out. Nobody waits for it.
@@ -45,9 +46,9 @@ impl Events {
         }
         for judged in all.iter().filter(|judged| judged.report.outcome == ReportOutcome::Denied) {
             if let Some(event) = self.event(request, judged) {
-                let (recorder, about) = (self.recorder.clone(), about(request));
+                let (teller, about) = (Arc::clone(&self.teller), about(request));
                 tokio::spawn(async move {
-                    match tokio::time::timeout(PATIENCE, recorder.publish(&event, &about)).await {
+                    match tokio::time::timeout(PATIENCE, teller.tell(event, &about)).await {
                         Ok(Ok(())) => (),
                         Ok(Err(error)) => tracing::debug!(%error, "an event was not told"),
                         Err(_) => tracing::debug!("an event was not told in time"),
@@ -70,7 +71,7 @@ impl Events {
         Some(Event {
             type_: EventType::Warning,
             reason: denial.reason.as_str().to_owned(),
-            note: Some(cut(format!("{refused}: {field}: {}", denial.message))),
+            note: Some(format!("{refused}: {field}: {}", denial.message)),
             action: "Admission".to_owned(),
             secondary: None,
         })
@@ -87,10 +88,4 @@ fn about(request: &Request) -> ObjectReference {
         name: Some(request.name()),
         ..ObjectReference::default()
     }
-}
-
-fn cut(mut text: String) -> String {
-    let end = (0..=text.len().min(MAX_NOTE)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
-    text.truncate(end);
-    text
 }

@@ -11,8 +11,8 @@ const MODULES: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("lib", &[]),
     ("cli", &["api", "clock", "controller", "core", "fetch", "http", "oci", "outdir", "service", "signing", "telemetry", "trust", "webhook"]),
-    ("controller", &["api", "clock", "core", "service"]),
-    ("webhook", &["api", "clock", "core", "service"]),
+    ("controller", &["api", "clock", "core", "service", "telemetry"]),
+    ("webhook", &["api", "clock", "core", "service", "telemetry"]),
     ("service", &["clock", "core", "fetch", "oci", "outdir", "signing", "trust"]),
     ("fetch", &["core", "http", "oci"]),
     ("oci", &["core", "http"]),
@@ -44,8 +44,8 @@ const IMPLEMENTATIONS: &[&str] = &[
 
 /// Word in the code → the places of `src/` that may say it.
 const HOMES: &[(&str, &[&str])] = &[
-    ("kube::", &["api", "controller", "webhook", "cli/controller", "cli/webhook", "cli/cluster", "cli/in_cluster"]),
-    ("k8s_openapi::", &["api", "controller", "webhook", "cli/controller", "cli/webhook", "cli/cluster", "cli/in_cluster"]),
+    ("kube::", &["api", "controller", "webhook", "telemetry/events", "cli/controller", "cli/webhook", "cli/cluster", "cli/in_cluster"]),
+    ("k8s_openapi::", &["api", "controller", "webhook", "telemetry/events", "cli/controller", "cli/webhook", "cli/cluster", "cli/in_cluster"]),
     ("axum::", &["webhook", "telemetry"]),
     ("reqwest::", &["http", "oci/remote", "signing/keyless"]),
     ("sigstore_tuf::", &["trust"]),

@@ -4,7 +4,7 @@ use serde_json::json;
 use sigstore_trust_root::SIGSTORE_PRODUCTION_TRUSTED_ROOT;
 
 use crate::support::{
-    cli::Workspace,
+    cli::{BINARY, Run, Workspace},
     data::shared,
     tuf::{TufRepository, TufServer},
 };
@@ -69,6 +69,25 @@ fn rotated_keys_are_followed_from_the_first_root_on() {
     repository.publish(SIGSTORE_PRODUCTION_TRUSTED_ROOT, LATER);
     workspace.run(&format!("{verify} two")).refused(3, "TrustRootUnavailable");
     assert_eq!(workspace.run(&format!("{verify} one")).code, 1, "and what is kept is used");
+}
+
+/// Sigstore's own instances cannot be reached through a proxy at which nobody listens.
+#[test]
+fn signers_and_verifiers_of_a_file_ask_the_instance_that_they_name() {
+    let workspace = Workspace::with_lock();
+    let unreachable = |line: &str, host: &str| {
+        let output = workspace.command(BINARY).args(line.split(' ')).env("HTTPS_PROXY", "http://127.0.0.1:9").output();
+        Run::from(output.expect("the binary runs")).refused(3, "TrustRootUnavailable").refused(3, host);
+    };
+    let sign = "sigstore sign-bundle --identity-token e30.e30.x --bundle bundle.json lock.yaml";
+    unreachable(sign, "tuf-repo-cdn.sigstore.dev");
+    unreachable(&format!("{sign} --staging"), "tuf-repo-cdn.sigstage.dev");
+    workspace.run(&format!("{sign} --signing-config signing_config.json")).refused(2, "--trusted-root");
+    workspace.write("bundle.json", "{}");
+    let verify = format!("sigstore verify-bundle --bundle bundle.json {IDENTITY} lock.yaml");
+    unreachable(&verify, "tuf-repo-cdn.sigstore.dev");
+    unreachable(&format!("{verify} --staging"), "tuf-repo-cdn.sigstage.dev");
+    workspace.run(&format!("{verify} --staging --trusted-root root.json")).refused(2, "cannot be used with");
 }
 
 #[test]

@@ -8,13 +8,14 @@ use serde_json::json;
 use crate::{
     cli::{
         context::Context,
-        endorser::{given, keyless, services},
+        endorser::{given, keyless, services, services_of},
         exit::CliError,
         lockfile::Input,
         output::Done,
     },
     core::{class::Reason, digest::Digest},
-    signing::{Content, Endorser},
+    service::trust_root::Repository,
+    signing::{Content, Endorser, SigstoreServices},
 };
 
 /// Bytes of a file that is signed. It is held in memory.
@@ -37,14 +38,14 @@ pub(super) struct SignBundleArgs {
     /// Where the Sigstore bundle is written
     #[arg(long, value_name = "FILE")]
     bundle: PathBuf,
-    /// Use Sigstore's staging services instead of its public ones
+    /// Use Sigstore's instance for tests instead of its public one
     #[arg(long)]
     staging: bool,
     /// trusted_root.json that everything the services say is verified with
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "signing_config")]
     trusted_root: Option<PathBuf>,
-    /// signing_config.json: the services to use
-    #[arg(long, value_name = "FILE")]
+    /// signing_config.json: the services to use. Default: those that Sigstore's TUF repository names
+    #[arg(long, value_name = "FILE", requires = "trusted_root")]
     signing_config: Option<PathBuf>,
     /// The file is an in-toto statement, to be signed in a DSSE envelope
     #[arg(long)]
@@ -61,9 +62,8 @@ impl std::fmt::Debug for SignBundleArgs {
 }
 
 pub(super) async fn run(args: SignBundleArgs, context: &Context) -> Result<Done, CliError> {
-    let (config, root) = args.files()?;
     let artifact = Input::read(&args.artifact, MAX_ARTIFACT, Reason::LimitExceeded)?;
-    let signer = keyless(services(config, root, context.http()?)?, given(&args.identity_token)?)?;
+    let signer = keyless(args.services(context).await?, given(&args.identity_token)?)?;
     let subject = if args.in_toto { Content::Statement(&artifact.bytes) } else { Content::Message(&artifact.bytes) };
     let bundle = signer.endorse(subject).await.map_err(|error| artifact.blame(error.into()))?;
     write(&args.bundle, &bundle)?;
@@ -72,13 +72,13 @@ pub(super) async fn run(args: SignBundleArgs, context: &Context) -> Result<Done,
 }
 
 impl SignBundleArgs {
-    fn files(&self) -> Result<(&Path, &Path), CliError> {
-        if let (Some(config), Some(root)) = (&self.signing_config, &self.trusted_root) {
-            return Ok((config, root));
+    /// Those of the files, or of an instance of Sigstore.
+    async fn services(&self, context: &Context) -> Result<SigstoreServices, CliError> {
+        match (&self.signing_config, &self.trusted_root) {
+            (Some(config), Some(root)) => services(config, root, context.http()?),
+            _ if self.staging => services_of(&Repository::staging()?, context).await,
+            _ => services_of(&Repository::public_good()?, context).await,
         }
-        let instance = if self.staging { "Sigstore's staging instance" } else { "Sigstore's public instance" };
-        let message = format!("the services of {instance} cannot be looked up yet, give both --signing-config and --trusted-root");
-        Err(CliError::invalid(message))
     }
 }
 

@@ -12,12 +12,15 @@ use clap::{ArgGroup, Args};
 use serde_json::json;
 
 use super::super::{context::Context, exit::CliError, lockfile::Input, output::Done, trust::RootArgs};
-use crate::core::{
-    class::{Classified, Reason},
-    digest::{Digest, Hasher},
-    limits::Limits,
-    policy::{Authority, ClaimsRule, Means, NameMatch},
-    verify::{Artifact, BlobTrust, TrustRoot, VerificationKey, Verified, verify_blob},
+use crate::{
+    core::{
+        class::{Classified, Reason},
+        digest::{Digest, Hasher},
+        limits::Limits,
+        policy::{Authority, ClaimsRule, Means, NameMatch},
+        verify::{Artifact, BlobTrust, TrustRoot, VerificationKey, Verified, verify_blob},
+    },
+    service::trust_root::Repository,
 };
 
 /// The size of a public key file that is read.
@@ -38,6 +41,9 @@ pub(super) struct VerifyBundleArgs {
     /// Public key that signed
     #[arg(long, value_name = "PEM")]
     key: Option<PathBuf>,
+    /// Trust Sigstore's instance for tests instead of its public one
+    #[arg(long, conflicts_with_all = ["trusted_root", "tuf_url"])]
+    staging: bool,
     #[command(flatten)]
     root: RootArgs,
     /// The file that was signed, or its digest, sha256:HEX
@@ -61,7 +67,8 @@ impl FromStr for FileOrDigest {
 }
 
 pub(super) async fn run(args: VerifyBundleArgs, context: &Context) -> Result<Done, CliError> {
-    let root = args.root.load(true, context).await?.ok_or_else(|| CliError::internal("no trust root"))?;
+    let default = if args.staging { Repository::staging() } else { Repository::public_good() };
+    let root = args.root.load_or(default, context).await?;
     let done = tokio::task::spawn_blocking(move || verify(&args, root)).await;
     done.map_err(|error| CliError::internal(error.to_string()))?
 }

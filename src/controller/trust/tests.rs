@@ -3,10 +3,7 @@
 use axum::body::Body;
 use http_body_util::BodyExt;
 use jiff::{Span, ToSpan};
-use kube::{
-    Client,
-    runtime::{events::Recorder, reflector},
-};
+use kube::{Client, runtime::reflector};
 use prometheus_client::registry::Registry;
 use sigstore_trust_root::SIGSTORE_PRODUCTION_TRUSTED_ROOT;
 use tokio::sync::watch;
@@ -23,7 +20,11 @@ use crate::{
     clock::Clock,
     http::{HttpClient, HttpOptions, Proxy, Retries},
     oci::auth::AuthError,
-    service::registries::{OpenError, Opened, Registries},
+    service::{
+        registries::{OpenError, Opened, Registries},
+        trust_root::ForSigning,
+    },
+    telemetry::events::Events,
     trust::{
         TufSource,
         testing::{TufRepository, TufServer},
@@ -101,6 +102,10 @@ struct Nobody;
 #[async_trait::async_trait]
 impl TrustSource for Nobody {
     async fn refresh(&self, repository: &Repository, _: Option<&Fetched>, _: Timestamp) -> Result<Fetched, TrustError> {
+        Err(TrustError::NothingKept { url: repository.url().to_owned() })
+    }
+
+    async fn for_signing(&self, repository: &Repository, _: Option<&Fetched>, _: Timestamp) -> Result<ForSigning, TrustError> {
         Err(TrustError::NothingKept { url: repository.url().to_owned() })
     }
 
@@ -203,7 +208,7 @@ impl ApiServer {
             store: reflector::store().0,
             memory: Memory::default(),
             metrics: Metrics::new(&mut Registry::default()),
-            recorder: Recorder::new(client.clone(), "test".into()),
+            events: Events::new(client.clone(), "test".into()),
             secrets: Secrets::new(client.clone(), "packgate-system".into()),
             trust: Trust::new(Arc::new(TufSource::new(http_client()))),
             enforcement: watch::Sender::new(Enforcement::default()),

@@ -300,6 +300,20 @@ mod tests {
     }
 
     #[test]
+    fn what_sigstore_publishes_is_read() {
+        use sigstore_trust_root::{SIGSTORE_PRODUCTION_SIGNING_CONFIG, SIGSTORE_STAGING_SIGNING_CONFIG};
+        let now = "2026-11-21T10:00:00Z".parse().expect("a time");
+        for (text, domain) in [(SIGSTORE_PRODUCTION_SIGNING_CONFIG, "sigstore.dev"), (SIGSTORE_STAGING_SIGNING_CONFIG, "sigstage.dev")] {
+            let config = SigningConfig::parse(text.as_bytes(), &Limits::DEFAULT).expect(domain);
+            let Services { fulcio, logs, timestamps } = config.services(now).expect(domain);
+            assert!(!logs.is_empty(), "{domain}");
+            let urls = fulcio.iter().chain(logs.iter().map(|log| &log.url)).chain(&timestamps);
+            assert!(urls.map(|url| url.host_str().unwrap_or_default()).all(|host| host.ends_with(domain)), "{domain}");
+            assert!(fulcio.is_some(), "{domain}");
+        }
+    }
+
+    #[test]
     fn empty_lists_give_nothing() {
         let found = services(&json!({"mediaType": MEDIA_TYPE})).expect("usable");
         assert_eq!(found, Services { fulcio: None, logs: Vec::new(), timestamps: Vec::new() });

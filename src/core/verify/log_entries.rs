@@ -1,8 +1,9 @@
 //! What `sigstore-verify` leaves open about log entries.
 //!
-//! It looks for the checkpoint's key by its four-byte hint, among the keys of all logs that have begun by now; it does not compare the size
-//! of the tree in a proof of Rekor v1 with the checkpoint's; and without a promise it reads neither the name of the log nor the window in
-//! which the log's key was in use. Here an entry is of the log that it names, and that log was in use at a time that somebody vouches for.
+//! It looks for the checkpoint's key by its four-byte hint, among the keys of all logs that have begun by now; of Rekor v1 it does not compare
+//! the size of the tree in the proof with the checkpoint's, and of Rekor v2 neither size nor root nor index; and without a promise it reads
+//! neither the name of the log nor the window in which the log's key was in use. Here an entry is of the log that it names, that log was in
+//! use at a time that somebody vouches for, and all that is said of its tree agrees.
 
 use std::fmt;
 
@@ -24,7 +25,8 @@ pub(super) enum Fault {
     Unproved,
     UnknownLog,
     OtherLog,
-    OtherSize,
+    OtherTree,
+    OtherIndex,
     OutOfUse,
 }
 
@@ -34,7 +36,8 @@ impl fmt::Display for Fault {
             Self::Unproved => "it has no log entry, or one without an inclusion proof",
             Self::UnknownLog => "its log entry names a log that the trust root does not know",
             Self::OtherLog => "its log entry names one log, and its checkpoint is of another",
-            Self::OtherSize => "its inclusion proof is for a tree of another size than the checkpoint's",
+            Self::OtherTree => "its inclusion proof is for another tree than the checkpoint's",
+            Self::OtherIndex => "its inclusion proof is for another place in the tree than its log entry's",
             Self::OutOfUse => "its log was not in use at any time that somebody vouches for",
         })
     }
@@ -71,8 +74,11 @@ impl Logs {
         if !known.all(|hint| log.has(hint)) {
             return Err(Fault::OtherLog);
         }
-        if entry.kind_version != KindVersion::HashedRekordV002 && !sizes_agree(proof, checkpoint.tree_size()) {
-            return Err(Fault::OtherSize);
+        if (proof.tree_size, &proof.root_hash) != (checkpoint.tree_size(), checkpoint.root_hash()) {
+            return Err(Fault::OtherTree);
+        }
+        if entry.kind_version == KindVersion::HashedRekordV002 && !indices_agree(entry, proof) {
+            return Err(Fault::OtherIndex);
         }
         Ok(())
     }
@@ -85,9 +91,9 @@ impl Log {
     }
 }
 
-/// Rekor v2 takes the size from the checkpoint; the field beside it says nothing.
-const fn sizes_agree(proof: &InclusionProof, size: u64) -> bool {
-    proof.tree_size == size
+/// A log of Rekor v2 has one tree, so both are the same; cosign leaves the second one out. In Rekor v1 one counts all trees, the other this one.
+fn indices_agree(entry: &TransparencyLogEntry, proof: &InclusionProof) -> bool {
+    proof.log_index == entry.log_index || proof.log_index.get() == 0
 }
 
 #[cfg(test)]

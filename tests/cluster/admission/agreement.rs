@@ -86,6 +86,15 @@ fn compare(scene: &Scene, api: &Api, case: &Case, kind: &str, used: As, mode: &s
     assert_eq!(admitted, case.reason.is_none() || mode != "Enforce", "{what}");
 }
 
+/// A Pod with this in a volume is answered by both alike. What they say, if it is not the case's reason.
+#[track_caller]
+pub(super) fn agree(scene: &Scene, api: &Api, case: &Case) -> Option<String> {
+    compare(scene, api, case, "Pod", As::Volume, "Enforce");
+    let first = command_line(scene, case, As::Volume.used_as()).1.into_iter().next();
+    let is_so = first.as_ref().map(|(reason, _)| reason.as_str()) == case.reason;
+    (!is_so).then(|| format!("{}: {first:?}", case.name))
+}
+
 fn verify_line(scene: &Scene, case: &Case, used_as: &str) -> String {
     format!("verify {} --use {used_as} --namespace {} --cluster", case.reference, scene.test.namespace.name)
 }

@@ -1,11 +1,12 @@
 //! From a `ServiceAccount`'s token to a mounted bundle: the sign Job signs as its namespace, a policy knows that name, and the trust root
 //! decides what the certificate is worth.
 
-use std::{fs, thread, time::Duration};
+use std::fs;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
+    root::{self, Root, keyless_policy},
     scene::{As, Scene, object},
     timely::becomes,
 };
@@ -13,77 +14,9 @@ use crate::support::{
     Test,
     api::{Api, Store},
     bundle::packed_bundle,
-    installation::NAMESPACE,
     namespace::kubectl,
     sigstore::{ISSUER, REKORS, Sigstore},
 };
-
-/// A trust root of the cluster, with its `ConfigMap`. Both go with this value, and so does the policy that names it: it would keep the root.
-struct Root<'a> {
-    name: String,
-    namespace: String,
-    sigstore: &'a Sigstore,
-}
-
-impl<'a> Root<'a> {
-    fn create(test: &Test, sigstore: &'a Sigstore) -> Self {
-        let namespace = test.namespace.name.clone();
-        let root = Self { name: format!("root-{namespace}"), namespace, sigstore };
-        root.holds(&root.document());
-        let object = json!({
-            "apiVersion": "packgate.dev/v1alpha1", "kind": "TrustRoot", "metadata": {"name": root.name},
-            "spec": {"trustedRoot": {"configMapRef": {"name": root.name}}},
-        });
-        kubectl(["apply", "-f", "-"]).stdin(object.to_string()).run().ok();
-        root
-    }
-
-    /// What the private Sigstore is believed by.
-    fn document(&self) -> Value {
-        serde_json::from_slice(&fs::read(self.sigstore.trusted_root()).expect("a trust root")).expect("JSON")
-    }
-
-    fn holds(&self, document: &Value) {
-        let map = json!({
-            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": self.name, "namespace": NAMESPACE},
-            "data": {"trusted_root.json": document.to_string()},
-        });
-        kubectl(["apply", "-f", "-"]).stdin(map.to_string()).run().ok();
-    }
-}
-
-impl Drop for Root<'_> {
-    fn drop(&mut self) {
-        let everything = [
-            &["--namespace", &self.namespace, "delete", "bundlepolicy", "--all"][..],
-            &["delete", "trustroot", &self.name],
-            &["--namespace", NAMESPACE, "delete", "configmap", &self.name],
-        ];
-        for what in everything {
-            let delete = || kubectl(what.iter().copied()).args(["--ignore-not-found", "--timeout=30s"]).run();
-            let mut run = delete();
-            // The webhook refuses to let the root go until it knows that the policy is gone.
-            for _ in 0..20 {
-                if run.code == 0 {
-                    break;
-                }
-                thread::sleep(Duration::from_millis(100));
-                run = delete();
-            }
-            assert!(run.code == 0 || thread::panicking(), "what this test leaves, others find: {run}");
-        }
-    }
-}
-
-fn policy(scene: &Scene, root: &Root<'_>, account: &str) -> Value {
-    let keyless = json!({
-        "trustRootRef": {"name": root.name}, "issuer": ISSUER, "subject": {"exact": scene.test.service_account_identity(account)},
-    });
-    json!({
-        "apiVersion": "packgate.dev/v1alpha1", "kind": "BundlePolicy", "metadata": {"name": "keyless"},
-        "spec": {"match": {"references": [scene.repository("**")]}, "authorities": [{"name": "account", "keyless": keyless}]},
-    })
-}
 
 /// What the sign Job needs to know, as the namespace's owner gives it.
 fn signing_config(test: &Test, sigstore: &Sigstore) -> String {
@@ -115,19 +48,21 @@ fn an_account_signs_and_its_name_is_admitted_as_long_as_the_trust_root_says() {
     let root = sigstore.trusted_root();
     test.cosign(&format!("verify --certificate-identity {identity} --certificate-oidc-issuer {ISSUER} --trusted-root {root} {reference}")).ok();
 
-    let root = Root::create(test, &sigstore);
-    scene.enforce(&[policy(&scene, &root, "default")]);
+    let good = root::document(&sigstore);
+    let root = Root::given(test, "root", &good);
+    let policy = |account: &str| keyless_policy(&scene, "keyless", "**", &root, account);
+    scene.enforce(&[policy("default")]);
     becomes(&scene, &api, &reference, None);
     api.create(&test.namespace.name, &object(test, "Pod", "reader", &reference, As::Volume), Store::Yes).expect("admitted");
     becomes(&scene, &api, &scene.pack("keyed", Some("a")), Some("NoMatchingAuthority"));
 
     // Another authority: what was admitted before is judged anew.
-    let mut other = root.document();
+    let mut other = good.clone();
     other["certificateAuthorities"] = other["timestampAuthorities"].clone();
     root.holds(&other);
     println!("another authority: refused after {:?}", becomes(&scene, &api, &reference, Some("UntrustedChain")));
     // The authority's time is over, and was before it signed.
-    let mut over = root.document();
+    let mut over = good.clone();
     for authority in over["certificateAuthorities"].as_array_mut().expect("authorities") {
         authority["validFor"] = json!({"start": "2020-01-01T00:00:00Z", "end": "2020-01-02T00:00:00Z"});
     }
@@ -136,11 +71,11 @@ fn an_account_signs_and_its_name_is_admitted_as_long_as_the_trust_root_says() {
     // No root at all: the policy refuses what it governs.
     root.holds(&json!("nothing"));
     println!("unreadable: refused after {:?}", becomes(&scene, &api, &reference, Some("InvalidSpec")));
-    root.holds(&root.document());
+    root.holds(&good);
     println!("the root again: admitted after {:?}", becomes(&scene, &api, &reference, None));
 
     // Another account is somebody else, and a root that a policy names stays.
-    scene.enforce(&[policy(&scene, &root, "other")]);
+    scene.enforce(&[policy("other")]);
     becomes(&scene, &api, &reference, Some("IdentityMismatch"));
     kubectl(["delete", "trustroot", &root.name]).run().refused("keyless");
 }

@@ -2,8 +2,10 @@
 
 mod agreement;
 mod company;
+mod forged;
 mod keyless;
 mod refused;
+pub(crate) mod root;
 pub(crate) mod scene;
-mod timely;
+pub(crate) mod timely;
 mod writing;

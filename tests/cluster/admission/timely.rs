@@ -21,7 +21,13 @@ const IN_FORCE: Duration = Duration::from_secs(5);
 
 /// Tries until the answer is this; fails if that takes too long. Returns how long it took.
 #[track_caller]
-pub(super) fn becomes(scene: &Scene, api: &Api, reference: &str, expected: Option<&str>) -> Duration {
+pub(crate) fn becomes(scene: &Scene, api: &Api, reference: &str, expected: Option<&str>) -> Duration {
+    becomes_within(IN_FORCE, scene, api, reference, expected)
+}
+
+/// The same, where something else has to happen first.
+#[track_caller]
+pub(crate) fn becomes_within(limit: Duration, scene: &Scene, api: &Api, reference: &str, expected: Option<&str>) -> Duration {
     let begun = Instant::now();
     loop {
         let answer = api.create(&scene.test.namespace.name, &object(&scene.test, "Pod", "tried", reference, As::Volume), Store::No);
@@ -29,7 +35,7 @@ pub(super) fn becomes(scene: &Scene, api: &Api, reference: &str, expected: Optio
         if reason.as_deref() == expected {
             return begun.elapsed();
         }
-        assert!(begun.elapsed() < IN_FORCE, "still {reason:?}, and not {expected:?}");
+        assert!(begun.elapsed() < limit, "still {reason:?}, and not {expected:?}");
         thread::sleep(Duration::from_millis(50));
     }
 }

@@ -8,4 +8,5 @@ mod lifecycle;
 mod many;
 mod processes;
 mod rivals;
+mod roots;
 mod webhook;

@@ -29,7 +29,7 @@ struct Keys {
     targets: Key,
 }
 
-/// A repository with one target, `trusted_root.json`.
+/// A repository with a target `trusted_root.json`.
 pub(crate) struct TufRepository {
     keys: Keys,
     root_version: u64,
@@ -84,12 +84,17 @@ impl TufRepository {
 
     /// The next version of everything but the root.
     pub(crate) fn publish(&mut self, trusted_root: &str, expires: &str) {
+        self.publish_all(&[("trusted_root.json", trusted_root)], expires);
+    }
+
+    /// The same with these targets.
+    pub(crate) fn publish_all(&mut self, contents: &[(&str, &str)], expires: &str) {
         self.version += 1;
         let version = self.version;
-        let hash = sha256(trusted_root.as_bytes());
-        let target = json!({"length": trusted_root.len(), "hashes": {"sha256": hash}});
+        let target = |text: &str| json!({"length": text.len(), "hashes": {"sha256": sha256(text.as_bytes())}});
+        let listed: serde_json::Map<String, Value> = contents.iter().map(|(name, text)| ((*name).to_owned(), target(text))).collect();
         let targets = signed(
-            &json!({"_type": "targets", "spec_version": "1.0.31", "version": version, "expires": expires, "targets": {"trusted_root.json": target}}),
+            &json!({"_type": "targets", "spec_version": "1.0.31", "version": version, "expires": expires, "targets": listed}),
             &[&self.keys.targets],
         );
         let snapshot = signed(
@@ -101,7 +106,9 @@ impl TufRepository {
             &[&self.keys.timestamp],
         );
         let mut files = self.files.lock().expect("no panic");
-        files.insert(format!("targets/{hash}.trusted_root.json"), trusted_root.as_bytes().to_vec());
+        for (name, text) in contents {
+            files.insert(format!("targets/{}.{name}", sha256(text.as_bytes())), text.as_bytes().to_vec());
+        }
         files.insert(format!("{version}.targets.json"), targets);
         files.insert(format!("{version}.snapshot.json"), snapshot);
         files.insert("timestamp.json".to_owned(), timestamp);
@@ -160,7 +167,7 @@ pub(crate) struct Behaviour {
     pub(crate) requests: AtomicUsize,
 }
 
-/// Hands files out on a port of this machine until it is dropped.
+/// Hands files out until it is dropped.
 pub(crate) struct TufServer {
     address: SocketAddr,
     pub(crate) behaviour: Arc<Behaviour>,
@@ -168,8 +175,14 @@ pub(crate) struct TufServer {
 }
 
 impl TufServer {
+    /// On a port of this machine.
     pub(crate) fn start(files: &Arc<Mutex<Files>>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        Self::start_at("127.0.0.1", files)
+    }
+
+    /// On a port of this address.
+    pub(crate) fn start_at(ip: &str, files: &Arc<Mutex<Files>>) -> Self {
+        let listener = TcpListener::bind((ip, 0)).unwrap_or_else(|e| panic!("{ip}: {e}"));
         let server = Self { address: listener.local_addr().expect("an address"), behaviour: Arc::default(), ends: Arc::default() };
         let (files, behaviour, ends) = (Arc::clone(files), Arc::clone(&server.behaviour), Arc::clone(&server.ends));
         std::thread::spawn(move || {

@@ -82,6 +82,7 @@ fn decisive(bundle: &Value, shape: Shape) -> Value {
     known["certificate"] = material["certificate"]["rawBytes"].clone();
     known["entry"] = json!([entry["logId"]["keyId"], entry["kindVersion"], entry["canonicalizedBody"], entry["logIndex"], proof["hashes"]]);
     known["checkpoint"] = checkpoint(proof["checkpoint"]["envelope"].as_str().unwrap_or_default());
+    known["proof"] = json!([proof["treeSize"], proof["rootHash"]]);
     if shape.v1() {
         known["proof"] = json!([proof["logIndex"], proof["treeSize"], proof["rootHash"]]);
         known["promise"] = json!([entry["integratedTime"], entry["inclusionPromise"]["signedEntryTimestamp"]]);
@@ -172,13 +173,8 @@ const ENTRIES: &str = "/verificationMaterial/tlogEntries=";
 const PROMISE: &str = "/verificationMaterial/tlogEntries/0/inclusionPromise=";
 const STAMPS: [&str; 2] = ["/verificationMaterial/timestampVerificationData=", "/verificationMaterial/timestampVerificationData/rfc3161Timestamps="];
 /// The first is the name before the checkpoint's signature.
-const UNUSED_BY_V2: [&str; 5] = [
-    "/verificationMaterial/tlogEntries/0/inclusionProof/checkpoint/envelope",
-    "/verificationMaterial/tlogEntries/0/inclusionProof/logIndex=",
-    "/verificationMaterial/tlogEntries/0/inclusionProof/logIndex",
-    "/verificationMaterial/tlogEntries/0/inclusionProof/rootHash",
-    "/verificationMaterial/tlogEntries/0/inclusionProof/treeSize",
-];
+const UNUSED_BY_V2: [&str; 2] =
+    ["/verificationMaterial/tlogEntries/0/inclusionProof/checkpoint/envelope", "/verificationMaterial/tlogEntries/0/inclusionProof/logIndex="];
 
 /// `=` at the end: the field's name, so that the field is as if it were missing.
 fn expected(shape: Shape) -> Vec<&'static str> {

@@ -2,6 +2,7 @@
 //!
 //! The tables are `FAULTS` of the modules below. A fault that does not matter is a row too: [`Expected::Holds`].
 
+mod blob;
 mod bytes;
 mod certificate;
 mod document;

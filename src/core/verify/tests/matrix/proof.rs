@@ -87,15 +87,15 @@ pub(super) const FAULTS: &[Fault] = &[
     refused("a much larger tree", Shape::v1, Reason::InvalidInclusionProof, Bundle(|b| later(&mut proof(b)["treeSize"], 1_000))),
     refused("a smaller tree", Shape::v1, Reason::InvalidInclusionProof, Bundle(|b| later(&mut proof(b)["treeSize"], -1))),
     refused("another root", Shape::v1, Reason::InvalidInclusionProof, Bundle(|b| flip(&mut proof(b)["rootHash"]))),
-    holds(
-        "another index, size and root that Rekor v2 does not use",
+    refused(
+        "another index of the proof, which Rekor v2 does not use",
         Shape::v2,
-        Bundle(|b| {
-            later(&mut proof(b)["logIndex"], 1);
-            later(&mut proof(b)["treeSize"], 1);
-            flip(&mut proof(b)["rootHash"]);
-        }),
+        Reason::InvalidInclusionProof,
+        Bundle(|b| later(&mut proof(b)["logIndex"], 1)),
     ),
+    refused("another size, which Rekor v2 does not use", Shape::v2, Reason::InvalidInclusionProof, Bundle(|b| later(&mut proof(b)["treeSize"], 1))),
+    refused("another root, which Rekor v2 does not use", Shape::v2, Reason::InvalidInclusionProof, Bundle(|b| flip(&mut proof(b)["rootHash"]))),
+    holds("no index of the proof, as cosign writes it", Shape::v2, Bundle(|b| proof(b)["logIndex"] = "0".into())),
     refused("no proof", Shape::logged, Reason::InvalidInclusionProof, Bundle(without_proof)),
     refused(
         "no proof, called 0.2",
