@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::{
     class::{Class, Classified, Reason},
     digest::Digest,
+    intoto::Statement,
     policy::{AuthorityFinding, Decision, Denial, LockRule, Mode, Outcome, PolicyVerdict, SlsaFinding, Use, Verdict},
-    verify::{Findings, Format, Rejected, SignedAt, shorten},
+    verify::{Findings, Format, Rejected, SignedAt, Verified, Vouched, shorten},
 };
 
 pub use reproduce::{in_cluster, quote};
@@ -44,6 +45,9 @@ pub struct Report {
     pub policies: Vec<PolicyReport>,
     /// Why not.
     pub denials: Vec<DenialReport>,
+    /// Evidence that holds, whoever asked for it: what was checked of each piece.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub verified: Vec<VerifiedReport>,
     /// Evidence that does not count, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rejected: Vec<RejectedReport>,
@@ -143,6 +147,39 @@ pub struct DenialReport {
     pub field: Option<String>,
 }
 
+/// One referrer that holds: its signature, its subject, and what stands beside them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VerifiedReport {
+    /// The referrer.
+    pub referrer: Digest,
+    /// What is stated about the digest.
+    pub predicate_type: String,
+    /// How it is stored.
+    pub format: Format,
+    /// A key's fingerprint, or an identity with its issuer in parentheses.
+    pub signer: String,
+    /// When it was signed, as far as somebody other than the signer says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<jiff::Timestamp>,
+    /// What a transparency log says of it.
+    pub log: LogReport,
+    /// The trust root that vouches for signer, time or log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust_root: Option<Digest>,
+}
+
+/// What a transparency log says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum LogReport {
+    /// It is in a log that the trust root knows.
+    Included,
+    /// Something stands beside it, and there is no trust root that it could be held against.
+    Unchecked,
+    /// Nothing.
+    None,
+}
+
 /// One referrer that does not count.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -189,6 +226,7 @@ impl Report {
         let mut report = Self::blank(asked, outcome, denials);
         report.admitted = decision.admitted();
         report.policies = decision.policies.iter().map(PolicyReport::from).collect();
+        report.verified = findings.verified.iter().map(VerifiedReport::from).collect();
         report.rejected = findings.rejected.iter().map(RejectedReport::from).collect();
         report.unsafe_settings.extend(decision.policies.iter().flat_map(weaknesses));
         report
@@ -232,6 +270,7 @@ impl Report {
             field: asked.field,
             policies: Vec::new(),
             denials,
+            verified: Vec::new(),
             rejected: Vec::new(),
             unsafe_settings: asked.unsafe_settings,
             reproduce: asked.reproduce,
@@ -316,6 +355,25 @@ impl From<&AuthorityFinding> for AuthorityReport {
 impl From<&SlsaFinding> for SlsaReport {
     fn from(finding: &SlsaFinding) -> Self {
         Self { builder: finding.builder.clone(), level: finding.level, lock: finding.lock_checked.then_some(LockRule::Exact) }
+    }
+}
+
+impl From<&Verified<Statement>> for VerifiedReport {
+    fn from(verified: &Verified<Statement>) -> Self {
+        let log = match verified.vouched() {
+            _ if verified.is_logged() => LogReport::Included,
+            Vouched::Unchecked => LogReport::Unchecked,
+            Vouched::Absent | Vouched::Holds => LogReport::None,
+        };
+        Self {
+            referrer: *verified.referrer(),
+            predicate_type: shorten(&verified.claim().predicate_type),
+            format: verified.format(),
+            signer: verified.signer().to_string(),
+            time: verified.time().timestamp(),
+            log,
+            trust_root: verified.root().copied(),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use crate::core::verify::{Format, shorten};
 
-use super::{AuthorityReport, DenialReport, PolicyReport, Report, SlsaReport};
+use super::{AuthorityReport, DenialReport, LogReport, PolicyReport, Report, SlsaReport, VerifiedReport};
 
 /// Lines of a label and a text. Every text may come from outside, so every text is made safe for a terminal.
 struct Lines(String);
@@ -17,6 +17,7 @@ pub(super) fn render(report: &Report) -> String {
     lines.maybe("  ", "field", report.field.as_ref());
     report.policies.iter().for_each(|policy| lines.policy(policy));
     report.denials.iter().for_each(|denial| lines.push("  ", "denied", &describe(denial)));
+    report.verified.iter().for_each(|verified| lines.verified(verified));
     for rejected in &report.rejected {
         lines.push("  ", "refused", &format!("{} {}: {}", rejected.referrer, rejected.reason, rejected.message));
     }
@@ -58,6 +59,25 @@ impl Lines {
                 self.push("    ", "signed", &format!("by {}, {signer}, {time}{}", authority.name, form.unwrap_or_default()));
             }
         }
+    }
+}
+
+impl Lines {
+    /// Step by step: signature and subject, time, log, and by whose word.
+    fn verified(&mut self, verified: &VerifiedReport) {
+        let VerifiedReport { referrer, predicate_type, format, signer, time, log, trust_root } = verified;
+        self.push("  ", "verified", &format!("{referrer} {predicate_type}, {}", format.as_str()));
+        self.push("    ", "signer", &format!("{signer}: the signature holds, and the statement is about this digest"));
+        let time = time
+            .map_or_else(|| "unknown, nobody but the signer could say".to_owned(), |time| format!("{time}, as logs or timestamp authorities say"));
+        self.push("    ", "time", &time);
+        let log = match log {
+            LogReport::Included => "included, with a proof or promise of a log that the trust root knows",
+            LogReport::Unchecked => "not checked, no trust root was given for this key",
+            LogReport::None => "none",
+        };
+        self.push("    ", "log", log);
+        self.maybe("    ", "root", trust_root.as_ref());
     }
 }
 

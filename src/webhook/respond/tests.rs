@@ -43,6 +43,7 @@ fn report(outcome: ReportOutcome, admitted: bool, policies: &[(&str, Mode, Repor
         field: field.clone(),
         policies: policies.iter().map(policy).collect(),
         denials: denials.iter().map(denial).collect(),
+        verified: Vec::new(),
         rejected: Vec::new(),
         unsafe_settings: Vec::new(),
         reproduce: "packgate verify …".into(),
