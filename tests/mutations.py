@@ -70,6 +70,8 @@ TABLE = [
     ("any attestation is a signature", "src/core/policy/evaluate.rs",
      "filter(|statement| statement.claim().predicate_type == COSIGN_SIGN)", "filter(|statement| !statement.claim().predicate_type.is_empty())",
      "verdicts::an_attestation_of_another_type_is_no_provenance_and_no_signature"),
+    ("one key counts once for each padding", "src/core/policy/evaluate.rs",
+     "(signature.signer(), signature.key_numbers())", "(signature.signer(), signature.key())", "one_rsa_key_counts_once_whatever_it_was_declared_for"),
     ("any builder is trusted", "src/core/policy/slsa.rs",
      "rules.builders.iter().filter(|rule| rule.id == builder)", "rules.builders.iter().filter(|rule| rule.id == builder || rule.level < 9)", "verdicts::an_untrusted_builder_is_refused"),
     ("any authority speaks for any builder", "src/core/policy/slsa.rs",

@@ -287,7 +287,7 @@ impl<'a> Case<'a> {
     /// counts once, and so does an authority that several people may speak for.
     fn counted(&self) -> Result<Vec<&'a Verified<Statement>>, Denial> {
         let ours: Vec<_> = self.signatures().filter(|signature| self.is_ours(signature)).collect();
-        let signers = threshold::signers(ours.iter().map(|signature| (signature.signer(), signature.key())));
+        let signers = threshold::signers(ours.iter().map(|signature| (signature.signer(), signature.key_numbers())));
         let by_authority: Vec<Vec<usize>> = self.rules.authorities.iter().map(|authority| self.speaks_for(authority, &ours, &signers)).collect();
         let pairs = threshold::pairs(&by_authority, ours.len());
         if pairs >= self.rules.threshold { Ok(ours) } else { Err(self.signature_fault(pairs)) }

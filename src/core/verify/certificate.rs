@@ -157,7 +157,7 @@ impl Question<'_> {
         validity: Validity,
     ) -> Result<Authenticated, EvidenceError> {
         let signer = Signer::Certificate { san: self.leaf.name()?, authority: self.authority.digest() };
-        let key = Some(self.leaf.key.fingerprint());
+        let key = Some(self.leaf.key.names());
         Ok(Authenticated { signer, key, root, time, vouched, logged, claims: Claims::default(), format: Format::Bundle, validity })
     }
 

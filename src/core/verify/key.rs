@@ -9,6 +9,7 @@ use aws_lc_rs::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 
+use super::verified::KeyNames;
 use crate::core::{
     class::{Classified, Reason},
     digest::Digest,
@@ -132,6 +133,10 @@ impl VerificationKey {
     /// SHA-256 of the SPKI in DER: the key's name in policies, revocations and reports.
     pub const fn fingerprint(&self) -> Digest {
         self.fingerprint
+    }
+
+    pub(super) const fn names(&self) -> KeyNames {
+        KeyNames { fingerprint: self.fingerprint, numbers: self.numbers }
     }
 
     /// What cosign writes into a bundle to name this key: base64 of the fingerprint's bytes.

@@ -25,6 +25,13 @@ use crate::{
 
 const COSIGN: &str = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEfFzYEJaLws+djfUt1X8t9Nl0yXQ1\niSGHJdzRG0sN4qUhTfWa8/v1ouAB1z9VvZBIPtfws3gnkI6Zr9gosTxy+Q==\n-----END PUBLIC KEY-----\n";
 
+impl VerificationKey {
+    /// The same RSA key, declared for PSS alone.
+    pub(crate) fn for_pss(&self) -> Self {
+        Self::from_spki(sequence(&[PSS_SHA256, &self.spki[RSA_HEADER + RSA.len()..]].concat()).expect("a sequence")).expect("a key")
+    }
+}
+
 fn pem(spki: &[u8]) -> String {
     format!("{BEGIN}\n{}\n{END}\n", BASE64.encode(spki))
 }
@@ -189,8 +196,9 @@ fn an_rsa_key_verifies_the_padding_that_it_declares_only() {
     };
     let pair = aws_lc_rs::rsa::KeyPair::generate(KeySize::Rsa3072).expect("a key");
     let spki = pair.public_key().as_der().expect("DER").as_ref().to_vec();
-    let pss_spki = sequence(&[PSS_SHA256, &spki[RSA_HEADER + RSA.len()..]].concat()).expect("a sequence");
-    let (plain, pss) = (VerificationKey::from_spki(spki).expect("a key"), VerificationKey::from_spki(pss_spki.clone()).expect("a key"));
+    let plain = VerificationKey::from_spki(spki).expect("a key");
+    let pss = plain.for_pss();
+    let pss_spki = pss.spki().to_vec();
     let sign = |encoding: &'static dyn RsaEncoding| {
         let mut signature = vec![0; pair.public_modulus_len()];
         pair.sign(encoding, &SystemRandom::new(), b"message", &mut signature).expect("a signature");

@@ -48,7 +48,7 @@ fn by_key_alone(key: &VerificationKey, bundle: &SigstoreBundle) -> Authenticated
         logged: false,
         claims: Claims::default(),
         format: Format::Bundle,
-        key: Some(key.fingerprint()),
+        key: Some(key.names()),
         validity: Validity::default(),
     }
 }

@@ -262,7 +262,7 @@ fn vouch_as(
         logged,
         claims: Claims::default(),
         format,
-        key: Some(key.fingerprint()),
+        key: Some(key.names()),
         validity: Validity::default(),
     })
 }

@@ -139,9 +139,18 @@ pub(super) struct Authenticated {
     pub(super) claims: Claims,
     pub(super) format: Format,
     /// The key, where it is one that lasts: a thing to revoke, and to count once.
-    pub(super) key: Option<Digest>,
+    pub(super) key: Option<KeyNames>,
     /// When a certificate may be relied on, if nobody vouches for when it signed.
     pub(super) validity: Validity,
+}
+
+/// What a key is known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct KeyNames {
+    /// SHA-256 of the SPKI in DER.
+    pub(super) fingerprint: Digest,
+    /// The same for every algorithm that one key is declared for.
+    pub(super) numbers: Digest,
 }
 
 impl<T> Verified<T> {
@@ -196,8 +205,13 @@ impl<T> Verified<T> {
     }
 
     /// SHA-256 of the SPKI of the key that signed, where that key lasts: given alone, or in a certificate of a company's own authority.
-    pub const fn key(&self) -> Option<&Digest> {
-        self.by.key.as_ref()
+    pub fn key(&self) -> Option<&Digest> {
+        self.by.key.as_ref().map(|key| &key.fingerprint)
+    }
+
+    /// What tells that key from others, whatever algorithm it was declared for: one RSA key for PKCS#1 and for PSS is one key.
+    pub fn key_numbers(&self) -> Option<&Digest> {
+        self.by.key.as_ref().map(|key| &key.numbers)
     }
 
     /// When the signer's certificate and its revocation lists may be relied on. Outside of it the statement is worth nothing.

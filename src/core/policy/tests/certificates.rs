@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+
 use super::*;
-use crate::core::verify::{
-    CertificateAuthority, Signer, Trust, TrustRoot,
-    testing_pki::{Pki, RELEASE, at, authority, holder, leaf, list, list_until, uri},
+use crate::core::{
+    media_type, referrer,
+    verify::{
+        CertificateAuthority, Signer, Trust, TrustRoot, VerificationKey,
+        testing_pki::{Pki, RELEASE, at, authority, holder, leaf, list, list_until, signature_of, uri},
+    },
 };
 
 fn pki_authority(name: &str, by: &Arc<CertificateAuthority>) -> Authority {
@@ -104,6 +109,40 @@ fn one_holder_counts_once_however_many_certificates_and_names_there_are() {
     assert!(decide(two, vec![pki.leaf.sign(&judged()), second.sign(&judged())], now(), now()).admitted());
 }
 
+/// One RSA key signs with PKCS#1 in a certificate, and with PSS alone: one holder.
+#[test]
+fn one_rsa_key_counts_once_whatever_it_was_declared_for() {
+    use aws_lc_rs::{
+        encoding::{AsDer, Pkcs8V1Der},
+        rand::SystemRandom,
+        rsa::{KeyPair, KeySize},
+        signature::{RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaEncoding},
+    };
+    let pki = Pki::new();
+    let pair = KeyPair::generate(KeySize::Rsa2048).expect("a key");
+    let pkcs8 = AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).expect("DER");
+    let held = rcgen::KeyPair::try_from(pkcs8.as_ref()).expect("a key");
+    let der = leaf().signed_by(&held, &pki.intermediate).expect("a certificate").der().to_vec();
+    let key = VerificationKey::from_pem(&held.public_key_pem()).expect("a key").for_pss();
+    let signed = |material: Value, encoding: &'static dyn RsaEncoding| {
+        let payload = signature_of(&judged());
+        let mut signature = vec![0; pair.public_modulus_len()];
+        pair.sign(encoding, &SystemRandom::new(), &referrer::pae(&payload), &mut signature).expect("a signature");
+        let envelope =
+            json!({"payload": BASE64.encode(&payload), "payloadType": media_type::IN_TOTO, "signatures": [{"sig": BASE64.encode(&signature)}]});
+        candidate(&judged(), &json!({"mediaType": media_type::SIGSTORE_BUNDLE_V03, "verificationMaterial": material, "dsseEnvelope": envelope}))
+    };
+    let both = vec![
+        signed(json!({"certificate": {"rawBytes": BASE64.encode(&der)}}), &RSA_PKCS1_SHA256),
+        signed(json!({"publicKey": {"hint": key.hint()}}), &RSA_PSS_SHA256),
+    ];
+    let alone = Authority { name: "key".into(), means: Means::Key { key, root: None } };
+    let mut two = rules(vec![pki_authority("a", &pki.authority()), alone]);
+    assert!(both.iter().all(|one| decide(two.clone(), vec![one.clone()], now(), now()).admitted()), "each counts");
+    two.threshold = 2;
+    denied(&decide(two, both, now(), now()), Reason::ThresholdNotMet);
+}
+
 #[test]
 fn a_key_is_revoked_in_a_certificate_too() {
     let pki = Pki::new();
@@ -146,7 +185,7 @@ fn with_a_trust_root_what_it_does_not_vouch_for_does_not_count() {
     // Nothing to vouch for: it holds now.
     assert!(decide(ours.clone(), vec![pki.leaf.sign(&judged())], now(), now()).admitted());
     // A timestamp by nobody whom the trust root knows.
-    let mut bundle = pki.leaf.bundle(&crate::core::verify::testing_pki::signature_of(&judged()));
+    let mut bundle = pki.leaf.bundle(&signature_of(&judged()));
     bundle["verificationMaterial"]["timestampVerificationData"] = json!({"rfc3161Timestamps": [{"signedTimestamp": "MAA="}]});
     denied(&decide(ours, vec![candidate(&judged(), &bundle)], now(), now()), Reason::InvalidTimestamp);
 }

@@ -187,7 +187,7 @@ fn by_key_alone(key: &VerificationKey, has_time_evidence: bool) -> Authenticated
         logged: false,
         claims: Claims::default(),
         format: Format::Legacy,
-        key: Some(key.fingerprint()),
+        key: Some(key.names()),
         validity: Validity::default(),
     }
 }
