@@ -85,5 +85,5 @@ mutations: ## Delete one check at a time and see the named test fail
 
 .PHONY: fuzz
 SECONDS_EACH ?= 30
-fuzz: ## Fuzz every parser of outside bytes, SECONDS_EACH=30 each; skipped where there is no nightly toolchain
+fuzz: ## Fuzz every parser of outside bytes, SECONDS_EACH=30 each; the first time it builds for ten minutes
 	SECONDS_EACH=$(SECONDS_EACH) tests/fuzz.sh

@@ -2,8 +2,6 @@
 # fuzz.sh [TARGET...]: fuzz these parsers of outside bytes, or all, SECONDS_EACH seconds each (default 30). Begins with fuzz/seeds; what it finds
 # beside them is kept in fuzz/corpus, and an input that makes a target fail in fuzz/artifacts.
 #
-#   PACKGATE_REQUIRE_FUZZ=1   a machine without a nightly toolchain is a failure, not a reason to skip
-#
 # cargo-fuzz is built once, into a cache outside the repository; what is fuzzed is built in fuzz/target, or where FUZZ_TARGET_DIR says.
 set -euo pipefail
 cd "$(dirname "$0")/../fuzz"
@@ -13,22 +11,17 @@ tool=${PACKGATE_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/packgate/tools}/built/car
 targets=("$@")
 [ ${#targets[@]} != 0 ] || mapfile -t targets < <(sed -n 's/^name = "\(.*\)"$/\1/p' Cargo.toml | tail -n +2)
 
-if ! cargo +nightly --version >/dev/null 2>&1; then
-  echo "fuzz: not run, libFuzzer needs a nightly toolchain (rustup toolchain install nightly)" >&2
-  [ "${PACKGATE_REQUIRE_FUZZ:-0}" != 1 ] || exit 1
-  echo "test result: ok. 0 passed; 0 failed; ${#targets[@]} ignored"
-  exit 0
-fi
 [ -x "$tool/bin/cargo-fuzz" ] || cargo install --quiet --locked --version "$version" --root "$tool" cargo-fuzz
 PATH=$tool/bin:$PATH
 export CARGO_TARGET_DIR=${FUZZ_TARGET_DIR:-$PWD/target}
-cargo +nightly fuzz build
+# Without AddressSanitizer, which needs a nightly compiler and finds nothing in code that is never unsafe.
+cargo fuzz build -s none
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 failed=()
 for target in "${targets[@]}"; do
   mkdir -p "corpus/$target"
-  if cargo +nightly fuzz run "$target" "corpus/$target" "seeds/$target" -- -max_total_time="$seconds" >"$log" 2>&1; then
+  if cargo fuzz run -s none "$target" "corpus/$target" "seeds/$target" -- -max_total_time="$seconds" >"$log" 2>&1; then
     echo "fuzz $target: $(sed -n 's/^Done /ran /p' "$log")"
   else
     failed+=("$target")

@@ -39,6 +39,9 @@ use super::{
     verified::{Authenticated, Claims, Format, Vouched},
 };
 
+/// What every version's media type begins with (protobuf-specs, `TrustedRoot.media_type`).
+const ROOT_MEDIA_TYPE: &str = "application/vnd.dev.sigstore.trustedroot";
+
 /// The keys and certificates of the authorities, logs and timestamp authorities that are trusted: a `trusted_root.json`.
 pub struct TrustRoot {
     verifier: Verifier,
@@ -59,6 +62,9 @@ pub enum TrustRootError {
     /// The fields do not fit `trusted_root.json`.
     #[error("trust root cannot be read: {0}")]
     Format(#[from] sigstore_trust_root::Error),
+    /// It says that it is something else.
+    #[error("trust root cannot be read: its mediaType is {0:?}, expected {ROOT_MEDIA_TYPE}+json;version=0.1")]
+    MediaType(String),
     /// A key or certificate in it is malformed, unsupported or there twice.
     #[error("trust root cannot be used: {0}")]
     Material(Box<Error>),
@@ -76,6 +82,9 @@ impl TrustRoot {
         let _: serde::de::IgnoredAny = json::parse(bytes, limits.manifest_bytes, limits.json_depth)?;
         let text = std::str::from_utf8(bytes).map_err(|_| TrustRootError::NotText)?;
         let mut root = TrustedRoot::from_json(text)?;
+        if !root.media_type.starts_with(ROOT_MEDIA_TYPE) {
+            return Err(TrustRootError::MediaType(shorten(&root.media_type)));
+        }
         Verifier::new(&root).map_err(|error| TrustRootError::Material(Box::new(error)))?;
         let not_after = validity::not_after(&root);
         root.certificate_authorities.retain_mut(narrow);

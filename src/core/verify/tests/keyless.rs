@@ -154,3 +154,15 @@ fn the_conformance_suite_agrees() {
     }
     assert!(good >= 3 && bad >= 40, "{good} accepted, {bad} refused");
 }
+
+#[test]
+fn what_says_that_it_is_no_trust_root_is_none() {
+    let root = |media_type: &str| TrustRoot::parse(json!({"mediaType": media_type}).to_string().as_bytes(), &Limits::DEFAULT);
+    for good in ["application/vnd.dev.sigstore.trustedroot+json;version=0.1", "application/vnd.dev.sigstore.trustedroot.v0.2+json"] {
+        assert!(root(good).is_ok(), "{good}");
+    }
+    for other in ["", "application/json", "application/vnd.dev.sigstore.signingconfig.v0.2+json", "x application/vnd.dev.sigstore.trustedroot+json"] {
+        let error = root(other).expect_err(other);
+        assert!(error.to_string().contains("mediaType"), "{error}");
+    }
+}
