@@ -1,4 +1,4 @@
-//! Every bound on input from outside: its unit, its default, and the attack that it stops.
+//! Every bound on input from outside: its unit, its default, and the attack that it stops. For people: docs/spec/limits.md.
 
 /// Bounds on what is read from a registry, a file or a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -7,7 +7,7 @@ pub struct Limits {
     pub manifest_bytes: usize,
     /// Bytes of one Sigstore bundle. Provenance of a lock with 10,000 artifacts fits; a gigabyte of padding does not.
     pub sigstore_bundle_bytes: usize,
-    /// Bytes of one image configuration.
+    /// Bytes of one image configuration. Stops the same as [`Self::manifest_bytes`].
     pub config_bytes: usize,
     /// Descriptors read from a referrers list. Stops endless lists and endless `Link` pages.
     pub referrers_listed: usize,
@@ -15,27 +15,27 @@ pub struct Limits {
     pub referrers_opened: usize,
     /// Transparency log entries in one Sigstore bundle. Stops amplification: 2,000 copies of one entry cost over a second of CPU.
     pub log_entries: usize,
-    /// RFC 3161 timestamps in one Sigstore bundle.
+    /// RFC 3161 timestamps in one Sigstore bundle. Stops amplification by certificate chains.
     pub timestamps: usize,
-    /// Subjects in one statement.
+    /// Subjects in one statement. Stops statements about everything.
     pub subjects: usize,
-    /// Bytes of the certificates of a company's own authority.
+    /// Bytes of the certificates of a company's own authority. Stops files that fill the webhook's memory.
     pub authority_bytes: usize,
-    /// Certificates of a company's own authority. Bounds path building.
+    /// Certificates of a company's own authority. Stops path building among many certificates of one name.
     pub authority_certificates: usize,
-    /// Bytes of its revocation lists.
+    /// Bytes of its revocation lists. Stops files that fill the webhook's memory.
     pub revocation_bytes: usize,
-    /// Its revocation lists.
+    /// Its revocation lists. Stops a list for each certificate that somebody made up.
     pub revocation_lists: usize,
     /// Levels of nesting in JSON. Stops stack exhaustion.
     pub json_depth: usize,
-    /// Bytes of a lockfile.
+    /// Bytes of a lockfile. Stops a document that fills memory.
     pub lock_bytes: usize,
-    /// Artifacts in a lockfile.
+    /// Artifacts in a lockfile. Stops bundles that nobody can list or unpack.
     pub artifacts: usize,
-    /// Bytes of one artifact.
+    /// Bytes of one artifact. Stops downloads without an end.
     pub artifact_bytes: u64,
-    /// Entries that one unpacked archive may have.
+    /// Entries that one unpacked archive may have. Stops a million empty files.
     pub unpack_entries: u64,
     /// Bytes that one unpacked archive may have. Stops decompression bombs.
     pub unpack_bytes: u64,

@@ -41,6 +41,22 @@ fn every_test_that_the_threat_model_names_exists() {
     }
 }
 
+/// Every limit stands in docs/spec/limits.md, with its default and an attack.
+#[test]
+fn every_limit_is_documented_with_its_default() {
+    let page = read("docs/spec/limits.md");
+    let known = format!("{:?}", packgate::core::limits::Limits::DEFAULT);
+    let fields: Vec<_> = known.split(['{', ',', '}']).filter_map(|field| field.trim().split_once(": ")).collect();
+    assert!(fields.len() > 15, "{known}");
+    for (name, value) in &fields {
+        let row = page.lines().find(|line| line.starts_with(&format!("| `{name}` |"))).unwrap_or_else(|| panic!("{name} is not there"));
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        assert!(cells[2] == *value || cells[2].ends_with(&format!("({value})")), "{name} is {value}: {row}");
+        assert!(!cells[4].is_empty(), "{name}: which attack? {row}");
+    }
+    assert_eq!(page.lines().filter(|line| line.starts_with("| `")).count(), fields.len());
+}
+
 #[test]
 fn the_readmes_three_commands_do_what_it_says() {
     let readme = read("README.md");

@@ -116,7 +116,7 @@ fn a_repositorys_root_is_rotated_rolled_back_and_expires() {
     *repository.files.lock().expect("no panic") = new;
 
     // It expires while nobody answers: used for the grace, and no longer.
-    let expires = later(25);
+    let expires = later(35);
     repository.publish(&good, &expires.to_string());
     wait_for("a root that ends soon", ASKED, || (root.status()["notAfter"] == expires.to_string()).then_some(()));
     server.behaviour.fails.store(true, Ordering::SeqCst);
