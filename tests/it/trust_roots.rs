@@ -87,7 +87,8 @@ fn signers_and_verifiers_of_a_file_ask_the_instance_that_they_name() {
     let verify = format!("sigstore verify-bundle --bundle bundle.json {IDENTITY} lock.yaml");
     unreachable(&verify, "tuf-repo-cdn.sigstore.dev");
     unreachable(&format!("{verify} --staging"), "tuf-repo-cdn.sigstage.dev");
-    workspace.run(&format!("{verify} --staging --trusted-root root.json")).refused(2, "cannot be used with");
+    workspace.write("trusted_root.json", SIGSTORE_PRODUCTION_TRUSTED_ROOT);
+    workspace.run(&format!("{verify} --staging --trusted-root trusted_root.json")).refused(1, "MalformedEvidence");
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub(super) struct SignBundleArgs {
     /// Where the Sigstore bundle is written
     #[arg(long, value_name = "FILE")]
     bundle: PathBuf,
-    /// Use Sigstore's instance for tests instead of its public one
+    /// Use Sigstore's instance for tests instead of its public one, where no files are given
     #[arg(long)]
     staging: bool,
     /// trusted_root.json that everything the services say is verified with

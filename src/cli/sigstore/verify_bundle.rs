@@ -41,8 +41,8 @@ pub(super) struct VerifyBundleArgs {
     /// Public key that signed
     #[arg(long, value_name = "PEM")]
     key: Option<PathBuf>,
-    /// Trust Sigstore's instance for tests instead of its public one
-    #[arg(long, conflicts_with_all = ["trusted_root", "tuf_url"])]
+    /// Trust Sigstore's instance for tests instead of its public one, where neither --trusted-root nor --tuf-url is given
+    #[arg(long)]
     staging: bool,
     #[command(flatten)]
     root: RootArgs,

@@ -174,7 +174,7 @@ pub struct VerifiedReport {
 pub enum LogReport {
     /// It is in a log that the trust root knows.
     Included,
-    /// Something stands beside it, and there is no trust root that it could be held against.
+    /// Something stands beside it, and no trust root vouches for that.
     Unchecked,
     /// Nothing.
     None,
@@ -226,7 +226,7 @@ impl Report {
         let mut report = Self::blank(asked, outcome, denials);
         report.admitted = decision.admitted();
         report.policies = decision.policies.iter().map(PolicyReport::from).collect();
-        report.verified = findings.verified.iter().map(VerifiedReport::from).collect();
+        report.verified = best(findings).map(VerifiedReport::from).collect();
         report.rejected = findings.rejected.iter().map(RejectedReport::from).collect();
         report.unsafe_settings.extend(decision.policies.iter().flat_map(weaknesses));
         report
@@ -289,6 +289,15 @@ fn denial(denial: &Denial, field: Option<&String>) -> DenialReport {
         authority: denial.authority.clone(),
         field: field.cloned(),
     }
+}
+
+/// What holds by a key's word alone is left out where a trust root vouches for the same: it is one piece of evidence.
+fn best(findings: &Findings) -> impl Iterator<Item = &Verified<Statement>> {
+    let vouched = |one: &Verified<Statement>| {
+        let same = |other: &Verified<Statement>| other.referrer() == one.referrer() && other.signer() == one.signer();
+        findings.verified.iter().any(|other| other.root().is_some() && same(other))
+    };
+    findings.verified.iter().filter(move |one| one.root().is_some() || !vouched(one))
 }
 
 /// What makes a policy's word weaker than it looks.

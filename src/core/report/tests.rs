@@ -1,10 +1,12 @@
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::*;
 use crate::core::{
     policy::{AdHoc, Authority, JudgedSubject, Means, Policy, evaluate, trust},
     verify::{
-        KeyError,
+        KeyError, Trust, TrustRoot, VerificationKey,
         testing::{TestKey, evidence, with_content},
     },
 };
@@ -73,6 +75,30 @@ fn the_serialisation_is_the_contract() {
     assert_eq!(serde_json::to_string(&report).expect("JSON"), golden);
     assert_eq!(serde_json::from_str::<Report>(&golden).expect("a report"), report);
     assert_eq!(report.exit_code(), 0);
+}
+
+/// With a trust root one signature holds twice, by the key alone and as the root vouches for it; it is told once.
+#[test]
+fn one_signature_is_one_piece_of_evidence() {
+    use crate::core::verify::testing::sigstore::{Algorithm, Key, Kind, LOGGED, Logging, Recipe, STAMPED, Sigstore, Stamp};
+    let (sigstore, key) = (Sigstore::new(), Key::new(Algorithm::P256));
+    let statement = json!({"_type": "https://in-toto.io/Statement/v1", "subject": [{"digest": {"sha256": judged().hex()}}],
+        "predicateType": "https://sigstore.dev/cosign/sign/v1", "predicate": {}});
+    let mut recipe = Recipe::new(&key, statement.to_string());
+    recipe.logging = Some(Logging::new(Kind::HashedRekord002, LOGGED));
+    recipe.stamps = vec![Stamp::at(STAMPED)];
+    let candidate = with_content(&judged(), recipe.bundle(&sigstore).to_string().into_bytes());
+    let root = TrustRoot::parse(sigstore.trusted_root().to_string().as_bytes(), &crate::core::limits::Limits::DEFAULT).expect("a trust root");
+    let keys = vec![VerificationKey::from_pem(&key.pem()).expect("a key")];
+    let told = |vouching: Vec<Arc<TrustRoot>>| {
+        let trust = Trust { keys: keys.clone(), vouching, ..Trust::default() };
+        let findings = crate::core::verify::verify(&judged(), &evidence(vec![candidate.clone()]), &trust, &crate::core::limits::Limits::DEFAULT);
+        let decision = Decision { outcome: Outcome::Ungoverned, policies: Vec::new() };
+        let report = Report::new(asked(), &decision, &findings);
+        report.verified.iter().map(|one| (one.log, one.time.is_some(), one.trust_root.is_some())).collect::<Vec<_>>()
+    };
+    assert_eq!(told(vec![Arc::new(root)]), [(LogReport::Included, true, true)]);
+    assert_eq!(told(Vec::new()), [(LogReport::Unchecked, false, false)]);
 }
 
 #[test]

@@ -60,9 +60,7 @@ impl Lines {
             }
         }
     }
-}
 
-impl Lines {
     /// Step by step: signature and subject, time, log, and by whose word.
     fn verified(&mut self, verified: &VerifiedReport) {
         let VerifiedReport { referrer, predicate_type, format, signer, time, log, trust_root } = verified;
@@ -73,7 +71,7 @@ impl Lines {
         self.push("    ", "time", &time);
         let log = match log {
             LogReport::Included => "included, with a proof or promise of a log that the trust root knows",
-            LogReport::Unchecked => "not checked, no trust root was given for this key",
+            LogReport::Unchecked => "something stands beside it, and no trust root vouches for that",
             LogReport::None => "none",
         };
         self.push("    ", "log", log);

@@ -91,7 +91,7 @@ impl Log {
     }
 }
 
-/// A log of Rekor v2 has one tree, so both are the same; cosign leaves the second one out. In Rekor v1 one counts all trees, the other this one.
+/// A log of Rekor v2 has one tree, so both are the same; cosign may leave the second one out. In Rekor v1 one counts all trees, the other this one.
 fn indices_agree(entry: &TransparencyLogEntry, proof: &InclusionProof) -> bool {
     proof.log_index == entry.log_index || proof.log_index.get() == 0
 }
