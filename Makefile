@@ -25,7 +25,7 @@ image: ## Make the container image without a container engine; prints the folder
 	@tests/cluster/image.sh
 
 test: ## Every test, and how many there were. What CI runs
-	tests/all.sh test-fast test-interop test-chart test-cluster fuzz
+	tests/all.sh test-fast test-interop test-chart test-cluster
 
 test-fast: ## Unit and integration tests that need nothing but Rust; under two minutes when warm
 	cargo test --locked --lib --bins --test it -- --skip interop:: --skip chart::

@@ -10,7 +10,7 @@ use std::{
 mod targets;
 
 /// Changes of each seed.
-const CHANGES: u64 = 256;
+const CHANGES: usize = 1_024;
 
 /// Pieces that parsers stumble over.
 const PIECES: &[&[u8]] = &[
@@ -41,10 +41,12 @@ fn names_in(folder: &Path) -> BTreeSet<String> {
     names.map(|path| path.file_stem().expect("a name").to_string_lossy().into_owned()).collect()
 }
 
-fn seeds(target: &str) -> Vec<Vec<u8>> {
-    let mut paths: Vec<PathBuf> = fs::read_dir(folder("seeds").join(target)).expect("seeds").map(|entry| entry.expect("an entry").path()).collect();
+/// The inputs of a target that lie in `kind`, a folder below `fuzz`, in the order of their names. None if it is not there.
+fn inputs(kind: &str, target: &str) -> Vec<Vec<u8>> {
+    let entries = fs::read_dir(folder(kind).join(target)).into_iter().flatten();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
     paths.sort();
-    paths.iter().map(|path| fs::read(path).expect("a seed")).collect()
+    paths.iter().map(|path| fs::read(path).expect("an input")).collect()
 }
 
 /// A sequence that is the same in every run (xorshift).
@@ -92,23 +94,30 @@ fn every_target_is_fuzzed_and_has_seeds() {
     assert_eq!(built, listed);
 }
 
-#[test]
-fn seeds_and_changed_seeds_break_nothing() {
+/// Runs `target` with its seeds, what libFuzzer kept of earlier runs on this machine, and changes of both. Returns how many inputs there were.
+fn run(name: &str, target: fn(&[u8])) -> usize {
     let mut sequence = Sequence(0x9e37_79b9_7f4a_7c15);
-    let mut inputs = 0;
-    for (name, target) in targets::ALL {
-        let seeds = seeds(name);
-        assert!(!seeds.is_empty(), "{name} has no seeds");
-        for seed in &seeds {
-            target(seed);
-            for _ in 0..CHANGES {
-                let other = sequence.below(seeds.len());
-                target(&sequence.change(seed, &seeds[other]));
-                inputs += 1;
-            }
+    let seeds = inputs("seeds", name);
+    assert!(!seeds.is_empty(), "{name} has no seeds");
+    let kept = inputs("corpus", name);
+    kept.iter().for_each(|input| target(input));
+    for seed in &seeds {
+        target(seed);
+        for _ in 0..CHANGES {
+            let other = sequence.below(seeds.len());
+            target(&sequence.change(seed, &seeds[other]));
         }
     }
-    println!("{inputs} changed seeds of {} targets", targets::ALL.len());
+    kept.len() + seeds.len() * (CHANGES + 1)
+}
+
+#[test]
+fn seeds_and_changed_seeds_break_nothing() {
+    let ran: usize = std::thread::scope(|scope| {
+        let running: Vec<_> = targets::ALL.iter().map(|(name, target)| scope.spawn(|| run(name, *target))).collect();
+        running.into_iter().map(|thread| thread.join().expect("no target fails")).sum()
+    });
+    println!("{ran} inputs of {} targets", targets::ALL.len());
 }
 
 /// Seeds that hold must go on to hold: else most of what is behind the first check is never reached.
