@@ -16,8 +16,8 @@ use crate::support::{
     namespace::kubectl,
 };
 
-/// How soon a change must hold.
-const IN_FORCE: Duration = Duration::from_secs(5);
+/// How soon a change must hold, on a machine that has other things to do too. It takes some tenths of a second, which each test prints.
+const IN_FORCE: Duration = Duration::from_secs(20);
 
 /// Tries until the answer is this; fails if that takes too long. Returns how long it took.
 #[track_caller]
@@ -40,6 +40,16 @@ pub(crate) fn becomes_within(limit: Duration, scene: &Scene, api: &Api, referenc
     }
 }
 
+/// After so many verdicts every replica has given one. A slow one's requests may still be counted with the next.
+const WARM_WITHIN: usize = 32;
+
+/// Does another verdict cost no request? Also where there is no request log to look at.
+fn is_warm(scene: &Scene, api: &Api, reference: &str) -> bool {
+    let requests = scene.test.requests();
+    becomes(scene, api, reference, None);
+    requests.is_none_or(|requests| requests.below(&format!("/v2/{}/", scene.test.namespace.name)).is_empty())
+}
+
 fn patch(scene: &Scene, kind: &str, spec: &Value) {
     let patch = json!({"spec": spec}).to_string();
     scene.test.namespace.kubectl(["patch", kind, "p", "--type=merge", "-p", &patch]).run().ok();
@@ -54,12 +64,7 @@ fn a_change_of_a_policy_ends_what_was_remembered() {
     let policy = scene.policy("p", &scene.repository("**"), &["a", "b"], CLI_BUILDER, "a");
     scene.enforce(std::slice::from_ref(&policy));
     becomes(&scene, &api, &signed, None);
-    let requests = scene.test.requests();
-    becomes(&scene, &api, &signed, None);
-    if let Some(requests) = requests {
-        // Two replicas: at most one of them had to ask.
-        assert!(requests.below(&format!("/v2/{}/", scene.test.namespace.name)).len() <= 4, "a warm verdict asks no registry");
-    }
+    assert!((0..WARM_WITHIN).any(|_| is_warm(&scene, &api, &signed)), "a verdict that was given {WARM_WITHIN} times still asks the registry");
     for (what, change, back, reason) in [
         ("tightened", json!({"threshold": 2}), json!({"threshold": 1}), "ThresholdNotMet"),
         ("builder", json!({"slsa": {"minimumLevel": 3}}), json!({"slsa": {"minimumLevel": 1}}), "LevelTooLow"),
