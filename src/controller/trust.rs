@@ -14,6 +14,7 @@ use kube::{
     core::ObjectMeta,
     runtime::events::{Event, EventType},
 };
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
@@ -23,18 +24,22 @@ use super::{
     usable::Checked,
 };
 use crate::{
-    api::trust_root::{Kept, METADATA_KEY, STATE_KEY, Seen, TRUSTED_ROOT_KEY, TUF_ROOT_KEY, TrustRoot},
+    api::trust_root::{Kept, METADATA_KEY, ROOTS_KEY, STATE_KEY, Seen, TRUSTED_ROOT_KEY, TUF_ROOT_KEY, TrustRoot},
     core::{
         class::{Classified, Reason},
+        digest::Digest,
         job::Failure,
         limits::Limits,
         verify,
     },
-    service::trust_root::{Fetched, Renewal, Repository, Terms, TrustError, TrustSource, end, renew},
+    service::trust_root::{Fetched, Renewal, Repository, Roots, Terms, TrustError, TrustSource, end, renew},
 };
 
 /// How soon a repository that failed is asked again, at most.
 const AGAIN: Duration = Duration::from_mins(5);
+
+/// Bytes of roots and last good state in one `ConfigMap` while the newest refresh failed: there is room for a MiB.
+const MAX_KEPT: usize = 900 << 10;
 
 type Data = BTreeMap<String, String>;
 
@@ -109,11 +114,20 @@ async fn fetched(root: &TrustRoot, context: &Context) -> Result<Checked, Trouble
     let terms = Terms { interval, max_staleness: root.max_staleness().map_err(|error| Trouble::of(&error))?, may_ask: earlier.is_none() };
     let kept = data.as_ref().and_then(|data| read(root, first_root.as_deref(), data));
     let before = kept.as_ref().map(|kept| kept.trusted_root.clone());
-    let renewed = renew(&*context.trust.source, &repository, kept, terms, now).await;
+    let known = roots(root, first_root.as_deref(), data.as_ref(), kept.as_ref());
+    let mut roots = known.clone();
+    let renewed = renew(&*context.trust.source, &repository, kept, &mut roots, terms, now).await;
     let failure = note(root, &renewed, before.as_deref(), earlier, context).await;
     let held = match &renewed {
-        Ok(Renewal { root: new, is_new: true, .. }) => write(root, first_root.as_deref(), new, &maps).await?,
-        _ => data.unwrap_or_default(),
+        Ok(Renewal { root: new, is_new: true, .. }) => {
+            let data = data_of(root, first_root.as_deref(), new).map_err(|error| Trouble::new(Reason::Internal, error.to_string()))?;
+            write(root, data, &maps).await?
+        }
+        _ if roots == known => data.unwrap_or_default(),
+        outcome => {
+            let last = data.filter(|_| matches!(outcome, Ok(_) | Err(TrustError::Stale { .. }))).unwrap_or_default();
+            write(root, with_roots(root, first_root.as_deref(), last, &roots)?, &maps).await?
+        }
     };
     let again = interval.min(AGAIN);
     Ok(Checked { again, ..conclude(root, first_root.as_deref(), &held, failure, now) })
@@ -184,7 +198,40 @@ fn read(root: &TrustRoot, first_root: Option<&str>, data: &Data) -> Option<Fetch
     (kept.origin == root.origin(first_root)).then_some(fetched)
 }
 
-fn data(root: &TrustRoot, first_root: Option<&str>, fetched: &Fetched) -> Result<Data, serde_json::Error> {
+/// Every root that was verified of the same repository.
+fn roots(root: &TrustRoot, first_root: Option<&str>, data: Option<&Data>, kept: Option<&Fetched>) -> Roots {
+    let chain: Option<Chain> = data.and_then(|data| data.get(ROOTS_KEY)).and_then(|text| serde_json::from_str(text).ok());
+    let mut roots = chain.filter(|chain| chain.origin == root.origin(first_root)).map(|chain| chain.roots).unwrap_or_default();
+    if let Some(kept) = kept {
+        roots.add(kept);
+    }
+    roots
+}
+
+/// Newer roots beside the last good state, or alone where they revoked the keys of that: nobody is to read it any more.
+fn with_roots(root: &TrustRoot, first_root: Option<&str>, last: Data, roots: &Roots) -> Result<Data, Trouble> {
+    let size = roots.size() + last.values().map(String::len).sum::<usize>();
+    if size > MAX_KEPT {
+        return Err(Trouble::new(
+            Reason::LimitExceeded,
+            format!("the roots of its TUF repository have {} bytes, the limit is {MAX_KEPT}", roots.size()),
+        ));
+    }
+    let chain = Chain { origin: root.origin(first_root), roots: roots.clone() };
+    let text = serde_json::to_string(&chain).map_err(|error| Trouble::new(Reason::Internal, error.to_string()))?;
+    Ok(last.into_iter().chain([(ROOTS_KEY.to_owned(), text)]).collect())
+}
+
+/// What is kept of the roots of a repository.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Chain {
+    /// Of which one: [`TrustRoot::origin`].
+    origin: Digest,
+    roots: Roots,
+}
+
+fn data_of(root: &TrustRoot, first_root: Option<&str>, fetched: &Fetched) -> Result<Data, serde_json::Error> {
     let kept = Kept { origin: root.origin(first_root), expires: fetched.expires, refreshed: fetched.refreshed };
     Ok(Data::from([
         (TRUSTED_ROOT_KEY.to_owned(), fetched.trusted_root.clone()),
@@ -194,11 +241,10 @@ fn data(root: &TrustRoot, first_root: Option<&str>, fetched: &Fetched) -> Result
 }
 
 /// Keeps it, owned by its `TrustRoot`.
-async fn write(root: &TrustRoot, first_root: Option<&str>, fetched: &Fetched, maps: &Api<ConfigMap>) -> Result<Data, Trouble> {
-    let data = data(root, first_root, fetched).map_err(|error| Trouble::new(Reason::Internal, error.to_string()))?;
+async fn write(root: &TrustRoot, data: Data, maps: &Api<ConfigMap>) -> Result<Data, Trouble> {
     let map = ConfigMap { metadata: metadata(root), data: Some(data.clone()), ..ConfigMap::default() };
     maps.patch(&root.config_map(), &PatchParams::apply(MANAGER).force(), &Patch::Apply(&map)).await?;
-    tracing::info!(name = root.name_any(), expires = %fetched.expires, "a trust root was fetched");
+    tracing::info!(name = root.name_any(), keys = ?data.keys().collect::<Vec<_>>(), "what is known of a trust root was kept");
     Ok(data)
 }
 

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::core::class::Classified;
 
-pub use crate::trust::{Fetched, ForSigning, Repository, TrustCache, TrustError, TrustSource};
+pub use crate::trust::{Fetched, ForSigning, Repository, Roots, TrustCache, TrustError, TrustSource};
 
 /// How often a repository is asked, unless told otherwise.
 pub const INTERVAL: Duration = Duration::from_hours(24);
@@ -43,17 +43,25 @@ impl Default for Terms {
 
 /// The root in force at `now`. `kept` is what was kept of the last time; it is checked again, and forgotten if it is not good.
 ///
+/// Newer roots are added to `roots`, which is to be kept whatever the outcome: what they revoked is not believed any more, nor is `kept` if
+/// it was signed with it.
+///
 /// Errors: there is nothing that may be used.
 pub async fn renew(
     source: &dyn TrustSource,
     repository: &Repository,
     kept: Option<Fetched>,
+    roots: &mut Roots,
     terms: Terms,
     now: Timestamp,
 ) -> Result<Renewal, TrustError> {
-    let last = recalled(source, repository, kept, now).await;
+    let mut last = recalled(source, repository, kept, roots, now).await;
     let is_fresh = last.as_ref().is_some_and(|last| is_fresh(last, terms.interval, now));
-    let asked = if terms.may_ask && !is_fresh { Some(source.refresh(repository, last.as_ref(), now).await) } else { None };
+    let before = roots.clone();
+    let asked = if terms.may_ask && !is_fresh { Some(source.refresh(repository, last.as_ref(), roots, now).await) } else { None };
+    if matches!(asked, Some(Err(_))) && *roots != before {
+        last = recalled(source, repository, last, roots, now).await;
+    }
     match (asked, last) {
         (Some(Ok(root)), _) => Ok(Renewal { root, is_new: true, trouble: None }),
         (Some(Err(error)), None) => Err(error),
@@ -77,7 +85,11 @@ pub async fn obtain(
     terms: Terms,
     now: Timestamp,
 ) -> Result<String, TrustError> {
-    let renewal = renew(source, repository, cache.load(repository), terms, now).await?;
+    let mut roots = cache.load_roots(repository);
+    let before = roots.clone();
+    let outcome = renew(source, repository, cache.load(repository), &mut roots, terms, now).await;
+    keep_roots(cache, repository, &before, &roots);
+    let renewal = outcome?;
     if renewal.is_new {
         keep(cache, repository, &renewal.root);
     }
@@ -96,10 +108,22 @@ pub async fn obtain_for_signing(
     repository: &Repository,
     now: Timestamp,
 ) -> Result<ForSigning, TrustError> {
-    let last = recalled(source, repository, cache.load(repository), now).await;
-    let found = source.for_signing(repository, last.as_ref(), now).await?;
+    let mut roots = cache.load_roots(repository);
+    let before = roots.clone();
+    let last = recalled(source, repository, cache.load(repository), &mut roots, now).await;
+    let found = source.for_signing(repository, last.as_ref(), &mut roots, now).await;
+    keep_roots(cache, repository, &before, &roots);
+    let found = found?;
     keep(cache, repository, &found.fetched);
     Ok(found)
+}
+
+fn keep_roots(cache: &dyn TrustCache, repository: &Repository, before: &Roots, roots: &Roots) {
+    if before != roots
+        && let Err(error) = cache.save_roots(repository, roots)
+    {
+        tracing::warn!(%error, "the roots of a TUF repository are not kept");
+    }
 }
 
 fn keep(cache: &dyn TrustCache, repository: &Repository, fetched: &Fetched) {
@@ -113,9 +137,11 @@ pub fn end(expires: Timestamp, max_staleness: Duration) -> Timestamp {
     SignedDuration::try_from(max_staleness).ok().and_then(|grace| expires.checked_add(grace).ok()).unwrap_or(Timestamp::MAX)
 }
 
-async fn recalled(source: &dyn TrustSource, repository: &Repository, kept: Option<Fetched>, now: Timestamp) -> Option<Fetched> {
+/// Whatever becomes of the rest, its roots count.
+async fn recalled(source: &dyn TrustSource, repository: &Repository, kept: Option<Fetched>, roots: &mut Roots, now: Timestamp) -> Option<Fetched> {
     let kept = kept?;
-    match source.recall(repository, &kept, now).await {
+    roots.add(&kept);
+    match source.recall(repository, &kept, roots, now).await {
         Ok(last) => Some(last),
         Err(error) => {
             tracing::warn!(%error, reason = %error.reason(), "what was kept of a TUF repository is not good and is forgotten");

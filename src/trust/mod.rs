@@ -65,6 +65,14 @@ pub struct ForSigning {
 #[serde(transparent)]
 pub struct Metadata(BTreeMap<String, String>);
 
+/// The roots of a repository that were verified, each by the one before it, by the names that TUF gives them.
+///
+/// Each is kept as soon as it was verified, whatever becomes of the rest (TUF 1.0, section 5.3.8): a key that one of them revoked is not
+/// believed again. Read back, they are verified again from the first root on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Roots(BTreeMap<String, String>);
+
 /// Why a repository gives no trust root.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
@@ -145,18 +153,19 @@ pub enum TrustError {
 /// Asks repositories.
 #[async_trait]
 pub trait TrustSource: Send + Sync {
-    /// Asks a repository, and believes nothing that goes behind `last`.
+    /// Asks a repository, and believes nothing that goes behind `last` and `roots`. Newer roots are added to `roots`.
     ///
-    /// Errors: whatever is not as TUF wants it. Nothing of a refresh that fails is kept.
-    async fn refresh(&self, repository: &Repository, last: Option<&Fetched>, now: Timestamp) -> Result<Fetched, TrustError>;
+    /// Errors: whatever is not as TUF wants it. Nothing of a refresh that fails is to be kept but the roots.
+    async fn refresh(&self, repository: &Repository, last: Option<&Fetched>, roots: &mut Roots, now: Timestamp) -> Result<Fetched, TrustError>;
 
     /// The same, and its `signing_config`.
     ///
     /// Errors: the same, and that it has none.
-    async fn for_signing(&self, repository: &Repository, last: Option<&Fetched>, now: Timestamp) -> Result<ForSigning, TrustError>;
+    async fn for_signing(&self, repository: &Repository, last: Option<&Fetched>, roots: &mut Roots, now: Timestamp)
+    -> Result<ForSigning, TrustError>;
 
-    /// Checks what was kept, from the first root on, as of the moment when it was good. Sends nothing.
-    async fn recall(&self, repository: &Repository, kept: &Fetched, now: Timestamp) -> Result<Fetched, TrustError>;
+    /// Checks what was kept, from the first root on, as of the moment when it was good, with the keys of the newest of `roots`. Sends nothing.
+    async fn recall(&self, repository: &Repository, kept: &Fetched, roots: &Roots, now: Timestamp) -> Result<Fetched, TrustError>;
 }
 
 /// Keeps what repositories gave.
@@ -166,6 +175,35 @@ pub trait TrustCache: Send + Sync {
 
     /// Keeps it. Errors: it cannot be written.
     fn save(&self, repository: &Repository, fetched: &Fetched) -> Result<(), TrustError>;
+
+    /// The roots that were kept. What cannot be read is not there.
+    fn load_roots(&self, repository: &Repository) -> Roots;
+
+    /// Keeps them. Errors: they cannot be written.
+    fn save_roots(&self, repository: &Repository, roots: &Roots) -> Result<(), TrustError>;
+}
+
+impl Roots {
+    /// Those in signed metadata. None if there is only one, which is the first: that is known without it.
+    fn of(metadata: &Metadata) -> Self {
+        if metadata.0.keys().filter(|name| name.starts_with("root_history/")).count() < 2 {
+            return Self::default();
+        }
+        let is_root = |name: &str| name == "root.json" || name.starts_with("root_history/");
+        Self(metadata.0.iter().filter(|(name, _)| is_root(name)).map(|(name, text)| (name.clone(), text.clone())).collect())
+    }
+
+    /// Adds those with which `fetched` was verified. Of one name the one that was there stays: it is as new, or newer.
+    pub fn add(&mut self, fetched: &Fetched) {
+        for (name, text) in Self::of(&fetched.metadata).0 {
+            self.0.entry(name).or_insert(text);
+        }
+    }
+
+    /// Their bytes.
+    pub fn size(&self) -> usize {
+        self.0.iter().map(|(name, text)| name.len() + text.len()).sum()
+    }
 }
 
 impl Repository {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::{Fetched, ForSigning, Repository, TrustError, TrustSource, tuf};
+use super::{Fetched, ForSigning, Repository, Roots, TrustError, TrustSource, tuf};
 use crate::http::HttpClient;
 
 /// Repositories on the network, each asked by the client of its host.
@@ -37,15 +37,21 @@ impl TufSource {
 
 #[async_trait]
 impl TrustSource for TufSource {
-    async fn refresh(&self, repository: &Repository, last: Option<&Fetched>, now: Timestamp) -> Result<Fetched, TrustError> {
-        tuf::refresh(self.client(repository).clone(), repository, last, now).await
+    async fn refresh(&self, repository: &Repository, last: Option<&Fetched>, roots: &mut Roots, now: Timestamp) -> Result<Fetched, TrustError> {
+        tuf::refresh(self.client(repository).clone(), repository, last, roots, now).await
     }
 
-    async fn for_signing(&self, repository: &Repository, last: Option<&Fetched>, now: Timestamp) -> Result<ForSigning, TrustError> {
-        tuf::for_signing(self.client(repository).clone(), repository, last, now).await
+    async fn for_signing(
+        &self,
+        repository: &Repository,
+        last: Option<&Fetched>,
+        roots: &mut Roots,
+        now: Timestamp,
+    ) -> Result<ForSigning, TrustError> {
+        tuf::for_signing(self.client(repository).clone(), repository, last, roots, now).await
     }
 
-    async fn recall(&self, repository: &Repository, kept: &Fetched, now: Timestamp) -> Result<Fetched, TrustError> {
-        tuf::recall(repository, kept, now).await
+    async fn recall(&self, repository: &Repository, kept: &Fetched, roots: &Roots, now: Timestamp) -> Result<Fetched, TrustError> {
+        tuf::recall(repository, kept, roots, now).await
     }
 }

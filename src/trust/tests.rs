@@ -51,11 +51,11 @@ impl Scene {
     }
 
     async fn refresh(&self, last: Option<&Fetched>) -> Result<Fetched, TrustError> {
-        self.source.refresh(&self.known, last, now()).await
+        self.source.refresh(&self.known, last, &mut Roots::default(), now()).await
     }
 
     async fn renew(&self, kept: Option<&Fetched>, now: Timestamp) -> Result<Renewal, TrustError> {
-        renew(&self.source, &self.known, kept.cloned(), Terms::default(), now).await
+        renew(&self.source, &self.known, kept.cloned(), &mut Roots::default(), Terms::default(), now).await
     }
 }
 
@@ -74,7 +74,10 @@ async fn what_a_repository_signs_is_believed_and_kept() {
     assert_eq!((second.trusted_root.as_str(), second.expires), (content(2).as_str(), at(LATER)));
     let again = scene.refresh(Some(&second)).await.expect("nothing changed");
     assert_eq!(again.trusted_root, second.trusted_root);
-    assert_eq!(scene.source.recall(&scene.known, &second, at("2027-06-01T00:00:00Z")).await.expect("it was good").trusted_root, content(2));
+    assert_eq!(
+        scene.source.recall(&scene.known, &second, &Roots::default(), at("2027-06-01T00:00:00Z")).await.expect("it was good").trusted_root,
+        content(2)
+    );
 }
 
 #[tokio::test]
@@ -144,7 +147,7 @@ async fn keys_are_rotated_by_whoever_had_them() {
     assert_eq!(second.trusted_root, content(2));
     // From the very first root on, with and without the network.
     assert_eq!(scene.refresh(None).await.expect("rotated").trusted_root, content(2));
-    assert_eq!(scene.source.recall(&scene.known, &second, now()).await.expect("kept").trusted_root, content(2));
+    assert_eq!(scene.source.recall(&scene.known, &second, &Roots::default(), now()).await.expect("kept").trusted_root, content(2));
     scene.there.rotate();
     scene.there.publish(&content(3), LATER);
     assert_eq!(scene.refresh(Some(&second)).await.expect("rotated twice").trusted_root, content(3));
@@ -197,7 +200,7 @@ async fn an_answer_without_an_end_is_cut_off() {
 async fn addresses_that_may_not_be_reached_are_not() {
     let scene = Scene::new();
     let guarded = TufSource::new(client(AddressPolicy::Cluster { private: PrivateAddresses::Allowed }));
-    let (told, message) = reason(guarded.refresh(&scene.known, None, now()).await);
+    let (told, message) = reason(guarded.refresh(&scene.known, None, &mut Roots::default(), now()).await);
     assert_eq!((told, scene.server.requests()), (Reason::TrustRootUnavailable, 0), "{message}");
 }
 
@@ -206,12 +209,12 @@ async fn what_was_kept_is_checked_again() {
     let scene = Scene::new();
     let good = scene.refresh(None).await.expect("good");
     let other = Fetched { trusted_root: content(7), ..good.clone() };
-    assert_eq!(reason(scene.source.recall(&scene.known, &other, now()).await).0, Reason::TrustRootUnavailable);
+    assert_eq!(reason(scene.source.recall(&scene.known, &other, &Roots::default(), now()).await).0, Reason::TrustRootUnavailable);
     let mut later = good.clone();
     later.metadata.0.values_mut().for_each(|text| *text = text.replace(SOON, LATER));
-    assert_eq!(reason(scene.source.recall(&scene.known, &later, now()).await).0, Reason::TrustRootUnavailable);
+    assert_eq!(reason(scene.source.recall(&scene.known, &later, &Roots::default(), now()).await).0, Reason::TrustRootUnavailable);
     let elsewhere = Scene::new();
-    assert_eq!(reason(scene.source.recall(&elsewhere.known, &good, now()).await).0, Reason::TrustRootUnavailable);
+    assert_eq!(reason(scene.source.recall(&elsewhere.known, &good, &Roots::default(), now()).await).0, Reason::TrustRootUnavailable);
     // Then it is forgotten, and the repository is asked.
     let renewal = scene.renew(Some(&other), now()).await.expect("fetched");
     assert_eq!((renewal.root.trusted_root, renewal.is_new), (content(1), true));
@@ -234,10 +237,60 @@ async fn a_file_starts_without_the_network() {
     assert_eq!(obtain(offline, at("2026-12-04T00:00:00Z")).await.expect("grace"), content(1));
     assert_eq!(reason(obtain(offline, at("2026-12-05T00:00:00Z")).await).0, Reason::TrustRootExpired);
     assert_eq!(scene.server.requests(), asked, "nobody was asked");
-    let file = std::fs::read_dir(folder.path().join("tuf")).expect("a folder").next().expect("a file").expect("a file").path();
-    std::fs::write(&file, "{").expect("written");
+    for file in std::fs::read_dir(folder.path().join("tuf")).expect("a folder") {
+        std::fs::write(file.expect("a file").path(), "{").expect("written");
+    }
     assert!(cache.load(&scene.known).is_none());
     assert_eq!(obtain(Terms::default(), now()).await.expect("fetched anew"), content(1));
+}
+
+/// TUF 5.3.8: each new root is kept at once. What it revoked is not believed again, although the rest of that refresh failed.
+#[tokio::test]
+async fn a_newer_root_is_kept_although_the_rest_of_its_refresh_fails() {
+    let mut scene = Scene::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let cache = FileCache::new(folder.path());
+    let obtain = async |scene: &Scene, moment| obtain(&scene.source, &cache, &scene.known, Terms::default(), at(moment)).await;
+    assert_eq!(obtain(&scene, "2026-11-21T12:00:00Z").await.expect("fetched"), content(1));
+    let old = scene.there.files.lock().expect("no panic").clone();
+    // The new root is there; everything else is of the keys that it revoked.
+    scene.there.rotate();
+    let (told, message) = reason(obtain(&scene, "2026-11-22T13:00:00Z").await);
+    assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
+    // The next process, and a mirror that hides the new root: neither what was kept nor what it says is believed.
+    let new = std::mem::replace(&mut *scene.there.files.lock().expect("no panic"), old);
+    let offline = Terms { may_ask: false, ..Terms::default() };
+    let (told, message) = reason(crate::service::trust_root::obtain(&scene.source, &cache, &scene.known, offline, now()).await);
+    assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
+    let (told, message) = reason(obtain(&scene, "2026-11-22T14:00:00Z").await);
+    assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
+    let (told, message) = reason(obtain_for_signing(&scene.source, &cache, &scene.known, now()).await);
+    assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
+    *scene.there.files.lock().expect("no panic") = new;
+    scene.there.publish(&content(2), LATER);
+    assert_eq!(obtain(&scene, "2026-11-22T15:00:00Z").await.expect("fetched"), content(2));
+}
+
+/// Who signs asks anew each time, and keeps the roots likewise.
+#[tokio::test]
+async fn who_signs_keeps_a_newer_root_too() {
+    let mut scene = Scene::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let cache = FileCache::new(folder.path());
+    scene.there.rotate_root();
+    let files = &scene.there.files;
+    files.lock().expect("no panic").remove("timestamp.json");
+    reason(obtain_for_signing(&scene.source, &cache, &scene.known, now()).await);
+    let roots = cache.load_roots(&scene.known);
+    assert!(roots.0.contains_key("root_history/2.root.json"), "{:?}", roots.0.keys());
+    // And what keeps the last good state keeps it if the newer root revokes nothing of that.
+    let mut scene = Scene::new();
+    let kept = scene.refresh(None).await.expect("good");
+    scene.there.rotate_root();
+    scene.there.files.lock().expect("no panic").remove("timestamp.json");
+    let mut roots = Roots::default();
+    let renewal = renew(&scene.source, &scene.known, Some(kept), &mut roots, Terms::default(), at("2026-11-23T00:00:00Z")).await.expect("good");
+    assert_eq!((renewal.is_new, renewal.trouble.is_some(), roots.0.contains_key("root_history/2.root.json")), (false, true, true));
 }
 
 #[tokio::test]

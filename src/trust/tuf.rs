@@ -13,7 +13,7 @@ use sigstore_trust_root::{SIGNING_CONFIG_TARGET, TRUSTED_ROOT_TARGET};
 use sigstore_tuf::{Error, MetadataStore, Repository as Transport, StoreRepository, Updater, UpdaterConfig, transport::FetchFuture};
 use url::Url;
 
-use super::{Fetched, ForSigning, MAX_KEPT, Metadata, Repository, TrustError};
+use super::{Fetched, ForSigning, MAX_KEPT, Metadata, Repository, Roots, TrustError};
 use crate::{
     core::{limits::Limits, verify::TrustRoot},
     http::{HttpClient, Request, StatusCode},
@@ -22,21 +22,39 @@ use crate::{
 /// How long one refresh may take. Ends a repository that answers drop by drop.
 const LONGEST: Duration = Duration::from_mins(2);
 
-/// Asks the repository and keeps nothing of what fails.
-pub(super) async fn refresh(http: HttpClient, repository: &Repository, last: Option<&Fetched>, now: Timestamp) -> Result<Fetched, TrustError> {
+/// Asks the repository and keeps nothing of what fails but the roots.
+pub(super) async fn refresh(
+    http: HttpClient,
+    repository: &Repository,
+    last: Option<&Fetched>,
+    roots: &mut Roots,
+    now: Timestamp,
+) -> Result<Fetched, TrustError> {
     let transport = Http { http, base: repository.url.clone() };
-    in_time(repository, walk(transport, repository, Files::of(last), now)).await.map(|(fetched, _)| fetched)
+    let files = Files::of(last, roots);
+    let outcome = in_time(repository, walk(transport, repository, files.clone(), now)).await;
+    *roots = files.roots();
+    outcome.map(|(fetched, _)| fetched)
 }
 
 /// The same, and which services a signer uses.
-pub(super) async fn for_signing(http: HttpClient, repository: &Repository, last: Option<&Fetched>, now: Timestamp) -> Result<ForSigning, TrustError> {
+pub(super) async fn for_signing(
+    http: HttpClient,
+    repository: &Repository,
+    last: Option<&Fetched>,
+    roots: &mut Roots,
+    now: Timestamp,
+) -> Result<ForSigning, TrustError> {
     let transport = Http { http, base: repository.url.clone() };
+    let files = Files::of(last, roots);
     let work = async {
-        let (fetched, mut updater) = walk(transport, repository, Files::of(last), now).await?;
+        let (fetched, mut updater) = walk(transport, repository, files.clone(), now).await?;
         let signing_config = target(repository, &mut updater, SIGNING_CONFIG_TARGET, now).await?;
         Ok(ForSigning { fetched, signing_config })
     };
-    in_time(repository, work).await
+    let outcome = in_time(repository, work).await;
+    *roots = files.roots();
+    outcome
 }
 
 async fn in_time<T>(repository: &Repository, work: impl Future<Output = Result<T, TrustError>>) -> Result<T, TrustError> {
@@ -45,8 +63,8 @@ async fn in_time<T>(repository: &Repository, work: impl Future<Output = Result<T
 }
 
 /// Walks through what was kept, as of the last moment at which all of it was good.
-pub(super) async fn recall(repository: &Repository, kept: &Fetched, now: Timestamp) -> Result<Fetched, TrustError> {
-    let files = Files::of(Some(kept));
+pub(super) async fn recall(repository: &Repository, kept: &Fetched, roots: &Roots, now: Timestamp) -> Result<Fetched, TrustError> {
+    let files = Files::of(Some(kept), roots);
     let expires = files.metadata().expires().map_err(|cause| refused(repository, cause))?;
     let good = expires.checked_sub(SignedDuration::from_secs(1)).unwrap_or(expires).min(now);
     let (again, _) = walk(StoreRepository::new(files.clone()), repository, files, good).await?;
@@ -161,14 +179,20 @@ impl Transport for Http {
 struct Files(Arc<Mutex<BTreeMap<String, Vec<u8>>>>);
 
 impl Files {
-    fn of(kept: Option<&Fetched>) -> Self {
-        let metadata = kept.into_iter().flat_map(|kept| &kept.metadata.0).map(|(name, text)| (name.clone(), text.clone().into_bytes()));
+    /// Of one name the root of the chain counts, which may be newer.
+    fn of(kept: Option<&Fetched>, roots: &Roots) -> Self {
+        let metadata = kept.into_iter().flat_map(|kept| &kept.metadata.0).chain(&roots.0);
+        let metadata = metadata.map(|(name, text)| (name.clone(), text.clone().into_bytes()));
         let target = kept.map(|kept| (format!("targets/{TRUSTED_ROOT_TARGET}"), kept.trusted_root.clone().into_bytes()));
         Self(Arc::new(Mutex::new(metadata.chain(target).collect())))
     }
 
     fn all(&self) -> MutexGuard<'_, BTreeMap<String, Vec<u8>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn roots(&self) -> Roots {
+        Roots::of(&self.metadata())
     }
 
     /// All of it but targets, and snapshots that are there under their own name too.

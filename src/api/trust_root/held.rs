@@ -18,6 +18,8 @@ use crate::{
 pub const STATE_KEY: &str = "state.json";
 /// The key of that `ConfigMap` for the metadata that a restart needs.
 pub const METADATA_KEY: &str = "tuf.json";
+/// The key of that `ConfigMap` for roots that are newer than what is kept beside them, or stand there alone.
+pub const ROOTS_KEY: &str = "roots.json";
 
 /// What the `ConfigMap` that the controller keeps is called, in front of the name of the `TrustRoot`.
 const PREFIX: &str = "packgate-trustroot-";

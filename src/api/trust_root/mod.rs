@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 mod held;
 
-pub use held::{Found, Kept, METADATA_KEY, RootError, STATE_KEY, Seen};
+pub use held::{Found, Kept, METADATA_KEY, ROOTS_KEY, RootError, STATE_KEY, Seen};
 
 use super::bundle_policy::NameRef;
 

@@ -47,7 +47,7 @@ fn fetched(text: &str) -> Fetched {
 }
 
 fn held() -> Data {
-    data(&root(), None, &fetched(SIGSTORE_PRODUCTION_TRUSTED_ROOT)).expect("JSON")
+    data_of(&root(), None, &fetched(SIGSTORE_PRODUCTION_TRUSTED_ROOT)).expect("JSON")
 }
 
 fn failure() -> Failure {
@@ -79,7 +79,7 @@ fn a_root_that_can_be_used_is_told_with_its_end() {
     let good = conclude(&root(), None, &held(), None, now);
     assert_eq!(told(&good), (None, "it can be used"));
     assert_eq!((&good.fields["source"], &good.fields["notAfter"]), (&json!("PublicGood"), &json!("2026-11-28T00:00:00Z")));
-    let digest = crate::core::digest::Digest::of(SIGSTORE_PRODUCTION_TRUSTED_ROOT.as_bytes());
+    let digest = Digest::of(SIGSTORE_PRODUCTION_TRUSTED_ROOT.as_bytes());
     assert_eq!(good.fields["contentHash"], digest.to_string());
     let late = conclude(&root(), None, &held(), Some(failure()), at("2026-12-01T00:00:00Z"));
     assert_eq!(told(&late), (None, "the last good root is used until 2026-12-05T00:00:00Z: no answer"));
@@ -93,7 +93,7 @@ fn a_root_that_cannot_be_used_says_why() {
     assert_eq!(over.fields["notAfter"], "2026-11-28T00:00:00Z", "the metric goes on");
     assert_eq!(told(&conclude(&root(), None, &Data::new(), Some(failure()), now)), (Some(Reason::TrustRootUnavailable), "no answer"));
     assert_eq!(told(&conclude(&root(), None, &Data::new(), None, now)).0, Some(Reason::TrustRootUnavailable));
-    let broken = data(&root(), None, &fetched("{}")).expect("JSON");
+    let broken = data_of(&root(), None, &fetched("{}")).expect("JSON");
     assert_eq!(told(&conclude(&root(), None, &broken, None, now)).0, Some(Reason::InvalidSpec));
 }
 
@@ -101,15 +101,15 @@ struct Nobody;
 
 #[async_trait::async_trait]
 impl TrustSource for Nobody {
-    async fn refresh(&self, repository: &Repository, _: Option<&Fetched>, _: Timestamp) -> Result<Fetched, TrustError> {
+    async fn refresh(&self, repository: &Repository, _: Option<&Fetched>, _: &mut Roots, _: Timestamp) -> Result<Fetched, TrustError> {
         Err(TrustError::NothingKept { url: repository.url().to_owned() })
     }
 
-    async fn for_signing(&self, repository: &Repository, _: Option<&Fetched>, _: Timestamp) -> Result<ForSigning, TrustError> {
+    async fn for_signing(&self, repository: &Repository, _: Option<&Fetched>, _: &mut Roots, _: Timestamp) -> Result<ForSigning, TrustError> {
         Err(TrustError::NothingKept { url: repository.url().to_owned() })
     }
 
-    async fn recall(&self, _: &Repository, kept: &Fetched, _: Timestamp) -> Result<Fetched, TrustError> {
+    async fn recall(&self, _: &Repository, kept: &Fetched, _: &Roots, _: Timestamp) -> Result<Fetched, TrustError> {
         Ok(kept.clone())
     }
 }
@@ -351,4 +351,40 @@ async fn another_first_root_forgets_what_was_fetched_before() {
     assert_eq!(told(&scene.check(&context).await).0, Some(Reason::InvalidSpec));
     scene.api.maps.lock().expect("no panic").remove("first");
     assert_eq!(told(&scene.check(&context).await).0, Some(Reason::SourceNotFound));
+}
+
+/// TUF 5.3.8: what a newer root revoked is not believed again, although the rest of that refresh failed, by nobody and after no restart.
+#[tokio::test]
+async fn a_newer_root_is_kept_although_the_rest_of_its_refresh_fails() {
+    let mut scene = Scene::new();
+    assert!(scene.check(&scene.api.context(&scene.clock)).await.failure.is_none());
+    let old = scene.there.files.lock().expect("no panic").clone();
+    scene.there.rotate();
+    // The new root is there; everything else is of the keys that it revoked.
+    let checked = scene.at("2026-11-22T13:00:00Z").check(&scene.api.context(&scene.clock)).await;
+    assert_eq!((told(&checked).0, scene.refused()), (Some(Reason::TrustRootUnavailable), Some(Reason::TrustRootUnavailable)));
+    let kept = scene.api.kept().expect("kept");
+    assert_eq!(kept["data"].as_object().expect("data").keys().collect::<Vec<_>>(), ["roots.json"]);
+    // A mirror that hides the new root, and a controller that was just started.
+    let new = std::mem::replace(&mut *scene.there.files.lock().expect("no panic"), old);
+    let checked = scene.at("2026-11-22T13:30:00Z").check(&scene.api.context(&scene.clock)).await;
+    assert_eq!((told(&checked).0, scene.refused()), (Some(Reason::TrustRootUnavailable), Some(Reason::TrustRootUnavailable)));
+    *scene.there.files.lock().expect("no panic") = new;
+    scene.there.publish(SIGSTORE_PRODUCTION_TRUSTED_ROOT, "2026-12-28T00:00:00Z");
+    let checked = scene.at("2026-11-22T14:00:00Z").check(&scene.api.context(&scene.clock)).await;
+    assert_eq!((checked.failure.is_none(), scene.refused()), (true, None));
+}
+
+/// A root that changes no key but its own takes nothing away: the last good state goes on to be used, and the root is kept beside it.
+#[tokio::test]
+async fn the_last_good_state_stays_where_a_newer_root_revokes_nothing_of_it() {
+    let mut scene = Scene::new();
+    assert!(scene.check(&scene.api.context(&scene.clock)).await.failure.is_none());
+    scene.there.rotate_root();
+    scene.there.files.lock().expect("no panic").remove("timestamp.json");
+    let checked = scene.at("2026-11-22T13:00:00Z").check(&scene.api.context(&scene.clock)).await;
+    assert_eq!((checked.failure.is_none(), scene.refused()), (true, None), "{}", checked.message);
+    let kept = scene.api.kept().expect("kept");
+    assert!(kept["data"]["roots.json"].as_str().is_some_and(|roots| roots.contains("root_history/2.root.json")), "{kept}");
+    assert_eq!(kept["data"]["trusted_root.json"], SIGSTORE_PRODUCTION_TRUSTED_ROOT);
 }

@@ -120,6 +120,13 @@ impl TufRepository {
         self.write_root(&[&old.root]);
     }
 
+    /// A new key for the root alone, by a root that the old key signs too.
+    #[allow(dead_code, reason = "unit tests use this file too")]
+    pub(crate) fn rotate_root(&mut self) {
+        let old = std::mem::replace(&mut self.keys.root, Key::new());
+        self.write_root(&[&old]);
+    }
+
     /// New keys for everything, by a root that nobody else vouches for.
     pub(crate) fn usurp(&mut self) {
         self.keys = Keys::new();
