@@ -23,6 +23,7 @@ mod refused_locks;
 mod refused_registries;
 mod registry;
 mod sbom;
+mod sigstore_own;
 mod support;
 mod trust_roots;
 mod verdicts;

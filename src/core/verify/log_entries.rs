@@ -2,8 +2,9 @@
 //!
 //! It looks for the checkpoint's key by its four-byte hint, among the keys of all logs that have begun by now; of Rekor v1 it does not compare
 //! the size of the tree in the proof with the checkpoint's, and of Rekor v2 neither size nor root nor index; and without a promise it reads
-//! neither the name of the log nor the window in which the log's key was in use. Here an entry is of the log that it names, that log was in
-//! use at a time that somebody vouches for, and all that is said of its tree agrees.
+//! neither the name of the log nor the window in which the log's key was in use, nor the time that an entry of Rekor v2 tells. Here an entry is of the
+//! log that it names, that log was in use at a time that somebody vouches for, all that is said of its tree agrees, and no time is told that
+//! nobody signed.
 
 use std::fmt;
 
@@ -28,6 +29,7 @@ pub(super) enum Fault {
     OtherTree,
     OtherIndex,
     OutOfUse,
+    UnsignedTime,
 }
 
 impl fmt::Display for Fault {
@@ -38,6 +40,7 @@ impl fmt::Display for Fault {
             Self::OtherLog => "its log entry names one log, and its checkpoint is of another",
             Self::OtherTree => "its inclusion proof is for another tree than the checkpoint's",
             Self::OtherIndex => "its inclusion proof is for another place in the tree than its log entry's",
+            Self::UnsignedTime => "its log entry of Rekor v2 tells a time (integratedTime), which that log never does: nobody signed it",
             Self::OutOfUse => "its log was not in use at any time that somebody vouches for",
         })
     }
@@ -62,6 +65,9 @@ impl Logs {
             None if promised && entry.inclusion_promise.is_some() => {}
             None => return Err(Fault::Unproved),
         }
+        if is_of_version_2(entry) && entry.integrated_time.is_some() {
+            return Err(Fault::UnsignedTime);
+        }
         let covers = |window: TimeRange| times.iter().any(|time| window.contains(*time)) || (times.is_empty() && window.end.is_none());
         let in_use = log.window.is_none_or(covers);
         if in_use { Ok(()) } else { Err(Fault::OutOfUse) }
@@ -77,7 +83,7 @@ impl Logs {
         if (proof.tree_size, &proof.root_hash) != (checkpoint.tree_size(), checkpoint.root_hash()) {
             return Err(Fault::OtherTree);
         }
-        if entry.kind_version == KindVersion::HashedRekordV002 && !indices_agree(entry, proof) {
+        if is_of_version_2(entry) && !indices_agree(entry, proof) {
             return Err(Fault::OtherIndex);
         }
         Ok(())
@@ -89,6 +95,12 @@ impl Log {
     fn has(&self, hint: &[u8]) -> bool {
         self.id.starts_with(hint)
     }
+}
+
+/// Rekor v2 promises nothing and tells no time: the field is 0 there, which is read as absent (its client specification, "integratedTime").
+/// An entry of Rekor v1 may be without its promise; then its time is not read either.
+fn is_of_version_2(entry: &TransparencyLogEntry) -> bool {
+    entry.kind_version == KindVersion::HashedRekordV002
 }
 
 /// A log of Rekor v2 has one tree, so both are the same; cosign may leave the second one out. In Rekor v1 one counts all trees, the other this one.

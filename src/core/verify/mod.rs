@@ -10,6 +10,7 @@
 mod authority;
 mod blob;
 mod certificate;
+mod chain;
 mod error;
 mod key;
 mod keyed;
@@ -17,12 +18,15 @@ pub(crate) mod legacy;
 mod log_entries;
 mod own;
 mod san;
+mod sct;
 mod sigstore;
 mod statement;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 pub(crate) mod testing_pki;
+mod trust_root;
+mod trusted_authorities;
 mod validity;
 mod verified;
 
@@ -49,7 +53,7 @@ pub(crate) use error::{rank, shorten};
 pub use key::{KeyAlgorithm, KeyError, VerificationKey};
 pub use legacy::LegacyCandidate;
 pub use own::{Certified, certified, check_own};
-pub use sigstore::{TrustRoot, TrustRootError};
+pub use trust_root::{TrustRoot, TrustRootError};
 pub use verified::{Claims, Format, SignedAt, Signer, Validity, Verified, Vouched};
 
 /// What was gathered about one digest. Nothing in it is trusted.
@@ -204,8 +208,13 @@ fn by_certificate(
         return by_company;
     }
     match (by_root(), by_company) {
-        (Ok(found), Ok((more, faults))) => Ok((found.into_iter().chain(more).collect(), faults)),
+        // That its issuer revoked it is told, whoever else believes it. That another did not issue it is no news.
+        (Ok(found), Ok((more, mut faults))) => {
+            faults.retain(|fault| fault.signer().is_some());
+            Ok((found.into_iter().chain(more).collect(), faults))
+        }
         (Ok(found), Err(_)) => Ok((found, Vec::new())),
+        (Err(one), Ok((found, faults))) if found.is_empty() => Ok((found, chain::worth_telling(faults.into_iter().chain([one]).collect()))),
         (Err(_), Ok(found)) => Ok(found),
         (Err(one), Err(other)) => Err(sigstore::furthest(vec![other, one])),
     }

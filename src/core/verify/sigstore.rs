@@ -1,127 +1,40 @@
 //! The one adapter to `sigstore-verify`: bundles with a certificate, their log entries and timestamps.
 //!
-//! The crate checks the chain to the trust root at every vouched time, the SCT, the log's inclusion proof, checkpoint and promise, the
-//! signature, and that the log entry speaks of this signature. What it leaves open is closed here, before and after it:
+//! The crate checks timestamps, the log's inclusion proof, checkpoint and promise, the signature, and that the log entry speaks of this
+//! signature. What it leaves open is closed here, before and after it:
 //!
 //! - it accepts a bundle relabelled 0.1 without an inclusion proof: here every log entry must carry one;
 //! - it has no caps: [`SigstoreBundle`] has them;
 //! - it takes the first email address or URI of a certificate: here there must be exactly one name, and its kind shows ([`super::san`]);
-//! - it trusts an authority for as long as the trust root says, whatever the authority's own certificates say: here for the time that is in
-//!   both;
+//! - it takes every certificate of a trust root for an authority's, and further ones from bundles, and wants exactly one SCT: here it is not
+//!   asked about certificates at all ([`super::chain`], [`super::sct`]), and timestamp authorities that are none are kept from it;
 //! - it binds a log entry loosely to its log: here closely ([`super::log_entries`]);
 //! - it says yes as a value with flags: here every flag must be set.
 //!
 //! It reads the wall clock, only to refuse what lies in the future. This is the one exception to "no clock in `core`".
 
-use std::{fmt, io::Read, sync::Arc};
+use std::{io::Read, sync::Arc};
 
 use jiff::Timestamp;
 use sigstore_crypto::{FulcioCiClaims, parse_certificate_info};
-use sigstore_trust_root::{CertificateAuthority, TrustedRoot};
-use sigstore_types::{Artifact as Signed, DerPublicKey, Sha256Hash, TimeRange};
+use sigstore_types::{Artifact as Signed, DerPublicKey, Sha256Hash};
 use sigstore_verify::{
-    CertificateError, Error, PublicKeyVerificationPolicy, TimestampError, TransparencyLogError, VerificationPolicy, VerificationResult, Verifier,
+    CertificateError, Error, PublicKeyVerificationPolicy, TimestampError, TransparencyLogError, VerificationPolicy, VerificationResult,
 };
 
 use crate::core::{
     class::{Classified, Reason},
     digest::Digest,
-    json::{self, JsonError},
-    limits::Limits,
     sigstore_bundle::SigstoreBundle,
 };
 
 use super::{
-    Artifact, EvidenceError, KeyAlgorithm, SignedAt, Signer, Validity, VerificationKey,
-    error::{rank, shorten},
-    log_entries::Logs,
-    san, validity,
+    Artifact, EvidenceError, KeyAlgorithm, SignedAt, Signer, TrustRoot, Validity, VerificationKey,
+    chain::{self, EndEntity},
+    error::shorten,
+    san,
     verified::{Authenticated, Claims, Format, Vouched},
 };
-
-/// What every version's media type begins with (protobuf-specs, `TrustedRoot.media_type`).
-const ROOT_MEDIA_TYPE: &str = "application/vnd.dev.sigstore.trustedroot";
-
-/// The keys and certificates of the authorities, logs and timestamp authorities that are trusted: a `trusted_root.json`.
-pub struct TrustRoot {
-    verifier: Verifier,
-    logs: Logs,
-    digest: Digest,
-    not_after: Option<Timestamp>,
-}
-
-/// Why a trust root cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum TrustRootError {
-    /// Too large, not JSON, or ambiguous.
-    #[error("trust root cannot be read: {0}")]
-    Json(#[from] JsonError),
-    /// Not UTF-8.
-    #[error("trust root is not UTF-8")]
-    NotText,
-    /// The fields do not fit `trusted_root.json`.
-    #[error("trust root cannot be read: {0}")]
-    Format(#[from] sigstore_trust_root::Error),
-    /// It says that it is something else.
-    #[error("trust root cannot be read: its mediaType is {0:?}, expected {ROOT_MEDIA_TYPE}+json;version=0.1")]
-    MediaType(String),
-    /// A key or certificate in it is malformed, unsupported or there twice.
-    #[error("trust root cannot be used: {0}")]
-    Material(Box<Error>),
-}
-
-impl Classified for TrustRootError {
-    fn reason(&self) -> Reason {
-        Reason::InvalidSpec
-    }
-}
-
-impl TrustRoot {
-    /// Reads a `trusted_root.json` of at most `limits.manifest_bytes`.
-    pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, TrustRootError> {
-        let _: serde::de::IgnoredAny = json::parse(bytes, limits.manifest_bytes, limits.json_depth)?;
-        let text = std::str::from_utf8(bytes).map_err(|_| TrustRootError::NotText)?;
-        let mut root = TrustedRoot::from_json(text)?;
-        if !root.media_type.starts_with(ROOT_MEDIA_TYPE) {
-            return Err(TrustRootError::MediaType(shorten(&root.media_type)));
-        }
-        Verifier::new(&root).map_err(|error| TrustRootError::Material(Box::new(error)))?;
-        let not_after = validity::not_after(&root);
-        root.certificate_authorities.retain_mut(narrow);
-        let verifier = Verifier::new(&root).map_err(|error| TrustRootError::Material(Box::new(error)))?;
-        Ok(Self { verifier, logs: Logs::of(&root), digest: Digest::of(bytes), not_after })
-    }
-
-    /// When nothing new can be signed any more that it vouches for: the last of its certificate authorities, transparency logs, certificate
-    /// logs or timestamp authorities ends then. `None` if nothing says so. What was signed before stays good.
-    pub const fn not_after(&self) -> Option<Timestamp> {
-        self.not_after
-    }
-
-    /// The digest of the document: its name in policies and caches.
-    pub const fn digest(&self) -> Digest {
-        self.digest
-    }
-}
-
-/// Ends the trust in an authority when one of its certificates ends, and begins it no earlier. False if nothing is left.
-fn narrow(authority: &mut CertificateAuthority) -> bool {
-    for certificate in &authority.cert_chain.certificates {
-        // What cannot be read in full signs nothing that the verifier accepts.
-        let Ok(info) = parse_certificate_info(&certificate.raw_bytes) else { continue };
-        let window = authority.valid_for;
-        let start = window.map_or(info.not_before, |window| window.start.max(info.not_before));
-        let end = window.and_then(|window| window.end).map_or(info.not_after, |end| end.min(info.not_after));
-        authority.valid_for = Some(TimeRange::new(start, Some(end)));
-    }
-    authority.valid_for.is_none_or(|window| window.end.is_none_or(|end| window.start <= end))
-}
-
-impl fmt::Debug for TrustRoot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TrustRoot({})", self.digest)
-    }
-}
 
 /// What was signed, as the crate takes it.
 enum Content<'a> {
@@ -176,7 +89,7 @@ pub(super) fn authenticate_stored(
 
 /// The fault that came furthest.
 pub(super) fn furthest(faults: Vec<EvidenceError>) -> EvidenceError {
-    faults.into_iter().max_by_key(|error| rank(error.reason())).unwrap_or(EvidenceError::NoTrustRoot)
+    chain::furthest(faults).unwrap_or(EvidenceError::NoTrustRoot)
 }
 
 fn authenticate_with(root: &TrustRoot, bundle: &SigstoreBundle, stored: &Stored<'_>) -> Result<Authenticated, EvidenceError> {
@@ -190,15 +103,17 @@ pub(super) fn authenticate_blob(root: &TrustRoot, bundle: &SigstoreBundle, artif
 
 fn authenticate_as(root: &TrustRoot, bundle: &SigstoreBundle, content: Content<'_>, format: Format) -> Result<Authenticated, EvidenceError> {
     require_proofs(bundle, format)?;
-    let policy = VerificationPolicy::any_identity();
-    let result = run(root, bundle, content, &policy).map_err(|error| explain(&error, bundle))?;
-    require_everything(&result)?;
+    let certificate = certificate(bundle)?;
+    let policy = VerificationPolicy::any_identity().skip_certificate_chain();
+    let result = run(root, bundle, content, &policy).map_err(|error| blame(root, bundle, &certificate, &error))?;
+    require_logged(&result)?;
+    root.check_certificate(&certificate, result.verified_timestamps())?;
     require_logs(root, bundle, &result, format)?;
     let signer = certified(bundle).ok_or_else(|| fault(Reason::IdentityMismatch, NAMELESS))?;
     let time = result.verified_timestamps().iter().min().copied().ok_or_else(|| fault(Reason::NoTrustedTime, "nobody vouches for a time"))?;
     Ok(Authenticated {
         signer,
-        root: Some(root.digest),
+        root: Some(root.digest()),
         time: SignedAt::Known(time),
         vouched: Vouched::Holds,
         logged: true,
@@ -257,7 +172,7 @@ fn vouch_as(
     let policy = PublicKeyVerificationPolicy::new(DerPublicKey::new(key.spki().to_vec()));
     // Without an entry there is nothing to skip; the crate would ask for one although there is a timestamp.
     let policy = if logged { policy } else { policy.skip_tlog_unsafe() };
-    let result = run(root, bundle, content, &policy).map_err(|error| concerning(explain(&error, bundle)))?;
+    let result = run(root, bundle, content, &policy).map_err(|error| concerning(explain(&error, root, bundle)))?;
     if logged && !result.tlog_verified() {
         return Err(concerning(fault(Reason::InvalidInclusionProof, "its log entry was not checked")));
     }
@@ -265,7 +180,7 @@ fn vouch_as(
     let time = result.verified_timestamps().iter().min().copied().map_or(SignedAt::Unknown, SignedAt::Known);
     Ok(Authenticated {
         signer,
-        root: Some(root.digest),
+        root: Some(root.digest()),
         time,
         vouched: Vouched::Holds,
         logged,
@@ -294,7 +209,7 @@ pub(super) fn vouch_for_certificate(root: &TrustRoot, bundle: &SigstoreBundle, s
         require_proofs(bundle, Format::Bundle)?;
     }
     let artifact = Sha256Hash::new(*subject.bytes());
-    let result = root.verifier.verify(artifact, bundle.inner(), &policy).map_err(|error| explain(&error, bundle))?;
+    let result = root.verifier.verify(artifact, bundle.inner(), &policy).map_err(|error| explain(&error, root, bundle))?;
     if logged && !result.tlog_verified() {
         return Err(fault(Reason::InvalidInclusionProof, "its log entry was not checked"));
     }
@@ -336,13 +251,29 @@ fn require_logs(root: &TrustRoot, bundle: &SigstoreBundle, result: &Verification
     checked.map_err(|found| fault(Reason::InvalidInclusionProof, &found.to_string()))
 }
 
-fn require_everything(result: &VerificationResult) -> Result<(), EvidenceError> {
-    let checks = [
-        (result.certificate_verified(), Reason::UntrustedChain, "its certificate was not checked"),
-        (result.sct_verified(), Reason::UntrustedChain, "its certificate's SCT was not checked"),
-        (result.tlog_verified(), Reason::InvalidInclusionProof, "its log entry was not checked"),
-    ];
-    checks.into_iter().find(|(done, ..)| !done).map_or(Ok(()), |(_, reason, message)| Err(fault(reason, message)))
+fn require_logged(result: &VerificationResult) -> Result<(), EvidenceError> {
+    if result.tlog_verified() { Ok(()) } else { Err(fault(Reason::InvalidInclusionProof, "its log entry was not checked")) }
+}
+
+fn certificate(bundle: &SigstoreBundle) -> Result<EndEntity<'_>, EvidenceError> {
+    let der = bundle.inner().signing_certificate();
+    der.and_then(|der| EndEntity::of(der.as_bytes())).ok_or_else(|| fault(Reason::MalformedEvidence, "its certificate cannot be read"))
+}
+
+/// A certificate of nobody who is trusted is told as that, whatever else is wrong with what its key signed and a log holds.
+fn blame(root: &TrustRoot, bundle: &SigstoreBundle, certificate: &EndEntity<'_>, error: &Error) -> EvidenceError {
+    let explained = explain(error, root, bundle);
+    let times: Vec<Timestamp> = match (error, explained.reason()) {
+        // Before and after the certificate.
+        (Error::TransparencyLog(TransparencyLogError::IntegratedTime(message)), _) if !message.contains("future") => {
+            bundle.log_entries().iter().filter_map(|entry| entry.integrated_time).collect()
+        }
+        (_, Reason::InvalidInclusionProof | Reason::LogEntryMismatch | Reason::InvalidSignature | Reason::SubjectMismatch) => {
+            certificate.facts.validity.from.into_iter().collect()
+        }
+        _ => return explained,
+    };
+    root.check_certificate(certificate, &times).err().unwrap_or(explained)
 }
 
 pub(super) fn fault(reason: Reason, message: &str) -> EvidenceError {
@@ -351,10 +282,12 @@ pub(super) fn fault(reason: Reason, message: &str) -> EvidenceError {
 
 /// Our reason for the crate's error. A mismatch of the subject comes after the certificate and the signature were found good, so the
 /// certificate's names can be told.
-fn explain(error: &Error, bundle: &SigstoreBundle) -> EvidenceError {
+fn explain(error: &Error, root: &TrustRoot, bundle: &SigstoreBundle) -> EvidenceError {
     let reason = reason_of(error);
     let signer = if reason == Reason::SubjectMismatch { certified(bundle) } else { None };
-    EvidenceError::Sigstore { reason, message: shorten(&error.to_string()), signer }
+    let unused = root.unused_timestamp_authority().filter(|_| matches!(error, Error::Timestamp(TimestampError::Invalid(_))));
+    let message = unused.map_or_else(|| error.to_string(), |unused| format!("{error}; {unused}"));
+    EvidenceError::Sigstore { reason, message: shorten(&message), signer }
 }
 
 fn certified(bundle: &SigstoreBundle) -> Option<Signer> {
@@ -380,13 +313,10 @@ fn reason_of(error: &Error) -> Reason {
     }
 }
 
-fn certificate_reason(error: &CertificateError) -> Reason {
+/// The crate does not judge certificates; it reads them.
+const fn certificate_reason(error: &CertificateError) -> Reason {
     match error {
-        CertificateError::ChainInvalid(message) if message.contains("CertExpired") || message.contains("CertNotValidYet") => {
-            Reason::CertificateExpired
-        }
         CertificateError::Malformed(_) => Reason::MalformedEvidence,
-        CertificateError::NotYetValid { .. } | CertificateError::Expired { .. } => Reason::CertificateExpired,
         _ => Reason::UntrustedChain,
     }
 }

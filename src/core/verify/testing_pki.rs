@@ -124,21 +124,31 @@ pub(crate) fn list(by: &Issuer, serials: &[u8]) -> String {
 }
 
 pub(crate) fn list_until(by: &Issuer, serials: &[u8], next_update: &str) -> String {
+    list_params(serials, next_update).signed_by(by).expect("a revocation list").pem().expect("PEM")
+}
+
+/// A revocation list with nothing on it, by somebody of this name whose certificate need not allow it.
+pub(crate) fn list_by_key(name: &str, by: &Issuer) -> String {
+    let params = ca(name);
+    let signer = rcgen::Issuer::from_params(&params, by.key());
+    list_params(&[], "2026-12-01T00:00:00Z").signed_by(&signer).expect("a revocation list").pem().expect("PEM")
+}
+
+fn list_params(serials: &[u8], next_update: &str) -> CertificateRevocationListParams {
     let revoked = |serial: &u8| RevokedCertParams {
         serial_number: SerialNumber::from_slice(&[*serial]),
         revocation_time: date("2026-10-01T00:00:00Z"),
         reason_code: None,
         invalidity_date: None,
     };
-    let params = CertificateRevocationListParams {
+    CertificateRevocationListParams {
         this_update: date("2026-10-02T00:00:00Z"),
         next_update: date(next_update),
         crl_number: SerialNumber::from_slice(&[1]),
         issuing_distribution_point: None,
         revoked_certs: serials.iter().map(revoked).collect(),
         key_identifier_method: KeyIdMethod::Sha256,
-    };
-    params.signed_by(by).expect("a revocation list").pem().expect("PEM")
+    }
 }
 
 impl Holder {

@@ -1,5 +1,7 @@
 //! Verdicts at admission: what is remembered, for how long, and what every failure becomes. Signatures are real, registries are in memory.
 
+mod chains;
+
 use std::sync::{Mutex, atomic::AtomicBool};
 
 use async_trait::async_trait;

@@ -1,6 +1,7 @@
 //! One valid case and every single fault, each with its one reason.
 
 mod certificate;
+mod chains;
 mod company;
 mod genuine;
 mod keyed;

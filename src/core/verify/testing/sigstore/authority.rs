@@ -40,6 +40,8 @@ pub(crate) struct Leaf {
     pub(crate) window: (i64, i64),
     pub(crate) purposes: Vec<ExtendedKeyUsagePurpose>,
     pub(crate) is_ca: bool,
+    /// None: one of its own.
+    pub(crate) serial: Option<SerialNumber>,
     pub(crate) sct: Sct,
 }
 
@@ -54,6 +56,7 @@ impl Leaf {
             window: (NOON, NOON + 600),
             purposes: vec![ExtendedKeyUsagePurpose::CodeSigning],
             is_ca: false,
+            serial: None,
             sct: Sct::Good,
         }
     }
@@ -62,6 +65,7 @@ impl Leaf {
         let mut params = params(None, self.window);
         params.subject_alt_names = self.names.iter().map(name).collect();
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.serial_number = self.serial.clone().or(params.serial_number.take());
         params.extended_key_usages.clone_from(&self.purposes);
         params.is_ca = if self.is_ca { IsCa::Ca(BasicConstraints::Unconstrained) } else { IsCa::NoCa };
         let text = |number: u64, content: Vec<u8>| {
@@ -115,16 +119,44 @@ pub(crate) struct Ca {
 impl Ca {
     /// A self-signed root that is valid in `window`.
     pub(crate) fn root(subject: &str, window: (i64, i64)) -> Self {
-        let (params, key) = (ca_params(subject, window), Key::new(Algorithm::P256));
+        Self::root_with(subject, window, |_| ())
+    }
+
+    /// The same with something else in it.
+    pub(crate) fn root_with(subject: &str, window: (i64, i64), change: impl FnOnce(&mut CertificateParams)) -> Self {
+        let (mut params, key) = (ca_params(subject, window), Key::new(Algorithm::P256));
+        change(&mut params);
+        let der = params.self_signed(key.pair()).expect("a certificate").der().to_vec();
+        Self { params, key, der }
+    }
+
+    /// A root with the P-256 key in this PKCS#8 and exactly these parameters.
+    pub(crate) fn with_key(params: CertificateParams, pkcs8: &[u8]) -> Self {
+        let key = Key::from_pkcs8(Algorithm::P256, pkcs8);
         let der = params.self_signed(key.pair()).expect("a certificate").der().to_vec();
         Self { params, key, der }
     }
 
     /// An intermediate below it.
     pub(crate) fn intermediate(&self, subject: &str, window: (i64, i64)) -> Self {
-        let (params, key) = (ca_params(subject, window), Key::new(Algorithm::P256));
+        self.intermediate_with(subject, window, |_| ())
+    }
+
+    /// The same with something else in it.
+    pub(crate) fn intermediate_with(&self, subject: &str, window: (i64, i64), change: impl FnOnce(&mut CertificateParams)) -> Self {
+        let (mut params, key) = (ca_params(subject, window), Key::new(Algorithm::P256));
+        change(&mut params);
         let der = self.sign(&params, &key);
         Self { params, key, der }
+    }
+
+    /// The same authority, self-signed in a certificate of version 1: without extensions.
+    pub(crate) fn as_version_1(&self) -> Self {
+        let parts = der::children(der::children(&self.der)[0]);
+        let body = der::sequence(&parts[1..7].iter().map(|part| part.to_vec()).collect::<Vec<_>>());
+        let signature = [&[0], &self.key.sign(&body)[..]].concat();
+        let der = der::sequence(&[body, parts[2].to_vec(), der::tlv(0x03, &signature)]);
+        Self { der, ..self.clone() }
     }
 
     /// Certifies `key` with exactly these parameters.
@@ -141,11 +173,21 @@ fn ca_params(subject: &str, window: (i64, i64)) -> CertificateParams {
     params
 }
 
+/// An extended key usage.
+pub(crate) fn purposes(is_critical: bool, purposes: &[&[u64]]) -> CustomExtension {
+    let content = der::sequence(&purposes.iter().map(|purpose| der::oid(purpose)).collect::<Vec<_>>());
+    let mut extension = CustomExtension::from_oid_content(&[2, 5, 29, 37], content);
+    extension.set_criticality(is_critical);
+    extension
+}
+
 /// A certificate authority: a root, perhaps an intermediate, and since when it is trusted until when.
 #[derive(Clone)]
 pub(crate) struct Authority {
     pub(crate) root: Ca,
     pub(crate) intermediate: Option<Ca>,
+    /// What the trust root lists instead of these.
+    pub(crate) listed: Option<Vec<Vec<u8>>>,
     pub(crate) valid_for: (i64, Option<i64>),
 }
 
@@ -154,11 +196,14 @@ impl Authority {
         let window = (NOON - 1_000 * DAY, NOON + 3_000 * DAY);
         let root = Ca::root("authority", window);
         let intermediate = Some(root.intermediate("intermediate", window));
-        Self { root, intermediate, valid_for: (window.0, None) }
+        Self { root, intermediate, listed: None, valid_for: (window.0, None) }
     }
 
     /// The certificates from the one that signs to the root.
     pub(crate) fn chain(&self) -> Vec<&[u8]> {
+        if let Some(listed) = &self.listed {
+            return listed.iter().map(Vec::as_slice).collect();
+        }
         self.intermediate.iter().chain([&self.root]).map(|ca| ca.der.as_slice()).collect()
     }
 

@@ -60,6 +60,11 @@ impl Key {
         Self { pair, algorithm }
     }
 
+    /// The key in this PKCS#8.
+    pub(crate) fn from_pkcs8(algorithm: Algorithm, pkcs8: &[u8]) -> Self {
+        Self { pair: Arc::new(KeyPair::try_from(pkcs8).expect("a key")), algorithm }
+    }
+
     pub(crate) fn pair(&self) -> &KeyPair {
         &self.pair
     }

@@ -15,13 +15,13 @@ mod rekor;
 mod trusted_root;
 mod tsa;
 
-pub(crate) use authority::{Authority, Ca, Leaf, San};
+pub(crate) use authority::{Authority, Ca, Leaf, San, purposes};
 pub(crate) use bundle::{LOGGED, Material, Recipe, STAMPED, Stamp};
 pub(crate) use ct_log::{CtLog, Sct};
 pub(crate) use key::{Algorithm, Key, base64};
 pub(crate) use log::Log;
 pub(crate) use rekor::{Kind, Logging};
-pub(crate) use tsa::Tsa;
+pub(crate) use tsa::{TIME_STAMPING, Tsa};
 
 /// When everything happened: 2025-06-15T12:00:00Z, in seconds.
 pub(crate) const NOON: i64 = 1_749_988_800;

@@ -1,6 +1,6 @@
 //! A timestamp authority (RFC 3161): a signed statement (CMS, RFC 5652) that some bytes existed at some time.
 
-use rcgen::{ExtendedKeyUsagePurpose, KeyUsagePurpose};
+use rcgen::{CertificateParams, CustomExtension, KeyUsagePurpose};
 
 use super::{
     DAY, NOON,
@@ -17,32 +17,43 @@ const CONTENT_TYPE: &[u64] = &[1, 2, 840, 113_549, 1, 9, 3];
 const MESSAGE_DIGEST: &[u64] = &[1, 2, 840, 113_549, 1, 9, 4];
 const POLICY: &[u64] = &[1, 3, 6, 1, 4, 1, 57264, 2];
 
+/// Id-kp-timeStamping.
+pub(crate) const TIME_STAMPING: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 3, 8];
+
 #[derive(Clone)]
 pub(crate) struct Tsa {
-    root: Ca,
     key: Key,
     certificate: Vec<u8>,
+    /// Who issued that, up to the root.
+    above: Vec<Vec<u8>>,
     pub(crate) valid_for: (i64, Option<i64>),
 }
 
 impl Tsa {
     pub(crate) fn new() -> Self {
-        Self::with((NOON - 100 * DAY, NOON + 1_000 * DAY), ExtendedKeyUsagePurpose::TimeStamping)
+        Self::with((NOON - 100 * DAY, NOON + 1_000 * DAY), authority::purposes(true, &[TIME_STAMPING]))
     }
 
-    /// Its certificate is valid in `window`, for `purpose`.
-    pub(crate) fn with(window: (i64, i64), purpose: ExtendedKeyUsagePurpose) -> Self {
+    /// Its certificate is valid in `window`, for what its extended key usage says.
+    pub(crate) fn with(window: (i64, i64), purpose: CustomExtension) -> Self {
         let root = Ca::root("timestamps", (NOON - 1_000 * DAY, NOON + 3_000 * DAY));
+        let above = vec![root.der.clone()];
+        Self::issued_by(&root, above, window, |params| params.custom_extensions = vec![purpose])
+    }
+
+    /// Its certificate is issued by `issuer`; `above` is what is listed behind it.
+    pub(crate) fn issued_by(issuer: &Ca, above: Vec<Vec<u8>>, window: (i64, i64), change: impl FnOnce(&mut CertificateParams)) -> Self {
         let mut params = authority::params(Some("timestamp authority"), window);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![purpose];
+        params.custom_extensions = vec![authority::purposes(true, &[TIME_STAMPING])];
+        change(&mut params);
         let key = Key::new(Algorithm::P256);
-        Self { certificate: root.sign(&params, &key), root, key, valid_for: (NOON - 100 * DAY, None) }
+        Self { certificate: issuer.sign(&params, &key), above, key, valid_for: (NOON - 100 * DAY, None) }
     }
 
     /// The certificates from the one that signs to the root.
-    pub(crate) fn chain(&self) -> [&[u8]; 2] {
-        [&self.certificate, &self.root.der]
+    pub(crate) fn chain(&self) -> Vec<&[u8]> {
+        std::iter::once(&self.certificate).chain(&self.above).map(Vec::as_slice).collect()
     }
 
     /// A `TimeStampResp` that says: `message` existed at `time`.

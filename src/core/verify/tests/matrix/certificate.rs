@@ -122,7 +122,7 @@ pub(super) const FAULTS: &[Fault] = &[
     ),
     refused(
         "an intermediate that had expired",
-        Reason::UntrustedChain,
+        Reason::CertificateExpired,
         Make(|case| {
             let expired = case.sigstore.authority.root.intermediate("intermediate", (NOON - 100 * DAY, NOON - DAY));
             case.sigstore.authority.intermediate = Some(expired);
@@ -130,7 +130,7 @@ pub(super) const FAULTS: &[Fault] = &[
     ),
     refused(
         "a root that had expired",
-        Reason::UntrustedChain,
+        Reason::CertificateExpired,
         Make(|case| {
             case.sigstore.authority.root = Ca::root("authority", (NOON - 100 * DAY, NOON - DAY));
             case.sigstore.authority.intermediate = None;
@@ -165,7 +165,14 @@ pub(super) const FAULTS: &[Fault] = &[
     refused("only the root is trusted, and the bundle has no intermediate", Reason::UntrustedChain, Root(trust_the_root_alone)),
     // That a log saw it.
     refused("no promise of the certificates' log", Reason::UntrustedChain, Make(|case| leaf(case).sct = Sct::Missing)),
-    refused("two promises of the certificates' log", Reason::UntrustedChain, Make(|case| leaf(case).sct = Sct::Twice)),
+    holds("two promises of the certificates' log", Make(|case| leaf(case).sct = Sct::Times(2))),
+    refused("nine promises of the certificates' log", Reason::LimitExceeded, Make(|case| leaf(case).sct = Sct::Times(9))),
+    holds("a promise of a log that is not known beside a good one", Make(|case| leaf(case).sct = Sct::AndOf(Key::new(Algorithm::P256)))),
+    refused(
+        "a forged promise of the certificates' log beside a good one",
+        Reason::UntrustedChain,
+        Make(|case| leaf(case).sct = Sct::AndBy(Key::new(Algorithm::P256))),
+    ),
     refused(
         "a promise about the certificate by another key",
         Reason::UntrustedChain,

@@ -97,6 +97,27 @@ pub(super) const FAULTS: &[Fault] = &[
             entry(b)["logId"]["keyId"] = base64(&case.sigstore.rekor_v2.id).into();
         }),
     ),
+    // A time that nobody signed.
+    refused("a time in an entry of Rekor v2", Shape::v2, Reason::InvalidInclusionProof, Bundle(|b| entry(b)["integratedTime"] = "1749988860".into())),
+    refused(
+        "a time in the future in an entry of Rekor v2",
+        Shape::v2,
+        Reason::InvalidInclusionProof,
+        Bundle(|b| entry(b)["integratedTime"] = "32503680000".into()),
+    ),
+    refused(
+        "a time before 1970 in an entry of Rekor v2",
+        Shape::v2,
+        Reason::InvalidInclusionProof,
+        Bundle(|b| entry(b)["integratedTime"] = "-1".into()),
+    ),
+    refused(
+        "the second after 1970 in an entry of Rekor v2",
+        Shape::v2,
+        Reason::InvalidInclusionProof,
+        Bundle(|b| entry(b)["integratedTime"] = "1".into()),
+    ),
+    holds("a time of zero in an entry of Rekor v2", Shape::v2, Bundle(|b| entry(b)["integratedTime"] = "0".into())),
     refused("a second later", Shape::v1, Reason::InvalidTimestamp, Bundle(|b| later(&mut entry(b)["integratedTime"], 1))),
     refused("a second earlier", Shape::v1, Reason::InvalidTimestamp, Bundle(|b| later(&mut entry(b)["integratedTime"], -1))),
     refused("another index, promised", Shape::v1, Reason::InvalidTimestamp, Bundle(|b| later(&mut entry(b)["logIndex"], 1))),

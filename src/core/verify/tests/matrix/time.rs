@@ -9,7 +9,10 @@ use super::{
     Expected::{Holds, Refused},
     Fault, Part, Shape, flip, material, remove, row,
 };
-use crate::core::verify::testing::sigstore::{DAY, NOON, STAMPED, Stamp, Tsa};
+use crate::core::verify::testing::sigstore::{DAY, NOON, STAMPED, Stamp, TIME_STAMPING, Tsa, purposes};
+
+const CODE_SIGNING: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 3, 3];
+const ANY_PURPOSE: &[u64] = &[2, 5, 29, 37, 0];
 
 const fn refused(name: &'static str, applies: fn(Shape) -> bool, reason: Reason, change: Change) -> Fault {
     row(name, Part::Evidence, applies, Refused(reason), change)
@@ -40,12 +43,12 @@ fn trusted(case: &mut Case, tsa: Tsa) {
     case.sigstore.tsa = tsa;
 }
 
-fn purpose(purpose: rcgen::ExtendedKeyUsagePurpose) -> Tsa {
-    Tsa::with((NOON - 100 * DAY, NOON + 1_000 * DAY), purpose)
+fn purpose(is_critical: bool, all: &[&[u64]]) -> Tsa {
+    Tsa::with((NOON - 100 * DAY, NOON + 1_000 * DAY), purposes(is_critical, all))
 }
 
 fn window(from: i64, to: i64) -> Tsa {
-    Tsa::with((from, to), rcgen::ExtendedKeyUsagePurpose::TimeStamping)
+    Tsa::with((from, to), purposes(true, &[TIME_STAMPING]))
 }
 
 pub(super) const FAULTS: &[Fault] = &[
@@ -128,6 +131,13 @@ pub(super) const FAULTS: &[Fault] = &[
     invalid("an authority that nobody trusts", Root(|root| root["timestampAuthorities"] = json!([]))),
     invalid("an authority whose certificate had expired", Make(|case| trusted(case, window(NOON - 10 * DAY, NOON - DAY)))),
     invalid("an authority whose certificate was not valid yet", Make(|case| trusted(case, window(NOON + DAY, NOON + 10 * DAY)))),
-    invalid("an authority that may sign code", Make(|case| trusted(case, purpose(rcgen::ExtendedKeyUsagePurpose::CodeSigning)))),
-    invalid("an authority that may do anything", Make(|case| trusted(case, purpose(rcgen::ExtendedKeyUsagePurpose::Any)))),
+    invalid("an authority that may sign code", Make(|case| trusted(case, purpose(true, &[CODE_SIGNING])))),
+    invalid("an authority that may do anything", Make(|case| trusted(case, purpose(true, &[ANY_PURPOSE])))),
+    invalid("an authority that may do something else too", Make(|case| trusted(case, purpose(true, &[TIME_STAMPING, CODE_SIGNING])))),
+    invalid(
+        "an authority that may do something else too, in the other order",
+        Make(|case| trusted(case, purpose(true, &[CODE_SIGNING, TIME_STAMPING]))),
+    ),
+    invalid("an authority that says its purpose twice", Make(|case| trusted(case, purpose(true, &[TIME_STAMPING, TIME_STAMPING])))),
+    invalid("an authority whose purpose is not critical", Make(|case| trusted(case, purpose(false, &[TIME_STAMPING])))),
 ];

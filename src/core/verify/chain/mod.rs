@@ -1,0 +1,257 @@
+//! Paths from a certificate to one that is trusted (RFC 5280, section 6): the only implementation, for the certificate authorities and
+//! timestamp authorities of a trust root and for a company's own.
+//!
+//! `webpki` builds the path: signatures, names, validity, CA:TRUE, path length, name constraints, critical extensions, revocation lists. It
+//! refuses a name that it cannot compare with a constraint (a URI, an email address) where there is one of that kind. What it leaves open
+//! is closed here: that a root is an authority's, its validity, its path length and whether it may sign revocation lists; the key usage of
+//! issuers; and that the certificate itself says what it is for.
+
+mod explain;
+mod facts;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use webpki::{
+    ALL_VERIFICATION_ALGS, Cert, CertRevocationList, EndEntityCert, Error, ExpirationPolicy, ExtendedKeyUsageValidator, KeyPurposeId,
+    KeyPurposeIdIter, KeyUsage, RequiredEkuNotFoundContext, RevocationCheckDepth, RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
+};
+use x509_cert::{
+    Certificate,
+    der::{Any, Decode, Encode, Tag, asn1::ObjectIdentifier},
+};
+
+use crate::core::verify::{EvidenceError, Validity};
+
+pub(super) use explain::{explain, fault, furthest, worth_telling};
+pub(super) use facts::{Facts, is_self_issued, time};
+
+/// Id-kp-codeSigning, id-kp-timeStamping and anyExtendedKeyUsage, as they stand in a certificate.
+const CODE_SIGNING: &[u8] = b"\x2b\x06\x01\x05\x05\x07\x03\x03";
+const TIME_STAMPING: &[u8] = b"\x2b\x06\x01\x05\x05\x07\x03\x08";
+const ANY_PURPOSE: &[u8] = b"\x55\x1d\x25\x00";
+
+/// What the certificate at the end of a path is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Signs artifacts (RFC 5280, section 4.2.1.12).
+    CodeSigning,
+    /// Signs timestamps, and nothing else (RFC 3161, section 2.3).
+    TimeStamping,
+}
+
+/// A certificate that signs something else than certificates.
+pub(super) struct EndEntity<'a> {
+    pub(super) der: CertificateDer<'a>,
+    pub(super) facts: Facts,
+}
+
+/// Those who may have issued a certificate.
+pub(super) struct Issuers {
+    anchors: Vec<TrustAnchor<'static>>,
+    /// Of the anchors, in their order: what an anchor does not tell.
+    roots: Vec<Facts>,
+    intermediates: Vec<CertificateDer<'static>>,
+    purpose: Purpose,
+}
+
+/// One revocation list.
+pub(super) struct RevocationList {
+    pub(super) list: CertRevocationList<'static>,
+    /// When it was made.
+    pub(super) since: Timestamp,
+    /// `nextUpdate`: from then on nobody knows what it would say.
+    pub(super) until: Timestamp,
+}
+
+/// A path that holds.
+pub(super) struct Path {
+    /// How long, as a whole.
+    pub(super) validity: Validity,
+    /// How long, as far as revocation lists are concerned.
+    pub(super) lists: Validity,
+    /// The key of whoever issued the certificate, as a DER `SubjectPublicKeyInfo`.
+    pub(super) issuer: Vec<u8>,
+}
+
+impl Purpose {
+    const fn id(self) -> ObjectIdentifier {
+        match self {
+            Self::CodeSigning => ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.3"),
+            Self::TimeStamping => ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.8"),
+        }
+    }
+
+    const fn content(self) -> &'static [u8] {
+        match self {
+            Self::CodeSigning => CODE_SIGNING,
+            Self::TimeStamping => TIME_STAMPING,
+        }
+    }
+
+    const fn words(self) -> &'static str {
+        match self {
+            Self::CodeSigning => "code signing",
+            Self::TimeStamping => "timestamps",
+        }
+    }
+
+    /// What the certificate at the end must say of itself.
+    fn check(self, end: &Facts) -> Result<(), EvidenceError> {
+        let (is_for, missing) = match self {
+            Self::CodeSigning => (end.is_for(self), "its certificate does not say that it signs code: the extended key usage codeSigning is missing"),
+            Self::TimeStamping => {
+                (end.is_only_for(self), "its certificate must have exactly one extended key usage, timeStamping, and that critical")
+            }
+        };
+        if !is_for {
+            return Err(fault(missing));
+        }
+        if end.may_sign() { Ok(()) } else { Err(fault("its certificate's key may not make signatures, by its key usage")) }
+    }
+}
+
+impl<'a> EndEntity<'a> {
+    /// `None` if it cannot be read.
+    pub(super) fn of(der: &'a [u8]) -> Option<Self> {
+        let facts = Facts::of(&Certificate::from_der(der).ok()?)?;
+        Some(Self { der: CertificateDer::from(der), facts })
+    }
+}
+
+impl Issuers {
+    pub(super) const fn new(purpose: Purpose) -> Self {
+        Self { anchors: Vec::new(), roots: Vec::new(), intermediates: Vec::new(), purpose }
+    }
+
+    pub(super) const fn has_root(&self) -> bool {
+        !self.anchors.is_empty()
+    }
+
+    /// Paths may end at it. Errors: it cannot be an authority's own, in words that follow "certificate 1".
+    pub(super) fn trust(&mut self, certificate: &Certificate, der: Vec<u8>) -> Result<(), String> {
+        let facts = Facts::of(certificate).ok_or("has extensions that cannot be read")?;
+        facts.check_root(certificate, self.purpose)?;
+        let der = CertificateDer::from(der);
+        let anchor = webpki::anchor_from_trusted_cert(&der).map_err(|error| format!("cannot be read: {error:?}"))?.to_owned();
+        self.anchors.push(anchor);
+        self.roots.push(facts);
+        Ok(())
+    }
+
+    /// Paths may lead through it.
+    pub(super) fn add_intermediate(&mut self, der: Vec<u8>) {
+        self.intermediates.push(CertificateDer::from(der));
+    }
+
+    /// A path from the certificate to a root that holds at this time. `beside`: further certificates that it may lead through. With lists,
+    /// every certificate below the root needs one of its issuer.
+    pub(super) fn path(
+        &self,
+        end: &EndEntity<'_>,
+        beside: &[CertificateDer<'_>],
+        lists: &[RevocationList],
+        at: Timestamp,
+    ) -> Result<Path, EvidenceError> {
+        let certificate = EndEntityCert::try_from(&end.der).map_err(|error| explain(&error, self.purpose))?;
+        let known = self.intermediates.iter().chain(beside);
+        let intermediates: Vec<CertificateDer<'_>> = known.map(|known| CertificateDer::from(known.as_ref())).collect();
+        let all: Vec<_> = lists.iter().map(|list| &list.list).collect();
+        let revocation = RevocationOptionsBuilder::new(&all).ok().map(|options| {
+            options
+                .with_depth(RevocationCheckDepth::Chain)
+                .with_status_policy(UnknownStatusPolicy::Deny)
+                .with_expiration_policy(ExpirationPolicy::Enforce)
+                .build()
+        });
+        let complete = |path: &VerifiedPath<'_>| self.completes(path, at, !lists.is_empty());
+        let found = certificate
+            .verify_for_usage(ALL_VERIFICATION_ALGS, &self.anchors, &intermediates, unix(at), For(self.purpose), revocation, Some(&complete))
+            .map_err(|error| explain(&error, self.purpose))?;
+        self.purpose.check(&end.facts)?;
+        self.measure(&found, &end.facts, lists)
+    }
+
+    /// What webpki does not look at: the root itself, and the key usage of issuers.
+    fn completes(&self, path: &VerifiedPath<'_>, at: Timestamp, has_lists: bool) -> Result<(), Error> {
+        let root = self.root_of(path).ok_or(Error::UnknownIssuer)?;
+        let Validity { from, until } = root.validity;
+        if let Some(from) = from.filter(|from| at < *from) {
+            return Err(Error::CertNotValidYet { time: unix(at), not_before: unix(from) });
+        }
+        if let Some(until) = until.filter(|until| at >= *until) {
+            return Err(Error::CertExpired { time: unix(at), not_after: unix(until) });
+        }
+        let between: Vec<&Cert<'_>> = path.intermediate_certificates().collect();
+        if root.path_len.is_some_and(|longest| between.len() > usize::from(longest)) {
+            return Err(Error::PathLenConstraintViolated);
+        }
+        if !between.iter().all(|certificate| facts_of(certificate).is_some_and(|facts| facts.may_issue())) {
+            return Err(Error::EndEntityUsedAsCa);
+        }
+        // One of the lists is the root's: about whatever it issued.
+        if has_lists && !root.may_revoke() { Err(Error::IssuerNotCrlSigner) } else { Ok(()) }
+    }
+
+    fn root_of(&self, path: &VerifiedPath<'_>) -> Option<&Facts> {
+        let mut roots = self.anchors.iter().zip(&self.roots);
+        roots
+            .find(|(anchor, _)| std::ptr::eq(std::ptr::from_ref(*anchor).cast::<()>(), std::ptr::from_ref(path.anchor()).cast()))
+            .map(|(_, root)| root)
+    }
+
+    fn measure(&self, path: &VerifiedPath<'_>, end: &Facts, lists: &[RevocationList]) -> Result<Path, EvidenceError> {
+        let unreadable = || fault("an intermediate certificate cannot be read");
+        let mut validity = end.validity.and(self.root_of(path).ok_or_else(unreadable)?.validity);
+        let mut listed = lists_of(lists, path.end_entity());
+        for certificate in path.intermediate_certificates() {
+            validity = validity.and(facts_of(certificate).ok_or_else(unreadable)?.validity);
+            listed = listed.and(lists_of(lists, certificate));
+        }
+        let issuer = match path.intermediate_certificates().next() {
+            Some(issuer) => issuer.subject_public_key_info().as_ref().to_vec(),
+            // An anchor tells only what is inside of the sequence.
+            None => Any::new(Tag::Sequence, path.anchor().subject_public_key_info.as_ref())
+                .and_then(|key| key.to_der())
+                .map_err(|_| fault("its issuer's key cannot be read"))?,
+        };
+        Ok(Path { validity: validity.and(listed), lists: listed, issuer })
+    }
+}
+
+/// How long the lists of its issuer say that it is not revoked. The newest that is about everything says all; of partial ones it is not
+/// known which one was asked.
+fn lists_of(lists: &[RevocationList], certificate: &Cert<'_>) -> Validity {
+    let concerned: Vec<_> = lists.iter().filter(|list| list.list.issuer() == certificate.issuer()).collect();
+    let whole = concerned.first().filter(|first| first.list.issuing_distribution_point().is_none());
+    let asked = whole.map_or(concerned.as_slice(), std::slice::from_ref);
+    asked.iter().fold(Validity::default(), |validity, list| validity.and(Validity { from: None, until: Some(list.until) }))
+}
+
+fn facts_of(certificate: &Cert<'_>) -> Option<Facts> {
+    Facts::of(&Certificate::from_der(&certificate.der()).ok()?)
+}
+
+/// Issuers that say what they are for must be for this too. What the certificate itself says is looked at apart.
+struct For(Purpose);
+
+impl ExtendedKeyUsageValidator for For {
+    fn validate(&self, purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), Error> {
+        let mut is_silent = true;
+        for purpose in purposes {
+            let purpose = purpose?;
+            is_silent = false;
+            if purpose == KeyPurposeId::new(self.0.content()) || purpose == KeyPurposeId::new(ANY_PURPOSE) {
+                return Ok(());
+            }
+        }
+        let missing = RequiredEkuNotFoundContext { required: KeyUsage::required(self.0.content()), present: Vec::new() };
+        if is_silent { Ok(()) } else { Err(Error::RequiredEkuNotFoundContext(missing)) }
+    }
+}
+
+/// Whole seconds, which is all that certificates know. Before 1970 nothing was signed.
+pub(super) fn unix(time: Timestamp) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(time.as_second()).unwrap_or(0)))
+}
