@@ -14,6 +14,22 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 # What is deleted, where, the code, what stands there instead, and the test that must fail.
 TABLE = [
+    ("a tenant's hosts are everybody's", "src/controller/webhook/entries.rs",
+     "!matches!(policy.rules().kind, Kind::Namespaced(_))", "policy.rules().generation >= 0", "a_bundle_policy_widens_its_own_namespace_only"),
+    ("an entry of namespaces is for all", "src/controller/webhook/entries.rs",
+     'selected.extend(self.namespaces.map(|namespaces| by_name("In", json!(namespaces))));', "", "each_namespace_is_asked_about_its_own_hosts"),
+    ("an object is sent twice", "src/controller/webhook/entries.rs",
+     "conditions.extend(self.not_in_uses().into_iter().chain(self.not_in_namespaced_uses()));", "conditions.extend(self.not_in_uses());", "no_object_is_sent_twice"),
+    ("conditions of tenants have no end", "src/controller/webhook/entries/namespaced.rs",
+     "if used + more <= room {", "if used + more <= 1_000 * room {", "what_tenants_write_never_outgrows_what_an_api_server_takes"),
+    ("a namespace's policies have no budget", "src/api/bundle_policy/budget.rs",
+     "bounds.into_iter().find(|(found, limit, _)| found > limit)", "bounds.into_iter().find(|(found, limit, _)| *found > 1_000_000 * limit)", "over_its_budget_a_namespace_refuses_what_it_governs_and_no_other_notices"),
+    ("what is the same is parsed again", "src/api/bundle_policy/parts.rs",
+     "known.insert(content, Arc::downgrade(&new));", "drop(content);", "what_is_the_same_is_parsed_once_and_not_kept_when_nobody_has_it"),
+    ("whoever changes policies without pause never waits", "src/api/bundle_policy/compiler.rs",
+     "if pace <= at + ahead {", "if pace <= at + 1_000 * ahead {", "only_what_changed_is_compiled_and_whoever_never_stops_waits"),
+    ("a namespace's ConfigMaps have no budget", "src/webhook/config_maps.rs",
+     "if !is_of_system && are_too_large(maps) {", "if is_of_system && are_too_large(maps) {", "what_one_namespace_has_too_much_of_is_not_kept"),
     ("targets may contain ..", "src/core/path.rs",
      'if segments.contains(&"..") {', 'if segments.contains(&"...") {', "refused_locks::malformed_locks_are_refused"),
     ("two targets may be equal", "src/core/lockfile/check.rs",

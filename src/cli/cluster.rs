@@ -1,6 +1,6 @@
 //! The policies that are in force in a cluster, and how its webhook reaches registries: for verdicts that are the same as admission's.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api::{
-        bundle_policy::{BundlePolicy, ClusterBundlePolicy, Gathered, KindRef, PolicyObject, SourceKind},
+        bundle_policy::{BundlePolicy, ClusterBundlePolicy, ConfigMapData, Gathered, KindRef, PolicyObject, SourceKind},
         installation::Installation,
         rbac::SYSTEM_NAMESPACE,
         trust_root::TrustRoot,
@@ -59,11 +59,11 @@ impl Cluster {
     pub(super) async fn policies(&self, namespace: Option<&str>, now: Timestamp) -> Result<Vec<Policy>, CliError> {
         let cluster = Api::<ClusterBundlePolicy>::all(self.client.clone()).list(&ListParams::default()).await;
         let cluster = cluster.map_err(|error| failed("ClusterBundlePolicies", &error))?;
-        let mut policies: Vec<_> = cluster.items.into_iter().map(|policy| PolicyObject::Cluster(Box::new(policy))).collect();
+        let mut policies: Vec<_> = cluster.items.into_iter().map(|policy| PolicyObject::Cluster(Arc::new(policy))).collect();
         if let Some(namespace) = namespace {
             let own = Api::<BundlePolicy>::namespaced(self.client.clone(), namespace).list(&ListParams::default()).await;
             let own = own.map_err(|error| failed("BundlePolicies", &error))?;
-            policies.extend(own.items.into_iter().map(|policy| PolicyObject::Namespaced(Box::new(policy))));
+            policies.extend(own.items.into_iter().map(|policy| PolicyObject::Namespaced(Arc::new(policy))));
         }
         let gathered = self.gather(policies).await?;
         Ok(gathered.compile(SYSTEM_NAMESPACE, now).policies().to_vec())
@@ -96,7 +96,12 @@ impl Cluster {
         for (namespace, name) in gathered.needed(SYSTEM_NAMESPACE) {
             let maps = Api::<ConfigMap>::namespaced(self.client.clone(), &namespace);
             let map = maps.get_opt(&name).await.map_err(|error| failed(&format!("ConfigMap {namespace}/{name}"), &error))?;
-            gathered.config_maps.insert((namespace, name), map.map(|map| map.data.unwrap_or_default()));
+            let data = |map: ConfigMap| map.data.unwrap_or_default();
+            let read = |data: BTreeMap<String, String>| {
+                if namespace == SYSTEM_NAMESPACE { ConfigMapData::from(data) } else { ConfigMapData::of_namespace(data) }
+            };
+            let found = map.map(data).map(read);
+            gathered.config_maps.insert((namespace, name), found);
         }
         Ok(gathered)
     }

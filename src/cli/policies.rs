@@ -12,13 +12,13 @@ use super::{context::Context, exit::CliError, lockfile::Input, trust};
 use crate::{
     api::{
         API_VERSION,
-        bundle_policy::{PolicyObject, Sources},
+        bundle_policy::{ConfigMapData, Parts, PolicyObject, Sources, Usage},
         trust_root::{RootError, Seen, TUF_ROOT_KEY, TrustRoot},
     },
     core::{
         class::{Classified, Reason},
         limits::Limits,
-        policy::{Policy, PolicyError},
+        policy::{Kind, Policy, PolicyError},
         verify,
     },
     service::trust_root::{Repository, Terms},
@@ -43,7 +43,7 @@ type Roots = BTreeMap<String, Result<Arc<verify::TrustRoot>, CliError>>;
 struct ConfigMap {
     namespace: Option<String>,
     name: String,
-    data: BTreeMap<String, String>,
+    data: ConfigMapData,
 }
 
 impl Policies {
@@ -87,9 +87,15 @@ impl Policies {
     }
 
     fn each(&self, roots: &Roots, compile: impl Fn(&PolicyObject, &Sources) -> Result<Policy, PolicyError>) -> Result<Vec<Policy>, CliError> {
-        let compile = |(file, object): &(String, PolicyObject)| {
+        let (parts, mut usages) = (Parts::default(), BTreeMap::<String, Usage>::new());
+        let compile = |(file, object): &(String, PolicyObject)| -> Result<Policy, CliError> {
             let blame = |error: CliError| CliError::new(error.reason, format!("{file}: policy {}: {}", object.name(), error.message));
-            compile(object, &self.sources(namespace(object), roots)).map_err(|error| blame(error.into()))
+            let scope = if let PolicyObject::Cluster(_) = object { "" } else { namespace(object) };
+            let usage = usages.entry(scope.to_owned()).or_insert_with(|| Usage::of(&object.kind().unwrap_or(Kind::Cluster))).clone();
+            let sources = Sources { parts: parts.clone(), usage, ..self.sources(namespace(object), roots) };
+            let size = object.size();
+            let counted = sources.usage.count(object, size, &sources);
+            counted.and_then(|()| compile(object, &sources)).map_err(|error| blame(error.into()))
         };
         self.objects.iter().map(compile).collect()
     }
@@ -173,7 +179,7 @@ impl Policies {
 
     fn system_map(&self, name: &str) -> Seen<'_> {
         let here = |config: &&ConfigMap| config.name == name && config.namespace.as_deref().is_none_or(|own| own == SYSTEM_NAMESPACE);
-        self.config_maps.iter().find(here).map_or(Seen::Absent, |config| Seen::There(&config.data))
+        self.config_maps.iter().find(here).map_or(Seen::Absent, |config| Seen::There(config.data.data()))
     }
 }
 
@@ -197,6 +203,7 @@ fn name_of(object: &Value) -> Result<String, CliError> {
 }
 
 fn config_map(object: &Value) -> Result<ConfigMap, CliError> {
-    let data = serde_json::from_value(object["data"].clone()).map_err(|e| CliError::invalid(format!("ConfigMap data: {e}")))?;
-    Ok(ConfigMap { namespace: object["metadata"]["namespace"].as_str().map(ToOwned::to_owned), name: name_of(object)?, data })
+    let data: BTreeMap<String, String> =
+        serde_json::from_value(object["data"].clone()).map_err(|e| CliError::invalid(format!("ConfigMap data: {e}")))?;
+    Ok(ConfigMap { namespace: object["metadata"]["namespace"].as_str().map(ToOwned::to_owned), name: name_of(object)?, data: data.into() })
 }

@@ -6,7 +6,7 @@ use kube::{Client, core::DeserializeGuard, runtime::reflector::Store};
 
 use tokio::sync::watch;
 
-use super::{build::Setup, memory::Memory, metrics::Metrics, secrets::Secrets, trust::Trust, webhook::Enforcement};
+use super::{build::Setup, memory::Memory, metrics::Metrics, policies::Compiled, secrets::Secrets, trust::Trust, webhook::Enforcement};
 use crate::{
     api::{installation::Installation, packed_bundle::PackedBundle},
     clock::Clock,
@@ -43,6 +43,8 @@ pub(super) struct Context {
     pub secrets: Secrets,
     /// Fetches trust roots.
     pub trust: Trust,
+    /// Policies that were compiled lately.
+    pub compiled: Compiled,
     /// Which policies the webhook carries.
     pub enforcement: watch::Sender<Enforcement>,
 }

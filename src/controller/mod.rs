@@ -302,6 +302,7 @@ impl Opening {
             metrics,
             events: Events::new(client.clone(), reporter),
             secrets,
+            compiled: policies::Compiled::default(),
             enforcement: watch::Sender::new(webhook::Enforcement::default()),
             client,
         })

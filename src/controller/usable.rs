@@ -210,7 +210,7 @@ fn stored(status: &impl serde::Serialize) -> Value {
 
 impl Usable for ClusterBundlePolicy {
     async fn check(&self, context: &Context) -> Result<Checked, Trouble> {
-        policies::check(PolicyObject::Cluster(Box::new(self.clone())), context).await.map(|()| Checked::good(json!({})))
+        policies::check(PolicyObject::Cluster(Arc::new(self.clone())), context).await.map(|()| Checked::good(json!({})))
     }
 
     fn status(&self) -> Value {
@@ -224,7 +224,7 @@ impl Usable for ClusterBundlePolicy {
 
 impl Usable for BundlePolicy {
     async fn check(&self, context: &Context) -> Result<Checked, Trouble> {
-        policies::check(PolicyObject::Namespaced(Box::new(self.clone())), context).await.map(|()| Checked::good(json!({})))
+        policies::check(PolicyObject::Namespaced(Arc::new(self.clone())), context).await.map(|()| Checked::good(json!({})))
     }
 
     fn status(&self) -> Value {

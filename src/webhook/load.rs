@@ -2,13 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use futures::StreamExt;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, Client, Resource, ResourceExt,
     core::DeserializeGuard,
@@ -19,13 +18,15 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
-use tokio::{sync::watch, task::JoinSet};
-use tokio_util::task::AbortOnDropHandle;
+use tokio::{
+    sync::watch,
+    task::{JoinSet, spawn_blocking},
+};
 
-use super::policies::Policies;
+use super::{config_maps::ConfigMaps, policies::Policies};
 use crate::{
     api::{
-        bundle_policy::{BundlePolicy, ClusterBundlePolicy, Gathered, Name, PolicyObject},
+        bundle_policy::{BundlePolicy, ClusterBundlePolicy, Compiler, Gathered, PolicyObject},
         trust_root::TrustRoot,
     },
     clock::Clock,
@@ -35,39 +36,35 @@ use crate::{
 /// How long changes are gathered: a policy and its key are often applied together.
 const DEBOUNCE: Duration = Duration::from_millis(50);
 
+/// Objects in one answer of the API server: each may have a megabyte.
+const PAGE: u32 = 16;
+
+/// How long `ConfigMap`s of tenants are waited for before the first review.
+const FIRST: Duration = Duration::from_secs(10);
+
 /// How often the clock is looked at while something waits for it: clocks are set.
 const LOOK: Duration = Duration::from_mins(1);
 
-type Data = BTreeMap<String, String>;
+/// A policy as it was read, and the object that it was read from: as long as that is the same, so is the policy.
+type Read<K> = BTreeMap<(String, String), (Arc<DeserializeGuard<K>>, PolicyObject)>;
 
-/// What is known of a `ConfigMap`.
-#[derive(Clone, Debug)]
-enum Seen {
-    /// The watch has not begun.
-    Unknown,
-    /// It is not there.
-    Absent,
-    /// It holds this.
-    There(Data),
-}
-
-/// A `ConfigMap` that is watched.
-struct Watched {
-    data: Arc<Mutex<Seen>>,
-    _watching: AbortOnDropHandle<()>,
+/// Policies that were read, so that nothing is copied again that did not change.
+#[derive(Default)]
+struct ReadPolicies {
+    cluster: Read<ClusterBundlePolicy>,
+    namespaced: Read<BundlePolicy>,
 }
 
 /// Everything that is watched.
 pub(super) struct Loader {
-    client: Client,
     system_namespace: String,
     cluster: Store<DeserializeGuard<ClusterBundlePolicy>>,
     namespaced: Store<DeserializeGuard<BundlePolicy>>,
     roots: Store<DeserializeGuard<TrustRoot>>,
-    maps: BTreeMap<Name, Watched>,
+    maps: ConfigMaps,
+    read: ReadPolicies,
     clock: Arc<dyn Clock>,
     changed: watch::Receiver<u64>,
-    change: watch::Sender<u64>,
     watching: JoinSet<()>,
 }
 
@@ -79,7 +76,8 @@ impl Loader {
         let cluster = follow(Api::all(client.clone()), &change, &mut watching);
         let namespaced = follow(Api::all(client.clone()), &change, &mut watching);
         let roots = follow(Api::all(client.clone()), &change, &mut watching);
-        Self { client, system_namespace, cluster, namespaced, roots, maps: BTreeMap::new(), clock, changed, change, watching }
+        let maps = ConfigMaps::new(client, system_namespace.clone(), change);
+        Self { system_namespace, cluster, namespaced, roots, maps, read: ReadPolicies::default(), clock, changed, watching }
     }
 
     /// Waits until everything was read once, puts it in force, and does so again whenever something changes. `loaded` is called each time.
@@ -89,20 +87,32 @@ impl Loader {
         if ready.await.is_err() {
             return;
         }
+        let (mut compiler, mut is_complete, begun) = (Compiler::default(), false, Instant::now());
         loop {
             self.changed.borrow_and_update();
             let gathered = self.gather();
-            let now = self.clock.now();
-            let snapshot = gathered.compile(&self.system_namespace, now);
+            let are_known = |of_system| self.maps.are_known(of_system, &gathered.config_maps);
+            // Once everything was read, what somebody names anew keeps nobody else's policies from being told.
+            is_complete = are_known(true) && (is_complete || are_known(false) || begun.elapsed() >= FIRST);
+            let again = self.maps.again().into_iter().chain((!is_complete).then(|| begun + FIRST));
+            let (now, at, namespace) = (self.clock.now(), Instant::now(), self.system_namespace.clone());
+            // Reviews are answered meanwhile.
+            let compiled = spawn_blocking(move || {
+                let (snapshot, turn) = compiler.compile_at(&gathered, &namespace, now, at);
+                (compiler, snapshot, turn)
+            });
+            let Ok((used, snapshot, turn)) = compiled.await else { return };
+            compiler = used;
             let ends = snapshot.ends();
             policies.set(snapshot);
-            if gathered.config_maps.len() == self.maps.len() {
+            if is_complete {
                 loaded();
             }
             tokio::select! {
                 changed = self.changed.changed() => if changed.is_err() { return },
                 _ = self.watching.join_next() => return,
                 () = over(&*self.clock, ends) => (),
+                () = turn_of(turn.into_iter().chain(again).filter(|turn| *turn > at).min()) => (),
             }
             tokio::time::sleep(DEBOUNCE).await;
         }
@@ -111,35 +121,43 @@ impl Loader {
     /// What there is now. `ConfigMap`s that nobody names any more are no longer watched, new ones are from now on.
     fn gather(&mut self) -> Gathered {
         let mut gathered = Gathered::default();
-        for guarded in self.cluster.state() {
-            match &guarded.0 {
-                Ok(policy) => gathered.policies.push(PolicyObject::Cluster(Box::new(policy.clone()))),
-                Err(_) => gathered.unreadable.push((Kind::Cluster, guarded.name_any())),
-            }
-        }
-        for guarded in self.namespaced.state() {
-            match &guarded.0 {
-                Ok(policy) => gathered.policies.push(PolicyObject::Namespaced(Box::new(policy.clone()))),
-                Err(_) => gathered.unreadable.push((Kind::Namespaced(guarded.namespace().unwrap_or_default()), guarded.name_any())),
-            }
-        }
+        let cluster = self.cluster.state();
+        let unreadable = cluster.iter().filter(|guarded| guarded.0.is_err()).map(|guarded| (Kind::Cluster, guarded.name_any()));
+        gathered.unreadable.extend(unreadable);
+        let namespaced = self.namespaced.state();
+        let unreadable = namespaced.iter().filter(|guarded| guarded.0.is_err());
+        gathered.unreadable.extend(unreadable.map(|guarded| (Kind::Namespaced(guarded.namespace().unwrap_or_default()), guarded.name_any())));
+        read_again(&mut self.read.cluster, &cluster, |policy| PolicyObject::Cluster(Arc::new(policy)));
+        read_again(&mut self.read.namespaced, &namespaced, |policy| PolicyObject::Namespaced(Arc::new(policy)));
+        let policies = self.read.cluster.values().map(|(_, policy)| policy).chain(self.read.namespaced.values().map(|(_, policy)| policy));
+        gathered.policies = policies.cloned().collect();
         // A trust root that cannot be read is missed by the policies that name it.
         gathered.trust_roots = self.roots.state().iter().filter_map(|guarded| guarded.0.as_ref().ok().cloned()).collect();
         let needed = gathered.needed(&self.system_namespace);
-        self.maps.retain(|name, _| needed.contains(name));
-        for name in needed {
-            self.maps.entry(name).or_insert_with_key(|(namespace, name)| watch_map(&self.client, namespace, name, &self.change));
-        }
-        let known = |(name, watched): (&Name, &Watched)| {
-            let seen = watched.data.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            match seen {
-                Seen::Unknown => None,
-                Seen::Absent => Some((name.clone(), None)),
-                Seen::There(data) => Some((name.clone(), Some(data))),
-            }
-        };
-        gathered.config_maps = self.maps.iter().filter_map(known).collect();
+        gathered.config_maps = self.maps.read(&needed);
         gathered
+    }
+}
+
+/// Takes over what did not change, and copies what did.
+fn read_again<K: Clone>(known: &mut Read<K>, objects: &[Arc<DeserializeGuard<K>>], of: impl Fn(K) -> PolicyObject)
+where
+    K: Resource<DynamicType = ()>,
+{
+    let mut before = std::mem::take(known);
+    for guarded in objects {
+        let name = (guarded.namespace().unwrap_or_default(), guarded.name_any());
+        let same = before.remove(&name).filter(|(old, _)| Arc::ptr_eq(old, guarded));
+        let read = same.or_else(|| Some((Arc::clone(guarded), of(guarded.0.as_ref().ok()?.clone()))));
+        known.extend(read.map(|read| (name, read)));
+    }
+}
+
+/// Waits for the turn of a namespace that changes too often.
+async fn turn_of(turn: Option<Instant>) {
+    match turn {
+        None => std::future::pending().await,
+        Some(turn) => tokio::time::sleep_until(turn.into()).await,
     }
 }
 
@@ -159,7 +177,8 @@ where
     let (store, writer) = reflector::store();
     let change = change.clone();
     watching.spawn(async move {
-        let events = watcher(api, watcher::Config::default().any_semantic()).default_backoff().reflect(writer);
+        let config = watcher::Config::default().any_semantic().page_size(PAGE);
+        let events = watcher(api, config).default_backoff().modify(strip).reflect(writer);
         let mut events = std::pin::pin!(events);
         while let Some(event) = events.next().await {
             match event {
@@ -171,26 +190,16 @@ where
     store
 }
 
-fn watch_map(client: &Client, namespace: &str, name: &str, change: &watch::Sender<u64>) -> Watched {
-    let data = Arc::new(Mutex::new(Seen::Unknown));
-    let (api, name, change, shared) = (Api::<ConfigMap>::namespaced(client.clone(), namespace), name.to_owned(), change.clone(), Arc::clone(&data));
-    let watching = tokio::spawn(async move {
-        let mut events = std::pin::pin!(watcher::watch_object(api, &name));
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(map) => {
-                    let seen = map.map_or(Seen::Absent, |map: ConfigMap| Seen::There(map.data.unwrap_or_default()));
-                    *shared.lock().unwrap_or_else(PoisonError::into_inner) = seen;
-                    change.send_modify(|count| *count += 1);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, name, "the watch of a ConfigMap failed, it begins again");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
-            }
-        }
-    });
-    Watched { data, _watching: AbortOnDropHandle::new(watching) }
+/// Forgets who wrote which field: of many objects that is most of what they are.
+fn strip<K: Resource>(object: &mut DeserializeGuard<K>) {
+    let metadata = match &mut object.0 {
+        Ok(object) => object.meta_mut(),
+        Err(error) => &mut error.metadata,
+    };
+    metadata.managed_fields = None;
+    if let Some(annotations) = &mut metadata.annotations {
+        annotations.clear();
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 mod access;
 mod announce;
 mod check;
+mod config_maps;
 mod events;
 mod load;
 mod metrics;

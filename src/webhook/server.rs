@@ -70,13 +70,9 @@ async fn packed_bundles(Shared(state): Shared<Arc<State>>, body: Bytes) -> Respo
 }
 
 async fn policies(Shared(state): Shared<Arc<State>>, body: Bytes) -> Response {
-    review(
-        &state,
-        &body,
-        async |request, object, _| {
-            if trust_root::is_one(&object) { trust_root::judge(&state, request, object).await } else { policy::judge(object) }
-        },
-    )
+    review(&state, &body, async |request, object, _| {
+        if trust_root::is_one(&object) { trust_root::judge(&state, request, object).await } else { policy::judge(object, &state.policies.current()) }
+    })
     .await
 }
 

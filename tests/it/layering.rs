@@ -71,7 +71,7 @@ const CORE_CRATES: &[&str] = &[
     "hex",
     "jiff",
     "pki_types",
-    "regex",
+    "regex_automata",
     "serde",
     "serde_json",
     "serde_json_canonicalizer",

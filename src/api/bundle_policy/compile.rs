@@ -13,32 +13,35 @@ use crate::api::duration::parse as parse_duration;
 use crate::core::{
     class::{Classified, Reason},
     digest::Digest,
-    limits::Limits,
     policy::{self, ClaimsRule, Kind, LockRule, Matcher, Means, NameMatch, Pattern, Policy, PolicyError, Revoked, Rules},
-    verify::{self, CertificateAuthority, Format, TrustRoot, VerificationKey},
+    verify::{self, Format, TrustRoot, VerificationKey},
 };
 
 use super::{
-    Attestation, Authority, Builder, BundlePolicySpec, Certificate, Claims, ClusterBundlePolicySpec, Exemption, IdentityMatch, Key, Keyless, KindRef,
-    LockComparison, Match, Mode, PolicyObject, Revocation, SignatureFormat, Slsa, SourceKind, Transparency, Use,
+    Attestation, Authority, Builder, BundlePolicySpec, Certificate, Claims, ClusterBundlePolicySpec, ConfigMapData, Exemption, IdentityMatch, Key,
+    Keyless, KindRef, LockComparison, Match, Mode, Parts, PolicyObject, Revocation, SignatureFormat, Slsa, SourceKind, Transparency, Usage, Use,
 };
 
 /// The key of a `ConfigMap` that holds a public key.
-const PUBLIC_KEY: &str = "cosign.pub";
+pub(super) const PUBLIC_KEY: &str = "cosign.pub";
 /// The key of a `ConfigMap` that holds certificates.
-const CERTIFICATES: &str = "ca.crt";
+pub(super) const CERTIFICATES: &str = "ca.crt";
 /// The key of a `ConfigMap` that holds revocation lists.
 pub(super) const REVOCATION_LISTS: &str = "ca.crl";
 
 /// What a policy may refer to, already that of the namespace that its references are resolved in.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    /// The data of `ConfigMap`s, by name.
-    pub config_maps: BTreeMap<String, BTreeMap<String, String>>,
+    /// `ConfigMap`s, by name.
+    pub config_maps: BTreeMap<String, ConfigMapData>,
     /// Trust roots, by the name of their `TrustRoot`.
     pub trust_roots: BTreeMap<String, Arc<TrustRoot>>,
     /// Why others cannot be used, by the same.
     pub lost_roots: BTreeMap<String, (Reason, String)>,
+    /// What was parsed already.
+    pub parts: Parts,
+    /// What the policies of the same namespace take.
+    pub usage: Usage,
 }
 
 /// The names of what a policy refers to.
@@ -108,10 +111,7 @@ impl PolicyObject {
 
     /// What it refers to.
     pub fn needs(&self) -> Needs {
-        let authorities = match self {
-            Self::Cluster(policy) => &policy.spec.authorities,
-            Self::Namespaced(policy) => &policy.spec.authorities,
-        };
+        let authorities = self.authorities();
         let keys = authorities.iter().filter_map(|authority| authority.key.as_ref()?.config_map_ref.as_ref());
         let roots = authorities.iter().filter_map(|authority| Some(&authority.keyless.as_ref()?.trust_root_ref));
         let vouching = authorities.iter().filter_map(|authority| authority.key.as_ref()?.trust_root_ref.as_ref());
@@ -125,6 +125,29 @@ impl PolicyObject {
         }
     }
 
+    /// Who may sign.
+    pub fn authorities(&self) -> &[Authority] {
+        match self {
+            Self::Cluster(policy) => &policy.spec.authorities,
+            Self::Namespaced(policy) => &policy.spec.authorities,
+        }
+    }
+
+    /// How long it is: everything in it that means something, as JSON.
+    pub fn size(&self) -> usize {
+        self.content().len()
+    }
+
+    /// Everything in it that means something, as JSON.
+    pub(super) fn content(&self) -> String {
+        let metadata = self.metadata();
+        let spec = match self {
+            Self::Cluster(policy) => serde_json::to_value(&policy.spec),
+            Self::Namespaced(policy) => serde_json::to_value(&policy.spec),
+        };
+        serde_json::json!([metadata.namespace, metadata.name, metadata.uid, metadata.generation, spec.ok()]).to_string()
+    }
+
     /// Its metadata.
     pub fn metadata(&self) -> &kube::core::ObjectMeta {
         match self {
@@ -133,7 +156,8 @@ impl PolicyObject {
         }
     }
 
-    fn kind(&self) -> Result<Kind, PolicyError> {
+    /// Whose it is. Errors: a `BundlePolicy` without a namespace.
+    pub fn kind(&self) -> Result<Kind, PolicyError> {
         match self {
             Self::Cluster(_) => Ok(Kind::Cluster),
             Self::Namespaced(policy) => {
@@ -267,24 +291,25 @@ fn authority(authority: &Authority, field: &str, sources: &Sources) -> Result<po
 
 fn key(key: &Key, field: &str, sources: &Sources) -> Result<Means, PolicyError> {
     let pem = match (&key.pem, &key.config_map_ref) {
-        (Some(pem), None) => pem,
+        (Some(pem), None) => pem.as_str(),
         (None, Some(reference)) => {
             let map = sources.config_maps.get(&reference.name);
             let missing =
                 || PolicyError::missing(format!("{field}.configMapRef"), format!("there is no ConfigMap {} with {PUBLIC_KEY} in it", reference.name));
-            map.and_then(|data| data.get(PUBLIC_KEY)).ok_or_else(missing)?
+            map.and_then(|map| map.get(PUBLIC_KEY)).ok_or_else(missing)?
         }
         _ => return Err(PolicyError::new(field, "must have exactly one of pem and configMapRef")),
     };
     let root = key.trust_root_ref.as_ref().map(|reference| trust_root(&reference.name, field, sources)).transpose()?;
     let key = VerificationKey::from_pem(pem).map_err(|error| PolicyError::new(field, error.to_string()))?;
+    sources.usage.count_part(key.fingerprint(), size_of::<VerificationKey>() + key.spki().len())?;
     Ok(Means::Key { key, root })
 }
 
 fn keyless(keyless: &Keyless, field: &str, sources: &Sources) -> Result<Means, PolicyError> {
     let Keyless { trust_root_ref, issuer, subject, claims } = keyless;
     Ok(Means::Keyless {
-        subject: name_match(subject, &format!("{field}.subject"))?,
+        subject: name_match(subject, &format!("{field}.subject"), sources)?,
         issuer: issuer.clone(),
         claims: claims.as_ref().map(claims_rule).unwrap_or_default(),
         root: trust_root(&trust_root_ref.name, field, sources)?,
@@ -293,13 +318,12 @@ fn keyless(keyless: &Keyless, field: &str, sources: &Sources) -> Result<Means, P
 
 fn certificate(certificate: &Certificate, field: &str, sources: &Sources) -> Result<Means, PolicyError> {
     let Certificate { ca_ref, crl_ref, subject, trust_root_ref } = certificate;
-    let subject = name_match(subject, &format!("{field}.subject"))?;
+    let subject = name_match(subject, &format!("{field}.subject"), sources)?;
     let certificates = public_data(ca_ref, CERTIFICATES, &format!("{field}.caRef"), sources)?;
     let lists = crl_ref.as_ref().map(|lists| public_data(lists, REVOCATION_LISTS, &format!("{field}.crlRef"), sources)).transpose()?;
-    let authority = CertificateAuthority::parse(certificates.as_bytes(), lists.map(str::as_bytes), &Limits::DEFAULT);
     Ok(Means::Certificate {
         subject,
-        authority: Arc::new(authority.map_err(|error| PolicyError::new(field, error.to_string()))?),
+        authority: sources.parts.authority(certificates, lists, field, &sources.usage)?,
         root: trust_root_ref.as_ref().map(|reference| trust_root(&reference.name, field, sources)).transpose()?,
     })
 }
@@ -314,7 +338,7 @@ fn public_data<'a>(reference: &KindRef, key: &str, field: &str, sources: &'a Sou
         return Err(PolicyError::new(format!("{field}.kind"), problem));
     }
     let missing = || PolicyError::missing(field, format!("there is no ConfigMap {name} with {key} in it"));
-    sources.config_maps.get(name).and_then(|data| data.get(key)).map(String::as_str).ok_or_else(missing)
+    sources.config_maps.get(name).and_then(|map| map.get(key)).ok_or_else(missing)
 }
 
 fn trust_root(name: &str, field: &str, sources: &Sources) -> Result<Arc<TrustRoot>, PolicyError> {
@@ -326,14 +350,14 @@ fn trust_root(name: &str, field: &str, sources: &Sources) -> Result<Arc<TrustRoo
     sources.trust_roots.get(name).cloned().ok_or_else(missing)
 }
 
-fn name_match(subject: &IdentityMatch, field: &str) -> Result<NameMatch, PolicyError> {
-    let (way, found) = match (&subject.exact, &subject.prefix, &subject.regexp) {
-        (Some(exact), None, None) => ("exact", NameMatch::exact(exact)),
-        (None, Some(prefix), None) => ("prefix", NameMatch::prefix(prefix)),
-        (None, None, Some(regexp)) => ("regexp", NameMatch::regexp(regexp)),
-        _ => return Err(PolicyError::new(field, "must have exactly one of exact, prefix and regexp")),
-    };
-    found.map_err(|problem| PolicyError::new(format!("{field}.{way}"), problem))
+fn name_match(subject: &IdentityMatch, field: &str, sources: &Sources) -> Result<NameMatch, PolicyError> {
+    let failed = |way: &'static str| move |problem: String| PolicyError::new(format!("{field}.{way}"), problem);
+    match (&subject.exact, &subject.prefix, &subject.regexp) {
+        (Some(exact), None, None) => NameMatch::exact(exact).map_err(failed("exact")),
+        (None, Some(prefix), None) => NameMatch::prefix(prefix).map_err(failed("prefix")),
+        (None, None, Some(regexp)) => sources.parts.expression(regexp, &format!("{field}.regexp"), &sources.usage),
+        _ => Err(PolicyError::new(field, "must have exactly one of exact, prefix and regexp")),
+    }
 }
 
 fn claims_rule(claims: &Claims) -> ClaimsRule {

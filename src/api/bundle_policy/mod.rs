@@ -7,9 +7,13 @@
 #![allow(clippy::doc_markdown, reason = "`kubectl explain` shows these texts as they are")]
 
 mod authority;
+mod budget;
 mod compile;
+mod compiler;
 mod gathered;
 mod object;
+mod parts;
+mod revision;
 #[cfg(test)]
 mod tests;
 
@@ -19,9 +23,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use authority::{Authority, Certificate, Claims, IdentityMatch, Key, Keyless};
+pub use budget::{Budget, Usage};
 pub use compile::{Needs, Sources};
+pub use compiler::Compiler;
 pub use gathered::{Gathered, Name, Snapshot};
-pub use object::{ObjectError, PolicyObject, revision};
+pub use object::{ObjectError, PolicyObject};
+pub use parts::{ConfigMapData, Parts};
+pub use revision::Revision;
 
 /// Both kinds have one list of fields; the cluster's has more behind it. `#[serde(flatten)]` would do the same, and could not refuse
 /// unknown fields.

@@ -1,24 +1,23 @@
 //! A policy as it lies in a file or arrives in a request.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use crate::{
     api::API_VERSION,
-    core::{
-        class::{Classified, Reason},
-        digest::Digest,
-    },
+    core::class::{Classified, Reason},
 };
 
 use super::{BundlePolicy, ClusterBundlePolicy};
 
-/// One policy of either kind.
+/// One policy of either kind. Clones share it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PolicyObject {
     /// For every namespace.
-    Cluster(Box<ClusterBundlePolicy>),
+    Cluster(Arc<ClusterBundlePolicy>),
     /// For its own namespace.
-    Namespaced(Box<BundlePolicy>),
+    Namespaced(Arc<BundlePolicy>),
 }
 
 /// Why an object is no policy.
@@ -44,21 +43,6 @@ impl Classified for ObjectError {
     }
 }
 
-/// Which set of policies this is, as a digest of every policy's identity and generation. Whoever carries the same set says the same.
-pub fn revision<'a>(policies: impl IntoIterator<Item = &'a PolicyObject>) -> String {
-    let mut lines: Vec<String> = policies
-        .into_iter()
-        .map(|policy| {
-            let metadata = policy.metadata();
-            let text = |value: &Option<String>| value.clone().unwrap_or_default();
-            let generation = metadata.generation.unwrap_or_default();
-            format!("{}/{} {} {generation}", text(&metadata.namespace), text(&metadata.name), text(&metadata.uid))
-        })
-        .collect();
-    lines.sort_unstable();
-    Digest::of(lines.join("\n").as_bytes()).to_string()
-}
-
 impl PolicyObject {
     /// Is `object` of a kind that [`Self::read`] reads?
     pub fn is_policy(object: &Value) -> bool {
@@ -75,9 +59,9 @@ impl PolicyObject {
             return Err(ObjectError::Unknown(unknown.clone()));
         }
         if object["kind"] == "BundlePolicy" {
-            Ok(Self::Namespaced(Box::new(serde_json::from_value(object)?)))
+            Ok(Self::Namespaced(Arc::new(serde_json::from_value(object)?)))
         } else {
-            Ok(Self::Cluster(Box::new(serde_json::from_value(object)?)))
+            Ok(Self::Cluster(Arc::new(serde_json::from_value(object)?)))
         }
     }
 }

@@ -1,75 +1,134 @@
 //! The entries of the webhook's configuration, as a pure function of the policies: only what a policy governs, or the installation speaks of,
 //! is ever sent to the webhook, and only what may be refused waits for it (`docs/adr/0007-webhook-entries.md`).
+//!
+//! What `BundlePolicy`s govern has entries of its own, which are for their namespaces only (`docs/adr/0013-entries-of-namespaces.md`).
 
-use std::collections::BTreeSet;
+mod images;
+mod namespaced;
+
+use std::collections::BTreeMap;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
+use self::{images::images, namespaced::Namespaced};
 use crate::{
     api::{
         installation::{FailurePolicy, Installation, NoMatchAction},
         webhook::{CONFIGURATION, PACKED_BUNDLES, POLICIES, SERVICE, USES},
     },
-    core::policy::{Matcher, Mode, Policy, Use},
+    core::{
+        digest::Digest,
+        policy::{Kind, Mode, Policy},
+    },
 };
 
-/// Hosts that are written into a condition. With more, every container is sent.
-const MAX_HOSTS: usize = 32;
 /// The Pod's specification in a Pod, in what has a template, and in a CronJob.
 const POD: &str =
     "has(object.spec.template) ? object.spec.template.spec : has(object.spec.jobTemplate) ? object.spec.jobTemplate.spec.template.spec : object.spec";
 
-/// The object that is applied: every entry of the configuration.
-pub(super) fn configuration(policies: &[Policy], installation: &Installation, namespace: &str, ca_bundle: &str) -> Value {
-    let judged = Judged::by(policies, installation);
+/// The first entries, in which nothing comes from a namespace's policies.
+const EVERYWHERE: usize = 3;
+
+/// One entry, as far as entries differ.
+struct Entry<'a> {
+    name: &'a str,
+    path: &'a str,
+    failure_policy: &'a str,
+    rules: &'a Value,
+    /// All of them must be true. None: whatever the rules name is sent.
+    conditions: Vec<Condition>,
+    /// The only namespaces that it is for. `None`: every one.
+    namespaces: Option<&'a [String]>,
+}
+
+/// A name and an expression in CEL.
+type Condition = (&'static str, String);
+
+/// Every entry of the configuration.
+pub(super) struct Configuration {
+    /// The object that is applied.
+    pub object: Value,
+    /// What is asked about in each namespace for its own policies, as digests; what is asked about everywhere under an empty name.
+    pub prints: BTreeMap<String, Digest>,
+}
+
+/// Every entry of the configuration.
+pub(super) fn configuration(policies: &[Policy], installation: &Installation, namespace: &str, ca_bundle: &str) -> Configuration {
     let wanted = match installation.webhook.failure_policy {
         FailurePolicy::Fail => "Fail",
         FailurePolicy::Ignore => "Ignore",
     };
-    let entry = |name: &str, path: &str, failure_policy: &str, rules: Value, conditions: Value| {
+    let (bundles, written, uses) = rules();
+    let excluded = excluded(namespace);
+    let sent = Sent::by(policies, installation, &excluded);
+    let everywhere = |name, path, rules, failure_policy, conditions| Entry { name, path, failure_policy, rules, conditions, namespaces: None };
+    let mut entries = vec![
+        everywhere("packedbundles", PACKED_BUNDLES, &bundles, wanted, Vec::new()),
+        everywhere("policies", POLICIES, &written, wanted, Vec::new()),
+        everywhere("uses", USES, &uses, wanted, sent.uses()),
+        // Nothing is refused here, so nothing waits for a webhook that is not there.
+        everywhere("advice", USES, &uses, "Ignore", sent.advice()),
+    ];
+    let for_some = [
+        ("namespaced-uses", wanted, &sent.refused_in, sent.namespaced_uses()),
+        ("namespaced-advice", "Ignore", &sent.spoken_of_in, sent.namespaced_advice()),
+    ];
+    for (name, failure_policy, judged, conditions) in for_some {
+        if let Some(judged) = judged {
+            let namespaces = judged.namespaces();
+            entries.push(Entry { name, path: USES, failure_policy, rules: &uses, conditions, namespaces });
+        }
+    }
+    let entries: Vec<Value> = entries.iter().map(|entry| entry.render(installation, namespace, &excluded, ca_bundle)).collect();
+    let everywhere = json!([entries.get(..EVERYWHERE), sent.spoken_of]).to_string();
+    let object = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": CONFIGURATION},
+        "webhooks": entries,
+    });
+    Configuration { object, prints: sent.prints(&everywhere) }
+}
+
+impl Entry<'_> {
+    fn render(&self, installation: &Installation, namespace: &str, excluded: &[&str], ca_bundle: &str) -> Value {
+        let by_name = |operator: &str, values: Value| json!({"key": "kubernetes.io/metadata.name", "operator": operator, "values": values});
+        // The cluster must be able to start, and packgate in it, when packgate is down.
+        let mut selected = vec![by_name("NotIn", json!(excluded))];
+        selected.extend(self.namespaces.map(|namespaces| by_name("In", json!(namespaces))));
+        let conditions: Vec<Value> = self.conditions.iter().map(|(name, expression)| json!({"name": name, "expression": expression})).collect();
         json!({
-            "name": format!("{name}.packgate.dev"),
+            "name": format!("{}.packgate.dev", self.name),
             "clientConfig": {
-                "service": {"namespace": namespace, "name": SERVICE, "path": path, "port": 443},
+                "service": {"namespace": namespace, "name": SERVICE, "path": self.path, "port": 443},
                 "caBundle": STANDARD.encode(ca_bundle),
             },
-            "rules": rules,
+            "rules": self.rules,
             "matchConditions": conditions,
-            // The cluster must be able to start, and packgate in it, when packgate is down.
-            "namespaceSelector": {"matchExpressions": [{
-                "key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": excluded(namespace),
-            }]},
+            "namespaceSelector": {"matchExpressions": selected},
             "objectSelector": {},
             "matchPolicy": "Equivalent",
-            "failurePolicy": failure_policy,
+            "failurePolicy": self.failure_policy,
             "timeoutSeconds": installation.webhook.timeout_seconds.clamp(2, 30),
             "sideEffects": "NoneOnDryRun",
             "admissionReviewVersions": ["v1"],
         })
-    };
-    let bundles = json!([rule("packgate.dev", "v1alpha1", &["packedbundles"], "Namespaced")]);
+    }
+}
+
+/// Of `PackedBundle`s, of what policies consist of, and of uses of images.
+fn rules() -> (Value, Value, Value) {
     let mut roots = rule("packgate.dev", "v1alpha1", &["trustroots"], "*");
     roots["operations"] = json!(["CREATE", "UPDATE", "DELETE"]); // one that a policy names must stay
+    let bundles = json!([rule("packgate.dev", "v1alpha1", &["packedbundles"], "Namespaced")]);
     let written = json!([rule("packgate.dev", "v1alpha1", &["clusterbundlepolicies", "bundlepolicies"], "*"), roots]);
     let uses = json!([
         rule("", "v1", &["pods", "pods/ephemeralcontainers"], "Namespaced"),
         rule("apps", "v1", &["deployments"], "Namespaced"),
         rule("batch", "v1", &["cronjobs"], "Namespaced"),
     ]);
-    let when = |name: &str, expression: String| json!([{"name": name, "expression": expression}]);
-    json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingWebhookConfiguration",
-        "metadata": {"name": CONFIGURATION},
-        "webhooks": [
-            entry("packedbundles", PACKED_BUNDLES, wanted, bundles, json!([])),
-            entry("policies", POLICIES, wanted, written, json!([])),
-            entry("uses", USES, wanted, uses.clone(), when("uses-an-image-that-may-be-refused", judged.may_be_refused())),
-            // Nothing is refused here, so nothing waits for a webhook that is not there.
-            entry("advice", USES, "Ignore", uses, when("uses-an-image-that-is-only-spoken-of", judged.is_spoken_of())),
-        ],
-    })
+    (bundles, written, uses)
 }
 
 fn rule(group: &str, version: &str, resources: &[&str], scope: &str) -> Value {
@@ -82,38 +141,76 @@ fn excluded(namespace: &str) -> Vec<&str> {
     excluded
 }
 
-/// Which images are judged, as conditions on a Pod's specification `p`. Objects for which both are false never reach the webhook, whether it
+/// Which objects are sent, as conditions on a Pod's specification `p`. Objects for which all are false never reach the webhook, whether it
 /// is there or not.
-struct Judged {
-    /// Images that a policy or the installation may refuse.
+struct Sent {
+    /// With images that a policy of the cluster or the installation may refuse.
     refused: Option<String>,
-    /// Images that they only speak of: warnings, and notes in the audit log.
+    /// With images that they only speak of: warnings, and notes in the audit log.
     spoken_of: Option<String>,
+    /// With images that a `BundlePolicy` may refuse.
+    refused_in: Option<Namespaced>,
+    /// With images that it only speaks of.
+    spoken_of_in: Option<Namespaced>,
 }
 
-impl Judged {
-    fn by(policies: &[Policy], installation: &Installation) -> Self {
+impl Sent {
+    fn by(policies: &[Policy], installation: &Installation, excluded: &[&str]) -> Self {
         let (enforcing, speaking): (Vec<&Policy>, Vec<&Policy>) = policies.iter().partition(|policy| policy.mode() == Mode::Enforce);
-        let no_match = |action| move |wanted: NoMatchAction| wanted == action;
-        let (volume, container) = (installation.no_match.image_volume, installation.no_match.container);
-        let images = |policies: &[&Policy], action: NoMatchAction| {
-            let is = no_match(action);
-            either([volumes(&images_of(policies, Use::ImageVolume, is(volume))), containers(&images_of(policies, Use::Container, is(container)))])
+        let cluster = |policies: &[&Policy], action: NoMatchAction| {
+            let own: Vec<&Policy> = policies.iter().copied().filter(|policy| !matches!(policy.rules().kind, Kind::Namespaced(_))).collect();
+            images(&own, installation.no_match.image_volume == action, installation.no_match.container == action)
         };
-        Self { refused: images(&enforcing, NoMatchAction::Deny), spoken_of: images(&speaking, NoMatchAction::Warn) }
-    }
-
-    fn may_be_refused(&self) -> String {
-        self.refused.as_ref().map_or_else(|| "false".to_owned(), |refused| on_pod(refused))
-    }
-
-    fn is_spoken_of(&self) -> String {
-        match (&self.spoken_of, &self.refused) {
-            (None, _) => "false".to_owned(),
-            (Some(spoken_of), None) => on_pod(spoken_of),
-            // Whoever looks at an object judges all that is in it: nobody needs to look twice.
-            (Some(spoken_of), Some(refused)) => on_pod(&format!("({spoken_of}) && !({refused})")),
+        Self {
+            refused: cluster(&enforcing, NoMatchAction::Deny),
+            spoken_of: cluster(&speaking, NoMatchAction::Warn),
+            refused_in: Namespaced::by(&enforcing, excluded),
+            spoken_of_in: Namespaced::by(&speaking, excluded),
         }
+    }
+
+    fn uses(&self) -> Vec<Condition> {
+        vec![("uses-an-image-that-may-be-refused", self.refused.as_deref().map_or_else(|| "false".to_owned(), on_pod))]
+    }
+
+    fn advice(&self) -> Vec<Condition> {
+        let Some(spoken_of) = &self.spoken_of else { return vec![("uses-an-image-that-is-only-spoken-of", "false".to_owned())] };
+        let mut conditions = vec![("uses-an-image-that-is-only-spoken-of", on_pod(spoken_of))];
+        conditions.extend(self.not_in_uses().into_iter().chain(self.not_in_namespaced_uses()));
+        conditions
+    }
+
+    fn namespaced_uses(&self) -> Vec<Condition> {
+        let own = self.refused_in.as_ref().map(|judged| ("uses-an-image-that-may-be-refused", on_pod(&judged.condition())));
+        own.into_iter().chain(self.not_in_uses()).collect()
+    }
+
+    fn namespaced_advice(&self) -> Vec<Condition> {
+        let own = self.spoken_of_in.as_ref().map(|judged| ("uses-an-image-that-is-only-spoken-of", on_pod(&judged.condition())));
+        let not_in_advice = self.spoken_of.as_ref().map(|spoken_of| ("is-not-sent-by-advice", none_on_pod(spoken_of)));
+        own.into_iter().chain(self.not_in_uses()).chain(self.not_in_namespaced_uses()).chain(not_in_advice).collect()
+    }
+
+    /// What is asked about in each namespace for its own policies, and everywhere.
+    fn prints(&self, everywhere: &str) -> BTreeMap<String, Digest> {
+        let mut asked = BTreeMap::<&str, [Option<&str>; 2]>::new();
+        for (at, judged) in [&self.refused_in, &self.spoken_of_in].into_iter().enumerate() {
+            for (namespace, term) in judged.iter().flat_map(Namespaced::terms) {
+                asked.entry(namespace).or_default()[at] = Some(term);
+            }
+        }
+        let namespaces = asked.into_iter().map(|(namespace, terms)| (namespace.to_owned(), Digest::of(format!("{terms:?}").as_bytes())));
+        namespaces.chain([(String::new(), Digest::of(everywhere.as_bytes()))]).collect()
+    }
+
+    // Whoever looks at an object judges all that is in it: nobody needs to look twice.
+
+    fn not_in_uses(&self) -> Option<Condition> {
+        Some(("is-not-sent-by-uses", none_on_pod(self.refused.as_ref()?)))
+    }
+
+    fn not_in_namespaced_uses(&self) -> Option<Condition> {
+        Some(("is-not-sent-by-namespaced-uses", none_on_pod(self.refused_in.as_ref()?.by_host()?)))
     }
 }
 
@@ -121,72 +218,8 @@ fn on_pod(condition: &str) -> String {
     format!("[{POD}].exists(p, {condition})")
 }
 
-fn either(conditions: impl IntoIterator<Item = Option<String>>) -> Option<String> {
-    let conditions: Vec<String> = conditions.into_iter().flatten().collect();
-    (!conditions.is_empty()).then(|| conditions.join(" || "))
-}
-
-/// Images of one use.
-enum Images {
-    None,
-    All,
-    /// Those whose names begin with one of these hosts. Too many rather than too few: the webhook looks again.
-    Of(BTreeSet<String>),
-}
-
-fn images_of(policies: &[&Policy], used_as: Use, all: bool) -> Images {
-    let mut hosts = BTreeSet::new();
-    let governing = || policies.iter().filter(|policy| governs(policy, used_as));
-    if governing().next().is_none() && !all {
-        return Images::None;
-    }
-    for policy in governing() {
-        let Matcher::Names { references, .. } = &policy.rules().matcher else { return Images::All };
-        for pattern in references {
-            // Whoever names no host may mean any.
-            let Some(host) = pattern.host_name() else { return Images::All };
-            hosts.insert(host.to_owned());
-        }
-    }
-    if all || hosts.len() > MAX_HOSTS { Images::All } else { Images::Of(hosts) }
-}
-
-fn governs(policy: &Policy, used_as: Use) -> bool {
-    match &policy.rules().matcher {
-        Matcher::Everything => true,
-        Matcher::Names { uses, .. } => uses.contains(&used_as),
-    }
-}
-
-fn volumes(images: &Images) -> Option<String> {
-    let judged = match images {
-        Images::None => return None,
-        Images::All => "has(v.image)".to_owned(),
-        Images::Of(hosts) => format!("has(v.image) && has(v.image.reference) && ({})", begins_with("v.image.reference", hosts)),
-    };
-    Some(format!("(has(p.volumes) && p.volumes.exists(v, {judged}))"))
-}
-
-fn containers(images: &Images) -> Option<String> {
-    let judged = match images {
-        Images::None => return None,
-        Images::All => "has(c.image)".to_owned(),
-        Images::Of(hosts) => format!("has(c.image) && ({})", begins_with("c.image", hosts)),
-    };
-    let lists = ["initContainers", "containers", "ephemeralContainers"];
-    Some(lists.map(|list| format!("(has(p.{list}) && p.{list}.exists(c, {judged}))")).join(" || "))
-}
-
-/// A host may be written in capitals, with a final dot and with any port.
-fn begins_with(reference: &str, hosts: &BTreeSet<String>) -> String {
-    let each: Vec<String> = hosts.iter().map(|host| format!("{reference}.lowerAscii().startsWith({})", text(host))).collect();
-    each.join(" || ")
-}
-
-/// A text as CEL reads it. Hosts consist of letters, digits, `.`, `-`, `:`, `[` and `]`.
-fn text(host: &str) -> String {
-    let plain: String = host.chars().filter(|c| c.is_ascii_alphanumeric() || ".-:[]".contains(*c)).collect();
-    format!("'{plain}'")
+fn none_on_pod(condition: &str) -> String {
+    format!("!{}", on_pod(condition))
 }
 
 #[cfg(test)]

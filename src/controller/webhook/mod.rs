@@ -7,7 +7,11 @@ mod certificate;
 mod enforced;
 mod entries;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
@@ -40,6 +44,7 @@ use crate::{
     },
     core::{
         class::Reason,
+        digest::Digest,
         policy::{Kind, Mode, Policy},
     },
 };
@@ -48,6 +53,8 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(500);
 /// How long API servers may take to act by a configuration that was changed. They watch it, so it is a moment.
 const HEARD: SignedDuration = SignedDuration::from_secs(1);
+/// How often the configuration is changed for policies of namespaces alone.
+const PACE: SignedDuration = SignedDuration::from_secs(2);
 /// The same after the API server failed.
 const AFTER_ERROR: Duration = Duration::from_secs(2);
 
@@ -61,18 +68,20 @@ impl Policies {
     /// Those that can be read.
     fn objects(&self) -> Vec<PolicyObject> {
         let all = self.cluster.state();
-        let cluster = all.iter().filter_map(|guarded| Some(PolicyObject::Cluster(Box::new(guarded.0.as_ref().ok()?.clone()))));
+        let cluster = all.iter().filter_map(|guarded| Some(PolicyObject::Cluster(Arc::new(guarded.0.as_ref().ok()?.clone()))));
         let namespaced = self.namespaced.state();
-        let namespaced = namespaced.iter().filter_map(|guarded| Some(PolicyObject::Namespaced(Box::new(guarded.0.as_ref().ok()?.clone()))));
+        let namespaced = namespaced.iter().filter_map(|guarded| Some(PolicyObject::Namespaced(Arc::new(guarded.0.as_ref().ok()?.clone()))));
         cluster.chain(namespaced).collect()
     }
 
-    /// What they govern, those that cannot be read included: everything.
+    /// What they govern. One that cannot be read may govern anything, a `BundlePolicy` in its own namespace.
     fn scopes(&self, readable: &[PolicyObject]) -> Vec<Policy> {
-        let unreadable =
-            self.cluster.state().iter().any(|guarded| guarded.0.is_err()) || self.namespaced.state().iter().any(|guarded| guarded.0.is_err());
-        let everything = unreadable.then(|| Policy::unusable("unreadable", Kind::Cluster, 0, Mode::Enforce, None, "it cannot be read"));
-        readable.iter().map(|policy| policy.unusable("only what it governs is asked")).chain(everything).collect()
+        let unreadable = |kind: Kind| Policy::unusable("unreadable", kind, 0, Mode::Enforce, None, "it cannot be read");
+        let cluster = self.cluster.state().iter().any(|guarded| guarded.0.is_err()).then_some(Kind::Cluster);
+        let namespaced = self.namespaced.state();
+        let namespaces: BTreeSet<String> = namespaced.iter().filter(|guarded| guarded.0.is_err()).filter_map(|guarded| guarded.namespace()).collect();
+        let readable = readable.iter().map(|policy| policy.unusable("only what it governs is asked"));
+        readable.chain(cluster.into_iter().chain(namespaces.into_iter().map(Kind::Namespaced)).map(unreadable)).collect()
     }
 }
 
@@ -126,10 +135,45 @@ struct Done {
     unseen: Option<Secret>,
     /// The configuration that was applied, and the version that came of it.
     applied: Option<(Value, String)>,
-    /// Since when API servers can have this configuration.
-    changed: Option<Timestamp>,
+    /// When it was applied last for a change of namespaces' policies alone.
+    at: Option<Timestamp>,
+    /// What is to be asked about, everywhere and in each namespace.
+    wanted: BTreeMap<String, Digest>,
+    /// What is asked about, and since when API servers can know that. Nothing for what they knew before this process began.
+    asked: BTreeMap<String, (Digest, Option<Timestamp>)>,
     /// The authorities that API servers know, and since when.
     told: Option<(String, Timestamp)>,
+}
+
+impl Done {
+    /// Every API server compiles a configuration that changed. Those who only may write policies in a namespace cannot have that done all the
+    /// time.
+    fn rests(&self, now: Timestamp) -> bool {
+        let is_everywhere = self.asked.get("").map(|(print, _)| print) != self.wanted.get("");
+        !is_everywhere && self.at.is_some_and(|at| now.duration_since(at) < PACE && now >= at)
+    }
+
+    /// What was wanted was applied: `since` now, or API servers had it already. What did not change was asked about before, unless somebody else
+    /// had changed the configuration.
+    fn take(&mut self, was_ours: bool, since: Option<Timestamp>, now: Timestamp) {
+        let before = std::mem::take(&mut self.asked);
+        let asked = |(scope, print): (&String, &Digest)| {
+            let same = before.get(scope).filter(|(known, _)| was_ours && known == print);
+            (scope.clone(), same.copied().unwrap_or((*print, since)))
+        };
+        self.asked = self.wanted.iter().map(asked).collect();
+        self.at = Some(now);
+    }
+
+    /// Do API servers ask about what this policy governs?
+    fn is_asked(&self, policy: &PolicyObject, now: Timestamp) -> bool {
+        let settled = |scope: &str| match (self.wanted.get(scope), self.asked.get(scope)) {
+            (None, None) => true,
+            (Some(wanted), Some((asked, since))) => wanted == asked && since.is_none_or(|since| now.duration_since(since) >= HEARD),
+            _ => false,
+        };
+        self.applied.is_some() && settled("") && policy.metadata().namespace.as_deref().is_none_or(settled)
+    }
 }
 
 /// What is watched.
@@ -196,12 +240,13 @@ async fn look(world: &World, done: &mut Done, policies: &Policies, context: &Con
             apply(&configuration, &certificates, &policies.scopes(&objects), done, context).await?;
         }
     }
-    let is_asked = done.applied.is_some() && done.changed.is_none_or(|since| context.clock.now().duration_since(since) >= HEARD);
+    let now = context.clock.now();
+    let is_asked = |policy: &PolicyObject| done.is_asked(policy, now);
     let carried = match world.lease.get() {
         Seen::There(lease) => lease.annotations().clone(),
         Seen::Unknown | Seen::Absent => BTreeMap::new(),
     };
-    context.enforcement.send_if_modified(|known| known.update(&objects, &replicas, &carried, is_asked));
+    context.enforcement.send_if_modified(|known| known.update(&objects, &replicas, &carried, &is_asked));
     enforced::prune(&carried, &replicas, context).await
 }
 
@@ -261,15 +306,16 @@ async fn apply(
 ) -> Result<(), Trouble> {
     let authorities = certificates.authorities();
     let wanted = entries::configuration(scopes, &context.installation, &context.setup.system_namespace, &authorities);
-    let version = there.resource_version();
-    let is_done = done.applied.as_ref().is_some_and(|(applied, at)| *applied == wanted && version.as_ref() == Some(at));
-    if !is_done {
+    let (version, now) = (there.resource_version(), context.clock.now());
+    let is_ours = done.applied.as_ref().is_some_and(|(_, at)| version.as_ref() == Some(at));
+    let is_done = is_ours && done.applied.as_ref().is_some_and(|(applied, _)| *applied == wanted.object);
+    done.wanted = wanted.prints;
+    if !is_done && !(is_ours && done.rests(now)) {
         let configurations = Api::<ValidatingWebhookConfiguration>::all(context.client.clone());
-        let applied = configurations.patch(CONFIGURATION, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&wanted)).await?;
-        if applied.resource_version() != version {
-            done.changed = Some(context.clock.now());
-        }
-        done.applied = Some((wanted, applied.resource_version().unwrap_or_default()));
+        let applied = configurations.patch(CONFIGURATION, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&wanted.object)).await?;
+        let since = (applied.resource_version() != version).then_some(now);
+        done.take(is_ours || done.applied.is_none(), since, now);
+        done.applied = Some((wanted.object, applied.resource_version().unwrap_or_default()));
     }
     if done.told.as_ref().is_none_or(|(told, _)| *told != authorities) {
         done.told = Some((authorities, context.clock.now()));

@@ -92,7 +92,7 @@ impl Policy {
         if rules.kind != Kind::Cluster && !rules.exemptions.is_empty() {
             return Err(PolicyError::new("spec.exemptions", "belong to a ClusterBundlePolicy"));
         }
-        Ok(Self { rules, fault: None, fault_reason: Reason::InvalidSpec })
+        Ok(Self { rules: rules.into(), fault: None, fault_reason: Reason::InvalidSpec })
     }
 
     /// A policy that is there, and of which nobody knows what it says: it refuses all that it governs, and that is everything if not even
@@ -115,7 +115,7 @@ impl Policy {
             revocations: Vec::new(),
             exemptions: Vec::new(),
         };
-        Self { rules, fault: Some(fault.into()), fault_reason: Reason::InvalidSpec }
+        Self { rules: rules.into(), fault: Some(fault.into()), fault_reason: Reason::InvalidSpec }
     }
 
     /// The same policy, whose fault has another name than `InvalidSpec`.

@@ -1,11 +1,18 @@
 //! Whom a certificate names: how a policy compares the name and the claims in it.
 
-use regex::{Regex, RegexBuilder};
+use std::sync::Arc;
+
+use regex_automata::{
+    meta::{BuildError, Config, Regex},
+    util::syntax,
+};
 
 use crate::core::verify::Claims;
 
 /// Memory that one compiled expression may take, in bytes. Stops expressions that are made to explode.
 const REGEX_BYTES: usize = 1 << 18;
+/// Bytes of a name that an expression is asked about: what a name may have in a policy. Stops names that are made to take long.
+const MAX_NAME: usize = 2_048;
 
 /// How a certificate's subject alternative name is compared. The whole name must match, always.
 #[derive(Clone, Debug)]
@@ -15,7 +22,7 @@ pub enum NameMatch {
     /// It begins so, up to and including a `/` behind the host.
     Prefix(String),
     /// By a regular expression, anchored at both ends.
-    Regexp(Box<Expression>),
+    Regexp(Arc<Expression>),
 }
 
 /// A regular expression for a whole name.
@@ -42,14 +49,7 @@ impl NameMatch {
 
     /// Every name that this expression matches as a whole. Errors: what is wrong with it.
     pub fn regexp(text: &str) -> Result<Self, String> {
-        let compile = |pattern: &str| RegexBuilder::new(pattern).size_limit(REGEX_BYTES).nest_limit(32).build();
-        // Alone first: `a)|(b` would else break out of the group that anchors it.
-        compile(text).map_err(|error| format!("is no regular expression: {}", last_line(&error)))?;
-        let anchored = compile(&format!(r"\A(?:{text})\z")).map_err(|error| format!("cannot be anchored: {}", last_line(&error)))?;
-        if anchored.is_match("") {
-            return Err("matches an empty name, so it asks for nothing; write what the name must be".into());
-        }
-        Ok(Self::Regexp(Box::new(Expression { text: text.to_owned(), anchored })))
+        Expression::parse(text).map(|expression| Self::Regexp(Arc::new(expression)))
     }
 
     /// Is this the name?
@@ -60,7 +60,7 @@ impl NameMatch {
             Self::Prefix(prefix) => {
                 name.len() > prefix.len() && name.starts_with(prefix) && !name.split('/').any(|segment| matches!(segment, "." | ".."))
             }
-            Self::Regexp(expression) => expression.anchored.is_match(name),
+            Self::Regexp(expression) => name.len() <= MAX_NAME && expression.anchored.is_match(name),
         }
     }
 
@@ -70,6 +70,28 @@ impl NameMatch {
             Self::Exact(text) | Self::Prefix(text) => text,
             Self::Regexp(expression) => &expression.text,
         }
+    }
+}
+
+impl Expression {
+    /// Compiles it. Errors: what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let syntax = syntax::Config::new().nest_limit(32);
+        // Alone first: `a)|(b` would else break out of the group that anchors it.
+        syntax::parse_with(text, &syntax).map_err(|error| format!("is no regular expression: {}", last_line(&error.to_string())))?;
+        // One engine, which takes no memory of its own to speak of: names are short.
+        let config = Config::new().nfa_size_limit(Some(REGEX_BYTES)).onepass(false).hybrid(false).dfa(false).backtrack(false);
+        let compiled = Regex::builder().syntax(syntax).configure(config).build(&format!(r"\A(?:{text})\z"));
+        let anchored = compiled.map_err(|error| format!("cannot be anchored: {}", problem(&error)))?;
+        if anchored.is_match("") {
+            return Err("matches an empty name, so it asks for nothing; write what the name must be".into());
+        }
+        Ok(Self { text: text.to_owned(), anchored })
+    }
+
+    /// How much memory it takes.
+    pub fn bytes(&self) -> usize {
+        self.text.len() + self.anchored.memory_usage()
     }
 }
 
@@ -99,9 +121,16 @@ impl ClaimsRule {
     }
 }
 
+fn problem(error: &BuildError) -> String {
+    match (error.size_limit(), error.syntax_error()) {
+        (Some(limit), _) => format!("compiled it takes more than {limit} bytes; make it smaller"),
+        (None, Some(error)) => last_line(&error.to_string()),
+        (None, None) => last_line(&error.to_string()),
+    }
+}
+
 /// The one line of the regex crate's error that says what is wrong.
-fn last_line(error: &regex::Error) -> String {
-    let text = error.to_string();
+fn last_line(text: &str) -> String {
     crate::core::verify::shorten(text.lines().last().unwrap_or_default().trim_start_matches("error: "))
 }
 
@@ -165,6 +194,15 @@ mod tests {
         for (at, pattern) in refused.iter().enumerate() {
             assert!(pattern.is_err(), "{at}: {pattern:?}");
         }
+    }
+
+    #[test]
+    fn an_expression_costs_what_it_says_and_long_names_cost_nothing() {
+        let (small, large) = (Expression::parse("[a-z]+").expect("one"), Expression::parse("([a-z]{1,9}x){1,99}").expect("one"));
+        assert!(small.bytes() < 16 << 10 && large.bytes() > 4 * small.bytes(), "{} {}", small.bytes(), large.bytes());
+        assert!(large.bytes() < 4 * REGEX_BYTES, "{}", large.bytes());
+        let pattern = NameMatch::regexp("a+").expect("one");
+        assert!(pattern.matches(&"a".repeat(MAX_NAME)) && !pattern.matches(&"a".repeat(MAX_NAME + 1)));
     }
 
     #[test]

@@ -18,6 +18,8 @@ mod tests;
 mod threshold;
 mod verdict;
 
+use std::sync::Arc;
+
 use super::{class::Reason, verify::Format};
 
 pub use compile::{AdHoc, PolicyError};
@@ -36,12 +38,13 @@ pub use verdict::{Admitted, AuthorityFinding, Denial, Denials, Exempted, Outcome
 /// ```compile_fail
 /// # use packgate::core::policy::{Policy, Rules};
 /// fn unchecked(rules: Rules) -> Policy {
-///     Policy { rules, fault: None, fault_reason: packgate::core::class::Reason::InvalidSpec }
+///     Policy { rules: rules.into(), fault: None, fault_reason: packgate::core::class::Reason::InvalidSpec }
 /// }
 /// ```
 #[derive(Clone, Debug)]
 pub struct Policy {
-    rules: Rules,
+    /// Shared: whoever judges takes the policies of a moment with them.
+    rules: Arc<Rules>,
     /// Why nobody knows what it says.
     fault: Option<String>,
     /// The name of that.
@@ -55,7 +58,7 @@ impl Policy {
     }
 
     /// What happens with its denials.
-    pub const fn mode(&self) -> Mode {
+    pub fn mode(&self) -> Mode {
         self.rules.mode
     }
 
@@ -70,7 +73,7 @@ impl Policy {
     }
 
     /// Its rules.
-    pub const fn rules(&self) -> &Rules {
+    pub fn rules(&self) -> &Rules {
         &self.rules
     }
 

@@ -1,10 +1,9 @@
 //! A company's own certificate authority: its certificates and revocation lists, read and checked once.
 
-use std::{collections::HashSet, fmt};
+use std::{collections::HashSet, fmt, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use webpki::OwnedCertRevocationList;
-use x509_cert::{Certificate, crl::CertificateList, der::Decode};
+use x509_cert::{Certificate, der::Decode};
 
 use crate::core::{
     class::{Classified, Reason},
@@ -13,16 +12,21 @@ use crate::core::{
 };
 
 use super::{
-    chain::{Facts, Issuers, Purpose, RevocationList, is_self_issued, time},
+    RevocationLists,
+    chain::{Facts, Issuers, Purpose, is_self_issued},
     error::shorten,
+    revocation::RevocationList,
 };
+
+/// Memory for what is read of one certificate or list, about.
+pub(super) const PARSED_BYTES: usize = 512;
 
 /// The certificates of a company's own authority, and its revocation lists.
 pub struct CertificateAuthority {
     pub(super) issuers: Issuers,
-    /// Newest first: of several that concern a certificate the first is taken.
-    pub(super) lists: Vec<RevocationList>,
+    lists: Option<Arc<RevocationLists>>,
     digest: Digest,
+    bytes: usize,
 }
 
 /// Why bytes are no certificate authority that we can use.
@@ -93,16 +97,24 @@ impl CertificateAuthority {
     /// `limits.revocation_bytes`, `limits.revocation_lists`. Errors: whatever could not mean what it says.
     pub fn parse(certificates: &[u8], lists: Option<&[u8]>, limits: &Limits) -> Result<Self, AuthorityError> {
         at_most("certificates", certificates.len(), limits.authority_bytes)?;
-        at_most("revocation lists", lists.map_or(0, <[u8]>::len), limits.revocation_bytes)?;
+        let lists = lists.map(|lists| RevocationLists::parse(lists, limits)).transpose()?;
+        Self::with(certificates, lists.map(Arc::new), limits)
+    }
+
+    /// The same with revocation lists that were read already.
+    pub fn with(certificates: &[u8], lists: Option<Arc<RevocationLists>>, limits: &Limits) -> Result<Self, AuthorityError> {
+        at_most("certificates", certificates.len(), limits.authority_bytes)?;
         let mut all = pem("certificates", "CERTIFICATE", certificates, limits.authority_certificates)?;
         let mut seen = HashSet::new();
         all.retain(|(_, der)| seen.insert(Digest::of(der)));
+        let (count, content) = (all.len(), all.iter().map(|(_, der)| der.len()).sum::<usize>());
         let mut authority = Self {
             issuers: Issuers::new(Purpose::CodeSigning),
-            lists: lists.map_or(Ok(Vec::new()), |lists| read_lists(lists, limits))?,
-            digest: Digest::of(format!("{} {:?}", Digest::of(certificates), lists.map(Digest::of)).as_bytes()),
+            digest: Digest::of(format!("{} {:?}", Digest::of(certificates), lists.as_ref().map(|lists| lists.digest())).as_bytes()),
+            lists,
+            // As bytes and as anchors, with what was read of them.
+            bytes: 2 * content + count * PARSED_BYTES,
         };
-        let count = all.len();
         for (at, der) in all {
             authority.take(der).map_err(|problem| AuthorityError::Certificate { at: at + 1, problem })?;
         }
@@ -112,6 +124,16 @@ impl CertificateAuthority {
     /// Of the certificates and the lists: its name in caches.
     pub const fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// How much memory it takes, about, without its revocation lists.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Its revocation lists, newest first.
+    pub(super) fn lists(&self) -> &[RevocationList] {
+        self.lists.as_ref().map_or(&[], |lists| lists.newest_first())
     }
 
     fn take(&mut self, der: Vec<u8>) -> Result<(), String> {
@@ -132,31 +154,12 @@ impl fmt::Debug for CertificateAuthority {
     }
 }
 
-fn read_lists(bytes: &[u8], limits: &Limits) -> Result<Vec<RevocationList>, AuthorityError> {
-    // Every DER list is a SEQUENCE, and no PEM begins with `0`.
-    let all = if bytes.starts_with(b"0") { vec![(0, bytes.to_vec())] } else { pem("revocation lists", "X509 CRL", bytes, limits.revocation_lists)? };
-    let read = |(at, der): (usize, Vec<u8>)| RevocationList::of(&der).map_err(|problem| AuthorityError::List { at: at + 1, problem });
-    let mut lists = all.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
-    lists.sort_by_key(|list| std::cmp::Reverse(list.since));
-    if lists.is_empty() { Err(AuthorityError::NoList) } else { Ok(lists) }
-}
-
-impl RevocationList {
-    /// Reads one in DER.
-    fn of(der: &[u8]) -> Result<Self, String> {
-        let list = OwnedCertRevocationList::from_der(der).map_err(|error| shorten(&format!("{error:?}")))?;
-        let times = CertificateList::from_der(der).map_err(|error| shorten(&error.to_string()))?.tbs_cert_list;
-        let until = times.next_update.ok_or("it has no nextUpdate")?;
-        Ok(Self { list: list.into(), since: time(times.this_update), until: time(until) })
-    }
-}
-
-const fn at_most(what: &'static str, size: usize, limit: usize) -> Result<(), AuthorityError> {
+pub(super) const fn at_most(what: &'static str, size: usize, limit: usize) -> Result<(), AuthorityError> {
     if size <= limit { Ok(()) } else { Err(AuthorityError::TooLarge { what, size, limit }) }
 }
 
 /// The content of every block, and its place. Text around the blocks, as openssl writes it, is passed over.
-fn pem(what: &'static str, label: &str, bytes: &[u8], limit: usize) -> Result<Vec<(usize, Vec<u8>)>, AuthorityError> {
+pub(super) fn pem(what: &'static str, label: &str, bytes: &[u8], limit: usize) -> Result<Vec<(usize, Vec<u8>)>, AuthorityError> {
     let wrong = |problem: String| AuthorityError::Pem { what, problem };
     let text = std::str::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8".into()))?;
     let count = text.matches("-----BEGIN ").count();

@@ -176,7 +176,7 @@ impl Question<'_> {
     /// A path from the certificate to a root that holds at this time, and how long it does.
     fn path(&self, at: Timestamp) -> Result<Path, EvidenceError> {
         let Self { leaf, authority, .. } = self;
-        authority.issuers.path(&leaf.certificate, &leaf.beside, &authority.lists, at).map_err(|error| self.refused(error))
+        authority.issuers.path(&leaf.certificate, &leaf.beside, authority.lists(), at).map_err(|error| self.refused(error))
     }
 
     /// That it is revoked concerns its holder: its issuer says so.

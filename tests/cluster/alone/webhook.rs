@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use packgate::api::webhook::{ROTATE_REQUESTED, TLS_SECRET};
+use packgate::api::webhook::{CONFIGURATION, ROTATE_REQUESTED, TLS_SECRET};
 use serde_json::{Value, json};
 
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
         Test,
         api::{self, Api, Store},
         installation::{NAMESPACE, helm},
-        namespace::kubectl,
+        namespace::{Namespace, kubectl},
         program::Program,
         wait::wait_for,
     },
@@ -127,6 +127,21 @@ fn without_the_webhook_only_what_is_governed_waits() {
     api.create(&namespace, &busybox, Store::Yes).expect("no policy governs it");
     let elsewhere = pod(&scene.test, &format!("plain.test:5001/elsewhere@sha256:{}", "0".repeat(64)));
     api.create(&namespace, &elsewhere, Store::Yes).expect("no policy governs it");
+    // What only this namespace's policy governs, in another namespace: as an image volume and in a container.
+    let other = Namespace::create();
+    for reference in [&signed, &unsigned] {
+        for used in [As::Volume, As::Container] {
+            let mut pod = object(&scene.test, "Pod", "other", reference, used);
+            pod["metadata"] = json!({"generateName": "other-"});
+            api.create(&other.name, &pod, Store::Yes).unwrap_or_else(|status| panic!("{}: {status:?}", other.name));
+        }
+    }
+    // What is there can be scaled and deleted.
+    let deployment = object(&scene.test, "Deployment", "scaled", &scene.test.cluster.busybox, As::Container);
+    api.create(&namespace, &deployment, Store::Yes).expect("no policy governs it");
+    scene.test.namespace.kubectl(["scale", "deployment", "scaled", "--replicas=2"]).run().ok();
+    scene.test.namespace.kubectl(["delete", "deployment", "scaled"]).run().ok();
+    scene.test.namespace.kubectl(["delete", "pod", "plain", "--wait=false"]).run().ok();
     system("scale deployment packgate-webhook packgate-controller --replicas=2");
     let begun = Instant::now();
     wait_for("the webhook to answer again", SETTLED, || api.create(&namespace, &pod(&scene.test, &signed), Store::No).ok());
@@ -135,6 +150,30 @@ fn without_the_webhook_only_what_is_governed_waits() {
     for deployment in ["packgate-webhook", "packgate-controller"] {
         system(&format!("rollout status deployment/{deployment} --timeout=90s"));
     }
+}
+
+#[test]
+fn a_bundle_policy_for_everything_widens_its_own_namespace_only() {
+    let Some(scene) = Scene::start("a_bundle_policy_for_everything_widens_its_own_namespace_only") else { return };
+    let host = |n: usize| format!("r{n}.example.com/**");
+    let mut many = scene.policy("many", &host(0), &["a"], CLI_BUILDER, "a");
+    many["spec"]["match"]["references"] = json!((0..33).map(host).collect::<Vec<_>>());
+    let expression = |name: &str| {
+        let configuration = kubectl(["get", "validatingwebhookconfiguration", CONFIGURATION, "-o", "json"]).run().json();
+        let entry = configuration["webhooks"].as_array().expect("entries").iter().find(|entry| entry["name"] == name)?;
+        Some(entry["matchConditions"][0]["expression"].as_str().expect("an expression").to_owned())
+    };
+    let before = expression("uses.packgate.dev");
+    scene.enforce(&[scene.policy("all", "**", &["a"], CLI_BUILDER, "a"), many]);
+    assert_eq!(expression("uses.packgate.dev"), before, "what everybody waits for");
+    let own = expression("namespaced-uses.packgate.dev").expect("an entry");
+    assert!(own.contains(&format!("request.namespace in ['{}']", scene.test.namespace.name)), "{own}");
+    // The API server asks here, and nowhere else.
+    let (api, other) = (Api::new(), Namespace::create());
+    let busybox = object(&scene.test, "Pod", "plain", &scene.test.cluster.busybox, As::Container);
+    let status = api.create(&scene.test.namespace.name, &busybox, Store::No).expect_err("it is governed here");
+    assert!(status.message.contains("namespaced-uses.packgate.dev"), "{status:?}");
+    api.create(&other.name, &busybox, Store::No).expect("it is not governed there");
 }
 
 #[test]

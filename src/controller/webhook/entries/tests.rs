@@ -2,7 +2,10 @@
 
 use serde_json::json;
 
-use super::*;
+use super::{
+    namespaced::{MAX_CONDITION, MAX_NAMESPACES},
+    *,
+};
 use crate::api::{bundle_policy::PolicyObject, installation::NoMatch};
 
 fn policy(references: &Value, uses: &Value) -> Policy {
@@ -17,11 +20,18 @@ fn policy_in(mode: &str, references: &Value, uses: &Value) -> Policy {
     PolicyObject::read(object).expect("a policy").unusable("")
 }
 
+/// What an entry asks about: its conditions, joined. `None`: there is no such entry.
+fn conditions(made: &Value, entry: &str) -> Option<String> {
+    let name = format!("{entry}.packgate.dev");
+    let entry = made["webhooks"].as_array().expect("entries").iter().find(|entry| entry["name"] == name)?;
+    let each = entry["matchConditions"].as_array().expect("conditions").iter();
+    Some(each.map(|condition| condition["expression"].as_str().expect("an expression")).collect::<Vec<_>>().join(" && "))
+}
+
 /// What may be refused, and what is only spoken of.
 fn expressions(policies: &[Policy], installation: &Installation) -> (String, String) {
-    let made = configuration(policies, installation, "packgate-system", "");
-    let expression = |entry: usize| made["webhooks"][entry]["matchConditions"][0]["expression"].as_str().expect("an expression").to_owned();
-    (expression(2), expression(3))
+    let made = configuration(policies, installation, "packgate-system", "").object;
+    (conditions(&made, "uses").expect("an entry"), conditions(&made, "advice").expect("an entry"))
 }
 
 fn expression(policies: &[Policy], installation: &Installation) -> String {
@@ -30,7 +40,7 @@ fn expression(policies: &[Policy], installation: &Installation) -> String {
 
 #[test]
 fn nothing_reaches_the_webhook_from_where_the_cluster_starts() {
-    let made = configuration(&[], &Installation::default(), "packgate-system", "PEM");
+    let made = configuration(&[], &Installation::default(), "packgate-system", "PEM").object;
     for entry in made["webhooks"].as_array().expect("entries") {
         let selector = &entry["namespaceSelector"]["matchExpressions"][0];
         assert_eq!(selector["key"], "kubernetes.io/metadata.name", "a label that its namespace's people cannot change");
@@ -77,7 +87,7 @@ fn what_is_only_spoken_of_never_waits_for_the_webhook() {
     }
     let both = [policy(&references, &json!(["ImageVolume"])), policy_in("Warn", &json!(["s.example.com/**"]), &json!(["Container"]))];
     let (refused, spoken_of) = expressions(&both, &Installation::default());
-    assert!(!refused.contains("s.example.com") && spoken_of.contains(") && !("), "nobody looks twice: {spoken_of}");
+    assert!(!refused.contains("s.example.com") && spoken_of.contains(") && !["), "nobody looks twice: {spoken_of}");
 }
 
 #[test]
@@ -93,7 +103,168 @@ fn what_the_installation_says_of_the_ungoverned_counts() {
 
 #[test]
 fn a_policy_that_nobody_can_read_may_govern_anything() {
-    let unreadable = Policy::unusable("p", crate::core::policy::Kind::Cluster, 0, Mode::Enforce, None, "");
+    let unreadable = Policy::unusable("p", Kind::Cluster, 0, Mode::Enforce, None, "");
     let all = expression(&[unreadable], &Installation::default());
     assert!(all.contains("exists(c, has(c.image))") && all.contains("exists(v, has(v.image))"), "{all}");
+}
+
+/// A `BundlePolicy` of a namespace.
+fn own(namespace: &str, mode: &str, references: &Value, uses: &Value) -> Policy {
+    let object = json!({
+        "apiVersion": "packgate.dev/v1alpha1", "kind": "BundlePolicy", "metadata": {"name": "p", "namespace": namespace},
+        "spec": {"mode": mode, "match": {"references": references, "uses": uses}, "authorities": [{"name": "a", "key": {"configMapRef": {"name": "k"}}}]},
+    });
+    PolicyObject::read(object).expect("a policy").unusable("")
+}
+
+fn made(policies: &[Policy]) -> Value {
+    configuration(policies, &Installation::default(), "packgate-system", "").object
+}
+
+/// The namespaces that an entry is for.
+fn selected(made: &Value, entry: &str) -> Vec<String> {
+    let name = format!("{entry}.packgate.dev");
+    let entry = made["webhooks"].as_array().expect("entries").iter().find(|entry| entry["name"] == name).expect("an entry");
+    let selectors = entry["namespaceSelector"]["matchExpressions"].as_array().expect("selectors").iter();
+    let listed = selectors.filter(|selector| selector["operator"] == "In").flat_map(|selector| selector["values"].as_array().expect("names"));
+    listed.map(|name| name.as_str().expect("a name").to_owned()).collect()
+}
+
+#[test]
+fn a_bundle_policy_widens_its_own_namespace_only() {
+    let nothing = made(&[]);
+    assert!(conditions(&nothing, "namespaced-uses").is_none() && conditions(&nothing, "namespaced-advice").is_none());
+    let many: Vec<String> = (0..33).map(|n| format!("r{n}.example.com/**")).collect();
+    for references in [json!(["a.example.com/**"]), json!(["**"]), json!(many)] {
+        let made = made(&[own("team-a", "Enforce", &references, &json!(["Container", "ImageVolume"]))]);
+        assert_eq!(conditions(&made, "uses"), conditions(&nothing, "uses"), "{references}");
+        assert_eq!(selected(&made, "namespaced-uses"), ["team-a"]);
+        let sent = conditions(&made, "namespaced-uses").expect("an entry");
+        assert!(sent.contains("request.namespace in ['team-a'] && ("), "{sent}");
+        assert!(conditions(&made, "namespaced-advice").is_none());
+    }
+}
+
+#[test]
+fn each_namespace_is_asked_about_its_own_hosts() {
+    let containers = json!(["Container"]);
+    let made = made(&[
+        own("team-a", "Enforce", &json!(["a.example.com/**"]), &containers),
+        own("team-b", "Enforce", &json!(["b.example.com/**"]), &containers),
+        own("team-c", "Enforce", &json!(["a.example.com/x/**"]), &containers),
+        own("team-d", "Audit", &json!(["d.example.com/**"]), &containers),
+        own("team-e", "Enforce", &json!(["e.example.com/**"]), &json!(["PackedBundle"])),
+        own("kube-system", "Enforce", &json!(["e.example.com/**"]), &containers),
+    ]);
+    assert_eq!(selected(&made, "namespaced-uses"), ["team-a", "team-b", "team-c"], "nobody else has a say in what Pods use");
+    assert_eq!(selected(&made, "namespaced-advice"), ["team-d"]);
+    let sent = conditions(&made, "namespaced-uses").expect("an entry");
+    let terms: Vec<&str> = sent.split("(request.namespace in ").skip(1).collect();
+    assert_eq!(terms.len(), 2, "those with one term share it: {sent}");
+    assert!(terms[0].starts_with("['team-a','team-c'] && (") && terms[0].contains("'a.example.com'") && !terms[0].contains("b.example"), "{sent}");
+    assert!(terms[1].starts_with("['team-b'] && (") && terms[1].contains("'b.example.com'"), "{sent}");
+    let ignored = made["webhooks"].as_array().expect("entries").iter().find(|entry| entry["name"] == "namespaced-advice.packgate.dev");
+    assert_eq!(ignored.expect("an entry")["failurePolicy"], "Ignore");
+}
+
+#[test]
+fn no_object_is_sent_twice() {
+    let made = made(&[
+        policy(&json!(["c.example.com/**"]), &json!(["Container"])),
+        policy_in("Warn", &json!(["w.example.com/**"]), &json!(["Container"])),
+        own("team-a", "Enforce", &json!(["a.example.com/**"]), &json!(["Container"])),
+        own("team-a", "Audit", &json!(["b.example.com/**"]), &json!(["Container"])),
+    ]);
+    let negated = |entry: &str| {
+        let sent = conditions(&made, entry).expect("an entry");
+        let not: Vec<String> = sent.split(" && ![").skip(1).map(ToOwned::to_owned).collect();
+        ["c.example.com", "w.example.com", "a.example.com", "b.example.com"].map(|host| not.iter().any(|term| term.contains(host)))
+    };
+    assert_eq!(negated("uses"), [false, false, false, false]);
+    assert_eq!(negated("namespaced-uses"), [true, false, false, false]);
+    assert_eq!(negated("advice"), [true, false, true, false]);
+    assert_eq!(negated("namespaced-advice"), [true, true, true, false]);
+}
+
+#[test]
+fn a_bundle_policy_that_nobody_can_read_may_govern_anything_in_its_namespace() {
+    let unreadable = Policy::unusable("p", Kind::Namespaced("team-a".into()), 0, Mode::Enforce, None, "");
+    let made = made(&[unreadable]);
+    assert_eq!(conditions(&made, "uses").expect("an entry"), "false");
+    assert_eq!(selected(&made, "namespaced-uses"), ["team-a"]);
+    let sent = conditions(&made, "namespaced-uses").expect("an entry");
+    assert!(sent.contains("exists(c, has(c.image))") && sent.contains("exists(v, has(v.image))"), "{sent}");
+}
+
+/// Hosts that are as long as hosts can be.
+fn long_hosts(seed: usize) -> Value {
+    let label = "h".repeat(50);
+    json!((0..32).map(|n| format!("r{n}x{seed}.{label}.{label}.{label}.{label}.example.com/**")).collect::<Vec<_>>())
+}
+
+#[test]
+fn what_tenants_write_never_outgrows_what_an_api_server_takes() {
+    let uses = json!(["Container", "ImageVolume"]);
+    let long_name = |n: usize| format!("{n:0>63}");
+    for (count, references) in [
+        (1, long_hosts(0)),
+        (300, long_hosts(0)),
+        (5_000, json!(["a.example.com/**"])),
+        (MAX_NAMESPACES, json!(["a.example.com/**"])),
+        (MAX_NAMESPACES + 1, json!(["**"])),
+    ] {
+        let cluster = [policy(&long_hosts(1), &uses), policy_in("Warn", &long_hosts(2), &uses)];
+        let tenants = (0..count).flat_map(|n| ["Enforce", "Audit"].map(|mode| own(&long_name(n), mode, &references, &uses)));
+        let made = made(&cluster.into_iter().chain(tenants).collect::<Vec<_>>());
+        let size = made.to_string().len();
+        assert!(size < 1_400_000, "{count} namespaces: {size} bytes");
+        for entry in ["uses", "advice", "namespaced-uses", "namespaced-advice"] {
+            let name = format!("{entry}.packgate.dev");
+            let entry = made["webhooks"].as_array().expect("entries").iter().find(|entry| entry["name"] == name).expect("an entry");
+            for condition in entry["matchConditions"].as_array().expect("conditions") {
+                let size = condition["expression"].as_str().expect("an expression").len();
+                assert!(size < MAX_CONDITION + 1_000, "{count} namespaces: {size} bytes in {name}");
+            }
+        }
+        let listed = selected(&made, "namespaced-uses").len();
+        assert_eq!(listed, if count <= MAX_NAMESPACES { count } else { 0 }, "all of them are asked about");
+    }
+}
+
+#[test]
+fn who_writes_long_terms_is_widened_first_and_alone() {
+    let containers = json!(["Container"]);
+    let greedy = |n: usize| {
+        let hosts: Vec<String> = (0..12).map(|host| format!("r{host}.tenant-{n}.example.com/**")).collect();
+        own(&format!("greedy-{n}"), "Enforce", &json!(hosts), &containers)
+    };
+    let modest = (0..20).map(|n| own(&format!("modest-{n}"), "Enforce", &json!([format!("m{n}.example.com/**")]), &containers));
+    let made = made(&modest.chain((0..200).map(greedy)).collect::<Vec<_>>());
+    let sent = conditions(&made, "namespaced-uses").expect("an entry");
+    for n in 0..20 {
+        assert!(sent.contains(&format!("startsWith('m{n}.example.com')")), "{n}");
+    }
+    let (_, rest) = sent.split_once(" || (!(request.namespace in [").expect("the others are sent whatever their host");
+    assert!(rest.contains("'modest-7'") && rest.contains("exists(c, has(c.image))"), "{rest}");
+    let hosted = |n: usize| rest.contains(&format!("'greedy-{n}'"));
+    assert!((0..200).any(|n| !hosted(n)) && (0..200).any(hosted), "as many as there is room for");
+}
+
+#[test]
+fn what_changes_in_one_namespace_changes_what_is_asked_there_only() {
+    let containers = json!(["Container"]);
+    let prints = |b: &str, cluster: &str| {
+        let policies = [
+            policy(&json!([cluster]), &containers),
+            own("team-a", "Enforce", &json!(["a.example.com/**"]), &containers),
+            own("team-b", "Enforce", &json!([b]), &containers),
+        ];
+        configuration(&policies, &Installation::default(), "packgate-system", "").prints
+    };
+    let changed = |b: &str, cluster: &str| {
+        let (before, after) = (prints("b.example.com/**", "c.example.com/**"), prints(b, cluster));
+        after.into_iter().filter(|(scope, print)| before[scope] != *print).map(|(scope, _)| scope).collect::<Vec<_>>()
+    };
+    assert_eq!(changed("**", "c.example.com/**"), ["team-b"]);
+    assert_eq!(changed("b.example.com/**", "d.example.com/**"), [""]);
 }

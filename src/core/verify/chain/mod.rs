@@ -14,7 +14,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{
-    ALL_VERIFICATION_ALGS, Cert, CertRevocationList, EndEntityCert, Error, ExpirationPolicy, ExtendedKeyUsageValidator, KeyPurposeId,
+    ALL_VERIFICATION_ALGS, Cert, EndEntityCert, Error, ExpirationPolicy, ExtendedKeyUsageValidator, KeyPurposeId,
     KeyPurposeIdIter, KeyUsage, RequiredEkuNotFoundContext, RevocationCheckDepth, RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
 };
 use x509_cert::{
@@ -22,7 +22,7 @@ use x509_cert::{
     der::{Any, Decode, Encode, Tag, asn1::ObjectIdentifier},
 };
 
-use crate::core::verify::{EvidenceError, Validity};
+use crate::core::verify::{EvidenceError, Validity, revocation::RevocationList};
 
 pub(super) use explain::{explain, fault, furthest, worth_telling};
 pub(super) use facts::{Facts, is_self_issued, time};
@@ -54,15 +54,6 @@ pub(super) struct Issuers {
     roots: Vec<Facts>,
     intermediates: Vec<CertificateDer<'static>>,
     purpose: Purpose,
-}
-
-/// One revocation list.
-pub(super) struct RevocationList {
-    pub(super) list: CertRevocationList<'static>,
-    /// When it was made.
-    pub(super) since: Timestamp,
-    /// `nextUpdate`: from then on nobody knows what it would say.
-    pub(super) until: Timestamp,
 }
 
 /// A path that holds.
@@ -157,7 +148,8 @@ impl Issuers {
         let certificate = EndEntityCert::try_from(&end.der).map_err(|error| explain(&error, self.purpose))?;
         let known = self.intermediates.iter().chain(beside);
         let intermediates: Vec<CertificateDer<'_>> = known.map(|known| CertificateDer::from(known.as_ref())).collect();
-        let all: Vec<_> = lists.iter().map(|list| &list.list).collect();
+        let all = lists.iter().map(RevocationList::list).collect::<Result<Vec<_>, _>>().map_err(|error| explain(&error, self.purpose))?;
+        let all: Vec<_> = all.iter().collect();
         let revocation = RevocationOptionsBuilder::new(&all).ok().map(|options| {
             options
                 .with_depth(RevocationCheckDepth::Chain)
@@ -223,10 +215,11 @@ impl Issuers {
 /// How long the lists of its issuer say that it is not revoked. The newest that is about everything says all; of partial ones it is not
 /// known which one was asked.
 fn lists_of(lists: &[RevocationList], certificate: &Cert<'_>) -> Validity {
-    let concerned: Vec<_> = lists.iter().filter(|list| list.list.issuer() == certificate.issuer()).collect();
-    let whole = concerned.first().filter(|first| first.list.issuing_distribution_point().is_none());
+    let known = lists.iter().filter_map(|list| Some((list.list().ok()?, list.until)));
+    let concerned: Vec<_> = known.filter(|(list, _)| list.issuer() == certificate.issuer()).collect();
+    let whole = concerned.first().filter(|(first, _)| first.issuing_distribution_point().is_none());
     let asked = whole.map_or(concerned.as_slice(), std::slice::from_ref);
-    asked.iter().fold(Validity::default(), |validity, list| validity.and(Validity { from: None, until: Some(list.until) }))
+    asked.iter().fold(Validity::default(), |validity, (_, until)| validity.and(Validity { from: None, until: Some(*until) }))
 }
 
 fn facts_of(certificate: &Cert<'_>) -> Option<Facts> {

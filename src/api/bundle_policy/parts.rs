@@ -1,0 +1,166 @@
+//! What policies are made of, parsed once for each content: policies that name the same certificates, lists or expressions share them, and so
+//! do the policies before and after a change.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use serde::Deserialize;
+
+use crate::core::{
+    digest::Digest,
+    limits::Limits,
+    policy::{Expression, NameMatch, PolicyError},
+    verify::{AuthorityError, CertificateAuthority, RevocationLists, TrustRoot, TrustRootError},
+};
+
+use super::{
+    Usage,
+    compile::{CERTIFICATES, PUBLIC_KEY, REVOCATION_LISTS},
+};
+
+/// What a `ConfigMap` holds, with its digest and its size, which are computed once. Clones share it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "BTreeMap<String, String>")]
+pub struct ConfigMapData(Arc<Held>);
+
+#[derive(Debug)]
+struct Held {
+    data: BTreeMap<String, String>,
+    digest: Digest,
+    bytes: usize,
+}
+
+impl ConfigMapData {
+    /// One that has this many bytes, and whose content nobody keeps: it is too large for its namespace's budget.
+    pub fn without_content(bytes: usize) -> Self {
+        Self(Arc::new(Held { data: BTreeMap::new(), digest: Digest::of(format!("{bytes} bytes").as_bytes()), bytes }))
+    }
+
+    /// Is it what [`Self::without_content`] makes?
+    pub fn is_without_content(&self) -> bool {
+        self.0.data.is_empty() && self.0.bytes > 0
+    }
+
+    /// The data.
+    pub fn data(&self) -> &BTreeMap<String, String> {
+        &self.0.data
+    }
+
+    /// Of a `BundlePolicy`: only what such policies read is kept, so nothing else counts.
+    pub fn of_namespace(mut data: BTreeMap<String, String>) -> Self {
+        data.retain(|key, _| [PUBLIC_KEY, CERTIFICATES, REVOCATION_LISTS].contains(&key.as_str()));
+        data.into()
+    }
+
+    /// What lies under a key.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.data.get(key).map(String::as_str)
+    }
+
+    /// Of the data.
+    pub fn digest(&self) -> Digest {
+        self.0.digest
+    }
+
+    /// Its size.
+    pub fn bytes(&self) -> usize {
+        self.0.bytes
+    }
+}
+
+impl From<BTreeMap<String, String>> for ConfigMapData {
+    fn from(data: BTreeMap<String, String>) -> Self {
+        // Lengths first: no two maps read the same.
+        let mut content = Vec::new();
+        for text in data.iter().flat_map(|(key, value)| [key, value]) {
+            content.extend_from_slice(&text.len().to_le_bytes());
+            content.extend_from_slice(text.as_bytes());
+        }
+        let bytes = data.iter().map(|(key, value)| key.len() + value.len()).sum();
+        Self(Arc::new(Held { digest: Digest::of(&content), data, bytes }))
+    }
+}
+
+impl<const N: usize> From<[(String, String); N]> for ConfigMapData {
+    fn from(data: [(String, String); N]) -> Self {
+        BTreeMap::from(data).into()
+    }
+}
+
+/// Everything that was parsed and that a policy still has, by its content. Clones are one.
+#[derive(Clone, Debug, Default)]
+pub struct Parts(Arc<Mutex<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    authorities: BTreeMap<Digest, Weak<CertificateAuthority>>,
+    lists: BTreeMap<Digest, Weak<RevocationLists>>,
+    expressions: BTreeMap<String, Weak<Expression>>,
+    roots: BTreeMap<Digest, Weak<TrustRoot>>,
+}
+
+impl Parts {
+    /// A company's authority. `field` is told if it cannot be used.
+    pub(super) fn authority(
+        &self,
+        certificates: &str,
+        lists: Option<&str>,
+        field: &str,
+        usage: &Usage,
+    ) -> Result<Arc<CertificateAuthority>, PolicyError> {
+        let failed = |error: AuthorityError| PolicyError::new(field, error.to_string());
+        let (content, of_lists) = (Digest::of(certificates.as_bytes()), lists.map(|lists| Digest::of(lists.as_bytes())));
+        let lists = match lists.zip(of_lists) {
+            None => None,
+            Some((text, digest)) => {
+                let parse = || RevocationLists::parse(text.as_bytes(), &Limits::DEFAULT).map_err(failed);
+                let lists = shared(&mut self.known().lists, digest, parse)?;
+                usage.count_part(digest, lists.bytes())?;
+                Some(lists)
+            }
+        };
+        let both = Digest::of(format!("{content} {of_lists:?}").as_bytes());
+        let parse = || CertificateAuthority::with(certificates.as_bytes(), lists, &Limits::DEFAULT).map_err(failed);
+        let authority = shared(&mut self.known().authorities, both, parse)?;
+        usage.count_part(both, authority.bytes())?;
+        Ok(authority)
+    }
+
+    /// Every name that an expression matches. Errors: what is wrong with it, at `field`, or that it is too much.
+    pub(super) fn expression(&self, text: &str, field: &str, usage: &Usage) -> Result<NameMatch, PolicyError> {
+        let parse = || Expression::parse(text).map_err(|problem| PolicyError::new(field, problem));
+        let expression = shared(&mut self.known().expressions, text.to_owned(), parse)?;
+        usage.count_part(Digest::of(text.as_bytes()), expression.bytes())?;
+        Ok(NameMatch::Regexp(expression))
+    }
+
+    /// A trust root.
+    pub(super) fn root(&self, text: &str) -> Result<Arc<TrustRoot>, TrustRootError> {
+        shared(&mut self.known().roots, Digest::of(text.as_bytes()), || TrustRoot::parse(text.as_bytes(), &Limits::DEFAULT))
+    }
+
+    /// Forgets what no policy has any longer.
+    pub(super) fn forget(&self) {
+        let mut known = self.known();
+        known.authorities.retain(|_, part| part.strong_count() > 0);
+        known.lists.retain(|_, part| part.strong_count() > 0);
+        known.expressions.retain(|_, part| part.strong_count() > 0);
+        known.roots.retain(|_, part| part.strong_count() > 0);
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is known by this content, or is parsed now.
+fn shared<K: Ord, T, E>(known: &mut BTreeMap<K, Weak<T>>, content: K, parse: impl FnOnce() -> Result<T, E>) -> Result<Arc<T>, E> {
+    if let Some(there) = known.get(&content).and_then(Weak::upgrade) {
+        return Ok(there);
+    }
+    let new = Arc::new(parse()?);
+    known.insert(content, Arc::downgrade(&new));
+    Ok(new)
+}

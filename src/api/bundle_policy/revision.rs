@@ -1,0 +1,73 @@
+//! Which policies somebody carries, told in one line.
+
+use std::{collections::BTreeMap, fmt};
+
+use super::PolicyObject;
+use crate::core::digest::Digest;
+
+/// Characters that a group's policies are told in.
+const SHORT: usize = 16;
+
+/// Which set of policies this is: digests over every policy's identity and generation, of the cluster's and of those of each of 256 groups of
+/// namespaces: who changes policies all the time keeps only those of the same group from being told. Whoever carries the same set says the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Revision {
+    cluster: String,
+    /// By group; nothing for a group without policies.
+    namespaces: BTreeMap<usize, String>,
+}
+
+impl Revision {
+    /// Of these policies.
+    pub fn of<'a>(policies: impl IntoIterator<Item = &'a PolicyObject>) -> Self {
+        let mut lines = BTreeMap::<Option<usize>, Vec<String>>::new();
+        for policy in policies {
+            let metadata = policy.metadata();
+            let text = |value: &Option<String>| value.clone().unwrap_or_default();
+            let generation = metadata.generation.unwrap_or_default();
+            let line = format!("{}/{} {} {generation}", text(&metadata.namespace), text(&metadata.name), text(&metadata.uid));
+            lines.entry(group(policy)).or_default().push(line);
+        }
+        let digest = |mut lines: Vec<String>| {
+            lines.sort_unstable();
+            Digest::of(lines.join("\n").as_bytes()).hex()
+        };
+        let cluster = digest(lines.remove(&None).unwrap_or_default());
+        let groups = lines.into_iter().filter_map(|(at, lines)| Some((at?, digest(lines).chars().take(SHORT).collect())));
+        Self { cluster, namespaces: groups.collect() }
+    }
+
+    /// Reads what [`fmt::Display`] wrote. What nobody could have written is no revision of anything.
+    pub fn read(text: &str) -> Self {
+        let mut parts = text.split(',');
+        let cluster = parts.next().unwrap_or_default().to_owned();
+        let group = |part: &str| Some(part.split_once('=')?).and_then(|(at, told)| Some((at.parse().ok()?, told.to_owned())));
+        Self { cluster, namespaces: parts.filter_map(group).collect() }
+    }
+
+    /// Does another say the same of the set that this policy is in?
+    pub fn agrees(&self, other: &Self, policy: &PolicyObject) -> bool {
+        match group(policy) {
+            None => self.cluster == other.cluster,
+            Some(at) => self.namespaces.get(&at) == other.namespaces.get(&at),
+        }
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.cluster)?;
+        self.namespaces.iter().try_for_each(|(at, told)| write!(f, ",{at}={told}"))
+    }
+}
+
+/// The group of a policy's namespace, by the first byte of its digest; `None` for the cluster's.
+fn group(policy: &PolicyObject) -> Option<usize> {
+    match policy {
+        PolicyObject::Cluster(_) => None,
+        PolicyObject::Namespaced(policy) => {
+            let digest = Digest::of(policy.metadata.namespace.as_deref().unwrap_or_default().as_bytes());
+            Some(usize::from(digest.bytes()[0]))
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Revocation lists (RFC 5280, section 5), read and checked once, and kept as they were signed.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use webpki::{BorrowedCertRevocationList, CertRevocationList, Error};
+use x509_cert::{
+    der::{Decode, Result as DerResult, SliceReader, asn1::AnyRef},
+    time::Time,
+};
+
+use crate::core::{digest::Digest, limits::Limits};
+
+use super::{
+    authority::{AuthorityError, PARSED_BYTES, at_most, pem},
+    chain::time,
+    error::shorten,
+};
+
+/// Revocation lists, read and checked once. Authorities can share them.
+pub struct RevocationLists {
+    /// Newest first: of several that concern a certificate the first is taken.
+    lists: Vec<RevocationList>,
+    digest: Digest,
+    bytes: usize,
+}
+
+/// One revocation list.
+pub(super) struct RevocationList {
+    /// As it was signed. A list of 20,000 numbers is 400 KiB so, and ten times that as a tree of objects; whoever looks at it has to hash all
+    /// of it anyway.
+    der: Box<[u8]>,
+    /// When it was made.
+    since: Timestamp,
+    /// `nextUpdate`: from then on nobody knows what it would say.
+    pub(super) until: Timestamp,
+}
+
+impl RevocationLists {
+    /// Reads revocation lists (PEM, or one in DER). Limits: `limits.revocation_bytes`, `limits.revocation_lists`.
+    pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, AuthorityError> {
+        at_most("revocation lists", bytes.len(), limits.revocation_bytes)?;
+        // Every DER list is a SEQUENCE, and no PEM begins with `0`.
+        let all =
+            if bytes.starts_with(b"0") { vec![(0, bytes.to_vec())] } else { pem("revocation lists", "X509 CRL", bytes, limits.revocation_lists)? };
+        let read = |(at, der): (usize, Vec<u8>)| RevocationList::of(der).map_err(|problem| AuthorityError::List { at: at + 1, problem });
+        let mut lists = all.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        lists.sort_by_key(|list| std::cmp::Reverse(list.since));
+        let size = lists.iter().map(|list| list.der.len() + PARSED_BYTES).sum();
+        if lists.is_empty() { Err(AuthorityError::NoList) } else { Ok(Self { lists, digest: Digest::of(bytes), bytes: size }) }
+    }
+
+    /// How much memory they take, about.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Of the bytes that they were read from.
+    pub(super) const fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Newest first.
+    pub(super) fn newest_first(&self) -> &[RevocationList] {
+        &self.lists
+    }
+}
+
+impl fmt::Debug for RevocationLists {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RevocationLists({})", self.digest)
+    }
+}
+
+impl RevocationList {
+    fn of(der: Vec<u8>) -> Result<Self, String> {
+        let list = BorrowedCertRevocationList::from_der(&der).map_err(|error| shorten(&format!("{error:?}")))?;
+        for revoked in &list {
+            revoked.map_err(|error| shorten(&format!("{error:?}")))?;
+        }
+        let (since, until) = times(&der).map_err(|error| shorten(&error.to_string()))?;
+        let until = until.ok_or("it has no nextUpdate")?;
+        Ok(Self { since: time(since), until: time(until), der: der.into_boxed_slice() })
+    }
+
+    /// The list, as webpki asks it. It could be read before.
+    pub(super) fn list(&self) -> Result<CertRevocationList<'_>, Error> {
+        BorrowedCertRevocationList::from_der(&self.der).map(Into::into)
+    }
+}
+
+/// When it was made, and when the next one comes (RFC 5280, section 5.1.2): behind version, algorithm and issuer. What is revoked is passed over.
+fn times(der: &[u8]) -> DerResult<(Time, Option<Time>)> {
+    let mut list = SliceReader::new(AnyRef::from_der(der)?.value())?;
+    let mut fields = SliceReader::new(AnyRef::decode(&mut list)?.value())?;
+    for _ in 0..3 {
+        AnyRef::decode(&mut fields)?;
+    }
+    Ok((Time::decode(&mut fields)?, Option::<Time>::decode(&mut fields)?))
+}
