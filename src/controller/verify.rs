@@ -1,5 +1,7 @@
 //! Has bundles read back from the registry and judged by the one verifier. Only what is found here reaches the status.
 
+use std::time::Duration;
+
 use super::{context::Context, platform_key, policies, sigstore, trouble::Trouble};
 use crate::{
     api::{
@@ -21,6 +23,9 @@ use crate::{
         verify::Judgement,
     },
 };
+
+/// How long the verdict on one bundle may take. Nobody waits at the API server for it, and one bundle is not to hold up the others.
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// A bundle that stands as it should.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,14 +65,14 @@ pub(super) async fn packed(
     let mut policies = policies::load(namespace, context).await?;
     policies.extend(own);
     let standing = stand(&reference, tag.as_ref(), docker_config.as_deref(), namespace, &policies, context).await?;
-    if standing.size.is_none_or(|size| size.lock != lock) {
-        return Err(Trouble::new(Reason::LockMismatch, format!("{reference} was not packed from the frozen lock {lock}")));
-    }
     let Answer { evidence, warnings } = match answer(&standing.judgement.decision, signer.as_ref())? {
         Some(answer) => answer,
         None if is_signed => return Err(Trouble::new(Reason::Internal, "a policy of our own did not govern")),
         None => Answer::default(),
     };
+    if standing.size.is_none_or(|size| size.lock != lock) {
+        return Err(Trouble::new(Reason::LockMismatch, format!("{reference} was not packed from the frozen lock {lock}")));
+    }
     let evidence = with_sbom(evidence, packing, &standing.judgement, signer.as_ref())?;
     Ok(Good { reference, tag, size: standing.size, evidence, warnings, signed: is_signed })
 }
@@ -134,7 +139,15 @@ async fn stand(
     context: &Context,
 ) -> Result<Standing, Trouble> {
     let asked = Asked { reference, tag, policies, namespace, now: context.clock.now() };
-    look(&*context.registries, docker_config, &asked, &Limits::DEFAULT).await.map_err(|error| Trouble::of(&error))
+    let looking = look(&*context.registries, docker_config, &asked, &Limits::DEFAULT);
+    match tokio::time::timeout(DEADLINE, Box::pin(looking)).await {
+        Ok(standing) => standing.map_err(|error| Trouble::of(&error)),
+        Err(_) => {
+            let message =
+                format!("no verdict within {} s: {} answers too slowly, or too much is attached to it", DEADLINE.as_secs(), reference.repository());
+            Err(Trouble::new(Reason::DeadlineExceeded, message))
+        }
+    }
 }
 
 fn ungoverned(reference: &PinnedReference) -> Trouble {

@@ -40,6 +40,29 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8], limit: usize, depth: usize) -> R
     Ok(serde_json::from_slice(bytes)?)
 }
 
+/// About how many bytes of memory `bytes` need as a [`serde_json::Value`]: a node for each object, and a place for each value and key.
+///
+/// What is no JSON has a weight as well.
+pub fn weight(bytes: &[u8]) -> usize {
+    let (mut weight, mut quoted, mut escaped) = (bytes.len(), false, false);
+    for byte in bytes {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'{' if !quoted => weight += OBJECT,
+            b',' | b'[' if !quoted => weight += VALUE,
+            _ => {}
+        }
+    }
+    weight
+}
+
+/// Bytes of the smallest object that is not empty: one node of a tree, which has room for eleven keys and values.
+const OBJECT: usize = 640;
+/// Bytes of a value in a list, which may have twice the room that it needs.
+const VALUE: usize = 64;
+
 /// Walks a document and keeps nothing of it but the keys of the objects that are open.
 #[derive(Clone, Copy)]
 struct Strict(usize);
@@ -128,6 +151,12 @@ mod tests {
     #[test]
     fn plain_documents_pass() {
         assert_eq!(check(r#"{"a":[1,-2,3.5,true,null,"x"],"b":{"a":1}}"#).expect("valid")["b"]["a"], 1);
+    }
+
+    #[test]
+    fn a_document_weighs_what_it_needs_in_memory() {
+        assert_eq!(weight(br#"{"a":"{,[\"{"}"#), OBJECT + 14);
+        assert_eq!(weight(b"[0,0,0]"), 3 * VALUE + 7);
     }
 
     #[test]

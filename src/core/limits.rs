@@ -13,6 +13,14 @@ pub struct Limits {
     pub referrers_listed: usize,
     /// Referrers whose manifest is fetched and opened. Bounds the requests that one hostile subject costs.
     pub referrers_opened: usize,
+    /// Bytes of evidence that are read for one question: manifests, Sigstore bundles, payloads. Stops one hostile subject from costing a gigabyte.
+    pub evidence_bytes: u64,
+    /// Bytes of evidence of one question that are in memory at once. Stops many bundles, each within its bound, from filling it together.
+    pub evidence_held_bytes: usize,
+    /// Bytes of memory, about, of the verified statements of one question. Stops JSON that is small as text and large in memory.
+    pub statement_bytes: usize,
+    /// Signature checks for one question, beyond the first of each candidate. Stops many bundles times many keys.
+    pub signature_checks: usize,
     /// Transparency log entries in one Sigstore bundle. Stops amplification: 2,000 copies of one entry cost over a second of CPU.
     pub log_entries: usize,
     /// RFC 3161 timestamps in one Sigstore bundle. Stops amplification by certificate chains.
@@ -49,6 +57,10 @@ impl Limits {
         config_bytes: 4 << 20,
         referrers_listed: 1_000,
         referrers_opened: 256,
+        evidence_bytes: 64 << 20,
+        evidence_held_bytes: 8 << 20,
+        statement_bytes: 24 << 20,
+        signature_checks: 1_024,
         log_entries: 4,
         timestamps: 4,
         subjects: 64,

@@ -69,7 +69,7 @@ impl Source for MemoryTarget {
         let content = self.lock();
         let refers = |descriptor: &&Descriptor| {
             let bytes = content.blobs.get(&descriptor.digest);
-            let document = bytes.and_then(|bytes| Document::parse(&descriptor.media_type, bytes, limits).ok());
+            let document = bytes.and_then(|bytes| Document::parse(&descriptor.media_type, bytes, &Limits::DEFAULT).ok());
             document.is_some_and(|d| d.subject().is_some_and(|s| s.digest == subject.digest))
         };
         let found: Vec<Descriptor> = content.documents.values().filter(refers).cloned().collect();

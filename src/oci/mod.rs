@@ -134,7 +134,7 @@ pub async fn fetch(source: &dyn Source, descriptor: &Descriptor, limit: usize) -
 }
 
 /// The content in the descriptor, if it is what the descriptor says. What is not is passed over: whoever wrote it may have erred in that alone.
-fn embedded(descriptor: &Descriptor, limit: usize) -> Option<Bytes> {
+pub(crate) fn embedded(descriptor: &Descriptor, limit: usize) -> Option<Bytes> {
     let bytes = descriptor.content()?;
     let fits = bytes.len() <= limit && bytes.len() as u64 == descriptor.size;
     (fits && Digest::of(&bytes) == descriptor.digest).then(|| bytes.into())

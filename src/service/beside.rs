@@ -1,13 +1,11 @@
 //! cosign's tags beside a subject: found, gathered as evidence, and added to.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
-
-use super::verify::{PARALLEL, Reading, is_its_own_fault};
+use super::evidence::is_its_own_fault;
 use crate::{
     core::{
+        class::Reason,
         digest::Digest,
         legacy::{Beside, with_layers},
         limits::Limits,
@@ -16,7 +14,7 @@ use crate::{
         reference::Selector,
         verify::{LegacyCandidate, Rejected},
     },
-    oci::{Content, OciError, Resolved, Source, Target, fetch, fetch_stored},
+    oci::{Content, OciError, Resolved, Source, Target},
 };
 
 /// Attempts to get a layer under a tag while others write it too.
@@ -38,18 +36,18 @@ pub(super) async fn find(source: &dyn Source, beside: Beside, subject: &Digest, 
 /// What was found under the tags, before its layers are fetched.
 #[derive(Default)]
 pub(super) struct Found {
-    layers: Vec<Place>,
+    pub(super) layers: Vec<Place>,
     /// Configs of their manifests, of which somebody may want to see every byte.
-    configs: Vec<(Beside, Digest, Descriptor)>,
+    pub(super) configs: Vec<(Beside, Digest, Descriptor)>,
     pub(super) unread: Vec<Rejected>,
-    pub(super) unrelated: usize,
 }
 
-struct Place {
-    beside: Beside,
-    manifest: Digest,
-    position: usize,
-    layer: Descriptor,
+/// A layer of such a manifest.
+pub(super) struct Place {
+    pub(super) beside: Beside,
+    pub(super) manifest: Digest,
+    pub(super) position: usize,
+    pub(super) layer: Descriptor,
 }
 
 /// Reads the manifests under `.sig` and `.att`. That there is none is no error; a registry that does not answer or refuses is.
@@ -81,17 +79,15 @@ impl Found {
             Ok(Document::Index(_)) => return Self::unread(LegacyCandidate::index(beside, digest)),
             Err(error) => return Self::unread(LegacyCandidate::unread(beside, digest, None, &error)),
         };
-        let (layers, others): (Vec<_>, Vec<_>) =
-            manifest.layers.into_iter().enumerate().partition(|(_, layer)| beside.layer_type() == Some(layer.media_type.as_str()));
-        let layers = layers.into_iter().map(|(at, layer)| Place { beside, manifest: digest, position: at + 1, layer });
-        Self { layers: layers.collect(), configs: vec![(beside, digest, manifest.config)], unread: Vec::new(), unrelated: others.len() }
+        let layers = manifest.layers.into_iter().enumerate().filter(|(_, layer)| beside.layer_type() == Some(layer.media_type.as_str()));
+        let layers = layers.map(|(at, layer)| Place { beside, manifest: digest, position: at + 1, layer });
+        Self { layers: layers.collect(), configs: vec![(beside, digest, manifest.config)], unread: Vec::new() }
     }
 
     fn and(mut self, other: Self) -> Self {
         self.layers.extend(other.layers);
         self.configs.extend(other.configs);
         self.unread.extend(other.unread);
-        self.unrelated += other.unrelated;
         self
     }
 
@@ -102,47 +98,9 @@ impl Found {
         over
     }
 
-    /// Fetches the layers. Many signatures have one payload, which is fetched once.
-    pub(super) async fn open(
-        self,
-        source: &dyn Source,
-        reading: Reading,
-        limits: &Limits,
-    ) -> Result<(Vec<LegacyCandidate>, Vec<Rejected>), OciError> {
-        let (mut candidates, mut unread) = (Vec::new(), Vec::new());
-        if reading == Reading::EveryBlob {
-            for (beside, manifest, config) in &self.configs {
-                match fetch_stored(source, config, limits.config_bytes).await {
-                    Err(error) if is_its_own_fault(&error) => unread.push(LegacyCandidate::unread(*beside, *manifest, None, &error)),
-                    read => drop(read?),
-                }
-            }
-        }
-        let wanted: BTreeMap<(Digest, u64), Descriptor> =
-            self.layers.iter().map(|place| ((place.layer.digest, place.layer.size), place.layer.clone())).collect();
-        let fetches: Vec<_> = wanted.into_iter().map(|(key, layer)| content(source, key, layer, reading, limits)).collect();
-        let contents: BTreeMap<_, _> = stream::iter(fetches).buffered(PARALLEL).try_collect().await?;
-        for Place { beside, manifest, position, layer } in self.layers {
-            match contents.get(&(layer.digest, layer.size)) {
-                Some(Ok(content)) => candidates.push(LegacyCandidate { beside, manifest, position, content: content.clone(), layer }),
-                Some(Err(error)) => unread.push(LegacyCandidate::unread(beside, manifest, Some(position), error)),
-                None => {}
-            }
-        }
-        Ok((candidates, unread))
-    }
-}
-
-type Fetched = ((Digest, u64), Result<Bytes, OciError>);
-
-async fn content(source: &dyn Source, key: (Digest, u64), layer: Descriptor, reading: Reading, limits: &Limits) -> Result<Fetched, OciError> {
-    let fetched = match reading {
-        Reading::Needed => fetch(source, &layer, limits.sigstore_bundle_bytes).await,
-        Reading::EveryBlob => fetch_stored(source, &layer, limits.sigstore_bundle_bytes).await,
-    };
-    match fetched {
-        Err(error) if !is_its_own_fault(&error) => Err(error),
-        fetched => Ok((key, fetched)),
+    /// Is there something that was not read because it is too large?
+    pub(super) fn is_too_large(&self) -> bool {
+        self.unread.iter().any(|rejected| rejected.reason == Reason::LimitExceeded)
     }
 }
 

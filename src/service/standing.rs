@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{
-    contents::{self, ContentsError},
+    contents::{self, Contents, ContentsError},
     registries::{OpenError, Registries},
     verify::{self, Judgement, Question, Reading, VerifyError},
 };
@@ -38,7 +38,7 @@ pub struct Asked<'a> {
 pub struct Standing {
     /// The verdict.
     pub judgement: Judgement,
-    /// What it consists of, if packgate packed it.
+    /// What it consists of, if packgate packed it and no policy refuses it.
     pub size: Option<Size>,
 }
 
@@ -121,18 +121,27 @@ async fn look_in(source: &dyn Source, asked: &Asked<'_>, limits: &Limits) -> Res
         reading: Reading::Needed,
     };
     let judgement = verify::judge(source, &root, &question, limits).await?;
-    let size = match contents::open(source, &root, limits).await {
-        Ok(contents) => Some(Size {
-            bytes: contents.size().map_err(ContentsError::from).map_err(VerifyError::from)?,
-            layers: contents.layers(),
-            artifacts: contents.lock.artifacts.len(),
-            lock: contents.plan.lock.digest,
-        }),
-        Err(ContentsError::Oci(error)) => return Err(error.into()),
-        // What others packed can be adopted as well.
-        Err(_) => None,
+    let size = match &judgement.contents {
+        Some(contents) => Some(size(contents)?),
+        // Nobody asks for the size of what is refused, and nothing that nobody signed is opened where a signature is asked for.
+        None if !judgement.decision.policies.is_empty() && !judgement.decision.admitted() => None,
+        None => match contents::open(source, &root, limits).await {
+            Ok(contents) => Some(size(&contents)?),
+            Err(ContentsError::Oci(error)) => return Err(error.into()),
+            // What others packed can be adopted as well.
+            Err(_) => None,
+        },
     };
     Ok(Standing { judgement, size })
+}
+
+fn size(contents: &Contents) -> Result<Size, VerifyError> {
+    Ok(Size {
+        bytes: contents.size().map_err(ContentsError::from)?,
+        layers: contents.layers(),
+        artifacts: contents.lock.artifacts.len(),
+        lock: contents.plan.lock.digest,
+    })
 }
 
 fn gone(error: OciError, what: impl std::fmt::Display) -> StandingError {

@@ -9,6 +9,8 @@ use tokio::time::timeout;
 
 use super::{
     contents::Contents,
+    room::Room,
+    stage::Stage,
     verify::{self, Judgement, Question, VerifyError},
 };
 use crate::{
@@ -50,15 +52,15 @@ impl Answer {
 enum Failure {
     #[error(transparent)]
     Verify(#[from] VerifyError),
-    #[error("no verdict within {} s: {location} answers too slowly, or not at all; try again", .limit.as_secs_f32())]
-    Late { location: String, limit: Duration },
+    #[error("{0}")]
+    Late(String),
 }
 
 impl Classified for Failure {
     fn reason(&self) -> Reason {
         match self {
             Self::Verify(error) => error.reason(),
-            Self::Late { .. } => Reason::DeadlineExceeded,
+            Self::Late(_) => Reason::DeadlineExceeded,
         }
     }
 }
@@ -71,6 +73,18 @@ impl From<OciError> for Failure {
 
 /// Resolves `selector` in `source` once, and judges what it names, all within `deadline`. Nothing is asked for what no policy governs.
 pub async fn give(source: &Arc<dyn Source>, selector: &Selector, question: &Question<'_>, deadline: Option<Duration>, limits: &Limits) -> Answer {
+    give_telling(source, selector, question, deadline, &Stage::default(), limits).await
+}
+
+/// The same, and tells meanwhile what the answer waits for.
+pub async fn give_telling(
+    source: &Arc<dyn Source>,
+    selector: &Selector,
+    question: &Question<'_>,
+    deadline: Option<Duration>,
+    stage: &Stage,
+    limits: &Limits,
+) -> Answer {
     let mut digest = match selector {
         Selector::Digest(digest) => Some(*digest),
         Selector::Tag(_) => None,
@@ -79,9 +93,9 @@ pub async fn give(source: &Arc<dyn Source>, selector: &Selector, question: &Ques
         return Answer { digest, ..refused(question, &Denial::new(Reason::Ungoverned, "no policy governs it")) };
     }
     let before = source.requests();
-    let judging = Box::pin(judge(&**source, selector, question, limits, &mut digest));
+    let judging = Box::pin(judge(&**source, selector, question, stage, limits, &mut digest));
     let judged = match deadline {
-        Some(limit) => timeout(limit, judging).await.unwrap_or_else(|_| Err(Failure::Late { location: source.location(), limit })),
+        Some(limit) => timeout(limit, judging).await.unwrap_or_else(|_| Err(Failure::Late(stage.late(&source.location(), limit)))),
         None => judging.await,
     };
     let answer = match judged {
@@ -106,10 +120,12 @@ async fn judge(
     source: &dyn Source,
     selector: &Selector,
     question: &Question<'_>,
+    stage: &Stage,
     limits: &Limits,
     digest: &mut Option<Digest>,
 ) -> Result<Judgement, Failure> {
-    let root = source.resolve(selector, limits).await?;
+    let mut room = Room::new(question, limits, stage);
+    let root = room.resolve(source, selector).await?;
     *digest = Some(root.descriptor.digest);
-    Ok(verify::judge(source, &root, question, limits).await?)
+    Ok(verify::judge_in(source, &root, question, &mut room, limits).await?)
 }

@@ -1,21 +1,22 @@
 //! Judges one use of one image, at admission: with a bound on how many are judged at once, and a memory of what was admitted.
 //!
+//! Everybody waits in the line of their own namespace, and what one namespace asks is never answered from another's place in line.
 //! Only successes are remembered, under everything that they depend on: the use, the repository and digest, whose credentials were used,
 //! and the content of every policy that governs. What time alone can end (an exemption, provenance that grows too old, a revocation that
 //! begins) ends them too: an entry lives as long as judging it again would give the same.
 
+mod remembered;
+
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    convert::Infallible,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use jiff::{SignedDuration, Timestamp};
 use moka::future::Cache;
-use tokio::sync::Semaphore;
 
+use self::remembered::{REMEMBERED, Remembered, Success};
 use super::metrics::Metrics;
 use crate::{
     api::bundle_policy::Snapshot,
@@ -31,19 +32,17 @@ use crate::{
     },
     service::{
         registries::{Opened, Registries},
+        shares::{Bounds, Full, Party, Share, Shares},
+        stage::{At, Stage},
         verdict::{self, Answer, denial},
         verify::{Question, Reading},
     },
 };
 
-/// How long a success is remembered.
-const REMEMBERED: Duration = Duration::from_mins(10);
-/// Bytes of all that is remembered, about.
-const MEMORY: u64 = 16 << 20;
-/// Images that evidence is gathered for at once.
-const AT_ONCE: usize = 64;
-/// Images that wait for that. More are refused: whoever asks has given up by then.
-const WAITING: usize = 1_000;
+/// Images that evidence is gathered for at once, and that wait for it. Who is over has to ask again: they would have given up by then.
+///
+/// Half of the slots are left to others whatever one registry does, and most of them whatever one namespace does.
+const SLOTS: Bounds = Bounds { all: 64, namespace: 24, host: 32, namespace_at_host: 16, waiting: 1_000, waiting_of_namespace: 500 };
 
 /// What is asked.
 #[derive(Clone, Debug)]
@@ -86,45 +85,44 @@ struct Key {
     policies: Vec<Digest>,
 }
 
-/// A success.
-#[derive(Debug)]
-struct Success {
-    report: Report,
-    until: Timestamp,
-    weight: u32,
-}
-
 /// Judges uses of images.
 pub(super) struct Checker {
     registries: Arc<dyn Registries>,
     clock: Arc<dyn Clock>,
     deadline: Duration,
-    cache: Cache<Key, Arc<Success>>,
-    slots: Semaphore,
-    waiting: AtomicUsize,
+    remembered: Remembered<Key>,
+    /// What is asked at the moment, by each namespace. Nothing stays here.
+    asked: Cache<(Key, String), Infallible>,
+    slots: Arc<Shares>,
     metrics: Metrics,
+}
+
+/// What came of asking.
+struct Found {
+    report: Report,
+    /// It is remembered.
+    success: Option<Arc<Success>>,
 }
 
 impl Checker {
     /// Every review is answered within `deadline`.
     pub(super) fn new(registries: Arc<dyn Registries>, clock: Arc<dyn Clock>, deadline: Duration, metrics: Metrics) -> Self {
-        let cache = Cache::builder().max_capacity(MEMORY).weigher(|_: &Key, success: &Arc<Success>| success.weight).time_to_live(REMEMBERED).build();
-        Self { registries, clock, deadline, cache, slots: Semaphore::new(AT_ONCE), waiting: AtomicUsize::new(0), metrics }
+        let (remembered, asked) = (Remembered::default(), Cache::builder().build());
+        Self { registries, clock, deadline, remembered, asked, slots: Shares::new(SLOTS), metrics }
     }
 
     /// The verdict on one use, by the policies of `snapshot`. `begun` is when the review came.
     pub(super) async fn check(&self, ask: &Ask, snapshot: &Snapshot, begun: Instant) -> Report {
         let Ok(reference) = ask.reference.parse::<Reference>() else { return unreadable(ask, snapshot, begun) };
         let question = self.question(ask, &reference, snapshot.policies());
-        let case = Case { ask, reference: &reference, question: &question, begun };
+        let case = Case { ask, reference: &reference, question: &question, begun, stage: &Stage::default() };
         if !question.is_governed() {
             return case.report(&verdict::refused(&question, &Denial::new(Reason::Ungoverned, "")), reference.digest);
         }
         let left = self.deadline.saturating_sub(begun.elapsed());
         let judged = tokio::time::timeout(left, self.governed(&case, snapshot)).await;
         judged.unwrap_or_else(|_| {
-            let message =
-                format!("no verdict within {} s: {} answers too slowly, or not at all; try again", self.deadline.as_secs_f32(), reference.repository);
+            let message = case.stage.late(&reference.repository.to_string(), self.deadline);
             case.refused(&Denial::new(Reason::DeadlineExceeded, message))
         })
     }
@@ -136,7 +134,12 @@ impl Checker {
             Err(error) => return case.refused(&denial(&error)),
         };
         // A tag is resolved each time: what it named before says nothing about now.
-        let Some(digest) = case.reference.digest else { return self.fresh(case, &source).await.0 };
+        let Some(digest) = case.reference.digest else {
+            return match self.slot(case).await {
+                Ok(_slot) => self.fresh(case, &source).await.0,
+                Err(denial) => case.refused(&denial),
+            };
+        };
         let key = Key {
             used_as: case.ask.used_as,
             repository: case.reference.repository.to_string(),
@@ -145,52 +148,64 @@ impl Checker {
             credential: docker_config.map(Digest::of),
             policies: snapshot.fingerprints(&case.question.scope()),
         };
-        if let Some(success) = self.cache.get(&key).await {
-            if self.clock.now() < success.until {
-                self.metrics.cache("verdict", "hit");
-                return case.remembered(&success.report);
-            }
-            self.cache.invalidate(&key).await;
+        if let Some(success) = self.remembered.get(&key, self.clock.now()).await {
+            self.metrics.cache("verdict", "hit");
+            return case.again(&success.report);
         }
         self.metrics.cache("verdict", "miss");
-        // Of many who ask for the same at once, one gathers the evidence and all get its answer.
-        let judged = self.cache.try_get_with(
-            key,
-            Box::pin(async {
-                let (report, until) = self.fresh(case, &source).await;
-                match until {
-                    Some(until) => Ok(Arc::new(Success::new(report, until))),
-                    None => Err(Box::new(report)),
-                }
-            }),
-        );
-        match judged.await {
-            Ok(success) => case.remembered(&success.report),
-            Err(report) => case.told(&report),
+        // Of many in one namespace who ask for the same at once, one gathers the evidence and all get its answer.
+        case.stage.set(At::Queue);
+        let asking = Box::pin(async { Err::<Infallible, _>(self.ask(case, &source, &key).await) });
+        let outcome = match self.asked.try_get_with((key.clone(), case.ask.namespace.clone()), asking).await {
+            Ok(never) => match never {},
+            Err(outcome) => outcome,
+        };
+        if outcome.success.is_some() { case.again(&outcome.report) } else { case.told(&outcome.report) }
+    }
+
+    /// Judges when it is this question's turn, unless another namespace has found out the same meanwhile.
+    async fn ask(&self, case: &Case<'_>, source: &Opened, key: &Key) -> Found {
+        let _slot = match self.slot(case).await {
+            Ok(slot) => slot,
+            Err(denial) => return Found { report: case.refused(&denial), success: None },
+        };
+        if let Some(success) = self.remembered.get(key, self.clock.now()).await {
+            return Found { report: success.report.clone(), success: Some(success) };
         }
+        let (report, until) = self.fresh(case, source).await;
+        let success = until.map(|until| Arc::new(Success::new(report.clone(), until, &case.ask.namespace)));
+        if let Some(success) = &success
+            && !self.remembered.insert(key.clone(), Arc::clone(success)).await
+        {
+            self.metrics.cache("verdict", "full");
+        }
+        Found { report, success }
     }
 
     /// Gathers the evidence and judges it. With a time, until when the answer holds: it is a success then.
     async fn fresh(&self, case: &Case<'_>, source: &Opened) -> (Report, Option<Timestamp>) {
-        let Some(_slot) = self.slot().await else {
-            let message = format!("{WAITING} images wait to be judged already; try again");
-            return (case.refused(&Denial::new(Reason::Overloaded, message)), None);
-        };
         // The review's own deadline ends this.
         let selector = case.reference.selector();
-        let answer = verdict::give(source, &selector, case.question, None, &Limits::DEFAULT).await;
+        let answer = verdict::give_telling(source, &selector, case.question, None, case.stage, &Limits::DEFAULT).await;
         let until = holds_until(case, &answer);
         (case.report(&answer, answer.digest), until)
     }
 
-    async fn slot(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
-        if let Ok(slot) = self.slots.try_acquire() {
-            return Some(slot);
-        }
-        let waiting = Waiting::begin(&self.waiting)?;
-        let slot = self.slots.acquire().await.ok();
-        drop(waiting);
-        slot
+    /// A place among those that are judged at once.
+    async fn slot(&self, case: &Case<'_>) -> Result<Share, Denial> {
+        let party = Party::new(Some(&case.ask.namespace), Some(case.reference.repository.host()));
+        let taken = match self.slots.try_take(&party) {
+            Ok(slot) => {
+                case.stage.set(At::Registry);
+                return Ok(slot);
+            }
+            Err(taken) => taken,
+        };
+        case.stage.set(At::Queue);
+        let _waiting = self.metrics.waiting(taken);
+        let slot = self.slots.take(&party).await;
+        case.stage.set(At::Registry);
+        slot.map_err(|full| overloaded(full, &case.ask.namespace))
     }
 
     fn question<'a>(&self, ask: &'a Ask, reference: &'a Reference, policies: &'a [Policy]) -> Question<'a> {
@@ -205,6 +220,14 @@ impl Checker {
             reading: Reading::Needed,
         }
     }
+}
+
+fn overloaded(full: Full, namespace: &str) -> Denial {
+    let message = match full {
+        Full::Namespace => format!("{} images of namespace {namespace} wait to be judged already; try again", SLOTS.waiting_of_namespace),
+        Full::All => format!("{} images wait to be judged already, of all namespaces; try again", SLOTS.waiting),
+    };
+    Denial::new(Reason::Overloaded, message)
 }
 
 /// Until when judging the same again would admit it, at most as long as anything is remembered. `None` for what is not admitted now.
@@ -235,37 +258,13 @@ fn unreadable(ask: &Ask, snapshot: &Snapshot, begun: Instant) -> Report {
     Report::new(asked(ask, in_cluster(&ask.reference, ask.used_as, &ask.namespace), begun), &decision, &Findings::default())
 }
 
-/// One of those who wait.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn begin(count: &'a AtomicUsize) -> Option<Self> {
-        let waiting = Self(count);
-        (count.fetch_add(1, Ordering::Relaxed) < WAITING).then_some(waiting)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Success {
-    fn new(report: Report, until: Timestamp) -> Self {
-        let size = serde_json::to_string(&report).map_or(4_096, |text| text.len());
-        // What the strings and lists of a report need beside their text, and the key.
-        let weight = u32::try_from(size * 2 + 512).unwrap_or(u32::MAX);
-        Self { report, until, weight }
-    }
-}
-
 /// One use that is being judged.
 struct Case<'a> {
     ask: &'a Ask,
     reference: &'a Reference,
     question: &'a Question<'a>,
     begun: Instant,
+    stage: &'a Stage,
 }
 
 impl Case<'_> {
@@ -283,7 +282,7 @@ impl Case<'_> {
     }
 
     /// A success that was found out before, perhaps in another object.
-    fn remembered(&self, report: &Report) -> Report {
+    fn again(&self, report: &Report) -> Report {
         Report { registry_requests: 0, ..self.told(report) }
     }
 

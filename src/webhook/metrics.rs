@@ -9,6 +9,7 @@ use prometheus_client::{
 };
 
 use super::respond::Judged;
+use crate::service::shares::Taken;
 
 /// What the webhook counts.
 #[derive(Clone, Debug)]
@@ -17,6 +18,16 @@ pub struct Metrics {
     durations: Family<DurationLabels, Histogram, fn() -> Histogram>,
     caches: Family<CacheLabels, Counter>,
     expiry: Family<ExpiryLabels, Gauge>,
+    waiting: Family<WaitingLabels, Gauge>,
+}
+
+/// An image that waits to be judged, for as long as this is there.
+pub(super) struct Waiting(Gauge);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -44,6 +55,11 @@ struct ExpiryLabels {
     name: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct WaitingLabels {
+    r#for: &'static str,
+}
+
 fn seconds() -> Histogram {
     Histogram::new([0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0])
 }
@@ -52,13 +68,19 @@ impl Metrics {
     /// Registers everything in `registry`, under the prefix `packgate`.
     pub fn new(registry: &mut Registry) -> Self {
         let new: fn() -> Histogram = seconds;
-        let metrics =
-            Self { reviews: Family::default(), durations: Family::new_with_constructor(new), caches: Family::default(), expiry: Family::default() };
+        let metrics = Self {
+            reviews: Family::default(),
+            durations: Family::new_with_constructor(new),
+            caches: Family::default(),
+            expiry: Family::default(),
+            waiting: Family::default(),
+        };
         let registry = registry.sub_registry_with_prefix("packgate");
         registry.register("admission_reviews", "Judged uses by verdict, whatever the policies' modes", metrics.reviews.clone());
         registry.register("admission_duration_seconds", "Time from a review's first byte to a use's verdict", metrics.durations.clone());
         registry.register("cache_requests", "Verdicts that were looked for in memory", metrics.caches.clone());
         registry.register("expiry_timestamp_seconds", "When something ends, in seconds since 1970", metrics.expiry.clone());
+        registry.register("admission_waiting", "Images that wait to be judged, by whose slots are taken", metrics.waiting.clone());
         metrics
     }
 
@@ -74,6 +96,18 @@ impl Metrics {
     /// Something was looked for in memory.
     pub(super) fn cache(&self, cache: &'static str, result: &'static str) {
         self.caches.get_or_create(&CacheLabels { cache, result }).inc();
+    }
+
+    /// An image waits to be judged.
+    pub(super) fn waiting(&self, taken: Taken) -> Waiting {
+        let r#for = match taken {
+            Taken::Namespace => "namespace",
+            Taken::Host => "registry",
+            Taken::All => "all",
+        };
+        let gauge = self.waiting.get_or_create_owned(&WaitingLabels { r#for });
+        gauge.inc();
+        Waiting(gauge)
     }
 
     /// The certificate ends then.

@@ -122,8 +122,8 @@ async fn one_good_signature_admits_among_malformed_ones() {
 }
 
 /// The most memory that a run had, in KiB, as the kernel counts it.
-fn verify_measured(workspace: &Workspace, reference: &str) -> (Run, u64) {
-    let line = format!("verify --plain-http {reference} --key packgate.pub");
+fn verify_measured(workspace: &Workspace, reference: &str, key: &str) -> (Run, u64) {
+    let line = format!("verify --plain-http {reference} --key {key}");
     let mut child = workspace.command(BINARY).args(line.split(' ')).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
     let status = format!("/proc/{}/status", child.id());
     let mut peak = 0;
@@ -156,12 +156,12 @@ async fn hostile_lists_of_referrers_cost_little_memory() {
     ];
     for (referrers_api, part) in [(true, "/referrers/"), (false, "/manifests/sha256-")] {
         let (workspace, registry, reference) = signed(Settings { referrers_api, ..Settings::default() }).await;
-        let (ordinary, usual) = verify_measured(&workspace, &reference);
+        let (ordinary, usual) = verify_measured(&workspace, &reference, "packgate.pub");
         ordinary.ok();
         let judged = |what: &str, fault: Fault, code: i32, reason: &str| {
             registry.heal();
             registry.fault(fault);
-            let (run, peak) = verify_measured(&workspace, &reference);
+            let (run, peak) = verify_measured(&workspace, &reference, "packgate.pub");
             println!("{part} {what}: {} KiB more, exit {}", peak.saturating_sub(usual), run.code);
             run.refused(code, reason);
             assert!(peak < usual + MORE, "{what}: {peak} KiB, {usual} usually");
@@ -177,7 +177,7 @@ async fn hostile_lists_of_referrers_cost_little_memory() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sigstore_bundle_without_an_end_costs_little_memory() {
     let (workspace, registry, reference) = signed(Settings::default()).await;
-    let (ordinary, usual) = verify_measured(&workspace, &reference);
+    let (ordinary, usual) = verify_measured(&workspace, &reference, "packgate.pub");
     ordinary.ok();
     let digest = reference.split_once('@').expect("a digest").1;
     let size = registry.manifest("team/hello", digest).expect("pushed").len();
@@ -192,9 +192,48 @@ async fn a_sigstore_bundle_without_an_end_costs_little_memory() {
         });
         registry.put_manifest("team/hello", None, media_type::MANIFEST, manifest.to_string());
         registry.fault(Fault::on("GET", format!("/blobs/{blob}")).endless());
-        let (run, peak) = verify_measured(&workspace, &reference);
+        let (run, peak) = verify_measured(&workspace, &reference, "packgate.pub");
         println!("1 GiB that {note}: {} KiB more", peak.saturating_sub(usual));
         run.ok();
         assert!(peak < usual + (16 << 10), "{peak} KiB, {usual} usually");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_large_bundles_cost_little_memory_and_hide_no_signature() {
+    const MORE: u64 = 24 << 10;
+    let (workspace, registry, reference) = signed(Settings::default()).await;
+    let (ordinary, usual) = verify_measured(&workspace, &reference, "packgate.pub");
+    ordinary.ok();
+    let digest = reference.split_once('@').expect("a digest").1;
+    let size = registry.manifest("team/hello", digest).expect("pushed").len();
+    // One blob, which each of them has to be read from: where it lies makes no difference to who reads it.
+    let payload = "A".repeat((4 << 20) - 400);
+    let bundle = json!({
+        "mediaType": media_type::SIGSTORE_BUNDLE_V03, "verificationMaterial": {"publicKey": {"hint": ""}},
+        "dsseEnvelope": {"payload": payload, "payloadType": "application/vnd.in-toto+json", "signatures": [{"sig": "AAAA"}]},
+    });
+    let bundle = bundle.to_string();
+    assert!(bundle.len() <= 4 << 20);
+    let blob = registry.put_blob("team/hello", bundle.clone());
+    for number in 0..250 {
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": media_type::MANIFEST, "artifactType": media_type::SIGSTORE_BUNDLE_V03,
+            "config": {"mediaType": media_type::EMPTY, "digest": Digest::of(b"{}"), "size": 2},
+            "layers": [{"mediaType": media_type::SIGSTORE_BUNDLE_V03, "digest": blob, "size": bundle.len()}],
+            "subject": {"mediaType": media_type::MANIFEST, "digest": digest, "size": size}, "annotations": {"n": number.to_string()},
+        });
+        registry.put_manifest("team/hello", None, media_type::MANIFEST, manifest.to_string());
+    }
+    workspace.run("keys generate --out-dir other").ok();
+    for (key, admitted) in [("packgate.pub", true), ("other/packgate.pub", false)] {
+        let (run, peak) = verify_measured(&workspace, &reference, key);
+        println!("{key}: {} KiB more", peak.saturating_sub(usual));
+        if admitted {
+            drop(run.ok())
+        } else {
+            run.refused(1, "LimitExceeded")
+        };
+        assert!(peak < usual + MORE, "{peak} KiB, {usual} usually");
     }
 }

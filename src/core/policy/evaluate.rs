@@ -246,6 +246,10 @@ impl<'a> Case<'a> {
         let lock = self.expected_lock().map_err(&mut note);
         let provenance = self.rules.slsa.as_ref().map(|rules| slsa::judge(self, rules)).transpose().map_err(&mut note).ok().flatten();
         let attestations: Vec<_> = self.rules.attestations.iter().filter_map(|rule| self.attestation(rule).map_err(&mut note).ok()).collect();
+        // The lock is opened only where everything else holds. Until then nothing is said about it.
+        if self.subject.lock.is_none() && denials.iter().any(|denial| denial.reason != Reason::LockMismatch) {
+            denials.retain(|denial| denial.reason != Reason::LockMismatch);
+        }
         let finding = provenance.as_ref().map(|(_, finding)| finding.clone());
         let statements = signatures.iter().copied().chain(provenance.map(|(statement, _)| statement)).chain(attestations);
         let verdict = match (Denials::all(denials), signatures.first(), lock) {
@@ -383,6 +387,10 @@ impl<'a> Case<'a> {
     fn unseen(&self) -> impl Iterator<Item = Fault> + '_ {
         let revoked = self.revoked.iter().map(|statement| Fault::new(Reason::Revoked, format!("the key of {} is revoked", statement.signer())));
         let unopened = self.findings.unopened;
+        let over_budget = self.findings.over_budget;
+        let message =
+            || format!("{over_budget} signatures or attestations were not judged to the end, together they need too much to be read or checked");
+        let exceeded = (over_budget > 0).then(|| Fault { rank: rank(Reason::TooManyReferrers), ..Fault::new(Reason::LimitExceeded, message()) });
         let over =
             (unopened > 0).then(|| Fault::new(Reason::TooManyReferrers, format!("{unopened} referrers were not looked at, there are too many")));
         let expired = self.expired.iter().map(|statement| {
@@ -390,7 +398,7 @@ impl<'a> Case<'a> {
             let message = format!("{}: its certificate, or a revocation list that says it is good, held {until}", statement.signer());
             Fault::new(Reason::CertificateExpired, message)
         });
-        revoked.chain(over).chain(expired)
+        revoked.chain(over).chain(exceeded).chain(expired)
     }
 
     fn attestation(&self, rule: &AttestationRule) -> Result<&'a Verified<Statement>, Denial> {

@@ -111,6 +111,23 @@ pub enum EvidenceError {
         /// The cap.
         limit: usize,
     },
+    /// The question has no signature checks left.
+    #[error("it was not judged to the end: the evidence needs more than {limit} signature checks; delete what is not needed, or name fewer keys")]
+    TooManyChecks {
+        /// The cap.
+        limit: usize,
+    },
+    /// What holds already takes all the memory that one question has.
+    #[error("its statement needs about {size} bytes of memory, and the statements of one digest may need {limit}")]
+    TooMuchStated {
+        /// What it needs.
+        size: usize,
+        /// The cap for all of them.
+        limit: usize,
+    },
+    /// Whoever asked has given up.
+    #[error("it was not judged: the time for the verdict is over")]
+    NobodyWaits,
     /// A statement that holds, about something else.
     #[error("its statement, signed by {signer}, is about {named}, not about the judged digest")]
     Subject {
@@ -142,7 +159,10 @@ impl Classified for EvidenceError {
             Self::OtherKey { .. } | Self::NoTrustRoot => Reason::NoMatchingAuthority,
             Self::KeySignature(_) => Reason::InvalidSignature,
             Self::Sigstore { reason, .. } => *reason,
-            Self::Subjects { .. } | Self::Envelope(JsonError::TooLarge { .. }) => Reason::LimitExceeded,
+            Self::Subjects { .. } | Self::TooManyChecks { .. } | Self::TooMuchStated { .. } | Self::Envelope(JsonError::TooLarge { .. }) => {
+                Reason::LimitExceeded
+            }
+            Self::NobodyWaits => Reason::DeadlineExceeded,
             Self::ForeignSubject(_) | Self::Subject { .. } => Reason::SubjectMismatch,
             Self::Layers(_)
             | Self::NotABundle

@@ -9,7 +9,7 @@ use aws_lc_rs::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 
-use super::verified::KeyNames;
+use super::{message::Message, verified::KeyNames};
 use crate::core::{
     class::{Classified, Reason},
     digest::Digest,
@@ -170,6 +170,12 @@ impl VerificationKey {
     /// Did this key sign `message`?
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         self.key.verify_sig(message, signature).is_ok()
+    }
+
+    /// The same for a message whose hashes are kept.
+    pub(super) fn verifies_message(&self, message: &Message, signature: &[u8]) -> bool {
+        let by_hash = message.hash_for(self.algorithm).map(|hash| self.key.verify_digest_sig(hash, signature).is_ok());
+        by_hash.unwrap_or_else(|| self.verifies(message.bytes(), signature))
     }
 }
 

@@ -169,6 +169,8 @@ fn signatures_by_openssl_verify_with_their_own_key_only() {
         assert!(key.verifies(b"packgate", signature) && !key.verifies(b"packgate ", signature), "{key:?}");
         for (other, (_, foreign, _)) in cases.iter().enumerate() {
             assert_eq!(key.verifies(b"packgate", foreign), at == other, "{key:?} and the signature of {other}");
+            let kept = Message::new(b"packgate".to_vec());
+            assert_eq!(key.verifies_message(&kept, foreign), at == other, "{key:?} and the signature of {other}, hashed once");
         }
     }
 }

@@ -8,11 +8,15 @@ use sigstore_types::DsseEnvelope;
 use crate::core::{digest::Digest, sigstore_bundle::SigstoreBundle};
 
 use super::{
-    EvidenceError, SignedAt, Signer, Trust, Validity, VerificationKey, sigstore,
+    EvidenceError, SignedAt, Signer, Trust, Validity, VerificationKey,
+    effort::Effort,
+    message::Message,
+    sigstore,
     verified::{Authenticated, Claims, Format, Vouched},
 };
 
-/// Finds the key that signed `envelope`, and who vouches for the time. The hint decides nothing but which fault is told.
+/// Finds the key that signed `envelope`, and who vouches for the time. The hint decides nothing but which key is tried first, and which fault is
+/// told.
 ///
 /// The first of the result is what the key alone says. Errors beside it: the trust roots that do not vouch for the rest, and why.
 pub(super) fn authenticate(
@@ -21,15 +25,26 @@ pub(super) fn authenticate(
     hint: &str,
     subject: &Digest,
     trust: &Trust,
+    effort: &Effort<'_>,
 ) -> Result<(Vec<Authenticated>, Vec<EvidenceError>), EvidenceError> {
     let keys = &trust.keys;
-    let message = envelope.pae();
+    let message = Message::new(envelope.pae());
     let signature = envelope.signature.sig.as_bytes();
-    let key = keys.iter().find(|key| key.verifies(&message, signature)).ok_or_else(|| fault(hint, keys))?;
+    let (hinted, others): (Vec<_>, Vec<_>) = keys.iter().partition(|key| key.hint() == hint);
+    let mut signed_by = None;
+    for key in hinted.into_iter().chain(others) {
+        message.take(key, effort)?;
+        if key.verifies_message(&message, signature) {
+            signed_by = Some(key);
+            break;
+        }
+    }
+    let key = signed_by.ok_or_else(|| fault(hint, keys))?;
     let (mut found, mut faults) = (vec![by_key_alone(key, bundle)], Vec::new());
     if bundle.has_time_evidence() {
         for root in &trust.vouching {
-            match sigstore::vouch(root, bundle, key, subject) {
+            let checked = effort.check_of(message.bytes().len()).and_then(|()| sigstore::vouch(root, bundle, key, subject));
+            match checked {
                 Ok(vouched) => found.push(vouched),
                 Err(error) => faults.push(error),
             }

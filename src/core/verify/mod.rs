@@ -11,11 +11,13 @@ mod authority;
 mod blob;
 mod certificate;
 mod chain;
+mod effort;
 mod error;
 mod key;
 mod keyed;
 pub(crate) mod legacy;
 mod log_entries;
+mod message;
 mod own;
 mod revocation;
 mod san;
@@ -30,13 +32,17 @@ mod trust_root;
 mod trusted_authorities;
 mod validity;
 mod verified;
+mod verifier;
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
 use jiff::Timestamp;
 
 use sigstore_types::DsseEnvelope;
+
+use effort::Effort;
+use verifier::Room;
 
 use super::{
     digest::Digest,
@@ -57,6 +63,7 @@ pub use legacy::LegacyCandidate;
 pub use own::{Certified, certified, check_own};
 pub use trust_root::{TrustRoot, TrustRootError};
 pub use verified::{Claims, Format, SignedAt, Signer, Validity, Verified, Vouched};
+pub use verifier::{EvidenceVerifier, verify};
 
 /// What was gathered about one digest. Nothing in it is trusted.
 #[derive(Clone, Debug, Default)]
@@ -117,6 +124,10 @@ pub struct Findings {
     pub rejected: Vec<Rejected>,
     /// Referrers that nobody looked at because there were too many.
     pub unopened: usize,
+    /// Pieces of evidence that were not read, or not judged to the end, because what one question may cost was used up.
+    pub over_budget: usize,
+    /// Signature checks that were made.
+    pub signature_checks: usize,
 }
 
 /// The layer of a referrer's manifest that holds a Sigstore bundle about `subject`.
@@ -140,32 +151,22 @@ pub fn bundle_layer<'a>(manifest: &'a Document, subject: &Digest) -> Result<Opti
     }
 }
 
-/// Judges every candidate about `subject`, at most `limits.referrers_opened` of them: bundles first, then what lies under cosign's tags.
-pub fn verify(subject: &Digest, evidence: &Evidence, trust: &Trust, limits: &Limits) -> Findings {
-    let over = (evidence.candidates.len() + evidence.legacy.len()).saturating_sub(limits.referrers_opened);
-    let mut findings = Findings { verified: Vec::new(), rejected: evidence.unread.clone(), unopened: evidence.unopened + over };
-    for candidate in evidence.candidates.iter().take(limits.referrers_opened) {
-        let (verified, faults) = judge(subject, candidate, trust, limits);
-        findings.verified.extend(verified);
-        findings.rejected.extend(faults.iter().map(|error| Rejected::new(candidate.referrer.digest, error)));
-    }
-    for candidate in evidence.legacy.iter().take(limits.referrers_opened.saturating_sub(evidence.candidates.len())) {
-        let (verified, faults) = legacy::judge(subject, candidate, trust, limits);
-        findings.verified.extend(verified);
-        findings.rejected.extend(faults.iter().map(|error| candidate.rejected(error)));
-    }
-    findings
-}
-
 /// What holds, and what does not: never neither.
-fn judge(subject: &Digest, candidate: &Candidate, trust: &Trust, limits: &Limits) -> (Vec<Verified<Statement>>, Vec<EvidenceError>) {
-    let (payload, authenticated, mut faults) = match open(subject, candidate, trust, limits) {
+fn judge(
+    subject: &Digest,
+    candidate: &Candidate,
+    trust: &Trust,
+    limits: &Limits,
+    effort: &Effort<'_>,
+    room: &mut Room,
+) -> (Vec<Verified<Statement>>, Vec<EvidenceError>) {
+    let (payload, authenticated, mut faults) = match open(subject, candidate, trust, limits, effort) {
         Ok(opened) => opened,
         Err(error) => return (Vec::new(), vec![error]),
     };
     let mut verified = Vec::new();
     for by in authenticated {
-        match statement::read(&payload, subject, by, candidate.referrer.digest, limits) {
+        match room.hold(&payload, || statement::read(&payload, subject, by, candidate.referrer.digest, limits)) {
             Ok(statement) => verified.push(statement),
             Err(error) => faults.push(error),
         }
@@ -173,10 +174,13 @@ fn judge(subject: &Digest, candidate: &Candidate, trust: &Trust, limits: &Limits
     (verified, faults)
 }
 
+/// Who signed, and who does not vouch for it.
+type Authentications = (Vec<verified::Authenticated>, Vec<EvidenceError>);
+
 /// A payload whose signature holds, by whom, and who does not vouch for it.
 type Opened = (Vec<u8>, Vec<verified::Authenticated>, Vec<EvidenceError>);
 
-fn open(subject: &Digest, candidate: &Candidate, trust: &Trust, limits: &Limits) -> Result<Opened, EvidenceError> {
+fn open(subject: &Digest, candidate: &Candidate, trust: &Trust, limits: &Limits, effort: &Effort<'_>) -> Result<Opened, EvidenceError> {
     let layer = bundle_layer(&candidate.manifest, subject)?.ok_or(EvidenceError::NotABundle)?;
     let actual = Digest::of(&candidate.content);
     if actual != layer.digest {
@@ -188,8 +192,8 @@ fn open(subject: &Digest, candidate: &Candidate, trust: &Trust, limits: &Limits)
         return Err(EvidenceError::PayloadType(shorten(&envelope.payload_type)));
     }
     let (authenticated, faults) = match bundle.material() {
-        Material::PublicKey { hint } => keyed::authenticate(&bundle, envelope, hint, subject, trust)?,
-        Material::Certificate => by_certificate(&bundle, envelope, subject, trust)?,
+        Material::PublicKey { hint } => keyed::authenticate(&bundle, envelope, hint, subject, trust, effort)?,
+        Material::Certificate => by_certificate(&bundle, envelope, subject, trust, effort)?,
     };
     Ok((envelope.payload.as_bytes().to_vec(), authenticated, faults))
 }
@@ -200,12 +204,17 @@ fn by_certificate(
     envelope: &DsseEnvelope,
     subject: &Digest,
     trust: &Trust,
-) -> Result<(Vec<verified::Authenticated>, Vec<EvidenceError>), EvidenceError> {
-    let by_root = || sigstore::authenticate(bundle, subject, &trust.roots);
+    effort: &Effort<'_>,
+) -> Result<Authentications, EvidenceError> {
+    let size = envelope.payload.as_bytes().len();
+    let by_root = || {
+        let roots = trust.roots.iter();
+        any(roots.map(|root| effort.check_of(size).and_then(|()| sigstore::authenticate(bundle, subject, std::slice::from_ref(root)))))
+    };
     if trust.authorities.is_empty() {
         return by_root().map(|found| (found, Vec::new()));
     }
-    let by_company = certificate::authenticate(bundle, envelope, subject, trust);
+    let by_company = by_company(bundle, envelope, subject, trust, effort);
     if trust.roots.is_empty() {
         return by_company;
     }
@@ -220,6 +229,49 @@ fn by_certificate(
         (Err(_), Ok(found)) => Ok(found),
         (Err(one), Err(other)) => Err(sigstore::furthest(vec![other, one])),
     }
+}
+
+/// Asks each authority alone, so that the time and the checks that are left are looked at in between.
+fn by_company(
+    bundle: &SigstoreBundle,
+    envelope: &DsseEnvelope,
+    subject: &Digest,
+    trust: &Trust,
+    effort: &Effort<'_>,
+) -> Result<Authentications, EvidenceError> {
+    let size = envelope.payload.as_bytes().len();
+    let (mut found, mut faults, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+    for issuing in &trust.authorities {
+        if !seen.insert((issuing.authority.digest(), issuing.root.as_ref().map(|root| root.digest()))) {
+            continue;
+        }
+        let alone = Trust { authorities: vec![issuing.clone()], now: trust.now, ..Trust::default() };
+        match effort.check_of(size).and_then(|()| certificate::authenticate(bundle, envelope, subject, &alone)) {
+            Ok((by, more)) => {
+                found.extend(by);
+                faults.extend(more);
+            }
+            Err(error) => faults.push(error),
+        }
+    }
+    if found.is_empty() {
+        return Ok((found, chain::worth_telling(faults)));
+    }
+    // That another authority did not issue it is no news.
+    faults.retain(|fault| fault.signer().is_some());
+    Ok((found, faults))
+}
+
+/// Everything that holds, or of nothing the fault that came furthest.
+fn any(results: impl Iterator<Item = Result<Vec<verified::Authenticated>, EvidenceError>>) -> Result<Vec<verified::Authenticated>, EvidenceError> {
+    let (mut found, mut faults) = (Vec::new(), Vec::new());
+    for result in results {
+        match result {
+            Ok(more) => found.extend(more),
+            Err(error) => faults.push(error),
+        }
+    }
+    if found.is_empty() { Err(sigstore::furthest(faults)) } else { Ok(found) }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod copying;
 mod endorsing;
+mod evidence;
 mod forged;
 mod packing;
 mod round_trip;

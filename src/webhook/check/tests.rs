@@ -2,9 +2,13 @@
 
 mod chains;
 
-use std::sync::{Mutex, atomic::AtomicBool};
+use std::sync::{
+    Mutex,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
 
 use async_trait::async_trait;
+use futures::FutureExt;
 use jiff::ToSpan;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
@@ -37,7 +41,8 @@ struct TestRegistry {
     refuses: AtomicBool,
 }
 
-struct Place(Arc<TestRegistry>);
+/// A repository in it. Hosts called "slow" never answer.
+struct Place(Arc<TestRegistry>, bool);
 
 #[async_trait]
 impl Source for Place {
@@ -47,7 +52,7 @@ impl Source for Place {
 
     async fn resolve(&self, selector: &crate::core::reference::Selector, limits: &Limits) -> Result<Resolved, OciError> {
         self.0.resolved.fetch_add(1, Ordering::SeqCst);
-        if self.0.silent.load(Ordering::SeqCst) {
+        if self.1 || self.0.silent.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
         }
         if self.0.refuses.load(Ordering::SeqCst) {
@@ -69,8 +74,8 @@ impl Source for Place {
 struct One(Arc<TestRegistry>);
 
 impl Registries for One {
-    fn open(&self, _: &Repository, _: Option<&[u8]>) -> Result<Opened, OpenError> {
-        Ok(Arc::new(Place(Arc::clone(&self.0))))
+    fn open(&self, repository: &Repository, _: Option<&[u8]>) -> Result<Opened, OpenError> {
+        Ok(Arc::new(Place(Arc::clone(&self.0), repository.host().starts_with("slow"))))
     }
 }
 
@@ -397,16 +402,101 @@ async fn what_one_credential_may_read_is_not_remembered_for_another() {
     }
 }
 
+/// Many questions at once, by policies that govern everything.
+struct Flood<'a> {
+    scene: &'a Scene,
+    snapshot: Snapshot,
+}
+
+type Asking<'a> = std::pin::Pin<Box<dyn Future<Output = Report> + 'a>>;
+
+impl<'a> Flood<'a> {
+    fn new(scene: &'a Scene) -> Self {
+        let policy = scene.policy(&json!({"match": {"references": ["**"]}}));
+        let snapshot = Gathered { policies: vec![policy], ..Gathered::default() }.compile("packgate-system", scene.clock.now());
+        Self { scene, snapshot }
+    }
+
+    /// The future has begun: it has a slot, or waits for one.
+    fn ask(&'a self, namespace: &str, reference: &str, begun: Instant) -> Asking<'a> {
+        let ask = Ask { namespace: namespace.into(), ..ask(reference) };
+        let mut asking: Asking<'a> = Box::pin(async move { self.scene.checker.check(&ask, &self.snapshot, begun).await });
+        // What ends at once would be lost here.
+        if let Some(report) = asking.as_mut().now_or_never() { Box::pin(std::future::ready(report)) } else { asking }
+    }
+
+    /// So many different images of a host that never answers.
+    fn slow(&'a self, namespace: &str, host: impl Fn(usize) -> String, count: usize) -> Vec<Asking<'a>> {
+        let reference = |n: usize| format!("{}/x@{}", host(n), Digest::of(format!("{namespace}{n}").as_bytes()));
+        (0..count).map(|n| self.ask(namespace, &reference(n), Instant::now())).collect()
+    }
+
+    fn good(&self) -> String {
+        format!("{REPOSITORY}@{}", self.scene.signed)
+    }
+
+    fn waiting(&self) -> usize {
+        self.scene.checker.slots.waiting()
+    }
+}
+
 #[tokio::test]
-async fn too_many_at_once_are_refused() {
-    let scene = Scene::with_deadline(Duration::from_secs(2)).await;
-    scene.registry.silent.store(true, Ordering::SeqCst);
-    let snapshot = Gathered { policies: vec![scene.policy(&json!({}))], ..Gathered::default() }.compile("packgate-system", scene.clock.now());
-    let asks: Vec<Ask> = (0..=AT_ONCE + WAITING).map(|n| ask(&format!("{REPOSITORY}@{}", Digest::of(n.to_string().as_bytes())))).collect();
-    let begun = Instant::now();
-    let reports = futures::future::join_all(asks.iter().map(|ask| scene.checker.check(ask, &snapshot, begun))).await;
-    let refused = reports.iter().filter(|report| reasons(report) == [Reason::Overloaded]).count();
-    assert_eq!(refused, 1, "one more than can wait");
-    assert_eq!(reports.iter().filter(|report| reasons(report) == [Reason::DeadlineExceeded]).count(), AT_ONCE + WAITING);
-    assert_eq!(scene.checker.waiting.load(Ordering::SeqCst), 0, "nobody waits any more");
+async fn a_slow_registry_uses_up_its_own_slots_only() {
+    let scene = Scene::new().await;
+    let flood = Flood::new(&scene);
+    let mut slow = flood.slow("team-a", |_| "slow.example.com".into(), 256);
+    assert_eq!(flood.waiting(), 256 - SLOTS.namespace_at_host, "of the same namespace");
+    for namespace in ["team-b", "team-c", "team-d"] {
+        slow.extend(flood.slow(namespace, |_| "slow.example.com".into(), 100));
+    }
+    assert_eq!(flood.waiting(), 256 + 300 - SLOTS.host, "of all namespaces");
+    for namespace in ["team-a", "team-e"] {
+        assert_eq!(flood.ask(namespace, &flood.good(), Instant::now()).await.outcome, ReportOutcome::Admitted, "{namespace}");
+    }
+    drop(slow);
+    assert_eq!(flood.waiting(), 0);
+}
+
+#[tokio::test]
+async fn a_namespace_that_floods_waits_behind_itself() {
+    let scene = Scene::new().await;
+    let flood = Flood::new(&scene);
+    let _slow = flood.slow("team-a", |n| format!("slow-{n}.example.com"), 300);
+    assert_eq!(flood.waiting(), 300 - SLOTS.namespace, "however many registries it has");
+    let mut behind = flood.ask("team-a", &flood.good(), Instant::now());
+    assert!(behind.as_mut().now_or_never().is_none(), "its own question waits");
+    let other = flood.ask("team-b", &flood.good(), Instant::now()).await;
+    assert_eq!(other.outcome, ReportOutcome::Admitted, "and nobody else's does, not even for the same image");
+}
+
+#[tokio::test]
+async fn too_many_of_one_namespace_are_refused_and_it_is_named() {
+    let scene = Scene::new().await;
+    let flood = Flood::new(&scene);
+    let most = SLOTS.namespace_at_host + SLOTS.waiting_of_namespace;
+    let slow = flood.slow("team-a", |_| "slow.example.com".into(), most);
+    assert_eq!(flood.waiting(), SLOTS.waiting_of_namespace);
+    let refused = flood.ask("team-a", &flood.good(), Instant::now());
+    assert_eq!(flood.waiting(), SLOTS.waiting_of_namespace, "its part of another registry is free");
+    assert_eq!(refused.await.outcome, ReportOutcome::Admitted);
+    let report = flood.slow("team-a", |_| "slow.example.com".into(), most + 1).pop().expect("one").await;
+    assert_eq!(reasons(&report), [Reason::Overloaded]);
+    assert!(report.denials[0].message.contains("of namespace team-a"), "{report:?}");
+    assert_eq!(flood.ask("team-b", &flood.good(), Instant::now()).await.outcome, ReportOutcome::Admitted);
+    drop(slow);
+    assert_eq!(flood.waiting(), 0, "nobody waits any more");
+}
+
+#[tokio::test]
+async fn what_waited_in_the_queue_too_long_says_so() {
+    let scene = Scene::with_deadline(Duration::from_secs(3_600)).await;
+    let flood = Flood::new(&scene);
+    let _slow = flood.slow("team-a", |_| "slow.example.com".into(), SLOTS.namespace_at_host);
+    let reference = format!("slow.example.com/x@{}", scene.signed);
+    let almost_an_hour_ago = Instant::now().checked_sub(Duration::from_secs(3_600) - Duration::from_millis(50)).expect("a time");
+    for (namespace, words) in [("team-a", "waited in the queue"), ("team-b", "slow.example.com/x answers too slowly")] {
+        let report = flood.ask(namespace, &reference, almost_an_hour_ago).await;
+        assert_eq!(reasons(&report), [Reason::DeadlineExceeded]);
+        assert!(report.denials[0].message.contains(words), "{report:?}");
+    }
 }

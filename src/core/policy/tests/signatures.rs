@@ -112,6 +112,29 @@ fn referrers_that_nobody_looked_at_are_no_lack_of_signatures() {
 }
 
 #[test]
+fn what_was_not_judged_to_the_end_is_told_before_what_nobody_known_signed() {
+    let key = TestKey::new();
+    let case = Case::new(rules(vec![key_authority("a", &key)]), vec![TestKey::new().sign(&judged())]);
+    let policies = case.policies();
+    let evidence = Evidence { candidates: case.candidates.clone(), ..Evidence::default() };
+    let mut findings = verify(&judged(), &evidence, &trust(&policies), &Limits::DEFAULT);
+    denied(&evaluate(&policies, &case.subject(None), &findings, now()), Reason::NoMatchingAuthority);
+    findings.over_budget = 7;
+    let denials = denied(&evaluate(&policies, &case.subject(None), &findings, now()), Reason::LimitExceeded);
+    assert!(denials[0].message.starts_with("7 signatures or attestations"), "{denials:?}");
+}
+
+#[test]
+fn a_lock_that_nobody_opened_is_missed_only_where_nothing_else_is() {
+    let key = TestKey::new();
+    let wanting = Rules { lock: Some(judged()), ..rules(vec![key_authority("a", &key)]) };
+    let unsigned = Case::new(wanting.clone(), Vec::new()).denied(Reason::NoSignatures);
+    assert_eq!(unsigned.len(), 1, "{unsigned:?}");
+    let signed = Case::new(wanting, vec![key.sign(&judged())]).denied(Reason::LockMismatch);
+    assert_eq!(signed.len(), 1, "{signed:?}");
+}
+
+#[test]
 fn findings_about_another_digest_count_for_nothing() {
     let key = TestKey::new();
     let case = Case::new(rules(vec![key_authority("a", &key)]), Vec::new());

@@ -9,7 +9,7 @@ use crate::core::{
     json,
     limits::Limits,
     media_type,
-    verify::{EvidenceError, error::shorten},
+    verify::{EvidenceError, error::shorten, message::Message},
 };
 
 /// DSSE 1.0, envelope.md.
@@ -37,5 +37,5 @@ pub(super) fn open(content: &[u8], limits: &Limits) -> Result<Signed, EvidenceEr
     let signature = BASE64.decode(sig).map_err(|_| EvidenceError::NotBase64("the signature in its DSSE envelope"))?;
     let message = sigstore_types::pae(&envelope.payload_type, &payload);
     let content = json!({"payload": envelope.payload, "payloadType": envelope.payload_type, "signatures": [{"sig": sig}]});
-    Ok(Signed { message, signature, payload, content: ("dsseEnvelope", content) })
+    Ok(Signed { message: Message::new(message), signature, payload, content: ("dsseEnvelope", content) })
 }

@@ -24,8 +24,10 @@ use serde_json::Value;
 use sigstore_types::Artifact;
 
 use super::{
-    EvidenceError, Format, Rejected, SignedAt, Signer, Trust, Validity, VerificationKey, Verified, Vouched,
+    EvidenceError, Format, Rejected, Room, SignedAt, Signer, Trust, Validity, VerificationKey, Verified, Vouched, any,
+    effort::Effort,
     error::shorten,
+    message::Message,
     sigstore::{self, Stored},
     statement,
     verified::{Authenticated, Claims},
@@ -81,7 +83,7 @@ fn located(beside: Beside, position: Option<usize>, rejected: Rejected) -> Rejec
 /// A layer whose shape was checked.
 struct Signed {
     /// What the signature is over.
-    message: Vec<u8>,
+    message: Message,
     signature: Vec<u8>,
     /// What is said.
     payload: Vec<u8>,
@@ -90,9 +92,16 @@ struct Signed {
 }
 
 /// What holds, and what does not: never neither.
-pub(super) fn judge(subject: &Digest, candidate: &LegacyCandidate, trust: &Trust, limits: &Limits) -> (Vec<Verified<Statement>>, Vec<EvidenceError>) {
+pub(super) fn judge(
+    subject: &Digest,
+    candidate: &LegacyCandidate,
+    trust: &Trust,
+    limits: &Limits,
+    effort: &Effort<'_>,
+    room: &mut Room,
+) -> (Vec<Verified<Statement>>, Vec<EvidenceError>) {
     let opened = open(candidate, limits).and_then(|signed| {
-        let (authenticated, faults) = authenticate(&signed, subject, candidate, trust, limits)?;
+        let (authenticated, faults) = authenticate(&signed, subject, candidate, trust, limits, effort)?;
         Ok((signed, authenticated, faults))
     });
     let (signed, authenticated, mut faults) = match opened {
@@ -101,10 +110,10 @@ pub(super) fn judge(subject: &Digest, candidate: &LegacyCandidate, trust: &Trust
     };
     let mut verified = Vec::new();
     for by in authenticated {
-        let read = match candidate.beside {
+        let read = room.hold(&signed.payload, || match candidate.beside {
             Beside::Attestations => statement::read(&signed.payload, subject, by, candidate.manifest, limits),
             Beside::Signatures | Beside::Sboms => simple_signing::read(&signed.payload, subject, by, candidate.manifest, limits),
-        };
+        });
         match read {
             Ok(statement) => verified.push(statement),
             Err(error) => faults.push(error),
@@ -130,27 +139,29 @@ fn open(candidate: &LegacyCandidate, limits: &Limits) -> Result<Signed, Evidence
 
 type Outcome = Result<(Vec<Authenticated>, Vec<EvidenceError>), EvidenceError>;
 
-fn authenticate(signed: &Signed, subject: &Digest, candidate: &LegacyCandidate, trust: &Trust, limits: &Limits) -> Outcome {
+fn authenticate(signed: &Signed, subject: &Digest, candidate: &LegacyCandidate, trust: &Trust, limits: &Limits, effort: &Effort<'_>) -> Outcome {
     let beneath = Beneath::read(&candidate.layer.annotations)?;
     let is_signature = candidate.beside == Beside::Signatures;
     // A signature is over its payload; an envelope says itself what it is about.
-    let artifact = if is_signature { Artifact::from_blob(&signed.message) } else { sigstore::manifest(subject) };
+    let artifact = if is_signature { Artifact::from_blob(signed.message.bytes()) } else { sigstore::manifest(subject) };
     let stored = Stored { artifact, format: Format::LegacySetOnly };
+    let size = signed.message.bytes().len();
     let explain = |error| if is_signature { misplaced(error) } else { error };
     match &beneath.material {
         Material::Certificate(_) => {
             let bundle = beneath.bundle(signed, is_signature, limits)?;
-            Ok((sigstore::authenticate_stored(&bundle, &stored, &trust.roots).map_err(explain)?, Vec::new()))
+            let by_root = |root| effort.check_of(size).and_then(|()| sigstore::authenticate_stored(&bundle, &stored, std::slice::from_ref(root)));
+            Ok((any(trust.roots.iter().map(by_root)).map_err(explain)?, Vec::new()))
         }
         Material::Key => {
-            let known = trust.keys.iter().find(|key| key::verifies(key, &signed.message, &signed.signature));
-            let key = known.ok_or(EvidenceError::OtherKey { keys: trust.keys.len() })?;
+            let key = signed_by(signed, trust, effort)?;
             let mut found = vec![by_key_alone(key, beneath.has_time_evidence())];
             let mut faults = Vec::new();
             if beneath.has_time_evidence() && !trust.vouching.is_empty() {
                 match beneath.bundle(signed, is_signature, limits) {
                     Ok(bundle) => {
-                        let vouched = trust.vouching.iter().map(|root| sigstore::vouch_stored(root, &bundle, key, &stored).map_err(explain));
+                        let vouch = |root| effort.check_of(size).and_then(|()| sigstore::vouch_stored(root, &bundle, key, &stored));
+                        let vouched = trust.vouching.iter().map(|root| vouch(root).map_err(explain));
                         vouched.for_each(|vouched| match vouched {
                             Ok(vouched) => found.push(vouched),
                             Err(error) => faults.push(error),
@@ -162,6 +173,17 @@ fn authenticate(signed: &Signed, subject: &Digest, candidate: &LegacyCandidate, 
             Ok((found, faults))
         }
     }
+}
+
+/// Each key is tried with every hash that cosign uses with it.
+fn signed_by<'a>(signed: &Signed, trust: &'a Trust, effort: &Effort<'_>) -> Result<&'a VerificationKey, EvidenceError> {
+    for key in &trust.keys {
+        signed.message.take(key, effort)?;
+        if key::verifies(key, &signed.message, &signed.signature) {
+            return Ok(key);
+        }
+    }
+    Err(EvidenceError::OtherKey { keys: trust.keys.len() })
 }
 
 /// The verifier compares a signature's payload with itself, so what does not match is the log entry.

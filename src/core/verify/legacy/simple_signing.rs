@@ -11,7 +11,7 @@ use crate::core::{
     legacy::{SIMPLE_SIGNING_TYPE, SimpleSigning},
     limits::Limits,
     oci::Descriptor,
-    verify::{EvidenceError, Verified, error::shorten, verified::Authenticated},
+    verify::{EvidenceError, Verified, error::shorten, message::Message, verified::Authenticated},
 };
 
 /// The payload and the signature over it.
@@ -22,7 +22,7 @@ pub(super) fn open(layer: &Descriptor, content: &[u8]) -> Result<Signed, Evidenc
         "messageDigest": {"algorithm": "SHA2_256", "digest": BASE64.encode(hash.bytes())},
         "signature": BASE64.encode(&signature),
     });
-    Ok(Signed { message: content.to_vec(), signature, payload: content.to_vec(), content: ("messageSignature", message) })
+    Ok(Signed { message: Message::new(content.to_vec()), signature, payload: content.to_vec(), content: ("messageSignature", message) })
 }
 
 /// Reads the payload that `by` signed. It must be about exactly `subject`, and is then worth what a statement of cosign's type is worth.

@@ -1,5 +1,6 @@
 //! One valid case and every single fault, each with its one reason.
 
+mod budget;
 mod certificate;
 mod chains;
 mod company;

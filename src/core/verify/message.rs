@@ -1,0 +1,52 @@
+//! What a signature is over. It is hashed once for each hash function, however many keys are tried.
+
+use std::cell::OnceCell;
+
+use aws_lc_rs::digest::{self, Digest, digest};
+
+use super::{KeyAlgorithm, VerificationKey, effort::Effort, error::EvidenceError};
+
+/// Signed bytes, with those of their hashes that were asked for.
+pub(super) struct Message {
+    bytes: Vec<u8>,
+    sha256: OnceCell<Digest>,
+    sha384: OnceCell<Digest>,
+    sha512: OnceCell<Digest>,
+}
+
+impl Message {
+    pub(super) const fn new(bytes: Vec<u8>) -> Self {
+        Self { bytes, sha256: OnceCell::new(), sha384: OnceCell::new(), sha512: OnceCell::new() }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(super) fn sha256(&self) -> &Digest {
+        self.sha256.get_or_init(|| digest(&digest::SHA256, &self.bytes))
+    }
+
+    fn sha384(&self) -> &Digest {
+        self.sha384.get_or_init(|| digest(&digest::SHA384, &self.bytes))
+    }
+
+    fn sha512(&self) -> &Digest {
+        self.sha512.get_or_init(|| digest(&digest::SHA512, &self.bytes))
+    }
+
+    /// Its hash as keys of this algorithm sign it. Ed25519 hashes itself, and something else each time.
+    pub(super) fn hash_for(&self, algorithm: KeyAlgorithm) -> Option<&Digest> {
+        match algorithm {
+            KeyAlgorithm::EcdsaP256 | KeyAlgorithm::RsaPkcs1 | KeyAlgorithm::RsaPss => Some(self.sha256()),
+            KeyAlgorithm::EcdsaP384 => Some(self.sha384()),
+            KeyAlgorithm::EcdsaP521 => Some(self.sha512()),
+            KeyAlgorithm::Ed25519 => None,
+        }
+    }
+
+    /// Takes the check of a signature by `key`.
+    pub(super) fn take(&self, key: &VerificationKey, effort: &Effort<'_>) -> Result<(), EvidenceError> {
+        if key.algorithm() == KeyAlgorithm::Ed25519 { effort.check_of(self.bytes.len()) } else { effort.check() }
+    }
+}

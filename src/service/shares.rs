@@ -1,0 +1,366 @@
+//! Shares of what there is little of, fair between namespaces and between registries.
+//!
+//! No namespace and no registry may hold more than its part. Whoever asks for more waits in the line of their namespace, and when something
+//! is given back the namespaces take turns: who floods waits behind themselves, and a slow registry holds its own part only. Within a line
+//! those for another registry go past those whose registry's part is taken.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::Hash,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::oneshot;
+
+/// How much there is, and how much of it is whose.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Shares that there are.
+    pub all: usize,
+    /// Shares of one namespace.
+    pub namespace: usize,
+    /// Shares for one registry, by its host.
+    pub host: usize,
+    /// Shares of one namespace for one registry.
+    pub namespace_at_host: usize,
+    /// How many may wait.
+    pub waiting: usize,
+    /// How many of one namespace may wait.
+    pub waiting_of_namespace: usize,
+}
+
+/// For whom and for which registry.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Party {
+    /// The namespace; empty on the command line.
+    pub namespace: Arc<str>,
+    /// The registry's host; empty for a layout or archive.
+    pub host: Arc<str>,
+}
+
+impl Party {
+    /// The party of this namespace at this registry.
+    pub fn new(namespace: Option<&str>, host: Option<&str>) -> Self {
+        Self { namespace: namespace.unwrap_or_default().into(), host: host.unwrap_or_default().into() }
+    }
+}
+
+/// Why there is none at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// The namespace has its part.
+    Namespace,
+    /// The registry has its part.
+    Host,
+    /// All are taken.
+    All,
+}
+
+/// Whose line is so long that nobody else may wait in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// That of the namespace.
+    Namespace,
+    /// All lines together.
+    All,
+}
+
+/// What is shared.
+#[derive(Debug)]
+pub struct Shares {
+    bounds: Bounds,
+    state: Mutex<State>,
+}
+
+/// One share. It is given back when this is dropped.
+#[derive(Debug)]
+pub struct Share {
+    shares: Arc<Shares>,
+    party: Party,
+}
+
+type Ready = oneshot::Sender<Result<Share, Full>>;
+
+#[derive(Debug, Default)]
+struct State {
+    all: usize,
+    namespaces: HashMap<Arc<str>, usize>,
+    hosts: HashMap<Arc<str>, usize>,
+    pairs: HashMap<Party, usize>,
+    lines: HashMap<Arc<str>, VecDeque<Waiter>>,
+    /// Namespaces of which somebody waits. The first is next.
+    turns: VecDeque<Arc<str>>,
+    waiting: usize,
+    number: u64,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    number: u64,
+    party: Party,
+    ready: Ready,
+}
+
+/// Somebody who waits. They leave the line when this is dropped.
+struct Waiting<'a> {
+    shares: &'a Shares,
+    namespace: Arc<str>,
+    number: u64,
+}
+
+impl Shares {
+    /// All of them are free.
+    pub fn new(bounds: Bounds) -> Arc<Self> {
+        Arc::new(Self { bounds, state: Mutex::default() })
+    }
+
+    /// Takes a share if there is one now. Nobody who waits is passed by that: what keeps them waiting keeps everybody like them.
+    pub fn try_take(self: &Arc<Self>, party: &Party) -> Result<Share, Taken> {
+        let mut state = self.state();
+        match state.taken(party, &self.bounds) {
+            Some(taken) => Err(taken),
+            None => Ok(self.give(&mut state, party)),
+        }
+    }
+
+    /// Takes a share, and waits for it if need be.
+    pub async fn take(self: &Arc<Self>, party: &Party) -> Result<Share, Full> {
+        let (receiver, _waiting) = {
+            let mut state = self.state();
+            if state.taken(party, &self.bounds).is_none() {
+                return Ok(self.give(&mut state, party));
+            }
+            let (ready, receiver) = oneshot::channel();
+            let number = state.wait(party, ready, &self.bounds)?;
+            (receiver, Waiting { shares: self, namespace: Arc::clone(&party.namespace), number })
+        };
+        // Who waits is told before their end of the channel is dropped.
+        receiver.await.unwrap_or(Err(Full::All))
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.state().waiting
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn give(self: &Arc<Self>, state: &mut State, party: &Party) -> Share {
+        state.count(party);
+        Share { shares: Arc::clone(self), party: party.clone() }
+    }
+}
+
+impl State {
+    fn taken(&self, party: &Party, bounds: &Bounds) -> Option<Taken> {
+        if of(&self.namespaces, &party.namespace) >= bounds.namespace || of(&self.pairs, party) >= bounds.namespace_at_host {
+            return Some(Taken::Namespace);
+        }
+        if of(&self.hosts, &party.host) >= bounds.host {
+            return Some(Taken::Host);
+        }
+        (self.all >= bounds.all).then_some(Taken::All)
+    }
+
+    fn count(&mut self, party: &Party) {
+        self.all += 1;
+        *self.namespaces.entry(Arc::clone(&party.namespace)).or_default() += 1;
+        *self.hosts.entry(Arc::clone(&party.host)).or_default() += 1;
+        *self.pairs.entry(party.clone()).or_default() += 1;
+    }
+
+    fn discount(&mut self, party: &Party) {
+        self.all = self.all.saturating_sub(1);
+        less(&mut self.namespaces, &party.namespace);
+        less(&mut self.hosts, &party.host);
+        less(&mut self.pairs, party);
+    }
+
+    /// Puts somebody into the line of their namespace. When too many wait, the last of the longest line has to go.
+    fn wait(&mut self, party: &Party, ready: Ready, bounds: &Bounds) -> Result<u64, Full> {
+        let mine = self.lines.get(&party.namespace).map_or(0, VecDeque::len);
+        if mine >= bounds.waiting_of_namespace {
+            return Err(Full::Namespace);
+        }
+        if self.waiting >= bounds.waiting {
+            let longest = self.lines.iter().max_by_key(|(_, line)| line.len()).filter(|(_, line)| line.len() > mine + 1);
+            let longest = longest.map(|(namespace, _)| Arc::clone(namespace)).ok_or(Full::All)?;
+            let last = self.lines.get(&longest).map_or(0, VecDeque::len).saturating_sub(1);
+            if let Some(waiter) = self.remove(&longest, last) {
+                drop(waiter.ready.send(Err(Full::All)));
+            }
+        }
+        self.number += 1;
+        let line = self.lines.entry(Arc::clone(&party.namespace)).or_default();
+        if line.is_empty() {
+            self.turns.push_back(Arc::clone(&party.namespace));
+        }
+        line.push_back(Waiter { number: self.number, party: party.clone(), ready });
+        self.waiting += 1;
+        Ok(self.number)
+    }
+
+    /// Whose turn it is of those who can be given a share now.
+    fn next(&mut self, bounds: &Bounds) -> Option<Waiter> {
+        for turn in 0..self.turns.len() {
+            let namespace = self.turns.get(turn).map(Arc::clone)?;
+            let line = self.lines.get(&namespace)?;
+            let Some(at) = line.iter().position(|waiter| self.taken(&waiter.party, bounds).is_none()) else { continue };
+            let waiter = self.remove(&namespace, at)?;
+            // Who still waits of this namespace is behind all others now.
+            if let Some(at) = self.turns.iter().position(|other| *other == namespace) {
+                self.turns.remove(at);
+                self.turns.push_back(namespace);
+            }
+            return Some(waiter);
+        }
+        None
+    }
+
+    fn remove(&mut self, namespace: &Arc<str>, at: usize) -> Option<Waiter> {
+        let line = self.lines.get_mut(namespace)?;
+        let waiter = line.remove(at)?;
+        let is_empty = line.is_empty();
+        self.waiting -= 1;
+        if is_empty {
+            self.lines.remove(namespace);
+            self.turns.retain(|other| other != namespace);
+        }
+        Some(waiter)
+    }
+}
+
+fn of<K: Eq + Hash>(counts: &HashMap<K, usize>, key: &K) -> usize {
+    counts.get(key).copied().unwrap_or_default()
+}
+
+/// Nothing is remembered of who holds nothing.
+fn less<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut given = Vec::new();
+        let mut state = self.shares.state();
+        state.discount(&self.party);
+        while let Some(Waiter { party, ready, .. }) = state.next(&self.shares.bounds) {
+            given.push((ready, self.shares.give(&mut state, &party)));
+        }
+        drop(state);
+        // Of who has left meanwhile it comes back, and goes to the next.
+        given.into_iter().for_each(|(ready, share)| drop(ready.send(Ok(share))));
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut state = self.shares.state();
+        let at = state.lines.get(&self.namespace).and_then(|line| line.iter().position(|waiter| waiter.number == self.number));
+        if let Some(at) = at {
+            state.remove(&self.namespace, at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { all: 6, namespace: 4, host: 4, namespace_at_host: 3, waiting: 6, waiting_of_namespace: 4 };
+
+    fn party(namespace: &str, host: &str) -> Party {
+        Party::new(Some(namespace), Some(host))
+    }
+
+    fn take(shares: &Arc<Shares>, namespace: &str, host: &str, count: usize) -> Vec<Share> {
+        (0..count).map(|_| shares.try_take(&party(namespace, host)).expect("free")).collect()
+    }
+
+    #[test]
+    fn nobody_has_more_than_their_part() {
+        let shares = Shares::new(BOUNDS);
+        let mut held = take(&shares, "a", "slow", 3);
+        assert_eq!(shares.try_take(&party("a", "slow")).err(), Some(Taken::Namespace), "its part of this registry");
+        held.extend(take(&shares, "a", "other", 1));
+        assert_eq!(shares.try_take(&party("a", "other")).err(), Some(Taken::Namespace));
+        held.extend(take(&shares, "b", "slow", 1));
+        assert_eq!(shares.try_take(&party("b", "slow")).err(), Some(Taken::Host));
+        held.extend(take(&shares, "b", "fast", 1));
+        assert_eq!(shares.try_take(&party("c", "fast")).err(), Some(Taken::All));
+        drop(held);
+        let state = shares.state();
+        assert!((state.all, state.namespaces.len(), state.hosts.len(), state.pairs.len()) == (0, 0, 0, 0), "{state:?}");
+    }
+
+    #[tokio::test]
+    async fn namespaces_take_turns_and_a_slow_registry_holds_up_only_itself() {
+        let shares = Shares::new(Bounds { all: 2, host: 1, namespace: 2, ..BOUNDS });
+        let (slow, fast) = (take(&shares, "a", "slow", 1), take(&shares, "a", "fast", 1));
+        let wanted = [("a", "slow"), ("a", "fast"), ("a", "fast"), ("b", "fast")];
+        let parties = wanted.map(|(namespace, host)| party(namespace, host));
+        let mut waiting: Vec<_> = parties.iter().map(|party| Box::pin(shares.take(party))).collect();
+        assert!(waiting.iter_mut().all(|waiter| waiter.now_or_never().is_none()));
+        let mut order = Vec::new();
+        let mut given = fast;
+        while order.len() < 3 {
+            drop(given);
+            let at = (0..waiting.len()).find(|at| {
+                !order.contains(at)
+                    && waiting[*at]
+                        .as_mut()
+                        .now_or_never()
+                        .map(|share| {
+                            given = vec![share.expect("a share")];
+                        })
+                        .is_some()
+            });
+            order.push(at.expect("somebody's turn"));
+        }
+        assert_eq!(order, [1, 3, 2], "the other registry first, then the other namespace");
+        drop((waiting, slow));
+        assert_eq!(shares.waiting(), 0);
+    }
+
+    #[tokio::test]
+    async fn lines_are_bounded_and_the_longest_gives_way() {
+        let shares = Shares::new(BOUNDS);
+        let _held = [take(&shares, "x", "one", 3), take(&shares, "y", "two", 3)];
+        let (a, b, c) = (party("a", "h"), party("b", "h"), party("c", "h"));
+        let mut waiting = Vec::new();
+        for party in [&a, &a, &a, &a, &b, &b] {
+            let mut waiter = Box::pin(shares.take(party));
+            assert!(waiter.as_mut().now_or_never().is_none());
+            waiting.push(waiter);
+        }
+        assert_eq!(shares.take(&a).await.err(), Some(Full::Namespace));
+        let mut third = Box::pin(shares.take(&c));
+        assert!(third.as_mut().now_or_never().is_none(), "there is a place in line for who has none");
+        assert_eq!(waiting[3].as_mut().now_or_never().map(|share| share.err()), Some(Some(Full::All)), "the last of the longest line");
+        assert_eq!(shares.waiting(), BOUNDS.waiting);
+        drop((waiting, third));
+        assert_eq!(shares.waiting(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_has_left_is_passed_over() {
+        let shares = Shares::new(Bounds { all: 1, ..BOUNDS });
+        let held = take(&shares, "a", "h", 1);
+        let (b, c) = (party("b", "h"), party("c", "h"));
+        let mut gone = Box::pin(shares.take(&b));
+        let mut waits = Box::pin(shares.take(&c));
+        assert!(gone.as_mut().now_or_never().is_none() && waits.as_mut().now_or_never().is_none());
+        drop(held);
+        drop(gone);
+        assert!(waits.as_mut().now_or_never().is_some_and(|share| share.is_ok()), "it was given to somebody who was gone by then");
+    }
+}
