@@ -310,21 +310,16 @@ mod tests {
         let parties = wanted.map(|(namespace, host)| party(namespace, host));
         let mut waiting: Vec<_> = parties.iter().map(|party| Box::pin(shares.take(party))).collect();
         assert!(waiting.iter_mut().all(|waiter| waiter.now_or_never().is_none()));
-        let mut order = Vec::new();
-        let mut given = fast;
+        let (mut order, mut given) = (Vec::new(), fast);
         while order.len() < 3 {
-            drop(given);
-            let at = (0..waiting.len()).find(|at| {
-                !order.contains(at)
-                    && waiting[*at]
-                        .as_mut()
-                        .now_or_never()
-                        .map(|share| {
-                            given = vec![share.expect("a share")];
-                        })
-                        .is_some()
-            });
-            order.push(at.expect("somebody's turn"));
+            given.clear();
+            for (at, waiter) in waiting.iter_mut().enumerate().filter(|(at, _)| !order.contains(at)).collect::<Vec<_>>() {
+                if let Some(share) = waiter.as_mut().now_or_never() {
+                    given.push(share.expect("a share"));
+                    order.push(at);
+                }
+            }
+            assert_eq!(given.len(), 1, "one was given back: {order:?}");
         }
         assert_eq!(order, [1, 3, 2], "the other registry first, then the other namespace");
         drop((waiting, slow));

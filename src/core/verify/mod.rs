@@ -34,7 +34,7 @@ mod validity;
 mod verified;
 mod verifier;
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -209,7 +209,7 @@ fn by_certificate(
     let size = envelope.payload.as_bytes().len();
     let by_root = || {
         let roots = trust.roots.iter();
-        any(roots.map(|root| effort.check_of(size).and_then(|()| sigstore::authenticate(bundle, subject, std::slice::from_ref(root)))))
+        all_that_hold(roots.map(|root| effort.check_of(size).and_then(|()| sigstore::authenticate(bundle, subject, std::slice::from_ref(root)))))
     };
     if trust.authorities.is_empty() {
         return by_root().map(|found| (found, Vec::new()));
@@ -240,7 +240,7 @@ fn by_company(
     effort: &Effort<'_>,
 ) -> Result<Authentications, EvidenceError> {
     let size = envelope.payload.as_bytes().len();
-    let (mut found, mut faults, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+    let (mut found, mut faults, mut seen) = (Vec::new(), Vec::new(), std::collections::HashSet::new());
     for issuing in &trust.authorities {
         if !seen.insert((issuing.authority.digest(), issuing.root.as_ref().map(|root| root.digest()))) {
             continue;
@@ -263,7 +263,9 @@ fn by_company(
 }
 
 /// Everything that holds, or of nothing the fault that came furthest.
-fn any(results: impl Iterator<Item = Result<Vec<verified::Authenticated>, EvidenceError>>) -> Result<Vec<verified::Authenticated>, EvidenceError> {
+fn all_that_hold(
+    results: impl Iterator<Item = Result<Vec<verified::Authenticated>, EvidenceError>>,
+) -> Result<Vec<verified::Authenticated>, EvidenceError> {
     let (mut found, mut faults) = (Vec::new(), Vec::new());
     for result in results {
         match result {

@@ -24,7 +24,7 @@ use serde_json::Value;
 use sigstore_types::Artifact;
 
 use super::{
-    EvidenceError, Format, Rejected, Room, SignedAt, Signer, Trust, Validity, VerificationKey, Verified, Vouched, any,
+    EvidenceError, Format, Rejected, Room, SignedAt, Signer, Trust, Validity, VerificationKey, Verified, Vouched, all_that_hold,
     effort::Effort,
     error::shorten,
     message::Message,
@@ -151,7 +151,7 @@ fn authenticate(signed: &Signed, subject: &Digest, candidate: &LegacyCandidate, 
         Material::Certificate(_) => {
             let bundle = beneath.bundle(signed, is_signature, limits)?;
             let by_root = |root| effort.check_of(size).and_then(|()| sigstore::authenticate_stored(&bundle, &stored, std::slice::from_ref(root)));
-            Ok((any(trust.roots.iter().map(by_root)).map_err(explain)?, Vec::new()))
+            Ok((all_that_hold(trust.roots.iter().map(by_root)).map_err(explain)?, Vec::new()))
         }
         Material::Key => {
             let key = signed_by(signed, trust, effort)?;
