@@ -128,8 +128,8 @@ pub(super) fn embedded_lock(data: &[u8]) {
     let lock = br#"{"apiVersion":"packgate.dev/v1alpha1","artifacts":[{"checksum":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","mode":"0644","name":"a","origin":"a","size":0,"target":"a","type":"file"}],"kind":"Lockfile","packFormat":"1"}"#;
     let lock = Lockfile::from_canonical(lock, &LIMITS).expect("canonical");
     if let Ok(plan) = PackPlan::new(&lock, output) {
-        for manifest in &plan.manifests {
-            let _ = plan.documents(manifest, &[]);
+        for manifest in plan.manifests() {
+            let _ = plan.documents(&manifest, &[]);
         }
     }
 }

@@ -152,7 +152,7 @@ fn bills(referrers: &[Referrer]) -> Vec<&'static str> {
 }
 
 fn platforms(plan: &PackPlan) -> Vec<String> {
-    plan.manifests.iter().filter_map(|manifest| manifest.platform.as_ref().map(ToString::to_string)).collect()
+    plan.platforms().flatten().map(ToString::to_string).collect()
 }
 
 fn referrer_table(referrers: &[Referrer], tags: &[Tagged]) -> String {

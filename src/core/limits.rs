@@ -41,6 +41,11 @@ pub struct Limits {
     pub lock_bytes: usize,
     /// Artifacts in a lockfile. Stops bundles that nobody can list or unpack.
     pub artifacts: usize,
+    /// Platforms of a lockfile. Stops an index that nobody can read.
+    pub platforms: usize,
+    /// Artifacts of a lockfile, each counted once for each platform that it is packed for. Stops a small lock that makes a thousand times its
+    /// size.
+    pub platform_artifacts: usize,
     /// Bytes of one artifact. Stops downloads without an end.
     pub artifact_bytes: u64,
     /// Entries that one unpacked archive may have. Stops a million empty files.
@@ -71,6 +76,8 @@ impl Limits {
         json_depth: 32,
         lock_bytes: 2 << 20,
         artifacts: 10_000,
+        platforms: 64,
+        platform_artifacts: 100_000,
         artifact_bytes: 1 << 40,
         unpack_entries: 100_000,
         unpack_bytes: 64 << 30,

@@ -38,8 +38,10 @@ pub struct Contents {
 pub struct Part {
     /// The manifest.
     pub descriptor: Descriptor,
-    /// What its layers must hold.
-    pub plan: ManifestPlan,
+    /// The platform, if the bundle has several.
+    pub platform: Option<Platform>,
+    /// Its number among the bundle's manifests; [`Contents::manifest`] says what its layers must hold.
+    pub number: usize,
     /// Its layers without the lock's.
     pub layers: Vec<LayerBlob>,
 }
@@ -76,20 +78,21 @@ impl Classified for ContentsError {
             Self::Oci(error) => error.reason(),
             Self::Embedded(error) => error.reason(),
             Self::Lock(_) => Reason::MalformedManifest,
+            Self::Plan(error @ PackError::TooMany { .. }) => error.reason(),
             Self::Plan(_) | Self::Differs { .. } => Reason::LockMismatch,
             Self::TooManyPlatforms(_) => Reason::LimitExceeded,
         }
     }
 }
 
-const MAX_PLATFORMS: usize = 64;
+const MAX_PLATFORMS: usize = Limits::DEFAULT.platforms;
 
 impl Contents {
     /// Bytes of all its blobs and manifests, as packing counts them.
     pub fn size(&self) -> Result<u64, PackError> {
         let mut size = 0_u64;
         for part in &self.parts {
-            let documents = self.plan.documents(&part.plan, &part.layers)?;
+            let documents = self.plan.documents(&self.manifest(part), &part.layers)?;
             let small = [&documents.lock, &documents.config, &documents.manifest].map(|(descriptor, _)| descriptor.size);
             let layers = part.layers.iter().map(|layer| layer.descriptor.size);
             size = small.into_iter().chain(layers).fold(size, u64::saturating_add);
@@ -101,6 +104,11 @@ impl Contents {
     /// Layers of its largest manifest, with the lock's.
     pub fn layers(&self) -> usize {
         self.parts.iter().map(|part| part.layers.len() + 1).max().unwrap_or_default()
+    }
+
+    /// What the layers of one of its manifests must hold: planned anew each time, so that only one such plan is in memory.
+    pub fn manifest(&self, part: &Part) -> ManifestPlan {
+        self.plan.manifest(part.number).unwrap_or_else(|| ManifestPlan { platform: part.platform.clone(), layers: Vec::new() })
     }
 
     /// Its manifests.
@@ -134,14 +142,14 @@ pub async fn open(source: &dyn Source, root: &Resolved, limits: &Limits) -> Resu
     let output = output_of(&first.manifest, &first.config, limits)?;
     let lock = embedded_lock(source, &first.manifest, output.format, limits).await?;
     let mut plan = PackPlan::new(&lock, output)?;
-    let out_of_index = matches!(document, Document::Manifest(_)) && plan.manifests.iter().any(|manifest| manifest.platform.is_some());
+    let out_of_index = matches!(document, Document::Manifest(_)) && plan.platforms().any(|platform| platform.is_some());
     if out_of_index {
         // One platform's manifest that was copied out of its index: its bytes must be what the plan gives for that platform.
         let platform = platform_of(&first.config, limits)?;
-        plan.manifests.retain(|manifest| manifest.platform.as_ref() == Some(&platform));
+        plan = plan.only(&platform);
         first.descriptor.platform = Some(platform);
     }
-    if plan.manifests.len() != children.len() {
+    if plan.platforms().len() != children.len() {
         return Err(differs("the number of manifests"));
     }
     let mut parts = vec![part(&plan, 0, &first, limits)?];
@@ -180,7 +188,7 @@ async fn embedded_lock(source: &dyn Source, manifest: &Manifest, format: Format,
 
 /// Writes the documents of the manifest with this number anew from the lock, and compares the bytes.
 fn part(plan: &PackPlan, number: usize, child: &Child, limits: &Limits) -> Result<Part, ContentsError> {
-    let manifest = plan.manifests.get(number).ok_or_else(|| differs("the number of manifests"))?;
+    let manifest = plan.manifest(number).ok_or_else(|| differs("the number of manifests"))?;
     if child.descriptor.platform != manifest.platform {
         return Err(differs("a platform of the index"));
     }
@@ -188,14 +196,14 @@ fn part(plan: &PackPlan, number: usize, child: &Child, limits: &Limits) -> Resul
     if layers.len() != manifest.layers.len() {
         return Err(differs("the number of layers"));
     }
-    let documents = plan.documents(manifest, &layers)?;
+    let documents = plan.documents(&manifest, &layers)?;
     if documents.config.1 != child.config {
         return Err(differs("the config"));
     }
     if documents.manifest.1 != child.bytes {
         return Err(differs("the manifest"));
     }
-    Ok(Part { descriptor: documents.manifest.0, plan: manifest.clone(), layers })
+    Ok(Part { descriptor: documents.manifest.0, platform: manifest.platform, number, layers })
 }
 
 /// The layers with files: of what was found only digests and sizes are taken, so that nothing else of it can stay.

@@ -161,7 +161,7 @@ fn check(contents: &Contents, root: &Resolved, inputs: &Inputs) -> Result<(), En
         return Err(EndorseError::OtherOutput { expected: describe(&inputs.output), found: describe(&contents.plan.output) });
     }
     let plan = PackPlan::new(&contents.lock, inputs.output.clone())?;
-    let whole = plan.manifests.len() == contents.parts.len() && plan.top(&contents.manifests())?.0 == root.descriptor.digest;
+    let whole = plan.platforms().len() == contents.parts.len() && plan.top(&contents.manifests())?.0 == root.descriptor.digest;
     if whole { Ok(()) } else { Err(EndorseError::OtherRoot(root.descriptor.digest)) }
 }
 
@@ -173,30 +173,30 @@ fn describe(output: &Output) -> String {
 
 /// Reads every layer of every part to its end and compares each byte with what the lock says.
 async fn rederive(source: &dyn Source, contents: &Contents, progress: &dyn Progress) -> Result<(), LayerError> {
-    let layers: Vec<Layer<'_>> = contents
-        .parts
-        .iter()
-        .flat_map(|part| {
-            part.plan.layers.iter().zip(&part.layers).enumerate().map(|(index, (plan, blob))| Layer {
-                number: index + 1,
-                platform: part.plan.platform.as_ref(),
-                plan,
-                blob,
-                format: contents.plan.output.format,
+    let layers = contents.parts.iter().flat_map(|part| &part.layers);
+    progress.begin("comparing", Some(layers.map(|layer| layer.descriptor.size).fold(0, u64::saturating_add)));
+    let mut outcome = Ok(());
+    for part in &contents.parts {
+        let manifest = contents.manifest(part);
+        let layer =
+            |(index, (plan, blob))| Layer { number: index + 1, platform: part.platform.as_ref(), plan, blob, format: contents.plan.output.format };
+        let comparisons: Vec<_> = manifest
+            .layers
+            .iter()
+            .zip(&part.layers)
+            .enumerate()
+            .map(layer)
+            .map(|layer| async move {
+                layer::compare(source, layer, Nowhere).await?;
+                progress.advance(layer.blob.descriptor.size);
+                Ok::<_, LayerError>(())
             })
-        })
-        .collect();
-    let total = layers.iter().map(|layer| layer.blob.descriptor.size).fold(0, u64::saturating_add);
-    progress.begin("comparing", Some(total));
-    let comparisons: Vec<_> = layers
-        .into_iter()
-        .map(|layer| async move {
-            layer::compare(source, layer, Nowhere).await?;
-            progress.advance(layer.blob.descriptor.size);
-            Ok::<_, LayerError>(())
-        })
-        .collect();
-    let outcome = stream::iter(comparisons).buffer_unordered(PARALLEL).try_collect::<Vec<()>>().await;
+            .collect();
+        outcome = stream::iter(comparisons).buffer_unordered(PARALLEL).try_collect::<Vec<()>>().await.map(drop);
+        if outcome.is_err() {
+            break;
+        }
+    }
     progress.end();
     outcome.map(drop)
 }

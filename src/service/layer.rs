@@ -3,7 +3,10 @@
 //! No tar is ever parsed: the lock says what each layer must be, so its literal bytes are compared and its contents hashed. A path that
 //! the lock does not name cannot come out. Where the contents go is for the caller to say: into a folder, or nowhere.
 
-use std::io::{self, BufReader, Read, Write};
+use std::{
+    io::{self, BufReader, Read, Write},
+    sync::Arc,
+};
 
 use tokio::task::spawn_blocking;
 
@@ -112,7 +115,7 @@ pub async fn compare<F: Files>(source: &dyn Source, layer: Layer<'_>, files: F) 
 /// One layer that is compared with what it must be.
 struct Comparison {
     layer: String,
-    segments: Vec<Segment<PackedFile>>,
+    segments: Vec<Segment<Arc<PackedFile>>>,
     compressed: bool,
     diff_id: Digest,
 }
@@ -215,7 +218,7 @@ impl Comparison {
     }
 }
 
-fn expected(plan: &LayerPlan, format: Format) -> Vec<Segment<PackedFile>> {
+fn expected(plan: &LayerPlan, format: Format) -> Vec<Segment<Arc<PackedFile>>> {
     match format {
         Format::Image => plan.segments(),
         Format::Artifact => plan.files.iter().map(|file| Segment::Content { size: file.size, content: file.clone() }).collect(),

@@ -120,7 +120,7 @@ impl LockService {
         let plan = PackPlan::new(lock, Output::default())?;
         let found = self.record(lock).await?;
         // By the plan, because the lock may list its platforms in any order.
-        let recorded = plan.manifests.iter().flat_map(|manifest| &manifest.layers).map(|layer| layer.recorded);
+        let recorded = plan.manifests().flat_map(|manifest| manifest.layers).map(|layer| layer.recorded);
         for (number, (recorded, actual)) in recorded.zip(&found.layers).enumerate() {
             match recorded {
                 Some(recorded) if recorded == actual.diff_id => {}
@@ -180,7 +180,7 @@ impl LockService {
     async fn with_layers(&self, lock: Lockfile) -> Result<Lockfile, LockServiceError> {
         let plan = PackPlan::new(&lock, Output::default())?;
         let mut layers = Vec::new();
-        for manifest in &plan.manifests {
+        for manifest in plan.manifests() {
             for layer in &manifest.layers {
                 layers.push(self.layer(&lock, layer, manifest.platform.clone()).await?);
             }

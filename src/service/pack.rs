@@ -105,8 +105,8 @@ impl PackService {
         self.progress.begin("packing", Some(plan.content_bytes()));
         let mut all = Vec::new();
         let mut packed = Packed { root: Descriptor::empty(), size: 0, layers: 0, download_locations: Vec::new() };
-        for manifest in &plan.manifests {
-            all.push(self.manifest(lock, &plan, manifest, &mut packed).await?.manifest.0);
+        for manifest in plan.manifests() {
+            all.push(self.manifest(lock, &plan, &manifest, &mut packed).await?.manifest.0);
         }
         self.progress.end();
         packed.root = match (plan.top(&all)?.1, all.into_iter().next()) {

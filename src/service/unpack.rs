@@ -16,7 +16,7 @@ use crate::{
         limits::Limits,
         lockfile::Lockfile,
         oci::Platform,
-        pack::{Item, PackedFile},
+        pack::{Item, ManifestPlan, PackedFile},
         unpack::{self as extraction, Extraction, extraction},
     },
     oci::Source,
@@ -88,19 +88,20 @@ pub async fn unpack(
     progress: Arc<dyn Progress>,
 ) -> Result<(Staging, usize), UnpackError> {
     let part = choose(contents, selection)?;
-    let selected = part.plan.layers.iter().flat_map(|layer| &layer.files).filter(|file| selection.includes(file)).count();
+    let manifest = contents.manifest(part);
+    let selected = manifest.layers.iter().flat_map(|layer| &layer.files).filter(|file| selection.includes(file)).count();
     if selected == 0 {
         let globs: Vec<String> = selection.globs.iter().map(ToString::to_string).collect();
         return Err(UnpackError::NothingSelected(globs.join(" ")));
     }
     progress.begin("unpacking", Some(part.layers.iter().map(|layer| layer.descriptor.size).fold(0, u64::saturating_add)));
-    let wanted = extractions(&contents.lock, part, selection)?;
+    let wanted = extractions(&contents.lock, &manifest, selection)?;
     let mut files = Selected { selection: selection.clone(), staging };
-    for (index, (plan, blob)) in part.plan.layers.iter().zip(&part.layers).enumerate() {
+    for (index, (plan, blob)) in manifest.layers.iter().zip(&part.layers).enumerate() {
         if !plan.files.iter().any(|file| selection.includes(file)) {
             continue;
         }
-        let layer = Layer { number: index + 1, platform: part.plan.platform.as_ref(), plan, blob, format: contents.plan.output.format };
+        let layer = Layer { number: index + 1, platform: part.platform.as_ref(), plan, blob, format: contents.plan.output.format };
         files = layer::compare(source, layer, files).await?;
         progress.advance(blob.descriptor.size);
     }
@@ -109,21 +110,21 @@ pub async fn unpack(
 }
 
 fn choose<'a>(contents: &'a Contents, selection: &Selection) -> Result<&'a Part, UnpackError> {
-    let matches = |part: &&Part| match (&selection.platform, &part.plan.platform) {
+    let matches = |part: &&Part| match (&selection.platform, &part.platform) {
         (_, None) => true,
         (Some(wanted), Some(has)) => wanted == has,
         (None, Some(has)) => *has == Platform::linux_amd64() || contents.parts.len() == 1,
     };
     contents.parts.iter().find(matches).ok_or_else(|| {
-        let available: Vec<String> = contents.parts.iter().filter_map(|part| part.plan.platform.as_ref().map(ToString::to_string)).collect();
+        let available: Vec<String> = contents.parts.iter().filter_map(|part| part.platform.as_ref().map(ToString::to_string)).collect();
         let wanted = selection.platform.clone().unwrap_or_else(Platform::linux_amd64);
         UnpackError::NoSuchPlatform { wanted: wanted.to_string(), available: available.join(", ") }
     })
 }
 
 /// What the lock says is extracted, of the files that were selected.
-fn extractions(lock: &Lockfile, part: &Part, selection: &Selection) -> Result<Vec<Extraction>, UnpackError> {
-    let files = part.plan.layers.iter().flat_map(|layer| &layer.files).filter(|file| selection.includes(file));
+fn extractions(lock: &Lockfile, manifest: &ManifestPlan, selection: &Selection) -> Result<Vec<Extraction>, UnpackError> {
+    let files = manifest.layers.iter().flat_map(|layer| &layer.files).filter(|file| selection.includes(file));
     let artifacts = files.filter_map(|file| match file.item {
         Item::Artifact(index) => lock.artifacts.get(index),
         Item::Entrypoint => None,

@@ -34,7 +34,7 @@ fn content(i: usize) -> Vec<u8> {
     vec![u8::try_from(i % 251).expect("a byte"); i * 37 % 1_500]
 }
 
-fn artifact(i: usize, platforms: &[&str]) -> Artifact {
+pub(super) fn artifact(i: usize, platforms: &[&str]) -> Artifact {
     let content = content(i);
     Artifact {
         name: format!("n{i}"),
@@ -50,7 +50,7 @@ fn artifact(i: usize, platforms: &[&str]) -> Artifact {
     }
 }
 
-fn lock(artifacts: Vec<Artifact>, entrypoint: Option<Entrypoint>) -> Lockfile {
+pub(super) fn lock(artifacts: Vec<Artifact>, entrypoint: Option<Entrypoint>) -> Lockfile {
     let (name, version) = (Some("golden".into()), Some("1.40".into()));
     Lockfile { generation: Generation::Packgate, name, version, entrypoint, artifacts, layers: Vec::new() }.checked(&Limits::DEFAULT).expect("valid")
 }
@@ -62,9 +62,9 @@ fn diff_id(layer: &LayerPlan) -> Digest {
     for segment in layer.segments() {
         match segment {
             Segment::Literal(bytes) => hasher.update(&bytes),
-            Segment::Content { content: PackedFile { item: Item::Entrypoint, .. }, .. } => hasher.update(SCRIPT),
-            Segment::Content { content: PackedFile { item: Item::Artifact(_), path, .. }, .. } => {
-                let i = (0..130).find(|i| self::path(*i) == path.as_str()).expect("one of ours");
+            Segment::Content { content: file, .. } if file.item == Item::Entrypoint => hasher.update(SCRIPT),
+            Segment::Content { content: file, .. } => {
+                let i = (0..130).find(|i| path(*i) == file.path.as_str()).expect("one of ours");
                 hasher.update(&content(i));
             }
         }
@@ -74,12 +74,12 @@ fn diff_id(layer: &LayerPlan) -> Digest {
 
 fn digest(lock: &Lockfile, output: Output) -> String {
     let plan = PackPlan::new(lock, output).expect("a plan");
-    let pack = |manifest: &ManifestPlan| {
+    let pack = |manifest: ManifestPlan| {
         let blob = |layer: &LayerPlan| LayerBlob::plain(diff_id(layer), total(&layer.segments()));
         let blobs: Vec<LayerBlob> = manifest.layers.iter().map(blob).collect();
-        plan.documents(manifest, &blobs).expect("documents").manifest.0
+        plan.documents(&manifest, &blobs).expect("documents").manifest.0
     };
-    let manifests: Vec<Descriptor> = plan.manifests.iter().map(pack).collect();
+    let manifests: Vec<Descriptor> = plan.manifests().map(pack).collect();
     plan.top(&manifests).expect("a digest").0.to_string()
 }
 
@@ -113,7 +113,7 @@ fn the_digests_of_pack_format_1_are_what_the_specification_gives() {
 fn files_are_spread_over_layers_as_specified() {
     for (count, lengths) in [(1, vec![1]), (63, vec![1; 63]), (64, [vec![2], vec![1; 62]].concat()), (130, [vec![3; 4], vec![2; 59]].concat())] {
         let plan = PackPlan::new(&lock((0..count).map(|i| artifact(i, &[])).collect(), None), Output::default()).expect("a plan");
-        let layers = &plan.manifests[0].layers;
+        let layers = plan.manifest(0).expect("a manifest").layers;
         assert_eq!(layers.iter().map(|layer| layer.files.len()).collect::<Vec<_>>(), lengths, "{count}");
         let order: Vec<Item> = layers.iter().flat_map(|layer| &layer.files).map(|file| file.item).collect();
         assert_eq!(order, (0..count).map(Item::Artifact).collect::<Vec<_>>(), "{count}");

@@ -10,11 +10,16 @@ mod documents;
 #[cfg(test)]
 mod golden;
 mod output;
+#[cfg(test)]
+mod platforms;
 mod tar;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 pub use documents::{Blob, Documents, EmbeddedError, LayerBlob, artifact, image, index, lock_in_layer, manifest_of, output_of};
 pub use output::{
@@ -25,6 +30,7 @@ pub use tar::{Segment, TarFile, segments, total};
 use super::{
     class::{Classified, Reason},
     digest::Digest,
+    limits::Limits,
     lockfile::{Artifact, CanonicalLock, Entrypoint, FileMode, Lockfile},
     oci::{Descriptor, Platform},
     path::BundlePath,
@@ -63,15 +69,33 @@ pub enum Item {
     Entrypoint,
 }
 
-/// What goes where, for a whole lock.
+/// What goes where, for a whole lock. Files are kept once, however many platforms they are for; a manifest is planned when it is needed.
 #[derive(Clone, Debug)]
 pub struct PackPlan {
     /// The canonical lock, which travels inside.
     pub lock: CanonicalLock,
     /// What the user chose.
     pub output: Output,
-    /// One, or one for each platform (sorted) if the lock has platforms.
-    pub manifests: Vec<ManifestPlan>,
+    files: Vec<PlannedFile>,
+    choices: Vec<Choice>,
+}
+
+/// A file, and the platforms that it is for.
+#[derive(Clone, Debug)]
+struct PlannedFile {
+    file: Arc<PackedFile>,
+    /// One bit for each platform of the lock, in their order. Every bit for a file that is for all of them.
+    platforms: u64,
+}
+
+/// One manifest to be.
+#[derive(Clone, Debug)]
+struct Choice {
+    platform: Option<Platform>,
+    /// The platform's bit, or every bit.
+    bit: u64,
+    /// The diffIDs of its layers, if the lock has them recorded.
+    recorded: Vec<Digest>,
 }
 
 /// What goes into one manifest.
@@ -87,31 +111,58 @@ pub struct ManifestPlan {
 #[derive(Clone, Debug)]
 pub struct LayerPlan {
     /// Its files: for `Artifact` exactly one.
-    pub files: Vec<PackedFile>,
+    pub files: Vec<Arc<PackedFile>>,
     /// Digest of the uncompressed tar, if the lock has it recorded.
     pub recorded: Option<Digest>,
 }
 
 impl PackPlan {
-    /// Plans `lock`. Errors: a choice that cannot be packed, or recorded layers that are not this lock's.
+    /// Plans `lock`. Errors: a choice that cannot be packed, recorded layers that are not this lock's, or more than anybody should pack.
     pub fn new(lock: &Lockfile, output: Output) -> Result<Self, PackError> {
         output.check()?;
-        let platforms: BTreeSet<Platform> = lock.artifacts.iter().flat_map(|artifact| artifact.platforms.iter().cloned()).collect();
+        let platforms: BTreeSet<&Platform> = lock.artifacts.iter().flat_map(|artifact| &artifact.platforms).collect();
         if !platforms.is_empty() && output.format == Format::Artifact {
             return Err(PackError::ArtifactPlatforms);
         }
-        let choices: Vec<Option<Platform>> = if platforms.is_empty() { vec![None] } else { platforms.into_iter().map(Some).collect() };
-        let manifests = choices.into_iter().map(|platform| plan_manifest(lock, &output, platform)).collect::<Result<Vec<_>, _>>()?;
-        let planned: usize = manifests.iter().map(|manifest| manifest.layers.len()).sum();
-        if output.format == Format::Image && !lock.layers.is_empty() && lock.layers.len() != planned {
-            return Err(PackError::RecordedLayers(format!("{} are recorded, {planned} are needed", lock.layers.len())));
+        check_platforms(lock, platforms.len(), &Limits::DEFAULT)?;
+        let bits: BTreeMap<&Platform, u64> = platforms.iter().enumerate().map(|(at, platform)| (*platform, 1 << at)).collect();
+        let choice = |platform: Option<&Platform>, bit| Choice { platform: platform.cloned(), bit, recorded: Vec::new() };
+        let each = bits.iter().map(|(platform, bit)| choice(Some(*platform), *bit));
+        let choices = if bits.is_empty() { vec![choice(None, u64::MAX)] } else { each.collect() };
+        let files = files_of(lock, &bits);
+        let mut plan = Self { lock: lock.canonical(), output, files, choices };
+        if plan.output.format == Format::Image && !lock.layers.is_empty() {
+            plan.take_recorded(lock)?;
         }
-        Ok(Self { lock: lock.canonical(), output, manifests })
+        Ok(plan)
+    }
+
+    /// The platforms of its manifests, in order: nothing for the only manifest of a lock without platforms.
+    pub fn platforms(&self) -> impl ExactSizeIterator<Item = Option<&Platform>> {
+        self.choices.iter().map(|choice| choice.platform.as_ref())
+    }
+
+    /// Its manifests: one, or one for each platform (sorted) if the lock has platforms. Each is planned when it is asked for.
+    pub fn manifests(&self) -> impl ExactSizeIterator<Item = ManifestPlan> {
+        self.choices.iter().map(|choice| self.plan_manifest(choice))
+    }
+
+    /// The manifest with this number.
+    pub fn manifest(&self, number: usize) -> Option<ManifestPlan> {
+        self.choices.get(number).map(|choice| self.plan_manifest(choice))
+    }
+
+    /// Without the manifests of other platforms.
+    #[must_use]
+    pub fn only(mut self, platform: &Platform) -> Self {
+        self.choices.retain(|choice| choice.platform.as_ref() == Some(platform));
+        self
     }
 
     /// The bytes that all files have together, as a measure of progress.
     pub fn content_bytes(&self) -> u64 {
-        self.manifests.iter().flat_map(|manifest| &manifest.layers).flat_map(|layer| &layer.files).map(|file| file.size).sum()
+        let sizes = self.choices.iter().flat_map(|choice| self.files_for(choice)).map(|file| file.size);
+        sizes.fold(0, u64::saturating_add)
     }
 
     /// The digest that packing will give, if that follows from the lock alone.
@@ -122,8 +173,8 @@ impl PackPlan {
                 "choose --compression None, or pack and look",
             ));
         }
-        let predicted = |manifest| Ok(self.predict_manifest(manifest)?.manifest.0);
-        let manifests = self.manifests.iter().map(predicted).collect::<Result<Vec<_>, PackError>>()?;
+        let predicted = |manifest: ManifestPlan| Ok(self.predict_manifest(&manifest)?.manifest.0);
+        let manifests = self.manifests().map(predicted).collect::<Result<Vec<_>, PackError>>()?;
         Ok(self.top(&manifests)?.0)
     }
 
@@ -137,10 +188,10 @@ impl PackPlan {
 
     /// The digest of the whole bundle, and the index if there is one, from its manifests in order.
     pub fn top(&self, manifests: &[Descriptor]) -> Result<(Digest, Option<Blob>), PackError> {
-        if let ([ManifestPlan { platform: None, .. }], [only]) = (&self.manifests[..], manifests) {
+        if let ([Choice { platform: None, .. }], [only]) = (&self.choices[..], manifests) {
             return Ok((only.digest, None));
         }
-        let children = self.manifests.iter().zip(manifests).filter_map(|(plan, manifest)| Some((plan.platform.clone()?, manifest.clone())));
+        let children = self.platforms().zip(manifests).filter_map(|(platform, manifest)| Some((platform?.clone(), manifest.clone())));
         let index = index(&self.lock, &self.output, children)?;
         Ok((index.0.digest, Some(index)))
     }
@@ -154,38 +205,74 @@ impl PackPlan {
         let blobs = manifest.layers.iter().map(|layer| blob(layer).ok_or_else(unknown)).collect::<Result<Vec<_>, _>>()?;
         self.documents(manifest, &blobs)
     }
+
+    /// The lock's files in order, the entrypoint last; only those that are for this manifest.
+    fn files_for(&self, choice: &Choice) -> impl Iterator<Item = &Arc<PackedFile>> {
+        let bit = choice.bit;
+        self.files.iter().filter(move |planned| planned.platforms & bit != 0).map(|planned| &planned.file)
+    }
+
+    fn plan_manifest(&self, choice: &Choice) -> ManifestPlan {
+        let files: Vec<Arc<PackedFile>> = self.files_for(choice).cloned().collect();
+        let runs = match self.output.format {
+            Format::Image => runs(files),
+            Format::Artifact => files.into_iter().map(|file| vec![file]).collect(),
+        };
+        let recorded = choice.recorded.iter().copied().map(Some).chain(std::iter::repeat(None));
+        let layers = runs.into_iter().zip(recorded).map(|(files, recorded)| LayerPlan { files, recorded }).collect();
+        ManifestPlan { platform: choice.platform.clone(), layers }
+    }
+
+    /// Gives each layer the diffID that the lock has recorded for it.
+    fn take_recorded(&mut self, lock: &Lockfile) -> Result<(), PackError> {
+        let mut taken = Vec::new();
+        for manifest in self.manifests() {
+            taken.push(recorded(lock, &manifest)?);
+        }
+        let planned: usize = taken.iter().map(Vec::len).sum();
+        if lock.layers.len() != planned {
+            return Err(PackError::RecordedLayers(format!("{} are recorded, {planned} are needed", lock.layers.len())));
+        }
+        for (choice, recorded) in self.choices.iter_mut().zip(taken) {
+            choice.recorded = recorded;
+        }
+        Ok(())
+    }
 }
 
 impl LayerPlan {
     /// The layer's tar.
-    pub fn segments(&self) -> Vec<Segment<PackedFile>> {
+    pub fn segments(&self) -> Vec<Segment<Arc<PackedFile>>> {
         segments(self.files.iter().map(|file| TarFile {
             path: file.path.as_str().into(),
             mode: file.mode.bits(),
             size: file.size,
-            content: file.clone(),
+            content: Arc::clone(file),
         }))
     }
 }
 
-fn plan_manifest(lock: &Lockfile, output: &Output, platform: Option<Platform>) -> Result<ManifestPlan, PackError> {
-    let files = files_for(lock, platform.as_ref());
-    let runs = match output.format {
-        Format::Image => runs(files),
-        Format::Artifact => files.into_iter().map(|file| vec![file]).collect(),
-    };
-    let mut layers: Vec<LayerPlan> = runs.into_iter().map(|files| LayerPlan { files, recorded: None }).collect();
-    if output.format == Format::Image && !lock.layers.is_empty() {
-        take_recorded(lock, platform.as_ref(), &mut layers)?;
+/// Refuses what would be packed too often: an artifact without platforms is packed for each of the lock's.
+fn check_platforms(lock: &Lockfile, platforms: usize, limits: &Limits) -> Result<(), PackError> {
+    if platforms > limits.platforms {
+        return Err(PackError::TooMany { what: "platforms", count: platforms, limit: limits.platforms });
     }
-    Ok(ManifestPlan { platform, layers })
+    let times = |artifact: &Artifact| if artifact.platforms.is_empty() { platforms } else { artifact.platforms.len() };
+    let count: usize = lock.artifacts.iter().map(times).sum();
+    if count > limits.platform_artifacts {
+        return Err(PackError::TooMany { what: "artifacts, counted once for each of their platforms", count, limit: limits.platform_artifacts });
+    }
+    Ok(())
 }
 
-/// The lock's files in order, the entrypoint last; only those of `platform` if one is given.
-fn files_for(lock: &Lockfile, platform: Option<&Platform>) -> Vec<PackedFile> {
-    let included = |artifact: &Artifact| artifact.platforms.is_empty() || platform.is_some_and(|platform| artifact.platforms.contains(platform));
-    let artifacts = lock.artifacts.iter().enumerate().filter(|(_, artifact)| included(artifact)).map(|(index, artifact)| file_of(index, artifact));
-    artifacts.chain(lock.entrypoint.as_ref().map(file_of_entrypoint)).collect()
+fn files_of(lock: &Lockfile, bits: &BTreeMap<&Platform, u64>) -> Vec<PlannedFile> {
+    let platforms = |artifact: &Artifact| {
+        let own = artifact.platforms.iter().filter_map(|platform| bits.get(platform)).fold(0, |all, bit| all | bit);
+        if artifact.platforms.is_empty() { u64::MAX } else { own }
+    };
+    let planned = |file, platforms| PlannedFile { file: Arc::new(file), platforms };
+    let artifacts = lock.artifacts.iter().enumerate().map(|(index, artifact)| planned(file_of(index, artifact), platforms(artifact)));
+    artifacts.chain(lock.entrypoint.as_ref().map(|entrypoint| planned(file_of_entrypoint(entrypoint), u64::MAX))).collect()
 }
 
 fn file_of(index: usize, artifact: &Artifact) -> PackedFile {
@@ -199,7 +286,7 @@ fn file_of_entrypoint(entrypoint: &Entrypoint) -> PackedFile {
 }
 
 /// Up to 63 files: one a layer. More: 63 runs in order, the first `n mod 63` of them one file longer.
-fn runs(files: Vec<PackedFile>) -> Vec<Vec<PackedFile>> {
+fn runs(files: Vec<Arc<PackedFile>>) -> Vec<Vec<Arc<PackedFile>>> {
     let count = files.len().min(MAX_ARTIFACT_LAYERS);
     if count == 0 {
         return Vec::new();
@@ -209,13 +296,13 @@ fn runs(files: Vec<PackedFile>) -> Vec<Vec<PackedFile>> {
     (0..count).map(|run| files.by_ref().take(length + usize::from(run < longer)).collect()).collect()
 }
 
-/// Gives each layer the diffID that the lock has recorded for it.
-fn take_recorded(lock: &Lockfile, platform: Option<&Platform>, layers: &mut [LayerPlan]) -> Result<(), PackError> {
-    let recorded: Vec<_> = lock.layers.iter().filter(|layer| layer.platform.as_ref() == platform).collect();
-    if recorded.len() != layers.len() {
-        return Err(PackError::RecordedLayers(format!("{} are recorded, {} are needed", recorded.len(), layers.len())));
+/// The diffIDs that the lock has recorded for the layers of a manifest.
+fn recorded(lock: &Lockfile, manifest: &ManifestPlan) -> Result<Vec<Digest>, PackError> {
+    let recorded: Vec<_> = lock.layers.iter().filter(|layer| layer.platform == manifest.platform).collect();
+    if recorded.len() != manifest.layers.len() {
+        return Err(PackError::RecordedLayers(format!("{} are recorded, {} are needed", recorded.len(), manifest.layers.len())));
     }
-    for (number, (layer, recorded)) in layers.iter_mut().zip(recorded).enumerate() {
+    for (number, (layer, recorded)) in manifest.layers.iter().zip(&recorded).enumerate() {
         let size = total(&layer.segments());
         if recorded.artifacts != layer.files.len() || recorded.size != size {
             let cause = format!(
@@ -226,9 +313,8 @@ fn take_recorded(lock: &Lockfile, platform: Option<&Platform>, layers: &mut [Lay
             );
             return Err(PackError::RecordedLayers(cause));
         }
-        layer.recorded = Some(recorded.diff_id);
     }
-    Ok(())
+    Ok(recorded.into_iter().map(|layer| layer.diff_id).collect())
 }
 
 /// Why a lock cannot be packed as asked.
@@ -262,6 +348,16 @@ pub enum PackError {
         /// The limit in bytes.
         limit: usize,
     },
+    /// More than anybody should pack.
+    #[error("the lock has {count} {what}, the limit is {limit}; make several bundles of it")]
+    TooMany {
+        /// What is counted.
+        what: &'static str,
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        limit: usize,
+    },
     /// A document could not be written.
     #[error("document cannot be written in canonical form: {0}")]
     Canonical(String),
@@ -272,6 +368,7 @@ impl Classified for PackError {
         match self {
             Self::ReservedAnnotation(_) | Self::Epoch(_) | Self::CompressedArtifact | Self::TooLarge { .. } => Reason::InvalidSpec,
             Self::ArtifactPlatforms | Self::RecordedLayers(_) => Reason::InvalidLock,
+            Self::TooMany { .. } => Reason::LimitExceeded,
             Self::NotPredictable(..) => Reason::NotPredictable,
             Self::Canonical(_) => Reason::Internal,
         }

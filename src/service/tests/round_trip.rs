@@ -69,7 +69,7 @@ async fn round_trip(files: &[File], entrypoint: Option<&[u8]>, output: Output) {
     let contents = open(&target, packed.root.digest).await.expect("opened");
     assert_eq!((&contents.lock, &contents.plan.output), (&lock, &output));
     for part in &contents.parts {
-        let platform = part.plan.platform.clone();
+        let platform = part.platform.clone();
         let selection = Selection { platform: platform.clone(), ..Selection::default() };
         assert_eq!(unpacked(&target, &contents, &selection).await.expect("unpacked"), expected(files, entrypoint, platform.as_ref()));
         assert!(part.layers.len() <= 63 || output.format == Format::Artifact);
