@@ -17,6 +17,8 @@ pub mod fetch;
 #[cfg(not(fuzzing))]
 pub mod http;
 #[cfg(not(fuzzing))]
+pub mod listener;
+#[cfg(not(fuzzing))]
 pub mod oci;
 #[cfg(not(fuzzing))]
 pub mod outdir;

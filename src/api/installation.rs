@@ -28,6 +28,16 @@ pub struct Installation {
     pub webhook: WebhookConfig,
     /// How Jobs are run.
     pub jobs: JobsConfig,
+    /// What numbers tell.
+    pub metrics: MetricsConfig,
+}
+
+/// What numbers tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct MetricsConfig {
+    /// Do they name policies and trust roots? Nobody is asked who they are on the metrics port.
+    pub names: bool,
 }
 
 /// How admission is asked.
@@ -38,6 +48,12 @@ pub struct WebhookConfig {
     pub timeout_seconds: u8,
     /// What the API server does when nobody answers.
     pub failure_policy: FailurePolicy,
+    /// Who issues the client certificates of the API servers: an object of the system namespace, key `ca.crt`. Without one, whoever reaches
+    /// the port may ask.
+    #[serde(rename = "clientCARef")]
+    pub client_ca_ref: Option<KindRef>,
+    /// Common names that such a certificate may have. Empty: any.
+    pub client_names: Vec<String>,
 }
 
 /// What the API server does when nobody answers.
@@ -52,7 +68,7 @@ pub enum FailurePolicy {
 
 impl Default for WebhookConfig {
     fn default() -> Self {
-        Self { timeout_seconds: 10, failure_policy: FailurePolicy::Fail }
+        Self { timeout_seconds: 10, failure_policy: FailurePolicy::Fail, client_ca_ref: None, client_names: Vec::new() }
     }
 }
 
@@ -191,9 +207,12 @@ mod tests {
     fn the_charts_configuration_is_read() {
         let text = "builder: {id: 'https://ci.example.com/packgate/'}\nregistries: [{host: 'r.example.com:5000', plainHTTP: true, caRef: {kind: ConfigMap, name: ca}}]\n\
             network: {allowedPrivateCIDRs: [10.0.0.0/8]}\nsigning: {allowNone: true}\nnoMatch: {packedBundle: Deny, imageVolume: Warn, container: Allow}\n\
+            webhook: {clientCARef: {kind: ConfigMap, name: api-server}, clientNames: [kube-apiserver]}\nmetrics: {names: true}\n\
             jobs: {imagePullPolicy: IfNotPresent, imagePullSecrets: [{name: pull}]}\n";
         let config = Installation::parse(text.as_bytes()).expect("valid");
-        assert!(config.registries[0].plain_http && config.signing.allow_none);
+        assert!(config.registries[0].plain_http && config.signing.allow_none && config.metrics.names);
+        assert_eq!(config.webhook.client_ca_ref.as_ref().map(|reference| reference.name.as_str()), Some("api-server"));
+        assert_eq!((&config.webhook.client_names, config.webhook.timeout_seconds), (&vec!["kube-apiserver".to_owned()], 10));
         assert_eq!(config.platform_builder("u"), "https://ci.example.com/packgate/platform");
         assert_eq!(Installation::default().namespace_builder("u", "team-a"), "https://packgate.dev/builder/u/namespace/team-a");
         assert_eq!(Installation::parse(b"").expect("empty"), Installation::default());

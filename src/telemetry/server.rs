@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use axum::{
@@ -17,9 +18,16 @@ use axum::{
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::listener::{self, Bounds};
 
 /// The text format's media type (OpenMetrics 1.0).
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What connections may take: a kubelet and a few scrapers come, and whoever else reaches the port.
+pub const BOUNDS: Bounds =
+    Bounds { connections: 64, connections_per_address: 16, idle: Duration::from_secs(30), last_requests: Duration::ZERO, ..Bounds::DEFAULT };
 
 /// Can this process do its work?
 #[derive(Clone, Debug, Default)]
@@ -45,16 +53,20 @@ impl Ready {
 ///
 /// Errors: the address cannot be listened on.
 pub async fn serve_health(address: SocketAddr, ready: Ready) -> std::io::Result<()> {
-    let listener = TcpListener::bind(address).await?;
-    axum::serve(listener, health(ready)).await
+    serve(address, health(ready)).await
 }
 
 /// Answers `/metrics`, until it fails.
 ///
 /// Errors: the address cannot be listened on.
 pub async fn serve_metrics(address: SocketAddr, registry: Arc<Registry>) -> std::io::Result<()> {
+    serve(address, Router::new().route("/metrics", get(metrics)).with_state(registry)).await
+}
+
+async fn serve(address: SocketAddr, app: Router) -> std::io::Result<()> {
     let listener = TcpListener::bind(address).await?;
-    axum::serve(listener, Router::new().route("/metrics", get(metrics)).with_state(registry)).await
+    listener::serve(listener, None, app, BOUNDS, CancellationToken::new()).await;
+    Ok(())
 }
 
 fn health(ready: Ready) -> Router {

@@ -5,6 +5,7 @@
 
 mod access;
 mod announce;
+mod body;
 mod check;
 mod config_maps;
 mod events;
@@ -28,12 +29,20 @@ use std::{
 };
 
 use kube::Client;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use metrics::Metrics;
 
-use self::{check::Checker, events::Events, load::Loader, policies::Policies, respond::Answer, review::Request};
+use self::{
+    body::{Bodies, BodyBounds},
+    check::Checker,
+    events::Events,
+    load::Loader,
+    policies::Policies,
+    respond::Answer,
+    review::Request,
+};
 use crate::{
     api::installation::{Installation, NoMatch},
     clock::Clock,
@@ -74,9 +83,9 @@ pub enum WebhookError {
         /// What the system said.
         cause: std::io::Error,
     },
-    /// A registry of the configuration cannot be reached as it says.
+    /// Certificates that the configuration names cannot be used.
     #[error("{0}")]
-    Registries(String),
+    Authorities(String),
     /// Policies are no longer watched.
     #[error("internal: the policies are not watched any more")]
     Blind,
@@ -85,7 +94,7 @@ pub enum WebhookError {
 impl Classified for WebhookError {
     fn reason(&self) -> Reason {
         match self {
-            Self::Serve { .. } | Self::Registries(_) => Reason::InvalidSpec,
+            Self::Serve { .. } | Self::Authorities(_) => Reason::InvalidSpec,
             Self::Blind => Reason::Internal,
         }
     }
@@ -100,6 +109,11 @@ struct State {
     no_match: NoMatch,
     /// How long one review may take.
     deadline: Duration,
+    bodies: Bodies,
+    /// Large reviews are parsed one after the other.
+    parsing: Arc<Semaphore>,
+    /// Locks are planned one after the other.
+    planning: Arc<Semaphore>,
     events: Events,
     metrics: Metrics,
 }
@@ -112,6 +126,9 @@ impl State {
             system_namespace: options.namespace.clone(),
             no_match: options.installation.no_match.clone(),
             deadline,
+            bodies: Bodies::new(BodyBounds::DEFAULT),
+            parsing: Arc::new(Semaphore::new(1)),
+            planning: Arc::new(Semaphore::new(1)),
             events: Events::new(client.clone(), &options.identity),
             policies,
             metrics,
@@ -163,6 +180,7 @@ pub async fn registries(client: &Client, installation: &Installation, namespace:
 
 /// Serves until `stop`. `ready` is called once everything was read that verdicts depend on.
 pub async fn run(client: Client, options: Options, metrics: Metrics, ready: impl Fn(), stop: CancellationToken) -> Result<(), WebhookError> {
+    let clients = registries::clients(&client, &options.installation, &options.namespace).await?;
     let policies = Policies::default();
     let state = Arc::new(State::new(client.clone(), &options, policies.clone(), metrics.clone()));
     let (told, revisions) = watch::channel(String::new());
@@ -172,11 +190,11 @@ pub async fn run(client: Client, options: Options, metrics: Metrics, ready: impl
         loaded.send_replace(true);
     });
     let serving = async {
-        let tls = tls::first(&client, &options.namespace, &metrics).await;
+        let tls = tls::first(&client, &options.namespace, clients.as_ref(), &metrics).await;
         let _ = first.wait_for(|loaded| *loaded).await;
         ready();
         tracing::info!(address = %options.address, "reviews are served");
-        let following = tls::follow(&client, &options.namespace, &tls, &metrics);
+        let following = tls::follow(&client, &options.namespace, clients.as_ref(), &tls, &metrics);
         tokio::select! {
             served = server::serve(options.address, tls.clone(), Arc::clone(&state), stop.clone()) => served,
             () = following => Ok(()),

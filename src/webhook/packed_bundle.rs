@@ -1,7 +1,7 @@
 //! A `PackedBundle` that is written: its shape, by the controller's own parser; whether who writes it may read the Secrets that it names;
 //! and, for one that adopts what is there already, the verdict in full.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     api::{
         installation::NoMatchAction,
-        packed_bundle::{LockSource, PackedBundle, PackedBundleSpec, TenantIdentity, TenantSigner, ToSign, ValidatedPackedBundle, Work},
+        packed_bundle::{LockSource, PackedBundle, PackedBundleSpec, Packing, TenantIdentity, TenantSigner, ToSign, ValidatedPackedBundle, Work},
         rbac::how_to_grant,
     },
     core::{class::Reason, limits::Limits, lockfile::Lockfile, policy::Use, reference::PinnedReference},
@@ -42,8 +42,8 @@ struct Adopted {
 }
 
 /// Judges what the request brings.
-pub(super) async fn judge(state: &State, request: &Request, object: Value, begun: Instant) -> Answer {
-    let old = request.old_object().and_then(|old| serde_json::from_value::<PackedBundle>(old).ok());
+pub(super) async fn judge(state: &State, request: &Request, object: Value, old: Option<Value>, begun: Instant) -> Answer {
+    let old = old.and_then(|old| serde_json::from_value::<PackedBundle>(old).ok());
     let object: PackedBundle = match serde_json::from_value(object) {
         Ok(object) => object,
         Err(error) => return Answer::Shape { field: "spec".into(), message: error.to_string() },
@@ -56,7 +56,7 @@ pub(super) async fn judge(state: &State, request: &Request, object: Value, begun
         Ok(validated) => validated,
         Err(error) => return Answer::Shape { field: error.field, message: error.message },
     };
-    if let Some(answer) = inline_lock(&validated) {
+    if let Some(answer) = inline_lock(state, &validated).await {
         return answer;
     }
     let uses_secrets_as_before = old.as_ref().is_some_and(|old| same_but_for_schedule(&old.spec, &object.spec));
@@ -79,9 +79,26 @@ fn same_but_for_schedule(old: &PackedBundleSpec, new: &PackedBundleSpec) -> bool
     PackedBundleSpec { suspend, interval, timeout, history, ..old.clone() } == *new
 }
 
-/// A lock that stands in the object can be looked at right away.
-fn inline_lock(validated: &ValidatedPackedBundle) -> Option<Answer> {
+/// A lock that stands in the object can be looked at right away: one after the other, where nobody else waits for it.
+async fn inline_lock(state: &State, validated: &ValidatedPackedBundle) -> Option<Answer> {
     let Work::Pack(packing) = &validated.work else { return None };
+    if !matches!(packing.source, LockSource::Inline(_)) {
+        return None;
+    }
+    let planning = Arc::clone(&state.planning).acquire_owned().await;
+    let packing = packing.clone(); // not before: whoever waits has no copy
+    let looked = tokio::task::spawn_blocking(move || {
+        let _planning = planning; // held by the work, not by who waits for it
+        lock_of(&packing)
+    });
+    looked.await.unwrap_or_else(|_| {
+        let message = "the lock was not checked; try again".to_owned();
+        Some(Answer::Forbidden { reason: Reason::Internal, field: "spec.source.inline".into(), message })
+    })
+}
+
+/// What is wrong with the lock that stands in the object.
+fn lock_of(packing: &Packing) -> Option<Answer> {
     let LockSource::Inline(text) = &packing.source else { return None };
     let shape = |message: String| Some(Answer::Shape { field: "spec.source.inline".into(), message });
     match Lockfile::parse(text.as_bytes(), &Limits::DEFAULT) {
@@ -248,7 +265,8 @@ mod tests {
     fn an_inline_lock_is_looked_at() {
         let packs = |lock: &str| {
             let spec = spec(json!({"source": {"inline": lock}, "destination": {"repository": "r.example.com/b"}}));
-            inline_lock(&ValidatedPackedBundle::try_from(&spec).expect("valid"))
+            let Work::Pack(packing) = ValidatedPackedBundle::try_from(&spec).expect("valid").work else { panic!("it packs") };
+            lock_of(&packing)
         };
         let message = |answer: Option<Answer>| match answer {
             Some(Answer::Shape { field, message }) if field == "spec.source.inline" => message,

@@ -10,6 +10,7 @@ use crate::{
         installation::Installation,
     },
     core::job::Registry,
+    listener::ClientAuthentication,
 };
 
 /// The key that holds certificates.
@@ -22,7 +23,7 @@ pub(super) async fn read(client: &Client, installation: &Installation, namespace
     let mut all = Vec::new();
     for registry in &installation.registries {
         let ca = match &registry.ca_ref {
-            Some(reference) => Some(authorities(client, namespace, reference).await?),
+            Some(reference) => Some(authorities(client, namespace, reference, "registries[].caRef").await?),
             None => None,
         };
         all.push(Registry { host: registry.host.clone(), plain_http: registry.plain_http, ca });
@@ -30,9 +31,18 @@ pub(super) async fn read(client: &Client, installation: &Installation, namespace
     Ok(all)
 }
 
-async fn authorities(client: &Client, namespace: &str, reference: &KindRef) -> Result<String, WebhookError> {
+/// What the client certificates of API servers are checked with, if they are. Read once, too.
+pub(super) async fn clients(client: &Client, installation: &Installation, namespace: &str) -> Result<Option<ClientAuthentication>, WebhookError> {
+    let Some(reference) = &installation.webhook.client_ca_ref else { return Ok(None) };
+    let field = "webhook.clientCA";
+    let authorities = authorities(client, namespace, reference, field).await?;
+    let clients = ClientAuthentication::new(authorities.as_bytes(), &installation.webhook.client_names);
+    clients.map(Some).map_err(|error| WebhookError::Authorities(format!("{field}: {:?} {namespace}/{}: {error}", reference.kind, reference.name)))
+}
+
+async fn authorities(client: &Client, namespace: &str, reference: &KindRef, field: &str) -> Result<String, WebhookError> {
     let KindRef { kind, name } = reference;
-    let wrong = |what: String| WebhookError::Registries(format!("registries[].caRef: {kind:?} {namespace}/{name} {what}"));
+    let wrong = |what: String| WebhookError::Authorities(format!("{field}: {kind:?} {namespace}/{name} {what}"));
     let bytes = match kind {
         SourceKind::ConfigMap => {
             let map = Api::<ConfigMap>::namespaced(client.clone(), namespace).get(name).await.map_err(|error| wrong(error.to_string()))?;

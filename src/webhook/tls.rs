@@ -1,8 +1,7 @@
 //! The certificate that the webhook shows: it comes from a Secret that the controller makes and renews, and is taken over without a pause.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use axum_server::tls_rustls::RustlsConfig;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, runtime::watcher};
@@ -12,7 +11,10 @@ use rustls::{
 };
 
 use super::metrics::Metrics;
-use crate::api::webhook::{TLS_SECRET, not_after};
+use crate::{
+    api::webhook::{TLS_SECRET, not_after},
+    listener::{ClientAuthentication, Tls},
+};
 
 /// Why a certificate cannot be shown.
 #[derive(Debug, thiserror::Error)]
@@ -29,12 +31,12 @@ pub(super) enum TlsError {
 }
 
 /// Waits for the first certificate.
-pub(super) async fn first(client: &Client, namespace: &str, metrics: &Metrics) -> RustlsConfig {
+pub(super) async fn first(client: &Client, namespace: &str, clients: Option<&ClientAuthentication>, metrics: &Metrics) -> Tls {
     let mut secrets = std::pin::pin!(watcher::watch_object(Api::<Secret>::namespaced(client.clone(), namespace), TLS_SECRET));
     loop {
         match secrets.next().await {
-            Some(Ok(Some(secret))) => match config(&secret, metrics) {
-                Ok(config) => return RustlsConfig::from_config(Arc::new(config)),
+            Some(Ok(Some(secret))) => match config(&secret, clients, metrics) {
+                Ok(config) => return Tls::new(config),
                 Err(error) => tracing::warn!(%error, "waiting for a certificate"),
             },
             Some(Ok(None)) => tracing::info!("waiting for the controller to make Secret {TLS_SECRET}"),
@@ -48,11 +50,11 @@ pub(super) async fn first(client: &Client, namespace: &str, metrics: &Metrics) -
 }
 
 /// Takes over each new certificate. New connections get it, those that are open live on.
-pub(super) async fn follow(client: &Client, namespace: &str, shown: &RustlsConfig, metrics: &Metrics) {
+pub(super) async fn follow(client: &Client, namespace: &str, clients: Option<&ClientAuthentication>, shown: &Tls, metrics: &Metrics) {
     let mut secrets = std::pin::pin!(watcher::watch_object(Api::<Secret>::namespaced(client.clone(), namespace), TLS_SECRET));
     while let Some(event) = secrets.next().await {
-        match event.map(|secret| secret.map(|secret| config(&secret, metrics))) {
-            Ok(Some(Ok(config))) => shown.reload_from_config(Arc::new(config)),
+        match event.map(|secret| secret.map(|secret| config(&secret, clients, metrics))) {
+            Ok(Some(Ok(config))) => shown.replace(config),
             Ok(Some(Err(error))) => tracing::error!(%error, "the certificate stays as it was"),
             Ok(None) => tracing::warn!("Secret {TLS_SECRET} is gone; the certificate stays as it was until the controller makes a new one"),
             Err(error) => {
@@ -63,15 +65,11 @@ pub(super) async fn follow(client: &Client, namespace: &str, shown: &RustlsConfi
     }
 }
 
-fn config(secret: &Secret, metrics: &Metrics) -> Result<ServerConfig, TlsError> {
+fn config(secret: &Secret, clients: Option<&ClientAuthentication>, metrics: &Metrics) -> Result<ServerConfig, TlsError> {
     let data = |key: &'static str| secret.data.as_ref().and_then(|data| data.get(key)).map(|bytes| bytes.0.as_slice()).ok_or(TlsError::Lacks(key));
     let chain = CertificateDer::pem_slice_iter(data("tls.crt")?).collect::<Result<Vec<_>, _>>()?;
     let key = PrivateKeyDer::from_pem_slice(data("tls.key")?)?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
-    let mut config =
-        ServerConfig::builder_with_provider(provider).with_protocol_versions(&versions)?.with_no_client_auth().with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let config = Tls::config(chain, key, clients)?;
     if let Some(ends) = not_after(secret) {
         metrics.certificate_ends(ends.as_second());
     }

@@ -25,15 +25,12 @@ pub(super) fn is_one(object: &Value) -> bool {
 }
 
 /// May it be written? What it refers to need not be there yet; if it is there, it must be what it should be.
-pub(super) async fn judge(state: &State, request: &Request, mut object: Value) -> Answer {
-    if let Some(fields) = object.as_object_mut() {
-        fields.remove("status"); // the controller's word, which changes nothing
-    }
+pub(super) async fn judge(state: &State, request: &Request, object: Value, old: Option<Value>) -> Answer {
     let root: TrustRoot = match serde_json::from_value(object) {
         Ok(root) => root,
         Err(error) => return shape("spec", error.to_string()),
     };
-    if is_unchanged(request, &root) {
+    if is_unchanged(old, &root) {
         return Answer::Nothing; // whatever cleans up may write metadata
     }
     if let Err(error) = root.check() {
@@ -51,8 +48,8 @@ pub(super) async fn judge(state: &State, request: &Request, mut object: Value) -
     }
 }
 
-fn is_unchanged(request: &Request, root: &TrustRoot) -> bool {
-    let old = request.old_object().and_then(|old| old.get("spec").cloned());
+fn is_unchanged(old: Option<Value>, root: &TrustRoot) -> bool {
+    let old = old.and_then(|mut old| Some(old.get_mut("spec")?.take()));
     old.is_some() && old == serde_json::to_value(&root.spec).ok()
 }
 

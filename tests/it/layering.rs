@@ -12,7 +12,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("lib", &[]),
     ("cli", &["api", "clock", "controller", "core", "fetch", "http", "oci", "outdir", "service", "signing", "telemetry", "trust", "webhook"]),
     ("controller", &["api", "clock", "core", "service", "telemetry"]),
-    ("webhook", &["api", "clock", "core", "service", "telemetry"]),
+    ("webhook", &["api", "clock", "core", "listener", "service", "telemetry"]),
     ("service", &["clock", "core", "fetch", "oci", "outdir", "signing", "trust"]),
     ("fetch", &["core", "http", "oci"]),
     ("oci", &["core", "http"]),
@@ -21,7 +21,8 @@ const MODULES: &[(&str, &[&str])] = &[
     ("http", &["core"]),
     ("outdir", &["core"]),
     ("clock", &["core"]),
-    ("telemetry", &["core"]),
+    ("telemetry", &["core", "listener"]),
+    ("listener", &[]),
     ("api", &["core"]),
     ("core", &[]),
 ];
@@ -46,7 +47,7 @@ const IMPLEMENTATIONS: &[&str] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("kube::", &["api", "controller", "webhook", "telemetry/events", "cli/controller", "cli/webhook", "cli/cluster", "cli/in_cluster"]),
     ("k8s_openapi::", &["api", "controller", "webhook", "telemetry/events", "cli/controller", "cli/webhook", "cli/cluster", "cli/in_cluster"]),
-    ("axum::", &["webhook", "telemetry"]),
+    ("axum::", &["listener", "telemetry", "webhook"]),
     ("reqwest::", &["http", "oci/remote", "signing/keyless"]),
     ("sigstore_tuf::", &["trust"]),
     ("clap::", &["cli"]),

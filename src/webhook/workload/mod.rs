@@ -17,17 +17,22 @@ use super::{
 };
 use crate::{
     api::installation::{NoMatch, NoMatchAction},
-    core::{class::Reason, policy::Use},
+    core::{class::Reason, policy::Use, verify::shorten},
 };
 
 /// Images of one object that are judged at once.
 const PARALLEL: usize = 16;
 
 /// Judges what the request brings.
-pub(super) async fn judge(state: &State, request: &Request, object: &Value, begun: Instant) -> Answer {
+pub(super) async fn judge(state: &State, request: &Request, object: Value, old: Option<Value>, begun: Instant) -> Answer {
     let kind = &request.inner().kind;
-    let Some(workload) = Workload::of(&kind.group, &kind.kind) else { return Answer::Nothing };
-    let uses = workload.added(object, request.old_object().as_ref());
+    let Some(workload) = Workload::of(&kind.group, &kind.kind) else {
+        let (group, kind) = (shorten(&kind.group), shorten(&kind.kind));
+        let message = format!("{kind} of group {group:?} is none of the kinds whose images are judged; correct the rules of the webhook's entry");
+        return Answer::Shape { field: "kind".into(), message };
+    };
+    let uses = workload.added(&object, old.as_ref());
+    drop((object, old)); // the verdicts may take a while, and need the images only
     if uses.len() > MAX_USES {
         return Answer::Forbidden {
             reason: Reason::LimitExceeded,

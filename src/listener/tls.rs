@@ -1,0 +1,137 @@
+//! What is shown to peers, and what is asked of them.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme,
+    client::danger::HandshakeSignatureValid,
+    crypto::aws_lc_rs::default_provider,
+    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
+    server::{
+        WebPkiClientVerifier,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+};
+use x509_cert::{
+    Certificate,
+    der::{Decode, asn1::ObjectIdentifier},
+};
+
+/// `commonName` (X.520).
+const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
+/// Bytes of the certificates that clients are checked with.
+const MAX_CA: usize = 1 << 20;
+
+/// How connections are encrypted, from the next one on.
+#[derive(Clone, Debug)]
+pub struct Tls(Arc<RwLock<Arc<ServerConfig>>>);
+
+impl Tls {
+    /// With this certificate, and asking for one of the client if `clients` says whose.
+    pub fn config(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        clients: Option<&ClientAuthentication>,
+    ) -> Result<ServerConfig, Error> {
+        let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
+        let builder = ServerConfig::builder_with_provider(Arc::new(default_provider())).with_protocol_versions(&versions)?;
+        let builder = match clients {
+            Some(clients) => builder.with_client_cert_verifier(Arc::new(clients.clone())),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_single_cert(chain, key)?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(config)
+    }
+
+    /// As `config` says.
+    pub fn new(config: ServerConfig) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(config))))
+    }
+
+    /// New connections are encrypted as `config` says; those that are open live on.
+    pub fn replace(&self, config: ServerConfig) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    }
+
+    pub(super) fn current(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Whose certificates clients must show. A handshake without one fails.
+#[derive(Clone, Debug)]
+pub struct ClientAuthentication {
+    chains: Arc<dyn ClientCertVerifier>,
+    names: Arc<[String]>,
+}
+
+/// Why clients cannot be checked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No certificates, or none that can be read.
+    #[error("no certificate of a certificate authority in PEM ({0}); put the authority that issued the client certificate of the API servers there")]
+    Authority(String),
+}
+
+impl ClientAuthentication {
+    /// Clients must have a certificate of these authorities (PEM) for client authentication, with one of these common names, if there are any.
+    pub fn new(authorities: &[u8], names: &[String]) -> Result<Self, ClientError> {
+        if authorities.len() > MAX_CA {
+            return Err(ClientError::Authority(format!("{} bytes, the limit is {MAX_CA}", authorities.len())));
+        }
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(authorities) {
+            let certificate = certificate.map_err(|error| ClientError::Authority(error.to_string()))?;
+            roots.add(certificate).map_err(|error| ClientError::Authority(error.to_string()))?;
+        }
+        let chains = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(default_provider()));
+        let chains = chains.build().map_err(|error| ClientError::Authority(error.to_string()))?;
+        Ok(Self { chains, names: names.into() })
+    }
+
+    fn is_named(&self, certificate: &CertificateDer<'_>) -> bool {
+        self.names.is_empty() || common_name(certificate).is_some_and(|name| self.names.contains(&name))
+    }
+}
+
+/// The last common name of the subject, which is the most specific one.
+fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
+    let certificate = Certificate::from_der(certificate).ok()?;
+    let names = certificate.tbs_certificate.subject.0.iter().rev().flat_map(|set| set.0.iter());
+    let name = names.into_iter().find(|attribute| attribute.oid == COMMON_NAME)?;
+    std::str::from_utf8(name.value.value()).ok().map(str::to_owned)
+}
+
+impl ClientCertVerifier for ClientAuthentication {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.chains.root_hint_subjects()
+    }
+
+    fn verify_client_cert(&self, end: &CertificateDer<'_>, others: &[CertificateDer<'_>], now: UnixTime) -> Result<ClientCertVerified, Error> {
+        let verified = self.chains.verify_client_cert(end, others, now)?;
+        if self.is_named(end) { Ok(verified) } else { Err(CertificateError::ApplicationVerificationFailure.into()) }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chains.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chains.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chains.supported_verify_schemes()
+    }
+}
