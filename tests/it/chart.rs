@@ -8,6 +8,7 @@ use k8s_openapi::{
         apps::v1::Deployment,
         coordination::v1::Lease,
         core::v1::{ConfigMap, Service, ServiceAccount},
+        networking::v1::NetworkPolicy,
         policy::v1::PodDisruptionBudget,
         rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
     },
@@ -171,6 +172,7 @@ fn rendered_objects_have_no_unknown_fields() {
             "Role" => survives::<Role>(&document),
             "RoleBinding" => survives::<RoleBinding>(&document),
             "CustomResourceDefinition" => survives::<CustomResourceDefinition>(&document),
+            "NetworkPolicy" => survives::<NetworkPolicy>(&document),
             "ServiceMonitor" => {}
             kind => panic!("{kind} is new: list it here"),
         }
@@ -266,6 +268,13 @@ fn the_schema_refuses_what_would_go_wrong_later() {
         ("webhooks={}", "webhooks"),
         ("webhook.timeoutSeconds=31", "/webhook/timeoutSeconds"),
         (r#"webhook.failurePolicy="Perhaps""#, "/webhook/failurePolicy"),
+        (r#"webhook.clientCA={"name":"ca"}"#, "/webhook/clientCA"),
+        (r#"webhook.clientCA={"kind":"File","name":"ca"}"#, "/webhook/clientCA/kind"),
+        (r#"webhook.clientNames="kube-apiserver""#, "/webhook/clientNames"),
+        (r#"networkPolicy.enabled="yes""#, "/networkPolicy/enabled"),
+        (r#"networkPolicy.apiServerCIDRs=["192.168.0.10"]"#, "/networkPolicy/apiServerCIDRs/0"),
+        (r#"networkPolicy.metricsFrom=[{"namespace":"monitoring"}]"#, "/networkPolicy/metricsFrom/0"),
+        (r#"metrics.names="all""#, "/metrics/names"),
     ] {
         let run = chart.template(&["--set-json", value]);
         assert!(run.code != 0 && run.stdout.is_empty() && run.stderr.contains(place), "{value}: {run:#?}");
@@ -306,6 +315,29 @@ fn the_configuration_says_what_the_values_say() {
     assert_eq!(full["registries"], registries);
     assert_eq!(full["jobs"], json!({"imagePullPolicy": "Always", "imagePullSecrets": [{"name": "pull"}]}));
     assert_eq!(full["builder"]["id"], "https://ci.example.com/packgate");
+    assert_eq!(full["webhook"]["clientCARef"], json!({"kind": "ConfigMap", "name": "api-server-client-ca"}));
+    assert_eq!((&full["webhook"]["clientNames"], &full["metrics"]), (&json!(["kube-apiserver"]), &json!({"names": true})));
+}
+
+#[test]
+fn a_network_policy_lets_in_what_it_lists() {
+    let Some(chart) = Chart::new("a_network_policy_lets_in_what_it_lists") else { return };
+    assert!(!kinds(&chart.render(&[])).contains(&"NetworkPolicy"), "by default there is none");
+    let bare = chart.render(&["--set", "networkPolicy.enabled=true"]);
+    let webhook = &find(&bare, "NetworkPolicy", "packgate-webhook")["spec"];
+    assert_eq!(webhook["ingress"], json!([{"ports": [{"port": "webhook", "protocol": "TCP"}]}]), "reviews from anywhere, metrics from nowhere");
+    assert_eq!(find(&bare, "NetworkPolicy", "packgate-controller")["spec"]["ingress"], json!([]));
+    let full = documents(chart.full().ok());
+    let from = json!([{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]);
+    let metrics = json!({"ports": [{"port": "metrics", "protocol": "TCP"}], "from": from});
+    let servers = json!([{"ipBlock": {"cidr": "192.168.0.10/32"}}, {"ipBlock": {"cidr": "fd00::10/128"}}]);
+    let reviews = json!({"ports": [{"port": "webhook", "protocol": "TCP"}], "from": servers});
+    assert_eq!(find(&full, "NetworkPolicy", "packgate-webhook")["spec"]["ingress"], json!([reviews, metrics]));
+    assert_eq!(find(&full, "NetworkPolicy", "packgate-controller")["spec"]["ingress"], json!([metrics]));
+    for name in ["packgate-webhook", "packgate-controller"] {
+        let (policy, deployment) = (find(&full, "NetworkPolicy", name), find(&full, "Deployment", name));
+        assert_eq!((&policy["spec"]["podSelector"], &policy["spec"]["policyTypes"]), (&deployment["spec"]["selector"], &json!(["Ingress"])));
+    }
 }
 
 #[test]

@@ -56,6 +56,14 @@ noMatch:
 webhook:
   timeoutSeconds: {{ $values.webhook.timeoutSeconds }}
   failurePolicy: {{ $values.webhook.failurePolicy }}
+{{- with $values.webhook.clientCA }}
+  clientCARef: {{ toJson (dict "kind" .kind "name" .name) }}
+  clientNames: {{ toJson $values.webhook.clientNames }}
+{{- end }}
+{{- if $values.metrics.names }}
+metrics:
+  names: true
+{{- end }}
 jobs:
   imagePullPolicy: {{ $values.image.pullPolicy }}
   imagePullSecrets: {{ toJson $values.image.pullSecrets }}
