@@ -6,14 +6,10 @@ use kube::{Client, core::DeserializeGuard, runtime::reflector::Store};
 
 use tokio::sync::watch;
 
-use super::{build::Setup, memory::Memory, metrics::Metrics, policies::Compiled, secrets::Secrets, trust::Trust, webhook::Enforcement};
-use crate::{
-    api::{installation::Installation, packed_bundle::PackedBundle},
-    clock::Clock,
-    core::job::Registry,
-    service::registries::Registries,
-    telemetry::events::Events,
+use super::{
+    build::Setup, cached::CachedBundle, memory::Memory, metrics::Metrics, policies::Compiled, reading::Reading, secrets::Secrets, trust::Trust, webhook::Enforcement,
 };
+use crate::{api::installation::Installation, clock::Clock, core::job::Registry, service::registries::Registries, telemetry::events::Events};
 
 /// What every reconciliation needs.
 pub(super) struct Context {
@@ -31,8 +27,10 @@ pub(super) struct Context {
     pub registries: Arc<dyn Registries>,
     /// How Jobs speak to registries.
     pub job_registries: Vec<Registry>,
-    /// Every `PackedBundle`.
-    pub store: Store<DeserializeGuard<PackedBundle>>,
+    /// Every `PackedBundle`, without its lock.
+    pub store: Store<DeserializeGuard<CachedBundle>>,
+    /// What may be read at once.
+    pub reading: Reading,
     /// What this process remembers.
     pub memory: Memory,
     /// Numbers for people who watch.

@@ -125,7 +125,7 @@ async fn refusal(namespace: &str, job: &Job, context: &Context) -> Result<Option
 fn rival(object: &PackedBundle, packing: &Packing, lock: &Digest, context: &Context) -> Option<String> {
     let wanted = tag(packing, lock)?;
     let others = context.store.state();
-    let others = others.iter().filter_map(|guarded| guarded.0.as_ref().ok()).filter(|other| other.uid() != object.uid());
+    let others = others.iter().filter_map(|guarded| guarded.0.as_ref().ok()).map(|cached| &cached.0).filter(|other| other.uid() != object.uid());
     let age = |object: &PackedBundle| (created(&object.metadata), object.uid());
     let rivals = others.filter(|other| age(other) < age(object) && other.metadata.deletion_timestamp.is_none());
     let same = |other: &&PackedBundle| {

@@ -16,11 +16,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::webhook::Policies;
+use super::{cached::CachedBundle, webhook::Policies};
 use crate::api::{
     bundle_policy::{BundlePolicy, ClusterBundlePolicy, PolicyStatus},
     condition::{ENFORCED, READY},
-    packed_bundle::PackedBundle,
     trust_root::TrustRoot,
 };
 
@@ -76,19 +75,19 @@ impl Metrics {
     }
 
     /// Counts these objects from now on, whenever somebody asks.
-    pub fn count(&self, store: Store<DeserializeGuard<PackedBundle>>) {
+    pub fn count(&self, store: Store<DeserializeGuard<CachedBundle>>) {
         // A second store would be that of a second controller in one process, which there is not.
         let _ = self.objects.0.set(store);
     }
 
-    /// Says of these policies whether they are enforced, whenever somebody asks.
-    pub(super) fn count_policies(&self, policies: &Policies) {
-        let _ = self.policies.0.set((policies.cluster.clone(), policies.namespaced.clone()));
+    /// Says of these policies whether they are enforced, whenever somebody asks: of each by its name, or of all of a kind together.
+    pub(super) fn count_policies(&self, policies: &Policies, names: bool) {
+        let _ = self.policies.0.set((policies.cluster.clone(), policies.namespaced.clone(), names));
     }
 
-    /// Says of these trust roots when they end, whenever somebody asks.
-    pub(super) fn count_roots(&self, roots: Store<DeserializeGuard<TrustRoot>>) {
-        let _ = self.roots.0.set(roots);
+    /// Says of these trust roots when they end, whenever somebody asks: of each by its name, or of the one that ends first.
+    pub(super) fn count_roots(&self, roots: Store<DeserializeGuard<TrustRoot>>, names: bool) {
+        let _ = self.roots.0.set((roots, names));
     }
 
     /// A Job ended.
@@ -106,7 +105,7 @@ impl Metrics {
 
 /// Counts the objects whenever somebody asks: `packgate_packedbundles{ready,reason}`.
 #[derive(Clone, Default)]
-struct Objects(Arc<OnceLock<Store<DeserializeGuard<PackedBundle>>>>);
+struct Objects(Arc<OnceLock<Store<DeserializeGuard<CachedBundle>>>>);
 
 impl Objects {
     fn counts(&self) -> BTreeMap<(String, String), u64> {
@@ -124,9 +123,9 @@ impl std::fmt::Debug for Objects {
     }
 }
 
-fn ready(object: &DeserializeGuard<PackedBundle>) -> (String, String) {
+fn ready(object: &DeserializeGuard<CachedBundle>) -> (String, String) {
     let Ok(object) = &object.0 else { return ("False".into(), "InvalidSpec".into()) };
-    let conditions = object.status.iter().flat_map(|status| &status.conditions);
+    let conditions = object.0.status.iter().flat_map(|status| &status.conditions);
     let ready = conditions.into_iter().find(|condition| condition.type_ == READY);
     ready.map_or_else(|| ("Unknown".into(), "Pending".into()), |ready| (ready.status.clone(), ready.reason.clone()))
 }
@@ -143,13 +142,14 @@ impl Collector for Objects {
     }
 }
 
-/// `packgate_policy_enforced{kind,name}`: 1 if every replica of the webhook carries the policy's generation.
+/// `packgate_policy_enforced{kind,name}`: 1 if every replica of the webhook carries the policy's generation. Without names one number for all
+/// policies of a kind, 0 if any of them is not enforced: whoever reaches the port could else read what each namespace has.
 #[derive(Clone, Default)]
 struct PoliciesInForce(Arc<OnceLock<PolicyStores>>);
 
-type PolicyStores = (Store<DeserializeGuard<ClusterBundlePolicy>>, Store<DeserializeGuard<BundlePolicy>>);
+type PolicyStores = (Store<DeserializeGuard<ClusterBundlePolicy>>, Store<DeserializeGuard<BundlePolicy>>, bool);
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+#[derive(Clone, Debug, Hash, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
 struct PolicyLabels {
     kind: &'static str,
     name: String,
@@ -157,7 +157,7 @@ struct PolicyLabels {
 
 impl PoliciesInForce {
     fn values(&self) -> Vec<(PolicyLabels, u64)> {
-        let Some((cluster, namespaced)) = self.0.get() else { return Vec::new() };
+        let Some((cluster, namespaced, names)) = self.0.get() else { return Vec::new() };
         let cluster = cluster.state().into_iter().filter_map(|guarded| {
             let policy = guarded.0.as_ref().ok()?;
             let labels = PolicyLabels { kind: "ClusterBundlePolicy", name: policy.name_any() };
@@ -168,8 +168,20 @@ impl PoliciesInForce {
             let name = format!("{}/{}", policy.namespace().unwrap_or_default(), policy.name_any());
             Some((PolicyLabels { kind: "BundlePolicy", name }, enforced(policy.status.as_ref(), policy.metadata.generation)))
         });
-        cluster.chain(namespaced).collect()
+        least(cluster.chain(namespaced), *names)
     }
+}
+
+/// The numbers by kind and name, or the least of each kind.
+fn least<T: Copy + Ord>(all: impl Iterator<Item = (PolicyLabels, T)>, names: bool) -> Vec<(PolicyLabels, T)> {
+    if names {
+        return all.collect();
+    }
+    let mut least = BTreeMap::new();
+    for (PolicyLabels { kind, .. }, value) in all {
+        least.entry(PolicyLabels { kind, name: String::new() }).and_modify(|known: &mut T| *known = value.min(*known)).or_insert(value);
+    }
+    least.into_iter().collect()
 }
 
 impl std::fmt::Debug for PoliciesInForce {
@@ -198,7 +210,7 @@ impl Collector for PoliciesInForce {
 
 /// When trust roots end, whenever somebody asks: `packgate_expiry_timestamp_seconds{kind,name}`.
 #[derive(Clone, Default)]
-struct Roots(Arc<OnceLock<Store<DeserializeGuard<TrustRoot>>>>);
+struct Roots(Arc<OnceLock<(Store<DeserializeGuard<TrustRoot>>, bool)>>);
 
 impl std::fmt::Debug for Roots {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -211,13 +223,14 @@ impl Collector for Roots {
         let gauge = ConstGauge::new(0_i64);
         let help = "When something ends, in seconds since 1970";
         let mut family = encoder.encode_descriptor("packgate_expiry_timestamp_seconds", help, None, gauge.metric_type())?;
-        for guarded in self.0.get().map(Store::state).unwrap_or_default() {
-            let Ok(root) = &guarded.0 else { continue };
-            let end = root.status.as_ref().and_then(|status| status.not_after.as_ref()?.parse::<Timestamp>().ok());
-            if let Some(end) = end {
-                let labels = PolicyLabels { kind: "TrustRoot", name: root.name_any() };
-                ConstGauge::new(end.as_second()).encode(family.encode_family(&labels)?)?;
-            }
+        let Some((roots, names)) = self.0.get() else { return Ok(()) };
+        let ends = roots.state().into_iter().filter_map(|guarded| {
+            let root = guarded.0.as_ref().ok()?;
+            let end = root.status.as_ref()?.not_after.as_ref()?.parse::<Timestamp>().ok()?;
+            Some((PolicyLabels { kind: "TrustRoot", name: root.name_any() }, end.as_second()))
+        });
+        for (labels, end) in least(ends, *names) {
+            ConstGauge::new(end).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }
@@ -232,8 +245,43 @@ mod tests {
 
     #[test]
     fn names_and_labels_are_the_contract() {
+        let text = numbers(true);
+        for line in [
+            "packgate_packedbundles{ready=\"False\",reason=\"Packing\"} 1",
+            "packgate_job_duration_seconds_count{step=\"pack\",result=\"Succeeded\"} 1",
+            "packgate_reconciles_total{result=\"ok\"} 1",
+            "packgate_expiry_timestamp_seconds{kind=\"TrustRoot\",name=\"corp\"} 1795867200",
+            "packgate_policy_enforced{kind=\"ClusterBundlePolicy\",name=\"p\"} 1",
+            "packgate_policy_enforced{kind=\"ClusterBundlePolicy\",name=\"pending\"} 0",
+        ] {
+            assert!(text.contains(line), "{line} is not in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_named_that_was_not_to_be() {
+        let text = numbers(false);
+        for line in [
+            "packgate_expiry_timestamp_seconds{kind=\"TrustRoot\",name=\"\"} 1795867200",
+            "packgate_policy_enforced{kind=\"ClusterBundlePolicy\",name=\"\"} 0",
+        ] {
+            assert!(text.contains(line), "{line} is not in:\n{text}");
+        }
+        assert!(!["corp", "\"p\"", "pending"].iter().any(|name| text.contains(name)), "{text}");
+    }
+
+    fn policy(name: &str, enforced: &str) -> ClusterBundlePolicy {
+        serde_json::from_value(serde_json::json!({
+            "apiVersion": "packgate.dev/v1alpha1", "kind": "ClusterBundlePolicy", "metadata": {"name": name, "generation": 2},
+            "spec": {"match": {"references": ["r.example.com/**"]}, "authorities": [{"name": "a", "key": {"configMapRef": {"name": "k"}}}]},
+            "status": {"conditions": [{"type": "Enforced", "status": enforced, "reason": "Succeeded", "message": "", "observedGeneration": 2, "lastTransitionTime": "2026-11-21T12:00:00Z"}]}
+        }))
+        .expect("a policy")
+    }
+
+    fn numbers(names: bool) -> String {
         let (store, mut writer) = reflector::store();
-        let object: PackedBundle = serde_json::from_value(serde_json::json!({
+        let object: CachedBundle = serde_json::from_value(serde_json::json!({
             "apiVersion": "packgate.dev/v1alpha1", "kind": "PackedBundle", "metadata": {"name": "a", "namespace": "b"},
             "spec": {"source": {"inline": "x"}, "destination": {"repository": "r.example.com/a"}},
             "status": {"conditions": [{"type": "Ready", "status": "False", "reason": "Packing", "message": "", "lastTransitionTime": "2026-11-21T12:00:00Z"}]}
@@ -241,17 +289,13 @@ mod tests {
         .expect("an object");
         writer.apply_watcher_event(&Event::Apply(DeserializeGuard(Ok(object))));
         let (cluster, mut writer) = reflector::store();
-        let policy: ClusterBundlePolicy = serde_json::from_value(serde_json::json!({
-            "apiVersion": "packgate.dev/v1alpha1", "kind": "ClusterBundlePolicy", "metadata": {"name": "p", "generation": 2},
-            "spec": {"match": {"references": ["r.example.com/**"]}, "authorities": [{"name": "a", "key": {"configMapRef": {"name": "k"}}}]},
-            "status": {"conditions": [{"type": "Enforced", "status": "True", "reason": "Succeeded", "message": "", "observedGeneration": 2, "lastTransitionTime": "2026-11-21T12:00:00Z"}]}
-        }))
-        .expect("a policy");
-        writer.apply_watcher_event(&Event::Apply(DeserializeGuard(Ok(policy))));
+        for policy in [policy("p", "True"), policy("pending", "False")] {
+            writer.apply_watcher_event(&Event::Apply(DeserializeGuard(Ok(policy))));
+        }
         let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry);
         metrics.count(store);
-        metrics.count_policies(&Policies { cluster, namespaced: reflector::store().0 });
+        metrics.count_policies(&Policies { cluster, namespaced: reflector::store().0 }, names);
         let (roots, mut writer) = reflector::store();
         let root: TrustRoot = serde_json::from_value(serde_json::json!({
             "apiVersion": "packgate.dev/v1alpha1", "kind": "TrustRoot", "metadata": {"name": "corp"},
@@ -259,19 +303,11 @@ mod tests {
         }))
         .expect("a trust root");
         writer.apply_watcher_event(&Event::Apply(DeserializeGuard(Ok(root))));
-        metrics.count_roots(roots);
+        metrics.count_roots(roots, names);
         metrics.job("pack", true, Duration::from_secs(3));
         metrics.reconciled(true);
         let mut text = String::new();
         encode(&mut text, &registry).expect("encoded");
-        for line in [
-            "packgate_packedbundles{ready=\"False\",reason=\"Packing\"} 1",
-            "packgate_job_duration_seconds_count{step=\"pack\",result=\"Succeeded\"} 1",
-            "packgate_reconciles_total{result=\"ok\"} 1",
-            "packgate_expiry_timestamp_seconds{kind=\"TrustRoot\",name=\"corp\"} 1795867200",
-            "packgate_policy_enforced{kind=\"ClusterBundlePolicy\",name=\"p\"} 1",
-        ] {
-            assert!(text.contains(line), "{line} is not in:\n{text}");
-        }
+        text
     }
 }

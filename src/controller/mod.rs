@@ -5,6 +5,7 @@
 
 mod act;
 pub mod build;
+mod cached;
 mod context;
 mod gather;
 mod jobs;
@@ -13,6 +14,7 @@ mod memory;
 mod metrics;
 mod platform_key;
 mod policies;
+mod reading;
 mod reconcile;
 mod secrets;
 mod sigstore;
@@ -50,6 +52,7 @@ use kube::{
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
+pub use cached::CachedBundle;
 pub use metrics::Metrics;
 pub use platform_key::{MakeKey, NewKey};
 
@@ -58,13 +61,14 @@ use self::{
     context::Context,
     lease::{Elector, Times},
     memory::Memory,
+    reading::Reading,
     secrets::Secrets,
     trouble::Trouble,
     trust::Trust,
     usable::Checks,
 };
 use crate::{
-    api::{installation::Installation, packed_bundle::PackedBundle},
+    api::installation::Installation,
     clock::Clock,
     core::{
         class::{Classified, Reason},
@@ -79,6 +83,9 @@ use crate::{
 pub const NAME: &str = "packgate-controller";
 /// Objects that are reconciled at once.
 const CONCURRENCY: u16 = 16;
+/// Objects that are listed at once. Each may have a lock of over a megabyte, which is dropped as soon as its page was read; only a list from
+/// the newest state has pages.
+const PAGE: u32 = 4;
 /// How long changes of one object are gathered before it is looked at.
 const DEBOUNCE: Duration = Duration::from_millis(50);
 /// How often orphans are looked for.
@@ -177,9 +184,9 @@ pub async fn run(client: Client, options: Options, metrics: Metrics, heard: impl
 /// Reconciles until `stop`.
 async fn lead(client: Client, options: Options, metrics: Metrics, stop: CancellationToken) -> Result<(), ControllerError> {
     let make_key = options.make_key;
-    let bundles = Api::<DeserializeGuard<PackedBundle>>::all(client.clone());
+    let bundles = Api::<DeserializeGuard<CachedBundle>>::all(client.clone());
     let config = controller::Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE);
-    let controller = Controller::new(bundles, watcher::Config::default().any_semantic()).with_config(config);
+    let controller = Controller::new(bundles, watcher::Config::default().page_size(PAGE)).with_config(config);
     let store = controller.store();
     metrics.count(store.clone());
     let opening = Opening { namespace: options.namespace, image: options.image, identity: options.identity, installation: options.installation };
@@ -201,8 +208,9 @@ async fn lead(client: Client, options: Options, metrics: Metrics, stop: Cancella
     );
     let checks = Checks::new(&client);
     let policies = checks.policies();
-    context.metrics.count_policies(&policies);
-    context.metrics.count_roots(checks.roots());
+    let names = context.installation.metrics.names;
+    context.metrics.count_policies(&policies, names);
+    context.metrics.count_roots(checks.roots(), names);
     let mut sweeping = pin!(sweep_forever(&context));
     let mut checking = pin!(checks.run(&context, &stop));
     let mut managing = pin!(manage_webhook(&context, &policies));
@@ -221,13 +229,13 @@ async fn lead(client: Client, options: Options, metrics: Metrics, stop: Cancella
     }
 }
 
-fn after_error(object: &DeserializeGuard<PackedBundle>, error: &Trouble) -> controller::Action {
+fn after_error(object: &DeserializeGuard<CachedBundle>, error: &Trouble) -> controller::Action {
     tracing::warn!(namespace = object.namespace(), name = object.name_any(), %error, "tried again soon");
     controller::Action::requeue(AFTER_ERROR)
 }
 
 /// The object that something was made for, by its labels. A wrong label costs one look at an object, and no more.
-fn owner_of<K: Resource>(child: &K) -> Option<ObjectRef<DeserializeGuard<PackedBundle>>> {
+fn owner_of<K: Resource>(child: &K) -> Option<ObjectRef<DeserializeGuard<CachedBundle>>> {
     let labels = child.meta().labels.as_ref()?;
     Some(ObjectRef::new(labels.get(BUNDLE)?).within(labels.get(BUNDLE_NAMESPACE)?))
 }
@@ -274,7 +282,7 @@ impl Opening {
         self,
         client: Client,
         metrics: Metrics,
-        store: Store<DeserializeGuard<PackedBundle>>,
+        store: Store<DeserializeGuard<CachedBundle>>,
         clock: Arc<dyn Clock>,
         (open, open_trust): (&OpenRegistries, &OpenTrust),
     ) -> Result<Context, ControllerError> {
@@ -298,6 +306,7 @@ impl Opening {
             trust: Trust::new(open_trust(&job_registries).map_err(ControllerError::Configuration)?),
             job_registries,
             store,
+            reading: Reading::default(),
             memory: Memory::default(),
             metrics,
             events: Events::new(client.clone(), reporter),

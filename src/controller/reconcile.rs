@@ -16,6 +16,7 @@ use serde_json::json;
 use super::{
     act,
     build::MANAGER,
+    cached::{CachedBundle, strip},
     context::Context,
     gather::{observe, requested},
     source, status,
@@ -38,7 +39,7 @@ const LOOK_FOR_POD: Duration = Duration::from_secs(3);
 const LOOK_AT_JOB: Duration = Duration::from_secs(30);
 
 /// Brings one object as far as it goes.
-pub(super) async fn reconcile(guarded: Arc<DeserializeGuard<PackedBundle>>, context: Arc<Context>) -> Result<Action, Trouble> {
+pub(super) async fn reconcile(guarded: Arc<DeserializeGuard<CachedBundle>>, context: Arc<Context>) -> Result<Action, Trouble> {
     let (namespace, name) = (guarded.namespace().unwrap_or_default(), guarded.name_any());
     let result = Box::pin(bring(&namespace, &name, &context)).await;
     context.metrics.reconciled(result.is_ok());
@@ -47,7 +48,13 @@ pub(super) async fn reconcile(guarded: Arc<DeserializeGuard<PackedBundle>>, cont
 
 async fn bring(namespace: &str, name: &str, context: &Context) -> Result<Action, Trouble> {
     let api = Api::<DeserializeGuard<PackedBundle>>::namespaced(context.client.clone(), namespace);
-    let Some(DeserializeGuard(object)) = api.get_opt(name).await? else { return Ok(Action::await_change()) };
+    let whole = context.reading.object().await;
+    let Some(DeserializeGuard(mut object)) = api.get_opt(name).await? else { return Ok(Action::await_change()) };
+    // Its lock is read again where it is resolved: meanwhile much may have to be waited for.
+    if let Ok(object) = &mut object {
+        strip(object);
+    }
+    drop(whole);
     let object = match object {
         Ok(object) if object.metadata.deletion_timestamp.is_some() => return Ok(Action::await_change()),
         Ok(object) => object,
@@ -309,6 +316,7 @@ impl Run<'_> {
             "metadata": {"name": self.object.name_any()},
             "status": &next,
         });
+        let _whole = self.context.reading.object().await;
         let stored = api.get(&self.object.name_any()).await?;
         // As documents: what is written has whole seconds.
         if json!(stored.status) != json!(next) {

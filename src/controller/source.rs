@@ -1,8 +1,8 @@
 //! Resolves the source of a lock, once for a run, and freezes what came out.
 
-use kube::ResourceExt;
+use kube::{Api, ResourceExt};
 
-use super::{context::Context, step::tag, trouble::Trouble, verify};
+use super::{context::Context, reading::LockShare, step::tag, trouble::Trouble, verify};
 use crate::{
     api::packed_bundle::{KindRef, LockSource, PackedBundle, Packing, TagPolicy, ToSign},
     core::{
@@ -23,13 +23,17 @@ pub(super) struct Resolved {
     pub canonical: CanonicalLock,
     /// Where it came from.
     pub origin: SourceOrigin,
+    /// Its share of the locks that are in memory.
+    _share: LockShare,
 }
 
 /// Reads the lock and checks that it can be packed here.
 pub(super) async fn resolve(object: &PackedBundle, packing: &Packing, context: &Context) -> Result<Resolved, Trouble> {
     let namespace = object.namespace().unwrap_or_default();
     let (bytes, origin) = match &packing.source {
-        LockSource::Inline(text) => (text.clone().into_bytes(), from(format!("k8s://{namespace}/packedbundles.packgate.dev/{}", object.name_any()))),
+        LockSource::Inline(_) => {
+            (inline(object, context).await?.into_bytes(), from(format!("k8s://{namespace}/packedbundles.packgate.dev/{}", object.name_any())))
+        }
         LockSource::ConfigMap { name, key } => {
             let text = config_map(&namespace, name, key, context).await?;
             (text.into_bytes(), from(format!("k8s://{namespace}/configmaps/{name}")))
@@ -40,13 +44,27 @@ pub(super) async fn resolve(object: &PackedBundle, packing: &Packing, context: &
             (bytes, origin)
         }
     };
+    let share = context.reading.lock(bytes.len()).await;
     let lock = Lockfile::parse(&bytes, &Limits::DEFAULT).map_err(|error| Trouble::of(&error))?;
+    drop(bytes);
     packing.check_lock(&lock).map_err(|error| Trouble::of(&error))?;
-    Ok(Resolved { canonical: lock.canonical(), lock, origin })
+    Ok(Resolved { canonical: lock.canonical(), lock, origin, _share: share })
 }
 
 const fn from(uri: String) -> SourceOrigin {
     SourceOrigin { uri, context: None, lock_path: None }
+}
+
+/// The lock that stands in the object now. One that was changed meanwhile is looked at again from the beginning.
+async fn inline(object: &PackedBundle, context: &Context) -> Result<String, Trouble> {
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    let api = Api::<PackedBundle>::namespaced(context.client.clone(), &namespace);
+    let _whole = context.reading.object().await;
+    let now = api.get_opt(&name).await?.filter(|now| (now.uid(), now.metadata.generation) == (object.uid(), object.metadata.generation));
+    let text = now.and_then(|now| now.spec.source.inline);
+    text.ok_or_else(|| {
+        Trouble::new(Reason::SourceNotFound, format!("PackedBundle {namespace}/{name} was changed while it was read; it is read again"))
+    })
 }
 
 async fn config_map(namespace: &str, name: &str, key: &str, context: &Context) -> Result<String, Trouble> {

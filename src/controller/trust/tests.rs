@@ -206,6 +206,7 @@ impl ApiServer {
             registries: Arc::new(NoRegistries),
             job_registries: Vec::new(),
             store: reflector::store().0,
+            reading: crate::controller::reading::Reading::default(),
             memory: Memory::default(),
             metrics: Metrics::new(&mut Registry::default()),
             events: Events::new(client.clone(), "test".into()),

@@ -32,6 +32,12 @@ const IDLE: Duration = Duration::from_secs(30);
 const IDLING: usize = 1_000;
 /// What the controller may keep in memory with them, in KiB.
 const MEMORY: u64 = 64 << 10;
+/// Objects with a large lock in them.
+const INLINE: usize = 70;
+/// Artifacts of such a lock: about a megabyte.
+const LARGE_LOCK: usize = 6_000;
+/// What the controller may have in memory whatever tenants do, in KiB.
+const UNDER_ATTACK: u64 = 80 << 10;
 /// From the start of its process until it is ready, in seconds.
 const STARTED: f64 = 1.0;
 
@@ -121,6 +127,41 @@ fn a_thousand_idle_bundles_need_little_memory() {
     test.namespace.kubectl(["delete", "packedbundles", "--all", "--wait=false"]).timeout(Duration::from_mins(3)).run().ok();
     assert!(grown < MEMORY && fresh < MEMORY, "{grown} and {fresh} KiB, promised are {MEMORY}");
     assert!(started < STARTED, "{started} s to be ready, promised is {STARTED}");
+}
+
+/// Suspended objects with a large lock in them. Kept as they are they would take more than the controller may have.
+#[test]
+fn seventy_inline_locks_need_little_memory() {
+    let Some(test) = start("seventy_inline_locks_need_little_memory") else { return };
+    let artifact = |i: usize| {
+        let digest = "a".repeat(64);
+        format!("- {{name: n{i}, type: http, origin: \"https://files.example.com/{i}\", target: f/{i}, checksum: \"sha256:{digest}\", size: 1}}\n")
+    };
+    let artifacts: String = (0..LARGE_LOCK).map(artifact).collect();
+    let lock = format!("apiVersion: packgate.dev/v1alpha1\nkind: Lockfile\nartifacts:\n{artifacts}");
+    println!("a lock of {} bytes in each of {INLINE} objects", lock.len());
+    for i in 0..INLINE {
+        let name = format!("inline-{i:02}");
+        let mut bundle = packed_bundle(&name, "lock", &test.repository(&test.cluster.registry, &name));
+        bundle["spec"]["suspend"] = true.into();
+        bundle["spec"]["source"] = json!({"inline": lock});
+        test.namespace.kubectl(["create", "-f", "-"]).stdin(bundle.to_string()).timeout(Duration::from_mins(1)).run().ok();
+    }
+    wait_for("a word on each of them", Duration::from_mins(2), || {
+        let reasons = ["get", "packedbundles", "-o", "jsonpath={.items[*].status.conditions[0].reason}"];
+        let told = test.namespace.kubectl(reasons).timeout(Duration::from_mins(1)).run();
+        (told.ok().split_whitespace().filter(|reason| *reason == "Suspended").count() == INLINE).then_some(())
+    });
+    let (leader, _) = leader::settled();
+    let grown = leader::process(&leader).resident();
+    leader::process(&leader).kill();
+    start_to_ready(&leader);
+    thread::sleep(Duration::from_secs(10));
+    let (leader, _) = leader::settled();
+    let fresh = leader::process(&leader).resident();
+    println!("with {INLINE} large inline locks: {grown} KiB; started with them: {fresh} KiB");
+    test.namespace.kubectl(["delete", "packedbundles", "--all", "--wait=false"]).timeout(Duration::from_mins(3)).run().ok();
+    assert!(grown < UNDER_ATTACK && fresh < UNDER_ATTACK, "{grown} and {fresh} KiB, promised are {UNDER_ATTACK}");
 }
 
 /// How old the process of this Pod is, which was killed, when it is ready again.

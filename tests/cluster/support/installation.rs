@@ -86,6 +86,7 @@ fn values(cluster: &Cluster) -> Value {
         "image": {"repository": repository, "digest": digest},
         "registries": registries,
         "network": {"allowedPrivateCIDRs": networks},
+        "metrics": {"names": true},
     })
 }
 

@@ -1,0 +1,96 @@
+//! A `PackedBundle` as this process keeps it in memory: without what may be large. Whoever acts on one reads it anew.
+
+use std::borrow::Cow;
+
+use kube::{Resource, api::ObjectMeta};
+use serde::{Deserialize, Deserializer};
+
+use crate::api::packed_bundle::PackedBundle;
+
+/// What stands in place of a lock. An object that has one is still known as one that has.
+const LEFT_OUT: &str = "";
+
+/// A `PackedBundle` with its names, its state, and where its bundle goes. Seventy objects with the largest lock, or with as many annotations,
+/// would else fill the memory of every replica that leads, until somebody deletes them.
+#[derive(Clone, Debug)]
+pub struct CachedBundle(pub PackedBundle);
+
+impl<'de> Deserialize<'de> for CachedBundle {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        PackedBundle::deserialize(deserializer).map(Self::of)
+    }
+}
+
+impl CachedBundle {
+    /// What is kept of `object`.
+    pub(super) fn of(mut object: PackedBundle) -> Self {
+        strip(&mut object);
+        let ObjectMeta { name, namespace, uid, generation, creation_timestamp, deletion_timestamp, resource_version, .. } = object.metadata;
+        object.metadata =
+            ObjectMeta { name, namespace, uid, generation, creation_timestamp, deletion_timestamp, resource_version, ..ObjectMeta::default() };
+        (object.spec.output, object.spec.fetch, object.spec.pack_pod) = (None, None, None);
+        Self(object)
+    }
+}
+
+/// Drops the lock, and what only the API server needs.
+pub(super) fn strip(object: &mut PackedBundle) {
+    if let Some(text) = &mut object.spec.source.inline {
+        *text = LEFT_OUT.to_owned();
+    }
+    object.metadata.managed_fields = None;
+}
+
+impl Resource for CachedBundle {
+    type DynamicType = ();
+    type Scope = <PackedBundle as Resource>::Scope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        PackedBundle::kind(&())
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        PackedBundle::group(&())
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        PackedBundle::version(&())
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        PackedBundle::plural(&())
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.0.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.0.metadata
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::packed_bundle::{LockSource, ValidatedPackedBundle, Work};
+
+    #[test]
+    fn an_inline_lock_is_not_kept() {
+        let lock = "x".repeat(1 << 20);
+        let fields = json!([{"manager": "m", "fieldsV1": {"f:spec": {"f:source": {}}}}]);
+        let object = json!({
+            "apiVersion": "packgate.dev/v1alpha1", "kind": "PackedBundle",
+            "metadata": {"name": "a", "namespace": "b", "uid": "u", "managedFields": fields, "annotations": {"packgate.dev/x": lock}, "labels": {"a": lock}},
+            "spec": {"suspend": true, "source": {"inline": lock}, "destination": {"repository": "r.example.com/a"}, "output": {"annotations": {"x": lock}}},
+        });
+        let CachedBundle(kept) = serde_json::from_value(object).expect("an object");
+        assert_eq!((kept.spec.source.inline.as_deref(), &kept.metadata.managed_fields), (Some(""), &None));
+        assert!(serde_json::to_string(&kept).expect("JSON").len() < 2_000, "four megabytes are gone");
+        let validated = ValidatedPackedBundle::try_from(&kept).expect("it still says where its bundle goes, for others to compare");
+        assert!(matches!(&validated.work, Work::Pack(packing) if matches!(packing.source, LockSource::Inline(_))));
+        assert!(validated.suspend);
+    }
+}
