@@ -162,6 +162,32 @@ fn a_policy_asks_for_a_digest_and_prints_it() {
 }
 
 #[test]
+fn an_exempted_digest_admits_no_tag() {
+    let workspace = with_two_keys();
+    let packed = workspace.run("pack lock.yaml --to oci:out:v1").ok().to_owned();
+    let digest = packed.rsplit_once('@').expect("a digest").1;
+    policy(&workspace, &json!({"minimumLevel": 1, "builders": [{"id": BUILDER, "authority": "platform", "level": 1}]}));
+    let exempting = format!("\"exemptions\":[{{\"digest\":\"{digest}\",\"reason\":\"INC-42\",\"expires\":\"2999-01-01T00:00:00Z\"}}],\"match\"");
+    let uses = "\"uses\":[\"PackedBundle\",\"ImageVolume\",\"Container\"],\"references\"";
+    workspace.write("policy.yaml", workspace.read("policy.yaml").replacen("\"match\"", &exempting, 1).replacen("\"references\"", uses, 1));
+    for used_as in ["PackedBundle", "ImageVolume", "Container"] {
+        for (reference, refused) in [("oci:out:v1", true), (packed.as_str(), false), (&format!("oci:out@{digest}"), false)] {
+            for verb in [
+                format!("verify {reference} --policy policy.yaml --use {used_as}"),
+                format!("policy test policy.yaml --reference {reference} --use {used_as}"),
+            ] {
+                let run = workspace.run(&verb);
+                if refused {
+                    run.refused(1, "DigestRequired");
+                } else {
+                    assert!(run.ok().starts_with("exempt"), "{verb}: {run:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_lock_that_is_not_the_provenances_is_refused() {
     let workspace = with_two_keys();
     policy(&workspace, &json!({"minimumLevel": 1, "builders": [{"id": BUILDER, "authority": "platform", "level": 1}], "lock": "Exact"}));

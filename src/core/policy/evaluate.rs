@@ -136,7 +136,9 @@ fn ask(policy: &Policy, subject: &JudgedSubject<'_>, findings: &Findings, now: T
         return Some(case.answer(Verdict::Deny(Denials::one(case.deny(policy.fault_reason(), message))), None));
     }
     if let Some(exempted) = case.exemption() {
-        return Some(case.answer(Verdict::Exempt(exempted), None));
+        // The digest is exempted, not the tag: what it names when the image is pulled may be another.
+        let verdict = case.digest_required().map_or(Verdict::Exempt(exempted), |denial| Verdict::Deny(Denials::one(denial)));
+        return Some(case.answer(verdict, None));
     }
     let (verdict, slsa) = case.judge();
     Some(case.answer(verdict, slsa))

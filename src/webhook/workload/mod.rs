@@ -69,3 +69,6 @@ pub(super) const fn no_match(installation: &NoMatch, used_as: Use) -> NoMatchAct
         Use::Container => installation.container,
     }
 }
+
+#[cfg(test)]
+mod tests;

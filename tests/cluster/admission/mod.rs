@@ -2,6 +2,7 @@
 
 mod agreement;
 mod company;
+mod exempt;
 mod forged;
 mod keyless;
 mod refused;

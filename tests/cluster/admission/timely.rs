@@ -120,10 +120,10 @@ fn a_key_that_changes_and_an_exemption_that_ends_count_at_once() {
 }
 
 /// A policy of the cluster, which goes with this value.
-struct ClusterPolicy(String);
+pub(super) struct ClusterPolicy(String);
 
 impl ClusterPolicy {
-    fn apply(name: &str, policy: &Value) -> Self {
+    pub(super) fn apply(name: &str, policy: &Value) -> Self {
         kubectl(["apply", "-f", "-"]).stdin(policy.to_string()).run().ok();
         let policy = format!("clusterbundlepolicy/{name}");
         kubectl(["wait", "--for=condition=Enforced", policy.as_str(), "--timeout=20s"]).run().ok();

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod compiling;
+mod exemptions;
 mod legacy;
 mod provenance;
 mod scope;

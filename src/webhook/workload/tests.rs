@@ -1,0 +1,173 @@
+//! What is let through without a signature is let through by its digest only, in every kind, field and operation.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kube::{Client, client::Body};
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    api::{
+        bundle_policy::{Gathered, PolicyObject},
+        installation::Installation,
+    },
+    clock::Clock,
+    core::{digest::Digest, media_type, oci::Descriptor, reference::Repository},
+    oci::{Content, MemoryTarget, Target},
+    service::registries::{OpenError, Opened, Registries},
+    webhook::{Metrics, Options, packed_bundle, policies::Policies, respond::respond},
+};
+
+const REPOSITORY: &str = "r.example.com/team-a/siem";
+const UNSIGNED: &[u8] = br#"{"schemaVersion":2,"manifests":[]}"#;
+
+struct One(Arc<MemoryTarget>);
+
+impl Registries for One {
+    fn open(&self, _: &Repository, _: Option<&[u8]>) -> Result<Opened, OpenError> {
+        Ok(Arc::<MemoryTarget>::clone(&self.0))
+    }
+}
+
+struct Noon;
+
+impl Clock for Noon {
+    fn now(&self) -> Timestamp {
+        "2026-11-21T12:00:00Z".parse().expect("a time")
+    }
+}
+
+/// A registry with an unsigned image under the tag `v1`, and one policy that exempts its digest for every use.
+async fn state(require_digest: bool) -> State {
+    let content = MemoryTarget::new();
+    let root = Descriptor::of(media_type::INDEX, UNSIGNED);
+    content.push(&root, Content::Bytes(&bytes::Bytes::from_static(UNSIGNED))).await.expect("pushed");
+    content.tag(&root, &"v1".parse().expect("a tag")).await.expect("tagged");
+    let key = crate::signing::generate(&crate::signing::Password::new("")).expect("a key").public_pem;
+    let policy = json!({
+        "apiVersion": "packgate.dev/v1alpha1", "kind": "ClusterBundlePolicy", "metadata": {"name": "p", "uid": "u", "generation": 1},
+        "spec": {
+            "match": {"references": ["r.example.com/**"], "uses": ["PackedBundle", "ImageVolume", "Container"]},
+            "authorities": [{"name": "a", "key": {"pem": key}}],
+            "requireDigest": require_digest,
+            "exemptions": [{"digest": root.digest, "reason": "INC-42", "expires": "2027-01-01T00:00:00Z"}],
+        },
+    });
+    let policies = Policies::default();
+    let gathered = Gathered { policies: vec![PolicyObject::read(policy).expect("a policy")], ..Gathered::default() };
+    policies.set(gathered.compile("packgate-system", Noon.now()));
+    let nobody = tower::service_fn(|_: http::Request<Body>| async { Ok::<_, std::convert::Infallible>(http::Response::new(Body::from(Vec::new()))) });
+    let options = Options {
+        namespace: "packgate-system".into(),
+        identity: "one".into(),
+        address: "127.0.0.1:0".parse().expect("an address"),
+        installation: Installation::default(),
+        clock: Arc::new(Noon),
+        registries: Arc::new(One(Arc::new(content))),
+    };
+    State::new(Client::new(nobody, "default"), &options, policies, Metrics::new(&mut Registry::default()))
+}
+
+fn request(kind: [&str; 3], operation: &str, object: &Value, old: &Value) -> Request {
+    let [group, version, kind] = kind;
+    let review = json!({
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "request": {
+            "uid": "u", "kind": {"group": group, "version": version, "kind": kind}, "resource": {"group": group, "version": version, "resource": "x"},
+            "name": "x", "namespace": "team-a", "operation": operation, "userInfo": {"username": "alice"}, "object": object, "oldObject": old,
+        },
+    });
+    Request::parse(review.to_string().as_bytes()).expect("a review")
+}
+
+/// The reason of the first cause, or nothing if it is admitted.
+fn reason(request: &Request, answer: &Answer) -> Option<String> {
+    let response = respond(request.inner(), answer);
+    (!response.allowed).then(|| response.result.details.expect("details").causes[0].reason.clone())
+}
+
+/// A Pod that waits for its gate, with an image in one of the places where images stand.
+fn pod(place: &str, reference: &str) -> Value {
+    let mut spec = json!({"schedulingGates": [{"name": "example.com/wait"}], "containers": [{"name": "main", "image": "other.example.com/main"}]});
+    match place {
+        "volumes" => spec["volumes"] = json!([{"name": "b", "image": {"reference": reference}}]),
+        list => spec[list] = json!([{"name": "x", "image": reference}]),
+    }
+    spec
+}
+
+fn wrapped(kind: &str, pod: Value) -> ([&'static str; 3], Value) {
+    let object = |api, kind: &str, spec: Value| json!({"apiVersion": api, "kind": kind, "metadata": {"name": "x"}, "spec": spec});
+    match kind {
+        "Deployment" => (["apps", "v1", "Deployment"], object("apps/v1", kind, json!({"template": {"spec": pod}}))),
+        "CronJob" => (["batch", "v1", "CronJob"], object("batch/v1", kind, json!({"jobTemplate": {"spec": {"template": {"spec": pod}}}}))),
+        kind => (["", "v1", "Pod"], object("v1", kind, pod)),
+    }
+}
+
+/// How the image is written, and the reason of the refusal where the policy asks for a digest.
+fn spellings() -> [(String, Option<&'static str>); 4] {
+    let digest = Digest::of(UNSIGNED);
+    [
+        (format!("{REPOSITORY}:v1"), Some("DigestRequired")),
+        (format!("{}:443/team-a/siem:v1", "R.example.com."), Some("DigestRequired")),
+        (format!("{REPOSITORY}@{digest}"), None),
+        (format!("{REPOSITORY}:v1@{digest}"), None),
+    ]
+}
+
+#[tokio::test]
+async fn an_exempted_digest_admits_no_tag_wherever_it_stands() {
+    for require_digest in [true, false] {
+        let state = state(require_digest).await;
+        for (reference, expected) in spellings() {
+            let expected = expected.filter(|_| require_digest);
+            for place in ["volumes", "initContainers", "containers", "ephemeralContainers"] {
+                for kind in ["Pod", "Deployment", "CronJob"] {
+                    let (known, object) = wrapped(kind, pod(place, &reference));
+                    let (_, old) = wrapped(kind, pod(place, "other.example.com/before"));
+                    for (operation, old) in [("CREATE", &Value::Null), ("UPDATE", &old)] {
+                        let request = request(known, operation, &object, old);
+                        let answer = judge(&state, &request, &object, Instant::now()).await;
+                        assert_eq!(reason(&request, &answer).as_deref(), expected, "{operation} {kind} {place} {reference}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_let_through_by_its_digest_does_not_admit_its_tag() {
+    let state = state(true).await;
+    for (reference, expected) in [&spellings()[2], &spellings()[0], &spellings()[2], &spellings()[3], &spellings()[0]] {
+        let (known, object) = wrapped("Pod", pod("volumes", reference));
+        let request = request(known, "CREATE", &object, &Value::Null);
+        let answer = judge(&state, &request, &object, Instant::now()).await;
+        assert_eq!(reason(&request, &answer).as_deref(), *expected, "{reference}");
+    }
+}
+
+#[tokio::test]
+async fn a_packed_bundle_adopts_an_exempted_digest_and_no_tag() {
+    let state = state(true).await;
+    let bundle = |reference: &str| {
+        json!({
+            "apiVersion": "packgate.dev/v1alpha1", "kind": "PackedBundle", "metadata": {"name": "x", "namespace": "team-a"},
+            "spec": {"source": {"bundle": {"reference": reference}}},
+        })
+    };
+    let old = bundle(&format!("{REPOSITORY}@{}", Digest::of(b"another")));
+    for (reference, expected) in spellings() {
+        // A bundle is adopted by its digest: the shape says so before any policy is asked.
+        let expected = expected.map(|_| "InvalidSpec");
+        for (operation, old) in [("CREATE", &Value::Null), ("UPDATE", &old)] {
+            let object = bundle(&reference);
+            let request = request(["packgate.dev", "v1alpha1", "PackedBundle"], operation, &object, old);
+            let answer = packed_bundle::judge(&state, &request, object, Instant::now()).await;
+            assert_eq!(reason(&request, &answer).as_deref(), expected, "{operation} {reference}");
+        }
+    }
+}
