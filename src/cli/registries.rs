@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::exit::CliError;
 use crate::{
-    core::{job::Registry, reference::Repository},
+    core::{
+        job::Registry,
+        reference::{Repository, canonical_host},
+    },
     fetch::Repositories,
     http::{HttpClient, HttpOptions},
     oci::{
@@ -94,13 +97,9 @@ fn client_trusting(pem: &str, host: &str, options: &HttpOptions) -> Result<HttpC
     })
 }
 
-/// The host as repositories have it: lower case, no final dot, no `:443`.
+/// The host as repositories have it.
 fn canonical(host: &str) -> Result<String, CliError> {
-    let wrong = || CliError::invalid(format!("registry {host:?} must be HOST or HOST:PORT"));
-    let repository: Repository = format!("{host}/a/b").parse().map_err(|_| wrong())?;
-    // A name of one label without a port is read as a path on Docker Hub.
-    let is_host = repository.path() == "a/b";
-    if is_host { Ok(repository.host().to_owned()) } else { Err(wrong()) }
+    canonical_host(host).map_err(|error| CliError::invalid(format!("registry {host:?} must be HOST or HOST:PORT: {error}")))
 }
 
 #[cfg(test)]
@@ -126,10 +125,16 @@ mod tests {
 
     #[test]
     fn settings_are_of_one_host() {
-        let registries = registries(&[registry("R.example.com:5000"), registry("docker.io"), registry("one:443")]).expect("valid");
-        for (repository, plain) in
-            [("r.example.com:5000/a", true), ("r.example.com/a", false), ("docker.io/a", true), ("one:443/a", true), ("two.example.com/a", false)]
-        {
+        let listed = ["R.example.com:5000", "registry-1.docker.io", "one:443", "[2001:0db8::1]:05000"].map(registry);
+        let registries = registries(&listed).expect("valid");
+        for (repository, plain) in [
+            ("r.example.com:5000/a", true),
+            ("r.example.com/a", false),
+            ("docker.io/a", true),
+            ("one:443/a", true),
+            ("two.example.com/a", false),
+            ("[2001:db8::1]:5000/a", true),
+        ] {
             let repository: Repository = repository.parse().expect(repository);
             assert_eq!(registries.reach(repository.host()).options.plain_http, plain, "{repository}");
         }

@@ -15,7 +15,10 @@ use tokio::{
 };
 
 use crate::{
-    core::class::{Classified, Reason},
+    core::{
+        class::{Classified, Reason},
+        reference::canonical_host,
+    },
     http::Redacted,
 };
 
@@ -264,14 +267,9 @@ fn key_host(key: &str) -> Option<String> {
     matches!(path.trim_end_matches('/'), "" | "v1" | "v2").then(|| canonical(host))
 }
 
-/// The form of `Repository::host`; Docker Hub's several names are one.
+/// The form of `Repository::host`. What is no host there stays as it is: it is nobody's.
 fn canonical(host: &str) -> String {
-    let host = host.to_ascii_lowercase();
-    let host = host.strip_suffix(":443").unwrap_or(&host);
-    match host {
-        "index.docker.io" | "registry-1.docker.io" => "docker.io".into(),
-        _ => host.into(),
-    }
+    canonical_host(host).unwrap_or_else(|_| host.to_ascii_lowercase())
 }
 
 #[cfg(test)]
@@ -297,6 +295,13 @@ mod tests {
             ("R.Example.com:443", "r.example.com", true),
             ("https://index.docker.io/v1/", "docker.io", true),
             ("docker.io", "docker.io", true),
+            ("https://registry-1.docker.io", "docker.io", true),
+            ("registry.hub.docker.com", "docker.io", true),
+            ("r.example.com.", "r.example.com", true),
+            ("r.example.com:05000", "r.example.com:5000", true),
+            ("[2001:0db8:0::1]:5000", "[2001:db8::1]:5000", true),
+            ("[::ffff:ac8:1]:5000", "10.200.0.1:5000", false),
+            ("registry:443", "registry:443", true),
             ("r.example.com", "r.example.com:5000", false),
             ("r.example.com/team", "r.example.com", false),
             ("example.com", "r.example.com", false),

@@ -1,18 +1,23 @@
 //! Patterns of image names (`formats.md`, "References and globs").
 //!
 //! A pattern is matched against the canonical `HOST[:PORT]/PATH` of a [`Repository`]. `*` stands for one or more characters but `/`, in
-//! the host not `.` or `:` either; `**` for one or more whole segments; the rest is literal. A pattern that could never match, because a
-//! canonical name is never written so, is refused: it would silently govern nothing.
+//! the host not `.` or `:` either; `**` for one or more whole segments; the rest is literal. A host that is written out is taken in its
+//! canonical form. A pattern that could never match, because a canonical name is never written so, is refused: it would silently govern nothing.
 
 use std::{fmt, str::FromStr};
 
 use crate::core::{
     class::{Classified, Reason},
     glob::{matches_with, text_matches},
-    reference::Repository,
+    reference::{
+        HostError, Repository,
+        host::{DOCKER_HUB, canonical_host, canonical_name, canonical_port, is_loopback, names_of},
+    },
 };
 
 const MAX_PATTERN: usize = 512;
+/// What addresses begin with, in whatever way they are written.
+const ADDRESSES: [&str; 11] = ["[", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
 
 /// A pattern of image names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -26,6 +31,7 @@ enum Shape {
     /// `**`
     Everything,
     Named {
+        /// In its canonical form, as far as it is written out.
         host: String,
         path: Vec<Segment>,
     },
@@ -48,6 +54,14 @@ pub enum PatternError {
     /// The first segment is no host.
     #[error("pattern {0:?} must start with a registry host, such as r.example.com/team-a/**")]
     Host(String),
+    /// The first segment is the host of no registry.
+    #[error("pattern {pattern:?} can never match: {error}")]
+    NoHost {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        error: HostError,
+    },
     /// There is a host, and nothing after it.
     #[error("pattern {0:?} must name repositories after the host, such as r.example.com/**")]
     Path(String),
@@ -68,12 +82,21 @@ impl Classified for PatternError {
 }
 
 impl Pattern {
-    /// What every name that it matches begins with, if that is a host that is written out: the host's name without its port. Names on Docker
-    /// Hub are mostly written without their host.
-    pub fn host_name(&self) -> Option<&str> {
+    /// What every reference begins with, in lower case, that names something it matches, or that cannot be read and might: for conditions
+    /// that choose by text what is looked at. `None`: it may begin with anything. Names on Docker Hub are mostly written without their host, and
+    /// an address has more spellings than one.
+    pub fn beginnings(&self) -> Option<Vec<&str>> {
         let Shape::Named { host, .. } = &self.shape else { return None };
-        let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host.as_str(), |(name, _)| name);
-        (!name.contains('*') && name != "docker.io").then_some(name)
+        let (name, _) = split_port(host);
+        if name.contains('*') || name == DOCKER_HUB {
+            return None;
+        }
+        let is_address = name.starts_with('[') || name.split('.').all(|label| label.bytes().all(|b| b.is_ascii_digit()));
+        Some(match (is_address, is_loopback(name)) {
+            (_, true) => ADDRESSES.into_iter().chain(["localhost"]).collect(),
+            (true, false) => ADDRESSES.to_vec(),
+            (false, false) => vec![name],
+        })
     }
 
     /// Is it `**`?
@@ -90,7 +113,7 @@ impl Pattern {
             (Shape::Named { .. }, None) => false,
             (Shape::Named { host, path }, Some(repository)) => {
                 let segments: Vec<&str> = repository.path().split('/').collect();
-                host_matches(host, repository.host()) && path_matches(path, &segments)
+                names_of(repository.host()).iter().any(|name| host_matches(host, name)) && path_matches(path, &segments)
             }
         }
     }
@@ -112,11 +135,12 @@ impl FromStr for Pattern {
         }
         let never = |why| PatternError::Never { pattern: text.into(), why };
         check_host(host).map_err(never)?;
+        let host = canonical(host).map_err(|error| PatternError::NoHost { pattern: text.into(), error })?;
         let path: Vec<Segment> = path.split('/').map(segment).collect::<Result<_, _>>().map_err(never)?;
-        if host == "docker.io" && matches!(path[..], [Segment::One(_)]) {
+        if host == DOCKER_HUB && matches!(path[..], [Segment::One(_)]) {
             return Err(never("on Docker Hub write docker.io/library/NAME"));
         }
-        Ok(Self { text: text.into(), shape: Shape::Named { host: host.into(), path } })
+        Ok(Self { text: text.into(), shape: Shape::Named { host, path } })
     }
 }
 
@@ -148,10 +172,29 @@ fn check_host(host: &str) -> Result<(), &'static str> {
     if host.ends_with(":443") || host.ends_with('.') || host.contains(".:") {
         return Err("hosts are written without :443 and without a trailing dot");
     }
-    if host.ends_with(':') || host.starts_with(['.', ':']) || host.contains("..") {
-        return Err("the host has an empty part");
+    if host.ends_with(':') || host.starts_with(['.', ':']) || host.contains("..") { Err("the host has an empty part") } else { Ok(()) }
+}
+
+/// As names have it, as far as it is written out: of a host with a `*` its name if the `*` is in the port, and its port if it is in the name.
+fn canonical(host: &str) -> Result<String, HostError> {
+    if !host.contains('*') {
+        return canonical_host(host);
     }
-    if host == "index.docker.io" { Err("Docker Hub is written docker.io") } else { Ok(()) }
+    let (name, port) = split_port(host);
+    let name = if name.contains('*') { name.to_owned() } else { canonical_name(name)? };
+    match port {
+        None => Ok(name),
+        Some(port) if port.contains('*') => Ok(format!("{name}:{port}")),
+        Some(port) => Ok(format!("{name}:{}", canonical_port(port).ok_or(HostError::Malformed)?)),
+    }
+}
+
+/// An IPv6 address has colons of its own, in brackets.
+fn split_port(host: &str) -> (&str, Option<&str>) {
+    match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        _ => (host, None),
+    }
 }
 
 fn segment(text: &str) -> Result<Segment, &'static str> {
@@ -209,7 +252,26 @@ mod tests {
             ),
             ("r.example.com/**/x/**/y", &["r.example.com/a/x/b/y", "r.example.com/x/x/x/y"], &["r.example.com/x/b/y", "r.example.com/a/x/y"]),
             ("localhost:*/a", &["localhost:5000/a"], &["localhost/a"]),
-            ("[::1]:5000/**", &["[::1]:5000/a"], &["[::2]:5000/a"]),
+            ("[::1]:5000/**", &["[::1]:5000/a", "[0:0::1]:05000/a"], &["[fd00::2]:5000/a"]),
+            ("[2001:0db8:0::1]:05000/**", &["[2001:db8::1]:5000/a", "[2001:0DB8::0:1]:5000/a"], &["[2001:db8::1]/a"]),
+            ("[2001:0db8::1]:*/**", &["[2001:db8::1]:5000/a"], &["[2001:db8::2]:5000/a"]),
+            ("10.200.0.1:05000/**", &["10.200.0.1:5000/a", "10.200.0.1.:05000/a"], &["10.200.0.1/a", "10.200.0.10:5000/a"]),
+            (
+                "localhost:5000/**",
+                &["127.0.0.1:5000/a", "[::1]:05000/a", "127.9.0.1:5000/a", "LocalHost.:5000/a"],
+                &["127.0.0.1:5001/a", "128.0.0.1:5000/a"],
+            ),
+            ("127.0.0.1:5000/**", &["localhost:5000/a", "[0:0::1]:5000/a"], &["localhost/a"]),
+            ("10.200.0.*:5000/**", &["10.200.0.1:05000/a"], &["10.200.1.1:5000/a"]),
+            (
+                "docker.io/team/**",
+                &["team/app", "index.docker.io/team/app", "registry-1.docker.io/team/app", "registry.hub.docker.com/team/app"],
+                &["registry-2.docker.io/team/app", "docker.io:5000/team/app"],
+            ),
+            ("docker.io/library/*", &["registry-1.docker.io/nginx", "Registry.Hub.Docker.com.:443/library/nginx"], &[]),
+            ("registry-1.docker.io/team/**", &["team/app", "registry.hub.docker.com/team/app"], &["other/app"]),
+            ("index.docker.io/library/nginx", &["nginx"], &[]),
+            ("*.docker.io/**", &["registry-1.docker.io/team/app", "team/app"], &["docker.com/team/app"]),
             ("docker.io/library/*", &["nginx"], &["team/app"]),
             ("r.example.com:5000/**", &["r.example.com:5000/a"], &["r.example.com.5000/a"]),
         ] {
@@ -252,12 +314,45 @@ mod tests {
             ("r.example.com/a@sha256:00", "without tag and digest"),
             ("r.exämple.com/a", "character that hosts do not have"),
             ("docker.io/nginx", "docker.io/library/NAME"),
-            ("index.docker.io/library/nginx", "written docker.io"),
+            ("registry-1.docker.io/nginx", "docker.io/library/NAME"),
+            ("[::ffff:10.200.0.1]:5000/**", "write a name or an address"),
+            ("[::ffff:ac8:1]:5000/**", "stands for an IPv4 address"),
+            ("[::ffff:ac8:1]:*/**", "stands for an IPv4 address"),
+            ("[fe80::1%eth0]/**", "character that hosts do not have"),
+            ("127.1:5000/**", "four decimal numbers"),
+            ("2130706433:*/**", "four decimal numbers"),
+            ("0.0.0.0:5000/**", "the address of no host"),
+            ("r.example.com:0/**", "if need be, a port"),
+            ("r.example.com:99999/**", "if need be, a port"),
+            ("*.example.com:x/**", "if need be, a port"),
         ] {
             let error = pattern.parse::<Pattern>().expect_err(pattern).to_string();
             assert!(error.contains(part), "{pattern}: {error}");
         }
         assert!(format!("r.example.com/{}", "a".repeat(600)).parse::<Pattern>().is_err());
+    }
+
+    #[test]
+    fn references_that_it_may_concern_begin_so() {
+        for (pattern, beginnings) in [
+            ("r.example.com/**", Some(vec!["r.example.com"])),
+            ("r.example.com:5000/a", Some(vec!["r.example.com"])),
+            ("registry:*/a", Some(vec!["registry"])),
+            ("localhost:5000/**", Some([&ADDRESSES[..], &["localhost"]].concat())),
+            ("127.0.0.1:*/**", Some([&ADDRESSES[..], &["localhost"]].concat())),
+            ("[::1]:5000/**", Some([&ADDRESSES[..], &["localhost"]].concat())),
+            ("10.200.0.1:5000/**", Some(ADDRESSES.to_vec())),
+            ("10.200.0.1:*/**", Some(ADDRESSES.to_vec())),
+            ("[2001:db8::1]:5000/**", Some(ADDRESSES.to_vec())),
+            ("[2001:db8::1]/**", Some(ADDRESSES.to_vec())),
+            ("10.*.0.1/**", None),
+            ("*.example.com/**", None),
+            ("docker.io/library/*", None),
+            ("registry-1.docker.io/team/*", None),
+            ("**", None),
+        ] {
+            assert_eq!(pattern.parse::<Pattern>().expect(pattern).beginnings(), beginnings, "{pattern}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Serialize, Serializer};
 
-use super::{Reference, ReferenceError, Selector, Tag, select, shorten, write_suffix};
+use super::{HostError, Reference, ReferenceError, Selector, Tag, select, shorten, write_suffix};
 use crate::core::digest::Digest;
 
 /// Anything that the command line can read from or write to.
@@ -82,7 +82,7 @@ impl FromStr for Location {
             // A host `OCI` with a port would be printed as a layout.
             let printed = reference.to_string();
             if printed.starts_with("oci:") || printed.starts_with("oci-archive:") {
-                return Err(ReferenceError::Host(shorten(text)));
+                return Err(ReferenceError::Host(shorten(text), HostError::Malformed));
             }
             Ok(Self::Registry(reference))
         }

@@ -3,11 +3,15 @@
 //! The grammar is that of the distribution project's `reference` package, and the defaults (`docker.io`, `library/`) are those of
 //! containerd, so that what is judged here is what a runtime would pull.
 
+pub(in crate::core) mod host;
 mod location;
 
 use std::{fmt, str::FromStr};
 
+pub use host::{HostError, canonical_host};
 pub use location::{LocalReference, Location};
+
+use host::{DOCKER_HUB, is_host};
 
 use super::{
     class::{Classified, Reason},
@@ -77,8 +81,8 @@ pub enum ReferenceError {
     #[error("reference {0:?} must not have a scheme, write REGISTRY/REPOSITORY[:TAG][@DIGEST]")]
     Scheme(String),
     /// The host cannot be one.
-    #[error("reference {0:?} does not start with a valid registry host")]
-    Host(String),
+    #[error("reference {0:?} does not start with a valid registry host: {1}")]
+    Host(String, HostError),
     /// The path cannot be one.
     #[error("repository {0:?} must consist of lower-case letters, digits and single separators (. _ - /)")]
     Path(String),
@@ -103,7 +107,8 @@ impl Classified for ReferenceError {
 }
 
 impl Repository {
-    /// The registry's host with its port, canonical: lower case, no trailing dot, no `:443`.
+    /// The registry's host with its port, canonical ([`canonical_host`]): lower case, no trailing dot, no `:443`, one spelling of an address, one
+    /// name for Docker Hub.
     pub fn host(&self) -> &str {
         &self.host
     }
@@ -209,56 +214,16 @@ fn split_tag(name: &str) -> Result<(&str, Option<Tag>), ReferenceError> {
 
 fn parse_repository(name: &str) -> Result<Repository, ReferenceError> {
     let (host, path) = match name.split_once('/') {
-        Some((first, rest)) if is_host(first) => (canonical_host(first)?, rest.to_owned()),
-        _ => ("docker.io".to_owned(), name.to_owned()),
+        Some((first, rest)) if is_host(first) => {
+            (canonical_host(first).map_err(|error| ReferenceError::Host(shorten(first), error))?, rest.to_owned())
+        }
+        _ => (DOCKER_HUB.to_owned(), name.to_owned()),
     };
-    let path = if host == "docker.io" && !path.contains('/') { format!("library/{path}") } else { path };
+    let path = if host == DOCKER_HUB && !path.contains('/') { format!("library/{path}") } else { path };
     if !path.split('/').all(is_path_component) || host.len() + 1 + path.len() > MAX_REPOSITORY {
         return Err(ReferenceError::Path(shorten(&path)));
     }
     Ok(Repository { host, path })
-}
-
-/// Docker's rule: the first component is a host if it looks like one, else it is part of a Docker Hub path.
-fn is_host(first: &str) -> bool {
-    first == "localhost" || first.contains(['.', ':']) || first.bytes().any(|b| b.is_ascii_uppercase())
-}
-
-fn canonical_host(host: &str) -> Result<String, ReferenceError> {
-    let wrong = || ReferenceError::Host(shorten(host));
-    let lower = host.to_ascii_lowercase();
-    let (name, port) = split_port(&lower).ok_or_else(wrong)?;
-    let name = name.strip_suffix('.').unwrap_or(name);
-    let name = if name == "index.docker.io" { "docker.io" } else { name };
-    if !is_ipv6(name) && !name.split('.').all(is_host_label) {
-        return Err(wrong());
-    }
-    // Written without its port, upper case or final dot, a name of one label would be read as a path on Docker Hub.
-    match port {
-        Some(port) if port != 443 || !is_host(name) => Ok(format!("{name}:{port}")),
-        None if !is_host(name) => Err(wrong()),
-        _ => Ok(name.to_owned()),
-    }
-}
-
-fn split_port(host: &str) -> Option<(&str, Option<u16>)> {
-    match host.rsplit_once(':') {
-        Some((name, port)) if !port.ends_with(']') => {
-            let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
-            let number = port.parse().ok().filter(|n| digits && *n != 0)?;
-            Some((name, Some(number)))
-        }
-        _ => Some((host, None)),
-    }
-}
-
-fn is_ipv6(name: &str) -> bool {
-    name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).is_some_and(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok())
-}
-
-fn is_host_label(label: &str) -> bool {
-    let ends = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric());
-    ends(label.bytes().next()) && ends(label.bytes().last()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
 /// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`

@@ -152,7 +152,11 @@ async fn a_cluster_reaches_no_loopback_address_by_any_name() {
     let addresses = AddressPolicy::Cluster { private: PrivateAddresses::Allowed };
     let guarded = HttpOptions { addresses, ..options() };
     let port = registry.host().rsplit_once(':').expect("a port").1.to_owned();
-    for host in ["127.0.0.1", "localhost", "127.1", "2130706433", "[::1]", "[::ffff:127.0.0.1]"] {
+    for host in ["127.1", "2130706433", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]"] {
+        let refused = format!("{host}:{port}/{REPOSITORY}").parse::<packgate::core::reference::Reference>().expect_err(host);
+        assert_eq!(refused.reason(), Reason::InvalidSpec, "{host}: {refused}");
+    }
+    for host in ["127.0.0.1", "localhost", "[::1]", "[0:0::1]"] {
         let target = target_with(&format!("{host}:{port}"), &guarded, Arc::new(Anonymous));
         let error = target.resolve(&by_tag("v1"), &Limits::DEFAULT).await.expect_err(host);
         assert_eq!(error.reason(), Reason::AddressNotAllowed, "{host}: {error}");

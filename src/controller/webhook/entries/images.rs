@@ -33,8 +33,8 @@ fn images_of(policies: &[&Policy], used_as: Use, all: bool) -> Images {
         let Matcher::Names { references, .. } = &policy.rules().matcher else { return Images::All };
         for pattern in references {
             // Whoever names no host may mean any.
-            let Some(host) = pattern.host_name() else { return Images::All };
-            hosts.insert(host.to_owned());
+            let Some(beginnings) = pattern.beginnings() else { return Images::All };
+            hosts.extend(beginnings.into_iter().map(str::to_owned));
         }
     }
     if all || hosts.len() > MAX_HOSTS { Images::All } else { Images::Of(hosts) }

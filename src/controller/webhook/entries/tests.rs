@@ -69,10 +69,18 @@ fn images_are_sent_by_their_hosts() {
     let named = hosts(json!(["r.example.com/**", "s.example.com:5000/a/*"]));
     assert!(named.contains("startsWith('r.example.com')") && named.contains("startsWith('s.example.com')"), "{named}");
     assert_eq!(named.matches("ephemeralContainers").count(), 2, "{named}");
-    for anywhere in [json!(["**"]), json!(["*.example.com/**"]), json!(["docker.io/library/nginx"])] {
+    for anywhere in [json!(["**"]), json!(["*.example.com/**"]), json!(["docker.io/library/nginx"]), json!(["registry-1.docker.io/team/*"])] {
         let all = hosts(anywhere.clone());
         assert!(all.contains("exists(c, has(c.image))"), "{anywhere}: {all}");
     }
+    // An address has more spellings than one, and some are refused by the webhook only.
+    for address in ["10.200.0.1:5000/**", "[2001:db8::1]:5000/**"] {
+        let sent = hosts(json!([address, "r.example.com/**"]));
+        for beginning in ["[", "0", "1", "9", "r.example.com"] {
+            assert!(sent.contains(&format!("c.image.lowerAscii().startsWith('{beginning}')")), "{address} {beginning}: {sent}");
+        }
+    }
+    assert!(!named.contains("startsWith('[')"), "{named}");
     let many: Vec<String> = (0..40).map(|n| format!("r{n}.example.com/**")).collect();
     assert!(hosts(json!(many)).contains("exists(c, has(c.image))"));
 }
