@@ -6,7 +6,10 @@ use std::{io::Write, process::ExitCode};
 use serde_json::json;
 
 use super::{args::Format, output::Done};
-use crate::core::class::{Class, Classified, Reason};
+use crate::core::{
+    class::{Class, Classified, Reason},
+    text::{escaped, escaped_json},
+};
 
 /// An error with its reason, ready to be shown.
 #[derive(Debug)]
@@ -38,14 +41,14 @@ impl<E: Classified> From<E> for CliError {
 /// Prints an error, and maps its class to the exit code.
 pub(super) fn fail(error: &CliError, format: Format) -> ExitCode {
     let class = error.reason.class();
-    eprintln!("error: {}: {}", error.reason, error.message);
+    eprintln!("error: {}: {}", error.reason, escaped(&error.message));
     if class == Class::Internal {
         eprintln!("this is a defect of packgate {}, please report it", env!("CARGO_PKG_VERSION"));
     }
     if format == Format::Json {
         let document =
             json!({"apiVersion": "packgate.dev/v1alpha1", "kind": "Error", "reason": error.reason, "class": class, "message": error.message});
-        print(&format!("{document:#}\n"));
+        print(&escaped_json(&format!("{document:#}\n")));
     }
     ExitCode::from(class.exit_code())
 }
@@ -53,8 +56,8 @@ pub(super) fn fail(error: &CliError, format: Format) -> ExitCode {
 /// Prints a result.
 pub(super) fn finish(done: &Done, format: Format) -> ExitCode {
     let text = match format {
-        Format::Text => done.text.clone(),
-        Format::Json => format!("{:#}\n", done.json),
+        Format::Text => escaped(&done.text),
+        Format::Json => escaped_json(&format!("{:#}\n", done.json)),
     };
     print(&text);
     done.class.map_or(ExitCode::SUCCESS, |class| ExitCode::from(class.exit_code()))

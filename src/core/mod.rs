@@ -24,5 +24,6 @@ pub mod sbom;
 pub mod sigstore;
 pub mod sigstore_bundle;
 pub mod slsa;
+pub mod text;
 pub mod unpack;
 pub mod verify;

@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Serialize, Serializer};
 
+use super::text::is_invisible;
+
 /// The longest path in a bundle, in bytes.
 pub const MAX_PATH: usize = 1_024;
 /// The folder that packgate keeps for itself inside of every bundle.
@@ -11,7 +13,7 @@ pub const RESERVED: &str = ".packgate";
 
 /// A relative path with `/` between segments that cannot leave the folder it is put under.
 ///
-/// It has no `..`, no empty segment, no control character, no backslash and no scheme, at most [`MAX_PATH`] bytes, and is not below
+/// It has no `..`, no empty segment, no control character (nor, where a lock names it, another that nobody sees), no backslash and no scheme, at most [`MAX_PATH`] bytes, and is not below
 /// [`RESERVED`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BundlePath(String);
@@ -28,6 +30,9 @@ pub enum PathError {
     /// A control character.
     #[error("must not contain control characters")]
     Control,
+    /// A character that nobody sees, or that changes the order in which others are seen.
+    #[error("must not contain invisible or bidirectional control characters, such as U+{0:04X}")]
+    Invisible(u32),
     /// A backslash, which some systems take for a separator.
     #[error("must not contain a backslash")]
     Backslash,
@@ -46,6 +51,13 @@ pub enum PathError {
 }
 
 impl BundlePath {
+    /// Cleans and checks what an archive calls its entry: as the path of a lock, but it may have joiners and marks of direction, which names in
+    /// many scripts need.
+    pub fn of_entry(name: &str) -> Result<Self, PathError> {
+        check_characters(name)?;
+        clean(name)
+    }
+
     /// The path.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -73,22 +85,29 @@ impl FromStr for BundlePath {
     /// Cleans and checks: leading `/`, `./` and doubled `/` are removed.
     fn from_str(text: &str) -> Result<Self, PathError> {
         check_characters(text)?;
-        let segments: Vec<&str> = text.split('/').filter(|segment| !matches!(*segment, "" | ".")).collect();
-        if segments.contains(&"..") {
-            return Err(PathError::Parent);
+        match text.chars().find(|c| is_invisible(*c)) {
+            Some(c) => Err(PathError::Invisible(c.into())),
+            None => clean(text),
         }
-        if segments.first() == Some(&RESERVED) {
-            return Err(PathError::Reserved);
-        }
-        let path = segments.join("/");
-        if path.is_empty() {
-            return Err(PathError::Empty);
-        }
-        if text.ends_with('/') || text.ends_with("/.") {
-            return Err(PathError::Folder);
-        }
-        if path.len() > MAX_PATH { Err(PathError::TooLong) } else { Ok(Self(path)) }
     }
+}
+
+fn clean(text: &str) -> Result<BundlePath, PathError> {
+    let segments: Vec<&str> = text.split('/').filter(|segment| !matches!(*segment, "" | ".")).collect();
+    if segments.contains(&"..") {
+        return Err(PathError::Parent);
+    }
+    if segments.first() == Some(&RESERVED) {
+        return Err(PathError::Reserved);
+    }
+    let path = segments.join("/");
+    if path.is_empty() {
+        return Err(PathError::Empty);
+    }
+    if text.ends_with('/') || text.ends_with("/.") {
+        return Err(PathError::Folder);
+    }
+    if path.len() > MAX_PATH { Err(PathError::TooLong) } else { Ok(BundlePath(path)) }
 }
 
 fn check_characters(text: &str) -> Result<(), PathError> {
@@ -138,6 +157,12 @@ mod tests {
             ("/..", PathError::Parent),
             ("a\nb", PathError::Control),
             ("a\u{0}", PathError::Control),
+            ("a\u{9b}b", PathError::Control),
+            ("a\u{202e}cod.exe", PathError::Invisible(0x202e)),
+            ("a\u{200b}/b", PathError::Invisible(0x200b)),
+            ("a\u{2028}b", PathError::Invisible(0x2028)),
+            ("\u{feff}a", PathError::Invisible(0xfeff)),
+            ("a\u{e0041}", PathError::Invisible(0xe0041)),
             ("a\\b", PathError::Backslash),
             ("oci://r/x", PathError::Scheme),
             (".packgate/lock.json", PathError::Reserved),
@@ -146,6 +171,14 @@ mod tests {
             (&long, PathError::TooLong),
         ] {
             assert_eq!(text.parse::<BundlePath>(), Err(error), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn entries_of_archives_may_have_joiners_and_may_not_escape() {
+        assert_eq!(BundlePath::of_entry("./\u{645}\u{200c}\u{646}").expect("a name in Persian").as_str(), "\u{645}\u{200c}\u{646}");
+        for (text, error) in [("a\u{1b}", PathError::Control), ("a/../b", PathError::Parent), (".packgate/x", PathError::Reserved)] {
+            assert_eq!(BundlePath::of_entry(text), Err(error), "{text:?}");
         }
     }
 

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Deserializer};
 use url::Url;
 
+use crate::core::text::is_invisible;
+
 /// A secret. It prints as `***` and is read with [`Redacted::expose`] only, so that every use can be found.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Redacted<T>(T);
@@ -70,7 +72,7 @@ pub fn clean(text: &str, limit: usize) -> String {
 
 /// Control characters move a terminal's cursor; the bidirectional ones make a line read as something else.
 fn is_printable(c: char) -> bool {
-    !c.is_control() && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    !is_invisible(c)
 }
 
 #[cfg(test)]

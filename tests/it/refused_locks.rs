@@ -21,6 +21,11 @@ fn malformed_locks_are_refused() {
         ("target inside of another", LOCK.replace("opt/hello/notes.txt", "opt/hello/hello.sh/x")),
         ("target that escapes", LOCK.replace("opt/hello/notes.txt", "opt/../../etc/passwd")),
         ("reserved target", LOCK.replace("opt/hello/notes.txt", ".packgate/lock.json")),
+        ("target that reads as another", LOCK.replace("opt/hello/notes.txt", "opt/hello/\u{202e}txt.exe")),
+        ("target with what nobody sees", LOCK.replace("opt/hello/notes.txt", "opt/hello/notes\u{200b}.txt")),
+        ("target with a hidden tag", LOCK.replace("opt/hello/notes.txt", "opt/hello/notes\u{e0041}.txt")),
+        ("origin that reads as another", LOCK.replace("files/notes.txt", "files/\u{2067}notes.txt")),
+        ("origin with what nobody sees", LOCK.replace("files/notes.txt", "files/notes\u{feff}.txt")),
         ("origin that escapes", LOCK.replace("files/notes.txt", "../notes.txt")),
         ("another pack format", LOCK.replace("version: 1.0.0", "packFormat: \"2\"")),
         ("two documents", format!("{LOCK}---\n{LOCK}")),
@@ -35,6 +40,18 @@ fn malformed_locks_are_refused() {
         println!("{what}");
         refused(&lock, 2, "InvalidLock");
     }
+}
+
+#[test]
+fn what_nobody_sees_is_written_out() {
+    let workspace = Workspace::with_lock();
+    workspace.write("lock.yaml", LOCK.replace("version: 1.0.0", "\"\u{202e}surprise\u{200b}\": 1"));
+    for line in ["inspect lock.yaml", "inspect lock.yaml -o json", "plan lock.yaml", "plan \u{202e}none.yaml -o json"] {
+        let run = workspace.run(line);
+        let raw = |text: &str| text.chars().any(|c| matches!(c, '\u{202e}' | '\u{200b}'));
+        assert!(run.code != 0 && !raw(&run.stdout) && !raw(&run.stderr), "{line}: {run:?}");
+    }
+    assert!(workspace.run("plan \u{202e}none.yaml").stderr.contains("\\u{202e}none.yaml"), "it can still be found");
 }
 
 #[test]

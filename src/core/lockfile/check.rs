@@ -8,7 +8,7 @@ use super::{
     origin,
     tree::MAX_TEXT,
 };
-use crate::core::{limits::Limits, oci::Platform, path::BundlePath};
+use crate::core::{limits::Limits, oci::Platform, path::BundlePath, text::is_invisible};
 
 /// The longest name, and the longest version.
 pub(super) const MAX_NAME: usize = 128;
@@ -138,6 +138,7 @@ fn check_text(text: &str, limit: usize) -> Result<(), Fault> {
     match text {
         "" => Err(Fault::EmptyText),
         _ if text.chars().any(char::is_control) => Err(Fault::Control),
+        _ if text.chars().any(is_invisible) => Err(Fault::Invisible),
         _ if text.len() > limit => Err(Fault::TooLong(limit)),
         _ => Ok(()),
     }

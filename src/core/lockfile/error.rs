@@ -183,6 +183,9 @@ pub enum Fault {
     /// A control character.
     #[error("must not contain control characters")]
     Control,
+    /// A character that nobody sees, or that changes the order in which others are seen.
+    #[error("must not contain invisible or bidirectional control characters")]
+    Invisible,
     /// A string over the cap.
     #[error("must have at most {0} bytes")]
     TooLong(usize),

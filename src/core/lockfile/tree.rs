@@ -12,6 +12,7 @@ use super::error::{Fault, LockError, Mark};
 use crate::core::{
     json::{self, JsonError},
     limits::Limits,
+    text::is_invisible,
 };
 
 /// The longest text anywhere in a lock, in bytes. Origins with long queries fit.
@@ -155,7 +156,7 @@ fn without_position(message: &str) -> String {
 }
 
 fn printable(message: &str) -> String {
-    message.chars().filter(|c| !c.is_control()).take(300).collect()
+    message.chars().filter(|c| !is_invisible(*c)).take(300).collect()
 }
 
 fn parse_yaml(text: &str, limits: &Limits) -> Result<Node, LockError> {

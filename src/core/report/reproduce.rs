@@ -1,13 +1,13 @@
 //! Command lines that a person can copy.
 
-use crate::core::policy::Use;
+use crate::core::{policy::Use, text::is_invisible};
 
 /// Characters of a reference that nobody could read.
 const MAX_REFERENCE: usize = 512;
 
 /// The command that gives the verdict of admission: with the cluster's own policies, for this use in this namespace.
 pub fn in_cluster(reference: &str, used_as: Use, namespace: &str) -> String {
-    let reference: String = reference.chars().filter(|c| !c.is_control()).take(MAX_REFERENCE).collect();
+    let reference: String = reference.chars().filter(|c| !is_invisible(*c)).take(MAX_REFERENCE).collect();
     let namespace = if namespace.is_empty() { String::new() } else { format!(" --namespace {}", quote(namespace)) };
     format!("packgate verify {} --use {used_as}{namespace} --cluster", quote(&reference))
 }
@@ -31,7 +31,7 @@ mod tests {
 
     #[test]
     fn what_a_stranger_wrote_cannot_become_a_command() {
-        let line = in_cluster("a;rm -rf ~\n`x`", Use::ImageVolume, "team-a");
+        let line = in_cluster("a;rm -rf ~\n`x\u{202e}`", Use::ImageVolume, "team-a");
         assert_eq!(line, "packgate verify 'a;rm -rf ~`x`' --use ImageVolume --namespace team-a --cluster");
         assert_eq!(in_cluster("r.example.com/a", Use::PackedBundle, ""), "packgate verify r.example.com/a --use PackedBundle --cluster");
     }

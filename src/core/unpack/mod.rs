@@ -112,9 +112,9 @@ fn check_name(name: &[u8]) -> Result<&str, UnpackError> {
 /// `name` is checked alone first: behind a folder, an empty name would name that folder.
 fn join(into: Option<&BundlePath>, name: &str) -> Result<BundlePath, UnpackError> {
     let refused = |error| UnpackError::Path(shown(name.as_bytes()), error);
-    let path: BundlePath = name.parse().map_err(refused)?;
+    let path = BundlePath::of_entry(name).map_err(refused)?;
     match into {
-        Some(folder) => format!("{folder}/{path}").parse().map_err(refused),
+        Some(folder) => BundlePath::of_entry(&format!("{folder}/{path}")).map_err(refused),
         None => Ok(path),
     }
 }

@@ -5,6 +5,7 @@ use crate::core::{
     digest::Digest,
     json::JsonError,
     sigstore_bundle::SigstoreBundleError,
+    text::is_invisible,
 };
 
 use super::Signer;
@@ -227,6 +228,7 @@ pub(crate) const fn rank(reason: Reason) -> u8 {
         (Class::Unavailable, _) => 100,
         (_, Reason::Revoked) => 90,
         (_, Reason::ThresholdNotMet) => 80,
+        (_, Reason::RepositoryMismatch) => 75,
         (_, Reason::SubjectMismatch) => 70,
         (_, Reason::PredicateTypeMismatch) => 65,
         (_, Reason::InvalidInclusionProof | Reason::LogEntryMismatch) => 60,
@@ -241,14 +243,9 @@ pub(crate) const fn rank(reason: Reason) -> u8 {
     }
 }
 
-/// Text from outside, fit for a terminal and a log: no control characters, at most 300 characters.
+/// Text from outside, fit for a terminal and a log: nothing that is not seen or reorders what is, at most 300 characters.
 pub(crate) fn shorten(text: &str) -> String {
-    text.chars().take(MAX_MESSAGE).map(|c| if c.is_control() || is_bidi(c) { '\u{fffd}' } else { c }).collect()
-}
-
-/// Characters that reorder what a terminal shows.
-const fn is_bidi(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    text.chars().take(MAX_MESSAGE).map(|c| if is_invisible(c) { '\u{fffd}' } else { c }).collect()
 }
 
 fn shown(digest: Option<&Digest>) -> String {

@@ -1,7 +1,7 @@
 use proptest::{collection, option, prelude::*};
 
 use super::*;
-use crate::core::{digest::Digest, oci::Platform, path::BundlePath};
+use crate::core::{digest::Digest, oci::Platform, path::BundlePath, text::is_invisible};
 
 fn digest() -> impl Strategy<Value = Digest> {
     any::<[u8; 4]>().prop_map(|seed| Digest::of(&seed))
@@ -19,7 +19,7 @@ fn target(index: usize) -> impl Strategy<Value = BundlePath> {
 }
 
 fn origin() -> impl Strategy<Value = (OriginType, String, Option<OciSelection>)> {
-    let file = "[^\\p{Cc}:]{1,20}".prop_map(|text| (OriginType::File, text, None));
+    let file = "[^\\p{Cc}:]{1,20}".prop_map(|text| (OriginType::File, text.replace(is_invisible, "_"), None));
     let http = "https?://[a-z]{1,8}\\.example\\.com/[a-zA-Z0-9%?=&#.-]{0,20}".prop_map(|text| (OriginType::Http, text, None));
     let selection = option::of(prop_oneof![platform().prop_map(OciSelection::Platform), digest().prop_map(OciSelection::Blob)]);
     let oci = ("[a-z]{1,8}(:[a-z0-9][a-z0-9.]{0,4})?", digest(), selection)
@@ -69,7 +69,7 @@ fn with_layer(mut lock: Lockfile, diff_id: Option<Digest>) -> Lockfile {
 
 fn lock() -> impl Strategy<Value = Lockfile> {
     let artifacts = (1..6_usize).prop_flat_map(|count| (0..count).map(artifact).collect::<Vec<_>>());
-    let titles = (option::of("[a-zA-Z0-9._-]{1,20}"), option::of("[^\\p{Cc}]{1,20}"));
+    let titles = (option::of("[a-zA-Z0-9._-]{1,20}"), option::of("[^\\p{Cc}]{1,20}".prop_map(|text| text.replace(is_invisible, "_"))));
     (titles, option::of(entrypoint()), artifacts, option::of(digest())).prop_map(|((name, version), entrypoint, artifacts, diff_id)| {
         let generation = Generation::Packgate;
         with_layer(Lockfile { generation, name, version, entrypoint, artifacts, layers: Vec::new() }, diff_id)

@@ -1,0 +1,144 @@
+//! Characters that nobody sees, or that make a line read as something else.
+//!
+//! Source: The Unicode Standard 16.0, `DerivedGeneralCategory.txt` (Cc, Cf, Zl, Zp), and `DerivedCoreProperties.txt` for what else is
+//! ignored by default (`Default_Ignorable_Code_Point`): fillers, joiners and variation selectors.
+
+use std::fmt::Write;
+
+/// First and last of each range of format characters (Cf), separators (Zl, Zp) and ignored characters, in order. Control characters (Cc) are
+/// the standard library's.
+const INVISIBLE: &[(char, char)] = &[
+    ('\u{ad}', '\u{ad}'),
+    ('\u{34f}', '\u{34f}'),
+    ('\u{600}', '\u{605}'),
+    ('\u{61c}', '\u{61c}'),
+    ('\u{6dd}', '\u{6dd}'),
+    ('\u{70f}', '\u{70f}'),
+    ('\u{890}', '\u{891}'),
+    ('\u{8e2}', '\u{8e2}'),
+    ('\u{115f}', '\u{1160}'),
+    ('\u{17b4}', '\u{17b5}'),
+    ('\u{180b}', '\u{180f}'),
+    ('\u{200b}', '\u{200f}'),
+    ('\u{2028}', '\u{202e}'),
+    ('\u{2060}', '\u{206f}'),
+    ('\u{3164}', '\u{3164}'),
+    ('\u{fe00}', '\u{fe0f}'),
+    ('\u{feff}', '\u{feff}'),
+    ('\u{ffa0}', '\u{ffa0}'),
+    ('\u{fff0}', '\u{fffb}'),
+    ('\u{110bd}', '\u{110bd}'),
+    ('\u{110cd}', '\u{110cd}'),
+    ('\u{13430}', '\u{1343f}'),
+    ('\u{1bca0}', '\u{1bca3}'),
+    ('\u{1d173}', '\u{1d17a}'),
+    ('\u{e0000}', '\u{e0fff}'),
+];
+
+/// Is it a control character, or one that is not seen or changes the order in which others are?
+pub fn is_invisible(c: char) -> bool {
+    let after = INVISIBLE.partition_point(|(first, _)| *first <= c);
+    c.is_control() || after.checked_sub(1).and_then(|at| INVISIBLE.get(at)).is_some_and(|(_, last)| c <= *last)
+}
+
+/// Text for a terminal: what cannot be seen is written as `\u{202e}`. Line breaks and tabs stay.
+pub fn escaped(text: &str) -> String {
+    escaped_with(text, |c, out| out.extend(c.escape_unicode()))
+}
+
+/// A JSON document for a terminal: the same document, in which what cannot be seen is written as `\u202e` (RFC 8259, section 7).
+pub fn escaped_json(document: &str) -> String {
+    let write = |c: char, out: &mut String| {
+        let mut units = [0; 2];
+        for unit in c.encode_utf16(&mut units) {
+            // Writing to a string cannot fail.
+            let _ = write!(out, "\\u{unit:04x}");
+        }
+    };
+    escaped_with(document, write)
+}
+
+fn escaped_with(text: &str, write: impl Fn(char, &mut String)) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_invisible(c) && !matches!(c, '\n' | '\t') { write(c, &mut out) } else { out.push(c) }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_sees_is_known() {
+        for c in [
+            '\0',
+            '\u{1b}',
+            '\u{7f}',
+            '\u{9b}',
+            '\n',
+            '\u{ad}',
+            '\u{200b}',
+            '\u{200c}',
+            '\u{200d}',
+            '\u{200e}',
+            '\u{200f}',
+            '\u{202a}',
+            '\u{202e}',
+            '\u{2028}',
+            '\u{2029}',
+            '\u{2060}',
+            '\u{2066}',
+            '\u{2069}',
+            '\u{61c}',
+            '\u{180e}',
+            '\u{feff}',
+            '\u{fff9}',
+            '\u{e0001}',
+            '\u{e0041}',
+            '\u{3164}',
+            '\u{ffa0}',
+            '\u{115f}',
+            '\u{fe0f}',
+            '\u{e0100}',
+            '\u{34f}',
+            '\u{1d173}',
+            '\u{13430}',
+            '\u{1bca0}',
+        ] {
+            assert!(is_invisible(c), "{c:?}");
+        }
+        for c in [
+            'a',
+            ' ',
+            '\u{a0}',
+            'ä',
+            'е',
+            '中',
+            'א',
+            'ش',
+            '\u{301}',
+            '😀',
+            '\u{ac}',
+            '\u{ae}',
+            '\u{2027}',
+            '\u{202f}',
+            '\u{2070}',
+            '\u{fffd}',
+            '\u{10ffff}',
+        ] {
+            assert!(!is_invisible(c), "{c:?}");
+        }
+        assert!(INVISIBLE.windows(2).all(|pair| pair[0].1 < pair[1].0) && INVISIBLE.iter().all(|(first, last)| first <= last), "in order");
+    }
+
+    #[test]
+    fn what_nobody_sees_is_written_out() {
+        assert_eq!(escaped("a\u{202e}b\u{1b}[2J\tc\nd"), "a\\u{202e}b\\u{1b}[2J\tc\nd");
+        let document = serde_json::json!({"a\u{202e}": "b\u{e0041}\u{1b}\u{9b}"});
+        let shown = escaped_json(&document.to_string());
+        assert!(shown.is_ascii(), "{shown}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).expect("JSON"), document);
+    }
+}
