@@ -163,6 +163,9 @@ fn asks(policy: &Policy) -> Vec<String> {
             slsa.builders.iter().map(|builder| format!("{} (signed by {}, level {})", builder.id, builder.authority, builder.level)).collect();
         asked.push(format!("provenance of SLSA Build level {} by: {}", slsa.minimum_level, builders.join(", ")));
     }
+    if rules.bind_repository.is_some() {
+        asked.push("a signature or provenance that names this repository, or one that it mirrors".to_owned());
+    }
     asked.extend(rules.attestations.iter().map(|rule| format!("an attestation of type {}", rule.predicate_type)));
     asked
 }

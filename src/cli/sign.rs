@@ -43,9 +43,10 @@ pub(super) async fn run(args: SignArgs, context: &Context) -> Result<Done, CliEr
     let given = args.signer.given(args.form, &args.certificate, context).await?;
     let target = context.open(&args.reference)?;
     let subject = target.resolve(&args.reference.selector(), context.limits()).await?.descriptor;
+    let name = subject_name(&args.reference, None);
     let referrer = match given {
-        Given::Endorser(signer) => sign::sign(&*target, &subject, &*signer, context.clock()).await?.digest,
-        Given::Key(signer) => sign_beside::sign(&*target, &subject, &subject_name(&args.reference, None), &*signer).await?,
+        Given::Endorser(signer) => sign::sign(&*target, &subject, &name, &*signer, context.clock()).await?.digest,
+        Given::Key(signer) => sign_beside::sign(&*target, &subject, &name, &*signer).await?,
     };
     target.finish().await?;
     let reference = args.reference.with_digest(subject.digest).to_string();

@@ -223,17 +223,17 @@ impl<'a> Vouching<'a> {
     /// Adds what is missing, then asks whether it is enough.
     async fn run(&self) -> Result<Published, PublishError> {
         let there = self.judge().await?;
-        let signature = match find(&there, is_signature) {
+        let signature = match self.find(&there, is_signature) {
             Some(signature) => signature,
             None => self.sign().await?,
         };
-        let provenance = match find(&there, |statement| is_claimed(statement, self.vouch.provenance)) {
+        let provenance = match self.find(&there, |statement| is_claimed(statement, self.vouch.provenance)) {
             Some(provenance) => provenance,
             None => self.attest().await?,
         };
         let sbom = match self.vouch.sbom {
             None => None,
-            Some(sbom) => match find(&there, |statement| sbom.is_told_by(statement)) {
+            Some(sbom) => match self.find(&there, |statement| sbom.is_told_by(statement)) {
                 Some(known) => Some(known),
                 None => Some(self.attest_sbom(sbom).await?),
             },
@@ -244,7 +244,7 @@ impl<'a> Vouching<'a> {
 
     /// Is everything there that was to be added?
     fn is_complete(&self, judgement: &Judgement) -> bool {
-        let has = |wanted: &dyn Fn(&Statement) -> bool| find(judgement, wanted).is_some();
+        let has = |wanted: &dyn Fn(&Statement) -> bool| self.find(judgement, wanted).is_some();
         let has_sbom = || self.vouch.sbom.is_none_or(|sbom| has(&|statement| sbom.is_told_by(statement)));
         has(&is_signature) && has(&|statement| is_claimed(statement, self.vouch.provenance)) && has_sbom()
     }
@@ -261,8 +261,14 @@ impl<'a> Vouching<'a> {
         self.judge().await
     }
 
+    /// The referrer with the first statement of the signer's own that is wanted. The policy trusts nobody else.
+    fn find(&self, judgement: &Judgement, wanted: impl Fn(&Statement) -> bool) -> Option<Digest> {
+        let wanted = |statement: &Statement| wanted(statement) && is_named(statement, self.vouch.subject_name);
+        judgement.findings.verified.iter().find(|verified| wanted(verified.claim())).map(Verified::referrer).copied()
+    }
+
     async fn sign(&self) -> Result<Digest, PublishError> {
-        Ok(sign::sign(self.target, &self.root.descriptor, self.vouch.signer, self.clock).await?.digest)
+        Ok(sign::sign(self.target, &self.root.descriptor, self.vouch.subject_name, self.vouch.signer, self.clock).await?.digest)
     }
 
     async fn attest(&self) -> Result<Digest, PublishError> {
@@ -307,7 +313,7 @@ impl<'a> Vouching<'a> {
         let denied = |reason, message: String| Err(PublishError::NotAdmitted { digest, reason, message });
         match &judgement.decision.outcome {
             Outcome::Governed(Verdict::Admit(admitted)) if *admitted.digest() == digest => match self.vouch.sbom {
-                Some(sbom) if find(judgement, |statement| sbom.is_told_by(statement)).is_none() => {
+                Some(sbom) if self.find(judgement, |statement| sbom.is_told_by(statement)).is_none() => {
                     denied(Reason::PredicateTypeMismatch, format!("the registry does not list its {} document", sbom.format().as_str()))
                 }
                 _ => Ok(()),
@@ -318,10 +324,9 @@ impl<'a> Vouching<'a> {
     }
 }
 
-/// The referrer with the first statement of the signer's own that is wanted. The policy trusts nobody else.
-fn find(judgement: &Judgement, wanted: impl Fn(&Statement) -> bool) -> Option<Digest> {
-    let found = judgement.findings.verified.iter().find(|verified| wanted(verified.claim()));
-    found.map(Verified::referrer).copied()
+/// Does it name the subject so, or not at all? What came along from another repository says nothing about this one.
+fn is_named(statement: &Statement, name: &str) -> bool {
+    name.is_empty() || statement.subject.iter().any(|subject| subject.name.is_empty() || subject.name == name)
 }
 
 fn is_signature(statement: &Statement) -> bool {

@@ -69,9 +69,16 @@ pub struct Claim<'a> {
     pub predicate: Value,
 }
 
-/// Signs `subject` as `cosign sign` does and returns the referrer's descriptor. The statement carries no subject name.
-pub async fn sign(target: &dyn Target, subject: &Descriptor, signer: &dyn Endorser, clock: &dyn Clock) -> Result<Descriptor, SignError> {
-    let claim = Claim { subject_name: "", predicate_type: COSIGN_SIGN, predicate: json!({}) };
+/// Signs `subject` as `cosign sign` does and returns the referrer's descriptor. cosign gives its subject no name; a name, `registry/repository`,
+/// is what policies with `bindRepository` compare.
+pub async fn sign(
+    target: &dyn Target,
+    subject: &Descriptor,
+    subject_name: &str,
+    signer: &dyn Endorser,
+    clock: &dyn Clock,
+) -> Result<Descriptor, SignError> {
+    let claim = Claim { subject_name, predicate_type: COSIGN_SIGN, predicate: json!({}) };
     attest(target, subject, claim, signer, clock).await
 }
 
@@ -168,12 +175,19 @@ mod tests {
     #[tokio::test]
     async fn a_signature_is_what_cosign_signs() {
         let bench = bench().await;
-        let referrer = sign(&bench.target, &bench.subject, &bench.signer, &bench.clock).await.expect("signed");
+        let referrer = sign(&bench.target, &bench.subject, "", &bench.signer, &bench.clock).await.expect("signed");
         let expected = json!({"_type": "https://in-toto.io/Statement/v1", "subject": [{"digest": {"sha256": bench.subject.digest.hex()}}],
             "predicateType": "https://sigstore.dev/cosign/sign/v1", "predicate": {}});
         assert_eq!(bench.statement(&referrer).await, expected);
         let found = bench.target.referrers(&bench.subject, &Limits::DEFAULT).await.expect("listed");
         assert_eq!(found, [referrer]);
+    }
+
+    #[tokio::test]
+    async fn a_signature_carries_the_name_of_its_repository() {
+        let bench = bench().await;
+        let referrer = sign(&bench.target, &bench.subject, "r.example.com/a", &bench.signer, &bench.clock).await.expect("signed");
+        assert_eq!(bench.statement(&referrer).await["subject"][0]["name"], "r.example.com/a");
     }
 
     #[tokio::test]
@@ -200,7 +214,7 @@ mod tests {
     async fn only_manifests_are_signed() {
         let bench = bench().await;
         let blob = Descriptor::of(media_type::OCTET_STREAM, b"blob");
-        let error = sign(&bench.target, &blob, &bench.signer, &bench.clock).await.expect_err("a blob");
+        let error = sign(&bench.target, &blob, "", &bench.signer, &bench.clock).await.expect_err("a blob");
         assert_eq!(error.reason(), Reason::InvalidSpec);
     }
 }

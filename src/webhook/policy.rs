@@ -104,7 +104,7 @@ mod tests {
             (policy(&wrong_key, &json!({})), "spec.authorities[0].key"),
             (policy(&key, &json!({"match": {"references": ["nginx"]}})), "spec.match.references[0]"),
             (policy(&key, &json!({"slsa": {"minimumLevel": 2, "builders": builders, "maxAge": "soon"}})), "spec.slsa.maxAge"),
-            (policy(&key, &json!({"bindRepository": true})), "spec.bindRepository"),
+            (policy(&key, &json!({"mirrors": [{"from": "team-a", "to": "r.example.com"}]})), "spec.mirrors[0].from"),
             (policy(&key, &json!({"unknown": true})), "spec"),
         ] {
             let Answer::Shape { field: found, message } = judge(object, &Snapshot::default()) else { panic!("{field}: taken") };

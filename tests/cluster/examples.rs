@@ -78,7 +78,9 @@ fn sbom() {
     let Some(server) = files(&test) else { return };
     let installation = test.installation();
     let key = serde_json::Value::from(installation.public_key.as_str()).to_string();
-    test.namespace.apply(&here(&test, &server, "sbom").replace("PLATFORM_PUBLIC_KEY", &key));
+    let example =
+        here(&test, &server, "sbom").replace("PLATFORM_PUBLIC_KEY", &key).replace("k8s://team-a/", &format!("k8s://{}/", test.namespace.name));
+    test.namespace.apply(&example.replace("https://packgate.dev/builder/CLUSTER/platform", &installation.builder_id));
     let bundle = test.ready("hello-sbom");
     installation.vouches_for(&test, &pinned(&bundle));
     let types: Vec<_> = bundle["status"]["evidence"].as_array().expect("evidence").iter().map(|found| found["predicateType"].clone()).collect();

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "where the data and tools are comes from the environment")]
 #![allow(clippy::print_stdout, reason = "a test says what it does, and when it was not run")]
 
+mod binding;
 mod budgets;
 mod chart;
 mod company;

@@ -13,13 +13,15 @@ use crate::api::duration::parse as parse_duration;
 use crate::core::{
     class::{Classified, Reason},
     digest::Digest,
-    policy::{self, ClaimsRule, Kind, LockRule, Matcher, Means, NameMatch, Pattern, Policy, PolicyError, Revoked, Rules},
+    policy::{
+        self, ClaimsRule, Kind, LockRule, MAX_MIRRORS, Matcher, Means, NameMatch, Pattern, Policy, PolicyError, RepositoryBinding, Revoked, Rules,
+    },
     verify::{self, Format, TrustRoot, VerificationKey},
 };
 
 use super::{
     Attestation, Authority, Builder, BundlePolicySpec, Certificate, Claims, ClusterBundlePolicySpec, ConfigMapData, Exemption, IdentityMatch, Key,
-    Keyless, KindRef, LockComparison, Match, Mode, Parts, PolicyObject, Revocation, SignatureFormat, Slsa, SourceKind, Transparency, Usage, Use,
+    Keyless, KindRef, LockComparison, Match, Mirror, Mode, Parts, PolicyObject, Revocation, SignatureFormat, Slsa, SourceKind, Transparency, Usage, Use,
 };
 
 /// The key of a `ConfigMap` that holds a public key.
@@ -70,7 +72,9 @@ impl PolicyObject {
             Self::Cluster(policy) => (Common::from(&policy.spec), policy.spec.exemptions.as_slice()),
             Self::Namespaced(policy) => (Common::from(&policy.spec), [].as_slice()),
         };
-        refuse_unsupported(&spec)?;
+        if spec.signature_formats.is_empty() {
+            return Err(PolicyError::new("spec.signatureFormats", "must name at least one"));
+        }
         let without_authorities = Rules {
             name: self.name().to_owned(),
             kind: self.kind()?,
@@ -82,6 +86,7 @@ impl PolicyObject {
             formats: spec.signature_formats.iter().map(|form| format(*form)).collect(),
             transparency: transparency(spec.transparency),
             require_digest: spec.require_digest,
+            bind_repository: binding(spec.bind_repository, spec.mirrors)?,
             slsa: spec.slsa.map(slsa).transpose()?,
             attestations: each(spec.attestations, "spec.attestations", attestation)?,
             lock: None,
@@ -179,7 +184,7 @@ struct Common<'a> {
     signature_formats: &'a [SignatureFormat],
     require_digest: bool,
     bind_repository: bool,
-    mirrors: bool,
+    mirrors: &'a [Mirror],
     transparency: Transparency,
     slsa: Option<&'a Slsa>,
     attestations: &'a [Attestation],
@@ -203,7 +208,7 @@ macro_rules! common {
                     signature_formats,
                     require_digest: *require_digest,
                     bind_repository: *bind_repository,
-                    mirrors: !mirrors.is_empty(),
+                    mirrors,
                     transparency: *transparency,
                     slsa: slsa.as_ref(),
                     attestations,
@@ -217,13 +222,15 @@ macro_rules! common {
 common!(ClusterBundlePolicySpec { exemptions });
 common!(BundlePolicySpec {});
 
-fn refuse_unsupported(spec: &Common<'_>) -> Result<(), PolicyError> {
-    let unsupported = [(spec.bind_repository, "spec.bindRepository"), (spec.mirrors, "spec.mirrors")];
-    match unsupported.into_iter().find(|(is_used, _)| *is_used) {
-        Some((_, field)) => Err(PolicyError::unsupported(field)),
-        None if spec.signature_formats.is_empty() => Err(PolicyError::new("spec.signatureFormats", "must name at least one")),
-        None => Ok(()),
+/// Mirrors are checked even where nothing is compared with them.
+fn binding(bind: bool, mirrors: &[Mirror]) -> Result<Option<RepositoryBinding>, PolicyError> {
+    if mirrors.len() > MAX_MIRRORS {
+        return Err(PolicyError::new("spec.mirrors", format!("has {} mirrors, the limit is {MAX_MIRRORS}", mirrors.len())));
     }
+    let mirrors = each(mirrors, "spec.mirrors", |Mirror { from, to }, field| {
+        policy::Mirror::new(from, to).map_err(|error| PolicyError::new(format!("{field}.{}", error.field), error.problem))
+    })?;
+    Ok(bind.then_some(RepositoryBinding { mirrors }))
 }
 
 fn each<T, U>(items: &[T], field: &str, mut convert: impl FnMut(&T, &str) -> Result<U, PolicyError>) -> Result<Vec<U>, PolicyError> {

@@ -67,10 +67,10 @@ macro_rules! policy_spec {
             /// Must the reference carry a digest? Default: true. With false, what was judged may not be what is pulled.
             #[serde(default = "yes")]
             pub require_digest: bool,
-            /// Must the name that was signed be the name that is used? Default: false. cosign's own signatures carry no name.
+            /// Must a signature or provenance name the repository that is used, and none another? Default: false. cosign's own signatures carry no name, so they need provenance beside them.
             #[serde(default)]
             pub bind_repository: bool,
-            /// Names that stand for others when `bindRepository` compares: at most 16. Example: `[{from: registry.example.com, to: mirror.example.com/r}]`.
+            /// Signed names that stand for others when `bindRepository` compares, by their first segments: at most 16. Example: `[{from: registry.example.com, to: mirror.example.com/r}]`.
             #[serde(default, skip_serializing_if = "Vec::is_empty")]
             #[schemars(length(max = 16))]
             pub mirrors: Vec<Mirror>,

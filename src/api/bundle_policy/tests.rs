@@ -75,7 +75,6 @@ fn supported() -> Value {
     let mut object = yaml(FULL);
     let spec = &mut object["spec"];
     spec["authorities"] = json!([{"name": "platform", "key": {"configMapRef": {"name": "packgate-platform-key"}}}]);
-    spec["mirrors"] = json!([]);
     spec["attestations"] = json!([{"predicateType": "https://spdx.dev/Document", "authority": "platform"}]);
     object
 }
@@ -187,8 +186,6 @@ fn new_certificates_and_lists_make_another_policy() {
 #[test]
 fn what_comes_later_is_refused_and_never_ignored() {
     for (field, pointer, value) in [
-        ("spec.bindRepository", "/bindRepository", json!(true)),
-        ("spec.mirrors", "/mirrors", json!([{"from": "a.example.com", "to": "b.example.com"}])),
         ("spec.attestations[0].cel", "/attestations", json!([{"predicateType": "x", "cel": "true"}])),
         ("spec.match.namespaceSelector", "/match/namespaceSelector", json!({"matchLabels": {"a": "b"}})),
         ("spec.match.namespaceSelector", "/match/namespaceSelector", json!({"matchExpressions": [{"key": "a", "operator": "Exists"}]})),
@@ -222,6 +219,9 @@ fn what_is_wrong_is_refused_with_its_field() {
         ("spec.match.references[0]", "/match/references", json!(["team-a/*"])),
         ("spec.match.except[1]", "/match/except", json!(["r.example.com/x", "*"])),
         ("spec.match.uses", "/match/uses", json!([])),
+        ("spec.mirrors[0].from", "/mirrors", json!([{"from": "team-a", "to": "b.example.com"}])),
+        ("spec.mirrors[1].to", "/mirrors", json!([{"from": "a.example.com", "to": "b.example.com"}, {"from": "a.example.com", "to": "**"}])),
+        ("spec.mirrors", "/mirrors", json!(vec![json!({"from": "a.example.com", "to": "b.example.com"}); 17])),
         ("spec.authorities", "/authorities", json!([])),
         ("spec.authorities[0]", "/authorities", json!([{"name": "a"}])),
         ("spec.authorities[0].key", "/authorities", json!([{"name": "a", "key": {}}])),

@@ -17,6 +17,7 @@ use crate::core::{
 use super::{
     Admitted, AttestationRule, Authority, AuthorityFinding, Denial, Denials, Exempted, Means, Mode, Outcome, Policy, PolicyVerdict, Revoked, Rules,
     SlsaFinding, Transparency, Use, Verdict,
+    binding::other_name,
     scope::{Scope, in_scope, is_excepted},
     slsa, threshold,
 };
@@ -182,8 +183,10 @@ pub(super) struct Case<'a> {
     pub(super) subject: &'a JudgedSubject<'a>,
     pub(super) now: Timestamp,
     findings: &'a Findings,
-    /// Verified for this very subject, by nobody whose key is revoked or whose certificate holds no longer.
-    statements: Vec<&'a Verified<Statement>>,
+    /// Verified for this very subject, by nobody whose key is revoked or whose certificate holds no longer, and under no other name.
+    pub(super) statements: Vec<&'a Verified<Statement>>,
+    /// The same, but for another repository than the one that is used.
+    otherwise_named: Vec<(&'a Verified<Statement>, String)>,
     /// Verified for this very subject, by a key that is revoked.
     revoked: Vec<&'a Verified<Statement>>,
     /// Verified for this very subject, by a certificate that holds no longer or not yet.
@@ -194,8 +197,15 @@ impl<'a> Case<'a> {
     fn new(rules: &'a Rules, subject: &'a JudgedSubject<'a>, findings: &'a Findings, now: Timestamp) -> Self {
         let verified = findings.verified.iter().filter(|verified| *verified.subject() == subject.digest);
         let (revoked, others): (Vec<_>, Vec<_>) = verified.partition(|verified| has_revoked_key(rules, verified, now));
-        let (statements, expired) = others.into_iter().partition(|verified| verified.valid_during().holds(now));
-        Self { rules, subject, now, findings, statements, revoked, expired }
+        let (good, expired): (Vec<_>, Vec<_>) = others.into_iter().partition(|verified| verified.valid_during().holds(now));
+        let (mut statements, mut otherwise_named) = (Vec::new(), Vec::new());
+        for statement in good {
+            match other_name(rules, subject, statement) {
+                Some(name) => otherwise_named.push((statement, name)),
+                None => statements.push(statement),
+            }
+        }
+        Self { rules, subject, now, findings, statements, otherwise_named, revoked, expired }
     }
 
     fn answer(&self, verdict: Verdict, slsa: Option<SlsaFinding>) -> PolicyVerdict {
@@ -228,9 +238,10 @@ impl<'a> Case<'a> {
     /// An exemption never covers up what a revoked key or builder made.
     fn exemption(&self) -> Option<Exempted> {
         let exemption = self.rules.exemptions.iter().find(|e| e.digest == self.subject.digest && self.now < e.expires)?;
+        let mut known = self.statements.iter().copied().chain(self.otherwise_named.iter().map(|(statement, _)| *statement));
         let tainted = !self.revoked.is_empty()
             || self.is_revoked_by_its_issuer()
-            || self.provenance().any(|provenance| slsa::has_revoked_builder(self, provenance));
+            || known.any(|statement| is_provenance(statement) && slsa::has_revoked_builder(self, statement));
         let by = || Exempted { policy: self.rules.name.clone(), reason: exemption.reason.clone(), expires: exemption.expires };
         (!tainted).then(by)
     }
@@ -244,7 +255,7 @@ impl<'a> Case<'a> {
     fn judge(&self) -> (Verdict, Option<SlsaFinding>) {
         let mut denials: Vec<Denial> = self.digest_required().into_iter().collect();
         let mut note = |denial: Denial| denials.push(denial);
-        let signatures = self.counted().map_err(&mut note).unwrap_or_default();
+        let signatures = self.counted().and_then(|signatures| self.bound().map(|()| signatures)).map_err(&mut note).unwrap_or_default();
         let lock = self.expected_lock().map_err(&mut note);
         let provenance = self.rules.slsa.as_ref().map(|rules| slsa::judge(self, rules)).transpose().map_err(&mut note).ok().flatten();
         let attestations: Vec<_> = self.rules.attestations.iter().filter_map(|rule| self.attestation(rule).map_err(&mut note).ok()).collect();
@@ -286,7 +297,7 @@ impl<'a> Case<'a> {
     }
 
     pub(super) fn provenance(&self) -> impl Iterator<Item = &'a Verified<Statement>> + '_ {
-        self.statements.iter().copied().filter(|statement| statement.claim().predicate_type == PROVENANCE_V1)
+        self.statements.iter().copied().filter(|statement| is_provenance(statement))
     }
 
     /// The signatures that meet the threshold. Neither signatures nor names are counted, but pairs of an authority and a signer: one key
@@ -305,7 +316,7 @@ impl<'a> Case<'a> {
         signed.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    fn is_ours(&self, statement: &Verified<Statement>) -> bool {
+    pub(super) fn is_ours(&self, statement: &Verified<Statement>) -> bool {
         self.rules.authorities.iter().any(|authority| self.counts(authority, statement))
     }
 
@@ -400,7 +411,12 @@ impl<'a> Case<'a> {
             let message = format!("{}: its certificate, or a revocation list that says it is good, held {until}", statement.signer());
             Fault::new(Reason::CertificateExpired, message)
         });
-        revoked.chain(over).chain(exceeded).chain(expired)
+        let otherwise_named = self.otherwise_named.iter().map(|(statement, name)| {
+            let used = self.subject.repository.map_or_else(|| "what lies on disk".to_owned(), ToString::to_string);
+            let message = format!("{} signed it as {name}, and {used} is used", statement.signer());
+            Fault::new(Reason::RepositoryMismatch, message)
+        });
+        revoked.chain(over).chain(exceeded).chain(expired).chain(otherwise_named)
     }
 
     fn attestation(&self, rule: &AttestationRule) -> Result<&'a Verified<Statement>, Denial> {
@@ -426,6 +442,10 @@ impl<'a> Case<'a> {
     pub(super) fn denial(&self, reason: Reason, message: impl Into<String>) -> Denial {
         self.deny(reason, message)
     }
+}
+
+fn is_provenance(statement: &Verified<Statement>) -> bool {
+    statement.claim().predicate_type == PROVENANCE_V1
 }
 
 fn has_revoked_key(rules: &Rules, statement: &Verified<Statement>, now: Timestamp) -> bool {

@@ -6,6 +6,7 @@
 //!
 //! What is *not* done here: mapping a denial to "allowed, with a warning". Modes are carried along and change no verdict.
 
+mod binding;
 mod compile;
 mod evaluate;
 mod glob;
@@ -22,13 +23,13 @@ use std::sync::Arc;
 
 use super::{class::Reason, verify::Format};
 
+pub use binding::{MAX_MIRRORS, Mirror, RepositoryBinding};
 pub use compile::{AdHoc, PolicyError};
 pub use evaluate::{BundleLock, Decision, JudgedSubject, evaluate, refuse, trust};
 pub use glob::{Pattern, PatternError};
 pub use identity::{ClaimsRule, Expression, NameMatch};
 pub use rules::{
-    AttestationRule, Authority, BuilderRule, Exemption, Kind, LockRule, MAX_AUTHORITIES, MAX_REFERENCES, Matcher, Means, Mode, Revocation, Revoked,
-    Rules, SlsaRules, Transparency, Use,
+    AttestationRule, Authority, BuilderRule, Exemption, Kind, LockRule, MAX_AUTHORITIES, MAX_REFERENCES, Matcher, Means, Mode, Revocation, Revoked, Rules, SlsaRules, Transparency, Use,
 };
 pub use scope::{Name, Scope, Stance};
 pub use verdict::{Admitted, AuthorityFinding, Denial, Denials, Exempted, Outcome, PolicyVerdict, SlsaFinding, Verdict};

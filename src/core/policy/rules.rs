@@ -10,7 +10,7 @@ use crate::core::{
     verify::{CertificateAuthority, Format, Signer, TrustRoot, VerificationKey, Verified, Vouched},
 };
 
-use super::{ClaimsRule, NameMatch, Pattern, PolicyError};
+use super::{ClaimsRule, NameMatch, Pattern, PolicyError, RepositoryBinding};
 
 /// Authorities in one policy.
 pub const MAX_AUTHORITIES: usize = 16;
@@ -40,6 +40,8 @@ pub struct Rules {
     pub transparency: Transparency,
     /// Must the reference carry a digest?
     pub require_digest: bool,
+    /// Must what was signed name the repository that is used?
+    pub bind_repository: Option<RepositoryBinding>,
     /// What the provenance must say.
     pub slsa: Option<SlsaRules>,
     /// Which further attestations there must be.

@@ -101,7 +101,7 @@ impl Scene {
         let key = generate(&password).expect("a key");
         let holder = KeySigner::from_pem(key.private_pem.as_bytes(), Some(&password)).expect("a signer");
         let signed = store(&registry.content, br#"{"schemaVersion":2,"manifests":[]}"#).await;
-        sign::sign(&registry.content, &signed, &holder, &*clock).await.expect("signed");
+        sign::sign(&registry.content, &signed, REPOSITORY, &holder, &*clock).await.expect("signed");
         registry.content.tag(&signed, &"v1".parse().expect("a tag")).await.expect("tagged");
         let unsigned = store(&registry.content, br#"{"schemaVersion":2,"manifests":[] }"#).await;
         let metrics = Metrics::new(&mut Registry::default());
@@ -499,4 +499,18 @@ async fn what_waited_in_the_queue_too_long_says_so() {
         assert_eq!(reasons(&report), [Reason::DeadlineExceeded]);
         assert!(report.denials[0].message.contains(words), "{report:?}");
     }
+}
+
+#[tokio::test]
+async fn what_was_signed_for_one_repository_is_refused_in_another() {
+    let scene = Scene::new().await;
+    let copied = format!("r.example.com/team-a/copied@{}", scene.signed);
+    let bound = |mirrors: Value| vec![scene.policy(&json!({"bindRepository": true, "mirrors": mirrors}))];
+    assert_eq!(scene.ask(&format!("{REPOSITORY}@{}", scene.signed), bound(json!([]))).await.outcome, ReportOutcome::Admitted);
+    assert_eq!(scene.ask(&copied, vec![scene.policy(&json!({}))]).await.outcome, ReportOutcome::Admitted, "nobody asks for the name");
+    let report = scene.ask(&copied, bound(json!([]))).await;
+    assert_eq!(reasons(&report), [Reason::RepositoryMismatch], "although it is remembered for its own");
+    assert!(report.denials[0].message.contains(REPOSITORY), "{report:?}");
+    let mirrored = json!([{"from": REPOSITORY, "to": "r.example.com/team-a/copied"}]);
+    assert_eq!(scene.ask(&copied, bound(mirrored)).await.outcome, ReportOutcome::Admitted);
 }

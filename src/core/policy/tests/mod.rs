@@ -1,5 +1,6 @@
 //! One case that is admitted and every single fault, each with its one reason. Signatures are real.
 
+mod binding;
 mod certificates;
 mod compiling;
 mod exemptions;
@@ -56,6 +57,7 @@ fn rules(authorities: Vec<Authority>) -> Rules {
         formats: vec![Format::Bundle],
         transparency: Transparency::Optional,
         require_digest: true,
+        bind_repository: None,
         slsa: None,
         attestations: Vec::new(),
         lock: None,
