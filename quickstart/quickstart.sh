@@ -103,6 +103,9 @@ pack() {
   kubectl -n $namespace wait --for=condition=Ready packedbundle/$bundle --timeout=3m >/dev/null || failed "the bundle is not ready" packedbundle/$bundle
   reference=$(kubectl -n $namespace get packedbundle $bundle -o jsonpath='{.status.bundle.reference}')
   digest=${reference#*@}
+  # what was found of it: "signed, attested and verified"
+  found=$(kubectl -n $namespace get packedbundle $bundle -o jsonpath='{.status.conditions[?(@.type=="Verified")].message}')
+  found=${found##* is } found=${found/ and /, }
   repository=${reference%@*} repository=${repository%:*}
 }
 
@@ -150,7 +153,7 @@ verify() {
 show() {
   cat <<END
 quickstart: ready
-  bundle    $reference  signed, attested, verified
+  bundle    $reference  $found
   admitted  pod/reader         printed "$printed" from the mounted bundle
 $refusals
   verify    ${verify[*]}

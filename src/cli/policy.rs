@@ -128,11 +128,7 @@ fn explain(reference: &Reference, scope: &ScopeArgs, policies: &[Policy]) -> Res
 
 fn line(policy: &Policy, stance: &Stance) -> String {
     let rules = policy.rules();
-    let name = match &rules.kind {
-        Kind::Namespaced(namespace) => format!("{namespace}/{}", policy.name()),
-        Kind::Cluster | Kind::AdHoc => policy.name().to_owned(),
-    };
-    format!("{name} (generation {}, {}): {}", rules.generation, policy.mode().as_str(), words(stance))
+    format!("{} (generation {}, {}): {}", policy.identity(), rules.generation, policy.mode().as_str(), words(stance))
 }
 
 fn words(stance: &Stance) -> String {
@@ -171,12 +167,14 @@ fn asks(policy: &Policy) -> Vec<String> {
 }
 
 fn json_of(policy: &Policy, stance: &Stance) -> Value {
-    let namespace = match &policy.rules().kind {
-        Kind::Namespaced(namespace) => Some(namespace),
-        Kind::Cluster | Kind::AdHoc => None,
+    let (kind, namespace) = match &policy.rules().kind {
+        Kind::Cluster => (Some("ClusterBundlePolicy"), None),
+        Kind::Namespaced(namespace) => (Some("BundlePolicy"), Some(namespace)),
+        Kind::AdHoc => (None, None),
     };
     json!({
         "name": policy.name(),
+        "kind": kind,
         "namespace": namespace,
         "generation": policy.rules().generation,
         "mode": policy.mode(),

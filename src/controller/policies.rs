@@ -54,9 +54,9 @@ pub(super) async fn check(object: PolicyObject, context: &Context) -> Result<(),
         Some(known) => known,
         None => all(&kind, context).await?,
     };
-    match snapshot.policies().iter().find(is_it).and_then(|policy| Some((policy.name(), policy.fault()?, policy.fault_reason()))) {
+    match snapshot.policies().iter().find(is_it).and_then(|policy| Some((policy.identity(), policy.fault()?, policy.fault_reason()))) {
         Some((name, fault, reason)) => {
-            Err(Trouble::new(reason, format!("policy {name} cannot be used, so nothing that it may govern passes: {fault}")))
+            Err(Trouble::new(reason, format!("{name} cannot be used, so nothing that it may govern passes: {fault}")))
         }
         None => Ok(()),
     }

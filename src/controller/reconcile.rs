@@ -203,7 +203,7 @@ impl Run<'_> {
         match good {
             Ok(good) => {
                 let was_ready = self.is_ready();
-                let message = format!("{} is verified", good.reference);
+                let message = good.words();
                 for warning in &good.warnings {
                     self.warn(warning).await;
                 }

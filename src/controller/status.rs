@@ -162,11 +162,10 @@ fn working(phase: Phase, trouble: Option<&str>) -> Vec<Wanted> {
 }
 
 fn good_news(good: &Good) -> Vec<Wanted> {
-    if !good.signed {
-        let message = "packed and compared with the lock; by the installation's leave nobody signed it";
-        return vec![of(READY, true, UNSIGNED, message), of(VERIFIED, false, Reason::NoSignatures.as_str(), message)];
+    let message = good.words();
+    if let Some(unsigned) = &good.unsigned {
+        return vec![of(READY, true, UNSIGNED, message.clone()), of(VERIFIED, false, unsigned.reason().as_str(), message)];
     }
-    let message = format!("{} is signed, attested and verified", good.reference);
     vec![of(READY, true, SUCCEEDED, message.clone()), of(VERIFIED, true, SUCCEEDED, message)]
 }
 

@@ -11,9 +11,10 @@ use crate::{
     core::{
         class::Reason,
         digest::Digest,
+        intoto::COSIGN_SIGN,
         job::Failure,
         limits::Limits,
-        policy::{AdHoc, Admitted, Authority, ClaimsRule, Decision, Denials, Means, Mode, NameMatch, Policy, Verdict},
+        policy::{AdHoc, Admitted, Authority, ClaimsRule, Decision, Denials, Means, Mode, NameMatch, Policy, PolicyIdentity, Verdict},
         reference::{PinnedReference, Tag},
         sbom::Sbom,
         verify::{Signer, VerificationKey},
@@ -40,8 +41,56 @@ pub(super) struct Good {
     pub evidence: Vec<EvidenceStatus>,
     /// What policies say against it that only warn or audit.
     pub warnings: Vec<Failure>,
-    /// Did anybody sign it?
-    pub signed: bool,
+    /// Why nobody's signature stands behind it, if that is so.
+    pub unsigned: Option<Unsigned>,
+}
+
+/// Why nobody's signature stands behind a bundle that is good all the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unsigned {
+    /// The installation lets bundles be packed without.
+    ByLeave,
+    /// A policy exempts it.
+    Exempt(PolicyIdentity),
+    /// Policies govern it, and none of them enforces.
+    NotEnforced,
+    /// No policy governs it.
+    Ungoverned,
+}
+
+impl Good {
+    /// What was found out about it, in words: no more than is true.
+    pub(super) fn words(&self) -> String {
+        let reference = &self.reference;
+        match &self.unsigned {
+            Some(Unsigned::ByLeave) => "packed and compared with the lock; by the installation's leave nobody signed it".to_owned(),
+            Some(Unsigned::Exempt(policy)) => format!("{reference} is there, and {policy} exempts it; nothing else was asked of it"),
+            Some(Unsigned::NotEnforced) => format!("{reference} is there, and no policy that governs it enforces; it is not verified"),
+            Some(Unsigned::Ungoverned) => format!("{reference} is there, and no policy governs it; it is not verified"),
+            None => format!("{reference} is {}", self.proved()),
+        }
+    }
+
+    fn proved(&self) -> &'static str {
+        let has = |signature: bool| self.evidence.iter().any(|evidence| (evidence.predicate_type == COSIGN_SIGN) == signature);
+        match (has(true), has(false)) {
+            (true, true) => "signed, attested and verified",
+            (true, false) => "signed and verified",
+            (false, true) => "attested and verified",
+            (false, false) => "verified",
+        }
+    }
+}
+
+impl Unsigned {
+    /// Its name.
+    pub(super) const fn reason(&self) -> Reason {
+        match self {
+            Self::Exempt(_) => Reason::Exempt,
+            Self::Ungoverned => Reason::Ungoverned,
+            Self::ByLeave | Self::NotEnforced => Reason::NoSignatures,
+        }
+    }
 }
 
 /// Verifies what a run packed: by the installation's or the tenant's signer and builder, against the frozen lock, and by every policy that
@@ -65,7 +114,7 @@ pub(super) async fn packed(
     let mut policies = policies::load(namespace, context).await?;
     policies.extend(own);
     let standing = stand(&reference, tag.as_ref(), docker_config.as_deref(), namespace, &policies, context).await?;
-    let Answer { evidence, warnings } = match answer(&standing.judgement.decision, signer.as_ref())? {
+    let Answer { evidence, warnings, .. } = match answer(&standing.judgement.decision, signer.as_ref())? {
         Some(answer) => answer,
         None if is_signed => return Err(Trouble::new(Reason::Internal, "a policy of our own did not govern")),
         None => Answer::default(),
@@ -74,7 +123,7 @@ pub(super) async fn packed(
         return Err(Trouble::new(Reason::LockMismatch, format!("{reference} was not packed from the frozen lock {lock}")));
     }
     let evidence = with_sbom(evidence, packing, &standing.judgement, signer.as_ref())?;
-    Ok(Good { reference, tag, size: standing.size, evidence, warnings, signed: is_signed })
+    Ok(Good { reference, tag, size: standing.size, evidence, warnings, unsigned: (!is_signed).then_some(Unsigned::ByLeave) })
 }
 
 /// The evidence with the software bill of materials that was asked for: the very document that the lock in the bundle gives, attested by the
@@ -106,13 +155,13 @@ pub(super) async fn adopted(namespace: &str, adoption: &Adoption, context: &Cont
     };
     let policies = policies::load(namespace, context).await?;
     let standing = stand(&adoption.reference, None, docker_config.as_deref(), namespace, &policies, context).await?;
-    let Answer { evidence, warnings } = match answer(&standing.judgement.decision, None)? {
-        Some(answer) => answer,
+    let (Answer { evidence, warnings, exempted }, otherwise) = match answer(&standing.judgement.decision, None)? {
+        Some(answer) => (answer, Unsigned::NotEnforced),
         None if context.installation.no_match.packed_bundle == NoMatchAction::Deny => return Err(ungoverned(&adoption.reference)),
-        None => Answer::default(),
+        None => (Answer::default(), Unsigned::Ungoverned),
     };
-    let signed = !evidence.is_empty();
-    Ok(Good { reference: adoption.reference.clone(), tag: None, size: standing.size, evidence, warnings, signed })
+    let unsigned = evidence.is_empty().then(|| exempted.map_or(otherwise, Unsigned::Exempt));
+    Ok(Good { reference: adoption.reference.clone(), tag: None, size: standing.size, evidence, warnings, unsigned })
 }
 
 /// Verifies a context artifact. One that no policy governs is refused.
@@ -207,6 +256,8 @@ struct Answer {
     evidence: Vec<EvidenceStatus>,
     /// What policies say against it that do not enforce.
     warnings: Vec<Failure>,
+    /// The first policy that exempts it.
+    exempted: Option<PolicyIdentity>,
 }
 
 /// The answer of the policies that govern: one denial of a policy that enforces refuses. `None` if none governs.
@@ -219,18 +270,18 @@ fn answer(decision: &Decision, own: Option<&Authority>) -> Result<Option<Answer>
                     answer.evidence.push(found);
                 }
             }),
-            Verdict::Exempt(_) => (),
-            Verdict::Deny(denials) if policy.mode == Mode::Enforce => return Err(Trouble::Told(denied(&policy.name, denials))),
-            Verdict::Deny(denials) => answer.warnings.push(denied(&policy.name, denials)),
+            Verdict::Exempt(by) => answer.exempted = answer.exempted.or_else(|| Some(by.policy.clone())),
+            Verdict::Deny(denials) if policy.mode == Mode::Enforce => return Err(Trouble::Told(denied(&policy.identity, denials))),
+            Verdict::Deny(denials) => answer.warnings.push(denied(&policy.identity, denials)),
         }
     }
     Ok((!decision.policies.is_empty()).then_some(answer))
 }
 
-fn denied(policy: &str, denials: &Denials) -> Failure {
+fn denied(policy: &PolicyIdentity, denials: &Denials) -> Failure {
     let (first, more) = (denials.first(), denials.iter().count() - 1);
     let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
-    Failure::new(first.reason, &format!("policy {policy}: {}{more}", first.message))
+    Failure::new(first.reason, &format!("{policy}: {}{more}", first.message))
 }
 
 fn statements<'a>(admitted: &'a Admitted, own: Option<&'a Authority>) -> impl Iterator<Item = EvidenceStatus> + 'a {
@@ -249,7 +300,7 @@ mod tests {
 
     fn decision(verdicts: Vec<(Mode, Verdict)>) -> Decision {
         let policy = |(mode, verdict)| PolicyVerdict {
-            name: "p".into(),
+            identity: PolicyIdentity { kind: crate::core::policy::Kind::Cluster, name: "p".into() },
             generation: 1,
             mode,
             verdict,

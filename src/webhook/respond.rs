@@ -85,8 +85,8 @@ impl Judged {
 
     /// Denials of policies that only warn. Those that only audit are told in the audit log, and nowhere else.
     fn softened(&self) -> Vec<String> {
-        let warns = |name: &str| self.report.policies.iter().any(|policy| policy.name == name && policy.mode == Mode::Warn);
-        self.report.denials.iter().filter(|denial| denial.policy.as_deref().is_some_and(warns)).map(sentence).collect()
+        let warns = |denial: &&DenialReport| self.report.policies.iter().any(|policy| policy.mode == Mode::Warn && denial.is_by(policy));
+        self.report.denials.iter().filter(warns).map(sentence).collect()
     }
 
     fn ungoverned(&self) -> DenialReport {
@@ -96,16 +96,18 @@ impl Judged {
             class: Reason::Ungoverned.class(),
             message,
             policy: None,
+            policy_kind: None,
+            policy_namespace: None,
             authority: None,
             field: self.report.field.clone(),
         }
     }
 }
 
-/// `spec.volumes[0].image.reference: NoSignatures: policy platform: no signature was found`
+/// `spec.volumes[0].image.reference: NoSignatures: ClusterBundlePolicy platform: no signature was found`
 fn sentence(denial: &DenialReport) -> String {
     let field = denial.field.as_ref().map(|field| format!("{field}: ")).unwrap_or_default();
-    let policy = denial.policy.as_ref().map(|policy| format!("policy {policy}: ")).unwrap_or_default();
+    let policy = denial.policy_title().map(|policy| format!("{policy}: ")).unwrap_or_default();
     format!("{field}{}: {policy}{}", denial.reason, denial.message)
 }
 
@@ -162,7 +164,7 @@ fn annotations(all: &[Judged]) -> std::collections::HashMap<String, String> {
     let policies = all
         .iter()
         .flat_map(|judged| &judged.report.policies)
-        .map(|policy| format!("{}@{}={}({})", policy.name, policy.generation, policy.verdict.as_str(), policy.mode.as_str()));
+        .map(|policy| format!("{}@{}={}({})", policy.title(), policy.generation, policy.verdict.as_str(), policy.mode.as_str()));
     let pairs =
         [("outcome", worst.map(|outcome| outcome.as_str().to_owned()).unwrap_or_default()), ("digest", list(digests)), ("policies", list(policies))];
     pairs.into_iter().filter(|(_, value)| !value.is_empty()).map(|(key, value)| (key.to_owned(), value)).collect()

@@ -1,12 +1,17 @@
 use super::*;
 use crate::{
+    api::packed_bundle::EvidenceStatus,
     controller::{
         gather::{contradicts, finished},
         step::JobState,
+        verify::Unsigned,
     },
     core::{
+        intoto::COSIGN_SIGN,
         job::{RunKey, Success},
+        policy::{Kind, PolicyIdentity},
         reference::Reference,
+        slsa::PROVENANCE_V1,
     },
 };
 
@@ -22,7 +27,7 @@ fn good() -> Good {
         size: None,
         evidence: Vec::new(),
         warnings: Vec::new(),
-        signed: true,
+        unsigned: None,
     }
 }
 
@@ -42,7 +47,10 @@ fn ready_is_always_there_and_stalled_says_that_a_person_is_needed() {
         (working(Phase::Packing), vec![("Ready", "False", "Packing"), ("Reconciling", "True", "Packing")]),
         (working(Phase::Signing), vec![("Ready", "False", "Signing"), ("Reconciling", "True", "Signing")]),
         (News::Good(good()), vec![("Ready", "True", "Succeeded"), ("Verified", "True", "Succeeded")]),
-        (News::Good(Good { signed: false, ..good() }), vec![("Ready", "True", "Unsigned"), ("Verified", "False", "NoSignatures")]),
+        (
+            News::Good(Good { unsigned: Some(Unsigned::ByLeave), ..good() }),
+            vec![("Ready", "True", "Unsigned"), ("Verified", "False", "NoSignatures")],
+        ),
         (News::Suspended, vec![("Ready", "False", "Suspended")]),
         (failed(Reason::FetchFailed), vec![("Ready", "False", "FetchFailed"), ("Reconciling", "True", "FetchFailed")]),
         (failed(Reason::SourceNotFound), vec![("Ready", "False", "SourceNotFound"), ("Stalled", "True", "SourceNotFound")]),
@@ -61,6 +69,32 @@ fn ready_is_always_there_and_stalled_says_that_a_person_is_needed() {
         let status = told(&news);
         assert_eq!(conditions(&status), expected, "{news:?}");
         assert!(status.conditions.iter().all(|c| c.observed_generation == Some(2)));
+    }
+}
+
+/// Conditions and events are read by people and programs that decide by them.
+#[test]
+fn no_more_is_said_of_a_bundle_than_was_found() {
+    let of = |predicate_type: &str| EvidenceStatus { predicate_type: predicate_type.into(), digest: "d".into(), signer: "a".into() };
+    let (signature, provenance, bill) = (of(COSIGN_SIGN), of(PROVENANCE_V1), of("https://spdx.dev/Document"));
+    let exempt = Unsigned::Exempt(PolicyIdentity { kind: Kind::Cluster, name: "p".into() });
+    for (evidence, unsigned, said, reason) in [
+        (vec![signature.clone()], None, "is signed and verified", "Succeeded"),
+        (vec![signature.clone(), provenance.clone()], None, "is signed, attested and verified", "Succeeded"),
+        (vec![signature, bill], None, "is signed, attested and verified", "Succeeded"),
+        (vec![provenance], None, "is attested and verified", "Succeeded"),
+        (Vec::new(), None, "is verified", "Succeeded"),
+        (Vec::new(), Some(Unsigned::ByLeave), "nobody signed it", "NoSignatures"),
+        (Vec::new(), Some(exempt), "ClusterBundlePolicy p exempts it", "Exempt"),
+        (Vec::new(), Some(Unsigned::NotEnforced), "it is not verified", "NoSignatures"),
+        (Vec::new(), Some(Unsigned::Ungoverned), "no policy governs it; it is not verified", "Ungoverned"),
+    ] {
+        let good = Good { evidence, unsigned, ..good() };
+        let status = told(&News::Good(good.clone()));
+        for condition in &status.conditions {
+            assert!(condition.message.ends_with(said) || condition.message.contains(said) && good.unsigned.is_some(), "{said}: {condition:?}");
+        }
+        assert_eq!(status.conditions[1].reason, reason, "{said}");
     }
 }
 

@@ -104,9 +104,9 @@ pub fn evaluate(policies: &[Policy], subject: &JudgedSubject<'_>, findings: &Fin
 pub fn refuse(policies: &[Policy], scope: &Scope<'_>, denial: &Denial) -> Decision {
     let refuse = |policy: &Policy| {
         let rules = policy.rules();
-        let denial = Denial { policy: Some(rules.name.clone()), ..denial.clone() };
+        let denial = Denial { policy: Some(rules.identity()), ..denial.clone() };
         PolicyVerdict {
-            name: rules.name.clone(),
+            identity: rules.identity(),
             generation: rules.generation,
             mode: rules.mode,
             verdict: Verdict::Deny(Denials::one(denial)),
@@ -133,7 +133,7 @@ fn ask(policy: &Policy, subject: &JudgedSubject<'_>, findings: &Findings, now: T
         return None;
     }
     if let Some(fault) = policy.fault() {
-        let message = format!("policy {} cannot be used, so nothing that it may govern passes: {fault}", rules.name);
+        let message = format!("{} cannot be used, so nothing that it may govern passes: {fault}", rules.identity());
         return Some(case.answer(Verdict::Deny(Denials::one(case.deny(policy.fault_reason(), message))), None));
     }
     if let Some(exempted) = case.exemption() {
@@ -210,7 +210,7 @@ impl<'a> Case<'a> {
 
     fn answer(&self, verdict: Verdict, slsa: Option<SlsaFinding>) -> PolicyVerdict {
         PolicyVerdict {
-            name: self.rules.name.clone(),
+            identity: self.rules.identity(),
             generation: self.rules.generation,
             mode: self.rules.mode,
             verdict,
@@ -227,7 +227,7 @@ impl<'a> Case<'a> {
     }
 
     fn deny(&self, reason: Reason, message: impl Into<String>) -> Denial {
-        Denial { policy: Some(self.rules.name.clone()), ..Denial::new(reason, message) }
+        Denial { policy: Some(self.rules.identity()), ..Denial::new(reason, message) }
     }
 
     fn revoked_digest(&self) -> Option<Denial> {
@@ -242,7 +242,7 @@ impl<'a> Case<'a> {
         let tainted = !self.revoked.is_empty()
             || self.is_revoked_by_its_issuer()
             || known.any(|statement| is_provenance(statement) && slsa::has_revoked_builder(self, statement));
-        let by = || Exempted { policy: self.rules.name.clone(), reason: exemption.reason.clone(), expires: exemption.expires };
+        let by = || Exempted { policy: self.rules.identity(), reason: exemption.reason.clone(), expires: exemption.expires };
         (!tainted).then(by)
     }
 

@@ -29,7 +29,8 @@ pub use evaluate::{BundleLock, Decision, JudgedSubject, evaluate, refuse, trust}
 pub use glob::{Pattern, PatternError};
 pub use identity::{ClaimsRule, Expression, NameMatch};
 pub use rules::{
-    AttestationRule, Authority, BuilderRule, Exemption, Kind, LockRule, MAX_AUTHORITIES, MAX_REFERENCES, Matcher, Means, Mode, Revocation, Revoked, Rules, SlsaRules, Transparency, Use,
+    AttestationRule, Authority, BuilderRule, Exemption, Kind, LockRule, MAX_AUTHORITIES, MAX_REFERENCES, Matcher, Means, Mode, PolicyIdentity,
+    Revocation, Revoked, Rules, SlsaRules, Transparency, Use,
 };
 pub use scope::{Name, Scope, Stance};
 pub use verdict::{Admitted, AuthorityFinding, Denial, Denials, Exempted, Outcome, PolicyVerdict, SlsaFinding, Verdict};
@@ -53,9 +54,14 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Its name, as reports tell it.
+    /// Its name, without its kind and namespace.
     pub fn name(&self) -> &str {
         &self.rules.name
+    }
+
+    /// Which policy it is, as reports tell it.
+    pub fn identity(&self) -> PolicyIdentity {
+        self.rules.identity()
     }
 
     /// What happens with its denials.

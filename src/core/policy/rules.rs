@@ -54,8 +54,17 @@ pub struct Rules {
     pub exemptions: Vec<Exemption>,
 }
 
+/// Which policy. A namespace's policy may be called as one of the cluster, or of another namespace, is called: the name alone says nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PolicyIdentity {
+    /// Where it comes from.
+    pub kind: Kind,
+    /// Its name there.
+    pub name: String,
+}
+
 /// Where a policy comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// `ClusterBundlePolicy`
     Cluster,
@@ -238,7 +247,22 @@ impl Rules {
     /// Settings that weaken it. A person who names a tag on the command line is told the digest, so that is none.
     pub(super) fn unsafe_settings(&self) -> Vec<String> {
         let weak = self.kind != Kind::AdHoc && !self.require_digest;
-        weak.then(|| format!("policy {}: requireDigest is false, a tag may have moved since it was judged", self.name)).into_iter().collect()
+        weak.then(|| format!("{}: requireDigest is false, a tag may have moved since it was judged", self.identity())).into_iter().collect()
+    }
+
+    /// Which policy it is.
+    pub fn identity(&self) -> PolicyIdentity {
+        PolicyIdentity { kind: self.kind.clone(), name: self.name.clone() }
+    }
+}
+
+impl fmt::Display for PolicyIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            Kind::Cluster => write!(f, "ClusterBundlePolicy {}", self.name),
+            Kind::Namespaced(namespace) => write!(f, "BundlePolicy {namespace}/{}", self.name),
+            Kind::AdHoc => f.write_str(&self.name),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::core::{
     verify::{Format, SignedAt, Signer, Verified},
 };
 
-use super::Mode;
+use super::{Mode, PolicyIdentity};
 
 /// What all policies together say.
 #[derive(Clone, Debug)]
@@ -67,7 +67,7 @@ pub struct Denial {
     /// What is missing, and the way out.
     pub message: String,
     /// The policy that asks for it.
-    pub policy: Option<String>,
+    pub policy: Option<PolicyIdentity>,
     /// The authority that it concerns.
     pub authority: Option<String>,
 }
@@ -76,7 +76,7 @@ pub struct Denial {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exempted {
     /// The policy with the exemption.
-    pub policy: String,
+    pub policy: PolicyIdentity,
     /// Why it was exempted.
     pub reason: String,
     /// Until when.
@@ -86,8 +86,8 @@ pub struct Exempted {
 /// One policy's answer, with what it found.
 #[derive(Clone, Debug)]
 pub struct PolicyVerdict {
-    /// The policy's name.
-    pub name: String,
+    /// The policy.
+    pub identity: PolicyIdentity,
     /// Its generation.
     pub generation: i64,
     /// What happens with its denials.

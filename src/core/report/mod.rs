@@ -1,5 +1,6 @@
 //! The report: what every face of packgate says about one judged reference, in one serialisation (`api.md`, "Report").
 
+mod identity;
 mod reproduce;
 mod text;
 
@@ -13,6 +14,8 @@ use super::{
     verify::{Findings, Format, Rejected, SignedAt, Verified, Vouched, shorten},
 };
 
+pub use identity::PolicyKind;
+use identity::{kind, namespace};
 pub use reproduce::{in_cluster, quote};
 
 const API_VERSION: &str = "packgate.dev/v1alpha1";
@@ -79,8 +82,14 @@ pub enum ReportOutcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyReport {
-    /// Its name.
+    /// Its name, which alone does not say which policy it is: a namespace's may be called as one of the cluster is.
     pub name: String,
+    /// `ClusterBundlePolicy` or `BundlePolicy`. Absent for flags of the command line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<PolicyKind>,
+    /// The namespace of a `BundlePolicy`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     /// Its generation.
     pub generation: i64,
     /// What happens with its denials.
@@ -136,9 +145,15 @@ pub struct DenialReport {
     pub class: Class,
     /// What is missing, and the way out.
     pub message: String,
-    /// The policy that asks for it.
+    /// The name of the policy that asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
+    /// The kind of that policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_kind: Option<PolicyKind>,
+    /// The namespace of that policy, if it is a `BundlePolicy`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_namespace: Option<String>,
     /// The authority that it concerns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authority: Option<String>,
@@ -285,7 +300,9 @@ fn denial(denial: &Denial, field: Option<&String>) -> DenialReport {
         reason: denial.reason,
         class: denial.class(),
         message: denial.message.clone(),
-        policy: denial.policy.clone(),
+        policy: denial.policy.as_ref().map(|policy| policy.name.clone()),
+        policy_kind: denial.policy.as_ref().and_then(|policy| kind(&policy.kind)),
+        policy_namespace: denial.policy.as_ref().and_then(|policy| namespace(&policy.kind)),
         authority: denial.authority.clone(),
         field: field.cloned(),
     }
@@ -304,9 +321,9 @@ fn best(findings: &Findings) -> impl Iterator<Item = &Verified<Statement>> {
 fn weaknesses(policy: &PolicyVerdict) -> Vec<String> {
     let mut all = policy.unsafe_settings.clone();
     match &policy.verdict {
-        Verdict::Exempt(by) => all.push(format!("policy {}: exempt until {}: {}", by.policy, by.expires, by.reason)),
+        Verdict::Exempt(by) => all.push(format!("{}: exempt until {}: {}", by.policy, by.expires, by.reason)),
         Verdict::Deny(_) if policy.mode != Mode::Enforce => {
-            all.push(format!("policy {}: mode is {}, its denial is not enforced", policy.name, policy.mode.as_str()));
+            all.push(format!("{}: mode is {}, its denial is not enforced", policy.identity, policy.mode.as_str()));
         }
         _ => {}
     }
@@ -338,7 +355,9 @@ impl ReportOutcome {
 impl From<&PolicyVerdict> for PolicyReport {
     fn from(policy: &PolicyVerdict) -> Self {
         Self {
-            name: policy.name.clone(),
+            name: policy.identity.name.clone(),
+            kind: kind(&policy.identity.kind),
+            namespace: namespace(&policy.identity.kind),
             generation: policy.generation,
             mode: policy.mode,
             verdict: (&policy.verdict).into(),

@@ -40,7 +40,7 @@ impl Lines {
     }
 
     fn policy(&mut self, policy: &PolicyReport) {
-        let text = format!("{} (generation {}, {}): {}", policy.name, policy.generation, policy.mode.as_str(), policy.verdict.as_str());
+        let text = format!("{} (generation {}, {}): {}", policy.title(), policy.generation, policy.mode.as_str(), policy.verdict.as_str());
         self.push("  ", "policy", &text);
         policy.authorities.iter().for_each(|authority| self.authority(authority));
         if let Some(SlsaReport { builder, level, lock }) = &policy.slsa {
@@ -80,7 +80,7 @@ impl Lines {
 }
 
 fn describe(denial: &DenialReport) -> String {
-    let policy = denial.policy.as_ref().map(|name| format!(" [policy {name}]")).unwrap_or_default();
+    let policy = denial.policy_title().map(|policy| format!(" [{policy}]")).unwrap_or_default();
     let authority = denial.authority.as_ref().map(|name| format!(" [authority {name}]")).unwrap_or_default();
     format!("{}: {}{policy}{authority}", denial.reason, denial.message)
 }

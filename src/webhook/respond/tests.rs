@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::core::{policy::Use, report::PolicyReport};
+use crate::core::{
+    policy::Use,
+    report::{PolicyKind, PolicyReport},
+};
 
 fn request() -> AdmissionRequest<DynamicObject> {
     let kind = json!({"group": "", "version": "v1", "kind": "Pod"});
@@ -14,10 +17,20 @@ fn request() -> AdmissionRequest<DynamicObject> {
     .expect("a request")
 }
 
+/// `NAME` of the cluster, or `NAMESPACE/NAME`.
+fn named(policy: &str) -> (String, Option<PolicyKind>, Option<String>) {
+    match policy.split_once('/') {
+        Some((namespace, name)) => (name.to_owned(), Some(PolicyKind::BundlePolicy), Some(namespace.to_owned())),
+        None => (policy.to_owned(), Some(PolicyKind::ClusterBundlePolicy), None),
+    }
+}
+
 fn report(outcome: ReportOutcome, admitted: bool, policies: &[(&str, Mode, ReportOutcome)], denials: &[(Reason, &str)]) -> Report {
     let field = Some("spec.volumes[0].image.reference".to_owned());
     let policy = |(name, mode, verdict): &(&str, Mode, ReportOutcome)| PolicyReport {
-        name: (*name).into(),
+        name: named(name).0,
+        kind: named(name).1,
+        namespace: named(name).2,
         generation: 2,
         mode: *mode,
         verdict: *verdict,
@@ -28,7 +41,9 @@ fn report(outcome: ReportOutcome, admitted: bool, policies: &[(&str, Mode, Repor
         reason: *reason,
         class: reason.class(),
         message: format!("because of {reason}"),
-        policy: Some((*policy).to_owned()),
+        policy: Some(named(policy).0),
+        policy_kind: named(policy).1,
+        policy_namespace: named(policy).2,
         authority: None,
         field: field.clone(),
     };
@@ -68,14 +83,13 @@ fn a_denial_is_403_with_every_cause() {
     let admitted = report(ReportOutcome::Admitted, true, &[("p", Mode::Enforce, ReportOutcome::Admitted)], &[]);
     let response = answer(vec![(admitted, NoMatchAction::Deny), (denied, NoMatchAction::Deny)]);
     assert_eq!((&response["allowed"], &response["status"]["code"], &response["status"]["reason"]), (&json!(false), &json!(403), &json!("Forbidden")));
-    let message =
-        "spec.volumes[0].image.reference: NoSignatures: policy p: because of NoSignatures (and 1 more); to see the same verdict: packgate verify …";
+    let message = "spec.volumes[0].image.reference: NoSignatures: ClusterBundlePolicy p: because of NoSignatures (and 1 more); to see the same verdict: packgate verify …";
     assert_eq!(response["status"]["message"], message);
     let causes = response["status"]["details"]["causes"].as_array().expect("causes");
     assert_eq!(causes.iter().map(|cause| cause["reason"].as_str().expect("a reason")).collect::<Vec<_>>(), ["NoSignatures", "NoProvenance"]);
     assert!(causes.iter().all(|cause| cause["field"] == "spec.volumes[0].image.reference"));
     assert_eq!(response["auditAnnotations"]["outcome"], "Denied", "the worst of all");
-    assert_eq!(response["auditAnnotations"]["policies"], "p@2=Admitted(Enforce),p@2=Denied(Enforce)");
+    assert_eq!(response["auditAnnotations"]["policies"], "ClusterBundlePolicy p@2=Admitted(Enforce),ClusterBundlePolicy p@2=Denied(Enforce)");
 }
 
 #[test]
@@ -88,6 +102,26 @@ fn only_modes_soften_a_denial() {
         assert_eq!(response["warnings"].as_array().map_or(0, Vec::len), warnings, "{mode:?}: {response}");
         assert_eq!(response["auditAnnotations"]["outcome"], "Denied", "{mode:?}: the log says what the mode hid");
     }
+}
+
+/// Whoever may write a `BundlePolicy` may call it as one of the cluster is called.
+#[test]
+fn a_namespaces_policy_bears_nobody_elses_name() {
+    let policies = [
+        ("p", Mode::Audit, ReportOutcome::Denied),
+        ("team-a/p", Mode::Warn, ReportOutcome::Denied),
+        ("team-b/p", Mode::Audit, ReportOutcome::Denied),
+    ];
+    let denials = [(Reason::NoSignatures, "p"), (Reason::NoProvenance, "team-a/p"), (Reason::LockMismatch, "team-b/p")];
+    let response = answer(vec![(report(ReportOutcome::Denied, true, &policies, &denials), NoMatchAction::Allow)]);
+    let warnings = json!(["packgate: spec.volumes[0].image.reference: NoProvenance: BundlePolicy team-a/p: because of NoProvenance"]);
+    assert_eq!(response["warnings"], warnings, "only the one that warns");
+    let audited = "BundlePolicy team-a/p@2=Denied(Warn),BundlePolicy team-b/p@2=Denied(Audit),ClusterBundlePolicy p@2=Denied(Audit)";
+    assert_eq!(response["auditAnnotations"]["policies"], audited);
+    let refused = report(ReportOutcome::Denied, false, &[("team-a/p", Mode::Enforce, ReportOutcome::Denied)], &[(Reason::NoSignatures, "team-a/p")]);
+    let response = answer(vec![(refused, NoMatchAction::Allow)]);
+    let cause = response["status"]["details"]["causes"][0]["message"].as_str().expect("a message");
+    assert!(cause.contains("NoSignatures: BundlePolicy team-a/p: "), "{cause}");
 }
 
 #[test]

@@ -115,7 +115,7 @@ fn causes(status: &Value) -> Said {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let plain = |cause: &Value| {
         let message = text(&cause["message"]);
-        let start = format!("{}: {}: policy ", text(&cause["field"]), text(&cause["reason"]));
+        let start = format!("{}: {}: BundlePolicy ", text(&cause["field"]), text(&cause["reason"]));
         let rest = message.strip_prefix(&start).unwrap_or_else(|| panic!("{message}")).to_owned();
         (text(&cause["reason"]), rest.split_once(": ").expect("a policy").1.to_owned())
     };

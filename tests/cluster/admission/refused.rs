@@ -46,7 +46,11 @@ fn what_is_proved_runs_and_what_is_not_is_refused() {
             let status = answer.expect_err(&name);
             assert_eq!((status.code, status.reason.as_str()), (403, "Forbidden"), "{name}: {status:?}");
             assert_eq!(cause(&status), (reason.to_owned(), field(prefix, As::Volume)), "{name}: {status:?}");
-            assert!(status.message.contains(&format!("{}: {reason}: policy ", field(prefix, As::Volume))), "{name}: {}", status.message);
+            assert!(
+                status.message.contains(&format!("{}: {reason}: BundlePolicy {namespace}/", field(prefix, As::Volume))),
+                "{name}: {}",
+                status.message
+            );
         }
         if case.reason.is_some() && case.name != "tag only" {
             let status = api.create(&namespace, &adopting("adopts", &case.reference), Store::Yes).expect_err(case.name);
