@@ -1,14 +1,16 @@
 //! Errors and exit codes.
-#![allow(clippy::print_stderr, clippy::print_stdout, reason = "the command line's results and errors are printed here")]
 
 use std::{io::Write, process::ExitCode};
 
 use serde_json::json;
 
 use super::{args::Format, output::Done};
-use crate::core::{
-    class::{Class, Classified, Reason},
-    text::{escaped, escaped_json},
+use crate::{
+    core::{
+        class::{Class, Classified, Reason},
+        text::{escaped, escaped_json},
+    },
+    telemetry::stderr::line,
 };
 
 /// An error with its reason, ready to be shown.
@@ -41,9 +43,9 @@ impl<E: Classified> From<E> for CliError {
 /// Prints an error, and maps its class to the exit code.
 pub(super) fn fail(error: &CliError, format: Format) -> ExitCode {
     let class = error.reason.class();
-    eprintln!("error: {}: {}", error.reason, escaped(&error.message));
+    line(format_args!("error: {}: {}", error.reason, escaped(&error.message)));
     if class == Class::Internal {
-        eprintln!("this is a defect of packgate {}, please report it", env!("CARGO_PKG_VERSION"));
+        line(format_args!("this is a defect of packgate {}, please report it", env!("CARGO_PKG_VERSION")));
     }
     if format == Format::Json {
         let document =

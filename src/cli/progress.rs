@@ -1,5 +1,4 @@
 //! Shows progress on stderr: a bar on a terminal, plain lines elsewhere, nothing for work that is done within a second.
-#![allow(clippy::print_stderr, reason = "progress is for people and goes to stderr")]
 
 use std::{
     io::IsTerminal,
@@ -10,7 +9,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output::human;
-use crate::service::progress::Progress;
+use crate::{service::progress::Progress, telemetry::stderr::line};
 
 const QUIET_FOR: Duration = Duration::from_secs(1);
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -63,7 +62,7 @@ impl Progress for Shown {
             if let Some(bar) = ended.bar {
                 bar.finish_and_clear();
             } else if ended.said > ended.begun {
-                eprintln!("{}: done, {} in {:.1} s", ended.what, human(ended.done), ended.begun.elapsed().as_secs_f64());
+                line(format_args!("{}: done, {} in {:.1} s", ended.what, human(ended.done), ended.begun.elapsed().as_secs_f64()));
             }
         });
     }
@@ -82,8 +81,8 @@ impl Current {
         }
         self.said = Instant::now();
         match self.total {
-            Some(total) => eprintln!("{}: {} of {}", self.what, human(self.done), human(total)),
-            None => eprintln!("{}: {}", self.what, human(self.done)),
+            Some(total) => line(format_args!("{}: {} of {}", self.what, human(self.done), human(total))),
+            None => line(format_args!("{}: {}", self.what, human(self.done))),
         }
     }
 }

@@ -2,9 +2,11 @@
 
 pub mod events;
 pub mod server;
+pub mod stderr;
 
 use std::io::IsTerminal;
 
+use stderr::Stderr;
 use tracing_subscriber::{EnvFilter, fmt};
 
 /// Starts logging: warnings, or with `verbose` 1 what is done, 2 how.
@@ -15,11 +17,13 @@ pub fn init(verbose: u8) {
         _ => "packgate=debug",
     };
     let terminal = std::io::stderr().is_terminal();
-    let _ = fmt().with_env_filter(EnvFilter::new(level)).with_writer(std::io::stderr).with_ansi(terminal).with_target(false).try_init();
+    let log = fmt().with_env_filter(EnvFilter::new(level)).with_writer(Stderr).log_internal_errors(false);
+    let _ = log.with_ansi(terminal).with_target(false).try_init();
 }
 
 /// Starts logging lines of JSON, for a process that runs in a cluster.
 pub fn init_json(verbose: u8) {
     let level = if verbose == 0 { "packgate=info,kube_runtime=warn,kube_client=warn" } else { "packgate=debug,kube_runtime=info,kube_client=info" };
-    let _ = fmt().json().with_env_filter(EnvFilter::new(level)).with_writer(std::io::stderr).with_target(false).try_init();
+    let log = fmt().json().with_env_filter(EnvFilter::new(level)).with_writer(Stderr).log_internal_errors(false);
+    let _ = log.with_target(false).try_init();
 }

@@ -60,6 +60,12 @@ const HOMES: &[(&str, &[&str])] = &[
     ("std::process::Command", &["oci/auth"]),
     ("tokio::process", &["oci/auth", "signing/kms"]),
     ("std::env", &[]),
+    ("eprintln!", &[]),
+    ("eprint!", &[]),
+    ("println!", &[]),
+    ("print!", &[]),
+    ("io::stderr", &["telemetry", "cli/progress"]),
+    ("io::stdout", &["cli/exit"]),
     ("SystemTime", &["clock"]),
     ("Timestamp::now", &["clock"]),
 ];
@@ -128,6 +134,8 @@ fn the_scanner_sees_what_it_must() {
         ("oci/remote/x", "use std::{\n    fs,\n};", "std::fs"),
         ("fetch/http", "use clap::Args;", "clap::"),
         ("cli/x", "std::env::var(\"A\")", "std::env"),
+        ("cli/x", "    eprintln!(\"a\");", "eprintln!"),
+        ("cli/x", "std::io::stdout().lock()", "io::stdout"),
         ("webhook/x", "use crate::controller::Step;", "webhook may not name crate::controller"),
     ] {
         let found = faults(&source(place, code));

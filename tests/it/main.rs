@@ -27,5 +27,6 @@ mod registry;
 mod sbom;
 mod sigstore_own;
 mod support;
+mod streams;
 mod trust_roots;
 mod verdicts;

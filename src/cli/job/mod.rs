@@ -1,5 +1,4 @@
 //! `packgate job`: what the controller's Jobs run. However one ends, its last words are a [`JobReport`] in the termination message.
-#![allow(clippy::print_stderr, reason = "the report is a Job's log, too")]
 
 mod pack;
 mod sign;
@@ -27,6 +26,7 @@ use crate::{
         lockfile::Lockfile,
     },
     oci::auth::{Anonymous, CredentialStore, DockerConfig},
+    telemetry::stderr::line,
 };
 
 const EXAMPLES: &str = "Examples:
@@ -134,12 +134,13 @@ fn report(step: Step, outcome: &Result<Success, CliError>) -> JobReport {
 fn tell(report: &JobReport, path: Option<&Path>) {
     match report.to_message() {
         Ok(message) => {
-            eprintln!("{message}");
+            line(&message);
             if let Err(error) = write(path, &message) {
-                eprintln!("warning: the report could not be written: {}: {error}", path.unwrap_or_else(|| Path::new(TERMINATION_LOG)).display());
+                let path = path.unwrap_or_else(|| Path::new(TERMINATION_LOG));
+                line(format_args!("warning: the report could not be written: {}: {error}", path.display()));
             }
         }
-        Err(error) => eprintln!("warning: there is no report: {error}"),
+        Err(error) => line(format_args!("warning: there is no report: {error}")),
     }
 }
 
