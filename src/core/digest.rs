@@ -5,7 +5,7 @@
 
 use std::{fmt, str::FromStr};
 
-use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::digest::{Context, SHA256, SHA512, digest};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::class::{Classified, Reason};
@@ -94,6 +94,18 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
+/// Is `told` a digest of other bytes than these? Of the algorithms that OCI registers (image-spec 1.1, descriptor.md): sha256 and sha512. What
+/// is no such digest contradicts nothing.
+pub fn contradicts(told: &str, bytes: &[u8]) -> bool {
+    let Some((algorithm, digits)) = told.split_once(':') else { return false };
+    let actual = match algorithm {
+        "sha256" => digest(&SHA256, bytes),
+        "sha512" => digest(&SHA512, bytes),
+        _ => return false,
+    };
+    hex::decode(digits).is_ok_and(|told| told.len() == actual.as_ref().len() && told != actual.as_ref())
+}
+
 /// Computes a [`Digest`] piece by piece.
 #[derive(Clone)]
 pub struct Hasher(Context);
@@ -133,6 +145,19 @@ mod tests {
     fn the_digest_of_nothing_is_known() {
         assert_eq!(Digest::of(b"").to_string(), EMPTY);
         assert_eq!(EMPTY.parse::<Digest>().expect("valid"), Digest::of(b""));
+    }
+
+    #[test]
+    fn only_a_digest_that_can_be_computed_contradicts() {
+        let sha512 = format!("sha512:{}", hex::encode(digest(&SHA512, b"").as_ref()));
+        for told in
+            [EMPTY, &EMPTY.replace('e', "E"), &sha512, "", "sha256", "sha256:", "sha256:00", "sha512:00", "md5:d41d8cd98f00b204e9800998ecf8427e"]
+        {
+            assert!(!contradicts(told, b""), "{told}");
+        }
+        for told in [EMPTY, &EMPTY.to_uppercase().replace("SHA", "sha"), &sha512] {
+            assert!(contradicts(told, b"other"), "{told}");
+        }
     }
 
     #[test]

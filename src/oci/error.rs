@@ -64,6 +64,20 @@ pub enum OciError {
         /// The digest of what came.
         actual: String,
     },
+    /// A registry says itself that what it sent is something else.
+    #[error(
+        "{location} sent a manifest for {what} that hashes to {actual}, and says that it is {expected} (Docker-Content-Digest), twice; the registry or something before it is broken, name the digest instead of the tag"
+    )]
+    Contradicted {
+        /// The repository.
+        location: String,
+        /// The tag.
+        what: String,
+        /// The digest that the registry tells.
+        expected: String,
+        /// The digest of what came.
+        actual: String,
+    },
     /// More or fewer bytes than declared.
     #[error("content of {digest} has {actual} bytes, {expected} were declared")]
     SizeMismatch {
@@ -152,7 +166,7 @@ impl Classified for OciError {
             Self::Denied { .. } => Reason::RegistryDenied,
             Self::RateLimited { .. } => Reason::RateLimited,
             Self::AddressNotAllowed { .. } => Reason::AddressNotAllowed,
-            Self::DigestMismatch { .. } => Reason::DigestMismatch,
+            Self::DigestMismatch { .. } | Self::Contradicted { .. } => Reason::DigestMismatch,
             Self::SizeMismatch { .. } => Reason::SizeMismatch,
             Self::Manifest(error) => error.reason(),
             Self::Malformed { .. } => Reason::MalformedManifest,

@@ -46,7 +46,7 @@ const FAILURES: u32 = 4;
 /// The entries under the referrers tag; none if there is no such tag.
 pub(super) async fn read(session: &Session, subject: &Descriptor, limits: &Limits) -> Result<Vec<Entry>, OciError> {
     let selector = Selector::Tag(tag(&subject.digest)?);
-    let Some(bytes) = index_at(session, session.endpoint.manifest(&selector), &selector.to_string(), limits).await? else {
+    let Some(bytes) = index_at(session, &selector, limits).await? else {
         return Ok(Vec::new());
     };
     let entries = parse(&bytes, subject, limits)?;

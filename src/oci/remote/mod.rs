@@ -2,7 +2,7 @@
 //!
 //! All requests are packgate's own (`docs/adr/0002-own-registry-requests.md`). What holds for each of them:
 //!
-//! - every body is read up to a cap and hashed here; `Docker-Content-Digest` is never believed;
+//! - every body is read up to a cap and hashed here; `Docker-Content-Digest` makes nothing good, and refuses what it contradicts;
 //! - credentials go to the registry's own origin and to token services of its own domain only;
 //! - "the registry said no" (401, 403, 429) is an error and never looks like "there is nothing".
 //!

@@ -13,8 +13,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use url::Url;
 
 use super::{
-    fallback,
-    manifests::accepting,
+    fallback, manifests,
     session::{Access, Session},
 };
 use crate::{
@@ -23,6 +22,7 @@ use crate::{
         limits::Limits,
         media_type,
         oci::{Annotations, Descriptor, ManifestError},
+        reference::Selector,
     },
     http::{Head, Request, StatusCode, header},
     oci::OciError,
@@ -219,10 +219,12 @@ fn too_many(subject: &Descriptor, limits: &Limits) -> OciError {
 }
 
 /// The index that lies under a fallback tag, or nothing.
-pub(super) async fn index_at(session: &Session, url: Url, what: &str, limits: &Limits) -> Result<Option<Bytes>, OciError> {
-    match session.fetch(&Access::Pull, accepting(Request::get(url)), what, limits.manifest_bytes).await {
+pub(super) async fn index_at(session: &Session, selector: &Selector, limits: &Limits) -> Result<Option<Bytes>, OciError> {
+    match manifests::document(session, selector, limits.manifest_bytes).await {
         Ok((head, bytes)) if head.status() == StatusCode::OK => Ok(Some(bytes)),
-        Ok((head, _)) => Err(OciError::Unavailable { location: session.location(), cause: format!("HTTP {} for {what}", head.status().as_u16()) }),
+        Ok((head, _)) => {
+            Err(OciError::Unavailable { location: session.location(), cause: format!("HTTP {} for {selector}", head.status().as_u16()) })
+        }
         Err(OciError::NotFound { .. }) => Ok(None),
         Err(error) => Err(error),
     }

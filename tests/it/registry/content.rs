@@ -8,10 +8,10 @@ use packgate::{
         oci::Descriptor,
         reference::Selector,
     },
-    oci::Source,
+    oci::{Content, Source, Target},
 };
 
-use super::{REPOSITORY, blob_of, by_tag, read, reason, target, with_subject};
+use super::{REPOSITORY, blob_of, by_tag, manifest, read, reason, target, with_subject};
 use crate::support::registry::{Auth, Fault, Registry, Settings};
 
 #[tokio::test]
@@ -28,11 +28,49 @@ async fn a_changed_byte_is_a_digest_mismatch() {
 }
 
 #[tokio::test]
-async fn the_digest_header_is_not_believed() {
+async fn the_digest_header_makes_nothing_good_and_a_contradiction_is_refused() {
     let (registry, subject) = with_subject(Settings::default()).await;
+    let resolve = async || target(&registry).resolve(&by_tag("v1"), &Limits::DEFAULT).await;
+    // The header lies, or a byte of the document is another one: both are told apart by nobody.
+    for fault in [
+        Fault::on("GET", "/manifests/v1").lying_digest(),
+        Fault::on("GET", "/manifests/v1").header("docker-content-digest", format!("sha512:{}", "0".repeat(128))),
+        Fault::on("GET", "/manifests/v1").flip(5),
+    ] {
+        registry.heal();
+        registry.fault(fault.clone());
+        let asked = registry.count("GET", "/manifests/v1");
+        assert_eq!(reason(resolve().await), Reason::DigestMismatch);
+        assert_eq!(registry.count("GET", "/manifests/v1") - asked, 2, "one more try");
+        // Once is an accident.
+        registry.heal();
+        registry.fault(fault.times(1));
+        assert_eq!(resolve().await.expect("resolved").descriptor, subject);
+    }
+    // Nobody's word counts against the digest that was asked for, and none of these says anything about the bytes.
+    registry.heal();
     registry.fault(Fault::on("GET", "/manifests/").lying_digest());
-    let found = target(&registry).resolve(&by_tag("v1"), &Limits::DEFAULT).await.expect("resolved");
-    assert_eq!(found.descriptor, subject);
+    let by_digest = target(&registry).resolve(&Selector::Digest(subject.digest), &Limits::DEFAULT).await;
+    assert_eq!(by_digest.expect("resolved").descriptor, subject);
+    for told in ["", "sha512:00", "sha256:short", "md5", "sha256"] {
+        registry.heal();
+        registry.fault(Fault::on("GET", "/manifests/v1").header("docker-content-digest", told));
+        assert_eq!(resolve().await.expect(told).descriptor, subject, "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_referrers_that_contradicts_its_digest_is_refused() {
+    let (registry, subject) = with_subject(Settings { referrers_api: false, ..Settings::default() }).await;
+    let (descriptor, bytes) = manifest("referrer", Some(&subject));
+    target(&registry).push(&descriptor, Content::Bytes(&bytes)).await.expect("pushed");
+    let listed = || async { target(&registry).referrers(&subject, &Limits::DEFAULT).await };
+    assert_eq!(listed().await.expect("listed").len(), 1);
+    registry.fault(Fault::on("GET", "/manifests/sha256-").lying_digest());
+    assert_eq!(reason(listed().await), Reason::DigestMismatch);
+    registry.heal();
+    registry.fault(Fault::on("GET", "/manifests/sha256-").lying_digest().times(1));
+    assert_eq!(listed().await.expect("listed").len(), 1);
 }
 
 #[tokio::test]
