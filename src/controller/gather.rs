@@ -15,12 +15,13 @@ use super::{
     context::Context,
     jobs,
     memory::Object,
+    rival::rival,
     status::SUCCEEDED,
-    step::{Frozen, JobState, Observed, tag},
+    step::{Frozen, JobState, Observed},
     trouble::Trouble,
 };
 use crate::{
-    api::packed_bundle::{PackedBundle, PackedBundleStatus, Packing, RECONCILE_REQUESTED, ToSign, ValidatedPackedBundle, Work},
+    api::packed_bundle::{PackedBundle, PackedBundleStatus, RECONCILE_REQUESTED, ToSign, ValidatedPackedBundle, Work},
     core::{
         class::Class,
         digest::Digest,
@@ -54,7 +55,8 @@ pub(super) async fn observe(object: &PackedBundle, validated: &ValidatedPackedBu
         seen.sign = job(signs_in, &frozen.run.sign_name(), Step::Sign, context).await?;
         seen.finished = finished(&status, &frozen.run).filter(|digest| !contradicts(&seen.sign, digest));
         seen.failures = failures(&status, &frozen.run);
-        seen.rival = rival(object, packing, &frozen.lock, context);
+        let others = context.store.state();
+        seen.rival = rival(object, packing, &frozen.lock, others.iter().filter_map(|guarded| guarded.0.as_ref().ok()).map(|cached| &cached.0));
         seen.frozen = Some(frozen);
     }
     Ok(seen)
@@ -118,21 +120,4 @@ async fn refusal(namespace: &str, job: &Job, context: &Context) -> Result<Option
     let about = format!("involvedObject.uid={},reason=FailedCreate", job.uid().unwrap_or_default());
     let events = Api::<Event>::namespaced(context.client.clone(), namespace).list(&ListParams::default().fields(&about)).await?;
     Ok(events.items.into_iter().rev().find_map(|event| event.message))
-}
-
-/// An older object that has the same place for its bundle. Its own status may say what tag its lock gives; a lie there harms only
-/// objects that are younger.
-fn rival(object: &PackedBundle, packing: &Packing, lock: &Digest, context: &Context) -> Option<String> {
-    let wanted = tag(packing, lock)?;
-    let others = context.store.state();
-    let others = others.iter().filter_map(|guarded| guarded.0.as_ref().ok()).map(|cached| &cached.0).filter(|other| other.uid() != object.uid());
-    let age = |object: &PackedBundle| (created(&object.metadata), object.uid());
-    let rivals = others.filter(|other| age(other) < age(object) && other.metadata.deletion_timestamp.is_none());
-    let same = |other: &&PackedBundle| {
-        let Ok(ValidatedPackedBundle { work: Work::Pack(theirs), .. }) = ValidatedPackedBundle::try_from(*other) else { return false };
-        let lock = other.status.as_ref().and_then(|status| status.lock.as_ref()).and_then(|lock| lock.digest.parse().ok());
-        let tag = lock.map_or_else(|| theirs.tag.clone(), |lock| tag(&theirs, &lock));
-        theirs.repository == packing.repository && tag.as_ref() == Some(&wanted)
-    };
-    rivals.into_iter().find(same).map(|other| format!("{}/{}", other.namespace().unwrap_or_default(), other.name_any()))
 }

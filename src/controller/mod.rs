@@ -17,6 +17,7 @@ mod policies;
 mod reading;
 mod reconcile;
 mod secrets;
+mod rival;
 mod sigstore;
 mod source;
 mod status;

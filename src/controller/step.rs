@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::rival::Rival;
 use crate::{
     api::packed_bundle::{Packing, ToSign, ValidatedPackedBundle, Work},
     core::{
@@ -37,8 +38,8 @@ pub(super) struct Observed {
     pub finished: Option<Digest>,
     /// How often in a row runs of that lock failed because a dependency did not answer.
     pub failures: u32,
-    /// An older object with the same destination, `NAMESPACE/NAME`.
-    pub rival: Option<String>,
+    /// An older object with the same destination.
+    pub rival: Option<Rival>,
     /// When the source was resolved last by this process.
     pub resolved_at: Option<Timestamp>,
     /// When the bundle was verified last by this process.
@@ -154,8 +155,13 @@ fn next_of_packing(packing: &Packing, interval: Option<Duration>, seen: &Observe
     }
 }
 
-fn conflict(rival: &str) -> String {
-    format!("PackedBundle {rival} is older and has the same repository and tag; choose another tag, or delete one of the two")
+fn conflict(rival: &Rival) -> String {
+    match rival {
+        Rival::Here { name } => {
+            format!("PackedBundle {name} is older and has the same repository and tag; choose another tag, or delete one of the two")
+        }
+        Rival::Elsewhere => "a PackedBundle of another namespace has pushed to the same repository and tag before; choose another tag".to_owned(),
+    }
 }
 
 /// The failure of the current run.

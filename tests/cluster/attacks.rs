@@ -422,7 +422,7 @@ fn two_objects_with_one_tag() {
         std::thread::sleep(Duration::from_millis(1_100));
     }
     let message = test.refusal("younger", "TagConflict");
-    assert!(message.contains(&format!("{}/older is older", test.namespace.name)), "{message}");
+    assert!(message.contains("PackedBundle older is older"), "{message}");
     let bundle = test.ready("older");
     assert_eq!(test.tool("crane", &format!("digest --insecure {repository}:v1")).ok(), bundle["status"]["bundle"]["digest"]);
     assert!(test.namespace.list("jobs", "packgate.dev/bundle=younger").is_empty(), "the younger one packs");

@@ -135,9 +135,11 @@ fn after_the_interval_source_and_bundle_are_looked_at_again() {
 
 #[test]
 fn the_older_of_two_rivals_wins() {
-    let observed = Observed { rival: Some("team-b/siem".into()), ..seen() };
-    let step = next(&observed);
-    assert!(matches!(&step, Step::Fail(Failure { reason: Reason::TagConflict, message }, Some(_)) if message.contains("team-b/siem")), "{step:?}");
+    for (rival, told) in [(Rival::Here { name: "siem".into() }, "PackedBundle siem is older"), (Rival::Elsewhere, "of another namespace has pushed")]
+    {
+        let step = next(&Observed { rival: Some(rival), ..seen() });
+        assert!(matches!(&step, Step::Fail(Failure { reason: Reason::TagConflict, message }, Some(_)) if message.contains(told)), "{step:?}");
+    }
 }
 
 #[test]
