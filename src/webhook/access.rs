@@ -8,20 +8,34 @@ use k8s_openapi::api::{
 };
 use kube::{Api, Client, api::PostParams};
 
-/// May the user read this Secret?
+/// What an object makes packgate do in its author's namespace, with rights that the author may not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Deed {
+    /// Read a Secret.
+    GetSecret,
+    /// Make a token that speaks for a ServiceAccount.
+    CreateToken,
+}
+
+/// May the user do this to the Secret or ServiceAccount of this name?
 ///
 /// Errors: the API server did not say. Whoever asked refuses.
-pub(super) async fn may_get_secret(client: &Client, user: &UserInfo, namespace: &str, name: &str) -> kube::Result<bool> {
-    let review = SubjectAccessReview { spec: spec(user, namespace, name), ..SubjectAccessReview::default() };
+pub(super) async fn may(client: &Client, user: &UserInfo, deed: Deed, namespace: &str, name: &str) -> kube::Result<bool> {
+    let review = SubjectAccessReview { spec: spec(user, deed, namespace, name), ..SubjectAccessReview::default() };
     let answer = Api::<SubjectAccessReview>::all(client.clone()).create(&PostParams::default(), &review).await?;
     Ok(answer.status.is_some_and(|status| status.allowed && status.denied != Some(true)))
 }
 
-fn spec(user: &UserInfo, namespace: &str, name: &str) -> SubjectAccessReviewSpec {
+fn spec(user: &UserInfo, deed: Deed, namespace: &str, name: &str) -> SubjectAccessReviewSpec {
+    let (verb, resource, subresource) = match deed {
+        Deed::GetSecret => ("get", "secrets", None),
+        Deed::CreateToken => ("create", "serviceaccounts", Some("token")),
+    };
     let attributes = ResourceAttributes {
         namespace: Some(namespace.to_owned()),
-        verb: Some("get".to_owned()),
-        resource: Some("secrets".to_owned()),
+        verb: Some(verb.to_owned()),
+        resource: Some(resource.to_owned()),
+        subresource: subresource.map(ToOwned::to_owned),
         version: Some("v1".to_owned()),
         name: Some(name.to_owned()),
         ..ResourceAttributes::default()
@@ -45,7 +59,10 @@ mod tests {
     fn the_question_is_about_the_user_and_one_secret() {
         let extra = BTreeMap::from([("scopes".to_owned(), vec!["a".to_owned()])]);
         let user = UserInfo { username: Some("alice".into()), groups: Some(vec!["devs".into()]), uid: Some("7".into()), extra: Some(extra) };
-        let spec = spec(&user, "team-a", "push");
+        let token = spec(&user, Deed::CreateToken, "team-a", "default").resource_attributes.expect("attributes");
+        let texts = [&token.verb, &token.group, &token.resource, &token.subresource, &token.namespace, &token.name].map(|text| text.as_deref());
+        assert_eq!(texts, [Some("create"), None, Some("serviceaccounts"), Some("token"), Some("team-a"), Some("default")]);
+        let spec = spec(&user, Deed::GetSecret, "team-a", "push");
         assert_eq!((spec.user.as_deref(), spec.uid.as_deref(), spec.groups.as_deref()), (Some("alice"), Some("7"), Some(&["devs".to_owned()][..])));
         assert!(spec.extra.is_some_and(|extra| extra.contains_key("scopes")));
         let asked = spec.resource_attributes.expect("attributes");

@@ -8,7 +8,8 @@ use kube::Api;
 use serde_json::Value;
 
 use super::{
-    State, access,
+    State,
+    access::{self, Deed},
     check::{Ask, Credential},
     respond::{Answer, Judged},
     review::Request,
@@ -25,11 +26,12 @@ use crate::{
 /// The key of a Secret that holds a docker configuration.
 const DOCKER_CONFIG: &str = ".dockerconfigjson";
 
-/// A Secret that an object names.
+/// A Secret that an object names, or a ServiceAccount whose token it uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Named {
     field: &'static str,
     name: String,
+    deed: Deed,
 }
 
 /// What has to be verified before the object may be.
@@ -107,45 +109,55 @@ fn lock_of(packing: &Packing) -> Option<Answer> {
     }
 }
 
-/// Who names a Secret must be allowed to read it: otherwise packgate would send it where that person cannot.
+/// Who names a Secret must be allowed to read it: otherwise packgate would send it where that person cannot. And who has a token of a
+/// ServiceAccount made, and sent to the services of their choice, must be allowed to make it: it is that account to whoever gets it.
 async fn forbidden(state: &State, request: &Request, named: &Named) -> Option<Answer> {
-    let Named { field, name } = named;
+    let Named { field, name, deed } = named;
     let namespace = request.namespace();
     let user = &request.inner().user_info;
     let deny = |message: String| Some(Answer::Forbidden { reason: Reason::SecretAccessDenied, field: (*field).to_owned(), message });
-    match access::may_get_secret(&state.client, user, namespace, name).await {
+    match access::may(&state.client, user, *deed, namespace, name).await {
         Ok(true) => None,
-        Ok(false) => {
-            let who = user.username.as_deref().unwrap_or("this user");
-            deny(format!("{who} may not get Secret {namespace}/{name}, and who names a Secret must be allowed to read it"))
-        }
-        Err(error) => deny(format!("nobody says whether Secret {namespace}/{name} may be named: {error}; try again")),
+        Ok(false) => deny(may_not(user.username.as_deref().unwrap_or("this user"), *deed, namespace, name)),
+        Err(error) => deny(format!("nobody says whether {field} may name {namespace}/{name}: {error}; try again")),
     }
 }
 
-/// Every Secret that the object names.
+fn may_not(who: &str, deed: Deed, namespace: &str, name: &str) -> String {
+    match deed {
+        Deed::GetSecret => format!("{who} may not get Secret {namespace}/{name}, and who names a Secret must be allowed to read it"),
+        Deed::CreateToken => format!(
+            "{who} may not create tokens of ServiceAccount {namespace}/{name} (serviceaccounts/token), and keyless signing sends one to the services \
+             that spec.signing.signingConfigRef names; get that right, or sign with a key"
+        ),
+    }
+}
+
+/// Every Secret that the object names, and the ServiceAccount that it signs as.
 fn secrets(spec: &PackedBundleSpec) -> Vec<Named> {
-    let named = |field, name: Option<&String>| name.map(|name| Named { field, name: name.clone() });
+    let named = |field, name: Option<&String>| name.map(|name| Named { field, name: name.clone(), deed: Deed::GetSecret });
     let source = &spec.source;
     let context = source.oci_ref.as_ref().and_then(|oci| oci.secret_ref.as_ref()).map(|secret| &secret.name);
     let bundle = source.bundle.as_ref().and_then(|bundle| bundle.secret_ref.as_ref()).map(|secret| &secret.name);
     let push = spec.destination.as_ref().and_then(|destination| destination.secret_ref.as_ref()).map(|secret| &secret.name);
     let validated = ValidatedPackedBundle::try_from(spec).ok();
-    let (key, ca) = match validated.as_ref().map(|validated| &validated.work) {
+    let (key, account, ca) = match validated.as_ref().map(|validated| &validated.work) {
         Some(Work::Pack(packing)) => {
-            let key = match &packing.signing {
-                ToSign::Namespace(TenantSigner { identity: TenantIdentity::Key(name), .. }) => Some(name),
-                _ => None,
+            let (key, account) = match &packing.signing {
+                ToSign::Namespace(TenantSigner { identity: TenantIdentity::Key(name), .. }) => (Some(name), None),
+                ToSign::Namespace(TenantSigner { identity: TenantIdentity::ServiceAccount, .. }) => (None, Some(TenantSigner::ACCOUNT.to_owned())),
+                ToSign::Platform | ToSign::Nobody => (None, None),
             };
-            (key, packing.fetch_ca.as_ref().filter(|ca| ca.kind == crate::api::bundle_policy::SourceKind::Secret).map(|ca| &ca.name))
+            (key, account, packing.fetch_ca.as_ref().filter(|ca| ca.kind == crate::api::bundle_policy::SourceKind::Secret).map(|ca| &ca.name))
         }
-        _ => (None, None),
+        _ => (None, None, None),
     };
     [
         named("spec.source.ociRef.secretRef", context),
         named("spec.source.bundle.secretRef", bundle),
         named("spec.destination.secretRef", push),
         named("spec.signing.keySecretRef", key),
+        account.map(|name| Named { field: "spec.signing.keyless", name, deed: Deed::CreateToken }),
         named("spec.fetch.caRef", ca),
     ]
     .into_iter()
@@ -231,7 +243,19 @@ mod tests {
         let names: Vec<_> = secrets(&packs).into_iter().map(|named| named.name).collect();
         assert_eq!(names, ["pull", "push", "key", "ca"]);
         let adopts = spec(json!({"source": {"bundle": {"reference": format!("r.example.com/b@{digest}"), "secretRef": {"name": "pull"}}}}));
-        assert_eq!(secrets(&adopts), [Named { field: "spec.source.bundle.secretRef", name: "pull".into() }]);
+        assert_eq!(secrets(&adopts), [Named { field: "spec.source.bundle.secretRef", name: "pull".into(), deed: Deed::GetSecret }]);
+    }
+
+    #[test]
+    fn who_signs_keyless_must_be_allowed_to_make_the_accounts_token() {
+        let signing = |signing: Value| spec(json!({"source": {"inline": "x"}, "destination": {"repository": "r.example.com/b"}, "signing": signing}));
+        let keyless = signing(json!({"mode": "Namespace", "keyless": {}, "signingConfigRef": {"name": "sigstore"}}));
+        assert_eq!(secrets(&keyless), [Named { field: "spec.signing.keyless", name: "default".into(), deed: Deed::CreateToken }]);
+        assert_eq!(secrets(&signing(json!({"mode": "Platform"}))), []);
+        // Asked again when it is sent elsewhere.
+        let mut elsewhere = keyless.clone();
+        elsewhere.signing = signing(json!({"mode": "Namespace", "keyless": {}, "signingConfigRef": {"name": "other"}})).signing;
+        assert!(!same_but_for_schedule(&keyless, &elsewhere));
     }
 
     #[test]

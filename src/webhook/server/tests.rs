@@ -250,6 +250,35 @@ async fn a_secret_is_named_by_whom_may_read_it() {
 }
 
 #[tokio::test]
+async fn keyless_signing_is_for_whom_may_make_tokens_of_the_account() {
+    let keyless = |services: &str| {
+        bundle(&json!({
+            "source": {"configMapRef": {"name": "lock"}}, "destination": {"repository": "r.example.com/a"},
+            "signing": {"mode": "Namespace", "keyless": {}, "signingConfigRef": {"name": services}},
+        }))
+    };
+    let platform = bundle(&json!({"source": {"configMapRef": {"name": "lock"}}, "destination": {"repository": "r.example.com/a"}}));
+    for (operation, old) in [("CREATE", Value::Null), ("UPDATE", platform), ("UPDATE", keyless("own"))] {
+        for allows in [true, false] {
+            let webhook = webhook(allows);
+            let (_, answer) = post(&webhook, PACKED_BUNDLES, review(&BUNDLE, operation, &keyless("theirs"), &old).to_string()).await;
+            assert_eq!(answer["response"]["allowed"], allows, "{operation}: {answer}");
+            let asked = webhook.api.asked.lock().expect("no panic").clone();
+            assert_eq!(asked.len(), 1, "{asked:?}");
+            let attributes = &asked[0].1["spec"]["resourceAttributes"];
+            let words = ["verb", "resource", "subresource", "namespace", "name"].map(|word| attributes[word].as_str().unwrap_or_default());
+            assert_eq!(words, ["create", "serviceaccounts", "token", "team-a", "default"]);
+            if !allows {
+                assert_eq!((&answer["response"]["status"]["code"], reason(&answer)), (&json!(403), &json!("SecretAccessDenied")));
+            }
+        }
+    }
+    let webhook = webhook(false);
+    let (_, answer) = post(&webhook, PACKED_BUNDLES, review(&BUNDLE, "UPDATE", &keyless("own"), &keyless("own")).to_string()).await;
+    assert_eq!((&answer["response"]["allowed"], webhook.api.asked.lock().expect("no panic").len()), (&json!(true), 0), "nothing changed");
+}
+
+#[tokio::test]
 async fn an_api_server_that_does_not_answer_is_a_denial_in_time() {
     let webhook = webhook_of(ApiServer { allows: true, silent: true, ..ApiServer::default() });
     let packs = bundle(&json!({
