@@ -3,6 +3,7 @@
 pub mod class;
 pub mod context;
 pub mod digest;
+pub mod environment;
 pub mod glob;
 pub mod intoto;
 pub mod job;

@@ -17,6 +17,7 @@ use tokio::{
 use crate::{
     core::{
         class::{Classified, Reason},
+        environment::SECRET_VARIABLES,
         reference::canonical_host,
     },
     http::Redacted,
@@ -219,6 +220,9 @@ async fn run_helper(program: Command, server: &str) -> Result<Option<Credentials
 }
 
 fn spawn(mut command: Command) -> Result<Child, String> {
+    for secret in SECRET_VARIABLES {
+        command.env_remove(secret);
+    }
     command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
     command.spawn().map_err(|e| format!("it cannot be run: {e}"))
 }
@@ -370,6 +374,15 @@ mod tests {
             let error = run(text).await.expect_err("refused");
             assert!(!error.contains("hunter2"), "{error}");
         }
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_helper_inherits_no_secret_of_ours() {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", r#"env >&2; printf '{"Username":"u","Secret":"%s%s-%s"}' "$COSIGN_PASSWORD" "$SIGSTORE_ID_TOKEN" "$KEPT""#]);
+        shell.envs([("COSIGN_PASSWORD", "hunter2"), ("SIGSTORE_ID_TOKEN", "hunter2"), ("KEPT", "kept")]);
+        assert_eq!(run_helper(shell, "r.example.com").await, Ok(Some(password("u", "-kept"))));
     }
 
     #[tokio::test]

@@ -24,6 +24,7 @@ use tokio::{
 use super::{Signature, Signer, SigningError};
 use crate::core::{
     class::{Classified, Reason},
+    environment::SECRET_VARIABLES,
     json,
     verify::{KeyAlgorithm, KeyError, VerificationKey, shorten},
 };
@@ -41,8 +42,6 @@ const MAX_NAME: usize = 64;
 
 const PREFIX: &str = "sigstore-kms-";
 const PROTOCOL: &str = "v1";
-/// Secrets of ours that no plug-in needs. It finds its own in the environment, which it inherits otherwise, as cosign's plug-ins do.
-const SECRETS: [&str; 2] = ["COSIGN_PASSWORD", "SIGSTORE_ID_TOKEN"];
 /// Schemes of keys that cosign reads itself, and that are no plug-in's.
 const OTHERS: [&str; 7] = ["file", "http", "https", "env", "k8s", "github", "gitlab"];
 
@@ -351,7 +350,8 @@ struct Ended {
 }
 
 async fn run(mut command: Command, message: &[u8]) -> std::io::Result<Ended> {
-    for secret in SECRETS {
+    // It finds its own secrets in the environment, which it inherits otherwise, as cosign's plug-ins do.
+    for secret in SECRET_VARIABLES {
         command.env_remove(secret);
     }
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
