@@ -228,10 +228,10 @@ fn controller_rules() -> Vec<PolicyRule> {
         rule(API_GROUP, &["packedbundles/status"], &["patch"]),
         rule(API_GROUP, POLICIES, READ),
         rule(API_GROUP, &status, &["patch"]),
-        rule("", &["configmaps"], &["get", "create", "patch", "delete"]), // locks to read, and the lock that a pack Job mounts
-        rule("", &["pods"], READ),                                        // a Job's report is its Pod's termination message
-        rule("", &["namespaces"], READ),                                  // selectors of policies; the UID of kube-system
-        rule("batch", &["jobs"], &["get", "list", "watch", "create", "patch", "delete"]),
+        rule("", &["configmaps"], &["get", "create", "delete"]), // locks to read, and the lock that a pack Job mounts
+        rule("", &["pods"], READ),                               // a Job's report is its Pod's termination message
+        named(rule("", &["namespaces"], &["get"]), "kube-system"), // its UID is the cluster's
+        rule("batch", &["jobs"], &["get", "list", "watch", "create", "delete"]),
         PolicyRule { api_groups: Some(owned(&["", "events.k8s.io"])), ..rule("", &["events"], &["create", "patch"]) },
         rule("", &["events"], &["list"]), // why a Job's Pod was refused: only an event tells
         // The webhook's entries; the chart makes the object.
@@ -242,7 +242,7 @@ fn controller_rules() -> Vec<PolicyRule> {
 fn system_rules() -> Vec<PolicyRule> {
     vec![
         rule("", &["secrets"], &["get", "list", "watch", "create", "patch", "delete"]),
-        rule("", &["configmaps"], &["list"]),
+        rule("", &["configmaps"], &["list", "patch"]), // what to sweep; trust roots and the platform key's public half
         rule("discovery.k8s.io", &["endpointslices"], READ), // which replicas of the webhook are asked
         named(rule("coordination.k8s.io", &["leases"], &["get", "list", "watch", "patch"]), WEBHOOK), // what they carry
         named(rule("coordination.k8s.io", &["leases"], &["get", "update"]), CONTROLLER),
@@ -343,6 +343,18 @@ mod tests {
             let status = resources(rule).iter().all(|resource| resource.ends_with("/status"));
             assert!(status || !rule.verbs.iter().any(|verb| writes.contains(&verb.as_str())), "{rule:?}");
         }
+    }
+
+    #[test]
+    fn the_controller_changes_nothing_that_others_made_outside_of_its_namespace() {
+        let changes = |rule: &&PolicyRule| rule.verbs.iter().any(|verb| ["update", "patch"].contains(&verb.as_str()));
+        let changed: Vec<String> = role("ClusterRole", CONTROLLER).iter().filter(changes).flat_map(resources).collect();
+        let status = POLICIES.iter().map(|kind| format!("{kind}/status"));
+        let expected: Vec<String> =
+            [owned(&["packedbundles/status"]), status.collect(), owned(&["events", "validatingwebhookconfigurations"])].concat();
+        assert_eq!(changed, expected);
+        let namespaces: Vec<_> = role("ClusterRole", CONTROLLER).into_iter().filter(|rule| resources(rule) == ["namespaces"]).collect();
+        assert_eq!(namespaces, [named(rule("", &["namespaces"], &["get"]), "kube-system")]);
     }
 
     #[test]
