@@ -29,9 +29,9 @@ pub(super) struct Global {
     /// What is printed on stdout: text for people, or one JSON document
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Text)]
     pub(super) output: Format,
-    /// Speak plain HTTP with registries (for tests and closed networks)
-    #[arg(long, global = true)]
-    pub(super) plain_http: bool,
+    /// Speak plain HTTP with these registries, for tests and closed networks; without a host, with the only one that the command uses
+    #[arg(long, global = true, value_name = "HOST,…", num_args = 0..=1, require_equals = true, value_delimiter = ',', default_missing_value = "")]
+    pub(super) plain_http: Vec<String>,
     /// Docker configuration with registry credentials [default: $DOCKER_CONFIG/config.json or ~/.docker/config.json]
     #[arg(long, global = true, value_name = "FILE", env = "PACKGATE_REGISTRY_CONFIG")]
     pub(super) registry_config: Option<PathBuf>,

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use super::{args::Global, exit::CliError, progress::Shown, registries::Registries};
+use super::{args::Global, exit::CliError, plain_http::PlainHttp, progress::Shown, registries::Registries};
 use crate::{
     clock::{Clock, SystemClock},
     core::{
@@ -17,7 +17,7 @@ use crate::{
     oci::{
         ArchiveTarget, LayoutTarget, Store, Target,
         auth::{Anonymous, CredentialStore, DockerConfig},
-        remote::{RemoteOptions, RemoteTarget},
+        remote::RemoteTarget,
     },
     service::progress::{Progress, Silent},
     trust::FileCache,
@@ -27,6 +27,7 @@ use crate::{
 pub(super) struct Context {
     global: Global,
     http: OnceLock<HttpClient>,
+    plain_http: OnceLock<PlainHttp>,
     credentials: OnceLock<Arc<dyn CredentialStore>>,
     clock: SystemClock,
     limits: Limits,
@@ -34,7 +35,7 @@ pub(super) struct Context {
 
 impl Context {
     pub(super) const fn new(global: Global) -> Self {
-        Self { global, http: OnceLock::new(), credentials: OnceLock::new(), clock: SystemClock, limits: Limits::DEFAULT }
+        Self { global, http: OnceLock::new(), plain_http: OnceLock::new(), credentials: OnceLock::new(), clock: SystemClock, limits: Limits::DEFAULT }
     }
 
     /// The options that every verb has.
@@ -61,7 +62,7 @@ impl Context {
 
     /// Options that weaken every answer.
     pub(super) fn unsafe_settings(&self) -> Vec<String> {
-        let plain = self.global.plain_http.then(|| "plain HTTP: nobody knows who the registry is".to_owned());
+        let plain = (!self.global.plain_http.is_empty()).then(|| "plain HTTP: nobody knows who the registry is".to_owned());
         plain.into_iter().collect()
     }
 
@@ -103,8 +104,21 @@ impl Context {
     }
 
     fn registries(&self) -> Result<Registries, CliError> {
-        let options = RemoteOptions { plain_http: self.global.plain_http, ..RemoteOptions::default() };
-        Ok(Registries::uniform(self.http()?, options))
+        Ok(Registries::alike(self.http()?, self.plain_http()?))
+    }
+
+    fn plain_http(&self) -> Result<PlainHttp, CliError> {
+        if let Some(plain) = self.plain_http.get() {
+            return Ok(plain.clone());
+        }
+        let plain = PlainHttp::new(&self.global.plain_http)?;
+        Ok(self.plain_http.get_or_init(|| plain).clone())
+    }
+
+    /// Refuses a --plain-http that does not say which of the registries that a command will speak with it is for. Before anything is sent:
+    /// the first of them could be one that keeps its secrets behind TLS.
+    pub(super) fn speaks_with<'a>(&self, hosts: impl IntoIterator<Item = &'a str>) -> Result<(), CliError> {
+        self.plain_http()?.check(hosts)
     }
 
     /// The client of this command.

@@ -8,6 +8,7 @@ use super::{
     exit::CliError,
     output::Done,
     pack::{refuse_digest, tag_for},
+    plain_http::host_of,
 };
 use crate::{
     core::{
@@ -36,6 +37,7 @@ pub(super) struct CopyArgs {
 
 pub(super) async fn run(args: CopyArgs, context: &Context) -> Result<Done, CliError> {
     refuse_digest(&args.destination)?;
+    context.speaks_with([&args.source, &args.destination].into_iter().filter_map(host_of))?;
     let limits = context.limits();
     let source = context.open(&args.source)?;
     let mut root = source.resolve(&args.source.selector(), limits).await?;

@@ -12,7 +12,8 @@ use super::{context::Context, exit::CliError, lockfile::Input, output::Done};
 use crate::{
     core::{
         class::Reason,
-        lockfile::{LockInput, LockManifest, Lockfile},
+        lockfile::{LockInput, LockManifest, Lockfile, oci_reference},
+        reference::Reference,
     },
     fetch::Outside,
     oci::LayoutTarget,
@@ -47,6 +48,8 @@ pub(super) struct LockArgs {
 pub(super) async fn run(args: LockArgs, context: &Context) -> Result<Done, CliError> {
     let input = Input::lock(&args.input)?;
     let parsed = LockInput::parse(&input.bytes, context.limits()).map_err(|error| input.blame(error.into()))?;
+    let images: Vec<Reference> = origins_of(&parsed).filter_map(oci_reference).collect();
+    context.speaks_with(images.iter().map(|image| image.repository.host()))?;
     let folder = tempfile::Builder::new().prefix("packgate-").tempdir().map_err(|e| CliError::internal(format!("no temporary folder: {e}")))?;
     let scratch = LayoutTarget::open_or_create(&folder.path().join("scratch").to_string_lossy())?;
     let outside = if args.allow_outside { Outside::Allowed } else { Outside::Refused };
@@ -68,6 +71,14 @@ pub(super) async fn run(args: LockArgs, context: &Context) -> Result<Done, CliEr
     let path = destination(&args, &input, &lock)?;
     write(&path, lock.to_yaml().as_bytes())?;
     answer(&path, &lock)
+}
+
+/// Every origin, as it was written. That of a file names no image.
+fn origins_of(input: &LockInput) -> Box<dyn Iterator<Item = &str> + '_> {
+    match input {
+        LockInput::Lock(lock) => Box::new(lock.artifacts.iter().map(|artifact| artifact.origin.as_str())),
+        LockInput::Manifest(manifest) => Box::new(manifest.artifacts.iter().map(|artifact| artifact.origin.as_str())),
+    }
 }
 
 fn destination(args: &LockArgs, input: &Input, lock: &Lockfile) -> Result<PathBuf, CliError> {

@@ -22,6 +22,7 @@ mod lock;
 mod lockfile;
 mod output;
 mod pack;
+mod plain_http;
 mod plan;
 mod policies;
 mod policy;

@@ -6,15 +6,17 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{certificate::CertificateArgs, context::Context, endorser::EndorserArgs, exit::CliError, lockfile::Input, output::Done};
+use super::{
+    certificate::CertificateArgs, context::Context, endorser::EndorserArgs, exit::CliError, lockfile::Input, output::Done, plain_http::host_of,
+};
 use crate::{
     core::{
         job::TagPolicy,
-        lockfile::Lockfile,
+        lockfile::{Artifact, Lockfile},
         oci::Descriptor,
         pack::{Format, LayerCompression, Output, PACK_FORMAT, ZSTD_LEVEL},
         provenance::{self, Compressed, Run},
-        reference::{Location, Tag},
+        reference::{Location, Reference, Tag},
         sbom::{self, Sbom},
         slsa::{CLI_BUILDER, Provenance},
     },
@@ -145,6 +147,8 @@ pub(super) async fn run(args: PackArgs, context: &Context) -> Result<Done, CliEr
     let outside = if args.allow_outside { Outside::Allowed } else { Outside::Refused };
     let origins = Arc::new(context.origins(input.folder.clone(), outside)?);
     lock.check_packable(args.allow_outside).map_err(|error| input.blame(error.into()))?;
+    let images: Vec<Reference> = lock.artifacts.iter().filter_map(Artifact::oci_reference).collect();
+    context.speaks_with(host_of(&args.to).into_iter().chain(images.iter().map(|image| image.repository.host())))?;
     let destination = Destination::new(&args.to, context)?;
     let service = PackService::new(destination.store(), origins, context.progress());
     let packed = service.pack(&lock, output.clone(), args.allow_outside).await.map_err(|error| input.blame(error.into()))?;

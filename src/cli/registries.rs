@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::exit::CliError;
+use super::{exit::CliError, plain_http::PlainHttp};
 use crate::{
     core::{
         job::Registry,
@@ -22,6 +22,7 @@ use crate::{
 pub(super) struct Registries {
     others: Reach,
     hosts: Arc<BTreeMap<String, Reach>>,
+    plain: PlainHttp,
 }
 
 /// How one registry is reached.
@@ -36,7 +37,7 @@ impl Registries {
     ///
     /// Errors: a host that is none or is listed twice, certificates that cannot be read.
     pub(super) fn new(registries: &[Registry], options: &HttpOptions) -> Result<Self, CliError> {
-        let mut all = Self::uniform(HttpClient::new(options)?, RemoteOptions::default());
+        let mut all = Self::alike(HttpClient::new(options)?, PlainHttp::Never);
         let mut hosts = BTreeMap::new();
         for Registry { host, plain_http, ca } in registries {
             let http = match ca {
@@ -52,9 +53,9 @@ impl Registries {
         Ok(all)
     }
 
-    /// All of them in the same way.
-    pub(super) fn uniform(http: HttpClient, options: RemoteOptions) -> Self {
-        Self { others: Reach { http, options }, hosts: Arc::default() }
+    /// All of them in the same way, but for TLS.
+    pub(super) fn alike(http: HttpClient, plain: PlainHttp) -> Self {
+        Self { others: Reach { http, options: RemoteOptions::default() }, hosts: Arc::default(), plain }
     }
 
     /// A repository. Sends nothing yet.
@@ -69,7 +70,8 @@ impl Registries {
 
     fn target(&self, repository: &Repository, credentials: Arc<dyn CredentialStore>) -> Result<RemoteTarget, OciError> {
         let Reach { http, options } = self.reach(repository.host());
-        RemoteTarget::new(repository.clone(), http, credentials, *options)
+        let plain_http = options.plain_http || self.plain.covers(repository.host())?;
+        RemoteTarget::new(repository.clone(), http, credentials, RemoteOptions { plain_http, ..*options })
     }
 
     fn reach(&self, host: &str) -> &Reach {
@@ -98,7 +100,7 @@ fn client_trusting(pem: &str, host: &str, options: &HttpOptions) -> Result<HttpC
 }
 
 /// The host as repositories have it.
-fn canonical(host: &str) -> Result<String, CliError> {
+pub(super) fn canonical(host: &str) -> Result<String, CliError> {
     canonical_host(host).map_err(|error| CliError::invalid(format!("registry {host:?} must be HOST or HOST:PORT: {error}")))
 }
 

@@ -2,7 +2,10 @@
 
 use std::fs;
 
-use crate::support::cli::Workspace;
+use crate::support::{
+    cli::Workspace,
+    registry::{Auth, Registry, Settings},
+};
 
 const VERIFY: &str = "--key packgate.pub --builder-id https://packgate.dev/builder/cli";
 
@@ -93,4 +96,29 @@ fn archives_that_are_more_than_a_layout_are_refused() {
     workspace.tool("ln", ["-s", "/etc/passwd", "more/index.json"]).ok();
     workspace.tool("tar", ["-C", "more", "-cf", "link.tar", "index.json"]).ok();
     workspace.run("verify oci-archive:link.tar:v1 --key packgate.pub").refused(4, "MalformedManifest");
+}
+
+/// Credentials go in clear over plain HTTP, so no registry is spoken to that way that was not meant.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plain_http_is_for_the_registries_that_it_names() {
+    let guarded = || Registry::with(Settings { auth: Auth::Basic("alice", "hunter2"), ..Settings::default() });
+    let (from, to) = (guarded().await, guarded().await);
+    let workspace = signed();
+    let entry = |host: String| format!(r#""{host}":{{"username":"alice","password":"hunter2"}}"#);
+    workspace.write("auth.json", format!(r#"{{"auths":{{{},{}}}}}"#, entry(from.host()), entry(to.host())));
+    let (a, b) = (format!("{}/team/app:v1", from.host()), format!("{}/team/app:v1", to.host()));
+    let run = |line: String| workspace.run(&format!("{line} --registry-config auth.json"));
+    run(format!("copy oci:out:v1 {a} --plain-http")).ok();
+    let asked = (from.requests().len(), to.requests().len());
+
+    let refused = run(format!("copy {a} {b} --plain-http"));
+    assert!(refused.refused(2, "InvalidSpec").stderr.contains(&format!("--plain-http={}", from.host())), "{refused:?}");
+    assert_eq!((from.requests().len(), to.requests().len()), asked, "nothing was sent");
+
+    run(format!("copy {a} {b} --plain-http={}", to.host())).refused(3, "RegistryUnavailable");
+    assert_eq!(from.requests().len(), asked.0, "it was not named, so it was asked with TLS, which it does not speak");
+    run(format!("copy {a} {b} --plain-http={}", from.host())).refused(3, "RegistryUnavailable");
+    assert!(to.authorizations().is_empty());
+    run(format!("copy {a} {b} --plain-http={},{}", from.host(), to.host())).ok();
+    assert!(to.tag("team/app", "v1").is_some());
 }

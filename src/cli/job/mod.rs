@@ -116,7 +116,7 @@ fn terminated() -> Result<impl Future<Output = ()>, CliError> {
 /// Options that would be ignored in silence.
 fn refuse_ignored(context: &Context) -> Result<(), CliError> {
     let global = context.global();
-    if global.plain_http || global.ca_file.is_some() {
+    if !global.plain_http.is_empty() || global.ca_file.is_some() {
         return Err(CliError::invalid(format!("--plain-http and --ca-file do not count in a Job, {INPUTS_FILE} says how registries are spoken to")));
     }
     Ok(())

@@ -1,0 +1,100 @@
+//! Which registries of a command are spoken to without TLS.
+//!
+//! Credentials go in clear there, so it is said of each registry, and never of one that was not meant: `--plain-http` without a host is for a
+//! command that speaks with one registry.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, OnceLock},
+};
+
+use super::{exit::CliError, registries::canonical};
+use crate::{core::reference::Location, oci::OciError};
+
+/// Which registries are spoken to without TLS. Clones know of the same.
+#[derive(Clone, Debug, Default)]
+pub(super) enum PlainHttp {
+    /// None.
+    #[default]
+    Never,
+    /// The only one that the command speaks with: the first that it asks for.
+    Only(Arc<OnceLock<String>>),
+    /// Those.
+    Hosts(Arc<BTreeSet<String>>),
+}
+
+impl PlainHttp {
+    /// What `--plain-http` says: hosts, or an empty word for the flag alone.
+    pub(super) fn new(values: &[String]) -> Result<Self, CliError> {
+        let hosts = values.iter().filter(|host| !host.is_empty()).map(|host| canonical(host)).collect::<Result<BTreeSet<_>, _>>()?;
+        match (values.is_empty(), hosts.is_empty()) {
+            (true, _) => Ok(Self::Never),
+            (_, true) => Ok(Self::Only(Arc::default())),
+            _ => Ok(Self::Hosts(Arc::new(hosts))),
+        }
+    }
+
+    /// Is this registry spoken to without TLS?
+    ///
+    /// Errors: nobody said so, because there is a second one.
+    pub(super) fn covers(&self, host: &str) -> Result<bool, OciError> {
+        match self {
+            Self::Never => Ok(false),
+            Self::Hosts(hosts) => Ok(hosts.contains(host)),
+            Self::Only(only) => match only.get_or_init(|| host.to_owned()) {
+                known if known == host => Ok(true),
+                known => Err(OciError::Invalid(several(known, host))),
+            },
+        }
+    }
+
+    /// The same for all registries that a command will speak with, before anything is sent to any.
+    pub(super) fn check<'a>(&self, hosts: impl IntoIterator<Item = &'a str>) -> Result<(), CliError> {
+        for host in hosts {
+            self.covers(host)?;
+        }
+        Ok(())
+    }
+}
+
+/// The registry of a place, if it is in one.
+pub(super) fn host_of(location: &Location) -> Option<&str> {
+    match location {
+        Location::Registry(reference) => Some(reference.repository.host()),
+        Location::Layout(_) | Location::Archive(_) => None,
+    }
+}
+
+fn several(one: &str, other: &str) -> String {
+    format!("--plain-http does not say which registry it is for, {one} or {other}: credentials go in clear there; name it, as in --plain-http={one}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::class::Reason;
+
+    fn plain(values: &[&str]) -> Result<PlainHttp, Reason> {
+        PlainHttp::new(&values.iter().map(ToString::to_string).collect::<Vec<_>>()).map_err(|error| error.reason)
+    }
+
+    #[test]
+    fn a_registry_that_was_not_named_keeps_tls() {
+        let named = plain(&["R.example.com:5000", "s.example.com"]).expect("valid");
+        for (host, expected) in [("r.example.com:5000", true), ("s.example.com", true), ("r.example.com", false), ("t.example.com", false)] {
+            assert_eq!(named.covers(host).expect(host), expected, "{host}");
+        }
+        assert!(!plain(&[]).expect("valid").covers("r.example.com").expect("an answer"));
+        assert_eq!(plain(&["https://r.example.com"]).map(|_| ()), Err(Reason::InvalidSpec));
+    }
+
+    #[test]
+    fn the_flag_alone_is_for_one_registry() {
+        let alone = plain(&[""]).expect("valid");
+        assert!(alone.covers("r.example.com").expect("the first") && alone.covers("r.example.com").expect("the same"));
+        assert!(alone.covers("s.example.com").is_err(), "another");
+        let error = plain(&[""]).expect("valid").check(["r.example.com", "s.example.com"]).expect_err("two");
+        assert!(error.reason == Reason::InvalidSpec && error.message.contains("--plain-http=r.example.com"), "{error:?}");
+        plain(&["s.example.com"]).expect("valid").check(["r.example.com", "s.example.com"]).expect("it is named");
+    }
+}
