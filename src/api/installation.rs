@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::ResourceRequirements;
 use serde::{Deserialize, Serialize};
 
 use super::bundle_policy::{KindRef, NameRef};
@@ -11,7 +12,7 @@ use crate::core::class::{Classified, Reason};
 pub const MAX_CONFIG: usize = 256 << 10;
 
 /// The configuration file. Unknown keys are refused.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Installation {
     /// Who this installation says that it is.
@@ -109,6 +110,9 @@ pub struct Network {
     /// Networks of private addresses that downloads may come from.
     #[serde(rename = "allowedPrivateCIDRs")]
     pub allowed_private_cidrs: Vec<String>,
+    /// Networks of private addresses that registries may be in. Empty: all of them.
+    #[serde(rename = "registryPrivateCIDRs")]
+    pub registry_private_cidrs: Vec<String>,
 }
 
 /// Who may go without a signature.
@@ -149,13 +153,35 @@ pub enum NoMatchAction {
 }
 
 /// How Jobs are run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct JobsConfig {
     /// `imagePullPolicy` of their containers. Empty: the cluster's default.
     pub image_pull_policy: String,
     /// Secrets in the system namespace that the sign Job's image is pulled with.
     pub image_pull_secrets: Vec<NameRef>,
+    /// Those that sign, in the system namespace.
+    pub sign: SignJobs,
+}
+
+/// How the Jobs are run that sign in the system namespace. Tenants' quotas do not count there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct SignJobs {
+    /// How many run at once, at least 1; the rest waits.
+    pub max_concurrent: usize,
+    /// How many of one namespace's bundles, at least 1.
+    pub max_concurrent_per_namespace: usize,
+    /// Seconds that one may take, at least 60. A shorter `spec.timeout` counts.
+    pub timeout_seconds: u32,
+    /// What one needs and may use. Absent: what is made for bundles of any size.
+    pub resources: Option<ResourceRequirements>,
+}
+
+impl Default for SignJobs {
+    fn default() -> Self {
+        Self { max_concurrent: 8, max_concurrent_per_namespace: 2, timeout_seconds: 3_600, resources: None }
+    }
 }
 
 /// Why a configuration cannot be used.
@@ -179,7 +205,12 @@ impl Installation {
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
-        serde_saphyr::from_str(text).map_err(|e| InstallationError(e.to_string()))
+        let read: Self = serde_saphyr::from_str(text).map_err(|e| InstallationError(e.to_string()))?;
+        let SignJobs { max_concurrent, max_concurrent_per_namespace, timeout_seconds, .. } = read.jobs.sign;
+        if max_concurrent == 0 || max_concurrent_per_namespace == 0 || timeout_seconds < 60 {
+            return Err(InstallationError("jobs.sign: at least one Job must run, for a minute at least".into()));
+        }
+        Ok(read)
     }
 
     /// What every `builder.id` of this installation begins with. `cluster` is the UID of the namespace `kube-system`.
@@ -208,11 +239,12 @@ mod tests {
         let text = "builder: {id: 'https://ci.example.com/packgate/'}\nregistries: [{host: 'r.example.com:5000', plainHTTP: true, caRef: {kind: ConfigMap, name: ca}}]\n\
             network: {allowedPrivateCIDRs: [10.0.0.0/8]}\nsigning: {allowNone: true}\nnoMatch: {packedBundle: Deny, imageVolume: Warn, container: Allow}\n\
             webhook: {clientCARef: {kind: ConfigMap, name: api-server}, clientNames: [kube-apiserver]}\nmetrics: {names: true}\n\
-            jobs: {imagePullPolicy: IfNotPresent, imagePullSecrets: [{name: pull}]}\n";
+            jobs: {imagePullPolicy: IfNotPresent, imagePullSecrets: [{name: pull}], sign: {maxConcurrent: 4, resources: {limits: {memory: 1Gi}}}}\n";
         let config = Installation::parse(text.as_bytes()).expect("valid");
         assert!(config.registries[0].plain_http && config.signing.allow_none && config.metrics.names);
         assert_eq!(config.webhook.client_ca_ref.as_ref().map(|reference| reference.name.as_str()), Some("api-server"));
         assert_eq!((&config.webhook.client_names, config.webhook.timeout_seconds), (&vec!["kube-apiserver".to_owned()], 10));
+        assert_eq!((config.jobs.sign.max_concurrent, config.jobs.sign.max_concurrent_per_namespace), (4, 2));
         assert_eq!(config.platform_builder("u"), "https://ci.example.com/packgate/platform");
         assert_eq!(Installation::default().namespace_builder("u", "team-a"), "https://packgate.dev/builder/u/namespace/team-a");
         assert_eq!(Installation::parse(b"").expect("empty"), Installation::default());
@@ -220,7 +252,14 @@ mod tests {
 
     #[test]
     fn what_is_unknown_is_refused() {
-        for text in ["x: 1", "noMatch: {container: Perhaps}", "registries: [{plainHTTP: true}]", "- a"] {
+        for text in [
+            "x: 1",
+            "noMatch: {container: Perhaps}",
+            "registries: [{plainHTTP: true}]",
+            "- a",
+            "jobs: {sign: {maxConcurrent: 0}}",
+            "jobs: {sign: {timeoutSeconds: 59}}",
+        ] {
             assert_eq!(Installation::parse(text.as_bytes()).expect_err(text).reason(), Reason::InvalidSpec);
         }
     }

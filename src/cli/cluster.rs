@@ -19,6 +19,7 @@ use crate::{
         trust_root::TrustRoot,
     },
     core::{class::Reason, job::Registry, policy::Policy},
+    http::{Discretion, HttpOptions},
 };
 
 /// Where the chart writes its values.
@@ -83,7 +84,8 @@ impl Cluster {
             };
             known.push(Registry { host: registry.host.clone(), plain_http: registry.plain_http, ca });
         }
-        Registries::new(&known, &admission_http_options(http_options().addresses))
+        let options = admission_http_options(http_options(&[])?.addresses);
+        Registries::new(&known, &HttpOptions { discretion: Discretion::Cause, ..options })
     }
 
     async fn gather(&self, policies: Vec<PolicyObject>) -> Result<Gathered, CliError> {

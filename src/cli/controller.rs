@@ -15,6 +15,7 @@ use super::{
 use crate::{
     clock::SystemClock,
     controller::{self, Metrics, NewKey, Options},
+    http::{Discretion, HttpOptions},
     signing::{self, Password},
     telemetry::server::{Ready, serve_health, serve_metrics},
 };
@@ -57,14 +58,17 @@ pub(super) async fn run(args: ControllerArgs) -> Result<Done, CliError> {
     // On tasks of their own: they answer, however much there is to do.
     let health = AbortOnDropHandle::new(tokio::spawn(serve_health(args.health_address, ready.clone())));
     let numbers = AbortOnDropHandle::new(tokio::spawn(serve_metrics(args.metrics_address, Arc::new(registry))));
+    let http = http_options(&installation.network.registry_private_cidrs)?;
+    // Administrators name TUF repositories.
+    let trust_http = HttpOptions { discretion: Discretion::Cause, ..http_options(&[])? };
     let options = Options {
         namespace: args.namespace,
         image: args.image,
         identity: args.identity,
         installation,
         clock: Arc::new(SystemClock),
-        registries: Box::new(|known| open_registries(known, &http_options())),
-        trust: Box::new(|known| open_trust(known, &http_options())),
+        registries: Box::new(move |known| open_registries(known, &http)),
+        trust: Box::new(move |known| open_trust(known, &trust_http)),
         make_key: Box::new(|| make_key().map_err(|error| error.message)),
     };
     let client = client().await?;

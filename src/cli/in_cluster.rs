@@ -12,7 +12,7 @@ use super::{exit::CliError, lockfile::Input, registries};
 use crate::{
     api::installation::{Installation, MAX_CONFIG},
     core::{class::Reason, job, reference::Repository},
-    http::{AddressPolicy, HttpClient, HttpOptions, PrivateAddresses, Retries},
+    http::{AddressPolicy, Discretion, HttpClient, HttpOptions, LeastRate, PrivateAddresses, Retries, address::CidrError},
     oci::{
         Source,
         auth::{Anonymous, CredentialStore, DockerConfig},
@@ -63,15 +63,27 @@ pub(super) fn stop_on_signal() -> Result<CancellationToken, CliError> {
     Ok(stop)
 }
 
-/// How registries are asked from a cluster: never loopback, link-local and their like; private addresses are allowed.
-pub(super) fn http_options() -> HttpOptions {
-    HttpOptions { addresses: AddressPolicy::Cluster { private: PrivateAddresses::Allowed }, ..HttpOptions::default() }
+/// How registries are asked from a cluster: never loopback, link-local and their like; private addresses in these networks, or all of them
+/// if there is none.
+///
+/// Nothing is told of the network between: tenants name registries, and stand elsewhere in it.
+pub(super) fn http_options(private_networks: &[String]) -> Result<HttpOptions, CliError> {
+    let networks: Result<Vec<_>, CidrError> = private_networks.iter().map(|network| network.parse()).collect();
+    let networks = networks.map_err(|error| CliError::invalid(format!("network.registryPrivateCIDRs: {error}")))?;
+    let private = if networks.is_empty() { PrivateAddresses::Allowed } else { PrivateAddresses::Listed(networks) };
+    Ok(HttpOptions { addresses: AddressPolicy::Cluster { private }, discretion: Discretion::Outcome, ..HttpOptions::default() })
+}
+
+/// The same for the Jobs of a run: they read whole bundles, from servers that must not hold them for hours.
+pub(super) fn job_http_options(private_networks: &[String]) -> Result<HttpOptions, CliError> {
+    Ok(HttpOptions { least_rate: Some(LeastRate::DEFAULT), ..http_options(private_networks)? })
 }
 
 /// The same while somebody waits for admission: whatever does not answer at once will not answer in time.
 pub(super) fn admission_http_options(addresses: AddressPolicy) -> HttpOptions {
     HttpOptions {
         addresses,
+        discretion: Discretion::Outcome,
         connect_timeout: Duration::from_secs(2),
         idle_timeout: Duration::from_secs(5),
         answer_timeout: Duration::from_secs(6), // not the same moment: the message would be one or the other

@@ -122,7 +122,8 @@ mod tests {
 
     fn registries(list: &[Registry]) -> Result<Registries, Reason> {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        Registries::new(list, &super::super::in_cluster::http_options()).map_err(|e| e.reason)
+        let options = super::super::in_cluster::http_options(&[]).expect("valid");
+        Registries::new(list, &options).map_err(|e| e.reason)
     }
 
     #[test]

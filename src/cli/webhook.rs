@@ -55,7 +55,7 @@ pub(super) async fn run(args: WebhookArgs) -> Result<Done, CliError> {
     let numbers = AbortOnDropHandle::new(tokio::spawn(serve_metrics(args.metrics_address, Arc::new(registry))));
     let client = client().await?;
     let known = webhook::registries(&client, &installation, &args.namespace).await?;
-    let registries = open_registries(&known, &admission_http_options(http_options().addresses));
+    let registries = open_registries(&known, &admission_http_options(http_options(&installation.network.registry_private_cidrs)?.addresses));
     let options = Options {
         registries: registries.map_err(|message| CliError::new(Reason::InvalidSpec, message))?,
         namespace: args.namespace,

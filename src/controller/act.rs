@@ -6,14 +6,16 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Resource, ResourceExt,
-    api::{DeleteParams, PostParams},
+    api::{DeleteParams, ListParams, PostParams},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    build::{self, SignWith, Snapshot},
+    build::{self, COMPONENT, Component, MANAGED_BY, MANAGER, Scratch, SignWith, Snapshot},
     context::Context,
-    platform_key, sigstore, source,
+    platform_key,
+    queue::{Wait, Waiting},
+    sigstore, source,
     step::Frozen,
     trouble::{Trouble, is_already_exists, is_forbidden, is_not_found},
 };
@@ -23,6 +25,7 @@ use crate::{
         class::Reason,
         digest::Digest,
         job::{Inputs, RunKey},
+        lockfile::Lockfile,
     },
 };
 
@@ -52,16 +55,49 @@ pub(super) async fn pack(object: &PackedBundle, packing: &Packing, frozen: &Froz
         // Read before anything starts, so that a person is told at once what the sign Job would miss.
         context.secrets.docker_config(&namespace, secret, "spec.destination.secretRef").await?;
     }
-    let (inputs, data) = thaw(frozen, context).await?;
+    let (inputs, data, lock) = thaw(frozen, context).await?;
     create(&Api::namespaced(context.client.clone(), &namespace), &build::pack_config(object, &inputs, data)).await?;
-    let job = build::pack_job(object, packing, &inputs, &context.setup);
+    let job = build::pack_job(object, packing, &inputs, Scratch::of(&lock), &context.setup);
     create_job(&namespace, &job, context).await
 }
 
-/// Starts the sign Job on `digest`, if it is not there.
-pub(super) async fn sign(object: &PackedBundle, packing: &Packing, frozen: &Frozen, digest: &Digest, context: &Context) -> Result<(), Trouble> {
+/// Starts the sign Job on `digest`, if it is not there, and if there is a place for it. Otherwise says what is waited for.
+pub(super) async fn sign(
+    object: &PackedBundle,
+    packing: &Packing,
+    frozen: &Frozen,
+    digest: &Digest,
+    context: &Context,
+) -> Result<Option<Wait>, Trouble> {
     let with = signer(object, packing, context).await?;
-    let (inputs, _) = thaw(frozen, context).await?;
+    if matches!(with, SignWith::Namespace { .. }) {
+        return start_sign(object, packing, frozen, digest, with, context).await.map(|()| None);
+    }
+    let _turn = context.queue.turn.lock().await;
+    match place_to_sign(object, frozen, context).await? {
+        None => start_sign(object, packing, frozen, digest, with, context).await.map(|()| None),
+        wait => Ok(wait),
+    }
+}
+
+/// What keeps an object from signing in the system namespace. Its Jobs that succeeded are not even listed.
+async fn place_to_sign(object: &PackedBundle, frozen: &Frozen, context: &Context) -> Result<Option<Wait>, Trouble> {
+    let signing = format!("{MANAGED_BY}={MANAGER},{COMPONENT}={}", Component::Sign.as_str());
+    let under_way = ListParams::default().labels(&signing).fields("status.successful=0");
+    let jobs = Api::<Job>::namespaced(context.client.clone(), &context.setup.system_namespace).list(&under_way).await?.items;
+    let own = Waiting { namespace: object.namespace().unwrap_or_default(), since: frozen.at, asked: context.clock.now() };
+    Ok(context.queue.ask(&object.uid().unwrap_or_default(), own, &jobs, &context.setup.sign_jobs))
+}
+
+async fn start_sign(
+    object: &PackedBundle,
+    packing: &Packing,
+    frozen: &Frozen,
+    digest: &Digest,
+    with: SignWith,
+    context: &Context,
+) -> Result<(), Trouble> {
+    let (inputs, ..) = thaw(frozen, context).await?;
     let namespace = object.namespace().unwrap_or_default();
     let place = if matches!(with, SignWith::Namespace { .. }) { namespace.as_str() } else { context.setup.system_namespace.as_str() };
     if let (Some(secret), SignWith::Platform(_) | SignWith::Nothing) = (&packing.push_secret, &with) {
@@ -103,13 +139,13 @@ fn no_signer(trouble: Trouble) -> Trouble {
 }
 
 /// Reads the snapshot of a run.
-async fn thaw(frozen: &Frozen, context: &Context) -> Result<(Inputs, Snapshot), Trouble> {
+async fn thaw(frozen: &Frozen, context: &Context) -> Result<(Inputs, Snapshot, Lockfile), Trouble> {
     let name = frozen.run.snapshot_name();
     let map = Api::<ConfigMap>::namespaced(context.client.clone(), &context.setup.system_namespace).get(&name).await?;
     let snapshot = Snapshot::read(&map).ok_or_else(|| Trouble::new(Reason::Internal, format!("ConfigMap {name} is no snapshot")))?;
     let inputs = Inputs::parse(snapshot.inputs.as_bytes()).map_err(|error| Trouble::of(&error))?;
-    inputs.lock(snapshot.lock.as_bytes()).map_err(|error| Trouble::of(&error))?;
-    Ok((inputs, snapshot))
+    let lock = inputs.lock(snapshot.lock.as_bytes()).map_err(|error| Trouble::of(&error))?;
+    Ok((inputs, snapshot, lock))
 }
 
 /// Removes the Jobs of a run, and what belongs to them alone, so that it begins again.
@@ -148,7 +184,7 @@ async fn create<K>(api: &Api<K>, object: &K) -> Result<(), Trouble>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Serialize + std::fmt::Debug,
 {
-    match api.create(&PostParams { field_manager: Some(build::MANAGER.to_owned()), ..PostParams::default() }, object).await {
+    match api.create(&PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }, object).await {
         Ok(_) => Ok(()),
         Err(error) if is_already_exists(&error) => Ok(()),
         Err(error) if is_forbidden(&error) => {

@@ -7,7 +7,7 @@ use kube::{Client, core::DeserializeGuard, runtime::reflector::Store};
 use tokio::sync::watch;
 
 use super::{
-    build::Setup, cached::CachedBundle, memory::Memory, metrics::Metrics, policies::Compiled, reading::Reading, secrets::Secrets, trust::Trust, webhook::Enforcement,
+    build::Setup, cached::CachedBundle, memory::Memory, metrics::Metrics, policies::Compiled, queue::Queue, reading::Reading, secrets::Secrets, trust::Trust, webhook::Enforcement,
 };
 use crate::{api::installation::Installation, clock::Clock, core::job::Registry, service::registries::Registries, telemetry::events::Events};
 
@@ -33,6 +33,8 @@ pub(super) struct Context {
     pub reading: Reading,
     /// What this process remembers.
     pub memory: Memory,
+    /// Who waits to sign.
+    pub queue: Queue,
     /// Numbers for people who watch.
     pub metrics: Metrics,
     /// Tells events.

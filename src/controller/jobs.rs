@@ -96,7 +96,11 @@ fn over(job: &Job) -> Option<Over> {
 /// Why it failed: what its last Pod said, else what the cluster says.
 fn failure(job: &Job, ended: &[Ended<'_>], over: &Over, step: Step) -> Failure {
     if over.reason == "DeadlineExceeded" {
-        return Failure::new(Reason::DeadlineExceeded, "the Job took longer than spec.timeout; raise it, or see what its Pod waited for");
+        let limit = match step {
+            Step::Pack => "spec.timeout",
+            Step::Sign => "spec.timeout, or than sign Jobs may (chart value jobs.sign.timeoutSeconds)",
+        };
+        return Failure::new(Reason::DeadlineExceeded, &format!("the Job took longer than {limit}; raise it, or see what its Pod waited for"));
     }
     let last = ended.iter().filter(|ended| ended.terminated.exit_code != 0).max_by_key(|ended| ended.at());
     match last.map(|last| (last, last.report())) {

@@ -14,10 +14,11 @@ mod memory;
 mod metrics;
 mod platform_key;
 mod policies;
+mod queue;
 mod reading;
 mod reconcile;
-mod secrets;
 mod rival;
+mod secrets;
 mod sigstore;
 mod source;
 mod status;
@@ -62,6 +63,7 @@ use self::{
     context::Context,
     lease::{Elector, Times},
     memory::Memory,
+    queue::Queue,
     reading::Reading,
     secrets::Secrets,
     trouble::Trouble,
@@ -299,6 +301,7 @@ impl Opening {
                 image_pull_policy: installation.jobs.image_pull_policy.clone(),
                 image_pull_secrets: installation.jobs.image_pull_secrets.iter().map(|secret| secret.name.clone()).collect(),
                 packer: packer(&image),
+                sign_jobs: installation.jobs.sign.clone(),
                 image,
             },
             installation,
@@ -309,6 +312,7 @@ impl Opening {
             store,
             reading: Reading::default(),
             memory: Memory::default(),
+            queue: Queue::default(),
             metrics,
             events: Events::new(client.clone(), reporter),
             secrets,

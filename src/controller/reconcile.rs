@@ -19,6 +19,7 @@ use super::{
     cached::{CachedBundle, strip},
     context::Context,
     gather::{observe, requested},
+    queue::Wait,
     source, status,
     status::{News, SUCCEEDED},
     step::{self, Frozen, JobState, Observed, Phase, Step, look_again},
@@ -110,7 +111,10 @@ impl Run<'_> {
                 self.wait(Phase::Packing, None, &seen).await.map(Some)
             }
             (Step::Sign(frozen, digest), Work::Pack(packing)) => {
-                act::sign(&self.object, packing, &frozen, &digest, self.context).await?;
+                if let Some(Wait { why, again }) = act::sign(&self.object, packing, &frozen, &digest, self.context).await? {
+                    self.tell(&News::Working(Phase::Signing, Some(why))).await?;
+                    return Ok(Some(Action::requeue(again)));
+                }
                 self.note_job("pack", &seen.pack, &frozen);
                 self.event("Packed", "Pack", &format!("packed {}@{digest}", packing.repository)).await;
                 self.wait(Phase::Signing, None, &seen).await.map(Some)

@@ -130,6 +130,7 @@ pub(super) async fn inputs(object: &PackedBundle, packing: &Packing, resolved: &
         },
         registries: context.job_registries.clone(),
         private_networks: context.installation.network.allowed_private_cidrs.clone(),
+        registry_networks: context.installation.network.registry_private_cidrs.clone(),
         fetch_ca: fetch_ca(&namespace, packing.fetch_ca.as_ref(), context).await?,
         signing,
         sbom: packing.sbom,

@@ -8,10 +8,10 @@ use reqwest::{
     Response, StatusCode,
     header::{self, AsHeaderName, HeaderMap},
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use url::Url;
 
-use super::{HttpError, redact::shown, redirect};
+use super::{HttpError, LeastRate, pace::Pace, redact::shown, redirect};
 
 /// Status, headers and origin of an answer.
 #[derive(Clone, Debug)]
@@ -27,6 +27,7 @@ pub struct Answer {
     head: Head,
     response: Response,
     idle: Duration,
+    pace: Option<Pace>,
 }
 
 impl Head {
@@ -67,9 +68,9 @@ impl Head {
 }
 
 impl Answer {
-    pub(super) fn new(mut response: Response, url: Url, idle: Duration) -> Self {
+    pub(super) fn new(mut response: Response, url: Url, idle: Duration, least: Option<LeastRate>) -> Self {
         let head = Head { status: response.status(), headers: std::mem::take(response.headers_mut()), url };
-        Self { head, response, idle }
+        Self { head, response, idle, pace: least.map(Pace::new) }
     }
 
     /// Status, headers and origin.
@@ -84,10 +85,20 @@ impl Answer {
 
     /// The next piece of the body.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
+        let asked = Instant::now();
         match timeout(self.idle, self.response.chunk()).await {
-            Ok(Ok(chunk)) => Ok(chunk),
+            Ok(Ok(chunk)) => self.in_time(chunk, asked.elapsed()),
             Ok(Err(error)) => Err(HttpError::from_library(error, &self.head.url, true)),
             Err(_) => Err(HttpError::Timeout { url: shown(&self.head.url), wait: "data", seconds: self.idle.as_secs() }),
+        }
+    }
+
+    /// A piece, if enough came so far. The end of the body is always in time.
+    fn in_time(&mut self, chunk: Option<Bytes>, waited: Duration) -> Result<Option<Bytes>, HttpError> {
+        let (Some(pace), Some(piece)) = (&mut self.pace, &chunk) else { return Ok(chunk) };
+        match pace.count(waited, piece.len()) {
+            Ok(()) => Ok(chunk),
+            Err(slow) => Err(HttpError::TooSlow { url: shown(&self.head.url), bytes: slow.bytes, seconds: slow.seconds, least: slow.least }),
         }
     }
 

@@ -15,8 +15,8 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::{
-    AddressPolicy, Answer, Head, HttpError, HttpOptions, Proxy, Request, Retries, address::GuardedResolver, error::root_cause, redact::shown,
-    redirect, request::Payload, retry::Waits,
+    AddressPolicy, Answer, Discretion, Head, HttpError, HttpOptions, LeastRate, Proxy, Request, Retries, address::GuardedResolver, error::root_cause,
+    redact::shown, redirect, request::Payload, retry::Waits,
 };
 
 /// Redirects of one request. Enough for a registry that hands its blobs to a store behind a delivery network.
@@ -30,6 +30,8 @@ pub struct HttpClient {
     proxied: bool,
     idle: Duration,
     answer: Duration,
+    least_rate: Option<LeastRate>,
+    discretion: Discretion,
     retries: Retries,
     requests: Arc<AtomicU64>,
 }
@@ -47,6 +49,8 @@ impl HttpClient {
             proxied: matches!(options.proxy, Proxy::Through { .. }),
             idle: options.idle_timeout,
             answer: options.answer_timeout,
+            least_rate: options.least_rate,
+            discretion: options.discretion,
             retries: options.retries,
             requests: Arc::default(),
         })
@@ -114,11 +118,15 @@ impl HttpClient {
 
     async fn send_once(&self, request: Request) -> Result<Answer, HttpError> {
         let url = request.url.clone();
+        self.connect(request, url).await.map_err(|error| if self.discretion == Discretion::Outcome { error.discreet() } else { error })
+    }
+
+    async fn connect(&self, request: Request, url: Url) -> Result<Answer, HttpError> {
         self.check(&url).await?;
         self.requests.fetch_add(1, Ordering::Relaxed);
         let (request, progress) = self.outgoing(request)?;
         let response = self.wait(request, &progress, &url).await?;
-        Ok(Answer::new(response, url, self.idle))
+        Ok(Answer::new(response, url, self.idle, self.least_rate))
     }
 
     /// Names are checked again where the connection is made. Behind a proxy it is the proxy that connects, so the name is looked up here too;

@@ -49,6 +49,18 @@ pub enum HttpError {
         /// How long, in seconds.
         seconds: u64,
     },
+    /// The body arrives too slowly.
+    #[error("{url}: only {bytes} bytes came in {seconds} s, at least {least} bytes a second are needed; raise the server's or the network's speed")]
+    TooSlow {
+        /// What was asked for.
+        url: String,
+        /// What came.
+        bytes: u64,
+        /// In how many seconds.
+        seconds: u64,
+        /// What is needed.
+        least: u64,
+    },
     /// The body is larger than what is read.
     #[error("{url}: the answer is larger than {limit} bytes")]
     TooLarge {
@@ -91,6 +103,23 @@ impl HttpError {
         }
     }
 
+    /// The same without what it tells of the network between here and there.
+    pub(super) fn discreet(self) -> Self {
+        match self {
+            Self::Unreachable { url, cause } => {
+                tracing::info!(url, cause, "could not be reached");
+                Self::Unreachable { url, cause: "could not be reached from here; the operator's log tells why".into() }
+            }
+            Self::Address { url, cause } => {
+                tracing::info!(url, %cause, "may not be reached");
+                // A name's addresses are the cluster's business.
+                let address = Url::parse(&url).ok().and_then(|url| url.host_str().map(ToOwned::to_owned)).unwrap_or_default();
+                Self::Address { url, cause: AddressError { address, ..cause } }
+            }
+            other => other,
+        }
+    }
+
     /// May the same request succeed when it is sent again?
     pub(super) const fn is_passing(&self) -> bool {
         matches!(self, Self::Unreachable { .. })
@@ -119,7 +148,7 @@ impl Classified for HttpError {
     fn reason(&self) -> Reason {
         match self {
             Self::Address { .. } => Reason::AddressNotAllowed,
-            Self::Unreachable { .. } | Self::Broken { .. } | Self::Redirect { .. } => Reason::FetchFailed,
+            Self::Unreachable { .. } | Self::Broken { .. } | Self::TooSlow { .. } | Self::Redirect { .. } => Reason::FetchFailed,
             Self::Timeout { .. } => Reason::DeadlineExceeded,
             Self::TooLarge { .. } => Reason::LimitExceeded,
             Self::Setup { .. } => Reason::InvalidSpec,

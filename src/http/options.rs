@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use url::Url;
 
-use super::{AddressPolicy, Redacted};
+use super::{AddressPolicy, LeastRate, Redacted};
 
 /// How requests are made. Every bound names the attack or fault that it ends.
 #[derive(Clone, Debug)]
@@ -20,10 +20,25 @@ pub struct HttpOptions {
     pub idle_timeout: Duration,
     /// Longest time for one small answer (manifest, list, token) from the request to its last byte. Default: 60 s. Ends a slow drip.
     pub answer_timeout: Duration,
+    /// The least that has to arrive of a body, however long it is. Default: nothing. Ends a slow drip that has no end.
+    pub least_rate: Option<LeastRate>,
+    /// How much is told of a connection that was not made.
+    pub discretion: Discretion,
     /// How often a request is tried that may be repeated.
     pub retries: Retries,
     /// Which addresses may be reached.
     pub addresses: AddressPolicy,
+}
+
+/// How much an error tells of a connection that was not made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Discretion {
+    /// All that is known: refused, timed out, no such name, an invalid certificate.
+    #[default]
+    Cause,
+    /// That it was not made. Who asks may have chosen the address, and does not stand where we do: the cause would tell them which ports are
+    /// open there. It goes to the log.
+    Outcome,
 }
 
 /// Where requests go through. A proxy's address obeys the [`AddressPolicy`] too: who may name one could else reach anything.
@@ -72,6 +87,8 @@ impl Default for HttpOptions {
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_mins(1),
             answer_timeout: Duration::from_mins(1),
+            least_rate: None,
+            discretion: Discretion::Cause,
             retries: Retries::default(),
             addresses: AddressPolicy::Any,
         }

@@ -323,3 +323,63 @@ impl Test {
         self.tenant_of("view", ("get", "packedbundles.packgate.dev"))
     }
 }
+
+/// What another namespace writes down blocks nobody: neither an object that never packed, nor one that failed.
+#[test]
+fn a_squatter_in_another_namespace_blocks_nobody() {
+    let Some(test) = Test::start("a_squatter_in_another_namespace_blocks_nobody") else { return };
+    let installation = test.installation();
+    let lock = test.lock(&test.cluster.registry, "product", &[("a", "product\n")]);
+    let repository = test.repository(&test.cluster.registry, "product");
+    let elsewhere = crate::support::namespace::Namespace::create();
+    elsewhere.apply(&lock.config_map("lock"));
+    let mut squatter = packed_bundle("squat", "lock", &repository);
+    squatter["spec"]["destination"]["tag"] = json!("v1");
+    squatter["spec"]["suspend"] = json!(true);
+    elsewhere.apply(&squatter.to_string());
+    std::thread::sleep(std::time::Duration::from_millis(1_100)); // ages have whole seconds
+    test.namespace.apply(&lock.config_map("lock"));
+    let mut product = packed_bundle("product", "lock", &repository);
+    product["spec"]["destination"]["tag"] = json!("v1");
+    test.namespace.apply(&product.to_string());
+    let bundle = test.ready("product");
+    installation.vouches_for(&test, &format!("{repository}@{}", bundle["status"]["bundle"]["digest"].as_str().expect("a digest")));
+    assert!(!test.bundle("product").to_string().contains(&elsewhere.name), "a foreign object is named");
+}
+
+/// More bundles than places: at no time more sign Jobs than the chart's value, and all of them are signed in the end.
+#[test]
+fn sign_jobs_of_one_namespace_wait_for_each_other() {
+    const MANY: usize = 5;
+    const AT_ONCE: usize = 2;
+    let Some(test) = Test::start("sign_jobs_of_one_namespace_wait_for_each_other") else { return };
+    test.installation();
+    let names: Vec<String> = (0..MANY).map(|n| format!("many-{n}")).collect();
+    for name in &names {
+        let lock = test.lock(&test.cluster.registry, name, &[("a", name)]);
+        test.namespace.apply(&lock.config_map(name));
+        test.namespace.apply(&packed_bundle(name, name, &test.repository(&test.cluster.registry, name)).to_string());
+    }
+    let labels = format!("app.kubernetes.io/component=sign,packgate.dev/bundle-namespace={}", test.namespace.name);
+    let begun = std::time::Instant::now();
+    loop {
+        let jobs = list_everywhere("jobs", &labels);
+        let over = |job: &&Value| {
+            job["status"]["conditions"].as_array().is_some_and(|all| all.iter().any(|one| one["type"] == "Complete" || one["type"] == "Failed"))
+        };
+        let running = jobs.iter().filter(|job| !over(job)).count();
+        assert!(running <= AT_ONCE, "{running} sign Jobs at once");
+        for job in &jobs {
+            let container = &job["spec"]["template"]["spec"]["containers"][0];
+            assert!(container["resources"]["limits"]["memory"].is_string(), "{container:#}");
+        }
+        if jobs.len() == MANY && running == 0 {
+            break;
+        }
+        assert!(begun.elapsed().as_secs() < 300, "{} of {MANY} sign Jobs", jobs.len());
+        std::thread::sleep(std::time::Duration::from_millis(300));
+    }
+    for name in &names {
+        test.ready(name);
+    }
+}

@@ -254,6 +254,10 @@ fn the_schema_refuses_what_would_go_wrong_later() {
         ("noMatch.container=null", "/noMatch"),
         (r#"network.allowedPrivateCIDRs=["10.0.0.1"]"#, "/network/allowedPrivateCIDRs/0"),
         (r#"network.allowedPrivateCIDRs=["10.0.0.0/33"]"#, "/network/allowedPrivateCIDRs/0"),
+        (r#"network.registryPrivateCIDRs=["10.0.0.0"]"#, "/network/registryPrivateCIDRs/0"),
+        ("jobs.sign.maxConcurrent=0", "/jobs/sign/maxConcurrent"),
+        ("jobs.sign.timeoutSeconds=59", "/jobs/sign/timeoutSeconds"),
+        (r#"jobs.sign.resources.limits.memory="lots""#, "/jobs/sign/resources/limits/memory"),
         (r#"builder.id="https://ci.example.com/""#, "/builder/id"),
         (r#"builder.id="ci""#, "/builder/id"),
         (r#"image.digest="sha256:abc""#, "/image/digest"),
@@ -292,6 +296,15 @@ fn the_webhooks_configuration_has_no_entries() {
     assert!(object.get("webhooks").is_none(), "{object:#}");
 }
 
+/// How the chart says that sign Jobs are run.
+fn sign_jobs(all: u32, of_one: u32, seconds: u32, memory: &str) -> Value {
+    let resources = json!({
+        "requests": {"cpu": "50m", "memory": "64Mi", "ephemeral-storage": "16Mi"},
+        "limits": {"cpu": "1", "memory": memory, "ephemeral-storage": "64Mi"},
+    });
+    json!({"maxConcurrent": all, "maxConcurrentPerNamespace": of_one, "timeoutSeconds": seconds, "resources": resources})
+}
+
 #[test]
 fn the_configuration_says_what_the_values_say() {
     let Some(chart) = Chart::new("the_configuration_says_what_the_values_say") else { return };
@@ -300,10 +313,10 @@ fn the_configuration_says_what_the_values_say() {
         serde_saphyr::from_str(&text).expect("YAML")
     };
     let defaults = json!({
-        "builder": {"id": ""}, "registries": [], "network": {"allowedPrivateCIDRs": []}, "signing": {"allowNone": false},
+        "builder": {"id": ""}, "registries": [], "network": {"allowedPrivateCIDRs": [], "registryPrivateCIDRs": []}, "signing": {"allowNone": false},
         "noMatch": {"packedBundle": "Deny", "imageVolume": "Warn", "container": "Allow"},
         "webhook": {"timeoutSeconds": 10, "failurePolicy": "Fail"},
-        "jobs": {"imagePullPolicy": "IfNotPresent", "imagePullSecrets": []},
+        "jobs": {"imagePullPolicy": "IfNotPresent", "imagePullSecrets": [], "sign": sign_jobs(8, 2, 3_600, "256Mi")},
     });
     assert_eq!(config(&chart.render(&[])), defaults);
     let full = config(&documents(chart.full().ok()));
@@ -313,7 +326,9 @@ fn the_configuration_says_what_the_values_say() {
         {"host": "[fd00::1]:5000", "plainHTTP": false, "caRef": {"kind": "Secret", "name": "other-ca"}},
     ]);
     assert_eq!(full["registries"], registries);
-    assert_eq!(full["jobs"], json!({"imagePullPolicy": "Always", "imagePullSecrets": [{"name": "pull"}]}));
+    let sign = sign_jobs(4, 1, 600, "512Mi");
+    assert_eq!(full["jobs"], json!({"imagePullPolicy": "Always", "imagePullSecrets": [{"name": "pull"}], "sign": sign}));
+    assert_eq!(full["network"]["registryPrivateCIDRs"], json!(["10.2.0.0/16"]));
     assert_eq!(full["builder"]["id"], "https://ci.example.com/packgate");
     assert_eq!(full["webhook"]["clientCARef"], json!({"kind": "ConfigMap", "name": "api-server-client-ca"}));
     assert_eq!((&full["webhook"]["clientNames"], &full["metrics"]), (&json!(["kube-apiserver"]), &json!({"names": true})));

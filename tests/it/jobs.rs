@@ -73,6 +73,7 @@ fn freeze(server: &Registry) -> (Vec<u8>, Inputs) {
         destination: Destination { repository: format!("{}/team-a/siem", server.host()), tag: Some("v1".into()), tag_policy: TagPolicy::Immutable },
         registries: vec![RegistrySettings { host: server.host(), plain_http: true, ca: None }],
         private_networks: vec!["0.0.0.0/0".into()],
+        registry_networks: Vec::new(),
         fetch_ca: None,
         signing: Signing { mode: SigningMode::Platform, builder_id: BUILDER.into() },
         sbom: None,

@@ -3,6 +3,7 @@
 mod answers;
 mod content;
 mod credentials;
+mod guarded;
 mod push;
 mod referrers;
 

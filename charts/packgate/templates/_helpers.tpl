@@ -47,6 +47,7 @@ builder:
 registries: {{ toJson $registries }}
 network:
   allowedPrivateCIDRs: {{ toJson $values.network.allowedPrivateCIDRs }}
+  registryPrivateCIDRs: {{ toJson $values.network.registryPrivateCIDRs }}
 signing:
   allowNone: {{ $values.signing.allowNone }}
 noMatch:
@@ -67,4 +68,9 @@ metrics:
 jobs:
   imagePullPolicy: {{ $values.image.pullPolicy }}
   imagePullSecrets: {{ toJson $values.image.pullSecrets }}
+  sign:
+    maxConcurrent: {{ $values.jobs.sign.maxConcurrent }}
+    maxConcurrentPerNamespace: {{ $values.jobs.sign.maxConcurrentPerNamespace }}
+    timeoutSeconds: {{ $values.jobs.sign.timeoutSeconds }}
+    resources: {{ toJson $values.jobs.sign.resources }}
 {{- end }}

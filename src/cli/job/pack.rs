@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::{Ends, Snapshot, credentials};
 use crate::{
-    cli::{context::Context, exit::CliError, in_cluster::http_options, registries::Registries},
+    cli::{context::Context, exit::CliError, in_cluster::job_http_options, registries::Registries},
     core::{
         context::DEFAULT_LOCK_PATH,
         job::{Inputs, Success},
@@ -17,7 +17,7 @@ use crate::{
         reference::PinnedReference,
     },
     fetch::{ContextOrigin, FetchError, HttpOrigin, NoContext, Origin, Origins, RegistryOrigin},
-    http::{AddressPolicy, HttpClient, HttpOptions, PrivateAddresses, address::CidrError},
+    http::{AddressPolicy, Discretion, HttpClient, HttpOptions, LeastRate, PrivateAddresses, address::CidrError},
     oci::{LayoutTarget, auth::CredentialStore},
     service::pack::{PackService, Packed, deliver},
 };
@@ -41,7 +41,9 @@ pub(super) struct PackJobArgs {
 pub(super) async fn run(args: PackJobArgs, context: &Context) -> Result<Success, CliError> {
     let Snapshot { inputs, lock } = Snapshot::read(&args.ends.inputs).await?;
     let push = credentials(context.global().registry_config.as_deref()).await?;
-    let registries = Registries::new(&inputs.registries, &http_options())?;
+    // It runs where its tenant may look around anyhow, so its causes are told.
+    let options = HttpOptions { discretion: Discretion::Cause, ..job_http_options(&inputs.registry_networks)? };
+    let registries = Registries::new(&inputs.registries, &options)?;
     let target = registries.open(&inputs.repository()?, Arc::clone(&push))?;
     let pull = credentials(args.context_config.as_deref()).await?;
     let origins = origins(&inputs, &lock, &registries, push, pull, context).await?;
@@ -92,5 +94,6 @@ fn download_client(inputs: &Inputs) -> Result<HttpClient, CliError> {
     let networks: Result<Vec<_>, CidrError> = inputs.private_networks.iter().map(|network| network.parse()).collect();
     let private = PrivateAddresses::Listed(networks.map_err(|e| CliError::invalid(e.to_string()))?);
     let extra_ca_pem = inputs.fetch_ca.clone().map(Into::into);
-    Ok(HttpClient::new(&HttpOptions { addresses: AddressPolicy::Cluster { private }, extra_ca_pem, ..HttpOptions::default() })?)
+    let least_rate = Some(LeastRate::DEFAULT);
+    Ok(HttpClient::new(&HttpOptions { addresses: AddressPolicy::Cluster { private }, extra_ca_pem, least_rate, ..HttpOptions::default() })?)
 }

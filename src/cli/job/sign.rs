@@ -10,7 +10,7 @@ use crate::{
         context::Context,
         endorser::{ServiceArgs, keyless, token_file},
         exit::CliError,
-        in_cluster::http_options,
+        in_cluster::job_http_options,
         lockfile::Input,
         registries::Registries,
     },
@@ -65,13 +65,13 @@ pub(super) async fn run(args: SignJobArgs, context: &Context) -> Result<Success,
         SigningMode::Platform | SigningMode::Namespace => args.signer.load(context).await?,
     };
     let credentials = credentials(context.global().registry_config.as_deref()).await?;
-    let target = Registries::new(&inputs.registries, &http_options())?.open(&inputs.repository()?, credentials)?;
+    let target = Registries::new(&inputs.registries, &job_http_options(&inputs.registry_networks)?)?.open(&inputs.repository()?, credentials)?;
     Ok(endorse(&target, &args.digest, &inputs, signer.as_deref(), context.clock(), context.limits(), &*context.progress()).await?)
 }
 
 impl SignerArgs {
     async fn load(self, context: &Context) -> Result<Option<Box<dyn Endorser>>, CliError> {
-        let services = self.services.load(|| context.client(http_options())).map_err(no_signer)?;
+        let services = self.services.load(|| context.client(job_http_options(&[])?)).map_err(no_signer)?;
         let Some(key) = self.key else {
             let token = self.identity_token_file.map(token_file);
             return Ok(match (token, services) {

@@ -1,5 +1,7 @@
 //! The two Jobs of a run.
 
+use std::time::Duration;
+
 use k8s_openapi::{
     api::{
         batch::v1::{
@@ -12,10 +14,10 @@ use k8s_openapi::{
 use kube::{ResourceExt, core::ObjectMeta};
 
 use super::{
-    CONTAINER, Component, Setup, labels,
+    CONTAINER, Component, Scratch, Setup, labels,
     objects::DOCKER_CONFIG_KEY,
     owned_by,
-    pod::{Mount, modest, pod},
+    pod::{Mount, modest, pod, signing, with_room},
 };
 use crate::{
     api::{
@@ -75,10 +77,10 @@ pub const SIGNING_CONFIG_KEY: &str = "signing_config.json";
 pub const CA_KEY: &str = "ca.crt";
 
 /// Packs, in the tenant's namespace: with the tenant's credentials, without any API token or key.
-pub fn pack_job(owner: &PackedBundle, packing: &Packing, inputs: &Inputs, setup: &Setup) -> Job {
+pub fn pack_job(owner: &PackedBundle, packing: &Packing, inputs: &Inputs, scratch: Scratch, setup: &Setup) -> Job {
     let run = &inputs.run;
     let mut args = words(&["job", "pack", "--inputs", INPUTS, "--work", WORK]);
-    let mut mounts = vec![Mount::config_map("inputs", run.pack_name(), INPUTS), Mount::scratch("work", WORK)];
+    let mut mounts = vec![Mount::config_map("inputs", run.pack_name(), INPUTS), Mount::scratch("work", scratch.limit, WORK)];
     if let Some(secret) = &packing.push_secret {
         args.extend([String::from("--registry-config"), format!("{REGISTRY}/{CONFIG}")]);
         mounts.push(registry_config("registry", secret, REGISTRY));
@@ -92,10 +94,10 @@ pub fn pack_job(owner: &PackedBundle, packing: &Packing, inputs: &Inputs, setup:
     let spec = PodSpec {
         node_selector: Some(wish.node_selector.clone()).filter(|selector| !selector.is_empty()),
         tolerations: Some(wish.tolerations.clone()).filter(|tolerations| !tolerations.is_empty()),
-        ..pod(args, mounts, wish.resources.clone().unwrap_or_else(modest), account, setup)
+        ..pod(args, mounts, with_room(wish.resources.clone().unwrap_or_else(modest), scratch), account, setup)
     };
     let place = Place { name: run.pack_name(), namespace: owner.namespace(), owners: owned_by(owner), component: Component::Pack };
-    job(owner, run, place, spec, packing)
+    job(owner, run, place, spec, packing.timeout)
 }
 
 /// Re-derives every byte, then signs, attests, verifies and tags `digest`. Nothing that the tenant wrote reaches its Pod but the frozen
@@ -113,7 +115,8 @@ pub fn sign_job(owner: &PackedBundle, packing: &Packing, inputs: &Inputs, digest
     }
     add_signer(with, &mut args, &mut mounts);
     let account = if in_namespace { TenantSigner::ACCOUNT } else { SIGNER_ACCOUNT };
-    let mut spec = pod(args, mounts, modest(), account.to_owned(), setup);
+    let resources = if in_namespace { None } else { setup.sign_jobs.resources.clone() };
+    let mut spec = pod(args, mounts, resources.unwrap_or_else(signing), account.to_owned(), setup);
     let place = if in_namespace {
         Place { name: run.sign_name(), namespace: owner.namespace(), owners: owned_by(owner), component: Component::Sign }
     } else {
@@ -122,7 +125,9 @@ pub fn sign_job(owner: &PackedBundle, packing: &Packing, inputs: &Inputs, digest
         let owners = vec![setup.installation.clone()];
         Place { name: run.sign_name(), namespace: Some(setup.system_namespace.clone()), owners, component: Component::Sign }
     };
-    job(owner, run, place, spec, packing)
+    // In the tenant's namespace its quota counts, so its own deadline does. Here the platform's key is mounted.
+    let longest = if in_namespace { packing.timeout } else { packing.timeout.min(Duration::from_secs(setup.sign_jobs.timeout_seconds.into())) };
+    job(owner, run, place, spec, longest)
 }
 
 /// What the sign Job signs with, and where it finds it.
@@ -155,7 +160,7 @@ struct Place {
     component: Component,
 }
 
-fn job(owner: &PackedBundle, run: &RunKey, place: Place, spec: PodSpec, packing: &Packing) -> Job {
+fn job(owner: &PackedBundle, run: &RunKey, place: Place, spec: PodSpec, longest: Duration) -> Job {
     let Place { name, namespace, owners, component } = place;
     let labels = labels(owner, run, component);
     let template = PodTemplateSpec { metadata: Some(ObjectMeta { labels: Some(labels.clone()), ..ObjectMeta::default() }), spec: Some(spec) };
@@ -165,7 +170,7 @@ fn job(owner: &PackedBundle, run: &RunKey, place: Place, spec: PodSpec, packing:
             parallelism: Some(1),
             completions: Some(1),
             backoff_limit: Some(BACKOFF_LIMIT),
-            active_deadline_seconds: Some(i64::try_from(packing.timeout.as_secs()).unwrap_or(i64::MAX)),
+            active_deadline_seconds: Some(i64::try_from(longest.as_secs()).unwrap_or(i64::MAX)),
             pod_failure_policy: Some(failure_policy()),
             template,
             ..JobSpec::default()

@@ -3,6 +3,7 @@
 mod jobs;
 mod objects;
 mod pod;
+mod scratch;
 #[cfg(test)]
 mod tests;
 
@@ -13,9 +14,10 @@ use kube::{Resource, ResourceExt};
 
 pub use jobs::{CA_KEY, SIGNING_CONFIG_KEY, ServicesMap, SignWith, pack_job, sign_job};
 pub use objects::{DOCKER_CONFIG_KEY, SNAPSHOT_GENERATION, Snapshot, SnapshotError, pack_config, push_secret, snapshot};
+pub use scratch::Scratch;
 
 use crate::{
-    api::packed_bundle::PackedBundle,
+    api::{installation::SignJobs, packed_bundle::PackedBundle},
     core::job::{Packer, RunKey},
 };
 
@@ -49,6 +51,8 @@ pub struct Setup {
     pub image_pull_policy: String,
     /// Secrets of the system namespace that the image is pulled with.
     pub image_pull_secrets: Vec<String>,
+    /// How Jobs are run that sign there.
+    pub sign_jobs: SignJobs,
     /// Owner of everything in the system namespace, so that it goes with the installation.
     pub installation: OwnerReference,
 }
@@ -65,7 +69,8 @@ pub enum Component {
 }
 
 impl Component {
-    const fn as_str(self) -> &'static str {
+    /// As it is written in labels.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Lock => "lock",
             Self::Pack => "pack",

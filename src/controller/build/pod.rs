@@ -1,5 +1,7 @@
 //! Pods that satisfy the restricted pod security standard and get no API token.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::{
     api::core::v1::{
         Capabilities, ConfigMapVolumeSource, Container, EmptyDirVolumeSource, KeyToPath, PodSecurityContext, PodSpec, ProjectedVolumeSource,
@@ -9,8 +11,12 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity,
 };
 
-use super::{CONTAINER, Setup};
+use super::{CONTAINER, Scratch, Setup};
 
+/// The resource that folders and logs on a node are.
+const EPHEMERAL: &str = "ephemeral-storage";
+/// Bytes of a Job's log, beside its folder.
+const LOGS: u64 = 64 << 20;
 /// Nobody's user, as in the image.
 const USER: i64 = 65_532;
 /// Readable by the owner and by the Pod's group.
@@ -65,9 +71,10 @@ impl Mount {
         Self { volume: Volume { name: name.to_owned(), projected: Some(projected), ..Volume::default() }, path, read_only: true }
     }
 
-    /// An empty folder on the node.
-    pub(super) fn scratch(name: &str, path: &'static str) -> Self {
-        let volume = Volume { name: name.to_owned(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() };
+    /// An empty folder on the node, for so many bytes. The kubelet ends a Pod that takes more.
+    pub(super) fn scratch(name: &str, bytes: u64, path: &'static str) -> Self {
+        let source = EmptyDirVolumeSource { size_limit: Some(Quantity(bytes.to_string())), ..EmptyDirVolumeSource::default() };
+        let volume = Volume { name: name.to_owned(), empty_dir: Some(source), ..Volume::default() };
         Self { volume, path, read_only: false }
     }
 
@@ -121,6 +128,29 @@ fn container_security() -> SecurityContext {
 
 /// What a Job needs at least: it streams, whatever the size of the artifacts.
 pub(super) fn modest() -> ResourceRequirements {
-    let quantity = |name: &str, value: &str| (name.to_owned(), Quantity(value.to_owned()));
-    ResourceRequirements { requests: Some([quantity("cpu", "50m"), quantity("memory", "64Mi")].into()), ..ResourceRequirements::default() }
+    ResourceRequirements { requests: Some(quantities(&[("cpu", "50m"), ("memory", "64Mi")])), ..ResourceRequirements::default() }
+}
+
+/// What a Job needs that signs, and no more: it reads a stream and writes no files but its log.
+pub(super) fn signing() -> ResourceRequirements {
+    ResourceRequirements {
+        requests: Some(quantities(&[("cpu", "50m"), ("memory", "64Mi"), (EPHEMERAL, "16Mi")])),
+        limits: Some(quantities(&[("cpu", "1"), ("memory", "256Mi"), (EPHEMERAL, "64Mi")])),
+        ..ResourceRequirements::default()
+    }
+}
+
+/// Room on the node for a Job that packs, unless its object says something about that itself.
+pub(super) fn with_room(mut resources: ResourceRequirements, scratch: Scratch) -> ResourceRequirements {
+    let says = |map: &Option<BTreeMap<String, Quantity>>| map.as_ref().is_some_and(|map| map.contains_key(EPHEMERAL));
+    if !says(&resources.requests) && !says(&resources.limits) {
+        let bytes = |bytes: u64| Quantity(bytes.to_string());
+        resources.requests.get_or_insert_default().insert(EPHEMERAL.to_owned(), bytes(scratch.needed));
+        resources.limits.get_or_insert_default().insert(EPHEMERAL.to_owned(), bytes(scratch.limit.saturating_add(LOGS)));
+    }
+    resources
+}
+
+fn quantities(pairs: &[(&str, &str)]) -> BTreeMap<String, Quantity> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), Quantity((*value).to_owned()))).collect()
 }

@@ -1,7 +1,10 @@
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::*;
 use crate::{
+    api::installation::SignJobs,
     api::packed_bundle::{PackedBundleSpec, Packing, TenantIdentity, ValidatedPackedBundle, Work},
     core::{
         digest::Digest,
@@ -30,6 +33,8 @@ fn with_secrets() -> (PackedBundle, Packing) {
     }))
 }
 
+const SCRATCH: Scratch = Scratch { needed: 1_000, limit: 2_000 };
+
 fn setup() -> Setup {
     Setup {
         system_namespace: "packgate-system".into(),
@@ -37,6 +42,7 @@ fn setup() -> Setup {
         packer: None,
         image_pull_policy: String::new(),
         image_pull_secrets: vec!["image".into()],
+        sign_jobs: SignJobs::default(),
         installation: OwnerReference { name: "packgate-controller".into(), kind: "ServiceAccount".into(), ..OwnerReference::default() },
     }
 }
@@ -56,6 +62,7 @@ fn inputs() -> Inputs {
         destination: Destination { repository: "r.example.com/team-a/siem".into(), tag: Some("v1".into()), tag_policy: TagPolicy::Immutable },
         registries: Vec::new(),
         private_networks: Vec::new(),
+        registry_networks: Vec::new(),
         fetch_ca: None,
         signing: Signing { mode: SigningMode::Platform, builder_id: "https://b.example.com/platform".into() },
         sbom: None,
@@ -91,7 +98,7 @@ fn secrets(job: &Value) -> Vec<&str> {
 #[test]
 fn the_pack_job_has_the_tenants_credentials_and_nothing_else() {
     let (object, packing) = with_secrets();
-    let job = json(&pack_job(&object, &packing, &inputs(), &setup()));
+    let job = json(&pack_job(&object, &packing, &inputs(), SCRATCH, &setup()));
     assert_restricted(&job);
     assert_eq!(secrets(&job), ["push", "pull"]);
     assert_eq!(job["metadata"]["namespace"], "team-a");
@@ -134,9 +141,54 @@ fn the_sign_job_is_out_of_the_tenants_reach() {
     for field in ["nodeSelector", "tolerations"] {
         assert_eq!(pod[field], Value::Null, "packPod never reaches it");
     }
-    assert_eq!(pod["containers"][0]["resources"]["limits"], Value::Null);
+    let (requests, limits) = (&pod["containers"][0]["resources"]["requests"], &pod["containers"][0]["resources"]["limits"]);
+    for resource in ["cpu", "memory", "ephemeral-storage"] {
+        assert!(requests[resource].is_string() && limits[resource].is_string(), "no quota of a tenant counts here: {resource}");
+    }
     assert_eq!(pod["volumes"][0]["configMap"]["name"], format!("packgate-{}-lock", inputs().run));
     assert!(pod["containers"][0]["args"].as_array().expect("a list").contains(&json!(digest.to_string())));
+}
+
+#[test]
+fn a_sign_job_has_a_deadline_and_resources_of_the_installation() {
+    let (object, mut packing) = with_secrets();
+    let mut setup = setup();
+    setup.sign_jobs = SignJobs {
+        timeout_seconds: 600,
+        resources: Some(serde_json::from_value(json!({"limits": {"memory": "1Gi"}})).expect("resources")),
+        ..SignJobs::default()
+    };
+    let deadline = |job: &Value| job["spec"]["activeDeadlineSeconds"].as_i64().expect("a deadline");
+    let key = || TenantIdentity::Key("key".into());
+    for (timeout, platform, tenant) in [(90, 90, 90), (86_400, 600, 86_400)] {
+        packing.timeout = Duration::from_secs(timeout);
+        let sign = |with: &SignWith| json(&sign_job(&object, &packing, &inputs(), &Digest::of(b"bundle"), with, &setup));
+        let job = sign(&SignWith::Platform("packgate-platform-key".into()));
+        assert_eq!(deadline(&job), platform);
+        assert_eq!(job["spec"]["template"]["spec"]["containers"][0]["resources"], json!({"limits": {"memory": "1Gi"}}));
+        let job = sign(&SignWith::Namespace { identity: key(), services: None });
+        assert_eq!(deadline(&job), tenant, "in the tenant's namespace its quota counts");
+        assert!(job["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"] == "256Mi");
+    }
+}
+
+#[test]
+fn the_pack_job_takes_no_more_room_on_its_node_than_its_lock_needs() {
+    let (object, mut packing) = with_secrets();
+    let resources = |packing: &Packing| {
+        let job = json(&pack_job(&object, packing, &inputs(), SCRATCH, &setup()));
+        let pod = job["spec"]["template"]["spec"].clone();
+        let volumes = pod["volumes"].as_array().expect("volumes");
+        let work = volumes.iter().find(|volume| volume["name"] == "work").expect("the folder");
+        assert_eq!(work["emptyDir"]["sizeLimit"], "2000");
+        pod["containers"][0]["resources"].clone()
+    };
+    let found = resources(&packing);
+    assert_eq!(found["requests"]["ephemeral-storage"], "1000");
+    assert_eq!((&found["limits"]["ephemeral-storage"], &found["limits"]["memory"]), (&json!((2_000 + (64 << 20)).to_string()), &json!("1Gi")));
+    let own = json!({"requests": {"ephemeral-storage": "1Ti"}});
+    packing.pod.resources = Some(serde_json::from_value(own.clone()).expect("resources"));
+    assert_eq!(resources(&packing), own, "what the object says counts");
 }
 
 #[test]
@@ -163,7 +215,7 @@ fn without_a_signer_there_is_no_key() {
 #[test]
 fn only_a_dependency_that_did_not_answer_is_tried_again() {
     let (object, packing) = with_secrets();
-    let job = json(&pack_job(&object, &packing, &inputs(), &setup()));
+    let job = json(&pack_job(&object, &packing, &inputs(), SCRATCH, &setup()));
     let rules = &job["spec"]["podFailurePolicy"]["rules"];
     assert_eq!(rules[0], json!({"action": "FailJob", "onExitCodes": {"containerName": "packgate", "operator": "In", "values": [1, 2, 4, 70]}}));
     assert_eq!(rules[1]["action"], "Ignore");
@@ -180,7 +232,7 @@ fn every_object_of_a_run_carries_the_labels_of_its_owner() {
         json(&snapshot(&object, &inputs(), data(), &setup())),
         json(&pack_config(&object, &inputs(), data())),
         json(&push_secret(&object, &inputs(), b"{}".to_vec(), &setup())),
-        json(&pack_job(&object, &packing, &inputs(), &setup())),
+        json(&pack_job(&object, &packing, &inputs(), SCRATCH, &setup())),
     ];
     for made in &all {
         let labels = &made["metadata"]["labels"];

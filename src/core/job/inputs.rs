@@ -97,6 +97,9 @@ pub struct Inputs {
     /// Networks of private addresses that downloads may come from, such as `10.0.0.0/8`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub private_networks: Vec<String>,
+    /// Networks of private addresses that registries may be in; all of them if there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub registry_networks: Vec<String>,
     /// Further certificate authorities for downloads, in PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fetch_ca: Option<String>,

@@ -20,7 +20,7 @@ pub(super) fn from_http(error: HttpError, location: &str) -> OciError {
         HttpError::Timeout { .. } => OciError::Deadline { location, cause: error.to_string() },
         HttpError::TooLarge { url, limit } => OciError::LimitExceeded { what: url, size: limit as u64 + 1, limit: limit as u64 },
         HttpError::Setup { .. } => OciError::Invalid(error.to_string()),
-        HttpError::Unreachable { .. } | HttpError::Broken { .. } | HttpError::Redirect { .. } => {
+        HttpError::Unreachable { .. } | HttpError::Broken { .. } | HttpError::TooSlow { .. } | HttpError::Redirect { .. } => {
             OciError::Unavailable { location, cause: error.to_string() }
         }
     }
@@ -98,6 +98,7 @@ mod tests {
         let (url, cause) = ("https://r.example.com/".to_owned(), String::new());
         for (error, reason) in [
             (HttpError::Unreachable { url: url.clone(), cause: cause.clone() }, Reason::RegistryUnavailable),
+            (HttpError::TooSlow { url: url.clone(), bytes: 1, seconds: 60, least: 8_192 }, Reason::RegistryUnavailable),
             (HttpError::Redirect { url: url.clone(), cause: cause.clone() }, Reason::RegistryUnavailable),
             (HttpError::Timeout { url: url.clone(), wait: "data", seconds: 1 }, Reason::DeadlineExceeded),
             (HttpError::TooLarge { url: url.clone(), limit: 1 }, Reason::LimitExceeded),

@@ -176,6 +176,7 @@ fn inputs(lock: &Lockfile, output: Output) -> Inputs {
         destination: Destination { repository: "r.example.com/team-a/siem".into(), tag: Some(TAG.into()), tag_policy: TagPolicy::Immutable },
         registries: Vec::new(),
         private_networks: Vec::new(),
+        registry_networks: Vec::new(),
         fetch_ca: None,
         signing: Signing { mode: SigningMode::Platform, builder_id: "https://packgate.dev/builder/c-1/platform".into() },
         sbom: None,

@@ -1,0 +1,122 @@
+//! Who may sign now, and who waits: sign Jobs run in packgate's own namespace, beside its controller and its key, where no tenant's quota
+//! counts. So their number is bounded, for all and for each namespace.
+//!
+//! What runs is counted from the Jobs that are there, so a restart changes nothing. Who waits is remembered here; whoever is forgotten asks
+//! again a moment later.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::batch::v1::Job;
+use kube::ResourceExt;
+
+use super::build::{BUNDLE_NAMESPACE, BUNDLE_UID};
+use crate::api::installation::SignJobs;
+
+/// Who has not asked for this long waits no more: it was deleted, suspended or changed.
+const FORGOTTEN: SignedDuration = SignedDuration::from_mins(2);
+/// How soon the first in the row asks again, and how much later each after it.
+const ASK_AGAIN: Duration = Duration::from_secs(3);
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// Those that wait to sign.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    waiting: Mutex<HashMap<String, Waiting>>,
+    /// Held from counting to creating, so that two do not take one place.
+    pub turn: tokio::sync::Mutex<()>,
+}
+
+/// One that waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Waiting {
+    pub namespace: String,
+    /// When its lock was frozen: that is how long it is in the row.
+    pub since: Timestamp,
+    /// When it asked last.
+    pub asked: Timestamp,
+}
+
+/// What is waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wait {
+    /// For a person.
+    pub why: String,
+    /// When to ask again.
+    pub again: Duration,
+}
+
+impl Queue {
+    /// May the object with this UID sign now? `jobs` are the sign Jobs of the system namespace.
+    pub(super) fn ask(&self, uid: &str, own: Waiting, jobs: &[Job], limits: &SignJobs) -> Option<Wait> {
+        let now = own.asked;
+        let mut waiting = self.lock();
+        waiting.insert(uid.to_owned(), own.clone());
+        waiting.retain(|_, other| now.duration_since(other.asked) < FORGOTTEN);
+        let running = running(jobs, uid);
+        let wait = wait(uid, &own.namespace, &running, &waiting, limits);
+        if wait.is_none() {
+            waiting.remove(uid);
+        }
+        wait
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many of the Jobs of others are under way, by namespace. Labels in the system namespace are the controller's word.
+fn running(jobs: &[Job], uid: &str) -> BTreeMap<String, usize> {
+    let mut running = BTreeMap::new();
+    for job in jobs.iter().filter(|job| !is_over(job) && job.labels().get(BUNDLE_UID).is_none_or(|of| of != uid)) {
+        *running.entry(job.labels().get(BUNDLE_NAMESPACE).cloned().unwrap_or_default()).or_default() += 1;
+    }
+    running
+}
+
+fn is_over(job: &Job) -> bool {
+    let conditions = job.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
+    conditions.into_iter().any(|condition| ["Complete", "Failed"].contains(&condition.type_.as_str()) && condition.status == "True")
+}
+
+/// Gives the free places away, each to the namespace that has the fewest, and there to who waits longest. `None` if the object with this UID
+/// gets one.
+fn wait(uid: &str, namespace: &str, running: &BTreeMap<String, usize>, waiting: &HashMap<String, Waiting>, limits: &SignJobs) -> Option<Wait> {
+    let mut taken = running.clone();
+    let mut free = limits.max_concurrent.saturating_sub(running.values().sum());
+    let mut row: BTreeMap<&str, &Waiting> = waiting.iter().map(|(uid, one)| (uid.as_str(), one)).collect();
+    while free > 0 {
+        let has = |one: &Waiting| taken.get(&one.namespace).copied().unwrap_or_default();
+        let may = row.iter().filter(|(_, one)| has(one) < limits.max_concurrent_per_namespace);
+        let Some(next) = may.min_by_key(|(uid, one)| (has(one), one.since, **uid)).map(|(uid, _)| *uid) else { break };
+        if next == uid {
+            return None;
+        }
+        if let Some(one) = row.remove(next) {
+            *taken.entry(one.namespace.clone()).or_default() += 1;
+        }
+        free -= 1;
+    }
+    let ahead = waiting.len().saturating_sub(1);
+    let again = ASK_AGAIN.saturating_mul(u32::try_from(1 + ahead / limits.max_concurrent.max(1)).unwrap_or(u32::MAX)).min(LONGEST);
+    let own = running.get(namespace).copied().unwrap_or_default();
+    let why = if own >= limits.max_concurrent_per_namespace {
+        format!(
+            "waits until another bundle of namespace {namespace} is signed: {own} sign Jobs of it run, as many as may (chart value jobs.sign.maxConcurrentPerNamespace)"
+        )
+    } else {
+        format!(
+            "waits for a free place to sign: this installation runs {} sign Jobs at once (chart value jobs.sign.maxConcurrent)",
+            limits.max_concurrent
+        )
+    };
+    Some(Wait { why, again })
+}
+
+#[cfg(test)]
+mod tests;

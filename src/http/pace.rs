@@ -1,0 +1,75 @@
+//! How fast a body has to arrive.
+
+use std::time::Duration;
+
+/// The least that has to arrive of a body. A server that sends a byte now and then is never silent for long, and would else hold whoever
+/// reads it for as long as it likes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeastRate {
+    /// Bytes a second, on the average of a window.
+    pub bytes_per_second: u64,
+    /// The window: time that was waited for data. What the reader itself needs does not count.
+    pub window: Duration,
+}
+
+impl LeastRate {
+    /// 8 KiB a second over a minute: less than any link that artifacts are packed over.
+    pub const DEFAULT: Self = Self { bytes_per_second: 8 << 10, window: Duration::from_mins(1) };
+}
+
+/// A window in which too little came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slow {
+    pub bytes: u64,
+    pub seconds: u64,
+    /// Bytes a second that were needed.
+    pub least: u64,
+}
+
+/// What arrived in the current window.
+#[derive(Debug)]
+pub(super) struct Pace {
+    least: LeastRate,
+    waited: Duration,
+    bytes: u64,
+}
+
+impl Pace {
+    pub(super) const fn new(least: LeastRate) -> Self {
+        Self { least, waited: Duration::ZERO, bytes: 0 }
+    }
+
+    /// Counts a piece that was waited for. An error when a window is over and too little came.
+    pub(super) fn count(&mut self, waited: Duration, bytes: usize) -> Result<(), Slow> {
+        self.waited += waited;
+        self.bytes += bytes as u64;
+        if self.waited < self.least.window {
+            return Ok(());
+        }
+        let milliseconds = u64::try_from(self.waited.as_millis()).unwrap_or(u64::MAX);
+        let wanted = self.least.bytes_per_second.saturating_mul(milliseconds) / 1_000;
+        let slow = Slow { bytes: self.bytes, seconds: self.waited.as_secs(), least: self.least.bytes_per_second };
+        *self = Self::new(self.least);
+        if slow.bytes < wanted { Err(slow) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAST: LeastRate = LeastRate { bytes_per_second: 100, window: Duration::from_secs(10) };
+
+    #[test]
+    fn a_drip_ends_with_its_window_and_a_stream_does_not() {
+        let mut drip = Pace::new(LEAST);
+        assert_eq!(drip.count(Duration::from_secs(9), 1), Ok(()));
+        assert_eq!(drip.count(Duration::from_secs(9), 1), Err(Slow { bytes: 2, seconds: 18, least: 100 }));
+        let mut stream = Pace::new(LEAST);
+        for _ in 0..100 {
+            assert_eq!(stream.count(Duration::from_secs(1), 100), Ok(()));
+        }
+        // What came before does not count for what comes later.
+        assert!(stream.count(Duration::from_secs(10), 999).is_err());
+    }
+}
