@@ -21,8 +21,10 @@ use crate::{
     },
 };
 
-/// How long all policies of a namespace are told what was found when they were read together.
+/// How long policies of a namespace are told what was found when they were read together.
 const TOGETHER: Duration = Duration::from_secs(2);
+/// The same of one that misses something, or names something wrong: that may have come meanwhile.
+const AT_ONCE: Duration = Duration::from_millis(300);
 
 /// What was compiled lately: the policies of a namespace are counted together, so they are read together, and told apart.
 #[derive(Debug, Default)]
@@ -49,15 +51,16 @@ pub(super) async fn check(object: PolicyObject, context: &Context) -> Result<(),
     let kind = object.kind().map_err(|error| Trouble::new(Reason::InvalidSpec, error.to_string()))?;
     let generation = object.metadata().generation.unwrap_or_default();
     let is_it = |policy: &&Policy| policy.name() == object.name() && policy.rules().generation == generation;
-    let known = context.compiled.lately(&kind).filter(|snapshot| snapshot.policies().iter().any(|policy| is_it(&policy)));
-    let snapshot = match known {
-        Some(known) => known,
+    let is_still_so = |(age, snapshot): &(Duration, Arc<Snapshot>)| {
+        let found = snapshot.policies().iter().find(is_it);
+        found.is_some_and(|policy| *age < AT_ONCE || policy.fault().is_none() || policy.fault_reason() == Reason::LimitExceeded)
+    };
+    let snapshot = match context.compiled.lately(&kind).filter(is_still_so) {
+        Some((_, known)) => known,
         None => all(&kind, context).await?,
     };
     match snapshot.policies().iter().find(is_it).and_then(|policy| Some((policy.identity(), policy.fault()?, policy.fault_reason()))) {
-        Some((name, fault, reason)) => {
-            Err(Trouble::new(reason, format!("{name} cannot be used, so nothing that it may govern passes: {fault}")))
-        }
+        Some((name, fault, reason)) => Err(Trouble::new(reason, format!("{name} cannot be used, so nothing that it may govern passes: {fault}"))),
         None => Ok(()),
     }
 }
@@ -83,10 +86,11 @@ async fn all(kind: &Kind, context: &Context) -> Result<Arc<Snapshot>, Trouble> {
 }
 
 impl Compiled {
-    fn lately(&self, kind: &Kind) -> Option<Arc<Snapshot>> {
+    /// What was found, and how long ago.
+    fn lately(&self, kind: &Kind) -> Option<(Duration, Arc<Snapshot>)> {
         let all = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
         let (since, found) = all.get(scope(kind))?.found.as_ref()?;
-        (since.elapsed() < TOGETHER).then(|| Arc::clone(found))
+        Some((since.elapsed(), Arc::clone(found))).filter(|(age, _)| *age < TOGETHER)
     }
 
     fn compiler(&self, kind: &Kind) -> Arc<Mutex<Compiler>> {

@@ -81,7 +81,9 @@ impl Checked {
 
     /// It cannot.
     pub(super) fn bad(fields: Value, failure: Failure) -> Self {
-        Self { failure: Some(failure), ..Self::good(fields) }
+        // What is too much together changes with objects that are not looked at here.
+        let again = if failure.reason == Reason::LimitExceeded { AFTER_ERROR } else { LOOK_AGAIN };
+        Self { failure: Some(failure), again, ..Self::good(fields) }
     }
 
     fn ready(&self) -> Wanted {

@@ -21,7 +21,8 @@ use crate::core::{
 
 use super::{
     Attestation, Authority, Builder, BundlePolicySpec, Certificate, Claims, ClusterBundlePolicySpec, ConfigMapData, Exemption, IdentityMatch, Key,
-    Keyless, KindRef, LockComparison, Match, Mirror, Mode, Parts, PolicyObject, Revocation, SignatureFormat, Slsa, SourceKind, Transparency, Usage, Use,
+    Keyless, KindRef, LockComparison, Match, Mirror, Mode, Parts, PolicyObject, Revocation, SignatureFormat, Slsa, SourceKind, Transparency, Usage,
+    Use,
 };
 
 /// The key of a `ConfigMap` that holds a public key.
@@ -127,37 +128,6 @@ impl PolicyObject {
         Needs {
             config_maps: keys.map(|key| key.name.clone()).chain(kinds.map(|reference| reference.name.clone())).collect(),
             trust_roots: roots.chain(vouching).map(|root| root.name.clone()).collect(),
-        }
-    }
-
-    /// Who may sign.
-    pub fn authorities(&self) -> &[Authority] {
-        match self {
-            Self::Cluster(policy) => &policy.spec.authorities,
-            Self::Namespaced(policy) => &policy.spec.authorities,
-        }
-    }
-
-    /// How long it is: everything in it that means something, as JSON.
-    pub fn size(&self) -> usize {
-        self.content().len()
-    }
-
-    /// Everything in it that means something, as JSON.
-    pub(super) fn content(&self) -> String {
-        let metadata = self.metadata();
-        let spec = match self {
-            Self::Cluster(policy) => serde_json::to_value(&policy.spec),
-            Self::Namespaced(policy) => serde_json::to_value(&policy.spec),
-        };
-        serde_json::json!([metadata.namespace, metadata.name, metadata.uid, metadata.generation, spec.ok()]).to_string()
-    }
-
-    /// Its metadata.
-    pub fn metadata(&self) -> &kube::core::ObjectMeta {
-        match self {
-            Self::Cluster(policy) => &policy.metadata,
-            Self::Namespaced(policy) => &policy.metadata,
         }
     }
 

@@ -9,7 +9,7 @@ use crate::{
     core::class::{Classified, Reason},
 };
 
-use super::{BundlePolicy, ClusterBundlePolicy};
+use super::{Authority, BundlePolicy, ClusterBundlePolicy};
 
 /// One policy of either kind. Clones share it.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,6 +62,37 @@ impl PolicyObject {
             Ok(Self::Namespaced(Arc::new(serde_json::from_value(object)?)))
         } else {
             Ok(Self::Cluster(Arc::new(serde_json::from_value(object)?)))
+        }
+    }
+
+    /// Who may sign.
+    pub fn authorities(&self) -> &[Authority] {
+        match self {
+            Self::Cluster(policy) => &policy.spec.authorities,
+            Self::Namespaced(policy) => &policy.spec.authorities,
+        }
+    }
+
+    /// How long it is: everything in it that means something, as JSON.
+    pub fn size(&self) -> usize {
+        self.content().len()
+    }
+
+    /// Everything in it that means something, as JSON.
+    pub(super) fn content(&self) -> String {
+        let metadata = self.metadata();
+        let spec = match self {
+            Self::Cluster(policy) => serde_json::to_value(&policy.spec),
+            Self::Namespaced(policy) => serde_json::to_value(&policy.spec),
+        };
+        serde_json::json!([metadata.namespace, metadata.name, metadata.uid, metadata.generation, spec.ok()]).to_string()
+    }
+
+    /// Its metadata.
+    pub fn metadata(&self) -> &kube::core::ObjectMeta {
+        match self {
+            Self::Cluster(policy) => &policy.metadata,
+            Self::Namespaced(policy) => &policy.metadata,
         }
     }
 }

@@ -84,7 +84,7 @@ fn the_contracts_examples_are_read() {
     for text in [MINIMAL, FULL] {
         let PolicyObject::Cluster(policy) = PolicyObject::read(yaml(text)).expect("a policy") else { panic!("of the cluster") };
         assert_eq!(policy.spec.mode, Mode::Enforce);
-        let written = serde_json::to_value(&policy).expect("JSON");
+        let written = serde_json::to_value(&*policy).expect("JSON");
         assert_eq!(PolicyObject::read(written).expect("what we wrote"), PolicyObject::Cluster(policy));
     }
 }

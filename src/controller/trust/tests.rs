@@ -214,6 +214,7 @@ impl ApiServer {
             events: Events::new(client.clone(), "test".into()),
             secrets: Secrets::new(client.clone(), "packgate-system".into()),
             trust: Trust::new(Arc::new(TufSource::new(http_client()))),
+            compiled: crate::controller::policies::Compiled::default(),
             enforcement: watch::Sender::new(Enforcement::default()),
             client,
         }

@@ -19,8 +19,6 @@ mod tests;
 mod threshold;
 mod verdict;
 
-use std::sync::Arc;
-
 use super::{class::Reason, verify::Format};
 
 pub use binding::{MAX_MIRRORS, Mirror, RepositoryBinding};
@@ -46,7 +44,7 @@ pub use verdict::{Admitted, AuthorityFinding, Denial, Denials, Exempted, Outcome
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// Shared: whoever judges takes the policies of a moment with them.
-    rules: Arc<Rules>,
+    rules: std::sync::Arc<Rules>,
     /// Why nobody knows what it says.
     fault: Option<String>,
     /// The name of that.
