@@ -181,8 +181,8 @@ pub(super) fn policy(data: &[u8]) {
     for document in documents {
         let Ok(object) = PolicyObject::read(document) else { continue };
         let written = match &object {
-            PolicyObject::Cluster(policy) => serde_json::to_value(policy),
-            PolicyObject::Namespaced(policy) => serde_json::to_value(policy),
+            PolicyObject::Cluster(policy) => serde_json::to_value(&**policy),
+            PolicyObject::Namespaced(policy) => serde_json::to_value(&**policy),
         };
         assert_eq!(PolicyObject::read(written.expect("JSON")).expect("its own JSON"), object);
         let _ = (object.needs(), object.compile(&Sources::default()), object.compile_or_refuse(&Sources::default()));

@@ -86,7 +86,7 @@ fn policy(lock: Option<Digest>) -> Policy {
 
 async fn sign(registry: &Registry, subject: &Descriptor) {
     let clock = FixedClock("2026-11-21T12:00:00Z".parse().expect("a time"));
-    sign::sign(&registry.inner, subject, &signer(), &clock).await.expect("signed");
+    sign::sign(&registry.inner, subject, "", &signer(), &clock).await.expect("signed");
 }
 
 async fn ask(registry: &Registry, root: &Resolved, policy: &Policy) -> Result<Judgement, VerifyError> {

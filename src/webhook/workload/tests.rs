@@ -70,7 +70,7 @@ async fn state(require_digest: bool) -> State {
     State::new(Client::new(nobody, "default"), &options, policies, Metrics::new(&mut Registry::default()))
 }
 
-fn request(kind: [&str; 3], operation: &str, object: &Value, old: &Value) -> Request {
+fn request(kind: [&str; 3], operation: &str, object: &Value, old: &Value) -> (Request, Value, Option<Value>) {
     let [group, version, kind] = kind;
     let review = json!({
         "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
@@ -79,7 +79,8 @@ fn request(kind: [&str; 3], operation: &str, object: &Value, old: &Value) -> Req
             "name": "x", "namespace": "team-a", "operation": operation, "userInfo": {"username": "alice"}, "object": object, "oldObject": old,
         },
     });
-    Request::parse(review.to_string().as_bytes()).expect("a review")
+    let (request, objects) = Request::parse(review.to_string().as_bytes()).expect("a review");
+    (request, objects.new.expect("an object"), objects.old)
 }
 
 /// The reason of the first cause, or nothing if it is admitted.
@@ -129,8 +130,8 @@ async fn an_exempted_digest_admits_no_tag_wherever_it_stands() {
                     let (known, object) = wrapped(kind, pod(place, &reference));
                     let (_, old) = wrapped(kind, pod(place, "other.example.com/before"));
                     for (operation, old) in [("CREATE", &Value::Null), ("UPDATE", &old)] {
-                        let request = request(known, operation, &object, old);
-                        let answer = judge(&state, &request, &object, Instant::now()).await;
+                        let (request, object, old) = request(known, operation, &object, old);
+                        let answer = judge(&state, &request, object, old, Instant::now()).await;
                         assert_eq!(reason(&request, &answer).as_deref(), expected, "{operation} {kind} {place} {reference}");
                     }
                 }
@@ -144,8 +145,8 @@ async fn what_was_let_through_by_its_digest_does_not_admit_its_tag() {
     let state = state(true).await;
     for (reference, expected) in [&spellings()[2], &spellings()[0], &spellings()[2], &spellings()[3], &spellings()[0]] {
         let (known, object) = wrapped("Pod", pod("volumes", reference));
-        let request = request(known, "CREATE", &object, &Value::Null);
-        let answer = judge(&state, &request, &object, Instant::now()).await;
+        let (request, object, old) = request(known, "CREATE", &object, &Value::Null);
+        let answer = judge(&state, &request, object, old, Instant::now()).await;
         assert_eq!(reason(&request, &answer).as_deref(), *expected, "{reference}");
     }
 }
@@ -165,8 +166,8 @@ async fn a_packed_bundle_adopts_an_exempted_digest_and_no_tag() {
         let expected = expected.map(|_| "InvalidSpec");
         for (operation, old) in [("CREATE", &Value::Null), ("UPDATE", &old)] {
             let object = bundle(&reference);
-            let request = request(["packgate.dev", "v1alpha1", "PackedBundle"], operation, &object, old);
-            let answer = packed_bundle::judge(&state, &request, object, Instant::now()).await;
+            let (request, object, old) = request(["packgate.dev", "v1alpha1", "PackedBundle"], operation, &object, old);
+            let answer = packed_bundle::judge(&state, &request, object, old, Instant::now()).await;
             assert_eq!(reason(&request, &answer).as_deref(), expected, "{operation} {reference}");
         }
     }
