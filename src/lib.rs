@@ -2,6 +2,10 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(fuzzing, allow(dead_code, reason = "what only those that act call is not called"))]
 
+// Helpers that tests share with the other test programs name the crate as those do.
+#[cfg(test)]
+extern crate self as packgate;
+
 pub mod api;
 pub mod core;
 

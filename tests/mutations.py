@@ -286,6 +286,10 @@ TABLE = [
      "        command.env_remove(secret);", "        let _ = secret;", "a_helper_inherits_no_secret_of_ours"),
     ("plain HTTP is for every registry", "src/cli/plain_http.rs",
      "                known => Err(OciError::Invalid(several(known, host))),", "                _ => Ok(true),", "plain_http_is_for_the_registries_that_it_names"),
+    ("a document may be read in two ways", "src/service/verify.rs",
+     "    root.document(limits)?;\n", "", "threats::content::a_document_that_two_readers_could_read_differently_is_refused"),
+    ("verdicts are remembered for whoever asks", "src/webhook/check.rs",
+     "credential: docker_config.map(Digest::of),", "credential: docker_config.map(|_| Digest::of(b\"\")).filter(|_| false),", "what_was_verified_with_one_namespaces_credentials_opens_nothing_for_another"),
 ]
 
 

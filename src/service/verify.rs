@@ -119,6 +119,8 @@ pub(super) async fn judge_in(
     limits: &Limits,
 ) -> Result<Judgement, VerifyError> {
     let digest = root.descriptor.digest;
+    // Signed or not: what two readers could take for two things is not one thing to say yes to.
+    root.document(limits)?;
     let governing: Vec<&Policy> = question.policies.iter().filter(|policy| policy.concerns(&question.scope())).collect();
     if governing.is_empty() {
         let findings = Findings::default();

@@ -5,7 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::support::cli::Workspace;
+use packgate::core::class::Reason;
+
+use crate::support::{
+    cli::Workspace,
+    threats::{ADMITTED, NONE, threats},
+};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -30,15 +35,59 @@ fn code(folder: &Path) -> String {
     all
 }
 
+fn all_code() -> String {
+    ["src", "tests/it", "tests/cluster"].map(|folder| code(&root().join(folder))).concat()
+}
+
 #[test]
 fn every_test_that_the_threat_model_names_exists() {
-    let code = ["src", "tests/it", "tests/cluster"].map(|folder| code(&root().join(folder))).concat();
+    let code = all_code();
     let rows = read("docs/threat-model.md");
-    let names: Vec<&str> = rows.lines().filter_map(|line| line.rsplit_once(" | ")).flat_map(|(_, cell)| cell.split('`').skip(1).step_by(2)).collect();
-    assert!(names.len() > 40, "{} names", names.len());
+    let further = rows.lines().filter_map(|line| line.rsplit_once(" | ")).flat_map(|(_, cell)| cell.split('`').skip(1).step_by(2));
+    let names: Vec<&str> = further.chain(threats().into_iter().flat_map(|threat| threat.tests)).filter(|name| !name.contains(' ')).collect();
+    assert!(names.len() > 200, "{} names", names.len());
     for name in names {
         assert!(code.contains(&format!("fn {name}()")), "{name} is no test");
     }
+}
+
+/// The fifty rows are complete: what each says of reasons, requests and credentials is what its first test measures.
+#[test]
+fn the_fifty_vectors_are_measured_by_tests() {
+    let code = all_code();
+    let rows = threats();
+    assert_eq!(rows.iter().map(|row| row.number).collect::<Vec<_>>(), (1..=50).collect::<Vec<_>>());
+    for row in rows {
+        let what = format!("row {}: {}", row.number, row.vector);
+        assert!(!row.vector.is_empty() && !row.answer.is_empty(), "{what}");
+        let reasons: Vec<&str> = row.reasons.iter().copied().filter(|reason| *reason != ADMITTED).collect();
+        let known = |reason: &&str| Reason::ALL.iter().any(|known| known.as_str() == *reason);
+        assert!(reasons.iter().all(known) && (!reasons.is_empty() || row.number == 7), "{what}: {reasons:?}");
+        let measures = body(&code, row.tests.first().unwrap_or_else(|| panic!("{what}: no test")));
+        assert_eq!(code.matches(&format!("threat({})", row.number)).count() + code.matches(&format!(".are({})", row.number)).count(), 1, "{what}");
+        let holds = [format!("threat({}).reasons(", row.number), format!("attempts.are({})", row.number)];
+        let found = holds.iter().find(|call| measures.contains(*call)).unwrap_or_else(|| panic!("{what}: its first test does not measure it"));
+        let counts = found.starts_with("attempts") || measures.contains(".requests(");
+        assert!(counts && (row.number == 49 || !row.requests.is_empty()), "{what}: requests");
+        assert_eq!(row.authorizations != NONE, measures.contains(".authorizations("), "{what}: {}", row.authorizations);
+        assert_eq!(row.authorizations != NONE, (40..=42).contains(&row.number), "{what}");
+        for reason in reasons {
+            assert!(names(&code, measures, reason), "{what}: no attempt expects {reason}");
+        }
+    }
+}
+
+/// A function's text.
+fn body<'a>(code: &'a str, name: &str) -> &'a str {
+    let start = code.find(&format!("fn {name}()")).unwrap_or_else(|| panic!("{name} is no test"));
+    let end = code[start..].find("\n}\n").expect("its end");
+    &code[start..start + end]
+}
+
+/// Does a test expect this reason? Where it reads them from a report, another test of its file does.
+fn names(code: &str, test: &str, reason: &str) -> bool {
+    let said = |text: &str| text.contains(&format!("\"{reason}\"")) || text.contains(&format!("Reason::{reason}"));
+    said(test) || (test.contains(".chain([\"Admitted\"])") && said(code))
 }
 
 /// Every limit stands in docs/spec/limits.md, with its default and an attack.

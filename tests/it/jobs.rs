@@ -232,7 +232,7 @@ async fn the_real_verbs_never_reach_the_machine_itself() {
 }
 
 /// An address of this machine that Jobs may reach, if there is one. Nothing is sent to find it out.
-fn own_address(test: &str) -> Option<IpAddr> {
+pub(crate) fn own_address(test: &str) -> Option<IpAddr> {
     let socket = UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.connect("192.0.2.1:9").map(|()| socket));
     let address = socket.and_then(|socket| socket.local_addr()).ok().map(|address| address.ip());
     let policy = AddressPolicy::Cluster { private: PrivateAddresses::Allowed };

@@ -29,5 +29,6 @@ mod sbom;
 mod sigstore_own;
 mod streams;
 mod support;
+mod threats;
 mod trust_roots;
 mod verdicts;

@@ -1,6 +1,7 @@
 //! Verdicts at admission: what is remembered, for how long, and what every failure becomes. Signatures are real, registries are in memory.
 
 mod chains;
+mod threats;
 
 use std::sync::{
     Mutex,

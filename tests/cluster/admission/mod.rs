@@ -8,5 +8,6 @@ mod keyless;
 mod refused;
 pub(crate) mod root;
 pub(crate) mod scene;
+mod threats;
 pub(crate) mod timely;
 mod writing;

@@ -9,4 +9,5 @@ mod many;
 mod processes;
 mod rivals;
 mod roots;
+mod threats;
 mod webhook;

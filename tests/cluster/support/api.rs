@@ -57,13 +57,22 @@ impl Api {
     pub(crate) fn create(&self, namespace: &str, object: &Value, store: Store) -> Result<Value, Box<Status>> {
         self.block_on(create(&self.client, namespace, object, store))
     }
+
+    /// Any request: its method, path with query, type and body.
+    pub(crate) fn send(&self, method: &str, path: &str, content_type: &str, body: impl Into<Vec<u8>>) -> Result<Value, Box<Status>> {
+        self.block_on(send(&self.client, method, path, content_type, body.into()))
+    }
 }
 
 /// Creates an object.
 pub(crate) async fn create(client: &Client, namespace: &str, object: &Value, store: Store) -> Result<Value, Box<Status>> {
     let dry_run = if store == Store::No { "?dryRun=All" } else { "" };
     let uri = format!("{}{dry_run}", path(namespace, object));
-    let request = http::Request::post(uri).header("content-type", "application/json").body(object.to_string().into_bytes());
+    send(client, "POST", &uri, "application/json", object.to_string().into_bytes()).await
+}
+
+async fn send(client: &Client, method: &str, uri: &str, content_type: &str, body: Vec<u8>) -> Result<Value, Box<Status>> {
+    let request = http::Request::builder().method(method).uri(uri).header("content-type", content_type).body(body);
     match client.request::<Value>(request.expect("a request")).await {
         Ok(object) => Ok(object),
         Err(kube::Error::Api(status)) => Err(status),

@@ -12,6 +12,7 @@ pub(crate) mod registry;
 pub(crate) mod requests;
 pub(crate) mod server;
 pub(crate) mod sigstore;
+pub(crate) mod threats;
 pub(crate) mod wait;
 
 pub(crate) use cluster::Test;

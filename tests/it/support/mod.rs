@@ -2,7 +2,9 @@
 
 pub(crate) mod cli;
 pub(crate) mod data;
+pub(crate) mod forging;
 pub(crate) mod registry;
 pub(crate) mod sigstore;
+pub(crate) mod threats;
 pub(crate) mod tools;
 pub(crate) mod tuf;

@@ -1,0 +1,7 @@
+//! The Sigstore of the unit tests, with all that can be wrong with it.
+#![allow(dead_code, unused_imports, reason = "a helper of many tests: not every build uses all of it")]
+
+#[path = "../../../src/core/verify/testing/sigstore/mod.rs"]
+mod sigstore;
+
+pub(crate) use sigstore::*;
