@@ -73,6 +73,10 @@ bench-cluster: ## A PackedBundle in a real cluster, beside two empty Jobs
 bench-webhook: ## Verdicts of the webhook in a real cluster, beside a webhook that does nothing
 	benches/webhook.sh
 
+.PHONY: bench-hostile
+bench-hostile: ## Hostile input of one namespace for three minutes, and what others notice of it; fails if a bound is broken
+	benches/hostile.sh
+
 deny: ## Licences, sources and duplicate bans of all dependencies
 	cargo deny --locked check licenses bans sources
 
