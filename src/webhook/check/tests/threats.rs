@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{PolicyObject, ask};
 use crate::{
     api::bundle_policy::Gathered,
-    clock::SystemClock,
+    clock::{Clock, SystemClock},
     core::{
         class::Reason,
         digest::Digest,
@@ -86,7 +86,7 @@ impl Scene {
         let repository: Repository = format!("{}/{TEAM}", registry.host()).parse().expect("a repository");
         let http = Http::new();
         let target = http.target(&repository, Arc::new(Anonymous));
-        sign::sign(&target, &Descriptor::of(media_type::INDEX, SIGNED.as_bytes()), &holder, &clock).await.expect("signed");
+        sign::sign(&target, &Descriptor::of(media_type::INDEX, SIGNED.as_bytes()), "", &holder, &clock).await.expect("signed");
         let metrics = Metrics::new(&mut prometheus_client::registry::Registry::default());
         let checker = Checker::new(Arc::new(http), Arc::new(clock), Duration::from_mins(1), metrics);
         Self { checker, registry, signed, key: key.public_pem }
@@ -106,7 +106,7 @@ impl Scene {
     /// The reason and the requests of one question.
     async fn judge(&self, ask: Ask, policy: PolicyObject) -> (String, usize) {
         let before = self.registry.requests().len();
-        let snapshot = Gathered { policies: vec![policy], ..Gathered::default() }.compile("packgate-system", jiff::Timestamp::now());
+        let snapshot = Gathered { policies: vec![policy], ..Gathered::default() }.compile("packgate-system", SystemClock.now());
         let report = self.checker.check(&ask, &snapshot, Instant::now()).await;
         (reason(&report), self.registry.requests().len() - before)
     }
