@@ -471,7 +471,7 @@ async fn a_namespace_that_floods_waits_behind_itself() {
 }
 
 #[tokio::test]
-async fn too_many_of_one_namespace_are_refused_and_it_is_named() {
+async fn too_many_at_once_are_refused() {
     let scene = Scene::new().await;
     let flood = Flood::new(&scene);
     let most = SLOTS.namespace_at_host + SLOTS.waiting_of_namespace;
