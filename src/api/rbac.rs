@@ -347,8 +347,8 @@ mod tests {
 
     #[test]
     fn the_controller_changes_nothing_that_others_made_outside_of_its_namespace() {
-        let changes = |rule: &&PolicyRule| rule.verbs.iter().any(|verb| ["update", "patch"].contains(&verb.as_str()));
-        let changed: Vec<String> = role("ClusterRole", CONTROLLER).iter().filter(changes).flat_map(resources).collect();
+        let writes = |rule: &&PolicyRule| rule.verbs.iter().any(|verb| ["update", "patch"].contains(&verb.as_str()));
+        let changed: Vec<String> = role("ClusterRole", CONTROLLER).iter().filter(writes).flat_map(resources).collect();
         let status = POLICIES.iter().map(|kind| format!("{kind}/status"));
         let expected: Vec<String> =
             [owned(&["packedbundles/status"]), status.collect(), owned(&["events", "validatingwebhookconfigurations"])].concat();

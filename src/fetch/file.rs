@@ -95,7 +95,7 @@ struct FolderReader {
 impl FolderReader {
     fn new(root: &Path, origin: &str) -> Result<Self, FetchError> {
         let mut walk = Walk { origin, entries: 0, files: Vec::new() };
-        walk.folder(root, "")?;
+        walk.all_below(root)?;
         Ok(Self { segments: segments(walk.files).into(), current: None })
     }
 
@@ -181,8 +181,18 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// `prefix` is empty or ends in `/`. Its length bounds how deep this calls itself.
-    fn folder(&mut self, folder: &Path, prefix: &str) -> Result<(), FetchError> {
+    /// Depth costs memory and no stack: folders lie in each other as deep as somebody likes.
+    fn all_below(&mut self, root: &Path) -> Result<(), FetchError> {
+        let mut folders = vec![(root.to_owned(), String::new())];
+        while let Some((folder, prefix)) = folders.pop() {
+            folders.extend(self.folder(&folder, &prefix)?);
+        }
+        Ok(())
+    }
+
+    /// Returns the folders inside of it. `prefix` is empty or ends in `/`.
+    fn folder(&mut self, folder: &Path, prefix: &str) -> Result<Vec<(PathBuf, String)>, FetchError> {
+        let mut folders = Vec::new();
         for entry in fs::read_dir(folder).map_err(|cause| self.failed_at(prefix, &cause))? {
             let entry = entry.map_err(|cause| self.failed_at(prefix, &cause))?;
             let name = entry.file_name().into_string().map_err(|_| self.refused("a file name is not UTF-8".into()))?;
@@ -191,7 +201,7 @@ impl Walk<'_> {
             self.check_bounds(&path)?;
             let kind = entry.file_type().map_err(|cause| self.failed_at(&path, &cause))?;
             if kind.is_dir() {
-                self.folder(&entry.path(), &format!("{path}/"))?;
+                folders.push((entry.path(), format!("{path}/")));
             } else if kind.is_file() {
                 self.file(&entry, path)?;
             } else {
@@ -199,7 +209,7 @@ impl Walk<'_> {
                 return Err(FetchError::NotAFile { origin, hint: "; links and devices cannot be packed" });
             }
         }
-        Ok(())
+        Ok(folders)
     }
 
     fn file(&mut self, entry: &fs::DirEntry, path: String) -> Result<(), FetchError> {

@@ -47,10 +47,10 @@ impl Pace {
             return Ok(());
         }
         let milliseconds = u64::try_from(self.waited.as_millis()).unwrap_or(u64::MAX);
-        let wanted = self.least.bytes_per_second.saturating_mul(milliseconds) / 1_000;
+        let enough = self.least.bytes_per_second.saturating_mul(milliseconds) / 1_000;
         let slow = Slow { bytes: self.bytes, seconds: self.waited.as_secs(), least: self.least.bytes_per_second };
         *self = Self::new(self.least);
-        if slow.bytes < wanted { Err(slow) } else { Ok(()) }
+        if slow.bytes < enough { Err(slow) } else { Ok(()) }
     }
 }
 

@@ -20,12 +20,14 @@ fn useless() -> [(&'static str, Stdio); 2] {
     [("a full disk", full.into()), ("a closed pipe", writer.into())]
 }
 
+fn run_telling(workspace: &Workspace, line: &str, stderr: Stdio) -> Run {
+    let mut command = workspace.command(BINARY);
+    command.args(line.split_whitespace()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+    Run::from(command.spawn().expect("the binary runs").wait_with_output().expect("it ends"))
+}
+
 fn without_stderr(workspace: &Workspace, line: &str) -> [(&'static str, Run); 2] {
-    useless().map(|(what, stream)| {
-        let mut command = workspace.command(BINARY);
-        command.args(line.split_whitespace()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stream);
-        (what, Run::from(command.spawn().expect("the binary runs").wait_with_output().expect("it ends")))
-    })
+    useless().map(|(what, stream)| (what, run_telling(workspace, line, stream)))
 }
 
 #[test]
@@ -34,11 +36,11 @@ fn an_error_that_cannot_be_told_keeps_its_exit_code() {
     workspace.keys().run("pack lock.yaml --to oci:out:v1").ok();
     for (line, code) in [
         ("verify oci:out:v1 --key packgate.pub", 1),
-        ("pack none.yaml --to oci:other", 2),
+        ("pack none.yaml --to oci:other", 3),
         ("inspect oci:out:v2", 3),
-        ("controller --image r.example.com/x --identity one --config none", 2),
-        ("webhook --identity one --config none", 2),
-        ("job pack --inputs none --work none --report report", 2),
+        ("controller --image r.example.com/x --identity one --config none", 3),
+        ("webhook --identity one --config none", 3),
+        ("job pack --inputs none --work none --report report", 3),
         ("no-such-verb", 2),
     ] {
         let told = workspace.run(line);
@@ -47,7 +49,7 @@ fn an_error_that_cannot_be_told_keeps_its_exit_code() {
             assert_eq!((run.code, &run.stdout), (told.code, &told.stdout), "{line}: stderr is {what}");
         }
     }
-    assert!(workspace.read("report").contains("InvalidSpec"), "the report is written all the same");
+    assert!(workspace.read("report").contains("SourceNotFound"), "the report is written all the same");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -66,7 +68,8 @@ async fn progress_that_cannot_be_told_does_not_stop_the_work() {
     workspace.run("lock manifest.yaml").ok();
     let told = workspace.run("pack test.lock.yaml --to oci:told:v1");
     assert!(told.stderr.contains("5 B"), "progress is told here: {told:#?}");
-    for (what, run) in without_stderr(&workspace, "pack test.lock.yaml --to oci:out:v1") {
+    for (what, stderr) in useless() {
+        let run = run_telling(&workspace, "pack test.lock.yaml --to oci:out:v1", stderr);
         let tagged = workspace.run("inspect oci:out:v1 -o json").json();
         assert!(run.ok().ends_with(tagged["digest"].as_str().expect("a digest")), "stderr is {what}: {run:#?}");
         std::fs::remove_dir_all(workspace.file("out")).expect("removed");

@@ -28,10 +28,10 @@ async fn a_changed_byte_is_a_digest_mismatch() {
 }
 
 #[tokio::test]
-async fn the_digest_header_makes_nothing_good_and_a_contradiction_is_refused() {
+async fn the_digest_header_is_not_believed() {
     let (registry, subject) = with_subject(Settings::default()).await;
     let resolve = async || target(&registry).resolve(&by_tag("v1"), &Limits::DEFAULT).await;
-    // The header lies, or a byte of the document is another one: both are told apart by nobody.
+    // It makes nothing good, and what it contradicts is refused. The header lies, or a byte of the document is another one: both are told apart by nobody.
     for fault in [
         Fault::on("GET", "/manifests/v1").lying_digest(),
         Fault::on("GET", "/manifests/v1").header("docker-content-digest", format!("sha512:{}", "0".repeat(128))),

@@ -70,9 +70,9 @@ fn root_map(root: &Value) -> Value {
 const V1: Kind = Kind::Dsse001;
 const V2: Kind = Kind::HashedRekord002;
 
-fn same(_: &mut Case) {}
+const fn same(_: &mut Case) {}
 
-fn keep(_: &mut Value, _: &Case) {}
+const fn keep(_: &mut Value, _: &Case) {}
 
 fn entry(bundle: &mut Value) -> &mut Value {
     &mut bundle["verificationMaterial"]["tlogEntries"][0]

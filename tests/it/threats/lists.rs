@@ -30,7 +30,7 @@ async fn one_good_signature_holds_among_poisoned_referrers() {
     let rejected = outcome.report["rejected"].as_array().expect("a list").clone();
     assert_eq!(rejected.len(), 6, "the bad ones are told: {:#}", outcome.report);
     let bad = rejected.iter().map(|rejected| rejected["reason"].as_str().expect("a reason"));
-    let outcomes = expect([("one good among six", outcome.clone(), "Admitted")]);
+    let outcomes = expect([("one good among six", outcome, "Admitted")]);
     threat(15).reasons(bad.chain(["Admitted"])).requests(requests(&outcomes));
 }
 

@@ -135,7 +135,7 @@ async fn a_policy_that_would_cost_too_much_is_refused_before_anybody_is_asked() 
     };
     let many: Vec<Value> = (0..10_000).map(|n| json!({"name": format!("a{n}"), "key": {"pem": scene.key.pem()}})).collect();
     let outcomes = expect([
-        ("10,000 authorities", by(json!({"authorities": many})), "InvalidSpec"),
+        ("10,000 authorities", by(json!({"authorities": many})), "LimitExceeded"),
         ("an expression that grows without bound", by(keyless("(((a{1000}){1000}){1000}){1000}".into())), "InvalidSpec"),
         ("an expression of 10,000 characters", by(keyless("a|".repeat(5_000))), "InvalidSpec"),
         ("a reference of wildcards", by(json!({"match": {"references": [format!("{}**", "**/".repeat(400))]}})), "InvalidSpec"),

@@ -42,7 +42,7 @@ async fn only_an_exact_sha256_among_the_subjects_counts() {
         (
             "several, and the right one among them",
             said(|scene, statement| {
-                statement["subject"] = json!([{"digest": {"sha256": "0".repeat(64)}}, {"digest": {"sha256": scene.image.hex()}}])
+                statement["subject"] = json!([{"digest": {"sha256": "0".repeat(64)}}, {"digest": {"sha256": scene.image.hex()}}]);
             })
             .await,
             "Admitted",

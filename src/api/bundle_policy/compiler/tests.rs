@@ -77,14 +77,14 @@ fn now() -> Timestamp {
 fn what_is_the_same_is_parsed_once_and_not_kept_when_nobody_has_it() {
     let pki = Pki::new();
     let policies = |generation| (0..4).map(|n| policy("team-a", &format!("p{n}"), generation, &of_company(16))).collect::<Vec<_>>();
-    let mut compiler = Compiler::default();
-    let first = compiler.compile(&with_company(policies(1), "team-a", &pki, lists(&pki, &[7])), SYSTEM, now());
+    let (mut compiler, same) = (Compiler::default(), lists(&pki, &[7]));
+    let first = compiler.compile(&with_company(policies(1), "team-a", &pki, same.clone()), SYSTEM, now());
     assert_eq!(faults(&first), [("team-a".to_owned(), [None].into())].into());
     let all = authorities(&first);
     assert_eq!(all.len(), 64);
     assert!(all.iter().all(|authority| Arc::ptr_eq(authority, &all[0])), "one copy for all authorities of all policies");
     // The policies change, and what they name does not.
-    let second = compiler.compile(&with_company(policies(2), "team-a", &pki, lists(&pki, &[7])), SYSTEM, now());
+    let second = compiler.compile(&with_company(policies(2), "team-a", &pki, same), SYSTEM, now());
     assert!(Arc::ptr_eq(&authorities(&second)[0], &all[0]) && first.revision() != second.revision());
     // The list changes: the old one ends with the last snapshot that has it.
     let old: Weak<CertificateAuthority> = Arc::downgrade(&all[0]);
@@ -98,8 +98,8 @@ fn over_its_budget_a_namespace_refuses_what_it_governs_and_no_other_notices() {
     let pki = Pki::new();
     let expressions = |first: usize| {
         let one = |n: usize| {
-            let subject = json!({"regexp": format!("https://git/{n}/([a-z]{{1,20}}x){{1,20}}")});
-            json!({"name": format!("a{n}"), "keyless": {"trustRootRef": {"name": "corp"}, "issuer": "https://i", "subject": subject}})
+            let (ca, subject) = (json!({"kind": "ConfigMap", "name": "ca"}), json!({"regexp": format!("https://git/{n}/([a-z]{{1,30}}x){{1,20}}")}));
+            json!({"name": format!("a{n}"), "certificate": {"caRef": ca, "subject": subject}})
         };
         json!((first..first + 16).map(one).collect::<Vec<_>>())
     };
