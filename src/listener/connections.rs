@@ -153,7 +153,7 @@ impl Activity {
     pub(super) fn due(&self, bounds: Bounds) -> Option<Instant> {
         let seen = self.seen();
         if seen.under_way > 0 {
-            return Some(Instant::now() + bounds.head);
+            return Some(Instant::now() + bounds.head.min(bounds.idle));
         }
         let end = seen.since + if seen.has_answered { bounds.idle } else { bounds.head };
         (end > Instant::now()).then_some(end)

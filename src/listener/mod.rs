@@ -145,7 +145,12 @@ impl Server {
 
     async fn http1(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, connection: Connection) {
         let mut builder = http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(self.bounds.head).max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS);
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.bounds.head)
+            .max_buf_size(MAX_HEAD)
+            .max_header_size(MAX_HEAD)
+            .max_headers(MAX_HEADERS);
         let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), self.service(&connection)));
         let mut life = Life::new(&connection, self.bounds);
         loop {
@@ -224,7 +229,7 @@ struct Life<'a> {
 
 impl<'a> Life<'a> {
     fn new(connection: &'a Connection, bounds: Bounds) -> Self {
-        Self { connection, bounds, look: Instant::now() + bounds.head, told: false, stopped: false }
+        Self { connection, bounds, look: Instant::now() + bounds.head.min(bounds.idle), told: false, stopped: false }
     }
 
     async fn ends(&mut self, stop: &CancellationToken) -> Ending {

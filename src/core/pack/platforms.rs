@@ -33,10 +33,12 @@ fn platforms_share_their_files() {
 
 #[test]
 fn what_would_be_packed_too_often_is_refused() {
-    let refused =
-        |shared, platforms| PackPlan::new(&many(shared, platforms), Output::default()).err().map(|error| (error.reason(), error.to_string()));
+    let told = |lock: &Lockfile| PackPlan::new(lock, Output::default()).err().map(|error| (error.reason(), error.to_string()));
+    let refused = |shared, platforms| told(&many(shared, platforms));
     assert_eq!(refused(1, 64), None);
-    let (reason, message) = refused(1, 65).expect("more platforms than an index may have");
+    let mut lock = many(1, 64); // the parser refuses one more already
+    lock.artifacts.push(artifact(99, &["linux/b"]));
+    let (reason, message) = told(&lock).expect("more platforms than an index may have");
     assert_eq!((reason, message.contains("65 platforms, the limit is 64; make several bundles")), (Reason::LimitExceeded, true), "{message}");
     // 1,561 for each of 64, and one more for each: 99,968.
     assert_eq!(refused(1_561, 64), None);
