@@ -86,7 +86,7 @@ async fn place_to_sign(object: &PackedBundle, frozen: &Frozen, context: &Context
     let under_way = ListParams::default().labels(&signing).fields("status.successful=0");
     let jobs = Api::<Job>::namespaced(context.client.clone(), &context.setup.system_namespace).list(&under_way).await?.items;
     let own = Waiting { namespace: object.namespace().unwrap_or_default(), since: frozen.at, asked: context.clock.now() };
-    Ok(context.queue.ask(&object.uid().unwrap_or_default(), own, &jobs, &context.setup.sign_jobs))
+    Ok(context.queue.ask(&object.uid().unwrap_or_default(), &own, &jobs, &context.setup.sign_jobs))
 }
 
 async fn start_sign(

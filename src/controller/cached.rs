@@ -10,7 +10,9 @@ use crate::api::packed_bundle::PackedBundle;
 /// What stands in place of a lock. An object that has one is still known as one that has.
 const LEFT_OUT: &str = "";
 
-/// A `PackedBundle` with its names, its state, and where its bundle goes. Seventy objects with the largest lock, or with as many annotations,
+/// A `PackedBundle` with its names, its state, and where its bundle goes.
+///
+/// Seventy objects with the largest lock, or with as many annotations,
 /// would else fill the memory of every replica that leads, until somebody deletes them.
 #[derive(Clone, Debug)]
 pub struct CachedBundle(pub PackedBundle);
@@ -36,7 +38,7 @@ impl CachedBundle {
 /// Drops the lock, and what only the API server needs.
 pub(super) fn strip(object: &mut PackedBundle) {
     if let Some(text) = &mut object.spec.source.inline {
-        *text = LEFT_OUT.to_owned();
+        LEFT_OUT.clone_into(text);
     }
     object.metadata.managed_fields = None;
 }

@@ -79,8 +79,8 @@ async fn all(kind: &Kind, context: &Context) -> Result<Arc<Snapshot>, Trouble> {
     };
     let gathered = gather(policies, context).await?;
     let (compiler, namespace, now) = (context.compiled.compiler(kind), context.setup.system_namespace.clone(), context.clock.now());
-    let compiled = spawn_blocking(move || compiler.lock().unwrap_or_else(PoisonError::into_inner).compile(&gathered, &namespace, now));
-    let snapshot = Arc::new(compiled.await.map_err(|error| Trouble::new(Reason::Internal, format!("policies cannot be compiled: {error}")))?);
+    let compiling = spawn_blocking(move || compiler.lock().unwrap_or_else(PoisonError::into_inner).compile(&gathered, &namespace, now));
+    let snapshot = Arc::new(compiling.await.map_err(|error| Trouble::new(Reason::Internal, format!("policies cannot be compiled: {error}")))?);
     context.compiled.remember(kind, &snapshot);
     Ok(snapshot)
 }

@@ -52,7 +52,7 @@ pub(super) struct Wait {
 
 impl Queue {
     /// May the object with this UID sign now? `jobs` are the sign Jobs of the system namespace.
-    pub(super) fn ask(&self, uid: &str, own: Waiting, jobs: &[Job], limits: &SignJobs) -> Option<Wait> {
+    pub(super) fn ask(&self, uid: &str, own: &Waiting, jobs: &[Job], limits: &SignJobs) -> Option<Wait> {
         let now = own.asked;
         let mut waiting = self.lock();
         waiting.insert(uid.to_owned(), own.clone());

@@ -211,7 +211,7 @@ impl Run<'_> {
                 for warning in &good.warnings {
                     self.warn(warning).await;
                 }
-                self.tell(&News::Good(good)).await?;
+                self.tell(&News::Good(Box::new(good))).await?;
                 self.context.memory.update(&self.uid(), |object| {
                     object.verified_at = Some(now);
                     object.refused = None;

@@ -113,7 +113,7 @@ mod tests {
         edited.metadata.generation = Some(2); // what succeeded was something else
         let failed = object("team-a", "failed", 100, Some("RegistryDenied"));
         for squatter in [suspended, unfrozen, edited, failed, object("team-a", "waiting", 100, None)] {
-            assert_eq!(rival_of(&product, &[squatter.clone()]), None, "{squatter:?}");
+            assert_eq!(rival_of(&product, std::slice::from_ref(&squatter)), None, "{squatter:?}");
         }
     }
 
@@ -121,7 +121,7 @@ mod tests {
     fn who_has_pushed_there_before_has_the_place_and_is_not_named() {
         let product = object("team-b", "product", 0, None);
         let older = object("team-a", "app", 100, Some("Succeeded"));
-        assert_eq!(rival_of(&product, &[older.clone()]), Some(Rival::Elsewhere));
+        assert_eq!(rival_of(&product, std::slice::from_ref(&older)), Some(Rival::Elsewhere));
         assert_eq!(rival_of(&older, &[product]), None, "the older one goes on");
         let mut other_tag = older.clone();
         other_tag.spec.destination.as_mut().expect("a destination").tag = Some("v2".into());

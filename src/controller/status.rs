@@ -29,7 +29,7 @@ pub(super) enum News {
     /// A Job is at work.
     Working(Phase, Option<String>),
     /// The bundle is there and good.
-    Good(Good),
+    Good(Box<Good>),
     /// Something failed.
     Failed(Failure),
 }

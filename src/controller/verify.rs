@@ -189,13 +189,12 @@ async fn stand(
 ) -> Result<Standing, Trouble> {
     let asked = Asked { reference, tag, policies, namespace, now: context.clock.now() };
     let looking = look(&*context.registries, docker_config, &asked, &Limits::DEFAULT);
-    match tokio::time::timeout(DEADLINE, Box::pin(looking)).await {
-        Ok(standing) => standing.map_err(|error| Trouble::of(&error)),
-        Err(_) => {
-            let message =
-                format!("no verdict within {} s: {} answers too slowly, or too much is attached to it", DEADLINE.as_secs(), reference.repository());
-            Err(Trouble::new(Reason::DeadlineExceeded, message))
-        }
+    if let Ok(standing) = tokio::time::timeout(DEADLINE, Box::pin(looking)).await {
+        standing.map_err(|error| Trouble::of(&error))
+    } else {
+        let message =
+            format!("no verdict within {} s: {} answers too slowly, or too much is attached to it", DEADLINE.as_secs(), reference.repository());
+        Err(Trouble::new(Reason::DeadlineExceeded, message))
     }
 }
 

@@ -67,7 +67,9 @@ pub(super) async fn find(
     verifier.leave_unopened(referrers.len().saturating_sub(limits.referrers_opened));
     referrers.truncate(limits.referrers_opened);
     verifier.leave_unopened(beside.truncate(limits.referrers_opened - referrers.len()));
-    mem::take(&mut beside.unread).into_iter().for_each(|rejected| verifier.reject(rejected));
+    for rejected in mem::take(&mut beside.unread) {
+        verifier.reject(rejected);
+    }
     if !room.is_large() {
         verifier.narrow(SMALL_STATEMENTS);
     }

@@ -142,7 +142,7 @@ impl LockService {
     /// The origin of an image with the digest that it names now.
     async fn pin(&self, draft: &DraftArtifact) -> Result<Option<String>, LockServiceError> {
         let request = Request { origin_type: draft.origin_type, origin: &draft.origin, oci: draft.oci.as_ref() };
-        let digest = self.origin.pin(request).await.map_err(|source| TransferError::Fetch { name: draft.name.clone(), source })?;
+        let digest = self.origin.pin(request).await.map_err(|source| TransferError::Fetch { name: draft.name.clone(), source: Box::new(source) })?;
         Ok(digest.map(|digest| pin_origin(&draft.origin, &digest)))
     }
 
@@ -166,7 +166,7 @@ impl LockService {
 
     /// Reads an artifact to its end. What does not lie on this machine already is kept in the scratch store.
     async fn fetch(&self, name: &str, request: Request<'_>, expected: Option<Expected>) -> Result<(Digest, u64), LockServiceError> {
-        let opened = self.origin.open(request).await.map_err(|source| TransferError::Fetch { name: name.into(), source })?;
+        let opened = self.origin.open(request).await.map_err(|source| TransferError::Fetch { name: name.into(), source: Box::new(source) })?;
         let writer = if request.origin_type == OriginType::File { None } else { Some(self.scratch.writer()?) };
         let progress = Arc::clone(&self.progress);
         let sink = writer.map_or(Kept::Nowhere, Kept::InScratch);
@@ -205,7 +205,7 @@ impl LockService {
         let name = name_of(lock, file);
         let Some(request) = request_of(lock, file) else { return Err(TransferError::Worker("a file that is not in the lock".into()).into()) };
         let content = if request.origin_type == OriginType::File {
-            self.origin.open(request).await.map_err(|source| TransferError::Fetch { name: name.clone(), source })?.content
+            self.origin.open(request).await.map_err(|source| TransferError::Fetch { name: name.clone(), source: Box::new(source) })?.content
         } else {
             OpenContent::Stream(self.scratch.open(&Descriptor::new(media_type::OCTET_STREAM, file.checksum, file.size)).await?)
         };

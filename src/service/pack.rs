@@ -158,7 +158,7 @@ impl PackService {
     async fn file(&self, lock: &Lockfile, file: &PackedFile, sink: Sink, locations: &mut Vec<(String, String)>) -> Result<Sink, PackServiceError> {
         let name = name_of(lock, file);
         let Some(request) = request_of(lock, file) else { return Err(TransferError::Worker("a file that is not in the lock".into()).into()) };
-        let opened = self.origin.open(request).await.map_err(|source| TransferError::Fetch { name: name.clone(), source })?;
+        let opened = self.origin.open(request).await.map_err(|source| TransferError::Fetch { name: name.clone(), source: Box::new(source) })?;
         locations.extend(opened.download_location.map(|location| (name.clone(), location)));
         let expected = Expected { checksum: file.checksum, size: file.size };
         let progress = Arc::clone(&self.progress);

@@ -256,7 +256,9 @@ impl Drop for Share {
         }
         drop(state);
         // Of who has left meanwhile it comes back, and goes to the next.
-        given.into_iter().for_each(|(ready, share)| drop(ready.send(Ok(share))));
+        for (ready, share) in given {
+            drop(ready.send(Ok(share)));
+        }
     }
 }
 
@@ -340,7 +342,7 @@ mod tests {
         assert_eq!(shares.take(&a).await.err(), Some(Full::Namespace));
         let mut third = Box::pin(shares.take(&c));
         assert!(third.as_mut().now_or_never().is_none(), "there is a place in line for who has none");
-        assert_eq!(waiting[3].as_mut().now_or_never().map(|share| share.err()), Some(Some(Full::All)), "the last of the longest line");
+        assert_eq!(waiting[3].as_mut().now_or_never().map(Result::err), Some(Some(Full::All)), "the last of the longest line");
         assert_eq!(shares.waiting(), BOUNDS.waiting);
         drop((waiting, third));
         assert_eq!(shares.waiting(), 0);

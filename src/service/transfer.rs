@@ -65,7 +65,7 @@ pub enum TransferError {
         /// The artifact's name.
         name: String,
         /// What happened there.
-        source: FetchError,
+        source: Box<FetchError>,
     },
     /// The connection or the disk broke while reading.
     #[error("artifact {name:?}: could not be read to its end: {cause}")]

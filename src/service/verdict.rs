@@ -125,7 +125,7 @@ async fn judge(
     digest: &mut Option<Digest>,
 ) -> Result<Judgement, Failure> {
     let mut room = Room::new(question, limits, stage);
-    let root = room.resolve(source, selector).await?;
-    *digest = Some(root.descriptor.digest);
-    Ok(verify::judge_in(source, &root, question, &mut room, limits).await?)
+    let resolved = room.resolve(source, selector).await?;
+    *digest = Some(resolved.descriptor.digest);
+    Ok(verify::judge_in(source, &resolved, question, &mut room, limits).await?)
 }

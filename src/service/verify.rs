@@ -115,7 +115,7 @@ pub(super) async fn judge_in(
     source: &dyn Source,
     root: &Resolved,
     question: &Question<'_>,
-    room: &mut Room<'_>,
+    within: &mut Room<'_>,
     limits: &Limits,
 ) -> Result<Judgement, VerifyError> {
     let digest = root.descriptor.digest;
@@ -129,7 +129,7 @@ pub(super) async fn judge_in(
     let wanted = Wanted { reading: question.reading, tags: governing.iter().any(|policy| policy.reads_tags()) };
     // Only who has a say here is recognised: nothing is told of the others' keys, not even their number.
     let trust = Trust { now: Some(question.now), ..trust(governing) };
-    let findings = evidence::find(source, &root.descriptor, wanted, trust, room, limits).await?;
+    let findings = evidence::find(source, &root.descriptor, wanted, trust, within, limits).await?;
     let decision = decide(question, digest, &findings, None, question.now);
     // What is inside costs more than what is attached, so nothing unsigned is opened.
     let contents = if waits_for_the_lock(&decision) { lock_inside(source, root, limits).await? } else { None };

@@ -97,11 +97,11 @@ impl Loader {
             let again = self.maps.again().into_iter().chain((!is_complete).then(|| begun + FIRST));
             let (now, at, namespace) = (self.clock.now(), Instant::now(), self.system_namespace.clone());
             // Reviews are answered meanwhile.
-            let compiled = spawn_blocking(move || {
+            let compiling = spawn_blocking(move || {
                 let (snapshot, turn) = compiler.compile_at(&gathered, &namespace, now, at);
                 (compiler, snapshot, turn)
             });
-            let Ok((used, snapshot, turn)) = compiled.await else { return };
+            let Ok((used, snapshot, turn)) = compiling.await else { return };
             compiler = used;
             let ends = snapshot.ends();
             policies.set(snapshot);
@@ -140,9 +140,9 @@ impl Loader {
 }
 
 /// Takes over what did not change, and copies what did.
-fn read_again<K: Clone>(known: &mut Read<K>, objects: &[Arc<DeserializeGuard<K>>], of: impl Fn(K) -> PolicyObject)
+fn read_again<K>(known: &mut Read<K>, objects: &[Arc<DeserializeGuard<K>>], of: impl Fn(K) -> PolicyObject)
 where
-    K: Resource<DynamicType = ()>,
+    K: Resource<DynamicType = ()> + Clone,
 {
     let mut before = std::mem::take(known);
     for guarded in objects {

@@ -6,13 +6,11 @@ use std::{collections::BTreeMap, fs, path::Path};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose};
 use serde_json::{Value, json};
 
-use crate::support::{cli::Workspace, data::shared};
-
-#[path = "../../src/core/verify/testing/sigstore/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "the unit tests use more of it")]
-mod sigstore;
-
-use sigstore::{Algorithm, Ca, DAY, ISSUER, Key, Kind, LOGGED, Leaf, Logging, Material, NOON, Recipe, STAMPED, Sigstore, Stamp, WORKFLOW, base64};
+use crate::support::{
+    cli::Workspace,
+    data::shared,
+    forging::{Algorithm, Ca, DAY, ISSUER, Key, Kind, LOGGED, Leaf, Logging, Material, NOON, Recipe, STAMPED, Sigstore, Stamp, WORKFLOW, base64},
+};
 
 /// Case, and the reason for which it is refused; `-` for one that is accepted. PACKGATE_WRITE_GOLDEN=1 writes it anew.
 const EXPECTED: &str = "tests/data/sigstore-own.tsv";

@@ -162,7 +162,7 @@ impl Compiler {
             Some(Some(map)) => Seen::There(map.data()),
         };
         let found = root.find(seen, now).map_err(|error| (error.reason(), error.to_string()))?;
-        let root = self.parts.root(&found.text).map_err(|error| (error.reason(), error.to_string()))?;
+        let root = self.parts.root(found.text).map_err(|error| (error.reason(), error.to_string()))?;
         Ok(Root { root, ends: found.ends })
     }
 

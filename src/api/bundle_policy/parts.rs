@@ -74,7 +74,7 @@ impl From<BTreeMap<String, String>> for ConfigMapData {
     fn from(data: BTreeMap<String, String>) -> Self {
         // Lengths first: no two maps read the same.
         let mut content = Vec::new();
-        for text in data.iter().flat_map(|(key, value)| [key, value]) {
+        for text in data.iter().flat_map(<[&String; 2]>::from) {
             content.extend_from_slice(&text.len().to_le_bytes());
             content.extend_from_slice(text.as_bytes());
         }

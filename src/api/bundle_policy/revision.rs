@@ -8,8 +8,9 @@ use crate::core::digest::Digest;
 /// Characters that a group's policies are told in.
 const SHORT: usize = 16;
 
-/// Which set of policies this is: digests over every policy's identity and generation, of the cluster's and of those of each of 256 groups of
-/// namespaces: who changes policies all the time keeps only those of the same group from being told. Whoever carries the same set says the same.
+/// Which set of policies this is.
+///
+/// Digests over every policy's identity and generation, of the cluster's and of those of each of 256 groups of namespaces: who changes policies all the time keeps only those of the same group from being told. Whoever carries the same set says the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Revision {
     cluster: String,

@@ -46,9 +46,9 @@ fn ready_is_always_there_and_stalled_says_that_a_person_is_needed() {
     for (news, expected) in [
         (working(Phase::Packing), vec![("Ready", "False", "Packing"), ("Reconciling", "True", "Packing")]),
         (working(Phase::Signing), vec![("Ready", "False", "Signing"), ("Reconciling", "True", "Signing")]),
-        (News::Good(good()), vec![("Ready", "True", "Succeeded"), ("Verified", "True", "Succeeded")]),
+        (News::Good(Box::new(good())), vec![("Ready", "True", "Succeeded"), ("Verified", "True", "Succeeded")]),
         (
-            News::Good(Good { unsigned: Some(Unsigned::ByLeave), ..good() }),
+            News::Good(Box::new(Good { unsigned: Some(Unsigned::ByLeave), ..good() })),
             vec![("Ready", "True", "Unsigned"), ("Verified", "False", "NoSignatures")],
         ),
         (News::Suspended, vec![("Ready", "False", "Suspended")]),
@@ -90,7 +90,7 @@ fn no_more_is_said_of_a_bundle_than_was_found() {
         (Vec::new(), Some(Unsigned::Ungoverned), "no policy governs it; it is not verified", "Ungoverned"),
     ] {
         let good = Good { evidence, unsigned, ..good() };
-        let status = told(&News::Good(good.clone()));
+        let status = told(&News::Good(Box::new(good.clone())));
         for condition in &status.conditions {
             assert!(condition.message.ends_with(said) || condition.message.contains(said) && good.unsigned.is_some(), "{said}: {condition:?}");
         }
@@ -100,7 +100,7 @@ fn no_more_is_said_of_a_bundle_than_was_found() {
 
 #[test]
 fn a_good_bundle_stays_ready_while_its_registry_is_away() {
-    let ready = told(&News::Good(good()));
+    let ready = told(&News::Good(Box::new(good())));
     let away = after(&ready, &News::Failed(Failure::new(Reason::RegistryUnavailable, "no answer")), 2, time("2026-11-21T13:00:00Z"));
     let expected = [("Ready", "True", "Succeeded"), ("Verified", "True", "Succeeded"), ("Reconciling", "True", "RegistryUnavailable")];
     assert_eq!(conditions(&away), expected);
@@ -109,14 +109,14 @@ fn a_good_bundle_stays_ready_while_its_registry_is_away() {
 
 #[test]
 fn the_bundle_can_be_copied_into_a_pod() {
-    let bundle = told(&News::Good(good())).bundle.expect("a bundle");
+    let bundle = told(&News::Good(Box::new(good()))).bundle.expect("a bundle");
     assert_eq!(bundle.reference, format!("r.example.com/a/b:v1@{}", Digest::of(b"bundle")));
 }
 
 #[test]
 fn nothing_new_changes_nothing() {
-    let ready = told(&News::Good(good()));
-    assert_eq!(after(&ready, &News::Good(good()), 2, time("2026-11-22T12:00:00Z")), ready);
+    let ready = told(&News::Good(Box::new(good())));
+    assert_eq!(after(&ready, &News::Good(Box::new(good())), 2, time("2026-11-22T12:00:00Z")), ready);
 }
 
 #[test]

@@ -78,10 +78,10 @@ impl Policies {
     fn scopes(&self, readable: &[PolicyObject]) -> Vec<Policy> {
         let unreadable = |kind: Kind| Policy::unusable("unreadable", kind, 0, Mode::Enforce, None, "it cannot be read");
         let cluster = self.cluster.state().iter().any(|guarded| guarded.0.is_err()).then_some(Kind::Cluster);
-        let namespaced = self.namespaced.state();
-        let namespaces: BTreeSet<String> = namespaced.iter().filter(|guarded| guarded.0.is_err()).filter_map(|guarded| guarded.namespace()).collect();
+        let objects = self.namespaced.state();
+        let unread_in: BTreeSet<String> = objects.iter().filter(|guarded| guarded.0.is_err()).filter_map(|guarded| guarded.namespace()).collect();
         let readable = readable.iter().map(|policy| policy.unusable("only what it governs is asked"));
-        readable.chain(cluster.into_iter().chain(namespaces.into_iter().map(Kind::Namespaced)).map(unreadable)).collect()
+        readable.chain(cluster.into_iter().chain(unread_in.into_iter().map(Kind::Namespaced)).map(unreadable)).collect()
     }
 }
 
@@ -310,7 +310,8 @@ async fn apply(
     let is_ours = done.applied.as_ref().is_some_and(|(_, at)| version.as_ref() == Some(at));
     let is_done = is_ours && done.applied.as_ref().is_some_and(|(applied, _)| *applied == wanted.object);
     done.wanted = wanted.prints;
-    if !is_done && !(is_ours && done.rests(now)) {
+    let rests = is_ours && done.rests(now);
+    if !(is_done || rests) {
         let configurations = Api::<ValidatingWebhookConfiguration>::all(context.client.clone());
         let applied = configurations.patch(CONFIGURATION, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&wanted.object)).await?;
         let since = (applied.resource_version() != version).then_some(now);

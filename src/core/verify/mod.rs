@@ -214,31 +214,23 @@ fn by_certificate(
     if trust.authorities.is_empty() {
         return by_root().map(|found| (found, Vec::new()));
     }
-    let by_company = by_company(bundle, envelope, subject, trust, effort);
+    let (more, mut faults) = by_company(bundle, envelope, subject, trust, effort);
     if trust.roots.is_empty() {
-        return by_company;
+        return Ok((more, faults));
     }
-    match (by_root(), by_company) {
+    match by_root() {
         // That its issuer revoked it is told, whoever else believes it. That another did not issue it is no news.
-        (Ok(found), Ok((more, mut faults))) => {
+        Ok(found) => {
             faults.retain(|fault| fault.signer().is_some());
             Ok((found.into_iter().chain(more).collect(), faults))
         }
-        (Ok(found), Err(_)) => Ok((found, Vec::new())),
-        (Err(one), Ok((found, faults))) if found.is_empty() => Ok((found, chain::worth_telling(faults.into_iter().chain([one]).collect()))),
-        (Err(_), Ok(found)) => Ok(found),
-        (Err(one), Err(other)) => Err(sigstore::furthest(vec![other, one])),
+        Err(one) if more.is_empty() => Ok((more, chain::worth_telling(faults.into_iter().chain([one]).collect()))),
+        Err(_) => Ok((more, faults)),
     }
 }
 
 /// Asks each authority alone, so that the time and the checks that are left are looked at in between.
-fn by_company(
-    bundle: &SigstoreBundle,
-    envelope: &DsseEnvelope,
-    subject: &Digest,
-    trust: &Trust,
-    effort: &Effort<'_>,
-) -> Result<Authentications, EvidenceError> {
+fn by_company(bundle: &SigstoreBundle, envelope: &DsseEnvelope, subject: &Digest, trust: &Trust, effort: &Effort<'_>) -> Authentications {
     let size = envelope.payload.as_bytes().len();
     let (mut found, mut faults, mut seen) = (Vec::new(), Vec::new(), std::collections::HashSet::new());
     for issuing in &trust.authorities {
@@ -255,11 +247,11 @@ fn by_company(
         }
     }
     if found.is_empty() {
-        return Ok((found, chain::worth_telling(faults)));
+        return (found, chain::worth_telling(faults));
     }
     // That another authority did not issue it is no news.
     faults.retain(|fault| fault.signer().is_some());
-    Ok((found, faults))
+    (found, faults)
 }
 
 /// Everything that holds, or of nothing the fault that came furthest.

@@ -37,7 +37,7 @@ impl EvidenceVerifier {
     }
 
     /// Keeps the statements that hold within so many bytes of memory, until [`Self::widen`].
-    pub fn narrow(&mut self, bytes: usize) {
+    pub const fn narrow(&mut self, bytes: usize) {
         self.room.narrow(bytes);
     }
 
@@ -110,7 +110,7 @@ impl EvidenceVerifier {
 }
 
 impl Room {
-    fn narrow(&mut self, bytes: usize) {
+    const fn narrow(&mut self, bytes: usize) {
         let withheld = self.left.saturating_sub(bytes);
         self.left -= withheld;
         self.withheld += withheld;

@@ -490,11 +490,11 @@ async fn too_many_at_once_are_refused() {
 
 #[tokio::test]
 async fn what_waited_in_the_queue_too_long_says_so() {
-    let scene = Scene::with_deadline(Duration::from_secs(3_600)).await;
+    let scene = Scene::with_deadline(Duration::from_hours(1)).await;
     let flood = Flood::new(&scene);
     let _slow = flood.slow("team-a", |_| "slow.example.com".into(), SLOTS.namespace_at_host);
     let reference = format!("slow.example.com/x@{}", scene.signed);
-    let almost_an_hour_ago = Instant::now().checked_sub(Duration::from_secs(3_600) - Duration::from_millis(50)).expect("a time");
+    let almost_an_hour_ago = Instant::now().checked_sub(Duration::from_hours(1) - Duration::from_millis(50)).expect("a time");
     for (namespace, words) in [("team-a", "waited in the queue"), ("team-b", "slow.example.com/x answers too slowly")] {
         let report = flood.ask(namespace, &reference, almost_an_hour_ago).await;
         assert_eq!(reasons(&report), [Reason::DeadlineExceeded]);

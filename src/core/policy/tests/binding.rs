@@ -11,12 +11,12 @@ fn stated(key: &TestKey, kind: &str, name: &str) -> Candidate {
     key.attest(&judged(), &Statement::about(name, &judged(), kind, claim))
 }
 
-fn binding(mirrors: &[(&str, &str)]) -> Option<RepositoryBinding> {
-    Some(RepositoryBinding { mirrors: mirrors.iter().map(|(from, to)| Mirror::new(from, to).expect("a mirror")).collect() })
+fn binding(mirrors: &[(&str, &str)]) -> RepositoryBinding {
+    RepositoryBinding { mirrors: mirrors.iter().map(|(from, to)| Mirror::new(from, to).expect("a mirror")).collect() }
 }
 
 fn case(key: &TestKey, candidates: Vec<Candidate>) -> Case {
-    Case::new(Rules { bind_repository: binding(&[]), ..rules(vec![key_authority("a", key)]) }, candidates)
+    Case::new(Rules { bind_repository: Some(binding(&[])), ..rules(vec![key_authority("a", key)]) }, candidates)
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn mirrors_are_the_only_other_names() {
         (USED, &[("up.example.org", "r.example.com")], true),
     ] {
         let mut case = case(&key, vec![stated(&key, COSIGN_SIGN, signed)]);
-        case.rules[0].bind_repository = binding(mirrors);
+        case.rules[0].bind_repository = Some(binding(mirrors));
         if admitted {
             case.admitted();
         } else {

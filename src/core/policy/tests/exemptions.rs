@@ -9,7 +9,7 @@ fn exempt(require_digest: bool, used_as: Use, had_digest: bool) -> Case {
     let mut rules = Rules { require_digest, ..rules(vec![key_authority("a", &TestKey::new())]) };
     rules.matcher = Matcher::Names { references: vec!["**".parse().expect("a pattern")], except: Vec::new(), uses: USES.to_vec() };
     rules.exemptions = vec![Exemption { digest: judged(), reason: "INC-42".into(), expires: "2027-01-01T00:00:00Z".parse().expect("a time") }];
-    Case { used_as, had_digest, ..Case::new(rules, Vec::new()) }
+    Case { had_digest, used_as, ..Case::new(rules, Vec::new()) }
 }
 
 fn is_exempt(case: &Case) -> bool {

@@ -205,10 +205,10 @@ fn chains_of_a_trust_root_may_be_in_any_order_and_without_their_root() {
     let (one, two) = (top.der.clone(), middle.der.clone());
     assert_eq!(by_trust_root(&top, &middle, vec![one.clone(), two.clone()]), Holds);
     assert_eq!(by_trust_root(&top, &middle, vec![two.clone()]), Holds);
-    assert_eq!(by_trust_root(&top, &middle, vec![one.clone()]), UNTRUSTED);
+    assert_eq!(by_trust_root(&top, &middle, vec![one]), UNTRUSTED);
     // Beside a root that has nothing to do with it there is no path.
     let other = Ca::root("another", WINDOW);
-    assert_eq!(by_trust_root(&top, &middle, vec![two.clone(), other.der]), UNTRUSTED);
+    assert_eq!(by_trust_root(&top, &middle, vec![two, other.der]), UNTRUSTED);
     // In whatever order, what the root says counts.
     let (narrow, below) = authority(|p, _| path_length(p, 0), same, &ExtendedKeyUsagePurpose::CodeSigning);
     assert_eq!(by_trust_root(&narrow, &below, vec![narrow.der.clone(), below.der.clone()]), UNTRUSTED);
@@ -283,10 +283,11 @@ fn no_intermediate_is_taken_from_a_bundle() {
 /// D4: the certificate that signs timestamps is for nothing else, and its key may sign.
 #[test]
 fn a_timestamp_authority_is_for_nothing_else() {
+    type Row = (&'static str, fn(&mut CertificateParams), bool);
     const TIME_STAMPING: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 3, 8];
     const SERVERS: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 3, 1];
     let (top, middle) = authority(same, same, &ExtendedKeyUsagePurpose::TimeStamping);
-    let table: &[(&str, fn(&mut CertificateParams), bool)] = &[
+    let table: &[Row] = &[
         ("as it should be", |_| (), true),
         ("no key usage", |p| p.key_usages.clear(), true),
         ("no purpose", |p| p.custom_extensions.clear(), false),

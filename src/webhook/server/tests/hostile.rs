@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Longer than anything takes that works.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const SHORT: Duration = Duration::from_millis(200);
 /// What the sender says of a body that never comes.
 const HEAD: &str = "POST /uses HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";

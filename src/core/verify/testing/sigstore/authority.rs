@@ -65,7 +65,7 @@ impl Leaf {
         let mut params = params(None, self.window);
         params.subject_alt_names = self.names.iter().map(name).collect();
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.serial_number = self.serial.clone().or(params.serial_number.take());
+        params.serial_number = self.serial.clone().or_else(|| params.serial_number.take());
         params.extended_key_usages.clone_from(&self.purposes);
         params.is_ca = if self.is_ca { IsCa::Ca(BasicConstraints::Unconstrained) } else { IsCa::NoCa };
         let text = |number: u64, content: Vec<u8>| {

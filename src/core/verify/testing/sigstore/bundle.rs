@@ -87,7 +87,7 @@ impl Recipe {
     }
 
     /// How the log answers; panics if there is none.
-    pub(crate) fn log(&mut self) -> &mut Logging {
+    pub(crate) const fn log(&mut self) -> &mut Logging {
         self.logging.as_mut().expect("it is logged")
     }
 
