@@ -103,11 +103,14 @@ async fn a_signature_is_about_the_exact_bytes_of_index_or_child() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_signature_that_was_copied_to_another_repository() {
     let scene = Scene::start().await;
-    let copied = |repository: &str| -> Outcome {
+    let copied = |repository: &str, more: &Value| -> Outcome {
         let digest = scene.registry.put_manifest(repository, None, media_type::INDEX, index(&[]));
         attach(&scene.registry, repository, &digest, scene.signed(&scene.key, &scene.signature()).to_string().into_bytes());
-        scene.judge_by(&format!("{}/{repository}@{digest}", scene.registry.host()), &[scene.policy(&json!({}))], "")
+        scene.judge_by(&format!("{}/{repository}@{digest}", scene.registry.host()), &[scene.policy(more)], "")
     };
-    let outcomes = expect([("a copy that nothing binds to its repository", copied("other/app"), "Admitted")]);
+    let outcomes = expect([
+        ("a copy that nothing binds to its repository", copied("other/app", &json!({})), "Admitted"),
+        ("a copy that does not say what it is a copy of", copied("another/app", &json!({"bindRepository": true})), "RepositoryMismatch"),
+    ]);
     threat(7).reasons(reasons(&outcomes)).requests(requests(&outcomes));
 }
