@@ -8,7 +8,7 @@ use crate::support::{
     Test,
     bundle::packed_bundle,
     cluster::ROOT,
-    installation::{NAMESPACE, PLATFORM_KEY},
+    installation::{NAMESPACE, PLATFORM_KEY, SIGN_JOBS},
     namespace::{kubectl, list_everywhere, random_name},
     program::Program,
     refusal::{Tenant, condition},
@@ -350,8 +350,7 @@ fn a_squatter_in_another_namespace_blocks_nobody() {
 /// More bundles than places: at no time more sign Jobs than the chart's value, and all of them are signed in the end.
 #[test]
 fn sign_jobs_of_one_namespace_wait_for_each_other() {
-    const MANY: usize = 5;
-    const AT_ONCE: usize = 2;
+    const MANY: usize = 2 * SIGN_JOBS;
     let Some(test) = Test::start("sign_jobs_of_one_namespace_wait_for_each_other") else { return };
     test.installation();
     let names: Vec<String> = (0..MANY).map(|n| format!("many-{n}")).collect();
@@ -368,7 +367,7 @@ fn sign_jobs_of_one_namespace_wait_for_each_other() {
             job["status"]["conditions"].as_array().is_some_and(|all| all.iter().any(|one| one["type"] == "Complete" || one["type"] == "Failed"))
         };
         let running = jobs.iter().filter(|job| !over(job)).count();
-        assert!(running <= AT_ONCE, "{running} sign Jobs at once");
+        assert!(running <= SIGN_JOBS, "{running} sign Jobs at once");
         for job in &jobs {
             let container = &job["spec"]["template"]["spec"]["containers"][0];
             assert!(container["resources"]["limits"]["memory"].is_string(), "{container:#}");

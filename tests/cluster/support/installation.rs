@@ -20,6 +20,9 @@ pub(crate) const REGISTRY_CA: &str = "test-registry-ca";
 /// The Secret and the `ConfigMap` of the platform's key.
 pub(crate) const PLATFORM_KEY: &str = "packgate-platform-key";
 
+/// Sign Jobs of one namespace at once.
+pub(crate) const SIGN_JOBS: usize = 4;
+
 /// What it has published about itself.
 #[derive(Debug)]
 pub(crate) struct Installation {
@@ -87,6 +90,8 @@ fn values(cluster: &Cluster) -> Value {
         "registries": registries,
         "network": {"allowedPrivateCIDRs": networks},
         "metrics": {"names": true},
+        // Two of one namespace stand still in some tests, and others go on meanwhile.
+        "jobs": {"sign": {"maxConcurrentPerNamespace": SIGN_JOBS}},
     })
 }
 
