@@ -35,7 +35,7 @@ const MEMORY: u64 = 64 << 10;
 /// Objects with a large lock in them.
 const INLINE: usize = 70;
 /// Artifacts of such a lock: about a megabyte.
-const LARGE_LOCK: usize = 6_000;
+const LARGE_LOCK: usize = 5_000;
 /// What the controller may have in memory whatever tenants do, in KiB.
 const UNDER_ATTACK: u64 = 80 << 10;
 /// From the start of its process until it is ready, in seconds.
