@@ -73,20 +73,23 @@ pub(super) async fn sign(
     if matches!(with, SignWith::Namespace { .. }) {
         return start_sign(object, packing, frozen, digest, with, context).await.map(|()| None);
     }
-    let _turn = context.queue.turn.lock().await;
-    match place_to_sign(object, frozen, context).await? {
-        None => start_sign(object, packing, frozen, digest, with, context).await.map(|()| None),
-        wait => Ok(wait),
+    let turn = context.queue.turn.lock().await;
+    if let Some(wait) = place_to_sign(object, frozen, context).await? {
+        return Ok(Some(wait));
     }
+    let _place = context.queue.take(object.uid().unwrap_or_default(), object.namespace().unwrap_or_default());
+    drop(turn);
+    start_sign(object, packing, frozen, digest, with, context).await.map(|()| None)
 }
 
 /// What keeps an object from signing in the system namespace. Its Jobs that succeeded are not even listed.
 async fn place_to_sign(object: &PackedBundle, frozen: &Frozen, context: &Context) -> Result<Option<Wait>, Trouble> {
     let signing = format!("{MANAGED_BY}={MANAGER},{COMPONENT}={}", Component::Sign.as_str());
+    let starting = context.queue.starting();
     let under_way = ListParams::default().labels(&signing).fields("status.successful=0");
     let jobs = Api::<Job>::namespaced(context.client.clone(), &context.setup.system_namespace).list(&under_way).await?.items;
     let own = Waiting { namespace: object.namespace().unwrap_or_default(), since: frozen.at, asked: context.clock.now() };
-    Ok(context.queue.ask(&object.uid().unwrap_or_default(), &own, &jobs, &context.setup.sign_jobs))
+    Ok(context.queue.ask(&object.uid().unwrap_or_default(), &own, &jobs, &starting, &context.setup.sign_jobs))
 }
 
 async fn start_sign(

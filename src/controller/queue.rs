@@ -1,8 +1,8 @@
 //! Who may sign now, and who waits: sign Jobs run in packgate's own namespace, beside its controller and its key, where no tenant's quota
 //! counts. So their number is bounded, for all and for each namespace.
 //!
-//! What runs is counted from the Jobs that are there, so a restart changes nothing. Who waits is remembered here; whoever is forgotten asks
-//! again a moment later.
+//! What runs is counted from the Jobs that are there, so a restart changes nothing, and from those that are just being made: nobody waits for
+//! another's requests to the API server. Who waits is remembered here; whoever is forgotten asks again a moment later.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -27,8 +27,19 @@ const LONGEST: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     waiting: Mutex<HashMap<String, Waiting>>,
-    /// Held from counting to creating, so that two do not take one place.
+    /// Whose Job is being made, with the namespace.
+    starting: Mutex<StartingJobs>,
+    /// Held while places are counted, so that two do not take one.
     pub turn: tokio::sync::Mutex<()>,
+}
+
+/// Namespaces by the UID of the object whose Job is being made.
+pub(super) type StartingJobs = BTreeMap<String, String>;
+
+/// A place that was given, until its Job is there or could not be made.
+pub(super) struct Place<'a> {
+    queue: &'a Queue,
+    uid: String,
 }
 
 /// One that waits.
@@ -52,12 +63,13 @@ pub(super) struct Wait {
 
 impl Queue {
     /// May the object with this UID sign now? `jobs` are the sign Jobs of the system namespace.
-    pub(super) fn ask(&self, uid: &str, own: &Waiting, jobs: &[Job], limits: &SignJobs) -> Option<Wait> {
+    /// `starting` is what [`Self::starting`] said before they were listed: a Job that was made meanwhile is in one of both.
+    pub(super) fn ask(&self, uid: &str, own: &Waiting, jobs: &[Job], starting: &StartingJobs, limits: &SignJobs) -> Option<Wait> {
         let now = own.asked;
         let mut waiting = self.lock();
         waiting.insert(uid.to_owned(), own.clone());
         waiting.retain(|_, other| now.duration_since(other.asked) < FORGOTTEN);
-        let running = running(jobs, uid);
+        let running = running(jobs, starting, uid);
         let wait = wait(uid, &own.namespace, &running, &waiting, limits);
         if wait.is_none() {
             waiting.remove(uid);
@@ -65,16 +77,37 @@ impl Queue {
         wait
     }
 
+    /// Whose Jobs are being made now.
+    pub(super) fn starting(&self) -> StartingJobs {
+        self.starting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes the place that [`Self::ask`] gave.
+    pub(super) fn take(&self, uid: String, namespace: String) -> Place<'_> {
+        self.starting.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.clone(), namespace);
+        Place { queue: self, uid }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.queue.starting.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.uid);
+    }
+}
+
 /// How many of the Jobs of others are under way, by namespace. Labels in the system namespace are the controller's word.
-fn running(jobs: &[Job], uid: &str) -> BTreeMap<String, usize> {
+fn running(jobs: &[Job], starting: &StartingJobs, uid: &str) -> BTreeMap<String, usize> {
+    let of = |job: &Job| job.labels().get(BUNDLE_UID).cloned().unwrap_or_default();
     let mut running = BTreeMap::new();
-    for job in jobs.iter().filter(|job| !is_over(job) && job.labels().get(BUNDLE_UID).is_none_or(|of| of != uid)) {
+    for job in jobs.iter().filter(|job| !is_over(job) && of(job) != uid) {
         *running.entry(job.labels().get(BUNDLE_NAMESPACE).cloned().unwrap_or_default()).or_default() += 1;
+    }
+    for (_, namespace) in starting.iter().filter(|(other, _)| *other != uid && !jobs.iter().any(|job| of(job) == **other)) {
+        *running.entry(namespace.clone()).or_default() += 1;
     }
     running
 }
