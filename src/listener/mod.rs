@@ -55,9 +55,9 @@ pub struct Bounds {
     pub streams: u32,
     /// How long a TLS handshake may take.
     pub handshake: Duration,
-    /// How long the head of a request may take, and how long a connection lives that has not brought any.
+    /// How long the head of the first request may take.
     pub head: Duration,
-    /// How long a connection of HTTP/2 lives without a request, once it has had one. Longer than API servers keep it (90 s), so that it is
+    /// How long a connection lives without a request, once it has had one. Longer than API servers keep it (90 s), so that it is
     /// they who close it.
     pub idle: Duration,
     /// How often an HTTP/2 peer is asked whether it is there, and how long it may take to say so.
@@ -72,8 +72,8 @@ impl Bounds {
         connections: 512,
         connections_per_address: 128,
         streams: 100,
-        handshake: Duration::from_secs(5),
-        head: Duration::from_secs(5),
+        handshake: Duration::from_secs(10),
+        head: Duration::from_secs(10),
         idle: Duration::from_mins(2),
         ping: (Duration::from_secs(30), Duration::from_secs(10)),
         last_requests: Duration::from_secs(5),
@@ -147,7 +147,9 @@ impl Server {
         let mut builder = http1::Builder::new();
         builder
             .timer(TokioTimer::new())
-            .header_read_timeout(self.bounds.head)
+            // It runs between requests, too. API servers speak HTTP/1.1 to webhooks and keep connections for 90 s: one that is closed under a
+            // review is a refusal. The first head has less time, by `Life`.
+            .header_read_timeout(self.bounds.idle)
             .max_buf_size(MAX_HEAD)
             .max_header_size(MAX_HEAD)
             .max_headers(MAX_HEADERS);
