@@ -151,6 +151,24 @@ async fn what_never_becomes_a_request_is_closed() {
     }
 }
 
+/// API servers keep connections between reviews.
+#[tokio::test]
+async fn a_connection_that_was_used_is_kept_for_the_next_request() {
+    let running = start(None, Bounds { head: Duration::from_secs(1), ..LONG }).await;
+    let mut stream = TcpStream::connect(running.address).await.expect("connected");
+    for _ in 0..3 {
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("it is open");
+        let (mut answer, mut some) = (Vec::new(), [0; 64]);
+        while !answer.ends_with(b"127.0.0.1") {
+            match timeout(PATIENCE, stream.read(&mut some)).await.expect("an answer in time").expect("no reset") {
+                0 => panic!("it was closed: {}", String::from_utf8_lossy(&answer)),
+                count => answer.extend_from_slice(&some[..count]),
+            }
+        }
+        sleep(Duration::from_millis(1_500)).await;
+    }
+}
+
 #[tokio::test]
 async fn an_idle_connection_of_http_2_is_closed() {
     let authority = Authority::new();
