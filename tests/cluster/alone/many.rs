@@ -34,7 +34,7 @@ const IDLING: usize = 1_000;
 const MEMORY: u64 = 64 << 10;
 /// Objects with a large lock in them.
 const INLINE: usize = 70;
-/// Artifacts of such a lock: about a megabyte.
+/// Artifacts of such a lock: it stays just below the 900,000 bytes that an inline lock may have.
 const LARGE_LOCK: usize = 5_000;
 /// What the controller may have in memory whatever tenants do, in KiB.
 const UNDER_ATTACK: u64 = 80 << 10;
