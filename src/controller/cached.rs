@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use kube::{Resource, api::ObjectMeta};
 use serde::{Deserialize, Deserializer};
 
-use crate::api::packed_bundle::PackedBundle;
+use crate::api::packed_bundle::{PackedBundle, PackedBundleStatus};
 
 /// What stands in place of a lock. An object that has one is still known as one that has.
 const LEFT_OUT: &str = "";
@@ -43,34 +43,52 @@ pub(super) fn strip(object: &mut PackedBundle) {
     object.metadata.managed_fields = None;
 }
 
-impl Resource for CachedBundle {
-    type DynamicType = ();
-    type Scope = <PackedBundle as Resource>::Scope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        PackedBundle::kind(&())
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        PackedBundle::group(&())
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        PackedBundle::version(&())
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        PackedBundle::plural(&())
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.0.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.0.metadata
-    }
+/// The status of a `PackedBundle` as the API server has it. Everything else of an answer, a megabyte perhaps, is skipped while it is read.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct StoredStatus {
+    /// Absent before the first is written.
+    #[serde(default)]
+    pub status: Option<PackedBundleStatus>,
+    #[serde(skip)]
+    metadata: ObjectMeta,
 }
+
+/// Each stands for a `PackedBundle` of the API server.
+macro_rules! packed_bundle_resource {
+    ($type:ty, $($metadata:tt)+) => {
+        impl Resource for $type {
+            type DynamicType = ();
+            type Scope = <PackedBundle as Resource>::Scope;
+
+            fn kind((): &()) -> Cow<'_, str> {
+                PackedBundle::kind(&())
+            }
+
+            fn group((): &()) -> Cow<'_, str> {
+                PackedBundle::group(&())
+            }
+
+            fn version((): &()) -> Cow<'_, str> {
+                PackedBundle::version(&())
+            }
+
+            fn plural((): &()) -> Cow<'_, str> {
+                PackedBundle::plural(&())
+            }
+
+            fn meta(&self) -> &ObjectMeta {
+                &self.$($metadata)+
+            }
+
+            fn meta_mut(&mut self) -> &mut ObjectMeta {
+                &mut self.$($metadata)+
+            }
+        }
+    };
+}
+
+packed_bundle_resource!(CachedBundle, 0.metadata);
+packed_bundle_resource!(StoredStatus, metadata);
 
 #[cfg(test)]
 mod tests {

@@ -138,9 +138,11 @@ fn wait(uid: &str, namespace: &str, running: &BTreeMap<String, usize>, waiting: 
     let ahead = waiting.len().saturating_sub(1);
     let again = ASK_AGAIN.saturating_mul(u32::try_from(1 + ahead / limits.max_concurrent.max(1)).unwrap_or(u32::MAX)).min(LONGEST);
     let own = running.get(namespace).copied().unwrap_or_default();
-    let why = if own >= limits.max_concurrent_per_namespace {
+    let with_those_before = taken.get(namespace).copied().unwrap_or_default();
+    let why = if with_those_before >= limits.max_concurrent_per_namespace {
         format!(
-            "waits until another bundle of namespace {namespace} is signed: {own} sign Jobs of it run, as many as may (chart value jobs.sign.maxConcurrentPerNamespace)"
+            "waits until another bundle of namespace {namespace} is signed: {own} sign Jobs of it run and {} are next, as many as may (chart value jobs.sign.maxConcurrentPerNamespace)",
+            with_those_before - own
         )
     } else {
         format!(

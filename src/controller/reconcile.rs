@@ -16,7 +16,7 @@ use serde_json::json;
 use super::{
     act,
     build::MANAGER,
-    cached::{CachedBundle, strip},
+    cached::{CachedBundle, StoredStatus, strip},
     context::Context,
     gather::{observe, requested},
     queue::Wait,
@@ -313,15 +313,17 @@ impl Run<'_> {
 
     /// Writes the status in one patch, if it is not what the API server has.
     async fn write(&mut self, next: PackedBundleStatus) -> Result<(), Trouble> {
-        let api = Api::<PackedBundle>::namespaced(self.context.client.clone(), &self.namespace());
+        let api = Api::<StoredStatus>::namespaced(self.context.client.clone(), &self.namespace());
         let patch = json!({
             "apiVersion": PackedBundle::api_version(&()),
             "kind": PackedBundle::kind(&()),
             "metadata": {"name": self.object.name_any()},
             "status": &next,
         });
-        let _whole = self.context.reading.object().await;
+        let whole = self.context.reading.object().await;
         let stored = api.get(&self.object.name_any()).await?;
+        // A write may take as long as the admission webhooks of others do: nobody else waits for it.
+        drop(whole);
         // As documents: what is written has whole seconds.
         if json!(stored.status) != json!(next) {
             let told = api.patch_status(&self.object.name_any(), &PatchParams::apply(MANAGER).force(), &Patch::Apply(&patch)).await?;
@@ -332,7 +334,7 @@ impl Run<'_> {
     }
 
     /// What somebody else wrote into the status stays theirs when it is applied without; this takes it out.
-    async fn overwrite(&self, api: &Api<PackedBundle>, told: &serde_json::Value, next: &serde_json::Value) -> Result<(), Trouble> {
+    async fn overwrite(&self, api: &Api<StoredStatus>, told: &serde_json::Value, next: &serde_json::Value) -> Result<(), Trouble> {
         if told != next {
             let patch = json!({"status": status::overwriting(told, next)});
             let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };

@@ -350,7 +350,7 @@ fn a_squatter_in_another_namespace_blocks_nobody() {
 /// More bundles than places: at no time more sign Jobs than the chart's value, and all of them are signed in the end.
 #[test]
 fn sign_jobs_of_one_namespace_wait_for_each_other() {
-    const MANY: usize = 2 * SIGN_JOBS;
+    const MANY: usize = SIGN_JOBS + 4;
     let Some(test) = Test::start("sign_jobs_of_one_namespace_wait_for_each_other") else { return };
     test.installation();
     let names: Vec<String> = (0..MANY).map(|n| format!("many-{n}")).collect();

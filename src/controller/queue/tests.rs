@@ -79,3 +79,14 @@ fn who_makes_a_job_has_a_place_until_it_is_there() {
     assert_eq!(queue.starting(), StartingJobs::new());
     assert_eq!(queue.ask("three", &waiting("a", 1), &made, &queue.starting(), &LIMITS), None);
 }
+
+#[test]
+fn who_waits_behind_its_own_namespace_is_told_so() {
+    let queue = Queue::default();
+    let one = [job("a", "1", None)];
+    assert_eq!(queue.ask("first", &waiting("a", 1), &[], &StartingJobs::new(), &LIMITS), None);
+    let full = [job("a", "1", None), job("b", "2", None), job("c", "3", None)];
+    assert!(queue.ask("old", &waiting("a", 2), &full, &StartingJobs::new(), &LIMITS).is_some());
+    let wait = queue.ask("young", &waiting("a", 9), &one, &StartingJobs::new(), &LIMITS).expect("it waits");
+    assert!(wait.why.contains("1 sign Jobs of it run and 1 are next"), "two places are free, and one is its namespace's: {wait:?}");
+}

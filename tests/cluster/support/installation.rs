@@ -21,7 +21,7 @@ pub(crate) const REGISTRY_CA: &str = "test-registry-ca";
 pub(crate) const PLATFORM_KEY: &str = "packgate-platform-key";
 
 /// Sign Jobs of one namespace at once.
-pub(crate) const SIGN_JOBS: usize = 4;
+pub(crate) const SIGN_JOBS: usize = 6;
 
 /// What it has published about itself.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ fn values(cluster: &Cluster) -> Value {
         "registries": registries,
         "network": {"allowedPrivateCIDRs": networks},
         "metrics": {"names": true},
-        // Two of one namespace stand still in some tests, and others go on meanwhile.
+        // Four of one namespace stand still in some tests (alone/crashes.rs), and others go on meanwhile.
         "jobs": {"sign": {"maxConcurrentPerNamespace": SIGN_JOBS}},
     })
 }
