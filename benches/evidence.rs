@@ -1,5 +1,6 @@
-//! What judging one piece of evidence costs, beside what cannot be saved: the signature's own verification and reading the bundle; for a
-//! certificate, `sigstore-verify` alone on the same bundle. Each pair runs alternately in one process; the median of the ratios counts.
+//! What judging one piece of evidence costs, beside what cannot be saved: the signature's own
+//! verification and reading the bundle; for a certificate, `sigstore-verify` alone on the same
+//! bundle. Each pair runs alternately in one process; the median of the ratios counts.
 //!
 //! `cargo bench --bench evidence`; the keyless pairs need PACKGATE_SHARED_DATA (CONTRIBUTING.md).
 #![allow(
@@ -22,7 +23,10 @@ use std::{
 use aws_lc_rs::{
     encoding::AsDer,
     rand::SystemRandom,
-    signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair, ParsedPublicKey},
+    signature::{
+        ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair,
+        ParsedPublicKey,
+    },
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use packgate::core::{
@@ -45,11 +49,23 @@ fn main() {
     keyed();
     match std::env::var_os("PACKGATE_SHARED_DATA").map(PathBuf::from) {
         Some(data) => {
-            keyless(&data, "Rekor v1, DSSE", "happy-path-intoto-in-dsse-v3", None);
-            keyless(&data, "Rekor v2 and a timestamp, DSSE", "rekor2-dsse-happy-path", Some("trusted_root.json"));
+            keyless(
+                &data,
+                "Rekor v1, DSSE",
+                "happy-path-intoto-in-dsse-v3",
+                None,
+            );
+            keyless(
+                &data,
+                "Rekor v2 and a timestamp, DSSE",
+                "rekor2-dsse-happy-path",
+                Some("trusted_root.json"),
+            );
             trust_root(&data);
         }
-        None => println!("keyless: not run, set PACKGATE_SHARED_DATA to the folder with genuine bundles"),
+        None => println!(
+            "keyless: not run, set PACKGATE_SHARED_DATA to the folder with genuine bundles"
+        ),
     }
 }
 
@@ -57,51 +73,100 @@ fn main() {
 fn keyed() {
     let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).expect("a key");
     let spki = pair.public_key().as_der().expect("DER").as_ref().to_vec();
-    let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(&spki));
+    let pem = format!(
+        "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
+        STANDARD.encode(&spki)
+    );
     let key = VerificationKey::from_pem(&pem).expect("a key");
     let subject = Digest::of(b"the judged manifest");
-    let statement = serde_json::to_vec(&Statement::about("", &subject, COSIGN_SIGN, json!({}))).expect("JSON");
+    let statement =
+        serde_json::to_vec(&Statement::about("", &subject, COSIGN_SIGN, json!({}))).expect("JSON");
     let pae = referrer::pae(&statement);
-    let signature = pair.sign(&SystemRandom::new(), &pae).expect("a signature").as_ref().to_vec();
+    let signature = pair
+        .sign(&SystemRandom::new(), &pae)
+        .expect("a signature")
+        .as_ref()
+        .to_vec();
     let bundle = json!({
         "mediaType": media_type::SIGSTORE_BUNDLE_V03,
         "verificationMaterial": {"publicKey": {"hint": key.hint()}},
-        "dsseEnvelope": {"payload": STANDARD.encode(&statement), "payloadType": media_type::IN_TOTO, "signatures": [{"sig": STANDARD.encode(&signature)}]},
+        "dsseEnvelope": {
+            "payload": STANDARD.encode(&statement),
+            "payloadType": media_type::IN_TOTO,
+            "signatures": [{"sig": STANDARD.encode(&signature)}],
+        },
     })
     .to_string();
     let evidence = evidence(&subject, bundle.as_bytes());
-    let trust = Trust { keys: vec![key], ..Trust::default() };
+    let trust = Trust {
+        keys: vec![key],
+        ..Trust::default()
+    };
     let parsed = ParsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &spki).expect("a key");
-    let ours = || assert_eq!(verify(&subject, black_box(&evidence), &trust, &Limits::DEFAULT).verified.len(), 1);
+    let ours = || {
+        assert_eq!(
+            verify(&subject, black_box(&evidence), &trust, &Limits::DEFAULT)
+                .verified
+                .len(),
+            1
+        )
+    };
     let bare = || {
         let bundle = Bundle::from_json(black_box(&bundle)).expect("a bundle");
         let statement: Statement = serde_json::from_slice(&statement).expect("a statement");
         assert!(parsed.verify_sig(&pae, &signature).is_ok());
         black_box((bundle, statement));
     };
-    report("keyed (A) against one ECDSA P-256 verification and parsing (B)", "1.3", &mut pairs(&ours, &bare));
+    report(
+        "keyed (A) against one ECDSA P-256 verification and parsing (B)",
+        "1.3",
+        &mut pairs(&ours, &bare),
+    );
 }
 
 /// A genuine bundle with a certificate, against the library alone.
 fn keyless(data: &Path, what: &str, case: &str, root: Option<&str>) {
     let folder = data.join("sigstore-conformance").join(case);
-    let root = root.map_or_else(|| data.join("trust/prod_trusted_root.json"), |root| folder.join(root));
+    let root = root.map_or_else(
+        || data.join("trust/prod_trusted_root.json"),
+        |root| folder.join(root),
+    );
     let root = fs::read(&root).expect("a trusted root");
     let bundle = fs::read_to_string(folder.join("bundle.sigstore.json")).expect("a bundle");
-    let artifact = Some(folder.join("artifact")).filter(|path| path.exists()).unwrap_or_else(|| data.join("sigstore-conformance/a.txt"));
+    let artifact = Some(folder.join("artifact"))
+        .filter(|path| path.exists())
+        .unwrap_or_else(|| data.join("sigstore-conformance/a.txt"));
     let subject = Digest::of(&fs::read(artifact).expect("an artifact"));
     let evidence = evidence(&subject, bundle.as_bytes());
-    let trust = Trust { roots: vec![Arc::new(TrustRoot::parse(&root, &Limits::DEFAULT).expect("a trusted root"))], ..Trust::default() };
-    let library = Verifier::new(&TrustedRoot::from_json(std::str::from_utf8(&root).expect("text")).expect("a trusted root")).expect("a verifier");
+    let trust = Trust {
+        roots: vec![Arc::new(
+            TrustRoot::parse(&root, &Limits::DEFAULT).expect("a trusted root"),
+        )],
+        ..Trust::default()
+    };
+    let library = Verifier::new(
+        &TrustedRoot::from_json(std::str::from_utf8(&root).expect("text")).expect("a trusted root"),
+    )
+    .expect("a verifier");
     let ours = || {
         let findings = verify(&subject, black_box(&evidence), &trust, &Limits::DEFAULT);
         assert_eq!(findings.verified.len(), 1, "{:?}", findings.rejected);
     };
     let alone = || {
         let bundle = Bundle::from_json(black_box(&bundle)).expect("a bundle");
-        library.verify(Sha256Hash::new(*subject.bytes()), &bundle, &VerificationPolicy::any_identity()).expect("a good bundle");
+        library
+            .verify(
+                Sha256Hash::new(*subject.bytes()),
+                &bundle,
+                &VerificationPolicy::any_identity(),
+            )
+            .expect("a good bundle");
     };
-    report(&format!("keyless, {what} (A) against sigstore-verify alone (B)"), "1.2", &mut pairs(&ours, &alone));
+    report(
+        &format!("keyless, {what} (A) against sigstore-verify alone (B)"),
+        "1.2",
+        &mut pairs(&ours, &alone),
+    );
 }
 
 /// How long a trust root takes to be read: once for each change of it, never for a verdict.
@@ -111,20 +176,32 @@ fn trust_root(data: &Path) {
     for _ in 0..ROUNDS {
         black_box(TrustRoot::parse(black_box(&root), &Limits::DEFAULT).expect("a trusted root"));
     }
-    println!("a trust root is read in {:?}, once", begun.elapsed() / u32::try_from(ROUNDS).expect("few"));
+    println!(
+        "a trust root is read in {:?}, once",
+        begun.elapsed() / u32::try_from(ROUNDS).expect("few")
+    );
 }
 
 fn evidence(subject: &Digest, bundle: &[u8]) -> Evidence {
     let layer = Descriptor::of(media_type::SIGSTORE_BUNDLE_V03, bundle);
     let manifest = json!({
-        "schemaVersion": 2, "mediaType": media_type::MANIFEST, "artifactType": media_type::SIGSTORE_BUNDLE_V03,
-        "config": Descriptor::empty(), "layers": [layer], "subject": Descriptor::new(media_type::MANIFEST, *subject, 555),
+        "schemaVersion": 2, "mediaType": media_type::MANIFEST,
+        "artifactType": media_type::SIGSTORE_BUNDLE_V03,
+        "config": Descriptor::empty(), "layers": [layer],
+        "subject": Descriptor::new(media_type::MANIFEST, *subject, 555),
     })
     .to_string();
-    let document = Document::parse(media_type::MANIFEST, manifest.as_bytes(), &Limits::DEFAULT).expect("a manifest");
-    let candidate =
-        Candidate { referrer: Descriptor::of(media_type::MANIFEST, manifest.as_bytes()), manifest: document, content: bundle.to_vec().into() };
-    Evidence { candidates: vec![candidate], ..Evidence::default() }
+    let document = Document::parse(media_type::MANIFEST, manifest.as_bytes(), &Limits::DEFAULT)
+        .expect("a manifest");
+    let candidate = Candidate {
+        referrer: Descriptor::of(media_type::MANIFEST, manifest.as_bytes()),
+        manifest: document,
+        content: bundle.to_vec().into(),
+    };
+    Evidence {
+        candidates: vec![candidate],
+        ..Evidence::default()
+    }
 }
 
 /// The times of both, one after the other.
@@ -134,15 +211,24 @@ fn pairs(a: &dyn Fn(), b: &dyn Fn()) -> Vec<(Duration, Duration)> {
         work();
         begun.elapsed()
     };
-    (0..ROUNDS + 20).map(|_| (time(a), time(b))).skip(20).collect()
+    (0..ROUNDS + 20)
+        .map(|_| (time(a), time(b)))
+        .skip(20)
+        .collect()
 }
 
 fn report(what: &str, promised: &str, pairs: &mut [(Duration, Duration)]) {
-    let mut ratios: Vec<f64> = pairs.iter().map(|(a, b)| a.as_secs_f64() / b.as_secs_f64()).collect();
+    let mut ratios: Vec<f64> = pairs
+        .iter()
+        .map(|(a, b)| a.as_secs_f64() / b.as_secs_f64())
+        .collect();
     ratios.sort_by(f64::total_cmp);
     let middle = pairs.len() / 2;
     pairs.sort_unstable_by_key(|(a, _)| *a);
     let a = pairs[middle].0;
     pairs.sort_unstable_by_key(|(_, b)| *b);
-    println!("{what}: A {a:?}  B {:?}  A/B median {:.2} (promised: at most {promised})", pairs[middle].1, ratios[middle]);
+    println!(
+        "{what}: A {a:?}  B {:?}  A/B median {:.2} (promised: at most {promised})",
+        pairs[middle].1, ratios[middle]
+    );
 }

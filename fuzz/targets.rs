@@ -1,7 +1,8 @@
-//! What is fuzzed: everything that parses bytes from outside, one function each. Nothing may panic, and what is asserted must hold.
+//! What is fuzzed: everything that parses bytes from outside, one function each. Nothing may panic,
+//! and what is asserted must hold.
 //!
-//! `fuzz_targets/NAME.rs` hands each function to the fuzzer; `tests/it/fuzz.rs` feeds every seed, and what becomes of it by a few changes, to
-//! the same functions in every run of the tests.
+//! `fuzz_targets/NAME.rs` hands each function to the fuzzer; `tests/it/fuzz.rs` feeds every seed,
+//! and what becomes of it by a few changes, to the same functions in every run of the tests.
 
 use std::{
     fmt::Display,
@@ -79,25 +80,53 @@ fn judge(content: Vec<u8>, trust: &Trust) -> Findings {
         annotations: Annotations::new(),
     };
     let referrer = Descriptor::of(media_type::MANIFEST, b"");
-    let candidate = Candidate { referrer, manifest: Document::Manifest(manifest), content: content.into() };
-    let evidence = Evidence { candidates: vec![candidate], ..Evidence::default() };
+    let candidate = Candidate {
+        referrer,
+        manifest: Document::Manifest(manifest),
+        content: content.into(),
+    };
+    let evidence = Evidence {
+        candidates: vec![candidate],
+        ..Evidence::default()
+    };
     let findings = verify(&subject(), &evidence, trust, &LIMITS);
-    assert!(findings.rejected.iter().all(|rejected| rejected.message.chars().count() <= 300 && !rejected.message.contains(char::is_control)));
-    assert!(findings.verified.iter().all(|verified| verified.claim().is_about(&subject())));
+    assert!(
+        findings
+            .rejected
+            .iter()
+            .all(|rejected| rejected.message.chars().count() <= 300
+                && !rejected.message.contains(char::is_control))
+    );
+    assert!(
+        findings
+            .verified
+            .iter()
+            .all(|verified| verified.claim().is_about(&subject()))
+    );
     findings
 }
 
-static ROOT_TRUST: LazyLock<Trust> =
-    LazyLock::new(|| Trust { roots: vec![Arc::new(TrustRoot::parse(ROOT, &LIMITS).expect("a trust root"))], ..Trust::default() });
+static ROOT_TRUST: LazyLock<Trust> = LazyLock::new(|| Trust {
+    roots: vec![Arc::new(
+        TrustRoot::parse(ROOT, &LIMITS).expect("a trust root"),
+    )],
+    ..Trust::default()
+});
 
-/// The certificate of a bundle in which everything else holds: its names, claims, window, chain and promise.
+/// The certificate of a bundle in which everything else holds: its names, claims, window, chain and
+/// promise.
 pub(super) fn certificate(data: &[u8]) {
     static PARTS: LazyLock<Value> = LazyLock::new(|| serde_json::from_str(BUNDLE).expect("JSON"));
     let mut bundle = PARTS.clone();
-    let genuine = bundle["verificationMaterial"]["certificate"]["rawBytes"] == BASE64.encode(data).as_str();
+    let genuine =
+        bundle["verificationMaterial"]["certificate"]["rawBytes"] == BASE64.encode(data).as_str();
     bundle["verificationMaterial"]["certificate"]["rawBytes"] = BASE64.encode(data).into();
     let findings = judge(bundle.to_string().into_bytes(), &ROOT_TRUST);
-    assert_eq!(!findings.verified.is_empty(), genuine, "no other certificate holds");
+    assert_eq!(
+        !findings.verified.is_empty(),
+        genuine,
+        "no other certificate holds"
+    );
 }
 
 /// The payload of an envelope that a trusted key signed: what is read after the signature.
@@ -105,26 +134,60 @@ pub(super) fn dsse(data: &[u8]) {
     static KEY: LazyLock<(EcdsaKeyPair, Trust)> = LazyLock::new(|| {
         let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).expect("a key");
         let spki = key.public_key().as_der().expect("DER");
-        let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", BASE64.encode(spki.as_ref()));
-        (key, Trust { keys: vec![VerificationKey::from_pem(&pem).expect("a key")], ..Trust::default() })
+        let pem = format!(
+            "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
+            BASE64.encode(spki.as_ref())
+        );
+        (
+            key,
+            Trust {
+                keys: vec![VerificationKey::from_pem(&pem).expect("a key")],
+                ..Trust::default()
+            },
+        )
     });
     let (key, trust) = &*KEY;
-    let signature = key.sign(&SystemRandom::new(), &referrer::pae(data)).expect("a signature");
-    let envelope = json!({"payload": BASE64.encode(data), "payloadType": media_type::IN_TOTO, "signatures": [{"sig": BASE64.encode(signature)}]});
-    let bundle = json!({"mediaType": media_type::SIGSTORE_BUNDLE_V03, "verificationMaterial": {"publicKey": {}}, "dsseEnvelope": envelope});
+    let signature = key
+        .sign(&SystemRandom::new(), &referrer::pae(data))
+        .expect("a signature");
+    let envelope = json!({
+        "payload": BASE64.encode(data),
+        "payloadType": media_type::IN_TOTO,
+        "signatures": [{"sig": BASE64.encode(signature)}],
+    });
+    let bundle = json!({
+        "mediaType": media_type::SIGSTORE_BUNDLE_V03,
+        "verificationMaterial": {"publicKey": {}},
+        "dsseEnvelope": envelope,
+    });
     let findings = judge(bundle.to_string().into_bytes(), trust);
-    assert_eq!(findings.verified.len() + findings.rejected.len(), 1, "one candidate, one answer");
+    assert_eq!(
+        findings.verified.len() + findings.rejected.len(),
+        1,
+        "one candidate, one answer"
+    );
 }
 
-/// What a bundle carries: the lock in its first layer, and from manifest and config (with a zero byte between them) what it was packed with.
+/// What a bundle carries: the lock in its first layer, and from manifest and config (with a zero
+/// byte between them) what it was packed with.
 pub(super) fn embedded_lock(data: &[u8]) {
     if let Ok(bytes) = lock_in_layer(data) {
         let _ = Lockfile::from_canonical(&bytes, &LIMITS);
     }
-    let (manifest, config) = data.split_at(data.iter().position(|byte| *byte == 0).unwrap_or(data.len()));
-    let Ok(manifest) = Document::parse(media_type::MANIFEST, manifest, &LIMITS) else { return };
-    let Ok(manifest) = manifest_of(manifest) else { return };
-    let Ok(output) = output_of(&manifest, config.get(1..).unwrap_or_default(), &LIMITS) else { return };
+    let (manifest, config) = data.split_at(
+        data.iter()
+            .position(|byte| *byte == 0)
+            .unwrap_or(data.len()),
+    );
+    let Ok(manifest) = Document::parse(media_type::MANIFEST, manifest, &LIMITS) else {
+        return;
+    };
+    let Ok(manifest) = manifest_of(manifest) else {
+        return;
+    };
+    let Ok(output) = output_of(&manifest, config.get(1..).unwrap_or_default(), &LIMITS) else {
+        return;
+    };
     let lock = br#"{"apiVersion":"packgate.dev/v1alpha1","artifacts":[{"checksum":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","mode":"0644","name":"a","origin":"a","size":0,"target":"a","type":"file"}],"kind":"Lockfile","packFormat":"1"}"#;
     let lock = Lockfile::from_canonical(lock, &LIMITS).expect("canonical");
     if let Ok(plan) = PackPlan::new(&lock, output) {
@@ -144,17 +207,32 @@ pub(super) fn strict_json(data: &[u8]) {
     }
 }
 
-/// Locks and manifests of both generations: whatever is accepted has one canonical form, and is read back from YAML as it was.
+/// Locks and manifests of both generations: whatever is accepted has one canonical form, and is
+/// read back from YAML as it was.
 pub(super) fn lock(data: &[u8]) {
     let _ = LockInput::parse(data, &LIMITS);
-    let Ok(lock) = Lockfile::parse(data, &LIMITS) else { return };
+    let Ok(lock) = Lockfile::parse(data, &LIMITS) else {
+        return;
+    };
     let canonical = lock.canonical();
     let read = Lockfile::from_canonical(&canonical.bytes, &LIMITS).expect("its own canonical form");
     assert_eq!(read.canonical(), canonical);
     let yaml = Lockfile::parse(lock.to_yaml().as_bytes(), &LIMITS).expect("its own YAML");
-    assert_eq!(yaml, Lockfile { generation: yaml.generation, ..lock.clone() });
+    assert_eq!(
+        yaml,
+        Lockfile {
+            generation: yaml.generation,
+            ..lock.clone()
+        }
+    );
     for format in [Format::Image, Format::Artifact] {
-        if let Ok(plan) = PackPlan::new(&lock, Output { format, ..Output::default() }) {
+        if let Ok(plan) = PackPlan::new(
+            &lock,
+            Output {
+                format,
+                ..Output::default()
+            },
+        ) {
             let _ = plan.predict();
         }
     }
@@ -163,42 +241,69 @@ pub(super) fn lock(data: &[u8]) {
 /// Manifests and indexes: whatever is accepted is the same when it is written and read again.
 pub(super) fn manifest(data: &[u8]) {
     for media_type in media_type::ACCEPT_MANIFESTS {
-        let Ok(document) = Document::parse(media_type, data, &LIMITS) else { continue };
-        let _ = (document.subject(), document.annotations(), document.children(), document.artifact_type());
+        let Ok(document) = Document::parse(media_type, data, &LIMITS) else {
+            continue;
+        };
+        let _ = (
+            document.subject(),
+            document.annotations(),
+            document.children(),
+            document.artifact_type(),
+        );
         let written = match &document {
             Document::Manifest(manifest) => serde_json::to_vec(manifest),
             Document::Index(index) => serde_json::to_vec(index),
         };
-        let again = Document::parse(media_type, &written.expect("JSON"), &LIMITS).expect("its own JSON");
+        let again =
+            Document::parse(media_type, &written.expect("JSON"), &LIMITS).expect("its own JSON");
         assert_eq!(again, document);
     }
 }
 
-/// Policies in YAML: what is read is the same when it is written and read again, and is compiled or refused.
+/// Policies in YAML: what is read is the same when it is written and read again, and is compiled or
+/// refused.
 pub(super) fn policy(data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else { return };
-    let Ok(documents) = serde_saphyr::from_multiple::<Value>(text) else { return };
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let Ok(documents) = serde_saphyr::from_multiple::<Value>(text) else {
+        return;
+    };
     for document in documents {
-        let Ok(object) = PolicyObject::read(document) else { continue };
+        let Ok(object) = PolicyObject::read(document) else {
+            continue;
+        };
         let written = match &object {
             PolicyObject::Cluster(policy) => serde_json::to_value(&**policy),
             PolicyObject::Namespaced(policy) => serde_json::to_value(&**policy),
         };
-        assert_eq!(PolicyObject::read(written.expect("JSON")).expect("its own JSON"), object);
-        let _ = (object.needs(), object.compile(&Sources::default()), object.compile_or_refuse(&Sources::default()));
+        assert_eq!(
+            PolicyObject::read(written.expect("JSON")).expect("its own JSON"),
+            object
+        );
+        let _ = (
+            object.needs(),
+            object.compile(&Sources::default()),
+            object.compile_or_refuse(&Sources::default()),
+        );
     }
 }
 
 fn same<T: FromStr + Display + PartialEq>(text: &str) {
     if let Ok(value) = text.parse::<T>() {
         let printed = value.to_string();
-        assert!(printed.parse::<T>().is_ok_and(|again| again == value), "{text:?} is printed as {printed:?}");
+        assert!(
+            printed.parse::<T>().is_ok_and(|again| again == value),
+            "{text:?} is printed as {printed:?}"
+        );
     }
 }
 
 /// References, locations, tags, digests and platforms: what is printed is read as the same thing.
 pub(super) fn reference(data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
     same::<Reference>(text);
     same::<Repository>(text);
     same::<Location>(text);
@@ -223,8 +328,12 @@ pub(super) fn tar(data: &[u8]) {
     let mut pending = Pending::default();
     let mut rest = data;
     while let Some((block, after)) = rest.split_first_chunk::<BLOCK>() {
-        let Ok(Some(header)) = Header::parse(block) else { return };
-        let size = usize::try_from(header.size).unwrap_or(usize::MAX).min(after.len());
+        let Ok(Some(header)) = Header::parse(block) else {
+            return;
+        };
+        let size = usize::try_from(header.size)
+            .unwrap_or(usize::MAX)
+            .min(after.len());
         let (content, after) = after.split_at(size);
         rest = after;
         if header.kind.is_metadata() {
@@ -233,7 +342,9 @@ pub(super) fn tar(data: &[u8]) {
             }
             continue;
         }
-        let Ok(header) = pending.apply(header) else { return };
+        let Ok(header) = pending.apply(header) else {
+            return;
+        };
         let _ = folder_path(None, &header.name);
         if let Ok(path) = file_path(None, &header.name) {
             let _ = link_target(None, &path, &header.link);
@@ -249,7 +360,10 @@ pub(super) fn verified(data: &[u8]) -> usize {
 /// Trust roots: whatever is accepted judges a bundle without a panic.
 pub(super) fn trusted_root(data: &[u8]) {
     if let Ok(root) = TrustRoot::parse(data, &LIMITS) {
-        let trust = Trust { roots: vec![Arc::new(root)], ..Trust::default() };
+        let trust = Trust {
+            roots: vec![Arc::new(root)],
+            ..Trust::default()
+        };
         let _ = judge(BUNDLE.as_bytes().to_vec(), &trust);
     }
 }

@@ -1,5 +1,8 @@
 //! EFFECT. The wall clock, in one place.
-#![allow(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this is the one place that reads the wall clock"
+)]
 
 use jiff::Timestamp;
 

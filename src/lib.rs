@@ -1,6 +1,10 @@
-//! packgate packs what a lockfile names into an OCI bundle, signs it, attests where it came from, and verifies it again.
+//! packgate packs what a lockfile names into an OCI bundle, signs it, attests where it came from,
+//! and verifies it again.
 #![forbid(unsafe_code)]
-#![cfg_attr(fuzzing, allow(dead_code, reason = "what only those that act call is not called"))]
+#![cfg_attr(
+    fuzzing,
+    allow(dead_code, reason = "what only those that act call is not called")
+)]
 
 // Helpers that tests share with the other test programs name the crate as those do.
 #[cfg(test)]

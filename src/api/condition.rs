@@ -1,7 +1,8 @@
 //! The conditions of every kind: what each means, which way round it is, and when it is there.
 //!
-//! `Ready`, `Reconciling` and `Stalled` are kstatus' (kubernetes-sigs/cli-utils); `kubectl wait --for=condition=Ready` works. A reason is
-//! one of [`crate::core::class::Reason`], or one of the words here.
+//! `Ready`, `Reconciling` and `Stalled` are kstatus' (kubernetes-sigs/cli-utils); `kubectl wait
+//! --for=condition=Ready` works. A reason is one of [`crate::core::class::Reason`], or one of the
+//! words here.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -12,7 +13,8 @@ pub const READY: &str = "Ready";
 pub const RECONCILING: &str = "Reconciling";
 /// `True`: nothing will change until a person changes something. There only while it is true.
 pub const STALLED: &str = "Stalled";
-/// `True`: signatures and provenance were verified against the registry. `False`: they were not good. Absent: not known yet.
+/// `True`: signatures and provenance were verified against the registry. `False`: they were not
+/// good. Absent: not known yet.
 pub const VERIFIED: &str = "Verified";
 /// `True`: the webhook carries this generation of the policy.
 pub const ENFORCED: &str = "Enforced";
@@ -50,14 +52,32 @@ pub struct Wanted {
     pub message: String,
 }
 
-/// The conditions that are to be, with the times of those that are already so. What is not wanted goes.
-pub fn merge(old: &[Condition], wanted: &[Wanted], generation: i64, now: Timestamp) -> Vec<Condition> {
-    wanted.iter().map(|wanted| one(old.iter().find(|old| old.type_ == wanted.type_), wanted, generation, now)).collect()
+/// The conditions that are to be, with the times of those that are already so. What is not wanted
+/// goes.
+pub fn merge(
+    old: &[Condition],
+    wanted: &[Wanted],
+    generation: i64,
+    now: Timestamp,
+) -> Vec<Condition> {
+    wanted
+        .iter()
+        .map(|wanted| {
+            one(
+                old.iter().find(|old| old.type_ == wanted.type_),
+                wanted,
+                generation,
+                now,
+            )
+        })
+        .collect()
 }
 
 fn one(old: Option<&Condition>, wanted: &Wanted, generation: i64, now: Timestamp) -> Condition {
     let status = if wanted.status { "True" } else { "False" };
-    let since = old.filter(|old| old.status == status).map_or(Time(now), |old| old.last_transition_time.clone());
+    let since = old
+        .filter(|old| old.status == status)
+        .map_or(Time(now), |old| old.last_transition_time.clone());
     Condition {
         type_: wanted.type_.to_owned(),
         status: status.to_owned(),
@@ -70,7 +90,9 @@ fn one(old: Option<&Condition>, wanted: &Wanted, generation: i64, now: Timestamp
 
 /// Is the condition there, and true?
 pub fn is_true(conditions: &[Condition], type_: &str) -> bool {
-    conditions.iter().any(|condition| condition.type_ == type_ && condition.status == "True")
+    conditions
+        .iter()
+        .any(|condition| condition.type_ == type_ && condition.status == "True")
 }
 
 #[cfg(test)]
@@ -78,15 +100,26 @@ mod tests {
     use super::*;
 
     fn wanted(status: bool) -> Wanted {
-        Wanted { type_: READY, status, reason: SUCCEEDED.into(), message: "done".into() }
+        Wanted {
+            type_: READY,
+            status,
+            reason: SUCCEEDED.into(),
+            message: "done".into(),
+        }
     }
 
     #[test]
     fn the_time_moves_only_with_the_status() {
-        let (then, now): (Timestamp, Timestamp) = ("2026-11-21T10:00:00Z".parse().expect("a time"), "2026-11-21T11:00:00Z".parse().expect("a time"));
+        let (then, now): (Timestamp, Timestamp) = (
+            "2026-11-21T10:00:00Z".parse().expect("a time"),
+            "2026-11-21T11:00:00Z".parse().expect("a time"),
+        );
         let first = merge(&[], &[wanted(false)], 1, then);
         let same = merge(&first, &[wanted(false)], 2, now);
-        assert_eq!((same[0].last_transition_time.0, same[0].observed_generation), (then, Some(2)));
+        assert_eq!(
+            (same[0].last_transition_time.0, same[0].observed_generation),
+            (then, Some(2))
+        );
         let turned = merge(&same, &[wanted(true)], 2, now);
         assert_eq!(turned[0].last_transition_time.0, now);
         assert!(is_true(&turned, READY) && !is_true(&same, READY) && !is_true(&turned, STALLED));

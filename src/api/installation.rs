@@ -1,4 +1,5 @@
-//! How this installation is set up: the chart's values, as the controller and the webhook read them.
+//! How this installation is set up: the chart's values, as the controller and the webhook read
+//! them.
 
 use std::time::Duration;
 
@@ -45,12 +46,13 @@ pub struct MetricsConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct WebhookConfig {
-    /// Seconds that the API server waits, 2 to 30. The webhook answers three seconds before, or after half the time.
+    /// Seconds that the API server waits, 2 to 30. The webhook answers three seconds before, or
+    /// after half the time.
     pub timeout_seconds: u8,
     /// What the API server does when nobody answers.
     pub failure_policy: FailurePolicy,
-    /// Who issues the client certificates of the API servers: an object of the system namespace, key `ca.crt`. Without one, whoever reaches
-    /// the port may ask.
+    /// Who issues the client certificates of the API servers: an object of the system namespace,
+    /// key `ca.crt`. Without one, whoever reaches the port may ask.
     #[serde(rename = "clientCARef")]
     pub client_ca_ref: Option<KindRef>,
     /// Common names that such a certificate may have. Empty: any.
@@ -69,7 +71,12 @@ pub enum FailurePolicy {
 
 impl Default for WebhookConfig {
     fn default() -> Self {
-        Self { timeout_seconds: 10, failure_policy: FailurePolicy::Fail, client_ca_ref: None, client_names: Vec::new() }
+        Self {
+            timeout_seconds: 10,
+            failure_policy: FailurePolicy::Fail,
+            client_ca_ref: None,
+            client_names: Vec::new(),
+        }
     }
 }
 
@@ -85,7 +92,8 @@ impl WebhookConfig {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct BuilderConfig {
-    /// What `builder.id` begins with; `/platform` or `/namespace/NAMESPACE` follows. Empty: a URI with the cluster's UID.
+    /// What `builder.id` begins with; `/platform` or `/namespace/NAMESPACE` follows. Empty: a URI
+    /// with the cluster's UID.
     pub id: String,
 }
 
@@ -137,7 +145,11 @@ pub struct NoMatch {
 
 impl Default for NoMatch {
     fn default() -> Self {
-        Self { packed_bundle: NoMatchAction::Deny, image_volume: NoMatchAction::Warn, container: NoMatchAction::Allow }
+        Self {
+            packed_bundle: NoMatchAction::Deny,
+            image_volume: NoMatchAction::Warn,
+            container: NoMatchAction::Allow,
+        }
     }
 }
 
@@ -180,7 +192,12 @@ pub struct SignJobs {
 
 impl Default for SignJobs {
     fn default() -> Self {
-        Self { max_concurrent: 8, max_concurrent_per_namespace: 2, timeout_seconds: 3_600, resources: None }
+        Self {
+            max_concurrent: 8,
+            max_concurrent_per_namespace: 2,
+            timeout_seconds: 3_600,
+            resources: None,
+        }
     }
 }
 
@@ -199,24 +216,40 @@ impl Installation {
     /// Reads the configuration file.
     pub fn parse(bytes: &[u8]) -> Result<Self, InstallationError> {
         if bytes.len() > MAX_CONFIG {
-            return Err(InstallationError(format!("has {} bytes, the limit is {MAX_CONFIG}", bytes.len())));
+            return Err(InstallationError(format!(
+                "has {} bytes, the limit is {MAX_CONFIG}",
+                bytes.len()
+            )));
         }
         let text = std::str::from_utf8(bytes).map_err(|e| InstallationError(e.to_string()))?;
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
-        let read: Self = serde_saphyr::from_str(text).map_err(|e| InstallationError(e.to_string()))?;
-        let SignJobs { max_concurrent, max_concurrent_per_namespace, timeout_seconds, .. } = read.jobs.sign;
+        let read: Self =
+            serde_saphyr::from_str(text).map_err(|e| InstallationError(e.to_string()))?;
+        let SignJobs {
+            max_concurrent,
+            max_concurrent_per_namespace,
+            timeout_seconds,
+            ..
+        } = read.jobs.sign;
         if max_concurrent == 0 || max_concurrent_per_namespace == 0 || timeout_seconds < 60 {
-            return Err(InstallationError("jobs.sign: at least one Job must run, for a minute at least".into()));
+            return Err(InstallationError(
+                "jobs.sign: at least one Job must run, for a minute at least".into(),
+            ));
         }
         Ok(read)
     }
 
-    /// What every `builder.id` of this installation begins with. `cluster` is the UID of the namespace `kube-system`.
+    /// What every `builder.id` of this installation begins with. `cluster` is the UID of the
+    /// namespace `kube-system`.
     fn builder_base(&self, cluster: &str) -> String {
         let own = self.builder.id.trim_end_matches('/');
-        if own.is_empty() { format!("https://packgate.dev/builder/{cluster}") } else { own.to_owned() }
+        if own.is_empty() {
+            format!("https://packgate.dev/builder/{cluster}")
+        } else {
+            own.to_owned()
+        }
     }
 
     /// `builder.id` of what the platform signs.
@@ -236,18 +269,49 @@ mod tests {
 
     #[test]
     fn the_charts_configuration_is_read() {
-        let text = "builder: {id: 'https://ci.example.com/packgate/'}\nregistries: [{host: 'r.example.com:5000', plainHTTP: true, caRef: {kind: ConfigMap, name: ca}}]\n\
-            network: {allowedPrivateCIDRs: [10.0.0.0/8]}\nsigning: {allowNone: true}\nnoMatch: {packedBundle: Deny, imageVolume: Warn, container: Allow}\n\
-            webhook: {clientCARef: {kind: ConfigMap, name: api-server}, clientNames: [kube-apiserver]}\nmetrics: {names: true}\n\
-            jobs: {imagePullPolicy: IfNotPresent, imagePullSecrets: [{name: pull}], sign: {maxConcurrent: 4, resources: {limits: {memory: 1Gi}}}}\n";
+        let text = "builder: {id: 'https://ci.example.com/packgate/'}\nregistries: [{host: \
+            'r.example.com:5000', plainHTTP: true, caRef: {kind: ConfigMap, name: ca}}]\n\
+            network: {allowedPrivateCIDRs: [10.0.0.0/8]}\nsigning: {allowNone: true}\nnoMatch: \
+            {packedBundle: Deny, imageVolume: Warn, container: Allow}\n\
+            webhook: {clientCARef: {kind: ConfigMap, name: api-server}, clientNames: \
+            [kube-apiserver]}\nmetrics: {names: true}\n\
+            jobs: {imagePullPolicy: IfNotPresent, imagePullSecrets: [{name: pull}], sign: \
+            {maxConcurrent: 4, resources: {limits: {memory: 1Gi}}}}\n";
         let config = Installation::parse(text.as_bytes()).expect("valid");
-        assert!(config.registries[0].plain_http && config.signing.allow_none && config.metrics.names);
-        assert_eq!(config.webhook.client_ca_ref.as_ref().map(|reference| reference.name.as_str()), Some("api-server"));
-        assert_eq!((&config.webhook.client_names, config.webhook.timeout_seconds), (&vec!["kube-apiserver".to_owned()], 10));
-        assert_eq!((config.jobs.sign.max_concurrent, config.jobs.sign.max_concurrent_per_namespace), (4, 2));
-        assert_eq!(config.platform_builder("u"), "https://ci.example.com/packgate/platform");
-        assert_eq!(Installation::default().namespace_builder("u", "team-a"), "https://packgate.dev/builder/u/namespace/team-a");
-        assert_eq!(Installation::parse(b"").expect("empty"), Installation::default());
+        assert!(
+            config.registries[0].plain_http && config.signing.allow_none && config.metrics.names
+        );
+        assert_eq!(
+            config
+                .webhook
+                .client_ca_ref
+                .as_ref()
+                .map(|reference| reference.name.as_str()),
+            Some("api-server")
+        );
+        assert_eq!(
+            (&config.webhook.client_names, config.webhook.timeout_seconds),
+            (&vec!["kube-apiserver".to_owned()], 10)
+        );
+        assert_eq!(
+            (
+                config.jobs.sign.max_concurrent,
+                config.jobs.sign.max_concurrent_per_namespace
+            ),
+            (4, 2)
+        );
+        assert_eq!(
+            config.platform_builder("u"),
+            "https://ci.example.com/packgate/platform"
+        );
+        assert_eq!(
+            Installation::default().namespace_builder("u", "team-a"),
+            "https://packgate.dev/builder/u/namespace/team-a"
+        );
+        assert_eq!(
+            Installation::parse(b"").expect("empty"),
+            Installation::default()
+        );
     }
 
     #[test]
@@ -260,7 +324,12 @@ mod tests {
             "jobs: {sign: {maxConcurrent: 0}}",
             "jobs: {sign: {timeoutSeconds: 59}}",
         ] {
-            assert_eq!(Installation::parse(text.as_bytes()).expect_err(text).reason(), Reason::InvalidSpec);
+            assert_eq!(
+                Installation::parse(text.as_bytes())
+                    .expect_err(text)
+                    .reason(),
+                Reason::InvalidSpec
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The kinds of the group `packgate.dev`: their fields as `kubectl explain` shows them, and what they compile to.
+//! The kinds of the group `packgate.dev`: their fields as `kubectl explain` shows them, and what
+//! they compile to.
 
 pub mod bundle_policy;
 pub mod condition;
@@ -22,11 +23,16 @@ pub const API_VERSION: &str = "packgate.dev/v1alpha1";
 ///
 /// Errors: only if a definition cannot be written as YAML, which is a defect.
 pub fn crds() -> Result<Vec<(String, String)>, serde_saphyr::ser::Error> {
-    [PackedBundle::crd(), BundlePolicy::crd(), ClusterBundlePolicy::crd(), TrustRoot::crd()]
-        .into_iter()
-        .map(|crd| {
-            let name = format!("{}_{}.yaml", crd.spec.group, crd.spec.names.plural);
-            Ok((name, serde_saphyr::to_string(&crd)?))
-        })
-        .collect()
+    [
+        PackedBundle::crd(),
+        BundlePolicy::crd(),
+        ClusterBundlePolicy::crd(),
+        TrustRoot::crd(),
+    ]
+    .into_iter()
+    .map(|crd| {
+        let name = format!("{}_{}.yaml", crd.spec.group, crd.spec.names.plural);
+        Ok((name, serde_saphyr::to_string(&crd)?))
+    })
+    .collect()
 }

@@ -1,12 +1,15 @@
 //! Who may do what once packgate is installed: every role and binding, each with its purpose.
 //!
-//! One list is what `packgate rbac` prints and what the chart's template is written from, so that the two cannot differ. No rule reads
-//! Secrets of the whole cluster, and nothing here lets a user write `status`.
+//! One list is what `packgate rbac` prints and what the chart's template is written from, so that
+//! the two cannot differ. No rule reads Secrets of the whole cluster, and nothing here lets a user
+//! write `status`.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
-    api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject},
+    api::rbac::v1::{
+        ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
+    },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use serde::Serialize;
@@ -61,10 +64,14 @@ pub enum RbacError {
 impl Installation {
     /// In this namespace, without helm.
     pub fn in_namespace(namespace: &str) -> Self {
-        Self { namespace: namespace.to_owned(), labels: labels(&[("app.kubernetes.io/name", "packgate")]) }
+        Self {
+            namespace: namespace.to_owned(),
+            labels: labels(&[("app.kubernetes.io/name", "packgate")]),
+        }
     }
 
-    /// In the namespace of a helm release: names and labels are expressions of its template language.
+    /// In the namespace of a helm release: names and labels are expressions of its template
+    /// language.
     ///
     /// None of them contains a quote, so that they stay valid inside of YAML strings.
     pub fn chart() -> Self {
@@ -75,15 +82,26 @@ impl Installation {
             ("app.kubernetes.io/managed-by", "{{ .Release.Service }}"),
             ("helm.sh/chart", "{{ include `packgate.chart` . }}"),
         ]);
-        Self { namespace: "{{ .Release.Namespace }}".to_owned(), labels }
+        Self {
+            namespace: "{{ .Release.Namespace }}".to_owned(),
+            labels,
+        }
     }
 
     /// Every role and binding, in the order in which a reader wants them.
     ///
     /// Errors: only if an object cannot be written as JSON, which is a defect.
     pub fn grants(&self) -> Result<Vec<Grant>, RbacError> {
-        Ok([self.controller()?, self.system_namespace()?, self.webhook()?, self.tenants()?, self.platform_key()?, self.everybody()?, self.users()?]
-            .concat())
+        Ok([
+            self.controller()?,
+            self.system_namespace()?,
+            self.webhook()?,
+            self.tenants()?,
+            self.platform_key()?,
+            self.everybody()?,
+            self.users()?,
+        ]
+        .concat())
     }
 
     fn controller(&self) -> Result<Vec<Grant>, RbacError> {
@@ -94,14 +112,25 @@ impl Installation {
             subjects: Some(vec![self.account(CONTROLLER)]),
         };
         Ok(vec![
-            grant("The controller, in every namespace: read our kinds, write their status, run Jobs. It reads no Secrets.", &role)?,
+            grant(
+                "The controller, in every namespace: read our kinds, write their status, run Jobs. \
+                    It reads no Secrets.",
+                &role,
+            )?,
             grant("Gives it to the controller.", &binding)?,
         ])
     }
 
     fn system_namespace(&self) -> Result<Vec<Grant>, RbacError> {
-        let purpose = "The controller, in its own namespace: the platform key, copies of push credentials, its lease, what it has to sweep.";
-        self.role_with_binding(CONTROLLER, purpose, system_rules(), self.account(CONTROLLER), "Gives it to the controller.")
+        let purpose = "The controller, in its own namespace: the platform key, copies of push \
+            credentials, its lease, what it has to sweep.";
+        self.role_with_binding(
+            CONTROLLER,
+            purpose,
+            system_rules(),
+            self.account(CONTROLLER),
+            "Gives it to the controller.",
+        )
     }
 
     fn webhook(&self) -> Result<Vec<Grant>, RbacError> {
@@ -113,26 +142,52 @@ impl Installation {
         };
         let own = vec![
             named(rule("", &["secrets"], READ), TLS_SECRET),
-            named(rule("coordination.k8s.io", &["leases"], &["get", "patch"]), WEBHOOK), // tells which policies it carries
+            named(
+                rule("coordination.k8s.io", &["leases"], &["get", "patch"]),
+                WEBHOOK,
+            ), // tells which policies it carries
         ];
-        let purpose = "The webhook, in its own namespace: its certificate, and the object that tells which policies it carries.";
+        let purpose = "The webhook, in its own namespace: its certificate, and the object that \
+            tells which policies it carries.";
         let mut grants = vec![
-            grant("The webhook, in every namespace: read policies and the keys that they name, ask who may do what. It reads no Secrets.", &role)?,
+            grant(
+                "The webhook, in every namespace: read policies and the keys that they name, ask \
+                    who may do what. It reads no Secrets.",
+                &role,
+            )?,
             grant("Gives it to the webhook.", &binding)?,
         ];
-        grants.extend(self.role_with_binding(WEBHOOK, purpose, own, self.account(WEBHOOK), "Gives it to the webhook.")?);
+        grants.extend(self.role_with_binding(
+            WEBHOOK,
+            purpose,
+            own,
+            self.account(WEBHOOK),
+            "Gives it to the webhook.",
+        )?);
         Ok(grants)
     }
 
     fn everybody(&self) -> Result<Vec<Grant>, RbacError> {
-        let role = self.cluster_role(POLICY_READER, &[], vec![rule(API_GROUP, &["clusterbundlepolicies", "trustroots"], READ)]);
+        let role = self.cluster_role(
+            POLICY_READER,
+            &[],
+            vec![rule(
+                API_GROUP,
+                &["clusterbundlepolicies", "trustroots"],
+                READ,
+            )],
+        );
         let binding = ClusterRoleBinding {
             metadata: self.cluster_wide(POLICY_READER, &[]),
             role_ref: role_ref("ClusterRole", POLICY_READER),
             subjects: Some(vec![all_users()]),
         };
         Ok(vec![
-            grant("What is asked of a bundle: whoever is refused can see why, and get the same verdict on the command line.", &role)?,
+            grant(
+                "What is asked of a bundle: whoever is refused can see why, and get the same \
+                    verdict on the command line.",
+                &role,
+            )?,
             grant("Lets every user read it.", &binding)?,
         ])
     }
@@ -140,23 +195,42 @@ impl Installation {
     fn tenants(&self) -> Result<Vec<Grant>, RbacError> {
         let role = self.cluster_role(TENANT, &[], vec![rule("", &["secrets"], &["get"])]);
         Ok(vec![grant(
-            "Reads Secrets. Bound to controller and webhook only in namespaces that say so, by a RoleBinding there; never cluster-wide.",
+            "Reads Secrets. Bound to controller and webhook only in namespaces that say so, by a \
+                RoleBinding there; never cluster-wide.",
             &role,
         )?])
     }
 
     fn platform_key(&self) -> Result<Vec<Grant>, RbacError> {
         let rules = vec![named(rule("", &["configmaps"], &["get"]), PLATFORM_KEY)];
-        self.role_with_binding(PLATFORM_KEY, "The public half of the platform key, to verify with.", rules, all_users(), "Lets every user read it.")
+        self.role_with_binding(
+            PLATFORM_KEY,
+            "The public half of the platform key, to verify with.",
+            rules,
+            all_users(),
+            "Lets every user read it.",
+        )
     }
 
     fn users(&self) -> Result<Vec<Grant>, RbacError> {
-        let view = self.cluster_role("packgate-view", &["view"], vec![rule(API_GROUP, NAMESPACED, READ)]);
-        let write = rule(API_GROUP, NAMESPACED, &["create", "update", "patch", "delete"]);
+        let view = self.cluster_role(
+            "packgate-view",
+            &["view"],
+            vec![rule(API_GROUP, NAMESPACED, READ)],
+        );
+        let write = rule(
+            API_GROUP,
+            NAMESPACED,
+            &["create", "update", "patch", "delete"],
+        );
         let edit = self.cluster_role("packgate-edit", &["admin", "edit"], vec![write]);
         Ok(vec![
             grant("Added to the cluster's roles view, edit and admin.", &view)?,
-            grant("Added to the cluster's roles edit and admin. Never status: it is the controller's word.", &edit)?,
+            grant(
+                "Added to the cluster's roles edit and admin. Never status: it is the controller's \
+                    word.",
+                &edit,
+            )?,
         ])
     }
 
@@ -168,35 +242,73 @@ impl Installation {
         subject: Subject,
         binding_purpose: &'static str,
     ) -> Result<Vec<Grant>, RbacError> {
-        let role = Role { metadata: self.local(name), rules: Some(rules) };
-        let binding = RoleBinding { metadata: self.local(name), role_ref: role_ref("Role", name), subjects: Some(vec![subject]) };
-        Ok(vec![grant(purpose, &role)?, grant(binding_purpose, &binding)?])
+        let role = Role {
+            metadata: self.local(name),
+            rules: Some(rules),
+        };
+        let binding = RoleBinding {
+            metadata: self.local(name),
+            role_ref: role_ref("Role", name),
+            subjects: Some(vec![subject]),
+        };
+        Ok(vec![
+            grant(purpose, &role)?,
+            grant(binding_purpose, &binding)?,
+        ])
     }
 
-    fn cluster_role(&self, name: &str, aggregate_to: &[&str], rules: Vec<PolicyRule>) -> ClusterRole {
-        ClusterRole { metadata: self.cluster_wide(name, aggregate_to), rules: Some(rules), aggregation_rule: None }
+    fn cluster_role(
+        &self,
+        name: &str,
+        aggregate_to: &[&str],
+        rules: Vec<PolicyRule>,
+    ) -> ClusterRole {
+        ClusterRole {
+            metadata: self.cluster_wide(name, aggregate_to),
+            rules: Some(rules),
+            aggregation_rule: None,
+        }
     }
 
     fn cluster_wide(&self, name: &str, aggregate_to: &[&str]) -> ObjectMeta {
         let mut labels = self.labels.clone();
-        labels.extend(aggregate_to.iter().map(|role| (format!("{RBAC_GROUP}/aggregate-to-{role}"), "true".to_owned())));
-        ObjectMeta { name: Some(name.to_owned()), labels: Some(labels), ..ObjectMeta::default() }
+        labels.extend(aggregate_to.iter().map(|role| {
+            (
+                format!("{RBAC_GROUP}/aggregate-to-{role}"),
+                "true".to_owned(),
+            )
+        }));
+        ObjectMeta {
+            name: Some(name.to_owned()),
+            labels: Some(labels),
+            ..ObjectMeta::default()
+        }
     }
 
     fn local(&self, name: &str) -> ObjectMeta {
-        ObjectMeta { namespace: Some(self.namespace.clone()), ..self.cluster_wide(name, &[]) }
+        ObjectMeta {
+            namespace: Some(self.namespace.clone()),
+            ..self.cluster_wide(name, &[])
+        }
     }
 
     fn account(&self, name: &str) -> Subject {
-        Subject { api_group: None, kind: "ServiceAccount".to_owned(), name: name.to_owned(), namespace: Some(self.namespace.clone()) }
+        Subject {
+            api_group: None,
+            kind: "ServiceAccount".to_owned(),
+            name: name.to_owned(),
+            namespace: Some(self.namespace.clone()),
+        }
     }
 }
 
 /// The command that lets packgate read the Secrets of a namespace.
 pub fn how_to_grant(namespace: &str, system_namespace: &str) -> String {
     format!(
-        "kubectl create rolebinding packgate-controller --namespace {namespace} --clusterrole {TENANT} \
-         --serviceaccount {system_namespace}:{CONTROLLER} --serviceaccount {system_namespace}:{WEBHOOK}"
+        "kubectl create rolebinding packgate-controller --namespace {namespace} --clusterrole \
+            {TENANT} \
+         --serviceaccount {system_namespace}:{CONTROLLER} --serviceaccount \
+         {system_namespace}:{WEBHOOK}"
     )
 }
 
@@ -204,70 +316,144 @@ pub fn how_to_grant(namespace: &str, system_namespace: &str) -> String {
 ///
 /// Errors: only if an object cannot be written as YAML, which is a defect.
 pub fn to_yaml(grants: &[Grant]) -> Result<String, RbacError> {
-    grants.iter().map(|grant| Ok(format!("---\n# {}\n{}", grant.purpose, serde_saphyr::to_string(&grant.object)?))).collect()
+    grants
+        .iter()
+        .map(|grant| {
+            Ok(format!(
+                "---\n# {}\n{}",
+                grant.purpose,
+                serde_saphyr::to_string(&grant.object)?
+            ))
+        })
+        .collect()
 }
 
 fn all_users() -> Subject {
-    Subject { api_group: Some(RBAC_GROUP.to_owned()), kind: "Group".to_owned(), name: "system:authenticated".to_owned(), namespace: None }
+    Subject {
+        api_group: Some(RBAC_GROUP.to_owned()),
+        kind: "Group".to_owned(),
+        name: "system:authenticated".to_owned(),
+        namespace: None,
+    }
 }
 
 fn webhook_rules() -> Vec<PolicyRule> {
     vec![
         rule(API_GROUP, POLICIES, READ),
         rule("", &["configmaps"], READ), // keys and trust roots that policies name
-        rule("authorization.k8s.io", &["subjectaccessreviews"], &["create"]),
-        PolicyRule { api_groups: Some(owned(&["", "events.k8s.io"])), ..rule("", &["events"], &["create", "patch"]) },
+        rule(
+            "authorization.k8s.io",
+            &["subjectaccessreviews"],
+            &["create"],
+        ),
+        PolicyRule {
+            api_groups: Some(owned(&["", "events.k8s.io"])),
+            ..rule("", &["events"], &["create", "patch"])
+        },
     ]
 }
 
 fn controller_rules() -> Vec<PolicyRule> {
-    let status: Vec<String> = POLICIES.iter().map(|kind| format!("{kind}/status")).collect();
+    let status: Vec<String> = POLICIES
+        .iter()
+        .map(|kind| format!("{kind}/status"))
+        .collect();
     let status: Vec<&str> = status.iter().map(String::as_str).collect();
     vec![
         rule(API_GROUP, &["packedbundles"], READ),
         rule(API_GROUP, &["packedbundles/status"], &["patch"]),
         rule(API_GROUP, POLICIES, READ),
         rule(API_GROUP, &status, &["patch"]),
-        rule("", &["configmaps"], &["get", "create", "delete"]), // locks to read, and the lock that a pack Job mounts
-        rule("", &["pods"], READ),                               // a Job's report is its Pod's termination message
+        // locks to read, and the lock that a pack Job mounts
+        rule("", &["configmaps"], &["get", "create", "delete"]),
+        rule("", &["pods"], READ), // a Job's report is its Pod's termination message
         named(rule("", &["namespaces"], &["get"]), "kube-system"), // its UID is the cluster's
-        rule("batch", &["jobs"], &["get", "list", "watch", "create", "delete"]),
-        PolicyRule { api_groups: Some(owned(&["", "events.k8s.io"])), ..rule("", &["events"], &["create", "patch"]) },
+        rule(
+            "batch",
+            &["jobs"],
+            &["get", "list", "watch", "create", "delete"],
+        ),
+        PolicyRule {
+            api_groups: Some(owned(&["", "events.k8s.io"])),
+            ..rule("", &["events"], &["create", "patch"])
+        },
         rule("", &["events"], &["list"]), // why a Job's Pod was refused: only an event tells
         // The webhook's entries; the chart makes the object.
-        named(rule("admissionregistration.k8s.io", &["validatingwebhookconfigurations"], &["get", "list", "watch", "patch"]), CONFIGURATION),
+        named(
+            rule(
+                "admissionregistration.k8s.io",
+                &["validatingwebhookconfigurations"],
+                &["get", "list", "watch", "patch"],
+            ),
+            CONFIGURATION,
+        ),
     ]
 }
 
 fn system_rules() -> Vec<PolicyRule> {
     vec![
-        rule("", &["secrets"], &["get", "list", "watch", "create", "patch", "delete"]),
-        rule("", &["configmaps"], &["list", "patch"]), // what to sweep; trust roots and the platform key's public half
-        rule("discovery.k8s.io", &["endpointslices"], READ), // which replicas of the webhook are asked
-        named(rule("coordination.k8s.io", &["leases"], &["get", "list", "watch", "patch"]), WEBHOOK), // what they carry
-        named(rule("coordination.k8s.io", &["leases"], &["get", "update"]), CONTROLLER),
-        named(rule("", &["serviceaccounts"], &["get"]), CONTROLLER), // the owner of what must go when packgate goes
+        rule(
+            "",
+            &["secrets"],
+            &["get", "list", "watch", "create", "patch", "delete"],
+        ),
+        // what to sweep; trust roots and the platform key's public half
+        rule("", &["configmaps"], &["list", "patch"]),
+        // which replicas of the webhook are asked
+        rule("discovery.k8s.io", &["endpointslices"], READ),
+        named(
+            rule(
+                "coordination.k8s.io",
+                &["leases"],
+                &["get", "list", "watch", "patch"],
+            ),
+            WEBHOOK,
+        ), // what they carry
+        named(
+            rule("coordination.k8s.io", &["leases"], &["get", "update"]),
+            CONTROLLER,
+        ),
+        // the owner of what must go when packgate goes
+        named(rule("", &["serviceaccounts"], &["get"]), CONTROLLER),
     ]
 }
 
 fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {
-    PolicyRule { api_groups: Some(owned(&[group])), resources: Some(owned(resources)), verbs: owned(verbs), ..PolicyRule::default() }
+    PolicyRule {
+        api_groups: Some(owned(&[group])),
+        resources: Some(owned(resources)),
+        verbs: owned(verbs),
+        ..PolicyRule::default()
+    }
 }
 
 fn named(rule: PolicyRule, name: &str) -> PolicyRule {
-    PolicyRule { resource_names: Some(owned(&[name])), ..rule }
+    PolicyRule {
+        resource_names: Some(owned(&[name])),
+        ..rule
+    }
 }
 
 fn role_ref(kind: &str, name: &str) -> RoleRef {
-    RoleRef { api_group: RBAC_GROUP.to_owned(), kind: kind.to_owned(), name: name.to_owned() }
+    RoleRef {
+        api_group: RBAC_GROUP.to_owned(),
+        kind: kind.to_owned(),
+        name: name.to_owned(),
+    }
 }
 
 fn grant(purpose: &'static str, object: &impl Serialize) -> Result<Grant, RbacError> {
-    Ok(Grant { purpose, object: serde_json::to_value(object)? })
+    Ok(Grant {
+        purpose,
+        object: serde_json::to_value(object)?,
+    })
 }
 
 fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    pairs
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
 }
 
 fn owned(words: &[&str]) -> Vec<String> {
@@ -279,11 +465,16 @@ mod tests {
     use super::*;
 
     fn grants() -> Vec<Grant> {
-        Installation::in_namespace(SYSTEM_NAMESPACE).grants().expect("grants")
+        Installation::in_namespace(SYSTEM_NAMESPACE)
+            .grants()
+            .expect("grants")
     }
 
     fn rules(object: &Value) -> Vec<PolicyRule> {
-        object.get("rules").map(|rules| serde_json::from_value(rules.clone()).expect("rules")).unwrap_or_default()
+        object
+            .get("rules")
+            .map(|rules| serde_json::from_value(rules.clone()).expect("rules"))
+            .unwrap_or_default()
     }
 
     fn resources(rule: &PolicyRule) -> Vec<String> {
@@ -292,16 +483,33 @@ mod tests {
 
     /// The rules of the role of this kind and name.
     fn role(kind: &str, name: &str) -> Vec<PolicyRule> {
-        let found = grants().into_iter().find(|grant| grant.object["kind"] == kind && grant.object["metadata"]["name"] == name);
+        let found = grants()
+            .into_iter()
+            .find(|grant| grant.object["kind"] == kind && grant.object["metadata"]["name"] == name);
         rules(&found.expect("the role").object)
     }
 
     #[test]
     fn nothing_is_granted_by_a_wildcard() {
         for rule in grants().iter().flat_map(|grant| rules(&grant.object)) {
-            let words = [rule.api_groups.clone(), rule.resources.clone(), Some(rule.verbs.clone()), rule.non_resource_urls.clone()];
-            assert!(words.iter().flatten().flatten().all(|word| !word.contains('*')), "{rule:?}");
-            assert!(!rule.verbs.is_empty() && rule.non_resource_urls.is_none(), "{rule:?}");
+            let words = [
+                rule.api_groups.clone(),
+                rule.resources.clone(),
+                Some(rule.verbs.clone()),
+                rule.non_resource_urls.clone(),
+            ];
+            assert!(
+                words
+                    .iter()
+                    .flatten()
+                    .flatten()
+                    .all(|word| !word.contains('*')),
+                "{rule:?}"
+            );
+            assert!(
+                !rule.verbs.is_empty() && rule.non_resource_urls.is_none(),
+                "{rule:?}"
+            );
         }
     }
 
@@ -310,28 +518,54 @@ mod tests {
         let bound: Vec<String> = grants()
             .iter()
             .filter(|grant| grant.object["kind"] == "ClusterRoleBinding")
-            .map(|grant| grant.object["roleRef"]["name"].as_str().expect("a name").to_owned())
+            .map(|grant| {
+                grant.object["roleRef"]["name"]
+                    .as_str()
+                    .expect("a name")
+                    .to_owned()
+            })
             .collect();
         assert_eq!(bound, [CONTROLLER, WEBHOOK, POLICY_READER]);
         for rule in bound.iter().flat_map(|name| role("ClusterRole", name)) {
-            assert!(!resources(&rule).iter().any(|resource| resource.starts_with("secrets")), "{rule:?}");
+            assert!(
+                !resources(&rule)
+                    .iter()
+                    .any(|resource| resource.starts_with("secrets")),
+                "{rule:?}"
+            );
         }
-        let aggregated = grants().into_iter().filter(|grant| grant.object["metadata"]["labels"].to_string().contains("aggregate-to"));
+        let aggregated = grants().into_iter().filter(|grant| {
+            grant.object["metadata"]["labels"]
+                .to_string()
+                .contains("aggregate-to")
+        });
         for rule in aggregated.flat_map(|grant| rules(&grant.object)) {
-            assert_eq!(rule.api_groups.as_deref(), Some(&[API_GROUP.to_owned()][..]), "{rule:?}");
+            assert_eq!(
+                rule.api_groups.as_deref(),
+                Some(&[API_GROUP.to_owned()][..]),
+                "{rule:?}"
+            );
         }
     }
 
     #[test]
     fn a_tenant_gives_get_and_nothing_else() {
-        assert_eq!(role("ClusterRole", TENANT), [rule("", &["secrets"], &["get"])]);
+        assert_eq!(
+            role("ClusterRole", TENANT),
+            [rule("", &["secrets"], &["get"])]
+        );
     }
 
     #[test]
     fn users_never_write_status() {
         for name in ["packgate-view", "packgate-edit"] {
             for rule in role("ClusterRole", name) {
-                assert!(resources(&rule).iter().all(|resource| !resource.contains('/')), "{name}: {rule:?}");
+                assert!(
+                    resources(&rule)
+                        .iter()
+                        .all(|resource| !resource.contains('/')),
+                    "{name}: {rule:?}"
+                );
             }
         }
     }
@@ -339,37 +573,81 @@ mod tests {
     #[test]
     fn the_controller_writes_no_spec() {
         let writes = ["create", "update", "patch", "delete"];
-        for rule in role("ClusterRole", CONTROLLER).iter().filter(|rule| rule.api_groups.as_deref() == Some(&[API_GROUP.to_owned()])) {
-            let status = resources(rule).iter().all(|resource| resource.ends_with("/status"));
-            assert!(status || !rule.verbs.iter().any(|verb| writes.contains(&verb.as_str())), "{rule:?}");
+        for rule in role("ClusterRole", CONTROLLER)
+            .iter()
+            .filter(|rule| rule.api_groups.as_deref() == Some(&[API_GROUP.to_owned()]))
+        {
+            let status = resources(rule)
+                .iter()
+                .all(|resource| resource.ends_with("/status"));
+            assert!(
+                status
+                    || !rule
+                        .verbs
+                        .iter()
+                        .any(|verb| writes.contains(&verb.as_str())),
+                "{rule:?}"
+            );
         }
     }
 
     #[test]
     fn the_controller_changes_nothing_that_others_made_outside_of_its_namespace() {
-        let writes = |rule: &&PolicyRule| rule.verbs.iter().any(|verb| ["update", "patch"].contains(&verb.as_str()));
-        let changed: Vec<String> = role("ClusterRole", CONTROLLER).iter().filter(writes).flat_map(resources).collect();
+        let writes = |rule: &&PolicyRule| {
+            rule.verbs
+                .iter()
+                .any(|verb| ["update", "patch"].contains(&verb.as_str()))
+        };
+        let changed: Vec<String> = role("ClusterRole", CONTROLLER)
+            .iter()
+            .filter(writes)
+            .flat_map(resources)
+            .collect();
         let status = POLICIES.iter().map(|kind| format!("{kind}/status"));
-        let expected: Vec<String> =
-            [owned(&["packedbundles/status"]), status.collect(), owned(&["events", "validatingwebhookconfigurations"])].concat();
+        let expected: Vec<String> = [
+            owned(&["packedbundles/status"]),
+            status.collect(),
+            owned(&["events", "validatingwebhookconfigurations"]),
+        ]
+        .concat();
         assert_eq!(changed, expected);
-        let namespaces: Vec<_> = role("ClusterRole", CONTROLLER).into_iter().filter(|rule| resources(rule) == ["namespaces"]).collect();
-        assert_eq!(namespaces, [named(rule("", &["namespaces"], &["get"]), "kube-system")]);
+        let namespaces: Vec<_> = role("ClusterRole", CONTROLLER)
+            .into_iter()
+            .filter(|rule| resources(rule) == ["namespaces"])
+            .collect();
+        assert_eq!(
+            namespaces,
+            [named(rule("", &["namespaces"], &["get"]), "kube-system")]
+        );
     }
 
     #[test]
     fn everybody_reads_one_config_map() {
-        assert_eq!(role("Role", PLATFORM_KEY), [named(rule("", &["configmaps"], &["get"]), PLATFORM_KEY)]);
+        assert_eq!(
+            role("Role", PLATFORM_KEY),
+            [named(rule("", &["configmaps"], &["get"]), PLATFORM_KEY)]
+        );
     }
 
     #[test]
     fn the_webhook_reads_one_secret_and_writes_next_to_nothing() {
         let writes = ["create", "update", "patch", "delete"];
-        let rules = role("ClusterRole", WEBHOOK).into_iter().chain(role("Role", WEBHOOK));
-        let written: Vec<String> =
-            rules.filter(|rule| rule.verbs.iter().any(|verb| writes.contains(&verb.as_str()))).flat_map(|rule| resources(&rule)).collect();
+        let rules = role("ClusterRole", WEBHOOK)
+            .into_iter()
+            .chain(role("Role", WEBHOOK));
+        let written: Vec<String> = rules
+            .filter(|rule| {
+                rule.verbs
+                    .iter()
+                    .any(|verb| writes.contains(&verb.as_str()))
+            })
+            .flat_map(|rule| resources(&rule))
+            .collect();
         assert_eq!(written, ["subjectaccessreviews", "events", "leases"]);
-        let secrets: Vec<_> = role("Role", WEBHOOK).into_iter().filter(|rule| resources(rule) == ["secrets"]).collect();
+        let secrets: Vec<_> = role("Role", WEBHOOK)
+            .into_iter()
+            .filter(|rule| resources(rule) == ["secrets"])
+            .collect();
         assert_eq!(secrets, [named(rule("", &["secrets"], READ), TLS_SECRET)]);
     }
 
@@ -377,15 +655,33 @@ mod tests {
     fn nothing_gives_rights_on_roles() {
         let powers = ["escalate", "bind", "impersonate", "approve", "sign"];
         for rule in grants().iter().flat_map(|grant| rules(&grant.object)) {
-            assert!(!rule.verbs.iter().any(|verb| powers.contains(&verb.as_str())), "{rule:?}");
-            assert_ne!(rule.api_groups.as_deref(), Some(&[RBAC_GROUP.to_owned()][..]), "{rule:?}");
+            assert!(
+                !rule
+                    .verbs
+                    .iter()
+                    .any(|verb| powers.contains(&verb.as_str())),
+                "{rule:?}"
+            );
+            assert_ne!(
+                rule.api_groups.as_deref(),
+                Some(&[RBAC_GROUP.to_owned()][..]),
+                "{rule:?}"
+            );
         }
     }
 
     #[test]
     fn every_name_of_a_namespace_follows() {
-        let text = to_yaml(&Installation::in_namespace("elsewhere").grants().expect("grants")).expect("YAML");
-        assert!(!text.contains(SYSTEM_NAMESPACE) && text.matches("namespace: elsewhere\n").count() > 4, "{text}");
+        let text = to_yaml(
+            &Installation::in_namespace("elsewhere")
+                .grants()
+                .expect("grants"),
+        )
+        .expect("YAML");
+        assert!(
+            !text.contains(SYSTEM_NAMESPACE) && text.matches("namespace: elsewhere\n").count() > 4,
+            "{text}"
+        );
     }
 
     #[test]
@@ -393,7 +689,10 @@ mod tests {
         let text = to_yaml(&Installation::chart().grants().expect("grants")).expect("YAML");
         for line in text.lines().filter(|line| line.contains("{{")) {
             let value = line.split_once(": ").expect("a field").1;
-            assert!(value.starts_with('"') && value.ends_with('"') && !value.contains('\\'), "{line}");
+            assert!(
+                value.starts_with('"') && value.ends_with('"') && !value.contains('\\'),
+                "{line}"
+            );
         }
     }
 }

@@ -1,11 +1,13 @@
-//! What the webhook and the controller must agree on: names, paths, and what lies in the Secret with the certificate.
+//! What the webhook and the controller must agree on: names, paths, and what lies in the Secret
+//! with the certificate.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 
 /// Name of the ValidatingWebhookConfiguration. The chart makes it, without entries.
 pub const CONFIGURATION: &str = "packgate";
-/// The Secret with the certificate: `tls.crt`, `tls.key`, and the authorities that API servers are told of.
+/// The Secret with the certificate: `tls.crt`, `tls.key`, and the authorities that API servers are
+/// told of.
 pub const TLS_SECRET: &str = "packgate-webhook-tls";
 /// The Service that the API server calls.
 pub const SERVICE: &str = "packgate-webhook";
@@ -36,5 +38,11 @@ const REPLICA: &str = "replica.packgate.dev/";
 
 /// When the certificate ends that is in use.
 pub fn not_after(secret: &Secret) -> Option<Timestamp> {
-    secret.metadata.annotations.as_ref()?.get(NOT_AFTER)?.parse().ok()
+    secret
+        .metadata
+        .annotations
+        .as_ref()?
+        .get(NOT_AFTER)?
+        .parse()
+        .ok()
 }

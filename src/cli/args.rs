@@ -19,8 +19,10 @@ const EXAMPLES: &str = "Examples:
   packgate pack examples/hello/lock.yaml --to oci:out:v1 --key packgate.key
   packgate verify oci:out:v1 --key packgate.pub
 
-References: REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] (an OCI layout), oci-archive:FILE[:TAG] (a tar of one).
-Exit codes: 0 done or admitted, 1 denied, 2 invalid input, 3 a dependency did not answer, 4 bytes contradict a digest or format, 70 our bug.";
+References: REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] (an OCI layout), \
+oci-archive:FILE[:TAG] (a tar of one).
+Exit codes: 0 done or admitted, 1 denied, 2 invalid input, 3 a dependency did not answer, 4 bytes \
+contradict a digest or format, 70 our bug.";
 
 /// Options of every verb.
 #[derive(Clone, Debug, Args)]
@@ -29,11 +31,18 @@ pub(super) struct Global {
     /// What is printed on stdout: text for people, or one JSON document
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Text)]
     pub(super) output: Format,
-    /// Speak plain HTTP with these registries, for tests and closed networks; without a host, with the only one that the command uses
+    /// Speak plain HTTP with these registries, for tests and closed networks; without a host, with
+    /// the only one that the command uses
     #[arg(long, global = true, value_name = "HOST,…", num_args = 0..=1, require_equals = true, value_delimiter = ',', default_missing_value = "")]
     pub(super) plain_http: Vec<String>,
-    /// Docker configuration with registry credentials [default: $DOCKER_CONFIG/config.json or ~/.docker/config.json]
-    #[arg(long, global = true, value_name = "FILE", env = "PACKGATE_REGISTRY_CONFIG")]
+    /// Docker configuration with registry credentials [default: $DOCKER_CONFIG/config.json or
+    /// ~/.docker/config.json]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "PACKGATE_REGISTRY_CONFIG"
+    )]
     pub(super) registry_config: Option<PathBuf>,
     /// Further certificate authorities to trust, in PEM
     #[arg(long, global = true, value_name = "FILE", env = "PACKGATE_CA_FILE")]
@@ -46,7 +55,8 @@ pub(super) struct Global {
     pub(super) verbose: u8,
     #[arg(long, hide = true, env = "DOCKER_CONFIG", global = true)]
     pub(super) docker_config_dir: Option<PathBuf>,
-    /// Where trust roots of TUF repositories are kept [default: $XDG_CACHE_HOME/packgate or ~/.cache/packgate]
+    /// Where trust roots of TUF repositories are kept [default: $XDG_CACHE_HOME/packgate or
+    /// ~/.cache/packgate]
     #[arg(long, global = true, value_name = "DIR", env = "PACKGATE_CACHE_DIR")]
     pub(super) cache_dir: Option<PathBuf>,
     #[arg(long, hide = true, env = "XDG_CACHE_HOME", global = true)]
@@ -83,7 +93,8 @@ pub(super) enum Command {
     Verify(super::verify::VerifyArgs),
     /// Copy a bundle with its signatures and attestations
     Copy(super::copy::CopyArgs),
-    /// Sigstore bundles beside files, as the conformance suite of Sigstore asks its clients for them
+    /// Sigstore bundles beside files, as the conformance suite of Sigstore asks its clients for
+    /// them
     Sigstore(super::sigstore::SigstoreArgs),
     /// Make and show signing keys
     Keys(super::keys::KeysArgs),

@@ -13,8 +13,9 @@ use crate::{
 /// Which certificate goes with the key.
 #[derive(Debug, Default, Args)]
 pub(super) struct CertificateArgs {
-    /// Certificate for the key, in PEM: the signature carries it, and whoever trusts its authority needs no key. The first one of the file is
-    /// taken; its issuers belong into what --certificate-authority names
+    /// Certificate for the key, in PEM: the signature carries it, and whoever trusts its authority
+    /// needs no key. The first one of the file is taken; its issuers belong into what
+    /// --certificate-authority names
     #[arg(long, value_name = "FILE", requires = "key")]
     certificate: Option<PathBuf>,
 }
@@ -26,9 +27,12 @@ impl CertificateArgs {
 
     /// The signer with its certificate, if one was given.
     pub(super) fn with(&self, signer: Box<dyn Signer>) -> Result<Box<dyn Signer>, CliError> {
-        let Some(path) = &self.certificate else { return Ok(signer) };
+        let Some(path) = &self.certificate else {
+            return Ok(signer);
+        };
         let input = Input::read(path, MAX_CHAIN, Reason::NoSigner)?;
-        let certified = Certified::new(signer, &input.bytes).map_err(|error| input.blame(error.into()))?;
+        let certified =
+            Certified::new(signer, &input.bytes).map_err(|error| input.blame(error.into()))?;
         Ok(Box::new(certified))
     }
 }

@@ -1,4 +1,5 @@
-//! The policies that are in force in a cluster, and how its webhook reaches registries: for verdicts that are the same as admission's.
+//! The policies that are in force in a cluster, and how its webhook reaches registries: for
+//! verdicts that are the same as admission's.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -13,7 +14,10 @@ use super::{
 };
 use crate::{
     api::{
-        bundle_policy::{BundlePolicy, ClusterBundlePolicy, ConfigMapData, Gathered, KindRef, PolicyObject, SourceKind},
+        bundle_policy::{
+            BundlePolicy, ClusterBundlePolicy, ConfigMapData, Gathered, KindRef, PolicyObject,
+            SourceKind,
+        },
         installation::Installation,
         rbac::SYSTEM_NAMESPACE,
         trust_root::TrustRoot,
@@ -34,7 +38,8 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// The cluster of the current kubeconfig. What may not be read of its configuration has every default.
+    /// The cluster of the current kubeconfig. What may not be read of its configuration has every
+    /// default.
     pub(super) async fn connect() -> Result<Self, CliError> {
         let client = client().await?;
         let installation = match config_map(&client, SYSTEM_NAMESPACE, CONFIG.0, CONFIG.1).await {
@@ -43,12 +48,16 @@ impl Cluster {
             Err(error) => {
                 tracing::warn!(
                     %error,
-                    "packgate's configuration in this cluster cannot be read; registries are reached with every default"
+                    "packgate's configuration in this cluster cannot be read; registries are \
+                        reached with every default"
                 );
                 Installation::default()
             }
         };
-        Ok(Self { client, installation })
+        Ok(Self {
+            client,
+            installation,
+        })
     }
 
     /// How long a review may take.
@@ -57,14 +66,30 @@ impl Cluster {
     }
 
     /// The cluster's policies, and those of the namespace, as the webhook has them.
-    pub(super) async fn policies(&self, namespace: Option<&str>, now: Timestamp) -> Result<Vec<Policy>, CliError> {
-        let cluster = Api::<ClusterBundlePolicy>::all(self.client.clone()).list(&ListParams::default()).await;
+    pub(super) async fn policies(
+        &self,
+        namespace: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Vec<Policy>, CliError> {
+        let cluster = Api::<ClusterBundlePolicy>::all(self.client.clone())
+            .list(&ListParams::default())
+            .await;
         let cluster = cluster.map_err(|error| failed("ClusterBundlePolicies", &error))?;
-        let mut policies: Vec<_> = cluster.items.into_iter().map(|policy| PolicyObject::Cluster(Arc::new(policy))).collect();
+        let mut policies: Vec<_> = cluster
+            .items
+            .into_iter()
+            .map(|policy| PolicyObject::Cluster(Arc::new(policy)))
+            .collect();
         if let Some(namespace) = namespace {
-            let own = Api::<BundlePolicy>::namespaced(self.client.clone(), namespace).list(&ListParams::default()).await;
+            let own = Api::<BundlePolicy>::namespaced(self.client.clone(), namespace)
+                .list(&ListParams::default())
+                .await;
             let own = own.map_err(|error| failed("BundlePolicies", &error))?;
-            policies.extend(own.items.into_iter().map(|policy| PolicyObject::Namespaced(Arc::new(policy))));
+            policies.extend(
+                own.items
+                    .into_iter()
+                    .map(|policy| PolicyObject::Namespaced(Arc::new(policy))),
+            );
         }
         let gathered = self.gather(policies).await?;
         Ok(gathered.compile(SYSTEM_NAMESPACE, now).policies().to_vec())
@@ -75,32 +100,66 @@ impl Cluster {
         let mut known = Vec::new();
         for registry in &self.installation.registries {
             let ca = match &registry.ca_ref {
-                Some(KindRef { kind: SourceKind::ConfigMap, name }) => {
+                Some(KindRef {
+                    kind: SourceKind::ConfigMap,
+                    name,
+                }) => {
                     let found = config_map(&self.client, SYSTEM_NAMESPACE, name, CA_KEY).await;
-                    found.map_err(|error| failed(&format!("ConfigMap {SYSTEM_NAMESPACE}/{name}"), &error))?
+                    found.map_err(|error| {
+                        failed(&format!("ConfigMap {SYSTEM_NAMESPACE}/{name}"), &error)
+                    })?
                 }
-                // A person is not expected to read Secrets of packgate's own namespace; --ca-file says the same.
-                Some(KindRef { kind: SourceKind::Secret, .. }) | None => None,
+                // A person is not expected to read Secrets of packgate's own namespace; --ca-file
+                // says the same.
+                Some(KindRef {
+                    kind: SourceKind::Secret,
+                    ..
+                })
+                | None => None,
             };
-            known.push(Registry { host: registry.host.clone(), plain_http: registry.plain_http, ca });
+            known.push(Registry {
+                host: registry.host.clone(),
+                plain_http: registry.plain_http,
+                ca,
+            });
         }
         let options = admission_http_options(http_options(&[])?.addresses);
-        Registries::new(&known, &HttpOptions { discretion: Discretion::Cause, ..options })
+        Registries::new(
+            &known,
+            &HttpOptions {
+                discretion: Discretion::Cause,
+                ..options
+            },
+        )
     }
 
     async fn gather(&self, policies: Vec<PolicyObject>) -> Result<Gathered, CliError> {
-        let needs_roots = policies.iter().any(|policy| !policy.needs().trust_roots.is_empty());
-        let mut gathered = Gathered { policies, ..Gathered::default() };
+        let needs_roots = policies
+            .iter()
+            .any(|policy| !policy.needs().trust_roots.is_empty());
+        let mut gathered = Gathered {
+            policies,
+            ..Gathered::default()
+        };
         if needs_roots {
-            let roots = Api::<TrustRoot>::all(self.client.clone()).list(&ListParams::default()).await;
+            let roots = Api::<TrustRoot>::all(self.client.clone())
+                .list(&ListParams::default())
+                .await;
             gathered.trust_roots = roots.map_err(|error| failed("TrustRoots", &error))?.items;
         }
         for (namespace, name) in gathered.needed(SYSTEM_NAMESPACE) {
             let maps = Api::<ConfigMap>::namespaced(self.client.clone(), &namespace);
-            let map = maps.get_opt(&name).await.map_err(|error| failed(&format!("ConfigMap {namespace}/{name}"), &error))?;
+            let map = maps
+                .get_opt(&name)
+                .await
+                .map_err(|error| failed(&format!("ConfigMap {namespace}/{name}"), &error))?;
             let data = |map: ConfigMap| map.data.unwrap_or_default();
             let read = |data: BTreeMap<String, String>| {
-                if namespace == SYSTEM_NAMESPACE { ConfigMapData::from(data) } else { ConfigMapData::of_namespace(data) }
+                if namespace == SYSTEM_NAMESPACE {
+                    ConfigMapData::from(data)
+                } else {
+                    ConfigMapData::of_namespace(data)
+                }
             };
             let found = map.map(data).map(read);
             gathered.config_maps.insert((namespace, name), found);
@@ -109,9 +168,18 @@ impl Cluster {
     }
 }
 
-async fn config_map(client: &Client, namespace: &str, name: &str, key: &str) -> kube::Result<Option<String>> {
-    let map = Api::<ConfigMap>::namespaced(client.clone(), namespace).get_opt(name).await?;
-    Ok(map.and_then(|map| map.data).and_then(|mut data| data.remove(key)))
+async fn config_map(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    key: &str,
+) -> kube::Result<Option<String>> {
+    let map = Api::<ConfigMap>::namespaced(client.clone(), namespace)
+        .get_opt(name)
+        .await?;
+    Ok(map
+        .and_then(|map| map.data)
+        .and_then(|mut data| data.remove(key)))
 }
 
 fn failed(what: &str, error: &kube::Error) -> CliError {
@@ -119,7 +187,10 @@ fn failed(what: &str, error: &kube::Error) -> CliError {
         kube::Error::Api(status) if status.is_forbidden() => Reason::InvalidSpec,
         _ => Reason::RegistryUnavailable,
     };
-    CliError::new(reason, format!("{what} of the cluster cannot be read: {error}"))
+    CliError::new(
+        reason,
+        format!("{what} of the cluster cannot be read: {error}"),
+    )
 }
 
 /// What a verdict of a cluster depends on beside the bundle.
@@ -132,5 +203,9 @@ pub(super) struct InForce {
 /// Reads everything.
 pub(super) async fn in_force(namespace: Option<&str>, now: Timestamp) -> Result<InForce, CliError> {
     let cluster = Cluster::connect().await?;
-    Ok(InForce { policies: cluster.policies(namespace, now).await?, registries: Arc::new(cluster.registries().await?), deadline: cluster.deadline() })
+    Ok(InForce {
+        policies: cluster.policies(namespace, now).await?,
+        registries: Arc::new(cluster.registries().await?),
+        deadline: cluster.deadline(),
+    })
 }

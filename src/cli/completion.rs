@@ -22,5 +22,9 @@ pub(super) fn run(args: &CompletionArgs) -> Result<Done, CliError> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "packgate", &mut script);
     let script = String::from_utf8(script).map_err(|e| CliError::internal(e.to_string()))?;
-    Done::new(script.clone(), "Completion", json!({"shell": args.shell.to_string(), "script": script}))
+    Done::new(
+        script.clone(),
+        "Completion",
+        json!({"shell": args.shell.to_string(), "script": script}),
+    )
 }

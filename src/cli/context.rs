@@ -5,7 +5,9 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use super::{args::Global, exit::CliError, plain_http::PlainHttp, progress::Shown, registries::Registries};
+use super::{
+    args::Global, exit::CliError, plain_http::PlainHttp, progress::Shown, registries::Registries,
+};
 use crate::{
     clock::{Clock, SystemClock},
     core::{
@@ -35,7 +37,14 @@ pub(super) struct Context {
 
 impl Context {
     pub(super) const fn new(global: Global) -> Self {
-        Self { global, http: OnceLock::new(), plain_http: OnceLock::new(), credentials: OnceLock::new(), clock: SystemClock, limits: Limits::DEFAULT }
+        Self {
+            global,
+            http: OnceLock::new(),
+            plain_http: OnceLock::new(),
+            credentials: OnceLock::new(),
+            clock: SystemClock,
+            limits: Limits::DEFAULT,
+        }
     }
 
     /// The options that every verb has.
@@ -52,7 +61,11 @@ impl Context {
     }
 
     pub(super) fn progress(&self) -> Arc<dyn Progress> {
-        if self.global.quiet { Arc::new(Silent) } else { Arc::new(Shown::new()) }
+        if self.global.quiet {
+            Arc::new(Silent)
+        } else {
+            Arc::new(Shown::new())
+        }
     }
 
     /// Requests that went out so far.
@@ -62,7 +75,8 @@ impl Context {
 
     /// Options that weaken every answer.
     pub(super) fn unsafe_settings(&self) -> Vec<String> {
-        let plain = (!self.global.plain_http.is_empty()).then(|| "plain HTTP: nobody knows who the registry is".to_owned());
+        let plain = (!self.global.plain_http.is_empty())
+            .then(|| "plain HTTP: nobody knows who the registry is".to_owned());
         plain.into_iter().collect()
     }
 
@@ -95,8 +109,14 @@ impl Context {
     /// Where the artifacts of a lock in `folder` come from.
     pub(super) fn origins(&self, folder: PathBuf, outside: Outside) -> Result<Origins, CliError> {
         let http = Arc::new(HttpOrigin::new(self.http()?));
-        let registry = Arc::new(RegistryOrigin::new(self.registries()?.with(self.credentials()?)));
-        Ok(Origins { file: Arc::new(FileOrigin::new(folder, outside)), http, registry })
+        let registry = Arc::new(RegistryOrigin::new(
+            self.registries()?.with(self.credentials()?),
+        ));
+        Ok(Origins {
+            file: Arc::new(FileOrigin::new(folder, outside)),
+            http,
+            registry,
+        })
     }
 
     fn remote(&self, repository: &Repository) -> Result<RemoteTarget, CliError> {
@@ -115,9 +135,13 @@ impl Context {
         Ok(self.plain_http.get_or_init(|| plain).clone())
     }
 
-    /// Refuses a --plain-http that does not say which of the registries that a command will speak with it is for. Before anything is sent:
-    /// the first of them could be one that keeps its secrets behind TLS.
-    pub(super) fn speaks_with<'a>(&self, hosts: impl IntoIterator<Item = &'a str>) -> Result<(), CliError> {
+    /// Refuses a --plain-http that does not say which of the registries that a command will speak
+    /// with it is for. Before anything is sent: the first of them could be one that keeps its
+    /// secrets behind TLS.
+    pub(super) fn speaks_with<'a>(
+        &self,
+        hosts: impl IntoIterator<Item = &'a str>,
+    ) -> Result<(), CliError> {
         self.plain_http()?.check(hosts)
     }
 
@@ -133,7 +157,8 @@ impl Context {
     /// Another client, that trusts --ca-file too.
     pub(super) fn client(&self, mut options: HttpOptions) -> Result<HttpClient, CliError> {
         if let Some(path) = &self.global.ca_file {
-            let pem = std::fs::read(path).map_err(|e| CliError::invalid(format!("{}: {e}", path.display())))?;
+            let pem = std::fs::read(path)
+                .map_err(|e| CliError::invalid(format!("{}: {e}", path.display())))?;
             options.extra_ca_pem = Some(pem.into());
         }
         Ok(HttpClient::new(&options)?)
@@ -141,10 +166,25 @@ impl Context {
 
     /// Where trust roots of TUF repositories are kept.
     pub(super) fn trust_cache(&self) -> Result<FileCache, CliError> {
-        let Global { cache_dir, xdg_cache_home, home, .. } = &self.global;
-        let xdg = xdg_cache_home.as_ref().filter(|folder| folder.is_absolute()).map(|folder| folder.join("packgate"));
-        let folder = cache_dir.clone().or(xdg).or_else(|| home.as_ref().map(|home| home.join(".cache/packgate")));
-        let nowhere = || CliError::invalid("there is no folder to keep trust roots in; name one with --cache-dir");
+        let Global {
+            cache_dir,
+            xdg_cache_home,
+            home,
+            ..
+        } = &self.global;
+        let xdg = xdg_cache_home
+            .as_ref()
+            .filter(|folder| folder.is_absolute())
+            .map(|folder| folder.join("packgate"));
+        let folder = cache_dir
+            .clone()
+            .or(xdg)
+            .or_else(|| home.as_ref().map(|home| home.join(".cache/packgate")));
+        let nowhere = || {
+            CliError::invalid(
+                "there is no folder to keep trust roots in; name one with --cache-dir",
+            )
+        };
         Ok(FileCache::new(folder.ok_or_else(nowhere)?.join("tuf")))
     }
 
@@ -158,18 +198,29 @@ impl Context {
 
     /// What --registry-config says, and nothing that lies about in this machine's home folder.
     pub(super) fn named_credentials(&self) -> Result<Arc<dyn CredentialStore>, CliError> {
-        if self.global.registry_config.is_some() { self.credentials() } else { Ok(Arc::new(Anonymous)) }
+        if self.global.registry_config.is_some() {
+            self.credentials()
+        } else {
+            Ok(Arc::new(Anonymous))
+        }
     }
 
     fn load_credentials(&self) -> Result<Arc<dyn CredentialStore>, CliError> {
         let named = self.global.registry_config.clone();
-        let default = self.global.docker_config_dir.clone().or_else(|| self.global.home.as_ref().map(|home| home.join(".docker")));
+        let default = self
+            .global
+            .docker_config_dir
+            .clone()
+            .or_else(|| self.global.home.as_ref().map(|home| home.join(".docker")));
         let path = match (&named, default) {
             (Some(path), _) => path.clone(),
-            (None, Some(folder)) if folder.join("config.json").exists() => folder.join("config.json"),
+            (None, Some(folder)) if folder.join("config.json").exists() => {
+                folder.join("config.json")
+            }
             _ => return Ok(Arc::new(Anonymous)),
         };
-        let bytes = std::fs::read(&path).map_err(|e| CliError::invalid(format!("{}: {e}", path.display())))?;
+        let bytes = std::fs::read(&path)
+            .map_err(|e| CliError::invalid(format!("{}: {e}", path.display())))?;
         Ok(Arc::new(DockerConfig::parse(&bytes)?.allow_helpers()))
     }
 }

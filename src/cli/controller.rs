@@ -9,7 +9,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     exit::CliError,
-    in_cluster::{client, http_options, not_served, open_registries, open_trust, read_config, stop_on_signal},
+    in_cluster::{
+        client, http_options, not_served, open_registries, open_trust, read_config, stop_on_signal,
+    },
     output::Done,
 };
 use crate::{
@@ -21,7 +23,8 @@ use crate::{
 };
 
 const EXAMPLES: &str = "Examples:
-  packgate controller --namespace packgate-system --image registry.example.com/packgate@sha256:… --config /etc/packgate/config.yaml
+  packgate controller --namespace packgate-system --image registry.example.com/packgate@sha256:… \
+  --config /etc/packgate/config.yaml
 
 The chart runs it. Several replicas can run at once: one leads, the others wait.";
 
@@ -32,7 +35,12 @@ const PASSWORD_BYTES: usize = 32;
 #[command(after_help = EXAMPLES)]
 pub(super) struct ControllerArgs {
     /// The namespace that packgate runs in
-    #[arg(long, value_name = "NAMESPACE", env = "PACKGATE_NAMESPACE", default_value = "packgate-system")]
+    #[arg(
+        long,
+        value_name = "NAMESPACE",
+        env = "PACKGATE_NAMESPACE",
+        default_value = "packgate-system"
+    )]
     namespace: String,
     /// The image that Jobs run: packgate's own
     #[arg(long, value_name = "IMAGE", env = "PACKGATE_IMAGE")]
@@ -56,11 +64,20 @@ pub(super) async fn run(args: ControllerArgs) -> Result<Done, CliError> {
     let (mut registry, ready, stop) = (Registry::default(), Ready::default(), stop_on_signal()?);
     let metrics = Metrics::new(&mut registry);
     // On tasks of their own: they answer, however much there is to do.
-    let health = AbortOnDropHandle::new(tokio::spawn(serve_health(args.health_address, ready.clone())));
-    let numbers = AbortOnDropHandle::new(tokio::spawn(serve_metrics(args.metrics_address, Arc::new(registry))));
+    let health = AbortOnDropHandle::new(tokio::spawn(serve_health(
+        args.health_address,
+        ready.clone(),
+    )));
+    let numbers = AbortOnDropHandle::new(tokio::spawn(serve_metrics(
+        args.metrics_address,
+        Arc::new(registry),
+    )));
     let http = http_options(&installation.network.registry_private_cidrs)?;
     // Administrators name TUF repositories.
-    let trust_http = HttpOptions { discretion: Discretion::Cause, ..http_options(&[])? };
+    let trust_http = HttpOptions {
+        discretion: Discretion::Cause,
+        ..http_options(&[])?
+    };
     let options = Options {
         namespace: args.namespace,
         image: args.image,
@@ -87,5 +104,9 @@ fn make_key() -> Result<NewKey, CliError> {
     aws_lc_rs::rand::fill(&mut random).map_err(|_| CliError::internal("no random bytes"))?;
     let password = hex::encode(random);
     let key = signing::generate(&Password::new(password.as_bytes()))?;
-    Ok(NewKey { private_pem: key.private_pem.to_string(), password, public_pem: key.public_pem })
+    Ok(NewKey {
+        private_pem: key.private_pem.to_string(),
+        password,
+        public_pem: key.public_pem,
+    })
 }

@@ -37,7 +37,11 @@ pub(super) struct CopyArgs {
 
 pub(super) async fn run(args: CopyArgs, context: &Context) -> Result<Done, CliError> {
     refuse_digest(&args.destination)?;
-    context.speaks_with([&args.source, &args.destination].into_iter().filter_map(host_of))?;
+    context.speaks_with(
+        [&args.source, &args.destination]
+            .into_iter()
+            .filter_map(host_of),
+    )?;
     let limits = context.limits();
     let source = context.open(&args.source)?;
     let mut root = source.resolve(&args.source.selector(), limits).await?;
@@ -46,26 +50,62 @@ pub(super) async fn run(args: CopyArgs, context: &Context) -> Result<Done, CliEr
         root = source.resolve(&Selector::Digest(child), limits).await?;
     }
     let destination = context.create(&args.destination)?;
-    copy::copy(&*source, &*destination, &root, Referrers::Included, limits, &*context.progress()).await?;
+    copy::copy(
+        &*source,
+        &*destination,
+        &root,
+        Referrers::Included,
+        limits,
+        &*context.progress(),
+    )
+    .await?;
     let tag = match args.source.tag() {
-        Some(tag) if args.destination.tag().is_none() && args.platform.is_none() => Some(tag.clone()),
+        Some(tag) if args.destination.tag().is_none() && args.platform.is_none() => {
+            Some(tag.clone())
+        }
         _ => tag_for(&args.destination)?,
     };
     if let Some(tag) = tag {
         destination.tag(&root.descriptor, &tag).await?;
     }
     destination.finish().await?;
-    let reference = args.destination.with_digest(root.descriptor.digest).to_string();
-    Done::new(reference.clone(), "CopyResult", json!({"reference": reference, "digest": root.descriptor.digest}))
+    let reference = args
+        .destination
+        .with_digest(root.descriptor.digest)
+        .to_string();
+    Done::new(
+        reference.clone(),
+        "CopyResult",
+        json!({"reference": reference, "digest": root.descriptor.digest}),
+    )
 }
 
-fn child_for(root: &Resolved, platform: &Platform, limits: &crate::core::limits::Limits) -> Result<crate::core::digest::Digest, CliError> {
+fn child_for(
+    root: &Resolved,
+    platform: &Platform,
+    limits: &crate::core::limits::Limits,
+) -> Result<crate::core::digest::Digest, CliError> {
     let Document::Index(index) = root.document(limits)? else {
-        return Err(CliError::invalid(format!("{} has no platforms, leave --platform away", root.descriptor.digest)));
+        return Err(CliError::invalid(format!(
+            "{} has no platforms, leave --platform away",
+            root.descriptor.digest
+        )));
     };
-    let found = index.manifests.iter().find(|child| child.platform.as_ref() == Some(platform));
+    let found = index
+        .manifests
+        .iter()
+        .find(|child| child.platform.as_ref() == Some(platform));
     found.map(|child| child.digest).ok_or_else(|| {
-        let available: Vec<String> = index.manifests.iter().filter_map(|child| child.platform.as_ref().map(ToString::to_string)).collect();
-        CopyError::NoSuchPlatform { root: root.descriptor.digest, platform: platform.to_string(), available: available.join(", ") }.into()
+        let available: Vec<String> = index
+            .manifests
+            .iter()
+            .filter_map(|child| child.platform.as_ref().map(ToString::to_string))
+            .collect();
+        CopyError::NoSuchPlatform {
+            root: root.descriptor.digest,
+            platform: platform.to_string(),
+            available: available.join(", "),
+        }
+        .into()
     })
 }

@@ -34,21 +34,36 @@ pub(super) fn run(args: &CrdsArgs) -> Result<Done, CliError> {
         return Done::new(names.join("\n"), "Files", json!({"files": names}));
     }
     if let Some(folder) = &args.check {
-        let stale = files.iter().find(|(name, yaml)| fs::read_to_string(folder.join(name)).ok().as_ref() != Some(yaml));
+        let stale = files
+            .iter()
+            .find(|(name, yaml)| fs::read_to_string(folder.join(name)).ok().as_ref() != Some(yaml));
         return match stale {
-            Some((name, _)) => Err(CliError::invalid(format!("{} is stale, write it anew: make generate", folder.join(name).display()))),
+            Some((name, _)) => Err(CliError::invalid(format!(
+                "{} is stale, write it anew: make generate",
+                folder.join(name).display()
+            ))),
             None => Done::new("", "Files", json!({"files": names})),
         };
     }
-    let yaml: Vec<String> = files.iter().map(|(_, yaml)| format!("---\n{}", yaml.trim_start_matches("---\n"))).collect();
+    let yaml: Vec<String> = files
+        .iter()
+        .map(|(_, yaml)| format!("---\n{}", yaml.trim_start_matches("---\n")))
+        .collect();
     let items = files
         .iter()
         .map(|(_, yaml)| serde_saphyr::from_str::<Value>(yaml))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|e| CliError::internal(e.to_string()))?;
-    Done::new(yaml.concat(), "List", json!({"apiVersion": "v1", "items": items}))
+    Done::new(
+        yaml.concat(),
+        "List",
+        json!({"apiVersion": "v1", "items": items}),
+    )
 }
 
 fn failed(path: &std::path::Path, error: &std::io::Error) -> CliError {
-    CliError::new(Reason::StorageFailed, format!("{}: {error}", path.display()))
+    CliError::new(
+        Reason::StorageFailed,
+        format!("{}: {error}", path.display()),
+    )
 }

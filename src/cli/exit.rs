@@ -22,7 +22,10 @@ pub(super) struct CliError {
 
 impl CliError {
     pub(super) fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self {
+            reason,
+            message: message.into(),
+        }
     }
 
     pub(super) fn invalid(message: impl Into<String>) -> Self {
@@ -36,20 +39,35 @@ impl CliError {
 
 impl<E: Classified> From<E> for CliError {
     fn from(error: E) -> Self {
-        Self { reason: error.reason(), message: error.to_string() }
+        Self {
+            reason: error.reason(),
+            message: error.to_string(),
+        }
     }
 }
 
 /// Prints an error, and maps its class to the exit code.
 pub(super) fn fail(error: &CliError, format: Format) -> ExitCode {
     let class = error.reason.class();
-    line(format_args!("error: {}: {}", error.reason, escaped(&error.message)));
+    line(format_args!(
+        "error: {}: {}",
+        error.reason,
+        escaped(&error.message)
+    ));
     if class == Class::Internal {
-        line(format_args!("this is a defect of packgate {}, please report it", env!("CARGO_PKG_VERSION")));
+        line(format_args!(
+            "this is a defect of packgate {}, please report it",
+            env!("CARGO_PKG_VERSION")
+        ));
     }
     if format == Format::Json {
-        let document =
-            json!({"apiVersion": "packgate.dev/v1alpha1", "kind": "Error", "reason": error.reason, "class": class, "message": error.message});
+        let document = json!({
+            "apiVersion": "packgate.dev/v1alpha1",
+            "kind": "Error",
+            "reason": error.reason,
+            "class": class,
+            "message": error.message,
+        });
         print(&escaped_json(&format!("{document:#}\n")));
     }
     ExitCode::from(class.exit_code())
@@ -62,7 +80,8 @@ pub(super) fn finish(done: &Done, format: Format) -> ExitCode {
         Format::Json => escaped_json(&format!("{:#}\n", done.json)),
     };
     print(&text);
-    done.class.map_or(ExitCode::SUCCESS, |class| ExitCode::from(class.exit_code()))
+    done.class
+        .map_or(ExitCode::SUCCESS, |class| ExitCode::from(class.exit_code()))
 }
 
 /// Writes to stdout. A reader that has gone away is no error of ours.

@@ -12,7 +12,10 @@ use super::{exit::CliError, lockfile::Input, registries};
 use crate::{
     api::installation::{Installation, MAX_CONFIG},
     core::{class::Reason, job, reference::Repository},
-    http::{AddressPolicy, Discretion, HttpClient, HttpOptions, LeastRate, PrivateAddresses, Retries, address::CidrError},
+    http::{
+        AddressPolicy, Discretion, HttpClient, HttpOptions, LeastRate, PrivateAddresses, Retries,
+        address::CidrError,
+    },
     oci::{
         Source,
         auth::{Anonymous, CredentialStore, DockerConfig},
@@ -26,31 +29,49 @@ use crate::{
 
 /// The chart's values, or every default.
 pub(super) fn read_config(path: Option<&Path>) -> Result<Installation, CliError> {
-    let Some(path) = path else { return Ok(Installation::default()) };
+    let Some(path) = path else {
+        return Ok(Installation::default());
+    };
     let input = Input::read(path, MAX_CONFIG, Reason::InvalidSpec)?;
     Installation::parse(&input.bytes).map_err(|error| input.blame(error.into()))
 }
 
 /// A client for the API server.
 pub(super) async fn client() -> Result<kube::Client, CliError> {
-    let failed = |error| CliError::new(Reason::InvalidSpec, format!("no way to the API server: {error}; run in a cluster or set KUBECONFIG"));
+    let failed = |error| {
+        CliError::new(
+            Reason::InvalidSpec,
+            format!("no way to the API server: {error}; run in a cluster or set KUBECONFIG"),
+        )
+    };
     kube::Client::try_default().await.map_err(failed)
 }
 
 /// Why a server ended that should not.
-pub(super) fn not_served(address: SocketAddr, ended: Result<std::io::Result<()>, JoinError>) -> CliError {
+pub(super) fn not_served(
+    address: SocketAddr,
+    ended: Result<std::io::Result<()>, JoinError>,
+) -> CliError {
     let cause = match ended {
         Ok(Ok(())) => "it ended".to_owned(),
         Ok(Err(error)) => error.to_string(),
         Err(error) => error.to_string(),
     };
-    CliError::invalid(format!("nothing can be served on {address}: {cause}; choose another address"))
+    CliError::invalid(format!(
+        "nothing can be served on {address}: {cause}; choose another address"
+    ))
 }
 
 /// Cancelled by SIGTERM, as Kubernetes sends it, and by SIGINT.
 pub(super) fn stop_on_signal() -> Result<CancellationToken, CliError> {
-    let listen = |kind| signal(kind).map_err(|error| CliError::internal(format!("signals cannot be heard: {error}")));
-    let (mut term, mut int) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let listen = |kind| {
+        signal(kind)
+            .map_err(|error| CliError::internal(format!("signals cannot be heard: {error}")))
+    };
+    let (mut term, mut int) = (
+        listen(SignalKind::terminate())?,
+        listen(SignalKind::interrupt())?,
+    );
     let stop = CancellationToken::new();
     let cancel = stop.clone();
     tokio::spawn(async move {
@@ -63,31 +84,54 @@ pub(super) fn stop_on_signal() -> Result<CancellationToken, CliError> {
     Ok(stop)
 }
 
-/// How registries are asked from a cluster: never loopback, link-local and their like; private addresses in these networks, or all of them
-/// if there is none.
+/// How registries are asked from a cluster: never loopback, link-local and their like; private
+/// addresses in these networks, or all of them if there is none.
 ///
 /// Nothing is told of the network between: tenants name registries, and stand elsewhere in it.
 pub(super) fn http_options(private_networks: &[String]) -> Result<HttpOptions, CliError> {
-    let networks: Result<Vec<_>, CidrError> = private_networks.iter().map(|network| network.parse()).collect();
-    let networks = networks.map_err(|error| CliError::invalid(format!("network.registryPrivateCIDRs: {error}")))?;
-    let private = if networks.is_empty() { PrivateAddresses::Allowed } else { PrivateAddresses::Listed(networks) };
-    Ok(HttpOptions { addresses: AddressPolicy::Cluster { private }, discretion: Discretion::Outcome, ..HttpOptions::default() })
+    let networks: Result<Vec<_>, CidrError> = private_networks
+        .iter()
+        .map(|network| network.parse())
+        .collect();
+    let networks = networks
+        .map_err(|error| CliError::invalid(format!("network.registryPrivateCIDRs: {error}")))?;
+    let private = if networks.is_empty() {
+        PrivateAddresses::Allowed
+    } else {
+        PrivateAddresses::Listed(networks)
+    };
+    Ok(HttpOptions {
+        addresses: AddressPolicy::Cluster { private },
+        discretion: Discretion::Outcome,
+        ..HttpOptions::default()
+    })
 }
 
-/// The same for the Jobs of a run: they read whole bundles, from servers that must not hold them for hours.
+/// The same for the Jobs of a run: they read whole bundles, from servers that must not hold them
+/// for hours.
 pub(super) fn job_http_options(private_networks: &[String]) -> Result<HttpOptions, CliError> {
-    Ok(HttpOptions { least_rate: Some(LeastRate::DEFAULT), ..http_options(private_networks)? })
+    Ok(HttpOptions {
+        least_rate: Some(LeastRate::DEFAULT),
+        ..http_options(private_networks)?
+    })
 }
 
-/// The same while somebody waits for admission: whatever does not answer at once will not answer in time.
+/// The same while somebody waits for admission: whatever does not answer at once will not answer in
+/// time.
 pub(super) fn admission_http_options(addresses: AddressPolicy) -> HttpOptions {
     HttpOptions {
         addresses,
         discretion: Discretion::Outcome,
         connect_timeout: Duration::from_secs(2),
         idle_timeout: Duration::from_secs(5),
-        answer_timeout: Duration::from_secs(6), // not the same moment: the message would be one or the other
-        retries: Retries { attempts: 2, longest_wait: Duration::from_secs(1), budget: Duration::from_secs(1), ..Retries::default() },
+        // not the same moment: the message would be one or the other
+        answer_timeout: Duration::from_secs(6),
+        retries: Retries {
+            attempts: 2,
+            longest_wait: Duration::from_secs(1),
+            budget: Duration::from_secs(1),
+            ..Retries::default()
+        },
         ..HttpOptions::default()
     }
 }
@@ -96,18 +140,29 @@ pub(super) fn admission_http_options(addresses: AddressPolicy) -> HttpOptions {
 struct Reading(registries::Registries);
 
 /// Registries to read from.
-pub(super) fn open_registries(registries: &[job::Registry], options: &HttpOptions) -> Result<Arc<dyn Registries>, String> {
+pub(super) fn open_registries(
+    registries: &[job::Registry],
+    options: &HttpOptions,
+) -> Result<Arc<dyn Registries>, String> {
     let known = registries::Registries::new(registries, options).map_err(|error| error.message)?;
     Ok(Arc::new(Reading(known)))
 }
 
-/// TUF repositories. One on the host of a registry is asked by a client that trusts what the registry's does.
-pub(super) fn open_trust(registries: &[job::Registry], options: &HttpOptions) -> Result<Arc<dyn TrustSource>, String> {
-    let client = |options: &HttpOptions| HttpClient::new(options).map_err(|error| error.to_string());
+/// TUF repositories. One on the host of a registry is asked by a client that trusts what the
+/// registry's does.
+pub(super) fn open_trust(
+    registries: &[job::Registry],
+    options: &HttpOptions,
+) -> Result<Arc<dyn TrustSource>, String> {
+    let client =
+        |options: &HttpOptions| HttpClient::new(options).map_err(|error| error.to_string());
     let mut source = TufSource::new(client(options)?);
     for registry in registries {
         if let Some(pem) = &registry.ca {
-            let options = HttpOptions { extra_ca_pem: Some(pem.clone().into()), ..options.clone() };
+            let options = HttpOptions {
+                extra_ca_pem: Some(pem.clone().into()),
+                ..options.clone()
+            };
             source = source.with_host(&registry.host, client(&options)?);
         }
     }
@@ -115,7 +170,11 @@ pub(super) fn open_trust(registries: &[job::Registry], options: &HttpOptions) ->
 }
 
 impl Registries for Reading {
-    fn open(&self, repository: &Repository, docker_config: Option<&[u8]>) -> Result<Arc<dyn Source>, OpenError> {
+    fn open(
+        &self,
+        repository: &Repository,
+        docker_config: Option<&[u8]>,
+    ) -> Result<Arc<dyn Source>, OpenError> {
         let credentials: Arc<dyn CredentialStore> = match docker_config {
             Some(bytes) => Arc::new(DockerConfig::parse(bytes)?),
             None => Arc::new(Anonymous),

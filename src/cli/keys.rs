@@ -24,7 +24,8 @@ const EXAMPLES: &str = "Examples:
   packgate keys generate                        writes packgate.key and packgate.pub
   packgate keys generate --algorithm RSA-3072   the same, of another kind
   packgate keys public packgate.key             prints the public key
-  packgate keys public my-hsm://slot-1/release  prints the public key that the program sigstore-kms-my-hsm keeps
+  packgate keys public my-hsm://slot-1/release  prints the public key that the program \
+  sigstore-kms-my-hsm keeps
 
 The keys are cosign's: `cosign sign --key packgate.key` works too, with all but Ed25519.";
 
@@ -92,21 +93,36 @@ impl From<AlgorithmArg> for Algorithm {
 
 pub(super) async fn run(args: KeysArgs) -> Result<Done, CliError> {
     match args.command {
-        KeysCommand::Generate { out_dir, algorithm, password } => generate(&out_dir, algorithm.into(), &password),
+        KeysCommand::Generate {
+            out_dir,
+            algorithm,
+            password,
+        } => generate(&out_dir, algorithm.into(), &password),
         KeysCommand::Public { key, password } => {
             let signer = KeyArgs::new(key, password).require().await?;
             let pem = signer.public_key_pem();
             let algorithm = VerificationKey::from_pem(pem)?.algorithm().as_str();
-            Done::new(pem, "PublicKey", json!({"publicKey": pem, "hint": signer.hint(), "algorithm": algorithm}))
+            Done::new(
+                pem,
+                "PublicKey",
+                json!({"publicKey": pem, "hint": signer.hint(), "algorithm": algorithm}),
+            )
         }
     }
 }
 
-fn generate(folder: &Path, algorithm: Algorithm, password: &PasswordArgs) -> Result<Done, CliError> {
+fn generate(
+    folder: &Path,
+    algorithm: Algorithm,
+    password: &PasswordArgs,
+) -> Result<Done, CliError> {
     let folder = folder.strip_prefix(".").unwrap_or(folder);
     let (private, public) = (folder.join("packgate.key"), folder.join("packgate.pub"));
     if let Some(taken) = [&private, &public].into_iter().find(|path| path.exists()) {
-        return Err(CliError::invalid(format!("{} exists already and is not overwritten, choose another folder with --out-dir", taken.display())));
+        return Err(CliError::invalid(format!(
+            "{} exists already and is not overwritten, choose another folder with --out-dir",
+            taken.display()
+        )));
     }
     let pair = signing::generate_for(algorithm, &password.get_or_ask(Ask::Twice)?)?;
     if folder != Path::new("") {
@@ -115,14 +131,26 @@ fn generate(folder: &Path, algorithm: Algorithm, password: &PasswordArgs) -> Res
     write_new(&private, pair.private_pem.as_bytes(), 0o600)?;
     write_new(&public, pair.public_pem.as_bytes(), 0o644)?;
     let (private, public) = (private.display().to_string(), public.display().to_string());
-    Done::new(format!("{private}\n{public}"), "KeyPair", json!({"privateKey": private, "publicKey": public}))
+    Done::new(
+        format!("{private}\n{public}"),
+        "KeyPair",
+        json!({"privateKey": private, "publicKey": public}),
+    )
 }
 
 fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CliError> {
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(|e| failed(path, &e))?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)
+        .map_err(|e| failed(path, &e))?;
     file.write_all(bytes).map_err(|e| failed(path, &e))
 }
 
 fn failed(path: &Path, error: &std::io::Error) -> CliError {
-    CliError::new(Reason::StorageFailed, format!("{}: {error}", path.display()))
+    CliError::new(
+        Reason::StorageFailed,
+        format!("{}: {error}", path.display()),
+    )
 }

@@ -22,16 +22,30 @@ impl Input {
         let name = path.display().to_string();
         let mut bytes = Vec::new();
         if path == Path::new("-") {
-            std::io::stdin().take(limit as u64 + 1).read_to_end(&mut bytes).map_err(|e| failed("stdin", &e))?;
+            std::io::stdin()
+                .take(limit as u64 + 1)
+                .read_to_end(&mut bytes)
+                .map_err(|e| failed("stdin", &e))?;
         } else {
             let file = File::open(path).map_err(|e| failed(&name, &e))?;
-            file.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(|e| failed(&name, &e))?;
+            file.take(limit as u64 + 1)
+                .read_to_end(&mut bytes)
+                .map_err(|e| failed(&name, &e))?;
         }
         if bytes.len() > limit {
-            return Err(CliError::new(too_large, format!("{name} is larger than the limit of {limit} bytes")));
+            return Err(CliError::new(
+                too_large,
+                format!("{name} is larger than the limit of {limit} bytes"),
+            ));
         }
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        Ok(Self { name, bytes, folder: parent.unwrap_or_else(|| Path::new(".")).to_owned() })
+        let parent = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
+        Ok(Self {
+            name,
+            bytes,
+            folder: parent.unwrap_or_else(|| Path::new(".")).to_owned(),
+        })
     }
 
     /// Reads a lockfile or a manifest for one.
@@ -53,7 +67,12 @@ impl Input {
 
 fn failed(name: &str, error: &std::io::Error) -> CliError {
     match error.kind() {
-        std::io::ErrorKind::NotFound => CliError::new(Reason::SourceNotFound, format!("{name} was not found")),
-        _ => CliError::new(Reason::InvalidSpec, format!("{name} could not be read: {error}")),
+        std::io::ErrorKind::NotFound => {
+            CliError::new(Reason::SourceNotFound, format!("{name} was not found"))
+        }
+        _ => CliError::new(
+            Reason::InvalidSpec,
+            format!("{name} could not be read: {error}"),
+        ),
     }
 }

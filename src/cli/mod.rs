@@ -1,7 +1,7 @@
 //! The command line: the only place that puts implementations together.
 //!
-//! Results go to stdout, progress and logs to stderr. Exit codes: 0 done or admitted, 1 denied, 2 invalid input, 3 a dependency did not
-//! answer, 4 bytes contradict a digest or format, 70 our bug.
+//! Results go to stdout, progress and logs to stderr. Exit codes: 0 done or admitted, 1 denied, 2
+//! invalid input, 3 a dependency did not answer, 4 bytes contradict a digest or format, 70 our bug.
 
 mod args;
 mod attest;
@@ -59,12 +59,21 @@ pub fn run() -> ExitCode {
         crate::telemetry::init(cli.global.verbose);
     }
     let format = cli.global.output;
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
-        Err(error) => return exit::fail(&CliError::internal(format!("the async runtime cannot start: {error}")), format),
+        Err(error) => {
+            return exit::fail(
+                &CliError::internal(format!("the async runtime cannot start: {error}")),
+                format,
+            );
+        }
     };
     let outcome = runtime.block_on(dispatch(cli));
-    // Threads that still wait for a disk or a network must not keep a process alive that has its answer.
+    // Threads that still wait for a disk or a network must not keep a process alive that has its
+    // answer.
     runtime.shutdown_timeout(LAST_BREATH);
     match outcome {
         Ok(done) => exit::finish(&done, format),

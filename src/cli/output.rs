@@ -18,7 +18,11 @@ pub(super) struct Done {
 
 impl Done {
     /// A line of text, and fields of a document of this kind.
-    pub(super) fn new(line: impl Into<String>, kind: &str, fields: impl Serialize) -> Result<Self, CliError> {
+    pub(super) fn new(
+        line: impl Into<String>,
+        kind: &str,
+        fields: impl Serialize,
+    ) -> Result<Self, CliError> {
         let mut line: String = line.into();
         if !line.is_empty() && !line.ends_with('\n') {
             line.push('\n');
@@ -28,14 +32,24 @@ impl Done {
         if let (Value::Object(document), Value::Object(fields)) = (&mut document, fields) {
             document.extend(fields);
         }
-        Ok(Self { text: line, json: document, class: None })
+        Ok(Self {
+            text: line,
+            json: document,
+            class: None,
+        })
     }
 }
 
 /// Columns, each as wide as its widest cell.
 pub(super) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or_default();
+    let width = |column: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or_default()
+    };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
     for row in rows {
@@ -61,7 +75,11 @@ pub(super) fn human(bytes: u64) -> String {
         unit += 1;
     }
     let name = UNITS.get(unit).copied().unwrap_or_default();
-    if unit == 0 { format!("{value} {name}") } else { format!("{value}.{} {name}", rest * 10 / 1_024) }
+    if unit == 0 {
+        format!("{value} {name}")
+    } else {
+        format!("{value}.{} {name}", rest * 10 / 1_024)
+    }
 }
 
 #[cfg(test)]
@@ -70,14 +88,23 @@ mod tests {
 
     #[test]
     fn bytes_are_written_for_people() {
-        for (bytes, text) in [(0, "0 B"), (1_023, "1023 B"), (1_024, "1.0 KiB"), (1_536, "1.5 KiB"), (1 << 40, "1.0 TiB")] {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1_023, "1023 B"),
+            (1_024, "1.0 KiB"),
+            (1_536, "1.5 KiB"),
+            (1 << 40, "1.0 TiB"),
+        ] {
             assert_eq!(human(bytes), text);
         }
     }
 
     #[test]
     fn tables_line_up() {
-        let rows = [vec!["a".into(), "b".into()], vec!["long".into(), "c".into()]];
+        let rows = [
+            vec!["a".into(), "b".into()],
+            vec!["long".into(), "c".into()],
+        ];
         assert_eq!(table(&rows), "a     b\nlong  c\n");
     }
 }

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{
-    certificate::CertificateArgs, context::Context, endorser::EndorserArgs, exit::CliError, lockfile::Input, output::Done, plain_http::host_of,
+    certificate::CertificateArgs, context::Context, endorser::EndorserArgs, exit::CliError,
+    lockfile::Input, output::Done, plain_http::host_of,
 };
 use crate::{
     core::{
@@ -31,7 +32,8 @@ use crate::{
 const EXAMPLES: &str = "Examples:
   packgate pack lock.yaml --to oci:out:v1
   packgate pack lock.yaml --to registry.example.com/team-a/siem:v1.4.0 --key packgate.key
-  packgate pack lock.yaml --to registry.example.com/team-a/siem:v1.4.0 --key packgate.key --sbom SPDX
+  packgate pack lock.yaml --to registry.example.com/team-a/siem:v1.4.0 --key packgate.key --sbom \
+  SPDX
   packgate pack lock.yaml --to oci-archive:siem.tar:v1 --format Artifact";
 
 /// Options that shape the bundle's bytes.
@@ -72,9 +74,16 @@ impl OutputArgs {
     pub(super) fn output(&self) -> Result<Output, CliError> {
         let mut annotations = BTreeMap::new();
         for pair in &self.annotations {
-            let (key, value) = pair.split_once('=').ok_or_else(|| CliError::invalid(format!("annotation {pair:?} must be KEY=VALUE")))?;
-            if annotations.insert(key.to_owned(), value.to_owned()).is_some() {
-                return Err(CliError::invalid(format!("annotation {key:?} is given twice")));
+            let (key, value) = pair.split_once('=').ok_or_else(|| {
+                CliError::invalid(format!("annotation {pair:?} must be KEY=VALUE"))
+            })?;
+            if annotations
+                .insert(key.to_owned(), value.to_owned())
+                .is_some()
+            {
+                return Err(CliError::invalid(format!(
+                    "annotation {key:?} is given twice"
+                )));
             }
         }
         Ok(Output {
@@ -127,9 +136,10 @@ impl SbomArg {
     fn format(self, is_signed: bool) -> Result<Option<sbom::Format>, CliError> {
         match self {
             Self::None => Ok(None),
-            _ if !is_signed => {
-                Err(CliError::invalid("--sbom needs --key or --identity-token: a software bill of materials is attested, not only attached"))
-            }
+            _ if !is_signed => Err(CliError::invalid(
+                "--sbom needs --key or --identity-token: a software bill of materials is attested, \
+                    not only attached",
+            )),
             Self::Spdx => Ok(Some(sbom::Format::Spdx)),
             Self::CycloneDX => Ok(Some(sbom::Format::CycloneDX)),
         }
@@ -141,21 +151,49 @@ pub(super) async fn run(args: PackArgs, context: &Context) -> Result<Done, CliEr
     let lock = input.parse()?;
     let output = args.output.output()?;
     refuse_digest(&args.to)?;
-    let signer = args.signer.load(&CertificateArgs::default(), context).await?;
+    let signer = args
+        .signer
+        .load(&CertificateArgs::default(), context)
+        .await?;
     let format = args.sbom.format(signer.is_some())?;
     let started = context.clock().now();
-    let outside = if args.allow_outside { Outside::Allowed } else { Outside::Refused };
+    let outside = if args.allow_outside {
+        Outside::Allowed
+    } else {
+        Outside::Refused
+    };
     let origins = Arc::new(context.origins(input.folder.clone(), outside)?);
-    lock.check_packable(args.allow_outside).map_err(|error| input.blame(error.into()))?;
-    let images: Vec<Reference> = lock.artifacts.iter().filter_map(Artifact::oci_reference).collect();
-    context.speaks_with(host_of(&args.to).into_iter().chain(images.iter().map(|image| image.repository.host())))?;
+    lock.check_packable(args.allow_outside)
+        .map_err(|error| input.blame(error.into()))?;
+    let images: Vec<Reference> = lock
+        .artifacts
+        .iter()
+        .filter_map(Artifact::oci_reference)
+        .collect();
+    context.speaks_with(
+        host_of(&args.to)
+            .into_iter()
+            .chain(images.iter().map(|image| image.repository.host())),
+    )?;
     let destination = Destination::new(&args.to, context)?;
     let service = PackService::new(destination.store(), origins, context.progress());
-    let packed = service.pack(&lock, output.clone(), args.allow_outside).await.map_err(|error| input.blame(error.into()))?;
+    let packed = service
+        .pack(&lock, output.clone(), args.allow_outside)
+        .await
+        .map_err(|error| input.blame(error.into()))?;
     let (target, root) = destination.deliver(&packed.root, context).await?;
-    let work = Work { args: &args, lock: &lock, output: &output, packed: &packed, started, finished: context.clock().now() };
+    let work = Work {
+        args: &args,
+        lock: &lock,
+        output: &output,
+        packed: &packed,
+        started,
+        finished: context.clock().now(),
+    };
     let subject_name = subject_name(&args.to, lock.name.as_deref());
-    let sbom = format.map(|format| Sbom::new(format, &lock, output.source_date_epoch)).transpose()?;
+    let sbom = format
+        .map(|format| Sbom::new(format, &lock, output.source_date_epoch))
+        .transpose()?;
     let provenance = work.provenance(sbom.as_ref());
     let lock_digest = lock.canonical().digest;
     let vouch = signer.as_ref().map(|signer| Vouch {
@@ -166,8 +204,19 @@ pub(super) async fn run(args: PackArgs, context: &Context) -> Result<Done, CliEr
         sbom: sbom.as_ref(),
     });
     let tag = tag_for(&args.to)?;
-    let label = tag.as_ref().map(|tag| Label { tag, policy: TagPolicy::Mutable });
-    let published = publish(&*target, &root, vouch, label, context.clock(), context.limits()).await?;
+    let label = tag.as_ref().map(|tag| Label {
+        tag,
+        policy: TagPolicy::Mutable,
+    });
+    let published = publish(
+        &*target,
+        &root,
+        vouch,
+        label,
+        context.clock(),
+        context.limits(),
+    )
+    .await?;
     answer(&args.to, &lock, &packed, &published)
 }
 
@@ -183,7 +232,12 @@ struct Work<'a> {
 
 impl Work<'_> {
     fn provenance(&self, sbom: Option<&Sbom>) -> Provenance {
-        let Output { format, compression, source_date_epoch, annotations } = self.output;
+        let Output {
+            format,
+            compression,
+            source_date_epoch,
+            annotations,
+        } = self.output;
         let lock_digest = self.lock.canonical().digest;
         let encoder = format!("libzstd {}", zstd::zstd_safe::version_string());
         let packed = provenance::Packed {
@@ -193,7 +247,10 @@ impl Work<'_> {
             format: format.as_str(),
             compression: match compression {
                 LayerCompression::None => Compressed::Not,
-                LayerCompression::Zstd => Compressed::Zstd { encoder: &encoder, level: ZSTD_LEVEL },
+                LayerCompression::Zstd => Compressed::Zstd {
+                    encoder: &encoder,
+                    level: ZSTD_LEVEL,
+                },
             },
             annotations,
             allow_outside: self.args.allow_outside,
@@ -216,7 +273,11 @@ impl Work<'_> {
 /// Where a bundle is packed, and where it goes from there.
 enum Destination {
     Local(Arc<dyn Store>),
-    Remote { staging: Arc<dyn Store>, target: Arc<dyn Target>, _folder: tempfile::TempDir },
+    Remote {
+        staging: Arc<dyn Store>,
+        target: Arc<dyn Target>,
+        _folder: tempfile::TempDir,
+    },
 }
 
 impl Destination {
@@ -224,9 +285,16 @@ impl Destination {
         if let Some(store) = Context::create_store(to)? {
             return Ok(Self::Local(store));
         }
-        let folder = tempfile::Builder::new().prefix("packgate-").tempdir().map_err(|e| CliError::internal(format!("no temporary folder: {e}")))?;
+        let folder = tempfile::Builder::new()
+            .prefix("packgate-")
+            .tempdir()
+            .map_err(|e| CliError::internal(format!("no temporary folder: {e}")))?;
         let layout = LayoutTarget::open_or_create(&folder.path().join("layout").to_string_lossy())?;
-        Ok(Self::Remote { staging: Arc::new(layout), target: context.open(to)?, _folder: folder })
+        Ok(Self::Remote {
+            staging: Arc::new(layout),
+            target: context.open(to)?,
+            _folder: folder,
+        })
     }
 
     fn store(&self) -> Arc<dyn Store> {
@@ -236,15 +304,34 @@ impl Destination {
         }
     }
 
-    async fn deliver(&self, root: &Descriptor, context: &Context) -> Result<(Arc<dyn Target>, Resolved), CliError> {
+    async fn deliver(
+        &self,
+        root: &Descriptor,
+        context: &Context,
+    ) -> Result<(Arc<dyn Target>, Resolved), CliError> {
         match self {
             Self::Local(store) => {
                 let target: Arc<dyn Target> = Arc::<dyn Store>::clone(store);
                 let bytes = fetch(&*target, root, context.limits().manifest_bytes).await?;
-                Ok((target, Resolved { descriptor: root.clone(), bytes }))
+                Ok((
+                    target,
+                    Resolved {
+                        descriptor: root.clone(),
+                        bytes,
+                    },
+                ))
             }
-            Self::Remote { staging, target, .. } => {
-                let root = deliver(&**staging, &**target, root, context.limits(), &*context.progress()).await?;
+            Self::Remote {
+                staging, target, ..
+            } => {
+                let root = deliver(
+                    &**staging,
+                    &**target,
+                    root,
+                    context.limits(),
+                    &*context.progress(),
+                )
+                .await?;
                 Ok((Arc::clone(target), root))
             }
         }
@@ -254,12 +341,15 @@ impl Destination {
 /// A digest follows from the content, so it cannot be asked for.
 pub(super) fn refuse_digest(to: &Location) -> Result<(), CliError> {
     match to.digest() {
-        Some(_) => Err(CliError::invalid(format!("target {to} must not carry a digest, it follows from the content"))),
+        Some(_) => Err(CliError::invalid(format!(
+            "target {to} must not carry a digest, it follows from the content"
+        ))),
         None => Ok(()),
     }
 }
 
-/// The tag that a target gets: on this machine `latest` if none is written, in a registry then none.
+/// The tag that a target gets: on this machine `latest` if none is written, in a registry then
+/// none.
 pub(super) fn tag_for(to: &Location) -> Result<Option<Tag>, CliError> {
     match (to.tag(), to) {
         (Some(tag), _) => Ok(Some(tag.clone())),
@@ -276,7 +366,12 @@ pub(super) fn subject_name(to: &Location, lock_name: Option<&str>) -> String {
     }
 }
 
-fn answer(to: &Location, lock: &Lockfile, packed: &Packed, published: &Published) -> Result<Done, CliError> {
+fn answer(
+    to: &Location,
+    lock: &Lockfile,
+    packed: &Packed,
+    published: &Published,
+) -> Result<Done, CliError> {
     let reference = to.clone().with_digest(packed.root.digest).to_string();
     let mut fields = json!({
         "reference": reference,
@@ -286,7 +381,12 @@ fn answer(to: &Location, lock: &Lockfile, packed: &Packed, published: &Published
         "layers": packed.layers,
         "signed": false,
     });
-    if let Published::Signed { signature, provenance, sbom } = published {
+    if let Published::Signed {
+        signature,
+        provenance,
+        sbom,
+    } = published
+    {
         fields["signed"] = true.into();
         fields["signature"] = json!(signature);
         fields["provenance"] = json!(provenance);

@@ -1,7 +1,7 @@
 //! Which registries of a command are spoken to without TLS.
 //!
-//! Credentials go in clear there, so it is said of each registry, and never of one that was not meant: `--plain-http` without a host is for a
-//! command that speaks with one registry.
+//! Credentials go in clear there, so it is said of each registry, and never of one that was not
+//! meant: `--plain-http` without a host is for a command that speaks with one registry.
 
 use std::{
     collections::BTreeSet,
@@ -26,7 +26,11 @@ pub(super) enum PlainHttp {
 impl PlainHttp {
     /// What `--plain-http` says: hosts, or an empty word for the flag alone.
     pub(super) fn new(values: &[String]) -> Result<Self, CliError> {
-        let hosts = values.iter().filter(|host| !host.is_empty()).map(|host| canonical(host)).collect::<Result<BTreeSet<_>, _>>()?;
+        let hosts = values
+            .iter()
+            .filter(|host| !host.is_empty())
+            .map(|host| canonical(host))
+            .collect::<Result<BTreeSet<_>, _>>()?;
         match (values.is_empty(), hosts.is_empty()) {
             (true, _) => Ok(Self::Never),
             (_, true) => Ok(Self::Only(Arc::default())),
@@ -49,7 +53,10 @@ impl PlainHttp {
     }
 
     /// The same for all registries that a command will speak with, before anything is sent to any.
-    pub(super) fn check<'a>(&self, hosts: impl IntoIterator<Item = &'a str>) -> Result<(), CliError> {
+    pub(super) fn check<'a>(
+        &self,
+        hosts: impl IntoIterator<Item = &'a str>,
+    ) -> Result<(), CliError> {
         for host in hosts {
             self.covers(host)?;
         }
@@ -66,7 +73,10 @@ pub(super) fn host_of(location: &Location) -> Option<&str> {
 }
 
 fn several(one: &str, other: &str) -> String {
-    format!("--plain-http does not say which registry it is for, {one} or {other}: credentials go in clear there; name it, as in --plain-http={one}")
+    format!(
+        "--plain-http does not say which registry it is for, {one} or {other}: credentials go in \
+            clear there; name it, as in --plain-http={one}"
+    )
 }
 
 #[cfg(test)]
@@ -75,26 +85,53 @@ mod tests {
     use crate::core::class::Reason;
 
     fn plain(values: &[&str]) -> Result<PlainHttp, Reason> {
-        PlainHttp::new(&values.iter().map(ToString::to_string).collect::<Vec<_>>()).map_err(|error| error.reason)
+        PlainHttp::new(&values.iter().map(ToString::to_string).collect::<Vec<_>>())
+            .map_err(|error| error.reason)
     }
 
     #[test]
     fn a_registry_that_was_not_named_keeps_tls() {
         let named = plain(&["R.example.com:5000", "s.example.com"]).expect("valid");
-        for (host, expected) in [("r.example.com:5000", true), ("s.example.com", true), ("r.example.com", false), ("t.example.com", false)] {
+        for (host, expected) in [
+            ("r.example.com:5000", true),
+            ("s.example.com", true),
+            ("r.example.com", false),
+            ("t.example.com", false),
+        ] {
             assert_eq!(named.covers(host).expect(host), expected, "{host}");
         }
-        assert!(!plain(&[]).expect("valid").covers("r.example.com").expect("an answer"));
-        assert_eq!(plain(&["https://r.example.com"]).map(|_| ()), Err(Reason::InvalidSpec));
+        assert!(
+            !plain(&[])
+                .expect("valid")
+                .covers("r.example.com")
+                .expect("an answer")
+        );
+        assert_eq!(
+            plain(&["https://r.example.com"]).map(|_| ()),
+            Err(Reason::InvalidSpec)
+        );
     }
 
     #[test]
     fn the_flag_alone_is_for_one_registry() {
         let alone = plain(&[""]).expect("valid");
-        assert!(alone.covers("r.example.com").expect("the first") && alone.covers("r.example.com").expect("the same"));
+        assert!(
+            alone.covers("r.example.com").expect("the first")
+                && alone.covers("r.example.com").expect("the same")
+        );
         assert!(alone.covers("s.example.com").is_err(), "another");
-        let error = plain(&[""]).expect("valid").check(["r.example.com", "s.example.com"]).expect_err("two");
-        assert!(error.reason == Reason::InvalidSpec && error.message.contains("--plain-http=r.example.com"), "{error:?}");
-        plain(&["s.example.com"]).expect("valid").check(["r.example.com", "s.example.com"]).expect("it is named");
+        let error = plain(&[""])
+            .expect("valid")
+            .check(["r.example.com", "s.example.com"])
+            .expect_err("two");
+        assert!(
+            error.reason == Reason::InvalidSpec
+                && error.message.contains("--plain-http=r.example.com"),
+            "{error:?}"
+        );
+        plain(&["s.example.com"])
+            .expect("valid")
+            .check(["r.example.com", "s.example.com"])
+            .expect("it is named");
     }
 }

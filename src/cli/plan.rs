@@ -31,5 +31,9 @@ pub(super) fn run(args: &PlanArgs, _: &Context) -> Result<Done, CliError> {
         Ok::<_, CliError>((plan.predict()?, plan.lock.digest))
     };
     let (digest, lock_digest) = predict().map_err(|error| input.blame(error))?;
-    Done::new(digest.to_string(), "Plan", json!({"digest": digest, "lockDigest": lock_digest}))
+    Done::new(
+        digest.to_string(),
+        "Plan",
+        json!({"digest": digest, "lockDigest": lock_digest}),
+    )
 }

@@ -21,8 +21,10 @@ use crate::core::{
 const EXAMPLES: &str = "Examples:
   packgate policy check policy.yaml
   kubectl get cbpol -o yaml | packgate policy check -
-  packgate policy test policy.yaml --reference registry.example.com/team-a/siem@sha256:… --use ImageVolume
-  packgate policy explain registry.example.com/team-a/siem --use ImageVolume --namespace team-a --cluster";
+  packgate policy test policy.yaml --reference registry.example.com/team-a/siem@sha256:… --use \
+  ImageVolume
+  packgate policy explain registry.example.com/team-a/siem --use ImageVolume --namespace team-a \
+  --cluster";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -50,14 +52,19 @@ enum PolicyCommand {
         #[command(flatten)]
         scope: ScopeArgs,
     },
-    /// Say which policies govern a reference, why the others do not, and what is asked; no registry is asked
+    /// Say which policies govern a reference, why the others do not, and what is asked; no registry
+    /// is asked
     Explain {
         /// The bundle or image; neither tag nor digest matters
         reference: Reference,
         #[command(flatten)]
         scope: ScopeArgs,
         /// Policies, and the ConfigMaps they name, in one or more YAML files; - for stdin
-        #[arg(long = "policy", value_name = "FILE", required_unless_present = "cluster")]
+        #[arg(
+            long = "policy",
+            value_name = "FILE",
+            required_unless_present = "cluster"
+        )]
         policies: Vec<PathBuf>,
         /// The policies of the cluster that kubectl speaks to
         #[arg(long, conflicts_with = "policies")]
@@ -79,13 +86,24 @@ struct ScopeArgs {
 pub(super) async fn run(args: PolicyArgs, context: &Context) -> Result<Done, CliError> {
     match args.command {
         PolicyCommand::Check { files } => check(&files, context).await,
-        PolicyCommand::Test { files, reference, scope } => {
+        PolicyCommand::Test {
+            files,
+            reference,
+            scope,
+        } => {
             let trust = TrustArgs::policies_in(files, scope.used_as, scope.namespace);
             report_on(&trust, &reference, context).await
         }
-        PolicyCommand::Explain { reference, scope, policies, cluster } => {
+        PolicyCommand::Explain {
+            reference,
+            scope,
+            policies,
+            cluster,
+        } => {
             let policies = if cluster {
-                cluster::in_force(scope.namespace.as_deref(), context.clock().now()).await?.policies
+                cluster::in_force(scope.namespace.as_deref(), context.clock().now())
+                    .await?
+                    .policies
             } else {
                 Policies::read(&policies)?.known(context).await?
             };
@@ -101,34 +119,70 @@ async fn check(files: &[PathBuf], context: &Context) -> Result<Done, CliError> {
     let names: Vec<&str> = policies.names().collect();
     let mut lines: Vec<String> = names.iter().map(|name| format!("{name}: valid")).collect();
     lines.extend(warnings.iter().map(|warning| format!("unsafe: {warning}")));
-    Done::new(lines.join("\n"), "PolicyCheck", json!({"policies": names, "unsafe": warnings}))
+    Done::new(
+        lines.join("\n"),
+        "PolicyCheck",
+        json!({"policies": names, "unsafe": warnings}),
+    )
 }
 
-fn explain(reference: &Reference, scope: &ScopeArgs, policies: &[Policy]) -> Result<Done, CliError> {
+fn explain(
+    reference: &Reference,
+    scope: &ScopeArgs,
+    policies: &[Policy],
+) -> Result<Done, CliError> {
     let (used_as, namespace) = (Use::from(scope.used_as), scope.namespace.as_deref());
-    let stances: Vec<(&Policy, Stance)> = policies.iter().map(|policy| (policy, policy.stance(&reference.repository, used_as, namespace))).collect();
-    let place = namespace.map(|namespace| format!(" in {namespace}")).unwrap_or_default();
+    let stances: Vec<(&Policy, Stance)> = policies
+        .iter()
+        .map(|policy| {
+            (
+                policy,
+                policy.stance(&reference.repository, used_as, namespace),
+            )
+        })
+        .collect();
+    let place = namespace
+        .map(|namespace| format!(" in {namespace}"))
+        .unwrap_or_default();
     let mut lines = vec![format!("{} as {used_as}{place}", reference.repository)];
     for (policy, stance) in &stances {
         lines.push(format!("  {}", line(policy, stance)));
         if matches!(stance, Stance::Governs(_)) {
-            lines.extend(asks(policy).into_iter().map(|asked| format!("    asks for {asked}")));
+            lines.extend(
+                asks(policy)
+                    .into_iter()
+                    .map(|asked| format!("    asks for {asked}")),
+            );
         }
     }
-    let is_governed = stances.iter().any(|(_, stance)| matches!(stance, Stance::Governs(_)));
+    let is_governed = stances
+        .iter()
+        .any(|(_, stance)| matches!(stance, Stance::Governs(_)));
     if !is_governed {
-        lines.push("  no policy governs it: the installation's noMatch says what becomes of it".to_owned());
+        lines.push(
+            "  no policy governs it: the installation's noMatch says what becomes of it".to_owned(),
+        );
     }
-    let explained: Vec<Value> = stances.iter().map(|(policy, stance)| json_of(policy, stance)).collect();
+    let explained: Vec<Value> = stances
+        .iter()
+        .map(|(policy, stance)| json_of(policy, stance))
+        .collect();
     let fields = json!({
-        "repository": reference.repository.to_string(), "use": used_as, "namespace": namespace, "governed": is_governed, "policies": explained,
+        "repository": reference.repository.to_string(), "use": used_as, "namespace": namespace,
+        "governed": is_governed, "policies": explained,
     });
     Done::new(lines.join("\n"), "PolicyExplanation", fields)
 }
 
 fn line(policy: &Policy, stance: &Stance) -> String {
     let rules = policy.rules();
-    format!("{} (generation {}, {}): {}", policy.identity(), rules.generation, policy.mode().as_str(), words(stance))
+    format!(
+        "{} (generation {}, {}): {}",
+        policy.identity(),
+        rules.generation,
+        policy.mode().as_str(),
+        words(stance)
+    )
 }
 
 fn words(stance: &Stance) -> String {
@@ -148,21 +202,49 @@ fn asks(policy: &Policy) -> Vec<String> {
         return vec![format!("what nobody knows, so it refuses: {fault}")];
     }
     let rules = policy.rules();
-    let names: Vec<&str> = rules.authorities.iter().map(|authority| authority.name.as_str()).collect();
+    let names: Vec<&str> = rules
+        .authorities
+        .iter()
+        .map(|authority| authority.name.as_str())
+        .collect();
     let mut asked = Vec::new();
     if rules.require_digest {
         asked.push("a reference with a digest".to_owned());
     }
-    asked.push(format!("signatures of {} of: {}", rules.threshold, names.join(", ")));
+    asked.push(format!(
+        "signatures of {} of: {}",
+        rules.threshold,
+        names.join(", ")
+    ));
     if let Some(slsa) = &rules.slsa {
-        let builders: Vec<String> =
-            slsa.builders.iter().map(|builder| format!("{} (signed by {}, level {})", builder.id, builder.authority, builder.level)).collect();
-        asked.push(format!("provenance of SLSA Build level {} by: {}", slsa.minimum_level, builders.join(", ")));
+        let builders: Vec<String> = slsa
+            .builders
+            .iter()
+            .map(|builder| {
+                format!(
+                    "{} (signed by {}, level {})",
+                    builder.id, builder.authority, builder.level
+                )
+            })
+            .collect();
+        asked.push(format!(
+            "provenance of SLSA Build level {} by: {}",
+            slsa.minimum_level,
+            builders.join(", ")
+        ));
     }
     if rules.bind_repository.is_some() {
-        asked.push("a signature or provenance that names this repository, or one that it mirrors".to_owned());
+        asked.push(
+            "a signature or provenance that names this repository, or one that it mirrors"
+                .to_owned(),
+        );
     }
-    asked.extend(rules.attestations.iter().map(|rule| format!("an attestation of type {}", rule.predicate_type)));
+    asked.extend(
+        rules
+            .attestations
+            .iter()
+            .map(|rule| format!("an attestation of type {}", rule.predicate_type)),
+    );
     asked
 }
 

@@ -1,4 +1,5 @@
-//! Shows progress on stderr: a bar on a terminal, plain lines elsewhere, nothing for work that is done within a second.
+//! Shows progress on stderr: a bar on a terminal, plain lines elsewhere, nothing for work that is
+//! done within a second.
 
 use std::{
     io::IsTerminal,
@@ -31,7 +32,10 @@ struct Current {
 
 impl Shown {
     pub(super) fn new() -> Self {
-        Self { terminal: std::io::stderr().is_terminal(), current: Mutex::new(None) }
+        Self {
+            terminal: std::io::stderr().is_terminal(),
+            current: Mutex::new(None),
+        }
     }
 
     fn with(&self, act: impl FnOnce(&mut Option<Current>)) {
@@ -42,7 +46,16 @@ impl Shown {
 impl Progress for Shown {
     fn begin(&self, what: &str, total: Option<u64>) {
         let now = Instant::now();
-        self.with(|current| *current = Some(Current { what: what.into(), total, done: 0, begun: now, said: now, bar: None }));
+        self.with(|current| {
+            *current = Some(Current {
+                what: what.into(),
+                total,
+                done: 0,
+                begun: now,
+                said: now,
+                bar: None,
+            })
+        });
     }
 
     fn advance(&self, bytes: u64) {
@@ -52,7 +65,11 @@ impl Progress for Shown {
             if current.begun.elapsed() < QUIET_FOR {
                 return;
             }
-            if self.terminal { current.draw() } else { current.say() }
+            if self.terminal {
+                current.draw()
+            } else {
+                current.say()
+            }
         });
     }
 
@@ -62,7 +79,12 @@ impl Progress for Shown {
             if let Some(bar) = ended.bar {
                 bar.finish_and_clear();
             } else if ended.said > ended.begun {
-                line(format_args!("{}: done, {} in {:.1} s", ended.what, human(ended.done), ended.begun.elapsed().as_secs_f64()));
+                line(format_args!(
+                    "{}: done, {} in {:.1} s",
+                    ended.what,
+                    human(ended.done),
+                    ended.begun.elapsed().as_secs_f64()
+                ));
             }
         });
     }
@@ -81,7 +103,12 @@ impl Current {
         }
         self.said = Instant::now();
         match self.total {
-            Some(total) => line(format_args!("{}: {} of {}", self.what, human(self.done), human(total))),
+            Some(total) => line(format_args!(
+                "{}: {} of {}",
+                self.what,
+                human(self.done),
+                human(total)
+            )),
             None => line(format_args!("{}: {}", self.what, human(self.done))),
         }
     }
@@ -89,8 +116,15 @@ impl Current {
 
 fn bar(what: &str, total: Option<u64>) -> ProgressBar {
     let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
-    #[allow(clippy::literal_string_with_formatting_args, reason = "the progress bar's own template language")]
-    let template = if total.is_some() { "{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}" } else { "{spinner} {msg} {bytes}" };
+    #[allow(
+        clippy::literal_string_with_formatting_args,
+        reason = "the progress bar's own template language"
+    )]
+    let template = if total.is_some() {
+        "{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}"
+    } else {
+        "{spinner} {msg} {bytes}"
+    };
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }

@@ -17,7 +17,8 @@ use crate::{
 /// Which key signs.
 #[derive(Debug, Args)]
 pub(super) struct KeyArgs {
-    /// Private key that signs: a PEM file (cosign-encrypted, PKCS#8, SEC 1 or PKCS#1), or NAME://KEY for the plug-in sigstore-kms-NAME
+    /// Private key that signs: a PEM file (cosign-encrypted, PKCS#8, SEC 1 or PKCS#1), or
+    /// NAME://KEY for the plug-in sigstore-kms-NAME
     #[arg(long, value_name = "FILE|NAME://KEY")]
     key: Option<PathBuf>,
     #[command(flatten)]
@@ -37,7 +38,12 @@ pub(super) enum FormArg {
 #[derive(Clone, Args)]
 pub(super) struct PasswordArgs {
     /// Password of the key; asked for on a terminal if it is needed and not set
-    #[arg(long = "key-password", hide = true, env = "COSIGN_PASSWORD", hide_env_values = true)]
+    #[arg(
+        long = "key-password",
+        hide = true,
+        env = "COSIGN_PASSWORD",
+        hide_env_values = true
+    )]
     password: Option<String>,
 }
 
@@ -50,12 +56,17 @@ impl std::fmt::Debug for PasswordArgs {
 impl KeyArgs {
     /// This key, with this password.
     pub(super) const fn new(key: PathBuf, password: PasswordArgs) -> Self {
-        Self { key: Some(key), password }
+        Self {
+            key: Some(key),
+            password,
+        }
     }
 
     /// The signer, if one was given.
     pub(super) async fn load(&self) -> Result<Option<Box<dyn Signer>>, CliError> {
-        let Some(key) = &self.key else { return Ok(None) };
+        let Some(key) = &self.key else {
+            return Ok(None);
+        };
         Ok(Some(match kms_key(key).await? {
             Some(signer) => Box::new(signer),
             None => Box::new(self.read(key)?),
@@ -64,13 +75,22 @@ impl KeyArgs {
 
     /// The signer, which must have been given.
     pub(super) async fn require(&self) -> Result<Box<dyn Signer>, CliError> {
-        self.load().await?.ok_or_else(|| CliError::new(Reason::NoSigner, "no key was given, name one with --key; packgate keys generate makes one"))
+        self.load().await?.ok_or_else(|| {
+            CliError::new(
+                Reason::NoSigner,
+                "no key was given, name one with --key; packgate keys generate makes one",
+            )
+        })
     }
 
     fn read(&self, path: &Path) -> Result<KeySigner, CliError> {
         let input = Input::read(path, MAX_KEY_FILE, Reason::NoSigner)?;
         let load = || {
-            let password = if is_encrypted(&input.bytes)? { Some(self.password.get_or_ask(Ask::Once)?) } else { None };
+            let password = if is_encrypted(&input.bytes)? {
+                Some(self.password.get_or_ask(Ask::Once)?)
+            } else {
+                None
+            };
             Ok::<_, CliError>(KeySigner::from_pem(&input.bytes, password.as_ref())?)
         };
         load().map_err(|error| input.blame(error))
@@ -79,8 +99,12 @@ impl KeyArgs {
 
 /// The key that a plug-in keeps, if that is what is meant.
 pub(super) async fn kms_key(key: &Path) -> Result<Option<KmsSigner>, CliError> {
-    let Some(text) = key.to_str().filter(|text| KeyReference::is_meant(text)) else { return Ok(None) };
-    Ok(Some(KmsSigner::load(text.parse()?, || SystemClock.now()).await?))
+    let Some(text) = key.to_str().filter(|text| KeyReference::is_meant(text)) else {
+        return Ok(None);
+    };
+    Ok(Some(
+        KmsSigner::load(text.parse()?, || SystemClock.now()).await?,
+    ))
 }
 
 /// How a password is asked for.
@@ -96,10 +120,18 @@ impl PasswordArgs {
         if let Some(password) = &self.password {
             return Ok(Password::new(password.as_bytes()));
         }
-        let no_terminal =
-            |_| CliError::new(Reason::NoSigner, "the key's password is needed, set COSIGN_PASSWORD (it may be empty) or run on a terminal");
-        let first = rpassword::prompt_password("Password of the private key: ").map_err(no_terminal)?;
-        if ask == Ask::Twice && rpassword::prompt_password("The same again: ").map_err(no_terminal)? != first {
+        let no_terminal = |_| {
+            CliError::new(
+                Reason::NoSigner,
+                "the key's password is needed, set COSIGN_PASSWORD (it may be empty) or run on a \
+                    terminal",
+            )
+        };
+        let first =
+            rpassword::prompt_password("Password of the private key: ").map_err(no_terminal)?;
+        if ask == Ask::Twice
+            && rpassword::prompt_password("The same again: ").map_err(no_terminal)? != first
+        {
             return Err(CliError::invalid("the two passwords differ"));
         }
         Ok(Password::new(first))

@@ -9,7 +9,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     exit::CliError,
-    in_cluster::{admission_http_options, client, http_options, not_served, open_registries, read_config, stop_on_signal},
+    in_cluster::{
+        admission_http_options, client, http_options, not_served, open_registries, read_config,
+        stop_on_signal,
+    },
     output::Done,
 };
 use crate::{
@@ -20,15 +23,22 @@ use crate::{
 };
 
 const EXAMPLES: &str = "Examples:
-  packgate webhook --namespace packgate-system --identity packgate-webhook-0 --config /etc/packgate/config.yaml
+  packgate webhook --namespace packgate-system --identity packgate-webhook-0 --config \
+  /etc/packgate/config.yaml
 
-The chart runs it. Every replica answers. It waits for its certificate, which the controller makes, and for the policies.";
+The chart runs it. Every replica answers. It waits for its certificate, which the controller \
+makes, and for the policies.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct WebhookArgs {
     /// The namespace that packgate runs in
-    #[arg(long, value_name = "NAMESPACE", env = "PACKGATE_NAMESPACE", default_value = "packgate-system")]
+    #[arg(
+        long,
+        value_name = "NAMESPACE",
+        env = "PACKGATE_NAMESPACE",
+        default_value = "packgate-system"
+    )]
     namespace: String,
     /// Configuration file; without it every default
     #[arg(long, value_name = "FILE", env = "PACKGATE_CONFIG")]
@@ -51,11 +61,22 @@ pub(super) async fn run(args: WebhookArgs) -> Result<Done, CliError> {
     let installation = read_config(args.config.as_deref())?;
     let (mut registry, ready, stop) = (Registry::default(), Ready::default(), stop_on_signal()?);
     let metrics = Metrics::new(&mut registry);
-    let health = AbortOnDropHandle::new(tokio::spawn(serve_health(args.health_address, ready.clone())));
-    let numbers = AbortOnDropHandle::new(tokio::spawn(serve_metrics(args.metrics_address, Arc::new(registry))));
+    let health = AbortOnDropHandle::new(tokio::spawn(serve_health(
+        args.health_address,
+        ready.clone(),
+    )));
+    let numbers = AbortOnDropHandle::new(tokio::spawn(serve_metrics(
+        args.metrics_address,
+        Arc::new(registry),
+    )));
     let client = client().await?;
     let known = webhook::registries(&client, &installation, &args.namespace).await?;
-    let registries = open_registries(&known, &admission_http_options(http_options(&installation.network.registry_private_cidrs)?.addresses));
+    let registries = open_registries(
+        &known,
+        &admission_http_options(
+            http_options(&installation.network.registry_private_cidrs)?.addresses,
+        ),
+    );
     let options = Options {
         registries: registries.map_err(|message| CliError::new(Reason::InvalidSpec, message))?,
         namespace: args.namespace,
@@ -64,7 +85,8 @@ pub(super) async fn run(args: WebhookArgs) -> Result<Done, CliError> {
         installation,
         clock: Arc::new(SystemClock),
     };
-    // Requests still come while the API server learns that this replica ends; they are answered, but no new ones are wanted.
+    // Requests still come while the API server learns that this replica ends; they are answered,
+    // but no new ones are wanted.
     let ending = (stop.clone(), ready.clone());
     tokio::spawn(async move {
         ending.0.cancelled().await;

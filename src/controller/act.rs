@@ -1,4 +1,5 @@
-//! Acts: makes and removes what a run consists of. Every function may be repeated, and may be cut off after any of its requests.
+//! Acts: makes and removes what a run consists of. Every function may be repeated, and may be cut
+//! off after any of its requests.
 
 use k8s_openapi::api::{
     batch::v1::Job,
@@ -29,7 +30,8 @@ use crate::{
     },
 };
 
-/// Freezes the lock, unless `known` is what it froze before: after this, nothing that anybody changes reaches the run.
+/// Freezes the lock, unless `known` is what it froze before: after this, nothing that anybody
+/// changes reaches the run.
 pub(super) async fn freeze(
     object: &PackedBundle,
     packing: &Packing,
@@ -44,24 +46,42 @@ pub(super) async fn freeze(
     }
     let data = Snapshot::new(&resolved.canonical, &inputs).map_err(|error| Trouble::of(&error))?;
     let map = build::snapshot(object, &inputs, data, &context.setup);
-    create(&Api::namespaced(context.client.clone(), &context.setup.system_namespace), &map).await?;
+    create(
+        &Api::namespaced(context.client.clone(), &context.setup.system_namespace),
+        &map,
+    )
+    .await?;
     Ok(inputs.run)
 }
 
 /// Starts the pack Job, if it is not there.
-pub(super) async fn pack(object: &PackedBundle, packing: &Packing, frozen: &Frozen, context: &Context) -> Result<(), Trouble> {
+pub(super) async fn pack(
+    object: &PackedBundle,
+    packing: &Packing,
+    frozen: &Frozen,
+    context: &Context,
+) -> Result<(), Trouble> {
     let namespace = object.namespace().unwrap_or_default();
     if let Some(secret) = &packing.push_secret {
-        // Read before anything starts, so that a person is told at once what the sign Job would miss.
-        context.secrets.docker_config(&namespace, secret, "spec.destination.secretRef").await?;
+        // Read before anything starts, so that a person is told at once what the sign Job would
+        // miss.
+        context
+            .secrets
+            .docker_config(&namespace, secret, "spec.destination.secretRef")
+            .await?;
     }
     let (inputs, data, lock) = thaw(frozen, context).await?;
-    create(&Api::namespaced(context.client.clone(), &namespace), &build::pack_config(object, &inputs, data)).await?;
+    create(
+        &Api::namespaced(context.client.clone(), &namespace),
+        &build::pack_config(object, &inputs, data),
+    )
+    .await?;
     let job = build::pack_job(object, packing, &inputs, Scratch::of(&lock), &context.setup);
     create_job(&namespace, &job, context).await
 }
 
-/// Starts the sign Job on `digest`, if it is not there, and if there is a place for it. Otherwise says what is waited for.
+/// Starts the sign Job on `digest`, if it is not there, and if there is a place for it. Otherwise
+/// says what is waited for.
 pub(super) async fn sign(
     object: &PackedBundle,
     packing: &Packing,
@@ -71,25 +91,55 @@ pub(super) async fn sign(
 ) -> Result<Option<Wait>, Trouble> {
     let with = signer(object, packing, context).await?;
     if matches!(with, SignWith::Namespace { .. }) {
-        return start_sign(object, packing, frozen, digest, with, context).await.map(|()| None);
+        return start_sign(object, packing, frozen, digest, with, context)
+            .await
+            .map(|()| None);
     }
     let turn = context.queue.turn.lock().await;
     if let Some(wait) = place_to_sign(object, frozen, context).await? {
         return Ok(Some(wait));
     }
-    let _place = context.queue.take(object.uid().unwrap_or_default(), object.namespace().unwrap_or_default());
+    let _place = context.queue.take(
+        object.uid().unwrap_or_default(),
+        object.namespace().unwrap_or_default(),
+    );
     drop(turn);
-    start_sign(object, packing, frozen, digest, with, context).await.map(|()| None)
+    start_sign(object, packing, frozen, digest, with, context)
+        .await
+        .map(|()| None)
 }
 
-/// What keeps an object from signing in the system namespace. Its Jobs that succeeded are not even listed.
-async fn place_to_sign(object: &PackedBundle, frozen: &Frozen, context: &Context) -> Result<Option<Wait>, Trouble> {
-    let signing = format!("{MANAGED_BY}={MANAGER},{COMPONENT}={}", Component::Sign.as_str());
+/// What keeps an object from signing in the system namespace. Its Jobs that succeeded are not even
+/// listed.
+async fn place_to_sign(
+    object: &PackedBundle,
+    frozen: &Frozen,
+    context: &Context,
+) -> Result<Option<Wait>, Trouble> {
+    let signing = format!(
+        "{MANAGED_BY}={MANAGER},{COMPONENT}={}",
+        Component::Sign.as_str()
+    );
     let starting = context.queue.starting();
-    let under_way = ListParams::default().labels(&signing).fields("status.successful=0");
-    let jobs = Api::<Job>::namespaced(context.client.clone(), &context.setup.system_namespace).list(&under_way).await?.items;
-    let own = Waiting { namespace: object.namespace().unwrap_or_default(), since: frozen.at, asked: context.clock.now() };
-    Ok(context.queue.ask(&object.uid().unwrap_or_default(), &own, &jobs, &starting, &context.setup.sign_jobs))
+    let under_way = ListParams::default()
+        .labels(&signing)
+        .fields("status.successful=0");
+    let jobs = Api::<Job>::namespaced(context.client.clone(), &context.setup.system_namespace)
+        .list(&under_way)
+        .await?
+        .items;
+    let own = Waiting {
+        namespace: object.namespace().unwrap_or_default(),
+        since: frozen.at,
+        asked: context.clock.now(),
+    };
+    Ok(context.queue.ask(
+        &object.uid().unwrap_or_default(),
+        &own,
+        &jobs,
+        &starting,
+        &context.setup.sign_jobs,
+    ))
 }
 
 async fn start_sign(
@@ -102,17 +152,38 @@ async fn start_sign(
 ) -> Result<(), Trouble> {
     let (inputs, ..) = thaw(frozen, context).await?;
     let namespace = object.namespace().unwrap_or_default();
-    let place = if matches!(with, SignWith::Namespace { .. }) { namespace.as_str() } else { context.setup.system_namespace.as_str() };
-    if let (Some(secret), SignWith::Platform(_) | SignWith::Nothing) = (&packing.push_secret, &with) {
-        let docker_config = context.secrets.docker_config(&namespace, secret, "spec.destination.secretRef").await?;
+    let place = if matches!(with, SignWith::Namespace { .. }) {
+        namespace.as_str()
+    } else {
+        context.setup.system_namespace.as_str()
+    };
+    if let (Some(secret), SignWith::Platform(_) | SignWith::Nothing) = (&packing.push_secret, &with)
+    {
+        let docker_config = context
+            .secrets
+            .docker_config(&namespace, secret, "spec.destination.secretRef")
+            .await?;
         let secrets = Api::<Secret>::namespaced(context.client.clone(), place);
-        create(&secrets, &build::push_secret(object, &inputs, docker_config, &context.setup)).await?;
+        create(
+            &secrets,
+            &build::push_secret(object, &inputs, docker_config, &context.setup),
+        )
+        .await?;
     }
-    create_job(place, &build::sign_job(object, packing, &inputs, digest, &with, &context.setup), context).await
+    create_job(
+        place,
+        &build::sign_job(object, packing, &inputs, digest, &with, &context.setup),
+        context,
+    )
+    .await
 }
 
 /// Is there somebody to sign? Asked before anything starts.
-async fn signer(object: &PackedBundle, packing: &Packing, context: &Context) -> Result<SignWith, Trouble> {
+async fn signer(
+    object: &PackedBundle,
+    packing: &Packing,
+    context: &Context,
+) -> Result<SignWith, Trouble> {
     Ok(match &packing.signing {
         ToSign::Platform => {
             platform_key::public_key(context).await?;
@@ -121,13 +192,29 @@ async fn signer(object: &PackedBundle, packing: &Packing, context: &Context) -> 
         ToSign::Namespace(TenantSigner { identity, services }) => {
             let namespace = object.namespace().unwrap_or_default();
             if let TenantIdentity::Key(secret) = identity {
-                context.secrets.text(&namespace, secret, "spec.signing.keySecretRef", platform_key::PUBLIC).await.map_err(no_signer)?;
+                context
+                    .secrets
+                    .text(
+                        &namespace,
+                        secret,
+                        "spec.signing.keySecretRef",
+                        platform_key::PUBLIC,
+                    )
+                    .await
+                    .map_err(no_signer)?;
             }
             let services = match services {
-                Some(name) => Some(sigstore::services(&namespace, name, context).await.map_err(no_signer)?),
+                Some(name) => Some(
+                    sigstore::services(&namespace, name, context)
+                        .await
+                        .map_err(no_signer)?,
+                ),
                 None => None,
             };
-            SignWith::Namespace { identity: identity.clone(), services }
+            SignWith::Namespace {
+                identity: identity.clone(),
+                services,
+            }
         }
         ToSign::Nobody => SignWith::Nothing,
     })
@@ -136,7 +223,9 @@ async fn signer(object: &PackedBundle, packing: &Packing, context: &Context) -> 
 /// What a signer consists of and is not there: nobody can sign.
 fn no_signer(trouble: Trouble) -> Trouble {
     match trouble {
-        Trouble::Told(failure) if failure.reason == Reason::SourceNotFound => Trouble::new(Reason::NoSigner, failure.message),
+        Trouble::Told(failure) if failure.reason == Reason::SourceNotFound => {
+            Trouble::new(Reason::NoSigner, failure.message)
+        }
         other => other,
     }
 }
@@ -144,26 +233,48 @@ fn no_signer(trouble: Trouble) -> Trouble {
 /// Reads the snapshot of a run.
 async fn thaw(frozen: &Frozen, context: &Context) -> Result<(Inputs, Snapshot, Lockfile), Trouble> {
     let name = frozen.run.snapshot_name();
-    let map = Api::<ConfigMap>::namespaced(context.client.clone(), &context.setup.system_namespace).get(&name).await?;
-    let snapshot = Snapshot::read(&map).ok_or_else(|| Trouble::new(Reason::Internal, format!("ConfigMap {name} is no snapshot")))?;
+    let map = Api::<ConfigMap>::namespaced(context.client.clone(), &context.setup.system_namespace)
+        .get(&name)
+        .await?;
+    let snapshot = Snapshot::read(&map).ok_or_else(|| {
+        Trouble::new(Reason::Internal, format!("ConfigMap {name} is no snapshot"))
+    })?;
     let inputs = Inputs::parse(snapshot.inputs.as_bytes()).map_err(|error| Trouble::of(&error))?;
-    let lock = inputs.lock(snapshot.lock.as_bytes()).map_err(|error| Trouble::of(&error))?;
+    let lock = inputs
+        .lock(snapshot.lock.as_bytes())
+        .map_err(|error| Trouble::of(&error))?;
     Ok((inputs, snapshot, lock))
 }
 
 /// Removes the Jobs of a run, and what belongs to them alone, so that it begins again.
-pub(super) async fn restart(object: &PackedBundle, run: &RunKey, context: &Context) -> Result<(), Trouble> {
+pub(super) async fn restart(
+    object: &PackedBundle,
+    run: &RunKey,
+    context: &Context,
+) -> Result<(), Trouble> {
     let own = object.namespace().unwrap_or_default();
     let system = &context.setup.system_namespace;
-    for (namespace, name) in [(&own, run.pack_name()), (&own, run.sign_name()), (system, run.sign_name())] {
-        delete(&Api::<Job>::namespaced(context.client.clone(), namespace), &name).await?;
+    for (namespace, name) in [
+        (&own, run.pack_name()),
+        (&own, run.sign_name()),
+        (system, run.sign_name()),
+    ] {
+        delete(
+            &Api::<Job>::namespaced(context.client.clone(), namespace),
+            &name,
+        )
+        .await?;
     }
     forget_credential(run, context).await
 }
 
 /// Removes the copy of the push credential.
 pub(super) async fn forget_credential(run: &RunKey, context: &Context) -> Result<(), Trouble> {
-    delete(&Api::<Secret>::namespaced(context.client.clone(), &context.setup.system_namespace), &run.sign_name()).await
+    delete(
+        &Api::<Secret>::namespaced(context.client.clone(), &context.setup.system_namespace),
+        &run.sign_name(),
+    )
+    .await
 }
 
 /// Deletes what may be gone already. What it owns goes with it.
@@ -187,12 +298,29 @@ async fn create<K>(api: &Api<K>, object: &K) -> Result<(), Trouble>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Serialize + std::fmt::Debug,
 {
-    match api.create(&PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }, object).await {
+    match api
+        .create(
+            &PostParams {
+                field_manager: Some(MANAGER.to_owned()),
+                ..PostParams::default()
+            },
+            object,
+        )
+        .await
+    {
         Ok(_) => Ok(()),
         Err(error) if is_already_exists(&error) => Ok(()),
         Err(error) if is_forbidden(&error) => {
-            let what = format!("{} {}/{}", K::kind(&()), object.namespace().unwrap_or_default(), object.name_any());
-            Err(Trouble::new(Reason::PodDenied, format!("the cluster refuses {what}: {error}")))
+            let what = format!(
+                "{} {}/{}",
+                K::kind(&()),
+                object.namespace().unwrap_or_default(),
+                object.name_any()
+            );
+            Err(Trouble::new(
+                Reason::PodDenied,
+                format!("the cluster refuses {what}: {error}"),
+            ))
         }
         Err(error) => Err(error.into()),
     }

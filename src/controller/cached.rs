@@ -1,4 +1,5 @@
-//! A `PackedBundle` as this process keeps it in memory: without what may be large. Whoever acts on one reads it anew.
+//! A `PackedBundle` as this process keeps it in memory: without what may be large. Whoever acts on
+//! one reads it anew.
 
 use std::borrow::Cow;
 
@@ -27,9 +28,26 @@ impl CachedBundle {
     /// What is kept of `object`.
     pub(super) fn of(mut object: PackedBundle) -> Self {
         strip(&mut object);
-        let ObjectMeta { name, namespace, uid, generation, creation_timestamp, deletion_timestamp, resource_version, .. } = object.metadata;
-        object.metadata =
-            ObjectMeta { name, namespace, uid, generation, creation_timestamp, deletion_timestamp, resource_version, ..ObjectMeta::default() };
+        let ObjectMeta {
+            name,
+            namespace,
+            uid,
+            generation,
+            creation_timestamp,
+            deletion_timestamp,
+            resource_version,
+            ..
+        } = object.metadata;
+        object.metadata = ObjectMeta {
+            name,
+            namespace,
+            uid,
+            generation,
+            creation_timestamp,
+            deletion_timestamp,
+            resource_version,
+            ..ObjectMeta::default()
+        };
         (object.spec.output, object.spec.fetch, object.spec.pack_pod) = (None, None, None);
         Self(object)
     }
@@ -43,7 +61,8 @@ pub(super) fn strip(object: &mut PackedBundle) {
     object.metadata.managed_fields = None;
 }
 
-/// The status of a `PackedBundle` as the API server has it. Everything else of an answer, a megabyte perhaps, is skipped while it is read.
+/// The status of a `PackedBundle` as the API server has it. Everything else of an answer, a
+/// megabyte perhaps, is skipped while it is read.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct StoredStatus {
     /// Absent before the first is written.
@@ -103,14 +122,38 @@ mod tests {
         let fields = json!([{"manager": "m", "fieldsV1": {"f:spec": {"f:source": {}}}}]);
         let object = json!({
             "apiVersion": "packgate.dev/v1alpha1", "kind": "PackedBundle",
-            "metadata": {"name": "a", "namespace": "b", "uid": "u", "managedFields": fields, "annotations": {"packgate.dev/x": lock}, "labels": {"a": lock}},
-            "spec": {"suspend": true, "source": {"inline": lock}, "destination": {"repository": "r.example.com/a"}, "output": {"annotations": {"x": lock}}},
+            "metadata": {
+                "name": "a",
+                "namespace": "b",
+                "uid": "u",
+                "managedFields": fields,
+                "annotations": {"packgate.dev/x": lock},
+                "labels": {"a": lock},
+            },
+            "spec": {
+                "suspend": true,
+                "source": {"inline": lock},
+                "destination": {"repository": "r.example.com/a"},
+                "output": {"annotations": {"x": lock}},
+            },
         });
         let CachedBundle(kept) = serde_json::from_value(object).expect("an object");
-        assert_eq!((kept.spec.source.inline.as_deref(), &kept.metadata.managed_fields), (Some(""), &None));
-        assert!(serde_json::to_string(&kept).expect("JSON").len() < 2_000, "four megabytes are gone");
-        let validated = ValidatedPackedBundle::try_from(&kept).expect("it still says where its bundle goes, for others to compare");
-        assert!(matches!(&validated.work, Work::Pack(packing) if matches!(packing.source, LockSource::Inline(_))));
+        assert_eq!(
+            (
+                kept.spec.source.inline.as_deref(),
+                &kept.metadata.managed_fields
+            ),
+            (Some(""), &None)
+        );
+        assert!(
+            serde_json::to_string(&kept).expect("JSON").len() < 2_000,
+            "four megabytes are gone"
+        );
+        let validated = ValidatedPackedBundle::try_from(&kept)
+            .expect("it still says where its bundle goes, for others to compare");
+        assert!(
+            matches!(&validated.work, Work::Pack(packing) if matches!(packing.source, LockSource::Inline(_)))
+        );
         assert!(validated.suspend);
     }
 }

@@ -7,10 +7,13 @@ use kube::{Client, core::DeserializeGuard, runtime::reflector::Store};
 use tokio::sync::watch;
 
 use super::{
-    build::Setup, cached::CachedBundle, memory::Memory, metrics::Metrics, policies::Compiled, queue::Queue, reading::Reading, secrets::Secrets,
-    trust::Trust, webhook::Enforcement,
+    build::Setup, cached::CachedBundle, memory::Memory, metrics::Metrics, policies::Compiled,
+    queue::Queue, reading::Reading, secrets::Secrets, trust::Trust, webhook::Enforcement,
 };
-use crate::{api::installation::Installation, clock::Clock, core::job::Registry, service::registries::Registries, telemetry::events::Events};
+use crate::{
+    api::installation::Installation, clock::Clock, core::job::Registry,
+    service::registries::Registries, telemetry::events::Events,
+};
 
 /// What every reconciliation needs.
 pub(super) struct Context {

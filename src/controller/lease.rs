@@ -1,9 +1,10 @@
 //! Leader election: one controller writes, the others wait.
 //!
-//! The Lease is replaced with its `resourceVersion`, so of two that try one gets a conflict. Nobody's wall clock is compared with
-//! another's: a record counts as abandoned once it stayed the same for a whole duration by our own clock. Who cannot renew in time must
-//! stop; [`Elector::hold`] returns then, and the process ends. A process that was frozen wakes up in the middle of its work: [`Term`] keeps
-//! it from going on.
+//! The Lease is replaced with its `resourceVersion`, so of two that try one gets a conflict.
+//! Nobody's wall clock is compared with another's: a record counts as abandoned once it stayed the
+//! same for a whole duration by our own clock. Who cannot renew in time must stop;
+//! [`Elector::hold`] returns then, and the process ends. A process that was frozen wakes up in the
+//! middle of its work: [`Term`] keeps it from going on.
 
 use std::{
     pin::pin,
@@ -23,7 +24,8 @@ use crate::clock::Clock;
 
 /// How long a record must stay the same before it counts as abandoned.
 pub const DURATION: Duration = Duration::from_secs(15);
-/// How long renewing may fail before the holder must stop. Shorter than [`DURATION`], so that there are never two.
+/// How long renewing may fail before the holder must stop. Shorter than [`DURATION`], so that there
+/// are never two.
 pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// The pause between two tries.
 pub const RETRY: Duration = Duration::from_secs(2);
@@ -51,11 +53,16 @@ pub struct Times {
 
 impl Default for Times {
     fn default() -> Self {
-        Self { duration: DURATION, renew_deadline: RENEW_DEADLINE, retry: RETRY }
+        Self {
+            duration: DURATION,
+            renew_deadline: RENEW_DEADLINE,
+            retry: RETRY,
+        }
     }
 }
 
-/// Until when a Lease that is held is surely nobody else's. Whoever renews it tells whoever writes on its strength.
+/// Until when a Lease that is held is surely nobody else's. Whoever renews it tells whoever writes
+/// on its strength.
 #[derive(Clone, Debug)]
 pub struct Term(Arc<Mutex<Instant>>);
 
@@ -63,7 +70,14 @@ impl Term {
     /// Does `work`, but not a step of it after the end of the term; `None` then.
     pub async fn limit<F: Future>(&self, work: F) -> Option<F::Output> {
         let mut work = pin!(work);
-        std::future::poll_fn(|context| if self.is_over() { Poll::Ready(None) } else { work.as_mut().poll(context).map(Some) }).await
+        std::future::poll_fn(|context| {
+            if self.is_over() {
+                Poll::Ready(None)
+            } else {
+                work.as_mut().poll(context).map(Some)
+            }
+        })
+        .await
     }
 
     fn is_over(&self) -> bool {
@@ -84,18 +98,33 @@ struct Seen {
 impl Elector {
     /// Tries for the Lease `name` as `identity`, which no other process may use.
     /// `clock` is shown to people who read the Lease, and compared with nothing.
-    pub fn new(api: Api<Lease>, name: &str, identity: &str, times: Times, clock: Arc<dyn Clock>) -> Self {
-        Self { api, name: name.to_owned(), identity: identity.to_owned(), times, clock }
+    pub fn new(
+        api: Api<Lease>,
+        name: &str,
+        identity: &str,
+        times: Times,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            api,
+            name: name.to_owned(),
+            identity: identity.to_owned(),
+            times,
+            clock,
+        }
     }
 
-    /// Returns once the Lease is held. Errors of the API server are logged, and it is tried again. `heard` is called whenever it answered.
+    /// Returns once the Lease is held. Errors of the API server are logged, and it is tried again.
+    /// `heard` is called whenever it answered.
     pub async fn acquire(&self, heard: impl Fn()) {
         let mut seen = None;
         loop {
             match timeout(self.times.retry * 2, self.once(&mut seen)).await {
                 Ok(Ok(true)) => return heard(),
                 Ok(Ok(false)) => heard(),
-                Ok(Err(error)) => tracing::warn!(%error, lease = self.name, "the Lease cannot be read or written"),
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, lease = self.name, "the Lease cannot be read or written")
+                }
                 Err(_) => tracing::warn!(lease = self.name, "the API server does not answer"),
             }
             sleep(self.times.retry).await;
@@ -104,10 +133,13 @@ impl Elector {
 
     /// The first term of a Lease that was acquired just now.
     pub fn term(&self) -> Term {
-        Term(Arc::new(Mutex::new(Instant::now() + self.times.renew_deadline)))
+        Term(Arc::new(Mutex::new(
+            Instant::now() + self.times.renew_deadline,
+        )))
     }
 
-    /// Renews the Lease, and with it the term, and returns once it is lost. Whoever called must stop writing at once.
+    /// Renews the Lease, and with it the term, and returns once it is lost. Whoever called must
+    /// stop writing at once.
     pub async fn hold(&self, term: &Term) {
         let mut last = Instant::now();
         loop {
@@ -133,25 +165,41 @@ impl Elector {
             let mut lease = self.api.get(&self.name).await?;
             if holder(&lease) == self.identity {
                 lease.spec.get_or_insert_default().holder_identity = Some(String::new());
-                self.api.replace(&self.name, &PostParams::default(), &lease).await?;
+                self.api
+                    .replace(&self.name, &PostParams::default(), &lease)
+                    .await?;
             }
             Ok::<_, kube::Error>(())
         };
         match timeout(self.times.renew_deadline, give_up).await {
             Ok(Ok(())) => (),
-            Ok(Err(error)) => tracing::warn!(%error, lease = self.name, "the Lease was not given up"),
-            Err(_) => tracing::warn!(lease = self.name, "the Lease was not given up: the API server does not answer"),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, lease = self.name, "the Lease was not given up")
+            }
+            Err(_) => tracing::warn!(
+                lease = self.name,
+                "the Lease was not given up: the API server does not answer"
+            ),
         }
     }
 
     /// Takes or renews the Lease, if that may be.
     async fn once(&self, seen: &mut Option<Seen>) -> kube::Result<bool> {
-        let Some(mut lease) = self.api.get_opt(&self.name).await? else { return self.create().await };
-        if holder(&lease) != self.identity && !holder(&lease).is_empty() && !self.is_abandoned(&lease, seen) {
+        let Some(mut lease) = self.api.get_opt(&self.name).await? else {
+            return self.create().await;
+        };
+        if holder(&lease) != self.identity
+            && !holder(&lease).is_empty()
+            && !self.is_abandoned(&lease, seen)
+        {
             return Ok(false);
         }
         lease.spec = Some(self.renewed(lease.spec.take().unwrap_or_default()));
-        match self.api.replace(&self.name, &PostParams::default(), &lease).await {
+        match self
+            .api
+            .replace(&self.name, &PostParams::default(), &lease)
+            .await
+        {
             Ok(_) => Ok(true),
             Err(kube::Error::Api(status)) if status.is_conflict() => Ok(false),
             Err(error) => Err(error),
@@ -159,8 +207,14 @@ impl Elector {
     }
 
     async fn create(&self) -> kube::Result<bool> {
-        let metadata = kube::core::ObjectMeta { name: Some(self.name.clone()), ..Default::default() };
-        let lease = Lease { metadata, spec: Some(self.renewed(LeaseSpec::default())) };
+        let metadata = kube::core::ObjectMeta {
+            name: Some(self.name.clone()),
+            ..Default::default()
+        };
+        let lease = Lease {
+            metadata,
+            spec: Some(self.renewed(LeaseSpec::default())),
+        };
         match self.api.create(&PostParams::default(), &lease).await {
             Ok(_) => Ok(true),
             Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(false),
@@ -173,7 +227,10 @@ impl Elector {
         match seen {
             Some(known) if known.version == version => known.since.elapsed() >= self.times.duration,
             _ => {
-                *seen = Some(Seen { version, since: Instant::now() });
+                *seen = Some(Seen {
+                    version,
+                    since: Instant::now(),
+                });
                 false
             }
         }
@@ -184,8 +241,14 @@ impl Elector {
         let mine = old.holder_identity.as_deref() == Some(&self.identity);
         LeaseSpec {
             holder_identity: Some(self.identity.clone()),
-            lease_duration_seconds: Some(i32::try_from(self.times.duration.as_secs().max(1)).unwrap_or(i32::MAX)),
-            acquire_time: Some(old.acquire_time.filter(|_| mine).unwrap_or_else(|| now.clone())),
+            lease_duration_seconds: Some(
+                i32::try_from(self.times.duration.as_secs().max(1)).unwrap_or(i32::MAX),
+            ),
+            acquire_time: Some(
+                old.acquire_time
+                    .filter(|_| mine)
+                    .unwrap_or_else(|| now.clone()),
+            ),
             renew_time: Some(now),
             lease_transitions: Some(old.lease_transitions.unwrap_or_default() + i32::from(!mine)),
             ..old
@@ -194,7 +257,11 @@ impl Elector {
 }
 
 fn holder(lease: &Lease) -> &str {
-    lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default()
+    lease
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.holder_identity.as_deref())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! What this process remembers about objects, so that nothing need be written where nothing changed. All of it may be lost.
+//! What this process remembers about objects, so that nothing need be written where nothing
+//! changed. All of it may be lost.
 
 use std::{
     collections::HashMap,
@@ -32,7 +33,8 @@ pub(super) struct Object {
     pub refused: Option<Failure>,
     /// Failures in a row, outside of Jobs.
     pub failures: u32,
-    /// The request for a reconcile that is being acted on. It counts as handled once the conditions tell what came of it.
+    /// The request for a reconcile that is being acted on. It counts as handled once the conditions
+    /// tell what came of it.
     pub handling: Option<String>,
     warned: HashMap<Reason, Timestamp>,
 }
@@ -48,7 +50,8 @@ impl Memory {
         change(self.lock().entry(uid.to_owned()).or_default());
     }
 
-    /// An object that was finished before this process began counts as looked at a while ago: some more, some less of its interval.
+    /// An object that was finished before this process began counts as looked at a while ago: some
+    /// more, some less of its interval.
     pub(super) fn take_over(&self, uid: &str, interval: Option<Duration>, now: Timestamp) {
         let mut objects = self.lock();
         if objects.contains_key(uid) {
@@ -56,15 +59,27 @@ impl Memory {
         }
         let interval = interval.unwrap_or(SPREAD);
         let soon = interval.min(SPREAD).mul_f64(share(uid));
-        let then = SignedDuration::try_from(interval.saturating_sub(soon)).ok().and_then(|ago| now.checked_sub(ago).ok()).unwrap_or(now);
-        objects.insert(uid.to_owned(), Object { resolved_at: Some(then), verified_at: Some(then), ..Object::default() });
+        let then = SignedDuration::try_from(interval.saturating_sub(soon))
+            .ok()
+            .and_then(|ago| now.checked_sub(ago).ok())
+            .unwrap_or(now);
+        objects.insert(
+            uid.to_owned(),
+            Object {
+                resolved_at: Some(then),
+                verified_at: Some(then),
+                ..Object::default()
+            },
+        );
     }
 
     /// Is a warning to be told, or was it lately?
     pub(super) fn may_warn(&self, uid: &str, reason: Reason, now: Timestamp) -> bool {
         let mut objects = self.lock();
         let warned = &mut objects.entry(uid.to_owned()).or_default().warned;
-        let quiet = warned.get(&reason).is_some_and(|last| now.duration_since(*last) < QUIET);
+        let quiet = warned
+            .get(&reason)
+            .is_some_and(|last| now.duration_since(*last) < QUIET);
         if !quiet {
             warned.insert(reason, now);
         }
@@ -117,7 +132,10 @@ mod tests {
                 3_600 - now.duration_since(at).as_secs()
             })
             .collect();
-        assert!(due.iter().all(|seconds| (0..=600).contains(seconds)), "{due:?}");
+        assert!(
+            due.iter().all(|seconds| (0..=600).contains(seconds)),
+            "{due:?}"
+        );
         assert!(due.iter().any(|seconds| *seconds != due[0]), "{due:?}");
         memory.update("a", |object| object.failures = 3);
         memory.take_over("a", Some(hour), now);

@@ -69,8 +69,16 @@ impl Metrics {
         registry.register_collector(Box::new(metrics.policies.clone()));
         registry.register_collector(Box::new(metrics.roots.clone()));
         let registry = registry.sub_registry_with_prefix("packgate");
-        registry.register("job_duration_seconds", "Time from the frozen lock to the end of a Job", metrics.jobs.clone());
-        registry.register("reconciles", "Reconciliations by result", metrics.reconciles.clone());
+        registry.register(
+            "job_duration_seconds",
+            "Time from the frozen lock to the end of a Job",
+            metrics.jobs.clone(),
+        );
+        registry.register(
+            "reconciles",
+            "Reconciliations by result",
+            metrics.reconciles.clone(),
+        );
         metrics
     }
 
@@ -80,12 +88,17 @@ impl Metrics {
         let _ = self.objects.0.set(store);
     }
 
-    /// Says of these policies whether they are enforced, whenever somebody asks: of each by its name, or of all of a kind together.
+    /// Says of these policies whether they are enforced, whenever somebody asks: of each by its
+    /// name, or of all of a kind together.
     pub(super) fn count_policies(&self, policies: &Policies, names: bool) {
-        let _ = self.policies.0.set((policies.cluster.clone(), policies.namespaced.clone(), names));
+        let _ = self
+            .policies
+            .0
+            .set((policies.cluster.clone(), policies.namespaced.clone(), names));
     }
 
-    /// Says of these trust roots when they end, whenever somebody asks: of each by its name, or of the one that ends first.
+    /// Says of these trust roots when they end, whenever somebody asks: of each by its name, or of
+    /// the one that ends first.
     pub(super) fn count_roots(&self, roots: Store<DeserializeGuard<TrustRoot>>, names: bool) {
         let _ = self.roots.0.set((roots, names));
     }
@@ -93,13 +106,17 @@ impl Metrics {
     /// A Job ended.
     pub fn job(&self, step: &'static str, succeeded: bool, took: Duration) {
         let result = if succeeded { "Succeeded" } else { "Failed" };
-        self.jobs.get_or_create(&JobLabels { step, result }).observe(took.as_secs_f64());
+        self.jobs
+            .get_or_create(&JobLabels { step, result })
+            .observe(took.as_secs_f64());
     }
 
     /// A reconciliation ended.
     pub fn reconciled(&self, succeeded: bool) {
         let result = if succeeded { "ok" } else { "error" };
-        self.reconciles.get_or_create(&OutcomeLabels { result }).inc();
+        self.reconciles
+            .get_or_create(&OutcomeLabels { result })
+            .inc();
     }
 }
 
@@ -124,16 +141,28 @@ impl std::fmt::Debug for Objects {
 }
 
 fn ready(object: &DeserializeGuard<CachedBundle>) -> (String, String) {
-    let Ok(object) = &object.0 else { return ("False".into(), "InvalidSpec".into()) };
+    let Ok(object) = &object.0 else {
+        return ("False".into(), "InvalidSpec".into());
+    };
     let conditions = object.0.status.iter().flat_map(|status| &status.conditions);
-    let ready = conditions.into_iter().find(|condition| condition.type_ == READY);
-    ready.map_or_else(|| ("Unknown".into(), "Pending".into()), |ready| (ready.status.clone(), ready.reason.clone()))
+    let ready = conditions
+        .into_iter()
+        .find(|condition| condition.type_ == READY);
+    ready.map_or_else(
+        || ("Unknown".into(), "Pending".into()),
+        |ready| (ready.status.clone(), ready.reason.clone()),
+    )
 }
 
 impl Collector for Objects {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
         let gauge = ConstGauge::new(0_u64);
-        let mut family = encoder.encode_descriptor("packgate_packedbundles", "PackedBundles by their condition Ready", None, gauge.metric_type())?;
+        let mut family = encoder.encode_descriptor(
+            "packgate_packedbundles",
+            "PackedBundles by their condition Ready",
+            None,
+            gauge.metric_type(),
+        )?;
         for ((ready, reason), count) in self.counts() {
             let labels = ReadyLabels { ready, reason };
             ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
@@ -142,12 +171,17 @@ impl Collector for Objects {
     }
 }
 
-/// `packgate_policy_enforced{kind,name}`: 1 if every replica of the webhook carries the policy's generation. Without names one number for all
-/// policies of a kind, 0 if any of them is not enforced: whoever reaches the port could else read what each namespace has.
+/// `packgate_policy_enforced{kind,name}`: 1 if every replica of the webhook carries the policy's
+/// generation. Without names one number for all policies of a kind, 0 if any of them is not
+/// enforced: whoever reaches the port could else read what each namespace has.
 #[derive(Clone, Default)]
 struct PoliciesInForce(Arc<OnceLock<PolicyStores>>);
 
-type PolicyStores = (Store<DeserializeGuard<ClusterBundlePolicy>>, Store<DeserializeGuard<BundlePolicy>>, bool);
+type PolicyStores = (
+    Store<DeserializeGuard<ClusterBundlePolicy>>,
+    Store<DeserializeGuard<BundlePolicy>>,
+    bool,
+);
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
 struct PolicyLabels {
@@ -157,29 +191,56 @@ struct PolicyLabels {
 
 impl PoliciesInForce {
     fn values(&self) -> Vec<(PolicyLabels, u64)> {
-        let Some((cluster, namespaced, names)) = self.0.get() else { return Vec::new() };
+        let Some((cluster, namespaced, names)) = self.0.get() else {
+            return Vec::new();
+        };
         let cluster = cluster.state().into_iter().filter_map(|guarded| {
             let policy = guarded.0.as_ref().ok()?;
-            let labels = PolicyLabels { kind: "ClusterBundlePolicy", name: policy.name_any() };
-            Some((labels, enforced(policy.status.as_ref(), policy.metadata.generation)))
+            let labels = PolicyLabels {
+                kind: "ClusterBundlePolicy",
+                name: policy.name_any(),
+            };
+            Some((
+                labels,
+                enforced(policy.status.as_ref(), policy.metadata.generation),
+            ))
         });
         let namespaced = namespaced.state().into_iter().filter_map(|guarded| {
             let policy = guarded.0.as_ref().ok()?;
-            let name = format!("{}/{}", policy.namespace().unwrap_or_default(), policy.name_any());
-            Some((PolicyLabels { kind: "BundlePolicy", name }, enforced(policy.status.as_ref(), policy.metadata.generation)))
+            let name = format!(
+                "{}/{}",
+                policy.namespace().unwrap_or_default(),
+                policy.name_any()
+            );
+            Some((
+                PolicyLabels {
+                    kind: "BundlePolicy",
+                    name,
+                },
+                enforced(policy.status.as_ref(), policy.metadata.generation),
+            ))
         });
         least(cluster.chain(namespaced), *names)
     }
 }
 
 /// The numbers by kind and name, or the least of each kind.
-fn least<T: Copy + Ord>(all: impl Iterator<Item = (PolicyLabels, T)>, names: bool) -> Vec<(PolicyLabels, T)> {
+fn least<T: Copy + Ord>(
+    all: impl Iterator<Item = (PolicyLabels, T)>,
+    names: bool,
+) -> Vec<(PolicyLabels, T)> {
     if names {
         return all.collect();
     }
     let mut least = BTreeMap::new();
     for (PolicyLabels { kind, .. }, value) in all {
-        least.entry(PolicyLabels { kind, name: String::new() }).and_modify(|known: &mut T| *known = value.min(*known)).or_insert(value);
+        least
+            .entry(PolicyLabels {
+                kind,
+                name: String::new(),
+            })
+            .and_modify(|known: &mut T| *known = value.min(*known))
+            .or_insert(value);
     }
     least.into_iter().collect()
 }
@@ -192,7 +253,11 @@ impl std::fmt::Debug for PoliciesInForce {
 
 fn enforced(status: Option<&PolicyStatus>, generation: Option<i64>) -> u64 {
     let conditions = status.into_iter().flat_map(|status| &status.conditions);
-    let holds = |condition: &Condition| condition.type_ == ENFORCED && condition.status == "True" && condition.observed_generation == generation;
+    let holds = |condition: &Condition| {
+        condition.type_ == ENFORCED
+            && condition.status == "True"
+            && condition.observed_generation == generation
+    };
     u64::from(conditions.into_iter().any(holds))
 }
 
@@ -200,7 +265,12 @@ impl Collector for PoliciesInForce {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
         let gauge = ConstGauge::new(0_u64);
         let help = "1 if every replica of the webhook carries the policy in its generation";
-        let mut family = encoder.encode_descriptor("packgate_policy_enforced", help, None, gauge.metric_type())?;
+        let mut family = encoder.encode_descriptor(
+            "packgate_policy_enforced",
+            help,
+            None,
+            gauge.metric_type(),
+        )?;
         for (labels, value) in self.values() {
             ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
         }
@@ -222,12 +292,31 @@ impl Collector for Roots {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
         let gauge = ConstGauge::new(0_i64);
         let help = "When something ends, in seconds since 1970";
-        let mut family = encoder.encode_descriptor("packgate_expiry_timestamp_seconds", help, None, gauge.metric_type())?;
-        let Some((roots, names)) = self.0.get() else { return Ok(()) };
+        let mut family = encoder.encode_descriptor(
+            "packgate_expiry_timestamp_seconds",
+            help,
+            None,
+            gauge.metric_type(),
+        )?;
+        let Some((roots, names)) = self.0.get() else {
+            return Ok(());
+        };
         let ends = roots.state().into_iter().filter_map(|guarded| {
             let root = guarded.0.as_ref().ok()?;
-            let end = root.status.as_ref()?.not_after.as_ref()?.parse::<Timestamp>().ok()?;
-            Some((PolicyLabels { kind: "TrustRoot", name: root.name_any() }, end.as_second()))
+            let end = root
+                .status
+                .as_ref()?
+                .not_after
+                .as_ref()?
+                .parse::<Timestamp>()
+                .ok()?;
+            Some((
+                PolicyLabels {
+                    kind: "TrustRoot",
+                    name: root.name_any(),
+                },
+                end.as_second(),
+            ))
         });
         for (labels, end) in least(ends, *names) {
             ConstGauge::new(end).encode(family.encode_family(&labels)?)?;
@@ -267,14 +356,36 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is not in:\n{text}");
         }
-        assert!(!["corp", "\"p\"", "pending"].iter().any(|name| text.contains(name)), "{text}");
+        assert!(
+            !["corp", "\"p\"", "pending"]
+                .iter()
+                .any(|name| text.contains(name)),
+            "{text}"
+        );
     }
 
     fn policy(name: &str, enforced: &str) -> ClusterBundlePolicy {
         serde_json::from_value(serde_json::json!({
-            "apiVersion": "packgate.dev/v1alpha1", "kind": "ClusterBundlePolicy", "metadata": {"name": name, "generation": 2},
-            "spec": {"match": {"references": ["r.example.com/**"]}, "authorities": [{"name": "a", "key": {"configMapRef": {"name": "k"}}}]},
-            "status": {"conditions": [{"type": "Enforced", "status": enforced, "reason": "Succeeded", "message": "", "observedGeneration": 2, "lastTransitionTime": "2026-11-21T12:00:00Z"}]}
+            "apiVersion": "packgate.dev/v1alpha1", "kind": "ClusterBundlePolicy", "metadata": {
+                "name": name,
+                "generation": 2,
+            },
+            "spec": {
+                "match": {"references": ["r.example.com/**"]},
+                "authorities": [{"name": "a", "key": {"configMapRef": {"name": "k"}}}],
+            },
+            "status": {
+                "conditions": [
+                    {
+                        "type": "Enforced",
+                        "status": enforced,
+                        "reason": "Succeeded",
+                        "message": "",
+                        "observedGeneration": 2,
+                        "lastTransitionTime": "2026-11-21T12:00:00Z",
+                    },
+                ],
+            }
         }))
         .expect("a policy")
     }
@@ -282,9 +393,22 @@ mod tests {
     fn numbers(names: bool) -> String {
         let (store, mut writer) = reflector::store();
         let object: CachedBundle = serde_json::from_value(serde_json::json!({
-            "apiVersion": "packgate.dev/v1alpha1", "kind": "PackedBundle", "metadata": {"name": "a", "namespace": "b"},
+            "apiVersion": "packgate.dev/v1alpha1", "kind": "PackedBundle", "metadata": {
+                "name": "a",
+                "namespace": "b",
+            },
             "spec": {"source": {"inline": "x"}, "destination": {"repository": "r.example.com/a"}},
-            "status": {"conditions": [{"type": "Ready", "status": "False", "reason": "Packing", "message": "", "lastTransitionTime": "2026-11-21T12:00:00Z"}]}
+            "status": {
+                "conditions": [
+                    {
+                        "type": "Ready",
+                        "status": "False",
+                        "reason": "Packing",
+                        "message": "",
+                        "lastTransitionTime": "2026-11-21T12:00:00Z",
+                    },
+                ],
+            }
         }))
         .expect("an object");
         writer.apply_watcher_event(&Event::Apply(DeserializeGuard(Ok(object))));
@@ -295,10 +419,17 @@ mod tests {
         let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry);
         metrics.count(store);
-        metrics.count_policies(&Policies { cluster, namespaced: reflector::store().0 }, names);
+        metrics.count_policies(
+            &Policies {
+                cluster,
+                namespaced: reflector::store().0,
+            },
+            names,
+        );
         let (roots, mut writer) = reflector::store();
         let root: TrustRoot = serde_json::from_value(serde_json::json!({
-            "apiVersion": "packgate.dev/v1alpha1", "kind": "TrustRoot", "metadata": {"name": "corp"},
+            "apiVersion": "packgate.dev/v1alpha1", "kind": "TrustRoot",
+            "metadata": {"name": "corp"},
             "spec": {"publicGood": {}}, "status": {"notAfter": "2026-11-28T12:00:00Z"}
         }))
         .expect("a trust root");

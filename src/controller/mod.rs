@@ -1,7 +1,7 @@
 //! The controller: brings every `PackedBundle` to what it says, by Jobs, and tells how far it is.
 //!
-//! It never packs, signs or pushes itself. One of its replicas leads; one that loses the Lease ends its process, because nothing else
-//! surely stops it from writing.
+//! It never packs, signs or pushes itself. One of its replicas leads; one that loses the Lease ends
+//! its process, because nothing else surely stops it from writing.
 
 mod act;
 pub mod build;
@@ -86,8 +86,8 @@ use crate::{
 pub const NAME: &str = "packgate-controller";
 /// Objects that are reconciled at once.
 const CONCURRENCY: u16 = 16;
-/// Objects that are listed at once. Each may have a lock of over a megabyte, which is dropped as soon as its page was read; only a list from
-/// the newest state has pages.
+/// Objects that are listed at once. Each may have a lock of over a megabyte, which is dropped as
+/// soon as its page was read; only a list from the newest state has pages.
 const PAGE: u32 = 4;
 /// How long changes of one object are gathered before it is looked at.
 const DEBOUNCE: Duration = Duration::from_millis(50);
@@ -99,9 +99,11 @@ const LOOK_FOR_GONE: Duration = Duration::from_secs(2);
 const AFTER_ERROR: Duration = Duration::from_secs(5);
 
 /// Puts clients for registries together.
-pub type OpenRegistries = dyn Fn(&[JobRegistry]) -> Result<Arc<dyn Registries>, String> + Send + Sync;
+pub type OpenRegistries =
+    dyn Fn(&[JobRegistry]) -> Result<Arc<dyn Registries>, String> + Send + Sync;
 
-/// Puts clients for TUF repositories together; those of a registry's host trust what the registry's client trusts.
+/// Puts clients for TUF repositories together; those of a registry's host trust what the registry's
+/// client trusts.
 pub type OpenTrust = dyn Fn(&[JobRegistry]) -> Result<Arc<dyn TrustSource>, String> + Send + Sync;
 
 /// What the controller is started with.
@@ -157,11 +159,24 @@ impl From<Trouble> for ControllerError {
     }
 }
 
-/// Waits for the Lease, then reconciles until `stop` or until the Lease is lost. `heard` is called whenever the API server answered while
-/// waiting: this replica is ready then, to lead or to take over.
-pub async fn run(client: Client, options: Options, metrics: Metrics, heard: impl Fn(), stop: CancellationToken) -> Result<(), ControllerError> {
+/// Waits for the Lease, then reconciles until `stop` or until the Lease is lost. `heard` is called
+/// whenever the API server answered while waiting: this replica is ready then, to lead or to take
+/// over.
+pub async fn run(
+    client: Client,
+    options: Options,
+    metrics: Metrics,
+    heard: impl Fn(),
+    stop: CancellationToken,
+) -> Result<(), ControllerError> {
     let leases = Api::<Lease>::namespaced(client.clone(), &options.namespace);
-    let elector = Elector::new(leases, NAME, &options.identity, Times::default(), Arc::clone(&options.clock));
+    let elector = Elector::new(
+        leases,
+        NAME,
+        &options.identity,
+        Times::default(),
+        Arc::clone(&options.clock),
+    );
     tokio::select! {
         () = stop.cancelled() => return Ok(()),
         () = elector.acquire(heard) => tracing::info!(identity = options.identity, "leading"),
@@ -185,29 +200,67 @@ pub async fn run(client: Client, options: Options, metrics: Metrics, heard: impl
 }
 
 /// Reconciles until `stop`.
-async fn lead(client: Client, options: Options, metrics: Metrics, stop: CancellationToken) -> Result<(), ControllerError> {
+async fn lead(
+    client: Client,
+    options: Options,
+    metrics: Metrics,
+    stop: CancellationToken,
+) -> Result<(), ControllerError> {
     let make_key = options.make_key;
     let bundles = Api::<DeserializeGuard<CachedBundle>>::all(client.clone());
-    let config = controller::Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE);
-    let controller = Controller::new(bundles, watcher::Config::default().page_size(PAGE)).with_config(config);
+    let config = controller::Config::default()
+        .concurrency(CONCURRENCY)
+        .debounce(DEBOUNCE);
+    let controller =
+        Controller::new(bundles, watcher::Config::default().page_size(PAGE)).with_config(config);
     let store = controller.store();
     metrics.count(store.clone());
-    let opening = Opening { namespace: options.namespace, image: options.image, identity: options.identity, installation: options.installation };
-    let context = Arc::new(opening.context(client.clone(), metrics, store, options.clock, (&*options.registries, &*options.trust)).await?);
+    let opening = Opening {
+        namespace: options.namespace,
+        image: options.image,
+        identity: options.identity,
+        installation: options.installation,
+    };
+    let context = Arc::new(
+        opening
+            .context(
+                client.clone(),
+                metrics,
+                store,
+                options.clock,
+                (&*options.registries, &*options.trust),
+            )
+            .await?,
+    );
     match platform_key::ensure(&context, &*make_key).await {
         Ok(()) => (),
         // A person must mend it, and bundles that the tenant's key signs need not wait for that.
-        Err(Trouble::Told(failure)) => tracing::error!(why = failure.message, "there is no usable platform key; PackedBundles that need it tell so"),
+        Err(Trouble::Told(failure)) => tracing::error!(
+            why = failure.message,
+            "there is no usable platform key; PackedBundles that need it tell so"
+        ),
         // Nobody would make the key later, so begin again.
         Err(error) => return Err(error.into()),
     }
-    let ours = || watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}")).any_semantic();
+    let ours = || {
+        watcher::Config::default()
+            .labels(&format!("{MANAGED_BY}={MANAGER}"))
+            .any_semantic()
+    };
     let mut events = pin!(
         controller
-            .watches(Api::<Job>::all(client.clone()), ours(), |job| owner_of(&job))
-            .watches(Api::<Pod>::all(client.clone()), ours(), |pod| owner_of(&pod))
+            .watches(Api::<Job>::all(client.clone()), ours(), |job| owner_of(
+                &job
+            ))
+            .watches(Api::<Pod>::all(client.clone()), ours(), |pod| owner_of(
+                &pod
+            ))
             .graceful_shutdown_on(stop.clone().cancelled_owned())
-            .run(reconcile::reconcile, |object, error, _| after_error(&object, error), Arc::clone(&context))
+            .run(
+                reconcile::reconcile,
+                |object, error, _| after_error(&object, error),
+                Arc::clone(&context)
+            )
     );
     let checks = Checks::new(&client);
     let policies = checks.policies();
@@ -233,19 +286,27 @@ async fn lead(client: Client, options: Options, metrics: Metrics, stop: Cancella
 }
 
 fn after_error(object: &DeserializeGuard<CachedBundle>, error: &Trouble) -> controller::Action {
-    tracing::warn!(namespace = object.namespace(), name = object.name_any(), %error, "tried again soon");
+    tracing::warn!(namespace = object.namespace(), name = object.name_any(), %error, "tried again \
+        soon");
     controller::Action::requeue(AFTER_ERROR)
 }
 
-/// The object that something was made for, by its labels. A wrong label costs one look at an object, and no more.
+/// The object that something was made for, by its labels. A wrong label costs one look at an
+/// object, and no more.
 fn owner_of<K: Resource>(child: &K) -> Option<ObjectRef<DeserializeGuard<CachedBundle>>> {
     let labels = child.meta().labels.as_ref()?;
     Some(ObjectRef::new(labels.get(BUNDLE)?).within(labels.get(BUNDLE_NAMESPACE)?))
 }
 
-/// Keeps the webhook's configuration, as soon as every policy is known: entries that leave one out would let pass what it governs.
+/// Keeps the webhook's configuration, as soon as every policy is known: entries that leave one out
+/// would let pass what it governs.
 async fn manage_webhook(context: &Arc<Context>, policies: &webhook::Policies) {
-    if tokio::try_join!(policies.cluster.wait_until_ready(), policies.namespaced.wait_until_ready()).is_ok() {
+    if tokio::try_join!(
+        policies.cluster.wait_until_ready(),
+        policies.namespaced.wait_until_ready()
+    )
+    .is_ok()
+    {
         webhook::manage_forever(context, policies).await;
     }
 }
@@ -256,8 +317,15 @@ async fn sweep_forever(context: &Context) {
     let mut last = tokio::time::Instant::now();
     let ready = context.store.wait_until_ready().await;
     while ready.is_ok() {
-        let there: HashSet<String> = context.store.state().iter().filter_map(|object| object.uid()).collect();
-        let gone = known.as_ref().is_none_or(|known| known.difference(&there).next().is_some());
+        let there: HashSet<String> = context
+            .store
+            .state()
+            .iter()
+            .filter_map(|object| object.uid())
+            .collect();
+        let gone = known
+            .as_ref()
+            .is_none_or(|known| known.difference(&there).next().is_some());
         if gone || last.elapsed() >= SWEEP {
             last = tokio::time::Instant::now();
             if let Err(error) = sweep::orphans(&there, context).await {
@@ -289,17 +357,30 @@ impl Opening {
         clock: Arc<dyn Clock>,
         (open, open_trust): (&OpenRegistries, &OpenTrust),
     ) -> Result<Context, ControllerError> {
-        let Self { namespace, image, identity, installation } = self;
+        let Self {
+            namespace,
+            image,
+            identity,
+            installation,
+        } = self;
         let secrets = Secrets::new(client.clone(), namespace.clone());
         let job_registries = registries(&installation, &namespace, &secrets).await?;
-        let reporter = Reporter { controller: NAME.to_owned(), instance: Some(identity) };
+        let reporter = Reporter {
+            controller: NAME.to_owned(),
+            instance: Some(identity),
+        };
         Ok(Context {
             cluster: cluster_uid(&client).await?,
             setup: Setup {
                 installation: installation_owner(&client, &namespace).await?,
                 system_namespace: namespace,
                 image_pull_policy: installation.jobs.image_pull_policy.clone(),
-                image_pull_secrets: installation.jobs.image_pull_secrets.iter().map(|secret| secret.name.clone()).collect(),
+                image_pull_secrets: installation
+                    .jobs
+                    .image_pull_secrets
+                    .iter()
+                    .map(|secret| secret.name.clone())
+                    .collect(),
                 packer: packer(&image),
                 sign_jobs: installation.jobs.sign.clone(),
                 image,
@@ -324,33 +405,61 @@ impl Opening {
 }
 
 /// The chart's registries, with their certificate authorities.
-async fn registries(installation: &Installation, namespace: &str, secrets: &Secrets) -> Result<Vec<JobRegistry>, ControllerError> {
+async fn registries(
+    installation: &Installation,
+    namespace: &str,
+    secrets: &Secrets,
+) -> Result<Vec<JobRegistry>, ControllerError> {
     let mut all = Vec::new();
     for registry in &installation.registries {
         let ca = match &registry.ca_ref {
-            Some(reference) => Some(secrets.ca(namespace, reference, "registries[].caRef").await?),
+            Some(reference) => Some(
+                secrets
+                    .ca(namespace, reference, "registries[].caRef")
+                    .await?,
+            ),
             None => None,
         };
-        all.push(JobRegistry { host: registry.host.clone(), plain_http: registry.plain_http, ca });
+        all.push(JobRegistry {
+            host: registry.host.clone(),
+            plain_http: registry.plain_http,
+            ca,
+        });
     }
     Ok(all)
 }
 
 async fn cluster_uid(client: &Client) -> Result<String, ControllerError> {
-    let system = Api::<Namespace>::all(client.clone()).get("kube-system").await.map_err(Trouble::from)?;
-    system.uid().ok_or_else(|| ControllerError::Start("the namespace kube-system has no UID".into()))
+    let system = Api::<Namespace>::all(client.clone())
+        .get("kube-system")
+        .await
+        .map_err(Trouble::from)?;
+    system
+        .uid()
+        .ok_or_else(|| ControllerError::Start("the namespace kube-system has no UID".into()))
 }
 
 /// The account that the chart made: what it owns goes when the chart is uninstalled.
-async fn installation_owner(client: &Client, namespace: &str) -> Result<OwnerReference, ControllerError> {
-    let account = Api::<ServiceAccount>::namespaced(client.clone(), namespace).get(NAME).await.map_err(Trouble::from)?;
-    account.owner_ref(&()).ok_or_else(|| ControllerError::Start(format!("ServiceAccount {namespace}/{NAME} has no UID")))
+async fn installation_owner(
+    client: &Client,
+    namespace: &str,
+) -> Result<OwnerReference, ControllerError> {
+    let account = Api::<ServiceAccount>::namespaced(client.clone(), namespace)
+        .get(NAME)
+        .await
+        .map_err(Trouble::from)?;
+    account.owner_ref(&()).ok_or_else(|| {
+        ControllerError::Start(format!("ServiceAccount {namespace}/{NAME} has no UID"))
+    })
 }
 
 /// The image that packs, if its name carries a digest.
 fn packer(image: &str) -> Option<Packer> {
     let reference: Reference = image.parse().ok()?;
-    Some(Packer { uri: format!("oci://{}", reference.repository), digest: reference.digest? })
+    Some(Packer {
+        uri: format!("oci://{}", reference.repository),
+        digest: reference.digest?,
+    })
 }
 
 #[cfg(test)]
@@ -361,16 +470,33 @@ mod tests {
     fn the_packer_is_known_by_its_digest() {
         let digest = crate::core::digest::Digest::of(b"image");
         let packer = packer(&format!("r.example.com/packgate:v1@{digest}")).expect("a digest");
-        assert_eq!((packer.uri.as_str(), packer.digest), ("oci://r.example.com/packgate", digest));
+        assert_eq!(
+            (packer.uri.as_str(), packer.digest),
+            ("oci://r.example.com/packgate", digest)
+        );
         assert_eq!(super::packer("r.example.com/packgate:v1"), None);
     }
 
     #[test]
     fn children_lead_to_their_object() {
-        let labels = [(BUNDLE.to_owned(), "siem".to_owned()), (BUNDLE_NAMESPACE.to_owned(), "team-a".to_owned())].into();
-        let metadata = kube::core::ObjectMeta { labels: Some(labels), ..Default::default() };
-        let owner = owner_of(&Pod { metadata, ..Pod::default() }).expect("an owner");
-        assert_eq!((owner.name.as_str(), owner.namespace.as_deref()), ("siem", Some("team-a")));
+        let labels = [
+            (BUNDLE.to_owned(), "siem".to_owned()),
+            (BUNDLE_NAMESPACE.to_owned(), "team-a".to_owned()),
+        ]
+        .into();
+        let metadata = kube::core::ObjectMeta {
+            labels: Some(labels),
+            ..Default::default()
+        };
+        let owner = owner_of(&Pod {
+            metadata,
+            ..Pod::default()
+        })
+        .expect("an owner");
+        assert_eq!(
+            (owner.name.as_str(), owner.namespace.as_deref()),
+            ("siem", Some("team-a"))
+        );
         assert!(owner_of(&Pod::default()).is_none());
     }
 }

@@ -1,4 +1,5 @@
-//! The platform's key: made once, on the first start, and published. Nobody makes a second one in its place unasked.
+//! The platform's key: made once, on the first start, and published. Nobody makes a second one in
+//! its place unasked.
 
 use std::collections::BTreeMap;
 
@@ -40,10 +41,13 @@ pub struct NewKey {
 /// Makes keys. Whoever knows how implements it.
 pub type MakeKey = dyn Fn() -> Result<NewKey, String> + Send + Sync;
 
-/// Makes the key if there never was one, and publishes its public half. Errors are for the log: objects tell them as `NoSigner`.
+/// Makes the key if there never was one, and publishes its public half. Errors are for the log:
+/// objects tell them as `NoSigner`.
 pub(super) async fn ensure(context: &Context, make: &MakeKey) -> Result<(), Trouble> {
-    let secrets = Api::<Secret>::namespaced(context.client.clone(), &context.setup.system_namespace);
-    let maps = Api::<ConfigMap>::namespaced(context.client.clone(), &context.setup.system_namespace);
+    let secrets =
+        Api::<Secret>::namespaced(context.client.clone(), &context.setup.system_namespace);
+    let maps =
+        Api::<ConfigMap>::namespaced(context.client.clone(), &context.setup.system_namespace);
     if secrets.get_opt(NAME).await?.is_none() {
         if maps.get_opt(NAME).await?.is_some() {
             return Err(lost(&context.setup.system_namespace));
@@ -61,53 +65,98 @@ pub(super) async fn ensure(context: &Context, make: &MakeKey) -> Result<(), Trou
 /// The public half, out of the Secret that signs. Errors: `NoSigner` with the way out.
 pub(super) async fn public_key(context: &Context) -> Result<String, Trouble> {
     let namespace = &context.setup.system_namespace;
-    let secret = Api::<Secret>::namespaced(context.client.clone(), namespace).get_opt(NAME).await?.ok_or_else(|| lost(namespace))?;
+    let secret = Api::<Secret>::namespaced(context.client.clone(), namespace)
+        .get_opt(NAME)
+        .await?
+        .ok_or_else(|| lost(namespace))?;
     let data = secret.data.unwrap_or_default();
     let lacks = |key: &str| broken(namespace, &format!("has no key {key}"));
-    if let Some(missing) = [PRIVATE, PASSWORD].into_iter().find(|key| !data.contains_key(*key)) {
+    if let Some(missing) = [PRIVATE, PASSWORD]
+        .into_iter()
+        .find(|key| !data.contains_key(*key))
+    {
         return Err(lacks(missing));
     }
-    let pem = String::from_utf8_lossy(&data.get(PUBLIC).ok_or_else(|| lacks(PUBLIC))?.0).into_owned();
-    VerificationKey::from_pem(&pem).map_err(|error| broken(namespace, &format!("has a {PUBLIC} that is none: {error}")))?;
+    let pem =
+        String::from_utf8_lossy(&data.get(PUBLIC).ok_or_else(|| lacks(PUBLIC))?.0).into_owned();
+    VerificationKey::from_pem(&pem)
+        .map_err(|error| broken(namespace, &format!("has a {PUBLIC} that is none: {error}")))?;
     Ok(pem)
 }
 
 fn secret(key: NewKey) -> Secret {
-    let NewKey { private_pem, password, public_pem } = key;
-    let data = [(PRIVATE, private_pem), (PASSWORD, password), (PUBLIC, public_pem)];
+    let NewKey {
+        private_pem,
+        password,
+        public_pem,
+    } = key;
+    let data = [
+        (PRIVATE, private_pem),
+        (PASSWORD, password),
+        (PUBLIC, public_pem),
+    ];
     Secret {
         metadata: metadata(),
-        data: Some(data.into_iter().map(|(name, text)| (name.to_owned(), ByteString(text.into_bytes()))).collect()),
+        data: Some(
+            data.into_iter()
+                .map(|(name, text)| (name.to_owned(), ByteString(text.into_bytes())))
+                .collect(),
+        ),
         ..Secret::default()
     }
 }
 
 fn metadata() -> ObjectMeta {
-    let labels = [("app.kubernetes.io/name", "packgate"), (MANAGED_BY, MANAGER)];
+    let labels = [
+        ("app.kubernetes.io/name", "packgate"),
+        (MANAGED_BY, MANAGER),
+    ];
     ObjectMeta {
         name: Some(NAME.to_owned()),
-        labels: Some(labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()),
+        labels: Some(
+            labels
+                .into_iter()
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .collect(),
+        ),
         ..ObjectMeta::default()
     }
 }
 
-async fn publish(maps: &Api<ConfigMap>, public_pem: &str, context: &Context) -> Result<(), Trouble> {
+async fn publish(
+    maps: &Api<ConfigMap>,
+    public_pem: &str,
+    context: &Context,
+) -> Result<(), Trouble> {
     let data = BTreeMap::from([
         (PUBLIC.to_owned(), public_pem.to_owned()),
-        (BUILDER_ID.to_owned(), context.installation.platform_builder(&context.cluster)),
+        (
+            BUILDER_ID.to_owned(),
+            context.installation.platform_builder(&context.cluster),
+        ),
     ]);
     let there = maps.get_opt(NAME).await?;
     if there.as_ref().and_then(|map| map.data.as_ref()) == Some(&data) {
         return Ok(());
     }
-    let map = ConfigMap { metadata: metadata(), data: Some(data), ..ConfigMap::default() };
-    maps.patch(NAME, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&map)).await?;
+    let map = ConfigMap {
+        metadata: metadata(),
+        data: Some(data),
+        ..ConfigMap::default()
+    };
+    maps.patch(
+        NAME,
+        &PatchParams::apply(MANAGER).force(),
+        &Patch::Apply(&map),
+    )
+    .await?;
     Ok(())
 }
 
 fn lost(namespace: &str) -> Trouble {
     let message = format!(
-        "Secret {namespace}/{NAME} is gone, but its public half is known to policies. Restore it from a backup; or, to have a new key made, delete \
+        "Secret {namespace}/{NAME} is gone, but its public half is known to policies. Restore it \
+            from a backup; or, to have a new key made, delete \
          ConfigMap {namespace}/{NAME} and restart the controller"
     );
     Trouble::new(Reason::NoSigner, message)
@@ -115,7 +164,8 @@ fn lost(namespace: &str) -> Trouble {
 
 fn broken(namespace: &str, what: &str) -> Trouble {
     let message = format!(
-        "Secret {namespace}/{NAME} {what}. Restore it from a backup; or, to have a new key made, delete it and ConfigMap {namespace}/{NAME} and \
+        "Secret {namespace}/{NAME} {what}. Restore it from a backup; or, to have a new key made, \
+            delete it and ConfigMap {namespace}/{NAME} and \
          restart the controller"
     );
     Trouble::new(Reason::NoSigner, message)

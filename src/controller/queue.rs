@@ -1,8 +1,10 @@
-//! Who may sign now, and who waits: sign Jobs run in packgate's own namespace, beside its controller and its key, where no tenant's quota
-//! counts. So their number is bounded, for all and for each namespace.
+//! Who may sign now, and who waits: sign Jobs run in packgate's own namespace, beside its
+//! controller and its key, where no tenant's quota counts. So their number is bounded, for all and
+//! for each namespace.
 //!
-//! What runs is counted from the Jobs that are there, so a restart changes nothing, and from those that are just being made: nobody waits for
-//! another's requests to the API server. Who waits is remembered here; whoever is forgotten asks again a moment later.
+//! What runs is counted from the Jobs that are there, so a restart changes nothing, and from those
+//! that are just being made: nobody waits for another's requests to the API server. Who waits is
+//! remembered here; whoever is forgotten asks again a moment later.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -63,8 +65,16 @@ pub(super) struct Wait {
 
 impl Queue {
     /// May the object with this UID sign now? `jobs` are the sign Jobs of the system namespace.
-    /// `starting` is what [`Self::starting`] said before they were listed: a Job that was made meanwhile is in one of both.
-    pub(super) fn ask(&self, uid: &str, own: &Waiting, jobs: &[Job], starting: &StartingJobs, limits: &SignJobs) -> Option<Wait> {
+    /// `starting` is what [`Self::starting`] said before they were listed: a Job that was made
+    /// meanwhile is in one of both.
+    pub(super) fn ask(
+        &self,
+        uid: &str,
+        own: &Waiting,
+        jobs: &[Job],
+        starting: &StartingJobs,
+        limits: &SignJobs,
+    ) -> Option<Wait> {
         let now = own.asked;
         let mut waiting = self.lock();
         waiting.insert(uid.to_owned(), own.clone());
@@ -79,12 +89,18 @@ impl Queue {
 
     /// Whose Jobs are being made now.
     pub(super) fn starting(&self) -> StartingJobs {
-        self.starting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.starting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Takes the place that [`Self::ask`] gave.
     pub(super) fn take(&self, uid: String, namespace: String) -> Place<'_> {
-        self.starting.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.clone(), namespace);
+        self.starting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(uid.clone(), namespace);
         Place { queue: self, uid }
     }
 
@@ -95,38 +111,75 @@ impl Queue {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.queue.starting.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.uid);
+        self.queue
+            .starting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.uid);
     }
 }
 
-/// How many of the Jobs of others are under way, by namespace. Labels in the system namespace are the controller's word.
+/// How many of the Jobs of others are under way, by namespace. Labels in the system namespace are
+/// the controller's word.
 fn running(jobs: &[Job], starting: &StartingJobs, uid: &str) -> BTreeMap<String, usize> {
     let of = |job: &Job| job.labels().get(BUNDLE_UID).cloned().unwrap_or_default();
     let mut running = BTreeMap::new();
     for job in jobs.iter().filter(|job| !is_over(job) && of(job) != uid) {
-        *running.entry(job.labels().get(BUNDLE_NAMESPACE).cloned().unwrap_or_default()).or_default() += 1;
+        *running
+            .entry(
+                job.labels()
+                    .get(BUNDLE_NAMESPACE)
+                    .cloned()
+                    .unwrap_or_default(),
+            )
+            .or_default() += 1;
     }
-    for (_, namespace) in starting.iter().filter(|(other, _)| *other != uid && !jobs.iter().any(|job| of(job) == **other)) {
+    for (_, namespace) in starting
+        .iter()
+        .filter(|(other, _)| *other != uid && !jobs.iter().any(|job| of(job) == **other))
+    {
         *running.entry(namespace.clone()).or_default() += 1;
     }
     running
 }
 
 fn is_over(job: &Job) -> bool {
-    let conditions = job.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
-    conditions.into_iter().any(|condition| ["Complete", "Failed"].contains(&condition.type_.as_str()) && condition.status == "True")
+    let conditions = job
+        .status
+        .iter()
+        .filter_map(|status| status.conditions.as_ref())
+        .flatten();
+    conditions.into_iter().any(|condition| {
+        ["Complete", "Failed"].contains(&condition.type_.as_str()) && condition.status == "True"
+    })
 }
 
-/// Gives the free places away, each to the namespace that has the fewest, and there to who waits longest. `None` if the object with this UID
-/// gets one.
-fn wait(uid: &str, namespace: &str, running: &BTreeMap<String, usize>, waiting: &HashMap<String, Waiting>, limits: &SignJobs) -> Option<Wait> {
+/// Gives the free places away, each to the namespace that has the fewest, and there to who waits
+/// longest. `None` if the object with this UID gets one.
+fn wait(
+    uid: &str,
+    namespace: &str,
+    running: &BTreeMap<String, usize>,
+    waiting: &HashMap<String, Waiting>,
+    limits: &SignJobs,
+) -> Option<Wait> {
     let mut taken = running.clone();
     let mut free = limits.max_concurrent.saturating_sub(running.values().sum());
-    let mut row: BTreeMap<&str, &Waiting> = waiting.iter().map(|(uid, one)| (uid.as_str(), one)).collect();
+    let mut row: BTreeMap<&str, &Waiting> = waiting
+        .iter()
+        .map(|(uid, one)| (uid.as_str(), one))
+        .collect();
     while free > 0 {
         let has = |one: &Waiting| taken.get(&one.namespace).copied().unwrap_or_default();
-        let may = row.iter().filter(|(_, one)| has(one) < limits.max_concurrent_per_namespace);
-        let Some(next) = may.min_by_key(|(uid, one)| (has(one), one.since, **uid)).map(|(uid, _)| *uid) else { break };
+        let may = row
+            .iter()
+            .filter(|(_, one)| has(one) < limits.max_concurrent_per_namespace);
+        let Some(next) = may
+            .min_by_key(|(uid, one)| (has(one), one.since, **uid))
+            .map(|(uid, _)| *uid)
+        else {
+            break;
+        };
         if next == uid {
             return None;
         }
@@ -136,17 +189,22 @@ fn wait(uid: &str, namespace: &str, running: &BTreeMap<String, usize>, waiting: 
         free -= 1;
     }
     let ahead = waiting.len().saturating_sub(1);
-    let again = ASK_AGAIN.saturating_mul(u32::try_from(1 + ahead / limits.max_concurrent.max(1)).unwrap_or(u32::MAX)).min(LONGEST);
+    let again = ASK_AGAIN
+        .saturating_mul(u32::try_from(1 + ahead / limits.max_concurrent.max(1)).unwrap_or(u32::MAX))
+        .min(LONGEST);
     let own = running.get(namespace).copied().unwrap_or_default();
     let with_those_before = taken.get(namespace).copied().unwrap_or_default();
     let why = if with_those_before >= limits.max_concurrent_per_namespace {
         format!(
-            "waits until another bundle of namespace {namespace} is signed: {own} sign Jobs of it run and {} are next, as many as may (chart value jobs.sign.maxConcurrentPerNamespace)",
+            "waits until another bundle of namespace {namespace} is signed: {own} sign Jobs of it \
+                run and {} are next, as many as may (chart value \
+                jobs.sign.maxConcurrentPerNamespace)",
             with_those_before - own
         )
     } else {
         format!(
-            "waits for a free place to sign: this installation runs {} sign Jobs at once (chart value jobs.sign.maxConcurrent)",
+            "waits for a free place to sign: this installation runs {} sign Jobs at once (chart \
+                value jobs.sign.maxConcurrent)",
             limits.max_concurrent
         )
     };

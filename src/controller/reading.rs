@@ -1,12 +1,15 @@
-//! How much is read at once. Objects and locks may be large, all of them are looked at after a start, and nothing of that may add up.
+//! How much is read at once. Objects and locks may be large, all of them are looked at after a
+//! start, and nothing of that may add up.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Whole objects at once. Each may have over a megabyte, and is in memory three times while it is parsed.
+/// Whole objects at once. Each may have over a megabyte, and is in memory three times while it is
+/// parsed.
 const OBJECTS: usize = 2;
-/// Bytes of locks at once, as they were written: as many as the largest lock has. A lock takes some ten times its bytes while it is resolved.
+/// Bytes of locks at once, as they were written: as many as the largest lock has. A lock takes some
+/// ten times its bytes while it is resolved.
 const LOCK_BYTES: usize = 2 << 20;
 /// What a lock counts at least.
 const LEAST: usize = 16 << 10;
@@ -19,24 +22,36 @@ pub(super) struct Reading {
 }
 
 /// A share of the locks that are in memory, until it is dropped.
-pub(super) struct LockShare(#[expect(dead_code, reason = "it counts while it is there")] Option<OwnedSemaphorePermit>);
+pub(super) struct LockShare(
+    #[expect(dead_code, reason = "it counts while it is there")] Option<OwnedSemaphorePermit>,
+);
 
 impl Default for Reading {
     fn default() -> Self {
-        Self { objects: Semaphore::new(OBJECTS), locks: Arc::new(Semaphore::new(LOCK_BYTES)) }
+        Self {
+            objects: Semaphore::new(OBJECTS),
+            locks: Arc::new(Semaphore::new(LOCK_BYTES)),
+        }
     }
 }
 
 impl Reading {
-    /// Waits until a whole object may be read from the API server. Nothing else is to be waited for with it.
+    /// Waits until a whole object may be read from the API server. Nothing else is to be waited for
+    /// with it.
     pub(super) async fn object(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
         self.objects.acquire().await.ok()
     }
 
-    /// Waits until a lock of so many bytes may be resolved. Small ones hardly ever wait; the largest are alone.
+    /// Waits until a lock of so many bytes may be resolved. Small ones hardly ever wait; the
+    /// largest are alone.
     pub(super) async fn lock(&self, bytes: usize) -> LockShare {
         let weight = u32::try_from(bytes.clamp(LEAST, LOCK_BYTES)).unwrap_or(u32::MAX);
-        LockShare(Arc::clone(&self.locks).acquire_many_owned(weight).await.ok())
+        LockShare(
+            Arc::clone(&self.locks)
+                .acquire_many_owned(weight)
+                .await
+                .ok(),
+        )
     }
 }
 
@@ -56,10 +71,18 @@ mod tests {
     fn large_locks_are_resolved_one_after_the_other() {
         let reading = Reading::default();
         let largest = now(reading.lock(2 << 20)).expect("the first");
-        assert!(now(reading.lock(2 << 20)).is_none() && now(reading.lock(10)).is_none(), "the others wait");
+        assert!(
+            now(reading.lock(2 << 20)).is_none() && now(reading.lock(10)).is_none(),
+            "the others wait"
+        );
         drop(largest);
-        let small: Vec<LockShare> = (0..100).map(|_| now(reading.lock(3_000)).expect("small ones do not wait")).collect();
-        assert!(now(reading.lock(1 << 20)).is_none(), "a large one waits for some of them");
+        let small: Vec<LockShare> = (0..100)
+            .map(|_| now(reading.lock(3_000)).expect("small ones do not wait"))
+            .collect();
+        assert!(
+            now(reading.lock(1 << 20)).is_none(),
+            "a large one waits for some of them"
+        );
         drop(small);
         assert!(now(reading.lock(usize::MAX)).is_some());
     }
@@ -67,7 +90,9 @@ mod tests {
     #[test]
     fn few_whole_objects_are_read_at_once() {
         let reading = Reading::default();
-        let all: Vec<_> = (0..OBJECTS).map(|_| now(reading.object()).flatten().expect("a place")).collect();
+        let all: Vec<_> = (0..OBJECTS)
+            .map(|_| now(reading.object()).flatten().expect("a place"))
+            .collect();
         assert!(now(reading.object()).is_none());
         drop(all);
         assert!(now(reading.object()).is_some());

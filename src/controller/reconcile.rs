@@ -1,4 +1,5 @@
-//! One object, brought a step further: gather, decide, act, tell. Repeated until there is something to wait for.
+//! One object, brought a step further: gather, decide, act, tell. Repeated until there is something
+//! to wait for.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,7 +29,9 @@ use super::{
     verify,
 };
 use crate::{
-    api::packed_bundle::{LockStatus, PackedBundle, PackedBundleStatus, Packing, ValidatedPackedBundle, Work},
+    api::packed_bundle::{
+        LockStatus, PackedBundle, PackedBundleStatus, Packing, ValidatedPackedBundle, Work,
+    },
     core::{class::Reason, digest::Digest, job::Failure},
 };
 
@@ -40,7 +43,10 @@ const LOOK_FOR_POD: Duration = Duration::from_secs(3);
 const LOOK_AT_JOB: Duration = Duration::from_secs(30);
 
 /// Brings one object as far as it goes.
-pub(super) async fn reconcile(guarded: Arc<DeserializeGuard<CachedBundle>>, context: Arc<Context>) -> Result<Action, Trouble> {
+pub(super) async fn reconcile(
+    guarded: Arc<DeserializeGuard<CachedBundle>>,
+    context: Arc<Context>,
+) -> Result<Action, Trouble> {
     let (namespace, name) = (guarded.namespace().unwrap_or_default(), guarded.name_any());
     let result = Box::pin(bring(&namespace, &name, &context)).await;
     context.metrics.reconciled(result.is_ok());
@@ -50,17 +56,22 @@ pub(super) async fn reconcile(guarded: Arc<DeserializeGuard<CachedBundle>>, cont
 async fn bring(namespace: &str, name: &str, context: &Context) -> Result<Action, Trouble> {
     let api = Api::<DeserializeGuard<PackedBundle>>::namespaced(context.client.clone(), namespace);
     let whole = context.reading.object().await;
-    let Some(DeserializeGuard(mut object)) = api.get_opt(name).await? else { return Ok(Action::await_change()) };
+    let Some(DeserializeGuard(mut object)) = api.get_opt(name).await? else {
+        return Ok(Action::await_change());
+    };
     // Its lock is read again where it is resolved: meanwhile much may have to be waited for.
     if let Ok(object) = &mut object {
         strip(object);
     }
     drop(whole);
     let object = match object {
-        Ok(object) if object.metadata.deletion_timestamp.is_some() => return Ok(Action::await_change()),
+        Ok(object) if object.metadata.deletion_timestamp.is_some() => {
+            return Ok(Action::await_change());
+        }
         Ok(object) => object,
         Err(invalid) => {
-            tracing::warn!(namespace, name, error = %invalid.error, "an object is stored that cannot be read; apply it again");
+            tracing::warn!(namespace, name, error = %invalid.error, "an object is stored that \
+                cannot be read; apply it again");
             return Ok(Action::await_change());
         }
     };
@@ -86,7 +97,10 @@ async fn bring(namespace: &str, name: &str, context: &Context) -> Result<Action,
             Err(error) => return Err(error),
         }
     }
-    Err(Trouble::new(Reason::Internal, format!("{namespace}/{name} did not come to rest in {MOST_STEPS} steps")))
+    Err(Trouble::new(
+        Reason::Internal,
+        format!("{namespace}/{name} did not come to rest in {MOST_STEPS} steps"),
+    ))
 }
 
 /// One object that is being brought further.
@@ -97,30 +111,46 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// Takes one step. `None`: look again at once.
-    async fn one_step(&mut self, validated: &ValidatedPackedBundle) -> Result<Option<Action>, Trouble> {
+    async fn one_step(
+        &mut self,
+        validated: &ValidatedPackedBundle,
+    ) -> Result<Option<Action>, Trouble> {
         let seen = observe(&self.object, validated, self.context).await?;
         let now = self.context.clock.now();
         match (step::next(validated, &seen, now), &validated.work) {
             (Step::Suspend, _) => {
                 self.take_request();
-                self.tell(&News::Suspended).await.map(|()| Some(Action::await_change()))
+                self.tell(&News::Suspended)
+                    .await
+                    .map(|()| Some(Action::await_change()))
             }
-            (Step::Resolve, Work::Pack(packing)) => self.resolve(packing, &seen).await.map(|()| None),
+            (Step::Resolve, Work::Pack(packing)) => {
+                self.resolve(packing, &seen).await.map(|()| None)
+            }
             (Step::Pack(frozen), Work::Pack(packing)) => {
                 act::pack(&self.object, packing, &frozen, self.context).await?;
                 self.wait(Phase::Packing, None, &seen).await.map(Some)
             }
             (Step::Sign(frozen, digest), Work::Pack(packing)) => {
-                if let Some(Wait { why, again }) = act::sign(&self.object, packing, &frozen, &digest, self.context).await? {
+                if let Some(Wait { why, again }) =
+                    act::sign(&self.object, packing, &frozen, &digest, self.context).await?
+                {
                     self.tell(&News::Working(Phase::Signing, Some(why))).await?;
                     return Ok(Some(Action::requeue(again)));
                 }
                 self.note_job("pack", &seen.pack, &frozen);
-                self.event("Packed", "Pack", &format!("packed {}@{digest}", packing.repository)).await;
+                self.event(
+                    "Packed",
+                    "Pack",
+                    &format!("packed {}@{digest}", packing.repository),
+                )
+                .await;
                 self.wait(Phase::Signing, None, &seen).await.map(Some)
             }
             (Step::Wait(phase, trouble), _) => self.wait(phase, trouble, &seen).await.map(Some),
-            (Step::Verify(digest), Work::Pack(packing)) => self.verify(packing, digest, &seen).await.map(|()| None),
+            (Step::Verify(digest), Work::Pack(packing)) => {
+                self.verify(packing, digest, &seen).await.map(|()| None)
+            }
             (Step::Verify(_), Work::Adopt(adoption)) => {
                 self.take_request();
                 let good = verify::adopted(&self.namespace(), adoption, self.context).await;
@@ -134,25 +164,39 @@ impl Run<'_> {
                 self.note_failure(&seen, &failure).await?;
                 self.fail(failure, wait).await.map(Some)
             }
-            (Step::Rest(wait), _) => Ok(Some(wait.map_or_else(Action::await_change, Action::requeue))),
-            (Step::Resolve | Step::Pack(_) | Step::Sign(..), Work::Adopt(_)) => {
-                Err(Trouble::new(Reason::Internal, "an adopted bundle is never packed"))
-            }
+            (Step::Rest(wait), _) => Ok(Some(
+                wait.map_or_else(Action::await_change, Action::requeue),
+            )),
+            (Step::Resolve | Step::Pack(_) | Step::Sign(..), Work::Adopt(_)) => Err(Trouble::new(
+                Reason::Internal,
+                "an adopted bundle is never packed",
+            )),
         }
     }
 
-    /// Resolves the source and freezes what came out. A run that failed begins again if that was asked for.
+    /// Resolves the source and freezes what came out. A run that failed begins again if that was
+    /// asked for.
     async fn resolve(&mut self, packing: &Packing, seen: &Observed) -> Result<(), Trouble> {
         self.take_request();
         let resolved = source::resolve(&self.object, packing, self.context).await?;
-        let key = act::freeze(&self.object, packing, &resolved, seen.frozen.as_ref(), self.context).await?;
+        let key = act::freeze(
+            &self.object,
+            packing,
+            &resolved,
+            seen.frozen.as_ref(),
+            self.context,
+        )
+        .await?;
         let known = seen.frozen.as_ref().filter(|frozen| frozen.run == key);
         let is_new = known.is_none();
         if seen.requested && seen.finished.is_none() && known.is_some() {
             act::restart(&self.object, &key, self.context).await?;
             self.object.status = Some(status::begun_again(&self.status(), &key));
         }
-        let lock = LockStatus { digest: resolved.canonical.digest.to_string(), artifacts: status::whole(resolved.lock.artifacts.len()) };
+        let lock = LockStatus {
+            digest: resolved.canonical.digest.to_string(),
+            artifacts: status::whole(resolved.lock.artifacts.len()),
+        };
         let next = status::resolved(&self.status(), lock);
         self.write(next).await?;
         let now = self.context.clock.now();
@@ -166,15 +210,35 @@ impl Run<'_> {
         });
         if is_new {
             sweep::old_runs(&self.object, &key, packing.kept, self.context).await?;
-            self.event("LockFrozen", "Resolve", &format!("froze the lock {}", resolved.canonical.digest)).await;
+            self.event(
+                "LockFrozen",
+                "Resolve",
+                &format!("froze the lock {}", resolved.canonical.digest),
+            )
+            .await;
         }
         Ok(())
     }
 
-    async fn verify(&mut self, packing: &Packing, digest: Digest, seen: &Observed) -> Result<(), Trouble> {
-        let Some(frozen) = &seen.frozen else { return Err(Trouble::new(Reason::Internal, "nothing is frozen")) };
+    async fn verify(
+        &mut self,
+        packing: &Packing,
+        digest: Digest,
+        seen: &Observed,
+    ) -> Result<(), Trouble> {
+        let Some(frozen) = &seen.frozen else {
+            return Err(Trouble::new(Reason::Internal, "nothing is frozen"));
+        };
         let tag = step::tag(packing, &frozen.lock);
-        let good = verify::packed(&self.namespace(), packing, frozen.lock, digest, tag, self.context).await;
+        let good = verify::packed(
+            &self.namespace(),
+            packing,
+            frozen.lock,
+            digest,
+            tag,
+            self.context,
+        )
+        .await;
         let finished = seen.finished.is_some();
         match &good {
             Ok(_) if !finished => {
@@ -182,12 +246,26 @@ impl Run<'_> {
                 self.note_job("sign", &seen.sign, frozen);
                 let at = ended_at(&seen.sign).unwrap_or_else(|| self.context.clock.now());
                 let next = status::ended(&self.status(), frozen, Some(digest), SUCCEEDED, at);
-                self.event("Signed", "Sign", &format!("{}@{digest} is signed, attested and tagged", packing.repository)).await;
+                self.event(
+                    "Signed",
+                    "Sign",
+                    &format!(
+                        "{}@{digest} is signed, attested and tagged",
+                        packing.repository
+                    ),
+                )
+                .await;
                 self.object.status = Some(next);
             }
             // What was there and is lost is made again.
             Err(Trouble::Told(failure)) if failure.reason == Reason::SourceNotFound && finished => {
-                let next = status::ended(&self.status(), frozen, None, failure.reason.as_str(), self.context.clock.now());
+                let next = status::ended(
+                    &self.status(),
+                    frozen,
+                    None,
+                    failure.reason.as_str(),
+                    self.context.clock.now(),
+                );
                 act::restart(&self.object, &frozen.run, self.context).await?;
                 return self.write(next).await;
             }
@@ -222,7 +300,9 @@ impl Run<'_> {
                 }
                 Ok(())
             }
-            Err(Trouble::Told(failure)) if failure.class() != crate::core::class::Class::Unavailable => {
+            Err(Trouble::Told(failure))
+                if failure.class() != crate::core::class::Class::Unavailable =>
+            {
                 self.tell(&News::Failed(failure.clone())).await?;
                 self.warn(&failure).await;
                 self.context.memory.update(&self.uid(), |object| {
@@ -235,11 +315,24 @@ impl Run<'_> {
         }
     }
 
-    async fn wait(&mut self, phase: Phase, trouble: Option<String>, seen: &Observed) -> Result<Action, Trouble> {
-        let job = if phase == Phase::Packing { &seen.pack } else { &seen.sign };
+    async fn wait(
+        &mut self,
+        phase: Phase,
+        trouble: Option<String>,
+        seen: &Observed,
+    ) -> Result<Action, Trouble> {
+        let job = if phase == Phase::Packing {
+            &seen.pack
+        } else {
+            &seen.sign
+        };
         let soon = matches!(job, JobState::Absent | JobState::Running { trouble: None });
         self.tell(&News::Working(phase, trouble)).await?;
-        Ok(Action::requeue(if soon { LOOK_FOR_POD } else { LOOK_AT_JOB }))
+        Ok(Action::requeue(if soon {
+            LOOK_FOR_POD
+        } else {
+            LOOK_AT_JOB
+        }))
     }
 
     async fn fail(&mut self, failure: Failure, wait: Option<Duration>) -> Result<Action, Trouble> {
@@ -250,17 +343,30 @@ impl Run<'_> {
 
     /// Tells a warning, at most once a minute.
     async fn warn(&self, failure: &Failure) {
-        if self.context.memory.may_warn(&self.uid(), failure.reason, self.context.clock.now()) {
-            self.publish(EventType::Warning, failure.reason.as_str(), "Reconcile", &failure.message).await;
+        if self
+            .context
+            .memory
+            .may_warn(&self.uid(), failure.reason, self.context.clock.now())
+        {
+            self.publish(
+                EventType::Warning,
+                failure.reason.as_str(),
+                "Reconcile",
+                &failure.message,
+            )
+            .await;
         }
     }
 
     /// Notes in the history how a run failed, once.
     async fn note_failure(&mut self, seen: &Observed, failure: &Failure) -> Result<(), Trouble> {
-        let Some(frozen) = seen.frozen.as_ref().filter(|_| seen.finished.is_none()) else { return Ok(()) };
+        let Some(frozen) = seen.frozen.as_ref().filter(|_| seen.finished.is_none()) else {
+            return Ok(());
+        };
         for (name, job) in [("pack", &seen.pack), ("sign", &seen.sign)] {
             if let JobState::Failed { at, .. } = job {
-                let next = status::ended(&self.status(), frozen, None, failure.reason.as_str(), *at);
+                let next =
+                    status::ended(&self.status(), frozen, None, failure.reason.as_str(), *at);
                 if next != self.status() {
                     self.note_job(name, job, frozen);
                     self.write(next).await?;
@@ -274,16 +380,23 @@ impl Run<'_> {
     fn note_job(&self, step: &'static str, job: &JobState, frozen: &Frozen) {
         if let Some(at) = ended_at(job) {
             let took = Duration::try_from(at.duration_since(frozen.at)).unwrap_or_default();
-            self.context.metrics.job(step, matches!(job, JobState::Succeeded { .. }), took);
+            self.context
+                .metrics
+                .job(step, matches!(job, JobState::Succeeded { .. }), took);
         }
     }
 
     /// Objects that were finished before this process began are not all verified at once.
     fn take_over(&self, validated: &ValidatedPackedBundle) {
         let status = self.status();
-        let settled = status.observed_generation == self.object.metadata.generation && self.is_ready();
+        let settled =
+            status.observed_generation == self.object.metadata.generation && self.is_ready();
         if settled && requested(&self.object).is_none() {
-            self.context.memory.take_over(&self.uid(), validated.interval, self.context.clock.now());
+            self.context.memory.take_over(
+                &self.uid(),
+                validated.interval,
+                self.context.clock.now(),
+            );
         }
     }
 
@@ -293,15 +406,20 @@ impl Run<'_> {
 
     fn count_failure(&self) -> u32 {
         let earlier = self.context.memory.of(&self.uid()).failures;
-        self.context.memory.update(&self.uid(), |object| object.failures = earlier.saturating_add(1));
+        self.context.memory.update(&self.uid(), |object| {
+            object.failures = earlier.saturating_add(1)
+        });
         earlier
     }
 
-    /// A request is acted on from here. It counts as handled once the conditions tell what came of it so far, and never before, so that
-    /// nobody takes an older `Ready` for the answer. One that comes in the meantime waits.
+    /// A request is acted on from here. It counts as handled once the conditions tell what came of
+    /// it so far, and never before, so that nobody takes an older `Ready` for the answer. One that
+    /// comes in the meantime waits.
     fn take_request(&self) {
         let request = requested(&self.object);
-        self.context.memory.update(&self.uid(), |object| object.handling = request);
+        self.context
+            .memory
+            .update(&self.uid(), |object| object.handling = request);
     }
 
     async fn tell(&mut self, news: &News) -> Result<(), Trouble> {
@@ -322,35 +440,65 @@ impl Run<'_> {
         });
         let whole = self.context.reading.object().await;
         let stored = api.get(&self.object.name_any()).await?;
-        // A write may take as long as the admission webhooks of others do: nobody else waits for it.
+        // A write may take as long as the admission webhooks of others do: nobody else waits for
+        // it.
         drop(whole);
         // As documents: what is written has whole seconds.
         if json!(stored.status) != json!(next) {
-            let told = api.patch_status(&self.object.name_any(), &PatchParams::apply(MANAGER).force(), &Patch::Apply(&patch)).await?;
-            self.overwrite(&api, &json!(told.status), &json!(next)).await?;
+            let told = api
+                .patch_status(
+                    &self.object.name_any(),
+                    &PatchParams::apply(MANAGER).force(),
+                    &Patch::Apply(&patch),
+                )
+                .await?;
+            self.overwrite(&api, &json!(told.status), &json!(next))
+                .await?;
         }
         self.object.status = Some(next);
         Ok(())
     }
 
-    /// What somebody else wrote into the status stays theirs when it is applied without; this takes it out.
-    async fn overwrite(&self, api: &Api<StoredStatus>, told: &serde_json::Value, next: &serde_json::Value) -> Result<(), Trouble> {
+    /// What somebody else wrote into the status stays theirs when it is applied without; this takes
+    /// it out.
+    async fn overwrite(
+        &self,
+        api: &Api<StoredStatus>,
+        told: &serde_json::Value,
+        next: &serde_json::Value,
+    ) -> Result<(), Trouble> {
         if told != next {
             let patch = json!({"status": status::overwriting(told, next)});
-            let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-            api.patch_status(&self.object.name_any(), &params, &Patch::Merge(&patch)).await?;
+            let params = PatchParams {
+                field_manager: Some(MANAGER.to_owned()),
+                ..PatchParams::default()
+            };
+            api.patch_status(&self.object.name_any(), &params, &Patch::Merge(&patch))
+                .await?;
         }
         Ok(())
     }
 
     async fn event(&self, reason: &str, action: &str, message: &str) {
-        self.publish(EventType::Normal, reason, action, message).await;
+        self.publish(EventType::Normal, reason, action, message)
+            .await;
     }
 
     /// Tells an event. One that is lost stops nothing.
     async fn publish(&self, type_: EventType, reason: &str, action: &str, message: &str) {
-        let event = Event { type_, reason: reason.to_owned(), note: Some(message.to_owned()), action: action.to_owned(), secondary: None };
-        if let Err(error) = self.context.events.tell(event, &self.object.object_ref(&())).await {
+        let event = Event {
+            type_,
+            reason: reason.to_owned(),
+            note: Some(message.to_owned()),
+            action: action.to_owned(),
+            secondary: None,
+        };
+        if let Err(error) = self
+            .context
+            .events
+            .tell(event, &self.object.object_ref(&()))
+            .await
+        {
             tracing::warn!(%error, reason, "an event was not told");
         }
     }

@@ -1,7 +1,8 @@
 //! Which other object stands in the way of one: a pure function of what is stored.
 //!
-//! Namespaces do not trust each other. What a tenant merely writes down blocks nobody elsewhere: only what has been pushed to a tag does,
-//! which needs the registry's consent, and the first push is for the registry's own check to decide (`TagConflict` of the sign Job).
+//! Namespaces do not trust each other. What a tenant merely writes down blocks nobody elsewhere:
+//! only what has been pushed to a tag does, which needs the registry's consent, and the first push
+//! is for the registry's own check to decide (`TagConflict` of the sign Job).
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -35,12 +36,16 @@ pub(super) fn rival<'a>(
     let age = |object: &PackedBundle| (created(object), object.uid());
     let mut elsewhere = false;
     for other in others {
-        let is_older = other.uid() != object.uid() && age(other) < age(object) && other.metadata.deletion_timestamp.is_none();
+        let is_older = other.uid() != object.uid()
+            && age(other) < age(object)
+            && other.metadata.deletion_timestamp.is_none();
         if !is_older || !has_place(other, packing, &wanted) {
             continue;
         }
         if other.namespace() == object.namespace() {
-            return Some(Rival::Here { name: other.name_any() });
+            return Some(Rival::Here {
+                name: other.name_any(),
+            });
         }
         elsewhere = elsewhere || has_pushed(other);
     }
@@ -48,21 +53,37 @@ pub(super) fn rival<'a>(
 }
 
 fn created(object: &PackedBundle) -> Timestamp {
-    object.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
+    object
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .map_or(Timestamp::UNIX_EPOCH, |time| time.0)
 }
 
 /// Is its bundle meant for this repository and tag?
 fn has_place(other: &PackedBundle, packing: &Packing, wanted: &Tag) -> bool {
-    let Ok(ValidatedPackedBundle { work: Work::Pack(theirs), .. }) = ValidatedPackedBundle::try_from(other) else { return false };
+    let Ok(ValidatedPackedBundle {
+        work: Work::Pack(theirs),
+        ..
+    }) = ValidatedPackedBundle::try_from(other)
+    else {
+        return false;
+    };
     let tag = frozen_lock(other).map_or_else(|| theirs.tag.clone(), |lock| tag(&theirs, &lock));
     theirs.repository == packing.repository && tag.as_ref() == Some(wanted)
 }
 
-/// Has a run of what it says now ended well? Its sign Job has set the tag then, and the bundle was read back and verified. The status is the
-/// controller's word: no tenant may write it.
+/// Has a run of what it says now ended well? Its sign Job has set the tag then, and the bundle was
+/// read back and verified. The status is the controller's word: no tenant may write it.
 fn has_pushed(other: &PackedBundle) -> bool {
-    let (Some(status), Some(lock)) = (&other.status, frozen_lock(other)) else { return false };
-    let run = RunKey::new(&other.uid().unwrap_or_default(), other.metadata.generation.unwrap_or_default(), &lock);
+    let (Some(status), Some(lock)) = (&other.status, frozen_lock(other)) else {
+        return false;
+    };
+    let run = RunKey::new(
+        &other.uid().unwrap_or_default(),
+        other.metadata.generation.unwrap_or_default(),
+        &lock,
+    );
     finished(status, &run).is_some()
 }
 
@@ -83,23 +104,44 @@ mod tests {
         let lock = Digest::of(name.as_bytes());
         let uid = format!("{namespace}-{name}");
         let history = run.map(|reason| {
-            json!({"run": RunKey::new(&uid, 1, &lock).as_str(), "lockDigest": lock, "digest": Digest::of(b"bundle"), "reason": reason,
+            json!({"run": RunKey::new(&uid, 1, &lock).as_str(), "lockDigest": lock,
+                "digest": Digest::of(b"bundle"), "reason": reason,
                 "started": "2026-11-21T12:00:00Z", "finished": "2026-11-21T12:00:00Z"})
         });
         let created = Timestamp::from_second(1_790_000_000 - age).expect("a time");
         serde_json::from_value(json!({
             "apiVersion": "packgate.dev/v1alpha1",
             "kind": "PackedBundle",
-            "metadata": {"name": name, "namespace": namespace, "uid": uid, "generation": 1, "creationTimestamp": created},
-            "spec": {"source": {"inline": "x"}, "destination": {"repository": "r.example.com/shared/app", "tag": TAG}},
-            "status": {"lock": {"digest": lock, "artifacts": 1}, "history": history.into_iter().collect::<Vec<_>>()},
+            "metadata": {
+                "name": name,
+                "namespace": namespace,
+                "uid": uid,
+                "generation": 1,
+                "creationTimestamp": created,
+            },
+            "spec": {
+                "source": {"inline": "x"},
+                "destination": {"repository": "r.example.com/shared/app", "tag": TAG},
+            },
+            "status": {
+                "lock": {"digest": lock, "artifacts": 1},
+                "history": history.into_iter().collect::<Vec<_>>(),
+            },
         }))
         .expect("an object")
     }
 
     fn rival_of(object: &PackedBundle, others: &[PackedBundle]) -> Option<Rival> {
-        let Work::Pack(packing) = ValidatedPackedBundle::try_from(object).expect("valid").work else { panic!("no packing") };
-        rival(object, &packing, &frozen_lock(object).expect("a lock"), others)
+        let Work::Pack(packing) = ValidatedPackedBundle::try_from(object).expect("valid").work
+        else {
+            panic!("no packing")
+        };
+        rival(
+            object,
+            &packing,
+            &frozen_lock(object).expect("a lock"),
+            others,
+        )
     }
 
     #[test]
@@ -112,8 +154,18 @@ mod tests {
         let mut edited = object("team-a", "edited", 100, Some("Succeeded"));
         edited.metadata.generation = Some(2); // what succeeded was something else
         let failed = object("team-a", "failed", 100, Some("RegistryDenied"));
-        for squatter in [suspended, unfrozen, edited, failed, object("team-a", "waiting", 100, None)] {
-            assert_eq!(rival_of(&product, std::slice::from_ref(&squatter)), None, "{squatter:?}");
+        for squatter in [
+            suspended,
+            unfrozen,
+            edited,
+            failed,
+            object("team-a", "waiting", 100, None),
+        ] {
+            assert_eq!(
+                rival_of(&product, std::slice::from_ref(&squatter)),
+                None,
+                "{squatter:?}"
+            );
         }
     }
 
@@ -121,13 +173,24 @@ mod tests {
     fn who_has_pushed_there_before_has_the_place_and_is_not_named() {
         let product = object("team-b", "product", 0, None);
         let older = object("team-a", "app", 100, Some("Succeeded"));
-        assert_eq!(rival_of(&product, std::slice::from_ref(&older)), Some(Rival::Elsewhere));
+        assert_eq!(
+            rival_of(&product, std::slice::from_ref(&older)),
+            Some(Rival::Elsewhere)
+        );
         assert_eq!(rival_of(&older, &[product]), None, "the older one goes on");
         let mut other_tag = older.clone();
-        other_tag.spec.destination.as_mut().expect("a destination").tag = Some("v2".into());
+        other_tag
+            .spec
+            .destination
+            .as_mut()
+            .expect("a destination")
+            .tag = Some("v2".into());
         let mut leaving = older;
         leaving.metadata.deletion_timestamp = leaving.metadata.creation_timestamp.clone();
-        assert_eq!(rival_of(&object("team-b", "product", 0, None), &[other_tag, leaving]), None);
+        assert_eq!(
+            rival_of(&object("team-b", "product", 0, None), &[other_tag, leaving]),
+            None
+        );
     }
 
     #[test]
@@ -135,7 +198,10 @@ mod tests {
         let younger = object("team-a", "siem", 0, Some("Succeeded"));
         let older = object("team-a", "app", 100, None);
         let foreign = object("team-b", "app", 200, Some("Succeeded"));
-        assert_eq!(rival_of(&younger, &[foreign, older.clone()]), Some(Rival::Here { name: "app".into() }));
+        assert_eq!(
+            rival_of(&younger, &[foreign, older.clone()]),
+            Some(Rival::Here { name: "app".into() })
+        );
         assert_eq!(rival_of(&older, &[younger]), None);
     }
 }

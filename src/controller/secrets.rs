@@ -1,4 +1,5 @@
-//! Secrets that an object names, in its own namespace only. They are read where the installation was given leave to.
+//! Secrets that an object names, in its own namespace only. They are read where the installation
+//! was given leave to.
 
 use std::collections::BTreeMap;
 
@@ -35,48 +36,96 @@ pub(super) struct Secrets {
 impl Secrets {
     /// Reads with the rights of `client`, which runs in `system_namespace`.
     pub(super) const fn new(client: Client, system_namespace: String) -> Self {
-        Self { client, system_namespace }
+        Self {
+            client,
+            system_namespace,
+        }
     }
 
     /// The docker configuration in a Secret. `field` names it for people.
-    pub(super) async fn docker_config(&self, namespace: &str, name: &str, field: &str) -> Result<Vec<u8>, Trouble> {
+    pub(super) async fn docker_config(
+        &self,
+        namespace: &str,
+        name: &str,
+        field: &str,
+    ) -> Result<Vec<u8>, Trouble> {
         let mut data = self.secret(namespace, name, field).await?;
-        data.remove(DOCKER_CONFIG_KEY).map(|bytes| bytes.0).ok_or_else(|| lacks("Secret", namespace, name, field, DOCKER_CONFIG_KEY))
+        data.remove(DOCKER_CONFIG_KEY)
+            .map(|bytes| bytes.0)
+            .ok_or_else(|| lacks("Secret", namespace, name, field, DOCKER_CONFIG_KEY))
     }
 
     /// One key of a Secret, as text.
-    pub(super) async fn text(&self, namespace: &str, name: &str, field: &str, key: &str) -> Result<String, Trouble> {
+    pub(super) async fn text(
+        &self,
+        namespace: &str,
+        name: &str,
+        field: &str,
+        key: &str,
+    ) -> Result<String, Trouble> {
         let mut data = self.secret(namespace, name, field).await?;
-        let bytes = data.remove(key).ok_or_else(|| lacks("Secret", namespace, name, field, key))?;
-        String::from_utf8(bytes.0).map_err(|_| Trouble::new(Reason::InvalidSpec, format!("{key} of Secret {namespace}/{name} ({field}) is no text")))
+        let bytes = data
+            .remove(key)
+            .ok_or_else(|| lacks("Secret", namespace, name, field, key))?;
+        String::from_utf8(bytes.0).map_err(|_| {
+            Trouble::new(
+                Reason::InvalidSpec,
+                format!("{key} of Secret {namespace}/{name} ({field}) is no text"),
+            )
+        })
     }
 
     /// Certificate authorities, in PEM.
-    pub(super) async fn ca(&self, namespace: &str, reference: &KindRef, field: &str) -> Result<String, Trouble> {
+    pub(super) async fn ca(
+        &self,
+        namespace: &str,
+        reference: &KindRef,
+        field: &str,
+    ) -> Result<String, Trouble> {
         let KindRef { kind, name } = reference;
         let pem = match kind {
             SourceKind::Secret => self.text(namespace, name, field, CA_KEY).await?,
             SourceKind::ConfigMap => {
                 let mut data = self.config_map(namespace, name, field).await?;
-                data.remove(CA_KEY).ok_or_else(|| lacks("ConfigMap", namespace, name, field, CA_KEY))?
+                data.remove(CA_KEY)
+                    .ok_or_else(|| lacks("ConfigMap", namespace, name, field, CA_KEY))?
             }
         };
         match pem.len() {
-            size if size > MAX_CA => Err(Trouble::new(Reason::InvalidSpec, format!("{CA_KEY} of {field} has {size} bytes, the limit is {MAX_CA}"))),
+            size if size > MAX_CA => Err(Trouble::new(
+                Reason::InvalidSpec,
+                format!("{CA_KEY} of {field} has {size} bytes, the limit is {MAX_CA}"),
+            )),
             _ => Ok(pem),
         }
     }
 
     /// The data of a `ConfigMap`.
-    pub(super) async fn config_map(&self, namespace: &str, name: &str, field: &str) -> Result<BTreeMap<String, String>, Trouble> {
+    pub(super) async fn config_map(
+        &self,
+        namespace: &str,
+        name: &str,
+        field: &str,
+    ) -> Result<BTreeMap<String, String>, Trouble> {
         check_name(name, field)?;
-        let map = Api::<ConfigMap>::namespaced(self.client.clone(), namespace).get_opt(name).await?;
-        map.map(|map| map.data.unwrap_or_default()).ok_or_else(|| missing("ConfigMap", namespace, name, field))
+        let map = Api::<ConfigMap>::namespaced(self.client.clone(), namespace)
+            .get_opt(name)
+            .await?;
+        map.map(|map| map.data.unwrap_or_default())
+            .ok_or_else(|| missing("ConfigMap", namespace, name, field))
     }
 
-    async fn secret(&self, namespace: &str, name: &str, field: &str) -> Result<BTreeMap<String, ByteString>, Trouble> {
+    async fn secret(
+        &self,
+        namespace: &str,
+        name: &str,
+        field: &str,
+    ) -> Result<BTreeMap<String, ByteString>, Trouble> {
         check_name(name, field)?;
-        match Api::<Secret>::namespaced(self.client.clone(), namespace).get_opt(name).await {
+        match Api::<Secret>::namespaced(self.client.clone(), namespace)
+            .get_opt(name)
+            .await
+        {
             Ok(Some(secret)) => Ok(secret.data.unwrap_or_default()),
             Ok(None) => Err(missing("Secret", namespace, name, field)),
             Err(error) if is_forbidden(&error) => Err(self.denied(namespace, name, field)),
@@ -88,25 +137,44 @@ impl Secrets {
         let grant = how_to_grant(namespace, &self.system_namespace);
         Trouble::new(
             Reason::SecretAccessDenied,
-            format!("packgate may not read Secret {namespace}/{name} ({field}). Let it: {grant}; or add {namespace} to the chart's value tenants"),
+            format!(
+                "packgate may not read Secret {namespace}/{name} ({field}). Let it: {grant}; or \
+                    add {namespace} to the chart's value tenants"
+            ),
         )
     }
 }
 
-/// A name goes into the path of a request as it is, so it must be one. The schema says so too; an object may be older than the schema.
+/// A name goes into the path of a request as it is, so it must be one. The schema says so too; an
+/// object may be older than the schema.
 fn check_name(name: &str, field: &str) -> Result<(), Trouble> {
     let inside = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
     let ends = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let is_name = name.starts_with(ends) && name.ends_with(ends) && name.chars().all(inside);
-    if is_name { Ok(()) } else { Err(Trouble::new(Reason::InvalidSpec, format!("{field}.name: {name:?} is no name of an object; correct it"))) }
+    if is_name {
+        Ok(())
+    } else {
+        Err(Trouble::new(
+            Reason::InvalidSpec,
+            format!("{field}.name: {name:?} is no name of an object; correct it"),
+        ))
+    }
 }
 
 fn missing(kind: &str, namespace: &str, name: &str, field: &str) -> Trouble {
-    Trouble::new(Reason::SourceNotFound, format!("{kind} {namespace}/{name} ({field}) does not exist; create it, or correct the name"))
+    Trouble::new(
+        Reason::SourceNotFound,
+        format!(
+            "{kind} {namespace}/{name} ({field}) does not exist; create it, or correct the name"
+        ),
+    )
 }
 
 fn lacks(kind: &str, namespace: &str, name: &str, field: &str, key: &str) -> Trouble {
-    Trouble::new(Reason::SourceNotFound, format!("{kind} {namespace}/{name} ({field}) has no key {key}; add it"))
+    Trouble::new(
+        Reason::SourceNotFound,
+        format!("{kind} {namespace}/{name} ({field}) has no key {key}; add it"),
+    )
 }
 
 #[cfg(test)]
@@ -118,8 +186,22 @@ mod tests {
         for name in ["a", "push", "corp-ca", "team.a-1"] {
             assert!(check_name(name, "f").is_ok(), "{name}");
         }
-        for name in ["", ".", "..", "a/b", "../../kube-system/secrets/a", "a?watch=true&x=", "a%2fb", "A", "a-", "a b", "a#"] {
-            let Err(Trouble::Told(failure)) = check_name(name, "f") else { panic!("{name:?} is taken") };
+        for name in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "../../kube-system/secrets/a",
+            "a?watch=true&x=",
+            "a%2fb",
+            "A",
+            "a-",
+            "a b",
+            "a#",
+        ] {
+            let Err(Trouble::Told(failure)) = check_name(name, "f") else {
+                panic!("{name:?} is taken")
+            };
             assert_eq!(failure.reason, Reason::InvalidSpec);
         }
     }

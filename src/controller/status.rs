@@ -1,4 +1,5 @@
-//! The status of an object: a pure function of what it was and what happened. One patch writes it, and only if it changed.
+//! The status of an object: a pure function of what it was and what happened. One patch writes it,
+//! and only if it changed.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -10,7 +11,10 @@ use super::{
 pub(super) use crate::api::condition::SUCCEEDED;
 use crate::{
     api::{
-        condition::{self, PACKING, READY, RECONCILING, SIGNING, STALLED, SUSPENDED, UNSIGNED, VERIFIED, Wanted},
+        condition::{
+            self, PACKING, READY, RECONCILING, SIGNING, STALLED, SUSPENDED, UNSIGNED, VERIFIED,
+            Wanted,
+        },
         packed_bundle::{BundleStatus, HistoryEntry, LockStatus, MAX_HISTORY, PackedBundleStatus},
     },
     core::{
@@ -35,7 +39,12 @@ pub(super) enum News {
 }
 
 /// The status that follows.
-pub(super) fn after(old: &PackedBundleStatus, news: &News, generation: i64, now: Timestamp) -> PackedBundleStatus {
+pub(super) fn after(
+    old: &PackedBundleStatus,
+    news: &News,
+    generation: i64,
+    now: Timestamp,
+) -> PackedBundleStatus {
     let mut status = old.clone();
     status.observed_generation = Some(generation);
     if let News::Good(good) = news {
@@ -48,17 +57,29 @@ pub(super) fn after(old: &PackedBundleStatus, news: &News, generation: i64, now:
 
 /// Notes which lock is packed now.
 pub(super) fn resolved(old: &PackedBundleStatus, lock: LockStatus) -> PackedBundleStatus {
-    PackedBundleStatus { lock: Some(lock), ..old.clone() }
+    PackedBundleStatus {
+        lock: Some(lock),
+        ..old.clone()
+    }
 }
 
 /// Notes that a request was handled.
 pub(super) fn handled(old: &PackedBundleStatus, requested: Option<String>) -> PackedBundleStatus {
     let handled = requested.or_else(|| old.last_handled_reconcile_at.clone());
-    PackedBundleStatus { last_handled_reconcile_at: handled, ..old.clone() }
+    PackedBundleStatus {
+        last_handled_reconcile_at: handled,
+        ..old.clone()
+    }
 }
 
 /// Notes how a run ended. The same end is noted once.
-pub(super) fn ended(old: &PackedBundleStatus, frozen: &Frozen, digest: Option<Digest>, reason: &str, at: Timestamp) -> PackedBundleStatus {
+pub(super) fn ended(
+    old: &PackedBundleStatus,
+    frozen: &Frozen,
+    digest: Option<Digest>,
+    reason: &str,
+    at: Timestamp,
+) -> PackedBundleStatus {
     let entry = HistoryEntry {
         run: frozen.run.to_string(),
         digest: digest.map(|digest| digest.to_string()),
@@ -74,8 +95,16 @@ pub(super) fn ended(old: &PackedBundleStatus, frozen: &Frozen, digest: Option<Di
         status.history[wrong] = entry;
         return status;
     }
-    let newest_is_success = status.history.iter().find(of_run).is_some_and(|known| known.reason == SUCCEEDED);
-    let mut same = status.history.iter().filter(of_run).filter(|known| known.reason == entry.reason && known.finished == entry.finished);
+    let newest_is_success = status
+        .history
+        .iter()
+        .find(of_run)
+        .is_some_and(|known| known.reason == SUCCEEDED);
+    let mut same = status
+        .history
+        .iter()
+        .filter(of_run)
+        .filter(|known| known.reason == entry.reason && known.finished == entry.finished);
     let is_known = same.next().is_some() || (reason == SUCCEEDED && newest_is_success);
     if !is_known {
         status.history.insert(0, entry);
@@ -87,19 +116,30 @@ pub(super) fn ended(old: &PackedBundleStatus, frozen: &Frozen, digest: Option<Di
 /// Forgets that a run ended well, because it begins again.
 pub(super) fn begun_again(old: &PackedBundleStatus, run: &RunKey) -> PackedBundleStatus {
     let mut status = old.clone();
-    status.history.retain(|known| known.run != run.as_str() || known.reason != SUCCEEDED);
+    status
+        .history
+        .retain(|known| known.run != run.as_str() || known.reason != SUCCEEDED);
     status
 }
 
 /// The JSON merge patch that makes `wanted` of `found`, whoever wrote that.
 pub(super) fn overwriting(found: &Value, wanted: &Value) -> Value {
-    let (Value::Object(found), Value::Object(wanted)) = (found, wanted) else { return wanted.clone() };
-    let mut patch: Map<String, Value> = found.keys().map(|key| (key.clone(), Value::Null)).collect();
-    patch.extend(wanted.iter().map(|(key, value)| (key.clone(), overwriting(found.get(key).unwrap_or(&Value::Null), value))));
+    let (Value::Object(found), Value::Object(wanted)) = (found, wanted) else {
+        return wanted.clone();
+    };
+    let mut patch: Map<String, Value> =
+        found.keys().map(|key| (key.clone(), Value::Null)).collect();
+    patch.extend(wanted.iter().map(|(key, value)| {
+        (
+            key.clone(),
+            overwriting(found.get(key).unwrap_or(&Value::Null), value),
+        )
+    }));
     Value::Object(patch)
 }
 
-/// Does `known` claim another bundle than the run gave? Runs give one, so it was not the controller that wrote it.
+/// Does `known` claim another bundle than the run gave? Runs give one, so it was not the controller
+/// that wrote it.
 fn is_corrected(known: &HistoryEntry, entry: &HistoryEntry) -> bool {
     known.reason == SUCCEEDED && entry.reason == SUCCEEDED && known.digest != entry.digest
 }
@@ -110,7 +150,12 @@ pub(crate) fn whole(number: impl TryInto<i64>) -> i64 {
 }
 
 fn bundle(good: &Good) -> BundleStatus {
-    let Good { reference, tag, size, .. } = good;
+    let Good {
+        reference,
+        tag,
+        size,
+        ..
+    } = good;
     let named = match tag {
         Some(tag) => format!("{}:{tag}@{}", reference.repository(), reference.digest()),
         None => reference.to_string(),
@@ -134,20 +179,47 @@ fn wanted(old: &PackedBundleStatus, news: &News) -> Vec<Wanted> {
     }
 }
 
-fn of(type_: &'static str, status: bool, reason: impl Into<String>, message: impl Into<String>) -> Wanted {
-    Wanted { type_, status, reason: reason.into(), message: message.into() }
+fn of(
+    type_: &'static str,
+    status: bool,
+    reason: impl Into<String>,
+    message: impl Into<String>,
+) -> Wanted {
+    Wanted {
+        type_,
+        status,
+        reason: reason.into(),
+        message: message.into(),
+    }
 }
 
 /// What is known stays known.
 fn suspended(old: &PackedBundleStatus) -> Vec<Wanted> {
     let known = kept(old, &[READY, VERIFIED]);
-    if known.is_empty() { vec![of(READY, false, SUSPENDED, "spec.suspend is true, nothing is done until it is false")] } else { known }
+    if known.is_empty() {
+        vec![of(
+            READY,
+            false,
+            SUSPENDED,
+            "spec.suspend is true, nothing is done until it is false",
+        )]
+    } else {
+        known
+    }
 }
 
 fn kept(old: &PackedBundleStatus, types: &[&'static str]) -> Vec<Wanted> {
     let find = |type_: &&'static str| {
-        let condition = old.conditions.iter().find(|condition| condition.type_ == **type_)?;
-        Some(of(type_, condition.status == "True", condition.reason.clone(), condition.message.clone()))
+        let condition = old
+            .conditions
+            .iter()
+            .find(|condition| condition.type_ == **type_)?;
+        Some(of(
+            type_,
+            condition.status == "True",
+            condition.reason.clone(),
+            condition.message.clone(),
+        ))
     };
     types.iter().filter_map(find).collect()
 }
@@ -158,15 +230,24 @@ fn working(phase: Phase, trouble: Option<&str>) -> Vec<Wanted> {
         Phase::Signing => (SIGNING, "the sign Job is at work"),
     };
     let message = trouble.unwrap_or(what);
-    vec![of(READY, false, reason, message), of(RECONCILING, true, reason, message)]
+    vec![
+        of(READY, false, reason, message),
+        of(RECONCILING, true, reason, message),
+    ]
 }
 
 fn good_news(good: &Good) -> Vec<Wanted> {
     let message = good.words();
     if let Some(unsigned) = &good.unsigned {
-        return vec![of(READY, true, UNSIGNED, message.clone()), of(VERIFIED, false, unsigned.reason().as_str(), message)];
+        return vec![
+            of(READY, true, UNSIGNED, message.clone()),
+            of(VERIFIED, false, unsigned.reason().as_str(), message),
+        ];
     }
-    vec![of(READY, true, SUCCEEDED, message.clone()), of(VERIFIED, true, SUCCEEDED, message)]
+    vec![
+        of(READY, true, SUCCEEDED, message.clone()),
+        of(VERIFIED, true, SUCCEEDED, message),
+    ]
 }
 
 fn failed(old: &PackedBundleStatus, failure: &Failure) -> Vec<Wanted> {
@@ -175,14 +256,19 @@ fn failed(old: &PackedBundleStatus, failure: &Failure) -> Vec<Wanted> {
     let stalled = || vec![tell(READY, false), tell(STALLED, true)];
     match (failure.class(), reason) {
         // Somebody must make it, so it will not pass by itself.
-        (_, Reason::SourceNotFound | Reason::PodDenied | Reason::JobFailed) | (Class::Invalid | Class::Internal, _) => stalled(),
+        (_, Reason::SourceNotFound | Reason::PodDenied | Reason::JobFailed)
+        | (Class::Invalid | Class::Internal, _) => stalled(),
         (Class::Unavailable, _) if condition::is_true(&old.conditions, READY) => {
             let mut wanted = kept(old, &[READY, VERIFIED]);
             wanted.push(tell(RECONCILING, true));
             wanted
         }
         (Class::Unavailable, _) => vec![tell(READY, false), tell(RECONCILING, true)],
-        (Class::Denied | Class::Corrupt, _) => vec![tell(READY, false), tell(STALLED, true), tell(VERIFIED, false)],
+        (Class::Denied | Class::Corrupt, _) => vec![
+            tell(READY, false),
+            tell(STALLED, true),
+            tell(VERIFIED, false),
+        ],
     }
 }
 

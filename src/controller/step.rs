@@ -1,4 +1,5 @@
-//! What to do next: a pure function of what was observed. Tables of what it says are in `step/tests.rs`.
+//! What to do next: a pure function of what was observed. Tables of what it says are in
+//! `step/tests.rs`.
 
 use std::time::Duration;
 
@@ -18,7 +19,8 @@ use crate::{
 /// The first wait after a dependency did not answer; it doubles up to [`LONGEST_RETRY`].
 const FIRST_RETRY: Duration = Duration::from_secs(15);
 const LONGEST_RETRY: Duration = Duration::from_mins(15);
-/// How soon an object is looked at again whose fault a person may have mended elsewhere: a `ConfigMap`, a Secret, another object.
+/// How soon an object is looked at again whose fault a person may have mended elsewhere: a
+/// `ConfigMap`, a Secret, another object.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// How soon after a defect of ours.
 const AFTER_DEFECT: Duration = Duration::from_mins(10);
@@ -109,7 +111,8 @@ pub(super) enum Step {
     Verify(Digest),
     /// Throw the failed run's Jobs away, so that it begins again.
     Restart(Frozen),
-    /// A run failed, or cannot begin. What follows is in the failure's class; look again after this time.
+    /// A run failed, or cannot begin. What follows is in the failure's class; look again after this
+    /// time.
     Fail(Failure, Option<Duration>),
     /// All is done; look again after this time.
     Rest(Option<Duration>),
@@ -130,27 +133,46 @@ pub(super) fn next(validated: &ValidatedPackedBundle, seen: &Observed, now: Time
         return Step::Suspend;
     }
     match &validated.work {
-        Work::Adopt(adoption) => after_run(adoption.reference.digest(), validated.interval, seen, now),
+        Work::Adopt(adoption) => {
+            after_run(adoption.reference.digest(), validated.interval, seen, now)
+        }
         Work::Pack(packing) => next_of_packing(packing, validated.interval, seen, now),
     }
 }
 
-fn next_of_packing(packing: &Packing, interval: Option<Duration>, seen: &Observed, now: Timestamp) -> Step {
+fn next_of_packing(
+    packing: &Packing,
+    interval: Option<Duration>,
+    seen: &Observed,
+    now: Timestamp,
+) -> Step {
     if packing.signing == ToSign::Nobody && !seen.allow_unsigned {
-        return stall(Reason::InvalidSpec, "spec.signing.mode: None is not allowed by this installation (chart value signing.allowNone)");
+        return stall(
+            Reason::InvalidSpec,
+            "spec.signing.mode: None is not allowed by this installation (chart value \
+                signing.allowNone)",
+        );
     }
-    let Some(frozen) = &seen.frozen else { return Step::Resolve };
+    let Some(frozen) = &seen.frozen else {
+        return Step::Resolve;
+    };
     let step = match seen.finished {
         Some(digest) => after_run(digest, interval, seen, now),
         None => run(frozen, interval, seen, now),
     };
     // No Job is under way: what the source says now may as well count.
-    let at_rest = matches!(step, Step::Verify(_) | Step::Fail(..) | Step::Rest(_) | Step::Pack(_));
+    let at_rest = matches!(
+        step,
+        Step::Verify(_) | Step::Fail(..) | Step::Rest(_) | Step::Pack(_)
+    );
     if at_rest && (seen.requested || is_due(seen.resolved_at, interval, now)) {
         return Step::Resolve;
     }
     match &seen.rival {
-        Some(rival) => Step::Fail(Failure::new(Reason::TagConflict, &conflict(rival)), Some(LOOK_AGAIN)),
+        Some(rival) => Step::Fail(
+            Failure::new(Reason::TagConflict, &conflict(rival)),
+            Some(LOOK_AGAIN),
+        ),
         None => step,
     }
 }
@@ -158,18 +180,27 @@ fn next_of_packing(packing: &Packing, interval: Option<Duration>, seen: &Observe
 fn conflict(rival: &Rival) -> String {
     match rival {
         Rival::Here { name } => {
-            format!("PackedBundle {name} is older and has the same repository and tag; choose another tag, or delete one of the two")
+            format!(
+                "PackedBundle {name} is older and has the same repository and tag; choose \
+                another tag, or delete one of the two"
+            )
         }
-        Rival::Elsewhere => "a PackedBundle of another namespace has pushed to the same repository and tag before; choose another tag".to_owned(),
+        Rival::Elsewhere => {
+            "a PackedBundle of another namespace has pushed to the same repository \
+            and tag before; choose another tag"
+                .to_owned()
+        }
     }
 }
 
 /// The failure of the current run.
 fn failed(seen: &Observed) -> Option<(&Failure, Timestamp)> {
-    [&seen.sign, &seen.pack].into_iter().find_map(|job| match job {
-        JobState::Failed { failure, at } => Some((failure, *at)),
-        _ => None,
-    })
+    [&seen.sign, &seen.pack]
+        .into_iter()
+        .find_map(|job| match job {
+            JobState::Failed { failure, at } => Some((failure, *at)),
+            _ => None,
+        })
 }
 
 fn run(frozen: &Frozen, interval: Option<Duration>, seen: &Observed, now: Timestamp) -> Step {
@@ -177,16 +208,28 @@ fn run(frozen: &Frozen, interval: Option<Duration>, seen: &Observed, now: Timest
         return after_failure(frozen, failure, at, seen.failures, now);
     }
     if let Some(why) = [&seen.sign, &seen.pack].into_iter().find_map(refused) {
-        return Step::Fail(Failure::new(Reason::PodDenied, &format!("the cluster refuses the Job's Pod: {why}")), Some(LOOK_AGAIN));
+        return Step::Fail(
+            Failure::new(
+                Reason::PodDenied,
+                &format!("the cluster refuses the Job's Pod: {why}"),
+            ),
+            Some(LOOK_AGAIN),
+        );
     }
     match (&seen.sign, &seen.pack) {
         (JobState::Succeeded { report, .. }, _) => after_run(report.digest, interval, seen, now),
         (JobState::Running { trouble }, _) => Step::Wait(Phase::Signing, trouble.clone()),
         (_, JobState::Running { trouble }) => Step::Wait(Phase::Packing, trouble.clone()),
-        (_, JobState::Succeeded { report, .. }) if report.lock_digest == frozen.lock => Step::Sign(frozen.clone(), report.digest),
-        (_, JobState::Succeeded { report, .. }) => {
-            stall(Reason::LockMismatch, &format!("the pack Job packed the lock {}, frozen is {}", report.lock_digest, frozen.lock))
+        (_, JobState::Succeeded { report, .. }) if report.lock_digest == frozen.lock => {
+            Step::Sign(frozen.clone(), report.digest)
         }
+        (_, JobState::Succeeded { report, .. }) => stall(
+            Reason::LockMismatch,
+            &format!(
+                "the pack Job packed the lock {}, frozen is {}",
+                report.lock_digest, frozen.lock
+            ),
+        ),
         _ => Step::Pack(frozen.clone()),
     }
 }
@@ -198,8 +241,15 @@ fn refused(job: &JobState) -> Option<&str> {
     }
 }
 
-/// Only what may pass by itself is tried again. The wait is counted from the failure, so a restart of ours does not prolong it.
-fn after_failure(frozen: &Frozen, failure: &Failure, at: Timestamp, failures: u32, now: Timestamp) -> Step {
+/// Only what may pass by itself is tried again. The wait is counted from the failure, so a restart
+/// of ours does not prolong it.
+fn after_failure(
+    frozen: &Frozen,
+    failure: &Failure,
+    at: Timestamp,
+    failures: u32,
+    now: Timestamp,
+) -> Step {
     match failure.class() {
         Class::Unavailable => {
             let wait = retry_after(failures.saturating_sub(1));
@@ -218,7 +268,12 @@ fn after_run(digest: Digest, interval: Option<Duration>, seen: &Observed, now: T
         return Step::Verify(digest);
     }
     let times = [seen.resolved_at, seen.verified_at].into_iter().flatten();
-    let rest = interval.map(|interval| times.filter_map(|at| left(at, interval, now)).min().unwrap_or(interval));
+    let rest = interval.map(|interval| {
+        times
+            .filter_map(|at| left(at, interval, now))
+            .min()
+            .unwrap_or(interval)
+    });
     match &seen.refused {
         Some(failure) => Step::Fail(failure.clone(), rest),
         None => Step::Rest(rest),
@@ -241,17 +296,25 @@ fn left(since: Timestamp, wait: Duration, now: Timestamp) -> Option<Duration> {
 
 /// The wait after the number of failures that came before this one.
 pub(super) fn retry_after(earlier: u32) -> Duration {
-    FIRST_RETRY.saturating_mul(1 << earlier.min(16)).min(LONGEST_RETRY)
+    FIRST_RETRY
+        .saturating_mul(1 << earlier.min(16))
+        .min(LONGEST_RETRY)
 }
 
 /// How soon to look again after a failure outside of Jobs, `earlier` ones of which came before.
 pub(super) fn look_again(reason: Reason, earlier: u32) -> Option<Duration> {
     match (reason.class(), reason) {
         // Often the ConfigMap comes a moment after the object that names it.
-        (_, Reason::SourceNotFound) => Some(Duration::from_secs(2).saturating_mul(1 << earlier.min(8)).min(LOOK_AGAIN)),
+        (_, Reason::SourceNotFound) => Some(
+            Duration::from_secs(2)
+                .saturating_mul(1 << earlier.min(8))
+                .min(LOOK_AGAIN),
+        ),
         (Class::Unavailable, _) => Some(retry_after(earlier)),
         (Class::Internal, _) => Some(AFTER_DEFECT),
-        (_, Reason::SecretAccessDenied | Reason::NoSigner | Reason::TagConflict) => Some(LOOK_AGAIN),
+        (_, Reason::SecretAccessDenied | Reason::NoSigner | Reason::TagConflict) => {
+            Some(LOOK_AGAIN)
+        }
         (Class::Denied | Class::Invalid | Class::Corrupt, _) => None,
     }
 }
@@ -260,7 +323,8 @@ fn stall(reason: Reason, message: &str) -> Step {
     Step::Fail(Failure::new(reason, message), None)
 }
 
-/// The tag that a run gives: the one asked for, else one that follows from the lock. Nobody's bundle gets none.
+/// The tag that a run gives: the one asked for, else one that follows from the lock. Nobody's
+/// bundle gets none.
 pub(super) fn tag(packing: &Packing, lock: &Digest) -> Option<Tag> {
     match (&packing.signing, &packing.tag) {
         (ToSign::Nobody, _) => None,

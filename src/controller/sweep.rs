@@ -1,7 +1,8 @@
-//! Removes what nobody needs any more: children of objects that are gone, where no owner reference reaches, and old runs.
+//! Removes what nobody needs any more: children of objects that are gone, where no owner reference
+//! reaches, and old runs.
 //!
-//! There are no finalizers, so objects go at once even while no controller runs; what they leave in the system namespace goes here.
-//! Content of registries is never deleted.
+//! There are no finalizers, so objects go at once even while no controller runs; what they leave in
+//! the system namespace goes here. Content of registries is never deleted.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -30,7 +31,8 @@ use crate::{
     core::job::RunKey,
 };
 
-/// Removes children in the system namespace whose object is gone. `exists` knows the UIDs of those that are there.
+/// Removes children in the system namespace whose object is gone. `exists` knows the UIDs of those
+/// that are there.
 pub(super) async fn orphans(exists: &HashSet<String>, context: &Context) -> Result<(), Trouble> {
     orphans_of::<Job>(exists, context).await?;
     orphans_of::<ConfigMap>(exists, context).await?;
@@ -41,34 +43,65 @@ pub(super) async fn orphans(exists: &HashSet<String>, context: &Context) -> Resu
 
 async fn orphans_of<K>(exists: &HashSet<String>, context: &Context) -> Result<(), Trouble>
 where
-    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
+    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug,
 {
     let api = Api::<K>::namespaced(context.client.clone(), &context.setup.system_namespace);
     let ours = ListParams::default().labels(&format!("{MANAGED_BY}={MANAGER},{BUNDLE_UID}"));
     for child in api.list_metadata(&ours).await?.items {
-        if child.labels().get(BUNDLE_UID).is_some_and(|uid| !exists.contains(uid)) {
+        if child
+            .labels()
+            .get(BUNDLE_UID)
+            .is_some_and(|uid| !exists.contains(uid))
+        {
             delete(&api, &child.name_any()).await?;
         }
     }
     Ok(())
 }
 
-/// Removes old runs of an object: those under way that another has replaced, and finished ones beyond the number that is kept.
+/// Removes old runs of an object: those under way that another has replaced, and finished ones
+/// beyond the number that is kept.
 ///
-/// Labels in the object's namespace are its tenant's to write. They decide about objects of that namespace only: in the system namespace
-/// nothing is removed but what is labelled there, which no tenant can do.
-pub(super) async fn old_runs(object: &PackedBundle, current: &RunKey, kept: Kept, context: &Context) -> Result<(), Trouble> {
+/// Labels in the object's namespace are its tenant's to write. They decide about objects of that
+/// namespace only: in the system namespace nothing is removed but what is labelled there, which no
+/// tenant can do.
+pub(super) async fn old_runs(
+    object: &PackedBundle,
+    current: &RunKey,
+    kept: Kept,
+    context: &Context,
+) -> Result<(), Trouble> {
     let own = object.namespace().unwrap_or_default();
     let system = context.setup.system_namespace.clone();
-    let of_object = ListParams::default().labels(&format!("{MANAGED_BY}={MANAGER},{BUNDLE_UID}={}", object.uid().unwrap_or_default()));
-    let system_jobs = Api::<Job>::namespaced(context.client.clone(), &system).list(&of_object).await?.items;
-    let snapshots = Api::<ConfigMap>::namespaced(context.client.clone(), &system).list_metadata(&of_object).await?;
-    let frozen = snapshots.items.into_iter().filter_map(|snapshot: PartialObjectMeta<ConfigMap>| snapshot.labels().get(RUN).cloned());
+    let of_object = ListParams::default().labels(&format!(
+        "{MANAGED_BY}={MANAGER},{BUNDLE_UID}={}",
+        object.uid().unwrap_or_default()
+    ));
+    let system_jobs = Api::<Job>::namespaced(context.client.clone(), &system)
+        .list(&of_object)
+        .await?
+        .items;
+    let snapshots = Api::<ConfigMap>::namespaced(context.client.clone(), &system)
+        .list_metadata(&of_object)
+        .await?;
+    let frozen = snapshots
+        .items
+        .into_iter()
+        .filter_map(|snapshot: PartialObjectMeta<ConfigMap>| snapshot.labels().get(RUN).cloned());
     let system_runs = &frozen.collect() | &runs_of(&system_jobs);
-    let own_jobs = Api::<Job>::namespaced(context.client.clone(), &own).list(&of_object).await?.items;
+    let own_jobs = Api::<Job>::namespaced(context.client.clone(), &own)
+        .list(&of_object)
+        .await?
+        .items;
     let own_runs = &runs_of(&own_jobs) | &system_runs;
     let jobs = [own_jobs, system_jobs].concat();
-    let history = object.status.as_ref().map_or(&[][..], |status| &status.history);
+    let history = object
+        .status
+        .as_ref()
+        .map_or(&[][..], |status| &status.history);
     let doomed = doomed(&jobs, history, &own_runs, current.as_str(), kept);
     for run in &doomed & &own_runs {
         remove_own(&run, &own, context).await?;
@@ -80,11 +113,19 @@ pub(super) async fn old_runs(object: &PackedBundle, current: &RunKey, kept: Kept
 }
 
 fn runs_of(jobs: &[Job]) -> BTreeSet<String> {
-    jobs.iter().filter_map(|job| job.labels().get(RUN).cloned()).collect()
+    jobs.iter()
+        .filter_map(|job| job.labels().get(RUN).cloned())
+        .collect()
 }
 
 /// Which of an object's runs are to go.
-fn doomed(jobs: &[Job], history: &[HistoryEntry], known: &BTreeSet<String>, current: &str, kept: Kept) -> BTreeSet<String> {
+fn doomed(
+    jobs: &[Job],
+    history: &[HistoryEntry],
+    known: &BTreeSet<String>,
+    current: &str,
+    kept: Kept,
+) -> BTreeSet<String> {
     let mut succeeded = BTreeSet::new();
     let mut failed = BTreeSet::new();
     for run in known.iter().filter(|run| run.as_str() != current) {
@@ -94,32 +135,62 @@ fn doomed(jobs: &[Job], history: &[HistoryEntry], known: &BTreeSet<String>, curr
             None => (),
         }
     }
-    let newest = |ends: BTreeSet<(Timestamp, String)>, count| ends.into_iter().rev().take(count).map(|(_, run)| run).collect::<Vec<_>>();
-    let kept: HashSet<String> = newest(succeeded, kept.succeeded).into_iter().chain(newest(failed, kept.failed)).collect();
-    known.iter().filter(|run| run.as_str() != current && !kept.contains(*run)).cloned().collect()
+    let newest = |ends: BTreeSet<(Timestamp, String)>, count| {
+        ends.into_iter()
+            .rev()
+            .take(count)
+            .map(|(_, run)| run)
+            .collect::<Vec<_>>()
+    };
+    let kept: HashSet<String> = newest(succeeded, kept.succeeded)
+        .into_iter()
+        .chain(newest(failed, kept.failed))
+        .collect();
+    known
+        .iter()
+        .filter(|run| run.as_str() != current && !kept.contains(*run))
+        .cloned()
+        .collect()
 }
 
-/// How and when a run ended, as the status remembers it: a run counts as ended before its Job is `Complete`.
+/// How and when a run ended, as the status remembers it: a run counts as ended before its Job is
+/// `Complete`.
 fn recorded(history: &[HistoryEntry], run: &str) -> Option<(bool, Timestamp)> {
     let entry = history.iter().find(|entry| entry.run == run)?;
     Some((entry.reason == SUCCEEDED, entry.finished.parse().ok()?))
 }
 
-/// How and when a run ended: with its sign Job's success, or with the failure of any of its Jobs. `None`: it did not, and never will.
+/// How and when a run ended: with its sign Job's success, or with the failure of any of its Jobs.
+/// `None`: it did not, and never will.
 fn end(jobs: &[Job], run: &str) -> Option<(bool, Timestamp)> {
-    let of_run: Vec<&Job> = jobs.iter().filter(|job| job.labels().get(RUN).is_some_and(|of| of == run)).collect();
+    let of_run: Vec<&Job> = jobs
+        .iter()
+        .filter(|job| job.labels().get(RUN).is_some_and(|of| of == run))
+        .collect();
     let ended = |job: &Job, type_: &str| {
         let conditions = job.status.as_ref()?.conditions.as_ref()?;
-        let condition = conditions.iter().find(|condition| condition.type_ == type_ && condition.status == "True")?;
+        let condition = conditions
+            .iter()
+            .find(|condition| condition.type_ == type_ && condition.status == "True")?;
         condition.last_transition_time.as_ref().map(|time| time.0)
     };
-    let failed = of_run.iter().find_map(|job| ended(job, "Failed")).map(|at| (false, at));
-    let signed = of_run.iter().filter(|job| job.name_any().ends_with("-sign")).find_map(|job| ended(job, "Complete")).map(|at| (true, at));
+    let failed = of_run
+        .iter()
+        .find_map(|job| ended(job, "Failed"))
+        .map(|at| (false, at));
+    let signed = of_run
+        .iter()
+        .filter(|job| job.name_any().ends_with("-sign"))
+        .find_map(|job| ended(job, "Complete"))
+        .map(|at| (true, at));
     failed.or(signed)
 }
 
 async fn remove_own(run: &str, own: &str, context: &Context) -> Result<(), Trouble> {
-    let (jobs, maps) = (Api::<Job>::namespaced(context.client.clone(), own), Api::<ConfigMap>::namespaced(context.client.clone(), own));
+    let (jobs, maps) = (
+        Api::<Job>::namespaced(context.client.clone(), own),
+        Api::<ConfigMap>::namespaced(context.client.clone(), own),
+    );
     delete(&jobs, &format!("packgate-{run}-pack")).await?;
     delete(&jobs, &format!("packgate-{run}-sign")).await?;
     delete(&maps, &format!("packgate-{run}-pack")).await
@@ -127,10 +198,22 @@ async fn remove_own(run: &str, own: &str, context: &Context) -> Result<(), Troub
 
 async fn remove_system(run: &str, system: &str, context: &Context) -> Result<(), Trouble> {
     let sign = format!("packgate-{run}-sign");
-    delete(&Api::<Job>::namespaced(context.client.clone(), system), &sign).await?;
-    delete(&Api::<Secret>::namespaced(context.client.clone(), system), &sign).await?;
+    delete(
+        &Api::<Job>::namespaced(context.client.clone(), system),
+        &sign,
+    )
+    .await?;
+    delete(
+        &Api::<Secret>::namespaced(context.client.clone(), system),
+        &sign,
+    )
+    .await?;
     // The snapshot last: while it is there, the run is found again.
-    delete(&Api::<ConfigMap>::namespaced(context.client.clone(), system), &format!("packgate-{run}-lock")).await
+    delete(
+        &Api::<ConfigMap>::namespaced(context.client.clone(), system),
+        &format!("packgate-{run}-lock"),
+    )
+    .await
 }
 
 #[cfg(test)]
@@ -140,10 +223,22 @@ mod tests {
     use super::*;
 
     fn job(run: &str, step: &str, end: Option<(&str, &str)>) -> Job {
-        let conditions: Vec<_> =
-            end.iter().map(|(type_, at)| json!({"type": type_, "status": "True", "lastTransitionTime": format!("2026-11-21T12:00:{at}Z")})).collect();
+        let conditions: Vec<_> = end
+            .iter()
+            .map(|(type_, at)| {
+                json!({
+                    "type": type_,
+                    "status": "True",
+                    "lastTransitionTime": format!("2026-11-21T12:00:{at}Z"),
+                })
+            })
+            .collect();
         let name = format!("packgate-{run}-{step}");
-        serde_json::from_value(json!({"metadata": {"name": name, "labels": {RUN: run}}, "status": {"conditions": conditions}})).expect("a Job")
+        serde_json::from_value(json!({
+            "metadata": {"name": name, "labels": {RUN: run}},
+            "status": {"conditions": conditions},
+        }))
+        .expect("a Job")
     }
 
     #[test]
@@ -158,20 +253,45 @@ mod tests {
             job("replaced", "pack", None),
             job("current", "pack", None),
         ];
-        let mut known: BTreeSet<String> = jobs.iter().map(|job| job.labels()[RUN].clone()).collect();
+        let mut known: BTreeSet<String> =
+            jobs.iter().map(|job| job.labels()[RUN].clone()).collect();
         known.insert("snapshot-only".into());
-        let gone = |succeeded, failed| -> Vec<String> { doomed(&jobs, &[], &known, "current", Kept { succeeded, failed }).into_iter().collect() };
+        let gone = |succeeded, failed| -> Vec<String> {
+            doomed(&jobs, &[], &known, "current", Kept { succeeded, failed })
+                .into_iter()
+                .collect()
+        };
         assert_eq!(gone(1, 1), ["bad-1", "good-1", "replaced", "snapshot-only"]);
         assert_eq!(gone(3, 3), ["replaced", "snapshot-only"]);
-        assert_eq!(gone(0, 0), ["bad-1", "bad-2", "good-1", "good-2", "replaced", "snapshot-only"]);
+        assert_eq!(
+            gone(0, 0),
+            [
+                "bad-1",
+                "bad-2",
+                "good-1",
+                "good-2",
+                "replaced",
+                "snapshot-only"
+            ]
+        );
     }
 
     #[test]
     fn a_run_has_ended_once_that_is_recorded() {
-        let jobs = [job("early", "pack", Some(("Complete", "01"))), job("early", "sign", None)];
+        let jobs = [
+            job("early", "pack", Some(("Complete", "01"))),
+            job("early", "sign", None),
+        ];
         let known = BTreeSet::from(["early".to_owned()]);
-        let kept = Kept { succeeded: 1, failed: 1 };
-        assert_eq!(doomed(&jobs, &[], &known, "current", kept), known, "nobody says that it ended");
+        let kept = Kept {
+            succeeded: 1,
+            failed: 1,
+        };
+        assert_eq!(
+            doomed(&jobs, &[], &known, "current", kept),
+            known,
+            "nobody says that it ended"
+        );
         let entry = HistoryEntry {
             run: "early".into(),
             digest: None,
@@ -180,6 +300,9 @@ mod tests {
             finished: "2026-11-21T12:00:02Z".into(),
             reason: SUCCEEDED.into(),
         };
-        assert_eq!(doomed(&jobs, &[entry], &known, "current", kept), BTreeSet::new());
+        assert_eq!(
+            doomed(&jobs, &[entry], &known, "current", kept),
+            BTreeSet::new()
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What can go wrong while an object is reconciled: something that its status tells, or an API server that does not do as asked.
+//! What can go wrong while an object is reconciled: something that its status tells, or an API
+//! server that does not do as asked.
 
 use kube::core::Status;
 
@@ -13,7 +14,8 @@ pub enum Trouble {
     /// For the object's status.
     #[error("{}: {}", .0.reason, .0.message)]
     Told(Failure),
-    /// The API server failed, or changed its mind. Tried again soon, and not told in the status, which could not be written either.
+    /// The API server failed, or changed its mind. Tried again soon, and not told in the status,
+    /// which could not be written either.
     #[error("the API server: {0}")]
     Api(#[source] Box<kube::Error>),
 }

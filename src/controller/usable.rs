@@ -1,4 +1,5 @@
-//! Says of every policy and trust root whether it can be used: the condition `Ready`. What they judge is not looked at here.
+//! Says of every policy and trust root whether it can be used: the condition `Ready`. What they
+//! judge is not looked at here.
 
 use std::{sync::Arc, time::Duration};
 
@@ -42,7 +43,9 @@ const LOOK_AGAIN: Duration = Duration::from_mins(5);
 const AFTER_ERROR: Duration = Duration::from_secs(10);
 
 /// A kind that can be usable or not.
-trait Usable: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static {
+trait Usable:
+    Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static
+{
     /// What is known of it, or why it cannot be used.
     fn check(&self, context: &Context) -> impl Future<Output = Result<Checked, Trouble>> + Send;
 
@@ -76,14 +79,27 @@ pub(super) struct Checked {
 impl Checked {
     /// It can be used.
     pub(super) fn good(fields: Value) -> Self {
-        Self { fields, failure: None, message: "it can be used".to_owned(), again: LOOK_AGAIN }
+        Self {
+            fields,
+            failure: None,
+            message: "it can be used".to_owned(),
+            again: LOOK_AGAIN,
+        }
     }
 
     /// It cannot.
     pub(super) fn bad(fields: Value, failure: Failure) -> Self {
         // What is too much together changes with objects that are not looked at here.
-        let again = if failure.reason == Reason::LimitExceeded { AFTER_ERROR } else { LOOK_AGAIN };
-        Self { failure: Some(failure), again, ..Self::good(fields) }
+        let again = if failure.reason == Reason::LimitExceeded {
+            AFTER_ERROR
+        } else {
+            LOOK_AGAIN
+        };
+        Self {
+            failure: Some(failure),
+            again,
+            ..Self::good(fields)
+        }
     }
 
     fn ready(&self) -> Wanted {
@@ -106,12 +122,19 @@ type Check<K> = Controller<DeserializeGuard<K>>;
 impl Checks {
     /// Watches them.
     pub(super) fn new(client: &Client) -> Self {
-        Self { cluster: check(client), namespaced: check(client), roots: check(client) }
+        Self {
+            cluster: check(client),
+            namespaced: check(client),
+            roots: check(client),
+        }
     }
 
     /// Every policy that is watched.
     pub(super) fn policies(&self) -> Policies {
-        Policies { cluster: self.cluster.store(), namespaced: self.namespaced.store() }
+        Policies {
+            cluster: self.cluster.store(),
+            namespaced: self.namespaced.store(),
+        }
     }
 
     /// Every trust root that is watched.
@@ -121,13 +144,24 @@ impl Checks {
 
     /// Checks them until `stop`.
     pub(super) async fn run(self, context: &Arc<Context>, stop: &CancellationToken) {
-        join3(run(self.cluster, context, stop), run(self.namespaced, context, stop), run(self.roots, context, stop)).await;
+        join3(
+            run(self.cluster, context, stop),
+            run(self.namespaced, context, stop),
+            run(self.roots, context, stop),
+        )
+        .await;
     }
 }
 
 fn check<K: Usable>(client: &Client) -> Check<K> {
-    let config = controller::Config::default().concurrency(2).debounce(Duration::from_millis(50));
-    Controller::new(Api::all(client.clone()), watcher::Config::default().any_semantic()).with_config(config)
+    let config = controller::Config::default()
+        .concurrency(2)
+        .debounce(Duration::from_millis(50));
+    Controller::new(
+        Api::all(client.clone()),
+        watcher::Config::default().any_semantic(),
+    )
+    .with_config(config)
 }
 
 async fn run<K: Usable>(controller: Check<K>, context: &Arc<Context>, stop: &CancellationToken) {
@@ -147,8 +181,13 @@ async fn run<K: Usable>(controller: Check<K>, context: &Arc<Context>, stop: &Can
         .await;
 }
 
-async fn tell<K: Usable>(guarded: &DeserializeGuard<K>, context: &Context) -> Result<Action, Trouble> {
-    let Ok(object) = &guarded.0 else { return Ok(Action::await_change()) };
+async fn tell<K: Usable>(
+    guarded: &DeserializeGuard<K>,
+    context: &Context,
+) -> Result<Action, Trouble> {
+    let Ok(object) = &guarded.0 else {
+        return Ok(Action::await_change());
+    };
     let checked = match object.check(context).await {
         Ok(checked) => checked,
         Err(Trouble::Told(failure)) => Checked::bad(json!({}), failure),
@@ -158,8 +197,16 @@ async fn tell<K: Usable>(guarded: &DeserializeGuard<K>, context: &Context) -> Re
     let generation = object.meta().generation.unwrap_or_default();
     status["observedGeneration"] = generation.into();
     let old = object.conditions();
-    let wanted: Vec<Wanted> = [Some(wanted), object.enforced(&old, context)].into_iter().flatten().collect();
-    status["conditions"] = json!(condition::merge(&old, &wanted, generation, context.clock.now()));
+    let wanted: Vec<Wanted> = [Some(wanted), object.enforced(&old, context)]
+        .into_iter()
+        .flatten()
+        .collect();
+    status["conditions"] = json!(condition::merge(
+        &old,
+        &wanted,
+        generation,
+        context.clock.now()
+    ));
     if object.status() != status {
         write::<K>(object, &status, context).await?;
     }
@@ -167,7 +214,12 @@ async fn tell<K: Usable>(guarded: &DeserializeGuard<K>, context: &Context) -> Re
 }
 
 fn ready(status: bool, reason: &str, message: &str) -> Wanted {
-    Wanted { type_: READY, status, reason: reason.to_owned(), message: message.to_owned() }
+    Wanted {
+        type_: READY,
+        status,
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+    }
 }
 
 async fn write<K: Usable>(object: &K, status: &Value, context: &Context) -> Result<(), Trouble> {
@@ -179,7 +231,12 @@ async fn write<K: Usable>(object: &K, status: &Value, context: &Context) -> Resu
     });
     let parameters = PatchParams::apply(MANAGER).force();
     let uri = K::url_path(&(), object.namespace().as_deref());
-    let request = kube::core::Request::new(uri).patch_subresource("status", &object.name_any(), &parameters, &Patch::Apply(&patch));
+    let request = kube::core::Request::new(uri).patch_subresource(
+        "status",
+        &object.name_any(),
+        &parameters,
+        &Patch::Apply(&patch),
+    );
     let request = request.map_err(|error| Trouble::new(Reason::Internal, error.to_string()))?;
     match context.client.request::<Value>(request).await {
         Ok(_) => Ok(()),
@@ -191,13 +248,29 @@ async fn write<K: Usable>(object: &K, status: &Value, context: &Context) -> Resu
 /// Does the webhook carry this generation?
 fn in_force(metadata: &ObjectMeta, old: &[Condition], context: &Context) -> Option<Wanted> {
     let generation = metadata.generation.unwrap_or_default();
-    let enforced = |status, reason: &str, message: String| Some(Wanted { type_: ENFORCED, status, reason: reason.to_owned(), message });
-    let known = context.enforcement.borrow().of(metadata.uid.as_deref().unwrap_or_default(), generation);
+    let enforced = |status, reason: &str, message: String| {
+        Some(Wanted {
+            type_: ENFORCED,
+            status,
+            reason: reason.to_owned(),
+            message,
+        })
+    };
+    let known = context
+        .enforcement
+        .borrow()
+        .of(metadata.uid.as_deref().unwrap_or_default(), generation);
     match known {
-        InForce::Yes => enforced(true, SUCCEEDED, "every replica of the webhook carries it".to_owned()),
+        InForce::Yes => enforced(
+            true,
+            SUCCEEDED,
+            "every replica of the webhook carries it".to_owned(),
+        ),
         InForce::NotYet(why) => enforced(false, PENDING, why),
         InForce::Unknown => {
-            let said = old.iter().find(|said| said.type_ == ENFORCED && said.observed_generation == Some(generation));
+            let said = old.iter().find(|said| {
+                said.type_ == ENFORCED && said.observed_generation == Some(generation)
+            });
             said.map_or_else(
                 || enforced(false, PENDING, "not known yet".to_owned()),
                 |said| enforced(said.status == "True", &said.reason, said.message.clone()),
@@ -207,12 +280,17 @@ fn in_force(metadata: &ObjectMeta, old: &[Condition], context: &Context) -> Opti
 }
 
 fn stored(status: &impl serde::Serialize) -> Value {
-    serde_json::to_value(status).ok().filter(|status| !status.is_null()).unwrap_or_else(|| json!({}))
+    serde_json::to_value(status)
+        .ok()
+        .filter(|status| !status.is_null())
+        .unwrap_or_else(|| json!({}))
 }
 
 impl Usable for ClusterBundlePolicy {
     async fn check(&self, context: &Context) -> Result<Checked, Trouble> {
-        policies::check(PolicyObject::Cluster(Arc::new(self.clone())), context).await.map(|()| Checked::good(json!({})))
+        policies::check(PolicyObject::Cluster(Arc::new(self.clone())), context)
+            .await
+            .map(|()| Checked::good(json!({})))
     }
 
     fn status(&self) -> Value {
@@ -226,7 +304,9 @@ impl Usable for ClusterBundlePolicy {
 
 impl Usable for BundlePolicy {
     async fn check(&self, context: &Context) -> Result<Checked, Trouble> {
-        policies::check(PolicyObject::Namespaced(Arc::new(self.clone())), context).await.map(|()| Checked::good(json!({})))
+        policies::check(PolicyObject::Namespaced(Arc::new(self.clone())), context)
+            .await
+            .map(|()| Checked::good(json!({})))
     }
 
     fn status(&self) -> Value {

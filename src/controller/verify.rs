@@ -1,4 +1,5 @@
-//! Has bundles read back from the registry and judged by the one verifier. Only what is found here reaches the status.
+//! Has bundles read back from the registry and judged by the one verifier. Only what is found here
+//! reaches the status.
 
 use std::time::Duration;
 
@@ -14,7 +15,10 @@ use crate::{
         intoto::COSIGN_SIGN,
         job::Failure,
         limits::Limits,
-        policy::{AdHoc, Admitted, Authority, ClaimsRule, Decision, Denials, Means, Mode, NameMatch, Policy, PolicyIdentity, Verdict},
+        policy::{
+            AdHoc, Admitted, Authority, ClaimsRule, Decision, Denials, Means, Mode, NameMatch,
+            Policy, PolicyIdentity, Verdict,
+        },
         reference::{PinnedReference, Tag},
         sbom::Sbom,
         verify::{Signer, VerificationKey},
@@ -25,7 +29,8 @@ use crate::{
     },
 };
 
-/// How long the verdict on one bundle may take. Nobody waits at the API server for it, and one bundle is not to hold up the others.
+/// How long the verdict on one bundle may take. Nobody waits at the API server for it, and one
+/// bundle is not to hold up the others.
 const DEADLINE: Duration = Duration::from_mins(1);
 
 /// A bundle that stands as it should.
@@ -63,16 +68,29 @@ impl Good {
     pub(super) fn words(&self) -> String {
         let reference = &self.reference;
         match &self.unsigned {
-            Some(Unsigned::ByLeave) => "packed and compared with the lock; by the installation's leave nobody signed it".to_owned(),
-            Some(Unsigned::Exempt(policy)) => format!("{reference} is there, and {policy} exempts it; nothing else was asked of it"),
-            Some(Unsigned::NotEnforced) => format!("{reference} is there, and no policy that governs it enforces; it is not verified"),
-            Some(Unsigned::Ungoverned) => format!("{reference} is there, and no policy governs it; it is not verified"),
+            Some(Unsigned::ByLeave) => {
+                "packed and compared with the lock; by the installation's leave nobody signed it"
+                    .to_owned()
+            }
+            Some(Unsigned::Exempt(policy)) => format!(
+                "{reference} is there, and {policy} exempts it; nothing else was asked of it"
+            ),
+            Some(Unsigned::NotEnforced) => format!(
+                "{reference} is there, and no policy that governs it enforces; it is not verified"
+            ),
+            Some(Unsigned::Ungoverned) => {
+                format!("{reference} is there, and no policy governs it; it is not verified")
+            }
             None => format!("{reference} is {}", self.proved()),
         }
     }
 
     fn proved(&self) -> &'static str {
-        let has = |signature: bool| self.evidence.iter().any(|evidence| (evidence.predicate_type == COSIGN_SIGN) == signature);
+        let has = |signature: bool| {
+            self.evidence
+                .iter()
+                .any(|evidence| (evidence.predicate_type == COSIGN_SIGN) == signature)
+        };
         match (has(true), has(false)) {
             (true, true) => "signed, attested and verified",
             (true, false) => "signed and verified",
@@ -93,8 +111,8 @@ impl Unsigned {
     }
 }
 
-/// Verifies what a run packed: by the installation's or the tenant's signer and builder, against the frozen lock, and by every policy that
-/// governs it.
+/// Verifies what a run packed: by the installation's or the tenant's signer and builder, against
+/// the frozen lock, and by every policy that governs it.
 pub(super) async fn packed(
     namespace: &str,
     packing: &Packing,
@@ -105,42 +123,92 @@ pub(super) async fn packed(
 ) -> Result<Good, Trouble> {
     let reference = packing.repository.clone().pin(digest);
     let docker_config = match &packing.push_secret {
-        Some(name) => Some(context.secrets.docker_config(namespace, name, "spec.destination.secretRef").await?),
+        Some(name) => Some(
+            context
+                .secrets
+                .docker_config(namespace, name, "spec.destination.secretRef")
+                .await?,
+        ),
         None => None,
     };
     let own = own_policy(namespace, packing, lock, context).await?;
     let is_signed = own.is_some();
-    let signer = own.as_ref().and_then(|own| own.rules().authorities.first()).cloned();
+    let signer = own
+        .as_ref()
+        .and_then(|own| own.rules().authorities.first())
+        .cloned();
     let mut policies = policies::load(namespace, context).await?;
     policies.extend(own);
-    let standing = stand(&reference, tag.as_ref(), docker_config.as_deref(), namespace, &policies, context).await?;
-    let Answer { evidence, warnings, .. } = match answer(&standing.judgement.decision, signer.as_ref())? {
+    let standing = stand(
+        &reference,
+        tag.as_ref(),
+        docker_config.as_deref(),
+        namespace,
+        &policies,
+        context,
+    )
+    .await?;
+    let Answer {
+        evidence, warnings, ..
+    } = match answer(&standing.judgement.decision, signer.as_ref())? {
         Some(answer) => answer,
-        None if is_signed => return Err(Trouble::new(Reason::Internal, "a policy of our own did not govern")),
+        None if is_signed => {
+            return Err(Trouble::new(
+                Reason::Internal,
+                "a policy of our own did not govern",
+            ));
+        }
         None => Answer::default(),
     };
     if standing.size.is_none_or(|size| size.lock != lock) {
-        return Err(Trouble::new(Reason::LockMismatch, format!("{reference} was not packed from the frozen lock {lock}")));
+        return Err(Trouble::new(
+            Reason::LockMismatch,
+            format!("{reference} was not packed from the frozen lock {lock}"),
+        ));
     }
     let evidence = with_sbom(evidence, packing, &standing.judgement, signer.as_ref())?;
-    Ok(Good { reference, tag, size: standing.size, evidence, warnings, unsigned: (!is_signed).then_some(Unsigned::ByLeave) })
+    Ok(Good {
+        reference,
+        tag,
+        size: standing.size,
+        evidence,
+        warnings,
+        unsigned: (!is_signed).then_some(Unsigned::ByLeave),
+    })
 }
 
-/// The evidence with the software bill of materials that was asked for: the very document that the lock in the bundle gives, attested by the
-/// same signer. That one lies in the registry which says something else is no evidence.
+/// The evidence with the software bill of materials that was asked for: the very document that the
+/// lock in the bundle gives, attested by the same signer. That one lies in the registry which says
+/// something else is no evidence.
 fn with_sbom(
     mut evidence: Vec<EvidenceStatus>,
     packing: &Packing,
     judgement: &Judgement,
     own: Option<&Authority>,
 ) -> Result<Vec<EvidenceStatus>, Trouble> {
-    let (Some(format), Some(own), Some(contents)) = (packing.sbom, own, &judgement.contents) else { return Ok(evidence) };
-    let sbom = Sbom::new(format, &contents.lock, packing.output.source_date_epoch).map_err(|error| Trouble::of(&error))?;
-    let found = judgement.findings.verified.iter().find(|verified| own.recognises(verified) && sbom.is_told_by(verified.claim()));
-    let missing = || format!("its {} document is not attested by {}, or not as its lock gives it", format.as_str(), own.name);
+    let (Some(format), Some(own), Some(contents)) = (packing.sbom, own, &judgement.contents) else {
+        return Ok(evidence);
+    };
+    let sbom = Sbom::new(format, &contents.lock, packing.output.source_date_epoch)
+        .map_err(|error| Trouble::of(&error))?;
+    let found = judgement
+        .findings
+        .verified
+        .iter()
+        .find(|verified| own.recognises(verified) && sbom.is_told_by(verified.claim()));
+    let missing = || {
+        format!(
+            "its {} document is not attested by {}, or not as its lock gives it",
+            format.as_str(),
+            own.name
+        )
+    };
     let found = found.ok_or_else(|| Trouble::new(Reason::PredicateTypeMismatch, missing()))?;
-    let known =
-        EvidenceStatus { predicate_type: found.claim().predicate_type.clone(), digest: found.referrer().to_string(), signer: own.name.clone() };
+    let known = EvidenceStatus {
+        predicate_type: found.claim().predicate_type.clone(),
+        digest: found.referrer().to_string(),
+        signer: own.name.clone(),
+    };
     if !evidence.contains(&known) {
         evidence.push(known);
     }
@@ -148,20 +216,55 @@ fn with_sbom(
 }
 
 /// Verifies a bundle that is there already, by every policy that governs it.
-pub(super) async fn adopted(namespace: &str, adoption: &Adoption, context: &Context) -> Result<Good, Trouble> {
+pub(super) async fn adopted(
+    namespace: &str,
+    adoption: &Adoption,
+    context: &Context,
+) -> Result<Good, Trouble> {
     let docker_config = match &adoption.secret {
-        Some(name) => Some(context.secrets.docker_config(namespace, name, "spec.source.bundle.secretRef").await?),
+        Some(name) => Some(
+            context
+                .secrets
+                .docker_config(namespace, name, "spec.source.bundle.secretRef")
+                .await?,
+        ),
         None => None,
     };
     let policies = policies::load(namespace, context).await?;
-    let standing = stand(&adoption.reference, None, docker_config.as_deref(), namespace, &policies, context).await?;
-    let (Answer { evidence, warnings, exempted }, otherwise) = match answer(&standing.judgement.decision, None)? {
+    let standing = stand(
+        &adoption.reference,
+        None,
+        docker_config.as_deref(),
+        namespace,
+        &policies,
+        context,
+    )
+    .await?;
+    let (
+        Answer {
+            evidence,
+            warnings,
+            exempted,
+        },
+        otherwise,
+    ) = match answer(&standing.judgement.decision, None)? {
         Some(answer) => (answer, Unsigned::NotEnforced),
-        None if context.installation.no_match.packed_bundle == NoMatchAction::Deny => return Err(ungoverned(&adoption.reference)),
+        None if context.installation.no_match.packed_bundle == NoMatchAction::Deny => {
+            return Err(ungoverned(&adoption.reference));
+        }
         None => (Answer::default(), Unsigned::Ungoverned),
     };
-    let unsigned = evidence.is_empty().then(|| exempted.map_or(otherwise, Unsigned::Exempt));
-    Ok(Good { reference: adoption.reference.clone(), tag: None, size: standing.size, evidence, warnings, unsigned })
+    let unsigned = evidence
+        .is_empty()
+        .then(|| exempted.map_or(otherwise, Unsigned::Exempt));
+    Ok(Good {
+        reference: adoption.reference.clone(),
+        tag: None,
+        size: standing.size,
+        evidence,
+        warnings,
+        unsigned,
+    })
 }
 
 /// Verifies a context artifact. One that no policy governs is refused.
@@ -172,7 +275,15 @@ pub(super) async fn context_artifact(
     context: &Context,
 ) -> Result<(), Trouble> {
     let policies = policies::load(namespace, context).await?;
-    let standing = stand(reference, None, docker_config, namespace, &policies, context).await?;
+    let standing = stand(
+        reference,
+        None,
+        docker_config,
+        namespace,
+        &policies,
+        context,
+    )
+    .await?;
     match answer(&standing.judgement.decision, None)? {
         Some(_) => Ok(()),
         None => Err(ungoverned(reference)),
@@ -187,13 +298,27 @@ async fn stand(
     policies: &[Policy],
     context: &Context,
 ) -> Result<Standing, Trouble> {
-    let asked = Asked { reference, tag, policies, namespace, now: context.clock.now() };
-    let looking = look(&*context.registries, docker_config, &asked, &Limits::DEFAULT);
+    let asked = Asked {
+        reference,
+        tag,
+        policies,
+        namespace,
+        now: context.clock.now(),
+    };
+    let looking = look(
+        &*context.registries,
+        docker_config,
+        &asked,
+        &Limits::DEFAULT,
+    );
     if let Ok(standing) = tokio::time::timeout(DEADLINE, Box::pin(looking)).await {
         standing.map_err(|error| Trouble::of(&error))
     } else {
-        let message =
-            format!("no verdict within {} s: {} answers too slowly, or too much is attached to it", DEADLINE.as_secs(), reference.repository());
+        let message = format!(
+            "no verdict within {} s: {} answers too slowly, or too much is attached to it",
+            DEADLINE.as_secs(),
+            reference.repository()
+        );
         Err(Trouble::new(Reason::DeadlineExceeded, message))
     }
 }
@@ -202,50 +327,98 @@ fn ungoverned(reference: &PinnedReference) -> Trouble {
     Trouble::new(
         Reason::Ungoverned,
         format!(
-            "no policy with the use PackedBundle governs {}, so nobody says whom to trust; write a ClusterBundlePolicy or BundlePolicy",
+            "no policy with the use PackedBundle governs {}, so nobody says whom to trust; write a \
+                ClusterBundlePolicy or BundlePolicy",
             reference.repository()
         ),
     )
 }
 
 /// What is asked of every bundle that this installation packs. `None` where nobody signs.
-async fn own_policy(namespace: &str, packing: &Packing, lock: Digest, context: &Context) -> Result<Option<Policy>, Trouble> {
+async fn own_policy(
+    namespace: &str,
+    packing: &Packing,
+    lock: Digest,
+    context: &Context,
+) -> Result<Option<Policy>, Trouble> {
     let (name, means, builder_id) = match &packing.signing {
         ToSign::Nobody => return Ok(None),
         ToSign::Platform => {
             let key = key(&platform_key::public_key(context).await?)?;
-            ("platform", Means::Key { key, root: None }, context.installation.platform_builder(&context.cluster))
+            (
+                "platform",
+                Means::Key { key, root: None },
+                context.installation.platform_builder(&context.cluster),
+            )
         }
-        ToSign::Namespace(signer) => {
-            ("namespace", tenant(namespace, signer, context).await?, context.installation.namespace_builder(&context.cluster, namespace))
-        }
+        ToSign::Namespace(signer) => (
+            "namespace",
+            tenant(namespace, signer, context).await?,
+            context
+                .installation
+                .namespace_builder(&context.cluster, namespace),
+        ),
     };
-    let authorities = vec![Authority { name: name.to_owned(), means }];
-    let wish = AdHoc { authorities, builder_id: Some(builder_id), lock: Some(lock), ..AdHoc::default() };
-    Policy::ad_hoc(wish).map(Some).map_err(|error| Trouble::of(&error))
+    let authorities = vec![Authority {
+        name: name.to_owned(),
+        means,
+    }];
+    let wish = AdHoc {
+        authorities,
+        builder_id: Some(builder_id),
+        lock: Some(lock),
+        ..AdHoc::default()
+    };
+    Policy::ad_hoc(wish)
+        .map(Some)
+        .map_err(|error| Trouble::of(&error))
 }
 
 /// What the tenant's signatures are recognised by.
-async fn tenant(namespace: &str, signer: &TenantSigner, context: &Context) -> Result<Means, Trouble> {
+async fn tenant(
+    namespace: &str,
+    signer: &TenantSigner,
+    context: &Context,
+) -> Result<Means, Trouble> {
     let root = match &signer.services {
         Some(name) => Some(sigstore::trust_root(namespace, name, context).await?),
         None => None,
     };
     match (&signer.identity, root) {
         (TenantIdentity::Key(secret), root) => {
-            let pem = context.secrets.text(namespace, secret, "spec.signing.keySecretRef", platform_key::PUBLIC).await?;
-            Ok(Means::Key { key: key(&pem)?, root })
+            let pem = context
+                .secrets
+                .text(
+                    namespace,
+                    secret,
+                    "spec.signing.keySecretRef",
+                    platform_key::PUBLIC,
+                )
+                .await?;
+            Ok(Means::Key {
+                key: key(&pem)?,
+                root,
+            })
         }
         (TenantIdentity::ServiceAccount, Some(root)) => {
             let subject = NameMatch::Exact(TenantSigner::account_name(namespace));
-            Ok(Means::Keyless { subject, issuer: sigstore::issuer(context).await?, claims: ClaimsRule::default(), root })
+            Ok(Means::Keyless {
+                subject,
+                issuer: sigstore::issuer(context).await?,
+                claims: ClaimsRule::default(),
+                root,
+            })
         }
-        (TenantIdentity::ServiceAccount, None) => Err(Trouble::new(Reason::NoSigner, "spec.signing.signingConfigRef is needed by keyless")),
+        (TenantIdentity::ServiceAccount, None) => Err(Trouble::new(
+            Reason::NoSigner,
+            "spec.signing.signingConfigRef is needed by keyless",
+        )),
     }
 }
 
 fn key(pem: &str) -> Result<VerificationKey, Trouble> {
-    VerificationKey::from_pem(pem).map_err(|error| Trouble::new(Reason::NoSigner, error.to_string()))
+    VerificationKey::from_pem(pem)
+        .map_err(|error| Trouble::new(Reason::NoSigner, error.to_string()))
 }
 
 /// What all policies together come to, after modes.
@@ -259,7 +432,8 @@ struct Answer {
     exempted: Option<PolicyIdentity>,
 }
 
-/// The answer of the policies that govern: one denial of a policy that enforces refuses. `None` if none governs.
+/// The answer of the policies that govern: one denial of a policy that enforces refuses. `None` if
+/// none governs.
 fn answer(decision: &Decision, own: Option<&Authority>) -> Result<Option<Answer>, Trouble> {
     let mut answer = Answer::default();
     for policy in &decision.policies {
@@ -269,8 +443,12 @@ fn answer(decision: &Decision, own: Option<&Authority>) -> Result<Option<Answer>
                     answer.evidence.push(found);
                 }
             }),
-            Verdict::Exempt(by) => answer.exempted = answer.exempted.or_else(|| Some(by.policy.clone())),
-            Verdict::Deny(denials) if policy.mode == Mode::Enforce => return Err(Trouble::Told(denied(&policy.identity, denials))),
+            Verdict::Exempt(by) => {
+                answer.exempted = answer.exempted.or_else(|| Some(by.policy.clone()))
+            }
+            Verdict::Deny(denials) if policy.mode == Mode::Enforce => {
+                return Err(Trouble::Told(denied(&policy.identity, denials)));
+            }
             Verdict::Deny(denials) => answer.warnings.push(denied(&policy.identity, denials)),
         }
     }
@@ -279,17 +457,30 @@ fn answer(decision: &Decision, own: Option<&Authority>) -> Result<Option<Answer>
 
 fn denied(policy: &PolicyIdentity, denials: &Denials) -> Failure {
     let (first, more) = (denials.first(), denials.iter().count() - 1);
-    let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+    let more = if more > 0 {
+        format!(" (and {more} more)")
+    } else {
+        String::new()
+    };
     Failure::new(first.reason, &format!("{policy}: {}{more}", first.message))
 }
 
-fn statements<'a>(admitted: &'a Admitted, own: Option<&'a Authority>) -> impl Iterator<Item = EvidenceStatus> + 'a {
-    let name = move |signer: &Signer| own.filter(|own| own.may_be(signer)).map_or_else(|| signer.to_string(), |own| own.name.clone());
-    admitted.statements().iter().map(move |statement| EvidenceStatus {
-        predicate_type: statement.claim().predicate_type.clone(),
-        digest: statement.referrer().to_string(),
-        signer: name(statement.signer()),
-    })
+fn statements<'a>(
+    admitted: &'a Admitted,
+    own: Option<&'a Authority>,
+) -> impl Iterator<Item = EvidenceStatus> + 'a {
+    let name = move |signer: &Signer| {
+        own.filter(|own| own.may_be(signer))
+            .map_or_else(|| signer.to_string(), |own| own.name.clone())
+    };
+    admitted
+        .statements()
+        .iter()
+        .map(move |statement| EvidenceStatus {
+            predicate_type: statement.claim().predicate_type.clone(),
+            digest: statement.referrer().to_string(),
+            signer: name(statement.signer()),
+        })
 }
 
 #[cfg(test)]
@@ -299,7 +490,10 @@ mod tests {
 
     fn decision(verdicts: Vec<(Mode, Verdict)>) -> Decision {
         let policy = |(mode, verdict)| PolicyVerdict {
-            identity: PolicyIdentity { kind: crate::core::policy::Kind::Cluster, name: "p".into() },
+            identity: PolicyIdentity {
+                kind: crate::core::policy::Kind::Cluster,
+                name: "p".into(),
+            },
             generation: 1,
             mode,
             verdict,
@@ -307,21 +501,49 @@ mod tests {
             slsa: None,
             unsafe_settings: Vec::new(),
         };
-        Decision { outcome: Outcome::Ungoverned, policies: verdicts.into_iter().map(policy).collect() }
+        Decision {
+            outcome: Outcome::Ungoverned,
+            policies: verdicts.into_iter().map(policy).collect(),
+        }
     }
 
     fn denial() -> Verdict {
-        Verdict::Deny(Denials::one(Denial::new(Reason::NoSignatures, "nobody signed it")))
+        Verdict::Deny(Denials::one(Denial::new(
+            Reason::NoSignatures,
+            "nobody signed it",
+        )))
     }
 
     #[test]
     fn only_a_policy_that_enforces_refuses() {
-        assert!(answer(&decision(Vec::new()), None).expect("no denial").is_none(), "nothing governs");
-        let warned = answer(&decision(vec![(Mode::Warn, denial()), (Mode::Audit, denial())]), None).expect("no denial").expect("governed");
+        assert!(
+            answer(&decision(Vec::new()), None)
+                .expect("no denial")
+                .is_none(),
+            "nothing governs"
+        );
+        let warned = answer(
+            &decision(vec![(Mode::Warn, denial()), (Mode::Audit, denial())]),
+            None,
+        )
+        .expect("no denial")
+        .expect("governed");
         assert_eq!(warned.warnings.len(), 2);
-        for verdicts in [vec![(Mode::Enforce, denial())], vec![(Mode::Warn, denial()), (Mode::Enforce, denial())]] {
+        for verdicts in [
+            vec![(Mode::Enforce, denial())],
+            vec![(Mode::Warn, denial()), (Mode::Enforce, denial())],
+        ] {
             let refused = answer(&decision(verdicts), None).expect_err("a denial");
-            assert!(matches!(refused, Trouble::Told(Failure { reason: Reason::NoSignatures, .. })), "{refused}");
+            assert!(
+                matches!(
+                    refused,
+                    Trouble::Told(Failure {
+                        reason: Reason::NoSignatures,
+                        ..
+                    })
+                ),
+                "{refused}"
+            );
         }
     }
 }

@@ -1,7 +1,9 @@
-//! Why something ended the way it did: the stable [`Reason`], and the [`Class`] that decides what happens next.
+//! Why something ended the way it did: the stable [`Reason`], and the [`Class`] that decides what
+//! happens next.
 //!
-//! A reason is an identifier that people script against: a condition's reason, a metric label, a field of the JSON report. A class is
-//! what a caller acts on: the command line's exit code, a Job's pod failure policy, a controller's retry.
+//! A reason is an identifier that people script against: a condition's reason, a metric label, a
+//! field of the JSON report. A class is what a caller acts on: the command line's exit code, a
+//! Job's pod failure policy, a controller's retry.
 
 use std::fmt;
 
@@ -200,7 +202,13 @@ mod tests {
 
     #[test]
     fn exit_codes_are_the_contract() {
-        let table = [(Class::Denied, 1), (Class::Invalid, 2), (Class::Unavailable, 3), (Class::Corrupt, 4), (Class::Internal, 70)];
+        let table = [
+            (Class::Denied, 1),
+            (Class::Invalid, 2),
+            (Class::Unavailable, 3),
+            (Class::Corrupt, 4),
+            (Class::Internal, 70),
+        ];
         for (class, code) in table {
             assert_eq!(class.exit_code(), code, "{class:?}");
         }

@@ -1,6 +1,8 @@
-//! Context artifacts: a lock and the files that it names, one raw layer each, as `oras push` makes them (formats page, "Bundle bytes").
+//! Context artifacts: a lock and the files that it names, one raw layer each, as `oras push` makes
+//! them (formats page, "Bundle bytes").
 //!
-//! What is *not* checked here: what the layers hold. Who opens one checks its digest, and the lock's checksum after that.
+//! What is *not* checked here: what the layers hold. Who opens one checks its digest, and the
+//! lock's checksum after that.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +34,8 @@ pub struct ContextFile {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ContextError {
     /// Another artifact type, or an index.
-    #[error("artifact type is {0:?}, not a context artifact's; make one with oras push --artifact-type {type}", type = media_type::CONTEXT)]
+    #[error("artifact type is {0:?}, not a context artifact's; make one with oras push \
+        --artifact-type {type}", type = media_type::CONTEXT)]
     Type(String),
     /// A title that cannot be a path, or leads out of the artifact.
     #[error("context artifact: title {title:?} {cause}")]
@@ -62,7 +65,9 @@ impl Classified for ContextError {
     fn reason(&self) -> Reason {
         match self {
             Self::Type(_) => Reason::InvalidSpec,
-            Self::Title { .. } | Self::Absolute(_) | Self::Twice(_) | Self::Inside { .. } => Reason::MalformedManifest,
+            Self::Title { .. } | Self::Absolute(_) | Self::Twice(_) | Self::Inside { .. } => {
+                Reason::MalformedManifest
+            }
         }
     }
 }
@@ -71,14 +76,27 @@ impl ContextFiles {
     /// The files that `document` names. Layers without a title are no files.
     pub fn of(document: &Document) -> Result<Self, ContextError> {
         let manifest = match document {
-            Document::Manifest(manifest) if document.artifact_type() == Some(media_type::CONTEXT) => manifest,
-            _ => return Err(ContextError::Type(shorten(document.artifact_type().unwrap_or_default()))),
+            Document::Manifest(manifest)
+                if document.artifact_type() == Some(media_type::CONTEXT) =>
+            {
+                manifest
+            }
+            _ => {
+                return Err(ContextError::Type(shorten(
+                    document.artifact_type().unwrap_or_default(),
+                )));
+            }
         };
         let mut files = BTreeMap::new();
         for layer in &manifest.layers {
-            let Some(title) = layer.annotations.get(TITLE_ANNOTATION) else { continue };
+            let Some(title) = layer.annotations.get(TITLE_ANNOTATION) else {
+                continue;
+            };
             let path = path_of(title)?;
-            if files.insert(path.as_str().to_owned(), file_of(layer)).is_some() {
+            if files
+                .insert(path.as_str().to_owned(), file_of(layer))
+                .is_some()
+            {
                 return Err(ContextError::Twice(path.as_str().to_owned()));
             }
         }
@@ -93,8 +111,14 @@ impl ContextFiles {
 
     /// The files below a folder, with their paths in it. The empty path is the whole artifact.
     pub fn below(&self, folder: &str) -> impl Iterator<Item = (&str, &ContextFile)> {
-        let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
-        self.0.iter().filter_map(move |(path, file)| Some((path.strip_prefix(&prefix)?, file)))
+        let prefix = if folder.is_empty() {
+            String::new()
+        } else {
+            format!("{folder}/")
+        };
+        self.0
+            .iter()
+            .filter_map(move |(path, file)| Some((path.strip_prefix(&prefix)?, file)))
     }
 }
 
@@ -102,19 +126,34 @@ fn path_of(title: &str) -> Result<BundlePath, ContextError> {
     if title.starts_with('/') {
         return Err(ContextError::Absolute(shorten(title)));
     }
-    title.parse().map_err(|cause| ContextError::Title { title: shorten(title), cause })
+    title.parse().map_err(|cause| ContextError::Title {
+        title: shorten(title),
+        cause,
+    })
 }
 
 fn file_of(layer: &Descriptor) -> ContextFile {
-    let executable = layer.annotations.get(MODE_ANNOTATION).is_some_and(|mode| mode == "0755");
-    ContextFile { blob: layer.clone(), mode: if executable { 0o755 } else { 0o644 } }
+    let executable = layer
+        .annotations
+        .get(MODE_ANNOTATION)
+        .is_some_and(|mode| mode == "0755");
+    ContextFile {
+        blob: layer.clone(),
+        mode: if executable { 0o755 } else { 0o644 },
+    }
 }
 
 fn check_folders(files: &BTreeMap<String, ContextFile>) -> Result<(), ContextError> {
     for path in files.keys() {
-        let file = path.match_indices('/').filter_map(|(at, _)| path.get(..at)).find(|folder| files.contains_key(*folder));
+        let file = path
+            .match_indices('/')
+            .filter_map(|(at, _)| path.get(..at))
+            .find(|folder| files.contains_key(*folder));
         if let Some(file) = file {
-            return Err(ContextError::Inside { file: file.to_owned(), inside: path.clone() });
+            return Err(ContextError::Inside {
+                file: file.to_owned(),
+                inside: path.clone(),
+            });
         }
     }
     Ok(())
@@ -125,7 +164,8 @@ pub fn folder_of(lock_path: &str) -> &str {
     lock_path.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
-/// The path of `origin`, which is relative to `folder`, in the artifact. None if it leads out of the artifact.
+/// The path of `origin`, which is relative to `folder`, in the artifact. None if it leads out of
+/// the artifact.
 pub fn locate(folder: &str, origin: &str) -> Option<String> {
     if origin.starts_with('/') {
         return None;
@@ -155,16 +195,22 @@ mod tests {
 
     fn document(artifact_type: &str, titles: &[(&str, Option<&str>)]) -> Document {
         let layer = |(title, mode): &(&str, Option<&str>)| {
-            let mut annotations = Annotations::from([(TITLE_ANNOTATION.to_owned(), (*title).to_owned())]);
+            let mut annotations =
+                Annotations::from([(TITLE_ANNOTATION.to_owned(), (*title).to_owned())]);
             annotations.extend(mode.map(|mode| (MODE_ANNOTATION.to_owned(), mode.to_owned())));
-            Descriptor { annotations, ..Descriptor::of(media_type::OCTET_STREAM, title.as_bytes()) }
+            Descriptor {
+                annotations,
+                ..Descriptor::of(media_type::OCTET_STREAM, title.as_bytes())
+            }
         };
         Document::Manifest(Manifest {
             schema_version: 2,
             media_type: Some(media_type::MANIFEST.into()),
             artifact_type: Some(artifact_type.into()),
             config: Descriptor::empty(),
-            layers: std::iter::once(Descriptor::empty()).chain(titles.iter().map(layer)).collect(),
+            layers: std::iter::once(Descriptor::empty())
+                .chain(titles.iter().map(layer))
+                .collect(),
             subject: None,
             annotations: Annotations::new(),
         })
@@ -172,27 +218,61 @@ mod tests {
 
     fn refusal(artifact_type: &str, titles: &[&str]) -> Reason {
         let titles: Vec<_> = titles.iter().map(|title| (*title, None)).collect();
-        ContextFiles::of(&document(artifact_type, &titles)).expect_err("refused").reason()
+        ContextFiles::of(&document(artifact_type, &titles))
+            .expect_err("refused")
+            .reason()
     }
 
     #[test]
     fn files_are_found_by_their_titles() {
-        let titles = [("siem/lock.yaml", None), ("./siem/files/run.sh", Some("0755")), ("siem/files/a", Some("4755")), ("siemens", None)];
+        let titles = [
+            ("siem/lock.yaml", None),
+            ("./siem/files/run.sh", Some("0755")),
+            ("siem/files/a", Some("4755")),
+            ("siemens", None),
+        ];
         let files = ContextFiles::of(&document(media_type::CONTEXT, &titles)).expect("a context");
-        let below: Vec<_> = files.below("siem/files").map(|(path, file)| (path, file.mode)).collect();
+        let below: Vec<_> = files
+            .below("siem/files")
+            .map(|(path, file)| (path, file.mode))
+            .collect();
         assert_eq!(below, [("a", 0o644), ("run.sh", 0o755)]);
         assert_eq!(files.below("").count(), 4);
-        assert_eq!(files.file("siem/lock.yaml").expect("there").blob.digest, Descriptor::of("x", b"siem/lock.yaml").digest);
+        assert_eq!(
+            files.file("siem/lock.yaml").expect("there").blob.digest,
+            Descriptor::of("x", b"siem/lock.yaml").digest
+        );
         assert!(files.file("siem/files").is_none());
     }
 
     #[test]
     fn what_is_no_context_is_refused() {
         assert_eq!(refusal(media_type::ARTIFACT, &[]), Reason::InvalidSpec);
-        let index = Document::parse(media_type::INDEX, br#"{"schemaVersion":2,"manifests":[]}"#, &Limits::DEFAULT).expect("an index");
-        assert_eq!(ContextFiles::of(&index).expect_err("refused").reason(), Reason::InvalidSpec);
-        for titles in [&["../a"][..], &["a/../../b"], &["/etc/passwd"], &["a", "./a"], &["a", "a/b"], &["a\\b"], &["dir/"], &[""]] {
-            assert_eq!(refusal(media_type::CONTEXT, titles), Reason::MalformedManifest, "{titles:?}");
+        let index = Document::parse(
+            media_type::INDEX,
+            br#"{"schemaVersion":2,"manifests":[]}"#,
+            &Limits::DEFAULT,
+        )
+        .expect("an index");
+        assert_eq!(
+            ContextFiles::of(&index).expect_err("refused").reason(),
+            Reason::InvalidSpec
+        );
+        for titles in [
+            &["../a"][..],
+            &["a/../../b"],
+            &["/etc/passwd"],
+            &["a", "./a"],
+            &["a", "a/b"],
+            &["a\\b"],
+            &["dir/"],
+            &[""],
+        ] {
+            assert_eq!(
+                refusal(media_type::CONTEXT, titles),
+                Reason::MalformedManifest,
+                "{titles:?}"
+            );
         }
     }
 
@@ -210,7 +290,11 @@ mod tests {
             ("lock.yaml", "a/../../b", None),
             ("lock.yaml", "/etc/passwd", None),
         ] {
-            assert_eq!(locate(folder_of(lock_path), origin).as_deref(), path, "{lock_path} {origin}");
+            assert_eq!(
+                locate(folder_of(lock_path), origin).as_deref(),
+                path,
+                "{lock_path} {origin}"
+            );
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Content digests: SHA-256, written `sha256:<64 lower-case hex>`.
 //!
-//! Source: OCI image-spec 1.1, descriptor.md, section "Digests". The specification registers `sha512` too; packgate judges `sha256`
-//! only, so that one artifact has one name (`threats.md`, row 9).
+//! Source: OCI image-spec 1.1, descriptor.md, section "Digests". The specification registers
+//! `sha512` too; packgate judges `sha256` only, so that one artifact has one name (`threats.md`,
+//! row 9).
 
 use std::{fmt, str::FromStr};
 
@@ -60,8 +61,12 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, DigestError> {
         let shown = || text.chars().take(100).collect::<String>();
-        let digits = text.strip_prefix("sha256:").ok_or_else(|| DigestError::Algorithm(shown()))?;
-        let lower = digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let digits = text
+            .strip_prefix("sha256:")
+            .ok_or_else(|| DigestError::Algorithm(shown()))?;
+        let lower = digits
+            .bytes()
+            .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         let mut bytes = [0; 32];
         if !lower || hex::decode_to_slice(digits, &mut bytes).is_err() {
             return Err(DigestError::Hex(shown()));
@@ -90,20 +95,25 @@ impl Serialize for Digest {
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
-/// Is `told` a digest of other bytes than these? Of the algorithms that OCI registers (image-spec 1.1, descriptor.md): sha256 and sha512. What
-/// is no such digest contradicts nothing.
+/// Is `told` a digest of other bytes than these? Of the algorithms that OCI registers (image-spec
+/// 1.1, descriptor.md): sha256 and sha512. What is no such digest contradicts nothing.
 pub fn contradicts(told: &str, bytes: &[u8]) -> bool {
-    let Some((algorithm, digits)) = told.split_once(':') else { return false };
+    let Some((algorithm, digits)) = told.split_once(':') else {
+        return false;
+    };
     let actual = match algorithm {
         "sha256" => digest(&SHA256, bytes),
         "sha512" => digest(&SHA512, bytes),
         _ => return false,
     };
-    hex::decode(digits).is_ok_and(|told| told.len() == actual.as_ref().len() && told != actual.as_ref())
+    hex::decode(digits)
+        .is_ok_and(|told| told.len() == actual.as_ref().len() && told != actual.as_ref())
 }
 
 /// Computes a [`Digest`] piece by piece.
@@ -150,9 +160,17 @@ mod tests {
     #[test]
     fn only_a_digest_that_can_be_computed_contradicts() {
         let sha512 = format!("sha512:{}", hex::encode(digest(&SHA512, b"").as_ref()));
-        for told in
-            [EMPTY, &EMPTY.replace('e', "E"), &sha512, "", "sha256", "sha256:", "sha256:00", "sha512:00", "md5:d41d8cd98f00b204e9800998ecf8427e"]
-        {
+        for told in [
+            EMPTY,
+            &EMPTY.replace('e', "E"),
+            &sha512,
+            "",
+            "sha256",
+            "sha256:",
+            "sha256:00",
+            "sha512:00",
+            "md5:d41d8cd98f00b204e9800998ecf8427e",
+        ] {
             assert!(!contradicts(told, b""), "{told}");
         }
         for told in [EMPTY, &EMPTY.to_uppercase().replace("SHA", "sha"), &sha512] {
@@ -164,9 +182,18 @@ mod tests {
     fn only_one_spelling_is_accepted() {
         let upper = EMPTY.to_uppercase();
         let long = format!("{EMPTY}0");
-        for wrong in
-            ["", "sha256:", "sha512:00", "e3b0", "sha256:e3b0", "sha256: e3b0", &upper, &long, &EMPTY.replace("e3", "E3"), &EMPTY.replace("e3", "g3")]
-        {
+        for wrong in [
+            "",
+            "sha256:",
+            "sha512:00",
+            "e3b0",
+            "sha256:e3b0",
+            "sha256: e3b0",
+            &upper,
+            &long,
+            &EMPTY.replace("e3", "E3"),
+            &EMPTY.replace("e3", "g3"),
+        ] {
             assert!(wrong.parse::<Digest>().is_err(), "{wrong}");
         }
     }

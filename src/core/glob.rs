@@ -1,4 +1,5 @@
-//! Patterns for paths: `*` is one or more characters but `/`, `**` one or more whole segments, the rest is literal.
+//! Patterns for paths: `*` is one or more characters but `/`, `**` one or more whole segments, the
+//! rest is literal.
 
 use std::{fmt, str::FromStr};
 
@@ -40,7 +41,10 @@ impl FromStr for PathGlob {
         if clean.len() > 1_024 {
             return Err(GlobError::TooLong(clean.len()));
         }
-        if clean.split('/').any(|segment| segment.contains("**") && segment != "**") {
+        if clean
+            .split('/')
+            .any(|segment| segment.contains("**") && segment != "**")
+        {
             return Err(GlobError::DoubleStar(clean.into()));
         }
         Ok(Self(clean.into()))
@@ -67,14 +71,25 @@ fn match_segments(pattern: &[&str], path: &[&str]) -> bool {
 
 /// Does the whole text match a pattern in which `*` is one or more characters?
 pub(super) fn text_matches(pattern: &str, text: &str) -> bool {
-    matches_with(pattern.as_bytes(), text.as_bytes(), |p| *p == b'*', |p, t| p == t)
+    matches_with(
+        pattern.as_bytes(),
+        text.as_bytes(),
+        |p| *p == b'*',
+        |p, t| p == t,
+    )
 }
 
 /// Matches items against a pattern in which a star stands for one or more of them.
 ///
-/// When an item does not fit, the last star takes one more: what came before it need not be looked at again, because any later fit of it
-/// would leave less to match. So it takes at most as many steps as the two lengths multiplied.
-pub(super) fn matches_with<P, T>(pattern: &[P], text: &[T], is_star: impl Fn(&P) -> bool, fits: impl Fn(&P, &T) -> bool) -> bool {
+/// When an item does not fit, the last star takes one more: what came before it need not be looked
+/// at again, because any later fit of it would leave less to match. So it takes at most as many
+/// steps as the two lengths multiplied.
+pub(super) fn matches_with<P, T>(
+    pattern: &[P],
+    text: &[T],
+    is_star: impl Fn(&P) -> bool,
+    fits: impl Fn(&P, &T) -> bool,
+) -> bool {
     let (mut p, mut t) = (0, 0);
     let mut last_star = None;
     while let Some(item) = text.get(t) {
@@ -85,7 +100,9 @@ pub(super) fn matches_with<P, T>(pattern: &[P], text: &[T], is_star: impl Fn(&P)
             }
             Some(literal) if fits(literal, item) => (p, t) = (p + 1, t + 1),
             _ => {
-                let Some((star, taken)) = last_star else { return false };
+                let Some((star, taken)) = last_star else {
+                    return false;
+                };
                 last_star = Some((star, taken + 1));
                 (p, t) = (star + 1, taken + 2);
             }
@@ -117,7 +134,11 @@ mod tests {
             (".opt/a", ".opt/a", true),
             ("*", "a/b", false),
         ] {
-            assert_eq!(pattern.parse::<PathGlob>().expect(pattern).matches(path), expected, "{pattern} {path}");
+            assert_eq!(
+                pattern.parse::<PathGlob>().expect(pattern).matches(path),
+                expected,
+                "{pattern} {path}"
+            );
         }
     }
 

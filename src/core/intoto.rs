@@ -1,4 +1,5 @@
-//! in-toto statements, version 1 (in-toto attestation framework, spec/v1/statement.md). Version 0.1 is read as well: cosign writes it.
+//! in-toto statements, version 1 (in-toto attestation framework, spec/v1/statement.md). Version 0.1
+//! is read as well: cosign writes it.
 
 use std::collections::BTreeMap;
 
@@ -42,14 +43,30 @@ pub struct Subject {
 
 impl Statement {
     /// A statement about one digest.
-    pub fn about(name: impl Into<String>, digest: &Digest, predicate_type: impl Into<String>, predicate: Value) -> Self {
-        let subject = Subject { name: name.into(), digest: BTreeMap::from([("sha256".to_owned(), digest.hex())]) };
-        Self { statement_type: STATEMENT_V1.into(), subject: vec![subject], predicate_type: predicate_type.into(), predicate }
+    pub fn about(
+        name: impl Into<String>,
+        digest: &Digest,
+        predicate_type: impl Into<String>,
+        predicate: Value,
+    ) -> Self {
+        let subject = Subject {
+            name: name.into(),
+            digest: BTreeMap::from([("sha256".to_owned(), digest.hex())]),
+        };
+        Self {
+            statement_type: STATEMENT_V1.into(),
+            subject: vec![subject],
+            predicate_type: predicate_type.into(),
+            predicate,
+        }
     }
 
-    /// Is `digest` the sha256 of one of its subjects? Exact: upper case or another algorithm does not count.
+    /// Is `digest` the sha256 of one of its subjects? Exact: upper case or another algorithm does
+    /// not count.
     pub fn is_about(&self, digest: &Digest) -> bool {
         let wanted = digest.hex();
-        self.subject.iter().any(|subject| subject.digest.get("sha256") == Some(&wanted))
+        self.subject
+            .iter()
+            .any(|subject| subject.digest.get("sha256") == Some(&wanted))
     }
 }

@@ -1,7 +1,8 @@
 //! Reading JSON from outside: capped, bounded in depth, and without duplicate keys.
 //!
-//! Two readers that disagree about which of two equal keys counts can be made to judge different documents, so a document with duplicate
-//! keys at any depth is refused. Serde's own structs refuse duplicates of the fields they know only.
+//! Two readers that disagree about which of two equal keys counts can be made to judge different
+//! documents, so a document with duplicate keys at any depth is refused. Serde's own structs refuse
+//! duplicates of the fields they know only.
 
 use std::{collections::HashSet, fmt};
 
@@ -10,7 +11,8 @@ use serde::{
     de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor},
 };
 
-/// Keys of one object. Nothing that is read has more, and remembering a million short ones to find two equal takes ten times the document.
+/// Keys of one object. Nothing that is read has more, and remembering a million short ones to find
+/// two equal takes ten times the document.
 const MAX_KEYS: usize = 16_384;
 
 /// Why a document was refused.
@@ -29,10 +31,18 @@ pub enum JsonError {
     Malformed(#[from] serde_json::Error),
 }
 
-/// Parses `bytes` into `T`: at most `limit` bytes, `depth` levels, 16,384 keys in one object, no duplicate keys at any level.
-pub fn parse<T: DeserializeOwned>(bytes: &[u8], limit: usize, depth: usize) -> Result<T, JsonError> {
+/// Parses `bytes` into `T`: at most `limit` bytes, `depth` levels, 16,384 keys in one object, no
+/// duplicate keys at any level.
+pub fn parse<T: DeserializeOwned>(
+    bytes: &[u8],
+    limit: usize,
+    depth: usize,
+) -> Result<T, JsonError> {
     if bytes.len() > limit {
-        return Err(JsonError::TooLarge { size: bytes.len(), limit });
+        return Err(JsonError::TooLarge {
+            size: bytes.len(),
+            limit,
+        });
     }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     Strict(depth).deserialize(&mut reader)?;
@@ -40,7 +50,8 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8], limit: usize, depth: usize) -> R
     Ok(serde_json::from_slice(bytes)?)
 }
 
-/// About how many bytes of memory `bytes` need as a [`serde_json::Value`]: a node for each object, and a place for each value and key.
+/// About how many bytes of memory `bytes` need as a [`serde_json::Value`]: a node for each object,
+/// and a place for each value and key.
 ///
 /// What is no JSON has a weight as well.
 pub fn weight(bytes: &[u8]) -> usize {
@@ -58,7 +69,8 @@ pub fn weight(bytes: &[u8]) -> usize {
     weight
 }
 
-/// Bytes of the smallest object that is not empty: one node of a tree, which has room for eleven keys and values.
+/// Bytes of the smallest object that is not empty: one node of a tree, which has room for eleven
+/// keys and values.
 const OBJECT: usize = 640;
 /// Bytes of a value in a list, which may have twice the room that it needs.
 const VALUE: usize = 64;
@@ -69,7 +81,10 @@ struct Strict(usize);
 
 impl Strict {
     fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
-        self.0.checked_sub(1).map(Self).ok_or_else(|| E::custom("nested too deep"))
+        self.0
+            .checked_sub(1)
+            .map(Self)
+            .ok_or_else(|| E::custom("nested too deep"))
     }
 }
 
@@ -123,10 +138,15 @@ impl<'de> Visitor<'de> for Strict {
         let mut seen = HashSet::new();
         while let Some(Key(key)) = map.next_key()? {
             if seen.contains(&key) {
-                return Err(A::Error::custom(format_args!("duplicate key {:?}", key.chars().take(60).collect::<String>())));
+                return Err(A::Error::custom(format_args!(
+                    "duplicate key {:?}",
+                    key.chars().take(60).collect::<String>()
+                )));
             }
             if seen.len() >= MAX_KEYS {
-                return Err(A::Error::custom(format_args!("more than {MAX_KEYS} keys in one object")));
+                return Err(A::Error::custom(format_args!(
+                    "more than {MAX_KEYS} keys in one object"
+                )));
             }
             seen.insert(key);
             map.next_value_seed(inner)?;
@@ -150,7 +170,10 @@ mod tests {
 
     #[test]
     fn plain_documents_pass() {
-        assert_eq!(check(r#"{"a":[1,-2,3.5,true,null,"x"],"b":{"a":1}}"#).expect("valid")["b"]["a"], 1);
+        assert_eq!(
+            check(r#"{"a":[1,-2,3.5,true,null,"x"],"b":{"a":1}}"#).expect("valid")["b"]["a"],
+            1
+        );
     }
 
     #[test]
@@ -161,10 +184,23 @@ mod tests {
 
     #[test]
     fn an_object_has_a_bounded_number_of_keys() {
-        let object = |keys: usize| serde_json::to_string(&(0..keys).map(|n| (n.to_string(), 0)).collect::<std::collections::BTreeMap<_, _>>());
-        let check = |keys| parse::<Value>(object(keys).expect("JSON").as_bytes(), 1 << 20, 4).map_err(|e| e.to_string());
+        let object = |keys: usize| {
+            serde_json::to_string(
+                &(0..keys)
+                    .map(|n| (n.to_string(), 0))
+                    .collect::<std::collections::BTreeMap<_, _>>(),
+            )
+        };
+        let check = |keys| {
+            parse::<Value>(object(keys).expect("JSON").as_bytes(), 1 << 20, 4)
+                .map_err(|e| e.to_string())
+        };
         assert!(check(MAX_KEYS).is_ok());
-        assert!(check(MAX_KEYS + 1).expect_err("too many").contains("more than 16384 keys"));
+        assert!(
+            check(MAX_KEYS + 1)
+                .expect_err("too many")
+                .contains("more than 16384 keys")
+        );
     }
 
     #[test]

@@ -1,8 +1,10 @@
-//! What cosign stored before registries knew referrers: tags beside the subject, `sha256-<hex>.sig` and its like.
+//! What cosign stored before registries knew referrers: tags beside the subject, `sha256-<hex>.sig`
+//! and its like.
 //!
-//! Source: cosign, specs/SIGNATURE_SPEC.md ("Storage") and specs/ATTESTATION_SPEC.md. A tag names a manifest; every layer of it is one
-//! signature or attestation, and the annotations of the layer carry what is needed to verify it. Whoever may push a tag may replace all of
-//! them at once, which is why nothing here counts unless a policy lists it.
+//! Source: cosign, specs/SIGNATURE_SPEC.md ("Storage") and specs/ATTESTATION_SPEC.md. A tag names a
+//! manifest; every layer of it is one signature or attestation, and the annotations of the layer
+//! carry what is needed to verify it. Whoever may push a tag may replace all of them at once, which
+//! is why nothing here counts unless a policy lists it.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -19,7 +21,8 @@ pub const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+js
 /// An attestation: a DSSE envelope.
 pub const DSSE: &str = "application/vnd.dsse.envelope.v1+json";
 
-/// Base64 of the signature over the payload. Empty for attestations, whose signature is in the envelope.
+/// Base64 of the signature over the payload. Empty for attestations, whose signature is in the
+/// envelope.
 pub const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 /// PEM of the signer's certificate. Absent where a key signed.
 pub const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
@@ -72,7 +75,8 @@ impl Beside {
     }
 }
 
-/// The payload of a signature, as far as it is read. Unknown fields are signed as well and say nothing to us.
+/// The payload of a signature, as far as it is read. Unknown fields are signed as well and say
+/// nothing to us.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SimpleSigning {
     /// What must be understood.
@@ -115,8 +119,12 @@ impl SimpleSigning {
     pub fn about(repository: &str, subject: &Digest) -> Self {
         Self {
             critical: Critical {
-                identity: Identity { docker_reference: repository.to_owned() },
-                image: Image { docker_manifest_digest: subject.to_string() },
+                identity: Identity {
+                    docker_reference: repository.to_owned(),
+                },
+                image: Image {
+                    docker_manifest_digest: subject.to_string(),
+                },
                 kind: SIMPLE_SIGNING_TYPE.to_owned(),
             },
             optional: Value::Null,
@@ -124,13 +132,18 @@ impl SimpleSigning {
     }
 }
 
-/// The manifest with `more` layers behind those that `before` has, and its config. A layer that is there with the same annotations is not
-/// added again; `None` if nothing is new.
+/// The manifest with `more` layers behind those that `before` has, and its config. A layer that is
+/// there with the same annotations is not added again; `None` if nothing is new.
 pub fn with_layers(before: Option<&Manifest>, more: &[Descriptor]) -> Option<(Manifest, Vec<u8>)> {
-    let mut layers = before.map(|manifest| manifest.layers.clone()).unwrap_or_default();
+    let mut layers = before
+        .map(|manifest| manifest.layers.clone())
+        .unwrap_or_default();
     let known = layers.len();
     for layer in more {
-        if !layers.iter().any(|there| there.digest == layer.digest && there.annotations == layer.annotations) {
+        if !layers
+            .iter()
+            .any(|there| there.digest == layer.digest && there.annotations == layer.annotations)
+        {
             layers.push(layer.clone());
         }
     }
@@ -145,7 +158,9 @@ pub fn with_layers(before: Option<&Manifest>, more: &[Descriptor]) -> Option<(Ma
         config: Descriptor::of(media_type::CONFIG, &config),
         layers,
         subject: None,
-        annotations: before.map(|manifest| manifest.annotations.clone()).unwrap_or_default(),
+        annotations: before
+            .map(|manifest| manifest.annotations.clone())
+            .unwrap_or_default(),
     };
     Some((manifest, config))
 }
@@ -153,7 +168,12 @@ pub fn with_layers(before: Option<&Manifest>, more: &[Descriptor]) -> Option<(Ma
 /// An image configuration as cosign writes it: layers of no platform.
 fn config(layers: &[Descriptor]) -> Value {
     let digests: Vec<Digest> = layers.iter().map(|layer| layer.digest).collect();
-    json!({"architecture": "", "config": {}, "os": "", "rootfs": {"type": "layers", "diff_ids": digests}})
+    json!({
+        "architecture": "",
+        "config": {},
+        "os": "",
+        "rootfs": {"type": "layers", "diff_ids": digests},
+    })
 }
 
 #[cfg(test)]
@@ -164,16 +184,33 @@ mod tests {
     #[test]
     fn tags_are_cosigns() {
         let subject = Digest::of(b"");
-        let tags: Vec<String> = Beside::ALL.iter().map(|beside| beside.tag(&subject).to_string()).collect();
+        let tags: Vec<String> = Beside::ALL
+            .iter()
+            .map(|beside| beside.tag(&subject).to_string())
+            .collect();
         let hex = subject.hex();
-        assert_eq!(tags, [format!("sha256-{hex}.sig"), format!("sha256-{hex}.att"), format!("sha256-{hex}.sbom")]);
+        assert_eq!(
+            tags,
+            [
+                format!("sha256-{hex}.sig"),
+                format!("sha256-{hex}.att"),
+                format!("sha256-{hex}.sbom")
+            ]
+        );
     }
 
     #[test]
     fn a_payload_is_what_cosign_signs() {
-        let subject: Digest = "sha256:8c7cb9c9d2e827380186bd014586866c475ee125f2009d8d6303f3b700a3e5cf".parse().expect("a digest");
+        let subject: Digest =
+            "sha256:8c7cb9c9d2e827380186bd014586866c475ee125f2009d8d6303f3b700a3e5cf"
+                .parse()
+                .expect("a digest");
         let expected = r#"{"critical":{"identity":{"docker-reference":"127.0.0.1:5000/t/legacy"},"image":{"docker-manifest-digest":"sha256:8c7cb9c9d2e827380186bd014586866c475ee125f2009d8d6303f3b700a3e5cf"},"type":"cosign container image signature"},"optional":null}"#;
-        assert_eq!(serde_json::to_string(&SimpleSigning::about("127.0.0.1:5000/t/legacy", &subject)).expect("JSON"), expected);
+        assert_eq!(
+            serde_json::to_string(&SimpleSigning::about("127.0.0.1:5000/t/legacy", &subject))
+                .expect("JSON"),
+            expected
+        );
     }
 
     #[test]
@@ -183,8 +220,12 @@ mod tests {
             ..Descriptor::of(SIMPLE_SIGNING, b"payload")
         };
         let (first, config) = with_layers(None, &[layer("a")]).expect("a manifest");
-        assert_eq!((first.config.digest, first.layers.len()), (Digest::of(&config), 1));
-        let (second, _) = with_layers(Some(&first), &[layer("a"), layer("b")]).expect("something new");
+        assert_eq!(
+            (first.config.digest, first.layers.len()),
+            (Digest::of(&config), 1)
+        );
+        let (second, _) =
+            with_layers(Some(&first), &[layer("a"), layer("b")]).expect("something new");
         assert_eq!(second.layers, [layer("a"), layer("b")]);
         assert!(with_layers(Some(&second), &[layer("b"), layer("a")]).is_none());
     }

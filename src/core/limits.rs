@@ -1,35 +1,45 @@
-//! Every bound on input from outside: its unit, its default, and the attack that it stops. For people: docs/spec/limits.md.
+//! Every bound on input from outside: its unit, its default, and the attack that it stops. For
+//! people: docs/spec/limits.md.
 
 /// Bounds on what is read from a registry, a file or a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of one manifest or index. Stops a registry from filling our memory with one answer.
     pub manifest_bytes: usize,
-    /// Bytes of one Sigstore bundle. Provenance of a lock with 10,000 artifacts fits; a gigabyte of padding does not.
+    /// Bytes of one Sigstore bundle. Provenance of a lock with 10,000 artifacts fits; a gigabyte of
+    /// padding does not.
     pub sigstore_bundle_bytes: usize,
     /// Bytes of one image configuration. Stops the same as [`Self::manifest_bytes`].
     pub config_bytes: usize,
     /// Descriptors read from a referrers list. Stops endless lists and endless `Link` pages.
     pub referrers_listed: usize,
-    /// Referrers whose manifest is fetched and opened. Bounds the requests that one hostile subject costs.
+    /// Referrers whose manifest is fetched and opened. Bounds the requests that one hostile subject
+    /// costs.
     pub referrers_opened: usize,
-    /// Bytes of evidence that are read for one question: manifests, Sigstore bundles, payloads. Stops one hostile subject from costing a gigabyte.
+    /// Bytes of evidence that are read for one question: manifests, Sigstore bundles, payloads.
+    /// Stops one hostile subject from costing a gigabyte.
     pub evidence_bytes: u64,
-    /// Bytes of evidence of one question that are in memory at once. Stops many bundles, each within its bound, from filling it together.
+    /// Bytes of evidence of one question that are in memory at once. Stops many bundles, each
+    /// within its bound, from filling it together.
     pub evidence_held_bytes: usize,
-    /// Bytes of memory, about, of the verified statements of one question. Stops JSON that is small as text and large in memory.
+    /// Bytes of memory, about, of the verified statements of one question. Stops JSON that is small
+    /// as text and large in memory.
     pub statement_bytes: usize,
-    /// Signature checks for one question, beyond the first of each candidate. Stops many bundles times many keys.
+    /// Signature checks for one question, beyond the first of each candidate. Stops many bundles
+    /// times many keys.
     pub signature_checks: usize,
-    /// Transparency log entries in one Sigstore bundle. Stops amplification: 2,000 copies of one entry cost over a second of CPU.
+    /// Transparency log entries in one Sigstore bundle. Stops amplification: 2,000 copies of one
+    /// entry cost over a second of CPU.
     pub log_entries: usize,
     /// RFC 3161 timestamps in one Sigstore bundle. Stops amplification by certificate chains.
     pub timestamps: usize,
     /// Subjects in one statement. Stops statements about everything.
     pub subjects: usize,
-    /// Bytes of the certificates of a company's own authority. Stops files that fill the webhook's memory.
+    /// Bytes of the certificates of a company's own authority. Stops files that fill the webhook's
+    /// memory.
     pub authority_bytes: usize,
-    /// Certificates of a company's own authority. Stops path building among many certificates of one name.
+    /// Certificates of a company's own authority. Stops path building among many certificates of
+    /// one name.
     pub authority_certificates: usize,
     /// Bytes of its revocation lists. Stops files that fill the webhook's memory.
     pub revocation_bytes: usize,
@@ -43,8 +53,8 @@ pub struct Limits {
     pub artifacts: usize,
     /// Platforms of a lockfile. Stops an index that nobody can read.
     pub platforms: usize,
-    /// Artifacts of a lockfile, each counted once for each platform that it is packed for. Stops a small lock that makes a thousand times its
-    /// size.
+    /// Artifacts of a lockfile, each counted once for each platform that it is packed for. Stops a
+    /// small lock that makes a thousand times its size.
     pub platform_artifacts: usize,
     /// Bytes of one artifact. Stops downloads without an end.
     pub artifact_bytes: u64,

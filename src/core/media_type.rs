@@ -47,7 +47,8 @@ pub fn is_index(media_type: &str) -> bool {
     matches!(media_type, INDEX | DOCKER_INDEX)
 }
 
-/// Is it any Sigstore bundle, whatever its version (`application/vnd.dev.sigstore.bundle.v0.3+json`, `…bundle+json;version=0.1`)?
+/// Is it any Sigstore bundle, whatever its version
+/// (`application/vnd.dev.sigstore.bundle.v0.3+json`, `…bundle+json;version=0.1`)?
 pub fn is_sigstore_bundle(media_type: &str) -> bool {
     media_type.starts_with("application/vnd.dev.sigstore.bundle") && media_type.contains("json")
 }

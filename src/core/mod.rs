@@ -1,4 +1,5 @@
-//! PURE. No I/O, no clock, no environment: everything that decides, and nothing that can wait or read.
+//! PURE. No I/O, no clock, no environment: everything that decides, and nothing that can wait or
+//! read.
 
 pub mod class;
 pub mod context;

@@ -13,7 +13,8 @@ pub const RESERVED: &str = ".packgate";
 
 /// A relative path with `/` between segments that cannot leave the folder it is put under.
 ///
-/// It has no `..`, no empty segment, no control character (nor, where a lock names it, another that nobody sees), no backslash and no scheme, at most [`MAX_PATH`] bytes, and is not below
+/// It has no `..`, no empty segment, no control character (nor, where a lock names it, another that
+/// nobody sees), no backslash and no scheme, at most [`MAX_PATH`] bytes, and is not below
 /// [`RESERVED`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BundlePath(String);
@@ -51,8 +52,8 @@ pub enum PathError {
 }
 
 impl BundlePath {
-    /// Cleans and checks what an archive calls its entry: as the path of a lock, but it may have joiners and marks of direction, which names in
-    /// many scripts need.
+    /// Cleans and checks what an archive calls its entry: as the path of a lock, but it may have
+    /// joiners and marks of direction, which names in many scripts need.
     pub fn of_entry(name: &str) -> Result<Self, PathError> {
         check_characters(name)?;
         clean(name)
@@ -75,7 +76,10 @@ impl BundlePath {
 
     /// Does `other` lie below this path?
     pub fn contains(&self, other: &Self) -> bool {
-        other.0.strip_prefix(&self.0).is_some_and(|rest| rest.starts_with('/'))
+        other
+            .0
+            .strip_prefix(&self.0)
+            .is_some_and(|rest| rest.starts_with('/'))
     }
 }
 
@@ -93,7 +97,10 @@ impl FromStr for BundlePath {
 }
 
 fn clean(text: &str) -> Result<BundlePath, PathError> {
-    let segments: Vec<&str> = text.split('/').filter(|segment| !matches!(*segment, "" | ".")).collect();
+    let segments: Vec<&str> = text
+        .split('/')
+        .filter(|segment| !matches!(*segment, "" | "."))
+        .collect();
     if segments.contains(&"..") {
         return Err(PathError::Parent);
     }
@@ -107,7 +114,11 @@ fn clean(text: &str) -> Result<BundlePath, PathError> {
     if text.ends_with('/') || text.ends_with("/.") {
         return Err(PathError::Folder);
     }
-    if path.len() > MAX_PATH { Err(PathError::TooLong) } else { Ok(BundlePath(path)) }
+    if path.len() > MAX_PATH {
+        Err(PathError::TooLong)
+    } else {
+        Ok(BundlePath(path))
+    }
 }
 
 fn check_characters(text: &str) -> Result<(), PathError> {
@@ -117,7 +128,11 @@ fn check_characters(text: &str) -> Result<(), PathError> {
     if text.contains('\\') {
         return Err(PathError::Backslash);
     }
-    if text.contains("://") { Err(PathError::Scheme) } else { Ok(()) }
+    if text.contains("://") {
+        Err(PathError::Scheme)
+    } else {
+        Ok(())
+    }
 }
 
 impl fmt::Display for BundlePath {
@@ -138,8 +153,13 @@ mod tests {
 
     #[test]
     fn targets_are_cleaned() {
-        for (text, clean) in [("/opt/x", "opt/x"), ("./a//b/./c", "a/b/c"), ("a b/ä", "a b/ä"), ("..a/b..", "..a/b.."), (".packgatex", ".packgatex")]
-        {
+        for (text, clean) in [
+            ("/opt/x", "opt/x"),
+            ("./a//b/./c", "a/b/c"),
+            ("a b/ä", "a b/ä"),
+            ("..a/b..", "..a/b.."),
+            (".packgatex", ".packgatex"),
+        ] {
             assert_eq!(text.parse::<BundlePath>().expect(text).as_str(), clean);
         }
         let long = "a".repeat(MAX_PATH);
@@ -176,8 +196,17 @@ mod tests {
 
     #[test]
     fn entries_of_archives_may_have_joiners_and_may_not_escape() {
-        assert_eq!(BundlePath::of_entry("./\u{645}\u{200c}\u{646}").expect("a name in Persian").as_str(), "\u{645}\u{200c}\u{646}");
-        for (text, error) in [("a\u{1b}", PathError::Control), ("a/../b", PathError::Parent), (".packgate/x", PathError::Reserved)] {
+        assert_eq!(
+            BundlePath::of_entry("./\u{645}\u{200c}\u{646}")
+                .expect("a name in Persian")
+                .as_str(),
+            "\u{645}\u{200c}\u{646}"
+        );
+        for (text, error) in [
+            ("a\u{1b}", PathError::Control),
+            ("a/../b", PathError::Parent),
+            (".packgate/x", PathError::Reserved),
+        ] {
             assert_eq!(BundlePath::of_entry(text), Err(error), "{text:?}");
         }
     }

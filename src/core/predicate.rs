@@ -11,7 +11,8 @@ use super::{
     slsa,
 };
 
-/// The names of predicate types, the same as cosign's `--type` (cosign 3.1, `cmd/cosign/cli/options/predicate.go`).
+/// The names of predicate types, the same as cosign's `--type` (cosign 3.1,
+/// `cmd/cosign/cli/options/predicate.go`).
 const ALIASES: [(&str, &str); 10] = [
     ("custom", "https://cosign.sigstore.dev/attestation/v1"),
     ("cyclonedx", "https://cyclonedx.org/bom"),
@@ -36,7 +37,10 @@ pub enum PredicateError {
     #[error("predicate type {0:?} is what a signature has; use `packgate sign`")]
     Signature(String),
     /// Over a limit.
-    #[error("predicate has {size} bytes, the limit is {limit}; attach it as a referrer of its own and attest its digest")]
+    #[error(
+        "predicate has {size} bytes, the limit is {limit}; attach it as a referrer of its own and \
+            attest its digest"
+    )]
     TooLarge {
         /// Its size in bytes.
         size: usize,
@@ -70,20 +74,37 @@ pub fn type_uri(text: &str) -> Result<String, PredicateError> {
     if text == intoto::COSIGN_SIGN {
         return Err(PredicateError::Signature(shown()));
     }
-    let alias = ALIASES.iter().find(|(name, _)| *name == text).map(|(_, uri)| *uri);
-    let is_uri = text.len() <= MAX_TYPE && !text.contains(|c: char| c.is_whitespace() || c.is_control()) && Url::parse(text).is_ok();
-    alias.or_else(|| is_uri.then_some(text)).map(str::to_owned).ok_or_else(|| PredicateError::Type(shown()))
+    let alias = ALIASES
+        .iter()
+        .find(|(name, _)| *name == text)
+        .map(|(_, uri)| *uri);
+    let is_uri = text.len() <= MAX_TYPE
+        && !text.contains(|c: char| c.is_whitespace() || c.is_control())
+        && Url::parse(text).is_ok();
+    alias
+        .or_else(|| is_uri.then_some(text))
+        .map(str::to_owned)
+        .ok_or_else(|| PredicateError::Type(shown()))
 }
 
-/// Reads a predicate: a JSON object without duplicate keys, small and flat enough that every verifier with these limits reads the
-/// statement around it.
+/// Reads a predicate: a JSON object without duplicate keys, small and flat enough that every
+/// verifier with these limits reads the statement around it.
 pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Value, PredicateError> {
     // The statement is one level more.
-    let value: Value = json::parse(bytes, limits.sigstore_bundle_bytes, limits.json_depth.saturating_sub(1)).map_err(|error| match error {
+    let value: Value = json::parse(
+        bytes,
+        limits.sigstore_bundle_bytes,
+        limits.json_depth.saturating_sub(1),
+    )
+    .map_err(|error| match error {
         JsonError::TooLarge { size, limit } => PredicateError::TooLarge { size, limit },
         malformed @ JsonError::Malformed(_) => PredicateError::Json(malformed),
     })?;
-    if value.is_object() { Ok(value) } else { Err(PredicateError::NoObject) }
+    if value.is_object() {
+        Ok(value)
+    } else {
+        Err(PredicateError::NoObject)
+    }
 }
 
 #[cfg(test)]
@@ -97,21 +118,43 @@ mod tests {
             ("spdxjson", "https://spdx.dev/Document"),
             ("cyclonedx", "https://cyclonedx.org/bom"),
             ("custom", "https://cosign.sigstore.dev/attestation/v1"),
-            ("https://example.com/review/v1", "https://example.com/review/v1"),
+            (
+                "https://example.com/review/v1",
+                "https://example.com/review/v1",
+            ),
             ("urn:example:review", "urn:example:review"),
         ] {
             assert_eq!(type_uri(text).expect(text), uri);
         }
         let long = format!("https://example.com/{}", "a".repeat(MAX_TYPE));
-        for text in ["", "spdx-json", "SPDX", "/relative", "https://example.com/a b", "https://example.com/\n", intoto::COSIGN_SIGN, &long] {
-            assert_eq!(type_uri(text).expect_err(text).reason(), Reason::InvalidSpec);
+        for text in [
+            "",
+            "spdx-json",
+            "SPDX",
+            "/relative",
+            "https://example.com/a b",
+            "https://example.com/\n",
+            intoto::COSIGN_SIGN,
+            &long,
+        ] {
+            assert_eq!(
+                type_uri(text).expect_err(text).reason(),
+                Reason::InvalidSpec
+            );
         }
     }
 
     #[test]
     fn predicates_are_objects_within_the_limits() {
-        let limits = Limits { sigstore_bundle_bytes: 100, json_depth: 4, ..Limits::DEFAULT };
-        assert_eq!(parse(br#"{"a":{"b":[1]}}"#, &limits).expect("valid")["a"]["b"][0], 1);
+        let limits = Limits {
+            sigstore_bundle_bytes: 100,
+            json_depth: 4,
+            ..Limits::DEFAULT
+        };
+        assert_eq!(
+            parse(br#"{"a":{"b":[1]}}"#, &limits).expect("valid")["a"]["b"][0],
+            1
+        );
         for (text, reason) in [
             ("", Reason::InvalidSpec),
             ("[]", Reason::InvalidSpec),
@@ -119,9 +162,16 @@ mod tests {
             ("<xml/>", Reason::InvalidSpec),
             (r#"{"a":1,"a":2}"#, Reason::InvalidSpec),
             (r#"{"a":{"b":[[1]]}}"#, Reason::InvalidSpec),
-            (&format!(r#"{{"a":"{}"}}"#, "x".repeat(100)), Reason::LimitExceeded),
+            (
+                &format!(r#"{{"a":"{}"}}"#, "x".repeat(100)),
+                Reason::LimitExceeded,
+            ),
         ] {
-            assert_eq!(parse(text.as_bytes(), &limits).expect_err(text).reason(), reason, "{text}");
+            assert_eq!(
+                parse(text.as_bytes(), &limits).expect_err(text).reason(),
+                reason,
+                "{text}"
+            );
         }
     }
 }

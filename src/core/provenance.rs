@@ -1,7 +1,7 @@
 //! The provenance that packing leaves: SLSA v1, build type [`BUILD_TYPE`].
 //!
-//! The external parameters are complete: the lock and they give the bundle's bytes. What is *not* decided here: whether the claims are
-//! true. Who calls this has packed the bundle.
+//! The external parameters are complete: the lock and they give the bundle's bytes. What is *not*
+//! decided here: whether the claims are true. Who calls this has packed the bundle.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,10 @@ use super::{
     media_type,
     oci::Annotations,
     sbom::Sbom,
-    slsa::{BUILD_TYPE, BuildDefinition, Builder, Metadata, PROVENANCE_V1, Provenance, ResourceDescriptor, RunDetails},
+    slsa::{
+        BUILD_TYPE, BuildDefinition, Builder, Metadata, PROVENANCE_V1, Provenance,
+        ResourceDescriptor, RunDetails,
+    },
 };
 
 /// What the dependency on the lock is called.
@@ -40,7 +43,8 @@ pub struct Packed<'a> {
     pub allow_outside: bool,
     /// Seconds since 1970, if given. 0 is a value.
     pub source_date_epoch: Option<i64>,
-    /// Where artifacts were really taken from, by artifact name, if that was not their origin. URLs without credentials.
+    /// Where artifacts were really taken from, by artifact name, if that was not their origin. URLs
+    /// without credentials.
     pub downloads: &'a BTreeMap<String, String>,
 }
 
@@ -56,7 +60,8 @@ pub enum Compressed<'a> {
         /// Compression level.
         level: i32,
     },
-    /// `Zstd`, by an encoder that whoever vouches has not seen at work. Nothing is said of it: its word would be hearsay.
+    /// `Zstd`, by an encoder that whoever vouches has not seen at work. Nothing is said of it: its
+    /// word would be hearsay.
     ZstdUnseen,
 }
 
@@ -104,10 +109,19 @@ impl Compressed<'_> {
     }
 }
 
-/// The statement about the bundle `digest`. `subject_name` is `registry/repository` without a tag, or the lock's name for layouts and
-/// archives; an empty one is left out.
-pub fn statement(subject_name: &str, digest: &Digest, provenance: &Provenance) -> serde_json::Result<Statement> {
-    Ok(Statement::about(subject_name, digest, PROVENANCE_V1, serde_json::to_value(provenance)?))
+/// The statement about the bundle `digest`. `subject_name` is `registry/repository` without a tag,
+/// or the lock's name for layouts and archives; an empty one is left out.
+pub fn statement(
+    subject_name: &str,
+    digest: &Digest,
+    provenance: &Provenance,
+) -> serde_json::Result<Statement> {
+    Ok(Statement::about(
+        subject_name,
+        digest,
+        PROVENANCE_V1,
+        serde_json::to_value(provenance)?,
+    ))
 }
 
 /// The predicate.
@@ -123,15 +137,36 @@ pub fn provenance(packed: &Packed<'_>, run: &Run<'_>) -> Provenance {
     }
 }
 
-/// Do both say that the same builder packed the same lock in the same way, for the same object, with the same by-products?
+/// Do both say that the same builder packed the same lock in the same way, for the same object,
+/// with the same by-products?
 ///
-/// When that was, in which run and by which version does not count, so that a run that is done again finds what the first one left.
+/// When that was, in which run and by which version does not count, so that a run that is done
+/// again finds what the first one left.
 pub fn is_same_build(a: &Provenance, b: &Provenance) -> bool {
     let what = |provenance: &'_ Provenance| {
-        let BuildDefinition { build_type, external_parameters, internal_parameters, resolved_dependencies } = provenance.build_definition.clone();
-        let lock: Vec<_> = resolved_dependencies.into_iter().filter(|dependency| dependency.name.as_deref() == Some(LOCK)).collect();
-        let RunDetails { builder, byproducts, .. } = provenance.run_details.clone();
-        (build_type, external_parameters, internal_parameters, lock, builder.id, byproducts)
+        let BuildDefinition {
+            build_type,
+            external_parameters,
+            internal_parameters,
+            resolved_dependencies,
+        } = provenance.build_definition.clone();
+        let lock: Vec<_> = resolved_dependencies
+            .into_iter()
+            .filter(|dependency| dependency.name.as_deref() == Some(LOCK))
+            .collect();
+        let RunDetails {
+            builder,
+            byproducts,
+            ..
+        } = provenance.run_details.clone();
+        (
+            build_type,
+            external_parameters,
+            internal_parameters,
+            lock,
+            builder.id,
+            byproducts,
+        )
     };
     what(a) == what(b)
 }
@@ -158,15 +193,34 @@ fn external_parameters(packed: &Packed<'_>) -> Value {
 fn internal_parameters(compression: Compressed<'_>, requested: Option<&Requested<'_>>) -> Value {
     let mut parameters = Map::new();
     if let Compressed::Zstd { encoder, level } = compression {
-        parameters.extend([("encoder".to_owned(), encoder.into()), ("level".to_owned(), level.into())]);
+        parameters.extend([
+            ("encoder".to_owned(), encoder.into()),
+            ("level".to_owned(), level.into()),
+        ]);
     }
-    if let Some(Requested { namespace, name, uid, .. }) = requested {
-        parameters.extend([("namespace", namespace), ("name", name), ("uid", uid)].map(|(key, value)| (key.to_owned(), (*value).into())));
+    if let Some(Requested {
+        namespace,
+        name,
+        uid,
+        ..
+    }) = requested
+    {
+        parameters.extend(
+            [("namespace", namespace), ("name", name), ("uid", uid)]
+                .map(|(key, value)| (key.to_owned(), (*value).into())),
+        );
     }
-    if parameters.is_empty() { Value::Null } else { parameters.into() }
+    if parameters.is_empty() {
+        Value::Null
+    } else {
+        parameters.into()
+    }
 }
 
-fn resolved_dependencies(packed: &Packed<'_>, requested: Option<&Requested<'_>>) -> Vec<ResourceDescriptor> {
+fn resolved_dependencies(
+    packed: &Packed<'_>,
+    requested: Option<&Requested<'_>>,
+) -> Vec<ResourceDescriptor> {
     let lock = ResourceDescriptor {
         name: Some(LOCK.into()),
         uri: requested.map(|requested| requested.lock_uri.into()),
@@ -174,14 +228,24 @@ fn resolved_dependencies(packed: &Packed<'_>, requested: Option<&Requested<'_>>)
         media_type: Some(media_type::LOCK.into()),
         ..ResourceDescriptor::default()
     };
-    let artifacts = packed.lock.artifacts.iter().map(|artifact| of_artifact(artifact, packed.downloads));
-    let image = requested.and_then(|requested| requested.packer).map(|(uri, digest)| ResourceDescriptor {
-        name: Some("packer".into()),
-        uri: Some(uri.into()),
-        digest: digest_set(&digest),
-        ..ResourceDescriptor::default()
-    });
-    std::iter::once(lock).chain(artifacts).chain(packed.lock.entrypoint.iter().map(of_entrypoint)).chain(image).collect()
+    let artifacts = packed
+        .lock
+        .artifacts
+        .iter()
+        .map(|artifact| of_artifact(artifact, packed.downloads));
+    let image = requested
+        .and_then(|requested| requested.packer)
+        .map(|(uri, digest)| ResourceDescriptor {
+            name: Some("packer".into()),
+            uri: Some(uri.into()),
+            digest: digest_set(&digest),
+            ..ResourceDescriptor::default()
+        });
+    std::iter::once(lock)
+        .chain(artifacts)
+        .chain(packed.lock.entrypoint.iter().map(of_entrypoint))
+        .chain(image)
+        .collect()
 }
 
 fn of_artifact(artifact: &Artifact, downloads: &BTreeMap<String, String>) -> ResourceDescriptor {
@@ -195,12 +259,19 @@ fn of_artifact(artifact: &Artifact, downloads: &BTreeMap<String, String>) -> Res
 }
 
 fn of_entrypoint(entrypoint: &Entrypoint) -> ResourceDescriptor {
-    ResourceDescriptor { name: Some("entrypoint".into()), digest: digest_set(&entrypoint.checksum), ..ResourceDescriptor::default() }
+    ResourceDescriptor {
+        name: Some("entrypoint".into()),
+        digest: digest_set(&entrypoint.checksum),
+        ..ResourceDescriptor::default()
+    }
 }
 
 fn run_details(run: &Run<'_>) -> RunDetails {
     RunDetails {
-        builder: Builder { id: run.builder_id.into(), version: BTreeMap::from([("packgate".to_owned(), run.version.to_owned())]) },
+        builder: Builder {
+            id: run.builder_id.into(),
+            version: BTreeMap::from([("packgate".to_owned(), run.version.to_owned())]),
+        },
         metadata: Some(Metadata {
             invocation_id: Some(run.invocation_id.into()),
             started_on: Some(rfc3339(run.started_on)),
@@ -223,7 +294,8 @@ fn digest_set(digest: &Digest) -> BTreeMap<String, String> {
     BTreeMap::from([("sha256".to_owned(), digest.hex())])
 }
 
-/// RFC 3339 in UTC with whole seconds, the form of in-toto's and OCI's timestamps: `2026-11-21T10:00:00Z`.
+/// RFC 3339 in UTC with whole seconds, the form of in-toto's and OCI's timestamps:
+/// `2026-11-21T10:00:00Z`.
 pub(super) fn rfc3339(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
@@ -270,7 +342,11 @@ mod tests {
         }
     }
 
-    fn packed<'a>(lock: &'a Lockfile, annotations: &'a Annotations, downloads: &'a BTreeMap<String, String>) -> Packed<'a> {
+    fn packed<'a>(
+        lock: &'a Lockfile,
+        annotations: &'a Annotations,
+        downloads: &'a BTreeMap<String, String>,
+    ) -> Packed<'a> {
         Packed {
             lock,
             lock_digest: Digest::of(b"lock"),
@@ -305,26 +381,59 @@ mod tests {
             packer: Some((packer, Digest::of(packer.as_bytes()))),
         };
         let builder_id = "https://packgate.dev/builder/c-1/platform";
-        Run { requested: Some(requested), builder_id, invocation_id: "c-1/team-a/siem/3/packgate-0123456789abcdef-sign", ..run() }
+        Run {
+            requested: Some(requested),
+            builder_id,
+            invocation_id: "c-1/team-a/siem/3/packgate-0123456789abcdef-sign",
+            ..run()
+        }
     }
 
     #[test]
     fn the_statement_is_the_documented_one() {
         let (lock, annotations) = (lock(), Annotations::new());
-        let downloads = BTreeMap::from([("rules".to_owned(), "https://m.example.com/rules.tgz".to_owned())]);
+        let downloads = BTreeMap::from([(
+            "rules".to_owned(),
+            "https://m.example.com/rules.tgz".to_owned(),
+        )]);
         let provenance = provenance(&packed(&lock, &annotations, &downloads), &run());
-        let statement = statement("r.example.com/team-a/siem", &Digest::of(b"manifest"), &provenance).expect("JSON");
-        let golden = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/provenance/cli.json"));
-        assert_eq!(serde_json::to_string_pretty(&statement).expect("JSON"), golden.trim_end());
+        let statement = statement(
+            "r.example.com/team-a/siem",
+            &Digest::of(b"manifest"),
+            &provenance,
+        )
+        .expect("JSON");
+        let golden = include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/data/provenance/cli.json"
+        ));
+        assert_eq!(
+            serde_json::to_string_pretty(&statement).expect("JSON"),
+            golden.trim_end()
+        );
     }
 
     #[test]
     fn the_statement_of_a_cluster_is_the_documented_one() {
         let (lock, annotations, downloads) = (lock(), Annotations::new(), BTreeMap::new());
-        let provenance = provenance(&packed(&lock, &annotations, &downloads), &run_in_cluster("oci://r.example.com/packgate"));
-        let statement = statement("r.example.com/team-a/siem", &Digest::of(b"manifest"), &provenance).expect("JSON");
-        let golden = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/provenance/cluster.json"));
-        assert_eq!(serde_json::to_string_pretty(&statement).expect("JSON"), golden.trim_end());
+        let provenance = provenance(
+            &packed(&lock, &annotations, &downloads),
+            &run_in_cluster("oci://r.example.com/packgate"),
+        );
+        let statement = statement(
+            "r.example.com/team-a/siem",
+            &Digest::of(b"manifest"),
+            &provenance,
+        )
+        .expect("JSON");
+        let golden = include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/data/provenance/cluster.json"
+        ));
+        assert_eq!(
+            serde_json::to_string_pretty(&statement).expect("JSON"),
+            golden.trim_end()
+        );
     }
 
     #[test]
@@ -333,47 +442,126 @@ mod tests {
         let packed = packed(&lock, &annotations, &downloads);
         let first = run_in_cluster("oci://r.example.com/packgate");
         let sbom = Sbom::new(crate::core::sbom::Format::Spdx, &lock, None).expect("a bill");
-        let again = Run { version: "0.2.0", invocation_id: "other", finished_on: Timestamp::UNIX_EPOCH, ..run_in_cluster("oci://r.example.com/new") };
+        let again = Run {
+            version: "0.2.0",
+            invocation_id: "other",
+            finished_on: Timestamp::UNIX_EPOCH,
+            ..run_in_cluster("oci://r.example.com/new")
+        };
         let first_build = provenance(&packed, &first);
         assert!(is_same_build(&first_build, &provenance(&packed, &again)));
         let asked_by = |change: fn(&mut Requested<'_>)| {
             let mut requested = first.requested.expect("in a cluster");
             change(&mut requested);
-            provenance(&packed, &Run { requested: Some(requested), ..first })
+            provenance(
+                &packed,
+                &Run {
+                    requested: Some(requested),
+                    ..first
+                },
+            )
         };
         for other in [
             asked_by(|requested| requested.uid = "u-2"),
             asked_by(|requested| requested.lock_uri = "k8s://team-a/configmaps/other"),
-            provenance(&packed, &Run { builder_id: CLI_BUILDER, ..first }),
-            provenance(&Packed { lock_digest: Digest::of(b"other"), ..packed }, &first),
-            provenance(&Packed { format: "Artifact", ..packed }, &first),
-            provenance(&packed, &Run { sbom: Some(&sbom), ..first }),
+            provenance(
+                &packed,
+                &Run {
+                    builder_id: CLI_BUILDER,
+                    ..first
+                },
+            ),
+            provenance(
+                &Packed {
+                    lock_digest: Digest::of(b"other"),
+                    ..packed
+                },
+                &first,
+            ),
+            provenance(
+                &Packed {
+                    format: "Artifact",
+                    ..packed
+                },
+                &first,
+            ),
+            provenance(
+                &packed,
+                &Run {
+                    sbom: Some(&sbom),
+                    ..first
+                },
+            ),
         ] {
             assert!(!is_same_build(&first_build, &other), "{other:?}");
         }
-        let byproducts = json!([{"name": "sbom", "digest": {"sha256": sbom.digest().hex()}, "mediaType": "application/spdx+json"}]);
-        assert_eq!(json!(provenance(&packed, &Run { sbom: Some(&sbom), ..first }).run_details.byproducts), byproducts);
+        let byproducts = json!([
+            {
+                "name": "sbom",
+                "digest": {"sha256": sbom.digest().hex()},
+                "mediaType": "application/spdx+json",
+            },
+        ]);
+        assert_eq!(
+            json!(
+                provenance(
+                    &packed,
+                    &Run {
+                        sbom: Some(&sbom),
+                        ..first
+                    }
+                )
+                .run_details
+                .byproducts
+            ),
+            byproducts
+        );
     }
 
     #[test]
     fn everything_that_shapes_the_bytes_is_a_parameter() {
-        let lock = Lockfile { name: None, entrypoint: None, ..lock() };
-        let (annotations, downloads) = (Annotations::from([("a".to_owned(), "b".to_owned())]), BTreeMap::new());
+        let lock = Lockfile {
+            name: None,
+            entrypoint: None,
+            ..lock()
+        };
+        let (annotations, downloads) = (
+            Annotations::from([("a".to_owned(), "b".to_owned())]),
+            BTreeMap::new(),
+        );
         let packed = Packed {
             format: "Artifact",
-            compression: Compressed::Zstd { encoder: "libzstd 1.5.7", level: 3 },
+            compression: Compressed::Zstd {
+                encoder: "libzstd 1.5.7",
+                level: 3,
+            },
             allow_outside: true,
             source_date_epoch: Some(0),
             ..packed(&lock, &annotations, &downloads)
         };
-        let BuildDefinition { external_parameters, internal_parameters, resolved_dependencies, .. } = provenance(&packed, &run()).build_definition;
+        let BuildDefinition {
+            external_parameters,
+            internal_parameters,
+            resolved_dependencies,
+            ..
+        } = provenance(&packed, &run()).build_definition;
         let digest = json!({"sha256": Digest::of(b"lock").hex()});
-        let expected = json!({"lock": {"digest": digest}, "packFormat": "1", "format": "Artifact", "compression": "Zstd",
+        let expected = json!({"lock": {"digest": digest}, "packFormat": "1", "format": "Artifact",
+            "compression": "Zstd",
             "annotations": {"a": "b"}, "allowOutside": true, "sourceDateEpoch": 0});
         assert_eq!(external_parameters, expected);
-        assert_eq!(internal_parameters, json!({"encoder": "libzstd 1.5.7", "level": 3}));
-        let names: Vec<_> = resolved_dependencies.iter().filter_map(|d| d.name.as_deref()).collect();
-        assert_eq!(names, ["lock", "artifact/install", "artifact/rules", "artifact/pg"]);
+        assert_eq!(
+            internal_parameters,
+            json!({"encoder": "libzstd 1.5.7", "level": 3})
+        );
+        let names: Vec<_> = resolved_dependencies
+            .iter()
+            .filter_map(|d| d.name.as_deref())
+            .collect();
+        assert_eq!(
+            names,
+            ["lock", "artifact/install", "artifact/rules", "artifact/pg"]
+        );
     }
 
     #[test]
@@ -382,6 +570,9 @@ mod tests {
         let provenance = provenance(&packed(&lock, &annotations, &downloads), &run());
         let statement = statement("", &Digest::of(b"manifest"), &provenance).expect("JSON");
         let subject = &serde_json::to_value(&statement).expect("JSON")["subject"];
-        assert_eq!(*subject, json!([{"digest": {"sha256": Digest::of(b"manifest").hex()}}]));
+        assert_eq!(
+            *subject,
+            json!([{"digest": {"sha256": Digest::of(b"manifest").hex()}}])
+        );
     }
 }

@@ -1,13 +1,15 @@
-//! What a signature or attestation looks like in a registry: a Sigstore bundle, version 0.3, as an OCI referrer.
+//! What a signature or attestation looks like in a registry: a Sigstore bundle, version 0.3, as an
+//! OCI referrer.
 //!
-//! Source: cosign 3 (`dev.sigstore.bundle.*` annotations), image-spec 1.1, manifest.md, "Guidelines for Artifact Usage". The manifest is
-//! pushed by digest and gets no tag.
+//! Source: cosign 3 (`dev.sigstore.bundle.*` annotations), image-spec 1.1, manifest.md, "Guidelines
+//! for Artifact Usage". The manifest is pushed by digest and gets no tag.
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use sigstore_types::{
-    Bundle as SigstoreBundle, DigestBytes, DsseEnvelope, DsseSignature, HashAlgorithm, KeyId, MediaType, MessageDigest, MessageSignature,
-    PayloadBytes, SignatureBytes, SignatureContent, VerificationMaterial,
+    Bundle as SigstoreBundle, DigestBytes, DsseEnvelope, DsseSignature, HashAlgorithm, KeyId,
+    MediaType, MessageDigest, MessageSignature, PayloadBytes, SignatureBytes, SignatureContent,
+    VerificationMaterial,
 };
 
 use super::{
@@ -25,8 +27,9 @@ pub const BUNDLE_CONTENT: &str = "dev.sigstore.bundle.content";
 /// The predicate type of the statement inside. A claim: readers open the bundle.
 pub const BUNDLE_PREDICATE_TYPE: &str = "dev.sigstore.bundle.predicateType";
 
-/// Bytes of a Sigstore bundle that its manifest holds as well, so that a reader needs one request for both. Whoever verifies at admission
-/// waits for every request; a registry that stores manifests in a database should not be made to store megabytes in it.
+/// Bytes of a Sigstore bundle that its manifest holds as well, so that a reader needs one request
+/// for both. Whoever verifies at admission waits for every request; a registry that stores
+/// manifests in a database should not be made to store megabytes in it.
 const EMBEDDED: usize = 32 << 10;
 
 /// A piece of content with its descriptor, ready to be pushed.
@@ -54,25 +57,66 @@ pub fn pae(statement: &[u8]) -> Vec<u8> {
     sigstore_types::pae(media_type::IN_TOTO, statement)
 }
 
-/// The Sigstore bundle of a signed in-toto statement. `statement` are the bytes whose [`pae`] was signed.
-pub fn sigstore_bundle(statement: &[u8], signature: SignatureBytes, material: VerificationMaterial) -> serde_json::Result<Bytes> {
-    let envelope = DsseEnvelope::new(media_type::IN_TOTO, PayloadBytes::from_bytes(statement), DsseSignature::new(signature, KeyId::default()));
-    let bundle = SigstoreBundle::new(MediaType::Bundle0_3, material, SignatureContent::DsseEnvelope(envelope));
+/// The Sigstore bundle of a signed in-toto statement. `statement` are the bytes whose [`pae`] was
+/// signed.
+pub fn sigstore_bundle(
+    statement: &[u8],
+    signature: SignatureBytes,
+    material: VerificationMaterial,
+) -> serde_json::Result<Bytes> {
+    let envelope = DsseEnvelope::new(
+        media_type::IN_TOTO,
+        PayloadBytes::from_bytes(statement),
+        DsseSignature::new(signature, KeyId::default()),
+    );
+    let bundle = SigstoreBundle::new(
+        MediaType::Bundle0_3,
+        material,
+        SignatureContent::DsseEnvelope(envelope),
+    );
     serde_json::to_vec(&bundle).map(Bytes::from)
 }
 
 /// The Sigstore bundle of signed bytes, which have this digest.
-pub fn message_bundle(digest: &Digest, signature: SignatureBytes, material: VerificationMaterial) -> serde_json::Result<Bytes> {
-    let digest = MessageDigest::new(HashAlgorithm::Sha2256, DigestBytes::new(digest.bytes().to_vec()));
-    let content = SignatureContent::MessageSignature(MessageSignature::new(signature).with_message_digest(digest));
-    serde_json::to_vec(&SigstoreBundle::new(MediaType::Bundle0_3, material, content)).map(Bytes::from)
+pub fn message_bundle(
+    digest: &Digest,
+    signature: SignatureBytes,
+    material: VerificationMaterial,
+) -> serde_json::Result<Bytes> {
+    let digest = MessageDigest::new(
+        HashAlgorithm::Sha2256,
+        DigestBytes::new(digest.bytes().to_vec()),
+    );
+    let content = SignatureContent::MessageSignature(
+        MessageSignature::new(signature).with_message_digest(digest),
+    );
+    serde_json::to_vec(&SigstoreBundle::new(
+        MediaType::Bundle0_3,
+        material,
+        content,
+    ))
+    .map(Bytes::from)
 }
 
-/// The referrer that carries `sigstore_bundle`, whose statement has `predicate_type`, and refers to `subject`.
-pub fn referrer(sigstore_bundle: Bytes, predicate_type: &str, subject: &Descriptor, created: Timestamp) -> serde_json::Result<Referrer> {
+/// The referrer that carries `sigstore_bundle`, whose statement has `predicate_type`, and refers to
+/// `subject`.
+pub fn referrer(
+    sigstore_bundle: Bytes,
+    predicate_type: &str,
+    subject: &Descriptor,
+    created: Timestamp,
+) -> serde_json::Result<Referrer> {
     let layer = Descriptor::of(media_type::SIGSTORE_BUNDLE_V03, &sigstore_bundle);
-    let shown = if sigstore_bundle.len() <= EMBEDDED { layer.clone().with_content(&sigstore_bundle) } else { layer.clone() };
-    let annotations = [(CREATED, rfc3339(created)), (BUNDLE_CONTENT, "dsse-envelope".to_owned()), (BUNDLE_PREDICATE_TYPE, predicate_type.to_owned())];
+    let shown = if sigstore_bundle.len() <= EMBEDDED {
+        layer.clone().with_content(&sigstore_bundle)
+    } else {
+        layer.clone()
+    };
+    let annotations = [
+        (CREATED, rfc3339(created)),
+        (BUNDLE_CONTENT, "dsse-envelope".to_owned()),
+        (BUNDLE_PREDICATE_TYPE, predicate_type.to_owned()),
+    ];
     let manifest = Manifest {
         schema_version: 2,
         media_type: Some(media_type::MANIFEST.into()),
@@ -80,21 +124,41 @@ pub fn referrer(sigstore_bundle: Bytes, predicate_type: &str, subject: &Descript
         config: Descriptor::empty(),
         layers: vec![shown],
         subject: Some(subject.bare()),
-        annotations: annotations.map(|(key, value)| (key.to_owned(), value)).into_iter().collect::<Annotations>(),
+        annotations: annotations
+            .map(|(key, value)| (key.to_owned(), value))
+            .into_iter()
+            .collect::<Annotations>(),
     };
     let manifest = Bytes::from(serde_json::to_vec(&manifest)?);
     Ok(Referrer {
-        config: Piece { descriptor: Descriptor::empty(), bytes: Bytes::from_static(EMPTY_CONTENT) },
-        layer: Piece { descriptor: layer, bytes: sigstore_bundle },
-        manifest: Piece { descriptor: Descriptor::of(media_type::MANIFEST, &manifest), bytes: manifest },
+        config: Piece {
+            descriptor: Descriptor::empty(),
+            bytes: Bytes::from_static(EMPTY_CONTENT),
+        },
+        layer: Piece {
+            descriptor: layer,
+            bytes: sigstore_bundle,
+        },
+        manifest: Piece {
+            descriptor: Descriptor::of(media_type::MANIFEST, &manifest),
+            bytes: manifest,
+        },
     })
 }
 
-/// A referrer that is the document `bytes` itself, called `title`, and refers to `subject`. Nobody signs it, and it carries no time: the same
-/// document gives the same referrer.
-pub fn plain(bytes: Bytes, media_type: &str, title: &str, subject: &Descriptor) -> serde_json::Result<Referrer> {
+/// A referrer that is the document `bytes` itself, called `title`, and refers to `subject`. Nobody
+/// signs it, and it carries no time: the same document gives the same referrer.
+pub fn plain(
+    bytes: Bytes,
+    media_type: &str,
+    title: &str,
+    subject: &Descriptor,
+) -> serde_json::Result<Referrer> {
     let annotations = Annotations::from([(TITLE_ANNOTATION.to_owned(), title.to_owned())]);
-    let layer = Descriptor { annotations, ..Descriptor::of(media_type, &bytes) };
+    let layer = Descriptor {
+        annotations,
+        ..Descriptor::of(media_type, &bytes)
+    };
     let manifest = Manifest {
         schema_version: 2,
         media_type: Some(media_type::MANIFEST.into()),
@@ -106,9 +170,18 @@ pub fn plain(bytes: Bytes, media_type: &str, title: &str, subject: &Descriptor) 
     };
     let manifest = Bytes::from(serde_json::to_vec(&manifest)?);
     Ok(Referrer {
-        config: Piece { descriptor: Descriptor::empty(), bytes: Bytes::from_static(EMPTY_CONTENT) },
-        layer: Piece { descriptor: layer.bare(), bytes },
-        manifest: Piece { descriptor: Descriptor::of(media_type::MANIFEST, &manifest), bytes: manifest },
+        config: Piece {
+            descriptor: Descriptor::empty(),
+            bytes: Bytes::from_static(EMPTY_CONTENT),
+        },
+        layer: Piece {
+            descriptor: layer.bare(),
+            bytes,
+        },
+        manifest: Piece {
+            descriptor: Descriptor::of(media_type::MANIFEST, &manifest),
+            bytes: manifest,
+        },
     })
 }
 
@@ -121,16 +194,31 @@ mod tests {
 
     #[test]
     fn the_bundle_is_shaped_like_cosigns() {
-        let material = VerificationMaterial::new(VerificationMaterialContent::PublicKey(PublicKeyIdentifier::new("aGludA==")));
-        let bytes = sigstore_bundle(b"{}", SignatureBytes::from_bytes(b"sig"), material).expect("JSON");
+        let material = VerificationMaterial::new(VerificationMaterialContent::PublicKey(
+            PublicKeyIdentifier::new("aGludA=="),
+        ));
+        let bytes =
+            sigstore_bundle(b"{}", SignatureBytes::from_bytes(b"sig"), material).expect("JSON");
         let mut bundle: Value = serde_json::from_slice(&bytes).expect("JSON");
         // Empty lists and messages that cosign leaves out; protobuf's JSON reads them as absent.
-        let material = bundle["verificationMaterial"].as_object_mut().expect("an object");
-        assert_eq!((material.remove("tlogEntries"), material.remove("timestampVerificationData")), (Some(json!([])), Some(json!({}))));
+        let material = bundle["verificationMaterial"]
+            .as_object_mut()
+            .expect("an object");
+        assert_eq!(
+            (
+                material.remove("tlogEntries"),
+                material.remove("timestampVerificationData")
+            ),
+            (Some(json!([])), Some(json!({})))
+        );
         let expected = json!({
             "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
             "verificationMaterial": {"publicKey": {"hint": "aGludA=="}},
-            "dsseEnvelope": {"payload": "e30=", "payloadType": "application/vnd.in-toto+json", "signatures": [{"sig": "c2ln"}]},
+            "dsseEnvelope": {
+                "payload": "e30=",
+                "payloadType": "application/vnd.in-toto+json",
+                "signatures": [{"sig": "c2ln"}],
+            },
         });
         assert_eq!(bundle, expected);
     }
@@ -142,9 +230,16 @@ mod tests {
 
     #[test]
     fn the_manifest_is_the_documented_one() {
-        let subject = Descriptor { artifact_type: Some("x".into()), ..Descriptor::of(media_type::MANIFEST, b"subject") };
+        let subject = Descriptor {
+            artifact_type: Some("x".into()),
+            ..Descriptor::of(media_type::MANIFEST, b"subject")
+        };
         let created = "2026-11-21T01:38:00.9Z".parse().expect("a time");
-        let Referrer { config, layer, manifest } = referrer(Bytes::from_static(b"{}"), "https://p/v1", &subject, created).expect("JSON");
+        let Referrer {
+            config,
+            layer,
+            manifest,
+        } = referrer(Bytes::from_static(b"{}"), "https://p/v1", &subject, created).expect("JSON");
         assert_eq!(config.descriptor.digest, Digest::of(&config.bytes));
         assert_eq!(layer.bytes, b"{}".as_slice());
         let expected = json!({
@@ -152,14 +247,27 @@ mod tests {
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "artifactType": "application/vnd.dev.sigstore.bundle.v0.3+json",
             "config": {"mediaType": "application/vnd.oci.empty.v1+json",
-                "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a", "size": 2, "data": "e30="},
+                "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
+                "size": 2, "data": "e30="},
             "layers": [{"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
-                "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a", "size": 2, "data": "e30="}],
-            "subject": {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": subject.digest, "size": 7},
-            "annotations": {"org.opencontainers.image.created": "2026-11-21T01:38:00Z", "dev.sigstore.bundle.content": "dsse-envelope",
+                "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
+                "size": 2, "data": "e30="}],
+            "subject": {
+                "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                "digest": subject.digest,
+                "size": 7,
+            },
+            "annotations": {"org.opencontainers.image.created": "2026-11-21T01:38:00Z",
+                "dev.sigstore.bundle.content": "dsse-envelope",
                 "dev.sigstore.bundle.predicateType": "https://p/v1"},
         });
-        assert_eq!(serde_json::from_slice::<Value>(&manifest.bytes).expect("JSON"), expected);
-        assert_eq!(manifest.descriptor, Descriptor::of(media_type::MANIFEST, &manifest.bytes));
+        assert_eq!(
+            serde_json::from_slice::<Value>(&manifest.bytes).expect("JSON"),
+            expected
+        );
+        assert_eq!(
+            manifest.descriptor,
+            Descriptor::of(media_type::MANIFEST, &manifest.bytes)
+        );
     }
 }

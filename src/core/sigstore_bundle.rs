@@ -1,14 +1,19 @@
-//! Sigstore bundles, version 0.3 (0.1 and 0.2 are read as well): a signature with what is needed to verify it.
+//! Sigstore bundles, version 0.3 (0.1 and 0.2 are read as well): a signature with what is needed to
+//! verify it.
 //!
-//! Source: sigstore protobuf-specs, `sigstore_bundle.proto`. Parsing here is shape and bounds only: sizes, counts, and that nothing in the
-//! document can be read in two ways.
+//! Source: sigstore protobuf-specs, `sigstore_bundle.proto`. Parsing here is shape and bounds only:
+//! sizes, counts, and that nothing in the document can be read in two ways.
 //!
-//! What is *not* checked here: any signature, certificate, log entry or timestamp. That is `core::verify`.
+//! What is *not* checked here: any signature, certificate, log entry or timestamp. That is
+//! `core::verify`.
 
 use std::collections::HashSet;
 
 use serde::{Deserialize, de::IgnoredAny};
-use sigstore_types::{Bundle, DsseEnvelope, SignatureContent, TransparencyLogEntry, bundle::VerificationMaterialContent};
+use sigstore_types::{
+    Bundle, DsseEnvelope, SignatureContent, TransparencyLogEntry,
+    bundle::VerificationMaterialContent,
+};
 
 use super::{
     class::{Classified, Reason},
@@ -16,7 +21,8 @@ use super::{
     limits::Limits,
 };
 
-/// Certificates in the chain of a 0.1 or 0.2 bundle. Bounds path building; Fulcio's own chains have three.
+/// Certificates in the chain of a 0.1 or 0.2 bundle. Bounds path building; Fulcio's own chains have
+/// three.
 const MAX_CERTIFICATES: usize = 8;
 
 /// A bundle whose shape was checked. Nothing in it is authenticated.
@@ -38,10 +44,12 @@ pub enum Material<'a> {
 /// Why bytes are no bundle that we read.
 #[derive(Debug, thiserror::Error)]
 pub enum SigstoreBundleError {
-    /// Too large, not JSON, nested too deep, a duplicate key, or a field is missing or of another type.
+    /// Too large, not JSON, nested too deep, a duplicate key, or a field is missing or of another
+    /// type.
     #[error("Sigstore bundle cannot be read: {0}")]
     Json(#[from] JsonError),
-    /// The fields do not have the values that the format asks for; for example two signatures in one envelope.
+    /// The fields do not have the values that the format asks for; for example two signatures in
+    /// one envelope.
     #[error("Sigstore bundle cannot be read: {0}")]
     Format(#[from] sigstore_types::Error),
     /// Not UTF-8.
@@ -80,7 +88,8 @@ impl Classified for SigstoreBundleError {
 }
 
 impl SigstoreBundle {
-    /// Reads a bundle of at most `limits.sigstore_bundle_bytes`. Counts are checked before anything is decoded.
+    /// Reads a bundle of at most `limits.sigstore_bundle_bytes`. Counts are checked before anything
+    /// is decoded.
     pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, SigstoreBundleError> {
         let shape: Shape = json::parse(bytes, limits.sigstore_bundle_bytes, limits.json_depth)?;
         shape.check(limits)?;
@@ -114,7 +123,11 @@ impl SigstoreBundle {
     /// Does it carry anybody's word on when it was signed: log entries or timestamps?
     pub const fn has_time_evidence(&self) -> bool {
         let material = &self.0.verification_material;
-        !material.tlog_entries.is_empty() || !material.timestamp_verification_data.rfc3161_timestamps.is_empty()
+        !material.tlog_entries.is_empty()
+            || !material
+                .timestamp_verification_data
+                .rfc3161_timestamps
+                .is_empty()
     }
 
     /// The bundle as the sigstore crates know it.
@@ -125,10 +138,18 @@ impl SigstoreBundle {
 
 fn check_logs(entries: &[TransparencyLogEntry]) -> Result<(), SigstoreBundleError> {
     let mut seen = HashSet::new();
-    if entries.iter().all(|entry| seen.insert(&entry.log_id.key_id)) { Ok(()) } else { Err(SigstoreBundleError::DuplicateLog) }
+    if entries
+        .iter()
+        .all(|entry| seen.insert(&entry.log_id.key_id))
+    {
+        Ok(())
+    } else {
+        Err(SigstoreBundleError::DuplicateLog)
+    }
 }
 
-/// As much of a bundle as is needed to bound it: which alternatives there are, and how long the lists are.
+/// As much of a bundle as is needed to bound it: which alternatives there are, and how long the
+/// lists are.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Shape {
@@ -164,27 +185,63 @@ impl Shape {
     fn check(&self, limits: &Limits) -> Result<(), SigstoreBundleError> {
         let material = &self.verification_material;
         let chain = material.x509_certificate_chain.as_ref();
-        let timestamps = material.timestamp_verification_data.as_ref().and_then(|data| data.rfc3161_timestamps.as_ref());
-        exactly_one("dsseEnvelope and messageSignature", &[self.dsse_envelope.is_some(), self.message_signature.is_some()])?;
+        let timestamps = material
+            .timestamp_verification_data
+            .as_ref()
+            .and_then(|data| data.rfc3161_timestamps.as_ref());
+        exactly_one(
+            "dsseEnvelope and messageSignature",
+            &[
+                self.dsse_envelope.is_some(),
+                self.message_signature.is_some(),
+            ],
+        )?;
         exactly_one(
             "publicKey, certificate and x509CertificateChain",
-            &[material.public_key.is_some(), material.certificate.is_some(), chain.is_some()],
+            &[
+                material.public_key.is_some(),
+                material.certificate.is_some(),
+                chain.is_some(),
+            ],
         )?;
-        at_most("certificates", chain.map_or(0, |chain| chain.certificates.len()), MAX_CERTIFICATES)?;
-        at_most("transparency log entries", material.tlog_entries.as_ref().map_or(0, Vec::len), limits.log_entries)?;
-        at_most("timestamps", timestamps.map_or(0, Vec::len), limits.timestamps)
+        at_most(
+            "certificates",
+            chain.map_or(0, |chain| chain.certificates.len()),
+            MAX_CERTIFICATES,
+        )?;
+        at_most(
+            "transparency log entries",
+            material.tlog_entries.as_ref().map_or(0, Vec::len),
+            limits.log_entries,
+        )?;
+        at_most(
+            "timestamps",
+            timestamps.map_or(0, Vec::len),
+            limits.timestamps,
+        )
     }
 }
 
 fn exactly_one(alternatives: &'static str, present: &[bool]) -> Result<(), SigstoreBundleError> {
     match present.iter().filter(|present| **present).count() {
         1 => Ok(()),
-        count => Err(SigstoreBundleError::Alternatives { alternatives, count }),
+        count => Err(SigstoreBundleError::Alternatives {
+            alternatives,
+            count,
+        }),
     }
 }
 
-const fn at_most(what: &'static str, count: usize, limit: usize) -> Result<(), SigstoreBundleError> {
-    if count <= limit { Ok(()) } else { Err(SigstoreBundleError::TooMany { what, count, limit }) }
+const fn at_most(
+    what: &'static str,
+    count: usize,
+    limit: usize,
+) -> Result<(), SigstoreBundleError> {
+    if count <= limit {
+        Ok(())
+    } else {
+        Err(SigstoreBundleError::TooMany { what, count, limit })
+    }
 }
 
 #[cfg(test)]
@@ -197,12 +254,21 @@ mod tests {
         json!({
             "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
             "verificationMaterial": {"publicKey": {"hint": "abc"}},
-            "dsseEnvelope": {"payload": "e30=", "payloadType": "application/vnd.in-toto+json", "signatures": [{"sig": "c2ln"}]},
+            "dsseEnvelope": {
+                "payload": "e30=",
+                "payloadType": "application/vnd.in-toto+json",
+                "signatures": [{"sig": "c2ln"}],
+            },
         })
     }
 
     fn entry(log: &str) -> Value {
-        json!({"logIndex": "1", "logId": {"keyId": log}, "kindVersion": {"kind": "dsse", "version": "0.0.1"}, "canonicalizedBody": "e30="})
+        json!({
+            "logIndex": "1",
+            "logId": {"keyId": log},
+            "kindVersion": {"kind": "dsse", "version": "0.0.1"},
+            "canonicalizedBody": "e30=",
+        })
     }
 
     fn parse(value: &Value) -> Result<SigstoreBundle, SigstoreBundleError> {
@@ -230,8 +296,12 @@ mod tests {
         let mut bundle = keyed();
         bundle["verificationMaterial"]["tlogEntries"] = json!([entry("QQ=="), entry("Qg==")]);
         assert_eq!(parse(&bundle).expect("two logs").log_entries().len(), 2);
-        bundle["verificationMaterial"]["tlogEntries"] = json!([entry("QQ=="), entry("Qg=="), entry("QQ==")]);
-        assert!(matches!(parse(&bundle), Err(SigstoreBundleError::DuplicateLog)));
+        bundle["verificationMaterial"]["tlogEntries"] =
+            json!([entry("QQ=="), entry("Qg=="), entry("QQ==")]);
+        assert!(matches!(
+            parse(&bundle),
+            Err(SigstoreBundleError::DuplicateLog)
+        ));
     }
 
     type Change = fn(&mut Value);
@@ -240,14 +310,20 @@ mod tests {
     fn what_is_too_much_is_refused_before_it_is_decoded() {
         // Entries that cannot be decoded: had decoding come first, the reason would be another.
         let table: &[(&str, Change)] = &[
-            ("5 transparency log entries", |b| b["verificationMaterial"]["tlogEntries"] = vec![Value::Null; 5].into()),
+            ("5 transparency log entries", |b| {
+                b["verificationMaterial"]["tlogEntries"] = vec![Value::Null; 5].into()
+            }),
             ("5 timestamps", |b| {
-                b["verificationMaterial"]["timestampVerificationData"] = json!({"rfc3161Timestamps": vec![Value::Null; 5]});
+                b["verificationMaterial"]["timestampVerificationData"] =
+                    json!({"rfc3161Timestamps": vec![Value::Null; 5]});
             }),
             ("9 certificates", |b| {
-                b["verificationMaterial"] = json!({"x509CertificateChain": {"certificates": vec![Value::Null; 9]}});
+                b["verificationMaterial"] =
+                    json!({"x509CertificateChain": {"certificates": vec![Value::Null; 9]}});
             }),
-            ("over the limit", |b| b["padding"] = "x".repeat(4 << 20).into()),
+            ("over the limit", |b| {
+                b["padding"] = "x".repeat(4 << 20).into()
+            }),
         ];
         for (part, change) in table {
             let mut bundle = keyed();
@@ -261,16 +337,30 @@ mod tests {
     #[test]
     fn what_can_be_read_in_two_ways_is_refused() {
         let table: &[(&str, Change)] = &[
-            ("exactly one of publicKey", |b| b["verificationMaterial"]["certificate"] = json!({"rawBytes": "AA=="})),
-            ("exactly one of publicKey", |b| b["verificationMaterial"] = json!({})),
-            ("exactly one of dsseEnvelope", |b| b["messageSignature"] = json!({"signature": "AA=="})),
-            ("exactly one of dsseEnvelope", |b| b["dsseEnvelope"] = Value::Null),
-            ("exactly one signature, found 2", |b| b["dsseEnvelope"]["signatures"] = json!([{"sig": "AA=="}, {"sig": "AA=="}])),
-            ("exactly one signature, found 0", |b| b["dsseEnvelope"]["signatures"] = json!([])),
+            ("exactly one of publicKey", |b| {
+                b["verificationMaterial"]["certificate"] = json!({"rawBytes": "AA=="})
+            }),
+            ("exactly one of publicKey", |b| {
+                b["verificationMaterial"] = json!({})
+            }),
+            ("exactly one of dsseEnvelope", |b| {
+                b["messageSignature"] = json!({"signature": "AA=="})
+            }),
+            ("exactly one of dsseEnvelope", |b| {
+                b["dsseEnvelope"] = Value::Null
+            }),
+            ("exactly one signature, found 2", |b| {
+                b["dsseEnvelope"]["signatures"] = json!([{"sig": "AA=="}, {"sig": "AA=="}])
+            }),
+            ("exactly one signature, found 0", |b| {
+                b["dsseEnvelope"]["signatures"] = json!([])
+            }),
             ("missing field `mediaType`", |b| {
                 b.as_object_mut().expect("an object").remove("mediaType");
             }),
-            ("media type", |b| b["mediaType"] = "application/vnd.dev.sigstore.bundle+json;version=9".into()),
+            ("media type", |b| {
+                b["mediaType"] = "application/vnd.dev.sigstore.bundle+json;version=9".into()
+            }),
             ("base64", |b| b["dsseEnvelope"]["payload"] = "%%".into()),
         ];
         for (part, change) in table {
@@ -284,9 +374,16 @@ mod tests {
 
     #[test]
     fn duplicate_keys_anywhere_are_refused() {
-        let text = keyed().to_string().replace(r#""payload":"e30=""#, r#""payload":"e30=","payload":"e30=""#);
-        let error = SigstoreBundle::parse(text.as_bytes(), &Limits::DEFAULT).expect_err("two payloads");
-        assert!(error.to_string().contains("duplicate key \"payload\""), "{error}");
+        let text = keyed().to_string().replace(
+            r#""payload":"e30=""#,
+            r#""payload":"e30=","payload":"e30=""#,
+        );
+        let error =
+            SigstoreBundle::parse(text.as_bytes(), &Limits::DEFAULT).expect_err("two payloads");
+        assert!(
+            error.to_string().contains("duplicate key \"payload\""),
+            "{error}"
+        );
         let bom = format!("\u{feff}{}", keyed());
         assert!(SigstoreBundle::parse(bom.as_bytes(), &Limits::DEFAULT).is_err());
     }

@@ -1,12 +1,13 @@
 //! Characters that nobody sees, or that make a line read as something else.
 //!
-//! Source: The Unicode Standard 16.0, `DerivedGeneralCategory.txt` (Cc, Cf, Zl, Zp), and `DerivedCoreProperties.txt` for what else is
-//! ignored by default (`Default_Ignorable_Code_Point`): fillers, joiners and variation selectors.
+//! Source: The Unicode Standard 16.0, `DerivedGeneralCategory.txt` (Cc, Cf, Zl, Zp), and
+//! `DerivedCoreProperties.txt` for what else is ignored by default
+//! (`Default_Ignorable_Code_Point`): fillers, joiners and variation selectors.
 
 use std::fmt::Write;
 
-/// First and last of each range of format characters (Cf), separators (Zl, Zp) and ignored characters, in order. Control characters (Cc) are
-/// the standard library's.
+/// First and last of each range of format characters (Cf), separators (Zl, Zp) and ignored
+/// characters, in order. Control characters (Cc) are the standard library's.
 const INVISIBLE: &[(char, char)] = &[
     ('\u{ad}', '\u{ad}'),
     ('\u{34f}', '\u{34f}'),
@@ -38,7 +39,11 @@ const INVISIBLE: &[(char, char)] = &[
 /// Is it a control character, or one that is not seen or changes the order in which others are?
 pub fn is_invisible(c: char) -> bool {
     let after = INVISIBLE.partition_point(|(first, _)| *first <= c);
-    c.is_control() || after.checked_sub(1).and_then(|at| INVISIBLE.get(at)).is_some_and(|(_, last)| c <= *last)
+    c.is_control()
+        || after
+            .checked_sub(1)
+            .and_then(|at| INVISIBLE.get(at))
+            .is_some_and(|(_, last)| c <= *last)
 }
 
 /// Text for a terminal: what cannot be seen is written as `\u{202e}`. Line breaks and tabs stay.
@@ -46,7 +51,8 @@ pub fn escaped(text: &str) -> String {
     escaped_with(text, |c, out| out.extend(c.escape_unicode()))
 }
 
-/// A JSON document for a terminal: the same document, in which what cannot be seen is written as `\u202e` (RFC 8259, section 7).
+/// A JSON document for a terminal: the same document, in which what cannot be seen is written as
+/// `\u202e` (RFC 8259, section 7).
 pub fn escaped_json(document: &str) -> String {
     let write = |c: char, out: &mut String| {
         let mut units = [0; 2];
@@ -61,7 +67,11 @@ pub fn escaped_json(document: &str) -> String {
 fn escaped_with(text: &str, write: impl Fn(char, &mut String)) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if is_invisible(c) && !matches!(c, '\n' | '\t') { write(c, &mut out) } else { out.push(c) }
+        if is_invisible(c) && !matches!(c, '\n' | '\t') {
+            write(c, &mut out)
+        } else {
+            out.push(c)
+        }
     }
     out
 }
@@ -130,15 +140,25 @@ mod tests {
         ] {
             assert!(!is_invisible(c), "{c:?}");
         }
-        assert!(INVISIBLE.windows(2).all(|pair| pair[0].1 < pair[1].0) && INVISIBLE.iter().all(|(first, last)| first <= last), "in order");
+        assert!(
+            INVISIBLE.windows(2).all(|pair| pair[0].1 < pair[1].0)
+                && INVISIBLE.iter().all(|(first, last)| first <= last),
+            "in order"
+        );
     }
 
     #[test]
     fn what_nobody_sees_is_written_out() {
-        assert_eq!(escaped("a\u{202e}b\u{1b}[2J\tc\nd"), "a\\u{202e}b\\u{1b}[2J\tc\nd");
+        assert_eq!(
+            escaped("a\u{202e}b\u{1b}[2J\tc\nd"),
+            "a\\u{202e}b\\u{1b}[2J\tc\nd"
+        );
         let document = serde_json::json!({"a\u{202e}": "b\u{e0041}\u{1b}\u{9b}"});
         let shown = escaped_json(&document.to_string());
         assert!(shown.is_ascii(), "{shown}");
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).expect("JSON"), document);
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&shown).expect("JSON"),
+            document
+        );
     }
 }

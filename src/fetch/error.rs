@@ -19,7 +19,10 @@ pub enum FetchError {
         origin: String,
     },
     /// A file outside of the lock's folder.
-    #[error("{origin} leaves the folder of the lockfile, move the file there or allow it with --allow-outside")]
+    #[error(
+        "{origin} leaves the folder of the lockfile, move the file there or allow it with \
+            --allow-outside"
+    )]
     Outside {
         /// The origin.
         origin: String,
@@ -32,7 +35,8 @@ pub enum FetchError {
     },
     /// A file, where no file system is meant.
     #[error(
-        "file origin {origin:?} means nothing inside of a cluster: push lock and files together as a context artifact and name it in spec.source.ociRef"
+        "file origin {origin:?} means nothing inside of a cluster: push lock and files together as \
+            a context artifact and name it in spec.source.ociRef"
     )]
     NoContext {
         /// The origin.
@@ -66,7 +70,10 @@ pub enum FetchError {
         source: HttpError,
     },
     /// An image without a digest.
-    #[error("{origin} names an image by tag, which can move: packgate lock --update writes the digest of what it names now")]
+    #[error(
+        "{origin} names an image by tag, which can move: packgate lock --update writes the digest \
+            of what it names now"
+    )]
     Unpinned {
         /// The origin.
         origin: String,
@@ -85,7 +92,10 @@ impl Classified for FetchError {
     fn reason(&self) -> Reason {
         match self {
             Self::NotFound { .. } => Reason::SourceNotFound,
-            Self::Outside { .. } | Self::OutsideContext { .. } | Self::NoContext { .. } | Self::NotAFile { .. } => Reason::InvalidLock,
+            Self::Outside { .. }
+            | Self::OutsideContext { .. }
+            | Self::NoContext { .. }
+            | Self::NotAFile { .. } => Reason::InvalidLock,
             Self::Context(error) => error.reason(),
             Self::Failed { .. } => Reason::FetchFailed,
             Self::Unpinned { .. } => Reason::UnverifiableOci,

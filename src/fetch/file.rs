@@ -1,4 +1,5 @@
-//! Files and folders next to the lock. A folder (an origin that ends in `/`) is packed as one deterministic tar.
+//! Files and folders next to the lock. A folder (an origin that ends in `/`) is packed as one
+//! deterministic tar.
 
 use std::{
     collections::VecDeque,
@@ -39,18 +40,25 @@ pub struct FileOrigin {
 impl FileOrigin {
     /// Origins relative to `folder`.
     pub fn new(folder: impl Into<PathBuf>, outside: Outside) -> Self {
-        Self { folder: folder.into(), outside }
+        Self {
+            folder: folder.into(),
+            outside,
+        }
     }
 
     fn locate(&self, origin: &str) -> Result<PathBuf, FetchError> {
         let path = self.folder.join(origin);
         if self.outside == Outside::Refused && leaves_folder(origin) {
-            return Err(FetchError::Outside { origin: origin.into() });
+            return Err(FetchError::Outside {
+                origin: origin.into(),
+            });
         }
         let real = fs::canonicalize(&path).map_err(|cause| failed(origin, &cause))?;
         let folder = fs::canonicalize(&self.folder).map_err(|cause| failed(origin, &cause))?;
         if self.outside == Outside::Refused && !real.starts_with(&folder) {
-            return Err(FetchError::Outside { origin: origin.into() });
+            return Err(FetchError::Outside {
+                origin: origin.into(),
+            });
         }
         Ok(real)
     }
@@ -60,9 +68,17 @@ impl FileOrigin {
         let kind = fs::metadata(&path).map_err(|cause| failed(origin, &cause))?;
         match (origin.ends_with('/'), kind.is_dir(), kind.is_file()) {
             (true, true, _) => Ok(Box::new(FolderReader::new(&path, origin)?)),
-            (false, _, true) => Ok(Box::new(File::open(&path).map_err(|cause| failed(origin, &cause))?)),
-            (false, true, _) => Err(FetchError::NotAFile { origin: origin.into(), hint: "; write a final / to pack the folder as a tar" }),
-            _ => Err(FetchError::NotAFile { origin: origin.into(), hint: "" }),
+            (false, _, true) => Ok(Box::new(
+                File::open(&path).map_err(|cause| failed(origin, &cause))?,
+            )),
+            (false, true, _) => Err(FetchError::NotAFile {
+                origin: origin.into(),
+                hint: "; write a final / to pack the folder as a tar",
+            }),
+            _ => Err(FetchError::NotAFile {
+                origin: origin.into(),
+                hint: "",
+            }),
         }
     }
 }
@@ -71,7 +87,10 @@ impl FileOrigin {
 impl Origin for FileOrigin {
     async fn open(&self, request: Request<'_>) -> Result<Opened, FetchError> {
         let content = OpenContent::Blocking(self.read(request.origin)?);
-        Ok(Opened { content, download_location: None })
+        Ok(Opened {
+            content,
+            download_location: None,
+        })
     }
 
     async fn pin(&self, _: Request<'_>) -> Result<Option<Digest>, FetchError> {
@@ -81,12 +100,18 @@ impl Origin for FileOrigin {
 
 fn failed(origin: &str, cause: &io::Error) -> FetchError {
     match cause.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => FetchError::NotFound { origin: origin.into() },
-        _ => FetchError::Failed { origin: origin.into(), cause: cause.to_string() },
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => FetchError::NotFound {
+            origin: origin.into(),
+        },
+        _ => FetchError::Failed {
+            origin: origin.into(),
+            cause: cause.to_string(),
+        },
     }
 }
 
-/// Reads a folder as a tar: its files by name, each 0755 if its owner may execute it, else 0644. Links and devices are refused.
+/// Reads a folder as a tar: its files by name, each 0755 if its owner may execute it, else 0644.
+/// Links and devices are refused.
 struct FolderReader {
     segments: VecDeque<Segment<Planned>>,
     current: Option<Box<dyn Read + Send>>,
@@ -94,16 +119,25 @@ struct FolderReader {
 
 impl FolderReader {
     fn new(root: &Path, origin: &str) -> Result<Self, FetchError> {
-        let mut walk = Walk { origin, entries: 0, files: Vec::new() };
+        let mut walk = Walk {
+            origin,
+            entries: 0,
+            files: Vec::new(),
+        };
         walk.all_below(root)?;
-        Ok(Self { segments: segments(walk.files).into(), current: None })
+        Ok(Self {
+            segments: segments(walk.files).into(),
+            current: None,
+        })
     }
 
     fn next(&mut self) -> io::Result<Option<Box<dyn Read + Send>>> {
         Ok(match self.segments.pop_front() {
             None => None,
             Some(Segment::Literal(bytes)) => Some(Box::new(Cursor::new(bytes))),
-            Some(Segment::Content { content, size }) => Some(Box::new(Exactly::open(content, size)?)),
+            Some(Segment::Content { content, size }) => {
+                Some(Box::new(Exactly::open(content, size)?))
+            }
         })
     }
 }
@@ -141,26 +175,42 @@ struct Exactly {
 
 impl Exactly {
     /// A link that has taken the file's place would lead anywhere.
-    fn open(Planned { path, device, inode }: Planned, size: u64) -> io::Result<Self> {
-        let inner = File::open(&path).map_err(|cause| changed(&path, &format!("cannot be opened: {cause}")))?;
+    fn open(
+        Planned {
+            path,
+            device,
+            inode,
+        }: Planned,
+        size: u64,
+    ) -> io::Result<Self> {
+        let inner = File::open(&path)
+            .map_err(|cause| changed(&path, &format!("cannot be opened: {cause}")))?;
         let found = inner.metadata()?;
         if (found.dev(), found.ino()) != (device, inode) {
             return Err(changed(&path, "was replaced while the folder was read"));
         }
-        Ok(Self { inner, left: size, path })
+        Ok(Self {
+            inner,
+            left: size,
+            path,
+        })
     }
 }
 
 impl Read for Exactly {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let most = usize::try_from(self.left)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
         if most == 0 && !buffer.is_empty() {
             return match self.inner.read(&mut [0])? {
                 0 => Ok(0),
                 _ => Err(changed(&self.path, "became longer while it was read")),
             };
         }
-        let count = self.inner.read(buffer.get_mut(..most).unwrap_or_default())?;
+        let count = self
+            .inner
+            .read(buffer.get_mut(..most).unwrap_or_default())?;
         if count == 0 && most > 0 {
             return Err(changed(&self.path, "became shorter while it was read"));
         }
@@ -191,44 +241,81 @@ impl Walk<'_> {
     }
 
     /// Returns the folders inside of it. `prefix` is empty or ends in `/`.
-    fn folder(&mut self, folder: &Path, prefix: &str) -> Result<Vec<(PathBuf, String)>, FetchError> {
+    fn folder(
+        &mut self,
+        folder: &Path,
+        prefix: &str,
+    ) -> Result<Vec<(PathBuf, String)>, FetchError> {
         let mut folders = Vec::new();
         for entry in fs::read_dir(folder).map_err(|cause| self.failed_at(prefix, &cause))? {
             let entry = entry.map_err(|cause| self.failed_at(prefix, &cause))?;
-            let name = entry.file_name().into_string().map_err(|_| self.refused("a file name is not UTF-8".into()))?;
+            let name = entry
+                .file_name()
+                .into_string()
+                .map_err(|_| self.refused("a file name is not UTF-8".into()))?;
             let path = format!("{prefix}{name}");
             self.entries += 1;
             self.check_bounds(&path)?;
-            let kind = entry.file_type().map_err(|cause| self.failed_at(&path, &cause))?;
+            let kind = entry
+                .file_type()
+                .map_err(|cause| self.failed_at(&path, &cause))?;
             if kind.is_dir() {
                 folders.push((entry.path(), format!("{path}/")));
             } else if kind.is_file() {
                 self.file(&entry, path)?;
             } else {
                 let origin = format!("{}{path}", self.origin);
-                return Err(FetchError::NotAFile { origin, hint: "; links and devices cannot be packed" });
+                return Err(FetchError::NotAFile {
+                    origin,
+                    hint: "; links and devices cannot be packed",
+                });
             }
         }
         Ok(folders)
     }
 
     fn file(&mut self, entry: &fs::DirEntry, path: String) -> Result<(), FetchError> {
-        let found = entry.metadata().map_err(|cause| self.failed_at(&path, &cause))?;
-        let mode = if found.mode() & 0o100 == 0 { 0o644 } else { 0o755 };
-        let content = Planned { path: entry.path(), device: found.dev(), inode: found.ino() };
-        self.files.push(TarFile { path, mode, size: found.len(), content });
+        let found = entry
+            .metadata()
+            .map_err(|cause| self.failed_at(&path, &cause))?;
+        let mode = if found.mode() & 0o100 == 0 {
+            0o644
+        } else {
+            0o755
+        };
+        let content = Planned {
+            path: entry.path(),
+            device: found.dev(),
+            inode: found.ino(),
+        };
+        self.files.push(TarFile {
+            path,
+            mode,
+            size: found.len(),
+            content,
+        });
         Ok(())
     }
 
     fn check_bounds(&self, path: &str) -> Result<(), FetchError> {
         if self.entries > Limits::DEFAULT.unpack_entries {
-            return Err(self.refused(format!("more than {} files and folders", Limits::DEFAULT.unpack_entries)));
+            return Err(self.refused(format!(
+                "more than {} files and folders",
+                Limits::DEFAULT.unpack_entries
+            )));
         }
-        if path.len() > MAX_PATH { Err(self.refused(format!("a path is longer than {MAX_PATH} bytes"))) } else { Ok(()) }
+        if path.len() > MAX_PATH {
+            Err(self.refused(format!("a path is longer than {MAX_PATH} bytes")))
+        } else {
+            Ok(())
+        }
     }
 
     fn refused(&self, cause: String) -> FetchError {
-        FetchError::Failed { origin: self.origin.into(), cause }
+        FetchError::Failed {
+            origin: self.origin.into(),
+            cause,
+        }
     }
 
     fn failed_at(&self, path: &str, cause: &io::Error) -> FetchError {
@@ -249,13 +336,19 @@ mod tests {
         fs::write(folder.path().join("outside"), "secret").expect("a file");
         fs::write(folder.path().join("in/b"), "bb").expect("a file");
         fs::write(folder.path().join("in/sub/run"), "#!").expect("a file");
-        fs::set_permissions(folder.path().join("in/sub/run"), fs::Permissions::from_mode(0o700)).expect("a mode");
+        fs::set_permissions(
+            folder.path().join("in/sub/run"),
+            fs::Permissions::from_mode(0o700),
+        )
+        .expect("a mode");
         folder
     }
 
     fn read(folder: &Path, origin: &str, outside: Outside) -> Result<Vec<u8>, Reason> {
         let mut bytes = Vec::new();
-        let mut reader = FileOrigin::new(folder.join("in"), outside).read(origin).map_err(|e| e.reason())?;
+        let mut reader = FileOrigin::new(folder.join("in"), outside)
+            .read(origin)
+            .map_err(|e| e.reason())?;
         reader.read_to_end(&mut bytes).expect("readable");
         Ok(bytes)
     }
@@ -263,8 +356,14 @@ mod tests {
     #[test]
     fn files_below_the_folder_are_read() {
         let folder = folder();
-        assert_eq!(read(folder.path(), "b", Outside::Refused), Ok(b"bb".to_vec()));
-        assert_eq!(read(folder.path(), "sub/../b", Outside::Refused), Ok(b"bb".to_vec()));
+        assert_eq!(
+            read(folder.path(), "b", Outside::Refused),
+            Ok(b"bb".to_vec())
+        );
+        assert_eq!(
+            read(folder.path(), "sub/../b", Outside::Refused),
+            Ok(b"bb".to_vec())
+        );
     }
 
     #[test]
@@ -272,21 +371,48 @@ mod tests {
         let folder = folder();
         symlink("../outside", folder.path().join("in/link")).expect("a link");
         let absolute = folder.path().join("outside");
-        for origin in ["../outside", "sub/../../outside", "link", absolute.to_str().expect("UTF-8")] {
-            assert_eq!(read(folder.path(), origin, Outside::Refused), Err(Reason::InvalidLock), "{origin}");
-            assert_eq!(read(folder.path(), origin, Outside::Allowed), Ok(b"secret".to_vec()), "{origin}");
+        for origin in [
+            "../outside",
+            "sub/../../outside",
+            "link",
+            absolute.to_str().expect("UTF-8"),
+        ] {
+            assert_eq!(
+                read(folder.path(), origin, Outside::Refused),
+                Err(Reason::InvalidLock),
+                "{origin}"
+            );
+            assert_eq!(
+                read(folder.path(), origin, Outside::Allowed),
+                Ok(b"secret".to_vec()),
+                "{origin}"
+            );
         }
-        assert_eq!(read(folder.path(), "nothing", Outside::Refused), Err(Reason::SourceNotFound));
-        assert_eq!(read(folder.path(), "sub", Outside::Refused), Err(Reason::InvalidLock));
+        assert_eq!(
+            read(folder.path(), "nothing", Outside::Refused),
+            Err(Reason::SourceNotFound)
+        );
+        assert_eq!(
+            read(folder.path(), "sub", Outside::Refused),
+            Err(Reason::InvalidLock)
+        );
     }
 
     #[test]
     fn a_folder_is_a_deterministic_tar() {
         let (one, two) = (folder(), folder());
-        fs::set_permissions(two.path().join("in/b"), fs::Permissions::from_mode(0o600)).expect("a mode");
-        fs::set_permissions(two.path().join("in/sub/run"), fs::Permissions::from_mode(0o755)).expect("a mode");
+        fs::set_permissions(two.path().join("in/b"), fs::Permissions::from_mode(0o600))
+            .expect("a mode");
+        fs::set_permissions(
+            two.path().join("in/sub/run"),
+            fs::Permissions::from_mode(0o755),
+        )
+        .expect("a mode");
         let tar = read(one.path(), "./", Outside::Refused).expect("a tar");
-        assert_eq!(tar, read(two.path(), "./", Outside::Refused).expect("a tar"));
+        assert_eq!(
+            tar,
+            read(two.path(), "./", Outside::Refused).expect("a tar")
+        );
         assert_eq!(tar.len(), 512 * (2 + 1 + 2 + 2));
         assert!(tar.starts_with(b"b\0"));
     }
@@ -294,9 +420,16 @@ mod tests {
     #[test]
     fn what_is_no_file_inside_of_a_folder_is_refused() {
         let folder = folder();
-        let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("in/sub/socket")).expect("a socket");
-        assert_eq!(read(folder.path(), "sub/", Outside::Refused), Err(Reason::InvalidLock));
-        assert_eq!(read(folder.path(), "sub/socket", Outside::Refused), Err(Reason::InvalidLock));
+        let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("in/sub/socket"))
+            .expect("a socket");
+        assert_eq!(
+            read(folder.path(), "sub/", Outside::Refused),
+            Err(Reason::InvalidLock)
+        );
+        assert_eq!(
+            read(folder.path(), "sub/socket", Outside::Refused),
+            Err(Reason::InvalidLock)
+        );
     }
 
     #[test]
@@ -310,14 +443,21 @@ mod tests {
         // A worker thread of the runtime has no more.
         let origin = FileOrigin::new(folder.path().join("in"), Outside::Refused);
         let work = move || origin.read("./").map(drop).map_err(|e| e.to_string());
-        let outcome = std::thread::Builder::new().stack_size(2 << 20).spawn(work).expect("a thread").join().expect("no overflow");
+        let outcome = std::thread::Builder::new()
+            .stack_size(2 << 20)
+            .spawn(work)
+            .expect("a thread")
+            .join()
+            .expect("no overflow");
         assert!(outcome.expect_err("too deep").contains("longer than 1024"));
     }
 
     /// Reads the folder as a tar after `change` was made to what was planned.
     fn read_changed(change: impl FnOnce(&Path)) -> io::Result<Vec<u8>> {
         let folder = folder();
-        let mut reader = FileOrigin::new(folder.path().join("in"), Outside::Refused).read("./").expect("planned");
+        let mut reader = FileOrigin::new(folder.path().join("in"), Outside::Refused)
+            .read("./")
+            .expect("planned");
         change(folder.path());
         let mut bytes = Vec::new();
         reader.read_to_end(&mut bytes).map(|_| bytes)
@@ -325,12 +465,20 @@ mod tests {
 
     #[test]
     fn a_file_that_changes_while_it_is_read_is_refused() {
-        let write = |content: &'static str| move |folder: &Path| fs::write(folder.join("in/b"), content).expect("written");
-        assert!(read_changed(write("cc")).is_ok(), "of the same length: the checksum tells");
+        let write = |content: &'static str| {
+            move |folder: &Path| fs::write(folder.join("in/b"), content).expect("written")
+        };
+        assert!(
+            read_changed(write("cc")).is_ok(),
+            "of the same length: the checksum tells"
+        );
         for (error, part) in [
             (read_changed(write("bbb")), "longer"),
             (read_changed(write("b")), "shorter"),
-            (read_changed(|folder| fs::remove_file(folder.join("in/b")).expect("removed")), "cannot be opened"),
+            (
+                read_changed(|folder| fs::remove_file(folder.join("in/b")).expect("removed")),
+                "cannot be opened",
+            ),
             (
                 read_changed(|folder| {
                     fs::remove_file(folder.join("in/b")).expect("removed");
@@ -340,7 +488,10 @@ mod tests {
             ),
         ] {
             let message = error.expect_err(part).to_string();
-            assert!(message.contains(part) && message.contains("in/b"), "{part}: {message}");
+            assert!(
+                message.contains(part) && message.contains("in/b"),
+                "{part}: {message}"
+            );
         }
     }
 
@@ -348,6 +499,9 @@ mod tests {
     fn links_inside_of_a_folder_are_refused() {
         let folder = folder();
         symlink("b", folder.path().join("in/sub/link")).expect("a link");
-        assert_eq!(read(folder.path(), "sub/", Outside::Refused), Err(Reason::InvalidLock));
+        assert_eq!(
+            read(folder.path(), "sub/", Outside::Refused),
+            Err(Reason::InvalidLock)
+        );
     }
 }

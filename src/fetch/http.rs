@@ -1,4 +1,5 @@
-//! Downloads. A connection that breaks in the middle is taken up again where it broke; the lock's checksum covers the whole.
+//! Downloads. A connection that breaks in the middle is taken up again where it broke; the lock's
+//! checksum covers the whole.
 
 use std::time::Duration;
 
@@ -33,18 +34,32 @@ impl HttpOrigin {
 #[async_trait]
 impl Origin for HttpOrigin {
     async fn open(&self, request: Request<'_>) -> Result<Opened, FetchError> {
-        let url = Url::parse(request.origin).map_err(|e| FetchError::Failed { origin: without_query(request.origin), cause: e.to_string() })?;
+        let url = Url::parse(request.origin).map_err(|e| FetchError::Failed {
+            origin: without_query(request.origin),
+            cause: e.to_string(),
+        })?;
         let sent = self.client.send(http::Request::get(url.clone())).await;
-        let answer = sent.map_err(|source| FetchError::Http { origin: without_query(request.origin), source })?;
+        let answer = sent.map_err(|source| FetchError::Http {
+            origin: without_query(request.origin),
+            source,
+        })?;
         check_status(request.origin, answer.status())?;
         let version = Version::of(answer.head());
-        let download = Download { client: self.client.clone(), url, answer, version, done: 0, resumes: 0 };
-        let stream =
-            stream::try_unfold(
-                download,
-                |mut download| async move { Ok::<_, std::io::Error>(download.next().await?.map(|bytes| (bytes, download))) },
-            );
-        Ok(Opened { content: OpenContent::Stream(Box::new(StreamReader::new(Box::pin(stream)))), download_location: None })
+        let download = Download {
+            client: self.client.clone(),
+            url,
+            answer,
+            version,
+            done: 0,
+            resumes: 0,
+        };
+        let stream = stream::try_unfold(download, |mut download| async move {
+            Ok::<_, std::io::Error>(download.next().await?.map(|bytes| (bytes, download)))
+        });
+        Ok(Opened {
+            content: OpenContent::Stream(Box::new(StreamReader::new(Box::pin(stream)))),
+            download_location: None,
+        })
     }
 
     async fn pin(&self, _: Request<'_>) -> Result<Option<Digest>, FetchError> {
@@ -63,20 +78,36 @@ struct Version {
 impl Version {
     fn of(head: &Head) -> Self {
         let tag = head.header(header::ETAG).filter(|tag| tag.starts_with('"'));
-        let validator = tag.or_else(|| head.header(header::LAST_MODIFIED)).map(ToOwned::to_owned);
-        Self { validator, length: head.content_length() }
+        let validator = tag
+            .or_else(|| head.header(header::LAST_MODIFIED))
+            .map(ToOwned::to_owned);
+        Self {
+            validator,
+            length: head.content_length(),
+        }
     }
 
     /// Is this answer the rest of the same content, from byte `done` on?
     fn continues(&self, head: &Head, done: u64) -> bool {
-        let range = head.header(header::CONTENT_RANGE).and_then(|range| range.strip_prefix("bytes ")?.split_once('/'));
-        let Some((range, total)) = range else { return false };
+        let range = head
+            .header(header::CONTENT_RANGE)
+            .and_then(|range| range.strip_prefix("bytes ")?.split_once('/'));
+        let Some((range, total)) = range else {
+            return false;
+        };
         let same_length = match (total.parse::<u64>(), self.length) {
             (Ok(total), Some(length)) => total == length,
             _ => true,
         };
-        let same_tag = head.header(header::ETAG).is_none_or(|tag| self.validator.as_deref().is_none_or(|own| !own.starts_with('"') || own == tag));
-        head.status() == StatusCode::PARTIAL_CONTENT && range.starts_with(&format!("{done}-")) && same_length && same_tag
+        let same_tag = head.header(header::ETAG).is_none_or(|tag| {
+            self.validator
+                .as_deref()
+                .is_none_or(|own| !own.starts_with('"') || own == tag)
+        });
+        head.status() == StatusCode::PARTIAL_CONTENT
+            && range.starts_with(&format!("{done}-"))
+            && same_length
+            && same_tag
     }
 }
 
@@ -103,8 +134,9 @@ impl Download {
         }
     }
 
-    /// Asks for the rest. A server that cannot give just the rest, or not say that it is the rest of the same, ends the download: nobody
-    /// would notice two halves of two versions while a lock is made.
+    /// Asks for the rest. A server that cannot give just the rest, or not say that it is the rest
+    /// of the same, ends the download: nobody would notice two halves of two versions while a lock
+    /// is made.
     async fn resume(&mut self, cause: String) -> std::io::Result<()> {
         let ended = || std::io::Error::other(cause.clone());
         let validator = self.version.validator.clone().ok_or_else(ended)?;
@@ -113,9 +145,14 @@ impl Download {
             return Err(ended());
         }
         tokio::time::sleep(Duration::from_millis(200 << self.resumes)).await;
-        let request =
-            http::Request::get(self.url.clone()).header(header::RANGE, &format!("bytes={}-", self.done)).header(header::IF_RANGE, &validator);
-        let answer = self.client.send(request).await.map_err(|e| std::io::Error::other(e.to_string()))?;
+        let request = http::Request::get(self.url.clone())
+            .header(header::RANGE, &format!("bytes={}-", self.done))
+            .header(header::IF_RANGE, &validator);
+        let answer = self
+            .client
+            .send(request)
+            .await
+            .map_err(|e| std::io::Error::other(e.to_string()))?;
         if !self.version.continues(answer.head(), self.done) {
             return Err(ended());
         }
@@ -127,18 +164,30 @@ impl Download {
 fn check_status(origin: &str, status: StatusCode) -> Result<(), FetchError> {
     match status {
         StatusCode::OK => Ok(()),
-        StatusCode::NOT_FOUND | StatusCode::GONE => Err(FetchError::NotFound { origin: without_query(origin) }),
-        other => Err(failed(origin, &format!("the server answered HTTP {}", other.as_u16()))),
+        StatusCode::NOT_FOUND | StatusCode::GONE => Err(FetchError::NotFound {
+            origin: without_query(origin),
+        }),
+        other => Err(failed(
+            origin,
+            &format!("the server answered HTTP {}", other.as_u16()),
+        )),
     }
 }
 
 fn failed(origin: &str, cause: &str) -> FetchError {
-    FetchError::Failed { origin: without_query(origin), cause: cause.into() }
+    FetchError::Failed {
+        origin: without_query(origin),
+        cause: cause.into(),
+    }
 }
 
 /// Queries carry access tokens.
 fn without_query(origin: &str) -> String {
-    origin.split(['?', '#']).next().unwrap_or_default().to_owned()
+    origin
+        .split(['?', '#'])
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 #[cfg(test)]
@@ -160,7 +209,10 @@ mod tests {
     /// Answers one connection after the other with these bytes, and returns what was asked.
     fn serve(answers: Vec<String>) -> (String, std::thread::JoinHandle<Vec<String>>) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let origin = format!("http://{}/f?token=hunter2", listener.local_addr().expect("an address"));
+        let origin = format!(
+            "http://{}/f?token=hunter2",
+            listener.local_addr().expect("an address")
+        );
         let work = move || {
             let mut asked = Vec::new();
             for answer in answers {
@@ -178,33 +230,61 @@ mod tests {
     async fn download(origin: &str) -> Result<Vec<u8>, String> {
         use tokio::io::AsyncReadExt;
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let client = HttpClient::new(&HttpOptions { proxy: Proxy::Direct, ..HttpOptions::default() }).expect("a client");
-        let request = Request { origin_type: OriginType::Http, origin, oci: None };
-        let opened = HttpOrigin::new(client).open(request).await.map_err(|e| e.to_string())?;
-        let OpenContent::Stream(mut stream) = opened.content else { panic!("from the network") };
+        let client = HttpClient::new(&HttpOptions {
+            proxy: Proxy::Direct,
+            ..HttpOptions::default()
+        })
+        .expect("a client");
+        let request = Request {
+            origin_type: OriginType::Http,
+            origin,
+            oci: None,
+        };
+        let opened = HttpOrigin::new(client)
+            .open(request)
+            .await
+            .map_err(|e| e.to_string())?;
+        let OpenContent::Stream(mut stream) = opened.content else {
+            panic!("from the network")
+        };
         let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).await.map(|_| bytes).map_err(|e| e.to_string())
+        stream
+            .read_to_end(&mut bytes)
+            .await
+            .map(|_| bytes)
+            .map_err(|e| e.to_string())
     }
 
-    const CUT: &str = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\nETag: \"a\"\r\nConnection: close\r\n\r\n01234";
+    const CUT: &str =
+        "HTTP/1.1 200 OK\r\nContent-Length: 10\r\nETag: \"a\"\r\nConnection: close\r\n\r\n01234";
 
     fn rest(headers: &str) -> String {
-        format!("HTTP/1.1 206 Partial Content\r\nContent-Length: 5\r\nConnection: close\r\n{headers}\r\n56789")
+        format!(
+            "HTTP/1.1 206 Partial Content\r\nContent-Length: 5\r\nConnection: \
+                close\r\n{headers}\r\n56789"
+        )
     }
 
     #[tokio::test]
     async fn a_download_that_broke_goes_on_where_it_broke() {
-        let (origin, server) = serve(vec![CUT.into(), rest("Content-Range: bytes 5-9/10\r\nETag: \"a\"\r\n")]);
+        let (origin, server) = serve(vec![
+            CUT.into(),
+            rest("Content-Range: bytes 5-9/10\r\nETag: \"a\"\r\n"),
+        ]);
         assert_eq!(download(&origin).await, Ok(b"0123456789".to_vec()));
         let asked = server.join().expect("no panic");
-        assert!(asked[1].contains("range: bytes=5-\r\n") && asked[1].contains("if-range: \"a\"\r\n"), "{asked:?}");
+        assert!(
+            asked[1].contains("range: bytes=5-\r\n") && asked[1].contains("if-range: \"a\"\r\n"),
+            "{asked:?}"
+        );
     }
 
     #[tokio::test]
     async fn halves_of_two_versions_are_never_put_together() {
         for answer in [
             CUT.to_owned(),
-            "HTTP/1.1 200 OK\r\nContent-Length: 10\r\nConnection: close\r\n\r\nabcdefghij".to_owned(),
+            "HTTP/1.1 200 OK\r\nContent-Length: 10\r\nConnection: close\r\n\r\nabcdefghij"
+                .to_owned(),
             rest("Content-Range: bytes 4-8/10\r\n"),
             rest("Content-Range: bytes 5-9/11\r\n"),
             rest("Content-Range: bytes 5-9/10\r\nETag: \"b\"\r\n"),
@@ -230,10 +310,25 @@ mod tests {
     #[tokio::test]
     async fn addresses_that_may_not_be_reached_are_named_as_such() {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let addresses = http::AddressPolicy::Cluster { private: PrivateAddresses::Listed(Vec::new()) };
-        let client = HttpClient::new(&HttpOptions { proxy: Proxy::Direct, addresses, ..HttpOptions::default() }).expect("a client");
-        let request = Request { origin_type: OriginType::Http, origin: "http://169.254.169.254/latest?x=hunter2", oci: None };
-        let error = HttpOrigin::new(client).open(request).await.map(drop).expect_err("refused");
+        let addresses = http::AddressPolicy::Cluster {
+            private: PrivateAddresses::Listed(Vec::new()),
+        };
+        let client = HttpClient::new(&HttpOptions {
+            proxy: Proxy::Direct,
+            addresses,
+            ..HttpOptions::default()
+        })
+        .expect("a client");
+        let request = Request {
+            origin_type: OriginType::Http,
+            origin: "http://169.254.169.254/latest?x=hunter2",
+            oci: None,
+        };
+        let error = HttpOrigin::new(client)
+            .open(request)
+            .await
+            .map(drop)
+            .expect_err("refused");
         assert_eq!(error.reason(), Reason::AddressNotAllowed);
         assert!(!error.to_string().contains("hunter2"), "{error}");
     }

@@ -1,4 +1,5 @@
-//! EFFECT. Where artifacts come from: files next to the lock or in a context artifact, downloads, images in registries.
+//! EFFECT. Where artifacts come from: files next to the lock or in a context artifact, downloads,
+//! images in registries.
 //!
 //! An origin yields bytes and checks nothing: who reads them compares them with the lock.
 

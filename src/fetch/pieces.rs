@@ -25,8 +25,14 @@ pub(super) fn read(source: Arc<dyn Source>, pieces: Vec<Segment<Part>>) -> Reade
         async move {
             let reader: Reader = match piece {
                 Segment::Literal(bytes) => Box::new(Cursor::new(bytes)),
-                Segment::Content { content: Part::Bytes(bytes), .. } => Box::new(Cursor::new(bytes)),
-                Segment::Content { content: Part::Blob(blob), .. } => source.open(&blob).await.map_err(OciError::into_stream)?,
+                Segment::Content {
+                    content: Part::Bytes(bytes),
+                    ..
+                } => Box::new(Cursor::new(bytes)),
+                Segment::Content {
+                    content: Part::Blob(blob),
+                    ..
+                } => source.open(&blob).await.map_err(OciError::into_stream)?,
             };
             Ok::<_, std::io::Error>(ReaderStream::with_capacity(reader, 64 << 10))
         }

@@ -1,6 +1,7 @@
 //! Images in registries, as one deterministic tar of an OCI layout, and single blobs as they are.
 //!
-//! The archive holds everything that the digest names (or one platform's manifest), and nothing that varies: no tag, no time.
+//! The archive holds everything that the digest names (or one platform's manifest), and nothing
+//! that varies: no tag, no time.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -52,7 +53,12 @@ impl RegistryOrigin {
     }
 
     fn target(&self, origin: &str, reference: &Reference) -> Result<Arc<dyn Source>, FetchError> {
-        self.repositories.open(&reference.repository).map_err(|source| FetchError::Registry { origin: origin.into(), source })
+        self.repositories
+            .open(&reference.repository)
+            .map_err(|source| FetchError::Registry {
+                origin: origin.into(),
+                source,
+            })
     }
 }
 
@@ -61,28 +67,58 @@ impl Origin for RegistryOrigin {
     async fn open(&self, request: Request<'_>) -> Result<Opened, FetchError> {
         let reference = parse(request.origin)?;
         if reference.digest.is_none() {
-            return Err(FetchError::Unpinned { origin: request.origin.into() });
+            return Err(FetchError::Unpinned {
+                origin: request.origin.into(),
+            });
         }
         let source = self.target(request.origin, &reference)?;
-        let reader = open(source, &reference, request.oci).await.map_err(|source| FetchError::Registry { origin: request.origin.into(), source })?;
-        Ok(Opened { content: OpenContent::Stream(reader), download_location: None })
+        let reader = open(source, &reference, request.oci)
+            .await
+            .map_err(|source| FetchError::Registry {
+                origin: request.origin.into(),
+                source,
+            })?;
+        Ok(Opened {
+            content: OpenContent::Stream(reader),
+            download_location: None,
+        })
     }
 
     async fn pin(&self, request: Request<'_>) -> Result<Option<Digest>, FetchError> {
         let reference = parse(request.origin)?;
-        let resolved = self.target(request.origin, &reference)?.resolve(&reference.selector(), &Limits::DEFAULT).await;
-        resolved.map(|resolved| Some(resolved.descriptor.digest)).map_err(|source| FetchError::Registry { origin: request.origin.into(), source })
+        let resolved = self
+            .target(request.origin, &reference)?
+            .resolve(&reference.selector(), &Limits::DEFAULT)
+            .await;
+        resolved
+            .map(|resolved| Some(resolved.descriptor.digest))
+            .map_err(|source| FetchError::Registry {
+                origin: request.origin.into(),
+                source,
+            })
     }
 }
 
 fn parse(origin: &str) -> Result<Reference, FetchError> {
-    let failed = |cause: String| FetchError::Failed { origin: origin.into(), cause };
-    let name = origin.strip_prefix(SCHEME).ok_or_else(|| failed("must start with oci://".into()))?;
-    name.parse().map_err(|e: crate::core::reference::ReferenceError| failed(e.to_string()))
+    let failed = |cause: String| FetchError::Failed {
+        origin: origin.into(),
+        cause,
+    };
+    let name = origin
+        .strip_prefix(SCHEME)
+        .ok_or_else(|| failed("must start with oci://".into()))?;
+    name.parse()
+        .map_err(|e: crate::core::reference::ReferenceError| failed(e.to_string()))
 }
 
-async fn open(source: Arc<dyn Source>, reference: &Reference, selection: Option<&OciSelection>) -> Result<Reader, OciError> {
-    let root = source.resolve(&reference.selector(), &Limits::DEFAULT).await?;
+async fn open(
+    source: Arc<dyn Source>,
+    reference: &Reference,
+    selection: Option<&OciSelection>,
+) -> Result<Reader, OciError> {
+    let root = source
+        .resolve(&reference.selector(), &Limits::DEFAULT)
+        .await?;
     match selection {
         Some(OciSelection::Blob(digest)) => open_blob(&*source, &root, digest).await,
         Some(OciSelection::Platform(platform)) => {
@@ -93,32 +129,75 @@ async fn open(source: Arc<dyn Source>, reference: &Reference, selection: Option<
     }
 }
 
-async fn open_blob(source: &dyn Source, root: &Resolved, digest: &Digest) -> Result<Reader, OciError> {
+async fn open_blob(
+    source: &dyn Source,
+    root: &Resolved,
+    digest: &Digest,
+) -> Result<Reader, OciError> {
     let document = root.document(&Limits::DEFAULT)?;
-    let found = document.children().into_iter().find(|child| child.digest == *digest).cloned();
-    let blob = found.ok_or_else(|| OciError::NotFound { what: digest.to_string(), location: root.descriptor.digest.to_string() })?;
+    let found = document
+        .children()
+        .into_iter()
+        .find(|child| child.digest == *digest)
+        .cloned();
+    let blob = found.ok_or_else(|| OciError::NotFound {
+        what: digest.to_string(),
+        location: root.descriptor.digest.to_string(),
+    })?;
     source.open(&blob).await
 }
 
 /// One platform's manifest of an index. A manifest stands for itself.
-async fn for_platform(source: &dyn Source, root: Resolved, platform: &Platform) -> Result<Resolved, OciError> {
-    let Document::Index(index) = root.document(&Limits::DEFAULT)? else { return Ok(root) };
-    let child = index.manifests.into_iter().find(|child| child.platform.as_ref() == Some(platform));
-    let child =
-        child.ok_or_else(|| OciError::NotFound { what: format!("a manifest for {platform}"), location: root.descriptor.digest.to_string() })?;
+async fn for_platform(
+    source: &dyn Source,
+    root: Resolved,
+    platform: &Platform,
+) -> Result<Resolved, OciError> {
+    let Document::Index(index) = root.document(&Limits::DEFAULT)? else {
+        return Ok(root);
+    };
+    let child = index
+        .manifests
+        .into_iter()
+        .find(|child| child.platform.as_ref() == Some(platform));
+    let child = child.ok_or_else(|| OciError::NotFound {
+        what: format!("a manifest for {platform}"),
+        location: root.descriptor.digest.to_string(),
+    })?;
     let (bytes, _) = fetch_document(source, &child, &Limits::DEFAULT).await?;
-    Ok(Resolved { descriptor: child.bare(), bytes })
+    Ok(Resolved {
+        descriptor: child.bare(),
+        bytes,
+    })
 }
 
 async fn archive(source: Arc<dyn Source>, root: Resolved) -> Result<Reader, OciError> {
     let mut gathered = Gathered::default();
     let document = root.document(&Limits::DEFAULT)?;
-    gathered.document(&*source, &root.descriptor, root.bytes.clone(), &document, 0).await?;
-    let index = serde_json_canonicalizer::to_vec(&Index::new(vec![root.descriptor.bare()])).map_err(|e| OciError::Invalid(e.to_string()))?;
-    let fixed = [(MARKER_FILE, Bytes::from_static(OCI_LAYOUT)), (INDEX_FILE, index.into())];
-    let fixed =
-        fixed.into_iter().map(|(path, bytes)| TarFile { path: path.into(), mode: 0o644, size: bytes.len() as u64, content: Part::Bytes(bytes) });
-    let blobs = gathered.parts.into_iter().map(|(digest, (size, part))| TarFile { path: blob_path(&digest), mode: 0o644, size, content: part });
+    gathered
+        .document(&*source, &root.descriptor, root.bytes.clone(), &document, 0)
+        .await?;
+    let index = serde_json_canonicalizer::to_vec(&Index::new(vec![root.descriptor.bare()]))
+        .map_err(|e| OciError::Invalid(e.to_string()))?;
+    let fixed = [
+        (MARKER_FILE, Bytes::from_static(OCI_LAYOUT)),
+        (INDEX_FILE, index.into()),
+    ];
+    let fixed = fixed.into_iter().map(|(path, bytes)| TarFile {
+        path: path.into(),
+        mode: 0o644,
+        size: bytes.len() as u64,
+        content: Part::Bytes(bytes),
+    });
+    let blobs = gathered
+        .parts
+        .into_iter()
+        .map(|(digest, (size, part))| TarFile {
+            path: blob_path(&digest),
+            mode: 0o644,
+            size,
+            content: part,
+        });
     Ok(read(source, segments(fixed.chain(blobs))))
 }
 
@@ -130,8 +209,8 @@ struct Gathered {
 }
 
 impl Gathered {
-    /// Takes in a document and all below it. One that was taken in is not entered again: indexes that list each other's children over and
-    /// over would never come to an end.
+    /// Takes in a document and all below it. One that was taken in is not entered again: indexes
+    /// that list each other's children over and over would never come to an end.
     fn document<'a>(
         &'a mut self,
         source: &'a dyn Source,
@@ -143,16 +222,28 @@ impl Gathered {
         Box::pin(async move {
             self.in_memory += bytes.len() as u64;
             check_limit("all documents of the image", self.in_memory, MAX_DOCUMENTS)?;
-            self.parts.insert(descriptor.digest, (descriptor.size, Part::Bytes(bytes)));
+            self.parts
+                .insert(descriptor.digest, (descriptor.size, Part::Bytes(bytes)));
             for child in document.children() {
                 check_limit("the nesting of the image", depth as u64, MAX_DEPTH as u64)?;
-                check_limit("the number of blobs of the image", self.parts.len() as u64, MAX_BLOBS as u64)?;
-                check_limit(&child.digest.to_string(), child.size, Limits::DEFAULT.artifact_bytes)?;
+                check_limit(
+                    "the number of blobs of the image",
+                    self.parts.len() as u64,
+                    MAX_BLOBS as u64,
+                )?;
+                check_limit(
+                    &child.digest.to_string(),
+                    child.size,
+                    Limits::DEFAULT.artifact_bytes,
+                )?;
                 if !child.is_document() {
-                    self.parts.entry(child.digest).or_insert_with(|| (child.size, Part::Blob(child.clone())));
+                    self.parts
+                        .entry(child.digest)
+                        .or_insert_with(|| (child.size, Part::Blob(child.clone())));
                 } else if !matches!(self.parts.get(&child.digest), Some((_, Part::Bytes(_)))) {
                     let (bytes, inner) = fetch_document(source, child, &Limits::DEFAULT).await?;
-                    self.document(source, child, bytes, &inner, depth + 1).await?;
+                    self.document(source, child, bytes, &inner, depth + 1)
+                        .await?;
                 }
             }
             Ok(())
@@ -161,7 +252,15 @@ impl Gathered {
 }
 
 fn check_limit(what: &str, size: u64, limit: u64) -> Result<(), OciError> {
-    if size > limit { Err(OciError::LimitExceeded { what: what.into(), size, limit }) } else { Ok(()) }
+    if size > limit {
+        Err(OciError::LimitExceeded {
+            what: what.into(),
+            size,
+            limit,
+        })
+    } else {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -191,7 +290,11 @@ mod tests {
             self.0.location()
         }
 
-        async fn resolve(&self, selector: &Selector, limits: &Limits) -> Result<Resolved, OciError> {
+        async fn resolve(
+            &self,
+            selector: &Selector,
+            limits: &Limits,
+        ) -> Result<Resolved, OciError> {
             self.0.resolve(selector, limits).await
         }
 
@@ -200,7 +303,11 @@ mod tests {
             self.0.open(descriptor).await
         }
 
-        async fn referrers(&self, subject: &Descriptor, limits: &Limits) -> Result<Vec<Descriptor>, OciError> {
+        async fn referrers(
+            &self,
+            subject: &Descriptor,
+            limits: &Limits,
+        ) -> Result<Vec<Descriptor>, OciError> {
             self.0.referrers(subject, limits).await
         }
     }
@@ -209,13 +316,24 @@ mod tests {
         async fn push(&self, media_type: &str, bytes: Vec<u8>) -> Descriptor {
             let bytes = Bytes::from(bytes);
             let descriptor = Descriptor::of(media_type, &bytes);
-            self.0.push(&descriptor, Content::Bytes(&bytes)).await.expect("pushed");
+            self.0
+                .push(&descriptor, Content::Bytes(&bytes))
+                .await
+                .expect("pushed");
             descriptor
         }
 
         async fn index(&self, children: Vec<Descriptor>, padding: usize) -> Descriptor {
             let annotations = Annotations::from([("padding".to_owned(), "x".repeat(padding))]);
-            self.push(media_type::INDEX, serde_json::to_vec(&Index { annotations, ..Index::new(children) }).expect("JSON")).await
+            self.push(
+                media_type::INDEX,
+                serde_json::to_vec(&Index {
+                    annotations,
+                    ..Index::new(children)
+                })
+                .expect("JSON"),
+            )
+            .await
         }
 
         async fn manifest(&self, layers: Vec<Descriptor>) -> Descriptor {
@@ -229,18 +347,28 @@ mod tests {
                 subject: None,
                 annotations: Annotations::new(),
             };
-            self.push(media_type::MANIFEST, serde_json::to_vec(&manifest).expect("JSON")).await
+            self.push(
+                media_type::MANIFEST,
+                serde_json::to_vec(&manifest).expect("JSON"),
+            )
+            .await
         }
     }
 
     /// The archive's bytes, and how much was opened for it.
     async fn read_archive(source: Counting, root: &Descriptor) -> Result<(Vec<u8>, usize), Reason> {
         let source = Arc::new(source);
-        let root = source.resolve(&Selector::Digest(root.digest), &Limits::DEFAULT).await.expect("there");
+        let root = source
+            .resolve(&Selector::Digest(root.digest), &Limits::DEFAULT)
+            .await
+            .expect("there");
         let dynamic: Arc<dyn Source> = Arc::clone(&source) as Arc<dyn Source>;
         let mut reader = archive(dynamic, root).await.map_err(|e| e.reason())?;
         let mut bytes = Vec::new();
-        reader.read_to_end(&mut bytes).await.map_err(|e| OciError::from_stream(e, "memory").reason())?;
+        reader
+            .read_to_end(&mut bytes)
+            .await
+            .map_err(|e| OciError::from_stream(e, "memory").reason())?;
         Ok((bytes, source.1.load(Ordering::Relaxed)))
     }
 
@@ -252,9 +380,24 @@ mod tests {
         let root = source.index(vec![manifest.clone(), manifest], 0).await;
         let (bytes, opened) = read_archive(source, &root).await.expect("read");
         let mut archive = ::tar::Archive::new(&bytes[..]);
-        let names: Vec<String> =
-            archive.entries().expect("a tar").map(|e| e.expect("an entry").path().expect("a path").display().to_string()).collect();
-        assert_eq!(names.iter().filter(|name| name.starts_with("blobs/sha256/") && name.len() > 20).count(), 4);
+        let names: Vec<String> = archive
+            .entries()
+            .expect("a tar")
+            .map(|e| {
+                e.expect("an entry")
+                    .path()
+                    .expect("a path")
+                    .display()
+                    .to_string()
+            })
+            .collect();
+        assert_eq!(
+            names
+                .iter()
+                .filter(|name| name.starts_with("blobs/sha256/") && name.len() > 20)
+                .count(),
+            4
+        );
         assert_eq!(opened, 3, "manifest, config, layer");
     }
 
@@ -276,17 +419,34 @@ mod tests {
         for _ in 0..6 {
             child = source.index(vec![child], 0).await;
         }
-        assert_eq!(read_archive(source, &child).await, Err(Reason::LimitExceeded), "nested");
+        assert_eq!(
+            read_archive(source, &child).await,
+            Err(Reason::LimitExceeded),
+            "nested"
+        );
 
         let source = Counting::default();
-        let endless = Descriptor { size: u64::MAX, ..Descriptor::of(media_type::LAYER, b"x") };
+        let endless = Descriptor {
+            size: u64::MAX,
+            ..Descriptor::of(media_type::LAYER, b"x")
+        };
         let root = source.manifest(vec![endless]).await;
-        assert_eq!(read_archive(source, &root).await, Err(Reason::LimitExceeded), "size");
+        assert_eq!(
+            read_archive(source, &root).await,
+            Err(Reason::LimitExceeded),
+            "size"
+        );
 
         let source = Counting::default();
-        let layers = (0..10_001_u32).map(|n| Descriptor::of(media_type::LAYER, &n.to_be_bytes())).collect();
+        let layers = (0..10_001_u32)
+            .map(|n| Descriptor::of(media_type::LAYER, &n.to_be_bytes()))
+            .collect();
         let root = source.manifest(layers).await;
-        assert_eq!(read_archive(source, &root).await, Err(Reason::LimitExceeded), "number");
+        assert_eq!(
+            read_archive(source, &root).await,
+            Err(Reason::LimitExceeded),
+            "number"
+        );
 
         let source = Counting::default();
         let mut children = Vec::new();
@@ -294,6 +454,10 @@ mod tests {
             children.push(source.index(Vec::new(), (4 << 20) - 1_000 - number).await);
         }
         let root = source.index(children, 0).await;
-        assert_eq!(read_archive(source, &root).await, Err(Reason::LimitExceeded), "documents");
+        assert_eq!(
+            read_archive(source, &root).await,
+            Err(Reason::LimitExceeded),
+            "documents"
+        );
     }
 }

@@ -1,8 +1,9 @@
 //! Which addresses may be reached: the guard against server-side request forgery.
 //!
-//! In a cluster a reference can be written by a tenant, so a connection must not become a way to the node's metadata service, to the node
-//! itself or to the Pod network. The check is on the address that the connection goes to, after the name was looked up, so a name that
-//! changes its address between check and use (DNS rebinding) gains nothing.
+//! In a cluster a reference can be written by a tenant, so a connection must not become a way to
+//! the node's metadata service, to the node itself or to the Pod network. The check is on the
+//! address that the connection goes to, after the name was looked up, so a name that changes its
+//! address between check and use (DNS rebinding) gains nothing.
 
 use std::{
     fmt,
@@ -19,7 +20,8 @@ pub enum AddressPolicy {
     /// All of them: the command line, where the user could reach them as well.
     #[default]
     Any,
-    /// Never loopback, link-local, multicast, unspecified or reserved ones, nor the metadata services of clouds.
+    /// Never loopback, link-local, multicast, unspecified or reserved ones, nor the metadata
+    /// services of clouds.
     Cluster {
         /// What about private ones (RFC 1918, RFC 6598, RFC 4193)?
         private: PrivateAddresses,
@@ -88,7 +90,9 @@ impl fmt::Display for Kind {
 impl AddressPolicy {
     /// May this address be reached?
     pub fn check(&self, address: IpAddr) -> Result<(), AddressError> {
-        let Self::Cluster { private } = self else { return Ok(()) };
+        let Self::Cluster { private } = self else {
+            return Ok(());
+        };
         let address = effective(address);
         let allowed = match kind(address) {
             None => true,
@@ -96,12 +100,16 @@ impl AddressPolicy {
             Some(_) => false,
         };
         match kind(address) {
-            Some(kind) if !allowed => Err(AddressError { address: address.to_string(), kind }),
+            Some(kind) if !allowed => Err(AddressError {
+                address: address.to_string(),
+                kind,
+            }),
             _ => Ok(()),
         }
     }
 
-    /// May this URL be asked for, as far as can be told without looking up its name? Names are checked when they are looked up.
+    /// May this URL be asked for, as far as can be told without looking up its name? Names are
+    /// checked when they are looked up.
     pub fn check_url(&self, url: &Url) -> Result<(), AddressError> {
         match url.host() {
             Some(Host::Ipv4(address)) => self.check(address.into()),
@@ -121,7 +129,10 @@ impl AddressPolicy {
             }
         }
         match refused {
-            Some(error) if kept.is_empty() => Err(AddressError { address: format!("{name} ({})", error.address), ..error }),
+            Some(error) if kept.is_empty() => Err(AddressError {
+                address: format!("{name} ({})", error.address),
+                ..error
+            }),
             _ => Ok(kept),
         }
     }
@@ -142,13 +153,22 @@ impl PrivateAddresses {
     }
 }
 
-/// An IPv4 address that is dressed as an IPv6 one reaches the IPv4 one: mapped and compatible (RFC 4291), NAT64 (RFC 6052), 6to4 (RFC 3056).
+/// An IPv4 address that is dressed as an IPv6 one reaches the IPv4 one: mapped and compatible (RFC
+/// 4291), NAT64 (RFC 6052), 6to4 (RFC 3056).
 fn effective(address: IpAddr) -> IpAddr {
-    let IpAddr::V6(v6) = address else { return address };
-    let embedded = |high: u16, low: u16| IpAddr::V4(Ipv4Addr::from_bits((u32::from(high) << 16) | u32::from(low)));
+    let IpAddr::V6(v6) = address else {
+        return address;
+    };
+    let embedded = |high: u16, low: u16| {
+        IpAddr::V4(Ipv4Addr::from_bits(
+            (u32::from(high) << 16) | u32::from(low),
+        ))
+    };
     match v6.segments() {
         [0, 0, 0, 0, 0, 0, high, low] if high != 0 || low > 1 => embedded(high, low),
-        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => embedded(high, low),
+        [0, 0, 0, 0, 0, 0xffff, high, low]
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0x2002, high, low, ..] => embedded(high, low),
         _ => address,
     }
 }
@@ -169,7 +189,12 @@ const fn kind_v4(address: Ipv4Addr) -> Option<Kind> {
         [100, 100, 100, 200] | [168, 63, 129, 16] | [192, 0, 0, 192] => Some(Kind::Metadata),
         [224..=239, ..] => Some(Kind::Multicast),
         [240..=255, ..] => Some(Kind::Reserved),
-        [10, ..] | [172, 16..=31, ..] | [192, 168, ..] | [100, 64..=127, ..] | [198, 18..=19, ..] | [192, 0, 0, _] => Some(Kind::Private),
+        [10, ..]
+        | [172, 16..=31, ..]
+        | [192, 168, ..]
+        | [100, 64..=127, ..]
+        | [198, 18..=19, ..]
+        | [192, 0, 0, _] => Some(Kind::Private),
         _ => None,
     }
 }
@@ -192,7 +217,9 @@ fn kind_v6(address: Ipv6Addr) -> Option<Kind> {
 impl Cidr {
     fn contains(self, address: IpAddr) -> bool {
         let (own, other, width) = match (self.address, address) {
-            (IpAddr::V4(own), IpAddr::V4(other)) => (u128::from(own.to_bits()), u128::from(other.to_bits()), 32),
+            (IpAddr::V4(own), IpAddr::V4(other)) => {
+                (u128::from(own.to_bits()), u128::from(other.to_bits()), 32)
+            }
             (IpAddr::V6(own), IpAddr::V6(other)) => (own.to_bits(), other.to_bits(), 128),
             _ => return false,
         };
@@ -212,7 +239,10 @@ impl FromStr for Cidr {
     fn from_str(text: &str) -> Result<Self, CidrError> {
         let parse = || {
             let (address, prefix) = text.split_once('/')?;
-            let network = Self { address: address.parse().ok()?, prefix: prefix.parse().ok()? };
+            let network = Self {
+                address: address.parse().ok()?,
+                prefix: prefix.parse().ok()?,
+            };
             let width = if network.address.is_ipv4() { 32 } else { 128 };
             (network.prefix <= width).then_some(network)
         };
@@ -226,7 +256,9 @@ pub(super) struct GuardedResolver(pub(super) AddressPolicy);
 impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let policy = self.0.clone();
-        Box::pin(async move { Ok(Box::new(policy.look_up(name.as_str()).await?.into_iter()) as Addrs) })
+        Box::pin(
+            async move { Ok(Box::new(policy.look_up(name.as_str()).await?.into_iter()) as Addrs) },
+        )
     }
 }
 
@@ -239,7 +271,9 @@ mod tests {
     }
 
     fn listed(networks: &[&str]) -> AddressPolicy {
-        cluster(PrivateAddresses::Listed(networks.iter().map(|n| n.parse().expect(n)).collect()))
+        cluster(PrivateAddresses::Listed(
+            networks.iter().map(|n| n.parse().expect(n)).collect(),
+        ))
     }
 
     #[test]
@@ -269,24 +303,48 @@ mod tests {
             ("168.63.129.16", Kind::Metadata),
         ] {
             let url = format!("https://{host}/").parse().expect(host);
-            let error = cluster(PrivateAddresses::Allowed).check_url(&url).expect_err(host);
+            let error = cluster(PrivateAddresses::Allowed)
+                .check_url(&url)
+                .expect_err(host);
             assert_eq!(error.kind, kind, "{host}");
-            AddressPolicy::Any.check_url(&url).expect("the command line may");
+            AddressPolicy::Any
+                .check_url(&url)
+                .expect("the command line may");
         }
     }
 
     #[test]
     fn private_addresses_need_leave() {
-        for address in ["10.1.2.3", "172.16.0.1", "172.31.255.255", "192.168.0.1", "100.64.0.1", "fd00::1", "::ffff:10.0.0.1"] {
+        for address in [
+            "10.1.2.3",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.0.1",
+            "100.64.0.1",
+            "fd00::1",
+            "::ffff:10.0.0.1",
+        ] {
             let address: IpAddr = address.parse().expect(address);
             assert_eq!(cluster(PrivateAddresses::Allowed).check(address), Ok(()));
-            assert_eq!(listed(&[]).check(address).expect_err("not listed").kind, Kind::Private);
+            assert_eq!(
+                listed(&[]).check(address).expect_err("not listed").kind,
+                Kind::Private
+            );
         }
         let policy = listed(&["10.1.0.0/16", "fd00::/8"]);
-        for (address, passes) in
-            [("10.1.255.1", true), ("10.2.0.1", false), ("::ffff:10.1.0.1", true), ("fd12::1", true), ("192.168.0.1", false), ("8.8.8.8", true)]
-        {
-            assert_eq!(policy.check(address.parse().expect(address)).is_ok(), passes, "{address}");
+        for (address, passes) in [
+            ("10.1.255.1", true),
+            ("10.2.0.1", false),
+            ("::ffff:10.1.0.1", true),
+            ("fd12::1", true),
+            ("192.168.0.1", false),
+            ("8.8.8.8", true),
+        ] {
+            assert_eq!(
+                policy.check(address.parse().expect(address)).is_ok(),
+                passes,
+                "{address}"
+            );
         }
         assert_eq!(listed(&["0.0.0.0/0"]).check([10, 0, 0, 1].into()), Ok(()));
         assert!(listed(&["0.0.0.0/0"]).check([127, 0, 0, 1].into()).is_err());
@@ -294,21 +352,42 @@ mod tests {
 
     #[test]
     fn public_addresses_pass() {
-        for address in ["8.8.8.8", "172.15.0.1", "172.32.0.1", "100.63.255.255", "2606:4700::1111"] {
-            assert_eq!(listed(&[]).check(address.parse().expect(address)), Ok(()), "{address}");
+        for address in [
+            "8.8.8.8",
+            "172.15.0.1",
+            "172.32.0.1",
+            "100.63.255.255",
+            "2606:4700::1111",
+        ] {
+            assert_eq!(
+                listed(&[]).check(address.parse().expect(address)),
+                Ok(()),
+                "{address}"
+            );
         }
     }
 
     #[test]
     fn networks_are_parsed() {
-        for wrong in ["", "10.0.0.0", "10.0.0.0/33", "fd00::/129", "10.0.0/8", "x/8", "10.0.0.0/-1"] {
+        for wrong in [
+            "",
+            "10.0.0.0",
+            "10.0.0.0/33",
+            "fd00::/129",
+            "10.0.0/8",
+            "x/8",
+            "10.0.0.0/-1",
+        ] {
             assert!(wrong.parse::<Cidr>().is_err(), "{wrong}");
         }
     }
 
     #[tokio::test]
     async fn a_name_is_judged_by_its_addresses() {
-        let error = cluster(PrivateAddresses::Allowed).look_up("localhost").await.expect_err("loopback");
+        let error = cluster(PrivateAddresses::Allowed)
+            .look_up("localhost")
+            .await
+            .expect_err("loopback");
         let error = error.downcast::<AddressError>().expect("the guard's own");
         assert_eq!(error.kind, Kind::Loopback);
         assert!(error.address.starts_with("localhost ("), "{error}");
@@ -316,7 +395,10 @@ mod tests {
 
     #[test]
     fn of_several_addresses_the_allowed_ones_are_kept() {
-        let (inner, outer) = (SocketAddr::from(([127, 0, 0, 1], 0)), SocketAddr::from(([8, 8, 8, 8], 0)));
+        let (inner, outer) = (
+            SocketAddr::from(([127, 0, 0, 1], 0)),
+            SocketAddr::from(([8, 8, 8, 8], 0)),
+        );
         assert_eq!(listed(&[]).keep("x", vec![inner, outer]), Ok(vec![outer]));
     }
 }

@@ -48,7 +48,10 @@ impl Head {
 
     /// All values of a header that are text.
     pub fn headers(&self, name: impl AsHeaderName) -> impl Iterator<Item = &str> {
-        self.headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
+        self.headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
     }
 
     /// Length of the body in bytes, if the server said it.
@@ -58,19 +61,41 @@ impl Head {
 
     /// What `Retry-After` asks for, in its form of seconds. Dates are left to the own waits.
     pub(super) fn retry_after(&self) -> Option<Duration> {
-        self.header(header::RETRY_AFTER)?.trim().parse().ok().map(Duration::from_secs)
+        self.header(header::RETRY_AFTER)?
+            .trim()
+            .parse()
+            .ok()
+            .map(Duration::from_secs)
     }
 
-    /// Reads `location` (of a `Location` or `Link` header) relative to where this answer came from. Never from `https` to `http`.
+    /// Reads `location` (of a `Location` or `Link` header) relative to where this answer came from.
+    /// Never from `https` to `http`.
     pub fn follow(&self, location: &str) -> Result<Url, HttpError> {
-        redirect::follow(&self.url, location).map_err(|cause| HttpError::Redirect { url: shown(&self.url), cause })
+        redirect::follow(&self.url, location).map_err(|cause| HttpError::Redirect {
+            url: shown(&self.url),
+            cause,
+        })
     }
 }
 
 impl Answer {
-    pub(super) fn new(mut response: Response, url: Url, idle: Duration, least: Option<LeastRate>) -> Self {
-        let head = Head { status: response.status(), headers: std::mem::take(response.headers_mut()), url };
-        Self { head, response, idle, pace: least.map(Pace::new) }
+    pub(super) fn new(
+        mut response: Response,
+        url: Url,
+        idle: Duration,
+        least: Option<LeastRate>,
+    ) -> Self {
+        let head = Head {
+            status: response.status(),
+            headers: std::mem::take(response.headers_mut()),
+            url,
+        };
+        Self {
+            head,
+            response,
+            idle,
+            pace: least.map(Pace::new),
+        }
     }
 
     /// Status, headers and origin.
@@ -89,22 +114,40 @@ impl Answer {
         match timeout(self.idle, self.response.chunk()).await {
             Ok(Ok(chunk)) => self.in_time(chunk, asked.elapsed()),
             Ok(Err(error)) => Err(HttpError::from_library(error, &self.head.url, true)),
-            Err(_) => Err(HttpError::Timeout { url: shown(&self.head.url), wait: "data", seconds: self.idle.as_secs() }),
+            Err(_) => Err(HttpError::Timeout {
+                url: shown(&self.head.url),
+                wait: "data",
+                seconds: self.idle.as_secs(),
+            }),
         }
     }
 
     /// A piece, if enough came so far. The end of the body is always in time.
-    fn in_time(&mut self, chunk: Option<Bytes>, waited: Duration) -> Result<Option<Bytes>, HttpError> {
-        let (Some(pace), Some(piece)) = (&mut self.pace, &chunk) else { return Ok(chunk) };
+    fn in_time(
+        &mut self,
+        chunk: Option<Bytes>,
+        waited: Duration,
+    ) -> Result<Option<Bytes>, HttpError> {
+        let (Some(pace), Some(piece)) = (&mut self.pace, &chunk) else {
+            return Ok(chunk);
+        };
         match pace.count(waited, piece.len()) {
             Ok(()) => Ok(chunk),
-            Err(slow) => Err(HttpError::TooSlow { url: shown(&self.head.url), bytes: slow.bytes, seconds: slow.seconds, least: slow.least }),
+            Err(slow) => Err(HttpError::TooSlow {
+                url: shown(&self.head.url),
+                bytes: slow.bytes,
+                seconds: slow.seconds,
+                least: slow.least,
+            }),
         }
     }
 
     /// The whole body, at most `limit` bytes. More is an error, and is not read.
     pub async fn bytes(mut self, limit: usize) -> Result<Bytes, HttpError> {
-        let too_large = |url: &Url| HttpError::TooLarge { url: shown(url), limit };
+        let too_large = |url: &Url| HttpError::TooLarge {
+            url: shown(url),
+            limit,
+        };
         let declared = self.head.content_length().unwrap_or(0);
         if usize::try_from(declared).map_or(true, |declared| declared > limit) {
             return Err(too_large(&self.head.url));
@@ -134,6 +177,9 @@ impl Answer {
 
     /// The body as a stream without a cap: who reads it bounds it.
     pub fn into_stream(self) -> impl Stream<Item = Result<Bytes, HttpError>> + Send {
-        futures::stream::try_unfold(self, |mut answer| async move { Ok(answer.chunk().await?.map(|chunk| (chunk, answer))) }).into_stream()
+        futures::stream::try_unfold(self, |mut answer| async move {
+            Ok(answer.chunk().await?.map(|chunk| (chunk, answer)))
+        })
+        .into_stream()
     }
 }

@@ -15,11 +15,13 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::{
-    AddressPolicy, Answer, Discretion, Head, HttpError, HttpOptions, LeastRate, Proxy, Request, Retries, address::GuardedResolver, error::root_cause,
-    redact::shown, redirect, request::Payload, retry::Waits,
+    AddressPolicy, Answer, Discretion, Head, HttpError, HttpOptions, LeastRate, Proxy, Request,
+    Retries, address::GuardedResolver, error::root_cause, redact::shown, redirect,
+    request::Payload, retry::Waits,
 };
 
-/// Redirects of one request. Enough for a registry that hands its blobs to a store behind a delivery network.
+/// Redirects of one request. Enough for a registry that hands its blobs to a store behind a
+/// delivery network.
 const MAX_REDIRECTS: usize = 5;
 
 /// Sends requests under the rules of this module. Clones share their connections.
@@ -39,10 +41,12 @@ pub struct HttpClient {
 impl HttpClient {
     /// A client.
     ///
-    /// Errors: [`HttpError::Setup`] for certificates or a proxy that cannot be used, [`HttpError::Address`] for a proxy that may not be
-    /// reached.
+    /// Errors: [`HttpError::Setup`] for certificates or a proxy that cannot be used,
+    /// [`HttpError::Address`] for a proxy that may not be reached.
     pub fn new(options: &HttpOptions) -> Result<Self, HttpError> {
-        let client = builder(options)?.build().map_err(|e| setup("the HTTP client", &e))?;
+        let client = builder(options)?
+            .build()
+            .map_err(|e| setup("the HTTP client", &e))?;
         Ok(Self {
             client,
             addresses: options.addresses.clone(),
@@ -59,7 +63,10 @@ impl HttpClient {
     /// The same client with a counter of its own.
     #[must_use]
     pub fn counted(&self) -> Self {
-        Self { requests: Arc::default(), ..self.clone() }
+        Self {
+            requests: Arc::default(),
+            ..self.clone()
+        }
     }
 
     /// Requests that were sent, with every retry and redirect, by this client and its clones.
@@ -67,7 +74,8 @@ impl HttpClient {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Sends a request, follows redirects and tries again where that is allowed. The answer may have any status.
+    /// Sends a request, follows redirects and tries again where that is allowed. The answer may
+    /// have any status.
     pub async fn send(&self, request: Request) -> Result<Answer, HttpError> {
         // The library's futures have kilobytes; whoever calls us should not carry them around.
         Box::pin(self.follow(request)).await
@@ -82,10 +90,14 @@ impl HttpClient {
                 None => return Ok(answer),
             }
         }
-        Err(HttpError::Redirect { url: "the request".into(), cause: format!("more than {MAX_REDIRECTS} redirects") })
+        Err(HttpError::Redirect {
+            url: "the request".into(),
+            cause: format!("more than {MAX_REDIRECTS} redirects"),
+        })
     }
 
-    /// Sends a request and reads the whole answer, at most `limit` bytes, within the time for small answers.
+    /// Sends a request and reads the whole answer, at most `limit` bytes, within the time for small
+    /// answers.
     pub async fn fetch(&self, request: Request, limit: usize) -> Result<(Head, Bytes), HttpError> {
         let url = request.url.clone();
         let both = async {
@@ -96,8 +108,16 @@ impl HttpClient {
     }
 
     /// Bounds the time that a small answer may take, from the request to its last byte.
-    pub async fn within_answer_time<T>(&self, url: &Url, work: impl Future<Output = T>) -> Result<T, HttpError> {
-        let late = |_| HttpError::Timeout { url: shown(url), wait: "complete answer", seconds: self.answer.as_secs() };
+    pub async fn within_answer_time<T>(
+        &self,
+        url: &Url,
+        work: impl Future<Output = T>,
+    ) -> Result<T, HttpError> {
+        let late = |_| HttpError::Timeout {
+            url: shown(url),
+            wait: "complete answer",
+            seconds: self.answer.as_secs(),
+        };
         timeout(self.answer, Box::pin(work)).await.map_err(late)
     }
 
@@ -118,7 +138,13 @@ impl HttpClient {
 
     async fn send_once(&self, request: Request) -> Result<Answer, HttpError> {
         let url = request.url.clone();
-        self.connect(request, url).await.map_err(|error| if self.discretion == Discretion::Outcome { error.discreet() } else { error })
+        self.connect(request, url).await.map_err(|error| {
+            if self.discretion == Discretion::Outcome {
+                error.discreet()
+            } else {
+                error
+            }
+        })
     }
 
     async fn connect(&self, request: Request, url: Url) -> Result<Answer, HttpError> {
@@ -129,10 +155,14 @@ impl HttpClient {
         Ok(Answer::new(response, url, self.idle, self.least_rate))
     }
 
-    /// Names are checked again where the connection is made. Behind a proxy it is the proxy that connects, so the name is looked up here too;
-    /// a name that only the proxy knows is left to the proxy.
+    /// Names are checked again where the connection is made. Behind a proxy it is the proxy that
+    /// connects, so the name is looked up here too; a name that only the proxy knows is left to the
+    /// proxy.
     async fn check(&self, url: &Url) -> Result<(), HttpError> {
-        let refuse = |cause| HttpError::Address { url: shown(url), cause };
+        let refuse = |cause| HttpError::Address {
+            url: shown(url),
+            cause,
+        };
         self.addresses.check_url(url).map_err(refuse)?;
         if self.proxied
             && let Some(name) = url.domain()
@@ -147,7 +177,10 @@ impl HttpClient {
     fn outgoing(&self, request: Request) -> Result<(reqwest::Request, Arc<AtomicU64>), HttpError> {
         let progress = Arc::new(AtomicU64::new(0));
         let url = request.url.clone();
-        let builder = self.client.request(request.method, request.url).headers(request.headers);
+        let builder = self
+            .client
+            .request(request.method, request.url)
+            .headers(request.headers);
         let builder = match request.payload {
             Payload::Nothing => builder,
             Payload::Bytes(bytes) => builder.body(bytes),
@@ -157,12 +190,19 @@ impl HttpClient {
                 builder.body(Body::wrap_stream(counted))
             }
         };
-        let request = builder.build().map_err(|e| HttpError::from_library(e, &url, false))?;
+        let request = builder
+            .build()
+            .map_err(|e| HttpError::from_library(e, &url, false))?;
         Ok((request, progress))
     }
 
     /// Waits for the head of the answer as long as the upload makes progress.
-    async fn wait(&self, request: reqwest::Request, progress: &AtomicU64, url: &Url) -> Result<Response, HttpError> {
+    async fn wait(
+        &self,
+        request: reqwest::Request,
+        progress: &AtomicU64,
+        url: &Url,
+    ) -> Result<Response, HttpError> {
         let mut answer = std::pin::pin!(self.client.execute(request));
         let mut seen = 0;
         loop {
@@ -171,7 +211,11 @@ impl HttpClient {
             }
             let now = progress.load(Ordering::Relaxed);
             if now == seen {
-                return Err(HttpError::Timeout { url: shown(url), wait: "answer", seconds: self.idle.as_secs() });
+                return Err(HttpError::Timeout {
+                    url: shown(url),
+                    wait: "answer",
+                    seconds: self.idle.as_secs(),
+                });
             }
             seen = now;
         }
@@ -193,9 +237,13 @@ fn builder(options: &HttpOptions) -> Result<ClientBuilder, HttpError> {
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<Certificate>, HttpError> {
-    let certificates = Certificate::from_pem_bundle(pem).map_err(|e| setup("the extra certificates", &e))?;
+    let certificates =
+        Certificate::from_pem_bundle(pem).map_err(|e| setup("the extra certificates", &e))?;
     if certificates.is_empty() {
-        return Err(HttpError::Setup { what: "the extra certificates".into(), cause: "there is no PEM certificate in them".into() });
+        return Err(HttpError::Setup {
+            what: "the extra certificates".into(),
+            cause: "there is no PEM certificate in them".into(),
+        });
     }
     Ok(certificates)
 }
@@ -203,20 +251,40 @@ fn certificates(pem: &[u8]) -> Result<Vec<Certificate>, HttpError> {
 fn with_proxy(builder: ClientBuilder, options: &HttpOptions) -> Result<ClientBuilder, HttpError> {
     match (&options.proxy, &options.addresses) {
         (Proxy::System, AddressPolicy::Any) => Ok(builder),
-        (Proxy::System, AddressPolicy::Cluster { .. }) | (Proxy::Direct, _) => Ok(builder.no_proxy()),
-        (Proxy::Through { address, credentials, except }, addresses) => {
-            addresses.check_url(address).map_err(|cause| HttpError::Address { url: shown(address), cause })?;
-            let mut proxy = reqwest::Proxy::all(address.clone()).map_err(|e| setup("the proxy", &e))?;
+        (Proxy::System, AddressPolicy::Cluster { .. }) | (Proxy::Direct, _) => {
+            Ok(builder.no_proxy())
+        }
+        (
+            Proxy::Through {
+                address,
+                credentials,
+                except,
+            },
+            addresses,
+        ) => {
+            addresses
+                .check_url(address)
+                .map_err(|cause| HttpError::Address {
+                    url: shown(address),
+                    cause,
+                })?;
+            let mut proxy =
+                reqwest::Proxy::all(address.clone()).map_err(|e| setup("the proxy", &e))?;
             if let Some((user, password)) = credentials {
                 proxy = proxy.basic_auth(user, password.expose());
             }
-            Ok(builder.no_proxy().proxy(proxy.no_proxy(NoProxy::from_string(except))))
+            Ok(builder
+                .no_proxy()
+                .proxy(proxy.no_proxy(NoProxy::from_string(except))))
         }
     }
 }
 
 fn setup(what: &str, error: &reqwest::Error) -> HttpError {
-    HttpError::Setup { what: what.into(), cause: root_cause(error) }
+    HttpError::Setup {
+        what: what.into(),
+        cause: root_cause(error),
+    }
 }
 
 #[cfg(test)]
@@ -235,8 +303,16 @@ mod tests {
 
     #[test]
     fn certificates_that_are_none_are_refused() {
-        for pem in ["", "no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
-            let options = HttpOptions { extra_ca_pem: Some(Bytes::from(pem)), proxy: Proxy::Direct, ..HttpOptions::default() };
+        for pem in [
+            "",
+            "no certificate",
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        ] {
+            let options = HttpOptions {
+                extra_ca_pem: Some(Bytes::from(pem)),
+                proxy: Proxy::Direct,
+                ..HttpOptions::default()
+            };
             assert_eq!(refusal(&options).0, Reason::InvalidSpec, "{pem}");
         }
     }
@@ -244,10 +320,24 @@ mod tests {
     #[test]
     fn a_proxy_obeys_the_address_policy() {
         let credentials = Some(("u".to_owned(), Redacted::new("hunter2".to_owned())));
-        for address in ["http://169.254.169.254/", "http://127.0.0.1:3128/", "http://user:hunter2@10.0.0.1:3128/?hunter2"] {
-            let proxy = Proxy::Through { address: address.parse().expect(address), credentials: credentials.clone(), except: String::new() };
-            let addresses = AddressPolicy::Cluster { private: PrivateAddresses::Listed(Vec::new()) };
-            let (reason, text) = refusal(&HttpOptions { proxy, addresses, ..HttpOptions::default() });
+        for address in [
+            "http://169.254.169.254/",
+            "http://127.0.0.1:3128/",
+            "http://user:hunter2@10.0.0.1:3128/?hunter2",
+        ] {
+            let proxy = Proxy::Through {
+                address: address.parse().expect(address),
+                credentials: credentials.clone(),
+                except: String::new(),
+            };
+            let addresses = AddressPolicy::Cluster {
+                private: PrivateAddresses::Listed(Vec::new()),
+            };
+            let (reason, text) = refusal(&HttpOptions {
+                proxy,
+                addresses,
+                ..HttpOptions::default()
+            });
             assert_eq!(reason, Reason::AddressNotAllowed, "{address}");
             assert!(!text.contains("hunter2"), "{text}");
         }
@@ -257,11 +347,28 @@ mod tests {
     async fn behind_a_proxy_names_are_looked_up_before_they_are_sent() {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         // Nothing may be sent to it: a public address that nobody answers at (RFC 5737).
-        let proxy = Proxy::Through { address: "http://192.0.2.1:3128".parse().expect("valid"), credentials: None, except: String::new() };
-        let addresses = AddressPolicy::Cluster { private: PrivateAddresses::Allowed };
-        let client = HttpClient::new(&HttpOptions { proxy, addresses, ..HttpOptions::default() }).expect("a client");
-        for url in ["http://localhost/", "http://169.254.169.254/latest/meta-data"] {
-            let error = client.send(Request::get(url.parse().expect(url))).await.expect_err(url);
+        let proxy = Proxy::Through {
+            address: "http://192.0.2.1:3128".parse().expect("valid"),
+            credentials: None,
+            except: String::new(),
+        };
+        let addresses = AddressPolicy::Cluster {
+            private: PrivateAddresses::Allowed,
+        };
+        let client = HttpClient::new(&HttpOptions {
+            proxy,
+            addresses,
+            ..HttpOptions::default()
+        })
+        .expect("a client");
+        for url in [
+            "http://localhost/",
+            "http://169.254.169.254/latest/meta-data",
+        ] {
+            let error = client
+                .send(Request::get(url.parse().expect(url)))
+                .await
+                .expect_err(url);
             assert_eq!(error.reason(), Reason::AddressNotAllowed, "{error}");
         }
         assert_eq!(client.requests(), 0);

@@ -10,7 +10,8 @@ use super::{
 };
 use crate::core::class::{Classified, Reason};
 
-/// Why there was no answer, or no usable one. An HTTP status is no error here: who asked knows what it means.
+/// Why there was no answer, or no usable one. An HTTP status is no error here: who asked knows what
+/// it means.
 ///
 /// Every `url` is shown without user info, query and fragment.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +51,10 @@ pub enum HttpError {
         seconds: u64,
     },
     /// The body arrives too slowly.
-    #[error("{url}: only {bytes} bytes came in {seconds} s, at least {least} bytes a second are needed; raise the server's or the network's speed")]
+    #[error(
+        "{url}: only {bytes} bytes came in {seconds} s, at least {least} bytes a second are \
+            needed; raise the server's or the network's speed"
+    )]
     TooSlow {
         /// What was asked for.
         url: String,
@@ -92,7 +96,10 @@ impl HttpError {
     pub(super) fn from_library(error: reqwest::Error, url: &Url, answered: bool) -> Self {
         let url = shown(url);
         if let Some(cause) = find::<AddressError>(&error) {
-            return Self::Address { url, cause: cause.clone() };
+            return Self::Address {
+                url,
+                cause: cause.clone(),
+            };
         }
         let error = error.without_url();
         let cause = root_cause(&error);
@@ -108,13 +115,22 @@ impl HttpError {
         match self {
             Self::Unreachable { url, cause } => {
                 tracing::info!(url, cause, "could not be reached");
-                Self::Unreachable { url, cause: "could not be reached from here; the operator's log tells why".into() }
+                Self::Unreachable {
+                    url,
+                    cause: "could not be reached from here; the operator's log tells why".into(),
+                }
             }
             Self::Address { url, cause } => {
                 tracing::info!(url, %cause, "may not be reached");
                 // A name's addresses are the cluster's business.
-                let address = Url::parse(&url).ok().and_then(|url| url.host_str().map(ToOwned::to_owned)).unwrap_or_default();
-                Self::Address { url, cause: AddressError { address, ..cause } }
+                let address = Url::parse(&url)
+                    .ok()
+                    .and_then(|url| url.host_str().map(ToOwned::to_owned))
+                    .unwrap_or_default();
+                Self::Address {
+                    url,
+                    cause: AddressError { address, ..cause },
+                }
             }
             other => other,
         }
@@ -129,14 +145,23 @@ impl HttpError {
 /// Looks for an error of type `T` in the chain, also inside of [`std::io::Error`].
 fn find<T: Error + 'static>(error: &reqwest::Error) -> Option<&T> {
     chain(error).find_map(|e| {
-        let boxed = e.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        e.downcast_ref::<T>().or_else(|| boxed.and_then(|b| b.downcast_ref::<T>()))
+        let boxed = e
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref);
+        e.downcast_ref::<T>()
+            .or_else(|| boxed.and_then(|b| b.downcast_ref::<T>()))
     })
 }
 
 /// The innermost message: "connection refused" rather than "error sending request".
 pub(super) fn root_cause(error: &reqwest::Error) -> String {
-    clean(&chain(error).last().map(ToString::to_string).unwrap_or_default(), 200)
+    clean(
+        &chain(error)
+            .last()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+        200,
+    )
 }
 
 fn chain(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
@@ -148,7 +173,10 @@ impl Classified for HttpError {
     fn reason(&self) -> Reason {
         match self {
             Self::Address { .. } => Reason::AddressNotAllowed,
-            Self::Unreachable { .. } | Self::Broken { .. } | Self::TooSlow { .. } | Self::Redirect { .. } => Reason::FetchFailed,
+            Self::Unreachable { .. }
+            | Self::Broken { .. }
+            | Self::TooSlow { .. }
+            | Self::Redirect { .. } => Reason::FetchFailed,
             Self::Timeout { .. } => Reason::DeadlineExceeded,
             Self::TooLarge { .. } => Reason::LimitExceeded,
             Self::Setup { .. } => Reason::InvalidSpec,

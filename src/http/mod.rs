@@ -2,10 +2,13 @@
 //!
 //! Every request of packgate goes through [`HttpClient`], so that these rules have one home:
 //!
-//! - redirects are followed here, never by the library: at most five, never from `https` to `http`, and no credential and no body ever
-//!   reaches another origin (scheme, host and port) than the one it was meant for;
-//! - the address that a connection goes to is checked against the [`AddressPolicy`], for every name and every redirect;
-//! - bodies are read up to a cap, waits end, and retries are few and only for requests that may be repeated;
+//! - redirects are followed here, never by the library: at most five, never from `https` to `http`,
+//!   and no credential and no body ever reaches another origin (scheme, host and port) than the one
+//!   it was meant for;
+//! - the address that a connection goes to is checked against the [`AddressPolicy`], for every name
+//!   and every redirect;
+//! - bodies are read up to a cap, waits end, and retries are few and only for requests that may be
+//!   repeated;
 //! - user info, queries and credentials never appear in an error.
 //!
 //! What is *not* checked here: what the bytes are. Who reads them checks digests.

@@ -12,15 +12,19 @@ use super::{AddressPolicy, LeastRate, Redacted};
 pub struct HttpOptions {
     /// Certificates in PEM form that are trusted beside the system's. Default: none.
     pub extra_ca_pem: Option<Bytes>,
-    /// The proxy. Default: what the system says; under [`AddressPolicy::Cluster`] what is said here alone.
+    /// The proxy. Default: what the system says; under [`AddressPolicy::Cluster`] what is said here
+    /// alone.
     pub proxy: Proxy,
-    /// Longest wait for a connection with its TLS handshake. Default: 10 s. Ends a host that does not answer.
+    /// Longest wait for a connection with its TLS handshake. Default: 10 s. Ends a host that does
+    /// not answer.
     pub connect_timeout: Duration,
     /// Longest wait without a byte in either direction. Default: 60 s. Ends a server that hangs.
     pub idle_timeout: Duration,
-    /// Longest time for one small answer (manifest, list, token) from the request to its last byte. Default: 60 s. Ends a slow drip.
+    /// Longest time for one small answer (manifest, list, token) from the request to its last byte.
+    /// Default: 60 s. Ends a slow drip.
     pub answer_timeout: Duration,
-    /// The least that has to arrive of a body, however long it is. Default: nothing. Ends a slow drip that has no end.
+    /// The least that has to arrive of a body, however long it is. Default: nothing. Ends a slow
+    /// drip that has no end.
     pub least_rate: Option<LeastRate>,
     /// How much is told of a connection that was not made.
     pub discretion: Discretion,
@@ -36,12 +40,13 @@ pub enum Discretion {
     /// All that is known: refused, timed out, no such name, an invalid certificate.
     #[default]
     Cause,
-    /// That it was not made. Who asks may have chosen the address, and does not stand where we do: the cause would tell them which ports are
-    /// open there. It goes to the log.
+    /// That it was not made. Who asks may have chosen the address, and does not stand where we do:
+    /// the cause would tell them which ports are open there. It goes to the log.
     Outcome,
 }
 
-/// Where requests go through. A proxy's address obeys the [`AddressPolicy`] too: who may name one could else reach anything.
+/// Where requests go through. A proxy's address obeys the [`AddressPolicy`] too: who may name one
+/// could else reach anything.
 #[derive(Clone, Debug, Default)]
 pub enum Proxy {
     /// What `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say.
@@ -60,14 +65,16 @@ pub enum Proxy {
     },
 }
 
-/// Attempts at a request that may be repeated: on connections that fail, and on HTTP 429, 500, 502, 503 and 504.
+/// Attempts at a request that may be repeated: on connections that fail, and on HTTP 429, 500, 502,
+/// 503 and 504.
 #[derive(Clone, Copy, Debug)]
 pub struct Retries {
     /// Attempts in all, the first included. Default: 3.
     pub attempts: u32,
     /// Wait before the second attempt; it doubles each time, with jitter. Default: 200 ms.
     pub first_wait: Duration,
-    /// Longest wait that a `Retry-After` may ask for; a longer one ends the attempts. Default: 10 s.
+    /// Longest wait that a `Retry-After` may ask for; a longer one ends the attempts. Default: 10
+    /// s.
     pub longest_wait: Duration,
     /// All waits of one request together. Default: 20 s.
     pub budget: Duration,
@@ -75,7 +82,12 @@ pub struct Retries {
 
 impl Default for Retries {
     fn default() -> Self {
-        Self { attempts: 3, first_wait: Duration::from_millis(200), longest_wait: Duration::from_secs(10), budget: Duration::from_secs(20) }
+        Self {
+            attempts: 3,
+            first_wait: Duration::from_millis(200),
+            longest_wait: Duration::from_secs(10),
+            budget: Duration::from_secs(20),
+        }
     }
 }
 

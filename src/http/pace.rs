@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// The least that has to arrive of a body. A server that sends a byte now and then is never silent for long, and would else hold whoever
-/// reads it for as long as it likes.
+/// The least that has to arrive of a body. A server that sends a byte now and then is never silent
+/// for long, and would else hold whoever reads it for as long as it likes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeastRate {
     /// Bytes a second, on the average of a window.
@@ -14,7 +14,10 @@ pub struct LeastRate {
 
 impl LeastRate {
     /// 8 KiB a second over a minute: less than any link that artifacts are packed over.
-    pub const DEFAULT: Self = Self { bytes_per_second: 8 << 10, window: Duration::from_mins(1) };
+    pub const DEFAULT: Self = Self {
+        bytes_per_second: 8 << 10,
+        window: Duration::from_mins(1),
+    };
 }
 
 /// A window in which too little came.
@@ -36,7 +39,11 @@ pub(super) struct Pace {
 
 impl Pace {
     pub(super) const fn new(least: LeastRate) -> Self {
-        Self { least, waited: Duration::ZERO, bytes: 0 }
+        Self {
+            least,
+            waited: Duration::ZERO,
+            bytes: 0,
+        }
     }
 
     /// Counts a piece that was waited for. An error when a window is over and too little came.
@@ -48,9 +55,17 @@ impl Pace {
         }
         let milliseconds = u64::try_from(self.waited.as_millis()).unwrap_or(u64::MAX);
         let enough = self.least.bytes_per_second.saturating_mul(milliseconds) / 1_000;
-        let slow = Slow { bytes: self.bytes, seconds: self.waited.as_secs(), least: self.least.bytes_per_second };
+        let slow = Slow {
+            bytes: self.bytes,
+            seconds: self.waited.as_secs(),
+            least: self.least.bytes_per_second,
+        };
         *self = Self::new(self.least);
-        if slow.bytes < enough { Err(slow) } else { Ok(()) }
+        if slow.bytes < enough {
+            Err(slow)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -58,13 +73,23 @@ impl Pace {
 mod tests {
     use super::*;
 
-    const LEAST: LeastRate = LeastRate { bytes_per_second: 100, window: Duration::from_secs(10) };
+    const LEAST: LeastRate = LeastRate {
+        bytes_per_second: 100,
+        window: Duration::from_secs(10),
+    };
 
     #[test]
     fn a_drip_ends_with_its_window_and_a_stream_does_not() {
         let mut drip = Pace::new(LEAST);
         assert_eq!(drip.count(Duration::from_secs(9), 1), Ok(()));
-        assert_eq!(drip.count(Duration::from_secs(9), 1), Err(Slow { bytes: 2, seconds: 18, least: 100 }));
+        assert_eq!(
+            drip.count(Duration::from_secs(9), 1),
+            Err(Slow {
+                bytes: 2,
+                seconds: 18,
+                least: 100
+            })
+        );
         let mut stream = Pace::new(LEAST);
         for _ in 0..100 {
             assert_eq!(stream.count(Duration::from_secs(1), 100), Ok(()));

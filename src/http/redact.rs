@@ -7,7 +7,8 @@ use url::Url;
 
 use crate::core::text::is_invisible;
 
-/// A secret. It prints as `***` and is read with [`Redacted::expose`] only, so that every use can be found.
+/// A secret. It prints as `***` and is read with [`Redacted::expose`] only, so that every use can
+/// be found.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Redacted<T>(T);
 
@@ -47,7 +48,8 @@ impl<T> fmt::Display for Redacted<T> {
     }
 }
 
-/// A URL as it may be shown: without user info, query and fragment, each of which can carry a secret.
+/// A URL as it may be shown: without user info, query and fragment, each of which can carry a
+/// secret.
 pub fn shown(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
@@ -63,14 +65,24 @@ pub(super) fn strip_user_info(url: &mut Url) {
     let _ = url.set_password(None);
 }
 
-/// Text from outside as it may be shown: one line, no control characters, at most `limit` characters.
+/// Text from outside as it may be shown: one line, no control characters, at most `limit`
+/// characters.
 pub fn clean(text: &str, limit: usize) -> String {
     let visible = text.chars().map(|c| if is_printable(c) { c } else { ' ' });
-    let line = visible.collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ");
-    if line.chars().count() > limit { line.chars().take(limit).chain(['…']).collect() } else { line }
+    let line = visible
+        .collect::<String>()
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
+    if line.chars().count() > limit {
+        line.chars().take(limit).chain(['…']).collect()
+    } else {
+        line
+    }
 }
 
-/// Control characters move a terminal's cursor; the bidirectional ones make a line read as something else.
+/// Control characters move a terminal's cursor; the bidirectional ones make a line read as
+/// something else.
 fn is_printable(c: char) -> bool {
     !is_invisible(c)
 }
@@ -82,14 +94,20 @@ mod tests {
     #[test]
     fn secrets_do_not_print() {
         let secret = Redacted::new("hunter2");
-        assert_eq!(format!("{secret} {secret:?} {:?}", Some(&secret)), "*** *** Some(***)");
+        assert_eq!(
+            format!("{secret} {secret:?} {:?}", Some(&secret)),
+            "*** *** Some(***)"
+        );
         assert_eq!(*secret.expose(), "hunter2");
     }
 
     #[test]
     fn urls_are_shown_without_what_may_be_secret() {
         for (url, text) in [
-            ("https://user:hunter2@r.example.com/a?sig=hunter2#hunter2", "https://r.example.com/a"),
+            (
+                "https://user:hunter2@r.example.com/a?sig=hunter2#hunter2",
+                "https://r.example.com/a",
+            ),
             ("http://127.0.0.1:5000/v2/", "http://127.0.0.1:5000/v2/"),
         ] {
             assert_eq!(shown(&url.parse().expect(url)), text);

@@ -14,21 +14,41 @@ use super::{
 };
 
 /// What must not reach another origin.
-const CREDENTIALS: [HeaderName; 3] = [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION];
+const CREDENTIALS: [HeaderName; 3] = [
+    header::AUTHORIZATION,
+    header::COOKIE,
+    header::PROXY_AUTHORIZATION,
+];
 
 /// The request that follows `answer`, or `None` if the answer is no redirect that concerns us.
 pub(super) fn next(request: Option<Request>, answer: &Head) -> Result<Option<Request>, HttpError> {
-    let Some(location) = target(answer) else { return Ok(None) };
-    let refuse = |cause: String| HttpError::Redirect { url: shown(answer.url()), cause };
-    let mut request = request.ok_or_else(|| refuse("a redirect of an upload is not followed".into()))?;
+    let Some(location) = target(answer) else {
+        return Ok(None);
+    };
+    let refuse = |cause: String| HttpError::Redirect {
+        url: shown(answer.url()),
+        cause,
+    };
+    let mut request =
+        request.ok_or_else(|| refuse("a redirect of an upload is not followed".into()))?;
     let url = follow(answer.url(), location).map_err(refuse)?;
-    let keeps_method = matches!(answer.status(), StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
+    let keeps_method = matches!(
+        answer.status(),
+        StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
+    );
     if !keeps_method && !matches!(request.method, Method::GET | Method::HEAD) {
-        return Err(refuse(format!("HTTP {} to a {} is not followed", answer.status().as_u16(), request.method)));
+        return Err(refuse(format!(
+            "HTTP {} to a {} is not followed",
+            answer.status().as_u16(),
+            request.method
+        )));
     }
     if url.origin() != answer.url().origin() {
         if !matches!(request.payload, Payload::Nothing) {
-            return Err(refuse(format!("a redirect that sends the body to {} is not followed", shown(&url))));
+            return Err(refuse(format!(
+                "a redirect that sends the body to {} is not followed",
+                shown(&url)
+            )));
         }
         for name in &CREDENTIALS {
             request.headers.remove(name);
@@ -43,13 +63,21 @@ fn target(answer: &Head) -> Option<&str> {
     redirects.then(|| answer.header(header::LOCATION)).flatten()
 }
 
-/// Reads a `Location` or link relative to `base`. Never from `https` to anything else, never to another scheme than the web's.
+/// Reads a `Location` or link relative to `base`. Never from `https` to anything else, never to
+/// another scheme than the web's.
 pub(super) fn follow(base: &Url, location: &str) -> Result<Url, String> {
-    let mut url = base.join(location).map_err(|e| format!("the location it names cannot be read: {e}"))?;
+    let mut url = base
+        .join(location)
+        .map_err(|e| format!("the location it names cannot be read: {e}"))?;
     strip_user_info(&mut url);
     match (base.scheme(), url.scheme()) {
         (_, "https") | ("http", "http") => Ok(url),
-        (_, scheme) => Err(format!("going from {} to {} at {} is not allowed", base.scheme(), scheme, shown(&url))),
+        (_, scheme) => Err(format!(
+            "going from {} to {} at {} is not allowed",
+            base.scheme(),
+            scheme,
+            shown(&url)
+        )),
     }
 }
 
@@ -73,7 +101,13 @@ mod tests {
     #[test]
     fn encryption_is_never_lost() {
         let base: Url = "https://r.example.com/".parse().expect("valid");
-        for location in ["http://r.example.com/?sig=hunter2", "file:///etc/passwd", "ftp://r.example.com/", "https://", "data:,x"] {
+        for location in [
+            "http://r.example.com/?sig=hunter2",
+            "file:///etc/passwd",
+            "ftp://r.example.com/",
+            "https://",
+            "data:,x",
+        ] {
             let error = follow(&base, location).expect_err(location);
             assert!(!error.contains("hunter2"), "{error}");
         }

@@ -31,7 +31,13 @@ impl Request {
     /// A request without headers and body.
     pub fn new(method: Method, url: Url) -> Self {
         let repeatable = matches!(method, Method::GET | Method::HEAD | Method::PUT);
-        Self { method, url, headers: HeaderMap::new(), payload: Payload::Nothing, repeatable }
+        Self {
+            method,
+            url,
+            headers: HeaderMap::new(),
+            payload: Payload::Nothing,
+            repeatable,
+        }
     }
 
     /// `GET`.
@@ -72,7 +78,11 @@ impl Request {
 
     /// Sends a stream of `length` bytes.
     #[must_use]
-    pub fn stream(mut self, stream: BoxStream<'static, std::io::Result<Bytes>>, length: u64) -> Self {
+    pub fn stream(
+        mut self,
+        stream: BoxStream<'static, std::io::Result<Bytes>>,
+        length: u64,
+    ) -> Self {
         self.payload = Payload::Stream(stream);
         self.header(header::CONTENT_LENGTH, &length.to_string())
     }
@@ -98,6 +108,12 @@ impl Request {
             Payload::Bytes(bytes) => Payload::Bytes(bytes.clone()),
             Payload::Stream(_) => return None,
         };
-        Some(Self { method: self.method.clone(), url: self.url.clone(), headers: self.headers.clone(), payload, repeatable: self.repeatable })
+        Some(Self {
+            method: self.method.clone(),
+            url: self.url.clone(),
+            headers: self.headers.clone(),
+            payload,
+            repeatable: self.repeatable,
+        })
     }
 }

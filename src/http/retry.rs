@@ -17,8 +17,16 @@ pub(super) struct Waits {
 impl Waits {
     pub(super) fn new(retries: &Retries) -> Self {
         let again = usize::try_from(retries.attempts.saturating_sub(1)).unwrap_or(0);
-        let own = ExponentialBuilder::new().with_min_delay(retries.first_wait).with_max_times(again).with_jitter().build();
-        Self { own, longest: retries.longest_wait, left: retries.budget }
+        let own = ExponentialBuilder::new()
+            .with_min_delay(retries.first_wait)
+            .with_max_times(again)
+            .with_jitter()
+            .build();
+        Self {
+            own,
+            longest: retries.longest_wait,
+            left: retries.budget,
+        }
     }
 
     /// How long to wait before another attempt; `None` if this outcome is final.
@@ -56,14 +64,32 @@ mod tests {
 
     #[test]
     fn attempts_and_waits_are_bounded() {
-        let retries = Retries { attempts: 3, first_wait: Duration::from_millis(1), ..Retries::default() };
+        let retries = Retries {
+            attempts: 3,
+            first_wait: Duration::from_millis(1),
+            ..Retries::default()
+        };
         let mut waits = Waits::new(&retries);
         assert!(waits.next(None).is_some());
-        assert_eq!(waits.next(Some(Duration::from_secs(2))), Some(Duration::from_secs(2)));
+        assert_eq!(
+            waits.next(Some(Duration::from_secs(2))),
+            Some(Duration::from_secs(2))
+        );
         assert_eq!(waits.next(None), None, "three attempts in all");
-        assert_eq!(Waits::new(&retries).next(Some(Duration::from_secs(11))), None, "longer than the longest wait");
-        let mut short = Waits::new(&Retries { budget: Duration::from_secs(3), ..retries });
+        assert_eq!(
+            Waits::new(&retries).next(Some(Duration::from_secs(11))),
+            None,
+            "longer than the longest wait"
+        );
+        let mut short = Waits::new(&Retries {
+            budget: Duration::from_secs(3),
+            ..retries
+        });
         assert!(short.next(Some(Duration::from_secs(2))).is_some());
-        assert_eq!(short.next(Some(Duration::from_secs(2))), None, "over the budget");
+        assert_eq!(
+            short.next(Some(Duration::from_secs(2))),
+            None,
+            "over the budget"
+        );
     }
 }

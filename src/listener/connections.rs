@@ -1,8 +1,9 @@
 //! The connections that are open, and which of them makes room for another.
 //!
-//! A peer that opens many can keep out nobody but itself: at its own bound, or when all places are taken and it holds the most, one of its own
-//! connections is closed. The first to go are those that never brought a request, the oldest first; then those that wait for the next one. One
-//! with a request under way never goes, so a peer whose connections are all at work is refused another.
+//! A peer that opens many can keep out nobody but itself: at its own bound, or when all places are
+//! taken and it holds the most, one of its own connections is closed. The first to go are those
+//! that never brought a request, the oldest first; then those that wait for the next one. One with
+//! a request under way never goes, so a peer whose connections are all at work is refused another.
 
 use std::{
     collections::HashMap,
@@ -58,7 +59,10 @@ pub(super) struct UnderWay(Activity);
 
 impl Connections {
     pub(super) fn new(bounds: Bounds) -> Self {
-        Self { bounds, open: Arc::default() }
+        Self {
+            bounds,
+            open: Arc::default(),
+        }
     }
 
     /// A place for a connection from `address`. `None`: there is none for it.
@@ -68,11 +72,23 @@ impl Connections {
         if own >= self.bounds.connections_per_address {
             open.evict(address)?;
         } else if open.total >= self.bounds.connections {
-            let (holder, most) = open.of.iter().map(|(address, entries)| (*address, entries.len())).max_by_key(|(_, count)| *count)?;
+            let (holder, most) = open
+                .of
+                .iter()
+                .map(|(address, entries)| (*address, entries.len()))
+                .max_by_key(|(_, count)| *count)?;
             open.evict(if most > own { holder } else { address })?;
         }
-        let entry = Entry { activity: Activity::new(), evicted: CancellationToken::new() };
-        let connection = Connection { address, activity: entry.activity.clone(), evicted: entry.evicted.clone(), open: Arc::clone(&self.open) };
+        let entry = Entry {
+            activity: Activity::new(),
+            evicted: CancellationToken::new(),
+        };
+        let connection = Connection {
+            address,
+            activity: entry.activity.clone(),
+            evicted: entry.evicted.clone(),
+            open: Arc::clone(&self.open),
+        };
         open.total += 1;
         open.of.entry(address).or_default().push(entry);
         Some(connection)
@@ -88,7 +104,11 @@ impl Open {
     /// Closes the connection of `address` that is missed least. `None`: all are at work.
     fn evict(&mut self, address: IpAddr) -> Option<()> {
         let entries = self.of.get(&address)?;
-        let idle = entries.iter().enumerate().map(|(at, entry)| (at, entry.activity.seen())).filter(|(_, seen)| seen.under_way == 0);
+        let idle = entries
+            .iter()
+            .enumerate()
+            .map(|(at, entry)| (at, entry.activity.seen()))
+            .filter(|(_, seen)| seen.under_way == 0);
         let (at, _) = idle.min_by_key(|(_, seen)| (seen.has_answered, seen.since))?;
         let entry = self.remove(address, at)?;
         entry.evicted.cancel();
@@ -126,7 +146,11 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         let mut open = lock(&self.open);
-        let at = open.of.get(&self.address).and_then(|entries| entries.iter().position(|entry| Arc::ptr_eq(&entry.activity.0, &self.activity.0)));
+        let at = open.of.get(&self.address).and_then(|entries| {
+            entries
+                .iter()
+                .position(|entry| Arc::ptr_eq(&entry.activity.0, &self.activity.0))
+        });
         if let Some(at) = at {
             open.remove(self.address, at);
         }
@@ -135,7 +159,11 @@ impl Drop for Connection {
 
 impl Activity {
     fn new() -> Self {
-        Self(Arc::new(Mutex::new(Seen { under_way: 0, has_answered: false, since: Instant::now() })))
+        Self(Arc::new(Mutex::new(Seen {
+            under_way: 0,
+            has_answered: false,
+            since: Instant::now(),
+        })))
     }
 
     /// A request begins.
@@ -155,7 +183,12 @@ impl Activity {
         if seen.under_way > 0 {
             return Some(Instant::now() + bounds.head.min(bounds.idle));
         }
-        let end = seen.since + if seen.has_answered { bounds.idle } else { bounds.head };
+        let end = seen.since
+            + if seen.has_answered {
+                bounds.idle
+            } else {
+                bounds.head
+            };
         (end > Instant::now()).then_some(end)
     }
 
@@ -167,7 +200,11 @@ impl Activity {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         let mut seen = lock(&self.0.0);
-        *seen = Seen { under_way: seen.under_way - 1, has_answered: true, since: Instant::now() };
+        *seen = Seen {
+            under_way: seen.under_way - 1,
+            has_answered: true,
+            since: Instant::now(),
+        };
     }
 }
 

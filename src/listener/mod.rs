@@ -1,8 +1,10 @@
-//! EFFECT. Accepts connections and serves HTTP on them, with a bound on everything that a peer can make it wait for or keep.
+//! EFFECT. Accepts connections and serves HTTP on them, with a bound on everything that a peer can
+//! make it wait for or keep.
 //!
-//! Whoever reaches the port can open connections, so nothing of one is waited for without an end: not its TLS handshake, not the head of a
-//! request, not its next request. Their number is bounded, for all peers and for each address; who holds the most makes room
-//! ([`connections`]). What a request's body may cost is bounded by who reads it.
+//! Whoever reaches the port can open connections, so nothing of one is waited for without an end:
+//! not its TLS handshake, not the head of a request, not its next request. Their number is bounded,
+//! for all peers and for each address; who holds the most makes room ([`connections`]). What a
+//! request's body may cost is bounded by who reads it.
 
 mod connections;
 mod tls;
@@ -35,7 +37,8 @@ pub use tls::{ClientAuthentication, ClientError, Tls};
 const MAX_HEAD: usize = 32 << 10;
 /// Header fields of a request.
 const MAX_HEADERS: usize = 64;
-/// Bytes of a body that HTTP/2 sends before anybody asked for them. Small: a body that waits for its turn waits at the sender.
+/// Bytes of a body that HTTP/2 sends before anybody asked for them. Small: a body that waits for
+/// its turn waits at the sender.
 const STREAM_WINDOW: u32 = 16 << 10;
 /// The same for a whole connection: every stream's, so that one that waits never stops another.
 const CONNECTION_WINDOW: u32 = 2 << 20;
@@ -57,8 +60,8 @@ pub struct Bounds {
     pub handshake: Duration,
     /// How long the head of the first request may take.
     pub head: Duration,
-    /// How long a connection lives without a request, once it has had one. Longer than API servers keep it (90 s), so that it is
-    /// they who close it.
+    /// How long a connection lives without a request, once it has had one. Longer than API servers
+    /// keep it (90 s), so that it is they who close it.
     pub idle: Duration,
     /// How often an HTTP/2 peer is asked whether it is there, and how long it may take to say so.
     pub ping: (Duration, Duration),
@@ -85,9 +88,25 @@ impl Bounds {
 pub struct Peer(pub IpAddr);
 
 /// Serves until `stop`; then requests that were begun are finished.
-pub async fn serve(listener: TcpListener, tls: Option<Tls>, app: Router, bounds: Bounds, stop: CancellationToken) {
-    let (connections, tasks, abort) = (Connections::new(bounds), TaskTracker::new(), CancellationToken::new());
-    let server = Arc::new(Server { tls, app, bounds, stop: stop.clone(), abort: abort.clone() });
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    app: Router,
+    bounds: Bounds,
+    stop: CancellationToken,
+) {
+    let (connections, tasks, abort) = (
+        Connections::new(bounds),
+        TaskTracker::new(),
+        CancellationToken::new(),
+    );
+    let server = Arc::new(Server {
+        tls,
+        app,
+        bounds,
+        stop: stop.clone(),
+        abort: abort.clone(),
+    });
     loop {
         let accepted = tokio::select! {
             biased;
@@ -128,9 +147,18 @@ impl Server {
         let _ = stream.set_nodelay(true);
         let evicted = connection.evicted();
         let served = async {
-            let Some(tls) = &self.tls else { return self.http1(stream, connection).await };
-            match timeout(self.bounds.handshake, TlsAcceptor::from(tls.current()).accept(stream)).await {
-                Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => self.http2(stream, connection).await,
+            let Some(tls) = &self.tls else {
+                return self.http1(stream, connection).await;
+            };
+            match timeout(
+                self.bounds.handshake,
+                TlsAcceptor::from(tls.current()).accept(stream),
+            )
+            .await
+            {
+                Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                    self.http2(stream, connection).await
+                }
                 Ok(Ok(stream)) => self.http1(stream, connection).await,
                 Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                 Err(_) => tracing::debug!("a TLS handshake took too long"),
@@ -143,17 +171,24 @@ impl Server {
         }
     }
 
-    async fn http1(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, connection: Connection) {
+    async fn http1(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        connection: Connection,
+    ) {
         let mut builder = http1::Builder::new();
         builder
             .timer(TokioTimer::new())
-            // It runs between requests, too. API servers speak HTTP/1.1 to webhooks and keep connections for 90 s: one that is closed under a
-            // review is a refusal. The first head has less time, by `Life`.
+            // It runs between requests, too. API servers speak HTTP/1.1 to webhooks and keep
+            // connections for 90 s: one that is closed under a review is a refusal. The first head
+            // has less time, by `Life`.
             .header_read_timeout(self.bounds.idle)
             .max_buf_size(MAX_HEAD)
             .max_header_size(MAX_HEAD)
             .max_headers(MAX_HEADERS);
-        let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), self.service(&connection)));
+        let mut serving = std::pin::pin!(
+            builder.serve_connection(TokioIo::new(stream), self.service(&connection))
+        );
         let mut life = Life::new(&connection, self.bounds);
         loop {
             tokio::select! {
@@ -166,7 +201,11 @@ impl Server {
         }
     }
 
-    async fn http2(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, connection: Connection) {
+    async fn http2(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        connection: Connection,
+    ) {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -177,7 +216,9 @@ impl Server {
             .max_send_buf_size(MAX_HEAD)
             .keep_alive_interval(self.bounds.ping.0)
             .keep_alive_timeout(self.bounds.ping.1);
-        let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), self.service(&connection)));
+        let mut serving = std::pin::pin!(
+            builder.serve_connection(TokioIo::new(stream), self.service(&connection))
+        );
         let mut life = Life::new(&connection, self.bounds);
         loop {
             tokio::select! {
@@ -194,8 +235,17 @@ impl Server {
     fn service(
         &self,
         connection: &Connection,
-    ) -> impl Service<Request<Incoming>, Response = hyper::Response<Body>, Error = std::convert::Infallible, Future: Send + 'static> + use<> {
-        let (app, activity, peer) = (TowerToHyperService::new(self.app.clone()), connection.activity(), Peer(connection.address()));
+    ) -> impl Service<
+        Request<Incoming>,
+        Response = hyper::Response<Body>,
+        Error = std::convert::Infallible,
+        Future: Send + 'static,
+    > + use<> {
+        let (app, activity, peer) = (
+            TowerToHyperService::new(self.app.clone()),
+            connection.activity(),
+            Peer(connection.address()),
+        );
         service_fn(move |request: Request<Incoming>| {
             let under_way = activity.begin();
             let mut request = request.map(Body::new);
@@ -231,7 +281,13 @@ struct Life<'a> {
 
 impl<'a> Life<'a> {
     fn new(connection: &'a Connection, bounds: Bounds) -> Self {
-        Self { connection, bounds, look: Instant::now() + bounds.head.min(bounds.idle), told: false, stopped: false }
+        Self {
+            connection,
+            bounds,
+            look: Instant::now() + bounds.head.min(bounds.idle),
+            told: false,
+            stopped: false,
+        }
     }
 
     async fn ends(&mut self, stop: &CancellationToken) -> Ending {

@@ -3,7 +3,8 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
+    SignatureScheme,
     client::danger::HandshakeSignatureValid,
     crypto::aws_lc_rs::default_provider,
     pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
@@ -34,7 +35,8 @@ impl Tls {
         clients: Option<&ClientAuthentication>,
     ) -> Result<ServerConfig, Error> {
         let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
-        let builder = ServerConfig::builder_with_provider(Arc::new(default_provider())).with_protocol_versions(&versions)?;
+        let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_protocol_versions(&versions)?;
         let builder = match clients {
             Some(clients) => builder.with_client_cert_verifier(Arc::new(clients.clone())),
             None => builder.with_no_client_auth(),
@@ -70,37 +72,66 @@ pub struct ClientAuthentication {
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// No certificates, or none that can be read.
-    #[error("no certificate of a certificate authority in PEM ({0}); put the authority that issued the client certificate of the API servers there")]
+    #[error(
+        "no certificate of a certificate authority in PEM ({0}); put the authority that issued the \
+            client certificate of the API servers there"
+    )]
     Authority(String),
 }
 
 impl ClientAuthentication {
-    /// Clients must have a certificate of these authorities (PEM) for client authentication, with one of these common names, if there are any.
+    /// Clients must have a certificate of these authorities (PEM) for client authentication, with
+    /// one of these common names, if there are any.
     pub fn new(authorities: &[u8], names: &[String]) -> Result<Self, ClientError> {
         if authorities.len() > MAX_CA {
-            return Err(ClientError::Authority(format!("{} bytes, the limit is {MAX_CA}", authorities.len())));
+            return Err(ClientError::Authority(format!(
+                "{} bytes, the limit is {MAX_CA}",
+                authorities.len()
+            )));
         }
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(authorities) {
-            let certificate = certificate.map_err(|error| ClientError::Authority(error.to_string()))?;
-            roots.add(certificate).map_err(|error| ClientError::Authority(error.to_string()))?;
+            let certificate =
+                certificate.map_err(|error| ClientError::Authority(error.to_string()))?;
+            roots
+                .add(certificate)
+                .map_err(|error| ClientError::Authority(error.to_string()))?;
         }
-        let chains = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(default_provider()));
-        let chains = chains.build().map_err(|error| ClientError::Authority(error.to_string()))?;
-        Ok(Self { chains, names: names.into() })
+        let chains = WebPkiClientVerifier::builder_with_provider(
+            Arc::new(roots),
+            Arc::new(default_provider()),
+        );
+        let chains = chains
+            .build()
+            .map_err(|error| ClientError::Authority(error.to_string()))?;
+        Ok(Self {
+            chains,
+            names: names.into(),
+        })
     }
 
     fn is_named(&self, certificate: &CertificateDer<'_>) -> bool {
-        self.names.is_empty() || common_name(certificate).is_some_and(|name| self.names.contains(&name))
+        self.names.is_empty()
+            || common_name(certificate).is_some_and(|name| self.names.contains(&name))
     }
 }
 
 /// The last common name of the subject, which is the most specific one.
 fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
     let certificate = Certificate::from_der(certificate).ok()?;
-    let names = certificate.tbs_certificate.subject.0.iter().rev().flat_map(|set| set.0.iter());
-    let name = names.into_iter().find(|attribute| attribute.oid == COMMON_NAME)?;
-    std::str::from_utf8(name.value.value()).ok().map(str::to_owned)
+    let names = certificate
+        .tbs_certificate
+        .subject
+        .0
+        .iter()
+        .rev()
+        .flat_map(|set| set.0.iter());
+    let name = names
+        .into_iter()
+        .find(|attribute| attribute.oid == COMMON_NAME)?;
+    std::str::from_utf8(name.value.value())
+        .ok()
+        .map(str::to_owned)
 }
 
 impl ClientCertVerifier for ClientAuthentication {
@@ -108,9 +139,18 @@ impl ClientCertVerifier for ClientAuthentication {
         self.chains.root_hint_subjects()
     }
 
-    fn verify_client_cert(&self, end: &CertificateDer<'_>, others: &[CertificateDer<'_>], now: UnixTime) -> Result<ClientCertVerified, Error> {
+    fn verify_client_cert(
+        &self,
+        end: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
         let verified = self.chains.verify_client_cert(end, others, now)?;
-        if self.is_named(end) { Ok(verified) } else { Err(CertificateError::ApplicationVerificationFailure.into()) }
+        if self.is_named(end) {
+            Ok(verified)
+        } else {
+            Err(CertificateError::ApplicationVerificationFailure.into())
+        }
     }
 
     fn verify_tls12_signature(
@@ -119,7 +159,8 @@ impl ClientCertVerifier for ClientAuthentication {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chains.verify_tls12_signature(message, certificate, signed)
+        self.chains
+            .verify_tls12_signature(message, certificate, signed)
     }
 
     fn verify_tls13_signature(
@@ -128,7 +169,8 @@ impl ClientCertVerifier for ClientAuthentication {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chains.verify_tls13_signature(message, certificate, signed)
+        self.chains
+            .verify_tls13_signature(message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -1,7 +1,8 @@
 //! Credentials for registries, from the configuration file that `docker login` writes.
 //!
-//! The file's bytes are handed in; reading it is the command line's affair. A configuration may name helpers, programs that are run to
-//! get a credential: that is allowed by [`DockerConfig::allow_helpers`] only, because a file out of a Secret must never start a process.
+//! The file's bytes are handed in; reading it is the command line's affair. A configuration may
+//! name helpers, programs that are run to get a credential: that is allowed by
+//! [`DockerConfig::allow_helpers`] only, because a file out of a Secret must never start a process.
 
 use std::{collections::BTreeMap, process::Stdio, time::Duration};
 
@@ -47,7 +48,8 @@ pub enum Credentials {
 /// Knows credentials.
 #[async_trait]
 pub trait CredentialStore: Send + Sync {
-    /// The credentials for a registry host (`r.example.com:5000`, `docker.io`); `None` to stay anonymous.
+    /// The credentials for a registry host (`r.example.com:5000`, `docker.io`); `None` to stay
+    /// anonymous.
     async fn credentials(&self, host: &str) -> Result<Option<Credentials>, AuthError>;
 }
 
@@ -90,13 +92,18 @@ pub enum AuthError {
         column: usize,
     },
     /// `auth` is not `base64(user:password)`.
-    #[error("registry configuration: \"auth\" of {key} is not base64 of user:password; log in again")]
+    #[error(
+        "registry configuration: \"auth\" of {key} is not base64 of user:password; log in again"
+    )]
     Encoding {
         /// The key in `auths`.
         key: String,
     },
     /// A helper is named where none may run.
-    #[error("registry configuration names the credential helper {helper}, which is not run here; write the credential into \"auths\"")]
+    #[error(
+        "registry configuration names the credential helper {helper}, which is not run here; write \
+            the credential into \"auths\""
+    )]
     HelperNotAllowed {
         /// Its name.
         helper: String,
@@ -146,8 +153,14 @@ impl DockerConfig {
     /// Reads `config.json`, or the `.dockerconfigjson` of a Secret.
     pub fn parse(bytes: &[u8]) -> Result<Self, AuthError> {
         // The parser's own message quotes what it found, which may be a password.
-        let wire = serde_json::from_slice(bytes).map_err(|e| AuthError::Malformed { line: e.line(), column: e.column() })?;
-        Ok(Self { wire, helpers: false })
+        let wire = serde_json::from_slice(bytes).map_err(|e| AuthError::Malformed {
+            line: e.line(),
+            column: e.column(),
+        })?;
+        Ok(Self {
+            wire,
+            helpers: false,
+        })
     }
 
     /// Lets the programs run that the configuration names.
@@ -159,13 +172,26 @@ impl DockerConfig {
 
     fn entry(&self, host: &str) -> Result<Option<Credentials>, AuthError> {
         let exact = self.wire.auths.get_key_value(host).into_iter();
-        let others = self.wire.auths.iter().filter(|(key, _)| key_host(key).is_some_and(|key| key == canonical(host)));
-        exact.chain(others).find_map(|(key, entry)| entry.credentials(key).transpose()).transpose()
+        let others = self
+            .wire
+            .auths
+            .iter()
+            .filter(|(key, _)| key_host(key).is_some_and(|key| key == canonical(host)));
+        exact
+            .chain(others)
+            .find_map(|(key, entry)| entry.credentials(key).transpose())
+            .transpose()
     }
 
     fn helper(&self, host: &str) -> Option<&String> {
-        let named = self.wire.cred_helpers.iter().find(|(key, _)| key_host(key).is_some_and(|key| key == canonical(host)));
-        named.map(|(_, helper)| helper).filter(|helper| !helper.is_empty())
+        let named = self
+            .wire
+            .cred_helpers
+            .iter()
+            .find(|(key, _)| key_host(key).is_some_and(|key| key == canonical(host)));
+        named
+            .map(|(_, helper)| helper)
+            .filter(|helper| !helper.is_empty())
     }
 }
 
@@ -186,45 +212,79 @@ impl CredentialStore for DockerConfig {
 
 impl DockerConfig {
     async fn ask(&self, helper: &str, host: &str) -> Result<Option<Credentials>, AuthError> {
-        let helper_error = |cause: String| AuthError::Helper { helper: helper.chars().take(60).collect(), cause };
-        if !helper.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
-            return Err(helper_error("its name may have letters, digits and - _ . only".into()));
+        let helper_error = |cause: String| AuthError::Helper {
+            helper: helper.chars().take(60).collect(),
+            cause,
+        };
+        if !helper
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        {
+            return Err(helper_error(
+                "its name may have letters, digits and - _ . only".into(),
+            ));
         }
         if !self.helpers {
-            return Err(AuthError::HelperNotAllowed { helper: helper.into() });
+            return Err(AuthError::HelperNotAllowed {
+                helper: helper.into(),
+            });
         }
-        let server = if canonical(host) == "docker.io" { DOCKER_HUB } else { host };
+        let server = if canonical(host) == "docker.io" {
+            DOCKER_HUB
+        } else {
+            host
+        };
         let run = run_helper(Command::new(format!("docker-credential-{helper}")), server);
         let late = |_| helper_error(format!("no answer within {} s", HELPER_TIMEOUT.as_secs()));
-        timeout(HELPER_TIMEOUT, run).await.map_err(late)?.map_err(helper_error)
+        timeout(HELPER_TIMEOUT, run)
+            .await
+            .map_err(late)?
+            .map_err(helper_error)
     }
 }
 
-/// docker/docker-credential-helpers: the server's address on stdin, JSON on stdout. What it prints is never shown: it may be the secret.
+/// docker/docker-credential-helpers: the server's address on stdin, JSON on stdout. What it prints
+/// is never shown: it may be the secret.
 async fn run_helper(program: Command, server: &str) -> Result<Option<Credentials>, String> {
     let mut child = spawn(program)?;
     if let Some(mut input) = child.stdin.take() {
-        // A helper that reads nothing has closed its end: its answer says more than the broken pipe.
+        // A helper that reads nothing has closed its end: its answer says more than the broken
+        // pipe.
         let _ = input.write_all(server.as_bytes()).await;
     }
     let mut output = Vec::new();
     if let Some(stdout) = child.stdout.take() {
-        stdout.take(HELPER_ANSWER).read_to_end(&mut output).await.map_err(|e| e.to_string())?;
+        stdout
+            .take(HELPER_ANSWER)
+            .read_to_end(&mut output)
+            .await
+            .map_err(|e| e.to_string())?;
     }
     let status = child.wait().await.map_err(|e| e.to_string())?;
     if status.success() {
         return parse_helper(&output).map(Some);
     }
     let unknown = String::from_utf8_lossy(&output).contains("credentials not found");
-    if unknown { Ok(None) } else { Err(format!("it ended with {status}")) }
+    if unknown {
+        Ok(None)
+    } else {
+        Err(format!("it ended with {status}"))
+    }
 }
 
 fn spawn(mut command: Command) -> Result<Child, String> {
     for secret in SECRET_VARIABLES {
         command.env_remove(secret);
     }
-    command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
-    command.spawn().map_err(|e| format!("it cannot be run: {e}"))
+    command
+        .arg("get")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    command
+        .spawn()
+        .map_err(|e| format!("it cannot be run: {e}"))
 }
 
 #[derive(Deserialize)]
@@ -235,10 +295,14 @@ struct HelperAnswer {
 }
 
 fn parse_helper(output: &[u8]) -> Result<Credentials, String> {
-    let answer: HelperAnswer = serde_json::from_slice(output).map_err(|_| "its answer is not the JSON of a credential".to_owned())?;
+    let answer: HelperAnswer = serde_json::from_slice(output)
+        .map_err(|_| "its answer is not the JSON of a credential".to_owned())?;
     Ok(match answer.username.as_str() {
         "<token>" => Credentials::IdentityToken(answer.secret),
-        _ => Credentials::Password { username: answer.username, password: answer.secret },
+        _ => Credentials::Password {
+            username: answer.username,
+            password: answer.secret,
+        },
     })
 }
 
@@ -249,24 +313,40 @@ impl Entry {
             return Ok(Some(Credentials::IdentityToken(token.clone())));
         }
         if let Some(auth) = self.auth.as_ref().filter(filled) {
-            return decode(auth.expose()).map(Some).ok_or_else(|| AuthError::Encoding { key: key.chars().take(100).collect() });
+            return decode(auth.expose())
+                .map(Some)
+                .ok_or_else(|| AuthError::Encoding {
+                    key: key.chars().take(100).collect(),
+                });
         }
         let pair = self.username.as_ref().zip(self.password.as_ref());
-        Ok(pair.map(|(username, password)| Credentials::Password { username: username.clone(), password: password.clone() }))
+        Ok(pair.map(|(username, password)| Credentials::Password {
+            username: username.clone(),
+            password: password.clone(),
+        }))
     }
 }
 
 fn decode(auth: &str) -> Option<Credentials> {
-    let bytes = STANDARD_NO_PAD.decode(auth.trim().trim_end_matches('=')).ok()?;
+    let bytes = STANDARD_NO_PAD
+        .decode(auth.trim().trim_end_matches('='))
+        .ok()?;
     let text = String::from_utf8(bytes).ok()?;
     let (username, password) = text.split_once(':')?;
     let password = password.trim_end_matches('\0').to_owned();
-    Some(Credentials::Password { username: username.into(), password: password.into() })
+    Some(Credentials::Password {
+        username: username.into(),
+        password: password.into(),
+    })
 }
 
-/// The host that a key of `auths` stands for. A key with a path of its own is for a part of the host, and so for nothing here.
+/// The host that a key of `auths` stands for. A key with a path of its own is for a part of the
+/// host, and so for nothing here.
 fn key_host(key: &str) -> Option<String> {
-    let rest = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
+    let rest = key
+        .strip_prefix("https://")
+        .or_else(|| key.strip_prefix("http://"))
+        .unwrap_or(key);
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     matches!(path.trim_end_matches('/'), "" | "v1" | "v2").then(|| canonical(host))
 }
@@ -281,11 +361,16 @@ mod tests {
     use super::*;
 
     fn password(username: &str, password: &str) -> Credentials {
-        Credentials::Password { username: username.into(), password: password.to_owned().into() }
+        Credentials::Password {
+            username: username.into(),
+            password: password.to_owned().into(),
+        }
     }
 
     async fn look_up(config: &str, host: &str) -> Result<Option<Credentials>, AuthError> {
-        DockerConfig::parse(config.as_bytes())?.credentials(host).await
+        DockerConfig::parse(config.as_bytes())?
+            .credentials(host)
+            .await
     }
 
     #[tokio::test]
@@ -312,7 +397,11 @@ mod tests {
             ("r.example.com.evil.example", "r.example.com", false),
         ] {
             let config = format!(r#"{{"auths":{{"{key}":{{"auth":"YTpi"}}}}}}"#);
-            assert_eq!(look_up(&config, host).await.expect(key), found.then(|| password("a", "b")), "{key} for {host}");
+            assert_eq!(
+                look_up(&config, host).await.expect(key),
+                found.then(|| password("a", "b")),
+                "{key} for {host}"
+            );
         }
     }
 
@@ -321,12 +410,26 @@ mod tests {
         for (entry, expected) in [
             (r#"{"auth":"YTpi"}"#, Some(password("a", "b"))),
             (r#"{"auth":"YTpiOmM="}"#, Some(password("a", "b:c"))),
-            (r#"{"username":"a","password":"b"}"#, Some(password("a", "b"))),
-            (r#"{"auth":"YTpi","identitytoken":"t"}"#, Some(Credentials::IdentityToken("t".to_owned().into()))),
+            (
+                r#"{"username":"a","password":"b"}"#,
+                Some(password("a", "b")),
+            ),
+            (
+                r#"{"auth":"YTpi","identitytoken":"t"}"#,
+                Some(Credentials::IdentityToken("t".to_owned().into())),
+            ),
             (r#"{"auth":"","identitytoken":""}"#, None),
             ("{}", None),
         ] {
-            assert_eq!(look_up(&format!(r#"{{"auths":{{"r.example.com":{entry}}}}}"#), "r.example.com").await.expect(entry), expected);
+            assert_eq!(
+                look_up(
+                    &format!(r#"{{"auths":{{"r.example.com":{entry}}}}}"#),
+                    "r.example.com"
+                )
+                .await
+                .expect(entry),
+                expected
+            );
         }
     }
 
@@ -341,20 +444,44 @@ mod tests {
         ] {
             let error = look_up(config, "r.example.com").await.expect_err(config);
             assert_eq!(error.reason(), Reason::InvalidSpec, "{config}");
-            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+            assert!(
+                !format!("{error} {error:?}").contains("hunter2"),
+                "{error:?}"
+            );
         }
-        assert!(!format!("{:?}", DockerConfig::parse(br#"{"auths":{"x":{"auth":"hunter2","password":"hunter2"}}}"#)).contains("hunter2"));
+        assert!(
+            !format!(
+                "{:?}",
+                DockerConfig::parse(br#"{"auths":{"x":{"auth":"hunter2","password":"hunter2"}}}"#)
+            )
+            .contains("hunter2")
+        );
     }
 
     #[tokio::test]
     async fn helpers_run_only_where_they_may() {
         let config = r#"{"credHelpers":{"r.example.com":"packgate-test-none"},"auths":{"s.example.com":{"auth":"YTpi"}},"credsStore":"x"}"#;
-        let error = look_up(config, "r.example.com").await.expect_err("not allowed");
-        assert_eq!(error, AuthError::HelperNotAllowed { helper: "packgate-test-none".into() });
-        let allowed = DockerConfig::parse(config.as_bytes()).expect("valid").allow_helpers();
-        let error = allowed.credentials("r.example.com").await.expect_err("no such program");
+        let error = look_up(config, "r.example.com")
+            .await
+            .expect_err("not allowed");
+        assert_eq!(
+            error,
+            AuthError::HelperNotAllowed {
+                helper: "packgate-test-none".into()
+            }
+        );
+        let allowed = DockerConfig::parse(config.as_bytes())
+            .expect("valid")
+            .allow_helpers();
+        let error = allowed
+            .credentials("r.example.com")
+            .await
+            .expect_err("no such program");
         assert!(error.to_string().contains("cannot be run"), "{error}");
-        assert_eq!(allowed.credentials("s.example.com").await, Ok(Some(password("a", "b"))));
+        assert_eq!(
+            allowed.credentials("s.example.com").await,
+            Ok(Some(password("a", "b")))
+        );
     }
 
     #[cfg(unix)]
@@ -365,11 +492,21 @@ mod tests {
             shell.args(["-c", text]);
             run_helper(shell, "r.example.com").await
         };
-        let answer = r#"read -r s; printf '{"ServerURL":"%s","Username":"u-%s","Secret":"x"}' "$s" "$s""#;
-        assert_eq!(run(answer).await, Ok(Some(password("u-r.example.com", "x"))));
+        let answer =
+            r#"read -r s; printf '{"ServerURL":"%s","Username":"u-%s","Secret":"x"}' "$s" "$s""#;
+        assert_eq!(
+            run(answer).await,
+            Ok(Some(password("u-r.example.com", "x")))
+        );
         let token = r#"printf '{"Username":"<token>","Secret":"t"}'"#;
-        assert_eq!(run(token).await, Ok(Some(Credentials::IdentityToken("t".to_owned().into()))));
-        assert_eq!(run("echo credentials not found in native keychain; exit 1").await, Ok(None));
+        assert_eq!(
+            run(token).await,
+            Ok(Some(Credentials::IdentityToken("t".to_owned().into())))
+        );
+        assert_eq!(
+            run("echo credentials not found in native keychain; exit 1").await,
+            Ok(None)
+        );
         for text in ["echo hunter2; exit 3", "echo hunter2"] {
             let error = run(text).await.expect_err("refused");
             assert!(!error.contains("hunter2"), "{error}");
@@ -381,14 +518,36 @@ mod tests {
     async fn a_helper_inherits_no_secret_of_ours() {
         let mut shell = Command::new("sh");
         shell.args(["-c", r#"env >&2; printf '{"Username":"u","Secret":"%s%s-%s"}' "$COSIGN_PASSWORD" "$SIGSTORE_ID_TOKEN" "$KEPT""#]);
-        shell.envs([("COSIGN_PASSWORD", "hunter2"), ("SIGSTORE_ID_TOKEN", "hunter2"), ("KEPT", "kept")]);
-        assert_eq!(run_helper(shell, "r.example.com").await, Ok(Some(password("u", "-kept"))));
+        shell.envs([
+            ("COSIGN_PASSWORD", "hunter2"),
+            ("SIGSTORE_ID_TOKEN", "hunter2"),
+            ("KEPT", "kept"),
+        ]);
+        assert_eq!(
+            run_helper(shell, "r.example.com").await,
+            Ok(Some(password("u", "-kept")))
+        );
     }
 
     #[tokio::test]
     async fn credentials_for_one_host_stay_there() {
-        let store = HostCredentials { host: "r.example.com".into(), credentials: password("a", "b") };
-        assert!(store.credentials("r.example.com").await.expect("known").is_some());
-        assert!(store.credentials("s.example.com").await.expect("known").is_none());
+        let store = HostCredentials {
+            host: "r.example.com".into(),
+            credentials: password("a", "b"),
+        };
+        assert!(
+            store
+                .credentials("r.example.com")
+                .await
+                .expect("known")
+                .is_some()
+        );
+        assert!(
+            store
+                .credentials("s.example.com")
+                .await
+                .expect("known")
+                .is_none()
+        );
     }
 }

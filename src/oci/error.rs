@@ -33,7 +33,10 @@ pub enum OciError {
         cause: String,
     },
     /// HTTP 401 or 403.
-    #[error("{location} refused with HTTP {status}: {cause}; check the credentials (docker login, --registry-config)")]
+    #[error(
+        "{location} refused with HTTP {status}: {cause}; check the credentials (docker login, \
+            --registry-config)"
+    )]
     Denied {
         /// The registry or repository.
         location: String,
@@ -66,7 +69,9 @@ pub enum OciError {
     },
     /// A registry says itself that what it sent is something else.
     #[error(
-        "{location} sent a manifest for {what} that hashes to {actual}, and says that it is {expected} (Docker-Content-Digest), twice; the registry or something before it is broken, name the digest instead of the tag"
+        "{location} sent a manifest for {what} that hashes to {actual}, and says that it is \
+            {expected} (Docker-Content-Digest), twice; the registry or something before it is \
+            broken, name the digest instead of the tag"
     )]
     Contradicted {
         /// The repository.
@@ -109,7 +114,9 @@ pub enum OciError {
     },
     /// A referrer is stored, and the list under the referrers tag does not keep it.
     #[error(
-        "{digest} is stored in {location}, and the list of referrers does not keep it: {cause}; sign again, fewer at a time, or use a registry with the referrers API (OCI distribution 1.1)"
+        "{digest} is stored in {location}, and the list of referrers does not keep it: {cause}; \
+            sign again, fewer at a time, or use a registry with the referrers API (OCI \
+            distribution 1.1)"
     )]
     NotListed {
         /// The repository.
@@ -147,7 +154,10 @@ impl OciError {
     pub fn from_stream(error: std::io::Error, location: &str) -> Self {
         match error.downcast::<Self>() {
             Ok(inner) => inner,
-            Err(cause) => Self::Unavailable { location: location.into(), cause: cause.to_string() },
+            Err(cause) => Self::Unavailable {
+                location: location.into(),
+                cause: cause.to_string(),
+            },
         }
     }
 

@@ -10,7 +10,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::io::AsyncReadExt;
 
-use super::{BlobWriter, Content, OciError, Reader, Resolved, Source, Store, Target, verify_stream::VerifyReader};
+use super::{
+    BlobWriter, Content, OciError, Reader, Resolved, Source, Store, Target,
+    verify_stream::VerifyReader,
+};
 use crate::core::{
     digest::Digest,
     limits::Limits,
@@ -40,7 +43,14 @@ impl MemoryTarget {
     }
 
     fn blob(&self, digest: &Digest) -> Result<Bytes, OciError> {
-        self.lock().blobs.get(digest).cloned().ok_or_else(|| OciError::NotFound { what: digest.to_string(), location: self.location() })
+        self.lock()
+            .blobs
+            .get(digest)
+            .cloned()
+            .ok_or_else(|| OciError::NotFound {
+                what: digest.to_string(),
+                location: self.location(),
+            })
     }
 }
 
@@ -56,25 +66,45 @@ impl Source for MemoryTarget {
             Selector::Digest(digest) => Some(*digest),
             Selector::Tag(tag) => content.tags.get(tag).copied(),
         };
-        let found = digest.and_then(|d| Some(Resolved { descriptor: content.documents.get(&d)?.clone(), bytes: content.blobs.get(&d)?.clone() }));
-        found.ok_or_else(|| OciError::NotFound { what: selector.to_string(), location: "memory".into() })
+        let found = digest.and_then(|d| {
+            Some(Resolved {
+                descriptor: content.documents.get(&d)?.clone(),
+                bytes: content.blobs.get(&d)?.clone(),
+            })
+        });
+        found.ok_or_else(|| OciError::NotFound {
+            what: selector.to_string(),
+            location: "memory".into(),
+        })
     }
 
     async fn open(&self, descriptor: &Descriptor) -> Result<Reader, OciError> {
         let bytes = self.blob(&descriptor.digest)?;
-        Ok(Box::new(VerifyReader::new(std::io::Cursor::new(bytes), descriptor)))
+        Ok(Box::new(VerifyReader::new(
+            std::io::Cursor::new(bytes),
+            descriptor,
+        )))
     }
 
-    async fn referrers(&self, subject: &Descriptor, limits: &Limits) -> Result<Vec<Descriptor>, OciError> {
+    async fn referrers(
+        &self,
+        subject: &Descriptor,
+        limits: &Limits,
+    ) -> Result<Vec<Descriptor>, OciError> {
         let content = self.lock();
         let refers = |descriptor: &&Descriptor| {
             let bytes = content.blobs.get(&descriptor.digest);
-            let document = bytes.and_then(|bytes| Document::parse(&descriptor.media_type, bytes, &Limits::DEFAULT).ok());
+            let document = bytes.and_then(|bytes| {
+                Document::parse(&descriptor.media_type, bytes, &Limits::DEFAULT).ok()
+            });
             document.is_some_and(|d| d.subject().is_some_and(|s| s.digest == subject.digest))
         };
         let found: Vec<Descriptor> = content.documents.values().filter(refers).cloned().collect();
         if found.len() > limits.referrers_listed {
-            return Err(OciError::TooManyReferrers { subject: subject.digest.to_string(), limit: limits.referrers_listed });
+            return Err(OciError::TooManyReferrers {
+                subject: subject.digest.to_string(),
+                limit: limits.referrers_listed,
+            });
         }
         Ok(found)
     }
@@ -88,7 +118,12 @@ impl Target for MemoryTarget {
 
     async fn push(&self, descriptor: &Descriptor, content: Content<'_>) -> Result<(), OciError> {
         let mut bytes = Vec::new();
-        content.open(descriptor).await?.read_to_end(&mut bytes).await.map_err(|e| OciError::from_stream(e, "memory"))?;
+        content
+            .open(descriptor)
+            .await?
+            .read_to_end(&mut bytes)
+            .await
+            .map_err(|e| OciError::from_stream(e, "memory"))?;
         let mut inner = self.lock();
         inner.blobs.insert(descriptor.digest, bytes.into());
         if descriptor.is_document() {
@@ -105,7 +140,10 @@ impl Target for MemoryTarget {
 
 impl Store for MemoryTarget {
     fn writer(&self) -> Result<Box<dyn BlobWriter>, OciError> {
-        Ok(Box::new(MemoryWriter { target: self.clone(), bytes: Vec::new() }))
+        Ok(Box::new(MemoryWriter {
+            target: self.clone(),
+            bytes: Vec::new(),
+        }))
     }
 }
 

@@ -1,7 +1,7 @@
 //! EFFECT. Where OCI content lies: memory, a layout on disk, an archive of a layout, a registry.
 //!
-//! Two traits, [`Source`] and [`Target`]. One function moves content between them, `service::copy`: push and pull are the same thing
-//! in two directions.
+//! Two traits, [`Source`] and [`Target`]. One function moves content between them, `service::copy`:
+//! push and pull are the same thing in two directions.
 
 pub mod archive;
 pub mod auth;
@@ -42,7 +42,11 @@ pub struct Resolved {
 impl Resolved {
     /// Reads the document.
     pub fn document(&self, limits: &Limits) -> Result<Document, OciError> {
-        Ok(Document::parse(&self.descriptor.media_type, &self.bytes, limits)?)
+        Ok(Document::parse(
+            &self.descriptor.media_type,
+            &self.bytes,
+            limits,
+        )?)
     }
 }
 
@@ -53,21 +57,28 @@ pub trait Source: Send + Sync {
     /// How people call this place, without tag and digest: `r.example.com/team/app`, `oci:out`.
     fn location(&self) -> String;
 
-    /// Finds the manifest or index that a tag or digest names, and reads it once. The bytes are at most `limits.manifest_bytes` and hash
-    /// to the returned descriptor; for a digest selector, to that digest.
+    /// Finds the manifest or index that a tag or digest names, and reads it once. The bytes are at
+    /// most `limits.manifest_bytes` and hash to the returned descriptor; for a digest selector, to
+    /// that digest.
     ///
     /// Errors: [`OciError::NotFound`] if there is none.
     async fn resolve(&self, selector: &Selector, limits: &Limits) -> Result<Resolved, OciError>;
 
-    /// Opens content. The stream yields exactly `descriptor.size` bytes that hash to `descriptor.digest`, or ends in an error
-    /// ([`verify_stream::VerifyReader`]).
+    /// Opens content. The stream yields exactly `descriptor.size` bytes that hash to
+    /// `descriptor.digest`, or ends in an error ([`verify_stream::VerifyReader`]).
     async fn open(&self, descriptor: &Descriptor) -> Result<Reader, OciError>;
 
-    /// Lists what may refer to `subject`, at most `limits.referrers_listed`. The descriptors are claims: who uses them opens each manifest
-    /// and checks its `subject`. An error is never an empty list.
-    async fn referrers(&self, subject: &Descriptor, limits: &Limits) -> Result<Vec<Descriptor>, OciError>;
+    /// Lists what may refer to `subject`, at most `limits.referrers_listed`. The descriptors are
+    /// claims: who uses them opens each manifest and checks its `subject`. An error is never an
+    /// empty list.
+    async fn referrers(
+        &self,
+        subject: &Descriptor,
+        limits: &Limits,
+    ) -> Result<Vec<Descriptor>, OciError>;
 
-    /// Requests over a network that were sent for this value and its clones so far, with every retry, redirect and token.
+    /// Requests over a network that were sent for this value and its clones so far, with every
+    /// retry, redirect and token.
     fn requests(&self) -> u64 {
         0
     }
@@ -86,7 +97,10 @@ impl Content<'_> {
     /// Opens the content that `descriptor` describes, checked while it is read.
     pub async fn open(&self, descriptor: &Descriptor) -> Result<Reader, OciError> {
         match self {
-            Self::Bytes(bytes) => Ok(Box::new(verify_stream::VerifyReader::new(std::io::Cursor::new((*bytes).clone()), descriptor))),
+            Self::Bytes(bytes) => Ok(Box::new(verify_stream::VerifyReader::new(
+                std::io::Cursor::new((*bytes).clone()),
+                descriptor,
+            ))),
             Self::From(source) => source.open(descriptor).await,
         }
     }
@@ -98,8 +112,9 @@ pub trait Target: Source {
     /// Is this content there already?
     async fn exists(&self, descriptor: &Descriptor) -> Result<bool, OciError>;
 
-    /// Writes content under its digest: a manifest or index if the media type says so, else a blob. A manifest with a `subject` can be found
-    /// through [`Source::referrers`] afterwards, whatever the registry supports. Does nothing if the content is there already.
+    /// Writes content under its digest: a manifest or index if the media type says so, else a blob.
+    /// A manifest with a `subject` can be found through [`Source::referrers`] afterwards, whatever
+    /// the registry supports. Does nothing if the content is there already.
     async fn push(&self, descriptor: &Descriptor, content: Content<'_>) -> Result<(), OciError>;
 
     /// Makes `tag` name a manifest or index that was pushed before.
@@ -113,7 +128,8 @@ pub trait Target: Source {
 
 /// A target on this machine that takes in blobs whose digest is known only when they are complete.
 pub trait Store: Target {
-    /// A new blob. Nothing is visible before [`BlobWriter::commit`]; a writer that is dropped leaves nothing behind.
+    /// A new blob. Nothing is visible before [`BlobWriter::commit`]; a writer that is dropped
+    /// leaves nothing behind.
     fn writer(&self) -> Result<Box<dyn BlobWriter>, OciError>;
 }
 
@@ -125,15 +141,21 @@ pub trait BlobWriter: std::io::Write + Send {
 
 /// Reads content into memory, at most `limit` bytes, checked against its descriptor.
 ///
-/// Content that lies in the descriptor itself (image-spec 1.1, descriptor.md, `data`) is taken from there, without a request.
-pub async fn fetch(source: &dyn Source, descriptor: &Descriptor, limit: usize) -> Result<Bytes, OciError> {
+/// Content that lies in the descriptor itself (image-spec 1.1, descriptor.md, `data`) is taken from
+/// there, without a request.
+pub async fn fetch(
+    source: &dyn Source,
+    descriptor: &Descriptor,
+    limit: usize,
+) -> Result<Bytes, OciError> {
     match embedded(descriptor, limit) {
         Some(bytes) => Ok(bytes),
         None => fetch_stored(source, descriptor, limit).await,
     }
 }
 
-/// The content in the descriptor, if it is what the descriptor says. What is not is passed over: whoever wrote it may have erred in that alone.
+/// The content in the descriptor, if it is what the descriptor says. What is not is passed over:
+/// whoever wrote it may have erred in that alone.
 pub(crate) fn embedded(descriptor: &Descriptor, limit: usize) -> Option<Bytes> {
     let bytes = descriptor.content()?;
     let fits = bytes.len() <= limit && bytes.len() as u64 == descriptor.size;
@@ -141,17 +163,34 @@ pub(crate) fn embedded(descriptor: &Descriptor, limit: usize) -> Option<Bytes> {
 }
 
 /// Reads content into memory from where it is stored, whatever else holds it.
-pub async fn fetch_stored(source: &dyn Source, descriptor: &Descriptor, limit: usize) -> Result<Bytes, OciError> {
-    let size = usize::try_from(descriptor.size).ok().filter(|size| *size <= limit);
-    let size = size.ok_or_else(|| OciError::LimitExceeded { what: descriptor.digest.to_string(), size: descriptor.size, limit: limit as u64 })?;
+pub async fn fetch_stored(
+    source: &dyn Source,
+    descriptor: &Descriptor,
+    limit: usize,
+) -> Result<Bytes, OciError> {
+    let size = usize::try_from(descriptor.size)
+        .ok()
+        .filter(|size| *size <= limit);
+    let size = size.ok_or_else(|| OciError::LimitExceeded {
+        what: descriptor.digest.to_string(),
+        size: descriptor.size,
+        limit: limit as u64,
+    })?;
     let mut bytes = Vec::with_capacity(size);
     let mut reader = source.open(descriptor).await?;
-    reader.read_to_end(&mut bytes).await.map_err(|e| OciError::from_stream(e, &source.location()))?;
+    reader
+        .read_to_end(&mut bytes)
+        .await
+        .map_err(|e| OciError::from_stream(e, &source.location()))?;
     Ok(bytes.into())
 }
 
 /// Reads a manifest or index that a descriptor names.
-pub async fn fetch_document(source: &dyn Source, descriptor: &Descriptor, limits: &Limits) -> Result<(Bytes, Document), OciError> {
+pub async fn fetch_document(
+    source: &dyn Source,
+    descriptor: &Descriptor,
+    limits: &Limits,
+) -> Result<(Bytes, Document), OciError> {
     let bytes = fetch(source, descriptor, limits.manifest_bytes).await?;
     let document = Document::parse(&descriptor.media_type, &bytes, limits)?;
     Ok((bytes, document))

@@ -1,4 +1,5 @@
-//! A reader that checks size and digest while it reads: never past the declared size, no trailing bytes, no early end.
+//! A reader that checks size and digest while it reads: never past the declared size, no trailing
+//! bytes, no early end.
 
 use std::{
     pin::Pin,
@@ -13,9 +14,11 @@ use crate::core::{
     oci::Descriptor,
 };
 
-/// Yields exactly what the descriptor declares, or ends in an [`OciError`] inside of an [`std::io::Error`].
+/// Yields exactly what the descriptor declares, or ends in an [`OciError`] inside of an
+/// [`std::io::Error`].
 ///
-/// The end of the stream is reported only after the digest was found right, so who reads to the end has read the right bytes.
+/// The end of the stream is reported only after the digest was found right, so who reads to the end
+/// has read the right bytes.
 pub struct VerifyReader<R> {
     inner: R,
     digest: Digest,
@@ -27,13 +30,23 @@ pub struct VerifyReader<R> {
 impl<R> VerifyReader<R> {
     /// Checks `inner` against `descriptor`.
     pub fn new(inner: R, descriptor: &Descriptor) -> Self {
-        Self { inner, digest: descriptor.digest, size: descriptor.size, seen: 0, hasher: Some(Hasher::new()) }
+        Self {
+            inner,
+            digest: descriptor.digest,
+            size: descriptor.size,
+            seen: 0,
+            hasher: Some(Hasher::new()),
+        }
     }
 
     fn take_in(&mut self, bytes: &[u8]) -> Result<(), OciError> {
         self.seen += bytes.len() as u64;
         if self.seen > self.size {
-            return Err(OciError::SizeMismatch { digest: self.digest.to_string(), expected: self.size, actual: "more".into() });
+            return Err(OciError::SizeMismatch {
+                digest: self.digest.to_string(),
+                expected: self.size,
+                actual: "more".into(),
+            });
         }
         if let Some(hasher) = &mut self.hasher {
             hasher.update(bytes);
@@ -43,13 +56,22 @@ impl<R> VerifyReader<R> {
 
     /// An error stays one: who asks again is told again.
     fn end(&mut self) -> Result<(), OciError> {
-        let Some(hasher) = &self.hasher else { return Ok(()) };
+        let Some(hasher) = &self.hasher else {
+            return Ok(());
+        };
         if self.seen != self.size {
-            return Err(OciError::SizeMismatch { digest: self.digest.to_string(), expected: self.size, actual: self.seen.to_string() });
+            return Err(OciError::SizeMismatch {
+                digest: self.digest.to_string(),
+                expected: self.size,
+                actual: self.seen.to_string(),
+            });
         }
         let actual = hasher.clone().finish();
         if actual != self.digest {
-            return Err(OciError::DigestMismatch { expected: self.digest.to_string(), actual: actual.to_string() });
+            return Err(OciError::DigestMismatch {
+                expected: self.digest.to_string(),
+                actual: actual.to_string(),
+            });
         }
         self.hasher = None;
         Ok(())
@@ -57,7 +79,11 @@ impl<R> VerifyReader<R> {
 }
 
 impl<R: AsyncRead + Unpin> AsyncRead for VerifyReader<R> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
         let this = self.get_mut();
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
@@ -65,7 +91,11 @@ impl<R: AsyncRead + Unpin> AsyncRead for VerifyReader<R> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
         let fresh = &buf.filled()[before..];
-        let outcome = if fresh.is_empty() { this.end() } else { this.take_in(fresh) };
+        let outcome = if fresh.is_empty() {
+            this.end()
+        } else {
+            this.take_in(fresh)
+        };
         if outcome.is_err() {
             buf.set_filled(before);
         }
@@ -82,15 +112,24 @@ mod tests {
 
     async fn read(content: &'static [u8], descriptor: &Descriptor) -> Result<Vec<u8>, Reason> {
         let mut out = Vec::new();
-        let end = VerifyReader::new(content, descriptor).read_to_end(&mut out).await;
-        end.map(|_| out).map_err(|e| OciError::from_stream(e, "here").reason())
+        let end = VerifyReader::new(content, descriptor)
+            .read_to_end(&mut out)
+            .await;
+        end.map(|_| out)
+            .map_err(|e| OciError::from_stream(e, "here").reason())
     }
 
     #[tokio::test]
     async fn only_the_declared_bytes_pass() {
         let right = Descriptor::of("x", b"hello");
-        let short = Descriptor { size: 4, ..right.clone() };
-        let long = Descriptor { size: 6, ..right.clone() };
+        let short = Descriptor {
+            size: 4,
+            ..right.clone()
+        };
+        let long = Descriptor {
+            size: 6,
+            ..right.clone()
+        };
         assert_eq!(read(b"hello", &right).await, Ok(b"hello".to_vec()));
         assert_eq!(read(b"jello", &right).await, Err(Reason::DigestMismatch));
         assert_eq!(read(b"hello", &short).await, Err(Reason::SizeMismatch));
@@ -100,11 +139,20 @@ mod tests {
 
     #[tokio::test]
     async fn an_end_that_was_refused_stays_refused() {
-        for declared in [Descriptor::of("x", b"other"), Descriptor { size: 9, ..Descriptor::of("x", b"hello") }] {
+        for declared in [
+            Descriptor::of("x", b"other"),
+            Descriptor {
+                size: 9,
+                ..Descriptor::of("x", b"hello")
+            },
+        ] {
             let mut reader = VerifyReader::new(b"hello".as_slice(), &declared);
             let mut out = Vec::new();
             assert!(reader.read_to_end(&mut out).await.is_err());
-            assert!(reader.read_to_end(&mut out).await.is_err(), "taken for the end the second time");
+            assert!(
+                reader.read_to_end(&mut out).await.is_err(),
+                "taken for the end the second time"
+            );
         }
     }
 }

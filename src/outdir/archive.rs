@@ -1,4 +1,5 @@
-//! Extraction: what every kind of archive has in common. Entries and bytes are counted while they are read, never believed.
+//! Extraction: what every kind of archive has in common. Entries and bytes are counted while they
+//! are read, never believed.
 
 use std::{
     cell::Cell,
@@ -20,17 +21,41 @@ use crate::core::{
 const BUFFER: usize = 64 << 10;
 
 /// Extracts `extraction.archive`, which lies below `root`.
-pub(super) fn extract(root: &Dir, extraction: &Extraction, limits: &Limits) -> Result<(), OutDirError> {
-    let Extraction { archive, compression, into } = extraction;
-    let file = root.open(archive.as_str()).map_err(|error| OutDirError::storage(archive, &error))?.into_std();
-    let mut sink = Sink { root, archive, into: into.as_ref(), limits, entries: 0, buffer: vec![0; BUFFER] };
+pub(super) fn extract(
+    root: &Dir,
+    extraction: &Extraction,
+    limits: &Limits,
+) -> Result<(), OutDirError> {
+    let Extraction {
+        archive,
+        compression,
+        into,
+    } = extraction;
+    let file = root
+        .open(archive.as_str())
+        .map_err(|error| OutDirError::storage(archive, &error))?
+        .into_std();
+    let mut sink = Sink {
+        root,
+        archive,
+        into: into.as_ref(),
+        limits,
+        entries: 0,
+        buffer: vec![0; BUFFER],
+    };
     if let Some(folder) = into {
         tree::create_folder(root, folder)?;
     }
     let left = Cell::new(limits.unpack_bytes);
     match compression {
-        Compression::Gzip => tar::read(&mut Capped::new(MultiGzDecoder::new(file), &left), &mut sink),
-        Compression::Bzip2 => tar::read(&mut Capped::new(MultiBzDecoder::new(file), &left), &mut sink),
+        Compression::Gzip => tar::read(
+            &mut Capped::new(MultiGzDecoder::new(file), &left),
+            &mut sink,
+        ),
+        Compression::Bzip2 => tar::read(
+            &mut Capped::new(MultiBzDecoder::new(file), &left),
+            &mut sink,
+        ),
         Compression::Zip => zip::read(file, &left, &mut sink),
     }
 }
@@ -54,15 +79,25 @@ impl Sink<'_> {
     }
 
     /// A file with all of `content`; says how many bytes that were.
-    pub(super) fn file(&mut self, name: &[u8], mode: u32, content: &mut dyn Read) -> Result<u64, OutDirError> {
+    pub(super) fn file(
+        &mut self,
+        name: &[u8],
+        mode: u32,
+        content: &mut dyn Read,
+    ) -> Result<u64, OutDirError> {
         self.count()?;
         let path = unpack::file_path(self.into, name).map_err(|cause| self.refuse(cause))?;
         let mut file = tree::create_file(self.root, &path, unpack::file_mode(mode))?;
         let mut written = 0;
         loop {
-            let count = content.read(&mut self.buffer).map_err(|error| self.unreadable(&error))?;
-            let Some(bytes) = self.buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { return Ok(written) };
-            file.write_all(bytes).map_err(|error| OutDirError::storage(&path, &error))?;
+            let count = content
+                .read(&mut self.buffer)
+                .map_err(|error| self.unreadable(&error))?;
+            let Some(bytes) = self.buffer.get(..count).filter(|bytes| !bytes.is_empty()) else {
+                return Ok(written);
+            };
+            file.write_all(bytes)
+                .map_err(|error| OutDirError::storage(&path, &error))?;
             written += bytes.len() as u64;
         }
     }
@@ -71,7 +106,8 @@ impl Sink<'_> {
     pub(super) fn link(&mut self, name: &[u8], target: &[u8]) -> Result<(), OutDirError> {
         self.count()?;
         let path = unpack::file_path(self.into, name).map_err(|cause| self.refuse(cause))?;
-        let target = unpack::link_target(self.into, &path, target).map_err(|cause| self.refuse(cause))?;
+        let target =
+            unpack::link_target(self.into, &path, target).map_err(|cause| self.refuse(cause))?;
         tree::create_link(self.root, &path, &target)
     }
 
@@ -82,12 +118,19 @@ impl Sink<'_> {
 
     /// Are this many entries too many?
     pub(super) fn check_entries(&self, entries: u64) -> Result<(), OutDirError> {
-        if entries > self.limits.unpack_entries { Err(self.limit(self.limits.unpack_entries, "entries")) } else { Ok(()) }
+        if entries > self.limits.unpack_entries {
+            Err(self.limit(self.limits.unpack_entries, "entries"))
+        } else {
+            Ok(())
+        }
     }
 
     /// The error of an archive that is refused.
     pub(super) fn refuse(&self, cause: UnpackError) -> OutDirError {
-        OutDirError::Archive { archive: self.archive.clone(), cause }
+        OutDirError::Archive {
+            archive: self.archive.clone(),
+            cause,
+        }
     }
 
     /// The error of an archive whose bytes cannot be read.
@@ -108,7 +151,11 @@ impl Sink<'_> {
 
     /// The error of an archive that holds too much.
     pub(super) fn limit(&self, limit: u64, unit: &'static str) -> OutDirError {
-        OutDirError::Limit { archive: self.archive.clone(), limit, unit }
+        OutDirError::Limit {
+            archive: self.archive.clone(),
+            limit,
+            unit,
+        }
     }
 }
 
@@ -125,7 +172,9 @@ struct OverCap;
 
 /// Did a [`Capped`] reader stop?
 pub(super) fn is_over_cap(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<OverCap>)
+    error
+        .get_ref()
+        .is_some_and(<dyn std::error::Error + Send + Sync>::is::<OverCap>)
 }
 
 impl<'a, R> Capped<'a, R> {
@@ -137,7 +186,12 @@ impl<'a, R> Capped<'a, R> {
 impl<R: Read> Read for Capped<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
-        self.left.set(self.left.get().checked_sub(count as u64).ok_or_else(|| io::Error::other(OverCap))?);
+        self.left.set(
+            self.left
+                .get()
+                .checked_sub(count as u64)
+                .ok_or_else(|| io::Error::other(OverCap))?,
+        );
         Ok(count)
     }
 }

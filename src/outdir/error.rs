@@ -12,7 +12,9 @@ use crate::core::{
 #[derive(Debug, thiserror::Error)]
 pub enum OutDirError {
     /// The destination cannot be used.
-    #[error("destination {path} {why}; give a folder that does not exist yet, next to ones that do")]
+    #[error(
+        "destination {path} {why}; give a folder that does not exist yet, next to ones that do"
+    )]
     Destination {
         /// The path as it was given.
         path: String,
@@ -20,7 +22,10 @@ pub enum OutDirError {
         why: &'static str,
     },
     /// Two things want one name.
-    #[error("{0} would be written twice: two targets or archive entries have this name (where the file system folds case, also in other case)")]
+    #[error(
+        "{0} would be written twice: two targets or archive entries have this name (where the file \
+            system folds case, also in other case)"
+    )]
     Collision(BundlePath),
     /// A file or link lies where a folder is needed.
     #[error("{path} cannot be written, because {above} is no folder")]
@@ -64,7 +69,10 @@ pub enum OutDirError {
 impl OutDirError {
     /// The disk failed at `path`.
     pub fn storage(path: impl Display, cause: &std::io::Error) -> Self {
-        Self::Storage { path: path.to_string(), cause: cause.to_string() }
+        Self::Storage {
+            path: path.to_string(),
+            cause: cause.to_string(),
+        }
     }
 }
 

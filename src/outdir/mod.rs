@@ -1,7 +1,9 @@
-//! EFFECT. Writes an unpacked bundle: a staging folder next to the destination, one rename, nothing half-written.
+//! EFFECT. Writes an unpacked bundle: a staging folder next to the destination, one rename, nothing
+//! half-written.
 //!
-//! Everything goes through a [`Dir`] handle, so no path can leave the staging folder, and every file is created exclusively, so nothing is
-//! ever overwritten. Modes are set after creation: the umask does not count. All of it blocks: call it off the async threads.
+//! Everything goes through a [`Dir`] handle, so no path can leave the staging folder, and every
+//! file is created exclusively, so nothing is ever overwritten. Modes are set after creation: the
+//! umask does not count. All of it blocks: call it off the async threads.
 
 mod archive;
 mod error;
@@ -26,7 +28,8 @@ use crate::core::{limits::Limits, lockfile::FileMode, path::BundlePath, unpack::
 /// Mode of every folder.
 const FOLDER_MODE: u32 = 0o755;
 
-/// A folder that becomes the destination when it is complete. Dropped without [`Staging::commit`], it leaves nothing behind.
+/// A folder that becomes the destination when it is complete. Dropped without [`Staging::commit`],
+/// it leaves nothing behind.
 #[derive(Debug)]
 pub struct Staging {
     folder: TempDir,
@@ -35,42 +38,73 @@ pub struct Staging {
 }
 
 impl Staging {
-    /// Makes `.NAME.packgate-XXXXXX` next to `destination`, which must not exist, or be an empty folder. Nobody else can look into it before
-    /// it is complete.
+    /// Makes `.NAME.packgate-XXXXXX` next to `destination`, which must not exist, or be an empty
+    /// folder. Nobody else can look into it before it is complete.
     pub fn create(destination: &Path) -> Result<Self, OutDirError> {
-        let refused = |why| OutDirError::Destination { path: destination.display().to_string(), why };
-        let name = destination.file_name().ok_or_else(|| refused("has no name"))?.to_string_lossy();
+        let refused = |why| OutDirError::Destination {
+            path: destination.display().to_string(),
+            why,
+        };
+        let name = destination
+            .file_name()
+            .ok_or_else(|| refused("has no name"))?
+            .to_string_lossy();
         check_free(destination)?;
-        let parent = destination.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-        let prefix: String = std::iter::once('.').chain(name.chars().take(50)).chain(".packgate-".chars()).collect();
-        let folder = tempfile::Builder::new().prefix(&prefix).permissions(Permissions::from_mode(0o700)).tempdir_in(parent);
+        let parent = destination
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+            .unwrap_or_else(|| Path::new("."));
+        let prefix: String = std::iter::once('.')
+            .chain(name.chars().take(50))
+            .chain(".packgate-".chars())
+            .collect();
+        let folder = tempfile::Builder::new()
+            .prefix(&prefix)
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir_in(parent);
         let folder = folder.map_err(|error| match error.kind() {
-            ErrorKind::NotFound | ErrorKind::NotADirectory => refused("lies in a folder that does not exist"),
+            ErrorKind::NotFound | ErrorKind::NotADirectory => {
+                refused("lies in a folder that does not exist")
+            }
             _ => OutDirError::storage(parent.display(), &error),
         })?;
-        let root = Dir::open_ambient_dir(folder.path(), ambient_authority()).map_err(|e| OutDirError::storage(folder.path().display(), &e))?;
-        Ok(Self { folder, root, destination: destination.into() })
+        let root = Dir::open_ambient_dir(folder.path(), ambient_authority())
+            .map_err(|e| OutDirError::storage(folder.path().display(), &e))?;
+        Ok(Self {
+            folder,
+            root,
+            destination: destination.into(),
+        })
     }
 
-    /// Creates the file `path` with exactly this mode, and its folders. The caller writes what the lock says.
+    /// Creates the file `path` with exactly this mode, and its folders. The caller writes what the
+    /// lock says.
     pub fn write_file(&self, path: &BundlePath, mode: FileMode) -> Result<File, OutDirError> {
         tree::create_file(&self.root, path, mode)
     }
 
-    /// Extracts an archive that was written before. Existing files, and files outside of `extraction.into`, cannot be touched.
+    /// Extracts an archive that was written before. Existing files, and files outside of
+    /// `extraction.into`, cannot be touched.
     pub fn extract(&self, extraction: &Extraction, limits: &Limits) -> Result<(), OutDirError> {
         archive::extract(&self.root, extraction, limits)
     }
 
     /// Makes the destination be what was written, in one step.
     pub fn commit(self) -> Result<(), OutDirError> {
-        let Self { folder, root, destination } = self;
+        let Self {
+            folder,
+            root,
+            destination,
+        } = self;
         let failed = |error: std::io::Error| OutDirError::storage(destination.display(), &error);
         drop(root);
         fs::set_permissions(folder.path(), Permissions::from_mode(FOLDER_MODE)).map_err(failed)?;
         fs::rename(folder.path(), &destination).map_err(|error| match error.kind() {
             ErrorKind::DirectoryNotEmpty | ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
-                OutDirError::Destination { path: destination.display().to_string(), why: "was made by somebody else meanwhile" }
+                OutDirError::Destination {
+                    path: destination.display().to_string(),
+                    why: "was made by somebody else meanwhile",
+                }
             }
             _ => failed(error),
         })?;
@@ -81,13 +115,22 @@ impl Staging {
 }
 
 fn check_free(destination: &Path) -> Result<(), OutDirError> {
-    let refused = |why| Err(OutDirError::Destination { path: destination.display().to_string(), why });
+    let refused = |why| {
+        Err(OutDirError::Destination {
+            path: destination.display().to_string(),
+            why,
+        })
+    };
     let failed = |error: std::io::Error| OutDirError::storage(destination.display(), &error);
     match fs::symlink_metadata(destination) {
         Ok(found) if !found.is_dir() => refused("exists and is no folder"),
-        Ok(_) if fs::read_dir(destination).map_err(failed)?.next().is_some() => refused("exists and is not empty"),
+        Ok(_) if fs::read_dir(destination).map_err(failed)?.next().is_some() => {
+            refused("exists and is not empty")
+        }
         Ok(_) => Ok(()),
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(())
+        }
         Err(error) => Err(failed(error)),
     }
 }

@@ -15,7 +15,9 @@ pub(super) fn read(stream: &mut dyn Read, sink: &mut Sink<'_>) -> Result<(), Out
         };
         let size = if header.kind.is_metadata() {
             let content = metadata(stream, header.size, sink)?;
-            pending.take_in(header.kind, &content).map_err(|cause| sink.refuse(cause))?;
+            pending
+                .take_in(header.kind, &content)
+                .map_err(|cause| sink.refuse(cause))?;
             header.size
         } else {
             let header = pending.apply(header).map_err(|cause| sink.refuse(cause))?;
@@ -24,7 +26,11 @@ pub(super) fn read(stream: &mut dyn Read, sink: &mut Sink<'_>) -> Result<(), Out
         };
         skip_padding(stream, size, sink)?;
     }
-    if pending.is_left() { Err(sink.malformed(&"it ends behind metadata")) } else { Ok(()) }
+    if pending.is_left() {
+        Err(sink.malformed(&"it ends behind metadata"))
+    } else {
+        Ok(())
+    }
 }
 
 fn entry(stream: &mut dyn Read, header: &Header, sink: &mut Sink<'_>) -> Result<(), OutDirError> {
@@ -33,31 +39,52 @@ fn entry(stream: &mut dyn Read, header: &Header, sink: &mut Sink<'_>) -> Result<
         Kind::Symlink => sink.link(&header.name, &header.link),
         _ => {
             let written = sink.file(&header.name, header.mode, &mut stream.take(header.size))?;
-            if written == header.size { Ok(()) } else { Err(ends_early(sink)) }
+            if written == header.size {
+                Ok(())
+            } else {
+                Err(ends_early(sink))
+            }
         }
     }
 }
 
 fn metadata(stream: &mut dyn Read, size: u64, sink: &Sink<'_>) -> Result<Vec<u8>, OutDirError> {
     if size > MAX_METADATA {
-        return Err(sink.malformed(&format!("metadata of {size} bytes is over the limit of {MAX_METADATA}")));
+        return Err(sink.malformed(&format!(
+            "metadata of {size} bytes is over the limit of {MAX_METADATA}"
+        )));
     }
     let mut content = Vec::new();
-    stream.take(size).read_to_end(&mut content).map_err(|error| sink.unreadable(&error))?;
-    if content.len() as u64 == size { Ok(content) } else { Err(ends_early(sink)) }
+    stream
+        .take(size)
+        .read_to_end(&mut content)
+        .map_err(|error| sink.unreadable(&error))?;
+    if content.len() as u64 == size {
+        Ok(content)
+    } else {
+        Err(ends_early(sink))
+    }
 }
 
 fn skip_padding(stream: &mut dyn Read, size: u64, sink: &Sink<'_>) -> Result<(), OutDirError> {
     let mut padding = [0; BLOCK];
     let length = usize::try_from(size % BLOCK as u64).unwrap_or_default();
-    let rest = padding.get_mut(length..).filter(|_| length > 0).unwrap_or_default();
-    stream.read_exact(rest).map_err(|error| sink.unreadable(&error))
+    let rest = padding
+        .get_mut(length..)
+        .filter(|_| length > 0)
+        .unwrap_or_default();
+    stream
+        .read_exact(rest)
+        .map_err(|error| sink.unreadable(&error))
 }
 
 /// The next block, or nothing at a clean end of the stream.
 fn next_block(stream: &mut dyn Read, sink: &Sink<'_>) -> Result<Option<[u8; BLOCK]>, OutDirError> {
     let mut block = Vec::with_capacity(BLOCK);
-    stream.take(BLOCK as u64).read_to_end(&mut block).map_err(|error| sink.unreadable(&error))?;
+    stream
+        .take(BLOCK as u64)
+        .read_to_end(&mut block)
+        .map_err(|error| sink.unreadable(&error))?;
     if block.is_empty() {
         return Ok(None);
     }

@@ -14,7 +14,11 @@ use crate::core::{
     lockfile::Compression,
 };
 
-const SMALL: Limits = Limits { unpack_entries: 20, unpack_bytes: 100_000, ..Limits::DEFAULT };
+const SMALL: Limits = Limits {
+    unpack_entries: 20,
+    unpack_bytes: 100_000,
+    ..Limits::DEFAULT
+};
 
 /// A folder with a file that nobody may touch; the destination is `out`.
 struct Bench(TempDir);
@@ -36,7 +40,11 @@ impl Bench {
 
     /// Only the canary is here, and it is alive.
     fn assert_untouched(&self, what: &str) {
-        assert_eq!(listing(self.0.path()), BTreeMap::from([("canary".into(), "alive".into())]), "{what}");
+        assert_eq!(
+            listing(self.0.path()),
+            BTreeMap::from([("canary".into(), "alive".into())]),
+            "{what}"
+        );
     }
 }
 
@@ -45,11 +53,19 @@ fn path(text: &str) -> BundlePath {
 }
 
 fn extraction(compression: Compression, into: Option<&str>) -> Extraction {
-    Extraction { archive: path("opt/archive"), compression, into: into.map(path) }
+    Extraction {
+        archive: path("opt/archive"),
+        compression,
+        into: into.map(path),
+    }
 }
 
 fn write(staging: &Staging, target: &str, content: &[u8]) {
-    staging.write_file(&path(target), FileMode::Plain).expect(target).write_all(content).expect("written");
+    staging
+        .write_file(&path(target), FileMode::Plain)
+        .expect(target)
+        .write_all(content)
+        .expect("written");
 }
 
 /// What is below a folder: contents of files, targets of links, modes of what is not plain.
@@ -57,17 +73,34 @@ fn listing(root: &Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).expect("readable").map(|entry| entry.expect("an entry").path()) {
+        for entry in fs::read_dir(folder)
+            .expect("readable")
+            .map(|entry| entry.expect("an entry").path())
+        {
             let meta = entry.symlink_metadata().expect("metadata");
-            let name = entry.strip_prefix(root).expect("below").display().to_string();
+            let name = entry
+                .strip_prefix(root)
+                .expect("below")
+                .display()
+                .to_string();
             if meta.is_symlink() {
-                found.insert(name, format!("-> {}", fs::read_link(&entry).expect("a link").display()));
+                found.insert(
+                    name,
+                    format!("-> {}", fs::read_link(&entry).expect("a link").display()),
+                );
             } else if meta.is_dir() {
                 assert_eq!(meta.mode() & 0o7777, 0o755, "{name}");
                 folders.push(entry);
             } else {
-                let mode = if meta.mode() & 0o7777 == 0o644 { String::new() } else { format!("{:o} ", meta.mode() & 0o7777) };
-                found.insert(name, mode + &String::from_utf8_lossy(&fs::read(&entry).expect("readable")));
+                let mode = if meta.mode() & 0o7777 == 0o644 {
+                    String::new()
+                } else {
+                    format!("{:o} ", meta.mode() & 0o7777)
+                };
+                found.insert(
+                    name,
+                    mode + &String::from_utf8_lossy(&fs::read(&entry).expect("readable")),
+                );
             }
         }
     }
@@ -82,12 +115,35 @@ fn a_committed_folder_is_what_was_written() {
     fs::create_dir(bench.destination()).expect("an empty folder is fine");
     let staging = bench.staging();
     write(&staging, "a/b/plain", b"1");
-    staging.write_file(&path("a/run"), FileMode::Executable).expect("created").write_all(b"2").expect("written");
-    assert!(fs::read_dir(bench.destination()).expect("still there").next().is_none(), "nothing is visible before the end");
+    staging
+        .write_file(&path("a/run"), FileMode::Executable)
+        .expect("created")
+        .write_all(b"2")
+        .expect("written");
+    assert!(
+        fs::read_dir(bench.destination())
+            .expect("still there")
+            .next()
+            .is_none(),
+        "nothing is visible before the end"
+    );
     staging.commit().expect("committed");
-    assert_eq!(listing(&bench.destination()), BTreeMap::from([("a/b/plain".into(), "1".into()), ("a/run".into(), "755 2".into())]));
-    assert_eq!(fs::metadata(bench.destination()).expect("metadata").mode() & 0o7777, 0o755);
-    assert_eq!(fs::read_dir(bench.0.path()).expect("readable").count(), 2, "no staging folder is left");
+    assert_eq!(
+        listing(&bench.destination()),
+        BTreeMap::from([
+            ("a/b/plain".into(), "1".into()),
+            ("a/run".into(), "755 2".into())
+        ])
+    );
+    assert_eq!(
+        fs::metadata(bench.destination()).expect("metadata").mode() & 0o7777,
+        0o755
+    );
+    assert_eq!(
+        fs::read_dir(bench.0.path()).expect("readable").count(),
+        2,
+        "no staging folder is left"
+    );
 }
 
 #[test]
@@ -130,8 +186,14 @@ fn a_destination_that_appears_meanwhile_is_not_replaced() {
     let staging = bench.staging();
     fs::create_dir(bench.destination()).expect("made");
     fs::write(bench.destination().join("theirs"), "x").expect("written");
-    assert_eq!(staging.commit().expect_err("taken").reason(), Reason::InvalidSpec);
-    assert_eq!(listing(bench.0.path()).into_keys().collect::<Vec<_>>(), ["canary", "out/theirs"]);
+    assert_eq!(
+        staging.commit().expect_err("taken").reason(),
+        Reason::InvalidSpec
+    );
+    assert_eq!(
+        listing(bench.0.path()).into_keys().collect::<Vec<_>>(),
+        ["canary", "out/theirs"]
+    );
 }
 
 #[test]
@@ -139,10 +201,23 @@ fn no_name_is_written_twice() {
     let bench = Bench::new();
     let staging = bench.staging();
     write(&staging, "a/b", b"1");
-    for (target, reason) in [("a/b", Reason::InvalidLock), ("a/b/c", Reason::InvalidLock), ("a", Reason::InvalidLock)] {
-        assert_eq!(staging.write_file(&path(target), FileMode::Plain).expect_err(target).reason(), reason, "{target}");
+    for (target, reason) in [
+        ("a/b", Reason::InvalidLock),
+        ("a/b/c", Reason::InvalidLock),
+        ("a", Reason::InvalidLock),
+    ] {
+        assert_eq!(
+            staging
+                .write_file(&path(target), FileMode::Plain)
+                .expect_err(target)
+                .reason(),
+            reason,
+            "{target}"
+        );
     }
-    let long = staging.write_file(&path(&"x".repeat(300)), FileMode::Plain).expect_err("too long");
+    let long = staging
+        .write_file(&path(&"x".repeat(300)), FileMode::Plain)
+        .expect_err("too long");
     assert_eq!(long.reason(), Reason::InvalidLock);
 }
 
@@ -150,7 +225,12 @@ fn no_name_is_written_twice() {
 
 macro_rules! data {
     ($name:literal) => {
-        include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/archives/", $name)).as_slice()
+        include_bytes!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/data/archives/",
+            $name
+        ))
+        .as_slice()
     };
 }
 
@@ -161,13 +241,20 @@ fn archives_of_other_tools_are_extracted() {
         ("gnu.tar.gz", data!("gnu.tar.gz"), Compression::Gzip, true),
         ("v7.tar.gz", data!("v7.tar.gz"), Compression::Gzip, false),
         ("git.tar.gz", data!("git.tar.gz"), Compression::Gzip, true),
-        ("pax.tar.bz2", data!("pax.tar.bz2"), Compression::Bzip2, true),
+        (
+            "pax.tar.bz2",
+            data!("pax.tar.bz2"),
+            Compression::Bzip2,
+            true,
+        ),
         ("git.zip", data!("git.zip"), Compression::Zip, true),
     ] {
         let bench = Bench::new();
         let staging = bench.staging();
         write(&staging, "opt/archive", archive);
-        staging.extract(&extraction(compression, Some("opt/x")), &SMALL).unwrap_or_else(|error| panic!("{name}: {error}"));
+        staging
+            .extract(&extraction(compression, Some("opt/x")), &SMALL)
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
         staging.commit().expect("committed");
         let mut found = listing(&bench.destination());
         found.remove("opt/archive").expect("the archive stays");
@@ -178,7 +265,13 @@ fn archives_of_other_tools_are_extracted() {
             ("opt/x/lib/run", "-> ../run.sh"),
             ("opt/x/run.sh", "755 #!/bin/sh\n"),
         ];
-        assert_eq!(found, expected.map(|(name, content)| (name.into(), content.into())).into(), "{name}");
+        assert_eq!(
+            found,
+            expected
+                .map(|(name, content)| (name.into(), content.into()))
+                .into(),
+            "{name}"
+        );
     }
 }
 
@@ -229,16 +322,23 @@ fn bzip2(content: &[u8]) -> Vec<u8> {
     encoder.finish().expect("in memory")
 }
 
-/// Extracts `archive` into `opt`, where `opt/locked` lies already, and expects to be refused with nothing left.
+/// Extracts `archive` into `opt`, where `opt/locked` lies already, and expects to be refused with
+/// nothing left.
 fn refused(what: &str, archive: &[u8], compression: Compression, reason: Reason, part: &str) {
     let bench = Bench::new();
     let staging = bench.staging();
     write(&staging, "opt/archive", archive);
     write(&staging, "opt/locked", b"locked");
-    let error = staging.extract(&extraction(compression, Some("opt")), &SMALL).expect_err(what);
+    let error = staging
+        .extract(&extraction(compression, Some("opt")), &SMALL)
+        .expect_err(what);
     assert!(error.to_string().contains(part), "{what}: {error}");
     assert_eq!(error.reason(), reason, "{what}: {error}");
-    assert_eq!(fs::read_to_string(staging.folder.path().join("opt/locked")).expect("still there"), "locked", "{what}");
+    assert_eq!(
+        fs::read_to_string(staging.folder.path().join("opt/locked")).expect("still there"),
+        "locked",
+        "{what}"
+    );
     drop(staging);
     bench.assert_untouched(what);
 }
@@ -250,53 +350,153 @@ fn hostile_entries_are_refused_and_nothing_is_left() {
     let many: Vec<Entry<'_>> = many.iter().map(|name| file(name)).collect();
     let global = ("pax", b'g', "", b"11 path=a\n\n".as_slice());
     for (what, entries, part) in [
-        ("absolute path", [file("/tmp/evil")].as_slice(), "absolute path"),
+        (
+            "absolute path",
+            [file("/tmp/evil")].as_slice(),
+            "absolute path",
+        ),
         ("parent", &[file("../evil")], "must not contain \"..\""),
-        ("parents in the middle", &[file("a/../../../evil")], "must not contain \"..\""),
-        ("folder above", &[("../evil", b'5', "", b"")], "must not contain \"..\""),
+        (
+            "parents in the middle",
+            &[file("a/../../../evil")],
+            "must not contain \"..\"",
+        ),
+        (
+            "folder above",
+            &[("../evil", b'5', "", b"")],
+            "must not contain \"..\"",
+        ),
         ("backslash", &[file("..\\evil")], "backslash"),
         ("empty name", &[file("")], "must not be empty"),
         ("absolute link", &[link("l", "/tmp")], "is absolute"),
         ("link above", &[link("l", "../canary")], "leads out"),
-        ("link through a link", &[link("s", "."), link("l", "s/../../canary")], "behind a name"),
-        ("written through a link", &[link("l", "."), file("l/evil")], "is no folder"),
-        ("written through a link to a folder", &[file("d/x"), link("l", "d"), file("l/evil")], "is no folder"),
-        ("folder through a link", &[link("l", "."), ("l/d", b'5', "", b"")], "is no folder"),
-        ("file over a link", &[link("l", "x"), file("l")], "written twice"),
-        ("link over a file", &[file("l"), link("l", "x")], "written twice"),
+        (
+            "link through a link",
+            &[link("s", "."), link("l", "s/../../canary")],
+            "behind a name",
+        ),
+        (
+            "written through a link",
+            &[link("l", "."), file("l/evil")],
+            "is no folder",
+        ),
+        (
+            "written through a link to a folder",
+            &[file("d/x"), link("l", "d"), file("l/evil")],
+            "is no folder",
+        ),
+        (
+            "folder through a link",
+            &[link("l", "."), ("l/d", b'5', "", b"")],
+            "is no folder",
+        ),
+        (
+            "file over a link",
+            &[link("l", "x"), file("l")],
+            "written twice",
+        ),
+        (
+            "link over a file",
+            &[file("l"), link("l", "x")],
+            "written twice",
+        ),
         ("hard link", &[("l", b'1', "locked", b"")], "a hard link"),
-        ("hard link out", &[("l", b'1', "../../canary", b"")], "a hard link"),
+        (
+            "hard link out",
+            &[("l", b'1', "../../canary", b"")],
+            "a hard link",
+        ),
         ("character device", &[("d", b'3', "", b"")], "a device"),
         ("block device", &[("d", b'4', "", b"")], "a device"),
         ("FIFO", &[("d", b'6', "", b"")], "a FIFO"),
         ("sparse file", &[("d", b'S', "", b"")], "a sparse file"),
         ("duplicate", &[file("a"), file("a")], "written twice"),
-        ("duplicate, spelt differently", &[file("a/b"), file("./a//b")], "written twice"),
+        (
+            "duplicate, spelt differently",
+            &[file("a/b"), file("./a//b")],
+            "written twice",
+        ),
         ("over a locked file", &[file("locked")], "written twice"),
-        ("over the archive itself", &[file("archive")], "written twice"),
+        (
+            "over the archive itself",
+            &[file("archive")],
+            "written twice",
+        ),
         ("below a locked file", &[file("locked/x")], "is no folder"),
-        ("folder over a locked file", &[("locked", b'5', "", b"")], "is no folder"),
+        (
+            "folder over a locked file",
+            &[("locked", b'5', "", b"")],
+            "is no folder",
+        ),
         ("below a file", &[file("a"), file("a/b")], "is no folder"),
-        ("name over PAX", &[("p", b'x', "", b"19 path=../../evil\n"), file("a")], "must not contain"),
-        ("name by GNU", &[("././@LongLink", b'L', "", b"../../evil\0"), file("a")], "must not contain"),
-        ("link by GNU", &[("././@LongLink", b'K', "", b"../../evil\0"), link("l", "a")], "leads out"),
+        (
+            "name over PAX",
+            &[("p", b'x', "", b"19 path=../../evil\n"), file("a")],
+            "must not contain",
+        ),
+        (
+            "name by GNU",
+            &[("././@LongLink", b'L', "", b"../../evil\0"), file("a")],
+            "must not contain",
+        ),
+        (
+            "link by GNU",
+            &[("././@LongLink", b'K', "", b"../../evil\0"), link("l", "a")],
+            "leads out",
+        ),
         ("one name for all", &[global, file("a")], "PAX"),
-        ("metadata without an entry", &[("p", b'x', "", b"10 path=a\n")], "behind metadata"),
-        ("segment of 300", &[("p", b'L', "", &[b'x'; 300]), file("a")], "does not take"),
-        ("deep path", &[("p", b'L', "", deep.as_bytes()), file("a")], "at most 1024"),
+        (
+            "metadata without an entry",
+            &[("p", b'x', "", b"10 path=a\n")],
+            "behind metadata",
+        ),
+        (
+            "segment of 300",
+            &[("p", b'L', "", &[b'x'; 300]), file("a")],
+            "does not take",
+        ),
+        (
+            "deep path",
+            &[("p", b'L', "", deep.as_bytes()), file("a")],
+            "at most 1024",
+        ),
     ] {
-        refused(what, &gzip(&tar_of(entries)), Compression::Gzip, Reason::InvalidLock, part);
-        refused(what, &bzip2(&tar_of(entries)), Compression::Bzip2, Reason::InvalidLock, part);
+        refused(
+            what,
+            &gzip(&tar_of(entries)),
+            Compression::Gzip,
+            Reason::InvalidLock,
+            part,
+        );
+        refused(
+            what,
+            &bzip2(&tar_of(entries)),
+            Compression::Bzip2,
+            Reason::InvalidLock,
+            part,
+        );
     }
-    refused("many entries", &gzip(&tar_of(&many)), Compression::Gzip, Reason::LimitExceeded, "more than 20 entries");
+    refused(
+        "many entries",
+        &gzip(&tar_of(&many)),
+        Compression::Gzip,
+        Reason::LimitExceeded,
+        "more than 20 entries",
+    );
 }
 
 #[test]
 fn the_root_of_a_bundle_keeps_its_reserved_folder() {
     let bench = Bench::new();
     let staging = bench.staging();
-    write(&staging, "opt/archive", &gzip(&tar_of(&[file(".packgate/lock.json")])));
-    let error = staging.extract(&extraction(Compression::Gzip, None), &SMALL).expect_err("reserved");
+    write(
+        &staging,
+        "opt/archive",
+        &gzip(&tar_of(&[file(".packgate/lock.json")])),
+    );
+    let error = staging
+        .extract(&extraction(Compression::Gzip, None), &SMALL)
+        .expect_err("reserved");
     assert!(error.to_string().contains(".packgate"), "{error}");
 }
 
@@ -319,28 +519,84 @@ fn damaged_streams_are_refused() {
         ("ends in padding", gzip(&tar[..600]), ""),
         ("ends in a header", gzip(&tar[..1_100]), "ends early"),
         ("wrong checksum", gzip(&damaged(0, tar.clone())), "checksum"),
-        ("second archive behind the end", gzip(&second), "behind its end"),
+        (
+            "second archive behind the end",
+            gzip(&second),
+            "behind its end",
+        ),
     ] {
         refused(what, &archive, Compression::Gzip, Reason::InvalidLock, part);
     }
-    refused("no bzip2", b"hello", Compression::Bzip2, Reason::InvalidLock, "");
-    refused("no zip", b"hello", Compression::Zip, Reason::InvalidLock, "");
+    refused(
+        "no bzip2",
+        b"hello",
+        Compression::Bzip2,
+        Reason::InvalidLock,
+        "",
+    );
+    refused(
+        "no zip",
+        b"hello",
+        Compression::Zip,
+        Reason::InvalidLock,
+        "",
+    );
 }
 
 #[test]
 fn bombs_stop_at_the_limit() {
     let zeros = vec![0; 2 << 20];
     let bomb = tar_of(&[("zeros", b'0', "", &zeros)]);
-    refused("gzip bomb", &gzip(&bomb), Compression::Gzip, Reason::LimitExceeded, "more than 100000 bytes");
-    refused("bzip2 bomb", &bzip2(&bomb), Compression::Bzip2, Reason::LimitExceeded, "more than 100000 bytes");
-    refused("zeros behind the end", &gzip(&zeros), Compression::Gzip, Reason::LimitExceeded, "more than 100000 bytes");
-    refused("zip bomb", &zip_of(&[("zeros", &zeros)]), Compression::Zip, Reason::LimitExceeded, "more than 100000 bytes");
+    refused(
+        "gzip bomb",
+        &gzip(&bomb),
+        Compression::Gzip,
+        Reason::LimitExceeded,
+        "more than 100000 bytes",
+    );
+    refused(
+        "bzip2 bomb",
+        &bzip2(&bomb),
+        Compression::Bzip2,
+        Reason::LimitExceeded,
+        "more than 100000 bytes",
+    );
+    refused(
+        "zeros behind the end",
+        &gzip(&zeros),
+        Compression::Gzip,
+        Reason::LimitExceeded,
+        "more than 100000 bytes",
+    );
+    refused(
+        "zip bomb",
+        &zip_of(&[("zeros", &zeros)]),
+        Compression::Zip,
+        Reason::LimitExceeded,
+        "more than 100000 bytes",
+    );
     let many: Vec<Vec<u8>> = (0..11).map(|_| vec![0; 10_000]).collect();
     let names: Vec<String> = (0..11).map(|n| format!("f{n}")).collect();
-    let files: Vec<_> = names.iter().map(String::as_str).zip(many.iter().map(Vec::as_slice)).collect();
-    refused("many small files", &zip_of(&files), Compression::Zip, Reason::LimitExceeded, "more than 100000 bytes");
+    let files: Vec<_> = names
+        .iter()
+        .map(String::as_str)
+        .zip(many.iter().map(Vec::as_slice))
+        .collect();
+    refused(
+        "many small files",
+        &zip_of(&files),
+        Compression::Zip,
+        Reason::LimitExceeded,
+        "more than 100000 bytes",
+    );
     let metadata = tar_of(&[("m", b'L', "", &zeros)]);
-    refused("metadata bomb", &gzip(&metadata), Compression::Gzip, Reason::InvalidLock, "metadata of 2097152 bytes");
+    refused(
+        "metadata bomb",
+        &gzip(&metadata),
+        Compression::Gzip,
+        Reason::InvalidLock,
+        "metadata of 2097152 bytes",
+    );
 }
 
 // --- zip
@@ -348,7 +604,9 @@ fn bombs_stop_at_the_limit() {
 fn zip_of(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, content) in files {
-        writer.start_file(*name, SimpleFileOptions::default()).expect(name);
+        writer
+            .start_file(*name, SimpleFileOptions::default())
+            .expect(name);
         writer.write_all(content).expect("in memory");
     }
     writer.finish().expect("in memory").into_inner()
@@ -356,7 +614,9 @@ fn zip_of(files: &[(&str, &[u8])]) -> Vec<u8> {
 
 fn zip_link(name: &str, target: &str) -> Vec<u8> {
     let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
-    writer.add_symlink(name, target, SimpleFileOptions::default()).expect(name);
+    writer
+        .add_symlink(name, target, SimpleFileOptions::default())
+        .expect(name);
     writer.finish().expect("in memory").into_inner()
 }
 
@@ -372,7 +632,10 @@ fn patched(mut archive: Vec<u8>, from: &[u8], to: &[u8]) -> Vec<u8> {
 
 /// The archive with the Unix mode of its first central header changed.
 fn with_mode(mut archive: Vec<u8>, mode: u32) -> Vec<u8> {
-    let at = archive.windows(4).position(|bytes| bytes == b"PK\x01\x02").expect("a central header");
+    let at = archive
+        .windows(4)
+        .position(|bytes| bytes == b"PK\x01\x02")
+        .expect("a central header");
     archive[at + 38..at + 42].copy_from_slice(&(mode << 16).to_le_bytes());
     archive
 }
@@ -387,35 +650,73 @@ fn hostile_zips_are_refused_and_nothing_is_left() {
         archive
     };
     let many: Vec<String> = (0..21).map(|n| format!("f{n}")).collect();
-    let many: Vec<(&str, &[u8])> = many.iter().map(|name| (name.as_str(), b"".as_slice())).collect();
+    let many: Vec<(&str, &[u8])> = many
+        .iter()
+        .map(|name| (name.as_str(), b"".as_slice()))
+        .collect();
     for (what, archive, part) in [
         ("absolute path", named(b"/tmp"), "absolute"),
         ("parent", named(b"../a"), "must not contain \"..\""),
         ("backslash", named(b"..\\a"), "backslash"),
         ("folder with content", named(b"AAA/"), "unknown kind"),
         ("duplicate", named(b"BBBB"), "duplicate"),
-        ("duplicate, spelt differently", zip_of(&[("a/b", b"1"), ("a//b", b"2")]), "written twice"),
-        ("over a locked file", zip_of(&[("locked", b"evil")]), "written twice"),
-        ("below a locked file", zip_of(&[("locked/x", b"evil")]), "is no folder"),
-        ("other name in the local header", local_only, "inconsistency"),
+        (
+            "duplicate, spelt differently",
+            zip_of(&[("a/b", b"1"), ("a//b", b"2")]),
+            "written twice",
+        ),
+        (
+            "over a locked file",
+            zip_of(&[("locked", b"evil")]),
+            "written twice",
+        ),
+        (
+            "below a locked file",
+            zip_of(&[("locked/x", b"evil")]),
+            "is no folder",
+        ),
+        (
+            "other name in the local header",
+            local_only,
+            "inconsistency",
+        ),
         ("device", with_mode(plain(), 0o020_644), "unknown kind"),
         ("FIFO", with_mode(plain(), 0o010_644), "unknown kind"),
         ("socket", with_mode(plain(), 0o140_644), "unknown kind"),
         ("link above", zip_link("l", "../canary"), "leads out"),
         ("absolute link", zip_link("l", "/tmp"), "is absolute"),
-        ("link with a long target", zip_link("l", &"a/".repeat(600)), "is no path"),
-        ("wrong CRC", patched(plain(), &plain()[14..18], b"\x01\x02\x03\x04"), "hecksum"),
+        (
+            "link with a long target",
+            zip_link("l", &"a/".repeat(600)),
+            "is no path",
+        ),
+        (
+            "wrong CRC",
+            patched(plain(), &plain()[14..18], b"\x01\x02\x03\x04"),
+            "hecksum",
+        ),
         ("cut short", plain()[..60].to_vec(), ""),
     ] {
         refused(what, &archive, Compression::Zip, Reason::InvalidLock, part);
     }
-    refused("many entries", &zip_of(&many), Compression::Zip, Reason::LimitExceeded, "more than 20 entries");
+    refused(
+        "many entries",
+        &zip_of(&many),
+        Compression::Zip,
+        Reason::LimitExceeded,
+        "more than 20 entries",
+    );
 }
 
 #[test]
 fn a_directory_that_fills_the_memory_is_not_read() {
     let plain = zip_of(&[("a", b"")]);
-    let find = |magic: &[u8]| plain.windows(4).position(|bytes| bytes == magic).expect("a header");
+    let find = |magic: &[u8]| {
+        plain
+            .windows(4)
+            .position(|bytes| bytes == magic)
+            .expect("a header")
+    };
     let (directory, end) = (find(b"PK\x01\x02"), find(b"PK\x05\x06"));
     let mut header = plain[directory..end].to_vec();
     header[32..34].copy_from_slice(&[0xff, 0xff]);
@@ -427,15 +728,27 @@ fn a_directory_that_fills_the_memory_is_not_read() {
     last[10..12].copy_from_slice(&count.to_le_bytes());
     last[12..16].copy_from_slice(&u32::try_from(headers.len()).expect("small").to_le_bytes());
     let archive = [&plain[..directory], &headers, &last].concat();
-    refused("a directory of 72 MB", &archive, Compression::Zip, Reason::LimitExceeded, "bytes in its directory");
+    refused(
+        "a directory of 72 MB",
+        &archive,
+        Compression::Zip,
+        Reason::LimitExceeded,
+        "bytes in its directory",
+    );
 }
 
 #[test]
 fn a_zip_is_written_with_the_modes_of_a_bundle() {
     let bench = Bench::new();
     let staging = bench.staging();
-    write(&staging, "opt/archive", &with_mode(zip_of(&[("run", b"x")]), 0o106_777));
-    staging.extract(&extraction(Compression::Zip, None), &SMALL).expect("extracted");
+    write(
+        &staging,
+        "opt/archive",
+        &with_mode(zip_of(&[("run", b"x")]), 0o106_777),
+    );
+    staging
+        .extract(&extraction(Compression::Zip, None), &SMALL)
+        .expect("extracted");
     staging.commit().expect("committed");
     assert_eq!(listing(&bench.destination())["run"], "755 x");
 }

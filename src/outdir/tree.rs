@@ -1,4 +1,5 @@
-//! Files, folders and links below one folder. Nothing is written through a symbolic link, and nothing is overwritten.
+//! Files, folders and links below one folder. Nothing is written through a symbolic link, and
+//! nothing is overwritten.
 
 use std::{
     fs::File,
@@ -11,12 +12,19 @@ use super::{FOLDER_MODE, OutDirError};
 use crate::core::{lockfile::FileMode, path::BundlePath};
 
 /// Creates a file that does not exist yet, with exactly this mode.
-pub(super) fn create_file(root: &Dir, path: &BundlePath, mode: FileMode) -> Result<File, OutDirError> {
+pub(super) fn create_file(
+    root: &Dir,
+    path: &BundlePath,
+    mode: FileMode,
+) -> Result<File, OutDirError> {
     let (folder, name) = open_parent(root, path)?;
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(0o600);
-    let file = folder.open_with(name, &options).map_err(|error| refused(path, &error))?;
-    file.set_permissions(Permissions::from_mode(mode.bits())).map_err(|error| refused(path, &error))?;
+    let file = folder
+        .open_with(name, &options)
+        .map_err(|error| refused(path, &error))?;
+    file.set_permissions(Permissions::from_mode(mode.bits()))
+        .map_err(|error| refused(path, &error))?;
     Ok(file.into_std())
 }
 
@@ -29,12 +37,19 @@ pub(super) fn create_folder(root: &Dir, path: &BundlePath) -> Result<(), OutDirE
 /// Creates a symbolic link that does not exist yet. Where it may lead is decided in `core::unpack`.
 pub(super) fn create_link(root: &Dir, path: &BundlePath, target: &str) -> Result<(), OutDirError> {
     let (folder, name) = open_parent(root, path)?;
-    folder.symlink(target, name).map_err(|error| refused(path, &error))
+    folder
+        .symlink(target, name)
+        .map_err(|error| refused(path, &error))
 }
 
 fn open_parent<'a>(root: &Dir, path: &'a BundlePath) -> Result<(Dir, &'a str), OutDirError> {
     let mut folder = root.try_clone().map_err(|error| refused(path, &error))?;
-    let (parents, name) = path.as_str().rsplit_once('/').map_or((None, path.as_str()), |(parents, name)| (Some(parents), name));
+    let (parents, name) = path
+        .as_str()
+        .rsplit_once('/')
+        .map_or((None, path.as_str()), |(parents, name)| {
+            (Some(parents), name)
+        });
     for segment in parents.into_iter().flat_map(|parents| parents.split('/')) {
         folder = descend(&folder, segment, path)?;
     }
@@ -44,8 +59,13 @@ fn open_parent<'a>(root: &Dir, path: &'a BundlePath) -> Result<(Dir, &'a str), O
 fn descend(folder: &Dir, name: &str, path: &BundlePath) -> Result<Dir, OutDirError> {
     match folder.symlink_metadata(name) {
         Ok(found) if found.is_dir() => folder.open_dir(name).map_err(|error| refused(path, &error)),
-        Ok(_) => Err(OutDirError::NoFolder { path: path.clone(), above: name.into() }),
-        Err(error) if error.kind() == ErrorKind::NotFound => make(folder, name).map_err(|error| refused(path, &error)),
+        Ok(_) => Err(OutDirError::NoFolder {
+            path: path.clone(),
+            above: name.into(),
+        }),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            make(folder, name).map_err(|error| refused(path, &error))
+        }
         Err(error) => Err(refused(path, &error)),
     }
 }

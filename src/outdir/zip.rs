@@ -1,4 +1,5 @@
-//! Reads a zip archive. The `zip` crate finds and inflates entries; names, kinds, links and sizes are judged by us.
+//! Reads a zip archive. The `zip` crate finds and inflates entries; names, kinds, links and sizes
+//! are judged by us.
 
 use std::{
     cell::Cell,
@@ -14,10 +15,11 @@ use super::{
 };
 use crate::core::unpack::{UnpackError, shown};
 
-/// Bytes that may be read before the entries are known. Stops a central directory from filling our memory: 100,000 entries with names of
-/// 100 bytes have 15 MB.
+/// Bytes that may be read before the entries are known. Stops a central directory from filling our
+/// memory: 100,000 entries with names of 100 bytes have 15 MB.
 const DIRECTORY_BYTES: u64 = 64 << 20;
-/// The longest link target that is read, in bytes; longer ones are refused by `core::unpack` anyway.
+/// The longest link target that is read, in bytes; longer ones are refused by `core::unpack`
+/// anyway.
 const LINK_BYTES: u64 = 4 << 10;
 
 const KIND: u32 = 0o170_000;
@@ -25,22 +27,35 @@ const FOLDER: u32 = 0o040_000;
 const REGULAR: u32 = 0o100_000;
 const SYMLINK: u32 = 0o120_000;
 
-/// Hands every entry to `sink`. Local headers must agree with the central directory, nothing may overlap, and no name may come twice.
+/// Hands every entry to `sink`. Local headers must agree with the central directory, nothing may
+/// overlap, and no name may come twice.
 pub(super) fn read(file: File, left: &Cell<u64>, sink: &mut Sink<'_>) -> Result<(), OutDirError> {
     let budget = Cell::new(DIRECTORY_BYTES);
-    let mut archive = ZipArchive::new(BufReader::new(Capped::new(file, &budget))).map_err(|error| unreadable(error, sink))?;
+    let mut archive = ZipArchive::new(BufReader::new(Capped::new(file, &budget)))
+        .map_err(|error| unreadable(error, sink))?;
     budget.set(u64::MAX);
     sink.check_entries(archive.len() as u64)?;
-    archive.validate_header_consistency().map_err(|error| unreadable(error, sink))?;
+    archive
+        .validate_header_consistency()
+        .map_err(|error| unreadable(error, sink))?;
     for index in 0..archive.len() {
-        let file = archive.by_index(index).map_err(|error| unreadable(error, sink))?;
+        let file = archive
+            .by_index(index)
+            .map_err(|error| unreadable(error, sink))?;
         entry(file, left, sink)?;
     }
     Ok(())
 }
 
-fn entry<R: Read>(file: ZipFile<'_, R>, left: &Cell<u64>, sink: &mut Sink<'_>) -> Result<(), OutDirError> {
-    let name = file.name().map_err(|error| unreadable(error, sink))?.into_owned();
+fn entry<R: Read>(
+    file: ZipFile<'_, R>,
+    left: &Cell<u64>,
+    sink: &mut Sink<'_>,
+) -> Result<(), OutDirError> {
+    let name = file
+        .name()
+        .map_err(|error| unreadable(error, sink))?
+        .into_owned();
     let mode = file.unix_mode().unwrap_or(0o644);
     let is_folder = name.ends_with('/');
     let size = file.size();
@@ -48,18 +63,26 @@ fn entry<R: Read>(file: ZipFile<'_, R>, left: &Cell<u64>, sink: &mut Sink<'_>) -
     match mode & KIND {
         SYMLINK if !is_folder => {
             let mut target = Vec::new();
-            content.take(LINK_BYTES).read_to_end(&mut target).map_err(|error| sink.unreadable(&error))?;
+            content
+                .take(LINK_BYTES)
+                .read_to_end(&mut target)
+                .map_err(|error| sink.unreadable(&error))?;
             sink.link(name.as_bytes(), &target)
         }
         0 | FOLDER if is_folder && size == 0 => sink.folder(name.as_bytes()),
         0 | REGULAR if !is_folder => sink.file(name.as_bytes(), mode, &mut content).map(|_| ()),
-        _ => Err(sink.refuse(UnpackError::Kind { name: shown(name.as_bytes()), what: "of an unknown kind" })),
+        _ => Err(sink.refuse(UnpackError::Kind {
+            name: shown(name.as_bytes()),
+            what: "of an unknown kind",
+        })),
     }
 }
 
 fn unreadable(error: ZipError, sink: &Sink<'_>) -> OutDirError {
     match error {
-        ZipError::Io(error) if is_over_cap(&error) => sink.limit(DIRECTORY_BYTES, "bytes in its directory"),
+        ZipError::Io(error) if is_over_cap(&error) => {
+            sink.limit(DIRECTORY_BYTES, "bytes in its directory")
+        }
         ZipError::Io(error) if error.raw_os_error().is_some() => sink.unreadable(&error),
         other => sink.malformed(&other),
     }

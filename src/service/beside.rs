@@ -21,12 +21,21 @@ use crate::{
 const ATTEMPTS: u32 = 24;
 /// Looks whether a layer is still there after it was written.
 const LOOKS: u32 = 2;
-/// Wait before the first look; the second is twice as long, and none of them begins with that of another writer.
+/// Wait before the first look; the second is twice as long, and none of them begins with that of
+/// another writer.
 const WAIT: Duration = Duration::from_millis(60);
 
 /// What the tag beside `subject` names, if it is there.
-pub(super) async fn find(source: &dyn Source, beside: Beside, subject: &Digest, limits: &Limits) -> Result<Option<Resolved>, OciError> {
-    match source.resolve(&Selector::Tag(beside.tag(subject)), limits).await {
+pub(super) async fn find(
+    source: &dyn Source,
+    beside: Beside,
+    subject: &Digest,
+    limits: &Limits,
+) -> Result<Option<Resolved>, OciError> {
+    match source
+        .resolve(&Selector::Tag(beside.tag(subject)), limits)
+        .await
+    {
         Ok(found) => Ok(Some(found)),
         Err(OciError::NotFound { .. }) => Ok(None),
         Err(error) => Err(error),
@@ -50,26 +59,43 @@ pub(super) struct Place {
     pub(super) layer: Descriptor,
 }
 
-/// Reads the manifests under `.sig` and `.att`. That there is none is no error; a registry that does not answer or refuses is.
-pub(super) async fn read(source: &dyn Source, subject: &Digest, limits: &Limits) -> Result<Found, OciError> {
-    let (signatures, attestations) =
-        futures::try_join!(read_one(source, Beside::Signatures, subject, limits), read_one(source, Beside::Attestations, subject, limits))?;
+/// Reads the manifests under `.sig` and `.att`. That there is none is no error; a registry that
+/// does not answer or refuses is.
+pub(super) async fn read(
+    source: &dyn Source,
+    subject: &Digest,
+    limits: &Limits,
+) -> Result<Found, OciError> {
+    let (signatures, attestations) = futures::try_join!(
+        read_one(source, Beside::Signatures, subject, limits),
+        read_one(source, Beside::Attestations, subject, limits)
+    )?;
     Ok(signatures.and(attestations))
 }
 
-async fn read_one(source: &dyn Source, beside: Beside, subject: &Digest, limits: &Limits) -> Result<Found, OciError> {
+async fn read_one(
+    source: &dyn Source,
+    beside: Beside,
+    subject: &Digest,
+    limits: &Limits,
+) -> Result<Found, OciError> {
     match find(source, beside, subject, limits).await {
         Ok(Some(found)) => Ok(Found::of(beside, &found, limits)),
         Ok(None) => Ok(Found::default()),
         // There is no digest that it could be called by but the subject's.
-        Err(error) if is_its_own_fault(&error) => Ok(Found::unread(LegacyCandidate::unread(beside, *subject, None, &error))),
+        Err(error) if is_its_own_fault(&error) => Ok(Found::unread(LegacyCandidate::unread(
+            beside, *subject, None, &error,
+        ))),
         Err(error) => Err(error),
     }
 }
 
 impl Found {
     fn unread(rejected: Rejected) -> Self {
-        Self { unread: vec![rejected], ..Self::default() }
+        Self {
+            unread: vec![rejected],
+            ..Self::default()
+        }
     }
 
     fn of(beside: Beside, found: &Resolved, limits: &Limits) -> Self {
@@ -77,11 +103,26 @@ impl Found {
         let manifest = match found.document(limits) {
             Ok(Document::Manifest(manifest)) => manifest,
             Ok(Document::Index(_)) => return Self::unread(LegacyCandidate::index(beside, digest)),
-            Err(error) => return Self::unread(LegacyCandidate::unread(beside, digest, None, &error)),
+            Err(error) => {
+                return Self::unread(LegacyCandidate::unread(beside, digest, None, &error));
+            }
         };
-        let layers = manifest.layers.into_iter().enumerate().filter(|(_, layer)| beside.layer_type() == Some(layer.media_type.as_str()));
-        let layers = layers.map(|(at, layer)| Place { beside, manifest: digest, position: at + 1, layer });
-        Self { layers: layers.collect(), configs: vec![(beside, digest, manifest.config)], unread: Vec::new() }
+        let layers = manifest
+            .layers
+            .into_iter()
+            .enumerate()
+            .filter(|(_, layer)| beside.layer_type() == Some(layer.media_type.as_str()));
+        let layers = layers.map(|(at, layer)| Place {
+            beside,
+            manifest: digest,
+            position: at + 1,
+            layer,
+        });
+        Self {
+            layers: layers.collect(),
+            configs: vec![(beside, digest, manifest.config)],
+            unread: Vec::new(),
+        }
     }
 
     fn and(mut self, other: Self) -> Self {
@@ -100,22 +141,35 @@ impl Found {
 
     /// Is there something that was not read because it is too large?
     pub(super) fn is_too_large(&self) -> bool {
-        self.unread.iter().any(|rejected| rejected.reason == Reason::LimitExceeded)
+        self.unread
+            .iter()
+            .any(|rejected| rejected.reason == Reason::LimitExceeded)
     }
 }
 
-/// Adds layers, whose blobs are there, to what the tag beside `subject` names. What is there stays; what others add meanwhile as well.
+/// Adds layers, whose blobs are there, to what the tag beside `subject` names. What is there stays;
+/// what others add meanwhile as well.
 ///
-/// A registry protects nothing between reading a tag and writing it. So the tag is read again right before it is written, and a few times
-/// afterwards: whoever overwrites what others wrote is noticed by these, and they write again.
+/// A registry protects nothing between reading a tag and writing it. So the tag is read again right
+/// before it is written, and a few times afterwards: whoever overwrites what others wrote is
+/// noticed by these, and they write again.
 ///
 /// Errors: something else than a manifest is under the tag, or others write it all the time.
-pub(super) async fn add(target: &dyn Target, beside: Beside, subject: &Digest, layers: &[Descriptor], limits: &Limits) -> Result<Digest, OciError> {
+pub(super) async fn add(
+    target: &dyn Target,
+    beside: Beside,
+    subject: &Digest,
+    layers: &[Descriptor],
+    limits: &Limits,
+) -> Result<Digest, OciError> {
     let (mut attempts, mut looks) = (0, 0);
     while attempts < ATTEMPTS {
         let there = find(target, beside, subject, limits).await?;
         let named = there.as_ref().map(|there| there.descriptor.digest);
-        let before = there.as_ref().map(|there| manifest(target, beside, there, limits)).transpose()?;
+        let before = there
+            .as_ref()
+            .map(|there| manifest(target, beside, there, limits))
+            .transpose()?;
         match (with_layers(before.as_ref(), layers), named) {
             (None, Some(named)) => {
                 // On this machine nobody else writes meanwhile.
@@ -123,7 +177,8 @@ pub(super) async fn add(target: &dyn Target, beside: Beside, subject: &Digest, l
                     return Ok(named);
                 }
                 looks += 1;
-                tokio::time::sleep(WAIT * looks + Duration::from_millis(named.bytes()[0].into())).await;
+                tokio::time::sleep(WAIT * looks + Duration::from_millis(named.bytes()[0].into()))
+                    .await;
             }
             (None, None) => return Err(OciError::Invalid("there is nothing to add".into())),
             (Some(next), _) => {
@@ -133,16 +188,33 @@ pub(super) async fn add(target: &dyn Target, beside: Beside, subject: &Digest, l
             }
         }
     }
-    let cause = format!("a layer was lost from {} {ATTEMPTS} times while others wrote it", beside.tag(subject));
-    Err(OciError::Unavailable { location: target.location(), cause })
+    let cause = format!(
+        "a layer was lost from {} {ATTEMPTS} times while others wrote it",
+        beside.tag(subject)
+    );
+    Err(OciError::Unavailable {
+        location: target.location(),
+        cause,
+    })
 }
 
-fn manifest(target: &dyn Target, beside: Beside, there: &Resolved, limits: &Limits) -> Result<Manifest, OciError> {
+fn manifest(
+    target: &dyn Target,
+    beside: Beside,
+    there: &Resolved,
+    limits: &Limits,
+) -> Result<Manifest, OciError> {
     match there.document(limits)? {
         Document::Manifest(manifest) => Ok(manifest),
         Document::Index(_) => {
-            let cause = format!("its {} tag names an index and not a manifest with signatures", beside.suffix());
-            Err(OciError::Malformed { location: target.location(), cause })
+            let cause = format!(
+                "its {} tag names an index and not a manifest with signatures",
+                beside.suffix()
+            );
+            Err(OciError::Malformed {
+                location: target.location(),
+                cause,
+            })
         }
     }
 }
@@ -156,15 +228,26 @@ async fn write(
     named: Option<Digest>,
     limits: &Limits,
 ) -> Result<(), OciError> {
-    let bytes = serde_json::to_vec(&manifest).map_err(|error| OciError::Invalid(error.to_string()))?;
+    let bytes =
+        serde_json::to_vec(&manifest).map_err(|error| OciError::Invalid(error.to_string()))?;
     if bytes.len() > limits.manifest_bytes {
         let what = beside.tag(subject).to_string();
-        return Err(OciError::LimitExceeded { what, size: bytes.len() as u64, limit: limits.manifest_bytes as u64 });
+        return Err(OciError::LimitExceeded {
+            what,
+            size: bytes.len() as u64,
+            limit: limits.manifest_bytes as u64,
+        });
     }
     let descriptor = Descriptor::of(media_type::MANIFEST, &bytes);
-    target.push(&manifest.config, Content::Bytes(&config.into())).await?;
-    target.push(&descriptor, Content::Bytes(&bytes.into())).await?;
-    let there = find(target, beside, subject, limits).await?.map(|there| there.descriptor.digest);
+    target
+        .push(&manifest.config, Content::Bytes(&config.into()))
+        .await?;
+    target
+        .push(&descriptor, Content::Bytes(&bytes.into()))
+        .await?;
+    let there = find(target, beside, subject, limits)
+        .await?
+        .map(|there| there.descriptor.digest);
     if there != named {
         return Ok(());
     }

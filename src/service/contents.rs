@@ -1,7 +1,9 @@
-//! Opens a bundle that somebody packed, and re-derives every small byte of it from the lock that it carries.
+//! Opens a bundle that somebody packed, and re-derives every small byte of it from the lock that it
+//! carries.
 //!
-//! What comes out is no claim: lock, config, manifest and index are byte for byte what packing this lock gives, with these layers. What is
-//! *not* checked here is what the layers hold; [`super::unpack`] does that while it reads them.
+//! What comes out is no claim: lock, config, manifest and index are byte for byte what packing this
+//! lock gives, with these layers. What is *not* checked here is what the layers hold;
+//! [`super::unpack`] does that while it reads them.
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -15,8 +17,8 @@ use crate::{
         lockfile::{LockError, Lockfile},
         oci::{Descriptor, Document, Manifest, Platform},
         pack::{
-            EmbeddedError, Format, LayerBlob, LayerCompression, ManifestPlan, Output, PACK_FORMAT_ANNOTATION, PackError, PackPlan, lock_in_layer,
-            manifest_of, output_of,
+            EmbeddedError, Format, LayerBlob, LayerCompression, ManifestPlan, Output,
+            PACK_FORMAT_ANNOTATION, PackError, PackPlan, lock_in_layer, manifest_of, output_of,
         },
     },
     oci::{OciError, Resolved, Source, fetch, fetch_document},
@@ -40,7 +42,8 @@ pub struct Part {
     pub descriptor: Descriptor,
     /// The platform, if the bundle has several.
     pub platform: Option<Platform>,
-    /// Its number among the bundle's manifests; [`Contents::manifest`] says what its layers must hold.
+    /// Its number among the bundle's manifests; [`Contents::manifest`] says what its layers must
+    /// hold.
     pub number: usize,
     /// Its layers without the lock's.
     pub layers: Vec<LayerBlob>,
@@ -93,9 +96,13 @@ impl Contents {
         let mut size = 0_u64;
         for part in &self.parts {
             let documents = self.plan.documents(&self.manifest(part), &part.layers)?;
-            let small = [&documents.lock, &documents.config, &documents.manifest].map(|(descriptor, _)| descriptor.size);
+            let small = [&documents.lock, &documents.config, &documents.manifest]
+                .map(|(descriptor, _)| descriptor.size);
             let layers = part.layers.iter().map(|layer| layer.descriptor.size);
-            size = small.into_iter().chain(layers).fold(size, u64::saturating_add);
+            size = small
+                .into_iter()
+                .chain(layers)
+                .fold(size, u64::saturating_add);
         }
         let (_, index) = self.plan.top(&self.manifests())?;
         Ok(index.map_or(size, |(descriptor, _)| size.saturating_add(descriptor.size)))
@@ -103,17 +110,30 @@ impl Contents {
 
     /// Layers of its largest manifest, with the lock's.
     pub fn layers(&self) -> usize {
-        self.parts.iter().map(|part| part.layers.len() + 1).max().unwrap_or_default()
+        self.parts
+            .iter()
+            .map(|part| part.layers.len() + 1)
+            .max()
+            .unwrap_or_default()
     }
 
-    /// What the layers of one of its manifests must hold: planned anew each time, so that only one such plan is in memory.
+    /// What the layers of one of its manifests must hold: planned anew each time, so that only one
+    /// such plan is in memory.
     pub fn manifest(&self, part: &Part) -> ManifestPlan {
-        self.plan.manifest(part.number).unwrap_or_else(|| ManifestPlan { platform: part.platform.clone(), layers: Vec::new() })
+        self.plan
+            .manifest(part.number)
+            .unwrap_or_else(|| ManifestPlan {
+                platform: part.platform.clone(),
+                layers: Vec::new(),
+            })
     }
 
     /// Its manifests.
     pub fn manifests(&self) -> Vec<Descriptor> {
-        self.parts.iter().map(|part| part.descriptor.clone()).collect()
+        self.parts
+            .iter()
+            .map(|part| part.descriptor.clone())
+            .collect()
     }
 }
 
@@ -126,7 +146,11 @@ struct Child {
 }
 
 /// Opens the bundle that `root` is. At most one manifest and config are in memory at a time.
-pub async fn open(source: &dyn Source, root: &Resolved, limits: &Limits) -> Result<Contents, ContentsError> {
+pub async fn open(
+    source: &dyn Source,
+    root: &Resolved,
+    limits: &Limits,
+) -> Result<Contents, ContentsError> {
     let document = root.document(limits)?;
     if !document.annotations().contains_key(PACK_FORMAT_ANNOTATION) {
         return Err(EmbeddedError::NotABundle.into());
@@ -138,13 +162,23 @@ pub async fn open(source: &dyn Source, root: &Resolved, limits: &Limits) -> Resu
     if children.len() > MAX_PLATFORMS {
         return Err(ContentsError::TooManyPlatforms(children.len()));
     }
-    let mut first = child(source, root, children.first().ok_or_else(|| differs("the number of manifests"))?, limits).await?;
+    let mut first = child(
+        source,
+        root,
+        children
+            .first()
+            .ok_or_else(|| differs("the number of manifests"))?,
+        limits,
+    )
+    .await?;
     let output = output_of(&first.manifest, &first.config, limits)?;
     let lock = embedded_lock(source, &first.manifest, output.format, limits).await?;
     let mut plan = PackPlan::new(&lock, output)?;
-    let out_of_index = matches!(document, Document::Manifest(_)) && plan.platforms().any(|platform| platform.is_some());
+    let out_of_index = matches!(document, Document::Manifest(_))
+        && plan.platforms().any(|platform| platform.is_some());
     if out_of_index {
-        // One platform's manifest that was copied out of its index: its bytes must be what the plan gives for that platform.
+        // One platform's manifest that was copied out of its index: its bytes must be what the plan
+        // gives for that platform.
         let platform = platform_of(&first.config, limits)?;
         plan = plan.only(&platform);
         first.descriptor.platform = Some(platform);
@@ -154,13 +188,27 @@ pub async fn open(source: &dyn Source, root: &Resolved, limits: &Limits) -> Resu
     }
     let mut parts = vec![part(&plan, 0, &first, limits)?];
     for (number, descriptor) in children.iter().enumerate().skip(1) {
-        parts.push(part(&plan, number, &child(source, root, descriptor, limits).await?, limits)?);
+        parts.push(part(
+            &plan,
+            number,
+            &child(source, root, descriptor, limits).await?,
+            limits,
+        )?);
     }
     let manifests: Vec<Descriptor> = parts.iter().map(|part| part.descriptor.clone()).collect();
-    if out_of_index || plan.top(&manifests)?.0 == root.descriptor.digest { Ok(Contents { lock, plan, parts }) } else { Err(differs("the index")) }
+    if out_of_index || plan.top(&manifests)?.0 == root.descriptor.digest {
+        Ok(Contents { lock, plan, parts })
+    } else {
+        Err(differs("the index"))
+    }
 }
 
-async fn child(source: &dyn Source, root: &Resolved, descriptor: &Descriptor, limits: &Limits) -> Result<Child, ContentsError> {
+async fn child(
+    source: &dyn Source,
+    root: &Resolved,
+    descriptor: &Descriptor,
+    limits: &Limits,
+) -> Result<Child, ContentsError> {
     let (bytes, document) = if descriptor.digest == root.descriptor.digest {
         (root.bytes.clone(), root.document(limits)?)
     } else {
@@ -168,14 +216,28 @@ async fn child(source: &dyn Source, root: &Resolved, descriptor: &Descriptor, li
     };
     let manifest = manifest_of(document)?;
     let config = config(source, &manifest, limits).await?;
-    Ok(Child { descriptor: descriptor.clone(), bytes, manifest, config })
+    Ok(Child {
+        descriptor: descriptor.clone(),
+        bytes,
+        manifest,
+        config,
+    })
 }
 
-async fn config(source: &dyn Source, manifest: &Manifest, limits: &Limits) -> Result<Bytes, OciError> {
+async fn config(
+    source: &dyn Source,
+    manifest: &Manifest,
+    limits: &Limits,
+) -> Result<Bytes, OciError> {
     fetch(source, &manifest.config, limits.config_bytes).await
 }
 
-async fn embedded_lock(source: &dyn Source, manifest: &Manifest, format: Format, limits: &Limits) -> Result<Lockfile, ContentsError> {
+async fn embedded_lock(
+    source: &dyn Source,
+    manifest: &Manifest,
+    format: Format,
+    limits: &Limits,
+) -> Result<Lockfile, ContentsError> {
     let first = manifest.layers.first().ok_or(EmbeddedError::Layer)?;
     // A tar adds three blocks of headers and end, and at most one of padding.
     let blob = fetch(source, first, limits.lock_bytes + 8 * 512).await?;
@@ -186,9 +248,17 @@ async fn embedded_lock(source: &dyn Source, manifest: &Manifest, format: Format,
     Lockfile::from_canonical(&bytes, limits).map_err(ContentsError::Lock)
 }
 
-/// Writes the documents of the manifest with this number anew from the lock, and compares the bytes.
-fn part(plan: &PackPlan, number: usize, child: &Child, limits: &Limits) -> Result<Part, ContentsError> {
-    let manifest = plan.manifest(number).ok_or_else(|| differs("the number of manifests"))?;
+/// Writes the documents of the manifest with this number anew from the lock, and compares the
+/// bytes.
+fn part(
+    plan: &PackPlan,
+    number: usize,
+    child: &Child,
+    limits: &Limits,
+) -> Result<Part, ContentsError> {
+    let manifest = plan
+        .manifest(number)
+        .ok_or_else(|| differs("the number of manifests"))?;
     if child.descriptor.platform != manifest.platform {
         return Err(differs("a platform of the index"));
     }
@@ -203,14 +273,29 @@ fn part(plan: &PackPlan, number: usize, child: &Child, limits: &Limits) -> Resul
     if documents.manifest.1 != child.bytes {
         return Err(differs("the manifest"));
     }
-    Ok(Part { descriptor: documents.manifest.0, platform: manifest.platform, number, layers })
+    Ok(Part {
+        descriptor: documents.manifest.0,
+        platform: manifest.platform,
+        number,
+        layers,
+    })
 }
 
-/// The layers with files: of what was found only digests and sizes are taken, so that nothing else of it can stay.
-fn layers(output: &Output, child: &Child, limits: &Limits) -> Result<Vec<LayerBlob>, ContentsError> {
+/// The layers with files: of what was found only digests and sizes are taken, so that nothing else
+/// of it can stay.
+fn layers(
+    output: &Output,
+    child: &Child,
+    limits: &Limits,
+) -> Result<Vec<LayerBlob>, ContentsError> {
     let blobs = child.manifest.layers.iter().skip(1);
     if output.format == Format::Artifact {
-        return Ok(blobs.map(|blob| LayerBlob { descriptor: blob.clone(), diff_id: blob.digest }).collect());
+        return Ok(blobs
+            .map(|blob| LayerBlob {
+                descriptor: blob.clone(),
+                diff_id: blob.digest,
+            })
+            .collect());
     }
     let diff_ids = diff_ids(&child.config, limits)?;
     if diff_ids.len() != child.manifest.layers.len() {
@@ -224,7 +309,8 @@ fn layers(output: &Output, child: &Child, limits: &Limits) -> Result<Vec<LayerBl
 }
 
 fn platform_of(config: &[u8], limits: &Limits) -> Result<Platform, ContentsError> {
-    Ok(json::parse(config, limits.config_bytes, limits.json_depth).map_err(|e| EmbeddedError::Config(e.to_string()))?)
+    Ok(json::parse(config, limits.config_bytes, limits.json_depth)
+        .map_err(|e| EmbeddedError::Config(e.to_string()))?)
 }
 
 fn diff_ids(config: &[u8], limits: &Limits) -> Result<Vec<Digest>, ContentsError> {
@@ -236,7 +322,8 @@ fn diff_ids(config: &[u8], limits: &Limits) -> Result<Vec<Digest>, ContentsError
     struct RootFs {
         diff_ids: Vec<Digest>,
     }
-    let config: Config = json::parse(config, limits.config_bytes, limits.json_depth).map_err(|e| EmbeddedError::Config(e.to_string()))?;
+    let config: Config = json::parse(config, limits.config_bytes, limits.json_depth)
+        .map_err(|e| EmbeddedError::Config(e.to_string()))?;
     Ok(config.rootfs.diff_ids)
 }
 

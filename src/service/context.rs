@@ -47,11 +47,27 @@ impl Classified for ContextReadError {
 }
 
 /// The content of the file `path` of the context artifact `digest`, at most `cap` bytes.
-pub async fn read_file(source: &dyn Source, digest: &Digest, path: &str, cap: usize, limits: &Limits) -> Result<Bytes, ContextReadError> {
+pub async fn read_file(
+    source: &dyn Source,
+    digest: &Digest,
+    path: &str,
+    cap: usize,
+    limits: &Limits,
+) -> Result<Bytes, ContextReadError> {
     let files = context_files(source, digest, limits).await?;
-    let absent = || ContextReadError::NotFound { artifact: format!("{}@{digest}", source.location()), path: path.into() };
-    let file = files.file(path.strip_prefix("./").unwrap_or(path)).ok_or_else(absent)?;
-    fetch(source, &file.blob, cap).await.map_err(|source| ContextReadError::File { path: path.into(), source })
+    let absent = || ContextReadError::NotFound {
+        artifact: format!("{}@{digest}", source.location()),
+        path: path.into(),
+    };
+    let file = files
+        .file(path.strip_prefix("./").unwrap_or(path))
+        .ok_or_else(absent)?;
+    fetch(source, &file.blob, cap)
+        .await
+        .map_err(|source| ContextReadError::File {
+            path: path.into(),
+            source,
+        })
 }
 
 #[cfg(test)]
@@ -67,7 +83,10 @@ mod tests {
     async fn push(target: &MemoryTarget, media_type: &str, bytes: Vec<u8>) -> Descriptor {
         let bytes = Bytes::from(bytes);
         let descriptor = Descriptor::of(media_type, &bytes);
-        target.push(&descriptor, Content::Bytes(&bytes)).await.expect("pushed");
+        target
+            .push(&descriptor, Content::Bytes(&bytes))
+            .await
+            .expect("pushed");
         descriptor
     }
 
@@ -75,20 +94,46 @@ mod tests {
     async fn one_file_is_read_up_to_its_cap() {
         let target = MemoryTarget::new();
         let layer = push(&target, media_type::OCTET_STREAM, b"the lock".to_vec()).await;
-        let layer = json!({"mediaType": layer.media_type, "digest": layer.digest, "size": layer.size,
+        let layer = json!({"mediaType": layer.media_type, "digest": layer.digest,
+            "size": layer.size,
             "annotations": {"org.opencontainers.image.title": "siem/lock.yaml"}});
-        let manifest = json!({"schemaVersion": 2, "mediaType": media_type::MANIFEST, "artifactType": media_type::CONTEXT,
+        let manifest = json!({"schemaVersion": 2, "mediaType": media_type::MANIFEST,
+            "artifactType": media_type::CONTEXT,
             "config": Descriptor::empty(), "layers": [layer]});
-        let root = push(&target, media_type::MANIFEST, manifest.to_string().into_bytes()).await.digest;
+        let root = push(
+            &target,
+            media_type::MANIFEST,
+            manifest.to_string().into_bytes(),
+        )
+        .await
+        .digest;
         let read = |path: &'static str, cap| {
             let target = target.clone();
-            async move { read_file(&target, &root, path, cap, &Limits::DEFAULT).await.map_err(|e| e.reason()) }
+            async move {
+                read_file(&target, &root, path, cap, &Limits::DEFAULT)
+                    .await
+                    .map_err(|e| e.reason())
+            }
         };
-        assert_eq!(read("siem/lock.yaml", 8).await, Ok(Bytes::from_static(b"the lock")));
-        assert_eq!(read("./siem/lock.yaml", 8).await, Ok(Bytes::from_static(b"the lock")));
+        assert_eq!(
+            read("siem/lock.yaml", 8).await,
+            Ok(Bytes::from_static(b"the lock"))
+        );
+        assert_eq!(
+            read("./siem/lock.yaml", 8).await,
+            Ok(Bytes::from_static(b"the lock"))
+        );
         assert_eq!(read("siem/lock.yaml", 7).await, Err(Reason::LimitExceeded));
         assert_eq!(read("lock.yaml", 8).await, Err(Reason::SourceNotFound));
-        let other = read_file(&target, &Digest::of(b"other"), "lock.yaml", 8, &Limits::DEFAULT).await.expect_err("nothing there");
+        let other = read_file(
+            &target,
+            &Digest::of(b"other"),
+            "lock.yaml",
+            8,
+            &Limits::DEFAULT,
+        )
+        .await
+        .expect_err("nothing there");
         assert_eq!(other.reason(), Reason::SourceNotFound);
     }
 }

@@ -1,4 +1,5 @@
-//! Copies a bundle with everything that belongs to it: push and pull are this one function in two directions.
+//! Copies a bundle with everything that belongs to it: push and pull are this one function in two
+//! directions.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -24,7 +25,8 @@ const MAX_DEPTH: usize = 8;
 /// Are referrers copied too?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Referrers {
-    /// All of them, at every level, and what lies under cosign's tags beside the root and beside the manifests of an index.
+    /// All of them, at every level, and what lies under cosign's tags beside the root and beside
+    /// the manifests of an index.
     Included,
     /// None.
     Left,
@@ -70,7 +72,8 @@ impl Classified for CopyError {
     }
 }
 
-/// Copies `root` and all below it; the root itself last, so that it is never there without its parts. Referrers follow, each complete.
+/// Copies `root` and all below it; the root itself last, so that it is never there without its
+/// parts. Referrers follow, each complete.
 pub async fn copy(
     from: &dyn Source,
     to: &dyn Target,
@@ -80,7 +83,14 @@ pub async fn copy(
     progress: &dyn Progress,
 ) -> Result<(), CopyError> {
     let document = root.document(limits)?;
-    let job = Job { from, to, root: root.descriptor.digest, referrers, limits, progress };
+    let job = Job {
+        from,
+        to,
+        root: root.descriptor.digest,
+        referrers,
+        limits,
+        progress,
+    };
     progress.begin("copying", None);
     let mut seen = HashSet::new();
     let result = job.everything(root, &document, &mut seen).await;
@@ -98,13 +108,25 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    async fn everything(&self, root: &Resolved, document: &Document, seen: &mut HashSet<Digest>) -> Result<(), CopyError> {
-        self.document(&root.descriptor, &root.bytes, document, seen, 0).await?;
+    async fn everything(
+        &self,
+        root: &Resolved,
+        document: &Document,
+        seen: &mut HashSet<Digest>,
+    ) -> Result<(), CopyError> {
+        self.document(&root.descriptor, &root.bytes, document, seen, 0)
+            .await?;
         if self.referrers == Referrers::Left {
             return Ok(());
         }
-        let manifests = document.children().into_iter().filter(|child| child.is_document()).map(|child| child.digest);
-        let subjects: BTreeSet<Digest> = std::iter::once(root.descriptor.digest).chain(manifests).collect();
+        let manifests = document
+            .children()
+            .into_iter()
+            .filter(|child| child.is_document())
+            .map(|child| child.digest);
+        let subjects: BTreeSet<Digest> = std::iter::once(root.descriptor.digest)
+            .chain(manifests)
+            .collect();
         for subject in subjects {
             for tag in Beside::ALL {
                 self.beside(tag, &subject, seen).await?;
@@ -113,11 +135,20 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Copies what cosign's tag names. What lies under that tag at the target stays, as far as it is signatures or attestations.
-    async fn beside(&self, tag: Beside, subject: &Digest, seen: &mut HashSet<Digest>) -> Result<(), CopyError> {
-        let Some(found) = beside::find(self.from, tag, subject, self.limits).await? else { return Ok(()) };
+    /// Copies what cosign's tag names. What lies under that tag at the target stays, as far as it
+    /// is signatures or attestations.
+    async fn beside(
+        &self,
+        tag: Beside,
+        subject: &Digest,
+        seen: &mut HashSet<Digest>,
+    ) -> Result<(), CopyError> {
+        let Some(found) = beside::find(self.from, tag, subject, self.limits).await? else {
+            return Ok(());
+        };
         let document = found.document(self.limits)?;
-        self.document(&found.descriptor, &found.bytes, &document, seen, 1).await?;
+        self.document(&found.descriptor, &found.bytes, &document, seen, 1)
+            .await?;
         let there = beside::find(self.to, tag, subject, self.limits).await?;
         match (there, document) {
             (Some(there), _) if there.descriptor.digest == found.descriptor.digest => Ok(()),
@@ -144,16 +175,28 @@ impl Job<'_> {
             if !seen.insert(descriptor.digest) {
                 return Ok(());
             }
-            let (documents, blobs): (Vec<_>, Vec<_>) = document.children().into_iter().partition(|child| child.is_document());
+            let (documents, blobs): (Vec<_>, Vec<_>) = document
+                .children()
+                .into_iter()
+                .partition(|child| child.is_document());
             for child in documents {
                 self.fetch_and_copy(child, seen, depth + 1).await?;
             }
-            // Files with equal content are one blob, which two uploads at once would send twice. Not `seen`: what one document calls a blob
-            // can be another's referrer.
+            // Files with equal content are one blob, which two uploads at once would send twice.
+            // Not `seen`: what one document calls a blob can be another's referrer.
             let mut once = HashSet::new();
-            let pushes: Vec<_> = blobs.into_iter().filter(|blob| once.insert(blob.digest)).map(|blob| self.blob(blob)).collect();
-            stream::iter(pushes).buffer_unordered(PARALLEL).try_collect::<Vec<()>>().await?;
-            self.to.push(&descriptor.bare(), Content::Bytes(bytes)).await?;
+            let pushes: Vec<_> = blobs
+                .into_iter()
+                .filter(|blob| once.insert(blob.digest))
+                .map(|blob| self.blob(blob))
+                .collect();
+            stream::iter(pushes)
+                .buffer_unordered(PARALLEL)
+                .try_collect::<Vec<()>>()
+                .await?;
+            self.to
+                .push(&descriptor.bare(), Content::Bytes(bytes))
+                .await?;
             match self.referrers {
                 Referrers::Included => self.referrers(descriptor, seen, depth).await,
                 Referrers::Left => Ok(()),
@@ -161,31 +204,53 @@ impl Job<'_> {
         })
     }
 
-    async fn referrers(&self, subject: &Descriptor, seen: &mut HashSet<Digest>, depth: usize) -> Result<(), CopyError> {
+    async fn referrers(
+        &self,
+        subject: &Descriptor,
+        seen: &mut HashSet<Digest>,
+        depth: usize,
+    ) -> Result<(), CopyError> {
         for referrer in self.from.referrers(subject, self.limits).await? {
             if seen.contains(&referrer.digest) {
                 continue;
             }
-            let (bytes, document) = fetch_document(self.from, &referrer, self.limits).await.map_err(|error| self.missing(error))?;
+            let (bytes, document) = fetch_document(self.from, &referrer, self.limits)
+                .await
+                .map_err(|error| self.missing(error))?;
             // A list is a claim: what refers to something else does not come along.
-            if document.subject().is_some_and(|named| named.digest == subject.digest) {
-                self.document(&referrer, &bytes, &document, seen, depth + 1).await?;
+            if document
+                .subject()
+                .is_some_and(|named| named.digest == subject.digest)
+            {
+                self.document(&referrer, &bytes, &document, seen, depth + 1)
+                    .await?;
             }
         }
         Ok(())
     }
 
-    async fn fetch_and_copy(&self, descriptor: &Descriptor, seen: &mut HashSet<Digest>, depth: usize) -> Result<(), CopyError> {
+    async fn fetch_and_copy(
+        &self,
+        descriptor: &Descriptor,
+        seen: &mut HashSet<Digest>,
+        depth: usize,
+    ) -> Result<(), CopyError> {
         if seen.contains(&descriptor.digest) {
             return Ok(());
         }
-        let (bytes, document) = fetch_document(self.from, descriptor, self.limits).await.map_err(|error| self.missing(error))?;
-        self.document(descriptor, &bytes, &document, seen, depth).await
+        let (bytes, document) = fetch_document(self.from, descriptor, self.limits)
+            .await
+            .map_err(|error| self.missing(error))?;
+        self.document(descriptor, &bytes, &document, seen, depth)
+            .await
     }
 
     async fn blob(&self, blob: &Descriptor) -> Result<(), CopyError> {
         if !self.to.exists(blob).await? {
-            self.to.push(blob, Content::From(self.from)).await.map_err(|error| self.missing(error))?;
+            self.to
+                .push(blob, Content::From(self.from))
+                .await
+                .map_err(|error| self.missing(error))?;
         }
         self.progress.advance(blob.size);
         Ok(())
@@ -193,7 +258,10 @@ impl Job<'_> {
 
     fn missing(&self, error: OciError) -> CopyError {
         match error {
-            missing @ OciError::NotFound { .. } => CopyError::Incomplete { root: self.root, missing },
+            missing @ OciError::NotFound { .. } => CopyError::Incomplete {
+                root: self.root,
+                missing,
+            },
             other => other.into(),
         }
     }

@@ -1,8 +1,10 @@
-//! The trusted step: a bundle that somebody else packed is signed only after every byte of it was re-derived from the lock.
+//! The trusted step: a bundle that somebody else packed is signed only after every byte of it was
+//! re-derived from the lock.
 //!
-//! Nothing that the packing side says counts but the digest. The lock, the output and the terms are the [`Inputs`] that the controller froze;
-//! the bundle's small documents are written anew from the lock and compared ([`super::contents`]), and each layer is read to its end and
-//! compared ([`super::layer`]). The provenance says what these inputs say, and nothing else.
+//! Nothing that the packing side says counts but the digest. The lock, the output and the terms are
+//! the [`Inputs`] that the controller froze; the bundle's small documents are written anew from the
+//! lock and compared ([`super::contents`]), and each layer is read to its end and compared
+//! ([`super::layer`]). The provenance says what these inputs say, and nothing else.
 
 use futures::{StreamExt, TryStreamExt, stream};
 
@@ -40,7 +42,9 @@ pub enum EndorseError {
     #[error(transparent)]
     Inputs(#[from] InputsError),
     /// There is no key, and somebody is to sign.
-    #[error("signing mode is {0:?}, and there is nobody to sign; give --key or --identity-token-file")]
+    #[error(
+        "signing mode is {0:?}, and there is nobody to sign; give --key or --identity-token-file"
+    )]
     NoSigner(SigningMode),
     /// The registry failed.
     #[error(transparent)]
@@ -88,7 +92,9 @@ impl Classified for EndorseError {
             Self::NoSigner(_) => Reason::NoSigner,
             Self::Oci(error) => error.reason(),
             // Something else was pushed than was to be packed.
-            Self::Contents(ContentsError::Embedded(EmbeddedError::NotABundle | EmbeddedError::PackFormat(_)))
+            Self::Contents(ContentsError::Embedded(
+                EmbeddedError::NotABundle | EmbeddedError::PackFormat(_),
+            ))
             | Self::OtherLock { .. }
             | Self::OtherOutput { .. }
             | Self::OtherRoot(_) => Reason::LockMismatch,
@@ -101,8 +107,8 @@ impl Classified for EndorseError {
     }
 }
 
-/// Endorses the bundle `digest` in `target`, the destination of `inputs`: re-derives it, and unless the mode is `None` signs, attests,
-/// verifies and tags it.
+/// Endorses the bundle `digest` in `target`, the destination of `inputs`: re-derives it, and unless
+/// the mode is `None` signs, attests, verifies and tags it.
 pub async fn endorse(
     target: &dyn Target,
     digest: &Digest,
@@ -117,13 +123,25 @@ pub async fn endorse(
     let (root, contents) = gather(target, digest, limits).await?;
     check(&contents, &root, inputs)?;
     rederive(target, &contents, progress).await?;
-    let sbom = inputs.sbom.map(|format| Sbom::new(format, &contents.lock, inputs.output.source_date_epoch)).transpose()?;
+    let sbom = inputs
+        .sbom
+        .map(|format| Sbom::new(format, &contents.lock, inputs.output.source_date_epoch))
+        .transpose()?;
     let published = match signer {
         None => Published::Unsigned,
         Some(signer) => {
             let provenance = provenance(&contents, inputs, sbom.as_ref(), clock);
-            let vouch = Vouch { signer, subject_name: &repository, provenance: &provenance, lock: inputs.lock_digest, sbom: sbom.as_ref() };
-            let label = tag.as_ref().map(|tag| Label { tag, policy: inputs.destination.tag_policy });
+            let vouch = Vouch {
+                signer,
+                subject_name: &repository,
+                provenance: &provenance,
+                lock: inputs.lock_digest,
+                sbom: sbom.as_ref(),
+            };
+            let label = tag.as_ref().map(|tag| Label {
+                tag,
+                policy: inputs.destination.tag_policy,
+            });
             publish(target, &root, Some(vouch), label, clock, limits).await?
         }
     };
@@ -137,7 +155,10 @@ pub async fn endorse(
     })
 }
 
-fn signer_for(mode: SigningMode, signer: Option<&dyn Endorser>) -> Result<Option<&dyn Endorser>, EndorseError> {
+fn signer_for(
+    mode: SigningMode,
+    signer: Option<&dyn Endorser>,
+) -> Result<Option<&dyn Endorser>, EndorseError> {
     match (mode, signer) {
         (SigningMode::None, _) => Ok(None),
         (SigningMode::Platform | SigningMode::Namespace, None) => Err(EndorseError::NoSigner(mode)),
@@ -145,7 +166,11 @@ fn signer_for(mode: SigningMode, signer: Option<&dyn Endorser>) -> Result<Option
     }
 }
 
-async fn gather(source: &dyn Source, digest: &Digest, limits: &Limits) -> Result<(Resolved, Contents), EndorseError> {
+async fn gather(
+    source: &dyn Source,
+    digest: &Digest,
+    limits: &Limits,
+) -> Result<(Resolved, Contents), EndorseError> {
     let root = source.resolve(&Selector::Digest(*digest), limits).await?;
     let contents = contents::open(source, &root, limits).await?;
     Ok((root, contents))
@@ -155,31 +180,68 @@ async fn gather(source: &dyn Source, digest: &Digest, limits: &Limits) -> Result
 fn check(contents: &Contents, root: &Resolved, inputs: &Inputs) -> Result<(), EndorseError> {
     let found = contents.plan.lock.digest;
     if found != inputs.lock_digest {
-        return Err(EndorseError::OtherLock { expected: inputs.lock_digest, found });
+        return Err(EndorseError::OtherLock {
+            expected: inputs.lock_digest,
+            found,
+        });
     }
     if contents.plan.output != inputs.output {
-        return Err(EndorseError::OtherOutput { expected: describe(&inputs.output), found: describe(&contents.plan.output) });
+        return Err(EndorseError::OtherOutput {
+            expected: describe(&inputs.output),
+            found: describe(&contents.plan.output),
+        });
     }
     let plan = PackPlan::new(&contents.lock, inputs.output.clone())?;
-    let whole = plan.platforms().len() == contents.parts.len() && plan.top(&contents.manifests())?.0 == root.descriptor.digest;
-    if whole { Ok(()) } else { Err(EndorseError::OtherRoot(root.descriptor.digest)) }
+    let whole = plan.platforms().len() == contents.parts.len()
+        && plan.top(&contents.manifests())?.0 == root.descriptor.digest;
+    if whole {
+        Ok(())
+    } else {
+        Err(EndorseError::OtherRoot(root.descriptor.digest))
+    }
 }
 
 fn describe(output: &Output) -> String {
-    let Output { format, compression, source_date_epoch, annotations } = output;
+    let Output {
+        format,
+        compression,
+        source_date_epoch,
+        annotations,
+    } = output;
     let epoch = source_date_epoch.map_or_else(|| "none".to_owned(), |seconds| seconds.to_string());
-    format!("{}/{} with {} annotations and sourceDateEpoch {epoch}", format.as_str(), compression.as_str(), annotations.len())
+    format!(
+        "{}/{} with {} annotations and sourceDateEpoch {epoch}",
+        format.as_str(),
+        compression.as_str(),
+        annotations.len()
+    )
 }
 
 /// Reads every layer of every part to its end and compares each byte with what the lock says.
-async fn rederive(source: &dyn Source, contents: &Contents, progress: &dyn Progress) -> Result<(), LayerError> {
+async fn rederive(
+    source: &dyn Source,
+    contents: &Contents,
+    progress: &dyn Progress,
+) -> Result<(), LayerError> {
     let layers = contents.parts.iter().flat_map(|part| &part.layers);
-    progress.begin("comparing", Some(layers.map(|layer| layer.descriptor.size).fold(0, u64::saturating_add)));
+    progress.begin(
+        "comparing",
+        Some(
+            layers
+                .map(|layer| layer.descriptor.size)
+                .fold(0, u64::saturating_add),
+        ),
+    );
     let mut outcome = Ok(());
     for part in &contents.parts {
         let manifest = contents.manifest(part);
-        let layer =
-            |(index, (plan, blob))| Layer { number: index + 1, platform: part.platform.as_ref(), plan, blob, format: contents.plan.output.format };
+        let layer = |(index, (plan, blob))| Layer {
+            number: index + 1,
+            platform: part.platform.as_ref(),
+            plan,
+            blob,
+            format: contents.plan.output.format,
+        };
         let comparisons: Vec<_> = manifest
             .layers
             .iter()
@@ -192,7 +254,11 @@ async fn rederive(source: &dyn Source, contents: &Contents, progress: &dyn Progr
                 Ok::<_, LayerError>(())
             })
             .collect();
-        outcome = stream::iter(comparisons).buffer_unordered(PARALLEL).try_collect::<Vec<()>>().await.map(drop);
+        outcome = stream::iter(comparisons)
+            .buffer_unordered(PARALLEL)
+            .try_collect::<Vec<()>>()
+            .await
+            .map(drop);
         if outcome.is_err() {
             break;
         }
@@ -201,10 +267,25 @@ async fn rederive(source: &dyn Source, contents: &Contents, progress: &dyn Progr
     outcome.map(drop)
 }
 
-/// What the inputs say. Where the packing side really took its artifacts from, and with which encoder it compressed them, are its own words
-/// and have no place here.
-fn provenance(contents: &Contents, inputs: &Inputs, sbom: Option<&Sbom>, clock: &dyn Clock) -> Provenance {
-    let Inputs { run, bundle, cluster, started_on, source, output, signing, packer, .. } = inputs;
+/// What the inputs say. Where the packing side really took its artifacts from, and with which
+/// encoder it compressed them, are its own words and have no place here.
+fn provenance(
+    contents: &Contents,
+    inputs: &Inputs,
+    sbom: Option<&Sbom>,
+    clock: &dyn Clock,
+) -> Provenance {
+    let Inputs {
+        run,
+        bundle,
+        cluster,
+        started_on,
+        source,
+        output,
+        signing,
+        packer,
+        ..
+    } = inputs;
     let packed = Packed {
         lock: &contents.lock,
         lock_digest: inputs.lock_digest,
@@ -224,9 +305,17 @@ fn provenance(contents: &Contents, inputs: &Inputs, sbom: Option<&Sbom>, clock: 
         name: &bundle.name,
         uid: &bundle.uid,
         lock_uri: &source.uri,
-        packer: packer.as_ref().map(|packer| (packer.uri.as_str(), packer.digest)),
+        packer: packer
+            .as_ref()
+            .map(|packer| (packer.uri.as_str(), packer.digest)),
     };
-    let invocation_id = format!("{cluster}/{}/{}/{}/{}", bundle.namespace, bundle.name, bundle.generation, run.sign_name());
+    let invocation_id = format!(
+        "{cluster}/{}/{}/{}/{}",
+        bundle.namespace,
+        bundle.name,
+        bundle.generation,
+        run.sign_name()
+    );
     provenance::provenance(
         &packed,
         &Run {
@@ -244,10 +333,22 @@ fn provenance(contents: &Contents, inputs: &Inputs, sbom: Option<&Sbom>, clock: 
 fn evidence(published: &Published, attested: Option<&Sbom>) -> Vec<EvidenceDigest> {
     match published {
         Published::Unsigned => Vec::new(),
-        Published::Signed { signature, provenance, sbom } => {
-            let sbom = sbom.zip(attested).map(|(digest, sbom)| (sbom.predicate_type(), digest));
-            let all = [(COSIGN_SIGN, *signature), (PROVENANCE_V1, *provenance)].into_iter().chain(sbom);
-            all.map(|(predicate_type, digest)| EvidenceDigest { predicate_type: predicate_type.into(), digest }).collect()
+        Published::Signed {
+            signature,
+            provenance,
+            sbom,
+        } => {
+            let sbom = sbom
+                .zip(attested)
+                .map(|(digest, sbom)| (sbom.predicate_type(), digest));
+            let all = [(COSIGN_SIGN, *signature), (PROVENANCE_V1, *provenance)]
+                .into_iter()
+                .chain(sbom);
+            all.map(|(predicate_type, digest)| EvidenceDigest {
+                predicate_type: predicate_type.into(),
+                digest,
+            })
+            .collect()
         }
     }
 }

@@ -1,7 +1,9 @@
-//! Gathers the evidence about a digest and has it judged, piece by piece: what was judged is dropped before more is read.
+//! Gathers the evidence about a digest and has it judged, piece by piece: what was judged is
+//! dropped before more is read.
 //!
-//! Small pieces come first, so that no number of large ones keeps a small signature from being found. What is not read because the
-//! question's bytes are used up is told, as what was not judged because its signature checks are.
+//! Small pieces come first, so that no number of large ones keeps a small signature from being
+//! found. What is not read because the question's bytes are used up is told, as what was not judged
+//! because its signature checks are.
 
 mod pieces;
 
@@ -17,7 +19,10 @@ use std::{
 use bytes::Bytes;
 use futures::future::join_all;
 
-use self::pieces::{Again, NothingLeft, Piece, Stored, fetch_bundle, judge_bundles, judge_layers, only_own_faults, open_manifests, smallest_first};
+use self::pieces::{
+    Again, NothingLeft, Piece, Stored, fetch_bundle, judge_bundles, judge_layers, only_own_faults,
+    open_manifests, smallest_first,
+};
 use super::{
     beside::{self, Place},
     room::{Room, SMALL_STATEMENTS, is_too_large},
@@ -41,14 +46,16 @@ const PARALLEL: usize = 8;
 pub(super) struct Wanted {
     /// How closely it is looked at.
     pub(super) reading: Reading,
-    /// Under cosign's tags `.sig` and `.att` too. Nobody asks for them otherwise: each is a request.
+    /// Under cosign's tags `.sig` and `.att` too. Nobody asks for them otherwise: each is a
+    /// request.
     pub(super) tags: bool,
 }
 
 /// Gathers the evidence about `subject`, and judges it.
 ///
-/// A referrer that is malformed is evidence against itself alone, and so is what lies under a tag. A registry that does not answer, refuses
-/// or returns bytes that contradict their digest is an error: nobody can say then what was withheld.
+/// A referrer that is malformed is evidence against itself alone, and so is what lies under a tag.
+/// A registry that does not answer, refuses or returns bytes that contradict their digest is an
+/// error: nobody can say then what was withheld.
 pub(super) async fn find(
     source: &dyn Source,
     subject: &Descriptor,
@@ -59,7 +66,13 @@ pub(super) async fn find(
 ) -> Result<Findings, VerifyError> {
     let mut lists = list(source, subject, wanted, &room.limits()).await;
     let clipped = room.limits().manifest_bytes < limits.manifest_bytes;
-    if clipped && (is_too_large(&lists) || lists.as_ref().is_ok_and(|(_, beside)| beside.is_too_large())) && room.enlarge().await? {
+    if clipped
+        && (is_too_large(&lists)
+            || lists
+                .as_ref()
+                .is_ok_and(|(_, beside)| beside.is_too_large()))
+        && room.enlarge().await?
+    {
         lists = list(source, subject, wanted, limits).await;
     }
     let (mut referrers, mut beside) = lists?;
@@ -84,20 +97,40 @@ pub(super) async fn find(
     };
     gathering.referrers(referrers).await?;
     gathering.beside(beside).await?;
-    gathering.verifier.map(|verifier| verifier.into_findings()).ok_or_else(lost)
+    gathering
+        .verifier
+        .map(|verifier| verifier.into_findings())
+        .ok_or_else(lost)
 }
 
-async fn list(source: &dyn Source, subject: &Descriptor, wanted: Wanted, limits: &Limits) -> Result<(Vec<Descriptor>, beside::Found), OciError> {
+async fn list(
+    source: &dyn Source,
+    subject: &Descriptor,
+    wanted: Wanted,
+    limits: &Limits,
+) -> Result<(Vec<Descriptor>, beside::Found), OciError> {
     if wanted.tags {
-        futures::try_join!(source.referrers(subject, limits), beside::read(source, &subject.digest, limits))
+        futures::try_join!(
+            source.referrers(subject, limits),
+            beside::read(source, &subject.digest, limits)
+        )
     } else {
-        Ok((source.referrers(subject, limits).await?, beside::Found::default()))
+        Ok((
+            source.referrers(subject, limits).await?,
+            beside::Found::default(),
+        ))
     }
 }
 
 /// Can whoever attached the referrer have caused this, and nobody else?
 pub(super) const fn is_its_own_fault(error: &OciError) -> bool {
-    matches!(error, OciError::NotFound { .. } | OciError::SizeMismatch { .. } | OciError::LimitExceeded { .. } | OciError::Manifest(_))
+    matches!(
+        error,
+        OciError::NotFound { .. }
+            | OciError::SizeMismatch { .. }
+            | OciError::LimitExceeded { .. }
+            | OciError::Manifest(_)
+    )
 }
 
 fn lost() -> VerifyError {
@@ -126,7 +159,13 @@ struct Gathering<'a, 'r> {
 
 impl Gathering<'_, '_> {
     async fn referrers(&mut self, referrers: Vec<Descriptor>) -> Result<(), VerifyError> {
-        let mut manifests = smallest_first(referrers.into_iter().filter(Descriptor::is_document).collect(), self.limits);
+        let mut manifests = smallest_first(
+            referrers
+                .into_iter()
+                .filter(Descriptor::is_document)
+                .collect(),
+            self.limits,
+        );
         let mut stored = Vec::new();
         while let Some(batch) = self.batch(&mut manifests)? {
             self.hold(&batch).await?;
@@ -137,7 +176,12 @@ impl Gathering<'_, '_> {
             }));
             let read = only_own_faults(read.await)?;
             let (subject, reading, limits) = (self.subject, self.reading, *self.limits);
-            stored.extend(self.judge(move |verifier, stopped| open_manifests(verifier, read, &subject, reading, &limits, stopped)).await?);
+            stored.extend(
+                self.judge(move |verifier, stopped| {
+                    open_manifests(verifier, read, &subject, reading, &limits, stopped)
+                })
+                .await?,
+            );
         }
         let mut stored = smallest_first(stored, self.limits);
         while let Some(batch) = self.batch(&mut stored)? {
@@ -148,7 +192,11 @@ impl Gathering<'_, '_> {
                 (piece, content)
             }));
             let read = only_own_faults(read.await)?;
-            self.judge(move |verifier, stopped| (judge_bundles(verifier, read, stopped), Vec::new())).await.map(|_: Vec<Stored>| ())?;
+            self.judge(move |verifier, stopped| {
+                (judge_bundles(verifier, read, stopped), Vec::new())
+            })
+            .await
+            .map(|_: Vec<Stored>| ())?;
         }
         Ok(())
     }
@@ -158,29 +206,41 @@ impl Gathering<'_, '_> {
         if self.reading == Reading::EveryBlob {
             for (beside, manifest, config) in &found.configs {
                 match fetch_stored(self.source, config, self.limits.config_bytes).await {
-                    Err(error) if is_its_own_fault(&error) => self.verifier()?.reject(LegacyCandidate::unread(*beside, *manifest, None, &error)),
+                    Err(error) if is_its_own_fault(&error) => self
+                        .verifier()?
+                        .reject(LegacyCandidate::unread(*beside, *manifest, None, &error)),
                     read => drop(read?),
                 }
             }
         }
         let mut by_content: BTreeMap<(Digest, u64), Vec<Place>> = BTreeMap::new();
         for place in found.layers {
-            by_content.entry((place.layer.digest, place.layer.size)).or_default().push(place);
+            by_content
+                .entry((place.layer.digest, place.layer.size))
+                .or_default()
+                .push(place);
         }
         let mut payloads = smallest_first(by_content.into_values().collect(), self.limits);
         while let Some(batch) = self.batch(&mut payloads)? {
             self.hold(&batch).await?;
-            let (source, reading, limit) = (self.source, self.reading, self.limits.sigstore_bundle_bytes);
+            let (source, reading, limit) =
+                (self.source, self.reading, self.limits.sigstore_bundle_bytes);
             let read = join_all(batch.into_iter().map(|places: Vec<Place>| async move {
                 let content = match (places.first(), reading) {
                     (Some(place), Reading::Needed) => fetch(source, &place.layer, limit).await,
-                    (Some(place), Reading::EveryBlob) => fetch_stored(source, &place.layer, limit).await,
+                    (Some(place), Reading::EveryBlob) => {
+                        fetch_stored(source, &place.layer, limit).await
+                    }
                     (None, _) => Ok(Bytes::new()),
                 };
                 (places, content)
             }));
             let read = only_own_faults(read.await)?;
-            self.judge(move |verifier, stopped| (judge_layers(verifier, read, stopped), Vec::new())).await.map(|_: Vec<Stored>| ())?;
+            self.judge(move |verifier, stopped| {
+                (judge_layers(verifier, read, stopped), Vec::new())
+            })
+            .await
+            .map(|_: Vec<Stored>| ())?;
         }
         Ok(())
     }
@@ -189,16 +249,24 @@ impl Gathering<'_, '_> {
         self.verifier.as_deref_mut().ok_or_else(lost)
     }
 
-    /// The next pieces, as many as may be held at once and at least one. What the question has no bytes left for is told and passed over.
+    /// The next pieces, as many as may be held at once and at least one. What the question has no
+    /// bytes left for is told and passed over.
     fn batch<T: Piece>(&mut self, rest: &mut VecDeque<T>) -> Result<Option<Vec<T>>, VerifyError> {
         let (mut batch, mut held) = (Vec::new(), 0);
         while batch.len() < PARALLEL {
             let Some(next) = rest.pop_front() else { break };
             let (size, left) = (next.size(self.limits), self.room.left);
             if size > left {
-                let error = NothingLeft { size, left, limit: self.limits.evidence_bytes };
+                let error = NothingLeft {
+                    size,
+                    left,
+                    limit: self.limits.evidence_bytes,
+                };
                 let unread = next.unread(&error);
-                unread.into_iter().try_for_each(|rejected| self.verifier().map(|verifier| verifier.leave_unread(rejected)))?;
+                unread.into_iter().try_for_each(|rejected| {
+                    self.verifier()
+                        .map(|verifier| verifier.leave_unread(rejected))
+                })?;
                 continue;
             }
             if !batch.is_empty() && held + size > self.room.bytes() as u64 {
@@ -214,8 +282,14 @@ impl Gathering<'_, '_> {
 
     /// Waits until there is memory for a batch.
     async fn hold<T: Piece>(&mut self, batch: &[T]) -> Result<(), VerifyError> {
-        let size = batch.iter().fold(0_u64, |sum, piece| sum.saturating_add(piece.size(self.limits)));
-        if size > self.room.bytes() as u64 { self.enlarge().await } else { Ok(()) }
+        let size = batch.iter().fold(0_u64, |sum, piece| {
+            sum.saturating_add(piece.size(self.limits))
+        });
+        if size > self.room.bytes() as u64 {
+            self.enlarge().await
+        } else {
+            Ok(())
+        }
     }
 
     async fn enlarge(&mut self) -> Result<(), VerifyError> {
@@ -224,15 +298,23 @@ impl Gathering<'_, '_> {
         Ok(())
     }
 
-    /// Judges on another thread. What needs more memory than a small question has is judged again when it is a large one.
+    /// Judges on another thread. What needs more memory than a small question has is judged again
+    /// when it is a large one.
     async fn judge<T: Send + 'static>(
         &mut self,
-        work: impl FnOnce(&mut EvidenceVerifier, &dyn Fn() -> bool) -> (Vec<Again>, Vec<T>) + Send + 'static,
+        work: impl FnOnce(&mut EvidenceVerifier, &dyn Fn() -> bool) -> (Vec<Again>, Vec<T>)
+        + Send
+        + 'static,
     ) -> Result<Vec<T>, VerifyError> {
         let (again, found) = self.run(work).await?;
         if !again.is_empty() {
             self.enlarge().await?;
-            self.run(move |verifier, stopped| again.into_iter().for_each(|again| drop(again.judge(verifier, stopped)))).await?;
+            self.run(move |verifier, stopped| {
+                again
+                    .into_iter()
+                    .for_each(|again| drop(again.judge(verifier, stopped)))
+            })
+            .await?;
         }
         Ok(found)
     }
@@ -241,7 +323,10 @@ impl Gathering<'_, '_> {
         &mut self,
         work: impl FnOnce(&mut EvidenceVerifier, &dyn Fn() -> bool) -> T + Send + 'static,
     ) -> Result<T, VerifyError> {
-        let (mut verifier, stopped) = (self.verifier.take().ok_or_else(lost)?, Arc::clone(&self.stopped.0));
+        let (mut verifier, stopped) = (
+            self.verifier.take().ok_or_else(lost)?,
+            Arc::clone(&self.stopped.0),
+        );
         let (verifier, done) = self
             .room
             .on_thread(move || {

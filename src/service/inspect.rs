@@ -84,24 +84,50 @@ impl Classified for InspectError {
 }
 
 /// Inspects what `root` is.
-pub async fn inspect(source: &dyn Source, root: Resolved, limits: &Limits) -> Result<Inspection, InspectError> {
+pub async fn inspect(
+    source: &dyn Source,
+    root: Resolved,
+    limits: &Limits,
+) -> Result<Inspection, InspectError> {
     let document = root.document(limits)?;
     let contents = match contents::open(source, &root, limits).await {
         Ok(contents) => Some(contents),
-        Err(ContentsError::Embedded(EmbeddedError::NotABundle)) if !document.annotations().contains_key(PACK_FORMAT_ANNOTATION) => None,
+        Err(ContentsError::Embedded(EmbeddedError::NotABundle))
+            if !document.annotations().contains_key(PACK_FORMAT_ANNOTATION) =>
+        {
+            None
+        }
         Err(error) => return Err(error.into()),
     };
-    let referrers = source.referrers(&root.descriptor, limits).await?.iter().map(referrer).collect();
+    let referrers = source
+        .referrers(&root.descriptor, limits)
+        .await?
+        .iter()
+        .map(referrer)
+        .collect();
     let mut tags = Vec::new();
     for beside in Beside::ALL {
         tags.extend(tagged(source, beside, &root.descriptor.digest, limits).await?);
     }
-    Ok(Inspection { root, document, contents, referrers, tags })
+    Ok(Inspection {
+        root,
+        document,
+        contents,
+        referrers,
+        tags,
+    })
 }
 
 /// What one tag names, layer by layer; at most as many as are opened of referrers.
-async fn tagged(source: &dyn Source, beside: Beside, subject: &Digest, limits: &Limits) -> Result<Vec<Tagged>, InspectError> {
-    let Some(found) = beside::find(source, beside, subject, limits).await? else { return Ok(Vec::new()) };
+async fn tagged(
+    source: &dyn Source,
+    beside: Beside,
+    subject: &Digest,
+    limits: &Limits,
+) -> Result<Vec<Tagged>, InspectError> {
+    let Some(found) = beside::find(source, beside, subject, limits).await? else {
+        return Ok(Vec::new());
+    };
     let entry = |media_type: &str, predicate_type: Option<&String>| Tagged {
         tag: beside.tag(subject).to_string(),
         digest: found.descriptor.digest,
@@ -112,7 +138,9 @@ async fn tagged(source: &dyn Source, beside: Beside, subject: &Digest, limits: &
         Document::Index(_) => vec![entry(&found.descriptor.media_type, None)],
         Document::Manifest(manifest) => {
             let layers = manifest.layers.iter().take(limits.referrers_opened);
-            layers.map(|layer| entry(&layer.media_type, layer.annotations.get(PREDICATE_TYPE))).collect()
+            layers
+                .map(|layer| entry(&layer.media_type, layer.annotations.get(PREDICATE_TYPE)))
+                .collect()
         }
     })
 }
@@ -122,7 +150,10 @@ fn referrer(descriptor: &Descriptor) -> Referrer {
     Referrer {
         digest: descriptor.digest,
         artifact_type: descriptor.artifact_type.as_deref().map(shorten),
-        predicate_type: descriptor.annotations.get(BUNDLE_PREDICATE_TYPE).map(|text| shorten(text)),
+        predicate_type: descriptor
+            .annotations
+            .get(BUNDLE_PREDICATE_TYPE)
+            .map(|text| shorten(text)),
         size: descriptor.size,
     }
 }
@@ -136,7 +167,11 @@ mod tests {
     fn words_of_strangers_cannot_steer_a_terminal() {
         let hostile = "x\u{1b}]0;evil\u{7}\u{202e}y".to_owned();
         let annotations = Annotations::from([(BUNDLE_PREDICATE_TYPE.to_owned(), hostile.clone())]);
-        let descriptor = Descriptor { artifact_type: Some(hostile), annotations, ..Descriptor::of(media_type::MANIFEST, b"") };
+        let descriptor = Descriptor {
+            artifact_type: Some(hostile),
+            annotations,
+            ..Descriptor::of(media_type::MANIFEST, b"")
+        };
         let shown = referrer(&descriptor);
         for text in [shown.artifact_type, shown.predicate_type] {
             assert_eq!(text.as_deref(), Some("x\u{fffd}]0;evil\u{fffd}\u{fffd}y"));

@@ -1,7 +1,8 @@
 //! Compares a layer with what the lock says that it is, byte for byte, while it is read.
 //!
-//! No tar is ever parsed: the lock says what each layer must be, so its literal bytes are compared and its contents hashed. A path that
-//! the lock does not name cannot come out. Where the contents go is for the caller to say: into a folder, or nowhere.
+//! No tar is ever parsed: the lock says what each layer must be, so its literal bytes are compared
+//! and its contents hashed. A path that the lock does not name cannot come out. Where the contents
+//! go is for the caller to say: into a folder, or nowhere.
 
 use std::{
     io::{self, BufReader, Read, Write},
@@ -25,13 +26,14 @@ use crate::{
 };
 
 const BUFFER: usize = 256 << 10;
-/// The largest window that a zstd frame may ask memory for: 8 MiB, what every decoder has to support (RFC 8878, section 3.1.1.1.2). The level
-/// that layers are compressed with uses 2 MiB.
+/// The largest window that a zstd frame may ask memory for: 8 MiB, what every decoder has to
+/// support (RFC 8878, section 3.1.1.1.2). The level that layers are compressed with uses 2 MiB.
 const MAX_WINDOW_LOG: u32 = 23;
 
 /// Takes in the files of a layer.
 pub trait Files: Send + 'static {
-    /// Where the content of this file goes. What is written may still turn out wrong: the error comes later.
+    /// Where the content of this file goes. What is written may still turn out wrong: the error
+    /// comes later.
     fn open<'a>(&'a self, file: &PackedFile) -> Result<Box<dyn Write + 'a>, OutDirError>;
 }
 
@@ -102,14 +104,20 @@ impl Classified for LayerError {
     }
 }
 
-/// Reads `layer` from `source` to its end and compares every byte, handing contents to `files` on the way. When the future is dropped, the
-/// thread that reads ends too.
-pub async fn compare<F: Files>(source: &dyn Source, layer: Layer<'_>, files: F) -> Result<F, LayerError> {
+/// Reads `layer` from `source` to its end and compares every byte, handing contents to `files` on
+/// the way. When the future is dropped, the thread that reads ends too.
+pub async fn compare<F: Files>(
+    source: &dyn Source,
+    layer: Layer<'_>,
+    files: F,
+) -> Result<F, LayerError> {
     let work = Comparison::new(&layer);
     work.check_size(layer.blob.descriptor.size)?;
     let stream = source.open(&layer.blob.descriptor).await?;
     let (mut reader, _guard) = Interruptible::new(OpenContent::Stream(stream));
-    spawn_blocking(move || work.run(&mut reader, &files).map(|()| files)).await.map_err(|e| LayerError::Worker(e.to_string()))?
+    spawn_blocking(move || work.run(&mut reader, &files).map(|()| files))
+        .await
+        .map_err(|e| LayerError::Worker(e.to_string()))?
 }
 
 /// One layer that is compared with what it must be.
@@ -122,9 +130,18 @@ struct Comparison {
 
 impl Comparison {
     fn new(layer: &Layer<'_>) -> Self {
-        let Layer { number, platform, plan, blob, format } = *layer;
+        let Layer {
+            number,
+            platform,
+            plan,
+            blob,
+            format,
+        } = *layer;
         Self {
-            layer: platform.map_or_else(|| format!("layer {number}"), |platform| format!("layer {number} of {platform}")),
+            layer: platform.map_or_else(
+                || format!("layer {number}"),
+                |platform| format!("layer {number} of {platform}"),
+            ),
             segments: expected(plan, format),
             compressed: blob.descriptor.media_type == media_type::LAYER_ZSTD,
             diff_id: blob.diff_id,
@@ -132,9 +149,14 @@ impl Comparison {
     }
 
     fn run(&self, blob: &mut impl Read, files: &impl Files) -> Result<(), LayerError> {
-        let outcome = if self.compressed { self.decompress(blob, files) } else { self.compare(blob, files) };
+        let outcome = if self.compressed {
+            self.decompress(blob, files)
+        } else {
+            self.compare(blob, files)
+        };
         if let Err(error @ LayerError::Differs { .. }) = outcome {
-            // Bytes that contradict their digest explain everything else, so read on until that is known.
+            // Bytes that contradict their digest explain everything else, so read on until that is
+            // known.
             self.drain(blob)?;
             return Err(error);
         }
@@ -145,18 +167,35 @@ impl Comparison {
     /// Refuses, before anything is read, a blob that cannot be what the lock says.
     fn check_size(&self, size: u64) -> Result<(), LayerError> {
         let tar = total(&self.segments);
-        // The most that zstd makes of what cannot be compressed, and then some (`ZSTD_COMPRESSBOUND`).
-        let fits = if self.compressed { size <= tar.saturating_add(tar >> 7).saturating_add(1 << 20) } else { size == tar };
-        if fits { Ok(()) } else { Err(self.differs(&format!("it has {size} bytes, and its files {tar}"))) }
+        // The most that zstd makes of what cannot be compressed, and then some
+        // (`ZSTD_COMPRESSBOUND`).
+        let fits = if self.compressed {
+            size <= tar.saturating_add(tar >> 7).saturating_add(1 << 20)
+        } else {
+            size == tar
+        };
+        if fits {
+            Ok(())
+        } else {
+            Err(self.differs(&format!("it has {size} bytes, and its files {tar}")))
+        }
     }
 
-    /// Exactly one frame, as packgate writes it. A second or skippable frame would hide bytes behind a diffID that still holds.
+    /// Exactly one frame, as packgate writes it. A second or skippable frame would hide bytes
+    /// behind a diffID that still holds.
     fn decompress(&self, blob: &mut impl Read, files: &impl Files) -> Result<(), LayerError> {
         let blob = BufReader::with_capacity(BUFFER, blob);
-        let mut tar = zstd::Decoder::with_buffer(blob).map_err(|e| self.broken(e))?.single_frame();
-        tar.window_log_max(MAX_WINDOW_LOG).map_err(|e| self.broken(e))?;
+        let mut tar = zstd::Decoder::with_buffer(blob)
+            .map_err(|e| self.broken(e))?
+            .single_frame();
+        tar.window_log_max(MAX_WINDOW_LOG)
+            .map_err(|e| self.broken(e))?;
         self.compare(&mut tar, files)?;
-        if tar.finish().read(&mut [0]).map_err(|e| self.broken(e))? == 0 { Ok(()) } else { Err(self.differs("something follows its zstd frame")) }
+        if tar.finish().read(&mut [0]).map_err(|e| self.broken(e))? == 0 {
+            Ok(())
+        } else {
+            Err(self.differs("something follows its zstd frame"))
+        }
     }
 
     fn compare(&self, tar: &mut impl Read, files: &impl Files) -> Result<(), LayerError> {
@@ -164,37 +203,65 @@ impl Comparison {
         for segment in &self.segments {
             match segment {
                 Segment::Literal(bytes) => self.literal(tar, bytes, &mut hasher)?,
-                Segment::Content { content, .. } => self.content(tar, content, &mut hasher, files)?,
+                Segment::Content { content, .. } => {
+                    self.content(tar, content, &mut hasher, files)?
+                }
             }
         }
         if tar.read(&mut [0]).map_err(|e| self.broken(e))? != 0 {
             return Err(self.differs("it goes on after its end"));
         }
-        if hasher.finish() == self.diff_id { Ok(()) } else { Err(self.differs("its diffID is not the config's")) }
+        if hasher.finish() == self.diff_id {
+            Ok(())
+        } else {
+            Err(self.differs("its diffID is not the config's"))
+        }
     }
 
-    fn literal(&self, tar: &mut impl Read, expected: &[u8], hasher: &mut Hasher) -> Result<(), LayerError> {
+    fn literal(
+        &self,
+        tar: &mut impl Read,
+        expected: &[u8],
+        hasher: &mut Hasher,
+    ) -> Result<(), LayerError> {
         let mut actual = vec![0; expected.len()];
         tar.read_exact(&mut actual).map_err(|e| self.broken(e))?;
         hasher.update(&actual);
-        if actual == expected { Ok(()) } else { Err(self.differs("an entry that the lock does not name")) }
+        if actual == expected {
+            Ok(())
+        } else {
+            Err(self.differs("an entry that the lock does not name"))
+        }
     }
 
-    fn content(&self, tar: &mut impl Read, file: &PackedFile, hasher: &mut Hasher, files: &impl Files) -> Result<(), LayerError> {
+    fn content(
+        &self,
+        tar: &mut impl Read,
+        file: &PackedFile,
+        hasher: &mut Hasher,
+        files: &impl Files,
+    ) -> Result<(), LayerError> {
         let mut out = files.open(file)?;
         let mut checksum = Hasher::new();
         let mut left = file.size;
         let mut buffer = vec![0; BUFFER];
         while left > 0 {
             let most = usize::try_from(left).unwrap_or(BUFFER).min(BUFFER);
-            tar.read_exact(&mut buffer[..most]).map_err(|e| self.broken(e))?;
+            tar.read_exact(&mut buffer[..most])
+                .map_err(|e| self.broken(e))?;
             hasher.update(&buffer[..most]);
             checksum.update(&buffer[..most]);
-            out.write_all(&buffer[..most]).map_err(|cause| OutDirError::storage(&file.path, &cause))?;
+            out.write_all(&buffer[..most])
+                .map_err(|cause| OutDirError::storage(&file.path, &cause))?;
             left -= most as u64;
         }
-        out.flush().map_err(|cause| OutDirError::storage(&file.path, &cause))?;
-        if checksum.finish() == file.checksum { Ok(()) } else { Err(self.differs(&format!("{} does not have the lock's checksum", file.path))) }
+        out.flush()
+            .map_err(|cause| OutDirError::storage(&file.path, &cause))?;
+        if checksum.finish() == file.checksum {
+            Ok(())
+        } else {
+            Err(self.differs(&format!("{} does not have the lock's checksum", file.path)))
+        }
     }
 
     fn drain(&self, blob: &mut impl Read) -> Result<(), LayerError> {
@@ -203,7 +270,10 @@ impl Comparison {
     }
 
     fn differs(&self, cause: &str) -> LayerError {
-        LayerError::Differs { layer: self.layer.clone(), cause: cause.into() }
+        LayerError::Differs {
+            layer: self.layer.clone(),
+            cause: cause.into(),
+        }
     }
 
     fn broken(&self, error: io::Error) -> LayerError {
@@ -212,8 +282,13 @@ impl Comparison {
         }
         match error.downcast::<OciError>() {
             Ok(inner) => inner.into(),
-            Err(cause) if self.compressed => self.differs(&format!("it cannot be decompressed: {cause}")),
-            Err(cause) => LayerError::Broken { layer: self.layer.clone(), cause: cause.to_string() },
+            Err(cause) if self.compressed => {
+                self.differs(&format!("it cannot be decompressed: {cause}"))
+            }
+            Err(cause) => LayerError::Broken {
+                layer: self.layer.clone(),
+                cause: cause.to_string(),
+            },
         }
     }
 }
@@ -221,6 +296,13 @@ impl Comparison {
 fn expected(plan: &LayerPlan, format: Format) -> Vec<Segment<Arc<PackedFile>>> {
     match format {
         Format::Image => plan.segments(),
-        Format::Artifact => plan.files.iter().map(|file| Segment::Content { size: file.size, content: file.clone() }).collect(),
+        Format::Artifact => plan
+            .files
+            .iter()
+            .map(|file| Segment::Content {
+                size: file.size,
+                content: file.clone(),
+            })
+            .collect(),
     }
 }

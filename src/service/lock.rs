@@ -1,4 +1,5 @@
-//! Makes, checks and refreshes lockfiles: fetches what they name, and finds out digests, sizes and what the layers will be.
+//! Makes, checks and refreshes lockfiles: fetches what they name, and finds out digests, sizes and
+//! what the layers will be.
 
 use std::{io::Write, sync::Arc};
 
@@ -14,8 +15,8 @@ use crate::{
         digest::{Digest, Hasher},
         limits::Limits,
         lockfile::{
-            Artifact, DraftArtifact, DraftEntrypoint, Entrypoint, Generation, LockError, LockManifest, Lockfile, OriginType, RecordedLayer,
-            pin_origin,
+            Artifact, DraftArtifact, DraftEntrypoint, Entrypoint, Generation, LockError,
+            LockManifest, Lockfile, OriginType, RecordedLayer, pin_origin,
         },
         media_type,
         oci::{Descriptor, Platform},
@@ -44,7 +45,10 @@ pub enum LockServiceError {
     #[error("the lock has no layers recorded; record them: packgate lock LOCK")]
     NotRecorded,
     /// A layer is not what the lock has recorded.
-    #[error("layer {number} became {actual}, the lock has recorded {recorded}; record it again: packgate lock LOCK")]
+    #[error(
+        "layer {number} became {actual}, the lock has recorded {recorded}; record it again: \
+            packgate lock LOCK"
+    )]
     Recorded {
         /// Its number among the layers with files, from 1 on.
         number: usize,
@@ -78,15 +82,35 @@ pub struct LockService {
 }
 
 impl LockService {
-    /// Keeps downloads in `scratch` while it looks at them. Files next to the lock are read where they are.
-    pub fn new(scratch: Arc<dyn Store>, origin: Arc<dyn Origin>, progress: Arc<dyn Progress>, allow_outside: bool) -> Self {
-        Self { scratch, origin, progress, allow_outside }
+    /// Keeps downloads in `scratch` while it looks at them. Files next to the lock are read where
+    /// they are.
+    pub fn new(
+        scratch: Arc<dyn Store>,
+        origin: Arc<dyn Origin>,
+        progress: Arc<dyn Progress>,
+        allow_outside: bool,
+    ) -> Self {
+        Self {
+            scratch,
+            origin,
+            progress,
+            allow_outside,
+        }
     }
 
     /// Makes a lock: fetches everything, takes what comes as what is meant, and records the layers.
-    pub async fn make(&self, manifest: LockManifest, limits: &Limits) -> Result<Lockfile, LockServiceError> {
+    pub async fn make(
+        &self,
+        manifest: LockManifest,
+        limits: &Limits,
+    ) -> Result<Lockfile, LockServiceError> {
         self.progress.begin("locking", None);
-        let LockManifest { name, version, entrypoint, artifacts } = manifest;
+        let LockManifest {
+            name,
+            version,
+            entrypoint,
+            artifacts,
+        } = manifest;
         let mut completed = Vec::with_capacity(artifacts.len());
         for draft in artifacts {
             completed.push(self.artifact(draft).await?);
@@ -95,8 +119,15 @@ impl LockService {
             Some(draft) => Some(self.entrypoint(draft).await?),
             None => None,
         };
-        let lock =
-            Lockfile { generation: Generation::Packgate, name, version, entrypoint, artifacts: completed, layers: Vec::new() }.checked(limits)?;
+        let lock = Lockfile {
+            generation: Generation::Packgate,
+            name,
+            version,
+            entrypoint,
+            artifacts: completed,
+            layers: Vec::new(),
+        }
+        .checked(limits)?;
         let lock = self.with_layers(lock).await?;
         self.progress.end();
         Ok(lock)
@@ -107,7 +138,13 @@ impl LockService {
         lock.check_packable(self.allow_outside)?;
         self.progress.begin("locking", None);
         self.verify(lock).await?;
-        let lock = self.with_layers(Lockfile { generation: Generation::Packgate, layers: Vec::new(), ..lock.clone() }).await?;
+        let lock = self
+            .with_layers(Lockfile {
+                generation: Generation::Packgate,
+                layers: Vec::new(),
+                ..lock.clone()
+            })
+            .await?;
         self.progress.end();
         Ok(lock)
     }
@@ -120,11 +157,20 @@ impl LockService {
         let plan = PackPlan::new(lock, Output::default())?;
         let found = self.record(lock).await?;
         // By the plan, because the lock may list its platforms in any order.
-        let recorded = plan.manifests().flat_map(|manifest| manifest.layers).map(|layer| layer.recorded);
+        let recorded = plan
+            .manifests()
+            .flat_map(|manifest| manifest.layers)
+            .map(|layer| layer.recorded);
         for (number, (recorded, actual)) in recorded.zip(&found.layers).enumerate() {
             match recorded {
                 Some(recorded) if recorded == actual.diff_id => {}
-                Some(recorded) => return Err(LockServiceError::Recorded { number: number + 1, recorded, actual: actual.diff_id }),
+                Some(recorded) => {
+                    return Err(LockServiceError::Recorded {
+                        number: number + 1,
+                        recorded,
+                        actual: actual.diff_id,
+                    });
+                }
                 None => return Err(LockServiceError::NotRecorded),
             }
         }
@@ -134,45 +180,110 @@ impl LockService {
     async fn artifact(&self, draft: DraftArtifact) -> Result<Artifact, LockServiceError> {
         let pinned = self.pin(&draft).await?;
         let origin = pinned.clone().unwrap_or_else(|| draft.origin.clone());
-        let request = Request { origin_type: draft.origin_type, origin: &origin, oci: draft.oci.as_ref() };
+        let request = Request {
+            origin_type: draft.origin_type,
+            origin: &origin,
+            oci: draft.oci.as_ref(),
+        };
         let (checksum, size) = self.fetch(&draft.name, request, None).await?;
         Ok(draft.complete(checksum, size, pinned)?)
     }
 
     /// The origin of an image with the digest that it names now.
     async fn pin(&self, draft: &DraftArtifact) -> Result<Option<String>, LockServiceError> {
-        let request = Request { origin_type: draft.origin_type, origin: &draft.origin, oci: draft.oci.as_ref() };
-        let digest = self.origin.pin(request).await.map_err(|source| TransferError::Fetch { name: draft.name.clone(), source: Box::new(source) })?;
+        let request = Request {
+            origin_type: draft.origin_type,
+            origin: &draft.origin,
+            oci: draft.oci.as_ref(),
+        };
+        let digest = self
+            .origin
+            .pin(request)
+            .await
+            .map_err(|source| TransferError::Fetch {
+                name: draft.name.clone(),
+                source: Box::new(source),
+            })?;
         Ok(digest.map(|digest| pin_origin(&draft.origin, &digest)))
     }
 
     async fn entrypoint(&self, draft: DraftEntrypoint) -> Result<Entrypoint, LockServiceError> {
-        let request = Request { origin_type: OriginType::File, origin: &draft.script, oci: None };
+        let request = Request {
+            origin_type: OriginType::File,
+            origin: &draft.script,
+            oci: None,
+        };
         let (checksum, size) = self.fetch("entrypoint", request, None).await?;
         Ok(draft.complete(checksum, size)?)
     }
 
     async fn verify(&self, lock: &Lockfile) -> Result<(), LockServiceError> {
         for artifact in &lock.artifacts {
-            let request = Request { origin_type: artifact.origin_type, origin: &artifact.origin, oci: artifact.oci.as_ref() };
-            self.fetch(&artifact.name, request, Some(Expected { checksum: artifact.checksum, size: artifact.size })).await?;
+            let request = Request {
+                origin_type: artifact.origin_type,
+                origin: &artifact.origin,
+                oci: artifact.oci.as_ref(),
+            };
+            self.fetch(
+                &artifact.name,
+                request,
+                Some(Expected {
+                    checksum: artifact.checksum,
+                    size: artifact.size,
+                }),
+            )
+            .await?;
         }
         if let Some(entrypoint) = &lock.entrypoint {
-            let request = Request { origin_type: OriginType::File, origin: &entrypoint.script, oci: None };
-            self.fetch("entrypoint", request, Some(Expected { checksum: entrypoint.checksum, size: entrypoint.size })).await?;
+            let request = Request {
+                origin_type: OriginType::File,
+                origin: &entrypoint.script,
+                oci: None,
+            };
+            self.fetch(
+                "entrypoint",
+                request,
+                Some(Expected {
+                    checksum: entrypoint.checksum,
+                    size: entrypoint.size,
+                }),
+            )
+            .await?;
         }
         Ok(())
     }
 
-    /// Reads an artifact to its end. What does not lie on this machine already is kept in the scratch store.
-    async fn fetch(&self, name: &str, request: Request<'_>, expected: Option<Expected>) -> Result<(Digest, u64), LockServiceError> {
-        let opened = self.origin.open(request).await.map_err(|source| TransferError::Fetch { name: name.into(), source: Box::new(source) })?;
-        let writer = if request.origin_type == OriginType::File { None } else { Some(self.scratch.writer()?) };
+    /// Reads an artifact to its end. What does not lie on this machine already is kept in the
+    /// scratch store.
+    async fn fetch(
+        &self,
+        name: &str,
+        request: Request<'_>,
+        expected: Option<Expected>,
+    ) -> Result<(Digest, u64), LockServiceError> {
+        let opened = self
+            .origin
+            .open(request)
+            .await
+            .map_err(|source| TransferError::Fetch {
+                name: name.into(),
+                source: Box::new(source),
+            })?;
+        let writer = if request.origin_type == OriginType::File {
+            None
+        } else {
+            Some(self.scratch.writer()?)
+        };
         let progress = Arc::clone(&self.progress);
         let sink = writer.map_or(Kept::Nowhere, Kept::InScratch);
-        let (sink, digest, size) = pump(name, opened.content, expected, sink, move |bytes| progress.advance(bytes)).await?;
+        let (sink, digest, size) = pump(name, opened.content, expected, sink, move |bytes| {
+            progress.advance(bytes)
+        })
+        .await?;
         if let Kept::InScratch(writer) = sink {
-            spawn_blocking(move || writer.commit()).await.map_err(|e| TransferError::Worker(e.to_string()))??;
+            spawn_blocking(move || writer.commit())
+                .await
+                .map_err(|e| TransferError::Worker(e.to_string()))??;
         }
         Ok((digest, size))
     }
@@ -188,7 +299,12 @@ impl LockService {
         Ok(Lockfile { layers, ..lock })
     }
 
-    async fn layer(&self, lock: &Lockfile, layer: &LayerPlan, platform: Option<Platform>) -> Result<RecordedLayer, LockServiceError> {
+    async fn layer(
+        &self,
+        lock: &Lockfile,
+        layer: &LayerPlan,
+        platform: Option<Platform>,
+    ) -> Result<RecordedLayer, LockServiceError> {
         let mut sink = HashSink(Hasher::new());
         let segments = layer.segments();
         let size = total(&segments);
@@ -198,18 +314,48 @@ impl LockService {
                 Segment::Content { content, .. } => sink = self.hash(lock, &content, sink).await?,
             }
         }
-        Ok(RecordedLayer { artifacts: layer.files.len(), diff_id: sink.0.finish(), size, platform })
+        Ok(RecordedLayer {
+            artifacts: layer.files.len(),
+            diff_id: sink.0.finish(),
+            size,
+            platform,
+        })
     }
 
-    async fn hash(&self, lock: &Lockfile, file: &PackedFile, sink: HashSink) -> Result<HashSink, LockServiceError> {
+    async fn hash(
+        &self,
+        lock: &Lockfile,
+        file: &PackedFile,
+        sink: HashSink,
+    ) -> Result<HashSink, LockServiceError> {
         let name = name_of(lock, file);
-        let Some(request) = request_of(lock, file) else { return Err(TransferError::Worker("a file that is not in the lock".into()).into()) };
-        let content = if request.origin_type == OriginType::File {
-            self.origin.open(request).await.map_err(|source| TransferError::Fetch { name: name.clone(), source: Box::new(source) })?.content
-        } else {
-            OpenContent::Stream(self.scratch.open(&Descriptor::new(media_type::OCTET_STREAM, file.checksum, file.size)).await?)
+        let Some(request) = request_of(lock, file) else {
+            return Err(TransferError::Worker("a file that is not in the lock".into()).into());
         };
-        let expected = Expected { checksum: file.checksum, size: file.size };
+        let content = if request.origin_type == OriginType::File {
+            self.origin
+                .open(request)
+                .await
+                .map_err(|source| TransferError::Fetch {
+                    name: name.clone(),
+                    source: Box::new(source),
+                })?
+                .content
+        } else {
+            OpenContent::Stream(
+                self.scratch
+                    .open(&Descriptor::new(
+                        media_type::OCTET_STREAM,
+                        file.checksum,
+                        file.size,
+                    ))
+                    .await?,
+            )
+        };
+        let expected = Expected {
+            checksum: file.checksum,
+            size: file.size,
+        };
         Ok(pump(&name, content, Some(expected), sink, |_| {}).await?.0)
     }
 }

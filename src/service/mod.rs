@@ -1,4 +1,5 @@
-//! Use cases. They know the traits of `oci`, `fetch`, `signing` and `clock`, and none of their implementations.
+//! Use cases. They know the traits of `oci`, `fetch`, `signing` and `clock`, and none of their
+//! implementations.
 
 mod beside;
 pub mod contents;

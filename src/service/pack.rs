@@ -1,4 +1,5 @@
-//! Packs a lock: fetches every artifact against its checksum and writes the bundle into a store on this machine.
+//! Packs a lock: fetches every artifact against its checksum and writes the bundle into a store on
+//! this machine.
 
 use std::{io::Write, sync::Arc};
 
@@ -18,7 +19,8 @@ use crate::{
         lockfile::{LockError, Lockfile},
         oci::Descriptor,
         pack::{
-            Documents, Format, LayerBlob, LayerCompression, LayerPlan, ManifestPlan, Output, PackError, PackPlan, PackedFile, Segment, ZSTD_LEVEL,
+            Documents, Format, LayerBlob, LayerCompression, LayerPlan, ManifestPlan, Output,
+            PackError, PackPlan, PackedFile, Segment, ZSTD_LEVEL,
         },
     },
     fetch::Origin,
@@ -44,7 +46,10 @@ pub enum PackServiceError {
     #[error(transparent)]
     Oci(#[from] OciError),
     /// A layer is not what the lock has recorded.
-    #[error("layer with {files:?} became {actual}, the lock has recorded {recorded}; record it again: packgate lock LOCK")]
+    #[error(
+        "layer with {files:?} became {actual}, the lock has recorded {recorded}; record it again: \
+            packgate lock LOCK"
+    )]
     Recorded {
         /// The names of what is in it.
         files: Vec<String>,
@@ -90,23 +95,48 @@ pub struct PackService {
 
 impl PackService {
     /// Packs into `store` what comes from `origin`.
-    pub fn new(store: Arc<dyn Store>, origin: Arc<dyn Origin>, progress: Arc<dyn Progress>) -> Self {
-        Self { store, origin, progress }
+    pub fn new(
+        store: Arc<dyn Store>,
+        origin: Arc<dyn Origin>,
+        progress: Arc<dyn Progress>,
+    ) -> Self {
+        Self {
+            store,
+            origin,
+            progress,
+        }
     }
 
-    /// Packs `lock`. Nothing is tagged. Everything that can be refused without reading an artifact is refused before.
-    pub async fn pack(&self, lock: &Lockfile, output: Output, allow_outside: bool) -> Result<Packed, PackServiceError> {
+    /// Packs `lock`. Nothing is tagged. Everything that can be refused without reading an artifact
+    /// is refused before.
+    pub async fn pack(
+        &self,
+        lock: &Lockfile,
+        output: Output,
+        allow_outside: bool,
+    ) -> Result<Packed, PackServiceError> {
         lock.check_packable(allow_outside)?;
         let plan = PackPlan::new(lock, output)?;
         if plan.output.format == Format::Artifact {
-            // All of it follows from the lock, so a manifest that nobody would read shows before anything is fetched.
+            // All of it follows from the lock, so a manifest that nobody would read shows before
+            // anything is fetched.
             plan.predict()?;
         }
         self.progress.begin("packing", Some(plan.content_bytes()));
         let mut all = Vec::new();
-        let mut packed = Packed { root: Descriptor::empty(), size: 0, layers: 0, download_locations: Vec::new() };
+        let mut packed = Packed {
+            root: Descriptor::empty(),
+            size: 0,
+            layers: 0,
+            download_locations: Vec::new(),
+        };
         for manifest in plan.manifests() {
-            all.push(self.manifest(lock, &plan, &manifest, &mut packed).await?.manifest.0);
+            all.push(
+                self.manifest(lock, &plan, &manifest, &mut packed)
+                    .await?
+                    .manifest
+                    .0,
+            );
         }
         self.progress.end();
         packed.root = match (plan.top(&all)?.1, all.into_iter().next()) {
@@ -117,9 +147,21 @@ impl PackService {
         Ok(packed)
     }
 
-    async fn manifest(&self, lock: &Lockfile, plan: &PackPlan, manifest: &ManifestPlan, packed: &mut Packed) -> Result<Documents, PackServiceError> {
-        let layers = manifest.layers.iter().map(|layer| self.layer(lock, plan, layer));
-        let written: Vec<(LayerBlob, Vec<(String, String)>)> = stream::iter(layers).buffered(PARALLEL).try_collect().await?;
+    async fn manifest(
+        &self,
+        lock: &Lockfile,
+        plan: &PackPlan,
+        manifest: &ManifestPlan,
+        packed: &mut Packed,
+    ) -> Result<Documents, PackServiceError> {
+        let layers = manifest
+            .layers
+            .iter()
+            .map(|layer| self.layer(lock, plan, layer));
+        let written: Vec<(LayerBlob, Vec<(String, String)>)> = stream::iter(layers)
+            .buffered(PARALLEL)
+            .try_collect()
+            .await?;
         let (blobs, locations): (Vec<_>, Vec<_>) = written.into_iter().unzip();
         let documents = plan.documents(manifest, &blobs)?;
         for blob in [&documents.lock, &documents.config, &documents.manifest] {
@@ -127,27 +169,47 @@ impl PackService {
         }
         packed.size += blobs.iter().map(|blob| blob.descriptor.size).sum::<u64>();
         packed.layers = packed.layers.max(blobs.len() + 1);
-        packed.download_locations.extend(locations.into_iter().flatten());
+        packed
+            .download_locations
+            .extend(locations.into_iter().flatten());
         Ok(documents)
     }
 
-    async fn push(&self, packed: &mut Packed, (descriptor, bytes): &(Descriptor, Bytes)) -> Result<Descriptor, PackServiceError> {
+    async fn push(
+        &self,
+        packed: &mut Packed,
+        (descriptor, bytes): &(Descriptor, Bytes),
+    ) -> Result<Descriptor, PackServiceError> {
         self.store.push(descriptor, Content::Bytes(bytes)).await?;
         packed.size += descriptor.size;
         Ok(descriptor.clone())
     }
 
-    async fn layer(&self, lock: &Lockfile, plan: &PackPlan, layer: &LayerPlan) -> Result<(LayerBlob, Vec<(String, String)>), PackServiceError> {
+    async fn layer(
+        &self,
+        lock: &Lockfile,
+        plan: &PackPlan,
+        layer: &LayerPlan,
+    ) -> Result<(LayerBlob, Vec<(String, String)>), PackServiceError> {
         let mut locations = Vec::new();
         let mut sink = Sink::new(self.store.writer()?, plan.output.compression)?;
         let segments = match plan.output.format {
             Format::Image => layer.segments(),
-            Format::Artifact => layer.files.iter().map(|file| Segment::Content { size: file.size, content: file.clone() }).collect(),
+            Format::Artifact => layer
+                .files
+                .iter()
+                .map(|file| Segment::Content {
+                    size: file.size,
+                    content: file.clone(),
+                })
+                .collect(),
         };
         for segment in segments {
             sink = match segment {
                 Segment::Literal(bytes) => sink.literal(&bytes)?,
-                Segment::Content { content, .. } => self.file(lock, &content, sink, &mut locations).await?,
+                Segment::Content { content, .. } => {
+                    self.file(lock, &content, sink, &mut locations).await?
+                }
             };
         }
         let blob = sink.commit()?;
@@ -155,30 +217,76 @@ impl PackService {
         Ok((blob, locations))
     }
 
-    async fn file(&self, lock: &Lockfile, file: &PackedFile, sink: Sink, locations: &mut Vec<(String, String)>) -> Result<Sink, PackServiceError> {
+    async fn file(
+        &self,
+        lock: &Lockfile,
+        file: &PackedFile,
+        sink: Sink,
+        locations: &mut Vec<(String, String)>,
+    ) -> Result<Sink, PackServiceError> {
         let name = name_of(lock, file);
-        let Some(request) = request_of(lock, file) else { return Err(TransferError::Worker("a file that is not in the lock".into()).into()) };
-        let opened = self.origin.open(request).await.map_err(|source| TransferError::Fetch { name: name.clone(), source: Box::new(source) })?;
-        locations.extend(opened.download_location.map(|location| (name.clone(), location)));
-        let expected = Expected { checksum: file.checksum, size: file.size };
+        let Some(request) = request_of(lock, file) else {
+            return Err(TransferError::Worker("a file that is not in the lock".into()).into());
+        };
+        let opened = self
+            .origin
+            .open(request)
+            .await
+            .map_err(|source| TransferError::Fetch {
+                name: name.clone(),
+                source: Box::new(source),
+            })?;
+        locations.extend(
+            opened
+                .download_location
+                .map(|location| (name.clone(), location)),
+        );
+        let expected = Expected {
+            checksum: file.checksum,
+            size: file.size,
+        };
         let progress = Arc::clone(&self.progress);
-        Ok(pump(&name, opened.content, Some(expected), sink, move |bytes| progress.advance(bytes)).await?.0)
+        Ok(
+            pump(&name, opened.content, Some(expected), sink, move |bytes| {
+                progress.advance(bytes)
+            })
+            .await?
+            .0,
+        )
     }
 }
 
 /// Copies a bundle that was packed into `from` to where it is wanted, by digest: nothing is tagged.
-pub async fn deliver(from: &dyn Source, to: &dyn Target, root: &Descriptor, limits: &Limits, progress: &dyn Progress) -> Result<Resolved, CopyError> {
+pub async fn deliver(
+    from: &dyn Source,
+    to: &dyn Target,
+    root: &Descriptor,
+    limits: &Limits,
+    progress: &dyn Progress,
+) -> Result<Resolved, CopyError> {
     let bytes = fetch(from, root, limits.manifest_bytes).await?;
-    let resolved = Resolved { descriptor: root.bare(), bytes };
+    let resolved = Resolved {
+        descriptor: root.bare(),
+        bytes,
+    };
     copy::copy(from, to, &resolved, Referrers::Left, limits, progress).await?;
     Ok(resolved)
 }
 
-fn check_recorded(lock: &Lockfile, layer: &LayerPlan, format: Format, blob: &LayerBlob) -> Result<(), PackServiceError> {
+fn check_recorded(
+    lock: &Lockfile,
+    layer: &LayerPlan,
+    format: Format,
+    blob: &LayerBlob,
+) -> Result<(), PackServiceError> {
     match layer.recorded {
         Some(recorded) if format == Format::Image && recorded != blob.diff_id => {
             let files = layer.files.iter().map(|file| name_of(lock, file)).collect();
-            Err(PackServiceError::Recorded { files, recorded, actual: blob.diff_id })
+            Err(PackServiceError::Recorded {
+                files,
+                recorded,
+                actual: blob.diff_id,
+            })
         }
         _ => Ok(()),
     }
@@ -187,16 +295,26 @@ fn check_recorded(lock: &Lockfile, layer: &LayerPlan, format: Format, blob: &Lay
 /// Where a layer's tar goes: straight into a blob, or through the compressor.
 enum Sink {
     Plain(Box<dyn BlobWriter>),
-    Zstd { encoder: Box<zstd::Encoder<'static, Box<dyn BlobWriter>>>, diff_id: Hasher },
+    Zstd {
+        encoder: Box<zstd::Encoder<'static, Box<dyn BlobWriter>>>,
+        diff_id: Hasher,
+    },
 }
 
 impl Sink {
-    fn new(writer: Box<dyn BlobWriter>, compression: LayerCompression) -> Result<Self, TransferError> {
+    fn new(
+        writer: Box<dyn BlobWriter>,
+        compression: LayerCompression,
+    ) -> Result<Self, TransferError> {
         Ok(match compression {
             LayerCompression::None => Self::Plain(writer),
             LayerCompression::Zstd => {
-                let encoder = zstd::Encoder::new(writer, ZSTD_LEVEL).map_err(TransferError::Write)?;
-                Self::Zstd { encoder: Box::new(encoder), diff_id: Hasher::new() }
+                let encoder =
+                    zstd::Encoder::new(writer, ZSTD_LEVEL).map_err(TransferError::Write)?;
+                Self::Zstd {
+                    encoder: Box::new(encoder),
+                    diff_id: Hasher::new(),
+                }
             }
         })
     }

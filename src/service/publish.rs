@@ -1,7 +1,8 @@
-//! Makes a bundle public in one order only: look at the tag, sign, attest, verify what lies there now, then tag. Nobody can pull an unsigned
-//! bundle by name, and nothing is signed twice.
+//! Makes a bundle public in one order only: look at the tag, sign, attest, verify what lies there
+//! now, then tag. Nobody can pull an unsigned bundle by name, and nothing is signed twice.
 //!
-//! What is *not* checked here: that the bundle is worth a signature. Who calls this has packed it, or re-derived it ([`super::endorse`]).
+//! What is *not* checked here: that the bundle is worth a signature. Who calls this has packed it,
+//! or re-derived it ([`super::endorse`]).
 
 use std::time::Duration;
 
@@ -17,7 +18,10 @@ use crate::{
         intoto::{COSIGN_SIGN, Statement},
         job::TagPolicy,
         limits::Limits,
-        policy::{AdHoc, Authority, ClaimsRule, Means, NameMatch, Outcome, Policy, PolicyError, Use, Verdict},
+        policy::{
+            AdHoc, Authority, ClaimsRule, Means, NameMatch, Outcome, Policy, PolicyError, Use,
+            Verdict,
+        },
         provenance::is_same_build,
         reference::{Selector, Tag},
         sbom::Sbom,
@@ -33,7 +37,8 @@ use crate::{
 pub struct Vouch<'a> {
     /// Signs the bundle and the claim.
     pub signer: &'a dyn Endorser,
-    /// The subject's name in the claim: `registry/repository` without a tag. Empty where there is none.
+    /// The subject's name in the claim: `registry/repository` without a tag. Empty where there is
+    /// none.
     pub subject_name: &'a str,
     /// How the bundle came to be.
     pub provenance: &'a Provenance,
@@ -100,7 +105,10 @@ pub enum PublishError {
         message: String,
     },
     /// The tag names something else, and may not move.
-    #[error("tag {tag} of {location} names {found} already, not {wanted}; choose another tag, or set tagPolicy: Mutable")]
+    #[error(
+        "tag {tag} of {location} names {found} already, not {wanted}; choose another tag, or set \
+            tagPolicy: Mutable"
+    )]
     TagConflict {
         /// The tag.
         tag: Tag,
@@ -112,7 +120,10 @@ pub enum PublishError {
         wanted: Digest,
     },
     /// Somebody else set the tag at the same time.
-    #[error("tag {tag} of {location} names {found} now, it was set to {wanted} a moment before; two writers use one tag")]
+    #[error(
+        "tag {tag} of {location} names {found} now, it was set to {wanted} a moment before; two \
+            writers use one tag"
+    )]
     TagMoved {
         /// The tag.
         tag: Tag,
@@ -140,7 +151,8 @@ impl Classified for PublishError {
     }
 }
 
-/// Signs and attests `root` if somebody is to vouch for it, verifies that as anybody would, and tags it last.
+/// Signs and attests `root` if somebody is to vouch for it, verifies that as anybody would, and
+/// tags it last.
 pub async fn publish(
     target: &dyn Target,
     root: &Resolved,
@@ -154,7 +166,14 @@ pub async fn publish(
     }
     let published = match vouch {
         None => Published::Unsigned,
-        Some(vouch) => Box::pin(Vouching::new(vouch, target, root, clock, limits).await?.run()).await?,
+        Some(vouch) => {
+            Box::pin(
+                Vouching::new(vouch, target, root, clock, limits)
+                    .await?
+                    .run(),
+            )
+            .await?
+        }
     };
     if let Some(label) = &label {
         label.set(target, root, limits).await?;
@@ -164,33 +183,65 @@ pub async fn publish(
 }
 
 impl Label<'_> {
-    /// Refuses a tag that may not move and names something else. Registries know no atomic creation, so this is best effort. A registry that
-    /// refuses to say is an error, never an absent tag.
-    async fn check(&self, target: &dyn Target, root: &Resolved, limits: &Limits) -> Result<(), PublishError> {
+    /// Refuses a tag that may not move and names something else. Registries know no atomic
+    /// creation, so this is best effort. A registry that refuses to say is an error, never an
+    /// absent tag.
+    async fn check(
+        &self,
+        target: &dyn Target,
+        root: &Resolved,
+        limits: &Limits,
+    ) -> Result<(), PublishError> {
         if self.policy == TagPolicy::Mutable {
             return Ok(());
         }
         let (tag, location, wanted) = (self.tag.clone(), target.location(), root.descriptor.digest);
         match target.resolve(&Selector::Tag(tag.clone()), limits).await {
-            Ok(there) if there.descriptor.digest != wanted => {
-                Err(PublishError::TagConflict { tag, location, found: there.descriptor.digest, wanted })
-            }
+            Ok(there) if there.descriptor.digest != wanted => Err(PublishError::TagConflict {
+                tag,
+                location,
+                found: there.descriptor.digest,
+                wanted,
+            }),
             Ok(_) | Err(OciError::NotFound { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
-    async fn set(&self, target: &dyn Target, root: &Resolved, limits: &Limits) -> Result<(), PublishError> {
+    async fn set(
+        &self,
+        target: &dyn Target,
+        root: &Resolved,
+        limits: &Limits,
+    ) -> Result<(), PublishError> {
         target.tag(&root.descriptor, self.tag).await?;
-        let found = target.resolve(&Selector::Tag(self.tag.clone()), limits).await?.descriptor.digest;
+        let found = target
+            .resolve(&Selector::Tag(self.tag.clone()), limits)
+            .await?
+            .descriptor
+            .digest;
         let wanted = root.descriptor.digest;
-        if found == wanted { Ok(()) } else { Err(PublishError::TagMoved { tag: self.tag.clone(), location: target.location(), found, wanted }) }
+        if found == wanted {
+            Ok(())
+        } else {
+            Err(PublishError::TagMoved {
+                tag: self.tag.clone(),
+                location: target.location(),
+                found,
+                wanted,
+            })
+        }
     }
 }
 
 /// The waits for a registry to list new referrers: 3.1 s in all.
-const LISTED_AFTER: [Duration; 5] =
-    [Duration::from_millis(100), Duration::from_millis(200), Duration::from_millis(400), Duration::from_millis(800), Duration::from_millis(1_600)];
+const LISTED_AFTER: [Duration; 5] = [
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+    Duration::from_millis(1_600),
+];
 
 /// One signer that vouches for one bundle.
 struct Vouching<'a> {
@@ -211,13 +262,36 @@ impl<'a> Vouching<'a> {
         limits: &'a Limits,
     ) -> Result<Self, PublishError> {
         let means = match vouch.signer.known_by().await? {
-            KnownBy::Key { pem, root } => Means::Key { key: VerificationKey::from_pem(&pem)?, root },
-            KnownBy::Identity { san, issuer, root } => Means::Keyless { subject: NameMatch::Exact(san), issuer, claims: ClaimsRule::default(), root },
+            KnownBy::Key { pem, root } => Means::Key {
+                key: VerificationKey::from_pem(&pem)?,
+                root,
+            },
+            KnownBy::Identity { san, issuer, root } => Means::Keyless {
+                subject: NameMatch::Exact(san),
+                issuer,
+                claims: ClaimsRule::default(),
+                root,
+            },
         };
-        let authorities = vec![Authority { name: "signer".into(), means }];
+        let authorities = vec![Authority {
+            name: "signer".into(),
+            means,
+        }];
         let builder_id = Some(vouch.provenance.run_details.builder.id.clone());
-        let policy = Policy::ad_hoc(AdHoc { authorities, builder_id, lock: Some(vouch.lock), ..AdHoc::default() })?;
-        Ok(Self { vouch, target, root, clock, limits, policy: [policy] })
+        let policy = Policy::ad_hoc(AdHoc {
+            authorities,
+            builder_id,
+            lock: Some(vouch.lock),
+            ..AdHoc::default()
+        })?;
+        Ok(Self {
+            vouch,
+            target,
+            root,
+            clock,
+            limits,
+            policy: [policy],
+        })
     }
 
     /// Adds what is missing, then asks whether it is enough.
@@ -227,7 +301,9 @@ impl<'a> Vouching<'a> {
             Some(signature) => signature,
             None => self.sign().await?,
         };
-        let provenance = match self.find(&there, |statement| is_claimed(statement, self.vouch.provenance)) {
+        let provenance = match self.find(&there, |statement| {
+            is_claimed(statement, self.vouch.provenance)
+        }) {
             Some(provenance) => provenance,
             None => self.attest().await?,
         };
@@ -239,17 +315,28 @@ impl<'a> Vouching<'a> {
             },
         };
         self.check_admitted(&self.judge_when_listed().await?)?;
-        Ok(Published::Signed { signature, provenance, sbom })
+        Ok(Published::Signed {
+            signature,
+            provenance,
+            sbom,
+        })
     }
 
     /// Is everything there that was to be added?
     fn is_complete(&self, judgement: &Judgement) -> bool {
         let has = |wanted: &dyn Fn(&Statement) -> bool| self.find(judgement, wanted).is_some();
-        let has_sbom = || self.vouch.sbom.is_none_or(|sbom| has(&|statement| sbom.is_told_by(statement)));
-        has(&is_signature) && has(&|statement| is_claimed(statement, self.vouch.provenance)) && has_sbom()
+        let has_sbom = || {
+            self.vouch
+                .sbom
+                .is_none_or(|sbom| has(&|statement| sbom.is_told_by(statement)))
+        };
+        has(&is_signature)
+            && has(&|statement| is_claimed(statement, self.vouch.provenance))
+            && has_sbom()
     }
 
-    /// The verdict, once the registry lists what was pushed. Some take a moment; one that takes longer is judged by what it lists.
+    /// The verdict, once the registry lists what was pushed. Some take a moment; one that takes
+    /// longer is judged by what it lists.
     async fn judge_when_listed(&self) -> Result<Judgement, PublishError> {
         for wait in LISTED_AFTER {
             let judgement = self.judge().await?;
@@ -261,36 +348,89 @@ impl<'a> Vouching<'a> {
         self.judge().await
     }
 
-    /// The referrer with the first statement of the signer's own that is wanted. The policy trusts nobody else.
+    /// The referrer with the first statement of the signer's own that is wanted. The policy trusts
+    /// nobody else.
     fn find(&self, judgement: &Judgement, wanted: impl Fn(&Statement) -> bool) -> Option<Digest> {
-        let wanted = |statement: &Statement| wanted(statement) && is_named(statement, self.vouch.subject_name);
-        judgement.findings.verified.iter().find(|verified| wanted(verified.claim())).map(Verified::referrer).copied()
+        let wanted = |statement: &Statement| {
+            wanted(statement) && is_named(statement, self.vouch.subject_name)
+        };
+        judgement
+            .findings
+            .verified
+            .iter()
+            .find(|verified| wanted(verified.claim()))
+            .map(Verified::referrer)
+            .copied()
     }
 
     async fn sign(&self) -> Result<Digest, PublishError> {
-        Ok(sign::sign(self.target, &self.root.descriptor, self.vouch.subject_name, self.vouch.signer, self.clock).await?.digest)
+        Ok(sign::sign(
+            self.target,
+            &self.root.descriptor,
+            self.vouch.subject_name,
+            self.vouch.signer,
+            self.clock,
+        )
+        .await?
+        .digest)
     }
 
     async fn attest(&self) -> Result<Digest, PublishError> {
         let predicate = serde_json::to_value(self.vouch.provenance).map_err(SignError::from)?;
-        let claim = Claim { subject_name: self.vouch.subject_name, predicate_type: PROVENANCE_V1, predicate };
-        Ok(sign::attest(self.target, &self.root.descriptor, claim, self.vouch.signer, self.clock).await?.digest)
+        let claim = Claim {
+            subject_name: self.vouch.subject_name,
+            predicate_type: PROVENANCE_V1,
+            predicate,
+        };
+        Ok(sign::attest(
+            self.target,
+            &self.root.descriptor,
+            claim,
+            self.vouch.signer,
+            self.clock,
+        )
+        .await?
+        .digest)
     }
 
     /// A large document is a referrer of its own, in the place where its subject is.
     async fn attest_sbom(&self, sbom: &Sbom) -> Result<Digest, PublishError> {
-        let Vouch { signer, subject_name, provenance, .. } = self.vouch;
+        let Vouch {
+            signer,
+            subject_name,
+            provenance,
+            ..
+        } = self.vouch;
         let (format, subject) = (sbom.format(), &self.root.descriptor);
         let location = if sbom.is_apart() {
-            let referrer = sign::attach(self.target, subject, sbom.bytes(), format.media_type(), format.file_name()).await?;
-            let place = if subject_name.is_empty() { String::new() } else { format!("//{subject_name}") };
+            let referrer = sign::attach(
+                self.target,
+                subject,
+                sbom.bytes(),
+                format.media_type(),
+                format.file_name(),
+            )
+            .await?;
+            let place = if subject_name.is_empty() {
+                String::new()
+            } else {
+                format!("//{subject_name}")
+            };
             format!("oci:{place}@{}", referrer.digest)
         } else {
             String::new()
         };
         let predicate = sbom.predicate(&provenance.run_details.builder.id, &location);
-        let claim = Claim { subject_name, predicate_type: sbom.predicate_type(), predicate };
-        Ok(sign::attest(self.target, subject, claim, signer, self.clock).await?.digest)
+        let claim = Claim {
+            subject_name,
+            predicate_type: sbom.predicate_type(),
+            predicate,
+        };
+        Ok(
+            sign::attest(self.target, subject, claim, signer, self.clock)
+                .await?
+                .digest,
+        )
     }
 
     async fn judge(&self) -> Result<Judgement, PublishError> {
@@ -310,23 +450,48 @@ impl<'a> Vouching<'a> {
 
     fn check_admitted(&self, judgement: &Judgement) -> Result<(), PublishError> {
         let digest = self.root.descriptor.digest;
-        let denied = |reason, message: String| Err(PublishError::NotAdmitted { digest, reason, message });
+        let denied = |reason, message: String| {
+            Err(PublishError::NotAdmitted {
+                digest,
+                reason,
+                message,
+            })
+        };
         match &judgement.decision.outcome {
-            Outcome::Governed(Verdict::Admit(admitted)) if *admitted.digest() == digest => match self.vouch.sbom {
-                Some(sbom) if self.find(judgement, |statement| sbom.is_told_by(statement)).is_none() => {
-                    denied(Reason::PredicateTypeMismatch, format!("the registry does not list its {} document", sbom.format().as_str()))
+            Outcome::Governed(Verdict::Admit(admitted)) if *admitted.digest() == digest => {
+                match self.vouch.sbom {
+                    Some(sbom)
+                        if self
+                            .find(judgement, |statement| sbom.is_told_by(statement))
+                            .is_none() =>
+                    {
+                        denied(
+                            Reason::PredicateTypeMismatch,
+                            format!(
+                                "the registry does not list its {} document",
+                                sbom.format().as_str()
+                            ),
+                        )
+                    }
+                    _ => Ok(()),
                 }
-                _ => Ok(()),
-            },
-            Outcome::Governed(Verdict::Deny(denials)) => denied(denials.first().reason, denials.first().message.clone()),
+            }
+            Outcome::Governed(Verdict::Deny(denials)) => {
+                denied(denials.first().reason, denials.first().message.clone())
+            }
             _ => denied(Reason::Internal, "its own policy gives no verdict".into()),
         }
     }
 }
 
-/// Does it name the subject so, or not at all? What came along from another repository says nothing about this one.
+/// Does it name the subject so, or not at all? What came along from another repository says nothing
+/// about this one.
 fn is_named(statement: &Statement, name: &str) -> bool {
-    name.is_empty() || statement.subject.iter().any(|subject| subject.name.is_empty() || subject.name == name)
+    name.is_empty()
+        || statement
+            .subject
+            .iter()
+            .any(|subject| subject.name.is_empty() || subject.name == name)
 }
 
 fn is_signature(statement: &Statement) -> bool {
@@ -335,5 +500,6 @@ fn is_signature(statement: &Statement) -> bool {
 
 fn is_claimed(statement: &Statement, provenance: &Provenance) -> bool {
     let found = || serde_json::from_value::<Provenance>(statement.predicate.clone()).ok();
-    statement.predicate_type == PROVENANCE_V1 && found().is_some_and(|found| is_same_build(&found, provenance))
+    statement.predicate_type == PROVENANCE_V1
+        && found().is_some_and(|found| is_same_build(&found, provenance))
 }

@@ -1,4 +1,5 @@
-//! How a service that runs for many people opens their repositories: each with its own credentials, and no others.
+//! How a service that runs for many people opens their repositories: each with its own credentials,
+//! and no others.
 
 use std::sync::Arc;
 
@@ -15,9 +16,14 @@ pub type Opened = Arc<dyn Source>;
 
 /// Opens repositories. Whoever puts clients together implements it.
 pub trait Registries: Send + Sync {
-    /// The repository, to be read with what a docker configuration (`.dockerconfigjson`) knows of its host, or anonymously. Sends nothing
-    /// yet. No credential helper of the configuration is ever run.
-    fn open(&self, repository: &Repository, docker_config: Option<&[u8]>) -> Result<Opened, OpenError>;
+    /// The repository, to be read with what a docker configuration (`.dockerconfigjson`) knows of
+    /// its host, or anonymously. Sends nothing yet. No credential helper of the configuration is
+    /// ever run.
+    fn open(
+        &self,
+        repository: &Repository,
+        docker_config: Option<&[u8]>,
+    ) -> Result<Opened, OpenError>;
 }
 
 /// Why a repository cannot be opened.

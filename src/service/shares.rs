@@ -1,8 +1,9 @@
 //! Shares of what there is little of, fair between namespaces and between registries.
 //!
-//! No namespace and no registry may hold more than its part. Whoever asks for more waits in the line of their namespace, and when something
-//! is given back the namespaces take turns: who floods waits behind themselves, and a slow registry holds its own part only. Within a line
-//! those for another registry go past those whose registry's part is taken.
+//! No namespace and no registry may hold more than its part. Whoever asks for more waits in the
+//! line of their namespace, and when something is given back the namespaces take turns: who floods
+//! waits behind themselves, and a slow registry holds its own part only. Within a line those for
+//! another registry go past those whose registry's part is taken.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -41,7 +42,10 @@ pub struct Party {
 impl Party {
     /// The party of this namespace at this registry.
     pub fn new(namespace: Option<&str>, host: Option<&str>) -> Self {
-        Self { namespace: namespace.unwrap_or_default().into(), host: host.unwrap_or_default().into() }
+        Self {
+            namespace: namespace.unwrap_or_default().into(),
+            host: host.unwrap_or_default().into(),
+        }
     }
 }
 
@@ -111,10 +115,14 @@ struct Waiting<'a> {
 impl Shares {
     /// All of them are free.
     pub fn new(bounds: Bounds) -> Arc<Self> {
-        Arc::new(Self { bounds, state: Mutex::default() })
+        Arc::new(Self {
+            bounds,
+            state: Mutex::default(),
+        })
     }
 
-    /// Takes a share if there is one now. Nobody who waits is passed by that: what keeps them waiting keeps everybody like them.
+    /// Takes a share if there is one now. Nobody who waits is passed by that: what keeps them
+    /// waiting keeps everybody like them.
     pub fn try_take(self: &Arc<Self>, party: &Party) -> Result<Share, Taken> {
         let mut state = self.state();
         match state.taken(party, &self.bounds) {
@@ -132,7 +140,14 @@ impl Shares {
             }
             let (ready, receiver) = oneshot::channel();
             let number = state.wait(party, ready, &self.bounds)?;
-            (receiver, Waiting { shares: self, namespace: Arc::clone(&party.namespace), number })
+            (
+                receiver,
+                Waiting {
+                    shares: self,
+                    namespace: Arc::clone(&party.namespace),
+                    number,
+                },
+            )
         };
         // Who waits is told before their end of the channel is dropped.
         receiver.await.unwrap_or(Err(Full::All))
@@ -149,13 +164,18 @@ impl Shares {
 
     fn give(self: &Arc<Self>, state: &mut State, party: &Party) -> Share {
         state.count(party);
-        Share { shares: Arc::clone(self), party: party.clone() }
+        Share {
+            shares: Arc::clone(self),
+            party: party.clone(),
+        }
     }
 }
 
 impl State {
     fn taken(&self, party: &Party, bounds: &Bounds) -> Option<Taken> {
-        if of(&self.namespaces, &party.namespace) >= bounds.namespace || of(&self.pairs, party) >= bounds.namespace_at_host {
+        if of(&self.namespaces, &party.namespace) >= bounds.namespace
+            || of(&self.pairs, party) >= bounds.namespace_at_host
+        {
             return Some(Taken::Namespace);
         }
         if of(&self.hosts, &party.host) >= bounds.host {
@@ -166,7 +186,10 @@ impl State {
 
     fn count(&mut self, party: &Party) {
         self.all += 1;
-        *self.namespaces.entry(Arc::clone(&party.namespace)).or_default() += 1;
+        *self
+            .namespaces
+            .entry(Arc::clone(&party.namespace))
+            .or_default() += 1;
         *self.hosts.entry(Arc::clone(&party.host)).or_default() += 1;
         *self.pairs.entry(party.clone()).or_default() += 1;
     }
@@ -178,16 +201,27 @@ impl State {
         less(&mut self.pairs, party);
     }
 
-    /// Puts somebody into the line of their namespace. When too many wait, the last of the longest line has to go.
+    /// Puts somebody into the line of their namespace. When too many wait, the last of the longest
+    /// line has to go.
     fn wait(&mut self, party: &Party, ready: Ready, bounds: &Bounds) -> Result<u64, Full> {
         let mine = self.lines.get(&party.namespace).map_or(0, VecDeque::len);
         if mine >= bounds.waiting_of_namespace {
             return Err(Full::Namespace);
         }
         if self.waiting >= bounds.waiting {
-            let longest = self.lines.iter().max_by_key(|(_, line)| line.len()).filter(|(_, line)| line.len() > mine + 1);
-            let longest = longest.map(|(namespace, _)| Arc::clone(namespace)).ok_or(Full::All)?;
-            let last = self.lines.get(&longest).map_or(0, VecDeque::len).saturating_sub(1);
+            let longest = self
+                .lines
+                .iter()
+                .max_by_key(|(_, line)| line.len())
+                .filter(|(_, line)| line.len() > mine + 1);
+            let longest = longest
+                .map(|(namespace, _)| Arc::clone(namespace))
+                .ok_or(Full::All)?;
+            let last = self
+                .lines
+                .get(&longest)
+                .map_or(0, VecDeque::len)
+                .saturating_sub(1);
             if let Some(waiter) = self.remove(&longest, last) {
                 drop(waiter.ready.send(Err(Full::All)));
             }
@@ -197,7 +231,11 @@ impl State {
         if line.is_empty() {
             self.turns.push_back(Arc::clone(&party.namespace));
         }
-        line.push_back(Waiter { number: self.number, party: party.clone(), ready });
+        line.push_back(Waiter {
+            number: self.number,
+            party: party.clone(),
+            ready,
+        });
         self.waiting += 1;
         Ok(self.number)
     }
@@ -207,7 +245,12 @@ impl State {
         for turn in 0..self.turns.len() {
             let namespace = self.turns.get(turn).map(Arc::clone)?;
             let line = self.lines.get(&namespace)?;
-            let Some(at) = line.iter().position(|waiter| self.taken(&waiter.party, bounds).is_none()) else { continue };
+            let Some(at) = line
+                .iter()
+                .position(|waiter| self.taken(&waiter.party, bounds).is_none())
+            else {
+                continue;
+            };
             let waiter = self.remove(&namespace, at)?;
             // Who still waits of this namespace is behind all others now.
             if let Some(at) = self.turns.iter().position(|other| *other == namespace) {
@@ -265,7 +308,10 @@ impl Drop for Share {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let mut state = self.shares.state();
-        let at = state.lines.get(&self.namespace).and_then(|line| line.iter().position(|waiter| waiter.number == self.number));
+        let at = state
+            .lines
+            .get(&self.namespace)
+            .and_then(|line| line.iter().position(|waiter| waiter.number == self.number));
         if let Some(at) = at {
             state.remove(&self.namespace, at);
         }
@@ -278,44 +324,88 @@ mod tests {
 
     use super::*;
 
-    const BOUNDS: Bounds = Bounds { all: 6, namespace: 4, host: 4, namespace_at_host: 3, waiting: 6, waiting_of_namespace: 4 };
+    const BOUNDS: Bounds = Bounds {
+        all: 6,
+        namespace: 4,
+        host: 4,
+        namespace_at_host: 3,
+        waiting: 6,
+        waiting_of_namespace: 4,
+    };
 
     fn party(namespace: &str, host: &str) -> Party {
         Party::new(Some(namespace), Some(host))
     }
 
     fn take(shares: &Arc<Shares>, namespace: &str, host: &str, count: usize) -> Vec<Share> {
-        (0..count).map(|_| shares.try_take(&party(namespace, host)).expect("free")).collect()
+        (0..count)
+            .map(|_| shares.try_take(&party(namespace, host)).expect("free"))
+            .collect()
     }
 
     #[test]
     fn nobody_has_more_than_their_part() {
         let shares = Shares::new(BOUNDS);
         let mut held = take(&shares, "a", "slow", 3);
-        assert_eq!(shares.try_take(&party("a", "slow")).err(), Some(Taken::Namespace), "its part of this registry");
+        assert_eq!(
+            shares.try_take(&party("a", "slow")).err(),
+            Some(Taken::Namespace),
+            "its part of this registry"
+        );
         held.extend(take(&shares, "a", "other", 1));
-        assert_eq!(shares.try_take(&party("a", "other")).err(), Some(Taken::Namespace));
+        assert_eq!(
+            shares.try_take(&party("a", "other")).err(),
+            Some(Taken::Namespace)
+        );
         held.extend(take(&shares, "b", "slow", 1));
-        assert_eq!(shares.try_take(&party("b", "slow")).err(), Some(Taken::Host));
+        assert_eq!(
+            shares.try_take(&party("b", "slow")).err(),
+            Some(Taken::Host)
+        );
         held.extend(take(&shares, "b", "fast", 1));
         assert_eq!(shares.try_take(&party("c", "fast")).err(), Some(Taken::All));
         drop(held);
         let state = shares.state();
-        assert!((state.all, state.namespaces.len(), state.hosts.len(), state.pairs.len()) == (0, 0, 0, 0), "{state:?}");
+        assert!(
+            (
+                state.all,
+                state.namespaces.len(),
+                state.hosts.len(),
+                state.pairs.len()
+            ) == (0, 0, 0, 0),
+            "{state:?}"
+        );
     }
 
     #[tokio::test]
     async fn namespaces_take_turns_and_a_slow_registry_holds_up_only_itself() {
-        let shares = Shares::new(Bounds { all: 2, host: 1, namespace: 2, ..BOUNDS });
+        let shares = Shares::new(Bounds {
+            all: 2,
+            host: 1,
+            namespace: 2,
+            ..BOUNDS
+        });
         let (slow, fast) = (take(&shares, "a", "slow", 1), take(&shares, "a", "fast", 1));
         let wanted = [("a", "slow"), ("a", "fast"), ("a", "fast"), ("b", "fast")];
         let parties = wanted.map(|(namespace, host)| party(namespace, host));
-        let mut waiting: Vec<_> = parties.iter().map(|party| Box::pin(shares.take(party))).collect();
-        assert!(waiting.iter_mut().all(|waiter| waiter.now_or_never().is_none()));
+        let mut waiting: Vec<_> = parties
+            .iter()
+            .map(|party| Box::pin(shares.take(party)))
+            .collect();
+        assert!(
+            waiting
+                .iter_mut()
+                .all(|waiter| waiter.now_or_never().is_none())
+        );
         let (mut order, mut given) = (Vec::new(), fast);
         while order.len() < 3 {
             given.clear();
-            for (at, waiter) in waiting.iter_mut().enumerate().filter(|(at, _)| !order.contains(at)).collect::<Vec<_>>() {
+            for (at, waiter) in waiting
+                .iter_mut()
+                .enumerate()
+                .filter(|(at, _)| !order.contains(at))
+                .collect::<Vec<_>>()
+            {
                 if let Some(share) = waiter.as_mut().now_or_never() {
                     given.push(share.expect("a share"));
                     order.push(at);
@@ -323,7 +413,11 @@ mod tests {
             }
             assert_eq!(given.len(), 1, "one was given back: {order:?}");
         }
-        assert_eq!(order, [1, 3, 2], "the other registry first, then the other namespace");
+        assert_eq!(
+            order,
+            [1, 3, 2],
+            "the other registry first, then the other namespace"
+        );
         drop((waiting, slow));
         assert_eq!(shares.waiting(), 0);
     }
@@ -341,8 +435,15 @@ mod tests {
         }
         assert_eq!(shares.take(&a).await.err(), Some(Full::Namespace));
         let mut third = Box::pin(shares.take(&c));
-        assert!(third.as_mut().now_or_never().is_none(), "there is a place in line for who has none");
-        assert_eq!(waiting[3].as_mut().now_or_never().map(Result::err), Some(Some(Full::All)), "the last of the longest line");
+        assert!(
+            third.as_mut().now_or_never().is_none(),
+            "there is a place in line for who has none"
+        );
+        assert_eq!(
+            waiting[3].as_mut().now_or_never().map(Result::err),
+            Some(Some(Full::All)),
+            "the last of the longest line"
+        );
         assert_eq!(shares.waiting(), BOUNDS.waiting);
         drop((waiting, third));
         assert_eq!(shares.waiting(), 0);
@@ -358,6 +459,12 @@ mod tests {
         assert!(gone.as_mut().now_or_never().is_none() && waits.as_mut().now_or_never().is_none());
         drop(held);
         drop(gone);
-        assert!(waits.as_mut().now_or_never().is_some_and(|share| share.is_ok()), "it was given to somebody who was gone by then");
+        assert!(
+            waits
+                .as_mut()
+                .now_or_never()
+                .is_some_and(|share| share.is_ok()),
+            "it was given to somebody who was gone by then"
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! Signing and attesting: a statement about a digest becomes a referrer of it.
 //!
-//! What is *not* checked here: that the content of the subject is worth a signature. Who calls this decides that first.
+//! What is *not* checked here: that the content of the subject is worth a signature. Who calls this
+//! decides that first.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -31,10 +32,15 @@ pub enum SignError {
     #[error("{0:?} cannot be signed, only manifests and indexes can")]
     NoDocument(String),
     /// Only keys sign in cosign's older form.
-    #[error("signatures in the form Legacy are made with a key; sign with --key, or in the form Bundle")]
+    #[error(
+        "signatures in the form Legacy are made with a key; sign with --key, or in the form Bundle"
+    )]
     NotByKey,
     /// No verifier would read it.
-    #[error("Sigstore bundle has {size} bytes, the limit is {limit}; attach a big predicate as a referrer of its own and attest its digest")]
+    #[error(
+        "Sigstore bundle has {size} bytes, the limit is {limit}; attach a big predicate as a \
+            referrer of its own and attest its digest"
+    )]
     TooLarge {
         /// Its size in bytes.
         size: usize,
@@ -69,8 +75,8 @@ pub struct Claim<'a> {
     pub predicate: Value,
 }
 
-/// Signs `subject` as `cosign sign` does and returns the referrer's descriptor. cosign gives its subject no name; a name, `registry/repository`,
-/// is what policies with `bindRepository` compare.
+/// Signs `subject` as `cosign sign` does and returns the referrer's descriptor. cosign gives its
+/// subject no name; a name, `registry/repository`, is what policies with `bindRepository` compare.
 pub async fn sign(
     target: &dyn Target,
     subject: &Descriptor,
@@ -78,11 +84,16 @@ pub async fn sign(
     signer: &dyn Endorser,
     clock: &dyn Clock,
 ) -> Result<Descriptor, SignError> {
-    let claim = Claim { subject_name, predicate_type: COSIGN_SIGN, predicate: json!({}) };
+    let claim = Claim {
+        subject_name,
+        predicate_type: COSIGN_SIGN,
+        predicate: json!({}),
+    };
     attest(target, subject, claim, signer, clock).await
 }
 
-/// Signs a claim about `subject` and returns the referrer's descriptor. Nothing is pushed unless everything could be made.
+/// Signs a claim about `subject` and returns the referrer's descriptor. Nothing is pushed unless
+/// everything could be made.
 pub async fn attest(
     target: &dyn Target,
     subject: &Descriptor,
@@ -91,16 +102,40 @@ pub async fn attest(
     clock: &dyn Clock,
 ) -> Result<Descriptor, SignError> {
     check(subject)?;
-    let Claim { subject_name, predicate_type, predicate } = claim;
-    let statement = serde_json::to_vec(&Statement::about(subject_name, &subject.digest, predicate_type, predicate))?;
+    let Claim {
+        subject_name,
+        predicate_type,
+        predicate,
+    } = claim;
+    let statement = serde_json::to_vec(&Statement::about(
+        subject_name,
+        &subject.digest,
+        predicate_type,
+        predicate,
+    ))?;
     let bundle = signer.endorse(Signable::Statement(&statement)).await?;
     check_size(bundle.len())?;
-    push(target, referrer::referrer(bundle, predicate_type, subject, clock.now())?).await
+    push(
+        target,
+        referrer::referrer(bundle, predicate_type, subject, clock.now())?,
+    )
+    .await
 }
 
-/// Adds a document to `subject` as a referrer of its own, unsigned, and returns the referrer's descriptor.
-pub async fn attach(target: &dyn Target, subject: &Descriptor, bytes: &Bytes, media_type: &str, title: &str) -> Result<Descriptor, SignError> {
-    push(target, referrer::plain(bytes.clone(), media_type, title, subject)?).await
+/// Adds a document to `subject` as a referrer of its own, unsigned, and returns the referrer's
+/// descriptor.
+pub async fn attach(
+    target: &dyn Target,
+    subject: &Descriptor,
+    bytes: &Bytes,
+    media_type: &str,
+    title: &str,
+) -> Result<Descriptor, SignError> {
+    push(
+        target,
+        referrer::plain(bytes.clone(), media_type, title, subject)?,
+    )
+    .await
 }
 
 async fn push(target: &dyn Target, parts: Referrer) -> Result<Descriptor, SignError> {
@@ -112,12 +147,22 @@ async fn push(target: &dyn Target, parts: Referrer) -> Result<Descriptor, SignEr
 
 /// Can it be signed at all?
 pub(super) fn check(subject: &Descriptor) -> Result<(), SignError> {
-    if subject.is_document() { Ok(()) } else { Err(SignError::NoDocument(subject.media_type.chars().take(120).collect())) }
+    if subject.is_document() {
+        Ok(())
+    } else {
+        Err(SignError::NoDocument(
+            subject.media_type.chars().take(120).collect(),
+        ))
+    }
 }
 
 const fn check_size(size: usize) -> Result<(), SignError> {
     let limit = Limits::DEFAULT.sigstore_bundle_bytes;
-    if size > limit { Err(SignError::TooLarge { size, limit }) } else { Ok(()) }
+    if size > limit {
+        Err(SignError::TooLarge { size, limit })
+    } else {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -132,7 +177,10 @@ mod tests {
         signing::{KeySigner, Signer as _},
     };
 
-    const KEY: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/keys/p256-pkcs8.pem"));
+    const KEY: &[u8] = include_bytes!(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/data/keys/p256-pkcs8.pem"
+    ));
     const SUBJECT: &[u8] = br#"{"schemaVersion":2,"config":{"mediaType":"x","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":0},"layers":[]}"#;
 
     struct Bench {
@@ -143,31 +191,63 @@ mod tests {
     }
 
     async fn bench() -> Bench {
-        let (target, subject) = (MemoryTarget::new(), Descriptor::of(media_type::MANIFEST, SUBJECT));
-        target.push(&subject, Content::Bytes(&Bytes::from_static(SUBJECT))).await.expect("pushed");
+        let (target, subject) = (
+            MemoryTarget::new(),
+            Descriptor::of(media_type::MANIFEST, SUBJECT),
+        );
+        target
+            .push(&subject, Content::Bytes(&Bytes::from_static(SUBJECT)))
+            .await
+            .expect("pushed");
         let signer = KeySigner::from_pem(KEY, None).expect("a key");
-        Bench { target, subject, signer, clock: FixedClock("2026-11-21T10:00:00Z".parse().expect("a time")) }
+        Bench {
+            target,
+            subject,
+            signer,
+            clock: FixedClock("2026-11-21T10:00:00Z".parse().expect("a time")),
+        }
     }
 
     impl Bench {
         async fn attest(&self, claim: Claim<'_>) -> Result<Descriptor, SignError> {
-            attest(&self.target, &self.subject, claim, &self.signer, &self.clock).await
+            attest(
+                &self.target,
+                &self.subject,
+                claim,
+                &self.signer,
+                &self.clock,
+            )
+            .await
         }
 
-        /// The statement that a referrer carries, its signature checked by an independent implementation.
+        /// The statement that a referrer carries, its signature checked by an independent
+        /// implementation.
         async fn statement(&self, referrer: &Descriptor) -> Value {
-            let (_, document) = fetch_document(&self.target, referrer, &Limits::DEFAULT).await.expect("a manifest");
+            let (_, document) = fetch_document(&self.target, referrer, &Limits::DEFAULT)
+                .await
+                .expect("a manifest");
             assert_eq!(document.subject(), Some(&self.subject));
             let mut children = Vec::new();
             for child in document.children() {
                 children.push(fetch(&self.target, child, 1 << 20).await.expect("complete"));
             }
             assert_eq!(children[0], b"{}".as_slice());
-            let bundle = SigstoreBundle::from_json(std::str::from_utf8(&children[1]).expect("text")).expect("a bundle");
-            let SignatureContent::DsseEnvelope(envelope) = &bundle.content else { panic!("no envelope") };
-            let key = sigstore_types::DerPublicKey::from_pem(self.signer.public_key_pem()).expect("a key");
+            let bundle =
+                SigstoreBundle::from_json(std::str::from_utf8(&children[1]).expect("text"))
+                    .expect("a bundle");
+            let SignatureContent::DsseEnvelope(envelope) = &bundle.content else {
+                panic!("no envelope")
+            };
+            let key = sigstore_types::DerPublicKey::from_pem(self.signer.public_key_pem())
+                .expect("a key");
             let scheme = sigstore_crypto::SigningScheme::EcdsaP256Sha256;
-            sigstore_crypto::verify_signature(&key, &envelope.pae(), &envelope.signature.sig, scheme).expect("a valid signature");
+            sigstore_crypto::verify_signature(
+                &key,
+                &envelope.pae(),
+                &envelope.signature.sig,
+                scheme,
+            )
+            .expect("a valid signature");
             serde_json::from_slice(envelope.payload.as_bytes()).expect("a statement")
         }
     }
@@ -175,28 +255,59 @@ mod tests {
     #[tokio::test]
     async fn a_signature_is_what_cosign_signs() {
         let bench = bench().await;
-        let referrer = sign(&bench.target, &bench.subject, "", &bench.signer, &bench.clock).await.expect("signed");
-        let expected = json!({"_type": "https://in-toto.io/Statement/v1", "subject": [{"digest": {"sha256": bench.subject.digest.hex()}}],
+        let referrer = sign(
+            &bench.target,
+            &bench.subject,
+            "",
+            &bench.signer,
+            &bench.clock,
+        )
+        .await
+        .expect("signed");
+        let expected = json!({"_type": "https://in-toto.io/Statement/v1", "subject": [{
+            "digest": {"sha256": bench.subject.digest.hex()},
+        }],
             "predicateType": "https://sigstore.dev/cosign/sign/v1", "predicate": {}});
         assert_eq!(bench.statement(&referrer).await, expected);
-        let found = bench.target.referrers(&bench.subject, &Limits::DEFAULT).await.expect("listed");
+        let found = bench
+            .target
+            .referrers(&bench.subject, &Limits::DEFAULT)
+            .await
+            .expect("listed");
         assert_eq!(found, [referrer]);
     }
 
     #[tokio::test]
     async fn a_signature_carries_the_name_of_its_repository() {
         let bench = bench().await;
-        let referrer = sign(&bench.target, &bench.subject, "r.example.com/a", &bench.signer, &bench.clock).await.expect("signed");
-        assert_eq!(bench.statement(&referrer).await["subject"][0]["name"], "r.example.com/a");
+        let referrer = sign(
+            &bench.target,
+            &bench.subject,
+            "r.example.com/a",
+            &bench.signer,
+            &bench.clock,
+        )
+        .await
+        .expect("signed");
+        assert_eq!(
+            bench.statement(&referrer).await["subject"][0]["name"],
+            "r.example.com/a"
+        );
     }
 
     #[tokio::test]
     async fn an_attestation_carries_its_claim() {
         let bench = bench().await;
-        let claim = Claim { subject_name: "r.example.com/a", predicate_type: "https://p/v1", predicate: json!({"n": 9_007_199_254_740_993_u64}) };
+        let claim = Claim {
+            subject_name: "r.example.com/a",
+            predicate_type: "https://p/v1",
+            predicate: json!({"n": 9_007_199_254_740_993_u64}),
+        };
         let referrer = bench.attest(claim).await.expect("attested");
         let expected = json!({"_type": "https://in-toto.io/Statement/v1",
-            "subject": [{"name": "r.example.com/a", "digest": {"sha256": bench.subject.digest.hex()}}],
+            "subject": [
+                {"name": "r.example.com/a", "digest": {"sha256": bench.subject.digest.hex()}},
+            ],
             "predicateType": "https://p/v1", "predicate": {"n": 9_007_199_254_740_993_u64}});
         assert_eq!(bench.statement(&referrer).await, expected);
     }
@@ -205,16 +316,32 @@ mod tests {
     async fn what_no_verifier_would_read_is_not_pushed() {
         let bench = bench().await;
         let predicate = json!({"x": "x".repeat(Limits::DEFAULT.sigstore_bundle_bytes * 3 / 4)});
-        let claim = Claim { subject_name: "", predicate_type: "https://p/v1", predicate };
-        assert_eq!(bench.attest(claim).await.expect_err("too large").reason(), Reason::LimitExceeded);
-        assert_eq!(bench.target.referrers(&bench.subject, &Limits::DEFAULT).await.expect("listed"), []);
+        let claim = Claim {
+            subject_name: "",
+            predicate_type: "https://p/v1",
+            predicate,
+        };
+        assert_eq!(
+            bench.attest(claim).await.expect_err("too large").reason(),
+            Reason::LimitExceeded
+        );
+        assert_eq!(
+            bench
+                .target
+                .referrers(&bench.subject, &Limits::DEFAULT)
+                .await
+                .expect("listed"),
+            []
+        );
     }
 
     #[tokio::test]
     async fn only_manifests_are_signed() {
         let bench = bench().await;
         let blob = Descriptor::of(media_type::OCTET_STREAM, b"blob");
-        let error = sign(&bench.target, &blob, "", &bench.signer, &bench.clock).await.expect_err("a blob");
+        let error = sign(&bench.target, &blob, "", &bench.signer, &bench.clock)
+            .await
+            .expect_err("a blob");
         assert_eq!(error.reason(), Reason::InvalidSpec);
     }
 }

@@ -1,6 +1,8 @@
-//! Signing and attesting in cosign's older form: a layer more under the tag `.sig` or `.att` beside the subject.
+//! Signing and attesting in cosign's older form: a layer more under the tag `.sig` or `.att` beside
+//! the subject.
 //!
-//! For registries and verifiers that know nothing newer. What is there stays, and what others add at the same time as well.
+//! For registries and verifiers that know nothing newer. What is there stays, and what others add
+//! at the same time as well.
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde_json::json;
@@ -24,20 +26,49 @@ use crate::{
     signing::Signer,
 };
 
-/// Signs `subject`, known as `repository`, as `cosign sign` did. Returns the digest of the manifest that the tag names then.
-pub async fn sign(target: &dyn Target, subject: &Descriptor, repository: &str, signer: &dyn Signer) -> Result<Digest, SignError> {
+/// Signs `subject`, known as `repository`, as `cosign sign` did. Returns the digest of the manifest
+/// that the tag names then.
+pub async fn sign(
+    target: &dyn Target,
+    subject: &Descriptor,
+    repository: &str,
+    signer: &dyn Signer,
+) -> Result<Digest, SignError> {
     check(subject)?;
     let payload = serde_json::to_vec(&SimpleSigning::about(repository, &subject.digest))?;
     let signature = signed(signer, &payload).await?;
     let annotations = Annotations::from([(SIGNATURE.to_owned(), BASE64.encode(signature))]);
-    add(target, Beside::Signatures, subject, SIMPLE_SIGNING, payload, annotations).await
+    add(
+        target,
+        Beside::Signatures,
+        subject,
+        SIMPLE_SIGNING,
+        payload,
+        annotations,
+    )
+    .await
 }
 
-/// Signs a claim about `subject` as `cosign attest` did. Returns the digest of the manifest that the tag names then.
-pub async fn attest(target: &dyn Target, subject: &Descriptor, claim: Claim<'_>, signer: &dyn Signer) -> Result<Digest, SignError> {
+/// Signs a claim about `subject` as `cosign attest` did. Returns the digest of the manifest that
+/// the tag names then.
+pub async fn attest(
+    target: &dyn Target,
+    subject: &Descriptor,
+    claim: Claim<'_>,
+    signer: &dyn Signer,
+) -> Result<Digest, SignError> {
     check(subject)?;
-    let Claim { subject_name, predicate_type, predicate } = claim;
-    let statement = serde_json::to_vec(&Statement::about(subject_name, &subject.digest, predicate_type, predicate))?;
+    let Claim {
+        subject_name,
+        predicate_type,
+        predicate,
+    } = claim;
+    let statement = serde_json::to_vec(&Statement::about(
+        subject_name,
+        &subject.digest,
+        predicate_type,
+        predicate,
+    ))?;
     let signature = BASE64.encode(signed(signer, &referrer::pae(&statement)).await?);
     let envelope = json!({
         "payloadType": media_type::IN_TOTO,
@@ -45,11 +76,23 @@ pub async fn attest(target: &dyn Target, subject: &Descriptor, claim: Claim<'_>,
         "signatures": [{"keyid": "", "sig": signature}],
     });
     let annotations = [(SIGNATURE, ""), (PREDICATE_TYPE, predicate_type)];
-    let annotations = annotations.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect();
-    add(target, Beside::Attestations, subject, DSSE, serde_json::to_vec(&envelope)?, annotations).await
+    let annotations = annotations
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into_iter()
+        .collect();
+    add(
+        target,
+        Beside::Attestations,
+        subject,
+        DSSE,
+        serde_json::to_vec(&envelope)?,
+        annotations,
+    )
+    .await
 }
 
-/// A key's signature. A certificate would be worth nothing here without a log's promise, which nobody asks for.
+/// A key's signature. A certificate would be worth nothing here without a log's promise, which
+/// nobody asks for.
 async fn signed(signer: &dyn Signer, message: &[u8]) -> Result<Vec<u8>, SignError> {
     let signature = signer.sign(message).await?;
     match signature.material.content {
@@ -68,9 +111,17 @@ async fn add(
 ) -> Result<Digest, SignError> {
     let limits = &Limits::DEFAULT;
     if content.len() > limits.sigstore_bundle_bytes {
-        return Err(SignError::TooLarge { size: content.len(), limit: limits.sigstore_bundle_bytes });
+        return Err(SignError::TooLarge {
+            size: content.len(),
+            limit: limits.sigstore_bundle_bytes,
+        });
     }
-    let layer = Descriptor { annotations, ..Descriptor::of(media_type, &content) };
-    target.push(&layer.bare(), Content::Bytes(&content.into())).await?;
+    let layer = Descriptor {
+        annotations,
+        ..Descriptor::of(media_type, &content)
+    };
+    target
+        .push(&layer.bare(), Content::Bytes(&content.into()))
+        .await?;
     Ok(beside::add(target, tag, &subject.digest, &[layer], limits).await?)
 }

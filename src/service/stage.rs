@@ -46,12 +46,18 @@ impl Stage {
     pub fn late(&self, location: &str, limit: Duration) -> String {
         let seconds = limit.as_secs_f32();
         match self.at() {
-            At::Registry => format!("no verdict within {seconds} s: {location} answers too slowly, or not at all; try again"),
+            At::Registry => format!(
+                "no verdict within {seconds} s: {location} answers too slowly, or not at all; try \
+                    again"
+            ),
             At::Queue => format!(
-                "no verdict within {seconds} s: the question waited in the queue, behind others of the same namespace or registry; try again, or ask about fewer images at once"
+                "no verdict within {seconds} s: the question waited in the queue, behind others of \
+                    the same namespace or registry; try again, or ask about fewer images at once"
             ),
             At::Evidence => format!(
-                "no verdict within {seconds} s: judging what is attached to the image in {location} takes too long, or waits for other large evidence of the same namespace; delete signatures that are not needed, or try again"
+                "no verdict within {seconds} s: judging what is attached to the image in \
+                    {location} takes too long, or waits for other large evidence of the same \
+                    namespace; delete signatures that are not needed, or try again"
             ),
         }
     }

@@ -1,4 +1,5 @@
-//! How a bundle stands in its registry now: there or not, under its tag or not, and what the policies say of it.
+//! How a bundle stands in its registry now: there or not, under its tag or not, and what the
+//! policies say of it.
 
 use jiff::Timestamp;
 
@@ -65,7 +66,10 @@ pub enum StandingError {
     #[error("{0} is not in the registry any more")]
     Gone(String),
     /// The tag names something else.
-    #[error("tag {tag} names {actual}, not {expected}; somebody moved it: tag the bundle again, or choose another tag")]
+    #[error(
+        "tag {tag} names {actual}, not {expected}; somebody moved it: tag the bundle again, or \
+            choose another tag"
+    )]
     Moved {
         /// The tag.
         tag: Tag,
@@ -95,19 +99,43 @@ impl Classified for StandingError {
 }
 
 /// Looks at the bundle, reading with what `docker_config` knows of its registry.
-pub async fn look(registries: &dyn Registries, docker_config: Option<&[u8]>, asked: &Asked<'_>, limits: &Limits) -> Result<Standing, StandingError> {
+pub async fn look(
+    registries: &dyn Registries,
+    docker_config: Option<&[u8]>,
+    asked: &Asked<'_>,
+    limits: &Limits,
+) -> Result<Standing, StandingError> {
     let source = registries.open(asked.reference.repository(), docker_config)?;
     look_in(&*source, asked, limits).await
 }
 
-async fn look_in(source: &dyn Source, asked: &Asked<'_>, limits: &Limits) -> Result<Standing, StandingError> {
+async fn look_in(
+    source: &dyn Source,
+    asked: &Asked<'_>,
+    limits: &Limits,
+) -> Result<Standing, StandingError> {
     let digest = asked.reference.digest();
-    let root = source.resolve(&Selector::Digest(digest), limits).await.map_err(|error| gone(error, asked.reference))?;
+    let root = source
+        .resolve(&Selector::Digest(digest), limits)
+        .await
+        .map_err(|error| gone(error, asked.reference))?;
     if let Some(tag) = asked.tag {
         let named = source.resolve(&Selector::Tag(tag.clone()), limits).await;
-        let actual = named.map_err(|error| gone(error, format_args!("{}:{tag}", asked.reference.repository())))?.descriptor.digest;
+        let actual = named
+            .map_err(|error| {
+                gone(
+                    error,
+                    format_args!("{}:{tag}", asked.reference.repository()),
+                )
+            })?
+            .descriptor
+            .digest;
         if actual != digest {
-            return Err(StandingError::Moved { tag: tag.clone(), expected: digest, actual });
+            return Err(StandingError::Moved {
+                tag: tag.clone(),
+                expected: digest,
+                actual,
+            });
         }
     }
     let question = Question {
@@ -123,7 +151,8 @@ async fn look_in(source: &dyn Source, asked: &Asked<'_>, limits: &Limits) -> Res
     let judgement = verify::judge(source, &root, &question, limits).await?;
     let size = match &judgement.contents {
         Some(contents) => Some(size(contents)?),
-        // Nobody asks for the size of what is refused, and nothing that nobody signed is opened where a signature is asked for.
+        // Nobody asks for the size of what is refused, and nothing that nobody signed is opened
+        // where a signature is asked for.
         None if !judgement.decision.policies.is_empty() && !judgement.decision.admitted() => None,
         None => match contents::open(source, &root, limits).await {
             Ok(contents) => Some(size(&contents)?),
@@ -166,37 +195,74 @@ mod tests {
     struct One(Arc<MemoryTarget>);
 
     impl Registries for One {
-        fn open(&self, _: &crate::core::reference::Repository, _: Option<&[u8]>) -> Result<Arc<dyn Source>, OpenError> {
+        fn open(
+            &self,
+            _: &crate::core::reference::Repository,
+            _: Option<&[u8]>,
+        ) -> Result<Arc<dyn Source>, OpenError> {
             Ok(Arc::<MemoryTarget>::clone(&self.0))
         }
     }
 
     async fn store(target: &MemoryTarget, content: &'static [u8]) -> Descriptor {
-        let (bytes, root) = (Bytes::from_static(content), Descriptor::of(media_type::INDEX, content));
-        target.push(&root, Content::Bytes(&bytes)).await.expect("pushed");
+        let (bytes, root) = (
+            Bytes::from_static(content),
+            Descriptor::of(media_type::INDEX, content),
+        );
+        target
+            .push(&root, Content::Bytes(&bytes))
+            .await
+            .expect("pushed");
         root
     }
 
-    async fn look_at(target: &Arc<MemoryTarget>, digest: Digest, tag: &Tag) -> Result<Standing, Reason> {
-        let reference: crate::core::reference::Reference = format!("r.example.com/a/b@{digest}").parse().expect("a reference");
+    async fn look_at(
+        target: &Arc<MemoryTarget>,
+        digest: Digest,
+        tag: &Tag,
+    ) -> Result<Standing, Reason> {
+        let reference: crate::core::reference::Reference = format!("r.example.com/a/b@{digest}")
+            .parse()
+            .expect("a reference");
         let reference = reference.pinned().expect("pinned");
         let now = "2026-11-21T12:00:00Z".parse().expect("a time");
-        let asked = Asked { reference: &reference, tag: Some(tag), policies: &[], namespace: "team-a", now };
-        look(&One(Arc::clone(target)), None, &asked, &Limits::DEFAULT).await.map_err(|error| error.reason())
+        let asked = Asked {
+            reference: &reference,
+            tag: Some(tag),
+            policies: &[],
+            namespace: "team-a",
+            now,
+        };
+        look(&One(Arc::clone(target)), None, &asked, &Limits::DEFAULT)
+            .await
+            .map_err(|error| error.reason())
     }
 
     #[tokio::test]
     async fn what_is_gone_or_moved_is_told_apart() {
-        let (target, tag) = (Arc::new(MemoryTarget::new()), "v1".parse::<Tag>().expect("a tag"));
+        let (target, tag) = (
+            Arc::new(MemoryTarget::new()),
+            "v1".parse::<Tag>().expect("a tag"),
+        );
         let absent = Digest::of(b"absent");
-        assert_eq!(look_at(&target, absent, &tag).await.err(), Some(Reason::SourceNotFound));
+        assert_eq!(
+            look_at(&target, absent, &tag).await.err(),
+            Some(Reason::SourceNotFound)
+        );
         let first = store(&target, br#"{"schemaVersion":2,"manifests":[]}"#).await;
-        assert_eq!(look_at(&target, first.digest, &tag).await.err(), Some(Reason::SourceNotFound), "without its tag");
+        assert_eq!(
+            look_at(&target, first.digest, &tag).await.err(),
+            Some(Reason::SourceNotFound),
+            "without its tag"
+        );
         target.tag(&first, &tag).await.expect("tagged");
         let standing = look_at(&target, first.digest, &tag).await.expect("there");
         assert_eq!(standing.size, None, "somebody else's bundle has no lock");
         let second = store(&target, br#"{"schemaVersion":2,"manifests":[] }"#).await;
         target.tag(&second, &tag).await.expect("tagged");
-        assert_eq!(look_at(&target, first.digest, &tag).await.err(), Some(Reason::TagConflict));
+        assert_eq!(
+            look_at(&target, first.digest, &tag).await.err(),
+            Some(Reason::TagConflict)
+        );
     }
 }

@@ -32,7 +32,10 @@ pub struct Expected {
 #[derive(Debug, thiserror::Error)]
 pub enum TransferError {
     /// The bytes are not what the lock says.
-    #[error("artifact {name:?}: checksum is {actual}, the lock says {expected}; if the change is wanted: packgate lock --update")]
+    #[error(
+        "artifact {name:?}: checksum is {actual}, the lock says {expected}; if the change is \
+            wanted: packgate lock --update"
+    )]
     Checksum {
         /// The artifact's name.
         name: String,
@@ -42,7 +45,10 @@ pub enum TransferError {
         actual: Digest,
     },
     /// There are more or fewer bytes than the lock says.
-    #[error("artifact {name:?}: has {actual} bytes, the lock says {expected}; if the change is wanted: packgate lock --update")]
+    #[error(
+        "artifact {name:?}: has {actual} bytes, the lock says {expected}; if the change is wanted: \
+            packgate lock --update"
+    )]
     Size {
         /// The artifact's name.
         name: String,
@@ -104,7 +110,10 @@ impl Classified for TransferError {
 /// The name that messages use for a file of a lock.
 pub fn name_of(lock: &Lockfile, file: &PackedFile) -> String {
     match file.item {
-        Item::Artifact(index) => lock.artifacts.get(index).map_or_else(String::new, |artifact| artifact.name.clone()),
+        Item::Artifact(index) => lock
+            .artifacts
+            .get(index)
+            .map_or_else(String::new, |artifact| artifact.name.clone()),
         Item::Entrypoint => "entrypoint".into(),
     }
 }
@@ -117,16 +126,20 @@ pub fn request_of<'a>(lock: &'a Lockfile, file: &PackedFile) -> Option<Request<'
             origin: &artifact.origin,
             oci: artifact.oci.as_ref(),
         }),
-        Item::Entrypoint => {
-            lock.entrypoint.as_ref().map(|entrypoint| Request { origin_type: OriginType::File, origin: &entrypoint.script, oci: None })
-        }
+        Item::Entrypoint => lock.entrypoint.as_ref().map(|entrypoint| Request {
+            origin_type: OriginType::File,
+            origin: &entrypoint.script,
+            oci: None,
+        }),
     }
 }
 
-/// Reads an artifact to its end on a thread that may block, gives every byte to `sink`, and says what it was.
+/// Reads an artifact to its end on a thread that may block, gives every byte to `sink`, and says
+/// what it was.
 ///
-/// With `expected`, anything else is an error, and not a byte more than expected is taken. When the future is dropped, the thread ends too:
-/// one artifact that fails does not have to wait for another that is still on its way.
+/// With `expected`, anything else is an error, and not a byte more than expected is taken. When the
+/// future is dropped, the thread ends too: one artifact that fails does not have to wait for
+/// another that is still on its way.
 pub async fn pump<S: Write + Send + 'static>(
     name: &str,
     content: OpenContent,
@@ -140,7 +153,9 @@ pub async fn pump<S: Write + Send + 'static>(
         let (digest, size) = pump_all(&name, &mut reader, expected, &mut sink, &advance)?;
         Ok((sink, digest, size))
     };
-    spawn_blocking(work).await.map_err(|e| TransferError::Worker(e.to_string()))?
+    spawn_blocking(work)
+        .await
+        .map_err(|e| TransferError::Worker(e.to_string()))?
 }
 
 /// Content as a blocking reader that ends in an error when it is no longer wanted.
@@ -155,7 +170,14 @@ impl Interruptible {
     pub(super) fn new(content: OpenContent) -> (Self, DropGuard) {
         let token = CancellationToken::new();
         let guard = token.clone().drop_guard();
-        (Self { content, handle: Handle::current(), token }, guard)
+        (
+            Self {
+                content,
+                handle: Handle::current(),
+                token,
+            },
+            guard,
+        )
     }
 }
 
@@ -166,7 +188,10 @@ impl Read for Interruptible {
             OpenContent::Blocking(_) if self.token.is_cancelled() => Err(stopped()),
             OpenContent::Blocking(reader) => reader.read(buffer),
             OpenContent::Stream(stream) => {
-                let read = |stream: &mut Reader, buffer: &mut [u8]| self.handle.block_on(self.token.run_until_cancelled(stream.read(buffer)));
+                let read = |stream: &mut Reader, buffer: &mut [u8]| {
+                    self.handle
+                        .block_on(self.token.run_until_cancelled(stream.read(buffer)))
+                };
                 read(stream, buffer).unwrap_or_else(|| Err(stopped()))
             }
         }
@@ -185,7 +210,9 @@ fn pump_all(
     let mut buffer = vec![0; BUFFER];
     loop {
         let count = read_some(reader, &mut buffer, name)?;
-        let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
+        let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else {
+            break;
+        };
         size += count as u64;
         if size > limit {
             return Err(too_long(name, expected, limit));
@@ -212,21 +239,50 @@ fn read_some(reader: &mut dyn Read, buffer: &mut [u8], name: &str) -> Result<usi
 fn broken(name: &str, error: std::io::Error) -> TransferError {
     match error.downcast::<OciError>() {
         Ok(inner) => TransferError::Oci(inner),
-        Err(cause) => TransferError::Broken { name: name.into(), cause: cause.to_string() },
+        Err(cause) => TransferError::Broken {
+            name: name.into(),
+            cause: cause.to_string(),
+        },
     }
 }
 
 fn too_long(name: &str, expected: Option<Expected>, limit: u64) -> TransferError {
     match expected {
-        Some(expected) => TransferError::Size { name: name.into(), expected: expected.size, actual: "more".into() },
-        None => TransferError::TooLarge { name: name.into(), limit },
+        Some(expected) => TransferError::Size {
+            name: name.into(),
+            expected: expected.size,
+            actual: "more".into(),
+        },
+        None => TransferError::TooLarge {
+            name: name.into(),
+            limit,
+        },
     }
 }
 
-fn check(name: &str, digest: Digest, size: u64, expected: Option<Expected>) -> Result<(), TransferError> {
-    let Some(expected) = expected else { return Ok(()) };
+fn check(
+    name: &str,
+    digest: Digest,
+    size: u64,
+    expected: Option<Expected>,
+) -> Result<(), TransferError> {
+    let Some(expected) = expected else {
+        return Ok(());
+    };
     if size != expected.size {
-        return Err(TransferError::Size { name: name.into(), expected: expected.size, actual: size.to_string() });
+        return Err(TransferError::Size {
+            name: name.into(),
+            expected: expected.size,
+            actual: size.to_string(),
+        });
     }
-    if digest == expected.checksum { Ok(()) } else { Err(TransferError::Checksum { name: name.into(), expected: expected.checksum, actual: digest }) }
+    if digest == expected.checksum {
+        Ok(())
+    } else {
+        Err(TransferError::Checksum {
+            name: name.into(),
+            expected: expected.checksum,
+            actual: digest,
+        })
+    }
 }

@@ -1,4 +1,5 @@
-//! Renews the trust root of a TUF repository: asks when it is time, and goes on with the last good state as long as that is allowed.
+//! Renews the trust root of a TUF repository: asks when it is time, and goes on with the last good
+//! state as long as that is allowed.
 
 use std::time::Duration;
 
@@ -6,7 +7,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::core::class::Classified;
 
-pub use crate::trust::{Fetched, ForSigning, Repository, Roots, TrustCache, TrustError, TrustSource};
+pub use crate::trust::{
+    Fetched, ForSigning, Repository, Roots, TrustCache, TrustError, TrustSource,
+};
 
 /// How often a repository is asked, unless told otherwise.
 pub const INTERVAL: Duration = Duration::from_hours(24);
@@ -37,14 +40,19 @@ pub struct Renewal {
 
 impl Default for Terms {
     fn default() -> Self {
-        Self { interval: INTERVAL, max_staleness: MAX_STALENESS, may_ask: true }
+        Self {
+            interval: INTERVAL,
+            max_staleness: MAX_STALENESS,
+            may_ask: true,
+        }
     }
 }
 
-/// The root in force at `now`. `kept` is what was kept of the last time; it is checked again, and forgotten if it is not good.
+/// The root in force at `now`. `kept` is what was kept of the last time; it is checked again, and
+/// forgotten if it is not good.
 ///
-/// Newer roots are added to `roots`, which is to be kept whatever the outcome: what they revoked is not believed any more, nor is `kept` if
-/// it was signed with it.
+/// Newer roots are added to `roots`, which is to be kept whatever the outcome: what they revoked is
+/// not believed any more, nor is `kept` if it was signed with it.
 ///
 /// Errors: there is nothing that may be used.
 pub async fn renew(
@@ -56,20 +64,36 @@ pub async fn renew(
     now: Timestamp,
 ) -> Result<Renewal, TrustError> {
     let mut last = recalled(source, repository, kept, roots, now).await;
-    let is_fresh = last.as_ref().is_some_and(|last| is_fresh(last, terms.interval, now));
+    let is_fresh = last
+        .as_ref()
+        .is_some_and(|last| is_fresh(last, terms.interval, now));
     let before = roots.clone();
-    let asked = if terms.may_ask && !is_fresh { Some(source.refresh(repository, last.as_ref(), roots, now).await) } else { None };
+    let asked = if terms.may_ask && !is_fresh {
+        Some(source.refresh(repository, last.as_ref(), roots, now).await)
+    } else {
+        None
+    };
     if matches!(asked, Some(Err(_))) && *roots != before {
         last = recalled(source, repository, last, roots, now).await;
     }
     match (asked, last) {
-        (Some(Ok(root)), _) => Ok(Renewal { root, is_new: true, trouble: None }),
+        (Some(Ok(root)), _) => Ok(Renewal {
+            root,
+            is_new: true,
+            trouble: None,
+        }),
         (Some(Err(error)), None) => Err(error),
-        (None, None) => Err(TrustError::NothingKept { url: repository.url().to_owned() }),
+        (None, None) => Err(TrustError::NothingKept {
+            url: repository.url().to_owned(),
+        }),
         (asked, Some(root)) => {
             let trouble = asked.and_then(Result::err);
             if now < end(root.expires, terms.max_staleness) {
-                Ok(Renewal { root, is_new: false, trouble })
+                Ok(Renewal {
+                    root,
+                    is_new: false,
+                    trouble,
+                })
             } else {
                 Err(stale(repository, &root, trouble))
             }
@@ -87,19 +111,29 @@ pub async fn obtain(
 ) -> Result<String, TrustError> {
     let mut roots = cache.load_roots(repository);
     let before = roots.clone();
-    let outcome = renew(source, repository, cache.load(repository), &mut roots, terms, now).await;
+    let outcome = renew(
+        source,
+        repository,
+        cache.load(repository),
+        &mut roots,
+        terms,
+        now,
+    )
+    .await;
     keep_roots(cache, repository, &before, &roots);
     let renewal = outcome?;
     if renewal.is_new {
         keep(cache, repository, &renewal.root);
     }
     if let Some(error) = &renewal.trouble {
-        tracing::warn!(%error, expires = %renewal.root.expires, "the trust root could not be renewed; the last good one is used");
+        tracing::warn!(%error, expires = %renewal.root.expires, "the trust root could not be \
+            renewed; the last good one is used");
     }
     Ok(renewal.root.trusted_root)
 }
 
-/// What those who sign need, asked for now: they need the network anyway. What was kept only tells what is too old.
+/// What those who sign need, asked for now: they need the network anyway. What was kept only tells
+/// what is too old.
 ///
 /// Errors: the repository gives nothing that can be believed, or no `signing_config`.
 pub async fn obtain_for_signing(
@@ -111,7 +145,9 @@ pub async fn obtain_for_signing(
     let mut roots = cache.load_roots(repository);
     let before = roots.clone();
     let last = recalled(source, repository, cache.load(repository), &mut roots, now).await;
-    let found = source.for_signing(repository, last.as_ref(), &mut roots, now).await;
+    let found = source
+        .for_signing(repository, last.as_ref(), &mut roots, now)
+        .await;
     keep_roots(cache, repository, &before, &roots);
     let found = found?;
     keep(cache, repository, &found.fetched);
@@ -134,17 +170,27 @@ fn keep(cache: &dyn TrustCache, repository: &Repository, fetched: &Fetched) {
 
 /// When a root that expires then may not be used any longer.
 pub fn end(expires: Timestamp, max_staleness: Duration) -> Timestamp {
-    SignedDuration::try_from(max_staleness).ok().and_then(|grace| expires.checked_add(grace).ok()).unwrap_or(Timestamp::MAX)
+    SignedDuration::try_from(max_staleness)
+        .ok()
+        .and_then(|grace| expires.checked_add(grace).ok())
+        .unwrap_or(Timestamp::MAX)
 }
 
 /// Whatever becomes of the rest, its roots count.
-async fn recalled(source: &dyn TrustSource, repository: &Repository, kept: Option<Fetched>, roots: &mut Roots, now: Timestamp) -> Option<Fetched> {
+async fn recalled(
+    source: &dyn TrustSource,
+    repository: &Repository,
+    kept: Option<Fetched>,
+    roots: &mut Roots,
+    now: Timestamp,
+) -> Option<Fetched> {
     let kept = kept?;
     roots.add(&kept);
     match source.recall(repository, &kept, roots, now).await {
         Ok(last) => Some(last),
         Err(error) => {
-            tracing::warn!(%error, reason = %error.reason(), "what was kept of a TUF repository is not good and is forgotten");
+            tracing::warn!(%error, reason = %error.reason(), "what was kept of a TUF repository is \
+                not good and is forgotten");
             None
         }
     }
@@ -156,6 +202,13 @@ fn is_fresh(last: &Fetched, interval: Duration, now: Timestamp) -> bool {
 }
 
 fn stale(repository: &Repository, last: &Fetched, trouble: Option<TrustError>) -> TrustError {
-    let cause = trouble.map_or_else(|| "the network may not be used".to_owned(), |error| error.to_string());
-    TrustError::Stale { url: repository.url().to_owned(), expires: last.expires, cause }
+    let cause = trouble.map_or_else(
+        || "the network may not be used".to_owned(),
+        |error| error.to_string(),
+    );
+    TrustError::Stale {
+        url: repository.url().to_owned(),
+        expires: last.expires,
+        cause,
+    }
 }

@@ -1,4 +1,5 @@
-//! Writes the files of a bundle into a folder, comparing every byte of every layer with the lock on the way ([`super::layer`]).
+//! Writes the files of a bundle into a folder, comparing every byte of every layer with the lock on
+//! the way ([`super::layer`]).
 
 use std::{io::Write, sync::Arc};
 
@@ -74,11 +75,16 @@ pub struct Selection {
 
 impl Selection {
     fn includes(&self, file: &PackedFile) -> bool {
-        self.globs.is_empty() || self.globs.iter().any(|glob| glob.matches(file.path.as_str()))
+        self.globs.is_empty()
+            || self
+                .globs
+                .iter()
+                .any(|glob| glob.matches(file.path.as_str()))
     }
 }
 
-/// Unpacks an opened bundle into `staging`, extracts what the lock says, and returns how many files were written. Who calls it commits.
+/// Unpacks an opened bundle into `staging`, extracts what the lock says, and returns how many files
+/// were written. Who calls it commits.
 pub async fn unpack(
     source: &dyn Source,
     contents: &Contents,
@@ -89,19 +95,41 @@ pub async fn unpack(
 ) -> Result<(Staging, usize), UnpackError> {
     let part = choose(contents, selection)?;
     let manifest = contents.manifest(part);
-    let selected = manifest.layers.iter().flat_map(|layer| &layer.files).filter(|file| selection.includes(file)).count();
+    let selected = manifest
+        .layers
+        .iter()
+        .flat_map(|layer| &layer.files)
+        .filter(|file| selection.includes(file))
+        .count();
     if selected == 0 {
         let globs: Vec<String> = selection.globs.iter().map(ToString::to_string).collect();
         return Err(UnpackError::NothingSelected(globs.join(" ")));
     }
-    progress.begin("unpacking", Some(part.layers.iter().map(|layer| layer.descriptor.size).fold(0, u64::saturating_add)));
+    progress.begin(
+        "unpacking",
+        Some(
+            part.layers
+                .iter()
+                .map(|layer| layer.descriptor.size)
+                .fold(0, u64::saturating_add),
+        ),
+    );
     let wanted = extractions(&contents.lock, &manifest, selection)?;
-    let mut files = Selected { selection: selection.clone(), staging };
+    let mut files = Selected {
+        selection: selection.clone(),
+        staging,
+    };
     for (index, (plan, blob)) in manifest.layers.iter().zip(&part.layers).enumerate() {
         if !plan.files.iter().any(|file| selection.includes(file)) {
             continue;
         }
-        let layer = Layer { number: index + 1, platform: part.platform.as_ref(), plan, blob, format: contents.plan.output.format };
+        let layer = Layer {
+            number: index + 1,
+            platform: part.platform.as_ref(),
+            plan,
+            blob,
+            format: contents.plan.output.format,
+        };
         files = layer::compare(source, layer, files).await?;
         progress.advance(blob.descriptor.size);
     }
@@ -116,30 +144,57 @@ fn choose<'a>(contents: &'a Contents, selection: &Selection) -> Result<&'a Part,
         (None, Some(has)) => *has == Platform::linux_amd64() || contents.parts.len() == 1,
     };
     contents.parts.iter().find(matches).ok_or_else(|| {
-        let available: Vec<String> = contents.parts.iter().filter_map(|part| part.platform.as_ref().map(ToString::to_string)).collect();
-        let wanted = selection.platform.clone().unwrap_or_else(Platform::linux_amd64);
-        UnpackError::NoSuchPlatform { wanted: wanted.to_string(), available: available.join(", ") }
+        let available: Vec<String> = contents
+            .parts
+            .iter()
+            .filter_map(|part| part.platform.as_ref().map(ToString::to_string))
+            .collect();
+        let wanted = selection
+            .platform
+            .clone()
+            .unwrap_or_else(Platform::linux_amd64);
+        UnpackError::NoSuchPlatform {
+            wanted: wanted.to_string(),
+            available: available.join(", "),
+        }
     })
 }
 
 /// What the lock says is extracted, of the files that were selected.
-fn extractions(lock: &Lockfile, manifest: &ManifestPlan, selection: &Selection) -> Result<Vec<Extraction>, UnpackError> {
-    let files = manifest.layers.iter().flat_map(|layer| &layer.files).filter(|file| selection.includes(file));
+fn extractions(
+    lock: &Lockfile,
+    manifest: &ManifestPlan,
+    selection: &Selection,
+) -> Result<Vec<Extraction>, UnpackError> {
+    let files = manifest
+        .layers
+        .iter()
+        .flat_map(|layer| &layer.files)
+        .filter(|file| selection.includes(file));
     let artifacts = files.filter_map(|file| match file.item {
         Item::Artifact(index) => lock.artifacts.get(index),
         Item::Entrypoint => None,
     });
-    artifacts.filter_map(|artifact| extraction(artifact).transpose()).collect::<Result<_, _>>().map_err(UnpackError::Extraction)
+    artifacts
+        .filter_map(|artifact| extraction(artifact).transpose())
+        .collect::<Result<_, _>>()
+        .map_err(UnpackError::Extraction)
 }
 
-async fn extract(wanted: Vec<Extraction>, staging: Staging, limits: Limits) -> Result<Staging, UnpackError> {
+async fn extract(
+    wanted: Vec<Extraction>,
+    staging: Staging,
+    limits: Limits,
+) -> Result<Staging, UnpackError> {
     let work = move || {
         for extraction in &wanted {
             staging.extract(extraction, &limits)?;
         }
         Ok(staging)
     };
-    spawn_blocking(work).await.map_err(|e| UnpackError::Worker(e.to_string()))?
+    spawn_blocking(work)
+        .await
+        .map_err(|e| UnpackError::Worker(e.to_string()))?
 }
 
 /// The files that were selected go into the folder, the others nowhere.

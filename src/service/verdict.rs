@@ -1,6 +1,8 @@
-//! The verdict on one use of one reference, as every face gives it: the command line, the webhook, and what a policy author tries out.
+//! The verdict on one use of one reference, as every face gives it: the command line, the webhook,
+//! and what a policy author tries out.
 //!
-//! Whatever goes wrong on the way is a denial by every policy that governs the use. There is no outcome "unknown".
+//! Whatever goes wrong on the way is a denial by every policy that governs the use. There is no
+//! outcome "unknown".
 
 use std::{sync::Arc, time::Duration};
 
@@ -43,7 +45,13 @@ pub struct Answer {
 impl Answer {
     /// What the policies say at another time, of what was found out for this answer.
     pub fn at(&self, question: &Question<'_>, digest: Digest, now: Timestamp) -> Decision {
-        verify::decide(question, digest, &self.findings, self.contents.as_ref(), now)
+        verify::decide(
+            question,
+            digest,
+            &self.findings,
+            self.contents.as_ref(),
+            now,
+        )
     }
 }
 
@@ -71,9 +79,24 @@ impl From<OciError> for Failure {
     }
 }
 
-/// Resolves `selector` in `source` once, and judges what it names, all within `deadline`. Nothing is asked for what no policy governs.
-pub async fn give(source: &Arc<dyn Source>, selector: &Selector, question: &Question<'_>, deadline: Option<Duration>, limits: &Limits) -> Answer {
-    give_telling(source, selector, question, deadline, &Stage::default(), limits).await
+/// Resolves `selector` in `source` once, and judges what it names, all within `deadline`. Nothing
+/// is asked for what no policy governs.
+pub async fn give(
+    source: &Arc<dyn Source>,
+    selector: &Selector,
+    question: &Question<'_>,
+    deadline: Option<Duration>,
+    limits: &Limits,
+) -> Answer {
+    give_telling(
+        source,
+        selector,
+        question,
+        deadline,
+        &Stage::default(),
+        limits,
+    )
+    .await
 }
 
 /// The same, and tells meanwhile what the answer waits for.
@@ -90,25 +113,63 @@ pub async fn give_telling(
         Selector::Tag(_) => None,
     };
     if !question.is_governed() {
-        return Answer { digest, ..refused(question, &Denial::new(Reason::Ungoverned, "no policy governs it")) };
+        return Answer {
+            digest,
+            ..refused(
+                question,
+                &Denial::new(Reason::Ungoverned, "no policy governs it"),
+            )
+        };
     }
     let before = source.requests();
-    let judging = Box::pin(judge(&**source, selector, question, stage, limits, &mut digest));
+    let judging = Box::pin(judge(
+        &**source,
+        selector,
+        question,
+        stage,
+        limits,
+        &mut digest,
+    ));
     let judged = match deadline {
-        Some(limit) => timeout(limit, judging).await.unwrap_or_else(|_| Err(Failure::Late(stage.late(&source.location(), limit)))),
+        Some(limit) => timeout(limit, judging)
+            .await
+            .unwrap_or_else(|_| Err(Failure::Late(stage.late(&source.location(), limit)))),
         None => judging.await,
     };
     let answer = match judged {
-        Ok(Judgement { decision, findings, contents }) => Answer { digest, decision, findings, contents, requests: 0 },
-        Err(error) => Answer { digest, ..refused(question, &denial(&error)) },
+        Ok(Judgement {
+            decision,
+            findings,
+            contents,
+        }) => Answer {
+            digest,
+            decision,
+            findings,
+            contents,
+            requests: 0,
+        },
+        Err(error) => Answer {
+            digest,
+            ..refused(question, &denial(&error))
+        },
     };
-    Answer { requests: source.requests().saturating_sub(before), ..answer }
+    Answer {
+        requests: source.requests().saturating_sub(before),
+        ..answer
+    }
 }
 
-/// The answer when nothing could be asked: every policy that governs the use refuses, for this reason.
+/// The answer when nothing could be asked: every policy that governs the use refuses, for this
+/// reason.
 pub fn refused(question: &Question<'_>, denial: &Denial) -> Answer {
     let decision = refuse(question.policies, &question.scope(), denial);
-    Answer { digest: None, decision, findings: Findings::default(), contents: None, requests: 0 }
+    Answer {
+        digest: None,
+        decision,
+        findings: Findings::default(),
+        contents: None,
+        requests: 0,
+    }
 }
 
 /// An error as the reason of a denial.

@@ -1,4 +1,5 @@
-//! A signer with a certificate of a company's own authority: the Sigstore bundle carries the certificate in the place of a key's hint.
+//! A signer with a certificate of a company's own authority: the Sigstore bundle carries the
+//! certificate in the place of a key's hint.
 
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -36,7 +37,10 @@ pub enum ChainError {
     #[error("certificate cannot be read")]
     Malformed,
     /// The certificate is for another key.
-    #[error("certificate is for the key {certified}, the key that signs is {key}; the first certificate of the file must be the signer's own")]
+    #[error(
+        "certificate is for the key {certified}, the key that signs is {key}; the first \
+            certificate of the file must be the signer's own"
+    )]
     OtherKey {
         /// Fingerprint of the key in the certificate.
         certified: Digest,
@@ -54,8 +58,9 @@ impl Classified for ChainError {
 impl Certified {
     /// Puts the first certificate of `chain` (PEM) in the place of the signer's hint.
     ///
-    /// A Sigstore bundle 0.3 carries the signer's certificate and no other: whoever verifies has the intermediates beside the root. That the
-    /// certificate is trusted, or valid, is for them to say.
+    /// A Sigstore bundle 0.3 carries the signer's certificate and no other: whoever verifies has
+    /// the intermediates beside the root. That the certificate is trusted, or valid, is for them to
+    /// say.
     pub fn new(signer: Box<dyn Signer>, chain: &[u8]) -> Result<Self, ChainError> {
         if chain.len() > MAX_CHAIN {
             return Err(ChainError::TooLarge(chain.len()));
@@ -63,12 +68,22 @@ impl Certified {
         let text = std::str::from_utf8(chain).map_err(|_| ChainError::NoCertificate)?;
         let certificate = first("CERTIFICATE", text).ok_or(ChainError::NoCertificate)?;
         let parsed = Certificate::from_der(&certificate).map_err(|_| ChainError::Malformed)?;
-        let certified = parsed.tbs_certificate.subject_public_key_info.to_der().map_err(|_| ChainError::Malformed)?;
+        let certified = parsed
+            .tbs_certificate
+            .subject_public_key_info
+            .to_der()
+            .map_err(|_| ChainError::Malformed)?;
         let key = first("PUBLIC KEY", signer.public_key_pem()).ok_or(ChainError::Malformed)?;
         if certified == key {
-            return Ok(Self { signer, certificate });
+            return Ok(Self {
+                signer,
+                certificate,
+            });
         }
-        Err(ChainError::OtherKey { certified: Digest::of(&certified), key: Digest::of(&key) })
+        Err(ChainError::OtherKey {
+            certified: Digest::of(&certified),
+            key: Digest::of(&key),
+        })
     }
 }
 
@@ -76,7 +91,9 @@ impl Certified {
 fn first(label: &str, text: &str) -> Option<Vec<u8>> {
     let (_, rest) = text.split_once(&format!("-----BEGIN {label}-----"))?;
     let (body, _) = rest.split_once(&format!("-----END {label}-----"))?;
-    STANDARD.decode(body.split_ascii_whitespace().collect::<String>()).ok()
+    STANDARD
+        .decode(body.split_ascii_whitespace().collect::<String>())
+        .ok()
 }
 
 #[async_trait]
@@ -113,29 +130,49 @@ mod tests {
     #[tokio::test]
     async fn the_certificate_takes_the_hints_place() {
         let (signer, key) = signer();
-        let certificate = CertificateParams::default().self_signed(&key).expect("a certificate");
-        let other = CertificateParams::default().self_signed(&KeyPair::generate().expect("a key")).expect("a certificate");
+        let certificate = CertificateParams::default()
+            .self_signed(&key)
+            .expect("a certificate");
+        let other = CertificateParams::default()
+            .self_signed(&KeyPair::generate().expect("a key"))
+            .expect("a certificate");
         let chain = format!("subject=CN=x\n{}{}", certificate.pem(), other.pem());
         let certified = Certified::new(signer, chain.as_bytes()).expect("a signer");
         let signature = certified.sign(b"message").await.expect("a signature");
-        let VerificationMaterialContent::Certificate(content) = &signature.material.content else { panic!("{:?}", signature.material) };
+        let VerificationMaterialContent::Certificate(content) = &signature.material.content else {
+            panic!("{:?}", signature.material)
+        };
         assert_eq!(content.raw_bytes.as_bytes(), certificate.der().as_ref());
     }
 
     #[test]
     fn a_certificate_for_another_key_is_refused() {
         let own = CertificateParams::default();
-        let other = own.self_signed(&KeyPair::generate().expect("a key")).expect("a certificate").pem();
+        let other = own
+            .self_signed(&KeyPair::generate().expect("a key"))
+            .expect("a certificate")
+            .pem();
         let large = "x".repeat(MAX_CHAIN + 1);
         for (part, chain) in [
             ("is for the key sha256:", other.as_str()),
             ("no PEM block CERTIFICATE", ""),
-            ("no PEM block CERTIFICATE", "-----BEGIN CERTIFICATE-----\n%%\n-----END CERTIFICATE-----"),
-            ("cannot be read", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"),
+            (
+                "no PEM block CERTIFICATE",
+                "-----BEGIN CERTIFICATE-----\n%%\n-----END CERTIFICATE-----",
+            ),
+            (
+                "cannot be read",
+                "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----",
+            ),
             ("the limit is", &large),
         ] {
-            let error = Certified::new(signer().0, chain.as_bytes()).map(|_| ()).expect_err(part);
-            assert!(error.to_string().contains(part) && error.reason() == Reason::NoSigner, "{part}: {error}");
+            let error = Certified::new(signer().0, chain.as_bytes())
+                .map(|_| ())
+                .expect_err(part);
+            assert!(
+                error.to_string().contains(part) && error.reason() == Reason::NoSigner,
+                "{part}: {error}"
+            );
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The encryption of cosign's private keys: scrypt and `nacl/secretbox`, in JSON.
 //!
-//! Source: go-securesystemslib, package `encrypted`, v0.11. It opens three sets of scrypt parameters and no other, and writes
-//! N = 65,536, r = 8, p = 1; so do we.
+//! Source: go-securesystemslib, package `encrypted`, v0.11. It opens three sets of scrypt
+//! parameters and no other, and writes N = 65,536, r = 8, p = 1; so do we.
 
 use aws_lc_rs::rand;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -17,7 +17,8 @@ const SECRETBOX: &str = "nacl/secretbox";
 const NONCE_BYTES: usize = 24;
 const DEPTH: usize = 4;
 
-/// `log2(N)` of what is opened. 17 costs 128 MiB of memory; a file that asks for more is refused before anything is computed.
+/// `log2(N)` of what is opened. 17 costs 128 MiB of memory; a file that asks for more is refused
+/// before anything is computed.
 const LOG_N: [u8; 3] = [15, WRITTEN_LOG_N, 17];
 const WRITTEN_LOG_N: u8 = 16;
 const R: u32 = 8;
@@ -53,16 +54,26 @@ struct Cipher {
 
 /// Opens what [`seal`] or cosign wrote.
 pub(super) fn open(sealed: &[u8], password: &Password) -> Result<Zeroizing<Vec<u8>>, SigningError> {
-    let Sealed { kdf, cipher, ciphertext } =
-        json::parse(sealed, MAX_KEY_FILE, DEPTH).map_err(|_| SigningError::Malformed("the encrypted content is not cosign's JSON"))?;
+    let Sealed {
+        kdf,
+        cipher,
+        ciphertext,
+    } = json::parse(sealed, MAX_KEY_FILE, DEPTH)
+        .map_err(|_| SigningError::Malformed("the encrypted content is not cosign's JSON"))?;
     if kdf.name != SCRYPT || cipher.name != SECRETBOX {
-        return Err(SigningError::Encryption(format!("{:.40} and {:.40}", kdf.name, cipher.name)));
+        return Err(SigningError::Encryption(format!(
+            "{:.40} and {:.40}",
+            kdf.name, cipher.name
+        )));
     }
     let log_n = known(kdf.params)?;
-    let nonce = <[u8; NONCE_BYTES]>::try_from(decode(&cipher.nonce)?).map_err(|_| SigningError::Malformed("the nonce must have 24 bytes"))?;
+    let nonce = <[u8; NONCE_BYTES]>::try_from(decode(&cipher.nonce)?)
+        .map_err(|_| SigningError::Malformed("the nonce must have 24 bytes"))?;
     let secretbox = derive(password, &decode(&kdf.salt)?, log_n)?;
     let plain = secretbox.decrypt(&Nonce::from(nonce), decode(&ciphertext)?.as_slice());
-    plain.map(Zeroizing::new).map_err(|_| SigningError::WrongPassword)
+    plain
+        .map(Zeroizing::new)
+        .map_err(|_| SigningError::WrongPassword)
 }
 
 /// Encrypts `plain` so that cosign opens it.
@@ -70,17 +81,32 @@ pub(super) fn seal(plain: &[u8], password: &Password) -> Result<Vec<u8>, Signing
     let salt: [u8; 32] = random()?;
     let nonce: [u8; NONCE_BYTES] = random()?;
     let secretbox = derive(password, &salt, WRITTEN_LOG_N)?;
-    let ciphertext = secretbox.encrypt(&Nonce::from(nonce), plain).map_err(|_| SigningError::Library("encrypt"))?;
+    let ciphertext = secretbox
+        .encrypt(&Nonce::from(nonce), plain)
+        .map_err(|_| SigningError::Library("encrypt"))?;
     let sealed = Sealed {
-        kdf: Kdf { name: SCRYPT.into(), params: Params { n: 1 << WRITTEN_LOG_N, r: R, p: P }, salt: STANDARD.encode(salt) },
-        cipher: Cipher { name: SECRETBOX.into(), nonce: STANDARD.encode(nonce) },
+        kdf: Kdf {
+            name: SCRYPT.into(),
+            params: Params {
+                n: 1 << WRITTEN_LOG_N,
+                r: R,
+                p: P,
+            },
+            salt: STANDARD.encode(salt),
+        },
+        cipher: Cipher {
+            name: SECRETBOX.into(),
+            nonce: STANDARD.encode(nonce),
+        },
         ciphertext: STANDARD.encode(ciphertext),
     };
     serde_json::to_vec(&sealed).map_err(|_| SigningError::Library("serialise a key"))
 }
 
 fn known(Params { n, r, p }: Params) -> Result<u8, SigningError> {
-    let found = LOG_N.into_iter().find(|log_n| n == 1 << log_n && r == R && p == P);
+    let found = LOG_N
+        .into_iter()
+        .find(|log_n| n == 1 << log_n && r == R && p == P);
     found.ok_or(SigningError::ScryptParameters { n, r, p })
 }
 
@@ -93,7 +119,9 @@ fn derive(password: &Password, salt: &[u8], log_n: u8) -> Result<XSalsa20Poly130
 }
 
 fn decode(text: &str) -> Result<Vec<u8>, SigningError> {
-    STANDARD.decode(text).map_err(|_| SigningError::Malformed("the encrypted content is not base64"))
+    STANDARD
+        .decode(text)
+        .map_err(|_| SigningError::Malformed("the encrypted content is not base64"))
 }
 
 fn random<const N: usize>() -> Result<[u8; N], SigningError> {
@@ -111,11 +139,16 @@ mod tests {
     use super::*;
 
     fn sealed() -> Value {
-        serde_json::from_slice(&seal(b"secret", &Password::new("right")).expect("sealed")).expect("JSON")
+        serde_json::from_slice(&seal(b"secret", &Password::new("right")).expect("sealed"))
+            .expect("JSON")
     }
 
     fn try_open(sealed: &Value, password: &str) -> Result<Vec<u8>, SigningError> {
-        open(&serde_json::to_vec(sealed).expect("JSON"), &Password::new(password)).map(|plain| plain.to_vec())
+        open(
+            &serde_json::to_vec(sealed).expect("JSON"),
+            &Password::new(password),
+        )
+        .map(|plain| plain.to_vec())
     }
 
     #[test]
@@ -124,19 +157,28 @@ mod tests {
         assert_eq!(sealed["kdf"]["params"], json!({"N": 65536, "r": 8, "p": 1}));
         assert_eq!(try_open(&sealed, "right"), Ok(b"secret".to_vec()));
         for wrong in ["", "wrong", "right "] {
-            assert_eq!(try_open(&sealed, wrong), Err(SigningError::WrongPassword), "{wrong:?}");
+            assert_eq!(
+                try_open(&sealed, wrong),
+                Err(SigningError::WrongPassword),
+                "{wrong:?}"
+            );
         }
     }
 
     #[test]
     fn a_changed_file_does_not_open() {
         let sealed = sealed();
-        let ciphertext = STANDARD.decode(sealed["ciphertext"].as_str().expect("text")).expect("base64");
+        let ciphertext = STANDARD
+            .decode(sealed["ciphertext"].as_str().expect("text"))
+            .expect("base64");
         for at in [0, ciphertext.len() - 1] {
             let mut changed = (sealed.clone(), ciphertext.clone());
             changed.1[at] ^= 1;
             changed.0["ciphertext"] = STANDARD.encode(changed.1).into();
-            assert_eq!(try_open(&changed.0, "right"), Err(SigningError::WrongPassword));
+            assert_eq!(
+                try_open(&changed.0, "right"),
+                Err(SigningError::WrongPassword)
+            );
         }
         for (pointer, value, part) in [
             ("/kdf/name", "argon2", "argon2"),
@@ -155,11 +197,30 @@ mod tests {
     #[test]
     fn absurd_costs_are_refused_before_anything_is_computed() {
         let start = Instant::now();
-        for (n, r, p) in [(1_u64 << 40, 8, 1), (65_536, 1 << 20, 1), (65_536, 8, 1 << 20), (65_535, 8, 1), (2, 1, 1), (0, 8, 1), (u64::MAX, 8, 1)] {
-            let changed = json!({"kdf": {"name": "scrypt", "params": {"N": n, "r": r, "p": p}, "salt": ""},
+        for (n, r, p) in [
+            (1_u64 << 40, 8, 1),
+            (65_536, 1 << 20, 1),
+            (65_536, 8, 1 << 20),
+            (65_535, 8, 1),
+            (2, 1, 1),
+            (0, 8, 1),
+            (u64::MAX, 8, 1),
+        ] {
+            let changed = json!({"kdf": {
+                "name": "scrypt",
+                "params": {"N": n, "r": r, "p": p},
+                "salt": "",
+            },
                 "cipher": {"name": "nacl/secretbox", "nonce": ""}, "ciphertext": ""});
-            assert_eq!(try_open(&changed, ""), Err(SigningError::ScryptParameters { n, r, p }));
+            assert_eq!(
+                try_open(&changed, ""),
+                Err(SigningError::ScryptParameters { n, r, p })
+            );
         }
-        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+        assert!(
+            start.elapsed() < Duration::from_secs(1),
+            "{:?}",
+            start.elapsed()
+        );
     }
 }

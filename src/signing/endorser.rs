@@ -39,13 +39,16 @@ pub enum KnownBy {
     },
 }
 
-/// Makes Sigstore bundles. Every [`Signer`] is one: its bundles carry a signature and the hint of its key, and nobody vouches for the time.
+/// Makes Sigstore bundles. Every [`Signer`] is one: its bundles carry a signature and the hint of
+/// its key, and nobody vouches for the time.
 #[async_trait]
 pub trait Endorser: Send + Sync {
-    /// Signs `content` and returns the whole Sigstore bundle, verified where there is something to verify it with.
+    /// Signs `content` and returns the whole Sigstore bundle, verified where there is something to
+    /// verify it with.
     async fn endorse(&self, content: Content<'_>) -> Result<Bytes, SigningError>;
 
-    /// What its bundles are recognised by. Who signs without a key learns that from the certificate authority.
+    /// What its bundles are recognised by. Who signs without a key learns that from the certificate
+    /// authority.
     async fn known_by(&self) -> Result<KnownBy, SigningError>;
 }
 
@@ -57,7 +60,10 @@ impl<S: Signer + ?Sized> Endorser for S {
     }
 
     async fn known_by(&self) -> Result<KnownBy, SigningError> {
-        Ok(KnownBy::Key { pem: self.public_key_pem().to_owned(), root: None })
+        Ok(KnownBy::Key {
+            pem: self.public_key_pem().to_owned(),
+            root: None,
+        })
     }
 }
 
@@ -86,10 +92,16 @@ impl<'a> Content<'a> {
     }
 
     /// The Sigstore bundle.
-    pub(super) fn bundle(&self, signature: SignatureBytes, material: VerificationMaterial) -> Result<Bytes, SigningError> {
+    pub(super) fn bundle(
+        &self,
+        signature: SignatureBytes,
+        material: VerificationMaterial,
+    ) -> Result<Bytes, SigningError> {
         let bundle = match self {
             Self::Statement(statement) => referrer::sigstore_bundle(statement, signature, material),
-            Self::Message(message) => referrer::message_bundle(&Digest::of(message), signature, material),
+            Self::Message(message) => {
+                referrer::message_bundle(&Digest::of(message), signature, material)
+            }
         };
         bundle.map_err(|_| SigningError::Library("serialise a Sigstore bundle"))
     }
@@ -101,8 +113,13 @@ impl<'a> Content<'a> {
             Self::Statement(statement) => serde_json::from_slice::<Statement>(statement),
         };
         let statement = statement.map_err(|error| SigningError::Statement(error.to_string()))?;
-        let first = statement.subject.iter().find_map(|subject| subject.digest.get("sha256"));
+        let first = statement
+            .subject
+            .iter()
+            .find_map(|subject| subject.digest.get("sha256"));
         let parsed = first.and_then(|hex| format!("sha256:{hex}").parse().ok());
-        parsed.ok_or_else(|| SigningError::Statement("none of its subjects has a sha256 digest".into()))
+        parsed.ok_or_else(|| {
+            SigningError::Statement("none of its subjects has a sha256 digest".into())
+        })
     }
 }

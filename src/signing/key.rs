@@ -2,7 +2,9 @@
 
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use sigstore_types::{PublicKeyIdentifier, SignatureBytes, VerificationMaterial, VerificationMaterialContent};
+use sigstore_types::{
+    PublicKeyIdentifier, SignatureBytes, VerificationMaterial, VerificationMaterialContent,
+};
 use zeroize::Zeroizing;
 
 use super::{
@@ -45,28 +47,42 @@ pub fn generate(password: &Password) -> Result<GeneratedKey, SigningError> {
     generate_for(Algorithm::default(), password)
 }
 
-/// Makes a key for this algorithm that cosign can use. An RSA key of 4096 bits takes a second or more.
-pub fn generate_for(algorithm: Algorithm, password: &Password) -> Result<GeneratedKey, SigningError> {
+/// Makes a key for this algorithm that cosign can use. An RSA key of 4096 bits takes a second or
+/// more.
+pub fn generate_for(
+    algorithm: Algorithm,
+    password: &Password,
+) -> Result<GeneratedKey, SigningError> {
     let key = PrivateKey::generate(algorithm)?;
     let sealed = encrypted::seal(&key.to_pkcs8()?, password)?;
     let public_pem = KeySigner::new(key)?.public_pem;
-    Ok(GeneratedKey { private_pem: Zeroizing::new(pem::encode(SIGSTORE, &sealed)), public_pem })
+    Ok(GeneratedKey {
+        private_pem: Zeroizing::new(pem::encode(SIGSTORE, &sealed)),
+        public_pem,
+    })
 }
 
 /// Does the key need a password? To be asked before anybody is prompted.
 pub fn is_encrypted(key_file: &[u8]) -> Result<bool, SigningError> {
-    Ok(matches!(read_block(key_file)?.label.as_str(), SIGSTORE | COSIGN))
+    Ok(matches!(
+        read_block(key_file)?.label.as_str(),
+        SIGSTORE | COSIGN
+    ))
 }
 
 impl KeySigner {
-    /// Reads the content of a key file. `password` is for cosign's encrypted keys; others ignore it.
+    /// Reads the content of a key file. `password` is for cosign's encrypted keys; others ignore
+    /// it.
     ///
     /// Errors: always [`SigningError`] with the reason `NoSigner`, whatever is wrong with the key.
     pub fn from_pem(key_file: &[u8], password: Option<&Password>) -> Result<Self, SigningError> {
         let block = read_block(key_file)?;
         match block.label.as_str() {
             SIGSTORE | COSIGN => {
-                let plain = encrypted::open(&block.content, password.ok_or(SigningError::PasswordNeeded)?)?;
+                let plain = encrypted::open(
+                    &block.content,
+                    password.ok_or(SigningError::PasswordNeeded)?,
+                )?;
                 Self::new(PrivateKey::from_der(&plain)?)
             }
             PKCS8 | SEC1 => Self::new(PrivateKey::from_der(&block.content)?),
@@ -78,7 +94,11 @@ impl KeySigner {
     fn new(key: PrivateKey) -> Result<Self, SigningError> {
         let spki = key.spki()?;
         let hint = STANDARD.encode(Digest::of(&spki).bytes());
-        Ok(Self { public_pem: pem::encode("PUBLIC KEY", &spki), hint, key })
+        Ok(Self {
+            public_pem: pem::encode("PUBLIC KEY", &spki),
+            hint,
+            key,
+        })
     }
 }
 
@@ -93,8 +113,12 @@ fn read_block(key_file: &[u8]) -> Result<pem::Block, SigningError> {
 impl Signer for KeySigner {
     async fn sign(&self, pae: &[u8]) -> Result<Signature, SigningError> {
         let signature = self.key.sign(pae)?;
-        let material = VerificationMaterialContent::PublicKey(PublicKeyIdentifier::new(self.hint.as_str()));
-        Ok(Signature { bytes: SignatureBytes::from_bytes(&signature), material: VerificationMaterial::new(material) })
+        let material =
+            VerificationMaterialContent::PublicKey(PublicKeyIdentifier::new(self.hint.as_str()));
+        Ok(Signature {
+            bytes: SignatureBytes::from_bytes(&signature),
+            material: VerificationMaterial::new(material),
+        })
     }
 
     fn public_key_pem(&self) -> &str {
@@ -108,13 +132,17 @@ impl Signer for KeySigner {
 
 impl std::fmt::Debug for KeySigner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KeySigner").field("hint", &self.hint).finish_non_exhaustive()
+        f.debug_struct("KeySigner")
+            .field("hint", &self.hint)
+            .finish_non_exhaustive()
     }
 }
 
 impl std::fmt::Debug for GeneratedKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("GeneratedKey").field("public_pem", &self.public_pem).finish_non_exhaustive()
+        f.debug_struct("GeneratedKey")
+            .field("public_pem", &self.public_pem)
+            .finish_non_exhaustive()
     }
 }
 

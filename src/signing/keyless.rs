@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PublicKeyData, SigningKey};
-use sigstore_types::{CertificateContent, DerCertificate, SignatureBytes, VerificationMaterialContent};
+use sigstore_types::{
+    CertificateContent, DerCertificate, SignatureBytes, VerificationMaterialContent,
+};
 use tokio::{sync::Mutex, time::Instant};
 
 use super::{
@@ -15,10 +17,12 @@ use super::{
 };
 use crate::core::verify;
 
-/// Gives a token that is good now. Asked once for every certificate: a file may hold a newer one by then.
+/// Gives a token that is good now. Asked once for every certificate: a file may hold a newer one by
+/// then.
 pub type TokenSource = Box<dyn Fn() -> Result<IdentityToken, TokenError> + Send + Sync>;
 
-/// Signs with an identity. A certificate serves until half of its time is over, so that a log's or an authority's clock may differ.
+/// Signs with an identity. A certificate serves until half of its time is over, so that a log's or
+/// an authority's clock may differ.
 pub struct Keyless {
     services: SigstoreServices,
     token: TokenSource,
@@ -40,12 +44,19 @@ impl Keyless {
     /// Errors: services that are not enough for it.
     pub fn new(services: SigstoreServices, token: TokenSource) -> Result<Self, SigningError> {
         services.check_keyless()?;
-        Ok(Self { services, token, session: Mutex::new(None) })
+        Ok(Self {
+            services,
+            token,
+            session: Mutex::new(None),
+        })
     }
 
     async fn session(&self) -> Result<Arc<Session>, SigningError> {
         let mut kept = self.session.lock().await;
-        if let Some(session) = kept.as_ref().filter(|session| Instant::now() < session.until) {
+        if let Some(session) = kept
+            .as_ref()
+            .filter(|session| Instant::now() < session.until)
+        {
             return Ok(Arc::clone(session));
         }
         let session = Arc::new(self.certify().await?);
@@ -60,10 +71,19 @@ impl Keyless {
         let certificate = self.services.certificate(&token, &request(&key)?).await?;
         let certified = verify::certified(&certificate).map_err(ServiceError::untrue)?;
         if certified.public_key.as_bytes() != key.subject_public_key_info() {
-            return Err(ServiceError::Certificate("is for another key than the one it was asked for").into());
+            return Err(ServiceError::Certificate(
+                "is for another key than the one it was asked for",
+            )
+            .into());
         }
         let half = certified.lifetime.checked_div(2).unwrap_or(Duration::ZERO);
-        Ok(Session { key, certificate, san: certified.san, issuer: certified.issuer, until: asked + half })
+        Ok(Session {
+            key,
+            certificate,
+            san: certified.san,
+            issuer: certified.issuer,
+            until: asked + half,
+        })
     }
 }
 
@@ -79,20 +99,38 @@ fn request(key: &KeyPair) -> Result<String, SigningError> {
 impl Endorser for Keyless {
     async fn endorse(&self, content: Content<'_>) -> Result<Bytes, SigningError> {
         let session = self.session().await?;
-        let signature = session.key.sign(&content.signed_bytes()).map_err(|_| SigningError::Library("sign"))?;
-        let material = VerificationMaterialContent::Certificate(CertificateContent::new(session.certificate.clone()));
+        let signature = session
+            .key
+            .sign(&content.signed_bytes())
+            .map_err(|_| SigningError::Library("sign"))?;
+        let material = VerificationMaterialContent::Certificate(CertificateContent::new(
+            session.certificate.clone(),
+        ));
         let holder = Holder::Certificate(&session.certificate);
-        self.services.bundle(content, SignatureBytes::from_bytes(&signature), holder, material).await
+        self.services
+            .bundle(
+                content,
+                SignatureBytes::from_bytes(&signature),
+                holder,
+                material,
+            )
+            .await
     }
 
     async fn known_by(&self) -> Result<KnownBy, SigningError> {
         let session = self.session().await?;
-        Ok(KnownBy::Identity { san: session.san.clone(), issuer: session.issuer.clone(), root: Arc::clone(self.services.root()) })
+        Ok(KnownBy::Identity {
+            san: session.san.clone(),
+            issuer: session.issuer.clone(),
+            root: Arc::clone(self.services.root()),
+        })
     }
 }
 
 impl std::fmt::Debug for Keyless {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Keyless").field("services", &self.services).finish_non_exhaustive()
+        f.debug_struct("Keyless")
+            .field("services", &self.services)
+            .finish_non_exhaustive()
     }
 }

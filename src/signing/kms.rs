@@ -1,10 +1,13 @@
-//! EFFECT. Signing with a key that another program keeps: Sigstore's KMS plug-in protocol, version `v1`.
+//! EFFECT. Signing with a key that another program keeps: Sigstore's KMS plug-in protocol, version
+//! `v1`.
 //!
-//! A key is called `NAME://KEY`, and the program `sigstore-kms-NAME` is looked for on the `PATH`. It is run once for each question, with `v1`
-//! and a JSON document as its arguments, the message on stdin and its answer, JSON again, on stdout. Its exit code says nothing.
-//! Source: sigstore/sigstore v1.10.8, `pkg/signature/kms/cliplugin`.
+//! A key is called `NAME://KEY`, and the program `sigstore-kms-NAME` is looked for on the `PATH`.
+//! It is run once for each question, with `v1` and a JSON document as its arguments, the message on
+//! stdin and its answer, JSON again, on stdout. Its exit code says nothing. Source:
+//! sigstore/sigstore v1.10.8, `pkg/signature/kms/cliplugin`.
 //!
-//! Whatever it answers is checked: the public key is read as any other, and a signature that the key does not verify is refused.
+//! Whatever it answers is checked: the public key is read as any other, and a signature that the
+//! key does not verify is refused.
 
 use std::{process::Stdio, str::FromStr, time::Duration};
 
@@ -14,7 +17,9 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sigstore_types::{PublicKeyIdentifier, SignatureBytes, VerificationMaterial, VerificationMaterialContent};
+use sigstore_types::{
+    PublicKeyIdentifier, SignatureBytes, VerificationMaterial, VerificationMaterialContent,
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt, copy, sink},
     process::{Child, Command},
@@ -29,7 +34,8 @@ use crate::core::{
     verify::{KeyAlgorithm, KeyError, VerificationKey, shorten},
 };
 
-/// A program may ask a person to touch a token, and a network to answer; no longer than this for one question.
+/// A program may ask a person to touch a token, and a network to answer; no longer than this for
+/// one question.
 pub const TIMEOUT: Duration = Duration::from_mins(1);
 /// Bytes of one answer: a public key in PEM and base64, and some words.
 const MAX_ANSWER: usize = 64 << 10;
@@ -67,32 +73,47 @@ impl KeyReference {
 impl FromStr for KeyReference {
     type Err = KmsError;
 
-    /// Reads `NAME://KEY`. NAME: letters, digits and `- _ .`, at most 64; KEY: anything, at most 4 KiB.
+    /// Reads `NAME://KEY`. NAME: letters, digits and `- _ .`, at most 64; KEY: anything, at most 4
+    /// KiB.
     fn from_str(text: &str) -> Result<Self, KmsError> {
         let malformed = || KmsError::Reference(shorten(text));
         let (name, key) = text.split_once("://").ok_or_else(malformed)?;
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-        if name.is_empty() || name.len() > MAX_NAME || key.len() > MAX_KEY || !name.bytes().all(plain) {
+        if name.is_empty()
+            || name.len() > MAX_NAME
+            || key.len() > MAX_KEY
+            || !name.bytes().all(plain)
+        {
             return Err(malformed());
         }
         if OTHERS.contains(&name) {
             return Err(KmsError::Scheme(name.into()));
         }
-        Ok(Self { name: name.into(), key: key.into() })
+        Ok(Self {
+            name: name.into(),
+            key: key.into(),
+        })
     }
 }
 
-/// Why a plug-in's key is of no use. No variant carries a secret of ours; what the program says is shortened.
+/// Why a plug-in's key is of no use. No variant carries a secret of ours; what the program says is
+/// shortened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KmsError {
     /// Not `NAME://KEY`.
     #[error("key {0:?} is neither a file nor NAME://KEY with a NAME of letters, digits and - _ .")]
     Reference(String),
     /// A scheme of cosign's that stands for no plug-in.
-    #[error("keys are not read from {0}://; save the key to a file and name that, or use a plug-in's NAME://KEY")]
+    #[error(
+        "keys are not read from {0}://; save the key to a file and name that, or use a plug-in's \
+            NAME://KEY"
+    )]
     Scheme(String),
     /// No such program.
-    #[error("program {PREFIX}{0} is not on the PATH: keys of {0}:// are reached through that plug-in only, install it (docs/guides/keys.md)")]
+    #[error(
+        "program {PREFIX}{0} is not on the PATH: keys of {0}:// are reached through that plug-in \
+            only, install it (docs/guides/keys.md)"
+    )]
     NotFound(String),
     /// It could not be run.
     #[error("plug-in {program} cannot be run: {cause}")]
@@ -143,10 +164,15 @@ pub enum KmsError {
         error: KeyError,
     },
     /// Its key is of a kind that cosign does not verify.
-    #[error("key of plug-in {0} is for RSASSA-PSS, which is not signed with, because cosign cannot verify it")]
+    #[error(
+        "key of plug-in {0} is for RSASSA-PSS, which is not signed with, because cosign cannot \
+            verify it"
+    )]
     Pss(String),
     /// It signed with another key or algorithm than it says.
-    #[error("plug-in {program} made a signature that its own public key ({algorithm}) does not verify")]
+    #[error(
+        "plug-in {program} made a signature that its own public key ({algorithm}) does not verify"
+    )]
     Signature {
         /// The program.
         program: String,
@@ -179,7 +205,13 @@ pub struct KmsSigner {
 impl KmsSigner {
     /// Asks the plug-in for the public key. Waits for [`TIMEOUT`] at most.
     pub async fn load(reference: KeyReference, now: Now) -> Result<Self, KmsError> {
-        Self::with(Plugin { reference, now, timeout: TIMEOUT, command: Command::new }).await
+        Self::with(Plugin {
+            reference,
+            now,
+            timeout: TIMEOUT,
+            command: Command::new,
+        })
+        .await
     }
 
     async fn with(plugin: Plugin) -> Result<Self, KmsError> {
@@ -187,7 +219,12 @@ impl KmsSigner {
         if key.algorithm() == KeyAlgorithm::RsaPss {
             return Err(KmsError::Pss(plugin.reference.program()));
         }
-        Ok(Self { public_pem: key.to_pem(), hint: key.hint(), plugin, key })
+        Ok(Self {
+            public_pem: key.to_pem(),
+            hint: key.hint(),
+            plugin,
+            key,
+        })
     }
 
     /// The public half of the key.
@@ -200,8 +237,12 @@ impl KmsSigner {
 impl Signer for KmsSigner {
     async fn sign(&self, pae: &[u8]) -> Result<Signature, SigningError> {
         let bytes = self.plugin.sign(&self.key, pae).await?;
-        let material = VerificationMaterialContent::PublicKey(PublicKeyIdentifier::new(self.hint.as_str()));
-        Ok(Signature { bytes: SignatureBytes::from_bytes(&bytes), material: VerificationMaterial::new(material) })
+        let material =
+            VerificationMaterialContent::PublicKey(PublicKeyIdentifier::new(self.hint.as_str()));
+        Ok(Signature {
+            bytes: SignatureBytes::from_bytes(&bytes),
+            material: VerificationMaterial::new(material),
+        })
     }
 
     fn public_key_pem(&self) -> &str {
@@ -213,7 +254,8 @@ impl Signer for KmsSigner {
     }
 }
 
-/// Go's numbers of hash functions (`crypto.Hash`), which the protocol uses, and how to compute them.
+/// Go's numbers of hash functions (`crypto.Hash`), which the protocol uses, and how to compute
+/// them.
 const SHA256: Hash = (5, &digest::SHA256);
 const SHA384: Hash = (6, &digest::SHA384);
 const SHA512: Hash = (7, &digest::SHA512);
@@ -264,30 +306,52 @@ impl Plugin {
     async fn public_key(&self) -> Result<VerificationKey, KmsError> {
         let arguments = json!({"publicKeyOptions": {"rpcOptions": self.call_options()}});
         let answer = self.ask(Self::PUBLIC_KEY, SHA256.0, arguments, b"").await?;
-        let pem = answer.public_key.and_then(|answer| STANDARD.decode(answer.pem).ok()).and_then(|pem| String::from_utf8(pem).ok());
+        let pem = answer
+            .public_key
+            .and_then(|answer| STANDARD.decode(answer.pem).ok())
+            .and_then(|pem| String::from_utf8(pem).ok());
         let pem = pem.ok_or_else(|| self.fault(Self::PUBLIC_KEY, "no public key", ""))?;
-        VerificationKey::from_pem(&pem).map_err(|error| KmsError::Key { program: self.reference.program(), error })
+        VerificationKey::from_pem(&pem).map_err(|error| KmsError::Key {
+            program: self.reference.program(),
+            error,
+        })
     }
 
-    /// The plug-in gets both the message and its digest, as from cosign, and the digest's algorithm, which cosign leaves to it.
+    /// The plug-in gets both the message and its digest, as from cosign, and the digest's
+    /// algorithm, which cosign leaves to it.
     async fn sign(&self, key: &VerificationKey, message: &[u8]) -> Result<Vec<u8>, KmsError> {
         let hash = hash_of(key.algorithm());
         let options = hash.map_or_else(
             || json!({}),
-            |(number, algorithm)| json!({"digest": STANDARD.encode(digest::digest(algorithm, message)), "hashFunc": number}),
+            |(number, algorithm)| {
+                json!({
+                    "digest": STANDARD.encode(digest::digest(algorithm, message)),
+                    "hashFunc": number,
+                })
+            },
         );
-        let arguments = json!({"signOptions": {"rpcOptions": self.call_options(), "messageOptions": options}});
-        let answer = self.ask(Self::SIGN, hash.unwrap_or(SHA256).0, arguments, message).await?;
-        let signature = answer.sign_message.and_then(|answer| STANDARD.decode(answer.signature).ok());
+        let arguments =
+            json!({"signOptions": {"rpcOptions": self.call_options(), "messageOptions": options}});
+        let answer = self
+            .ask(Self::SIGN, hash.unwrap_or(SHA256).0, arguments, message)
+            .await?;
+        let signature = answer
+            .sign_message
+            .and_then(|answer| STANDARD.decode(answer.signature).ok());
         let signature = signature.ok_or_else(|| self.fault(Self::SIGN, "no signature", ""))?;
         if key.verifies(message, &signature) {
             return Ok(signature);
         }
-        Err(KmsError::Signature { program: self.reference.program(), algorithm: key.algorithm().as_str() })
+        Err(KmsError::Signature {
+            program: self.reference.program(),
+            algorithm: key.algorithm().as_str(),
+        })
     }
 
     fn call_options(&self) -> Value {
-        let deadline = jiff::SignedDuration::try_from(self.timeout).ok().and_then(|time| (self.now)().checked_add(time).ok());
+        let deadline = jiff::SignedDuration::try_from(self.timeout)
+            .ok()
+            .and_then(|time| (self.now)().checked_add(time).ok());
         let mut options = json!({"keyVersion": "", "remoteVerification": false});
         if let Some(deadline) = deadline {
             options["ctxDeadline"] = deadline.to_string().into();
@@ -296,18 +360,37 @@ impl Plugin {
     }
 
     fn question(&self, method: &str, hash: u8, arguments: &Value) -> Value {
-        let mut options =
-            json!({"protocolVersion": PROTOCOL, "keyResourceID": self.reference.key, "hashFunc": hash, "rpcOptions": self.call_options()});
+        let mut options = json!({
+            "protocolVersion": PROTOCOL,
+            "keyResourceID": self.reference.key,
+            "hashFunc": hash,
+            "rpcOptions": self.call_options(),
+        });
         options["ctxDeadline"] = options["rpcOptions"]["ctxDeadline"].clone();
         json!({"initOptions": options, "methodName": method, method: arguments})
     }
 
-    async fn ask(&self, method: &'static str, hash: u8, arguments: Value, message: &[u8]) -> Result<Answer, KmsError> {
+    async fn ask(
+        &self,
+        method: &'static str,
+        hash: u8,
+        arguments: Value,
+        message: &[u8],
+    ) -> Result<Answer, KmsError> {
         let program = self.reference.program();
         let mut command = (self.command)(program.clone());
-        command.arg(PROTOCOL).arg(self.question(method, hash, &arguments).to_string());
-        let late = |_| KmsError::Late { program: program.clone(), method, seconds: self.timeout.as_secs() };
-        let ended = timeout(self.timeout, run(command, message)).await.map_err(late)?.map_err(|error| self.not_run(&error))?;
+        command
+            .arg(PROTOCOL)
+            .arg(self.question(method, hash, &arguments).to_string());
+        let late = |_| KmsError::Late {
+            program: program.clone(),
+            method,
+            seconds: self.timeout.as_secs(),
+        };
+        let ended = timeout(self.timeout, run(command, message))
+            .await
+            .map_err(late)?
+            .map_err(|error| self.not_run(&error))?;
         self.answer(method, &ended)
     }
 
@@ -321,21 +404,31 @@ impl Plugin {
         }
         match json::parse::<Answer>(&ended.stdout, MAX_ANSWER, DEPTH) {
             Ok(answer) if answer.error_message.is_empty() => Ok(answer),
-            Ok(Answer { error_message, .. }) => {
-                Err(KmsError::Refused { program: self.reference.program(), method, message: shorten(error_message.trim()) })
-            }
+            Ok(Answer { error_message, .. }) => Err(KmsError::Refused {
+                program: self.reference.program(),
+                method,
+                message: shorten(error_message.trim()),
+            }),
             Err(_) => fault("no JSON of the plug-in protocol"),
         }
     }
 
     fn fault(&self, method: &'static str, fault: &'static str, said: &str) -> KmsError {
-        KmsError::Answer { program: self.reference.program(), method, fault, said: said.into() }
+        KmsError::Answer {
+            program: self.reference.program(),
+            method,
+            fault,
+            said: said.into(),
+        }
     }
 
     fn not_run(&self, error: &std::io::Error) -> KmsError {
         match error.kind() {
             std::io::ErrorKind::NotFound => KmsError::NotFound(self.reference.name.clone()),
-            _ => KmsError::Run { program: self.reference.program(), cause: error.to_string() },
+            _ => KmsError::Run {
+                program: self.reference.program(),
+                cause: error.to_string(),
+            },
         }
     }
 }
@@ -350,11 +443,16 @@ struct Ended {
 }
 
 async fn run(mut command: Command, message: &[u8]) -> std::io::Result<Ended> {
-    // It finds its own secrets in the environment, which it inherits otherwise, as cosign's plug-ins do.
+    // It finds its own secrets in the environment, which it inherits otherwise, as cosign's
+    // plug-ins do.
     for secret in SECRET_VARIABLES {
         command.env_remove(secret);
     }
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
     let mut child = command.spawn()?;
     let stderr = child.stderr.take();
     // What it says beyond the limit is read on, or it would wait for a reader.
@@ -366,14 +464,23 @@ async fn run(mut command: Command, message: &[u8]) -> std::io::Result<Ended> {
     });
     let (stdout, killed) = ended?;
     let said = shorten(String::from_utf8_lossy(&said.unwrap_or_default()).trim());
-    Ok(Ended { stdout, said: if said.is_empty() { said } else { format!("; it said: {said}") }, killed })
+    Ok(Ended {
+        stdout,
+        said: if said.is_empty() {
+            said
+        } else {
+            format!("; it said: {said}")
+        },
+        killed,
+    })
 }
 
 async fn converse(child: &mut Child, message: &[u8]) -> std::io::Result<(Vec<u8>, bool)> {
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
     let write = async {
         if let Some(mut input) = stdin {
-            // A program that does not read has closed its end: its answer says more than the broken pipe.
+            // A program that does not read has closed its end: its answer says more than the broken
+            // pipe.
             let _ = input.write_all(message).await;
         }
     };

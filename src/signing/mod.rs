@@ -1,8 +1,10 @@
 //! EFFECT. Who signs.
 //!
-//! A [`Signer`] holds a key: it gets bytes and returns what a Sigstore bundle needs. [`KeySigner`] has a private key of ours, [`kms::KmsSigner`]
-//! asks a program. An [`Endorser`] makes whole Sigstore bundles: every signer alone, [`Witnessed`] with a log and timestamps beside its key, and
-//! [`Keyless`] with an identity in a key's place. What a statement claims, and whether it may be claimed, is not decided here.
+//! A [`Signer`] holds a key: it gets bytes and returns what a Sigstore bundle needs. [`KeySigner`]
+//! has a private key of ours, [`kms::KmsSigner`] asks a program. An [`Endorser`] makes whole
+//! Sigstore bundles: every signer alone, [`Witnessed`] with a log and timestamps beside its key,
+//! and [`Keyless`] with an identity in a key's place. What a statement claims, and whether it may
+//! be claimed, is not decided here.
 
 mod certified;
 mod encrypted;
@@ -40,14 +42,15 @@ use crate::core::class::{Classified, Reason};
 #[doc(alias = "SigningHandler")]
 #[async_trait]
 pub trait Signer: Send + Sync {
-    /// Signs the DSSE pre-authentication encoding of a payload (DSSE protocol, "Signature Definition").
+    /// Signs the DSSE pre-authentication encoding of a payload (DSSE protocol, "Signature
+    /// Definition").
     async fn sign(&self, pae: &[u8]) -> Result<Signature, SigningError>;
 
     /// The public half of the key, as PEM (`PUBLIC KEY`, RFC 7468, section 13).
     fn public_key_pem(&self) -> &str;
 
-    /// What a Sigstore bundle calls the key: base64 of the SHA-256 of its DER `SubjectPublicKeyInfo`, as cosign writes it. A hint, never
-    /// evidence.
+    /// What a Sigstore bundle calls the key: base64 of the SHA-256 of its DER
+    /// `SubjectPublicKeyInfo`, as cosign writes it. A hint, never evidence.
     fn hint(&self) -> &str;
 }
 
@@ -74,15 +77,21 @@ pub enum SigningError {
     Malformed(&'static str),
     /// A kind of key that we do not sign with.
     #[error(
-        "{0} keys are not supported, because cosign knows none; supported are ECDSA P-256, P-384 and P-521, RSA of 2048, 3072 and 4096 bits, and Ed25519; make one with `packgate keys generate`"
+        "{0} keys are not supported, because cosign knows none; supported are ECDSA P-256, P-384 \
+            and P-521, RSA of 2048, 3072 and 4096 bits, and Ed25519; make one with `packgate keys \
+            generate`"
     )]
     Algorithm(String),
     /// Encrypted, but not as cosign does it.
-    #[error("private key is encrypted as {0:?}, only cosign's encryption is supported; import it with `cosign import-key-pair --key FILE`")]
+    #[error(
+        "private key is encrypted as {0:?}, only cosign's encryption is supported; import it with \
+            `cosign import-key-pair --key FILE`"
+    )]
     Encryption(String),
     /// Key derivation that could cost any amount of memory.
     #[error(
-        "private key is encrypted with scrypt N={n} r={r} p={p}; supported are N=32768, 65536 or 131072 with r=8 p=1; import the key again with cosign"
+        "private key is encrypted with scrypt N={n} r={r} p={p}; supported are N=32768, 65536 or \
+            131072 with r=8 p=1; import the key again with cosign"
     )]
     ScryptParameters {
         /// CPU and memory cost.

@@ -32,6 +32,9 @@ mod tests {
     #[test]
     fn a_password_is_never_printed() {
         let password = Password::new("hunter2");
-        assert_eq!(format!("{password:?} {:?}", Some(&password)), "Password(redacted) Some(Password(redacted))");
+        assert_eq!(
+            format!("{password:?} {:?}", Some(&password)),
+            "Password(redacted) Some(Password(redacted))"
+        );
     }
 }

@@ -11,10 +11,14 @@ pub(super) struct Block {
     pub(super) content: Zeroizing<Vec<u8>>,
 }
 
-/// The first block whose label ends in `PRIVATE KEY`. Text and blocks before it are passed over: `openssl ecparam -genkey` writes
-/// `EC PARAMETERS` first.
+/// The first block whose label ends in `PRIVATE KEY`. Text and blocks before it are passed over:
+/// `openssl ecparam -genkey` writes `EC PARAMETERS` first.
 pub(super) fn private_key(text: &str) -> Result<Block, SigningError> {
-    let (label, rest) = text.lines().enumerate().find_map(|(at, line)| Some((begin(line)?, at))).ok_or(SigningError::NoPrivateKey)?;
+    let (label, rest) = text
+        .lines()
+        .enumerate()
+        .find_map(|(at, line)| Some((begin(line)?, at)))
+        .ok_or(SigningError::NoPrivateKey)?;
     let end = format!("-----END {label}-----");
     let mut body = Zeroizing::new(String::with_capacity(text.len()));
     for line in text.lines().skip(rest + 1).map(str::trim) {
@@ -22,7 +26,9 @@ pub(super) fn private_key(text: &str) -> Result<Block, SigningError> {
             return decode(label, &body);
         }
         if line.contains(':') {
-            return Err(SigningError::Encryption(format!("{label} with PEM headers")));
+            return Err(SigningError::Encryption(format!(
+                "{label} with PEM headers"
+            )));
         }
         body.push_str(line);
     }
@@ -30,13 +36,21 @@ pub(super) fn private_key(text: &str) -> Result<Block, SigningError> {
 }
 
 fn begin(line: &str) -> Option<&str> {
-    let label = line.trim().strip_prefix("-----BEGIN ")?.strip_suffix("-----")?;
+    let label = line
+        .trim()
+        .strip_prefix("-----BEGIN ")?
+        .strip_suffix("-----")?;
     Some(label).filter(|label| label.ends_with("PRIVATE KEY") && label.len() <= 64)
 }
 
 fn decode(label: &str, body: &str) -> Result<Block, SigningError> {
-    let content = STANDARD.decode(body).map_err(|_| SigningError::Malformed("the PEM block is not base64"))?;
-    Ok(Block { label: label.into(), content: Zeroizing::new(content) })
+    let content = STANDARD
+        .decode(body)
+        .map_err(|_| SigningError::Malformed("the PEM block is not base64"))?;
+    Ok(Block {
+        label: label.into(),
+        content: Zeroizing::new(content),
+    })
 }
 
 /// Writes a block with lines of 64 characters.
@@ -73,19 +87,33 @@ mod tests {
 
     #[test]
     fn what_comes_before_the_key_is_passed_over() {
-        let text = format!("a note\r\n{}{}", encode("EC PARAMETERS", b"curve"), encode("EC PRIVATE KEY", b"key").replace('\n', "\r\n"));
+        let text = format!(
+            "a note\r\n{}{}",
+            encode("EC PARAMETERS", b"curve"),
+            encode("EC PRIVATE KEY", b"key").replace('\n', "\r\n")
+        );
         assert_eq!(read(&text), Ok(("EC PRIVATE KEY".into(), b"key".to_vec())));
     }
 
     #[test]
     fn broken_blocks_are_refused() {
-        let headers = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
+        let headers = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END \
+            RSA PRIVATE KEY-----\n";
         for (text, error) in [
             ("", SigningError::NoPrivateKey),
             (&encode("PUBLIC KEY", b"x"), SigningError::NoPrivateKey),
-            ("-----BEGIN PRIVATE KEY-----\nAAAA\n", SigningError::Malformed("the PEM block has no end")),
-            ("-----BEGIN PRIVATE KEY-----\n!\n-----END PRIVATE KEY-----", SigningError::Malformed("the PEM block is not base64")),
-            (headers, SigningError::Encryption("RSA PRIVATE KEY with PEM headers".into())),
+            (
+                "-----BEGIN PRIVATE KEY-----\nAAAA\n",
+                SigningError::Malformed("the PEM block has no end"),
+            ),
+            (
+                "-----BEGIN PRIVATE KEY-----\n!\n-----END PRIVATE KEY-----",
+                SigningError::Malformed("the PEM block is not base64"),
+            ),
+            (
+                headers,
+                SigningError::Encryption("RSA PRIVATE KEY with PEM headers".into()),
+            ),
         ] {
             assert_eq!(read(text), Err(error), "{text}");
         }

@@ -1,12 +1,14 @@
-//! Private keys of every algorithm that we sign with, each with the hash and padding that Sigstore uses with it.
+//! Private keys of every algorithm that we sign with, each with the hash and padding that Sigstore
+//! uses with it.
 
 use aws_lc_rs::{
     encoding::AsDer,
     rand::SystemRandom,
     rsa::{self, KeySize},
     signature::{
-        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
-        Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256,
+        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING,
+        ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair,
+        KeyPair, RSA_PKCS1_SHA256,
     },
 };
 use zeroize::Zeroizing;
@@ -64,26 +66,39 @@ impl PrivateKey {
 
     /// Reads PKCS#8 (RFC 5958) or SEC1 (RFC 5915).
     pub(super) fn from_der(der: &[u8]) -> Result<Self, SigningError> {
-        let curves: [&'static EcdsaSigningAlgorithm; 3] =
-            [&ECDSA_P256_SHA256_ASN1_SIGNING, &ECDSA_P384_SHA384_ASN1_SIGNING, &ECDSA_P521_SHA512_ASN1_SIGNING];
-        if let Some(key) = curves.into_iter().find_map(|curve| EcdsaKeyPair::from_private_key_der(curve, der).ok()) {
+        let curves: [&'static EcdsaSigningAlgorithm; 3] = [
+            &ECDSA_P256_SHA256_ASN1_SIGNING,
+            &ECDSA_P384_SHA384_ASN1_SIGNING,
+            &ECDSA_P521_SHA512_ASN1_SIGNING,
+        ];
+        if let Some(key) = curves
+            .into_iter()
+            .find_map(|curve| EcdsaKeyPair::from_private_key_der(curve, der).ok())
+        {
             return Ok(Self::Ecdsa(key));
         }
         if let Ok(key) = Ed25519KeyPair::from_pkcs8(der) {
             return Ok(Self::Ed25519(key));
         }
-        rsa::KeyPair::from_pkcs8(der).map_err(|_| why_not(der)).and_then(Self::rsa)
+        rsa::KeyPair::from_pkcs8(der)
+            .map_err(|_| why_not(der))
+            .and_then(Self::rsa)
     }
 
     /// Reads PKCS#1 (RFC 8017, appendix A.1.2).
     pub(super) fn from_pkcs1(der: &[u8]) -> Result<Self, SigningError> {
-        rsa::KeyPair::from_der(der).map_err(|_| why_not(der)).and_then(Self::rsa)
+        rsa::KeyPair::from_der(der)
+            .map_err(|_| why_not(der))
+            .and_then(Self::rsa)
     }
 
     fn rsa(key: rsa::KeyPair) -> Result<Self, SigningError> {
         match key.public_modulus_len() {
             bytes if RSA_BYTES.contains(&bytes) => Ok(Self::Rsa(key)),
-            bytes => Err(SigningError::Algorithm(format!("RSA of {} bits", bytes * 8))),
+            bytes => Err(SigningError::Algorithm(format!(
+                "RSA of {} bits",
+                bytes * 8
+            ))),
         }
     }
 
@@ -91,9 +106,18 @@ impl PrivateKey {
     pub(super) fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, SigningError> {
         let failed = |_| SigningError::Library("serialise a key");
         match self {
-            Self::Ecdsa(key) => key.to_pkcs8v1().map(|der| Zeroizing::new(der.as_ref().to_vec())).map_err(failed),
-            Self::Ed25519(key) => key.to_pkcs8v1().map(|der| Zeroizing::new(der.as_ref().to_vec())).map_err(failed),
-            Self::Rsa(key) => key.as_der().map(|der| Zeroizing::new(der.as_ref().to_vec())).map_err(failed),
+            Self::Ecdsa(key) => key
+                .to_pkcs8v1()
+                .map(|der| Zeroizing::new(der.as_ref().to_vec()))
+                .map_err(failed),
+            Self::Ed25519(key) => key
+                .to_pkcs8v1()
+                .map(|der| Zeroizing::new(der.as_ref().to_vec()))
+                .map_err(failed),
+            Self::Rsa(key) => key
+                .as_der()
+                .map(|der| Zeroizing::new(der.as_ref().to_vec()))
+                .map_err(failed),
         }
     }
 
@@ -104,17 +128,23 @@ impl PrivateKey {
             Self::Ed25519(key) => key.public_key().as_der(),
             Self::Rsa(key) => key.public_key().as_der(),
         };
-        der.map(|der| der.as_ref().to_vec()).map_err(|_| SigningError::Library("serialise a public key"))
+        der.map(|der| der.as_ref().to_vec())
+            .map_err(|_| SigningError::Library("serialise a public key"))
     }
 
     pub(super) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningError> {
         let random = SystemRandom::new();
         let signed = match self {
-            Self::Ecdsa(key) => key.sign(&random, message).map(|signature| signature.as_ref().to_vec()),
-            Self::Ed25519(key) => key.try_sign(message).map(|signature| signature.as_ref().to_vec()),
+            Self::Ecdsa(key) => key
+                .sign(&random, message)
+                .map(|signature| signature.as_ref().to_vec()),
+            Self::Ed25519(key) => key
+                .try_sign(message)
+                .map(|signature| signature.as_ref().to_vec()),
             Self::Rsa(key) => {
                 let mut signature = vec![0; key.public_modulus_len()];
-                key.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature).map(|()| signature)
+                key.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)
+                    .map(|()| signature)
             }
         };
         signed.map_err(|_| SigningError::Library("sign"))
@@ -122,7 +152,10 @@ impl PrivateKey {
 }
 
 fn why_not(der: &[u8]) -> SigningError {
-    let is_pss = der.windows(PSS.len()).take(PSS_WITHIN).any(|window| window == PSS);
+    let is_pss = der
+        .windows(PSS.len())
+        .take(PSS_WITHIN)
+        .any(|window| window == PSS);
     if is_pss {
         SigningError::Algorithm("RSASSA-PSS".into())
     } else {

@@ -38,8 +38,10 @@ pub enum ServiceError {
     },
     /// It does not know who we are.
     #[error(
-        "certificate authority at {url} refused the identity token (HTTP {status}): {message}; the token is for the audience {audience} and was \
-         issued by {issuer}: a Fulcio usually wants the audience \"sigstore\" and must know the issuer"
+        "certificate authority at {url} refused the identity token (HTTP {status}): {message}; the \
+            token is for the audience {audience} and was \
+         issued by {issuer}: a Fulcio usually wants the audience \"sigstore\" and must know the \
+         issuer"
     )]
     Token {
         /// Where it is.
@@ -67,19 +69,34 @@ pub enum ServiceError {
     #[error("certificate authority issued a certificate that {0}")]
     Certificate(&'static str),
     /// Nobody certifies identities.
-    #[error("signing configuration names no certificate authority, which signing with an identity token needs; add one under caUrls")]
+    #[error(
+        "signing configuration names no certificate authority, which signing with an identity \
+            token needs; add one under caUrls"
+    )]
     NoAuthority,
     /// Nobody keeps a record.
-    #[error("signing configuration names no transparency log, which signing with an identity token needs; add one under rekorTlogUrls")]
+    #[error(
+        "signing configuration names no transparency log, which signing with an identity token \
+            needs; add one under rekorTlogUrls"
+    )]
     NoLog,
     /// Nobody vouches for anything.
-    #[error("signing configuration names neither a transparency log nor a timestamp authority; leave it out to sign with the key alone")]
+    #[error(
+        "signing configuration names neither a transparency log nor a timestamp authority; leave \
+            it out to sign with the key alone"
+    )]
     NoWitness,
     /// Entries of such keys cannot be verified.
-    #[error("a Rekor 2 log takes signatures of ECDSA P-256 keys only here; use another key, a Rekor 1 log, or no signing configuration")]
+    #[error(
+        "a Rekor 2 log takes signatures of ECDSA P-256 keys only here; use another key, a Rekor 1 \
+            log, or no signing configuration"
+    )]
     KeyOfLog,
     /// Somebody did not tell the truth, or the trusted root is another Sigstore's.
-    #[error("what was just signed does not hold against the trusted root, so it was not stored: {message}")]
+    #[error(
+        "what was just signed does not hold against the trusted root, so it was not stored: \
+            {message}"
+    )]
     Untrue {
         /// The fault.
         reason: Reason,
@@ -90,16 +107,27 @@ pub enum ServiceError {
 
 impl ServiceError {
     pub(super) fn http(service: &'static str, error: &HttpError) -> Self {
-        Self::Http { service, reason: error.reason(), message: error.to_string() }
+        Self::Http {
+            service,
+            reason: error.reason(),
+            message: error.to_string(),
+        }
     }
 
     pub(super) fn answer(service: &'static str, url: &Url, cause: AnswerError) -> Self {
-        Self::Answer { service, url: redact::shown(url), cause }
+        Self::Answer {
+            service,
+            url: redact::shown(url),
+            cause,
+        }
     }
 
     #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
     pub(super) fn untrue(error: EvidenceError) -> Self {
-        Self::Untrue { reason: error.reason(), message: error.to_string() }
+        Self::Untrue {
+            reason: error.reason(),
+            message: error.to_string(),
+        }
     }
 }
 
@@ -111,7 +139,12 @@ impl Classified for ServiceError {
             Self::Refused { status: 500.., .. } => Reason::FetchFailed,
             Self::Answer { cause, .. } => cause.reason(),
             Self::Certificate(_) => Reason::MalformedEvidence,
-            Self::Refused { .. } | Self::Token { .. } | Self::NoAuthority | Self::NoLog | Self::NoWitness | Self::KeyOfLog => Reason::NoSigner,
+            Self::Refused { .. }
+            | Self::Token { .. }
+            | Self::NoAuthority
+            | Self::NoLog
+            | Self::NoWitness
+            | Self::KeyOfLog => Reason::NoSigner,
         }
     }
 }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sigstore_types::{
-    DerCertificate, DsseEnvelope, DsseSignature, KeyId, PayloadBytes, Rfc3161Timestamp, SignatureBytes, TimestampToken, TimestampVerificationData,
-    TransparencyLogEntry, VerificationMaterial, VerificationMaterialContent,
+    DerCertificate, DsseEnvelope, DsseSignature, KeyId, PayloadBytes, Rfc3161Timestamp,
+    SignatureBytes, TimestampToken, TimestampVerificationData, TransparencyLogEntry,
+    VerificationMaterial, VerificationMaterialContent,
 };
 use url::Url;
 
@@ -44,13 +45,20 @@ pub struct SigstoreServices {
 #[derive(Clone, Copy)]
 pub(super) enum Holder<'a> {
     Certificate(&'a DerCertificate),
-    Key { key: &'a VerificationKey, pem: &'a str },
+    Key {
+        key: &'a VerificationKey,
+        pem: &'a str,
+    },
 }
 
 impl SigstoreServices {
     /// Services that are asked over `http`. Everything that they say is verified against `root`.
     pub const fn new(http: HttpClient, services: Services, root: Arc<TrustRoot>) -> Self {
-        Self { http, services, root }
+        Self {
+            http,
+            services,
+            root,
+        }
     }
 
     /// What answers are held against.
@@ -72,28 +80,63 @@ impl SigstoreServices {
         if self.services.logs.is_empty() && self.services.timestamps.is_empty() {
             return Err(ServiceError::NoWitness);
         }
-        let only_p256 = self.services.logs.iter().any(|log| log.version == LogVersion::V2);
-        if only_p256 && !rekor::is_p256(key.spki()) { Err(ServiceError::KeyOfLog) } else { Ok(()) }
+        let only_p256 = self
+            .services
+            .logs
+            .iter()
+            .any(|log| log.version == LogVersion::V2);
+        if only_p256 && !rekor::is_p256(key.spki()) {
+            Err(ServiceError::KeyOfLog)
+        } else {
+            Ok(())
+        }
     }
 
     /// A certificate for the key that made `csr`.
-    pub(super) async fn certificate(&self, token: &IdentityToken, csr_pem: &str) -> Result<DerCertificate, ServiceError> {
-        let base = self.services.fulcio.as_ref().ok_or(ServiceError::NoAuthority)?;
-        let request = post(FULCIO, base, fulcio::PATH, "application/json", fulcio::request(token.expose(), csr_pem))?;
+    pub(super) async fn certificate(
+        &self,
+        token: &IdentityToken,
+        csr_pem: &str,
+    ) -> Result<DerCertificate, ServiceError> {
+        let base = self
+            .services
+            .fulcio
+            .as_ref()
+            .ok_or(ServiceError::NoAuthority)?;
+        let request = post(
+            FULCIO,
+            base,
+            fulcio::PATH,
+            "application/json",
+            fulcio::request(token.expose(), csr_pem),
+        )?;
         let (head, body) = self.ask(FULCIO, request).await?;
         if head.status().is_success() {
-            return fulcio::certificate(&body).map_err(|cause| ServiceError::answer(FULCIO, base, cause));
+            return fulcio::certificate(&body)
+                .map_err(|cause| ServiceError::answer(FULCIO, base, cause));
         }
         let message = redact::clean(&complaint(&body).replace(token.expose(), "***"), 300);
         let url = redact::shown(base);
         let status = head.status().as_u16();
         match status {
-            400 | 401 | 403 => Err(ServiceError::Token { url, status, message, audience: token.audience(), issuer: token.issuer().to_owned() }),
-            _ => Err(ServiceError::Refused { service: FULCIO, url, status, message }),
+            400 | 401 | 403 => Err(ServiceError::Token {
+                url,
+                status,
+                message,
+                audience: token.audience(),
+                issuer: token.issuer().to_owned(),
+            }),
+            _ => Err(ServiceError::Refused {
+                service: FULCIO,
+                url,
+                status,
+                message,
+            }),
         }
     }
 
-    /// The Sigstore bundle of a signature, with what the log and the timestamp authorities say about it, verified against the root.
+    /// The Sigstore bundle of a signature, with what the log and the timestamp authorities say
+    /// about it, verified against the root.
     pub(super) async fn bundle(
         &self,
         content: Content<'_>,
@@ -112,43 +155,72 @@ impl SigstoreServices {
             Holder::Certificate(_) => None,
             Holder::Key { key, .. } => Some(key),
         };
-        verify::check_own(&self.root, &bundle, &subject, key, &Limits::DEFAULT).map_err(ServiceError::untrue)?;
+        verify::check_own(&self.root, &bundle, &subject, key, &Limits::DEFAULT)
+            .map_err(ServiceError::untrue)?;
         Ok(bundle)
     }
 
-    async fn timestamps(&self, signature: &SignatureBytes) -> Result<Vec<Rfc3161Timestamp>, SigningError> {
+    async fn timestamps(
+        &self,
+        signature: &SignatureBytes,
+    ) -> Result<Vec<Rfc3161Timestamp>, SigningError> {
         let imprint = Digest::of(signature.as_bytes());
         let mut all = Vec::new();
         for base in &self.services.timestamps {
             let nonce = nonce()?;
-            let request = post(TSA, base, "", timestamp::QUERY, timestamp::request(&imprint, nonce))?;
+            let request = post(
+                TSA,
+                base,
+                "",
+                timestamp::QUERY,
+                timestamp::request(&imprint, nonce),
+            )?;
             let (head, body) = self.ask(TSA, request).await?;
             check(TSA, base, &head, &body)?;
-            timestamp::check(&body, &imprint, nonce).map_err(|cause| ServiceError::answer(TSA, base, cause))?;
+            timestamp::check(&body, &imprint, nonce)
+                .map_err(|cause| ServiceError::answer(TSA, base, cause))?;
             all.push(Rfc3161Timestamp::new(TimestampToken::new(body.to_vec())));
         }
         Ok(all)
     }
 
-    async fn entries(&self, content: Content<'_>, signature: &SignatureBytes, holder: Holder<'_>) -> Result<Vec<TransparencyLogEntry>, SigningError> {
+    async fn entries(
+        &self,
+        content: Content<'_>,
+        signature: &SignatureBytes,
+        holder: Holder<'_>,
+    ) -> Result<Vec<TransparencyLogEntry>, SigningError> {
         let digest = Digest::of(&content.signed_bytes());
         let envelope = match content {
             Content::Statement(statement) => Some(envelope(statement, signature)?),
             Content::Message(_) => None,
         };
         let signed = match &envelope {
-            Some(json) => Signed::Envelope { json, digest: &digest },
+            Some(json) => Signed::Envelope {
+                json,
+                digest: &digest,
+            },
             None => Signed::Message { digest: &digest },
         };
         let certificate_pem;
         let verifier = match holder {
-            Holder::Key { key, pem } => Verifier::PublicKey { der: key.spki(), pem },
+            Holder::Key { key, pem } => Verifier::PublicKey {
+                der: key.spki(),
+                pem,
+            },
             Holder::Certificate(der) => {
                 certificate_pem = pem::encode("CERTIFICATE", der.as_bytes());
-                Verifier::Certificate { der: der.as_bytes(), pem: &certificate_pem }
+                Verifier::Certificate {
+                    der: der.as_bytes(),
+                    pem: &certificate_pem,
+                }
             }
         };
-        let entry = Entry { signed, signature: signature.as_bytes(), verifier };
+        let entry = Entry {
+            signed,
+            signature: signature.as_bytes(),
+            verifier,
+        };
         let mut all = Vec::new();
         for log in &self.services.logs {
             all.push(self.entry(log, &entry).await?);
@@ -156,18 +228,42 @@ impl SigstoreServices {
         Ok(all)
     }
 
-    async fn entry(&self, log: &Log, entry: &Entry<'_>) -> Result<TransparencyLogEntry, ServiceError> {
-        let request = post(REKOR, &log.url, rekor::path(log.version), "application/json", rekor::request(log.version, entry))?;
+    async fn entry(
+        &self,
+        log: &Log,
+        entry: &Entry<'_>,
+    ) -> Result<TransparencyLogEntry, ServiceError> {
+        let request = post(
+            REKOR,
+            &log.url,
+            rekor::path(log.version),
+            "application/json",
+            rekor::request(log.version, entry),
+        )?;
         let (head, body) = self.ask(REKOR, request).await?;
         // A repeated request: the log names the entry that it has.
-        let (head, body) = if head.status() == StatusCode::CONFLICT { self.known_entry(log, &head, body).await? } else { (head, body) };
+        let (head, body) = if head.status() == StatusCode::CONFLICT {
+            self.known_entry(log, &head, body).await?
+        } else {
+            (head, body)
+        };
         check(REKOR, &log.url, &head, &body)?;
-        rekor::entry(log.version, &entry.signed, &body).map_err(|cause| ServiceError::answer(REKOR, &log.url, cause))
+        rekor::entry(log.version, &entry.signed, &body)
+            .map_err(|cause| ServiceError::answer(REKOR, &log.url, cause))
     }
 
-    async fn known_entry(&self, log: &Log, head: &Head, body: Bytes) -> Result<(Head, Bytes), ServiceError> {
-        let Some(location) = head.header(header::LOCATION) else { return Ok((head.clone(), body)) };
-        let url = head.follow(location).map_err(|error| ServiceError::http(REKOR, &error))?;
+    async fn known_entry(
+        &self,
+        log: &Log,
+        head: &Head,
+        body: Bytes,
+    ) -> Result<(Head, Bytes), ServiceError> {
+        let Some(location) = head.header(header::LOCATION) else {
+            return Ok((head.clone(), body));
+        };
+        let url = head
+            .follow(location)
+            .map_err(|error| ServiceError::http(REKOR, &error))?;
         if url.origin() != log.url.origin() {
             let cause = AnswerError("the log names an entry of another host".into());
             return Err(ServiceError::answer(REKOR, &log.url, cause));
@@ -175,28 +271,63 @@ impl SigstoreServices {
         self.ask(REKOR, Request::get(url)).await
     }
 
-    async fn ask(&self, service: &'static str, request: Request) -> Result<(Head, Bytes), ServiceError> {
-        self.http.fetch(request, MAX_ANSWER).await.map_err(|error| ServiceError::http(service, &error))
+    async fn ask(
+        &self,
+        service: &'static str,
+        request: Request,
+    ) -> Result<(Head, Bytes), ServiceError> {
+        self.http
+            .fetch(request, MAX_ANSWER)
+            .await
+            .map_err(|error| ServiceError::http(service, &error))
     }
 }
 
 /// Sending it twice does no harm: another certificate, another timestamp, the same entry.
-fn post(service: &'static str, base: &Url, path: &str, content_type: &str, body: Vec<u8>) -> Result<Request, ServiceError> {
-    let text = if path.is_empty() { base.to_string() } else { format!("{}/{path}", base.as_str().trim_end_matches('/')) };
-    let url: Url = text.parse().map_err(|_| ServiceError::answer(service, base, AnswerError("no path can be added to its URL".into())))?;
+fn post(
+    service: &'static str,
+    base: &Url,
+    path: &str,
+    content_type: &str,
+    body: Vec<u8>,
+) -> Result<Request, ServiceError> {
+    let text = if path.is_empty() {
+        base.to_string()
+    } else {
+        format!("{}/{path}", base.as_str().trim_end_matches('/'))
+    };
+    let url: Url = text.parse().map_err(|_| {
+        ServiceError::answer(
+            service,
+            base,
+            AnswerError("no path can be added to its URL".into()),
+        )
+    })?;
     let request = Request::new(crate::http::Method::POST, url).repeatable();
-    Ok(request.header(header::CONTENT_TYPE, content_type).header(header::ACCEPT, accepted(content_type)).body(body))
+    Ok(request
+        .header(header::CONTENT_TYPE, content_type)
+        .header(header::ACCEPT, accepted(content_type))
+        .body(body))
 }
 
 const fn accepted(content_type: &str) -> &str {
-    if content_type.len() == timestamp::QUERY.len() { "application/timestamp-reply" } else { "application/json" }
+    if content_type.len() == timestamp::QUERY.len() {
+        "application/timestamp-reply"
+    } else {
+        "application/json"
+    }
 }
 
 fn check(service: &'static str, base: &Url, head: &Head, body: &[u8]) -> Result<(), ServiceError> {
     if head.status().is_success() {
         return Ok(());
     }
-    Err(ServiceError::Refused { service, url: redact::shown(base), status: head.status().as_u16(), message: redact::clean(&complaint(body), 300) })
+    Err(ServiceError::Refused {
+        service,
+        url: redact::shown(base),
+        status: head.status().as_u16(),
+        message: redact::clean(&complaint(body), 300),
+    })
 }
 
 fn complaint(body: &[u8]) -> String {
@@ -206,7 +337,11 @@ fn complaint(body: &[u8]) -> String {
 
 fn envelope(statement: &[u8], signature: &SignatureBytes) -> Result<String, SigningError> {
     let signature = DsseSignature::new(signature.clone(), KeyId::default());
-    let envelope = DsseEnvelope::new(media_type::IN_TOTO, PayloadBytes::from_bytes(statement), signature);
+    let envelope = DsseEnvelope::new(
+        media_type::IN_TOTO,
+        PayloadBytes::from_bytes(statement),
+        signature,
+    );
     serde_json::to_string(&envelope).map_err(|_| SigningError::Library("serialise an envelope"))
 }
 

@@ -1,4 +1,5 @@
-//! Services that answer what they should not. The genuine answers were recorded: `sigstore-conformance/managed-key-happy-path`.
+//! Services that answer what they should not. The genuine answers were recorded:
+//! `sigstore-conformance/managed-key-happy-path`.
 
 use std::{
     io::{Read, Write},
@@ -11,7 +12,9 @@ use std::{
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
-use sigstore_types::{PublicKeyIdentifier, SignatureBytes, VerificationMaterial, VerificationMaterialContent};
+use sigstore_types::{
+    PublicKeyIdentifier, SignatureBytes, VerificationMaterial, VerificationMaterialContent,
+};
 
 use super::{token::tests::token, *};
 use crate::{
@@ -30,12 +33,24 @@ type Asked = (String, Vec<u8>);
 /// Answers one request after the other.
 fn serve(answers: Vec<(&str, String)>) -> (url::Url, JoinHandle<Vec<Asked>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let url = format!("http://{}", listener.local_addr().expect("an address")).parse().expect("a URL");
+    let url = format!("http://{}", listener.local_addr().expect("an address"))
+        .parse()
+        .expect("a URL");
     let answers: Vec<String> = answers
         .into_iter()
-        .map(|(head, body)| format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()))
+        .map(|(head, body)| {
+            format!(
+                "HTTP/1.1 {head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            )
+        })
         .collect();
-    let work = move || answers.iter().map(|answer| exchange(&listener, answer)).collect();
+    let work = move || {
+        answers
+            .iter()
+            .map(|answer| exchange(&listener, answer))
+            .collect()
+    };
     (url, std::thread::spawn(work))
 }
 
@@ -57,15 +72,29 @@ fn exchange(listener: &TcpListener, answer: &str) -> Asked {
 fn complete(read: &[u8]) -> Option<Asked> {
     let end = read.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = String::from_utf8_lossy(&read[..end]).to_ascii_lowercase();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |length| length.parse().expect("a length"));
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "))
+        .map_or(0, |length| length.parse().expect("a length"));
     let body = read.get(end + 4..end + 4 + length)?;
-    Some((head.lines().next().unwrap_or_default().to_owned(), body.to_vec()))
+    Some((
+        head.lines().next().unwrap_or_default().to_owned(),
+        body.to_vec(),
+    ))
 }
 
 fn services(services: Services, root: TrustRoot) -> SigstoreServices {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let retries = Retries { attempts: 1, ..Retries::default() };
-    let http = HttpClient::new(&HttpOptions { proxy: Proxy::Direct, retries, ..HttpOptions::default() }).expect("a client");
+    let retries = Retries {
+        attempts: 1,
+        ..Retries::default()
+    };
+    let http = HttpClient::new(&HttpOptions {
+        proxy: Proxy::Direct,
+        retries,
+        ..HttpOptions::default()
+    })
+    .expect("a client");
     SigstoreServices::new(http, services, Arc::new(root))
 }
 
@@ -85,9 +114,16 @@ struct Recorded {
 #[async_trait]
 impl Signer for Recorded {
     async fn sign(&self, _: &[u8]) -> Result<Signature, SigningError> {
-        let signature = self.bundle["messageSignature"]["signature"].as_str().expect("a signature");
-        let material = VerificationMaterial::new(VerificationMaterialContent::PublicKey(PublicKeyIdentifier::new("hint")));
-        Ok(Signature { bytes: SignatureBytes::from_bytes(&STANDARD.decode(signature).expect("base64")), material })
+        let signature = self.bundle["messageSignature"]["signature"]
+            .as_str()
+            .expect("a signature");
+        let material = VerificationMaterial::new(VerificationMaterialContent::PublicKey(
+            PublicKeyIdentifier::new("hint"),
+        ));
+        Ok(Signature {
+            bytes: SignatureBytes::from_bytes(&STANDARD.decode(signature).expect("base64")),
+            material,
+        })
     }
 
     fn public_key_pem(&self) -> &str {
@@ -100,7 +136,11 @@ impl Signer for Recorded {
 }
 
 fn hexed(value: &Value) -> String {
-    hex::encode(STANDARD.decode(value.as_str().expect("text")).expect("base64"))
+    hex::encode(
+        STANDARD
+            .decode(value.as_str().expect("text"))
+            .expect("base64"),
+    )
 }
 
 impl Recorded {
@@ -108,7 +148,11 @@ impl Recorded {
         let folder = shared_data(test)?;
         let case = folder.join("sigstore-conformance/managed-key-happy-path");
         let read = |name: &str| std::fs::read_to_string(case.join(name)).expect(name);
-        Some(Self { public_pem: read("key.pub"), bundle: serde_json::from_str(&read("bundle.sigstore.json")).expect("JSON"), folder })
+        Some(Self {
+            public_pem: read("key.pub"),
+            bundle: serde_json::from_str(&read("bundle.sigstore.json")).expect("JSON"),
+            folder,
+        })
     }
 
     fn message(&self) -> Vec<u8> {
@@ -116,28 +160,59 @@ impl Recorded {
     }
 
     fn root(&self) -> TrustRoot {
-        let bytes = std::fs::read(self.folder.join("trust/prod_trusted_root.json")).expect("a root");
+        let bytes =
+            std::fs::read(self.folder.join("trust/prod_trusted_root.json")).expect("a root");
         TrustRoot::parse(&bytes, &Limits::DEFAULT).expect("a root")
     }
 
     /// What a Rekor 1 answered when the signature was logged.
     fn answer(&self) -> Value {
         let entry = &self.bundle["verificationMaterial"]["tlogEntries"][0];
-        let number = |value: &Value| value.as_str().expect("a number").parse::<u64>().expect("a number");
+        let number = |value: &Value| {
+            value
+                .as_str()
+                .expect("a number")
+                .parse::<u64>()
+                .expect("a number")
+        };
         let proof = &entry["inclusionProof"];
-        let hashes: Vec<String> = proof["hashes"].as_array().expect("a list").iter().map(hexed).collect();
-        json!({"body": entry["canonicalizedBody"], "integratedTime": number(&entry["integratedTime"]), "logID": hexed(&entry["logId"]["keyId"]),
+        let hashes: Vec<String> = proof["hashes"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(hexed)
+            .collect();
+        json!({"body": entry["canonicalizedBody"],
+            "integratedTime": number(&entry["integratedTime"]),
+            "logID": hexed(&entry["logId"]["keyId"]),
             "logIndex": number(&entry["logIndex"]), "verification": {
                 "signedEntryTimestamp": entry["inclusionPromise"]["signedEntryTimestamp"],
-                "inclusionProof": {"checkpoint": proof["checkpoint"]["envelope"], "hashes": hashes, "logIndex": number(&proof["logIndex"]),
-                    "rootHash": hexed(&proof["rootHash"]), "treeSize": number(&proof["treeSize"])}}})
+                "inclusionProof": {"checkpoint": proof["checkpoint"]["envelope"], "hashes": hashes,
+                    "logIndex": number(&proof["logIndex"]),
+                    "rootHash": hexed(&proof["rootHash"]),
+                    "treeSize": number(&proof["treeSize"])}}})
     }
 
     /// Signs before a log that answers so.
-    async fn sign(self, message: &[u8], answer: Value, root: TrustRoot) -> (Result<bytes::Bytes, SigningError>, Vec<Asked>) {
+    async fn sign(
+        self,
+        message: &[u8],
+        answer: Value,
+        root: TrustRoot,
+    ) -> (Result<bytes::Bytes, SigningError>, Vec<Asked>) {
         let (url, server) = serve(vec![("201 Created", json!({"uuid": answer}).to_string())]);
-        let logs = vec![Log { url, version: LogVersion::V1 }];
-        let services = services(Services { fulcio: None, logs, timestamps: Vec::new() }, root);
+        let logs = vec![Log {
+            url,
+            version: LogVersion::V1,
+        }];
+        let services = services(
+            Services {
+                fulcio: None,
+                logs,
+                timestamps: Vec::new(),
+            },
+            root,
+        );
         let witnessed = Witnessed::new(Box::new(self), services).expect("a log");
         let outcome = witnessed.endorse(Content::Message(message)).await;
         (outcome, server.join().expect("no panic"))
@@ -146,20 +221,38 @@ impl Recorded {
 
 #[tokio::test]
 async fn a_signature_is_stored_with_what_the_log_says() {
-    let Some(recorded) = Recorded::open("a_signature_is_stored_with_what_the_log_says") else { return };
-    let (message, answer, root, expected) = (recorded.message(), recorded.answer(), recorded.root(), recorded.bundle.clone());
+    let Some(recorded) = Recorded::open("a_signature_is_stored_with_what_the_log_says") else {
+        return;
+    };
+    let (message, answer, root, expected) = (
+        recorded.message(),
+        recorded.answer(),
+        recorded.root(),
+        recorded.bundle.clone(),
+    );
     let (bundle, asked) = recorded.sign(&message, answer, root).await;
     let bundle = bundle.expect("signed");
     let bundle = SigstoreBundle::parse(&bundle, &Limits::DEFAULT).expect("a bundle");
     assert_eq!(bundle.log_entries()[0].canonicalized_body.as_bytes(), {
-        let body = expected["verificationMaterial"]["tlogEntries"][0]["canonicalizedBody"].as_str().expect("text");
+        let body = expected["verificationMaterial"]["tlogEntries"][0]["canonicalizedBody"]
+            .as_str()
+            .expect("text");
         STANDARD.decode(body).expect("base64")
     });
     assert_eq!(asked[0].0, "post /api/v1/log/entries http/1.1");
     // What the log made of our request is what it was asked for, with the same names.
-    let body = STANDARD.decode(expected["verificationMaterial"]["tlogEntries"][0]["canonicalizedBody"].as_str().expect("text")).expect("base64");
+    let body = STANDARD
+        .decode(
+            expected["verificationMaterial"]["tlogEntries"][0]["canonicalizedBody"]
+                .as_str()
+                .expect("text"),
+        )
+        .expect("base64");
     let logged: Value = serde_json::from_slice(&body).expect("JSON");
-    assert_eq!(serde_json::from_slice::<Value>(&asked[0].1).expect("JSON"), logged);
+    assert_eq!(
+        serde_json::from_slice::<Value>(&asked[0].1).expect("JSON"),
+        logged
+    );
 }
 
 type Change = fn(&mut Value);
@@ -167,18 +260,36 @@ type Change = fn(&mut Value);
 #[tokio::test]
 async fn what_a_log_says_is_not_believed_without_proof() {
     const TABLE: [(Reason, Change); 6] = [
-        (Reason::InvalidInclusionProof, |a| a["verification"]["inclusionProof"] = Value::Null),
-        (Reason::InvalidInclusionProof, |a| a["verification"]["inclusionProof"]["hashes"][0] = "00".repeat(32).into()),
-        (Reason::InvalidInclusionProof, |a| a["verification"]["inclusionProof"]["rootHash"] = "00".repeat(32).into()),
-        (Reason::InvalidTimestamp, |a| a["verification"]["signedEntryTimestamp"] = "MEUCIQ==".into()),
-        (Reason::InvalidTimestamp, |a| a["integratedTime"] = 1_766_077_480.into()),
-        (Reason::InvalidTimestamp, |a| a["logID"] = "00".repeat(32).into()),
+        (Reason::InvalidInclusionProof, |a| {
+            a["verification"]["inclusionProof"] = Value::Null
+        }),
+        (Reason::InvalidInclusionProof, |a| {
+            a["verification"]["inclusionProof"]["hashes"][0] = "00".repeat(32).into()
+        }),
+        (Reason::InvalidInclusionProof, |a| {
+            a["verification"]["inclusionProof"]["rootHash"] = "00".repeat(32).into()
+        }),
+        (Reason::InvalidTimestamp, |a| {
+            a["verification"]["signedEntryTimestamp"] = "MEUCIQ==".into()
+        }),
+        (Reason::InvalidTimestamp, |a| {
+            a["integratedTime"] = 1_766_077_480.into()
+        }),
+        (Reason::InvalidTimestamp, |a| {
+            a["logID"] = "00".repeat(32).into()
+        }),
     ];
     for (at, (reason, change)) in TABLE.into_iter().enumerate() {
-        let Some(recorded) = Recorded::open("what_a_log_says_is_not_believed_without_proof") else { return };
+        let Some(recorded) = Recorded::open("what_a_log_says_is_not_believed_without_proof") else {
+            return;
+        };
         let (message, mut answer, root) = (recorded.message(), recorded.answer(), recorded.root());
         change(&mut answer);
-        let error = recorded.sign(&message, answer, root).await.0.expect_err("refused");
+        let error = recorded
+            .sign(&message, answer, root)
+            .await
+            .0
+            .expect_err("refused");
         assert_eq!(error.reason(), reason, "{at}: {error}");
         assert!(error.to_string().contains("it was not stored"), "{error}");
     }
@@ -187,31 +298,65 @@ async fn what_a_log_says_is_not_believed_without_proof() {
 /// The entry is genuine, and of another artifact: a log that returns what it has anyway.
 #[tokio::test]
 async fn an_entry_for_another_artifact_is_refused() {
-    let Some(recorded) = Recorded::open("an_entry_for_another_artifact_is_refused") else { return };
-    let key = KeySigner::from_pem(include_bytes!("../../tests/data/keys/p256-pkcs8.pem"), None).expect("a key");
-    let (url, server) = serve(vec![("201 Created", json!({"uuid": recorded.answer()}).to_string())]);
-    let logs = vec![Log { url, version: LogVersion::V1 }];
-    let services = services(Services { fulcio: None, logs, timestamps: Vec::new() }, recorded.root());
+    let Some(recorded) = Recorded::open("an_entry_for_another_artifact_is_refused") else {
+        return;
+    };
+    let key = KeySigner::from_pem(include_bytes!("../../tests/data/keys/p256-pkcs8.pem"), None)
+        .expect("a key");
+    let (url, server) = serve(vec![(
+        "201 Created",
+        json!({"uuid": recorded.answer()}).to_string(),
+    )]);
+    let logs = vec![Log {
+        url,
+        version: LogVersion::V1,
+    }];
+    let services = services(
+        Services {
+            fulcio: None,
+            logs,
+            timestamps: Vec::new(),
+        },
+        recorded.root(),
+    );
     let witnessed = Witnessed::new(Box::new(key), services).expect("a log");
-    let error = witnessed.endorse(Content::Message(&recorded.message())).await.expect_err("refused");
+    let error = witnessed
+        .endorse(Content::Message(&recorded.message()))
+        .await
+        .expect_err("refused");
     assert_eq!(error.reason(), Reason::LogEntryMismatch, "{error}");
     server.join().expect("no panic");
 }
 
 #[tokio::test]
 async fn an_entry_of_a_log_that_nobody_trusts_is_refused() {
-    let Some(recorded) = Recorded::open("an_entry_of_a_log_that_nobody_trusts_is_refused") else { return };
+    let Some(recorded) = Recorded::open("an_entry_of_a_log_that_nobody_trusts_is_refused") else {
+        return;
+    };
     let (message, answer) = (recorded.message(), recorded.answer());
-    let error = recorded.sign(&message, answer, nobody()).await.0.expect_err("refused");
+    let error = recorded
+        .sign(&message, answer, nobody())
+        .await
+        .0
+        .expect_err("refused");
     assert_eq!(error.reason(), Reason::InvalidInclusionProof, "{error}");
 }
 
 #[tokio::test]
 async fn an_entry_that_a_log_has_already_is_fetched_from_that_log_only() {
-    let Some(recorded) = Recorded::open("an_entry_that_a_log_has_already_is_fetched_from_that_log_only") else { return };
+    let Some(recorded) =
+        Recorded::open("an_entry_that_a_log_has_already_is_fetched_from_that_log_only")
+    else {
+        return;
+    };
     let entry = json!({"uuid": recorded.answer()}).to_string();
-    for (location, is_taken) in [("/api/v1/log/entries/uuid", true), ("http://192.0.2.1/api/v1/log/entries/uuid", false)] {
-        let Some(recorded) = Recorded::open("") else { return };
+    for (location, is_taken) in [
+        ("/api/v1/log/entries/uuid", true),
+        ("http://192.0.2.1/api/v1/log/entries/uuid", false),
+    ] {
+        let Some(recorded) = Recorded::open("") else {
+            return;
+        };
         let conflict = format!("409 Conflict\r\nLocation: {location}");
         let mut answers = vec![(conflict.as_str(), "{}".to_owned())];
         if is_taken {
@@ -219,27 +364,58 @@ async fn an_entry_that_a_log_has_already_is_fetched_from_that_log_only() {
         }
         let (url, server) = serve(answers);
         let (message, root) = (recorded.message(), recorded.root());
-        let services = services(Services { fulcio: None, logs: vec![Log { url, version: LogVersion::V1 }], timestamps: Vec::new() }, root);
-        let outcome = Witnessed::new(Box::new(recorded), services).expect("a log").endorse(Content::Message(&message)).await;
+        let services = services(
+            Services {
+                fulcio: None,
+                logs: vec![Log {
+                    url,
+                    version: LogVersion::V1,
+                }],
+                timestamps: Vec::new(),
+            },
+            root,
+        );
+        let outcome = Witnessed::new(Box::new(recorded), services)
+            .expect("a log")
+            .endorse(Content::Message(&message))
+            .await;
         assert_eq!(outcome.is_ok(), is_taken, "{outcome:?}");
         let asked = server.join().expect("no panic");
-        assert!(!is_taken || asked[1].0.starts_with("get /api/v1/log/entries/uuid "), "{asked:?}");
+        assert!(
+            !is_taken || asked[1].0.starts_with("get /api/v1/log/entries/uuid "),
+            "{asked:?}"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_timestamp_for_another_request_is_refused() {
     for (reason, head, part) in [
-        (Reason::MalformedEvidence, "200 OK", "no timestamp was granted"),
+        (
+            Reason::MalformedEvidence,
+            "200 OK",
+            "no timestamp was granted",
+        ),
         (Reason::NoSigner, "400 Bad Request", "answered HTTP 400"),
         (Reason::FetchFailed, "503 Unavailable", "answered HTTP 503"),
         (Reason::RateLimited, "429 Too Many", "answered HTTP 429"),
     ] {
-        let key = KeySigner::from_pem(include_bytes!("../../tests/data/keys/p256-pkcs8.pem"), None).expect("a key");
+        let key = KeySigner::from_pem(include_bytes!("../../tests/data/keys/p256-pkcs8.pem"), None)
+            .expect("a key");
         let (url, server) = serve(vec![(head, "0\u{3}\u{2}\u{1}\u{0}".to_owned())]);
-        let services = services(Services { fulcio: None, logs: Vec::new(), timestamps: vec![url] }, nobody());
+        let services = services(
+            Services {
+                fulcio: None,
+                logs: Vec::new(),
+                timestamps: vec![url],
+            },
+            nobody(),
+        );
         let witnessed = Witnessed::new(Box::new(key), services).expect("an authority");
-        let error = witnessed.endorse(Content::Message(b"x")).await.expect_err("refused");
+        let error = witnessed
+            .endorse(Content::Message(b"x"))
+            .await
+            .expect_err("refused");
         assert_eq!(error.reason(), reason, "{error}");
         assert!(error.to_string().contains(part), "{error}");
         assert_eq!(server.join().expect("no panic")[0].0, "post / http/1.1");
@@ -249,42 +425,101 @@ async fn a_timestamp_for_another_request_is_refused() {
 #[test]
 fn services_must_be_enough() {
     let url: url::Url = "http://192.0.2.1".parse().expect("a URL");
-    let log = |version| Log { url: url.clone(), version };
-    let of = |fulcio: bool, logs: Vec<Log>| services(Services { fulcio: fulcio.then(|| url.clone()), logs, timestamps: Vec::new() }, nobody());
+    let log = |version| Log {
+        url: url.clone(),
+        version,
+    };
+    let of = |fulcio: bool, logs: Vec<Log>| {
+        services(
+            Services {
+                fulcio: fulcio.then(|| url.clone()),
+                logs,
+                timestamps: Vec::new(),
+            },
+            nobody(),
+        )
+    };
     let source = || -> TokenSource { Box::new(|| Err(TokenError::Missing("none".into()))) };
-    for (services, expected) in [(of(false, vec![log(LogVersion::V1)]), ServiceError::NoAuthority), (of(true, Vec::new()), ServiceError::NoLog)] {
-        assert_eq!(Keyless::new(services, source()).expect_err("refused"), SigningError::Service(expected));
+    for (services, expected) in [
+        (
+            of(false, vec![log(LogVersion::V1)]),
+            ServiceError::NoAuthority,
+        ),
+        (of(true, Vec::new()), ServiceError::NoLog),
+    ] {
+        assert_eq!(
+            Keyless::new(services, source()).expect_err("refused"),
+            SigningError::Service(expected)
+        );
     }
-    let key = || KeySigner::from_pem(include_bytes!("../../tests/data/keys/p256-pkcs8.pem"), None).expect("a key");
+    let key = || {
+        KeySigner::from_pem(include_bytes!("../../tests/data/keys/p256-pkcs8.pem"), None)
+            .expect("a key")
+    };
     let error = Witnessed::new(Box::new(key()), of(true, Vec::new())).expect_err("refused");
-    assert_eq!((&error, error.reason()), (&SigningError::Service(ServiceError::NoWitness), Reason::NoSigner));
+    assert_eq!(
+        (&error, error.reason()),
+        (
+            &SigningError::Service(ServiceError::NoWitness),
+            Reason::NoSigner
+        )
+    );
     assert!(Witnessed::new(Box::new(key()), of(false, vec![log(LogVersion::V2)])).is_ok());
 }
 
 const SECRET: &str = "c2lnbmF0dXJl"; // the last part of every test token
 
 fn keyless(fulcio: url::Url) -> Keyless {
-    let logs = vec![Log { url: "http://192.0.2.1".parse().expect("a URL"), version: LogVersion::V1 }];
-    let services = services(Services { fulcio: Some(fulcio), logs, timestamps: Vec::new() }, nobody());
+    let logs = vec![Log {
+        url: "http://192.0.2.1".parse().expect("a URL"),
+        version: LogVersion::V1,
+    }];
+    let services = services(
+        Services {
+            fulcio: Some(fulcio),
+            logs,
+            timestamps: Vec::new(),
+        },
+        nobody(),
+    );
     let text = token(&json!({"iss": "https://i.example.com", "aud": "elsewhere", "exp": 4e9}));
-    Keyless::new(services, Box::new(move || IdentityToken::parse(&text, "2026-11-21T10:00:00Z".parse().expect("a time")))).expect("enough")
+    Keyless::new(
+        services,
+        Box::new(move || {
+            IdentityToken::parse(&text, "2026-11-21T10:00:00Z".parse().expect("a time"))
+        }),
+    )
+    .expect("enough")
 }
 
 #[tokio::test]
 async fn a_refused_token_is_explained_and_not_shown() {
     let whole = token(&json!({"iss": "https://i.example.com", "aud": "elsewhere", "exp": 4e9}));
     for head in ["400 Bad Request", "401 Unauthorized", "403 Forbidden"] {
-        let (url, server) = serve(vec![(head, json!({"code": 16, "message": format!("cannot verify {whole}")}).to_string())]);
-        let error = keyless(url).endorse(Content::Message(b"x")).await.expect_err("refused");
+        let (url, server) = serve(vec![(
+            head,
+            json!({"code": 16, "message": format!("cannot verify {whole}")}).to_string(),
+        )]);
+        let error = keyless(url)
+            .endorse(Content::Message(b"x"))
+            .await
+            .expect_err("refused");
         let text = format!("{error} {error:?}");
-        assert!(text.contains("audience \"elsewhere\"") && text.contains("https://i.example.com") && text.contains("cannot verify ***"), "{text}");
+        assert!(
+            text.contains("audience \"elsewhere\"")
+                && text.contains("https://i.example.com")
+                && text.contains("cannot verify ***"),
+            "{text}"
+        );
         assert!(!text.contains(SECRET), "{text}");
         assert_eq!(error.reason(), Reason::NoSigner);
         let (line, body) = server.join().expect("no panic").remove(0);
         assert_eq!(line, "post /api/v2/signingcert http/1.1");
         let body: Value = serde_json::from_slice(&body).expect("JSON");
         assert_eq!(body["credentials"]["oidcIdentityToken"], whole);
-        let csr = STANDARD.decode(body["certificateSigningRequest"].as_str().expect("text")).expect("base64");
+        let csr = STANDARD
+            .decode(body["certificateSigningRequest"].as_str().expect("text"))
+            .expect("base64");
         assert!(csr.starts_with(b"-----BEGIN CERTIFICATE REQUEST-----"));
     }
 }
@@ -293,10 +528,19 @@ async fn a_refused_token_is_explained_and_not_shown() {
 async fn a_token_goes_to_its_certificate_authority_only() {
     let elsewhere = TcpListener::bind("127.0.0.1:0").expect("a port");
     elsewhere.set_nonblocking(true).expect("set");
-    let location = format!("307 Temporary Redirect\r\nLocation: http://{}/", elsewhere.local_addr().expect("an address"));
+    let location = format!(
+        "307 Temporary Redirect\r\nLocation: http://{}/",
+        elsewhere.local_addr().expect("an address")
+    );
     let (url, server) = serve(vec![(location.as_str(), String::new())]);
-    let error = keyless(url).endorse(Content::Message(b"x")).await.expect_err("refused");
-    assert!(error.to_string().contains("not followed") && !error.to_string().contains(SECRET), "{error}");
+    let error = keyless(url)
+        .endorse(Content::Message(b"x"))
+        .await
+        .expect_err("refused");
+    assert!(
+        error.to_string().contains("not followed") && !error.to_string().contains(SECRET),
+        "{error}"
+    );
     server.join().expect("no panic");
     assert!(elsewhere.accept().is_err(), "nobody may come");
 }
@@ -304,21 +548,43 @@ async fn a_token_goes_to_its_certificate_authority_only() {
 /// A certificate as Fulcio makes it, of a key that we do not have.
 fn certificate_of_another(issuer: bool) -> String {
     let mut params = rcgen::CertificateParams::default();
-    params.subject_alt_names = vec![rcgen::SanType::Rfc822Name("dev@example.com".try_into().expect("an address"))];
+    params.subject_alt_names = vec![rcgen::SanType::Rfc822Name(
+        "dev@example.com".try_into().expect("an address"),
+    )];
     if issuer {
         let content = [&[0x0c, 21], b"https://i.example.com".as_slice()].concat();
-        params.custom_extensions = vec![rcgen::CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 57_264, 1, 8], content)];
+        params.custom_extensions = vec![rcgen::CustomExtension::from_oid_content(
+            &[1, 3, 6, 1, 4, 1, 57_264, 1, 8],
+            content,
+        )];
     }
-    params.self_signed(&rcgen::KeyPair::generate().expect("a key")).expect("a certificate").pem()
+    params
+        .self_signed(&rcgen::KeyPair::generate().expect("a key"))
+        .expect("a certificate")
+        .pem()
 }
 
 #[tokio::test]
 async fn a_certificate_that_is_not_ours_is_refused() {
-    let answer = |pem: String| json!({"signedCertificateEmbeddedSct": {"chain": {"certificates": [pem]}}}).to_string();
+    let answer = |pem: String| {
+        json!({"signedCertificateEmbeddedSct": {"chain": {"certificates": [pem]}}}).to_string()
+    };
     for (reason, body, part) in [
-        (Reason::MalformedEvidence, answer(certificate_of_another(true)), "another key"),
-        (Reason::IdentityMismatch, answer(certificate_of_another(false)), "an issuer"),
-        (Reason::MalformedEvidence, json!({}).to_string(), "no certificate"),
+        (
+            Reason::MalformedEvidence,
+            answer(certificate_of_another(true)),
+            "another key",
+        ),
+        (
+            Reason::IdentityMismatch,
+            answer(certificate_of_another(false)),
+            "an issuer",
+        ),
+        (
+            Reason::MalformedEvidence,
+            json!({}).to_string(),
+            "no certificate",
+        ),
     ] {
         let (url, server) = serve(vec![("201 Created", body)]);
         let error = keyless(url).known_by().await.expect_err("refused");
@@ -331,24 +597,57 @@ async fn a_certificate_that_is_not_ours_is_refused() {
 #[tokio::test]
 async fn an_expired_token_is_not_even_sent() {
     let fulcio: url::Url = "http://192.0.2.1".parse().expect("a URL");
-    let logs = vec![Log { url: fulcio.clone(), version: LogVersion::V1 }];
-    let services = services(Services { fulcio: Some(fulcio), logs, timestamps: Vec::new() }, nobody());
+    let logs = vec![Log {
+        url: fulcio.clone(),
+        version: LogVersion::V1,
+    }];
+    let services = services(
+        Services {
+            fulcio: Some(fulcio),
+            logs,
+            timestamps: Vec::new(),
+        },
+        nobody(),
+    );
     let source: TokenSource = Box::new(|| {
         let text = token(&json!({"iss": "i", "aud": "sigstore", "exp": 1}));
         IdentityToken::parse(&text, "2026-11-21T10:00:00Z".parse().expect("a time"))
     });
-    let error = Keyless::new(services, source).expect("enough").endorse(Content::Message(b"x")).await.expect_err("refused");
+    let error = Keyless::new(services, source)
+        .expect("enough")
+        .endorse(Content::Message(b"x"))
+        .await
+        .expect_err("refused");
     assert_eq!(error.reason(), Reason::NoSigner);
-    assert_eq!(error.to_string(), "identity token expired at 1970-01-01T00:00:01Z; get a fresh one");
+    assert_eq!(
+        error.to_string(),
+        "identity token expired at 1970-01-01T00:00:01Z; get a fresh one"
+    );
 }
 
 #[tokio::test]
 async fn what_is_no_statement_is_not_signed_as_one() {
-    for statement in [b"x".as_slice(), b"{}", br#"{"_type":"t","subject":[{"digest":{"sha1":"00"}}],"predicateType":"p"}"#] {
-        let key = KeySigner::from_pem(include_bytes!("../../tests/data/keys/p256-pkcs8.pem"), None).expect("a key");
+    for statement in [
+        b"x".as_slice(),
+        b"{}",
+        br#"{"_type":"t","subject":[{"digest":{"sha1":"00"}}],"predicateType":"p"}"#,
+    ] {
+        let key = KeySigner::from_pem(include_bytes!("../../tests/data/keys/p256-pkcs8.pem"), None)
+            .expect("a key");
         let timestamps = vec!["http://192.0.2.1".parse().expect("a URL")];
-        let services = services(Services { fulcio: None, logs: Vec::new(), timestamps }, nobody());
-        let error = Witnessed::new(Box::new(key), services).expect("enough").endorse(Content::Statement(statement)).await.expect_err("refused");
+        let services = services(
+            Services {
+                fulcio: None,
+                logs: Vec::new(),
+                timestamps,
+            },
+            nobody(),
+        );
+        let error = Witnessed::new(Box::new(key), services)
+            .expect("enough")
+            .endorse(Content::Statement(statement))
+            .await
+            .expect_err("refused");
         assert_eq!(error.reason(), Reason::InvalidSpec, "{error}");
     }
 }

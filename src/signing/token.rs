@@ -1,6 +1,8 @@
-//! Identity tokens: OpenID Connect tokens that a certificate authority takes as proof of who somebody is.
+//! Identity tokens: OpenID Connect tokens that a certificate authority takes as proof of who
+//! somebody is.
 //!
-//! A token is a secret until it expires. It is sent to the certificate authority, and nothing of it is shown but issuer and audience.
+//! A token is a secret until it expires. It is sent to the certificate authority, and nothing of it
+//! is shown but issuer and audience.
 //!
 //! What is *not* checked here: who signed it. The certificate authority does that.
 
@@ -73,18 +75,27 @@ impl IdentityToken {
             return Err(TokenError::Malformed("it is larger than 64 KiB"));
         }
         let mut parts = raw.split('.');
-        let (Some(_), Some(claims), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        let (Some(_), Some(claims), Some(_), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
             return Err(TokenError::Malformed("it has not three parts"));
         };
-        let claims = URL_SAFE_NO_PAD.decode(claims.trim_end_matches('=')).map_err(|_| TokenError::Malformed("its claims are not in base64url"))?;
-        let Claims { iss, aud, exp, nbf } =
-            serde_json::from_slice(&claims).map_err(|_| TokenError::Malformed("it lacks iss, aud or exp, or they are of another type"))?;
+        let claims = URL_SAFE_NO_PAD
+            .decode(claims.trim_end_matches('='))
+            .map_err(|_| TokenError::Malformed("its claims are not in base64url"))?;
+        let Claims { iss, aud, exp, nbf } = serde_json::from_slice(&claims).map_err(|_| {
+            TokenError::Malformed("it lacks iss, aud or exp, or they are of another type")
+        })?;
         check_time(exp, nbf, now)?;
         let audience = match aud {
             Audience::One(one) => vec![one],
             Audience::Many(many) => many,
         };
-        Ok(Self { raw: Redacted::new(raw.to_owned()), issuer: clean(&iss, 200), audience })
+        Ok(Self {
+            raw: Redacted::new(raw.to_owned()),
+            issuer: clean(&iss, 200),
+            audience,
+        })
     }
 
     /// The token itself, for the certificate authority alone.
@@ -94,8 +105,17 @@ impl IdentityToken {
 
     /// Whom it is for, in words.
     pub fn audience(&self) -> String {
-        let all: Vec<String> = self.audience.iter().take(4).map(|audience| format!("{:?}", clean(audience, 100))).collect();
-        if all.is_empty() { "nobody".into() } else { all.join(", ") }
+        let all: Vec<String> = self
+            .audience
+            .iter()
+            .take(4)
+            .map(|audience| format!("{:?}", clean(audience, 100)))
+            .collect();
+        if all.is_empty() {
+            "nobody".into()
+        } else {
+            all.join(", ")
+        }
     }
 
     /// Who issued it.
@@ -110,14 +130,20 @@ fn check_time(expires: f64, not_before: Option<f64>, now: Timestamp) -> Result<(
         return Err(TokenError::Expired(expires));
     }
     match not_before.map(time).transpose()? {
-        Some(start) if start > now.checked_add(SKEW).unwrap_or(now) => Err(TokenError::NotYet(start)),
+        Some(start) if start > now.checked_add(SKEW).unwrap_or(now) => {
+            Err(TokenError::NotYet(start))
+        }
         _ => Ok(()),
     }
 }
 
-#[allow(clippy::cast_possible_truncation, reason = "seconds of any year that is one fit, others are refused")]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "seconds of any year that is one fit, others are refused"
+)]
 fn time(seconds: f64) -> Result<Timestamp, TokenError> {
-    Timestamp::from_second(seconds as i64).map_err(|_| TokenError::Malformed("it expires at no time that there is"))
+    Timestamp::from_second(seconds as i64)
+        .map_err(|_| TokenError::Malformed("it expires at no time that there is"))
 }
 
 #[cfg(test)]
@@ -127,7 +153,10 @@ pub(super) mod tests {
     use super::*;
 
     pub(in crate::signing) fn token(claims: &Value) -> String {
-        format!("e30.{}.c2lnbmF0dXJl", URL_SAFE_NO_PAD.encode(claims.to_string()))
+        format!(
+            "e30.{}.c2lnbmF0dXJl",
+            URL_SAFE_NO_PAD.encode(claims.to_string())
+        )
     }
 
     fn parse(text: &str) -> Result<IdentityToken, TokenError> {
@@ -136,30 +165,63 @@ pub(super) mod tests {
 
     #[test]
     fn claims_are_read_and_the_rest_is_kept_secret() {
-        let text = token(&json!({"iss": "https://i.example.com", "aud": "sigstore", "exp": 1_001, "sub": "x"}));
+        let text = token(
+            &json!({"iss": "https://i.example.com", "aud": "sigstore", "exp": 1_001, "sub": "x"}),
+        );
         let read = parse(&format!(" {text}\n")).expect("a token");
-        assert_eq!((read.issuer(), read.audience().as_str(), read.expose()), ("https://i.example.com", "\"sigstore\"", text.as_str()));
+        assert_eq!(
+            (read.issuer(), read.audience().as_str(), read.expose()),
+            ("https://i.example.com", "\"sigstore\"", text.as_str())
+        );
         assert!(!format!("{read:?}").contains("c2lnbmF0dXJl"));
-        let read = parse(&token(&json!({"iss": "i", "aud": ["a", "b\nc"], "exp": 1e9, "nbf": 1_030}))).expect("a token");
+        let read = parse(&token(
+            &json!({"iss": "i", "aud": ["a", "b\nc"], "exp": 1e9, "nbf": 1_030}),
+        ))
+        .expect("a token");
         assert_eq!(read.audience(), "\"a\", \"b c\"");
-        assert_eq!(parse(&token(&json!({"iss": "i", "aud": [], "exp": 1_001}))).expect("a token").audience(), "nobody");
+        assert_eq!(
+            parse(&token(&json!({"iss": "i", "aud": [], "exp": 1_001})))
+                .expect("a token")
+                .audience(),
+            "nobody"
+        );
     }
 
     #[test]
     fn a_token_out_of_its_time_is_refused() {
-        let expired = parse(&token(&json!({"iss": "i", "aud": "sigstore", "exp": 1_000}))).expect_err("expired");
-        assert_eq!(expired.to_string(), "identity token expired at 1970-01-01T00:16:40Z; get a fresh one");
+        let expired = parse(&token(
+            &json!({"iss": "i", "aud": "sigstore", "exp": 1_000}),
+        ))
+        .expect_err("expired");
+        assert_eq!(
+            expired.to_string(),
+            "identity token expired at 1970-01-01T00:16:40Z; get a fresh one"
+        );
         assert_eq!(expired.reason(), Reason::NoSigner);
-        let early = parse(&token(&json!({"iss": "i", "aud": "sigstore", "exp": 9_000, "nbf": 1_061}))).expect_err("early");
+        let early = parse(&token(
+            &json!({"iss": "i", "aud": "sigstore", "exp": 9_000, "nbf": 1_061}),
+        ))
+        .expect_err("early");
         assert!(matches!(early, TokenError::NotYet(_)));
     }
 
     #[test]
     fn what_is_no_token_is_refused_and_not_shown() {
         let huge = "x".repeat(MAX_TOKEN + 1);
-        for text in ["", "hunter2", "a.hunter2", "a.%.c", "a.e30.c", "a.b.c.d", huge.as_str()] {
+        for text in [
+            "",
+            "hunter2",
+            "a.hunter2",
+            "a.%.c",
+            "a.e30.c",
+            "a.b.c.d",
+            huge.as_str(),
+        ] {
             let error = parse(text).expect_err(text);
-            assert!(matches!(error, TokenError::Malformed(_)) && !error.to_string().contains("hunter2"), "{error}");
+            assert!(
+                matches!(error, TokenError::Malformed(_)) && !error.to_string().contains("hunter2"),
+                "{error}"
+            );
         }
     }
 }

@@ -23,9 +23,14 @@ impl Witnessed {
     ///
     /// Errors: a key that the services cannot vouch for, or no service that could.
     pub fn new(signer: Box<dyn Signer>, services: SigstoreServices) -> Result<Self, SigningError> {
-        let key = VerificationKey::from_pem(signer.public_key_pem()).map_err(|_| SigningError::Malformed("its public half cannot be read"))?;
+        let key = VerificationKey::from_pem(signer.public_key_pem())
+            .map_err(|_| SigningError::Malformed("its public half cannot be read"))?;
         services.check_keyed(&key)?;
-        Ok(Self { signer, key, services })
+        Ok(Self {
+            signer,
+            key,
+            services,
+        })
     }
 }
 
@@ -33,17 +38,28 @@ impl Witnessed {
 impl Endorser for Witnessed {
     async fn endorse(&self, content: Content<'_>) -> Result<Bytes, SigningError> {
         let Signature { bytes, material } = self.signer.sign(&content.signed_bytes()).await?;
-        let holder = Holder::Key { key: &self.key, pem: self.signer.public_key_pem() };
-        self.services.bundle(content, bytes, holder, material.content).await
+        let holder = Holder::Key {
+            key: &self.key,
+            pem: self.signer.public_key_pem(),
+        };
+        self.services
+            .bundle(content, bytes, holder, material.content)
+            .await
     }
 
     async fn known_by(&self) -> Result<KnownBy, SigningError> {
-        Ok(KnownBy::Key { pem: self.signer.public_key_pem().to_owned(), root: Some(Arc::clone(self.services.root())) })
+        Ok(KnownBy::Key {
+            pem: self.signer.public_key_pem().to_owned(),
+            root: Some(Arc::clone(self.services.root())),
+        })
     }
 }
 
 impl std::fmt::Debug for Witnessed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Witnessed").field("key", &self.signer.hint()).field("services", &self.services).finish()
+        f.debug_struct("Witnessed")
+            .field("key", &self.signer.hint())
+            .field("services", &self.services)
+            .finish()
     }
 }

@@ -16,9 +16,11 @@ const REMEMBERED: Duration = Duration::from_mins(10);
 /// Bytes of an event's note; the API server allows 1,024.
 const MAX_NOTE: usize = 1_000;
 
-/// Tells events. What is told again within some minutes counts at the event that is there; another text is another event.
+/// Tells events. What is told again within some minutes counts at the event that is there; another
+/// text is another event.
 ///
-/// `kube`'s recorder knows an event by its object, type, reason and action alone, and would go on showing the first text.
+/// `kube`'s recorder knows an event by its object, type, reason and action alone, and would go on
+/// showing the first text.
 pub struct Events {
     client: Client,
     reporter: Reporter,
@@ -27,14 +29,23 @@ pub struct Events {
 
 impl std::fmt::Debug for Events {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Events").field("reporter", &self.reporter).finish_non_exhaustive()
+        f.debug_struct("Events")
+            .field("reporter", &self.reporter)
+            .finish_non_exhaustive()
     }
 }
 
 impl Events {
     /// As this reporter.
     pub fn new(client: Client, reporter: Reporter) -> Self {
-        Self { client, reporter, recorders: Cache::builder().max_capacity(TOLD).time_to_idle(REMEMBERED).build() }
+        Self {
+            client,
+            reporter,
+            recorders: Cache::builder()
+                .max_capacity(TOLD)
+                .time_to_idle(REMEMBERED)
+                .build(),
+        }
     }
 
     /// Tells an event about an object. A note that is too long is cut.
@@ -42,14 +53,19 @@ impl Events {
     /// Errors: the API server did not take it.
     pub async fn tell(&self, mut event: Event, about: &ObjectReference) -> Result<(), kube::Error> {
         let note = cut(event.note.take().unwrap_or_default());
-        let recorder = self.recorders.get_with_by_ref(note.as_str(), || Recorder::new(self.client.clone(), self.reporter.clone()));
+        let recorder = self.recorders.get_with_by_ref(note.as_str(), || {
+            Recorder::new(self.client.clone(), self.reporter.clone())
+        });
         event.note = Some(note);
         recorder.publish(&event, about).await
     }
 }
 
 fn cut(mut text: String) -> String {
-    let end = (0..=text.len().min(MAX_NOTE)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+    let end = (0..=text.len().min(MAX_NOTE))
+        .rev()
+        .find(|end| text.is_char_boundary(*end))
+        .unwrap_or_default();
     text.truncate(end);
     text
 }
@@ -80,7 +96,9 @@ mod tests {
             async move {
                 let method = request.method().to_string();
                 let bytes = request.into_body().collect().await?.to_bytes();
-                seen.lock().expect("no panic").push((method, serde_json::from_slice(&bytes)?));
+                seen.lock()
+                    .expect("no panic")
+                    .push((method, serde_json::from_slice(&bytes)?));
                 Ok::<_, Box<dyn std::error::Error + Send + Sync>>(Response::new(Body::from(bytes)))
             }
         });
@@ -88,28 +106,80 @@ mod tests {
     }
 
     fn event(note: &str) -> Event {
-        Event { type_: EventType::Warning, reason: "R".into(), note: Some(note.to_owned()), action: "A".into(), secondary: None }
+        Event {
+            type_: EventType::Warning,
+            reason: "R".into(),
+            note: Some(note.to_owned()),
+            action: "A".into(),
+            secondary: None,
+        }
     }
 
     #[tokio::test]
     async fn the_same_counts_and_another_text_is_another_event() {
         let (client, sent) = server();
-        let events = Events::new(client, Reporter { controller: "test".into(), instance: None });
-        let about = ObjectReference { name: Some("corp".into()), uid: Some("u".into()), ..ObjectReference::default() };
-        for note in ["does not answer", "does not answer", "rollback", "does not answer"] {
+        let events = Events::new(
+            client,
+            Reporter {
+                controller: "test".into(),
+                instance: None,
+            },
+        );
+        let about = ObjectReference {
+            name: Some("corp".into()),
+            uid: Some("u".into()),
+            ..ObjectReference::default()
+        };
+        for note in [
+            "does not answer",
+            "does not answer",
+            "rollback",
+            "does not answer",
+        ] {
             events.tell(event(note), &about).await.expect("taken");
         }
         let sent = sent.lock().expect("no panic");
-        let told: Vec<_> = sent.iter().map(|(method, event)| (method.as_str(), event["note"].as_str(), event["series"]["count"].as_u64())).collect();
+        let told: Vec<_> = sent
+            .iter()
+            .map(|(method, event)| {
+                (
+                    method.as_str(),
+                    event["note"].as_str(),
+                    event["series"]["count"].as_u64(),
+                )
+            })
+            .collect();
         let (down, back) = (Some("does not answer"), Some("rollback"));
-        assert_eq!(told, [("POST", down, None), ("PATCH", down, Some(2)), ("POST", back, None), ("PATCH", down, Some(3))]);
+        assert_eq!(
+            told,
+            [
+                ("POST", down, None),
+                ("PATCH", down, Some(2)),
+                ("POST", back, None),
+                ("PATCH", down, Some(3))
+            ]
+        );
     }
 
     #[tokio::test]
     async fn a_note_is_cut_between_two_characters() {
         let (client, sent) = server();
-        let events = Events::new(client, Reporter { controller: "test".into(), instance: None });
-        events.tell(event(&"é".repeat(999)), &ObjectReference::default()).await.expect("taken");
-        assert_eq!(sent.lock().expect("no panic")[0].1["note"].as_str().map(str::len), Some(1_000));
+        let events = Events::new(
+            client,
+            Reporter {
+                controller: "test".into(),
+                instance: None,
+            },
+        );
+        events
+            .tell(event(&"é".repeat(999)), &ObjectReference::default())
+            .await
+            .expect("taken");
+        assert_eq!(
+            sent.lock().expect("no panic")[0].1["note"]
+                .as_str()
+                .map(str::len),
+            Some(1_000)
+        );
     }
 }

@@ -17,13 +17,24 @@ pub fn init(verbose: u8) {
         _ => "packgate=debug",
     };
     let terminal = std::io::stderr().is_terminal();
-    let log = fmt().with_env_filter(EnvFilter::new(level)).with_writer(Stderr).log_internal_errors(false);
+    let log = fmt()
+        .with_env_filter(EnvFilter::new(level))
+        .with_writer(Stderr)
+        .log_internal_errors(false);
     let _ = log.with_ansi(terminal).with_target(false).try_init();
 }
 
 /// Starts logging lines of JSON, for a process that runs in a cluster.
 pub fn init_json(verbose: u8) {
-    let level = if verbose == 0 { "packgate=info,kube_runtime=warn,kube_client=warn" } else { "packgate=debug,kube_runtime=info,kube_client=info" };
-    let log = fmt().json().with_env_filter(EnvFilter::new(level)).with_writer(Stderr).log_internal_errors(false);
+    let level = if verbose == 0 {
+        "packgate=info,kube_runtime=warn,kube_client=warn"
+    } else {
+        "packgate=debug,kube_runtime=info,kube_client=info"
+    };
+    let log = fmt()
+        .json()
+        .with_env_filter(EnvFilter::new(level))
+        .with_writer(Stderr)
+        .log_internal_errors(false);
     let _ = log.with_target(false).try_init();
 }

@@ -1,4 +1,5 @@
-//! What a cluster asks a running process: `/livez` and `/readyz` on one port, `/metrics` on another. Plain HTTP, no secrets.
+//! What a cluster asks a running process: `/livez` and `/readyz` on one port, `/metrics` on
+//! another. Plain HTTP, no secrets.
 
 use std::{
     net::SocketAddr,
@@ -26,8 +27,13 @@ use crate::listener::{self, Bounds};
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What connections may take: a kubelet and a few scrapers come, and whoever else reaches the port.
-pub const BOUNDS: Bounds =
-    Bounds { connections: 64, connections_per_address: 16, idle: Duration::from_secs(30), last_requests: Duration::ZERO, ..Bounds::DEFAULT };
+pub const BOUNDS: Bounds = Bounds {
+    connections: 64,
+    connections_per_address: 16,
+    idle: Duration::from_secs(30),
+    last_requests: Duration::ZERO,
+    ..Bounds::DEFAULT
+};
 
 /// Can this process do its work?
 #[derive(Clone, Debug, Default)]
@@ -60,7 +66,13 @@ pub async fn serve_health(address: SocketAddr, ready: Ready) -> std::io::Result<
 ///
 /// Errors: the address cannot be listened on.
 pub async fn serve_metrics(address: SocketAddr, registry: Arc<Registry>) -> std::io::Result<()> {
-    serve(address, Router::new().route("/metrics", get(metrics)).with_state(registry)).await
+    serve(
+        address,
+        Router::new()
+            .route("/metrics", get(metrics))
+            .with_state(registry),
+    )
+    .await
 }
 
 async fn serve(address: SocketAddr, app: Router) -> std::io::Result<()> {
@@ -70,14 +82,21 @@ async fn serve(address: SocketAddr, app: Router) -> std::io::Result<()> {
 }
 
 fn health(ready: Ready) -> Router {
-    Router::new().route("/livez", get(|| async { "ok" })).route("/readyz", get(readyz)).with_state(ready)
+    Router::new()
+        .route("/livez", get(|| async { "ok" }))
+        .route("/readyz", get(readyz))
+        .with_state(ready)
 }
 
 async fn readyz(State(ready): State<Ready>) -> Response {
     if ready.is_set() {
         "ok".into_response()
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready: the API server was not heard yet").into_response()
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not ready: the API server was not heard yet",
+        )
+            .into_response()
     }
 }
 
@@ -96,11 +115,17 @@ mod tests {
     #[tokio::test]
     async fn a_process_is_ready_once_it_says_so() {
         let ready = Ready::default();
-        assert_eq!(readyz(State(ready.clone())).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(
+            readyz(State(ready.clone())).await.status(),
+            StatusCode::SERVICE_UNAVAILABLE
+        );
         ready.set();
         assert_eq!(readyz(State(ready.clone())).await.status(), StatusCode::OK);
         ready.unset();
-        assert_eq!(readyz(State(ready)).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(
+            readyz(State(ready)).await.status(),
+            StatusCode::SERVICE_UNAVAILABLE
+        );
     }
 
     #[tokio::test]

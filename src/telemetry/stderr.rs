@@ -1,7 +1,8 @@
 //! Standard error.
 //!
-//! What is written there is for people and logs, and it may be anything: a full disk, a pipe that nobody reads any more. So
-//! an error of writing changes nothing: neither what is being done, nor how the process ends. `eprintln!` would panic instead.
+//! What is written there is for people and logs, and it may be anything: a full disk, a pipe that
+//! nobody reads any more. So an error of writing changes nothing: neither what is being done, nor
+//! how the process ends. `eprintln!` would panic instead.
 
 use std::{
     fmt::Display,

@@ -1,4 +1,5 @@
-//! What repositories gave, kept in a folder: for each one file with the last good state and one with its roots, replaced as a whole.
+//! What repositories gave, kept in a folder: for each one file with the last good state and one
+//! with its roots, replaced as a whole.
 
 use std::{
     fs,
@@ -25,20 +26,30 @@ pub struct FileCache {
 impl FileCache {
     /// In this folder, which is made when something is kept.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into() }
+        Self {
+            folder: folder.into(),
+        }
     }
 
     fn path(&self, repository: &Repository, kind: &str) -> PathBuf {
-        self.folder.join(format!("{}.{kind}", hex::encode(repository.id().bytes())))
+        self.folder
+            .join(format!("{}.{kind}", hex::encode(repository.id().bytes())))
     }
 
     fn read<T: DeserializeOwned>(&self, repository: &Repository, kind: &str) -> std::io::Result<T> {
         let mut bytes = Vec::new();
-        fs::File::open(self.path(repository, kind))?.take(MAX_FILE).read_to_end(&mut bytes)?;
+        fs::File::open(self.path(repository, kind))?
+            .take(MAX_FILE)
+            .read_to_end(&mut bytes)?;
         Ok(serde_json::from_slice(&bytes)?)
     }
 
-    fn write(&self, repository: &Repository, kind: &str, content: &impl Serialize) -> Result<(), TrustError> {
+    fn write(
+        &self,
+        repository: &Repository,
+        kind: &str,
+        content: &impl Serialize,
+    ) -> Result<(), TrustError> {
         let path = self.path(repository, kind);
         let written = || {
             fs::create_dir_all(&self.folder)?;
@@ -46,7 +57,10 @@ impl FileCache {
             file.write_all(&serde_json::to_vec(content)?)?;
             file.persist(&path).map_err(|error| error.error).map(drop)
         };
-        written().map_err(|cause| TrustError::Cache { path: path.display().to_string(), cause })
+        written().map_err(|cause| TrustError::Cache {
+            path: path.display().to_string(),
+            cause,
+        })
     }
 }
 
@@ -65,7 +79,10 @@ impl TrustCache for FileCache {
 
     fn save_roots(&self, repository: &Repository, roots: &Roots) -> Result<(), TrustError> {
         if roots.size() > MAX_KEPT {
-            return Err(TrustError::TooLarge { url: repository.url().to_owned(), size: roots.size() });
+            return Err(TrustError::TooLarge {
+                url: repository.url().to_owned(),
+                size: roots.size(),
+            });
         }
         self.write(repository, ROOTS, roots)
     }

@@ -1,8 +1,9 @@
 //! EFFECT. Trust roots that TUF repositories give (The Update Framework, specification 1.0).
 //!
-//! What a repository says is believed only as far as its first root, which somebody configured, leads: keys, thresholds, versions that never
-//! go back, expiry. `sigstore-tuf` checks that; here are the transport, the caps, the last good state and what is told when something fails.
-//! Nothing of this is ever called while a request for admission waits.
+//! What a repository says is believed only as far as its first root, which somebody configured,
+//! leads: keys, thresholds, versions that never go back, expiry. `sigstore-tuf` checks that; here
+//! are the transport, the caps, the last good state and what is told when something fails. Nothing
+//! of this is ever called while a request for admission waits.
 
 mod file;
 mod source;
@@ -25,7 +26,8 @@ use crate::core::{
     digest::Digest,
 };
 
-/// Bytes of all that is kept of one repository, which must fit into a `ConfigMap` once it is JSON. Ends a repository that grows without end.
+/// Bytes of all that is kept of one repository, which must fit into a `ConfigMap` once it is JSON.
+/// Ends a repository that grows without end.
 pub const MAX_KEPT: usize = 700 << 10;
 /// Bytes of a repository's first root.
 pub const MAX_ROOT: usize = 256 << 10;
@@ -65,10 +67,12 @@ pub struct ForSigning {
 #[serde(transparent)]
 pub struct Metadata(BTreeMap<String, String>);
 
-/// The roots of a repository that were verified, each by the one before it, by the names that TUF gives them.
+/// The roots of a repository that were verified, each by the one before it, by the names that TUF
+/// gives them.
 ///
-/// Each is kept as soon as it was verified, whatever becomes of the rest (TUF 1.0, section 5.3.8): a key that one of them revoked is not
-/// believed again. Read back, they are verified again from the first root on.
+/// Each is kept as soon as it was verified, whatever becomes of the rest (TUF 1.0, section 5.3.8):
+/// a key that one of them revoked is not believed again. Read back, they are verified again from
+/// the first root on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Roots(BTreeMap<String, String>);
@@ -85,7 +89,10 @@ pub enum TrustError {
         problem: &'static str,
     },
     /// Its first root cannot be believed.
-    #[error("the first root of TUF repository {url} cannot be used: {cause}; give the root.json that its owners published")]
+    #[error(
+        "the first root of TUF repository {url} cannot be used: {cause}; give the root.json that \
+            its owners published"
+    )]
     FirstRoot {
         /// The repository.
         url: String,
@@ -100,7 +107,8 @@ pub enum TrustError {
         /// What was asked for, and what came of it.
         cause: String,
     },
-    /// It said what must not be believed: a wrong signature, an older version, other bytes than promised.
+    /// It said what must not be believed: a wrong signature, an older version, other bytes than
+    /// promised.
     #[error("TUF repository {url} is not believed: {cause}")]
     Refused {
         /// The repository.
@@ -117,7 +125,10 @@ pub enum TrustError {
         cause: String,
     },
     /// The last good state may not be used any longer.
-    #[error("the trust root of TUF repository {url} expired at {expires} and its grace is over; nothing newer could be had: {cause}")]
+    #[error(
+        "the trust root of TUF repository {url} expired at {expires} and its grace is over; \
+            nothing newer could be had: {cause}"
+    )]
     Stale {
         /// The repository.
         url: String,
@@ -135,7 +146,10 @@ pub enum TrustError {
         size: usize,
     },
     /// The network may not be used, and nothing was kept.
-    #[error("nothing is known of TUF repository {url} and the network may not be used; run once without --offline, or give --trusted-root FILE")]
+    #[error(
+        "nothing is known of TUF repository {url} and the network may not be used; run once \
+            without --offline, or give --trusted-root FILE"
+    )]
     NothingKept {
         /// The repository.
         url: String,
@@ -153,19 +167,39 @@ pub enum TrustError {
 /// Asks repositories.
 #[async_trait]
 pub trait TrustSource: Send + Sync {
-    /// Asks a repository, and believes nothing that goes behind `last` and `roots`. Newer roots are added to `roots`.
+    /// Asks a repository, and believes nothing that goes behind `last` and `roots`. Newer roots are
+    /// added to `roots`.
     ///
-    /// Errors: whatever is not as TUF wants it. Nothing of a refresh that fails is to be kept but the roots.
-    async fn refresh(&self, repository: &Repository, last: Option<&Fetched>, roots: &mut Roots, now: Timestamp) -> Result<Fetched, TrustError>;
+    /// Errors: whatever is not as TUF wants it. Nothing of a refresh that fails is to be kept but
+    /// the roots.
+    async fn refresh(
+        &self,
+        repository: &Repository,
+        last: Option<&Fetched>,
+        roots: &mut Roots,
+        now: Timestamp,
+    ) -> Result<Fetched, TrustError>;
 
     /// The same, and its `signing_config`.
     ///
     /// Errors: the same, and that it has none.
-    async fn for_signing(&self, repository: &Repository, last: Option<&Fetched>, roots: &mut Roots, now: Timestamp)
-    -> Result<ForSigning, TrustError>;
+    async fn for_signing(
+        &self,
+        repository: &Repository,
+        last: Option<&Fetched>,
+        roots: &mut Roots,
+        now: Timestamp,
+    ) -> Result<ForSigning, TrustError>;
 
-    /// Checks what was kept, from the first root on, as of the moment when it was good, with the keys of the newest of `roots`. Sends nothing.
-    async fn recall(&self, repository: &Repository, kept: &Fetched, roots: &Roots, now: Timestamp) -> Result<Fetched, TrustError>;
+    /// Checks what was kept, from the first root on, as of the moment when it was good, with the
+    /// keys of the newest of `roots`. Sends nothing.
+    async fn recall(
+        &self,
+        repository: &Repository,
+        kept: &Fetched,
+        roots: &Roots,
+        now: Timestamp,
+    ) -> Result<Fetched, TrustError>;
 }
 
 /// Keeps what repositories gave.
@@ -184,16 +218,31 @@ pub trait TrustCache: Send + Sync {
 }
 
 impl Roots {
-    /// Those in signed metadata. None if there is only one, which is the first: that is known without it.
+    /// Those in signed metadata. None if there is only one, which is the first: that is known
+    /// without it.
     fn of(metadata: &Metadata) -> Self {
-        if metadata.0.keys().filter(|name| name.starts_with("root_history/")).count() < 2 {
+        if metadata
+            .0
+            .keys()
+            .filter(|name| name.starts_with("root_history/"))
+            .count()
+            < 2
+        {
             return Self::default();
         }
         let is_root = |name: &str| name == "root.json" || name.starts_with("root_history/");
-        Self(metadata.0.iter().filter(|(name, _)| is_root(name)).map(|(name, text)| (name.clone(), text.clone())).collect())
+        Self(
+            metadata
+                .0
+                .iter()
+                .filter(|(name, _)| is_root(name))
+                .map(|(name, text)| (name.clone(), text.clone()))
+                .collect(),
+        )
     }
 
-    /// Adds those with which `fetched` was verified. Of one name the one that was there stays: it is as new, or newer.
+    /// Adds those with which `fetched` was verified. Of one name the one that was there stays: it
+    /// is as new, or newer.
     pub fn add(&mut self, fetched: &Fetched) {
         for (name, text) in Self::of(&fetched.metadata).0 {
             self.0.entry(name).or_insert(text);
@@ -202,22 +251,38 @@ impl Roots {
 
     /// Their bytes.
     pub fn size(&self) -> usize {
-        self.0.iter().map(|(name, text)| name.len() + text.len()).sum()
+        self.0
+            .iter()
+            .map(|(name, text)| name.len() + text.len())
+            .sum()
     }
 }
 
 impl Repository {
-    /// The repository at `url`, `http` or `https` without user info, query and fragment, with the root that is believed at first.
+    /// The repository at `url`, `http` or `https` without user info, query and fragment, with the
+    /// root that is believed at first.
     ///
     /// Errors: another URL, a root that is too large or not signed by its own keys.
     pub fn new(url: &str, root: &[u8]) -> Result<Self, TrustError> {
-        let parsed = parse(url).map_err(|problem| TrustError::Url { url: url.to_owned(), problem })?;
-        let refuse = |cause| TrustError::FirstRoot { url: parsed.to_string(), cause };
+        let parsed = parse(url).map_err(|problem| TrustError::Url {
+            url: url.to_owned(),
+            problem,
+        })?;
+        let refuse = |cause| TrustError::FirstRoot {
+            url: parsed.to_string(),
+            cause,
+        };
         if root.len() > MAX_ROOT {
-            return Err(refuse(format!("it has {} bytes, the limit is {MAX_ROOT}", root.len())));
+            return Err(refuse(format!(
+                "it has {} bytes, the limit is {MAX_ROOT}",
+                root.len()
+            )));
         }
         TrustedMetadataSet::from_root(root).map_err(|error| refuse(tuf::told(&error)))?;
-        Ok(Self { url: parsed, root: root.to_vec() })
+        Ok(Self {
+            url: parsed,
+            root: root.to_vec(),
+        })
     }
 
     /// Sigstore's public instance, with the root that this build carries.
@@ -227,7 +292,8 @@ impl Repository {
         Self::of(SigstoreInstance::PublicGood)
     }
 
-    /// Sigstore's instance for tests, whose signatures mean nothing, with the root that this build carries.
+    /// Sigstore's instance for tests, whose signatures mean nothing, with the root that this build
+    /// carries.
     ///
     /// Errors: the build carries none that can be used, which is a defect.
     pub fn staging() -> Result<Self, TrustError> {
@@ -252,11 +318,17 @@ impl Repository {
 
 /// An address that ends in a slash.
 fn parse(url: &str) -> Result<Url, &'static str> {
-    let mut parsed: Url = url.parse().map_err(|_| "is no URL; write it as https://tuf.example.com")?;
+    let mut parsed: Url = url
+        .parse()
+        .map_err(|_| "is no URL; write it as https://tuf.example.com")?;
     if !matches!(parsed.scheme(), "http" | "https") || !parsed.has_host() {
         return Err("must begin with https:// or http://");
     }
-    if !parsed.username().is_empty() || parsed.password().is_some() || parsed.query().is_some() || parsed.fragment().is_some() {
+    if !parsed.username().is_empty()
+        || parsed.password().is_some()
+        || parsed.query().is_some()
+        || parsed.fragment().is_some()
+    {
         return Err("must have no user info, query and fragment");
     }
     if !parsed.path().ends_with('/') {
@@ -270,7 +342,9 @@ impl Classified for TrustError {
     fn reason(&self) -> Reason {
         match self {
             Self::Url { .. } | Self::FirstRoot { .. } => Reason::InvalidSpec,
-            Self::Unreachable { .. } | Self::Refused { .. } | Self::NothingKept { .. } => Reason::TrustRootUnavailable,
+            Self::Unreachable { .. } | Self::Refused { .. } | Self::NothingKept { .. } => {
+                Reason::TrustRootUnavailable
+            }
             Self::Expired { .. } | Self::Stale { .. } => Reason::TrustRootExpired,
             Self::TooLarge { .. } => Reason::LimitExceeded,
             Self::Cache { .. } => Reason::StorageFailed,
@@ -280,7 +354,11 @@ impl Classified for TrustError {
 
 #[cfg(test)]
 #[path = "../../tests/it/support/tuf.rs"]
-#[allow(unreachable_pub, dead_code, reason = "the file belongs to the integration tests")]
+#[allow(
+    unreachable_pub,
+    dead_code,
+    reason = "the file belongs to the integration tests"
+)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

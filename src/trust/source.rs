@@ -18,7 +18,10 @@ pub struct TufSource {
 impl TufSource {
     /// All of them by one client.
     pub const fn new(http: HttpClient) -> Self {
-        Self { others: http, hosts: BTreeMap::new() }
+        Self {
+            others: http,
+            hosts: BTreeMap::new(),
+        }
     }
 
     /// Those at `host`, which is `HOST` or `HOST:PORT`, by another client.
@@ -30,15 +33,31 @@ impl TufSource {
 
     fn client(&self, repository: &Repository) -> &HttpClient {
         let host = repository.url.host_str().unwrap_or_default();
-        let with_port = repository.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        let with_port = repository
+            .url
+            .port()
+            .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
         self.hosts.get(&with_port).unwrap_or(&self.others)
     }
 }
 
 #[async_trait]
 impl TrustSource for TufSource {
-    async fn refresh(&self, repository: &Repository, last: Option<&Fetched>, roots: &mut Roots, now: Timestamp) -> Result<Fetched, TrustError> {
-        tuf::refresh(self.client(repository).clone(), repository, last, roots, now).await
+    async fn refresh(
+        &self,
+        repository: &Repository,
+        last: Option<&Fetched>,
+        roots: &mut Roots,
+        now: Timestamp,
+    ) -> Result<Fetched, TrustError> {
+        tuf::refresh(
+            self.client(repository).clone(),
+            repository,
+            last,
+            roots,
+            now,
+        )
+        .await
     }
 
     async fn for_signing(
@@ -48,10 +67,23 @@ impl TrustSource for TufSource {
         roots: &mut Roots,
         now: Timestamp,
     ) -> Result<ForSigning, TrustError> {
-        tuf::for_signing(self.client(repository).clone(), repository, last, roots, now).await
+        tuf::for_signing(
+            self.client(repository).clone(),
+            repository,
+            last,
+            roots,
+            now,
+        )
+        .await
     }
 
-    async fn recall(&self, repository: &Repository, kept: &Fetched, roots: &Roots, now: Timestamp) -> Result<Fetched, TrustError> {
+    async fn recall(
+        &self,
+        repository: &Repository,
+        kept: &Fetched,
+        roots: &Roots,
+        now: Timestamp,
+    ) -> Result<Fetched, TrustError> {
         tuf::recall(repository, kept, roots, now).await
     }
 }

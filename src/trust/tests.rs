@@ -1,4 +1,5 @@
-//! Threats 20–25 and 45 as far as they are about TUF: each against a repository that is really signed, over real HTTP.
+//! Threats 20–25 and 45 as far as they are about TUF: each against a repository that is really
+//! signed, over real HTTP.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -25,13 +26,26 @@ fn now() -> Timestamp {
 
 /// Another content that is a trust root.
 fn content(number: usize) -> String {
-    format!("{}{}", SIGSTORE_PRODUCTION_TRUSTED_ROOT.trim_end(), "\n".repeat(number))
+    format!(
+        "{}{}",
+        SIGSTORE_PRODUCTION_TRUSTED_ROOT.trim_end(),
+        "\n".repeat(number)
+    )
 }
 
 fn client(addresses: AddressPolicy) -> HttpClient {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let retries = Retries { attempts: 1, ..Retries::default() };
-    HttpClient::new(&HttpOptions { addresses, proxy: Proxy::Direct, retries, ..HttpOptions::default() }).expect("a client")
+    let retries = Retries {
+        attempts: 1,
+        ..Retries::default()
+    };
+    HttpClient::new(&HttpOptions {
+        addresses,
+        proxy: Proxy::Direct,
+        retries,
+        ..HttpOptions::default()
+    })
+    .expect("a client")
 }
 
 /// A repository, its server, and a client that knows the first root.
@@ -47,15 +61,30 @@ impl Scene {
         let there = TufRepository::new(&content(1), SOON);
         let server = TufServer::start(&there.files);
         let known = Repository::new(&server.url(), &there.root(1)).expect("a repository");
-        Self { there, server, known, source: TufSource::new(client(AddressPolicy::Any)) }
+        Self {
+            there,
+            server,
+            known,
+            source: TufSource::new(client(AddressPolicy::Any)),
+        }
     }
 
     async fn refresh(&self, last: Option<&Fetched>) -> Result<Fetched, TrustError> {
-        self.source.refresh(&self.known, last, &mut Roots::default(), now()).await
+        self.source
+            .refresh(&self.known, last, &mut Roots::default(), now())
+            .await
     }
 
     async fn renew(&self, kept: Option<&Fetched>, now: Timestamp) -> Result<Renewal, TrustError> {
-        renew(&self.source, &self.known, kept.cloned(), &mut Roots::default(), Terms::default(), now).await
+        renew(
+            &self.source,
+            &self.known,
+            kept.cloned(),
+            &mut Roots::default(),
+            Terms::default(),
+            now,
+        )
+        .await
     }
 }
 
@@ -68,14 +97,30 @@ fn reason<T: std::fmt::Debug>(outcome: Result<T, TrustError>) -> (Reason, String
 async fn what_a_repository_signs_is_believed_and_kept() {
     let mut scene = Scene::new();
     let first = scene.refresh(None).await.expect("good");
-    assert_eq!((first.trusted_root.as_str(), first.expires, first.refreshed), (content(1).as_str(), at(SOON), now()));
+    assert_eq!(
+        (first.trusted_root.as_str(), first.expires, first.refreshed),
+        (content(1).as_str(), at(SOON), now())
+    );
     scene.there.publish(&content(2), LATER);
     let second = scene.refresh(Some(&first)).await.expect("good");
-    assert_eq!((second.trusted_root.as_str(), second.expires), (content(2).as_str(), at(LATER)));
+    assert_eq!(
+        (second.trusted_root.as_str(), second.expires),
+        (content(2).as_str(), at(LATER))
+    );
     let again = scene.refresh(Some(&second)).await.expect("nothing changed");
     assert_eq!(again.trusted_root, second.trusted_root);
     assert_eq!(
-        scene.source.recall(&scene.known, &second, &Roots::default(), at("2027-06-01T00:00:00Z")).await.expect("it was good").trusted_root,
+        scene
+            .source
+            .recall(
+                &scene.known,
+                &second,
+                &Roots::default(),
+                at("2027-06-01T00:00:00Z")
+            )
+            .await
+            .expect("it was good")
+            .trusted_root,
         content(2)
     );
 }
@@ -90,25 +135,44 @@ async fn nothing_goes_back_to_an_older_version() {
     let (reason, message) = reason(scene.refresh(Some(&newest)).await);
     assert_eq!(reason, Reason::TrustRootUnavailable, "{message}");
     assert!(message.contains("rollback"), "{message}");
-    let kept = scene.renew(Some(&newest), at("2026-11-23T00:00:00Z")).await.expect("the last good one");
-    assert_eq!((kept.root.trusted_root.as_str(), kept.is_new, kept.trouble.is_some()), (content(2).as_str(), false, true));
+    let kept = scene
+        .renew(Some(&newest), at("2026-11-23T00:00:00Z"))
+        .await
+        .expect("the last good one");
+    assert_eq!(
+        (
+            kept.root.trusted_root.as_str(),
+            kept.is_new,
+            kept.trouble.is_some()
+        ),
+        (content(2).as_str(), false, true)
+    );
 }
 
 #[tokio::test]
 async fn the_last_good_root_is_used_until_its_grace_is_over() {
     let scene = Scene::new();
     let kept = scene.refresh(None).await.expect("good");
-    for (moment, asked) in
-        [("2026-11-22T11:00:00Z", false), ("2026-11-22T13:00:00Z", true), ("2026-11-28T01:00:00Z", true), ("2026-12-04T23:00:00Z", true)]
-    {
+    for (moment, asked) in [
+        ("2026-11-22T11:00:00Z", false),
+        ("2026-11-22T13:00:00Z", true),
+        ("2026-11-28T01:00:00Z", true),
+        ("2026-12-04T23:00:00Z", true),
+    ] {
         let before = scene.server.requests();
         let renewal = scene.renew(Some(&kept), at(moment)).await.expect(moment);
         assert_eq!(renewal.root.trusted_root, content(1), "{moment}");
         assert_eq!(scene.server.requests() > before, asked, "{moment}");
     }
     // The same timestamp for ever: a mirror that is frozen.
-    let frozen = scene.renew(Some(&kept), at("2026-11-28T01:00:00Z")).await.expect("grace");
-    assert_eq!(frozen.trouble.map(|error| error.reason()), Some(Reason::TrustRootExpired));
+    let frozen = scene
+        .renew(Some(&kept), at("2026-11-28T01:00:00Z"))
+        .await
+        .expect("grace");
+    assert_eq!(
+        frozen.trouble.map(|error| error.reason()),
+        Some(Reason::TrustRootExpired)
+    );
     let (reason, message) = reason(scene.renew(Some(&kept), at("2026-12-05T00:00:00Z")).await);
     assert_eq!(reason, Reason::TrustRootExpired, "{message}");
     assert!(message.contains("2026-11-28T00:00:00Z"), "{message}");
@@ -128,11 +192,23 @@ async fn a_repository_that_is_down_changes_nothing() {
     scene.server.behaviour.fails.store(true, Ordering::SeqCst);
     let (told, message) = reason(scene.refresh(None).await);
     assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
-    let renewal = scene.renew(Some(&kept), at("2026-11-24T00:00:00Z")).await.expect("the last good one");
-    assert_eq!((renewal.root.trusted_root, renewal.trouble.map(|error| error.reason())), (content(1), Some(Reason::TrustRootUnavailable)));
+    let renewal = scene
+        .renew(Some(&kept), at("2026-11-24T00:00:00Z"))
+        .await
+        .expect("the last good one");
+    assert_eq!(
+        (
+            renewal.root.trusted_root,
+            renewal.trouble.map(|error| error.reason())
+        ),
+        (content(1), Some(Reason::TrustRootUnavailable))
+    );
     let (told, message) = reason(scene.renew(Some(&kept), at("2026-12-06T00:00:00Z")).await);
     assert_eq!(told, Reason::TrustRootExpired, "{message}");
-    assert!(message.contains("500"), "it says why there is nothing newer: {message}");
+    assert!(
+        message.contains("500"),
+        "it says why there is nothing newer: {message}"
+    );
 }
 
 #[tokio::test]
@@ -141,16 +217,38 @@ async fn keys_are_rotated_by_whoever_had_them() {
     let first = scene.refresh(None).await.expect("good");
     scene.there.rotate();
     let (told, message) = reason(scene.refresh(Some(&first)).await);
-    assert_eq!(told, Reason::TrustRootUnavailable, "metadata of the old keys under the new root: {message}");
+    assert_eq!(
+        told,
+        Reason::TrustRootUnavailable,
+        "metadata of the old keys under the new root: {message}"
+    );
     scene.there.publish(&content(2), LATER);
     let second = scene.refresh(Some(&first)).await.expect("rotated");
     assert_eq!(second.trusted_root, content(2));
     // From the very first root on, with and without the network.
-    assert_eq!(scene.refresh(None).await.expect("rotated").trusted_root, content(2));
-    assert_eq!(scene.source.recall(&scene.known, &second, &Roots::default(), now()).await.expect("kept").trusted_root, content(2));
+    assert_eq!(
+        scene.refresh(None).await.expect("rotated").trusted_root,
+        content(2)
+    );
+    assert_eq!(
+        scene
+            .source
+            .recall(&scene.known, &second, &Roots::default(), now())
+            .await
+            .expect("kept")
+            .trusted_root,
+        content(2)
+    );
     scene.there.rotate();
     scene.there.publish(&content(3), LATER);
-    assert_eq!(scene.refresh(Some(&second)).await.expect("rotated twice").trusted_root, content(3));
+    assert_eq!(
+        scene
+            .refresh(Some(&second))
+            .await
+            .expect("rotated twice")
+            .trusted_root,
+        content(3)
+    );
     scene.there.usurp();
     scene.there.publish(&content(4), LATER);
     let (told, message) = reason(scene.refresh(Some(&second)).await);
@@ -167,14 +265,32 @@ async fn other_bytes_and_other_signatures_are_refused() {
     };
     for name in ["timestamp.json", "1.snapshot.json", "1.targets.json"] {
         let scene = Scene::new();
-        change(&mut scene.there.files.lock().expect("no panic"), name, SOON, LATER);
+        change(
+            &mut scene.there.files.lock().expect("no panic"),
+            name,
+            SOON,
+            LATER,
+        );
         let (told, message) = reason(scene.refresh(None).await);
         assert_eq!(told, Reason::TrustRootUnavailable, "{name}: {message}");
         assert!(message.contains("not believed"), "{name}: {message}");
     }
     let scene = Scene::new();
-    let target = scene.there.files.lock().expect("no panic").keys().find(|name| name.starts_with("targets/")).expect("a target").clone();
-    change(&mut scene.there.files.lock().expect("no panic"), &target, "fulcio", "fulcjo");
+    let target = scene
+        .there
+        .files
+        .lock()
+        .expect("no panic")
+        .keys()
+        .find(|name| name.starts_with("targets/"))
+        .expect("a target")
+        .clone();
+    change(
+        &mut scene.there.files.lock().expect("no panic"),
+        &target,
+        "fulcio",
+        "fulcjo",
+    );
     assert!(reason(scene.refresh(None).await).1.contains("mismatch"));
 }
 
@@ -193,31 +309,81 @@ async fn an_answer_without_an_end_is_cut_off() {
     let begun = std::time::Instant::now();
     let (told, message) = reason(scene.refresh(None).await);
     assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
-    assert!(message.contains("larger than") && begun.elapsed() < Duration::from_secs(20), "{message}");
+    assert!(
+        message.contains("larger than") && begun.elapsed() < Duration::from_secs(20),
+        "{message}"
+    );
 }
 
 #[tokio::test]
 async fn addresses_that_may_not_be_reached_are_not() {
     let scene = Scene::new();
-    let guarded = TufSource::new(client(AddressPolicy::Cluster { private: PrivateAddresses::Allowed }));
-    let (told, message) = reason(guarded.refresh(&scene.known, None, &mut Roots::default(), now()).await);
-    assert_eq!((told, scene.server.requests()), (Reason::TrustRootUnavailable, 0), "{message}");
+    let guarded = TufSource::new(client(AddressPolicy::Cluster {
+        private: PrivateAddresses::Allowed,
+    }));
+    let (told, message) = reason(
+        guarded
+            .refresh(&scene.known, None, &mut Roots::default(), now())
+            .await,
+    );
+    assert_eq!(
+        (told, scene.server.requests()),
+        (Reason::TrustRootUnavailable, 0),
+        "{message}"
+    );
 }
 
 #[tokio::test]
 async fn what_was_kept_is_checked_again() {
     let scene = Scene::new();
     let good = scene.refresh(None).await.expect("good");
-    let other = Fetched { trusted_root: content(7), ..good.clone() };
-    assert_eq!(reason(scene.source.recall(&scene.known, &other, &Roots::default(), now()).await).0, Reason::TrustRootUnavailable);
+    let other = Fetched {
+        trusted_root: content(7),
+        ..good.clone()
+    };
+    assert_eq!(
+        reason(
+            scene
+                .source
+                .recall(&scene.known, &other, &Roots::default(), now())
+                .await
+        )
+        .0,
+        Reason::TrustRootUnavailable
+    );
     let mut later = good.clone();
-    later.metadata.0.values_mut().for_each(|text| *text = text.replace(SOON, LATER));
-    assert_eq!(reason(scene.source.recall(&scene.known, &later, &Roots::default(), now()).await).0, Reason::TrustRootUnavailable);
+    later
+        .metadata
+        .0
+        .values_mut()
+        .for_each(|text| *text = text.replace(SOON, LATER));
+    assert_eq!(
+        reason(
+            scene
+                .source
+                .recall(&scene.known, &later, &Roots::default(), now())
+                .await
+        )
+        .0,
+        Reason::TrustRootUnavailable
+    );
     let elsewhere = Scene::new();
-    assert_eq!(reason(scene.source.recall(&elsewhere.known, &good, &Roots::default(), now()).await).0, Reason::TrustRootUnavailable);
+    assert_eq!(
+        reason(
+            scene
+                .source
+                .recall(&elsewhere.known, &good, &Roots::default(), now())
+                .await
+        )
+        .0,
+        Reason::TrustRootUnavailable
+    );
     // Then it is forgotten, and the repository is asked.
     let renewal = scene.renew(Some(&other), now()).await.expect("fetched");
-    assert_eq!((renewal.root.trusted_root, renewal.is_new), (content(1), true));
+    assert_eq!(
+        (renewal.root.trusted_root, renewal.is_new),
+        (content(1), true)
+    );
 }
 
 #[tokio::test]
@@ -225,50 +391,100 @@ async fn a_file_starts_without_the_network() {
     let scene = Scene::new();
     let folder = tempfile::tempdir().expect("a folder");
     let cache = FileCache::new(folder.path().join("tuf"));
-    let offline = Terms { may_ask: false, ..Terms::default() };
-    let obtain = async |terms, moment| obtain(&scene.source, &cache, &scene.known, terms, moment).await;
+    let offline = Terms {
+        may_ask: false,
+        ..Terms::default()
+    };
+    let obtain =
+        async |terms, moment| obtain(&scene.source, &cache, &scene.known, terms, moment).await;
     let (told, message) = reason(obtain(offline, now()).await);
-    assert_eq!((told, scene.server.requests()), (Reason::TrustRootUnavailable, 0), "{message}");
-    assert_eq!(obtain(Terms::default(), now()).await.expect("fetched"), content(1));
+    assert_eq!(
+        (told, scene.server.requests()),
+        (Reason::TrustRootUnavailable, 0),
+        "{message}"
+    );
+    assert_eq!(
+        obtain(Terms::default(), now()).await.expect("fetched"),
+        content(1)
+    );
     let asked = scene.server.requests();
     for terms in [offline, Terms::default()] {
         assert_eq!(obtain(terms, now()).await.expect("kept"), content(1));
     }
-    assert_eq!(obtain(offline, at("2026-12-04T00:00:00Z")).await.expect("grace"), content(1));
-    assert_eq!(reason(obtain(offline, at("2026-12-05T00:00:00Z")).await).0, Reason::TrustRootExpired);
+    assert_eq!(
+        obtain(offline, at("2026-12-04T00:00:00Z"))
+            .await
+            .expect("grace"),
+        content(1)
+    );
+    assert_eq!(
+        reason(obtain(offline, at("2026-12-05T00:00:00Z")).await).0,
+        Reason::TrustRootExpired
+    );
     assert_eq!(scene.server.requests(), asked, "nobody was asked");
     for file in std::fs::read_dir(folder.path().join("tuf")).expect("a folder") {
         std::fs::write(file.expect("a file").path(), "{").expect("written");
     }
     assert!(cache.load(&scene.known).is_none());
-    assert_eq!(obtain(Terms::default(), now()).await.expect("fetched anew"), content(1));
+    assert_eq!(
+        obtain(Terms::default(), now()).await.expect("fetched anew"),
+        content(1)
+    );
 }
 
-/// TUF 5.3.8: each new root is kept at once. What it revoked is not believed again, although the rest of that refresh failed.
+/// TUF 5.3.8: each new root is kept at once. What it revoked is not believed again, although the
+/// rest of that refresh failed.
 #[tokio::test]
 async fn a_newer_root_is_kept_although_the_rest_of_its_refresh_fails() {
     let mut scene = Scene::new();
     let folder = tempfile::tempdir().expect("a folder");
     let cache = FileCache::new(folder.path());
-    let obtain = async |scene: &Scene, moment| obtain(&scene.source, &cache, &scene.known, Terms::default(), at(moment)).await;
-    assert_eq!(obtain(&scene, "2026-11-21T12:00:00Z").await.expect("fetched"), content(1));
+    let obtain = async |scene: &Scene, moment| {
+        obtain(
+            &scene.source,
+            &cache,
+            &scene.known,
+            Terms::default(),
+            at(moment),
+        )
+        .await
+    };
+    assert_eq!(
+        obtain(&scene, "2026-11-21T12:00:00Z")
+            .await
+            .expect("fetched"),
+        content(1)
+    );
     let old = scene.there.files.lock().expect("no panic").clone();
     // The new root is there; everything else is of the keys that it revoked.
     scene.there.rotate();
     let (told, message) = reason(obtain(&scene, "2026-11-22T13:00:00Z").await);
     assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
-    // The next process, and a mirror that hides the new root: neither what was kept nor what it says is believed.
+    // The next process, and a mirror that hides the new root: neither what was kept nor what it
+    // says is believed.
     let new = std::mem::replace(&mut *scene.there.files.lock().expect("no panic"), old);
-    let offline = Terms { may_ask: false, ..Terms::default() };
-    let (told, message) = reason(crate::service::trust_root::obtain(&scene.source, &cache, &scene.known, offline, now()).await);
+    let offline = Terms {
+        may_ask: false,
+        ..Terms::default()
+    };
+    let (told, message) = reason(
+        crate::service::trust_root::obtain(&scene.source, &cache, &scene.known, offline, now())
+            .await,
+    );
     assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
     let (told, message) = reason(obtain(&scene, "2026-11-22T14:00:00Z").await);
     assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
-    let (told, message) = reason(obtain_for_signing(&scene.source, &cache, &scene.known, now()).await);
+    let (told, message) =
+        reason(obtain_for_signing(&scene.source, &cache, &scene.known, now()).await);
     assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
     *scene.there.files.lock().expect("no panic") = new;
     scene.there.publish(&content(2), LATER);
-    assert_eq!(obtain(&scene, "2026-11-22T15:00:00Z").await.expect("fetched"), content(2));
+    assert_eq!(
+        obtain(&scene, "2026-11-22T15:00:00Z")
+            .await
+            .expect("fetched"),
+        content(2)
+    );
 }
 
 /// Who signs asks anew each time, and keeps the roots likewise.
@@ -282,15 +498,40 @@ async fn who_signs_keeps_a_newer_root_too() {
     files.lock().expect("no panic").remove("timestamp.json");
     reason(obtain_for_signing(&scene.source, &cache, &scene.known, now()).await);
     let roots = cache.load_roots(&scene.known);
-    assert!(roots.0.contains_key("root_history/2.root.json"), "{:?}", roots.0.keys());
+    assert!(
+        roots.0.contains_key("root_history/2.root.json"),
+        "{:?}",
+        roots.0.keys()
+    );
     // And what keeps the last good state keeps it if the newer root revokes nothing of that.
     let mut scene = Scene::new();
     let kept = scene.refresh(None).await.expect("good");
     scene.there.rotate_root();
-    scene.there.files.lock().expect("no panic").remove("timestamp.json");
+    scene
+        .there
+        .files
+        .lock()
+        .expect("no panic")
+        .remove("timestamp.json");
     let mut roots = Roots::default();
-    let renewal = renew(&scene.source, &scene.known, Some(kept), &mut roots, Terms::default(), at("2026-11-23T00:00:00Z")).await.expect("good");
-    assert_eq!((renewal.is_new, renewal.trouble.is_some(), roots.0.contains_key("root_history/2.root.json")), (false, true, true));
+    let renewal = renew(
+        &scene.source,
+        &scene.known,
+        Some(kept),
+        &mut roots,
+        Terms::default(),
+        at("2026-11-23T00:00:00Z"),
+    )
+    .await
+    .expect("good");
+    assert_eq!(
+        (
+            renewal.is_new,
+            renewal.trouble.is_some(),
+            roots.0.contains_key("root_history/2.root.json")
+        ),
+        (false, true, true)
+    );
 }
 
 #[tokio::test]
@@ -298,22 +539,43 @@ async fn who_signs_is_told_the_services_and_never_older_ones() {
     let mut scene = Scene::new();
     let folder = tempfile::tempdir().expect("a folder");
     let cache = FileCache::new(folder.path());
-    let (told, message) = reason(obtain_for_signing(&scene.source, &cache, &scene.known, now()).await);
+    let (told, message) =
+        reason(obtain_for_signing(&scene.source, &cache, &scene.known, now()).await);
     assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
     assert!(message.contains("signing_config.v0.2.json"), "{message}");
 
     let old = scene.there.files.lock().expect("no panic").clone();
     let root = content(2);
-    scene.there.publish_all(&[("trusted_root.json", &root), ("signing_config.v0.2.json", SIGSTORE_STAGING_SIGNING_CONFIG)], LATER);
-    let found = obtain_for_signing(&scene.source, &cache, &scene.known, now()).await.expect("both");
-    assert_eq!((found.fetched.trusted_root.as_str(), found.signing_config.as_str()), (root.as_str(), SIGSTORE_STAGING_SIGNING_CONFIG));
+    scene.there.publish_all(
+        &[
+            ("trusted_root.json", &root),
+            ("signing_config.v0.2.json", SIGSTORE_STAGING_SIGNING_CONFIG),
+        ],
+        LATER,
+    );
+    let found = obtain_for_signing(&scene.source, &cache, &scene.known, now())
+        .await
+        .expect("both");
+    assert_eq!(
+        (
+            found.fetched.trusted_root.as_str(),
+            found.signing_config.as_str()
+        ),
+        (root.as_str(), SIGSTORE_STAGING_SIGNING_CONFIG)
+    );
     // Who verifies uses what was kept for those who sign.
     let asked = scene.server.requests();
-    assert_eq!(obtain(&scene.source, &cache, &scene.known, Terms::default(), now()).await.expect("kept"), root);
+    assert_eq!(
+        obtain(&scene.source, &cache, &scene.known, Terms::default(), now())
+            .await
+            .expect("kept"),
+        root
+    );
     assert_eq!(scene.server.requests(), asked);
 
     *scene.there.files.lock().expect("no panic") = old;
-    let (told, message) = reason(obtain_for_signing(&scene.source, &cache, &scene.known, now()).await);
+    let (told, message) =
+        reason(obtain_for_signing(&scene.source, &cache, &scene.known, now()).await);
     assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
     assert!(message.contains("rollback"), "{message}");
 }
@@ -322,18 +584,53 @@ async fn who_signs_is_told_the_services_and_never_older_ones() {
 fn addresses_and_first_roots_are_what_they_should_be() {
     let there = TufRepository::new(&content(1), SOON);
     let root = there.root(1);
-    for url in ["https://tuf.example.com", "http://tuf.example.com:8080/a/b/"] {
-        assert!(Repository::new(url, &root).expect(url).url().ends_with('/'), "{url}");
+    for url in [
+        "https://tuf.example.com",
+        "http://tuf.example.com:8080/a/b/",
+    ] {
+        assert!(
+            Repository::new(url, &root).expect(url).url().ends_with('/'),
+            "{url}"
+        );
     }
-    for url in
-        ["", "tuf.example.com", "ftp://tuf.example.com", "https://u:p@tuf.example.com", "https://tuf.example.com/?a=b", "https://tuf.example.com/#a"]
-    {
-        assert_eq!(reason(Repository::new(url, &root)).0, Reason::InvalidSpec, "{url}");
+    for url in [
+        "",
+        "tuf.example.com",
+        "ftp://tuf.example.com",
+        "https://u:p@tuf.example.com",
+        "https://tuf.example.com/?a=b",
+        "https://tuf.example.com/#a",
+    ] {
+        assert_eq!(
+            reason(Repository::new(url, &root)).0,
+            Reason::InvalidSpec,
+            "{url}"
+        );
     }
-    let forged = String::from_utf8(root).expect("text").replace("2030", "2040");
-    for root in [&b"{}"[..], b"", forged.as_bytes(), &vec![b' '; MAX_ROOT + 1]] {
-        assert_eq!(reason(Repository::new("https://tuf.example.com", root)).0, Reason::InvalidSpec);
+    let forged = String::from_utf8(root)
+        .expect("text")
+        .replace("2030", "2040");
+    for root in [
+        &b"{}"[..],
+        b"",
+        forged.as_bytes(),
+        &vec![b' '; MAX_ROOT + 1],
+    ] {
+        assert_eq!(
+            reason(Repository::new("https://tuf.example.com", root)).0,
+            Reason::InvalidSpec
+        );
     }
-    assert!(Repository::public_good().expect("this build's").url().starts_with("https://tuf-repo-cdn.sigstore.dev"));
-    assert!(Repository::staging().expect("this build's").url().starts_with("https://tuf-repo-cdn.sigstage.dev"));
+    assert!(
+        Repository::public_good()
+            .expect("this build's")
+            .url()
+            .starts_with("https://tuf-repo-cdn.sigstore.dev")
+    );
+    assert!(
+        Repository::staging()
+            .expect("this build's")
+            .url()
+            .starts_with("https://tuf-repo-cdn.sigstage.dev")
+    );
 }

@@ -8,7 +8,8 @@ use k8s_openapi::api::{
 };
 use kube::{Api, Client, api::PostParams};
 
-/// What an object makes packgate do in its author's namespace, with rights that the author may not have.
+/// What an object makes packgate do in its author's namespace, with rights that the author may not
+/// have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Deed {
     /// Read a Secret.
@@ -20,10 +21,23 @@ pub(super) enum Deed {
 /// May the user do this to the Secret or ServiceAccount of this name?
 ///
 /// Errors: the API server did not say. Whoever asked refuses.
-pub(super) async fn may(client: &Client, user: &UserInfo, deed: Deed, namespace: &str, name: &str) -> kube::Result<bool> {
-    let review = SubjectAccessReview { spec: spec(user, deed, namespace, name), ..SubjectAccessReview::default() };
-    let answer = Api::<SubjectAccessReview>::all(client.clone()).create(&PostParams::default(), &review).await?;
-    Ok(answer.status.is_some_and(|status| status.allowed && status.denied != Some(true)))
+pub(super) async fn may(
+    client: &Client,
+    user: &UserInfo,
+    deed: Deed,
+    namespace: &str,
+    name: &str,
+) -> kube::Result<bool> {
+    let review = SubjectAccessReview {
+        spec: spec(user, deed, namespace, name),
+        ..SubjectAccessReview::default()
+    };
+    let answer = Api::<SubjectAccessReview>::all(client.clone())
+        .create(&PostParams::default(), &review)
+        .await?;
+    Ok(answer
+        .status
+        .is_some_and(|status| status.allowed && status.denied != Some(true)))
 }
 
 fn spec(user: &UserInfo, deed: Deed, namespace: &str, name: &str) -> SubjectAccessReviewSpec {
@@ -58,15 +72,63 @@ mod tests {
     #[test]
     fn the_question_is_about_the_user_and_one_secret() {
         let extra = BTreeMap::from([("scopes".to_owned(), vec!["a".to_owned()])]);
-        let user = UserInfo { username: Some("alice".into()), groups: Some(vec!["devs".into()]), uid: Some("7".into()), extra: Some(extra) };
-        let token = spec(&user, Deed::CreateToken, "team-a", "default").resource_attributes.expect("attributes");
-        let texts = [&token.verb, &token.group, &token.resource, &token.subresource, &token.namespace, &token.name].map(|text| text.as_deref());
-        assert_eq!(texts, [Some("create"), None, Some("serviceaccounts"), Some("token"), Some("team-a"), Some("default")]);
+        let user = UserInfo {
+            username: Some("alice".into()),
+            groups: Some(vec!["devs".into()]),
+            uid: Some("7".into()),
+            extra: Some(extra),
+        };
+        let token = spec(&user, Deed::CreateToken, "team-a", "default")
+            .resource_attributes
+            .expect("attributes");
+        let texts = [
+            &token.verb,
+            &token.group,
+            &token.resource,
+            &token.subresource,
+            &token.namespace,
+            &token.name,
+        ]
+        .map(|text| text.as_deref());
+        assert_eq!(
+            texts,
+            [
+                Some("create"),
+                None,
+                Some("serviceaccounts"),
+                Some("token"),
+                Some("team-a"),
+                Some("default")
+            ]
+        );
         let spec = spec(&user, Deed::GetSecret, "team-a", "push");
-        assert_eq!((spec.user.as_deref(), spec.uid.as_deref(), spec.groups.as_deref()), (Some("alice"), Some("7"), Some(&["devs".to_owned()][..])));
+        assert_eq!(
+            (
+                spec.user.as_deref(),
+                spec.uid.as_deref(),
+                spec.groups.as_deref()
+            ),
+            (Some("alice"), Some("7"), Some(&["devs".to_owned()][..]))
+        );
         assert!(spec.extra.is_some_and(|extra| extra.contains_key("scopes")));
         let asked = spec.resource_attributes.expect("attributes");
-        let texts = [&asked.verb, &asked.group, &asked.resource, &asked.namespace, &asked.name].map(|text| text.as_deref());
-        assert_eq!(texts, [Some("get"), None, Some("secrets"), Some("team-a"), Some("push")]);
+        let texts = [
+            &asked.verb,
+            &asked.group,
+            &asked.resource,
+            &asked.namespace,
+            &asked.name,
+        ]
+        .map(|text| text.as_deref());
+        assert_eq!(
+            texts,
+            [
+                Some("get"),
+                None,
+                Some("secrets"),
+                Some("team-a"),
+                Some("push")
+            ]
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Tells the controller which policies this replica carries: an annotation on the Lease `packgate-webhook`, one for each replica.
+//! Tells the controller which policies this replica carries: an annotation on the Lease
+//! `packgate-webhook`, one for each replica.
 
 use std::time::Duration;
 
@@ -18,7 +19,12 @@ const AGAIN: Duration = Duration::from_secs(10);
 const AFTER_ERROR: Duration = Duration::from_secs(1);
 
 /// Tells each new revision, for as long as it is polled.
-pub(super) async fn announce(client: Client, namespace: &str, identity: &str, mut revisions: watch::Receiver<String>) {
+pub(super) async fn announce(
+    client: Client,
+    namespace: &str,
+    identity: &str,
+    mut revisions: watch::Receiver<String>,
+) {
     let leases = Api::<Lease>::namespaced(client, namespace);
     loop {
         let revision = revisions.borrow_and_update().clone();
@@ -48,5 +54,8 @@ async fn tell(leases: &Api<Lease>, identity: &str, revision: &str) -> kube::Resu
     });
     // Each replica owns its own annotation: one that is gone takes nothing of the others with it.
     let parameters = PatchParams::apply(&format!("packgate-webhook-{identity}")).force();
-    leases.patch(NAME, &parameters, &Patch::Apply(&patch)).await.map(|_| ())
+    leases
+        .patch(NAME, &parameters, &Patch::Apply(&patch))
+        .await
+        .map(|_| ())
 }

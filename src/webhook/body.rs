@@ -1,9 +1,10 @@
 //! The body of a review, weighed before it is read.
 //!
-//! Whoever reaches the port can send bodies, and the API server itself sends what any user of the cluster writes. So bytes are counted before
-//! they are read: those that are announced, or the most that is taken if nobody says how many. Small reviews, which nearly all are, have a
-//! budget of their own, so that large ones never stand in their way; no address has more than its share of either. A body must then arrive
-//! in time, or its bytes are somebody else's.
+//! Whoever reaches the port can send bodies, and the API server itself sends what any user of the
+//! cluster writes. So bytes are counted before they are read: those that are announced, or the most
+//! that is taken if nobody says how many. Small reviews, which nearly all are, have a budget of
+//! their own, so that large ones never stand in their way; no address has more than its share of
+//! either. A body must then arrive in time, or its bytes are somebody else's.
 
 use std::{
     collections::HashMap,
@@ -52,8 +53,13 @@ pub(super) struct BodyBounds {
 
 impl BodyBounds {
     /// They fit into the chart's memory limit, with everything else.
-    pub(super) const DEFAULT: Self =
-        Self { small: (8 << 20, 4 << 20), large: (16 << 20, 12 << 20), reviews: 512, wait: Duration::from_secs(2), arrive: Duration::from_secs(5) };
+    pub(super) const DEFAULT: Self = Self {
+        small: (8 << 20, 4 << 20),
+        large: (16 << 20, 12 << 20),
+        reviews: 512,
+        wait: Duration::from_secs(2),
+        arrive: Duration::from_secs(5),
+    };
 }
 
 /// Reads bodies within bounds.
@@ -80,7 +86,8 @@ pub(super) struct Weight {
     _all: OwnedSemaphorePermit,
 }
 
-/// Why a body was not taken. None of these is a verdict: the API server treats all of them as failures of the webhook.
+/// Why a body was not taken. None of these is a verdict: the API server treats all of them as
+/// failures of the webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {
     /// It is not JSON.
@@ -111,8 +118,11 @@ impl IntoResponse for Refusal {
         };
         let mut answer = (status, self.to_string()).into_response();
         if self == Self::Busy {
-            // API servers try again by themselves, as long as their own timeout allows, if they are told when.
-            answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            // API servers try again by themselves, as long as their own timeout allows, if they are
+            // told when.
+            answer
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         answer
     }
@@ -121,7 +131,12 @@ impl IntoResponse for Refusal {
 impl Bodies {
     /// Within `bounds`.
     pub(super) fn new(bounds: BodyBounds) -> Self {
-        Self { small: Lane::new(bounds.small), large: Lane::new(bounds.large), reviews: Arc::new(Semaphore::new(bounds.reviews)), bounds }
+        Self {
+            small: Lane::new(bounds.small),
+            large: Lane::new(bounds.large),
+            reviews: Arc::new(Semaphore::new(bounds.reviews)),
+            bounds,
+        }
     }
 
     /// Reads the body of a review.
@@ -129,23 +144,49 @@ impl Bodies {
         if !is_json(request.headers()) {
             return Err(Refusal::ContentType);
         }
-        let address = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
+        let address = request
+            .extensions()
+            .get::<Peer>()
+            .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
         let body = request.into_body();
         let announced = body.size_hint().exact();
-        let most = announced.map_or(Some(MAX_REVIEW), |bytes| usize::try_from(bytes).ok()).filter(|most| *most <= MAX_REVIEW);
+        let most = announced
+            .map_or(Some(MAX_REVIEW), |bytes| usize::try_from(bytes).ok())
+            .filter(|most| *most <= MAX_REVIEW);
         let most = most.ok_or(Refusal::TooLarge)?;
-        let review = Arc::clone(&self.reviews).try_acquire_owned().map_err(|_: TryAcquireError| Refusal::Busy)?;
-        let lane = if most <= SMALL { &self.small } else { &self.large };
-        let weight = timeout(self.bounds.wait, lane.weigh(address, most.max(LEAST))).await.map_err(|_| Refusal::Busy)?.ok_or(Refusal::Busy)?;
-        let bytes = timeout(self.bounds.arrive, read(body, most)).await.map_err(|_| Refusal::Slow)??;
-        Ok(Taken { bytes, weight, review })
+        let review = Arc::clone(&self.reviews)
+            .try_acquire_owned()
+            .map_err(|_: TryAcquireError| Refusal::Busy)?;
+        let lane = if most <= SMALL {
+            &self.small
+        } else {
+            &self.large
+        };
+        let weight = timeout(self.bounds.wait, lane.weigh(address, most.max(LEAST)))
+            .await
+            .map_err(|_| Refusal::Busy)?
+            .ok_or(Refusal::Busy)?;
+        let bytes = timeout(self.bounds.arrive, read(body, most))
+            .await
+            .map_err(|_| Refusal::Slow)??;
+        Ok(Taken {
+            bytes,
+            weight,
+            review,
+        })
     }
 }
 
 /// Parameters, such as a character set, do not matter: JSON is UTF-8 (RFC 8259).
 fn is_json(headers: &HeaderMap) -> bool {
-    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+    let value = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    value
+        .split(';')
+        .next()
+        .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
 }
 
 async fn read(body: Body, most: usize) -> Result<Bytes, Refusal> {
@@ -177,15 +218,23 @@ const ADDRESSES: usize = 256;
 
 impl Lane {
     fn new((all, share): (usize, usize)) -> Self {
-        Self { all: Arc::new(Semaphore::new(all)), share, of: Mutex::default() }
+        Self {
+            all: Arc::new(Semaphore::new(all)),
+            share,
+            of: Mutex::default(),
+        }
     }
 
-    /// Waits for its own share first: who has used that up waits for nobody but itself, and takes no place in the line of all.
+    /// Waits for its own share first: who has used that up waits for nobody but itself, and takes
+    /// no place in the line of all.
     async fn weigh(&self, address: IpAddr, bytes: usize) -> Option<Weight> {
         let bytes = u32::try_from(bytes).ok()?;
         let own = self.own(address).acquire_many_owned(bytes).await.ok()?;
         let all = Arc::clone(&self.all).acquire_many_owned(bytes).await.ok()?;
-        Some(Weight { _own: own, _all: all })
+        Some(Weight {
+            _own: own,
+            _all: all,
+        })
     }
 
     fn own(&self, address: IpAddr) -> Arc<Semaphore> {
@@ -193,6 +242,9 @@ impl Lane {
         if of.len() >= ADDRESSES {
             of.retain(|_, own| Arc::strong_count(own) > 1);
         }
-        Arc::clone(of.entry(address).or_insert_with(|| Arc::new(Semaphore::new(self.share))))
+        Arc::clone(
+            of.entry(address)
+                .or_insert_with(|| Arc::new(Semaphore::new(self.share))),
+        )
     }
 }

@@ -1,9 +1,12 @@
-//! Judges one use of one image, at admission: with a bound on how many are judged at once, and a memory of what was admitted.
+//! Judges one use of one image, at admission: with a bound on how many are judged at once, and a
+//! memory of what was admitted.
 //!
-//! Everybody waits in the line of their own namespace, and what one namespace asks is never answered from another's place in line.
-//! Only successes are remembered, under everything that they depend on: the use, the repository and digest, whose credentials were used,
-//! and the content of every policy that governs. What time alone can end (an exemption, provenance that grows too old, a revocation that
-//! begins) ends them too: an entry lives as long as judging it again would give the same.
+//! Everybody waits in the line of their own namespace, and what one namespace asks is never
+//! answered from another's place in line. Only successes are remembered, under everything that they
+//! depend on: the use, the repository and digest, whose credentials were used, and the content of
+//! every policy that governs. What time alone can end (an exemption, provenance that grows too old,
+//! a revocation that begins) ends them too: an entry lives as long as judging it again would give
+//! the same.
 
 mod remembered;
 
@@ -39,10 +42,19 @@ use crate::{
     },
 };
 
-/// Images that evidence is gathered for at once, and that wait for it. Who is over has to ask again: they would have given up by then.
+/// Images that evidence is gathered for at once, and that wait for it. Who is over has to ask
+/// again: they would have given up by then.
 ///
-/// Half of the slots are left to others whatever one registry does, and most of them whatever one namespace does.
-const SLOTS: Bounds = Bounds { all: 64, namespace: 24, host: 32, namespace_at_host: 16, waiting: 1_000, waiting_of_namespace: 500 };
+/// Half of the slots are left to others whatever one registry does, and most of them whatever one
+/// namespace does.
+const SLOTS: Bounds = Bounds {
+    all: 64,
+    namespace: 24,
+    host: 32,
+    namespace_at_host: 16,
+    waiting: 1_000,
+    waiting_of_namespace: 500,
+};
 
 /// What is asked.
 #[derive(Clone, Debug)]
@@ -106,30 +118,63 @@ struct Found {
 
 impl Checker {
     /// Every review is answered within `deadline`.
-    pub(super) fn new(registries: Arc<dyn Registries>, clock: Arc<dyn Clock>, deadline: Duration, metrics: Metrics) -> Self {
+    pub(super) fn new(
+        registries: Arc<dyn Registries>,
+        clock: Arc<dyn Clock>,
+        deadline: Duration,
+        metrics: Metrics,
+    ) -> Self {
         let (remembered, asked) = (Remembered::default(), Cache::builder().build());
-        Self { registries, clock, deadline, remembered, asked, slots: Shares::new(SLOTS), metrics }
+        Self {
+            registries,
+            clock,
+            deadline,
+            remembered,
+            asked,
+            slots: Shares::new(SLOTS),
+            metrics,
+        }
     }
 
     /// The verdict on one use, by the policies of `snapshot`. `begun` is when the review came.
     pub(super) async fn check(&self, ask: &Ask, snapshot: &Snapshot, begun: Instant) -> Report {
-        let Ok(reference) = ask.reference.parse::<Reference>() else { return unreadable(ask, snapshot, begun) };
+        let Ok(reference) = ask.reference.parse::<Reference>() else {
+            return unreadable(ask, snapshot, begun);
+        };
         let question = self.question(ask, &reference, snapshot.policies());
-        let case = Case { ask, reference: &reference, question: &question, begun, stage: &Stage::default() };
+        let case = Case {
+            ask,
+            reference: &reference,
+            question: &question,
+            begun,
+            stage: &Stage::default(),
+        };
         if !question.is_governed() {
-            return case.report(&verdict::refused(&question, &Denial::new(Reason::Ungoverned, "")), reference.digest);
+            return case.report(
+                &verdict::refused(&question, &Denial::new(Reason::Ungoverned, "")),
+                reference.digest,
+            );
         }
         let left = self.deadline.saturating_sub(begun.elapsed());
         let judged = tokio::time::timeout(left, self.governed(&case, snapshot)).await;
         judged.unwrap_or_else(|_| {
-            let message = case.stage.late(&reference.repository.to_string(), self.deadline);
+            let message = case
+                .stage
+                .late(&reference.repository.to_string(), self.deadline);
             case.refused(&Denial::new(Reason::DeadlineExceeded, message))
         })
     }
 
     async fn governed(&self, case: &Case<'_>, snapshot: &Snapshot) -> Report {
-        let docker_config = case.ask.credential.as_ref().map(|credential| credential.docker_config.as_slice());
-        let source = match self.registries.open(&case.reference.repository, docker_config) {
+        let docker_config = case
+            .ask
+            .credential
+            .as_ref()
+            .map(|credential| credential.docker_config.as_slice());
+        let source = match self
+            .registries
+            .open(&case.reference.repository, docker_config)
+        {
             Ok(source) => source,
             Err(error) => return case.refused(&denial(&error)),
         };
@@ -153,47 +198,81 @@ impl Checker {
             return case.again(&success.report);
         }
         self.metrics.cache("verdict", "miss");
-        // Of many in one namespace who ask for the same at once, one gathers the evidence and all get its answer.
+        // Of many in one namespace who ask for the same at once, one gathers the evidence and all
+        // get its answer.
         case.stage.set(At::Queue);
         let asking = Box::pin(async { Err::<Infallible, _>(self.ask(case, &source, &key).await) });
-        let outcome = match self.asked.try_get_with((key.clone(), case.ask.namespace.clone()), asking).await {
+        let outcome = match self
+            .asked
+            .try_get_with((key.clone(), case.ask.namespace.clone()), asking)
+            .await
+        {
             Ok(never) => match never {},
             Err(outcome) => outcome,
         };
-        if outcome.success.is_some() { case.again(&outcome.report) } else { case.told(&outcome.report) }
+        if outcome.success.is_some() {
+            case.again(&outcome.report)
+        } else {
+            case.told(&outcome.report)
+        }
     }
 
-    /// Judges when it is this question's turn, unless another namespace has found out the same meanwhile.
+    /// Judges when it is this question's turn, unless another namespace has found out the same
+    /// meanwhile.
     async fn ask(&self, case: &Case<'_>, source: &Opened, key: &Key) -> Found {
         let _slot = match self.slot(case).await {
             Ok(slot) => slot,
-            Err(denial) => return Found { report: case.refused(&denial), success: None },
+            Err(denial) => {
+                return Found {
+                    report: case.refused(&denial),
+                    success: None,
+                };
+            }
         };
         if let Some(success) = self.remembered.get(key, self.clock.now()).await {
-            return Found { report: success.report.clone(), success: Some(success) };
+            return Found {
+                report: success.report.clone(),
+                success: Some(success),
+            };
         }
         let (report, until) = self.fresh(case, source).await;
-        let success = until.map(|until| Arc::new(Success::new(report.clone(), until, &case.ask.namespace)));
+        let success =
+            until.map(|until| Arc::new(Success::new(report.clone(), until, &case.ask.namespace)));
         if let Some(success) = &success
-            && !self.remembered.insert(key.clone(), Arc::clone(success)).await
+            && !self
+                .remembered
+                .insert(key.clone(), Arc::clone(success))
+                .await
         {
             self.metrics.cache("verdict", "full");
         }
         Found { report, success }
     }
 
-    /// Gathers the evidence and judges it. With a time, until when the answer holds: it is a success then.
+    /// Gathers the evidence and judges it. With a time, until when the answer holds: it is a
+    /// success then.
     async fn fresh(&self, case: &Case<'_>, source: &Opened) -> (Report, Option<Timestamp>) {
         // The review's own deadline ends this.
         let selector = case.reference.selector();
-        let answer = verdict::give_telling(source, &selector, case.question, None, case.stage, &Limits::DEFAULT).await;
+        let answer = verdict::give_telling(
+            source,
+            &selector,
+            case.question,
+            None,
+            case.stage,
+            &Limits::DEFAULT,
+        )
+        .await;
         let until = holds_until(case, &answer);
         (case.report(&answer, answer.digest), until)
     }
 
     /// A place among those that are judged at once.
     async fn slot(&self, case: &Case<'_>) -> Result<Share, Denial> {
-        let party = Party::new(Some(&case.ask.namespace), Some(case.reference.repository.host()));
+        let party = Party::new(
+            Some(&case.ask.namespace),
+            Some(case.reference.repository.host()),
+        );
         let taken = match self.slots.try_take(&party) {
             Ok(slot) => {
                 case.stage.set(At::Registry);
@@ -208,7 +287,12 @@ impl Checker {
         slot.map_err(|full| overloaded(full, &case.ask.namespace))
     }
 
-    fn question<'a>(&self, ask: &'a Ask, reference: &'a Reference, policies: &'a [Policy]) -> Question<'a> {
+    fn question<'a>(
+        &self,
+        ask: &'a Ask,
+        reference: &'a Reference,
+        policies: &'a [Policy],
+    ) -> Question<'a> {
         Question {
             policies,
             reference: &ask.reference,
@@ -224,13 +308,20 @@ impl Checker {
 
 fn overloaded(full: Full, namespace: &str) -> Denial {
     let message = match full {
-        Full::Namespace => format!("{} images of namespace {namespace} wait to be judged already; try again", SLOTS.waiting_of_namespace),
-        Full::All => format!("{} images wait to be judged already, of all namespaces; try again", SLOTS.waiting),
+        Full::Namespace => format!(
+            "{} images of namespace {namespace} wait to be judged already; try again",
+            SLOTS.waiting_of_namespace
+        ),
+        Full::All => format!(
+            "{} images wait to be judged already, of all namespaces; try again",
+            SLOTS.waiting
+        ),
     };
     Denial::new(Reason::Overloaded, message)
 }
 
-/// Until when judging the same again would admit it, at most as long as anything is remembered. `None` for what is not admitted now.
+/// Until when judging the same again would admit it, at most as long as anything is remembered.
+/// `None` for what is not admitted now.
 fn holds_until(case: &Case<'_>, answer: &Answer) -> Option<Timestamp> {
     let digest = answer.digest?;
     let now = case.question.now;
@@ -238,24 +329,53 @@ fn holds_until(case: &Case<'_>, answer: &Answer) -> Option<Timestamp> {
     if !admits(now) {
         return None;
     }
-    let (mut good, mut late) = (SignedDuration::ZERO, SignedDuration::try_from(REMEMBERED).unwrap_or(SignedDuration::ZERO));
+    let (mut good, mut late) = (
+        SignedDuration::ZERO,
+        SignedDuration::try_from(REMEMBERED).unwrap_or(SignedDuration::ZERO),
+    );
     if admits(now.checked_add(late).ok()?) {
         return now.checked_add(late).ok();
     }
     // Time only ever takes an admission away, so the moment is found by halving.
     while late - good > SignedDuration::from_millis(100) {
         let middle = good + (late - good) / 2;
-        if admits(now.checked_add(middle).ok()?) { good = middle } else { late = middle }
+        if admits(now.checked_add(middle).ok()?) {
+            good = middle
+        } else {
+            late = middle
+        }
     }
     now.checked_add(good).ok()
 }
 
-/// Nothing that can be understood: refused by every policy of its use, because a runtime might understand it.
+/// Nothing that can be understood: refused by every policy of its use, because a runtime might
+/// understand it.
 fn unreadable(ask: &Ask, snapshot: &Snapshot, begun: Instant) -> Report {
-    let why = ask.reference.parse::<Reference>().err().map(|error| error.to_string()).unwrap_or_default();
-    let scope = Scope { name: Name::Unreadable, used_as: ask.used_as, namespace: Some(&ask.namespace) };
-    let decision = refuse(snapshot.policies(), &scope, &Denial::new(Reason::InvalidSpec, why));
-    Report::new(asked(ask, in_cluster(&ask.reference, ask.used_as, &ask.namespace), begun), &decision, &Findings::default())
+    let why = ask
+        .reference
+        .parse::<Reference>()
+        .err()
+        .map(|error| error.to_string())
+        .unwrap_or_default();
+    let scope = Scope {
+        name: Name::Unreadable,
+        used_as: ask.used_as,
+        namespace: Some(&ask.namespace),
+    };
+    let decision = refuse(
+        snapshot.policies(),
+        &scope,
+        &Denial::new(Reason::InvalidSpec, why),
+    );
+    Report::new(
+        asked(
+            ask,
+            in_cluster(&ask.reference, ask.used_as, &ask.namespace),
+            begun,
+        ),
+        &decision,
+        &Findings::default(),
+    )
 }
 
 /// One use that is being judged.
@@ -271,19 +391,47 @@ impl Case<'_> {
     fn report(&self, answer: &Answer, digest: Option<Digest>) -> Report {
         // With the digest filled in, the command would no longer be refused for not having one.
         let pinned = digest.filter(|_| !answer.decision.denies_for(Reason::DigestRequired));
-        let reference = Reference { digest: pinned, ..self.reference.clone() };
-        let named = if reference.digest.is_some() { Reference { tag: None, ..reference } } else { reference };
-        let asked = asked(self.ask, in_cluster(&named.to_string(), self.ask.used_as, &self.ask.namespace), self.begun);
-        Report::new(Asked { digest, registry_requests: answer.requests, ..asked }, &answer.decision, &answer.findings)
+        let reference = Reference {
+            digest: pinned,
+            ..self.reference.clone()
+        };
+        let named = if reference.digest.is_some() {
+            Reference {
+                tag: None,
+                ..reference
+            }
+        } else {
+            reference
+        };
+        let asked = asked(
+            self.ask,
+            in_cluster(&named.to_string(), self.ask.used_as, &self.ask.namespace),
+            self.begun,
+        );
+        Report::new(
+            Asked {
+                digest,
+                registry_requests: answer.requests,
+                ..asked
+            },
+            &answer.decision,
+            &answer.findings,
+        )
     }
 
     fn refused(&self, denial: &Denial) -> Report {
-        self.report(&verdict::refused(self.question, denial), self.reference.digest)
+        self.report(
+            &verdict::refused(self.question, denial),
+            self.reference.digest,
+        )
     }
 
     /// A success that was found out before, perhaps in another object.
     fn again(&self, report: &Report) -> Report {
-        Report { registry_requests: 0, ..self.told(report) }
+        Report {
+            registry_requests: 0,
+            ..self.told(report)
+        }
     }
 
     /// A verdict that somebody else waited for as well.
@@ -294,15 +442,28 @@ impl Case<'_> {
             elapsed_ms: milliseconds(self.begun),
             ..report.clone()
         };
-        report.reproduce = in_cluster(&pinned(self.reference), self.ask.used_as, &self.ask.namespace);
-        report.denials.iter_mut().for_each(|denial| denial.field = Some(self.ask.field.clone()));
+        report.reproduce = in_cluster(
+            &pinned(self.reference),
+            self.ask.used_as,
+            &self.ask.namespace,
+        );
+        report
+            .denials
+            .iter_mut()
+            .for_each(|denial| denial.field = Some(self.ask.field.clone()));
         report
     }
 
     /// Would the same evidence be enough at another time?
     fn admits(&self, digest: &Digest, answer: &Answer, at: Timestamp) -> bool {
-        let decision = if at == self.question.now { None } else { Some(answer.at(self.question, *digest, at)) };
-        let outcome = decision.as_ref().map_or(&answer.decision.outcome, |decision| &decision.outcome);
+        let decision = if at == self.question.now {
+            None
+        } else {
+            Some(answer.at(self.question, *digest, at))
+        };
+        let outcome = decision
+            .as_ref()
+            .map_or(&answer.decision.outcome, |decision| &decision.outcome);
         match outcome {
             Outcome::Governed(Verdict::Admit(admitted)) => admitted.digest() == digest,
             Outcome::Governed(Verdict::Exempt(_)) => true,
@@ -312,7 +473,15 @@ impl Case<'_> {
 }
 
 fn pinned(reference: &Reference) -> String {
-    if reference.digest.is_some() { Reference { tag: None, ..reference.clone() }.to_string() } else { reference.to_string() }
+    if reference.digest.is_some() {
+        Reference {
+            tag: None,
+            ..reference.clone()
+        }
+        .to_string()
+    } else {
+        reference.to_string()
+    }
 }
 
 fn asked(ask: &Ask, reproduce: String, begun: Instant) -> Asked {

@@ -1,4 +1,5 @@
-//! Watches the `ConfigMap`s that policies name. What those of one namespace hold is bounded before it is kept.
+//! Watches the `ConfigMap`s that policies name. What those of one namespace hold is bounded before
+//! it is kept.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -48,14 +49,33 @@ pub(super) struct ConfigMaps {
 
 impl ConfigMaps {
     /// None yet. `change` is told of every change.
-    pub(super) fn new(client: Client, system_namespace: String, change: watch::Sender<u64>) -> Self {
+    pub(super) fn new(
+        client: Client,
+        system_namespace: String,
+        change: watch::Sender<u64>,
+    ) -> Self {
         let first = Arc::new(Semaphore::new(READ_AT_ONCE));
-        Self { client, system_namespace, change, held: Held::default(), watching: BTreeMap::new(), first, again: None }
+        Self {
+            client,
+            system_namespace,
+            change,
+            held: Held::default(),
+            watching: BTreeMap::new(),
+            first,
+            again: None,
+        }
     }
 
     /// Are those of the system namespace known, or those of all others?
-    pub(super) fn are_known(&self, of_system: bool, known: &BTreeMap<Name, Option<ConfigMapData>>) -> bool {
-        let asked = self.watching.keys().filter(|(namespace, _)| (*namespace == self.system_namespace) == of_system);
+    pub(super) fn are_known(
+        &self,
+        of_system: bool,
+        known: &BTreeMap<Name, Option<ConfigMapData>>,
+    ) -> bool {
+        let asked = self
+            .watching
+            .keys()
+            .filter(|(namespace, _)| (*namespace == self.system_namespace) == of_system);
         asked.into_iter().all(|name| known.contains_key(name))
     }
 
@@ -64,8 +84,12 @@ impl ConfigMaps {
         self.again
     }
 
-    /// What these hold; `None` for those that are not there. Others are no longer watched, new ones are from now on.
-    pub(super) fn read(&mut self, needed: &BTreeSet<Name>) -> BTreeMap<Name, Option<ConfigMapData>> {
+    /// What these hold; `None` for those that are not there. Others are no longer watched, new ones
+    /// are from now on.
+    pub(super) fn read(
+        &mut self,
+        needed: &BTreeSet<Name>,
+    ) -> BTreeMap<Name, Option<ConfigMapData>> {
         self.watching.retain(|name, _| needed.contains(name));
         let mut lost = Vec::new();
         {
@@ -75,7 +99,9 @@ impl ConfigMaps {
                 !maps.is_empty()
             });
             for (namespace, maps) in held.iter().filter(|(_, maps)| !are_too_large(maps)) {
-                let dropped = maps.iter().filter(|(_, seen)| matches!(seen, Seen::There(data) if data.is_without_content()));
+                let dropped = maps.iter().filter(
+                    |(_, seen)| matches!(seen, Seen::There(data) if data.is_without_content()),
+                );
                 lost.extend(dropped.map(|(name, _)| (namespace.clone(), name.clone())));
             }
         }
@@ -83,18 +109,23 @@ impl ConfigMaps {
         for name in needed {
             if !self.watching.contains_key(name) {
                 let watching = self.watch(name);
-                self.watching.insert(name.clone(), (Instant::now(), watching));
+                self.watching
+                    .insert(name.clone(), (Instant::now(), watching));
             }
         }
         self.known()
     }
 
-    /// Begins anew with what was thrown away, but not all the time: whoever makes them larger and smaller without pause waits.
+    /// Begins anew with what was thrown away, but not all the time: whoever makes them larger and
+    /// smaller without pause waits.
     fn read_again(&mut self, lost: Vec<Name>) {
         let now = Instant::now();
         self.again = None;
         for name in lost {
-            let due = self.watching.get(&name).map_or(now, |(since, _)| *since + AGAIN);
+            let due = self
+                .watching
+                .get(&name)
+                .map_or(now, |(since, _)| *since + AGAIN);
             if due <= now {
                 self.watching.remove(&name);
             } else {
@@ -105,7 +136,10 @@ impl ConfigMaps {
 
     fn known(&self) -> BTreeMap<Name, Option<ConfigMapData>> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = held.iter().flat_map(|(namespace, maps)| maps.iter().map(move |(name, seen)| ((namespace.clone(), name.clone()), seen)));
+        let all = held.iter().flat_map(|(namespace, maps)| {
+            maps.iter()
+                .map(move |(name, seen)| ((namespace.clone(), name.clone()), seen))
+        });
         let known = |(name, seen): (Name, &Seen)| match seen {
             Seen::Unknown => None,
             Seen::Absent => Some((name, None)),
@@ -117,7 +151,11 @@ impl ConfigMaps {
     fn watch(&self, (namespace, name): &Name) -> AbortOnDropHandle<()> {
         let is_of_system = *namespace == self.system_namespace;
         let api = Api::<ConfigMap>::namespaced(self.client.clone(), namespace);
-        let (held, change, first) = (Arc::clone(&self.held), self.change.clone(), Arc::clone(&self.first));
+        let (held, change, first) = (
+            Arc::clone(&self.held),
+            self.change.clone(),
+            Arc::clone(&self.first),
+        );
         let (namespace, name) = (namespace.clone(), name.clone());
         take(&held, &namespace, &name, Seen::Unknown, is_of_system);
         AbortOnDropHandle::new(tokio::spawn(async move {
@@ -126,11 +164,18 @@ impl ConfigMaps {
             while let Some(event) = events.next().await {
                 match event {
                     Ok(map) => {
-                        take(&held, &namespace, &name, seen(map, is_of_system), is_of_system);
+                        take(
+                            &held,
+                            &namespace,
+                            &name,
+                            seen(map, is_of_system),
+                            is_of_system,
+                        );
                         change.send_modify(|count| *count += 1);
                     }
                     Err(error) => {
-                        tracing::warn!(%error, name, "the watch of a ConfigMap failed, it begins again");
+                        tracing::warn!(%error, name, "the watch of a ConfigMap failed, it begins \
+                            again");
                         drop(permit.take());
                         tokio::time::sleep(AFTER_ERROR).await;
                     }
@@ -144,10 +189,15 @@ impl ConfigMaps {
 fn seen(map: Option<ConfigMap>, is_of_system: bool) -> Seen {
     let Some(map) = map else { return Seen::Absent };
     let data = map.data.unwrap_or_default();
-    Seen::There(if is_of_system { data.into() } else { ConfigMapData::of_namespace(data) })
+    Seen::There(if is_of_system {
+        data.into()
+    } else {
+        ConfigMapData::of_namespace(data)
+    })
 }
 
-/// Takes in what was seen of one. What is too large together with the others of its namespace is not kept; the sizes are.
+/// Takes in what was seen of one. What is too large together with the others of its namespace is
+/// not kept; the sizes are.
 fn take(held: &Held, namespace: &str, name: &str, seen: Seen, is_of_system: bool) {
     let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
     let maps = held.entry(namespace.to_owned()).or_default();
@@ -162,7 +212,13 @@ fn take(held: &Held, namespace: &str, name: &str, seen: Seen, is_of_system: bool
 }
 
 fn are_too_large(maps: &BTreeMap<String, Seen>) -> bool {
-    let size = |seen: &Seen| if let Seen::There(data) = seen { data.bytes() } else { 0 };
+    let size = |seen: &Seen| {
+        if let Seen::There(data) = seen {
+            data.bytes()
+        } else {
+            0
+        }
+    };
     maps.values().map(size).sum::<usize>() > Budget::NAMESPACE.config_map_bytes
 }
 
@@ -171,7 +227,13 @@ mod tests {
     use super::*;
 
     fn list(bytes: usize) -> Seen {
-        Seen::There(ConfigMapData::of_namespace([("ca.crl".to_owned(), "x".repeat(bytes)), ("other".to_owned(), "y".repeat(1 << 20))].into()))
+        Seen::There(ConfigMapData::of_namespace(
+            [
+                ("ca.crl".to_owned(), "x".repeat(bytes)),
+                ("other".to_owned(), "y".repeat(1 << 20)),
+            ]
+            .into(),
+        ))
     }
 
     fn has_content(held: &Held, namespace: &str, name: &str) -> bool {
@@ -186,16 +248,30 @@ mod tests {
             take(&held, "greedy", name, list(large), false);
         }
         take(&held, "modest", "a", list(large), false);
-        assert!(has_content(&held, "greedy", "a") && has_content(&held, "greedy", "b"), "within the budget, whatever lies beside it");
+        assert!(
+            has_content(&held, "greedy", "a") && has_content(&held, "greedy", "b"),
+            "within the budget, whatever lies beside it"
+        );
         take(&held, "greedy", "c", list(large), false);
         for name in ["a", "b", "c"] {
             assert!(!has_content(&held, "greedy", name), "{name}");
         }
         assert!(has_content(&held, "modest", "a"));
-        let sizes =
-            held.lock().expect("no panic")["greedy"].values().map(|seen| if let Seen::There(data) = seen { data.bytes() } else { 0 }).sum::<usize>();
+        let sizes = held.lock().expect("no panic")["greedy"]
+            .values()
+            .map(|seen| {
+                if let Seen::There(data) = seen {
+                    data.bytes()
+                } else {
+                    0
+                }
+            })
+            .sum::<usize>();
         assert!(sizes > 3 * large, "{sizes}");
         take(&held, "packgate-system", "a", list(4 << 20), true);
-        assert!(has_content(&held, "packgate-system", "a"), "the cluster's own are counted when they are compiled");
+        assert!(
+            has_content(&held, "packgate-system", "a"),
+            "the cluster's own are counted when they are compiled"
+        );
     }
 }

@@ -45,7 +45,8 @@ const FIRST: Duration = Duration::from_secs(10);
 /// How often the clock is looked at while something waits for it: clocks are set.
 const LOOK: Duration = Duration::from_mins(1);
 
-/// A policy as it was read, and the object that it was read from: as long as that is the same, so is the policy.
+/// A policy as it was read, and the object that it was read from: as long as that is the same, so
+/// is the policy.
 type Read<K> = BTreeMap<(String, String), (Arc<DeserializeGuard<K>>, PolicyObject)>;
 
 /// Policies that were read, so that nothing is copied again that did not change.
@@ -77,13 +78,30 @@ impl Loader {
         let namespaced = follow(Api::all(client.clone()), &change, &mut watching);
         let roots = follow(Api::all(client.clone()), &change, &mut watching);
         let maps = ConfigMaps::new(client, system_namespace.clone(), change);
-        Self { system_namespace, cluster, namespaced, roots, maps, read: ReadPolicies::default(), clock, changed, watching }
+        Self {
+            system_namespace,
+            cluster,
+            namespaced,
+            roots,
+            maps,
+            read: ReadPolicies::default(),
+            clock,
+            changed,
+            watching,
+        }
     }
 
-    /// Waits until everything was read once, puts it in force, and does so again whenever something changes. `loaded` is called each time.
-    /// Returns only if a watch has ended, which a process must not survive: it would judge by yesterday's policies.
+    /// Waits until everything was read once, puts it in force, and does so again whenever something
+    /// changes. `loaded` is called each time. Returns only if a watch has ended, which a process
+    /// must not survive: it would judge by yesterday's policies.
     pub(super) async fn run(mut self, policies: &Policies, loaded: impl Fn()) {
-        let ready = async { tokio::try_join!(self.cluster.wait_until_ready(), self.namespaced.wait_until_ready(), self.roots.wait_until_ready()) };
+        let ready = async {
+            tokio::try_join!(
+                self.cluster.wait_until_ready(),
+                self.namespaced.wait_until_ready(),
+                self.roots.wait_until_ready()
+            )
+        };
         if ready.await.is_err() {
             return;
         }
@@ -92,16 +110,28 @@ impl Loader {
             self.changed.borrow_and_update();
             let gathered = self.gather();
             let are_known = |of_system| self.maps.are_known(of_system, &gathered.config_maps);
-            // Once everything was read, what somebody names anew keeps nobody else's policies from being told.
-            is_complete = are_known(true) && (is_complete || are_known(false) || begun.elapsed() >= FIRST);
-            let again = self.maps.again().into_iter().chain((!is_complete).then(|| begun + FIRST));
-            let (now, at, namespace) = (self.clock.now(), Instant::now(), self.system_namespace.clone());
+            // Once everything was read, what somebody names anew keeps nobody else's policies from
+            // being told.
+            is_complete =
+                are_known(true) && (is_complete || are_known(false) || begun.elapsed() >= FIRST);
+            let again = self
+                .maps
+                .again()
+                .into_iter()
+                .chain((!is_complete).then(|| begun + FIRST));
+            let (now, at, namespace) = (
+                self.clock.now(),
+                Instant::now(),
+                self.system_namespace.clone(),
+            );
             // Reviews are answered meanwhile.
             let compiling = spawn_blocking(move || {
                 let (snapshot, turn) = compiler.compile_at(&gathered, &namespace, now, at);
                 (compiler, snapshot, turn)
             });
-            let Ok((used, snapshot, turn)) = compiling.await else { return };
+            let Ok((used, snapshot, turn)) = compiling.await else {
+                return;
+            };
             compiler = used;
             let ends = snapshot.ends();
             policies.set(snapshot);
@@ -118,21 +148,44 @@ impl Loader {
         }
     }
 
-    /// What there is now. `ConfigMap`s that nobody names any more are no longer watched, new ones are from now on.
+    /// What there is now. `ConfigMap`s that nobody names any more are no longer watched, new ones
+    /// are from now on.
     fn gather(&mut self) -> Gathered {
         let mut gathered = Gathered::default();
         let cluster = self.cluster.state();
-        let unreadable = cluster.iter().filter(|guarded| guarded.0.is_err()).map(|guarded| (Kind::Cluster, guarded.name_any()));
+        let unreadable = cluster
+            .iter()
+            .filter(|guarded| guarded.0.is_err())
+            .map(|guarded| (Kind::Cluster, guarded.name_any()));
         gathered.unreadable.extend(unreadable);
         let namespaced = self.namespaced.state();
         let unreadable = namespaced.iter().filter(|guarded| guarded.0.is_err());
-        gathered.unreadable.extend(unreadable.map(|guarded| (Kind::Namespaced(guarded.namespace().unwrap_or_default()), guarded.name_any())));
-        read_again(&mut self.read.cluster, &cluster, |policy| PolicyObject::Cluster(Arc::new(policy)));
-        read_again(&mut self.read.namespaced, &namespaced, |policy| PolicyObject::Namespaced(Arc::new(policy)));
-        let policies = self.read.cluster.values().map(|(_, policy)| policy).chain(self.read.namespaced.values().map(|(_, policy)| policy));
+        gathered.unreadable.extend(unreadable.map(|guarded| {
+            (
+                Kind::Namespaced(guarded.namespace().unwrap_or_default()),
+                guarded.name_any(),
+            )
+        }));
+        read_again(&mut self.read.cluster, &cluster, |policy| {
+            PolicyObject::Cluster(Arc::new(policy))
+        });
+        read_again(&mut self.read.namespaced, &namespaced, |policy| {
+            PolicyObject::Namespaced(Arc::new(policy))
+        });
+        let policies = self
+            .read
+            .cluster
+            .values()
+            .map(|(_, policy)| policy)
+            .chain(self.read.namespaced.values().map(|(_, policy)| policy));
         gathered.policies = policies.cloned().collect();
         // A trust root that cannot be read is missed by the policies that name it.
-        gathered.trust_roots = self.roots.state().iter().filter_map(|guarded| guarded.0.as_ref().ok().cloned()).collect();
+        gathered.trust_roots = self
+            .roots
+            .state()
+            .iter()
+            .filter_map(|guarded| guarded.0.as_ref().ok().cloned())
+            .collect();
         let needed = gathered.needed(&self.system_namespace);
         gathered.config_maps = self.maps.read(&needed);
         gathered
@@ -140,15 +193,21 @@ impl Loader {
 }
 
 /// Takes over what did not change, and copies what did.
-fn read_again<K>(known: &mut Read<K>, objects: &[Arc<DeserializeGuard<K>>], of: impl Fn(K) -> PolicyObject)
-where
+fn read_again<K>(
+    known: &mut Read<K>,
+    objects: &[Arc<DeserializeGuard<K>>],
+    of: impl Fn(K) -> PolicyObject,
+) where
     K: Resource<DynamicType = ()> + Clone,
 {
     let mut before = std::mem::take(known);
     for guarded in objects {
         let name = (guarded.namespace().unwrap_or_default(), guarded.name_any());
-        let same = before.remove(&name).filter(|(old, _)| Arc::ptr_eq(old, guarded));
-        let read = same.or_else(|| Some((Arc::clone(guarded), of(guarded.0.as_ref().ok()?.clone()))));
+        let same = before
+            .remove(&name)
+            .filter(|(old, _)| Arc::ptr_eq(old, guarded));
+        let read =
+            same.or_else(|| Some((Arc::clone(guarded), of(guarded.0.as_ref().ok()?.clone()))));
         known.extend(read.map(|read| (name, read)));
     }
 }
@@ -163,27 +222,47 @@ async fn turn_of(turn: Option<Instant>) {
 
 /// Waits until time alone has changed something: for ever, if it never does.
 async fn over(clock: &dyn Clock, ends: Option<Timestamp>) {
-    let Some(ends) = ends else { return std::future::pending().await };
-    while let Some(left) = Duration::try_from(ends.duration_since(clock.now())).ok().filter(|left| !left.is_zero()) {
+    let Some(ends) = ends else {
+        return std::future::pending().await;
+    };
+    while let Some(left) = Duration::try_from(ends.duration_since(clock.now()))
+        .ok()
+        .filter(|left| !left.is_zero())
+    {
         tokio::time::sleep(left.min(LOOK)).await;
     }
 }
 
 /// Keeps all objects of a kind.
-fn follow<K>(api: Api<DeserializeGuard<K>>, change: &watch::Sender<u64>, watching: &mut JoinSet<()>) -> Store<DeserializeGuard<K>>
+fn follow<K>(
+    api: Api<DeserializeGuard<K>>,
+    change: &watch::Sender<u64>,
+    watching: &mut JoinSet<()>,
+) -> Store<DeserializeGuard<K>>
 where
-    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
+    K: Resource<DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
 {
     let (store, writer) = reflector::store();
     let change = change.clone();
     watching.spawn(async move {
         let config = watcher::Config::default().any_semantic().page_size(PAGE);
-        let events = watcher(api, config).default_backoff().modify(strip).reflect(writer);
+        let events = watcher(api, config)
+            .default_backoff()
+            .modify(strip)
+            .reflect(writer);
         let mut events = std::pin::pin!(events);
         while let Some(event) = events.next().await {
             match event {
                 Ok(_) => change.send_modify(|count| *count += 1),
-                Err(error) => tracing::warn!(%error, kind = %K::kind(&()), "a watch failed, it begins again"),
+                Err(error) => {
+                    tracing::warn!(%error, kind = %K::kind(&()), "a watch failed, it begins again")
+                }
             }
         }
     });
@@ -218,8 +297,15 @@ mod tests {
     async fn time_alone_is_waited_for_only_where_it_changes_something() {
         let at = |text: &str| text.parse::<Timestamp>().expect("a time");
         let clock = At(at("2026-11-21T12:00:00Z"));
-        let is_over = async |ends| tokio::time::timeout(Duration::from_millis(20), over(&clock, ends)).await.is_ok();
-        assert!(is_over(Some(at("2026-11-21T12:00:00Z"))).await && is_over(Some(at("2026-11-20T12:00:00Z"))).await);
+        let is_over = async |ends| {
+            tokio::time::timeout(Duration::from_millis(20), over(&clock, ends))
+                .await
+                .is_ok()
+        };
+        assert!(
+            is_over(Some(at("2026-11-21T12:00:00Z"))).await
+                && is_over(Some(at("2026-11-20T12:00:00Z"))).await
+        );
         assert!(!is_over(Some(at("2026-11-22T12:00:00Z"))).await && !is_over(None).await);
     }
 }

@@ -61,7 +61,9 @@ struct WaitingLabels {
 }
 
 fn seconds() -> Histogram {
-    Histogram::new([0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0])
+    Histogram::new([
+        0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    ])
 }
 
 impl Metrics {
@@ -76,11 +78,31 @@ impl Metrics {
             waiting: Family::default(),
         };
         let registry = registry.sub_registry_with_prefix("packgate");
-        registry.register("admission_reviews", "Judged uses by verdict, whatever the policies' modes", metrics.reviews.clone());
-        registry.register("admission_duration_seconds", "Time from a review's first byte to a use's verdict", metrics.durations.clone());
-        registry.register("cache_requests", "Verdicts that were looked for in memory", metrics.caches.clone());
-        registry.register("expiry_timestamp_seconds", "When something ends, in seconds since 1970", metrics.expiry.clone());
-        registry.register("admission_waiting", "Images that wait to be judged, by whose slots are taken", metrics.waiting.clone());
+        registry.register(
+            "admission_reviews",
+            "Judged uses by verdict, whatever the policies' modes",
+            metrics.reviews.clone(),
+        );
+        registry.register(
+            "admission_duration_seconds",
+            "Time from a review's first byte to a use's verdict",
+            metrics.durations.clone(),
+        );
+        registry.register(
+            "cache_requests",
+            "Verdicts that were looked for in memory",
+            metrics.caches.clone(),
+        );
+        registry.register(
+            "expiry_timestamp_seconds",
+            "When something ends, in seconds since 1970",
+            metrics.expiry.clone(),
+        );
+        registry.register(
+            "admission_waiting",
+            "Images that wait to be judged, by whose slots are taken",
+            metrics.waiting.clone(),
+        );
         metrics
     }
 
@@ -88,14 +110,30 @@ impl Metrics {
     pub(super) fn judged(&self, judged: &Judged, took: Duration) {
         let report = &judged.report;
         let (used_as, outcome) = (report.used_as.as_str(), report.outcome.as_str());
-        let reason = report.denials.first().map_or("", |denial| denial.reason.as_str());
-        self.reviews.get_or_create(&ReviewLabels { r#use: used_as, outcome, reason }).inc();
-        self.durations.get_or_create(&DurationLabels { r#use: used_as, outcome }).observe(took.as_secs_f64());
+        let reason = report
+            .denials
+            .first()
+            .map_or("", |denial| denial.reason.as_str());
+        self.reviews
+            .get_or_create(&ReviewLabels {
+                r#use: used_as,
+                outcome,
+                reason,
+            })
+            .inc();
+        self.durations
+            .get_or_create(&DurationLabels {
+                r#use: used_as,
+                outcome,
+            })
+            .observe(took.as_secs_f64());
     }
 
     /// Something was looked for in memory.
     pub(super) fn cache(&self, cache: &'static str, result: &'static str) {
-        self.caches.get_or_create(&CacheLabels { cache, result }).inc();
+        self.caches
+            .get_or_create(&CacheLabels { cache, result })
+            .inc();
     }
 
     /// An image waits to be judged.
@@ -112,6 +150,11 @@ impl Metrics {
 
     /// The certificate ends then.
     pub(super) fn certificate_ends(&self, seconds: i64) {
-        self.expiry.get_or_create(&ExpiryLabels { kind: "Certificate", name: "packgate-webhook-tls" }).set(seconds);
+        self.expiry
+            .get_or_create(&ExpiryLabels {
+                kind: "Certificate",
+                name: "packgate-webhook-tls",
+            })
+            .set(seconds);
     }
 }

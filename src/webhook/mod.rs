@@ -1,7 +1,8 @@
 //! The webhook: bundles, policies and uses of images are admitted only if the policies say so.
 //!
-//! Every replica judges by itself, with the same services as the command line. What it needs is watched; nothing that a user can write into
-//! a status, a label or an annotation counts. Whatever goes wrong is a denial, and only [`respond`] can turn a denial into a warning.
+//! Every replica judges by itself, with the same services as the command line. What it needs is
+//! watched; nothing that a user can write into a status, a label or an annotation counts. Whatever
+//! goes wrong is a denial, and only [`respond`] can turn a denial into a warning.
 
 mod access;
 mod announce;
@@ -122,7 +123,12 @@ impl State {
     fn new(client: Client, options: &Options, policies: Policies, metrics: Metrics) -> Self {
         let deadline = options.installation.webhook.deadline();
         Self {
-            checker: Checker::new(Arc::clone(&options.registries), Arc::clone(&options.clock), deadline, metrics.clone()),
+            checker: Checker::new(
+                Arc::clone(&options.registries),
+                Arc::clone(&options.clock),
+                deadline,
+                metrics.clone(),
+            ),
             system_namespace: options.namespace.clone(),
             no_match: options.installation.no_match.clone(),
             deadline,
@@ -174,18 +180,38 @@ fn log(request: &Request, judged: &respond::Judged, took: Duration) {
 }
 
 /// How the registries of the installation are reached.
-pub async fn registries(client: &Client, installation: &Installation, namespace: &str) -> Result<Vec<Registry>, WebhookError> {
+pub async fn registries(
+    client: &Client,
+    installation: &Installation,
+    namespace: &str,
+) -> Result<Vec<Registry>, WebhookError> {
     registries::read(client, installation, namespace).await
 }
 
 /// Serves until `stop`. `ready` is called once everything was read that verdicts depend on.
-pub async fn run(client: Client, options: Options, metrics: Metrics, ready: impl Fn(), stop: CancellationToken) -> Result<(), WebhookError> {
+pub async fn run(
+    client: Client,
+    options: Options,
+    metrics: Metrics,
+    ready: impl Fn(),
+    stop: CancellationToken,
+) -> Result<(), WebhookError> {
     let clients = registries::clients(&client, &options.installation, &options.namespace).await?;
     let policies = Policies::default();
-    let state = Arc::new(State::new(client.clone(), &options, policies.clone(), metrics.clone()));
+    let state = Arc::new(State::new(
+        client.clone(),
+        &options,
+        policies.clone(),
+        metrics.clone(),
+    ));
     let (told, revisions) = watch::channel(String::new());
     let (loaded, mut first) = watch::channel(false);
-    let loading = Loader::start(client.clone(), options.namespace.clone(), Arc::clone(&options.clock)).run(&policies, || {
+    let loading = Loader::start(
+        client.clone(),
+        options.namespace.clone(),
+        Arc::clone(&options.clock),
+    )
+    .run(&policies, || {
         told.send_replace(policies.current().revision().to_owned());
         loaded.send_replace(true);
     });
@@ -194,7 +220,13 @@ pub async fn run(client: Client, options: Options, metrics: Metrics, ready: impl
         let _ = first.wait_for(|loaded| *loaded).await;
         ready();
         tracing::info!(address = %options.address, "reviews are served");
-        let following = tls::follow(&client, &options.namespace, clients.as_ref(), &tls, &metrics);
+        let following = tls::follow(
+            &client,
+            &options.namespace,
+            clients.as_ref(),
+            &tls,
+            &metrics,
+        );
         tokio::select! {
             served = server::serve(options.address, tls.clone(), Arc::clone(&state), stop.clone()) => served,
             () = following => Ok(()),

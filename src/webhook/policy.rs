@@ -1,4 +1,5 @@
-//! A policy that is written: it must be able to mean what it says. The code that asks is the code that judges by it.
+//! A policy that is written: it must be able to mean what it says. The code that asks is the code
+//! that judges by it.
 
 use serde_json::Value;
 
@@ -11,42 +12,77 @@ use crate::{
     },
 };
 
-/// May this policy be written, beside those that are in force? What it refers to need not be there yet: it refuses everything until it is.
+/// May this policy be written, beside those that are in force? What it refers to need not be there
+/// yet: it refuses everything until it is.
 pub(super) fn judge(object: Value, there: &Snapshot) -> Answer {
     let policy = match PolicyObject::read(object) {
         Ok(policy) => policy,
-        Err(error) => return Answer::Shape { field: "spec".into(), message: error.to_string() },
+        Err(error) => {
+            return Answer::Shape {
+                field: "spec".into(),
+                message: error.to_string(),
+            };
+        }
     };
     let kind = policy.kind().unwrap_or(Kind::Cluster);
-    let sources = Sources { usage: Usage::of(&kind), ..Sources::default() };
+    let sources = Sources {
+        usage: Usage::of(&kind),
+        ..Sources::default()
+    };
     if let Some(message) = outgrows(&policy, &kind, there) {
-        return Answer::Forbidden { reason: Reason::LimitExceeded, field: "spec".into(), message };
+        return Answer::Forbidden {
+            reason: Reason::LimitExceeded,
+            field: "spec".into(),
+            message,
+        };
     }
-    match sources.usage.count(&policy, policy.size(), &sources).and_then(|()| policy.compile(&sources)) {
+    match sources
+        .usage
+        .count(&policy, policy.size(), &sources)
+        .and_then(|()| policy.compile(&sources))
+    {
         Ok(_) => Answer::Nothing,
         Err(error) if error.is_missing() => Answer::Nothing,
-        Err(error) if error.reason() == Reason::LimitExceeded => {
-            Answer::Forbidden { reason: error.reason(), field: error.field, message: error.problem }
-        }
-        Err(error) => Answer::Shape { field: error.field, message: error.problem },
+        Err(error) if error.reason() == Reason::LimitExceeded => Answer::Forbidden {
+            reason: error.reason(),
+            field: error.field,
+            message: error.problem,
+        },
+        Err(error) => Answer::Shape {
+            field: error.field,
+            message: error.problem,
+        },
     }
 }
 
-/// Whoever watches policies keeps all of them: what is over the budget of a namespace is not stored, where that can be known. What is there
-/// already may become smaller.
+/// Whoever watches policies keeps all of them: what is over the budget of a namespace is not
+/// stored, where that can be known. What is there already may become smaller.
 fn outgrows(policy: &PolicyObject, kind: &Kind, there: &Snapshot) -> Option<String> {
-    let (budget, namespace) = (Budget::of(kind), if let Kind::Namespaced(namespace) = kind { namespace.as_str() } else { "" });
+    let (budget, namespace) = (
+        Budget::of(kind),
+        if let Kind::Namespaced(namespace) = kind {
+            namespace.as_str()
+        } else {
+            ""
+        },
+    );
     let sizes = there.sizes(namespace)?;
     let (old, new) = (sizes.get(policy.name()), policy.size());
     let bytes = sizes.values().sum::<usize>() - old.unwrap_or(&0) + new;
     let count = sizes.len() + usize::from(old.is_none());
     let grows = old.is_none_or(|old| new > *old);
-    let whose = if namespace.is_empty() { "the cluster".to_owned() } else { format!("namespace {namespace}") };
+    let whose = if namespace.is_empty() {
+        "the cluster".to_owned()
+    } else {
+        format!("namespace {namespace}")
+    };
     let problem = |found: usize, limit: usize, what: &str| {
         let way_out = "delete policies, or make them smaller";
-        (grows && found > limit).then(|| format!("{whose} would have {found} {what}, the limit is {limit}; {way_out}"))
+        (grows && found > limit)
+            .then(|| format!("{whose} would have {found} {what}, the limit is {limit}; {way_out}"))
     };
-    problem(count, budget.policies, "policies").or_else(|| problem(bytes, budget.bytes, "bytes of policies"))
+    problem(count, budget.policies, "policies")
+        .or_else(|| problem(bytes, budget.bytes, "bytes of policies"))
 }
 
 #[cfg(test)]
@@ -58,40 +94,85 @@ mod tests {
     use crate::api::bundle_policy::Gathered;
 
     fn policy(authority: &Value, more: &Value) -> Value {
-        let mut spec = json!({"match": {"references": ["r.example.com/**"]}, "authorities": [authority]});
+        let mut spec =
+            json!({"match": {"references": ["r.example.com/**"]}, "authorities": [authority]});
         for (key, value) in more.as_object().expect("an object") {
             spec[key] = value.clone();
         }
-        json!({"apiVersion": "packgate.dev/v1alpha1", "kind": "ClusterBundlePolicy", "metadata": {"name": "p"}, "spec": spec})
+        json!({
+            "apiVersion": "packgate.dev/v1alpha1",
+            "kind": "ClusterBundlePolicy",
+            "metadata": {"name": "p"},
+            "spec": spec,
+        })
     }
 
     #[test]
     fn a_policy_may_come_before_its_key() {
         let key = json!({"name": "a", "key": {"configMapRef": {"name": "later"}}});
-        assert!(matches!(judge(policy(&key, &json!({})), &Snapshot::default()), Answer::Nothing));
+        assert!(matches!(
+            judge(policy(&key, &json!({})), &Snapshot::default()),
+            Answer::Nothing
+        ));
     }
 
     #[test]
     fn what_outgrows_its_namespace_is_not_stored() {
         let own = |name: &str, issuer: usize| {
-            let keyless = json!({"trustRootRef": {"name": "corp"}, "issuer": "i".repeat(issuer), "subject": {"exact": "a"}});
-            let spec = json!({"match": {"references": ["r.example.com/**"]}, "authorities": [{"name": "a", "keyless": keyless}]});
+            let keyless = json!({
+                "trustRootRef": {"name": "corp"},
+                "issuer": "i".repeat(issuer),
+                "subject": {"exact": "a"},
+            });
+            let spec = json!({
+                "match": {"references": ["r.example.com/**"]},
+                "authorities": [{"name": "a", "keyless": keyless}],
+            });
             json!({
-                "apiVersion": "packgate.dev/v1alpha1", "kind": "BundlePolicy", "metadata": {"name": name, "namespace": "team-a"}, "spec": spec,
+                "apiVersion": "packgate.dev/v1alpha1", "kind": "BundlePolicy", "metadata": {
+                    "name": name,
+                    "namespace": "team-a",
+                }, "spec": spec,
             })
         };
         let there = |count: usize, issuer: usize| {
-            let policies = (0..count).map(|n| PolicyObject::read(own(&format!("p{n}"), issuer)).expect("a policy")).collect();
-            Gathered { policies, ..Gathered::default() }.compile("packgate-system", Timestamp::UNIX_EPOCH)
+            let policies = (0..count)
+                .map(|n| PolicyObject::read(own(&format!("p{n}"), issuer)).expect("a policy"))
+                .collect();
+            Gathered {
+                policies,
+                ..Gathered::default()
+            }
+            .compile("packgate-system", Timestamp::UNIX_EPOCH)
         };
-        let too_much = |answer: Answer| matches!(answer, Answer::Forbidden { reason: Reason::LimitExceeded, .. });
-        assert!(matches!(judge(own("one", 9), &there(Budget::NAMESPACE.policies - 1, 9)), Answer::Nothing));
+        let too_much = |answer: Answer| {
+            matches!(
+                answer,
+                Answer::Forbidden {
+                    reason: Reason::LimitExceeded,
+                    ..
+                }
+            )
+        };
+        assert!(matches!(
+            judge(own("one", 9), &there(Budget::NAMESPACE.policies - 1, 9)),
+            Answer::Nothing
+        ));
         let full = there(Budget::NAMESPACE.policies, 9);
         assert!(too_much(judge(own("one-more", 9), &full)));
-        assert!(matches!(judge(own("p0", 9), &full), Answer::Nothing), "what is there may be changed");
+        assert!(
+            matches!(judge(own("p0", 9), &full), Answer::Nothing),
+            "what is there may be changed"
+        );
         let large = there(8, 250 << 10);
-        assert!(too_much(judge(own("one-more", 200 << 10), &large)) && too_much(judge(own("p0", 500 << 10), &large)));
-        assert!(matches!(judge(own("p0", 9), &large), Answer::Nothing), "and become smaller");
+        assert!(
+            too_much(judge(own("one-more", 200 << 10), &large))
+                && too_much(judge(own("p0", 500 << 10), &large))
+        );
+        assert!(
+            matches!(judge(own("p0", 9), &large), Answer::Nothing),
+            "and become smaller"
+        );
         assert!(too_much(judge(own("alone", 3 << 20), &Snapshot::default())));
     }
 
@@ -102,12 +183,33 @@ mod tests {
         let builders = json!([{"id": "x", "authority": "a", "level": 9}]);
         for (object, field) in [
             (policy(&wrong_key, &json!({})), "spec.authorities[0].key"),
-            (policy(&key, &json!({"match": {"references": ["nginx"]}})), "spec.match.references[0]"),
-            (policy(&key, &json!({"slsa": {"minimumLevel": 2, "builders": builders, "maxAge": "soon"}})), "spec.slsa.maxAge"),
-            (policy(&key, &json!({"mirrors": [{"from": "team-a", "to": "r.example.com"}]})), "spec.mirrors[0].from"),
+            (
+                policy(&key, &json!({"match": {"references": ["nginx"]}})),
+                "spec.match.references[0]",
+            ),
+            (
+                policy(
+                    &key,
+                    &json!({"slsa": {"minimumLevel": 2, "builders": builders, "maxAge": "soon"}}),
+                ),
+                "spec.slsa.maxAge",
+            ),
+            (
+                policy(
+                    &key,
+                    &json!({"mirrors": [{"from": "team-a", "to": "r.example.com"}]}),
+                ),
+                "spec.mirrors[0].from",
+            ),
             (policy(&key, &json!({"unknown": true})), "spec"),
         ] {
-            let Answer::Shape { field: found, message } = judge(object, &Snapshot::default()) else { panic!("{field}: taken") };
+            let Answer::Shape {
+                field: found,
+                message,
+            } = judge(object, &Snapshot::default())
+            else {
+                panic!("{field}: taken")
+            };
             assert_eq!(found, field, "{message}");
         }
     }

@@ -19,40 +19,84 @@ const CA_KEY: &str = "ca.crt";
 const MAX_CA: usize = 256 << 10;
 
 /// Reads them, once: a process that is started again reads them again.
-pub(super) async fn read(client: &Client, installation: &Installation, namespace: &str) -> Result<Vec<Registry>, WebhookError> {
+pub(super) async fn read(
+    client: &Client,
+    installation: &Installation,
+    namespace: &str,
+) -> Result<Vec<Registry>, WebhookError> {
     let mut all = Vec::new();
     for registry in &installation.registries {
         let ca = match &registry.ca_ref {
-            Some(reference) => Some(authorities(client, namespace, reference, "registries[].caRef").await?),
+            Some(reference) => {
+                Some(authorities(client, namespace, reference, "registries[].caRef").await?)
+            }
             None => None,
         };
-        all.push(Registry { host: registry.host.clone(), plain_http: registry.plain_http, ca });
+        all.push(Registry {
+            host: registry.host.clone(),
+            plain_http: registry.plain_http,
+            ca,
+        });
     }
     Ok(all)
 }
 
 /// What the client certificates of API servers are checked with, if they are. Read once, too.
-pub(super) async fn clients(client: &Client, installation: &Installation, namespace: &str) -> Result<Option<ClientAuthentication>, WebhookError> {
-    let Some(reference) = &installation.webhook.client_ca_ref else { return Ok(None) };
+pub(super) async fn clients(
+    client: &Client,
+    installation: &Installation,
+    namespace: &str,
+) -> Result<Option<ClientAuthentication>, WebhookError> {
+    let Some(reference) = &installation.webhook.client_ca_ref else {
+        return Ok(None);
+    };
     let field = "webhook.clientCA";
     let authorities = authorities(client, namespace, reference, field).await?;
-    let clients = ClientAuthentication::new(authorities.as_bytes(), &installation.webhook.client_names);
-    clients.map(Some).map_err(|error| WebhookError::Authorities(format!("{field}: {:?} {namespace}/{}: {error}", reference.kind, reference.name)))
+    let clients =
+        ClientAuthentication::new(authorities.as_bytes(), &installation.webhook.client_names);
+    clients.map(Some).map_err(|error| {
+        WebhookError::Authorities(format!(
+            "{field}: {:?} {namespace}/{}: {error}",
+            reference.kind, reference.name
+        ))
+    })
 }
 
-async fn authorities(client: &Client, namespace: &str, reference: &KindRef, field: &str) -> Result<String, WebhookError> {
+async fn authorities(
+    client: &Client,
+    namespace: &str,
+    reference: &KindRef,
+    field: &str,
+) -> Result<String, WebhookError> {
     let KindRef { kind, name } = reference;
-    let wrong = |what: String| WebhookError::Authorities(format!("{field}: {kind:?} {namespace}/{name} {what}"));
+    let wrong = |what: String| {
+        WebhookError::Authorities(format!("{field}: {kind:?} {namespace}/{name} {what}"))
+    };
     let bytes = match kind {
         SourceKind::ConfigMap => {
-            let map = Api::<ConfigMap>::namespaced(client.clone(), namespace).get(name).await.map_err(|error| wrong(error.to_string()))?;
-            map.data.and_then(|mut data| data.remove(CA_KEY)).map(String::into_bytes)
+            let map = Api::<ConfigMap>::namespaced(client.clone(), namespace)
+                .get(name)
+                .await
+                .map_err(|error| wrong(error.to_string()))?;
+            map.data
+                .and_then(|mut data| data.remove(CA_KEY))
+                .map(String::into_bytes)
         }
         SourceKind::Secret => {
-            let secret = Api::<Secret>::namespaced(client.clone(), namespace).get(name).await.map_err(|error| wrong(error.to_string()))?;
-            secret.data.and_then(|mut data| data.remove(CA_KEY)).map(|bytes| bytes.0)
+            let secret = Api::<Secret>::namespaced(client.clone(), namespace)
+                .get(name)
+                .await
+                .map_err(|error| wrong(error.to_string()))?;
+            secret
+                .data
+                .and_then(|mut data| data.remove(CA_KEY))
+                .map(|bytes| bytes.0)
         }
     };
-    let bytes = bytes.filter(|bytes| bytes.len() <= MAX_CA).ok_or_else(|| wrong(format!("has no key {CA_KEY}, or one of over {MAX_CA} bytes")))?;
+    let bytes = bytes.filter(|bytes| bytes.len() <= MAX_CA).ok_or_else(|| {
+        wrong(format!(
+            "has no key {CA_KEY}, or one of over {MAX_CA} bytes"
+        ))
+    })?;
     String::from_utf8(bytes).map_err(|_| wrong(format!("has a {CA_KEY} that is no text")))
 }

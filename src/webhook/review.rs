@@ -1,7 +1,8 @@
 //! An `AdmissionReview` (`admission.k8s.io/v1`) as the webhook reads it.
 //!
-//! What is read is made of what is judged, and of nothing else: a hostile body of a few megabytes would become hundreds as a tree of values.
-//! So the objects are cut out of the body as text first, of their metadata only names are kept, and values are counted before they are made.
+//! What is read is made of what is judged, and of nothing else: a hostile body of a few megabytes
+//! would become hundreds as a tree of values. So the objects are cut out of the body as text first,
+//! of their metadata only names are kept, and values are counted before they are made.
 
 use kube::core::{
     DynamicObject, GroupVersionKind, GroupVersionResource, TypeMeta,
@@ -10,10 +11,11 @@ use kube::core::{
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 
-/// Bytes of a review. One holds two objects, each at most as large as etcd takes it, and what the request adds.
+/// Bytes of a review. One holds two objects, each at most as large as etcd takes it, and what the
+/// request adds.
 pub(super) const MAX_REVIEW: usize = 8 << 20;
-/// Values of both objects' specifications, counted by the signs between them. A Pod of a hundred containers with a hundred variables each has
-/// 50,000.
+/// Values of both objects' specifications, counted by the signs between them. A Pod of a hundred
+/// containers with a hundred variables each has 50,000.
 pub(super) const MAX_VALUES: usize = 65_536;
 /// Bytes that tell who asks.
 const MAX_USER: usize = 256 << 10;
@@ -39,7 +41,8 @@ pub(super) struct Objects {
     pub excess: Option<usize>,
 }
 
-/// Why a body is no review. Answered with HTTP 400, which the API server treats as a failure of the webhook.
+/// Why a body is no review. Answered with HTTP 400, which the API server treats as a failure of the
+/// webhook.
 #[derive(Debug, thiserror::Error)]
 #[error("this is no AdmissionReview of {API_VERSION}: {0}")]
 pub(super) struct ReviewError(String);
@@ -116,25 +119,54 @@ impl Request {
     /// Reads a body. Nothing of it is needed afterwards.
     pub(super) fn parse(body: &[u8]) -> Result<(Self, Objects), ReviewError> {
         let envelope: Envelope<'_> = serde_json::from_slice(body)?;
-        if (envelope.api_version.as_str(), envelope.kind.as_str()) != (API_VERSION, "AdmissionReview") {
+        if (envelope.api_version.as_str(), envelope.kind.as_str())
+            != (API_VERSION, "AdmissionReview")
+        {
             let (version, kind) = (shown(&envelope.api_version), shown(&envelope.kind));
-            return Err(ReviewError(format!("it is {kind} of {version}; set admissionReviewVersions: [v1]")));
+            return Err(ReviewError(format!(
+                "it is {kind} of {version}; set admissionReviewVersions: [v1]"
+            )));
         }
-        let request = envelope.request.ok_or_else(|| ReviewError("it has no request".into()))?;
+        let request = envelope
+            .request
+            .ok_or_else(|| ReviewError("it has no request".into()))?;
         let asked: Asked<'_> = serde_json::from_str(request.get())?;
         if asked.uid.is_empty() {
             return Err(ReviewError("its request has no uid".into()));
         }
         let (new, old) = (parts(asked.object)?, parts(asked.old_object)?);
-        let values: usize = [&new, &old].into_iter().flatten().filter_map(|parts| parts.spec).map(|spec| values(spec.get())).sum();
-        let generate_name = new.as_ref().and_then(|parts| parts.metadata.as_ref()?.generate_name.clone());
-        let old_name = old.as_ref().and_then(|parts| parts.metadata.as_ref()?.name.clone());
+        let values: usize = [&new, &old]
+            .into_iter()
+            .flatten()
+            .filter_map(|parts| parts.spec)
+            .map(|spec| values(spec.get()))
+            .sum();
+        let generate_name = new
+            .as_ref()
+            .and_then(|parts| parts.metadata.as_ref()?.generate_name.clone());
+        let old_name = old
+            .as_ref()
+            .and_then(|parts| parts.metadata.as_ref()?.name.clone());
         let objects = if values > MAX_VALUES {
-            Objects { excess: Some(values), ..Objects::default() }
+            Objects {
+                excess: Some(values),
+                ..Objects::default()
+            }
         } else {
-            Objects { new: new.map(Parts::into_value).transpose()?, old: old.map(Parts::into_value).transpose()?, excess: None }
+            Objects {
+                new: new.map(Parts::into_value).transpose()?,
+                old: old.map(Parts::into_value).transpose()?,
+                excess: None,
+            }
         };
-        Ok((Self { inner: inner(asked)?, generate_name, old_name }, objects))
+        Ok((
+            Self {
+                inner: inner(asked)?,
+                generate_name,
+                old_name,
+            },
+            objects,
+        ))
     }
 
     /// What the answer is made from: everything but the objects.
@@ -145,7 +177,9 @@ impl Request {
     /// Is it a `TrustRoot` that is to go? Policies may need it.
     pub(super) fn removes_trust_root(&self) -> bool {
         let kind = &self.inner.kind;
-        self.inner.operation == Operation::Delete && kind.group == "packgate.dev" && kind.kind == "TrustRoot"
+        self.inner.operation == Operation::Delete
+            && kind.group == "packgate.dev"
+            && kind.kind == "TrustRoot"
     }
 
     /// Whatever else goes, may go.
@@ -166,18 +200,34 @@ impl Request {
     /// Name of the object, or what its name will begin with.
     pub(super) fn name(&self) -> String {
         // One of many that are deleted by one request is known by the object alone.
-        let other = || self.generate_name.as_ref().or(self.old_name.as_ref()).cloned().unwrap_or_default();
-        if self.inner.name.is_empty() { other() } else { self.inner.name.clone() }
+        let other = || {
+            self.generate_name
+                .as_ref()
+                .or(self.old_name.as_ref())
+                .cloned()
+                .unwrap_or_default()
+        };
+        if self.inner.name.is_empty() {
+            other()
+        } else {
+            self.inner.name.clone()
+        }
     }
 }
 
 fn inner(asked: Asked<'_>) -> Result<AdmissionRequest<DynamicObject>, ReviewError> {
     let user = asked.user_info.get();
     if user.len() > MAX_USER {
-        return Err(ReviewError(format!("userInfo has {} bytes, the limit is {MAX_USER}", user.len())));
+        return Err(ReviewError(format!(
+            "userInfo has {} bytes, the limit is {MAX_USER}",
+            user.len()
+        )));
     }
     Ok(AdmissionRequest {
-        types: TypeMeta { api_version: API_VERSION.to_owned(), kind: "AdmissionReview".to_owned() },
+        types: TypeMeta {
+            api_version: API_VERSION.to_owned(),
+            kind: "AdmissionReview".to_owned(),
+        },
         uid: asked.uid,
         kind: asked.kind,
         resource: asked.resource,
@@ -197,18 +247,41 @@ fn inner(asked: Asked<'_>) -> Result<AdmissionRequest<DynamicObject>, ReviewErro
 }
 
 fn parts(object: Option<&RawValue>) -> Result<Option<Parts<'_>>, ReviewError> {
-    object.map(|object| serde_json::from_str(object.get())).transpose().map_err(ReviewError::from)
+    object
+        .map(|object| serde_json::from_str(object.get()))
+        .transpose()
+        .map_err(ReviewError::from)
 }
 
 impl Parts<'_> {
     fn into_value(self) -> Result<Value, ReviewError> {
         let mut object = Map::new();
         let texts = [("apiVersion", self.api_version), ("kind", self.kind)];
-        object.extend(texts.into_iter().filter_map(|(key, text)| Some((key.to_owned(), text?.into()))));
-        if let Some(Names { name, generate_name, namespace, uid, generation }) = self.metadata {
-            let texts = [("name", name), ("generateName", generate_name), ("namespace", namespace), ("uid", uid)];
-            let mut metadata: Map<String, Value> = texts.into_iter().filter_map(|(key, text)| Some((key.to_owned(), text?.into()))).collect();
-            metadata.extend(generation.map(|generation| ("generation".to_owned(), generation.into())));
+        object.extend(
+            texts
+                .into_iter()
+                .filter_map(|(key, text)| Some((key.to_owned(), text?.into()))),
+        );
+        if let Some(Names {
+            name,
+            generate_name,
+            namespace,
+            uid,
+            generation,
+        }) = self.metadata
+        {
+            let texts = [
+                ("name", name),
+                ("generateName", generate_name),
+                ("namespace", namespace),
+                ("uid", uid),
+            ];
+            let mut metadata: Map<String, Value> = texts
+                .into_iter()
+                .filter_map(|(key, text)| Some((key.to_owned(), text?.into())))
+                .collect();
+            metadata
+                .extend(generation.map(|generation| ("generation".to_owned(), generation.into())));
             object.insert("metadata".into(), metadata.into());
         }
         if let Some(spec) = self.spec {
@@ -218,7 +291,8 @@ impl Parts<'_> {
     }
 }
 
-/// How many values a JSON text has at most, without making any: every one but the first comes after one of these signs.
+/// How many values a JSON text has at most, without making any: every one but the first comes after
+/// one of these signs.
 fn values(json: &str) -> usize {
     let (mut count, mut in_text, mut escaped) = (1, false, false);
     for byte in json.bytes() {
@@ -234,7 +308,14 @@ fn values(json: &str) -> usize {
 }
 
 fn shown(text: &str) -> String {
-    if text.is_empty() { "nothing".to_owned() } else { crate::core::verify::shorten(text).chars().take(80).collect() }
+    if text.is_empty() {
+        "nothing".to_owned()
+    } else {
+        crate::core::verify::shorten(text)
+            .chars()
+            .take(80)
+            .collect()
+    }
 }
 
 #[cfg(test)]
@@ -247,8 +328,13 @@ mod tests {
         json!({
             "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
             "request": {
-                "uid": "u", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "resource": {"group": "", "version": "v1", "resource": "pods"},
-                "namespace": "team-a", "operation": "CREATE", "userInfo": {"username": "alice"}, "object": object, "oldObject": null,
+                "uid": "u", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "resource": {
+                    "group": "",
+                    "version": "v1",
+                    "resource": "pods",
+                },
+                "namespace": "team-a", "operation": "CREATE", "userInfo": {"username": "alice"},
+                "object": object, "oldObject": null,
             },
         })
     }
@@ -256,50 +342,122 @@ mod tests {
     #[test]
     fn a_review_is_read_as_it_was_sent() {
         let pod = json!({
-            "apiVersion": "v1", "kind": "Pod", "spec": {"from": "tomorrow"}, "status": {"phase": "x"},
-            "metadata": {"generateName": "web-", "managedFields": [{"fieldsV1": {"f:spec": {}}}], "labels": {"a": "b"}},
+            "apiVersion": "v1", "kind": "Pod", "spec": {"from": "tomorrow"},
+            "status": {"phase": "x"},
+            "metadata": {
+                "generateName": "web-",
+                "managedFields": [{"fieldsV1": {"f:spec": {}}}],
+                "labels": {"a": "b"},
+            },
         });
-        let (request, objects) = Request::parse(review(&pod).to_string().as_bytes()).expect("a review");
-        assert_eq!((request.namespace(), request.name().as_str(), request.brings_something()), ("team-a", "web-", true));
-        let read = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"generateName": "web-"}, "spec": {"from": "tomorrow"}});
-        assert_eq!((objects.new, objects.old, objects.excess), (Some(read), None, None), "what nobody judges is left out");
+        let (request, objects) =
+            Request::parse(review(&pod).to_string().as_bytes()).expect("a review");
+        assert_eq!(
+            (
+                request.namespace(),
+                request.name().as_str(),
+                request.brings_something()
+            ),
+            ("team-a", "web-", true)
+        );
+        let read = json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"generateName": "web-"},
+            "spec": {"from": "tomorrow"},
+        });
+        assert_eq!(
+            (objects.new, objects.old, objects.excess),
+            (Some(read), None, None),
+            "what nobody judges is left out"
+        );
     }
 
     #[test]
     fn what_is_no_review_is_refused() {
-        for body in ["", "null", "{}", "[]", "7", "{\"apiVersion\":\"admission.k8s.io/v1\",\"kind\":\"AdmissionReview\"}"] {
+        for body in [
+            "",
+            "null",
+            "{}",
+            "[]",
+            "7",
+            "{\"apiVersion\":\"admission.k8s.io/v1\",\"kind\":\"AdmissionReview\"}",
+        ] {
             assert!(Request::parse(body.as_bytes()).is_err(), "{body}");
         }
         let good = review(&json!({"metadata": {}}));
         for (at, value, told) in [
-            ("/apiVersion", json!("admission.k8s.io/v1beta1"), "v1beta1; set admissionReviewVersions: [v1]"),
+            (
+                "/apiVersion",
+                json!("admission.k8s.io/v1beta1"),
+                "v1beta1; set admissionReviewVersions: [v1]",
+            ),
             ("/kind", json!("Review"), "it is Review"),
             ("/request/userInfo", json!(null), "invalid type: null"),
             ("/request/uid", json!(""), "no uid"),
             ("/request/uid", json!(null), "invalid type: null"),
             ("/request/operation", json!("REPLACE"), "unknown variant"),
             ("/request/object", json!("text"), "invalid type: string"),
-            ("/request/userInfo", json!({"username": "x".repeat(MAX_USER)}), "the limit is 262144"),
+            (
+                "/request/userInfo",
+                json!({"username": "x".repeat(MAX_USER)}),
+                "the limit is 262144",
+            ),
         ] {
             let mut wrong = good.clone();
             *wrong.pointer_mut(at).expect("a field") = value;
-            let error = Request::parse(wrong.to_string().as_bytes()).err().expect(at).to_string();
-            assert!(error.contains(told) && error.contains("admission.k8s.io/v1:"), "{error}");
+            let error = Request::parse(wrong.to_string().as_bytes())
+                .err()
+                .expect(at)
+                .to_string();
+            assert!(
+                error.contains(told) && error.contains("admission.k8s.io/v1:"),
+                "{error}"
+            );
         }
         let mut lacks = good;
-        lacks["request"].as_object_mut().expect("an object").remove("uid");
-        assert!(Request::parse(lacks.to_string().as_bytes()).err().expect("no uid").to_string().contains("missing field `uid`"));
+        lacks["request"]
+            .as_object_mut()
+            .expect("an object")
+            .remove("uid");
+        assert!(
+            Request::parse(lacks.to_string().as_bytes())
+                .err()
+                .expect("no uid")
+                .to_string()
+                .contains("missing field `uid`")
+        );
     }
 
     #[test]
     fn values_are_counted_before_they_are_made() {
-        for (text, count) in [("1", 1), ("\"a,b:{[\\\"]\"", 1), ("[]", 2), ("[1,2]", 3), ("{\"a\":{\"b\":[0,0]}}", 7)] {
+        for (text, count) in [
+            ("1", 1),
+            ("\"a,b:{[\\\"]\"", 1),
+            ("[]", 2),
+            ("[1,2]", 3),
+            ("{\"a\":{\"b\":[0,0]}}", 7),
+        ] {
             assert_eq!(values(text), count, "{text}");
         }
-        let many = |count: usize| json!({"metadata": {"name": "x"}, "spec": {"x": vec![json!({"": 0}); count]}});
-        let (request, objects) = Request::parse(review(&many(MAX_VALUES)).to_string().as_bytes()).expect("a review");
-        assert_eq!((request.inner().uid.as_str(), objects.new, objects.excess.is_some()), ("u", None, true));
-        let (_, objects) = Request::parse(review(&many(1_000)).to_string().as_bytes()).expect("a review");
+        let many = |count: usize| {
+            json!({
+                "metadata": {"name": "x"},
+                "spec": {"x": vec![json!({"": 0}); count]},
+            })
+        };
+        let (request, objects) =
+            Request::parse(review(&many(MAX_VALUES)).to_string().as_bytes()).expect("a review");
+        assert_eq!(
+            (
+                request.inner().uid.as_str(),
+                objects.new,
+                objects.excess.is_some()
+            ),
+            ("u", None, true)
+        );
+        let (_, objects) =
+            Request::parse(review(&many(1_000)).to_string().as_bytes()).expect("a review");
         assert!(objects.new.is_some() && objects.excess.is_none());
     }
 }

@@ -31,9 +31,11 @@ use crate::{
     listener::{self, Bounds, Tls},
 };
 
-/// How long reviews that were begun may still take when the process is to end. Longer than the API server waits.
+/// How long reviews that were begun may still take when the process is to end. Longer than the API
+/// server waits.
 const LAST_REVIEWS: Duration = Duration::from_secs(15);
-/// How long the process still takes new connections after it was told to end: the API server hears of it a moment later.
+/// How long the process still takes new connections after it was told to end: the API server hears
+/// of it a moment later.
 const STILL_TAKING: Duration = Duration::from_secs(5);
 
 /// A verdict that has run into its own deadline must still be told.
@@ -45,7 +47,12 @@ const PARSED_AT_ONCE: usize = 32 << 10;
 /// Serves until `stop`.
 ///
 /// Errors: the address cannot be listened on.
-pub(super) async fn serve(address: SocketAddr, tls: Tls, state: Arc<State>, stop: CancellationToken) -> std::io::Result<()> {
+pub(super) async fn serve(
+    address: SocketAddr,
+    tls: Tls,
+    state: Arc<State>,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
     let listener = TcpListener::bind(address).await?;
     let ending = CancellationToken::new();
     let told = ending.clone();
@@ -59,11 +66,18 @@ pub(super) async fn serve(address: SocketAddr, tls: Tls, state: Arc<State>, stop
 }
 
 /// What connections may take.
-pub(super) const BOUNDS: Bounds = Bounds { last_requests: LAST_REVIEWS, ..Bounds::DEFAULT };
+pub(super) const BOUNDS: Bounds = Bounds {
+    last_requests: LAST_REVIEWS,
+    ..Bounds::DEFAULT
+};
 
 /// The paths that the webhook's configuration names.
 pub(super) fn routes(state: Arc<State>) -> Router {
-    Router::new().route(PACKED_BUNDLES, post(packed_bundles)).route(POLICIES, post(policies)).route(USES, post(uses)).with_state(state)
+    Router::new()
+        .route(PACKED_BUNDLES, post(packed_bundles))
+        .route(POLICIES, post(policies))
+        .route(USES, post(uses))
+        .with_state(state)
 }
 
 /// What an object must be to be judged at a path.
@@ -92,7 +106,11 @@ async fn review(state: &State, subject: Subject, request: HttpRequest) -> Respon
         Ok(taken) => taken,
         Err(refusal) => return refusal.into_response(),
     };
-    let Taken { bytes, weight, review: _review } = taken;
+    let Taken {
+        bytes,
+        weight,
+        review: _review,
+    } = taken;
     let (request, objects) = match parse(state, bytes).await {
         Ok(parsed) => parsed,
         Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
@@ -117,7 +135,13 @@ async fn parse(state: &State, bytes: axum::body::Bytes) -> Result<(Request, Obje
     parsed.await.unwrap_or_else(|_| Err(ReviewError::unread()))
 }
 
-async fn answer(state: &State, subject: Subject, request: &Request, objects: Objects, begun: Instant) -> Answer {
+async fn answer(
+    state: &State,
+    subject: Subject,
+    request: &Request,
+    objects: Objects,
+    begun: Instant,
+) -> Answer {
     if request.removes_trust_root() {
         return trust_root::judge_removal(&state.policies.current(), &request.name());
     }
@@ -125,35 +149,66 @@ async fn answer(state: &State, subject: Subject, request: &Request, objects: Obj
         return Answer::Nothing;
     }
     if !request.brings_something() {
-        return Answer::Shape { field: "operation".into(), message: "is neither CREATE nor UPDATE, so nobody can judge it".into() };
+        return Answer::Shape {
+            field: "operation".into(),
+            message: "is neither CREATE nor UPDATE, so nobody can judge it".into(),
+        };
     }
     if let Some(values) = objects.excess {
         let message = format!("has {values} values, the limit is {MAX_VALUES}; split it");
-        return Answer::Forbidden { reason: Reason::LimitExceeded, field: "spec".into(), message };
+        return Answer::Forbidden {
+            reason: Reason::LimitExceeded,
+            field: "spec".into(),
+            message,
+        };
     }
     match objects.new {
-        Some(object) => in_time(state, judge(state, subject, request, object, objects.old, begun)).await,
-        None => Answer::Shape { field: "object".into(), message: "is not there, so nobody can judge it".into() },
+        Some(object) => {
+            in_time(
+                state,
+                judge(state, subject, request, object, objects.old, begun),
+            )
+            .await
+        }
+        None => Answer::Shape {
+            field: "object".into(),
+            message: "is not there, so nobody can judge it".into(),
+        },
     }
 }
 
-async fn judge(state: &State, subject: Subject, request: &Request, object: Value, old: Option<Value>, begun: Instant) -> Answer {
+async fn judge(
+    state: &State,
+    subject: Subject,
+    request: &Request,
+    object: Value,
+    old: Option<Value>,
+    begun: Instant,
+) -> Answer {
     match subject {
         Subject::Workload => workload::judge(state, request, object, old, begun).await,
         Subject::PackedBundle => packed_bundle::judge(state, request, object, old, begun).await,
-        Subject::Policy if trust_root::is_one(&object) => trust_root::judge(state, request, object, old).await,
+        Subject::Policy if trust_root::is_one(&object) => {
+            trust_root::judge(state, request, object, old).await
+        }
         Subject::Policy => policy::judge(object, &state.policies.current()),
     }
 }
 
-/// Verdicts end by themselves in time; this ends whatever else a review waits for, such as an API server that does not answer.
+/// Verdicts end by themselves in time; this ends whatever else a review waits for, such as an API
+/// server that does not answer.
 async fn in_time(state: &State, judging: impl Future<Output = Answer>) -> Answer {
     let limit = state.deadline + GRACE;
-    tokio::time::timeout(limit, judging).await.unwrap_or_else(|_| Answer::Forbidden {
-        reason: Reason::DeadlineExceeded,
-        field: String::new(),
-        message: format!("no verdict within {} s: the API server does not answer packgate; try again", limit.as_secs_f32()),
-    })
+    tokio::time::timeout(limit, judging)
+        .await
+        .unwrap_or_else(|_| Answer::Forbidden {
+            reason: Reason::DeadlineExceeded,
+            field: String::new(),
+            message: format!(
+                "no verdict within {} s: the API server does not answer packgate; try again",
+                limit.as_secs_f32()
+            ),
+        })
 }
 
 #[cfg(test)]

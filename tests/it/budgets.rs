@@ -1,10 +1,11 @@
-//! What policies of one namespace cost, as the real binary compiles them: lists and expressions are kept once, and too much is refused.
+//! What policies of one namespace cost, as the real binary compiles them: lists and expressions are
+//! kept once, and too much is refused.
 
 use std::{process::Stdio, time::Duration};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose,
-    RevokedCertParams, SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, IsCa,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
 };
 use serde_json::{Value, json};
 
@@ -17,12 +18,25 @@ const MORE: u64 = 12 << 10;
 
 /// `packgate policy check`, and the most memory that it had, in KiB.
 fn check_measured(workspace: &Workspace, file: &str) -> (Run, u64) {
-    let mut child = workspace.command(BINARY).args(["policy", "check", file]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut child = workspace
+        .command(BINARY)
+        .args(["policy", "check", file])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
     let status = format!("/proc/{}/status", child.id());
     let mut peak = 0;
     while child.try_wait().expect("a child").is_none() {
         let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let now = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse().ok());
+        let now = text.lines().find_map(|line| {
+            line.strip_prefix("VmHWM:")?
+                .trim()
+                .strip_suffix(" kB")?
+                .trim()
+                .parse()
+                .ok()
+        });
         peak = now.unwrap_or(0).max(peak);
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -34,7 +48,8 @@ fn company(serials: u32) -> [Value; 2] {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let root = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a root");
+    let root =
+        CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a root");
     let revoked = |serial: u32| RevokedCertParams {
         serial_number: SerialNumber::from(u64::from(serial) + 1),
         revocation_time: date_time_ymd(2026, 10, 1),
@@ -50,22 +65,50 @@ fn company(serials: u32) -> [Value; 2] {
         key_identifier_method: KeyIdMethod::Sha256,
     };
     let list = list.signed_by(&root).expect("a list").pem().expect("PEM");
-    let map = |name: &str, key: &str, text: String| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "team-a"}, "data": {key: text}});
+    let map = |name: &str, key: &str, text: String| {
+        json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": name, "namespace": "team-a"},
+            "data": {key: text},
+        })
+    };
     [map("ca", "ca.crt", root.pem()), map("crl", "ca.crl", list)]
 }
 
 fn policy(name: &str, authorities: usize) -> Value {
     let one = |n: usize| {
-        let (ca, crl) = (json!({"kind": "ConfigMap", "name": "ca"}), json!({"kind": "ConfigMap", "name": "crl"}));
-        json!({"name": format!("a{n}"), "certificate": {"caRef": ca, "crlRef": crl, "subject": {"exact": format!("spiffe://corp/{n}")}}})
+        let (ca, crl) = (
+            json!({"kind": "ConfigMap", "name": "ca"}),
+            json!({"kind": "ConfigMap", "name": "crl"}),
+        );
+        json!({
+            "name": format!("a{n}"),
+            "certificate": {
+                "caRef": ca,
+                "crlRef": crl,
+                "subject": {"exact": format!("spiffe://corp/{n}")},
+            },
+        })
     };
-    let spec = json!({"match": {"references": ["r.example.com/**"]}, "authorities": (0..authorities).map(one).collect::<Vec<_>>()});
-    json!({"apiVersion": "packgate.dev/v1alpha1", "kind": "BundlePolicy", "metadata": {"name": name, "namespace": "team-a"}, "spec": spec})
+    let spec = json!({
+        "match": {"references": ["r.example.com/**"]},
+        "authorities": (0..authorities).map(one).collect::<Vec<_>>(),
+    });
+    json!({
+        "apiVersion": "packgate.dev/v1alpha1",
+        "kind": "BundlePolicy",
+        "metadata": {"name": name, "namespace": "team-a"},
+        "spec": spec,
+    })
 }
 
 fn write(workspace: &Workspace, file: &str, objects: impl IntoIterator<Item = Value>) {
     let items: Vec<Value> = objects.into_iter().collect();
-    workspace.write(file, json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string());
+    workspace.write(
+        file,
+        json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string(),
+    );
 }
 
 #[test]
@@ -74,16 +117,37 @@ fn one_list_costs_the_same_for_sixty_four_authorities_as_for_one() {
     let (small, large) = (company(1), company(SERIALS));
     let length = large[1]["data"]["ca.crl"].as_str().map_or(0, str::len);
     assert!((450_000..750_000).contains(&length), "{length} bytes");
-    write(&workspace, "usual.json", small.into_iter().chain([policy("p", 1)]));
-    write(&workspace, "one.json", large.clone().into_iter().chain([policy("p", 1)]));
-    write(&workspace, "all.json", large.into_iter().chain((0..4).map(|n| policy(&format!("p{n}"), 16))));
+    write(
+        &workspace,
+        "usual.json",
+        small.into_iter().chain([policy("p", 1)]),
+    );
+    write(
+        &workspace,
+        "one.json",
+        large.clone().into_iter().chain([policy("p", 1)]),
+    );
+    write(
+        &workspace,
+        "all.json",
+        large
+            .into_iter()
+            .chain((0..4).map(|n| policy(&format!("p{n}"), 16))),
+    );
     let measured = |file: &str| {
         let (run, peak) = check_measured(&workspace, file);
         run.ok();
         peak
     };
-    let (usual, one, all) = (measured("usual.json"), measured("one.json"), measured("all.json"));
-    println!("{usual} KiB usually, {one} KiB for one authority with a list of {length} bytes, {all} KiB for 64");
+    let (usual, one, all) = (
+        measured("usual.json"),
+        measured("one.json"),
+        measured("all.json"),
+    );
+    println!(
+        "{usual} KiB usually, {one} KiB for one authority with a list of {length} bytes, {all} KiB \
+            for 64"
+    );
     assert!(all < one + 2_048, "{all} KiB, {one} KiB for one");
     assert!(all < usual + MORE, "{all} KiB, {usual} KiB usually");
 }
@@ -92,10 +156,31 @@ fn one_list_costs_the_same_for_sixty_four_authorities_as_for_one() {
 fn policies_of_one_namespace_that_are_too_much_are_refused() {
     let workspace = Workspace::new();
     let maps = company(1);
-    write(&workspace, "many.json", maps.clone().into_iter().chain((0..65).map(|n| policy(&format!("p{n}"), 1))));
-    workspace.run("policy check many.json").refused(1, "LimitExceeded");
-    write(&workspace, "authorities.json", maps.clone().into_iter().chain((0..17).map(|n| policy(&format!("p{n}"), 16))));
-    workspace.run("policy check authorities.json").refused(1, "LimitExceeded");
-    write(&workspace, "enough.json", maps.into_iter().chain((0..16).map(|n| policy(&format!("p{n}"), 16))));
+    write(
+        &workspace,
+        "many.json",
+        maps.clone()
+            .into_iter()
+            .chain((0..65).map(|n| policy(&format!("p{n}"), 1))),
+    );
+    workspace
+        .run("policy check many.json")
+        .refused(1, "LimitExceeded");
+    write(
+        &workspace,
+        "authorities.json",
+        maps.clone()
+            .into_iter()
+            .chain((0..17).map(|n| policy(&format!("p{n}"), 16))),
+    );
+    workspace
+        .run("policy check authorities.json")
+        .refused(1, "LimitExceeded");
+    write(
+        &workspace,
+        "enough.json",
+        maps.into_iter()
+            .chain((0..16).map(|n| policy(&format!("p{n}"), 16))),
+    );
     workspace.run("policy check enough.json").ok();
 }

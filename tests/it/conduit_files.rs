@@ -26,12 +26,19 @@ fn rows(table: &str) -> Vec<Row> {
             reason: cells[4].into(),
         }
     };
-    table.lines().skip(1).filter(|line| !line.is_empty()).map(parse).collect()
+    table
+        .lines()
+        .skip(1)
+        .filter(|line| !line.is_empty())
+        .map(parse)
+        .collect()
 }
 
 #[test]
 fn every_real_file_has_its_verdict() {
-    let Some(folder) = data::shared("every_real_file_has_its_verdict") else { return };
+    let Some(folder) = data::shared("every_real_file_has_its_verdict") else {
+        return;
+    };
     let folder = folder.join("conduit");
     let table = fs::read_to_string(folder.join("VERDICTS.tsv")).expect("the table");
     let rows = rows(&table);
@@ -40,7 +47,11 @@ fn every_real_file_has_its_verdict() {
         let workspace = Workspace::new();
         let path = folder.join(&row.file).to_string_lossy().into_owned();
         if row.kind == "Manifest" {
-            refuse(&workspace.packgate(["lock", &path, "-f", "out.yaml"]), row.pack, &row.reason);
+            refuse(
+                &workspace.packgate(["lock", &path, "-f", "out.yaml"]),
+                row.pack,
+                &row.reason,
+            );
             assert!(!workspace.file("out.yaml").exists(), "{path}: half-written");
             continue;
         }
@@ -49,30 +60,61 @@ fn every_real_file_has_its_verdict() {
         if inspected.code != 0 {
             refuse(&inspected, 2, "InvalidLock");
         }
-        refuse(&workspace.packgate(["pack", &path, "--to", "oci:out"]), row.pack, &row.reason);
+        refuse(
+            &workspace.packgate(["pack", &path, "--to", "oci:out"]),
+            row.pack,
+            &row.reason,
+        );
         assert!(!workspace.file("out").exists(), "{path}: half-written");
     }
 }
 
 fn refuse(run: &Run, code: i32, reason: &str) {
     run.refused(code, reason);
-    assert!(run.stdout.is_empty() && !run.stderr.contains("panicked"), "{run:?}");
+    assert!(
+        run.stdout.is_empty() && !run.stderr.contains("panicked"),
+        "{run:?}"
+    );
 }
 
 #[test]
 fn a_syntax_error_names_its_line_and_column() {
-    let Some(folder) = data::shared("a_syntax_error_names_its_line_and_column") else { return };
-    let path = folder.join("conduit/test_invalid_yaml.lock.yaml").to_string_lossy().into_owned();
+    let Some(folder) = data::shared("a_syntax_error_names_its_line_and_column") else {
+        return;
+    };
+    let path = folder
+        .join("conduit/test_invalid_yaml.lock.yaml")
+        .to_string_lossy()
+        .into_owned();
     let run = Workspace::new().packgate(["inspect", &path]);
-    assert!(run.stderr.contains("line ") && run.stderr.contains("column "), "{run:?}");
+    assert!(
+        run.stderr.contains("line ") && run.stderr.contains("column "),
+        "{run:?}"
+    );
 }
 #[test]
 fn a_lock_of_the_older_generation_packs_where_its_file_is() {
-    let Some(folder) = data::shared("a_lock_of_the_older_generation_packs_where_its_file_is") else { return };
+    let Some(folder) = data::shared("a_lock_of_the_older_generation_packs_where_its_file_is")
+    else {
+        return;
+    };
     let workspace = Workspace::new();
-    workspace.write("lock.yaml", fs::read(folder.join("conduit/test-self-ref.conduit.lock.yaml")).expect("a lock"));
-    workspace.write("tests/testfiles/test_source.txt", fs::read(folder.join("conduit/test_source.txt")).expect("a file"));
+    workspace.write(
+        "lock.yaml",
+        fs::read(folder.join("conduit/test-self-ref.conduit.lock.yaml")).expect("a lock"),
+    );
+    workspace.write(
+        "tests/testfiles/test_source.txt",
+        fs::read(folder.join("conduit/test_source.txt")).expect("a file"),
+    );
     workspace.run("pack lock.yaml --to oci:out").ok();
-    workspace.run("unpack oci:out --to files --insecure-skip-verify").ok();
-    assert_eq!(fs::read(workspace.file("files/output/my-project-v1.0.0-dev.yaml")).expect("unpacked").len(), 85);
+    workspace
+        .run("unpack oci:out --to files --insecure-skip-verify")
+        .ok();
+    assert_eq!(
+        fs::read(workspace.file("files/output/my-project-v1.0.0-dev.yaml"))
+            .expect("unpacked")
+            .len(),
+        85
+    );
 }

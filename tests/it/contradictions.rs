@@ -1,5 +1,5 @@
-//! A registry whose manifest under a tag is not what its own `Docker-Content-Digest` says: every verb that takes a tag refuses it, and takes
-//! it when it was an accident.
+//! A registry whose manifest under a tag is not what its own `Docker-Content-Digest` says: every
+//! verb that takes a tag refuses it, and takes it when it was an accident.
 
 use serde_json::json;
 
@@ -15,11 +15,25 @@ async fn a_manifest_that_contradicts_the_registry_is_refused_by_every_verb() {
     let registry = Registry::start().await;
     let workspace = Workspace::with_lock();
     let app = format!("{}/team/app:v1", registry.host());
-    workspace.keys().run(&format!("pack lock.yaml --plain-http --to {app} --key packgate.key")).ok();
-    let predicate = json!({"buildDefinition": {"buildType": "https://example.com/t", "externalParameters": {}}, "runDetails": {"builder": {"id": "https://example.com/b"}}});
+    workspace
+        .keys()
+        .run(&format!(
+            "pack lock.yaml --plain-http --to {app} --key packgate.key"
+        ))
+        .ok();
+    let predicate = json!({
+        "buildDefinition": {"buildType": "https://example.com/t", "externalParameters": {}},
+        "runDetails": {"builder": {"id": "https://example.com/b"}},
+    });
     workspace.write("predicate.json", predicate.to_string());
-    let artifact = json!({"name": "image", "origin": format!("oci://{app}"), "target": "image.tar"});
-    let manifest = json!({"apiVersion": "packgate.dev/v1alpha1", "kind": "LockManifest", "name": "test", "artifacts": [artifact]});
+    let artifact =
+        json!({"name": "image", "origin": format!("oci://{app}"), "target": "image.tar"});
+    let manifest = json!({
+        "apiVersion": "packgate.dev/v1alpha1",
+        "kind": "LockManifest",
+        "name": "test",
+        "artifacts": [artifact],
+    });
     workspace.write("manifest.yaml", manifest.to_string());
     let lines = [
         format!("verify {app} --key packgate.pub"),
@@ -33,13 +47,27 @@ async fn a_manifest_that_contradicts_the_registry_is_refused_by_every_verb() {
     ];
     for line in &lines {
         registry.heal();
-        let stored = || registry.requests().iter().filter(|request| request.method == "PUT").count();
+        let stored = || {
+            registry
+                .requests()
+                .iter()
+                .filter(|request| request.method == "PUT")
+                .count()
+        };
         let before = stored();
-        // A blank becomes another character: the document stays one, or not, and is refused before anybody reads it.
+        // A blank becomes another character: the document stays one, or not, and is refused before
+        // anybody reads it.
         registry.fault(Fault::on("GET", "/team/app/manifests/v1").flip(20));
-        workspace.run(&format!("{line} --plain-http")).refused(4, "DigestMismatch");
+        workspace
+            .run(&format!("{line} --plain-http"))
+            .refused(4, "DigestMismatch");
         assert_eq!(stored(), before, "{line}: nothing is written");
-        assert!(!workspace.file("got").exists() && !workspace.file("copied").exists() && !workspace.file("test.lock.yaml").exists(), "{line}");
+        assert!(
+            !workspace.file("got").exists()
+                && !workspace.file("copied").exists()
+                && !workspace.file("test.lock.yaml").exists(),
+            "{line}"
+        );
     }
     for line in &lines {
         registry.heal();

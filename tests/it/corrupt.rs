@@ -11,7 +11,12 @@ const VERIFY: &str = "--key packgate.pub --builder-id https://packgate.dev/build
 
 fn signed(options: &str) -> Workspace {
     let workspace = Workspace::with_lock();
-    workspace.keys().run(&format!("pack lock.yaml --to oci:out:v1 --key packgate.key {options}")).ok();
+    workspace
+        .keys()
+        .run(&format!(
+            "pack lock.yaml --to oci:out:v1 --key packgate.key {options}"
+        ))
+        .ok();
     workspace
 }
 
@@ -25,7 +30,9 @@ fn flip(path: &Path, at: usize) {
 fn a_changed_byte_in_any_blob_is_found() {
     for options in ["", "--format Artifact", "--compression Zstd"] {
         let workspace = signed(options);
-        workspace.run(&format!("unpack oci:out:v1 --to whole {VERIFY}")).ok();
+        workspace
+            .run(&format!("unpack oci:out:v1 --to whole {VERIFY}"))
+            .ok();
         let blobs = tools::tree(&workspace.file("out/blobs/sha256"));
         assert!(blobs.len() >= 8, "{} blobs", blobs.len());
         for (name, content, _) in &blobs {
@@ -34,11 +41,16 @@ fn a_changed_byte_in_any_blob_is_found() {
                 flip(&path, at);
                 let run = workspace.run(&format!("unpack oci:out:v1 --to got {VERIFY}"));
                 run.refused(4, "DigestMismatch");
-                assert!(!workspace.file("got").exists(), "{options} {name} {at}: half-written");
+                assert!(
+                    !workspace.file("got").exists(),
+                    "{options} {name} {at}: half-written"
+                );
                 flip(&path, at);
             }
         }
-        workspace.run(&format!("unpack oci:out:v1 --to got {VERIFY}")).ok();
+        workspace
+            .run(&format!("unpack oci:out:v1 --to got {VERIFY}"))
+            .ok();
     }
 }
 
@@ -46,12 +58,19 @@ fn a_changed_byte_in_any_blob_is_found() {
 fn a_missing_or_longer_blob_is_found() {
     let workspace = signed("");
     let blobs = tools::tree(&workspace.file("out/blobs/sha256"));
-    let (name, content, _) = blobs.iter().find(|(_, content, _)| content.windows(5).any(|w| w == b"ustar")).expect("a layer");
+    let (name, content, _) = blobs
+        .iter()
+        .find(|(_, content, _)| content.windows(5).any(|w| w == b"ustar"))
+        .expect("a layer");
     let path = workspace.file("out/blobs/sha256").join(name);
     fs::write(&path, [content.as_slice(), b"x"].concat()).expect("written");
-    workspace.run(&format!("unpack oci:out:v1 --to got {VERIFY}")).refused(4, "SizeMismatch");
+    workspace
+        .run(&format!("unpack oci:out:v1 --to got {VERIFY}"))
+        .refused(4, "SizeMismatch");
     fs::remove_file(&path).expect("removed");
-    workspace.run(&format!("unpack oci:out:v1 --to got {VERIFY}")).refused(3, "SourceNotFound");
+    workspace
+        .run(&format!("unpack oci:out:v1 --to got {VERIFY}"))
+        .refused(3, "SourceNotFound");
     assert!(!workspace.file("got").exists());
 }
 
@@ -59,11 +78,21 @@ fn a_missing_or_longer_blob_is_found() {
 fn what_is_unpacked_is_what_was_packed() {
     for options in ["", "--format Artifact", "--compression Zstd"] {
         let workspace = signed(options);
-        workspace.run(&format!("unpack oci:out:v1 --to got {VERIFY}")).ok();
+        workspace
+            .run(&format!("unpack oci:out:v1 --to got {VERIFY}"))
+            .ok();
         let files = tools::tree(&workspace.file("got"));
         let expected = [
-            ("opt/hello/hello.sh".to_owned(), HELLO.as_bytes().to_vec(), true),
-            ("opt/hello/notes.txt".to_owned(), NOTES.as_bytes().to_vec(), false),
+            (
+                "opt/hello/hello.sh".to_owned(),
+                HELLO.as_bytes().to_vec(),
+                true,
+            ),
+            (
+                "opt/hello/notes.txt".to_owned(),
+                NOTES.as_bytes().to_vec(),
+                false,
+            ),
         ];
         assert_eq!(files, expected, "{options}");
     }
@@ -73,24 +102,40 @@ fn what_is_unpacked_is_what_was_packed() {
 fn unpacking_never_writes_into_what_is_there() {
     let workspace = signed("");
     workspace.write("got/mine", "keep me");
-    workspace.run(&format!("unpack oci:out:v1 --to got {VERIFY}")).refused(2, "InvalidSpec");
+    workspace
+        .run(&format!("unpack oci:out:v1 --to got {VERIFY}"))
+        .refused(2, "InvalidSpec");
     assert_eq!(tools::tree(&workspace.file("got")).len(), 1);
 }
 
 #[test]
 fn a_selection_writes_only_what_matches() {
     let workspace = signed("");
-    workspace.run(&format!("unpack oci:out:v1 --to one --select opt/*.sh {VERIFY}")).refused(2, "InvalidSpec");
-    workspace.run(&format!("unpack oci:out:v1 --to one --select opt/*/*.sh {VERIFY}")).ok();
+    workspace
+        .run(&format!(
+            "unpack oci:out:v1 --to one --select opt/*.sh {VERIFY}"
+        ))
+        .refused(2, "InvalidSpec");
+    workspace
+        .run(&format!(
+            "unpack oci:out:v1 --to one --select opt/*/*.sh {VERIFY}"
+        ))
+        .ok();
     assert_eq!(tools::tree(&workspace.file("one")).len(), 1);
 }
 
 #[test]
 fn unpacking_asks_whom_to_trust() {
     let workspace = signed("");
-    workspace.run("unpack oci:out:v1 --to got").refused(2, "InvalidSpec");
+    workspace
+        .run("unpack oci:out:v1 --to got")
+        .refused(2, "InvalidSpec");
     workspace.run("keys generate --out-dir other").ok();
-    workspace.run("unpack oci:out:v1 --to got --key other/packgate.pub").refused(1, "NoMatchingAuthority");
+    workspace
+        .run("unpack oci:out:v1 --to got --key other/packgate.pub")
+        .refused(1, "NoMatchingAuthority");
     assert!(!workspace.file("got").exists());
-    workspace.run("unpack oci:out:v1 --to got --insecure-skip-verify").ok();
+    workspace
+        .run("unpack oci:out:v1 --to got --insecure-skip-verify")
+        .ok();
 }

@@ -36,57 +36,113 @@ fn code(folder: &Path) -> String {
 }
 
 fn all_code() -> String {
-    ["src", "tests/it", "tests/cluster"].map(|folder| code(&root().join(folder))).concat()
+    ["src", "tests/it", "tests/cluster"]
+        .map(|folder| code(&root().join(folder)))
+        .concat()
 }
 
 #[test]
 fn every_test_that_the_threat_model_names_exists() {
     let code = all_code();
     let rows = read("docs/threat-model.md");
-    let further = rows.lines().filter_map(|line| line.rsplit_once(" | ")).flat_map(|(_, cell)| cell.split('`').skip(1).step_by(2));
-    let names: Vec<&str> = further.chain(threats().into_iter().flat_map(|threat| threat.tests)).filter(|name| !name.contains(' ')).collect();
+    let further = rows
+        .lines()
+        .filter_map(|line| line.rsplit_once(" | "))
+        .flat_map(|(_, cell)| cell.split('`').skip(1).step_by(2));
+    let names: Vec<&str> = further
+        .chain(threats().into_iter().flat_map(|threat| threat.tests))
+        .filter(|name| !name.contains(' '))
+        .collect();
     assert!(names.len() > 200, "{} names", names.len());
     for name in names {
         assert!(code.contains(&format!("fn {name}()")), "{name} is no test");
     }
 }
 
-/// The fifty rows are complete: what each says of reasons, requests and credentials is what its first test measures.
+/// The fifty rows are complete: what each says of reasons, requests and credentials is what its
+/// first test measures.
 #[test]
 fn the_fifty_vectors_are_measured_by_tests() {
     let code = all_code();
     let rows = threats();
-    assert_eq!(rows.iter().map(|row| row.number).collect::<Vec<_>>(), (1..=50).collect::<Vec<_>>());
+    assert_eq!(
+        rows.iter().map(|row| row.number).collect::<Vec<_>>(),
+        (1..=50).collect::<Vec<_>>()
+    );
     for row in rows {
         let what = format!("row {}: {}", row.number, row.vector);
         assert!(!row.vector.is_empty() && !row.answer.is_empty(), "{what}");
-        let reasons: Vec<&str> = row.reasons.iter().copied().filter(|reason| *reason != ADMITTED).collect();
+        let reasons: Vec<&str> = row
+            .reasons
+            .iter()
+            .copied()
+            .filter(|reason| *reason != ADMITTED)
+            .collect();
         let known = |reason: &&str| Reason::ALL.iter().any(|known| known.as_str() == *reason);
-        assert!(reasons.iter().all(known) && !reasons.is_empty(), "{what}: {reasons:?}");
-        let measures = body(&code, row.tests.first().unwrap_or_else(|| panic!("{what}: no test")));
-        assert_eq!(code.matches(&format!("threat({})", row.number)).count() + code.matches(&format!(".are({})", row.number)).count(), 1, "{what}");
-        let holds = [format!("threat({}).reasons(", row.number), format!("attempts.are({})", row.number)];
-        let found = holds.iter().find(|call| measures.contains(*call)).unwrap_or_else(|| panic!("{what}: its first test does not measure it"));
+        assert!(
+            reasons.iter().all(known) && !reasons.is_empty(),
+            "{what}: {reasons:?}"
+        );
+        let measures = body(
+            &code,
+            row.tests
+                .first()
+                .unwrap_or_else(|| panic!("{what}: no test")),
+        );
+        assert_eq!(
+            code.matches(&format!("threat({})", row.number)).count()
+                + code.matches(&format!(".are({})", row.number)).count(),
+            1,
+            "{what}"
+        );
+        let holds = [
+            format!("threat({}).reasons(", row.number),
+            format!("attempts.are({})", row.number),
+        ];
+        let found = holds
+            .iter()
+            .find(|call| measures.contains(*call))
+            .unwrap_or_else(|| panic!("{what}: its first test does not measure it"));
         let counts = found.starts_with("attempts") || measures.contains(".requests(");
-        assert!(counts && (row.number == 49 || !row.requests.is_empty()), "{what}: requests");
-        assert_eq!(row.authorizations != NONE, measures.contains(".authorizations("), "{what}: {}", row.authorizations);
-        assert_eq!(row.authorizations != NONE, (40..=42).contains(&row.number), "{what}");
+        assert!(
+            counts && (row.number == 49 || !row.requests.is_empty()),
+            "{what}: requests"
+        );
+        assert_eq!(
+            row.authorizations != NONE,
+            measures.contains(".authorizations("),
+            "{what}: {}",
+            row.authorizations
+        );
+        assert_eq!(
+            row.authorizations != NONE,
+            (40..=42).contains(&row.number),
+            "{what}"
+        );
         for reason in reasons {
-            assert!(names(&code, measures, reason), "{what}: no attempt expects {reason}");
+            assert!(
+                names(&code, measures, reason),
+                "{what}: no attempt expects {reason}"
+            );
         }
     }
 }
 
 /// A function's text.
 fn body<'a>(code: &'a str, name: &str) -> &'a str {
-    let start = code.find(&format!("fn {name}()")).unwrap_or_else(|| panic!("{name} is no test"));
+    let start = code
+        .find(&format!("fn {name}()"))
+        .unwrap_or_else(|| panic!("{name} is no test"));
     let end = code[start..].find("\n}\n").expect("its end");
     &code[start..start + end]
 }
 
-/// Does a test expect this reason? Where it reads them from a report, another test of its file does.
+/// Does a test expect this reason? Where it reads them from a report, another test of its file
+/// does.
 fn names(code: &str, test: &str, reason: &str) -> bool {
-    let said = |text: &str| text.contains(&format!("\"{reason}\"")) || text.contains(&format!("Reason::{reason}"));
+    let said = |text: &str| {
+        text.contains(&format!("\"{reason}\"")) || text.contains(&format!("Reason::{reason}"))
+    };
     said(test) || (test.contains(".chain([\"Admitted\"])") && said(code))
 }
 
@@ -95,28 +151,53 @@ fn names(code: &str, test: &str, reason: &str) -> bool {
 fn every_limit_is_documented_with_its_default() {
     let page = read("docs/spec/limits.md");
     let known = format!("{:?}", packgate::core::limits::Limits::DEFAULT);
-    let fields: Vec<_> = known.split(['{', ',', '}']).filter_map(|field| field.trim().split_once(": ")).collect();
+    let fields: Vec<_> = known
+        .split(['{', ',', '}'])
+        .filter_map(|field| field.trim().split_once(": "))
+        .collect();
     assert!(fields.len() > 15, "{known}");
     for (name, value) in &fields {
-        let row = page.lines().find(|line| line.starts_with(&format!("| `{name}` |"))).unwrap_or_else(|| panic!("{name} is not there"));
+        let row = page
+            .lines()
+            .find(|line| line.starts_with(&format!("| `{name}` |")))
+            .unwrap_or_else(|| panic!("{name} is not there"));
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
-        assert!(cells[2] == *value || cells[2].ends_with(&format!("({value})")), "{name} is {value}: {row}");
+        assert!(
+            cells[2] == *value || cells[2].ends_with(&format!("({value})")),
+            "{name} is {value}: {row}"
+        );
         assert!(!cells[4].is_empty(), "{name}: which attack? {row}");
     }
     let (table, _) = page.split_once("\n## ").unwrap_or((&page, ""));
-    assert_eq!(table.lines().filter(|line| line.starts_with("| `")).count(), fields.len());
+    assert_eq!(
+        table.lines().filter(|line| line.starts_with("| `")).count(),
+        fields.len()
+    );
 }
 
 #[test]
 fn the_readmes_three_commands_do_what_it_says() {
     let readme = read("README.md");
-    let commands: Vec<&str> = readme.lines().filter_map(|line| line.strip_prefix("    packgate ")).collect();
+    let commands: Vec<&str> = readme
+        .lines()
+        .filter_map(|line| line.strip_prefix("    packgate "))
+        .collect();
     let workspace = Workspace::new();
     fs::create_dir_all(workspace.file("examples/hello")).expect("folders");
     for name in ["lock.yaml", "hello.sh", "notes.txt"] {
-        fs::copy(root().join("examples/hello").join(name), workspace.file("examples/hello").join(name)).expect("a copy");
+        fs::copy(
+            root().join("examples/hello").join(name),
+            workspace.file("examples/hello").join(name),
+        )
+        .expect("a copy");
     }
-    assert_eq!(commands.iter().map(|line| line.split(' ').next().expect("a verb")).collect::<Vec<_>>(), ["keys", "pack", "verify", "unpack"]);
+    assert_eq!(
+        commands
+            .iter()
+            .map(|line| line.split(' ').next().expect("a verb"))
+            .collect::<Vec<_>>(),
+        ["keys", "pack", "verify", "unpack"]
+    );
     for command in commands {
         workspace.run(command).ok();
     }
@@ -160,8 +241,17 @@ fn the_help_lists_verbs_that_work_and_no_others() {
             "help"
         ]
     );
-    for verb in verbs.iter().filter(|verb| !["version", "help"].contains(verb)) {
-        assert!(workspace.run(&format!("{verb} --help")).ok().contains("Examples:"), "{verb}: no examples");
+    for verb in verbs
+        .iter()
+        .filter(|verb| !["version", "help"].contains(verb))
+    {
+        assert!(
+            workspace
+                .run(&format!("{verb} --help"))
+                .ok()
+                .contains("Examples:"),
+            "{verb}: no examples"
+        );
     }
 }
 
@@ -176,16 +266,30 @@ fn results_and_errors_are_one_json_document() {
         ("keys generate", "KeyPair"),
         ("inspect lock.yaml", "LockInspection"),
     ] {
-        assert_eq!(workspace.run(&format!("{line} -o json")).json()["kind"], kind, "{line}");
+        assert_eq!(
+            workspace.run(&format!("{line} -o json")).json()["kind"],
+            kind,
+            "{line}"
+        );
     }
     let failed = workspace.run("plan lock.yaml -o json");
-    let document: serde_json::Value = serde_json::from_str(&failed.refused(2, "NotPredictable").stdout).expect("JSON");
-    assert_eq!((document["reason"].as_str(), document["class"].as_str()), (Some("NotPredictable"), Some("Invalid")));
+    let document: serde_json::Value =
+        serde_json::from_str(&failed.refused(2, "NotPredictable").stdout).expect("JSON");
+    assert_eq!(
+        (document["reason"].as_str(), document["class"].as_str()),
+        (Some("NotPredictable"), Some("Invalid"))
+    );
 }
 
 #[test]
 fn completion_scripts_are_written_for_every_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        assert!(Workspace::new().run(&format!("completion {shell}")).ok().contains("packgate"), "{shell}");
+        assert!(
+            Workspace::new()
+                .run(&format!("completion {shell}"))
+                .ok()
+                .contains("packgate"),
+            "{shell}"
+        );
     }
 }

@@ -1,5 +1,6 @@
-//! The two Jobs: pack pushes by digest, sign re-derives, signs and tags. The services against a registry on this machine; the real verbs
-//! where this machine has an address that they may reach, and everywhere for what they refuse.
+//! The two Jobs: pack pushes by digest, sign re-derives, signs and tags. The services against a
+//! registry on this machine; the real verbs where this machine has an address that they may reach,
+//! and everywhere for what they refuse.
 
 use std::{
     net::{IpAddr, UdpSocket},
@@ -15,8 +16,9 @@ use packgate::{
         class::{Classified, Reason},
         digest::Digest,
         job::{
-            BundleIdentity, Destination, INPUTS_VERSION, Inputs, JobReport, Registry as RegistrySettings, RunKey, Signing, SigningMode, SourceOrigin,
-            Step, Success, TagPolicy,
+            BundleIdentity, Destination, INPUTS_VERSION, Inputs, JobReport,
+            Registry as RegistrySettings, RunKey, Signing, SigningMode, SourceOrigin, Step,
+            Success, TagPolicy,
         },
         limits::Limits,
         lockfile::Lockfile,
@@ -47,18 +49,41 @@ use crate::support::{
 };
 
 const RULES: &str = "rules\n";
-const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/keys/p256-pkcs8.pem");
+const KEY: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/data/keys/p256-pkcs8.pem"
+);
 const BUILDER: &str = "https://packgate.dev/builder/c-1/platform";
 
-/// A lock with a file of the context artifact and a download, and the inputs that ask for it. The server holds all of it.
+/// A lock with a file of the context artifact and a download, and the inputs that ask for it. The
+/// server holds all of it.
 fn freeze(server: &Registry) -> (Vec<u8>, Inputs) {
-    let artifact = |name: &str, kind: &str, origin: &str, content: &str| json!({"name": name, "type": kind, "origin": origin, "target": format!("opt/{name}"), "checksum": Digest::of(content.as_bytes()), "size": content.len()});
+    let artifact = |name: &str, kind: &str, origin: &str, content: &str| {
+        json!({
+            "name": name,
+            "type": kind,
+            "origin": origin,
+            "target": format!("opt/{name}"),
+            "checksum": Digest::of(content.as_bytes()),
+            "size": content.len(),
+        })
+    };
     let download = format!("{}/files/rules.txt", server.origin());
     server.fault(Fault::on("GET", "/files/rules.txt").status(200).body(RULES));
     let document = json!({"apiVersion": "packgate.dev/v1alpha1", "kind": "Lockfile", "name": "siem",
-        "artifacts": [artifact("hello", "file", "files/hello.sh", HELLO), artifact("rules", "http", &download, RULES)]});
-    let lock = Lockfile::parse(document.to_string().as_bytes(), &Limits::DEFAULT).expect("a lock").canonical();
-    let bundle = BundleIdentity { namespace: "team-a".into(), name: "siem".into(), uid: "u-1".into(), generation: 1 };
+    "artifacts": [
+        artifact("hello", "file", "files/hello.sh", HELLO),
+        artifact("rules", "http", &download, RULES),
+    ]});
+    let lock = Lockfile::parse(document.to_string().as_bytes(), &Limits::DEFAULT)
+        .expect("a lock")
+        .canonical();
+    let bundle = BundleIdentity {
+        namespace: "team-a".into(),
+        name: "siem".into(),
+        uid: "u-1".into(),
+        generation: 1,
+    };
     let context = context(server);
     let inputs = Inputs {
         v: INPUTS_VERSION,
@@ -66,16 +91,31 @@ fn freeze(server: &Registry) -> (Vec<u8>, Inputs) {
         bundle,
         cluster: "c-1".into(),
         started_on: "2026-11-21T10:00:00Z".parse().expect("a time"),
-        source: SourceOrigin { uri: format!("oci://{context}"), context: Some(context.to_string()), lock_path: Some("siem/lock.yaml".into()) },
+        source: SourceOrigin {
+            uri: format!("oci://{context}"),
+            context: Some(context.to_string()),
+            lock_path: Some("siem/lock.yaml".into()),
+        },
         lock_digest: lock.digest,
         layers: Vec::new(),
         output: Output::default(),
-        destination: Destination { repository: format!("{}/team-a/siem", server.host()), tag: Some("v1".into()), tag_policy: TagPolicy::Immutable },
-        registries: vec![RegistrySettings { host: server.host(), plain_http: true, ca: None }],
+        destination: Destination {
+            repository: format!("{}/team-a/siem", server.host()),
+            tag: Some("v1".into()),
+            tag_policy: TagPolicy::Immutable,
+        },
+        registries: vec![RegistrySettings {
+            host: server.host(),
+            plain_http: true,
+            ca: None,
+        }],
         private_networks: vec!["0.0.0.0/0".into()],
         registry_networks: Vec::new(),
         fetch_ca: None,
-        signing: Signing { mode: SigningMode::Platform, builder_id: BUILDER.into() },
+        signing: Signing {
+            mode: SigningMode::Platform,
+            builder_id: BUILDER.into(),
+        },
         sbom: None,
         packer: None,
     };
@@ -88,13 +128,21 @@ fn context(server: &Registry) -> PinnedReference {
     server.put_blob(repository, "{}");
     server.put_blob(repository, HELLO);
     let layer = Descriptor {
-        annotations: [("org.opencontainers.image.title".to_owned(), "siem/files/hello.sh".to_owned())].into(),
+        annotations: [(
+            "org.opencontainers.image.title".to_owned(),
+            "siem/files/hello.sh".to_owned(),
+        )]
+        .into(),
         ..Descriptor::of(media_type::OCTET_STREAM, HELLO.as_bytes())
     };
-    let manifest = json!({"schemaVersion": 2, "mediaType": media_type::MANIFEST, "artifactType": media_type::CONTEXT,
+    let manifest = json!({"schemaVersion": 2, "mediaType": media_type::MANIFEST,
+        "artifactType": media_type::CONTEXT,
         "config": Descriptor::empty(), "layers": [layer]});
     let digest = server.put_manifest(repository, None, media_type::MANIFEST, manifest.to_string());
-    let repository: packgate::core::reference::Repository = format!("{}/{repository}", server.host()).parse().expect("a repository");
+    let repository: packgate::core::reference::Repository =
+        format!("{}/{repository}", server.host())
+            .parse()
+            .expect("a repository");
     repository.pin(digest)
 }
 
@@ -104,17 +152,30 @@ struct Local(HttpClient);
 impl Local {
     fn new() -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        Self(HttpClient::new(&HttpOptions { proxy: Proxy::Direct, ..HttpOptions::default() }).expect("a client"))
+        Self(
+            HttpClient::new(&HttpOptions {
+                proxy: Proxy::Direct,
+                ..HttpOptions::default()
+            })
+            .expect("a client"),
+        )
     }
 
     fn target(&self, repository: &packgate::core::reference::Repository) -> RemoteTarget {
-        let options = RemoteOptions { plain_http: true, ..RemoteOptions::default() };
-        RemoteTarget::new(repository.clone(), &self.0, Arc::new(Anonymous), options).expect("a target")
+        let options = RemoteOptions {
+            plain_http: true,
+            ..RemoteOptions::default()
+        };
+        RemoteTarget::new(repository.clone(), &self.0, Arc::new(Anonymous), options)
+            .expect("a target")
     }
 }
 
 impl Repositories for Local {
-    fn open(&self, repository: &packgate::core::reference::Repository) -> Result<Arc<dyn Source>, OciError> {
+    fn open(
+        &self,
+        repository: &packgate::core::reference::Repository,
+    ) -> Result<Arc<dyn Source>, OciError> {
         Ok(Arc::new(self.target(repository)))
     }
 }
@@ -124,15 +185,42 @@ async fn pack(lock: &[u8], inputs: &Inputs) -> Digest {
     let local = Local::new();
     let artifact = inputs.context().expect("valid").expect("named");
     let context = Arc::new(local.target(artifact.repository()));
-    let file = ContextOrigin::open(context, &artifact.digest(), "siem/lock.yaml", &Limits::DEFAULT).await.expect("a context");
+    let file = ContextOrigin::open(
+        context,
+        &artifact.digest(),
+        "siem/lock.yaml",
+        &Limits::DEFAULT,
+    )
+    .await
+    .expect("a context");
     let http = Arc::new(HttpOrigin::new(local.0.clone()));
     let target = local.target(&inputs.repository().expect("valid"));
-    let origins = Origins { file: Arc::new(file), http, registry: Arc::new(RegistryOrigin::new(Arc::new(local))) };
+    let origins = Origins {
+        file: Arc::new(file),
+        http,
+        registry: Arc::new(RegistryOrigin::new(Arc::new(local))),
+    };
     let folder = tempfile::tempdir().expect("a folder");
-    let layout = Arc::new(LayoutTarget::open_or_create(&folder.path().join("layout").to_string_lossy()).expect("a layout"));
-    let service = PackService::new(Arc::<LayoutTarget>::clone(&layout), Arc::new(origins), Arc::new(Silent));
-    let packed = service.pack(&inputs.lock(lock).expect("the lock"), inputs.output.clone(), false).await.expect("packed");
-    deliver(&*layout, &target, &packed.root, &Limits::DEFAULT, &Silent).await.expect("pushed");
+    let layout = Arc::new(
+        LayoutTarget::open_or_create(&folder.path().join("layout").to_string_lossy())
+            .expect("a layout"),
+    );
+    let service = PackService::new(
+        Arc::<LayoutTarget>::clone(&layout),
+        Arc::new(origins),
+        Arc::new(Silent),
+    );
+    let packed = service
+        .pack(
+            &inputs.lock(lock).expect("the lock"),
+            inputs.output.clone(),
+            false,
+        )
+        .await
+        .expect("packed");
+    deliver(&*layout, &target, &packed.root, &Limits::DEFAULT, &Silent)
+        .await
+        .expect("pushed");
     packed.root.digest
 }
 
@@ -140,28 +228,67 @@ async fn pack(lock: &[u8], inputs: &Inputs) -> Digest {
 async fn sign(digest: &Digest, inputs: &Inputs) -> Result<Success, Reason> {
     let signer = KeySigner::from_pem(&std::fs::read(KEY).expect("a key"), None).expect("a key");
     let target = Local::new().target(&inputs.repository().expect("valid"));
-    endorse(&target, digest, inputs, Some(&signer), &SystemClock, &Limits::DEFAULT, &Silent).await.map_err(|e| e.reason())
+    endorse(
+        &target,
+        digest,
+        inputs,
+        Some(&signer),
+        &SystemClock,
+        &Limits::DEFAULT,
+        &Silent,
+    )
+    .await
+    .map_err(|e| e.reason())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_job_packs_the_other_signs_and_tags() {
     for referrers_api in [true, false] {
-        let server = Registry::with(Settings { referrers_api, ..Settings::default() }).await;
+        let server = Registry::with(Settings {
+            referrers_api,
+            ..Settings::default()
+        })
+        .await;
         let (lock, inputs) = freeze(&server);
         let digest = pack(&lock, &inputs).await;
-        assert!(server.tag("team-a/siem", "v1").is_none(), "the pack Job tags nothing");
+        assert!(
+            server.tag("team-a/siem", "v1").is_none(),
+            "the pack Job tags nothing"
+        );
         let done = sign(&digest, &inputs).await.expect("endorsed");
-        assert_eq!((done.digest, done.artifacts, done.layers, done.evidence.len()), (digest, 2, 3, 2));
+        assert_eq!(
+            (
+                done.digest,
+                done.artifacts,
+                done.layers,
+                done.evidence.len()
+            ),
+            (digest, 2, 3, 2)
+        );
         assert_eq!(server.tag("team-a/siem", "v1"), Some(digest.to_string()));
-        let puts: Vec<String> = server.requests().into_iter().filter(|request| request.method == "PUT").map(|request| request.path).collect();
-        assert!(puts.last().expect("something was pushed").ends_with("/manifests/v1"), "{puts:?}");
+        let puts: Vec<String> = server
+            .requests()
+            .into_iter()
+            .filter(|request| request.method == "PUT")
+            .map(|request| request.path)
+            .collect();
+        assert!(
+            puts.last()
+                .expect("something was pushed")
+                .ends_with("/manifests/v1"),
+            "{puts:?}"
+        );
         let again = sign(&digest, &inputs).await.expect("endorsed");
         assert_eq!(again, done, "a second run adds nothing");
         let workspace = Workspace::new();
         workspace.write("key.pem", std::fs::read(KEY).expect("a key"));
         workspace.write("key.pub", workspace.run("keys public key.pem").ok());
         let reference = format!("{}/team-a/siem:v1", server.host());
-        workspace.run(&format!("verify {reference} --plain-http --key key.pub --builder-id {BUILDER}")).ok();
+        workspace
+            .run(&format!(
+                "verify {reference} --plain-http --key key.pub --builder-id {BUILDER}"
+            ))
+            .ok();
     }
 }
 
@@ -170,21 +297,42 @@ async fn a_changed_or_lost_byte_in_the_registry_is_never_signed() {
     let server = Registry::start().await;
     let (lock, inputs) = freeze(&server);
     let digest = pack(&lock, &inputs).await;
-    let manifest: serde_json::Value = serde_json::from_slice(&server.manifest("team-a/siem", &digest.to_string()).expect("there")).expect("JSON");
-    let layer = manifest["layers"][1]["digest"].as_str().expect("a digest").to_owned();
+    let manifest: serde_json::Value = serde_json::from_slice(
+        &server
+            .manifest("team-a/siem", &digest.to_string())
+            .expect("there"),
+    )
+    .expect("JSON");
+    let layer = manifest["layers"][1]["digest"]
+        .as_str()
+        .expect("a digest")
+        .to_owned();
     for (fault, reason) in [
         (Fault::on("GET", &layer).flip(600), Reason::DigestMismatch),
         (Fault::on("GET", &layer).status(404), Reason::SourceNotFound),
-        (Fault::on("GET", "/manifests/v1").status(403), Reason::RegistryDenied),
-        (Fault::on("GET", "/manifests/v1").status(401), Reason::RegistryDenied),
-        (Fault::on("GET", "/referrers/").status(403), Reason::RegistryDenied),
+        (
+            Fault::on("GET", "/manifests/v1").status(403),
+            Reason::RegistryDenied,
+        ),
+        (
+            Fault::on("GET", "/manifests/v1").status(401),
+            Reason::RegistryDenied,
+        ),
+        (
+            Fault::on("GET", "/referrers/").status(403),
+            Reason::RegistryDenied,
+        ),
     ] {
         server.heal();
         server.fault(fault);
         assert_eq!(sign(&digest, &inputs).await, Err(reason));
         assert!(server.tag("team-a/siem", "v1").is_none());
     }
-    let added = server.requests().iter().filter(|request| request.method == "PUT" && request.path.contains("/manifests/")).count();
+    let added = server
+        .requests()
+        .iter()
+        .filter(|request| request.method == "PUT" && request.path.contains("/manifests/"))
+        .count();
     assert_eq!(added, 1, "the bundle's own manifest");
 }
 
@@ -204,8 +352,14 @@ fn failed(workspace: &Workspace, line: &str, code: i32, reason: Reason) -> Strin
     let run = workspace.run(line);
     run.refused(code, reason.as_str());
     let failure = report(workspace).result.expect_err("it failed");
-    assert_eq!((failure.reason, i32::from(failure.class().exit_code())), (reason, code));
-    assert!(run.stderr.contains(&workspace.read("report")), "the log has the report, too: {run:?}");
+    assert_eq!(
+        (failure.reason, i32::from(failure.class().exit_code())),
+        (reason, code)
+    );
+    assert!(
+        run.stderr.contains(&workspace.read("report")),
+        "the log has the report, too: {run:?}"
+    );
     failure.message
 }
 
@@ -219,23 +373,48 @@ async fn the_real_verbs_never_reach_the_machine_itself() {
     snapshot(&workspace, &lock, &inputs);
     let asked = server.requests().len();
     failed(&workspace, PACK, 1, Reason::AddressNotAllowed);
-    let sign = format!("job sign --inputs in --digest {} --key {KEY} --report report", Digest::of(b"x"));
+    let sign = format!(
+        "job sign --inputs in --digest {} --key {KEY} --report report",
+        Digest::of(b"x")
+    );
     failed(&workspace, &sign, 1, Reason::AddressNotAllowed);
     assert_eq!(server.requests().len(), asked, "nothing was sent");
     // Only the download is left: it is refused by its own rule.
-    let text = String::from_utf8(lock).expect("JSON").replace(r#""type":"file""#, r#""type":"http""#).replace("files/hello.sh", &server.origin());
-    let lock = Lockfile::parse(text.as_bytes(), &Limits::DEFAULT).expect("a lock").canonical();
-    let source = SourceOrigin { context: None, ..inputs.source.clone() };
-    snapshot(&workspace, &lock.bytes, &Inputs { lock_digest: lock.digest, source, ..inputs });
+    let text = String::from_utf8(lock)
+        .expect("JSON")
+        .replace(r#""type":"file""#, r#""type":"http""#)
+        .replace("files/hello.sh", &server.origin());
+    let lock = Lockfile::parse(text.as_bytes(), &Limits::DEFAULT)
+        .expect("a lock")
+        .canonical();
+    let source = SourceOrigin {
+        context: None,
+        ..inputs.source.clone()
+    };
+    snapshot(
+        &workspace,
+        &lock.bytes,
+        &Inputs {
+            lock_digest: lock.digest,
+            source,
+            ..inputs
+        },
+    );
     failed(&workspace, PACK, 1, Reason::AddressNotAllowed);
     assert_eq!(server.requests().len(), asked, "nothing was sent");
 }
 
 /// An address of this machine that Jobs may reach, if there is one. Nothing is sent to find it out.
 pub(crate) fn own_address(test: &str) -> Option<IpAddr> {
-    let socket = UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.connect("192.0.2.1:9").map(|()| socket));
-    let address = socket.and_then(|socket| socket.local_addr()).ok().map(|address| address.ip());
-    let policy = AddressPolicy::Cluster { private: PrivateAddresses::Allowed };
+    let socket = UdpSocket::bind("0.0.0.0:0")
+        .and_then(|socket| socket.connect("192.0.2.1:9").map(|()| socket));
+    let address = socket
+        .and_then(|socket| socket.local_addr())
+        .ok()
+        .map(|address| address.ip());
+    let policy = AddressPolicy::Cluster {
+        private: PrivateAddresses::Allowed,
+    };
     let address = address.filter(|address| policy.check(*address).is_ok());
     if address.is_none() {
         println!("{test}: not run, this machine has no address but loopback");
@@ -245,7 +424,9 @@ pub(crate) fn own_address(test: &str) -> Option<IpAddr> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_real_verbs_pack_sign_and_report() {
-    let Some(address) = own_address("the_real_verbs_pack_sign_and_report") else { return };
+    let Some(address) = own_address("the_real_verbs_pack_sign_and_report") else {
+        return;
+    };
     let server = Registry::listening(address, Settings::default()).await;
     let (lock, inputs) = freeze(&server);
     let workspace = Workspace::new();
@@ -254,48 +435,136 @@ async fn the_real_verbs_pack_sign_and_report() {
     let digest = workspace.run(PACK).ok().to_owned();
     let packed = report(&workspace);
     let success = packed.result.clone().expect("packed");
-    assert_eq!((packed.step, success.digest.to_string(), success.artifacts, success.layers), (Step::Pack, digest.clone(), 2, 3));
-    assert!(server.tag("team-a/siem", "v1").is_none(), "the pack Job tags nothing");
-    assert_eq!(std::fs::read_dir(workspace.file("work")).expect("a folder").count(), 0, "nothing stays behind");
+    assert_eq!(
+        (
+            packed.step,
+            success.digest.to_string(),
+            success.artifacts,
+            success.layers
+        ),
+        (Step::Pack, digest.clone(), 2, 3)
+    );
+    assert!(
+        server.tag("team-a/siem", "v1").is_none(),
+        "the pack Job tags nothing"
+    );
+    assert_eq!(
+        std::fs::read_dir(workspace.file("work"))
+            .expect("a folder")
+            .count(),
+        0,
+        "nothing stays behind"
+    );
 
     let sign = format!("job sign --inputs in --digest {digest} --report report");
     failed(&workspace, &sign, 2, Reason::NoSigner);
     workspace.write("wrong", "not it");
-    failed(&workspace, &format!("{sign} --key packgate.key"), 2, Reason::NoSigner);
-    failed(&workspace, &format!("{sign} --key packgate.key --key-password-file wrong"), 2, Reason::NoSigner);
-    failed(&workspace, &format!("{sign} --key nothing"), 2, Reason::NoSigner);
-    assert_eq!((server.tag("team-a/siem", "v1"), server.count("PUT", "/manifests/")), (None, 1));
+    failed(
+        &workspace,
+        &format!("{sign} --key packgate.key"),
+        2,
+        Reason::NoSigner,
+    );
+    failed(
+        &workspace,
+        &format!("{sign} --key packgate.key --key-password-file wrong"),
+        2,
+        Reason::NoSigner,
+    );
+    failed(
+        &workspace,
+        &format!("{sign} --key nothing"),
+        2,
+        Reason::NoSigner,
+    );
+    assert_eq!(
+        (
+            server.tag("team-a/siem", "v1"),
+            server.count("PUT", "/manifests/")
+        ),
+        (None, 1)
+    );
     workspace.write("password", "test");
-    let run = workspace.run(&format!("{sign} --key packgate.key --key-password-file password -o json"));
-    assert_eq!((run.json()["kind"].as_str(), run.json()["step"].as_str()), (Some("JobReport"), Some("sign")));
+    let run = workspace.run(&format!(
+        "{sign} --key packgate.key --key-password-file password -o json"
+    ));
+    assert_eq!(
+        (run.json()["kind"].as_str(), run.json()["step"].as_str()),
+        (Some("JobReport"), Some("sign"))
+    );
     let signed = report(&workspace).result.expect("signed");
-    assert_eq!((signed.digest, signed.size, signed.evidence.len()), (success.digest, success.size, 2));
+    assert_eq!(
+        (signed.digest, signed.size, signed.evidence.len()),
+        (success.digest, success.size, 2)
+    );
     assert_eq!(server.tag("team-a/siem", "v1"), Some(digest));
-    workspace.run(&format!("verify {}/team-a/siem:v1 --plain-http --key packgate.pub --builder-id {BUILDER}", server.host())).ok();
+    workspace
+        .run(&format!(
+            "verify {}/team-a/siem:v1 --plain-http --key packgate.pub --builder-id {BUILDER}",
+            server.host()
+        ))
+        .ok();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn credentials_of_a_job_come_from_its_files_alone() {
-    let Some(address) = own_address("credentials_of_a_job_come_from_its_files_alone") else { return };
+    let Some(address) = own_address("credentials_of_a_job_come_from_its_files_alone") else {
+        return;
+    };
     let auth = crate::support::registry::Auth::Basic("alice", "hunter2");
-    let server = Registry::listening(address, Settings { auth, ..Settings::default() }).await;
+    let server = Registry::listening(
+        address,
+        Settings {
+            auth,
+            ..Settings::default()
+        },
+    )
+    .await;
     let (lock, inputs) = freeze(&server);
     let workspace = Workspace::new();
     snapshot(&workspace, &lock, &inputs);
-    let config = json!({"auths": {server.host(): {"username": "alice", "password": "hunter2"}}}).to_string();
+    let config =
+        json!({"auths": {server.host(): {"username": "alice", "password": "hunter2"}}}).to_string();
     // What a person has logged in to is nothing to a Job.
     workspace.write(".docker/config.json", &config);
     workspace.write("config.json", &config);
     failed(&workspace, PACK, 3, Reason::RegistryDenied);
-    failed(&workspace, &format!("{PACK} --context-config config.json"), 3, Reason::RegistryDenied);
-    let message = failed(&workspace, &format!("{PACK} --registry-config config.json"), 3, Reason::RegistryDenied);
+    failed(
+        &workspace,
+        &format!("{PACK} --context-config config.json"),
+        3,
+        Reason::RegistryDenied,
+    );
+    let message = failed(
+        &workspace,
+        &format!("{PACK} --registry-config config.json"),
+        3,
+        Reason::RegistryDenied,
+    );
     assert!(message.contains("team-a/ctx"), "{message}");
-    workspace.run(&format!("{PACK} --context-config config.json --registry-config config.json")).ok();
-    workspace.write("config.json", json!({"credHelpers": {server.host(): "evil"}}).to_string());
-    let message = failed(&workspace, &format!("{PACK} --context-config config.json"), 2, Reason::InvalidSpec);
+    workspace
+        .run(&format!(
+            "{PACK} --context-config config.json --registry-config config.json"
+        ))
+        .ok();
+    workspace.write(
+        "config.json",
+        json!({"credHelpers": {server.host(): "evil"}}).to_string(),
+    );
+    let message = failed(
+        &workspace,
+        &format!("{PACK} --context-config config.json"),
+        2,
+        Reason::InvalidSpec,
+    );
     assert!(message.contains("not run here"), "{message}");
     workspace.write("config.json", " ".repeat((1 << 20) + 1));
-    failed(&workspace, &format!("{PACK} --context-config config.json"), 2, Reason::InvalidSpec);
+    failed(
+        &workspace,
+        &format!("{PACK} --context-config config.json"),
+        2,
+        Reason::InvalidSpec,
+    );
 }
 
 #[tokio::test]
@@ -307,27 +576,69 @@ async fn inputs_that_cannot_be_used_are_reported() {
     snapshot(&workspace, &lock, &inputs);
     workspace.write("in/lock.json", [&lock[..], b"\n"].concat());
     failed(&workspace, PACK, 1, Reason::LockMismatch);
-    snapshot(&workspace, &lock, &Inputs { v: 2, ..inputs.clone() });
+    snapshot(
+        &workspace,
+        &lock,
+        &Inputs {
+            v: 2,
+            ..inputs.clone()
+        },
+    );
     let message = failed(&workspace, PACK, 2, Reason::InvalidSpec);
     assert!(message.contains("one release"), "{message}");
     workspace.write("in/inputs.json", " ".repeat(1_000_001));
     failed(&workspace, PACK, 2, Reason::InvalidSpec);
     for (inputs, part) in [
         (
-            Inputs { private_networks: vec!["10.0.0.0".into()], source: SourceOrigin { context: None, ..inputs.source.clone() }, ..inputs.clone() },
+            Inputs {
+                private_networks: vec!["10.0.0.0".into()],
+                source: SourceOrigin {
+                    context: None,
+                    ..inputs.source.clone()
+                },
+                ..inputs.clone()
+            },
             "ociRef",
         ),
-        (Inputs { registries: vec![RegistrySettings { host: "http://x".into(), plain_http: true, ca: None }], ..inputs.clone() }, "HOST"),
-        (Inputs { destination: Destination { repository: "https://x".into(), ..inputs.destination.clone() }, ..inputs.clone() }, "scheme"),
+        (
+            Inputs {
+                registries: vec![RegistrySettings {
+                    host: "http://x".into(),
+                    plain_http: true,
+                    ca: None,
+                }],
+                ..inputs.clone()
+            },
+            "HOST",
+        ),
+        (
+            Inputs {
+                destination: Destination {
+                    repository: "https://x".into(),
+                    ..inputs.destination.clone()
+                },
+                ..inputs.clone()
+            },
+            "scheme",
+        ),
     ] {
         snapshot(&workspace, &lock, &inputs);
-        let reason = if part == "ociRef" { Reason::InvalidLock } else { Reason::InvalidSpec };
+        let reason = if part == "ociRef" {
+            Reason::InvalidLock
+        } else {
+            Reason::InvalidSpec
+        };
         let message = failed(&workspace, PACK, 2, reason);
         assert!(message.contains(part), "{message}");
     }
     snapshot(&workspace, &lock, &inputs);
     for option in ["--plain-http", "--ca-file ca.pem"] {
-        failed(&workspace, &format!("{PACK} {option}"), 2, Reason::InvalidSpec);
+        failed(
+            &workspace,
+            &format!("{PACK} {option}"),
+            2,
+            Reason::InvalidSpec,
+        );
     }
 }
 
@@ -336,14 +647,22 @@ fn a_report_that_cannot_be_written_does_not_hide_why() {
     let workspace = Workspace::new();
     let run = workspace.run("job pack --inputs in --work work --report none/report");
     let run = run.refused(3, "SourceNotFound");
-    assert!(run.stderr.contains("the report could not be written: none/report"), "{run:?}");
+    assert!(
+        run.stderr
+            .contains("the report could not be written: none/report"),
+        "{run:?}"
+    );
 }
 
-/// Waits until the path is there. What happens in another process cannot be waited for in any other way.
+/// Waits until the path is there. What happens in another process cannot be waited for in any other
+/// way.
 fn wait_for(child: &mut Child, started: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !started() {
-        assert!(child.try_wait().expect("a child").is_none(), "it ended by itself");
+        assert!(
+            child.try_wait().expect("a child").is_none(),
+            "it ended by itself"
+        );
         assert!(Instant::now() < deadline, "it did not start");
         std::thread::yield_now();
     }
@@ -352,7 +671,10 @@ fn wait_for(child: &mut Child, started: impl Fn() -> bool) {
 /// Does the process catch SIGTERM (signal 15)? See proc(5), `SigCgt`.
 fn catches_sigterm(status: &Path) -> bool {
     let status = std::fs::read_to_string(status).unwrap_or_default();
-    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let caught = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigCgt:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     caught.is_some_and(|mask| mask & (1 << 14) != 0)
 }
 
@@ -363,13 +685,26 @@ fn a_job_that_is_told_to_stop_reports_and_ends() {
     // Nobody ever writes into it, so whoever reads it waits.
     workspace.tool("mkfifo", ["in/inputs.json"]).ok();
     let mut command = workspace.command(BINARY);
-    let mut child = command.args(PACK.split(' ')).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the binary runs");
-    let status = Path::new("/proc").join(child.id().to_string()).join("status");
+    let mut child = command
+        .args(PACK.split(' '))
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the binary runs");
+    let status = Path::new("/proc")
+        .join(child.id().to_string())
+        .join("status");
     wait_for(&mut child, || catches_sigterm(&status));
-    workspace.tool("kill", ["-TERM", &child.id().to_string()]).ok();
+    workspace
+        .tool("kill", ["-TERM", &child.id().to_string()])
+        .ok();
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(3), "{output:?}");
     let failure = report(&workspace).result.expect_err("it was stopped");
     assert_eq!(failure.reason, Reason::DeadlineExceeded);
-    assert!(failure.message.starts_with("stopped before it was done"), "{}", failure.message);
+    assert!(
+        failure.message.starts_with("stopped before it was done"),
+        "{}",
+        failure.message
+    );
 }

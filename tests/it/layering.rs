@@ -1,4 +1,5 @@
-//! Who may import what: the tables of ARCHITECTURE.md, "Layers", as a test. Code under `#[cfg(test)]` is not looked at.
+//! Who may import what: the tables of ARCHITECTURE.md, "Layers", as a test. Code under
+//! `#[cfg(test)]` is not looked at.
 
 use std::{
     collections::BTreeMap,
@@ -10,10 +11,38 @@ use std::{
 const MODULES: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("lib", &[]),
-    ("cli", &["api", "clock", "controller", "core", "fetch", "http", "oci", "outdir", "service", "signing", "telemetry", "trust", "webhook"]),
-    ("controller", &["api", "clock", "core", "service", "telemetry"]),
-    ("webhook", &["api", "clock", "core", "listener", "service", "telemetry"]),
-    ("service", &["clock", "core", "fetch", "oci", "outdir", "signing", "trust"]),
+    (
+        "cli",
+        &[
+            "api",
+            "clock",
+            "controller",
+            "core",
+            "fetch",
+            "http",
+            "oci",
+            "outdir",
+            "service",
+            "signing",
+            "telemetry",
+            "trust",
+            "webhook",
+        ],
+    ),
+    (
+        "controller",
+        &["api", "clock", "core", "service", "telemetry"],
+    ),
+    (
+        "webhook",
+        &["api", "clock", "core", "listener", "service", "telemetry"],
+    ),
+    (
+        "service",
+        &[
+            "clock", "core", "fetch", "oci", "outdir", "signing", "trust",
+        ],
+    ),
     ("fetch", &["core", "http", "oci"]),
     ("oci", &["core", "http"]),
     ("signing", &["core", "http"]),
@@ -45,17 +74,59 @@ const IMPLEMENTATIONS: &[&str] = &[
 
 /// Word in the code → the places of `src/` that may say it.
 const HOMES: &[(&str, &[&str])] = &[
-    ("kube::", &["api", "controller", "webhook", "telemetry/events", "cli/controller", "cli/webhook", "cli/cluster", "cli/in_cluster"]),
-    ("k8s_openapi::", &["api", "controller", "webhook", "telemetry/events", "cli/controller", "cli/webhook", "cli/cluster", "cli/in_cluster"]),
+    (
+        "kube::",
+        &[
+            "api",
+            "controller",
+            "webhook",
+            "telemetry/events",
+            "cli/controller",
+            "cli/webhook",
+            "cli/cluster",
+            "cli/in_cluster",
+        ],
+    ),
+    (
+        "k8s_openapi::",
+        &[
+            "api",
+            "controller",
+            "webhook",
+            "telemetry/events",
+            "cli/controller",
+            "cli/webhook",
+            "cli/cluster",
+            "cli/in_cluster",
+        ],
+    ),
     ("axum::", &["listener", "telemetry", "webhook"]),
     ("reqwest::", &["http", "oci/remote", "signing/keyless"]),
     ("sigstore_tuf::", &["trust"]),
     ("clap::", &["cli"]),
     ("indicatif::", &["cli"]),
     ("rpassword::", &["cli"]),
-    ("std::fs", &["oci/layout", "oci/archive", "fetch/file", "trust/file", "signing/key", "webhook/tls", "cli", "outdir"]),
-    ("tokio::fs", &["oci/layout", "oci/archive", "fetch/file", "cli"]),
-    ("tempfile::", &["oci/layout", "oci/archive", "trust/file", "cli", "outdir"]),
+    (
+        "std::fs",
+        &[
+            "oci/layout",
+            "oci/archive",
+            "fetch/file",
+            "trust/file",
+            "signing/key",
+            "webhook/tls",
+            "cli",
+            "outdir",
+        ],
+    ),
+    (
+        "tokio::fs",
+        &["oci/layout", "oci/archive", "fetch/file", "cli"],
+    ),
+    (
+        "tempfile::",
+        &["oci/layout", "oci/archive", "trust/file", "cli", "outdir"],
+    ),
     ("cap_std::", &["outdir"]),
     ("std::process::Command", &["oci/auth"]),
     ("tokio::process", &["oci/auth", "signing/kms"]),
@@ -117,31 +188,64 @@ struct Source {
 #[test]
 fn imports_obey_the_layers() {
     let sources = sources();
-    assert!(sources.len() > 60, "only {} files were found", sources.len());
+    assert!(
+        sources.len() > 60,
+        "only {} files were found",
+        sources.len()
+    );
     let faults: Vec<String> = sources.iter().flat_map(faults).collect();
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
 #[test]
 fn the_scanner_sees_what_it_must() {
-    let source = |place: &str, code: &str| Source { place: place.into(), file: "x.rs".into(), lines: strip(code) };
+    let source = |place: &str, code: &str| Source {
+        place: place.into(),
+        file: "x.rs".into(),
+        lines: strip(code),
+    };
     for (place, code, rule) in [
-        ("core/x", "use crate::oci::Source;", "core may not name crate::oci"),
-        ("core/x", "use tokio::time;", "core may not use the crate tokio"),
+        (
+            "core/x",
+            "use crate::oci::Source;",
+            "core may not name crate::oci",
+        ),
+        (
+            "core/x",
+            "use tokio::time;",
+            "core may not use the crate tokio",
+        ),
         ("core/x", "let t = std::fs::read(p);", "std::fs"),
-        ("service/x", "use crate::{core::digest, http::HttpClient};", "service may not name crate::http"),
+        (
+            "service/x",
+            "use crate::{core::digest, http::HttpClient};",
+            "service may not name crate::http",
+        ),
         ("service/x", "use crate::oci::LayoutTarget;", "LayoutTarget"),
         ("oci/remote/x", "use std::{\n    fs,\n};", "std::fs"),
         ("fetch/http", "use clap::Args;", "clap::"),
         ("cli/x", "std::env::var(\"A\")", "std::env"),
         ("cli/x", "    eprintln!(\"a\");", "eprintln!"),
         ("cli/x", "std::io::stdout().lock()", "io::stdout"),
-        ("webhook/x", "use crate::controller::Step;", "webhook may not name crate::controller"),
+        (
+            "webhook/x",
+            "use crate::controller::Step;",
+            "webhook may not name crate::controller",
+        ),
     ] {
         let found = faults(&source(place, code));
-        assert!(found.iter().any(|fault| fault.contains(rule)), "{place}: {code}: {found:?}");
+        assert!(
+            found.iter().any(|fault| fault.contains(rule)),
+            "{place}: {code}: {found:?}"
+        );
     }
-    assert!(faults(&source("core/x", "// use tokio::x;\nuse std::fmt;\n#[cfg(test)]\nmod tests {\n    use crate::oci;\n}\n")).is_empty());
+    assert!(
+        faults(&source(
+            "core/x",
+            "// use tokio::x;\nuse std::fmt;\n#[cfg(test)]\nmod tests {\n    use crate::oci;\n}\n"
+        ))
+        .is_empty()
+    );
 }
 
 fn sources() -> Vec<Source> {
@@ -149,14 +253,24 @@ fn sources() -> Vec<Source> {
     let mut files = Vec::new();
     collect(&root, &mut files);
     let place = |file: &Path| {
-        let relative = file.strip_prefix(&root).expect("below src").with_extension("");
-        relative.to_string_lossy().trim_end_matches("/mod").to_owned()
+        let relative = file
+            .strip_prefix(&root)
+            .expect("below src")
+            .with_extension("");
+        relative
+            .to_string_lossy()
+            .trim_end_matches("/mod")
+            .to_owned()
     };
     let test = |file: &&PathBuf| !file.to_string_lossy().contains("test");
     files
         .iter()
         .filter(test)
-        .map(|file| Source { place: place(file), file: file.clone(), lines: strip(&fs::read_to_string(file).expect("readable")) })
+        .map(|file| Source {
+            place: place(file),
+            file: file.clone(),
+            lines: strip(&fs::read_to_string(file).expect("readable")),
+        })
         .collect()
 }
 
@@ -181,7 +295,9 @@ fn strip(code: &str) -> Vec<(usize, String)> {
         }
         let line = line.split("//").next().unwrap_or_default();
         let trimmed = line.trim_start();
-        let starts_use = trimmed.starts_with("use ") || trimmed.starts_with("pub use ") || trimmed.starts_with("pub(super) use ");
+        let starts_use = trimmed.starts_with("use ")
+            || trimmed.starts_with("pub use ")
+            || trimmed.starts_with("pub(super) use ");
         match &mut open {
             Some((_, text)) => text.push_str(line),
             None if starts_use => open = Some((number + 1, line.to_owned())),
@@ -189,7 +305,13 @@ fn strip(code: &str) -> Vec<(usize, String)> {
         }
         if open.as_ref().is_some_and(|(_, text)| text.contains(';')) {
             let (number, text) = open.take().expect("it is open");
-            let tree = text.split_once("use ").map_or("", |(_, tree)| tree).split(';').next().unwrap_or_default().to_owned();
+            let tree = text
+                .split_once("use ")
+                .map_or("", |(_, tree)| tree)
+                .split(';')
+                .next()
+                .unwrap_or_default()
+                .to_owned();
             lines.extend(flatten("", &tree).into_iter().map(|path| (number, path)));
         }
     }
@@ -198,7 +320,9 @@ fn strip(code: &str) -> Vec<(usize, String)> {
 
 fn flatten(prefix: &str, tree: &str) -> Vec<String> {
     let tree = tree.trim();
-    let Some((head, rest)) = tree.split_once('{') else { return vec![format!("{prefix}{tree}")] };
+    let Some((head, rest)) = tree.split_once('{') else {
+        return vec![format!("{prefix}{tree}")];
+    };
     let inner = rest.rsplit_once('}').map_or(rest, |(inner, _)| inner);
     let prefix = format!("{prefix}{}", head.trim());
     let mut parts = vec![String::new()];
@@ -210,7 +334,11 @@ fn flatten(prefix: &str, tree: &str) -> Vec<String> {
             _ => parts.last_mut().expect("never empty").push(c),
         }
     }
-    parts.iter().filter(|part| !part.trim().is_empty()).flat_map(|part| flatten(&prefix, part)).collect()
+    parts
+        .iter()
+        .filter(|part| !part.trim().is_empty())
+        .flat_map(|part| flatten(&prefix, part))
+        .collect()
 }
 
 fn faults(source: &Source) -> Vec<String> {
@@ -218,17 +346,23 @@ fn faults(source: &Source) -> Vec<String> {
     let allowed: BTreeMap<&str, &[&str]> = MODULES.iter().copied().collect();
     let mut found = Vec::new();
     for (number, line) in &source.lines {
-        let mut fault = |rule: String| found.push(format!("{}:{number}: {rule}", source.file.display()));
+        let mut fault =
+            |rule: String| found.push(format!("{}:{number}: {rule}", source.file.display()));
         match allowed.get(layer) {
             None => fault(format!("the folder {layer} is not in the table of layers")),
             Some(allowed) => {
-                for module in crate_modules(line).filter(|module| *module != layer && !allowed.contains(module)) {
+                for module in crate_modules(line)
+                    .filter(|module| *module != layer && !allowed.contains(module))
+                {
                     fault(format!("{layer} may not name crate::{module}"));
                 }
             }
         }
         for (word, homes) in HOMES.iter().filter(|(word, _)| says(line, word)) {
-            if !homes.iter().any(|home| source.place == *home || source.place.starts_with(&format!("{home}/"))) {
+            if !homes
+                .iter()
+                .any(|home| source.place == *home || source.place.starts_with(&format!("{home}/")))
+            {
                 fault(format!("{word} may be named in {homes:?} only"));
             }
         }
@@ -245,33 +379,56 @@ fn faults(source: &Source) -> Vec<String> {
 }
 
 fn crate_modules(line: &str) -> impl Iterator<Item = &str> {
-    let word = |rest: &str| rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_lowercase() || c == '_').len();
-    line.split("crate::").skip(1).map(move |rest| &rest[..word(rest)]).filter(|module| !module.is_empty() && *module != "install_crypto_provider")
+    let word = |rest: &str| {
+        rest.len()
+            - rest
+                .trim_start_matches(|c: char| c.is_ascii_lowercase() || c == '_')
+                .len()
+    };
+    line.split("crate::")
+        .skip(1)
+        .map(move |rest| &rest[..word(rest)])
+        .filter(|module| !module.is_empty() && *module != "install_crypto_provider")
 }
 
 fn core_faults(line: &str) -> impl Iterator<Item = String> {
     let path = line.trim();
-    let is_path = path
-        .split("::")
-        .next()
-        .is_some_and(|first| !first.is_empty() && first.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit()));
+    let is_path = path.split("::").next().is_some_and(|first| {
+        !first.is_empty()
+            && first
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit())
+    });
     let first = path.split("::").next().unwrap_or_default();
-    let foreign =
-        is_path && path.contains("::") && !path.contains(' ') && !["crate", "super", "self"].contains(&first) && !CORE_CRATES.contains(&first);
+    let foreign = is_path
+        && path.contains("::")
+        && !path.contains(' ')
+        && !["crate", "super", "self"].contains(&first)
+        && !CORE_CRATES.contains(&first);
     // A module of `core` itself, named relative to the file.
     let sibling = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/core");
     let foreign = foreign && !has_module(&sibling, first);
-    let banned = CORE_STD_BANNED.iter().filter(|banned| says(line, banned)).map(|banned| format!("core may not use {banned}"));
-    banned.chain(foreign.then(|| format!("core may not use the crate {first}"))).collect::<Vec<_>>().into_iter()
+    let banned = CORE_STD_BANNED
+        .iter()
+        .filter(|banned| says(line, banned))
+        .map(|banned| format!("core may not use {banned}"));
+    banned
+        .chain(foreign.then(|| format!("core may not use the crate {first}")))
+        .collect::<Vec<_>>()
+        .into_iter()
 }
 
 fn has_module(folder: &Path, name: &str) -> bool {
     let mut files = Vec::new();
     collect(folder, &mut files);
-    files.iter().any(|file| file.file_stem().is_some_and(|stem| stem == name) || file.parent().is_some_and(|parent| parent.ends_with(name)))
+    files.iter().any(|file| {
+        file.file_stem().is_some_and(|stem| stem == name)
+            || file.parent().is_some_and(|parent| parent.ends_with(name))
+    })
 }
 
 /// Is the word there, and not as the end of a longer one?
 fn says(line: &str, word: &str) -> bool {
-    line.match_indices(word).any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
+    line.match_indices(word)
+        .any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
 }

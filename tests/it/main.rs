@@ -1,7 +1,18 @@
 //! Integration tests: one binary, one module per subject, helpers in `support`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
-#![allow(clippy::disallowed_methods, reason = "where the data and tools are comes from the environment")]
-#![allow(clippy::print_stdout, reason = "a test says what it does, and when it was not run")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "where the data and tools are comes from the environment"
+)]
+#![allow(
+    clippy::print_stdout,
+    reason = "a test says what it does, and when it was not run"
+)]
 
 mod binding;
 mod budgets;

@@ -1,4 +1,5 @@
-//! Registries that are down, refuse or lie: the real binary says what it was, and never takes silence for "no signatures".
+//! Registries that are down, refuse or lie: the real binary says what it was, and never takes
+//! silence for "no signatures".
 
 use std::{process::Stdio, time::Duration};
 
@@ -14,17 +15,25 @@ use crate::support::{
 async fn signed(settings: Settings) -> (Workspace, Registry, String) {
     let registry = Registry::with(settings).await;
     let workspace = Workspace::with_lock();
-    let line = format!("pack lock.yaml --plain-http --to {}/team/hello:v1 --key packgate.key", registry.host());
+    let line = format!(
+        "pack lock.yaml --plain-http --to {}/team/hello:v1 --key packgate.key",
+        registry.host()
+    );
     let reference = workspace.keys().run(&line).ok().to_owned();
     (workspace, registry, reference)
 }
 
 fn verify(workspace: &Workspace, reference: &str) -> Run {
-    workspace.run(&format!("verify --plain-http {reference} --key packgate.pub"))
+    workspace.run(&format!(
+        "verify --plain-http {reference} --key packgate.pub"
+    ))
 }
 
 fn without_api() -> Settings {
-    Settings { referrers_api: false, ..Settings::default() }
+    Settings {
+        referrers_api: false,
+        ..Settings::default()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -33,8 +42,17 @@ async fn a_registry_that_is_down_is_unavailable() {
     verify(&workspace, &reference).ok();
     drop(registry);
     verify(&workspace, &reference).refused(3, "RegistryUnavailable");
-    workspace.run(&format!("unpack --plain-http {reference} --to got --key packgate.pub")).refused(3, "RegistryUnavailable");
-    workspace.run(&format!("pack lock.yaml --plain-http --to {}", reference.split('@').next().expect("a name"))).refused(3, "RegistryUnavailable");
+    workspace
+        .run(&format!(
+            "unpack --plain-http {reference} --to got --key packgate.pub"
+        ))
+        .refused(3, "RegistryUnavailable");
+    workspace
+        .run(&format!(
+            "pack lock.yaml --plain-http --to {}",
+            reference.split('@').next().expect("a name")
+        ))
+        .refused(3, "RegistryUnavailable");
     assert!(!workspace.file("got").exists());
 }
 
@@ -44,10 +62,20 @@ async fn a_refusal_is_no_absence_of_signatures() {
         (Settings::default(), "/manifests/", 403, "RegistryDenied"),
         (Settings::default(), "/referrers/", 403, "RegistryDenied"),
         (Settings::default(), "/referrers/", 429, "RateLimited"),
-        (Settings::default(), "/referrers/", 500, "RegistryUnavailable"),
+        (
+            Settings::default(),
+            "/referrers/",
+            500,
+            "RegistryUnavailable",
+        ),
         (without_api(), "/manifests/sha256-", 403, "RegistryDenied"),
         (without_api(), "/manifests/sha256-", 429, "RateLimited"),
-        (without_api(), "/manifests/sha256-", 503, "RegistryUnavailable"),
+        (
+            without_api(),
+            "/manifests/sha256-",
+            503,
+            "RegistryUnavailable",
+        ),
     ] {
         let (workspace, registry, reference) = signed(settings).await;
         registry.fault(Fault::on("GET", part).status(status));
@@ -64,7 +92,11 @@ async fn a_refusal_is_no_absence_of_signatures() {
 async fn a_refusal_of_blobs_is_no_empty_bundle() {
     let (workspace, registry, reference) = signed(Settings::default()).await;
     registry.fault(Fault::on("GET", "/blobs/").status(403));
-    workspace.run(&format!("unpack --plain-http {reference} --to got --key packgate.pub")).refused(3, "RegistryDenied");
+    workspace
+        .run(&format!(
+            "unpack --plain-http {reference} --to got --key packgate.pub"
+        ))
+        .refused(3, "RegistryDenied");
     assert!(!workspace.file("got").exists());
 }
 
@@ -80,7 +112,9 @@ async fn bytes_that_are_not_the_digests_are_corrupt() {
     for part in ["/manifests/sha256:", "/blobs/"] {
         let (workspace, registry, reference) = signed(Settings::default()).await;
         registry.fault(Fault::on("GET", part).flip(5));
-        let run = workspace.run(&format!("unpack --plain-http {reference} --to got --key packgate.pub"));
+        let run = workspace.run(&format!(
+            "unpack --plain-http {reference} --to got --key packgate.pub"
+        ));
         run.refused(4, "DigestMismatch");
         assert!(!workspace.file("got").exists());
     }
@@ -93,8 +127,16 @@ async fn a_tag_is_resolved_once() {
     let tagged = reference.split('@').next().expect("a name");
     verify(&workspace, tagged).ok();
     let asked = registry.requests().split_off(before);
-    assert_eq!(asked.iter().filter(|request| request.path.ends_with("/manifests/v1")).count(), 1, "{asked:?}");
-    // Resolve, list, and for the signature and the provenance a manifest each, which holds its blob.
+    assert_eq!(
+        asked
+            .iter()
+            .filter(|request| request.path.ends_with("/manifests/v1"))
+            .count(),
+        1,
+        "{asked:?}"
+    );
+    // Resolve, list, and for the signature and the provenance a manifest each, which holds its
+    // blob.
     assert_eq!(asked.len(), 4, "{asked:?}");
 }
 
@@ -102,34 +144,83 @@ async fn a_tag_is_resolved_once() {
 async fn one_good_signature_admits_among_malformed_ones() {
     let (workspace, registry, reference) = signed(Settings::default()).await;
     let digest = reference.split_once('@').expect("a digest").1;
-    let size = registry.manifest("team/hello", digest).expect("pushed").len();
+    let size = registry
+        .manifest("team/hello", digest)
+        .expect("pushed")
+        .len();
     let empty = Digest::of(b"{}");
-    for bad in ["", "{", "{}", "[]", "{\"mediaType\":\"application/vnd.dev.sigstore.bundle.v0.3+json\"}"] {
+    for bad in [
+        "",
+        "{",
+        "{}",
+        "[]",
+        "{\"mediaType\":\"application/vnd.dev.sigstore.bundle.v0.3+json\"}",
+    ] {
         let blob = registry.put_blob("team/hello", bad.as_bytes());
         let manifest = serde_json::json!({
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "artifactType": "application/vnd.dev.sigstore.bundle.v0.3+json",
-            "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": empty, "size": 2},
-            "layers": [{"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json", "digest": blob, "size": bad.len()}],
-            "subject": {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": size},
+            "config": {
+                "mediaType": "application/vnd.oci.empty.v1+json",
+                "digest": empty,
+                "size": 2,
+            },
+            "layers": [
+                {
+                    "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+                    "digest": blob,
+                    "size": bad.len(),
+                },
+            ],
+            "subject": {
+                "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                "digest": digest,
+                "size": size,
+            },
         });
-        registry.put_manifest("team/hello", None, "application/vnd.oci.image.manifest.v1+json", manifest.to_string());
+        registry.put_manifest(
+            "team/hello",
+            None,
+            "application/vnd.oci.image.manifest.v1+json",
+            manifest.to_string(),
+        );
     }
-    let report = workspace.run(&format!("verify --plain-http {reference} --key packgate.pub -o json")).json();
+    let report = workspace
+        .run(&format!(
+            "verify --plain-http {reference} --key packgate.pub -o json"
+        ))
+        .json();
     assert_eq!(report["outcome"], "Admitted");
-    assert_eq!(report["rejected"].as_array().expect("a list").len(), 5, "{report}");
+    assert_eq!(
+        report["rejected"].as_array().expect("a list").len(),
+        5,
+        "{report}"
+    );
 }
 
 /// The most memory that a run had, in KiB, as the kernel counts it.
 fn verify_measured(workspace: &Workspace, reference: &str, key: &str) -> (Run, u64) {
     let line = format!("verify --plain-http {reference} --key {key}");
-    let mut child = workspace.command(BINARY).args(line.split(' ')).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+    let mut child = workspace
+        .command(BINARY)
+        .args(line.split(' '))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
     let status = format!("/proc/{}/status", child.id());
     let mut peak = 0;
     while child.try_wait().expect("a child").is_none() {
         let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let now = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse().ok());
+        let now = text.lines().find_map(|line| {
+            line.strip_prefix("VmHWM:")?
+                .trim()
+                .strip_suffix(" kB")?
+                .trim()
+                .parse()
+                .ok()
+        });
         peak = now.unwrap_or(0).max(peak);
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -139,38 +230,107 @@ fn verify_measured(workspace: &Workspace, reference: &str, key: &str) -> (Run, u
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hostile_lists_of_referrers_cost_little_memory() {
     const MORE: u64 = 16 << 10;
-    let index =
-        |entries: &[String]| Bytes::from(format!(r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[{}]}}"#, media_type::INDEX, entries.join(",")));
-    let descriptor = |n: usize| format!(r#"{{"mediaType":"{}","digest":"sha256:{n:064x}","size":500}}"#, media_type::MANIFEST);
+    let index = |entries: &[String]| {
+        Bytes::from(format!(
+            r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[{}]}}"#,
+            media_type::INDEX,
+            entries.join(",")
+        ))
+    };
+    let descriptor = |n: usize| {
+        format!(
+            r#"{{"mediaType":"{}","digest":"sha256:{n:064x}","size":500}}"#,
+            media_type::MANIFEST
+        )
+    };
     let listed = |count: usize| index(&(0..count).map(descriptor).collect::<Vec<_>>());
-    let pairs = (0..460).map(|n| format!(r#""{n:03}":"""#)).collect::<Vec<_>>().join(",");
-    let wordy = |n: usize| format!(r#"{{"mediaType":"m","digest":"sha256:{n:064x}","size":1,"annotations":{{{pairs}}}}}"#);
-    let keys = (0..400_000).map(|n| format!("\"{n:x}\":0")).collect::<Vec<_>>().join(",");
+    let pairs = (0..460)
+        .map(|n| format!(r#""{n:03}":"""#))
+        .collect::<Vec<_>>()
+        .join(",");
+    let wordy = |n: usize| {
+        format!(
+            r#"{{"mediaType":"m","digest":"sha256:{n:064x}","size":1,"annotations":{{{pairs}}}}}"#
+        )
+    };
+    let keys = (0..400_000)
+        .map(|n| format!("\"{n:x}\":0"))
+        .collect::<Vec<_>>()
+        .join(",");
     let lists = [
         ("100,000 descriptors", listed(100_000), 1, "LimitExceeded"),
-        ("as many descriptors as fit", listed(25_000), 1, "TooManyReferrers"),
-        ("a million empty entries", index(&vec!["{}".to_owned(); 1_000_000]), 1, "TooManyReferrers"),
-        ("400,000 keys", index(&[format!("{{{keys}}}")]), 4, "MalformedManifest"),
-        ("entries in entries", index(&[format!("[{}]", vec!["[]"; 1_300_000].join(","))]), 1, "NoSignatures"),
-        ("as many words as fit", index(&(0..900).map(wordy).collect::<Vec<_>>()), 1, "TooManyReferrers"),
+        (
+            "as many descriptors as fit",
+            listed(25_000),
+            1,
+            "TooManyReferrers",
+        ),
+        (
+            "a million empty entries",
+            index(&vec!["{}".to_owned(); 1_000_000]),
+            1,
+            "TooManyReferrers",
+        ),
+        (
+            "400,000 keys",
+            index(&[format!("{{{keys}}}")]),
+            4,
+            "MalformedManifest",
+        ),
+        (
+            "entries in entries",
+            index(&[format!("[{}]", vec!["[]"; 1_300_000].join(","))]),
+            1,
+            "NoSignatures",
+        ),
+        (
+            "as many words as fit",
+            index(&(0..900).map(wordy).collect::<Vec<_>>()),
+            1,
+            "TooManyReferrers",
+        ),
     ];
     for (referrers_api, part) in [(true, "/referrers/"), (false, "/manifests/sha256-")] {
-        let (workspace, registry, reference) = signed(Settings { referrers_api, ..Settings::default() }).await;
+        let (workspace, registry, reference) = signed(Settings {
+            referrers_api,
+            ..Settings::default()
+        })
+        .await;
         let (ordinary, usual) = verify_measured(&workspace, &reference, "packgate.pub");
         ordinary.ok();
         let judged = |what: &str, fault: Fault, code: i32, reason: &str| {
             registry.heal();
             registry.fault(fault);
             let (run, peak) = verify_measured(&workspace, &reference, "packgate.pub");
-            println!("{part} {what}: {} KiB more, exit {}", peak.saturating_sub(usual), run.code);
+            println!(
+                "{part} {what}: {} KiB more, exit {}",
+                peak.saturating_sub(usual),
+                run.code
+            );
             run.refused(code, reason);
             assert!(peak < usual + MORE, "{what}: {peak} KiB, {usual} usually");
         };
-        judged("a body without an end", Fault::on("GET", part).endless(), 1, "LimitExceeded");
-        assert!(registry.endless_bytes() < 64 << 20, "{} bytes of an endless body were taken", registry.endless_bytes());
+        judged(
+            "a body without an end",
+            Fault::on("GET", part).endless(),
+            1,
+            "LimitExceeded",
+        );
+        assert!(
+            registry.endless_bytes() < 64 << 20,
+            "{} bytes of an endless body were taken",
+            registry.endless_bytes()
+        );
         // One list of each kind on either side: they are read by the same code.
         let mine = lists.iter().skip(usize::from(referrers_api)).step_by(2);
-        mine.for_each(|(what, list, code, reason)| judged(what, Fault::on("GET", part).body(list.clone()), *code, reason));
+        mine.for_each(|(what, list, code, reason)| {
+            judged(
+                what,
+                Fault::on("GET", part).body(list.clone()),
+                *code,
+                reason,
+            )
+        });
     }
 }
 
@@ -180,17 +340,28 @@ async fn a_sigstore_bundle_without_an_end_costs_little_memory() {
     let (ordinary, usual) = verify_measured(&workspace, &reference, "packgate.pub");
     ordinary.ok();
     let digest = reference.split_once('@').expect("a digest").1;
-    let size = registry.manifest("team/hello", digest).expect("pushed").len();
+    let size = registry
+        .manifest("team/hello", digest)
+        .expect("pushed")
+        .len();
     let empty = Digest::of(b"{}");
     for (declared, note) in [(1_u64 << 30, "says so"), (1 << 20, "does not say so")] {
         let blob = Digest::of(note.as_bytes());
         let manifest = json!({
-            "schemaVersion": 2, "mediaType": media_type::MANIFEST, "artifactType": media_type::SIGSTORE_BUNDLE_V03,
+            "schemaVersion": 2, "mediaType": media_type::MANIFEST,
+            "artifactType": media_type::SIGSTORE_BUNDLE_V03,
             "config": {"mediaType": media_type::EMPTY, "digest": empty, "size": 2},
-            "layers": [{"mediaType": media_type::SIGSTORE_BUNDLE_V03, "digest": blob, "size": declared}],
+            "layers": [
+                {"mediaType": media_type::SIGSTORE_BUNDLE_V03, "digest": blob, "size": declared},
+            ],
             "subject": {"mediaType": media_type::MANIFEST, "digest": digest, "size": size},
         });
-        registry.put_manifest("team/hello", None, media_type::MANIFEST, manifest.to_string());
+        registry.put_manifest(
+            "team/hello",
+            None,
+            media_type::MANIFEST,
+            manifest.to_string(),
+        );
         registry.fault(Fault::on("GET", format!("/blobs/{blob}")).endless());
         let (run, peak) = verify_measured(&workspace, &reference, "packgate.pub");
         println!("1 GiB that {note}: {} KiB more", peak.saturating_sub(usual));
@@ -206,24 +377,50 @@ async fn many_large_bundles_cost_little_memory_and_hide_no_signature() {
     let (ordinary, usual) = verify_measured(&workspace, &reference, "packgate.pub");
     ordinary.ok();
     let digest = reference.split_once('@').expect("a digest").1;
-    let size = registry.manifest("team/hello", digest).expect("pushed").len();
-    // One blob, which each of them has to be read from: where it lies makes no difference to who reads it.
+    let size = registry
+        .manifest("team/hello", digest)
+        .expect("pushed")
+        .len();
+    // One blob, which each of them has to be read from: where it lies makes no difference to who
+    // reads it.
     let payload = "A".repeat((4 << 20) - 400);
     let bundle = json!({
-        "mediaType": media_type::SIGSTORE_BUNDLE_V03, "verificationMaterial": {"publicKey": {"hint": ""}},
-        "dsseEnvelope": {"payload": payload, "payloadType": "application/vnd.in-toto+json", "signatures": [{"sig": "AAAA"}]},
+        "mediaType": media_type::SIGSTORE_BUNDLE_V03, "verificationMaterial": {
+            "publicKey": {"hint": ""},
+        },
+        "dsseEnvelope": {
+            "payload": payload,
+            "payloadType": "application/vnd.in-toto+json",
+            "signatures": [{"sig": "AAAA"}],
+        },
     });
     let bundle = bundle.to_string();
     assert!(bundle.len() <= 4 << 20);
     let blob = registry.put_blob("team/hello", bundle.clone());
     for number in 0..250 {
         let manifest = json!({
-            "schemaVersion": 2, "mediaType": media_type::MANIFEST, "artifactType": media_type::SIGSTORE_BUNDLE_V03,
+            "schemaVersion": 2, "mediaType": media_type::MANIFEST,
+            "artifactType": media_type::SIGSTORE_BUNDLE_V03,
             "config": {"mediaType": media_type::EMPTY, "digest": Digest::of(b"{}"), "size": 2},
-            "layers": [{"mediaType": media_type::SIGSTORE_BUNDLE_V03, "digest": blob, "size": bundle.len()}],
-            "subject": {"mediaType": media_type::MANIFEST, "digest": digest, "size": size}, "annotations": {"n": number.to_string()},
+            "layers": [
+                {
+                    "mediaType": media_type::SIGSTORE_BUNDLE_V03,
+                    "digest": blob,
+                    "size": bundle.len(),
+                },
+            ],
+            "subject": {
+                "mediaType": media_type::MANIFEST,
+                "digest": digest,
+                "size": size,
+            }, "annotations": {"n": number.to_string()},
         });
-        registry.put_manifest("team/hello", None, media_type::MANIFEST, manifest.to_string());
+        registry.put_manifest(
+            "team/hello",
+            None,
+            media_type::MANIFEST,
+            manifest.to_string(),
+        );
     }
     workspace.run("keys generate --out-dir other").ok();
     for (key, admitted) in [("packgate.pub", true), ("other/packgate.pub", false)] {

@@ -1,4 +1,5 @@
-//! `RemoteTarget` against a registry that fails and lies on demand. Every refusal is named by its reason.
+//! `RemoteTarget` against a registry that fails and lies on demand. Every refusal is named by its
+//! reason.
 
 mod answers;
 mod content;
@@ -33,7 +34,10 @@ const SECRET: &str = "hunter2-Secret";
 
 fn options() -> HttpOptions {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let retries = Retries { first_wait: Duration::from_millis(5), ..Retries::default() };
+    let retries = Retries {
+        first_wait: Duration::from_millis(5),
+        ..Retries::default()
+    };
     HttpOptions {
         proxy: Proxy::Direct,
         idle_timeout: Duration::from_secs(5),
@@ -43,10 +47,25 @@ fn options() -> HttpOptions {
     }
 }
 
-fn target_with(host: &str, http: &HttpOptions, credentials: Arc<dyn CredentialStore>) -> RemoteTarget {
-    let repository = format!("{host}/{REPOSITORY}").parse().expect("a repository");
+fn target_with(
+    host: &str,
+    http: &HttpOptions,
+    credentials: Arc<dyn CredentialStore>,
+) -> RemoteTarget {
+    let repository = format!("{host}/{REPOSITORY}")
+        .parse()
+        .expect("a repository");
     let http = HttpClient::new(http).expect("a client");
-    RemoteTarget::new(repository, &http, credentials, RemoteOptions { plain_http: true, ..RemoteOptions::default() }).expect("a target")
+    RemoteTarget::new(
+        repository,
+        &http,
+        credentials,
+        RemoteOptions {
+            plain_http: true,
+            ..RemoteOptions::default()
+        },
+    )
+    .expect("a target")
 }
 
 fn target(registry: &Registry) -> RemoteTarget {
@@ -54,8 +73,18 @@ fn target(registry: &Registry) -> RemoteTarget {
 }
 
 fn signed_in(registry: &Registry) -> RemoteTarget {
-    let credentials = Credentials::Password { username: "alice".into(), password: SECRET.to_owned().into() };
-    target_with(&registry.host(), &options(), Arc::new(HostCredentials { host: registry.host(), credentials }))
+    let credentials = Credentials::Password {
+        username: "alice".into(),
+        password: SECRET.to_owned().into(),
+    };
+    target_with(
+        &registry.host(),
+        &options(),
+        Arc::new(HostCredentials {
+            host: registry.host(),
+            credentials,
+        }),
+    )
 }
 
 fn tag(text: &str) -> Tag {
@@ -90,7 +119,10 @@ async fn with_subject(settings: Settings) -> (Registry, Descriptor) {
 }
 
 fn blob_of(size: usize) -> (Descriptor, Bytes) {
-    let bytes: Bytes = (0..size).map(|i| u8::try_from(i * 7 % 251).expect("small")).collect::<Vec<_>>().into();
+    let bytes: Bytes = (0..size)
+        .map(|i| u8::try_from(i * 7 % 251).expect("small"))
+        .collect::<Vec<_>>()
+        .into();
     (Descriptor::of(media_type::OCTET_STREAM, &bytes), bytes)
 }
 

@@ -11,7 +11,12 @@ use crate::support::cli::{LOCK, Workspace};
 
 fn packed(options: &str) -> Workspace {
     let workspace = Workspace::with_lock();
-    workspace.keys().run(&format!("pack lock.yaml --to oci:out:v1 --key packgate.key {options}")).ok();
+    workspace
+        .keys()
+        .run(&format!(
+            "pack lock.yaml --to oci:out:v1 --key packgate.key {options}"
+        ))
+        .ok();
     workspace
 }
 
@@ -19,48 +24,85 @@ fn packed(options: &str) -> Workspace {
 fn a_bill_is_attested_and_shown() {
     for (format, option) in [(Format::Spdx, "spdx"), (Format::CycloneDX, "CycloneDX")] {
         let workspace = Workspace::with_lock();
-        let line = format!("pack lock.yaml --to oci:out:v1 --key packgate.key --sbom {option} --source-date-epoch 7 -o json");
+        let line = format!(
+            "pack lock.yaml --to oci:out:v1 --key packgate.key --sbom {option} --source-date-epoch \
+                7 -o json"
+        );
         let done = workspace.keys().run(&line).json();
         let shown = workspace.run("inspect oci:out:v1 -o json").json();
         let referrers = shown["referrers"].as_array().expect("a list");
-        let listed = referrers.iter().find(|referrer| referrer["predicateType"] == format.predicate_type()).expect("it is listed");
+        let listed = referrers
+            .iter()
+            .find(|referrer| referrer["predicateType"] == format.predicate_type())
+            .expect("it is listed");
         assert_eq!((referrers.len(), &listed["digest"]), (3, &done["sbom"]));
         let text = workspace.run("inspect oci:out:v1");
-        assert!(text.ok().lines().any(|line| line.starts_with("sbom ") && line.contains(format.as_str())), "{text:?}");
+        assert!(
+            text.ok()
+                .lines()
+                .any(|line| line.starts_with("sbom ") && line.contains(format.as_str())),
+            "{text:?}"
+        );
         let lock = Lockfile::parse(LOCK.as_bytes(), &Limits::DEFAULT).expect("a lock");
         let bill = Sbom::new(format, &lock, Some(7)).expect("a bill");
-        assert_eq!(byproduct(&workspace), json!({"name": "sbom", "digest": {"sha256": bill.digest().hex()}, "mediaType": format.media_type()}));
+        assert_eq!(
+            byproduct(&workspace),
+            json!({
+                "name": "sbom",
+                "digest": {"sha256": bill.digest().hex()},
+                "mediaType": format.media_type(),
+            })
+        );
     }
 }
 
 /// What the provenance in the layout says came out beside the bundle.
 fn byproduct(workspace: &Workspace) -> Value {
-    let statements = crate::support::tools::tree(&workspace.file("out/blobs")).into_iter().filter_map(|(_, bytes, _)| {
-        let bundle: Value = serde_json::from_slice(&bytes).ok()?;
-        let payload = bundle["dsseEnvelope"]["payload"].as_str()?;
-        let statement = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, payload).ok()?;
-        serde_json::from_slice::<Value>(&statement).ok()
-    });
-    let provenance = statements.into_iter().find(|statement| statement["predicateType"] == "https://slsa.dev/provenance/v1").expect("provenance");
+    let statements = crate::support::tools::tree(&workspace.file("out/blobs"))
+        .into_iter()
+        .filter_map(|(_, bytes, _)| {
+            let bundle: Value = serde_json::from_slice(&bytes).ok()?;
+            let payload = bundle["dsseEnvelope"]["payload"].as_str()?;
+            let statement =
+                base64::Engine::decode(&base64::engine::general_purpose::STANDARD, payload).ok()?;
+            serde_json::from_slice::<Value>(&statement).ok()
+        });
+    let provenance = statements
+        .into_iter()
+        .find(|statement| statement["predicateType"] == "https://slsa.dev/provenance/v1")
+        .expect("provenance");
     provenance["predicate"]["runDetails"]["byproducts"][0].clone()
 }
 
 #[test]
 fn without_a_signer_there_is_none() {
     let workspace = Workspace::with_lock();
-    workspace.run("pack lock.yaml --to oci:out:v1 --sbom SPDX").refused(2, "--sbom needs --key");
+    workspace
+        .run("pack lock.yaml --to oci:out:v1 --sbom SPDX")
+        .refused(2, "--sbom needs --key");
     assert!(!workspace.file("out").exists());
-    workspace.run("pack lock.yaml --to oci:out:v1 --sbom None").ok();
-    workspace.run("pack lock.yaml --to oci:out:v1 --sbom syft").refused(2, "possible values: None, SPDX, CycloneDX");
+    workspace
+        .run("pack lock.yaml --to oci:out:v1 --sbom None")
+        .ok();
+    workspace
+        .run("pack lock.yaml --to oci:out:v1 --sbom syft")
+        .refused(2, "possible values: None, SPDX, CycloneDX");
 }
 
 #[test]
 fn a_policy_can_ask_for_a_bill() {
     let policy = |workspace: &Workspace| {
         let key = workspace.read("packgate.pub");
-        let spec = json!({"match": {"references": ["**"]}, "requireDigest": false, "authorities": [{"name": "ours", "key": {"pem": key}}],
+        let spec = json!({"match": {"references": ["**"]}, "requireDigest": false, "authorities": [
+            {"name": "ours", "key": {"pem": key}},
+        ],
             "attestations": [{"predicateType": "https://spdx.dev/Document", "authority": "ours"}]});
-        let document = json!({"apiVersion": "packgate.dev/v1alpha1", "kind": "ClusterBundlePolicy", "metadata": {"name": "bills"}, "spec": spec});
+        let document = json!({
+            "apiVersion": "packgate.dev/v1alpha1",
+            "kind": "ClusterBundlePolicy",
+            "metadata": {"name": "bills"},
+            "spec": spec,
+        });
         workspace.write("policy.yaml", document.to_string());
         workspace.run("verify oci:out:v1 --policy policy.yaml")
     };

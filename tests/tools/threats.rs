@@ -1,4 +1,5 @@
-//! The fifty rows of docs/threat-model.md, as tests hold what they measured against them. Every test program includes it (`#[path]`).
+//! The fifty rows of docs/threat-model.md, as tests hold what they measured against them. Every
+//! test program includes it (`#[path]`).
 #![allow(dead_code, reason = "no test program uses all of it")]
 
 use std::{collections::BTreeSet, fmt::Display};
@@ -9,7 +10,8 @@ pub(crate) const ADMITTED: &str = "Admitted";
 /// A cell about something that there is none of.
 pub(crate) const NONE: &str = "—";
 
-/// A row of the table: `| number | vector | answer | tests | reasons | registry requests | Authorization headers |`.
+/// A row of the table: `| number | vector | answer | tests | reasons | registry requests |
+/// Authorization headers |`.
 #[derive(Clone, Debug)]
 pub(crate) struct Threat {
     pub(crate) number: usize,
@@ -28,7 +30,14 @@ pub(crate) fn threat(number: usize) -> Threat {
     let mut rows = threats().into_iter().filter(|row| row.number == number);
     match (rows.next(), rows.next()) {
         (Some(row), None) => row,
-        (found, _) => panic!("docs/threat-model.md has {} row {number}", if found.is_some() { "more than one" } else { "no" }),
+        (found, _) => panic!(
+            "docs/threat-model.md has {} row {number}",
+            if found.is_some() {
+                "more than one"
+            } else {
+                "no"
+            }
+        ),
     }
 }
 
@@ -38,12 +47,24 @@ pub(crate) fn threats() -> Vec<Threat> {
 }
 
 fn row(line: &'static str) -> Option<Threat> {
-    let cells: Vec<&str> = line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ").map(str::trim).collect();
+    let cells: Vec<&str> = line
+        .strip_prefix("| ")?
+        .strip_suffix(" |")?
+        .split(" | ")
+        .map(str::trim)
+        .collect();
     let number = cells[0].parse().ok()?;
-    let [_, vector, answer, tests, reasons, requests, authorizations] = cells[..] else { panic!("a row of seven cells: {line}") };
+    let [_, vector, answer, tests, reasons, requests, authorizations] = cells[..] else {
+        panic!("a row of seven cells: {line}")
+    };
     let quoted = |cell: &'static str| cell.split('`').skip(1).step_by(2);
-    let requests =
-        requests.split(", ").filter(|cell| *cell != NONE).map(|cell| cell.parse().unwrap_or_else(|_| panic!("numbers, or {NONE}: {line}")));
+    let requests = requests
+        .split(", ")
+        .filter(|cell| *cell != NONE)
+        .map(|cell| {
+            cell.parse()
+                .unwrap_or_else(|_| panic!("numbers, or {NONE}: {line}"))
+        });
     Some(Threat {
         number,
         vector,
@@ -60,8 +81,17 @@ impl Threat {
     #[track_caller]
     pub(crate) fn reasons<T: Display>(self, found: impl IntoIterator<Item = T>) -> Self {
         let found: BTreeSet<String> = found.into_iter().map(|reason| reason.to_string()).collect();
-        let said: BTreeSet<String> = self.reasons.iter().map(|&reason| reason.to_owned()).collect();
-        assert_eq!(found, said, "row {} of docs/threat-model.md: the tests find the left reasons, it says the right ones", self.number);
+        let said: BTreeSet<String> = self
+            .reasons
+            .iter()
+            .map(|&reason| reason.to_owned())
+            .collect();
+        assert_eq!(
+            found, said,
+            "row {} of docs/threat-model.md: the tests find the left reasons, it says the right \
+                ones",
+            self.number
+        );
         self
     }
 
@@ -69,15 +99,29 @@ impl Threat {
     #[track_caller]
     pub(crate) fn requests(self, found: impl IntoIterator<Item = usize>) -> Self {
         let found: BTreeSet<usize> = found.into_iter().collect();
-        assert_eq!(found, self.requests, "row {} of docs/threat-model.md: the tests count the left requests, it says the right ones", self.number);
+        assert_eq!(
+            found, self.requests,
+            "row {} of docs/threat-model.md: the tests count the left requests, it says the right \
+                ones",
+            self.number
+        );
         self
     }
 
-    /// The schemes of the `Authorization` headers that arrived at each place, in order of their first arrival.
+    /// The schemes of the `Authorization` headers that arrived at each place, in order of their
+    /// first arrival.
     #[track_caller]
     pub(crate) fn authorizations(self, found: &[(&str, Vec<String>)]) -> Self {
-        let found: Vec<String> = found.iter().map(|(place, headers)| format!("{place}: {}", schemes(headers))).collect();
-        assert_eq!(found.join("; "), self.authorizations, "row {} of docs/threat-model.md", self.number);
+        let found: Vec<String> = found
+            .iter()
+            .map(|(place, headers)| format!("{place}: {}", schemes(headers)))
+            .collect();
+        assert_eq!(
+            found.join("; "),
+            self.authorizations,
+            "row {} of docs/threat-model.md",
+            self.number
+        );
         self
     }
 }
@@ -92,6 +136,13 @@ fn schemes(headers: &[String]) -> String {
             None => counted.push((scheme, 1)),
         }
     }
-    let told: Vec<String> = counted.iter().map(|(scheme, count)| format!("{scheme} × {count}")).collect();
-    if told.is_empty() { "none".to_owned() } else { told.join(", ") }
+    let told: Vec<String> = counted
+        .iter()
+        .map(|(scheme, count)| format!("{scheme} × {count}"))
+        .collect();
+    if told.is_empty() {
+        "none".to_owned()
+    } else {
+        told.join(", ")
+    }
 }

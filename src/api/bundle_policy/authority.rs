@@ -30,17 +30,21 @@ pub struct Authority {
 /// A public key: exactly one of pem and configMapRef.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(validation = ("has(self.pem) != has(self.configMapRef)", "exactly one of pem and configMapRef"))]
+#[x_kube(validation = ("has(self.pem) != \
+    has(self.configMapRef)", "exactly one of pem and configMapRef"))]
 pub struct Key {
-    /// The key itself, one PEM block `PUBLIC KEY`: ECDSA P-256, P-384, P-521, Ed25519, or RSA of 2048 to 4096 bits.
+    /// The key itself, one PEM block `PUBLIC KEY`: ECDSA P-256, P-384, P-521, Ed25519, or RSA of
+    /// 2048 to 4096 bits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16384))]
     pub pem: Option<String>,
-    /// A ConfigMap that holds it under `cosign.pub`. A ClusterBundlePolicy's lies in the system namespace. Example: `{name: packgate-platform-key}`.
+    /// A ConfigMap that holds it under `cosign.pub`. A ClusterBundlePolicy's lies in the system
+    /// namespace. Example: `{name: packgate-platform-key}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_map_ref: Option<NameRef>,
-    /// The TrustRoot whose transparency logs and timestamp authorities are believed about when the key signed. Default: nobody is, and the
-    /// time of a signature stays unknown. Needed where `transparency` is `Required`. Example: `{name: corp}`.
+    /// The TrustRoot whose transparency logs and timestamp authorities are believed about when the
+    /// key signed. Default: nobody is, and the time of a signature stays unknown. Needed where
+    /// `transparency` is `Required`. Example: `{name: corp}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust_root_ref: Option<NameRef>,
 }
@@ -77,7 +81,8 @@ pub struct IdentityMatch {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub prefix: Option<String>,
-    /// A regular expression for the whole name; it is always anchored. Example: `https://git\.example\.com/org/[a-z]+`.
+    /// A regular expression for the whole name; it is always anchored. Example:
+    /// `https://git\.example\.com/org/[a-z]+`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub regexp: Option<String>,
@@ -95,7 +100,8 @@ pub struct Claims {
     #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub reference: Option<String>,
-    /// The workflow that ran. Example: `https://git.example.com/org/siem/.ci/release.yml@refs/heads/main`.
+    /// The workflow that ran. Example:
+    /// `https://git.example.com/org/siem/.ci/release.yml@refs/heads/main`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub workflow: Option<String>,
@@ -113,17 +119,22 @@ pub struct Claims {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Certificate {
-    /// A ConfigMap with the authority's certificates in PEM, roots and intermediates, under `ca.crt`: at most 64. A ClusterBundlePolicy's lies
-    /// in the system namespace. A Secret is refused: certificates are public, and the webhook reads no Secrets. Example: `{kind: ConfigMap, name: corp-ca}`.
+    /// A ConfigMap with the authority's certificates in PEM, roots and intermediates, under
+    /// `ca.crt`: at most 64. A ClusterBundlePolicy's lies in the system namespace. A Secret is
+    /// refused: certificates are public, and the webhook reads no Secrets. Example: `{kind:
+    /// ConfigMap, name: corp-ca}`.
     pub ca_ref: KindRef,
-    /// A ConfigMap with revocation lists in PEM under `ca.crl`. Default: none, and nothing is revoked. With them every certificate of a chain
-    /// needs a fresh list of its issuer. Example: `{kind: ConfigMap, name: corp-crl}`.
+    /// A ConfigMap with revocation lists in PEM under `ca.crl`. Default: none, and nothing is
+    /// revoked. With them every certificate of a chain needs a fresh list of its issuer. Example:
+    /// `{kind: ConfigMap, name: corp-crl}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crl_ref: Option<KindRef>,
-    /// The certificate's only subject alternative name, a URI, an email address or a DNS name. Example: `{exact: "spiffe://corp/release"}`.
+    /// The certificate's only subject alternative name, a URI, an email address or a DNS name.
+    /// Example: `{exact: "spiffe://corp/release"}`.
     pub subject: IdentityMatch,
-    /// The TrustRoot whose transparency logs and timestamp authorities are believed about when a certificate signed; the chain must have held
-    /// then. Default: nobody is, and the chain must hold now. Needed where `transparency` is `Required`. Example: `{name: corp}`.
+    /// The TrustRoot whose transparency logs and timestamp authorities are believed about when a
+    /// certificate signed; the chain must have held then. Default: nobody is, and the chain must
+    /// hold now. Needed where `transparency` is `Required`. Example: `{name: corp}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust_root_ref: Option<NameRef>,
 }

@@ -1,5 +1,5 @@
-//! How much the policies of one namespace, or of the cluster, may take: whoever may write policies in one namespace cannot take memory or time
-//! from another.
+//! How much the policies of one namespace, or of the cluster, may take: whoever may write policies
+//! in one namespace cannot take memory or time from another.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,15 +24,28 @@ pub struct Budget {
     pub config_maps: usize,
     /// Bytes in those `ConfigMap`s, under the keys that policies read.
     pub config_map_bytes: usize,
-    /// Bytes of memory for what the policies say, and for every distinct key, certificate authority, revocation list and expression.
+    /// Bytes of memory for what the policies say, and for every distinct key, certificate
+    /// authority, revocation list and expression.
     pub bytes: usize,
 }
 
 impl Budget {
     /// Of one namespace's `BundlePolicy`s.
-    pub const NAMESPACE: Self = Self { policies: 64, authorities: 256, config_maps: 64, config_map_bytes: 2 << 20, bytes: 2 << 20 };
+    pub const NAMESPACE: Self = Self {
+        policies: 64,
+        authorities: 256,
+        config_maps: 64,
+        config_map_bytes: 2 << 20,
+        bytes: 2 << 20,
+    };
     /// Of all `ClusterBundlePolicy`s, with the trust roots that policies name.
-    pub const CLUSTER: Self = Self { policies: 1_024, authorities: 4_096, config_maps: 1_024, config_map_bytes: 16 << 20, bytes: 16 << 20 };
+    pub const CLUSTER: Self = Self {
+        policies: 1_024,
+        authorities: 4_096,
+        config_maps: 1_024,
+        config_map_bytes: 16 << 20,
+        bytes: 16 << 20,
+    };
 
     /// Of a namespace's policies, or of the cluster's.
     pub const fn of(kind: &Kind) -> Self {
@@ -81,16 +94,27 @@ impl Usage {
         Self(Some(Arc::new(Mutex::new(counted))))
     }
 
-    /// Counts a policy, before anything in it is parsed: itself (`bytes` long), its authorities, and those of its `ConfigMap`s that are there.
+    /// Counts a policy, before anything in it is parsed: itself (`bytes` long), its authorities,
+    /// and those of its `ConfigMap`s that are there.
     ///
     /// Errors: `LimitExceeded`, and from then on always.
-    pub fn count(&self, policy: &PolicyObject, bytes: usize, sources: &Sources) -> Result<(), PolicyError> {
-        let Some(mut counted) = self.counted() else { return Ok(()) };
+    pub fn count(
+        &self,
+        policy: &PolicyObject,
+        bytes: usize,
+        sources: &Sources,
+    ) -> Result<(), PolicyError> {
+        let Some(mut counted) = self.counted() else {
+            return Ok(());
+        };
         counted.policies += 1;
         counted.authorities += policy.authorities().len();
         counted.bytes += bytes;
         for name in policy.needs().config_maps {
-            let size = sources.config_maps.get(&name).map_or(0, ConfigMapData::bytes);
+            let size = sources
+                .config_maps
+                .get(&name)
+                .map_or(0, ConfigMapData::bytes);
             counted.config_maps.insert(name, size);
         }
         counted.check()
@@ -100,7 +124,9 @@ impl Usage {
     ///
     /// Errors: as [`Self::count`].
     pub(super) fn count_part(&self, content: Digest, bytes: usize) -> Result<(), PolicyError> {
-        let Some(mut counted) = self.counted() else { return Ok(()) };
+        let Some(mut counted) = self.counted() else {
+            return Ok(());
+        };
         if counted.parts.insert(content) {
             counted.bytes += bytes;
         }
@@ -113,7 +139,12 @@ impl Usage {
     }
 
     fn counted(&self) -> Option<MutexGuard<'_, Counted>> {
-        Some(self.0.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
+        Some(
+            self.0
+                .as_ref()?
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 }
 
@@ -123,18 +154,38 @@ impl Counted {
         let bounds = [
             (self.policies, budget.policies, "policies"),
             (self.authorities, budget.authorities, "authorities"),
-            (self.config_maps.len(), budget.config_maps, "ConfigMaps that they name"),
-            (self.config_maps.values().sum(), budget.config_map_bytes, "bytes in the ConfigMaps that they name"),
-            (self.bytes, budget.bytes, "bytes of rules, keys, certificates, revocation lists and expressions, each content counted once"),
+            (
+                self.config_maps.len(),
+                budget.config_maps,
+                "ConfigMaps that they name",
+            ),
+            (
+                self.config_maps.values().sum(),
+                budget.config_map_bytes,
+                "bytes in the ConfigMaps that they name",
+            ),
+            (
+                self.bytes,
+                budget.bytes,
+                "bytes of rules, keys, certificates, revocation lists and expressions, each \
+                    content counted once",
+            ),
         ];
         if self.excess.is_none() {
             let passed = bounds.into_iter().find(|(found, limit, _)| found > limit);
-            self.excess = passed
-                .map(|(found, limit, what)| format!("{} have {found} {what}, the limit is {limit}; delete some, or make them smaller", self.whose));
+            self.excess = passed.map(|(found, limit, what)| {
+                format!(
+                    "{} have {found} {what}, the limit is {limit}; \
+                    delete some, or make them smaller",
+                    self.whose
+                )
+            });
         }
         match &self.excess {
             None => Ok(()),
-            Some(excess) => Err(PolicyError::new("spec", excess.clone()).for_reason(Reason::LimitExceeded)),
+            Some(excess) => {
+                Err(PolicyError::new("spec", excess.clone()).for_reason(Reason::LimitExceeded))
+            }
         }
     }
 }

@@ -1,10 +1,17 @@
 //! `ClusterBundlePolicy` and `BundlePolicy`: what must be proved before a bundle is used.
 //!
-//! The types here are what people write; [`PolicyObject::compile`] turns them into a `core::policy::Policy`, or says which field cannot
-//! mean what it says. Fields whose behaviour comes later are refused there, never ignored.
+//! The types here are what people write; [`PolicyObject::compile`] turns them into a
+//! `core::policy::Policy`, or says which field cannot mean what it says. Fields whose behaviour
+//! comes later are refused there, never ignored.
 
-#![allow(unreachable_pub, reason = "kube's KubeSchema copies each struct, `pub` included, into a function")]
-#![allow(clippy::doc_markdown, reason = "`kubectl explain` shows these texts as they are")]
+#![allow(
+    unreachable_pub,
+    reason = "kube's KubeSchema copies each struct, `pub` included, into a function"
+)]
+#![allow(
+    clippy::doc_markdown,
+    reason = "`kubectl explain` shows these texts as they are"
+)]
 
 mod authority;
 mod budget;
@@ -31,60 +38,77 @@ pub use object::{ObjectError, PolicyObject};
 pub use parts::{ConfigMapData, Parts};
 pub use revision::Revision;
 
-/// Both kinds have one list of fields; the cluster's has more behind it. `#[serde(flatten)]` would do the same, and could not refuse
-/// unknown fields.
+/// Both kinds have one list of fields; the cluster's has more behind it. `#[serde(flatten)]` would
+/// do the same, and could not refuse unknown fields.
 macro_rules! policy_spec {
     ($(#[$attribute:meta])* $name:ident { $($more:tt)* }) => {
         $(#[$attribute])*
         #[serde(rename_all = "camelCase", deny_unknown_fields)]
         #[x_kube(
-            validation = ("self.threshold <= size(self.authorities)", "threshold must be at most the number of authorities"),
+            validation = ("self.threshold <= size(self.authorities)", "threshold must be at most \
+                the number of authorities"),
             validation = (
-                "!has(self.slsa) || self.slsa.builders.all(b, self.authorities.exists(a, a.name == b.authority))",
+                "!has(self.slsa) || self.slsa.builders.all(b, self.authorities.exists(a, a.name == \
+                    b.authority))",
                 "slsa.builders[].authority must name one of the authorities"
             )
         )]
         pub struct $name {
-            /// What happens with a denial: `Enforce` denies, `Warn` lets it pass with a warning, `Audit` with an audit annotation. Default: `Enforce`.
+            /// What happens with a denial: `Enforce` denies, `Warn` lets it pass with a warning,
+            /// `Audit` with an audit annotation. Default: `Enforce`.
             #[serde(default)]
             pub mode: Mode,
-            /// What the policy governs. Example: `{references: ["registry.example.com/team-a/**"]}`.
+            /// What the policy governs. Example: `{references:
+            /// ["registry.example.com/team-a/**"]}`.
             #[serde(rename = "match")]
             pub matches: Match,
-            /// Who may sign: 1 to 16, with distinct names. One of them is enough unless `threshold` says more.
+            /// Who may sign: 1 to 16, with distinct names. One of them is enough unless `threshold`
+            /// says more.
             #[schemars(length(min = 1, max = 16))]
             #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
             pub authorities: Vec<Authority>,
-            /// How many distinct authorities, with distinct keys, must have signed. Default: 1. At most the number of authorities.
+            /// How many distinct authorities, with distinct keys, must have signed. Default: 1. At
+            /// most the number of authorities.
             #[serde(default = "one")]
             #[schemars(range(min = 1, max = 16))]
             pub threshold: i32,
-            /// Forms of signatures that count. Default: `[Bundle]`. `Legacy` are the `.sig` and `.att` tags of older cosign versions, as far as
-            /// a key verifies them; `LegacySetOnly` those that rest on a log's promise without an inclusion proof, as all keyless ones do.
+            /// Forms of signatures that count. Default: `[Bundle]`. `Legacy` are the `.sig` and
+            /// `.att` tags of older cosign versions, as far as a key verifies them; `LegacySetOnly`
+            /// those that rest on a log's promise without an inclusion proof, as all keyless ones
+            /// do.
             #[serde(default = "bundles")]
             #[schemars(length(min = 1, max = 3))]
             pub signature_formats: Vec<SignatureFormat>,
-            /// Must the reference carry a digest? Default: true. With false, what was judged may not be what is pulled.
+            /// Must the reference carry a digest? Default: true. With false, what was judged may
+            /// not be what is pulled.
             #[serde(default = "yes")]
             pub require_digest: bool,
-            /// Must a signature or provenance name the repository that is used, and none another? Default: false. cosign's own signatures carry no name, so they need provenance beside them.
+            /// Must a signature or provenance name the repository that is used, and none another?
+            /// Default: false. cosign's own signatures carry no name, so they need provenance
+            /// beside them.
             #[serde(default)]
             pub bind_repository: bool,
-            /// Signed names that stand for others when `bindRepository` compares, by their first segments: at most 16. Example: `[{from: registry.example.com, to: mirror.example.com/r}]`.
+            /// Signed names that stand for others when `bindRepository` compares, by their first
+            /// segments: at most 16. Example: `[{from: registry.example.com, to:
+            /// mirror.example.com/r}]`.
             #[serde(default, skip_serializing_if = "Vec::is_empty")]
             #[schemars(length(max = 16))]
             pub mirrors: Vec<Mirror>,
-            /// Must signatures be in a transparency log? `Required` or `Optional`. Default: `Optional`. Keyless signatures always are. With `Required` a key needs a `trustRootRef`.
+            /// Must signatures be in a transparency log? `Required` or `Optional`. Default:
+            /// `Optional`. Keyless signatures always are. With `Required` a key needs a
+            /// `trustRootRef`.
             #[serde(default)]
             pub transparency: Transparency,
             /// What SLSA provenance must say. Default: none is asked for.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub slsa: Option<Slsa>,
-            /// Further attestations that must be there: at most 16. Example: `[{predicateType: "https://spdx.dev/Document", authority: ci}]`.
+            /// Further attestations that must be there: at most 16. Example: `[{predicateType:
+            /// "https://spdx.dev/Document", authority: ci}]`.
             #[serde(default, skip_serializing_if = "Vec::is_empty")]
             #[schemars(length(max = 16))]
             pub attestations: Vec<Attestation>,
-            /// What is no longer to be trusted: at most 256. Beats every cache, exception and exemption.
+            /// What is no longer to be trusted: at most 256. Beats every cache, exception and
+            /// exemption.
             #[serde(default, skip_serializing_if = "Vec::is_empty")]
             #[schemars(length(max = 256))]
             pub revocations: Vec<Revocation>,
@@ -100,19 +124,23 @@ policy_spec! {
         group = "packgate.dev",
         version = "v1alpha1",
         kind = "ClusterBundlePolicy",
-        doc = "ClusterBundlePolicy says what must be proved before a bundle is used, in every namespace. All policies that match must agree.",
+        doc = "ClusterBundlePolicy says what must be proved before a bundle is used, in every \
+            namespace. All policies that match must agree.",
         plural = "clusterbundlepolicies",
         shortname = "cbpol",
         category = "packgate",
         status = "PolicyStatus",
         derive = "PartialEq",
         printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
-        printcolumn(name = "Enforced", type_ = "string", json_path = ".status.conditions[?(@.type==\"Enforced\")].status"),
-        printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+        printcolumn(name = "Enforced", type_ = "string",
+            json_path = ".status.conditions[?(@.type==\"Enforced\")].status"),
+        printcolumn(name = "Ready", type_ = "string",
+            json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
         printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
     )]
     ClusterBundlePolicySpec {
-        /// Digests that this policy lets pass for a while: at most 256. They concern this policy only.
+        /// Digests that this policy lets pass for a while: at most 256. They concern this policy
+        /// only.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         #[schemars(length(max = 256))]
         pub exemptions: Vec<Exemption>,
@@ -126,7 +154,8 @@ policy_spec! {
         group = "packgate.dev",
         version = "v1alpha1",
         kind = "BundlePolicy",
-        doc = "BundlePolicy says what must be proved before a bundle is used in its own namespace. It can only add to the cluster's policies.",
+        doc = "BundlePolicy says what must be proved before a bundle is used in its own namespace. \
+            It can only add to the cluster's policies.",
         plural = "bundlepolicies",
         shortname = "bpol",
         category = "packgate",
@@ -134,8 +163,10 @@ policy_spec! {
         status = "PolicyStatus",
         derive = "PartialEq",
         printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
-        printcolumn(name = "Enforced", type_ = "string", json_path = ".status.conditions[?(@.type==\"Enforced\")].status"),
-        printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+        printcolumn(name = "Enforced", type_ = "string",
+            json_path = ".status.conditions[?(@.type==\"Enforced\")].status"),
+        printcolumn(name = "Ready", type_ = "string",
+            json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
         printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
     )]
     BundlePolicySpec {}
@@ -201,7 +232,8 @@ pub enum Transparency {
     Required,
 }
 
-/// `Exact`: the provenance's dependencies must be the lock in the bundle, nothing missing and nothing more. Default: not compared.
+/// `Exact`: the provenance's dependencies must be the lock in the bundle, nothing missing and
+/// nothing more. Default: not compared.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockComparison {
     /// Nothing missing, nothing more.
@@ -225,14 +257,16 @@ pub enum SourceKind {
         "self.references.all(r, r == '**' || (r.contains('/') && !r.startsWith('*/')))",
         "a reference starts with a registry host, such as r.example.com/team-a/**"
     ),
-    validation = ("!has(self.except) || !self.except.exists(r, r == '**')", "except must not be **, otherwise nothing is governed")
+    validation = ("!has(self.except) || !self.except.exists(r, r == \
+        '**')", "except must not be **, otherwise nothing is governed")
 )]
 pub struct Match {
-    /// Patterns of image names, without tag and digest: 1 to 64. `*` stands for characters but `/`, `**` for whole segments.
-    /// Example: `["registry.example.com/team-a/**"]`.
+    /// Patterns of image names, without tag and digest: 1 to 64. `*` stands for characters but `/`,
+    /// `**` for whole segments. Example: `["registry.example.com/team-a/**"]`.
     #[schemars(length(min = 1, max = 64), inner(length(min = 2, max = 512)))]
     pub references: Vec<String>,
-    /// Patterns of names that are left out: at most 64. Default: none. Example: `["registry.example.com/dev/**"]`.
+    /// Patterns of names that are left out: at most 64. Default: none. Example:
+    /// `["registry.example.com/dev/**"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 2, max = 512)))]
     pub except: Vec<String>,
@@ -245,8 +279,8 @@ pub struct Match {
     pub namespace_selector: Option<LabelSelector>,
 }
 
-/// What Kubernetes takes for a name of these objects. Anything else, such as `a/b` or `a?watch=true`, would change what the API server is
-/// asked.
+/// What Kubernetes takes for a name of these objects. Anything else, such as `a/b` or
+/// `a?watch=true`, would change what the API server is asked.
 pub const OBJECT_NAME: &str = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
 
 /// An object, by its name.
@@ -291,15 +325,21 @@ pub struct Slsa {
     /// Trusted builders, each bound to the authority that speaks for it: 1 to 16.
     #[schemars(length(min = 1, max = 16))]
     pub builders: Vec<Builder>,
-    /// Allowed origins of the lock: at most 64. Default: any. Example: `["https://git.example.com/org/siem"]`.
+    /// Allowed origins of the lock: at most 64. Default: any. Example:
+    /// `["https://git.example.com/org/siem"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 2048)))]
     pub sources: Vec<String>,
-    /// How old the provenance may be, in hours, minutes and seconds. Default: any age. Example: `2160h`.
+    /// How old the provenance may be, in hours, minutes and seconds. Default: any age. Example:
+    /// `2160h`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 2, max = 32), regex(pattern = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"))]
+    #[schemars(
+        length(min = 2, max = 32),
+        regex(pattern = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$")
+    )]
     pub max_age: Option<String>,
-    /// `Exact`: the provenance's dependencies must be the lock in the bundle, nothing missing and nothing more. Default: not compared.
+    /// `Exact`: the provenance's dependencies must be the lock in the bundle, nothing missing and
+    /// nothing more. Default: not compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lock: Option<LockComparison>,
 }
@@ -330,7 +370,8 @@ pub struct Attestation {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub authority: Option<String>,
-    /// A CEL expression over `predicate` that must be true. Default: none. Example: `predicate.spdxVersion == 'SPDX-2.3'`.
+    /// A CEL expression over `predicate` that must be true. Default: none. Example:
+    /// `predicate.spdxVersion == 'SPDX-2.3'`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub cel: Option<String>,

@@ -24,7 +24,10 @@ pub enum PolicyObject {
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
     /// Another group, version or kind.
-    #[error("{found} is no policy; packgate.dev/v1alpha1 ClusterBundlePolicy or BundlePolicy is expected")]
+    #[error(
+        "{found} is no policy; packgate.dev/v1alpha1 ClusterBundlePolicy or BundlePolicy is \
+            expected"
+    )]
     Kind {
         /// What it says it is.
         found: String,
@@ -46,16 +49,27 @@ impl Classified for ObjectError {
 impl PolicyObject {
     /// Is `object` of a kind that [`Self::read`] reads?
     pub fn is_policy(object: &Value) -> bool {
-        object["apiVersion"] == API_VERSION && matches!(object["kind"].as_str(), Some("ClusterBundlePolicy" | "BundlePolicy"))
+        object["apiVersion"] == API_VERSION
+            && matches!(
+                object["kind"].as_str(),
+                Some("ClusterBundlePolicy" | "BundlePolicy")
+            )
     }
 
     /// Reads an object. Unknown fields are refused, wherever they are.
     pub fn read(object: Value) -> Result<Self, ObjectError> {
         if !Self::is_policy(&object) {
-            return Err(ObjectError::Kind { found: format!("{} {}", object["apiVersion"], object["kind"]) });
+            return Err(ObjectError::Kind {
+                found: format!("{} {}", object["apiVersion"], object["kind"]),
+            });
         }
-        let known = |key: &&String| !["apiVersion", "kind", "metadata", "spec", "status"].contains(&key.as_str());
-        if let Some(unknown) = object.as_object().and_then(|fields| fields.keys().find(known)) {
+        let known = |key: &&String| {
+            !["apiVersion", "kind", "metadata", "spec", "status"].contains(&key.as_str())
+        };
+        if let Some(unknown) = object
+            .as_object()
+            .and_then(|fields| fields.keys().find(known))
+        {
             return Err(ObjectError::Unknown(unknown.clone()));
         }
         if object["kind"] == "BundlePolicy" {
@@ -85,7 +99,14 @@ impl PolicyObject {
             Self::Cluster(policy) => serde_json::to_value(&policy.spec),
             Self::Namespaced(policy) => serde_json::to_value(&policy.spec),
         };
-        serde_json::json!([metadata.namespace, metadata.name, metadata.uid, metadata.generation, spec.ok()]).to_string()
+        serde_json::json!([
+            metadata.namespace,
+            metadata.name,
+            metadata.uid,
+            metadata.generation,
+            spec.ok()
+        ])
+        .to_string()
     }
 
     /// Its metadata.

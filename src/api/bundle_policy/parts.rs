@@ -1,5 +1,5 @@
-//! What policies are made of, parsed once for each content: policies that name the same certificates, lists or expressions share them, and so
-//! do the policies before and after a change.
+//! What policies are made of, parsed once for each content: policies that name the same
+//! certificates, lists or expressions share them, and so do the policies before and after a change.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,8 @@ use super::{
     compile::{CERTIFICATES, PUBLIC_KEY, REVOCATION_LISTS},
 };
 
-/// What a `ConfigMap` holds, with its digest and its size, which are computed once. Clones share it.
+/// What a `ConfigMap` holds, with its digest and its size, which are computed once. Clones share
+/// it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(from = "BTreeMap<String, String>")]
 pub struct ConfigMapData(Arc<Held>);
@@ -33,9 +34,14 @@ struct Held {
 }
 
 impl ConfigMapData {
-    /// One that has this many bytes, and whose content nobody keeps: it is too large for its namespace's budget.
+    /// One that has this many bytes, and whose content nobody keeps: it is too large for its
+    /// namespace's budget.
     pub fn without_content(bytes: usize) -> Self {
-        Self(Arc::new(Held { data: BTreeMap::new(), digest: Digest::of(format!("{bytes} bytes").as_bytes()), bytes }))
+        Self(Arc::new(Held {
+            data: BTreeMap::new(),
+            digest: Digest::of(format!("{bytes} bytes").as_bytes()),
+            bytes,
+        }))
     }
 
     /// Is it what [`Self::without_content`] makes?
@@ -78,8 +84,15 @@ impl From<BTreeMap<String, String>> for ConfigMapData {
             content.extend_from_slice(&text.len().to_le_bytes());
             content.extend_from_slice(text.as_bytes());
         }
-        let bytes = data.iter().map(|(key, value)| key.len() + value.len()).sum();
-        Self(Arc::new(Held { digest: Digest::of(&content), data, bytes }))
+        let bytes = data
+            .iter()
+            .map(|(key, value)| key.len() + value.len())
+            .sum();
+        Self(Arc::new(Held {
+            digest: Digest::of(&content),
+            data,
+            bytes,
+        }))
     }
 }
 
@@ -111,25 +124,38 @@ impl Parts {
         usage: &Usage,
     ) -> Result<Arc<CertificateAuthority>, PolicyError> {
         let failed = |error: AuthorityError| PolicyError::new(field, error.to_string());
-        let (content, of_lists) = (Digest::of(certificates.as_bytes()), lists.map(|lists| Digest::of(lists.as_bytes())));
+        let (content, of_lists) = (
+            Digest::of(certificates.as_bytes()),
+            lists.map(|lists| Digest::of(lists.as_bytes())),
+        );
         let lists = match lists.zip(of_lists) {
             None => None,
             Some((text, digest)) => {
-                let parse = || RevocationLists::parse(text.as_bytes(), &Limits::DEFAULT).map_err(failed);
+                let parse =
+                    || RevocationLists::parse(text.as_bytes(), &Limits::DEFAULT).map_err(failed);
                 let lists = shared(&mut self.known().lists, digest, parse)?;
                 usage.count_part(digest, lists.bytes())?;
                 Some(lists)
             }
         };
         let both = Digest::of(format!("{content} {of_lists:?}").as_bytes());
-        let parse = || CertificateAuthority::with(certificates.as_bytes(), lists, &Limits::DEFAULT).map_err(failed);
+        let parse = || {
+            CertificateAuthority::with(certificates.as_bytes(), lists, &Limits::DEFAULT)
+                .map_err(failed)
+        };
         let authority = shared(&mut self.known().authorities, both, parse)?;
         usage.count_part(both, authority.bytes())?;
         Ok(authority)
     }
 
-    /// Every name that an expression matches. Errors: what is wrong with it, at `field`, or that it is too much.
-    pub(super) fn expression(&self, text: &str, field: &str, usage: &Usage) -> Result<NameMatch, PolicyError> {
+    /// Every name that an expression matches. Errors: what is wrong with it, at `field`, or that it
+    /// is too much.
+    pub(super) fn expression(
+        &self,
+        text: &str,
+        field: &str,
+        usage: &Usage,
+    ) -> Result<NameMatch, PolicyError> {
         let parse = || Expression::parse(text).map_err(|problem| PolicyError::new(field, problem));
         let expression = shared(&mut self.known().expressions, text.to_owned(), parse)?;
         usage.count_part(Digest::of(text.as_bytes()), expression.bytes())?;
@@ -138,7 +164,9 @@ impl Parts {
 
     /// A trust root.
     pub(super) fn root(&self, text: &str) -> Result<Arc<TrustRoot>, TrustRootError> {
-        shared(&mut self.known().roots, Digest::of(text.as_bytes()), || TrustRoot::parse(text.as_bytes(), &Limits::DEFAULT))
+        shared(&mut self.known().roots, Digest::of(text.as_bytes()), || {
+            TrustRoot::parse(text.as_bytes(), &Limits::DEFAULT)
+        })
     }
 
     /// Forgets what no policy has any longer.
@@ -156,7 +184,11 @@ impl Parts {
 }
 
 /// What is known by this content, or is parsed now.
-fn shared<K: Ord, T, E>(known: &mut BTreeMap<K, Weak<T>>, content: K, parse: impl FnOnce() -> Result<T, E>) -> Result<Arc<T>, E> {
+fn shared<K: Ord, T, E>(
+    known: &mut BTreeMap<K, Weak<T>>,
+    content: K,
+    parse: impl FnOnce() -> Result<T, E>,
+) -> Result<Arc<T>, E> {
     if let Some(there) = known.get(&content).and_then(Weak::upgrade) {
         return Ok(there);
     }

@@ -10,7 +10,9 @@ const SHORT: usize = 16;
 
 /// Which set of policies this is.
 ///
-/// Digests over every policy's identity and generation, of the cluster's and of those of each of 256 groups of namespaces: who changes policies all the time keeps only those of the same group from being told. Whoever carries the same set says the same.
+/// Digests over every policy's identity and generation, of the cluster's and of those of each of
+/// 256 groups of namespaces: who changes policies all the time keeps only those of the same group
+/// from being told. Whoever carries the same set says the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Revision {
     cluster: String,
@@ -26,7 +28,12 @@ impl Revision {
             let metadata = policy.metadata();
             let text = |value: &Option<String>| value.clone().unwrap_or_default();
             let generation = metadata.generation.unwrap_or_default();
-            let line = format!("{}/{} {} {generation}", text(&metadata.namespace), text(&metadata.name), text(&metadata.uid));
+            let line = format!(
+                "{}/{} {} {generation}",
+                text(&metadata.namespace),
+                text(&metadata.name),
+                text(&metadata.uid)
+            );
             lines.entry(group(policy)).or_default().push(line);
         }
         let digest = |mut lines: Vec<String>| {
@@ -34,16 +41,28 @@ impl Revision {
             Digest::of(lines.join("\n").as_bytes()).hex()
         };
         let cluster = digest(lines.remove(&None).unwrap_or_default());
-        let groups = lines.into_iter().filter_map(|(at, lines)| Some((at?, digest(lines).chars().take(SHORT).collect())));
-        Self { cluster, namespaces: groups.collect() }
+        let groups = lines
+            .into_iter()
+            .filter_map(|(at, lines)| Some((at?, digest(lines).chars().take(SHORT).collect())));
+        Self {
+            cluster,
+            namespaces: groups.collect(),
+        }
     }
 
-    /// Reads what [`fmt::Display`] wrote. What nobody could have written is no revision of anything.
+    /// Reads what [`fmt::Display`] wrote. What nobody could have written is no revision of
+    /// anything.
     pub fn read(text: &str) -> Self {
         let mut parts = text.split(',');
         let cluster = parts.next().unwrap_or_default().to_owned();
-        let group = |part: &str| Some(part.split_once('=')?).and_then(|(at, told)| Some((at.parse().ok()?, told.to_owned())));
-        Self { cluster, namespaces: parts.filter_map(group).collect() }
+        let group = |part: &str| {
+            Some(part.split_once('=')?)
+                .and_then(|(at, told)| Some((at.parse().ok()?, told.to_owned())))
+        };
+        Self {
+            cluster,
+            namespaces: parts.filter_map(group).collect(),
+        }
     }
 
     /// Does another say the same of the set that this policy is in?
@@ -58,7 +77,9 @@ impl Revision {
 impl fmt::Display for Revision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.cluster)?;
-        self.namespaces.iter().try_for_each(|(at, told)| write!(f, ",{at}={told}"))
+        self.namespaces
+            .iter()
+            .try_for_each(|(at, told)| write!(f, ",{at}={told}"))
     }
 }
 
@@ -67,7 +88,14 @@ fn group(policy: &PolicyObject) -> Option<usize> {
     match policy {
         PolicyObject::Cluster(_) => None,
         PolicyObject::Namespaced(policy) => {
-            let digest = Digest::of(policy.metadata.namespace.as_deref().unwrap_or_default().as_bytes());
+            let digest = Digest::of(
+                policy
+                    .metadata
+                    .namespace
+                    .as_deref()
+                    .unwrap_or_default()
+                    .as_bytes(),
+            );
             Some(usize::from(digest.bytes()[0]))
         }
     }

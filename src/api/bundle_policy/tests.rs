@@ -63,29 +63,42 @@ fn yaml(text: &str) -> Value {
 
 fn sources() -> Sources {
     let data = [("cosign.pub".to_owned(), TestKey::new().pem())].into();
-    Sources { config_maps: [("packgate-platform-key".to_owned(), data)].into(), ..Sources::default() }
+    Sources {
+        config_maps: [("packgate-platform-key".to_owned(), data)].into(),
+        ..Sources::default()
+    }
 }
 
 fn compile(object: Value) -> Result<Policy, PolicyError> {
-    PolicyObject::read(object).expect("a policy").compile(&sources())
+    PolicyObject::read(object)
+        .expect("a policy")
+        .compile(&sources())
 }
 
 /// The full example with what is not supported yet left out.
 fn supported() -> Value {
     let mut object = yaml(FULL);
     let spec = &mut object["spec"];
-    spec["authorities"] = json!([{"name": "platform", "key": {"configMapRef": {"name": "packgate-platform-key"}}}]);
-    spec["attestations"] = json!([{"predicateType": "https://spdx.dev/Document", "authority": "platform"}]);
+    spec["authorities"] =
+        json!([{"name": "platform", "key": {"configMapRef": {"name": "packgate-platform-key"}}}]);
+    spec["attestations"] =
+        json!([{"predicateType": "https://spdx.dev/Document", "authority": "platform"}]);
     object
 }
 
 #[test]
 fn the_contracts_examples_are_read() {
     for text in [MINIMAL, FULL] {
-        let PolicyObject::Cluster(policy) = PolicyObject::read(yaml(text)).expect("a policy") else { panic!("of the cluster") };
+        let PolicyObject::Cluster(policy) = PolicyObject::read(yaml(text)).expect("a policy")
+        else {
+            panic!("of the cluster")
+        };
         assert_eq!(policy.spec.mode, Mode::Enforce);
         let written = serde_json::to_value(&*policy).expect("JSON");
-        assert_eq!(PolicyObject::read(written).expect("what we wrote"), PolicyObject::Cluster(policy));
+        assert_eq!(
+            PolicyObject::read(written).expect("what we wrote"),
+            PolicyObject::Cluster(policy)
+        );
     }
 }
 
@@ -93,19 +106,47 @@ fn the_contracts_examples_are_read() {
 fn the_minimal_example_compiles_with_the_documented_defaults() {
     let policy = compile(yaml(MINIMAL)).expect("it compiles");
     let rules = policy.rules();
-    let Matcher::Names { uses, except, .. } = &rules.matcher else { panic!("names") };
-    assert_eq!((uses.len(), except.len(), rules.threshold, rules.require_digest, &rules.kind), (2, 0, 1, true, &Kind::Cluster));
+    let Matcher::Names { uses, except, .. } = &rules.matcher else {
+        panic!("names")
+    };
+    assert_eq!(
+        (
+            uses.len(),
+            except.len(),
+            rules.threshold,
+            rules.require_digest,
+            &rules.kind
+        ),
+        (2, 0, 1, true, &Kind::Cluster)
+    );
     assert!(matches!(rules.authorities[0].means, Means::Key { .. }));
-    assert_eq!(rules.slsa.as_ref().map(|slsa| (slsa.minimum_level, slsa.lock, slsa.max_age)), Some((2, LockRule::Unchecked, None)));
+    assert_eq!(
+        rules
+            .slsa
+            .as_ref()
+            .map(|slsa| (slsa.minimum_level, slsa.lock, slsa.max_age)),
+        Some((2, LockRule::Unchecked, None))
+    );
 }
 
 #[test]
 fn what_is_supported_of_the_full_example_compiles() {
     let policy = compile(supported()).expect("it compiles");
     let rules = policy.rules();
-    assert_eq!((rules.generation, rules.exemptions.len(), rules.revocations.len(), rules.attestations.len()), (7, 1, 1, 1));
+    assert_eq!(
+        (
+            rules.generation,
+            rules.exemptions.len(),
+            rules.revocations.len(),
+            rules.attestations.len()
+        ),
+        (7, 1, 1, 1)
+    );
     let slsa = rules.slsa.as_ref().expect("slsa");
-    assert_eq!((slsa.lock, slsa.max_age.map(|age| age.as_secs())), (LockRule::Exact, Some(2_160 * 3_600)));
+    assert_eq!(
+        (slsa.lock, slsa.max_age.map(|age| age.as_secs())),
+        (LockRule::Exact, Some(2_160 * 3_600))
+    );
 }
 
 /// A policy with one company's authority.
@@ -121,50 +162,131 @@ fn a_companys_authority_comes_from_config_maps() {
     let lists = format!("{}{}", list(&pki.root, &[]), list(&pki.intermediate, &[]));
     let map = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into();
     let sources = Sources {
-        config_maps: [("corp-ca".to_owned(), map("ca.crt", &pki.pem())), ("corp-crl".to_owned(), map("ca.crl", &lists))].into(),
+        config_maps: [
+            ("corp-ca".to_owned(), map("ca.crt", &pki.pem())),
+            ("corp-crl".to_owned(), map("ca.crl", &lists)),
+        ]
+        .into(),
         ..Sources::default()
     };
-    let (ca, crl) = (json!({"kind": "ConfigMap", "name": "corp-ca"}), json!({"kind": "ConfigMap", "name": "corp-crl"}));
+    let (ca, crl) = (
+        json!({"kind": "ConfigMap", "name": "corp-ca"}),
+        json!({"kind": "ConfigMap", "name": "corp-crl"}),
+    );
     let subject = json!({"exact": "spiffe://corp/release"});
     let object = of_company(&json!({"caRef": ca, "crlRef": crl, "subject": subject}));
     let needs = object.needs();
-    assert_eq!(needs.config_maps, ["corp-ca".to_owned(), "corp-crl".to_owned()].into());
+    assert_eq!(
+        needs.config_maps,
+        ["corp-ca".to_owned(), "corp-crl".to_owned()].into()
+    );
     let policy = object.compile(&sources).expect("it compiles");
-    let Means::Certificate { authority, root, .. } = &policy.rules().authorities[0].means else { panic!("{policy:?}") };
-    assert_eq!((authority.digest(), root.is_none()), (testing_pki::authority(&pki.pem(), Some(&lists)).digest(), true));
+    let Means::Certificate {
+        authority, root, ..
+    } = &policy.rules().authorities[0].means
+    else {
+        panic!("{policy:?}")
+    };
+    assert_eq!(
+        (authority.digest(), root.is_none()),
+        (
+            testing_pki::authority(&pki.pem(), Some(&lists)).digest(),
+            true
+        )
+    );
 
-    let rooted = of_company(&json!({"caRef": ca, "subject": subject, "trustRootRef": {"name": "corp"}}));
+    let rooted =
+        of_company(&json!({"caRef": ca, "subject": subject, "trustRootRef": {"name": "corp"}}));
     assert_eq!(rooted.needs().trust_roots, ["corp".to_owned()].into());
     let secret = json!({"kind": "Secret", "name": "corp-ca"});
-    assert!(of_company(&json!({"caRef": secret, "subject": subject})).needs().config_maps.is_empty());
+    assert!(
+        of_company(&json!({"caRef": secret, "subject": subject}))
+            .needs()
+            .config_maps
+            .is_empty()
+    );
     let absent = json!({"kind": "ConfigMap", "name": "absent"});
     for (field, missing, certificate) in [
-        ("spec.authorities[0].certificate.trustRootRef", true, json!({"caRef": ca, "subject": subject, "trustRootRef": {"name": "corp"}})),
-        ("spec.authorities[0].certificate.caRef", true, json!({"caRef": absent, "subject": subject})),
-        ("spec.authorities[0].certificate.crlRef", true, json!({"caRef": ca, "crlRef": absent, "subject": subject})),
-        ("spec.authorities[0].certificate.crlRef", true, json!({"caRef": ca, "crlRef": ca, "subject": subject})),
-        ("spec.authorities[0].certificate.caRef.kind", false, json!({"caRef": secret, "subject": subject})),
-        ("spec.authorities[0].certificate.crlRef.kind", false, json!({"caRef": ca, "crlRef": secret, "subject": subject})),
-        ("spec.authorities[0].certificate.subject.regexp", false, json!({"caRef": ca, "subject": {"regexp": ".*"}})),
+        (
+            "spec.authorities[0].certificate.trustRootRef",
+            true,
+            json!({"caRef": ca, "subject": subject, "trustRootRef": {"name": "corp"}}),
+        ),
+        (
+            "spec.authorities[0].certificate.caRef",
+            true,
+            json!({"caRef": absent, "subject": subject}),
+        ),
+        (
+            "spec.authorities[0].certificate.crlRef",
+            true,
+            json!({"caRef": ca, "crlRef": absent, "subject": subject}),
+        ),
+        (
+            "spec.authorities[0].certificate.crlRef",
+            true,
+            json!({"caRef": ca, "crlRef": ca, "subject": subject}),
+        ),
+        (
+            "spec.authorities[0].certificate.caRef.kind",
+            false,
+            json!({"caRef": secret, "subject": subject}),
+        ),
+        (
+            "spec.authorities[0].certificate.crlRef.kind",
+            false,
+            json!({"caRef": ca, "crlRef": secret, "subject": subject}),
+        ),
+        (
+            "spec.authorities[0].certificate.subject.regexp",
+            false,
+            json!({"caRef": ca, "subject": {"regexp": ".*"}}),
+        ),
     ] {
         let error = of_company(&certificate).compile(&sources).expect_err(field);
-        assert_eq!((error.field.as_str(), error.is_missing()), (field, missing), "{error}");
+        assert_eq!(
+            (error.field.as_str(), error.is_missing()),
+            (field, missing),
+            "{error}"
+        );
     }
-    let broken = Sources { config_maps: [("corp-ca".to_owned(), map("ca.crt", "x"))].into(), ..Sources::default() };
-    let error = of_company(&json!({"caRef": ca, "subject": subject})).compile(&broken).expect_err("no certificates");
-    assert!(error.to_string().contains("none of the 0 certificates is a root") && !error.is_missing(), "{error}");
+    let broken = Sources {
+        config_maps: [("corp-ca".to_owned(), map("ca.crt", "x"))].into(),
+        ..Sources::default()
+    };
+    let error = of_company(&json!({"caRef": ca, "subject": subject}))
+        .compile(&broken)
+        .expect_err("no certificates");
+    assert!(
+        error
+            .to_string()
+            .contains("none of the 0 certificates is a root")
+            && !error.is_missing(),
+        "{error}"
+    );
 }
 
 #[test]
 fn new_certificates_and_lists_make_another_policy() {
     let (pki, other) = (Pki::new(), Pki::new());
     let object = of_company(&json!({
-        "caRef": {"kind": "ConfigMap", "name": "ca"}, "crlRef": {"kind": "ConfigMap", "name": "crl"}, "subject": {"exact": "spiffe://corp/release"},
+        "caRef": {"kind": "ConfigMap", "name": "ca"}, "crlRef": {
+            "kind": "ConfigMap",
+            "name": "crl",
+        }, "subject": {"exact": "spiffe://corp/release"},
     }));
-    let scope = Scope { name: crate::core::policy::Name::Unreadable, used_as: crate::core::policy::Use::PackedBundle, namespace: None };
+    let scope = Scope {
+        name: crate::core::policy::Name::Unreadable,
+        used_as: crate::core::policy::Use::PackedBundle,
+        namespace: None,
+    };
     let print = |ca: &str, crl: &str| {
-        let map =
-            |name: &str, key: &str, value: &str| (("packgate-system".to_owned(), name.to_owned()), Some([(key.to_owned(), value.to_owned())].into()));
+        let map = |name: &str, key: &str, value: &str| {
+            (
+                ("packgate-system".to_owned(), name.to_owned()),
+                Some([(key.to_owned(), value.to_owned())].into()),
+            )
+        };
         let gathered = Gathered {
             policies: vec![object.clone()],
             config_maps: [map("ca", "ca.crt", ca), map("crl", "ca.crl", crl)].into(),
@@ -173,10 +295,20 @@ fn new_certificates_and_lists_make_another_policy() {
         let needed = gathered.needed("packgate-system");
         assert_eq!(needed, gathered.config_maps.keys().cloned().collect());
         let snapshot = gathered.compile("packgate-system", Timestamp::UNIX_EPOCH);
-        assert!(snapshot.policies()[0].fault().is_none(), "{:?}", snapshot.policies()[0].fault());
+        assert!(
+            snapshot.policies()[0].fault().is_none(),
+            "{:?}",
+            snapshot.policies()[0].fault()
+        );
         snapshot.fingerprints(&scope)
     };
-    let lists = |serials: &[u8]| format!("{}{}", list(&pki.root, &[]), list(&pki.intermediate, serials));
+    let lists = |serials: &[u8]| {
+        format!(
+            "{}{}",
+            list(&pki.root, &[]),
+            list(&pki.intermediate, serials)
+        )
+    };
     let fresh = lists(&[]);
     assert_eq!(print(&pki.pem(), &fresh), print(&pki.pem(), &fresh));
     assert_ne!(print(&pki.pem(), &fresh), print(&other.pem(), &fresh));
@@ -186,25 +318,71 @@ fn new_certificates_and_lists_make_another_policy() {
 #[test]
 fn what_comes_later_is_refused_and_never_ignored() {
     for (field, pointer, value) in [
-        ("spec.attestations[0].cel", "/attestations", json!([{"predicateType": "x", "cel": "true"}])),
-        ("spec.match.namespaceSelector", "/match/namespaceSelector", json!({"matchLabels": {"a": "b"}})),
-        ("spec.match.namespaceSelector", "/match/namespaceSelector", json!({"matchExpressions": [{"key": "a", "operator": "Exists"}]})),
+        (
+            "spec.attestations[0].cel",
+            "/attestations",
+            json!([{"predicateType": "x", "cel": "true"}]),
+        ),
+        (
+            "spec.match.namespaceSelector",
+            "/match/namespaceSelector",
+            json!({"matchLabels": {"a": "b"}}),
+        ),
+        (
+            "spec.match.namespaceSelector",
+            "/match/namespaceSelector",
+            json!({"matchExpressions": [{"key": "a", "operator": "Exists"}]}),
+        ),
     ] {
         let mut object = supported();
         *object["spec"].pointer_mut(pointer).expect(pointer) = value;
-        assert_eq!(compile(object).expect_err(field), PolicyError::unsupported(field));
+        assert_eq!(
+            compile(object).expect_err(field),
+            PolicyError::unsupported(field)
+        );
     }
 }
 
 #[test]
 fn names_that_ask_for_nothing_and_logs_without_a_root_are_refused() {
-    let keyless = |subject: Value| json!([{"name": "platform", "keyless": {"trustRootRef": {"name": "corp"}, "issuer": "https://i.example.com", "subject": subject}}]);
+    let keyless = |subject: Value| {
+        json!([
+            {
+                "name": "platform",
+                "keyless": {
+                    "trustRootRef": {"name": "corp"},
+                    "issuer": "https://i.example.com",
+                    "subject": subject,
+                },
+            },
+        ])
+    };
     for (field, pointer, value) in [
-        ("spec.authorities[0].keyless.subject.prefix", "/authorities", keyless(json!({"prefix": "https://git.example.com"}))),
-        ("spec.authorities[0].keyless.subject.regexp", "/authorities", keyless(json!({"regexp": ".*"}))),
-        ("spec.authorities[0].keyless.subject.exact", "/authorities", keyless(json!({"exact": ""}))),
-        ("spec.authorities[0].keyless.trustRootRef", "/authorities", keyless(json!({"prefix": "https://git.example.com/org/"}))),
-        ("spec.authorities[0].key.trustRootRef", "/transparency", json!("Required")),
+        (
+            "spec.authorities[0].keyless.subject.prefix",
+            "/authorities",
+            keyless(json!({"prefix": "https://git.example.com"})),
+        ),
+        (
+            "spec.authorities[0].keyless.subject.regexp",
+            "/authorities",
+            keyless(json!({"regexp": ".*"})),
+        ),
+        (
+            "spec.authorities[0].keyless.subject.exact",
+            "/authorities",
+            keyless(json!({"exact": ""})),
+        ),
+        (
+            "spec.authorities[0].keyless.trustRootRef",
+            "/authorities",
+            keyless(json!({"prefix": "https://git.example.com/org/"})),
+        ),
+        (
+            "spec.authorities[0].key.trustRootRef",
+            "/transparency",
+            json!("Required"),
+        ),
     ] {
         let mut object = supported();
         *object["spec"].pointer_mut(pointer).expect(pointer) = value;
@@ -216,49 +394,147 @@ fn names_that_ask_for_nothing_and_logs_without_a_root_are_refused() {
 fn what_is_wrong_is_refused_with_its_field() {
     let hex = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     for (field, pointer, value) in [
-        ("spec.match.references[0]", "/match/references", json!(["team-a/*"])),
-        ("spec.match.except[1]", "/match/except", json!(["r.example.com/x", "*"])),
+        (
+            "spec.match.references[0]",
+            "/match/references",
+            json!(["team-a/*"]),
+        ),
+        (
+            "spec.match.except[1]",
+            "/match/except",
+            json!(["r.example.com/x", "*"]),
+        ),
         ("spec.match.uses", "/match/uses", json!([])),
-        ("spec.mirrors[0].from", "/mirrors", json!([{"from": "team-a", "to": "b.example.com"}])),
-        ("spec.mirrors[1].to", "/mirrors", json!([{"from": "a.example.com", "to": "b.example.com"}, {"from": "a.example.com", "to": "**"}])),
-        ("spec.mirrors", "/mirrors", json!(vec![json!({"from": "a.example.com", "to": "b.example.com"}); 17])),
+        (
+            "spec.mirrors[0].from",
+            "/mirrors",
+            json!([{"from": "team-a", "to": "b.example.com"}]),
+        ),
+        (
+            "spec.mirrors[1].to",
+            "/mirrors",
+            json!([
+                {"from": "a.example.com", "to": "b.example.com"},
+                {"from": "a.example.com", "to": "**"},
+            ]),
+        ),
+        (
+            "spec.mirrors",
+            "/mirrors",
+            json!(vec![
+                json!({"from": "a.example.com", "to": "b.example.com"});
+                17
+            ]),
+        ),
         ("spec.authorities", "/authorities", json!([])),
-        ("spec.authorities[0]", "/authorities", json!([{"name": "a"}])),
-        ("spec.authorities[0].key", "/authorities", json!([{"name": "a", "key": {}}])),
-        ("spec.authorities[0].key", "/authorities", json!([{"name": "a", "key": {"pem": "x"}}])),
-        ("spec.authorities[0].key.configMapRef", "/authorities", json!([{"name": "a", "key": {"configMapRef": {"name": "other"}}}])),
+        (
+            "spec.authorities[0]",
+            "/authorities",
+            json!([{"name": "a"}]),
+        ),
+        (
+            "spec.authorities[0].key",
+            "/authorities",
+            json!([{"name": "a", "key": {}}]),
+        ),
+        (
+            "spec.authorities[0].key",
+            "/authorities",
+            json!([{"name": "a", "key": {"pem": "x"}}]),
+        ),
+        (
+            "spec.authorities[0].key.configMapRef",
+            "/authorities",
+            json!([{"name": "a", "key": {"configMapRef": {"name": "other"}}}]),
+        ),
         (
             "spec.authorities[0].keyless.trustRootRef",
             "/authorities",
-            json!([{"name": "a", "keyless": {"trustRootRef": {"name": "x"}, "issuer": "i", "subject": {"exact": "x"}}}]),
+            json!([
+                {
+                    "name": "a",
+                    "keyless": {
+                        "trustRootRef": {"name": "x"},
+                        "issuer": "i",
+                        "subject": {"exact": "x"},
+                    },
+                },
+            ]),
         ),
         (
             "spec.authorities[0].keyless.subject",
             "/authorities",
-            json!([{"name": "a", "keyless": {"trustRootRef": {"name": "x"}, "issuer": "i", "subject": {"exact": "x", "regexp": "x"}}}]),
+            json!([
+                {
+                    "name": "a",
+                    "keyless": {
+                        "trustRootRef": {"name": "x"},
+                        "issuer": "i",
+                        "subject": {"exact": "x", "regexp": "x"},
+                    },
+                },
+            ]),
         ),
         ("spec.threshold", "/threshold", json!(2)),
         ("spec.threshold", "/threshold", json!(-1)),
         ("spec.signatureFormats", "/signatureFormats", json!([])),
         ("spec.slsa.minimumLevel", "/slsa/minimumLevel", json!(-1)),
         ("spec.slsa.minimumLevel", "/slsa/minimumLevel", json!(4)),
-        ("spec.slsa.builders[0].level", "/slsa/builders/0/level", json!(256)),
-        ("spec.slsa.builders[0].authority", "/slsa/builders/0/authority", json!("ci")),
+        (
+            "spec.slsa.builders[0].level",
+            "/slsa/builders/0/level",
+            json!(256),
+        ),
+        (
+            "spec.slsa.builders[0].authority",
+            "/slsa/builders/0/authority",
+            json!("ci"),
+        ),
         ("spec.slsa.maxAge", "/slsa/maxAge", json!("90 days")),
         ("spec.slsa.maxAge", "/slsa/maxAge", json!("-1h")),
         ("spec.slsa.maxAge", "/slsa/maxAge", json!("0h")),
         ("spec.slsa.maxAge", "/slsa/maxAge", json!("")),
-        ("spec.revocations[0]", "/revocations", json!([{"reason": "x"}])),
-        ("spec.revocations[0]", "/revocations", json!([{"digest": hex, "builder": "x", "reason": "x"}])),
-        ("spec.revocations[0].keyHash", "/revocations", json!([{"keyHash": "x", "reason": "x"}])),
-        ("spec.revocations[0].since", "/revocations", json!([{"digest": hex, "reason": "x", "since": "soon"}])),
-        ("spec.exemptions[0].digest", "/exemptions", json!([{"digest": hex.to_uppercase(), "reason": "x", "expires": "2027-01-01T00:00:00Z"}])),
-        ("spec.exemptions[0].expires", "/exemptions", json!([{"digest": hex, "reason": "x", "expires": "never"}])),
+        (
+            "spec.revocations[0]",
+            "/revocations",
+            json!([{"reason": "x"}]),
+        ),
+        (
+            "spec.revocations[0]",
+            "/revocations",
+            json!([{"digest": hex, "builder": "x", "reason": "x"}]),
+        ),
+        (
+            "spec.revocations[0].keyHash",
+            "/revocations",
+            json!([{"keyHash": "x", "reason": "x"}]),
+        ),
+        (
+            "spec.revocations[0].since",
+            "/revocations",
+            json!([{"digest": hex, "reason": "x", "since": "soon"}]),
+        ),
+        (
+            "spec.exemptions[0].digest",
+            "/exemptions",
+            json!([
+                {"digest": hex.to_uppercase(), "reason": "x", "expires": "2027-01-01T00:00:00Z"},
+            ]),
+        ),
+        (
+            "spec.exemptions[0].expires",
+            "/exemptions",
+            json!([{"digest": hex, "reason": "x", "expires": "never"}]),
+        ),
     ] {
         let mut object = supported();
         *object["spec"].pointer_mut(pointer).expect(pointer) = value.clone();
         let error = compile(object).expect_err(&value.to_string());
-        assert_eq!((error.field.as_str(), error.reason()), (field, Reason::InvalidSpec), "{value}: {error}");
+        assert_eq!(
+            (error.field.as_str(), error.reason()),
+            (field, Reason::InvalidSpec),
+            "{value}: {error}"
+        );
     }
 }
 
@@ -279,15 +555,33 @@ fn unknown_fields_are_refused_wherever_they_are() {
         let mut object = yaml(FULL);
         object.pointer_mut(pointer).expect(pointer)["thresold"] = json!(2);
         let error = PolicyObject::read(object).expect_err(pointer);
-        assert!(error.to_string().contains("unknown field `thresold`"), "{pointer}: {error}");
+        assert!(
+            error.to_string().contains("unknown field `thresold`"),
+            "{pointer}: {error}"
+        );
     }
     let mut missing = yaml(FULL);
-    missing["spec"]["exemptions"][0].as_object_mut().expect("an exemption").remove("expires");
-    assert!(PolicyObject::read(missing).expect_err("no end").to_string().contains("expires"));
-    for (key, value) in [("kind", "Pod"), ("apiVersion", "v1"), ("apiVersion", "packgate.dev/v2")] {
+    missing["spec"]["exemptions"][0]
+        .as_object_mut()
+        .expect("an exemption")
+        .remove("expires");
+    assert!(
+        PolicyObject::read(missing)
+            .expect_err("no end")
+            .to_string()
+            .contains("expires")
+    );
+    for (key, value) in [
+        ("kind", "Pod"),
+        ("apiVersion", "v1"),
+        ("apiVersion", "packgate.dev/v2"),
+    ] {
         let mut object = yaml(FULL);
         object[key] = value.into();
-        assert!(matches!(PolicyObject::read(object), Err(ObjectError::Kind { .. })));
+        assert!(matches!(
+            PolicyObject::read(object),
+            Err(ObjectError::Kind { .. })
+        ));
     }
 }
 
@@ -295,40 +589,90 @@ fn unknown_fields_are_refused_wherever_they_are() {
 fn a_bundle_policy_is_for_its_namespace_and_exempts_nothing() {
     let mut object = supported();
     object["kind"] = "BundlePolicy".into();
-    assert!(PolicyObject::read(object.clone()).expect_err("exemptions").to_string().contains("unknown field `exemptions`"));
-    object["spec"].as_object_mut().expect("a spec").remove("exemptions");
-    assert_eq!(compile(object.clone()).expect_err("no namespace").field, "metadata.namespace");
+    assert!(
+        PolicyObject::read(object.clone())
+            .expect_err("exemptions")
+            .to_string()
+            .contains("unknown field `exemptions`")
+    );
+    object["spec"]
+        .as_object_mut()
+        .expect("a spec")
+        .remove("exemptions");
+    assert_eq!(
+        compile(object.clone()).expect_err("no namespace").field,
+        "metadata.namespace"
+    );
     object["metadata"]["namespace"] = "team-a".into();
-    assert_eq!(compile(object.clone()).expect("it compiles").rules().kind, Kind::Namespaced("team-a".into()));
-    object["metadata"].as_object_mut().expect("metadata").remove("name");
+    assert_eq!(
+        compile(object.clone()).expect("it compiles").rules().kind,
+        Kind::Namespaced("team-a".into())
+    );
+    object["metadata"]
+        .as_object_mut()
+        .expect("metadata")
+        .remove("name");
     assert_eq!(compile(object).expect_err("no name").field, "metadata.name");
 }
 
 #[test]
 fn keyless_authorities_are_bound_to_their_trust_root() {
-    let Some(data) = shared_data("keyless_authorities_are_bound_to_their_trust_root") else { return };
+    let Some(data) = shared_data("keyless_authorities_are_bound_to_their_trust_root") else {
+        return;
+    };
     let root = std::fs::read(data.join("trust/prod_trusted_root.json")).expect("a trust root");
-    let root = crate::core::verify::TrustRoot::parse(&root, &crate::core::limits::Limits::DEFAULT).expect("a trust root");
+    let root = crate::core::verify::TrustRoot::parse(&root, &crate::core::limits::Limits::DEFAULT)
+        .expect("a trust root");
     let digest = root.digest();
-    let sources = Sources { trust_roots: [("corp".to_owned(), root.into())].into(), ..Sources::default() };
+    let sources = Sources {
+        trust_roots: [("corp".to_owned(), root.into())].into(),
+        ..Sources::default()
+    };
     let mut object = supported();
-    object["spec"]["authorities"] = json!([{"name": "platform", "keyless": {"trustRootRef": {"name": "corp"}, "issuer": "https://i.example.com", "subject": {"exact": "a@example.com"}}}]);
-    let policy = PolicyObject::read(object).expect("a policy").compile(&sources).expect("it compiles");
-    assert!(matches!(&policy.rules().authorities[0].means, Means::Keyless { root, .. } if root.digest() == digest));
+    object["spec"]["authorities"] = json!([
+        {
+            "name": "platform",
+            "keyless": {
+                "trustRootRef": {"name": "corp"},
+                "issuer": "https://i.example.com",
+                "subject": {"exact": "a@example.com"},
+            },
+        },
+    ]);
+    let policy = PolicyObject::read(object)
+        .expect("a policy")
+        .compile(&sources)
+        .expect("it compiles");
+    assert!(
+        matches!(&policy.rules().authorities[0].means, Means::Keyless { root, .. } if root.digest() == digest)
+    );
 }
 
 #[test]
 fn the_definitions_are_what_kubernetes_takes() {
     let crds = crds().expect("YAML");
     let names: Vec<_> = crds.iter().map(|(name, _)| name.as_str()).collect();
-    let kinds = ["packedbundles", "bundlepolicies", "clusterbundlepolicies", "trustroots"];
+    let kinds = [
+        "packedbundles",
+        "bundlepolicies",
+        "clusterbundlepolicies",
+        "trustroots",
+    ];
     assert_eq!(names, kinds.map(|kind| format!("packgate.dev_{kind}.yaml")));
     for (name, text) in &crds {
         let crd = yaml(text);
         walk(&crd, &mut |key, value| match key {
             "default" => assert!(!value.is_null(), "{name}: a default of null"),
-            "format" if value.is_string() => assert!(["int32", "int64", "date-time"].iter().any(|known| value == known), "{name}: format {value}"),
-            "additionalProperties" => assert!(value.is_object(), "{name}: additionalProperties beside properties"),
+            "format" if value.is_string() => assert!(
+                ["int32", "int64", "date-time"]
+                    .iter()
+                    .any(|known| value == known),
+                "{name}: format {value}"
+            ),
+            "additionalProperties" => assert!(
+                value.is_object(),
+                "{name}: additionalProperties beside properties"
+            ),
             _ => {}
         });
         let version = &crd["spec"]["versions"][0];
@@ -339,10 +683,24 @@ fn the_definitions_are_what_kubernetes_takes() {
             continue;
         }
         assert_eq!(spec["required"], json!(["authorities", "match"]));
-        assert_eq!(spec["x-kubernetes-validations"].as_array().map(Vec::len), Some(2));
-        assert_eq!(spec["properties"]["authorities"]["x-kubernetes-list-map-keys"], json!(["name"]));
-        assert_eq!(spec["properties"]["exemptions"].is_object(), name.contains("cluster"));
-        let columns: Vec<_> = version["additionalPrinterColumns"].as_array().expect("columns").iter().map(|column| column["name"].clone()).collect();
+        assert_eq!(
+            spec["x-kubernetes-validations"].as_array().map(Vec::len),
+            Some(2)
+        );
+        assert_eq!(
+            spec["properties"]["authorities"]["x-kubernetes-list-map-keys"],
+            json!(["name"])
+        );
+        assert_eq!(
+            spec["properties"]["exemptions"].is_object(),
+            name.contains("cluster")
+        );
+        let columns: Vec<_> = version["additionalPrinterColumns"]
+            .as_array()
+            .expect("columns")
+            .iter()
+            .map(|column| column["name"].clone())
+            .collect();
         assert_eq!(columns, ["Mode", "Enforced", "Ready", "Age"]);
     }
 }
@@ -360,7 +718,10 @@ fn walk(value: &Value, check: &mut impl FnMut(&str, &Value)) {
 
 fn undocumented(properties: &Value, path: &str) {
     for (name, schema) in properties.as_object().into_iter().flatten() {
-        assert!(schema["description"].is_string(), "{path}.{name} has no description");
+        assert!(
+            schema["description"].is_string(),
+            "{path}.{name} has no description"
+        );
         undocumented(&schema["properties"], &format!("{path}.{name}"));
         undocumented(&schema["items"]["properties"], &format!("{path}.{name}[]"));
     }

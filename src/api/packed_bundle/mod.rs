@@ -1,11 +1,22 @@
-//! `PackedBundle`: a lock that is to become a signed bundle in a registry, or a bundle that is already there.
+//! `PackedBundle`: a lock that is to become a signed bundle in a registry, or a bundle that is
+//! already there.
 //!
-//! The types here are what people write; [`ValidatedPackedBundle`] is what they mean. Fields whose behaviour comes later are refused by
-//! the schema's rules and by the validator alike, never ignored.
+//! The types here are what people write; [`ValidatedPackedBundle`] is what they mean. Fields whose
+//! behaviour comes later are refused by the schema's rules and by the validator alike, never
+//! ignored.
 
-#![allow(unreachable_pub, reason = "kube's KubeSchema copies each struct, `pub` included, into a function")]
-#![allow(clippy::duplicated_attributes, reason = "columns of one type are no mistake")]
-#![allow(clippy::doc_markdown, reason = "`kubectl explain` shows these texts as they are")]
+#![allow(
+    unreachable_pub,
+    reason = "kube's KubeSchema copies each struct, `pub` included, into a function"
+)]
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "columns of one type are no mistake"
+)]
+#![allow(
+    clippy::doc_markdown,
+    reason = "`kubectl explain` shows these texts as they are"
+)]
 
 mod status;
 #[cfg(test)]
@@ -20,8 +31,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use super::bundle_policy::{KindRef, Mirror, NameRef, SourceKind};
-pub use status::{BundleStatus, EvidenceStatus, HistoryEntry, LockStatus, MAX_HISTORY, PackedBundleStatus};
-pub use validated::{Adoption, Kept, LockSource, Packing, SpecError, TenantIdentity, TenantSigner, ToSign, ValidatedPackedBundle, Work};
+pub use status::{
+    BundleStatus, EvidenceStatus, HistoryEntry, LockStatus, MAX_HISTORY, PackedBundleStatus,
+};
+pub use validated::{
+    Adoption, Kept, LockSource, Packing, SpecError, TenantIdentity, TenantSigner, ToSign,
+    ValidatedPackedBundle, Work,
+};
 
 /// The annotation whose change asks for a reconcile now; any text, usually the time.
 pub const RECONCILE_REQUESTED: &str = "packgate.dev/reconcile-requested-at";
@@ -32,40 +48,54 @@ pub const RECONCILE_REQUESTED: &str = "packgate.dev/reconcile-requested-at";
     group = "packgate.dev",
     version = "v1alpha1",
     kind = "PackedBundle",
-    doc = "PackedBundle packs what a lockfile names into an OCI bundle, has it signed and attested, and tags it last; or adopts a bundle that is already there.",
+    doc = "PackedBundle packs what a lockfile names into an OCI bundle, has it signed and \
+        attested, and tags it last; or adopts a bundle that is already there.",
     plural = "packedbundles",
     shortname = "pb",
     category = "packgate",
     namespaced,
     status = "PackedBundleStatus",
     derive = "PartialEq",
-    validation = ("self.metadata.name.size() <= 63", "metadata.name must have at most 63 characters, it becomes a label"),
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
-    printcolumn(name = "Verified", type_ = "string", json_path = ".status.conditions[?(@.type==\"Verified\")].status"),
+    validation = ("self.metadata.name.size() <= 63", "metadata.name must have at most 63 \
+        characters, it becomes a label"),
+    printcolumn(name = "Ready", type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Verified", type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Verified\")].status"),
     printcolumn(name = "Tag", type_ = "string", json_path = ".status.bundle.tag"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Repository", type_ = "string", json_path = ".spec.destination.repository", priority = 1),
-    printcolumn(name = "Digest", type_ = "string", json_path = ".status.bundle.digest", priority = 1),
-    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1)
+    printcolumn(name = "Repository", type_ = "string", json_path = ".spec.destination.repository",
+        priority = 1),
+    printcolumn(name = "Digest", type_ = "string", json_path = ".status.bundle.digest",
+        priority = 1),
+    printcolumn(name = "Message", type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1)
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
-    validation = ("has(self.source.bundle) || has(self.destination)", "destination must say where the bundle goes, unless source.bundle adopts one"),
+    validation = ("has(self.source.bundle) || has(self.destination)", "destination must say where \
+        the bundle goes, unless source.bundle adopts one"),
     validation = (
-        "!has(self.source.bundle) || (!has(self.destination) && !has(self.output) && !has(self.signing))",
+        "!has(self.source.bundle) || (!has(self.destination) && !has(self.output) && \
+            !has(self.signing))",
         "source.bundle adopts a bundle as it is: destination, output and signing must be left out"
     ),
     validation = (
-        "!has(self.evidence) || !has(self.evidence.sbom) || self.evidence.sbom == 'None' || (!has(self.source.bundle) && (!has(self.signing) || self.signing.mode != 'None'))",
-        "evidence.sbom must be None where nobody signs: with signing mode None, and with source.bundle"
+        "!has(self.evidence) || !has(self.evidence.sbom) || self.evidence.sbom == 'None' || \
+            (!has(self.source.bundle) && (!has(self.signing) || self.signing.mode != 'None'))",
+        "evidence.sbom must be None where nobody signs: with signing mode None, and with \
+            source.bundle"
     )
 )]
 pub struct PackedBundleSpec {
-    /// Stops all work on this object until it is false again. What runs already ends. Default: false.
+    /// Stops all work on this object until it is false again. What runs already ends. Default:
+    /// false.
     #[serde(default)]
     pub suspend: bool,
-    /// How often the source is resolved again and the bundle verified again, in hours, minutes and seconds. Default: `1h`. `0s`: never.
+    /// How often the source is resolved again and the bundle verified again, in hours, minutes and
+    /// seconds. Default: `1h`. `0s`: never.
     #[serde(default = "one_hour")]
     #[schemars(length(min = 2, max = 24), regex(pattern = super::duration::PATTERN))]
     pub interval: String,
@@ -118,11 +148,13 @@ const fn three() -> i32 {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = (
-    "[has(self.inline), has(self.configMapRef), has(self.ociRef), has(self.bundle)].filter(x, x).size() == 1",
+    "[has(self.inline), has(self.configMapRef), has(self.ociRef), has(self.bundle)].filter(x, \
+        x).size() == 1",
     "exactly one of inline, configMapRef, ociRef and bundle"
 ))]
 pub struct Source {
-    /// The lock itself, as YAML or JSON: at most 900,000 characters. Its artifacts must not be files: they have no place to come from.
+    /// The lock itself, as YAML or JSON: at most 900,000 characters. Its artifacts must not be
+    /// files: they have no place to come from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 900_000))]
     pub inline: Option<String>,
@@ -156,7 +188,8 @@ pub struct ConfigMapKey {
 pub struct OciRef {
     /// The repository, without scheme, tag and digest. Example: `registry.example.com/team-a/ctx`.
     #[schemars(length(min = 3, max = 512))]
-    #[x_kube(validation = ("!self.contains('://') && !self.contains('@')", "repository must not have a scheme, tag or digest"))]
+    #[x_kube(validation = ("!self.contains('://') && !self.contains('@')", "repository must not \
+        have a scheme, tag or digest"))]
     pub repository: String,
     /// Its digest. Example: `sha256:` and 64 hexadecimal digits.
     #[schemars(length(max = 71), regex(pattern = r"^sha256:[a-f0-9]{64}$"))]
@@ -165,10 +198,12 @@ pub struct OciRef {
     #[serde(default = "lock_yaml")]
     #[schemars(length(min = 1, max = 1024))]
     pub path: String,
-    /// A Secret of this namespace, type kubernetes.io/dockerconfigjson, to pull it with. Default: none. Example: `{name: pull}`.
+    /// A Secret of this namespace, type kubernetes.io/dockerconfigjson, to pull it with. Default:
+    /// none. Example: `{name: pull}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<NameRef>,
-    /// Must the artifact satisfy the policies that govern its name, as a PackedBundle's? Ungoverned is refused then. Default: false.
+    /// Must the artifact satisfy the policies that govern its name, as a PackedBundle's? Ungoverned
+    /// is refused then. Default: false.
     #[serde(default)]
     pub verify: bool,
 }
@@ -177,11 +212,14 @@ pub struct OciRef {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BundleRef {
-    /// Its name with its digest. Example: `registry.example.com/x/siem@sha256:` and 64 hexadecimal digits.
+    /// Its name with its digest. Example: `registry.example.com/x/siem@sha256:` and 64 hexadecimal
+    /// digits.
     #[schemars(length(min = 3, max = 1024))]
-    #[x_kube(validation = ("self.matches('@sha256:[a-f0-9]{64}$')", "reference must end in @sha256: and 64 hexadecimal digits"))]
+    #[x_kube(validation = ("self.matches('@sha256:[a-f0-9]{64}$')", "reference must end in \
+        @sha256: and 64 hexadecimal digits"))]
     pub reference: String,
-    /// A Secret of this namespace, type kubernetes.io/dockerconfigjson, to read it with. Default: none. Example: `{name: pull}`.
+    /// A Secret of this namespace, type kubernetes.io/dockerconfigjson, to read it with. Default:
+    /// none. Example: `{name: pull}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<NameRef>,
 }
@@ -191,21 +229,25 @@ pub struct BundleRef {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
     validation = ("!has(self.credentials)", "fetch.credentials is not supported yet, leave it out"),
-    validation = ("!has(self.proxySecretRef)", "fetch.proxySecretRef is not supported yet, leave it out"),
+    validation = ("!has(self.proxySecretRef)", "fetch.proxySecretRef is not supported yet, leave \
+        it out"),
     validation = ("!has(self.mirrors)", "fetch.mirrors is not supported yet, leave it out")
 )]
 pub struct Fetch {
-    /// Not supported yet. Secrets to show to download hosts. Example: `[{host: files.example.com, secretRef: {name: files}}]`.
+    /// Not supported yet. Secrets to show to download hosts. Example: `[{host: files.example.com,
+    /// secretRef: {name: files}}]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub credentials: Vec<FetchCredential>,
-    /// Further certificate authorities for downloads, key `ca.crt`. Default: none. Example: `{kind: ConfigMap, name: corp-ca}`.
+    /// Further certificate authorities for downloads, key `ca.crt`. Default: none. Example: `{kind:
+    /// ConfigMap, name: corp-ca}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_ref: Option<KindRef>,
     /// Not supported yet. A Secret with `address`, `username`, `password` and `noProxy`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_secret_ref: Option<NameRef>,
-    /// Not supported yet. Places to fetch from in place of others. Example: `[{from: up.example.org, to: mirror.example.com/up}]`.
+    /// Not supported yet. Places to fetch from in place of others. Example: `[{from:
+    /// up.example.org, to: mirror.example.com/up}]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub mirrors: Vec<Mirror>,
@@ -226,18 +268,28 @@ pub struct FetchCredential {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Destination {
-    /// The repository, without scheme, tag and digest. It cannot be changed. Example: `registry.example.com/team-a/siem`.
-    #[schemars(length(min = 3, max = 512), regex(pattern = r"^[A-Za-z0-9.\[\]:-]+(/[a-z0-9._-]+)+$"))]
-    #[x_kube(validation = ("self == oldSelf", "destination.repository cannot be changed, make a new PackedBundle"))]
+    /// The repository, without scheme, tag and digest. It cannot be changed. Example:
+    /// `registry.example.com/team-a/siem`.
+    #[schemars(
+        length(min = 3, max = 512),
+        regex(pattern = r"^[A-Za-z0-9.\[\]:-]+(/[a-z0-9._-]+)+$")
+    )]
+    #[x_kube(validation = ("self == oldSelf", "destination.repository cannot be changed, make a \
+        new PackedBundle"))]
     pub repository: String,
     /// The tag. Default: `lock-` and the first 12 digits of the lock's digest. Example: `v1.4.0`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$"))]
+    #[schemars(
+        length(min = 1, max = 128),
+        regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")
+    )]
     pub tag: Option<String>,
-    /// May the tag be moved from one bundle to another? `Immutable` or `Mutable`. Default: `Immutable`.
+    /// May the tag be moved from one bundle to another? `Immutable` or `Mutable`. Default:
+    /// `Immutable`.
     #[serde(default)]
     pub tag_policy: TagPolicy,
-    /// A Secret of this namespace, type kubernetes.io/dockerconfigjson, to push with. Default: none. Example: `{name: push}`.
+    /// A Secret of this namespace, type kubernetes.io/dockerconfigjson, to push with. Default:
+    /// none. Example: `{name: push}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<NameRef>,
 }
@@ -255,7 +307,8 @@ pub enum TagPolicy {
 /// The bundle's form. All of it is covered by its digest.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(validation = ("self.format != 'Artifact' || self.compression == 'None'", "an Artifact is not compressed: compression must be None"))]
+#[x_kube(validation = ("self.format != 'Artifact' || self.compression == \
+    'None'", "an Artifact is not compressed: compression must be None"))]
 pub struct Output {
     /// `Image` can be mounted as an image volume, `Artifact` is for `oras pull`. Default: `Image`.
     #[serde(default)]
@@ -301,25 +354,32 @@ pub enum Compression {
         "self.mode != 'Namespace' || (has(self.keySecretRef) != has(self.keyless))",
         "mode Namespace needs exactly one of keySecretRef and keyless"
     ),
-    validation = ("self.mode == 'Namespace' || (!has(self.keySecretRef) && !has(self.keyless))", "keySecretRef and keyless are for mode Namespace"),
-    validation = ("!has(self.keyless) || has(self.signingConfigRef)", "keyless needs signingConfigRef: who certifies, who records"),
-    validation = ("self.mode == 'Namespace' || !has(self.signingConfigRef)", "signingConfigRef is for mode Namespace")
+    validation = ("self.mode == 'Namespace' || (!has(self.keySecretRef) && \
+        !has(self.keyless))", "keySecretRef and keyless are for mode Namespace"),
+    validation = ("!has(self.keyless) || has(self.signingConfigRef)", "keyless needs \
+        signingConfigRef: who certifies, who records"),
+    validation = ("self.mode == 'Namespace' || \
+        !has(self.signingConfigRef)", "signingConfigRef is for mode Namespace")
 )]
 pub struct Signing {
-    /// `Platform`: the installation's key, out of the tenant's reach. `Namespace`: the tenant's key or identity, in this namespace and as another builder.
-    /// `None`: nobody, only where the installation allows it; such a bundle gets no tag. Default: `Platform`.
+    /// `Platform`: the installation's key, out of the tenant's reach. `Namespace`: the tenant's key
+    /// or identity, in this namespace and as another builder. `None`: nobody, only where the
+    /// installation allows it; such a bundle gets no tag. Default: `Platform`.
     #[serde(default)]
     pub mode: SigningMode,
-    /// A Secret of this namespace with `cosign.key` and `cosign.password`, as `cosign generate-key-pair k8s://` makes it. Example: `{name: signing-key}`.
+    /// A Secret of this namespace with `cosign.key` and `cosign.password`, as `cosign
+    /// generate-key-pair k8s://` makes it. Example: `{name: signing-key}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_secret_ref: Option<NameRef>,
-    /// Signs with a short-lived certificate for this namespace's ServiceAccount `default`, which policies know as
-    /// `https://kubernetes.io/namespaces/NAMESPACE/serviceaccounts/default`. Needs `signingConfigRef`. Example: `{}`.
+    /// Signs with a short-lived certificate for this namespace's ServiceAccount `default`, which
+    /// policies know as `https://kubernetes.io/namespaces/NAMESPACE/serviceaccounts/default`. Needs
+    /// `signingConfigRef`. Example: `{}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keyless: Option<Keyless>,
-    /// A ConfigMap of this namespace with `signing_config.json` (which certificate authority, logs and timestamp authorities), `trusted_root.json`
-    /// (what their answers are verified with) and, if they need it, `ca.crt` for TLS. Beside `keySecretRef` it has the key's signatures logged and
-    /// timestamped. Default: none. Example: `{name: sigstore}`.
+    /// A ConfigMap of this namespace with `signing_config.json` (which certificate authority, logs
+    /// and timestamp authorities), `trusted_root.json` (what their answers are verified with) and,
+    /// if they need it, `ca.crt` for TLS. Beside `keySecretRef` it has the key's signatures logged
+    /// and timestamped. Default: none. Example: `{name: sigstore}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signing_config_ref: Option<NameRef>,
 }
@@ -344,13 +404,15 @@ pub struct Keyless {}
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
-    validation = ("self.provenance", "evidence.provenance: false is not supported yet, leave it out")
+    validation = ("self.provenance", "evidence.provenance: false is not supported yet, leave it \
+        out")
 )]
 pub struct Evidence {
     /// SLSA provenance. Default: true. Only true is supported yet.
     #[serde(default = "yes")]
     pub provenance: bool,
-    /// A software bill of materials that the signer attests: `None`, `SPDX` (2.3) or `CycloneDX` (1.6). Default: `None`. Example: `SPDX`.
+    /// A software bill of materials that the signer attests: `None`, `SPDX` (2.3) or `CycloneDX`
+    /// (1.6). Default: `None`. Example: `SPDX`.
     #[serde(default)]
     pub sbom: Sbom,
 }
@@ -388,7 +450,10 @@ pub struct History {
 
 impl Default for History {
     fn default() -> Self {
-        Self { succeeded: three(), failed: three() }
+        Self {
+            succeeded: three(),
+            failed: three(),
+        }
     }
 }
 

@@ -4,7 +4,10 @@ use super::*;
 use crate::core::{class::Classified, class::Reason};
 
 fn minimal() -> Value {
-    json!({"source": {"configMapRef": {"name": "siem-lock"}}, "destination": {"repository": "registry.example.com/team-a/siem"}})
+    json!({
+        "source": {"configMapRef": {"name": "siem-lock"}},
+        "destination": {"repository": "registry.example.com/team-a/siem"},
+    })
 }
 
 fn digest() -> String {
@@ -39,37 +42,90 @@ fn with(pointer: &str, value: Value) -> Value {
 #[test]
 fn three_lines_are_enough() {
     let validated = validate(minimal()).expect("valid");
-    let Work::Pack(packing) = validated.work else { panic!("no packing") };
-    assert_eq!(packing.source, LockSource::ConfigMap { name: "siem-lock".into(), key: "lock.yaml".into() });
+    let Work::Pack(packing) = validated.work else {
+        panic!("no packing")
+    };
+    assert_eq!(
+        packing.source,
+        LockSource::ConfigMap {
+            name: "siem-lock".into(),
+            key: "lock.yaml".into()
+        }
+    );
     assert_eq!(validated.interval, Some(std::time::Duration::from_hours(1)));
     assert_eq!(packing.timeout, std::time::Duration::from_mins(15));
-    assert_eq!((packing.signing, packing.tag_policy, packing.tag), (ToSign::Platform, TagPolicy::Immutable, None));
-    assert_eq!(packing.kept, Kept { succeeded: 3, failed: 3 });
+    assert_eq!(
+        (packing.signing, packing.tag_policy, packing.tag),
+        (ToSign::Platform, TagPolicy::Immutable, None)
+    );
+    assert_eq!(
+        packing.kept,
+        Kept {
+            succeeded: 3,
+            failed: 3
+        }
+    );
 }
 
 #[test]
 fn everything_that_is_supported_is_taken_over() {
     let spec = json!({
         "suspend": true, "interval": "0s", "timeout": "90s",
-        "source": {"ociRef": {"repository": "registry.example.com/team-a/ctx", "digest": digest(), "path": "siem/lock.yaml",
+        "source": {"ociRef": {"repository": "registry.example.com/team-a/ctx", "digest": digest(),
+            "path": "siem/lock.yaml",
             "secretRef": {"name": "pull"}, "verify": true}},
         "fetch": {"caRef": {"kind": "ConfigMap", "name": "corp-ca"}},
-        "destination": {"repository": "registry.example.com/team-a/siem", "tag": "v1.4.0", "tagPolicy": "Mutable", "secretRef": {"name": "push"}},
-        "output": {"format": "Image", "compression": "Zstd", "sourceDateEpoch": 0, "annotations": {"a": "b"}},
+        "destination": {
+            "repository": "registry.example.com/team-a/siem",
+            "tag": "v1.4.0",
+            "tagPolicy": "Mutable",
+            "secretRef": {"name": "push"},
+        },
+        "output": {
+            "format": "Image",
+            "compression": "Zstd",
+            "sourceDateEpoch": 0,
+            "annotations": {"a": "b"},
+        },
         "signing": {"mode": "Namespace", "keySecretRef": {"name": "key"}},
         "evidence": {"provenance": true, "sbom": "CycloneDX"},
         "history": {"succeeded": 0, "failed": 1},
-        "packPod": {"resources": {}, "nodeSelector": {"a": "b"}, "tolerations": [], "serviceAccountName": "packer"}
+        "packPod": {
+            "resources": {},
+            "nodeSelector": {"a": "b"},
+            "tolerations": [],
+            "serviceAccountName": "packer",
+        }
     });
     let validated = validate(spec).expect("valid");
     assert!(validated.suspend && validated.interval.is_none());
-    let Work::Pack(packing) = validated.work else { panic!("no packing") };
-    assert_eq!(packing.signing, ToSign::Namespace(TenantSigner { identity: TenantIdentity::Key("key".into()), services: None }));
+    let Work::Pack(packing) = validated.work else {
+        panic!("no packing")
+    };
+    assert_eq!(
+        packing.signing,
+        ToSign::Namespace(TenantSigner {
+            identity: TenantIdentity::Key("key".into()),
+            services: None
+        })
+    );
     assert_eq!(packing.output.source_date_epoch, Some(0));
-    assert_eq!((packing.tag.expect("a tag").as_str(), packing.push_secret.as_deref()), ("v1.4.0", Some("push")));
-    assert!(matches!(packing.source, LockSource::Context { verify: true, .. }));
+    assert_eq!(
+        (
+            packing.tag.expect("a tag").as_str(),
+            packing.push_secret.as_deref()
+        ),
+        ("v1.4.0", Some("push"))
+    );
+    assert!(matches!(
+        packing.source,
+        LockSource::Context { verify: true, .. }
+    ));
     assert_eq!(packing.sbom, Some(crate::core::sbom::Format::CycloneDX));
-    let adopted = validate(json!({"source": {"bundle": {"reference": format!("registry.example.com/x/siem@{}", digest())}}})).expect("valid");
+    let adopted = validate(json!({
+        "source": {"bundle": {"reference": format!("registry.example.com/x/siem@{}", digest())}},
+    }))
+    .expect("valid");
     assert!(matches!(adopted.work, Work::Adopt(_)));
 }
 
@@ -77,13 +133,34 @@ fn everything_that_is_supported_is_taken_over() {
 fn tenants_sign_with_a_key_or_as_their_service_account() {
     let services = Some("sigstore".to_owned());
     for (signing, identity) in [
-        (json!({"mode": "Namespace", "keyless": {}, "signingConfigRef": {"name": "sigstore"}}), TenantIdentity::ServiceAccount),
-        (json!({"mode": "Namespace", "keySecretRef": {"name": "key"}, "signingConfigRef": {"name": "sigstore"}}), TenantIdentity::Key("key".into())),
+        (
+            json!({"mode": "Namespace", "keyless": {}, "signingConfigRef": {"name": "sigstore"}}),
+            TenantIdentity::ServiceAccount,
+        ),
+        (
+            json!({
+                "mode": "Namespace",
+                "keySecretRef": {"name": "key"},
+                "signingConfigRef": {"name": "sigstore"},
+            }),
+            TenantIdentity::Key("key".into()),
+        ),
     ] {
-        let Work::Pack(packing) = validate(with("/signing", signing)).expect("valid").work else { panic!("no packing") };
-        assert_eq!(packing.signing, ToSign::Namespace(TenantSigner { identity, services: services.clone() }));
+        let Work::Pack(packing) = validate(with("/signing", signing)).expect("valid").work else {
+            panic!("no packing")
+        };
+        assert_eq!(
+            packing.signing,
+            ToSign::Namespace(TenantSigner {
+                identity,
+                services: services.clone()
+            })
+        );
     }
-    assert_eq!(TenantSigner::account_name("team-a"), "https://kubernetes.io/namespaces/team-a/serviceaccounts/default");
+    assert_eq!(
+        TenantSigner::account_name("team-a"),
+        "https://kubernetes.io/namespaces/team-a/serviceaccounts/default"
+    );
 }
 
 #[test]
@@ -93,29 +170,77 @@ fn what_cannot_be_acted_on_is_refused_with_its_field() {
     unsigned["signing"] = json!({"mode": "None"});
     for (spec, field) in [
         (with("/source/inline", json!("x")), "spec.source:"),
-        (json!({"source": {}, "destination": {"repository": "r.example.com/x"}}), "spec.source:"),
+        (
+            json!({"source": {}, "destination": {"repository": "r.example.com/x"}}),
+            "spec.source:",
+        ),
         (json!({"source": {"inline": "x"}}), "spec.destination:"),
         (with("/source", bundle.clone()), "spec.destination:"),
-        (json!({"source": {"bundle": {"reference": "r.example.com/x:v1"}}}), "spec.source.bundle.reference:"),
-        (with("/destination/repository", json!("r.example.com/x:v1")), "spec.destination.repository:"),
-        (with("/destination/repository", json!("https://r.example.com/x")), "spec.destination.repository:"),
-        (with("/destination/tag", json!("a b")), "spec.destination.tag:"),
+        (
+            json!({"source": {"bundle": {"reference": "r.example.com/x:v1"}}}),
+            "spec.source.bundle.reference:",
+        ),
+        (
+            with("/destination/repository", json!("r.example.com/x:v1")),
+            "spec.destination.repository:",
+        ),
+        (
+            with("/destination/repository", json!("https://r.example.com/x")),
+            "spec.destination.repository:",
+        ),
+        (
+            with("/destination/tag", json!("a b")),
+            "spec.destination.tag:",
+        ),
         (with("/interval", json!("1d")), "spec.interval:"),
         (with("/interval", json!("1s")), "spec.interval:"),
         (with("/timeout", json!("0s")), "spec.timeout:"),
         (with("/timeout", json!("25h")), "spec.timeout:"),
         (with("/output/sourceDateEpoch", json!(-1)), "spec.output:"),
-        (with("/output/annotations", json!({"dev.packgate.x": "y"})), "spec.output:"),
-        (with("/output", json!({"format": "Artifact", "compression": "Zstd"})), "spec.output:"),
-        (with("/signing", json!({"mode": "Namespace"})), "spec.signing:"),
-        (with("/signing", json!({"keySecretRef": {"name": "k"}})), "spec.signing.keySecretRef:"),
+        (
+            with("/output/annotations", json!({"dev.packgate.x": "y"})),
+            "spec.output:",
+        ),
+        (
+            with(
+                "/output",
+                json!({"format": "Artifact", "compression": "Zstd"}),
+            ),
+            "spec.output:",
+        ),
+        (
+            with("/signing", json!({"mode": "Namespace"})),
+            "spec.signing:",
+        ),
+        (
+            with("/signing", json!({"keySecretRef": {"name": "k"}})),
+            "spec.signing.keySecretRef:",
+        ),
         (unsigned, "spec.evidence.sbom:"),
-        (json!({"source": bundle, "evidence": {"sbom": "SPDX"}}), "spec.evidence.sbom:"),
+        (
+            json!({"source": bundle, "evidence": {"sbom": "SPDX"}}),
+            "spec.evidence.sbom:",
+        ),
         (with("/evidence/sbom", json!("spdx")), "unknown variant"),
-        (with("/signing", json!({"keyless": {}})), "spec.signing.keyless:"),
-        (with("/signing/signingConfigRef", json!({"name": "sc"})), "spec.signing.signingConfigRef:"),
-        (with("/signing", json!({"mode": "Namespace", "keyless": {}})), "spec.signing.signingConfigRef:"),
-        (with("/signing", json!({"mode": "Namespace", "keyless": {}, "keySecretRef": {"name": "k"}})), "spec.signing:"),
+        (
+            with("/signing", json!({"keyless": {}})),
+            "spec.signing.keyless:",
+        ),
+        (
+            with("/signing/signingConfigRef", json!({"name": "sc"})),
+            "spec.signing.signingConfigRef:",
+        ),
+        (
+            with("/signing", json!({"mode": "Namespace", "keyless": {}})),
+            "spec.signing.signingConfigRef:",
+        ),
+        (
+            with(
+                "/signing",
+                json!({"mode": "Namespace", "keyless": {}, "keySecretRef": {"name": "k"}}),
+            ),
+            "spec.signing:",
+        ),
     ] {
         let error = validate(spec.clone()).expect_err(&spec.to_string());
         assert!(error.starts_with(field), "{spec}: {error}");
@@ -125,20 +250,47 @@ fn what_cannot_be_acted_on_is_refused_with_its_field() {
 #[test]
 fn what_comes_later_is_refused_and_not_ignored() {
     for (spec, field) in [
-        (with("/evidence/provenance", json!(false)), "spec.evidence.provenance:"),
-        (with("/fetch/credentials", json!([{"host": "h", "secretRef": {"name": "s"}}])), "spec.fetch.credentials:"),
-        (with("/fetch/proxySecretRef", json!({"name": "s"})), "spec.fetch.proxySecretRef:"),
-        (with("/fetch/mirrors", json!([{"from": "a", "to": "b"}])), "spec.fetch.mirrors:"),
+        (
+            with("/evidence/provenance", json!(false)),
+            "spec.evidence.provenance:",
+        ),
+        (
+            with(
+                "/fetch/credentials",
+                json!([{"host": "h", "secretRef": {"name": "s"}}]),
+            ),
+            "spec.fetch.credentials:",
+        ),
+        (
+            with("/fetch/proxySecretRef", json!({"name": "s"})),
+            "spec.fetch.proxySecretRef:",
+        ),
+        (
+            with("/fetch/mirrors", json!([{"from": "a", "to": "b"}])),
+            "spec.fetch.mirrors:",
+        ),
     ] {
         let error = validate(spec.clone()).expect_err(&spec.to_string());
-        assert!(error.starts_with(field) && error.contains("not supported yet"), "{spec}: {error}");
+        assert!(
+            error.starts_with(field) && error.contains("not supported yet"),
+            "{spec}: {error}"
+        );
     }
-    assert!(validate(with("/signing/unknown", json!(1))).expect_err("unknown").contains("unknown field"));
+    assert!(
+        validate(with("/signing/unknown", json!(1)))
+            .expect_err("unknown")
+            .contains("unknown field")
+    );
 }
 
 #[test]
 fn long_names_are_refused() {
-    let object = |length: usize| PackedBundle::new(&"a".repeat(length), serde_json::from_value(minimal()).expect("a spec"));
+    let object = |length: usize| {
+        PackedBundle::new(
+            &"a".repeat(length),
+            serde_json::from_value(minimal()).expect("a spec"),
+        )
+    };
     assert!(ValidatedPackedBundle::try_from(&object(63)).is_ok());
     let error = ValidatedPackedBundle::try_from(&object(64)).expect_err("too long");
     assert_eq!(error.field, "metadata.name");

@@ -1,4 +1,5 @@
-//! What a [`PackedBundle`] means. The webhook and the controller both go through here, so nothing is accepted that cannot be acted on.
+//! What a [`PackedBundle`] means. The webhook and the controller both go through here, so nothing
+//! is accepted that cannot be acted on.
 
 use std::{str::FromStr, time::Duration};
 
@@ -15,8 +16,8 @@ use crate::{
 };
 
 use super::{
-    Compression, Destination, Evidence, Fetch, Format, History, KindRef, Output, PackPod, PackedBundle, PackedBundleSpec, Sbom, Signing, SigningMode,
-    Source, TagPolicy,
+    Compression, Destination, Evidence, Fetch, Format, History, KindRef, Output, PackPod,
+    PackedBundle, PackedBundleSpec, Sbom, Signing, SigningMode, Source, TagPolicy,
 };
 
 const MIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -123,7 +124,8 @@ pub enum ToSign {
 pub struct TenantSigner {
     /// With what.
     pub identity: TenantIdentity,
-    /// The `ConfigMap` of its namespace that names Sigstore's services and what they are verified with. A ServiceAccount always has one.
+    /// The `ConfigMap` of its namespace that names Sigstore's services and what they are verified
+    /// with. A ServiceAccount always has one.
     pub services: Option<String>,
 }
 
@@ -142,7 +144,10 @@ impl TenantSigner {
 
     /// What a certificate calls the ServiceAccount (Fulcio, issuer type `kubernetes`).
     pub fn account_name(namespace: &str) -> String {
-        format!("https://kubernetes.io/namespaces/{namespace}/serviceaccounts/{}", Self::ACCOUNT)
+        format!(
+            "https://kubernetes.io/namespaces/{namespace}/serviceaccounts/{}",
+            Self::ACCOUNT
+        )
     }
 }
 
@@ -172,7 +177,10 @@ impl Classified for SpecError {
 }
 
 fn wrong(field: &str, message: &(impl ToString + ?Sized)) -> SpecError {
-    SpecError { field: field.to_owned(), message: message.to_string() }
+    SpecError {
+        field: field.to_owned(),
+        message: message.to_string(),
+    }
 }
 
 fn unsupported(field: &str) -> SpecError {
@@ -184,7 +192,8 @@ fn unsupported(field: &str) -> SpecError {
 pub enum UnfitLock {
     /// It names files.
     #[error(
-        "{field}: {origin:?} is a file, and a path means nothing in a cluster; push lock and files together (oras push) and name them in spec.source.ociRef"
+        "{field}: {origin:?} is a file, and a path means nothing in a cluster; push lock and files \
+            together (oras push) and name them in spec.source.ociRef"
     )]
     File {
         /// The artifact's field.
@@ -215,7 +224,10 @@ impl Packing {
     pub fn check_lock(&self, lock: &Lockfile) -> Result<(), UnfitLock> {
         let has_files = matches!(self.source, LockSource::Context { .. });
         if let (Some((field, origin)), false) = (lock.first_file_origin(), has_files) {
-            return Err(UnfitLock::File { field, origin: origin.to_owned() });
+            return Err(UnfitLock::File {
+                field,
+                origin: origin.to_owned(),
+            });
         }
         lock.check_packable(false)?;
         pack::PackPlan::new(lock, self.output.clone())?;
@@ -227,8 +239,16 @@ impl TryFrom<&PackedBundle> for ValidatedPackedBundle {
     type Error = SpecError;
 
     fn try_from(object: &PackedBundle) -> Result<Self, SpecError> {
-        if object.metadata.name.as_ref().is_some_and(|name| name.len() > MAX_NAME) {
-            return Err(wrong("metadata.name", "must have at most 63 characters, it becomes a label"));
+        if object
+            .metadata
+            .name
+            .as_ref()
+            .is_some_and(|name| name.len() > MAX_NAME)
+        {
+            return Err(wrong(
+                "metadata.name",
+                "must have at most 63 characters, it becomes a label",
+            ));
         }
         Self::try_from(&object.spec)
     }
@@ -238,28 +258,63 @@ impl TryFrom<&PackedBundleSpec> for ValidatedPackedBundle {
     type Error = SpecError;
 
     fn try_from(spec: &PackedBundleSpec) -> Result<Self, SpecError> {
-        let PackedBundleSpec { suspend, interval, timeout, source, fetch, destination, output, signing, evidence, history, pack_pod } = spec;
+        let PackedBundleSpec {
+            suspend,
+            interval,
+            timeout,
+            source,
+            fetch,
+            destination,
+            output,
+            signing,
+            evidence,
+            history,
+            pack_pod,
+        } = spec;
         let sbom = sbom_of(evidence.as_ref())?;
         let interval = interval_of(interval)?;
         let timeout = timeout_of(timeout)?;
         let work = match lock_source(source)? {
             Ok(lock) => {
-                let destination = destination.as_ref().ok_or_else(|| wrong("spec.destination", "must say where the bundle goes"))?;
-                let form = Form { fetch: fetch.as_ref(), output: output.as_ref(), signing: signing.as_ref(), sbom, history, pod: pack_pod.as_ref() };
+                let destination = destination
+                    .as_ref()
+                    .ok_or_else(|| wrong("spec.destination", "must say where the bundle goes"))?;
+                let form = Form {
+                    fetch: fetch.as_ref(),
+                    output: output.as_ref(),
+                    signing: signing.as_ref(),
+                    sbom,
+                    history,
+                    pod: pack_pod.as_ref(),
+                };
                 Work::Pack(Box::new(packing(lock, destination, &form, timeout)?))
             }
             Err(adoption) => {
-                let left_out = [(destination.is_some(), "spec.destination"), (output.is_some(), "spec.output"), (signing.is_some(), "spec.signing")];
+                let left_out = [
+                    (destination.is_some(), "spec.destination"),
+                    (output.is_some(), "spec.output"),
+                    (signing.is_some(), "spec.signing"),
+                ];
                 if let Some((_, field)) = left_out.into_iter().find(|(is_set, _)| *is_set) {
-                    return Err(wrong(field, "must be left out: source.bundle adopts a bundle as it is"));
+                    return Err(wrong(
+                        field,
+                        "must be left out: source.bundle adopts a bundle as it is",
+                    ));
                 }
                 if sbom.is_some() {
-                    return Err(wrong("spec.evidence.sbom", "must be None: source.bundle adopts a bundle as it is"));
+                    return Err(wrong(
+                        "spec.evidence.sbom",
+                        "must be None: source.bundle adopts a bundle as it is",
+                    ));
                 }
                 Work::Adopt(adoption)
             }
         };
-        Ok(Self { suspend: *suspend, interval, work })
+        Ok(Self {
+            suspend: *suspend,
+            interval,
+            work,
+        })
     }
 }
 
@@ -269,40 +324,82 @@ fn interval_of(text: &str) -> Result<Option<Duration>, SpecError> {
         Some(Duration::ZERO) => Ok(None),
         Some(interval) if interval >= MIN_INTERVAL => Ok(Some(interval)),
         Some(_) => Err(wrong(field, "must be at least 10s, or 0s for never")),
-        None => Err(wrong(field, "must be a duration of hours, minutes and seconds, such as 1h, or 0s for never")),
+        None => Err(wrong(
+            field,
+            "must be a duration of hours, minutes and seconds, such as 1h, or 0s for never",
+        )),
     }
 }
 
 fn timeout_of(text: &str) -> Result<Duration, SpecError> {
     let fits = |timeout: &Duration| (MIN_TIMEOUT..=MAX_TIMEOUT).contains(timeout);
-    duration::parse(text)
-        .filter(fits)
-        .ok_or_else(|| wrong("spec.timeout", "must be a duration of hours, minutes and seconds from 10s to 24h, such as 15m"))
+    duration::parse(text).filter(fits).ok_or_else(|| {
+        wrong(
+            "spec.timeout",
+            "must be a duration of hours, minutes and seconds from 10s to 24h, such as 15m",
+        )
+    })
 }
 
 /// The lock to pack, or the bundle to adopt.
 fn lock_source(source: &Source) -> Result<Result<LockSource, Adoption>, SpecError> {
     match source {
-        Source { inline: Some(text), config_map_ref: None, oci_ref: None, bundle: None } => Ok(Ok(LockSource::Inline(text.clone()))),
-        Source { inline: None, config_map_ref: Some(map), oci_ref: None, bundle: None } => {
-            Ok(Ok(LockSource::ConfigMap { name: map.name.clone(), key: map.key.clone() }))
-        }
-        Source { inline: None, config_map_ref: None, oci_ref: Some(context), bundle: None } => {
+        Source {
+            inline: Some(text),
+            config_map_ref: None,
+            oci_ref: None,
+            bundle: None,
+        } => Ok(Ok(LockSource::Inline(text.clone()))),
+        Source {
+            inline: None,
+            config_map_ref: Some(map),
+            oci_ref: None,
+            bundle: None,
+        } => Ok(Ok(LockSource::ConfigMap {
+            name: map.name.clone(),
+            key: map.key.clone(),
+        })),
+        Source {
+            inline: None,
+            config_map_ref: None,
+            oci_ref: Some(context),
+            bundle: None,
+        } => {
             let repository = repository("spec.source.ociRef.repository", &context.repository)?;
-            let digest = Digest::from_str(&context.digest).map_err(|e| wrong("spec.source.ociRef.digest", &e))?;
+            let digest = Digest::from_str(&context.digest)
+                .map_err(|e| wrong("spec.source.ociRef.digest", &e))?;
             Ok(Ok(LockSource::Context {
                 reference: repository.pin(digest),
                 path: context.path.clone(),
-                secret: context.secret_ref.as_ref().map(|secret| secret.name.clone()),
+                secret: context
+                    .secret_ref
+                    .as_ref()
+                    .map(|secret| secret.name.clone()),
                 verify: context.verify,
             }))
         }
-        Source { inline: None, config_map_ref: None, oci_ref: None, bundle: Some(bundle) } => {
-            let reference: Reference = bundle.reference.parse().map_err(|e| wrong("spec.source.bundle.reference", &e))?;
-            let reference = reference.pinned().map_err(|e| wrong("spec.source.bundle.reference", &e))?;
-            Ok(Err(Adoption { reference, secret: bundle.secret_ref.as_ref().map(|secret| secret.name.clone()) }))
+        Source {
+            inline: None,
+            config_map_ref: None,
+            oci_ref: None,
+            bundle: Some(bundle),
+        } => {
+            let reference: Reference = bundle
+                .reference
+                .parse()
+                .map_err(|e| wrong("spec.source.bundle.reference", &e))?;
+            let reference = reference
+                .pinned()
+                .map_err(|e| wrong("spec.source.bundle.reference", &e))?;
+            Ok(Err(Adoption {
+                reference,
+                secret: bundle.secret_ref.as_ref().map(|secret| secret.name.clone()),
+            }))
         }
-        _ => Err(wrong("spec.source", "must have exactly one of inline, configMapRef, ociRef and bundle")),
+        _ => Err(wrong(
+            "spec.source",
+            "must have exactly one of inline, configMapRef, ociRef and bundle",
+        )),
     }
 }
 
@@ -316,13 +413,27 @@ struct Form<'a> {
     pod: Option<&'a PackPod>,
 }
 
-fn packing(source: LockSource, destination: &Destination, form: &Form<'_>, timeout: Duration) -> Result<Packing, SpecError> {
-    let Destination { repository: name, tag, tag_policy, secret_ref } = destination;
+fn packing(
+    source: LockSource,
+    destination: &Destination,
+    form: &Form<'_>,
+    timeout: Duration,
+) -> Result<Packing, SpecError> {
+    let Destination {
+        repository: name,
+        tag,
+        tag_policy,
+        secret_ref,
+    } = destination;
     let signing = to_sign(form.signing)?;
     Ok(Packing {
         source,
         repository: repository("spec.destination.repository", name)?,
-        tag: tag.as_deref().map(Tag::from_str).transpose().map_err(|e| wrong("spec.destination.tag", &e))?,
+        tag: tag
+            .as_deref()
+            .map(Tag::from_str)
+            .transpose()
+            .map_err(|e| wrong("spec.destination.tag", &e))?,
         tag_policy: *tag_policy,
         push_secret: secret_ref.as_ref().map(|secret| secret.name.clone()),
         output: output_of(form.output)?,
@@ -330,7 +441,10 @@ fn packing(source: LockSource, destination: &Destination, form: &Form<'_>, timeo
         signing,
         fetch_ca: fetch_ca(form.fetch)?,
         timeout,
-        kept: Kept { succeeded: count(form.history.succeeded), failed: count(form.history.failed) },
+        kept: Kept {
+            succeeded: count(form.history.succeeded),
+            failed: count(form.history.failed),
+        },
         pod: form.pod.cloned().unwrap_or_default(),
     })
 }
@@ -343,13 +457,22 @@ fn count(number: i32) -> usize {
 fn repository(field: &str, text: &str) -> Result<Repository, SpecError> {
     let reference: Reference = text.parse().map_err(|e| wrong(field, &e))?;
     match reference {
-        Reference { repository, tag: None, digest: None } => Ok(repository),
+        Reference {
+            repository,
+            tag: None,
+            digest: None,
+        } => Ok(repository),
         _ => Err(wrong(field, "must be a repository without tag and digest")),
     }
 }
 
 fn output_of(output: Option<&Output>) -> Result<pack::Output, SpecError> {
-    let Output { format, compression, source_date_epoch, annotations } = output.cloned().unwrap_or_default();
+    let Output {
+        format,
+        compression,
+        source_date_epoch,
+        annotations,
+    } = output.cloned().unwrap_or_default();
     let output = pack::Output {
         format: match format {
             Format::Image => pack::Format::Image,
@@ -367,8 +490,18 @@ fn output_of(output: Option<&Output>) -> Result<pack::Output, SpecError> {
 }
 
 fn to_sign(signing: Option<&Signing>) -> Result<ToSign, SpecError> {
-    let Some(Signing { mode, key_secret_ref, keyless, signing_config_ref }) = signing else { return Ok(ToSign::Platform) };
-    let services = signing_config_ref.as_ref().map(|reference| reference.name.clone());
+    let Some(Signing {
+        mode,
+        key_secret_ref,
+        keyless,
+        signing_config_ref,
+    }) = signing
+    else {
+        return Ok(ToSign::Platform);
+    };
+    let services = signing_config_ref
+        .as_ref()
+        .map(|reference| reference.name.clone());
     if *mode != SigningMode::Namespace {
         let given = [
             (key_secret_ref.is_some(), "spec.signing.keySecretRef"),
@@ -378,21 +511,41 @@ fn to_sign(signing: Option<&Signing>) -> Result<ToSign, SpecError> {
         if let Some((_, field)) = given.into_iter().find(|(is_set, _)| *is_set) {
             return Err(wrong(field, "is for mode Namespace only"));
         }
-        return Ok(if *mode == SigningMode::Platform { ToSign::Platform } else { ToSign::Nobody });
+        return Ok(if *mode == SigningMode::Platform {
+            ToSign::Platform
+        } else {
+            ToSign::Nobody
+        });
     }
     let identity = match (key_secret_ref, keyless) {
         (Some(secret), None) => TenantIdentity::Key(secret.name.clone()),
         (None, Some(_)) if services.is_none() => {
-            return Err(wrong("spec.signing.signingConfigRef", "is needed by keyless: who certifies, who records"));
+            return Err(wrong(
+                "spec.signing.signingConfigRef",
+                "is needed by keyless: who certifies, who records",
+            ));
         }
         (None, Some(_)) => TenantIdentity::ServiceAccount,
-        _ => return Err(wrong("spec.signing", "mode Namespace needs exactly one of keySecretRef and keyless")),
+        _ => {
+            return Err(wrong(
+                "spec.signing",
+                "mode Namespace needs exactly one of keySecretRef and keyless",
+            ));
+        }
     };
     Ok(ToSign::Namespace(TenantSigner { identity, services }))
 }
 
 fn fetch_ca(fetch: Option<&Fetch>) -> Result<Option<KindRef>, SpecError> {
-    let Some(Fetch { credentials, ca_ref, proxy_secret_ref, mirrors }) = fetch else { return Ok(None) };
+    let Some(Fetch {
+        credentials,
+        ca_ref,
+        proxy_secret_ref,
+        mirrors,
+    }) = fetch
+    else {
+        return Ok(None);
+    };
     let later = [
         (!credentials.is_empty(), "spec.fetch.credentials"),
         (proxy_secret_ref.is_some(), "spec.fetch.proxySecretRef"),
@@ -406,17 +559,36 @@ fn fetch_ca(fetch: Option<&Fetch>) -> Result<Option<KindRef>, SpecError> {
 
 fn sbom_of(evidence: Option<&Evidence>) -> Result<Option<sbom::Format>, SpecError> {
     match evidence {
-        Some(Evidence { provenance: false, .. }) => Err(wrong("spec.evidence.provenance", "false is not supported yet, leave it out")),
-        None | Some(Evidence { sbom: Sbom::None, .. }) => Ok(None),
-        Some(Evidence { sbom: Sbom::Spdx, .. }) => Ok(Some(sbom::Format::Spdx)),
-        Some(Evidence { sbom: Sbom::CycloneDX, .. }) => Ok(Some(sbom::Format::CycloneDX)),
+        Some(Evidence {
+            provenance: false, ..
+        }) => Err(wrong(
+            "spec.evidence.provenance",
+            "false is not supported yet, leave it out",
+        )),
+        None
+        | Some(Evidence {
+            sbom: Sbom::None, ..
+        }) => Ok(None),
+        Some(Evidence {
+            sbom: Sbom::Spdx, ..
+        }) => Ok(Some(sbom::Format::Spdx)),
+        Some(Evidence {
+            sbom: Sbom::CycloneDX,
+            ..
+        }) => Ok(Some(sbom::Format::CycloneDX)),
     }
 }
 
 /// Somebody has to attest it.
-fn attested(sbom: Option<sbom::Format>, signing: &ToSign) -> Result<Option<sbom::Format>, SpecError> {
+fn attested(
+    sbom: Option<sbom::Format>,
+    signing: &ToSign,
+) -> Result<Option<sbom::Format>, SpecError> {
     match (sbom, signing) {
-        (Some(_), ToSign::Nobody) => Err(wrong("spec.evidence.sbom", "must be None with signing mode None: nobody would attest it")),
+        (Some(_), ToSign::Nobody) => Err(wrong(
+            "spec.evidence.sbom",
+            "must be None with signing mode None: nobody would attest it",
+        )),
         _ => Ok(sbom),
     }
 }

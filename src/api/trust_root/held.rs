@@ -1,4 +1,5 @@
-//! From what lies in the cluster to the root in force, as a pure function: the controller, the webhook and the command line come to the same.
+//! From what lies in the cluster to the root in force, as a pure function: the controller, the
+//! webhook and the command line come to the same.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -18,10 +19,12 @@ use crate::{
 pub const STATE_KEY: &str = "state.json";
 /// The key of that `ConfigMap` for the metadata that a restart needs.
 pub const METADATA_KEY: &str = "tuf.json";
-/// The key of that `ConfigMap` for roots that are newer than what is kept beside them, or stand there alone.
+/// The key of that `ConfigMap` for roots that are newer than what is kept beside them, or stand
+/// there alone.
 pub const ROOTS_KEY: &str = "roots.json";
 
-/// What the `ConfigMap` that the controller keeps is called, in front of the name of the `TrustRoot`.
+/// What the `ConfigMap` that the controller keeps is called, in front of the name of the
+/// `TrustRoot`.
 const PREFIX: &str = "packgate-trustroot-";
 /// Characters of a name that still fits behind the prefix.
 const MAX_NAME: usize = 230;
@@ -91,7 +94,10 @@ pub enum RootError {
     #[error("it was not fetched yet: see kubectl describe trustroot {0}")]
     NotFetched(String),
     /// It is over, and so is the grace after it.
-    #[error("it expired at {expires} and was not renewed within {grace}: see kubectl describe trustroot {name}")]
+    #[error(
+        "it expired at {expires} and was not renewed within {grace}: see kubectl describe \
+            trustroot {name}"
+    )]
     Expired {
         /// The `TrustRoot`.
         name: String,
@@ -106,7 +112,9 @@ impl Classified for RootError {
     fn reason(&self) -> Reason {
         match self {
             Self::Spec { .. } => Reason::InvalidSpec,
-            Self::NotRead(_) | Self::Missing { .. } | Self::NotFetched(_) => Reason::TrustRootUnavailable,
+            Self::NotRead(_) | Self::Missing { .. } | Self::NotFetched(_) => {
+                Reason::TrustRootUnavailable
+            }
             Self::Expired { .. } => Reason::TrustRootExpired,
         }
     }
@@ -118,14 +126,23 @@ impl TrustRoot {
         self.metadata.name.as_deref().unwrap_or_default()
     }
 
-    /// The `ConfigMap` of the system namespace that holds the root: one that people made, or the controller's.
+    /// The `ConfigMap` of the system namespace that holds the root: one that people made, or the
+    /// controller's.
     pub fn config_map(&self) -> String {
-        self.given().map_or_else(|| format!("{PREFIX}{}", self.name()), ToOwned::to_owned)
+        self.given()
+            .map_or_else(|| format!("{PREFIX}{}", self.name()), ToOwned::to_owned)
     }
 
     /// The `ConfigMap` that people made to hold the root, if it is that.
     pub fn given(&self) -> Option<&str> {
-        Some(self.spec.trusted_root.as_ref()?.config_map_ref.name.as_str())
+        Some(
+            self.spec
+                .trusted_root
+                .as_ref()?
+                .config_map_ref
+                .name
+                .as_str(),
+        )
     }
 
     /// The `ConfigMap` with the first root of its TUF repository.
@@ -151,55 +168,111 @@ impl TrustRoot {
     pub fn interval(&self) -> Result<Duration, RootError> {
         let field = "spec.tuf.interval";
         let interval = self.duration(field, |tuf| tuf.interval.as_deref(), INTERVAL)?;
-        let short = || RootError::Spec { field, problem: "must be at least 10s".into() };
-        if interval >= SHORTEST_INTERVAL { Ok(interval) } else { Err(short()) }
+        let short = || RootError::Spec {
+            field,
+            problem: "must be at least 10s".into(),
+        };
+        if interval >= SHORTEST_INTERVAL {
+            Ok(interval)
+        } else {
+            Err(short())
+        }
     }
 
     /// How long the last good root is used after it expired. Errors: it is no duration.
     pub fn max_staleness(&self) -> Result<Duration, RootError> {
-        self.duration("spec.tuf.maxStaleness", |tuf| tuf.max_staleness.as_deref(), MAX_STALENESS)
+        self.duration(
+            "spec.tuf.maxStaleness",
+            |tuf| tuf.max_staleness.as_deref(),
+            MAX_STALENESS,
+        )
     }
 
-    fn duration(&self, field: &'static str, get: impl Fn(&Tuf) -> Option<&str>, default: Duration) -> Result<Duration, RootError> {
-        let wrong = || RootError::Spec { field, problem: "must be a duration of hours, minutes and seconds, such as 24h".into() };
-        self.spec.tuf.as_ref().and_then(get).map_or(Ok(default), |text| duration::parse(text).ok_or_else(wrong))
+    fn duration(
+        &self,
+        field: &'static str,
+        get: impl Fn(&Tuf) -> Option<&str>,
+        default: Duration,
+    ) -> Result<Duration, RootError> {
+        let wrong = || RootError::Spec {
+            field,
+            problem: "must be a duration of hours, minutes and seconds, such as 24h".into(),
+        };
+        self.spec
+            .tuf
+            .as_ref()
+            .and_then(get)
+            .map_or(Ok(default), |text| duration::parse(text).ok_or_else(wrong))
     }
 
-    /// Checks every field that does not need anything else. Errors: the first that cannot mean what it says.
+    /// Checks every field that does not need anything else. Errors: the first that cannot mean what
+    /// it says.
     pub fn check(&self) -> Result<(), RootError> {
         let spec = &self.spec;
-        let count = [spec.trusted_root.is_some(), spec.tuf.is_some(), spec.public_good.is_some()].into_iter().filter(|is_there| *is_there).count();
+        let count = [
+            spec.trusted_root.is_some(),
+            spec.tuf.is_some(),
+            spec.public_good.is_some(),
+        ]
+        .into_iter()
+        .filter(|is_there| *is_there)
+        .count();
         let wrong = |field, problem: String| Err(RootError::Spec { field, problem });
         match () {
-            () if count != 1 => wrong("spec", "must have exactly one of trustedRoot, tuf and publicGood".into()),
-            () if self.given().is_none() && self.name().len() > MAX_NAME => {
-                wrong("metadata.name", format!("must have at most {MAX_NAME} characters"))
-            }
+            () if count != 1 => wrong(
+                "spec",
+                "must have exactly one of trustedRoot, tuf and publicGood".into(),
+            ),
+            () if self.given().is_none() && self.name().len() > MAX_NAME => wrong(
+                "metadata.name",
+                format!("must have at most {MAX_NAME} characters"),
+            ),
             () => self.interval().and_then(|_| self.max_staleness()).map(drop),
         }
     }
 
-    /// What a fetched root is fetched from: another repository or another first root is another origin.
+    /// What a fetched root is fetched from: another repository or another first root is another
+    /// origin.
     pub fn origin(&self, first_root: Option<&str>) -> Digest {
         let url = self.spec.tuf.as_ref().map(|tuf| tuf.url.as_str());
-        Digest::of(serde_json::json!([self.source(), url, first_root]).to_string().as_bytes())
+        Digest::of(
+            serde_json::json!([self.source(), url, first_root])
+                .to_string()
+                .as_bytes(),
+        )
     }
 
     /// The root in force at `now`, from the `ConfigMap`s of the system namespace.
     ///
     /// Errors: it is not there, was fetched from elsewhere, or is over.
-    pub fn find<'a>(&self, map: impl Fn(&str) -> Seen<'a>, now: Timestamp) -> Result<Found<'a>, RootError> {
+    pub fn find<'a>(
+        &self,
+        map: impl Fn(&str) -> Seen<'a>,
+        now: Timestamp,
+    ) -> Result<Found<'a>, RootError> {
         self.check()?;
         if let Some(name) = self.given() {
             let text = required(name, TRUSTED_ROOT_KEY, &map)?;
-            return Ok(Found { text, expires: None, ends: None });
+            return Ok(Found {
+                text,
+                expires: None,
+                ends: None,
+            });
         }
-        let first_root = self.first_root().map(|name| required(name, TUF_ROOT_KEY, &map)).transpose()?;
+        let first_root = self
+            .first_root()
+            .map(|name| required(name, TUF_ROOT_KEY, &map))
+            .transpose()?;
         self.fetched(first_root, map(&self.config_map()), now)
     }
 
     /// The same of a root that the controller fetched.
-    pub fn fetched<'a>(&self, first_root: Option<&str>, kept: Seen<'a>, now: Timestamp) -> Result<Found<'a>, RootError> {
+    pub fn fetched<'a>(
+        &self,
+        first_root: Option<&str>,
+        kept: Seen<'a>,
+        now: Timestamp,
+    ) -> Result<Found<'a>, RootError> {
         let not_fetched = || RootError::NotFetched(self.name().to_owned());
         let data = match kept {
             Seen::Unknown => return Err(RootError::NotRead(self.config_map())),
@@ -207,20 +280,39 @@ impl TrustRoot {
             Seen::There(data) => data,
         };
         let text = data.get(TRUSTED_ROOT_KEY).ok_or_else(not_fetched)?;
-        let kept: Option<Kept> = data.get(STATE_KEY).and_then(|text| serde_json::from_str(text).ok());
-        let Kept { expires, .. } = kept.filter(|kept| kept.origin == self.origin(first_root)).ok_or_else(not_fetched)?;
+        let kept: Option<Kept> = data
+            .get(STATE_KEY)
+            .and_then(|text| serde_json::from_str(text).ok());
+        let Kept { expires, .. } = kept
+            .filter(|kept| kept.origin == self.origin(first_root))
+            .ok_or_else(not_fetched)?;
         let grace = SignedDuration::try_from(self.max_staleness()?).unwrap_or(SignedDuration::MAX);
         let ends = expires.checked_add(grace).unwrap_or(Timestamp::MAX);
         if now < ends {
-            Ok(Found { text, expires: Some(expires), ends: Some(ends) })
+            Ok(Found {
+                text,
+                expires: Some(expires),
+                ends: Some(ends),
+            })
         } else {
-            Err(RootError::Expired { name: self.name().to_owned(), expires, grace })
+            Err(RootError::Expired {
+                name: self.name().to_owned(),
+                expires,
+                grace,
+            })
         }
     }
 }
 
-fn required<'a>(name: &str, key: &'static str, map: impl Fn(&str) -> Seen<'a>) -> Result<&'a str, RootError> {
-    let missing = || RootError::Missing { name: name.to_owned(), key };
+fn required<'a>(
+    name: &str,
+    key: &'static str,
+    map: impl Fn(&str) -> Seen<'a>,
+) -> Result<&'a str, RootError> {
+    let missing = || RootError::Missing {
+        name: name.to_owned(),
+        key,
+    };
     match map(name) {
         Seen::Unknown => Err(RootError::NotRead(name.to_owned())),
         Seen::Absent => Err(missing()),

@@ -1,11 +1,21 @@
 //! `TrustRoot`: what certificates and log entries must chain to.
 //!
-//! Its content always lies in a `ConfigMap` of the system namespace: one that people made, or one that the controller keeps of what a TUF
-//! repository gave. Whoever judges reads that, and never asks a repository.
+//! Its content always lies in a `ConfigMap` of the system namespace: one that people made, or one
+//! that the controller keeps of what a TUF repository gave. Whoever judges reads that, and never
+//! asks a repository.
 
-#![allow(unreachable_pub, reason = "kube's KubeSchema copies each struct, `pub` included, into a function")]
-#![allow(clippy::duplicated_attributes, reason = "columns of one type are no mistake")]
-#![allow(clippy::doc_markdown, reason = "`kubectl explain` shows these texts as they are")]
+#![allow(
+    unreachable_pub,
+    reason = "kube's KubeSchema copies each struct, `pub` included, into a function"
+)]
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "columns of one type are no mistake"
+)]
+#![allow(
+    clippy::doc_markdown,
+    reason = "`kubectl explain` shows these texts as they are"
+)]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -29,15 +39,24 @@ pub const TUF_ROOT_KEY: &str = "root.json";
     group = "packgate.dev",
     version = "v1alpha1",
     kind = "TrustRoot",
-    doc = "TrustRoot says which certificate authorities, transparency logs and timestamp authorities of a Sigstore instance are trusted.",
+    doc = "TrustRoot says which certificate authorities, transparency logs and timestamp \
+        authorities of a Sigstore instance are trusted.",
     plural = "trustroots",
     category = "packgate",
     status = "TrustRootStatus",
     derive = "PartialEq",
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
     printcolumn(name = "Source", type_ = "string", json_path = ".status.source"),
     printcolumn(name = "Expires", type_ = "date", json_path = ".status.notAfter"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
@@ -50,7 +69,8 @@ pub struct TrustRootSpec {
     /// A root that lies in the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trusted_root: Option<TrustedRootSource>,
-    /// A root that a TUF repository gives. The controller asks it; whoever judges uses what it gave last.
+    /// A root that a TUF repository gives. The controller asks it; whoever judges uses what it gave
+    /// last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuf: Option<Tuf>,
     /// The root of Sigstore's public instance, from its TUF repository.
@@ -62,7 +82,8 @@ pub struct TrustRootSpec {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TrustedRootSource {
-    /// A ConfigMap in the system namespace, key `trusted_root.json`. Example: `{name: trusted-root}`.
+    /// A ConfigMap in the system namespace, key `trusted_root.json`. Example: `{name:
+    /// trusted-root}`.
     pub config_map_ref: NameRef,
 }
 
@@ -70,7 +91,8 @@ pub struct TrustedRootSource {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Tuf {
-    /// The repository; its metadata is signed, so `http` is possible. Example: `https://tuf.example.com`.
+    /// The repository; its metadata is signed, so `http` is possible. Example:
+    /// `https://tuf.example.com`.
     #[schemars(length(min = 1, max = 2048), regex(pattern = r"^https?://"))]
     pub url: String,
     /// Its first root, which leads to all that is believed of it.
@@ -79,7 +101,8 @@ pub struct Tuf {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 24), regex(pattern = super::duration::PATTERN))]
     pub interval: Option<String>,
-    /// How long the last good root is used after it expired. Then whatever names it is refused. Default: `168h`.
+    /// How long the last good root is used after it expired. Then whatever names it is refused.
+    /// Default: `168h`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 24), regex(pattern = super::duration::PATTERN))]
     pub max_staleness: Option<String>,
@@ -110,7 +133,8 @@ pub struct TrustRootStatus {
     /// SHA-256 of the root in force. A verdict that used another is not reused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_hash: Option<String>,
-    /// When it ends, in UTC: the metadata that vouches for it, or the last of its certificate authorities, logs or timestamp authorities.
+    /// When it ends, in UTC: the metadata that vouches for it, or the last of its certificate
+    /// authorities, logs or timestamp authorities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_after: Option<String>,
     /// Ready.

@@ -51,8 +51,14 @@ struct SignerArgs {
     /// File with the password of the key, every byte of it
     #[arg(long, value_name = "FILE", requires = "key")]
     key_password_file: Option<PathBuf>,
-    /// File with an OpenID Connect token to sign with instead of a key; read again for every certificate
-    #[arg(long, value_name = "FILE", conflicts_with = "key", requires = "signing_config")]
+    /// File with an OpenID Connect token to sign with instead of a key; read again for every
+    /// certificate
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "key",
+        requires = "signing_config"
+    )]
     identity_token_file: Option<PathBuf>,
     #[command(flatten)]
     services: ServiceArgs,
@@ -65,13 +71,29 @@ pub(super) async fn run(args: SignJobArgs, context: &Context) -> Result<Success,
         SigningMode::Platform | SigningMode::Namespace => args.signer.load(context).await?,
     };
     let credentials = credentials(context.global().registry_config.as_deref()).await?;
-    let target = Registries::new(&inputs.registries, &job_http_options(&inputs.registry_networks)?)?.open(&inputs.repository()?, credentials)?;
-    Ok(endorse(&target, &args.digest, &inputs, signer.as_deref(), context.clock(), context.limits(), &*context.progress()).await?)
+    let target = Registries::new(
+        &inputs.registries,
+        &job_http_options(&inputs.registry_networks)?,
+    )?
+    .open(&inputs.repository()?, credentials)?;
+    Ok(endorse(
+        &target,
+        &args.digest,
+        &inputs,
+        signer.as_deref(),
+        context.clock(),
+        context.limits(),
+        &*context.progress(),
+    )
+    .await?)
 }
 
 impl SignerArgs {
     async fn load(self, context: &Context) -> Result<Option<Box<dyn Endorser>>, CliError> {
-        let services = self.services.load(|| context.client(job_http_options(&[])?)).map_err(no_signer)?;
+        let services = self
+            .services
+            .load(|| context.client(job_http_options(&[])?))
+            .map_err(no_signer)?;
         let Some(key) = self.key else {
             let token = self.identity_token_file.map(token_file);
             return Ok(match (token, services) {
@@ -91,13 +113,18 @@ async fn load(key: PathBuf, password: Option<PathBuf>) -> Result<KeySigner, CliE
     let work = move || {
         let input = Input::read(&key, MAX_KEY_FILE, Reason::NoSigner).map_err(no_signer)?;
         let password = password.as_deref().map(read_password).transpose()?;
-        KeySigner::from_pem(&input.bytes, password.as_ref()).map_err(|error| input.blame(error.into()))
+        KeySigner::from_pem(&input.bytes, password.as_ref())
+            .map_err(|error| input.blame(error.into()))
     };
     off_thread(work).await
 }
 
 fn read_password(path: &Path) -> Result<Password, CliError> {
-    Ok(Password::new(Input::read(path, MAX_PASSWORD, Reason::NoSigner).map_err(no_signer)?.bytes))
+    Ok(Password::new(
+        Input::read(path, MAX_PASSWORD, Reason::NoSigner)
+            .map_err(no_signer)?
+            .bytes,
+    ))
 }
 
 /// Whatever is wrong with the files of a signer, there is nobody to sign.

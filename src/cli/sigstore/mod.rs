@@ -1,4 +1,5 @@
-//! `packgate sigstore`: Sigstore bundles beside files, with exactly the arguments that the sigstore-conformance suite gives its clients.
+//! `packgate sigstore`: Sigstore bundles beside files, with exactly the arguments that the
+//! sigstore-conformance suite gives its clients.
 
 mod sign_bundle;
 mod verify_bundle;
@@ -8,10 +9,13 @@ use clap::{Args, Subcommand};
 use super::{context::Context, exit::CliError, output::Done};
 
 const EXAMPLES: &str = "Examples:
-  packgate sigstore verify-bundle --bundle a.sigstore.json --certificate-identity release@example.com \\
+  packgate sigstore verify-bundle --bundle a.sigstore.json --certificate-identity \
+  release@example.com \\
     --certificate-oidc-issuer https://oidc.example.com --trusted-root trusted_root.json a.txt
-  packgate sigstore verify-bundle --bundle a.sigstore.json --key cosign.pub --trusted-root trusted_root.json sha256:…
-  packgate sigstore sign-bundle --identity-token TOKEN --bundle a.sigstore.json --trusted-root trusted_root.json \\
+  packgate sigstore verify-bundle --bundle a.sigstore.json --key cosign.pub --trusted-root \
+  trusted_root.json sha256:…
+  packgate sigstore sign-bundle --identity-token TOKEN --bundle a.sigstore.json --trusted-root \
+  trusted_root.json \\
     --signing-config signing_config.json a.txt";
 
 #[derive(Debug, Args)]

@@ -33,7 +33,12 @@ The arguments are those of the client protocol of sigstore-conformance.";
 #[command(after_help = EXAMPLES)]
 pub(super) struct SignBundleArgs {
     /// OpenID Connect token to sign with, or - for stdin
-    #[arg(long, value_name = "TOKEN", env = "SIGSTORE_ID_TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "SIGSTORE_ID_TOKEN",
+        hide_env_values = true
+    )]
     identity_token: String,
     /// Where the Sigstore bundle is written
     #[arg(long, value_name = "FILE")]
@@ -44,7 +49,8 @@ pub(super) struct SignBundleArgs {
     /// trusted_root.json that everything the services say is verified with
     #[arg(long, value_name = "FILE", requires = "signing_config")]
     trusted_root: Option<PathBuf>,
-    /// signing_config.json: the services to use. Default: those that Sigstore's TUF repository names
+    /// signing_config.json: the services to use. Default: those that Sigstore's TUF repository
+    /// names
     #[arg(long, value_name = "FILE", requires = "trusted_root")]
     signing_config: Option<PathBuf>,
     /// The file is an in-toto statement, to be signed in a DSSE envelope
@@ -57,18 +63,32 @@ pub(super) struct SignBundleArgs {
 
 impl std::fmt::Debug for SignBundleArgs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SignBundleArgs").field("bundle", &self.bundle).field("artifact", &self.artifact).finish_non_exhaustive()
+        f.debug_struct("SignBundleArgs")
+            .field("bundle", &self.bundle)
+            .field("artifact", &self.artifact)
+            .finish_non_exhaustive()
     }
 }
 
 pub(super) async fn run(args: SignBundleArgs, context: &Context) -> Result<Done, CliError> {
     let artifact = Input::read(&args.artifact, MAX_ARTIFACT, Reason::LimitExceeded)?;
     let signer = keyless(args.services(context).await?, given(&args.identity_token)?)?;
-    let subject = if args.in_toto { Content::Statement(&artifact.bytes) } else { Content::Message(&artifact.bytes) };
-    let bundle = signer.endorse(subject).await.map_err(|error| artifact.blame(error.into()))?;
+    let subject = if args.in_toto {
+        Content::Statement(&artifact.bytes)
+    } else {
+        Content::Message(&artifact.bytes)
+    };
+    let bundle = signer
+        .endorse(subject)
+        .await
+        .map_err(|error| artifact.blame(error.into()))?;
     write(&args.bundle, &bundle)?;
     let path = args.bundle.display().to_string();
-    Done::new(path.clone(), "SignBundleResult", json!({"bundle": path, "digest": Digest::of(&bundle)}))
+    Done::new(
+        path.clone(),
+        "SignBundleResult",
+        json!({"bundle": path, "digest": Digest::of(&bundle)}),
+    )
 }
 
 impl SignBundleArgs {
@@ -84,10 +104,21 @@ impl SignBundleArgs {
 
 /// All of it or nothing: a reader never finds half a bundle.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or_else(|| Path::new("."));
     let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    let failed = |error: std::io::Error| CliError::invalid(format!("{} cannot be written: {error}", path.display()));
-    let mut file = tempfile::Builder::new().prefix(".packgate-").permissions(readable).tempfile_in(folder).map_err(failed)?;
+    let failed = |error: std::io::Error| {
+        CliError::invalid(format!("{} cannot be written: {error}", path.display()))
+    };
+    let mut file = tempfile::Builder::new()
+        .prefix(".packgate-")
+        .permissions(readable)
+        .tempfile_in(folder)
+        .map_err(failed)?;
     std::io::Write::write_all(&mut file, bytes).map_err(failed)?;
-    file.persist(path).map(drop).map_err(|error| failed(error.error))
+    file.persist(path)
+        .map(drop)
+        .map_err(|error| failed(error.error))
 }

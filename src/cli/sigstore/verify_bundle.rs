@@ -11,7 +11,9 @@ use std::{
 use clap::{ArgGroup, Args};
 use serde_json::json;
 
-use super::super::{context::Context, exit::CliError, lockfile::Input, output::Done, trust::RootArgs};
+use super::super::{
+    context::Context, exit::CliError, lockfile::Input, output::Done, trust::RootArgs,
+};
 use crate::{
     core::{
         class::{Classified, Reason},
@@ -41,7 +43,8 @@ pub(super) struct VerifyBundleArgs {
     /// Public key that signed
     #[arg(long, value_name = "PEM")]
     key: Option<PathBuf>,
-    /// Trust Sigstore's instance for tests instead of its public one, where neither --trusted-root nor --tuf-url is given
+    /// Trust Sigstore's instance for tests instead of its public one, where neither --trusted-root
+    /// nor --tuf-url is given
     #[arg(long)]
     staging: bool,
     #[command(flatten)]
@@ -62,12 +65,18 @@ impl FromStr for FileOrDigest {
     type Err = std::convert::Infallible;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(text.parse().map_or_else(|_| Self::File(text.into()), Self::Digest))
+        Ok(text
+            .parse()
+            .map_or_else(|_| Self::File(text.into()), Self::Digest))
     }
 }
 
 pub(super) async fn run(args: VerifyBundleArgs, context: &Context) -> Result<Done, CliError> {
-    let default = if args.staging { Repository::staging() } else { Repository::public_good() };
+    let default = if args.staging {
+        Repository::staging()
+    } else {
+        Repository::public_good()
+    };
     let root = args.root.load_or(default, context).await?;
     let done = tokio::task::spawn_blocking(move || verify(&args, root)).await;
     done.map_err(|error| CliError::internal(error.to_string()))?
@@ -76,22 +85,62 @@ pub(super) async fn run(args: VerifyBundleArgs, context: &Context) -> Result<Don
 fn verify(args: &VerifyBundleArgs, root: Arc<TrustRoot>) -> Result<Done, CliError> {
     let limits = &Limits::DEFAULT;
     let key = args.key.as_deref().map(read_key).transpose()?;
-    let bundle = Input::read(&args.bundle, limits.sigstore_bundle_bytes, Reason::MalformedEvidence)?;
-    let trust = BlobTrust { root: root.clone(), key: key.clone() };
-    let refused = |error: &dyn Classified| CliError::new(error.reason(), format!("{}: {error}", args.bundle.display()));
+    let bundle = Input::read(
+        &args.bundle,
+        limits.sigstore_bundle_bytes,
+        Reason::MalformedEvidence,
+    )?;
+    let trust = BlobTrust {
+        root: root.clone(),
+        key: key.clone(),
+    };
+    let refused = |error: &dyn Classified| {
+        CliError::new(
+            error.reason(),
+            format!("{}: {error}", args.bundle.display()),
+        )
+    };
     let verified = match &args.artifact {
-        FileOrDigest::Digest(digest) => verify_blob(&bundle.bytes, Artifact { digest: *digest, content: None }, &trust, limits),
+        FileOrDigest::Digest(digest) => verify_blob(
+            &bundle.bytes,
+            Artifact {
+                digest: *digest,
+                content: None,
+            },
+            &trust,
+            limits,
+        ),
         FileOrDigest::File(path) => {
-            let unreadable = |error: io::Error| CliError::new(Reason::SourceNotFound, format!("{}: {error}", path.display()));
+            let unreadable = |error: io::Error| {
+                CliError::new(
+                    Reason::SourceNotFound,
+                    format!("{}: {error}", path.display()),
+                )
+            };
             let mut file = File::open(path).map_err(unreadable)?;
-            let digest = hash(&mut file).and_then(|digest| file.rewind().map(|()| digest)).map_err(unreadable)?;
-            verify_blob(&bundle.bytes, Artifact { digest, content: Some(&mut BufReader::new(file)) }, &trust, limits)
+            let digest = hash(&mut file)
+                .and_then(|digest| file.rewind().map(|()| digest))
+                .map_err(unreadable)?;
+            verify_blob(
+                &bundle.bytes,
+                Artifact {
+                    digest,
+                    content: Some(&mut BufReader::new(file)),
+                },
+                &trust,
+                limits,
+            )
         }
     }
     .map_err(|error| refused(&error))?;
     let authority = args.authority(root, key)?;
     if !authority.recognises(&verified) {
-        let message = format!("{}: it was signed by {}, not by {}", args.bundle.display(), verified.signer(), authority.name);
+        let message = format!(
+            "{}: it was signed by {}, not by {}",
+            args.bundle.display(),
+            verified.signer(),
+            authority.name
+        );
         return Err(CliError::new(Reason::IdentityMismatch, message));
     }
     done(&verified)
@@ -99,16 +148,33 @@ fn verify(args: &VerifyBundleArgs, root: Arc<TrustRoot>) -> Result<Done, CliErro
 
 impl VerifyBundleArgs {
     /// Whom the arguments name.
-    fn authority(&self, root: Arc<TrustRoot>, key: Option<VerificationKey>) -> Result<Authority, CliError> {
-        let means = match (key, &self.certificate_identity, &self.certificate_oidc_issuer) {
-            (Some(key), ..) => Means::Key { key, root: Some(root) },
+    fn authority(
+        &self,
+        root: Arc<TrustRoot>,
+        key: Option<VerificationKey>,
+    ) -> Result<Authority, CliError> {
+        let means = match (
+            key,
+            &self.certificate_identity,
+            &self.certificate_oidc_issuer,
+        ) {
+            (Some(key), ..) => Means::Key {
+                key,
+                root: Some(root),
+            },
             (None, Some(identity), Some(issuer)) => Means::Keyless {
-                subject: NameMatch::exact(identity).map_err(|problem| CliError::invalid(format!("--certificate-identity {problem}")))?,
+                subject: NameMatch::exact(identity).map_err(|problem| {
+                    CliError::invalid(format!("--certificate-identity {problem}"))
+                })?,
                 issuer: issuer.clone(),
                 claims: ClaimsRule::default(),
                 root,
             },
-            _ => return Err(CliError::invalid("give --key, or --certificate-identity with --certificate-oidc-issuer")),
+            _ => {
+                return Err(CliError::invalid(
+                    "give --key, or --certificate-identity with --certificate-oidc-issuer",
+                ));
+            }
         };
         let name = match (&self.certificate_identity, &self.certificate_oidc_issuer) {
             (Some(identity), Some(issuer)) => format!("{identity} ({issuer})"),
@@ -121,15 +187,26 @@ impl VerifyBundleArgs {
 fn done(verified: &Verified<()>) -> Result<Done, CliError> {
     let time = verified.time().timestamp().map(|time| time.to_string());
     let signer = verified.signer().to_string();
-    let line =
-        format!("verified    {}   signed by {signer}{}", verified.subject(), time.as_ref().map(|time| format!(" at {time}")).unwrap_or_default());
-    let fields = json!({"digest": verified.subject(), "signer": signer, "time": time, "transparency": verified.is_logged()});
+    let line = format!(
+        "verified    {}   signed by {signer}{}",
+        verified.subject(),
+        time.as_ref()
+            .map(|time| format!(" at {time}"))
+            .unwrap_or_default()
+    );
+    let fields = json!({
+        "digest": verified.subject(),
+        "signer": signer,
+        "time": time,
+        "transparency": verified.is_logged(),
+    });
     Done::new(line, "BundleVerification", fields)
 }
 
 fn read_key(path: &Path) -> Result<VerificationKey, CliError> {
     let input = Input::read(path, MAX_KEY, Reason::InvalidSpec)?;
-    VerificationKey::from_pem(&String::from_utf8_lossy(&input.bytes)).map_err(|error| input.blame(error.into()))
+    VerificationKey::from_pem(&String::from_utf8_lossy(&input.bytes))
+        .map_err(|error| input.blame(error.into()))
 }
 
 fn hash(file: &mut File) -> io::Result<Digest> {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use k8s_openapi::{
     api::{
         batch::v1::{
-            Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyOnPodConditionsPattern, PodFailurePolicyRule,
+            Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement,
+            PodFailurePolicyOnPodConditionsPattern, PodFailurePolicyRule,
         },
         core::v1::{LocalObjectReference, PodSpec, PodTemplateSpec},
     },
@@ -77,79 +78,207 @@ pub const SIGNING_CONFIG_KEY: &str = "signing_config.json";
 pub const CA_KEY: &str = "ca.crt";
 
 /// Packs, in the tenant's namespace: with the tenant's credentials, without any API token or key.
-pub fn pack_job(owner: &PackedBundle, packing: &Packing, inputs: &Inputs, scratch: Scratch, setup: &Setup) -> Job {
+pub fn pack_job(
+    owner: &PackedBundle,
+    packing: &Packing,
+    inputs: &Inputs,
+    scratch: Scratch,
+    setup: &Setup,
+) -> Job {
     let run = &inputs.run;
     let mut args = words(&["job", "pack", "--inputs", INPUTS, "--work", WORK]);
-    let mut mounts = vec![Mount::config_map("inputs", run.pack_name(), INPUTS), Mount::scratch("work", scratch.limit, WORK)];
+    let mut mounts = vec![
+        Mount::config_map("inputs", run.pack_name(), INPUTS),
+        Mount::scratch("work", scratch.limit, WORK),
+    ];
     if let Some(secret) = &packing.push_secret {
-        args.extend([String::from("--registry-config"), format!("{REGISTRY}/{CONFIG}")]);
+        args.extend([
+            String::from("--registry-config"),
+            format!("{REGISTRY}/{CONFIG}"),
+        ]);
         mounts.push(registry_config("registry", secret, REGISTRY));
     }
-    if let LockSource::Context { secret: Some(secret), .. } = &packing.source {
-        args.extend([String::from("--context-config"), format!("{CONTEXT}/{CONFIG}")]);
+    if let LockSource::Context {
+        secret: Some(secret),
+        ..
+    } = &packing.source
+    {
+        args.extend([
+            String::from("--context-config"),
+            format!("{CONTEXT}/{CONFIG}"),
+        ]);
         mounts.push(registry_config("context", secret, CONTEXT));
     }
     let wish = &packing.pod;
-    let account = wish.service_account_name.clone().unwrap_or_else(|| "default".to_owned());
+    let account = wish
+        .service_account_name
+        .clone()
+        .unwrap_or_else(|| "default".to_owned());
     let spec = PodSpec {
         node_selector: Some(wish.node_selector.clone()).filter(|selector| !selector.is_empty()),
         tolerations: Some(wish.tolerations.clone()).filter(|tolerations| !tolerations.is_empty()),
-        ..pod(args, mounts, with_room(wish.resources.clone().unwrap_or_else(modest), scratch), account, setup)
+        ..pod(
+            args,
+            mounts,
+            with_room(wish.resources.clone().unwrap_or_else(modest), scratch),
+            account,
+            setup,
+        )
     };
-    let place = Place { name: run.pack_name(), namespace: owner.namespace(), owners: owned_by(owner), component: Component::Pack };
+    let place = Place {
+        name: run.pack_name(),
+        namespace: owner.namespace(),
+        owners: owned_by(owner),
+        component: Component::Pack,
+    };
     job(owner, run, place, spec, packing.timeout)
 }
 
-/// Re-derives every byte, then signs, attests, verifies and tags `digest`. Nothing that the tenant wrote reaches its Pod but the frozen
-/// run and a copy of the push credential.
-pub fn sign_job(owner: &PackedBundle, packing: &Packing, inputs: &Inputs, digest: &Digest, with: &SignWith, setup: &Setup) -> Job {
+/// Re-derives every byte, then signs, attests, verifies and tags `digest`. Nothing that the tenant
+/// wrote reaches its Pod but the frozen run and a copy of the push credential.
+pub fn sign_job(
+    owner: &PackedBundle,
+    packing: &Packing,
+    inputs: &Inputs,
+    digest: &Digest,
+    with: &SignWith,
+    setup: &Setup,
+) -> Job {
     let run = &inputs.run;
     let in_namespace = matches!(with, SignWith::Namespace { .. });
-    let mut args = words(&["job", "sign", "--inputs", INPUTS, "--digest", &digest.to_string()]);
-    let frozen = if in_namespace { run.pack_name() } else { run.snapshot_name() };
+    let mut args = words(&[
+        "job",
+        "sign",
+        "--inputs",
+        INPUTS,
+        "--digest",
+        &digest.to_string(),
+    ]);
+    let frozen = if in_namespace {
+        run.pack_name()
+    } else {
+        run.snapshot_name()
+    };
     let mut mounts = vec![Mount::config_map("inputs", frozen, INPUTS)];
     if let Some(secret) = &packing.push_secret {
-        let secret = if in_namespace { secret.clone() } else { run.sign_name() };
-        args.extend([String::from("--registry-config"), format!("{REGISTRY}/{CONFIG}")]);
+        let secret = if in_namespace {
+            secret.clone()
+        } else {
+            run.sign_name()
+        };
+        args.extend([
+            String::from("--registry-config"),
+            format!("{REGISTRY}/{CONFIG}"),
+        ]);
         mounts.push(registry_config("registry", &secret, REGISTRY));
     }
     add_signer(with, &mut args, &mut mounts);
-    let account = if in_namespace { TenantSigner::ACCOUNT } else { SIGNER_ACCOUNT };
-    let resources = if in_namespace { None } else { setup.sign_jobs.resources.clone() };
-    let mut spec = pod(args, mounts, resources.unwrap_or_else(signing), account.to_owned(), setup);
-    let place = if in_namespace {
-        Place { name: run.sign_name(), namespace: owner.namespace(), owners: owned_by(owner), component: Component::Sign }
+    let account = if in_namespace {
+        TenantSigner::ACCOUNT
     } else {
-        let secrets = setup.image_pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() });
-        spec.image_pull_secrets = Some(secrets.collect()).filter(|secrets: &Vec<_>| !secrets.is_empty());
-        let owners = vec![setup.installation.clone()];
-        Place { name: run.sign_name(), namespace: Some(setup.system_namespace.clone()), owners, component: Component::Sign }
+        SIGNER_ACCOUNT
     };
-    // In the tenant's namespace its quota counts, so its own deadline does. Here the platform's key is mounted.
-    let longest = if in_namespace { packing.timeout } else { packing.timeout.min(Duration::from_secs(setup.sign_jobs.timeout_seconds.into())) };
+    let resources = if in_namespace {
+        None
+    } else {
+        setup.sign_jobs.resources.clone()
+    };
+    let mut spec = pod(
+        args,
+        mounts,
+        resources.unwrap_or_else(signing),
+        account.to_owned(),
+        setup,
+    );
+    let place = if in_namespace {
+        Place {
+            name: run.sign_name(),
+            namespace: owner.namespace(),
+            owners: owned_by(owner),
+            component: Component::Sign,
+        }
+    } else {
+        let secrets = setup
+            .image_pull_secrets
+            .iter()
+            .map(|name| LocalObjectReference { name: name.clone() });
+        spec.image_pull_secrets =
+            Some(secrets.collect()).filter(|secrets: &Vec<_>| !secrets.is_empty());
+        let owners = vec![setup.installation.clone()];
+        Place {
+            name: run.sign_name(),
+            namespace: Some(setup.system_namespace.clone()),
+            owners,
+            component: Component::Sign,
+        }
+    };
+    // In the tenant's namespace its quota counts, so its own deadline does. Here the platform's key
+    // is mounted.
+    let longest = if in_namespace {
+        packing.timeout
+    } else {
+        packing
+            .timeout
+            .min(Duration::from_secs(setup.sign_jobs.timeout_seconds.into()))
+    };
     job(owner, run, place, spec, longest)
 }
 
 /// What the sign Job signs with, and where it finds it.
 fn add_signer(with: &SignWith, args: &mut Vec<String>, mounts: &mut Vec<Mount>) {
     match with {
-        SignWith::Platform(secret) | SignWith::Namespace { identity: TenantIdentity::Key(secret), .. } => {
-            args.extend(words(&["--key", "/signing/cosign.key", "--key-password-file", "/signing/cosign.password"]));
-            let keys = [("cosign.key", "cosign.key"), ("cosign.password", "cosign.password")];
+        SignWith::Platform(secret)
+        | SignWith::Namespace {
+            identity: TenantIdentity::Key(secret),
+            ..
+        } => {
+            args.extend(words(&[
+                "--key",
+                "/signing/cosign.key",
+                "--key-password-file",
+                "/signing/cosign.password",
+            ]));
+            let keys = [
+                ("cosign.key", "cosign.key"),
+                ("cosign.password", "cosign.password"),
+            ];
             mounts.push(Mount::secret("key", secret.clone(), &keys, KEY));
         }
-        SignWith::Namespace { identity: TenantIdentity::ServiceAccount, .. } => {
+        SignWith::Namespace {
+            identity: TenantIdentity::ServiceAccount,
+            ..
+        } => {
             args.extend(words(&["--identity-token-file", "/identity/token"]));
             mounts.push(Mount::token("identity", AUDIENCE, "token", IDENTITY));
         }
         SignWith::Nothing => (),
     }
-    if let SignWith::Namespace { services: Some(ServicesMap { name, has_ca }), .. } = with {
-        let flags = [("--signing-config", SIGNING_CONFIG_KEY), ("--trusted-root", TRUSTED_ROOT_KEY), ("--ca-file", CA_KEY)];
-        let used = if *has_ca { flags.as_slice() } else { &flags[..2] };
-        args.extend(used.iter().flat_map(|(flag, key)| [(*flag).to_owned(), format!("{SERVICES}/{key}")]));
+    if let SignWith::Namespace {
+        services: Some(ServicesMap { name, has_ca }),
+        ..
+    } = with
+    {
+        let flags = [
+            ("--signing-config", SIGNING_CONFIG_KEY),
+            ("--trusted-root", TRUSTED_ROOT_KEY),
+            ("--ca-file", CA_KEY),
+        ];
+        let used = if *has_ca {
+            flags.as_slice()
+        } else {
+            &flags[..2]
+        };
+        args.extend(
+            used.iter()
+                .flat_map(|(flag, key)| [(*flag).to_owned(), format!("{SERVICES}/{key}")]),
+        );
         let keys: Vec<&str> = used.iter().map(|(_, key)| *key).collect();
-        mounts.push(Mount::config_map_keys("services", name.clone(), &keys, SERVICES));
+        mounts.push(Mount::config_map_keys(
+            "services",
+            name.clone(),
+            &keys,
+            SERVICES,
+        ));
     }
 }
 
@@ -161,11 +290,28 @@ struct Place {
 }
 
 fn job(owner: &PackedBundle, run: &RunKey, place: Place, spec: PodSpec, longest: Duration) -> Job {
-    let Place { name, namespace, owners, component } = place;
+    let Place {
+        name,
+        namespace,
+        owners,
+        component,
+    } = place;
     let labels = labels(owner, run, component);
-    let template = PodTemplateSpec { metadata: Some(ObjectMeta { labels: Some(labels.clone()), ..ObjectMeta::default() }), spec: Some(spec) };
+    let template = PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(labels.clone()),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(spec),
+    };
     Job {
-        metadata: ObjectMeta { name: Some(name), namespace, labels: Some(labels), owner_references: Some(owners), ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            name: Some(name),
+            namespace,
+            labels: Some(labels),
+            owner_references: Some(owners),
+            ..ObjectMeta::default()
+        },
         spec: Some(JobSpec {
             parallelism: Some(1),
             completions: Some(1),
@@ -179,26 +325,61 @@ fn job(owner: &PackedBundle, run: &RunKey, place: Place, spec: PodSpec, longest:
     }
 }
 
-/// Only exit code 3, a dependency that did not answer, is tried again; a Pod that the cluster took away does not count.
+/// Only exit code 3, a dependency that did not answer, is tried again; a Pod that the cluster took
+/// away does not count.
 fn failure_policy() -> PodFailurePolicy {
-    let codes = |classes: &[Class]| classes.iter().map(|class| i32::from(class.exit_code())).collect();
-    let on = |classes: &[Class]| {
-        Some(PodFailurePolicyOnExitCodesRequirement { container_name: Some(CONTAINER.to_owned()), operator: "In".to_owned(), values: codes(classes) })
+    let codes = |classes: &[Class]| {
+        classes
+            .iter()
+            .map(|class| i32::from(class.exit_code()))
+            .collect()
     };
-    let rule = |action: &str| PodFailurePolicyRule { action: action.to_owned(), ..PodFailurePolicyRule::default() };
-    let disrupted = PodFailurePolicyOnPodConditionsPattern { type_: "DisruptionTarget".to_owned(), status: "True".to_owned() };
-    let fatal = [Class::Denied, Class::Invalid, Class::Corrupt, Class::Internal];
+    let on = |classes: &[Class]| {
+        Some(PodFailurePolicyOnExitCodesRequirement {
+            container_name: Some(CONTAINER.to_owned()),
+            operator: "In".to_owned(),
+            values: codes(classes),
+        })
+    };
+    let rule = |action: &str| PodFailurePolicyRule {
+        action: action.to_owned(),
+        ..PodFailurePolicyRule::default()
+    };
+    let disrupted = PodFailurePolicyOnPodConditionsPattern {
+        type_: "DisruptionTarget".to_owned(),
+        status: "True".to_owned(),
+    };
+    let fatal = [
+        Class::Denied,
+        Class::Invalid,
+        Class::Corrupt,
+        Class::Internal,
+    ];
     PodFailurePolicy {
         rules: vec![
-            PodFailurePolicyRule { on_exit_codes: on(&fatal), ..rule("FailJob") },
-            PodFailurePolicyRule { on_pod_conditions: Some(vec![disrupted]), ..rule("Ignore") },
-            PodFailurePolicyRule { on_exit_codes: on(&[Class::Unavailable]), ..rule("Count") },
+            PodFailurePolicyRule {
+                on_exit_codes: on(&fatal),
+                ..rule("FailJob")
+            },
+            PodFailurePolicyRule {
+                on_pod_conditions: Some(vec![disrupted]),
+                ..rule("Ignore")
+            },
+            PodFailurePolicyRule {
+                on_exit_codes: on(&[Class::Unavailable]),
+                ..rule("Count")
+            },
         ],
     }
 }
 
 fn registry_config(name: &str, secret: &str, path: &'static str) -> Mount {
-    Mount::secret(name, secret.to_owned(), &[(DOCKER_CONFIG_KEY, CONFIG)], path)
+    Mount::secret(
+        name,
+        secret.to_owned(),
+        &[(DOCKER_CONFIG_KEY, CONFIG)],
+        path,
+    )
 }
 
 fn words(words: &[&str]) -> Vec<String> {

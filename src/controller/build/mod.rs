@@ -13,7 +13,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 
 pub use jobs::{CA_KEY, SIGNING_CONFIG_KEY, ServicesMap, SignWith, pack_job, sign_job};
-pub use objects::{DOCKER_CONFIG_KEY, SNAPSHOT_GENERATION, Snapshot, SnapshotError, pack_config, push_secret, snapshot};
+pub use objects::{
+    DOCKER_CONFIG_KEY, SNAPSHOT_GENERATION, Snapshot, SnapshotError, pack_config, push_secret,
+    snapshot,
+};
 pub use scratch::Scratch;
 
 use crate::{
@@ -21,7 +24,8 @@ use crate::{
     core::job::{Packer, RunKey},
 };
 
-/// Who makes these objects: the field manager, and the value of the label `app.kubernetes.io/managed-by`.
+/// Who makes these objects: the field manager, and the value of the label
+/// `app.kubernetes.io/managed-by`.
 pub const MANAGER: &str = "packgate-controller";
 /// Label: the object's name.
 pub const BUNDLE: &str = "packgate.dev/bundle";
@@ -80,21 +84,34 @@ impl Component {
 }
 
 /// The labels of an object of a run.
-pub fn labels(owner: &PackedBundle, run: &RunKey, component: Component) -> BTreeMap<String, String> {
+pub fn labels(
+    owner: &PackedBundle,
+    run: &RunKey,
+    component: Component,
+) -> BTreeMap<String, String> {
     BTreeMap::from([
         ("app.kubernetes.io/name".to_owned(), "packgate".to_owned()),
         (COMPONENT.to_owned(), component.as_str().to_owned()),
         (MANAGED_BY.to_owned(), MANAGER.to_owned()),
         (BUNDLE.to_owned(), owner.name_any()),
-        (BUNDLE_NAMESPACE.to_owned(), owner.namespace().unwrap_or_default()),
+        (
+            BUNDLE_NAMESPACE.to_owned(),
+            owner.namespace().unwrap_or_default(),
+        ),
         (BUNDLE_UID.to_owned(), owner.uid().unwrap_or_default()),
         (RUN.to_owned(), run.to_string()),
     ])
 }
 
-/// The `PackedBundle` as owner of what lies in its namespace. It does not block anybody's deletion, so no permission on finalizers is
-/// needed where the cluster checks that.
+/// The `PackedBundle` as owner of what lies in its namespace. It does not block anybody's deletion,
+/// so no permission on finalizers is needed where the cluster checks that.
 pub fn owned_by(owner: &PackedBundle) -> Vec<OwnerReference> {
     let reference = owner.controller_owner_ref(&());
-    reference.map(|reference| OwnerReference { block_owner_deletion: None, ..reference }).into_iter().collect()
+    reference
+        .map(|reference| OwnerReference {
+            block_owner_deletion: None,
+            ..reference
+        })
+        .into_iter()
+        .collect()
 }

@@ -38,7 +38,10 @@ pub struct Snapshot {
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
     /// It does not fit into a `ConfigMap`.
-    #[error("lock and inputs have {0} bytes together, the limit in a cluster is {MAX_SNAPSHOT}; split the lock in two")]
+    #[error(
+        "lock and inputs have {0} bytes together, the limit in a cluster is {MAX_SNAPSHOT}; split \
+            the lock in two"
+    )]
     TooLarge(usize),
     /// Our bug.
     #[error("cannot serialise: {0}")]
@@ -69,11 +72,17 @@ impl Snapshot {
     /// Out of a `ConfigMap` that [`snapshot`] made.
     pub fn read(map: &ConfigMap) -> Option<Self> {
         let data = map.data.as_ref()?;
-        Some(Self { lock: data.get(LOCK_FILE)?.clone(), inputs: data.get(INPUTS_FILE)?.clone() })
+        Some(Self {
+            lock: data.get(LOCK_FILE)?.clone(),
+            inputs: data.get(INPUTS_FILE)?.clone(),
+        })
     }
 
     fn data(self) -> BTreeMap<String, String> {
-        BTreeMap::from([(LOCK_FILE.to_owned(), self.lock), (INPUTS_FILE.to_owned(), self.inputs)])
+        BTreeMap::from([
+            (LOCK_FILE.to_owned(), self.lock),
+            (INPUTS_FILE.to_owned(), self.inputs),
+        ])
     }
 }
 
@@ -84,7 +93,10 @@ pub fn snapshot(owner: &PackedBundle, inputs: &Inputs, data: Snapshot, setup: &S
             name: Some(inputs.run.snapshot_name()),
             namespace: Some(setup.system_namespace.clone()),
             labels: Some(labels(owner, &inputs.run, Component::Lock)),
-            annotations: Some(BTreeMap::from([(SNAPSHOT_GENERATION.to_owned(), inputs.bundle.generation.to_string())])),
+            annotations: Some(BTreeMap::from([(
+                SNAPSHOT_GENERATION.to_owned(),
+                inputs.bundle.generation.to_string(),
+            )])),
             owner_references: Some(vec![setup.installation.clone()]),
             ..ObjectMeta::default()
         },
@@ -94,7 +106,8 @@ pub fn snapshot(owner: &PackedBundle, inputs: &Inputs, data: Snapshot, setup: &S
     }
 }
 
-/// The same for the pack Job, in the tenant's namespace. What a tenant changes here is found by the sign Job.
+/// The same for the pack Job, in the tenant's namespace. What a tenant changes here is found by the
+/// sign Job.
 pub fn pack_config(owner: &PackedBundle, inputs: &Inputs, data: Snapshot) -> ConfigMap {
     ConfigMap {
         metadata: ObjectMeta {
@@ -111,7 +124,12 @@ pub fn pack_config(owner: &PackedBundle, inputs: &Inputs, data: Snapshot) -> Con
 }
 
 /// A copy of the push credential for the sign Job. It goes with the run.
-pub fn push_secret(owner: &PackedBundle, inputs: &Inputs, docker_config: Vec<u8>, setup: &Setup) -> Secret {
+pub fn push_secret(
+    owner: &PackedBundle,
+    inputs: &Inputs,
+    docker_config: Vec<u8>,
+    setup: &Setup,
+) -> Secret {
     Secret {
         metadata: ObjectMeta {
             name: Some(inputs.run.sign_name()),
@@ -121,7 +139,10 @@ pub fn push_secret(owner: &PackedBundle, inputs: &Inputs, docker_config: Vec<u8>
             ..ObjectMeta::default()
         },
         type_: Some(DOCKER_CONFIG_TYPE.to_owned()),
-        data: Some(BTreeMap::from([(DOCKER_CONFIG_KEY.to_owned(), ByteString(docker_config))])),
+        data: Some(BTreeMap::from([(
+            DOCKER_CONFIG_KEY.to_owned(),
+            ByteString(docker_config),
+        )])),
         immutable: Some(true),
         ..Secret::default()
     }

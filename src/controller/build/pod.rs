@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::core::v1::{
-        Capabilities, ConfigMapVolumeSource, Container, EmptyDirVolumeSource, KeyToPath, PodSecurityContext, PodSpec, ProjectedVolumeSource,
-        ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, ServiceAccountTokenProjection, Volume, VolumeMount,
+        Capabilities, ConfigMapVolumeSource, Container, EmptyDirVolumeSource, KeyToPath,
+        PodSecurityContext, PodSpec, ProjectedVolumeSource, ResourceRequirements, SeccompProfile,
+        SecretVolumeSource, SecurityContext, ServiceAccountTokenProjection, Volume, VolumeMount,
         VolumeProjection,
     },
     apimachinery::pkg::api::resource::Quantity,
@@ -21,7 +22,8 @@ const LOGS: u64 = 64 << 20;
 const USER: i64 = 65_532;
 /// Readable by the owner and by the Pod's group.
 const FILE_MODE: i32 = 0o440;
-/// How long a token is good for: the shortest that a cluster gives. The kubelet brings a new one in time.
+/// How long a token is good for: the shortest that a cluster gives. The kubelet brings a new one in
+/// time.
 const TOKEN_SECONDS: i64 = 600;
 
 /// A folder of a container, and what is in it.
@@ -34,57 +36,143 @@ pub(super) struct Mount {
 impl Mount {
     /// All of a `ConfigMap`.
     pub(super) fn config_map(name: &str, map: String, path: &'static str) -> Self {
-        let source = ConfigMapVolumeSource { name: map, default_mode: Some(FILE_MODE), ..ConfigMapVolumeSource::default() };
-        Self { volume: Volume { name: name.to_owned(), config_map: Some(source), ..Volume::default() }, path, read_only: true }
+        let source = ConfigMapVolumeSource {
+            name: map,
+            default_mode: Some(FILE_MODE),
+            ..ConfigMapVolumeSource::default()
+        };
+        Self {
+            volume: Volume {
+                name: name.to_owned(),
+                config_map: Some(source),
+                ..Volume::default()
+            },
+            path,
+            read_only: true,
+        }
     }
 
     /// Keys of a Secret, under other names.
-    pub(super) fn secret(name: &str, secret: String, keys: &[(&str, &str)], path: &'static str) -> Self {
-        let item = |(key, file): &(&str, &str)| KeyToPath { key: (*key).to_owned(), path: (*file).to_owned(), mode: None };
+    pub(super) fn secret(
+        name: &str,
+        secret: String,
+        keys: &[(&str, &str)],
+        path: &'static str,
+    ) -> Self {
+        let item = |(key, file): &(&str, &str)| KeyToPath {
+            key: (*key).to_owned(),
+            path: (*file).to_owned(),
+            mode: None,
+        };
         let source = SecretVolumeSource {
             secret_name: Some(secret),
             items: Some(keys.iter().map(item).collect()),
             default_mode: Some(FILE_MODE),
             ..SecretVolumeSource::default()
         };
-        Self { volume: Volume { name: name.to_owned(), secret: Some(source), ..Volume::default() }, path, read_only: true }
+        Self {
+            volume: Volume {
+                name: name.to_owned(),
+                secret: Some(source),
+                ..Volume::default()
+            },
+            path,
+            read_only: true,
+        }
     }
 
     /// Keys of a `ConfigMap`.
-    pub(super) fn config_map_keys(name: &str, map: String, keys: &[&str], path: &'static str) -> Self {
-        let item = |key: &&str| KeyToPath { key: (*key).to_owned(), path: (*key).to_owned(), mode: None };
+    pub(super) fn config_map_keys(
+        name: &str,
+        map: String,
+        keys: &[&str],
+        path: &'static str,
+    ) -> Self {
+        let item = |key: &&str| KeyToPath {
+            key: (*key).to_owned(),
+            path: (*key).to_owned(),
+            mode: None,
+        };
         let source = ConfigMapVolumeSource {
             name: map,
             items: Some(keys.iter().map(item).collect()),
             default_mode: Some(FILE_MODE),
             ..ConfigMapVolumeSource::default()
         };
-        Self { volume: Volume { name: name.to_owned(), config_map: Some(source), ..Volume::default() }, path, read_only: true }
+        Self {
+            volume: Volume {
+                name: name.to_owned(),
+                config_map: Some(source),
+                ..Volume::default()
+            },
+            path,
+            read_only: true,
+        }
     }
 
-    /// A token of the Pod's ServiceAccount for one audience, which the kubelet keeps fresh. The API server does not take it.
+    /// A token of the Pod's ServiceAccount for one audience, which the kubelet keeps fresh. The API
+    /// server does not take it.
     pub(super) fn token(name: &str, audience: &str, file: &str, path: &'static str) -> Self {
-        let token =
-            ServiceAccountTokenProjection { audience: Some(audience.to_owned()), expiration_seconds: Some(TOKEN_SECONDS), path: file.to_owned() };
-        let source = VolumeProjection { service_account_token: Some(token), ..VolumeProjection::default() };
-        let projected = ProjectedVolumeSource { default_mode: Some(FILE_MODE), sources: Some(vec![source]) };
-        Self { volume: Volume { name: name.to_owned(), projected: Some(projected), ..Volume::default() }, path, read_only: true }
+        let token = ServiceAccountTokenProjection {
+            audience: Some(audience.to_owned()),
+            expiration_seconds: Some(TOKEN_SECONDS),
+            path: file.to_owned(),
+        };
+        let source = VolumeProjection {
+            service_account_token: Some(token),
+            ..VolumeProjection::default()
+        };
+        let projected = ProjectedVolumeSource {
+            default_mode: Some(FILE_MODE),
+            sources: Some(vec![source]),
+        };
+        Self {
+            volume: Volume {
+                name: name.to_owned(),
+                projected: Some(projected),
+                ..Volume::default()
+            },
+            path,
+            read_only: true,
+        }
     }
 
     /// An empty folder on the node, for so many bytes. The kubelet ends a Pod that takes more.
     pub(super) fn scratch(name: &str, bytes: u64, path: &'static str) -> Self {
-        let source = EmptyDirVolumeSource { size_limit: Some(Quantity(bytes.to_string())), ..EmptyDirVolumeSource::default() };
-        let volume = Volume { name: name.to_owned(), empty_dir: Some(source), ..Volume::default() };
-        Self { volume, path, read_only: false }
+        let source = EmptyDirVolumeSource {
+            size_limit: Some(Quantity(bytes.to_string())),
+            ..EmptyDirVolumeSource::default()
+        };
+        let volume = Volume {
+            name: name.to_owned(),
+            empty_dir: Some(source),
+            ..Volume::default()
+        };
+        Self {
+            volume,
+            path,
+            read_only: false,
+        }
     }
 
     fn mount(&self) -> VolumeMount {
-        VolumeMount { name: self.volume.name.clone(), mount_path: self.path.to_owned(), read_only: Some(self.read_only), ..VolumeMount::default() }
+        VolumeMount {
+            name: self.volume.name.clone(),
+            mount_path: self.path.to_owned(),
+            read_only: Some(self.read_only),
+            ..VolumeMount::default()
+        }
     }
 }
 
 /// A Pod with one container that runs packgate with these arguments.
-pub(super) fn pod(args: Vec<String>, mounts: Vec<Mount>, resources: ResourceRequirements, service_account: String, setup: &Setup) -> PodSpec {
+pub(super) fn pod(
+    args: Vec<String>,
+    mounts: Vec<Mount>,
+    resources: ResourceRequirements,
+    service_account: String,
+    setup: &Setup,
+) -> PodSpec {
     PodSpec {
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
@@ -94,7 +182,8 @@ pub(super) fn pod(args: Vec<String>, mounts: Vec<Mount>, resources: ResourceRequ
         containers: vec![Container {
             name: CONTAINER.to_owned(),
             image: Some(setup.image.clone()),
-            image_pull_policy: Some(setup.image_pull_policy.clone()).filter(|policy| !policy.is_empty()),
+            image_pull_policy: Some(setup.image_pull_policy.clone())
+                .filter(|policy| !policy.is_empty()),
             args: Some(args),
             resources: Some(resources),
             volume_mounts: Some(mounts.iter().map(Mount::mount).collect()),
@@ -112,7 +201,10 @@ fn pod_security() -> PodSecurityContext {
         run_as_user: Some(USER),
         run_as_group: Some(USER),
         fs_group: Some(USER),
-        seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), ..SeccompProfile::default() }),
+        seccomp_profile: Some(SeccompProfile {
+            type_: "RuntimeDefault".to_owned(),
+            ..SeccompProfile::default()
+        }),
         ..PodSecurityContext::default()
     }
 }
@@ -121,36 +213,64 @@ fn container_security() -> SecurityContext {
     SecurityContext {
         allow_privilege_escalation: Some(false),
         read_only_root_filesystem: Some(true),
-        capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), ..Capabilities::default() }),
+        capabilities: Some(Capabilities {
+            drop: Some(vec!["ALL".to_owned()]),
+            ..Capabilities::default()
+        }),
         ..SecurityContext::default()
     }
 }
 
 /// What a Job needs at least: it streams, whatever the size of the artifacts.
 pub(super) fn modest() -> ResourceRequirements {
-    ResourceRequirements { requests: Some(quantities(&[("cpu", "50m"), ("memory", "64Mi")])), ..ResourceRequirements::default() }
+    ResourceRequirements {
+        requests: Some(quantities(&[("cpu", "50m"), ("memory", "64Mi")])),
+        ..ResourceRequirements::default()
+    }
 }
 
 /// What a Job needs that signs, and no more: it reads a stream and writes no files but its log.
 pub(super) fn signing() -> ResourceRequirements {
     ResourceRequirements {
-        requests: Some(quantities(&[("cpu", "50m"), ("memory", "64Mi"), (EPHEMERAL, "16Mi")])),
-        limits: Some(quantities(&[("cpu", "1"), ("memory", "256Mi"), (EPHEMERAL, "64Mi")])),
+        requests: Some(quantities(&[
+            ("cpu", "50m"),
+            ("memory", "64Mi"),
+            (EPHEMERAL, "16Mi"),
+        ])),
+        limits: Some(quantities(&[
+            ("cpu", "1"),
+            ("memory", "256Mi"),
+            (EPHEMERAL, "64Mi"),
+        ])),
         ..ResourceRequirements::default()
     }
 }
 
 /// Room on the node for a Job that packs, unless its object says something about that itself.
-pub(super) fn with_room(mut resources: ResourceRequirements, scratch: Scratch) -> ResourceRequirements {
-    let says = |map: &Option<BTreeMap<String, Quantity>>| map.as_ref().is_some_and(|map| map.contains_key(EPHEMERAL));
+pub(super) fn with_room(
+    mut resources: ResourceRequirements,
+    scratch: Scratch,
+) -> ResourceRequirements {
+    let says = |map: &Option<BTreeMap<String, Quantity>>| {
+        map.as_ref().is_some_and(|map| map.contains_key(EPHEMERAL))
+    };
     if !says(&resources.requests) && !says(&resources.limits) {
         let bytes = |bytes: u64| Quantity(bytes.to_string());
-        resources.requests.get_or_insert_default().insert(EPHEMERAL.to_owned(), bytes(scratch.needed));
-        resources.limits.get_or_insert_default().insert(EPHEMERAL.to_owned(), bytes(scratch.limit.saturating_add(LOGS)));
+        resources
+            .requests
+            .get_or_insert_default()
+            .insert(EPHEMERAL.to_owned(), bytes(scratch.needed));
+        resources.limits.get_or_insert_default().insert(
+            EPHEMERAL.to_owned(),
+            bytes(scratch.limit.saturating_add(LOGS)),
+        );
     }
     resources
 }
 
 fn quantities(pairs: &[(&str, &str)]) -> BTreeMap<String, Quantity> {
-    pairs.iter().map(|(name, value)| ((*name).to_owned(), Quantity((*value).to_owned()))).collect()
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), Quantity((*value).to_owned())))
+        .collect()
 }

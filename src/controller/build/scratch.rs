@@ -2,7 +2,8 @@
 
 use crate::core::lockfile::Lockfile;
 
-/// What a tar and a layout need beside the content of one file: headers, padding, a blob's block on the disk.
+/// What a tar and a layout need beside the content of one file: headers, padding, a blob's block on
+/// the disk.
 const BYTES_PER_FILE: u64 = 8 << 10;
 /// Room for manifests, the lock and whatever is there once.
 const SLACK: u64 = 64 << 20;
@@ -12,20 +13,44 @@ const SLACK: u64 = 64 << 20;
 pub struct Scratch {
     /// What the bundle has: the node must have it free.
     pub needed: u64,
-    /// No more than this may be used: the bundle twice, as what is fetched is there beside what is packed.
+    /// No more than this may be used: the bundle twice, as what is fetched is there beside what is
+    /// packed.
     pub limit: u64,
 }
 
 impl Scratch {
-    /// The room for this lock. Its sizes are those of the bytes that lie in the bundle, and the Job takes no byte more from any origin.
+    /// The room for this lock. Its sizes are those of the bytes that lie in the bundle, and the Job
+    /// takes no byte more from any origin.
     pub fn of(lock: &Lockfile) -> Self {
-        let platforms: u64 = lock.artifacts.iter().flat_map(|artifact| &artifact.platforms).collect::<std::collections::BTreeSet<_>>().len() as u64;
-        let times = |own: usize| if own == 0 { platforms.max(1) } else { own as u64 };
-        let artifacts = lock.artifacts.iter().map(|artifact| (artifact.size, times(artifact.platforms.len())));
-        let entrypoint = lock.entrypoint.iter().map(|entrypoint| (entrypoint.size, times(0)));
-        let bytes = artifacts.chain(entrypoint).map(|(size, times)| size.saturating_add(BYTES_PER_FILE).saturating_mul(times));
+        let platforms: u64 = lock
+            .artifacts
+            .iter()
+            .flat_map(|artifact| &artifact.platforms)
+            .collect::<std::collections::BTreeSet<_>>()
+            .len() as u64;
+        let times = |own: usize| {
+            if own == 0 {
+                platforms.max(1)
+            } else {
+                own as u64
+            }
+        };
+        let artifacts = lock
+            .artifacts
+            .iter()
+            .map(|artifact| (artifact.size, times(artifact.platforms.len())));
+        let entrypoint = lock
+            .entrypoint
+            .iter()
+            .map(|entrypoint| (entrypoint.size, times(0)));
+        let bytes = artifacts
+            .chain(entrypoint)
+            .map(|(size, times)| size.saturating_add(BYTES_PER_FILE).saturating_mul(times));
         let needed = bytes.fold(SLACK, u64::saturating_add);
-        Self { needed, limit: needed.saturating_mul(2) }
+        Self {
+            needed,
+            limit: needed.saturating_mul(2),
+        }
     }
 }
 
@@ -44,17 +69,34 @@ mod tests {
 
     #[test]
     fn the_room_follows_from_the_locks_sizes() {
-        let one = lock("- {name: a, type: file, origin: a, target: a, checksum: SUM, size: 1000000000}\n");
+        let one = lock(
+            "- {name: a, type: file, origin: a, target: a, checksum: SUM, size: 1000000000}\n",
+        );
         let needed = 1_000_000_000 + BYTES_PER_FILE + SLACK;
-        assert_eq!(Scratch::of(&one), Scratch { needed, limit: 2 * needed });
-        let largest = lock("- {name: a, type: file, origin: a, target: a, checksum: SUM, size: 1099511627776}\n");
-        assert!(Scratch::of(&largest).limit < 3 << 40, "a limit, however large");
+        assert_eq!(
+            Scratch::of(&one),
+            Scratch {
+                needed,
+                limit: 2 * needed
+            }
+        );
+        let largest = lock(
+            "- {name: a, type: file, origin: a, target: a, checksum: SUM, size: 1099511627776}\n",
+        );
+        assert!(
+            Scratch::of(&largest).limit < 3 << 40,
+            "a limit, however large"
+        );
     }
 
     #[test]
     fn what_is_in_several_platforms_counts_for_each() {
-        let both = "- {name: a, type: file, origin: a, target: a, checksum: SUM, size: 1000000, platforms: [linux/amd64, linux/arm64]}\n";
+        let both = "- {name: a, type: file, origin: a, target: a, checksum: SUM, size: 1000000, \
+            platforms: [linux/amd64, linux/arm64]}\n";
         let all = "- {name: b, type: file, origin: b, target: b, checksum: SUM, size: 1000000}\n";
-        assert_eq!(Scratch::of(&lock(&format!("{both}{all}"))).needed, 4 * (1_000_000 + BYTES_PER_FILE) + SLACK);
+        assert_eq!(
+            Scratch::of(&lock(&format!("{both}{all}"))).needed,
+            4 * (1_000_000 + BYTES_PER_FILE) + SLACK
+        );
     }
 }

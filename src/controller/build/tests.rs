@@ -8,7 +8,10 @@ use crate::{
     api::packed_bundle::{PackedBundleSpec, Packing, TenantIdentity, ValidatedPackedBundle, Work},
     core::{
         digest::Digest,
-        job::{BundleIdentity, Destination, INPUTS_VERSION, Inputs, Signing, SigningMode, SourceOrigin, TagPolicy},
+        job::{
+            BundleIdentity, Destination, INPUTS_VERSION, Inputs, Signing, SigningMode,
+            SourceOrigin, TagPolicy,
+        },
         lockfile::CanonicalLock,
         pack::Output,
     },
@@ -20,20 +23,38 @@ fn owner(spec: Value) -> (PackedBundle, Packing) {
     object.metadata.namespace = Some("team-a".into());
     object.metadata.uid = Some("uid-1".into());
     object.metadata.generation = Some(1);
-    let Work::Pack(packing) = ValidatedPackedBundle::try_from(&object).expect("valid").work else { panic!("no packing") };
+    let Work::Pack(packing) = ValidatedPackedBundle::try_from(&object)
+        .expect("valid")
+        .work
+    else {
+        panic!("no packing")
+    };
     (object, *packing)
 }
 
 fn with_secrets() -> (PackedBundle, Packing) {
     owner(json!({
-        "source": {"ociRef": {"repository": "r.example.com/ctx", "digest": Digest::of(b"ctx"), "secretRef": {"name": "pull"}}},
+        "source": {
+            "ociRef": {
+                "repository": "r.example.com/ctx",
+                "digest": Digest::of(b"ctx"),
+                "secretRef": {"name": "pull"},
+            },
+        },
         "destination": {"repository": "r.example.com/team-a/siem", "secretRef": {"name": "push"}},
-        "packPod": {"nodeSelector": {"a": "b"}, "serviceAccountName": "packer", "resources": {"limits": {"memory": "1Gi"}}},
+        "packPod": {
+            "nodeSelector": {"a": "b"},
+            "serviceAccountName": "packer",
+            "resources": {"limits": {"memory": "1Gi"}},
+        },
         "timeout": "90s"
     }))
 }
 
-const SCRATCH: Scratch = Scratch { needed: 1_000, limit: 2_000 };
+const SCRATCH: Scratch = Scratch {
+    needed: 1_000,
+    limit: 2_000,
+};
 
 fn setup() -> Setup {
     Setup {
@@ -43,7 +64,11 @@ fn setup() -> Setup {
         image_pull_policy: String::new(),
         image_pull_secrets: vec!["image".into()],
         sign_jobs: SignJobs::default(),
-        installation: OwnerReference { name: "packgate-controller".into(), kind: "ServiceAccount".into(), ..OwnerReference::default() },
+        installation: OwnerReference {
+            name: "packgate-controller".into(),
+            kind: "ServiceAccount".into(),
+            ..OwnerReference::default()
+        },
     }
 }
 
@@ -52,19 +77,35 @@ fn inputs() -> Inputs {
     Inputs {
         v: INPUTS_VERSION,
         run: RunKey::new("uid-1", 1, &lock_digest),
-        bundle: BundleIdentity { namespace: "team-a".into(), name: "siem".into(), uid: "uid-1".into(), generation: 1 },
+        bundle: BundleIdentity {
+            namespace: "team-a".into(),
+            name: "siem".into(),
+            uid: "uid-1".into(),
+            generation: 1,
+        },
         cluster: "cluster".into(),
         started_on: "2026-11-21T12:00:00Z".parse().expect("a time"),
-        source: SourceOrigin { uri: "k8s://team-a/configmaps/x".into(), context: None, lock_path: None },
+        source: SourceOrigin {
+            uri: "k8s://team-a/configmaps/x".into(),
+            context: None,
+            lock_path: None,
+        },
         lock_digest,
         layers: Vec::new(),
         output: Output::default(),
-        destination: Destination { repository: "r.example.com/team-a/siem".into(), tag: Some("v1".into()), tag_policy: TagPolicy::Immutable },
+        destination: Destination {
+            repository: "r.example.com/team-a/siem".into(),
+            tag: Some("v1".into()),
+            tag_policy: TagPolicy::Immutable,
+        },
         registries: Vec::new(),
         private_networks: Vec::new(),
         registry_networks: Vec::new(),
         fetch_ca: None,
-        signing: Signing { mode: SigningMode::Platform, builder_id: "https://b.example.com/platform".into() },
+        signing: Signing {
+            mode: SigningMode::Platform,
+            builder_id: "https://b.example.com/platform".into(),
+        },
         sbom: None,
         packer: None,
     }
@@ -80,10 +121,19 @@ fn assert_restricted(job: &Value) {
     let container = &pod["containers"][0];
     assert_eq!(pod["automountServiceAccountToken"], false);
     assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
-    assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
-    assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false);
+    assert_eq!(
+        pod["securityContext"]["seccompProfile"]["type"],
+        "RuntimeDefault"
+    );
+    assert_eq!(
+        container["securityContext"]["allowPrivilegeEscalation"],
+        false
+    );
     assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
-    assert_eq!(container["securityContext"]["capabilities"]["drop"], json!(["ALL"]));
+    assert_eq!(
+        container["securityContext"]["capabilities"]["drop"],
+        json!(["ALL"])
+    );
     for field in ["hostNetwork", "hostPID", "hostIPC"] {
         assert_eq!(pod[field], Value::Null);
     }
@@ -91,8 +141,13 @@ fn assert_restricted(job: &Value) {
 }
 
 fn secrets(job: &Value) -> Vec<&str> {
-    let volumes = job["spec"]["template"]["spec"]["volumes"].as_array().expect("volumes");
-    volumes.iter().filter_map(|volume| volume["secret"]["secretName"].as_str()).collect()
+    let volumes = job["spec"]["template"]["spec"]["volumes"]
+        .as_array()
+        .expect("volumes");
+    volumes
+        .iter()
+        .filter_map(|volume| volume["secret"]["secretName"].as_str())
+        .collect()
 }
 
 #[test]
@@ -102,14 +157,30 @@ fn the_pack_job_has_the_tenants_credentials_and_nothing_else() {
     assert_restricted(&job);
     assert_eq!(secrets(&job), ["push", "pull"]);
     assert_eq!(job["metadata"]["namespace"], "team-a");
-    assert_eq!(job["metadata"]["name"], format!("packgate-{}-pack", inputs().run));
+    assert_eq!(
+        job["metadata"]["name"],
+        format!("packgate-{}-pack", inputs().run)
+    );
     assert_eq!(job["metadata"]["ownerReferences"][0]["uid"], "uid-1");
-    assert_eq!(job["metadata"]["ownerReferences"][0]["blockOwnerDeletion"], Value::Null);
+    assert_eq!(
+        job["metadata"]["ownerReferences"][0]["blockOwnerDeletion"],
+        Value::Null
+    );
     assert_eq!(job["spec"]["activeDeadlineSeconds"], 90);
     let pod = &job["spec"]["template"]["spec"];
-    assert_eq!((pod["serviceAccountName"].as_str(), pod["nodeSelector"]["a"].as_str()), (Some("packer"), Some("b")));
+    assert_eq!(
+        (
+            pod["serviceAccountName"].as_str(),
+            pod["nodeSelector"]["a"].as_str()
+        ),
+        (Some("packer"), Some("b"))
+    );
     assert_eq!(pod["containers"][0]["resources"]["limits"]["memory"], "1Gi");
-    assert_eq!(pod["imagePullSecrets"], Value::Null, "Secrets of the system namespace do not exist in the tenant's");
+    assert_eq!(
+        pod["imagePullSecrets"],
+        Value::Null,
+        "Secrets of the system namespace do not exist in the tenant's"
+    );
     let expected = [
         "job",
         "pack",
@@ -130,23 +201,47 @@ fn the_sign_job_is_out_of_the_tenants_reach() {
     let (object, packing) = with_secrets();
     let digest = Digest::of(b"bundle");
     let with = SignWith::Platform("packgate-platform-key".into());
-    let job = json(&sign_job(&object, &packing, &inputs(), &digest, &with, &setup()));
+    let job = json(&sign_job(
+        &object,
+        &packing,
+        &inputs(),
+        &digest,
+        &with,
+        &setup(),
+    ));
     assert_restricted(&job);
     let copy = format!("packgate-{}-sign", inputs().run);
     assert_eq!(secrets(&job), [copy.as_str(), "packgate-platform-key"]);
     assert_eq!(job["metadata"]["namespace"], "packgate-system");
-    assert_eq!(job["metadata"]["ownerReferences"][0]["kind"], "ServiceAccount");
+    assert_eq!(
+        job["metadata"]["ownerReferences"][0]["kind"],
+        "ServiceAccount"
+    );
     let pod = &job["spec"]["template"]["spec"];
     assert_eq!(pod["serviceAccountName"], "packgate-signer");
     for field in ["nodeSelector", "tolerations"] {
         assert_eq!(pod[field], Value::Null, "packPod never reaches it");
     }
-    let (requests, limits) = (&pod["containers"][0]["resources"]["requests"], &pod["containers"][0]["resources"]["limits"]);
+    let (requests, limits) = (
+        &pod["containers"][0]["resources"]["requests"],
+        &pod["containers"][0]["resources"]["limits"],
+    );
     for resource in ["cpu", "memory", "ephemeral-storage"] {
-        assert!(requests[resource].is_string() && limits[resource].is_string(), "no quota of a tenant counts here: {resource}");
+        assert!(
+            requests[resource].is_string() && limits[resource].is_string(),
+            "no quota of a tenant counts here: {resource}"
+        );
     }
-    assert_eq!(pod["volumes"][0]["configMap"]["name"], format!("packgate-{}-lock", inputs().run));
-    assert!(pod["containers"][0]["args"].as_array().expect("a list").contains(&json!(digest.to_string())));
+    assert_eq!(
+        pod["volumes"][0]["configMap"]["name"],
+        format!("packgate-{}-lock", inputs().run)
+    );
+    assert!(
+        pod["containers"][0]["args"]
+            .as_array()
+            .expect("a list")
+            .contains(&json!(digest.to_string()))
+    );
 }
 
 #[test]
@@ -155,20 +250,48 @@ fn a_sign_job_has_a_deadline_and_resources_of_the_installation() {
     let mut setup = setup();
     setup.sign_jobs = SignJobs {
         timeout_seconds: 600,
-        resources: Some(serde_json::from_value(json!({"limits": {"memory": "1Gi"}})).expect("resources")),
+        resources: Some(
+            serde_json::from_value(json!({"limits": {"memory": "1Gi"}})).expect("resources"),
+        ),
         ..SignJobs::default()
     };
-    let deadline = |job: &Value| job["spec"]["activeDeadlineSeconds"].as_i64().expect("a deadline");
+    let deadline = |job: &Value| {
+        job["spec"]["activeDeadlineSeconds"]
+            .as_i64()
+            .expect("a deadline")
+    };
     let key = || TenantIdentity::Key("key".into());
     for (timeout, platform, tenant) in [(90, 90, 90), (86_400, 600, 86_400)] {
         packing.timeout = Duration::from_secs(timeout);
-        let sign = |with: &SignWith| json(&sign_job(&object, &packing, &inputs(), &Digest::of(b"bundle"), with, &setup));
+        let sign = |with: &SignWith| {
+            json(&sign_job(
+                &object,
+                &packing,
+                &inputs(),
+                &Digest::of(b"bundle"),
+                with,
+                &setup,
+            ))
+        };
         let job = sign(&SignWith::Platform("packgate-platform-key".into()));
         assert_eq!(deadline(&job), platform);
-        assert_eq!(job["spec"]["template"]["spec"]["containers"][0]["resources"], json!({"limits": {"memory": "1Gi"}}));
-        let job = sign(&SignWith::Namespace { identity: key(), services: None });
-        assert_eq!(deadline(&job), tenant, "in the tenant's namespace its quota counts");
-        assert!(job["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"] == "256Mi");
+        assert_eq!(
+            job["spec"]["template"]["spec"]["containers"][0]["resources"],
+            json!({"limits": {"memory": "1Gi"}})
+        );
+        let job = sign(&SignWith::Namespace {
+            identity: key(),
+            services: None,
+        });
+        assert_eq!(
+            deadline(&job),
+            tenant,
+            "in the tenant's namespace its quota counts"
+        );
+        assert!(
+            job["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
+                == "256Mi"
+        );
     }
 }
 
@@ -179,13 +302,22 @@ fn the_pack_job_takes_no_more_room_on_its_node_than_its_lock_needs() {
         let job = json(&pack_job(&object, packing, &inputs(), SCRATCH, &setup()));
         let pod = job["spec"]["template"]["spec"].clone();
         let volumes = pod["volumes"].as_array().expect("volumes");
-        let work = volumes.iter().find(|volume| volume["name"] == "work").expect("the folder");
+        let work = volumes
+            .iter()
+            .find(|volume| volume["name"] == "work")
+            .expect("the folder");
         assert_eq!(work["emptyDir"]["sizeLimit"], "2000");
         pod["containers"][0]["resources"].clone()
     };
     let found = resources(&packing);
     assert_eq!(found["requests"]["ephemeral-storage"], "1000");
-    assert_eq!((&found["limits"]["ephemeral-storage"], &found["limits"]["memory"]), (&json!((2_000 + (64 << 20)).to_string()), &json!("1Gi")));
+    assert_eq!(
+        (
+            &found["limits"]["ephemeral-storage"],
+            &found["limits"]["memory"]
+        ),
+        (&json!((2_000 + (64 << 20)).to_string()), &json!("1Gi"))
+    );
     let own = json!({"requests": {"ephemeral-storage": "1Ti"}});
     packing.pod.resources = Some(serde_json::from_value(own.clone()).expect("resources"));
     assert_eq!(resources(&packing), own, "what the object says counts");
@@ -194,22 +326,51 @@ fn the_pack_job_takes_no_more_room_on_its_node_than_its_lock_needs() {
 #[test]
 fn a_tenants_key_signs_in_the_tenants_namespace() {
     let (object, packing) = with_secrets();
-    let with = SignWith::Namespace { identity: TenantIdentity::Key("key".into()), services: None };
-    let job = json(&sign_job(&object, &packing, &inputs(), &Digest::of(b"bundle"), &with, &setup()));
+    let with = SignWith::Namespace {
+        identity: TenantIdentity::Key("key".into()),
+        services: None,
+    };
+    let job = json(&sign_job(
+        &object,
+        &packing,
+        &inputs(),
+        &Digest::of(b"bundle"),
+        &with,
+        &setup(),
+    ));
     assert_restricted(&job);
     assert_eq!(secrets(&job), ["push", "key"]);
     assert_eq!(job["metadata"]["namespace"], "team-a");
-    assert_eq!(job["metadata"]["ownerReferences"][0]["kind"], "PackedBundle");
-    assert_eq!(job["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"], format!("packgate-{}-pack", inputs().run));
-    assert_eq!(job["spec"]["template"]["spec"]["imagePullSecrets"], Value::Null);
+    assert_eq!(
+        job["metadata"]["ownerReferences"][0]["kind"],
+        "PackedBundle"
+    );
+    assert_eq!(
+        job["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"],
+        format!("packgate-{}-pack", inputs().run)
+    );
+    assert_eq!(
+        job["spec"]["template"]["spec"]["imagePullSecrets"],
+        Value::Null
+    );
 }
 
 #[test]
 fn without_a_signer_there_is_no_key() {
     let (object, packing) = with_secrets();
-    let job = json(&sign_job(&object, &packing, &inputs(), &Digest::of(b"bundle"), &SignWith::Nothing, &setup()));
+    let job = json(&sign_job(
+        &object,
+        &packing,
+        &inputs(),
+        &Digest::of(b"bundle"),
+        &SignWith::Nothing,
+        &setup(),
+    ));
     let args = job["spec"]["template"]["spec"]["containers"][0]["args"].to_string();
-    assert!(!args.contains("--key") && secrets(&job).len() == 1, "{args}");
+    assert!(
+        !args.contains("--key") && secrets(&job).len() == 1,
+        "{args}"
+    );
 }
 
 #[test]
@@ -217,16 +378,37 @@ fn only_a_dependency_that_did_not_answer_is_tried_again() {
     let (object, packing) = with_secrets();
     let job = json(&pack_job(&object, &packing, &inputs(), SCRATCH, &setup()));
     let rules = &job["spec"]["podFailurePolicy"]["rules"];
-    assert_eq!(rules[0], json!({"action": "FailJob", "onExitCodes": {"containerName": "packgate", "operator": "In", "values": [1, 2, 4, 70]}}));
+    assert_eq!(
+        rules[0],
+        json!({
+            "action": "FailJob",
+            "onExitCodes": {"containerName": "packgate", "operator": "In", "values": [1, 2, 4, 70]},
+        })
+    );
     assert_eq!(rules[1]["action"], "Ignore");
-    assert_eq!(rules[2], json!({"action": "Count", "onExitCodes": {"containerName": "packgate", "operator": "In", "values": [3]}}));
-    assert_eq!((&job["spec"]["backoffLimit"], &job["spec"]["template"]["spec"]["restartPolicy"]), (&json!(3), &json!("Never")));
+    assert_eq!(
+        rules[2],
+        json!({
+            "action": "Count",
+            "onExitCodes": {"containerName": "packgate", "operator": "In", "values": [3]},
+        })
+    );
+    assert_eq!(
+        (
+            &job["spec"]["backoffLimit"],
+            &job["spec"]["template"]["spec"]["restartPolicy"]
+        ),
+        (&json!(3), &json!("Never"))
+    );
 }
 
 #[test]
 fn every_object_of_a_run_carries_the_labels_of_its_owner() {
     let (object, packing) = with_secrets();
-    let lock = CanonicalLock { bytes: b"{}".to_vec(), digest: inputs().lock_digest };
+    let lock = CanonicalLock {
+        bytes: b"{}".to_vec(),
+        digest: inputs().lock_digest,
+    };
     let data = || Snapshot::new(&lock, &inputs()).expect("it fits");
     let all = [
         json(&snapshot(&object, &inputs(), data(), &setup())),
@@ -236,8 +418,18 @@ fn every_object_of_a_run_carries_the_labels_of_its_owner() {
     ];
     for made in &all {
         let labels = &made["metadata"]["labels"];
-        assert_eq!((&labels[BUNDLE], &labels[BUNDLE_NAMESPACE], &labels[BUNDLE_UID]), (&json!("siem"), &json!("team-a"), &json!("uid-1")));
-        assert_eq!((&labels[MANAGED_BY], &labels[RUN]), (&json!(MANAGER), &json!(inputs().run.as_str())));
+        assert_eq!(
+            (
+                &labels[BUNDLE],
+                &labels[BUNDLE_NAMESPACE],
+                &labels[BUNDLE_UID]
+            ),
+            (&json!("siem"), &json!("team-a"), &json!("uid-1"))
+        );
+        assert_eq!(
+            (&labels[MANAGED_BY], &labels[RUN]),
+            (&json!(MANAGER), &json!(inputs().run.as_str()))
+        );
     }
     assert!(all[..3].iter().all(|made| made["immutable"] == true));
     assert_eq!(all[0]["metadata"]["namespace"], "packgate-system");
@@ -249,20 +441,56 @@ fn every_object_of_a_run_carries_the_labels_of_its_owner() {
 #[test]
 fn a_lock_that_no_config_map_holds_is_refused() {
     use crate::core::class::{Classified, Reason};
-    let lock = CanonicalLock { bytes: vec![b'x'; 1_000_000], digest: inputs().lock_digest };
-    assert_eq!(Snapshot::new(&lock, &inputs()).expect_err("too large").reason(), Reason::InvalidLock);
+    let lock = CanonicalLock {
+        bytes: vec![b'x'; 1_000_000],
+        digest: inputs().lock_digest,
+    };
+    assert_eq!(
+        Snapshot::new(&lock, &inputs())
+            .expect_err("too large")
+            .reason(),
+        Reason::InvalidLock
+    );
 }
 
 #[test]
 fn a_tenant_without_a_key_signs_as_its_service_account() {
     let (object, packing) = with_secrets();
-    let services = |has_ca| Some(ServicesMap { name: "sigstore".into(), has_ca });
-    let sign = |with: &SignWith| json(&sign_job(&object, &packing, &inputs(), &Digest::of(b"bundle"), with, &setup()));
-    let job = sign(&SignWith::Namespace { identity: TenantIdentity::ServiceAccount, services: services(false) });
-    assert_eq!((&job["metadata"]["namespace"], &job["spec"]["template"]["spec"]["serviceAccountName"]), (&json!("team-a"), &json!("default")));
+    let services = |has_ca| {
+        Some(ServicesMap {
+            name: "sigstore".into(),
+            has_ca,
+        })
+    };
+    let sign = |with: &SignWith| {
+        json(&sign_job(
+            &object,
+            &packing,
+            &inputs(),
+            &Digest::of(b"bundle"),
+            with,
+            &setup(),
+        ))
+    };
+    let job = sign(&SignWith::Namespace {
+        identity: TenantIdentity::ServiceAccount,
+        services: services(false),
+    });
+    assert_eq!(
+        (
+            &job["metadata"]["namespace"],
+            &job["spec"]["template"]["spec"]["serviceAccountName"]
+        ),
+        (&json!("team-a"), &json!("default"))
+    );
     let pod = &job["spec"]["template"]["spec"];
     assert_eq!(pod["automountServiceAccountToken"], json!(false));
-    let args: Vec<&str> = pod["containers"][0]["args"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+    let args: Vec<&str> = pod["containers"][0]["args"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
     let expected = [
         "--identity-token-file",
         "/identity/token",
@@ -274,10 +502,29 @@ fn a_tenant_without_a_key_signs_as_its_service_account() {
     assert!(args.ends_with(&expected), "{args:?}");
     let volumes = pod["volumes"].as_array().expect("a list");
     let token = json!({"name": "identity", "projected": {"defaultMode": 0o440,
-        "sources": [{"serviceAccountToken": {"audience": "sigstore", "expirationSeconds": 600, "path": "token"}}]}});
+    "sources": [
+        {
+            "serviceAccountToken": {
+                "audience": "sigstore",
+                "expirationSeconds": 600,
+                "path": "token",
+            },
+        },
+    ]}});
     assert!(volumes.contains(&token), "{volumes:?}");
-    assert!(!volumes.iter().any(|volume| volume["name"] == "key"), "{volumes:?}");
-    let job = sign(&SignWith::Namespace { identity: TenantIdentity::Key("key".into()), services: services(true) });
+    assert!(
+        !volumes.iter().any(|volume| volume["name"] == "key"),
+        "{volumes:?}"
+    );
+    let job = sign(&SignWith::Namespace {
+        identity: TenantIdentity::Key("key".into()),
+        services: services(true),
+    });
     let text = job.to_string();
-    assert!(text.contains("--key") && text.contains("/services/ca.crt") && !text.contains("/identity/token"), "{text}");
+    assert!(
+        text.contains("--key")
+            && text.contains("/services/ca.crt")
+            && !text.contains("/identity/token"),
+        "{text}"
+    );
 }

@@ -9,7 +9,11 @@ use serde_json::{Value, json};
 use super::*;
 use crate::clock::SystemClock;
 
-const TIMES: Times = Times { duration: Duration::from_millis(600), renew_deadline: Duration::from_millis(400), retry: Duration::from_millis(100) };
+const TIMES: Times = Times {
+    duration: Duration::from_millis(600),
+    renew_deadline: Duration::from_millis(400),
+    retry: Duration::from_millis(100),
+};
 
 /// The part of an API server that keeps one Lease, with optimistic concurrency.
 #[derive(Clone, Default)]
@@ -25,10 +29,15 @@ impl Server {
             async move {
                 let method = request.method().clone();
                 let body = request.into_body().collect_bytes().await?;
-                let (code, answer) =
-                    if down.load(Ordering::SeqCst) { status(503, "ServiceUnavailable") } else { server.answer(method.as_str(), &body) };
+                let (code, answer) = if down.load(Ordering::SeqCst) {
+                    status(503, "ServiceUnavailable")
+                } else {
+                    server.answer(method.as_str(), &body)
+                };
                 Ok::<_, Box<dyn std::error::Error + Send + Sync>>(
-                    ::http::Response::builder().status(code).body(Body::from(serde_json::to_vec(&answer)?))?,
+                    ::http::Response::builder()
+                        .status(code)
+                        .body(Body::from(serde_json::to_vec(&answer)?))?,
                 )
             }
         });
@@ -43,7 +52,9 @@ impl Server {
             ("POST", Some(_)) => status(409, "AlreadyExists"),
             _ => {
                 let mut lease: Value = serde_json::from_slice(body).expect("JSON");
-                if method == "PUT" && lease["metadata"]["resourceVersion"].as_str() != Some(&*state.1.to_string()) {
+                if method == "PUT"
+                    && lease["metadata"]["resourceVersion"].as_str() != Some(&*state.1.to_string())
+                {
                     return status(409, "Conflict");
                 }
                 state.1 += 1;
@@ -56,12 +67,27 @@ impl Server {
 
     fn holder(&self) -> String {
         let state = self.lease.lock().expect("not poisoned");
-        state.0.as_ref().and_then(|lease| lease["spec"]["holderIdentity"].as_str()).unwrap_or_default().to_owned()
+        state
+            .0
+            .as_ref()
+            .and_then(|lease| lease["spec"]["holderIdentity"].as_str())
+            .unwrap_or_default()
+            .to_owned()
     }
 }
 
 fn status(code: u16, reason: &str) -> (u16, Value) {
-    (code, json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": reason, "reason": reason, "code": code}))
+    (
+        code,
+        json!({
+            "kind": "Status",
+            "apiVersion": "v1",
+            "status": "Failure",
+            "message": reason,
+            "reason": reason,
+            "code": code,
+        }),
+    )
 }
 
 fn up() -> Arc<AtomicBool> {
@@ -72,15 +98,31 @@ fn up() -> Arc<AtomicBool> {
 async fn only_one_holds_it_and_another_takes_over_after_it_stopped() {
     let server = Server::default();
     let (first_down, second_down) = (up(), up());
-    let first = Elector::new(server.client(&first_down), "l", "first", TIMES, Arc::new(SystemClock));
-    let second = Elector::new(server.client(&second_down), "l", "second", TIMES, Arc::new(SystemClock));
+    let first = Elector::new(
+        server.client(&first_down),
+        "l",
+        "first",
+        TIMES,
+        Arc::new(SystemClock),
+    );
+    let second = Elector::new(
+        server.client(&second_down),
+        "l",
+        "second",
+        TIMES,
+        Arc::new(SystemClock),
+    );
     first.acquire(|| ()).await;
     let held = tokio::spawn({
         let first = first.clone();
         async move { first.hold(&first.term()).await }
     });
     // It is renewed while another tries for three whole durations.
-    assert!(timeout(TIMES.duration * 3, second.acquire(|| ())).await.is_err());
+    assert!(
+        timeout(TIMES.duration * 3, second.acquire(|| ()))
+            .await
+            .is_err()
+    );
     assert_eq!(server.holder(), "first");
     first_down.store(true, Ordering::SeqCst);
     let lost = Instant::now();
@@ -88,18 +130,40 @@ async fn only_one_holds_it_and_another_takes_over_after_it_stopped() {
         second.acquire(|| ()).await;
         Instant::now()
     });
-    timeout(TIMES.duration * 10, held).await.expect("in time").expect("it ended");
+    timeout(TIMES.duration * 10, held)
+        .await
+        .expect("in time")
+        .expect("it ended");
     let stopped = Instant::now();
-    assert!(stopped - lost < TIMES.duration, "it stopped after {:?}", stopped - lost);
-    assert!(taken.await.expect("it ended") > stopped, "the second began before the first had stopped");
+    assert!(
+        stopped - lost < TIMES.duration,
+        "it stopped after {:?}",
+        stopped - lost
+    );
+    assert!(
+        taken.await.expect("it ended") > stopped,
+        "the second began before the first had stopped"
+    );
     assert_eq!(server.holder(), "second");
 }
 
 #[tokio::test]
 async fn who_gives_it_up_is_followed_at_once() {
     let server = Server::default();
-    let first = Elector::new(server.client(&up()), "l", "first", TIMES, Arc::new(SystemClock));
-    let second = Elector::new(server.client(&up()), "l", "second", TIMES, Arc::new(SystemClock));
+    let first = Elector::new(
+        server.client(&up()),
+        "l",
+        "first",
+        TIMES,
+        Arc::new(SystemClock),
+    );
+    let second = Elector::new(
+        server.client(&up()),
+        "l",
+        "second",
+        TIMES,
+        Arc::new(SystemClock),
+    );
     first.acquire(|| ()).await;
     assert!(first.once(&mut None).await.expect("renewed"));
     first.release().await;
@@ -112,7 +176,13 @@ async fn who_gives_it_up_is_followed_at_once() {
 #[tokio::test]
 async fn who_lost_it_to_another_stops() {
     let server = Server::default();
-    let first = Elector::new(server.client(&up()), "l", "first", TIMES, Arc::new(SystemClock));
+    let first = Elector::new(
+        server.client(&up()),
+        "l",
+        "first",
+        TIMES,
+        Arc::new(SystemClock),
+    );
     first.acquire(|| ()).await;
     {
         let mut state = server.lease.lock().expect("not poisoned");
@@ -122,14 +192,22 @@ async fn who_lost_it_to_another_stops() {
         lease["spec"]["holderIdentity"] = "other".into();
         lease["metadata"]["resourceVersion"] = version.into();
     }
-    timeout(TIMES.renew_deadline * 2, first.hold(&first.term())).await.expect("it stops");
+    timeout(TIMES.renew_deadline * 2, first.hold(&first.term()))
+        .await
+        .expect("it stops");
     assert_eq!(server.holder(), "other");
 }
 
 #[tokio::test]
 async fn a_process_that_was_frozen_does_not_go_on() {
     let server = Server::default();
-    let elector = Elector::new(server.client(&up()), "l", "first", TIMES, Arc::new(SystemClock));
+    let elector = Elector::new(
+        server.client(&up()),
+        "l",
+        "first",
+        TIMES,
+        Arc::new(SystemClock),
+    );
     let mut steps = 0;
     let work = async {
         steps += 1;
@@ -145,7 +223,13 @@ async fn a_process_that_was_frozen_does_not_go_on() {
 #[tokio::test]
 async fn renewing_prolongs_the_term() {
     let server = Server::default();
-    let elector = Elector::new(server.client(&up()), "l", "first", TIMES, Arc::new(SystemClock));
+    let elector = Elector::new(
+        server.client(&up()),
+        "l",
+        "first",
+        TIMES,
+        Arc::new(SystemClock),
+    );
     elector.acquire(|| ()).await;
     let term = elector.term();
     let work = async {

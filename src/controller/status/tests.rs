@@ -20,7 +20,9 @@ fn time(text: &str) -> Timestamp {
 }
 
 fn good() -> Good {
-    let reference: Reference = format!("r.example.com/a/b@{}", Digest::of(b"bundle")).parse().expect("a reference");
+    let reference: Reference = format!("r.example.com/a/b@{}", Digest::of(b"bundle"))
+        .parse()
+        .expect("a reference");
     Good {
         reference: reference.pinned().expect("pinned"),
         tag: Some("v1".parse().expect("a tag")),
@@ -32,11 +34,20 @@ fn good() -> Good {
 }
 
 fn told(news: &News) -> PackedBundleStatus {
-    after(&PackedBundleStatus::default(), news, 2, time("2026-11-21T12:00:00Z"))
+    after(
+        &PackedBundleStatus::default(),
+        news,
+        2,
+        time("2026-11-21T12:00:00Z"),
+    )
 }
 
 fn conditions(status: &PackedBundleStatus) -> Vec<(&str, &str, &str)> {
-    status.conditions.iter().map(|c| (c.type_.as_str(), c.status.as_str(), c.reason.as_str())).collect()
+    status
+        .conditions
+        .iter()
+        .map(|c| (c.type_.as_str(), c.status.as_str(), c.reason.as_str()))
+        .collect()
 }
 
 #[test]
@@ -44,55 +55,181 @@ fn ready_is_always_there_and_stalled_says_that_a_person_is_needed() {
     let failed = |reason| News::Failed(Failure::new(reason, "why"));
     let working = |phase| News::Working(phase, None);
     for (news, expected) in [
-        (working(Phase::Packing), vec![("Ready", "False", "Packing"), ("Reconciling", "True", "Packing")]),
-        (working(Phase::Signing), vec![("Ready", "False", "Signing"), ("Reconciling", "True", "Signing")]),
-        (News::Good(Box::new(good())), vec![("Ready", "True", "Succeeded"), ("Verified", "True", "Succeeded")]),
         (
-            News::Good(Box::new(Good { unsigned: Some(Unsigned::ByLeave), ..good() })),
-            vec![("Ready", "True", "Unsigned"), ("Verified", "False", "NoSignatures")],
+            working(Phase::Packing),
+            vec![
+                ("Ready", "False", "Packing"),
+                ("Reconciling", "True", "Packing"),
+            ],
+        ),
+        (
+            working(Phase::Signing),
+            vec![
+                ("Ready", "False", "Signing"),
+                ("Reconciling", "True", "Signing"),
+            ],
+        ),
+        (
+            News::Good(Box::new(good())),
+            vec![
+                ("Ready", "True", "Succeeded"),
+                ("Verified", "True", "Succeeded"),
+            ],
+        ),
+        (
+            News::Good(Box::new(Good {
+                unsigned: Some(Unsigned::ByLeave),
+                ..good()
+            })),
+            vec![
+                ("Ready", "True", "Unsigned"),
+                ("Verified", "False", "NoSignatures"),
+            ],
         ),
         (News::Suspended, vec![("Ready", "False", "Suspended")]),
-        (failed(Reason::FetchFailed), vec![("Ready", "False", "FetchFailed"), ("Reconciling", "True", "FetchFailed")]),
-        (failed(Reason::SourceNotFound), vec![("Ready", "False", "SourceNotFound"), ("Stalled", "True", "SourceNotFound")]),
-        (failed(Reason::InvalidLock), vec![("Ready", "False", "InvalidLock"), ("Stalled", "True", "InvalidLock")]),
-        (failed(Reason::NoSigner), vec![("Ready", "False", "NoSigner"), ("Stalled", "True", "NoSigner")]),
-        (failed(Reason::PodDenied), vec![("Ready", "False", "PodDenied"), ("Stalled", "True", "PodDenied")]),
+        (
+            failed(Reason::FetchFailed),
+            vec![
+                ("Ready", "False", "FetchFailed"),
+                ("Reconciling", "True", "FetchFailed"),
+            ],
+        ),
+        (
+            failed(Reason::SourceNotFound),
+            vec![
+                ("Ready", "False", "SourceNotFound"),
+                ("Stalled", "True", "SourceNotFound"),
+            ],
+        ),
+        (
+            failed(Reason::InvalidLock),
+            vec![
+                ("Ready", "False", "InvalidLock"),
+                ("Stalled", "True", "InvalidLock"),
+            ],
+        ),
+        (
+            failed(Reason::NoSigner),
+            vec![
+                ("Ready", "False", "NoSigner"),
+                ("Stalled", "True", "NoSigner"),
+            ],
+        ),
+        (
+            failed(Reason::PodDenied),
+            vec![
+                ("Ready", "False", "PodDenied"),
+                ("Stalled", "True", "PodDenied"),
+            ],
+        ),
         (
             failed(Reason::LockMismatch),
-            vec![("Ready", "False", "LockMismatch"), ("Stalled", "True", "LockMismatch"), ("Verified", "False", "LockMismatch")],
+            vec![
+                ("Ready", "False", "LockMismatch"),
+                ("Stalled", "True", "LockMismatch"),
+                ("Verified", "False", "LockMismatch"),
+            ],
         ),
         (
             failed(Reason::DigestMismatch),
-            vec![("Ready", "False", "DigestMismatch"), ("Stalled", "True", "DigestMismatch"), ("Verified", "False", "DigestMismatch")],
+            vec![
+                ("Ready", "False", "DigestMismatch"),
+                ("Stalled", "True", "DigestMismatch"),
+                ("Verified", "False", "DigestMismatch"),
+            ],
         ),
     ] {
         let status = told(&news);
         assert_eq!(conditions(&status), expected, "{news:?}");
-        assert!(status.conditions.iter().all(|c| c.observed_generation == Some(2)));
+        assert!(
+            status
+                .conditions
+                .iter()
+                .all(|c| c.observed_generation == Some(2))
+        );
     }
 }
 
 /// Conditions and events are read by people and programs that decide by them.
 #[test]
 fn no_more_is_said_of_a_bundle_than_was_found() {
-    let of = |predicate_type: &str| EvidenceStatus { predicate_type: predicate_type.into(), digest: "d".into(), signer: "a".into() };
-    let (signature, provenance, bill) = (of(COSIGN_SIGN), of(PROVENANCE_V1), of("https://spdx.dev/Document"));
-    let exempt = Unsigned::Exempt(PolicyIdentity { kind: Kind::Cluster, name: "p".into() });
+    let of = |predicate_type: &str| EvidenceStatus {
+        predicate_type: predicate_type.into(),
+        digest: "d".into(),
+        signer: "a".into(),
+    };
+    let (signature, provenance, bill) = (
+        of(COSIGN_SIGN),
+        of(PROVENANCE_V1),
+        of("https://spdx.dev/Document"),
+    );
+    let exempt = Unsigned::Exempt(PolicyIdentity {
+        kind: Kind::Cluster,
+        name: "p".into(),
+    });
     for (evidence, unsigned, said, reason) in [
-        (vec![signature.clone()], None, "is signed and verified", "Succeeded"),
-        (vec![signature.clone(), provenance.clone()], None, "is signed, attested and verified", "Succeeded"),
-        (vec![signature, bill], None, "is signed, attested and verified", "Succeeded"),
-        (vec![provenance], None, "is attested and verified", "Succeeded"),
+        (
+            vec![signature.clone()],
+            None,
+            "is signed and verified",
+            "Succeeded",
+        ),
+        (
+            vec![signature.clone(), provenance.clone()],
+            None,
+            "is signed, attested and verified",
+            "Succeeded",
+        ),
+        (
+            vec![signature, bill],
+            None,
+            "is signed, attested and verified",
+            "Succeeded",
+        ),
+        (
+            vec![provenance],
+            None,
+            "is attested and verified",
+            "Succeeded",
+        ),
         (Vec::new(), None, "is verified", "Succeeded"),
-        (Vec::new(), Some(Unsigned::ByLeave), "nobody signed it", "NoSignatures"),
-        (Vec::new(), Some(exempt), "ClusterBundlePolicy p exempts it", "Exempt"),
-        (Vec::new(), Some(Unsigned::NotEnforced), "it is not verified", "NoSignatures"),
-        (Vec::new(), Some(Unsigned::Ungoverned), "no policy governs it; it is not verified", "Ungoverned"),
+        (
+            Vec::new(),
+            Some(Unsigned::ByLeave),
+            "nobody signed it",
+            "NoSignatures",
+        ),
+        (
+            Vec::new(),
+            Some(exempt),
+            "ClusterBundlePolicy p exempts it",
+            "Exempt",
+        ),
+        (
+            Vec::new(),
+            Some(Unsigned::NotEnforced),
+            "it is not verified",
+            "NoSignatures",
+        ),
+        (
+            Vec::new(),
+            Some(Unsigned::Ungoverned),
+            "no policy governs it; it is not verified",
+            "Ungoverned",
+        ),
     ] {
-        let good = Good { evidence, unsigned, ..good() };
+        let good = Good {
+            evidence,
+            unsigned,
+            ..good()
+        };
         let status = told(&News::Good(Box::new(good.clone())));
         for condition in &status.conditions {
-            assert!(condition.message.ends_with(said) || condition.message.contains(said) && good.unsigned.is_some(), "{said}: {condition:?}");
+            assert!(
+                condition.message.ends_with(said)
+                    || condition.message.contains(said) && good.unsigned.is_some(),
+                "{said}: {condition:?}"
+            );
         }
         assert_eq!(status.conditions[1].reason, reason, "{said}");
     }
@@ -101,57 +238,142 @@ fn no_more_is_said_of_a_bundle_than_was_found() {
 #[test]
 fn a_good_bundle_stays_ready_while_its_registry_is_away() {
     let ready = told(&News::Good(Box::new(good())));
-    let away = after(&ready, &News::Failed(Failure::new(Reason::RegistryUnavailable, "no answer")), 2, time("2026-11-21T13:00:00Z"));
-    let expected = [("Ready", "True", "Succeeded"), ("Verified", "True", "Succeeded"), ("Reconciling", "True", "RegistryUnavailable")];
+    let away = after(
+        &ready,
+        &News::Failed(Failure::new(Reason::RegistryUnavailable, "no answer")),
+        2,
+        time("2026-11-21T13:00:00Z"),
+    );
+    let expected = [
+        ("Ready", "True", "Succeeded"),
+        ("Verified", "True", "Succeeded"),
+        ("Reconciling", "True", "RegistryUnavailable"),
+    ];
     assert_eq!(conditions(&away), expected);
     assert_eq!(away.bundle, ready.bundle);
 }
 
 #[test]
 fn the_bundle_can_be_copied_into_a_pod() {
-    let bundle = told(&News::Good(Box::new(good()))).bundle.expect("a bundle");
-    assert_eq!(bundle.reference, format!("r.example.com/a/b:v1@{}", Digest::of(b"bundle")));
+    let bundle = told(&News::Good(Box::new(good())))
+        .bundle
+        .expect("a bundle");
+    assert_eq!(
+        bundle.reference,
+        format!("r.example.com/a/b:v1@{}", Digest::of(b"bundle"))
+    );
 }
 
 #[test]
 fn nothing_new_changes_nothing() {
     let ready = told(&News::Good(Box::new(good())));
-    assert_eq!(after(&ready, &News::Good(Box::new(good())), 2, time("2026-11-22T12:00:00Z")), ready);
+    assert_eq!(
+        after(
+            &ready,
+            &News::Good(Box::new(good())),
+            2,
+            time("2026-11-22T12:00:00Z")
+        ),
+        ready
+    );
 }
 
 #[test]
 fn the_history_holds_each_end_once_and_ten_at_most() {
     let lock = Digest::of(b"lock");
-    let frozen = |generation| Frozen { run: RunKey::new("u", generation, &lock), lock, at: time("2026-11-21T12:00:00Z") };
+    let frozen = |generation| Frozen {
+        run: RunKey::new("u", generation, &lock),
+        lock,
+        at: time("2026-11-21T12:00:00Z"),
+    };
     let mut status = PackedBundleStatus::default();
     for generation in 0..12 {
         for _ in 0..2 {
-            status = ended(&status, &frozen(generation), None, "FetchFailed", time("2026-11-21T12:00:10Z"));
+            status = ended(
+                &status,
+                &frozen(generation),
+                None,
+                "FetchFailed",
+                time("2026-11-21T12:00:10Z"),
+            );
         }
     }
     assert_eq!(status.history.len(), 10);
     assert_eq!(status.history[0].run, frozen(11).run.to_string());
     assert_eq!(finished(&status, &frozen(11).run), None);
-    let done = ended(&status, &frozen(11), Some(lock), SUCCEEDED, time("2026-11-21T12:01:00Z"));
+    let done = ended(
+        &status,
+        &frozen(11),
+        Some(lock),
+        SUCCEEDED,
+        time("2026-11-21T12:01:00Z"),
+    );
     assert_eq!(finished(&done, &frozen(11).run), Some(lock));
-    assert_eq!(ended(&done, &frozen(11), Some(lock), SUCCEEDED, time("2026-11-21T13:00:00Z")), done, "verified again is not finished again");
-    let lost = ended(&done, &frozen(11), None, "SourceNotFound", time("2026-11-21T14:00:00Z"));
+    assert_eq!(
+        ended(
+            &done,
+            &frozen(11),
+            Some(lock),
+            SUCCEEDED,
+            time("2026-11-21T13:00:00Z")
+        ),
+        done,
+        "verified again is not finished again"
+    );
+    let lost = ended(
+        &done,
+        &frozen(11),
+        None,
+        "SourceNotFound",
+        time("2026-11-21T14:00:00Z"),
+    );
     assert_eq!(finished(&lost, &frozen(11).run), None);
 }
 
 #[test]
 fn a_record_that_the_sign_job_contradicts_is_corrected() {
-    let (lock, honest, forged) = (Digest::of(b"lock"), Digest::of(b"bundle"), Digest::of(b"forged"));
-    let frozen = Frozen { run: RunKey::new("u", 1, &lock), lock, at: time("2026-11-21T12:00:00Z") };
+    let (lock, honest, forged) = (
+        Digest::of(b"lock"),
+        Digest::of(b"bundle"),
+        Digest::of(b"forged"),
+    );
+    let frozen = Frozen {
+        run: RunKey::new("u", 1, &lock),
+        lock,
+        at: time("2026-11-21T12:00:00Z"),
+    };
     let at = time("2026-11-21T12:01:00Z");
-    let wrong = ended(&PackedBundleStatus::default(), &frozen, Some(forged), SUCCEEDED, at);
-    let report = Success { lock_digest: lock, digest: honest, size: 1, layers: 2, artifacts: 1, evidence: Vec::new() };
+    let wrong = ended(
+        &PackedBundleStatus::default(),
+        &frozen,
+        Some(forged),
+        SUCCEEDED,
+        at,
+    );
+    let report = Success {
+        lock_digest: lock,
+        digest: honest,
+        size: 1,
+        layers: 2,
+        artifacts: 1,
+        evidence: Vec::new(),
+    };
     let sign = JobState::Succeeded { report, at };
     assert!(contradicts(&sign, &forged));
     assert!(!contradicts(&sign, &honest));
-    assert!(!contradicts(&JobState::Absent, &forged), "a Job that is gone says nothing");
-    assert_eq!(finished(&begun_again(&wrong, &frozen.run), &frozen.run), None);
-    assert_eq!(begun_again(&wrong, &RunKey::new("u", 2, &lock)), wrong, "another run is nothing to it");
+    assert!(
+        !contradicts(&JobState::Absent, &forged),
+        "a Job that is gone says nothing"
+    );
+    assert_eq!(
+        finished(&begun_again(&wrong, &frozen.run), &frozen.run),
+        None
+    );
+    assert_eq!(
+        begun_again(&wrong, &RunKey::new("u", 2, &lock)),
+        wrong,
+        "another run is nothing to it"
+    );
     let corrected = ended(&wrong, &frozen, Some(honest), SUCCEEDED, at);
     assert_eq!(corrected.history.len(), 1);
     assert_eq!(finished(&corrected, &frozen.run), Some(honest));
@@ -159,9 +381,19 @@ fn a_record_that_the_sign_job_contradicts_is_corrected() {
 
 #[test]
 fn what_somebody_else_wrote_is_taken_out() {
-    let found = serde_json::json!({"bundle": {"digest": "a", "tag": "x"}, "history": [{"run": "r"}], "lock": {"digest": "l"}});
-    let wanted = serde_json::json!({"bundle": {"digest": "b"}, "conditions": [1], "lock": {"digest": "l"}});
-    let patch = serde_json::json!({"bundle": {"digest": "b", "tag": null}, "conditions": [1], "history": null, "lock": {"digest": "l"}});
+    let found = serde_json::json!({
+        "bundle": {"digest": "a", "tag": "x"},
+        "history": [{"run": "r"}],
+        "lock": {"digest": "l"},
+    });
+    let wanted =
+        serde_json::json!({"bundle": {"digest": "b"}, "conditions": [1], "lock": {"digest": "l"}});
+    let patch = serde_json::json!({
+        "bundle": {"digest": "b", "tag": null},
+        "conditions": [1],
+        "history": null,
+        "lock": {"digest": "l"},
+    });
     assert_eq!(overwriting(&found, &wanted), patch);
     assert_eq!(overwriting(&Value::Null, &wanted), wanted);
 }

@@ -37,13 +37,23 @@ fn at(text: &str) -> Timestamp {
 
 fn root() -> TrustRoot {
     let metadata = json!({"name": "corp", "uid": "u", "generation": 1});
-    let object = json!({"apiVersion": "packgate.dev/v1alpha1", "kind": "TrustRoot", "metadata": metadata, "spec": {"publicGood": {}}});
+    let object = json!({
+        "apiVersion": "packgate.dev/v1alpha1",
+        "kind": "TrustRoot",
+        "metadata": metadata,
+        "spec": {"publicGood": {}},
+    });
     serde_json::from_value(object).expect("a trust root")
 }
 
 fn fetched(text: &str) -> Fetched {
     let metadata = serde_json::from_value(json!({"timestamp.json": "{}"})).expect("metadata");
-    Fetched { trusted_root: text.to_owned(), metadata, expires: at("2026-11-28T00:00:00Z"), refreshed: at("2026-11-21T00:00:00Z") }
+    Fetched {
+        trusted_root: text.to_owned(),
+        metadata,
+        expires: at("2026-11-28T00:00:00Z"),
+        refreshed: at("2026-11-21T00:00:00Z"),
+    }
 }
 
 fn held() -> Data {
@@ -55,20 +65,32 @@ fn failure() -> Failure {
 }
 
 fn told(checked: &Checked) -> (Option<Reason>, &str) {
-    (checked.failure.as_ref().map(|failure| failure.reason), checked.failure.as_ref().map_or(&checked.message, |failure| &failure.message))
+    (
+        checked.failure.as_ref().map(|failure| failure.reason),
+        checked
+            .failure
+            .as_ref()
+            .map_or(&checked.message, |failure| &failure.message),
+    )
 }
 
 #[test]
 fn what_is_kept_is_read_again_and_only_of_the_same_repository() {
     let held = held();
-    assert_eq!(read(&root(), None, &held), Some(fetched(SIGSTORE_PRODUCTION_TRUSTED_ROOT)));
+    assert_eq!(
+        read(&root(), None, &held),
+        Some(fetched(SIGSTORE_PRODUCTION_TRUSTED_ROOT))
+    );
     assert_eq!(read(&root(), Some("a first root"), &held), None);
     assert_eq!(read(&root(), None, &Data::new()), None);
     let object = metadata(&root());
     assert_eq!(object.name.as_deref(), Some("packgate-trustroot-corp"));
     let owners = object.owner_references.expect("an owner");
     assert_eq!(
-        owners.iter().map(|owner| (owner.kind.as_str(), owner.name.as_str(), owner.uid.as_str())).collect::<Vec<_>>(),
+        owners
+            .iter()
+            .map(|owner| (owner.kind.as_str(), owner.name.as_str(), owner.uid.as_str()))
+            .collect::<Vec<_>>(),
         [("TrustRoot", "corp", "u")]
     );
 }
@@ -78,38 +100,93 @@ fn a_root_that_can_be_used_is_told_with_its_end() {
     let now = at("2026-11-21T12:00:00Z");
     let good = conclude(&root(), None, &held(), None, now);
     assert_eq!(told(&good), (None, "it can be used"));
-    assert_eq!((&good.fields["source"], &good.fields["notAfter"]), (&json!("PublicGood"), &json!("2026-11-28T00:00:00Z")));
+    assert_eq!(
+        (&good.fields["source"], &good.fields["notAfter"]),
+        (&json!("PublicGood"), &json!("2026-11-28T00:00:00Z"))
+    );
     let digest = Digest::of(SIGSTORE_PRODUCTION_TRUSTED_ROOT.as_bytes());
     assert_eq!(good.fields["contentHash"], digest.to_string());
-    let late = conclude(&root(), None, &held(), Some(failure()), at("2026-12-01T00:00:00Z"));
-    assert_eq!(told(&late), (None, "the last good root is used until 2026-12-05T00:00:00Z: no answer"));
+    let late = conclude(
+        &root(),
+        None,
+        &held(),
+        Some(failure()),
+        at("2026-12-01T00:00:00Z"),
+    );
+    assert_eq!(
+        told(&late),
+        (
+            None,
+            "the last good root is used until 2026-12-05T00:00:00Z: no answer"
+        )
+    );
 }
 
 #[test]
 fn a_root_that_cannot_be_used_says_why() {
     let now = at("2026-11-21T12:00:00Z");
-    let over = conclude(&root(), None, &held(), Some(failure()), at("2026-12-05T00:00:00Z"));
+    let over = conclude(
+        &root(),
+        None,
+        &held(),
+        Some(failure()),
+        at("2026-12-05T00:00:00Z"),
+    );
     assert_eq!(told(&over).0, Some(Reason::TrustRootExpired));
-    assert_eq!(over.fields["notAfter"], "2026-11-28T00:00:00Z", "the metric goes on");
-    assert_eq!(told(&conclude(&root(), None, &Data::new(), Some(failure()), now)), (Some(Reason::TrustRootUnavailable), "no answer"));
-    assert_eq!(told(&conclude(&root(), None, &Data::new(), None, now)).0, Some(Reason::TrustRootUnavailable));
+    assert_eq!(
+        over.fields["notAfter"], "2026-11-28T00:00:00Z",
+        "the metric goes on"
+    );
+    assert_eq!(
+        told(&conclude(&root(), None, &Data::new(), Some(failure()), now)),
+        (Some(Reason::TrustRootUnavailable), "no answer")
+    );
+    assert_eq!(
+        told(&conclude(&root(), None, &Data::new(), None, now)).0,
+        Some(Reason::TrustRootUnavailable)
+    );
     let broken = data_of(&root(), None, &fetched("{}")).expect("JSON");
-    assert_eq!(told(&conclude(&root(), None, &broken, None, now)).0, Some(Reason::InvalidSpec));
+    assert_eq!(
+        told(&conclude(&root(), None, &broken, None, now)).0,
+        Some(Reason::InvalidSpec)
+    );
 }
 
 struct Nobody;
 
 #[async_trait::async_trait]
 impl TrustSource for Nobody {
-    async fn refresh(&self, repository: &Repository, _: Option<&Fetched>, _: &mut Roots, _: Timestamp) -> Result<Fetched, TrustError> {
-        Err(TrustError::NothingKept { url: repository.url().to_owned() })
+    async fn refresh(
+        &self,
+        repository: &Repository,
+        _: Option<&Fetched>,
+        _: &mut Roots,
+        _: Timestamp,
+    ) -> Result<Fetched, TrustError> {
+        Err(TrustError::NothingKept {
+            url: repository.url().to_owned(),
+        })
     }
 
-    async fn for_signing(&self, repository: &Repository, _: Option<&Fetched>, _: &mut Roots, _: Timestamp) -> Result<ForSigning, TrustError> {
-        Err(TrustError::NothingKept { url: repository.url().to_owned() })
+    async fn for_signing(
+        &self,
+        repository: &Repository,
+        _: Option<&Fetched>,
+        _: &mut Roots,
+        _: Timestamp,
+    ) -> Result<ForSigning, TrustError> {
+        Err(TrustError::NothingKept {
+            url: repository.url().to_owned(),
+        })
     }
 
-    async fn recall(&self, _: &Repository, kept: &Fetched, _: &Roots, _: Timestamp) -> Result<Fetched, TrustError> {
+    async fn recall(
+        &self,
+        _: &Repository,
+        kept: &Fetched,
+        _: &Roots,
+        _: Timestamp,
+    ) -> Result<Fetched, TrustError> {
         Ok(kept.clone())
     }
 }
@@ -122,9 +199,16 @@ fn who_failed_is_left_alone_for_a_while_unless_the_object_changes() {
     let hour = Duration::from_hours(1);
     assert!(trust.too_soon(&root(), hour, now).is_none());
     trust.remember(&root(), Some(&failure()), now);
-    assert_eq!(trust.too_soon(&root(), hour, later(4.minutes())), Some(failure()));
+    assert_eq!(
+        trust.too_soon(&root(), hour, later(4.minutes())),
+        Some(failure())
+    );
     assert!(trust.too_soon(&root(), hour, later(5.minutes())).is_none());
-    assert!(trust.too_soon(&root(), Duration::from_secs(10), later(10.seconds())).is_none());
+    assert!(
+        trust
+            .too_soon(&root(), Duration::from_secs(10), later(10.seconds()))
+            .is_none()
+    );
     let mut changed = root();
     changed.metadata.generation = Some(2);
     assert!(trust.too_soon(&changed, hour, later(1.minutes())).is_none());
@@ -149,7 +233,9 @@ impl ApiServer {
                 let bytes = body.collect().await.expect("a body").to_bytes();
                 let sent = serde_json::from_slice(&bytes).unwrap_or_default();
                 let (status, answer) = server.answer(&head.method, head.uri.path(), sent);
-                let answer = http::Response::builder().status(status).body(Body::from(answer.to_string()));
+                let answer = http::Response::builder()
+                    .status(status)
+                    .body(Body::from(answer.to_string()));
                 Ok::<_, std::convert::Infallible>(answer.expect("an answer"))
             }
         });
@@ -158,9 +244,24 @@ impl ApiServer {
 
     fn answer(&self, method: &http::Method, path: &str, sent: Value) -> (u16, Value) {
         let mut maps = self.maps.lock().expect("no panic");
-        match (method.as_str(), path.strip_prefix("/api/v1/namespaces/packgate-system/configmaps/")) {
+        match (
+            method.as_str(),
+            path.strip_prefix("/api/v1/namespaces/packgate-system/configmaps/"),
+        ) {
             ("GET", Some(name)) => maps.get(name).map_or_else(
-                || (404, json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "reason": "NotFound", "message": "", "code": 404})),
+                || {
+                    (
+                        404,
+                        json!({
+                            "apiVersion": "v1",
+                            "kind": "Status",
+                            "status": "Failure",
+                            "reason": "NotFound",
+                            "message": "",
+                            "code": 404,
+                        }),
+                    )
+                },
                 |map| (200, map.clone()),
             ),
             ("PATCH", Some(name)) => {
@@ -175,16 +276,33 @@ impl ApiServer {
     }
 
     fn put(&self, name: &str, key: &str, text: &str) {
-        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {key: text}});
-        self.maps.lock().expect("no panic").insert(name.to_owned(), map);
+        let map = json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": name},
+            "data": {key: text},
+        });
+        self.maps
+            .lock()
+            .expect("no panic")
+            .insert(name.to_owned(), map);
     }
 
     fn kept(&self) -> Option<Value> {
-        self.maps.lock().expect("no panic").get("packgate-trustroot-corp").cloned()
+        self.maps
+            .lock()
+            .expect("no panic")
+            .get("packgate-trustroot-corp")
+            .cloned()
     }
 
     fn told(&self) -> Vec<String> {
-        self.events.lock().expect("no panic").iter().filter_map(|event| Some(event["reason"].as_str()?.to_owned())).collect()
+        self.events
+            .lock()
+            .expect("no panic")
+            .iter()
+            .filter_map(|event| Some(event["reason"].as_str()?.to_owned()))
+            .collect()
     }
 
     /// A controller that was just started.
@@ -224,7 +342,11 @@ impl ApiServer {
 struct NoRegistries;
 
 impl Registries for NoRegistries {
-    fn open(&self, _: &crate::core::reference::Repository, _: Option<&[u8]>) -> Result<Opened, OpenError> {
+    fn open(
+        &self,
+        _: &crate::core::reference::Repository,
+        _: Option<&[u8]>,
+    ) -> Result<Opened, OpenError> {
         Err(AuthError::Malformed { line: 1, column: 1 }.into())
     }
 }
@@ -239,8 +361,16 @@ impl Clock for TestClock {
 
 fn http_client() -> HttpClient {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let retries = Retries { attempts: 1, ..Retries::default() };
-    HttpClient::new(&HttpOptions { proxy: Proxy::Direct, retries, ..HttpOptions::default() }).expect("a client")
+    let retries = Retries {
+        attempts: 1,
+        ..Retries::default()
+    };
+    HttpClient::new(&HttpOptions {
+        proxy: Proxy::Direct,
+        retries,
+        ..HttpOptions::default()
+    })
+    .expect("a client")
 }
 
 /// A cluster with a `TrustRoot`, its repository, and the time.
@@ -256,12 +386,26 @@ impl Scene {
         let there = TufRepository::new(SIGSTORE_PRODUCTION_TRUSTED_ROOT, "2026-11-28T00:00:00Z");
         let server = TufServer::start(&there.files);
         let api = ApiServer::default();
-        api.put("first", "root.json", &String::from_utf8(there.root(1)).expect("text"));
-        Self { api, clock: Arc::new(TestClock(Mutex::new(at("2026-11-21T12:00:00Z")))), there, server }
+        api.put(
+            "first",
+            "root.json",
+            &String::from_utf8(there.root(1)).expect("text"),
+        );
+        Self {
+            api,
+            clock: Arc::new(TestClock(Mutex::new(at("2026-11-21T12:00:00Z")))),
+            there,
+            server,
+        }
     }
 
     fn root(&self) -> TrustRoot {
-        let tuf = json!({"url": self.server.url(), "root": {"configMapRef": {"name": "first"}}, "interval": "24h", "maxStaleness": "48h"});
+        let tuf = json!({
+            "url": self.server.url(),
+            "root": {"configMapRef": {"name": "first"}},
+            "interval": "24h",
+            "maxStaleness": "48h",
+        });
         let mut root = root();
         root.spec = serde_json::from_value(json!({"tuf": tuf})).expect("a specification");
         root
@@ -273,26 +417,46 @@ impl Scene {
     }
 
     async fn check(&self, context: &Context) -> Checked {
-        check(&self.root(), context).await.unwrap_or_else(|trouble| match trouble {
-            Trouble::Told(failure) => Checked::bad(json!({}), failure),
-            Trouble::Api(error) => panic!("{error}"),
-        })
+        check(&self.root(), context)
+            .await
+            .unwrap_or_else(|trouble| match trouble {
+                Trouble::Told(failure) => Checked::bad(json!({}), failure),
+                Trouble::Api(error) => panic!("{error}"),
+            })
     }
 
     /// What policies that name it would be refused for.
     fn refused(&self) -> Option<Reason> {
-        let keyless = json!({"trustRootRef": {"name": "corp"}, "issuer": "https://i.example.com", "subject": {"exact": "a@example.com"}});
+        let keyless = json!({
+            "trustRootRef": {"name": "corp"},
+            "issuer": "https://i.example.com",
+            "subject": {"exact": "a@example.com"},
+        });
         let policy = json!({
-            "apiVersion": "packgate.dev/v1alpha1", "kind": "ClusterBundlePolicy", "metadata": {"name": "p"},
-            "spec": {"match": {"references": ["**"]}, "authorities": [{"name": "ci", "keyless": keyless}]},
+            "apiVersion": "packgate.dev/v1alpha1", "kind": "ClusterBundlePolicy",
+            "metadata": {"name": "p"},
+            "spec": {
+                "match": {"references": ["**"]},
+                "authorities": [{"name": "ci", "keyless": keyless}],
+            },
         });
         let policies = vec![PolicyObject::read(policy).expect("a policy")];
-        let mut gathered = Gathered { policies, trust_roots: vec![self.root()], ..Gathered::default() };
+        let mut gathered = Gathered {
+            policies,
+            trust_roots: vec![self.root()],
+            ..Gathered::default()
+        };
         let maps = self.api.maps.lock().expect("no panic").clone();
         let data = |name: &str| serde_json::from_value(maps.get(name)?["data"].clone()).ok();
-        gathered.config_maps = gathered.needed("packgate-system").into_iter().map(|name| (name.clone(), data(&name.1))).collect();
+        gathered.config_maps = gathered
+            .needed("packgate-system")
+            .into_iter()
+            .map(|name| (name.clone(), data(&name.1)))
+            .collect();
         let snapshot = gathered.compile("packgate-system", self.clock.now());
-        snapshot.policies()[0].fault().map(|_| snapshot.policies()[0].fault_reason())
+        snapshot.policies()[0]
+            .fault()
+            .map(|_| snapshot.policies()[0].fault_reason())
     }
 }
 
@@ -302,13 +466,23 @@ async fn a_root_is_fetched_kept_and_renewed_and_outlives_a_restart() {
     assert_eq!(scene.refused(), Some(Reason::TrustRootUnavailable));
     let context = scene.api.context(&scene.clock);
     let first = scene.check(&context).await;
-    assert_eq!((told(&first), scene.refused()), ((None, "it can be used"), None));
-    assert_eq!((first.fields["source"].clone(), first.again), (json!("Tuf"), AGAIN));
+    assert_eq!(
+        (told(&first), scene.refused()),
+        ((None, "it can be used"), None)
+    );
+    assert_eq!(
+        (first.fields["source"].clone(), first.again),
+        (json!("Tuf"), AGAIN)
+    );
     let kept = scene.api.kept().expect("kept");
     assert_eq!(kept["metadata"]["ownerReferences"][0]["kind"], "TrustRoot");
     let asked = scene.server.requests();
     scene.check(&context).await;
-    assert_eq!((scene.server.requests(), scene.api.kept()), (asked, Some(kept)), "not asked and not written before it is time");
+    assert_eq!(
+        (scene.server.requests(), scene.api.kept()),
+        (asked, Some(kept)),
+        "not asked and not written before it is time"
+    );
     let old = scene.there.files.lock().expect("no panic").clone();
     let newer = format!("{SIGSTORE_PRODUCTION_TRUSTED_ROOT}\n");
     scene.there.publish(&newer, "2026-12-28T00:00:00Z");
@@ -318,9 +492,15 @@ async fn a_root_is_fetched_kept_and_renewed_and_outlives_a_restart() {
     *scene.there.files.lock().expect("no panic") = old;
     let restarted = scene.api.context(&scene.clock);
     let third = scene.at("2026-11-24T00:00:00Z").check(&restarted).await;
-    assert_eq!((third.fields["contentHash"].clone(), third.failure.is_none()), (second.fields["contentHash"].clone(), true));
+    assert_eq!(
+        (third.fields["contentHash"].clone(), third.failure.is_none()),
+        (second.fields["contentHash"].clone(), true)
+    );
     assert!(third.message.contains("rollback"), "{}", third.message);
-    assert_eq!(scene.api.told(), ["Fetched", "Fetched", "TrustRootUnavailable"]);
+    assert_eq!(
+        scene.api.told(),
+        ["Fetched", "Fetched", "TrustRootUnavailable"]
+    );
 }
 
 #[tokio::test]
@@ -328,18 +508,46 @@ async fn a_root_that_is_not_renewed_ends_with_its_grace() {
     let scene = Scene::new();
     let context = scene.api.context(&scene.clock);
     assert!(scene.check(&context).await.failure.is_none());
-    scene.server.behaviour.fails.store(true, std::sync::atomic::Ordering::SeqCst);
-    for (now, reason) in [("2026-11-23T00:00:00Z", None), ("2026-11-29T23:00:00Z", None), ("2026-11-30T00:00:00Z", Some(Reason::TrustRootExpired))] {
+    scene
+        .server
+        .behaviour
+        .fails
+        .store(true, std::sync::atomic::Ordering::SeqCst);
+    for (now, reason) in [
+        ("2026-11-23T00:00:00Z", None),
+        ("2026-11-29T23:00:00Z", None),
+        ("2026-11-30T00:00:00Z", Some(Reason::TrustRootExpired)),
+    ] {
         let checked = scene.at(now).check(&context).await;
-        assert_eq!((told(&checked).0, scene.refused()), (reason, reason), "{now}");
+        assert_eq!(
+            (told(&checked).0, scene.refused()),
+            (reason, reason),
+            "{now}"
+        );
         assert_eq!(checked.fields["notAfter"], "2026-11-28T00:00:00Z", "{now}");
-        assert!(reason.is_some() || checked.message.contains("500"), "{}", checked.message);
+        assert!(
+            reason.is_some() || checked.message.contains("500"),
+            "{}",
+            checked.message
+        );
     }
     let asked = scene.server.requests();
     scene.at("2026-11-30T00:04:00Z").check(&context).await;
-    assert_eq!(scene.server.requests(), asked, "it is left alone for a while");
-    scene.server.behaviour.fails.store(false, std::sync::atomic::Ordering::SeqCst);
-    assert_eq!(told(&scene.at("2026-11-30T00:05:00Z").check(&context).await).0, Some(Reason::TrustRootExpired), "what it has is over");
+    assert_eq!(
+        scene.server.requests(),
+        asked,
+        "it is left alone for a while"
+    );
+    scene
+        .server
+        .behaviour
+        .fails
+        .store(false, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(
+        told(&scene.at("2026-11-30T00:05:00Z").check(&context).await).0,
+        Some(Reason::TrustRootExpired),
+        "what it has is over"
+    );
 }
 
 #[tokio::test]
@@ -348,47 +556,130 @@ async fn another_first_root_forgets_what_was_fetched_before() {
     let context = scene.api.context(&scene.clock);
     assert!(scene.check(&context).await.failure.is_none());
     let other = TufRepository::new(SIGSTORE_PRODUCTION_TRUSTED_ROOT, "2026-11-28T00:00:00Z");
-    scene.api.put("first", "root.json", &String::from_utf8(other.root(1)).expect("text"));
-    assert_eq!(scene.refused(), Some(Reason::TrustRootUnavailable), "at once");
-    assert_eq!(told(&scene.check(&context).await).0, Some(Reason::TrustRootUnavailable), "its metadata is of the old keys");
+    scene.api.put(
+        "first",
+        "root.json",
+        &String::from_utf8(other.root(1)).expect("text"),
+    );
+    assert_eq!(
+        scene.refused(),
+        Some(Reason::TrustRootUnavailable),
+        "at once"
+    );
+    assert_eq!(
+        told(&scene.check(&context).await).0,
+        Some(Reason::TrustRootUnavailable),
+        "its metadata is of the old keys"
+    );
     scene.api.put("first", "root.json", "{}");
-    assert_eq!(told(&scene.check(&context).await).0, Some(Reason::InvalidSpec));
+    assert_eq!(
+        told(&scene.check(&context).await).0,
+        Some(Reason::InvalidSpec)
+    );
     scene.api.maps.lock().expect("no panic").remove("first");
-    assert_eq!(told(&scene.check(&context).await).0, Some(Reason::SourceNotFound));
+    assert_eq!(
+        told(&scene.check(&context).await).0,
+        Some(Reason::SourceNotFound)
+    );
 }
 
-/// TUF 5.3.8: what a newer root revoked is not believed again, although the rest of that refresh failed, by nobody and after no restart.
+/// TUF 5.3.8: what a newer root revoked is not believed again, although the rest of that refresh
+/// failed, by nobody and after no restart.
 #[tokio::test]
 async fn a_newer_root_is_kept_although_the_rest_of_its_refresh_fails() {
     let mut scene = Scene::new();
-    assert!(scene.check(&scene.api.context(&scene.clock)).await.failure.is_none());
+    assert!(
+        scene
+            .check(&scene.api.context(&scene.clock))
+            .await
+            .failure
+            .is_none()
+    );
     let old = scene.there.files.lock().expect("no panic").clone();
     scene.there.rotate();
     // The new root is there; everything else is of the keys that it revoked.
-    let checked = scene.at("2026-11-22T13:00:00Z").check(&scene.api.context(&scene.clock)).await;
-    assert_eq!((told(&checked).0, scene.refused()), (Some(Reason::TrustRootUnavailable), Some(Reason::TrustRootUnavailable)));
+    let checked = scene
+        .at("2026-11-22T13:00:00Z")
+        .check(&scene.api.context(&scene.clock))
+        .await;
+    assert_eq!(
+        (told(&checked).0, scene.refused()),
+        (
+            Some(Reason::TrustRootUnavailable),
+            Some(Reason::TrustRootUnavailable)
+        )
+    );
     let kept = scene.api.kept().expect("kept");
-    assert_eq!(kept["data"].as_object().expect("data").keys().collect::<Vec<_>>(), ["roots.json"]);
+    assert_eq!(
+        kept["data"]
+            .as_object()
+            .expect("data")
+            .keys()
+            .collect::<Vec<_>>(),
+        ["roots.json"]
+    );
     // A mirror that hides the new root, and a controller that was just started.
     let new = std::mem::replace(&mut *scene.there.files.lock().expect("no panic"), old);
-    let checked = scene.at("2026-11-22T13:30:00Z").check(&scene.api.context(&scene.clock)).await;
-    assert_eq!((told(&checked).0, scene.refused()), (Some(Reason::TrustRootUnavailable), Some(Reason::TrustRootUnavailable)));
+    let checked = scene
+        .at("2026-11-22T13:30:00Z")
+        .check(&scene.api.context(&scene.clock))
+        .await;
+    assert_eq!(
+        (told(&checked).0, scene.refused()),
+        (
+            Some(Reason::TrustRootUnavailable),
+            Some(Reason::TrustRootUnavailable)
+        )
+    );
     *scene.there.files.lock().expect("no panic") = new;
-    scene.there.publish(SIGSTORE_PRODUCTION_TRUSTED_ROOT, "2026-12-28T00:00:00Z");
-    let checked = scene.at("2026-11-22T14:00:00Z").check(&scene.api.context(&scene.clock)).await;
+    scene
+        .there
+        .publish(SIGSTORE_PRODUCTION_TRUSTED_ROOT, "2026-12-28T00:00:00Z");
+    let checked = scene
+        .at("2026-11-22T14:00:00Z")
+        .check(&scene.api.context(&scene.clock))
+        .await;
     assert_eq!((checked.failure.is_none(), scene.refused()), (true, None));
 }
 
-/// A root that changes no key but its own takes nothing away: the last good state goes on to be used, and the root is kept beside it.
+/// A root that changes no key but its own takes nothing away: the last good state goes on to be
+/// used, and the root is kept beside it.
 #[tokio::test]
 async fn the_last_good_state_stays_where_a_newer_root_revokes_nothing_of_it() {
     let mut scene = Scene::new();
-    assert!(scene.check(&scene.api.context(&scene.clock)).await.failure.is_none());
+    assert!(
+        scene
+            .check(&scene.api.context(&scene.clock))
+            .await
+            .failure
+            .is_none()
+    );
     scene.there.rotate_root();
-    scene.there.files.lock().expect("no panic").remove("timestamp.json");
-    let checked = scene.at("2026-11-22T13:00:00Z").check(&scene.api.context(&scene.clock)).await;
-    assert_eq!((checked.failure.is_none(), scene.refused()), (true, None), "{}", checked.message);
+    scene
+        .there
+        .files
+        .lock()
+        .expect("no panic")
+        .remove("timestamp.json");
+    let checked = scene
+        .at("2026-11-22T13:00:00Z")
+        .check(&scene.api.context(&scene.clock))
+        .await;
+    assert_eq!(
+        (checked.failure.is_none(), scene.refused()),
+        (true, None),
+        "{}",
+        checked.message
+    );
     let kept = scene.api.kept().expect("kept");
-    assert!(kept["data"]["roots.json"].as_str().is_some_and(|roots| roots.contains("root_history/2.root.json")), "{kept}");
-    assert_eq!(kept["data"]["trusted_root.json"], SIGSTORE_PRODUCTION_TRUSTED_ROOT);
+    assert!(
+        kept["data"]["roots.json"]
+            .as_str()
+            .is_some_and(|roots| roots.contains("root_history/2.root.json")),
+        "{kept}"
+    );
+    assert_eq!(
+        kept["data"]["trusted_root.json"],
+        SIGSTORE_PRODUCTION_TRUSTED_ROOT
+    );
 }

@@ -1,9 +1,11 @@
 //! The webhook's certificate: made by the controller, and renewed without a failed review.
 //!
-//! Each certificate has an authority of its own, whose key is thrown away as soon as it has signed: nothing is left that could sign another.
-//! A renewal has three steps, so that API server and webhook agree at every moment:
+//! Each certificate has an authority of its own, whose key is thrown away as soon as it has signed:
+//! nothing is left that could sign another. A renewal has three steps, so that API server and
+//! webhook agree at every moment:
 //!
-//! 1. the new pair is *staged*: API servers are told of its authority, while the old certificate is still shown;
+//! 1. the new pair is *staged*: API servers are told of its authority, while the old certificate is
+//!    still shown;
 //! 2. once they know it, the new certificate is *shown*, and the old authority is still told;
 //! 3. when no connection with the old one can be left, it is *forgotten*.
 
@@ -12,7 +14,10 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::core::ObjectMeta;
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+};
 
 use crate::api::webhook::{NOT_AFTER, ROTATE_REQUESTED, SERVICE, TLS_SECRET};
 
@@ -56,7 +61,9 @@ pub(super) struct Pair {
 
 impl std::fmt::Debug for Pair {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pair").field("not_after", &self.not_after).finish_non_exhaustive()
+        f.debug_struct("Pair")
+            .field("not_after", &self.not_after)
+            .finish_non_exhaustive()
     }
 }
 
@@ -87,8 +94,18 @@ impl From<rcgen::Error> for MakeError {
 }
 
 /// What is next. `told`: since when API servers have been told of every authority in the Secret.
-pub(super) fn next(now: &Certificates, requested: Option<&str>, told: Option<Timestamp>, at: Timestamp) -> Step {
-    let Certificates { shown, staged, old, answered } = now;
+pub(super) fn next(
+    now: &Certificates,
+    requested: Option<&str>,
+    told: Option<Timestamp>,
+    at: Timestamp,
+) -> Step {
+    let Certificates {
+        shown,
+        staged,
+        old,
+        answered,
+    } = now;
     if shown.not_after <= at {
         return Step::Make;
     }
@@ -100,32 +117,59 @@ pub(super) fn next(now: &Certificates, requested: Option<&str>, told: Option<Tim
     if wanted || shown.not_after.duration_since(at) <= RENEW {
         return Step::Stage;
     }
-    if old.as_ref().is_some_and(|(_, since)| at.duration_since(*since) >= KEEP) { Step::Forget } else { Step::Rest }
+    if old
+        .as_ref()
+        .is_some_and(|(_, since)| at.duration_since(*since) >= KEEP)
+    {
+        Step::Forget
+    } else {
+        Step::Rest
+    }
 }
 
 impl Certificates {
     /// Only one.
     pub(super) const fn only(shown: Pair, answered: Option<String>) -> Self {
-        Self { shown, staged: None, old: None, answered }
+        Self {
+            shown,
+            staged: None,
+            old: None,
+            answered,
+        }
     }
 
     /// Everything that API servers are told to trust.
     pub(super) fn authorities(&self) -> String {
-        let staged = self.staged.as_ref().map(|(pair, _)| pair.authority.as_str());
+        let staged = self
+            .staged
+            .as_ref()
+            .map(|(pair, _)| pair.authority.as_str());
         let old = self.old.as_ref().map(|(authority, _)| authority.as_str());
-        [Some(self.shown.authority.as_str()), staged, old].into_iter().flatten().collect()
+        [Some(self.shown.authority.as_str()), staged, old]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 
     /// With the next one, which nobody shows yet.
     pub(super) fn stage(self, pair: Pair, requested: Option<&str>, at: Timestamp) -> Self {
         let answered = requested.map(ToOwned::to_owned).or(self.answered);
-        Self { staged: Some((pair, at)), answered, ..self }
+        Self {
+            staged: Some((pair, at)),
+            answered,
+            ..self
+        }
     }
 
     /// With the staged one shown.
     pub(super) fn show(self, at: Timestamp) -> Self {
         match self.staged {
-            Some((pair, _)) => Self { old: Some((self.shown.authority, at)), shown: pair, staged: None, answered: self.answered },
+            Some((pair, _)) => Self {
+                old: Some((self.shown.authority, at)),
+                shown: pair,
+                staged: None,
+                answered: self.answered,
+            },
             None => self,
         }
     }
@@ -151,16 +195,22 @@ impl Certificates {
         };
         Some(Self {
             shown: pair("", NOT_AFTER)?,
-            staged: pair("next-", &format!("{NOT_AFTER}-next")).and_then(|pair| Some((pair, time(STAGED_AT)?))),
+            staged: pair("next-", &format!("{NOT_AFTER}-next"))
+                .and_then(|pair| Some((pair, time(STAGED_AT)?))),
             old: text("old-authority.crt").and_then(|authority| Some((authority, time(SHOWN_AT)?))),
             answered: annotations.get(ROTATED).cloned(),
         })
     }
 
     /// The Secret that says this.
-    pub(super) fn secret(&self, namespace: &str, owner: k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference) -> Secret {
+    pub(super) fn secret(
+        &self,
+        namespace: &str,
+        owner: k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference,
+    ) -> Secret {
         let mut data = BTreeMap::new();
-        let mut annotations = BTreeMap::from([(NOT_AFTER.to_owned(), self.shown.not_after.to_string())]);
+        let mut annotations =
+            BTreeMap::from([(NOT_AFTER.to_owned(), self.shown.not_after.to_string())]);
         put(&mut data, "", &self.shown);
         data.insert("ca.crt".to_owned(), self.authorities());
         if let Some((pair, at)) = &self.staged {
@@ -182,8 +232,16 @@ impl Certificates {
             owner_references: Some(vec![owner]),
             ..ObjectMeta::default()
         };
-        let data = data.into_iter().map(|(key, text)| (key, ByteString(text.into_bytes()))).collect();
-        Secret { metadata, type_: Some("Opaque".to_owned()), data: Some(data), ..Secret::default() }
+        let data = data
+            .into_iter()
+            .map(|(key, text)| (key, ByteString(text.into_bytes())))
+            .collect();
+        Secret {
+            metadata,
+            type_: Some("Opaque".to_owned()),
+            data: Some(data),
+            ..Secret::default()
+        }
     }
 }
 
@@ -195,13 +253,21 @@ fn put(data: &mut BTreeMap<String, String>, prefix: &str, pair: &Pair) {
 
 /// What somebody asks for, in the Secret's annotation.
 pub(super) fn requested(secret: &Secret) -> Option<&str> {
-    secret.metadata.annotations.as_ref()?.get(ROTATE_REQUESTED).map(String::as_str)
+    secret
+        .metadata
+        .annotations
+        .as_ref()?
+        .get(ROTATE_REQUESTED)
+        .map(String::as_str)
 }
 
 /// A new certificate for the Service, by a new authority.
 pub(super) fn make(namespace: &str, now: Timestamp) -> Result<Pair, MakeError> {
     let late = |_| MakeError("the clock is out of range".into());
-    let (not_before, not_after) = (now.checked_sub(BACKDATED).map_err(late)?, now.checked_add(LIFETIME).map_err(late)?);
+    let (not_before, not_after) = (
+        now.checked_sub(BACKDATED).map_err(late)?,
+        now.checked_add(LIFETIME).map_err(late)?,
+    );
     let dated = |mut params: CertificateParams, name: &str| {
         params.distinguished_name.push(DnType::CommonName, name);
         (params.not_before, params.not_after) = (date(not_before), date(not_after));
@@ -209,24 +275,38 @@ pub(super) fn make(namespace: &str, now: Timestamp) -> Result<Pair, MakeError> {
     };
     let authority_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     // Its name carries the time: two authorities of one name would confuse whoever builds chains.
-    let mut authority = dated(CertificateParams::default(), &format!("packgate webhook {}", now.as_second()));
+    let mut authority = dated(
+        CertificateParams::default(),
+        &format!("packgate webhook {}", now.as_second()),
+    );
     authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     let authority_pem = authority.self_signed(&authority_key)?.pem();
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    let names = [format!("{SERVICE}.{namespace}.svc"), format!("{SERVICE}.{namespace}.svc.cluster.local")];
+    let names = [
+        format!("{SERVICE}.{namespace}.svc"),
+        format!("{SERVICE}.{namespace}.svc.cluster.local"),
+    ];
     let mut leaf = dated(CertificateParams::new(names)?, SERVICE);
     leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     leaf.use_authority_key_identifier_extension = true;
-    let certificate = leaf.signed_by(&key, &Issuer::new(authority, authority_key))?.pem();
+    let certificate = leaf
+        .signed_by(&key, &Issuer::new(authority, authority_key))?
+        .pem();
     // To the second, as the certificate has it.
     let not_after = Timestamp::from_second(not_after.as_second()).map_err(late)?;
-    Ok(Pair { certificate, key: key.serialize_pem(), authority: authority_pem, not_after })
+    Ok(Pair {
+        certificate,
+        key: key.serialize_pem(),
+        authority: authority_pem,
+        not_after,
+    })
 }
 
 fn date(at: Timestamp) -> time::OffsetDateTime {
-    time::OffsetDateTime::from_unix_timestamp(at.as_second()).unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
+    time::OffsetDateTime::from_unix_timestamp(at.as_second())
+        .unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Which policies are in force: those that every replica of the webhook carries, in the generation that it carries.
+//! Which policies are in force: those that every replica of the webhook carries, in the generation
+//! that it carries.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,7 +18,8 @@ use crate::{
     controller::{context::Context, trouble::Trouble},
 };
 
-/// Annotations of replicas that are gone, before they are removed. A replica that starts is not among the Service's endpoints yet.
+/// Annotations of replicas that are gone, before they are removed. A replica that starts is not
+/// among the Service's endpoints yet.
 const MAX_GONE: usize = 8;
 
 /// What is known about it. At the start: nothing.
@@ -46,13 +48,20 @@ impl Enforcement {
         match &self.carried {
             None => InForce::Unknown,
             Some(carried) if carried.get(uid) == Some(&generation) => InForce::Yes,
-            Some(_) => InForce::NotYet(self.waiting_for.get(uid).cloned().unwrap_or_else(|| "not known yet".to_owned())),
+            Some(_) => InForce::NotYet(
+                self.waiting_for
+                    .get(uid)
+                    .cloned()
+                    .unwrap_or_else(|| "not known yet".to_owned()),
+            ),
         }
     }
 
-    /// Takes in what the replicas say, and which policies API servers ask for. Says whether anything changed.
+    /// Takes in what the replicas say, and which policies API servers ask for. Says whether
+    /// anything changed.
     ///
-    /// The cluster's policies and those of each namespace are looked at apart: nobody's changes keep another's from being in force.
+    /// The cluster's policies and those of each namespace are looked at apart: nobody's changes
+    /// keep another's from being in force.
     pub(super) fn update(
         &mut self,
         policies: &[PolicyObject],
@@ -62,16 +71,30 @@ impl Enforcement {
     ) -> bool {
         let before = self.clone();
         let wanted = Revision::of(policies);
-        let told: Vec<(&String, Option<Revision>)> =
-            replicas.iter().map(|replica| (replica, annotations.get(&replica_annotation(replica)).map(|told| Revision::read(told)))).collect();
+        let told: Vec<(&String, Option<Revision>)> = replicas
+            .iter()
+            .map(|replica| {
+                (
+                    replica,
+                    annotations
+                        .get(&replica_annotation(replica))
+                        .map(|told| Revision::read(told)),
+                )
+            })
+            .collect();
         self.waiting_for.clear();
         let (mut carried, mut is_anything) = (HashMap::new(), false);
         for policy in policies {
-            let agrees = |told: &Option<Revision>| told.as_ref().is_some_and(|told| told.agrees(&wanted, policy));
+            let agrees = |told: &Option<Revision>| {
+                told.as_ref()
+                    .is_some_and(|told| told.agrees(&wanted, policy))
+            };
             let why = match told.iter().find(|(_, told)| !agrees(told)) {
                 _ if replicas.is_empty() => "no replica of the webhook is ready".to_owned(),
                 Some((replica, _)) => format!("{replica} does not carry this generation yet"),
-                None if !is_asked(policy) => "the API server does not ask the webhook yet".to_owned(),
+                None if !is_asked(policy) => {
+                    "the API server does not ask the webhook yet".to_owned()
+                }
                 None => {
                     carried.extend(generation_of(policy));
                     is_anything = true;
@@ -79,12 +102,22 @@ impl Enforcement {
                 }
             };
             // What was in force is so still, in the generation that was.
-            let old = self.carried.as_ref().zip(policy.metadata().uid.as_ref()).and_then(|(carried, uid)| carried.get_key_value(uid));
+            let old = self
+                .carried
+                .as_ref()
+                .zip(policy.metadata().uid.as_ref())
+                .and_then(|(carried, uid)| carried.get_key_value(uid));
             carried.extend(old.map(|(uid, generation)| (uid.clone(), *generation)));
-            self.waiting_for.extend(policy.metadata().uid.clone().map(|uid| (uid, why)));
+            self.waiting_for
+                .extend(policy.metadata().uid.clone().map(|uid| (uid, why)));
         }
-        // What was in force before this process began may be so still, but only if somebody is there to carry it.
-        let is_known = self.carried.is_some() || is_anything || policies.is_empty() || replicas.is_empty() || !policies.iter().any(is_asked);
+        // What was in force before this process began may be so still, but only if somebody is
+        // there to carry it.
+        let is_known = self.carried.is_some()
+            || is_anything
+            || policies.is_empty()
+            || replicas.is_empty()
+            || !policies.iter().any(is_asked);
         self.carried = is_known.then_some(carried);
         *self != before
     }
@@ -96,16 +129,29 @@ fn generation_of(policy: &PolicyObject) -> Option<(String, i64)> {
 }
 
 /// Removes what replicas said that are gone.
-pub(super) async fn prune(annotations: &BTreeMap<String, String>, replicas: &[String], context: &Context) -> Result<(), Trouble> {
-    let gone: Vec<&String> =
-        annotations.keys().filter(|key| replica_of(key).is_some_and(|replica| !replicas.iter().any(|name| name == replica))).collect();
+pub(super) async fn prune(
+    annotations: &BTreeMap<String, String>,
+    replicas: &[String],
+    context: &Context,
+) -> Result<(), Trouble> {
+    let gone: Vec<&String> = annotations
+        .keys()
+        .filter(|key| {
+            replica_of(key).is_some_and(|replica| !replicas.iter().any(|name| name == replica))
+        })
+        .collect();
     if gone.len() < MAX_GONE || replicas.is_empty() {
         return Ok(());
     }
-    let nothing: serde_json::Map<String, Value> = gone.into_iter().map(|key| (key.clone(), Value::Null)).collect();
+    let nothing: serde_json::Map<String, Value> = gone
+        .into_iter()
+        .map(|key| (key.clone(), Value::Null))
+        .collect();
     let patch = json!({"metadata": {"annotations": nothing}});
     let leases = Api::<Lease>::namespaced(context.client.clone(), &context.setup.system_namespace);
-    leases.patch(SERVICE, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+    leases
+        .patch(SERVICE, &PatchParams::default(), &Patch::Merge(&patch))
+        .await?;
     Ok(())
 }
 
@@ -117,13 +163,24 @@ mod tests {
         let object = json!({
             "apiVersion": "packgate.dev/v1alpha1", "kind": "ClusterBundlePolicy",
             "metadata": {"name": uid, "uid": uid, "generation": generation},
-            "spec": {"match": {"references": ["r.example.com/**"]}, "authorities": [{"name": "a", "key": {"configMapRef": {"name": "k"}}}]},
+            "spec": {
+                "match": {"references": ["r.example.com/**"]},
+                "authorities": [{"name": "a", "key": {"configMapRef": {"name": "k"}}}],
+            },
         });
         PolicyObject::read(object).expect("a policy")
     }
 
     fn told(replicas: &[(&str, &[PolicyObject])]) -> BTreeMap<String, String> {
-        replicas.iter().map(|(replica, policies)| (replica_annotation(replica), Revision::of(*policies).to_string())).collect()
+        replicas
+            .iter()
+            .map(|(replica, policies)| {
+                (
+                    replica_annotation(replica),
+                    Revision::of(*policies).to_string(),
+                )
+            })
+            .collect()
     }
 
     #[test]
@@ -132,13 +189,30 @@ mod tests {
         let (old, new) = ([policy("a", 1)], [policy("a", 2)]);
         let mut enforcement = Enforcement::default();
         assert_eq!(enforcement.of("a", 1), InForce::Unknown);
-        assert!(enforcement.update(&old, &replicas, &told(&[("x", &old), ("y", &old)]), &|_| true));
+        assert!(
+            enforcement.update(&old, &replicas, &told(&[("x", &old), ("y", &old)]), &|_| {
+                true
+            })
+        );
         assert_eq!(enforcement.of("a", 1), InForce::Yes);
-        assert!(enforcement.update(&new, &replicas, &told(&[("x", &new), ("y", &old)]), &|_| true));
+        assert!(
+            enforcement.update(&new, &replicas, &told(&[("x", &new), ("y", &old)]), &|_| {
+                true
+            })
+        );
         assert!(matches!(enforcement.of("a", 2), InForce::NotYet(why) if why.starts_with("y ")));
-        assert!(enforcement.update(&new, &replicas, &told(&[("x", &new), ("y", &new)]), &|_| true));
+        assert!(
+            enforcement.update(&new, &replicas, &told(&[("x", &new), ("y", &new)]), &|_| {
+                true
+            })
+        );
         assert_eq!(enforcement.of("a", 2), InForce::Yes);
-        assert!(!enforcement.update(&new, &replicas, &told(&[("x", &new), ("y", &new)]), &|_| true), "nothing changed");
+        assert!(
+            !enforcement.update(&new, &replicas, &told(&[("x", &new), ("y", &new)]), &|_| {
+                true
+            }),
+            "nothing changed"
+        );
     }
 
     #[test]
@@ -146,10 +220,19 @@ mod tests {
         let policies = [policy("a", 1)];
         let mut enforcement = Enforcement::default();
         enforcement.update(&policies, &[], &told(&[("x", &policies)]), &|_| true);
-        assert!(matches!(enforcement.of("a", 1), InForce::NotYet(why) if why.contains("no replica")));
+        assert!(
+            matches!(enforcement.of("a", 1), InForce::NotYet(why) if why.contains("no replica"))
+        );
         let mut enforcement = Enforcement::default();
-        enforcement.update(&policies, &["x".to_owned()], &told(&[("x", &policies)]), &|_| false);
-        assert!(matches!(enforcement.of("a", 1), InForce::NotYet(why) if why.contains("does not ask")));
+        enforcement.update(
+            &policies,
+            &["x".to_owned()],
+            &told(&[("x", &policies)]),
+            &|_| false,
+        );
+        assert!(
+            matches!(enforcement.of("a", 1), InForce::NotYet(why) if why.contains("does not ask"))
+        );
     }
 
     #[test]
@@ -157,8 +240,16 @@ mod tests {
         let own = |namespace: &str, generation: i64| {
             let object = json!({
                 "apiVersion": "packgate.dev/v1alpha1", "kind": "BundlePolicy",
-                "metadata": {"name": "p", "namespace": namespace, "uid": namespace, "generation": generation},
-                "spec": {"match": {"references": ["r.example.com/**"]}, "authorities": [{"name": "a", "key": {"configMapRef": {"name": "k"}}}]},
+                "metadata": {
+                    "name": "p",
+                    "namespace": namespace,
+                    "uid": namespace,
+                    "generation": generation,
+                },
+                "spec": {
+                    "match": {"references": ["r.example.com/**"]},
+                    "authorities": [{"name": "a", "key": {"configMapRef": {"name": "k"}}}],
+                },
             });
             PolicyObject::read(object).expect("a policy")
         };
@@ -167,11 +258,23 @@ mod tests {
         let wanted = [policy("c", 2), own("team-a", 2), own("team-b", 8)];
         let mut enforcement = Enforcement::default();
         enforcement.update(&wanted, &replicas, &told(&[("x", &carried)]), &|_| true);
-        assert_eq!((enforcement.of("c", 2), enforcement.of("team-a", 2)), (InForce::Yes, InForce::Yes), "team-b never stops changing");
-        assert!(matches!(enforcement.of("team-b", 8), InForce::NotYet(why) if why.starts_with("x ")));
-        let not_b = |policy: &PolicyObject| policy.metadata().namespace.as_deref() != Some("team-b");
+        assert_eq!(
+            (enforcement.of("c", 2), enforcement.of("team-a", 2)),
+            (InForce::Yes, InForce::Yes),
+            "team-b never stops changing"
+        );
+        assert!(
+            matches!(enforcement.of("team-b", 8), InForce::NotYet(why) if why.starts_with("x "))
+        );
+        let not_b =
+            |policy: &PolicyObject| policy.metadata().namespace.as_deref() != Some("team-b");
         enforcement.update(&wanted, &replicas, &told(&[("x", &wanted)]), &not_b);
-        assert!(matches!(enforcement.of("team-b", 8), InForce::NotYet(why) if why.contains("does not ask")));
-        assert_eq!(Revision::read(&Revision::of(&wanted).to_string()), Revision::of(&wanted));
+        assert!(
+            matches!(enforcement.of("team-b", 8), InForce::NotYet(why) if why.contains("does not ask"))
+        );
+        assert_eq!(
+            Revision::read(&Revision::of(&wanted).to_string()),
+            Revision::of(&wanted)
+        );
     }
 }

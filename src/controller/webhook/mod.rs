@@ -1,7 +1,9 @@
-//! Keeps the webhook's configuration: its certificate, its entries, and what every policy is told about being in force.
+//! Keeps the webhook's configuration: its certificate, its entries, and what every policy is told
+//! about being in force.
 //!
-//! The chart makes the configuration object, without entries; they are added once a replica is ready, and stay when none is: then
-//! everything that is governed is refused, and nothing else is touched.
+//! The chart makes the configuration object, without entries; they are added once a replica is
+//! ready, and stay when none is: then everything that is governed is refused, and nothing else is
+//! touched.
 
 mod certificate;
 mod enforced;
@@ -16,7 +18,8 @@ use std::{
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{
-    admissionregistration::v1::ValidatingWebhookConfiguration, coordination::v1::Lease, core::v1::Secret, discovery::v1::EndpointSlice,
+    admissionregistration::v1::ValidatingWebhookConfiguration, coordination::v1::Lease,
+    core::v1::Secret, discovery::v1::EndpointSlice,
 };
 use kube::{
     Api, Resource, ResourceExt,
@@ -51,7 +54,8 @@ use crate::{
 
 /// How often it is looked whether there is anything to do. That alone sends no request.
 const LOOK: Duration = Duration::from_millis(500);
-/// How long API servers may take to act by a configuration that was changed. They watch it, so it is a moment.
+/// How long API servers may take to act by a configuration that was changed. They watch it, so it
+/// is a moment.
 const HEARD: SignedDuration = SignedDuration::from_secs(1);
 /// How often the configuration is changed for policies of namespaces alone.
 const PACE: SignedDuration = SignedDuration::from_secs(2);
@@ -68,20 +72,56 @@ impl Policies {
     /// Those that can be read.
     fn objects(&self) -> Vec<PolicyObject> {
         let all = self.cluster.state();
-        let cluster = all.iter().filter_map(|guarded| Some(PolicyObject::Cluster(Arc::new(guarded.0.as_ref().ok()?.clone()))));
+        let cluster = all.iter().filter_map(|guarded| {
+            Some(PolicyObject::Cluster(Arc::new(
+                guarded.0.as_ref().ok()?.clone(),
+            )))
+        });
         let namespaced = self.namespaced.state();
-        let namespaced = namespaced.iter().filter_map(|guarded| Some(PolicyObject::Namespaced(Arc::new(guarded.0.as_ref().ok()?.clone()))));
+        let namespaced = namespaced.iter().filter_map(|guarded| {
+            Some(PolicyObject::Namespaced(Arc::new(
+                guarded.0.as_ref().ok()?.clone(),
+            )))
+        });
         cluster.chain(namespaced).collect()
     }
 
-    /// What they govern. One that cannot be read may govern anything, a `BundlePolicy` in its own namespace.
+    /// What they govern. One that cannot be read may govern anything, a `BundlePolicy` in its own
+    /// namespace.
     fn scopes(&self, readable: &[PolicyObject]) -> Vec<Policy> {
-        let unreadable = |kind: Kind| Policy::unusable("unreadable", kind, 0, Mode::Enforce, None, "it cannot be read");
-        let cluster = self.cluster.state().iter().any(|guarded| guarded.0.is_err()).then_some(Kind::Cluster);
+        let unreadable = |kind: Kind| {
+            Policy::unusable(
+                "unreadable",
+                kind,
+                0,
+                Mode::Enforce,
+                None,
+                "it cannot be read",
+            )
+        };
+        let cluster = self
+            .cluster
+            .state()
+            .iter()
+            .any(|guarded| guarded.0.is_err())
+            .then_some(Kind::Cluster);
         let objects = self.namespaced.state();
-        let unread_in: BTreeSet<String> = objects.iter().filter(|guarded| guarded.0.is_err()).filter_map(|guarded| guarded.namespace()).collect();
-        let readable = readable.iter().map(|policy| policy.unusable("only what it governs is asked"));
-        readable.chain(cluster.into_iter().chain(unread_in.into_iter().map(Kind::Namespaced)).map(unreadable)).collect()
+        let unread_in: BTreeSet<String> = objects
+            .iter()
+            .filter(|guarded| guarded.0.is_err())
+            .filter_map(|guarded| guarded.namespace())
+            .collect();
+        let readable = readable
+            .iter()
+            .map(|policy| policy.unusable("only what it governs is asked"));
+        readable
+            .chain(
+                cluster
+                    .into_iter()
+                    .chain(unread_in.into_iter().map(Kind::Namespaced))
+                    .map(unreadable),
+            )
+            .collect()
     }
 }
 
@@ -104,7 +144,13 @@ struct Watched<K> {
 
 impl<K> Watched<K>
 where
-    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
+    K: Resource<DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
 {
     fn start(api: Api<K>, name: &'static str) -> Self {
         let (newest, object) = watch::channel(Seen::Unknown);
@@ -114,13 +160,17 @@ where
                 match event {
                     Ok(found) => drop(newest.send_replace(found.map_or(Seen::Absent, Seen::There))),
                     Err(error) => {
-                        tracing::warn!(%error, name, kind = %K::kind(&()), "a watch failed, it begins again");
+                        tracing::warn!(%error, name, kind = %K::kind(&()), "a watch failed, it \
+                            begins again");
                         tokio::time::sleep(AFTER_ERROR).await;
                     }
                 }
             }
         });
-        Self { object, _watching: AbortOnDropHandle::new(watching) }
+        Self {
+            object,
+            _watching: AbortOnDropHandle::new(watching),
+        }
     }
 
     fn get(&self) -> Seen<K> {
@@ -139,26 +189,32 @@ struct Done {
     at: Option<Timestamp>,
     /// What is to be asked about, everywhere and in each namespace.
     wanted: BTreeMap<String, Digest>,
-    /// What is asked about, and since when API servers can know that. Nothing for what they knew before this process began.
+    /// What is asked about, and since when API servers can know that. Nothing for what they knew
+    /// before this process began.
     asked: BTreeMap<String, (Digest, Option<Timestamp>)>,
     /// The authorities that API servers know, and since when.
     told: Option<(String, Timestamp)>,
 }
 
 impl Done {
-    /// Every API server compiles a configuration that changed. Those who only may write policies in a namespace cannot have that done all the
-    /// time.
+    /// Every API server compiles a configuration that changed. Those who only may write policies in
+    /// a namespace cannot have that done all the time.
     fn rests(&self, now: Timestamp) -> bool {
         let is_everywhere = self.asked.get("").map(|(print, _)| print) != self.wanted.get("");
-        !is_everywhere && self.at.is_some_and(|at| now.duration_since(at) < PACE && now >= at)
+        !is_everywhere
+            && self
+                .at
+                .is_some_and(|at| now.duration_since(at) < PACE && now >= at)
     }
 
-    /// What was wanted was applied: `since` now, or API servers had it already. What did not change was asked about before, unless somebody else
-    /// had changed the configuration.
+    /// What was wanted was applied: `since` now, or API servers had it already. What did not change
+    /// was asked about before, unless somebody else had changed the configuration.
     fn take(&mut self, was_ours: bool, since: Option<Timestamp>, now: Timestamp) {
         let before = std::mem::take(&mut self.asked);
         let asked = |(scope, print): (&String, &Digest)| {
-            let same = before.get(scope).filter(|(known, _)| was_ours && known == print);
+            let same = before
+                .get(scope)
+                .filter(|(known, _)| was_ours && known == print);
             (scope.clone(), same.copied().unwrap_or((*print, since)))
         };
         self.asked = self.wanted.iter().map(asked).collect();
@@ -169,10 +225,14 @@ impl Done {
     fn is_asked(&self, policy: &PolicyObject, now: Timestamp) -> bool {
         let settled = |scope: &str| match (self.wanted.get(scope), self.asked.get(scope)) {
             (None, None) => true,
-            (Some(wanted), Some((asked, since))) => wanted == asked && since.is_none_or(|since| now.duration_since(since) >= HEARD),
+            (Some(wanted), Some((asked, since))) => {
+                wanted == asked && since.is_none_or(|since| now.duration_since(since) >= HEARD)
+            }
             _ => false,
         };
-        self.applied.is_some() && settled("") && policy.metadata().namespace.as_deref().is_none_or(settled)
+        self.applied.is_some()
+            && settled("")
+            && policy.metadata().namespace.as_deref().is_none_or(settled)
     }
 }
 
@@ -187,12 +247,20 @@ struct World {
 
 impl World {
     fn start(context: &Context) -> Self {
-        let (client, namespace) = (context.client.clone(), context.setup.system_namespace.as_str());
+        let (client, namespace) = (
+            context.client.clone(),
+            context.setup.system_namespace.as_str(),
+        );
         let (endpoints, writer) = reflector::store();
         let slices = Api::<EndpointSlice>::namespaced(client.clone(), namespace);
-        let of_service = watcher::Config::default().labels(&format!("kubernetes.io/service-name={SERVICE}"));
+        let of_service =
+            watcher::Config::default().labels(&format!("kubernetes.io/service-name={SERVICE}"));
         let watching = tokio::spawn(async move {
-            watcher(slices, of_service).default_backoff().reflect(writer).for_each(|_| std::future::ready(())).await;
+            watcher(slices, of_service)
+                .default_backoff()
+                .reflect(writer)
+                .for_each(|_| std::future::ready(()))
+                .await;
         });
         Self {
             secret: Watched::start(Api::namespaced(client.clone(), namespace), TLS_SECRET),
@@ -209,8 +277,15 @@ impl World {
         let ready = slices
             .iter()
             .flat_map(|slice| &slice.endpoints)
-            .filter(|endpoint| endpoint.conditions.as_ref().is_some_and(|conditions| conditions.ready == Some(true)));
-        ready.filter_map(|endpoint| endpoint.target_ref.as_ref()?.name.clone()).collect()
+            .filter(|endpoint| {
+                endpoint
+                    .conditions
+                    .as_ref()
+                    .is_some_and(|conditions| conditions.ready == Some(true))
+            });
+        ready
+            .filter_map(|endpoint| endpoint.target_ref.as_ref()?.name.clone())
+            .collect()
     }
 }
 
@@ -230,14 +305,31 @@ pub(super) async fn manage_forever(context: &Arc<Context>, policies: &Policies) 
     }
 }
 
-async fn look(world: &World, done: &mut Done, policies: &Policies, context: &Context) -> Result<(), Trouble> {
-    let Some(certificates) = certificates(world, done, context).await? else { return Ok(()) };
+async fn look(
+    world: &World,
+    done: &mut Done,
+    policies: &Policies,
+    context: &Context,
+) -> Result<(), Trouble> {
+    let Some(certificates) = certificates(world, done, context).await? else {
+        return Ok(());
+    };
     let replicas = world.replicas();
     let objects = policies.objects();
     if let Seen::There(configuration) = world.configuration.get() {
-        let has_entries = configuration.webhooks.as_ref().is_some_and(|entries| !entries.is_empty());
+        let has_entries = configuration
+            .webhooks
+            .as_ref()
+            .is_some_and(|entries| !entries.is_empty());
         if has_entries || !replicas.is_empty() {
-            apply(&configuration, &certificates, &policies.scopes(&objects), done, context).await?;
+            apply(
+                &configuration,
+                &certificates,
+                &policies.scopes(&objects),
+                done,
+                context,
+            )
+            .await?;
         }
     }
     let now = context.clock.now();
@@ -246,31 +338,50 @@ async fn look(world: &World, done: &mut Done, policies: &Policies, context: &Con
         Seen::There(lease) => lease.annotations().clone(),
         Seen::Unknown | Seen::Absent => BTreeMap::new(),
     };
-    context.enforcement.send_if_modified(|known| known.update(&objects, &replicas, &carried, &is_asked));
+    context
+        .enforcement
+        .send_if_modified(|known| known.update(&objects, &replicas, &carried, &is_asked));
     enforced::prune(&carried, &replicas, context).await
 }
 
 /// The certificates, after the next step with them. `None` while it is not known what there is.
-async fn certificates(world: &World, done: &mut Done, context: &Context) -> Result<Option<Certificates>, Trouble> {
+async fn certificates(
+    world: &World,
+    done: &mut Done,
+    context: &Context,
+) -> Result<Option<Certificates>, Trouble> {
     let secret = match world.secret.get() {
         Seen::Unknown => return Ok(None),
         Seen::Absent => done.unseen.clone(),
         Seen::There(found) => {
-            done.unseen = done.unseen.take().filter(|written| is_newer(written, &found));
+            done.unseen = done
+                .unseen
+                .take()
+                .filter(|written| is_newer(written, &found));
             Some(done.unseen.clone().unwrap_or(found))
         }
     };
     let now = context.clock.now();
-    let requested = secret.as_ref().and_then(certificate::requested).map(ToOwned::to_owned);
+    let requested = secret
+        .as_ref()
+        .and_then(certificate::requested)
+        .map(ToOwned::to_owned);
     let current = secret.as_ref().and_then(Certificates::read);
     let namespace = &context.setup.system_namespace;
-    let make = || certificate::make(namespace, now).map_err(|error| Trouble::new(Reason::Internal, error.to_string()));
+    let make = || {
+        certificate::make(namespace, now)
+            .map_err(|error| Trouble::new(Reason::Internal, error.to_string()))
+    };
     let Some(found) = current else {
         let first = Certificates::only(make()?, requested);
         write(&first, done, context).await?;
         return Ok(Some(first));
     };
-    let told = done.told.as_ref().filter(|(authorities, _)| *authorities == found.authorities()).map(|(_, since)| *since);
+    let told = done
+        .told
+        .as_ref()
+        .filter(|(authorities, _)| *authorities == found.authorities())
+        .map(|(_, since)| *since);
     let next = match certificate::next(&found, requested.as_deref(), told, now) {
         Step::Rest => return Ok(Some(found)),
         Step::Make => Certificates::only(make()?, requested),
@@ -283,15 +394,29 @@ async fn certificates(world: &World, done: &mut Done, context: &Context) -> Resu
 }
 
 fn is_newer(written: &Secret, seen: &Secret) -> bool {
-    let version = |secret: &Secret| secret.resource_version().and_then(|version| version.parse::<u64>().ok());
+    let version = |secret: &Secret| {
+        secret
+            .resource_version()
+            .and_then(|version| version.parse::<u64>().ok())
+    };
     version(written) > version(seen)
 }
 
-async fn write(certificates: &Certificates, done: &mut Done, context: &Context) -> Result<(), Trouble> {
+async fn write(
+    certificates: &Certificates,
+    done: &mut Done,
+    context: &Context,
+) -> Result<(), Trouble> {
     let namespace = &context.setup.system_namespace;
     let secret = certificates.secret(namespace, context.setup.installation.clone());
     let secrets = Api::<Secret>::namespaced(context.client.clone(), namespace);
-    let written = secrets.patch(TLS_SECRET, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&secret)).await?;
+    let written = secrets
+        .patch(
+            TLS_SECRET,
+            &PatchParams::apply(MANAGER).force(),
+            &Patch::Apply(&secret),
+        )
+        .await?;
     tracing::info!(ends = %certificates.shown.not_after, staged = certificates.staged.is_some(), "the webhook's certificate was written");
     done.unseen = Some(written);
     Ok(())
@@ -305,20 +430,45 @@ async fn apply(
     context: &Context,
 ) -> Result<(), Trouble> {
     let authorities = certificates.authorities();
-    let wanted = entries::configuration(scopes, &context.installation, &context.setup.system_namespace, &authorities);
+    let wanted = entries::configuration(
+        scopes,
+        &context.installation,
+        &context.setup.system_namespace,
+        &authorities,
+    );
     let (version, now) = (there.resource_version(), context.clock.now());
-    let is_ours = done.applied.as_ref().is_some_and(|(_, at)| version.as_ref() == Some(at));
-    let is_done = is_ours && done.applied.as_ref().is_some_and(|(applied, _)| *applied == wanted.object);
+    let is_ours = done
+        .applied
+        .as_ref()
+        .is_some_and(|(_, at)| version.as_ref() == Some(at));
+    let is_done = is_ours
+        && done
+            .applied
+            .as_ref()
+            .is_some_and(|(applied, _)| *applied == wanted.object);
     done.wanted = wanted.prints;
     let rests = is_ours && done.rests(now);
     if !(is_done || rests) {
         let configurations = Api::<ValidatingWebhookConfiguration>::all(context.client.clone());
-        let applied = configurations.patch(CONFIGURATION, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&wanted.object)).await?;
+        let applied = configurations
+            .patch(
+                CONFIGURATION,
+                &PatchParams::apply(MANAGER).force(),
+                &Patch::Apply(&wanted.object),
+            )
+            .await?;
         let since = (applied.resource_version() != version).then_some(now);
         done.take(is_ours || done.applied.is_none(), since, now);
-        done.applied = Some((wanted.object, applied.resource_version().unwrap_or_default()));
+        done.applied = Some((
+            wanted.object,
+            applied.resource_version().unwrap_or_default(),
+        ));
     }
-    if done.told.as_ref().is_none_or(|(told, _)| *told != authorities) {
+    if done
+        .told
+        .as_ref()
+        .is_none_or(|(told, _)| *told != authorities)
+    {
         done.told = Some((authorities, context.clock.now()));
     }
     Ok(())

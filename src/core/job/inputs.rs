@@ -26,9 +26,11 @@ pub const MAX_SNAPSHOT: usize = 1_000_000;
 /// The one version of [`Inputs`] that there is.
 pub const INPUTS_VERSION: u32 = 1;
 
-/// What makes a run: the same object, generation and lock give the same name, so nothing is started twice.
+/// What makes a run: the same object, generation and lock give the same name, so nothing is started
+/// twice.
 ///
-/// First 16 hexadecimal digits of the SHA-256 of `UID/GENERATION/LOCKDIGEST` (formats page, "In the cluster").
+/// First 16 hexadecimal digits of the SHA-256 of `UID/GENERATION/LOCKDIGEST` (formats page, "In the
+/// cluster").
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RunKey(String);
@@ -231,7 +233,10 @@ pub enum InputsError {
     #[error("{INPUTS_FILE}: {0}")]
     Shape(String),
     /// Written by another release.
-    #[error("{INPUTS_FILE} has version {0}, this release reads {INPUTS_VERSION}; the controller and its Jobs must be of one release")]
+    #[error(
+        "{INPUTS_FILE} has version {0}, this release reads {INPUTS_VERSION}; the controller and \
+            its Jobs must be of one release"
+    )]
     Version(u32),
     /// The lock is none, or not canonical.
     #[error("{LOCK_FILE}: {0}")]
@@ -263,18 +268,32 @@ impl Classified for InputsError {
 impl Inputs {
     /// Reads `inputs.json`.
     pub fn parse(bytes: &[u8]) -> Result<Self, InputsError> {
-        let inputs: Self = json::parse(bytes, MAX_SNAPSHOT, Limits::DEFAULT.json_depth).map_err(|e| InputsError::Shape(e.to_string()))?;
-        if inputs.v == INPUTS_VERSION { Ok(inputs) } else { Err(InputsError::Version(inputs.v)) }
+        let inputs: Self = json::parse(bytes, MAX_SNAPSHOT, Limits::DEFAULT.json_depth)
+            .map_err(|e| InputsError::Shape(e.to_string()))?;
+        if inputs.v == INPUTS_VERSION {
+            Ok(inputs)
+        } else {
+            Err(InputsError::Version(inputs.v))
+        }
     }
 
-    /// Reads `lock.json`, which must be the lock that these inputs are about, and gives it its recorded layers back.
+    /// Reads `lock.json`, which must be the lock that these inputs are about, and gives it its
+    /// recorded layers back.
     pub fn lock(&self, bytes: &[u8]) -> Result<Lockfile, InputsError> {
         let actual = Digest::of(bytes);
         if actual != self.lock_digest {
-            return Err(InputsError::OtherLock { expected: self.lock_digest, actual });
+            return Err(InputsError::OtherLock {
+                expected: self.lock_digest,
+                actual,
+            });
         }
         let mut lock = Lockfile::from_canonical(bytes, &Limits::DEFAULT)?;
-        lock.layers = self.layers.iter().cloned().map(RecordedLayer::from).collect();
+        lock.layers = self
+            .layers
+            .iter()
+            .cloned()
+            .map(RecordedLayer::from)
+            .collect();
         Ok(lock)
     }
 
@@ -286,25 +305,59 @@ impl Inputs {
 
     /// The tag that it gets at last.
     pub fn tag(&self) -> Result<Option<Tag>, InputsError> {
-        Ok(self.destination.tag.as_deref().map(str::parse).transpose()?)
+        Ok(self
+            .destination
+            .tag
+            .as_deref()
+            .map(str::parse)
+            .transpose()?)
     }
 
     /// The context artifact.
     pub fn context(&self) -> Result<Option<PinnedReference>, InputsError> {
-        let context = self.source.context.as_deref().map(str::parse::<Reference>).transpose()?;
+        let context = self
+            .source
+            .context
+            .as_deref()
+            .map(str::parse::<Reference>)
+            .transpose()?;
         Ok(context.map(|reference| reference.pinned()).transpose()?)
     }
 }
 
 impl From<Recorded> for RecordedLayer {
-    fn from(Recorded { artifacts, diff_id, size, platform }: Recorded) -> Self {
-        Self { artifacts, diff_id, size, platform }
+    fn from(
+        Recorded {
+            artifacts,
+            diff_id,
+            size,
+            platform,
+        }: Recorded,
+    ) -> Self {
+        Self {
+            artifacts,
+            diff_id,
+            size,
+            platform,
+        }
     }
 }
 
 impl From<RecordedLayer> for Recorded {
-    fn from(RecordedLayer { artifacts, diff_id, size, platform }: RecordedLayer) -> Self {
-        Self { artifacts, diff_id, size, platform }
+    fn from(
+        RecordedLayer {
+            artifacts,
+            diff_id,
+            size,
+            platform,
+        }: RecordedLayer,
+    ) -> Self {
+        Self {
+            artifacts,
+            diff_id,
+            size,
+            platform,
+        }
     }
 }
 
@@ -316,9 +369,16 @@ mod tests {
     fn a_run_is_named_by_object_generation_and_lock() {
         let lock = Digest::of(b"lock");
         let key = RunKey::new("u-1", 3, &lock);
-        assert_eq!(key.as_str(), &Digest::of(format!("u-1/3/{lock}").as_bytes()).hex()[..16]);
+        assert_eq!(
+            key.as_str(),
+            &Digest::of(format!("u-1/3/{lock}").as_bytes()).hex()[..16]
+        );
         assert_eq!(key, RunKey::new("u-1", 3, &lock));
-        for other in [RunKey::new("u-2", 3, &lock), RunKey::new("u-1", 4, &lock), RunKey::new("u-1", 3, &Digest::of(b"other"))] {
+        for other in [
+            RunKey::new("u-2", 3, &lock),
+            RunKey::new("u-1", 4, &lock),
+            RunKey::new("u-1", 3, &Digest::of(b"other")),
+        ] {
             assert_ne!(key, other);
         }
         assert_eq!(key.sign_name(), format!("packgate-{key}-sign"));

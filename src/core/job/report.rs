@@ -94,7 +94,10 @@ impl Failure {
         while !message.is_char_boundary(end) {
             end -= 1;
         }
-        Self { reason, message: message[..end].to_owned() }
+        Self {
+            reason,
+            message: message[..end].to_owned(),
+        }
     }
 
     /// From an error that says why.
@@ -111,7 +114,8 @@ impl Failure {
 impl JobReport {
     /// Reads a termination message.
     pub fn parse(message: &str) -> Result<Self, ReportError> {
-        let wire: Wire = json::parse(message.as_bytes(), MAX_REPORT, 8).map_err(|e| ReportError::Shape(e.to_string()))?;
+        let wire: Wire = json::parse(message.as_bytes(), MAX_REPORT, 8)
+            .map_err(|e| ReportError::Shape(e.to_string()))?;
         Self::try_from(wire)
     }
 
@@ -125,7 +129,12 @@ impl JobReport {
         match &mut short.result {
             Ok(success) => success.evidence.clear(),
             // Quoting may have made it up to six times longer.
-            Err(failure) => *failure = Failure::new(failure.reason, &failure.message[..failure.message.floor_char_boundary(MAX_MESSAGE / 2)]),
+            Err(failure) => {
+                *failure = Failure::new(
+                    failure.reason,
+                    &failure.message[..failure.message.floor_char_boundary(MAX_MESSAGE / 2)],
+                )
+            }
         }
         serde_json::to_string(&short)
     }
@@ -167,7 +176,20 @@ impl TryFrom<Wire> for JobReport {
     type Error = ReportError;
 
     fn try_from(wire: Wire) -> Result<Self, ReportError> {
-        let Wire { v, step, result, lock_digest, digest, size, layers, artifacts, evidence, reason, class: _, message } = wire;
+        let Wire {
+            v,
+            step,
+            result,
+            lock_digest,
+            digest,
+            size,
+            layers,
+            artifacts,
+            evidence,
+            reason,
+            class: _,
+            message,
+        } = wire;
         if v != VERSION {
             return Err(ReportError::Version(v));
         }
@@ -181,7 +203,10 @@ impl TryFrom<Wire> for JobReport {
                 artifacts: artifacts.ok_or_else(|| missing("artifacts"))?,
                 evidence,
             }),
-            Word::Failed => Err(Failure::new(reason.ok_or_else(|| missing("reason"))?, message.as_deref().unwrap_or_default())),
+            Word::Failed => Err(Failure::new(
+                reason.ok_or_else(|| missing("reason"))?,
+                message.as_deref().unwrap_or_default(),
+            )),
         };
         Ok(Self { step, result })
     }
@@ -204,7 +229,14 @@ impl From<JobReport> for Wire {
             message: None,
         };
         match result {
-            Ok(Success { lock_digest, digest, size, layers, artifacts, evidence }) => Self {
+            Ok(Success {
+                lock_digest,
+                digest,
+                size,
+                layers,
+                artifacts,
+                evidence,
+            }) => Self {
                 lock_digest: Some(lock_digest),
                 digest: Some(digest),
                 size: Some(size),
@@ -213,9 +245,13 @@ impl From<JobReport> for Wire {
                 evidence,
                 ..empty
             },
-            Err(failure) => {
-                Self { result: Word::Failed, class: Some(failure.class()), reason: Some(failure.reason), message: Some(failure.message), ..empty }
-            }
+            Err(failure) => Self {
+                result: Word::Failed,
+                class: Some(failure.class()),
+                reason: Some(failure.reason),
+                message: Some(failure.message),
+                ..empty
+            },
         }
     }
 }
@@ -239,10 +275,17 @@ mod tests {
 
     #[test]
     fn what_is_no_report_is_refused() {
-        for text in
-            ["", "[]", "{}", r#"{"v":2,"step":"pack","result":"Failed","reason":"Internal"}"#, r#"{"v":1,"step":"pack","result":"Succeeded"}"#]
-        {
-            assert_eq!(JobReport::parse(text).expect_err(text).reason(), Reason::JobFailed);
+        for text in [
+            "",
+            "[]",
+            "{}",
+            r#"{"v":2,"step":"pack","result":"Failed","reason":"Internal"}"#,
+            r#"{"v":1,"step":"pack","result":"Succeeded"}"#,
+        ] {
+            assert_eq!(
+                JobReport::parse(text).expect_err(text).reason(),
+                Reason::JobFailed
+            );
         }
         assert!(JobReport::parse(&" ".repeat(MAX_REPORT + 1)).is_err());
     }
@@ -250,7 +293,10 @@ mod tests {
     #[test]
     fn messages_fit() {
         for text in ["ü".repeat(2_000), "\u{1}".repeat(2_000), "\"".repeat(5_000)] {
-            let report = JobReport { step: Step::Pack, result: Err(Failure::new(Reason::FetchFailed, &text)) };
+            let report = JobReport {
+                step: Step::Pack,
+                result: Err(Failure::new(Reason::FetchFailed, &text)),
+            };
             let message = report.to_message().expect("written");
             assert!(message.len() <= MAX_REPORT, "{} bytes", message.len());
             assert_eq!(JobReport::parse(&message).expect("read").step, Step::Pack);

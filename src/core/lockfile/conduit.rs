@@ -1,6 +1,8 @@
-//! Conduit's lockfiles, as they are. Fields that mean nothing to us are checked for shape, then dropped.
+//! Conduit's lockfiles, as they are. Fields that mean nothing to us are checked for shape, then
+//! dropped.
 //!
-//! The checksum of an `oci` artifact is of a tarball that only Conduit made, so [`Lockfile::check_packable`] refuses such an entry.
+//! The checksum of an `oci` artifact is of a tarball that only Conduit made, so
+//! [`Lockfile::check_packable`] refuses such an entry.
 
 use super::{
     check::entrypoint_target,
@@ -10,7 +12,15 @@ use super::{
     view::{Fields, View},
 };
 
-const LOCK: &[&str] = &["apiVersion", "kind", "name", "version", "entrypoint", "manifestHash", "artifacts"];
+const LOCK: &[&str] = &[
+    "apiVersion",
+    "kind",
+    "name",
+    "version",
+    "entrypoint",
+    "manifestHash",
+    "artifacts",
+];
 const ENTRYPOINT: &[&str] = &["script", "mode", "checksum", "size", "uid", "gid"];
 const ARTIFACT: &[&str] = &[
     "name",
@@ -34,7 +44,13 @@ const ARTIFACT: &[&str] = &[
 ];
 const ACTIONS: &[(&str, ())] = &[("pull", ()), ("push", ()), ("copy_local", ())];
 const TARGET_TYPES: &[(&str, ())] = &[("file", ()), ("oci", ())];
-const DROPPED_TEXTS: &[&str] = &["retrievedFrom", "targetPath", "targetRegistry", "targetReference", "targetMediaType"];
+const DROPPED_TEXTS: &[&str] = &[
+    "retrievedFrom",
+    "targetPath",
+    "targetRegistry",
+    "targetReference",
+    "targetMediaType",
+];
 
 /// Reads a lock of Conduit's. Older ones have neither name nor version; none is invented.
 pub(super) fn lock(root: &View<'_>) -> Result<Lockfile, LockError> {
@@ -44,8 +60,17 @@ pub(super) fn lock(root: &View<'_>) -> Result<Lockfile, LockError> {
         generation: Generation::Conduit,
         name: fields.string("name")?,
         version: fields.string("version")?,
-        entrypoint: fields.optional("entrypoint").filter(|view| !view.is_null()).as_ref().map(entrypoint).transpose()?,
-        artifacts: fields.required("artifacts")?.items()?.map(|view| artifact(&view)).collect::<Result<_, _>>()?,
+        entrypoint: fields
+            .optional("entrypoint")
+            .filter(|view| !view.is_null())
+            .as_ref()
+            .map(entrypoint)
+            .transpose()?,
+        artifacts: fields
+            .required("artifacts")?
+            .items()?
+            .map(|view| artifact(&view))
+            .collect::<Result<_, _>>()?,
         layers: Vec::new(),
     })
 }
@@ -91,5 +116,7 @@ fn check_dropped(fields: &Fields<'_>) -> Result<(), LockError> {
     fields.map("originType", |view| view.choice(read::TYPES))?;
     fields.map("targetType", |view| view.choice(TARGET_TYPES))?;
     fields.map("annotations", View::entries)?;
-    DROPPED_TEXTS.iter().try_for_each(|key| fields.string(key).map(drop))
+    DROPPED_TEXTS
+        .iter()
+        .try_for_each(|key| fields.string(key).map(drop))
 }

@@ -1,6 +1,7 @@
 //! Conduit's manifests: `metadata`, `variables` and templates (its schema `manifest.json`).
 //!
-//! What would change the bytes or weaken the fetch, and is not ours to do, is refused and not dropped.
+//! What would change the bytes or weaken the fetch, and is not ours to do, is refused and not
+//! dropped.
 
 use std::collections::HashMap;
 
@@ -16,7 +17,14 @@ use super::{
 };
 use crate::core::limits::Limits;
 
-const MANIFEST: &[&str] = &["apiVersion", "kind", "metadata", "variables", "entrypoint", "artifacts"];
+const MANIFEST: &[&str] = &[
+    "apiVersion",
+    "kind",
+    "metadata",
+    "variables",
+    "entrypoint",
+    "artifacts",
+];
 const ENTRYPOINT: &[&str] = &["script", "mode", "uid", "gid"];
 const ARTIFACT: &[&str] = &[
     "name",
@@ -48,7 +56,12 @@ fn sources(fields: &Fields<'_>) -> Result<HashMap<String, String>, LockError> {
     for view in variables(fields)? {
         sources.insert(view.path().to_owned(), view.text()?.to_owned());
     }
-    for view in fields.required("metadata")?.values()?.filter(View::is_text).filter(|view| !view.is_null()) {
+    for view in fields
+        .required("metadata")?
+        .values()?
+        .filter(View::is_text)
+        .filter(|view| !view.is_null())
+    {
         sources.insert(view.path().to_owned(), view.text()?.to_owned());
     }
     Ok(sources)
@@ -63,19 +76,31 @@ fn variables<'a>(fields: &Fields<'a>) -> Result<Vec<View<'a>>, LockError> {
 
 /// Variables that nothing uses must be sound too.
 fn check_variables(fields: &Fields<'_>, templates: &mut Templates) -> Result<(), LockError> {
-    variables(fields)?.iter().try_for_each(|view| templates.check(view.path()).map_err(|fault| view.fail(fault)))
+    variables(fields)?.iter().try_for_each(|view| {
+        templates
+            .check(view.path())
+            .map_err(|fault| view.fail(fault))
+    })
 }
 
 /// Fills in what is read afterwards. A description may hold any braces.
 fn expand(root: &mut tree::Node, templates: &mut Templates) -> Result<(), LockError> {
-    let tree::Kind::Map(entries) = &mut root.kind else { return Ok(()) };
+    let tree::Kind::Map(entries) = &mut root.kind else {
+        return Ok(());
+    };
     for entry in entries {
         match (entry.key.as_str(), &mut entry.value.kind) {
             ("metadata", tree::Kind::Map(metadata)) => {
-                let titles = metadata.iter_mut().filter(|title| matches!(title.key.as_str(), "name" | "version"));
-                titles.into_iter().try_for_each(|title| templates.expand_all(&mut title.value, &format!("metadata.{}", title.key)))?;
+                let titles = metadata
+                    .iter_mut()
+                    .filter(|title| matches!(title.key.as_str(), "name" | "version"));
+                titles.into_iter().try_for_each(|title| {
+                    templates.expand_all(&mut title.value, &format!("metadata.{}", title.key))
+                })?;
             }
-            ("entrypoint" | "artifacts", _) => templates.expand_all(&mut entry.value, &entry.key)?,
+            ("entrypoint" | "artifacts", _) => {
+                templates.expand_all(&mut entry.value, &entry.key)?
+            }
             _ => {}
         }
     }
@@ -89,7 +114,11 @@ fn read_expanded(root: &View<'_>) -> Result<LockManifest, LockError> {
         name: Some(metadata.need("name", View::text)?.to_owned()),
         version: metadata.string("version")?,
         entrypoint: fields.map("entrypoint", entrypoint)?,
-        artifacts: fields.required("artifacts")?.items()?.map(|view| artifact(&view)).collect::<Result<_, _>>()?,
+        artifacts: fields
+            .required("artifacts")?
+            .items()?
+            .map(|view| artifact(&view))
+            .collect::<Result<_, _>>()?,
     })
 }
 
@@ -100,28 +129,69 @@ fn entrypoint(view: &View<'_>) -> Result<DraftEntrypoint, LockError> {
     } else {
         let fields = view.fields(ENTRYPOINT)?;
         check_owner(&fields)?;
-        (fields.required("script")?, fields.map("mode", View::mode)?.unwrap_or(FileMode::Executable))
+        (
+            fields.required("script")?,
+            fields
+                .map("mode", View::mode)?
+                .unwrap_or(FileMode::Executable),
+        )
     };
     let (script, target) = read::script(&script)?;
-    Ok(DraftEntrypoint { script, target, mode, checksum: None, size: None })
+    Ok(DraftEntrypoint {
+        script,
+        target,
+        mode,
+        checksum: None,
+        size: None,
+    })
 }
 
 fn artifact(view: &View<'_>) -> Result<DraftArtifact, LockError> {
     let fields = view.fields(ARTIFACT)?;
     fields.map("annotations", View::entries)?;
     check_unsupported(&fields)?;
-    let oci = fields.map("platform", read::platform)?.map(OciSelection::Platform);
-    Ok(DraftArtifact { oci, ..bare_artifact(&fields)? })
+    let oci = fields
+        .map("platform", read::platform)?
+        .map(OciSelection::Platform);
+    Ok(DraftArtifact {
+        oci,
+        ..bare_artifact(&fields)?
+    })
 }
 
 fn check_unsupported(fields: &Fields<'_>) -> Result<(), LockError> {
     let refuse = |key: &str, wrong: bool, advice| {
-        if wrong { Err(LockError::at(fields.path_of(key), Fault::Unsupported(advice))) } else { Ok(()) }
+        if wrong {
+            Err(LockError::at(
+                fields.path_of(key),
+                Fault::Unsupported(advice),
+            ))
+        } else {
+            Ok(())
+        }
     };
-    let headers = fields.map("headers", View::entries)?.is_some_and(|entries| !entries.is_empty());
-    refuse("headers", headers, "give credentials to the tool that fetches")?;
-    let skip = fields.map("insecure_skip_verify", View::flag)?.unwrap_or_default();
-    refuse("insecure_skip_verify", skip, "certificates are always verified")?;
-    let strip = fields.map("strip_components", View::number)?.unwrap_or_default();
-    refuse("strip_components", strip > 0, "the bundle holds the bytes as they are")
+    let headers = fields
+        .map("headers", View::entries)?
+        .is_some_and(|entries| !entries.is_empty());
+    refuse(
+        "headers",
+        headers,
+        "give credentials to the tool that fetches",
+    )?;
+    let skip = fields
+        .map("insecure_skip_verify", View::flag)?
+        .unwrap_or_default();
+    refuse(
+        "insecure_skip_verify",
+        skip,
+        "certificates are always verified",
+    )?;
+    let strip = fields
+        .map("strip_components", View::number)?
+        .unwrap_or_default();
+    refuse(
+        "strip_components",
+        strip > 0,
+        "the bundle holds the bytes as they are",
+    )
 }

@@ -9,7 +9,8 @@ use crate::core::{
     path::PathError,
 };
 
-/// Why a lock or manifest was refused. Whatever is wrong with the document itself is [`Reason::InvalidLock`].
+/// Why a lock or manifest was refused. Whatever is wrong with the document itself is
+/// [`Reason::InvalidLock`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LockError {
     /// More bytes than the cap, counted before anything is parsed.
@@ -32,7 +33,10 @@ pub enum LockError {
     #[error("lock is not in its canonical form (RFC 8785), so its digest names nothing")]
     NotCanonical,
     /// A `file` origin lies outside of the lock's folder, and nobody allowed that.
-    #[error("{field}: origin {origin:?} leaves the lockfile's folder, move the file below it or pass --allow-outside")]
+    #[error(
+        "{field}: origin {origin:?} leaves the lockfile's folder, move the file below it or pass \
+            --allow-outside"
+    )]
     LeavesFolder {
         /// Path of the field.
         field: String,
@@ -40,7 +44,10 @@ pub enum LockError {
         origin: String,
     },
     /// An `oci` artifact whose checksum cannot be checked against what is in a registry.
-    #[error("artifact {name:?}: nothing ties its checksum to what the registry has, run `packgate lock --update` to record the image's digest")]
+    #[error(
+        "artifact {name:?}: nothing ties its checksum to what the registry has, run `packgate lock \
+            --update` to record the image's digest"
+    )]
     UnverifiableOci {
         /// Name of the artifact.
         name: String,
@@ -70,7 +77,10 @@ pub enum LockError {
 impl Classified for LockError {
     fn reason(&self) -> Reason {
         match self {
-            Self::TooLarge { .. } | Self::Refused { .. } | Self::NotCanonical | Self::LeavesFolder { .. } => Reason::InvalidLock,
+            Self::TooLarge { .. }
+            | Self::Refused { .. }
+            | Self::NotCanonical
+            | Self::LeavesFolder { .. } => Reason::InvalidLock,
             Self::UnverifiableOci { .. } => Reason::UnverifiableOci,
             Self::PinnedChecksum { .. } => Reason::ChecksumMismatch,
             Self::PinnedSize { .. } => Reason::SizeMismatch,
@@ -81,12 +91,24 @@ impl Classified for LockError {
 impl LockError {
     /// A fault in the field at `path`, whose line is found later.
     pub(super) fn at(path: impl Into<String>, fault: impl Into<Fault>) -> Self {
-        Self::Refused { place: Place { mark: None, field: path.into() }, fault: fault.into() }
+        Self::Refused {
+            place: Place {
+                mark: None,
+                field: path.into(),
+            },
+            fault: fault.into(),
+        }
     }
 
     /// A fault at a line and column, before there are fields.
     pub(super) const fn mark(mark: Mark, fault: Fault) -> Self {
-        Self::Refused { place: Place { mark: Some(mark), field: String::new() }, fault }
+        Self::Refused {
+            place: Place {
+                mark: Some(mark),
+                field: String::new(),
+            },
+            fault,
+        }
     }
 }
 
@@ -178,7 +200,9 @@ pub enum Fault {
         expected: Vec<&'static str>,
     },
     /// A mode that YAML readers take for a number, or another one.
-    #[error("must be \"0644\" or \"0755\", in quotes, because YAML reads the bare digits as a number")]
+    #[error(
+        "must be \"0644\" or \"0755\", in quotes, because YAML reads the bare digits as a number"
+    )]
     Mode,
     /// A control character.
     #[error("must not contain control characters")]
@@ -232,7 +256,9 @@ pub enum Fault {
         other: String,
     },
     /// A target inside of a file, or a file where another target needs a folder.
-    #[error("{value:?} and {other_value:?} of {other} cannot both exist: one lies inside of the other")]
+    #[error(
+        "{value:?} and {other_value:?} of {other} cannot both exist: one lies inside of the other"
+    )]
     NestedTarget {
         /// The target.
         value: String,
@@ -257,7 +283,8 @@ pub enum Fault {
     #[error("{0:?} is there twice")]
     Twice(String),
     /// `layers` that do not add up.
-    #[error("counts {counted} artifacts{}, but the lock has {expected}", of_platform(platform.as_ref()))]
+    #[error("counts {counted} artifacts{}, but the lock has \
+        {expected}", of_platform(platform.as_ref()))]
     LayerCount {
         /// The platform's layers that were counted; none without platforms.
         platform: Option<String>,

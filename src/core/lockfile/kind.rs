@@ -9,8 +9,11 @@ use super::{
 pub(super) const API_VERSION: &str = "packgate.dev/v1alpha1";
 /// The kind of our locks.
 pub(super) const KIND: &str = "Lockfile";
-const VERSIONS: &[(&str, &[(&str, Kind)])] =
-    &[(API_VERSION, OURS), ("conduit.warrical.com/next", THEIRS), ("github.com/wixregiga/conduit/next", THEIRS)];
+const VERSIONS: &[(&str, &[(&str, Kind)])] = &[
+    (API_VERSION, OURS),
+    ("conduit.warrical.com/next", THEIRS),
+    ("github.com/wixregiga/conduit/next", THEIRS),
+];
 
 const OURS: &[(&str, Kind)] = &[(KIND, Kind::Lock), ("LockManifest", Kind::Manifest)];
 const THEIRS: &[(&str, Kind)] = &[
@@ -48,6 +51,10 @@ pub(super) fn of(root: &View<'_>) -> Result<Kind, LockError> {
 /// A manifest where a lock is needed, or the other way round.
 pub(super) fn unexpected(root: &View<'_>) -> LockError {
     let manifest = of(root).is_ok_and(|kind| !kind.is_lock());
-    let advice = if manifest { "this is a manifest, make a lock of it with `packgate lock`" } else { "this is a lock, a manifest is needed here" };
+    let advice = if manifest {
+        "this is a manifest, make a lock of it with `packgate lock`"
+    } else {
+        "this is a lock, a manifest is needed here"
+    };
     LockError::at("kind", Fault::Unsupported(advice))
 }

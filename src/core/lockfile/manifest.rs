@@ -1,4 +1,5 @@
-//! Manifests: the input of `packgate lock`. They name origins and targets; checksums and sizes are found out by fetching.
+//! Manifests: the input of `packgate lock`. They name origins and targets; checksums and sizes are
+//! found out by fetching.
 
 use super::{
     check::{self, EntryOutline, Outline},
@@ -82,15 +83,21 @@ impl LockInput {
     pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, LockError> {
         let document = Document::parse(bytes, limits, LineBreaks::Allowed)?;
         let kind = kind::of(&View::root(&document.root)).map_err(|e| document.locate(e))?;
-        if kind.is_lock() { Lockfile::parse(bytes, limits).map(Self::Lock) } else { LockManifest::parse(bytes, limits).map(Self::Manifest) }
+        if kind.is_lock() {
+            Lockfile::parse(bytes, limits).map(Self::Lock)
+        } else {
+            LockManifest::parse(bytes, limits).map(Self::Manifest)
+        }
     }
 }
 
 impl LockManifest {
-    /// Reads a `LockManifest` of ours or a manifest of Conduit's, YAML or JSON, and fills in its variables.
+    /// Reads a `LockManifest` of ours or a manifest of Conduit's, YAML or JSON, and fills in its
+    /// variables.
     ///
     /// # Errors
-    /// [`LockError::TooLarge`] above `limits.lock_bytes`, else [`LockError::Refused`] with the field and its line.
+    /// [`LockError::TooLarge`] above `limits.lock_bytes`, else [`LockError::Refused`] with the
+    /// field and its line.
     pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, LockError> {
         let document = Document::parse(bytes, limits, LineBreaks::Allowed)?;
         let kind = kind::of(&View::root(&document.root)).map_err(|e| document.locate(e))?;
@@ -99,34 +106,97 @@ impl LockManifest {
             Kind::ConduitManifest => conduit_manifest::manifest(&document.root, limits),
             Kind::Lock | Kind::ConduitLock => Err(kind::unexpected(&View::root(&document.root))),
         };
-        let titles = if kind == Kind::ConduitManifest { "metadata." } else { "" };
-        manifest.and_then(|manifest| manifest.checked(titles, limits)).map_err(|e| document.locate(e))
+        let titles = if kind == Kind::ConduitManifest {
+            "metadata."
+        } else {
+            ""
+        };
+        manifest
+            .and_then(|manifest| manifest.checked(titles, limits))
+            .map_err(|e| document.locate(e))
     }
 
-    /// The rules of locks that can be checked before anything is fetched. `titles` stands before the paths of name and version.
+    /// The rules of locks that can be checked before anything is fetched. `titles` stands before
+    /// the paths of name and version.
     fn checked(self, titles: &str, limits: &Limits) -> Result<Self, LockError> {
         check::check_titles(titles, self.name.as_deref(), self.version.as_deref())?;
-        let artifacts: Vec<Outline<'_>> = self.artifacts.iter().map(DraftArtifact::outline).collect();
-        check::check_contents(self.entrypoint.as_ref().map(DraftEntrypoint::outline).as_ref(), &artifacts, limits)?;
+        let artifacts: Vec<Outline<'_>> =
+            self.artifacts.iter().map(DraftArtifact::outline).collect();
+        check::check_contents(
+            self.entrypoint
+                .as_ref()
+                .map(DraftEntrypoint::outline)
+                .as_ref(),
+            &artifacts,
+            limits,
+        )?;
         Ok(self)
     }
 }
 
 impl DraftArtifact {
-    /// The artifact, now that its bytes are known. `pinned_origin` replaces the origin: that of an image, with its digest.
+    /// The artifact, now that its bytes are known. `pinned_origin` replaces the origin: that of an
+    /// image, with its digest.
     ///
     /// # Errors
-    /// [`LockError::PinnedChecksum`] or [`LockError::PinnedSize`] if the manifest asked for other bytes.
-    pub fn complete(self, checksum: Digest, size: u64, pinned_origin: Option<String>) -> Result<Artifact, LockError> {
+    /// [`LockError::PinnedChecksum`] or [`LockError::PinnedSize`] if the manifest asked for other
+    /// bytes.
+    pub fn complete(
+        self,
+        checksum: Digest,
+        size: u64,
+        pinned_origin: Option<String>,
+    ) -> Result<Artifact, LockError> {
         check_pins(&self.name, (self.checksum, self.size), (checksum, size))?;
-        let Self { name, origin_type, origin, target, checksum: _, size: _, mode, unpack, oci, platforms } = self;
+        let Self {
+            name,
+            origin_type,
+            origin,
+            target,
+            checksum: _,
+            size: _,
+            mode,
+            unpack,
+            oci,
+            platforms,
+        } = self;
         let origin = pinned_origin.unwrap_or(origin);
-        Ok(Artifact { name, origin_type, origin, target, checksum, size, mode, unpack, oci, platforms })
+        Ok(Artifact {
+            name,
+            origin_type,
+            origin,
+            target,
+            checksum,
+            size,
+            mode,
+            unpack,
+            oci,
+            platforms,
+        })
     }
 
     fn outline(&self) -> Outline<'_> {
-        let Self { name, origin_type, origin, target, checksum: _, size, mode: _, unpack: _, oci, platforms } = self;
-        Outline { name, origin_type: *origin_type, origin, target, size: size.unwrap_or_default(), oci: oci.as_ref(), platforms }
+        let Self {
+            name,
+            origin_type,
+            origin,
+            target,
+            checksum: _,
+            size,
+            mode: _,
+            unpack: _,
+            oci,
+            platforms,
+        } = self;
+        Outline {
+            name,
+            origin_type: *origin_type,
+            origin,
+            target,
+            size: size.unwrap_or_default(),
+            oci: oci.as_ref(),
+            platforms,
+        }
     }
 }
 
@@ -134,32 +204,69 @@ impl DraftEntrypoint {
     /// The entrypoint, now that its bytes are known.
     ///
     /// # Errors
-    /// [`LockError::PinnedChecksum`] or [`LockError::PinnedSize`] if the manifest asked for other bytes.
+    /// [`LockError::PinnedChecksum`] or [`LockError::PinnedSize`] if the manifest asked for other
+    /// bytes.
     pub fn complete(self, checksum: Digest, size: u64) -> Result<Entrypoint, LockError> {
         check_pins("entrypoint", (self.checksum, self.size), (checksum, size))?;
-        let Self { script, target, mode, checksum: _, size: _ } = self;
-        Ok(Entrypoint { script, target, mode, checksum, size })
+        let Self {
+            script,
+            target,
+            mode,
+            checksum: _,
+            size: _,
+        } = self;
+        Ok(Entrypoint {
+            script,
+            target,
+            mode,
+            checksum,
+            size,
+        })
     }
 
     fn outline(&self) -> EntryOutline<'_> {
-        EntryOutline { script: &self.script, target: &self.target, size: self.size.unwrap_or_default() }
+        EntryOutline {
+            script: &self.script,
+            target: &self.target,
+            size: self.size.unwrap_or_default(),
+        }
     }
 }
 
-fn check_pins(name: &str, (checksum, size): (Option<Digest>, Option<u64>), actual: (Digest, u64)) -> Result<(), LockError> {
+fn check_pins(
+    name: &str,
+    (checksum, size): (Option<Digest>, Option<u64>),
+    actual: (Digest, u64),
+) -> Result<(), LockError> {
     if let Some(pinned) = size.filter(|pinned| *pinned != actual.1) {
-        return Err(LockError::PinnedSize { name: name.to_owned(), pinned, actual: actual.1 });
+        return Err(LockError::PinnedSize {
+            name: name.to_owned(),
+            pinned,
+            actual: actual.1,
+        });
     }
     match checksum.filter(|pinned| *pinned != actual.0) {
-        Some(pinned) => Err(LockError::PinnedChecksum { name: name.to_owned(), pinned, actual: actual.0 }),
+        Some(pinned) => Err(LockError::PinnedChecksum {
+            name: name.to_owned(),
+            pinned,
+            actual: actual.0,
+        }),
         None => Ok(()),
     }
 }
 
 impl From<&Lockfile> for LockManifest {
-    /// What `lock --update` starts from: nothing is pinned, and an image with a tag is looked up by its tag again.
+    /// What `lock --update` starts from: nothing is pinned, and an image with a tag is looked up by
+    /// its tag again.
     fn from(lock: &Lockfile) -> Self {
-        let Lockfile { generation: _, name, version, entrypoint, artifacts, layers: _ } = lock;
+        let Lockfile {
+            generation: _,
+            name,
+            version,
+            entrypoint,
+            artifacts,
+            layers: _,
+        } = lock;
         Self {
             name: name.clone(),
             version: version.clone(),
@@ -171,20 +278,66 @@ impl From<&Lockfile> for LockManifest {
 
 impl From<&Artifact> for DraftArtifact {
     fn from(artifact: &Artifact) -> Self {
-        let Artifact { name, origin_type, origin, target, checksum: _, size: _, mode, unpack, oci, platforms } = artifact.clone();
-        let origin = if origin_type == OriginType::Oci { origin::unpin_origin(&origin) } else { origin };
-        Self { name, origin_type, origin, target, checksum: None, size: None, mode, unpack, oci, platforms }
+        let Artifact {
+            name,
+            origin_type,
+            origin,
+            target,
+            checksum: _,
+            size: _,
+            mode,
+            unpack,
+            oci,
+            platforms,
+        } = artifact.clone();
+        let origin = if origin_type == OriginType::Oci {
+            origin::unpin_origin(&origin)
+        } else {
+            origin
+        };
+        Self {
+            name,
+            origin_type,
+            origin,
+            target,
+            checksum: None,
+            size: None,
+            mode,
+            unpack,
+            oci,
+            platforms,
+        }
     }
 }
 
 impl From<&Entrypoint> for DraftEntrypoint {
     fn from(entrypoint: &Entrypoint) -> Self {
-        let Entrypoint { script, target, mode, checksum: _, size: _ } = entrypoint.clone();
-        Self { script, target, mode, checksum: None, size: None }
+        let Entrypoint {
+            script,
+            target,
+            mode,
+            checksum: _,
+            size: _,
+        } = entrypoint.clone();
+        Self {
+            script,
+            target,
+            mode,
+            checksum: None,
+            size: None,
+        }
     }
 }
 
-const MANIFEST: &[&str] = &["apiVersion", "kind", "name", "version", "packFormat", "entrypoint", "artifacts"];
+const MANIFEST: &[&str] = &[
+    "apiVersion",
+    "kind",
+    "name",
+    "version",
+    "packFormat",
+    "entrypoint",
+    "artifacts",
+];
 
 fn ours(root: &View<'_>) -> Result<LockManifest, LockError> {
     let fields = root.fields(MANIFEST)?;
@@ -193,7 +346,11 @@ fn ours(root: &View<'_>) -> Result<LockManifest, LockError> {
         name: fields.string("name")?,
         version: fields.string("version")?,
         entrypoint: fields.map("entrypoint", entrypoint)?,
-        artifacts: fields.required("artifacts")?.items()?.map(|view| artifact(&view)).collect::<Result<_, _>>()?,
+        artifacts: fields
+            .required("artifacts")?
+            .items()?
+            .map(|view| artifact(&view))
+            .collect::<Result<_, _>>()?,
     })
 }
 
@@ -226,7 +383,10 @@ pub(super) fn bare_artifact(fields: &Fields<'_>) -> Result<DraftArtifact, LockEr
     let written = fields.map("type", |view| view.choice(read::TYPES))?;
     Ok(DraftArtifact {
         name: fields.need("name", View::text)?.to_owned(),
-        origin_type: written.map_or_else(|| origin::infer(origin.text()?).map_err(|fault| origin.fail(fault)), Ok)?,
+        origin_type: written.map_or_else(
+            || origin::infer(origin.text()?).map_err(|fault| origin.fail(fault)),
+            Ok,
+        )?,
         origin: origin.text()?.to_owned(),
         target: fields.need("target", View::target)?,
         checksum: fields.map("checksum", View::digest)?,

@@ -1,10 +1,12 @@
 //! Lockfiles: what belongs into a bundle, byte for byte.
 //!
-//! A lock comes in two generations, ours and Conduit's, as YAML or JSON; [`Lockfile::parse`] reads them all into one type. From there on
-//! only [`Lockfile::canonical`] matters: the bytes that travel in the bundle and whose digest names the lock. A [`LockManifest`] is what
-//! a lock is made of.
+//! A lock comes in two generations, ours and Conduit's, as YAML or JSON; [`Lockfile::parse`] reads
+//! them all into one type. From there on only [`Lockfile::canonical`] matters: the bytes that
+//! travel in the bundle and whose digest names the lock. A [`LockManifest`] is what a lock is made
+//! of.
 //!
-//! Not checked here: whether an origin exists, whether a path leads through a symbolic link, and whether any bytes match.
+//! Not checked here: whether an origin exists, whether a path leads through a symbolic link, and
+//! whether any bytes match.
 
 mod canonical;
 mod check;
@@ -27,7 +29,10 @@ mod yaml;
 pub use canonical::CanonicalLock;
 pub use error::{Fault, LockError, Mark, Place};
 pub use manifest::{DraftArtifact, DraftEntrypoint, LockInput, LockManifest};
-pub use model::{Artifact, Compression, Entrypoint, FileMode, Generation, Lockfile, OciSelection, OriginType, RecordedLayer, Unpack};
+pub use model::{
+    Artifact, Compression, Entrypoint, FileMode, Generation, Lockfile, OciSelection, OriginType,
+    RecordedLayer, Unpack,
+};
 pub use origin::{leaves_folder, oci_reference, pin_origin};
 
 use kind::{API_VERSION, KIND, Kind};
@@ -37,12 +42,13 @@ use view::View;
 use super::limits::Limits;
 
 impl Lockfile {
-    /// Reads a lock of either generation, YAML or JSON, strictly: one document, no anchors, tags, duplicate or unknown keys, nothing
-    /// over `limits`.
+    /// Reads a lock of either generation, YAML or JSON, strictly: one document, no anchors, tags,
+    /// duplicate or unknown keys, nothing over `limits`.
     ///
     /// # Errors
-    /// [`LockError::TooLarge`] above `limits.lock_bytes` before anything is parsed, else [`LockError::Refused`] with the field's path
-    /// and its line. Both are [`InvalidLock`](crate::core::class::Reason::InvalidLock).
+    /// [`LockError::TooLarge`] above `limits.lock_bytes` before anything is parsed, else
+    /// [`LockError::Refused`] with the field's path and its line. Both are
+    /// [`InvalidLock`](crate::core::class::Reason::InvalidLock).
     pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, LockError> {
         let document = Document::parse(bytes, limits, LineBreaks::Refused)?;
         let root = View::root(&document.root);
@@ -51,14 +57,23 @@ impl Lockfile {
             Kind::ConduitLock => conduit::lock(&root),
             Kind::Manifest | Kind::ConduitManifest => Err(kind::unexpected(&root)),
         });
-        lock.and_then(|lock| lock.checked(limits)).map_err(|e| document.locate(e))
+        lock.and_then(|lock| lock.checked(limits))
+            .map_err(|e| document.locate(e))
     }
 
-    /// The first `oci` artifact whose checksum cannot be checked: Conduit's, or one whose origin carries no digest.
+    /// The first `oci` artifact whose checksum cannot be checked: Conduit's, or one whose origin
+    /// carries no digest.
     pub fn unverifiable_oci(&self) -> Option<&Artifact> {
-        let pinned = |artifact: &Artifact| artifact.oci_reference().is_some_and(|reference| reference.digest.is_some());
-        let verifiable = |artifact: &Artifact| self.generation == Generation::Packgate && pinned(artifact);
-        self.artifacts.iter().find(|artifact| artifact.origin_type == OriginType::Oci && !verifiable(artifact))
+        let pinned = |artifact: &Artifact| {
+            artifact
+                .oci_reference()
+                .is_some_and(|reference| reference.digest.is_some())
+        };
+        let verifiable =
+            |artifact: &Artifact| self.generation == Generation::Packgate && pinned(artifact);
+        self.artifacts
+            .iter()
+            .find(|artifact| artifact.origin_type == OriginType::Oci && !verifiable(artifact))
     }
 
     /// What a lock must fulfil, beyond being well-formed, before its contents are fetched.
@@ -66,11 +81,19 @@ impl Lockfile {
     /// # Errors
     /// [`LockError::LeavesFolder`] unless `allow_outside`, then [`LockError::UnverifiableOci`].
     pub fn check_packable(&self, allow_outside: bool) -> Result<(), LockError> {
-        if let Some((field, origin)) = self.file_origins().find(|(_, origin)| !allow_outside && leaves_folder(origin)) {
-            return Err(LockError::LeavesFolder { field, origin: origin.to_owned() });
+        if let Some((field, origin)) = self
+            .file_origins()
+            .find(|(_, origin)| !allow_outside && leaves_folder(origin))
+        {
+            return Err(LockError::LeavesFolder {
+                field,
+                origin: origin.to_owned(),
+            });
         }
         match self.unverifiable_oci() {
-            Some(artifact) => Err(LockError::UnverifiableOci { name: artifact.name.clone() }),
+            Some(artifact) => Err(LockError::UnverifiableOci {
+                name: artifact.name.clone(),
+            }),
             None => Ok(()),
         }
     }
@@ -82,9 +105,21 @@ impl Lockfile {
 
     /// Field paths and texts of all that comes from files.
     fn file_origins(&self) -> impl Iterator<Item = (String, &str)> {
-        let files = self.artifacts.iter().enumerate().filter(|(_, artifact)| artifact.origin_type == OriginType::File);
-        let artifacts = files.map(|(index, artifact)| (format!("artifacts[{index}].origin"), artifact.origin.as_str()));
-        let entrypoint = self.entrypoint.iter().map(|entrypoint| ("entrypoint.script".to_owned(), entrypoint.script.as_str()));
+        let files = self
+            .artifacts
+            .iter()
+            .enumerate()
+            .filter(|(_, artifact)| artifact.origin_type == OriginType::File);
+        let artifacts = files.map(|(index, artifact)| {
+            (
+                format!("artifacts[{index}].origin"),
+                artifact.origin.as_str(),
+            )
+        });
+        let entrypoint = self
+            .entrypoint
+            .iter()
+            .map(|entrypoint| ("entrypoint.script".to_owned(), entrypoint.script.as_str()));
         artifacts.chain(entrypoint)
     }
 }

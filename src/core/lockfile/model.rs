@@ -1,13 +1,16 @@
-//! What a lockfile says, whichever generation it was written in. Values of these types were checked by the parser.
+//! What a lockfile says, whichever generation it was written in. Values of these types were checked
+//! by the parser.
 
 use std::fmt;
 
 use crate::core::{digest::Digest, oci::Platform, path::BundlePath};
 
-/// A checked lock. Artifacts and the entrypoint have unique names and targets, none inside of another.
+/// A checked lock. Artifacts and the entrypoint have unique names and targets, none inside of
+/// another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lockfile {
-    /// Whose lock it is. Not part of the identity, but it decides whether `oci` checksums mean anything.
+    /// Whose lock it is. Not part of the identity, but it decides whether `oci` checksums mean
+    /// anything.
     pub generation: Generation,
     /// Title. Optional, `^[a-zA-Z0-9._-]{1,128}$`.
     pub name: Option<String>,
@@ -17,14 +20,16 @@ pub struct Lockfile {
     pub entrypoint: Option<Entrypoint>,
     /// At least one; the order is part of the identity.
     pub artifacts: Vec<Artifact>,
-    /// What `packgate lock` recorded about the layers. Derived, not part of the identity; empty when unknown.
+    /// What `packgate lock` recorded about the layers. Derived, not part of the identity; empty
+    /// when unknown.
     pub layers: Vec<RecordedLayer>,
 }
 
 /// Whose lockfile it was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Generation {
-    /// Ours: the checksum of an `oci` artifact is of the deterministic archive of what its digest names.
+    /// Ours: the checksum of an `oci` artifact is of the deterministic archive of what its digest
+    /// names.
     #[default]
     Packgate,
     /// Conduit's: the checksum of an `oci` artifact is of a tarball that nobody can make again.

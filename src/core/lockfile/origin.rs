@@ -12,11 +12,17 @@ const OCI: &str = "oci://";
 
 /// The type that an origin's scheme stands for; a text without scheme is a path.
 pub(super) fn infer(origin: &str) -> Result<OriginType, Fault> {
-    match origin.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase()).as_deref() {
+    match origin
+        .split_once("://")
+        .map(|(scheme, _)| scheme.to_ascii_lowercase())
+        .as_deref()
+    {
         None => Ok(OriginType::File),
         Some("http" | "https") => Ok(OriginType::Http),
         Some("oci") => Ok(OriginType::Oci),
-        Some(_) => Err(Fault::Origin("must be a path or start with http://, https:// or oci://")),
+        Some(_) => Err(Fault::Origin(
+            "must be a path or start with http://, https:// or oci://",
+        )),
     }
 }
 
@@ -33,33 +39,50 @@ fn check_file(origin: &str) -> Result<(), Fault> {
     if origin.is_empty() {
         return Err(Fault::EmptyText);
     }
-    if origin.contains("://") { Err(Fault::Origin("must be a path, because the type is file")) } else { Ok(()) }
+    if origin.contains("://") {
+        Err(Fault::Origin("must be a path, because the type is file"))
+    } else {
+        Ok(())
+    }
 }
 
-/// By the parser that the HTTP client uses, so that both see the same host. Errors never repeat the URL: it may hold a password.
+/// By the parser that the HTTP client uses, so that both see the same host. Errors never repeat the
+/// URL: it may hold a password.
 fn check_http(origin: &str) -> Result<(), Fault> {
-    const WRONG: Fault = Fault::Origin("must be a valid http:// or https:// URL without white space, because the type is http");
+    const WRONG: Fault = Fault::Origin(
+        "must be a valid http:// or https:// URL without white space, because the type is http",
+    );
     if origin.contains(char::is_whitespace) || infer(origin) != Ok(OriginType::Http) {
         return Err(WRONG);
     }
     let url = Url::parse(origin).map_err(|_| WRONG)?;
-    let authority = origin.split_once("://").and_then(|(_, rest)| rest.split(['/', '\\', '?', '#']).next());
-    if !url.username().is_empty() || url.password().is_some() || authority.is_some_and(|a| a.contains('@')) {
+    let authority = origin
+        .split_once("://")
+        .and_then(|(_, rest)| rest.split(['/', '\\', '?', '#']).next());
+    if !url.username().is_empty()
+        || url.password().is_some()
+        || authority.is_some_and(|a| a.contains('@'))
+    {
         return Err(Fault::UserInfo);
     }
     if url.has_host() { Ok(()) } else { Err(WRONG) }
 }
 
-/// `oci://REGISTRY/REPO[:TAG][@DIGEST]`. The registry must be said: what a bare name means differs between tools.
+/// `oci://REGISTRY/REPO[:TAG][@DIGEST]`. The registry must be said: what a bare name means differs
+/// between tools.
 fn parse_oci(origin: &str) -> Result<Reference, Fault> {
-    const WRONG: Fault = Fault::Origin("must be oci://REGISTRY/REPOSITORY[:TAG][@sha256:…], because the type is oci");
+    const WRONG: Fault = Fault::Origin(
+        "must be oci://REGISTRY/REPOSITORY[:TAG][@sha256:…], because the type is oci",
+    );
     let rest = origin.strip_prefix(OCI).ok_or(WRONG)?;
     let (registry, _) = rest.split_once('/').ok_or(WRONG)?;
     if registry.contains('@') {
         return Err(Fault::UserInfo);
     }
     if registry != "localhost" && !registry.contains(['.', ':']) {
-        return Err(Fault::Origin("must name its registry, such as oci://docker.io/library/nginx"));
+        return Err(Fault::Origin(
+            "must name its registry, such as oci://docker.io/library/nginx",
+        ));
     }
     rest.parse().map_err(|_| WRONG)
 }
@@ -75,7 +98,8 @@ pub fn pin_origin(origin: &str, digest: &Digest) -> String {
     format!("{}@{digest}", without_digest(origin))
 }
 
-/// An image's origin without its digest if a tag says what is meant, so that the tag is looked up again.
+/// An image's origin without its digest if a tag says what is meant, so that the tag is looked up
+/// again.
 pub(super) fn unpin_origin(origin: &str) -> String {
     match oci_reference(origin) {
         Some(reference) if reference.tag.is_some() => without_digest(origin).to_owned(),
@@ -87,7 +111,8 @@ fn without_digest(origin: &str) -> &str {
     origin.split_once('@').map_or(origin, |(name, _)| name)
 }
 
-/// Does a `file` origin lead out of the folder that it is relative to? By its text alone: absolute, or a `..` too many.
+/// Does a `file` origin lead out of the folder that it is relative to? By its text alone: absolute,
+/// or a `..` too many.
 ///
 /// A symbolic link is not seen here; who opens the file has to look at that.
 pub fn leaves_folder(origin: &str) -> bool {
@@ -111,7 +136,11 @@ pub fn leaves_folder(origin: &str) -> bool {
 impl Artifact {
     /// The image that the origin names, for [`OriginType::Oci`].
     pub fn oci_reference(&self) -> Option<Reference> {
-        if self.origin_type == OriginType::Oci { oci_reference(&self.origin) } else { None }
+        if self.origin_type == OriginType::Oci {
+            oci_reference(&self.origin)
+        } else {
+            None
+        }
     }
 }
 
@@ -143,7 +172,11 @@ mod tests {
     fn origins_that_do_not_fit_their_type_are_refused() {
         for (kind, origin, part) in [
             (OriginType::File, "", "empty"),
-            (OriginType::File, "https://f.example.com/x", "must be a path"),
+            (
+                OriginType::File,
+                "https://f.example.com/x",
+                "must be a path",
+            ),
             (OriginType::File, "file:///etc/passwd", "must be a path"),
             (OriginType::Http, "files/x", "valid http"),
             (OriginType::Http, "https:f.example.com/x", "valid http"),
@@ -155,8 +188,16 @@ mod tests {
             (OriginType::Oci, "oci://nginx", "oci://REGISTRY"),
             (OriginType::Oci, "oci://library/nginx", "name its registry"),
             (OriginType::Oci, "oci://r.example.com/UP", "oci://REGISTRY"),
-            (OriginType::Oci, "oci://r.example.com/x@sha256:00", "oci://REGISTRY"),
-            (OriginType::Oci, "oci://r.example.com/x:a b", "oci://REGISTRY"),
+            (
+                OriginType::Oci,
+                "oci://r.example.com/x@sha256:00",
+                "oci://REGISTRY",
+            ),
+            (
+                OriginType::Oci,
+                "oci://r.example.com/x:a b",
+                "oci://REGISTRY",
+            ),
         ] {
             let fault = check(kind, origin).expect_err(origin).to_string();
             assert!(fault.contains(part), "{origin}: {fault}");
@@ -188,10 +229,27 @@ mod tests {
 
     #[test]
     fn folders_are_left_by_dots_and_slashes() {
-        for origin in ["../x", "/x", "a/../../x", "./../x", "a//../../x", "..", "a/b/../../../c/d"] {
+        for origin in [
+            "../x",
+            "/x",
+            "a/../../x",
+            "./../x",
+            "a//../../x",
+            "..",
+            "a/b/../../../c/d",
+        ] {
             assert!(leaves_folder(origin), "{origin}");
         }
-        for origin in ["x", "./x", "a/../x", "a/b/../../x", "..x/..y", "a/./../b", "", "dir/"] {
+        for origin in [
+            "x",
+            "./x",
+            "a/../x",
+            "a/b/../../x",
+            "..x/..y",
+            "a/./../b",
+            "",
+            "dir/",
+        ] {
             assert!(!leaves_folder(origin), "{origin}");
         }
     }
@@ -201,10 +259,20 @@ mod tests {
         let (digest, other) = (Digest::of(b"a"), Digest::of(b"b"));
         let pinned = pin_origin("oci://r.example.com:5000/x:1", &digest);
         assert_eq!(pinned, format!("oci://r.example.com:5000/x:1@{digest}"));
-        assert_eq!(pin_origin(&pinned, &other), format!("oci://r.example.com:5000/x:1@{other}"));
+        assert_eq!(
+            pin_origin(&pinned, &other),
+            format!("oci://r.example.com:5000/x:1@{other}")
+        );
         assert_eq!(unpin_origin(&pinned), "oci://r.example.com:5000/x:1");
         let bare = format!("oci://r.example.com:5000/x@{digest}");
-        assert_eq!(unpin_origin(&bare), bare, "without a tag the digest is all there is");
-        assert_eq!(unpin_origin("https://f.example.com/a@b"), "https://f.example.com/a@b");
+        assert_eq!(
+            unpin_origin(&bare),
+            bare,
+            "without a tag the digest is all there is"
+        );
+        assert_eq!(
+            unpin_origin("https://f.example.com/a@b"),
+            "https://f.example.com/a@b"
+        );
     }
 }

@@ -4,7 +4,10 @@ use super::{
     canonical::PACK_FORMAT,
     check::entrypoint_target,
     error::{Fault, LockError},
-    model::{Artifact, Compression, Entrypoint, FileMode, Generation, Lockfile, OciSelection, OriginType, RecordedLayer, Unpack},
+    model::{
+        Artifact, Compression, Entrypoint, FileMode, Generation, Lockfile, OciSelection,
+        OriginType, RecordedLayer, Unpack,
+    },
     view::{Fields, View},
 };
 use crate::core::{
@@ -12,14 +15,43 @@ use crate::core::{
     path::BundlePath,
 };
 
-const LOCK: &[&str] = &["apiVersion", "kind", "name", "version", "packFormat", "entrypoint", "artifacts", "layers"];
-pub(super) const ARTIFACT: &[&str] =
-    &["name", "type", "origin", "target", "checksum", "size", "mode", "unpack", "compression", "unpackedPath", "oci", "platforms"];
+const LOCK: &[&str] = &[
+    "apiVersion",
+    "kind",
+    "name",
+    "version",
+    "packFormat",
+    "entrypoint",
+    "artifacts",
+    "layers",
+];
+pub(super) const ARTIFACT: &[&str] = &[
+    "name",
+    "type",
+    "origin",
+    "target",
+    "checksum",
+    "size",
+    "mode",
+    "unpack",
+    "compression",
+    "unpackedPath",
+    "oci",
+    "platforms",
+];
 pub(super) const ENTRYPOINT: &[&str] = &["script", "mode", "checksum", "size"];
 const LAYER: &[&str] = &["artifacts", "diffID", "size", "platform"];
 
-pub(super) const TYPES: &[(&str, OriginType)] = &[("file", OriginType::File), ("http", OriginType::Http), ("oci", OriginType::Oci)];
-const COMPRESSIONS: &[(&str, Compression)] = &[("gzip", Compression::Gzip), ("bzip2", Compression::Bzip2), ("zip", Compression::Zip)];
+pub(super) const TYPES: &[(&str, OriginType)] = &[
+    ("file", OriginType::File),
+    ("http", OriginType::Http),
+    ("oci", OriginType::Oci),
+];
+const COMPRESSIONS: &[(&str, Compression)] = &[
+    ("gzip", Compression::Gzip),
+    ("bzip2", Compression::Bzip2),
+    ("zip", Compression::Zip),
+];
 
 /// Reads a lock of our generation. What fields say about each other is checked afterwards.
 pub(super) fn lock(root: &View<'_>) -> Result<Lockfile, LockError> {
@@ -30,8 +62,16 @@ pub(super) fn lock(root: &View<'_>) -> Result<Lockfile, LockError> {
         name: fields.string("name")?,
         version: fields.string("version")?,
         entrypoint: fields.map("entrypoint", entrypoint)?,
-        artifacts: fields.required("artifacts")?.items()?.map(|view| artifact(&view)).collect::<Result<_, _>>()?,
-        layers: fields.map("layers", |view| view.items()?.map(|view| layer(&view)).collect())?.unwrap_or_default(),
+        artifacts: fields
+            .required("artifacts")?
+            .items()?
+            .map(|view| artifact(&view))
+            .collect::<Result<_, _>>()?,
+        layers: fields
+            .map("layers", |view| {
+                view.items()?.map(|view| layer(&view)).collect()
+            })?
+            .unwrap_or_default(),
     })
 }
 
@@ -80,14 +120,23 @@ pub(super) fn mode(fields: &Fields<'_>) -> Result<FileMode, LockError> {
 
 pub(super) fn platforms(fields: &Fields<'_>) -> Result<Vec<Platform>, LockError> {
     let list = fields.map("platforms", |view| {
-        let list: Vec<Platform> = view.items()?.map(|view| platform(&view)).collect::<Result<_, _>>()?;
-        if list.is_empty() { Err(view.fail(Fault::NoEntries)) } else { Ok(list) }
+        let list: Vec<Platform> = view
+            .items()?
+            .map(|view| platform(&view))
+            .collect::<Result<_, _>>()?;
+        if list.is_empty() {
+            Err(view.fail(Fault::NoEntries))
+        } else {
+            Ok(list)
+        }
     })?;
     Ok(list.unwrap_or_default())
 }
 
 pub(super) fn platform(view: &View<'_>) -> Result<Platform, LockError> {
-    view.text()?.parse().map_err(|e: PlatformError| view.fail(e))
+    view.text()?
+        .parse()
+        .map_err(|e: PlatformError| view.fail(e))
 }
 
 /// `unpack`, and the two fields that mean nothing without it.
@@ -106,7 +155,10 @@ pub(super) fn unpack(fields: &Fields<'_>) -> Result<Option<Unpack>, LockError> {
 
 pub(super) fn selection(view: &View<'_>) -> Result<OciSelection, LockError> {
     let fields = view.fields(&["platform", "blob"])?;
-    match (fields.map("platform", platform)?, fields.map("blob", View::digest)?) {
+    match (
+        fields.map("platform", platform)?,
+        fields.map("blob", View::digest)?,
+    ) {
         (Some(platform), None) => Ok(OciSelection::Platform(platform)),
         (None, Some(blob)) => Ok(OciSelection::Blob(blob)),
         _ => Err(view.fail(Fault::Type("exactly one of platform and blob"))),
@@ -117,7 +169,8 @@ fn layer(view: &View<'_>) -> Result<RecordedLayer, LockError> {
     let fields = view.fields(LAYER)?;
     let count = fields.required("artifacts")?;
     Ok(RecordedLayer {
-        artifacts: usize::try_from(count.number()?).map_err(|_| count.fail(Fault::Type("a smaller number")))?,
+        artifacts: usize::try_from(count.number()?)
+            .map_err(|_| count.fail(Fault::Type("a smaller number")))?,
         diff_id: fields.need("diffID", View::digest)?,
         size: fields.need("size", View::number)?,
         platform: fields.map("platform", platform)?,

@@ -1,7 +1,8 @@
 //! `{{variables.x}}`, `{{.x}}` and `{{metadata.name}}` in a Conduit manifest.
 //!
-//! Bounds: every result has at most [`MAX_TEXT`] bytes, variables lead to variables at most [`MAX_DEPTH`] times in a row, and all results
-//! together have at most as many bytes as a lock. Doubling variables a hundred times stops at the first of these.
+//! Bounds: every result has at most [`MAX_TEXT`] bytes, variables lead to variables at most
+//! [`MAX_DEPTH`] times in a row, and all results together have at most as many bytes as a lock.
+//! Doubling variables a hundred times stops at the first of these.
 
 use std::collections::HashMap;
 
@@ -23,21 +24,34 @@ pub(super) struct Templates {
 }
 
 impl Templates {
-    /// `sources`: keys such as `variables.x` with their unexpanded texts; `budget`: bytes of all results together.
+    /// `sources`: keys such as `variables.x` with their unexpanded texts; `budget`: bytes of all
+    /// results together.
     pub(super) fn new(sources: HashMap<String, String>, budget: usize) -> Self {
-        Self { sources, resolved: HashMap::new(), open: Vec::new(), left: budget }
+        Self {
+            sources,
+            resolved: HashMap::new(),
+            open: Vec::new(),
+            left: budget,
+        }
     }
 
     /// Expands every text below `node`, whose path is `path`.
     pub(super) fn expand_all(&mut self, node: &mut Node, path: &str) -> Result<(), LockError> {
         match &mut node.kind {
             Kind::Text(text, _) if text.contains("{{") => {
-                *text = self.expand(text).map_err(|fault| LockError::at(path, fault))?;
+                *text = self
+                    .expand(text)
+                    .map_err(|fault| LockError::at(path, fault))?;
                 Ok(())
             }
             Kind::Text(..) => Ok(()),
-            Kind::List(items) => items.iter_mut().enumerate().try_for_each(|(index, item)| self.expand_all(item, &format!("{path}[{index}]"))),
-            Kind::Map(entries) => entries.iter_mut().try_for_each(|entry| self.expand_all(&mut entry.value, &join(path, &entry.key))),
+            Kind::List(items) => items
+                .iter_mut()
+                .enumerate()
+                .try_for_each(|(index, item)| self.expand_all(item, &format!("{path}[{index}]"))),
+            Kind::Map(entries) => entries
+                .iter_mut()
+                .try_for_each(|entry| self.expand_all(&mut entry.value, &join(path, &entry.key))),
         }
     }
 
@@ -65,7 +79,10 @@ impl Templates {
         if result.len() + part.len() > MAX_TEXT {
             return Err(Fault::TooLong(MAX_TEXT));
         }
-        self.left = self.left.checked_sub(part.len()).ok_or(Fault::Unsupported("variables make this manifest too large"))?;
+        self.left = self
+            .left
+            .checked_sub(part.len())
+            .ok_or(Fault::Unsupported("variables make this manifest too large"))?;
         result.push_str(part);
         Ok(())
     }
@@ -74,7 +91,11 @@ impl Templates {
         if let Some(value) = self.resolved.get(source) {
             return Ok(value.clone());
         }
-        let text = self.sources.get(source).cloned().ok_or_else(|| Fault::UnknownVariable(source.chars().take(100).collect()))?;
+        let text = self
+            .sources
+            .get(source)
+            .cloned()
+            .ok_or_else(|| Fault::UnknownVariable(source.chars().take(100).collect()))?;
         self.check_chain(source)?;
         self.open.push(source.to_owned());
         let value = self.expand(&text)?;
@@ -85,16 +106,28 @@ impl Templates {
 
     fn check_chain(&self, source: &str) -> Result<(), Fault> {
         if let Some(start) = self.open.iter().position(|open| open == source) {
-            let chain = self.open.iter().skip(start).map(String::as_str).chain([source]);
+            let chain = self
+                .open
+                .iter()
+                .skip(start)
+                .map(String::as_str)
+                .chain([source]);
             return Err(Fault::Cycle(chain.collect::<Vec<_>>().join(" -> ")));
         }
-        if self.open.len() >= MAX_DEPTH { Err(Fault::TooDeep(MAX_DEPTH)) } else { Ok(()) }
+        if self.open.len() >= MAX_DEPTH {
+            Err(Fault::TooDeep(MAX_DEPTH))
+        } else {
+            Ok(())
+        }
     }
 }
 
 /// `.x` is short for `variables.x`.
 fn source_of(name: &str) -> String {
-    name.strip_prefix('.').map_or_else(|| name.to_owned(), |variable| format!("variables.{variable}"))
+    name.strip_prefix('.').map_or_else(
+        || name.to_owned(),
+        |variable| format!("variables.{variable}"),
+    )
 }
 
 #[cfg(test)]
@@ -102,24 +135,42 @@ mod tests {
     use super::*;
 
     fn templates(variables: &[(&str, &str)]) -> Templates {
-        let sources = variables.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect();
+        let sources = variables
+            .iter()
+            .map(|(key, text)| ((*key).to_owned(), (*text).to_owned()))
+            .collect();
         Templates::new(sources, 100_000)
     }
 
     #[test]
     fn variables_are_filled_in() {
-        let mut templates = templates(&[("variables.a", "1"), ("variables.b", "{{.a}}{{ variables.a }}"), ("metadata.name", "siem")]);
-        for (text, result) in [("plain }} {x}", "plain }} {x}"), ("v{{variables.b}}-{{metadata.name}}", "v11-siem"), ("{{.b}}{{.b}}", "1111")] {
+        let mut templates = templates(&[
+            ("variables.a", "1"),
+            ("variables.b", "{{.a}}{{ variables.a }}"),
+            ("metadata.name", "siem"),
+        ]);
+        for (text, result) in [
+            ("plain }} {x}", "plain }} {x}"),
+            ("v{{variables.b}}-{{metadata.name}}", "v11-siem"),
+            ("{{.b}}{{.b}}", "1111"),
+        ] {
             assert_eq!(templates.expand(text).as_deref(), Ok(result), "{text}");
         }
     }
 
     #[test]
     fn what_cannot_be_filled_in_is_refused() {
-        let mut templates =
-            templates(&[("variables.a", "{{.b}}"), ("variables.b", "{{variables.c}}"), ("variables.c", "x{{.a}}"), ("variables.self", "{{.self}}")]);
+        let mut templates = templates(&[
+            ("variables.a", "{{.b}}"),
+            ("variables.b", "{{variables.c}}"),
+            ("variables.c", "x{{.a}}"),
+            ("variables.self", "{{.self}}"),
+        ]);
         for (text, part) in [
-            ("{{variables.a}}", "variables.a -> variables.b -> variables.c -> variables.a"),
+            (
+                "{{variables.a}}",
+                "variables.a -> variables.b -> variables.c -> variables.a",
+            ),
             ("{{.self}}", "variables.self -> variables.self"),
             ("{{.nobody}}", "unknown variable \"variables.nobody\""),
             ("{{metadata.name}}", "unknown variable"),
@@ -136,20 +187,49 @@ mod tests {
 
     #[test]
     fn variables_cannot_blow_up() {
-        let doubling: Vec<(String, String)> =
-            (1..30).map(|n| (format!("variables.v{n}"), format!("{{{{.v{}}}}}{{{{.v{}}}}}", n - 1, n - 1))).collect();
-        let mut pairs: Vec<(&str, &str)> = doubling.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+        let doubling: Vec<(String, String)> = (1..30)
+            .map(|n| {
+                (
+                    format!("variables.v{n}"),
+                    format!("{{{{.v{}}}}}{{{{.v{}}}}}", n - 1, n - 1),
+                )
+            })
+            .collect();
+        let mut pairs: Vec<(&str, &str)> = doubling
+            .iter()
+            .map(|(a, b)| (a.as_str(), b.as_str()))
+            .collect();
         pairs.push(("variables.v0", "0123456789"));
-        assert_eq!(templates(&pairs).expand("{{.v20}}"), Err(Fault::TooLong(MAX_TEXT)));
-        assert_eq!(templates(&pairs).expand("{{.v3}}").map(|text| text.len()), Ok(80));
+        assert_eq!(
+            templates(&pairs).expand("{{.v20}}"),
+            Err(Fault::TooLong(MAX_TEXT))
+        );
+        assert_eq!(
+            templates(&pairs).expand("{{.v3}}").map(|text| text.len()),
+            Ok(80)
+        );
 
-        let chain: Vec<(String, String)> = (1..100).map(|n| (format!("variables.v{n}"), format!("{{{{.v{}}}}}", n - 1))).collect();
-        let mut pairs: Vec<(&str, &str)> = chain.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+        let chain: Vec<(String, String)> = (1..100)
+            .map(|n| (format!("variables.v{n}"), format!("{{{{.v{}}}}}", n - 1)))
+            .collect();
+        let mut pairs: Vec<(&str, &str)> = chain
+            .iter()
+            .map(|(a, b)| (a.as_str(), b.as_str()))
+            .collect();
         pairs.push(("variables.v0", "x"));
-        assert_eq!(templates(&pairs).expand("{{.v99}}"), Err(Fault::TooDeep(MAX_DEPTH)));
+        assert_eq!(
+            templates(&pairs).expand("{{.v99}}"),
+            Err(Fault::TooDeep(MAX_DEPTH))
+        );
 
-        let mut small = Templates::new(HashMap::from([("variables.a".to_owned(), "x".repeat(4_000))]), 10_000);
+        let mut small = Templates::new(
+            HashMap::from([("variables.a".to_owned(), "x".repeat(4_000))]),
+            10_000,
+        );
         assert!(small.expand("{{.a}}").is_ok());
-        assert!(matches!(small.expand("{{.a}}"), Err(Fault::Unsupported(_))), "all results together are bounded");
+        assert!(
+            matches!(small.expand("{{.a}}"), Err(Fault::Unsupported(_))),
+            "all results together are bounded"
+        );
     }
 }

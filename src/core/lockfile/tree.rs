@@ -1,8 +1,10 @@
-//! A document as a tree of maps, lists and texts, with strictness applied once for YAML and JSON and for every kind.
+//! A document as a tree of maps, lists and texts, with strictness applied once for YAML and JSON
+//! and for every kind.
 //!
-//! A scalar keeps the text as it was written and is given a type only where a field asks for one. That way `version: 1.40` stays
-//! `1.40`, and no word turns into a boolean on its own. The YAML side reads parser events, where tags, anchors and the style of scalars
-//! are still visible; the JSON side goes through [`json::parse`].
+//! A scalar keeps the text as it was written and is given a type only where a field asks for one.
+//! That way `version: 1.40` stays `1.40`, and no word turns into a boolean on its own. The YAML
+//! side reads parser events, where tags, anchors and the style of scalars are still visible; the
+//! JSON side goes through [`json::parse`].
 
 use std::collections::HashSet;
 
@@ -69,9 +71,16 @@ pub(super) struct Document<'a> {
 
 impl<'a> Document<'a> {
     /// Reads JSON if the text starts with `{` and is JSON, else YAML.
-    pub(super) fn parse(bytes: &'a [u8], limits: &'a Limits, breaks: LineBreaks) -> Result<Self, LockError> {
+    pub(super) fn parse(
+        bytes: &'a [u8],
+        limits: &'a Limits,
+        breaks: LineBreaks,
+    ) -> Result<Self, LockError> {
         if bytes.len() > limits.lock_bytes {
-            return Err(LockError::TooLarge { size: bytes.len(), limit: limits.lock_bytes });
+            return Err(LockError::TooLarge {
+                size: bytes.len(),
+                limit: limits.lock_bytes,
+            });
         }
         let text = std::str::from_utf8(bytes).map_err(|e| not_utf8(bytes, e.valid_up_to()))?;
         let root = match parse_json(text, limits)? {
@@ -83,13 +92,16 @@ impl<'a> Document<'a> {
         Ok(document)
     }
 
-    /// Adds line and column to an error that knows its field. JSON is read a second time for that, as the YAML that it is too.
+    /// Adds line and column to an error that knows its field. JSON is read a second time for that,
+    /// as the YAML that it is too.
     pub(super) fn locate(&self, error: LockError) -> LockError {
         match error {
             LockError::Refused { mut place, fault } if place.mark.is_none() => {
                 place.mark = match self.root.mark {
                     Some(_) => self.root.find(&place.field),
-                    None => parse_yaml(self.text, self.limits).ok().and_then(|root| root.find(&place.field)),
+                    None => parse_yaml(self.text, self.limits)
+                        .ok()
+                        .and_then(|root| root.find(&place.field)),
                 };
                 LockError::Refused { place, fault }
             }
@@ -110,8 +122,15 @@ impl Node {
         let mut mark = self.mark;
         for step in path.split(['.', '[']).filter(|step| !step.is_empty()) {
             let found = match (&node.kind, step.strip_suffix(']')) {
-                (Kind::List(items), Some(index)) => index.parse().ok().and_then(|i: usize| items.get(i)).map(|item| (item, item.mark)),
-                (Kind::Map(entries), None) => entries.iter().find(|e| e.key == step).map(|e| (&e.value, e.mark)),
+                (Kind::List(items), Some(index)) => index
+                    .parse()
+                    .ok()
+                    .and_then(|i: usize| items.get(i))
+                    .map(|item| (item, item.mark)),
+                (Kind::Map(entries), None) => entries
+                    .iter()
+                    .find(|e| e.key == step)
+                    .map(|e| (&e.value, e.mark)),
                 _ => None,
             };
             let Some((next, at)) = found else { break };
@@ -124,7 +143,11 @@ impl Node {
 impl Entry {
     /// An entry of a document that has no lines.
     pub(super) const fn unmarked(key: String, value: Node) -> Self {
-        Self { key, mark: None, value }
+        Self {
+            key,
+            mark: None,
+            value,
+        }
     }
 }
 
@@ -136,7 +159,8 @@ fn not_utf8(bytes: &[u8], valid: usize) -> LockError {
     LockError::mark(Mark { line, column }, Fault::Syntax("not UTF-8".into()))
 }
 
-/// `None` if it is no JSON. Well-formed JSON that breaks our rules is an error, so that nothing gets a second reading.
+/// `None` if it is no JSON. Well-formed JSON that breaks our rules is an error, so that nothing
+/// gets a second reading.
 fn parse_json(text: &str, limits: &Limits) -> Result<Option<Node>, LockError> {
     if !text.trim_ascii_start().starts_with('{') {
         return Ok(None);
@@ -145,18 +169,30 @@ fn parse_json(text: &str, limits: &Limits) -> Result<Option<Node>, LockError> {
         Ok(node) => Ok(Some(node)),
         Err(JsonError::TooLarge { size, limit }) => Err(LockError::TooLarge { size, limit }),
         Err(JsonError::Malformed(e)) if e.is_syntax() || e.is_eof() => Ok(None),
-        Err(JsonError::Malformed(e)) => {
-            Err(LockError::mark(Mark { line: e.line(), column: e.column() }, Fault::Syntax(without_position(&e.to_string()))))
-        }
+        Err(JsonError::Malformed(e)) => Err(LockError::mark(
+            Mark {
+                line: e.line(),
+                column: e.column(),
+            },
+            Fault::Syntax(without_position(&e.to_string())),
+        )),
     }
 }
 
 fn without_position(message: &str) -> String {
-    printable(message.rsplit_once(" at line ").map_or(message, |(before, _)| before))
+    printable(
+        message
+            .rsplit_once(" at line ")
+            .map_or(message, |(before, _)| before),
+    )
 }
 
 fn printable(message: &str) -> String {
-    message.chars().filter(|c| !is_invisible(*c)).take(300).collect()
+    message
+        .chars()
+        .filter(|c| !is_invisible(*c))
+        .take(300)
+        .collect()
 }
 
 fn parse_yaml(text: &str, limits: &Limits) -> Result<Node, LockError> {
@@ -171,12 +207,18 @@ fn parse_yaml(text: &str, limits: &Limits) -> Result<Node, LockError> {
 }
 
 fn scan_error(error: &ScanError) -> LockError {
-    let mark = Mark { line: error.marker().line(), column: error.marker().col() + 1 };
+    let mark = Mark {
+        line: error.marker().line(),
+        column: error.marker().col() + 1,
+    };
     LockError::mark(mark, Fault::Syntax(printable(&error.info())))
 }
 
 fn mark_of(span: &Span) -> Mark {
-    Mark { line: span.start.line(), column: span.start.col() + 1 }
+    Mark {
+        line: span.start.line(),
+        column: span.start.col() + 1,
+    }
 }
 
 /// Makes a tree of events, without recursion.
@@ -197,13 +239,26 @@ struct Open {
 
 enum Parts {
     List(Vec<Node>),
-    Map { entries: Vec<Entry>, key: Option<(String, Mark)> },
+    Map {
+        entries: Vec<Entry>,
+        key: Option<(String, Mark)>,
+    },
 }
 
 impl Builder {
     const fn new(limits: &Limits) -> Self {
-        let max_values = limits.artifacts.saturating_mul(VALUES_PER_ARTIFACT).saturating_add(1_000);
-        Self { open: Vec::new(), root: None, documents: 0, depth: limits.json_depth, values: 0, max_values }
+        let max_values = limits
+            .artifacts
+            .saturating_mul(VALUES_PER_ARTIFACT)
+            .saturating_add(1_000);
+        Self {
+            open: Vec::new(),
+            root: None,
+            documents: 0,
+            depth: limits.json_depth,
+            values: 0,
+            max_values,
+        }
     }
 
     fn take(&mut self, event: Event<'_>, mark: Mark) -> Result<(), LockError> {
@@ -211,11 +266,27 @@ impl Builder {
         match event {
             Event::DocumentStart(..) => self.start_document(mark),
             Event::SequenceStart(..) => self.start(mark, Parts::List(Vec::new())),
-            Event::MappingStart(..) => self.start(mark, Parts::Map { entries: Vec::new(), key: None }),
+            Event::MappingStart(..) => self.start(
+                mark,
+                Parts::Map {
+                    entries: Vec::new(),
+                    key: None,
+                },
+            ),
             Event::SequenceEnd | Event::MappingEnd => self.end(),
             Event::Scalar(text, style, ..) => {
-                let style = if style == ScalarStyle::Plain { Style::Plain } else { Style::Quoted };
-                self.put(Node { kind: Kind::Text(text.into_owned(), style), mark: Some(mark) }, mark)
+                let style = if style == ScalarStyle::Plain {
+                    Style::Plain
+                } else {
+                    Style::Quoted
+                };
+                self.put(
+                    Node {
+                        kind: Kind::Text(text.into_owned(), style),
+                        mark: Some(mark),
+                    },
+                    mark,
+                )
             }
             _ => Ok(()),
         }
@@ -223,7 +294,11 @@ impl Builder {
 
     const fn start_document(&mut self, mark: Mark) -> Result<(), LockError> {
         self.documents += 1;
-        if self.documents > 1 { Err(LockError::mark(mark, Fault::SecondDocument)) } else { Ok(()) }
+        if self.documents > 1 {
+            Err(LockError::mark(mark, Fault::SecondDocument))
+        } else {
+            Ok(())
+        }
     }
 
     fn start(&mut self, mark: Mark, parts: Parts) -> Result<(), LockError> {
@@ -235,7 +310,9 @@ impl Builder {
     }
 
     fn end(&mut self) -> Result<(), LockError> {
-        let Some(Open { mark, parts }) = self.open.pop() else { return Ok(()) };
+        let Some(Open { mark, parts }) = self.open.pop() else {
+            return Ok(());
+        };
         let kind = match parts {
             Parts::List(items) => Kind::List(items),
             Parts::Map { entries, .. } => {
@@ -243,10 +320,17 @@ impl Builder {
                 Kind::Map(entries)
             }
         };
-        self.put(Node { kind, mark: Some(mark) }, mark)
+        self.put(
+            Node {
+                kind,
+                mark: Some(mark),
+            },
+            mark,
+        )
     }
 
-    /// Puts a finished value where it belongs: below the innermost open list or map, or at the root.
+    /// Puts a finished value where it belongs: below the innermost open list or map, or at the
+    /// root.
     fn put(&mut self, node: Node, mark: Mark) -> Result<(), LockError> {
         self.values += 1;
         if self.values > self.max_values {
@@ -256,7 +340,11 @@ impl Builder {
             None => self.root = Some(node),
             Some(Parts::List(items)) => items.push(node),
             Some(Parts::Map { entries, key }) => match key.take() {
-                Some((key, at)) => entries.push(Entry { key, mark: Some(at), value: node }),
+                Some((key, at)) => entries.push(Entry {
+                    key,
+                    mark: Some(at),
+                    value: node,
+                }),
                 None => *key = Some((key_text(node, mark)?, mark)),
             },
         }
@@ -269,7 +357,11 @@ fn check_plain_yaml(event: &Event<'_>, mark: Mark) -> Result<(), LockError> {
         return Err(LockError::mark(mark, Fault::Tag));
     }
     let anchor = event.anchor_id().is_some_and(|id| id != 0);
-    if anchor || event.is_alias() { Err(LockError::mark(mark, Fault::Anchor)) } else { Ok(()) }
+    if anchor || event.is_alias() {
+        Err(LockError::mark(mark, Fault::Anchor))
+    } else {
+        Ok(())
+    }
 }
 
 fn key_text(node: Node, mark: Mark) -> Result<String, LockError> {
@@ -282,8 +374,14 @@ fn key_text(node: Node, mark: Mark) -> Result<String, LockError> {
 
 fn check_duplicates(entries: &[Entry], around: Mark) -> Result<(), LockError> {
     let mut seen = HashSet::with_capacity(entries.len());
-    match entries.iter().find(|entry| !seen.insert(entry.key.as_str())) {
-        Some(entry) => Err(LockError::mark(entry.mark.unwrap_or(around), Fault::DuplicateKey(entry.key.chars().take(60).collect()))),
+    match entries
+        .iter()
+        .find(|entry| !seen.insert(entry.key.as_str()))
+    {
+        Some(entry) => Err(LockError::mark(
+            entry.mark.unwrap_or(around),
+            Fault::DuplicateKey(entry.key.chars().take(60).collect()),
+        )),
         None => Ok(()),
     }
 }
@@ -313,5 +411,9 @@ fn check_text(text: &str, path: &str, breaks: LineBreaks) -> Result<(), LockErro
     if text.chars().any(|c| c.is_control() && !allowed(c)) {
         return Err(LockError::at(path, Fault::Control));
     }
-    if text.len() > MAX_TEXT { Err(LockError::at(path, Fault::TooLong(MAX_TEXT))) } else { Ok(()) }
+    if text.len() > MAX_TEXT {
+        Err(LockError::at(path, Fault::TooLong(MAX_TEXT)))
+    } else {
+        Ok(())
+    }
 }

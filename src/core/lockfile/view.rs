@@ -22,14 +22,18 @@ pub(super) struct Fields<'a> {
 
 impl<'a> View<'a> {
     pub(super) const fn root(node: &'a Node) -> Self {
-        Self { node, path: String::new() }
+        Self {
+            node,
+            path: String::new(),
+        }
     }
 
     pub(super) fn fail(&self, fault: impl Into<Fault>) -> LockError {
         LockError::at(self.path.clone(), fault)
     }
 
-    /// A string. YAML's bare words count, as they were written; null, and JSON's numbers and booleans, do not.
+    /// A string. YAML's bare words count, as they were written; null, and JSON's numbers and
+    /// booleans, do not.
     pub(super) fn text(&self) -> Result<&'a str, LockError> {
         match &self.node.kind {
             Kind::Text(text, Style::Quoted) => Ok(text),
@@ -41,8 +45,11 @@ impl<'a> View<'a> {
     /// A whole number, written in decimal digits without a sign and without leading zeros.
     pub(super) fn number(&self) -> Result<u64, LockError> {
         let wrong = || self.fail(Fault::Type("a whole number without quotes, from 0 on"));
-        let Kind::Text(text, Style::Plain | Style::Literal) = &self.node.kind else { return Err(wrong()) };
-        let canonical = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+        let Kind::Text(text, Style::Plain | Style::Literal) = &self.node.kind else {
+            return Err(wrong());
+        };
+        let canonical =
+            text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
         text.parse().ok().filter(|_| canonical).ok_or_else(wrong)
     }
 
@@ -65,9 +72,14 @@ impl<'a> View<'a> {
     }
 
     pub(super) fn items(&self) -> Result<impl Iterator<Item = View<'a>> + use<'a>, LockError> {
-        let Kind::List(items) = &self.node.kind else { return Err(self.fail(Fault::Type("a list"))) };
+        let Kind::List(items) = &self.node.kind else {
+            return Err(self.fail(Fault::Type("a list")));
+        };
         let path = self.path.clone();
-        Ok(items.iter().enumerate().map(move |(index, node)| View { node, path: format!("{path}[{index}]") }))
+        Ok(items.iter().enumerate().map(move |(index, node)| View {
+            node,
+            path: format!("{path}[{index}]"),
+        }))
     }
 
     /// A map with any keys.
@@ -81,21 +93,39 @@ impl<'a> View<'a> {
     /// A map with no other keys than `known`.
     pub(super) fn fields(&self, known: &'static [&'static str]) -> Result<Fields<'a>, LockError> {
         let entries = self.entries()?;
-        match entries.iter().find(|entry| !known.contains(&entry.key.as_str())) {
-            Some(Entry { key, .. }) => Err(LockError::at(join(&self.path, key), Fault::Unknown { field: key.chars().take(60).collect(), known })),
-            None => Ok(Fields { entries, path: self.path.clone() }),
+        match entries
+            .iter()
+            .find(|entry| !known.contains(&entry.key.as_str()))
+        {
+            Some(Entry { key, .. }) => Err(LockError::at(
+                join(&self.path, key),
+                Fault::Unknown {
+                    field: key.chars().take(60).collect(),
+                    known,
+                },
+            )),
+            None => Ok(Fields {
+                entries,
+                path: self.path.clone(),
+            }),
         }
     }
 
     /// A map with any keys, of which some are looked at.
     pub(super) fn any_fields(&self) -> Result<Fields<'a>, LockError> {
-        Ok(Fields { entries: self.entries()?, path: self.path.clone() })
+        Ok(Fields {
+            entries: self.entries()?,
+            path: self.path.clone(),
+        })
     }
 
     /// The values of a map with any keys.
     pub(super) fn values(&self) -> Result<impl Iterator<Item = View<'a>> + use<'a>, LockError> {
         let path = self.path.clone();
-        Ok(self.entries()?.iter().map(move |entry| View { node: &entry.value, path: format!("{path}.{}", entry.key) }))
+        Ok(self.entries()?.iter().map(move |entry| View {
+            node: &entry.value,
+            path: format!("{path}.{}", entry.key),
+        }))
     }
 
     /// The path that leads here.
@@ -108,15 +138,24 @@ impl<'a> View<'a> {
         let text = self.text()?;
         let wrong = || {
             let expected = table.iter().map(|(word, _)| *word).collect();
-            self.fail(Fault::Choice { found: text.chars().take(60).collect(), expected })
+            self.fail(Fault::Choice {
+                found: text.chars().take(60).collect(),
+                expected,
+            })
         };
-        table.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(wrong)
+        table
+            .iter()
+            .find(|(word, _)| *word == text)
+            .map(|(_, value)| *value)
+            .ok_or_else(wrong)
     }
 
     /// `sha256:` and 64 hexadecimal digits of any case.
     pub(super) fn digest(&self) -> Result<Digest, LockError> {
         let digits = self.text()?.strip_prefix("sha256:").unwrap_or_default();
-        format!("sha256:{}", digits.to_ascii_lowercase()).parse().map_err(|_| self.fail(Fault::Digest))
+        format!("sha256:{}", digits.to_ascii_lowercase())
+            .parse()
+            .map_err(|_| self.fail(Fault::Digest))
     }
 
     /// A mode, in quotes: the bare digits mean three different things to three YAML readers.
@@ -129,31 +168,51 @@ impl<'a> View<'a> {
     }
 
     pub(super) fn target(&self) -> Result<BundlePath, LockError> {
-        self.text()?.parse().map_err(|e: crate::core::path::PathError| self.fail(e))
+        self.text()?
+            .parse()
+            .map_err(|e: crate::core::path::PathError| self.fail(e))
     }
 
     /// The path of a folder, which may end in `/`.
     pub(super) fn folder(&self) -> Result<BundlePath, LockError> {
-        self.text()?.trim_end_matches('/').parse().map_err(|e: crate::core::path::PathError| self.fail(e))
+        self.text()?
+            .trim_end_matches('/')
+            .parse()
+            .map_err(|e: crate::core::path::PathError| self.fail(e))
     }
 }
 
 impl<'a> Fields<'a> {
     pub(super) fn optional(&self, key: &'static str) -> Option<View<'a>> {
-        self.entries.iter().find(|entry| entry.key == key).map(|entry| View { node: &entry.value, path: join(&self.path, key) })
+        self.entries
+            .iter()
+            .find(|entry| entry.key == key)
+            .map(|entry| View {
+                node: &entry.value,
+                path: join(&self.path, key),
+            })
     }
 
     pub(super) fn required(&self, key: &'static str) -> Result<View<'a>, LockError> {
-        self.optional(key).ok_or_else(|| LockError::at(join(&self.path, key), Fault::Missing))
+        self.optional(key)
+            .ok_or_else(|| LockError::at(join(&self.path, key), Fault::Missing))
     }
 
     /// Reads the field with `read` if it is there.
-    pub(super) fn map<T>(&self, key: &'static str, read: impl FnOnce(&View<'a>) -> Result<T, LockError>) -> Result<Option<T>, LockError> {
+    pub(super) fn map<T>(
+        &self,
+        key: &'static str,
+        read: impl FnOnce(&View<'a>) -> Result<T, LockError>,
+    ) -> Result<Option<T>, LockError> {
         self.optional(key).as_ref().map(read).transpose()
     }
 
     /// Reads the field with `read`; it must be there.
-    pub(super) fn need<T>(&self, key: &'static str, read: impl FnOnce(&View<'a>) -> Result<T, LockError>) -> Result<T, LockError> {
+    pub(super) fn need<T>(
+        &self,
+        key: &'static str,
+        read: impl FnOnce(&View<'a>) -> Result<T, LockError>,
+    ) -> Result<T, LockError> {
         read(&self.required(key)?)
     }
 
@@ -170,7 +229,9 @@ impl<'a> Fields<'a> {
 
 /// Keys that would blur the path are left out of it.
 pub(super) fn join(path: &str, key: &str) -> String {
-    let simple = key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+    let simple = key
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
     match (path, simple) {
         (path, false) => path.to_owned(),
         ("", true) => key.to_owned(),

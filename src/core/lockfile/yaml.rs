@@ -11,7 +11,14 @@ use super::{
 impl Lockfile {
     /// Writes a lock of our generation. [`Lockfile::parse`] reads an equal value back.
     pub fn to_yaml(&self) -> String {
-        let Self { generation: _, name, version, entrypoint, artifacts, layers } = self;
+        let Self {
+            generation: _,
+            name,
+            version,
+            entrypoint,
+            artifacts,
+            layers,
+        } = self;
         let mut writer = Writer::default();
         writer.text("apiVersion", API_VERSION);
         writer.text("kind", KIND);
@@ -36,7 +43,8 @@ impl Lockfile {
     }
 }
 
-/// Lines of YAML. `next` is what stands before the next key: the indentation, or the dash of a new list item.
+/// Lines of YAML. `next` is what stands before the next key: the indentation, or the dash of a new
+/// list item.
 #[derive(Default)]
 struct Writer {
     text: String,
@@ -72,7 +80,13 @@ impl Writer {
     }
 
     fn entrypoint(&mut self, entrypoint: &Entrypoint) {
-        let Entrypoint { script, target: _, mode, checksum, size } = entrypoint;
+        let Entrypoint {
+            script,
+            target: _,
+            mode,
+            checksum,
+            size,
+        } = entrypoint;
         self.text("script", script);
         self.text("mode", mode.as_str());
         self.text("checksum", &checksum.to_string());
@@ -80,7 +94,18 @@ impl Writer {
     }
 
     fn artifact(&mut self, artifact: &Artifact) {
-        let Artifact { name, origin_type, origin, target, checksum, size, mode, unpack, oci, platforms } = artifact;
+        let Artifact {
+            name,
+            origin_type,
+            origin,
+            target,
+            checksum,
+            size,
+            mode,
+            unpack,
+            oci,
+            platforms,
+        } = artifact;
         self.item();
         self.text("name", name);
         self.text("type", origin_type.as_str());
@@ -91,39 +116,77 @@ impl Writer {
         self.text("mode", mode.as_str());
         if let Some(unpack) = unpack {
             self.raw("unpack", "true");
-            self.optional("compression", unpack.compression.map(super::Compression::as_str));
-            self.optional("unpackedPath", unpack.path.as_ref().map(super::super::path::BundlePath::as_str));
+            self.optional(
+                "compression",
+                unpack.compression.map(super::Compression::as_str),
+            );
+            self.optional(
+                "unpackedPath",
+                unpack
+                    .path
+                    .as_ref()
+                    .map(super::super::path::BundlePath::as_str),
+            );
         }
         match oci {
-            Some(OciSelection::Platform(platform)) => self.raw("oci", &format!("{{platform: {}}}", scalar(&platform.to_string()))),
-            Some(OciSelection::Blob(digest)) => self.raw("oci", &format!("{{blob: {}}}", scalar(&digest.to_string()))),
+            Some(OciSelection::Platform(platform)) => self.raw(
+                "oci",
+                &format!("{{platform: {}}}", scalar(&platform.to_string())),
+            ),
+            Some(OciSelection::Blob(digest)) => {
+                self.raw("oci", &format!("{{blob: {}}}", scalar(&digest.to_string())))
+            }
             None => {}
         }
         if !platforms.is_empty() {
-            let list: Vec<String> = platforms.iter().map(|platform| scalar(&platform.to_string())).collect();
+            let list: Vec<String> = platforms
+                .iter()
+                .map(|platform| scalar(&platform.to_string()))
+                .collect();
             self.raw("platforms", &format!("[{}]", list.join(", ")));
         }
     }
 
     fn layer(&mut self, layer: &RecordedLayer) {
-        let RecordedLayer { artifacts, diff_id, size, platform } = layer;
+        let RecordedLayer {
+            artifacts,
+            diff_id,
+            size,
+            platform,
+        } = layer;
         self.item();
         self.raw("artifacts", &artifacts.to_string());
         self.text("diffID", &diff_id.to_string());
         self.raw("size", &size.to_string());
-        self.optional("platform", platform.as_ref().map(ToString::to_string).as_deref());
+        self.optional(
+            "platform",
+            platform.as_ref().map(ToString::to_string).as_deref(),
+        );
     }
 }
 
 /// Bare only if every YAML reader, old or new, takes it for exactly this string.
 fn scalar(text: &str) -> String {
-    if is_bare(text) { text.to_owned() } else { quoted(text) }
+    if is_bare(text) {
+        text.to_owned()
+    } else {
+        quoted(text)
+    }
 }
 
 fn is_bare(text: &str) -> bool {
-    let first = text.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'/');
-    let rest = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/' | b':' | b'@' | b'+' | b'='));
-    let word = matches!(text.to_ascii_lowercase().as_str(), "true" | "false" | "yes" | "no" | "on" | "off" | "y" | "n" | "null");
+    let first = text
+        .bytes()
+        .next()
+        .is_some_and(|b| b.is_ascii_alphabetic() || b == b'/');
+    let rest = text.bytes().all(|b| {
+        b.is_ascii_alphanumeric()
+            || matches!(b, b'.' | b'_' | b'-' | b'/' | b':' | b'@' | b'+' | b'=')
+    });
+    let word = matches!(
+        text.to_ascii_lowercase().as_str(),
+        "true" | "false" | "yes" | "no" | "on" | "off" | "y" | "n" | "null"
+    );
     first && rest && !word && !text.ends_with(':')
 }
 

@@ -35,7 +35,15 @@ pub struct Descriptor {
 impl Descriptor {
     /// A descriptor without extras.
     pub fn new(media_type: impl Into<String>, digest: Digest, size: u64) -> Self {
-        Self { media_type: media_type.into(), digest, size, platform: None, artifact_type: None, annotations: Annotations::new(), data: None }
+        Self {
+            media_type: media_type.into(),
+            digest,
+            size,
+            platform: None,
+            artifact_type: None,
+            annotations: Annotations::new(),
+            data: None,
+        }
     }
 
     /// Describes `bytes`.
@@ -43,9 +51,13 @@ impl Descriptor {
         Self::new(media_type, Digest::of(bytes), bytes.len() as u64)
     }
 
-    /// The empty descriptor with its content `{}` inside (image-spec 1.1, manifest.md, "Guidance for an Empty Descriptor").
+    /// The empty descriptor with its content `{}` inside (image-spec 1.1, manifest.md, "Guidance
+    /// for an Empty Descriptor").
     pub fn empty() -> Self {
-        Self { data: Some("e30=".into()), ..Self::of(media_type::EMPTY, EMPTY_CONTENT) }
+        Self {
+            data: Some("e30=".into()),
+            ..Self::of(media_type::EMPTY, EMPTY_CONTENT)
+        }
     }
 
     /// Only what identifies the content: media type, digest, size. The form that a `subject` takes.
@@ -54,13 +66,18 @@ impl Descriptor {
         Self::new(self.media_type.clone(), self.digest, self.size)
     }
 
-    /// The same descriptor with the content inside. For small content only: the document that holds it grows by a third more.
+    /// The same descriptor with the content inside. For small content only: the document that holds
+    /// it grows by a third more.
     #[must_use]
     pub fn with_content(self, bytes: &[u8]) -> Self {
-        Self { data: Some(STANDARD.encode(bytes)), ..self }
+        Self {
+            data: Some(STANDARD.encode(bytes)),
+            ..self
+        }
     }
 
-    /// The content that lies in the descriptor itself, if it is there and is base64. A claim: whoever uses it compares the digest.
+    /// The content that lies in the descriptor itself, if it is there and is base64. A claim:
+    /// whoever uses it compares the digest.
     pub fn content(&self) -> Option<Vec<u8>> {
         STANDARD.decode(self.data.as_ref()?).ok()
     }
@@ -87,16 +104,23 @@ pub struct Platform {
 }
 
 impl Platform {
-    /// `linux/amd64`: what a bundle without platforms carries in its config, because the specification requires some value.
+    /// `linux/amd64`: what a bundle without platforms carries in its config, because the
+    /// specification requires some value.
     pub fn linux_amd64() -> Self {
-        Self { os: "linux".into(), architecture: "amd64".into(), variant: None }
+        Self {
+            os: "linux".into(),
+            architecture: "amd64".into(),
+            variant: None,
+        }
     }
 }
 
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.os, self.architecture)?;
-        self.variant.as_ref().map_or(Ok(()), |variant| write!(f, "/{variant}"))
+        self.variant
+            .as_ref()
+            .map_or(Ok(()), |variant| write!(f, "/{variant}"))
     }
 }
 
@@ -110,14 +134,27 @@ impl FromStr for Platform {
 
     fn from_str(text: &str) -> Result<Self, PlatformError> {
         let wrong = || PlatformError(text.chars().take(100).collect());
-        let word = |s: &str| !s.is_empty() && s.len() <= 32 && s.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-'));
+        let word = |s: &str| {
+            !s.is_empty()
+                && s.len() <= 32
+                && s.bytes()
+                    .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-'))
+        };
         let parts: Vec<&str> = text.split('/').collect();
         if !parts.iter().all(|part| word(part)) {
             return Err(wrong());
         }
         match parts[..] {
-            [os, architecture] => Ok(Self { os: os.into(), architecture: architecture.into(), variant: None }),
-            [os, architecture, variant] => Ok(Self { os: os.into(), architecture: architecture.into(), variant: Some(variant.into()) }),
+            [os, architecture] => Ok(Self {
+                os: os.into(),
+                architecture: architecture.into(),
+                variant: None,
+            }),
+            [os, architecture, variant] => Ok(Self {
+                os: os.into(),
+                architecture: architecture.into(),
+                variant: Some(variant.into()),
+            }),
             _ => Err(wrong()),
         }
     }
@@ -141,7 +178,15 @@ mod tests {
         for text in ["linux/amd64", "linux/arm64/v8"] {
             assert_eq!(text.parse::<Platform>().expect(text).to_string(), text);
         }
-        for text in ["", "linux", "linux/", "/amd64", "linux/amd64/v8/x", "Linux/amd64", "linux/am d"] {
+        for text in [
+            "",
+            "linux",
+            "linux/",
+            "/amd64",
+            "linux/amd64/v8/x",
+            "Linux/amd64",
+            "linux/am d",
+        ] {
             assert!(text.parse::<Platform>().is_err(), "{text}");
         }
     }

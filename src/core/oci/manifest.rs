@@ -73,7 +73,10 @@ impl Index {
 }
 
 /// A manifest or an index, whichever the bytes are.
-#[allow(clippy::large_enum_variant, reason = "one at a time, and never in a collection")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one at a time, and never in a collection"
+)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Document {
     /// A manifest with layers.
@@ -83,25 +86,36 @@ pub enum Document {
 }
 
 impl Document {
-    /// Reads `bytes` that were found under `media_type` (a descriptor's, or the registry's `Content-Type`).
+    /// Reads `bytes` that were found under `media_type` (a descriptor's, or the registry's
+    /// `Content-Type`).
     ///
-    /// A document that could be read as both, or whose own `mediaType` differs, is refused: two readers would see two documents.
+    /// A document that could be read as both, or whose own `mediaType` differs, is refused: two
+    /// readers would see two documents.
     pub fn parse(media_type: &str, bytes: &[u8], limits: &Limits) -> Result<Self, ManifestError> {
         let shape: Shape = json::parse(bytes, limits.manifest_bytes, limits.json_depth)?;
         if let Some(own) = &shape.media_type
             && own != media_type
         {
-            return Err(ManifestError::MediaType { own: own.chars().take(120).collect(), outer: media_type.chars().take(120).collect() });
+            return Err(ManifestError::MediaType {
+                own: own.chars().take(120).collect(),
+                outer: media_type.chars().take(120).collect(),
+            });
         }
         if shape.schema_version != 2 {
             return Err(ManifestError::SchemaVersion(shape.schema_version));
         }
-        match (media_type::is_index(media_type), shape.manifests.is_some(), shape.layers.is_some() || shape.config.is_some()) {
+        match (
+            media_type::is_index(media_type),
+            shape.manifests.is_some(),
+            shape.layers.is_some() || shape.config.is_some(),
+        ) {
             (_, true, true) => Err(ManifestError::Ambiguous),
-            (true, true, false) => Ok(Self::Index(serde_json::from_slice(bytes).map_err(JsonError::from)?)),
-            (false, false, true) if media_type::is_manifest(media_type) => {
-                Ok(Self::Manifest(serde_json::from_slice(bytes).map_err(JsonError::from)?))
-            }
+            (true, true, false) => Ok(Self::Index(
+                serde_json::from_slice(bytes).map_err(JsonError::from)?,
+            )),
+            (false, false, true) if media_type::is_manifest(media_type) => Ok(Self::Manifest(
+                serde_json::from_slice(bytes).map_err(JsonError::from)?,
+            )),
             _ => Err(ManifestError::Shape(media_type.chars().take(120).collect())),
         }
     }
@@ -122,18 +136,25 @@ impl Document {
         }
     }
 
-    /// Everything that must exist for this document to be complete: config and layers, or children. Not the subject.
+    /// Everything that must exist for this document to be complete: config and layers, or children.
+    /// Not the subject.
     pub fn children(&self) -> Vec<&Descriptor> {
         match self {
-            Self::Manifest(manifest) => std::iter::once(&manifest.config).chain(&manifest.layers).collect(),
+            Self::Manifest(manifest) => std::iter::once(&manifest.config)
+                .chain(&manifest.layers)
+                .collect(),
             Self::Index(index) => index.manifests.iter().collect(),
         }
     }
 
-    /// What the artifact is: `artifactType`, else the config's media type (distribution-spec 1.1, "Listing Referrers").
+    /// What the artifact is: `artifactType`, else the config's media type (distribution-spec 1.1,
+    /// "Listing Referrers").
     pub fn artifact_type(&self) -> Option<&str> {
         match self {
-            Self::Manifest(manifest) => manifest.artifact_type.as_deref().or(Some(&manifest.config.media_type)),
+            Self::Manifest(manifest) => manifest
+                .artifact_type
+                .as_deref()
+                .or(Some(&manifest.config.media_type)),
             Self::Index(index) => index.artifact_type.as_deref(),
         }
     }
@@ -196,25 +217,50 @@ mod tests {
             r#"{{"schemaVersion":2,"mediaType":"{}","config":{DESCRIPTOR},"layers":[{DESCRIPTOR}],"subject":{DESCRIPTOR}}}"#,
             media_type::MANIFEST
         );
-        let Document::Manifest(read) = parse(media_type::MANIFEST, &manifest).expect("a manifest") else { panic!("an index") };
+        let Document::Manifest(read) = parse(media_type::MANIFEST, &manifest).expect("a manifest")
+        else {
+            panic!("an index")
+        };
         assert_eq!(read.layers.len(), 1);
         assert!(read.subject.is_some());
         let index = format!(r#"{{"schemaVersion":2,"manifests":[{DESCRIPTOR}]}}"#);
-        assert_eq!(parse(media_type::INDEX, &index).expect("an index").children().len(), 1);
+        assert_eq!(
+            parse(media_type::INDEX, &index)
+                .expect("an index")
+                .children()
+                .len(),
+            1
+        );
     }
 
     #[test]
     fn documents_with_two_meanings_are_refused() {
-        let both = format!(r#"{{"schemaVersion":2,"config":{DESCRIPTOR},"layers":[],"manifests":[]}}"#);
-        let manifest = format!(r#"{{"schemaVersion":2,"mediaType":"{}","config":{DESCRIPTOR},"layers":[]}}"#, media_type::MANIFEST);
+        let both =
+            format!(r#"{{"schemaVersion":2,"config":{DESCRIPTOR},"layers":[],"manifests":[]}}"#);
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{}","config":{DESCRIPTOR},"layers":[]}}"#,
+            media_type::MANIFEST
+        );
         let old = format!(r#"{{"schemaVersion":1,"config":{DESCRIPTOR},"layers":[]}}"#);
         let short = r#"{"schemaVersion":2,"config":{"mediaType":"x","digest":"sha256:00","size":0},"layers":[]}"#;
         for (media_type, text, part) in [
-            (media_type::MANIFEST, both.as_str(), "both layers and manifests"),
+            (
+                media_type::MANIFEST,
+                both.as_str(),
+                "both layers and manifests",
+            ),
             (media_type::INDEX, &manifest, "calls itself"),
             (media_type::MANIFEST, &old, "schemaVersion 1"),
-            (media_type::MANIFEST, r#"{"schemaVersion":2,"manifests":[]}"#, "does not have the fields"),
-            ("text/plain", r#"{"schemaVersion":2}"#, "does not have the fields"),
+            (
+                media_type::MANIFEST,
+                r#"{"schemaVersion":2,"manifests":[]}"#,
+                "does not have the fields",
+            ),
+            (
+                "text/plain",
+                r#"{"schemaVersion":2}"#,
+                "does not have the fields",
+            ),
             (media_type::MANIFEST, short, "64 lower-case"),
             (media_type::MANIFEST, "[]", "cannot be read"),
         ] {

@@ -1,6 +1,7 @@
 //! OCI documents: descriptors, manifests, indexes, and the layout's own files (image-spec 1.1).
 //!
-//! Raw bytes are kept end to end: a document that was read is never serialised again, because its digest is of the bytes.
+//! Raw bytes are kept end to end: a document that was read is never serialised again, because its
+//! digest is of the bytes.
 
 pub mod descriptor;
 pub mod layout;

@@ -5,8 +5,9 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    CREATED_ANNOTATION, Format, LOCK_ANNOTATION, LOCK_PATH, LayerCompression, LayerPlan, MODE_ANNOTATION, Output, PACK_FORMAT,
-    PACK_FORMAT_ANNOTATION, PackError, Segment, TITLE_ANNOTATION, TarFile, is_reserved, segments,
+    CREATED_ANNOTATION, Format, LOCK_ANNOTATION, LOCK_PATH, LayerCompression, LayerPlan,
+    MODE_ANNOTATION, Output, PACK_FORMAT, PACK_FORMAT_ANNOTATION, PackError, Segment,
+    TITLE_ANNOTATION, TarFile, is_reserved, segments,
 };
 use crate::core::{
     class::{Classified, Reason},
@@ -14,7 +15,9 @@ use crate::core::{
     limits::Limits,
     lockfile::CanonicalLock,
     media_type,
-    oci::{Annotations, Descriptor, Document, Index, Manifest, Platform, descriptor::EMPTY_CONTENT},
+    oci::{
+        Annotations, Descriptor, Document, Index, Manifest, Platform, descriptor::EMPTY_CONTENT,
+    },
 };
 
 /// Bytes with their descriptor.
@@ -43,21 +46,35 @@ pub struct LayerBlob {
 impl LayerBlob {
     /// An uncompressed layer.
     pub fn plain(diff_id: Digest, size: u64) -> Self {
-        Self { descriptor: Descriptor::new(media_type::LAYER, diff_id, size), diff_id }
+        Self {
+            descriptor: Descriptor::new(media_type::LAYER, diff_id, size),
+            diff_id,
+        }
     }
 
     /// A compressed layer.
     pub fn zstd(digest: Digest, size: u64, diff_id: Digest) -> Self {
-        Self { descriptor: Descriptor::new(media_type::LAYER_ZSTD, digest, size), diff_id }
+        Self {
+            descriptor: Descriptor::new(media_type::LAYER_ZSTD, digest, size),
+            diff_id,
+        }
     }
 }
 
-/// The documents of an `Image`, none larger than anybody reads. The lock's layer is never compressed: it is small, and readable without a decoder.
-pub fn image(lock: &CanonicalLock, output: &Output, platform: Option<&Platform>, blobs: &[LayerBlob]) -> Result<Documents, PackError> {
+/// The documents of an `Image`, none larger than anybody reads. The lock's layer is never
+/// compressed: it is small, and readable without a decoder.
+pub fn image(
+    lock: &CanonicalLock,
+    output: &Output,
+    platform: Option<&Platform>,
+    blobs: &[LayerBlob],
+) -> Result<Documents, PackError> {
     let lock_layer = lock_layer(lock);
     let lock_blob = (Descriptor::of(media_type::LAYER, &lock_layer), lock_layer);
     let platform = platform.cloned().unwrap_or_else(Platform::linux_amd64);
-    let diff_ids: Vec<Digest> = std::iter::once(lock_blob.0.digest).chain(blobs.iter().map(|blob| blob.diff_id)).collect();
+    let diff_ids: Vec<Digest> = std::iter::once(lock_blob.0.digest)
+        .chain(blobs.iter().map(|blob| blob.diff_id))
+        .collect();
     let mut config = json!({
         "architecture": platform.architecture,
         "config": {},
@@ -71,39 +88,78 @@ pub fn image(lock: &CanonicalLock, output: &Output, platform: Option<&Platform>,
         config["created"] = created.into();
     }
     let config = document(media_type::CONFIG, &config)?;
-    let layers = std::iter::once(lock_blob.0.clone()).chain(blobs.iter().map(|blob| blob.descriptor.clone())).collect();
+    let layers = std::iter::once(lock_blob.0.clone())
+        .chain(blobs.iter().map(|blob| blob.descriptor.clone()))
+        .collect();
     let manifest = manifest(None, config.0.clone(), layers, annotations(lock, output))?;
-    Ok(Documents { lock: lock_blob, config, manifest })
+    Ok(Documents {
+        lock: lock_blob,
+        config,
+        manifest,
+    })
 }
 
 /// The documents of an `Artifact`.
-pub fn artifact(lock: &CanonicalLock, output: &Output, layers: &[LayerPlan]) -> Result<Documents, PackError> {
+pub fn artifact(
+    lock: &CanonicalLock,
+    output: &Output,
+    layers: &[LayerPlan],
+) -> Result<Documents, PackError> {
     let lock_bytes = Bytes::from(lock.bytes.clone());
     let lock_blob = (Descriptor::of(media_type::LOCK, &lock_bytes), lock_bytes);
-    let raw = layers.iter().flat_map(|layer| &layer.files).map(|file| Descriptor {
-        annotations: Annotations::from([
-            (TITLE_ANNOTATION.to_owned(), file.path.as_str().to_owned()),
-            (MODE_ANNOTATION.to_owned(), file.mode.as_str().to_owned()),
-        ]),
-        ..Descriptor::new(media_type::OCTET_STREAM, file.checksum, file.size)
-    });
+    let raw = layers
+        .iter()
+        .flat_map(|layer| &layer.files)
+        .map(|file| Descriptor {
+            annotations: Annotations::from([
+                (TITLE_ANNOTATION.to_owned(), file.path.as_str().to_owned()),
+                (MODE_ANNOTATION.to_owned(), file.mode.as_str().to_owned()),
+            ]),
+            ..Descriptor::new(media_type::OCTET_STREAM, file.checksum, file.size)
+        });
     let layers = std::iter::once(lock_blob.0.clone()).chain(raw).collect();
     let mut annotations = annotations(lock, output);
     if let Some(created) = output.created()? {
         annotations.insert(CREATED_ANNOTATION.into(), created);
     }
-    let manifest = manifest(Some(media_type::ARTIFACT), Descriptor::empty(), layers, annotations)?;
-    Ok(Documents { lock: lock_blob, config: (Descriptor::empty(), Bytes::from_static(EMPTY_CONTENT)), manifest })
+    let manifest = manifest(
+        Some(media_type::ARTIFACT),
+        Descriptor::empty(),
+        layers,
+        annotations,
+    )?;
+    Ok(Documents {
+        lock: lock_blob,
+        config: (Descriptor::empty(), Bytes::from_static(EMPTY_CONTENT)),
+        manifest,
+    })
 }
 
 /// The index over the manifests of several platforms.
-pub fn index(lock: &CanonicalLock, output: &Output, children: impl Iterator<Item = (Platform, Descriptor)>) -> Result<Blob, PackError> {
-    let manifests = children.map(|(platform, manifest)| Descriptor { platform: Some(platform), ..manifest }).collect();
-    let index = Index { annotations: annotations(lock, output), ..Index::new(manifests) };
+pub fn index(
+    lock: &CanonicalLock,
+    output: &Output,
+    children: impl Iterator<Item = (Platform, Descriptor)>,
+) -> Result<Blob, PackError> {
+    let manifests = children
+        .map(|(platform, manifest)| Descriptor {
+            platform: Some(platform),
+            ..manifest
+        })
+        .collect();
+    let index = Index {
+        annotations: annotations(lock, output),
+        ..Index::new(manifests)
+    };
     document(media_type::INDEX, &index)
 }
 
-fn manifest(artifact_type: Option<&str>, config: Descriptor, layers: Vec<Descriptor>, annotations: Annotations) -> Result<Blob, PackError> {
+fn manifest(
+    artifact_type: Option<&str>,
+    config: Descriptor,
+    layers: Vec<Descriptor>,
+    annotations: Annotations,
+) -> Result<Blob, PackError> {
     let manifest = Manifest {
         schema_version: 2,
         media_type: Some(media_type::MANIFEST.into()),
@@ -117,21 +173,38 @@ fn manifest(artifact_type: Option<&str>, config: Descriptor, layers: Vec<Descrip
 }
 
 fn annotations(lock: &CanonicalLock, output: &Output) -> Annotations {
-    let own = [(PACK_FORMAT_ANNOTATION, PACK_FORMAT.to_owned()), (LOCK_ANNOTATION, lock.digest.to_string())];
-    own.into_iter().map(|(key, value)| (key.to_owned(), value)).chain(output.annotations.clone()).collect()
+    let own = [
+        (PACK_FORMAT_ANNOTATION, PACK_FORMAT.to_owned()),
+        (LOCK_ANNOTATION, lock.digest.to_string()),
+    ];
+    own.into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .chain(output.annotations.clone())
+        .collect()
 }
 
 fn document(media_type: &str, value: &impl Serialize) -> Result<Blob, PackError> {
-    let bytes = Bytes::from(serde_json_canonicalizer::to_vec(value).map_err(|e| PackError::Canonical(e.to_string()))?);
+    let bytes = Bytes::from(
+        serde_json_canonicalizer::to_vec(value).map_err(|e| PackError::Canonical(e.to_string()))?,
+    );
     let limit = Limits::DEFAULT.manifest_bytes;
     if bytes.len() > limit {
-        return Err(PackError::TooLarge { what: media_type.into(), size: bytes.len(), limit });
+        return Err(PackError::TooLarge {
+            what: media_type.into(),
+            size: bytes.len(),
+            limit,
+        });
     }
     Ok((Descriptor::of(media_type, &bytes), bytes))
 }
 
 fn lock_layer(lock: &CanonicalLock) -> Bytes {
-    let file = TarFile { path: LOCK_PATH.into(), mode: 0o644, size: lock.bytes.len() as u64, content: () };
+    let file = TarFile {
+        path: LOCK_PATH.into(),
+        mode: 0o644,
+        size: lock.bytes.len() as u64,
+        content: (),
+    };
     let pieces = segments([file]).into_iter().map(|segment| match segment {
         Segment::Literal(bytes) => bytes,
         Segment::Content { .. } => lock.bytes.clone(),
@@ -139,34 +212,78 @@ fn lock_layer(lock: &CanonicalLock) -> Bytes {
     pieces.collect::<Vec<_>>().concat().into()
 }
 
-/// Takes the lock's bytes out of the first layer of an `Image`. Refuses a layer that holds anything else.
+/// Takes the lock's bytes out of the first layer of an `Image`. Refuses a layer that holds anything
+/// else.
 pub fn lock_in_layer(layer: &[u8]) -> Result<Vec<u8>, EmbeddedError> {
     // Folder header, file header, content: the file's size stands at a fixed place.
-    let field = layer.get(512 + 124..512 + 135).and_then(|digits| std::str::from_utf8(digits).ok());
-    let size = field.and_then(|digits| usize::from_str_radix(digits, 8).ok()).ok_or(EmbeddedError::Layer)?;
-    let bytes = layer.get(1_024..).and_then(|rest| rest.get(..size)).ok_or(EmbeddedError::Layer)?;
-    let lock = CanonicalLock { bytes: bytes.to_vec(), digest: Digest::of(bytes) };
-    if lock_layer(&lock) == layer { Ok(lock.bytes) } else { Err(EmbeddedError::Layer) }
+    let field = layer
+        .get(512 + 124..512 + 135)
+        .and_then(|digits| std::str::from_utf8(digits).ok());
+    let size = field
+        .and_then(|digits| usize::from_str_radix(digits, 8).ok())
+        .ok_or(EmbeddedError::Layer)?;
+    let bytes = layer
+        .get(1_024..)
+        .and_then(|rest| rest.get(..size))
+        .ok_or(EmbeddedError::Layer)?;
+    let lock = CanonicalLock {
+        bytes: bytes.to_vec(),
+        digest: Digest::of(bytes),
+    };
+    if lock_layer(&lock) == layer {
+        Ok(lock.bytes)
+    } else {
+        Err(EmbeddedError::Layer)
+    }
 }
 
-/// Reads back what a bundle was packed with, from its manifest and config. [`image`] and [`artifact`] then say whether every byte is as
-/// packgate would write it.
-pub fn output_of(manifest: &Manifest, config: &[u8], limits: &Limits) -> Result<Output, EmbeddedError> {
-    let format = manifest.annotations.get(PACK_FORMAT_ANNOTATION).ok_or(EmbeddedError::NotABundle)?;
+/// Reads back what a bundle was packed with, from its manifest and config. [`image`] and
+/// [`artifact`] then say whether every byte is as packgate would write it.
+pub fn output_of(
+    manifest: &Manifest,
+    config: &[u8],
+    limits: &Limits,
+) -> Result<Output, EmbeddedError> {
+    let format = manifest
+        .annotations
+        .get(PACK_FORMAT_ANNOTATION)
+        .ok_or(EmbeddedError::NotABundle)?;
     if format != PACK_FORMAT {
         return Err(EmbeddedError::PackFormat(format.chars().take(20).collect()));
     }
     let is_artifact = manifest.artifact_type.as_deref() == Some(media_type::ARTIFACT);
-    let zstd = manifest.layers.iter().any(|layer| layer.media_type == media_type::LAYER_ZSTD);
-    let created = if is_artifact { manifest.annotations.get(CREATED_ANNOTATION).cloned() } else { created_of(config, limits)? };
+    let zstd = manifest
+        .layers
+        .iter()
+        .any(|layer| layer.media_type == media_type::LAYER_ZSTD);
+    let created = if is_artifact {
+        manifest.annotations.get(CREATED_ANNOTATION).cloned()
+    } else {
+        created_of(config, limits)?
+    };
     let epoch = created.map(|text| {
-        text.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_second).map_err(|_| EmbeddedError::Created(text.chars().take(40).collect()))
+        text.parse::<jiff::Timestamp>()
+            .map(jiff::Timestamp::as_second)
+            .map_err(|_| EmbeddedError::Created(text.chars().take(40).collect()))
     });
     Ok(Output {
-        format: if is_artifact { Format::Artifact } else { Format::Image },
-        compression: if zstd { LayerCompression::Zstd } else { LayerCompression::None },
+        format: if is_artifact {
+            Format::Artifact
+        } else {
+            Format::Image
+        },
+        compression: if zstd {
+            LayerCompression::Zstd
+        } else {
+            LayerCompression::None
+        },
         source_date_epoch: epoch.transpose()?,
-        annotations: manifest.annotations.iter().filter(|(key, _)| !is_reserved(key)).map(|(key, value)| (key.clone(), value.clone())).collect(),
+        annotations: manifest
+            .annotations
+            .iter()
+            .filter(|(key, _)| !is_reserved(key))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect(),
     })
 }
 
@@ -175,8 +292,8 @@ fn created_of(config: &[u8], limits: &Limits) -> Result<Option<String>, Embedded
     struct Config {
         created: Option<String>,
     }
-    let config: Config =
-        crate::core::json::parse(config, limits.config_bytes, limits.json_depth).map_err(|e| EmbeddedError::Config(e.to_string()))?;
+    let config: Config = crate::core::json::parse(config, limits.config_bytes, limits.json_depth)
+        .map_err(|e| EmbeddedError::Config(e.to_string()))?;
     Ok(config.created)
 }
 

@@ -1,5 +1,6 @@
-//! The digests of pack format 1, frozen. `tests/data/pack-format-1/golden.py` computed them from the specification alone: it writes tar
-//! headers, JCS and the distribution of files over layers by itself, and prints the same names and digests.
+//! The digests of pack format 1, frozen. `tests/data/pack-format-1/golden.py` computed them from
+//! the specification alone: it writes tar headers, JCS and the distribution of files over layers by
+//! itself, and prints the same names and digests.
 
 use super::*;
 use crate::core::{
@@ -10,13 +11,34 @@ use crate::core::{
 };
 
 const GOLDEN: &[(&str, &str)] = &[
-    ("image-5", "sha256:4d550d0bd86f3042762e566849d190530a918163142ac7eb6fb4d69f0a57248e"),
-    ("image-63", "sha256:1622403808384189de3ecc8745dfb4b297440ce154b922abedb5001916b5ecce"),
-    ("image-64", "sha256:a955e3dc54391e6f02e8388cf679b341b7846f8b3599e57805be074a292a84b7"),
-    ("image-130", "sha256:48b85300d9d15301fa89f85ae7bb6827ef458ebed4fae673a4f6ebae4ba41438"),
-    ("image-chosen", "sha256:ba3d62371711fb18e676e7cc98a16f2b4b0f7d843ea6a37d70ad5ddbe837947a"),
-    ("artifact", "sha256:97bd61ee8ade3bdfa8bbebe1de8c72f5729aecf45a85a678e268c3a38b08b032"),
-    ("index", "sha256:c8a1d9fcd04b5e4e32584d1c362bd1d567e1253fa068838e7252b79415a1dfa0"),
+    (
+        "image-5",
+        "sha256:4d550d0bd86f3042762e566849d190530a918163142ac7eb6fb4d69f0a57248e",
+    ),
+    (
+        "image-63",
+        "sha256:1622403808384189de3ecc8745dfb4b297440ce154b922abedb5001916b5ecce",
+    ),
+    (
+        "image-64",
+        "sha256:a955e3dc54391e6f02e8388cf679b341b7846f8b3599e57805be074a292a84b7",
+    ),
+    (
+        "image-130",
+        "sha256:48b85300d9d15301fa89f85ae7bb6827ef458ebed4fae673a4f6ebae4ba41438",
+    ),
+    (
+        "image-chosen",
+        "sha256:ba3d62371711fb18e676e7cc98a16f2b4b0f7d843ea6a37d70ad5ddbe837947a",
+    ),
+    (
+        "artifact",
+        "sha256:97bd61ee8ade3bdfa8bbebe1de8c72f5729aecf45a85a678e268c3a38b08b032",
+    ),
+    (
+        "index",
+        "sha256:c8a1d9fcd04b5e4e32584d1c362bd1d567e1253fa068838e7252b79415a1dfa0",
+    ),
 ];
 
 /// Short, in a folder, split between prefix and name, not ASCII, and too long for one name.
@@ -43,16 +65,32 @@ pub(super) fn artifact(i: usize, platforms: &[&str]) -> Artifact {
         target: path(i).parse().expect("a path"),
         checksum: Digest::of(&content),
         size: content.len() as u64,
-        mode: if i.is_multiple_of(3) { FileMode::Executable } else { FileMode::Plain },
+        mode: if i.is_multiple_of(3) {
+            FileMode::Executable
+        } else {
+            FileMode::Plain
+        },
         unpack: None,
         oci: None,
-        platforms: platforms.iter().map(|platform| platform.parse().expect("a platform")).collect(),
+        platforms: platforms
+            .iter()
+            .map(|platform| platform.parse().expect("a platform"))
+            .collect(),
     }
 }
 
 pub(super) fn lock(artifacts: Vec<Artifact>, entrypoint: Option<Entrypoint>) -> Lockfile {
     let (name, version) = (Some("golden".into()), Some("1.40".into()));
-    Lockfile { generation: Generation::Packgate, name, version, entrypoint, artifacts, layers: Vec::new() }.checked(&Limits::DEFAULT).expect("valid")
+    Lockfile {
+        generation: Generation::Packgate,
+        name,
+        version,
+        entrypoint,
+        artifacts,
+        layers: Vec::new(),
+    }
+    .checked(&Limits::DEFAULT)
+    .expect("valid")
 }
 
 const SCRIPT: &[u8] = b"#!/bin/sh\n";
@@ -62,9 +100,13 @@ fn diff_id(layer: &LayerPlan) -> Digest {
     for segment in layer.segments() {
         match segment {
             Segment::Literal(bytes) => hasher.update(&bytes),
-            Segment::Content { content: file, .. } if file.item == Item::Entrypoint => hasher.update(SCRIPT),
+            Segment::Content { content: file, .. } if file.item == Item::Entrypoint => {
+                hasher.update(SCRIPT)
+            }
             Segment::Content { content: file, .. } => {
-                let i = (0..130).find(|i| path(*i) == file.path.as_str()).expect("one of ours");
+                let i = (0..130)
+                    .find(|i| path(*i) == file.path.as_str())
+                    .expect("one of ours");
                 hasher.update(&content(i));
             }
         }
@@ -77,7 +119,10 @@ fn digest(lock: &Lockfile, output: Output) -> String {
     let pack = |manifest: ManifestPlan| {
         let blob = |layer: &LayerPlan| LayerBlob::plain(diff_id(layer), total(&layer.segments()));
         let blobs: Vec<LayerBlob> = manifest.layers.iter().map(blob).collect();
-        plan.documents(&manifest, &blobs).expect("documents").manifest.0
+        plan.documents(&manifest, &blobs)
+            .expect("documents")
+            .manifest
+            .0
     };
     let manifests: Vec<Descriptor> = plan.manifests().map(pack).collect();
     plan.top(&manifests).expect("a digest").0.to_string()
@@ -88,17 +133,56 @@ fn compute(name: &str) -> String {
     match name {
         "image-chosen" => {
             let annotations = Annotations::from([("a".to_owned(), "b \"ü\"".to_owned())]);
-            digest(&plain(5), Output { source_date_epoch: Some(1_700_000_000), annotations, ..Output::default() })
+            digest(
+                &plain(5),
+                Output {
+                    source_date_epoch: Some(1_700_000_000),
+                    annotations,
+                    ..Output::default()
+                },
+            )
         }
-        "artifact" => digest(&plain(5), Output { format: Format::Artifact, source_date_epoch: Some(0), ..Output::default() }),
+        "artifact" => digest(
+            &plain(5),
+            Output {
+                format: Format::Artifact,
+                source_date_epoch: Some(0),
+                ..Output::default()
+            },
+        ),
         "index" => {
             let (amd64, arm64) = ("linux/amd64", "linux/arm64/v8");
-            let artifacts = vec![artifact(0, &[]), artifact(1, &[amd64]), artifact(2, &[arm64, amd64]), artifact(3, &[arm64])];
+            let artifacts = vec![
+                artifact(0, &[]),
+                artifact(1, &[amd64]),
+                artifact(2, &[arm64, amd64]),
+                artifact(3, &[arm64]),
+            ];
             let (script, target) = ("files/run.sh".to_owned(), "run.sh".parse().expect("a path"));
             let (checksum, size) = (Digest::of(SCRIPT), SCRIPT.len() as u64);
-            digest(&lock(artifacts, Some(Entrypoint { script, target, mode: FileMode::Executable, checksum, size })), Output::default())
+            digest(
+                &lock(
+                    artifacts,
+                    Some(Entrypoint {
+                        script,
+                        target,
+                        mode: FileMode::Executable,
+                        checksum,
+                        size,
+                    }),
+                ),
+                Output::default(),
+            )
         }
-        image => digest(&plain(image.strip_prefix("image-").and_then(|count| count.parse().ok()).expect("a count")), Output::default()),
+        image => digest(
+            &plain(
+                image
+                    .strip_prefix("image-")
+                    .and_then(|count| count.parse().ok())
+                    .expect("a count"),
+            ),
+            Output::default(),
+        ),
     }
 }
 
@@ -111,20 +195,56 @@ fn the_digests_of_pack_format_1_are_what_the_specification_gives() {
 
 #[test]
 fn files_are_spread_over_layers_as_specified() {
-    for (count, lengths) in [(1, vec![1]), (63, vec![1; 63]), (64, [vec![2], vec![1; 62]].concat()), (130, [vec![3; 4], vec![2; 59]].concat())] {
-        let plan = PackPlan::new(&lock((0..count).map(|i| artifact(i, &[])).collect(), None), Output::default()).expect("a plan");
+    for (count, lengths) in [
+        (1, vec![1]),
+        (63, vec![1; 63]),
+        (64, [vec![2], vec![1; 62]].concat()),
+        (130, [vec![3; 4], vec![2; 59]].concat()),
+    ] {
+        let plan = PackPlan::new(
+            &lock((0..count).map(|i| artifact(i, &[])).collect(), None),
+            Output::default(),
+        )
+        .expect("a plan");
         let layers = plan.manifest(0).expect("a manifest").layers;
-        assert_eq!(layers.iter().map(|layer| layer.files.len()).collect::<Vec<_>>(), lengths, "{count}");
-        let order: Vec<Item> = layers.iter().flat_map(|layer| &layer.files).map(|file| file.item).collect();
-        assert_eq!(order, (0..count).map(Item::Artifact).collect::<Vec<_>>(), "{count}");
+        assert_eq!(
+            layers
+                .iter()
+                .map(|layer| layer.files.len())
+                .collect::<Vec<_>>(),
+            lengths,
+            "{count}"
+        );
+        let order: Vec<Item> = layers
+            .iter()
+            .flat_map(|layer| &layer.files)
+            .map(|file| file.item)
+            .collect();
+        assert_eq!(
+            order,
+            (0..count).map(Item::Artifact).collect::<Vec<_>>(),
+            "{count}"
+        );
     }
 }
 
 #[test]
 fn a_document_that_nobody_would_read_is_refused() {
-    let annotations = Annotations::from([("a".to_owned(), "x".repeat(Limits::DEFAULT.manifest_bytes))]);
+    let annotations =
+        Annotations::from([("a".to_owned(), "x".repeat(Limits::DEFAULT.manifest_bytes))]);
     let lock = lock(vec![artifact(1, &[])], None);
-    let plan = PackPlan::new(&lock, Output { format: Format::Artifact, annotations, ..Output::default() }).expect("a plan");
+    let plan = PackPlan::new(
+        &lock,
+        Output {
+            format: Format::Artifact,
+            annotations,
+            ..Output::default()
+        },
+    )
+    .expect("a plan");
     assert!(matches!(plan.predict(), Err(PackError::TooLarge { .. })));
-    assert_eq!(plan.predict().expect_err("too large").reason(), Reason::InvalidSpec);
+    assert_eq!(
+        plan.predict().expect_err("too large").reason(),
+        Reason::InvalidSpec
+    );
 }

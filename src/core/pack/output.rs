@@ -1,4 +1,5 @@
-//! What a user may choose about a bundle's form. All of it is covered by the digest and recorded in provenance.
+//! What a user may choose about a bundle's form. All of it is covered by the digest and recorded in
+//! provenance.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -74,7 +75,8 @@ pub struct Output {
 }
 
 impl Output {
-    /// Refuses what cannot be packed: annotations that packgate sets itself, a time that is none, compressed raw blobs.
+    /// Refuses what cannot be packed: annotations that packgate sets itself, a time that is none,
+    /// compressed raw blobs.
     pub fn check(&self) -> Result<(), PackError> {
         if let Some(key) = self.annotations.keys().find(|key| is_reserved(key)) {
             return Err(PackError::ReservedAnnotation(key.clone()));
@@ -87,7 +89,12 @@ impl Output {
 
     /// The creation time in RFC 3339, if one was chosen.
     pub fn created(&self) -> Result<Option<String>, PackError> {
-        let to_text = |seconds| Timestamp::from_second(seconds).ok().filter(|_| seconds >= 0).map(|time| time.to_string());
+        let to_text = |seconds| {
+            Timestamp::from_second(seconds)
+                .ok()
+                .filter(|_| seconds >= 0)
+                .map(|time| time.to_string())
+        };
         match self.source_date_epoch {
             None => Ok(None),
             Some(seconds) => to_text(seconds).map(Some).ok_or(PackError::Epoch(seconds)),
@@ -105,31 +112,60 @@ mod tests {
     use super::*;
 
     fn with(key: &str) -> Output {
-        Output { annotations: Annotations::from([(key.into(), "x".into())]), ..Output::default() }
+        Output {
+            annotations: Annotations::from([(key.into(), "x".into())]),
+            ..Output::default()
+        }
     }
 
     #[test]
     fn what_packgate_sets_itself_cannot_be_set() {
-        for key in ["dev.packgate.pack-format", "dev.packgate.x", "org.opencontainers.image.created", ""] {
-            assert!(matches!(with(key).check(), Err(PackError::ReservedAnnotation(_))), "{key}");
+        for key in [
+            "dev.packgate.pack-format",
+            "dev.packgate.x",
+            "org.opencontainers.image.created",
+            "",
+        ] {
+            assert!(
+                matches!(with(key).check(), Err(PackError::ReservedAnnotation(_))),
+                "{key}"
+            );
         }
         assert!(with("org.opencontainers.image.title").check().is_ok());
     }
 
     #[test]
     fn a_creation_time_is_seconds_since_1970() {
-        for (seconds, text) in [(0, "1970-01-01T00:00:00Z"), (1_700_000_000, "2023-11-14T22:13:20Z")] {
-            let output = Output { source_date_epoch: Some(seconds), ..Output::default() };
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (1_700_000_000, "2023-11-14T22:13:20Z"),
+        ] {
+            let output = Output {
+                source_date_epoch: Some(seconds),
+                ..Output::default()
+            };
             assert_eq!(output.created().expect("valid").as_deref(), Some(text));
         }
         for seconds in [-1, i64::MAX] {
-            assert!(Output { source_date_epoch: Some(seconds), ..Output::default() }.check().is_err(), "{seconds}");
+            assert!(
+                Output {
+                    source_date_epoch: Some(seconds),
+                    ..Output::default()
+                }
+                .check()
+                .is_err(),
+                "{seconds}"
+            );
         }
     }
 
     #[test]
     fn raw_blobs_are_not_compressed() {
-        let output = Output { format: Format::Artifact, compression: LayerCompression::Zstd, ..Output::default() };
+        let output = Output {
+            format: Format::Artifact,
+            compression: LayerCompression::Zstd,
+            ..Output::default()
+        };
         assert!(matches!(output.check(), Err(PackError::CompressedArtifact)));
     }
 }

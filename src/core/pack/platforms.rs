@@ -8,40 +8,90 @@ use super::{
 /// Artifacts for every platform, beside one for each of so many.
 fn many(shared: usize, platforms: usize) -> Lockfile {
     let own = (0..platforms).map(|i| artifact(shared + i, &[&format!("linux/a{i}")]));
-    lock((0..shared).map(|i| artifact(i, &[])).chain(own).collect(), None)
+    lock(
+        (0..shared).map(|i| artifact(i, &[])).chain(own).collect(),
+        None,
+    )
 }
 
 #[test]
 fn platforms_share_their_files() {
     let plan = PackPlan::new(&many(1_000, 64), Output::default()).expect("a plan");
-    assert_eq!((plan.files.len(), plan.choices.len()), (1_064, 64), "a file is kept once");
-    let files =
-        |number| -> Vec<Arc<PackedFile>> { plan.manifest(number).expect("planned").layers.into_iter().flat_map(|layer| layer.files).collect() };
+    assert_eq!(
+        (plan.files.len(), plan.choices.len()),
+        (1_064, 64),
+        "a file is kept once"
+    );
+    let files = |number| -> Vec<Arc<PackedFile>> {
+        plan.manifest(number)
+            .expect("planned")
+            .layers
+            .into_iter()
+            .flat_map(|layer| layer.files)
+            .collect()
+    };
     let (first, last) = (files(0), files(63));
     assert_eq!((first.len(), last.len()), (1_001, 1_001));
-    assert!(first.iter().zip(&last).take(1_000).all(|(one, other)| Arc::ptr_eq(one, other)), "in every manifest it is the same");
+    assert!(
+        first
+            .iter()
+            .zip(&last)
+            .take(1_000)
+            .all(|(one, other)| Arc::ptr_eq(one, other)),
+        "in every manifest it is the same"
+    );
     assert_ne!(first[1_000], last[1_000]);
     drop((first, last));
-    assert!(plan.files.iter().all(|planned| Arc::strong_count(&planned.file) == 1), "no manifest stays");
+    assert!(
+        plan.files
+            .iter()
+            .all(|planned| Arc::strong_count(&planned.file) == 1),
+        "no manifest stays"
+    );
     let only = plan.clone().only(&"linux/a7".parse().expect("a platform"));
-    let names: Vec<String> = only.platforms().flatten().map(ToString::to_string).collect();
+    let names: Vec<String> = only
+        .platforms()
+        .flatten()
+        .map(ToString::to_string)
+        .collect();
     assert_eq!(
         (names, only.manifest(0).map(|manifest| manifest.platform)),
-        (vec!["linux/a7".to_owned()], Some(plan.manifest(61).expect("planned").platform))
+        (
+            vec!["linux/a7".to_owned()],
+            Some(plan.manifest(61).expect("planned").platform)
+        )
     );
 }
 
 #[test]
 fn what_would_be_packed_too_often_is_refused() {
-    let told = |lock: &Lockfile| PackPlan::new(lock, Output::default()).err().map(|error| (error.reason(), error.to_string()));
+    let told = |lock: &Lockfile| {
+        PackPlan::new(lock, Output::default())
+            .err()
+            .map(|error| (error.reason(), error.to_string()))
+    };
     let refused = |shared, platforms| told(&many(shared, platforms));
     assert_eq!(refused(1, 64), None);
     let mut lock = many(1, 64); // the parser refuses one more already
     lock.artifacts.push(artifact(99, &["linux/b"]));
     let (reason, message) = told(&lock).expect("more platforms than an index may have");
-    assert_eq!((reason, message.contains("65 platforms, the limit is 64; make several bundles")), (Reason::LimitExceeded, true), "{message}");
+    assert_eq!(
+        (
+            reason,
+            message.contains("65 platforms, the limit is 64; make several bundles")
+        ),
+        (Reason::LimitExceeded, true),
+        "{message}"
+    );
     // 1,561 for each of 64, and one more for each: 99,968.
     assert_eq!(refused(1_561, 64), None);
     let (reason, message) = refused(1_562, 64).expect("100,032 files");
-    assert_eq!((reason, message.contains("100032 artifacts") && message.contains("the limit is 100000")), (Reason::LimitExceeded, true), "{message}");
+    assert_eq!(
+        (
+            reason,
+            message.contains("100032 artifacts") && message.contains("the limit is 100000")
+        ),
+        (Reason::LimitExceeded, true),
+        "{message}"
+    );
 }

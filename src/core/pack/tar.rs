@@ -1,10 +1,12 @@
 //! Deterministic tar streams, as a plan: which literal bytes, and where which file's content goes.
 //!
-//! Part of `packFormat: "1"` and frozen with it. POSIX ustar, a pax header only where ustar cannot hold a path or size; entries sorted by
-//! name; parent folders (0755) once, before what is in them; uid, gid and mtime 0, no names; two zero blocks at the end.
-//! Source: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Interchange Format".
+//! Part of `packFormat: "1"` and frozen with it. POSIX ustar, a pax header only where ustar cannot
+//! hold a path or size; entries sorted by name; parent folders (0755) once, before what is in them;
+//! uid, gid and mtime 0, no names; two zero blocks at the end. Source: POSIX.1-2017, pax, "ustar
+//! Interchange Format" and "pax Interchange Format".
 //!
-//! Who packs writes the plan out; who unpacks or re-derives compares the plan with what was read. Nothing ever parses a tar of ours.
+//! Who packs writes the plan out; who unpacks or re-derives compares the plan with what was read.
+//! Nothing ever parses a tar of ours.
 
 const BLOCK: usize = 512;
 const MAX_OCTAL_SIZE: u64 = 0o77_777_777_777;
@@ -51,7 +53,8 @@ impl<T> Segment<T> {
     }
 }
 
-/// The segments of a tar that holds `files` and their parent folders. Paths must be unique, and none may be a parent of another.
+/// The segments of a tar that holds `files` and their parent folders. Paths must be unique, and
+/// none may be a parent of another.
 pub fn segments<T>(files: impl IntoIterator<Item = TarFile<T>>) -> Vec<Segment<T>> {
     let files: Vec<TarFile<T>> = files.into_iter().collect();
     let entries = entries(&files);
@@ -59,7 +62,11 @@ pub fn segments<T>(files: impl IntoIterator<Item = TarFile<T>>) -> Vec<Segment<T
     let mut writer = Writer::default();
     for Entry { file, length } in entries {
         match files.get_mut(file) {
-            Some(Some(within)) if length < within.path.len() => writer.literal.extend(header(&within.path[..length], 0o755, 0, b'5')),
+            Some(Some(within)) if length < within.path.len() => {
+                writer
+                    .literal
+                    .extend(header(&within.path[..length], 0o755, 0, b'5'))
+            }
             Some(whole) => whole.take().into_iter().for_each(|file| writer.file(file)),
             None => {}
         }
@@ -74,13 +81,25 @@ struct Entry {
     length: usize,
 }
 
-/// Everything that gets a header, in order. Names are not copied: a path of a kilobyte can have five hundred folders.
+/// Everything that gets a header, in order. Names are not copied: a path of a kilobyte can have
+/// five hundred folders.
 fn entries<T>(files: &[TarFile<T>]) -> Vec<Entry> {
-    let name = |entry: &Entry| files.get(entry.file).and_then(|file| file.path.get(..entry.length)).unwrap_or_default();
+    let name = |entry: &Entry| {
+        files
+            .get(entry.file)
+            .and_then(|file| file.path.get(..entry.length))
+            .unwrap_or_default()
+    };
     let mut entries = Vec::new();
     for (file, TarFile { path, .. }) in files.iter().enumerate() {
-        entries.extend(path.match_indices('/').map(|(at, _)| Entry { file, length: at + 1 }));
-        entries.push(Entry { file, length: path.len() });
+        entries.extend(path.match_indices('/').map(|(at, _)| Entry {
+            file,
+            length: at + 1,
+        }));
+        entries.push(Entry {
+            file,
+            length: path.len(),
+        });
     }
     entries.sort_by(|a, b| name(a).cmp(name(b)));
     entries.dedup_by(|a, b| name(a) == name(b));
@@ -89,7 +108,10 @@ fn entries<T>(files: &[TarFile<T>]) -> Vec<Entry> {
 
 /// The length in bytes of all segments together.
 pub fn total<T>(segments: &[Segment<T>]) -> u64 {
-    segments.iter().map(Segment::len).fold(0, u64::saturating_add)
+    segments
+        .iter()
+        .map(Segment::len)
+        .fold(0, u64::saturating_add)
 }
 
 struct Writer<T> {
@@ -99,21 +121,29 @@ struct Writer<T> {
 
 impl<T> Default for Writer<T> {
     fn default() -> Self {
-        Self { literal: Vec::new(), segments: Vec::new() }
+        Self {
+            literal: Vec::new(),
+            segments: Vec::new(),
+        }
     }
 }
 
 impl<T> Writer<T> {
     fn file(&mut self, file: TarFile<T>) {
-        self.literal.extend(header(&file.path, file.mode, file.size, b'0'));
+        self.literal
+            .extend(header(&file.path, file.mode, file.size, b'0'));
         self.flush();
-        self.segments.push(Segment::Content { content: file.content, size: file.size });
+        self.segments.push(Segment::Content {
+            content: file.content,
+            size: file.size,
+        });
         self.literal.resize(padding(file.size), 0);
     }
 
     fn flush(&mut self) {
         if !self.literal.is_empty() {
-            self.segments.push(Segment::Literal(std::mem::take(&mut self.literal)));
+            self.segments
+                .push(Segment::Literal(std::mem::take(&mut self.literal)));
         }
     }
 
@@ -125,12 +155,16 @@ impl<T> Writer<T> {
 
 const fn padding(size: u64) -> usize {
     // Less than a block, so it fits.
-    #[allow(clippy::cast_possible_truncation, reason = "a remainder of a division by 512")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "a remainder of a division by 512"
+    )]
     let over = (size % BLOCK as u64) as usize;
     (BLOCK - over) % BLOCK
 }
 
-/// The header blocks of one entry: one ustar block, with a pax header before it if that cannot hold the path or the size.
+/// The header blocks of one entry: one ustar block, with a pax header before it if that cannot hold
+/// the path or the size.
 fn header(path: &str, mode: u32, size: u64, kind: u8) -> Vec<u8> {
     let split = split_path(path);
     let mut records = Vec::new();
@@ -142,16 +176,27 @@ fn header(path: &str, mode: u32, size: u64, kind: u8) -> Vec<u8> {
     }
     let mut blocks = Vec::new();
     if !records.is_empty() {
-        blocks.extend(block(("", "PaxHeaders/packgate"), 0o644, records.len() as u64, b'x'));
+        blocks.extend(block(
+            ("", "PaxHeaders/packgate"),
+            0o644,
+            records.len() as u64,
+            b'x',
+        ));
         records.resize(records.len() + padding(records.len() as u64), 0);
         blocks.extend(records);
     }
     let shown = split.unwrap_or_else(|| ("", shorten(path)));
-    blocks.extend(block(shown, mode, if size > MAX_OCTAL_SIZE { 0 } else { size }, kind));
+    blocks.extend(block(
+        shown,
+        mode,
+        if size > MAX_OCTAL_SIZE { 0 } else { size },
+        kind,
+    ));
     blocks
 }
 
-/// Splits a path into ustar's prefix (at most 155 bytes) and name (at most 100). `None` if it has to go into a pax header.
+/// Splits a path into ustar's prefix (at most 155 bytes) and name (at most 100). `None` if it has
+/// to go into a pax header.
 fn split_path(path: &str) -> Option<(&str, &str)> {
     if !path.is_ascii() {
         return None;
@@ -206,12 +251,21 @@ mod tests {
     use super::*;
 
     fn file(path: &str, size: u64) -> TarFile<String> {
-        TarFile { path: path.into(), mode: 0o644, size, content: path.into() }
+        TarFile {
+            path: path.into(),
+            mode: 0o644,
+            size,
+            content: path.into(),
+        }
     }
 
     fn render(files: &[(&str, &[u8])]) -> Vec<u8> {
-        let list =
-            files.iter().map(|(path, content)| TarFile { path: (*path).into(), mode: 0o755, size: content.len() as u64, content: content.to_vec() });
+        let list = files.iter().map(|(path, content)| TarFile {
+            path: (*path).into(),
+            mode: 0o755,
+            size: content.len() as u64,
+            content: content.to_vec(),
+        });
         let mut out = Vec::new();
         for segment in segments(list) {
             match segment {
@@ -226,9 +280,18 @@ mod tests {
         let mut names = Vec::new();
         let mut at = 0;
         while tar[at] != 0 {
-            let text = |from: usize, len: usize| String::from_utf8_lossy(&tar[at + from..at + from + len]).trim_end_matches('\0').to_owned();
+            let text = |from: usize, len: usize| {
+                String::from_utf8_lossy(&tar[at + from..at + from + len])
+                    .trim_end_matches('\0')
+                    .to_owned()
+            };
             let size = usize::from_str_radix(&text(124, 12), 8).expect("octal");
-            names.push(format!("{}{}:{}", char::from(tar[at + 156]), [text(345, 155), text(0, 100)].join("|"), size));
+            names.push(format!(
+                "{}{}:{}",
+                char::from(tar[at + 156]),
+                [text(345, 155), text(0, 100)].join("|"),
+                size
+            ));
             at += 512 + size.div_ceil(512) * 512;
         }
         assert_eq!(&tar[at..], &[0; 1_024]);
@@ -237,13 +300,37 @@ mod tests {
 
     #[test]
     fn entries_are_sorted_and_folders_come_once_before_their_content() {
-        let tar = render(&[("b/y", b"1"), ("a-b", b"22"), ("b/c/x", b""), ("a/z", b"333")]);
-        assert_eq!(names(&tar), ["0|a-b:2", "5|a/:0", "0|a/z:3", "5|b/:0", "5|b/c/:0", "0|b/c/x:0", "0|b/y:1"]);
+        let tar = render(&[
+            ("b/y", b"1"),
+            ("a-b", b"22"),
+            ("b/c/x", b""),
+            ("a/z", b"333"),
+        ]);
+        assert_eq!(
+            names(&tar),
+            [
+                "0|a-b:2",
+                "5|a/:0",
+                "0|a/z:3",
+                "5|b/:0",
+                "5|b/c/:0",
+                "0|b/c/x:0",
+                "0|b/y:1"
+            ]
+        );
     }
 
     #[test]
     fn content_is_padded_to_blocks() {
-        for (size, pad) in [(0, 0), (1, 511), (511, 1), (512, 0), (513, 511), (u64::MAX, 1), (u64::MAX - 511, 0)] {
+        for (size, pad) in [
+            (0, 0),
+            (1, 511),
+            (511, 1),
+            (512, 0),
+            (513, 511),
+            (u64::MAX, 1),
+            (u64::MAX - 511, 0),
+        ] {
             assert_eq!(padding(size), pad, "{size}");
         }
         assert_eq!(total(&segments([file("a", 513)])), 512 + 1_024 + 1_024);
@@ -254,21 +341,37 @@ mod tests {
     fn long_paths_are_split_and_longer_ones_take_a_pax_header() {
         let fits = format!("{}/{}", "d".repeat(155), "f".repeat(100));
         let tar = render(&[(&fits, b"")]);
-        assert_eq!(names(&tar).last(), Some(&format!("0{}|{}:0", "d".repeat(155), "f".repeat(100))));
-        for path in ["f".repeat(101), format!("{}/{}", "d".repeat(156), "f"), "ä".into()] {
+        assert_eq!(
+            names(&tar).last(),
+            Some(&format!("0{}|{}:0", "d".repeat(155), "f".repeat(100)))
+        );
+        for path in [
+            "f".repeat(101),
+            format!("{}/{}", "d".repeat(156), "f"),
+            "ä".into(),
+        ] {
             let tar = render(&[(&path, b"")]);
             let text = String::from_utf8_lossy(&tar).into_owned();
             assert!(text.contains(&format!(" path={path}\n")), "{path}");
-            assert!(names(&tar).iter().any(|name| name.starts_with("x|PaxHeaders/packgate")), "{path}");
+            assert!(
+                names(&tar)
+                    .iter()
+                    .any(|name| name.starts_with("x|PaxHeaders/packgate")),
+                "{path}"
+            );
         }
     }
 
     #[test]
     fn sizes_beyond_eight_gigabytes_take_a_pax_header() {
         let plan = segments([file("a", MAX_OCTAL_SIZE + 1)]);
-        let Segment::Literal(head) = &plan[0] else { panic!("starts with content") };
+        let Segment::Literal(head) = &plan[0] else {
+            panic!("starts with content")
+        };
         assert!(String::from_utf8_lossy(head).contains("19 size=8589934592\n"));
-        let Segment::Literal(head) = &segments([file("a", MAX_OCTAL_SIZE)])[0] else { panic!("starts with content") };
+        let Segment::Literal(head) = &segments([file("a", MAX_OCTAL_SIZE)])[0] else {
+            panic!("starts with content")
+        };
         assert_eq!(head.len(), 512);
     }
 
@@ -277,7 +380,14 @@ mod tests {
         for length in [1, 89, 90, 91, 988, 989, 990] {
             let record = pax_record("path", &"x".repeat(length));
             let text = String::from_utf8(record.clone()).expect("text");
-            assert_eq!(text.split(' ').next().expect("a length").parse::<usize>().expect("a number"), record.len());
+            assert_eq!(
+                text.split(' ')
+                    .next()
+                    .expect("a length")
+                    .parse::<usize>()
+                    .expect("a number"),
+                record.len()
+            );
         }
     }
 }

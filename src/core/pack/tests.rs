@@ -15,19 +15,44 @@ fn segment() -> impl Strategy<Value = String> {
         1 => "[a-z]{150,160}",
         2 => "[äß日本🦀e\u{301} a]{1,40}",
     ]
-    .prop_map(|text| if matches!(text.as_str(), "." | "..") { "dots".to_owned() } else { text })
+    .prop_map(|text| {
+        if matches!(text.as_str(), "." | "..") {
+            "dots".to_owned()
+        } else {
+            text
+        }
+    })
 }
 
 /// Valid paths with modes and contents, none inside of another.
-fn files(count: impl Into<collection::SizeRange>) -> impl Strategy<Value = BTreeMap<String, (u32, Vec<u8>)>> {
-    let size = prop_oneof![Just(0), Just(1), Just(511), Just(512), Just(513), 0..2_000_usize];
+fn files(
+    count: impl Into<collection::SizeRange>,
+) -> impl Strategy<Value = BTreeMap<String, (u32, Vec<u8>)>> {
+    let size = prop_oneof![
+        Just(0),
+        Just(1),
+        Just(511),
+        Just(512),
+        Just(513),
+        0..2_000_usize
+    ];
     let content = (size, any::<u8>()).prop_map(|(size, byte)| vec![byte; size]);
-    let file = (collection::vec(segment(), 1..8), prop_oneof![Just(0o644), Just(0o755)], content);
+    let file = (
+        collection::vec(segment(), 1..8),
+        prop_oneof![Just(0o644), Just(0o755)],
+        content,
+    );
     collection::vec(file, count).prop_map(|list| {
         let mut files: BTreeMap<String, (u32, Vec<u8>)> = BTreeMap::new();
         for (segments, mode, content) in list {
-            let Ok(path) = segments.join("/").parse::<BundlePath>() else { continue };
-            let clashes = |other: &String| other.parse::<BundlePath>().is_ok_and(|other| other.contains(&path) || path.contains(&other));
+            let Ok(path) = segments.join("/").parse::<BundlePath>() else {
+                continue;
+            };
+            let clashes = |other: &String| {
+                other
+                    .parse::<BundlePath>()
+                    .is_ok_and(|other| other.contains(&path) || path.contains(&other))
+            };
             if !files.keys().any(clashes) {
                 files.insert(path.to_string(), (mode, content));
             }
@@ -56,9 +81,16 @@ fn read(tar: &[u8]) -> Vec<(String, u32, Option<Vec<u8>>)> {
     let entries = archive.entries().expect("a tar").map(|entry| {
         let mut entry = entry.expect("an entry");
         let header = entry.header();
-        let zeros = (header.uid().expect("uid"), header.gid().expect("gid"), header.mtime().expect("mtime"));
+        let zeros = (
+            header.uid().expect("uid"),
+            header.gid().expect("gid"),
+            header.mtime().expect("mtime"),
+        );
         assert_eq!(zeros, (0, 0, 0));
-        assert_eq!((header.username_bytes(), header.groupname_bytes()), (Some(b"".as_slice()), Some(b"".as_slice())));
+        assert_eq!(
+            (header.username_bytes(), header.groupname_bytes()),
+            (Some(b"".as_slice()), Some(b"".as_slice()))
+        );
         let (mode, is_folder) = (header.mode().expect("a mode"), header.entry_type().is_dir());
         assert!(is_folder || header.entry_type().is_file());
         let name = String::from_utf8(entry.path_bytes().into_owned()).expect("UTF-8");
@@ -135,7 +167,10 @@ proptest! {
 }
 
 fn created_of(config: &[u8]) -> Result<Output, EmbeddedError> {
-    let lock = CanonicalLock { bytes: b"{}".to_vec(), digest: Digest::of(b"{}") };
+    let lock = CanonicalLock {
+        bytes: b"{}".to_vec(),
+        digest: Digest::of(b"{}"),
+    };
     let documents = image(&lock, &Output::default(), None, &[]).expect("documents");
     let manifest = serde_json::from_slice(&documents.manifest.1).expect("a manifest");
     output_of(&manifest, config, &Limits::DEFAULT)
@@ -144,27 +179,49 @@ fn created_of(config: &[u8]) -> Result<Output, EmbeddedError> {
 #[test]
 fn what_a_bundle_was_packed_with_is_read_back() {
     for (config, expected) in [
-        (r#"{"created":"2023-11-14T22:13:20Z"}"#, Some(Some(1_700_000_000))),
+        (
+            r#"{"created":"2023-11-14T22:13:20Z"}"#,
+            Some(Some(1_700_000_000)),
+        ),
         ("{}", Some(None)),
         (r#"{"created":null}"#, Some(None)),
         (r#"{"created":"yesterday"}"#, None),
         (r#"{"created":1}"#, None),
-        (r#"{"created":"2023-11-14T22:13:20Z","created":"2023-11-14T22:13:20Z"}"#, None),
+        (
+            r#"{"created":"2023-11-14T22:13:20Z","created":"2023-11-14T22:13:20Z"}"#,
+            None,
+        ),
         ("", None),
     ] {
-        assert_eq!(created_of(config.as_bytes()).ok().map(|output| output.source_date_epoch), expected, "{config}");
+        assert_eq!(
+            created_of(config.as_bytes())
+                .ok()
+                .map(|output| output.source_date_epoch),
+            expected,
+            "{config}"
+        );
     }
 }
 
 #[test]
 fn sizes_that_no_tar_has_do_not_overflow() {
-    let files = [u64::MAX, u64::MAX - 1].into_iter().enumerate().map(|(n, size)| TarFile { path: n.to_string(), mode: 0o644, size, content: () });
+    let files = [u64::MAX, u64::MAX - 1]
+        .into_iter()
+        .enumerate()
+        .map(|(n, size)| TarFile {
+            path: n.to_string(),
+            mode: 0o644,
+            size,
+            content: (),
+        });
     assert_eq!(total(&segments(files)), u64::MAX);
 }
 
 #[test]
 fn deep_paths_have_each_folder_once() {
     let deep = |name: &str| format!("{}{name}", "d/".repeat(500));
-    let files = ["a", "b"].map(|name| (deep(name), (0o644, Vec::new()))).into();
+    let files = ["a", "b"]
+        .map(|name| (deep(name), (0o644, Vec::new())))
+        .into();
     assert_eq!(read(&render(&files)).len(), 502);
 }

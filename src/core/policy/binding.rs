@@ -1,8 +1,10 @@
 //! `bindRepository`: was what is used signed under the name that it is used by?
 //!
-//! A digest says what something is, not where it belongs: whoever may push can copy it, with its signatures, to another repository that the
-//! same policy governs. The subject of an in-toto statement may carry a name beside its digest (in-toto attestation framework,
-//! spec/v1/resource_descriptor.md), and so may cosign's older payload (`critical.identity.docker-reference`).
+//! A digest says what something is, not where it belongs: whoever may push can copy it, with its
+//! signatures, to another repository that the same policy governs. The subject of an in-toto
+//! statement may carry a name beside its digest (in-toto attestation framework,
+//! spec/v1/resource_descriptor.md), and so may cosign's older payload
+//! (`critical.identity.docker-reference`).
 
 use crate::core::{
     class::Reason,
@@ -51,65 +53,115 @@ impl Mirror {
     pub fn new(from: &str, to: &str) -> Result<Self, PolicyError> {
         let prefix = |text: &str, field| {
             let repository = named_repository(&format!("{text}{BELOW}"));
-            let known = repository.and_then(|repository| repository.to_string().strip_suffix(BELOW).map(str::to_owned));
-            known
-                .filter(|_| !text.contains('@'))
-                .ok_or_else(|| PolicyError::new(field, "must be HOST or HOST/PATH, such as registry.example.com/team-a"))
+            let known = repository.and_then(|repository| {
+                repository
+                    .to_string()
+                    .strip_suffix(BELOW)
+                    .map(str::to_owned)
+            });
+            known.filter(|_| !text.contains('@')).ok_or_else(|| {
+                PolicyError::new(
+                    field,
+                    "must be HOST or HOST/PATH, such as registry.example.com/team-a",
+                )
+            })
         };
-        Ok(Self { from: prefix(from, "from")?, to: prefix(to, "to")? })
+        Ok(Self {
+            from: prefix(from, "from")?,
+            to: prefix(to, "to")?,
+        })
     }
 
     /// What the repository `signed` is called in the mirror.
     fn translate(&self, signed: &Repository) -> Option<Repository> {
         let name = signed.to_string();
-        let rest = name.strip_prefix(&self.from).filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
+        let rest = name
+            .strip_prefix(&self.from)
+            .filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
         format!("{}{rest}", self.to).parse().ok()
     }
 }
 
 impl RepositoryBinding {
-    /// What `statement` calls `subject`, which is used by the name `used`. Of several names one is enough.
+    /// What `statement` calls `subject`, which is used by the name `used`. Of several names one is
+    /// enough.
     fn named(&self, statement: &Statement, subject: &Digest, used: Option<&Repository>) -> Named {
         let hex = subject.hex();
-        let about = statement.subject.iter().filter(|named| named.digest.get("sha256") == Some(&hex));
-        let names: Vec<Repository> = about.filter_map(|named| named_repository(&named.name)).collect();
+        let about = statement
+            .subject
+            .iter()
+            .filter(|named| named.digest.get("sha256") == Some(&hex));
+        let names: Vec<Repository> = about
+            .filter_map(|named| named_repository(&named.name))
+            .collect();
         if used.is_some_and(|used| names.iter().any(|name| self.is_same(name, used))) {
             return Named::AsUsed;
         }
-        names.first().map_or(Named::Not, |name| Named::Otherwise(shorten(&name.to_string())))
+        names.first().map_or(Named::Not, |name| {
+            Named::Otherwise(shorten(&name.to_string()))
+        })
     }
 
     fn is_same(&self, signed: &Repository, used: &Repository) -> bool {
-        signed == used || self.mirrors.iter().any(|mirror| mirror.translate(signed).as_ref() == Some(used))
+        signed == used
+            || self
+                .mirrors
+                .iter()
+                .any(|mirror| mirror.translate(signed).as_ref() == Some(used))
     }
 }
 
 impl Case<'_> {
-    /// A signature or provenance that counts must name what is used. cosign's signatures name nothing.
+    /// A signature or provenance that counts must name what is used. cosign's signatures name
+    /// nothing.
     pub(super) fn bound(&self) -> Result<(), Denial> {
-        let Some(binding) = &self.rules.bind_repository else { return Ok(()) };
+        let Some(binding) = &self.rules.bind_repository else {
+            return Ok(());
+        };
         let names = |statement: &Verified<Statement>| {
-            let known = [COSIGN_SIGN, PROVENANCE_V1].contains(&statement.claim().predicate_type.as_str());
+            let known =
+                [COSIGN_SIGN, PROVENANCE_V1].contains(&statement.claim().predicate_type.as_str());
             known
                 && self.is_ours(statement)
-                && matches!(binding.named(statement.claim(), &self.subject.digest, self.subject.repository), Named::AsUsed)
+                && matches!(
+                    binding.named(
+                        statement.claim(),
+                        &self.subject.digest,
+                        self.subject.repository
+                    ),
+                    Named::AsUsed
+                )
         };
         if self.statements.iter().any(|statement| names(statement)) {
             return Ok(());
         }
         let message = match self.subject.repository {
             Some(used) => format!(
-                "neither a signature nor provenance names {used}, as bindRepository asks (cosign's signatures name nothing); sign it with packgate in its repository, or list the mirror in spec.mirrors"
+                "neither a signature nor provenance names {used}, as bindRepository asks (cosign's \
+                    signatures name nothing); sign it with packgate in its repository, or list the \
+                    mirror in spec.mirrors"
             ),
-            None => "bindRepository asks for the repository's name, and what lies on disk has none; verify it in its registry".to_owned(),
+            None => "bindRepository asks for the repository's name, and what lies on disk has \
+                none; verify it in its registry"
+                .to_owned(),
         };
         Err(self.denial(Reason::RepositoryMismatch, message))
     }
 }
 
-/// The name of the repository that somebody of this policy signed, if it is another than the one that is used and that matters.
-pub(super) fn other_name(rules: &Rules, subject: &JudgedSubject<'_>, statement: &Verified<Statement>) -> Option<String> {
-    let binding = rules.bind_repository.as_ref().filter(|_| rules.authorities.iter().any(|authority| authority.may_be(statement.signer())))?;
+/// The name of the repository that somebody of this policy signed, if it is another than the one
+/// that is used and that matters.
+pub(super) fn other_name(
+    rules: &Rules,
+    subject: &JudgedSubject<'_>,
+    statement: &Verified<Statement>,
+) -> Option<String> {
+    let binding = rules.bind_repository.as_ref().filter(|_| {
+        rules
+            .authorities
+            .iter()
+            .any(|authority| authority.may_be(statement.signer()))
+    })?;
     match binding.named(statement.claim(), &subject.digest, subject.repository) {
         Named::Otherwise(name) => Some(name),
         Named::AsUsed | Named::Not => None,
@@ -119,7 +171,9 @@ pub(super) fn other_name(rules: &Rules, subject: &JudgedSubject<'_>, statement: 
 /// A name without a host is a file's, or a lock's.
 fn named_repository(name: &str) -> Option<Repository> {
     let (host, _) = name.split_once('/')?;
-    is_host(host).then(|| name.parse::<Reference>().ok())?.map(|reference| reference.repository)
+    is_host(host)
+        .then(|| name.parse::<Reference>().ok())?
+        .map(|reference| reference.repository)
 }
 
 #[cfg(test)]
@@ -133,20 +187,79 @@ mod tests {
     #[test]
     fn mirrors_stand_for_whole_segments() {
         for (from, to, signed, used) in [
-            ("r.example.com", "m.example.com", "r.example.com/a/b", Some("m.example.com/a/b")),
-            ("r.example.com", "m.example.com/r", "r.example.com/a", Some("m.example.com/r/a")),
-            ("r.example.com/team-a", "m.example.com/a", "r.example.com/team-a/siem", Some("m.example.com/a/siem")),
-            ("r.example.com/team-a/siem", "m.example.com/siem", "r.example.com/team-a/siem", Some("m.example.com/siem")),
-            ("R.example.com.:443", "m.example.com:05000", "r.example.com/a", Some("m.example.com:5000/a")),
-            ("registry-1.docker.io", "m.example.com/hub", "nginx", Some("m.example.com/hub/library/nginx")),
-            ("r.example.com", "docker.io", "r.example.com/nginx", Some("docker.io/library/nginx")),
-            ("r.example.com/team-a", "m.example.com", "r.example.com/team-ab/siem", None),
-            ("r.example.com", "m.example.com", "r.example.com:5000/a", None),
-            ("r.example.com", "m.example.com", "r.example.com.evil.example/a", None),
-            ("r.example.com", "m.example.com", "x.example.com/r.example.com/a", None),
+            (
+                "r.example.com",
+                "m.example.com",
+                "r.example.com/a/b",
+                Some("m.example.com/a/b"),
+            ),
+            (
+                "r.example.com",
+                "m.example.com/r",
+                "r.example.com/a",
+                Some("m.example.com/r/a"),
+            ),
+            (
+                "r.example.com/team-a",
+                "m.example.com/a",
+                "r.example.com/team-a/siem",
+                Some("m.example.com/a/siem"),
+            ),
+            (
+                "r.example.com/team-a/siem",
+                "m.example.com/siem",
+                "r.example.com/team-a/siem",
+                Some("m.example.com/siem"),
+            ),
+            (
+                "R.example.com.:443",
+                "m.example.com:05000",
+                "r.example.com/a",
+                Some("m.example.com:5000/a"),
+            ),
+            (
+                "registry-1.docker.io",
+                "m.example.com/hub",
+                "nginx",
+                Some("m.example.com/hub/library/nginx"),
+            ),
+            (
+                "r.example.com",
+                "docker.io",
+                "r.example.com/nginx",
+                Some("docker.io/library/nginx"),
+            ),
+            (
+                "r.example.com/team-a",
+                "m.example.com",
+                "r.example.com/team-ab/siem",
+                None,
+            ),
+            (
+                "r.example.com",
+                "m.example.com",
+                "r.example.com:5000/a",
+                None,
+            ),
+            (
+                "r.example.com",
+                "m.example.com",
+                "r.example.com.evil.example/a",
+                None,
+            ),
+            (
+                "r.example.com",
+                "m.example.com",
+                "x.example.com/r.example.com/a",
+                None,
+            ),
         ] {
             let mirror = Mirror::new(from, to).expect(from);
-            assert_eq!(mirror.translate(&repository(signed)), used.map(repository), "{from} -> {to}: {signed}");
+            assert_eq!(
+                mirror.translate(&repository(signed)),
+                used.map(repository),
+                "{from} -> {to}: {signed}"
+            );
         }
     }
 
@@ -165,8 +278,14 @@ mod tests {
             "[::ffff:a00:1]:5000",
             "r.example.com/a@sha256:00",
         ] {
-            assert_eq!(Mirror::new(text, "m.example.com").expect_err(text).field, "from");
-            assert_eq!(Mirror::new("r.example.com", text).expect_err(text).field, "to");
+            assert_eq!(
+                Mirror::new(text, "m.example.com").expect_err(text).field,
+                "from"
+            );
+            assert_eq!(
+                Mirror::new("r.example.com", text).expect_err(text).field,
+                "to"
+            );
         }
     }
 
@@ -175,7 +294,10 @@ mod tests {
         for (name, known) in [
             ("r.example.com/a", Some("r.example.com/a")),
             ("r.example.com/a:v1", Some("r.example.com/a")),
-            ("index.docker.io/library/nginx", Some("docker.io/library/nginx")),
+            (
+                "index.docker.io/library/nginx",
+                Some("docker.io/library/nginx"),
+            ),
             ("siem", None),
             ("team-a/siem", None),
             ("pkg:docker/nginx", None),

@@ -1,4 +1,5 @@
-//! From what somebody wrote to a [`Policy`] that makes sense. Whatever could not mean what it says is refused, with the field.
+//! From what somebody wrote to a [`Policy`] that makes sense. Whatever could not mean what it says
+//! is refused, with the field.
 
 use std::collections::HashSet;
 
@@ -9,7 +10,8 @@ use crate::core::{
 };
 
 use super::{
-    Authority, BuilderRule, Kind, LockRule, MAX_AUTHORITIES, MAX_REFERENCES, Matcher, Means, Mode, Pattern, Policy, Rules, SlsaRules, Transparency,
+    Authority, BuilderRule, Kind, LockRule, MAX_AUTHORITIES, MAX_REFERENCES, Matcher, Means, Mode,
+    Pattern, Policy, Rules, SlsaRules, Transparency,
 };
 
 /// Why a policy is refused.
@@ -28,12 +30,20 @@ pub struct PolicyError {
 impl PolicyError {
     /// `field` has a problem.
     pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { field: field.into(), problem: problem.into(), missing: false, reason: Reason::InvalidSpec }
+        Self {
+            field: field.into(),
+            problem: problem.into(),
+            missing: false,
+            reason: Reason::InvalidSpec,
+        }
     }
 
     /// `field` names something that is not there. It may come, and then the policy is good.
     pub fn missing(field: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { missing: true, ..Self::new(field, problem) }
+        Self {
+            missing: true,
+            ..Self::new(field, problem)
+        }
     }
 
     /// The same by another name than `InvalidSpec`.
@@ -76,7 +86,13 @@ pub struct AdHoc {
 
 impl Default for AdHoc {
     fn default() -> Self {
-        Self { authorities: Vec::new(), builder_id: None, lock: None, formats: vec![Format::Bundle], transparency: Transparency::Optional }
+        Self {
+            authorities: Vec::new(),
+            builder_id: None,
+            lock: None,
+            formats: vec![Format::Bundle],
+            transparency: Transparency::Optional,
+        }
     }
 }
 
@@ -87,23 +103,42 @@ impl Policy {
     pub fn new(rules: Rules) -> Result<Self, PolicyError> {
         check_matcher(&rules.matcher)?;
         check_authorities(&rules)?;
-        rules.slsa.as_ref().map_or(Ok(()), |slsa| check_slsa(slsa, &rules.authorities))?;
+        rules
+            .slsa
+            .as_ref()
+            .map_or(Ok(()), |slsa| check_slsa(slsa, &rules.authorities))?;
         check_attestations(&rules)?;
         if rules.kind != Kind::Cluster && !rules.exemptions.is_empty() {
-            return Err(PolicyError::new("spec.exemptions", "belong to a ClusterBundlePolicy"));
+            return Err(PolicyError::new(
+                "spec.exemptions",
+                "belong to a ClusterBundlePolicy",
+            ));
         }
-        Ok(Self { rules: rules.into(), fault: None, fault_reason: Reason::InvalidSpec })
+        Ok(Self {
+            rules: rules.into(),
+            fault: None,
+            fault_reason: Reason::InvalidSpec,
+        })
     }
 
-    /// A policy that is there, and of which nobody knows what it says: it refuses all that it governs, and that is everything if not even
-    /// that is known. `fault` says why.
-    pub fn unusable(name: &str, kind: Kind, generation: i64, mode: Mode, matcher: Option<Matcher>, fault: impl Into<String>) -> Self {
+    /// A policy that is there, and of which nobody knows what it says: it refuses all that it
+    /// governs, and that is everything if not even that is known. `fault` says why.
+    pub fn unusable(
+        name: &str,
+        kind: Kind,
+        generation: i64,
+        mode: Mode,
+        matcher: Option<Matcher>,
+        fault: impl Into<String>,
+    ) -> Self {
         let rules = Rules {
             name: name.to_owned(),
             kind,
             generation,
             mode,
-            matcher: matcher.filter(|matcher| check_matcher(matcher).is_ok()).unwrap_or(Matcher::Everything),
+            matcher: matcher
+                .filter(|matcher| check_matcher(matcher).is_ok())
+                .unwrap_or(Matcher::Everything),
             authorities: Vec::new(),
             threshold: 1,
             formats: vec![Format::Bundle],
@@ -116,21 +151,39 @@ impl Policy {
             revocations: Vec::new(),
             exemptions: Vec::new(),
         };
-        Self { rules: rules.into(), fault: Some(fault.into()), fault_reason: Reason::InvalidSpec }
+        Self {
+            rules: rules.into(),
+            fault: Some(fault.into()),
+            fault_reason: Reason::InvalidSpec,
+        }
     }
 
     /// The same policy, whose fault has another name than `InvalidSpec`.
     #[must_use]
     pub fn for_reason(self, reason: Reason) -> Self {
-        Self { fault_reason: reason, ..self }
+        Self {
+            fault_reason: reason,
+            ..self
+        }
     }
 
-    /// The policy that flags of the command line stand for: one signature by one of the authorities, and with a builder id provenance.
+    /// The policy that flags of the command line stand for: one signature by one of the
+    /// authorities, and with a builder id provenance.
     ///
     /// Errors: if there is nothing to trust.
     pub fn ad_hoc(wish: AdHoc) -> Result<Self, PolicyError> {
-        let AdHoc { authorities, builder_id, lock, formats, transparency } = wish;
-        let lock_rule = if lock.is_some() { LockRule::Exact } else { LockRule::Unchecked };
+        let AdHoc {
+            authorities,
+            builder_id,
+            lock,
+            formats,
+            transparency,
+        } = wish;
+        let lock_rule = if lock.is_some() {
+            LockRule::Exact
+        } else {
+            LockRule::Unchecked
+        };
         let slsa = builder_id.map(|id| ad_hoc_slsa(&id, &authorities, lock_rule));
         Self::new(Rules {
             name: "command-line".into(),
@@ -154,86 +207,177 @@ impl Policy {
 }
 
 fn ad_hoc_slsa(id: &str, authorities: &[Authority], lock: LockRule) -> SlsaRules {
-    let builders = authorities.iter().map(|authority| BuilderRule { id: id.to_owned(), authority: authority.name.clone(), level: 0 });
-    SlsaRules { minimum_level: 0, builders: builders.collect(), sources: Vec::new(), max_age: None, lock }
+    let builders = authorities.iter().map(|authority| BuilderRule {
+        id: id.to_owned(),
+        authority: authority.name.clone(),
+        level: 0,
+    });
+    SlsaRules {
+        minimum_level: 0,
+        builders: builders.collect(),
+        sources: Vec::new(),
+        max_age: None,
+        lock,
+    }
 }
 
 fn check_matcher(matcher: &Matcher) -> Result<(), PolicyError> {
-    let Matcher::Names { references, except, uses } = matcher else { return Ok(()) };
-    for (field, patterns) in [("spec.match.references", references), ("spec.match.except", except)] {
+    let Matcher::Names {
+        references,
+        except,
+        uses,
+    } = matcher
+    else {
+        return Ok(());
+    };
+    for (field, patterns) in [
+        ("spec.match.references", references),
+        ("spec.match.except", except),
+    ] {
         if patterns.len() > MAX_REFERENCES {
-            return Err(PolicyError::new(field, format!("has {} patterns, the limit is {MAX_REFERENCES}", patterns.len())));
+            return Err(PolicyError::new(
+                field,
+                format!(
+                    "has {} patterns, the limit is {MAX_REFERENCES}",
+                    patterns.len()
+                ),
+            ));
         }
     }
     if references.is_empty() {
-        return Err(PolicyError::new("spec.match.references", "must have at least one pattern, otherwise nothing is governed"));
+        return Err(PolicyError::new(
+            "spec.match.references",
+            "must have at least one pattern, otherwise nothing is governed",
+        ));
     }
     if except.iter().any(Pattern::is_everything) {
-        return Err(PolicyError::new("spec.match.except", "must not be **, otherwise nothing is governed"));
+        return Err(PolicyError::new(
+            "spec.match.except",
+            "must not be **, otherwise nothing is governed",
+        ));
     }
-    if uses.is_empty() { Err(PolicyError::new("spec.match.uses", "must have at least one use, otherwise nothing is governed")) } else { Ok(()) }
+    if uses.is_empty() {
+        Err(PolicyError::new(
+            "spec.match.uses",
+            "must have at least one use, otherwise nothing is governed",
+        ))
+    } else {
+        Ok(())
+    }
 }
 
 fn check_authorities(rules: &Rules) -> Result<(), PolicyError> {
     let authorities = &rules.authorities;
     if authorities.is_empty() {
-        return Err(PolicyError::new("spec.authorities", "must have at least one authority, otherwise there is nothing to trust"));
+        return Err(PolicyError::new(
+            "spec.authorities",
+            "must have at least one authority, otherwise there is nothing to trust",
+        ));
     }
     if authorities.len() > MAX_AUTHORITIES && rules.kind != Kind::AdHoc {
-        return Err(PolicyError::new("spec.authorities", format!("has {} authorities, the limit is {MAX_AUTHORITIES}", authorities.len())));
+        return Err(PolicyError::new(
+            "spec.authorities",
+            format!(
+                "has {} authorities, the limit is {MAX_AUTHORITIES}",
+                authorities.len()
+            ),
+        ));
     }
     let mut names = HashSet::new();
     for (at, authority) in authorities.iter().enumerate() {
         if authority.name.is_empty() || !names.insert(&authority.name) {
-            return Err(PolicyError::new(format!("spec.authorities[{at}].name"), "must be there, and unique"));
+            return Err(PolicyError::new(
+                format!("spec.authorities[{at}].name"),
+                "must be there, and unique",
+            ));
         }
-        check_means(authority, rules.transparency)
-            .map_err(|(field, problem)| PolicyError::new(format!("spec.authorities[{at}].{field}"), problem))?;
+        check_means(authority, rules.transparency).map_err(|(field, problem)| {
+            PolicyError::new(format!("spec.authorities[{at}].{field}"), problem)
+        })?;
     }
     if rules.formats.is_empty() {
-        return Err(PolicyError::new("spec.signatureFormats", "must name at least one"));
+        return Err(PolicyError::new(
+            "spec.signatureFormats",
+            "must name at least one",
+        ));
     }
     check_twins(authorities)?;
     check_threshold(rules)
 }
 
-/// One RSA key that is given both for PKCS#1 and for PSS would be two signers: it could meet a threshold of two.
+/// One RSA key that is given both for PKCS#1 and for PSS would be two signers: it could meet a
+/// threshold of two.
 fn check_twins(authorities: &[Authority]) -> Result<(), PolicyError> {
     let keys: Vec<_> = authorities
         .iter()
         .enumerate()
-        .filter_map(|(at, authority)| if let Means::Key { key, .. } = &authority.means { Some((at, key)) } else { None })
+        .filter_map(|(at, authority)| {
+            if let Means::Key { key, .. } = &authority.means {
+                Some((at, key))
+            } else {
+                None
+            }
+        })
         .collect();
-    match keys.iter().find(|(_, key)| keys.iter().any(|(_, other)| key.is_twin_of(other))) {
-        Some((at, _)) => {
-            Err(PolicyError::new(format!("spec.authorities[{at}].key"), "is the same RSA key as another authority's, for another padding; name one"))
-        }
+    match keys
+        .iter()
+        .find(|(_, key)| keys.iter().any(|(_, other)| key.is_twin_of(other)))
+    {
+        Some((at, _)) => Err(PolicyError::new(
+            format!("spec.authorities[{at}].key"),
+            "is the same RSA key as another authority's, for another padding; name one",
+        )),
         None => Ok(()),
     }
 }
 
-const NO_LOG: &str = "must name the TrustRoot whose logs are believed, because transparency is Required";
+const NO_LOG: &str =
+    "must name the TrustRoot whose logs are believed, because transparency is Required";
 
-fn check_means(authority: &Authority, transparency: Transparency) -> Result<(), (&'static str, &'static str)> {
+fn check_means(
+    authority: &Authority,
+    transparency: Transparency,
+) -> Result<(), (&'static str, &'static str)> {
     match (&authority.means, transparency) {
-        (Means::Keyless { subject, issuer, .. }, _) if subject.text().is_empty() || issuer.is_empty() => {
+        (
+            Means::Keyless {
+                subject, issuer, ..
+            },
+            _,
+        ) if subject.text().is_empty() || issuer.is_empty() => {
             Err(("keyless", "subject and issuer must both be set"))
         }
-        (Means::Certificate { subject, .. }, _) if subject.text().is_empty() => Err(("certificate", "subject must be set")),
-        (Means::Key { root: None, .. }, Transparency::Required) => Err(("key.trustRootRef", NO_LOG)),
-        (Means::Certificate { root: None, .. }, Transparency::Required) => Err(("certificate.trustRootRef", NO_LOG)),
+        (Means::Certificate { subject, .. }, _) if subject.text().is_empty() => {
+            Err(("certificate", "subject must be set"))
+        }
+        (Means::Key { root: None, .. }, Transparency::Required) => {
+            Err(("key.trustRootRef", NO_LOG))
+        }
+        (Means::Certificate { root: None, .. }, Transparency::Required) => {
+            Err(("certificate.trustRootRef", NO_LOG))
+        }
         _ => Ok(()),
     }
 }
 
 /// Two authorities with one key are one: a threshold that only they could meet can never be met.
 fn check_threshold(rules: &Rules) -> Result<(), PolicyError> {
-    let distinct =
-        (0..rules.authorities.len()).filter(|at| !rules.authorities.iter().take(*at).any(|earlier| earlier.is_same(&rules.authorities[*at]))).count();
+    let distinct = (0..rules.authorities.len())
+        .filter(|at| {
+            !rules
+                .authorities
+                .iter()
+                .take(*at)
+                .any(|earlier| earlier.is_same(&rules.authorities[*at]))
+        })
+        .count();
     if (1..=distinct).contains(&rules.threshold) {
         return Ok(());
     }
-    let problem = format!("is {}, it must be at least 1 and at most {distinct}, the number of distinct signers", rules.threshold);
+    let problem = format!(
+        "is {}, it must be at least 1 and at most {distinct}, the number of distinct signers",
+        rules.threshold
+    );
     Err(PolicyError::new("spec.threshold", problem))
 }
 
@@ -242,10 +386,18 @@ fn check_slsa(slsa: &SlsaRules, authorities: &[Authority]) -> Result<(), PolicyE
         return Err(PolicyError::new("spec.slsa.minimumLevel", "must be 0 to 3"));
     }
     if slsa.builders.is_empty() {
-        return Err(PolicyError::new("spec.slsa.builders", "must have at least one builder, otherwise nothing could pass"));
+        return Err(PolicyError::new(
+            "spec.slsa.builders",
+            "must have at least one builder, otherwise nothing could pass",
+        ));
     }
     for (at, builder) in slsa.builders.iter().enumerate() {
-        let problem = |field, problem| Err(PolicyError::new(format!("spec.slsa.builders[{at}].{field}"), problem));
+        let problem = |field, problem| {
+            Err(PolicyError::new(
+                format!("spec.slsa.builders[{at}].{field}"),
+                problem,
+            ))
+        };
         if builder.id.is_empty() {
             return problem("id", "must not be empty");
         }
@@ -255,7 +407,12 @@ fn check_slsa(slsa: &SlsaRules, authorities: &[Authority]) -> Result<(), PolicyE
         if !names(authorities, &builder.authority) {
             return problem("authority", "must name one of spec.authorities");
         }
-        if slsa.builders.iter().take(at).any(|other| other.id == builder.id && other.authority == builder.authority) {
+        if slsa
+            .builders
+            .iter()
+            .take(at)
+            .any(|other| other.id == builder.id && other.authority == builder.authority)
+        {
             return problem("id", "is listed twice for one authority");
         }
     }
@@ -265,10 +422,20 @@ fn check_slsa(slsa: &SlsaRules, authorities: &[Authority]) -> Result<(), PolicyE
 fn check_attestations(rules: &Rules) -> Result<(), PolicyError> {
     for (at, rule) in rules.attestations.iter().enumerate() {
         if rule.predicate_type.is_empty() {
-            return Err(PolicyError::new(format!("spec.attestations[{at}].predicateType"), "must not be empty"));
+            return Err(PolicyError::new(
+                format!("spec.attestations[{at}].predicateType"),
+                "must not be empty",
+            ));
         }
-        if rule.authority.as_ref().is_some_and(|name| !names(&rules.authorities, name)) {
-            return Err(PolicyError::new(format!("spec.attestations[{at}].authority"), "must name one of spec.authorities"));
+        if rule
+            .authority
+            .as_ref()
+            .is_some_and(|name| !names(&rules.authorities, name))
+        {
+            return Err(PolicyError::new(
+                format!("spec.attestations[{at}].authority"),
+                "must name one of spec.authorities",
+            ));
         }
     }
     Ok(())

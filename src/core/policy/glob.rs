@@ -1,8 +1,10 @@
 //! Patterns of image names (`formats.md`, "References and globs").
 //!
-//! A pattern is matched against the canonical `HOST[:PORT]/PATH` of a [`Repository`]. `*` stands for one or more characters but `/`, in
-//! the host not `.` or `:` either; `**` for one or more whole segments; the rest is literal. A host that is written out is taken in its
-//! canonical form. A pattern that could never match, because a canonical name is never written so, is refused: it would silently govern nothing.
+//! A pattern is matched against the canonical `HOST[:PORT]/PATH` of a [`Repository`]. `*` stands
+//! for one or more characters but `/`, in the host not `.` or `:` either; `**` for one or more
+//! whole segments; the rest is literal. A host that is written out is taken in its canonical form.
+//! A pattern that could never match, because a canonical name is never written so, is refused: it
+//! would silently govern nothing.
 
 use std::{fmt, str::FromStr};
 
@@ -82,16 +84,22 @@ impl Classified for PatternError {
 }
 
 impl Pattern {
-    /// What every reference begins with, in lower case, that names something it matches, or that cannot be read and might: for conditions
-    /// that choose by text what is looked at. `None`: it may begin with anything. Names on Docker Hub are mostly written without their host, and
-    /// an address has more spellings than one.
+    /// What every reference begins with, in lower case, that names something it matches, or that
+    /// cannot be read and might: for conditions that choose by text what is looked at. `None`: it
+    /// may begin with anything. Names on Docker Hub are mostly written without their host, and an
+    /// address has more spellings than one.
     pub fn beginnings(&self) -> Option<Vec<&str>> {
-        let Shape::Named { host, .. } = &self.shape else { return None };
+        let Shape::Named { host, .. } = &self.shape else {
+            return None;
+        };
         let (name, _) = split_port(host);
         if name.contains('*') || name == DOCKER_HUB {
             return None;
         }
-        let is_address = name.starts_with('[') || name.split('.').all(|label| label.bytes().all(|b| b.is_ascii_digit()));
+        let is_address = name.starts_with('[')
+            || name
+                .split('.')
+                .all(|label| label.bytes().all(|b| b.is_ascii_digit()));
         Some(match (is_address, is_loopback(name)) {
             (_, true) => ADDRESSES.into_iter().chain(["localhost"]).collect(),
             (true, false) => ADDRESSES.to_vec(),
@@ -104,7 +112,8 @@ impl Pattern {
         self.shape == Shape::Everything
     }
 
-    /// Does it match this name? A name on disk (`None`) has no host and no path: only `**` matches it.
+    /// Does it match this name? A name on disk (`None`) has no host and no path: only `**` matches
+    /// it.
     ///
     /// Takes at most as many steps as the pattern's length times the name's, both bounded.
     pub fn matches(&self, repository: Option<&Repository>) -> bool {
@@ -113,7 +122,10 @@ impl Pattern {
             (Shape::Named { .. }, None) => false,
             (Shape::Named { host, path }, Some(repository)) => {
                 let segments: Vec<&str> = repository.path().split('/').collect();
-                names_of(repository.host()).iter().any(|name| host_matches(host, name)) && path_matches(path, &segments)
+                names_of(repository.host())
+                    .iter()
+                    .any(|name| host_matches(host, name))
+                    && path_matches(path, &segments)
             }
         }
     }
@@ -127,20 +139,36 @@ impl FromStr for Pattern {
             return Err(PatternError::TooLong(text.len()));
         }
         if text == "**" {
-            return Ok(Self { text: text.into(), shape: Shape::Everything });
+            return Ok(Self {
+                text: text.into(),
+                shape: Shape::Everything,
+            });
         }
         let (host, path) = text.split_once('/').ok_or_else(|| no_path(text))?;
         if !is_host(host) {
             return Err(PatternError::Host(text.into()));
         }
-        let never = |why| PatternError::Never { pattern: text.into(), why };
+        let never = |why| PatternError::Never {
+            pattern: text.into(),
+            why,
+        };
         check_host(host).map_err(never)?;
-        let host = canonical(host).map_err(|error| PatternError::NoHost { pattern: text.into(), error })?;
-        let path: Vec<Segment> = path.split('/').map(segment).collect::<Result<_, _>>().map_err(never)?;
+        let host = canonical(host).map_err(|error| PatternError::NoHost {
+            pattern: text.into(),
+            error,
+        })?;
+        let path: Vec<Segment> = path
+            .split('/')
+            .map(segment)
+            .collect::<Result<_, _>>()
+            .map_err(never)?;
         if host == DOCKER_HUB && matches!(path[..], [Segment::One(_)]) {
             return Err(never("on Docker Hub write docker.io/library/NAME"));
         }
-        Ok(Self { text: text.into(), shape: Shape::Named { host, path } })
+        Ok(Self {
+            text: text.into(),
+            shape: Shape::Named { host, path },
+        })
     }
 }
 
@@ -151,7 +179,11 @@ impl fmt::Display for Pattern {
 }
 
 fn no_path(text: &str) -> PatternError {
-    if is_host(text) { PatternError::Path(text.into()) } else { PatternError::Host(text.into()) }
+    if is_host(text) {
+        PatternError::Path(text.into())
+    } else {
+        PatternError::Host(text.into())
+    }
 }
 
 fn is_host(first: &str) -> bool {
@@ -159,7 +191,8 @@ fn is_host(first: &str) -> bool {
 }
 
 fn check_host(host: &str) -> Result<(), &'static str> {
-    let known = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b':' | b'*' | b'[' | b']');
+    let known =
+        |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b':' | b'*' | b'[' | b']');
     if host.bytes().any(|b| b.is_ascii_uppercase()) {
         return Err("hosts are written in lower case");
     }
@@ -172,20 +205,32 @@ fn check_host(host: &str) -> Result<(), &'static str> {
     if host.ends_with(":443") || host.ends_with('.') || host.contains(".:") {
         return Err("hosts are written without :443 and without a trailing dot");
     }
-    if host.ends_with(':') || host.starts_with(['.', ':']) || host.contains("..") { Err("the host has an empty part") } else { Ok(()) }
+    if host.ends_with(':') || host.starts_with(['.', ':']) || host.contains("..") {
+        Err("the host has an empty part")
+    } else {
+        Ok(())
+    }
 }
 
-/// As names have it, as far as it is written out: of a host with a `*` its name if the `*` is in the port, and its port if it is in the name.
+/// As names have it, as far as it is written out: of a host with a `*` its name if the `*` is in
+/// the port, and its port if it is in the name.
 fn canonical(host: &str) -> Result<String, HostError> {
     if !host.contains('*') {
         return canonical_host(host);
     }
     let (name, port) = split_port(host);
-    let name = if name.contains('*') { name.to_owned() } else { canonical_name(name)? };
+    let name = if name.contains('*') {
+        name.to_owned()
+    } else {
+        canonical_name(name)?
+    };
     match port {
         None => Ok(name),
         Some(port) if port.contains('*') => Ok(format!("{name}:{port}")),
-        Some(port) => Ok(format!("{name}:{}", canonical_port(port).ok_or(HostError::Malformed)?)),
+        Some(port) => Ok(format!(
+            "{name}:{}",
+            canonical_port(port).ok_or(HostError::Malformed)?
+        )),
     }
 }
 
@@ -204,16 +249,25 @@ fn segment(text: &str) -> Result<Segment, &'static str> {
         "" => Err("it has an empty segment"),
         _ if text.contains("**") => Err("** stands for whole segments"),
         _ if text.contains([':', '@']) => Err("names are matched without tag and digest"),
-        _ if !text.bytes().all(known) => Err("repositories have only lower-case letters, digits and . _ -"),
+        _ if !text.bytes().all(known) => {
+            Err("repositories have only lower-case letters, digits and . _ -")
+        }
         _ => Ok(Segment::One(text.into())),
     }
 }
 
 /// Label by label: a `*` can take neither a dot nor a colon, so both names have the same labels.
 fn host_matches(pattern: &str, host: &str) -> bool {
-    let separators = |text: &str| text.chars().filter(|c| matches!(c, '.' | ':')).collect::<String>();
+    let separators = |text: &str| {
+        text.chars()
+            .filter(|c| matches!(c, '.' | ':'))
+            .collect::<String>()
+    };
     separators(pattern) == separators(host)
-        && pattern.split(['.', ':']).zip(host.split(['.', ':'])).all(|(pattern, label)| text_matches(pattern, label))
+        && pattern
+            .split(['.', ':'])
+            .zip(host.split(['.', ':']))
+            .all(|(pattern, label)| text_matches(pattern, label))
 }
 
 fn path_matches(pattern: &[Segment], path: &[&str]) -> bool {
@@ -229,7 +283,10 @@ mod tests {
 
     fn matches(pattern: &str, name: &str) -> bool {
         let repository: Repository = name.parse().expect(name);
-        pattern.parse::<Pattern>().expect(pattern).matches(Some(&repository))
+        pattern
+            .parse::<Pattern>()
+            .expect(pattern)
+            .matches(Some(&repository))
     }
 
     #[test]
@@ -240,40 +297,121 @@ mod tests {
                 &["r.example.com/team-a/siem", "r.example.com/team-a/x/y"][..],
                 &["r.example.com/team-a", "r.example.com/team-ab/siem"][..],
             ),
-            ("r.example.com/*/siem", &["r.example.com/a/siem"], &["r.example.com/a/b/siem", "r.example.com/siem"]),
-            ("*.example.com/**", &["eu.example.com/x", "eu.example.com/x/y"], &["a.b.example.com/x", "eu.example.com:5000/x", "example.com/x"]),
+            (
+                "r.example.com/*/siem",
+                &["r.example.com/a/siem"],
+                &["r.example.com/a/b/siem", "r.example.com/siem"],
+            ),
+            (
+                "*.example.com/**",
+                &["eu.example.com/x", "eu.example.com/x/y"],
+                &[
+                    "a.b.example.com/x",
+                    "eu.example.com:5000/x",
+                    "example.com/x",
+                ],
+            ),
             ("**", &["nginx", "r.example.com/a"], &[]),
-            ("r.example.com/a", &["r.example.com/a", "R.Example.com:443/a"], &["r.example.com/a/b", "r.example.com/ab", "r-example.com/a"]),
-            ("r.example.com/a*", &["r.example.com/ab"], &["r.example.com/a", "r.example.com/b", "r.example.com/ab/c"]),
+            (
+                "r.example.com/a",
+                &["r.example.com/a", "R.Example.com:443/a"],
+                &["r.example.com/a/b", "r.example.com/ab", "r-example.com/a"],
+            ),
+            (
+                "r.example.com/a*",
+                &["r.example.com/ab"],
+                &["r.example.com/a", "r.example.com/b", "r.example.com/ab/c"],
+            ),
             (
                 "r.example.com/*a*b",
                 &["r.example.com/xaab", "r.example.com/xayabab"],
-                &["r.example.com/ab", "r.example.com/xab", "r.example.com/xayabc"],
+                &[
+                    "r.example.com/ab",
+                    "r.example.com/xab",
+                    "r.example.com/xayabc",
+                ],
             ),
-            ("r.example.com/**/x/**/y", &["r.example.com/a/x/b/y", "r.example.com/x/x/x/y"], &["r.example.com/x/b/y", "r.example.com/a/x/y"]),
+            (
+                "r.example.com/**/x/**/y",
+                &["r.example.com/a/x/b/y", "r.example.com/x/x/x/y"],
+                &["r.example.com/x/b/y", "r.example.com/a/x/y"],
+            ),
             ("localhost:*/a", &["localhost:5000/a"], &["localhost/a"]),
-            ("[::1]:5000/**", &["[::1]:5000/a", "[0:0::1]:05000/a"], &["[fd00::2]:5000/a"]),
-            ("[2001:0db8:0::1]:05000/**", &["[2001:db8::1]:5000/a", "[2001:0DB8::0:1]:5000/a"], &["[2001:db8::1]/a"]),
-            ("[2001:0db8::1]:*/**", &["[2001:db8::1]:5000/a"], &["[2001:db8::2]:5000/a"]),
-            ("10.200.0.1:05000/**", &["10.200.0.1:5000/a", "10.200.0.1.:05000/a"], &["10.200.0.1/a", "10.200.0.10:5000/a"]),
+            (
+                "[::1]:5000/**",
+                &["[::1]:5000/a", "[0:0::1]:05000/a"],
+                &["[fd00::2]:5000/a"],
+            ),
+            (
+                "[2001:0db8:0::1]:05000/**",
+                &["[2001:db8::1]:5000/a", "[2001:0DB8::0:1]:5000/a"],
+                &["[2001:db8::1]/a"],
+            ),
+            (
+                "[2001:0db8::1]:*/**",
+                &["[2001:db8::1]:5000/a"],
+                &["[2001:db8::2]:5000/a"],
+            ),
+            (
+                "10.200.0.1:05000/**",
+                &["10.200.0.1:5000/a", "10.200.0.1.:05000/a"],
+                &["10.200.0.1/a", "10.200.0.10:5000/a"],
+            ),
             (
                 "localhost:5000/**",
-                &["127.0.0.1:5000/a", "[::1]:05000/a", "127.9.0.1:5000/a", "LocalHost.:5000/a"],
+                &[
+                    "127.0.0.1:5000/a",
+                    "[::1]:05000/a",
+                    "127.9.0.1:5000/a",
+                    "LocalHost.:5000/a",
+                ],
                 &["127.0.0.1:5001/a", "128.0.0.1:5000/a"],
             ),
-            ("127.0.0.1:5000/**", &["localhost:5000/a", "[0:0::1]:5000/a"], &["localhost/a"]),
-            ("10.200.0.*:5000/**", &["10.200.0.1:05000/a"], &["10.200.1.1:5000/a"]),
+            (
+                "127.0.0.1:5000/**",
+                &["localhost:5000/a", "[0:0::1]:5000/a"],
+                &["localhost/a"],
+            ),
+            (
+                "10.200.0.*:5000/**",
+                &["10.200.0.1:05000/a"],
+                &["10.200.1.1:5000/a"],
+            ),
             (
                 "docker.io/team/**",
-                &["team/app", "index.docker.io/team/app", "registry-1.docker.io/team/app", "registry.hub.docker.com/team/app"],
+                &[
+                    "team/app",
+                    "index.docker.io/team/app",
+                    "registry-1.docker.io/team/app",
+                    "registry.hub.docker.com/team/app",
+                ],
                 &["registry-2.docker.io/team/app", "docker.io:5000/team/app"],
             ),
-            ("docker.io/library/*", &["registry-1.docker.io/nginx", "Registry.Hub.Docker.com.:443/library/nginx"], &[]),
-            ("registry-1.docker.io/team/**", &["team/app", "registry.hub.docker.com/team/app"], &["other/app"]),
+            (
+                "docker.io/library/*",
+                &[
+                    "registry-1.docker.io/nginx",
+                    "Registry.Hub.Docker.com.:443/library/nginx",
+                ],
+                &[],
+            ),
+            (
+                "registry-1.docker.io/team/**",
+                &["team/app", "registry.hub.docker.com/team/app"],
+                &["other/app"],
+            ),
             ("index.docker.io/library/nginx", &["nginx"], &[]),
-            ("*.docker.io/**", &["registry-1.docker.io/team/app", "team/app"], &["docker.com/team/app"]),
+            (
+                "*.docker.io/**",
+                &["registry-1.docker.io/team/app", "team/app"],
+                &["docker.com/team/app"],
+            ),
             ("docker.io/library/*", &["nginx"], &["team/app"]),
-            ("r.example.com:5000/**", &["r.example.com:5000/a"], &["r.example.com.5000/a"]),
+            (
+                "r.example.com:5000/**",
+                &["r.example.com:5000/a"],
+                &["r.example.com.5000/a"],
+            ),
         ] {
             for name in yes {
                 assert!(matches(pattern, name), "{pattern} should match {name}");
@@ -287,7 +425,12 @@ mod tests {
     #[test]
     fn only_everything_matches_what_has_no_name() {
         assert!("**".parse::<Pattern>().expect("valid").matches(None));
-        assert!(!"r.example.com/**".parse::<Pattern>().expect("valid").matches(None));
+        assert!(
+            !"r.example.com/**"
+                .parse::<Pattern>()
+                .expect("valid")
+                .matches(None)
+        );
     }
 
     #[test]
@@ -329,7 +472,11 @@ mod tests {
             let error = pattern.parse::<Pattern>().expect_err(pattern).to_string();
             assert!(error.contains(part), "{pattern}: {error}");
         }
-        assert!(format!("r.example.com/{}", "a".repeat(600)).parse::<Pattern>().is_err());
+        assert!(
+            format!("r.example.com/{}", "a".repeat(600))
+                .parse::<Pattern>()
+                .is_err()
+        );
     }
 
     #[test]
@@ -338,9 +485,18 @@ mod tests {
             ("r.example.com/**", Some(vec!["r.example.com"])),
             ("r.example.com:5000/a", Some(vec!["r.example.com"])),
             ("registry:*/a", Some(vec!["registry"])),
-            ("localhost:5000/**", Some([&ADDRESSES[..], &["localhost"]].concat())),
-            ("127.0.0.1:*/**", Some([&ADDRESSES[..], &["localhost"]].concat())),
-            ("[::1]:5000/**", Some([&ADDRESSES[..], &["localhost"]].concat())),
+            (
+                "localhost:5000/**",
+                Some([&ADDRESSES[..], &["localhost"]].concat()),
+            ),
+            (
+                "127.0.0.1:*/**",
+                Some([&ADDRESSES[..], &["localhost"]].concat()),
+            ),
+            (
+                "[::1]:5000/**",
+                Some([&ADDRESSES[..], &["localhost"]].concat()),
+            ),
             ("10.200.0.1:5000/**", Some(ADDRESSES.to_vec())),
             ("10.200.0.1:*/**", Some(ADDRESSES.to_vec())),
             ("[2001:db8::1]:5000/**", Some(ADDRESSES.to_vec())),
@@ -351,7 +507,11 @@ mod tests {
             ("registry-1.docker.io/team/*", None),
             ("**", None),
         ] {
-            assert_eq!(pattern.parse::<Pattern>().expect(pattern).beginnings(), beginnings, "{pattern}");
+            assert_eq!(
+                pattern.parse::<Pattern>().expect(pattern).beginnings(),
+                beginnings,
+                "{pattern}"
+            );
         }
     }
 

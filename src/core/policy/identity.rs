@@ -9,9 +9,11 @@ use regex_automata::{
 
 use crate::core::verify::Claims;
 
-/// Memory that one compiled expression may take, in bytes. Stops expressions that are made to explode.
+/// Memory that one compiled expression may take, in bytes. Stops expressions that are made to
+/// explode.
 const REGEX_BYTES: usize = 1 << 18;
-/// Bytes of a name that an expression is asked about: what a name may have in a policy. Stops names that are made to take long.
+/// Bytes of a name that an expression is asked about: what a name may have in a policy. Stops names
+/// that are made to take long.
 const MAX_NAME: usize = 2_048;
 
 /// How a certificate's subject alternative name is compared. The whole name must match, always.
@@ -35,15 +37,27 @@ pub struct Expression {
 impl NameMatch {
     /// This name and no other. Errors: what is wrong with it.
     pub fn exact(name: &str) -> Result<Self, String> {
-        if name.is_empty() { Err("must not be empty".into()) } else { Ok(Self::Exact(name.to_owned())) }
+        if name.is_empty() {
+            Err("must not be empty".into())
+        } else {
+            Ok(Self::Exact(name.to_owned()))
+        }
     }
 
-    /// Every name that begins so: a scheme, a host and a path that ends with `/`. Errors: what is wrong with it.
+    /// Every name that begins so: a scheme, a host and a path that ends with `/`. Errors: what is
+    /// wrong with it.
     pub fn prefix(prefix: &str) -> Result<Self, String> {
-        let path = prefix.split_once("://").and_then(|(scheme, rest)| (!scheme.is_empty()).then_some(rest)?.split_once('/'));
+        let path = prefix
+            .split_once("://")
+            .and_then(|(scheme, rest)| (!scheme.is_empty()).then_some(rest)?.split_once('/'));
         match path {
-            Some((host, _)) if !host.is_empty() && prefix.ends_with('/') => Ok(Self::Prefix(prefix.to_owned())),
-            _ => Err("must be a URI up to and including a /, such as https://git.example.com/org/".into()),
+            Some((host, _)) if !host.is_empty() && prefix.ends_with('/') => {
+                Ok(Self::Prefix(prefix.to_owned()))
+            }
+            _ => Err(
+                "must be a URI up to and including a /, such as https://git.example.com/org/"
+                    .into(),
+            ),
         }
     }
 
@@ -58,9 +72,13 @@ impl NameMatch {
             Self::Exact(exact) => exact == name,
             // `https://git.example.com/org/../evil` begins right and is somebody else.
             Self::Prefix(prefix) => {
-                name.len() > prefix.len() && name.starts_with(prefix) && !name.split('/').any(|segment| matches!(segment, "." | ".."))
+                name.len() > prefix.len()
+                    && name.starts_with(prefix)
+                    && !name.split('/').any(|segment| matches!(segment, "." | ".."))
             }
-            Self::Regexp(expression) => name.len() <= MAX_NAME && expression.anchored.is_match(name),
+            Self::Regexp(expression) => {
+                name.len() <= MAX_NAME && expression.anchored.is_match(name)
+            }
         }
     }
 
@@ -78,15 +96,34 @@ impl Expression {
     pub fn parse(text: &str) -> Result<Self, String> {
         let syntax = syntax::Config::new().nest_limit(32);
         // Alone first: `a)|(b` would else break out of the group that anchors it.
-        syntax::parse_with(text, &syntax).map_err(|error| format!("is no regular expression: {}", last_line(&error.to_string())))?;
+        syntax::parse_with(text, &syntax).map_err(|error| {
+            format!(
+                "is no regular expression: {}",
+                last_line(&error.to_string())
+            )
+        })?;
         // One engine, which takes no memory of its own to speak of: names are short.
-        let config = Config::new().nfa_size_limit(Some(REGEX_BYTES)).onepass(false).hybrid(false).dfa(false).backtrack(false);
-        let compiled = Regex::builder().syntax(syntax).configure(config).build(&format!(r"\A(?:{text})\z"));
-        let anchored = compiled.map_err(|error| format!("cannot be anchored: {}", problem(&error)))?;
+        let config = Config::new()
+            .nfa_size_limit(Some(REGEX_BYTES))
+            .onepass(false)
+            .hybrid(false)
+            .dfa(false)
+            .backtrack(false);
+        let compiled = Regex::builder()
+            .syntax(syntax)
+            .configure(config)
+            .build(&format!(r"\A(?:{text})\z"));
+        let anchored =
+            compiled.map_err(|error| format!("cannot be anchored: {}", problem(&error)))?;
         if anchored.is_match("") {
-            return Err("matches an empty name, so it asks for nothing; write what the name must be".into());
+            return Err(
+                "matches an empty name, so it asks for nothing; write what the name must be".into(),
+            );
         }
-        Ok(Self { text: text.to_owned(), anchored })
+        Ok(Self {
+            text: text.to_owned(),
+            anchored,
+        })
     }
 
     /// How much memory it takes.
@@ -117,7 +154,9 @@ impl ClaimsRule {
             (&self.0.trigger, &claims.trigger),
             (&self.0.runner, &claims.runner),
         ];
-        asked.into_iter().all(|(wanted, found)| wanted.is_none() || wanted == found)
+        asked
+            .into_iter()
+            .all(|(wanted, found)| wanted.is_none() || wanted == found)
     }
 }
 
@@ -131,7 +170,12 @@ fn problem(error: &BuildError) -> String {
 
 /// The one line of the regex crate's error that says what is wrong.
 fn last_line(text: &str) -> String {
-    crate::core::verify::shorten(text.lines().last().unwrap_or_default().trim_start_matches("error: "))
+    crate::core::verify::shorten(
+        text.lines()
+            .last()
+            .unwrap_or_default()
+            .trim_start_matches("error: "),
+    )
 }
 
 #[cfg(test)]
@@ -140,12 +184,23 @@ mod tests {
 
     #[test]
     fn the_whole_name_is_compared() {
-        type Case = (Result<NameMatch, String>, &'static [&'static str], &'static [&'static str]);
+        type Case = (
+            Result<NameMatch, String>,
+            &'static [&'static str],
+            &'static [&'static str],
+        );
         let table: &[Case] = &[
-            (NameMatch::exact("a@example.com"), &["a@example.com"], &["A@example.com", "a@example.com ", "aa@example.com", ""]),
+            (
+                NameMatch::exact("a@example.com"),
+                &["a@example.com"],
+                &["A@example.com", "a@example.com ", "aa@example.com", ""],
+            ),
             (
                 NameMatch::prefix("https://git.example.com/org/"),
-                &["https://git.example.com/org/x", "https://git.example.com/org/x/y@refs/heads/main"],
+                &[
+                    "https://git.example.com/org/x",
+                    "https://git.example.com/org/x/y@refs/heads/main",
+                ],
                 &[
                     "https://git.example.com/org/",
                     "https://git.example.com/org",
@@ -158,7 +213,12 @@ mod tests {
             (
                 NameMatch::regexp(r"https://git\.example\.com/[a-z]+"),
                 &["https://git.example.com/org"],
-                &["https://git.example.com/org\n", "https://git.example.com/org/x", "x https://git.example.com/org", "https://gitxexample.com/org"],
+                &[
+                    "https://git.example.com/org\n",
+                    "https://git.example.com/org/x",
+                    "x https://git.example.com/org",
+                    "https://gitxexample.com/org",
+                ],
             ),
             // An alternative cannot escape the anchors.
             (NameMatch::regexp("a|b"), &["a", "b"], &["ab", "xa", "bx"]),
@@ -166,7 +226,10 @@ mod tests {
         ];
         for (pattern, good, bad) in table {
             let pattern = pattern.as_ref().expect("a pattern");
-            assert!(good.iter().all(|name| pattern.matches(name)), "{pattern:?} {good:?}");
+            assert!(
+                good.iter().all(|name| pattern.matches(name)),
+                "{pattern:?} {good:?}"
+            );
             let passed: Vec<_> = bad.iter().filter(|name| pattern.matches(name)).collect();
             assert!(passed.is_empty(), "{pattern:?} matches {passed:?}");
         }
@@ -198,21 +261,44 @@ mod tests {
 
     #[test]
     fn an_expression_costs_what_it_says_and_long_names_cost_nothing() {
-        let (small, large) = (Expression::parse("[a-z]+").expect("one"), Expression::parse("([a-z]{1,9}x){1,99}").expect("one"));
-        assert!(small.bytes() < 16 << 10 && large.bytes() > 4 * small.bytes(), "{} {}", small.bytes(), large.bytes());
+        let (small, large) = (
+            Expression::parse("[a-z]+").expect("one"),
+            Expression::parse("([a-z]{1,9}x){1,99}").expect("one"),
+        );
+        assert!(
+            small.bytes() < 16 << 10 && large.bytes() > 4 * small.bytes(),
+            "{} {}",
+            small.bytes(),
+            large.bytes()
+        );
         assert!(large.bytes() < 4 * REGEX_BYTES, "{}", large.bytes());
         let pattern = NameMatch::regexp("a+").expect("one");
-        assert!(pattern.matches(&"a".repeat(MAX_NAME)) && !pattern.matches(&"a".repeat(MAX_NAME + 1)));
+        assert!(
+            pattern.matches(&"a".repeat(MAX_NAME)) && !pattern.matches(&"a".repeat(MAX_NAME + 1))
+        );
     }
 
     #[test]
     fn a_claim_that_is_asked_for_must_be_made() {
         let text = |text: &str| Some(text.to_owned());
-        let rule = ClaimsRule(Claims { source_repository: text("https://git/x"), trigger: text("push"), ..Claims::default() });
-        let good = Claims { runner: text("self-hosted"), ..rule.0.clone() };
+        let rule = ClaimsRule(Claims {
+            source_repository: text("https://git/x"),
+            trigger: text("push"),
+            ..Claims::default()
+        });
+        let good = Claims {
+            runner: text("self-hosted"),
+            ..rule.0.clone()
+        };
         assert!(rule.is_met(&good) && ClaimsRule::default().is_met(&Claims::default()));
-        assert!(!rule.is_met(&Claims { trigger: None, ..good.clone() }));
-        assert!(!rule.is_met(&Claims { source_repository: text("https://git/X"), ..good.clone() }));
+        assert!(!rule.is_met(&Claims {
+            trigger: None,
+            ..good.clone()
+        }));
+        assert!(!rule.is_met(&Claims {
+            source_repository: text("https://git/X"),
+            ..good.clone()
+        }));
         for field in ["ref", "workflow", "runner"] {
             let mut rule = rule.clone();
             match field {

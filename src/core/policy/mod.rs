@@ -1,10 +1,13 @@
-//! Policies: which uses of which images they govern, and what must be proved before such a use is admitted.
+//! Policies: which uses of which images they govern, and what must be proved before such a use is
+//! admitted.
 //!
-//! A [`Policy`] is compiled once ([`Policy::new`] refuses whatever could not mean what it says) and evaluated as a pure function of the
-//! subject, the findings of `core::verify` and the time. Policies are AND-ed; authorities inside one are OR-ed unless the threshold says
-//! more. Every path that does not end in [`Verdict::Admit`] or [`Verdict::Exempt`] is a denial with its reason.
+//! A [`Policy`] is compiled once ([`Policy::new`] refuses whatever could not mean what it says) and
+//! evaluated as a pure function of the subject, the findings of `core::verify` and the time.
+//! Policies are AND-ed; authorities inside one are OR-ed unless the threshold says more. Every path
+//! that does not end in [`Verdict::Admit`] or [`Verdict::Exempt`] is a denial with its reason.
 //!
-//! What is *not* done here: mapping a denial to "allowed, with a warning". Modes are carried along and change no verdict.
+//! What is *not* done here: mapping a denial to "allowed, with a warning". Modes are carried along
+//! and change no verdict.
 
 mod binding;
 mod compile;
@@ -27,13 +30,18 @@ pub use evaluate::{BundleLock, Decision, JudgedSubject, evaluate, refuse, trust}
 pub use glob::{Pattern, PatternError};
 pub use identity::{ClaimsRule, Expression, NameMatch};
 pub use rules::{
-    AttestationRule, Authority, BuilderRule, Exemption, Kind, LockRule, MAX_AUTHORITIES, MAX_REFERENCES, Matcher, Means, Mode, PolicyIdentity,
-    Revocation, Revoked, Rules, SlsaRules, Transparency, Use,
+    AttestationRule, Authority, BuilderRule, Exemption, Kind, LockRule, MAX_AUTHORITIES,
+    MAX_REFERENCES, Matcher, Means, Mode, PolicyIdentity, Revocation, Revoked, Rules, SlsaRules,
+    Transparency, Use,
 };
 pub use scope::{Name, Scope, Stance};
-pub use verdict::{Admitted, AuthorityFinding, Denial, Denials, Exempted, Outcome, PolicyVerdict, SlsaFinding, Verdict};
+pub use verdict::{
+    Admitted, AuthorityFinding, Denial, Denials, Exempted, Outcome, PolicyVerdict, SlsaFinding,
+    Verdict,
+};
 
-/// A policy that makes sense. The rules are private, so that no policy exists that [`Policy::new`] did not check.
+/// A policy that makes sense. The rules are private, so that no policy exists that [`Policy::new`]
+/// did not check.
 ///
 /// ```compile_fail
 /// # use packgate::core::policy::{Policy, Rules};
@@ -84,7 +92,10 @@ impl Policy {
 
     /// Do signatures count that lie under cosign's tags? If not, nobody need look there.
     pub fn reads_tags(&self) -> bool {
-        self.rules.formats.iter().any(|format| matches!(format, Format::Legacy | Format::LegacySetOnly))
+        self.rules
+            .formats
+            .iter()
+            .any(|format| matches!(format, Format::Legacy | Format::LegacySetOnly))
     }
 
     /// Settings that weaken it, for the report.

@@ -54,7 +54,8 @@ pub struct Rules {
     pub exemptions: Vec<Exemption>,
 }
 
-/// Which policy. A namespace's policy may be called as one of the cluster, or of another namespace, is called: the name alone says nothing.
+/// Which policy. A namespace's policy may be called as one of the cluster, or of another namespace,
+/// is called: the name alone says nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PolicyIdentity {
     /// Where it comes from.
@@ -87,7 +88,9 @@ pub enum Mode {
 }
 
 /// What something is used as.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 pub enum Use {
     /// A `PackedBundle`, or a person who asks.
     #[default]
@@ -130,7 +133,8 @@ pub enum Means {
     Key {
         /// The key.
         key: VerificationKey,
-        /// Whose logs and timestamp authorities are believed about its signatures. Without it nobody else's word on time is taken.
+        /// Whose logs and timestamp authorities are believed about its signatures. Without it
+        /// nobody else's word on time is taken.
         root: Option<Arc<TrustRoot>>,
     },
     /// By what a certificate says.
@@ -150,7 +154,8 @@ pub enum Means {
         subject: NameMatch,
         /// What the certificate must chain to.
         authority: Arc<CertificateAuthority>,
-        /// Whose logs and timestamp authorities are believed about when it signed. Without it the certificate must hold now.
+        /// Whose logs and timestamp authorities are believed about when it signed. Without it the
+        /// certificate must hold now.
         root: Option<Arc<TrustRoot>>,
     },
 }
@@ -244,15 +249,26 @@ pub struct Exemption {
 }
 
 impl Rules {
-    /// Settings that weaken it. A person who names a tag on the command line is told the digest, so that is none.
+    /// Settings that weaken it. A person who names a tag on the command line is told the digest, so
+    /// that is none.
     pub(super) fn unsafe_settings(&self) -> Vec<String> {
         let weak = self.kind != Kind::AdHoc && !self.require_digest;
-        weak.then(|| format!("{}: requireDigest is false, a tag may have moved since it was judged", self.identity())).into_iter().collect()
+        weak.then(|| {
+            format!(
+                "{}: requireDigest is false, a tag may have moved since it was judged",
+                self.identity()
+            )
+        })
+        .into_iter()
+        .collect()
     }
 
     /// Which policy it is.
     pub fn identity(&self) -> PolicyIdentity {
-        PolicyIdentity { kind: self.kind.clone(), name: self.name.clone() }
+        PolicyIdentity {
+            kind: self.kind.clone(),
+            name: self.name.clone(),
+        }
     }
 }
 
@@ -270,41 +286,89 @@ impl Authority {
     /// Can this signer be the authority? Its trust root and its claims are not looked at.
     pub fn may_be(&self, signer: &Signer) -> bool {
         match (&self.means, signer) {
-            (Means::Key { key, .. }, Signer::Key { fingerprint }) => key.fingerprint() == *fingerprint,
-            (Means::Keyless { subject, issuer, .. }, Signer::Identity { san, issuer: found }) => issuer == found && subject.matches(san),
-            (Means::Certificate { subject, authority, .. }, Signer::Certificate { san, authority: found }) => {
-                authority.digest() == *found && subject.matches(san)
+            (Means::Key { key, .. }, Signer::Key { fingerprint }) => {
+                key.fingerprint() == *fingerprint
             }
+            (
+                Means::Keyless {
+                    subject, issuer, ..
+                },
+                Signer::Identity { san, issuer: found },
+            ) => issuer == found && subject.matches(san),
+            (
+                Means::Certificate {
+                    subject, authority, ..
+                },
+                Signer::Certificate {
+                    san,
+                    authority: found,
+                },
+            ) => authority.digest() == *found && subject.matches(san),
             _ => false,
         }
     }
 
     /// Is `statement` the authority's: its signer, its trust root, its claims?
     ///
-    /// A key or a company's authority with a trust root does not take signatures whose log entries and timestamps that root does not vouch for; one that has none is
-    /// as good as it ever was.
+    /// A key or a company's authority with a trust root does not take signatures whose log entries
+    /// and timestamps that root does not vouch for; one that has none is as good as it ever was.
     pub fn recognises<T>(&self, statement: &Verified<T>) -> bool {
         self.may_be(statement.signer())
             && match &self.means {
-                Means::Key { root: None, .. } | Means::Certificate { root: None, .. } => statement.root().is_none(),
-                Means::Key { root: Some(root), .. } | Means::Certificate { root: Some(root), .. } => {
-                    statement.vouched() == Vouched::Absent || statement.root() == Some(&root.digest()) && statement.vouched() == Vouched::Holds
+                Means::Key { root: None, .. } | Means::Certificate { root: None, .. } => {
+                    statement.root().is_none()
                 }
-                Means::Keyless { root, claims, .. } => statement.root() == Some(&root.digest()) && claims.is_met(statement.claims()),
+                Means::Key {
+                    root: Some(root), ..
+                }
+                | Means::Certificate {
+                    root: Some(root), ..
+                } => {
+                    statement.vouched() == Vouched::Absent
+                        || statement.root() == Some(&root.digest())
+                            && statement.vouched() == Vouched::Holds
+                }
+                Means::Keyless { root, claims, .. } => {
+                    statement.root() == Some(&root.digest()) && claims.is_met(statement.claims())
+                }
             }
     }
 
     /// Is it the same as another, whatever its name?
     pub(super) fn is_same(&self, other: &Self) -> bool {
         match (&self.means, &other.means) {
-            (Means::Key { key, .. }, Means::Key { key: other, .. }) => key.fingerprint() == other.fingerprint(),
-            (
-                Means::Keyless { subject, issuer, claims, root },
-                Means::Keyless { subject: other_subject, issuer: other_issuer, claims: other_claims, root: other_root },
-            ) => subject == other_subject && issuer == other_issuer && claims == other_claims && root.digest() == other_root.digest(),
-            (Means::Certificate { subject, authority, .. }, Means::Certificate { subject: other_subject, authority: other, .. }) => {
-                subject == other_subject && authority.digest() == other.digest()
+            (Means::Key { key, .. }, Means::Key { key: other, .. }) => {
+                key.fingerprint() == other.fingerprint()
             }
+            (
+                Means::Keyless {
+                    subject,
+                    issuer,
+                    claims,
+                    root,
+                },
+                Means::Keyless {
+                    subject: other_subject,
+                    issuer: other_issuer,
+                    claims: other_claims,
+                    root: other_root,
+                },
+            ) => {
+                subject == other_subject
+                    && issuer == other_issuer
+                    && claims == other_claims
+                    && root.digest() == other_root.digest()
+            }
+            (
+                Means::Certificate {
+                    subject, authority, ..
+                },
+                Means::Certificate {
+                    subject: other_subject,
+                    authority: other,
+                    ..
+                },
+            ) => subject == other_subject && authority.digest() == other.digest(),
             _ => false,
         }
     }
@@ -341,7 +405,9 @@ impl FromStr for Use {
         [Self::PackedBundle, Self::ImageVolume, Self::Container]
             .into_iter()
             .find(|known| known.as_str() == text)
-            .ok_or_else(|| PolicyError::new("use", "must be PackedBundle, ImageVolume or Container"))
+            .ok_or_else(|| {
+                PolicyError::new("use", "must be PackedBundle, ImageVolume or Container")
+            })
     }
 }
 

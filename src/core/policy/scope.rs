@@ -22,7 +22,8 @@ pub enum Name<'a> {
     Repository(&'a Repository),
     /// Something on this machine's disk.
     Local,
-    /// Nothing that can be understood. Every policy of the use has a say, whatever names it lists: a runtime may read it otherwise.
+    /// Nothing that can be understood. Every policy of the use has a say, whatever names it lists:
+    /// a runtime may read it otherwise.
     Unreadable,
 }
 
@@ -30,16 +31,28 @@ impl Policy {
     /// Does this policy have a say? If not, nothing need be fetched for it.
     pub fn concerns(&self, scope: &Scope<'_>) -> bool {
         match scope.name {
-            Name::Repository(repository) => self.governs(Some(repository), scope.used_as, scope.namespace),
+            Name::Repository(repository) => {
+                self.governs(Some(repository), scope.used_as, scope.namespace)
+            }
             Name::Local => self.governs(None, scope.used_as, scope.namespace),
             Name::Unreadable => is_for(&self.rules, scope.used_as, scope.namespace),
         }
     }
 
     /// Does this policy have a say in such a use? If not, nothing need be fetched for it.
-    pub fn governs(&self, repository: Option<&Repository>, used_as: Use, namespace: Option<&str>) -> bool {
-        let revokes = self.rules.revocations.iter().any(|revocation| matches!(revocation.what, Revoked::Digest(_)));
-        in_scope(&self.rules, repository, used_as, namespace) && (revokes || !is_excepted(&self.rules, repository))
+    pub fn governs(
+        &self,
+        repository: Option<&Repository>,
+        used_as: Use,
+        namespace: Option<&str>,
+    ) -> bool {
+        let revokes = self
+            .rules
+            .revocations
+            .iter()
+            .any(|revocation| matches!(revocation.what, Revoked::Digest(_)));
+        in_scope(&self.rules, repository, used_as, namespace)
+            && (revokes || !is_excepted(&self.rules, repository))
     }
 }
 
@@ -67,11 +80,23 @@ impl Policy {
         {
             return Stance::OtherNamespace(own.clone());
         }
-        let Matcher::Names { references, except, uses } = &rules.matcher else { return Stance::Governs(None) };
+        let Matcher::Names {
+            references,
+            except,
+            uses,
+        } = &rules.matcher
+        else {
+            return Stance::Governs(None);
+        };
         if !uses.contains(&used_as) {
             return Stance::OtherUse;
         }
-        let matching = |patterns: &[Pattern]| patterns.iter().find(|pattern| pattern.matches(Some(repository))).map(ToString::to_string);
+        let matching = |patterns: &[Pattern]| {
+            patterns
+                .iter()
+                .find(|pattern| pattern.matches(Some(repository)))
+                .map(ToString::to_string)
+        };
         match (matching(references), matching(except)) {
             (None, _) => Stance::NoPattern,
             (Some(_), Some(pattern)) => Stance::Excepted(pattern),
@@ -80,11 +105,18 @@ impl Policy {
     }
 }
 
-pub(super) fn in_scope(rules: &Rules, repository: Option<&Repository>, used_as: Use, namespace: Option<&str>) -> bool {
+pub(super) fn in_scope(
+    rules: &Rules,
+    repository: Option<&Repository>,
+    used_as: Use,
+    namespace: Option<&str>,
+) -> bool {
     is_for(rules, used_as, namespace)
         && match &rules.matcher {
             Matcher::Everything => true,
-            Matcher::Names { references, .. } => references.iter().any(|pattern| pattern.matches(repository)),
+            Matcher::Names { references, .. } => {
+                references.iter().any(|pattern| pattern.matches(repository))
+            }
         }
 }
 

@@ -1,7 +1,8 @@
-//! SLSA provenance: who built it, whether that builder's own authority says so, from what, and when.
+//! SLSA provenance: who built it, whether that builder's own authority says so, from what, and
+//! when.
 //!
-//! The checks run in one fixed order. Of several provenances the first that passes all of them counts; if none does, the one that came
-//! furthest is told.
+//! The checks run in one fixed order. Of several provenances the first that passes all of them
+//! counts; if none does, the one that came furthest is told.
 
 use std::collections::BTreeSet;
 
@@ -32,7 +33,13 @@ pub(super) fn judge<'a>(case: &Case<'a>, rules: &SlsaRules) -> Result<Found<'a>,
     for statement in case.provenance() {
         match check(case, rules, statement) {
             Ok(finding) => return Ok((statement, finding)),
-            Err(denial) if furthest.as_ref().is_none_or(|known| stage(denial.reason) > stage(known.reason)) => furthest = Some(denial),
+            Err(denial)
+                if furthest
+                    .as_ref()
+                    .is_none_or(|known| stage(denial.reason) > stage(known.reason)) =>
+            {
+                furthest = Some(denial)
+            }
             Err(_) => {}
         }
     }
@@ -46,7 +53,10 @@ pub(super) fn has_revoked_builder(case: &Case<'_>, statement: &Verified<Statemen
 
 fn absent(case: &Case<'_>) -> Denial {
     if case.has_other_attestation() {
-        case.missing(Reason::PredicateTypeMismatch, "there are attestations, but none is SLSA provenance v1")
+        case.missing(
+            Reason::PredicateTypeMismatch,
+            "there are attestations, but none is SLSA provenance v1",
+        )
     } else {
         case.missing(Reason::NoProvenance, "no SLSA provenance was found")
     }
@@ -67,22 +77,44 @@ const fn stage(reason: Reason) -> u8 {
     }
 }
 
-fn check(case: &Case<'_>, rules: &SlsaRules, statement: &Verified<Statement>) -> Result<SlsaFinding, Denial> {
-    let provenance = read(statement).ok_or_else(|| case.denial(Reason::MalformedEvidence, "the provenance does not have the fields of SLSA v1"))?;
+fn check(
+    case: &Case<'_>,
+    rules: &SlsaRules,
+    statement: &Verified<Statement>,
+) -> Result<SlsaFinding, Denial> {
+    let provenance = read(statement).ok_or_else(|| {
+        case.denial(
+            Reason::MalformedEvidence,
+            "the provenance does not have the fields of SLSA v1",
+        )
+    })?;
     let builder = &provenance.run_details.builder.id;
     if is_revoked(case, builder) {
-        return Err(case.denial(Reason::Revoked, format!("the builder {} is revoked", shorten(builder))));
+        return Err(case.denial(
+            Reason::Revoked,
+            format!("the builder {} is revoked", shorten(builder)),
+        ));
     }
     let level = bound_builder(case, rules, builder, statement)?.level;
     if level < rules.minimum_level {
-        return Err(case.denial(Reason::LevelTooLow, format!("{builder} is worth SLSA Build level {level}, {} is asked for", rules.minimum_level)));
+        return Err(case.denial(
+            Reason::LevelTooLow,
+            format!(
+                "{builder} is worth SLSA Build level {level}, {} is asked for",
+                rules.minimum_level
+            ),
+        ));
     }
     check_source(case, rules, &provenance)?;
     check_age(case, rules, &provenance, statement)?;
     if rules.lock == LockRule::Exact {
         check_lock(case, &provenance)?;
     }
-    Ok(SlsaFinding { builder: builder.clone(), level, lock_checked: rules.lock == LockRule::Exact })
+    Ok(SlsaFinding {
+        builder: builder.clone(),
+        level,
+        lock_checked: rules.lock == LockRule::Exact,
+    })
 }
 
 fn read(statement: &Verified<Statement>) -> Option<Provenance> {
@@ -91,22 +123,50 @@ fn read(statement: &Verified<Statement>) -> Option<Provenance> {
 
 fn is_revoked(case: &Case<'_>, builder: &str) -> bool {
     let revokes = |what: &Revoked| matches!(what, Revoked::Builder(id) if id == builder);
-    case.rules.revocations.iter().any(|revocation| revokes(&revocation.what) && revocation.holds(case.now))
+    case.rules
+        .revocations
+        .iter()
+        .any(|revocation| revokes(&revocation.what) && revocation.holds(case.now))
 }
 
 /// A builder's name counts only in the mouth of the authority that the policy binds it to.
-fn bound_builder<'r>(case: &Case<'_>, rules: &'r SlsaRules, builder: &str, statement: &Verified<Statement>) -> Result<&'r BuilderRule, Denial> {
-    let trusted: Vec<&BuilderRule> = rules.builders.iter().filter(|rule| rule.id == builder).collect();
+fn bound_builder<'r>(
+    case: &Case<'_>,
+    rules: &'r SlsaRules,
+    builder: &str,
+    statement: &Verified<Statement>,
+) -> Result<&'r BuilderRule, Denial> {
+    let trusted: Vec<&BuilderRule> = rules
+        .builders
+        .iter()
+        .filter(|rule| rule.id == builder)
+        .collect();
     if trusted.is_empty() {
-        return Err(case.denial(Reason::BuilderNotTrusted, format!("the builder {} is not one of the policy's", shorten(builder))));
+        return Err(case.denial(
+            Reason::BuilderNotTrusted,
+            format!(
+                "the builder {} is not one of the policy's",
+                shorten(builder)
+            ),
+        ));
     }
     let speaks = |rule: &&&BuilderRule| {
-        let authority = case.rules.authorities.iter().find(|authority| authority.name == rule.authority);
+        let authority = case
+            .rules
+            .authorities
+            .iter()
+            .find(|authority| authority.name == rule.authority);
         authority.is_some_and(|authority| case.counts(authority, statement))
     };
     let bound = trusted.iter().filter(speaks).max_by_key(|rule| rule.level);
     bound.copied().ok_or_else(|| {
-        case.denial(Reason::BuilderNotBoundToSigner, format!("{} signed as the builder {builder}, for which it may not speak", statement.signer()))
+        case.denial(
+            Reason::BuilderNotBoundToSigner,
+            format!(
+                "{} signed as the builder {builder}, for which it may not speak",
+                statement.signer()
+            ),
+        )
     })
 }
 
@@ -114,11 +174,23 @@ fn check_source(case: &Case<'_>, rules: &SlsaRules, provenance: &Provenance) -> 
     if rules.sources.is_empty() {
         return Ok(());
     }
-    let source = source_of(provenance).ok_or_else(|| case.denial(Reason::SourceMismatch, "the provenance names no source that packgate knows"))?;
-    if rules.sources.iter().any(|allowed| normal_source(allowed) == normal_source(source)) {
+    let source = source_of(provenance).ok_or_else(|| {
+        case.denial(
+            Reason::SourceMismatch,
+            "the provenance names no source that packgate knows",
+        )
+    })?;
+    if rules
+        .sources
+        .iter()
+        .any(|allowed| normal_source(allowed) == normal_source(source))
+    {
         return Ok(());
     }
-    Err(case.denial(Reason::SourceMismatch, format!("the source {} is not one of the policy's", shorten(source))))
+    Err(case.denial(
+        Reason::SourceMismatch,
+        format!("the source {} is not one of the policy's", shorten(source)),
+    ))
 }
 
 /// The lock's own origin. Artifacts do not count: whoever writes a lock chooses their origins.
@@ -131,33 +203,76 @@ fn source_of(provenance: &Provenance) -> Option<&str> {
 fn normal_source(uri: &str) -> &str {
     let uri = uri.strip_prefix("git+").unwrap_or(uri);
     let path = uri.find("://").map_or(0, |at| at + 3);
-    let end = uri.get(path..).and_then(|rest| rest.rfind('@').filter(|at| rest[..*at].contains('/'))).map_or(uri.len(), |at| path + at);
+    let end = uri
+        .get(path..)
+        .and_then(|rest| rest.rfind('@').filter(|at| rest[..*at].contains('/')))
+        .map_or(uri.len(), |at| path + at);
     let uri = uri.get(..end).unwrap_or(uri).trim_end_matches('/');
     uri.strip_suffix(".git").unwrap_or(uri)
 }
 
-fn check_age(case: &Case<'_>, rules: &SlsaRules, provenance: &Provenance, statement: &Verified<Statement>) -> Result<(), Denial> {
-    let Some(limit) = rules.max_age else { return Ok(()) };
-    let built = statement.time().timestamp().or_else(|| finished(provenance));
-    let built = built.ok_or_else(|| case.denial(Reason::NoTrustedTime, "the provenance does not say when it was made"))?;
+fn check_age(
+    case: &Case<'_>,
+    rules: &SlsaRules,
+    provenance: &Provenance,
+    statement: &Verified<Statement>,
+) -> Result<(), Denial> {
+    let Some(limit) = rules.max_age else {
+        return Ok(());
+    };
+    let built = statement
+        .time()
+        .timestamp()
+        .or_else(|| finished(provenance));
+    let built = built.ok_or_else(|| {
+        case.denial(
+            Reason::NoTrustedTime,
+            "the provenance does not say when it was made",
+        )
+    })?;
     let age = case.now.duration_since(built);
     if age < -SKEW {
-        return Err(case.denial(Reason::NoTrustedTime, format!("the provenance says that it was made in the future, at {built}")));
+        return Err(case.denial(
+            Reason::NoTrustedTime,
+            format!("the provenance says that it was made in the future, at {built}"),
+        ));
     }
     let limit = SignedDuration::try_from(limit).unwrap_or(SignedDuration::MAX);
-    if age > limit { Err(case.denial(Reason::ProvenanceTooOld, format!("the provenance is of {built}, older than {limit:#}"))) } else { Ok(()) }
+    if age > limit {
+        Err(case.denial(
+            Reason::ProvenanceTooOld,
+            format!("the provenance is of {built}, older than {limit:#}"),
+        ))
+    } else {
+        Ok(())
+    }
 }
 
 fn finished(provenance: &Provenance) -> Option<Timestamp> {
-    provenance.run_details.metadata.as_ref()?.finished_on.as_ref()?.parse().ok()
+    provenance
+        .run_details
+        .metadata
+        .as_ref()?
+        .finished_on
+        .as_ref()?
+        .parse()
+        .ok()
 }
 
 fn check_lock(case: &Case<'_>, provenance: &Provenance) -> Result<(), Denial> {
     let deny = |message: String| case.denial(Reason::LockMismatch, message);
-    let lock = case.subject.lock.ok_or_else(|| deny("the bundle carries no lock to compare the provenance with".into()))?;
-    let claimed = lock_dependency(provenance).and_then(sha256).ok_or_else(|| deny("the provenance names no single lock with a digest".into()))?;
+    let lock = case
+        .subject
+        .lock
+        .ok_or_else(|| deny("the bundle carries no lock to compare the provenance with".into()))?;
+    let claimed = lock_dependency(provenance)
+        .and_then(sha256)
+        .ok_or_else(|| deny("the provenance names no single lock with a digest".into()))?;
     if claimed != lock.digest {
-        return Err(deny(format!("the provenance names the lock {claimed}, the bundle holds {}", lock.digest)));
+        return Err(deny(format!(
+            "the provenance names the lock {claimed}, the bundle holds {}",
+            lock.digest
+        )));
     }
     match difference(provenance, &lock) {
         Some(difference) => Err(deny(difference)),
@@ -167,28 +282,60 @@ fn check_lock(case: &Case<'_>, provenance: &Provenance) -> Result<(), Denial> {
 
 /// The dependency `lock`, if there is exactly one.
 fn lock_dependency(provenance: &Provenance) -> Option<&ResourceDescriptor> {
-    let mut locks = provenance.build_definition.resolved_dependencies.iter().filter(|dependency| dependency.name.as_deref() == Some("lock"));
+    let mut locks = provenance
+        .build_definition
+        .resolved_dependencies
+        .iter()
+        .filter(|dependency| dependency.name.as_deref() == Some("lock"));
     locks.next().filter(|_| locks.next().is_none())
 }
 
 fn sha256(dependency: &ResourceDescriptor) -> Option<Digest> {
-    format!("sha256:{}", dependency.digest.get("sha256")?).parse().ok()
+    format!("sha256:{}", dependency.digest.get("sha256")?)
+        .parse()
+        .ok()
 }
 
 /// The first thing that the provenance's artifacts and the lock's differ in.
 fn difference(provenance: &Provenance, lock: &BundleLock<'_>) -> Option<String> {
     let mut claimed = BTreeSet::new();
     for dependency in &provenance.build_definition.resolved_dependencies {
-        let Some(name) = dependency.name.as_deref().and_then(|name| name.strip_prefix("artifact/")) else { continue };
-        let Some(digest) = sha256(dependency) else { return Some(format!("the provenance gives artifact {} no sha256", shorten(name))) };
+        let Some(name) = dependency
+            .name
+            .as_deref()
+            .and_then(|name| name.strip_prefix("artifact/"))
+        else {
+            continue;
+        };
+        let Some(digest) = sha256(dependency) else {
+            return Some(format!(
+                "the provenance gives artifact {} no sha256",
+                shorten(name)
+            ));
+        };
         if !claimed.insert((name, digest)) {
-            return Some(format!("the provenance names artifact {} twice", shorten(name)));
+            return Some(format!(
+                "the provenance names artifact {} twice",
+                shorten(name)
+            ));
         }
     }
-    let locked: BTreeSet<_> = lock.lock.artifacts.iter().map(|artifact| (artifact.name.as_str(), artifact.checksum)).collect();
-    let missing = locked.difference(&claimed).next().map(|(name, digest)| format!("artifact {name} of the lock, {digest}, is not in the provenance"));
+    let locked: BTreeSet<_> = lock
+        .lock
+        .artifacts
+        .iter()
+        .map(|artifact| (artifact.name.as_str(), artifact.checksum))
+        .collect();
+    let missing = locked.difference(&claimed).next().map(|(name, digest)| {
+        format!("artifact {name} of the lock, {digest}, is not in the provenance")
+    });
     let extra = || {
-        claimed.difference(&locked).next().map(|(name, digest)| format!("artifact {} of the provenance, {digest}, is not in the lock", shorten(name)))
+        claimed.difference(&locked).next().map(|(name, digest)| {
+            format!(
+                "artifact {} of the provenance, {digest}, is not in the lock",
+                shorten(name)
+            )
+        })
     };
     missing.or_else(extra)
 }
@@ -200,17 +347,41 @@ mod tests {
     #[test]
     fn sources_are_compared_without_revision_and_suffix() {
         for (uri, normal) in [
-            ("https://git.example.com/org/siem", "https://git.example.com/org/siem"),
-            ("git+https://git.example.com/org/siem.git@refs/heads/main", "https://git.example.com/org/siem"),
-            ("git+ssh://git@git.example.com/org/siem.git", "ssh://git@git.example.com/org/siem"),
-            ("https://git.example.com/org/siem/", "https://git.example.com/org/siem"),
-            ("oci://r.example.com/ctx@sha256:00", "oci://r.example.com/ctx"),
-            ("k8s://team-a/configmaps/siem-lock", "k8s://team-a/configmaps/siem-lock"),
+            (
+                "https://git.example.com/org/siem",
+                "https://git.example.com/org/siem",
+            ),
+            (
+                "git+https://git.example.com/org/siem.git@refs/heads/main",
+                "https://git.example.com/org/siem",
+            ),
+            (
+                "git+ssh://git@git.example.com/org/siem.git",
+                "ssh://git@git.example.com/org/siem",
+            ),
+            (
+                "https://git.example.com/org/siem/",
+                "https://git.example.com/org/siem",
+            ),
+            (
+                "oci://r.example.com/ctx@sha256:00",
+                "oci://r.example.com/ctx",
+            ),
+            (
+                "k8s://team-a/configmaps/siem-lock",
+                "k8s://team-a/configmaps/siem-lock",
+            ),
             ("", ""),
         ] {
             assert_eq!(normal_source(uri), normal);
         }
-        assert_ne!(normal_source("https://git.example.com/org/siem2"), normal_source("https://git.example.com/org/siem"));
-        assert_ne!(normal_source("https://git.example.com@evil.example.com/org/siem"), normal_source("https://git.example.com/org/siem"));
+        assert_ne!(
+            normal_source("https://git.example.com/org/siem2"),
+            normal_source("https://git.example.com/org/siem")
+        );
+        assert_ne!(
+            normal_source("https://git.example.com@evil.example.com/org/siem"),
+            normal_source("https://git.example.com/org/siem")
+        );
     }
 }

@@ -2,9 +2,12 @@
 
 use std::{collections::HashMap, hash::Hash};
 
-/// Which signer made each signature, as the place of that signer's first one. Whoever has one name is one signer, and so is whoever has one
-/// key: a certificate that was renewed makes nobody two, and neither does one key that is known both alone and in a certificate.
-pub(super) fn signers<N: Eq + Hash, K: Eq + Hash>(signatures: impl Iterator<Item = (N, Option<K>)>) -> Vec<usize> {
+/// Which signer made each signature, as the place of that signer's first one. Whoever has one name
+/// is one signer, and so is whoever has one key: a certificate that was renewed makes nobody two,
+/// and neither does one key that is known both alone and in a certificate.
+pub(super) fn signers<N: Eq + Hash, K: Eq + Hash>(
+    signatures: impl Iterator<Item = (N, Option<K>)>,
+) -> Vec<usize> {
     let (mut same, mut names, mut keys) = (Vec::new(), HashMap::new(), HashMap::new());
     for (at, (name, key)) in signatures.enumerate() {
         same.push(at);
@@ -26,15 +29,23 @@ fn first(same: &[usize], mut at: usize) -> usize {
     at
 }
 
-/// How many authorities can each be given a signer of its own, if `signed[authority]` are the signers that signed as it: the largest
-/// matching between the two (Kuhn's algorithm). Both are few: at most 16 authorities, at most 256 referrers.
+/// How many authorities can each be given a signer of its own, if `signed[authority]` are the
+/// signers that signed as it: the largest matching between the two (Kuhn's algorithm). Both are
+/// few: at most 16 authorities, at most 256 referrers.
 pub(super) fn pairs(signed: &[Vec<usize>], signers: usize) -> usize {
     let mut taken_by = vec![None; signers];
-    (0..signed.len()).filter(|authority| find(*authority, signed, &mut taken_by, &mut vec![false; signers])).count()
+    (0..signed.len())
+        .filter(|authority| find(*authority, signed, &mut taken_by, &mut vec![false; signers]))
+        .count()
 }
 
 /// Finds a signer for `authority`, moving others where that helps.
-fn find(authority: usize, signed: &[Vec<usize>], taken_by: &mut [Option<usize>], tried: &mut [bool]) -> bool {
+fn find(
+    authority: usize,
+    signed: &[Vec<usize>],
+    taken_by: &mut [Option<usize>],
+    tried: &mut [bool],
+) -> bool {
     for &signer in &signed[authority] {
         if std::mem::replace(&mut tried[signer], true) {
             continue;
@@ -60,13 +71,37 @@ mod tests {
             // Renewed: another key, the same name.
             (&[("a", Some(1)), ("a", Some(2))], &[0, 0]),
             // One key under two names.
-            (&[("a", Some(1)), ("b", Some(1)), ("c", Some(3))], &[0, 0, 2]),
+            (
+                &[("a", Some(1)), ("b", Some(1)), ("c", Some(3))],
+                &[0, 0, 2],
+            ),
             // Two that turn out to be one only at the third.
-            (&[("a", Some(1)), ("b", Some(2)), ("a", Some(2)), ("c", Some(4))], &[0, 0, 0, 3]),
-            (&[("a", Some(1)), ("b", Some(2)), ("c", Some(3)), ("c", Some(2)), ("b", Some(1))], &[0, 0, 0, 0, 0]),
+            (
+                &[
+                    ("a", Some(1)),
+                    ("b", Some(2)),
+                    ("a", Some(2)),
+                    ("c", Some(4)),
+                ],
+                &[0, 0, 0, 3],
+            ),
+            (
+                &[
+                    ("a", Some(1)),
+                    ("b", Some(2)),
+                    ("c", Some(3)),
+                    ("c", Some(2)),
+                    ("b", Some(1)),
+                ],
+                &[0, 0, 0, 0, 0],
+            ),
         ];
         for (signatures, expected) in table {
-            assert_eq!(signers(signatures.iter().copied()), *expected, "{signatures:?}");
+            assert_eq!(
+                signers(signatures.iter().copied()),
+                *expected,
+                "{signatures:?}"
+            );
         }
     }
 

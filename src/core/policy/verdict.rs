@@ -31,7 +31,8 @@ pub enum Verdict {
     Exempt(Exempted),
 }
 
-/// The proof that something was admitted, and on what. Private fields: only an evaluation that found verified statements makes one.
+/// The proof that something was admitted, and on what. Private fields: only an evaluation that
+/// found verified statements makes one.
 ///
 /// ```compile_fail
 /// # use packgate::core::{digest::Digest, policy::Admitted};
@@ -125,13 +126,18 @@ pub struct SlsaFinding {
 impl Admitted {
     /// Stands on this signature. What else counted is added with [`Self::and`].
     pub(super) fn from_signature(signature: &Verified<Statement>) -> Self {
-        Self { digest: *signature.subject(), statements: vec![signature.clone()] }
+        Self {
+            digest: *signature.subject(),
+            statements: vec![signature.clone()],
+        }
     }
 
     /// Stands on this statement too.
     #[must_use]
     pub(super) fn and(mut self, statement: &Verified<Statement>) -> Self {
-        if !self.statements.iter().any(|known| known.referrer() == statement.referrer() && known.signer() == statement.signer()) {
+        if !self.statements.iter().any(|known| {
+            known.referrer() == statement.referrer() && known.signer() == statement.signer()
+        }) {
             self.statements.push(statement.clone());
         }
         self
@@ -157,14 +163,20 @@ impl Admitted {
 impl Denials {
     /// One reason.
     pub const fn one(first: Denial) -> Self {
-        Self { first, more: Vec::new() }
+        Self {
+            first,
+            more: Vec::new(),
+        }
     }
 
     /// All of these reasons, if there is any.
     pub fn all(denials: Vec<Denial>) -> Option<Self> {
         let mut denials = denials.into_iter();
         let first = denials.next()?;
-        Some(Self { first, more: denials.collect() })
+        Some(Self {
+            first,
+            more: denials.collect(),
+        })
     }
 
     /// The first one.
@@ -181,7 +193,12 @@ impl Denials {
 impl Denial {
     /// A denial that concerns no policy.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), policy: None, authority: None }
+        Self {
+            reason,
+            message: message.into(),
+            policy: None,
+            authority: None,
+        }
     }
 
     /// What happens next.

@@ -1,8 +1,9 @@
 //! The one spelling of a registry's host.
 //!
-//! What two names reach alike is one host here: otherwise a policy for the one would say nothing about the other. Names that a runtime
-//! could take for an address are refused unless they are written as everybody writes it (RFC 3986 3.2.2, RFC 5952): the resolver of one
-//! runtime reads `0x7f.1` as 127.0.0.1, another looks for a host of that name.
+//! What two names reach alike is one host here: otherwise a policy for the one would say nothing
+//! about the other. Names that a runtime could take for an address are refused unless they are
+//! written as everybody writes it (RFC 3986 3.2.2, RFC 5952): the resolver of one runtime reads
+//! `0x7f.1` as 127.0.0.1, another looks for a host of that name.
 
 use std::{
     borrow::Cow,
@@ -12,7 +13,11 @@ use std::{
 /// Docker Hub, as containerd calls it.
 pub(in crate::core) const DOCKER_HUB: &str = "docker.io";
 /// The other names of the registry of Docker Hub.
-const DOCKER_HUB_ALIASES: [&str; 3] = ["index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"];
+const DOCKER_HUB_ALIASES: [&str; 3] = [
+    "index.docker.io",
+    "registry-1.docker.io",
+    "registry.hub.docker.com",
+];
 
 /// The names of the machine that the runtime is on.
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
@@ -34,12 +39,14 @@ pub enum HostError {
     Unspecified,
 }
 
-/// The canonical form: lower case, no final dot, no `:443`, IPv6 addresses as RFC 5952 writes them, one name for Docker Hub.
+/// The canonical form: lower case, no final dot, no `:443`, IPv6 addresses as RFC 5952 writes them,
+/// one name for Docker Hub.
 pub fn canonical_host(host: &str) -> Result<String, HostError> {
     let lower = host.to_ascii_lowercase();
     let (name, port) = split_port(&lower).ok_or(HostError::Malformed)?;
     let name = canonical_name(name)?;
-    // Written without its port, upper case or final dot, a name of one label would be read as a path on Docker Hub.
+    // Written without its port, upper case or final dot, a name of one label would be read as a
+    // path on Docker Hub.
     match port {
         Some(port) if port != 443 || !is_host(&name) => Ok(format!("{name}:{port}")),
         None if !is_host(&name) => Err(HostError::Malformed),
@@ -59,7 +66,11 @@ pub(in crate::core) fn canonical_name(name: &str) -> Result<String, HostError> {
     }
     if name.split('.').all(is_number) {
         let address: Ipv4Addr = name.parse().map_err(|_| HostError::Number)?;
-        return if address.octets()[0] == 0 { Err(HostError::Unspecified) } else { Ok(address.to_string()) };
+        return if address.octets()[0] == 0 {
+            Err(HostError::Unspecified)
+        } else {
+            Ok(address.to_string())
+        };
     }
     Ok(name.to_owned())
 }
@@ -67,43 +78,75 @@ pub(in crate::core) fn canonical_name(name: &str) -> Result<String, HostError> {
 /// Every name by which a canonical host is reached, itself first: what a pattern may call it.
 pub(in crate::core) fn names_of(host: &str) -> Vec<Cow<'_, str>> {
     let mut names = vec![Cow::Borrowed(host)];
-    let (name, port) = host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')).map_or((host, None), |(name, port)| (name, Some(port)));
+    let (name, port) = host
+        .rsplit_once(':')
+        .filter(|(_, port)| !port.ends_with(']'))
+        .map_or((host, None), |(name, port)| (name, Some(port)));
     if host == DOCKER_HUB {
         names.extend(DOCKER_HUB_ALIASES.map(Cow::Borrowed));
     } else if is_loopback(name) {
         let others = LOOPBACK.into_iter().filter(|other| *other != name);
-        names.extend(others.map(|other| port.map_or(Cow::Borrowed(other), |port| Cow::Owned(format!("{other}:{port}")))));
+        names.extend(others.map(|other| {
+            port.map_or(Cow::Borrowed(other), |port| {
+                Cow::Owned(format!("{other}:{port}"))
+            })
+        }));
     }
     names
 }
 
-/// Is it the machine that the runtime is on (RFC 6761 6.3, RFC 1122 3.2.1.3, RFC 4291 2.5.3)? Takes a canonical name without its port.
+/// Is it the machine that the runtime is on (RFC 6761 6.3, RFC 1122 3.2.1.3, RFC 4291 2.5.3)? Takes
+/// a canonical name without its port.
 pub(in crate::core) fn is_loopback(name: &str) -> bool {
-    LOOPBACK.contains(&name) || name.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+    LOOPBACK.contains(&name)
+        || name
+            .parse::<Ipv4Addr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
-/// Docker's rule: the first component is a host if it looks like one, else it is part of a Docker Hub path.
+/// Docker's rule: the first component is a host if it looks like one, else it is part of a Docker
+/// Hub path.
 pub(in crate::core) fn is_host(first: &str) -> bool {
-    first == "localhost" || first.contains(['.', ':']) || first.bytes().any(|b| b.is_ascii_uppercase())
+    first == "localhost"
+        || first.contains(['.', ':'])
+        || first.bytes().any(|b| b.is_ascii_uppercase())
 }
 
 /// Distribution's grammar has no dots and no zones in there (`reference/regexp.go`, `ipv6address`).
 fn ipv6(text: &str) -> Result<String, HostError> {
     let plain = text.bytes().all(|b| b.is_ascii_hexdigit() || b == b':');
-    let address: Ipv6Addr = text.parse().ok().filter(|_| plain).ok_or(HostError::Malformed)?;
+    let address: Ipv6Addr = text
+        .parse()
+        .ok()
+        .filter(|_| plain)
+        .ok_or(HostError::Malformed)?;
     if address.is_unspecified() {
         return Err(HostError::Unspecified);
     }
-    // Mapped and compatible (RFC 4291), translated (RFC 2765), NAT64 (RFC 6052, RFC 8215), 6to4 (RFC 3056).
-    let stands_for_ipv4 =
-        matches!(address.segments(), [0, 0, 0, 0, 0, 0 | 0xffff, ..] | [0, 0, 0, 0, 0xffff, 0, ..] | [0x64, 0xff9b, 0 | 1, ..] | [0x2002, ..]);
-    if stands_for_ipv4 && !address.is_loopback() { Err(HostError::Ipv4InIpv6) } else { Ok(format!("[{address}]")) }
+    // Mapped and compatible (RFC 4291), translated (RFC 2765), NAT64 (RFC 6052, RFC 8215), 6to4
+    // (RFC 3056).
+    let stands_for_ipv4 = matches!(
+        address.segments(),
+        [0, 0, 0, 0, 0, 0 | 0xffff, ..]
+            | [0, 0, 0, 0, 0xffff, 0, ..]
+            | [0x64, 0xff9b, 0 | 1, ..]
+            | [0x2002, ..]
+    );
+    if stands_for_ipv4 && !address.is_loopback() {
+        Err(HostError::Ipv4InIpv6)
+    } else {
+        Ok(format!("[{address}]"))
+    }
 }
 
-/// Would `inet_aton` read it as a number? A name of nothing but such labels is an address to whoever asks it.
+/// Would `inet_aton` read it as a number? A name of nothing but such labels is an address to
+/// whoever asks it.
 fn is_number(label: &str) -> bool {
     let decimal = label.bytes().all(|b| b.is_ascii_digit());
-    decimal || label.strip_prefix("0x").is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))
+    decimal
+        || label
+            .strip_prefix("0x")
+            .is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 fn split_port(host: &str) -> Option<(&str, Option<u16>)> {
@@ -121,7 +164,11 @@ pub(in crate::core) fn canonical_port(port: &str) -> Option<u16> {
 
 fn is_label(label: &str) -> bool {
     let ends = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric());
-    ends(label.bytes().next()) && ends(label.bytes().last()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    ends(label.bytes().next())
+        && ends(label.bytes().last())
+        && label
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
 #[cfg(test)]
@@ -131,18 +178,69 @@ mod tests {
     #[test]
     fn hosts_have_one_spelling() {
         for (spellings, canonical) in [
-            (&["r.example.com", "R.Example.COM", "r.example.com.", "r.example.com:443", "R.example.com.:00443"][..], "r.example.com"),
-            (&["r.example.com:5000", "r.example.com.:05000", "R.example.com:0000000005000"], "r.example.com:5000"),
-            (&["docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com", "Registry-1.Docker.io.:443"], "docker.io"),
+            (
+                &[
+                    "r.example.com",
+                    "R.Example.COM",
+                    "r.example.com.",
+                    "r.example.com:443",
+                    "R.example.com.:00443",
+                ][..],
+                "r.example.com",
+            ),
+            (
+                &[
+                    "r.example.com:5000",
+                    "r.example.com.:05000",
+                    "R.example.com:0000000005000",
+                ],
+                "r.example.com:5000",
+            ),
+            (
+                &[
+                    "docker.io",
+                    "index.docker.io",
+                    "registry-1.docker.io",
+                    "registry.hub.docker.com",
+                    "Registry-1.Docker.io.:443",
+                ],
+                "docker.io",
+            ),
             (&["registry-1.docker.io:5000"], "registry-1.docker.io:5000"),
-            (&["10.200.0.1", "10.200.0.1.", "10.200.0.1:443", "10.200.0.1.:0443"], "10.200.0.1"),
+            (
+                &[
+                    "10.200.0.1",
+                    "10.200.0.1.",
+                    "10.200.0.1:443",
+                    "10.200.0.1.:0443",
+                ],
+                "10.200.0.1",
+            ),
             (&["10.200.0.1:5000", "10.200.0.1:05000"], "10.200.0.1:5000"),
-            (&["[2001:db8::1]", "[2001:0db8:0::1]", "[2001:DB8:0:0:0:0:0:1]", "[2001:db8::0001]:443", "[2001:db8:0:0::1]:00443"], "[2001:db8::1]"),
-            (&["[2001:db8::1]:5000", "[2001:0db8::1]:05000"], "[2001:db8::1]:5000"),
-            (&["[::1]:5000", "[0:0:0:0:0:0:0:1]:5000", "[0::1]:5000"], "[::1]:5000"),
+            (
+                &[
+                    "[2001:db8::1]",
+                    "[2001:0db8:0::1]",
+                    "[2001:DB8:0:0:0:0:0:1]",
+                    "[2001:db8::0001]:443",
+                    "[2001:db8:0:0::1]:00443",
+                ],
+                "[2001:db8::1]",
+            ),
+            (
+                &["[2001:db8::1]:5000", "[2001:0db8::1]:05000"],
+                "[2001:db8::1]:5000",
+            ),
+            (
+                &["[::1]:5000", "[0:0:0:0:0:0:0:1]:5000", "[0::1]:5000"],
+                "[::1]:5000",
+            ),
             (&["[2001:db8:0:1:1:1:1:1]"], "[2001:db8:0:1:1:1:1:1]"),
             (&["[2001:0:0:1:0:0:0:1]"], "[2001:0:0:1::1]"),
-            (&["localhost", "LOCALHOST", "localhost.", "localhost:443"], "localhost"),
+            (
+                &["localhost", "LOCALHOST", "localhost.", "localhost:443"],
+                "localhost",
+            ),
             (&["registry:443", "REGISTRY:443"], "registry:443"),
             (&["0x7f.1.com", "0X7F.1.com."], "0x7f.1.com"),
             (&["1.2.3.4.example.com"], "1.2.3.4.example.com"),
@@ -151,9 +249,17 @@ mod tests {
             (&["r.example.com.5000"], "r.example.com.5000"),
         ] {
             for spelling in spellings {
-                assert_eq!(canonical_host(spelling).as_deref(), Ok(canonical), "{spelling}");
+                assert_eq!(
+                    canonical_host(spelling).as_deref(),
+                    Ok(canonical),
+                    "{spelling}"
+                );
             }
-            assert_eq!(canonical_host(canonical).as_deref(), Ok(canonical), "the canonical form is its own");
+            assert_eq!(
+                canonical_host(canonical).as_deref(),
+                Ok(canonical),
+                "the canonical form is its own"
+            );
         }
     }
 
@@ -161,11 +267,30 @@ mod tests {
     fn one_place_may_have_several_names() {
         for (host, names) in [
             ("r.example.com:5000", &["r.example.com:5000"][..]),
-            ("docker.io", &["docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"]),
-            ("localhost:5000", &["localhost:5000", "127.0.0.1:5000", "[::1]:5000"]),
+            (
+                "docker.io",
+                &[
+                    "docker.io",
+                    "index.docker.io",
+                    "registry-1.docker.io",
+                    "registry.hub.docker.com",
+                ],
+            ),
+            (
+                "localhost:5000",
+                &["localhost:5000", "127.0.0.1:5000", "[::1]:5000"],
+            ),
             ("[::1]", &["[::1]", "localhost", "127.0.0.1"]),
             ("127.0.0.1", &["127.0.0.1", "localhost", "[::1]"]),
-            ("127.8.0.1:5000", &["127.8.0.1:5000", "localhost:5000", "127.0.0.1:5000", "[::1]:5000"]),
+            (
+                "127.8.0.1:5000",
+                &[
+                    "127.8.0.1:5000",
+                    "localhost:5000",
+                    "127.0.0.1:5000",
+                    "[::1]:5000",
+                ],
+            ),
             ("[2001:db8::1]:5000", &["[2001:db8::1]:5000"]),
             ("128.0.0.1", &["128.0.0.1"]),
         ] {

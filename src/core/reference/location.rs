@@ -101,15 +101,21 @@ fn parse_local(text: &str) -> Result<LocalReference, ReferenceError> {
     if path.is_empty() {
         return Err(ReferenceError::Empty);
     }
-    Ok(LocalReference { path: path.into(), tag, digest })
+    Ok(LocalReference {
+        path: path.into(),
+        tag,
+        digest,
+    })
 }
 
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Registry(reference) => reference.fmt(f),
-            Self::Layout(local) => write!(f, "oci:{}", local.path).and_then(|()| write_suffix(f, local.tag.as_ref(), local.digest)),
-            Self::Archive(local) => write!(f, "oci-archive:{}", local.path).and_then(|()| write_suffix(f, local.tag.as_ref(), local.digest)),
+            Self::Layout(local) => write!(f, "oci:{}", local.path)
+                .and_then(|()| write_suffix(f, local.tag.as_ref(), local.digest)),
+            Self::Archive(local) => write!(f, "oci-archive:{}", local.path)
+                .and_then(|()| write_suffix(f, local.tag.as_ref(), local.digest)),
         }
     }
 }

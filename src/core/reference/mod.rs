@@ -1,7 +1,8 @@
 //! Names of images: `REGISTRY/REPOSITORY[:TAG][@DIGEST]`, and of layouts and archives on disk.
 //!
-//! The grammar is that of the distribution project's `reference` package, and the defaults (`docker.io`, `library/`) are those of
-//! containerd, so that what is judged here is what a runtime would pull.
+//! The grammar is that of the distribution project's `reference` package, and the defaults
+//! (`docker.io`, `library/`) are those of containerd, so that what is judged here is what a runtime
+//! would pull.
 
 pub(in crate::core) mod host;
 mod location;
@@ -45,7 +46,8 @@ pub struct Reference {
 
 /// A repository and a digest: a name that cannot move.
 ///
-/// The fields are private, so that a pinned reference always comes from a reference that carried a digest or was resolved to one.
+/// The fields are private, so that a pinned reference always comes from a reference that carried a
+/// digest or was resolved to one.
 ///
 /// ```compile_fail
 /// # use packgate::core::{digest::Digest, reference::{PinnedReference, Repository}};
@@ -84,10 +86,15 @@ pub enum ReferenceError {
     #[error("reference {0:?} does not start with a valid registry host: {1}")]
     Host(String, HostError),
     /// The path cannot be one.
-    #[error("repository {0:?} must consist of lower-case letters, digits and single separators (. _ - /)")]
+    #[error(
+        "repository {0:?} must consist of lower-case letters, digits and single separators (. _ - \
+            /)"
+    )]
     Path(String),
     /// The tag cannot be one.
-    #[error("tag {0:?} must have 1 to 128 characters of A-Z a-z 0-9 _ . - and not start with . or -")]
+    #[error(
+        "tag {0:?} must have 1 to 128 characters of A-Z a-z 0-9 _ . - and not start with . or -"
+    )]
     Tag(String),
     /// The digest cannot be one.
     #[error(transparent)]
@@ -107,8 +114,8 @@ impl Classified for ReferenceError {
 }
 
 impl Repository {
-    /// The registry's host with its port, canonical ([`canonical_host`]): lower case, no trailing dot, no `:443`, one spelling of an address, one
-    /// name for Docker Hub.
+    /// The registry's host with its port, canonical ([`canonical_host`]): lower case, no trailing
+    /// dot, no `:443`, one spelling of an address, one name for Docker Hub.
     pub fn host(&self) -> &str {
         &self.host
     }
@@ -120,7 +127,10 @@ impl Repository {
 
     /// This repository with a digest.
     pub const fn pin(self, digest: Digest) -> PinnedReference {
-        PinnedReference { repository: self, digest }
+        PinnedReference {
+            repository: self,
+            digest,
+        }
     }
 }
 
@@ -132,7 +142,9 @@ impl Reference {
 
     /// The pinned form, if a digest was written.
     pub fn pinned(&self) -> Result<PinnedReference, ReferenceError> {
-        let digest = self.digest.ok_or_else(|| ReferenceError::NotPinned(self.to_string()))?;
+        let digest = self
+            .digest
+            .ok_or_else(|| ReferenceError::NotPinned(self.to_string()))?;
         Ok(self.repository.clone().pin(digest))
     }
 }
@@ -161,9 +173,18 @@ impl FromStr for Tag {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        let first = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_');
-        let rest = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
-        if first && rest && text.len() <= 128 { Ok(Self(text.into())) } else { Err(ReferenceError::Tag(shorten(text))) }
+        let first = text
+            .bytes()
+            .next()
+            .is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_');
+        let rest = text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
+        if first && rest && text.len() <= 128 {
+            Ok(Self(text.into()))
+        } else {
+            Err(ReferenceError::Tag(shorten(text)))
+        }
     }
 }
 
@@ -172,7 +193,11 @@ impl FromStr for Repository {
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
         let reference: Reference = text.parse()?;
-        if reference.tag.is_some() || reference.digest.is_some() { Err(ReferenceError::Path(shorten(text))) } else { Ok(reference.repository) }
+        if reference.tag.is_some() || reference.digest.is_some() {
+            Err(ReferenceError::Path(shorten(text)))
+        } else {
+            Ok(reference.repository)
+        }
     }
 }
 
@@ -184,7 +209,11 @@ impl FromStr for Reference {
         let (name, digest) = split_digest(text)?;
         let (name, tag) = split_tag(name)?;
         let repository = parse_repository(name)?;
-        Ok(Self { repository, tag, digest })
+        Ok(Self {
+            repository,
+            tag,
+            digest,
+        })
     }
 }
 
@@ -195,7 +224,11 @@ fn check_outline(text: &str) -> Result<(), ReferenceError> {
     if text.len() > MAX_REFERENCE {
         return Err(ReferenceError::TooLong(text.len()));
     }
-    if text.contains("://") { Err(ReferenceError::Scheme(shorten(text))) } else { Ok(()) }
+    if text.contains("://") {
+        Err(ReferenceError::Scheme(shorten(text)))
+    } else {
+        Ok(())
+    }
 }
 
 fn split_digest(text: &str) -> Result<(&str, Option<Digest>), ReferenceError> {
@@ -207,19 +240,26 @@ fn split_digest(text: &str) -> Result<(&str, Option<Digest>), ReferenceError> {
 
 fn split_tag(name: &str) -> Result<(&str, Option<Tag>), ReferenceError> {
     match name.rsplit_once(':') {
-        Some((before, after)) if !after.contains('/') && !after.ends_with(']') => Ok((before, Some(after.parse()?))),
+        Some((before, after)) if !after.contains('/') && !after.ends_with(']') => {
+            Ok((before, Some(after.parse()?)))
+        }
         _ => Ok((name, None)),
     }
 }
 
 fn parse_repository(name: &str) -> Result<Repository, ReferenceError> {
     let (host, path) = match name.split_once('/') {
-        Some((first, rest)) if is_host(first) => {
-            (canonical_host(first).map_err(|error| ReferenceError::Host(shorten(first), error))?, rest.to_owned())
-        }
+        Some((first, rest)) if is_host(first) => (
+            canonical_host(first).map_err(|error| ReferenceError::Host(shorten(first), error))?,
+            rest.to_owned(),
+        ),
         _ => (DOCKER_HUB.to_owned(), name.to_owned()),
     };
-    let path = if host == DOCKER_HUB && !path.contains('/') { format!("library/{path}") } else { path };
+    let path = if host == DOCKER_HUB && !path.contains('/') {
+        format!("library/{path}")
+    } else {
+        path
+    };
     if !path.split('/').all(is_path_component) || host.len() + 1 + path.len() > MAX_REPOSITORY {
         return Err(ReferenceError::Path(shorten(&path)));
     }
@@ -230,12 +270,18 @@ fn parse_repository(name: &str) -> Result<Repository, ReferenceError> {
 fn is_path_component(component: &str) -> bool {
     let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let ends = |b: Option<u8>| b.is_some_and(alphanumeric);
-    let known = component.bytes().all(|b| alphanumeric(b) || matches!(b, b'.' | b'_' | b'-'));
-    let separators = component.split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit()).filter(|s| !s.is_empty());
+    let known = component
+        .bytes()
+        .all(|b| alphanumeric(b) || matches!(b, b'.' | b'_' | b'-'));
+    let separators = component
+        .split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+        .filter(|s| !s.is_empty());
     known
         && ends(component.bytes().next())
         && ends(component.bytes().last())
-        && separators.into_iter().all(|s| matches!(s, "." | "_" | "__") || s.bytes().all(|b| b == b'-'))
+        && separators
+            .into_iter()
+            .all(|s| matches!(s, "." | "_" | "__") || s.bytes().all(|b| b == b'-'))
 }
 
 fn shorten(text: &str) -> String {
@@ -266,7 +312,11 @@ impl fmt::Display for Repository {
     }
 }
 
-fn write_suffix(f: &mut fmt::Formatter<'_>, tag: Option<&Tag>, digest: Option<Digest>) -> fmt::Result {
+fn write_suffix(
+    f: &mut fmt::Formatter<'_>,
+    tag: Option<&Tag>,
+    digest: Option<Digest>,
+) -> fmt::Result {
     tag.map_or(Ok(()), |tag| write!(f, ":{tag}"))?;
     digest.map_or(Ok(()), |digest| write!(f, "@{digest}"))
 }

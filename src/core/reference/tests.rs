@@ -30,7 +30,11 @@ fn references_take_the_canonical_form_of_containerd() {
     ] {
         let reference: Reference = text.parse().expect(text);
         assert_eq!(reference.to_string(), canonical);
-        assert_eq!(canonical.parse::<Reference>().as_ref(), Ok(&reference), "{canonical} is read as something else");
+        assert_eq!(
+            canonical.parse::<Reference>().as_ref(),
+            Ok(&reference),
+            "{canonical} is read as something else"
+        );
     }
 }
 
@@ -90,7 +94,14 @@ fn locations_name_registries_layouts_and_archives() {
     ] {
         assert_eq!(text.parse::<Location>().expect(text).to_string(), *text);
     }
-    for text in ["oci:", "oci::v1", "oci:x:a b", "oci-archive:", "OCI:5000/x", "Oci-Archive:5000/x"] {
+    for text in [
+        "oci:",
+        "oci::v1",
+        "oci:x:a b",
+        "oci-archive:",
+        "OCI:5000/x",
+        "Oci-Archive:5000/x",
+    ] {
         assert!(text.parse::<Location>().is_err(), "{text}");
     }
 }
@@ -99,8 +110,21 @@ fn locations_name_registries_layouts_and_archives() {
 fn the_digest_wins_over_the_tag() {
     let reference: Reference = format!("r.example.com/a:v1@{HEX}").parse().expect("valid");
     assert_eq!(reference.selector(), Selector::Digest(Digest::of(b"")));
-    assert_eq!(reference.pinned().expect("pinned").to_string(), format!("r.example.com/a@{HEX}"));
+    assert_eq!(
+        reference.pinned().expect("pinned").to_string(),
+        format!("r.example.com/a@{HEX}")
+    );
     let tagged: Reference = "r.example.com/a:v1".parse().expect("valid");
-    assert_eq!(tagged.pinned().expect_err("no digest").reason(), Reason::DigestRequired);
-    assert_eq!("r.example.com/a".parse::<Reference>().expect("valid").selector().to_string(), "latest");
+    assert_eq!(
+        tagged.pinned().expect_err("no digest").reason(),
+        Reason::DigestRequired
+    );
+    assert_eq!(
+        "r.example.com/a"
+            .parse::<Reference>()
+            .expect("valid")
+            .selector()
+            .to_string(),
+        "latest"
+    );
 }

@@ -1,4 +1,5 @@
-//! Which policy a report speaks of: its kind, its namespace and its name. The name alone is whatever somebody chose.
+//! Which policy a report speaks of: its kind, its namespace and its name. The name alone is
+//! whatever somebody chose.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,12 +26,18 @@ impl PolicyReport {
 impl DenialReport {
     /// The policy that asks for it with its kind and namespace, for people.
     pub fn policy_title(&self) -> Option<String> {
-        self.policy.as_ref().map(|name| title(self.policy_kind, self.policy_namespace.as_deref(), name))
+        self.policy
+            .as_ref()
+            .map(|name| title(self.policy_kind, self.policy_namespace.as_deref(), name))
     }
 
     /// Is it this policy that asks for it?
     pub fn is_by(&self, policy: &PolicyReport) -> bool {
-        (self.policy.as_ref(), self.policy_kind, &self.policy_namespace) == (Some(&policy.name), policy.kind, &policy.namespace)
+        (
+            self.policy.as_ref(),
+            self.policy_kind,
+            &self.policy_namespace,
+        ) == (Some(&policy.name), policy.kind, &policy.namespace)
     }
 }
 
@@ -40,7 +47,10 @@ fn title(kind: Option<PolicyKind>, namespace: Option<&str>, name: &str) -> Strin
         Some(PolicyKind::ClusterBundlePolicy) => "ClusterBundlePolicy",
         Some(PolicyKind::BundlePolicy) => "BundlePolicy",
     };
-    namespace.map_or_else(|| format!("{kind} {name}"), |namespace| format!("{kind} {namespace}/{name}"))
+    namespace.map_or_else(
+        || format!("{kind} {name}"),
+        |namespace| format!("{kind} {namespace}/{name}"),
+    )
 }
 
 pub(super) const fn kind(kind: &Kind) -> Option<PolicyKind> {
@@ -52,5 +62,9 @@ pub(super) const fn kind(kind: &Kind) -> Option<PolicyKind> {
 }
 
 pub(super) fn namespace(kind: &Kind) -> Option<String> {
-    if let Kind::Namespaced(namespace) = kind { Some(namespace.clone()) } else { None }
+    if let Kind::Namespaced(namespace) = kind {
+        Some(namespace.clone())
+    } else {
+        None
+    }
 }

@@ -1,4 +1,5 @@
-//! The report: what every face of packgate says about one judged reference, in one serialisation (`api.md`, "Report").
+//! The report: what every face of packgate says about one judged reference, in one serialisation
+//! (`api.md`, "Report").
 
 mod identity;
 mod reproduce;
@@ -10,7 +11,10 @@ use super::{
     class::{Class, Classified, Reason},
     digest::Digest,
     intoto::Statement,
-    policy::{AuthorityFinding, Decision, Denial, LockRule, Mode, Outcome, PolicyVerdict, SlsaFinding, Use, Verdict},
+    policy::{
+        AuthorityFinding, Decision, Denial, LockRule, Mode, Outcome, PolicyVerdict, SlsaFinding,
+        Use, Verdict,
+    },
     verify::{Findings, Format, Rejected, SignedAt, Verified, Vouched, shorten},
 };
 
@@ -82,7 +86,8 @@ pub enum ReportOutcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyReport {
-    /// Its name, which alone does not say which policy it is: a namespace's may be called as one of the cluster is.
+    /// Its name, which alone does not say which policy it is: a namespace's may be called as one of
+    /// the cluster is.
     pub name: String,
     /// `ClusterBundlePolicy` or `BundlePolicy`. Absent for flags of the command line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -233,9 +238,13 @@ impl Report {
     pub fn new(asked: Asked, decision: &Decision, findings: &Findings) -> Self {
         let (outcome, denials) = match &decision.outcome {
             Outcome::Ungoverned => (ReportOutcome::Ungoverned, Vec::new()),
-            Outcome::Governed(verdict @ Verdict::Deny(denials)) => {
-                (verdict.into(), denials.iter().map(|d| denial(d, asked.field.as_ref())).collect())
-            }
+            Outcome::Governed(verdict @ Verdict::Deny(denials)) => (
+                verdict.into(),
+                denials
+                    .iter()
+                    .map(|d| denial(d, asked.field.as_ref()))
+                    .collect(),
+            ),
             Outcome::Governed(verdict) => (verdict.into(), Vec::new()),
         };
         let mut report = Self::blank(asked, outcome, denials);
@@ -243,22 +252,35 @@ impl Report {
         report.policies = decision.policies.iter().map(PolicyReport::from).collect();
         report.verified = best(findings).map(VerifiedReport::from).collect();
         report.rejected = findings.rejected.iter().map(RejectedReport::from).collect();
-        report.unsafe_settings.extend(decision.policies.iter().flat_map(weaknesses));
+        report
+            .unsafe_settings
+            .extend(decision.policies.iter().flat_map(weaknesses));
         report
     }
 
     /// Reports that no verdict was reached. An error never admits.
     pub fn failed(asked: Asked, error: &dyn Classified) -> Self {
-        let first = denial(&Denial::new(error.reason(), shorten(&error.to_string())), asked.field.as_ref());
-        let denials = vec![DenialReport { class: error.class(), ..first }];
+        let first = denial(
+            &Denial::new(error.reason(), shorten(&error.to_string())),
+            asked.field.as_ref(),
+        );
+        let denials = vec![DenialReport {
+            class: error.class(),
+            ..first
+        }];
         Self::blank(asked, ReportOutcome::Denied, denials)
     }
 
-    /// What happens next: nothing, if it was admitted or exempted; otherwise the first denial's class. An ungoverned reference is denied.
+    /// What happens next: nothing, if it was admitted or exempted; otherwise the first denial's
+    /// class. An ungoverned reference is denied.
     pub fn class(&self) -> Option<Class> {
         match self.outcome {
             ReportOutcome::Admitted | ReportOutcome::Exempt => None,
-            ReportOutcome::Denied => Some(self.denials.first().map_or(Class::Denied, |denial| denial.class)),
+            ReportOutcome::Denied => Some(
+                self.denials
+                    .first()
+                    .map_or(Class::Denied, |denial| denial.class),
+            ),
             ReportOutcome::Ungoverned => Some(Class::Denied),
         }
     }
@@ -302,28 +324,47 @@ fn denial(denial: &Denial, field: Option<&String>) -> DenialReport {
         message: denial.message.clone(),
         policy: denial.policy.as_ref().map(|policy| policy.name.clone()),
         policy_kind: denial.policy.as_ref().and_then(|policy| kind(&policy.kind)),
-        policy_namespace: denial.policy.as_ref().and_then(|policy| namespace(&policy.kind)),
+        policy_namespace: denial
+            .policy
+            .as_ref()
+            .and_then(|policy| namespace(&policy.kind)),
         authority: denial.authority.clone(),
         field: field.cloned(),
     }
 }
 
-/// What holds by a key's word alone is left out where a trust root vouches for the same: it is one piece of evidence.
+/// What holds by a key's word alone is left out where a trust root vouches for the same: it is one
+/// piece of evidence.
 fn best(findings: &Findings) -> impl Iterator<Item = &Verified<Statement>> {
     let vouched = |one: &Verified<Statement>| {
-        let same = |other: &Verified<Statement>| other.referrer() == one.referrer() && other.signer() == one.signer();
-        findings.verified.iter().any(|other| other.root().is_some() && same(other))
+        let same = |other: &Verified<Statement>| {
+            other.referrer() == one.referrer() && other.signer() == one.signer()
+        };
+        findings
+            .verified
+            .iter()
+            .any(|other| other.root().is_some() && same(other))
     };
-    findings.verified.iter().filter(move |one| one.root().is_some() || !vouched(one))
+    findings
+        .verified
+        .iter()
+        .filter(move |one| one.root().is_some() || !vouched(one))
 }
 
 /// What makes a policy's word weaker than it looks.
 fn weaknesses(policy: &PolicyVerdict) -> Vec<String> {
     let mut all = policy.unsafe_settings.clone();
     match &policy.verdict {
-        Verdict::Exempt(by) => all.push(format!("{}: exempt until {}: {}", by.policy, by.expires, by.reason)),
+        Verdict::Exempt(by) => all.push(format!(
+            "{}: exempt until {}: {}",
+            by.policy, by.expires, by.reason
+        )),
         Verdict::Deny(_) if policy.mode != Mode::Enforce => {
-            all.push(format!("{}: mode is {}, its denial is not enforced", policy.identity, policy.mode.as_str()));
+            all.push(format!(
+                "{}: mode is {}, its denial is not enforced",
+                policy.identity,
+                policy.mode.as_str()
+            ));
         }
         _ => {}
     }
@@ -361,7 +402,11 @@ impl From<&PolicyVerdict> for PolicyReport {
             generation: policy.generation,
             mode: policy.mode,
             verdict: (&policy.verdict).into(),
-            authorities: policy.authorities.iter().map(AuthorityReport::from).collect(),
+            authorities: policy
+                .authorities
+                .iter()
+                .map(AuthorityReport::from)
+                .collect(),
             slsa: policy.slsa.as_ref().map(SlsaReport::from),
         }
     }
@@ -382,7 +427,11 @@ impl From<&AuthorityFinding> for AuthorityReport {
 
 impl From<&SlsaFinding> for SlsaReport {
     fn from(finding: &SlsaFinding) -> Self {
-        Self { builder: finding.builder.clone(), level: finding.level, lock: finding.lock_checked.then_some(LockRule::Exact) }
+        Self {
+            builder: finding.builder.clone(),
+            level: finding.level,
+            lock: finding.lock_checked.then_some(LockRule::Exact),
+        }
     }
 }
 
@@ -407,7 +456,11 @@ impl From<&Verified<Statement>> for VerifiedReport {
 
 impl From<&Rejected> for RejectedReport {
     fn from(rejected: &Rejected) -> Self {
-        Self { referrer: rejected.referrer, reason: rejected.reason, message: rejected.message.clone() }
+        Self {
+            referrer: rejected.referrer,
+            reason: rejected.reason,
+            message: rejected.message.clone(),
+        }
     }
 }
 

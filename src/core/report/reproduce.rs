@@ -5,17 +5,33 @@ use crate::core::{policy::Use, text::is_invisible};
 /// Characters of a reference that nobody could read.
 const MAX_REFERENCE: usize = 512;
 
-/// The command that gives the verdict of admission: with the cluster's own policies, for this use in this namespace.
+/// The command that gives the verdict of admission: with the cluster's own policies, for this use
+/// in this namespace.
 pub fn in_cluster(reference: &str, used_as: Use, namespace: &str) -> String {
-    let reference: String = reference.chars().filter(|c| !is_invisible(*c)).take(MAX_REFERENCE).collect();
-    let namespace = if namespace.is_empty() { String::new() } else { format!(" --namespace {}", quote(namespace)) };
-    format!("packgate verify {} --use {used_as}{namespace} --cluster", quote(&reference))
+    let reference: String = reference
+        .chars()
+        .filter(|c| !is_invisible(*c))
+        .take(MAX_REFERENCE)
+        .collect();
+    let namespace = if namespace.is_empty() {
+        String::new()
+    } else {
+        format!(" --namespace {}", quote(namespace))
+    };
+    format!(
+        "packgate verify {} --use {used_as}{namespace} --cluster",
+        quote(&reference)
+    )
 }
 
 /// A word as a shell reads it.
 pub fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@=+,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
 }
 
 #[cfg(test)]
@@ -24,7 +40,13 @@ mod tests {
 
     #[test]
     fn words_are_quoted_for_a_shell() {
-        for (word, quoted) in [("oci:out:v1", "oci:out:v1"), ("a b", "'a b'"), ("it's", "'it'\\''s'"), ("", "''"), ("$(x)", "'$(x)'")] {
+        for (word, quoted) in [
+            ("oci:out:v1", "oci:out:v1"),
+            ("a b", "'a b'"),
+            ("it's", "'it'\\''s'"),
+            ("", "''"),
+            ("$(x)", "'$(x)'"),
+        ] {
             assert_eq!(quote(word), quoted);
         }
     }
@@ -32,7 +54,13 @@ mod tests {
     #[test]
     fn what_a_stranger_wrote_cannot_become_a_command() {
         let line = in_cluster("a;rm -rf ~\n`x\u{202e}`", Use::ImageVolume, "team-a");
-        assert_eq!(line, "packgate verify 'a;rm -rf ~`x`' --use ImageVolume --namespace team-a --cluster");
-        assert_eq!(in_cluster("r.example.com/a", Use::PackedBundle, ""), "packgate verify r.example.com/a --use PackedBundle --cluster");
+        assert_eq!(
+            line,
+            "packgate verify 'a;rm -rf ~`x`' --use ImageVolume --namespace team-a --cluster"
+        );
+        assert_eq!(
+            in_cluster("r.example.com/a", Use::PackedBundle, ""),
+            "packgate verify r.example.com/a --use PackedBundle --cluster"
+        );
     }
 }

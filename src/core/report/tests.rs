@@ -28,12 +28,38 @@ fn asked() -> Asked {
 }
 
 fn report(key: &TestKey, builder_id: Option<&str>) -> Report {
-    let authorities = vec![Authority { name: "cosign.pub".into(), means: Means::Key { key: key.public(), root: None } }];
-    let policies = [Policy::ad_hoc(AdHoc { authorities, builder_id: builder_id.map(Into::into), lock: None, ..AdHoc::default() }).expect("a policy")];
-    let provenance =
-        key.provenance(&judged(), json!({"buildDefinition": {"buildType": "x"}, "runDetails": {"builder": {"id": "https://b.example.com"}}}));
-    let evidence = evidence(vec![key.sign(&judged()), provenance, with_content(&judged(), b"{".to_vec())]);
-    let findings = crate::core::verify::verify(&judged(), &evidence, &trust(&policies), &crate::core::limits::Limits::DEFAULT);
+    let authorities = vec![Authority {
+        name: "cosign.pub".into(),
+        means: Means::Key {
+            key: key.public(),
+            root: None,
+        },
+    }];
+    let policies = [Policy::ad_hoc(AdHoc {
+        authorities,
+        builder_id: builder_id.map(Into::into),
+        lock: None,
+        ..AdHoc::default()
+    })
+    .expect("a policy")];
+    let provenance = key.provenance(
+        &judged(),
+        json!({
+            "buildDefinition": {"buildType": "x"},
+            "runDetails": {"builder": {"id": "https://b.example.com"}},
+        }),
+    );
+    let evidence = evidence(vec![
+        key.sign(&judged()),
+        provenance,
+        with_content(&judged(), b"{".to_vec()),
+    ]);
+    let findings = crate::core::verify::verify(
+        &judged(),
+        &evidence,
+        &trust(&policies),
+        &crate::core::limits::Limits::DEFAULT,
+    );
     let subject = JudgedSubject {
         reference: "r.example.com/team-a/siem:v1",
         repository: None,
@@ -43,7 +69,11 @@ fn report(key: &TestKey, builder_id: Option<&str>) -> Report {
         namespace: None,
         lock: None,
     };
-    Report::new(asked(), &evaluate(&policies, &subject, &findings, jiff::Timestamp::UNIX_EPOCH), &findings)
+    Report::new(
+        asked(),
+        &evaluate(&policies, &subject, &findings, jiff::Timestamp::UNIX_EPOCH),
+        &findings,
+    )
 }
 
 #[test]
@@ -73,31 +103,62 @@ fn the_serialisation_is_the_contract() {
         message = message,
     );
     assert_eq!(serde_json::to_string(&report).expect("JSON"), golden);
-    assert_eq!(serde_json::from_str::<Report>(&golden).expect("a report"), report);
+    assert_eq!(
+        serde_json::from_str::<Report>(&golden).expect("a report"),
+        report
+    );
     assert_eq!(report.exit_code(), 0);
 }
 
-/// With a trust root one signature holds twice, by the key alone and as the root vouches for it; it is told once.
+/// With a trust root one signature holds twice, by the key alone and as the root vouches for it; it
+/// is told once.
 #[test]
 fn one_signature_is_one_piece_of_evidence() {
-    use crate::core::verify::testing::sigstore::{Algorithm, Key, Kind, LOGGED, Logging, Recipe, STAMPED, Sigstore, Stamp};
+    use crate::core::verify::testing::sigstore::{
+        Algorithm, Key, Kind, LOGGED, Logging, Recipe, STAMPED, Sigstore, Stamp,
+    };
     let (sigstore, key) = (Sigstore::new(), Key::new(Algorithm::P256));
-    let statement = json!({"_type": "https://in-toto.io/Statement/v1", "subject": [{"digest": {"sha256": judged().hex()}}],
+    let statement = json!({"_type": "https://in-toto.io/Statement/v1", "subject": [{
+        "digest": {"sha256": judged().hex()},
+    }],
         "predicateType": "https://sigstore.dev/cosign/sign/v1", "predicate": {}});
     let mut recipe = Recipe::new(&key, statement.to_string());
     recipe.logging = Some(Logging::new(Kind::HashedRekord002, LOGGED));
     recipe.stamps = vec![Stamp::at(STAMPED)];
     let candidate = with_content(&judged(), recipe.bundle(&sigstore).to_string().into_bytes());
-    let root = TrustRoot::parse(sigstore.trusted_root().to_string().as_bytes(), &crate::core::limits::Limits::DEFAULT).expect("a trust root");
+    let root = TrustRoot::parse(
+        sigstore.trusted_root().to_string().as_bytes(),
+        &crate::core::limits::Limits::DEFAULT,
+    )
+    .expect("a trust root");
     let keys = vec![VerificationKey::from_pem(&key.pem()).expect("a key")];
     let told = |vouching: Vec<Arc<TrustRoot>>| {
-        let trust = Trust { keys: keys.clone(), vouching, ..Trust::default() };
-        let findings = crate::core::verify::verify(&judged(), &evidence(vec![candidate.clone()]), &trust, &crate::core::limits::Limits::DEFAULT);
-        let decision = Decision { outcome: Outcome::Ungoverned, policies: Vec::new() };
+        let trust = Trust {
+            keys: keys.clone(),
+            vouching,
+            ..Trust::default()
+        };
+        let findings = crate::core::verify::verify(
+            &judged(),
+            &evidence(vec![candidate.clone()]),
+            &trust,
+            &crate::core::limits::Limits::DEFAULT,
+        );
+        let decision = Decision {
+            outcome: Outcome::Ungoverned,
+            policies: Vec::new(),
+        };
         let report = Report::new(asked(), &decision, &findings);
-        report.verified.iter().map(|one| (one.log, one.time.is_some(), one.trust_root.is_some())).collect::<Vec<_>>()
+        report
+            .verified
+            .iter()
+            .map(|one| (one.log, one.time.is_some(), one.trust_root.is_some()))
+            .collect::<Vec<_>>()
     };
-    assert_eq!(told(vec![Arc::new(root)]), [(LogReport::Included, true, true)]);
+    assert_eq!(
+        told(vec![Arc::new(root)]),
+        [(LogReport::Included, true, true)]
+    );
     assert_eq!(told(Vec::new()), [(LogReport::Unchecked, false, false)]);
 }
 
@@ -106,10 +167,22 @@ fn denials_carry_their_class_policy_and_field() {
     let report = report(&TestKey::new(), Some("https://other.example.com"));
     let denials = serde_json::to_value(&report.denials).expect("JSON");
     assert_eq!(denials[0]["reason"], "BuilderNotTrusted");
-    assert_eq!((&denials[0]["class"], &denials[0]["policy"]), (&json!("Denied"), &json!("command-line")));
-    assert_eq!((report.outcome, report.admitted, report.exit_code()), (ReportOutcome::Denied, false, 1));
-    let field = Asked { field: Some("spec.volumes[0].image.reference".into()), ..asked() };
-    assert_eq!(Report::failed(field.clone(), &KeyError::Pem).denials[0].field, field.field);
+    assert_eq!(
+        (&denials[0]["class"], &denials[0]["policy"]),
+        (&json!("Denied"), &json!("command-line"))
+    );
+    assert_eq!(
+        (report.outcome, report.admitted, report.exit_code()),
+        (ReportOutcome::Denied, false, 1)
+    );
+    let field = Asked {
+        field: Some("spec.volumes[0].image.reference".into()),
+        ..asked()
+    };
+    assert_eq!(
+        Report::failed(field.clone(), &KeyError::Pem).denials[0].field,
+        field.field
+    );
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -133,11 +206,18 @@ fn the_exit_code_follows_the_first_denials_class() {
         (Reason::Internal, 70),
     ] {
         let report = Report::failed(asked(), &Failure(reason));
-        assert_eq!((report.exit_code(), report.admitted, report.outcome), (code, false, ReportOutcome::Denied), "{reason}");
+        assert_eq!(
+            (report.exit_code(), report.admitted, report.outcome),
+            (code, false, ReportOutcome::Denied),
+            "{reason}"
+        );
     }
     let ungoverned = Report::blank(asked(), ReportOutcome::Ungoverned, Vec::new());
     assert_eq!(ungoverned.exit_code(), 1);
-    assert_eq!(Report::blank(asked(), ReportOutcome::Exempt, Vec::new()).exit_code(), 0);
+    assert_eq!(
+        Report::blank(asked(), ReportOutcome::Exempt, Vec::new()).exit_code(),
+        0
+    );
 }
 
 #[test]
@@ -149,23 +229,45 @@ fn the_text_tells_everything() {
         format!("  digest    {}", judged()),
         "  use       PackedBundle".into(),
         "  policy    command-line (generation 0, Enforce): Admitted".into(),
-        format!("    signed  by cosign.pub, {}, at an unknown time", key.public().fingerprint()),
+        format!(
+            "    signed  by cosign.pub, {}, at an unknown time",
+            key.public().fingerprint()
+        ),
         "    built   by https://b.example.com, SLSA Build level 0".into(),
-        format!("  verified  {} https://sigstore.dev/cosign/sign/v1, Bundle", report.verified[0].referrer),
-        format!("    signer  {}: the signature holds, and the statement is about this digest", key.public().fingerprint()),
+        format!(
+            "  verified  {} https://sigstore.dev/cosign/sign/v1, Bundle",
+            report.verified[0].referrer
+        ),
+        format!(
+            "    signer  {}: the signature holds, and the statement is about this digest",
+            key.public().fingerprint()
+        ),
         "    time    unknown, nobody but the signer could say".into(),
         "    log     none".into(),
-        format!("  verified  {} https://slsa.dev/provenance/v1, Bundle", report.verified[1].referrer),
-        format!("    signer  {}: the signature holds, and the statement is about this digest", key.public().fingerprint()),
+        format!(
+            "  verified  {} https://slsa.dev/provenance/v1, Bundle",
+            report.verified[1].referrer
+        ),
+        format!(
+            "    signer  {}: the signature holds, and the statement is about this digest",
+            key.public().fingerprint()
+        ),
         "    time    unknown, nobody but the signer could say".into(),
         "    log     none".into(),
-        format!("  refused   {} MalformedEvidence: {}", report.rejected[0].referrer, report.rejected[0].message),
+        format!(
+            "  refused   {} MalformedEvidence: {}",
+            report.rejected[0].referrer, report.rejected[0].message
+        ),
         "  unsafe    plain HTTP".into(),
         "  reproduce packgate verify r.example.com/team-a/siem@sha256:… --key cosign.pub".into(),
     ];
     assert_eq!(report.to_text().lines().collect::<Vec<_>>(), expected);
     let text = Report::failed(asked(), &Failure(Reason::RegistryUnavailable)).to_text();
-    assert!(text.starts_with("denied      r.example.com") && text.contains("denied    RegistryUnavailable: it failed\u{fffd}[31m"), "{text}");
+    assert!(
+        text.starts_with("denied      r.example.com")
+            && text.contains("denied    RegistryUnavailable: it failed\u{fffd}[31m"),
+        "{text}"
+    );
     let value: Value = serde_json::to_value(&report).expect("JSON");
     assert!(value.get("field").is_none());
 }

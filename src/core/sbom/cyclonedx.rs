@@ -1,4 +1,5 @@
-//! `CycloneDX` 1.6 in JSON (ECMA-424, bom-1.6.schema.json): a component of type `file` for each artifact.
+//! `CycloneDX` 1.6 in JSON (ECMA-424, bom-1.6.schema.json): a component of type `file` for each
+//! artifact.
 
 use std::fmt::Write;
 
@@ -23,18 +24,39 @@ pub(super) fn document(bill: &Bill<'_>) -> Value {
             "tools": {"components": [{"type": "application", "name": "packgate"}]},
             "component": bundle(bill),
         },
-        "components": files.iter().zip(1..).map(|(file, number)| component(file, number)).collect::<Vec<_>>(),
+        "components": files.iter().zip(1..).map(|(file, number)| component(file,
+            number)).collect::<Vec<_>>(),
         "dependencies": [{"ref": BUNDLE, "dependsOn": ids}],
     })
 }
 
-/// A UUID of version 8 (RFC 9562), whose bits are the lock's digest. With an epoch, of both: documents that differ have different numbers.
+/// A UUID of version 8 (RFC 9562), whose bits are the lock's digest. With an epoch, of both:
+/// documents that differ have different numbers.
 fn serial_number(bill: &Bill<'_>) -> String {
-    let digest = bill.epoch.map_or(bill.digest, |seconds| Digest::of(format!("{}/{seconds}", bill.digest).as_bytes()));
+    let digest = bill.epoch.map_or(bill.digest, |seconds| {
+        Digest::of(format!("{}/{seconds}", bill.digest).as_bytes())
+    });
     let hex = digest.hex();
     // The two highest bits of the variant are 10.
-    let variant = char::from_digit(hex[16..17].chars().next().and_then(|digit| digit.to_digit(16)).unwrap_or_default() & 3 | 8, 16);
-    format!("urn:uuid:{}-{}-8{}-{}{}-{}", &hex[..8], &hex[8..12], &hex[13..16], variant.unwrap_or('8'), &hex[17..20], &hex[20..32])
+    let variant = char::from_digit(
+        hex[16..17]
+            .chars()
+            .next()
+            .and_then(|digit| digit.to_digit(16))
+            .unwrap_or_default()
+            & 3
+            | 8,
+        16,
+    );
+    format!(
+        "urn:uuid:{}-{}-8{}-{}{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[13..16],
+        variant.unwrap_or('8'),
+        &hex[17..20],
+        &hex[20..32]
+    )
 }
 
 fn bundle(bill: &Bill<'_>) -> Value {
@@ -51,7 +73,11 @@ fn bundle(bill: &Bill<'_>) -> Value {
 }
 
 fn component(file: &File<'_>, number: usize) -> Value {
-    let facts = file.facts().into_iter().map(|(key, value)| property(key, &value)).collect::<Vec<_>>();
+    let facts = file
+        .facts()
+        .into_iter()
+        .map(|(key, value)| property(key, &value))
+        .collect::<Vec<_>>();
     let mut component = json!({
         "type": "file",
         "bom-ref": id(number),
@@ -68,13 +94,18 @@ fn component(file: &File<'_>, number: usize) -> Value {
     component
 }
 
-/// A URL by the letter of RFC 3986. What browsers let pass behind the host, such as `[`, `|` and a lone `%`, is escaped.
+/// A URL by the letter of RFC 3986. What browsers let pass behind the host, such as `[`, `|` and a
+/// lone `%`, is escaped.
 fn strict(url: &Url) -> String {
     let (host, rest) = (&url[..Position::BeforePath], &url[Position::BeforePath..]);
     let mut text = host.to_owned();
     let mut in_fragment = false;
     for (at, byte) in rest.bytes().enumerate() {
-        let is_escape = || rest.as_bytes().get(at + 1..at + 3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+        let is_escape = || {
+            rest.as_bytes()
+                .get(at + 1..at + 3)
+                .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+        };
         let stays = match byte {
             b'%' => is_escape(),
             b'#' => !std::mem::replace(&mut in_fragment, true),

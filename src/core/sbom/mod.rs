@@ -1,7 +1,9 @@
-//! The software bill of materials of a bundle: what its lock says, in the words of SPDX and `CycloneDX`.
+//! The software bill of materials of a bundle: what its lock says, in the words of SPDX and
+//! `CycloneDX`.
 //!
-//! It follows from the lock and the epoch alone, byte for byte: identifiers come from the lock's digest, the time is `sourceDateEpoch` or
-//! 1970, and no version of packgate is in it. What is *not* in it: what lies inside of archives and images, which nobody looks into here.
+//! It follows from the lock and the epoch alone, byte for byte: identifiers come from the lock's
+//! digest, the time is `sourceDateEpoch` or 1970, and no version of packgate is in it. What is
+//! *not* in it: what lies inside of archives and images, which nobody looks into here.
 
 mod cyclonedx;
 mod spdx;
@@ -23,10 +25,11 @@ use super::{
     provenance::rfc3339,
 };
 
-/// Predicate type of a statement that names a document elsewhere (in-toto attestation framework, spec/predicates/reference.md).
+/// Predicate type of a statement that names a document elsewhere (in-toto attestation framework,
+/// spec/predicates/reference.md).
 pub const REFERENCE: &str = "https://in-toto.io/attestation/reference/v0.1";
-/// Bytes of the largest document that is attested as a whole. A larger one is a referrer of its own, whose digest is attested: transparency
-/// logs take no statements of megabytes.
+/// Bytes of the largest document that is attested as a whole. A larger one is a referrer of its
+/// own, whose digest is attested: transparency logs take no statements of megabytes.
 pub const MAX_ATTESTED: usize = 1 << 20;
 
 /// In which words.
@@ -112,14 +115,27 @@ impl Sbom {
     pub fn new(format: Format, lock: &Lockfile, epoch: Option<i64>) -> Result<Self, SbomError> {
         let seconds = epoch.unwrap_or_default();
         let created = Timestamp::from_second(seconds).map_err(|_| SbomError::Epoch(seconds))?;
-        let bill = Bill { lock, digest: lock.canonical().digest, epoch, created: rfc3339(created) };
+        let bill = Bill {
+            lock,
+            digest: lock.canonical().digest,
+            epoch,
+            created: rfc3339(created),
+        };
         let document = match format {
             Format::Spdx => spdx::document(&bill),
             Format::CycloneDX => cyclonedx::document(&bill),
         };
-        let bytes = Bytes::from(serde_json_canonicalizer::to_vec(&document).map_err(|e| SbomError::Canonical(e.to_string()))?);
+        let bytes = Bytes::from(
+            serde_json_canonicalizer::to_vec(&document)
+                .map_err(|e| SbomError::Canonical(e.to_string()))?,
+        );
         let digest = Digest::of(&bytes);
-        Ok(Self { format, document, bytes, digest })
+        Ok(Self {
+            format,
+            document,
+            bytes,
+            digest,
+        })
     }
 
     /// In which words.
@@ -144,10 +160,15 @@ impl Sbom {
 
     /// The type of the statement that attests it.
     pub const fn predicate_type(&self) -> &'static str {
-        if self.is_apart() { REFERENCE } else { self.format.predicate_type() }
+        if self.is_apart() {
+            REFERENCE
+        } else {
+            self.format.predicate_type()
+        }
     }
 
-    /// The predicate that attests it. One that is apart lies at `location`, and `attester`, a URI, says so.
+    /// The predicate that attests it. One that is apart lies at `location`, and `attester`, a URI,
+    /// says so.
     pub fn predicate(&self, attester: &str, location: &str) -> Value {
         if !self.is_apart() {
             return self.document.clone();
@@ -169,8 +190,15 @@ impl Sbom {
         if !self.is_apart() {
             return statement.predicate == self.document;
         }
-        let references = statement.predicate.get("references").and_then(Value::as_array);
-        references.is_some_and(|references| references.iter().any(|reference| reference["digest"]["sha256"] == self.digest.hex()))
+        let references = statement
+            .predicate
+            .get("references")
+            .and_then(Value::as_array);
+        references.is_some_and(|references| {
+            references
+                .iter()
+                .any(|reference| reference["digest"]["sha256"] == self.digest.hex())
+        })
     }
 }
 
@@ -185,7 +213,10 @@ struct Bill<'a> {
 impl Bill<'_> {
     /// What the bundle is called: as its lock, or by the lock's digest.
     fn name(&self) -> String {
-        self.lock.name.clone().unwrap_or_else(|| format!("lock-{}", &self.digest.hex()[..12]))
+        self.lock
+            .name
+            .clone()
+            .unwrap_or_else(|| format!("lock-{}", &self.digest.hex()[..12]))
     }
 
     /// The files in the lock's order, the entrypoint last.

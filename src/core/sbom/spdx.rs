@@ -1,6 +1,8 @@
-//! SPDX 2.3 in JSON (spdx-spec 2.3, schemas/spdx-schema.json): a package for the bundle, and a file for each artifact.
+//! SPDX 2.3 in JSON (spdx-spec 2.3, schemas/spdx-schema.json): a package for the bundle, and a file
+//! for each artifact.
 //!
-//! A lock knows SHA-256 only, so there are no SHA-1 checksums, and without them no package verification code (clause 7.9).
+//! A lock knows SHA-256 only, so there are no SHA-1 checksums, and without them no package
+//! verification code (clause 7.9).
 
 use serde_json::{Value, json};
 
@@ -13,7 +15,9 @@ const NOBODY_SAYS: &str = "NOASSERTION";
 pub(super) fn document(bill: &Bill<'_>) -> Value {
     let files = bill.files();
     let contains = (1..=files.len()).map(|number| relationship(BUNDLE, "CONTAINS", &id(number)));
-    let relationships: Vec<Value> = std::iter::once(relationship(DOCUMENT, "DESCRIBES", BUNDLE)).chain(contains).collect();
+    let relationships: Vec<Value> = std::iter::once(relationship(DOCUMENT, "DESCRIBES", BUNDLE))
+        .chain(contains)
+        .collect();
     json!({
         "spdxVersion": "SPDX-2.3",
         "dataLicense": "CC0-1.0",
@@ -22,14 +26,18 @@ pub(super) fn document(bill: &Bill<'_>) -> Value {
         "documentNamespace": namespace(bill),
         "creationInfo": {"created": bill.created, "creators": ["Tool: packgate"]},
         "packages": [package(bill)],
-        "files": files.iter().zip(1..).map(|(entry, number)| file(entry, number)).collect::<Vec<_>>(),
+        "files": files.iter().zip(1..).map(|(entry, number)| file(entry,
+            number)).collect::<Vec<_>>(),
         "relationships": relationships,
     })
 }
 
 /// Two documents that differ have two namespaces (clause 6.5).
 fn namespace(bill: &Bill<'_>) -> String {
-    let epoch = bill.epoch.map(|seconds| format!("/{seconds}")).unwrap_or_default();
+    let epoch = bill
+        .epoch
+        .map(|seconds| format!("/{seconds}"))
+        .unwrap_or_default();
     format!("https://packgate.dev/spdx/{}{epoch}", bill.digest.hex())
 }
 
@@ -53,7 +61,11 @@ fn package(bill: &Bill<'_>) -> Value {
 }
 
 fn file(file: &File<'_>, number: usize) -> Value {
-    let comment: Vec<String> = file.facts().into_iter().map(|(key, value)| format!("{key}: {value}")).collect();
+    let comment: Vec<String> = file
+        .facts()
+        .into_iter()
+        .map(|(key, value)| format!("{key}: {value}"))
+        .collect();
     json!({
         "SPDXID": id(number),
         "fileName": format!("./{}", file.target),

@@ -29,24 +29,52 @@ fn large() -> Lockfile {
     let lock = lock();
     let artifacts = (0..4_000).map(|n| {
         let target = format!("opt/{n}").parse().expect("a path");
-        crate::core::lockfile::Artifact { name: format!("a{n}"), target, ..lock.artifacts[1].clone() }
+        crate::core::lockfile::Artifact {
+            name: format!("a{n}"),
+            target,
+            ..lock.artifacts[1].clone()
+        }
     });
-    Lockfile { artifacts: artifacts.collect(), ..lock.clone() }
+    Lockfile {
+        artifacts: artifacts.collect(),
+        ..lock.clone()
+    }
 }
 
 fn statement(sbom: &Sbom) -> Statement {
-    Statement::about("r.example.com/siem", &Digest::of(b"bundle"), sbom.predicate_type(), sbom.predicate("https://b.example.com", "oci://x"))
+    Statement::about(
+        "r.example.com/siem",
+        &Digest::of(b"bundle"),
+        sbom.predicate_type(),
+        sbom.predicate("https://b.example.com", "oci://x"),
+    )
 }
 
 #[test]
 fn the_documents_are_the_documented_ones() {
     for (format, golden) in [
-        (Format::Spdx, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/sbom/siem.spdx.json"))),
-        (Format::CycloneDX, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/sbom/siem.cdx.json"))),
+        (
+            Format::Spdx,
+            include_str!(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/tests/data/sbom/siem.spdx.json"
+            )),
+        ),
+        (
+            Format::CycloneDX,
+            include_str!(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/tests/data/sbom/siem.cdx.json"
+            )),
+        ),
     ] {
         let bill = sbom(format, &lock());
         let sorted: Value = serde_json::from_slice(bill.bytes()).expect("JSON");
-        assert_eq!(serde_json::to_string_pretty(&sorted).expect("JSON"), golden.trim_end(), "{format:?}");
+        assert_eq!(
+            serde_json::to_string_pretty(&sorted).expect("JSON"),
+            golden.trim_end(),
+            "{format:?}"
+        );
         assert_eq!(bill.digest(), Digest::of(bill.bytes()));
     }
 }
@@ -55,8 +83,22 @@ fn the_documents_are_the_documented_ones() {
 fn every_file_is_told_with_name_origin_digest_and_size() {
     for format in Format::ALL {
         let text = String::from_utf8(sbom(format, &lock()).bytes().to_vec()).expect("text");
-        for file in (Bill { lock: &lock(), digest: Digest::of(b""), epoch: None, created: String::new() }).files() {
-            for fact in [file.name, file.origin, file.target, &file.checksum.hex(), &file.size.to_string(), file.mode.as_str()] {
+        for file in (Bill {
+            lock: &lock(),
+            digest: Digest::of(b""),
+            epoch: None,
+            created: String::new(),
+        })
+        .files()
+        {
+            for fact in [
+                file.name,
+                file.origin,
+                file.target,
+                &file.checksum.hex(),
+                &file.size.to_string(),
+                file.mode.as_str(),
+            ] {
                 assert!(text.contains(fact), "{format:?}: {fact} is missing");
             }
         }
@@ -66,17 +108,48 @@ fn every_file_is_told_with_name_origin_digest_and_size() {
 #[test]
 fn the_same_lock_gives_the_same_bytes_and_another_does_not() {
     let lock = lock();
-    let conduit = Lockfile { generation: crate::core::lockfile::Generation::Conduit, ..lock.clone() };
-    let other = Lockfile { version: Some("1.4.1".into()), ..lock.clone() };
+    let conduit = Lockfile {
+        generation: crate::core::lockfile::Generation::Conduit,
+        ..lock.clone()
+    };
+    let other = Lockfile {
+        version: Some("1.4.1".into()),
+        ..lock.clone()
+    };
     for format in Format::ALL {
         let bill = sbom(format, &lock);
-        assert_eq!(bill, sbom(format, &conduit), "what is no part of the canonical lock changes nothing");
-        let id = |bill: &Sbom| [&bill.document["documentNamespace"], &bill.document["serialNumber"]].map(Value::to_string);
-        for other in [sbom(format, &other), Sbom::new(format, &lock, Some(0)).expect("a bill"), Sbom::new(format, &lock, Some(1)).expect("a bill")] {
+        assert_eq!(
+            bill,
+            sbom(format, &conduit),
+            "what is no part of the canonical lock changes nothing"
+        );
+        let id = |bill: &Sbom| {
+            [
+                &bill.document["documentNamespace"],
+                &bill.document["serialNumber"],
+            ]
+            .map(Value::to_string)
+        };
+        for other in [
+            sbom(format, &other),
+            Sbom::new(format, &lock, Some(0)).expect("a bill"),
+            Sbom::new(format, &lock, Some(1)).expect("a bill"),
+        ] {
             assert_ne!(id(&bill), id(&other), "{format:?}");
         }
-        assert!(Sbom::new(format, &lock, Some(1_700_000_000)).expect("a bill").bytes().windows(20).any(|part| part == b"2023-11-14T22:13:20Z"));
-        assert_eq!(Sbom::new(format, &lock, Some(i64::MAX)).expect_err("no time").reason(), Reason::InvalidSpec);
+        assert!(
+            Sbom::new(format, &lock, Some(1_700_000_000))
+                .expect("a bill")
+                .bytes()
+                .windows(20)
+                .any(|part| part == b"2023-11-14T22:13:20Z")
+        );
+        assert_eq!(
+            Sbom::new(format, &lock, Some(i64::MAX))
+                .expect_err("no time")
+                .reason(),
+            Reason::InvalidSpec
+        );
     }
 }
 
@@ -84,11 +157,27 @@ fn the_same_lock_gives_the_same_bytes_and_another_does_not() {
 fn serial_numbers_are_uuids() {
     let digit = |text: &str, at: usize| text.as_bytes()[at];
     for n in 0..40 {
-        let bill = Bill { lock: &lock(), digest: Digest::of(&[n]), epoch: None, created: String::new() };
+        let bill = Bill {
+            lock: &lock(),
+            digest: Digest::of(&[n]),
+            epoch: None,
+            created: String::new(),
+        };
         let document = cyclonedx::document(&bill);
-        let text = document["serialNumber"].as_str().expect("text").strip_prefix("urn:uuid:").expect("a URN");
-        assert_eq!(text.split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12], "{text}");
-        assert!(digit(text, 14) == b'8' && b"89ab".contains(&digit(text, 19)), "{text}");
+        let text = document["serialNumber"]
+            .as_str()
+            .expect("text")
+            .strip_prefix("urn:uuid:")
+            .expect("a URN");
+        assert_eq!(
+            text.split('-').map(str::len).collect::<Vec<_>>(),
+            [8, 4, 4, 4, 12],
+            "{text}"
+        );
+        assert!(
+            digit(text, 14) == b'8' && b"89ab".contains(&digit(text, 19)),
+            "{text}"
+        );
     }
 }
 
@@ -96,32 +185,77 @@ fn serial_numbers_are_uuids() {
 fn a_statement_tells_one_document_only() {
     for format in Format::ALL {
         let (small, large) = (sbom(format, &lock()), sbom(format, &large()));
-        assert!(!small.is_apart() && large.is_apart(), "{} and {} bytes", small.bytes().len(), large.bytes().len());
-        assert_eq!((small.predicate_type(), large.predicate_type()), (format.predicate_type(), REFERENCE));
+        assert!(
+            !small.is_apart() && large.is_apart(),
+            "{} and {} bytes",
+            small.bytes().len(),
+            large.bytes().len()
+        );
+        assert_eq!(
+            (small.predicate_type(), large.predicate_type()),
+            (format.predicate_type(), REFERENCE)
+        );
         assert!(small.is_told_by(&statement(&small)) && large.is_told_by(&statement(&large)));
         assert!(!small.is_told_by(&statement(&large)) && !large.is_told_by(&statement(&small)));
         let other = Sbom::new(format, &lock(), Some(5)).expect("a bill");
-        assert!(!small.is_told_by(&statement(&other)), "another document of the same type");
-        let predicate = large.predicate("https://b.example.com", "oci://r.example.com/siem@sha256:00");
-        let reference = json!({"name": format.file_name(), "downloadLocation": "oci://r.example.com/siem@sha256:00",
+        assert!(
+            !small.is_told_by(&statement(&other)),
+            "another document of the same type"
+        );
+        let predicate = large.predicate(
+            "https://b.example.com",
+            "oci://r.example.com/siem@sha256:00",
+        );
+        let reference = json!({"name": format.file_name(),
+            "downloadLocation": "oci://r.example.com/siem@sha256:00",
             "digest": {"sha256": large.digest().hex()}, "mediaType": format.media_type()});
-        assert_eq!(predicate, json!({"attester": {"id": "https://b.example.com"}, "references": [reference]}));
+        assert_eq!(
+            predicate,
+            json!({"attester": {"id": "https://b.example.com"}, "references": [reference]})
+        );
     }
 }
 
 #[test]
 fn origins_that_are_no_uri_are_written_as_one() {
     let mut lock = lock();
-    let bill = |lock: &Lockfile| cyclonedx::document(&Bill { lock, digest: Digest::of(b""), epoch: None, created: String::new() });
+    let bill = |lock: &Lockfile| {
+        cyclonedx::document(&Bill {
+            lock,
+            digest: Digest::of(b""),
+            epoch: None,
+            created: String::new(),
+        })
+    };
     for (origin, url) in [
-        ("https://f.example.com/a b\u{fc}?x=|", "https://f.example.com/a%20b%C3%BC?x=%7C"),
-        ("https://[::1]:8443/[a]?y={b}&z=^`#c#d", "https://[::1]:8443/%5Ba%5D?y=%7Bb%7D&z=%5E%60#c%23d"),
-        ("https://f.example.com/100%?x=%zz%20", "https://f.example.com/100%25?x=%25zz%20"),
-        ("oci://r.example.com/pg:17@sha256:00", "oci://r.example.com/pg:17@sha256:00"),
+        (
+            "https://f.example.com/a b\u{fc}?x=|",
+            "https://f.example.com/a%20b%C3%BC?x=%7C",
+        ),
+        (
+            "https://[::1]:8443/[a]?y={b}&z=^`#c#d",
+            "https://[::1]:8443/%5Ba%5D?y=%7Bb%7D&z=%5E%60#c%23d",
+        ),
+        (
+            "https://f.example.com/100%?x=%zz%20",
+            "https://f.example.com/100%25?x=%25zz%20",
+        ),
+        (
+            "oci://r.example.com/pg:17@sha256:00",
+            "oci://r.example.com/pg:17@sha256:00",
+        ),
     ] {
         lock.artifacts[1].origin = origin.into();
-        assert_eq!(bill(&lock)["components"][1]["externalReferences"][0]["url"], url);
+        assert_eq!(
+            bill(&lock)["components"][1]["externalReferences"][0]["url"],
+            url
+        );
     }
     let document = bill(&lock);
-    assert!(document["components"][0].get("externalReferences").is_none(), "a path is no place for others");
+    assert!(
+        document["components"][0]
+            .get("externalReferences")
+            .is_none(),
+        "a path is no place for others"
+    );
 }

@@ -1,7 +1,8 @@
 //! Fulcio, version 2: `POST /api/v2/signingCert`.
 //!
-//! Source: fulcio, `fulcio.proto`, "CreateSigningCertificateRequest". The key is shown by a certificate signing request: its own signature
-//! proves possession, whatever the token calls its subject.
+//! Source: fulcio, `fulcio.proto`, "CreateSigningCertificateRequest". The key is shown by a
+//! certificate signing request: its own signature proves possession, whatever the token calls its
+//! subject.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Deserialize;
@@ -13,9 +14,13 @@ use super::AnswerError;
 /// The path of the request, after the service's URL.
 pub const PATH: &str = "api/v2/signingCert";
 
-/// The body that asks for a certificate. It carries the token: it goes to this service and nowhere else.
+/// The body that asks for a certificate. It carries the token: it goes to this service and nowhere
+/// else.
 pub fn request(identity_token: &str, csr_pem: &str) -> Vec<u8> {
-    let body = json!({"credentials": {"oidcIdentityToken": identity_token}, "certificateSigningRequest": STANDARD.encode(csr_pem)});
+    let body = json!({
+        "credentials": {"oidcIdentityToken": identity_token},
+        "certificateSigningRequest": STANDARD.encode(csr_pem),
+    });
     body.to_string().into_bytes()
 }
 
@@ -38,14 +43,27 @@ struct Chain {
 
 /// The certificate out of an answer; the rest of the chain is in the trusted root, or nowhere.
 pub fn certificate(body: &[u8]) -> Result<DerCertificate, AnswerError> {
-    let answer: Answer = serde_json::from_slice(body).map_err(|error| AnswerError::new(format!("the answer cannot be read: {error}")))?;
-    let issued = match (answer.signed_certificate_embedded_sct, answer.signed_certificate_detached_sct) {
+    let answer: Answer = serde_json::from_slice(body)
+        .map_err(|error| AnswerError::new(format!("the answer cannot be read: {error}")))?;
+    let issued = match (
+        answer.signed_certificate_embedded_sct,
+        answer.signed_certificate_detached_sct,
+    ) {
         (Some(issued), _) => issued,
-        (None, Some(_)) => return Err(AnswerError::new("the SCT lies beside the certificate, where no Sigstore bundle can carry it")),
+        (None, Some(_)) => {
+            return Err(AnswerError::new(
+                "the SCT lies beside the certificate, where no Sigstore bundle can carry it",
+            ));
+        }
         (None, None) => return Err(AnswerError::new("the answer holds no certificate")),
     };
-    let first = issued.chain.certificates.first().ok_or_else(|| AnswerError::new("the answer holds no certificate"))?;
-    DerCertificate::from_pem(first).map_err(|error| AnswerError::new(format!("the certificate cannot be read: {error}")))
+    let first = issued
+        .chain
+        .certificates
+        .first()
+        .ok_or_else(|| AnswerError::new("the answer holds no certificate"))?;
+    DerCertificate::from_pem(first)
+        .map_err(|error| AnswerError::new(format!("the certificate cannot be read: {error}")))
 }
 
 /// The sentence out of an error, if there is one.
@@ -54,7 +72,10 @@ pub fn complaint(body: &[u8]) -> Option<String> {
     struct Complaint {
         message: String,
     }
-    serde_json::from_slice::<Complaint>(body).ok().map(|complaint| complaint.message).filter(|message| !message.is_empty())
+    serde_json::from_slice::<Complaint>(body)
+        .ok()
+        .map(|complaint| complaint.message)
+        .filter(|message| !message.is_empty())
 }
 
 #[cfg(test)]
@@ -66,13 +87,23 @@ mod tests {
     #[test]
     fn the_request_is_the_documented_one() {
         let body = String::from_utf8(request("a.b.c", "CSR")).expect("text");
-        assert_eq!(body, r#"{"certificateSigningRequest":"Q1NS","credentials":{"oidcIdentityToken":"a.b.c"}}"#);
+        assert_eq!(
+            body,
+            r#"{"certificateSigningRequest":"Q1NS","credentials":{"oidcIdentityToken":"a.b.c"}}"#
+        );
     }
 
     #[test]
     fn the_first_certificate_is_ours() {
-        let body = json!({"signedCertificateEmbeddedSct": {"chain": {"certificates": [PEM, "other"]}}}).to_string();
-        assert_eq!(certificate(body.as_bytes()).expect("a certificate").as_bytes(), [0x30, 0]);
+        let body =
+            json!({"signedCertificateEmbeddedSct": {"chain": {"certificates": [PEM, "other"]}}})
+                .to_string();
+        assert_eq!(
+            certificate(body.as_bytes())
+                .expect("a certificate")
+                .as_bytes(),
+            [0x30, 0]
+        );
     }
 
     #[test]
@@ -80,14 +111,26 @@ mod tests {
         for (part, body) in [
             ("cannot be read", json!([])),
             ("holds no certificate", json!({})),
-            ("holds no certificate", json!({"signedCertificateEmbeddedSct": {"chain": {"certificates": []}}})),
-            ("beside the certificate", json!({"signedCertificateDetachedSct": {"chain": {"certificates": [PEM]}}})),
-            ("certificate cannot be read", json!({"signedCertificateEmbeddedSct": {"chain": {"certificates": ["x"]}}})),
+            (
+                "holds no certificate",
+                json!({"signedCertificateEmbeddedSct": {"chain": {"certificates": []}}}),
+            ),
+            (
+                "beside the certificate",
+                json!({"signedCertificateDetachedSct": {"chain": {"certificates": [PEM]}}}),
+            ),
+            (
+                "certificate cannot be read",
+                json!({"signedCertificateEmbeddedSct": {"chain": {"certificates": ["x"]}}}),
+            ),
         ] {
             let error = certificate(body.to_string().as_bytes()).expect_err(part);
             assert!(error.to_string().contains(part), "{error}");
         }
-        assert_eq!(complaint(br#"{"code":3,"message":"no"}"#).as_deref(), Some("no"));
+        assert_eq!(
+            complaint(br#"{"code":3,"message":"no"}"#).as_deref(),
+            Some("no")
+        );
         assert_eq!(complaint(b"<html>"), None);
     }
 }

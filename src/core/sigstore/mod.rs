@@ -1,9 +1,10 @@
 //! What is said to Sigstore's services while something is signed, and how their answers are read.
 //!
-//! They are a certificate authority (Fulcio), transparency logs (Rekor 1 and 2) and timestamp authorities (RFC 3161), all named by a
-//! [`SigningConfig`].
+//! They are a certificate authority (Fulcio), transparency logs (Rekor 1 and 2) and timestamp
+//! authorities (RFC 3161), all named by a [`SigningConfig`].
 //!
-//! What is *not* checked here: whether an answer is true. What comes together is verified like anybody's bundle before it is used.
+//! What is *not* checked here: whether an answer is true. What comes together is verified like
+//! anybody's bundle before it is used.
 
 pub mod fulcio;
 pub mod rekor;

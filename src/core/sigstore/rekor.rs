@@ -1,7 +1,9 @@
-//! Entries of a transparency log: Rekor 1 (`dsse` and `hashedrekord` 0.0.1) and Rekor 2 (`hashedrekord` 0.0.2).
+//! Entries of a transparency log: Rekor 1 (`dsse` and `hashedrekord` 0.0.1) and Rekor 2
+//! (`hashedrekord` 0.0.2).
 //!
-//! Source: rekor, `pkg/types/{dsse,hashedrekord}`, and rekor-tiles, `rekor/v2/hashedrekord.proto`. Rekor 2 knows no envelopes: what is logged
-//! is the digest of the DSSE pre-authentication encoding, as sigstore-go does it.
+//! Source: rekor, `pkg/types/{dsse,hashedrekord}`, and rekor-tiles, `rekor/v2/hashedrekord.proto`.
+//! Rekor 2 knows no envelopes: what is logged is the digest of the DSSE pre-authentication
+//! encoding, as sigstore-go does it.
 
 use std::collections::BTreeMap;
 
@@ -68,10 +70,11 @@ pub const fn path(version: LogVersion) -> &'static str {
     }
 }
 
-/// What the DER of every ECDSA P-256 public key starts with (RFC 5480, section 2; the point is not compressed).
+/// What the DER of every ECDSA P-256 public key starts with (RFC 5480, section 2; the point is not
+/// compressed).
 const P256: [u8; 27] = [
-    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03,
-    0x42, 0x00, 0x04,
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
+    0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00, 0x04,
 ];
 
 /// Is it an ECDSA P-256 key (DER, `SubjectPublicKeyInfo`)?
@@ -85,20 +88,31 @@ pub fn request(version: LogVersion, entry: &Entry<'_>) -> Vec<u8> {
         (LogVersion::V1, Signed::Envelope { json, .. }) => json!({
             "apiVersion": "0.0.1",
             "kind": "dsse",
-            "spec": {"proposedContent": {"envelope": json, "verifiers": [STANDARD.encode(entry.verifier.pem())]}},
+            "spec": {
+                "proposedContent": {
+                    "envelope": json,
+                    "verifiers": [STANDARD.encode(entry.verifier.pem())],
+                },
+            },
         }),
         (LogVersion::V1, Signed::Message { digest }) => json!({
             "apiVersion": "0.0.1",
             "kind": "hashedrekord",
             "spec": {
                 "data": {"hash": {"algorithm": "sha256", "value": digest.hex()}},
-                "signature": {"content": STANDARD.encode(entry.signature), "publicKey": {"content": STANDARD.encode(entry.verifier.pem())}},
+                "signature": {
+                    "content": STANDARD.encode(entry.signature),
+                    "publicKey": {"content": STANDARD.encode(entry.verifier.pem())},
+                },
             },
         }),
         (LogVersion::V2, Signed::Envelope { digest, .. } | Signed::Message { digest }) => json!({
             "hashedRekordRequestV002": {
                 "digest": STANDARD.encode(digest.bytes()),
-                "signature": {"content": STANDARD.encode(entry.signature), "verifier": entry.verifier.of_version_2()},
+                "signature": {
+                    "content": STANDARD.encode(entry.signature),
+                    "verifier": entry.verifier.of_version_2(),
+                },
             },
         }),
     };
@@ -122,12 +136,19 @@ impl Verifier<'_> {
 }
 
 /// Reads the answer of a log: the entry as a Sigstore bundle carries it.
-pub fn entry(version: LogVersion, signed: &Signed<'_>, body: &[u8]) -> Result<TransparencyLogEntry, AnswerError> {
-    let unreadable = |error: &dyn std::fmt::Display| AnswerError::new(format!("the answer cannot be read: {error}"));
+pub fn entry(
+    version: LogVersion,
+    signed: &Signed<'_>,
+    body: &[u8],
+) -> Result<TransparencyLogEntry, AnswerError> {
+    let unreadable = |error: &dyn std::fmt::Display| {
+        AnswerError::new(format!("the answer cannot be read: {error}"))
+    };
     match version {
         LogVersion::V2 => serde_json::from_slice(body).map_err(|error| unreadable(&error)),
         LogVersion::V1 => {
-            let entries: BTreeMap<String, LogEntry> = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
+            let entries: BTreeMap<String, LogEntry> =
+                serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
             let mut entries = entries.into_values();
             let (Some(entry), None) = (entries.next(), entries.next()) else {
                 return Err(AnswerError::new("the answer must hold exactly one entry"));
@@ -136,7 +157,9 @@ pub fn entry(version: LogVersion, signed: &Signed<'_>, body: &[u8]) -> Result<Tr
                 Signed::Envelope { .. } => KindVersion::DsseV001,
                 Signed::Message { .. } => KindVersion::HashedRekordV001,
             };
-            entry.to_bundle_entry(kind).map_err(|error| unreadable(&error))
+            entry
+                .to_bundle_entry(kind)
+                .map_err(|error| unreadable(&error))
         }
     }
 }
@@ -147,11 +170,24 @@ mod tests {
 
     use super::*;
 
-    const CERTIFICATE: Verifier<'static> = Verifier::Certificate { der: b"der", pem: "pem" };
-    const KEY: Verifier<'static> = Verifier::PublicKey { der: b"der", pem: "pem" };
+    const CERTIFICATE: Verifier<'static> = Verifier::Certificate {
+        der: b"der",
+        pem: "pem",
+    };
+    const KEY: Verifier<'static> = Verifier::PublicKey {
+        der: b"der",
+        pem: "pem",
+    };
 
     fn asked(version: LogVersion, signed: Signed<'_>, verifier: Verifier<'_>) -> Value {
-        let body = request(version, &Entry { signed, signature: b"sig", verifier });
+        let body = request(
+            version,
+            &Entry {
+                signed,
+                signature: b"sig",
+                verifier,
+            },
+        );
         serde_json::from_slice(&body).expect("JSON")
     }
 
@@ -159,17 +195,29 @@ mod tests {
     fn requests_are_the_documented_ones() {
         let digest = Digest::of(b"test");
         let hex = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
-        let envelope = Signed::Envelope { json: "{}", digest: &digest };
+        let envelope = Signed::Envelope {
+            json: "{}",
+            digest: &digest,
+        };
         let message = Signed::Message { digest: &digest };
-        let dsse = json!({"apiVersion": "0.0.1", "kind": "dsse", "spec": {"proposedContent": {"envelope": "{}", "verifiers": ["cGVt"]}}});
+        let dsse = json!({
+            "apiVersion": "0.0.1",
+            "kind": "dsse",
+            "spec": {"proposedContent": {"envelope": "{}", "verifiers": ["cGVt"]}},
+        });
         assert_eq!(asked(LogVersion::V1, envelope, CERTIFICATE), dsse);
         assert_eq!(asked(LogVersion::V1, envelope, KEY), dsse);
-        let hashed = json!({"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": {"data": {"hash": {"algorithm": "sha256", "value": hex}},
+        let hashed = json!({"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": {"data": {
+            "hash": {"algorithm": "sha256", "value": hex},
+        },
             "signature": {"content": "c2ln", "publicKey": {"content": "cGVt"}}}});
         assert_eq!(asked(LogVersion::V1, message, CERTIFICATE), hashed);
         for (verifier, field) in [(CERTIFICATE, "x509Certificate"), (KEY, "publicKey")] {
             let expected = json!({"hashedRekordRequestV002": {"digest": "n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg=",
-                "signature": {"content": "c2ln", "verifier": {"keyDetails": "PKIX_ECDSA_P256_SHA_256", field: {"rawBytes": "ZGVy"}}}}});
+            "signature": {
+                "content": "c2ln",
+                "verifier": {"keyDetails": "PKIX_ECDSA_P256_SHA_256", field: {"rawBytes": "ZGVy"}},
+            }}});
             assert_eq!(asked(LogVersion::V2, envelope, verifier), expected);
             assert_eq!(asked(LogVersion::V2, message, verifier), expected);
         }
@@ -180,23 +228,48 @@ mod tests {
         let digest = Digest::of(b"test");
         let message = Signed::Message { digest: &digest };
         let log = "00".repeat(32);
-        let body = json!({"24296fb": {"body": "e30=", "integratedTime": 1_700_000_000, "logID": log, "logIndex": 7}});
+        let body = json!({
+            "24296fb": {
+                "body": "e30=",
+                "integratedTime": 1_700_000_000,
+                "logID": log,
+                "logIndex": 7,
+            },
+        });
         let found = entry(LogVersion::V1, &message, body.to_string().as_bytes()).expect("an entry");
-        assert_eq!((found.log_index.get(), found.kind_version), (7, KindVersion::HashedRekordV001));
-        let envelope = Signed::Envelope { json: "", digest: &digest };
-        let found = entry(LogVersion::V1, &envelope, body.to_string().as_bytes()).expect("an entry");
+        assert_eq!(
+            (found.log_index.get(), found.kind_version),
+            (7, KindVersion::HashedRekordV001)
+        );
+        let envelope = Signed::Envelope {
+            json: "",
+            digest: &digest,
+        };
+        let found =
+            entry(LogVersion::V1, &envelope, body.to_string().as_bytes()).expect("an entry");
         assert_eq!(found.kind_version, KindVersion::DsseV001);
-        let body = json!({"logId": {"keyId": "QQ=="}, "kindVersion": {"kind": "hashedrekord", "version": "0.0.2"}, "canonicalizedBody": "e30="});
+        let body = json!({
+            "logId": {"keyId": "QQ=="},
+            "kindVersion": {"kind": "hashedrekord", "version": "0.0.2"},
+            "canonicalizedBody": "e30=",
+        });
         let found = entry(LogVersion::V2, &message, body.to_string().as_bytes()).expect("an entry");
-        assert_eq!((found.log_index.get(), found.kind_version), (0, KindVersion::HashedRekordV002));
+        assert_eq!(
+            (found.log_index.get(), found.kind_version),
+            (0, KindVersion::HashedRekordV002)
+        );
     }
 
     #[test]
     fn other_answers_are_refused() {
         let digest = Digest::of(b"test");
         let message = Signed::Message { digest: &digest };
-        for (version, body) in [(LogVersion::V1, "{}"), (LogVersion::V1, "[]"), (LogVersion::V1, r#"{"a":{"body":"e30="}}"#), (LogVersion::V2, "{}")]
-        {
+        for (version, body) in [
+            (LogVersion::V1, "{}"),
+            (LogVersion::V1, "[]"),
+            (LogVersion::V1, r#"{"a":{"body":"e30="}}"#),
+            (LogVersion::V2, "{}"),
+        ] {
             assert!(entry(version, &message, body.as_bytes()).is_err(), "{body}");
         }
     }

@@ -1,7 +1,8 @@
 //! Which services sign: `signing_config.json`, version 0.2.
 //!
-//! Source: sigstore protobuf-specs, `sigstore_trustroot.proto`, "SigningConfig", and the selection that sigstore-go makes: only services that
-//! are valid now, of the highest version that we speak, the newest of each operator.
+//! Source: sigstore protobuf-specs, `sigstore_trustroot.proto`, "SigningConfig", and the selection
+//! that sigstore-go makes: only services that are valid now, of the highest version that we speak,
+//! the newest of each operator.
 
 use std::collections::HashSet;
 
@@ -107,10 +108,15 @@ pub enum ConfigError {
     #[error("signing configuration cannot be read: {0}")]
     Json(#[from] JsonError),
     /// Another format.
-    #[error("signing configuration has the media type {0:?}, only {MEDIA_TYPE} is supported; cosign signing-config create writes it")]
+    #[error(
+        "signing configuration has the media type {0:?}, only {MEDIA_TYPE} is supported; cosign \
+            signing-config create writes it"
+    )]
     MediaType(String),
     /// A list without end.
-    #[error("signing configuration names {count} services under {field}, the limit is {MAX_SERVICES}")]
+    #[error(
+        "signing configuration names {count} services under {field}, the limit is {MAX_SERVICES}"
+    )]
     TooMany {
         /// The list.
         field: &'static str,
@@ -118,7 +124,10 @@ pub enum ConfigError {
         count: usize,
     },
     /// Nothing in a list can be used now.
-    #[error("signing configuration names no service under {field} that is valid at {now} and has a version that we speak ({versions})")]
+    #[error(
+        "signing configuration names no service under {field} that is valid at {now} and has a \
+            version that we speak ({versions})"
+    )]
     NoneUsable {
         /// The list.
         field: &'static str,
@@ -128,13 +137,19 @@ pub enum ConfigError {
         versions: &'static str,
     },
     /// It does not say how many.
-    #[error("signing configuration has no usable selector under {field}; it must be ANY, ALL, or EXACT with a count")]
+    #[error(
+        "signing configuration has no usable selector under {field}; it must be ANY, ALL, or EXACT \
+            with a count"
+    )]
     Selector {
         /// The selection.
         field: &'static str,
     },
     /// It asks for more than there are.
-    #[error("signing configuration asks for {wanted} services under {field}, of distinct operators there are {found}")]
+    #[error(
+        "signing configuration asks for {wanted} services under {field}, of distinct operators \
+            there are {found}"
+    )]
     TooFew {
         /// The selection.
         field: &'static str,
@@ -144,10 +159,16 @@ pub enum ConfigError {
         found: usize,
     },
     /// No address that can be asked.
-    #[error("signing configuration names {0:?}, which is no http or https URL without user, query and fragment")]
+    #[error(
+        "signing configuration names {0:?}, which is no http or https URL without user, query and \
+            fragment"
+    )]
     Url(String),
     /// Nobody would know when it was signed.
-    #[error("signing configuration names a Rekor 2 log and no timestamp authority: such a log tells no time; add one under tsaUrls")]
+    #[error(
+        "signing configuration names a Rekor 2 log and no timestamp authority: such a log tells no \
+            time; add one under tsaUrls"
+    )]
     NoTime,
 }
 
@@ -162,27 +183,64 @@ impl SigningConfig {
     pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, ConfigError> {
         let config: Self = json::parse(bytes, limits.manifest_bytes, limits.json_depth)?;
         if config.media_type != MEDIA_TYPE {
-            return Err(ConfigError::MediaType(config.media_type.chars().take(120).collect()));
+            return Err(ConfigError::MediaType(
+                config.media_type.chars().take(120).collect(),
+            ));
         }
-        for (field, list) in [("caUrls", &config.ca_urls), ("rekorTlogUrls", &config.rekor_tlog_urls), ("tsaUrls", &config.tsa_urls)] {
+        for (field, list) in [
+            ("caUrls", &config.ca_urls),
+            ("rekorTlogUrls", &config.rekor_tlog_urls),
+            ("tsaUrls", &config.tsa_urls),
+        ] {
             if list.len() > MAX_SERVICES {
-                return Err(ConfigError::TooMany { field, count: list.len() });
+                return Err(ConfigError::TooMany {
+                    field,
+                    count: list.len(),
+                });
             }
         }
         Ok(config)
     }
 
-    /// The services to use now. A list that is empty gives none; one that has nothing for us is an error, never the same as an empty one.
+    /// The services to use now. A list that is empty gives none; one that has nothing for us is an
+    /// error, never the same as an empty one.
     pub fn services(&self, now: Timestamp) -> Result<Services, ConfigError> {
-        let fulcio = usable("caUrls", &self.ca_urls, &[1], "1", now)?.first().map(|service| service.address()).transpose()?;
-        let logs = select("rekorTlogConfig", usable("rekorTlogUrls", &self.rekor_tlog_urls, &[2, 1], "1 and 2", now)?, self.rekor_tlog_config)?;
-        let logs = logs.into_iter().map(Service::log).collect::<Result<Vec<_>, _>>()?;
-        let timestamps = select("tsaConfig", usable("tsaUrls", &self.tsa_urls, &[1], "1", now)?, self.tsa_config)?;
-        let timestamps = timestamps.into_iter().map(Service::address).collect::<Result<Vec<_>, _>>()?;
+        let fulcio = usable("caUrls", &self.ca_urls, &[1], "1", now)?
+            .first()
+            .map(|service| service.address())
+            .transpose()?;
+        let logs = select(
+            "rekorTlogConfig",
+            usable(
+                "rekorTlogUrls",
+                &self.rekor_tlog_urls,
+                &[2, 1],
+                "1 and 2",
+                now,
+            )?,
+            self.rekor_tlog_config,
+        )?;
+        let logs = logs
+            .into_iter()
+            .map(Service::log)
+            .collect::<Result<Vec<_>, _>>()?;
+        let timestamps = select(
+            "tsaConfig",
+            usable("tsaUrls", &self.tsa_urls, &[1], "1", now)?,
+            self.tsa_config,
+        )?;
+        let timestamps = timestamps
+            .into_iter()
+            .map(Service::address)
+            .collect::<Result<Vec<_>, _>>()?;
         if timestamps.is_empty() && logs.iter().any(|log| log.version == LogVersion::V2) {
             return Err(ConfigError::NoTime);
         }
-        Ok(Services { fulcio, logs, timestamps })
+        Ok(Services {
+            fulcio,
+            logs,
+            timestamps,
+        })
     }
 }
 
@@ -197,32 +255,63 @@ fn usable<'a>(
     if list.is_empty() {
         return Ok(Vec::new());
     }
-    let mut newest: Vec<&Service> = list.iter().filter(|service| service.is_valid(now)).collect();
+    let mut newest: Vec<&Service> = list
+        .iter()
+        .filter(|service| service.is_valid(now))
+        .collect();
     newest.sort_by_key(|service| std::cmp::Reverse(service.start()));
     for version in versions {
         let mut operators = HashSet::new();
-        let found: Vec<&Service> =
-            newest.iter().filter(|service| service.major_api_version == *version && operators.insert(&service.operator)).copied().collect();
+        let found: Vec<&Service> = newest
+            .iter()
+            .filter(|service| {
+                service.major_api_version == *version && operators.insert(&service.operator)
+            })
+            .copied()
+            .collect();
         if !found.is_empty() {
             return Ok(found);
         }
     }
-    Err(ConfigError::NoneUsable { field, now, versions: shown })
+    Err(ConfigError::NoneUsable {
+        field,
+        now,
+        versions: shown,
+    })
 }
 
-/// As many as are asked for. Of "any" it is the newest: a choice by chance would only make faults hard to repeat.
-fn select<'a>(field: &'static str, mut found: Vec<&'a Service>, selection: Option<Selection>) -> Result<Vec<&'a Service>, ConfigError> {
+/// As many as are asked for. Of "any" it is the newest: a choice by chance would only make faults
+/// hard to repeat.
+fn select<'a>(
+    field: &'static str,
+    mut found: Vec<&'a Service>,
+    selection: Option<Selection>,
+) -> Result<Vec<&'a Service>, ConfigError> {
     if found.is_empty() {
         return Ok(found);
     }
     let wanted = match selection {
-        Some(Selection { selector: Selector::All, .. }) => found.len(),
-        Some(Selection { selector: Selector::Any, .. }) | None => 1,
-        Some(Selection { selector: Selector::Exact, count }) if count > 0 => count,
+        Some(Selection {
+            selector: Selector::All,
+            ..
+        }) => found.len(),
+        Some(Selection {
+            selector: Selector::Any,
+            ..
+        })
+        | None => 1,
+        Some(Selection {
+            selector: Selector::Exact,
+            count,
+        }) if count > 0 => count,
         Some(_) => return Err(ConfigError::Selector { field }),
     };
     if wanted > found.len() {
-        return Err(ConfigError::TooFew { field, wanted, found: found.len() });
+        return Err(ConfigError::TooFew {
+            field,
+            wanted,
+            found: found.len(),
+        });
     }
     found.truncate(wanted);
     Ok(found)
@@ -234,23 +323,43 @@ impl Service {
     }
 
     fn is_valid(&self, now: Timestamp) -> bool {
-        let Some(Window { start, end }) = &self.valid_for else { return true };
+        let Some(Window { start, end }) = &self.valid_for else {
+            return true;
+        };
         start.is_none_or(|start| start <= now) && end.is_none_or(|end| now <= end)
     }
 
     /// What is wrong with a URL is told by scheme and host: the rest may be a secret.
     fn address(&self) -> Result<Url, ConfigError> {
-        let url: Url = self.url.parse().map_err(|_| ConfigError::Url("text that is no URL".into()))?;
-        let plain = url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
+        let url: Url = self
+            .url
+            .parse()
+            .map_err(|_| ConfigError::Url("text that is no URL".into()))?;
+        let plain = url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none();
         if plain && url.has_host() && matches!(url.scheme(), "http" | "https") {
             return Ok(url);
         }
-        Err(ConfigError::Url(format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default()).chars().take(200).collect()))
+        Err(ConfigError::Url(
+            format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default())
+                .chars()
+                .take(200)
+                .collect(),
+        ))
     }
 
     fn log(&self) -> Result<Log, ConfigError> {
-        let version = if self.major_api_version == 1 { LogVersion::V1 } else { LogVersion::V2 };
-        Ok(Log { url: self.address()?, version })
+        let version = if self.major_api_version == 1 {
+            LogVersion::V1
+        } else {
+            LogVersion::V2
+        };
+        Ok(Log {
+            url: self.address()?,
+            version,
+        })
     }
 }
 
@@ -288,27 +397,64 @@ mod tests {
     }
 
     fn logs(config: &Value) -> Vec<(String, LogVersion)> {
-        services(config).expect("usable").logs.into_iter().map(|log| (log.url.to_string(), log.version)).collect()
+        services(config)
+            .expect("usable")
+            .logs
+            .into_iter()
+            .map(|log| (log.url.to_string(), log.version))
+            .collect()
     }
 
     #[test]
     fn every_service_is_found() {
-        let Services { fulcio, logs, timestamps } = services(&config()).expect("usable");
-        assert_eq!(fulcio.expect("named").as_str(), "https://fulcio.example.com/");
-        assert_eq!(logs, [Log { url: "https://rekor.example.com".parse().expect("a URL"), version: LogVersion::V2 }]);
-        assert_eq!(timestamps[0].as_str(), "https://tsa.example.com/api/v1/timestamp");
+        let Services {
+            fulcio,
+            logs,
+            timestamps,
+        } = services(&config()).expect("usable");
+        assert_eq!(
+            fulcio.expect("named").as_str(),
+            "https://fulcio.example.com/"
+        );
+        assert_eq!(
+            logs,
+            [Log {
+                url: "https://rekor.example.com".parse().expect("a URL"),
+                version: LogVersion::V2
+            }]
+        );
+        assert_eq!(
+            timestamps[0].as_str(),
+            "https://tsa.example.com/api/v1/timestamp"
+        );
     }
 
     #[test]
     fn what_sigstore_publishes_is_read() {
-        use sigstore_trust_root::{SIGSTORE_PRODUCTION_SIGNING_CONFIG, SIGSTORE_STAGING_SIGNING_CONFIG};
+        use sigstore_trust_root::{
+            SIGSTORE_PRODUCTION_SIGNING_CONFIG, SIGSTORE_STAGING_SIGNING_CONFIG,
+        };
         let now = "2026-11-21T10:00:00Z".parse().expect("a time");
-        for (text, domain) in [(SIGSTORE_PRODUCTION_SIGNING_CONFIG, "sigstore.dev"), (SIGSTORE_STAGING_SIGNING_CONFIG, "sigstage.dev")] {
+        for (text, domain) in [
+            (SIGSTORE_PRODUCTION_SIGNING_CONFIG, "sigstore.dev"),
+            (SIGSTORE_STAGING_SIGNING_CONFIG, "sigstage.dev"),
+        ] {
             let config = SigningConfig::parse(text.as_bytes(), &Limits::DEFAULT).expect(domain);
-            let Services { fulcio, logs, timestamps } = config.services(now).expect(domain);
+            let Services {
+                fulcio,
+                logs,
+                timestamps,
+            } = config.services(now).expect(domain);
             assert!(!logs.is_empty(), "{domain}");
-            let urls = fulcio.iter().chain(logs.iter().map(|log| &log.url)).chain(&timestamps);
-            assert!(urls.map(|url| url.host_str().unwrap_or_default()).all(|host| host.ends_with(domain)), "{domain}");
+            let urls = fulcio
+                .iter()
+                .chain(logs.iter().map(|log| &log.url))
+                .chain(&timestamps);
+            assert!(
+                urls.map(|url| url.host_str().unwrap_or_default())
+                    .all(|host| host.ends_with(domain)),
+                "{domain}"
+            );
             assert!(fulcio.is_some(), "{domain}");
         }
     }
@@ -316,30 +462,91 @@ mod tests {
     #[test]
     fn empty_lists_give_nothing() {
         let found = services(&json!({"mediaType": MEDIA_TYPE})).expect("usable");
-        assert_eq!(found, Services { fulcio: None, logs: Vec::new(), timestamps: Vec::new() });
+        assert_eq!(
+            found,
+            Services {
+                fulcio: None,
+                logs: Vec::new(),
+                timestamps: Vec::new()
+            }
+        );
     }
 
     #[test]
     fn the_highest_version_and_the_newest_of_each_operator_are_taken() {
         let mut config = config();
         config["rekorTlogUrls"] = json!([
-            service("https://v1.example.com", 1, "a", "2026-06-01T00:00:00Z", None),
-            service("https://old.example.com", 2, "a", "2025-01-01T00:00:00Z", None),
-            service("https://new.example.com", 2, "a", "2026-02-01T00:00:00Z", None),
-            service("https://other.example.com", 2, "b", "2025-06-01T00:00:00Z", None),
-            service("https://over.example.com", 2, "c", "2025-06-01T00:00:00Z", Some("2026-01-01T00:00:00Z")),
-            service("https://later.example.com", 2, "d", "2027-06-01T00:00:00Z", None),
-            service("https://v3.example.com", 3, "e", "2026-06-01T00:00:00Z", None),
+            service(
+                "https://v1.example.com",
+                1,
+                "a",
+                "2026-06-01T00:00:00Z",
+                None
+            ),
+            service(
+                "https://old.example.com",
+                2,
+                "a",
+                "2025-01-01T00:00:00Z",
+                None
+            ),
+            service(
+                "https://new.example.com",
+                2,
+                "a",
+                "2026-02-01T00:00:00Z",
+                None
+            ),
+            service(
+                "https://other.example.com",
+                2,
+                "b",
+                "2025-06-01T00:00:00Z",
+                None
+            ),
+            service(
+                "https://over.example.com",
+                2,
+                "c",
+                "2025-06-01T00:00:00Z",
+                Some("2026-01-01T00:00:00Z")
+            ),
+            service(
+                "https://later.example.com",
+                2,
+                "d",
+                "2027-06-01T00:00:00Z",
+                None
+            ),
+            service(
+                "https://v3.example.com",
+                3,
+                "e",
+                "2026-06-01T00:00:00Z",
+                None
+            ),
         ]);
-        let (new, other) = (("https://new.example.com/".to_owned(), LogVersion::V2), ("https://other.example.com/".to_owned(), LogVersion::V2));
+        let (new, other) = (
+            ("https://new.example.com/".to_owned(), LogVersion::V2),
+            ("https://other.example.com/".to_owned(), LogVersion::V2),
+        );
         assert_eq!(logs(&config), std::slice::from_ref(&new));
         config["rekorTlogConfig"] = json!({"selector": "ALL"});
         assert_eq!(logs(&config), [new.clone(), other.clone()]);
         config["rekorTlogConfig"] = json!({"selector": "EXACT", "count": 2});
         assert_eq!(logs(&config), [new, other]);
-        config["rekorTlogUrls"] = json!([service("https://v1.example.com", 1, "a", "2026-06-01T00:00:00Z", None)]);
+        config["rekorTlogUrls"] = json!([service(
+            "https://v1.example.com",
+            1,
+            "a",
+            "2026-06-01T00:00:00Z",
+            None
+        )]);
         config["rekorTlogConfig"] = json!({"selector": "ANY"});
-        assert_eq!(logs(&config), [("https://v1.example.com/".to_owned(), LogVersion::V1)]);
+        assert_eq!(
+            logs(&config),
+            [("https://v1.example.com/".to_owned(), LogVersion::V1)]
+        );
     }
 
     type Change = fn(&mut Value);
@@ -347,20 +554,46 @@ mod tests {
     #[test]
     fn what_cannot_be_used_is_refused_by_name() {
         let table: &[(&str, Change)] = &[
-            ("media type", |c| c["mediaType"] = "application/vnd.dev.sigstore.signingconfig.v0.1+json".into()),
-            ("under caUrls", |c| c["caUrls"][0]["validFor"]["end"] = "2026-02-01T00:00:00Z".into()),
-            ("under rekorTlogUrls", |c| c["rekorTlogUrls"][0]["majorApiVersion"] = 3.into()),
-            ("under tsaUrls", |c| c["tsaUrls"][0]["validFor"]["start"] = "2027-01-01T00:00:00Z".into()),
-            ("selector under rekorTlogConfig", |c| c["rekorTlogConfig"] = json!({})),
-            ("selector under tsaConfig", |c| c["tsaConfig"] = json!({"selector": "EXACT"})),
-            ("unknown variant", |c| c["tsaConfig"] = json!({"selector": "SOME"})),
-            ("asks for 2 services under tsaConfig", |c| c["tsaConfig"] = json!({"selector": "EXACT", "count": 2})),
+            ("media type", |c| {
+                c["mediaType"] = "application/vnd.dev.sigstore.signingconfig.v0.1+json".into()
+            }),
+            ("under caUrls", |c| {
+                c["caUrls"][0]["validFor"]["end"] = "2026-02-01T00:00:00Z".into()
+            }),
+            ("under rekorTlogUrls", |c| {
+                c["rekorTlogUrls"][0]["majorApiVersion"] = 3.into()
+            }),
+            ("under tsaUrls", |c| {
+                c["tsaUrls"][0]["validFor"]["start"] = "2027-01-01T00:00:00Z".into()
+            }),
+            ("selector under rekorTlogConfig", |c| {
+                c["rekorTlogConfig"] = json!({})
+            }),
+            ("selector under tsaConfig", |c| {
+                c["tsaConfig"] = json!({"selector": "EXACT"})
+            }),
+            ("unknown variant", |c| {
+                c["tsaConfig"] = json!({"selector": "SOME"})
+            }),
+            ("asks for 2 services under tsaConfig", |c| {
+                c["tsaConfig"] = json!({"selector": "EXACT", "count": 2})
+            }),
             ("tells no time", |c| c["tsaUrls"] = json!([])),
-            ("no http or https URL", |c| c["caUrls"][0]["url"] = "ftp://fulcio.example.com".into()),
-            ("no http or https URL", |c| c["caUrls"][0]["url"] = "https://user:hunter2@fulcio.example.com".into()),
-            ("no http or https URL", |c| c["caUrls"][0]["url"] = "https://fulcio.example.com/?hunter2".into()),
-            ("no http or https URL", |c| c["caUrls"][0]["url"] = "hunter2".into()),
-            ("limit is 64", |c| c["tsaUrls"] = vec![c["tsaUrls"][0].clone(); 65].into()),
+            ("no http or https URL", |c| {
+                c["caUrls"][0]["url"] = "ftp://fulcio.example.com".into()
+            }),
+            ("no http or https URL", |c| {
+                c["caUrls"][0]["url"] = "https://user:hunter2@fulcio.example.com".into()
+            }),
+            ("no http or https URL", |c| {
+                c["caUrls"][0]["url"] = "https://fulcio.example.com/?hunter2".into()
+            }),
+            ("no http or https URL", |c| {
+                c["caUrls"][0]["url"] = "hunter2".into()
+            }),
+            ("limit is 64", |c| {
+                c["tsaUrls"] = vec![c["tsaUrls"][0].clone(); 65].into()
+            }),
         ];
         for (part, change) in table {
             let mut config = config();

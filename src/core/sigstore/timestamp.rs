@@ -1,6 +1,7 @@
 //! Timestamps, RFC 3161: a request for the SHA-256 of a signature.
 //!
-//! Only as much of an answer is read as shows that it is one to this request. Who signed it, and for what, is verified with the bundle.
+//! Only as much of an answer is read as shows that it is one to this request. Who signed it, and
+//! for what, is verified with the bundle.
 
 use super::AnswerError;
 use crate::core::digest::Digest;
@@ -8,12 +9,15 @@ use crate::core::digest::Digest;
 /// The media type of a request (RFC 3161, section 3.4).
 pub const QUERY: &str = "application/timestamp-query";
 /// The DER of `AlgorithmIdentifier { id-sha256 }`, without parameters (RFC 5754, section 2).
-const SHA256: [u8; 13] = [0x30, 0x0b, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01];
+const SHA256: [u8; 13] = [
+    0x30, 0x0b, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01,
+];
 const SEQUENCE: u8 = 0x30;
 const INTEGER: u8 = 0x02;
 const OCTETS: u8 = 0x04;
 
-/// A number that an answer must repeat. Its first bit is 0 and the next 1, so that it has one form as a DER integer.
+/// A number that an answer must repeat. Its first bit is 0 and the next 1, so that it has one form
+/// as a DER integer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Nonce([u8; 8]);
 
@@ -31,9 +35,21 @@ impl Nonce {
 
 /// The request for a timestamp of `imprint`, with the authority's certificate in the answer.
 pub fn request(imprint: &Digest, nonce: Nonce) -> Vec<u8> {
-    let imprint = tagged(SEQUENCE, &[SHA256.as_slice(), &tagged(OCTETS, imprint.bytes())].concat());
+    let imprint = tagged(
+        SEQUENCE,
+        &[SHA256.as_slice(), &tagged(OCTETS, imprint.bytes())].concat(),
+    );
     let certificate = [0x01, 0x01, 0xff];
-    tagged(SEQUENCE, &[tagged(INTEGER, &[1]).as_slice(), &imprint, &nonce.der(), &certificate].concat())
+    tagged(
+        SEQUENCE,
+        &[
+            tagged(INTEGER, &[1]).as_slice(),
+            &imprint,
+            &nonce.der(),
+            &certificate,
+        ]
+        .concat(),
+    )
 }
 
 /// Everything here is shorter than 128 bytes, so that a length is one byte.
@@ -52,19 +68,33 @@ pub fn check(answer: &[u8], imprint: &Digest, nonce: Nonce) -> Result<(), Answer
     }
     let holds = |wanted: &[u8]| answer.windows(wanted.len()).any(|window| window == wanted);
     if !holds(&nonce.der()) {
-        return Err(AnswerError::new("the timestamp answers another request: its nonce is not ours"));
+        return Err(AnswerError::new(
+            "the timestamp answers another request: its nonce is not ours",
+        ));
     }
-    if holds(&tagged(OCTETS, imprint.bytes())) { Ok(()) } else { Err(AnswerError::new("the timestamp is of something else than our signature")) }
+    if holds(&tagged(OCTETS, imprint.bytes())) {
+        Ok(())
+    } else {
+        Err(AnswerError::new(
+            "the timestamp is of something else than our signature",
+        ))
+    }
 }
 
 /// What is inside of the sequence that comes first.
 fn contents(der: &[u8]) -> Option<&[u8]> {
-    let [SEQUENCE, length, rest @ ..] = der else { return None };
+    let [SEQUENCE, length, rest @ ..] = der else {
+        return None;
+    };
     match length {
         0..=0x7f => rest.get(..usize::from(*length)),
         0x81..=0x84 => {
             let (length, rest) = rest.split_at_checked(usize::from(length & 0x7f))?;
-            rest.get(..length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)))
+            rest.get(
+                ..length
+                    .iter()
+                    .fold(0, |sum, byte| sum << 8 | usize::from(*byte)),
+            )
         }
         _ => None,
     }
@@ -76,7 +106,8 @@ mod tests {
 
     const NONCE: Nonce = Nonce::new([0xff, 2, 3, 4, 5, 6, 7, 8]);
 
-    /// `openssl ts -query -digest 9f86…0a08 -sha256 -cert` writes the same with a NULL parameter, and its own nonce.
+    /// `openssl ts -query -digest 9f86…0a08 -sha256 -cert` writes the same with a NULL parameter,
+    /// and its own nonce.
     #[test]
     fn the_request_is_der() {
         let expected = "3041020101302f300b06096086480165030402010420\

@@ -1,7 +1,7 @@
 //! What `packgate unpack` extracts, and what an archive may put where.
 //!
-//! The archive's bytes are exactly what the lock pins, so an archive that cannot be extracted is a fault of the lock that asks for it:
-//! `InvalidLock`. Only what exceeds a limit is `LimitExceeded`.
+//! The archive's bytes are exactly what the lock pins, so an archive that cannot be extracted is a
+//! fault of the lock that asks for it: `InvalidLock`. Only what exceeds a limit is `LimitExceeded`.
 
 pub mod tar;
 
@@ -29,7 +29,9 @@ pub struct Extraction {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnpackError {
     /// The target's name does not say what it is.
-    #[error("{0} is to be unpacked, but its name does not say how; add compression: gzip, bzip2 or zip")]
+    #[error(
+        "{0} is to be unpacked, but its name does not say how; add compression: gzip, bzip2 or zip"
+    )]
     UnknownCompression(BundlePath),
     /// The bytes are no such archive.
     #[error("archive cannot be read: {0}")]
@@ -71,12 +73,24 @@ impl Classified for UnpackError {
 
 /// What is to be done with `artifact`: nothing, unless the lock says `unpack`.
 pub fn extraction(artifact: &Artifact) -> Result<Option<Extraction>, UnpackError> {
-    let Some(unpack) = &artifact.unpack else { return Ok(None) };
+    let Some(unpack) = &artifact.unpack else {
+        return Ok(None);
+    };
     let archive = artifact.target.clone();
     let compression = unpack.compression.or_else(|| told_by_name(&archive));
-    let compression = compression.ok_or_else(|| UnpackError::UnknownCompression(archive.clone()))?;
-    let into = unpack.path.clone().or_else(|| archive.parents().last().and_then(|folder| folder.parse().ok()));
-    Ok(Some(Extraction { archive, compression, into }))
+    let compression =
+        compression.ok_or_else(|| UnpackError::UnknownCompression(archive.clone()))?;
+    let into = unpack.path.clone().or_else(|| {
+        archive
+            .parents()
+            .last()
+            .and_then(|folder| folder.parse().ok())
+    });
+    Ok(Some(Extraction {
+        archive,
+        compression,
+        into,
+    }))
 }
 
 fn told_by_name(archive: &BundlePath) -> Option<Compression> {
@@ -97,16 +111,28 @@ pub fn file_path(into: Option<&BundlePath>, name: &[u8]) -> Result<BundlePath, U
     join(into, text)
 }
 
-/// The path in the bundle of a folder that an archive calls `name`; nothing if that is `into` itself.
-pub fn folder_path(into: Option<&BundlePath>, name: &[u8]) -> Result<Option<BundlePath>, UnpackError> {
+/// The path in the bundle of a folder that an archive calls `name`; nothing if that is `into`
+/// itself.
+pub fn folder_path(
+    into: Option<&BundlePath>,
+    name: &[u8],
+) -> Result<Option<BundlePath>, UnpackError> {
     let text = check_name(name)?;
     let text = text.trim_end_matches('/');
-    if text.split('/').all(|segment| matches!(segment, "" | ".")) { Ok(None) } else { join(into, text).map(Some) }
+    if text.split('/').all(|segment| matches!(segment, "" | ".")) {
+        Ok(None)
+    } else {
+        join(into, text).map(Some)
+    }
 }
 
 fn check_name(name: &[u8]) -> Result<&str, UnpackError> {
     let text = std::str::from_utf8(name).map_err(|_| UnpackError::NotUtf8(shown(name)))?;
-    if text.starts_with('/') { Err(UnpackError::Absolute(shown(name))) } else { Ok(text) }
+    if text.starts_with('/') {
+        Err(UnpackError::Absolute(shown(name)))
+    } else {
+        Ok(text)
+    }
 }
 
 /// `name` is checked alone first: behind a folder, an empty name would name that folder.
@@ -119,21 +145,38 @@ fn join(into: Option<&BundlePath>, name: &str) -> Result<BundlePath, UnpackError
     }
 }
 
-/// Checks the target of a symbolic link at `at`, which was made by [`file_path`] with the same `into`.
+/// Checks the target of a symbolic link at `at`, which was made by [`file_path`] with the same
+/// `into`.
 ///
-/// A target is accepted if its `..` all come first and do not climb above `into`. The folder of a link is a real folder (who writes
-/// sees to that), so these `..` are what they look like; after them a path can only go down, through links that obey the same rule. A `..`
-/// behind a name is refused, because the name may be a link itself.
-pub fn link_target(into: Option<&BundlePath>, at: &BundlePath, target: &[u8]) -> Result<String, UnpackError> {
-    let refused = |why| UnpackError::Link { name: at.to_string(), target: shown(target), why };
+/// A target is accepted if its `..` all come first and do not climb above `into`. The folder of a
+/// link is a real folder (who writes sees to that), so these `..` are what they look like; after
+/// them a path can only go down, through links that obey the same rule. A `..` behind a name is
+/// refused, because the name may be a link itself.
+pub fn link_target(
+    into: Option<&BundlePath>,
+    at: &BundlePath,
+    target: &[u8],
+) -> Result<String, UnpackError> {
+    let refused = |why| UnpackError::Link {
+        name: at.to_string(),
+        target: shown(target),
+        why,
+    };
     let text = std::str::from_utf8(target).map_err(|_| refused("is not UTF-8"))?;
-    if text.is_empty() || text.len() > MAX_LINK || text.contains('\\') || text.chars().any(char::is_control) {
+    if text.is_empty()
+        || text.len() > MAX_LINK
+        || text.contains('\\')
+        || text.chars().any(char::is_control)
+    {
         return Err(refused("is no path"));
     }
     if text.starts_with('/') {
         return Err(refused("is absolute"));
     }
-    let mut segments = text.split('/').filter(|segment| !matches!(*segment, "" | ".")).peekable();
+    let mut segments = text
+        .split('/')
+        .filter(|segment| !matches!(*segment, "" | "."))
+        .peekable();
     let mut climbs = 0;
     while segments.next_if_eq(&"..").is_some() {
         climbs += 1;
@@ -141,13 +184,25 @@ pub fn link_target(into: Option<&BundlePath>, at: &BundlePath, target: &[u8]) ->
     if segments.any(|segment| segment == "..") {
         return Err(refused("has \"..\" behind a name"));
     }
-    let depth = at.parents().count().saturating_sub(into.map_or(0, |folder| folder.parents().count() + 1));
-    if climbs > depth { Err(refused("leads out of the folder that it is unpacked into")) } else { Ok(text.to_owned()) }
+    let depth = at
+        .parents()
+        .count()
+        .saturating_sub(into.map_or(0, |folder| folder.parents().count() + 1));
+    if climbs > depth {
+        Err(refused("leads out of the folder that it is unpacked into"))
+    } else {
+        Ok(text.to_owned())
+    }
 }
 
-/// The mode that a file gets: executable if its owner may execute it. Nothing else of an archive's modes counts.
+/// The mode that a file gets: executable if its owner may execute it. Nothing else of an archive's
+/// modes counts.
 pub const fn file_mode(bits: u32) -> FileMode {
-    if bits & 0o100 == 0 { FileMode::Plain } else { FileMode::Executable }
+    if bits & 0o100 == 0 {
+        FileMode::Plain
+    } else {
+        FileMode::Executable
+    }
 }
 
 /// A name for messages: short, and text in any case.
@@ -184,54 +239,133 @@ mod tests {
 
     #[test]
     fn the_lock_says_what_is_extracted_and_where() {
-        let told = |target, compression, into: Option<&str>| extraction(&artifact(target, Some(Unpack { compression, path: into.map(path) })));
+        let told = |target, compression, into: Option<&str>| {
+            extraction(&artifact(
+                target,
+                Some(Unpack {
+                    compression,
+                    path: into.map(path),
+                }),
+            ))
+        };
         for (target, compression, into, expected) in [
-            ("opt/rules.tgz", None, None, (Compression::Gzip, Some("opt"))),
+            (
+                "opt/rules.tgz",
+                None,
+                None,
+                (Compression::Gzip, Some("opt")),
+            ),
             ("rules.TAR.GZ", None, None, (Compression::Gzip, None)),
-            ("a/b/rules.tar.bz2", None, Some("c"), (Compression::Bzip2, Some("c"))),
+            (
+                "a/b/rules.tar.bz2",
+                None,
+                Some("c"),
+                (Compression::Bzip2, Some("c")),
+            ),
             ("rules.zip", None, None, (Compression::Zip, None)),
-            ("rules.zip", Some(Compression::Gzip), None, (Compression::Gzip, None)),
-            ("rules", Some(Compression::Zip), None, (Compression::Zip, None)),
+            (
+                "rules.zip",
+                Some(Compression::Gzip),
+                None,
+                (Compression::Gzip, None),
+            ),
+            (
+                "rules",
+                Some(Compression::Zip),
+                None,
+                (Compression::Zip, None),
+            ),
         ] {
-            let found = told(target, compression, into).expect(target).expect("an extraction");
-            assert_eq!((found.compression, found.into.as_ref().map(BundlePath::as_str)), expected, "{target}");
+            let found = told(target, compression, into)
+                .expect(target)
+                .expect("an extraction");
+            assert_eq!(
+                (
+                    found.compression,
+                    found.into.as_ref().map(BundlePath::as_str)
+                ),
+                expected,
+                "{target}"
+            );
         }
-        assert_eq!(told("rules.gz", None, None).expect_err("no tar").reason(), Reason::InvalidLock);
+        assert_eq!(
+            told("rules.gz", None, None).expect_err("no tar").reason(),
+            Reason::InvalidLock
+        );
         assert_eq!(extraction(&artifact("rules.tgz", None)), Ok(None));
     }
 
     #[test]
     fn names_stay_below_the_folder() {
         let into = path("opt/x");
-        for (name, expected) in [("a", "opt/x/a"), ("./a//b", "opt/x/a/b"), (".packgate/x", "")] {
-            let found = file_path(Some(&into), name.as_bytes()).map(|path| path.to_string()).unwrap_or_default();
+        for (name, expected) in [
+            ("a", "opt/x/a"),
+            ("./a//b", "opt/x/a/b"),
+            (".packgate/x", ""),
+        ] {
+            let found = file_path(Some(&into), name.as_bytes())
+                .map(|path| path.to_string())
+                .unwrap_or_default();
             assert_eq!(found, expected);
         }
-        for name in ["", ".", "/a", "..", "a/../b", "a/", "a\\b", "a\nb", "x://y", &format!("{}a", "a/".repeat(600))] {
+        for name in [
+            "",
+            ".",
+            "/a",
+            "..",
+            "a/../b",
+            "a/",
+            "a\\b",
+            "a\nb",
+            "x://y",
+            &format!("{}a", "a/".repeat(600)),
+        ] {
             for into in [None, Some(&into)] {
                 assert!(file_path(into, name.as_bytes()).is_err(), "{name:?}");
             }
         }
-        assert!(matches!(file_path(None, b"\xff"), Err(UnpackError::NotUtf8(_))));
+        assert!(matches!(
+            file_path(None, b"\xff"),
+            Err(UnpackError::NotUtf8(_))
+        ));
     }
 
     #[test]
     fn folders_may_be_the_folder_itself() {
         let into = path("opt");
         for name in [".", "./", "", ".//."] {
-            assert_eq!(folder_path(Some(&into), name.as_bytes()), Ok(None), "{name:?}");
+            assert_eq!(
+                folder_path(Some(&into), name.as_bytes()),
+                Ok(None),
+                "{name:?}"
+            );
         }
-        assert_eq!(folder_path(Some(&into), b"./a/b/"), Ok(Some(path("opt/a/b"))));
+        assert_eq!(
+            folder_path(Some(&into), b"./a/b/"),
+            Ok(Some(path("opt/a/b")))
+        );
         for name in ["/", "//a", "..", "a/..", "./../"] {
-            assert!(folder_path(Some(&into), name.as_bytes()).is_err(), "{name:?}");
+            assert!(
+                folder_path(Some(&into), name.as_bytes()).is_err(),
+                "{name:?}"
+            );
         }
     }
 
     #[test]
     fn links_cannot_lead_out() {
         let into = path("opt/x");
-        for (at, target) in [("opt/x/a/l", "b"), ("opt/x/a/l", "../b/./c"), ("opt/x/l", "."), ("opt/x/a/b/l", "../../c"), ("opt/x/l", "a..b/..c")] {
-            assert!(link_target(Some(&into), &path(at), target.as_bytes()).is_ok(), "{at} -> {target}");
+        for (at, target) in [
+            ("opt/x/a/l", "b"),
+            ("opt/x/a/l", "../b/./c"),
+            ("opt/x/l", "."),
+            ("opt/x/a/b/l", "../../c"),
+            ("opt/x/l", "a..b/..c"),
+        ] {
+            assert!(
+                link_target(Some(&into), &path(at), target.as_bytes()).is_ok(),
+                "{at} -> {target}"
+            );
         }
         for (at, target, part) in [
             ("opt/x/l", "..", "leads out"),
@@ -244,7 +378,10 @@ mod tests {
             ("opt/x/a/l", "a\0b", "no path"),
         ] {
             let error = link_target(Some(&into), &path(at), target.as_bytes()).expect_err(target);
-            assert!(error.to_string().contains(part), "{at} -> {target}: {error}");
+            assert!(
+                error.to_string().contains(part),
+                "{at} -> {target}: {error}"
+            );
         }
         assert!(link_target(None, &path("l"), b"..").is_err());
         assert!(link_target(None, &path("a/l"), b"../b").is_ok());
@@ -252,7 +389,12 @@ mod tests {
 
     #[test]
     fn modes_are_the_two_of_a_bundle() {
-        for (bits, mode) in [(0o644, FileMode::Plain), (0o4755, FileMode::Executable), (0o7666, FileMode::Plain), (0o100, FileMode::Executable)] {
+        for (bits, mode) in [
+            (0o644, FileMode::Plain),
+            (0o4755, FileMode::Executable),
+            (0o7666, FileMode::Plain),
+            (0o100, FileMode::Executable),
+        ] {
             assert_eq!(file_mode(bits), mode);
         }
     }

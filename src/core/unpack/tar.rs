@@ -1,7 +1,8 @@
 //! Headers of tar archives: V7, USTAR and PAX (POSIX.1-2017, `pax`), and GNU's long names.
 //!
-//! The `tar` crate reads GNU's and PAX's metadata into memory however long it is, so a small archive could ask for gigabytes; here the
-//! reader decides, by [`MAX_METADATA`]. Not supported: sparse files, multi-volume archives.
+//! The `tar` crate reads GNU's and PAX's metadata into memory however long it is, so a small
+//! archive could ask for gigabytes; here the reader decides, by [`MAX_METADATA`]. Not supported:
+//! sparse files, multi-volume archives.
 
 use super::{UnpackError, shown};
 
@@ -55,7 +56,10 @@ pub struct Pending {
 impl Kind {
     /// Is it about other entries?
     pub const fn is_metadata(self) -> bool {
-        matches!(self, Self::Extended | Self::Global | Self::LongName | Self::LongLink)
+        matches!(
+            self,
+            Self::Extended | Self::Global | Self::LongName | Self::LongLink
+        )
     }
 }
 
@@ -72,7 +76,13 @@ impl Header {
             return Err(malformed("a folder or link has content"));
         }
         let mode = u32::try_from(number(&block[100..108])? & 0o7777).unwrap_or_default();
-        Ok(Some(Self { kind, name, link: text(&block[157..257]).to_vec(), size, mode }))
+        Ok(Some(Self {
+            kind,
+            name,
+            link: text(&block[157..257]).to_vec(),
+            size,
+            mode,
+        }))
     }
 }
 
@@ -84,7 +94,9 @@ impl Pending {
             Kind::LongLink => self.link = Some(text(content).to_vec()),
             Kind::Extended => self.take_in_records(content)?,
             Kind::Global => check_global(content)?,
-            Kind::File | Kind::Folder | Kind::Symlink => return Err(malformed("metadata that is none")),
+            Kind::File | Kind::Folder | Kind::Symlink => {
+                return Err(malformed("metadata that is none"));
+            }
         }
         Ok(())
     }
@@ -95,10 +107,16 @@ impl Pending {
             match key {
                 b"path" => self.name = Some(value.to_vec()),
                 b"linkpath" => self.link = Some(value.to_vec()),
-                b"size" => self.size = Some(decimal(value).ok_or_else(|| malformed("a PAX size is no number"))?),
+                b"size" => {
+                    self.size =
+                        Some(decimal(value).ok_or_else(|| malformed("a PAX size is no number"))?)
+                }
                 key if key.starts_with(b"GNU.sparse.") => {
                     let name = self.name.as_deref().map(shown).unwrap_or_default();
-                    return Err(UnpackError::Kind { name, what: "a sparse file" });
+                    return Err(UnpackError::Kind {
+                        name,
+                        what: "a sparse file",
+                    });
                 }
                 _ => {}
             }
@@ -112,7 +130,12 @@ impl Pending {
         if size.is_some_and(|size| size != 0) && header.kind != Kind::File {
             return Err(malformed("a folder or link has content"));
         }
-        Ok(Header { name: name.unwrap_or(header.name), link: link.unwrap_or(header.link), size: size.unwrap_or(header.size), ..header })
+        Ok(Header {
+            name: name.unwrap_or(header.name),
+            link: link.unwrap_or(header.link),
+            size: size.unwrap_or(header.size),
+            ..header
+        })
     }
 
     /// Was metadata read that no entry followed?
@@ -126,7 +149,10 @@ fn malformed(what: &str) -> UnpackError {
 }
 
 fn kind(flag: u8, name: &[u8]) -> Result<Kind, UnpackError> {
-    let refused = |what| UnpackError::Kind { name: shown(name), what };
+    let refused = |what| UnpackError::Kind {
+        name: shown(name),
+        what,
+    };
     match flag {
         b'0' | 0 | b'7' => Ok(Kind::File),
         b'5' => Ok(Kind::Folder),
@@ -146,7 +172,11 @@ fn kind(flag: u8, name: &[u8]) -> Result<Kind, UnpackError> {
 /// Only POSIX has the prefix; GNU's own format keeps times there.
 fn full_name(block: &[u8; BLOCK]) -> Vec<u8> {
     let (name, prefix) = (text(&block[..100]), text(&block[345..500]));
-    if &block[257..263] != b"ustar\0" || prefix.is_empty() { name.to_vec() } else { [prefix, name].join(&b'/') }
+    if &block[257..263] != b"ustar\0" || prefix.is_empty() {
+        name.to_vec()
+    } else {
+        [prefix, name].join(&b'/')
+    }
 }
 
 fn text(field: &[u8]) -> &[u8] {
@@ -155,32 +185,56 @@ fn text(field: &[u8]) -> &[u8] {
 
 fn check_sum(block: &[u8; BLOCK]) -> Result<(), UnpackError> {
     let field = 148..156;
-    let counted = |(at, byte): (usize, &u8)| u64::from(if field.contains(&at) { b' ' } else { *byte });
+    let counted =
+        |(at, byte): (usize, &u8)| u64::from(if field.contains(&at) { b' ' } else { *byte });
     let sum: u64 = block.iter().enumerate().map(counted).sum();
-    if number(&block[field.clone()])? == sum { Ok(()) } else { Err(malformed("a tar header has a wrong checksum")) }
+    if number(&block[field.clone()])? == sum {
+        Ok(())
+    } else {
+        Err(malformed("a tar header has a wrong checksum"))
+    }
 }
 
 /// Octal digits with blanks around them, or GNU's base 256 for what octal cannot hold.
 fn number(field: &[u8]) -> Result<u64, UnpackError> {
     let wrong = || malformed("a number in a tar header cannot be read");
     if let Some((0x80, rest)) = field.split_first() {
-        return rest.iter().try_fold(0_u64, |sum, byte| sum.checked_mul(256)?.checked_add(u64::from(*byte))).ok_or_else(wrong);
+        return rest
+            .iter()
+            .try_fold(0_u64, |sum, byte| {
+                sum.checked_mul(256)?.checked_add(u64::from(*byte))
+            })
+            .ok_or_else(wrong);
     }
-    let octal = |sum: u64, byte: &u8| matches!(byte, b'0'..=b'7').then(|| sum.checked_mul(8)?.checked_add(u64::from(byte - b'0')))?;
-    text(field).trim_ascii().iter().try_fold(0, octal).ok_or_else(wrong)
+    let octal = |sum: u64, byte: &u8| {
+        matches!(byte, b'0'..=b'7')
+            .then(|| sum.checked_mul(8)?.checked_add(u64::from(byte - b'0')))?
+    };
+    text(field)
+        .trim_ascii()
+        .iter()
+        .try_fold(0, octal)
+        .ok_or_else(wrong)
 }
 
 fn decimal(text: &[u8]) -> Option<u64> {
     let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(text).ok().filter(|_| digits)?.parse().ok()
+    std::str::from_utf8(text)
+        .ok()
+        .filter(|_| digits)?
+        .parse()
+        .ok()
 }
 
-/// Records for all entries: comments such as git's commit are fine, a path or size for everything is not.
+/// Records for all entries: comments such as git's commit are fine, a path or size for everything
+/// is not.
 fn check_global(content: &[u8]) -> Result<(), UnpackError> {
     for record in records(content) {
         let (key, _) = record?;
         if matches!(key, b"path" | b"linkpath" | b"size") || key.starts_with(b"GNU.sparse.") {
-            return Err(malformed("a global PAX header names one path or size for all entries"));
+            return Err(malformed(
+                "a global PAX header names one path or size for all entries",
+            ));
         }
     }
     Ok(())
@@ -209,7 +263,10 @@ fn split_record(content: &[u8]) -> Option<(Record<'_>, &[u8])> {
     let length = usize::try_from(decimal(content.get(..blank)?)?).ok()?;
     let record = content.get(blank + 1..length)?.strip_suffix(b"\n")?;
     let equals = record.iter().position(|byte| *byte == b'=')?;
-    Some(((record.get(..equals)?, record.get(equals + 1..)?), content.get(length..)?))
+    Some((
+        (record.get(..equals)?, record.get(equals + 1..)?),
+        content.get(length..)?,
+    ))
 }
 
 #[cfg(test)]

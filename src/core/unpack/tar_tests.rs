@@ -20,15 +20,29 @@ fn summed(mut block: [u8; BLOCK]) -> [u8; BLOCK] {
 }
 
 fn read(block: &[u8; BLOCK]) -> Result<Header, String> {
-    Header::parse(block).map(|header| header.expect("not the end")).map_err(|error| error.to_string())
+    Header::parse(block)
+        .map(|header| header.expect("not the end"))
+        .map_err(|error| error.to_string())
 }
 
 #[test]
 fn headers_are_read() {
     let header = read(&block(b"a/b", b'0', b"00000000017\0", b"")).expect("a header");
-    assert_eq!(header, Header { kind: Kind::File, name: b"a/b".to_vec(), link: Vec::new(), size: 15, mode: 0o755 });
+    assert_eq!(
+        header,
+        Header {
+            kind: Kind::File,
+            name: b"a/b".to_vec(),
+            link: Vec::new(),
+            size: 15,
+            mode: 0o755
+        }
+    );
     let link = read(&block(b"l", b'2', b"0", b"target")).expect("a header");
-    assert_eq!((link.kind, link.link.as_slice()), (Kind::Symlink, b"target".as_slice()));
+    assert_eq!(
+        (link.kind, link.link.as_slice()),
+        (Kind::Symlink, b"target".as_slice())
+    );
     assert_eq!(Header::parse(&[0; BLOCK]), Ok(None));
 }
 
@@ -48,8 +62,16 @@ fn sizes_are_octal_or_base_256() {
     assert_eq!(size(b"77777777777"), Ok(8_589_934_591));
     assert_eq!(size(b"     17 \0"), Ok(15));
     assert_eq!(size(b"\x80\0\0\0\0\0\0\x02\0\0\0\0"), Ok(8_589_934_592));
-    for wrong in [b"8".as_slice(), b"-1", b"\x80\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"] {
-        assert!(size(wrong).expect_err("refused").contains("number"), "{wrong:?}");
+    for wrong in [
+        b"8".as_slice(),
+        b"-1",
+        b"\x80\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+        b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+    ] {
+        assert!(
+            size(wrong).expect_err("refused").contains("number"),
+            "{wrong:?}"
+        );
     }
 }
 
@@ -64,10 +86,19 @@ fn what_is_no_file_folder_or_symlink_is_refused() {
         (b'M', "of an unknown kind"),
         (b'V', "of an unknown kind"),
     ] {
-        assert!(read(&block(b"a", flag, b"0", b"")).expect_err("refused").contains(part), "{flag}");
+        assert!(
+            read(&block(b"a", flag, b"0", b""))
+                .expect_err("refused")
+                .contains(part),
+            "{flag}"
+        );
     }
     for flag in [b'2', b'5'] {
-        assert!(read(&block(b"a", flag, b"1", b"")).expect_err("refused").contains("has content"));
+        assert!(
+            read(&block(b"a", flag, b"1", b""))
+                .expect_err("refused")
+                .contains("has content")
+        );
     }
     let mut changed = block(b"a", b'0', b"0", b"");
     changed[0] = b'b';
@@ -76,9 +107,13 @@ fn what_is_no_file_folder_or_symlink_is_refused() {
 
 fn extended(records: &[u8]) -> Result<Header, String> {
     let mut pending = Pending::default();
-    pending.take_in(Kind::Extended, records).map_err(|error| error.to_string())?;
+    pending
+        .take_in(Kind::Extended, records)
+        .map_err(|error| error.to_string())?;
     assert!(pending.is_left());
-    let header = pending.apply(read(&block(b"short", b'0', b"3", b""))?).map_err(|error| error.to_string())?;
+    let header = pending
+        .apply(read(&block(b"short", b'0', b"3", b""))?)
+        .map_err(|error| error.to_string())?;
     assert!(!pending.is_left());
     Ok(header)
 }
@@ -86,14 +121,26 @@ fn extended(records: &[u8]) -> Result<Header, String> {
 /// `LENGTH KEY=VALUE\n`, the length counted by trying.
 fn record(text: &str) -> Vec<u8> {
     let with = |length: usize| format!("{length} {text}\n").into_bytes();
-    (1..200).map(with).find(|record| record.starts_with(format!("{} ", record.len()).as_bytes())).expect("some length fits")
+    (1..200)
+        .map(with)
+        .find(|record| record.starts_with(format!("{} ", record.len()).as_bytes()))
+        .expect("some length fits")
 }
 
 #[test]
 fn pax_records_overrule_the_header() {
-    let records = [record("path=a/bä"), record("mtime=1700000000.5"), record("size=7"), record("x=\n=")].concat();
+    let records = [
+        record("path=a/bä"),
+        record("mtime=1700000000.5"),
+        record("size=7"),
+        record("x=\n="),
+    ]
+    .concat();
     let header = extended(&records).expect("applied");
-    assert_eq!((header.name.as_slice(), header.size), ("a/bä".as_bytes(), 7));
+    assert_eq!(
+        (header.name.as_slice(), header.size),
+        ("a/bä".as_bytes(), 7)
+    );
 }
 
 #[test]
@@ -112,10 +159,15 @@ fn broken_pax_records_are_refused() {
         (b"22 GNU.sparse.major=1\n", "sparse"),
     ] {
         let mut pending = Pending::default();
-        let outcome = pending.take_in(Kind::Extended, records).map_err(|error| error.to_string());
+        let outcome = pending
+            .take_in(Kind::Extended, records)
+            .map_err(|error| error.to_string());
         match outcome {
             Ok(()) => assert!(part.is_empty(), "{records:?}"),
-            Err(error) => assert!(!part.is_empty() && error.contains(part), "{records:?}: {error}"),
+            Err(error) => assert!(
+                !part.is_empty() && error.contains(part),
+                "{records:?}: {error}"
+            ),
         }
     }
 }
@@ -123,22 +175,40 @@ fn broken_pax_records_are_refused() {
 #[test]
 fn global_records_may_only_comment() {
     let mut pending = Pending::default();
-    assert!(pending.take_in(Kind::Global, b"18 comment=abcdef\n").is_ok() && !pending.is_left());
+    assert!(
+        pending
+            .take_in(Kind::Global, b"18 comment=abcdef\n")
+            .is_ok()
+            && !pending.is_left()
+    );
     assert!(pending.take_in(Kind::Global, b"10 path=a\n").is_err());
 }
 
 #[test]
 fn gnu_long_names_overrule_the_header() {
     let mut pending = Pending::default();
-    pending.take_in(Kind::LongName, b"long\0").expect("taken in");
+    pending
+        .take_in(Kind::LongName, b"long\0")
+        .expect("taken in");
     pending.take_in(Kind::LongLink, b"far\0").expect("taken in");
-    let header = pending.apply(read(&block(b"l", b'2', b"0", b"near")).expect("a header")).expect("applied");
-    assert_eq!((header.name.as_slice(), header.link.as_slice()), (b"long".as_slice(), b"far".as_slice()));
+    let header = pending
+        .apply(read(&block(b"l", b'2', b"0", b"near")).expect("a header"))
+        .expect("applied");
+    assert_eq!(
+        (header.name.as_slice(), header.link.as_slice()),
+        (b"long".as_slice(), b"far".as_slice())
+    );
 }
 
 #[test]
 fn a_pax_size_cannot_give_a_link_content() {
     let mut pending = Pending::default();
-    pending.take_in(Kind::Extended, b"10 size=7\n").expect("taken in");
-    assert!(pending.apply(read(&block(b"l", b'2', b"0", b"near")).expect("a header")).is_err());
+    pending
+        .take_in(Kind::Extended, b"10 size=7\n")
+        .expect("taken in");
+    assert!(
+        pending
+            .apply(read(&block(b"l", b'2', b"0", b"near")).expect("a header"))
+            .is_err()
+    );
 }

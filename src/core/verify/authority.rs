@@ -1,4 +1,5 @@
-//! A company's own certificate authority: its certificates and revocation lists, read and checked once.
+//! A company's own certificate authority: its certificates and revocation lists, read and checked
+//! once.
 
 use std::{collections::HashSet, fmt, sync::Arc};
 
@@ -69,10 +70,15 @@ pub enum AuthorityError {
         problem: String,
     },
     /// Only intermediates, or nothing.
-    #[error("none of the {0} certificates is a root: a certificate authority's own, signed by itself")]
+    #[error(
+        "none of the {0} certificates is a root: a certificate authority's own, signed by itself"
+    )]
     NoRoot(usize),
     /// One revocation list cannot be used.
-    #[error("revocation list {at} cannot be used: {problem}; version 2 with nextUpdate is expected, no delta and no indirect list")]
+    #[error(
+        "revocation list {at} cannot be used: {problem}; version 2 with nextUpdate is expected, no \
+            delta and no indirect list"
+    )]
     List {
         /// Which, counted from 1.
         at: usize,
@@ -91,34 +97,70 @@ impl Classified for AuthorityError {
 }
 
 impl CertificateAuthority {
-    /// Reads certificates (PEM: roots, which are signed by themselves, and intermediates), and revocation lists (PEM, or one in DER).
+    /// Reads certificates (PEM: roots, which are signed by themselves, and intermediates), and
+    /// revocation lists (PEM, or one in DER).
     ///
-    /// With lists, every certificate of a chain needs one of its issuer. Limits: `limits.authority_bytes`, `limits.authority_certificates`,
-    /// `limits.revocation_bytes`, `limits.revocation_lists`. Errors: whatever could not mean what it says.
-    pub fn parse(certificates: &[u8], lists: Option<&[u8]>, limits: &Limits) -> Result<Self, AuthorityError> {
+    /// With lists, every certificate of a chain needs one of its issuer. Limits:
+    /// `limits.authority_bytes`, `limits.authority_certificates`, `limits.revocation_bytes`,
+    /// `limits.revocation_lists`. Errors: whatever could not mean what it says.
+    pub fn parse(
+        certificates: &[u8],
+        lists: Option<&[u8]>,
+        limits: &Limits,
+    ) -> Result<Self, AuthorityError> {
         at_most("certificates", certificates.len(), limits.authority_bytes)?;
-        let lists = lists.map(|lists| RevocationLists::parse(lists, limits)).transpose()?;
+        let lists = lists
+            .map(|lists| RevocationLists::parse(lists, limits))
+            .transpose()?;
         Self::with(certificates, lists.map(Arc::new), limits)
     }
 
     /// The same with revocation lists that were read already.
-    pub fn with(certificates: &[u8], lists: Option<Arc<RevocationLists>>, limits: &Limits) -> Result<Self, AuthorityError> {
+    pub fn with(
+        certificates: &[u8],
+        lists: Option<Arc<RevocationLists>>,
+        limits: &Limits,
+    ) -> Result<Self, AuthorityError> {
         at_most("certificates", certificates.len(), limits.authority_bytes)?;
-        let mut all = pem("certificates", "CERTIFICATE", certificates, limits.authority_certificates)?;
+        let mut all = pem(
+            "certificates",
+            "CERTIFICATE",
+            certificates,
+            limits.authority_certificates,
+        )?;
         let mut seen = HashSet::new();
         all.retain(|(_, der)| seen.insert(Digest::of(der)));
-        let (count, content) = (all.len(), all.iter().map(|(_, der)| der.len()).sum::<usize>());
+        let (count, content) = (
+            all.len(),
+            all.iter().map(|(_, der)| der.len()).sum::<usize>(),
+        );
         let mut authority = Self {
             issuers: Issuers::new(Purpose::CodeSigning),
-            digest: Digest::of(format!("{} {:?}", Digest::of(certificates), lists.as_ref().map(|lists| lists.digest())).as_bytes()),
+            digest: Digest::of(
+                format!(
+                    "{} {:?}",
+                    Digest::of(certificates),
+                    lists.as_ref().map(|lists| lists.digest())
+                )
+                .as_bytes(),
+            ),
             lists,
             // As bytes and as anchors, with what was read of them.
             bytes: 2 * content + count * PARSED_BYTES,
         };
         for (at, der) in all {
-            authority.take(der).map_err(|problem| AuthorityError::Certificate { at: at + 1, problem })?;
+            authority
+                .take(der)
+                .map_err(|problem| AuthorityError::Certificate {
+                    at: at + 1,
+                    problem,
+                })?;
         }
-        if authority.issuers.has_root() { Ok(authority) } else { Err(AuthorityError::NoRoot(count)) }
+        if authority.issuers.has_root() {
+            Ok(authority)
+        } else {
+            Err(AuthorityError::NoRoot(count))
+        }
     }
 
     /// Of the certificates and the lists: its name in caches.
@@ -133,11 +175,14 @@ impl CertificateAuthority {
 
     /// Its revocation lists, newest first.
     pub(super) fn lists(&self) -> &[RevocationList] {
-        self.lists.as_ref().map_or(&[], |lists| lists.newest_first())
+        self.lists
+            .as_ref()
+            .map_or(&[], |lists| lists.newest_first())
     }
 
     fn take(&mut self, der: Vec<u8>) -> Result<(), String> {
-        let certificate = Certificate::from_der(&der).map_err(|error| format!("cannot be read: {error}"))?;
+        let certificate =
+            Certificate::from_der(&der).map_err(|error| format!("cannot be read: {error}"))?;
         if is_self_issued(&certificate) {
             return self.issuers.trust(&certificate, der);
         }
@@ -154,12 +199,26 @@ impl fmt::Debug for CertificateAuthority {
     }
 }
 
-pub(super) const fn at_most(what: &'static str, size: usize, limit: usize) -> Result<(), AuthorityError> {
-    if size <= limit { Ok(()) } else { Err(AuthorityError::TooLarge { what, size, limit }) }
+pub(super) const fn at_most(
+    what: &'static str,
+    size: usize,
+    limit: usize,
+) -> Result<(), AuthorityError> {
+    if size <= limit {
+        Ok(())
+    } else {
+        Err(AuthorityError::TooLarge { what, size, limit })
+    }
 }
 
-/// The content of every block, and its place. Text around the blocks, as openssl writes it, is passed over.
-pub(super) fn pem(what: &'static str, label: &str, bytes: &[u8], limit: usize) -> Result<Vec<(usize, Vec<u8>)>, AuthorityError> {
+/// The content of every block, and its place. Text around the blocks, as openssl writes it, is
+/// passed over.
+pub(super) fn pem(
+    what: &'static str,
+    label: &str,
+    bytes: &[u8],
+    limit: usize,
+) -> Result<Vec<(usize, Vec<u8>)>, AuthorityError> {
     let wrong = |problem: String| AuthorityError::Pem { what, problem };
     let text = std::str::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8".into()))?;
     let count = text.matches("-----BEGIN ").count();
@@ -169,11 +228,21 @@ pub(super) fn pem(what: &'static str, label: &str, bytes: &[u8], limit: usize) -
     let (begin, end) = (format!("{label}-----"), format!("-----END {label}-----"));
     let block = |(at, block): (usize, &str)| {
         let named = || shorten(block.split("-----").next().unwrap_or_default());
-        let body = block.strip_prefix(&begin).ok_or_else(|| wrong(format!("block {} is a {}, not a {label}", at + 1, named())))?;
-        let (body, _) = body.split_once(&end).ok_or_else(|| wrong(format!("block {} has no end", at + 1)))?;
+        let body = block
+            .strip_prefix(&begin)
+            .ok_or_else(|| wrong(format!("block {} is a {}, not a {label}", at + 1, named())))?;
+        let (body, _) = body
+            .split_once(&end)
+            .ok_or_else(|| wrong(format!("block {} has no end", at + 1)))?;
         let base64: String = body.split_ascii_whitespace().collect();
-        let der = BASE64.decode(base64).map_err(|_| wrong(format!("block {} is no base64", at + 1)))?;
+        let der = BASE64
+            .decode(base64)
+            .map_err(|_| wrong(format!("block {} is no base64", at + 1)))?;
         Ok((at, der))
     };
-    text.split("-----BEGIN ").skip(1).enumerate().map(block).collect()
+    text.split("-----BEGIN ")
+        .skip(1)
+        .enumerate()
+        .map(block)
+        .collect()
 }

@@ -1,7 +1,9 @@
-//! What judging the evidence about one digest may cost: a number of signature checks, and only while somebody waits for the answer.
+//! What judging the evidence about one digest may cost: a number of signature checks, and only
+//! while somebody waits for the answer.
 //!
-//! Who may attach evidence chooses how much of it there is, and who writes policies how many keys it is held against. Their product is what
-//! is bounded here. The first check of every candidate is free, so that no number of bad candidates spoils a good one that names its key.
+//! Who may attach evidence chooses how much of it there is, and who writes policies how many keys
+//! it is held against. Their product is what is bounded here. The first check of every candidate is
+//! free, so that no number of bad candidates spoils a good one that names its key.
 
 use std::cell::Cell;
 
@@ -28,7 +30,11 @@ pub(super) struct Effort<'a> {
 
 impl Checks {
     pub(super) const fn new(limit: usize) -> Self {
-        Self { limit, left: Cell::new(limit), made: Cell::new(0) }
+        Self {
+            limit,
+            left: Cell::new(limit),
+            made: Cell::new(0),
+        }
     }
 
     /// Checks that were made so far, those that were free too.
@@ -40,7 +46,12 @@ impl Checks {
 impl<'a> Effort<'a> {
     /// For one candidate. `stopped` is true when nobody waits any more.
     pub(super) const fn new(checks: &'a Checks, stopped: &'a dyn Fn() -> bool) -> Self {
-        Self { checks, stopped, is_first: Cell::new(true), is_exceeded: Cell::new(false) }
+        Self {
+            checks,
+            stopped,
+            is_first: Cell::new(true),
+            is_exceeded: Cell::new(false),
+        }
     }
 
     /// Takes one check of a signature, or refuses it.
@@ -86,7 +97,10 @@ mod tests {
         let checks = Checks::new(3);
         let reasons = |count: usize| {
             let effort = Effort::new(&checks, &|| false);
-            (0..count).filter_map(|_| effort.check().err()).map(|error| error.reason()).collect::<Vec<_>>()
+            (0..count)
+                .filter_map(|_| effort.check().err())
+                .map(|error| error.reason())
+                .collect::<Vec<_>>()
         };
         assert_eq!(reasons(3), []);
         assert_eq!(reasons(4), [Reason::LimitExceeded; 2]);
@@ -101,6 +115,12 @@ mod tests {
         effort.check().expect("free");
         effort.check_of(4 << 20).expect("17 checks");
         assert!(effort.check_of(4 << 20).is_err() && effort.is_exceeded());
-        assert_eq!(Effort::new(&checks, &|| true).check().expect_err("stopped").reason(), Reason::DeadlineExceeded);
+        assert_eq!(
+            Effort::new(&checks, &|| true)
+                .check()
+                .expect_err("stopped")
+                .reason(),
+            Reason::DeadlineExceeded
+        );
     }
 }

@@ -113,13 +113,19 @@ pub enum EvidenceError {
         limit: usize,
     },
     /// The question has no signature checks left.
-    #[error("it was not judged to the end: the evidence needs more than {limit} signature checks; delete what is not needed, or name fewer keys")]
+    #[error(
+        "it was not judged to the end: the evidence needs more than {limit} signature checks; \
+            delete what is not needed, or name fewer keys"
+    )]
     TooManyChecks {
         /// The cap.
         limit: usize,
     },
     /// What holds already takes all the memory that one question has.
-    #[error("its statement needs about {size} bytes of memory, and the statements of one digest may need {limit}")]
+    #[error(
+        "its statement needs about {size} bytes of memory, and the statements of one digest may \
+            need {limit}"
+    )]
     TooMuchStated {
         /// What it needs.
         size: usize,
@@ -144,9 +150,10 @@ impl EvidenceError {
     pub const fn signer(&self) -> Option<&Signer> {
         match self {
             Self::Sigstore { signer, .. } => signer.as_ref(),
-            Self::Statement { signer, .. } | Self::StatementType { signer, .. } | Self::Subjects { signer, .. } | Self::Subject { signer, .. } => {
-                Some(signer)
-            }
+            Self::Statement { signer, .. }
+            | Self::StatementType { signer, .. }
+            | Self::Subjects { signer, .. }
+            | Self::Subject { signer, .. } => Some(signer),
             _ => None,
         }
     }
@@ -160,9 +167,10 @@ impl Classified for EvidenceError {
             Self::OtherKey { .. } | Self::NoTrustRoot => Reason::NoMatchingAuthority,
             Self::KeySignature(_) => Reason::InvalidSignature,
             Self::Sigstore { reason, .. } => *reason,
-            Self::Subjects { .. } | Self::TooManyChecks { .. } | Self::TooMuchStated { .. } | Self::Envelope(JsonError::TooLarge { .. }) => {
-                Reason::LimitExceeded
-            }
+            Self::Subjects { .. }
+            | Self::TooManyChecks { .. }
+            | Self::TooMuchStated { .. }
+            | Self::Envelope(JsonError::TooLarge { .. }) => Reason::LimitExceeded,
             Self::NobodyWaits => Reason::DeadlineExceeded,
             Self::ForeignSubject(_) | Self::Subject { .. } => Reason::SubjectMismatch,
             Self::Layers(_)
@@ -198,15 +206,27 @@ impl Rejected {
     /// `referrer` was refused because of `error`.
     pub fn new(referrer: Digest, error: &EvidenceError) -> Self {
         let hinted = match error {
-            EvidenceError::KeySignature(fingerprint) => Some(Signer::Key { fingerprint: *fingerprint }),
+            EvidenceError::KeySignature(fingerprint) => Some(Signer::Key {
+                fingerprint: *fingerprint,
+            }),
             _ => error.signer().cloned(),
         };
-        Self { referrer, reason: error.reason(), message: shorten(&error.to_string()), signer: hinted }
+        Self {
+            referrer,
+            reason: error.reason(),
+            message: shorten(&error.to_string()),
+            signer: hinted,
+        }
     }
 
     /// `referrer` could not be gathered because of `error`.
     pub fn unread(referrer: Digest, error: &dyn Classified) -> Self {
-        Self { referrer, reason: error.reason(), message: shorten(&error.to_string()), signer: None }
+        Self {
+            referrer,
+            reason: error.reason(),
+            message: shorten(&error.to_string()),
+            signer: None,
+        }
     }
 
     /// How far it came.
@@ -219,9 +239,11 @@ impl Rejected {
     }
 }
 
-/// How far something came before it was refused: of several faults, the one that came furthest is told (`formats.md`, "Verdicts").
+/// How far something came before it was refused: of several faults, the one that came furthest is
+/// told (`formats.md`, "Verdicts").
 ///
-/// Bytes that changed and dependencies that did not answer come first: nobody can say what an unreadable signature would have proved.
+/// Bytes that changed and dependencies that did not answer come first: nobody can say what an
+/// unreadable signature would have proved.
 pub(crate) const fn rank(reason: Reason) -> u8 {
     match (reason.class(), reason) {
         (Class::Corrupt, _) => 101,
@@ -243,9 +265,13 @@ pub(crate) const fn rank(reason: Reason) -> u8 {
     }
 }
 
-/// Text from outside, fit for a terminal and a log: nothing that is not seen or reorders what is, at most 300 characters.
+/// Text from outside, fit for a terminal and a log: nothing that is not seen or reorders what is,
+/// at most 300 characters.
 pub(crate) fn shorten(text: &str) -> String {
-    text.chars().take(MAX_MESSAGE).map(|c| if is_invisible(c) { '\u{fffd}' } else { c }).collect()
+    text.chars()
+        .take(MAX_MESSAGE)
+        .map(|c| if is_invisible(c) { '\u{fffd}' } else { c })
+        .collect()
 }
 
 fn shown(digest: Option<&Digest>) -> String {
@@ -280,7 +306,10 @@ mod tests {
 
     #[test]
     fn text_from_outside_cannot_steer_a_terminal() {
-        assert_eq!(shorten("a\u{1b}[2Jb\n\u{202e}c"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}c");
+        assert_eq!(
+            shorten("a\u{1b}[2Jb\n\u{202e}c"),
+            "a\u{fffd}[2Jb\u{fffd}\u{fffd}c"
+        );
         assert_eq!(shorten(&"x".repeat(1_000)).len(), MAX_MESSAGE);
     }
 }

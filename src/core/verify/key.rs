@@ -19,23 +19,28 @@ const BEGIN: &str = "-----BEGIN PUBLIC KEY-----";
 const END: &str = "-----END PUBLIC KEY-----";
 const MAX_PEM: usize = 16 << 10;
 
-/// The fixed beginning of an SPKI (RFC 5280, section 4.1.2.7) per algorithm, and its whole length in bytes. Points are uncompressed.
+/// The fixed beginning of an SPKI (RFC 5280, section 4.1.2.7) per algorithm, and its whole length
+/// in bytes. Points are uncompressed.
 ///
-/// One key has one encoding here. Otherwise one key in two encodings would be two signers, and could meet a threshold of two.
+/// One key has one encoding here. Otherwise one key in two encodings would be two signers, and
+/// could meet a threshold of two.
 const P256: (&[u8], usize) = (b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00\x04", 91);
 const P384: (&[u8], usize) = (b"\x30\x76\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x22\x03\x62\x00\x04", 120);
 const P521: (&[u8], usize) = (b"\x30\x81\x9b\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x23\x03\x81\x86\x00\x04", 158);
 const ED25519: (&[u8], usize) = (b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00", 44);
 
-/// Sizes of RSA keys in bits. Below, they can be factored; above, cosign does not take them, and one verification costs milliseconds.
+/// Sizes of RSA keys in bits. Below, they can be factored; above, cosign does not take them, and
+/// one verification costs milliseconds.
 const RSA_BITS: RangeInclusive<usize> = 2048..=4096;
 /// The header of an SPKI of such a size: a sequence whose length has two bytes.
 const RSA_HEADER: usize = 4;
 /// `rsaEncryption` (RFC 8017, appendix C), which Sigstore uses with PKCS#1 v1.5 and SHA-256.
 const RSA: &[u8] = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
-/// `id-RSASSA-PSS` (RFC 4055, section 3.1), whatever its parameters are: the identifier behind the sequence's header.
+/// `id-RSASSA-PSS` (RFC 4055, section 3.1), whatever its parameters are: the identifier behind the
+/// sequence's header.
 const PSS: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a";
-/// The same with SHA-256, MGF1 with SHA-256 and a salt of 32 bytes: the only parameters that Sigstore's list of algorithms has.
+/// The same with SHA-256, MGF1 with SHA-256 and a salt of 32 bytes: the only parameters that
+/// Sigstore's list of algorithms has.
 const PSS_SHA256: &[u8] = b"\x30\x41\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a\x30\x34\
     \xa0\x0f\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\
     \xa1\x1c\x30\x1a\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x08\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\
@@ -103,10 +108,16 @@ pub enum KeyError {
     #[error("this is a private key; give the public one (packgate keys public)")]
     Private,
     /// The key's type is unknown, it is too small, not on its curve, or oddly encoded.
-    #[error("public key must be ECDSA P-256, P-384 or P-521, Ed25519, or RSA of 2048 to 4096 bits, in its usual DER encoding")]
+    #[error(
+        "public key must be ECDSA P-256, P-384 or P-521, Ed25519, or RSA of 2048 to 4096 bits, in \
+            its usual DER encoding"
+    )]
     Unsupported,
     /// An RSA key that is only for PSS, and leaves open or chooses otherwise what goes with it.
-    #[error("public key is for RSASSA-PSS, and must name SHA-256, MGF1 with SHA-256 and a salt of 32 bytes as its parameters")]
+    #[error(
+        "public key is for RSASSA-PSS, and must name SHA-256, MGF1 with SHA-256 and a salt of 32 \
+            bytes as its parameters"
+    )]
     PssParameters,
 }
 
@@ -125,9 +136,16 @@ impl VerificationKey {
     /// Reads a public key in DER.
     pub(super) fn from_spki(spki: Vec<u8>) -> Result<Self, KeyError> {
         let (algorithm, plain) = read(&spki)?;
-        let key = ParsedPublicKey::new(algorithm.verification(), &*plain).map_err(|_| KeyError::Unsupported)?;
+        let key = ParsedPublicKey::new(algorithm.verification(), &*plain)
+            .map_err(|_| KeyError::Unsupported)?;
         let (fingerprint, numbers) = (Digest::of(&spki), Digest::of(&plain));
-        Ok(Self { key, spki, fingerprint, numbers, algorithm })
+        Ok(Self {
+            key,
+            spki,
+            fingerprint,
+            numbers,
+            algorithm,
+        })
     }
 
     /// SHA-256 of the SPKI in DER: the key's name in policies, revocations and reports.
@@ -136,7 +154,10 @@ impl VerificationKey {
     }
 
     pub(super) const fn names(&self) -> KeyNames {
-        KeyNames { fingerprint: self.fingerprint, numbers: self.numbers }
+        KeyNames {
+            fingerprint: self.fingerprint,
+            numbers: self.numbers,
+        }
     }
 
     /// What cosign writes into a bundle to name this key: base64 of the fingerprint's bytes.
@@ -157,12 +178,16 @@ impl VerificationKey {
     /// The key as PEM, as `openssl pkey -pubout` and cosign write it.
     pub fn to_pem(&self) -> String {
         let base64 = BASE64.encode(&self.spki);
-        let lines = base64.as_bytes().chunks(64).flat_map(|line| [line, b"\n"].concat());
+        let lines = base64
+            .as_bytes()
+            .chunks(64)
+            .flat_map(|line| [line, b"\n"].concat());
         let body: String = lines.map(char::from).collect();
         format!("{BEGIN}\n{body}{END}\n")
     }
 
-    /// Is it the same key for another algorithm, such as one RSA key for PKCS#1 and for PSS? Such a pair is one signer.
+    /// Is it the same key for another algorithm, such as one RSA key for PKCS#1 and for PSS? Such a
+    /// pair is one signer.
     pub fn is_twin_of(&self, other: &Self) -> bool {
         self.numbers == other.numbers && self.fingerprint != other.fingerprint
     }
@@ -174,19 +199,26 @@ impl VerificationKey {
 
     /// The same for a message whose hashes are kept.
     pub(super) fn verifies_message(&self, message: &Message, signature: &[u8]) -> bool {
-        let by_hash = message.hash_for(self.algorithm).map(|hash| self.key.verify_digest_sig(hash, signature).is_ok());
+        let by_hash = message
+            .hash_for(self.algorithm)
+            .map(|hash| self.key.verify_digest_sig(hash, signature).is_ok());
         by_hash.unwrap_or_else(|| self.verifies(message.bytes(), signature))
     }
 }
 
 impl fmt::Debug for VerificationKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "VerificationKey({} {})", self.algorithm.as_str(), self.fingerprint)
+        write!(
+            f,
+            "VerificationKey({} {})",
+            self.algorithm.as_str(),
+            self.fingerprint
+        )
     }
 }
 
-/// The algorithm follows the key, never what a signature says of itself. With it comes the SPKI that the library reads: it knows PSS keys only
-/// as `rsaEncryption`.
+/// The algorithm follows the key, never what a signature says of itself. With it comes the SPKI
+/// that the library reads: it knows PSS keys only as `rsaEncryption`.
 fn read(spki: &[u8]) -> Result<(KeyAlgorithm, Cow<'_, [u8]>), KeyError> {
     let is = |(prefix, length): (&[u8], usize)| spki.len() == length && spki.starts_with(prefix);
     let algorithm = match () {
@@ -200,36 +232,58 @@ fn read(spki: &[u8]) -> Result<(KeyAlgorithm, Cow<'_, [u8]>), KeyError> {
     Ok((algorithm, Cow::Borrowed(spki)))
 }
 
-/// A PSS key, and the same as `rsaEncryption`. Everything but the algorithm must be what [`is_plain_rsa`] asks for.
+/// A PSS key, and the same as `rsaEncryption`. Everything but the algorithm must be what
+/// [`is_plain_rsa`] asks for.
 fn read_pss(spki: &[u8]) -> Result<(KeyAlgorithm, Cow<'_, [u8]>), KeyError> {
     let rest = spki.get(RSA_HEADER..).ok_or(KeyError::Unsupported)?;
     let Some(key) = rest.strip_prefix(PSS_SHA256) else {
         let is_pss = rest.get(2..).is_some_and(|inner| inner.starts_with(PSS));
-        return Err(if is_pss { KeyError::PssParameters } else { KeyError::Unsupported });
+        return Err(if is_pss {
+            KeyError::PssParameters
+        } else {
+            KeyError::Unsupported
+        });
     };
     let plain = sequence(&[RSA, key].concat()).ok_or(KeyError::Unsupported)?;
     let one_encoding = sequence(rest).as_deref() == Some(spki) && is_plain_rsa(&plain);
-    if one_encoding { Ok((KeyAlgorithm::RsaPss, Cow::Owned(plain))) } else { Err(KeyError::Unsupported) }
+    if one_encoding {
+        Ok((KeyAlgorithm::RsaPss, Cow::Owned(plain)))
+    } else {
+        Err(KeyError::Unsupported)
+    }
 }
 
 /// A DER sequence of 256 to 65,535 bytes.
 fn sequence(content: &[u8]) -> Option<Vec<u8>> {
-    let length = u16::try_from(content.len()).ok().filter(|length| *length > 0xff)?;
+    let length = u16::try_from(content.len())
+        .ok()
+        .filter(|length| *length > 0xff)?;
     Some([b"\x30\x82", length.to_be_bytes().as_slice(), content].concat())
 }
 
-/// Is it an RSA key of a size that is accepted, in exactly the encoding that it would be written in?
+/// Is it an RSA key of a size that is accepted, in exactly the encoding that it would be written
+/// in?
 fn is_plain_rsa(spki: &[u8]) -> bool {
-    let Ok(key) = PublicEncryptingKey::from_der(spki) else { return false };
-    RSA_BITS.contains(&key.key_size_bits()) && AsDer::<PublicKeyX509Der<'_>>::as_der(&key).is_ok_and(|der| der.as_ref() == spki)
+    let Ok(key) = PublicEncryptingKey::from_der(spki) else {
+        return false;
+    };
+    RSA_BITS.contains(&key.key_size_bits())
+        && AsDer::<PublicKeyX509Der<'_>>::as_der(&key).is_ok_and(|der| der.as_ref() == spki)
 }
 
 fn decode_pem(pem: &str) -> Result<Vec<u8>, KeyError> {
     if pem.contains("PRIVATE KEY-----") {
         return Err(KeyError::Private);
     }
-    let body = pem.trim().strip_prefix(BEGIN).and_then(|rest| rest.strip_suffix(END)).filter(|_| pem.len() <= MAX_PEM);
-    let base64: String = body.ok_or(KeyError::Pem)?.split_ascii_whitespace().collect();
+    let body = pem
+        .trim()
+        .strip_prefix(BEGIN)
+        .and_then(|rest| rest.strip_suffix(END))
+        .filter(|_| pem.len() <= MAX_PEM);
+    let base64: String = body
+        .ok_or(KeyError::Pem)?
+        .split_ascii_whitespace()
+        .collect();
     BASE64.decode(base64).map_err(|_| KeyError::Pem)
 }
 

@@ -1,7 +1,8 @@
 use aws_lc_rs::{
     rsa::KeySize,
     signature::{
-        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
+        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING,
+        ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
     },
 };
 use serde_json::json;
@@ -23,12 +24,17 @@ use crate::{
     signing::{KeySigner, Signer as _},
 };
 
-const COSIGN: &str = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEfFzYEJaLws+djfUt1X8t9Nl0yXQ1\niSGHJdzRG0sN4qUhTfWa8/v1ouAB1z9VvZBIPtfws3gnkI6Zr9gosTxy+Q==\n-----END PUBLIC KEY-----\n";
+const COSIGN: &str = "-----BEGIN PUBLIC \
+    KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEfFzYEJaLws+djfUt1X8t9Nl0yXQ1\niSGHJdzRG0sN4qUhTfWa8/v1ouAB1z9VvZBIPtfws3gnkI6Zr9gosTxy+Q==\n-----END PUBLIC KEY-----\n";
 
 impl VerificationKey {
     /// The same RSA key, declared for PSS alone.
     pub(crate) fn for_pss(&self) -> Self {
-        Self::from_spki(sequence(&[PSS_SHA256, &self.spki[RSA_HEADER + RSA.len()..]].concat()).expect("a sequence")).expect("a key")
+        Self::from_spki(
+            sequence(&[PSS_SHA256, &self.spki[RSA_HEADER + RSA.len()..]].concat())
+                .expect("a sequence"),
+        )
+        .expect("a key")
     }
 }
 
@@ -41,14 +47,39 @@ fn the_hint_is_cosigns() {
     let key = VerificationKey::from_pem(COSIGN).expect("cosign's key");
     assert_eq!(key.hint(), "KjeQLy5pIpIDI+ZLJxDjFBuvCaj7gRtpFwjL8j7NK1Y=");
     assert_eq!(key.algorithm().as_str(), "ECDSA P-256 SHA-256");
-    assert_eq!(VerificationKey::from_pem(&COSIGN.replace('\n', "\r\n")).expect("CRLF").fingerprint(), key.fingerprint());
+    assert_eq!(
+        VerificationKey::from_pem(&COSIGN.replace('\n', "\r\n"))
+            .expect("CRLF")
+            .fingerprint(),
+        key.fingerprint()
+    );
 }
 
 #[test]
 fn the_algorithm_follows_the_key() {
-    let ec = |algorithm| EcdsaKeyPair::generate(algorithm).expect("a key").public_key().as_der().expect("DER").as_ref().to_vec();
-    let ed: Vec<u8> = Ed25519KeyPair::generate().expect("a key").public_key().as_der().expect("DER").as_ref().to_vec();
-    let rsa = aws_lc_rs::rsa::KeyPair::generate(KeySize::Rsa2048).expect("a key").public_key().as_der().expect("DER").as_ref().to_vec();
+    let ec = |algorithm| {
+        EcdsaKeyPair::generate(algorithm)
+            .expect("a key")
+            .public_key()
+            .as_der()
+            .expect("DER")
+            .as_ref()
+            .to_vec()
+    };
+    let ed: Vec<u8> = Ed25519KeyPair::generate()
+        .expect("a key")
+        .public_key()
+        .as_der()
+        .expect("DER")
+        .as_ref()
+        .to_vec();
+    let rsa = aws_lc_rs::rsa::KeyPair::generate(KeySize::Rsa2048)
+        .expect("a key")
+        .public_key()
+        .as_der()
+        .expect("DER")
+        .as_ref()
+        .to_vec();
     for (spki, algorithm) in [
         (ec(&ECDSA_P256_SHA256_ASN1_SIGNING), "ECDSA P-256 SHA-256"),
         (ec(&ECDSA_P384_SHA384_ASN1_SIGNING), "ECDSA P-384 SHA-384"),
@@ -56,7 +87,13 @@ fn the_algorithm_follows_the_key() {
         (ed, "Ed25519"),
         (rsa, "RSA PKCS#1 SHA-256"),
     ] {
-        assert_eq!(VerificationKey::from_pem(&pem(&spki)).expect(algorithm).algorithm().as_str(), algorithm);
+        assert_eq!(
+            VerificationKey::from_pem(&pem(&spki))
+                .expect(algorithm)
+                .algorithm()
+                .as_str(),
+            algorithm
+        );
     }
 }
 
@@ -71,29 +108,45 @@ fn every_algorithm_verifies_its_own_signatures_only() {
     let ec = |algorithm: &'static EcdsaSigningAlgorithm| {
         let key = EcdsaKeyPair::generate(algorithm).expect("a key");
         let spki = key.public_key().as_der().expect("DER").as_ref().to_vec();
-        (spki, key.sign(&random, MESSAGE).expect("a signature").as_ref().to_vec())
+        (
+            spki,
+            key.sign(&random, MESSAGE)
+                .expect("a signature")
+                .as_ref()
+                .to_vec(),
+        )
     };
     let ed = Ed25519KeyPair::generate().expect("a key");
     let rsa = aws_lc_rs::rsa::KeyPair::generate(KeySize::Rsa2048).expect("a key");
     let rsa_spki: Vec<u8> = rsa.public_key().as_der().expect("DER").as_ref().to_vec();
     let rsa_sign = |encoding: &'static dyn RsaEncoding| {
         let mut signature = vec![0; rsa.public_modulus_len()];
-        rsa.sign(encoding, &random, MESSAGE, &mut signature).expect("a signature");
+        rsa.sign(encoding, &random, MESSAGE, &mut signature)
+            .expect("a signature");
         signature
     };
     for (spki, signature) in [
         ec(&ECDSA_P256_SHA256_ASN1_SIGNING),
         ec(&ECDSA_P384_SHA384_ASN1_SIGNING),
         ec(&ECDSA_P521_SHA512_ASN1_SIGNING),
-        (ed.public_key().as_der().expect("DER").as_ref().to_vec(), ed.sign(MESSAGE).as_ref().to_vec()),
+        (
+            ed.public_key().as_der().expect("DER").as_ref().to_vec(),
+            ed.sign(MESSAGE).as_ref().to_vec(),
+        ),
         (rsa_spki.clone(), rsa_sign(&RSA_PKCS1_SHA256)),
     ] {
         let key = VerificationKey::from_spki(spki).expect("a key");
         assert!(key.verifies(MESSAGE, &signature), "{key:?}");
-        assert!(!key.verifies(b"another", &signature) && !key.verifies(MESSAGE, b""), "{key:?}");
+        assert!(
+            !key.verifies(b"another", &signature) && !key.verifies(MESSAGE, b""),
+            "{key:?}"
+        );
     }
     let rsa = VerificationKey::from_spki(rsa_spki).expect("a key");
-    assert!(!rsa.verifies(MESSAGE, &rsa_sign(&RSA_PSS_SHA256)), "one algorithm per key");
+    assert!(
+        !rsa.verifies(MESSAGE, &rsa_sign(&RSA_PSS_SHA256)),
+        "one algorithm per key"
+    );
 }
 
 #[test]
@@ -104,19 +157,41 @@ fn one_key_has_one_encoding() {
     let mut off_curve = spki.clone();
     off_curve[90] ^= 1;
     let trailing = [spki.as_slice(), b"\0"].concat();
-    for (what, spki) in [("compressed", compressed), ("off curve", off_curve), ("trailing byte", trailing), ("short", spki[..90].to_vec())] {
-        assert_eq!(VerificationKey::from_pem(&pem(&spki)).expect_err(what), KeyError::Unsupported, "{what}");
+    for (what, spki) in [
+        ("compressed", compressed),
+        ("off curve", off_curve),
+        ("trailing byte", trailing),
+        ("short", spki[..90].to_vec()),
+    ] {
+        assert_eq!(
+            VerificationKey::from_pem(&pem(&spki)).expect_err(what),
+            KeyError::Unsupported,
+            "{what}"
+        );
     }
 }
 
 #[test]
 fn one_rsa_key_has_one_encoding() {
-    let rsa = aws_lc_rs::rsa::KeyPair::generate(KeySize::Rsa2048).expect("a key").public_key().as_der().expect("DER").as_ref().to_vec();
+    let rsa = aws_lc_rs::rsa::KeyPair::generate(KeySize::Rsa2048)
+        .expect("a key")
+        .public_key()
+        .as_der()
+        .expect("DER")
+        .as_ref()
+        .to_vec();
     let plain = b"\x30\x82\x01\x22\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
     assert!(rsa.starts_with(plain) && VerificationKey::from_spki(rsa.clone()).is_ok());
-    let without_null: &[u8] = b"\x30\x82\x01\x20\x30\x0b\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01";
-    assert_eq!(VerificationKey::from_spki([without_null, &rsa[plain.len()..]].concat()).expect_err("odd"), KeyError::Unsupported);
-    assert_eq!(VerificationKey::from_spki([rsa.as_slice(), b"\0"].concat()).expect_err("a trailing byte"), KeyError::Unsupported);
+    let without_null: &[u8] =
+        b"\x30\x82\x01\x20\x30\x0b\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01";
+    assert_eq!(
+        VerificationKey::from_spki([without_null, &rsa[plain.len()..]].concat()).expect_err("odd"),
+        KeyError::Unsupported
+    );
+    assert_eq!(
+        VerificationKey::from_spki([rsa.as_slice(), b"\0"].concat()).expect_err("a trailing byte"),
+        KeyError::Unsupported
+    );
 }
 
 #[test]
@@ -127,19 +202,37 @@ fn what_is_no_public_key_is_refused() {
         ("", KeyError::Pem),
         (two.as_str(), KeyError::Pem),
         (&before, KeyError::Pem),
-        (&COSIGN.replace("PUBLIC KEY", "RSA PUBLIC KEY"), KeyError::Pem),
+        (
+            &COSIGN.replace("PUBLIC KEY", "RSA PUBLIC KEY"),
+            KeyError::Pem,
+        ),
         (&COSIGN.replace("MFkw", "M%kw"), KeyError::Pem),
-        (&COSIGN.replace("PUBLIC KEY", "ENCRYPTED SIGSTORE PRIVATE KEY"), KeyError::Private),
+        (
+            &COSIGN.replace("PUBLIC KEY", "ENCRYPTED SIGSTORE PRIVATE KEY"),
+            KeyError::Private,
+        ),
         (&pem(b""), KeyError::Unsupported),
-        (&format!("{BEGIN}{}{END}", "A".repeat(MAX_PEM)), KeyError::Pem),
+        (
+            &format!("{BEGIN}{}{END}", "A".repeat(MAX_PEM)),
+            KeyError::Pem,
+        ),
     ] {
-        assert_eq!(VerificationKey::from_pem(text).expect_err(text), error, "{text}");
+        assert_eq!(
+            VerificationKey::from_pem(text).expect_err(text),
+            error,
+            "{text}"
+        );
     }
 }
 
 macro_rules! data {
     ($name:literal) => {
-        include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/keys/", $name)).as_slice()
+        include_bytes!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/data/keys/",
+            $name
+        ))
+        .as_slice()
     };
 }
 
@@ -166,11 +259,22 @@ fn signatures_by_openssl_verify_with_their_own_key_only() {
         let key = read_pem(pem).expect("a key");
         assert_eq!(key.algorithm(), algorithm);
         assert_eq!(key.to_pem().as_bytes(), pem);
-        assert!(key.verifies(b"packgate", signature) && !key.verifies(b"packgate ", signature), "{key:?}");
+        assert!(
+            key.verifies(b"packgate", signature) && !key.verifies(b"packgate ", signature),
+            "{key:?}"
+        );
         for (other, (_, foreign, _)) in cases.iter().enumerate() {
-            assert_eq!(key.verifies(b"packgate", foreign), at == other, "{key:?} and the signature of {other}");
+            assert_eq!(
+                key.verifies(b"packgate", foreign),
+                at == other,
+                "{key:?} and the signature of {other}"
+            );
             let kept = Message::new(b"packgate".to_vec());
-            assert_eq!(key.verifies_message(&kept, foreign), at == other, "{key:?} and the signature of {other}, hashed once");
+            assert_eq!(
+                key.verifies_message(&kept, foreign),
+                at == other,
+                "{key:?} and the signature of {other}, hashed once"
+            );
         }
     }
 }
@@ -185,11 +289,17 @@ fn keys_that_are_too_small_too_large_or_of_another_kind_are_refused() {
         (data!("rsa-pss-open.pub"), KeyError::PssParameters),
         (data!("rsa-pss-sha512.pub"), KeyError::PssParameters),
     ] {
-        assert_eq!(read_pem(pem).expect_err("refused"), error, "{}", String::from_utf8_lossy(pem));
+        assert_eq!(
+            read_pem(pem).expect_err("refused"),
+            error,
+            "{}",
+            String::from_utf8_lossy(pem)
+        );
     }
 }
 
-/// One pair of numbers, two declarations: each accepts signatures of its own padding only, and a salt of its own length.
+/// One pair of numbers, two declarations: each accepts signatures of its own padding only, and a
+/// salt of its own length.
 #[test]
 fn an_rsa_key_verifies_the_padding_that_it_declares_only() {
     use aws_lc_rs::{
@@ -203,25 +313,46 @@ fn an_rsa_key_verifies_the_padding_that_it_declares_only() {
     let pss_spki = pss.spki().to_vec();
     let sign = |encoding: &'static dyn RsaEncoding| {
         let mut signature = vec![0; pair.public_modulus_len()];
-        pair.sign(encoding, &SystemRandom::new(), b"message", &mut signature).expect("a signature");
+        pair.sign(encoding, &SystemRandom::new(), b"message", &mut signature)
+            .expect("a signature");
         signature
     };
-    for (encoding, by_plain, by_pss) in
-        [(&RSA_PKCS1_SHA256 as &'static dyn RsaEncoding, true, false), (&RSA_PSS_SHA256, false, true), (&RSA_PSS_SHA384, false, false)]
-    {
+    for (encoding, by_plain, by_pss) in [
+        (&RSA_PKCS1_SHA256 as &'static dyn RsaEncoding, true, false),
+        (&RSA_PSS_SHA256, false, true),
+        (&RSA_PSS_SHA384, false, false),
+    ] {
         let signature = sign(encoding);
-        assert_eq!((plain.verifies(b"message", &signature), pss.verifies(b"message", &signature)), (by_plain, by_pss));
+        assert_eq!(
+            (
+                plain.verifies(b"message", &signature),
+                pss.verifies(b"message", &signature)
+            ),
+            (by_plain, by_pss)
+        );
     }
     assert!(plain.is_twin_of(&pss) && pss.is_twin_of(&plain) && !pss.is_twin_of(&pss));
     assert_ne!(plain.fingerprint(), pss.fingerprint());
-    assert_eq!(pss.hint(), BASE64.encode(Digest::of(&pss_spki).bytes()), "the hint is of the key as it is given");
+    assert_eq!(
+        pss.hint(),
+        BASE64.encode(Digest::of(&pss_spki).bytes()),
+        "the hint is of the key as it is given"
+    );
 
     let mut longer = pss_spki.clone();
     longer[3] += 1;
     longer.push(0);
     let short_form = [b"\x30\x83\x00", &pss_spki[2..]].concat();
-    for odd in [longer, short_form, pss_spki[..pss_spki.len() - 1].to_vec(), [pss_spki.as_slice(), b"\0"].concat()] {
-        assert_eq!(VerificationKey::from_spki(odd).expect_err("odd"), KeyError::Unsupported);
+    for odd in [
+        longer,
+        short_form,
+        pss_spki[..pss_spki.len() - 1].to_vec(),
+        [pss_spki.as_slice(), b"\0"].concat(),
+    ] {
+        assert_eq!(
+            VerificationKey::from_spki(odd).expect_err("odd"),
+            KeyError::Unsupported
+        );
     }
 }
 
@@ -229,16 +360,23 @@ fn an_rsa_key_verifies_the_padding_that_it_declares_only() {
 #[test]
 fn ed25519_is_never_pre_hashed() {
     let pair = Ed25519KeyPair::generate().expect("a key");
-    let key = VerificationKey::from_spki(pair.public_key().as_der().expect("DER").as_ref().to_vec()).expect("a key");
+    let key =
+        VerificationKey::from_spki(pair.public_key().as_der().expect("DER").as_ref().to_vec())
+            .expect("a key");
     let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA512, b"message");
-    let context = [b"SigEd25519 no Ed25519 collisions\x01\x00".as_slice(), hash.as_ref()].concat();
+    let context = [
+        b"SigEd25519 no Ed25519 collisions\x01\x00".as_slice(),
+        hash.as_ref(),
+    ]
+    .concat();
     for signed in [hash.as_ref(), &context] {
         assert!(!key.verifies(b"message", pair.sign(signed).as_ref()));
     }
     assert!(key.verifies(b"message", pair.sign(b"message").as_ref()));
 }
 
-/// What a forger or a careless tool might make: the right key, and not the hash, padding or salt that goes with it.
+/// What a forger or a careless tool might make: the right key, and not the hash, padding or salt
+/// that goes with it.
 #[test]
 fn the_right_key_with_another_hash_padding_or_salt_is_refused() {
     for (pem, signature) in [
@@ -259,24 +397,42 @@ fn bundle_of(key: &VerificationKey, payload: &[u8], signature: &[u8]) -> serde_j
     json!({
         "mediaType": media_type::SIGSTORE_BUNDLE_V03,
         "verificationMaterial": {"publicKey": {"hint": key.hint()}},
-        "dsseEnvelope": {"payload": BASE64.encode(payload), "payloadType": media_type::IN_TOTO, "signatures": [{"sig": BASE64.encode(signature)}]},
+        "dsseEnvelope": {
+            "payload": BASE64.encode(payload),
+            "payloadType": media_type::IN_TOTO,
+            "signatures": [{"sig": BASE64.encode(signature)}],
+        },
     })
 }
 
 fn rsa_sign(pem: &[u8], encoding: &'static dyn signature::RsaEncoding, message: &[u8]) -> Vec<u8> {
-    let body: String = String::from_utf8_lossy(pem).lines().filter(|line| !line.starts_with("-----")).collect();
-    let pair = aws_lc_rs::rsa::KeyPair::from_pkcs8(&BASE64.decode(body).expect("base64")).expect("a key");
+    let body: String = String::from_utf8_lossy(pem)
+        .lines()
+        .filter(|line| !line.starts_with("-----"))
+        .collect();
+    let pair =
+        aws_lc_rs::rsa::KeyPair::from_pkcs8(&BASE64.decode(body).expect("base64")).expect("a key");
     let mut signature = vec![0; pair.public_modulus_len()];
-    pair.sign(encoding, &aws_lc_rs::rand::SystemRandom::new(), message, &mut signature).expect("a signature");
+    pair.sign(
+        encoding,
+        &aws_lc_rs::rand::SystemRandom::new(),
+        message,
+        &mut signature,
+    )
+    .expect("a signature");
     signature
 }
 
 #[tokio::test]
 async fn bundles_of_every_algorithm_are_verified_by_their_key_alone() {
     let subject = Digest::of(b"the judged manifest");
-    let payload = serde_json::to_vec(&Statement::about("", &subject, COSIGN_SIGN, json!({}))).expect("JSON");
+    let payload =
+        serde_json::to_vec(&Statement::about("", &subject, COSIGN_SIGN, json!({}))).expect("JSON");
     let message = sigstore_types::pae(media_type::IN_TOTO, &payload);
-    let mut signed = vec![(data!("rsa-as-pss.pub"), rsa_sign(data!("rsa.pem"), &signature::RSA_PSS_SHA256, &message))];
+    let mut signed = vec![(
+        data!("rsa-as-pss.pub"),
+        rsa_sign(data!("rsa.pem"), &signature::RSA_PSS_SHA256, &message),
+    )];
     for (public, private) in [
         (data!("p256.pub"), data!("p256-pkcs8.pem")),
         (data!("p384.pub"), data!("p384.pem")),
@@ -285,33 +441,74 @@ async fn bundles_of_every_algorithm_are_verified_by_their_key_alone() {
         (data!("rsa.pub"), data!("rsa.pem")),
         (data!("rsa-4096.pub"), data!("rsa-4096.pem")),
     ] {
-        let signature = KeySigner::from_pem(private, None).expect("a key").sign(&message).await.expect("a signature");
+        let signature = KeySigner::from_pem(private, None)
+            .expect("a key")
+            .sign(&message)
+            .await
+            .expect("a signature");
         signed.push((public, signature.bytes.as_bytes().to_vec()));
     }
-    let keys: Vec<_> = signed.iter().map(|(pem, _)| read_pem(pem).expect("a key")).collect();
+    let keys: Vec<_> = signed
+        .iter()
+        .map(|(pem, _)| read_pem(pem).expect("a key"))
+        .collect();
     for (at, (key, (_, signature))) in keys.iter().zip(&signed).enumerate() {
-        let evidence = evidence(vec![candidate(&subject, &bundle_of(key, &payload, signature))]);
-        let judged = |keys: Vec<VerificationKey>| verify(&subject, &evidence, &Trust { keys, ..Trust::default() }, &Limits::DEFAULT);
+        let evidence = evidence(vec![candidate(
+            &subject,
+            &bundle_of(key, &payload, signature),
+        )]);
+        let judged = |keys: Vec<VerificationKey>| {
+            verify(
+                &subject,
+                &evidence,
+                &Trust {
+                    keys,
+                    ..Trust::default()
+                },
+                &Limits::DEFAULT,
+            )
+        };
         let found = judged(keys.clone());
         assert_eq!(found.rejected, [], "{key:?}");
-        assert_eq!(found.verified[0].signer(), &Signer::Key { fingerprint: key.fingerprint() });
-        let others = keys.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, key)| key.clone()).collect();
+        assert_eq!(
+            found.verified[0].signer(),
+            &Signer::Key {
+                fingerprint: key.fingerprint()
+            }
+        );
+        let others = keys
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != at)
+            .map(|(_, key)| key.clone())
+            .collect();
         let refused = judged(others);
         assert!(refused.verified.is_empty(), "{key:?}");
-        assert_eq!(refused.rejected[0].reason, Reason::NoMatchingAuthority, "{key:?}");
+        assert_eq!(
+            refused.rejected[0].reason,
+            Reason::NoMatchingAuthority,
+            "{key:?}"
+        );
     }
 }
 
-/// `sigstore-verify` knows neither of the two, so nobody can vouch for the time of their signatures. Never passed over in silence.
+/// `sigstore-verify` knows neither of the two, so nobody can vouch for the time of their
+/// signatures. Never passed over in silence.
 #[test]
 fn log_entries_and_timestamps_of_keys_that_nobody_checks_are_refused() {
-    let root = TrustRoot::parse(br#"{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}"#, &Limits::DEFAULT).expect("a root");
+    let root = TrustRoot::parse(
+        br#"{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}"#,
+        &Limits::DEFAULT,
+    )
+    .expect("a root");
     let subject = Digest::of(b"the judged manifest");
     for pem in [data!("p521.pub"), data!("rsa-as-pss.pub")] {
         let key = read_pem(pem).expect("a key");
         let mut bundle = bundle_of(&key, b"{}", b"signature");
-        bundle["verificationMaterial"]["timestampVerificationData"] = json!({"rfc3161Timestamps": [{"signedTimestamp": "MAA="}]});
-        let bundle = SigstoreBundle::parse(bundle.to_string().as_bytes(), &Limits::DEFAULT).expect("a bundle");
+        bundle["verificationMaterial"]["timestampVerificationData"] =
+            json!({"rfc3161Timestamps": [{"signedTimestamp": "MAA="}]});
+        let bundle = SigstoreBundle::parse(bundle.to_string().as_bytes(), &Limits::DEFAULT)
+            .expect("a bundle");
         let error = vouch(&root, &bundle, &key, &subject).expect_err("nobody checks it");
         assert_eq!(error.reason(), Reason::InvalidTimestamp);
         assert!(error.to_string().contains("cannot be checked"), "{error}");

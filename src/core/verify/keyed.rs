@@ -1,7 +1,8 @@
 //! Bundles that were signed with a key: what `cosign sign --key` makes.
 //!
-//! The key is all that is needed to know who signed. Log entries and timestamps in such a bundle say when; they are held against the trust
-//! roots that a policy names for its keys, and against no other. Without one nobody but the signer knows when it was signed.
+//! The key is all that is needed to know who signed. Log entries and timestamps in such a bundle
+//! say when; they are held against the trust roots that a policy names for its keys, and against no
+//! other. Without one nobody but the signer knows when it was signed.
 
 use sigstore_types::DsseEnvelope;
 
@@ -15,10 +16,11 @@ use super::{
     verified::{Authenticated, Claims, Format, Vouched},
 };
 
-/// Finds the key that signed `envelope`, and who vouches for the time. The hint decides nothing but which key is tried first, and which fault is
-/// told.
+/// Finds the key that signed `envelope`, and who vouches for the time. The hint decides nothing but
+/// which key is tried first, and which fault is told.
 ///
-/// The first of the result is what the key alone says. Errors beside it: the trust roots that do not vouch for the rest, and why.
+/// The first of the result is what the key alone says. Errors beside it: the trust roots that do
+/// not vouch for the rest, and why.
 pub(super) fn authenticate(
     bundle: &SigstoreBundle,
     envelope: &DsseEnvelope,
@@ -43,7 +45,9 @@ pub(super) fn authenticate(
     let (mut found, mut faults) = (vec![by_key_alone(key, bundle)], Vec::new());
     if bundle.has_time_evidence() {
         for root in &trust.vouching {
-            let checked = effort.check_of(message.bytes().len()).and_then(|()| sigstore::vouch(root, bundle, key, subject));
+            let checked = effort
+                .check_of(message.bytes().len())
+                .and_then(|()| sigstore::vouch(root, bundle, key, subject));
             match checked {
                 Ok(vouched) => found.push(vouched),
                 Err(error) => faults.push(error),
@@ -54,9 +58,15 @@ pub(super) fn authenticate(
 }
 
 fn by_key_alone(key: &VerificationKey, bundle: &SigstoreBundle) -> Authenticated {
-    let vouched = if bundle.has_time_evidence() { Vouched::Unchecked } else { Vouched::Absent };
+    let vouched = if bundle.has_time_evidence() {
+        Vouched::Unchecked
+    } else {
+        Vouched::Absent
+    };
     Authenticated {
-        signer: Signer::Key { fingerprint: key.fingerprint() },
+        signer: Signer::Key {
+            fingerprint: key.fingerprint(),
+        },
         root: None,
         time: SignedAt::Unknown,
         vouched,

@@ -1,9 +1,11 @@
 //! What `sigstore-verify` leaves open about log entries.
 //!
-//! It looks for the checkpoint's key by its four-byte hint, among the keys of all logs that have begun by now; of Rekor v1 it does not compare
-//! the size of the tree in the proof with the checkpoint's, and of Rekor v2 neither size nor root nor index; and without a promise it reads
-//! neither the name of the log nor the window in which the log's key was in use, nor the time that an entry of Rekor v2 tells. Here an entry is of the
-//! log that it names, that log was in use at a time that somebody vouches for, all that is said of its tree agrees, and no time is told that
+//! It looks for the checkpoint's key by its four-byte hint, among the keys of all logs that have
+//! begun by now; of Rekor v1 it does not compare the size of the tree in the proof with the
+//! checkpoint's, and of Rekor v2 neither size nor root nor index; and without a promise it reads
+//! neither the name of the log nor the window in which the log's key was in use, nor the time that
+//! an entry of Rekor v2 tells. Here an entry is of the log that it names, that log was in use at a
+//! time that somebody vouches for, all that is said of its tree agrees, and no time is told that
 //! nobody signed.
 
 use std::fmt;
@@ -39,8 +41,14 @@ impl fmt::Display for Fault {
             Self::UnknownLog => "its log entry names a log that the trust root does not know",
             Self::OtherLog => "its log entry names one log, and its checkpoint is of another",
             Self::OtherTree => "its inclusion proof is for another tree than the checkpoint's",
-            Self::OtherIndex => "its inclusion proof is for another place in the tree than its log entry's",
-            Self::UnsignedTime => "its log entry of Rekor v2 tells a time (integratedTime), which that log never does: nobody signed it",
+            Self::OtherIndex => {
+                "its inclusion proof is for another place in the tree than its log \
+                entry's"
+            }
+            Self::UnsignedTime => {
+                "its log entry of Rekor v2 tells a time (integratedTime), which \
+                that log never does: nobody signed it"
+            }
             Self::OutOfUse => "its log was not in use at any time that somebody vouches for",
         })
     }
@@ -48,18 +56,38 @@ impl fmt::Display for Fault {
 
 impl Logs {
     pub(super) fn of(root: &TrustedRoot) -> Self {
-        let logs = root.tlogs.iter().map(|log| Log { id: log.log_id.key_id.as_bytes().to_vec(), window: log.public_key.valid_for });
+        let logs = root.tlogs.iter().map(|log| Log {
+            id: log.log_id.key_id.as_bytes().to_vec(),
+            window: log.public_key.valid_for,
+        });
         Self(logs.collect())
     }
 
-    /// Checks entries whose proofs, checkpoints and promises hold already. `times` are those that somebody vouches for; if there are none, the
-    /// log's use must have no end. `promised`: the log's promise will do in the place of a proof.
-    pub(super) fn check(&self, entries: &[TransparencyLogEntry], times: &[Timestamp], promised: bool) -> Result<(), Fault> {
-        entries.iter().try_for_each(|entry| self.check_entry(entry, times, promised))
+    /// Checks entries whose proofs, checkpoints and promises hold already. `times` are those that
+    /// somebody vouches for; if there are none, the log's use must have no end. `promised`: the
+    /// log's promise will do in the place of a proof.
+    pub(super) fn check(
+        &self,
+        entries: &[TransparencyLogEntry],
+        times: &[Timestamp],
+        promised: bool,
+    ) -> Result<(), Fault> {
+        entries
+            .iter()
+            .try_for_each(|entry| self.check_entry(entry, times, promised))
     }
 
-    fn check_entry(&self, entry: &TransparencyLogEntry, times: &[Timestamp], promised: bool) -> Result<(), Fault> {
-        let log = self.0.iter().find(|log| log.id == entry.log_id.key_id.as_bytes()).ok_or(Fault::UnknownLog)?;
+    fn check_entry(
+        &self,
+        entry: &TransparencyLogEntry,
+        times: &[Timestamp],
+        promised: bool,
+    ) -> Result<(), Fault> {
+        let log = self
+            .0
+            .iter()
+            .find(|log| log.id == entry.log_id.key_id.as_bytes())
+            .ok_or(Fault::UnknownLog)?;
         match &entry.inclusion_proof {
             Some(proof) => self.check_proof(log, entry, proof)?,
             None if promised && entry.inclusion_promise.is_some() => {}
@@ -68,15 +96,26 @@ impl Logs {
         if is_of_version_2(entry) && entry.integrated_time.is_some() {
             return Err(Fault::UnsignedTime);
         }
-        let covers = |window: TimeRange| times.iter().any(|time| window.contains(*time)) || (times.is_empty() && window.end.is_none());
+        let covers = |window: TimeRange| {
+            times.iter().any(|time| window.contains(*time))
+                || (times.is_empty() && window.end.is_none())
+        };
         let in_use = log.window.is_none_or(covers);
         if in_use { Ok(()) } else { Err(Fault::OutOfUse) }
     }
 
-    fn check_proof(&self, log: &Log, entry: &TransparencyLogEntry, proof: &InclusionProof) -> Result<(), Fault> {
+    fn check_proof(
+        &self,
+        log: &Log,
+        entry: &TransparencyLogEntry,
+        proof: &InclusionProof,
+    ) -> Result<(), Fault> {
         let checkpoint = proof.checkpoint.checkpoint().ok_or(Fault::Unproved)?;
-        let mut known =
-            checkpoint.signatures().iter().map(|signature| signature.key_id.as_bytes()).filter(|hint| self.0.iter().any(|log| log.has(*hint)));
+        let mut known = checkpoint
+            .signatures()
+            .iter()
+            .map(|signature| signature.key_id.as_bytes())
+            .filter(|hint| self.0.iter().any(|log| log.has(*hint)));
         if !known.all(|hint| log.has(hint)) {
             return Err(Fault::OtherLog);
         }
@@ -97,13 +136,15 @@ impl Log {
     }
 }
 
-/// Rekor v2 promises nothing and tells no time: the field is 0 there, which is read as absent (its client specification, "integratedTime").
-/// An entry of Rekor v1 may be without its promise; then its time is not read either.
+/// Rekor v2 promises nothing and tells no time: the field is 0 there, which is read as absent (its
+/// client specification, "integratedTime"). An entry of Rekor v1 may be without its promise; then
+/// its time is not read either.
 fn is_of_version_2(entry: &TransparencyLogEntry) -> bool {
     entry.kind_version == KindVersion::HashedRekordV002
 }
 
-/// A log of Rekor v2 has one tree, so both are the same; cosign may leave the second one out. In Rekor v1 one counts all trees, the other this one.
+/// A log of Rekor v2 has one tree, so both are the same; cosign may leave the second one out. In
+/// Rekor v1 one counts all trees, the other this one.
 fn indices_agree(entry: &TransparencyLogEntry, proof: &InclusionProof) -> bool {
     proof.log_index == entry.log_index || proof.log_index.get() == 0
 }
@@ -120,22 +161,46 @@ mod tests {
     /// Genuine bundles of every kind, also of those that are no evidence about a manifest.
     #[test]
     fn no_genuine_bundle_is_refused() {
-        let Some(data) = shared_data("no_genuine_bundle_is_refused") else { return };
+        let Some(data) = shared_data("no_genuine_bundle_is_refused") else {
+            return;
+        };
         let ours = data.join("trust/prod_trusted_root.json");
         let mut checked = 0;
-        for case in fs::read_dir(data.join("sigstore-conformance")).expect("a folder").map(|entry| entry.expect("an entry").path()) {
-            let Ok(text) = fs::read_to_string(case.join("bundle.sigstore.json")) else { continue };
+        for case in fs::read_dir(data.join("sigstore-conformance"))
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").path())
+        {
+            let Ok(text) = fs::read_to_string(case.join("bundle.sigstore.json")) else {
+                continue;
+            };
             if case.to_string_lossy().ends_with("_fail") {
                 continue;
             }
-            let root = fs::read_to_string(case.join("trusted_root.json")).unwrap_or_else(|_| fs::read_to_string(&ours).expect("a trust root"));
+            let root = fs::read_to_string(case.join("trusted_root.json"))
+                .unwrap_or_else(|_| fs::read_to_string(&ours).expect("a trust root"));
             let bundle = Bundle::from_json(&text).expect("a bundle");
-            let issued = bundle.signing_certificate().and_then(|der| sigstore_crypto::parse_certificate_info(der).ok()).map(|info| info.not_before);
+            let issued = bundle
+                .signing_certificate()
+                .and_then(|der| sigstore_crypto::parse_certificate_info(der).ok())
+                .map(|info| info.not_before);
             let entries = &bundle.verification_material.tlog_entries;
-            let times: Vec<Timestamp> = entries.iter().filter_map(|entry| entry.integrated_time).chain(issued).collect();
+            let times: Vec<Timestamp> = entries
+                .iter()
+                .filter_map(|entry| entry.integrated_time)
+                .chain(issued)
+                .collect();
             let logs = Logs::of(&TrustedRoot::from_json(&root).expect("a trust root"));
-            let proved: Vec<_> = entries.iter().filter(|entry| entry.inclusion_proof.is_some()).cloned().collect();
-            assert_eq!(logs.check(&proved, &times, false), Ok(()), "{}", case.display());
+            let proved: Vec<_> = entries
+                .iter()
+                .filter(|entry| entry.inclusion_proof.is_some())
+                .cloned()
+                .collect();
+            assert_eq!(
+                logs.check(&proved, &times, false),
+                Ok(()),
+                "{}",
+                case.display()
+            );
             checked += proved.len();
         }
         assert!(checked >= 15, "only {checked} entries");

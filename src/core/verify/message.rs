@@ -16,7 +16,12 @@ pub(super) struct Message {
 
 impl Message {
     pub(super) const fn new(bytes: Vec<u8>) -> Self {
-        Self { bytes, sha256: OnceCell::new(), sha384: OnceCell::new(), sha512: OnceCell::new() }
+        Self {
+            bytes,
+            sha256: OnceCell::new(),
+            sha384: OnceCell::new(),
+            sha512: OnceCell::new(),
+        }
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -24,21 +29,27 @@ impl Message {
     }
 
     pub(super) fn sha256(&self) -> &Digest {
-        self.sha256.get_or_init(|| digest(&digest::SHA256, &self.bytes))
+        self.sha256
+            .get_or_init(|| digest(&digest::SHA256, &self.bytes))
     }
 
     fn sha384(&self) -> &Digest {
-        self.sha384.get_or_init(|| digest(&digest::SHA384, &self.bytes))
+        self.sha384
+            .get_or_init(|| digest(&digest::SHA384, &self.bytes))
     }
 
     fn sha512(&self) -> &Digest {
-        self.sha512.get_or_init(|| digest(&digest::SHA512, &self.bytes))
+        self.sha512
+            .get_or_init(|| digest(&digest::SHA512, &self.bytes))
     }
 
-    /// Its hash as keys of this algorithm sign it. Ed25519 hashes itself, and something else each time.
+    /// Its hash as keys of this algorithm sign it. Ed25519 hashes itself, and something else each
+    /// time.
     pub(super) fn hash_for(&self, algorithm: KeyAlgorithm) -> Option<&Digest> {
         match algorithm {
-            KeyAlgorithm::EcdsaP256 | KeyAlgorithm::RsaPkcs1 | KeyAlgorithm::RsaPss => Some(self.sha256()),
+            KeyAlgorithm::EcdsaP256 | KeyAlgorithm::RsaPkcs1 | KeyAlgorithm::RsaPss => {
+                Some(self.sha256())
+            }
             KeyAlgorithm::EcdsaP384 => Some(self.sha384()),
             KeyAlgorithm::EcdsaP521 => Some(self.sha512()),
             KeyAlgorithm::Ed25519 => None,
@@ -46,7 +57,15 @@ impl Message {
     }
 
     /// Takes the check of a signature by `key`.
-    pub(super) fn take(&self, key: &VerificationKey, effort: &Effort<'_>) -> Result<(), EvidenceError> {
-        if key.algorithm() == KeyAlgorithm::Ed25519 { effort.check_of(self.bytes.len()) } else { effort.check() }
+    pub(super) fn take(
+        &self,
+        key: &VerificationKey,
+        effort: &Effort<'_>,
+    ) -> Result<(), EvidenceError> {
+        if key.algorithm() == KeyAlgorithm::Ed25519 {
+            effort.check_of(self.bytes.len())
+        } else {
+            effort.check()
+        }
     }
 }

@@ -1,11 +1,14 @@
 //! From gathered, untrusted [`Evidence`] to [`Verified`] statements about one digest.
 //!
-//! Every candidate is judged alone and ends as exactly one of two things: a verified statement, or a [`Rejected`] that says why it was
-//! refused. A bad candidate never spoils a good one (`threats.md`, row 15), and nothing falls through: there is no third outcome.
+//! Every candidate is judged alone and ends as exactly one of two things: a verified statement, or
+//! a [`Rejected`] that says why it was refused. A bad candidate never spoils a good one
+//! (`threats.md`, row 15), and nothing falls through: there is no third outcome.
 //!
-//! The order is always the same: bounds and shape, then the signature over the raw bytes, and only then is the payload read.
+//! The order is always the same: bounds and shape, then the signature over the raw bytes, and only
+//! then is the payload read.
 //!
-//! What is *not* decided here: whether the signer is wanted, how many must sign, and what a predicate must say. That is `core::policy`.
+//! What is *not* decided here: whether the signer is wanted, how many must sign, and what a
+//! predicate must say. That is `core::policy`.
 
 mod authority;
 mod blob;
@@ -102,7 +105,8 @@ pub struct Trust {
     pub vouching: Vec<Arc<TrustRoot>>,
     /// Companies' own certificate authorities.
     pub authorities: Vec<Issuing>,
-    /// When the question is asked. A company's certificate that nobody saw signing must hold now; without a time it does not.
+    /// When the question is asked. A company's certificate that nobody saw signing must hold now;
+    /// without a time it does not.
     pub now: Option<Timestamp>,
 }
 
@@ -111,7 +115,8 @@ pub struct Trust {
 pub struct Issuing {
     /// Its certificates and revocation lists.
     pub authority: Arc<CertificateAuthority>,
-    /// The trust root whose logs and timestamp authorities are believed about when its certificates signed.
+    /// The trust root whose logs and timestamp authorities are believed about when its certificates
+    /// signed.
     pub root: Option<Arc<TrustRoot>>,
 }
 
@@ -124,7 +129,8 @@ pub struct Findings {
     pub rejected: Vec<Rejected>,
     /// Referrers that nobody looked at because there were too many.
     pub unopened: usize,
-    /// Pieces of evidence that were not read, or not judged to the end, because what one question may cost was used up.
+    /// Pieces of evidence that were not read, or not judged to the end, because what one question
+    /// may cost was used up.
     pub over_budget: usize,
     /// Signature checks that were made.
     pub signature_checks: usize,
@@ -132,17 +138,28 @@ pub struct Findings {
 
 /// The layer of a referrer's manifest that holds a Sigstore bundle about `subject`.
 ///
-/// `None` if the referrer is something else, such as a plain SBOM. The descriptor's `artifactType` is never looked at: on registries
-/// without the referrers API cosign writes `application/vnd.oci.empty.v1+json` there.
+/// `None` if the referrer is something else, such as a plain SBOM. The descriptor's `artifactType`
+/// is never looked at: on registries without the referrers API cosign writes
+/// `application/vnd.oci.empty.v1+json` there.
 ///
-/// Errors: [`EvidenceError::ForeignSubject`] if the manifest refers to another digest, [`EvidenceError::Layers`] if a bundle is not its only layer.
-pub fn bundle_layer<'a>(manifest: &'a Document, subject: &Digest) -> Result<Option<&'a Descriptor>, EvidenceError> {
+/// Errors: [`EvidenceError::ForeignSubject`] if the manifest refers to another digest,
+/// [`EvidenceError::Layers`] if a bundle is not its only layer.
+pub fn bundle_layer<'a>(
+    manifest: &'a Document,
+    subject: &Digest,
+) -> Result<Option<&'a Descriptor>, EvidenceError> {
     let refers_to = manifest.subject().map(|subject| subject.digest);
     if refers_to != Some(*subject) {
         return Err(EvidenceError::ForeignSubject(refers_to));
     }
-    let Document::Manifest(manifest) = manifest else { return Ok(None) };
-    if !manifest.layers.iter().any(|layer| media_type::is_sigstore_bundle(&layer.media_type)) {
+    let Document::Manifest(manifest) = manifest else {
+        return Ok(None);
+    };
+    if !manifest
+        .layers
+        .iter()
+        .any(|layer| media_type::is_sigstore_bundle(&layer.media_type))
+    {
         return Ok(None);
     }
     match &manifest.layers[..] {
@@ -160,13 +177,16 @@ fn judge(
     effort: &Effort<'_>,
     room: &mut Room,
 ) -> (Vec<Verified<Statement>>, Vec<EvidenceError>) {
-    let (payload, authenticated, mut faults) = match open(subject, candidate, trust, limits, effort) {
+    let (payload, authenticated, mut faults) = match open(subject, candidate, trust, limits, effort)
+    {
         Ok(opened) => opened,
         Err(error) => return (Vec::new(), vec![error]),
     };
     let mut verified = Vec::new();
     for by in authenticated {
-        match room.hold(&payload, || statement::read(&payload, subject, by, candidate.referrer.digest, limits)) {
+        match room.hold(&payload, || {
+            statement::read(&payload, subject, by, candidate.referrer.digest, limits)
+        }) {
             Ok(statement) => verified.push(statement),
             Err(error) => faults.push(error),
         }
@@ -180,11 +200,20 @@ type Authentications = (Vec<verified::Authenticated>, Vec<EvidenceError>);
 /// A payload whose signature holds, by whom, and who does not vouch for it.
 type Opened = (Vec<u8>, Vec<verified::Authenticated>, Vec<EvidenceError>);
 
-fn open(subject: &Digest, candidate: &Candidate, trust: &Trust, limits: &Limits, effort: &Effort<'_>) -> Result<Opened, EvidenceError> {
+fn open(
+    subject: &Digest,
+    candidate: &Candidate,
+    trust: &Trust,
+    limits: &Limits,
+    effort: &Effort<'_>,
+) -> Result<Opened, EvidenceError> {
     let layer = bundle_layer(&candidate.manifest, subject)?.ok_or(EvidenceError::NotABundle)?;
     let actual = Digest::of(&candidate.content);
     if actual != layer.digest {
-        return Err(EvidenceError::Content { expected: layer.digest, actual });
+        return Err(EvidenceError::Content {
+            expected: layer.digest,
+            actual,
+        });
     }
     let bundle = SigstoreBundle::parse(&candidate.content, limits)?;
     let envelope = bundle.envelope().ok_or(EvidenceError::NoEnvelope)?;
@@ -192,7 +221,9 @@ fn open(subject: &Digest, candidate: &Candidate, trust: &Trust, limits: &Limits,
         return Err(EvidenceError::PayloadType(shorten(&envelope.payload_type)));
     }
     let (authenticated, faults) = match bundle.material() {
-        Material::PublicKey { hint } => keyed::authenticate(&bundle, envelope, hint, subject, trust, effort)?,
+        Material::PublicKey { hint } => {
+            keyed::authenticate(&bundle, envelope, hint, subject, trust, effort)?
+        }
         Material::Certificate => by_certificate(&bundle, envelope, subject, trust, effort)?,
     };
     Ok((envelope.payload.as_bytes().to_vec(), authenticated, faults))
@@ -209,7 +240,11 @@ fn by_certificate(
     let size = envelope.payload.as_bytes().len();
     let by_root = || {
         let roots = trust.roots.iter();
-        all_that_hold(roots.map(|root| effort.check_of(size).and_then(|()| sigstore::authenticate(bundle, subject, std::slice::from_ref(root)))))
+        all_that_hold(roots.map(|root| {
+            effort
+                .check_of(size)
+                .and_then(|()| sigstore::authenticate(bundle, subject, std::slice::from_ref(root)))
+        }))
     };
     if trust.authorities.is_empty() {
         return by_root().map(|found| (found, Vec::new()));
@@ -219,26 +254,48 @@ fn by_certificate(
         return Ok((more, faults));
     }
     match by_root() {
-        // That its issuer revoked it is told, whoever else believes it. That another did not issue it is no news.
+        // That its issuer revoked it is told, whoever else believes it. That another did not issue
+        // it is no news.
         Ok(found) => {
             faults.retain(|fault| fault.signer().is_some());
             Ok((found.into_iter().chain(more).collect(), faults))
         }
-        Err(one) if more.is_empty() => Ok((more, chain::worth_telling(faults.into_iter().chain([one]).collect()))),
+        Err(one) if more.is_empty() => Ok((
+            more,
+            chain::worth_telling(faults.into_iter().chain([one]).collect()),
+        )),
         Err(_) => Ok((more, faults)),
     }
 }
 
-/// Asks each authority alone, so that the time and the checks that are left are looked at in between.
-fn by_company(bundle: &SigstoreBundle, envelope: &DsseEnvelope, subject: &Digest, trust: &Trust, effort: &Effort<'_>) -> Authentications {
+/// Asks each authority alone, so that the time and the checks that are left are looked at in
+/// between.
+fn by_company(
+    bundle: &SigstoreBundle,
+    envelope: &DsseEnvelope,
+    subject: &Digest,
+    trust: &Trust,
+    effort: &Effort<'_>,
+) -> Authentications {
     let size = envelope.payload.as_bytes().len();
-    let (mut found, mut faults, mut seen) = (Vec::new(), Vec::new(), std::collections::HashSet::new());
+    let (mut found, mut faults, mut seen) =
+        (Vec::new(), Vec::new(), std::collections::HashSet::new());
     for issuing in &trust.authorities {
-        if !seen.insert((issuing.authority.digest(), issuing.root.as_ref().map(|root| root.digest()))) {
+        if !seen.insert((
+            issuing.authority.digest(),
+            issuing.root.as_ref().map(|root| root.digest()),
+        )) {
             continue;
         }
-        let alone = Trust { authorities: vec![issuing.clone()], now: trust.now, ..Trust::default() };
-        match effort.check_of(size).and_then(|()| certificate::authenticate(bundle, envelope, subject, &alone)) {
+        let alone = Trust {
+            authorities: vec![issuing.clone()],
+            now: trust.now,
+            ..Trust::default()
+        };
+        match effort
+            .check_of(size)
+            .and_then(|()| certificate::authenticate(bundle, envelope, subject, &alone))
+        {
             Ok((by, more)) => {
                 found.extend(by);
                 faults.extend(more);
@@ -265,7 +322,11 @@ fn all_that_hold(
             Err(error) => faults.push(error),
         }
     }
-    if found.is_empty() { Err(sigstore::furthest(faults)) } else { Ok(found) }
+    if found.is_empty() {
+        Err(sigstore::furthest(faults))
+    } else {
+        Ok(found)
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! What was just signed, before it is shown to anybody: a log, a timestamp authority and a certificate authority are believed only when what
-//! they said holds against the trusted root.
+//! What was just signed, before it is shown to anybody: a log, a timestamp authority and a
+//! certificate authority are believed only when what they said holds against the trusted root.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,19 +28,32 @@ pub struct Certified {
 
 /// Reads a certificate.
 pub fn certified(certificate: &DerCertificate) -> Result<Certified, EvidenceError> {
-    let info = parse_certificate_info(certificate).map_err(|error| fault(Reason::MalformedEvidence, &error.to_string()))?;
+    let info = parse_certificate_info(certificate)
+        .map_err(|error| fault(Reason::MalformedEvidence, &error.to_string()))?;
     let issuer = info.issuer.filter(|issuer| !issuer.is_empty());
     let (Some(san), Some(issuer)) = (san::only_name(certificate.as_bytes()), issuer) else {
         return Err(fault(Reason::IdentityMismatch, NAMELESS));
     };
     let lifetime = info.not_after.duration_since(info.not_before);
-    let lifetime = Duration::try_from(lifetime).map_err(|_| fault(Reason::CertificateExpired, "its certificate ends before it begins"))?;
-    Ok(Certified { san, issuer, public_key: info.public_key, lifetime })
+    let lifetime = Duration::try_from(lifetime).map_err(|_| {
+        fault(
+            Reason::CertificateExpired,
+            "its certificate ends before it begins",
+        )
+    })?;
+    Ok(Certified {
+        san,
+        issuer,
+        public_key: info.public_key,
+        lifetime,
+    })
 }
 
-/// Does a bundle of ours about `subject` hold? `key` made it, or without one the key in its certificate.
+/// Does a bundle of ours about `subject` hold? `key` made it, or without one the key in its
+/// certificate.
 ///
-/// With a certificate: chain, SCT, log entry, time. With a key: whatever log entries and timestamps it carries, of which there must be one.
+/// With a certificate: chain, SCT, log entry, time. With a key: whatever log entries and timestamps
+/// it carries, of which there must be one.
 pub fn check_own(
     root: &Arc<TrustRoot>,
     bundle: &[u8],
@@ -51,7 +64,9 @@ pub fn check_own(
     let bundle = SigstoreBundle::parse(bundle, limits)?;
     match key {
         None => authenticate(&bundle, subject, std::slice::from_ref(root)).map(drop),
-        Some(_) if !bundle.has_time_evidence() => Err(fault(Reason::NoTrustedTime, "nobody vouches for it")),
+        Some(_) if !bundle.has_time_evidence() => {
+            Err(fault(Reason::NoTrustedTime, "nobody vouches for it"))
+        }
         Some(key) => vouch(root, &bundle, key, subject).map(drop),
     }
 }

@@ -27,8 +27,8 @@ pub struct RevocationLists {
 
 /// One revocation list.
 pub(super) struct RevocationList {
-    /// As it was signed. A list of 20,000 numbers is 400 KiB so, and ten times that as a tree of objects; whoever looks at it has to hash all
-    /// of it anyway.
+    /// As it was signed. A list of 20,000 numbers is 400 KiB so, and ten times that as a tree of
+    /// objects; whoever looks at it has to hash all of it anyway.
     der: Box<[u8]>,
     /// When it was made.
     since: Timestamp,
@@ -37,17 +37,39 @@ pub(super) struct RevocationList {
 }
 
 impl RevocationLists {
-    /// Reads revocation lists (PEM, or one in DER). Limits: `limits.revocation_bytes`, `limits.revocation_lists`.
+    /// Reads revocation lists (PEM, or one in DER). Limits: `limits.revocation_bytes`,
+    /// `limits.revocation_lists`.
     pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, AuthorityError> {
         at_most("revocation lists", bytes.len(), limits.revocation_bytes)?;
         // Every DER list is a SEQUENCE, and no PEM begins with `0`.
-        let all =
-            if bytes.starts_with(b"0") { vec![(0, bytes.to_vec())] } else { pem("revocation lists", "X509 CRL", bytes, limits.revocation_lists)? };
-        let read = |(at, der): (usize, Vec<u8>)| RevocationList::of(der).map_err(|problem| AuthorityError::List { at: at + 1, problem });
+        let all = if bytes.starts_with(b"0") {
+            vec![(0, bytes.to_vec())]
+        } else {
+            pem(
+                "revocation lists",
+                "X509 CRL",
+                bytes,
+                limits.revocation_lists,
+            )?
+        };
+        let read = |(at, der): (usize, Vec<u8>)| {
+            RevocationList::of(der).map_err(|problem| AuthorityError::List {
+                at: at + 1,
+                problem,
+            })
+        };
         let mut lists = all.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
         lists.sort_by_key(|list| std::cmp::Reverse(list.since));
         let size = lists.iter().map(|list| list.der.len() + PARSED_BYTES).sum();
-        if lists.is_empty() { Err(AuthorityError::NoList) } else { Ok(Self { lists, digest: Digest::of(bytes), bytes: size }) }
+        if lists.is_empty() {
+            Err(AuthorityError::NoList)
+        } else {
+            Ok(Self {
+                lists,
+                digest: Digest::of(bytes),
+                bytes: size,
+            })
+        }
     }
 
     /// How much memory they take, about.
@@ -74,13 +96,18 @@ impl fmt::Debug for RevocationLists {
 
 impl RevocationList {
     fn of(der: Vec<u8>) -> Result<Self, String> {
-        let list = BorrowedCertRevocationList::from_der(&der).map_err(|error| shorten(&format!("{error:?}")))?;
+        let list = BorrowedCertRevocationList::from_der(&der)
+            .map_err(|error| shorten(&format!("{error:?}")))?;
         for revoked in &list {
             revoked.map_err(|error| shorten(&format!("{error:?}")))?;
         }
         let (since, until) = times(&der).map_err(|error| shorten(&error.to_string()))?;
         let until = until.ok_or("it has no nextUpdate")?;
-        Ok(Self { since: time(since), until: time(until), der: der.into_boxed_slice() })
+        Ok(Self {
+            since: time(since),
+            until: time(until),
+            der: der.into_boxed_slice(),
+        })
     }
 
     /// The list, as webpki asks it. It could be read before.
@@ -89,12 +116,16 @@ impl RevocationList {
     }
 }
 
-/// When it was made, and when the next one comes (RFC 5280, section 5.1.2): behind version, algorithm and issuer. What is revoked is passed over.
+/// When it was made, and when the next one comes (RFC 5280, section 5.1.2): behind version,
+/// algorithm and issuer. What is revoked is passed over.
 fn times(der: &[u8]) -> DerResult<(Time, Option<Time>)> {
     let mut list = SliceReader::new(AnyRef::from_der(der)?.value())?;
     let mut fields = SliceReader::new(AnyRef::decode(&mut list)?.value())?;
     for _ in 0..3 {
         AnyRef::decode(&mut fields)?;
     }
-    Ok((Time::decode(&mut fields)?, Option::<Time>::decode(&mut fields)?))
+    Ok((
+        Time::decode(&mut fields)?,
+        Option::<Time>::decode(&mut fields)?,
+    ))
 }

@@ -1,8 +1,9 @@
 //! The one name in a certificate.
 //!
-//! Names of several kinds are compared as text, so no name of one kind may pass for one of another: a URI contains a colon; an email
-//! address contains an `@` and no colon; a Fulcio username contains a `!` and neither. A certificate with two names, or with a name of
-//! another kind, names nobody: which of them was meant would be the reader's choice.
+//! Names of several kinds are compared as text, so no name of one kind may pass for one of another:
+//! a URI contains a colon; an email address contains an `@` and no colon; a Fulcio username
+//! contains a `!` and neither. A certificate with two names, or with a name of another kind, names
+//! nobody: which of them was meant would be the reader's choice.
 
 use x509_cert::{
     Certificate,
@@ -26,12 +27,15 @@ pub(super) fn only_name(der: &[u8]) -> Option<String> {
     }
 }
 
-/// The same for a certificate of a company's own authority, which may also name a host: a DNS name, which contains none of `:`, `@`, `!`.
+/// The same for a certificate of a company's own authority, which may also name a host: a DNS name,
+/// which contains none of `:`, `@`, `!`.
 pub(super) fn only_name_of_company(der: &[u8]) -> Option<String> {
     let certificate = Certificate::from_der(der).ok()?;
     let (_, SubjectAltName(names)) = certificate.tbs_certificate.get::<SubjectAltName>().ok()??;
     let name = match names.as_slice() {
-        [GeneralName::DnsName(host)] => Some(host.as_str()).filter(|host| is_host(host)).map(ToOwned::to_owned),
+        [GeneralName::DnsName(host)] => Some(host.as_str())
+            .filter(|host| is_host(host))
+            .map(ToOwned::to_owned),
         // Only Fulcio makes usernames.
         [GeneralName::OtherName(_)] => None,
         [name] => text(name),
@@ -42,16 +46,25 @@ pub(super) fn only_name_of_company(der: &[u8]) -> Option<String> {
 
 /// A host, not a pattern for some.
 fn is_host(host: &str) -> bool {
-    !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+    !host.is_empty()
+        && host
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
 }
 
 fn text(name: &GeneralName) -> Option<String> {
     match name {
-        GeneralName::UniformResourceIdentifier(uri) => Some(uri.as_str()).filter(|uri| uri.contains(':')).map(ToOwned::to_owned),
-        GeneralName::Rfc822Name(email) => Some(email.as_str()).filter(|email| email.contains('@') && !email.contains(':')).map(ToOwned::to_owned),
+        GeneralName::UniformResourceIdentifier(uri) => Some(uri.as_str())
+            .filter(|uri| uri.contains(':'))
+            .map(ToOwned::to_owned),
+        GeneralName::Rfc822Name(email) => Some(email.as_str())
+            .filter(|email| email.contains('@') && !email.contains(':'))
+            .map(ToOwned::to_owned),
         GeneralName::OtherName(other) if other.type_id == FULCIO_USERNAME => {
             let name: Utf8StringRef<'_> = other.value.decode_as().ok()?;
-            Some(name.as_str()).filter(|name| name.contains('!') && !name.contains([':', '@'])).map(ToOwned::to_owned)
+            Some(name.as_str())
+                .filter(|name| name.contains('!') && !name.contains([':', '@']))
+                .map(ToOwned::to_owned)
         }
         _ => None,
     }

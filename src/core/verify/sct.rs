@@ -1,7 +1,9 @@
-//! What logs of certificates promise inside of a certificate: signed certificate timestamps (RFC 6962, sections 3.2 and 3.3).
+//! What logs of certificates promise inside of a certificate: signed certificate timestamps (RFC
+//! 6962, sections 3.2 and 3.3).
 //!
-//! A certificate may carry several, as sigstore-go and cosign take it: one of a log that the trust root knows will do. One that such a log
-//! should have made and did not is refused, whatever stands beside it.
+//! A certificate may carry several, as sigstore-go and cosign take it: one of a log that the trust
+//! root knows will do. One that such a log should have made and did not is refused, whatever stands
+//! beside it.
 
 use jiff::Timestamp;
 use sigstore_crypto::{Keyring, SigningScheme};
@@ -36,12 +38,18 @@ pub(super) struct CertificateLogs(Vec<(SigningScheme, Keyring)>);
 impl CertificateLogs {
     /// Errors: a log's name is none.
     pub(super) fn of(root: &TrustedRoot) -> Result<Self, sigstore_trust_root::Error> {
-        SCHEMES.into_iter().map(|scheme| Ok((scheme, root.ctfe_keys(scheme)?))).collect::<Result<_, _>>().map(Self)
+        SCHEMES
+            .into_iter()
+            .map(|scheme| Ok((scheme, root.ctfe_keys(scheme)?)))
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
-    /// Did one of the logs see this certificate, which the holder of `issuer` (a DER `SubjectPublicKeyInfo`) issued?
+    /// Did one of the logs see this certificate, which the holder of `issuer` (a DER
+    /// `SubjectPublicKeyInfo`) issued?
     pub(super) fn check(&self, certificate: &[u8], issuer: &[u8]) -> Result<(), EvidenceError> {
-        let certificate = Certificate::from_der(certificate).map_err(|_| fault("its certificate cannot be read"))?;
+        let certificate = Certificate::from_der(certificate)
+            .map_err(|_| fault("its certificate cannot be read"))?;
         let promises = promises(&certificate.tbs_certificate)?;
         let signed = without_promises(certificate.tbs_certificate)?;
         let mut is_seen = false;
@@ -51,36 +59,77 @@ impl CertificateLogs {
         if is_seen {
             return Ok(());
         }
-        Err(fault("none of the certificate logs that promised to know its certificate (SCT) is in the trust root and was in use then"))
+        Err(fault(
+            "none of the certificate logs that promised to know its certificate (SCT) is in the \
+                trust root and was in use then",
+        ))
     }
 
     /// False if its log is not known, or was not in use.
-    fn holds(&self, promise: &SignedCertificateTimestamp, signed: &[u8], issuer: &[u8]) -> Result<bool, EvidenceError> {
+    fn holds(
+        &self,
+        promise: &SignedCertificateTimestamp,
+        signed: &[u8],
+        issuer: &[u8],
+    ) -> Result<bool, EvidenceError> {
         let log = Sha256Hash::new(promise.log_id.key_id);
-        let made = i64::try_from(promise.timestamp).ok().and_then(|time| Timestamp::from_millisecond(time).ok());
+        let made = i64::try_from(promise.timestamp)
+            .ok()
+            .and_then(|time| Timestamp::from_millisecond(time).ok());
         let made = made.ok_or_else(|| fault("a certificate log's promise (SCT) is of no time"))?;
-        if !self.0.iter().any(|(_, keys)| keys.key_at(&log, made).is_some()) {
+        if !self
+            .0
+            .iter()
+            .any(|(_, keys)| keys.key_at(&log, made).is_some())
+        {
             return Ok(false);
         }
         let scheme = scheme(promise);
-        let key = self.0.iter().find(|(known, _)| Some(*known) == scheme).and_then(|(_, keys)| keys.key_at(&log, made));
-        let message = message(promise, signed, issuer).ok_or_else(|| fault("its certificate is too long for a certificate log"))?;
+        let key = self
+            .0
+            .iter()
+            .find(|(known, _)| Some(*known) == scheme)
+            .and_then(|(_, keys)| keys.key_at(&log, made));
+        let message = message(promise, signed, issuer)
+            .ok_or_else(|| fault("its certificate is too long for a certificate log"))?;
         let signature = SignatureBytes::new(promise.signature.signature.as_slice().to_vec());
         let is_good = key.is_some_and(|key| key.verify(&message, &signature).is_ok());
-        if is_good { Ok(true) } else { Err(fault("a certificate log's promise (SCT) in its certificate was not signed by that log")) }
+        if is_good {
+            Ok(true)
+        } else {
+            Err(fault(
+                "a certificate log's promise (SCT) in its certificate was not signed by that log",
+            ))
+        }
     }
 }
 
-fn promises(certificate: &TbsCertificate) -> Result<Vec<SignedCertificateTimestamp>, EvidenceError> {
-    let unreadable = || fault("the promises of certificate logs (SCT) in its certificate cannot be read");
-    let list = certificate.get::<SignedCertificateTimestampList>().map_err(|_| unreadable())?;
-    let (_, list) = list.ok_or_else(|| fault("its certificate carries no promise of a certificate log (SCT)"))?;
+fn promises(
+    certificate: &TbsCertificate,
+) -> Result<Vec<SignedCertificateTimestamp>, EvidenceError> {
+    let unreadable =
+        || fault("the promises of certificate logs (SCT) in its certificate cannot be read");
+    let list = certificate
+        .get::<SignedCertificateTimestampList>()
+        .map_err(|_| unreadable())?;
+    let (_, list) =
+        list.ok_or_else(|| fault("its certificate carries no promise of a certificate log (SCT)"))?;
     let list = list.parse_timestamps().map_err(|_| unreadable())?;
     if list.len() > MAX_PROMISES {
-        let message = format!("its certificate carries {} promises of certificate logs (SCT), the limit is {MAX_PROMISES}", list.len());
-        return Err(EvidenceError::Sigstore { reason: Reason::LimitExceeded, message, signer: None });
+        let message = format!(
+            "its certificate carries {} promises of certificate logs (SCT), the limit is \
+                {MAX_PROMISES}",
+            list.len()
+        );
+        return Err(EvidenceError::Sigstore {
+            reason: Reason::LimitExceeded,
+            message,
+            signer: None,
+        });
     }
-    list.iter().map(|promise| promise.parse_timestamp().map_err(|_| unreadable())).collect()
+    list.iter()
+        .map(|promise| promise.parse_timestamp().map_err(|_| unreadable()))
+        .collect()
 }
 
 /// What the log saw: the certificate before the promises were put into it.
@@ -88,7 +137,9 @@ fn without_promises(mut certificate: TbsCertificate) -> Result<Vec<u8>, Evidence
     if let Some(extensions) = &mut certificate.extensions {
         extensions.retain(|extension| extension.extn_id.to_string() != PROMISES);
     }
-    certificate.to_der().map_err(|_| fault("its certificate cannot be written"))
+    certificate
+        .to_der()
+        .map_err(|_| fault("its certificate cannot be written"))
 }
 
 /// `digitally-signed` of a `precert_entry` (section 3.2). `None` if a length does not fit.
@@ -96,7 +147,9 @@ fn message(promise: &SignedCertificateTimestamp, signed: &[u8], issuer: &[u8]) -
     const VERSION_1: u8 = 0;
     const CERTIFICATE_TIMESTAMP: u8 = 0;
     const PRECERT_ENTRY: [u8; 2] = [0, 1];
-    let [0, length @ ..] = u32::try_from(signed.len()).ok()?.to_be_bytes() else { return None };
+    let [0, length @ ..] = u32::try_from(signed.len()).ok()?.to_be_bytes() else {
+        return None;
+    };
     let extensions = promise.extensions.as_slice();
     let mut message = vec![VERSION_1, CERTIFICATE_TIMESTAMP];
     message.extend(promise.timestamp.to_be_bytes());

@@ -28,7 +28,10 @@ use crate::core::{
 pub(crate) fn shared_data(test: &str) -> Option<PathBuf> {
     let folder = std::env::var_os("PACKGATE_SHARED_DATA").map(PathBuf::from);
     if folder.is_none() {
-        assert!(std::env::var_os("PACKGATE_REQUIRE_DATA").is_none(), "{test}: PACKGATE_SHARED_DATA is not set, and the data is required");
+        assert!(
+            std::env::var_os("PACKGATE_REQUIRE_DATA").is_none(),
+            "{test}: PACKGATE_SHARED_DATA is not set, and the data is required"
+        );
         eprintln!("{test}: not run, set PACKGATE_SHARED_DATA to the folder with genuine bundles");
     }
     folder
@@ -53,22 +56,36 @@ impl TestKey {
 
     pub(crate) fn pem(&self) -> String {
         let spki = self.0.public_key().as_der().expect("DER");
-        format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", BASE64.encode(spki.as_ref()))
+        format!(
+            "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
+            BASE64.encode(spki.as_ref())
+        )
     }
 
     /// A signature over `message`.
     pub(crate) fn signature(&self, message: &[u8]) -> Vec<u8> {
-        self.0.sign(&SystemRandom::new(), message).expect("a signature").as_ref().to_vec()
+        self.0
+            .sign(&SystemRandom::new(), message)
+            .expect("a signature")
+            .as_ref()
+            .to_vec()
     }
 
     /// A Sigstore bundle 0.3 over `payload` as cosign makes it without a log.
     pub(crate) fn bundle(&self, payload_type: &str, payload: &[u8]) -> Value {
         let pae = sigstore_types::pae(payload_type, payload);
-        let signature = self.0.sign(&SystemRandom::new(), &pae).expect("a signature");
+        let signature = self
+            .0
+            .sign(&SystemRandom::new(), &pae)
+            .expect("a signature");
         json!({
             "mediaType": media_type::SIGSTORE_BUNDLE_V03,
             "verificationMaterial": {"publicKey": {"hint": self.public().hint()}},
-            "dsseEnvelope": {"payload": BASE64.encode(payload), "payloadType": payload_type, "signatures": [{"sig": BASE64.encode(signature.as_ref())}]},
+            "dsseEnvelope": {
+                "payload": BASE64.encode(payload),
+                "payloadType": payload_type,
+                "signatures": [{"sig": BASE64.encode(signature.as_ref())}],
+            },
         })
     }
 
@@ -80,12 +97,23 @@ impl TestKey {
 
     /// What `cosign sign --key` makes.
     pub(crate) fn sign(&self, subject: &Digest) -> Candidate {
-        self.attest(subject, &Statement::about("", subject, COSIGN_SIGN, json!({})))
+        self.attest(
+            subject,
+            &Statement::about("", subject, COSIGN_SIGN, json!({})),
+        )
     }
 
     /// Provenance with this predicate.
     pub(crate) fn provenance(&self, subject: &Digest, predicate: Value) -> Candidate {
-        self.attest(subject, &Statement::about("r.example.com/team-a/siem", subject, PROVENANCE_V1, predicate))
+        self.attest(
+            subject,
+            &Statement::about(
+                "r.example.com/team-a/siem",
+                subject,
+                PROVENANCE_V1,
+                predicate,
+            ),
+        )
     }
 }
 
@@ -106,16 +134,29 @@ pub(crate) fn with_content(subject: &Digest, content: Vec<u8>) -> Candidate {
         annotations: Annotations::new(),
     };
     let bytes = serde_json::to_vec(&manifest).expect("JSON");
-    let referrer = Descriptor { artifact_type: Some(media_type::EMPTY.into()), ..Descriptor::of(media_type::MANIFEST, &bytes) };
-    Candidate { referrer, manifest: Document::Manifest(manifest), content: content.into() }
+    let referrer = Descriptor {
+        artifact_type: Some(media_type::EMPTY.into()),
+        ..Descriptor::of(media_type::MANIFEST, &bytes)
+    };
+    Candidate {
+        referrer,
+        manifest: Document::Manifest(manifest),
+        content: content.into(),
+    }
 }
 
 /// These candidates and nothing else.
 pub(crate) fn evidence(candidates: Vec<Candidate>) -> Evidence {
-    Evidence { candidates, ..Evidence::default() }
+    Evidence {
+        candidates,
+        ..Evidence::default()
+    }
 }
 
 /// Trust in these keys.
 pub(crate) fn trust<const N: usize>(keys: [&TestKey; N]) -> Trust {
-    Trust { keys: keys.map(TestKey::public).to_vec(), ..Trust::default() }
+    Trust {
+        keys: keys.map(TestKey::public).to_vec(),
+        ..Trust::default()
+    }
 }

@@ -3,8 +3,9 @@
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use jiff::Timestamp;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
+    DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair,
+    KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
 };
 use serde_json::{Value, json};
 
@@ -51,7 +52,8 @@ pub(crate) fn params(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
-    (params.not_before, params.not_after) = (date("2026-01-01T00:00:00Z"), date("2027-01-01T00:00:00Z"));
+    (params.not_before, params.not_after) =
+        (date("2026-01-01T00:00:00Z"), date("2027-01-01T00:00:00Z"));
     params.use_authority_key_identifier_extension = true;
     params.key_identifier_method = KeyIdMethod::Sha256;
     params
@@ -83,8 +85,15 @@ pub(crate) fn issued(params: CertificateParams, by: &Issuer) -> Issuer {
 
 pub(crate) fn holder(params: &CertificateParams, by: &Issuer) -> Holder {
     let key = KeyPair::generate().expect("a key");
-    let der = params.signed_by(&key, by).expect("a certificate").der().to_vec();
-    Holder { key: TestKey::from_pkcs8(&key.serialize_der()), der }
+    let der = params
+        .signed_by(&key, by)
+        .expect("a certificate")
+        .der()
+        .to_vec();
+    Holder {
+        key: TestKey::from_pkcs8(&key.serialize_der()),
+        der,
+    }
 }
 
 impl Pki {
@@ -93,7 +102,11 @@ impl Pki {
     }
 
     /// The same with something else in the root, the intermediate, or the certificate.
-    pub(crate) fn with(change_root: Change, change_intermediate: Change, change_leaf: Change) -> Self {
+    pub(crate) fn with(
+        change_root: Change,
+        change_intermediate: Change,
+        change_leaf: Change,
+    ) -> Self {
         let (mut one, mut two, mut three) = (ca("Corp Root"), ca("Corp Signing"), leaf());
         change_root(&mut one);
         change_intermediate(&mut two);
@@ -101,7 +114,11 @@ impl Pki {
         let root = root(one);
         let intermediate = issued(two, &root);
         let leaf = holder(&three, &intermediate);
-        Self { root, intermediate, leaf }
+        Self {
+            root,
+            intermediate,
+            leaf,
+        }
     }
 
     /// What a company would publish.
@@ -115,7 +132,14 @@ impl Pki {
 }
 
 pub(crate) fn authority(certificates: &str, lists: Option<&str>) -> Arc<CertificateAuthority> {
-    Arc::new(CertificateAuthority::parse(certificates.as_bytes(), lists.map(str::as_bytes), &Limits::DEFAULT).expect("an authority"))
+    Arc::new(
+        CertificateAuthority::parse(
+            certificates.as_bytes(),
+            lists.map(str::as_bytes),
+            &Limits::DEFAULT,
+        )
+        .expect("an authority"),
+    )
 }
 
 /// A revocation list in PEM that is fresh in November 2026.
@@ -124,14 +148,23 @@ pub(crate) fn list(by: &Issuer, serials: &[u8]) -> String {
 }
 
 pub(crate) fn list_until(by: &Issuer, serials: &[u8], next_update: &str) -> String {
-    list_params(serials, next_update).signed_by(by).expect("a revocation list").pem().expect("PEM")
+    list_params(serials, next_update)
+        .signed_by(by)
+        .expect("a revocation list")
+        .pem()
+        .expect("PEM")
 }
 
-/// A revocation list with nothing on it, by somebody of this name whose certificate need not allow it.
+/// A revocation list with nothing on it, by somebody of this name whose certificate need not allow
+/// it.
 pub(crate) fn list_by_key(name: &str, by: &Issuer) -> String {
     let params = ca(name);
     let signer = rcgen::Issuer::from_params(&params, by.key());
-    list_params(&[], "2026-12-01T00:00:00Z").signed_by(&signer).expect("a revocation list").pem().expect("PEM")
+    list_params(&[], "2026-12-01T00:00:00Z")
+        .signed_by(&signer)
+        .expect("a revocation list")
+        .pem()
+        .expect("PEM")
 }
 
 fn list_params(serials: &[u8], next_update: &str) -> CertificateRevocationListParams {
@@ -155,7 +188,8 @@ impl Holder {
     /// A Sigstore bundle with the certificate alone.
     pub(crate) fn bundle(&self, payload: &[u8]) -> Value {
         let mut bundle = self.key.bundle(media_type::IN_TOTO, payload);
-        bundle["verificationMaterial"] = json!({"certificate": {"rawBytes": BASE64.encode(&self.der)}});
+        bundle["verificationMaterial"] =
+            json!({"certificate": {"rawBytes": BASE64.encode(&self.der)}});
         bundle
     }
 
@@ -163,7 +197,10 @@ impl Holder {
     pub(crate) fn bundle_with(&self, payload: &[u8], beside: &[&[u8]]) -> Value {
         let mut bundle = self.bundle(payload);
         bundle["mediaType"] = "application/vnd.dev.sigstore.bundle+json;version=0.2".into();
-        let chain: Vec<Value> = std::iter::once(&self.der.as_slice()).chain(beside).map(|der| json!({"rawBytes": BASE64.encode(der)})).collect();
+        let chain: Vec<Value> = std::iter::once(&self.der.as_slice())
+            .chain(beside)
+            .map(|der| json!({"rawBytes": BASE64.encode(der)}))
+            .collect();
         bundle["verificationMaterial"] = json!({"x509CertificateChain": {"certificates": chain}});
         bundle
     }
@@ -181,6 +218,15 @@ pub(crate) fn signature_of(subject: &Digest) -> Vec<u8> {
 
 /// Trust in these authorities, without anybody's word on the time.
 pub(crate) fn issued_by<const N: usize>(authorities: [&Arc<CertificateAuthority>; N]) -> Trust {
-    let authorities = authorities.map(|authority| Issuing { authority: authority.clone(), root: None }).to_vec();
-    Trust { authorities, now: Some(now()), ..Trust::default() }
+    let authorities = authorities
+        .map(|authority| Issuing {
+            authority: authority.clone(),
+            root: None,
+        })
+        .to_vec();
+    Trust {
+        authorities,
+        now: Some(now()),
+        ..Trust::default()
+    }
 }

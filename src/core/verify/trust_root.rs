@@ -1,4 +1,5 @@
-//! A `trusted_root.json`: the keys and certificates of the authorities, logs and timestamp authorities that are trusted.
+//! A `trusted_root.json`: the keys and certificates of the authorities, logs and timestamp
+//! authorities that are trusted.
 
 use std::fmt;
 
@@ -26,9 +27,11 @@ use super::{
 /// What every version's media type begins with (protobuf-specs, `TrustedRoot.media_type`).
 const ROOT_MEDIA_TYPE: &str = "application/vnd.dev.sigstore.trustedroot";
 
-/// The keys and certificates of the authorities, logs and timestamp authorities that are trusted: a `trusted_root.json`.
+/// The keys and certificates of the authorities, logs and timestamp authorities that are trusted: a
+/// `trusted_root.json`.
 pub struct TrustRoot {
-    /// Knows no certificate authorities and no logs of certificates: it is not asked about certificates.
+    /// Knows no certificate authorities and no logs of certificates: it is not asked about
+    /// certificates.
     pub(super) verifier: Verifier,
     pub(super) logs: Logs,
     authorities: CertificateAuthorities,
@@ -52,7 +55,10 @@ pub enum TrustRootError {
     #[error("trust root cannot be read: {0}")]
     Format(#[from] sigstore_trust_root::Error),
     /// It says that it is something else.
-    #[error("trust root cannot be read: its mediaType is {0:?}, expected {ROOT_MEDIA_TYPE}+json;version=0.1")]
+    #[error(
+        "trust root cannot be read: its mediaType is {0:?}, expected \
+            {ROOT_MEDIA_TYPE}+json;version=0.1"
+    )]
     MediaType(String),
     /// A key or certificate in it is malformed, unsupported or there twice.
     #[error("trust root cannot be used: {0}")]
@@ -68,7 +74,8 @@ impl Classified for TrustRootError {
 impl TrustRoot {
     /// Reads a `trusted_root.json` of at most `limits.manifest_bytes`.
     pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, TrustRootError> {
-        let _: serde::de::IgnoredAny = json::parse(bytes, limits.manifest_bytes, limits.json_depth)?;
+        let _: serde::de::IgnoredAny =
+            json::parse(bytes, limits.manifest_bytes, limits.json_depth)?;
         let text = std::str::from_utf8(bytes).map_err(|_| TrustRootError::NotText)?;
         let mut root = TrustedRoot::from_json(text)?;
         if !root.media_type.starts_with(ROOT_MEDIA_TYPE) {
@@ -76,16 +83,29 @@ impl TrustRoot {
         }
         Verifier::new(&root).map_err(|error| TrustRootError::Material(Box::new(error)))?;
         let not_after = validity::not_after(&root);
-        let (authorities, certificate_logs) = (CertificateAuthorities::of(&root), CertificateLogs::of(&root)?);
+        let (authorities, certificate_logs) = (
+            CertificateAuthorities::of(&root),
+            CertificateLogs::of(&root)?,
+        );
         let unused = keep_good(&mut root);
         root.certificate_authorities.clear();
         root.ctlogs.clear();
-        let verifier = Verifier::new(&root).map_err(|error| TrustRootError::Material(Box::new(error)))?;
-        Ok(Self { verifier, logs: Logs::of(&root), authorities, certificate_logs, unused, digest: Digest::of(bytes), not_after })
+        let verifier =
+            Verifier::new(&root).map_err(|error| TrustRootError::Material(Box::new(error)))?;
+        Ok(Self {
+            verifier,
+            logs: Logs::of(&root),
+            authorities,
+            certificate_logs,
+            unused,
+            digest: Digest::of(bytes),
+            not_after,
+        })
     }
 
-    /// When nothing new can be signed any more that it vouches for: the last of its certificate authorities, transparency logs, certificate
-    /// logs or timestamp authorities ends then. `None` if nothing says so. What was signed before stays good.
+    /// When nothing new can be signed any more that it vouches for: the last of its certificate
+    /// authorities, transparency logs, certificate logs or timestamp authorities ends then. `None`
+    /// if nothing says so. What was signed before stays good.
     pub const fn not_after(&self) -> Option<Timestamp> {
         self.not_after
     }
@@ -95,15 +115,24 @@ impl TrustRoot {
         self.digest
     }
 
-    /// Does the certificate chain to one of the certificate authorities at each of these times, and did a log of certificates see it?
-    pub(super) fn check_certificate(&self, certificate: &EndEntity<'_>, times: &[Timestamp]) -> Result<(), EvidenceError> {
+    /// Does the certificate chain to one of the certificate authorities at each of these times, and
+    /// did a log of certificates see it?
+    pub(super) fn check_certificate(
+        &self,
+        certificate: &EndEntity<'_>,
+        times: &[Timestamp],
+    ) -> Result<(), EvidenceError> {
         let mut known: Option<Path> = None;
         for time in times {
-            if known.as_ref().is_some_and(|path| path.validity.holds(*time)) {
+            if known
+                .as_ref()
+                .is_some_and(|path| path.validity.holds(*time))
+            {
                 continue;
             }
             let path = self.authorities.path(certificate, *time)?;
-            self.certificate_logs.check(&certificate.der, &path.issuer)?;
+            self.certificate_logs
+                .check(&certificate.der, &path.issuer)?;
             known = Some(path);
         }
         Ok(())
@@ -115,13 +144,16 @@ impl TrustRoot {
     }
 }
 
-/// Leaves the timestamp authorities that are what they claim to be, while their certificates hold. What is wrong with the others.
+/// Leaves the timestamp authorities that are what they claim to be, while their certificates hold.
+/// What is wrong with the others.
 fn keep_good(root: &mut TrustedRoot) -> Vec<String> {
     let (mut unused, mut at) = (Vec::new(), 0);
     root.timestamp_authorities.retain_mut(|authority| {
         at += 1;
         let kept = trusted_authorities::narrow(authority);
-        unused.extend(kept.as_ref().err().map(|problem| format!("timestamp authority {at} of the trust root is not used: {problem}")));
+        unused.extend(kept.as_ref().err().map(|problem| {
+            format!("timestamp authority {at} of the trust root is not used: {problem}")
+        }));
         kept.is_ok()
     });
     unused
@@ -135,15 +167,25 @@ impl fmt::Debug for TrustRoot {
 
 #[cfg(test)]
 mod tests {
-    use sigstore_trust_root::{SIGSTORE_GITHUB_TRUSTED_ROOT, SIGSTORE_PRODUCTION_TRUSTED_ROOT, SIGSTORE_STAGING_TRUSTED_ROOT};
+    use sigstore_trust_root::{
+        SIGSTORE_GITHUB_TRUSTED_ROOT, SIGSTORE_PRODUCTION_TRUSTED_ROOT,
+        SIGSTORE_STAGING_TRUSTED_ROOT,
+    };
 
     use super::*;
 
     #[test]
     fn every_authority_of_the_public_instances_is_what_it_claims_to_be() {
-        for text in [SIGSTORE_PRODUCTION_TRUSTED_ROOT, SIGSTORE_STAGING_TRUSTED_ROOT, SIGSTORE_GITHUB_TRUSTED_ROOT] {
+        for text in [
+            SIGSTORE_PRODUCTION_TRUSTED_ROOT,
+            SIGSTORE_STAGING_TRUSTED_ROOT,
+            SIGSTORE_GITHUB_TRUSTED_ROOT,
+        ] {
             let root = TrustRoot::parse(text.as_bytes(), &Limits::DEFAULT).expect("a trust root");
-            assert_eq!((root.authorities.problems(), root.unused.as_slice()), (Vec::new(), [].as_slice()));
+            assert_eq!(
+                (root.authorities.problems(), root.unused.as_slice()),
+                (Vec::new(), [].as_slice())
+            );
         }
     }
 }

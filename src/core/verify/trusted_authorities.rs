@@ -1,7 +1,9 @@
-//! Who may certify and who may say the time, by a `trusted_root.json`: its `certificateAuthorities` and `timestampAuthorities`.
+//! Who may certify and who may say the time, by a `trusted_root.json`: its `certificateAuthorities`
+//! and `timestampAuthorities`.
 //!
-//! What is listed there must be what it claims to be. An authority whose certificates are none, or whose chain does not hold, is passed over:
-//! it certifies nothing, and the others go on to be believed. Nothing is taken from bundles: every certificate of a path stands in the list.
+//! What is listed there must be what it claims to be. An authority whose certificates are none, or
+//! whose chain does not hold, is passed over: it certifies nothing, and the others go on to be
+//! believed. Nothing is taken from bundles: every certificate of a path stands in the list.
 
 use jiff::{SignedDuration, Timestamp};
 use sigstore_trust_root::{TimeRange, TimestampAuthority, TrustedRoot};
@@ -29,30 +31,62 @@ struct Authority {
 impl CertificateAuthorities {
     pub(super) fn of(root: &TrustedRoot) -> Self {
         let authority = |(at, authority): (usize, &sigstore_trust_root::CertificateAuthority)| {
-            let certificates = ders(authority.cert_chain.certificates.iter().map(|certificate| &certificate.raw_bytes));
+            let certificates = ders(
+                authority
+                    .cert_chain
+                    .certificates
+                    .iter()
+                    .map(|certificate| &certificate.raw_bytes),
+            );
             let (issuers, problem) = issuers(&certificates, 1, Purpose::CodeSigning);
-            let problem = problem.map(|problem| format!("certificate authority {} of the trust root is not used: {problem}", at + 1));
-            Authority { issuers, window: authority.valid_for, problem }
+            let problem = problem.map(|problem| {
+                format!(
+                    "certificate authority {} of the trust root is not used: {problem}",
+                    at + 1
+                )
+            });
+            Authority {
+                issuers,
+                window: authority.valid_for,
+                problem,
+            }
         };
-        Self(root.certificate_authorities.iter().enumerate().map(authority).collect())
+        Self(
+            root.certificate_authorities
+                .iter()
+                .enumerate()
+                .map(authority)
+                .collect(),
+        )
     }
 
     /// What is wrong with authorities of the list.
     #[cfg(test)]
     pub(super) fn problems(&self) -> Vec<&str> {
-        self.0.iter().filter_map(|authority| authority.problem.as_deref()).collect()
+        self.0
+            .iter()
+            .filter_map(|authority| authority.problem.as_deref())
+            .collect()
     }
 
     /// A path to one that was trusted at this time.
     pub(super) fn path(&self, end: &EndEntity<'_>, at: Timestamp) -> Result<Path, EvidenceError> {
         let mut faults = Vec::new();
-        for authority in self.0.iter().filter(|authority| authority.window.is_none_or(|window| window.contains(at))) {
+        for authority in self
+            .0
+            .iter()
+            .filter(|authority| authority.window.is_none_or(|window| window.contains(at)))
+        {
             match authority.path(end, at) {
                 Ok(path) => return Ok(path),
                 Err(error) => faults.push(error),
             }
         }
-        let none = || fault(&format!("no certificate authority of the trust root is trusted at {at}"));
+        let none = || {
+            fault(&format!(
+                "no certificate authority of the trust root is trusted at {at}"
+            ))
+        };
         Err(furthest(faults).unwrap_or_else(none))
     }
 }
@@ -63,36 +97,71 @@ impl Authority {
             Some(problem) if !self.issuers.has_root() => Err(fault(problem)),
             _ => {
                 let path = self.issuers.path(end, &[], &[], at)?;
-                Ok(Path { validity: path.validity.and(self.validity()), ..path })
+                Ok(Path {
+                    validity: path.validity.and(self.validity()),
+                    ..path
+                })
             }
         }
     }
 
     /// The window ends after its last moment.
     fn validity(&self) -> Validity {
-        let after = |end: Timestamp| end.checked_add(SignedDuration::from_nanos(1)).unwrap_or(Timestamp::MAX);
-        self.window.map_or_else(Validity::default, |window| Validity { from: Some(window.start), until: window.end.map(after) })
+        let after = |end: Timestamp| {
+            end.checked_add(SignedDuration::from_nanos(1))
+                .unwrap_or(Timestamp::MAX)
+        };
+        self.window
+            .map_or_else(Validity::default, |window| Validity {
+                from: Some(window.start),
+                until: window.end.map(after),
+            })
     }
 }
 
-/// Ends the trust in a timestamp authority when one of its certificates ends, and begins it no earlier. What is left of its chain is the
-/// certificate that signs and the one that issued that: the rest was looked at here.
+/// Ends the trust in a timestamp authority when one of its certificates ends, and begins it no
+/// earlier. What is left of its chain is the certificate that signs and the one that issued that:
+/// the rest was looked at here.
 ///
-/// Errors: its certificate is not one that says the time, or there is no path from it to a certificate authority's.
+/// Errors: its certificate is not one that says the time, or there is no path from it to a
+/// certificate authority's.
 pub(super) fn narrow(authority: &mut TimestampAuthority) -> Result<(), String> {
-    let certificates = ders(authority.cert_chain.certificates.iter().map(|certificate| &certificate.raw_bytes));
+    let certificates = ders(
+        authority
+            .cert_chain
+            .certificates
+            .iter()
+            .map(|certificate| &certificate.raw_bytes),
+    );
     let path = path_of_chain(&certificates, Purpose::TimeStamping)?;
     let validity = path.validity;
-    let issuer = certificates.iter().skip(1).position(|der| key(der).as_ref() == Some(&path.issuer)).ok_or("nobody issued its certificate")? + 1;
+    let issuer = certificates
+        .iter()
+        .skip(1)
+        .position(|der| key(der).as_ref() == Some(&path.issuer))
+        .ok_or("nobody issued its certificate")?
+        + 1;
     authority.cert_chain.certificates.swap(1, issuer);
     authority.cert_chain.certificates.truncate(2);
-    let last = validity.until.map(|until| until.checked_sub(SignedDuration::from_nanos(1)).unwrap_or(Timestamp::MIN));
+    let last = validity.until.map(|until| {
+        until
+            .checked_sub(SignedDuration::from_nanos(1))
+            .unwrap_or(Timestamp::MIN)
+    });
     let from = validity.from.unwrap_or(Timestamp::MIN);
     let window = authority.valid_for;
     let start = window.map_or(from, |window| window.start.max(from));
-    let end = window.and_then(|window| window.end).into_iter().chain(last).min();
+    let end = window
+        .and_then(|window| window.end)
+        .into_iter()
+        .chain(last)
+        .min();
     authority.valid_for = Some(TimeRange::new(start, end));
-    if end.is_none_or(|end| start <= end) { Ok(()) } else { Err("it is trusted at no time at which its certificates hold".into()) }
+    if end.is_none_or(|end| start <= end) {
+        Ok(())
+    } else {
+        Err("it is trusted at no time at which its certificates hold".into())
+    }
 }
 
 /// The path from the first certificate through the others.
@@ -104,8 +173,14 @@ fn path_of_chain(certificates: &[&[u8]], purpose: Purpose) -> Result<Path, Strin
     }
     let end = EndEntity::of(end).ok_or("its certificate cannot be read")?;
     // Whatever holds at all holds when the last of them begins.
-    let begins = above.iter().filter_map(|der| facts(der)?.validity.from).chain(end.facts.validity.from).max();
-    issuers.path(&end, &[], &[], begins.unwrap_or(Timestamp::UNIX_EPOCH)).map_err(|error| error.to_string())
+    let begins = above
+        .iter()
+        .filter_map(|der| facts(der)?.validity.from)
+        .chain(end.facts.validity.from)
+        .max();
+    issuers
+        .path(&end, &[], &[], begins.unwrap_or(Timestamp::UNIX_EPOCH))
+        .map_err(|error| error.to_string())
 }
 
 fn ders<'a>(chain: impl Iterator<Item = &'a DerCertificate>) -> Vec<&'a [u8]> {
@@ -114,15 +189,21 @@ fn ders<'a>(chain: impl Iterator<Item = &'a DerCertificate>) -> Vec<&'a [u8]> {
 
 /// A DER `SubjectPublicKeyInfo`.
 fn key(der: &[u8]) -> Option<Vec<u8>> {
-    Certificate::from_der(der).ok()?.tbs_certificate.subject_public_key_info.to_der().ok()
+    Certificate::from_der(der)
+        .ok()?
+        .tbs_certificate
+        .subject_public_key_info
+        .to_der()
+        .ok()
 }
 
 fn facts(der: &[u8]) -> Option<Facts> {
     Facts::of(&Certificate::from_der(der).ok()?)
 }
 
-/// Paths end at those certificates that name themselves as issuer, or, where there is none, at those whose issuer is not among them. What
-/// is wrong with one at which none can end is told, by its place counted from `first`.
+/// Paths end at those certificates that name themselves as issuer, or, where there is none, at
+/// those whose issuer is not among them. What is wrong with one at which none can end is told, by
+/// its place counted from `first`.
 fn issuers(certificates: &[&[u8]], first: usize, purpose: Purpose) -> (Issuers, Option<String>) {
     let mut issuers = Issuers::new(purpose);
     let mut problems = Vec::new();
@@ -130,13 +211,25 @@ fn issuers(certificates: &[&[u8]], first: usize, purpose: Purpose) -> (Issuers, 
     for (at, der) in certificates.iter().enumerate() {
         match Certificate::from_der(der) {
             Ok(certificate) => read.push((at, *der, certificate)),
-            Err(error) => problems.push(format!("certificate {} cannot be read: {error}", first + at)),
+            Err(error) => problems.push(format!(
+                "certificate {} cannot be read: {error}",
+                first + at
+            )),
         }
     }
-    let has_self_issued = read.iter().any(|(.., certificate)| is_self_issued(certificate));
-    let names: Vec<_> = read.iter().map(|(.., certificate)| certificate.tbs_certificate.subject.clone()).collect();
+    let has_self_issued = read
+        .iter()
+        .any(|(.., certificate)| is_self_issued(certificate));
+    let names: Vec<_> = read
+        .iter()
+        .map(|(.., certificate)| certificate.tbs_certificate.subject.clone())
+        .collect();
     for (at, der, certificate) in read {
-        let is_top = if has_self_issued { is_self_issued(&certificate) } else { !names.contains(&certificate.tbs_certificate.issuer) };
+        let is_top = if has_self_issued {
+            is_self_issued(&certificate)
+        } else {
+            !names.contains(&certificate.tbs_certificate.issuer)
+        };
         if !is_top {
             issuers.add_intermediate(der.to_vec());
         } else if let Err(problem) = issuers.trust(&certificate, der.to_vec()) {

@@ -5,19 +5,48 @@ use sigstore_crypto::parse_certificate_info;
 use sigstore_trust_root::{TimeRange, TrustedRoot};
 use sigstore_types::DerCertificate;
 
-/// Of each kind of authority the last one that ends, and of these the first. A kind that the root does not have is not asked for.
+/// Of each kind of authority the last one that ends, and of these the first. A kind that the root
+/// does not have is not asked for.
 pub(super) fn not_after(root: &TrustedRoot) -> Option<Timestamp> {
-    let logs = root.tlogs.iter().map(|log| end(log.public_key.valid_for.as_ref()));
-    let certificate_logs = root.ctlogs.iter().map(|log| end(log.public_key.valid_for.as_ref()));
-    let authorities = root
-        .certificate_authorities
+    let logs = root
+        .tlogs
         .iter()
-        .map(|ca| earlier(end(ca.valid_for.as_ref()), certificates(ca.cert_chain.certificates.iter().map(|entry| &entry.raw_bytes))));
-    let timestamps = root
-        .timestamp_authorities
+        .map(|log| end(log.public_key.valid_for.as_ref()));
+    let certificate_logs = root
+        .ctlogs
         .iter()
-        .map(|tsa| earlier(end(tsa.valid_for.as_ref()), certificates(tsa.cert_chain.certificates.iter().map(|entry| &entry.raw_bytes))));
-    [last(logs), last(certificate_logs), last(authorities), last(timestamps)].into_iter().flatten().min()
+        .map(|log| end(log.public_key.valid_for.as_ref()));
+    let authorities = root.certificate_authorities.iter().map(|ca| {
+        earlier(
+            end(ca.valid_for.as_ref()),
+            certificates(
+                ca.cert_chain
+                    .certificates
+                    .iter()
+                    .map(|entry| &entry.raw_bytes),
+            ),
+        )
+    });
+    let timestamps = root.timestamp_authorities.iter().map(|tsa| {
+        earlier(
+            end(tsa.valid_for.as_ref()),
+            certificates(
+                tsa.cert_chain
+                    .certificates
+                    .iter()
+                    .map(|entry| &entry.raw_bytes),
+            ),
+        )
+    });
+    [
+        last(logs),
+        last(certificate_logs),
+        last(authorities),
+        last(timestamps),
+    ]
+    .into_iter()
+    .flatten()
+    .min()
 }
 
 fn end(window: Option<&TimeRange>) -> Option<Timestamp> {
@@ -25,7 +54,9 @@ fn end(window: Option<&TimeRange>) -> Option<Timestamp> {
 }
 
 fn certificates<'a>(chain: impl Iterator<Item = &'a DerCertificate>) -> Option<Timestamp> {
-    chain.filter_map(|certificate| Some(parse_certificate_info(certificate).ok()?.not_after)).min()
+    chain
+        .filter_map(|certificate| Some(parse_certificate_info(certificate).ok()?.not_after))
+        .min()
 }
 
 fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
@@ -60,23 +91,48 @@ mod tests {
                 for (at, end) in logs.iter().enumerate() {
                     root["tlogs"][at]["publicKey"]["validFor"] = window(end);
                 }
-                for authority in root["certificateAuthorities"].as_array_mut().expect("authorities") {
+                for authority in root["certificateAuthorities"]
+                    .as_array_mut()
+                    .expect("authorities")
+                {
                     authority["validFor"] = window(ca);
                 }
                 root["timestampAuthorities"] = json!([]);
             })
             .map(|end| end.to_string())
         };
-        assert_eq!(ends(["2024-01-01T00:00:00Z", "2028-01-01T00:00:00Z"], "2029-01-01T00:00:00Z").as_deref(), Some("2028-01-01T00:00:00Z"));
-        assert_eq!(ends(["2024-01-01T00:00:00Z", "2028-01-01T00:00:00Z"], "2027-01-01T00:00:00Z").as_deref(), Some("2027-01-01T00:00:00Z"));
+        assert_eq!(
+            ends(
+                ["2024-01-01T00:00:00Z", "2028-01-01T00:00:00Z"],
+                "2029-01-01T00:00:00Z"
+            )
+            .as_deref(),
+            Some("2028-01-01T00:00:00Z")
+        );
+        assert_eq!(
+            ends(
+                ["2024-01-01T00:00:00Z", "2028-01-01T00:00:00Z"],
+                "2027-01-01T00:00:00Z"
+            )
+            .as_deref(),
+            Some("2027-01-01T00:00:00Z")
+        );
     }
 
     #[test]
     fn without_a_window_the_certificates_end_it() {
         let end = public_good(|_| ()).expect("certificates end");
-        assert!(end > "2030-01-01T00:00:00Z".parse().expect("a time"), "{end}");
+        assert!(
+            end > "2030-01-01T00:00:00Z".parse().expect("a time"),
+            "{end}"
+        );
         assert_eq!(
-            not_after(&TrustedRoot::from_json(r#"{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}"#).expect("empty")),
+            not_after(
+                &TrustedRoot::from_json(
+                    r#"{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}"#
+                )
+                .expect("empty")
+            ),
             None
         );
     }

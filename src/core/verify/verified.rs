@@ -6,7 +6,8 @@ use jiff::Timestamp;
 
 use crate::core::digest::Digest;
 
-/// A claim whose signature, signer and subject were checked. There is no way to make one but to verify one.
+/// A claim whose signature, signer and subject were checked. There is no way to make one but to
+/// verify one.
 ///
 /// ```compile_fail
 /// # use packgate::core::{digest::Digest, intoto::Statement, verify::{Signer, SignedAt, Verified}};
@@ -46,21 +47,24 @@ pub enum Signer {
     },
     /// Whom a certificate authority had identified.
     Identity {
-        /// The certificate's subject alternative name: a URI if it contains `:`, else an email address.
+        /// The certificate's subject alternative name: a URI if it contains `:`, else an email
+        /// address.
         san: String,
         /// The OIDC issuer that vouched for it.
         issuer: String,
     },
     /// Whom a company's own certificate authority had identified.
     Certificate {
-        /// The certificate's subject alternative name: a URI if it contains `:`, else an email address if it contains `@`, else a DNS name.
+        /// The certificate's subject alternative name: a URI if it contains `:`, else an email
+        /// address if it contains `@`, else a DNS name.
         san: String,
         /// The digest of the authority's certificates and revocation lists.
         authority: Digest,
     },
 }
 
-/// From when on, and until when, something holds. `until` is the first moment at which it no longer does. An absent end is open.
+/// From when on, and until when, something holds. `until` is the first moment at which it no longer
+/// does. An absent end is open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Validity {
     /// From when on.
@@ -69,7 +73,8 @@ pub struct Validity {
     pub until: Option<Timestamp>,
 }
 
-/// What a certificate for a workload claims about it: Fulcio's extensions 1.3.6.1.4.1.57264.1.11 to .20. A claim that is absent was not made.
+/// What a certificate for a workload claims about it: Fulcio's extensions 1.3.6.1.4.1.57264.1.11 to
+/// .20. A claim that is absent was not made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
     /// The source repository (`.12`).
@@ -84,7 +89,8 @@ pub struct Claims {
     pub runner: Option<String>,
 }
 
-/// What the log entries and timestamps beside a signature by a key are worth. A certificate's are always checked.
+/// What the log entries and timestamps beside a signature by a key are worth. A certificate's are
+/// always checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Vouched {
     /// There are none.
@@ -109,7 +115,8 @@ pub enum SignedAt {
 pub enum Format {
     /// A Sigstore bundle as an OCI 1.1 referrer.
     Bundle,
-    /// A `.sig` or `.att` tag of older cosign versions. No log's word is taken for it: a key alone says who signed.
+    /// A `.sig` or `.att` tag of older cosign versions. No log's word is taken for it: a key alone
+    /// says who signed.
     Legacy,
     /// The same, with the word of a log that promises an entry and proves none.
     LegacySetOnly,
@@ -155,8 +162,18 @@ pub(super) struct KeyNames {
 
 impl<T> Verified<T> {
     /// `claim` was read from the payload that `by` authenticated, and is about `subject`.
-    pub(super) const fn new(claim: T, subject: Digest, referrer: Digest, by: Authenticated) -> Self {
-        Self { claim, subject, referrer, by }
+    pub(super) const fn new(
+        claim: T,
+        subject: Digest,
+        referrer: Digest,
+        by: Authenticated,
+    ) -> Self {
+        Self {
+            claim,
+            subject,
+            referrer,
+            by,
+        }
     }
 
     /// What was claimed.
@@ -179,7 +196,8 @@ impl<T> Verified<T> {
         &self.by.signer
     }
 
-    /// The trust root that the signer's certificate chains to, or that vouches for the time and the log of a key's signature.
+    /// The trust root that the signer's certificate chains to, or that vouches for the time and the
+    /// log of a key's signature.
     pub const fn root(&self) -> Option<&Digest> {
         self.by.root.as_ref()
     }
@@ -204,17 +222,20 @@ impl<T> Verified<T> {
         &self.by.claims
     }
 
-    /// SHA-256 of the SPKI of the key that signed, where that key lasts: given alone, or in a certificate of a company's own authority.
+    /// SHA-256 of the SPKI of the key that signed, where that key lasts: given alone, or in a
+    /// certificate of a company's own authority.
     pub fn key(&self) -> Option<&Digest> {
         self.by.key.as_ref().map(|key| &key.fingerprint)
     }
 
-    /// What tells that key from others, whatever algorithm it was declared for: one RSA key for PKCS#1 and for PSS is one key.
+    /// What tells that key from others, whatever algorithm it was declared for: one RSA key for
+    /// PKCS#1 and for PSS is one key.
     pub fn key_numbers(&self) -> Option<&Digest> {
         self.by.key.as_ref().map(|key| &key.numbers)
     }
 
-    /// When the signer's certificate and its revocation lists may be relied on. Outside of it the statement is worth nothing.
+    /// When the signer's certificate and its revocation lists may be relied on. Outside of it the
+    /// statement is worth nothing.
     pub const fn valid_during(&self) -> Validity {
         self.by.validity
     }
@@ -228,14 +249,20 @@ impl<T> Verified<T> {
 impl Validity {
     /// From here on, until there.
     pub const fn between(from: Timestamp, until: Timestamp) -> Self {
-        Self { from: Some(from), until: Some(until) }
+        Self {
+            from: Some(from),
+            until: Some(until),
+        }
     }
 
     /// While both hold.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         let until = [self.until, other.until].into_iter().flatten().min();
-        Self { from: self.from.max(other.from), until }
+        Self {
+            from: self.from.max(other.from),
+            until,
+        }
     }
 
     /// Does it hold now?
@@ -259,7 +286,9 @@ impl fmt::Display for Signer {
         match self {
             Self::Key { fingerprint } => fingerprint.fmt(f),
             Self::Identity { san, issuer } => write!(f, "{san} ({issuer})"),
-            Self::Certificate { san, authority } => write!(f, "{san} (certificate authority {authority})"),
+            Self::Certificate { san, authority } => {
+                write!(f, "{san} (certificate authority {authority})")
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Judges the evidence about one digest piece by piece, so that no more than one piece need be in memory.
+//! Judges the evidence about one digest piece by piece, so that no more than one piece need be in
+//! memory.
 
 use super::{
     Candidate, Evidence, EvidenceError, Findings, LegacyCandidate, Rejected, Trust, Verified,
@@ -7,9 +8,11 @@ use super::{
 };
 use crate::core::{digest::Digest, intoto::Statement, json, limits::Limits};
 
-/// Judges candidates one by one. Of each only the verified statements stay, within `limits.statement_bytes`, or why it was refused.
+/// Judges candidates one by one. Of each only the verified statements stay, within
+/// `limits.statement_bytes`, or why it was refused.
 ///
-/// All of them together cost at most `limits.signature_checks` signature checks, beyond the first of each.
+/// All of them together cost at most `limits.signature_checks` signature checks, beyond the first
+/// of each.
 #[derive(Debug)]
 pub struct EvidenceVerifier {
     subject: Digest,
@@ -32,8 +35,19 @@ pub(super) struct Room {
 impl EvidenceVerifier {
     /// Of evidence about `subject`, by those who are trusted.
     pub fn new(subject: Digest, trust: Trust, limits: &Limits) -> Self {
-        let room = Room { limit: limits.statement_bytes, left: limits.statement_bytes, withheld: 0 };
-        Self { subject, trust, limits: *limits, checks: Checks::new(limits.signature_checks), room, findings: Findings::default() }
+        let room = Room {
+            limit: limits.statement_bytes,
+            left: limits.statement_bytes,
+            withheld: 0,
+        };
+        Self {
+            subject,
+            trust,
+            limits: *limits,
+            checks: Checks::new(limits.signature_checks),
+            room,
+            findings: Findings::default(),
+        }
     }
 
     /// Keeps the statements that hold within so many bytes of memory, until [`Self::widen`].
@@ -47,24 +61,48 @@ impl EvidenceVerifier {
         self.room.withheld = 0;
     }
 
-    /// Judges a referrer. `stopped` is asked before each check of a signature: nothing more is done once it is true.
+    /// Judges a referrer. `stopped` is asked before each check of a signature: nothing more is done
+    /// once it is true.
     ///
-    /// False if there was no memory for what it states as long as that is narrowed. Then it was not judged.
+    /// False if there was no memory for what it states as long as that is narrowed. Then it was not
+    /// judged.
     pub fn judge(&mut self, candidate: &Candidate, stopped: &dyn Fn() -> bool) -> bool {
         let left = self.room.left;
         let effort = Effort::new(&self.checks, stopped);
-        let (verified, faults) = judge(&self.subject, candidate, &self.trust, &self.limits, &effort, &mut self.room);
+        let (verified, faults) = judge(
+            &self.subject,
+            candidate,
+            &self.trust,
+            &self.limits,
+            &effort,
+            &mut self.room,
+        );
         let exceeded = effort.is_exceeded();
-        self.note(left, verified, &faults, exceeded, |error| Rejected::new(candidate.referrer.digest, error))
+        self.note(left, verified, &faults, exceeded, |error| {
+            Rejected::new(candidate.referrer.digest, error)
+        })
     }
 
     /// Judges a layer of what one of cosign's tags names, like [`Self::judge`].
-    pub fn judge_legacy(&mut self, candidate: &LegacyCandidate, stopped: &dyn Fn() -> bool) -> bool {
+    pub fn judge_legacy(
+        &mut self,
+        candidate: &LegacyCandidate,
+        stopped: &dyn Fn() -> bool,
+    ) -> bool {
         let left = self.room.left;
         let effort = Effort::new(&self.checks, stopped);
-        let (verified, faults) = legacy::judge(&self.subject, candidate, &self.trust, &self.limits, &effort, &mut self.room);
+        let (verified, faults) = legacy::judge(
+            &self.subject,
+            candidate,
+            &self.trust,
+            &self.limits,
+            &effort,
+            &mut self.room,
+        );
         let exceeded = effort.is_exceeded();
-        self.note(left, verified, &faults, exceeded, |error| candidate.rejected(error))
+        self.note(left, verified, &faults, exceeded, |error| {
+            candidate.rejected(error)
+        })
     }
 
     fn note(
@@ -76,7 +114,9 @@ impl EvidenceVerifier {
         rejected: impl Fn(&EvidenceError) -> Rejected,
     ) -> bool {
         self.findings.signature_checks = self.checks.made();
-        let too_much = faults.iter().any(|fault| matches!(fault, EvidenceError::TooMuchStated { .. }));
+        let too_much = faults
+            .iter()
+            .any(|fault| matches!(fault, EvidenceError::TooMuchStated { .. }));
         if too_much && self.room.withheld > 0 {
             self.room.left = left;
             return false;
@@ -117,26 +157,45 @@ impl Room {
     }
 
     /// Reads a statement if there is memory for it.
-    pub(super) fn hold<T>(&mut self, payload: &[u8], read: impl FnOnce() -> Result<T, EvidenceError>) -> Result<T, EvidenceError> {
+    pub(super) fn hold<T>(
+        &mut self,
+        payload: &[u8],
+        read: impl FnOnce() -> Result<T, EvidenceError>,
+    ) -> Result<T, EvidenceError> {
         let size = json::weight(payload);
-        let left = self.left.checked_sub(size).ok_or(EvidenceError::TooMuchStated { size, limit: self.limit })?;
+        let left = self
+            .left
+            .checked_sub(size)
+            .ok_or(EvidenceError::TooMuchStated {
+                size,
+                limit: self.limit,
+            })?;
         let statement = read()?;
         self.left = left;
         Ok(statement)
     }
 }
 
-/// Judges every candidate about `subject`, at most `limits.referrers_opened` of them: bundles first, then what lies under cosign's tags.
+/// Judges every candidate about `subject`, at most `limits.referrers_opened` of them: bundles
+/// first, then what lies under cosign's tags.
 pub fn verify(subject: &Digest, evidence: &Evidence, trust: &Trust, limits: &Limits) -> Findings {
     let mut verifier = EvidenceVerifier::new(*subject, trust.clone(), limits);
-    let over = (evidence.candidates.len() + evidence.legacy.len()).saturating_sub(limits.referrers_opened);
+    let over =
+        (evidence.candidates.len() + evidence.legacy.len()).saturating_sub(limits.referrers_opened);
     verifier.leave_unopened(evidence.unopened + over);
-    evidence.unread.iter().for_each(|rejected| verifier.reject(rejected.clone()));
+    evidence
+        .unread
+        .iter()
+        .for_each(|rejected| verifier.reject(rejected.clone()));
     let candidates = evidence.candidates.iter().take(limits.referrers_opened);
     for candidate in candidates {
         verifier.judge(candidate, &|| false);
     }
-    let legacy = evidence.legacy.iter().take(limits.referrers_opened.saturating_sub(evidence.candidates.len()));
+    let legacy = evidence.legacy.iter().take(
+        limits
+            .referrers_opened
+            .saturating_sub(evidence.candidates.len()),
+    );
     for candidate in legacy {
         verifier.judge_legacy(candidate, &|| false);
     }

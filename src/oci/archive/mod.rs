@@ -1,6 +1,7 @@
 //! A tar of an OCI image layout in one file.
 //!
-//! It is worked on as a layout in a temporary folder next to it, and written anew, in one deterministic form, by [`Target::finish`].
+//! It is worked on as a layout in a temporary folder next to it, and written anew, in one
+//! deterministic form, by [`Target::finish`].
 
 mod reader;
 #[cfg(test)]
@@ -43,7 +44,8 @@ pub struct ArchiveTarget {
     _folder: tempfile::TempDir,
 }
 
-/// Tells whether a file is still the one that was read. A file that is replaced or written to has another.
+/// Tells whether a file is still the one that was read. A file that is replaced or written to has
+/// another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Identity {
     device: u64,
@@ -56,7 +58,13 @@ struct Identity {
 impl Identity {
     fn of(file: &fs::Metadata) -> Self {
         let (device, inode, length, mode) = (file.dev(), file.ino(), file.len(), file.mode());
-        Self { device, inode, length, modified: (file.mtime(), file.mtime_nsec()), mode }
+        Self {
+            device,
+            inode,
+            length,
+            modified: (file.mtime(), file.mtime_nsec()),
+            mode,
+        }
     }
 
     /// `None` if there is no file.
@@ -70,8 +78,9 @@ impl Identity {
 }
 
 impl ArchiveTarget {
-    /// An archive to read, and perhaps to add to. Needs as much free disk beside it as it is long. Errors: [`OciError::NotFound`],
-    /// [`OciError::Malformed`] if it holds anything that is not part of a layout.
+    /// An archive to read, and perhaps to add to. Needs as much free disk beside it as it is long.
+    /// Errors: [`OciError::NotFound`], [`OciError::Malformed`] if it holds anything that is not
+    /// part of a layout.
     pub fn open(path: &str) -> Result<Self, OciError> {
         let file = PathBuf::from(path);
         let archive = open_plain(&file, path)?;
@@ -79,7 +88,13 @@ impl ArchiveTarget {
         let folder = beside(&file)?;
         reader::extract(archive, folder.path(), path)?;
         let layout = LayoutTarget::open_as(&folder.path().to_string_lossy(), name_of(path))?;
-        Ok(Self { file, seen: Mutex::new(Some(seen)), layout, changed: AtomicBool::new(false), _folder: folder })
+        Ok(Self {
+            file,
+            seen: Mutex::new(Some(seen)),
+            layout,
+            changed: AtomicBool::new(false),
+            _folder: folder,
+        })
     }
 
     /// An archive to write to; made if there is none.
@@ -89,8 +104,15 @@ impl ArchiveTarget {
             return Self::open(path);
         }
         let folder = beside(&file)?;
-        let layout = LayoutTarget::open_or_create_as(&folder.path().to_string_lossy(), name_of(path))?;
-        Ok(Self { file, seen: Mutex::default(), layout, changed: AtomicBool::new(true), _folder: folder })
+        let layout =
+            LayoutTarget::open_or_create_as(&folder.path().to_string_lossy(), name_of(path))?;
+        Ok(Self {
+            file,
+            seen: Mutex::default(),
+            layout,
+            changed: AtomicBool::new(true),
+            _folder: folder,
+        })
     }
 
     fn touch(&self) -> &LayoutTarget {
@@ -98,17 +120,24 @@ impl ArchiveTarget {
         &self.layout
     }
 
-    /// Replaces the file in one step. One that somebody else has changed meanwhile is left alone: what they added would be lost.
+    /// Replaces the file in one step. One that somebody else has changed meanwhile is left alone:
+    /// what they added would be lost.
     fn write(&self) -> Result<(), OciError> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let mode = seen.map_or(0o644, |file| file.mode & 0o777);
         let new = write_archive(self.layout.root(), &self.file, mode)?;
         let parent = parent(&self.file);
-        let guard = File::open(parent).and_then(|folder| folder.lock().map(|()| folder)).map_err(|cause| storage(parent, cause))?;
+        let guard = File::open(parent)
+            .and_then(|folder| folder.lock().map(|()| folder))
+            .map_err(|cause| storage(parent, cause))?;
         if Identity::at(&self.file)? != *seen {
-            return Err(storage(&self.file, std::io::Error::other("was changed by somebody else meanwhile, try again")));
+            return Err(storage(
+                &self.file,
+                std::io::Error::other("was changed by somebody else meanwhile, try again"),
+            ));
         }
-        new.persist(&self.file).map_err(|e| storage(&self.file, e.error))?;
+        new.persist(&self.file)
+            .map_err(|e| storage(&self.file, e.error))?;
         *seen = Identity::at(&self.file)?;
         drop(guard);
         Ok(())
@@ -129,7 +158,11 @@ impl Source for ArchiveTarget {
         self.layout.open(descriptor).await
     }
 
-    async fn referrers(&self, subject: &Descriptor, limits: &Limits) -> Result<Vec<Descriptor>, OciError> {
+    async fn referrers(
+        &self,
+        subject: &Descriptor,
+        limits: &Limits,
+    ) -> Result<Vec<Descriptor>, OciError> {
         self.layout.referrers(subject, limits).await
     }
 }
@@ -170,32 +203,48 @@ fn name_of(path: &str) -> String {
 
 fn open_plain(file: &Path, path: &str) -> Result<File, OciError> {
     let failed = |cause: std::io::Error| match cause.kind() {
-        ErrorKind::NotFound => OciError::NotFound { what: "OCI archive".into(), location: path.into() },
+        ErrorKind::NotFound => OciError::NotFound {
+            what: "OCI archive".into(),
+            location: path.into(),
+        },
         _ => storage(file, cause),
     };
     if !fs::metadata(file).map_err(failed)?.is_file() {
-        return Err(OciError::Malformed { location: path.into(), cause: "it is not a plain file".into() });
+        return Err(OciError::Malformed {
+            location: path.into(),
+            cause: "it is not a plain file".into(),
+        });
     }
     File::open(file).map_err(failed)
 }
 
 fn parent(file: &Path) -> &Path {
-    file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
+    file.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or_else(|| Path::new("."))
 }
 
 fn beside(file: &Path) -> Result<tempfile::TempDir, OciError> {
     let parent = parent(file);
-    tempfile::Builder::new().prefix(".packgate-").tempdir_in(parent).map_err(|cause| storage(parent, cause))
+    tempfile::Builder::new()
+        .prefix(".packgate-")
+        .tempdir_in(parent)
+        .map_err(|cause| storage(parent, cause))
 }
 
 /// Writes the layout's files as a tar, sorted, without anything that varies.
 fn write_archive(root: &Path, file: &Path, mode: u32) -> Result<tempfile::NamedTempFile, OciError> {
     let permissions = Permissions::from_mode(mode);
-    let out = tempfile::Builder::new().prefix(".packgate-").permissions(permissions).tempfile_in(parent(file));
+    let out = tempfile::Builder::new()
+        .prefix(".packgate-")
+        .permissions(permissions)
+        .tempfile_in(parent(file));
     let mut out = out.map_err(|cause| storage(file, cause))?;
     for segment in segments(layout_files(root)?) {
         match segment {
-            Segment::Literal(bytes) => out.write_all(&bytes).map_err(|cause| storage(file, cause))?,
+            Segment::Literal(bytes) => out
+                .write_all(&bytes)
+                .map_err(|cause| storage(file, cause))?,
             Segment::Content { content, size } => copy_exactly(&content, size, &mut out)?,
         }
     }
@@ -205,14 +254,28 @@ fn write_archive(root: &Path, file: &Path, mode: u32) -> Result<tempfile::NamedT
 fn copy_exactly(path: &Path, size: u64, out: &mut impl Write) -> Result<(), OciError> {
     let file = File::open(path).map_err(|cause| storage(path, cause))?;
     let copied = std::io::copy(&mut file.take(size), out).map_err(|cause| storage(path, cause))?;
-    if copied == size { Ok(()) } else { Err(storage(path, std::io::Error::other("became shorter while it was read"))) }
+    if copied == size {
+        Ok(())
+    } else {
+        Err(storage(
+            path,
+            std::io::Error::other("became shorter while it was read"),
+        ))
+    }
 }
 
 fn layout_files(root: &Path) -> Result<Vec<TarFile<PathBuf>>, OciError> {
     let folder = root.join("blobs/sha256");
-    let mut files = BTreeMap::from([(MARKER_FILE.to_owned(), root.join(MARKER_FILE)), (INDEX_FILE.to_owned(), root.join(INDEX_FILE))]);
+    let mut files = BTreeMap::from([
+        (MARKER_FILE.to_owned(), root.join(MARKER_FILE)),
+        (INDEX_FILE.to_owned(), root.join(INDEX_FILE)),
+    ]);
     for entry in fs::read_dir(&folder).map_err(|cause| storage(&folder, cause))? {
-        let name = entry.map_err(|cause| storage(&folder, cause))?.file_name().to_string_lossy().into_owned();
+        let name = entry
+            .map_err(|cause| storage(&folder, cause))?
+            .file_name()
+            .to_string_lossy()
+            .into_owned();
         if format!("sha256:{name}").parse::<Digest>().is_ok() {
             files.insert(format!("blobs/sha256/{name}"), folder.join(name));
         }
@@ -220,11 +283,21 @@ fn layout_files(root: &Path) -> Result<Vec<TarFile<PathBuf>>, OciError> {
     files
         .into_iter()
         .map(|(path, content)| {
-            Ok(TarFile { path, mode: 0o644, size: fs::metadata(&content).map_err(|cause| storage(&content, cause))?.len(), content })
+            Ok(TarFile {
+                path,
+                mode: 0o644,
+                size: fs::metadata(&content)
+                    .map_err(|cause| storage(&content, cause))?
+                    .len(),
+                content,
+            })
         })
         .collect()
 }
 
 fn storage(path: &Path, cause: std::io::Error) -> OciError {
-    OciError::Storage { path: path.display().to_string(), cause }
+    OciError::Storage {
+        path: path.display().to_string(),
+        cause,
+    }
 }

@@ -20,7 +20,9 @@ impl Folder {
 
     fn read(&self, bytes: &[u8]) -> Result<(), (Reason, String)> {
         fs::write(self.path(), bytes).expect("written");
-        ArchiveTarget::open(&self.path()).map(drop).map_err(|e| (e.reason(), e.to_string()))
+        ArchiveTarget::open(&self.path())
+            .map(drop)
+            .map_err(|e| (e.reason(), e.to_string()))
     }
 
     fn entries(&self) -> usize {
@@ -32,10 +34,22 @@ const INDEX: &[u8] = br#"{"schemaVersion":2,"manifests":[]}"#;
 
 async fn push_and_tag(target: &ArchiveTarget, name: &str) -> Descriptor {
     let annotations = std::iter::once(("name".to_owned(), name.to_owned())).collect();
-    let bytes = Bytes::from(serde_json::to_vec(&Index { annotations, ..Index::new(Vec::new()) }).expect("JSON"));
+    let bytes = Bytes::from(
+        serde_json::to_vec(&Index {
+            annotations,
+            ..Index::new(Vec::new())
+        })
+        .expect("JSON"),
+    );
     let descriptor = Descriptor::of(media_type::INDEX, &bytes);
-    target.push(&descriptor, Content::Bytes(&bytes)).await.expect("pushed");
-    target.tag(&descriptor, &name.parse().expect("a tag")).await.expect("tagged");
+    target
+        .push(&descriptor, Content::Bytes(&bytes))
+        .await
+        .expect("pushed");
+    target
+        .tag(&descriptor, &name.parse().expect("a tag"))
+        .await
+        .expect("tagged");
     descriptor
 }
 
@@ -67,7 +81,10 @@ fn archive(more: &[Vec<u8>]) -> Vec<u8> {
 }
 
 fn blob(content: &[u8]) -> Vec<u8> {
-    file(&format!("blobs/sha256/{}", Digest::of(content).hex()), content)
+    file(
+        &format!("blobs/sha256/{}", Digest::of(content).hex()),
+        content,
+    )
 }
 
 #[test]
@@ -76,13 +93,34 @@ fn layouts_of_other_tools_are_read() {
     for more in [
         vec![],
         vec![blob(b"x"), blob(b"")],
-        vec![header("./", b'5', 0), header("./blobs/", b'5', 0), header("blobs/sha256", b'5', 0)],
-        vec![header("x", b'g', 18), b"18 comment=abcdef\n".iter().copied().chain([0; 494]).collect()],
+        vec![
+            header("./", b'5', 0),
+            header("./blobs/", b'5', 0),
+            header("blobs/sha256", b'5', 0),
+        ],
+        vec![
+            header("x", b'g', 18),
+            b"18 comment=abcdef\n"
+                .iter()
+                .copied()
+                .chain([0; 494])
+                .collect(),
+        ],
         vec![vec![0; 9 << 10]],
     ] {
         assert_eq!(folder.read(&archive(&more)), Ok(()));
     }
-    assert_eq!(folder.read(&[file("./oci-layout", OCI_LAYOUT), file("./index.json", INDEX)].concat()), Ok(()), "without an end");
+    assert_eq!(
+        folder.read(
+            &[
+                file("./oci-layout", OCI_LAYOUT),
+                file("./index.json", INDEX)
+            ]
+            .concat()
+        ),
+        Ok(()),
+        "without an end"
+    );
     assert_eq!(folder.entries(), 1, "a temporary folder stayed");
 }
 
@@ -91,19 +129,50 @@ fn what_is_no_layout_is_refused() {
     let folder = Folder::new();
     let whole = archive(&[blob(b"some content")]);
     for (bytes, part) in [
-        (archive(&[file("../evil", b"x")]), "not part of an OCI layout"),
-        (archive(&[file("/etc/passwd", b"x")]), "not part of an OCI layout"),
-        (archive(&[file("blobs/sha256/../../evil", b"x")]), "not part of an OCI layout"),
-        (archive(&[file("blobs/sha256/00", b"x")]), "not part of an OCI layout"),
-        (archive(&[file("manifest.json", b"[]")]), "not part of an OCI layout"),
+        (
+            archive(&[file("../evil", b"x")]),
+            "not part of an OCI layout",
+        ),
+        (
+            archive(&[file("/etc/passwd", b"x")]),
+            "not part of an OCI layout",
+        ),
+        (
+            archive(&[file("blobs/sha256/../../evil", b"x")]),
+            "not part of an OCI layout",
+        ),
+        (
+            archive(&[file("blobs/sha256/00", b"x")]),
+            "not part of an OCI layout",
+        ),
+        (
+            archive(&[file("manifest.json", b"[]")]),
+            "not part of an OCI layout",
+        ),
         (archive(&[header("blobs", b'0', 0)]), "not what it must be"),
-        (archive(&[header("index.json", b'5', 0)]), "not what it must be"),
-        (archive(&[header("index.json", b'2', 0)]), "not what it must be"),
+        (
+            archive(&[header("index.json", b'5', 0)]),
+            "not what it must be",
+        ),
+        (
+            archive(&[header("index.json", b'2', 0)]),
+            "not what it must be",
+        ),
         (archive(&[header("index.json", b'1', 0)]), "a hard link"),
         (archive(&[header("index.json", b'3', 0)]), "a device"),
         (archive(&[header("index.json", b'6', 0)]), "a FIFO"),
         (archive(&[header("index.json", b'S', 0)]), "a sparse file"),
-        (archive(&[header("x", b'x', 22), b"22 GNU.sparse.major=1\n".iter().copied().chain([0; 490]).collect()]), "sparse"),
+        (
+            archive(&[
+                header("x", b'x', 22),
+                b"22 GNU.sparse.major=1\n"
+                    .iter()
+                    .copied()
+                    .chain([0; 490])
+                    .collect(),
+            ]),
+            "sparse",
+        ),
         (archive(&[file("index.json", INDEX)]), "twice"),
         (archive(&[blob(b"x"), blob(b"x")]), "twice"),
         (archive(&[header("x", b'L', 1 << 32)]), "over the limit"),
@@ -119,9 +188,16 @@ fn what_is_no_layout_is_refused() {
         assert_eq!(reason, Reason::MalformedManifest, "{message}");
         assert!(message.contains(part), "{part}: {message}");
     }
-    assert_eq!(folder.read(&[]).map_err(|e| e.0), Err(Reason::SourceNotFound), "nothing in it");
+    assert_eq!(
+        folder.read(&[]).map_err(|e| e.0),
+        Err(Reason::SourceNotFound),
+        "nothing in it"
+    );
     assert_eq!(folder.entries(), 1, "a temporary folder stayed");
-    assert_eq!(ArchiveTarget::open("/dev/null").err().map(|e| e.reason()), Some(Reason::MalformedManifest));
+    assert_eq!(
+        ArchiveTarget::open("/dev/null").err().map(|e| e.reason()),
+        Some(Reason::MalformedManifest)
+    );
 }
 
 #[tokio::test]
@@ -140,39 +216,65 @@ async fn an_archive_is_deterministic_and_keeps_its_mode() {
     push_and_tag(&target, "v2").await;
     target.finish().await.expect("finished");
     drop(target);
-    assert_eq!(fs::metadata(folder.path()).expect("an archive").mode() & 0o777, 0o600);
+    assert_eq!(
+        fs::metadata(folder.path()).expect("an archive").mode() & 0o777,
+        0o600
+    );
     assert_eq!(folder.entries(), 1);
 }
 
 #[tokio::test]
 async fn an_archive_that_was_changed_meanwhile_is_left_alone() {
     let folder = Folder::new();
-    let (first, second) = (ArchiveTarget::open_or_create(&folder.path()), ArchiveTarget::open_or_create(&folder.path()));
+    let (first, second) = (
+        ArchiveTarget::open_or_create(&folder.path()),
+        ArchiveTarget::open_or_create(&folder.path()),
+    );
     let (first, second) = (first.expect("an archive"), second.expect("an archive"));
     let tagged = push_and_tag(&first, "v1").await;
     push_and_tag(&second, "v2").await;
     first.finish().await.expect("finished");
-    assert_eq!(second.finish().await.err().map(|e| e.reason()), Some(Reason::StorageFailed));
+    assert_eq!(
+        second.finish().await.err().map(|e| e.reason()),
+        Some(Reason::StorageFailed)
+    );
     assert!(second.finish().await.is_err(), "still not written");
     push_and_tag(&first, "again").await;
     first.finish().await.expect("finished once more");
     let third = ArchiveTarget::open(&folder.path()).expect("an archive");
-    let found = third.resolve(&Selector::Tag("v1".parse().expect("a tag")), &Limits::DEFAULT).await.expect("found");
+    let found = third
+        .resolve(
+            &Selector::Tag("v1".parse().expect("a tag")),
+            &Limits::DEFAULT,
+        )
+        .await
+        .expect("found");
     assert_eq!(found.descriptor, tagged);
     fs::remove_file(folder.path()).expect("removed");
     push_and_tag(&third, "v3").await;
-    assert_eq!(third.finish().await.err().map(|e| e.reason()), Some(Reason::StorageFailed));
+    assert_eq!(
+        third.finish().await.err().map(|e| e.reason()),
+        Some(Reason::StorageFailed)
+    );
 }
 
 #[tokio::test]
 async fn a_run_that_does_not_finish_changes_nothing() {
     let folder = Folder::new();
-    push_and_tag(&ArchiveTarget::open_or_create(&folder.path()).expect("an archive"), "v1").await;
+    push_and_tag(
+        &ArchiveTarget::open_or_create(&folder.path()).expect("an archive"),
+        "v1",
+    )
+    .await;
     assert_eq!(folder.entries(), 0);
     let reader = ArchiveTarget::open_or_create(&folder.path()).expect("an archive");
     reader.finish().await.expect("finished");
     let before = fs::read(folder.path()).expect("an archive");
-    push_and_tag(&ArchiveTarget::open(&folder.path()).expect("an archive"), "v1").await;
+    push_and_tag(
+        &ArchiveTarget::open(&folder.path()).expect("an archive"),
+        "v1",
+    )
+    .await;
     assert_eq!(fs::read(folder.path()).expect("an archive"), before);
     assert_eq!(reader.location(), format!("oci-archive:{}", folder.path()));
 }

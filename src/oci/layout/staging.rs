@@ -1,8 +1,9 @@
 //! What a run has written and nobody else sees yet.
 //!
-//! Blobs lie in a folder of their own below `blobs/sha256` and are renamed into place by [`Staging::publish`], which then changes
-//! `index.json`; all that under a lock on the layout's folder, so that runs at the same time lose nothing of each other. A run that fails
-//! takes away its own folder only: a blob that two runs have written is never pulled from under the other.
+//! Blobs lie in a folder of their own below `blobs/sha256` and are renamed into place by
+//! [`Staging::publish`], which then changes `index.json`; all that under a lock on the layout's
+//! folder, so that runs at the same time lose nothing of each other. A run that fails takes away
+//! its own folder only: a blob that two runs have written is never pulled from under the other.
 
 use std::{
     collections::BTreeSet,
@@ -45,10 +46,18 @@ pub(super) struct Staging {
 impl Staging {
     /// For a layout that exists.
     pub(super) const fn new(root: PathBuf) -> Self {
-        Self { root, fresh: false, made: Vec::new(), folder: None, blobs: BTreeSet::new(), changes: Vec::new() }
+        Self {
+            root,
+            fresh: false,
+            made: Vec::new(),
+            folder: None,
+            blobs: BTreeSet::new(),
+            changes: Vec::new(),
+        }
     }
 
-    /// Makes the layout's folders if it does not exist yet. Errors: [`OciError::Invalid`] if something else is in the way.
+    /// Makes the layout's folders if it does not exist yet. Errors: [`OciError::Invalid`] if
+    /// something else is in the way.
     pub(super) fn create(root: &Path) -> Result<Self, OciError> {
         for _ in 0..ATTEMPTS {
             match Self::try_create(root.to_owned()) {
@@ -76,7 +85,10 @@ impl Staging {
     }
 
     fn occupied(&self) -> OciError {
-        OciError::Invalid(format!("{} is no OCI layout and not empty, choose another folder", self.root.display()))
+        OciError::Invalid(format!(
+            "{} is no OCI layout and not empty, choose another folder",
+            self.root.display()
+        ))
     }
 
     /// Where unpublished blobs lie.
@@ -84,14 +96,20 @@ impl Staging {
         if self.folder.is_none() {
             let blobs = self.root.join(BLOBS_FOLDER);
             self.make_folders(&blobs)?;
-            let folder = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(&blobs).map_err(|cause| storage(&blobs, cause))?;
+            let folder = tempfile::Builder::new()
+                .prefix(UNFINISHED)
+                .tempdir_in(&blobs)
+                .map_err(|cause| storage(&blobs, cause))?;
             self.folder = Some(folder);
         }
         Ok(self.folder.as_ref().map_or(&self.root, TempDir::path))
     }
 
     fn make_folders(&mut self, path: &Path) -> Result<(), OciError> {
-        let missing: Vec<&Path> = path.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists()).collect();
+        let missing: Vec<&Path> = path
+            .ancestors()
+            .take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists())
+            .collect();
         for folder in missing.into_iter().rev() {
             match fs::create_dir(folder) {
                 Ok(()) => self.made.push(folder.to_owned()),
@@ -168,7 +186,11 @@ impl Staging {
     /// Last, because who sees the marker expects a layout.
     fn mark(&self) -> Result<(), OciError> {
         let path = self.root.join(MARKER_FILE);
-        if path.exists() { Ok(()) } else { persist(written(&self.root, OCI_LAYOUT)?, &path) }
+        if path.exists() {
+            Ok(())
+        } else {
+            persist(written(&self.root, OCI_LAYOUT)?, &path)
+        }
     }
 }
 
@@ -197,7 +219,8 @@ fn has_foreign(root: &Path) -> Result<bool, OciError> {
     Ok(false)
 }
 
-/// Waits until nobody else changes the layout. The lock is on the folder, which is never replaced, and ends with the returned file.
+/// Waits until nobody else changes the layout. The lock is on the folder, which is never replaced,
+/// and ends with the returned file.
 fn lock(root: &Path) -> Result<File, OciError> {
     let folder = File::open(root).map_err(|cause| storage(root, cause))?;
     folder.lock().map_err(|cause| storage(root, cause))?;
@@ -209,39 +232,59 @@ pub(super) fn read_index(root: &Path) -> Result<Option<Vec<u8>>, OciError> {
     read_small(&root.join(INDEX_FILE), index::limit(&Limits::DEFAULT))
 }
 
-/// Reads at most `limit` bytes of a plain file; `None` if there is no file. What a link leads to may have no end.
+/// Reads at most `limit` bytes of a plain file; `None` if there is no file. What a link leads to
+/// may have no end.
 pub(super) fn read_small(path: &Path, limit: usize) -> Result<Option<Vec<u8>>, OciError> {
     let file = match open_plain(path) {
-        Err(OciError::Storage { cause, .. }) if matches!(cause.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+        Err(OciError::Storage { cause, .. })
+            if matches!(cause.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+        {
+            return Ok(None);
+        }
         other => other?,
     };
     let mut bytes = Vec::new();
-    file.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(|cause| storage(path, cause))?;
+    file.take(limit as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|cause| storage(path, cause))?;
     if bytes.len() > limit {
-        return Err(OciError::LimitExceeded { what: path.display().to_string(), size: bytes.len() as u64, limit: limit as u64 });
+        return Err(OciError::LimitExceeded {
+            what: path.display().to_string(),
+            size: bytes.len() as u64,
+            limit: limit as u64,
+        });
     }
     Ok(Some(bytes))
 }
 
-/// Opens a file, or a link to one. Anything else is refused before it is opened: opening a FIFO would wait for ever.
+/// Opens a file, or a link to one. Anything else is refused before it is opened: opening a FIFO
+/// would wait for ever.
 pub(super) fn open_plain(path: &Path) -> Result<File, OciError> {
     let kind = fs::metadata(path).map_err(|cause| storage(path, cause))?;
     if !kind.is_file() {
-        return Err(OciError::Malformed { location: path.display().to_string(), cause: "it is not a plain file".into() });
+        return Err(OciError::Malformed {
+            location: path.display().to_string(),
+            cause: "it is not a plain file".into(),
+        });
     }
     File::open(path).map_err(|cause| storage(path, cause))
 }
 
 fn written(folder: &Path, bytes: &[u8]) -> Result<NamedTempFile, OciError> {
     let mut file = temporary(folder)?;
-    file.write_all(bytes).map_err(|cause| storage(folder, cause))?;
+    file.write_all(bytes)
+        .map_err(|cause| storage(folder, cause))?;
     Ok(file)
 }
 
 fn temporary(folder: &Path) -> Result<NamedTempFile, OciError> {
     use std::os::unix::fs::PermissionsExt;
     let permissions = fs::Permissions::from_mode(0o644);
-    tempfile::Builder::new().prefix(UNFINISHED).permissions(permissions).tempfile_in(folder).map_err(|cause| storage(folder, cause))
+    tempfile::Builder::new()
+        .prefix(UNFINISHED)
+        .permissions(permissions)
+        .tempfile_in(folder)
+        .map_err(|cause| storage(folder, cause))
 }
 
 fn persist(file: NamedTempFile, path: &Path) -> Result<(), OciError> {
@@ -250,5 +293,8 @@ fn persist(file: NamedTempFile, path: &Path) -> Result<(), OciError> {
 }
 
 pub(super) fn storage(path: &Path, cause: std::io::Error) -> OciError {
-    OciError::Storage { path: path.display().to_string(), cause }
+    OciError::Storage {
+        path: path.display().to_string(),
+        cause,
+    }
 }

@@ -61,17 +61,30 @@ fn manifest(name: &str, subject: Option<&Descriptor>) -> Bytes {
 
 async fn push(layout: &LayoutTarget, bytes: &Bytes) -> Descriptor {
     let descriptor = Descriptor::of(media_type::MANIFEST, bytes);
-    layout.push(&descriptor, Content::Bytes(bytes)).await.expect("pushed");
+    layout
+        .push(&descriptor, Content::Bytes(bytes))
+        .await
+        .expect("pushed");
     descriptor
 }
 
 async fn referrers(layout: &LayoutTarget, subject: &Descriptor) -> Result<Vec<Digest>, Reason> {
-    let found = layout.referrers(subject, &Limits::DEFAULT).await.map_err(|e| e.reason())?;
-    Ok(found.into_iter().map(|descriptor| descriptor.digest).collect())
+    let found = layout
+        .referrers(subject, &Limits::DEFAULT)
+        .await
+        .map_err(|e| e.reason())?;
+    Ok(found
+        .into_iter()
+        .map(|descriptor| descriptor.digest)
+        .collect())
 }
 
 async fn resolve(layout: &LayoutTarget, selector: Selector) -> Result<Digest, Reason> {
-    layout.resolve(&selector, &Limits::DEFAULT).await.map(|found| found.descriptor.digest).map_err(|e| e.reason())
+    layout
+        .resolve(&selector, &Limits::DEFAULT)
+        .await
+        .map(|found| found.descriptor.digest)
+        .map_err(|e| e.reason())
 }
 
 #[tokio::test]
@@ -80,13 +93,22 @@ async fn what_a_run_writes_is_its_own_until_it_finishes() {
     let (writer, reader) = (folder.open(), folder.open());
     let referrer = push(&writer, &manifest("r", Some(&root))).await;
     writer.tag(&referrer, &tag("v1")).await.expect("tagged");
-    assert_eq!(resolve(&writer, Selector::Tag(tag("v1"))).await, Ok(referrer.digest));
+    assert_eq!(
+        resolve(&writer, Selector::Tag(tag("v1"))).await,
+        Ok(referrer.digest)
+    );
     assert_eq!(referrers(&writer, &root).await, Ok(vec![referrer.digest]));
-    assert_eq!(resolve(&reader, Selector::Tag(tag("v1"))).await, Ok(root.digest));
+    assert_eq!(
+        resolve(&reader, Selector::Tag(tag("v1"))).await,
+        Ok(root.digest)
+    );
     assert_eq!(referrers(&reader, &root).await, Ok(Vec::new()));
     writer.finish().await.expect("finished");
     for layout in [&writer, &reader] {
-        assert_eq!(resolve(layout, Selector::Tag(tag("v1"))).await, Ok(referrer.digest));
+        assert_eq!(
+            resolve(layout, Selector::Tag(tag("v1"))).await,
+            Ok(referrer.digest)
+        );
         assert_eq!(referrers(layout, &root).await, Ok(vec![referrer.digest]));
     }
 }
@@ -116,8 +138,14 @@ async fn a_run_that_fails_takes_nothing_away_from_another() {
     let layout = folder.open();
     assert_eq!(referrers(&layout, &root).await, Ok(vec![referrer.digest]));
     assert!(layout.exists(&referrer).await.expect("readable"));
-    assert_eq!(resolve(&layout, Selector::Tag(tag("succeeds"))).await, Ok(root.digest));
-    assert_eq!(resolve(&layout, Selector::Tag(tag("fails"))).await, Err(Reason::SourceNotFound));
+    assert_eq!(
+        resolve(&layout, Selector::Tag(tag("succeeds"))).await,
+        Ok(root.digest)
+    );
+    assert_eq!(
+        resolve(&layout, Selector::Tag(tag("fails"))).await,
+        Err(Reason::SourceNotFound)
+    );
 }
 
 #[test]
@@ -125,12 +153,17 @@ fn runs_at_the_same_time_lose_nothing() {
     let folder = Folder::new();
     let root = Descriptor::of(media_type::MANIFEST, &manifest("root", None));
     let run = |number: usize| {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime");
         runtime.block_on(async {
             // Nobody has made the layout yet: that is raced too.
             let layout = folder.create();
             push(&layout, &manifest("root", None)).await;
-            layout.tag(&root, &tag(&format!("t{number}"))).await.expect("tagged");
+            layout
+                .tag(&root, &tag(&format!("t{number}")))
+                .await
+                .expect("tagged");
             push(&layout, &manifest(&number.to_string(), Some(&root))).await;
             if number.is_multiple_of(2) {
                 layout.finish().await.expect("finished");
@@ -138,7 +171,9 @@ fn runs_at_the_same_time_lose_nothing() {
         });
     };
     std::thread::scope(|scope| (0..40).for_each(|number| drop(scope.spawn(move || run(number)))));
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
     runtime.block_on(async {
         let layout = folder.open();
         assert_eq!(referrers(&layout, &root).await.expect("listed").len(), 20);
@@ -147,7 +182,13 @@ fn runs_at_the_same_time_lose_nothing() {
             assert_eq!(found.is_ok(), number % 2 == 0, "{number}");
         }
     });
-    assert_eq!(fs::read_dir(folder.at("blobs/sha256")).expect("blobs").count(), 21, "something unfinished stayed");
+    assert_eq!(
+        fs::read_dir(folder.at("blobs/sha256"))
+            .expect("blobs")
+            .count(),
+        21,
+        "something unfinished stayed"
+    );
 }
 
 #[tokio::test]
@@ -155,7 +196,11 @@ async fn only_a_layout_or_nothing_is_written_to() {
     let folder = Folder::new();
     fs::create_dir_all(folder.path()).expect("a folder");
     fs::write(folder.at("mine"), "x").expect("a file");
-    let refused = |folder: &Folder| LayoutTarget::open_or_create(&folder.path()).err().map(|e| e.reason());
+    let refused = |folder: &Folder| {
+        LayoutTarget::open_or_create(&folder.path())
+            .err()
+            .map(|e| e.reason())
+    };
     assert_eq!(refused(&folder), Some(Reason::InvalidSpec));
     assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
     fs::remove_file(folder.at("mine")).expect("removed");
@@ -164,7 +209,10 @@ async fn only_a_layout_or_nothing_is_written_to() {
     fs::remove_dir_all(folder.path()).expect("removed");
     fs::write(folder.path(), "x").expect("a file");
     assert_eq!(refused(&folder), Some(Reason::InvalidSpec));
-    assert_eq!(LayoutTarget::open(&folder.path()).err().map(|e| e.reason()), Some(Reason::SourceNotFound));
+    assert_eq!(
+        LayoutTarget::open(&folder.path()).err().map(|e| e.reason()),
+        Some(Reason::SourceNotFound)
+    );
 }
 
 #[tokio::test]
@@ -181,7 +229,10 @@ async fn files_without_an_end_are_not_read_to_it() {
     }
     let (folder, _) = Folder::with_root().await;
     fs::write(folder.at("oci-layout"), " ".repeat(5 << 10)).expect("written");
-    assert_eq!(LayoutTarget::open(&folder.path()).err().map(|e| e.reason()), Some(Reason::LimitExceeded));
+    assert_eq!(
+        LayoutTarget::open(&folder.path()).err().map(|e| e.reason()),
+        Some(Reason::LimitExceeded)
+    );
 }
 
 #[tokio::test]
@@ -191,17 +242,30 @@ async fn blobs_that_are_no_files_are_refused_and_links_followed() {
     let aside = folder.at("aside");
     fs::rename(&blob, &aside).expect("moved");
     symlink(&aside, &blob).expect("a link");
-    assert_eq!(resolve(&folder.open(), Selector::Digest(root.digest)).await, Ok(root.digest));
+    assert_eq!(
+        resolve(&folder.open(), Selector::Digest(root.digest)).await,
+        Ok(root.digest)
+    );
     fs::remove_file(&blob).expect("removed");
-    let made = std::process::Command::new("mkfifo").arg(&blob).status().expect("mkfifo runs");
+    let made = std::process::Command::new("mkfifo")
+        .arg(&blob)
+        .status()
+        .expect("mkfifo runs");
     assert!(made.success());
-    assert_eq!(resolve(&folder.open(), Selector::Digest(root.digest)).await, Err(Reason::MalformedManifest));
+    assert_eq!(
+        resolve(&folder.open(), Selector::Digest(root.digest)).await,
+        Err(Reason::MalformedManifest)
+    );
 }
 
 #[tokio::test]
 async fn a_damaged_blob_is_replaced() {
     let (folder, root) = Folder::with_root().await;
-    fs::write(folder.at(&blob_path(&root.digest)), vec![b'x'; usize::try_from(root.size).expect("small")]).expect("written");
+    fs::write(
+        folder.at(&blob_path(&root.digest)),
+        vec![b'x'; usize::try_from(root.size).expect("small")],
+    )
+    .expect("written");
     let layout = folder.open();
     assert!(!layout.exists(&root).await.expect("readable"));
     push(&layout, &manifest("root", None)).await;
@@ -213,12 +277,26 @@ async fn a_damaged_blob_is_replaced() {
 async fn a_tag_with_two_meanings_is_refused() {
     let (folder, root) = Folder::with_root().await;
     let entry = |digest: Digest| {
-        format!(r#"{{"mediaType":"{}","digest":"{digest}","size":{},"annotations":{{"{REF_NAME}":"v1"}}}}"#, media_type::MANIFEST, root.size)
+        format!(
+            r#"{{"mediaType":"{}","digest":"{digest}","size":{},"annotations":{{"{REF_NAME}":"v1"}}}}"#,
+            media_type::MANIFEST,
+            root.size
+        )
     };
     let (first, second) = (entry(root.digest), entry(Digest::of(b"other")));
-    for (entries, expected) in [(format!("{first},{first}"), Ok(root.digest)), (format!("{first},{second}"), Err(Reason::MalformedManifest))] {
-        fs::write(folder.at("index.json"), format!(r#"{{"schemaVersion":2,"manifests":[{entries}]}}"#)).expect("written");
-        assert_eq!(resolve(&folder.open(), Selector::Tag(tag("v1"))).await, expected);
+    for (entries, expected) in [
+        (format!("{first},{first}"), Ok(root.digest)),
+        (format!("{first},{second}"), Err(Reason::MalformedManifest)),
+    ] {
+        fs::write(
+            folder.at("index.json"),
+            format!(r#"{{"schemaVersion":2,"manifests":[{entries}]}}"#),
+        )
+        .expect("written");
+        assert_eq!(
+            resolve(&folder.open(), Selector::Tag(tag("v1"))).await,
+            expected
+        );
     }
 }
 
@@ -235,8 +313,15 @@ async fn a_referrer_that_cannot_be_read_is_listed_and_hides_no_other() {
     expected.sort();
     assert_eq!(referrers(&folder.open(), &root).await, Ok(expected));
     // A digest that does not hold is nobody's fault that is known, so nothing is said then.
-    fs::write(folder.at(&blob_path(&unrelated.digest)), manifest("unrelatex", Some(&good))).expect("written");
-    assert_eq!(referrers(&folder.open(), &root).await, Err(Reason::DigestMismatch));
+    fs::write(
+        folder.at(&blob_path(&unrelated.digest)),
+        manifest("unrelatex", Some(&good)),
+    )
+    .expect("written");
+    assert_eq!(
+        referrers(&folder.open(), &root).await,
+        Err(Reason::DigestMismatch)
+    );
 }
 
 #[tokio::test]
@@ -245,15 +330,33 @@ async fn the_index_under_the_fallback_tag_is_read_too() {
     let layout = folder.open();
     let good = push(&layout, &manifest("good", Some(&root))).await;
     // It lies about the media type of what is known, and lists something else.
-    let lie = Descriptor { media_type: "text/plain".into(), ..good.clone() };
+    let lie = Descriptor {
+        media_type: "text/plain".into(),
+        ..good.clone()
+    };
     let other = Descriptor::of(media_type::MANIFEST, b"elsewhere");
-    let list = Bytes::from(serde_json::to_vec(&Index::new(vec![lie, other.clone()])).expect("JSON"));
+    let list =
+        Bytes::from(serde_json::to_vec(&Index::new(vec![lie, other.clone()])).expect("JSON"));
     let descriptor = Descriptor::of(media_type::INDEX, &list);
-    layout.push(&descriptor, Content::Bytes(&list)).await.expect("pushed");
-    layout.tag(&descriptor, &tag(&root.digest.fallback_tag())).await.expect("tagged");
-    let found = layout.referrers(&root, &Limits::DEFAULT).await.expect("listed");
+    layout
+        .push(&descriptor, Content::Bytes(&list))
+        .await
+        .expect("pushed");
+    layout
+        .tag(&descriptor, &tag(&root.digest.fallback_tag()))
+        .await
+        .expect("tagged");
+    let found = layout
+        .referrers(&root, &Limits::DEFAULT)
+        .await
+        .expect("listed");
     assert_eq!(found.len(), 2);
-    assert!(found.iter().any(|d| d.digest == good.digest && d.media_type == media_type::MANIFEST), "{found:?}");
+    assert!(
+        found
+            .iter()
+            .any(|d| d.digest == good.digest && d.media_type == media_type::MANIFEST),
+        "{found:?}"
+    );
     assert!(found.iter().any(|d| d.digest == other.digest));
 }
 
@@ -264,14 +367,29 @@ async fn a_digest_is_found_in_an_index_below_an_index() {
     let deep = push(&layout, &manifest("deep", None)).await;
     let mut inner = deep.clone();
     for _ in 0..3 {
-        let bytes = Bytes::from(serde_json::to_vec(&Index::new(vec![Descriptor::of(media_type::INDEX, b"missing"), inner])).expect("JSON"));
+        let bytes = Bytes::from(
+            serde_json::to_vec(&Index::new(vec![
+                Descriptor::of(media_type::INDEX, b"missing"),
+                inner,
+            ]))
+            .expect("JSON"),
+        );
         inner = Descriptor::of(media_type::INDEX, &bytes);
-        layout.push(&inner, Content::Bytes(&bytes)).await.expect("pushed");
+        layout
+            .push(&inner, Content::Bytes(&bytes))
+            .await
+            .expect("pushed");
     }
     layout.tag(&inner, &tag("deep")).await.expect("tagged");
     layout.finish().await.expect("finished");
-    assert_eq!(resolve(&folder.open(), Selector::Digest(deep.digest)).await, Ok(deep.digest));
-    assert_eq!(resolve(&folder.open(), Selector::Digest(Digest::of(b"none"))).await, Err(Reason::SourceNotFound));
+    assert_eq!(
+        resolve(&folder.open(), Selector::Digest(deep.digest)).await,
+        Ok(deep.digest)
+    );
+    assert_eq!(
+        resolve(&folder.open(), Selector::Digest(Digest::of(b"none"))).await,
+        Err(Reason::SourceNotFound)
+    );
 }
 
 #[tokio::test]
@@ -280,10 +398,22 @@ async fn annotations_that_no_index_can_hold_are_refused_and_nothing_is_changed()
     let before = fs::read(folder.at("index.json")).expect("an index");
     let layout = folder.open();
     for number in 0..6 {
-        push(&layout, &manifest(&format!("{number}{}", "x".repeat(3 << 20)), Some(&root))).await;
+        push(
+            &layout,
+            &manifest(&format!("{number}{}", "x".repeat(3 << 20)), Some(&root)),
+        )
+        .await;
     }
-    assert_eq!(layout.finish().await.err().map(|e| e.reason()), Some(Reason::LimitExceeded));
+    assert_eq!(
+        layout.finish().await.err().map(|e| e.reason()),
+        Some(Reason::LimitExceeded)
+    );
     drop(layout);
     assert_eq!(fs::read(folder.at("index.json")).expect("an index"), before);
-    assert_eq!(fs::read_dir(folder.at("blobs/sha256")).expect("blobs").count(), 1);
+    assert_eq!(
+        fs::read_dir(folder.at("blobs/sha256"))
+            .expect("blobs")
+            .count(),
+        1
+    );
 }

@@ -20,32 +20,58 @@ const RESUMES: u32 = 3;
 
 /// Opens content. The stream yields exactly what the descriptor says, or ends in an error.
 pub(super) async fn open(session: &Session, descriptor: &Descriptor) -> Result<Reader, OciError> {
-    let answer = session.send(&Access::Pull, request(session, Method::GET, descriptor)).await?;
+    let answer = session
+        .send(&Access::Pull, request(session, Method::GET, descriptor))
+        .await?;
     if !answer.status().is_success() {
-        return Err(session.refused(answer, &descriptor.digest.to_string()).await);
+        return Err(session
+            .refused(answer, &descriptor.digest.to_string())
+            .await);
     }
     if let Some(length) = answer.head().content_length()
         && length != descriptor.size
     {
-        return Err(OciError::SizeMismatch { digest: descriptor.digest.to_string(), expected: descriptor.size, actual: length.to_string() });
+        return Err(OciError::SizeMismatch {
+            digest: descriptor.digest.to_string(),
+            expected: descriptor.size,
+            actual: length.to_string(),
+        });
     }
-    let download = Download { session: session.clone(), descriptor: descriptor.clone(), answer, seen: 0, resumes: RESUMES };
-    Ok(Box::new(VerifyReader::new(StreamReader::new(Box::pin(download.into_stream())), descriptor)))
+    let download = Download {
+        session: session.clone(),
+        descriptor: descriptor.clone(),
+        answer,
+        seen: 0,
+        resumes: RESUMES,
+    };
+    Ok(Box::new(VerifyReader::new(
+        StreamReader::new(Box::pin(download.into_stream())),
+        descriptor,
+    )))
 }
 
 /// Is this content there?
 pub(super) async fn exists(session: &Session, descriptor: &Descriptor) -> Result<bool, OciError> {
-    let answer = session.send(&Access::Pull, request(session, Method::HEAD, descriptor)).await?;
+    let answer = session
+        .send(&Access::Pull, request(session, Method::HEAD, descriptor))
+        .await?;
     match answer.status() {
         status if status.is_success() => Ok(true),
         StatusCode::NOT_FOUND => Ok(false),
-        _ => Err(session.refused(answer, &descriptor.digest.to_string()).await),
+        _ => Err(session
+            .refused(answer, &descriptor.digest.to_string())
+            .await),
     }
 }
 
 fn request(session: &Session, method: Method, descriptor: &Descriptor) -> Request {
     if descriptor.is_document() {
-        accepting(Request::new(method, session.endpoint.manifest(&Selector::Digest(descriptor.digest))))
+        accepting(Request::new(
+            method,
+            session
+                .endpoint
+                .manifest(&Selector::Digest(descriptor.digest)),
+        ))
     } else {
         Request::new(method, blob_url(session, descriptor))
     }
@@ -88,10 +114,14 @@ impl Download {
     /// Asks for the rest. An answer that is not exactly the rest leaves the break as the error.
     async fn resume(&mut self, broken: HttpError) -> Result<(), OciError> {
         let broken = self.session.lost(broken);
-        let left = self.resumes.checked_sub(1).filter(|_| self.seen < self.descriptor.size);
+        let left = self
+            .resumes
+            .checked_sub(1)
+            .filter(|_| self.seen < self.descriptor.size);
         let Some(left) = left else { return Err(broken) };
         self.resumes = left;
-        let request = request(&self.session, Method::GET, &self.descriptor).header(header::RANGE, &format!("bytes={}-", self.seen));
+        let request = request(&self.session, Method::GET, &self.descriptor)
+            .header(header::RANGE, &format!("bytes={}-", self.seen));
         let answer = self.session.send(&Access::Pull, request).await?;
         if !continues_at(&answer, self.seen) {
             return Err(broken);
@@ -102,7 +132,12 @@ impl Download {
 }
 
 fn continues_at(answer: &Answer, offset: u64) -> bool {
-    let range = answer.head().header(header::CONTENT_RANGE).and_then(|range| range.strip_prefix("bytes "));
-    let start = range.and_then(|range| range.split_once('-')).and_then(|(start, _)| start.trim().parse::<u64>().ok());
+    let range = answer
+        .head()
+        .header(header::CONTENT_RANGE)
+        .and_then(|range| range.strip_prefix("bytes "));
+    let start = range
+        .and_then(|range| range.split_once('-'))
+        .and_then(|(start, _)| start.trim().parse::<u64>().ok());
     answer.status() == StatusCode::PARTIAL_CONTENT && start == Some(offset)
 }

@@ -4,7 +4,10 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Challenge {
     /// A token from `realm`.
-    Bearer { realm: String, service: Option<String> },
+    Bearer {
+        realm: String,
+        service: Option<String>,
+    },
     /// User name and password.
     Basic,
 }
@@ -12,7 +15,9 @@ pub(super) enum Challenge {
 /// Picks of all challenges the one that is answered: a token if one is offered, else Basic.
 pub(super) fn choose<'a>(headers: impl Iterator<Item = &'a str>) -> Option<Challenge> {
     let known: Vec<Challenge> = headers.flat_map(parse).filter_map(Scheme::known).collect();
-    let bearer = known.iter().find(|challenge| matches!(challenge, Challenge::Bearer { .. }));
+    let bearer = known
+        .iter()
+        .find(|challenge| matches!(challenge, Challenge::Bearer { .. }));
     bearer.or_else(|| known.first()).cloned()
 }
 
@@ -25,19 +30,25 @@ struct Scheme {
 impl Scheme {
     fn known(self) -> Option<Challenge> {
         match self.name.as_str() {
-            "bearer" => Some(Challenge::Bearer { realm: self.parameter("realm")?, service: self.parameter("service") }),
+            "bearer" => Some(Challenge::Bearer {
+                realm: self.parameter("realm")?,
+                service: self.parameter("service"),
+            }),
             "basic" => Some(Challenge::Basic),
             _ => None,
         }
     }
 
     fn parameter(&self, name: &str) -> Option<String> {
-        self.parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
+        self.parameters
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.clone())
     }
 }
 
-/// One header may hold several challenges, and commas separate challenges as well as their parameters: a word that is not followed by `=`
-/// begins a new challenge.
+/// One header may hold several challenges, and commas separate challenges as well as their
+/// parameters: a word that is not followed by `=` begins a new challenge.
 fn parse(header: &str) -> Vec<Scheme> {
     let mut schemes: Vec<Scheme> = Vec::new();
     let mut rest = header;
@@ -50,7 +61,10 @@ fn parse(header: &str) -> Vec<Scheme> {
         }
         let word = word.to_ascii_lowercase();
         let Some(after_sign) = after.trim_start_matches([' ', '\t']).strip_prefix('=') else {
-            schemes.push(Scheme { name: word, parameters: Vec::new() });
+            schemes.push(Scheme {
+                name: word,
+                parameters: Vec::new(),
+            });
             rest = after;
             continue;
         };
@@ -86,24 +100,54 @@ mod tests {
     use super::*;
 
     fn bearer(realm: &str, service: Option<&str>) -> Challenge {
-        Challenge::Bearer { realm: realm.into(), service: service.map(Into::into) }
+        Challenge::Bearer {
+            realm: realm.into(),
+            service: service.map(Into::into),
+        }
     }
 
     #[test]
     fn challenges_are_read_in_every_spelling() {
         for (headers, expected) in [
-            (vec![r#"Bearer realm="https://a/t",service="s",scope="repository:a:pull,push""#], Some(bearer("https://a/t", Some("s")))),
-            (vec![r#"bearer  Realm = "https://a/t" , SERVICE=s"#], Some(bearer("https://a/t", Some("s")))),
-            (vec!["Bearer realm=https://a/t"], Some(bearer("https://a/t", None))),
-            (vec![r#"Bearer realm="a\"b\\c""#], Some(bearer(r#"a"b\c"#, None))),
-            (vec![r#"Basic realm="x, Bearer realm=evil""#], Some(Challenge::Basic)),
-            (vec![r#"Basic realm="x", Bearer realm="https://a/t""#], Some(bearer("https://a/t", None))),
-            (vec![r#"Basic realm="x""#, r#"Bearer realm="https://a/t""#], Some(bearer("https://a/t", None))),
-            (vec![r#"Negotiate, Basic realm="x""#], Some(Challenge::Basic)),
+            (
+                vec![r#"Bearer realm="https://a/t",service="s",scope="repository:a:pull,push""#],
+                Some(bearer("https://a/t", Some("s"))),
+            ),
+            (
+                vec![r#"bearer  Realm = "https://a/t" , SERVICE=s"#],
+                Some(bearer("https://a/t", Some("s"))),
+            ),
+            (
+                vec!["Bearer realm=https://a/t"],
+                Some(bearer("https://a/t", None)),
+            ),
+            (
+                vec![r#"Bearer realm="a\"b\\c""#],
+                Some(bearer(r#"a"b\c"#, None)),
+            ),
+            (
+                vec![r#"Basic realm="x, Bearer realm=evil""#],
+                Some(Challenge::Basic),
+            ),
+            (
+                vec![r#"Basic realm="x", Bearer realm="https://a/t""#],
+                Some(bearer("https://a/t", None)),
+            ),
+            (
+                vec![r#"Basic realm="x""#, r#"Bearer realm="https://a/t""#],
+                Some(bearer("https://a/t", None)),
+            ),
+            (
+                vec![r#"Negotiate, Basic realm="x""#],
+                Some(Challenge::Basic),
+            ),
             (vec!["Basic"], Some(Challenge::Basic)),
             (vec!["Bearer"], None),
             (vec!["Negotiate"], None),
-            (vec![r#"Bearer realm="never closed"#], Some(bearer("never closed", None))),
+            (
+                vec![r#"Bearer realm="never closed"#],
+                Some(bearer("never closed", None)),
+            ),
             (vec!["=,=,= \"", "", ","], None),
         ] {
             assert_eq!(choose(headers.iter().copied()), expected, "{headers:?}");

@@ -25,7 +25,8 @@ impl Endpoint {
             host => host,
         };
         let base = Url::parse(&format!("{scheme}://{host}/v2/{}/", repository.path()));
-        let base = base.map_err(|e| OciError::Invalid(format!("{repository} has no usable address: {e}")))?;
+        let base = base
+            .map_err(|e| OciError::Invalid(format!("{repository} has no usable address: {e}")))?;
         Ok(Self { repository, base })
     }
 
@@ -76,21 +77,33 @@ mod tests {
         let digest = Digest::of(b"");
         for (repository, plain, base) in [
             ("r.example.com/a/b", false, "https://r.example.com/v2/a/b/"),
-            ("docker.io/library/nginx", false, "https://registry-1.docker.io/v2/library/nginx/"),
+            (
+                "docker.io/library/nginx",
+                false,
+                "https://registry-1.docker.io/v2/library/nginx/",
+            ),
             ("localhost:5000/a", false, "https://localhost:5000/v2/a/"),
             ("localhost:5000/a", true, "http://localhost:5000/v2/a/"),
             ("[::1]:5000/a", true, "http://[::1]:5000/v2/a/"),
         ] {
-            let endpoint = Endpoint::new(repository.parse().expect(repository), plain).expect(repository);
-            assert_eq!(endpoint.manifest(&Selector::Digest(digest)).as_str(), format!("{base}manifests/{digest}"));
-            assert_eq!(endpoint.blob(&digest).as_str(), format!("{base}blobs/{digest}"));
+            let endpoint =
+                Endpoint::new(repository.parse().expect(repository), plain).expect(repository);
+            assert_eq!(
+                endpoint.manifest(&Selector::Digest(digest)).as_str(),
+                format!("{base}manifests/{digest}")
+            );
+            assert_eq!(
+                endpoint.blob(&digest).as_str(),
+                format!("{base}blobs/{digest}")
+            );
             assert_eq!(endpoint.uploads().as_str(), format!("{base}blobs/uploads/"));
         }
     }
 
     #[test]
     fn credentials_belong_to_one_origin() {
-        let endpoint = Endpoint::new("r.example.com/a".parse().expect("valid"), false).expect("valid");
+        let endpoint =
+            Endpoint::new("r.example.com/a".parse().expect("valid"), false).expect("valid");
         for (url, owned) in [
             ("https://r.example.com/anything", true),
             ("https://r.example.com:443/", true),

@@ -1,9 +1,12 @@
-//! The referrers tag, for registries without the referrers API (distribution-spec 1.1, "Referrers Tag Schema").
+//! The referrers tag, for registries without the referrers API (distribution-spec 1.1, "Referrers
+//! Tag Schema").
 //!
-//! Writing it is read, change, write, and the last writer wins: no registry can be relied on to compare before it sets. So nobody who has
-//! written is done: each looks again, later and later, until its entry has stayed for longer than anybody else can take between reading
-//! and writing ([`super::pace`]), and writes it again if it was lost. Who finds entries of others gone that it has seen puts them back.
-//! Writers in this process share what they know and take turns, so that one write carries the entries of all of them.
+//! Writing it is read, change, write, and the last writer wins: no registry can be relied on to
+//! compare before it sets. So nobody who has written is done: each looks again, later and later,
+//! until its entry has stayed for longer than anybody else can take between reading and writing
+//! ([`super::pace`]), and writes it again if it was lost. Who finds entries of others gone that it
+//! has seen puts them back. Writers in this process share what they know and take turns, so that
+//! one write carries the entries of all of them.
 
 use std::{
     collections::HashMap,
@@ -34,9 +37,11 @@ use crate::{
     oci::{OciError, Resolved},
 };
 
-/// Longest time that an entry is fought for. Fifty writers at once need seconds, on a machine with too much to do a minute.
+/// Longest time that an entry is fought for. Fifty writers at once need seconds, on a machine with
+/// too much to do a minute.
 const PATIENCE: Duration = Duration::from_mins(5);
-/// Writes in a row that the list shows no trace of, after which the registry is not believed to keep any.
+/// Writes in a row that the list shows no trace of, after which the registry is not believed to
+/// keep any.
 const UNSEEN: u32 = 6;
 /// Reads after which a slow one is taken as it is.
 const FRESH_READS: u32 = 4;
@@ -44,7 +49,11 @@ const FRESH_READS: u32 = 4;
 const FAILURES: u32 = 4;
 
 /// The entries under the referrers tag; none if there is no such tag.
-pub(super) async fn read(session: &Session, subject: &Descriptor, limits: &Limits) -> Result<Vec<Entry>, OciError> {
+pub(super) async fn read(
+    session: &Session,
+    subject: &Descriptor,
+    limits: &Limits,
+) -> Result<Vec<Entry>, OciError> {
     let selector = Selector::Tag(tag(&subject.digest)?);
     let Some(bytes) = index_at(session, &selector, limits).await? else {
         return Ok(Vec::new());
@@ -54,27 +63,61 @@ pub(super) async fn read(session: &Session, subject: &Descriptor, limits: &Limit
     Ok(entries)
 }
 
-/// The descriptor that a list shows for a pushed document: with its type and its annotations, which readers go by.
+/// The descriptor that a list shows for a pushed document: with its type and its annotations, which
+/// readers go by.
 pub(super) fn entry(descriptor: &Descriptor, document: &Document) -> Descriptor {
     let artifact_type = document.artifact_type().map(Into::into);
-    Descriptor { artifact_type, annotations: document.annotations().clone(), ..descriptor.bare() }
+    Descriptor {
+        artifact_type,
+        annotations: document.annotations().clone(),
+        ..descriptor.bare()
+    }
 }
 
 /// Adds an entry to the list of `subject`, once, and returns when it has stayed there.
 ///
-/// Errors: [`OciError::NotListed`] if that cannot be assured. The document itself is in the registry then, and may be listed.
-pub(super) async fn add(session: &Session, subject: &Descriptor, entry: &Descriptor, limits: &Limits) -> Result<(), OciError> {
+/// Errors: [`OciError::NotListed`] if that cannot be assured. The document itself is in the
+/// registry then, and may be listed.
+pub(super) async fn add(
+    session: &Session,
+    subject: &Descriptor,
+    entry: &Descriptor,
+    limits: &Limits,
+) -> Result<(), OciError> {
     let list = List::shared(&format!("{}@{}", session.location(), subject.digest));
     let own = Entry::of(entry).map_err(|e| OciError::Invalid(e.to_string()))?;
     list.own(own);
-    let mut writer =
-        Writer { session, subject, entry, limits, list, pace: Pace::default(), base: None, unseen: 0, failures: 0, wrote: None, good: None };
-    let late = |_| Err(not_listed(session, entry, format!("others overwrote it for {} s", PATIENCE.as_secs())));
-    timeout(PATIENCE, Box::pin(writer.run())).await.unwrap_or_else(late)
+    let mut writer = Writer {
+        session,
+        subject,
+        entry,
+        limits,
+        list,
+        pace: Pace::default(),
+        base: None,
+        unseen: 0,
+        failures: 0,
+        wrote: None,
+        good: None,
+    };
+    let late = |_| {
+        Err(not_listed(
+            session,
+            entry,
+            format!("others overwrote it for {} s", PATIENCE.as_secs()),
+        ))
+    };
+    timeout(PATIENCE, Box::pin(writer.run()))
+        .await
+        .unwrap_or_else(late)
 }
 
 fn not_listed(session: &Session, entry: &Descriptor, cause: String) -> OciError {
-    OciError::NotListed { location: session.location(), digest: entry.digest.to_string(), cause }
+    OciError::NotListed {
+        location: session.location(),
+        digest: entry.digest.to_string(),
+        cause,
+    }
 }
 
 /// One entry on its way into a list.
@@ -101,7 +144,8 @@ struct Writer<'a> {
 enum Look {
     /// Everything is there.
     Complete,
-    /// Entries of this process are there, one that somebody else had written is gone. Its writer may be about to put it back.
+    /// Entries of this process are there, one that somebody else had written is gone. Its writer
+    /// may be about to put it back.
     OthersMissing,
     /// Entries of this process are gone.
     Missing,
@@ -122,7 +166,11 @@ impl Writer<'_> {
                 Look::Complete => {}
                 Look::OthersMissing if !is_final => {}
                 Look::Missing | Look::OthersMissing => {
-                    looks = if matches!(look, Look::Missing) { 0 } else { looks };
+                    looks = if matches!(look, Look::Missing) {
+                        0
+                    } else {
+                        looks
+                    };
                     sleep(self.lost()?).await;
                     may_write = true;
                     continue;
@@ -133,7 +181,8 @@ impl Writer<'_> {
         }
     }
 
-    /// Reads the list, and writes it if something is missing and it may. Nobody else in this process does so in the meantime.
+    /// Reads the list, and writes it if something is missing and it may. Nobody else in this
+    /// process does so in the meantime.
     async fn look(&mut self, may_write: bool, is_final: bool) -> Result<Look, OciError> {
         let list = Arc::clone(&self.list);
         let _turn = list.turn.lock().await;
@@ -143,14 +192,24 @@ impl Writer<'_> {
         self.compare(&found);
         if missing.own.is_empty() && (missing.others.is_empty() || !(may_write || is_final)) {
             self.good = self.wrote.map(|at| at.elapsed());
-            return Ok(if missing.others.is_empty() { Look::Complete } else { Look::OthersMissing });
+            return Ok(if missing.others.is_empty() {
+                Look::Complete
+            } else {
+                Look::OthersMissing
+            });
         }
         if !may_write {
-            return Ok(if missing.own.is_empty() { Look::OthersMissing } else { Look::Missing });
+            return Ok(if missing.own.is_empty() {
+                Look::OthersMissing
+            } else {
+                Look::Missing
+            });
         }
         self.base = Some(found.clone());
         list.written.store(true, Ordering::Relaxed);
-        let written = self.write([found, missing.own, missing.others].concat()).await;
+        let written = self
+            .write([found, missing.own, missing.others].concat())
+            .await;
         self.pace.wrote(start.elapsed());
         (self.wrote, self.good) = (Some(Instant::now()), None);
         self.outcome(written)
@@ -165,17 +224,25 @@ impl Writer<'_> {
                 return Ok((start, found));
             }
         }
-        Ok((Instant::now(), read(self.session, self.subject, self.limits).await?))
+        Ok((
+            Instant::now(),
+            read(self.session, self.subject, self.limits).await?,
+        ))
     }
 
-    /// A write that failed for a passing reason is like one that was lost: what it would have written is old by now.
+    /// A write that failed for a passing reason is like one that was lost: what it would have
+    /// written is old by now.
     fn outcome(&mut self, written: Result<(), OciError>) -> Result<Look, OciError> {
         match written {
             Ok(()) => {
                 self.failures = 0;
                 Ok(Look::Written)
             }
-            Err(OciError::Unavailable { .. } | OciError::RateLimited { .. } | OciError::Deadline { .. }) if self.failures + 1 < FAILURES => {
+            Err(
+                OciError::Unavailable { .. }
+                | OciError::RateLimited { .. }
+                | OciError::Deadline { .. },
+            ) if self.failures + 1 < FAILURES => {
                 self.failures += 1;
                 Ok(Look::Missing)
             }
@@ -186,7 +253,10 @@ impl Writer<'_> {
     /// Did the last write change anything?
     fn compare(&mut self, found: &[Entry]) {
         if let Some(base) = self.base.take() {
-            self.unseen = if self.failures == 0 && base.len() == found.len() && base.iter().zip(found).all(|(one, other)| one.same(other)) {
+            self.unseen = if self.failures == 0
+                && base.len() == found.len()
+                && base.iter().zip(found).all(|(one, other)| one.same(other))
+            {
                 self.unseen + 1
             } else {
                 0
@@ -197,27 +267,55 @@ impl Writer<'_> {
     /// Entries are gone. How long to wait before they are written again?
     fn lost(&mut self) -> Result<Duration, OciError> {
         if self.unseen >= UNSEEN {
-            return Err(not_listed(self.session, self.entry, format!("it was written {UNSEEN} times, and the list never showed it")));
+            return Err(not_listed(
+                self.session,
+                self.entry,
+                format!("it was written {UNSEEN} times, and the list never showed it"),
+            ));
         }
         self.pace.lost(self.good.take().unwrap_or_default());
         self.wrote = None;
         let wait = self.pace.backoff();
-        let unseen = if self.unseen > 0 { until_shown(self.unseen) } else { Duration::ZERO };
-        let failed = if self.failures > 0 { until_shown(self.failures + 1) } else { Duration::ZERO };
+        let unseen = if self.unseen > 0 {
+            until_shown(self.unseen)
+        } else {
+            Duration::ZERO
+        };
+        let failed = if self.failures > 0 {
+            until_shown(self.failures + 1)
+        } else {
+            Duration::ZERO
+        };
         Ok(wait.max(unseen).max(failed))
     }
 
     async fn write(&self, entries: Vec<Entry>) -> Result<(), OciError> {
         bounded(&entries, self.subject, self.limits)?;
-        let index = Index { media_type: media_type::INDEX, manifests: &entries, schema_version: 2 };
+        let index = Index {
+            media_type: media_type::INDEX,
+            manifests: &entries,
+            schema_version: 2,
+        };
         let bytes = serde_json::to_vec(&index).map_err(|e| OciError::Invalid(e.to_string()))?;
         let limit = self.limits.manifest_bytes;
         if bytes.len() > limit {
             let what = format!("the list of referrers of {}", self.subject.digest);
-            return Err(OciError::LimitExceeded { what, size: bytes.len() as u64, limit: limit as u64 });
+            return Err(OciError::LimitExceeded {
+                what,
+                size: bytes.len() as u64,
+                limit: limit as u64,
+            });
         }
-        let index = Resolved { descriptor: Descriptor::of(media_type::INDEX, &bytes), bytes: bytes.into() };
-        manifests::put_once(self.session, &index, &Selector::Tag(tag(&self.subject.digest)?)).await
+        let index = Resolved {
+            descriptor: Descriptor::of(media_type::INDEX, &bytes),
+            bytes: bytes.into(),
+        };
+        manifests::put_once(
+            self.session,
+            &index,
+            &Selector::Tag(tag(&self.subject.digest)?),
+        )
+        .await
     }
 }
 
@@ -230,7 +328,10 @@ struct Index<'a> {
 }
 
 fn tag(digest: &Digest) -> Result<Tag, OciError> {
-    digest.fallback_tag().parse().map_err(|e| OciError::Invalid(format!("{e}")))
+    digest
+        .fallback_tag()
+        .parse()
+        .map_err(|e| OciError::Invalid(format!("{e}")))
 }
 
 /// One list, shared by everything in this process that writes it.
@@ -294,8 +395,17 @@ impl List {
     /// What is known of, and not there.
     fn missing(&self, found: &[Entry]) -> Entries {
         let known = self.known();
-        let absent = |entries: &[Entry]| entries.iter().filter(|entry| !has(found, entry)).cloned().collect();
-        Entries { own: absent(&known.own), others: absent(&known.others) }
+        let absent = |entries: &[Entry]| {
+            entries
+                .iter()
+                .filter(|entry| !has(found, entry))
+                .cloned()
+                .collect()
+        };
+        Entries {
+            own: absent(&known.own),
+            others: absent(&known.others),
+        }
     }
 }
 

@@ -1,8 +1,10 @@
-//! How long a writer of a shared list waits: before it writes again, and until it believes that nobody overwrites it any more.
+//! How long a writer of a shared list waits: before it writes again, and until it believes that
+//! nobody overwrites it any more.
 //!
-//! Whoever overwrites an entry has read the list before it was there, and writes it back later. The time between is that writer's
-//! *section*. An entry that stays for longer than any section lasts is safe. Nobody can see another's section, so it is taken from the own
-//! one, which a slow registry or a busy machine makes longer too, and from what was seen to be lost.
+//! Whoever overwrites an entry has read the list before it was there, and writes it back later. The
+//! time between is that writer's *section*. An entry that stays for longer than any section lasts
+//! is safe. Nobody can see another's section, so it is taken from the own one, which a slow
+//! registry or a busy machine makes longer too, and from what was seen to be lost.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -23,7 +25,8 @@ const UNSEEN: Duration = Duration::from_millis(50);
 /// Longest time from asking for the list to writing it, on a registry that answers at once.
 const FRESH: Duration = Duration::from_millis(100);
 
-/// The looks at an entry after it was written, each with the part of the window that is waited before it.
+/// The looks at an entry after it was written, each with the part of the window that is waited
+/// before it.
 pub(super) const LOOKS: u32 = 3;
 
 /// What a writer knows of the pace of all of them.
@@ -35,8 +38,8 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Notes how long reading took. Is what was read fresh enough to be written back? Not if this process was stopped in between, such as on
-    /// a machine with too much to do.
+    /// Notes how long reading took. Is what was read fresh enough to be written back? Not if this
+    /// process was stopped in between, such as on a machine with too much to do.
     pub(super) fn is_fresh(&mut self, read: Duration) -> bool {
         let quickest = self.quickest.map_or(read, |quickest| quickest.min(read));
         self.quickest = Some(quickest);
@@ -56,11 +59,14 @@ impl Pace {
 
     /// How long an entry must stay.
     pub(super) fn window(&self) -> Duration {
-        self.section.saturating_mul(SECTIONS).clamp(SHORTEST, LONGEST)
+        self.section
+            .saturating_mul(SECTIONS)
+            .clamp(SHORTEST, LONGEST)
     }
 
-    /// The wait before one of the [`LOOKS`], counted from 0. Each is twice the one before; together they are the window, and up to half
-    /// as much again so that writers that began together do not stay together.
+    /// The wait before one of the [`LOOKS`], counted from 0. Each is twice the one before; together
+    /// they are the window, and up to half as much again so that writers that began together do not
+    /// stay together.
     pub(super) fn before_look(&self, look: u32) -> Duration {
         let parts = (1_u32 << LOOKS) - 1;
         let part = self.window() / parts * (1_u32 << look.min(LOOKS - 1));
@@ -69,12 +75,16 @@ impl Pace {
 
     /// The wait before writing again: at random, from a range that doubles with every loss.
     pub(super) fn backoff(&self) -> Duration {
-        let longest = self.section.saturating_mul(1_u32 << self.losses.min(8)).min(LONGEST_BACKOFF);
+        let longest = self
+            .section
+            .saturating_mul(1_u32 << self.losses.min(8))
+            .min(LONGEST_BACKOFF);
         scaled(longest)
     }
 }
 
-/// The wait after so many writes in a row that the list shows no trace of. Some registries take a moment to show a write.
+/// The wait after so many writes in a row that the list shows no trace of. Some registries take a
+/// moment to show a write.
 pub(super) fn until_shown(unseen: u32) -> Duration {
     UNSEEN.saturating_mul(1_u32 << unseen.min(6))
 }
@@ -103,7 +113,11 @@ mod tests {
         pace.wrote(ms(100));
         assert_eq!(pace.window(), ms(1_200), "the longest one counts");
         pace.lost(ms(500));
-        assert_eq!(pace.window(), ms(3_000), "somebody's section was at least as long");
+        assert_eq!(
+            pace.window(),
+            ms(3_000),
+            "somebody's section was at least as long"
+        );
         pace.lost(ms(60_000));
         assert_eq!(pace.window(), LONGEST);
     }
@@ -114,7 +128,12 @@ mod tests {
         assert!([5, 100, 60].into_iter().all(|read| near.is_fresh(ms(read))));
         assert!(!near.is_fresh(ms(101)));
         let mut far = Pace::default();
-        assert!([400, 700, 300].into_iter().all(|read| far.is_fresh(ms(read))), "a slow registry is slow every time");
+        assert!(
+            [400, 700, 300]
+                .into_iter()
+                .all(|read| far.is_fresh(ms(read))),
+            "a slow registry is slow every time"
+        );
         assert!(!far.is_fresh(ms(700)));
     }
 
@@ -138,7 +157,10 @@ mod tests {
         (0..40).for_each(|_| pace.lost(ms(0)));
         let waits: Vec<Duration> = (0..200).map(|_| pace.backoff()).collect();
         assert!(waits.iter().all(|wait| *wait <= ms(2_560)), "{waits:?}");
-        assert!(waits.iter().any(|wait| *wait < ms(800)) && waits.iter().any(|wait| *wait > ms(1_600)), "{waits:?}");
+        assert!(
+            waits.iter().any(|wait| *wait < ms(800)) && waits.iter().any(|wait| *wait > ms(1_600)),
+            "{waits:?}"
+        );
         assert!(until_shown(0) < until_shown(5) && until_shown(u32::MAX) <= LONGEST_BACKOFF);
     }
 }

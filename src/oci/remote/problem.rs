@@ -16,24 +16,53 @@ const SHOWN: usize = 200;
 pub(super) fn from_http(error: HttpError, location: &str) -> OciError {
     let location = location.to_owned();
     match error {
-        HttpError::Address { cause, .. } => OciError::AddressNotAllowed { location, cause: cause.to_string() },
-        HttpError::Timeout { .. } => OciError::Deadline { location, cause: error.to_string() },
-        HttpError::TooLarge { url, limit } => OciError::LimitExceeded { what: url, size: limit as u64 + 1, limit: limit as u64 },
+        HttpError::Address { cause, .. } => OciError::AddressNotAllowed {
+            location,
+            cause: cause.to_string(),
+        },
+        HttpError::Timeout { .. } => OciError::Deadline {
+            location,
+            cause: error.to_string(),
+        },
+        HttpError::TooLarge { url, limit } => OciError::LimitExceeded {
+            what: url,
+            size: limit as u64 + 1,
+            limit: limit as u64,
+        },
         HttpError::Setup { .. } => OciError::Invalid(error.to_string()),
-        HttpError::Unreachable { .. } | HttpError::Broken { .. } | HttpError::TooSlow { .. } | HttpError::Redirect { .. } => {
-            OciError::Unavailable { location, cause: error.to_string() }
-        }
+        HttpError::Unreachable { .. }
+        | HttpError::Broken { .. }
+        | HttpError::TooSlow { .. }
+        | HttpError::Redirect { .. } => OciError::Unavailable {
+            location,
+            cause: error.to_string(),
+        },
     }
 }
 
 /// What an answer that is no success means. `what` was asked for.
-pub(super) fn from_status(status: StatusCode, words: String, what: &str, location: &str) -> OciError {
+pub(super) fn from_status(
+    status: StatusCode,
+    words: String,
+    what: &str,
+    location: &str,
+) -> OciError {
     let location = location.to_owned();
     match status.as_u16() {
-        404 => OciError::NotFound { what: what.into(), location },
-        401 | 403 => OciError::Denied { location, status: status.as_u16(), cause: words },
+        404 => OciError::NotFound {
+            what: what.into(),
+            location,
+        },
+        401 | 403 => OciError::Denied {
+            location,
+            status: status.as_u16(),
+            cause: words,
+        },
         429 => OciError::RateLimited { location },
-        status => OciError::Unavailable { location, cause: format!("HTTP {status} for {what}: {words}") },
+        status => OciError::Unavailable {
+            location,
+            cause: format!("HTTP {status} for {what}: {words}"),
+        },
     }
 }
 
@@ -41,9 +70,17 @@ pub(super) fn from_status(status: StatusCode, words: String, what: &str, locatio
 pub(super) async fn words(answer: Answer) -> String {
     let status = answer.status();
     let body = answer.beginning(PROBLEM_BYTES).await;
-    let text = serde_json::from_slice(&body).map_or_else(|_| String::new(), |body: Body| body.text());
+    let text =
+        serde_json::from_slice(&body).map_or_else(|_| String::new(), |body: Body| body.text());
     let text = clean(&text, SHOWN);
-    if text.is_empty() { status.canonical_reason().unwrap_or("no explanation").to_ascii_lowercase() } else { text }
+    if text.is_empty() {
+        status
+            .canonical_reason()
+            .unwrap_or("no explanation")
+            .to_ascii_lowercase()
+    } else {
+        text
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -89,7 +126,11 @@ mod tests {
             (302, Reason::RegistryUnavailable),
         ] {
             let status = StatusCode::from_u16(status).expect("a status");
-            assert_eq!(from_status(status, String::new(), "x", "r").reason(), reason, "{status}");
+            assert_eq!(
+                from_status(status, String::new(), "x", "r").reason(),
+                reason,
+                "{status}"
+            );
         }
     }
 
@@ -97,11 +138,44 @@ mod tests {
     fn a_request_without_an_answer_has_a_reason() {
         let (url, cause) = ("https://r.example.com/".to_owned(), String::new());
         for (error, reason) in [
-            (HttpError::Unreachable { url: url.clone(), cause: cause.clone() }, Reason::RegistryUnavailable),
-            (HttpError::TooSlow { url: url.clone(), bytes: 1, seconds: 60, least: 8_192 }, Reason::RegistryUnavailable),
-            (HttpError::Redirect { url: url.clone(), cause: cause.clone() }, Reason::RegistryUnavailable),
-            (HttpError::Timeout { url: url.clone(), wait: "data", seconds: 1 }, Reason::DeadlineExceeded),
-            (HttpError::TooLarge { url: url.clone(), limit: 1 }, Reason::LimitExceeded),
+            (
+                HttpError::Unreachable {
+                    url: url.clone(),
+                    cause: cause.clone(),
+                },
+                Reason::RegistryUnavailable,
+            ),
+            (
+                HttpError::TooSlow {
+                    url: url.clone(),
+                    bytes: 1,
+                    seconds: 60,
+                    least: 8_192,
+                },
+                Reason::RegistryUnavailable,
+            ),
+            (
+                HttpError::Redirect {
+                    url: url.clone(),
+                    cause: cause.clone(),
+                },
+                Reason::RegistryUnavailable,
+            ),
+            (
+                HttpError::Timeout {
+                    url: url.clone(),
+                    wait: "data",
+                    seconds: 1,
+                },
+                Reason::DeadlineExceeded,
+            ),
+            (
+                HttpError::TooLarge {
+                    url: url.clone(),
+                    limit: 1,
+                },
+                Reason::LimitExceeded,
+            ),
             (HttpError::Setup { what: url, cause }, Reason::InvalidSpec),
         ] {
             assert_eq!(from_http(error, "r").reason(), reason);

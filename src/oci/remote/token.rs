@@ -1,4 +1,5 @@
-//! Tokens: where they may be asked for, and what the answer says (distribution's token and OAuth 2 specifications).
+//! Tokens: where they may be asked for, and what the answer says (distribution's token and OAuth 2
+//! specifications).
 
 use std::time::Duration;
 
@@ -31,19 +32,35 @@ pub(super) struct TokenService<'a> {
 }
 
 impl<'a> TokenService<'a> {
-    /// Reads a challenge's realm. With credentials it must be the registry's own or of its own domain; without, it must not lose encryption.
-    pub(super) fn new(realm: &str, service: Option<&'a str>, registry: &Url, with_credentials: bool) -> Result<Self, String> {
-        let mut url = Url::parse(realm).map_err(|e| format!("the token realm it names cannot be read: {e}"))?;
+    /// Reads a challenge's realm. With credentials it must be the registry's own or of its own
+    /// domain; without, it must not lose encryption.
+    pub(super) fn new(
+        realm: &str,
+        service: Option<&'a str>,
+        registry: &Url,
+        with_credentials: bool,
+    ) -> Result<Self, String> {
+        let mut url = Url::parse(realm)
+            .map_err(|e| format!("the token realm it names cannot be read: {e}"))?;
         let _ = url.set_username("");
         let _ = url.set_password(None);
-        let encrypted = url.scheme() == "https" || (url.scheme() == "http" && registry.scheme() == "http");
+        let encrypted =
+            url.scheme() == "https" || (url.scheme() == "http" && registry.scheme() == "http");
         let trusted = may_see_credentials(registry, &url);
         match (encrypted, trusted || !with_credentials) {
-            (true, true) => Ok(Self { realm: url, service }),
-            (false, _) => Err(format!("it asks for a token from {}, which is not https", shown(&url))),
-            (true, false) => {
-                Err(format!("it asks for credentials to be sent to {}, which is neither its own address nor https in its own domain", shown(&url)))
-            }
+            (true, true) => Ok(Self {
+                realm: url,
+                service,
+            }),
+            (false, _) => Err(format!(
+                "it asks for a token from {}, which is not https",
+                shown(&url)
+            )),
+            (true, false) => Err(format!(
+                "it asks for credentials to be sent to {}, which is neither its own address nor \
+                    https in its own domain",
+                shown(&url)
+            )),
         }
     }
 
@@ -51,7 +68,9 @@ impl<'a> TokenService<'a> {
     pub(super) fn request(&self, credentials: Option<&Credentials>, scopes: &[String]) -> Request {
         match credentials {
             Some(Credentials::IdentityToken(token)) => self.refresh(token, scopes),
-            Some(Credentials::Password { username, password }) => self.plain(Some(username), scopes).authorization(&basic(username, password)),
+            Some(Credentials::Password { username, password }) => self
+                .plain(Some(username), scopes)
+                .authorization(&basic(username, password)),
             None => self.plain(None, scopes),
         }
     }
@@ -70,20 +89,29 @@ impl<'a> TokenService<'a> {
     /// The token is in the body: the HTTP layer never sends a body to another origin.
     fn refresh(&self, token: &Redacted<String>, scopes: &[String]) -> Request {
         let mut form = form_urlencoded::Serializer::new(String::new());
-        form.append_pair("grant_type", "refresh_token").append_pair("client_id", "packgate");
+        form.append_pair("grant_type", "refresh_token")
+            .append_pair("client_id", "packgate");
         form.extend_pairs(self.service.map(|service| ("service", service)));
-        form.append_pair("scope", &scopes.join(" ")).append_pair("refresh_token", token.expose());
+        form.append_pair("scope", &scopes.join(" "))
+            .append_pair("refresh_token", token.expose());
         let request = Request::new(crate::http::Method::POST, self.realm.clone()).repeatable();
-        request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded").body(form.finish())
+        request
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(form.finish())
     }
 }
 
 /// `Authorization` of the Basic scheme.
 pub(super) fn basic(username: &str, password: &Redacted<String>) -> Redacted<String> {
-    format!("Basic {}", STANDARD.encode(format!("{username}:{}", password.expose()))).into()
+    format!(
+        "Basic {}",
+        STANDARD.encode(format!("{username}:{}", password.expose()))
+    )
+    .into()
 }
 
-/// Same origin; or encrypted, and the same host or below the registry's parent domain. A parent of one label, or an address, is no domain.
+/// Same origin; or encrypted, and the same host or below the registry's parent domain. A parent of
+/// one label, or an address, is no domain.
 fn may_see_credentials(registry: &Url, realm: &Url) -> bool {
     if registry.origin() == realm.origin() {
         return true;
@@ -92,14 +120,20 @@ fn may_see_credentials(registry: &Url, realm: &Url) -> bool {
         return false;
     }
     match (registry.host(), realm.host()) {
-        (Some(Host::Domain(registry)), Some(Host::Domain(realm))) => registry == realm || shares_parent(registry, realm),
+        (Some(Host::Domain(registry)), Some(Host::Domain(realm))) => {
+            registry == realm || shares_parent(registry, realm)
+        }
         (registry, realm) => registry.is_some() && registry == realm,
     }
 }
 
 fn shares_parent(registry: &str, realm: &str) -> bool {
-    let Some((_, parent)) = registry.split_once('.') else { return false };
-    let below = realm.strip_suffix(parent).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    let Some((_, parent)) = registry.split_once('.') else {
+        return false;
+    };
+    let below = realm
+        .strip_suffix(parent)
+        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
     parent.split('.').filter(|label| !label.is_empty()).count() >= 2 && below
 }
 
@@ -113,10 +147,19 @@ struct Wire {
 /// Reads the service's answer. `None`: there is no token in it.
 pub(super) fn parse(body: &[u8]) -> Option<Token> {
     let wire: Wire = serde_json::from_slice(body).ok()?;
-    let value = wire.token.or(wire.access_token).filter(|token| !token.expose().is_empty())?;
-    let seconds = wire.expires_in.unwrap_or(DEFAULT_LIFETIME).min(LONGEST_LIFETIME);
+    let value = wire
+        .token
+        .or(wire.access_token)
+        .filter(|token| !token.expose().is_empty())?;
+    let seconds = wire
+        .expires_in
+        .unwrap_or(DEFAULT_LIFETIME)
+        .min(LONGEST_LIFETIME);
     // The margin covers the way to the registry and clocks that differ.
-    Some(Token { value, lifetime: Duration::from_secs(seconds - seconds / 6) })
+    Some(Token {
+        value,
+        lifetime: Duration::from_secs(seconds - seconds / 6),
+    })
 }
 
 #[cfg(test)]
@@ -127,30 +170,74 @@ mod tests {
     fn credentials_stay_with_the_registry_and_its_domain() {
         for (registry, realm, passes) in [
             ("https://r.example.com", "https://r.example.com/token", true),
-            ("https://r.example.com", "https://r.example.com:8443/token", true),
-            ("https://registry-1.docker.io", "https://auth.docker.io/token", true),
-            ("https://registry.gitlab.com", "https://gitlab.com/jwt/auth", true),
-            ("https://r.eu.example.com", "https://auth.eu.example.com/token", true),
+            (
+                "https://r.example.com",
+                "https://r.example.com:8443/token",
+                true,
+            ),
+            (
+                "https://registry-1.docker.io",
+                "https://auth.docker.io/token",
+                true,
+            ),
+            (
+                "https://registry.gitlab.com",
+                "https://gitlab.com/jwt/auth",
+                true,
+            ),
+            (
+                "https://r.eu.example.com",
+                "https://auth.eu.example.com/token",
+                true,
+            ),
             ("http://127.0.0.1:5000", "http://127.0.0.1:5000/token", true),
             ("http://localhost:5000", "https://localhost/token", true),
             ("https://r.example.com", "http://r.example.com/token", false),
-            ("https://r.example.com", "http://auth.example.com/token", false),
+            (
+                "https://r.example.com",
+                "http://auth.example.com/token",
+                false,
+            ),
             ("https://r.example.com", "https://evil.example/token", false),
-            ("https://r.example.com", "https://r.example.com.evil.example/token", false),
-            ("https://r.example.com", "https://evilexample.com/token", false),
-            ("https://r.eu.example.com", "https://auth.example.com/token", false),
+            (
+                "https://r.example.com",
+                "https://r.example.com.evil.example/token",
+                false,
+            ),
+            (
+                "https://r.example.com",
+                "https://evilexample.com/token",
+                false,
+            ),
+            (
+                "https://r.eu.example.com",
+                "https://auth.example.com/token",
+                false,
+            ),
             ("https://example.com", "https://evil.com/token", false),
             ("https://localhost", "https://evil.localhost/token", false),
             ("https://10.0.0.1", "https://1.0.0.1/token", false),
-            ("https://10.0.0.1", "https://evil.0.0.1.example/token", false),
+            (
+                "https://10.0.0.1",
+                "https://evil.0.0.1.example/token",
+                false,
+            ),
             ("https://r.com.", "https://evil.com./token", false),
-            ("http://127.0.0.1:5000", "http://127.0.0.1:5001/token", false),
+            (
+                "http://127.0.0.1:5000",
+                "http://127.0.0.1:5001/token",
+                false,
+            ),
         ] {
             let registry: Url = registry.parse().expect(registry);
             let outcome = TokenService::new(realm, None, &registry, true);
             assert_eq!(outcome.is_ok(), passes, "{realm} for {registry}");
             if let Err(message) = outcome {
-                let host = Url::parse(realm).expect(realm).host_str().expect(realm).to_owned();
+                let host = Url::parse(realm)
+                    .expect(realm)
+                    .host_str()
+                    .expect(realm)
+                    .to_owned();
                 assert!(message.contains(&host), "{message}");
             }
         }
@@ -159,12 +246,24 @@ mod tests {
     #[test]
     fn without_credentials_only_encryption_matters() {
         for (registry, realm, passes) in [
-            ("https://r.example.com", "https://auth.example.org/token", true),
-            ("https://r.example.com", "http://auth.example.org/token", false),
+            (
+                "https://r.example.com",
+                "https://auth.example.org/token",
+                true,
+            ),
+            (
+                "https://r.example.com",
+                "http://auth.example.org/token",
+                false,
+            ),
             ("http://127.0.0.1:5000", "http://127.0.0.1:5001/token", true),
             ("http://127.0.0.1:5000", "file:///etc/passwd", false),
         ] {
-            assert_eq!(TokenService::new(realm, None, &registry.parse().expect(registry), false).is_ok(), passes, "{realm}");
+            assert_eq!(
+                TokenService::new(realm, None, &registry.parse().expect(registry), false).is_ok(),
+                passes,
+                "{realm}"
+            );
         }
     }
 
@@ -179,7 +278,11 @@ mod tests {
             ("{}", None),
             ("<html>", None),
         ] {
-            assert_eq!(parse(body.as_bytes()).map(|t| t.lifetime.as_secs()), seconds, "{body}");
+            assert_eq!(
+                parse(body.as_bytes()).map(|t| t.lifetime.as_secs()),
+                seconds,
+                "{body}"
+            );
         }
     }
 }

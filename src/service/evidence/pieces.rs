@@ -20,7 +20,8 @@ use crate::{
 /// Something was not read.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "it was not read: it has {size} bytes, and of the {limit} bytes of evidence that are read for one digest {left} are left; delete what is not needed"
+    "it was not read: it has {size} bytes, and of the {limit} bytes of evidence that are read for \
+        one digest {left} are left; delete what is not needed"
 )]
 pub(super) struct NothingLeft {
     pub(super) size: u64,
@@ -43,7 +44,11 @@ pub(super) trait Piece {
 }
 
 const fn readable(descriptor: &Descriptor, limit: usize) -> u64 {
-    if descriptor.size <= limit as u64 { descriptor.size } else { 0 }
+    if descriptor.size <= limit as u64 {
+        descriptor.size
+    } else {
+        0
+    }
 }
 
 /// A referrer.
@@ -67,8 +72,14 @@ pub(super) struct Stored {
 
 impl Piece for Stored {
     fn size(&self, limits: &Limits) -> u64 {
-        let config = self.config.as_ref().map_or(0, |config| readable(config, limits.config_bytes));
-        config + self.bundle.as_ref().map_or(0, |(_, layer)| readable(layer, limits.sigstore_bundle_bytes))
+        let config = self
+            .config
+            .as_ref()
+            .map_or(0, |config| readable(config, limits.config_bytes));
+        config
+            + self.bundle.as_ref().map_or(0, |(_, layer)| {
+                readable(layer, limits.sigstore_bundle_bytes)
+            })
     }
 
     fn unread(&self, error: &dyn Classified) -> Vec<Rejected> {
@@ -79,11 +90,17 @@ impl Piece for Stored {
 /// A payload under one of cosign's tags, with all signatures over it.
 impl Piece for Vec<Place> {
     fn size(&self, limits: &Limits) -> u64 {
-        self.first().map_or(0, |place| readable(&place.layer, limits.sigstore_bundle_bytes))
+        self.first().map_or(0, |place| {
+            readable(&place.layer, limits.sigstore_bundle_bytes)
+        })
     }
 
     fn unread(&self, error: &dyn Classified) -> Vec<Rejected> {
-        self.iter().map(|place| LegacyCandidate::unread(place.beside, place.manifest, Some(place.position), error)).collect()
+        self.iter()
+            .map(|place| {
+                LegacyCandidate::unread(place.beside, place.manifest, Some(place.position), error)
+            })
+            .collect()
     }
 }
 
@@ -97,7 +114,11 @@ pub(super) enum Again {
 }
 
 impl Again {
-    pub(super) fn judge(self, verifier: &mut EvidenceVerifier, stopped: &dyn Fn() -> bool) -> Option<Self> {
+    pub(super) fn judge(
+        self,
+        verifier: &mut EvidenceVerifier,
+        stopped: &dyn Fn() -> bool,
+    ) -> Option<Self> {
         let judged = match &self {
             Self::Bundle(candidate) => verifier.judge(candidate, stopped),
             Self::Layer(candidate) => verifier.judge_legacy(candidate, stopped),
@@ -107,12 +128,18 @@ impl Again {
 }
 
 /// Reads what the manifest names. Nothing but digests and sizes is checked of the config.
-pub(super) async fn fetch_bundle(source: &dyn Source, piece: &Stored, limits: &Limits) -> Result<Option<Bytes>, OciError> {
+pub(super) async fn fetch_bundle(
+    source: &dyn Source,
+    piece: &Stored,
+    limits: &Limits,
+) -> Result<Option<Bytes>, OciError> {
     if let Some(config) = &piece.config {
         fetch_stored(source, config, limits.config_bytes).await?;
     }
     match &piece.bundle {
-        Some((_, layer)) => fetch_stored(source, layer, limits.sigstore_bundle_bytes).await.map(Some),
+        Some((_, layer)) => fetch_stored(source, layer, limits.sigstore_bundle_bytes)
+            .await
+            .map(Some),
         None => Ok(None),
     }
 }
@@ -145,7 +172,8 @@ pub(super) fn open_manifests(
 ) -> (Vec<Again>, Vec<Stored>) {
     let (mut again, mut stored) = (Vec::new(), Vec::new());
     for (referrer, bytes) in read {
-        let document = bytes.and_then(|bytes| Ok(Document::parse(&referrer.media_type, &bytes, limits)?));
+        let document =
+            bytes.and_then(|bytes| Ok(Document::parse(&referrer.media_type, &bytes, limits)?));
         let document = match document {
             Ok(document) => document,
             Err(error) => {
@@ -154,7 +182,9 @@ pub(super) fn open_manifests(
             }
         };
         let config = match &document {
-            Document::Manifest(manifest) if reading == Reading::EveryBlob => Some(manifest.config.bare()),
+            Document::Manifest(manifest) if reading == Reading::EveryBlob => {
+                Some(manifest.config.bare())
+            }
             _ => None,
         };
         let layer = match bundle_layer(&document, subject) {
@@ -164,13 +194,30 @@ pub(super) fn open_manifests(
                 None
             }
         };
-        let embedded = layer.as_ref().filter(|_| reading == Reading::Needed).and_then(|layer| embedded(layer, limits.sigstore_bundle_bytes));
-        let (referrer, bundle) = (referrer.bare(), layer.map(|layer| (bundle_alone(&document, &layer), layer.bare())));
+        let embedded = layer
+            .as_ref()
+            .filter(|_| reading == Reading::Needed)
+            .and_then(|layer| embedded(layer, limits.sigstore_bundle_bytes));
+        let (referrer, bundle) = (
+            referrer.bare(),
+            layer.map(|layer| (bundle_alone(&document, &layer), layer.bare())),
+        );
         match (bundle, embedded) {
             (Some((manifest, _)), Some(content)) => {
-                again.extend(Again::Bundle(Box::new(Candidate { referrer, manifest, content })).judge(verifier, stopped));
+                again.extend(
+                    Again::Bundle(Box::new(Candidate {
+                        referrer,
+                        manifest,
+                        content,
+                    }))
+                    .judge(verifier, stopped),
+                );
             }
-            (bundle, _) if bundle.is_some() || config.is_some() => stored.push(Stored { referrer, config, bundle }),
+            (bundle, _) if bundle.is_some() || config.is_some() => stored.push(Stored {
+                referrer,
+                config,
+                bundle,
+            }),
             _ => {}
         }
     }
@@ -190,13 +237,30 @@ fn bundle_alone(document: &Document, layer: &Descriptor) -> Document {
     })
 }
 
-pub(super) fn judge_bundles(verifier: &mut EvidenceVerifier, read: Vec<Read<Stored, Option<Bytes>>>, stopped: &dyn Fn() -> bool) -> Vec<Again> {
+pub(super) fn judge_bundles(
+    verifier: &mut EvidenceVerifier,
+    read: Vec<Read<Stored, Option<Bytes>>>,
+    stopped: &dyn Fn() -> bool,
+) -> Vec<Again> {
     let mut again = Vec::new();
-    for (Stored { referrer, bundle, .. }, content) in read {
+    for (
+        Stored {
+            referrer, bundle, ..
+        },
+        content,
+    ) in read
+    {
         match (content, bundle) {
             (Err(error), _) => verifier.reject(Rejected::unread(referrer.digest, &error)),
             (Ok(Some(content)), Some((manifest, _))) => {
-                again.extend(Again::Bundle(Box::new(Candidate { referrer, manifest, content })).judge(verifier, stopped));
+                again.extend(
+                    Again::Bundle(Box::new(Candidate {
+                        referrer,
+                        manifest,
+                        content,
+                    }))
+                    .judge(verifier, stopped),
+                );
             }
             (Ok(_), _) => {}
         }
@@ -204,14 +268,33 @@ pub(super) fn judge_bundles(verifier: &mut EvidenceVerifier, read: Vec<Read<Stor
     again
 }
 
-pub(super) fn judge_layers(verifier: &mut EvidenceVerifier, read: Vec<Read<Vec<Place>, Bytes>>, stopped: &dyn Fn() -> bool) -> Vec<Again> {
+pub(super) fn judge_layers(
+    verifier: &mut EvidenceVerifier,
+    read: Vec<Read<Vec<Place>, Bytes>>,
+    stopped: &dyn Fn() -> bool,
+) -> Vec<Again> {
     let mut again = Vec::new();
     for (places, content) in read {
         match content {
-            Err(error) => places.unread(&error).into_iter().for_each(|rejected| verifier.reject(rejected)),
+            Err(error) => places
+                .unread(&error)
+                .into_iter()
+                .for_each(|rejected| verifier.reject(rejected)),
             Ok(content) => {
-                for Place { beside, manifest, position, layer } in places {
-                    let candidate = LegacyCandidate { beside, manifest, position, layer, content: content.clone() };
+                for Place {
+                    beside,
+                    manifest,
+                    position,
+                    layer,
+                } in places
+                {
+                    let candidate = LegacyCandidate {
+                        beside,
+                        manifest,
+                        position,
+                        layer,
+                        content: content.clone(),
+                    };
                     again.extend(Again::Layer(Box::new(candidate)).judge(verifier, stopped));
                 }
             }

@@ -34,12 +34,19 @@ impl Source for Hostile {
 
     async fn open(&self, descriptor: &Descriptor) -> Result<Reader, OciError> {
         if self.missing == Some(descriptor.digest) {
-            return Err(OciError::NotFound { what: descriptor.digest.to_string(), location: self.location() });
+            return Err(OciError::NotFound {
+                what: descriptor.digest.to_string(),
+                location: self.location(),
+            });
         }
         self.inner.open(descriptor).await
     }
 
-    async fn referrers(&self, subject: &Descriptor, limits: &Limits) -> Result<Vec<Descriptor>, OciError> {
+    async fn referrers(
+        &self,
+        subject: &Descriptor,
+        limits: &Limits,
+    ) -> Result<Vec<Descriptor>, OciError> {
         let mut found = self.inner.referrers(subject, limits).await?;
         found.extend(self.claimed.clone());
         Ok(found)
@@ -49,11 +56,19 @@ impl Source for Hostile {
 async fn push(target: &MemoryTarget, media_type: &str, content: Vec<u8>) -> Descriptor {
     let bytes = Bytes::from(content);
     let descriptor = Descriptor::of(media_type, &bytes);
-    target.push(&descriptor, Content::Bytes(&bytes)).await.expect("pushed");
+    target
+        .push(&descriptor, Content::Bytes(&bytes))
+        .await
+        .expect("pushed");
     descriptor
 }
 
-async fn manifest(target: &MemoryTarget, name: &str, layers: Vec<Descriptor>, subject: Option<&Descriptor>) -> Descriptor {
+async fn manifest(
+    target: &MemoryTarget,
+    name: &str,
+    layers: Vec<Descriptor>,
+    subject: Option<&Descriptor>,
+) -> Descriptor {
     let config = push(target, media_type::EMPTY, b"{}".to_vec()).await;
     let manifest = Manifest {
         schema_version: 2,
@@ -64,7 +79,12 @@ async fn manifest(target: &MemoryTarget, name: &str, layers: Vec<Descriptor>, su
         subject: subject.cloned(),
         annotations: Annotations::from([("name".to_owned(), name.to_owned())]),
     };
-    push(target, media_type::MANIFEST, serde_json::to_vec(&manifest).expect("JSON")).await
+    push(
+        target,
+        media_type::MANIFEST,
+        serde_json::to_vec(&manifest).expect("JSON"),
+    )
+    .await
 }
 
 struct Bundle {
@@ -72,7 +92,8 @@ struct Bundle {
     root: Descriptor,
 }
 
-/// An index with two manifests; the index, one of the manifests, and one of the referrers have referrers.
+/// An index with two manifests; the index, one of the manifests, and one of the referrers have
+/// referrers.
 async fn bundle() -> Bundle {
     let target = MemoryTarget::new();
     let blob = push(&target, media_type::OCTET_STREAM, b"content".to_vec()).await;
@@ -80,35 +101,71 @@ async fn bundle() -> Bundle {
     let second = manifest(&target, "second", vec![blob], None).await;
     let index = serde_json::to_vec(&Index::new(vec![first.clone(), second])).expect("JSON");
     let root = push(&target, media_type::INDEX, index).await;
-    let signed = push(&target, media_type::SIGSTORE_BUNDLE_V03, b"signature".to_vec()).await;
+    let signed = push(
+        &target,
+        media_type::SIGSTORE_BUNDLE_V03,
+        b"signature".to_vec(),
+    )
+    .await;
     let signature = manifest(&target, "signature", vec![signed.clone()], Some(&root)).await;
-    manifest(&target, "signature of a child", vec![signed.clone()], Some(&first)).await;
-    manifest(&target, "signature of the signature", vec![signed], Some(&signature)).await;
+    manifest(
+        &target,
+        "signature of a child",
+        vec![signed.clone()],
+        Some(&first),
+    )
+    .await;
+    manifest(
+        &target,
+        "signature of the signature",
+        vec![signed],
+        Some(&signature),
+    )
+    .await;
     Bundle { target, root }
 }
 
-async fn copied(from: &dyn Source, root: &Descriptor, referrers: Referrers) -> (MemoryTarget, Result<(), CopyError>) {
+async fn copied(
+    from: &dyn Source,
+    root: &Descriptor,
+    referrers: Referrers,
+) -> (MemoryTarget, Result<(), CopyError>) {
     let to = MemoryTarget::new();
-    let root = from.resolve(&Selector::Digest(root.digest), &Limits::DEFAULT).await.expect("there");
+    let root = from
+        .resolve(&Selector::Digest(root.digest), &Limits::DEFAULT)
+        .await
+        .expect("there");
     let outcome = copy(from, &to, &root, referrers, &Limits::DEFAULT, &Silent).await;
     (to, outcome)
 }
 
 /// Every document that can be reached from `descriptor`, all of whose blobs are there and right.
-fn walk<'a>(source: &'a MemoryTarget, descriptor: Descriptor, found: &'a mut BTreeSet<Digest>) -> BoxFuture<'a, ()> {
+fn walk<'a>(
+    source: &'a MemoryTarget,
+    descriptor: Descriptor,
+    found: &'a mut BTreeSet<Digest>,
+) -> BoxFuture<'a, ()> {
     Box::pin(async move {
         if !found.insert(descriptor.digest) {
             return;
         }
-        let (_, document) = fetch_document(source, &descriptor, &Limits::DEFAULT).await.expect("there");
+        let (_, document) = fetch_document(source, &descriptor, &Limits::DEFAULT)
+            .await
+            .expect("there");
         for child in document.children() {
             if child.is_document() {
                 walk(source, child.clone(), found).await;
             } else {
-                crate::oci::fetch(source, child, 1 << 20).await.expect("complete");
+                crate::oci::fetch(source, child, 1 << 20)
+                    .await
+                    .expect("complete");
             }
         }
-        for referrer in source.referrers(&descriptor, &Limits::DEFAULT).await.expect("listed") {
+        for referrer in source
+            .referrers(&descriptor, &Limits::DEFAULT)
+            .await
+            .expect("listed")
+        {
             walk(source, referrer, found).await;
         }
     })
@@ -137,24 +194,54 @@ async fn anything_that_is_missing_is_an_error_that_names_it() {
     let Bundle { target, root } = bundle().await;
     let mut all = BTreeSet::new();
     for document in reached(&target, &root).await {
-        let resolved = target.resolve(&Selector::Digest(document), &Limits::DEFAULT).await.expect("there");
-        all.extend(resolved.document(&Limits::DEFAULT).expect("a document").children().into_iter().map(|child| child.digest));
+        let resolved = target
+            .resolve(&Selector::Digest(document), &Limits::DEFAULT)
+            .await
+            .expect("there");
+        all.extend(
+            resolved
+                .document(&Limits::DEFAULT)
+                .expect("a document")
+                .children()
+                .into_iter()
+                .map(|child| child.digest),
+        );
         all.insert(document);
     }
     all.remove(&root.digest);
     assert_eq!(all.len(), 8);
     for missing in all {
-        let from = Hostile { inner: target.clone(), missing: Some(missing), claimed: Vec::new() };
+        let from = Hostile {
+            inner: target.clone(),
+            missing: Some(missing),
+            claimed: Vec::new(),
+        };
         let (to, outcome) = copied(&from, &root, Referrers::Included).await;
         let error = outcome.expect_err("incomplete");
-        assert!(matches!(error, CopyError::Incomplete { .. }) && error.to_string().contains(&missing.to_string()), "{error}");
+        assert!(
+            matches!(error, CopyError::Incomplete { .. })
+                && error.to_string().contains(&missing.to_string()),
+            "{error}"
+        );
         assert_eq!(error.reason(), Reason::SourceNotFound);
         // Either there is no root, or there is all of it.
-        if to.resolve(&Selector::Digest(root.digest), &Limits::DEFAULT).await.is_ok() {
-            let children = to.resolve(&Selector::Digest(root.digest), &Limits::DEFAULT).await.expect("there");
-            let Document::Index(index) = children.document(&Limits::DEFAULT).expect("a document") else { panic!("no index") };
+        if to
+            .resolve(&Selector::Digest(root.digest), &Limits::DEFAULT)
+            .await
+            .is_ok()
+        {
+            let children = to
+                .resolve(&Selector::Digest(root.digest), &Limits::DEFAULT)
+                .await
+                .expect("there");
+            let Document::Index(index) = children.document(&Limits::DEFAULT).expect("a document")
+            else {
+                panic!("no index")
+            };
             for child in index.manifests {
-                fetch_document(&to, &child, &Limits::DEFAULT).await.expect("there");
+                fetch_document(&to, &child, &Limits::DEFAULT)
+                    .await
+                    .expect("there");
             }
         }
     }
@@ -163,32 +250,64 @@ async fn anything_that_is_missing_is_an_error_that_names_it() {
 #[tokio::test]
 async fn claims_are_opened_before_they_are_believed() {
     let Bundle { target, root } = bundle().await;
-    let blob = push(&target, media_type::OCTET_STREAM, b"foreign content".to_vec()).await;
+    let blob = push(
+        &target,
+        media_type::OCTET_STREAM,
+        b"foreign content".to_vec(),
+    )
+    .await;
     let foreign = manifest(&target, "foreign", vec![blob.clone()], None).await;
-    let from = Hostile { inner: target.clone(), missing: None, claimed: vec![foreign.clone()] };
+    let from = Hostile {
+        inner: target.clone(),
+        missing: None,
+        claimed: vec![foreign.clone()],
+    };
     let (to, outcome) = copied(&from, &root, Referrers::Included).await;
     outcome.expect("copied");
     assert_eq!(reached(&to, &root).await, reached(&target, &root).await);
     for extra in [foreign, blob] {
-        assert!(!to.exists(&extra).await.expect("known"), "what refers to something else came along");
+        assert!(
+            !to.exists(&extra).await.expect("known"),
+            "what refers to something else came along"
+        );
     }
-    let lie = Descriptor { media_type: "text/plain".into(), ..root.clone() };
-    let from = Hostile { inner: target, missing: None, claimed: vec![Descriptor::of("text/plain", b"x"), lie] };
+    let lie = Descriptor {
+        media_type: "text/plain".into(),
+        ..root.clone()
+    };
+    let from = Hostile {
+        inner: target,
+        missing: None,
+        claimed: vec![Descriptor::of("text/plain", b"x"), lie],
+    };
     assert!(copied(&from, &root, Referrers::Included).await.1.is_err());
 }
 
 #[tokio::test]
 async fn what_one_document_calls_a_blob_is_still_copied_as_a_referrer() {
     let Bundle { target, root } = bundle().await;
-    let signature = target.referrers(&root, &Limits::DEFAULT).await.expect("listed").remove(0);
-    let disguised = Descriptor { media_type: media_type::OCTET_STREAM.into(), ..signature.clone() };
+    let signature = target
+        .referrers(&root, &Limits::DEFAULT)
+        .await
+        .expect("listed")
+        .remove(0);
+    let disguised = Descriptor {
+        media_type: media_type::OCTET_STREAM.into(),
+        ..signature.clone()
+    };
     // Whichever of the two comes first.
     for name in ["a", "b", "c", "d"] {
         manifest(&target, name, vec![disguised.clone()], Some(&root)).await;
     }
     let (to, outcome) = copied(&target, &root, Referrers::Included).await;
     outcome.expect("copied");
-    assert_eq!(to.referrers(&root, &Limits::DEFAULT).await.expect("listed").len(), 5);
+    assert_eq!(
+        to.referrers(&root, &Limits::DEFAULT)
+            .await
+            .expect("listed")
+            .len(),
+        5
+    );
 }
 
 #[tokio::test]
@@ -198,6 +317,9 @@ async fn a_long_chain_of_referrers_is_an_error_and_not_cut_off() {
     for number in 0..12 {
         subject = manifest(&target, &number.to_string(), Vec::new(), Some(&subject)).await;
     }
-    let error = copied(&target, &root, Referrers::Included).await.1.expect_err("too deep");
+    let error = copied(&target, &root, Referrers::Included)
+        .await
+        .1
+        .expect_err("too deep");
     assert_eq!(error.reason(), Reason::LimitExceeded);
 }

@@ -1,4 +1,5 @@
-//! What is read for one question: how much of it at once, in which order, and what only after a good signature.
+//! What is read for one question: how much of it at once, in which order, and what only after a
+//! good signature.
 
 use std::sync::Mutex;
 
@@ -22,7 +23,10 @@ use crate::{
     signing::{KeySigner, Password, Signer},
 };
 
-const KEY: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/keys/p256-pkcs8.pem"));
+const KEY: &[u8] = include_bytes!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/data/keys/p256-pkcs8.pem"
+));
 const NAME: &str = "r.example.com/team-a/siem";
 
 /// A registry that records which blobs are read.
@@ -43,13 +47,23 @@ impl Registry {
         bundle.resize(size - 2, b'x');
         bundle.extend(b"\"}");
         let layer = Descriptor::of(media_type::SIGSTORE_BUNDLE_V03, &bundle);
-        self.inner.push(&layer, Content::Bytes(&bundle.into())).await.expect("pushed");
+        self.inner
+            .push(&layer, Content::Bytes(&bundle.into()))
+            .await
+            .expect("pushed");
         let manifest = json!({
-            "schemaVersion": 2, "mediaType": media_type::MANIFEST, "artifactType": media_type::SIGSTORE_BUNDLE_V03,
+            "schemaVersion": 2, "mediaType": media_type::MANIFEST,
+            "artifactType": media_type::SIGSTORE_BUNDLE_V03,
             "config": Descriptor::empty(), "layers": [layer], "subject": subject.bare(),
         });
         let bytes = Bytes::from(manifest.to_string());
-        self.inner.push(&Descriptor::of(media_type::MANIFEST, &bytes), Content::Bytes(&bytes)).await.expect("pushed");
+        self.inner
+            .push(
+                &Descriptor::of(media_type::MANIFEST, &bytes),
+                Content::Bytes(&bytes),
+            )
+            .await
+            .expect("pushed");
         layer.digest
     }
 }
@@ -65,11 +79,18 @@ impl Source for Registry {
     }
 
     async fn open(&self, descriptor: &Descriptor) -> Result<Reader, OciError> {
-        self.opened.lock().expect("no panic").push((descriptor.digest, descriptor.size));
+        self.opened
+            .lock()
+            .expect("no panic")
+            .push((descriptor.digest, descriptor.size));
         self.inner.open(descriptor).await
     }
 
-    async fn referrers(&self, subject: &Descriptor, limits: &Limits) -> Result<Vec<Descriptor>, OciError> {
+    async fn referrers(
+        &self,
+        subject: &Descriptor,
+        limits: &Limits,
+    ) -> Result<Vec<Descriptor>, OciError> {
         self.inner.referrers(subject, limits).await
     }
 }
@@ -80,16 +101,30 @@ fn signer() -> KeySigner {
 
 fn policy(lock: Option<Digest>) -> Policy {
     let key = VerificationKey::from_pem(signer().public_key_pem()).expect("a key");
-    let authorities = vec![Authority { name: "a".into(), means: Means::Key { key, root: None } }];
-    Policy::ad_hoc(AdHoc { authorities, lock, ..AdHoc::default() }).expect("a policy")
+    let authorities = vec![Authority {
+        name: "a".into(),
+        means: Means::Key { key, root: None },
+    }];
+    Policy::ad_hoc(AdHoc {
+        authorities,
+        lock,
+        ..AdHoc::default()
+    })
+    .expect("a policy")
 }
 
 async fn sign(registry: &Registry, subject: &Descriptor) {
     let clock = FixedClock("2026-11-21T12:00:00Z".parse().expect("a time"));
-    sign::sign(&registry.inner, subject, "", &signer(), &clock).await.expect("signed");
+    sign::sign(&registry.inner, subject, "", &signer(), &clock)
+        .await
+        .expect("signed");
 }
 
-async fn ask(registry: &Registry, root: &Resolved, policy: &Policy) -> Result<Judgement, VerifyError> {
+async fn ask(
+    registry: &Registry,
+    root: &Resolved,
+    policy: &Policy,
+) -> Result<Judgement, VerifyError> {
     let repository = NAME.parse().expect("a name");
     let question = Question {
         policies: std::slice::from_ref(policy),
@@ -106,7 +141,9 @@ async fn ask(registry: &Registry, root: &Resolved, policy: &Policy) -> Result<Ju
 
 fn reasons(decision: &Decision) -> Vec<Reason> {
     match &decision.outcome {
-        Outcome::Governed(Verdict::Deny(denials)) => denials.iter().map(|denial| denial.reason).collect(),
+        Outcome::Governed(Verdict::Deny(denials)) => {
+            denials.iter().map(|denial| denial.reason).collect()
+        }
         _ => Vec::new(),
     }
 }
@@ -114,7 +151,11 @@ fn reasons(decision: &Decision) -> Vec<Reason> {
 async fn subject(registry: &Registry) -> Resolved {
     let bytes = Bytes::from_static(br#"{"schemaVersion":2,"manifests":[]}"#);
     let descriptor = Descriptor::of(media_type::INDEX, &bytes);
-    registry.inner.push(&descriptor, Content::Bytes(&bytes)).await.expect("pushed");
+    registry
+        .inner
+        .push(&descriptor, Content::Bytes(&bytes))
+        .await
+        .expect("pushed");
     Resolved { descriptor, bytes }
 }
 
@@ -126,16 +167,29 @@ async fn a_small_signature_is_found_among_large_ones_and_the_rest_is_told() {
     for number in 0..40 {
         registry.attach(&root.descriptor, number, size).await;
     }
-    let refused = ask(&registry, &root, &policy(None)).await.expect("a verdict");
+    let refused = ask(&registry, &root, &policy(None))
+        .await
+        .expect("a verdict");
     assert_eq!(reasons(&refused.decision), [Reason::LimitExceeded]);
     let read: u64 = registry.opened().iter().map(|(_, size)| size).sum();
     assert!(read <= Limits::DEFAULT.evidence_bytes, "{read} bytes");
-    let unread = 40 - refused.findings.rejected.iter().filter(|rejected| rejected.reason == Reason::MalformedEvidence).count();
+    let unread = 40
+        - refused
+            .findings
+            .rejected
+            .iter()
+            .filter(|rejected| rejected.reason == Reason::MalformedEvidence)
+            .count();
     assert_eq!(refused.findings.over_budget, unread);
     assert_eq!(unread, 40 - 15, "the manifests take a part of what is read");
     sign(&registry, &root.descriptor).await;
-    let admitted = ask(&registry, &root, &policy(None)).await.expect("a verdict");
-    assert_eq!((admitted.decision.admitted(), reasons(&admitted.decision)), (true, Vec::new()));
+    let admitted = ask(&registry, &root, &policy(None))
+        .await
+        .expect("a verdict");
+    assert_eq!(
+        (admitted.decision.admitted(), reasons(&admitted.decision)),
+        (true, Vec::new())
+    );
 }
 
 #[tokio::test]
@@ -143,27 +197,69 @@ async fn what_says_that_it_is_larger_than_it_may_be_takes_nothing_from_the_other
     let registry = Registry::default();
     let root = subject(&registry).await;
     for number in 0..40 {
-        registry.attach(&root.descriptor, number, Limits::DEFAULT.sigstore_bundle_bytes + 1).await;
+        registry
+            .attach(
+                &root.descriptor,
+                number,
+                Limits::DEFAULT.sigstore_bundle_bytes + 1,
+            )
+            .await;
     }
     let last = registry.attach(&root.descriptor, 40, 1_000_000).await;
-    let refused = ask(&registry, &root, &policy(None)).await.expect("a verdict");
-    assert_eq!(refused.findings.over_budget, 0, "{:?}", refused.findings.rejected);
+    let refused = ask(&registry, &root, &policy(None))
+        .await
+        .expect("a verdict");
+    assert_eq!(
+        refused.findings.over_budget, 0,
+        "{:?}",
+        refused.findings.rejected
+    );
     assert!(registry.opened().iter().any(|(digest, _)| *digest == last));
 }
 
 #[tokio::test]
 async fn nothing_inside_is_opened_without_a_good_signature() {
     let (plain, origin) = lock(&[File::new("opt/hello", b"hello")], None);
-    let (inner, packed) = pack(&plain, origin, Output::default()).await.expect("packed");
-    let root = inner.resolve(&Selector::Digest(packed.root.digest), &Limits::DEFAULT).await.expect("there");
-    let lock = open(&inner, packed.root.digest).await.expect("a bundle").plan.lock.digest;
-    let registry = Registry { inner, ..Registry::default() };
-    let unsigned = ask(&registry, &root, &policy(Some(lock))).await.expect("a verdict");
-    assert_eq!(reasons(&unsigned.decision), [Reason::NoSignatures], "and nothing about a lock that nobody looked at");
-    assert_eq!((registry.opened(), unsigned.contents.is_some()), (Vec::new(), false));
+    let (inner, packed) = pack(&plain, origin, Output::default())
+        .await
+        .expect("packed");
+    let root = inner
+        .resolve(&Selector::Digest(packed.root.digest), &Limits::DEFAULT)
+        .await
+        .expect("there");
+    let lock = open(&inner, packed.root.digest)
+        .await
+        .expect("a bundle")
+        .plan
+        .lock
+        .digest;
+    let registry = Registry {
+        inner,
+        ..Registry::default()
+    };
+    let unsigned = ask(&registry, &root, &policy(Some(lock)))
+        .await
+        .expect("a verdict");
+    assert_eq!(
+        reasons(&unsigned.decision),
+        [Reason::NoSignatures],
+        "and nothing about a lock that nobody looked at"
+    );
+    assert_eq!(
+        (registry.opened(), unsigned.contents.is_some()),
+        (Vec::new(), false)
+    );
     sign(&registry, &root.descriptor).await;
-    let signed = ask(&registry, &root, &policy(Some(lock))).await.expect("a verdict");
-    assert!(signed.decision.admitted() && signed.contents.is_some(), "{:?}", signed.decision);
-    let other = ask(&registry, &root, &policy(Some(Digest::of(b"another lock")))).await.expect("a verdict");
+    let signed = ask(&registry, &root, &policy(Some(lock)))
+        .await
+        .expect("a verdict");
+    assert!(
+        signed.decision.admitted() && signed.contents.is_some(),
+        "{:?}",
+        signed.decision
+    );
+    let other = ask(&registry, &root, &policy(Some(Digest::of(b"another lock"))))
+        .await
+        .expect("a verdict");
     assert_eq!(reasons(&other.decision), [Reason::LockMismatch]);
 }

@@ -39,8 +39,16 @@ struct Files(BTreeMap<String, Vec<u8>>);
 #[async_trait]
 impl Origin for Files {
     async fn open(&self, request: Request<'_>) -> Result<Opened, FetchError> {
-        let content = self.0.get(request.origin).ok_or_else(|| FetchError::NotFound { origin: request.origin.into() })?;
-        Ok(Opened { content: OpenContent::Blocking(Box::new(Cursor::new(content.clone()))), download_location: None })
+        let content = self
+            .0
+            .get(request.origin)
+            .ok_or_else(|| FetchError::NotFound {
+                origin: request.origin.into(),
+            })?;
+        Ok(Opened {
+            content: OpenContent::Blocking(Box::new(Cursor::new(content.clone()))),
+            download_location: None,
+        })
     }
 
     async fn pin(&self, _: Request<'_>) -> Result<Option<Digest>, FetchError> {
@@ -59,17 +67,29 @@ struct File {
 
 impl File {
     fn new(path: &str, content: &[u8]) -> Self {
-        Self { path: path.into(), content: content.into(), mode: FileMode::Plain, platforms: Vec::new() }
+        Self {
+            path: path.into(),
+            content: content.into(),
+            mode: FileMode::Plain,
+            platforms: Vec::new(),
+        }
     }
 
     fn on(self, platform: &str) -> Self {
-        Self { platforms: vec![platform.parse().expect("a platform")], ..self }
+        Self {
+            platforms: vec![platform.parse().expect("a platform")],
+            ..self
+        }
     }
 }
 
-/// The lock of these files, the entrypoint `run.sh` behind them if one is given, and where they come from.
+/// The lock of these files, the entrypoint `run.sh` behind them if one is given, and where they
+/// come from.
 fn lock(files: &[File], entrypoint: Option<&[u8]>) -> (Lockfile, Files) {
-    let mut origins: BTreeMap<String, Vec<u8>> = files.iter().map(|file| (format!("in/{}", file.path), file.content.clone())).collect();
+    let mut origins: BTreeMap<String, Vec<u8>> = files
+        .iter()
+        .map(|file| (format!("in/{}", file.path), file.content.clone()))
+        .collect();
     let artifacts = files.iter().enumerate().map(|(index, file)| Artifact {
         name: format!("n{index}"),
         origin_type: OriginType::File,
@@ -86,30 +106,66 @@ fn lock(files: &[File], entrypoint: Option<&[u8]>) -> (Lockfile, Files) {
     let entrypoint = entrypoint.map(|content| {
         origins.insert("scripts/run.sh".into(), content.into());
         let (script, target) = ("scripts/run.sh".into(), "run.sh".parse().expect("a path"));
-        Entrypoint { script, target, mode: FileMode::Executable, checksum: Digest::of(content), size: content.len() as u64 }
+        Entrypoint {
+            script,
+            target,
+            mode: FileMode::Executable,
+            checksum: Digest::of(content),
+            size: content.len() as u64,
+        }
     });
-    let lock = Lockfile { generation: Generation::Packgate, name: None, version: None, entrypoint, artifacts, layers: Vec::new() };
-    (lock.checked(&Limits::DEFAULT).expect("a valid lock"), Files(origins))
+    let lock = Lockfile {
+        generation: Generation::Packgate,
+        name: None,
+        version: None,
+        entrypoint,
+        artifacts,
+        layers: Vec::new(),
+    };
+    (
+        lock.checked(&Limits::DEFAULT).expect("a valid lock"),
+        Files(origins),
+    )
 }
 
-async fn pack(lock: &Lockfile, origin: Files, output: Output) -> Result<(MemoryTarget, Packed), PackServiceError> {
+async fn pack(
+    lock: &Lockfile,
+    origin: Files,
+    output: Output,
+) -> Result<(MemoryTarget, Packed), PackServiceError> {
     let target = MemoryTarget::new();
-    let packed = PackService::new(Arc::new(target.clone()), Arc::new(origin), Arc::new(Silent)).pack(lock, output, false).await?;
+    let packed = PackService::new(Arc::new(target.clone()), Arc::new(origin), Arc::new(Silent))
+        .pack(lock, output, false)
+        .await?;
     Ok((target, packed))
 }
 
 async fn open(source: &dyn Source, root: Digest) -> Result<Contents, ContentsError> {
-    let root: Resolved = source.resolve(&Selector::Digest(root), &Limits::DEFAULT).await?;
+    let root: Resolved = source
+        .resolve(&Selector::Digest(root), &Limits::DEFAULT)
+        .await?;
     contents::open(source, &root, &Limits::DEFAULT).await
 }
 
 type Tree = BTreeMap<String, (u32, Vec<u8>)>;
 
 /// What `unpack` writes.
-async fn unpacked(source: &dyn Source, contents: &Contents, selection: &Selection) -> Result<Tree, UnpackError> {
+async fn unpacked(
+    source: &dyn Source,
+    contents: &Contents,
+    selection: &Selection,
+) -> Result<Tree, UnpackError> {
     let folder = tempfile::tempdir().expect("a folder");
     let staging = Staging::create(&folder.path().join("out")).expect("staging");
-    let (staging, count) = unpack::unpack(source, contents, selection, staging, &Limits::DEFAULT, Arc::new(Silent)).await?;
+    let (staging, count) = unpack::unpack(
+        source,
+        contents,
+        selection,
+        staging,
+        &Limits::DEFAULT,
+        Arc::new(Silent),
+    )
+    .await?;
     staging.commit().expect("committed");
     let mut tree = Tree::new();
     collect(&folder.path().join("out"), "", &mut tree);
@@ -119,20 +175,33 @@ async fn unpacked(source: &dyn Source, contents: &Contents, selection: &Selectio
 
 fn collect(folder: &std::path::Path, prefix: &str, tree: &mut Tree) {
     use std::{fs, os::unix::fs::PermissionsExt};
-    for entry in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry")) {
+    for entry in fs::read_dir(folder)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry"))
+    {
         let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
         let found = entry.metadata().expect("metadata");
         if found.is_dir() {
             assert_eq!(found.permissions().mode() & 0o7777, 0o755, "{name}");
             collect(&entry.path(), &format!("{name}/"), tree);
         } else {
-            tree.insert(name, (found.permissions().mode() & 0o7777, fs::read(entry.path()).expect("a file")));
+            tree.insert(
+                name,
+                (
+                    found.permissions().mode() & 0o7777,
+                    fs::read(entry.path()).expect("a file"),
+                ),
+            );
         }
     }
 }
 
 /// Opens and unpacks all of it, as far as that goes.
 async fn judge(source: &dyn Source, root: Digest) -> Result<Tree, (Reason, String)> {
-    let contents = open(source, root).await.map_err(|e| (e.reason(), e.to_string()))?;
-    unpacked(source, &contents, &Selection::default()).await.map_err(|e| (e.reason(), e.to_string()))
+    let contents = open(source, root)
+        .await
+        .map_err(|e| (e.reason(), e.to_string()))?;
+    unpacked(source, &contents, &Selection::default())
+        .await
+        .map_err(|e| (e.reason(), e.to_string()))
 }

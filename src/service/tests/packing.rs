@@ -28,7 +28,10 @@ impl Origin for Stuck {
             "in/network" => OpenContent::Stream(Box::new(Never)),
             _ => OpenContent::Blocking(Box::new(Slow)),
         };
-        Ok(Opened { content, download_location: None })
+        Ok(Opened {
+            content,
+            download_location: None,
+        })
     }
 
     async fn pin(&self, _: Request<'_>) -> Result<Option<Digest>, FetchError> {
@@ -66,21 +69,37 @@ fn a_failed_artifact_does_not_wait_for_the_others() {
         std::thread::spawn(move || {
             let (mut lock, _) = lock(&[File::new("bad", b"right"), File::new(other, b"")], None);
             lock.artifacts[1].size = 1 << 40;
-            let service = PackService::new(Arc::new(MemoryTarget::new()), Arc::new(Stuck), Arc::new(Silent));
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-            let reason = runtime.block_on(service.pack(&lock, Output::default(), false)).map(drop).map_err(|e| e.reason());
+            let service = PackService::new(
+                Arc::new(MemoryTarget::new()),
+                Arc::new(Stuck),
+                Arc::new(Silent),
+            );
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            let reason = runtime
+                .block_on(service.pack(&lock, Output::default(), false))
+                .map(drop)
+                .map_err(|e| e.reason());
             // Waits for every thread that still reads.
             drop(runtime);
             done.send(reason).expect("sent");
         });
-        let outcome = outcome.recv_timeout(Duration::from_secs(20)).expect("still waiting");
+        let outcome = outcome
+            .recv_timeout(Duration::from_secs(20))
+            .expect("still waiting");
         assert_eq!(outcome, Err(Reason::ChecksumMismatch), "{other}");
     }
 }
 
 #[tokio::test]
 async fn what_differs_from_the_lock_is_refused() {
-    let (lock, origin) = lock(&[File::new("a", b"right"), File::new("b", b"")], Some(b"run"));
+    let (lock, origin) = lock(
+        &[File::new("a", b"right"), File::new("b", b"")],
+        Some(b"run"),
+    );
     for (origin_name, content, reason) in [
         ("in/a", Some(b"wrong".as_slice()), Reason::ChecksumMismatch),
         ("in/a", Some(b"righ"), Reason::SizeMismatch),
@@ -91,10 +110,26 @@ async fn what_differs_from_the_lock_is_refused() {
     ] {
         let mut changed = origin.clone();
         changed.0.remove(origin_name);
-        changed.0.extend(content.map(|content| (origin_name.to_owned(), content.to_vec())));
+        changed
+            .0
+            .extend(content.map(|content| (origin_name.to_owned(), content.to_vec())));
         for format in [Format::Image, Format::Artifact] {
-            let error = pack(&lock, changed.clone(), Output { format, ..Output::default() }).await.map(drop).expect_err("refused");
-            assert_eq!(error.reason(), reason, "{origin_name} {content:?} {format:?}");
+            let error = pack(
+                &lock,
+                changed.clone(),
+                Output {
+                    format,
+                    ..Output::default()
+                },
+            )
+            .await
+            .map(drop)
+            .expect_err("refused");
+            assert_eq!(
+                error.reason(),
+                reason,
+                "{origin_name} {content:?} {format:?}"
+            );
         }
     }
 }
@@ -103,34 +138,84 @@ async fn what_differs_from_the_lock_is_refused() {
 async fn what_no_registry_takes_is_refused_before_anything_is_fetched() {
     let (lock, _) = lock(&[File::new("a", b"")], None);
     let annotations = Annotations::from([("a".to_owned(), "x".repeat(4 << 20))]);
-    let output = Output { format: Format::Artifact, annotations, ..Output::default() };
-    assert_eq!(pack(&lock, Files::default(), output).await.map(drop).expect_err("refused").reason(), Reason::InvalidSpec);
+    let output = Output {
+        format: Format::Artifact,
+        annotations,
+        ..Output::default()
+    };
+    assert_eq!(
+        pack(&lock, Files::default(), output)
+            .await
+            .map(drop)
+            .expect_err("refused")
+            .reason(),
+        Reason::InvalidSpec
+    );
 }
 
 #[tokio::test]
 async fn recorded_layers_are_compared_by_platform() {
-    let files = [File::new("all", b"1"), File::new("arm", b"2").on("linux/arm64"), File::new("amd", b"3").on("linux/amd64")];
+    let files = [
+        File::new("all", b"1"),
+        File::new("arm", b"2").on("linux/arm64"),
+        File::new("amd", b"3").on("linux/amd64"),
+    ];
     let (lock, origin) = lock(&files, None);
-    let service = LockService::new(Arc::new(MemoryTarget::new()), Arc::new(origin.clone()), Arc::new(Silent), false);
+    let service = LockService::new(
+        Arc::new(MemoryTarget::new()),
+        Arc::new(origin.clone()),
+        Arc::new(Silent),
+        false,
+    );
     let recorded = service.record(&lock).await.expect("recorded");
     service.check(&recorded).await.expect("the same");
     // In another order of platforms, each platform's in its own.
     let mut layers = recorded.layers.clone();
     layers.sort_by_key(|layer| std::cmp::Reverse(layer.platform.clone()));
     assert_ne!(layers, recorded.layers);
-    let shuffled = Lockfile { layers, ..recorded.clone() };
+    let shuffled = Lockfile {
+        layers,
+        ..recorded.clone()
+    };
     service.check(&shuffled).await.expect("the same");
-    let predicted = PackPlan::new(&shuffled, Output::default()).expect("a plan").predict().expect("predicted");
-    assert_eq!(predicted, pack(&shuffled, origin, Output::default()).await.expect("packed").1.root.digest);
+    let predicted = PackPlan::new(&shuffled, Output::default())
+        .expect("a plan")
+        .predict()
+        .expect("predicted");
+    assert_eq!(
+        predicted,
+        pack(&shuffled, origin, Output::default())
+            .await
+            .expect("packed")
+            .1
+            .root
+            .digest
+    );
 
-    assert_eq!(service.check(&lock).await.expect_err("nothing recorded").reason(), Reason::InvalidLock);
-    for change in [(|layers: &mut Vec<RecordedLayer>| layers[3].diff_id = Digest::of(b"")) as fn(&mut Vec<RecordedLayer>), |layers| layers.swap(0, 1)]
-    {
+    assert_eq!(
+        service
+            .check(&lock)
+            .await
+            .expect_err("nothing recorded")
+            .reason(),
+        Reason::InvalidLock
+    );
+    for change in [
+        (|layers: &mut Vec<RecordedLayer>| layers[3].diff_id = Digest::of(b""))
+            as fn(&mut Vec<RecordedLayer>),
+        |layers| layers.swap(0, 1),
+    ] {
         let mut changed = recorded.clone();
         change(&mut changed.layers);
-        assert_eq!(service.check(&changed).await.expect_err("changed").reason(), Reason::DigestMismatch);
+        assert_eq!(
+            service.check(&changed).await.expect_err("changed").reason(),
+            Reason::DigestMismatch
+        );
     }
     let mut changed = recorded;
     changed.layers[0].size += 512;
-    assert_eq!(service.check(&changed).await.expect_err("changed").reason(), Reason::InvalidLock);
+    assert_eq!(
+        service.check(&changed).await.expect_err("changed").reason(),
+        Reason::InvalidLock
+    );
 }

@@ -13,16 +13,32 @@ const PLATFORMS: [&str; 3] = ["linux/amd64", "linux/arm64", "linux/arm64/v8"];
 
 fn segment() -> impl Strategy<Value = String> {
     prop_oneof![8 => "[a-zA-Z0-9_ .+-]{1,10}", 1 => "[a-z]{99,120}", 1 => "[äß日本🦀]{1,20}"]
-        .prop_map(|text| if matches!(text.as_str(), "." | "..") { "dots".to_owned() } else { text })
+        .prop_map(|text| {
+            if matches!(text.as_str(), "." | "..") {
+                "dots".to_owned()
+            } else {
+                text
+            }
+        })
 }
 
 fn file(platforms: bool) -> impl Strategy<Value = (String, Vec<u8>, FileMode, Vec<Platform>)> {
-    let content = (prop_oneof![Just(0), Just(512), 0..1_500_usize], any::<u8>()).prop_map(|(size, byte)| vec![byte; size]);
+    let content = (prop_oneof![Just(0), Just(512), 0..1_500_usize], any::<u8>())
+        .prop_map(|(size, byte)| vec![byte; size]);
     let mode = prop_oneof![Just(FileMode::Plain), Just(FileMode::Executable)];
     let most = if platforms { 3 } else { 1 };
-    let platforms = collection::btree_set(prop::sample::select(&PLATFORMS[..]), 0..most)
-        .prop_map(|set| set.into_iter().map(|platform| platform.parse().expect("a platform")).collect());
-    (collection::vec(segment(), 1..5).prop_map(|segments| segments.join("/")), content, mode, platforms)
+    let platforms =
+        collection::btree_set(prop::sample::select(&PLATFORMS[..]), 0..most).prop_map(|set| {
+            set.into_iter()
+                .map(|platform| platform.parse().expect("a platform"))
+                .collect()
+        });
+    (
+        collection::vec(segment(), 1..5).prop_map(|segments| segments.join("/")),
+        content,
+        mode,
+        platforms,
+    )
 }
 
 /// Files that can be in one lock: none inside of another, none in the entrypoint's place.
@@ -30,11 +46,23 @@ fn files(count: std::ops::Range<usize>, platforms: bool) -> impl Strategy<Value 
     collection::vec(file(platforms), count).prop_map(|list| {
         let mut files: Vec<File> = vec![File::new("always", b"there")];
         for (path, content, mode, platforms) in list {
-            let Ok(clean) = path.parse::<BundlePath>() else { continue };
-            let clashes = |other: &BundlePath| *other == clean || other.contains(&clean) || clean.contains(other);
-            let taken = files.iter().map(|file| file.path.parse().expect("a path")).chain(["run.sh".parse().expect("a path")]);
+            let Ok(clean) = path.parse::<BundlePath>() else {
+                continue;
+            };
+            let clashes = |other: &BundlePath| {
+                *other == clean || other.contains(&clean) || clean.contains(other)
+            };
+            let taken = files
+                .iter()
+                .map(|file| file.path.parse().expect("a path"))
+                .chain(["run.sh".parse().expect("a path")]);
             if !taken.collect::<Vec<BundlePath>>().iter().any(clashes) {
-                files.push(File { path: clean.to_string(), content, mode, platforms });
+                files.push(File {
+                    path: clean.to_string(),
+                    content,
+                    mode,
+                    platforms,
+                });
             }
         }
         files
@@ -43,50 +71,98 @@ fn files(count: std::ops::Range<usize>, platforms: bool) -> impl Strategy<Value 
 
 fn output(platforms: bool) -> impl Strategy<Value = Output> {
     let shape = if platforms {
-        prop_oneof![Just((Format::Image, LayerCompression::None)), Just((Format::Image, LayerCompression::Zstd))].boxed()
+        prop_oneof![
+            Just((Format::Image, LayerCompression::None)),
+            Just((Format::Image, LayerCompression::Zstd))
+        ]
+        .boxed()
     } else {
-        let shapes = [(Format::Image, LayerCompression::None), (Format::Image, LayerCompression::Zstd), (Format::Artifact, LayerCompression::None)];
+        let shapes = [
+            (Format::Image, LayerCompression::None),
+            (Format::Image, LayerCompression::Zstd),
+            (Format::Artifact, LayerCompression::None),
+        ];
         prop::sample::select(shapes.to_vec()).boxed()
     };
-    let annotations = collection::btree_map("[a-z.]{1,20}", "\\PC{0,20}", 0..3).prop_map(|map| map.into_iter().collect::<Annotations>());
-    (shape, option::of(0..253_402_300_799_i64), annotations).prop_map(|((format, compression), source_date_epoch, annotations)| Output {
-        format,
-        compression,
-        source_date_epoch,
-        annotations,
-    })
+    let annotations = collection::btree_map("[a-z.]{1,20}", "\\PC{0,20}", 0..3)
+        .prop_map(|map| map.into_iter().collect::<Annotations>());
+    (shape, option::of(0..253_402_300_799_i64), annotations).prop_map(
+        |((format, compression), source_date_epoch, annotations)| Output {
+            format,
+            compression,
+            source_date_epoch,
+            annotations,
+        },
+    )
 }
 
 fn expected(files: &[File], entrypoint: Option<&[u8]>, platform: Option<&Platform>) -> Tree {
-    let here = |file: &&File| file.platforms.is_empty() || platform.is_some_and(|platform| file.platforms.contains(platform));
-    let files = files.iter().filter(here).map(|file| (file.path.clone(), (file.mode.bits(), file.content.clone())));
-    files.chain(entrypoint.map(|content| ("run.sh".to_owned(), (0o755, content.to_vec())))).collect()
+    let here = |file: &&File| {
+        file.platforms.is_empty()
+            || platform.is_some_and(|platform| file.platforms.contains(platform))
+    };
+    let files = files
+        .iter()
+        .filter(here)
+        .map(|file| (file.path.clone(), (file.mode.bits(), file.content.clone())));
+    files
+        .chain(entrypoint.map(|content| ("run.sh".to_owned(), (0o755, content.to_vec()))))
+        .collect()
 }
 
 async fn round_trip(files: &[File], entrypoint: Option<&[u8]>, output: Output) {
     let (lock, origin) = lock(files, entrypoint);
-    let (target, packed) = pack(&lock, origin.clone(), output.clone()).await.expect("packed");
+    let (target, packed) = pack(&lock, origin.clone(), output.clone())
+        .await
+        .expect("packed");
     let contents = open(&target, packed.root.digest).await.expect("opened");
     assert_eq!((&contents.lock, &contents.plan.output), (&lock, &output));
     for part in &contents.parts {
         let platform = part.platform.clone();
-        let selection = Selection { platform: platform.clone(), ..Selection::default() };
-        assert_eq!(unpacked(&target, &contents, &selection).await.expect("unpacked"), expected(files, entrypoint, platform.as_ref()));
+        let selection = Selection {
+            platform: platform.clone(),
+            ..Selection::default()
+        };
+        assert_eq!(
+            unpacked(&target, &contents, &selection)
+                .await
+                .expect("unpacked"),
+            expected(files, entrypoint, platform.as_ref())
+        );
         assert!(part.layers.len() <= 63 || output.format == Format::Artifact);
     }
     // Packed once more, it is the same; and what can be predicted was.
     let again = pack(&lock, origin, output.clone()).await.expect("packed").1;
     assert_eq!(again.root, packed.root);
     if output.format == Format::Artifact {
-        assert_eq!(PackPlan::new(&lock, output).expect("a plan").predict().expect("predicted"), packed.root.digest);
+        assert_eq!(
+            PackPlan::new(&lock, output)
+                .expect("a plan")
+                .predict()
+                .expect("predicted"),
+            packed.root.digest
+        );
     }
-    let whole = target.resolve(&Selector::Digest(packed.root.digest), &Limits::DEFAULT).await.expect("there");
-    let is_index = matches!(whole.document(&Limits::DEFAULT).expect("a document"), Document::Index(_));
-    assert_eq!(is_index, files.iter().any(|file| !file.platforms.is_empty()));
+    let whole = target
+        .resolve(&Selector::Digest(packed.root.digest), &Limits::DEFAULT)
+        .await
+        .expect("there");
+    let is_index = matches!(
+        whole.document(&Limits::DEFAULT).expect("a document"),
+        Document::Index(_)
+    );
+    assert_eq!(
+        is_index,
+        files.iter().any(|file| !file.platforms.is_empty())
+    );
 }
 
 fn run(work: impl Future<Output = ()>) {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(work);
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
+        .block_on(work);
 }
 
 proptest! {
@@ -114,41 +190,104 @@ proptest! {
 
 #[tokio::test]
 async fn a_selection_reads_only_the_layers_that_it_needs() {
-    let files = [File::new("a/one", b"1"), File::new("a/two", b"2"), File::new("b/empty", b"")];
-    for (format, compression) in
-        [(Format::Image, LayerCompression::None), (Format::Image, LayerCompression::Zstd), (Format::Artifact, LayerCompression::None)]
-    {
+    let files = [
+        File::new("a/one", b"1"),
+        File::new("a/two", b"2"),
+        File::new("b/empty", b""),
+    ];
+    for (format, compression) in [
+        (Format::Image, LayerCompression::None),
+        (Format::Image, LayerCompression::Zstd),
+        (Format::Artifact, LayerCompression::None),
+    ] {
         let (lock, origin) = lock(&files, None);
-        let (whole, packed) = pack(&lock, origin, Output { format, compression, ..Output::default() }).await.expect("packed");
+        let (whole, packed) = pack(
+            &lock,
+            origin,
+            Output {
+                format,
+                compression,
+                ..Output::default()
+            },
+        )
+        .await
+        .expect("packed");
         let contents = open(&whole, packed.root.digest).await.expect("opened");
         // Only what `b/empty` needs is there.
         let target = MemoryTarget::new();
         let layer = &contents.parts[0].layers[2].descriptor;
-        crate::oci::Target::push(&target, layer, crate::oci::Content::From(&whole)).await.expect("pushed");
-        let select = |glob: &str| Selection { globs: vec![glob.parse().expect("a pattern")], platform: None };
-        let tree = unpacked(&target, &contents, &select("b/*")).await.expect("unpacked");
-        assert_eq!(tree, Tree::from([("b/empty".to_owned(), (0o644, Vec::new()))]));
-        assert_eq!(unpacked(&target, &contents, &select("a/*")).await.expect_err("missing").reason(), Reason::SourceNotFound);
-        assert_eq!(unpacked(&target, &contents, &select("c")).await.expect_err("none").reason(), Reason::InvalidSpec);
+        crate::oci::Target::push(&target, layer, crate::oci::Content::From(&whole))
+            .await
+            .expect("pushed");
+        let select = |glob: &str| Selection {
+            globs: vec![glob.parse().expect("a pattern")],
+            platform: None,
+        };
+        let tree = unpacked(&target, &contents, &select("b/*"))
+            .await
+            .expect("unpacked");
+        assert_eq!(
+            tree,
+            Tree::from([("b/empty".to_owned(), (0o644, Vec::new()))])
+        );
+        assert_eq!(
+            unpacked(&target, &contents, &select("a/*"))
+                .await
+                .expect_err("missing")
+                .reason(),
+            Reason::SourceNotFound
+        );
+        assert_eq!(
+            unpacked(&target, &contents, &select("c"))
+                .await
+                .expect_err("none")
+                .reason(),
+            Reason::InvalidSpec
+        );
     }
 }
 
 #[tokio::test]
 async fn a_platform_is_chosen_or_said() {
-    let (arm, amd) = (File::new("arm", b"").on("linux/arm64"), File::new("amd", b"").on("linux/amd64"));
-    let selection = |platform: Option<&str>| Selection { platform: platform.map(|text| text.parse().expect("a platform")), ..Selection::default() };
+    let (arm, amd) = (
+        File::new("arm", b"").on("linux/arm64"),
+        File::new("amd", b"").on("linux/amd64"),
+    );
+    let selection = |platform: Option<&str>| Selection {
+        platform: platform.map(|text| text.parse().expect("a platform")),
+        ..Selection::default()
+    };
     for (files, platform, expected) in [
         (vec![arm.clone(), amd.clone()], None, Ok(vec!["amd"])),
         (vec![arm.clone(), amd], Some("linux/arm64"), Ok(vec!["arm"])),
         (vec![arm.clone()], None, Ok(vec!["arm"])),
-        (vec![arm.clone()], Some("linux/arm64/v8"), Err(Reason::InvalidSpec)),
-        (vec![arm, File::new("s390x", b"").on("linux/s390x")], None, Err(Reason::InvalidSpec)),
-        (vec![File::new("all", b"")], Some("linux/s390x"), Ok(vec!["all"])),
+        (
+            vec![arm.clone()],
+            Some("linux/arm64/v8"),
+            Err(Reason::InvalidSpec),
+        ),
+        (
+            vec![arm, File::new("s390x", b"").on("linux/s390x")],
+            None,
+            Err(Reason::InvalidSpec),
+        ),
+        (
+            vec![File::new("all", b"")],
+            Some("linux/s390x"),
+            Ok(vec!["all"]),
+        ),
     ] {
         let (lock, origin) = lock(&files, None);
-        let (target, packed) = pack(&lock, origin, Output::default()).await.expect("packed");
+        let (target, packed) = pack(&lock, origin, Output::default())
+            .await
+            .expect("packed");
         let contents = open(&target, packed.root.digest).await.expect("opened");
-        let found = unpacked(&target, &contents, &selection(platform)).await.map_err(|e| e.reason());
-        assert_eq!(found.map(|tree| tree.into_keys().collect()), expected.map(|names| names.into_iter().map(ToOwned::to_owned).collect::<Vec<_>>()));
+        let found = unpacked(&target, &contents, &selection(platform))
+            .await
+            .map_err(|e| e.reason());
+        assert_eq!(
+            found.map(|tree| tree.into_keys().collect()),
+            expected.map(|names| names.into_iter().map(ToOwned::to_owned).collect::<Vec<_>>())
+        );
     }
 }

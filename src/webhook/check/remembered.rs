@@ -1,4 +1,5 @@
-//! Verdicts that were good, remembered for a while and in bounded memory, of which no namespace has more than its part.
+//! Verdicts that were good, remembered for a while and in bounded memory, of which no namespace has
+//! more than its part.
 
 use std::{
     collections::HashMap,
@@ -45,7 +46,12 @@ impl Success {
         let size = serde_json::to_string(&report).map_or(4_096, |text| text.len());
         // What the strings and lists of a report need beside their text, and the key.
         let weight = u32::try_from(size * 2 + 512).unwrap_or(u32::MAX);
-        Self { report, until, weight, namespace: namespace.into() }
+        Self {
+            report,
+            until,
+            weight,
+            namespace: namespace.into(),
+        }
     }
 }
 
@@ -106,7 +112,9 @@ impl Held {
 
     fn give_back(&self, success: &Success) {
         let mut held = self.lock();
-        let Some(bytes) = held.get_mut(&success.namespace) else { return };
+        let Some(bytes) = held.get_mut(&success.namespace) else {
+            return;
+        };
         *bytes = bytes.saturating_sub(success.weight.into());
         if *bytes == 0 {
             held.remove(&success.namespace);
@@ -124,9 +132,23 @@ mod tests {
     };
 
     fn success(namespace: &str) -> Arc<Success> {
-        let asked = Asked { reproduce: "x".repeat(200_000), ..Asked::default() };
-        let report = Report::new(asked, &Decision { outcome: Outcome::Ungoverned, policies: Vec::new() }, &Findings::default());
-        Arc::new(Success::new(report, "2026-11-21T12:00:00Z".parse().expect("a time"), namespace))
+        let asked = Asked {
+            reproduce: "x".repeat(200_000),
+            ..Asked::default()
+        };
+        let report = Report::new(
+            asked,
+            &Decision {
+                outcome: Outcome::Ungoverned,
+                policies: Vec::new(),
+            },
+            &Findings::default(),
+        );
+        Arc::new(Success::new(
+            report,
+            "2026-11-21T12:00:00Z".parse().expect("a time"),
+            namespace,
+        ))
     }
 
     #[tokio::test]
@@ -139,13 +161,22 @@ mod tests {
             kept += u64::from(remembered.insert(key, success("flood")).await);
         }
         remembered.cache.run_pending_tasks().await;
-        assert_eq!(kept, OF_ONE_NAMESPACE / u64::from(success("flood").weight), "and not 200");
+        assert_eq!(
+            kept,
+            OF_ONE_NAMESPACE / u64::from(success("flood").weight),
+            "and not 200"
+        );
         assert!(remembered.get(&1_000, now).await.is_some());
         for key in 0..200 {
             remembered.cache.invalidate(&key).await;
         }
         remembered.cache.run_pending_tasks().await;
-        assert!(remembered.insert(0, success("flood")).await, "there is room again");
-        assert!(remembered.insert(1_000, success("honest")).await && remembered.held.lock().len() == 2);
+        assert!(
+            remembered.insert(0, success("flood")).await,
+            "there is room again"
+        );
+        assert!(
+            remembered.insert(1_000, success("honest")).await && remembered.held.lock().len() == 2
+        );
     }
 }

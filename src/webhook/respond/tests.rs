@@ -11,7 +11,11 @@ use crate::core::{
 fn request() -> AdmissionRequest<DynamicObject> {
     let kind = json!({"group": "", "version": "v1", "kind": "Pod"});
     serde_json::from_value(json!({
-        "uid": "u", "kind": kind, "resource": {"group": "", "version": "v1", "resource": "pods"}, "namespace": "team-a", "operation": "CREATE",
+        "uid": "u", "kind": kind, "resource": {
+            "group": "",
+            "version": "v1",
+            "resource": "pods",
+        }, "namespace": "team-a", "operation": "CREATE",
         "userInfo": {}, "object": null, "oldObject": null,
     }))
     .expect("a request")
@@ -20,12 +24,25 @@ fn request() -> AdmissionRequest<DynamicObject> {
 /// `NAME` of the cluster, or `NAMESPACE/NAME`.
 fn named(policy: &str) -> (String, Option<PolicyKind>, Option<String>) {
     match policy.split_once('/') {
-        Some((namespace, name)) => (name.to_owned(), Some(PolicyKind::BundlePolicy), Some(namespace.to_owned())),
-        None => (policy.to_owned(), Some(PolicyKind::ClusterBundlePolicy), None),
+        Some((namespace, name)) => (
+            name.to_owned(),
+            Some(PolicyKind::BundlePolicy),
+            Some(namespace.to_owned()),
+        ),
+        None => (
+            policy.to_owned(),
+            Some(PolicyKind::ClusterBundlePolicy),
+            None,
+        ),
     }
 }
 
-fn report(outcome: ReportOutcome, admitted: bool, policies: &[(&str, Mode, ReportOutcome)], denials: &[(Reason, &str)]) -> Report {
+fn report(
+    outcome: ReportOutcome,
+    admitted: bool,
+    policies: &[(&str, Mode, ReportOutcome)],
+    denials: &[(Reason, &str)],
+) -> Report {
     let field = Some("spec.volumes[0].image.reference".to_owned());
     let policy = |(name, mode, verdict): &(&str, Mode, ReportOutcome)| PolicyReport {
         name: named(name).0,
@@ -68,7 +85,10 @@ fn report(outcome: ReportOutcome, admitted: bool, policies: &[(&str, Mode, Repor
 }
 
 fn answer(judged: Vec<(Report, NoMatchAction)>) -> Value {
-    let judged = judged.into_iter().map(|(report, no_match)| Judged { report, no_match }).collect();
+    let judged = judged
+        .into_iter()
+        .map(|(report, no_match)| Judged { report, no_match })
+        .collect();
     serde_json::to_value(respond(&request(), &Answer::Judged(judged))).expect("JSON")
 }
 
@@ -80,27 +100,77 @@ fn a_denial_is_403_with_every_cause() {
         &[("p", Mode::Enforce, ReportOutcome::Denied)],
         &[(Reason::NoSignatures, "p"), (Reason::NoProvenance, "p")],
     );
-    let admitted = report(ReportOutcome::Admitted, true, &[("p", Mode::Enforce, ReportOutcome::Admitted)], &[]);
-    let response = answer(vec![(admitted, NoMatchAction::Deny), (denied, NoMatchAction::Deny)]);
-    assert_eq!((&response["allowed"], &response["status"]["code"], &response["status"]["reason"]), (&json!(false), &json!(403), &json!("Forbidden")));
-    let message = "spec.volumes[0].image.reference: NoSignatures: ClusterBundlePolicy p: because of NoSignatures (and 1 more); to see the same verdict: packgate verify …";
+    let admitted = report(
+        ReportOutcome::Admitted,
+        true,
+        &[("p", Mode::Enforce, ReportOutcome::Admitted)],
+        &[],
+    );
+    let response = answer(vec![
+        (admitted, NoMatchAction::Deny),
+        (denied, NoMatchAction::Deny),
+    ]);
+    assert_eq!(
+        (
+            &response["allowed"],
+            &response["status"]["code"],
+            &response["status"]["reason"]
+        ),
+        (&json!(false), &json!(403), &json!("Forbidden"))
+    );
+    let message = "spec.volumes[0].image.reference: NoSignatures: ClusterBundlePolicy p: because \
+        of NoSignatures (and 1 more); to see the same verdict: packgate verify …";
     assert_eq!(response["status"]["message"], message);
-    let causes = response["status"]["details"]["causes"].as_array().expect("causes");
-    assert_eq!(causes.iter().map(|cause| cause["reason"].as_str().expect("a reason")).collect::<Vec<_>>(), ["NoSignatures", "NoProvenance"]);
-    assert!(causes.iter().all(|cause| cause["field"] == "spec.volumes[0].image.reference"));
-    assert_eq!(response["auditAnnotations"]["outcome"], "Denied", "the worst of all");
-    assert_eq!(response["auditAnnotations"]["policies"], "ClusterBundlePolicy p@2=Admitted(Enforce),ClusterBundlePolicy p@2=Denied(Enforce)");
+    let causes = response["status"]["details"]["causes"]
+        .as_array()
+        .expect("causes");
+    assert_eq!(
+        causes
+            .iter()
+            .map(|cause| cause["reason"].as_str().expect("a reason"))
+            .collect::<Vec<_>>(),
+        ["NoSignatures", "NoProvenance"]
+    );
+    assert!(
+        causes
+            .iter()
+            .all(|cause| cause["field"] == "spec.volumes[0].image.reference")
+    );
+    assert_eq!(
+        response["auditAnnotations"]["outcome"], "Denied",
+        "the worst of all"
+    );
+    assert_eq!(
+        response["auditAnnotations"]["policies"],
+        "ClusterBundlePolicy p@2=Admitted(Enforce),ClusterBundlePolicy p@2=Denied(Enforce)"
+    );
 }
 
 #[test]
 fn only_modes_soften_a_denial() {
-    for (mode, allowed, warnings) in [(Mode::Enforce, false, 0), (Mode::Warn, true, 1), (Mode::Audit, true, 0)] {
+    for (mode, allowed, warnings) in [
+        (Mode::Enforce, false, 0),
+        (Mode::Warn, true, 1),
+        (Mode::Audit, true, 0),
+    ] {
         let admitted = mode != Mode::Enforce;
-        let denied = report(ReportOutcome::Denied, admitted, &[("p", mode, ReportOutcome::Denied)], &[(Reason::NoSignatures, "p")]);
+        let denied = report(
+            ReportOutcome::Denied,
+            admitted,
+            &[("p", mode, ReportOutcome::Denied)],
+            &[(Reason::NoSignatures, "p")],
+        );
         let response = answer(vec![(denied, NoMatchAction::Allow)]);
         assert_eq!(response["allowed"], allowed, "{mode:?}");
-        assert_eq!(response["warnings"].as_array().map_or(0, Vec::len), warnings, "{mode:?}: {response}");
-        assert_eq!(response["auditAnnotations"]["outcome"], "Denied", "{mode:?}: the log says what the mode hid");
+        assert_eq!(
+            response["warnings"].as_array().map_or(0, Vec::len),
+            warnings,
+            "{mode:?}: {response}"
+        );
+        assert_eq!(
+            response["auditAnnotations"]["outcome"], "Denied",
+            "{mode:?}: the log says what the mode hid"
+        );
     }
 }
 
@@ -112,48 +182,120 @@ fn a_namespaces_policy_bears_nobody_elses_name() {
         ("team-a/p", Mode::Warn, ReportOutcome::Denied),
         ("team-b/p", Mode::Audit, ReportOutcome::Denied),
     ];
-    let denials = [(Reason::NoSignatures, "p"), (Reason::NoProvenance, "team-a/p"), (Reason::LockMismatch, "team-b/p")];
-    let response = answer(vec![(report(ReportOutcome::Denied, true, &policies, &denials), NoMatchAction::Allow)]);
-    let warnings = json!(["packgate: spec.volumes[0].image.reference: NoProvenance: BundlePolicy team-a/p: because of NoProvenance"]);
+    let denials = [
+        (Reason::NoSignatures, "p"),
+        (Reason::NoProvenance, "team-a/p"),
+        (Reason::LockMismatch, "team-b/p"),
+    ];
+    let response = answer(vec![(
+        report(ReportOutcome::Denied, true, &policies, &denials),
+        NoMatchAction::Allow,
+    )]);
+    let warnings = json!([
+        "packgate: spec.volumes[0].image.reference: NoProvenance: BundlePolicy team-a/p: because \
+            of NoProvenance"
+    ]);
     assert_eq!(response["warnings"], warnings, "only the one that warns");
-    let audited = "BundlePolicy team-a/p@2=Denied(Warn),BundlePolicy team-b/p@2=Denied(Audit),ClusterBundlePolicy p@2=Denied(Audit)";
+    let audited = "BundlePolicy team-a/p@2=Denied(Warn),BundlePolicy \
+        team-b/p@2=Denied(Audit),ClusterBundlePolicy p@2=Denied(Audit)";
     assert_eq!(response["auditAnnotations"]["policies"], audited);
-    let refused = report(ReportOutcome::Denied, false, &[("team-a/p", Mode::Enforce, ReportOutcome::Denied)], &[(Reason::NoSignatures, "team-a/p")]);
+    let refused = report(
+        ReportOutcome::Denied,
+        false,
+        &[("team-a/p", Mode::Enforce, ReportOutcome::Denied)],
+        &[(Reason::NoSignatures, "team-a/p")],
+    );
     let response = answer(vec![(refused, NoMatchAction::Allow)]);
-    let cause = response["status"]["details"]["causes"][0]["message"].as_str().expect("a message");
-    assert!(cause.contains("NoSignatures: BundlePolicy team-a/p: "), "{cause}");
+    let cause = response["status"]["details"]["causes"][0]["message"]
+        .as_str()
+        .expect("a message");
+    assert!(
+        cause.contains("NoSignatures: BundlePolicy team-a/p: "),
+        "{cause}"
+    );
 }
 
 #[test]
 fn the_installation_says_what_becomes_of_the_ungoverned() {
-    for (action, allowed, warnings) in [(NoMatchAction::Deny, false, 0), (NoMatchAction::Warn, true, 1), (NoMatchAction::Allow, true, 0)] {
-        let response = answer(vec![(report(ReportOutcome::Ungoverned, false, &[], &[]), action)]);
+    for (action, allowed, warnings) in [
+        (NoMatchAction::Deny, false, 0),
+        (NoMatchAction::Warn, true, 1),
+        (NoMatchAction::Allow, true, 0),
+    ] {
+        let response = answer(vec![(
+            report(ReportOutcome::Ungoverned, false, &[], &[]),
+            action,
+        )]);
         assert_eq!(response["allowed"], allowed, "{action:?}");
-        assert_eq!(response["warnings"].as_array().map_or(0, Vec::len), warnings, "{action:?}");
+        assert_eq!(
+            response["warnings"].as_array().map_or(0, Vec::len),
+            warnings,
+            "{action:?}"
+        );
         if !allowed {
-            assert_eq!(response["status"]["details"]["causes"][0]["reason"], "Ungoverned");
+            assert_eq!(
+                response["status"]["details"]["causes"][0]["reason"],
+                "Ungoverned"
+            );
         }
     }
 }
 
 #[test]
 fn what_weakens_an_admission_is_a_warning() {
-    let mut exempt = report(ReportOutcome::Exempt, true, &[("p", Mode::Enforce, ReportOutcome::Exempt)], &[]);
-    exempt.unsafe_settings = (0..20).map(|n| format!("{n} {}", "x".repeat(400))).collect();
+    let mut exempt = report(
+        ReportOutcome::Exempt,
+        true,
+        &[("p", Mode::Enforce, ReportOutcome::Exempt)],
+        &[],
+    );
+    exempt.unsafe_settings = (0..20)
+        .map(|n| format!("{n} {}", "x".repeat(400)))
+        .collect();
     let response = answer(vec![(exempt, NoMatchAction::Deny)]);
     let warnings = response["warnings"].as_array().expect("warnings");
-    assert_eq!((&response["allowed"], warnings.len()), (&json!(true), MAX_WARNINGS));
-    assert!(warnings.iter().all(|warning| warning.as_str().expect("text").chars().count() <= MAX_WARNING));
+    assert_eq!(
+        (&response["allowed"], warnings.len()),
+        (&json!(true), MAX_WARNINGS)
+    );
+    assert!(
+        warnings
+            .iter()
+            .all(|warning| warning.as_str().expect("text").chars().count() <= MAX_WARNING)
+    );
 }
 
 #[test]
 fn shapes_and_rights_have_codes_of_their_own() {
-    let shape = Answer::Shape { field: "spec.source".into(), message: "must be there".into() };
+    let shape = Answer::Shape {
+        field: "spec.source".into(),
+        message: "must be there".into(),
+    };
     let response = serde_json::to_value(respond(&request(), &shape)).expect("JSON");
-    assert_eq!((&response["allowed"], &response["status"]["code"], &response["status"]["reason"]), (&json!(false), &json!(422), &json!("Invalid")));
-    let forbidden = Answer::Forbidden { reason: Reason::SecretAccessDenied, field: "spec.x".into(), message: "no".into() };
+    assert_eq!(
+        (
+            &response["allowed"],
+            &response["status"]["code"],
+            &response["status"]["reason"]
+        ),
+        (&json!(false), &json!(422), &json!("Invalid"))
+    );
+    let forbidden = Answer::Forbidden {
+        reason: Reason::SecretAccessDenied,
+        field: "spec.x".into(),
+        message: "no".into(),
+    };
     let response = serde_json::to_value(respond(&request(), &forbidden)).expect("JSON");
-    assert_eq!((&response["status"]["code"], &response["status"]["details"]["causes"][0]["reason"]), (&json!(403), &json!("SecretAccessDenied")));
+    assert_eq!(
+        (
+            &response["status"]["code"],
+            &response["status"]["details"]["causes"][0]["reason"]
+        ),
+        (&json!(403), &json!("SecretAccessDenied"))
+    );
     let nothing = serde_json::to_value(respond(&request(), &Answer::Nothing)).expect("JSON");
-    assert_eq!((&nothing["allowed"], &nothing["uid"]), (&json!(true), &json!("u")));
+    assert_eq!(
+        (&nothing["allowed"], &nothing["uid"]),
+        (&json!(true), &json!("u"))
+    );
 }

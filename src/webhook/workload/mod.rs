@@ -1,4 +1,5 @@
-//! Pods, and objects that make Pods: every image that they use is judged by the policies of its use.
+//! Pods, and objects that make Pods: every image that they use is judged by the policies of its
+//! use.
 
 mod uses;
 
@@ -24,12 +25,24 @@ use crate::{
 const PARALLEL: usize = 16;
 
 /// Judges what the request brings.
-pub(super) async fn judge(state: &State, request: &Request, object: Value, old: Option<Value>, begun: Instant) -> Answer {
+pub(super) async fn judge(
+    state: &State,
+    request: &Request,
+    object: Value,
+    old: Option<Value>,
+    begun: Instant,
+) -> Answer {
     let kind = &request.inner().kind;
     let Some(workload) = Workload::of(&kind.group, &kind.kind) else {
         let (group, kind) = (shorten(&kind.group), shorten(&kind.kind));
-        let message = format!("{kind} of group {group:?} is none of the kinds whose images are judged; correct the rules of the webhook's entry");
-        return Answer::Shape { field: "kind".into(), message };
+        let message = format!(
+            "{kind} of group {group:?} is none of the kinds whose images are judged; correct the \
+                rules of the webhook's entry"
+        );
+        return Answer::Shape {
+            field: "kind".into(),
+            message,
+        };
     };
     let uses = workload.added(&object, old.as_ref());
     drop((object, old)); // the verdicts may take a while, and need the images only
@@ -37,7 +50,10 @@ pub(super) async fn judge(state: &State, request: &Request, object: Value, old: 
         return Answer::Forbidden {
             reason: Reason::LimitExceeded,
             field: "spec".into(),
-            message: format!("uses {} images, the limit is {MAX_USES}; split it", uses.len()),
+            message: format!(
+                "uses {} images, the limit is {MAX_USES}; split it",
+                uses.len()
+            ),
         };
     }
     let snapshot = state.policies.current();
@@ -54,7 +70,10 @@ pub(super) async fn judge(state: &State, request: &Request, object: Value, old: 
             let snapshot = &snapshot;
             async move {
                 let report = state.checker.check(&ask, snapshot, begun).await;
-                Judged { no_match: no_match(&state.no_match, ask.used_as), report }
+                Judged {
+                    no_match: no_match(&state.no_match, ask.used_as),
+                    report,
+                }
             }
         })
         .collect();

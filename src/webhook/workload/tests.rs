@@ -1,4 +1,5 @@
-//! What is let through without a signature is let through by its digest only, in every kind, field and operation.
+//! What is let through without a signature is let through by its digest only, in every kind, field
+//! and operation.
 
 use std::sync::Arc;
 
@@ -39,26 +40,49 @@ impl Clock for Noon {
     }
 }
 
-/// A registry with an unsigned image under the tag `v1`, and one policy that exempts its digest for every use.
+/// A registry with an unsigned image under the tag `v1`, and one policy that exempts its digest for
+/// every use.
 async fn state(require_digest: bool) -> State {
     let content = MemoryTarget::new();
     let root = Descriptor::of(media_type::INDEX, UNSIGNED);
-    content.push(&root, Content::Bytes(&bytes::Bytes::from_static(UNSIGNED))).await.expect("pushed");
-    content.tag(&root, &"v1".parse().expect("a tag")).await.expect("tagged");
-    let key = crate::signing::generate(&crate::signing::Password::new("")).expect("a key").public_pem;
+    content
+        .push(&root, Content::Bytes(&bytes::Bytes::from_static(UNSIGNED)))
+        .await
+        .expect("pushed");
+    content
+        .tag(&root, &"v1".parse().expect("a tag"))
+        .await
+        .expect("tagged");
+    let key = crate::signing::generate(&crate::signing::Password::new(""))
+        .expect("a key")
+        .public_pem;
     let policy = json!({
-        "apiVersion": "packgate.dev/v1alpha1", "kind": "ClusterBundlePolicy", "metadata": {"name": "p", "uid": "u", "generation": 1},
+        "apiVersion": "packgate.dev/v1alpha1", "kind": "ClusterBundlePolicy", "metadata": {
+            "name": "p",
+            "uid": "u",
+            "generation": 1,
+        },
         "spec": {
-            "match": {"references": ["r.example.com/**"], "uses": ["PackedBundle", "ImageVolume", "Container"]},
+            "match": {
+                "references": ["r.example.com/**"],
+                "uses": ["PackedBundle", "ImageVolume", "Container"],
+            },
             "authorities": [{"name": "a", "key": {"pem": key}}],
             "requireDigest": require_digest,
-            "exemptions": [{"digest": root.digest, "reason": "INC-42", "expires": "2027-01-01T00:00:00Z"}],
+            "exemptions": [
+                {"digest": root.digest, "reason": "INC-42", "expires": "2027-01-01T00:00:00Z"},
+            ],
         },
     });
     let policies = Policies::default();
-    let gathered = Gathered { policies: vec![PolicyObject::read(policy).expect("a policy")], ..Gathered::default() };
+    let gathered = Gathered {
+        policies: vec![PolicyObject::read(policy).expect("a policy")],
+        ..Gathered::default()
+    };
     policies.set(gathered.compile("packgate-system", Noon.now()));
-    let nobody = tower::service_fn(|_: http::Request<Body>| async { Ok::<_, std::convert::Infallible>(http::Response::new(Body::from(Vec::new()))) });
+    let nobody = tower::service_fn(|_: http::Request<Body>| async {
+        Ok::<_, std::convert::Infallible>(http::Response::new(Body::from(Vec::new())))
+    });
     let options = Options {
         namespace: "packgate-system".into(),
         identity: "one".into(),
@@ -67,16 +91,31 @@ async fn state(require_digest: bool) -> State {
         clock: Arc::new(Noon),
         registries: Arc::new(One(Arc::new(content))),
     };
-    State::new(Client::new(nobody, "default"), &options, policies, Metrics::new(&mut Registry::default()))
+    State::new(
+        Client::new(nobody, "default"),
+        &options,
+        policies,
+        Metrics::new(&mut Registry::default()),
+    )
 }
 
-fn request(kind: [&str; 3], operation: &str, object: &Value, old: &Value) -> (Request, Value, Option<Value>) {
+fn request(
+    kind: [&str; 3],
+    operation: &str,
+    object: &Value,
+    old: &Value,
+) -> (Request, Value, Option<Value>) {
     let [group, version, kind] = kind;
     let review = json!({
         "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
         "request": {
-            "uid": "u", "kind": {"group": group, "version": version, "kind": kind}, "resource": {"group": group, "version": version, "resource": "x"},
-            "name": "x", "namespace": "team-a", "operation": operation, "userInfo": {"username": "alice"}, "object": object, "oldObject": old,
+            "uid": "u", "kind": {"group": group, "version": version, "kind": kind}, "resource": {
+                "group": group,
+                "version": version,
+                "resource": "x",
+            },
+            "name": "x", "namespace": "team-a", "operation": operation,
+            "userInfo": {"username": "alice"}, "object": object, "oldObject": old,
         },
     });
     let (request, objects) = Request::parse(review.to_string().as_bytes()).expect("a review");
@@ -86,12 +125,19 @@ fn request(kind: [&str; 3], operation: &str, object: &Value, old: &Value) -> (Re
 /// The reason of the first cause, or nothing if it is admitted.
 fn reason(request: &Request, answer: &Answer) -> Option<String> {
     let response = respond(request.inner(), answer);
-    (!response.allowed).then(|| response.result.details.expect("details").causes[0].reason.clone())
+    (!response.allowed).then(|| {
+        response.result.details.expect("details").causes[0]
+            .reason
+            .clone()
+    })
 }
 
 /// A Pod that waits for its gate, with an image in one of the places where images stand.
 fn pod(place: &str, reference: &str) -> Value {
-    let mut spec = json!({"schedulingGates": [{"name": "example.com/wait"}], "containers": [{"name": "main", "image": "other.example.com/main"}]});
+    let mut spec = json!({
+        "schedulingGates": [{"name": "example.com/wait"}],
+        "containers": [{"name": "main", "image": "other.example.com/main"}],
+    });
     match place {
         "volumes" => spec["volumes"] = json!([{"name": "b", "image": {"reference": reference}}]),
         list => spec[list] = json!([{"name": "x", "image": reference}]),
@@ -100,10 +146,27 @@ fn pod(place: &str, reference: &str) -> Value {
 }
 
 fn wrapped(kind: &str, pod: Value) -> ([&'static str; 3], Value) {
-    let object = |api, kind: &str, spec: Value| json!({"apiVersion": api, "kind": kind, "metadata": {"name": "x"}, "spec": spec});
+    let object = |api, kind: &str, spec: Value| {
+        json!({
+            "apiVersion": api,
+            "kind": kind,
+            "metadata": {"name": "x"},
+            "spec": spec,
+        })
+    };
     match kind {
-        "Deployment" => (["apps", "v1", "Deployment"], object("apps/v1", kind, json!({"template": {"spec": pod}}))),
-        "CronJob" => (["batch", "v1", "CronJob"], object("batch/v1", kind, json!({"jobTemplate": {"spec": {"template": {"spec": pod}}}}))),
+        "Deployment" => (
+            ["apps", "v1", "Deployment"],
+            object("apps/v1", kind, json!({"template": {"spec": pod}})),
+        ),
+        "CronJob" => (
+            ["batch", "v1", "CronJob"],
+            object(
+                "batch/v1",
+                kind,
+                json!({"jobTemplate": {"spec": {"template": {"spec": pod}}}}),
+            ),
+        ),
         kind => (["", "v1", "Pod"], object("v1", kind, pod)),
     }
 }
@@ -113,7 +176,10 @@ fn spellings() -> [(String, Option<&'static str>); 4] {
     let digest = Digest::of(UNSIGNED);
     [
         (format!("{REPOSITORY}:v1"), Some("DigestRequired")),
-        (format!("{}:443/team-a/siem:v1", "R.example.com."), Some("DigestRequired")),
+        (
+            format!("{}:443/team-a/siem:v1", "R.example.com."),
+            Some("DigestRequired"),
+        ),
         (format!("{REPOSITORY}@{digest}"), None),
         (format!("{REPOSITORY}:v1@{digest}"), None),
     ]
@@ -125,14 +191,23 @@ async fn an_exempted_digest_admits_no_tag_wherever_it_stands() {
         let state = state(require_digest).await;
         for (reference, expected) in spellings() {
             let expected = expected.filter(|_| require_digest);
-            for place in ["volumes", "initContainers", "containers", "ephemeralContainers"] {
+            for place in [
+                "volumes",
+                "initContainers",
+                "containers",
+                "ephemeralContainers",
+            ] {
                 for kind in ["Pod", "Deployment", "CronJob"] {
                     let (known, object) = wrapped(kind, pod(place, &reference));
                     let (_, old) = wrapped(kind, pod(place, "other.example.com/before"));
                     for (operation, old) in [("CREATE", &Value::Null), ("UPDATE", &old)] {
                         let (request, object, old) = request(known, operation, &object, old);
                         let answer = judge(&state, &request, object, old, Instant::now()).await;
-                        assert_eq!(reason(&request, &answer).as_deref(), expected, "{operation} {kind} {place} {reference}");
+                        assert_eq!(
+                            reason(&request, &answer).as_deref(),
+                            expected,
+                            "{operation} {kind} {place} {reference}"
+                        );
                     }
                 }
             }
@@ -143,11 +218,21 @@ async fn an_exempted_digest_admits_no_tag_wherever_it_stands() {
 #[tokio::test]
 async fn what_was_let_through_by_its_digest_does_not_admit_its_tag() {
     let state = state(true).await;
-    for (reference, expected) in [&spellings()[2], &spellings()[0], &spellings()[2], &spellings()[3], &spellings()[0]] {
+    for (reference, expected) in [
+        &spellings()[2],
+        &spellings()[0],
+        &spellings()[2],
+        &spellings()[3],
+        &spellings()[0],
+    ] {
         let (known, object) = wrapped("Pod", pod("volumes", reference));
         let (request, object, old) = request(known, "CREATE", &object, &Value::Null);
         let answer = judge(&state, &request, object, old, Instant::now()).await;
-        assert_eq!(reason(&request, &answer).as_deref(), *expected, "{reference}");
+        assert_eq!(
+            reason(&request, &answer).as_deref(),
+            *expected,
+            "{reference}"
+        );
     }
 }
 
@@ -156,7 +241,10 @@ async fn a_packed_bundle_adopts_an_exempted_digest_and_no_tag() {
     let state = state(true).await;
     let bundle = |reference: &str| {
         json!({
-            "apiVersion": "packgate.dev/v1alpha1", "kind": "PackedBundle", "metadata": {"name": "x", "namespace": "team-a"},
+            "apiVersion": "packgate.dev/v1alpha1", "kind": "PackedBundle", "metadata": {
+                "name": "x",
+                "namespace": "team-a",
+            },
             "spec": {"source": {"bundle": {"reference": reference}}},
         })
     };
@@ -166,9 +254,18 @@ async fn a_packed_bundle_adopts_an_exempted_digest_and_no_tag() {
         let expected = expected.map(|_| "InvalidSpec");
         for (operation, old) in [("CREATE", &Value::Null), ("UPDATE", &old)] {
             let object = bundle(&reference);
-            let (request, object, old) = request(["packgate.dev", "v1alpha1", "PackedBundle"], operation, &object, old);
+            let (request, object, old) = request(
+                ["packgate.dev", "v1alpha1", "PackedBundle"],
+                operation,
+                &object,
+                old,
+            );
             let answer = packed_bundle::judge(&state, &request, object, old, Instant::now()).await;
-            assert_eq!(reason(&request, &answer).as_deref(), expected, "{operation} {reference}");
+            assert_eq!(
+                reason(&request, &answer).as_deref(),
+                expected,
+                "{operation} {reference}"
+            );
         }
     }
 }

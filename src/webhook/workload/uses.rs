@@ -1,4 +1,5 @@
-//! Which images an object uses, read from its raw JSON: types of one Kubernetes version would drop the fields of the next.
+//! Which images an object uses, read from its raw JSON: types of one Kubernetes version would drop
+//! the fields of the next.
 
 use serde_json::Value;
 
@@ -30,40 +31,86 @@ impl Workload {
     /// The kinds that are judged, by group and kind. `None`: no image of ours to judge in there.
     pub(crate) fn of(group: &str, kind: &str) -> Option<Self> {
         Some(match (group, kind) {
-            ("", "Pod") => Self { path: &["spec"], is_template: false },
-            ("apps", "Deployment") => Self { path: &["spec", "template", "spec"], is_template: true },
-            ("batch", "CronJob") => Self { path: &["spec", "jobTemplate", "spec", "template", "spec"], is_template: true },
+            ("", "Pod") => Self {
+                path: &["spec"],
+                is_template: false,
+            },
+            ("apps", "Deployment") => Self {
+                path: &["spec", "template", "spec"],
+                is_template: true,
+            },
+            ("batch", "CronJob") => Self {
+                path: &["spec", "jobTemplate", "spec", "template", "spec"],
+                is_template: true,
+            },
             _ => return None,
         })
     }
 
     /// Every image that the object uses, in the order of its fields.
     pub(crate) fn images_of(self, object: &Value) -> Vec<ImageUse> {
-        let Some(pod) = self.path.iter().try_fold(object, |value, key| value.get(key)) else { return Vec::new() };
+        let Some(pod) = self
+            .path
+            .iter()
+            .try_fold(object, |value, key| value.get(key))
+        else {
+            return Vec::new();
+        };
         let prefix = self.path.join(".");
         let volumes = each(pod, "volumes").filter_map(|(at, volume)| {
             let image = volume.get("image").filter(|image| !image.is_null())?;
-            Some((format!("{prefix}.volumes[{at}].image.reference"), image.get("reference"), Use::ImageVolume))
+            Some((
+                format!("{prefix}.volumes[{at}].image.reference"),
+                image.get("reference"),
+                Use::ImageVolume,
+            ))
         });
-        let containers = ["initContainers", "containers", "ephemeralContainers"].into_iter().flat_map(|list| {
-            let prefix = &prefix;
-            each(pod, list).map(move |(at, container)| (format!("{prefix}.{list}[{at}].image"), container.get("image"), Use::Container))
-        });
-        let all = volumes.chain(containers).map(|(field, value, used_as)| ImageUse { field, reference: text(value), used_as });
-        all.filter(|image| !(self.is_template && image.reference.is_empty())).collect()
+        let containers = ["initContainers", "containers", "ephemeralContainers"]
+            .into_iter()
+            .flat_map(|list| {
+                let prefix = &prefix;
+                each(pod, list).map(move |(at, container)| {
+                    (
+                        format!("{prefix}.{list}[{at}].image"),
+                        container.get("image"),
+                        Use::Container,
+                    )
+                })
+            });
+        let all = volumes
+            .chain(containers)
+            .map(|(field, value, used_as)| ImageUse {
+                field,
+                reference: text(value),
+                used_as,
+            });
+        all.filter(|image| !(self.is_template && image.reference.is_empty()))
+            .collect()
     }
 
-    /// What an update adds: an image that the old object used in the same way was judged when it came. A reference that did not change is
-    /// never asked about again, so that whatever runs can be scaled, labelled and ended.
+    /// What an update adds: an image that the old object used in the same way was judged when it
+    /// came. A reference that did not change is never asked about again, so that whatever runs can
+    /// be scaled, labelled and ended.
     pub(crate) fn added(self, object: &Value, old: Option<&Value>) -> Vec<ImageUse> {
         let before = old.map(|old| self.images_of(old)).unwrap_or_default();
-        let known = |image: &ImageUse| before.iter().any(|old| (old.used_as, &old.reference) == (image.used_as, &image.reference));
-        self.images_of(object).into_iter().filter(|image| !known(image)).collect()
+        let known = |image: &ImageUse| {
+            before
+                .iter()
+                .any(|old| (old.used_as, &old.reference) == (image.used_as, &image.reference))
+        };
+        self.images_of(object)
+            .into_iter()
+            .filter(|image| !known(image))
+            .collect()
     }
 }
 
 fn each<'a>(pod: &'a Value, list: &str) -> impl Iterator<Item = (usize, &'a Value)> {
-    pod.get(list).and_then(Value::as_array).into_iter().flatten().enumerate()
+    pod.get(list)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .enumerate()
 }
 
 /// What is no text cannot be read as a reference, and so is refused by whoever governs the use.
@@ -83,7 +130,11 @@ mod tests {
 
     fn pod() -> Value {
         json!({
-            "volumes": [{"name": "a", "emptyDir": {}}, {"name": "b", "image": {"reference": "r.example.com/v@sha256:1"}}, {"name": "c", "image": {}}],
+            "volumes": [
+                {"name": "a", "emptyDir": {}},
+                {"name": "b", "image": {"reference": "r.example.com/v@sha256:1"}},
+                {"name": "c", "image": {}},
+            ],
             "containers": [{"name": "main", "image": "r.example.com/c"}],
             "initContainers": [{"name": "first", "image": "r.example.com/i"}],
             "ephemeralContainers": [{"name": "debug", "image": "r.example.com/e"}],
@@ -91,18 +142,44 @@ mod tests {
     }
 
     fn shown(uses: &[ImageUse]) -> Vec<(&str, &str, Use)> {
-        uses.iter().map(|image| (image.field.as_str(), image.reference.as_str(), image.used_as)).collect()
+        uses.iter()
+            .map(|image| {
+                (
+                    image.field.as_str(),
+                    image.reference.as_str(),
+                    image.used_as,
+                )
+            })
+            .collect()
     }
 
     #[test]
     fn every_image_of_a_pod_is_found() {
-        let uses = Workload::of("", "Pod").expect("a workload").images_of(&json!({"spec": pod()}));
+        let uses = Workload::of("", "Pod")
+            .expect("a workload")
+            .images_of(&json!({"spec": pod()}));
         let expected = [
-            ("spec.volumes[1].image.reference", "r.example.com/v@sha256:1", Use::ImageVolume),
+            (
+                "spec.volumes[1].image.reference",
+                "r.example.com/v@sha256:1",
+                Use::ImageVolume,
+            ),
             ("spec.volumes[2].image.reference", "", Use::ImageVolume),
-            ("spec.initContainers[0].image", "r.example.com/i", Use::Container),
-            ("spec.containers[0].image", "r.example.com/c", Use::Container),
-            ("spec.ephemeralContainers[0].image", "r.example.com/e", Use::Container),
+            (
+                "spec.initContainers[0].image",
+                "r.example.com/i",
+                Use::Container,
+            ),
+            (
+                "spec.containers[0].image",
+                "r.example.com/c",
+                Use::Container,
+            ),
+            (
+                "spec.ephemeralContainers[0].image",
+                "r.example.com/e",
+                Use::Container,
+            ),
         ];
         assert_eq!(shown(&uses), expected);
     }
@@ -110,31 +187,79 @@ mod tests {
     #[test]
     fn templates_lie_deeper_and_may_leave_images_out() {
         let deployment = json!({"spec": {"template": {"spec": pod()}}});
-        let uses = Workload::of("apps", "Deployment").expect("a workload").images_of(&deployment);
+        let uses = Workload::of("apps", "Deployment")
+            .expect("a workload")
+            .images_of(&deployment);
         assert_eq!(uses.len(), 4, "{uses:?}");
-        assert_eq!(uses[0].field, "spec.template.spec.volumes[1].image.reference");
+        assert_eq!(
+            uses[0].field,
+            "spec.template.spec.volumes[1].image.reference"
+        );
         let cron = json!({"spec": {"jobTemplate": {"spec": {"template": {"spec": pod()}}}}});
-        let uses = Workload::of("batch", "CronJob").expect("a workload").images_of(&cron);
-        assert_eq!(uses[0].field, "spec.jobTemplate.spec.template.spec.volumes[1].image.reference");
+        let uses = Workload::of("batch", "CronJob")
+            .expect("a workload")
+            .images_of(&cron);
+        assert_eq!(
+            uses[0].field,
+            "spec.jobTemplate.spec.template.spec.volumes[1].image.reference"
+        );
         assert_eq!(Workload::of("apps", "Pod"), None);
     }
 
     #[test]
     fn only_what_an_update_adds_is_judged() {
         let workload = Workload::of("", "Pod").expect("a workload");
-        let old = json!({"spec": {"containers": [{"image": "a"}, {"image": "b"}], "volumes": [{"image": {"reference": "c"}}]}});
+        let old = json!({
+            "spec": {
+                "containers": [{"image": "a"}, {"image": "b"}],
+                "volumes": [{"image": {"reference": "c"}}],
+            },
+        });
         assert_eq!(workload.added(&old, Some(&old)), []);
-        let moved = json!({"spec": {"containers": [{"image": "b"}], "initContainers": [{"image": "a"}], "volumes": [{"image": {"reference": "c"}}]}});
-        assert_eq!(workload.added(&moved, Some(&old)), [], "the same images in other places");
-        let new = json!({"spec": {"containers": [{"image": "a"}, {"image": "c"}], "volumes": [{"image": {"reference": "a"}}]}});
+        let moved = json!({
+            "spec": {
+                "containers": [{"image": "b"}],
+                "initContainers": [{"image": "a"}],
+                "volumes": [{"image": {"reference": "c"}}],
+            },
+        });
+        assert_eq!(
+            workload.added(&moved, Some(&old)),
+            [],
+            "the same images in other places"
+        );
+        let new = json!({
+            "spec": {
+                "containers": [{"image": "a"}, {"image": "c"}],
+                "volumes": [{"image": {"reference": "a"}}],
+            },
+        });
         let added = workload.added(&new, Some(&old));
-        assert_eq!(shown(&added), [("spec.volumes[0].image.reference", "a", Use::ImageVolume), ("spec.containers[1].image", "c", Use::Container)]);
-        assert_eq!(workload.added(&new, None).len(), 3, "a creation is judged in full");
+        assert_eq!(
+            shown(&added),
+            [
+                ("spec.volumes[0].image.reference", "a", Use::ImageVolume),
+                ("spec.containers[1].image", "c", Use::Container)
+            ]
+        );
+        assert_eq!(
+            workload.added(&new, None).len(),
+            3,
+            "a creation is judged in full"
+        );
     }
 
     #[test]
     fn what_is_no_text_stays_there_to_be_refused() {
-        let uses = Workload::of("", "Pod").expect("a workload").images_of(&json!({"spec": {"containers": [{"image": {"a": 1}}, {"image": null}]}}));
-        assert_eq!(shown(&uses), [("spec.containers[0].image", "{\"a\":1}", Use::Container), ("spec.containers[1].image", "", Use::Container)]);
+        let uses = Workload::of("", "Pod")
+            .expect("a workload")
+            .images_of(&json!({"spec": {"containers": [{"image": {"a": 1}}, {"image": null}]}}));
+        assert_eq!(
+            shown(&uses),
+            [
+                ("spec.containers[0].image", "{\"a\":1}", Use::Container),
+                ("spec.containers[1].image", "", Use::Container)
+            ]
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What may be used, and what may not: Pods, Deployments, CronJobs and PackedBundles against the real API server.
+//! What may be used, and what may not: Pods, Deployments, CronJobs and PackedBundles against the
+//! real API server.
 
 mod agreement;
 mod company;

@@ -44,8 +44,13 @@ impl Scene {
         let lock = test.lock(&test.cluster.registry, "admission", &[("a.txt", CONTENT)]);
         let mut keys = BTreeMap::new();
         for key in ["a", "b", "c"] {
-            test.packgate(&format!("keys generate --out-dir keys-{key}")).ok();
-            keys.insert(key, std::fs::read_to_string(test.file(&format!("keys-{key}/packgate.pub"))).expect("a key"));
+            test.packgate(&format!("keys generate --out-dir keys-{key}"))
+                .ok();
+            keys.insert(
+                key,
+                std::fs::read_to_string(test.file(&format!("keys-{key}/packgate.pub")))
+                    .expect("a key"),
+            );
         }
         Some(Self { test, lock, keys })
     }
@@ -55,11 +60,18 @@ impl Scene {
         self.test.repository(&self.test.cluster.registry, name)
     }
 
-    /// Packs the lock into a repository, signed by a key if one is given; returns `REPOSITORY@DIGEST`.
+    /// Packs the lock into a repository, signed by a key if one is given; returns
+    /// `REPOSITORY@DIGEST`.
     pub(crate) fn pack(&self, name: &str, key: Option<&str>) -> String {
         let repository = self.repository(name);
-        let sign = key.map(|key| format!("--key keys-{key}/packgate.key")).unwrap_or_default();
-        let line = format!("pack {} --to {repository}:v1 {sign} {}", self.lock.path.display(), self.http());
+        let sign = key
+            .map(|key| format!("--key keys-{key}/packgate.key"))
+            .unwrap_or_default();
+        let line = format!(
+            "pack {} --to {repository}:v1 {sign} {}",
+            self.lock.path.display(),
+            self.http()
+        );
         let packed = self.test.packgate(&line).ok().to_owned();
         let digest = packed.rsplit_once('@').expect("a digest").1.to_owned();
         format!("{repository}@{digest}")
@@ -67,7 +79,12 @@ impl Scene {
 
     /// Signs what is there, without provenance.
     pub(crate) fn sign(&self, reference: &str, key: &str) {
-        self.test.packgate(&format!("sign {reference} --key keys-{key}/packgate.key {}", self.http())).ok();
+        self.test
+            .packgate(&format!(
+                "sign {reference} --key keys-{key}/packgate.key {}",
+                self.http()
+            ))
+            .ok();
     }
 
     /// Attests provenance that names another lock.
@@ -81,8 +98,11 @@ impl Scene {
             "runDetails": {"builder": {"id": CLI_BUILDER}},
         });
         self.test.write("wrong.json", wrong.to_string());
-        let line =
-            format!("attest {reference} --predicate wrong.json --type https://slsa.dev/provenance/v1 --key keys-{key}/packgate.key {}", self.http());
+        let line = format!(
+            "attest {reference} --predicate wrong.json --type https://slsa.dev/provenance/v1 --key \
+                keys-{key}/packgate.key {}",
+            self.http()
+        );
         self.test.packgate(&line).ok();
     }
 
@@ -90,17 +110,35 @@ impl Scene {
         self.test.cluster.http_flag()
     }
 
-    /// A policy of this namespace for repositories whose names begin so. Provenance by the command line, signed by `speaker`, is asked for.
-    pub(crate) fn policy(&self, name: &str, pattern: &str, authorities: &[&str], builder: &str, speaker: &str) -> Value {
-        let authorities: Vec<Value> = authorities.iter().map(|key| json!({"name": key, "key": {"pem": self.keys[key]}})).collect();
+    /// A policy of this namespace for repositories whose names begin so. Provenance by the command
+    /// line, signed by `speaker`, is asked for.
+    pub(crate) fn policy(
+        &self,
+        name: &str,
+        pattern: &str,
+        authorities: &[&str],
+        builder: &str,
+        speaker: &str,
+    ) -> Value {
+        let authorities: Vec<Value> = authorities
+            .iter()
+            .map(|key| json!({"name": key, "key": {"pem": self.keys[key]}}))
+            .collect();
         json!({
             "apiVersion": "packgate.dev/v1alpha1",
             "kind": "BundlePolicy",
             "metadata": {"name": name},
             "spec": {
-                "match": {"references": [pattern], "uses": ["PackedBundle", "ImageVolume", "Container"]},
+                "match": {
+                    "references": [pattern],
+                    "uses": ["PackedBundle", "ImageVolume", "Container"],
+                },
                 "authorities": authorities,
-                "slsa": {"minimumLevel": 1, "builders": [{"id": builder, "authority": speaker, "level": 1}], "lock": "Exact"},
+                "slsa": {
+                    "minimumLevel": 1,
+                    "builders": [{"id": builder, "authority": speaker, "level": 1}],
+                    "lock": "Exact",
+                },
             },
         })
     }
@@ -118,20 +156,46 @@ impl Scene {
     /// Waits until a policy is enforced in its generation.
     #[track_caller]
     pub(crate) fn enforced(&self, name: &str) {
-        let generation = self.test.namespace.get("bundlepolicy", name).expect("a policy")["metadata"]["generation"].clone();
+        let generation = self
+            .test
+            .namespace
+            .get("bundlepolicy", name)
+            .expect("a policy")["metadata"]["generation"]
+            .clone();
         let condition = "jsonpath={.status.conditions[?(@.type==\"Enforced\")].observedGeneration}";
-        self.test.namespace.wait(&format!("bundlepolicy/{name}"), &format!("{condition}={generation}"), Duration::from_secs(20));
-        self.test.namespace.wait(&format!("bundlepolicy/{name}"), "condition=Enforced", Duration::from_secs(20));
+        self.test.namespace.wait(
+            &format!("bundlepolicy/{name}"),
+            &format!("{condition}={generation}"),
+            Duration::from_secs(20),
+        );
+        self.test.namespace.wait(
+            &format!("bundlepolicy/{name}"),
+            "condition=Enforced",
+            Duration::from_secs(20),
+        );
     }
 
     /// Everything that is refused, with the policies that do it, and one that is admitted.
     pub(crate) fn cases(&self) -> Vec<Case> {
         let everything = |host: &str| format!("{host}/{}/**", self.test.namespace.name);
-        let good = |name: &str, pattern: String| self.policy(name, &pattern, &["a"], CLI_BUILDER, "a");
+        let good =
+            |name: &str, pattern: String| self.policy(name, &pattern, &["a"], CLI_BUILDER, "a");
         self.enforce(&[
             good("base", self.repository("base/**")),
-            self.policy("foreign-builder", &self.repository("foreign/**"), &["a"], "https://ci.example.com/other", "a"),
-            self.policy("other-speaker", &self.repository("speaker/**"), &["a", "b"], CLI_BUILDER, "b"),
+            self.policy(
+                "foreign-builder",
+                &self.repository("foreign/**"),
+                &["a"],
+                "https://ci.example.com/other",
+                "a",
+            ),
+            self.policy(
+                "other-speaker",
+                &self.repository("speaker/**"),
+                &["a", "b"],
+                CLI_BUILDER,
+                "b",
+            ),
             good("stopped", everything(STOPPED)),
             good("silent", everything(SILENT)),
         ]);
@@ -143,19 +207,55 @@ impl Scene {
         self.attest_another_lock(&mismatch, "a");
         let digest = signed.rsplit_once('@').expect("a digest").1;
         let elsewhere = |host: &str| format!("{host}/{}/x@{digest}", self.test.namespace.name);
-        let case = |name, reference, reason| Case { name, reference, reason };
+        let case = |name, reference, reason| Case {
+            name,
+            reference,
+            reason,
+        };
         vec![
             case("signed", signed.clone(), None),
-            case("unsigned", self.pack("base/unsigned", None), Some("NoSignatures")),
-            case("wrong key", self.pack("base/wrong-key", Some("c")), Some("NoMatchingAuthority")),
+            case(
+                "unsigned",
+                self.pack("base/unsigned", None),
+                Some("NoSignatures"),
+            ),
+            case(
+                "wrong key",
+                self.pack("base/wrong-key", Some("c")),
+                Some("NoMatchingAuthority"),
+            ),
             case("no provenance", without_provenance, Some("NoProvenance")),
-            case("untrusted builder", self.pack("foreign/x", Some("a")), Some("BuilderNotTrusted")),
-            case("builder of another signer", self.pack("speaker/x", Some("a")), Some("BuilderNotBoundToSigner")),
+            case(
+                "untrusted builder",
+                self.pack("foreign/x", Some("a")),
+                Some("BuilderNotTrusted"),
+            ),
+            case(
+                "builder of another signer",
+                self.pack("speaker/x", Some("a")),
+                Some("BuilderNotBoundToSigner"),
+            ),
             case("lock mismatch", mismatch, Some("LockMismatch")),
-            case("tag only", format!("{}:v1", self.repository("base/signed")), Some("DigestRequired")),
-            case("absent", format!("{}@{digest}", self.repository("base/absent")), Some("SourceNotFound")),
-            case("stopped registry", elsewhere(STOPPED), Some("RegistryUnavailable")),
-            case("silent registry", elsewhere(SILENT), Some("DeadlineExceeded")),
+            case(
+                "tag only",
+                format!("{}:v1", self.repository("base/signed")),
+                Some("DigestRequired"),
+            ),
+            case(
+                "absent",
+                format!("{}@{digest}", self.repository("base/absent")),
+                Some("SourceNotFound"),
+            ),
+            case(
+                "stopped registry",
+                elsewhere(STOPPED),
+                Some("RegistryUnavailable"),
+            ),
+            case(
+                "silent registry",
+                elsewhere(SILENT),
+                Some("DeadlineExceeded"),
+            ),
         ]
     }
 }
@@ -177,8 +277,11 @@ impl As {
 }
 
 /// Kinds that use images, with the prefix of their Pod's fields.
-pub(crate) const KINDS: [(&str, &str); 3] =
-    [("Pod", "spec"), ("Deployment", "spec.template.spec"), ("CronJob", "spec.jobTemplate.spec.template.spec")];
+pub(crate) const KINDS: [(&str, &str); 3] = [
+    ("Pod", "spec"),
+    ("Deployment", "spec.template.spec"),
+    ("CronJob", "spec.jobTemplate.spec.template.spec"),
+];
 
 /// Where the reference stands.
 pub(crate) fn field(prefix: &str, used: As) -> String {
@@ -214,12 +317,21 @@ pub(crate) fn object(test: &Test, kind: &str, name: &str, reference: &str, used:
             let mut pod = pod;
             pod["restartPolicy"] = "Always".into();
             let template = json!({"metadata": metadata, "spec": pod});
-            let spec = json!({"replicas": 0, "selector": {"matchLabels": {"app": name}}, "template": template});
+            let spec = json!({
+                "replicas": 0,
+                "selector": {"matchLabels": {"app": name}},
+                "template": template,
+            });
             json!({"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": spec})
         }
         "CronJob" => {
             let template = json!({"spec": {"template": {"metadata": metadata, "spec": pod}}});
-            json!({"apiVersion": "batch/v1", "kind": kind, "metadata": metadata, "spec": {"schedule": "0 0 1 1 *", "jobTemplate": template}})
+            json!({
+                "apiVersion": "batch/v1",
+                "kind": kind,
+                "metadata": metadata,
+                "spec": {"schedule": "0 0 1 1 *", "jobTemplate": template},
+            })
         }
         kind => panic!("{kind} is nothing that uses images here"),
     }
@@ -228,18 +340,34 @@ pub(crate) fn object(test: &Test, kind: &str, name: &str, reference: &str, used:
 /// A `PackedBundle` that adopts a bundle.
 pub(crate) fn adopting(name: &str, reference: &str) -> Value {
     json!({
-        "apiVersion": "packgate.dev/v1alpha1", "kind": "PackedBundle", "metadata": {"name": name}, "spec": {"source": {"bundle": {"reference": reference}}},
+        "apiVersion": "packgate.dev/v1alpha1", "kind": "PackedBundle", "metadata": {"name": name},
+        "spec": {
+            "source": {"bundle": {"reference": reference}},
+        },
     })
 }
 
-/// Somebody who accepts every connection at [`SILENT`], and never answers, until the tests end. `false`: not in this cluster.
+/// Somebody who accepts every connection at [`SILENT`], and never answers, until the tests end.
+/// `false`: not in this cluster.
 pub(crate) fn silence(test: &Test) -> bool {
     static KEPT: OnceLock<()> = OnceLock::new();
-    let Some(ip) = test.cluster.node_ip.as_deref() else { return false };
+    let Some(ip) = test.cluster.node_ip.as_deref() else {
+        return false;
+    };
     KEPT.get_or_init(|| {
-        let port: u16 = SILENT.rsplit_once(':').expect("a port").1.parse().expect("a port");
+        let port: u16 = SILENT
+            .rsplit_once(':')
+            .expect("a port")
+            .1
+            .parse()
+            .expect("a port");
         let listener = TcpListener::bind((ip, port)).unwrap_or_else(|e| panic!("{ip}:{port}: {e}"));
-        thread::spawn(move || listener.incoming().map_while(Result::ok).collect::<Vec<TcpStream>>());
+        thread::spawn(move || {
+            listener
+                .incoming()
+                .map_while(Result::ok)
+                .collect::<Vec<TcpStream>>()
+        });
     });
     true
 }

@@ -1,5 +1,5 @@
-//! A gate before the API server: an admission webhook that notes what the controller writes, and holds back the write that it is told
-//! to, so that the controller stands still exactly there.
+//! A gate before the API server: an admission webhook that notes what the controller writes, and
+//! holds back the write that it is told to, so that the controller stands still exactly there.
 
 use std::{
     collections::BTreeMap,
@@ -24,8 +24,9 @@ use crate::support::{
     wait::wait_for,
 };
 
-/// How long a write is held back at most. The API server gives up after 30 s; then the controller tries again, and is held again. All that
-/// are held are let go together, so that they come back together.
+/// How long a write is held back at most. The API server gives up after 30 s; then the controller
+/// tries again, and is held again. All that are held are let go together, so that they come back
+/// together.
 const LONGEST: Duration = Duration::from_secs(25);
 
 /// A write that passed, or is held.
@@ -33,7 +34,8 @@ const LONGEST: Duration = Duration::from_secs(25);
 pub(crate) struct Write {
     /// The Pod that it comes from, or the user where it comes from none.
     pub(crate) who: String,
-    /// `status REASON` (of the condition `Ready`; `-` before there is one), or `create KIND COMPONENT` and the like.
+    /// `status REASON` (of the condition `Ready`; `-` before there is one), or `create KIND
+    /// COMPONENT` and the like.
     pub(crate) what: String,
     /// The `PackedBundle` that it is about.
     pub(crate) bundle: String,
@@ -63,17 +65,48 @@ struct State {
 }
 
 impl Gate {
-    /// For what the controller makes for one test's namespace. `holds`: for a bundle, the write before which the controller is to stop.
-    pub(crate) fn before(test: &Test, holds: impl IntoIterator<Item = (&'static str, &'static str)>) -> Self {
+    /// For what the controller makes for one test's namespace. `holds`: for a bundle, the write
+    /// before which the controller is to stop.
+    pub(crate) fn before(
+        test: &Test,
+        holds: impl IntoIterator<Item = (&'static str, &'static str)>,
+    ) -> Self {
         let namespace = &test.namespace.name;
         let of_bundles = json!({"matchLabels": {"packgate.dev/bundle-namespace": namespace}});
         let gate = Self::start(test, holds.into_iter().collect(), "Fail", |client| {
-            let rule = |group: &str, version: &str, resources: &[&str]| json!([{"apiGroups": [group], "apiVersions": [version], "resources": resources, "operations": ["CREATE", "UPDATE", "DELETE"]}]);
+            let rule = |group: &str, version: &str, resources: &[&str]| {
+                json!([
+                    {
+                        "apiGroups": [group],
+                        "apiVersions": [version],
+                        "resources": resources,
+                        "operations": ["CREATE", "UPDATE", "DELETE"],
+                    },
+                ])
+            };
             let namespaced = json!({"matchLabels": {"kubernetes.io/metadata.name": namespace}});
             json!([
-                webhook("core", client, &json!({"rules": rule("", "v1", &["configmaps", "secrets"]), "objectSelector": of_bundles})),
-                webhook("jobs", client, &json!({"rules": rule("batch", "v1", &["jobs"]), "objectSelector": of_bundles})),
-                webhook("status", client, &json!({"rules": rule("packgate.dev", "*", &["packedbundles/status"]), "namespaceSelector": namespaced})),
+                webhook(
+                    "core",
+                    client,
+                    &json!({
+                        "rules": rule("", "v1", &["configmaps", "secrets"]),
+                        "objectSelector": of_bundles,
+                    })
+                ),
+                webhook(
+                    "jobs",
+                    client,
+                    &json!({"rules": rule("batch", "v1", &["jobs"]), "objectSelector": of_bundles})
+                ),
+                webhook(
+                    "status",
+                    client,
+                    &json!({
+                        "rules": rule("packgate.dev", "*", &["packedbundles/status"]),
+                        "namespaceSelector": namespaced,
+                    })
+                ),
             ])
         });
         gate.wait_until_it_acts(test);
@@ -83,20 +116,52 @@ impl Gate {
     /// Notes every write of the controller, whatever it is, and holds none.
     pub(crate) fn watching(test: &Test) -> Self {
         let gate = Self::start(test, BTreeMap::new(), "Ignore", |client| {
-            let rules = json!([{"apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*/*"], "operations": ["*"]}]);
-            let account = "request.userInfo.username == 'system:serviceaccount:packgate-system:packgate-controller'";
-            json!([webhook("all", client, &json!({"rules": rules, "matchConditions": [{"name": "controller", "expression": account}]}))])
+            let rules = json!([
+                {
+                    "apiGroups": ["*"],
+                    "apiVersions": ["*"],
+                    "resources": ["*/*"],
+                    "operations": ["*"],
+                },
+            ]);
+            let account = "request.userInfo.username == \
+                'system:serviceaccount:packgate-system:packgate-controller'";
+            json!([webhook(
+                "all",
+                client,
+                &json!({
+                    "rules": rules,
+                    "matchConditions": [{"name": "controller", "expression": account}],
+                })
+            )])
         });
-        wait_for("a renewal of the Lease at the gate", Duration::from_secs(20), || (!gate.seen().is_empty()).then_some(()));
+        wait_for(
+            "a renewal of the Lease at the gate",
+            Duration::from_secs(20),
+            || (!gate.seen().is_empty()).then_some(()),
+        );
         gate
     }
 
-    fn start(test: &Test, holds: BTreeMap<&'static str, &'static str>, policy: &str, webhooks: impl FnOnce(&Value) -> Value) -> Self {
-        let pki = PathBuf::from(std::env::var("PACKGATE_CLUSTER_PKI").expect("the cluster's certificates"));
+    fn start(
+        test: &Test,
+        holds: BTreeMap<&'static str, &'static str>,
+        policy: &str,
+        webhooks: impl FnOnce(&Value) -> Value,
+    ) -> Self {
+        let pki = PathBuf::from(
+            std::env::var("PACKGATE_CLUSTER_PKI").expect("the cluster's certificates"),
+        );
         let ip = test.cluster.node_ip.as_deref().expect("the node's address");
         let listener = TcpListener::bind((ip, 0)).expect("a port");
         let address = listener.local_addr().expect("an address");
-        let shared = Arc::new(Shared { state: Mutex::new(State { holds, ..State::default() }), changed: Condvar::new() });
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                holds,
+                ..State::default()
+            }),
+            changed: Condvar::new(),
+        });
         let (tls, for_all) = (tls(&pki), Arc::clone(&shared));
         thread::spawn(move || {
             for connection in listener.incoming().map_while(Result::ok) {
@@ -110,31 +175,56 @@ impl Gate {
         for webhook in webhooks.as_array_mut().expect("webhooks") {
             webhook["failurePolicy"] = policy.into();
         }
-        let gate = Self { name: random_name(), shared };
+        let gate = Self {
+            name: random_name(),
+            shared,
+        };
         let metadata = json!({"name": gate.name});
         let configuration = json!({
-            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration", "metadata": metadata, "webhooks": webhooks,
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "ValidatingWebhookConfiguration", "metadata": metadata, "webhooks": webhooks,
         });
-        kubectl(["create", "-f", "-"]).stdin(configuration.to_string()).run().ok();
+        kubectl(["create", "-f", "-"])
+            .stdin(configuration.to_string())
+            .run()
+            .ok();
         gate
     }
 
     /// A new configuration acts a moment later.
     fn wait_until_it_acts(&self, test: &Test) {
-        let labels = json!({"packgate.dev/bundle-namespace": test.namespace.name, "packgate.dev/bundle": "gate"});
-        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": "gate-", "labels": labels}}).to_string();
+        let labels = json!({
+            "packgate.dev/bundle-namespace": test.namespace.name,
+            "packgate.dev/bundle": "gate",
+        });
+        let map = json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"generateName": "gate-", "labels": labels},
+        })
+        .to_string();
         wait_for("a write at the gate", Duration::from_secs(20), || {
-            test.namespace.kubectl(["create", "-f", "-"]).stdin(map.clone()).run().ok();
+            test.namespace
+                .kubectl(["create", "-f", "-"])
+                .stdin(map.clone())
+                .run()
+                .ok();
             (!self.seen().is_empty()).then_some(())
         });
     }
 
     /// The bundles whose write is held now.
     pub(crate) fn held(&self) -> Vec<String> {
-        self.shared.lock().held.iter().map(|write| write.bundle.clone()).collect()
+        self.shared
+            .lock()
+            .held
+            .iter()
+            .map(|write| write.bundle.clone())
+            .collect()
     }
 
-    /// How often all that were held were sent back. While this stays the same, what is held stays held.
+    /// How often all that were held were sent back. While this stays the same, what is held stays
+    /// held.
     pub(crate) fn rounds(&self) -> u64 {
         self.shared.lock().rounds
     }
@@ -153,7 +243,8 @@ impl Gate {
 
 fn webhook(name: &str, client: &Value, more: &Value) -> Value {
     let mut webhook = json!({
-        "name": format!("{name}.gate.test"), "clientConfig": client, "sideEffects": "None", "admissionReviewVersions": ["v1"], "timeoutSeconds": 30,
+        "name": format!("{name}.gate.test"), "clientConfig": client, "sideEffects": "None",
+        "admissionReviewVersions": ["v1"], "timeoutSeconds": 30,
     });
     for (key, value) in more.as_object().expect("an object") {
         webhook[key] = value.clone();
@@ -163,9 +254,17 @@ fn webhook(name: &str, client: &Value, more: &Value) -> Value {
 
 fn tls(pki: &std::path::Path) -> Arc<ServerConfig> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let certificates = CertificateDer::pem_file_iter(pki.join("test-server.crt")).expect("a file").collect::<Result<_, _>>().expect("certificates");
+    let certificates = CertificateDer::pem_file_iter(pki.join("test-server.crt"))
+        .expect("a file")
+        .collect::<Result<_, _>>()
+        .expect("certificates");
     let key = PrivateKeyDer::from_pem_file(pki.join("test-server.key")).expect("a key");
-    Arc::new(ServerConfig::builder().with_no_client_auth().with_single_cert(certificates, key).expect("a pair"))
+    Arc::new(
+        ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(certificates, key)
+            .expect("a pair"),
+    )
 }
 
 impl Shared {
@@ -178,7 +277,8 @@ impl Shared {
         let deadline = Instant::now() + LONGEST;
         let mut state = self.lock();
         state.seen.push(write.clone());
-        let is_held = |state: &State| state.holds.get(write.bundle.as_str()) == Some(&write.what.as_str());
+        let is_held =
+            |state: &State| state.holds.get(write.bundle.as_str()) == Some(&write.what.as_str());
         if !is_held(&state) {
             return true;
         }
@@ -209,8 +309,18 @@ fn answer(connection: TcpStream, tls: Arc<ServerConfig>, shared: &Shared) -> std
         return Ok(());
     }
     let response = json!({"uid": request["uid"], "allowed": true});
-    let body = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}).to_string();
-    write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())?;
+    let body = json!({
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "response": response,
+    })
+    .to_string();
+    write!(
+        stream,
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: \
+            close\r\n\r\n{body}",
+        body.len()
+    )?;
     stream.conn.send_close_notify();
     stream.flush()
 }
@@ -221,7 +331,9 @@ fn read(stream: &mut impl BufRead) -> std::io::Result<Value> {
         let mut line = String::new();
         stream.read_line(&mut line)?;
         match line.trim_end().split_once(':') {
-            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => length = value.trim().parse().unwrap_or(0),
+            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
+                length = value.trim().parse().unwrap_or(0)
+            }
             None if line.trim_end().is_empty() => break,
             _ => (),
         }
@@ -233,24 +345,53 @@ fn read(stream: &mut impl BufRead) -> std::io::Result<Value> {
 
 fn write(request: &Value) -> Write {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let object = if request["object"].is_null() { &request["oldObject"] } else { &request["object"] };
+    let object = if request["object"].is_null() {
+        &request["oldObject"]
+    } else {
+        &request["object"]
+    };
     let labels = &object["metadata"]["labels"];
     let user = &request["userInfo"];
     let pod = text(&user["extra"]["authentication.kubernetes.io/pod-name"][0]);
-    let who = if pod.is_empty() { text(&user["username"]) } else { pod };
+    let who = if pod.is_empty() {
+        text(&user["username"])
+    } else {
+        pod
+    };
     if request["subResource"] == "status" {
-        let ready = object["status"]["conditions"].as_array().into_iter().flatten().find(|condition| condition["type"] == "Ready");
+        let ready = object["status"]["conditions"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|condition| condition["type"] == "Ready");
         let reason = ready.map_or_else(|| "-".to_owned(), |ready| text(&ready["reason"]));
-        return Write { who, what: format!("status {reason}"), bundle: text(&request["name"]) };
+        return Write {
+            who,
+            what: format!("status {reason}"),
+            bundle: text(&request["name"]),
+        };
     }
-    let (verb, kind) = (text(&request["operation"]).to_lowercase(), text(&request["kind"]["kind"]));
+    let (verb, kind) = (
+        text(&request["operation"]).to_lowercase(),
+        text(&request["kind"]["kind"]),
+    );
     let component = text(&labels["app.kubernetes.io/component"]);
-    Write { who, what: format!("{verb} {kind} {component}").trim_end().to_owned(), bundle: text(&labels["packgate.dev/bundle"]) }
+    Write {
+        who,
+        what: format!("{verb} {kind} {component}").trim_end().to_owned(),
+        bundle: text(&labels["packgate.dev/bundle"]),
+    }
 }
 
 impl Drop for Gate {
     fn drop(&mut self) {
-        kubectl(["delete", "validatingwebhookconfiguration", &self.name, "--ignore-not-found"]).run();
+        kubectl([
+            "delete",
+            "validatingwebhookconfiguration",
+            &self.name,
+            "--ignore-not-found",
+        ])
+        .run();
         self.open();
     }
 }

@@ -27,7 +27,10 @@ pub(crate) struct Process {
 impl Process {
     /// The packgate that was started with this variable.
     pub(crate) fn find(variable: &str, value: impl Fn(&str) -> bool) -> Option<Self> {
-        pids().filter(|pid| is_packgate(pid)).filter(|pid| environment(pid, variable).is_some_and(|found| value(&found))).find_map(Self::of)
+        pids()
+            .filter(|pid| is_packgate(pid))
+            .filter(|pid| environment(pid, variable).is_some_and(|found| value(&found)))
+            .find_map(Self::of)
     }
 
     /// The controller in this Pod.
@@ -43,53 +46,83 @@ impl Process {
     /// Sends a signal, as `KILL`.
     #[track_caller]
     pub(crate) fn signal(&self, name: &str) {
-        Program::new("kill").args([&format!("-{name}"), &self.pid]).run().ok();
+        Program::new("kill")
+            .args([&format!("-{name}"), &self.pid])
+            .run()
+            .ok();
     }
 
     /// Does it run, and may it go on?
     pub(crate) fn is_there(&self) -> bool {
-        stat(&self.pid).is_some_and(|(state, started)| started == self.started && state != 'Z' && state != 'X')
+        stat(&self.pid)
+            .is_some_and(|(state, started)| started == self.started && state != 'Z' && state != 'X')
     }
 
     /// Ends it as a power cut would, and waits until it is gone.
     #[track_caller]
     pub(crate) fn kill(&self) {
         self.signal("KILL");
-        wait_for("the end of a killed process", Duration::from_secs(10), || (!self.is_there()).then_some(()));
+        wait_for(
+            "the end of a killed process",
+            Duration::from_secs(10),
+            || (!self.is_there()).then_some(()),
+        );
     }
 
     /// Resident memory, in KiB.
     pub(crate) fn resident(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("a process");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
-        line.trim().trim_end_matches(" kB").parse().expect("a number")
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .expect("VmRSS");
+        line.trim()
+            .trim_end_matches(" kB")
+            .parse()
+            .expect("a number")
     }
 
     /// Seconds since it was started, to a hundredth.
     pub(crate) fn age(&self) -> f64 {
         let uptime = fs::read_to_string("/proc/uptime").expect("/proc/uptime");
-        let uptime: f64 = uptime.split(' ').next().and_then(|seconds| seconds.parse().ok()).expect("a number");
+        let uptime: f64 = uptime
+            .split(' ')
+            .next()
+            .and_then(|seconds| seconds.parse().ok())
+            .expect("a number");
         let ticks = u32::try_from(self.started).expect("a machine that was started lately");
         uptime - f64::from(ticks) / TICKS
     }
 }
 
-/// Stops the packgate of each of these Pods as soon as it is there. Each lives for some hundredths of a second, so nothing here may be slow:
-/// processes that are known to be something else are not looked at again, and the shell that sends the signals runs already.
+/// Stops the packgate of each of these Pods as soon as it is there. Each lives for some hundredths
+/// of a second, so nothing here may be slow: processes that are known to be something else are not
+/// looked at again, and the shell that sends the signals runs already.
 pub(crate) fn stop_each(hosts: &[String], timeout: Duration) -> Vec<Process> {
-    let mut shell = Command::new("bash").stdin(Stdio::piped()).spawn().expect("bash");
+    let mut shell = Command::new("bash")
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("bash");
     let mut signals = shell.stdin.take().expect("a pipe");
     let (mut stopped, mut known) = (BTreeMap::new(), BTreeMap::<String, Instant>::new());
     let deadline = Instant::now() + timeout;
     while stopped.len() < hosts.len() {
-        assert!(Instant::now() < deadline, "of {hosts:?} only {:?} were seen", stopped.keys());
+        assert!(
+            Instant::now() < deadline,
+            "of {hosts:?} only {:?} were seen",
+            stopped.keys()
+        );
         for pid in pids() {
             let since = *known.entry(pid.clone()).or_insert_with(Instant::now);
             // A process that was just made has the name and the variables of whoever made it.
             if since.elapsed() > SETTLED || !is_packgate(&pid) {
                 continue;
             }
-            let Some(host) = environment(&pid, "HOSTNAME").and_then(|found| hosts.iter().find(|host| found.starts_with(*host))) else { continue };
+            let Some(host) = environment(&pid, "HOSTNAME")
+                .and_then(|found| hosts.iter().find(|host| found.starts_with(*host)))
+            else {
+                continue;
+            };
             if !stopped.contains_key(host) {
                 writeln!(signals, "kill -STOP {pid}").expect("a shell");
                 stopped.extend(Process::of(pid).map(|process| (host, process)));
@@ -104,7 +137,9 @@ pub(crate) fn stop_each(hosts: &[String], timeout: Duration) -> Vec<Process> {
 
 fn pids() -> impl Iterator<Item = String> {
     let entries = fs::read_dir("/proc").expect("/proc");
-    entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).filter(|name| name.bytes().all(|b| b.is_ascii_digit()))
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.bytes().all(|b| b.is_ascii_digit()))
 }
 
 fn is_packgate(pid: &str) -> bool {
@@ -114,7 +149,11 @@ fn is_packgate(pid: &str) -> bool {
 fn environment(pid: &str, variable: &str) -> Option<String> {
     let all = fs::read(format!("/proc/{pid}/environ")).ok()?;
     let mut pairs = all.split(|byte| *byte == 0).map(String::from_utf8_lossy);
-    pairs.find_map(|pair| pair.strip_prefix(variable)?.strip_prefix('=').map(ToOwned::to_owned))
+    pairs.find_map(|pair| {
+        pair.strip_prefix(variable)?
+            .strip_prefix('=')
+            .map(ToOwned::to_owned)
+    })
 }
 
 /// Its state, and when it was started, in ticks since boot.

@@ -36,7 +36,11 @@ fn governed(name: &'static str) -> Option<(Scene, String)> {
 
 #[test]
 fn a_registry_that_hangs_is_a_denial_before_the_api_server_gives_up() {
-    let Some((scene, unsigned)) = governed("a_registry_that_hangs_is_a_denial_before_the_api_server_gives_up") else { return };
+    let Some((scene, unsigned)) =
+        governed("a_registry_that_hangs_is_a_denial_before_the_api_server_gives_up")
+    else {
+        return;
+    };
     let (api, test) = (Api::new(), &scene.test);
     let Some(log) = test.requests() else { return };
     let mut attempts = Attempts::new(test);
@@ -47,7 +51,12 @@ fn a_registry_that_hangs_is_a_denial_before_the_api_server_gives_up() {
         assert!(begun.elapsed() < IN_TIME, "{:?}", begun.elapsed());
         drop(held);
         // A request is noted when it is answered, or its client is gone.
-        wait_for("the request", Duration::from_secs(20), || (!log.below(&format!("/v2/{}/", test.namespace.name)).is_empty()).then_some(()));
+        wait_for("the request", Duration::from_secs(20), || {
+            (!log
+                .below(&format!("/v2/{}/", test.namespace.name))
+                .is_empty())
+            .then_some(())
+        });
         answer
     });
     attempts.are(38);
@@ -55,22 +64,49 @@ fn a_registry_that_hangs_is_a_denial_before_the_api_server_gives_up() {
 
 #[test]
 fn packgate_comes_back_by_itself_when_all_of_it_was_lost() {
-    let Some((scene, unsigned)) = governed("packgate_comes_back_by_itself_when_all_of_it_was_lost") else { return };
+    let Some((scene, unsigned)) = governed("packgate_comes_back_by_itself_when_all_of_it_was_lost")
+    else {
+        return;
+    };
     let signed = scene.pack("signed", Some("a"));
     let (api, test) = (Api::new(), &scene.test);
     let namespace = &test.namespace.name;
-    let all = ["--namespace", NAMESPACE, "delete", "pods", "--all", "--grace-period=0", "--force"];
+    let all = [
+        "--namespace",
+        NAMESPACE,
+        "delete",
+        "pods",
+        "--all",
+        "--grace-period=0",
+        "--force",
+    ];
     kubectl(all).timeout(Duration::from_mins(1)).run().ok();
-    // Where the cluster itself starts, nobody waits for packgate; its own Pods start in its own namespace.
+    // Where the cluster itself starts, nobody waits for packgate; its own Pods start in its own
+    // namespace.
     let mut plain = pod(test, &unsigned);
     plain["metadata"] = json!({"name": "test-starts"});
-    api.create("kube-system", &plain, Store::No).expect("the control plane starts");
-    wait_for("packgate to answer again", Duration::from_mins(2), || api.create(namespace, &pod(test, &signed), Store::No).ok());
+    api.create("kube-system", &plain, Store::No)
+        .expect("the control plane starts");
+    wait_for("packgate to answer again", Duration::from_mins(2), || {
+        api.create(namespace, &pod(test, &signed), Store::No).ok()
+    });
     for deployment in ["packgate-webhook", "packgate-controller"] {
-        let rollout = ["--namespace", NAMESPACE, "rollout", "status", &format!("deployment/{deployment}"), "--timeout=120s"];
-        kubectl(rollout).timeout(Duration::from_secs(130)).run().ok();
+        let rollout = [
+            "--namespace",
+            NAMESPACE,
+            "rollout",
+            "status",
+            &format!("deployment/{deployment}"),
+            "--timeout=120s",
+        ];
+        kubectl(rollout)
+            .timeout(Duration::from_secs(130))
+            .run()
+            .ok();
     }
     let mut attempts = Attempts::new(test);
-    attempts.make("unsigned, afterwards", "NoSignatures", || answered(&api.create(namespace, &pod(test, &unsigned), Store::Yes)));
+    attempts.make("unsigned, afterwards", "NoSignatures", || {
+        answered(&api.create(namespace, &pod(test, &unsigned), Store::Yes))
+    });
     attempts.are(39);
 }

@@ -24,7 +24,8 @@ pub(crate) const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// What `exec.sh` tells about the cluster.
 #[derive(Debug)]
 pub(crate) struct Cluster {
-    /// Ours, or somebody's (`PACKGATE_USE_CLUSTER=1`)? Request logs and scripted failures are only in ours.
+    /// Ours, or somebody's (`PACKGATE_USE_CLUSTER=1`)? Request logs and scripted failures are only
+    /// in ours.
     pub(crate) own: bool,
     /// `HOST:PORT` of the registry that has the referrers API.
     pub(crate) registry: String,
@@ -51,7 +52,11 @@ impl Cluster {
     fn from_environment() -> Option<Self> {
         let kind = variable("PACKGATE_CLUSTER")?;
         variable("PACKGATE_CLUSTER_INSIDE")?;
-        let required = |name| variable(name).unwrap_or_else(|| panic!("{name} is not set: run the tests with make test-cluster"));
+        let required = |name| {
+            variable(name).unwrap_or_else(|| {
+                panic!("{name} is not set: run the tests with make test-cluster")
+            })
+        };
         let registry = required("PACKGATE_CLUSTER_REGISTRY");
         Some(Self {
             own: kind == "own",
@@ -77,7 +82,18 @@ impl Cluster {
 /// A server that wants TLS answers 400, or nothing.
 fn speaks_plain_http(registry: &str) -> bool {
     let url = format!("http://{registry}/v2/");
-    let run = Program::new("curl").args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "5", &url]).run();
+    let run = Program::new("curl")
+        .args([
+            "-s",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+            "--max-time",
+            "5",
+            &url,
+        ])
+        .run();
     ["200", "401"].contains(&run.stdout.trim())
 }
 
@@ -85,7 +101,8 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// What a test works with: the cluster, a namespace of its own, which ends with this value, and a folder for files.
+/// What a test works with: the cluster, a namespace of its own, which ends with this value, and a
+/// folder for files.
 #[derive(Debug)]
 pub(crate) struct Test {
     pub(crate) cluster: Cluster,
@@ -95,16 +112,25 @@ pub(crate) struct Test {
 }
 
 impl Test {
-    /// `None`, and the reason is printed, where there is no cluster; where one is required, that is a failure.
+    /// `None`, and the reason is printed, where there is no cluster; where one is required, that is
+    /// a failure.
     pub(crate) fn start(name: &'static str) -> Option<Self> {
         let Some(cluster) = Cluster::from_environment() else {
-            assert!(variable("PACKGATE_REQUIRE_CLUSTER").is_none_or(|value| value != "1"), "{name}: not in a cluster, and one is required");
+            assert!(
+                variable("PACKGATE_REQUIRE_CLUSTER").is_none_or(|value| value != "1"),
+                "{name}: not in a cluster, and one is required"
+            );
             println!("{name}: not run, this is not inside of a test cluster (make test-cluster)");
             return None;
         };
         remember_panics();
         let folder = tempfile::tempdir().expect("a temporary folder");
-        Some(Self { cluster, namespace: Namespace::create(), name, folder })
+        Some(Self {
+            cluster,
+            namespace: Namespace::create(),
+            name,
+            folder,
+        })
     }
 
     /// The packgate that runs in the cluster. The first test that asks installs it.
@@ -117,7 +143,8 @@ impl Test {
         self.name
     }
 
-    /// What the registry with the referrers API is asked from now on. `None`, and the reason is printed, in an existing cluster.
+    /// What the registry with the referrers API is asked from now on. `None`, and the reason is
+    /// printed, in an existing cluster.
     pub(crate) fn requests(&self) -> Option<RequestLog> {
         self.mark(self.cluster.log.as_deref())
     }
@@ -129,7 +156,10 @@ impl Test {
 
     fn mark(&self, log: Option<&Path>) -> Option<RequestLog> {
         if log.is_none() {
-            println!("{}: requests are not looked at, this cluster has no request log", self.name);
+            println!(
+                "{}: requests are not looked at, this cluster has no request log",
+                self.name
+            );
         }
         log.map(RequestLog::mark)
     }
@@ -162,9 +192,13 @@ impl Test {
         self.program(program, line).run()
     }
 
-    /// The same before it runs. It trusts the certificates of this cluster's servers, and keys have no password.
+    /// The same before it runs. It trusts the certificates of this cluster's servers, and keys have
+    /// no password.
     pub(crate) fn program(&self, program: &str, line: &str) -> Program {
-        let program = Program::new(program).args(line.split_whitespace()).folder(self.folder.path()).env("HOME", self.folder.path());
+        let program = Program::new(program)
+            .args(line.split_whitespace())
+            .folder(self.folder.path())
+            .env("HOME", self.folder.path());
         let program = program.env("COSIGN_PASSWORD", "");
         match &self.cluster.pki {
             Some(pki) => program.env("SSL_CERT_FILE", pki.join("ca.crt")),
@@ -182,7 +216,10 @@ fn remember_panics() {
         let told = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             let thread = format!("{:?}", thread::current().id());
-            PANICS.lock().unwrap_or_else(PoisonError::into_inner).insert(thread, panic.to_string());
+            PANICS
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(thread, panic.to_string());
             told(panic);
         }));
     });
@@ -193,12 +230,23 @@ impl Drop for Test {
         if thread::panicking() {
             println!("{}: the cluster when the test failed:", self.name);
             for namespace in [self.namespace.name.as_str(), installation::NAMESPACE] {
-                let shown = Program::new(format!("{ROOT}/tests/cluster/env/show.sh")).arg(namespace).run();
+                let shown = Program::new(format!("{ROOT}/tests/cluster/env/show.sh"))
+                    .arg(namespace)
+                    .run();
                 println!("{}{}", shown.stdout, shown.stderr);
             }
-            println!("{}", Program::new("kubectl").args(["get", "packedbundles", "-A", "-o", "yaml"]).run().stdout);
+            println!(
+                "{}",
+                Program::new("kubectl")
+                    .args(["get", "packedbundles", "-A", "-o", "yaml"])
+                    .run()
+                    .stdout
+            );
             // Once more: it stands far above by now.
-            let why = PANICS.lock().unwrap_or_else(PoisonError::into_inner).remove(&format!("{:?}", thread::current().id()));
+            let why = PANICS
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&format!("{:?}", thread::current().id()));
             println!("{} failed: {}", self.name, why.unwrap_or_default());
         }
     }

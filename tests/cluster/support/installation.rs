@@ -32,7 +32,8 @@ pub(crate) struct Installation {
     pub(crate) builder_id: String,
 }
 
-/// Installs it, unless another test did, and waits until it is ready. When that failed once, every later test fails at once.
+/// Installs it, unless another test did, and waits until it is ready. When that failed once, every
+/// later test fails at once.
 pub(crate) fn installed(cluster: &Cluster) -> &'static Installation {
     static INSTALLED: OnceLock<Result<Installation, String>> = OnceLock::new();
     match INSTALLED.get_or_init(|| install(cluster)) {
@@ -46,51 +47,96 @@ fn install(cluster: &Cluster) -> Result<Installation, String> {
     let helm = helm(cluster, &["upgrade", "--install", "--wait"], &json!({}));
     if helm.code != 0 {
         let pods = kubectl(["--namespace", NAMESPACE, "describe", "pods"]).run();
-        let logs = kubectl(["--namespace", NAMESPACE, "logs", "deployment/packgate-controller", "--tail=50"]).run();
+        let logs = kubectl([
+            "--namespace",
+            NAMESPACE,
+            "logs",
+            "deployment/packgate-controller",
+            "--tail=50",
+        ])
+        .run();
         return Err(format!("{helm}\n{pods}\n{logs}"));
     }
-    Ok(Installation { public_key: published("cosign.pub"), builder_id: published("builder.id") })
+    Ok(Installation {
+        public_key: published("cosign.pub"),
+        builder_id: published("builder.id"),
+    })
 }
 
 /// The namespace, and in it the certificate authority of the tests' own registries.
 fn prepare(cluster: &Cluster) {
-    let mut objects = vec![json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})];
+    let mut objects =
+        vec![json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})];
     if let Some(pki) = &cluster.pki {
         let ca = std::fs::read_to_string(pki.join("ca.crt")).expect("a certificate");
         let metadata = json!({"name": REGISTRY_CA, "namespace": NAMESPACE});
-        objects.push(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"ca.crt": ca}}));
+        objects.push(json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": metadata,
+            "data": {"ca.crt": ca},
+        }));
     }
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
-    kubectl(["apply", "-f", "-"]).stdin(list.to_string()).run().ok();
+    kubectl(["apply", "-f", "-"])
+        .stdin(list.to_string())
+        .run()
+        .ok();
 }
 
-/// `helm ARGS packgate CHART`, with the values of the tests and these instead of theirs, at the top.
+/// `helm ARGS packgate CHART`, with the values of the tests and these instead of theirs, at the
+/// top.
 pub(crate) fn helm(cluster: &Cluster, args: &[&str], changes: &Value) -> Run {
     let chart = format!("{ROOT}/charts/packgate");
     let mut values = values(cluster);
     for (key, value) in changes.as_object().expect("values") {
         values[key] = value.clone();
     }
-    let args = args.iter().copied().chain(["packgate", &chart, "--namespace", NAMESPACE, "--timeout", "120s", "-f", "-"]);
-    Program::new("helm").args(args).stdin(values.to_string()).timeout(Duration::from_secs(150)).run()
+    let args = args.iter().copied().chain([
+        "packgate",
+        &chart,
+        "--namespace",
+        NAMESPACE,
+        "--timeout",
+        "120s",
+        "-f",
+        "-",
+    ]);
+    Program::new("helm")
+        .args(args)
+        .stdin(values.to_string())
+        .timeout(Duration::from_secs(150))
+        .run()
 }
 
 /// The chart's values. The tests' own servers are on the node's private address.
 fn values(cluster: &Cluster) -> Value {
-    let (repository, digest) = cluster.packgate.split_once('@').expect("an image by digest");
+    let (repository, digest) = cluster
+        .packgate
+        .split_once('@')
+        .expect("an image by digest");
     let hosts = std::iter::once(&cluster.registry).chain(&cluster.plain);
-    let mut registries: Vec<_> = hosts.map(|host| json!({"host": host, "plainHTTP": cluster.plain_http})).collect();
+    let mut registries: Vec<_> = hosts
+        .map(|host| json!({"host": host, "plainHTTP": cluster.plain_http}))
+        .collect();
     if cluster.pki.is_some() {
-        registries.push(json!({"host": LOCKED, "caRef": {"kind": "ConfigMap", "name": REGISTRY_CA}}));
-        registries.extend([AWAY, STOPPED, SILENT].map(|host| json!({"host": host, "plainHTTP": true})));
+        registries
+            .push(json!({"host": LOCKED, "caRef": {"kind": "ConfigMap", "name": REGISTRY_CA}}));
+        registries
+            .extend([AWAY, STOPPED, SILENT].map(|host| json!({"host": host, "plainHTTP": true})));
     }
-    let networks: Vec<_> = cluster.node_ip.iter().map(|ip| format!("{ip}/32")).collect();
+    let networks: Vec<_> = cluster
+        .node_ip
+        .iter()
+        .map(|ip| format!("{ip}/32"))
+        .collect();
     json!({
         "image": {"repository": repository, "digest": digest},
         "registries": registries,
         "network": {"allowedPrivateCIDRs": networks},
         "metrics": {"names": true},
-        // Four of one namespace stand still in some tests (alone/crashes.rs), and others go on meanwhile.
+        // Four of one namespace stand still in some tests (alone/crashes.rs), and others go on
+        // meanwhile.
         "jobs": {"sign": {"maxConcurrentPerNamespace": SIGN_JOBS}},
     })
 }
@@ -98,23 +144,49 @@ fn values(cluster: &Cluster) -> Value {
 /// A key of the public `ConfigMap`. The controller makes it when it starts for the first time.
 pub(crate) fn published(key: &str) -> String {
     let path = format!("jsonpath={{.data.{}}}", key.replace('.', "\\."));
-    let value = wait_for(&format!("{key} in the ConfigMap {PLATFORM_KEY}"), Duration::from_mins(1), || {
-        let run = kubectl(["--namespace", NAMESPACE, "get", "configmap", PLATFORM_KEY, "-o", &path]).run();
-        (run.code == 0 && !run.stdout.trim().is_empty()).then_some(run.stdout)
-    });
+    let value = wait_for(
+        &format!("{key} in the ConfigMap {PLATFORM_KEY}"),
+        Duration::from_mins(1),
+        || {
+            let run = kubectl([
+                "--namespace",
+                NAMESPACE,
+                "get",
+                "configmap",
+                PLATFORM_KEY,
+                "-o",
+                &path,
+            ])
+            .run();
+            (run.code == 0 && !run.stdout.trim().is_empty()).then_some(run.stdout)
+        },
+    );
     value.trim_end().to_owned()
 }
 
 impl Installation {
-    /// Verifies `REPOSITORY@DIGEST` with the published key, by cosign and by packgate, which wants the platform's provenance too.
+    /// Verifies `REPOSITORY@DIGEST` with the published key, by cosign and by packgate, which wants
+    /// the platform's provenance too.
     #[track_caller]
     pub(crate) fn vouches_for(&self, test: &Test, reference: &str) {
         test.write("platform.pub", &self.public_key);
-        let http = if test.cluster.plain_http { "--allow-http-registry" } else { "" };
+        let http = if test.cluster.plain_http {
+            "--allow-http-registry"
+        } else {
+            ""
+        };
         for verb in ["verify", "verify-attestation --type slsaprovenance1"] {
-            test.tool("cosign", &format!("{verb} --key platform.pub --insecure-ignore-tlog {http} {reference}")).ok();
+            test.tool(
+                "cosign",
+                &format!("{verb} --key platform.pub --insecure-ignore-tlog {http} {reference}"),
+            )
+            .ok();
         }
         let flags = test.cluster.http_flag();
-        test.packgate(&format!("verify {reference} --key platform.pub --builder-id {} {flags}", self.builder_id)).ok();
+        test.packgate(&format!(
+            "verify {reference} --key platform.pub --builder-id {} {flags}",
+            self.builder_id
+        ))
+        .ok();
     }
 }

@@ -13,7 +13,8 @@ use super::{
     wait::wait_for,
 };
 
-/// A namespace with a random name. It is removed with this value; the cluster takes its time for that, nobody waits.
+/// A namespace with a random name. It is removed with this value; the cluster takes its time for
+/// that, nobody waits.
 #[derive(Debug)]
 pub(crate) struct Namespace {
     pub(crate) name: String,
@@ -27,7 +28,10 @@ pub(crate) fn kubectl<'a>(args: impl IntoIterator<Item = &'a str>) -> Program {
 /// `test-` and eight hexadecimal digits.
 pub(crate) fn random_name() -> String {
     // A hasher without input gives its random seed.
-    format!("test-{:08x}", RandomState::new().build_hasher().finish() & 0xffff_ffff)
+    format!(
+        "test-{:08x}",
+        RandomState::new().build_hasher().finish() & 0xffff_ffff
+    )
 }
 
 impl Namespace {
@@ -36,7 +40,11 @@ impl Namespace {
         let name = random_name();
         kubectl(["create", "namespace", &name]).run().ok();
         let namespace = Self { name };
-        wait_for("the ServiceAccount default", Duration::from_secs(20), || namespace.get("serviceaccount", "default"));
+        wait_for(
+            "the ServiceAccount default",
+            Duration::from_secs(20),
+            || namespace.get("serviceaccount", "default"),
+        );
         namespace
     }
 
@@ -59,27 +67,42 @@ impl Namespace {
     /// An object; `None` if there is none.
     #[track_caller]
     pub(crate) fn get(&self, kind: &str, name: &str) -> Option<Value> {
-        let run = self.kubectl(["get", kind, name, "--ignore-not-found", "-o", "json"]).run();
+        let run = self
+            .kubectl(["get", kind, name, "--ignore-not-found", "-o", "json"])
+            .run();
         (!run.ok().is_empty()).then(|| run.json())
     }
 
     /// The objects that have these labels.
     #[track_caller]
     pub(crate) fn list(&self, kind: &str, labels: &str) -> Vec<Value> {
-        items(&self.kubectl(["get", kind, "-l", labels, "-o", "json"]).run())
+        items(
+            &self
+                .kubectl(["get", kind, "-l", labels, "-o", "json"])
+                .run(),
+        )
     }
 
     /// Waits for a condition, with `kubectl wait --for`.
     #[track_caller]
     pub(crate) fn wait(&self, object: &str, condition: &str, timeout: Duration) {
-        let (condition, seconds) = (format!("--for={condition}"), format!("--timeout={}s", timeout.as_secs()));
-        self.kubectl(["wait", object, &condition, &seconds]).timeout(timeout + Duration::from_secs(10)).run().ok();
+        let (condition, seconds) = (
+            format!("--for={condition}"),
+            format!("--timeout={}s", timeout.as_secs()),
+        );
+        self.kubectl(["wait", object, &condition, &seconds])
+            .timeout(timeout + Duration::from_secs(10))
+            .run()
+            .ok();
     }
 
     /// What a Pod, or a Job's, printed.
     #[track_caller]
     pub(crate) fn logs(&self, object: &str) -> String {
-        self.kubectl(["logs", object, "--all-containers"]).run().ok().to_owned()
+        self.kubectl(["logs", object, "--all-containers"])
+            .run()
+            .ok()
+            .to_owned()
     }
 }
 

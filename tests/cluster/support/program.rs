@@ -34,7 +34,11 @@ pub(crate) struct Run {
 impl Program {
     /// A program in `PATH`, or by its path.
     pub(crate) fn new(program: impl AsRef<OsStr>) -> Self {
-        Self { command: Command::new(program), stdin: Vec::new(), timeout: TIMEOUT }
+        Self {
+            command: Command::new(program),
+            stdin: Vec::new(),
+            timeout: TIMEOUT,
+        }
     }
 
     pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
@@ -71,8 +75,14 @@ impl Program {
     /// Runs it to its end, however that is.
     pub(crate) fn run(mut self) -> Run {
         let line = line(&self.command);
-        self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = self.command.spawn().unwrap_or_else(|e| panic!("{line}: {e}"));
+        self.command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = self
+            .command
+            .spawn()
+            .unwrap_or_else(|e| panic!("{line}: {e}"));
         let mut stdin = child.stdin.take().expect("a pipe");
         let text = self.stdin;
         // A program that ends without reading all of it is not at fault.
@@ -80,17 +90,28 @@ impl Program {
         let (stdout, stderr) = (read(child.stdout.take()), read(child.stderr.take()));
         let code = end(&mut child, self.timeout);
         writer.join().expect("no panic");
-        let (stdout, mut stderr) = (stdout.join().expect("no panic"), stderr.join().expect("no panic"));
+        let (stdout, mut stderr) = (
+            stdout.join().expect("no panic"),
+            stderr.join().expect("no panic"),
+        );
         if code.is_none() {
             stderr = format!("{stderr}\nended by a signal, or after {:?}", self.timeout);
         }
-        Run { line, code: code.unwrap_or(-1), stdout, stderr }
+        Run {
+            line,
+            code: code.unwrap_or(-1),
+            stdout,
+            stderr,
+        }
     }
 }
 
 fn line(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+    words
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn read(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<String> {
@@ -136,14 +157,27 @@ impl Run {
     #[track_caller]
     pub(crate) fn refused(&self, text: &str) -> &Self {
         assert_ne!(self.code, 0, "{self}");
-        assert!(self.stderr.contains(text) || self.stdout.contains(text), "{text:?} is not said: {self}");
+        assert!(
+            self.stderr.contains(text) || self.stdout.contains(text),
+            "{text:?} is not said: {self}"
+        );
         self
     }
 }
 
 impl std::fmt::Display for Run {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { line, code, stdout, stderr } = self;
-        write!(f, "{line}\n-- exit code {code}, stdout:\n{}\n-- stderr:\n{}\n--", stdout.trim_end(), stderr.trim_end())
+        let Self {
+            line,
+            code,
+            stdout,
+            stderr,
+        } = self;
+        write!(
+            f,
+            "{line}\n-- exit code {code}, stdout:\n{}\n-- stderr:\n{}\n--",
+            stdout.trim_end(),
+            stderr.trim_end()
+        )
     }
 }

@@ -14,7 +14,8 @@ use super::{
     requests::{Request, RequestLog},
 };
 
-/// A registry that speaks TLS and wants a password. The installation knows its certificate authority.
+/// A registry that speaks TLS and wants a password. The installation knows its certificate
+/// authority.
 pub(crate) const LOCKED: &str = "locked.tls.test:5443";
 /// The user and the password that it wants.
 pub(crate) const USER: &str = "team";
@@ -36,8 +37,23 @@ pub(crate) fn locked(cluster: &Cluster) -> Option<&'static OwnRegistry> {
     let pki = cluster.pki.as_deref()?;
     let file = |name: &str| pki.join(name).display().to_string();
     let (cert, key) = (file("test-server.crt"), file("test-server.key"));
-    let flags = ["-tls-cert", &cert, "-tls-key", &key, "-auth", "token", "-user", USER, "-password", PASSWORD];
-    Some(REGISTRY.get_or_init(|| OwnRegistry::start(cluster, LOCKED, &flags).expect("the cluster is ours")))
+    let flags = [
+        "-tls-cert",
+        &cert,
+        "-tls-key",
+        &key,
+        "-auth",
+        "token",
+        "-user",
+        USER,
+        "-password",
+        PASSWORD,
+    ];
+    Some(
+        REGISTRY.get_or_init(|| {
+            OwnRegistry::start(cluster, LOCKED, &flags).expect("the cluster is ours")
+        }),
+    )
 }
 
 /// The docker configuration with one password for one host.
@@ -46,19 +62,40 @@ pub(crate) fn docker_config(host: &str, password: &str) -> String {
 }
 
 impl OwnRegistry {
-    /// Starts it on the port of `host`, and waits until it listens. `None`: not in this cluster. Its log goes with the cluster.
+    /// Starts it on the port of `host`, and waits until it listens. `None`: not in this cluster.
+    /// Its log goes with the cluster.
     pub(crate) fn start(cluster: &Cluster, host: &str, flags: &[&str]) -> Option<Self> {
-        let (ip, state) = (cluster.node_ip.as_deref()?, cluster.pki.as_deref()?.parent()?);
-        let path = state.join("requests").join(format!("{}.jsonl", random_name()));
+        let (ip, state) = (
+            cluster.node_ip.as_deref()?,
+            cluster.pki.as_deref()?.parent()?,
+        );
+        let path = state
+            .join("requests")
+            .join(format!("{}.jsonl", random_name()));
         std::fs::write(&path, "").expect("a file");
         let port = host.rsplit_once(':').expect("a port").1;
         let mut command = Command::new("test-registry");
-        command.args(["-until-eof", "-listen", &format!("{ip}:{port}"), "-log"]).arg(&path).args(flags);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap_or_else(|e| panic!("test-registry: {e}"));
+        command
+            .args(["-until-eof", "-listen", &format!("{ip}:{port}"), "-log"])
+            .arg(&path)
+            .args(flags);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|e| panic!("test-registry: {e}"));
         let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
-        assert!(line.starts_with("listening "), "test-registry does not listen: {line:?}");
-        Some(Self { child, log: RequestLog::mark(&path) })
+        BufReader::new(child.stdout.take().expect("a pipe"))
+            .read_line(&mut line)
+            .expect("a line");
+        assert!(
+            line.starts_with("listening "),
+            "test-registry does not listen: {line:?}"
+        );
+        Some(Self {
+            child,
+            log: RequestLog::mark(&path),
+        })
     }
 
     /// What it was asked about a repository, `HOST/PATH`, in order.
@@ -85,7 +122,8 @@ impl Test {
     pub(crate) fn docker_secret(&self, name: &str, host: &str, password: &str) {
         let data = serde_json::json!({".dockerconfigjson": docker_config(host, password)});
         let secret = serde_json::json!({
-            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson", "metadata": {"name": name}, "stringData": data,
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
+            "metadata": {"name": name}, "stringData": data,
         });
         self.namespace.apply(&secret.to_string());
     }

@@ -12,7 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A server that is held answers after this time at the latest, so that no thread outlives the tests.
+/// A server that is held answers after this time at the latest, so that no thread outlives the
+/// tests.
 const LONGEST_HOLD: Duration = Duration::from_mins(4);
 
 /// Serves a few files over http, until the tests end.
@@ -29,7 +30,10 @@ impl FileServer {
     pub(crate) fn start(ip: &str, files: &[(&str, &str)]) -> Self {
         let listener = TcpListener::bind((ip, 0)).unwrap_or_else(|e| panic!("{ip}: {e}"));
         let address = listener.local_addr().expect("an address");
-        let files: HashMap<String, String> = files.iter().map(|(path, content)| ((*path).to_owned(), (*content).to_owned())).collect();
+        let files: HashMap<String, String> = files
+            .iter()
+            .map(|(path, content)| ((*path).to_owned(), (*content).to_owned()))
+            .collect();
         let files = Arc::new(Mutex::new(files));
         let served = Arc::clone(&files);
         let asked = Arc::<Mutex<Vec<String>>>::default();
@@ -37,12 +41,18 @@ impl FileServer {
         let (seen, waits) = (Arc::clone(&asked), Arc::clone(&held));
         thread::spawn(move || {
             for connection in listener.incoming().map_while(Result::ok) {
-                let (files, seen, waits) = (Arc::clone(&served), Arc::clone(&seen), Arc::clone(&waits));
+                let (files, seen, waits) =
+                    (Arc::clone(&served), Arc::clone(&seen), Arc::clone(&waits));
                 // A client that goes away is none of our business.
                 thread::spawn(move || answer(&connection, &files, &seen, &waits));
             }
         });
-        Self { address, files, asked, held }
+        Self {
+            address,
+            files,
+            asked,
+            held,
+        }
     }
 
     /// From now on whoever asks waits for an answer.
@@ -62,7 +72,10 @@ impl FileServer {
 
     /// Serves other content from now on.
     pub(crate) fn put(&self, path: &str, content: &str) {
-        self.files.lock().expect("no panic").insert(path.to_owned(), content.to_owned());
+        self.files
+            .lock()
+            .expect("no panic")
+            .insert(path.to_owned(), content.to_owned());
     }
 
     /// The paths that were asked for, in order.
@@ -71,7 +84,12 @@ impl FileServer {
     }
 }
 
-fn answer(mut connection: &TcpStream, files: &Mutex<HashMap<String, String>>, asked: &Mutex<Vec<String>>, held: &AtomicBool) -> std::io::Result<()> {
+fn answer(
+    mut connection: &TcpStream,
+    files: &Mutex<HashMap<String, String>>,
+    asked: &Mutex<Vec<String>>,
+    held: &AtomicBool,
+) -> std::io::Result<()> {
     let mut lines = BufReader::new(connection).lines();
     let first = lines.next().unwrap_or_else(|| Ok(String::new()))?;
     for line in lines {
@@ -86,7 +104,15 @@ fn answer(mut connection: &TcpStream, files: &Mutex<HashMap<String, String>>, as
         thread::sleep(Duration::from_millis(20));
     }
     let body = files.lock().expect("no panic").get(path).cloned();
-    let status = if body.is_some() { "200 OK" } else { "404 Not Found" };
+    let status = if body.is_some() {
+        "200 OK"
+    } else {
+        "404 Not Found"
+    };
     let body = body.unwrap_or_default();
-    write!(connection, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+    write!(
+        connection,
+        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
 }

@@ -1,4 +1,5 @@
-//! Many processes that sign and attest one bundle at once: every referrer is there afterwards, whatever the registry supports.
+//! Many processes that sign and attest one bundle at once: every referrer is there afterwards,
+//! whatever the registry supports.
 
 use std::{
     collections::BTreeSet,
@@ -15,13 +16,22 @@ use crate::support::{
 
 /// Half of them sign, half of them attest.
 const PROCESSES: usize = 50;
-const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/keys/p256-pkcs8.pem");
+const KEY: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/data/keys/p256-pkcs8.pem"
+);
 
 /// The referrers that the registry lists, by digest, as any reader finds them.
 fn listed(workspace: &Workspace, image: &str) -> BTreeSet<String> {
-    let found = workspace.run(&format!("inspect --plain-http {image} -o json")).json();
-    let digests: Vec<String> =
-        found["referrers"].as_array().expect("a list").iter().map(|referrer| referrer["digest"].as_str().expect("a digest").to_owned()).collect();
+    let found = workspace
+        .run(&format!("inspect --plain-http {image} -o json"))
+        .json();
+    let digests: Vec<String> = found["referrers"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|referrer| referrer["digest"].as_str().expect("a digest").to_owned())
+        .collect();
     let once: BTreeSet<String> = digests.iter().cloned().collect();
     assert_eq!(once.len(), digests.len(), "no referrer is listed twice");
     once
@@ -34,13 +44,19 @@ fn sign_at_once(workspace: &Workspace, image: &str) -> (BTreeSet<String>, Durati
         if n % 2 == 0 {
             format!("sign --plain-http {image} --key {KEY} -o json")
         } else {
-            format!("attest --plain-http {image} --predicate predicate.json --type https://example.com/{n} --key {KEY} -o json")
+            format!(
+                "attest --plain-http {image} --predicate predicate.json --type \
+                https://example.com/{n} --key {KEY} -o json"
+            )
         }
     }));
     let took = start.elapsed();
     let told = |run: &Run| {
         let document: Value = run.json();
-        document["referrer"].as_str().unwrap_or_else(|| panic!("no referrer: {document}")).to_owned()
+        document["referrer"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no referrer: {document}"))
+            .to_owned()
     };
     (runs.iter().map(told).collect(), took)
 }
@@ -52,26 +68,49 @@ fn nothing_is_lost(test: &str, start: impl Fn(&Workspace) -> Server) {
     let workspace = Workspace::with_lock();
     let server = start(&workspace);
     workspace.write("predicate.json", "{}");
-    let image = pinned(workspace.run(&format!("pack lock.yaml --plain-http --to {}/team/many:v1", server.host)).ok());
+    let image = pinned(
+        workspace
+            .run(&format!(
+                "pack lock.yaml --plain-http --to {}/team/many:v1",
+                server.host
+            ))
+            .ok(),
+    );
     let (added, took) = sign_at_once(&workspace, &image);
     let found = listed(&workspace, &image);
     let lost: Vec<_> = added.difference(&found).collect();
-    println!("{test}: {} of {PROCESSES} are there after {:.1} s", found.len(), took.as_secs_f32());
-    assert!(lost.is_empty() && added.len() == PROCESSES, "{} of {PROCESSES} lost: {lost:?}", lost.len());
+    println!(
+        "{test}: {} of {PROCESSES} are there after {:.1} s",
+        found.len(),
+        took.as_secs_f32()
+    );
+    assert!(
+        lost.is_empty() && added.len() == PROCESSES,
+        "{} of {PROCESSES} lost: {lost:?}",
+        lost.len()
+    );
     assert_eq!(found, added);
 }
 
 #[test]
 fn fifty_at_once_lose_nothing_with_the_referrers_api() {
-    nothing_is_lost("fifty_at_once_lose_nothing_with_the_referrers_api", |workspace| Server::start(Kind::Referrers, workspace));
+    nothing_is_lost(
+        "fifty_at_once_lose_nothing_with_the_referrers_api",
+        |workspace| Server::start(Kind::Referrers, workspace),
+    );
 }
 
 #[test]
 fn fifty_at_once_lose_nothing_on_distribution() {
-    nothing_is_lost("fifty_at_once_lose_nothing_on_distribution", |workspace| Server::start(Kind::Distribution, workspace));
+    nothing_is_lost("fifty_at_once_lose_nothing_on_distribution", |workspace| {
+        Server::start(Kind::Distribution, workspace)
+    });
 }
 
 #[test]
 fn fifty_at_once_lose_nothing_without_the_referrers_api() {
-    nothing_is_lost("fifty_at_once_lose_nothing_without_the_referrers_api", |workspace| Server::test_registry(workspace, &["-referrers=false"]));
+    nothing_is_lost(
+        "fifty_at_once_lose_nothing_without_the_referrers_api",
+        |workspace| Server::test_registry(workspace, &["-referrers=false"]),
+    );
 }

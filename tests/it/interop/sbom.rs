@@ -1,4 +1,5 @@
-//! Software bills of materials: as the schemas of SPDX and `CycloneDX` want them, and as other tools find them.
+//! Software bills of materials: as the schemas of SPDX and `CycloneDX` want them, and as other
+//! tools find them.
 
 use std::fs;
 
@@ -25,8 +26,13 @@ fn read(folder: &str, file: &str) -> Value {
     let entries = fs::read_dir(tools::schemas()).expect("schemas; make tools gets them");
     let folder = entries
         .map(|entry| entry.expect("an entry").path())
-        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(folder)));
-    let path = folder.unwrap_or_else(|| panic!("no schemas of {file}; make tools gets them")).join(file);
+        .find(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with(folder))
+        });
+    let path = folder
+        .unwrap_or_else(|| panic!("no schemas of {file}; make tools gets them"))
+        .join(file);
     serde_json::from_slice(&fs::read(path).expect("a schema")).expect("JSON")
 }
 
@@ -34,10 +40,21 @@ fn validator(format: Format) -> jsonschema::Validator {
     let mut registry = jsonschema::Registry::new();
     if format == Format::CycloneDX {
         for (file, uri) in [
-            ("spdx.schema.json", "http://cyclonedx.org/schema/spdx.schema.json"),
-            ("jsf-0.82.schemax.json", "http://cyclonedx.org/schema/jsf-0.82.schema.json"),
+            (
+                "spdx.schema.json",
+                "http://cyclonedx.org/schema/spdx.schema.json",
+            ),
+            (
+                "jsf-0.82.schemax.json",
+                "http://cyclonedx.org/schema/jsf-0.82.schema.json",
+            ),
         ] {
-            registry = registry.add(uri, jsonschema::Draft::Draft7.create_resource(read("cyclonedx-", file))).expect("a resource");
+            registry = registry
+                .add(
+                    uri,
+                    jsonschema::Draft::Draft7.create_resource(read("cyclonedx-", file)),
+                )
+                .expect("a resource");
         }
     }
     let registry = registry.prepare().expect("a registry");
@@ -71,13 +88,25 @@ fn bills_pass_the_schemas_of_spdx_and_cyclonedx() {
         return;
     }
     let named = Lockfile::parse(LOCK.as_bytes(), &Limits::DEFAULT).expect("a lock");
-    let nameless = Lockfile { name: None, version: None, entrypoint: None, ..named.clone() };
+    let nameless = Lockfile {
+        name: None,
+        version: None,
+        entrypoint: None,
+        ..named.clone()
+    };
     for format in Format::ALL {
         let validator = validator(format);
-        for (lock, epoch) in [(&named, None), (&nameless, Some(0)), (&named, Some(1_700_000_000))] {
+        for (lock, epoch) in [
+            (&named, None),
+            (&nameless, Some(0)),
+            (&named, Some(1_700_000_000)),
+        ] {
             let sbom = Sbom::new(format, lock, epoch).expect("a bill");
             let document: Value = serde_json::from_slice(sbom.bytes()).expect("JSON");
-            let errors: Vec<String> = validator.iter_errors(&document).map(|e| format!("{}: {e}", e.instance_path())).collect();
+            let errors: Vec<String> = validator
+                .iter_errors(&document)
+                .map(|e| format!("{}: {e}", e.instance_path()))
+                .collect();
             assert!(errors.is_empty(), "{format:?}: {errors:#?}\n{document:#}");
             // The schema is at work.
             for field in ["files", "components"] {
@@ -96,14 +125,33 @@ fn cosign_finds_our_bills() {
     each("cosign_finds_our_bills", |_, workspace, server| {
         workspace.keys();
         for (format, kind) in [("SPDX", "spdxjson"), ("CycloneDX", "cyclonedx")] {
-            let line = format!("pack lock.yaml --plain-http --to {}/team/{kind}:v1 --key packgate.key --sbom {format}", server.host);
+            let line = format!(
+                "pack lock.yaml --plain-http --to {}/team/{kind}:v1 --key packgate.key --sbom \
+                    {format}",
+                server.host
+            );
             let image = pinned(workspace.run(&line).ok());
             let verify = |kind: &str| {
-                workspace.tool("cosign", ["verify-attestation", "--key", "packgate.pub", "--insecure-ignore-tlog", "--type", kind, &image])
+                workspace.tool(
+                    "cosign",
+                    [
+                        "verify-attestation",
+                        "--key",
+                        "packgate.pub",
+                        "--insecure-ignore-tlog",
+                        "--type",
+                        kind,
+                        &image,
+                    ],
+                )
             };
             assert!(verify(kind).ok().contains("payload"));
             verify("slsaprovenance1").ok();
-            let other = if kind == "spdxjson" { "cyclonedx" } else { "spdxjson" };
+            let other = if kind == "spdxjson" {
+                "cyclonedx"
+            } else {
+                "spdxjson"
+            };
             assert_ne!(verify(other).code, 0, "{other}");
         }
     });
@@ -112,38 +160,83 @@ fn cosign_finds_our_bills() {
 /// Over 1 MiB: anybody can pull the document, and what is signed is its digest.
 #[test]
 fn large_bills_are_pulled_by_what_is_signed() {
-    each("large_bills_are_pulled_by_what_is_signed", |_, workspace, server| {
-        workspace.keys();
-        workspace.write("files/one", "x");
-        let artifacts = (0..2_600)
+    each(
+        "large_bills_are_pulled_by_what_is_signed",
+        |_, workspace, server| {
+            workspace.keys();
+            workspace.write("files/one", "x");
+            let artifacts = (0..2_600)
             .map(|n| {
-                format!("- {{name: a{n}, type: file, origin: files/one, target: opt/a/long/name/of/a/file/{n:0>30}, checksum: \"sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881\", size: 1}}\n")
+                format!("- {{name: a{n}, type: file, origin: files/one, target: \
+                    opt/a/long/name/of/a/file/{n:0>30}, \
+                    checksum: \"sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881\", size: 1}}\n")
             })
             .collect::<Vec<_>>()
             .concat();
-        workspace.write("many.yaml", format!("apiVersion: packgate.dev/v1alpha1\nkind: Lockfile\nname: many\nartifacts:\n{artifacts}"));
-        let line = format!("pack many.yaml --plain-http --to {}/team/many:v1 --key packgate.key --sbom SPDX", server.host);
-        let image = pinned(workspace.run(&line).ok());
-        workspace.run(&format!("verify --plain-http {image} --key packgate.pub --builder-id https://packgate.dev/builder/cli")).ok();
-        let attested =
-            workspace.tool("cosign", ["verify-attestation", "--key", "packgate.pub", "--insecure-ignore-tlog", "--type", REFERENCE, &image]);
-        let reference = reference(attested.ok());
-        let place = reference["downloadLocation"].as_str().expect("a place").strip_prefix("oci://").expect("a repository").to_owned();
-        fs::create_dir(workspace.file("pulled")).expect("a folder");
-        workspace.tool("oras", ["pull", "--plain-http", "-o", "pulled", &place]).ok();
-        let pulled = fs::read(workspace.file("pulled/sbom.spdx.json")).expect("the document");
-        assert_eq!(reference["digest"]["sha256"], packgate::core::digest::Digest::of(&pulled).hex());
-        assert!(pulled.len() > 1 << 20, "{} bytes", pulled.len());
-        let shown = workspace.run(&format!("inspect --plain-http {image}"));
-        assert!(shown.ok().contains("SPDX"), "{shown:?}");
-    });
+            workspace.write(
+                "many.yaml",
+                format!(
+                    "apiVersion: packgate.dev/v1alpha1\nkind: \
+                Lockfile\nname: many\nartifacts:\n{artifacts}"
+                ),
+            );
+            let line = format!(
+                "pack many.yaml --plain-http --to {}/team/many:v1 --key packgate.key --sbom SPDX",
+                server.host
+            );
+            let image = pinned(workspace.run(&line).ok());
+            workspace
+                .run(&format!(
+                    "verify --plain-http {image} --key packgate.pub --builder-id \
+                https://packgate.dev/builder/cli"
+                ))
+                .ok();
+            let attested = workspace.tool(
+                "cosign",
+                [
+                    "verify-attestation",
+                    "--key",
+                    "packgate.pub",
+                    "--insecure-ignore-tlog",
+                    "--type",
+                    REFERENCE,
+                    &image,
+                ],
+            );
+            let reference = reference(attested.ok());
+            let place = reference["downloadLocation"]
+                .as_str()
+                .expect("a place")
+                .strip_prefix("oci://")
+                .expect("a repository")
+                .to_owned();
+            fs::create_dir(workspace.file("pulled")).expect("a folder");
+            workspace
+                .tool("oras", ["pull", "--plain-http", "-o", "pulled", &place])
+                .ok();
+            let pulled = fs::read(workspace.file("pulled/sbom.spdx.json")).expect("the document");
+            assert_eq!(
+                reference["digest"]["sha256"],
+                packgate::core::digest::Digest::of(&pulled).hex()
+            );
+            assert!(pulled.len() > 1 << 20, "{} bytes", pulled.len());
+            let shown = workspace.run(&format!("inspect --plain-http {image}"));
+            assert!(shown.ok().contains("SPDX"), "{shown:?}");
+        },
+    );
 }
 
 /// The reference in what `cosign verify-attestation` prints.
 fn reference(printed: &str) -> Value {
-    let envelope: Value = printed.lines().find_map(|line| serde_json::from_str(line).ok()).expect("an envelope");
-    let payload =
-        base64::Engine::decode(&base64::engine::general_purpose::STANDARD, envelope["payload"].as_str().expect("a payload")).expect("base64");
+    let envelope: Value = printed
+        .lines()
+        .find_map(|line| serde_json::from_str(line).ok())
+        .expect("an envelope");
+    let payload = base64::Engine::decode(
+        &base64::engine::general_purpose::STANDARD,
+        envelope["payload"].as_str().expect("a payload"),
+    )
+    .expect("base64");
     let statement: Value = serde_json::from_slice(&payload).expect("a statement");
     statement["predicate"]["references"][0].clone()
 }

@@ -11,25 +11,57 @@ use crate::support::registry::{Auth, Fault, Registry, Settings};
 #[tokio::test]
 async fn what_is_pushed_comes_back() {
     for absolute_location in [false, true] {
-        let registry = Registry::with(Settings { auth: Auth::Token("alice", SECRET), ..Settings::default() }).await;
+        let registry = Registry::with(Settings {
+            auth: Auth::Token("alice", SECRET),
+            ..Settings::default()
+        })
+        .await;
         registry.set(|s| s.upload_origin = absolute_location.then(|| registry.origin()));
         let target = signed_in(&registry);
         let (blob, bytes) = blob_of(1_000_000);
         let memory = MemoryTarget::new();
-        memory.push(&blob, Content::Bytes(&bytes)).await.expect("in memory");
-        target.push(&blob, Content::From(&memory)).await.expect("pushed");
-        target.push(&blob, Content::From(&memory)).await.expect("there already");
+        memory
+            .push(&blob, Content::Bytes(&bytes))
+            .await
+            .expect("in memory");
+        target
+            .push(&blob, Content::From(&memory))
+            .await
+            .expect("pushed");
+        target
+            .push(&blob, Content::From(&memory))
+            .await
+            .expect("there already");
         assert_eq!(registry.count("PUT", "/blobs/"), 1);
         assert_eq!(read(&target, &blob).await.expect("read"), bytes);
         let (document, bytes) = manifest("x", None);
-        target.push(&document, Content::Bytes(&bytes)).await.expect("pushed");
+        target
+            .push(&document, Content::Bytes(&bytes))
+            .await
+            .expect("pushed");
         assert_eq!(registry.tag(REPOSITORY, "v9"), None, "pushed by digest");
         target.tag(&document, &tag("v9")).await.expect("tagged");
-        assert_eq!(registry.count("GET", "/manifests/"), 0, "the bytes were remembered");
-        let resolved: Resolved = target.resolve(&by_tag("v9"), &Limits::DEFAULT).await.expect("resolved");
-        assert_eq!((resolved.descriptor, resolved.bytes), (document.clone(), bytes));
-        signed_in(&registry).tag(&document, &tag("v10")).await.expect("read, then tagged");
-        assert_eq!(registry.tag(REPOSITORY, "v10"), Some(document.digest.to_string()));
+        assert_eq!(
+            registry.count("GET", "/manifests/"),
+            0,
+            "the bytes were remembered"
+        );
+        let resolved: Resolved = target
+            .resolve(&by_tag("v9"), &Limits::DEFAULT)
+            .await
+            .expect("resolved");
+        assert_eq!(
+            (resolved.descriptor, resolved.bytes),
+            (document.clone(), bytes)
+        );
+        signed_in(&registry)
+            .tag(&document, &tag("v10"))
+            .await
+            .expect("read, then tagged");
+        assert_eq!(
+            registry.tag(REPOSITORY, "v10"),
+            Some(document.digest.to_string())
+        );
     }
 }
 
@@ -37,7 +69,10 @@ async fn what_is_pushed_comes_back() {
 async fn empty_blobs_are_pushed() {
     let registry = Registry::start().await;
     let (blob, bytes) = blob_of(0);
-    target(&registry).push(&blob, Content::Bytes(&bytes)).await.expect("pushed");
+    target(&registry)
+        .push(&blob, Content::Bytes(&bytes))
+        .await
+        .expect("pushed");
     assert_eq!(read(&target(&registry), &blob).await.expect("read"), bytes);
 }
 
@@ -45,21 +80,44 @@ async fn empty_blobs_are_pushed() {
 async fn wrong_content_is_never_sent_in_full() {
     let registry = Registry::start().await;
     let (_, bytes) = blob_of(500_000);
-    let lie = Descriptor { digest: Digest::of(b"else"), ..Descriptor::of(media_type::OCTET_STREAM, &bytes) };
+    let lie = Descriptor {
+        digest: Digest::of(b"else"),
+        ..Descriptor::of(media_type::OCTET_STREAM, &bytes)
+    };
     for max_body in [usize::MAX, 1_000] {
         registry.set(|s| s.max_body = max_body);
-        assert_eq!(reason(target(&registry).push(&lie, Content::Bytes(&bytes)).await), Reason::DigestMismatch);
+        assert_eq!(
+            reason(target(&registry).push(&lie, Content::Bytes(&bytes)).await),
+            Reason::DigestMismatch
+        );
     }
-    assert!(registry.requests().iter().all(|r| r.body.len() < bytes.len()), "the last piece was held back");
+    assert!(
+        registry
+            .requests()
+            .iter()
+            .all(|r| r.body.len() < bytes.len()),
+        "the last piece was held back"
+    );
 }
 
 #[tokio::test]
 async fn a_body_that_is_too_large_goes_in_chunks() {
-    let registry = Registry::with(Settings { max_body: 5 << 20, ..Settings::default() }).await;
+    let registry = Registry::with(Settings {
+        max_body: 5 << 20,
+        ..Settings::default()
+    })
+    .await;
     let (blob, bytes) = blob_of(9 << 20);
-    target(&registry).push(&blob, Content::Bytes(&bytes)).await.expect("pushed");
+    target(&registry)
+        .push(&blob, Content::Bytes(&bytes))
+        .await
+        .expect("pushed");
     assert_eq!(registry.count("PATCH", "/blobs/uploads/"), 3);
-    let ranges: Vec<_> = registry.requests().iter().filter_map(|r| r.headers.get("content-range").cloned()).collect();
+    let ranges: Vec<_> = registry
+        .requests()
+        .iter()
+        .filter_map(|r| r.headers.get("content-range").cloned())
+        .collect();
     assert_eq!(ranges, ["0-4194303", "4194304-8388607", "8388608-9437183"]);
     assert_eq!(registry.blob(REPOSITORY, &blob.digest), Some(bytes));
 }
@@ -68,9 +126,16 @@ async fn a_body_that_is_too_large_goes_in_chunks() {
 async fn a_broken_upload_is_tried_again() {
     let registry = Registry::start().await;
     let (blob, bytes) = blob_of(300_000);
-    registry.fault(Fault::on("PUT", "/blobs/uploads/").drop_connection().times(1));
+    registry.fault(
+        Fault::on("PUT", "/blobs/uploads/")
+            .drop_connection()
+            .times(1),
+    );
     registry.fault(Fault::on("PUT", "/blobs/uploads/").status(503).times(1));
-    target(&registry).push(&blob, Content::Bytes(&bytes)).await.expect("pushed");
+    target(&registry)
+        .push(&blob, Content::Bytes(&bytes))
+        .await
+        .expect("pushed");
     assert_eq!(registry.blob(REPOSITORY, &blob.digest), Some(bytes));
 }
 
@@ -86,23 +151,42 @@ async fn a_refused_upload_says_so() {
     ] {
         registry.heal();
         registry.fault(Fault::on(method, "/blobs/uploads/").status(status));
-        assert_eq!(reason(target(&registry).push(&blob, Content::Bytes(&bytes)).await), expected, "{method} {status}");
+        assert_eq!(
+            reason(target(&registry).push(&blob, Content::Bytes(&bytes)).await),
+            expected,
+            "{method} {status}"
+        );
     }
     registry.heal();
     registry.fault(Fault::on("POST", "/blobs/uploads/").status(202));
-    assert_eq!(reason(target(&registry).push(&blob, Content::Bytes(&bytes)).await), Reason::RegistryUnavailable, "no Location");
+    assert_eq!(
+        reason(target(&registry).push(&blob, Content::Bytes(&bytes)).await),
+        Reason::RegistryUnavailable,
+        "no Location"
+    );
 }
 
 #[tokio::test]
 async fn blobs_are_mounted_from_a_neighbour() {
-    let registry = Registry::with(Settings { auth: Auth::Token("alice", SECRET), ..Settings::default() }).await;
+    let registry = Registry::with(Settings {
+        auth: Auth::Token("alice", SECRET),
+        ..Settings::default()
+    })
+    .await;
     let (blob, bytes) = blob_of(1_000);
     registry.put_blob("other/repo", bytes.clone());
-    let from = format!("{}/other/repo", registry.host()).parse().expect("a repository");
+    let from = format!("{}/other/repo", registry.host())
+        .parse()
+        .expect("a repository");
     let target = signed_in(&registry);
     assert!(target.mount(&blob, &from).await.expect("answered"));
     assert_eq!(registry.blob(REPOSITORY, &blob.digest), Some(bytes));
     let (missing, _) = blob_of(1_001);
     assert!(!target.mount(&missing, &from).await.expect("answered"));
-    assert!(!target.mount(&blob, &"r.example.com/x".parse().expect("a repository")).await.expect("another registry"));
+    assert!(
+        !target
+            .mount(&blob, &"r.example.com/x".parse().expect("a repository"))
+            .await
+            .expect("another registry")
+    );
 }

@@ -27,7 +27,9 @@ pub(crate) struct Run {
 
 impl Workspace {
     pub(crate) fn new() -> Self {
-        Self { folder: tempfile::tempdir().expect("a temporary folder") }
+        Self {
+            folder: tempfile::tempdir().expect("a temporary folder"),
+        }
     }
 
     /// A workspace with a lock of two files, `hello.sh` (0755) and `notes.txt`, in `lock.yaml`.
@@ -63,15 +65,25 @@ impl Workspace {
         let path = std::env::var_os("PATH").unwrap_or_default();
         command.env_clear();
         if let Some(profile) = std::env::var_os("LLVM_PROFILE_FILE") {
-            command.env("LLVM_PROFILE_FILE", profile); // so that coverage counts what the binary runs
+            // so that coverage counts what the binary runs
+            command.env("LLVM_PROFILE_FILE", profile);
         }
-        command.current_dir(self.path()).env("PATH", path).env("HOME", self.path()).env("COSIGN_PASSWORD", "test");
+        command
+            .current_dir(self.path())
+            .env("PATH", path)
+            .env("HOME", self.path())
+            .env("COSIGN_PASSWORD", "test");
         command
     }
 
     /// Runs packgate with these arguments.
     pub(crate) fn packgate<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Run {
-        Run::from(self.command(BINARY).args(args).output().expect("the binary runs"))
+        Run::from(
+            self.command(BINARY)
+                .args(args)
+                .output()
+                .expect("the binary runs"),
+        )
     }
 
     /// Runs packgate with a line of arguments, split at spaces.
@@ -84,15 +96,30 @@ impl Workspace {
         let mut children = Vec::new();
         for line in lines {
             let mut command = self.command(BINARY);
-            command.args(line.split_whitespace()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            command
+                .args(line.split_whitespace())
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped());
             children.push(command.spawn().expect("the binary runs"));
         }
-        children.into_iter().map(|child| Run::from(child.wait_with_output().expect("it ends"))).collect()
+        children
+            .into_iter()
+            .map(|child| Run::from(child.wait_with_output().expect("it ends")))
+            .collect()
     }
 
     /// Runs another program and expects success.
-    pub(crate) fn tool<S: AsRef<OsStr>>(&self, program: &str, args: impl IntoIterator<Item = S>) -> Run {
-        let output = self.command(program).args(args).output().unwrap_or_else(|e| panic!("{program}: {e}; make tools gets it"));
+    pub(crate) fn tool<S: AsRef<OsStr>>(
+        &self,
+        program: &str,
+        args: impl IntoIterator<Item = S>,
+    ) -> Run {
+        let output = self
+            .command(program)
+            .args(args)
+            .output()
+            .unwrap_or_else(|e| panic!("{program}: {e}; make tools gets it"));
         Run::from(output)
     }
 

@@ -9,7 +9,8 @@ use std::{
 
 use super::cli::Workspace;
 
-/// Are the peers to be used? `make test-interop` says so; elsewhere the test says that it was not run.
+/// Are the peers to be used? `make test-interop` says so; elsewhere the test says that it was not
+/// run.
 pub(crate) fn wanted(test: &str) -> bool {
     let wanted = std::env::var_os("PACKGATE_REQUIRE_TOOLS").is_some();
     if !wanted {
@@ -18,16 +19,26 @@ pub(crate) fn wanted(test: &str) -> bool {
     wanted
 }
 
-/// helm, if the test cluster's programs are there (`make cluster-build PROGRAMS=helm`) or one is installed. Elsewhere the test says that it
-/// was not run, and fails if the peers are required.
+/// helm, if the test cluster's programs are there (`make cluster-build PROGRAMS=helm`) or one is
+/// installed. Elsewhere the test says that it was not run, and fails if the peers are required.
 pub(crate) fn helm(test: &str) -> Option<PathBuf> {
-    let script = concat!(". ", env!("CARGO_MANIFEST_DIR"), "/tests/cluster/env/env.sh && command -v helm");
-    let output = Command::new("bash").args(["-c", script]).output().expect("bash runs");
+    let script = concat!(
+        ". ",
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/cluster/env/env.sh && command -v helm"
+    );
+    let output = Command::new("bash")
+        .args(["-c", script])
+        .output()
+        .expect("bash runs");
     let path = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     if !path.is_empty() {
         return Some(PathBuf::from(path));
     }
-    assert!(std::env::var_os("PACKGATE_REQUIRE_TOOLS").is_none(), "{test}: helm is missing (make cluster-build PROGRAMS=helm)");
+    assert!(
+        std::env::var_os("PACKGATE_REQUIRE_TOOLS").is_none(),
+        "{test}: helm is missing (make cluster-build PROGRAMS=helm)"
+    );
     println!("{test}: not run, helm is missing (make cluster-build PROGRAMS=helm)");
     None
 }
@@ -35,11 +46,15 @@ pub(crate) fn helm(test: &str) -> Option<PathBuf> {
 /// The folder of the JSON schemas of image-spec.
 pub(crate) fn schemas() -> PathBuf {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/get.sh");
-    let output = Command::new(script).arg("--schemas").output().expect("get.sh runs");
+    let output = Command::new(script)
+        .arg("--schemas")
+        .output()
+        .expect("get.sh runs");
     PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
 }
 
-/// A registry in a process of its own, on a free port of the loopback interface. It ends with this value.
+/// A registry in a process of its own, on a free port of the loopback interface. It ends with this
+/// value.
 pub(crate) struct Server {
     child: Child,
     pub(crate) host: String,
@@ -65,14 +80,25 @@ impl Server {
     pub(crate) fn test_registry(workspace: &Workspace, options: &[&str]) -> Self {
         let mut command = workspace.command("test-registry");
         // It ends when its stdin does, so none is left behind when a test dies.
-        command.args(["-listen", "127.0.0.1:0", "-until-eof"]).args(options).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().expect("test-registry starts; make tools gets it");
+        command
+            .args(["-listen", "127.0.0.1:0", "-until-eof"])
+            .args(options)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut child = command
+            .spawn()
+            .expect("test-registry starts; make tools gets it");
         let host = find(child.stdout.take().expect("a pipe"), "listening ");
         Self { child, host }
     }
 
     fn distribution(workspace: &Workspace) -> Self {
-        workspace.write("distribution.yml", "version: 0.1\nstorage: {inmemory: {}, delete: {enabled: true}}\nhttp: {addr: \"127.0.0.1:0\"}\n");
+        workspace.write(
+            "distribution.yml",
+            "version: 0.1\nstorage: {inmemory: {}, delete: \
+            {enabled: true}}\nhttp: {addr: \"127.0.0.1:0\"}\n",
+        );
         let mut command = workspace.command("distribution");
         command
             .args(["serve", "distribution.yml"])
@@ -80,12 +106,29 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
-        let mut child = command.spawn().expect("distribution starts; make tools gets it");
-        let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
-        let address = lines.find_map(|line| Some(line.split_once("listening on ")?.1.split('"').next()?.to_owned())).expect("an address");
+        let mut child = command
+            .spawn()
+            .expect("distribution starts; make tools gets it");
+        let mut lines = BufReader::new(child.stderr.take().expect("a pipe"))
+            .lines()
+            .map_while(Result::ok);
+        let address = lines
+            .find_map(|line| {
+                Some(
+                    line.split_once("listening on ")?
+                        .1
+                        .split('"')
+                        .next()?
+                        .to_owned(),
+                )
+            })
+            .expect("an address");
         // Somebody has to read on, or the server stops when the pipe is full.
         std::thread::spawn(move || lines.for_each(drop));
-        Self { child, host: address }
+        Self {
+            child,
+            host: address,
+        }
     }
 }
 
@@ -98,7 +141,9 @@ impl Drop for Server {
 
 fn find(output: impl std::io::Read, prefix: &str) -> String {
     let mut lines = BufReader::new(output).lines().map_while(Result::ok);
-    lines.find_map(|line| line.strip_prefix(prefix).map(ToOwned::to_owned)).expect("an address")
+    lines
+        .find_map(|line| line.strip_prefix(prefix).map(ToOwned::to_owned))
+        .expect("an address")
 }
 
 /// Files below a folder with their content and whether they are executable, by path.
@@ -118,7 +163,11 @@ fn collect(folder: &std::path::Path, prefix: &str, files: &mut Vec<(String, Vec<
             collect(&entry.path(), &format!("{name}/"), files);
         } else {
             let mode = entry.metadata().expect("metadata").permissions().mode();
-            files.push((name, fs::read(entry.path()).expect("a file"), mode & 0o111 != 0));
+            files.push((
+                name,
+                fs::read(entry.path()).expect("a file"),
+                mode & 0o111 != 0,
+            ));
         }
     }
 }

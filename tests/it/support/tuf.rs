@@ -1,4 +1,5 @@
-//! A TUF repository that is made and signed here, and a server that hands it out or misbehaves. Unit tests use this file too.
+//! A TUF repository that is made and signed here, and a server that hands it out or misbehaves.
+//! Unit tests use this file too.
 
 use std::{
     collections::BTreeMap,
@@ -41,7 +42,9 @@ pub(crate) struct TufRepository {
 
 impl Key {
     fn new() -> Self {
-        Self { pair: Ed25519KeyPair::generate().expect("a key") }
+        Self {
+            pair: Ed25519KeyPair::generate().expect("a key"),
+        }
     }
 
     fn public(&self) -> String {
@@ -59,19 +62,34 @@ impl Key {
 
 impl Keys {
     fn new() -> Self {
-        Self { root: Key::new(), timestamp: Key::new(), snapshot: Key::new(), targets: Key::new() }
+        Self {
+            root: Key::new(),
+            timestamp: Key::new(),
+            snapshot: Key::new(),
+            targets: Key::new(),
+        }
     }
 
     const fn all(&self) -> [(&'static str, &Key); 4] {
-        [("root", &self.root), ("timestamp", &self.timestamp), ("snapshot", &self.snapshot), ("targets", &self.targets)]
+        [
+            ("root", &self.root),
+            ("timestamp", &self.timestamp),
+            ("snapshot", &self.snapshot),
+            ("targets", &self.targets),
+        ]
     }
 }
 
 impl TufRepository {
     /// A repository whose root and metadata end then.
     pub(crate) fn new(trusted_root: &str, expires: &str) -> Self {
-        let mut repository =
-            Self { keys: Keys::new(), root_version: 0, version: 0, root_expires: "2030-01-01T00:00:00Z".to_owned(), files: Arc::default() };
+        let mut repository = Self {
+            keys: Keys::new(),
+            root_version: 0,
+            version: 0,
+            root_expires: "2030-01-01T00:00:00Z".to_owned(),
+            files: Arc::default(),
+        };
         repository.write_root(&[]);
         repository.publish(trusted_root, expires);
         repository
@@ -91,23 +109,52 @@ impl TufRepository {
     pub(crate) fn publish_all(&mut self, contents: &[(&str, &str)], expires: &str) {
         self.version += 1;
         let version = self.version;
-        let target = |text: &str| json!({"length": text.len(), "hashes": {"sha256": sha256(text.as_bytes())}});
-        let listed: serde_json::Map<String, Value> = contents.iter().map(|(name, text)| ((*name).to_owned(), target(text))).collect();
+        let target = |text: &str| {
+            json!({
+                "length": text.len(),
+                "hashes": {"sha256": sha256(text.as_bytes())},
+            })
+        };
+        let listed: serde_json::Map<String, Value> = contents
+            .iter()
+            .map(|(name, text)| ((*name).to_owned(), target(text)))
+            .collect();
         let targets = signed(
-            &json!({"_type": "targets", "spec_version": "1.0.31", "version": version, "expires": expires, "targets": listed}),
+            &json!({
+                "_type": "targets",
+                "spec_version": "1.0.31",
+                "version": version,
+                "expires": expires,
+                "targets": listed,
+            }),
             &[&self.keys.targets],
         );
         let snapshot = signed(
-            &json!({"_type": "snapshot", "spec_version": "1.0.31", "version": version, "expires": expires, "meta": {"targets.json": pin(version, &targets)}}),
+            &json!({
+                "_type": "snapshot",
+                "spec_version": "1.0.31",
+                "version": version,
+                "expires": expires,
+                "meta": {"targets.json": pin(version, &targets)},
+            }),
             &[&self.keys.snapshot],
         );
         let timestamp = signed(
-            &json!({"_type": "timestamp", "spec_version": "1.0.31", "version": version, "expires": expires, "meta": {"snapshot.json": pin(version, &snapshot)}}),
+            &json!({
+                "_type": "timestamp",
+                "spec_version": "1.0.31",
+                "version": version,
+                "expires": expires,
+                "meta": {"snapshot.json": pin(version, &snapshot)},
+            }),
             &[&self.keys.timestamp],
         );
         let mut files = self.files.lock().expect("no panic");
         for (name, text) in contents {
-            files.insert(format!("targets/{}.{name}", sha256(text.as_bytes())), text.as_bytes().to_vec());
+            files.insert(
+                format!("targets/{}.{name}", sha256(text.as_bytes())),
+                text.as_bytes().to_vec(),
+            );
         }
         files.insert(format!("{version}.targets.json"), targets);
         files.insert(format!("{version}.snapshot.json"), snapshot);
@@ -135,16 +182,36 @@ impl TufRepository {
 
     fn write_root(&mut self, also: &[&Key]) {
         self.root_version += 1;
-        let keys: serde_json::Map<String, Value> = self.keys.all().iter().map(|(_, key)| (key.id(), key.declared())).collect();
-        let roles: serde_json::Map<String, Value> =
-            self.keys.all().iter().map(|(role, key)| ((*role).to_owned(), json!({"keyids": [key.id()], "threshold": 1}))).collect();
+        let keys: serde_json::Map<String, Value> = self
+            .keys
+            .all()
+            .iter()
+            .map(|(_, key)| (key.id(), key.declared()))
+            .collect();
+        let roles: serde_json::Map<String, Value> = self
+            .keys
+            .all()
+            .iter()
+            .map(|(role, key)| {
+                (
+                    (*role).to_owned(),
+                    json!({"keyids": [key.id()], "threshold": 1}),
+                )
+            })
+            .collect();
         let root = json!({
-            "_type": "root", "spec_version": "1.0.31", "version": self.root_version, "expires": self.root_expires,
+            "_type": "root", "spec_version": "1.0.31", "version": self.root_version,
+            "expires": self.root_expires,
             "consistent_snapshot": true, "keys": keys, "roles": roles,
         });
-        let signers: Vec<&Key> = std::iter::once(&self.keys.root).chain(also.iter().copied()).collect();
+        let signers: Vec<&Key> = std::iter::once(&self.keys.root)
+            .chain(also.iter().copied())
+            .collect();
         let bytes = signed(&root, &signers);
-        self.files.lock().expect("no panic").insert(format!("{}.root.json", self.root_version), bytes);
+        self.files
+            .lock()
+            .expect("no panic")
+            .insert(format!("{}.root.json", self.root_version), bytes);
     }
 }
 
@@ -159,8 +226,13 @@ fn sha256(bytes: &[u8]) -> String {
 /// The texts here are plain, so that canonical JSON is the same by every rule.
 fn signed(document: &Value, keys: &[&Key]) -> Vec<u8> {
     let bytes = serde_json_canonicalizer::to_vec(document).expect("JSON");
-    let signatures: Vec<Value> = keys.iter().map(|key| json!({"keyid": key.id(), "sig": hex::encode(key.pair.sign(&bytes))})).collect();
-    json!({"signed": document, "signatures": signatures}).to_string().into_bytes()
+    let signatures: Vec<Value> = keys
+        .iter()
+        .map(|key| json!({"keyid": key.id(), "sig": hex::encode(key.pair.sign(&bytes))}))
+        .collect();
+    json!({"signed": document, "signatures": signatures})
+        .to_string()
+        .into_bytes()
 }
 
 /// How a server behaves.
@@ -190,8 +262,16 @@ impl TufServer {
     /// On a port of this address.
     pub(crate) fn start_at(ip: &str, files: &Arc<Mutex<Files>>) -> Self {
         let listener = TcpListener::bind((ip, 0)).unwrap_or_else(|e| panic!("{ip}: {e}"));
-        let server = Self { address: listener.local_addr().expect("an address"), behaviour: Arc::default(), ends: Arc::default() };
-        let (files, behaviour, ends) = (Arc::clone(files), Arc::clone(&server.behaviour), Arc::clone(&server.ends));
+        let server = Self {
+            address: listener.local_addr().expect("an address"),
+            behaviour: Arc::default(),
+            ends: Arc::default(),
+        };
+        let (files, behaviour, ends) = (
+            Arc::clone(files),
+            Arc::clone(&server.behaviour),
+            Arc::clone(&server.ends),
+        );
         std::thread::spawn(move || {
             for connection in listener.incoming().map_while(Result::ok) {
                 if ends.load(Ordering::SeqCst) {
@@ -222,15 +302,32 @@ impl Drop for TufServer {
 
 /// One request of a connection. Whoever went away needs no answer.
 fn answer(connection: TcpStream, files: &Mutex<Files>, behaviour: &Behaviour) {
-    let Ok(reading) = connection.try_clone() else { return };
-    let lines: Vec<String> = BufReader::new(reading).lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
-    let Some(path) = lines.first().and_then(|line| line.split(' ').nth(1)) else { return };
+    let Ok(reading) = connection.try_clone() else {
+        return;
+    };
+    let lines: Vec<String> = BufReader::new(reading)
+        .lines()
+        .map_while(Result::ok)
+        .take_while(|line| !line.is_empty())
+        .collect();
+    let Some(path) = lines.first().and_then(|line| line.split(' ').nth(1)) else {
+        return;
+    };
     behaviour.requests.fetch_add(1, Ordering::SeqCst);
-    let found = files.lock().expect("no panic").get(path.trim_start_matches("/tuf/")).cloned();
+    let found = files
+        .lock()
+        .expect("no panic")
+        .get(path.trim_start_matches("/tuf/"))
+        .cloned();
     let mut connection = connection;
     let mut send = |status: &str, body: &[u8]| {
-        let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
-        connection.write_all(head.as_bytes()).and_then(|()| connection.write_all(body))
+        let head = format!(
+            "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
+        connection
+            .write_all(head.as_bytes())
+            .and_then(|()| connection.write_all(body))
     };
     let _ = match found {
         _ if behaviour.fails.load(Ordering::SeqCst) => send("500 Internal Server Error", b""),

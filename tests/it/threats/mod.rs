@@ -1,5 +1,6 @@
-//! The vectors of docs/threat-model.md that need no cluster: the real binary, a registry that does what an attacker wants, and what was
-//! measured held against the row. The rows that need an API server are in tests/cluster.
+//! The vectors of docs/threat-model.md that need no cluster: the real binary, a registry that does
+//! what an attacker wants, and what was measured held against the row. The rows that need an API
+//! server are in tests/cluster.
 
 mod content;
 mod credentials;
@@ -51,7 +52,13 @@ impl Scene {
     pub(super) async fn with(settings: Settings) -> Self {
         let registry = Registry::with(settings).await;
         let image = registry.put_manifest(TEAM, Some("v1"), media_type::INDEX, index(&[]));
-        Self { registry, workspace: Workspace::new(), image, key: Key::new(crate::support::forging::Algorithm::P256), sigstore: Sigstore::new() }
+        Self {
+            registry,
+            workspace: Workspace::new(),
+            image,
+            key: Key::new(crate::support::forging::Algorithm::P256),
+            sigstore: Sigstore::new(),
+        }
     }
 
     /// `HOST/team/app@DIGEST`
@@ -98,14 +105,23 @@ impl Scene {
         attach(&self.registry, TEAM, &self.image, content)
     }
 
-    /// A policy for the registry's every repository, with this key as its only authority, and these further fields.
+    /// A policy for the registry's every repository, with this key as its only authority, and these
+    /// further fields.
     pub(super) fn policy(&self, more: &Value) -> Value {
         let key = json!([{"name": "team", "key": {"pem": self.key.pem()}}]);
-        let mut spec = json!({"match": {"references": [format!("{}/**", self.registry.host())]}, "authorities": key});
+        let mut spec = json!({
+            "match": {"references": [format!("{}/**", self.registry.host())]},
+            "authorities": key,
+        });
         for (field, value) in more.as_object().expect("fields") {
             spec[field] = value.clone();
         }
-        json!({"apiVersion": "packgate.dev/v1alpha1", "kind": "ClusterBundlePolicy", "metadata": {"name": "p"}, "spec": spec})
+        json!({
+            "apiVersion": "packgate.dev/v1alpha1",
+            "kind": "ClusterBundlePolicy",
+            "metadata": {"name": "p"},
+            "spec": spec,
+        })
     }
 
     /// Asks about the image, under the policy of its key.
@@ -117,14 +133,20 @@ impl Scene {
     pub(super) fn judge_by(&self, reference: &str, documents: &[Value], more: &str) -> Outcome {
         let text: Vec<String> = documents.iter().map(ToString::to_string).collect();
         self.workspace.write("policy.yaml", text.join("\n---\n"));
-        self.run(&format!("verify --plain-http {reference} --policy policy.yaml {more}"))
+        self.run(&format!(
+            "verify --plain-http {reference} --policy policy.yaml {more}"
+        ))
     }
 
     /// Runs the binary, and counts.
     pub(super) fn run(&self, line: &str) -> Outcome {
         let before = self.registry.requests().len();
         let run = self.workspace.run(&format!("{line} -o json"));
-        Outcome { reason: reason(&run), requests: self.registry.requests().len() - before, report: document(&run) }
+        Outcome {
+            reason: reason(&run),
+            requests: self.registry.requests().len() - before,
+            report: document(&run),
+        }
     }
 }
 
@@ -135,19 +157,31 @@ fn document(run: &Run) -> Value {
 /// The first reason of a report or an error.
 pub(super) fn reason(run: &Run) -> String {
     let document = document(run);
-    let said = [&document["denials"][0]["reason"], &document["reason"], &document["outcome"]].into_iter().find_map(Value::as_str);
+    let said = [
+        &document["denials"][0]["reason"],
+        &document["reason"],
+        &document["outcome"],
+    ]
+    .into_iter()
+    .find_map(Value::as_str);
     let said = if run.code == 0 { Some(ADMITTED) } else { said };
-    said.unwrap_or_else(|| panic!("no reason: {run:#?}")).to_owned()
+    said.unwrap_or_else(|| panic!("no reason: {run:#?}"))
+        .to_owned()
 }
 
 /// The statement about a digest.
 pub(super) fn statement(about: &Digest, predicate_type: &str, predicate: &Value) -> Value {
-    json!({"_type": "https://in-toto.io/Statement/v1", "subject": [{"name": "app", "digest": {"sha256": about.hex()}}],
+    json!({"_type": "https://in-toto.io/Statement/v1", "subject": [
+        {"name": "app", "digest": {"sha256": about.hex()}},
+    ],
         "predicateType": predicate_type, "predicate": predicate})
 }
 
 pub(super) fn provenance(builder: &str) -> Value {
-    json!({"buildDefinition": {"buildType": "https://ci.example.com/build", "externalParameters": {}}, "runDetails": {"builder": {"id": builder}}})
+    json!({
+        "buildDefinition": {"buildType": "https://ci.example.com/build", "externalParameters": {}},
+        "runDetails": {"builder": {"id": builder}},
+    })
 }
 
 /// An image index of these descriptors.
@@ -158,7 +192,8 @@ pub(super) fn index(manifests: &[Value]) -> String {
 /// The manifest of a referrer whose only layer is this.
 pub(super) fn referrer(subject: &Digest, layer: &Digest, size: usize) -> Value {
     json!({
-        "schemaVersion": 2, "mediaType": media_type::MANIFEST, "artifactType": media_type::SIGSTORE_BUNDLE_V03,
+        "schemaVersion": 2, "mediaType": media_type::MANIFEST,
+        "artifactType": media_type::SIGSTORE_BUNDLE_V03,
         "config": {"mediaType": media_type::EMPTY, "digest": Digest::of(b"{}"), "size": 2},
         "layers": [{"mediaType": media_type::SIGSTORE_BUNDLE_V03, "digest": layer, "size": size}],
         "subject": {"mediaType": media_type::INDEX, "digest": subject, "size": 1},
@@ -166,15 +201,28 @@ pub(super) fn referrer(subject: &Digest, layer: &Digest, size: usize) -> Value {
 }
 
 /// Stores a bundle and the manifest that attaches it.
-pub(super) fn attach(registry: &Registry, repository: &str, subject: &Digest, content: Vec<u8>) -> Digest {
+pub(super) fn attach(
+    registry: &Registry,
+    repository: &str,
+    subject: &Digest,
+    content: Vec<u8>,
+) -> Digest {
     let size = content.len();
     let layer = registry.put_blob(repository, content);
-    registry.put_manifest(repository, None, media_type::MANIFEST, referrer(subject, &layer, size).to_string())
+    registry.put_manifest(
+        repository,
+        None,
+        media_type::MANIFEST,
+        referrer(subject, &layer, size).to_string(),
+    )
 }
 
 /// The reasons of outcomes.
 pub(super) fn reasons(outcomes: &[Outcome]) -> Vec<&str> {
-    outcomes.iter().map(|outcome| outcome.reason.as_str()).collect()
+    outcomes
+        .iter()
+        .map(|outcome| outcome.reason.as_str())
+        .collect()
 }
 
 /// The requests of outcomes.
@@ -189,5 +237,8 @@ pub(super) fn expect<const N: usize>(attempts: [(&str, Outcome, &str); N]) -> Ve
         println!("{what}: {}, {} requests", outcome.reason, outcome.requests);
         assert_eq!(outcome.reason, *reason, "{what}: {:#}", outcome.report);
     }
-    attempts.into_iter().map(|(_, outcome, _)| outcome).collect()
+    attempts
+        .into_iter()
+        .map(|(_, outcome, _)| outcome)
+        .collect()
 }

@@ -26,7 +26,11 @@ impl Sigstore {
             return None;
         }
         let urls = fs::read_to_string(folder.join("urls")).expect("a list");
-        let urls = urls.lines().filter_map(|line| line.split_once(' ')).map(|(name, url)| (name.to_owned(), url.to_owned())).collect();
+        let urls = urls
+            .lines()
+            .filter_map(|line| line.split_once(' '))
+            .map(|(name, url)| (name.to_owned(), url.to_owned()))
+            .collect();
         Some(Self { folder, urls })
     }
 
@@ -48,12 +52,16 @@ impl Sigstore {
         })
     }
 
-    /// Where one of its servers is: `issuers`, `ct-log`, `fulcio`, `rekor`, `rekor-v1` or `timestamps`.
+    /// Where one of its servers is: `issuers`, `ct-log`, `fulcio`, `rekor`, `rekor-v1` or
+    /// `timestamps`.
     pub(crate) fn url(&self, server: &str) -> &str {
-        self.urls.get(server).unwrap_or_else(|| panic!("a private Sigstore has no {server}"))
+        self.urls
+            .get(server)
+            .unwrap_or_else(|| panic!("a private Sigstore has no {server}"))
     }
 
-    /// The URL of an issuer that it believes: `email`, `uri`, `username`, `spiffe` or `github-workflow`.
+    /// The URL of an issuer that it believes: `email`, `uri`, `username`, `spiffe` or
+    /// `github-workflow`.
     pub(crate) fn issuer(&self, kind: &str) -> String {
         format!("{}/{kind}", self.url("issuers"))
     }
@@ -61,12 +69,21 @@ impl Sigstore {
     /// A token of an issuer with these claims, good for ten minutes and for Fulcio.
     pub(crate) fn token(&self, issuer: &str, claims: &[(&str, &str)]) -> String {
         let mut curl = Command::new("curl");
-        curl.args(["-sSfG", "--noproxy", "*", &format!("{}/token", self.issuer(issuer))]);
+        curl.args([
+            "-sSfG",
+            "--noproxy",
+            "*",
+            &format!("{}/token", self.issuer(issuer)),
+        ]);
         for (claim, value) in claims {
             curl.args(["--data-urlencode", &format!("{claim}={value}")]);
         }
         let output = curl.output().unwrap_or_else(|e| panic!("curl: {e}"));
-        assert!(output.status.success(), "no token: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "no token: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).expect("a token")
     }
 }

@@ -21,13 +21,24 @@ const SYSTEM: &str = "packgate-system";
 
 /// A policy of a namespace; of the cluster, for an empty one.
 fn policy(namespace: &str, name: &str, generation: u32, authorities: &Value) -> PolicyObject {
-    let kind = if namespace.is_empty() { "ClusterBundlePolicy" } else { "BundlePolicy" };
-    let mut metadata = json!({"name": name, "uid": format!("{namespace}/{name}"), "generation": generation});
+    let kind = if namespace.is_empty() {
+        "ClusterBundlePolicy"
+    } else {
+        "BundlePolicy"
+    };
+    let mut metadata =
+        json!({"name": name, "uid": format!("{namespace}/{name}"), "generation": generation});
     if !namespace.is_empty() {
         metadata["namespace"] = namespace.into();
     }
     let spec = json!({"match": {"references": ["r.example.com/**"]}, "authorities": authorities});
-    PolicyObject::read(json!({"apiVersion": "packgate.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec})).expect("a policy")
+    PolicyObject::read(json!({
+        "apiVersion": "packgate.dev/v1alpha1",
+        "kind": kind,
+        "metadata": metadata,
+        "spec": spec,
+    }))
+    .expect("a policy")
 }
 
 fn key() -> Value {
@@ -36,25 +47,61 @@ fn key() -> Value {
 
 /// Authorities of a company, all with the same certificates and lists.
 fn of_company(count: usize) -> Value {
-    let (ca, crl) = (json!({"kind": "ConfigMap", "name": "ca"}), json!({"kind": "ConfigMap", "name": "crl"}));
-    let one =
-        |n: usize| json!({"name": format!("a{n}"), "certificate": {"caRef": ca, "crlRef": crl, "subject": {"exact": format!("spiffe://corp/{n}")}}});
+    let (ca, crl) = (
+        json!({"kind": "ConfigMap", "name": "ca"}),
+        json!({"kind": "ConfigMap", "name": "crl"}),
+    );
+    let one = |n: usize| {
+        json!({
+            "name": format!("a{n}"),
+            "certificate": {
+                "caRef": ca,
+                "crlRef": crl,
+                "subject": {"exact": format!("spiffe://corp/{n}")},
+            },
+        })
+    };
     json!((0..count).map(one).collect::<Vec<_>>())
 }
 
-fn with_company(policies: Vec<PolicyObject>, namespace: &str, pki: &Pki, lists: String) -> Gathered {
-    let map = |name: &str, key: &str, text: String| ((namespace.to_owned(), name.to_owned()), Some([(key.to_owned(), text)].into()));
-    Gathered { policies, config_maps: [map("ca", "ca.crt", pki.pem()), map("crl", "ca.crl", lists)].into(), ..Gathered::default() }
+fn with_company(
+    policies: Vec<PolicyObject>,
+    namespace: &str,
+    pki: &Pki,
+    lists: String,
+) -> Gathered {
+    let map = |name: &str, key: &str, text: String| {
+        (
+            (namespace.to_owned(), name.to_owned()),
+            Some([(key.to_owned(), text)].into()),
+        )
+    };
+    Gathered {
+        policies,
+        config_maps: [map("ca", "ca.crt", pki.pem()), map("crl", "ca.crl", lists)].into(),
+        ..Gathered::default()
+    }
 }
 
 fn lists(pki: &Pki, serials: &[u8]) -> String {
-    format!("{}{}", list(&pki.root, &[]), list(&pki.intermediate, serials))
+    format!(
+        "{}{}",
+        list(&pki.root, &[]),
+        list(&pki.intermediate, serials)
+    )
 }
 
 fn authorities(snapshot: &Snapshot) -> Vec<Arc<CertificateAuthority>> {
-    let all = snapshot.policies().iter().flat_map(|policy| &policy.rules().authorities);
+    let all = snapshot
+        .policies()
+        .iter()
+        .flat_map(|policy| &policy.rules().authorities);
     let of = |authority: &crate::core::policy::Authority| {
-        if let Means::Certificate { authority, .. } = &authority.means { Some(Arc::clone(authority)) } else { None }
+        if let Means::Certificate { authority, .. } = &authority.means {
+            Some(Arc::clone(authority))
+        } else {
+            None
+        }
     };
     all.filter_map(of).collect()
 }
@@ -63,8 +110,15 @@ fn authorities(snapshot: &Snapshot) -> Vec<Arc<CertificateAuthority>> {
 fn faults(snapshot: &Snapshot) -> BTreeMap<String, BTreeSet<Option<Reason>>> {
     let mut faults = BTreeMap::<String, BTreeSet<Option<Reason>>>::new();
     for policy in snapshot.policies() {
-        let namespace = if let Kind::Namespaced(namespace) = &policy.rules().kind { namespace.clone() } else { String::new() };
-        faults.entry(namespace).or_default().insert(policy.fault().map(|_| policy.fault_reason()));
+        let namespace = if let Kind::Namespaced(namespace) = &policy.rules().kind {
+            namespace.clone()
+        } else {
+            String::new()
+        };
+        faults
+            .entry(namespace)
+            .or_default()
+            .insert(policy.fault().map(|_| policy.fault_reason()));
     }
     faults
 }
@@ -76,20 +130,44 @@ fn now() -> Timestamp {
 #[test]
 fn what_is_the_same_is_parsed_once_and_not_kept_when_nobody_has_it() {
     let pki = Pki::new();
-    let policies = |generation| (0..4).map(|n| policy("team-a", &format!("p{n}"), generation, &of_company(16))).collect::<Vec<_>>();
+    let policies = |generation| {
+        (0..4)
+            .map(|n| policy("team-a", &format!("p{n}"), generation, &of_company(16)))
+            .collect::<Vec<_>>()
+    };
     let (mut compiler, same) = (Compiler::default(), lists(&pki, &[7]));
-    let first = compiler.compile(&with_company(policies(1), "team-a", &pki, same.clone()), SYSTEM, now());
-    assert_eq!(faults(&first), [("team-a".to_owned(), [None].into())].into());
+    let first = compiler.compile(
+        &with_company(policies(1), "team-a", &pki, same.clone()),
+        SYSTEM,
+        now(),
+    );
+    assert_eq!(
+        faults(&first),
+        [("team-a".to_owned(), [None].into())].into()
+    );
     let all = authorities(&first);
     assert_eq!(all.len(), 64);
-    assert!(all.iter().all(|authority| Arc::ptr_eq(authority, &all[0])), "one copy for all authorities of all policies");
+    assert!(
+        all.iter().all(|authority| Arc::ptr_eq(authority, &all[0])),
+        "one copy for all authorities of all policies"
+    );
     // The policies change, and what they name does not.
-    let second = compiler.compile(&with_company(policies(2), "team-a", &pki, same), SYSTEM, now());
-    assert!(Arc::ptr_eq(&authorities(&second)[0], &all[0]) && first.revision() != second.revision());
+    let second = compiler.compile(
+        &with_company(policies(2), "team-a", &pki, same),
+        SYSTEM,
+        now(),
+    );
+    assert!(
+        Arc::ptr_eq(&authorities(&second)[0], &all[0]) && first.revision() != second.revision()
+    );
     // The list changes: the old one ends with the last snapshot that has it.
     let old: Weak<CertificateAuthority> = Arc::downgrade(&all[0]);
     drop((first, second, all));
-    let third = compiler.compile(&with_company(policies(2), "team-a", &pki, lists(&pki, &[8])), SYSTEM, now());
+    let third = compiler.compile(
+        &with_company(policies(2), "team-a", &pki, lists(&pki, &[8])),
+        SYSTEM,
+        now(),
+    );
     assert!(old.upgrade().is_none() && authorities(&third).len() == 64);
 }
 
@@ -98,35 +176,73 @@ fn over_its_budget_a_namespace_refuses_what_it_governs_and_no_other_notices() {
     let pki = Pki::new();
     let expressions = |first: usize| {
         let one = |n: usize| {
-            let (ca, subject) = (json!({"kind": "ConfigMap", "name": "ca"}), json!({"regexp": format!("https://git/{n}/([a-z]{{1,30}}x){{1,20}}")}));
+            let (ca, subject) = (
+                json!({"kind": "ConfigMap", "name": "ca"}),
+                json!({"regexp": format!("https://git/{n}/([a-z]{{1,30}}x){{1,20}}")}),
+            );
             json!({"name": format!("a{n}"), "certificate": {"caRef": ca, "subject": subject}})
         };
         json!((first..first + 16).map(one).collect::<Vec<_>>())
     };
-    let long = json!([{"name": "a", "keyless": {"trustRootRef": {"name": "corp"}, "issuer": "i".repeat(200 << 10), "subject": {"exact": "a"}}}]);
+    let long = json!([
+        {
+            "name": "a",
+            "keyless": {
+                "trustRootRef": {"name": "corp"},
+                "issuer": "i".repeat(200 << 10),
+                "subject": {"exact": "a"},
+            },
+        },
+    ]);
     let many = |count: usize, authorities: &dyn Fn(usize) -> Value| {
-        (0..count).map(|n| policy("team-a", &format!("p{n}"), 1, &authorities(n))).collect::<Vec<_>>()
+        (0..count)
+            .map(|n| policy("team-a", &format!("p{n}"), 1, &authorities(n)))
+            .collect::<Vec<_>>()
     };
     let one_key = key();
     let cases: [(&str, Vec<PolicyObject>); 4] = [
         ("policies, the limit is 64", many(65, &|_| one_key.clone())),
-        ("authorities, the limit is 256", many(17, &|_| of_company(16))),
+        (
+            "authorities, the limit is 256",
+            many(17, &|_| of_company(16)),
+        ),
         ("bytes of rules, keys", many(12, &|_| long.clone())),
         ("bytes of rules, keys", many(10, &|n| expressions(16 * n))),
     ];
     for (bound, greedy) in cases {
         let mut policies = greedy;
-        policies.extend([policy("", "cluster", 1, &one_key), policy("team-b", "modest", 1, &one_key)]);
-        let snapshot = with_company(policies, "team-a", &pki, lists(&pki, &[])).compile(SYSTEM, now());
+        policies.extend([
+            policy("", "cluster", 1, &one_key),
+            policy("team-b", "modest", 1, &one_key),
+        ]);
+        let snapshot =
+            with_company(policies, "team-a", &pki, lists(&pki, &[])).compile(SYSTEM, now());
         let good: BTreeSet<Option<Reason>> = [None].into();
-        let expected = [(String::new(), good.clone()), ("team-a".to_owned(), [Some(Reason::LimitExceeded)].into()), ("team-b".to_owned(), good)];
+        let expected = [
+            (String::new(), good.clone()),
+            ("team-a".to_owned(), [Some(Reason::LimitExceeded)].into()),
+            ("team-b".to_owned(), good),
+        ];
         assert_eq!(faults(&snapshot), expected.into(), "{bound}");
-        let refusing = snapshot.policies().iter().find(|policy| policy.rules().kind == Kind::Namespaced("team-a".into())).expect("a policy");
+        let refusing = snapshot
+            .policies()
+            .iter()
+            .find(|policy| policy.rules().kind == Kind::Namespaced("team-a".into()))
+            .expect("a policy");
         let fault = refusing.fault().expect("a fault");
-        assert!(fault.contains(bound) && fault.contains("team-a") && fault.contains("delete some"), "{fault}");
+        assert!(
+            fault.contains(bound) && fault.contains("team-a") && fault.contains("delete some"),
+            "{fault}"
+        );
         // It governs what it governed, and only in its namespace.
-        let scope = |namespace| crate::core::policy::Scope { name: crate::core::policy::Name::Unreadable, used_as: Use::PackedBundle, namespace };
-        assert!(refusing.concerns(&scope(Some("team-a"))) && !refusing.concerns(&scope(Some("team-b"))));
+        let scope = |namespace| crate::core::policy::Scope {
+            name: crate::core::policy::Name::Unreadable,
+            used_as: Use::PackedBundle,
+            namespace,
+        };
+        assert!(
+            refusing.concerns(&scope(Some("team-a"))) && !refusing.concerns(&scope(Some("team-b")))
+        );
     }
 }
 
@@ -134,23 +250,55 @@ fn over_its_budget_a_namespace_refuses_what_it_governs_and_no_other_notices() {
 fn config_maps_are_counted_before_they_are_parsed() {
     let policies = |count: usize| {
         let one = |n: usize| {
-            let (ca, crl) = (json!({"kind": "ConfigMap", "name": "ca"}), json!({"kind": "ConfigMap", "name": format!("crl-{n}")}));
-            policy("team-a", &format!("p{n}"), 1, &json!([{"name": "a", "certificate": {"caRef": ca, "crlRef": crl, "subject": {"exact": "a"}}}]))
+            let (ca, crl) = (
+                json!({"kind": "ConfigMap", "name": "ca"}),
+                json!({"kind": "ConfigMap", "name": format!("crl-{n}")}),
+            );
+            policy(
+                "team-a",
+                &format!("p{n}"),
+                1,
+                &json!([
+                    {
+                        "name": "a",
+                        "certificate": {"caRef": ca, "crlRef": crl, "subject": {"exact": "a"}},
+                    },
+                ]),
+            )
         };
         (0..count).map(one).collect::<Vec<_>>()
     };
     let gathered = |count: usize| {
-        let mut gathered = Gathered { policies: policies(count), ..Gathered::default() };
+        let mut gathered = Gathered {
+            policies: policies(count),
+            ..Gathered::default()
+        };
         let map = |name| (name, Some(ConfigMapData::without_content(1 << 20)));
         gathered.config_maps = gathered.needed(SYSTEM).into_iter().map(map).collect();
         gathered
     };
     let snapshot = gathered(3).compile(SYSTEM, now());
-    assert_eq!(faults(&snapshot), [("team-a".to_owned(), [Some(Reason::LimitExceeded)].into())].into());
-    assert!(snapshot.policies()[0].fault().expect("a fault").contains("bytes in the ConfigMaps"), "{:?}", snapshot.policies()[0].fault());
+    assert_eq!(
+        faults(&snapshot),
+        [("team-a".to_owned(), [Some(Reason::LimitExceeded)].into())].into()
+    );
+    assert!(
+        snapshot.policies()[0]
+            .fault()
+            .expect("a fault")
+            .contains("bytes in the ConfigMaps"),
+        "{:?}",
+        snapshot.policies()[0].fault()
+    );
     let too_many = gathered(Budget::NAMESPACE.config_maps);
-    assert!(too_many.config_maps.is_empty(), "nothing is watched for policies that are not compiled");
-    assert_eq!(faults(&too_many.compile(SYSTEM, now())), [("team-a".to_owned(), [Some(Reason::LimitExceeded)].into())].into());
+    assert!(
+        too_many.config_maps.is_empty(),
+        "nothing is watched for policies that are not compiled"
+    );
+    assert_eq!(
+        faults(&too_many.compile(SYSTEM, now())),
+        [("team-a".to_owned(), [Some(Reason::LimitExceeded)].into())].into()
+    );
 }
 
 #[test]
@@ -158,22 +306,48 @@ fn only_what_changed_is_compiled_and_whoever_never_stops_waits() {
     let (mut compiler, begin) = (Compiler::default(), Instant::now());
     let (of_a, of_b, of_cluster) = (key(), key(), key());
     let gathered = |a: u32, b: u32, cluster: u32| Gathered {
-        policies: vec![policy("team-a", "a", a, &of_a), policy("team-b", "b", b, &of_b), policy("", "c", cluster, &of_cluster)],
+        policies: vec![
+            policy("team-a", "a", a, &of_a),
+            policy("team-b", "b", b, &of_b),
+            policy("", "c", cluster, &of_cluster),
+        ],
         ..Gathered::default()
     };
-    let generations = |snapshot: &Snapshot| snapshot.policies().iter().map(|policy| policy.rules().generation).collect::<Vec<_>>();
+    let generations = |snapshot: &Snapshot| {
+        snapshot
+            .policies()
+            .iter()
+            .map(|policy| policy.rules().generation)
+            .collect::<Vec<_>>()
+    };
     let mut step = |a, b, cluster, at| {
-        let (snapshot, turn) = compiler.compile_at(&gathered(a, b, cluster), SYSTEM, now(), begin + at);
-        (generations(&snapshot), turn.map(|turn| turn - begin), snapshot.revision().to_owned())
+        let (snapshot, turn) =
+            compiler.compile_at(&gathered(a, b, cluster), SYSTEM, now(), begin + at);
+        (
+            generations(&snapshot),
+            turn.map(|turn| turn - begin),
+            snapshot.revision().to_owned(),
+        )
     };
     for generation in 1..=AT_ONCE {
-        assert_eq!(step(generation, 1, 1, Duration::ZERO).0, [1, i64::from(generation), 1]);
+        assert_eq!(
+            step(generation, 1, 1, Duration::ZERO).0,
+            [1, i64::from(generation), 1]
+        );
     }
     let last = i64::from(AT_ONCE);
     let (found, turn, revision) = step(AT_ONCE + 1, 2, 2, Duration::ZERO);
-    assert_eq!((found, turn), (vec![2, last, 2], Some(INTERVAL)), "only team-a waits, and its policy stays what it was");
+    assert_eq!(
+        (found, turn),
+        (vec![2, last, 2], Some(INTERVAL)),
+        "only team-a waits, and its policy stays what it was"
+    );
     let (found, turn, same) = step(AT_ONCE + 2, 2, 2, INTERVAL / 2);
-    assert_eq!((found, turn, same), (vec![2, last, 2], Some(INTERVAL), revision.clone()), "what is not in force is not told");
+    assert_eq!(
+        (found, turn, same),
+        (vec![2, last, 2], Some(INTERVAL), revision.clone()),
+        "what is not in force is not told"
+    );
     let (found, turn, other) = step(AT_ONCE + 2, 2, 2, INTERVAL);
     assert_eq!((found, turn), (vec![2, last + 2, 2], None));
     assert_ne!(revision, other);
@@ -182,13 +356,25 @@ fn only_what_changed_is_compiled_and_whoever_never_stops_waits() {
 #[test]
 fn a_namespace_that_waits_from_the_beginning_refuses() {
     let (mut compiler, begin, authorities) = (Compiler::default(), Instant::now(), key());
-    let here = |generation| Gathered { policies: vec![policy("team-a", "a", generation, &authorities)], ..Gathered::default() };
+    let here = |generation| Gathered {
+        policies: vec![policy("team-a", "a", generation, &authorities)],
+        ..Gathered::default()
+    };
     for generation in 0..AT_ONCE {
         compiler.compile_at(&here(generation), SYSTEM, now(), begin);
         compiler.compile_at(&Gathered::default(), SYSTEM, now(), begin);
     }
     let (snapshot, turn) = compiler.compile_at(&here(9), SYSTEM, now(), begin);
-    assert_eq!((faults(&snapshot), turn), ([("team-a".to_owned(), [Some(Reason::LimitExceeded)].into())].into(), Some(begin + INTERVAL)));
+    assert_eq!(
+        (faults(&snapshot), turn),
+        (
+            [("team-a".to_owned(), [Some(Reason::LimitExceeded)].into())].into(),
+            Some(begin + INTERVAL)
+        )
+    );
     let (snapshot, _) = compiler.compile_at(&here(9), SYSTEM, now(), begin + INTERVAL);
-    assert_eq!(faults(&snapshot), [("team-a".to_owned(), [None].into())].into());
+    assert_eq!(
+        faults(&snapshot),
+        [("team-a".to_owned(), [None].into())].into()
+    );
 }

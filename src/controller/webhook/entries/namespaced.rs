@@ -1,7 +1,9 @@
-//! What `BundlePolicy`s govern: each in its own namespace, whatever it says and however many there are.
+//! What `BundlePolicy`s govern: each in its own namespace, whatever it says and however many there
+//! are.
 //!
-//! Tenants write these policies, so the size of what comes of them is bounded, in hosts for each namespace, in bytes for each namespace and in
-//! bytes for all. What is beyond a bound is sent from its own namespace whatever its host.
+//! Tenants write these policies, so the size of what comes of them is bounded, in hosts for each
+//! namespace, in bytes for each namespace and in bytes for all. What is beyond a bound is sent from
+//! its own namespace whatever its host.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,10 +12,12 @@ use crate::core::policy::{Kind, Policy};
 
 /// What one namespace's hosts may add to a condition, in bytes. With more, all its images are sent.
 pub(super) const MAX_TERM: usize = 4 << 10;
-/// A condition, in bytes. API servers take 100,000 characters. With more, all images of the namespaces with the longest terms are sent.
+/// A condition, in bytes. API servers take 100,000 characters. With more, all images of the
+/// namespaces with the longest terms are sent.
 pub(super) const MAX_CONDITION: usize = 64 << 10;
-/// Namespaces that one entry lists. A name has up to 63 bytes, and API servers store objects of 1.5 MiB; Kubernetes is made for 10,000
-/// namespaces in all. With more, the entry is for every namespace.
+/// Namespaces that one entry lists. A name has up to 63 bytes, and API servers store objects of 1.5
+/// MiB; Kubernetes is made for 10,000 namespaces in all. With more, the entry is for every
+/// namespace.
 pub(super) const MAX_NAMESPACES: usize = 6_000;
 
 /// Images that policies of namespaces govern.
@@ -28,17 +32,35 @@ pub(super) struct Namespaced {
 }
 
 impl Namespaced {
-    /// `None`: they govern nothing that a Pod has. Namespaces that are never asked about are left out.
+    /// `None`: they govern nothing that a Pod has. Namespaces that are never asked about are left
+    /// out.
     pub(super) fn by(policies: &[&Policy], excluded: &[&str]) -> Option<Self> {
         let terms = terms(policies, excluded);
         if terms.is_empty() {
             return None;
         }
         let (by_host, hosted) = within(MAX_CONDITION, &terms);
-        let namespaces = terms.keys().map(|namespace| (*namespace).to_owned()).collect();
-        let is_hosted = |namespace: &str| hosted.binary_search_by(|hosted| hosted.as_str().cmp(namespace)).is_ok();
-        let each = terms.into_iter().map(|(namespace, term)| (namespace.to_owned(), term.filter(|_| is_hosted(namespace)).unwrap_or_default()));
-        Some(Self { namespaces, terms: each.collect(), by_host, hosted })
+        let namespaces = terms
+            .keys()
+            .map(|namespace| (*namespace).to_owned())
+            .collect();
+        let is_hosted = |namespace: &str| {
+            hosted
+                .binary_search_by(|hosted| hosted.as_str().cmp(namespace))
+                .is_ok()
+        };
+        let each = terms.into_iter().map(|(namespace, term)| {
+            (
+                namespace.to_owned(),
+                term.filter(|_| is_hosted(namespace)).unwrap_or_default(),
+            )
+        });
+        Some(Self {
+            namespaces,
+            terms: each.collect(),
+            by_host,
+            hosted,
+        })
     }
 
     /// The namespaces that there are policies in. `None`: too many to list.
@@ -48,10 +70,13 @@ impl Namespaced {
 
     /// What is sent from each namespace; an empty text stands for everything.
     pub(super) fn terms(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.terms.iter().map(|(namespace, term)| (namespace.as_str(), term.as_str()))
+        self.terms
+            .iter()
+            .map(|(namespace, term)| (namespace.as_str(), term.as_str()))
     }
 
-    /// What is sent from namespaces whose images are sent by their hosts. True in no other namespace.
+    /// What is sent from namespaces whose images are sent by their hosts. True in no other
+    /// namespace.
     pub(super) const fn by_host(&self) -> Option<&String> {
         self.by_host.as_ref()
     }
@@ -62,7 +87,11 @@ impl Namespaced {
         match &self.by_host {
             None => every(),
             Some(by_host) if self.hosted.len() == self.namespaces.len() => by_host.clone(),
-            Some(by_host) => format!("{by_host} || (!({}) && ({}))", is_one_of(&self.hosted), every()),
+            Some(by_host) => format!(
+                "{by_host} || (!({}) && ({}))",
+                is_one_of(&self.hosted),
+                every()
+            ),
         }
     }
 }
@@ -84,26 +113,47 @@ fn terms<'a>(policies: &[&'a Policy], excluded: &[&str]) -> BTreeMap<&'a str, Op
     own.into_iter().filter_map(term).collect()
 }
 
-/// As many namespaces with their hosts as there is room for, the shortest terms first; and which. One term stands for all namespaces that have it.
+/// As many namespaces with their hosts as there is room for, the shortest terms first; and which.
+/// One term stands for all namespaces that have it.
 fn within(room: usize, terms: &BTreeMap<&str, Option<String>>) -> (Option<String>, Vec<String>) {
-    let mut shortest: Vec<(&str, &str)> = terms.iter().filter_map(|(namespace, term)| Some((term.as_deref()?, *namespace))).collect();
+    let mut shortest: Vec<(&str, &str)> = terms
+        .iter()
+        .filter_map(|(namespace, term)| Some((term.as_deref()?, *namespace)))
+        .collect();
     shortest.sort_unstable_by_key(|(term, namespace)| (term.len(), *term, *namespace));
-    let (mut used, mut groups) = (images(&[], true, true).map_or(0, |every| every.len()), BTreeMap::<&str, BTreeSet<&str>>::new());
+    let (mut used, mut groups) = (
+        images(&[], true, true).map_or(0, |every| every.len()),
+        BTreeMap::<&str, BTreeSet<&str>>::new(),
+    );
     for (term, namespace) in shortest {
         let is_new = !groups.contains_key(term);
         // Its name is written twice: with its term, and among those that have one.
-        let more = 2 * (namespace.len() + "'',".len()) + if is_new { term.len() + "(request.namespace in [] && ()) || ".len() } else { 0 };
+        let more = 2 * (namespace.len() + "'',".len())
+            + if is_new {
+                term.len() + "(request.namespace in [] && ()) || ".len()
+            } else {
+                0
+            };
         if used + more <= room {
             used += more;
             groups.entry(term).or_default().insert(namespace);
         }
     }
-    let condition: Vec<String> = groups.iter().map(|(term, namespaces)| format!("({} && ({term}))", is_one_of(namespaces))).collect();
+    let condition: Vec<String> = groups
+        .iter()
+        .map(|(term, namespaces)| format!("({} && ({term}))", is_one_of(namespaces)))
+        .collect();
     let hosted: BTreeSet<&str> = groups.into_values().flatten().collect();
-    ((!condition.is_empty()).then(|| condition.join(" || ")), hosted.into_iter().map(ToOwned::to_owned).collect())
+    (
+        (!condition.is_empty()).then(|| condition.join(" || ")),
+        hosted.into_iter().map(ToOwned::to_owned).collect(),
+    )
 }
 
 fn is_one_of(namespaces: impl IntoIterator<Item = impl AsRef<str>>) -> String {
-    let names: Vec<String> = namespaces.into_iter().map(|namespace| text(namespace.as_ref())).collect();
+    let names: Vec<String> = namespaces
+        .into_iter()
+        .map(|namespace| text(namespace.as_ref()))
+        .collect();
     format!("request.namespace in [{}]", names.join(","))
 }

@@ -12,7 +12,8 @@ const GOLDEN: &str = concat!(
     r#""entrypoint":{"checksum":"sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae","mode":"0755","script":"files/run.sh","size":2669},"#,
     r#""kind":"Lockfile","name":"siem","packFormat":"1","version":"1.4.0"}"#
 );
-const GOLDEN_DIGEST: &str = "sha256:75e3eb6041165dc7ce60044760f7434c6307be6a2b2e6da9a67cb4c2443439a9";
+const GOLDEN_DIGEST: &str =
+    "sha256:75e3eb6041165dc7ce60044760f7434c6307be6a2b2e6da9a67cb4c2443439a9";
 
 #[test]
 fn the_canonical_form_is_frozen() {
@@ -55,19 +56,43 @@ entrypoint:
   script: files/run.sh
 apiVersion: packgate.dev/v1alpha1
 "#;
-    assert_eq!(parse(shuffled).expect("valid").canonical().digest.to_string(), GOLDEN_DIGEST);
+    assert_eq!(
+        parse(shuffled)
+            .expect("valid")
+            .canonical()
+            .digest
+            .to_string(),
+        GOLDEN_DIGEST
+    );
 }
 
 #[test]
 fn conduits_lock_takes_our_canonical_form() {
     let canonical = parse(CONDUIT).expect("valid").canonical();
     let text = String::from_utf8_lossy(&canonical.bytes).into_owned();
-    assert!(text.starts_with(r#"{"apiVersion":"packgate.dev/v1alpha1","#), "{text}");
-    for dropped in ["retrievedFrom", "manifestHash", "action", "annotations", "uid", "targetPath", "conduit"] {
+    assert!(
+        text.starts_with(r#"{"apiVersion":"packgate.dev/v1alpha1","#),
+        "{text}"
+    );
+    for dropped in [
+        "retrievedFrom",
+        "manifestHash",
+        "action",
+        "annotations",
+        "uid",
+        "targetPath",
+        "conduit",
+    ] {
         assert!(!text.contains(dropped), "{dropped}: {text}");
     }
-    let elsewhere = CONDUIT.replace("m.example.com", "elsewhere.example.com").replace("team: {name: soc}", "team: {name: noc}");
-    assert_eq!(parse(&elsewhere).expect("valid").canonical(), canonical, "volatile fields are no part of it");
+    let elsewhere = CONDUIT
+        .replace("m.example.com", "elsewhere.example.com")
+        .replace("team: {name: soc}", "team: {name: noc}");
+    assert_eq!(
+        parse(&elsewhere).expect("valid").canonical(),
+        canonical,
+        "volatile fields are no part of it"
+    );
 }
 
 #[test]
@@ -77,11 +102,22 @@ fn order_and_origins_are_part_of_the_identity() {
     swapped.artifacts.swap(0, 1);
     assert_ne!(swapped.canonical().digest, lock.canonical().digest);
     let mut moved = lock.clone();
-    moved.artifacts.iter_mut().for_each(|a| a.origin = format!("./{}", a.origin));
-    assert_ne!(moved.canonical().digest, lock.canonical().digest, "origins count as they are written");
+    moved
+        .artifacts
+        .iter_mut()
+        .for_each(|a| a.origin = format!("./{}", a.origin));
+    assert_ne!(
+        moved.canonical().digest,
+        lock.canonical().digest,
+        "origins count as they are written"
+    );
     let mut unlayered = lock.clone();
     unlayered.layers.clear();
-    assert_eq!(unlayered.canonical(), lock.canonical(), "recorded layers do not count");
+    assert_eq!(
+        unlayered.canonical(),
+        lock.canonical(),
+        "recorded layers do not count"
+    );
 }
 
 #[test]
@@ -92,12 +128,35 @@ fn only_exactly_canonical_bytes_are_read_back() {
         ("newline", format!("{GOLDEN}\n")),
         ("space", GOLDEN.replacen(':', ": ", 1)),
         ("escape", GOLDEN.replacen("siem", "\\u0073iem", 1)),
-        ("uncleaned target", GOLDEN.replacen("images/pg.tar", "/images/pg.tar", 1)),
-        ("upper-case digest", GOLDEN.replacen("e3b0c44298fc", "E3B0C44298FC", 1)),
+        (
+            "uncleaned target",
+            GOLDEN.replacen("images/pg.tar", "/images/pg.tar", 1),
+        ),
+        (
+            "upper-case digest",
+            GOLDEN.replacen("e3b0c44298fc", "E3B0C44298FC", 1),
+        ),
         ("no mode", GOLDEN.replacen(r#""mode":"0644","#, "", 1)),
-        ("false", GOLDEN.replacen(r#""type":"file""#, r#""type":"file","unpack":false"#, 1)),
-        ("order", GOLDEN.replacen(r#""size":2669,"target":"opt/siem/install.sh""#, r#""target":"opt/siem/install.sh","size":2669"#, 1)),
-        ("layers", GOLDEN.replacen(r#""kind":"Lockfile","#, r#""kind":"Lockfile","layers":[],"#, 1)),
+        (
+            "false",
+            GOLDEN.replacen(r#""type":"file""#, r#""type":"file","unpack":false"#, 1),
+        ),
+        (
+            "order",
+            GOLDEN.replacen(
+                r#""size":2669,"target":"opt/siem/install.sh""#,
+                r#""target":"opt/siem/install.sh","size":2669"#,
+                1,
+            ),
+        ),
+        (
+            "layers",
+            GOLDEN.replacen(
+                r#""kind":"Lockfile","#,
+                r#""kind":"Lockfile","layers":[],"#,
+                1,
+            ),
+        ),
         ("YAML", FULL.to_owned()),
     ] {
         assert_ne!(text, GOLDEN, "{label}");

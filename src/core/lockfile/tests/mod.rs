@@ -87,11 +87,24 @@ pub(super) fn with_artifacts(lines: &[String]) -> String {
 /// One artifact as a line.
 pub(super) fn line(name: &str, target: &str) -> String {
     let checksum = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-    format!("- {{name: {name}, type: file, origin: x, target: {target}, checksum: {checksum}, size: 1}}")
+    format!(
+        "- {{name: {name}, type: file, origin: x, target: {target}, checksum: {checksum}, size: 1}}"
+    )
 }
 
-pub(super) fn expect_invalid(label: &str, result: Result<impl std::fmt::Debug, LockError>, part: &str) {
+pub(super) fn expect_invalid(
+    label: &str,
+    result: Result<impl std::fmt::Debug, LockError>,
+    part: &str,
+) {
     let error = result.expect_err(label);
-    assert_eq!((error.reason(), error.class()), (Reason::InvalidLock, Class::Invalid), "{label}: {error}");
-    assert!(error.to_string().contains(part), "{label}: {error}, expected {part:?}");
+    assert_eq!(
+        (error.reason(), error.class()),
+        (Reason::InvalidLock, Class::Invalid),
+        "{label}: {error}"
+    );
+    assert!(
+        error.to_string().contains(part),
+        "{label}: {error}, expected {part:?}"
+    );
 }

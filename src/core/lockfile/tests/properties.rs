@@ -14,66 +14,152 @@ fn platform() -> impl Strategy<Value = Platform> {
 /// A target below a folder of its own, so that none lies inside of another.
 fn target(index: usize) -> impl Strategy<Value = BundlePath> {
     "[^\\p{Cc}/\\\\]{0,12}(/[^\\p{Cc}/\\\\]{1,12})?".prop_map(move |text| {
-        format!("t{index}/{text}x").replace("..", "_").parse().unwrap_or_else(|_| format!("t{index}/x").parse().expect("valid"))
+        format!("t{index}/{text}x")
+            .replace("..", "_")
+            .parse()
+            .unwrap_or_else(|_| format!("t{index}/x").parse().expect("valid"))
     })
 }
 
 fn origin() -> impl Strategy<Value = (OriginType, String, Option<OciSelection>)> {
-    let file = "[^\\p{Cc}:]{1,20}".prop_map(|text| (OriginType::File, text.replace(is_invisible, "_"), None));
-    let http = "https?://[a-z]{1,8}\\.example\\.com/[a-zA-Z0-9%?=&#.-]{0,20}".prop_map(|text| (OriginType::Http, text, None));
-    let selection = option::of(prop_oneof![platform().prop_map(OciSelection::Platform), digest().prop_map(OciSelection::Blob)]);
-    let oci = ("[a-z]{1,8}(:[a-z0-9][a-z0-9.]{0,4})?", digest(), selection)
-        .prop_map(|(name, digest, selection)| (OriginType::Oci, format!("oci://r.example.com/{name}@{digest}"), selection));
+    let file = "[^\\p{Cc}:]{1,20}"
+        .prop_map(|text| (OriginType::File, text.replace(is_invisible, "_"), None));
+    let http = "https?://[a-z]{1,8}\\.example\\.com/[a-zA-Z0-9%?=&#.-]{0,20}"
+        .prop_map(|text| (OriginType::Http, text, None));
+    let selection = option::of(prop_oneof![
+        platform().prop_map(OciSelection::Platform),
+        digest().prop_map(OciSelection::Blob)
+    ]);
+    let oci = ("[a-z]{1,8}(:[a-z0-9][a-z0-9.]{0,4})?", digest(), selection).prop_map(
+        |(name, digest, selection)| {
+            (
+                OriginType::Oci,
+                format!("oci://r.example.com/{name}@{digest}"),
+                selection,
+            )
+        },
+    );
     prop_oneof![file, http, oci]
 }
 
 fn unpack(index: usize) -> impl Strategy<Value = Option<Unpack>> {
-    let compression = prop_oneof![Just(Compression::Gzip), Just(Compression::Bzip2), Just(Compression::Zip)];
-    option::of((option::of(compression), option::of(target(index))).prop_map(|(compression, path)| Unpack { compression, path }))
+    let compression = prop_oneof![
+        Just(Compression::Gzip),
+        Just(Compression::Bzip2),
+        Just(Compression::Zip)
+    ];
+    option::of(
+        (option::of(compression), option::of(target(index)))
+            .prop_map(|(compression, path)| Unpack { compression, path }),
+    )
 }
 
 fn artifact(index: usize) -> impl Strategy<Value = Artifact> {
     let mode = prop_oneof![Just(FileMode::Plain), Just(FileMode::Executable)];
-    let platforms = collection::btree_set(platform(), 0..3).prop_map(|set| set.into_iter().collect());
-    ((origin(), target(index)), digest(), 0..1_u64 << 40, mode, unpack(index), platforms).prop_map(
-        move |(((origin_type, origin, oci), target), checksum, size, mode, unpack, platforms)| Artifact {
-            name: format!("n.{index}"),
-            origin_type,
-            origin,
-            target,
-            checksum,
-            size,
-            mode,
-            unpack,
-            oci,
-            platforms,
-        },
+    let platforms =
+        collection::btree_set(platform(), 0..3).prop_map(|set| set.into_iter().collect());
+    (
+        (origin(), target(index)),
+        digest(),
+        0..1_u64 << 40,
+        mode,
+        unpack(index),
+        platforms,
     )
+        .prop_map(
+            move |(
+                ((origin_type, origin, oci), target),
+                checksum,
+                size,
+                mode,
+                unpack,
+                platforms,
+            )| Artifact {
+                name: format!("n.{index}"),
+                origin_type,
+                origin,
+                target,
+                checksum,
+                size,
+                mode,
+                unpack,
+                oci,
+                platforms,
+            },
+        )
 }
 
 fn entrypoint() -> impl Strategy<Value = Entrypoint> {
-    ("([a-z .]{1,8}/)?[a-z0-9 #:'\"-]{0,8}s", digest(), 0..1_u64 << 40).prop_map(|(script, checksum, size)| {
-        let target = script.rsplit('/').next().unwrap_or_default().parse().expect("valid");
-        Entrypoint { script, target, mode: FileMode::Executable, checksum, size }
-    })
+    (
+        "([a-z .]{1,8}/)?[a-z0-9 #:'\"-]{0,8}s",
+        digest(),
+        0..1_u64 << 40,
+    )
+        .prop_map(|(script, checksum, size)| {
+            let target = script
+                .rsplit('/')
+                .next()
+                .unwrap_or_default()
+                .parse()
+                .expect("valid");
+            Entrypoint {
+                script,
+                target,
+                mode: FileMode::Executable,
+                checksum,
+                size,
+            }
+        })
 }
 
 /// One layer for everything, where there are no platforms.
 fn with_layer(mut lock: Lockfile, diff_id: Option<Digest>) -> Lockfile {
-    if lock.artifacts.iter().all(|artifact| artifact.platforms.is_empty()) {
+    if lock
+        .artifacts
+        .iter()
+        .all(|artifact| artifact.platforms.is_empty())
+    {
         let artifacts = lock.artifacts.len() + usize::from(lock.entrypoint.is_some());
-        lock.layers = diff_id.map(|diff_id| RecordedLayer { artifacts, diff_id, size: 1_024, platform: None }).into_iter().collect();
+        lock.layers = diff_id
+            .map(|diff_id| RecordedLayer {
+                artifacts,
+                diff_id,
+                size: 1_024,
+                platform: None,
+            })
+            .into_iter()
+            .collect();
     }
     lock
 }
 
 fn lock() -> impl Strategy<Value = Lockfile> {
-    let artifacts = (1..6_usize).prop_flat_map(|count| (0..count).map(artifact).collect::<Vec<_>>());
-    let titles = (option::of("[a-zA-Z0-9._-]{1,20}"), option::of("[^\\p{Cc}]{1,20}".prop_map(|text| text.replace(is_invisible, "_"))));
-    (titles, option::of(entrypoint()), artifacts, option::of(digest())).prop_map(|((name, version), entrypoint, artifacts, diff_id)| {
-        let generation = Generation::Packgate;
-        with_layer(Lockfile { generation, name, version, entrypoint, artifacts, layers: Vec::new() }, diff_id)
-    })
+    let artifacts =
+        (1..6_usize).prop_flat_map(|count| (0..count).map(artifact).collect::<Vec<_>>());
+    let titles = (
+        option::of("[a-zA-Z0-9._-]{1,20}"),
+        option::of("[^\\p{Cc}]{1,20}".prop_map(|text| text.replace(is_invisible, "_"))),
+    );
+    (
+        titles,
+        option::of(entrypoint()),
+        artifacts,
+        option::of(digest()),
+    )
+        .prop_map(|((name, version), entrypoint, artifacts, diff_id)| {
+            let generation = Generation::Packgate;
+            with_layer(
+                Lockfile {
+                    generation,
+                    name,
+                    version,
+                    entrypoint,
+                    artifacts,
+                    layers: Vec::new(),
+                },
+                diff_id,
+            )
+        })
 }
 
 proptest! {
@@ -103,7 +189,8 @@ proptest! {
     }
 
     #[test]
-    fn no_yaml_makes_the_parser_panic(text in "([ \\n:{}\\[\\],&*!|>'\"#%@`?a-c0-9-]|: |- |\\{\\{|\\}\\}|---\\n){0,200}") {
+    fn no_yaml_makes_the_parser_panic(text in "([ \\n:{}\\[\\],&*!|>'\"#%@`?a-c0-9-]|: |- \
+        |\\{\\{|\\}\\}|---\\n){0,200}") {
         let _ = Lockfile::parse(text.as_bytes(), &Limits::DEFAULT);
         let _ = LockManifest::parse(text.as_bytes(), &Limits::DEFAULT);
     }

@@ -6,10 +6,25 @@ const USES: [Use; 3] = [Use::PackedBundle, Use::ImageVolume, Use::Container];
 
 /// Nobody signed, and `judged()` is exempted by a policy for every use.
 fn exempt(require_digest: bool, used_as: Use, had_digest: bool) -> Case {
-    let mut rules = Rules { require_digest, ..rules(vec![key_authority("a", &TestKey::new())]) };
-    rules.matcher = Matcher::Names { references: vec!["**".parse().expect("a pattern")], except: Vec::new(), uses: USES.to_vec() };
-    rules.exemptions = vec![Exemption { digest: judged(), reason: "INC-42".into(), expires: "2027-01-01T00:00:00Z".parse().expect("a time") }];
-    Case { had_digest, used_as, ..Case::new(rules, Vec::new()) }
+    let mut rules = Rules {
+        require_digest,
+        ..rules(vec![key_authority("a", &TestKey::new())])
+    };
+    rules.matcher = Matcher::Names {
+        references: vec!["**".parse().expect("a pattern")],
+        except: Vec::new(),
+        uses: USES.to_vec(),
+    };
+    rules.exemptions = vec![Exemption {
+        digest: judged(),
+        reason: "INC-42".into(),
+        expires: "2027-01-01T00:00:00Z".parse().expect("a time"),
+    }];
+    Case {
+        had_digest,
+        used_as,
+        ..Case::new(rules, Vec::new())
+    }
 }
 
 fn is_exempt(case: &Case) -> bool {
@@ -19,11 +34,26 @@ fn is_exempt(case: &Case) -> bool {
 #[test]
 fn an_exemption_does_not_admit_a_tag() {
     for used_as in USES {
-        assert!(is_exempt(&exempt(true, used_as, true)), "{used_as} by digest");
+        assert!(
+            is_exempt(&exempt(true, used_as, true)),
+            "{used_as} by digest"
+        );
         let denials = exempt(true, used_as, false).denied(Reason::DigestRequired);
-        assert_eq!(denials.len(), 1, "with its digest it would pass, so nothing else is told: {denials:?}");
-        assert!(denials[0].message.contains(&format!("r.example.com/team-a/siem@{}", judged())), "{denials:?}");
-        assert!(is_exempt(&exempt(false, used_as, false)), "{used_as} by tag, and the policy does not mind");
+        assert_eq!(
+            denials.len(),
+            1,
+            "with its digest it would pass, so nothing else is told: {denials:?}"
+        );
+        assert!(
+            denials[0]
+                .message
+                .contains(&format!("r.example.com/team-a/siem@{}", judged())),
+            "{denials:?}"
+        );
+        assert!(
+            is_exempt(&exempt(false, used_as, false)),
+            "{used_as} by tag, and the policy does not mind"
+        );
     }
 }
 
@@ -31,7 +61,8 @@ fn an_exemption_does_not_admit_a_tag() {
 fn no_policy_speaks_for_another_that_asks_for_a_digest() {
     let key = TestKey::new();
     for used_as in USES {
-        // One exempts a tag or admits it, another asks for a digest, in either order: what the other exempts or admits itself is no excuse.
+        // One exempts a tag or admits it, another asks for a digest, in either order: what the
+        // other exempts or admits itself is no excuse.
         for asks_first in [true, false] {
             let lax = exempt(false, used_as, false);
             for exempts_too in [true, false] {
@@ -41,9 +72,25 @@ fn no_policy_speaks_for_another_that_asks_for_a_digest() {
                 if !exempts_too {
                     strict.exemptions.clear();
                 }
-                let both = if asks_first { vec![strict, lax.rules[0].clone()] } else { vec![lax.rules[0].clone(), strict] };
-                let case = Case { rules: both, candidates: vec![key.sign(&judged())], had_digest: false, used_as, ..exempt(false, used_as, false) };
-                assert_eq!(case.denied(Reason::DigestRequired)[0].policy.as_ref().map(|policy| policy.name.as_str()), Some("strict"));
+                let both = if asks_first {
+                    vec![strict, lax.rules[0].clone()]
+                } else {
+                    vec![lax.rules[0].clone(), strict]
+                };
+                let case = Case {
+                    rules: both,
+                    candidates: vec![key.sign(&judged())],
+                    had_digest: false,
+                    used_as,
+                    ..exempt(false, used_as, false)
+                };
+                assert_eq!(
+                    case.denied(Reason::DigestRequired)[0]
+                        .policy
+                        .as_ref()
+                        .map(|policy| policy.name.as_str()),
+                    Some("strict")
+                );
                 assert!(!case.decide().admitted());
             }
         }
@@ -52,7 +99,11 @@ fn no_policy_speaks_for_another_that_asks_for_a_digest() {
 
 #[test]
 fn a_policy_that_only_speaks_says_so_of_an_exempted_tag_too() {
-    for (mode, admitted) in [(Mode::Enforce, false), (Mode::Warn, true), (Mode::Audit, true)] {
+    for (mode, admitted) in [
+        (Mode::Enforce, false),
+        (Mode::Warn, true),
+        (Mode::Audit, true),
+    ] {
         let mut case = exempt(true, Use::Container, false);
         case.rules[0].mode = mode;
         case.denied(Reason::DigestRequired);

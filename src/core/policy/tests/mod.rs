@@ -38,7 +38,13 @@ fn judged() -> Digest {
 }
 
 fn key_authority(name: &str, key: &TestKey) -> Authority {
-    Authority { name: name.into(), means: Means::Key { key: key.public(), root: None } }
+    Authority {
+        name: name.into(),
+        means: Means::Key {
+            key: key.public(),
+            root: None,
+        },
+    }
 }
 
 fn rules(authorities: Vec<Authority>) -> Rules {
@@ -67,12 +73,25 @@ fn rules(authorities: Vec<Authority>) -> Rules {
 }
 
 fn slsa(minimum_level: u8, builders: &[(&str, &str, u8)]) -> SlsaRules {
-    let builder = |(id, authority, level): &(&str, &str, u8)| BuilderRule { id: (*id).into(), authority: (*authority).into(), level: *level };
-    SlsaRules { minimum_level, builders: builders.iter().map(builder).collect(), sources: Vec::new(), max_age: None, lock: LockRule::Unchecked }
+    let builder = |(id, authority, level): &(&str, &str, u8)| BuilderRule {
+        id: (*id).into(),
+        authority: (*authority).into(),
+        level: *level,
+    };
+    SlsaRules {
+        minimum_level,
+        builders: builders.iter().map(builder).collect(),
+        sources: Vec::new(),
+        max_age: None,
+        lock: LockRule::Unchecked,
+    }
 }
 
 fn predicate(builder: &str) -> Value {
-    json!({"buildDefinition": {"buildType": "https://packgate.dev/pack/v1", "externalParameters": {}}, "runDetails": {"builder": {"id": builder}}})
+    json!({
+        "buildDefinition": {"buildType": "https://packgate.dev/pack/v1", "externalParameters": {}},
+        "runDetails": {"builder": {"id": builder}},
+    })
 }
 
 /// Everything that a single case varies.
@@ -102,7 +121,11 @@ impl Case {
     }
 
     fn policies(&self) -> Vec<Policy> {
-        self.rules.iter().cloned().map(|rules| Policy::new(rules).expect("a policy")).collect()
+        self.rules
+            .iter()
+            .cloned()
+            .map(|rules| Policy::new(rules).expect("a policy"))
+            .collect()
     }
 
     fn decide(&self) -> Decision {
@@ -111,7 +134,10 @@ impl Case {
 
     fn decide_with(&self, lock: Option<BundleLock<'_>>) -> Decision {
         let policies = self.policies();
-        let evidence = Evidence { candidates: self.candidates.clone(), ..self.evidence.clone() };
+        let evidence = Evidence {
+            candidates: self.candidates.clone(),
+            ..self.evidence.clone()
+        };
         let findings = verify(&judged(), &evidence, &trust(&policies), &Limits::DEFAULT);
         evaluate(&policies, &self.subject(lock), &findings, self.now)
     }
@@ -142,7 +168,9 @@ impl Case {
 
 /// The denials, of which the first has this reason.
 fn denied(decision: &Decision, reason: Reason) -> Vec<Denial> {
-    let Outcome::Governed(Verdict::Deny(denials)) = &decision.outcome else { panic!("should be denied: {:?}", decision.outcome) };
+    let Outcome::Governed(Verdict::Deny(denials)) = &decision.outcome else {
+        panic!("should be denied: {:?}", decision.outcome)
+    };
     assert_eq!(denials.first().reason, reason, "{denials:?}");
     denials.iter().cloned().collect()
 }

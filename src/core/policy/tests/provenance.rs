@@ -5,13 +5,25 @@ use crate::core::lockfile::{Artifact, FileMode, Generation, Lockfile, OriginType
 
 /// Signed by `platform`, with provenance by it: what the one valid case is.
 fn valid(platform: &TestKey, ci: &TestKey) -> Case {
-    let mut rules = rules(vec![key_authority("platform", platform), key_authority("ci", ci)]);
+    let mut rules = rules(vec![
+        key_authority("platform", platform),
+        key_authority("ci", ci),
+    ]);
     rules.slsa = Some(slsa(2, &[(BUILDER, "platform", 3)]));
-    Case::new(rules, vec![platform.sign(&judged()), platform.provenance(&judged(), predicate(BUILDER))])
+    Case::new(
+        rules,
+        vec![
+            platform.sign(&judged()),
+            platform.provenance(&judged(), predicate(BUILDER)),
+        ],
+    )
 }
 
 fn attested(key: &TestKey, predicate_type: &str) -> Candidate {
-    key.attest(&judged(), &Statement::about("", &judged(), predicate_type, json!({})))
+    key.attest(
+        &judged(),
+        &Statement::about("", &judged(), predicate_type, json!({})),
+    )
 }
 
 fn slsa_of(case: &mut Case) -> &mut SlsaRules {
@@ -23,7 +35,11 @@ fn provenance_by_a_bound_builder_is_admitted() {
     let (platform, ci) = (TestKey::new(), TestKey::new());
     let case = valid(&platform, &ci);
     assert_eq!(case.admitted().statements().len(), 2);
-    let finding = SlsaFinding { builder: BUILDER.into(), level: 3, lock_checked: false };
+    let finding = SlsaFinding {
+        builder: BUILDER.into(),
+        level: 3,
+        lock_checked: false,
+    };
     assert_eq!(case.decide().policies[0].slsa, Some(finding));
 }
 
@@ -32,19 +48,42 @@ fn every_fault_of_provenance_has_its_reason_and_the_furthest_is_told() {
     let (platform, ci) = (TestKey::new(), TestKey::new());
     let mut case = valid(&platform, &ci);
     case.candidates.truncate(1);
-    slsa_of(&mut case).builders.push(BuilderRule { id: "https://small.example.com".into(), authority: "ci".into(), level: 1 });
+    slsa_of(&mut case).builders.push(BuilderRule {
+        id: "https://small.example.com".into(),
+        authority: "ci".into(),
+        level: 1,
+    });
     for (next, reason) in [
         (None, Reason::NoProvenance),
-        (Some(attested(&platform, "https://spdx.dev/Document")), Reason::PredicateTypeMismatch),
-        (Some(platform.provenance(&judged(), json!({"runDetails": 1}))), Reason::MalformedEvidence),
-        (Some(platform.provenance(&judged(), predicate("https://ci.example.com/packgate/platform@v2"))), Reason::BuilderNotTrusted),
-        (Some(ci.provenance(&judged(), predicate(BUILDER))), Reason::BuilderNotBoundToSigner),
-        (Some(ci.provenance(&judged(), predicate("https://small.example.com"))), Reason::LevelTooLow),
+        (
+            Some(attested(&platform, "https://spdx.dev/Document")),
+            Reason::PredicateTypeMismatch,
+        ),
+        (
+            Some(platform.provenance(&judged(), json!({"runDetails": 1}))),
+            Reason::MalformedEvidence,
+        ),
+        (
+            Some(platform.provenance(
+                &judged(),
+                predicate("https://ci.example.com/packgate/platform@v2"),
+            )),
+            Reason::BuilderNotTrusted,
+        ),
+        (
+            Some(ci.provenance(&judged(), predicate(BUILDER))),
+            Reason::BuilderNotBoundToSigner,
+        ),
+        (
+            Some(ci.provenance(&judged(), predicate("https://small.example.com"))),
+            Reason::LevelTooLow,
+        ),
     ] {
         case.candidates.extend(next);
         assert_eq!(case.denied(reason).len(), 1);
     }
-    case.candidates.push(platform.provenance(&judged(), predicate(BUILDER)));
+    case.candidates
+        .push(platform.provenance(&judged(), predicate(BUILDER)));
     case.admitted();
 }
 
@@ -64,7 +103,12 @@ fn strangers_provenance_does_not_exist() {
     let mut case = valid(&platform, &ci);
     case.candidates[1] = TestKey::new().provenance(&judged(), predicate(BUILDER));
     case.denied(Reason::NoProvenance);
-    case.evidence.unread.push(crate::core::verify::Rejected { referrer: judged(), reason: Reason::SizeMismatch, message: "x".into(), signer: None });
+    case.evidence.unread.push(crate::core::verify::Rejected {
+        referrer: judged(),
+        reason: Reason::SizeMismatch,
+        message: "x".into(),
+        signer: None,
+    });
     case.denied(Reason::SizeMismatch);
 }
 
@@ -72,10 +116,17 @@ fn strangers_provenance_does_not_exist() {
 fn a_revoked_builder_counts_for_nothing() {
     let (platform, ci) = (TestKey::new(), TestKey::new());
     let mut case = valid(&platform, &ci);
-    case.rules[0].revocations = vec![Revocation { what: Revoked::Builder(BUILDER.into()), reason: "leak-7".into(), since: None }];
+    case.rules[0].revocations = vec![Revocation {
+        what: Revoked::Builder(BUILDER.into()),
+        reason: "leak-7".into(),
+        since: None,
+    }];
     case.denied(Reason::Revoked);
-    case.rules[0].exemptions =
-        vec![Exemption { digest: judged(), reason: "INC-42".into(), expires: "2027-01-01T00:00:00Z".parse().expect("a time") }];
+    case.rules[0].exemptions = vec![Exemption {
+        digest: judged(),
+        reason: "INC-42".into(),
+        expires: "2027-01-01T00:00:00Z".parse().expect("a time"),
+    }];
     case.denied(Reason::Revoked);
     case.rules[0].revocations[0].what = Revoked::Builder("https://other.example.com".into());
     assert!(case.decide().admitted());
@@ -95,14 +146,29 @@ fn the_source_is_the_locks_own() {
         case
     };
     let ours = "https://packgate.dev/pack/v1";
-    with(ours, json!([{"name": "lock", "uri": "git+https://git.example.com/org/siem.git@refs/heads/main"}])).admitted();
+    with(
+        ours,
+        json!([
+            {"name": "lock", "uri": "git+https://git.example.com/org/siem.git@refs/heads/main"},
+        ]),
+    )
+    .admitted();
     for (build_type, dependencies) in [
         (ours, json!([])),
         (ours, json!([{"name": "lock"}])),
-        (ours, json!([{"name": "lock", "uri": "https://git.example.com/org/other"}])),
+        (
+            ours,
+            json!([{"name": "lock", "uri": "https://git.example.com/org/other"}]),
+        ),
         (ours, json!([{"name": "artifact/x", "uri": allowed}])),
-        (ours, json!([{"name": "lock", "uri": allowed}, {"name": "lock", "uri": allowed}])),
-        ("https://example.com/other", json!([{"name": "lock", "uri": allowed}])),
+        (
+            ours,
+            json!([{"name": "lock", "uri": allowed}, {"name": "lock", "uri": allowed}]),
+        ),
+        (
+            "https://example.com/other",
+            json!([{"name": "lock", "uri": allowed}]),
+        ),
     ] {
         with(build_type, dependencies).denied(Reason::SourceMismatch);
     }
@@ -114,7 +180,10 @@ fn provenance_ages() {
     for (finished, reason) in [
         (json!("2026-11-21T11:00:00Z"), None),
         (json!("2026-11-21T12:04:00Z"), None),
-        (json!("2026-11-21T10:59:59Z"), Some(Reason::ProvenanceTooOld)),
+        (
+            json!("2026-11-21T10:59:59Z"),
+            Some(Reason::ProvenanceTooOld),
+        ),
         (json!("2026-11-21T12:06:00Z"), Some(Reason::NoTrustedTime)),
         (json!("yesterday"), Some(Reason::NoTrustedTime)),
         (Value::Null, Some(Reason::NoTrustedTime)),
@@ -159,10 +228,16 @@ fn the_dependencies_must_be_exactly_the_lock() {
     let (platform, ci) = (TestKey::new(), TestKey::new());
     let lock = lock(&[("a", "one"), ("b", "two")]);
     let digest = Digest::of(b"the canonical lock");
-    let bundle = BundleLock { lock: &lock, digest };
+    let bundle = BundleLock {
+        lock: &lock,
+        digest,
+    };
     let hex = |content: &str| json!({"sha256": Digest::of(content.as_bytes()).hex()});
     let locked = json!({"name": "lock", "digest": hex("the canonical lock")});
-    let (a, b) = (json!({"name": "artifact/a", "digest": hex("one")}), json!({"name": "artifact/b", "digest": hex("two")}));
+    let (a, b) = (
+        json!({"name": "artifact/a", "digest": hex("one")}),
+        json!({"name": "artifact/b", "digest": hex("two")}),
+    );
     let decide = |dependencies: Value, bundle: Option<BundleLock<'_>>| {
         let mut predicate = predicate(BUILDER);
         predicate["buildDefinition"]["resolvedDependencies"] = dependencies;
@@ -171,24 +246,52 @@ fn the_dependencies_must_be_exactly_the_lock() {
         case.candidates[1] = platform.provenance(&judged(), predicate);
         case.decide_with(bundle)
     };
-    let good = decide(json!([b, locked, a, {"name": "packer", "digest": hex("x")}, {"uri": "x"}]), Some(bundle));
-    assert!(good.admitted() && good.policies[0].slsa.as_ref().is_some_and(|slsa| slsa.lock_checked));
+    let good = decide(
+        json!([b, locked, a, {"name": "packer", "digest": hex("x")}, {"uri": "x"}]),
+        Some(bundle),
+    );
+    assert!(
+        good.admitted()
+            && good.policies[0]
+                .slsa
+                .as_ref()
+                .is_some_and(|slsa| slsa.lock_checked)
+    );
     denied(&decide(json!([locked, a, b]), None), Reason::LockMismatch);
     for (dependencies, part) in [
         (json!([]), "no single lock"),
         (json!([a, b]), "no single lock"),
         (json!([locked, locked, a, b]), "no single lock"),
-        (json!([{"name": "lock", "digest": {"sha512": "00"}}, a, b]), "no single lock"),
-        (json!([{"name": "lock", "digest": hex("another")}, a, b]), "the bundle holds"),
+        (
+            json!([{"name": "lock", "digest": {"sha512": "00"}}, a, b]),
+            "no single lock",
+        ),
+        (
+            json!([{"name": "lock", "digest": hex("another")}, a, b]),
+            "the bundle holds",
+        ),
         (json!([locked, a]), "artifact b of the lock"),
-        (json!([locked, a, b, {"name": "artifact/c", "digest": hex("three")}]), "artifact c of the provenance"),
-        (json!([locked, a, {"name": "artifact/b", "digest": hex("changed")}]), "artifact b of the lock"),
-        (json!([locked, a, b, {"name": "artifact/b", "digest": hex("changed")}]), "artifact b of the provenance"),
+        (
+            json!([locked, a, b, {"name": "artifact/c", "digest": hex("three")}]),
+            "artifact c of the provenance",
+        ),
+        (
+            json!([locked, a, {"name": "artifact/b", "digest": hex("changed")}]),
+            "artifact b of the lock",
+        ),
+        (
+            json!([locked, a, b, {"name": "artifact/b", "digest": hex("changed")}]),
+            "artifact b of the provenance",
+        ),
         (json!([locked, a, b, b]), "twice"),
         (json!([locked, a, {"name": "artifact/b"}]), "no sha256"),
     ] {
         let denials = denied(&decide(dependencies, Some(bundle)), Reason::LockMismatch);
-        assert!(denials[0].message.contains(part), "{part}: {}", denials[0].message);
+        assert!(
+            denials[0].message.contains(part),
+            "{part}: {}",
+            denials[0].message
+        );
     }
 }
 
@@ -198,38 +301,83 @@ fn a_command_line_can_ask_for_a_builder_and_a_lock() {
     let authorities = vec![key_authority("one", &platform), key_authority("two", &ci)];
     let lock = lock(&[("a", "one")]);
     let digest = Digest::of(b"the canonical lock");
-    let ask = |builder_id: Option<&str>, expected: Option<Digest>, bundle: Option<BundleLock<'_>>, candidates: Vec<Candidate>| {
-        let wish = AdHoc { authorities: authorities.clone(), builder_id: builder_id.map(Into::into), lock: expected, ..AdHoc::default() };
-        Case::new(Policy::ad_hoc(wish).expect("a policy").rules().clone(), candidates).decide_with(bundle)
+    let ask = |builder_id: Option<&str>,
+               expected: Option<Digest>,
+               bundle: Option<BundleLock<'_>>,
+               candidates: Vec<Candidate>| {
+        let wish = AdHoc {
+            authorities: authorities.clone(),
+            builder_id: builder_id.map(Into::into),
+            lock: expected,
+            ..AdHoc::default()
+        };
+        Case::new(
+            Policy::ad_hoc(wish).expect("a policy").rules().clone(),
+            candidates,
+        )
+        .decide_with(bundle)
     };
-    let bundle = Some(BundleLock { lock: &lock, digest });
+    let bundle = Some(BundleLock {
+        lock: &lock,
+        digest,
+    });
     let signed = || vec![platform.sign(&judged())];
-    let built = || vec![platform.sign(&judged()), ci.provenance(&judged(), predicate(BUILDER))];
+    let built = || {
+        vec![
+            platform.sign(&judged()),
+            ci.provenance(&judged(), predicate(BUILDER)),
+        ]
+    };
     assert!(ask(Some(BUILDER), None, None, built()).admitted());
-    denied(&ask(Some(BUILDER), None, None, signed()), Reason::NoProvenance);
-    denied(&ask(Some("https://other.example.com"), None, None, built()), Reason::BuilderNotTrusted);
+    denied(
+        &ask(Some(BUILDER), None, None, signed()),
+        Reason::NoProvenance,
+    );
+    denied(
+        &ask(Some("https://other.example.com"), None, None, built()),
+        Reason::BuilderNotTrusted,
+    );
     assert!(ask(None, Some(digest), bundle, signed()).admitted());
-    denied(&ask(None, Some(Digest::of(b"another")), bundle, signed()), Reason::LockMismatch);
-    denied(&ask(None, Some(digest), None, signed()), Reason::LockMismatch);
-    denied(&ask(Some(BUILDER), Some(digest), bundle, built()), Reason::LockMismatch);
+    denied(
+        &ask(None, Some(Digest::of(b"another")), bundle, signed()),
+        Reason::LockMismatch,
+    );
+    denied(
+        &ask(None, Some(digest), None, signed()),
+        Reason::LockMismatch,
+    );
+    denied(
+        &ask(Some(BUILDER), Some(digest), bundle, built()),
+        Reason::LockMismatch,
+    );
 }
 
 #[test]
 fn attestations_are_asked_for_by_type_and_signer() {
     let (platform, ci) = (TestKey::new(), TestKey::new());
     let mut case = valid(&platform, &ci);
-    let rule = |authority: Option<&str>| AttestationRule { predicate_type: "https://spdx.dev/Document".into(), authority: authority.map(Into::into) };
+    let rule = |authority: Option<&str>| AttestationRule {
+        predicate_type: "https://spdx.dev/Document".into(),
+        authority: authority.map(Into::into),
+    };
     case.rules[0].attestations = vec![rule(Some("ci"))];
     let denials = case.denied(Reason::PredicateTypeMismatch);
     assert_eq!(denials[0].authority.as_deref(), Some("ci"));
-    case.candidates.push(attested(&platform, "https://spdx.dev/Document"));
+    case.candidates
+        .push(attested(&platform, "https://spdx.dev/Document"));
     case.denied(Reason::NoMatchingAuthority);
     case.rules[0].attestations = vec![rule(None)];
     assert_eq!(case.admitted().statements().len(), 3);
     case.rules[0].attestations = vec![rule(Some("ci"))];
-    case.candidates.push(attested(&ci, "https://spdx.dev/Document/v2.3"));
+    case.candidates
+        .push(attested(&ci, "https://spdx.dev/Document/v2.3"));
     case.admitted();
-    for near in ["https://spdx.dev/Document2", "https://spdx.dev/Document/v", "https://spdx.dev/Document/vx", "https://spdx.dev"] {
+    for near in [
+        "https://spdx.dev/Document2",
+        "https://spdx.dev/Document/v",
+        "https://spdx.dev/Document/vx",
+        "https://spdx.dev",
+    ] {
         case.candidates.truncate(2);
         case.candidates.push(attested(&ci, near));
         case.denied(Reason::PredicateTypeMismatch);

@@ -18,13 +18,23 @@ fn a_policy_governs_what_it_names_and_nothing_else() {
         ("r.example.com/team-a/siem", Use::ImageVolume, "denied"),
         ("r.example.com/team-a/siem", Use::Container, "ungoverned"),
         ("r.example.com/team-b/siem", Use::PackedBundle, "ungoverned"),
-        ("r.example.com/team-a/dev/x", Use::PackedBundle, "ungoverned"),
+        (
+            "r.example.com/team-a/dev/x",
+            Use::PackedBundle,
+            "ungoverned",
+        ),
     ] {
         (case.repository, case.used_as) = (name.parse().expect(name), used_as);
         assert_eq!(outcome(&case), expected, "{name} {used_as}");
-        assert_eq!(case.policies()[0].governs(Some(&case.repository), used_as, None), expected != "ungoverned");
+        assert_eq!(
+            case.policies()[0].governs(Some(&case.repository), used_as, None),
+            expected != "ungoverned"
+        );
     }
-    assert!(!case.decide().admitted(), "what an ungoverned use gets is not for a policy to say");
+    assert!(
+        !case.decide().admitted(),
+        "what an ungoverned use gets is not for a policy to say"
+    );
 }
 
 #[test]
@@ -32,7 +42,11 @@ fn a_revocation_keeps_an_excepted_name_in_sight() {
     let key = TestKey::new();
     let mut case = Case::new(rules(vec![key_authority("a", &key)]), Vec::new());
     case.repository = "r.example.com/team-a/dev/x".parse().expect("a name");
-    case.rules[0].revocations = vec![Revocation { what: Revoked::Digest(Digest::of(b"x")), reason: "leak-7".into(), since: None }];
+    case.rules[0].revocations = vec![Revocation {
+        what: Revoked::Digest(Digest::of(b"x")),
+        reason: "leak-7".into(),
+        since: None,
+    }];
     assert!(case.policies()[0].governs(Some(&case.repository), Use::PackedBundle, None));
     assert_eq!(outcome(&case), "ungoverned");
 }
@@ -40,9 +54,16 @@ fn a_revocation_keeps_an_excepted_name_in_sight() {
 #[test]
 fn a_namespaces_policy_governs_its_own_namespace() {
     let key = TestKey::new();
-    let rules = Rules { kind: Kind::Namespaced("team-a".into()), ..rules(vec![key_authority("a", &key)]) };
+    let rules = Rules {
+        kind: Kind::Namespaced("team-a".into()),
+        ..rules(vec![key_authority("a", &key)])
+    };
     let mut case = Case::new(rules, Vec::new());
-    for (namespace, expected) in [(Some("team-a"), "denied"), (Some("team-b"), "ungoverned"), (None, "ungoverned")] {
+    for (namespace, expected) in [
+        (Some("team-a"), "denied"),
+        (Some("team-b"), "ungoverned"),
+        (None, "ungoverned"),
+    ] {
         case.namespace = namespace;
         assert_eq!(outcome(&case), expected, "{namespace:?}");
     }
@@ -51,7 +72,10 @@ fn a_namespaces_policy_governs_its_own_namespace() {
 #[test]
 fn no_policy_governs_nothing() {
     let key = TestKey::new();
-    let mut case = Case::new(rules(vec![key_authority("a", &key)]), vec![key.sign(&judged())]);
+    let mut case = Case::new(
+        rules(vec![key_authority("a", &key)]),
+        vec![key.sign(&judged())],
+    );
     case.rules.clear();
     assert_eq!(outcome(&case), "ungoverned");
 }

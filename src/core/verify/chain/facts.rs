@@ -4,7 +4,9 @@ use jiff::Timestamp;
 use x509_cert::{
     Certificate,
     der::asn1::ObjectIdentifier,
-    ext::pkix::{AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectKeyIdentifier},
+    ext::pkix::{
+        AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectKeyIdentifier,
+    },
     time::Time,
 };
 
@@ -13,9 +15,19 @@ use crate::core::verify::Validity;
 
 /// Does anything that its key usage allows.
 const ANY_PURPOSE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
-/// Critical extensions of a root that are honoured, or that cannot make what it issues worth less: basic constraints, key usage, extended
-/// key usage, name constraints, subject alternative name, certificate policies, key identifiers.
-const KNOWN_IN_ROOTS: [&str; 8] = ["2.5.29.19", "2.5.29.15", "2.5.29.37", "2.5.29.30", "2.5.29.17", "2.5.29.32", "2.5.29.14", "2.5.29.35"];
+/// Critical extensions of a root that are honoured, or that cannot make what it issues worth less:
+/// basic constraints, key usage, extended key usage, name constraints, subject alternative name,
+/// certificate policies, key identifiers.
+const KNOWN_IN_ROOTS: [&str; 8] = [
+    "2.5.29.19",
+    "2.5.29.15",
+    "2.5.29.37",
+    "2.5.29.30",
+    "2.5.29.17",
+    "2.5.29.32",
+    "2.5.29.14",
+    "2.5.29.35",
+];
 
 /// What a certificate says of itself.
 pub(in crate::core::verify) struct Facts {
@@ -36,11 +48,25 @@ impl Facts {
     /// `None` if an extension is there twice or cannot be read.
     pub(in crate::core::verify) fn of(certificate: &Certificate) -> Option<Self> {
         let inner = &certificate.tbs_certificate;
-        let constraints = inner.get::<BasicConstraints>().ok()?.map(|(_, constraints)| constraints);
-        let purposes = inner.get::<ExtendedKeyUsage>().ok()?.map(|(is_critical, purposes)| Purposes { is_critical, all: purposes.0 });
+        let constraints = inner
+            .get::<BasicConstraints>()
+            .ok()?
+            .map(|(_, constraints)| constraints);
+        let purposes = inner
+            .get::<ExtendedKeyUsage>()
+            .ok()?
+            .map(|(is_critical, purposes)| Purposes {
+                is_critical,
+                all: purposes.0,
+            });
         Some(Self {
-            validity: Validity::between(time(inner.validity.not_before), after(time(inner.validity.not_after))),
-            is_ca: constraints.as_ref().is_some_and(|constraints| constraints.ca),
+            validity: Validity::between(
+                time(inner.validity.not_before),
+                after(time(inner.validity.not_after)),
+            ),
+            is_ca: constraints
+                .as_ref()
+                .is_some_and(|constraints| constraints.ca),
             path_len: constraints.and_then(|constraints| constraints.path_len_constraint),
             usage: inner.get::<KeyUsage>().ok()?.map(|(_, usage)| usage),
             purposes,
@@ -59,41 +85,63 @@ impl Facts {
 
     /// May its key sign what is no certificate?
     pub(super) fn may_sign(&self) -> bool {
-        self.usage.as_ref().is_none_or(|usage| usage.digital_signature() || usage.non_repudiation())
+        self.usage
+            .as_ref()
+            .is_none_or(|usage| usage.digital_signature() || usage.non_repudiation())
     }
 
     /// Does it say itself that it is for this? "Any purpose" says nothing.
     pub(super) fn is_for(&self, purpose: Purpose) -> bool {
-        self.purposes.as_ref().is_some_and(|purposes| purposes.all.contains(&purpose.id()))
+        self.purposes
+            .as_ref()
+            .is_some_and(|purposes| purposes.all.contains(&purpose.id()))
     }
 
     /// Is it critical that it is for this and nothing else?
     pub(super) fn is_only_for(&self, purpose: Purpose) -> bool {
-        self.purposes.as_ref().is_some_and(|purposes| purposes.is_critical && purposes.all == [purpose.id()])
+        self.purposes
+            .as_ref()
+            .is_some_and(|purposes| purposes.is_critical && purposes.all == [purpose.id()])
     }
 
     /// May it issue for this? What does not say what it is for may.
     pub(super) fn issues_for(&self, purpose: Purpose) -> bool {
-        self.purposes.as_ref().is_none_or(|purposes| purposes.all.iter().any(|found| [purpose.id(), ANY_PURPOSE].contains(found)))
+        self.purposes.as_ref().is_none_or(|purposes| {
+            purposes
+                .all
+                .iter()
+                .any(|found| [purpose.id(), ANY_PURPOSE].contains(found))
+        })
     }
 
     /// Errors: it is no certificate authority's, in words that follow "certificate 1".
     pub(in crate::core::verify) fn check_issuer(&self) -> Result<(), String> {
         match self {
-            Self { is_ca: false, .. } => Err("is no certificate authority's: its basic constraints do not say CA:TRUE".into()),
+            Self { is_ca: false, .. } => Err(
+                "is no certificate authority's: its basic constraints do not say CA:TRUE".into(),
+            ),
             _ if !self.may_issue() => Err("may not sign certificates, by its key usage".into()),
             _ => Ok(()),
         }
     }
 
     /// The same for one at which every path ends: nobody else looks at what it says.
-    pub(in crate::core::verify) fn check_root(&self, certificate: &Certificate, purpose: Purpose) -> Result<(), String> {
+    pub(in crate::core::verify) fn check_root(
+        &self,
+        certificate: &Certificate,
+        purpose: Purpose,
+    ) -> Result<(), String> {
         self.check_issuer()?;
         if !self.issues_for(purpose) {
-            return Err(format!("is a root that may not issue for {}, by its extended key usage", purpose.words()));
+            return Err(format!(
+                "is a root that may not issue for {}, by its extended key usage",
+                purpose.words()
+            ));
         }
         match unknown_critical(certificate) {
-            Some(unknown) => Err(format!("is a root with the critical extension {unknown}, which packgate does not know")),
+            Some(unknown) => Err(format!(
+                "is a root with the critical extension {unknown}, which packgate does not know"
+            )),
             None => Ok(()),
         }
     }
@@ -102,23 +150,40 @@ impl Facts {
 /// Its own name as issuer, and, where both are told, its own key.
 pub(in crate::core::verify) fn is_self_issued(certificate: &Certificate) -> bool {
     let inner = &certificate.tbs_certificate;
-    let issuer_key = inner.get::<AuthorityKeyIdentifier>().ok().flatten().and_then(|(_, id)| id.key_identifier);
-    let own_key = inner.get::<SubjectKeyIdentifier>().ok().flatten().map(|(_, id)| id.0);
-    inner.subject == inner.issuer && (issuer_key.is_none() || own_key.is_none() || issuer_key == own_key)
+    let issuer_key = inner
+        .get::<AuthorityKeyIdentifier>()
+        .ok()
+        .flatten()
+        .and_then(|(_, id)| id.key_identifier);
+    let own_key = inner
+        .get::<SubjectKeyIdentifier>()
+        .ok()
+        .flatten()
+        .map(|(_, id)| id.0);
+    inner.subject == inner.issuer
+        && (issuer_key.is_none() || own_key.is_none() || issuer_key == own_key)
 }
 
 fn unknown_critical(certificate: &Certificate) -> Option<ObjectIdentifier> {
     let extensions = certificate.tbs_certificate.extensions.iter().flatten();
-    let unknown = extensions.filter(|extension| extension.critical).map(|extension| extension.extn_id);
-    unknown.into_iter().find(|id| !KNOWN_IN_ROOTS.contains(&id.to_string().as_str()))
+    let unknown = extensions
+        .filter(|extension| extension.critical)
+        .map(|extension| extension.extn_id);
+    unknown
+        .into_iter()
+        .find(|id| !KNOWN_IN_ROOTS.contains(&id.to_string().as_str()))
 }
 
 /// What is later than anything we can write is never.
 pub(in crate::core::verify) fn time(time: Time) -> Timestamp {
-    i64::try_from(time.to_unix_duration().as_secs()).ok().and_then(|seconds| Timestamp::from_second(seconds).ok()).unwrap_or(Timestamp::MAX)
+    i64::try_from(time.to_unix_duration().as_secs())
+        .ok()
+        .and_then(|seconds| Timestamp::from_second(seconds).ok())
+        .unwrap_or(Timestamp::MAX)
 }
 
 /// `notAfter` is the last second.
 fn after(time: Timestamp) -> Timestamp {
-    time.checked_add(jiff::SignedDuration::from_secs(1)).unwrap_or(Timestamp::MAX)
+    time.checked_add(jiff::SignedDuration::from_secs(1))
+        .unwrap_or(Timestamp::MAX)
 }

@@ -1,10 +1,13 @@
-//! Paths from a certificate to one that is trusted (RFC 5280, section 6): the only implementation, for the certificate authorities and
-//! timestamp authorities of a trust root and for a company's own.
+//! Paths from a certificate to one that is trusted (RFC 5280, section 6): the only implementation,
+//! for the certificate authorities and timestamp authorities of a trust root and for a company's
+//! own.
 //!
-//! `webpki` builds the path: signatures, names, validity, CA:TRUE, path length, name constraints, critical extensions, revocation lists. It
-//! refuses a name that it cannot compare with a constraint (a URI, an email address) where there is one of that kind. What it leaves open
-//! is closed here: that a root is an authority's, its validity, its path length and whether it may sign revocation lists; the key usage of
-//! issuers; and that the certificate itself says what it is for.
+//! `webpki` builds the path: signatures, names, validity, CA:TRUE, path length, name constraints,
+//! critical extensions, revocation lists. It refuses a name that it cannot compare with a
+//! constraint (a URI, an email address) where there is one of that kind. What it leaves open is
+//! closed here: that a root is an authority's, its validity, its path length and whether it may
+//! sign revocation lists; the key usage of issuers; and that the certificate itself says what it is
+//! for.
 
 mod explain;
 mod facts;
@@ -14,8 +17,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{
-    ALL_VERIFICATION_ALGS, Cert, EndEntityCert, Error, ExpirationPolicy, ExtendedKeyUsageValidator, KeyPurposeId, KeyPurposeIdIter, KeyUsage,
-    RequiredEkuNotFoundContext, RevocationCheckDepth, RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
+    ALL_VERIFICATION_ALGS, Cert, EndEntityCert, Error, ExpirationPolicy, ExtendedKeyUsageValidator,
+    KeyPurposeId, KeyPurposeIdIter, KeyUsage, RequiredEkuNotFoundContext, RevocationCheckDepth,
+    RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
 };
 use x509_cert::{
     Certificate,
@@ -91,15 +95,27 @@ impl Purpose {
     /// What the certificate at the end must say of itself.
     fn check(self, end: &Facts) -> Result<(), EvidenceError> {
         let (is_for, missing) = match self {
-            Self::CodeSigning => (end.is_for(self), "its certificate does not say that it signs code: the extended key usage codeSigning is missing"),
-            Self::TimeStamping => {
-                (end.is_only_for(self), "its certificate must have exactly one extended key usage, timeStamping, and that critical")
-            }
+            Self::CodeSigning => (
+                end.is_for(self),
+                "its certificate does not say that it signs code: the extended key usage \
+                    codeSigning is missing",
+            ),
+            Self::TimeStamping => (
+                end.is_only_for(self),
+                "its certificate must have exactly one extended key usage, timeStamping, and that \
+                    critical",
+            ),
         };
         if !is_for {
             return Err(fault(missing));
         }
-        if end.may_sign() { Ok(()) } else { Err(fault("its certificate's key may not make signatures, by its key usage")) }
+        if end.may_sign() {
+            Ok(())
+        } else {
+            Err(fault(
+                "its certificate's key may not make signatures, by its key usage",
+            ))
+        }
     }
 }
 
@@ -107,25 +123,36 @@ impl<'a> EndEntity<'a> {
     /// `None` if it cannot be read.
     pub(super) fn of(der: &'a [u8]) -> Option<Self> {
         let facts = Facts::of(&Certificate::from_der(der).ok()?)?;
-        Some(Self { der: CertificateDer::from(der), facts })
+        Some(Self {
+            der: CertificateDer::from(der),
+            facts,
+        })
     }
 }
 
 impl Issuers {
     pub(super) const fn new(purpose: Purpose) -> Self {
-        Self { anchors: Vec::new(), roots: Vec::new(), intermediates: Vec::new(), purpose }
+        Self {
+            anchors: Vec::new(),
+            roots: Vec::new(),
+            intermediates: Vec::new(),
+            purpose,
+        }
     }
 
     pub(super) const fn has_root(&self) -> bool {
         !self.anchors.is_empty()
     }
 
-    /// Paths may end at it. Errors: it cannot be an authority's own, in words that follow "certificate 1".
+    /// Paths may end at it. Errors: it cannot be an authority's own, in words that follow
+    /// "certificate 1".
     pub(super) fn trust(&mut self, certificate: &Certificate, der: Vec<u8>) -> Result<(), String> {
         let facts = Facts::of(certificate).ok_or("has extensions that cannot be read")?;
         facts.check_root(certificate, self.purpose)?;
         let der = CertificateDer::from(der);
-        let anchor = webpki::anchor_from_trusted_cert(&der).map_err(|error| format!("cannot be read: {error:?}"))?.to_owned();
+        let anchor = webpki::anchor_from_trusted_cert(&der)
+            .map_err(|error| format!("cannot be read: {error:?}"))?
+            .to_owned();
         self.anchors.push(anchor);
         self.roots.push(facts);
         Ok(())
@@ -136,8 +163,9 @@ impl Issuers {
         self.intermediates.push(CertificateDer::from(der));
     }
 
-    /// A path from the certificate to a root that holds at this time. `beside`: further certificates that it may lead through. With lists,
-    /// every certificate below the root needs one of its issuer.
+    /// A path from the certificate to a root that holds at this time. `beside`: further
+    /// certificates that it may lead through. With lists, every certificate below the root needs
+    /// one of its issuer.
     pub(super) fn path(
         &self,
         end: &EndEntity<'_>,
@@ -145,10 +173,17 @@ impl Issuers {
         lists: &[RevocationList],
         at: Timestamp,
     ) -> Result<Path, EvidenceError> {
-        let certificate = EndEntityCert::try_from(&end.der).map_err(|error| explain(&error, self.purpose))?;
+        let certificate =
+            EndEntityCert::try_from(&end.der).map_err(|error| explain(&error, self.purpose))?;
         let known = self.intermediates.iter().chain(beside);
-        let intermediates: Vec<CertificateDer<'_>> = known.map(|known| CertificateDer::from(known.as_ref())).collect();
-        let all = lists.iter().map(RevocationList::list).collect::<Result<Vec<_>, _>>().map_err(|error| explain(&error, self.purpose))?;
+        let intermediates: Vec<CertificateDer<'_>> = known
+            .map(|known| CertificateDer::from(known.as_ref()))
+            .collect();
+        let all = lists
+            .iter()
+            .map(RevocationList::list)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| explain(&error, self.purpose))?;
         let all: Vec<_> = all.iter().collect();
         let revocation = RevocationOptionsBuilder::new(&all).ok().map(|options| {
             options
@@ -159,43 +194,84 @@ impl Issuers {
         });
         let complete = |path: &VerifiedPath<'_>| self.completes(path, at, !lists.is_empty());
         let found = certificate
-            .verify_for_usage(ALL_VERIFICATION_ALGS, &self.anchors, &intermediates, unix(at), For(self.purpose), revocation, Some(&complete))
+            .verify_for_usage(
+                ALL_VERIFICATION_ALGS,
+                &self.anchors,
+                &intermediates,
+                unix(at),
+                For(self.purpose),
+                revocation,
+                Some(&complete),
+            )
             .map_err(|error| explain(&error, self.purpose))?;
         self.purpose.check(&end.facts)?;
         self.measure(&found, &end.facts, lists)
     }
 
     /// What webpki does not look at: the root itself, and the key usage of issuers.
-    fn completes(&self, path: &VerifiedPath<'_>, at: Timestamp, has_lists: bool) -> Result<(), Error> {
+    fn completes(
+        &self,
+        path: &VerifiedPath<'_>,
+        at: Timestamp,
+        has_lists: bool,
+    ) -> Result<(), Error> {
         let root = self.root_of(path).ok_or(Error::UnknownIssuer)?;
         let Validity { from, until } = root.validity;
         if let Some(from) = from.filter(|from| at < *from) {
-            return Err(Error::CertNotValidYet { time: unix(at), not_before: unix(from) });
+            return Err(Error::CertNotValidYet {
+                time: unix(at),
+                not_before: unix(from),
+            });
         }
         if let Some(until) = until.filter(|until| at >= *until) {
-            return Err(Error::CertExpired { time: unix(at), not_after: unix(until) });
+            return Err(Error::CertExpired {
+                time: unix(at),
+                not_after: unix(until),
+            });
         }
         let between: Vec<&Cert<'_>> = path.intermediate_certificates().collect();
-        if root.path_len.is_some_and(|longest| between.len() > usize::from(longest)) {
+        if root
+            .path_len
+            .is_some_and(|longest| between.len() > usize::from(longest))
+        {
             return Err(Error::PathLenConstraintViolated);
         }
-        if !between.iter().all(|certificate| facts_of(certificate).is_some_and(|facts| facts.may_issue())) {
+        if !between
+            .iter()
+            .all(|certificate| facts_of(certificate).is_some_and(|facts| facts.may_issue()))
+        {
             return Err(Error::EndEntityUsedAsCa);
         }
         // One of the lists is the root's: about whatever it issued.
-        if has_lists && !root.may_revoke() { Err(Error::IssuerNotCrlSigner) } else { Ok(()) }
+        if has_lists && !root.may_revoke() {
+            Err(Error::IssuerNotCrlSigner)
+        } else {
+            Ok(())
+        }
     }
 
     fn root_of(&self, path: &VerifiedPath<'_>) -> Option<&Facts> {
         let mut roots = self.anchors.iter().zip(&self.roots);
         roots
-            .find(|(anchor, _)| std::ptr::eq(std::ptr::from_ref(*anchor).cast::<()>(), std::ptr::from_ref(path.anchor()).cast()))
+            .find(|(anchor, _)| {
+                std::ptr::eq(
+                    std::ptr::from_ref(*anchor).cast::<()>(),
+                    std::ptr::from_ref(path.anchor()).cast(),
+                )
+            })
             .map(|(_, root)| root)
     }
 
-    fn measure(&self, path: &VerifiedPath<'_>, end: &Facts, lists: &[RevocationList]) -> Result<Path, EvidenceError> {
+    fn measure(
+        &self,
+        path: &VerifiedPath<'_>,
+        end: &Facts,
+        lists: &[RevocationList],
+    ) -> Result<Path, EvidenceError> {
         let unreadable = || fault("an intermediate certificate cannot be read");
-        let mut validity = end.validity.and(self.root_of(path).ok_or_else(unreadable)?.validity);
+        let mut validity = end
+            .validity
+            .and(self.root_of(path).ok_or_else(unreadable)?.validity);
         let mut listed = lists_of(lists, path.end_entity());
         for certificate in path.intermediate_certificates() {
             validity = validity.and(facts_of(certificate).ok_or_else(unreadable)?.validity);
@@ -204,29 +280,50 @@ impl Issuers {
         let issuer = match path.intermediate_certificates().next() {
             Some(issuer) => issuer.subject_public_key_info().as_ref().to_vec(),
             // An anchor tells only what is inside of the sequence.
-            None => Any::new(Tag::Sequence, path.anchor().subject_public_key_info.as_ref())
-                .and_then(|key| key.to_der())
-                .map_err(|_| fault("its issuer's key cannot be read"))?,
+            None => Any::new(
+                Tag::Sequence,
+                path.anchor().subject_public_key_info.as_ref(),
+            )
+            .and_then(|key| key.to_der())
+            .map_err(|_| fault("its issuer's key cannot be read"))?,
         };
-        Ok(Path { validity: validity.and(listed), lists: listed, issuer })
+        Ok(Path {
+            validity: validity.and(listed),
+            lists: listed,
+            issuer,
+        })
     }
 }
 
-/// How long the lists of its issuer say that it is not revoked. The newest that is about everything says all; of partial ones it is not
-/// known which one was asked.
+/// How long the lists of its issuer say that it is not revoked. The newest that is about everything
+/// says all; of partial ones it is not known which one was asked.
 fn lists_of(lists: &[RevocationList], certificate: &Cert<'_>) -> Validity {
-    let known = lists.iter().filter_map(|list| Some((list.list().ok()?, list.until)));
-    let concerned: Vec<_> = known.filter(|(list, _)| list.issuer() == certificate.issuer()).collect();
-    let whole = concerned.first().filter(|(first, _)| first.issuing_distribution_point().is_none());
+    let known = lists
+        .iter()
+        .filter_map(|list| Some((list.list().ok()?, list.until)));
+    let concerned: Vec<_> = known
+        .filter(|(list, _)| list.issuer() == certificate.issuer())
+        .collect();
+    let whole = concerned
+        .first()
+        .filter(|(first, _)| first.issuing_distribution_point().is_none());
     let asked = whole.map_or(concerned.as_slice(), std::slice::from_ref);
-    asked.iter().fold(Validity::default(), |validity, (_, until)| validity.and(Validity { from: None, until: Some(*until) }))
+    asked
+        .iter()
+        .fold(Validity::default(), |validity, (_, until)| {
+            validity.and(Validity {
+                from: None,
+                until: Some(*until),
+            })
+        })
 }
 
 fn facts_of(certificate: &Cert<'_>) -> Option<Facts> {
     Facts::of(&Certificate::from_der(&certificate.der()).ok()?)
 }
 
-/// Issuers that say what they are for must be for this too. What the certificate itself says is looked at apart.
+/// Issuers that say what they are for must be for this too. What the certificate itself says is
+/// looked at apart.
 struct For(Purpose);
 
 impl ExtendedKeyUsageValidator for For {
@@ -235,16 +332,27 @@ impl ExtendedKeyUsageValidator for For {
         for purpose in purposes {
             let purpose = purpose?;
             is_silent = false;
-            if purpose == KeyPurposeId::new(self.0.content()) || purpose == KeyPurposeId::new(ANY_PURPOSE) {
+            if purpose == KeyPurposeId::new(self.0.content())
+                || purpose == KeyPurposeId::new(ANY_PURPOSE)
+            {
                 return Ok(());
             }
         }
-        let missing = RequiredEkuNotFoundContext { required: KeyUsage::required(self.0.content()), present: Vec::new() };
-        if is_silent { Ok(()) } else { Err(Error::RequiredEkuNotFoundContext(missing)) }
+        let missing = RequiredEkuNotFoundContext {
+            required: KeyUsage::required(self.0.content()),
+            present: Vec::new(),
+        };
+        if is_silent {
+            Ok(())
+        } else {
+            Err(Error::RequiredEkuNotFoundContext(missing))
+        }
     }
 }
 
 /// Whole seconds, which is all that certificates know. Before 1970 nothing was signed.
 pub(super) fn unix(time: Timestamp) -> UnixTime {
-    UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(time.as_second()).unwrap_or(0)))
+    UnixTime::since_unix_epoch(Duration::from_secs(
+        u64::try_from(time.as_second()).unwrap_or(0),
+    ))
 }

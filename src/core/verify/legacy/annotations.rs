@@ -1,4 +1,5 @@
-//! What lies beneath a signature under cosign's tags, in the annotations of its layer: certificate, log entry, timestamp.
+//! What lies beneath a signature under cosign's tags, in the annotations of its layer: certificate,
+//! log entry, timestamp.
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde::Deserialize;
@@ -36,15 +37,23 @@ pub(super) struct Beneath<'a> {
 /// The signature of a `.sig` layer.
 pub(super) fn signature(annotations: &Annotations) -> Result<Vec<u8>, EvidenceError> {
     let text = find(annotations, SIGNATURE).ok_or_else(|| wrong(SIGNATURE, "is missing"))?;
-    BASE64.decode(text).map_err(|_| wrong(SIGNATURE, "is not base64"))
+    BASE64
+        .decode(text)
+        .map_err(|_| wrong(SIGNATURE, "is not base64"))
 }
 
 fn find<'a>(annotations: &'a Annotations, name: &str) -> Option<&'a str> {
-    annotations.get(name).map(String::as_str).filter(|text| !text.is_empty())
+    annotations
+        .get(name)
+        .map(String::as_str)
+        .filter(|text| !text.is_empty())
 }
 
 fn wrong(name: &'static str, problem: impl Into<String>) -> EvidenceError {
-    EvidenceError::Annotation { name, problem: problem.into() }
+    EvidenceError::Annotation {
+        name,
+        problem: problem.into(),
+    }
 }
 
 impl<'a> Beneath<'a> {
@@ -53,7 +62,11 @@ impl<'a> Beneath<'a> {
             Some(pem) => Material::Certificate(certificate(pem)?),
             None => Material::Key,
         };
-        Ok(Self { material, log_entry: find(annotations, LOG_ENTRY), timestamp: find(annotations, TIMESTAMP) })
+        Ok(Self {
+            material,
+            log_entry: find(annotations, LOG_ENTRY),
+            timestamp: find(annotations, TIMESTAMP),
+        })
     }
 
     /// Does it carry anybody's word on when it was signed?
@@ -61,37 +74,71 @@ impl<'a> Beneath<'a> {
         self.log_entry.is_some() || self.timestamp.is_some()
     }
 
-    /// The same as a Sigstore bundle 0.1, the only version in which a log's promise is enough. With its timestamp if that is over the signature.
-    pub(super) fn bundle(&self, signed: &Signed, stamped: bool, limits: &Limits) -> Result<SigstoreBundle, EvidenceError> {
+    /// The same as a Sigstore bundle 0.1, the only version in which a log's promise is enough. With
+    /// its timestamp if that is over the signature.
+    pub(super) fn bundle(
+        &self,
+        signed: &Signed,
+        stamped: bool,
+        limits: &Limits,
+    ) -> Result<SigstoreBundle, EvidenceError> {
         let entry = log_entry(self.log_entry.ok_or_else(without_entry)?, limits)?;
-        let stamps = if stamped { self.timestamp.map(|text| timestamp(text, limits)).transpose()? } else { None };
+        let stamps = if stamped {
+            self.timestamp
+                .map(|text| timestamp(text, limits))
+                .transpose()?
+        } else {
+            None
+        };
         let mut material = json!({
             "tlogEntries": [entry],
-            "timestampVerificationData": {"rfc3161Timestamps": stamps.into_iter().collect::<Vec<_>>()},
+            "timestampVerificationData": {
+                "rfc3161Timestamps": stamps.into_iter().collect::<Vec<_>>(),
+            },
         });
         let (field, value) = match &self.material {
-            Material::Certificate(der) => ("x509CertificateChain", json!({"certificates": [{"rawBytes": BASE64.encode(der)}]})),
+            Material::Certificate(der) => (
+                "x509CertificateChain",
+                json!({"certificates": [{"rawBytes": BASE64.encode(der)}]}),
+            ),
             Material::Key => ("publicKey", json!({"hint": ""})),
         };
         material[field] = value;
         let (field, content) = &signed.content;
-        let mut bundle = json!({"mediaType": "application/vnd.dev.sigstore.bundle+json;version=0.1", "verificationMaterial": material});
+        let mut bundle = json!({
+            "mediaType": "application/vnd.dev.sigstore.bundle+json;version=0.1",
+            "verificationMaterial": material,
+        });
         bundle[*field] = content.clone();
-        Ok(SigstoreBundle::parse(bundle.to_string().as_bytes(), limits)?)
+        Ok(SigstoreBundle::parse(
+            bundle.to_string().as_bytes(),
+            limits,
+        )?)
     }
 }
 
 fn without_entry() -> EvidenceError {
-    let message = "it has no log entry, and in this form only a log's promise vouches for a time".to_owned();
-    EvidenceError::Sigstore { reason: Reason::NoTrustedTime, message, signer: None }
+    let message =
+        "it has no log entry, and in this form only a log's promise vouches for a time".to_owned();
+    EvidenceError::Sigstore {
+        reason: Reason::NoTrustedTime,
+        message,
+        signer: None,
+    }
 }
 
-/// Exactly one certificate: of two, which one is meant would be the reader's choice. A bare key is none.
+/// Exactly one certificate: of two, which one is meant would be the reader's choice. A bare key is
+/// none.
 fn certificate(pem: &str) -> Result<Vec<u8>, EvidenceError> {
-    let body = pem.trim().strip_prefix(BEGIN).and_then(|rest| rest.strip_suffix(END));
+    let body = pem
+        .trim()
+        .strip_prefix(BEGIN)
+        .and_then(|rest| rest.strip_suffix(END));
     let body = body.ok_or_else(|| wrong(CERTIFICATE, "is not one PEM block \"CERTIFICATE\""))?;
     let base64: String = body.split_ascii_whitespace().collect();
-    BASE64.decode(base64).map_err(|_| wrong(CERTIFICATE, "is not one PEM block \"CERTIFICATE\""))
+    BASE64
+        .decode(base64)
+        .map_err(|_| wrong(CERTIFICATE, "is not one PEM block \"CERTIFICATE\""))
 }
 
 /// cosign's `RekorBundle`.
@@ -122,11 +169,29 @@ struct Body {
 
 fn log_entry(text: &str, limits: &Limits) -> Result<Value, EvidenceError> {
     let read = |error: json::JsonError| wrong(LOG_ENTRY, format!("cannot be read: {error}"));
-    let promise: Promise = json::parse(text.as_bytes(), limits.sigstore_bundle_bytes, limits.json_depth).map_err(read)?;
-    let Entry { body, integrated_time, log_index, log_id } = promise.payload;
-    let decoded = BASE64.decode(&body).map_err(|_| wrong(LOG_ENTRY, "has a body that is not base64"))?;
-    let Body { kind, api_version } = json::parse(&decoded, limits.sigstore_bundle_bytes, limits.json_depth).map_err(read)?;
-    let key_id = hex(&log_id).ok_or_else(|| wrong(LOG_ENTRY, "has a logID that is not the hexadecimal SHA-256 of a key"))?;
+    let promise: Promise = json::parse(
+        text.as_bytes(),
+        limits.sigstore_bundle_bytes,
+        limits.json_depth,
+    )
+    .map_err(read)?;
+    let Entry {
+        body,
+        integrated_time,
+        log_index,
+        log_id,
+    } = promise.payload;
+    let decoded = BASE64
+        .decode(&body)
+        .map_err(|_| wrong(LOG_ENTRY, "has a body that is not base64"))?;
+    let Body { kind, api_version } =
+        json::parse(&decoded, limits.sigstore_bundle_bytes, limits.json_depth).map_err(read)?;
+    let key_id = hex(&log_id).ok_or_else(|| {
+        wrong(
+            LOG_ENTRY,
+            "has a logID that is not the hexadecimal SHA-256 of a key",
+        )
+    })?;
     Ok(json!({
         "logIndex": log_index.to_string(),
         "logId": {"keyId": BASE64.encode(key_id)},
@@ -151,7 +216,11 @@ struct Stamp {
 }
 
 fn timestamp(text: &str, limits: &Limits) -> Result<Value, EvidenceError> {
-    let stamp: Stamp = json::parse(text.as_bytes(), limits.sigstore_bundle_bytes, limits.json_depth)
-        .map_err(|error| wrong(TIMESTAMP, format!("cannot be read: {error}")))?;
+    let stamp: Stamp = json::parse(
+        text.as_bytes(),
+        limits.sigstore_bundle_bytes,
+        limits.json_depth,
+    )
+    .map_err(|error| wrong(TIMESTAMP, format!("cannot be read: {error}")))?;
     Ok(json!({"signedTimestamp": stamp.signed}))
 }

@@ -22,10 +22,16 @@ pub(super) fn open(layer: &Descriptor, content: &[u8]) -> Result<Signed, Evidenc
         "messageDigest": {"algorithm": "SHA2_256", "digest": BASE64.encode(hash.bytes())},
         "signature": BASE64.encode(&signature),
     });
-    Ok(Signed { message: Message::new(content.to_vec()), signature, payload: content.to_vec(), content: ("messageSignature", message) })
+    Ok(Signed {
+        message: Message::new(content.to_vec()),
+        signature,
+        payload: content.to_vec(),
+        content: ("messageSignature", message),
+    })
 }
 
-/// Reads the payload that `by` signed. It must be about exactly `subject`, and is then worth what a statement of cosign's type is worth.
+/// Reads the payload that `by` signed. It must be about exactly `subject`, and is then worth what a
+/// statement of cosign's type is worth.
 pub(super) fn read(
     payload: &[u8],
     subject: &Digest,
@@ -33,16 +39,32 @@ pub(super) fn read(
     manifest: Digest,
     limits: &Limits,
 ) -> Result<Verified<Statement>, EvidenceError> {
-    let payload: SimpleSigning = json::parse(payload, limits.sigstore_bundle_bytes, limits.json_depth)
-        .map_err(|cause| EvidenceError::Statement { signer: by.signer.clone(), cause })?;
+    let payload: SimpleSigning =
+        json::parse(payload, limits.sigstore_bundle_bytes, limits.json_depth).map_err(|cause| {
+            EvidenceError::Statement {
+                signer: by.signer.clone(),
+                cause,
+            }
+        })?;
     let critical = payload.critical;
     if critical.kind != SIMPLE_SIGNING_TYPE {
-        return Err(EvidenceError::StatementType { signer: by.signer, found: shorten(&critical.kind) });
+        return Err(EvidenceError::StatementType {
+            signer: by.signer,
+            found: shorten(&critical.kind),
+        });
     }
     let named = critical.image.docker_manifest_digest;
     if named != subject.to_string() {
-        return Err(EvidenceError::Subject { signer: by.signer, named: shorten(&named) });
+        return Err(EvidenceError::Subject {
+            signer: by.signer,
+            named: shorten(&named),
+        });
     }
-    let statement = Statement::about(critical.identity.docker_reference, subject, COSIGN_SIGN, json!({}));
+    let statement = Statement::about(
+        critical.identity.docker_reference,
+        subject,
+        COSIGN_SIGN,
+        json!({}),
+    );
     Ok(Verified::new(statement, *subject, manifest, by))
 }

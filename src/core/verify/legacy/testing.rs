@@ -17,14 +17,28 @@ use crate::core::{
 pub(crate) const LOGGED: i64 = 1_750_000_000;
 
 /// A layer with this content and these annotations.
-pub(crate) fn layer(beside: Beside, content: &[u8], annotations: &[(&str, &str)]) -> LegacyCandidate {
-    let media_type = if beside == Beside::Attestations { DSSE } else { SIMPLE_SIGNING };
-    let annotations = annotations.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+pub(crate) fn layer(
+    beside: Beside,
+    content: &[u8],
+    annotations: &[(&str, &str)],
+) -> LegacyCandidate {
+    let media_type = if beside == Beside::Attestations {
+        DSSE
+    } else {
+        SIMPLE_SIGNING
+    };
+    let annotations = annotations
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
     LegacyCandidate {
         beside,
         manifest: Digest::of(b"the manifest under the tag"),
         position: 1,
-        layer: Descriptor { annotations, ..Descriptor::of(media_type, content) },
+        layer: Descriptor {
+            annotations,
+            ..Descriptor::of(media_type, content)
+        },
         content: content.to_vec().into(),
     }
 }
@@ -32,20 +46,38 @@ pub(crate) fn layer(beside: Beside, content: &[u8], annotations: &[(&str, &str)]
 impl TestKey {
     /// A `.sig` layer over this payload.
     pub(crate) fn sign_payload(&self, payload: &[u8]) -> LegacyCandidate {
-        layer(Beside::Signatures, payload, &[(SIGNATURE, &BASE64.encode(self.signature(payload)))])
+        layer(
+            Beside::Signatures,
+            payload,
+            &[(SIGNATURE, &BASE64.encode(self.signature(payload)))],
+        )
     }
 
     /// What `cosign sign --key` makes in its older form.
     pub(crate) fn sign_legacy(&self, subject: &Digest) -> LegacyCandidate {
-        self.sign_payload(&serde_json::to_vec(&SimpleSigning::about("r.example.com/team-a/siem", subject)).expect("JSON"))
+        self.sign_payload(
+            &serde_json::to_vec(&SimpleSigning::about("r.example.com/team-a/siem", subject))
+                .expect("JSON"),
+        )
     }
 
     /// An `.att` layer over this statement.
     pub(crate) fn attest_legacy(&self, statement: &Statement) -> LegacyCandidate {
         let payload = serde_json::to_vec(statement).expect("JSON");
         let signature = self.signature(&sigstore_types::pae(media_type::IN_TOTO, &payload));
-        let envelope = json!({"payload": BASE64.encode(&payload), "payloadType": media_type::IN_TOTO, "signatures": [{"keyid": "", "sig": BASE64.encode(signature)}]});
-        layer(Beside::Attestations, envelope.to_string().as_bytes(), &[(SIGNATURE, ""), ("predicateType", &statement.predicate_type)])
+        let envelope = json!({
+            "payload": BASE64.encode(&payload),
+            "payloadType": media_type::IN_TOTO,
+            "signatures": [{"keyid": "", "sig": BASE64.encode(signature)}],
+        });
+        layer(
+            Beside::Attestations,
+            envelope.to_string().as_bytes(),
+            &[
+                (SIGNATURE, ""),
+                ("predicateType", &statement.predicate_type),
+            ],
+        )
     }
 }
 
@@ -68,7 +100,11 @@ impl TestLog {
             "tlogs": [{
                 "baseUrl": "https://rekor.example.com",
                 "hashAlgorithm": "SHA2_256",
-                "publicKey": {"rawBytes": BASE64.encode(key.spki()), "keyDetails": "PKIX_ECDSA_P256_SHA_256", "validFor": {"start": "2021-01-12T11:53:27Z"}},
+                "publicKey": {
+                    "rawBytes": BASE64.encode(key.spki()),
+                    "keyDetails": "PKIX_ECDSA_P256_SHA_256",
+                    "validFor": {"start": "2021-01-12T11:53:27Z"},
+                },
                 "logId": {"keyId": BASE64.encode(self.key_id().bytes())},
             }],
             "certificateAuthorities": [], "ctlogs": [], "timestampAuthorities": [],
@@ -79,7 +115,12 @@ impl TestLog {
     /// The annotation with the promise for a body.
     pub(crate) fn promise(&self, body: &Value) -> Value {
         let body = BASE64.encode(body.to_string());
-        let payload = json!({"body": body, "integratedTime": LOGGED, "logID": self.key_id().hex(), "logIndex": 7});
+        let payload = json!({
+            "body": body,
+            "integratedTime": LOGGED,
+            "logID": self.key_id().hex(),
+            "logIndex": 7,
+        });
         // Sorted keys, no spaces: its canonical form.
         let set = BASE64.encode(self.0.signature(payload.to_string().as_bytes()));
         json!({"SignedEntryTimestamp": set, "Payload": payload})
@@ -88,7 +129,10 @@ impl TestLog {
     /// The layer with the log's promise for it.
     pub(crate) fn log(&self, key: &TestKey, mut candidate: LegacyCandidate) -> LegacyCandidate {
         let promise = self.promise(&body(key, &candidate)).to_string();
-        candidate.layer.annotations.insert(LOG_ENTRY.into(), promise);
+        candidate
+            .layer
+            .annotations
+            .insert(LOG_ENTRY.into(), promise);
         candidate
     }
 }
@@ -98,11 +142,20 @@ pub(crate) fn body(key: &TestKey, candidate: &LegacyCandidate) -> Value {
     let verifier = BASE64.encode(key.pem());
     let hash = |bytes: &[u8]| json!({"algorithm": "sha256", "value": Digest::of(bytes).hex()});
     if candidate.beside == Beside::Signatures {
-        let signature = json!({"content": candidate.layer.annotations[SIGNATURE], "publicKey": {"content": verifier}});
-        return json!({"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": {"data": {"hash": hash(&candidate.content)}, "signature": signature}});
+        let signature = json!({
+            "content": candidate.layer.annotations[SIGNATURE],
+            "publicKey": {"content": verifier},
+        });
+        return json!({
+            "apiVersion": "0.0.1",
+            "kind": "hashedrekord",
+            "spec": {"data": {"hash": hash(&candidate.content)}, "signature": signature},
+        });
     }
     let envelope: Value = serde_json::from_slice(&candidate.content).expect("JSON");
-    let payload = BASE64.decode(envelope["payload"].as_str().expect("text")).expect("base64");
+    let payload = BASE64
+        .decode(envelope["payload"].as_str().expect("text"))
+        .expect("base64");
     json!({"apiVersion": "0.0.1", "kind": "dsse", "spec": {
         "envelopeHash": hash(&candidate.content), "payloadHash": hash(&payload),
         "signatures": [{"signature": envelope["signatures"][0]["sig"], "verifier": verifier}],

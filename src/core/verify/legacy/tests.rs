@@ -27,7 +27,15 @@ fn subject() -> Digest {
 }
 
 fn judged(candidates: Vec<LegacyCandidate>, trust: &Trust) -> Findings {
-    verify(&subject(), &Evidence { legacy: candidates, ..Evidence::default() }, trust, &Limits::DEFAULT)
+    verify(
+        &subject(),
+        &Evidence {
+            legacy: candidates,
+            ..Evidence::default()
+        },
+        trust,
+        &Limits::DEFAULT,
+    )
 }
 
 /// What became of one layer: the predicate type and form of what holds, or the reason.
@@ -41,26 +49,59 @@ fn verdict(candidate: &LegacyCandidate, trust: &Trust) -> Result<(String, Format
 }
 
 fn payload() -> Value {
-    serde_json::to_value(SimpleSigning::about("r.example.com/team-a/siem", &subject())).expect("JSON")
+    serde_json::to_value(SimpleSigning::about(
+        "r.example.com/team-a/siem",
+        &subject(),
+    ))
+    .expect("JSON")
 }
 
 fn statement() -> Statement {
-    Statement::about("r.example.com/team-a/siem", &subject(), PROVENANCE_V1, json!({}))
+    Statement::about(
+        "r.example.com/team-a/siem",
+        &subject(),
+        PROVENANCE_V1,
+        json!({}),
+    )
 }
 
 #[test]
 fn a_signature_and_an_attestation_by_a_given_key_hold() {
     let (key, other) = (TestKey::new(), TestKey::new());
-    let findings = judged(vec![key.sign_legacy(&subject()), key.attest_legacy(&statement())], &trust([&other, &key]));
-    let [signature, attestation] = &findings.verified[..] else { panic!("{:?}", findings.rejected) };
-    assert_eq!((signature.claim().predicate_type.as_str(), attestation.claim().predicate_type.as_str()), (COSIGN_SIGN, PROVENANCE_V1));
+    let findings = judged(
+        vec![key.sign_legacy(&subject()), key.attest_legacy(&statement())],
+        &trust([&other, &key]),
+    );
+    let [signature, attestation] = &findings.verified[..] else {
+        panic!("{:?}", findings.rejected)
+    };
+    assert_eq!(
+        (
+            signature.claim().predicate_type.as_str(),
+            attestation.claim().predicate_type.as_str()
+        ),
+        (COSIGN_SIGN, PROVENANCE_V1)
+    );
     for verified in [signature, attestation] {
-        assert_eq!(*verified.signer(), Signer::Key { fingerprint: key.public().fingerprint() });
         assert_eq!(
-            (verified.format(), verified.time(), verified.vouched(), verified.root()),
+            *verified.signer(),
+            Signer::Key {
+                fingerprint: key.public().fingerprint()
+            }
+        );
+        assert_eq!(
+            (
+                verified.format(),
+                verified.time(),
+                verified.vouched(),
+                verified.root()
+            ),
             (Format::Legacy, SignedAt::Unknown, Vouched::Absent, None)
         );
-        assert_eq!(verified.claim().subject[0].name, "r.example.com/team-a/siem");
+        assert_eq!(
+            verified.claim().subject[0].name,
+            "r.example.com/team-a/siem"
+        );
         assert!(verified.claim().is_about(&subject()) && !verified.is_logged());
     }
 }
@@ -69,8 +110,14 @@ fn a_signature_and_an_attestation_by_a_given_key_hold() {
 fn whoever_is_not_trusted_does_not_count() {
     let (key, other) = (TestKey::new(), TestKey::new());
     for candidate in [key.sign_legacy(&subject()), key.attest_legacy(&statement())] {
-        assert_eq!(verdict(&candidate, &trust([&other])), Err(Reason::NoMatchingAuthority));
-        assert_eq!(verdict(&candidate, &Trust::default()), Err(Reason::NoMatchingAuthority));
+        assert_eq!(
+            verdict(&candidate, &trust([&other])),
+            Err(Reason::NoMatchingAuthority)
+        );
+        assert_eq!(
+            verdict(&candidate, &Trust::default()),
+            Err(Reason::NoMatchingAuthority)
+        );
     }
 }
 
@@ -81,29 +128,56 @@ fn the_payload_must_say_exactly_what_is_judged() {
     let key = TestKey::new();
     let trust = trust([&key]);
     let table: &[(&str, Reason, Change)] = &[
-        ("another digest", Reason::SubjectMismatch, |p| p["critical"]["image"]["docker-manifest-digest"] = Digest::of(b"x").to_string().into()),
+        ("another digest", Reason::SubjectMismatch, |p| {
+            p["critical"]["image"]["docker-manifest-digest"] = Digest::of(b"x").to_string().into()
+        }),
         ("upper case", Reason::SubjectMismatch, |p| {
             let digest = format!("sha256:{}", subject().hex().to_uppercase());
             p["critical"]["image"]["docker-manifest-digest"] = digest.into();
         }),
-        ("a space", Reason::SubjectMismatch, |p| p["critical"]["image"]["docker-manifest-digest"] = format!("{} ", subject()).into()),
-        ("no algorithm", Reason::SubjectMismatch, |p| p["critical"]["image"]["docker-manifest-digest"] = subject().hex().into()),
-        ("no digest", Reason::MalformedEvidence, |p| p["critical"]["image"] = json!({})),
-        ("null", Reason::MalformedEvidence, |p| p["critical"]["image"]["docker-manifest-digest"] = Value::Null),
-        ("another type", Reason::MalformedEvidence, |p| p["critical"]["type"] = "atomic container signature".into()),
-        ("no type", Reason::MalformedEvidence, |p| {
-            p["critical"].as_object_mut().expect("an object").remove("type");
+        ("a space", Reason::SubjectMismatch, |p| {
+            p["critical"]["image"]["docker-manifest-digest"] = format!("{} ", subject()).into()
         }),
-        ("nothing critical", Reason::MalformedEvidence, |p| *p = json!({"optional": p["critical"]})),
+        ("no algorithm", Reason::SubjectMismatch, |p| {
+            p["critical"]["image"]["docker-manifest-digest"] = subject().hex().into()
+        }),
+        ("no digest", Reason::MalformedEvidence, |p| {
+            p["critical"]["image"] = json!({})
+        }),
+        ("null", Reason::MalformedEvidence, |p| {
+            p["critical"]["image"]["docker-manifest-digest"] = Value::Null
+        }),
+        ("another type", Reason::MalformedEvidence, |p| {
+            p["critical"]["type"] = "atomic container signature".into()
+        }),
+        ("no type", Reason::MalformedEvidence, |p| {
+            p["critical"]
+                .as_object_mut()
+                .expect("an object")
+                .remove("type");
+        }),
+        ("nothing critical", Reason::MalformedEvidence, |p| {
+            *p = json!({"optional": p["critical"]})
+        }),
         ("a list", Reason::MalformedEvidence, |p| *p = json!([p])),
     ];
     for (what, reason, change) in table {
         let mut payload = payload();
         change(&mut payload);
-        let findings = judged(vec![key.sign_payload(payload.to_string().as_bytes())], &trust);
+        let findings = judged(
+            vec![key.sign_payload(payload.to_string().as_bytes())],
+            &trust,
+        );
         assert!(findings.verified.is_empty(), "{what} was accepted");
-        assert_eq!(findings.rejected[0].reason, *reason, "{what}: {}", findings.rejected[0].message);
-        assert!(findings.rejected[0].signer.is_some(), "{what}: it was authenticated first");
+        assert_eq!(
+            findings.rejected[0].reason, *reason,
+            "{what}: {}",
+            findings.rejected[0].message
+        );
+        assert!(
+            findings.rejected[0].signer.is_some(),
+            "{what}: it was authenticated first"
+        );
     }
 }
 
@@ -115,11 +189,26 @@ fn what_two_readers_could_read_differently_is_refused() {
     let twice = good.replace(r#""type":"#, r#""type":"x","type":"#);
     let deep = good.replace("null", &format!("{}1{}", "[".repeat(40), "]".repeat(40)));
     let unicode = format!("\u{feff}{good}");
-    for text in ["", "{}", &good[1..], &twice, &deep, &unicode, &format!("{good}{good}")] {
-        assert_eq!(verdict(&key.sign_payload(text.as_bytes()), &trust([&key])), Err(Reason::MalformedEvidence), "{text}");
+    for text in [
+        "",
+        "{}",
+        &good[1..],
+        &twice,
+        &deep,
+        &unicode,
+        &format!("{good}{good}"),
+    ] {
+        assert_eq!(
+            verdict(&key.sign_payload(text.as_bytes()), &trust([&key])),
+            Err(Reason::MalformedEvidence),
+            "{text}"
+        );
     }
     // What is not read is free: other tools put their own words there.
-    let more = good.replace(r#""optional":null"#, r#""optional":{"creator":"x","timestamp":1},"more":[]"#);
+    let more = good.replace(
+        r#""optional":null"#,
+        r#""optional":{"creator":"x","timestamp":1},"more":[]"#,
+    );
     assert!(more != good && verdict(&key.sign_payload(more.as_bytes()), &trust([&key])).is_ok());
 }
 
@@ -128,24 +217,54 @@ fn an_attestation_that_is_about_something_else_or_ambiguous_is_refused() {
     let key = TestKey::new();
     let trust = trust([&key]);
     let elsewhere = Statement::about("", &Digest::of(b"x"), PROVENANCE_V1, json!({}));
-    assert_eq!(verdict(&key.attest_legacy(&elsewhere), &trust), Err(Reason::SubjectMismatch));
-    let good: Value = serde_json::from_slice(&key.attest_legacy(&statement()).content).expect("JSON");
+    assert_eq!(
+        verdict(&key.attest_legacy(&elsewhere), &trust),
+        Err(Reason::SubjectMismatch)
+    );
+    let good: Value =
+        serde_json::from_slice(&key.attest_legacy(&statement()).content).expect("JSON");
     let table: &[(&str, Reason, Change)] = &[
-        ("two signatures", Reason::MalformedEvidence, |e| e["signatures"] = json!([e["signatures"][0], e["signatures"][0]])),
-        ("no signature", Reason::MalformedEvidence, |e| e["signatures"] = json!([])),
-        ("another payload type", Reason::MalformedEvidence, |e| e["payloadType"] = "text/plain".into()),
-        ("another payload", Reason::NoMatchingAuthority, |e| e["payload"] = "e30=".into()),
-        ("no base64", Reason::MalformedEvidence, |e| e["payload"] = "%".into()),
-        ("no base64 signature", Reason::MalformedEvidence, |e| e["signatures"][0]["sig"] = "%".into()),
-        ("another signature", Reason::NoMatchingAuthority, |e| e["signatures"][0]["sig"] = "MEQCIAAA".into()),
+        ("two signatures", Reason::MalformedEvidence, |e| {
+            e["signatures"] = json!([e["signatures"][0], e["signatures"][0]])
+        }),
+        ("no signature", Reason::MalformedEvidence, |e| {
+            e["signatures"] = json!([])
+        }),
+        ("another payload type", Reason::MalformedEvidence, |e| {
+            e["payloadType"] = "text/plain".into()
+        }),
+        ("another payload", Reason::NoMatchingAuthority, |e| {
+            e["payload"] = "e30=".into()
+        }),
+        ("no base64", Reason::MalformedEvidence, |e| {
+            e["payload"] = "%".into()
+        }),
+        ("no base64 signature", Reason::MalformedEvidence, |e| {
+            e["signatures"][0]["sig"] = "%".into()
+        }),
+        ("another signature", Reason::NoMatchingAuthority, |e| {
+            e["signatures"][0]["sig"] = "MEQCIAAA".into()
+        }),
     ];
     for (what, reason, change) in table {
         let mut envelope = good.clone();
         change(&mut envelope);
-        assert_eq!(verdict(&layer(Beside::Attestations, envelope.to_string().as_bytes(), &[]), &trust), Err(*reason), "{what}");
+        assert_eq!(
+            verdict(
+                &layer(Beside::Attestations, envelope.to_string().as_bytes(), &[]),
+                &trust
+            ),
+            Err(*reason),
+            "{what}"
+        );
     }
-    let twice = good.to_string().replace(r#""payload":"#, r#""payload":"e30=","payload":"#);
-    assert_eq!(verdict(&layer(Beside::Attestations, twice.as_bytes(), &[]), &trust), Err(Reason::MalformedEvidence));
+    let twice = good
+        .to_string()
+        .replace(r#""payload":"#, r#""payload":"e30=","payload":"#);
+    assert_eq!(
+        verdict(&layer(Beside::Attestations, twice.as_bytes(), &[]), &trust),
+        Err(Reason::MalformedEvidence)
+    );
 }
 
 #[test]
@@ -153,12 +272,32 @@ fn a_layer_is_what_its_descriptor_and_its_tag_say() {
     let key = TestKey::new();
     let trust = trust([&key]);
     let (good, attestation) = (key.sign_legacy(&subject()), key.attest_legacy(&statement()));
-    let changed = LegacyCandidate { content: [good.content.as_ref(), b" "].concat().into(), ..good.clone() };
+    let changed = LegacyCandidate {
+        content: [good.content.as_ref(), b" "].concat().into(),
+        ..good.clone()
+    };
     assert_eq!(verdict(&changed, &trust), Err(Reason::DigestMismatch));
-    for (beside, candidate) in [(Beside::Attestations, &good), (Beside::Sboms, &good), (Beside::Signatures, &attestation)] {
-        assert_eq!(verdict(&LegacyCandidate { beside, ..candidate.clone() }, &trust), Err(Reason::MalformedEvidence));
+    for (beside, candidate) in [
+        (Beside::Attestations, &good),
+        (Beside::Sboms, &good),
+        (Beside::Signatures, &attestation),
+    ] {
+        assert_eq!(
+            verdict(
+                &LegacyCandidate {
+                    beside,
+                    ..candidate.clone()
+                },
+                &trust
+            ),
+            Err(Reason::MalformedEvidence)
+        );
     }
-    for media_type in [DSSE, "application/json", "application/vnd.dev.cosign.simplesigning.v1+json; charset=utf-8"] {
+    for media_type in [
+        DSSE,
+        "application/json",
+        "application/vnd.dev.cosign.simplesigning.v1+json; charset=utf-8",
+    ] {
         let mut other = good.clone();
         other.layer.media_type = media_type.into();
         assert_eq!(verdict(&other, &trust), Err(Reason::MalformedEvidence));
@@ -174,36 +313,64 @@ fn annotations_must_be_there_and_make_sense() {
         (SIGNATURE, Some(""), Reason::MalformedEvidence),
         (SIGNATURE, Some("%%"), Reason::MalformedEvidence),
         (SIGNATURE, Some("MEQCIAAA"), Reason::NoMatchingAuthority),
-        // With a certificate nobody asks for keys: what carries both is judged by the certificate alone.
+        // With a certificate nobody asks for keys: what carries both is judged by the certificate
+        // alone.
         (CERTIFICATE, Some("x"), Reason::MalformedEvidence),
-        (CERTIFICATE, Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), Reason::NoTrustedTime),
+        (
+            CERTIFICATE,
+            Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+            Reason::NoTrustedTime,
+        ),
     ] {
         let mut candidate = key.sign_legacy(&subject());
         match value {
-            Some(value) => drop(candidate.layer.annotations.insert(name.into(), value.into())),
+            Some(value) => drop(
+                candidate
+                    .layer
+                    .annotations
+                    .insert(name.into(), value.into()),
+            ),
             None => drop(candidate.layer.annotations.remove(name)),
         }
         assert_eq!(verdict(&candidate, &trust), Err(reason), "{name} {value:?}");
     }
     let mut with_key = key.sign_legacy(&subject());
-    with_key.layer.annotations.insert(CERTIFICATE.into(), key.pem());
-    assert_eq!(verdict(&with_key, &trust), Err(Reason::MalformedEvidence), "a raw key in the certificate's place");
+    with_key
+        .layer
+        .annotations
+        .insert(CERTIFICATE.into(), key.pem());
+    assert_eq!(
+        verdict(&with_key, &trust),
+        Err(Reason::MalformedEvidence),
+        "a raw key in the certificate's place"
+    );
     let mut empty = key.sign_legacy(&subject());
-    empty.layer.annotations.insert(CERTIFICATE.into(), String::new());
-    assert!(verdict(&empty, &trust).is_ok(), "cosign leaves annotations empty");
+    empty
+        .layer
+        .annotations
+        .insert(CERTIFICATE.into(), String::new());
+    assert!(
+        verdict(&empty, &trust).is_ok(),
+        "cosign leaves annotations empty"
+    );
 }
 
 #[test]
 fn one_good_layer_among_bad_ones_counts_and_the_bad_ones_are_told() {
     let key = TestKey::new();
-    let mut candidates: Vec<_> = (0..20).map(|n| layer(Beside::Signatures, format!("{n}").as_bytes(), &[])).collect();
+    let mut candidates: Vec<_> = (0..20)
+        .map(|n| layer(Beside::Signatures, format!("{n}").as_bytes(), &[]))
+        .collect();
     candidates.insert(10, key.sign_legacy(&subject()));
     for (at, candidate) in candidates.iter_mut().enumerate() {
         candidate.position = at + 1;
     }
     let findings = judged(candidates, &trust([&key]));
     assert_eq!((findings.verified.len(), findings.rejected.len()), (1, 20));
-    assert_eq!(findings.rejected[0].message, "layer 1 of its .sig tag: its annotation dev.cosignproject.cosign/signature is missing");
+    assert_eq!(
+        findings.rejected[0].message,
+        "layer 1 of its .sig tag: its annotation dev.cosignproject.cosign/signature is missing"
+    );
 }
 
 #[test]
@@ -213,11 +380,24 @@ fn no_more_than_the_limit_is_opened_bundles_first() {
     let evidence = |count: usize| {
         let mut legacy = vec![layer(Beside::Signatures, b"x", &[]); count];
         legacy.push(key.sign_legacy(&subject()));
-        Evidence { candidates: bundles.clone(), legacy, ..Evidence::default() }
+        Evidence {
+            candidates: bundles.clone(),
+            legacy,
+            ..Evidence::default()
+        }
     };
     for (count, verified, unopened) in [(5, 1, 0), (6, 0, 1), (20, 0, 15)] {
-        let findings = verify(&subject(), &evidence(count), &trust([&key]), &Limits::DEFAULT);
-        assert_eq!((findings.verified.len(), findings.unopened), (verified, unopened), "{count}");
+        let findings = verify(
+            &subject(),
+            &evidence(count),
+            &trust([&key]),
+            &Limits::DEFAULT,
+        );
+        assert_eq!(
+            (findings.verified.len(), findings.unopened),
+            (verified, unopened),
+            "{count}"
+        );
     }
 }
 
@@ -243,36 +423,80 @@ fn the_larger_curves_are_verified_as_both_cosigns_sign() {
         encoding::AsDer,
         rand::SystemRandom,
         signature::{
-            ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA256_ASN1_SIGNING, ECDSA_P521_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING,
-            EcdsaKeyPair, EcdsaSigningAlgorithm, KeyPair,
+            ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA256_ASN1_SIGNING,
+            ECDSA_P521_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair,
+            EcdsaSigningAlgorithm, KeyPair,
         },
     };
-    let payload = serde_json::to_string(&SimpleSigning::about("r.example.com/team-a/siem", &subject())).expect("JSON");
+    let payload = serde_json::to_string(&SimpleSigning::about(
+        "r.example.com/team-a/siem",
+        &subject(),
+    ))
+    .expect("JSON");
     let made = |algorithm: &'static EcdsaSigningAlgorithm| {
         let pair = EcdsaKeyPair::generate(algorithm).expect("a key");
         let spki = BASE64.encode(pair.public_key().as_der().expect("DER").as_ref());
-        (spki, BASE64.encode(pair.sign(&SystemRandom::new(), payload.as_bytes()).expect("a signature")))
+        (
+            spki,
+            BASE64.encode(
+                pair.sign(&SystemRandom::new(), payload.as_bytes())
+                    .expect("a signature"),
+            ),
+        )
     };
     let given = |(spki, signature): (&str, &str)| (spki.to_owned(), signature.to_owned());
     for (what, (spki, signature), good) in [
         ("P-256 with SHA-384", given(P256_SHA384), false),
         ("P-384 with SHA-256", given(P384_SHA256), true),
-        ("P-384 with SHA-384", made(&ECDSA_P384_SHA384_ASN1_SIGNING), true),
+        (
+            "P-384 with SHA-384",
+            made(&ECDSA_P384_SHA384_ASN1_SIGNING),
+            true,
+        ),
         ("P-384 with SHA-512", given(P384_SHA512), false),
-        ("P-521 with SHA-256", made(&ECDSA_P521_SHA256_ASN1_SIGNING), true),
-        ("P-521 with SHA-384", made(&ECDSA_P521_SHA384_ASN1_SIGNING), false),
-        ("P-521 with SHA-512", made(&ECDSA_P521_SHA512_ASN1_SIGNING), true),
+        (
+            "P-521 with SHA-256",
+            made(&ECDSA_P521_SHA256_ASN1_SIGNING),
+            true,
+        ),
+        (
+            "P-521 with SHA-384",
+            made(&ECDSA_P521_SHA384_ASN1_SIGNING),
+            false,
+        ),
+        (
+            "P-521 with SHA-512",
+            made(&ECDSA_P521_SHA512_ASN1_SIGNING),
+            true,
+        ),
     ] {
-        let key = VerificationKey::from_pem(&format!("-----BEGIN PUBLIC KEY-----\n{spki}\n-----END PUBLIC KEY-----\n")).expect("a key");
-        let candidate = layer(Beside::Signatures, payload.as_bytes(), &[(SIGNATURE, &signature)]);
-        let trust = Trust { keys: vec![key], ..Trust::default() };
-        let expected = if good { Ok((COSIGN_SIGN.to_owned(), Format::Legacy)) } else { Err(Reason::NoMatchingAuthority) };
+        let key = VerificationKey::from_pem(&format!(
+            "-----BEGIN PUBLIC KEY-----\n{spki}\n-----END PUBLIC KEY-----\n"
+        ))
+        .expect("a key");
+        let candidate = layer(
+            Beside::Signatures,
+            payload.as_bytes(),
+            &[(SIGNATURE, &signature)],
+        );
+        let trust = Trust {
+            keys: vec![key],
+            ..Trust::default()
+        };
+        let expected = if good {
+            Ok((COSIGN_SIGN.to_owned(), Format::Legacy))
+        } else {
+            Err(Reason::NoMatchingAuthority)
+        };
         assert_eq!(verdict(&candidate, &trust), expected, "{what}");
     }
 }
 
 fn vouching(key: &TestKey, root: TrustRoot) -> Trust {
-    Trust { vouching: vec![Arc::new(root)], ..trust([key]) }
+    Trust {
+        vouching: vec![Arc::new(root)],
+        ..trust([key])
+    }
 }
 
 #[test]
@@ -283,14 +507,33 @@ fn a_logs_promise_vouches_for_a_keys_signature() {
     let trust = vouching(&key, root);
     for candidate in [key.sign_legacy(&subject()), key.attest_legacy(&statement())] {
         let findings = judged(vec![log.log(&key, candidate.clone())], &trust);
-        let [alone, vouched] = &findings.verified[..] else { panic!("{:?}", findings.rejected) };
-        assert_eq!((alone.format(), alone.vouched(), alone.root(), alone.is_logged()), (Format::Legacy, Vouched::Unchecked, None, false));
-        assert_eq!((vouched.format(), vouched.vouched(), vouched.root()), (Format::LegacySetOnly, Vouched::Holds, Some(&digest)));
+        let [alone, vouched] = &findings.verified[..] else {
+            panic!("{:?}", findings.rejected)
+        };
+        assert_eq!(
+            (
+                alone.format(),
+                alone.vouched(),
+                alone.root(),
+                alone.is_logged()
+            ),
+            (Format::Legacy, Vouched::Unchecked, None, false)
+        );
+        assert_eq!(
+            (vouched.format(), vouched.vouched(), vouched.root()),
+            (Format::LegacySetOnly, Vouched::Holds, Some(&digest))
+        );
         assert!(vouched.is_logged());
-        assert_eq!(vouched.time().timestamp().map(jiff::Timestamp::as_second), Some(LOGGED));
+        assert_eq!(
+            vouched.time().timestamp().map(jiff::Timestamp::as_second),
+            Some(LOGGED)
+        );
         // Without the promise there is nothing to hold against anybody.
         let findings = judged(vec![candidate], &trust);
-        assert_eq!((findings.verified.len(), findings.verified[0].vouched()), (1, Vouched::Absent));
+        assert_eq!(
+            (findings.verified.len(), findings.verified[0].vouched()),
+            (1, Vouched::Absent)
+        );
     }
 }
 
@@ -298,50 +541,112 @@ fn a_logs_promise_vouches_for_a_keys_signature() {
 fn a_promise_that_does_not_hold_vouches_for_nothing() {
     type Break = fn(&TestLog, &TestKey, &mut LegacyCandidate);
     fn edit(candidate: &mut LegacyCandidate, change: impl Fn(&mut Value)) {
-        let mut promise: Value = serde_json::from_str(&candidate.layer.annotations[LOG_ENTRY]).expect("JSON");
+        let mut promise: Value =
+            serde_json::from_str(&candidate.layer.annotations[LOG_ENTRY]).expect("JSON");
         change(&mut promise);
-        candidate.layer.annotations.insert(LOG_ENTRY.into(), promise.to_string());
+        candidate
+            .layer
+            .annotations
+            .insert(LOG_ENTRY.into(), promise.to_string());
     }
     fn log_instead(log: &TestLog, candidate: &mut LegacyCandidate, body: &Value) {
-        candidate.layer.annotations.insert(LOG_ENTRY.into(), log.promise(body).to_string());
+        candidate
+            .layer
+            .annotations
+            .insert(LOG_ENTRY.into(), log.promise(body).to_string());
     }
     let table: &[(&str, Reason, Break)] = &[
-        ("garbage SET", Reason::InvalidTimestamp, |_, _, c| edit(c, |p| p["SignedEntryTimestamp"] = "AAAA".into())),
-        ("a minute earlier", Reason::InvalidTimestamp, |_, _, c| edit(c, |p| p["Payload"]["integratedTime"] = (LOGGED - 60).into())),
-        ("another index", Reason::InvalidTimestamp, |_, _, c| edit(c, |p| p["Payload"]["logIndex"] = 8.into())),
-        ("another log", Reason::InvalidTimestamp, |_, _, c| edit(c, |p| p["Payload"]["logID"] = Digest::of(b"x").hex().into())),
-        ("a log without a name", Reason::MalformedEvidence, |_, _, c| edit(c, |p| p["Payload"]["logID"] = "zz".into())),
-        ("a body that is no base64", Reason::MalformedEvidence, |_, _, c| edit(c, |p| p["Payload"]["body"] = "%".into())),
-        ("no body", Reason::MalformedEvidence, |_, _, c| edit(c, |p| p["Payload"]["body"] = "e30=".into())),
-        ("an unknown kind", Reason::MalformedEvidence, |log, key, c| {
-            let mut other = body(key, c);
-            other["kind"] = "surprise".into();
-            log_instead(log, c, &other);
+        ("garbage SET", Reason::InvalidTimestamp, |_, _, c| {
+            edit(c, |p| p["SignedEntryTimestamp"] = "AAAA".into())
         }),
-        ("no JSON", Reason::MalformedEvidence, |_, _, c| drop(c.layer.annotations.insert(LOG_ENTRY.into(), "{".into()))),
-        ("a time from the future", Reason::MalformedEvidence, |_, _, c| edit(c, |p| p["Payload"]["integratedTime"] = u64::MAX.into())),
-        ("the entry of another payload", Reason::LogEntryMismatch, |log, key, c| {
-            let mut other = body(key, c);
-            other["spec"]["data"]["hash"]["value"] = Digest::of(b"x").hex().into();
-            log_instead(log, c, &other);
+        ("a minute earlier", Reason::InvalidTimestamp, |_, _, c| {
+            edit(c, |p| p["Payload"]["integratedTime"] = (LOGGED - 60).into())
         }),
-        ("the entry of another signature", Reason::LogEntryMismatch, |log, key, c| {
-            let mut other = body(key, c);
-            other["spec"]["signature"]["content"] = BASE64.encode(key.signature(&c.content)).into();
-            log_instead(log, c, &other);
+        ("another index", Reason::InvalidTimestamp, |_, _, c| {
+            edit(c, |p| p["Payload"]["logIndex"] = 8.into())
         }),
-        ("the entry of another key", Reason::LogEntryMismatch, |log, _, c| {
-            let other = body(&TestKey::new(), c);
-            log_instead(log, c, &other);
+        ("another log", Reason::InvalidTimestamp, |_, _, c| {
+            edit(c, |p| p["Payload"]["logID"] = Digest::of(b"x").hex().into())
         }),
+        (
+            "a log without a name",
+            Reason::MalformedEvidence,
+            |_, _, c| edit(c, |p| p["Payload"]["logID"] = "zz".into()),
+        ),
+        (
+            "a body that is no base64",
+            Reason::MalformedEvidence,
+            |_, _, c| edit(c, |p| p["Payload"]["body"] = "%".into()),
+        ),
+        ("no body", Reason::MalformedEvidence, |_, _, c| {
+            edit(c, |p| p["Payload"]["body"] = "e30=".into())
+        }),
+        (
+            "an unknown kind",
+            Reason::MalformedEvidence,
+            |log, key, c| {
+                let mut other = body(key, c);
+                other["kind"] = "surprise".into();
+                log_instead(log, c, &other);
+            },
+        ),
+        ("no JSON", Reason::MalformedEvidence, |_, _, c| {
+            drop(c.layer.annotations.insert(LOG_ENTRY.into(), "{".into()))
+        }),
+        (
+            "a time from the future",
+            Reason::MalformedEvidence,
+            |_, _, c| edit(c, |p| p["Payload"]["integratedTime"] = u64::MAX.into()),
+        ),
+        (
+            "the entry of another payload",
+            Reason::LogEntryMismatch,
+            |log, key, c| {
+                let mut other = body(key, c);
+                other["spec"]["data"]["hash"]["value"] = Digest::of(b"x").hex().into();
+                log_instead(log, c, &other);
+            },
+        ),
+        (
+            "the entry of another signature",
+            Reason::LogEntryMismatch,
+            |log, key, c| {
+                let mut other = body(key, c);
+                other["spec"]["signature"]["content"] =
+                    BASE64.encode(key.signature(&c.content)).into();
+                log_instead(log, c, &other);
+            },
+        ),
+        (
+            "the entry of another key",
+            Reason::LogEntryMismatch,
+            |log, _, c| {
+                let other = body(&TestKey::new(), c);
+                log_instead(log, c, &other);
+            },
+        ),
         ("only a timestamp", Reason::NoTrustedTime, |_, _, c| {
             c.layer.annotations.remove(LOG_ENTRY);
-            c.layer.annotations.insert(TIMESTAMP.into(), r#"{"SignedRFC3161Timestamp":"AAAA"}"#.into());
+            c.layer.annotations.insert(
+                TIMESTAMP.into(),
+                r#"{"SignedRFC3161Timestamp":"AAAA"}"#.into(),
+            );
         }),
-        ("a garbage timestamp beside it", Reason::InvalidTimestamp, |_, _, c| {
-            c.layer.annotations.insert(TIMESTAMP.into(), r#"{"SignedRFC3161Timestamp":"AAAA"}"#.into());
-        }),
-        ("an unreadable timestamp beside it", Reason::MalformedEvidence, |_, _, c| drop(c.layer.annotations.insert(TIMESTAMP.into(), "[]".into()))),
+        (
+            "a garbage timestamp beside it",
+            Reason::InvalidTimestamp,
+            |_, _, c| {
+                c.layer.annotations.insert(
+                    TIMESTAMP.into(),
+                    r#"{"SignedRFC3161Timestamp":"AAAA"}"#.into(),
+                );
+            },
+        ),
+        (
+            "an unreadable timestamp beside it",
+            Reason::MalformedEvidence,
+            |_, _, c| drop(c.layer.annotations.insert(TIMESTAMP.into(), "[]".into())),
+        ),
     ];
     let (key, log) = (TestKey::new(), TestLog::new());
     let trust = vouching(&key, log.root());
@@ -349,49 +654,108 @@ fn a_promise_that_does_not_hold_vouches_for_nothing() {
         let mut candidate = log.log(&key, key.sign_legacy(&subject()));
         change(&log, &key, &mut candidate);
         let findings = judged(vec![candidate.clone()], &trust);
-        assert!(findings.verified.iter().all(|verified| verified.root().is_none() && verified.vouched() == Vouched::Unchecked), "{what}");
+        assert!(
+            findings
+                .verified
+                .iter()
+                .all(|verified| verified.root().is_none()
+                    && verified.vouched() == Vouched::Unchecked),
+            "{what}"
+        );
         assert_eq!(findings.rejected.len(), 1, "{what}");
-        assert_eq!(findings.rejected[0].reason, *reason, "{what}: {}", findings.rejected[0].message);
-        assert_eq!(findings.rejected[0].signer, Some(Signer::Key { fingerprint: key.public().fingerprint() }), "{what}");
+        assert_eq!(
+            findings.rejected[0].reason, *reason,
+            "{what}: {}",
+            findings.rejected[0].message
+        );
+        assert_eq!(
+            findings.rejected[0].signer,
+            Some(Signer::Key {
+                fingerprint: key.public().fingerprint()
+            }),
+            "{what}"
+        );
         // Who asks no log is not disturbed by what stands there.
-        assert!(verdict(&candidate, &super::super::testing::trust([&key])).is_ok(), "{what}");
+        assert!(
+            verdict(&candidate, &super::super::testing::trust([&key])).is_ok(),
+            "{what}"
+        );
     }
     let stranger = vouching(&key, TestLog::new().root());
-    assert_eq!(judged(vec![log.log(&key, key.sign_legacy(&subject()))], &stranger).rejected[0].reason, Reason::InvalidTimestamp);
+    assert_eq!(
+        judged(vec![log.log(&key, key.sign_legacy(&subject()))], &stranger).rejected[0].reason,
+        Reason::InvalidTimestamp
+    );
 }
 
 #[test]
 fn a_changed_byte_never_verifies_as_something_else() {
     let (key, log) = (TestKey::new(), TestLog::new());
     let trust = vouching(&key, log.root());
-    for original in [log.log(&key, key.sign_legacy(&subject())), log.log(&key, key.attest_legacy(&statement()))] {
+    for original in [
+        log.log(&key, key.sign_legacy(&subject())),
+        log.log(&key, key.attest_legacy(&statement())),
+    ] {
         let said = |candidate: &LegacyCandidate| {
             let findings = judged(vec![candidate.clone()], &trust);
-            findings.verified.first().map(|verified| serde_json::to_string(verified.claim()).expect("JSON"))
+            findings
+                .verified
+                .first()
+                .map(|verified| serde_json::to_string(verified.claim()).expect("JSON"))
         };
         let expected = said(&original).expect("it verifies");
         for at in 0..original.content.len() {
             for bit in [0x01, 0x04, 0x20] {
                 let mut content = original.content.to_vec();
                 content[at] ^= bit;
-                let layer =
-                    Descriptor { annotations: original.layer.annotations.clone(), ..Descriptor::of(original.layer.media_type.clone(), &content) };
-                let changed = said(&LegacyCandidate { content: content.into(), layer, ..original.clone() });
-                // An envelope has its key id, and base64 whose last bits nobody reads. A payload is signed to the last byte.
-                assert!(changed.is_none() || original.beside == Beside::Attestations && changed == Some(expected.clone()), "byte {at}");
+                let layer = Descriptor {
+                    annotations: original.layer.annotations.clone(),
+                    ..Descriptor::of(original.layer.media_type.clone(), &content)
+                };
+                let changed = said(&LegacyCandidate {
+                    content: content.into(),
+                    layer,
+                    ..original.clone()
+                });
+                // An envelope has its key id, and base64 whose last bits nobody reads. A payload is
+                // signed to the last byte.
+                assert!(
+                    changed.is_none()
+                        || original.beside == Beside::Attestations
+                            && changed == Some(expected.clone()),
+                    "byte {at}"
+                );
             }
         }
         for (name, value) in &original.layer.annotations {
             for at in 0..value.len() {
                 let mut bytes = value.clone().into_bytes();
                 bytes[at] ^= 0x01;
-                let Ok(text) = String::from_utf8(bytes) else { continue };
+                let Ok(text) = String::from_utf8(bytes) else {
+                    continue;
+                };
                 let mut changed = original.clone();
                 changed.layer.annotations.insert(name.clone(), text);
                 let findings = judged(vec![changed], &trust);
-                assert!(findings.verified.iter().all(|verified| serde_json::to_string(verified.claim()).expect("JSON") == expected), "{name} {at}");
-                let vouched: Vec<_> = findings.verified.iter().filter_map(|verified| verified.time().timestamp()).collect();
-                assert!(vouched.iter().all(|time| time.as_second() == LOGGED), "{name} {at}: another time");
+                assert!(
+                    findings
+                        .verified
+                        .iter()
+                        .all(
+                            |verified| serde_json::to_string(verified.claim()).expect("JSON")
+                                == expected
+                        ),
+                    "{name} {at}"
+                );
+                let vouched: Vec<_> = findings
+                    .verified
+                    .iter()
+                    .filter_map(|verified| verified.time().timestamp())
+                    .collect();
+                assert!(
+                    vouched.iter().all(|time| time.as_second() == LOGGED),
+                    "{name} {at}: another time"
+                );
             }
         }
     }
@@ -399,22 +763,52 @@ fn a_changed_byte_never_verifies_as_something_else() {
 
 /// A genuine bundle of the conformance suite, with its log entry as cosign's annotation.
 fn genuine(data: &Path, case: &str, content: &[u8], beside: Beside) -> (LegacyCandidate, Value) {
-    let bundle = fs::read(data.join("sigstore-conformance").join(case).join("bundle.sigstore.json")).expect("a bundle");
+    let bundle = fs::read(
+        data.join("sigstore-conformance")
+            .join(case)
+            .join("bundle.sigstore.json"),
+    )
+    .expect("a bundle");
     let bundle: Value = serde_json::from_slice(&bundle).expect("JSON");
     let entry = &bundle["verificationMaterial"]["tlogEntries"][0];
-    let number = |value: &Value| value.as_str().expect("text").parse::<u64>().expect("a number");
-    let log_id = BASE64.decode(entry["logId"]["keyId"].as_str().expect("text")).expect("base64");
+    let number = |value: &Value| {
+        value
+            .as_str()
+            .expect("text")
+            .parse::<u64>()
+            .expect("a number")
+    };
+    let log_id = BASE64
+        .decode(entry["logId"]["keyId"].as_str().expect("text"))
+        .expect("base64");
     let promise = json!({
         "SignedEntryTimestamp": entry["inclusionPromise"]["signedEntryTimestamp"],
-        "Payload": {"body": entry["canonicalizedBody"], "integratedTime": number(&entry["integratedTime"]), "logIndex": number(&entry["logIndex"]),
+        "Payload": {"body": entry["canonicalizedBody"],
+            "integratedTime": number(&entry["integratedTime"]),
+            "logIndex": number(&entry["logIndex"]),
             "logID": hex(&log_id)},
     });
     let material = &bundle["verificationMaterial"];
-    let der = material["certificate"]["rawBytes"].as_str().or_else(|| material["x509CertificateChain"]["certificates"][0]["rawBytes"].as_str());
-    let pem = der.map(|der| format!("-----BEGIN CERTIFICATE-----\n{der}\n-----END CERTIFICATE-----\n")).unwrap_or_default();
-    let signature = bundle["messageSignature"]["signature"].as_str().unwrap_or_default().to_owned();
-    let content = if beside == Beside::Attestations { bundle["dsseEnvelope"].to_string().into_bytes() } else { content.to_vec() };
-    let annotations = [(SIGNATURE, signature.as_str()), (CERTIFICATE, pem.as_str()), (LOG_ENTRY, &promise.to_string())];
+    let der = material["certificate"]["rawBytes"]
+        .as_str()
+        .or_else(|| material["x509CertificateChain"]["certificates"][0]["rawBytes"].as_str());
+    let pem = der
+        .map(|der| format!("-----BEGIN CERTIFICATE-----\n{der}\n-----END CERTIFICATE-----\n"))
+        .unwrap_or_default();
+    let signature = bundle["messageSignature"]["signature"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    let content = if beside == Beside::Attestations {
+        bundle["dsseEnvelope"].to_string().into_bytes()
+    } else {
+        content.to_vec()
+    };
+    let annotations = [
+        (SIGNATURE, signature.as_str()),
+        (CERTIFICATE, pem.as_str()),
+        (LOG_ENTRY, &promise.to_string()),
+    ];
     (layer(beside, &content, &annotations), bundle)
 }
 
@@ -423,28 +817,69 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn root(data: &Path, path: &str) -> TrustRoot {
-    TrustRoot::parse(&fs::read(data.join(path)).expect("a trust root"), &Limits::DEFAULT).expect("a trust root")
+    TrustRoot::parse(
+        &fs::read(data.join(path)).expect("a trust root"),
+        &Limits::DEFAULT,
+    )
+    .expect("a trust root")
 }
 
 #[test]
 fn a_genuine_keyless_attestation_holds_as_a_promise_and_nothing_of_it_can_change() {
-    let Some(data) = shared_data("a_genuine_keyless_attestation_holds_as_a_promise_and_nothing_of_it_can_change") else { return };
-    let artifact: Digest = "sha256:a0cfc71271d6e278e57cd332ff957c3f7043fdda354c4cbb190a30d56efa01bf".parse().expect("a digest");
-    let (good, _) = genuine(&data, "happy-path-intoto-in-dsse-v3", b"", Beside::Attestations);
-    let trust = Trust { roots: vec![Arc::new(root(&data, "trust/prod_trusted_root.json"))], ..Trust::default() };
+    let Some(data) = shared_data(
+        "a_genuine_keyless_attestation_holds_as_a_promise_and_nothing_of_it_can_change",
+    ) else {
+        return;
+    };
+    let artifact: Digest =
+        "sha256:a0cfc71271d6e278e57cd332ff957c3f7043fdda354c4cbb190a30d56efa01bf"
+            .parse()
+            .expect("a digest");
+    let (good, _) = genuine(
+        &data,
+        "happy-path-intoto-in-dsse-v3",
+        b"",
+        Beside::Attestations,
+    );
+    let trust = Trust {
+        roots: vec![Arc::new(root(&data, "trust/prod_trusted_root.json"))],
+        ..Trust::default()
+    };
     let judge = |candidate: &LegacyCandidate, about: &Digest| {
-        verify(about, &Evidence { legacy: vec![candidate.clone()], ..Evidence::default() }, &trust, &Limits::DEFAULT)
+        verify(
+            about,
+            &Evidence {
+                legacy: vec![candidate.clone()],
+                ..Evidence::default()
+            },
+            &trust,
+            &Limits::DEFAULT,
+        )
     };
     let findings = judge(&good, &artifact);
-    let [verified] = &findings.verified[..] else { panic!("{:?}", findings.rejected) };
-    assert_eq!((verified.format(), verified.is_logged()), (Format::LegacySetOnly, true));
-    assert!(matches!(verified.signer(), Signer::Identity { issuer, .. } if issuer == "https://token.actions.githubusercontent.com"));
-    assert_eq!(verified.time().timestamp().map(jiff::Timestamp::as_second), Some(1_734_374_576));
+    let [verified] = &findings.verified[..] else {
+        panic!("{:?}", findings.rejected)
+    };
+    assert_eq!(
+        (verified.format(), verified.is_logged()),
+        (Format::LegacySetOnly, true)
+    );
+    assert!(
+        matches!(verified.signer(), Signer::Identity { issuer, .. } if issuer == "https://token.actions.githubusercontent.com")
+    );
+    assert_eq!(
+        verified.time().timestamp().map(jiff::Timestamp::as_second),
+        Some(1_734_374_576)
+    );
 
     let refused = |what: &str, reason: Reason, candidate: &LegacyCandidate| {
         let findings = judge(candidate, &artifact);
         assert!(findings.verified.is_empty(), "{what} was accepted");
-        assert_eq!(findings.rejected[0].reason, reason, "{what}: {}", findings.rejected[0].message);
+        assert_eq!(
+            findings.rejected[0].reason, reason,
+            "{what}: {}",
+            findings.rejected[0].message
+        );
     };
     let with = |name: &str, value: &str| {
         let mut changed = good.clone();
@@ -453,40 +888,96 @@ fn a_genuine_keyless_attestation_holds_as_a_promise_and_nothing_of_it_can_change
     };
     let promise = &good.layer.annotations[LOG_ENTRY];
     refused("no promise", Reason::NoTrustedTime, &with(LOG_ENTRY, ""));
-    refused("a minute later", Reason::InvalidTimestamp, &with(LOG_ENTRY, &promise.replace("1734374576", "1734374636")));
-    refused("no certificate", Reason::NoMatchingAuthority, &with(CERTIFICATE, ""));
+    refused(
+        "a minute later",
+        Reason::InvalidTimestamp,
+        &with(LOG_ENTRY, &promise.replace("1734374576", "1734374636")),
+    );
+    refused(
+        "no certificate",
+        Reason::NoMatchingAuthority,
+        &with(CERTIFICATE, ""),
+    );
     let pem = &good.layer.annotations[CERTIFICATE];
-    refused("two certificates", Reason::MalformedEvidence, &with(CERTIFICATE, &format!("{pem}{pem}")));
+    refused(
+        "two certificates",
+        Reason::MalformedEvidence,
+        &with(CERTIFICATE, &format!("{pem}{pem}")),
+    );
     let (other, _) = genuine(&data, "happy-path-v0.3", b"", Beside::Signatures);
-    refused("another's entry", Reason::CertificateExpired, &with(LOG_ENTRY, &other.layer.annotations[LOG_ENTRY]));
+    refused(
+        "another's entry",
+        Reason::CertificateExpired,
+        &with(LOG_ENTRY, &other.layer.annotations[LOG_ENTRY]),
+    );
     let own = with(CERTIFICATE, &other.layer.annotations[CERTIFICATE]);
     let findings = judge(&own, &artifact);
     assert!(findings.verified.is_empty(), "another's certificate");
-    assert_eq!(judge(&good, &subject()).rejected[0].reason, Reason::SubjectMismatch);
-    let staging =
-        Trust { roots: vec![Arc::new(root(&data, "sigstore-conformance/intoto-with-custom-trust-root/trusted_root.json"))], ..Trust::default() };
-    let findings = verify(&artifact, &Evidence { legacy: vec![good], ..Evidence::default() }, &staging, &Limits::DEFAULT);
+    assert_eq!(
+        judge(&good, &subject()).rejected[0].reason,
+        Reason::SubjectMismatch
+    );
+    let staging = Trust {
+        roots: vec![Arc::new(root(
+            &data,
+            "sigstore-conformance/intoto-with-custom-trust-root/trusted_root.json",
+        ))],
+        ..Trust::default()
+    };
+    let findings = verify(
+        &artifact,
+        &Evidence {
+            legacy: vec![good],
+            ..Evidence::default()
+        },
+        &staging,
+        &Limits::DEFAULT,
+    );
     assert!(findings.verified.is_empty(), "another trust root");
 }
 
 #[test]
 fn genuine_signatures_are_authenticated_and_then_read() {
-    let Some(data) = shared_data("genuine_signatures_are_authenticated_and_then_read") else { return };
+    let Some(data) = shared_data("genuine_signatures_are_authenticated_and_then_read") else {
+        return;
+    };
     let artifact = fs::read(data.join("sigstore-conformance/a.txt")).expect("the artifact");
-    let keyless = Trust { roots: vec![Arc::new(root(&data, "trust/prod_trusted_root.json"))], ..Trust::default() };
+    let keyless = Trust {
+        roots: vec![Arc::new(root(&data, "trust/prod_trusted_root.json"))],
+        ..Trust::default()
+    };
     for case in ["happy-path-v0.1", "happy-path-v0.2", "happy-path-v0.3"] {
-        // They sign a text that is no payload of simple signing: the signer is known, and what was said is refused.
+        // They sign a text that is no payload of simple signing: the signer is known, and what was
+        // said is refused.
         let (candidate, _) = genuine(&data, case, &artifact, Beside::Signatures);
         let findings = judged(vec![candidate.clone()], &keyless);
-        let [rejected] = &findings.rejected[..] else { panic!("{case}: {findings:?}") };
-        assert_eq!(rejected.reason, Reason::MalformedEvidence, "{case}: {}", rejected.message);
-        assert!(matches!(rejected.signer, Some(Signer::Identity { .. })), "{case}: {}", rejected.message);
+        let [rejected] = &findings.rejected[..] else {
+            panic!("{case}: {findings:?}")
+        };
+        assert_eq!(
+            rejected.reason,
+            Reason::MalformedEvidence,
+            "{case}: {}",
+            rejected.message
+        );
+        assert!(
+            matches!(rejected.signer, Some(Signer::Identity { .. })),
+            "{case}: {}",
+            rejected.message
+        );
         let other = LegacyCandidate {
-            layer: Descriptor { annotations: candidate.layer.annotations, ..Descriptor::of(SIMPLE_SIGNING, b"x") },
+            layer: Descriptor {
+                annotations: candidate.layer.annotations,
+                ..Descriptor::of(SIMPLE_SIGNING, b"x")
+            },
             content: b"x".to_vec().into(),
             ..candidate
         };
-        assert_eq!(judged(vec![other], &keyless).rejected[0].reason, Reason::InvalidSignature, "{case}");
+        assert_eq!(
+            judged(vec![other], &keyless).rejected[0].reason,
+            Reason::InvalidSignature,
+            "{case}"
+        );
     }
 }
 
@@ -494,33 +985,92 @@ fn genuine_signatures_are_authenticated_and_then_read() {
 #[test]
 fn cosigns_own_tags_hold() {
     const JUDGED: &str = "sha256:8c7cb9c9d2e827380186bd014586866c475ee125f2009d8d6303f3b700a3e5cf";
-    let Some(data) = shared_data("cosigns_own_tags_hold") else { return };
+    let Some(data) = shared_data("cosigns_own_tags_hold") else {
+        return;
+    };
     let folder = data.join("cosign-made/lay-legacy");
     let judged: Digest = JUDGED.parse().expect("a digest");
-    let read = |descriptor: &Descriptor| fs::read(folder.join(layout::blob_path(&descriptor.digest))).expect("a blob");
+    let read = |descriptor: &Descriptor| {
+        fs::read(folder.join(layout::blob_path(&descriptor.digest))).expect("a blob")
+    };
     let index = fs::read(folder.join(layout::INDEX_FILE)).expect("an index");
     let index = Document::parse(media_type::INDEX, &index, &Limits::DEFAULT).expect("an index");
     let mut legacy = Vec::new();
     for beside in [Beside::Signatures, Beside::Attestations] {
         let tag = beside.tag(&judged).to_string();
-        let named = index.children().into_iter().find(|entry| entry.annotations.get(layout::REF_NAME) == Some(&tag)).expect("the tag");
-        let Document::Manifest(manifest) = Document::parse(&named.media_type, &read(named), &Limits::DEFAULT).expect("a manifest") else { panic!() };
+        let named = index
+            .children()
+            .into_iter()
+            .find(|entry| entry.annotations.get(layout::REF_NAME) == Some(&tag))
+            .expect("the tag");
+        let Document::Manifest(manifest) =
+            Document::parse(&named.media_type, &read(named), &Limits::DEFAULT).expect("a manifest")
+        else {
+            panic!()
+        };
         for (at, layer) in manifest.layers.into_iter().enumerate() {
             let content = read(&layer).into();
-            legacy.push(LegacyCandidate { beside, manifest: named.digest, position: at + 1, layer, content });
+            legacy.push(LegacyCandidate {
+                beside,
+                manifest: named.digest,
+                position: at + 1,
+                layer,
+                content,
+            });
         }
     }
-    let evidence = Evidence { legacy, ..Evidence::default() };
-    let key = VerificationKey::from_pem(&fs::read_to_string(data.join("cosign-made/cosign.pub")).expect("a key")).expect("a key");
-    let ours = Trust { keys: vec![key], ..Trust::default() };
+    let evidence = Evidence {
+        legacy,
+        ..Evidence::default()
+    };
+    let key = VerificationKey::from_pem(
+        &fs::read_to_string(data.join("cosign-made/cosign.pub")).expect("a key"),
+    )
+    .expect("a key");
+    let ours = Trust {
+        keys: vec![key],
+        ..Trust::default()
+    };
     let findings = verify(&judged, &evidence, &ours, &Limits::DEFAULT);
-    let types: Vec<_> =
-        findings.verified.iter().map(|v| (v.claim().predicate_type.as_str(), v.claim().subject[0].name.as_str(), v.format())).collect();
+    let types: Vec<_> = findings
+        .verified
+        .iter()
+        .map(|v| {
+            (
+                v.claim().predicate_type.as_str(),
+                v.claim().subject[0].name.as_str(),
+                v.format(),
+            )
+        })
+        .collect();
     let name = "127.0.0.1:5000/t/legacy";
-    assert_eq!(types, [(COSIGN_SIGN, name, Format::Legacy), (PROVENANCE_V1, name, Format::Legacy)]);
+    assert_eq!(
+        types,
+        [
+            (COSIGN_SIGN, name, Format::Legacy),
+            (PROVENANCE_V1, name, Format::Legacy)
+        ]
+    );
     assert!(findings.rejected.is_empty());
     let findings = verify(&subject(), &evidence, &ours, &Limits::DEFAULT);
-    assert!(findings.verified.is_empty() && findings.rejected.iter().all(|rejected| rejected.reason == Reason::SubjectMismatch));
-    let findings = verify(&judged, &evidence, &trust([&TestKey::new()]), &Limits::DEFAULT);
-    assert!(findings.verified.is_empty() && findings.rejected.iter().all(|rejected| rejected.reason == Reason::NoMatchingAuthority));
+    assert!(
+        findings.verified.is_empty()
+            && findings
+                .rejected
+                .iter()
+                .all(|rejected| rejected.reason == Reason::SubjectMismatch)
+    );
+    let findings = verify(
+        &judged,
+        &evidence,
+        &trust([&TestKey::new()]),
+        &Limits::DEFAULT,
+    );
+    assert!(
+        findings.verified.is_empty()
+            && findings
+                .rejected
+                .iter()
+                .all(|rejected| rejected.reason == Reason::NoMatchingAuthority)
+    );
 }

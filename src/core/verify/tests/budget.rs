@@ -14,19 +14,46 @@ fn poisoned(count: usize) -> Vec<Candidate> {
 }
 
 fn keys(count: usize) -> Trust {
-    Trust { keys: (0..count).map(|_| TestKey::new().public()).collect(), ..Trust::default() }
+    Trust {
+        keys: (0..count).map(|_| TestKey::new().public()).collect(),
+        ..Trust::default()
+    }
 }
 
 #[test]
 fn many_bundles_times_many_keys_cost_a_bounded_number_of_checks() {
-    let findings = verify(&subject(), &evidence(poisoned(128)), &keys(128), &Limits::DEFAULT);
+    let findings = verify(
+        &subject(),
+        &evidence(poisoned(128)),
+        &keys(128),
+        &Limits::DEFAULT,
+    );
     let limit = Limits::DEFAULT.signature_checks;
     assert_eq!(findings.signature_checks, limit + 128, "and not 16,384");
     let complete = limit / 127;
-    assert_eq!((findings.verified.len(), findings.over_budget), (0, 128 - complete));
-    let reasons: Vec<_> = findings.rejected.iter().map(|rejected| rejected.reason).collect();
-    assert!(reasons.iter().take(complete).all(|reason| *reason == Reason::NoMatchingAuthority), "{reasons:?}");
-    assert!(reasons.iter().skip(complete).all(|reason| *reason == Reason::LimitExceeded), "{reasons:?}");
+    assert_eq!(
+        (findings.verified.len(), findings.over_budget),
+        (0, 128 - complete)
+    );
+    let reasons: Vec<_> = findings
+        .rejected
+        .iter()
+        .map(|rejected| rejected.reason)
+        .collect();
+    assert!(
+        reasons
+            .iter()
+            .take(complete)
+            .all(|reason| *reason == Reason::NoMatchingAuthority),
+        "{reasons:?}"
+    );
+    assert!(
+        reasons
+            .iter()
+            .skip(complete)
+            .all(|reason| *reason == Reason::LimitExceeded),
+        "{reasons:?}"
+    );
 }
 
 #[test]
@@ -37,8 +64,15 @@ fn a_signature_that_names_its_key_counts_however_many_bad_ones_there_are() {
     let mut candidates = poisoned(255);
     candidates.push(key.sign(&subject()));
     let findings = verify(&subject(), &evidence(candidates), &trust, &Limits::DEFAULT);
-    let [verified] = &findings.verified[..] else { panic!("{:?}", findings.rejected.last()) };
-    assert_eq!(*verified.signer(), Signer::Key { fingerprint: key.public().fingerprint() });
+    let [verified] = &findings.verified[..] else {
+        panic!("{:?}", findings.rejected.last())
+    };
+    assert_eq!(
+        *verified.signer(),
+        Signer::Key {
+            fingerprint: key.public().fingerprint()
+        }
+    );
 }
 
 #[test]
@@ -47,7 +81,14 @@ fn nothing_is_judged_once_nobody_waits() {
     let mut verifier = EvidenceVerifier::new(subject(), trust([&key]), &Limits::DEFAULT);
     verifier.judge(&key.sign(&subject()), &|| true);
     let findings = verifier.into_findings();
-    assert_eq!((findings.verified.len(), findings.signature_checks, findings.over_budget), (0, 0, 1));
+    assert_eq!(
+        (
+            findings.verified.len(),
+            findings.signature_checks,
+            findings.over_budget
+        ),
+        (0, 0, 1)
+    );
     assert_eq!(findings.rejected[0].reason, Reason::DeadlineExceeded);
 }
 
@@ -56,21 +97,46 @@ fn statements_that_are_small_as_text_and_large_in_memory_are_bounded() {
     let key = TestKey::new();
     let about = |objects: usize| {
         let predicate = json!({"list": vec![json!({"a": 0}); objects]});
-        key.attest(&subject(), &Statement::about("", &subject(), "https://example.com/x", predicate))
+        key.attest(
+            &subject(),
+            &Statement::about("", &subject(), "https://example.com/x", predicate),
+        )
     };
     let mut candidates = vec![about(20_000), about(20_000)];
     candidates.push(key.sign(&subject()));
-    let findings = verify(&subject(), &evidence(candidates.clone()), &trust([&key]), &Limits::DEFAULT);
-    let kinds: Vec<_> = findings.verified.iter().map(|verified| verified.claim().predicate_type.as_str()).collect();
+    let findings = verify(
+        &subject(),
+        &evidence(candidates.clone()),
+        &trust([&key]),
+        &Limits::DEFAULT,
+    );
+    let kinds: Vec<_> = findings
+        .verified
+        .iter()
+        .map(|verified| verified.claim().predicate_type.as_str())
+        .collect();
     assert_eq!(kinds, ["https://example.com/x", COSIGN_SIGN]);
-    assert_eq!((findings.rejected[0].reason, findings.over_budget), (Reason::LimitExceeded, 1));
+    assert_eq!(
+        (findings.rejected[0].reason, findings.over_budget),
+        (Reason::LimitExceeded, 1)
+    );
 
     let mut verifier = EvidenceVerifier::new(subject(), trust([&key]), &Limits::DEFAULT);
     verifier.narrow(1 << 20);
-    assert!(!verifier.judge(&candidates[0], &|| false), "later, when there is memory for it");
+    assert!(
+        !verifier.judge(&candidates[0], &|| false),
+        "later, when there is memory for it"
+    );
     assert!(verifier.judge(&candidates[2], &|| false));
     verifier.widen();
     assert!(verifier.judge(&candidates[0], &|| false));
     let findings = verifier.into_findings();
-    assert_eq!((findings.verified.len(), findings.rejected.len(), findings.over_budget), (2, 0, 0));
+    assert_eq!(
+        (
+            findings.verified.len(),
+            findings.rejected.len(),
+            findings.over_budget
+        ),
+        (2, 0, 0)
+    );
 }

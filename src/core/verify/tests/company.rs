@@ -1,4 +1,5 @@
-//! What openssl made (`tests/data/pki`): certificates, revocation lists, signatures, and a timestamp of one of them.
+//! What openssl made (`tests/data/pki`): certificates, revocation lists, signatures, and a
+//! timestamp of one of them.
 
 use std::{fs, path::PathBuf};
 
@@ -17,8 +18,13 @@ struct Company {
 impl Company {
     fn new() -> Self {
         let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/pki"));
-        let times: Value = serde_json::from_slice(&fs::read(folder.join("times.json")).expect("times")).expect("JSON");
-        Self { folder, signed: at(times["signed"].as_str().expect("a time")) }
+        let times: Value =
+            serde_json::from_slice(&fs::read(folder.join("times.json")).expect("times"))
+                .expect("JSON");
+        Self {
+            folder,
+            signed: at(times["signed"].as_str().expect("a time")),
+        }
     }
 
     fn read(&self, name: &str) -> Vec<u8> {
@@ -27,12 +33,24 @@ impl Company {
 
     fn trust(&self, lists: Option<&str>, root: Option<&Arc<TrustRoot>>, now: Timestamp) -> Trust {
         let lists = lists.map(|lists| self.read(lists));
-        let authority = CertificateAuthority::parse(&self.read("ca.crt"), lists.as_deref(), &Limits::DEFAULT).expect("an authority");
-        Trust { authorities: vec![Issuing { authority: Arc::new(authority), root: root.cloned() }], now: Some(now), ..Trust::default() }
+        let authority =
+            CertificateAuthority::parse(&self.read("ca.crt"), lists.as_deref(), &Limits::DEFAULT)
+                .expect("an authority");
+        Trust {
+            authorities: vec![Issuing {
+                authority: Arc::new(authority),
+                root: root.cloned(),
+            }],
+            now: Some(now),
+            ..Trust::default()
+        }
     }
 
     fn root(&self) -> Arc<TrustRoot> {
-        Arc::new(TrustRoot::parse(&self.read("trusted_root.json"), &Limits::DEFAULT).expect("a trust root"))
+        Arc::new(
+            TrustRoot::parse(&self.read("trusted_root.json"), &Limits::DEFAULT)
+                .expect("a trust root"),
+        )
     }
 
     fn bundle(&self, name: &str) -> Value {
@@ -54,14 +72,50 @@ fn what_openssl_made_holds_while_the_certificate_does() {
     let company = Company::new();
     let minute = |minutes: i64| company.signed + minutes.minutes();
     for lists in [None, Some("ca.crl"), Some("none.crl")] {
-        assert_eq!(company.judge("release.json", &company.trust(lists, None, minute(5))).as_deref(), Ok(COSIGN_SIGN), "{lists:?}");
-        assert_eq!(company.judge("release.json", &company.trust(lists, None, minute(61))), Err(Reason::CertificateExpired), "{lists:?}");
+        assert_eq!(
+            company
+                .judge("release.json", &company.trust(lists, None, minute(5)))
+                .as_deref(),
+            Ok(COSIGN_SIGN),
+            "{lists:?}"
+        );
+        assert_eq!(
+            company.judge("release.json", &company.trust(lists, None, minute(61))),
+            Err(Reason::CertificateExpired),
+            "{lists:?}"
+        );
     }
-    assert_eq!(company.judge("revoked.json", &company.trust(Some("none.crl"), None, minute(5))).as_deref(), Ok(COSIGN_SIGN));
-    assert_eq!(company.judge("revoked.json", &company.trust(Some("ca.crl"), None, minute(5))), Err(Reason::Revoked));
+    assert_eq!(
+        company
+            .judge(
+                "revoked.json",
+                &company.trust(Some("none.crl"), None, minute(5))
+            )
+            .as_deref(),
+        Ok(COSIGN_SIGN)
+    );
+    assert_eq!(
+        company.judge(
+            "revoked.json",
+            &company.trust(Some("ca.crl"), None, minute(5))
+        ),
+        Err(Reason::Revoked)
+    );
     // One list in DER: of the intermediate alone, which says nothing about the intermediate itself.
-    assert_eq!(company.judge("release.json", &company.trust(Some("signing.crl"), None, minute(5))), Err(Reason::UntrustedChain));
-    assert_eq!(company.judge("revoked.json", &company.trust(Some("signing.crl"), None, minute(5))), Err(Reason::UntrustedChain));
+    assert_eq!(
+        company.judge(
+            "release.json",
+            &company.trust(Some("signing.crl"), None, minute(5))
+        ),
+        Err(Reason::UntrustedChain)
+    );
+    assert_eq!(
+        company.judge(
+            "revoked.json",
+            &company.trust(Some("signing.crl"), None, minute(5))
+        ),
+        Err(Reason::UntrustedChain)
+    );
 }
 
 #[test]
@@ -70,23 +124,58 @@ fn a_timestamp_outlives_the_certificate() {
     let later = company.later();
     for lists in [None, Some("ca.crl")] {
         let trust = company.trust(lists, Some(&root), later);
-        let findings = verify(&subject(), &evidence(vec![candidate(&subject(), &company.bundle("timestamped.json"))]), &trust, &Limits::DEFAULT);
-        let [verified] = &findings.verified[..] else { panic!("{:?}", findings.rejected) };
-        let signer = Signer::Certificate { san: RELEASE.into(), authority: trust.authorities[0].authority.digest() };
-        assert_eq!((verified.signer(), verified.root(), verified.vouched()), (&signer, Some(&root.digest()), Vouched::Holds));
-        assert!(verified.time().timestamp().is_some_and(|time| time.duration_until(company.signed).abs() < SignedDuration::from_secs(5)));
+        let findings = verify(
+            &subject(),
+            &evidence(vec![candidate(
+                &subject(),
+                &company.bundle("timestamped.json"),
+            )]),
+            &trust,
+            &Limits::DEFAULT,
+        );
+        let [verified] = &findings.verified[..] else {
+            panic!("{:?}", findings.rejected)
+        };
+        let signer = Signer::Certificate {
+            san: RELEASE.into(),
+            authority: trust.authorities[0].authority.digest(),
+        };
+        assert_eq!(
+            (verified.signer(), verified.root(), verified.vouched()),
+            (&signer, Some(&root.digest()), Vouched::Holds)
+        );
+        assert!(verified.time().timestamp().is_some_and(|time| {
+            time.duration_until(company.signed).abs() < SignedDuration::from_secs(5)
+        }));
         assert!(!verified.is_logged());
         // Only its revocation lists must stay fresh.
         let until = verified.valid_during();
         assert_eq!((until.from, until.until.is_some()), (None, lists.is_some()));
     }
     // Without somebody who is believed, or without the timestamp, it is over.
-    assert_eq!(company.judge("timestamped.json", &company.trust(None, None, later)), Err(Reason::CertificateExpired));
-    assert_eq!(company.judge("release.json", &company.trust(None, Some(&root), later)), Err(Reason::CertificateExpired));
+    assert_eq!(
+        company.judge("timestamped.json", &company.trust(None, None, later)),
+        Err(Reason::CertificateExpired)
+    );
+    assert_eq!(
+        company.judge("release.json", &company.trust(None, Some(&root), later)),
+        Err(Reason::CertificateExpired)
+    );
     // When the lists are stale nobody knows.
     let never = company.signed + SignedDuration::from_hours(24 * 3_660);
-    assert_eq!(company.judge("timestamped.json", &company.trust(Some("ca.crl"), Some(&root), never)), Err(Reason::CertificateExpired));
-    assert_eq!(company.judge("timestamped.json", &company.trust(None, Some(&root), never)).as_deref(), Ok(COSIGN_SIGN));
+    assert_eq!(
+        company.judge(
+            "timestamped.json",
+            &company.trust(Some("ca.crl"), Some(&root), never)
+        ),
+        Err(Reason::CertificateExpired)
+    );
+    assert_eq!(
+        company
+            .judge("timestamped.json", &company.trust(None, Some(&root), never))
+            .as_deref(),
+        Ok(COSIGN_SIGN)
+    );
 }
 
 #[test]
@@ -96,7 +185,8 @@ fn a_timestamp_that_does_not_hold_is_no_time() {
     let trust = company.trust(None, Some(&root), company.signed + 5.minutes());
     let timestamp = |bundle: &mut Value, token: &[u8]| {
         let token = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, token);
-        bundle["verificationMaterial"]["timestampVerificationData"] = json!({"rfc3161Timestamps": [{"signedTimestamp": token}]});
+        bundle["verificationMaterial"]["timestampVerificationData"] =
+            json!({"rfc3161Timestamps": [{"signedTimestamp": token}]});
     };
     let token = company.bundle("timestamped.json")["verificationMaterial"]["timestampVerificationData"]["rfc3161Timestamps"][0]["signedTimestamp"]
         .as_str()
@@ -105,7 +195,11 @@ fn a_timestamp_that_does_not_hold_is_no_time() {
     // Of another signature, by the same certificate's neighbour.
     let mut other = company.bundle("revoked.json");
     timestamp(&mut other, &token);
-    refused(Reason::InvalidTimestamp, candidate(&subject(), &other), &trust);
+    refused(
+        Reason::InvalidTimestamp,
+        candidate(&subject(), &other),
+        &trust,
+    );
     // Changed: its form, what it says (two places), what was signed of that, and the signature.
     let changed = |at: usize| {
         let mut changed = token.clone();
@@ -118,13 +212,33 @@ fn a_timestamp_that_does_not_hold_is_no_time() {
         refused(Reason::InvalidTimestamp, changed(at), &trust);
     }
     // The copy of the authority's certificate in it proves nothing: the trust root has its own.
-    assert_eq!(verdict(changed(token.len() / 2), &trust).as_deref(), Ok(COSIGN_SIGN));
+    assert_eq!(
+        verdict(changed(token.len() / 2), &trust).as_deref(),
+        Ok(COSIGN_SIGN)
+    );
     // By an authority that the trust root does not know.
-    let empty = TrustRoot::parse(br#"{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}"#, &Limits::DEFAULT).expect("a root");
+    let empty = TrustRoot::parse(
+        br#"{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}"#,
+        &Limits::DEFAULT,
+    )
+    .expect("a root");
     let stranger = company.trust(None, Some(&Arc::new(empty)), company.signed + 5.minutes());
-    assert_eq!(company.judge("timestamped.json", &stranger), Err(Reason::InvalidTimestamp));
+    assert_eq!(
+        company.judge("timestamped.json", &stranger),
+        Err(Reason::InvalidTimestamp)
+    );
     // A faulty timestamp of somebody else's certificate is somebody else's certificate.
     let foreign = testing_pki::Pki::new().authority();
-    let elsewhere = Trust { authorities: vec![Issuing { authority: foreign, root: Some(root) }], ..trust };
-    refused(Reason::UntrustedChain, candidate(&subject(), &other), &elsewhere);
+    let elsewhere = Trust {
+        authorities: vec![Issuing {
+            authority: foreign,
+            root: Some(root),
+        }],
+        ..trust
+    };
+    refused(
+        Reason::UntrustedChain,
+        candidate(&subject(), &other),
+        &elsewhere,
+    );
 }

@@ -8,19 +8,31 @@ use crate::core::{intoto::STATEMENT_V1, oci::layout, slsa::PROVENANCE_V1};
 const JUDGED: &str = "sha256:4de7c72b901d6a86e1fa4babc043e6157aead46183192b4399d98fa978d0e33e";
 
 fn read(layout: &Path, descriptor: &Descriptor) -> Bytes {
-    fs::read(layout.join(layout::blob_path(&descriptor.digest))).expect("a blob").into()
+    fs::read(layout.join(layout::blob_path(&descriptor.digest)))
+        .expect("a blob")
+        .into()
 }
 
-/// Every manifest of the layout that refers to something. cosign listed them as `application/vnd.oci.empty.v1+json`.
+/// Every manifest of the layout that refers to something. cosign listed them as
+/// `application/vnd.oci.empty.v1+json`.
 fn gather(layout: &Path, judged: &Digest) -> Evidence {
     let index = fs::read(layout.join(layout::INDEX_FILE)).expect("an index");
     let index = Document::parse(media_type::INDEX, &index, &Limits::DEFAULT).expect("an index");
     let mut evidence = Evidence::default();
     for referrer in index.children() {
-        let manifest = Document::parse(&referrer.media_type, &read(layout, referrer), &Limits::DEFAULT).expect("a document");
+        let manifest = Document::parse(
+            &referrer.media_type,
+            &read(layout, referrer),
+            &Limits::DEFAULT,
+        )
+        .expect("a document");
         if let Ok(Some(layer)) = bundle_layer(&manifest, judged) {
             let content = read(layout, layer);
-            evidence.candidates.push(Candidate { referrer: referrer.clone(), manifest, content });
+            evidence.candidates.push(Candidate {
+                referrer: referrer.clone(),
+                manifest,
+                content,
+            });
         }
     }
     evidence
@@ -28,20 +40,58 @@ fn gather(layout: &Path, judged: &Digest) -> Evidence {
 
 #[test]
 fn cosigns_signature_and_provenance_hold() {
-    let Some(data) = shared_data("cosigns_signature_and_provenance_hold") else { return };
+    let Some(data) = shared_data("cosigns_signature_and_provenance_hold") else {
+        return;
+    };
     let judged: Digest = JUDGED.parse().expect("a digest");
     let evidence = gather(&data.join("cosign-made/lay-bundle"), &judged);
-    let key = VerificationKey::from_pem(&fs::read_to_string(data.join("cosign-made/cosign.pub")).expect("a key")).expect("a key");
-    let ours = Trust { keys: vec![key], ..Trust::default() };
+    let key = VerificationKey::from_pem(
+        &fs::read_to_string(data.join("cosign-made/cosign.pub")).expect("a key"),
+    )
+    .expect("a key");
+    let ours = Trust {
+        keys: vec![key],
+        ..Trust::default()
+    };
     let findings = verify(&judged, &evidence, &ours, &Limits::DEFAULT);
-    let mut types: Vec<_> = findings.verified.iter().map(|v| (v.claim().predicate_type.as_str(), v.claim().statement_type.as_str())).collect();
+    let mut types: Vec<_> = findings
+        .verified
+        .iter()
+        .map(|v| {
+            (
+                v.claim().predicate_type.as_str(),
+                v.claim().statement_type.as_str(),
+            )
+        })
+        .collect();
     types.sort_unstable();
-    assert_eq!(types, [(COSIGN_SIGN, STATEMENT_V1), (PROVENANCE_V1, STATEMENT_V01)]);
+    assert_eq!(
+        types,
+        [(COSIGN_SIGN, STATEMENT_V1), (PROVENANCE_V1, STATEMENT_V01)]
+    );
     assert!(findings.rejected.is_empty());
 
-    let findings = verify(&judged, &evidence, &trust([&TestKey::new()]), &Limits::DEFAULT);
-    let reasons: Vec<_> = findings.rejected.iter().map(|rejected| rejected.reason).collect();
-    assert_eq!((findings.verified.len(), reasons), (0, vec![Reason::NoMatchingAuthority; 2]));
+    let findings = verify(
+        &judged,
+        &evidence,
+        &trust([&TestKey::new()]),
+        &Limits::DEFAULT,
+    );
+    let reasons: Vec<_> = findings
+        .rejected
+        .iter()
+        .map(|rejected| rejected.reason)
+        .collect();
+    assert_eq!(
+        (findings.verified.len(), reasons),
+        (0, vec![Reason::NoMatchingAuthority; 2])
+    );
     let findings = verify(&subject(), &evidence, &ours, &Limits::DEFAULT);
-    assert!(findings.verified.is_empty() && findings.rejected.iter().all(|rejected| rejected.reason == Reason::SubjectMismatch));
+    assert!(
+        findings.verified.is_empty()
+            && findings
+                .rejected
+                .iter()
+                .all(|rejected| rejected.reason == Reason::SubjectMismatch)
+    );
 }

@@ -21,9 +21,15 @@ fn subject() -> Digest {
     Digest::of(b"the judged manifest")
 }
 
-/// Judges one candidate and says what became of it: the predicate type of what holds, or the reason.
+/// Judges one candidate and says what became of it: the predicate type of what holds, or the
+/// reason.
 fn verdict(candidate: Candidate, trust: &Trust) -> Result<String, Reason> {
-    let findings = verify(&subject(), &evidence(vec![candidate]), trust, &Limits::DEFAULT);
+    let findings = verify(
+        &subject(),
+        &evidence(vec![candidate]),
+        trust,
+        &Limits::DEFAULT,
+    );
     match (&findings.verified[..], &findings.rejected[..]) {
         ([verified], []) => Ok(verified.claim().predicate_type.clone()),
         ([], [rejected]) => Err(rejected.reason),

@@ -1,4 +1,5 @@
-//! 2, 42 and 46 of docs/threat-model.md: what is remembered opens nothing else. Registries speak HTTP here, and count.
+//! 2, 42 and 46 of docs/threat-model.md: what is remembered opens nothing else. Registries speak
+//! HTTP here, and count.
 
 use serde_json::{Value, json};
 
@@ -48,17 +49,34 @@ struct Http(HttpClient);
 impl Http {
     fn new() -> Self {
         crate::install_crypto_provider();
-        Self(HttpClient::new(&HttpOptions { proxy: Proxy::Direct, ..HttpOptions::default() }).expect("a client"))
+        Self(
+            HttpClient::new(&HttpOptions {
+                proxy: Proxy::Direct,
+                ..HttpOptions::default()
+            })
+            .expect("a client"),
+        )
     }
 
-    fn target(&self, repository: &Repository, credentials: Arc<dyn CredentialStore>) -> RemoteTarget {
-        let options = RemoteOptions { plain_http: true, ..RemoteOptions::default() };
+    fn target(
+        &self,
+        repository: &Repository,
+        credentials: Arc<dyn CredentialStore>,
+    ) -> RemoteTarget {
+        let options = RemoteOptions {
+            plain_http: true,
+            ..RemoteOptions::default()
+        };
         RemoteTarget::new(repository.clone(), &self.0, credentials, options).expect("a target")
     }
 }
 
 impl Registries for Http {
-    fn open(&self, repository: &Repository, docker_config: Option<&[u8]>) -> Result<Opened, OpenError> {
+    fn open(
+        &self,
+        repository: &Repository,
+        docker_config: Option<&[u8]>,
+    ) -> Result<Opened, OpenError> {
         let credentials: Arc<dyn CredentialStore> = match docker_config {
             Some(bytes) => Arc::new(DockerConfig::parse(bytes)?),
             None => Arc::new(Anonymous),
@@ -82,31 +100,64 @@ impl Scene {
         registry.put_manifest(TEAM, None, media_type::INDEX, UNSIGNED);
         let (password, clock) = (Password::new(""), SystemClock);
         let key = generate(&password).expect("a key");
-        let holder = KeySigner::from_pem(key.private_pem.as_bytes(), Some(&password)).expect("a signer");
-        let repository: Repository = format!("{}/{TEAM}", registry.host()).parse().expect("a repository");
+        let holder =
+            KeySigner::from_pem(key.private_pem.as_bytes(), Some(&password)).expect("a signer");
+        let repository: Repository = format!("{}/{TEAM}", registry.host())
+            .parse()
+            .expect("a repository");
         let http = Http::new();
         let target = http.target(&repository, Arc::new(Anonymous));
-        sign::sign(&target, &Descriptor::of(media_type::INDEX, SIGNED.as_bytes()), "", &holder, &clock).await.expect("signed");
+        sign::sign(
+            &target,
+            &Descriptor::of(media_type::INDEX, SIGNED.as_bytes()),
+            "",
+            &holder,
+            &clock,
+        )
+        .await
+        .expect("signed");
         let metrics = Metrics::new(&mut prometheus_client::registry::Registry::default());
-        let checker = Checker::new(Arc::new(http), Arc::new(clock), Duration::from_mins(1), metrics);
-        Self { checker, registry, signed, key: key.public_pem }
+        let checker = Checker::new(
+            Arc::new(http),
+            Arc::new(clock),
+            Duration::from_mins(1),
+            metrics,
+        );
+        Self {
+            checker,
+            registry,
+            signed,
+            key: key.public_pem,
+        }
     }
 
     fn policy(&self, more: &Value) -> PolicyObject {
         let key = json!([{"name": "team", "key": {"pem": self.key}}]);
-        let mut spec = json!({"match": {"references": [format!("{}/**", self.registry.host())]}, "authorities": key});
+        let mut spec = json!({
+            "match": {"references": [format!("{}/**", self.registry.host())]},
+            "authorities": key,
+        });
         for (field, value) in more.as_object().expect("fields") {
             spec[field] = value.clone();
         }
         let metadata = json!({"name": "p", "uid": "u", "generation": 1});
-        let object = json!({"apiVersion": "packgate.dev/v1alpha1", "kind": "ClusterBundlePolicy", "metadata": metadata, "spec": spec});
+        let object = json!({
+            "apiVersion": "packgate.dev/v1alpha1",
+            "kind": "ClusterBundlePolicy",
+            "metadata": metadata,
+            "spec": spec,
+        });
         PolicyObject::read(object).expect("a policy")
     }
 
     /// The reason and the requests of one question.
     async fn judge(&self, ask: Ask, policy: PolicyObject) -> (String, usize) {
         let before = self.registry.requests().len();
-        let snapshot = Gathered { policies: vec![policy], ..Gathered::default() }.compile("packgate-system", SystemClock.now());
+        let snapshot = Gathered {
+            policies: vec![policy],
+            ..Gathered::default()
+        }
+        .compile("packgate-system", SystemClock.now());
         let report = self.checker.check(&ask, &snapshot, Instant::now()).await;
         (reason(&report), self.registry.requests().len() - before)
     }
@@ -130,7 +181,10 @@ fn expect(attempts: &[(&str, (String, usize), &str)]) -> (Vec<String>, Vec<usize
         println!("{what}: {reason}, {asked} requests");
         assert_eq!(reason, expected, "{what}");
     }
-    attempts.iter().map(|(_, outcome, _)| outcome.clone()).unzip()
+    attempts
+        .iter()
+        .map(|(_, outcome, _)| outcome.clone())
+        .unzip()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -140,11 +194,17 @@ async fn a_tag_that_moved_is_judged_afresh() {
     let tagged = || ask(&scene.reference(":v1"));
     let first = scene.judge(tagged(), lax()).await;
     let again = scene.judge(tagged(), lax()).await;
-    scene.registry.put_manifest(TEAM, Some("v1"), media_type::INDEX, UNSIGNED);
+    scene
+        .registry
+        .put_manifest(TEAM, Some("v1"), media_type::INDEX, UNSIGNED);
     let moved = scene.judge(tagged(), lax()).await;
     let (reasons, requests) = expect(&[
         ("a tag", first, ADMITTED),
-        ("remembered for its digest, and the tag is asked for again", again, ADMITTED),
+        (
+            "remembered for its digest, and the tag is asked for again",
+            again,
+            ADMITTED,
+        ),
         ("the tag has moved", moved, Reason::NoSignatures.as_str()),
     ]);
     threat(2).reasons(reasons).requests(requests);
@@ -153,11 +213,23 @@ async fn a_tag_that_moved_is_judged_afresh() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_verified_with_one_namespaces_credentials_opens_nothing_for_another() {
     let scene = Scene::new().await;
-    scene.registry.set(|settings: &mut Settings| settings.auth = Auth::Basic("alice", "hunter2"));
-    let config = |user: &str| json!({"auths": {scene.registry.host(): {"username": user, "password": "hunter2"}}}).to_string().into_bytes();
+    scene
+        .registry
+        .set(|settings: &mut Settings| settings.auth = Auth::Basic("alice", "hunter2"));
+    let config = |user: &str| {
+        json!({"auths": {scene.registry.host(): {"username": user, "password": "hunter2"}}})
+            .to_string()
+            .into_bytes()
+    };
     let with = |namespace: &str, user: Option<&str>| {
-        let credential = user.map(|user| Credential { docker_config: config(user) });
-        Ask { namespace: namespace.into(), credential, ..ask(&scene.reference(&format!("@{}", scene.signed))) }
+        let credential = user.map(|user| Credential {
+            docker_config: config(user),
+        });
+        Ask {
+            namespace: namespace.into(),
+            credential,
+            ..ask(&scene.reference(&format!("@{}", scene.signed)))
+        }
     };
     let shown = || scene.registry.authorizations().len();
     let mut all = Vec::new();
@@ -165,20 +237,49 @@ async fn what_was_verified_with_one_namespaces_credentials_opens_nothing_for_ano
     for (what, namespace, user, expected) in [
         ("its own credential", "team-a", Some("alice"), ADMITTED),
         ("remembered for it", "team-a", Some("alice"), ADMITTED),
-        ("another namespace without one", "team-b", None, Reason::RegistryDenied.as_str()),
-        ("another namespace with its own", "team-b", Some("bob"), Reason::RegistryDenied.as_str()),
+        (
+            "another namespace without one",
+            "team-b",
+            None,
+            Reason::RegistryDenied.as_str(),
+        ),
+        (
+            "another namespace with its own",
+            "team-b",
+            Some("bob"),
+            Reason::RegistryDenied.as_str(),
+        ),
     ] {
         let before = shown();
-        all.push((what, scene.judge(with(namespace, user), scene.policy(&json!({}))).await, expected));
+        all.push((
+            what,
+            scene
+                .judge(with(namespace, user), scene.policy(&json!({})))
+                .await,
+            expected,
+        ));
         let headers = scene.registry.authorizations().split_off(before);
         if user != Some("alice") {
-            assert!(!headers.iter().any(|header| header == "Basic YWxpY2U6aHVudGVyMg=="), "alice's password for {namespace}");
+            assert!(
+                !headers
+                    .iter()
+                    .any(|header| header == "Basic YWxpY2U6aHVudGVyMg=="),
+                "alice's password for {namespace}"
+            );
         }
         seen.push(headers);
     }
     let (reasons, requests) = expect(&all);
     let of = |index: usize| seen[index].clone();
-    threat(42).reasons(reasons).requests(requests).authorizations(&[("A", of(0)), ("A, remembered", of(1)), ("B", of(2)), ("B with its own", of(3))]);
+    threat(42)
+        .reasons(reasons)
+        .requests(requests)
+        .authorizations(&[
+            ("A", of(0)),
+            ("A, remembered", of(1)),
+            ("B", of(2)),
+            ("B with its own", of(3)),
+        ]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -190,16 +291,56 @@ async fn a_name_is_read_as_a_runtime_reads_it_or_not_at_all() {
     let digest = scene.signed;
     let mut attempts = Vec::new();
     for (what, reference, expected) in [
-        ("the name itself", format!("{host}/{TEAM}@{digest}"), ADMITTED),
-        ("deeper than the star", format!("{host}/team/app/nested@{digest}"), "Ungoverned"),
-        ("upper case", format!("{host}/Team/app@{digest}"), unreadable),
-        ("a letter that looks like another", format!("{host}/team/\u{430}pp@{digest}"), unreadable),
-        ("10,000 characters", format!("{host}/{}app@{digest}", "a/".repeat(5_000)), unreadable),
-        ("sha512", format!("{host}/{TEAM}@sha512:{}", "0".repeat(128)), unreadable),
-        ("a short digest", format!("{host}/{TEAM}@sha256:abc"), unreadable),
-        ("an upper-case digest", format!("{host}/{TEAM}@sha256:{}", digest.hex().to_uppercase()), unreadable),
-        ("a port that is none", format!("127.0.0.1:99999/{TEAM}@{digest}"), unreadable),
-        ("a scheme", format!("http://{host}/{TEAM}@{digest}"), unreadable),
+        (
+            "the name itself",
+            format!("{host}/{TEAM}@{digest}"),
+            ADMITTED,
+        ),
+        (
+            "deeper than the star",
+            format!("{host}/team/app/nested@{digest}"),
+            "Ungoverned",
+        ),
+        (
+            "upper case",
+            format!("{host}/Team/app@{digest}"),
+            unreadable,
+        ),
+        (
+            "a letter that looks like another",
+            format!("{host}/team/\u{430}pp@{digest}"),
+            unreadable,
+        ),
+        (
+            "10,000 characters",
+            format!("{host}/{}app@{digest}", "a/".repeat(5_000)),
+            unreadable,
+        ),
+        (
+            "sha512",
+            format!("{host}/{TEAM}@sha512:{}", "0".repeat(128)),
+            unreadable,
+        ),
+        (
+            "a short digest",
+            format!("{host}/{TEAM}@sha256:abc"),
+            unreadable,
+        ),
+        (
+            "an upper-case digest",
+            format!("{host}/{TEAM}@sha256:{}", digest.hex().to_uppercase()),
+            unreadable,
+        ),
+        (
+            "a port that is none",
+            format!("127.0.0.1:99999/{TEAM}@{digest}"),
+            unreadable,
+        ),
+        (
+            "a scheme",
+            format!("http://{host}/{TEAM}@{digest}"),
+            unreadable,
+        ),
         ("blanks", format!(" {host}/{TEAM}@{digest}"), unreadable),
     ] {
         attempts.push((what, scene.judge(ask(&reference), policy()).await, expected));
@@ -215,13 +356,27 @@ async fn a_policy_that_was_tightened_ends_what_was_admitted_before() {
     let other = generate(&Password::new("")).expect("a key").public_pem;
     let first = scene.judge(pinned(), scene.policy(&json!({}))).await;
     let again = scene.judge(pinned(), scene.policy(&json!({}))).await;
-    let removed = scene.judge(pinned(), scene.policy(&json!({"authorities": [{"name": "team", "key": {"pem": other}}]}))).await;
-    let revoked = scene.judge(pinned(), scene.policy(&json!({"revocations": [{"digest": scene.signed, "reason": "leak"}]}))).await;
+    let removed = scene
+        .judge(
+            pinned(),
+            scene.policy(&json!({"authorities": [{"name": "team", "key": {"pem": other}}]})),
+        )
+        .await;
+    let revoked = scene
+        .judge(
+            pinned(),
+            scene.policy(&json!({"revocations": [{"digest": scene.signed, "reason": "leak"}]})),
+        )
+        .await;
     let back = scene.judge(pinned(), scene.policy(&json!({}))).await;
     let (reasons, requests) = expect(&[
         ("a signed image", first, ADMITTED),
         ("remembered", again, ADMITTED),
-        ("its key is no longer trusted", removed, Reason::NoMatchingAuthority.as_str()),
+        (
+            "its key is no longer trusted",
+            removed,
+            Reason::NoMatchingAuthority.as_str(),
+        ),
         ("it is revoked", revoked, Reason::Revoked.as_str()),
         ("the old policy again", back, ADMITTED),
     ]);

@@ -1,4 +1,5 @@
-//! Ten shapes of reviews that nobody sends who means well: each is answered or cut off, none is allowed, and none costs what others need.
+//! Ten shapes of reviews that nobody sends who means well: each is answered or cut off, none is
+//! allowed, and none costs what others need.
 
 use std::net::SocketAddr;
 
@@ -25,8 +26,15 @@ fn governed(n: usize) -> String {
 }
 
 fn uses(images: impl Iterator<Item = String>) -> Value {
-    let volumes: Vec<Value> = images.map(|reference| json!({"name": "v", "image": {"reference": reference}})).collect();
-    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": {"volumes": volumes}})
+    let volumes: Vec<Value> = images
+        .map(|reference| json!({"name": "v", "image": {"reference": reference}}))
+        .collect();
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "x"},
+        "spec": {"volumes": volumes},
+    })
 }
 
 fn good() -> Value {
@@ -42,19 +50,29 @@ async fn what_is_no_review_gets_no_verdict() {
         review.to_string()
     };
     let mut lacks_uid = good();
-    lacks_uid["request"].as_object_mut().expect("an object").remove("uid");
+    lacks_uid["request"]
+        .as_object_mut()
+        .expect("an object")
+        .remove("uid");
     for (body, told) in [
         (String::new(), "no AdmissionReview"),
         ("null".to_owned(), "no AdmissionReview"),
         (with("/request", Value::Null), "it has no request"),
-        (with("/apiVersion", json!("admission.k8s.io/v1beta1")), "admission.k8s.io/v1: it is AdmissionReview of admission.k8s.io/v1beta1"),
+        (
+            with("/apiVersion", json!("admission.k8s.io/v1beta1")),
+            "admission.k8s.io/v1: it is AdmissionReview of admission.k8s.io/v1beta1",
+        ),
         (lacks_uid.to_string(), "missing field `uid`"),
         (with("/request/uid", json!("")), "its request has no uid"),
         (with("/request/uid", Value::Null), "invalid type: null"),
     ] {
         for path in [USES, PACKED_BUNDLES, POLICIES] {
             let (status, text) = send(&webhook, path, Some("application/json"), body.clone()).await;
-            assert_eq!((status, text.contains(told)), (StatusCode::BAD_REQUEST, true), "{path}: {text}");
+            assert_eq!(
+                (status, text.contains(told)),
+                (StatusCode::BAD_REQUEST, true),
+                "{path}: {text}"
+            );
         }
     }
 }
@@ -66,12 +84,22 @@ async fn only_json_is_read() {
         (None, StatusCode::UNSUPPORTED_MEDIA_TYPE),
         (Some("text/plain"), StatusCode::UNSUPPORTED_MEDIA_TYPE),
         (Some("application/yaml"), StatusCode::UNSUPPORTED_MEDIA_TYPE),
-        (Some("application/vnd.kubernetes.protobuf"), StatusCode::UNSUPPORTED_MEDIA_TYPE),
-        (Some("application/jsonx"), StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        (
+            Some("application/vnd.kubernetes.protobuf"),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        ),
+        (
+            Some("application/jsonx"),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        ),
         (Some("Application/JSON; charset=utf-8"), StatusCode::OK),
     ] {
         let (status, text) = send(&webhook, USES, content_type, good().to_string()).await;
-        assert_eq!((status, text.contains("\"allowed\":true")), (expected, false), "{content_type:?}: {text}");
+        assert_eq!(
+            (status, text.contains("\"allowed\":true")),
+            (expected, false),
+            "{content_type:?}: {text}"
+        );
     }
 }
 
@@ -87,9 +115,27 @@ async fn what_nobody_judges_here_is_refused() {
         (PACKED_BUNDLES, POD, "CREATE", "spec"),
         (POLICIES, POD, "CREATE", "spec"),
     ] {
-        let (_, answer) = post(&webhook, path, review(&kind, operation, &pod("other.example.com/x:v1"), &Value::Null).to_string()).await;
-        assert_eq!((&answer["response"]["allowed"], reason(&answer)), (&json!(false), &json!("InvalidSpec")), "{path} {kind:?}: {answer}");
-        assert_eq!(answer["response"]["status"]["details"]["causes"][0]["field"], field, "{answer}");
+        let (_, answer) = post(
+            &webhook,
+            path,
+            review(
+                &kind,
+                operation,
+                &pod("other.example.com/x:v1"),
+                &Value::Null,
+            )
+            .to_string(),
+        )
+        .await;
+        assert_eq!(
+            (&answer["response"]["allowed"], reason(&answer)),
+            (&json!(false), &json!("InvalidSpec")),
+            "{path} {kind:?}: {answer}"
+        );
+        assert_eq!(
+            answer["response"]["status"]["details"]["causes"][0]["field"], field,
+            "{answer}"
+        );
     }
 }
 
@@ -97,21 +143,34 @@ async fn what_nobody_judges_here_is_refused() {
 async fn a_review_of_eight_megabytes_is_judged_or_refused() {
     let webhook = webhook(true);
     let mut large = good();
-    large["request"]["object"]["metadata"]["annotations"] = json!({"x": "y".repeat(MAX_REVIEW - 4_096)});
+    large["request"]["object"]["metadata"]["annotations"] =
+        json!({"x": "y".repeat(MAX_REVIEW - 4_096)});
     let (status, answer) = post(&webhook, USES, large.to_string()).await;
-    assert_eq!((status, reason(&answer)), (StatusCode::OK, &json!("SourceNotFound")), "{answer}");
+    assert_eq!(
+        (status, reason(&answer)),
+        (StatusCode::OK, &json!("SourceNotFound")),
+        "{answer}"
+    );
     large["request"]["oldObject"] = large["request"]["object"].clone();
-    assert_eq!(post(&webhook, USES, large.to_string()).await.0, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(
+        post(&webhook, USES, large.to_string()).await.0,
+        StatusCode::PAYLOAD_TOO_LARGE
+    );
     // As a tree of values these few megabytes would be hundreds.
     let mut bomb = good();
     bomb["request"]["object"]["spec"]["x"] = vec![json!({"": 0}); MAX_VALUES].into();
     for path in [USES, PACKED_BUNDLES, POLICIES] {
         let (status, answer) = post(&webhook, path, bomb.to_string()).await;
-        assert_eq!((status, reason(&answer)), (StatusCode::OK, &json!("LimitExceeded")), "{path}: {answer}");
+        assert_eq!(
+            (status, reason(&answer)),
+            (StatusCode::OK, &json!("LimitExceeded")),
+            "{path}: {answer}"
+        );
     }
     // Managed fields are nobody's evidence, and are never made.
     let mut managed = good();
-    managed["request"]["object"]["metadata"]["managedFields"] = vec![json!({"fieldsV1": {"": {}}}); MAX_VALUES].into();
+    managed["request"]["object"]["metadata"]["managedFields"] =
+        vec![json!({"fieldsV1": {"": {}}}); MAX_VALUES].into();
     let (_, answer) = post(&webhook, USES, managed.to_string()).await;
     assert_eq!(reason(&answer), "SourceNotFound", "{answer}");
 }
@@ -121,22 +180,41 @@ async fn every_one_of_256_references_is_judged() {
     let webhook = webhook(true);
     let all = review(&POD, "CREATE", &uses((0..256).map(governed)), &Value::Null);
     let (_, answer) = post(&webhook, USES, all.to_string()).await;
-    let causes = answer["response"]["status"]["details"]["causes"].as_array().expect("causes").clone();
-    assert_eq!((&answer["response"]["allowed"], causes.len()), (&json!(false), 256));
-    assert!(causes.iter().all(|cause| cause["reason"] == "SourceNotFound"), "{causes:?}");
+    let causes = answer["response"]["status"]["details"]["causes"]
+        .as_array()
+        .expect("causes")
+        .clone();
+    assert_eq!(
+        (&answer["response"]["allowed"], causes.len()),
+        (&json!(false), 256)
+    );
+    assert!(
+        causes
+            .iter()
+            .all(|cause| cause["reason"] == "SourceNotFound"),
+        "{causes:?}"
+    );
 }
 
 /// What `webhook` answers on a real port.
 async fn start(webhook: &Webhook, bounds: Bounds) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
-    tokio::spawn(listen(listener, None, webhook.router.clone(), bounds, CancellationToken::new()));
+    tokio::spawn(listen(
+        listener,
+        None,
+        webhook.router.clone(),
+        bounds,
+        CancellationToken::new(),
+    ));
     address
 }
 
 async fn rest(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
-    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("the connection is closed in time");
+    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes))
+        .await
+        .expect("the connection is closed in time");
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -148,8 +226,13 @@ async fn connect(host: u8, to: SocketAddr) -> std::io::Result<TcpStream> {
 
 /// Asks as somebody at this address of loopback.
 async fn ask(host: u8, to: SocketAddr, body: &str) -> String {
-    let Ok(mut stream) = connect(host, to).await else { return String::new() };
-    let text = format!("{HEAD}connection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let Ok(mut stream) = connect(host, to).await else {
+        return String::new();
+    };
+    let text = format!(
+        "{HEAD}connection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
     // Who is refused early may learn of it while it sends.
     let _ = stream.write_all(text.as_bytes()).await;
     rest(&mut stream).await
@@ -168,11 +251,32 @@ async fn heard(host: u8, to: SocketAddr, body: &str) -> bool {
 
 #[tokio::test]
 async fn a_slow_client_is_cut_off() {
-    let webhook = webhook_with(ApiServer::default(), BodyBounds { arrive: SHORT, wait: PATIENCE, ..BodyBounds::DEFAULT });
-    let address = start(&webhook, Bounds { head: PATIENCE, ..BOUNDS }).await;
-    for announced in ["content-length: 8000000", "content-length: 100", "transfer-encoding: chunked"] {
+    let webhook = webhook_with(
+        ApiServer::default(),
+        BodyBounds {
+            arrive: SHORT,
+            wait: PATIENCE,
+            ..BodyBounds::DEFAULT
+        },
+    );
+    let address = start(
+        &webhook,
+        Bounds {
+            head: PATIENCE,
+            ..BOUNDS
+        },
+    )
+    .await;
+    for announced in [
+        "content-length: 8000000",
+        "content-length: 100",
+        "transfer-encoding: chunked",
+    ] {
         let mut stream = TcpStream::connect(address).await.expect("connected");
-        stream.write_all(format!("{HEAD}{announced}\r\n\r\n").as_bytes()).await.expect("sent");
+        stream
+            .write_all(format!("{HEAD}{announced}\r\n\r\n").as_bytes())
+            .await
+            .expect("sent");
         let answer = rest(&mut stream).await;
         assert!(answer.starts_with("HTTP/1.1 408"), "{announced}: {answer}");
     }
@@ -181,27 +285,49 @@ async fn a_slow_client_is_cut_off() {
 #[tokio::test]
 async fn a_half_open_connection_gets_no_verdict() {
     let webhook = webhook(true);
-    let address = start(&webhook, Bounds { head: SHORT, ..BOUNDS }).await;
+    let address = start(
+        &webhook,
+        Bounds {
+            head: SHORT,
+            ..BOUNDS
+        },
+    )
+    .await;
     let whole = format!("{HEAD}content-length: 9000\r\n\r\n{}", "{\"apiVersion\":");
     for sent in [0, 10, HEAD.len(), whole.len()] {
         let mut stream = TcpStream::connect(address).await.expect("connected");
-        stream.write_all(&whole.as_bytes()[..sent]).await.expect("sent");
+        stream
+            .write_all(&whole.as_bytes()[..sent])
+            .await
+            .expect("sent");
         stream.shutdown().await.expect("shut down");
         let answer = rest(&mut stream).await;
-        assert!(!answer.contains("200 OK") && !answer.contains("allowed"), "{answer}");
+        assert!(
+            !answer.contains("200 OK") && !answer.contains("allowed"),
+            "{answer}"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_thousand_connections_at_once_keep_out_nobody() {
     let webhook = webhook(true);
-    let address = start(&webhook, Bounds { head: PATIENCE, ..BOUNDS }).await;
+    let address = start(
+        &webhook,
+        Bounds {
+            head: PATIENCE,
+            ..BOUNDS
+        },
+    )
+    .await;
     let mut flood = JoinSet::new();
     for n in 0..1_000_u32 {
         flood.spawn(async move {
             let host = if n % 2 == 0 { 2 } else { 3 };
             if n % 4 < 2 {
-                let Ok(mut stream) = connect(host, address).await else { return String::new() };
+                let Ok(mut stream) = connect(host, address).await else {
+                    return String::new();
+                };
                 let _ = stream.write_all(b"POST /uses HT").await;
                 return rest(&mut stream).await;
             }
@@ -219,19 +345,42 @@ async fn a_thousand_connections_at_once_keep_out_nobody() {
             assert!(!answer.contains("\"allowed\":true"), "{answer}");
         }
     }
-    assert!(heard(2, address, &good().to_string()).await, "the flood is over for its own address, too");
+    assert!(
+        heard(2, address, &good().to_string()).await,
+        "the flood is over for its own address, too"
+    );
 }
 
 #[tokio::test]
 async fn bodies_are_weighed_before_they_are_read() {
-    let bounds = BodyBounds { large: (24 << 20, 16 << 20), small: (256 << 10, 128 << 10), wait: SHORT, arrive: PATIENCE, ..BodyBounds::DEFAULT };
+    let bounds = BodyBounds {
+        large: (24 << 20, 16 << 20),
+        small: (256 << 10, 128 << 10),
+        wait: SHORT,
+        arrive: PATIENCE,
+        ..BodyBounds::DEFAULT
+    };
     let webhook = webhook_with(ApiServer::default(), bounds);
-    let address = start(&webhook, Bounds { head: PATIENCE, ..BOUNDS }).await;
-    // Two bodies of any size from one address, one more from another: the budget of large ones is used up, though hardly a byte has come.
+    let address = start(
+        &webhook,
+        Bounds {
+            head: PATIENCE,
+            ..BOUNDS
+        },
+    )
+    .await;
+    // Two bodies of any size from one address, one more from another: the budget of large ones is
+    // used up, though hardly a byte has come.
     let mut held = Vec::new();
     for host in [2, 2, 3] {
         let mut stream = connect(host, address).await.expect("connected");
-        stream.write_all(format!("{HEAD}expect: 100-continue\r\ntransfer-encoding: chunked\r\n\r\n").as_bytes()).await.expect("sent");
+        stream
+            .write_all(
+                format!("{HEAD}expect: 100-continue\r\ntransfer-encoding: chunked\r\n\r\n")
+                    .as_bytes(),
+            )
+            .await
+            .expect("sent");
         // The server asks for the body once it has weighed it.
         let mut asked = [0; 25];
         stream.read_exact(&mut asked).await.expect("asked to go on");
@@ -241,18 +390,39 @@ async fn bodies_are_weighed_before_they_are_read() {
     let mut large = good();
     large["request"]["object"]["metadata"]["annotations"] = json!({"x": "y".repeat(1 << 20)});
     let answer = ask(4, address, &large.to_string()).await;
-    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 1"), "{answer}");
-    assert!(ask(2, address, &good().to_string()).await.contains("SourceNotFound"), "small reviews do not notice");
+    assert!(
+        answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 1"),
+        "{answer}"
+    );
+    assert!(
+        ask(2, address, &good().to_string())
+            .await
+            .contains("SourceNotFound"),
+        "small reviews do not notice"
+    );
     drop(held);
-    assert!(heard(4, address, &large.to_string()).await, "what was weighed is given back");
+    assert!(
+        heard(4, address, &large.to_string()).await,
+        "what was weighed is given back"
+    );
 }
 
-async fn send(webhook: &Webhook, path: &str, content_type: Option<&str>, body: String) -> (StatusCode, String) {
+async fn send(
+    webhook: &Webhook,
+    path: &str,
+    content_type: Option<&str>,
+    body: String,
+) -> (StatusCode, String) {
     let mut request = HttpRequest::post(path);
     if let Some(content_type) = content_type {
         request = request.header("content-type", content_type);
     }
-    let answer = webhook.router.clone().oneshot(request.body(Body::from(body)).expect("a request")).await.expect("an answer");
+    let answer = webhook
+        .router
+        .clone()
+        .oneshot(request.body(Body::from(body)).expect("a request"))
+        .await
+        .expect("an answer");
     let status = answer.status();
     let bytes = to_bytes(answer.into_body(), 1 << 20).await.expect("a body");
     (status, String::from_utf8_lossy(&bytes).into_owned())

@@ -42,7 +42,11 @@ pub(crate) struct Fault {
 impl Fault {
     /// For requests of `method` (`*` for all) whose path and query contain `part`.
     pub(crate) fn on(method: &'static str, part: impl Into<String>) -> Self {
-        Self { method, part: part.into(), ..Self::default() }
+        Self {
+            method,
+            part: part.into(),
+            ..Self::default()
+        }
     }
 
     /// Only the first `n` times.
@@ -133,7 +137,9 @@ impl Fault {
     }
 
     pub(super) fn takes(&mut self, method: &Method, path: &str) -> bool {
-        let meant = (self.method == "*" || self.method == method.as_str()) && path.contains(&self.part) && self.left != Some(0);
+        let meant = (self.method == "*" || self.method == method.as_str())
+            && path.contains(&self.part)
+            && self.left != Some(0);
         if meant && self.skip > 0 {
             self.skip -= 1;
             return false;
@@ -149,7 +155,8 @@ impl Fault {
     /// An answer without the registry.
     pub(super) fn respond(&self, state: &State, request: &Request<Incoming>) -> Response<Body> {
         let mut response = Response::new(self.replacement(state, request));
-        *response.status_mut() = StatusCode::from_u16(self.status.unwrap_or(200)).expect("a status");
+        *response.status_mut() =
+            StatusCode::from_u16(self.status.unwrap_or(200)).expect("a status");
         self.set_headers(&mut response);
         response
     }
@@ -170,13 +177,23 @@ impl Fault {
         }
         let body = if self.echo {
             let shown = authorization(request).unwrap_or_default();
-            let decoded = shown.strip_prefix("Basic ").and_then(|s| STANDARD.decode(s).ok()).unwrap_or_default();
-            let message = format!("you sent {shown}, which is {}", String::from_utf8_lossy(&decoded));
-            json!({"errors": [{"code": "DENIED", "message": message}]}).to_string().into()
+            let decoded = shown
+                .strip_prefix("Basic ")
+                .and_then(|s| STANDARD.decode(s).ok())
+                .unwrap_or_default();
+            let message = format!(
+                "you sent {shown}, which is {}",
+                String::from_utf8_lossy(&decoded)
+            );
+            json!({"errors": [{"code": "DENIED", "message": message}]})
+                .to_string()
+                .into()
         } else {
             self.body.clone().unwrap_or_default()
         };
-        Full::new(body).map_err(|never: Infallible| match never {}).boxed_unsync()
+        Full::new(body)
+            .map_err(|never: Infallible| match never {})
+            .boxed_unsync()
     }
 
     /// The registry's own answer, changed.
@@ -188,11 +205,15 @@ impl Fault {
         }
         let body = match self.cut {
             Some(at) => cut(&bytes, at),
-            None => Full::new(Bytes::from(bytes.clone())).map_err(|never: Infallible| match never {}).boxed_unsync(),
+            None => Full::new(Bytes::from(bytes.clone()))
+                .map_err(|never: Infallible| match never {})
+                .boxed_unsync(),
         };
         let mut response = Response::from_parts(parts, body);
         if self.cut.is_some() && !response.headers().contains_key(header::CONTENT_LENGTH) {
-            response.headers_mut().insert(header::CONTENT_LENGTH, bytes.len().into());
+            response
+                .headers_mut()
+                .insert(header::CONTENT_LENGTH, bytes.len().into());
         }
         self.set_headers(&mut response);
         response
@@ -201,7 +222,9 @@ impl Fault {
     fn set_headers(&self, response: &mut Response<Body>) {
         for (name, value) in &self.headers {
             let name = HeaderName::from_bytes(name.as_bytes()).expect("a header name");
-            response.headers_mut().insert(name, HeaderValue::from_str(value).expect("a header value"));
+            response
+                .headers_mut()
+                .insert(name, HeaderValue::from_str(value).expect("a header value"));
         }
     }
 }

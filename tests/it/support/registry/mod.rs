@@ -1,4 +1,5 @@
-//! A small registry inside of the test process: real HTTP on a port of its own, and told to fail or to lie where a test wants it to.
+//! A small registry inside of the test process: real HTTP on a port of its own, and told to fail or
+//! to lie where a test wants it to.
 //!
 //! ```ignore
 //! let registry = Registry::start().await;
@@ -6,7 +7,11 @@
 //! // … talk to registry.host() in plain HTTP …
 //! assert_eq!(registry.requests().len(), 1);
 //! ```
-#![allow(dead_code, clippy::missing_const_for_fn, reason = "a helper of many tests: not every build uses all of it")]
+#![allow(
+    dead_code,
+    clippy::missing_const_for_fn,
+    reason = "a helper of many tests: not every build uses all of it"
+)]
 
 mod fault;
 mod store;
@@ -63,7 +68,8 @@ pub(crate) struct Settings {
     pub(crate) token_seconds: u64,
     /// Largest body of one request, in bytes.
     pub(crate) max_body: usize,
-    /// Where it says that uploads go: another registry's `http://host`, nothing for a relative `Location`.
+    /// Where it says that uploads go: another registry's `http://host`, nothing for a relative
+    /// `Location`.
     pub(crate) upload_origin: Option<String>,
     /// Takes blobs from other repositories.
     pub(crate) mount: bool,
@@ -76,7 +82,8 @@ pub(crate) enum Auth {
     None,
     /// This user and password, on every request.
     Basic(&'static str, &'static str),
-    /// Who shows a token that `/token` gave to this user and password, or to the identity token `identity`.
+    /// Who shows a token that `/token` gave to this user and password, or to the identity token
+    /// `identity`.
     Token(&'static str, &'static str),
     /// Who shows a token that `/token` gave to anybody.
     AnonymousToken,
@@ -131,10 +138,20 @@ impl Registry {
     pub(crate) async fn listening(address: IpAddr, settings: Settings) -> Self {
         let listener = TcpListener::bind((address, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let state =
-            Arc::new(State { inner: Mutex::new(Inner { origin: format!("http://{address}"), settings, ..Inner::default() }), ..State::default() });
+        let state = Arc::new(State {
+            inner: Mutex::new(Inner {
+                origin: format!("http://{address}"),
+                settings,
+                ..Inner::default()
+            }),
+            ..State::default()
+        });
         let task = tokio::spawn(serve(listener, Arc::clone(&state)));
-        Self { address, state, task }
+        Self {
+            address,
+            state,
+            task,
+        }
     }
 
     /// `127.0.0.1:PORT`, unless it listens elsewhere.
@@ -169,12 +186,20 @@ impl Registry {
 
     /// How many requests of `method` had `part` in their path.
     pub(crate) fn count(&self, method: &str, part: &str) -> usize {
-        self.lock().requests.iter().filter(|r| r.method == method && r.path.contains(part)).count()
+        self.lock()
+            .requests
+            .iter()
+            .filter(|r| r.method == method && r.path.contains(part))
+            .count()
     }
 
     /// Every `Authorization` that was shown.
     pub(crate) fn authorizations(&self) -> Vec<String> {
-        self.lock().requests.iter().filter_map(|r| r.authorization.clone()).collect()
+        self.lock()
+            .requests
+            .iter()
+            .filter_map(|r| r.authorization.clone())
+            .collect()
     }
 
     /// Bytes of endless bodies that the clients took.
@@ -186,35 +211,56 @@ impl Registry {
     pub(crate) fn put_blob(&self, repository: &str, bytes: impl Into<Bytes>) -> Digest {
         let bytes = bytes.into();
         let digest = Digest::of(&bytes);
-        self.lock().blobs.insert((repository.into(), digest.to_string()), bytes);
+        self.lock()
+            .blobs
+            .insert((repository.into(), digest.to_string()), bytes);
         digest
     }
 
     /// Stores a manifest, with a tag if one is given.
-    pub(crate) fn put_manifest(&self, repository: &str, tag: Option<&str>, media_type: &str, bytes: impl Into<Bytes>) -> Digest {
+    pub(crate) fn put_manifest(
+        &self,
+        repository: &str,
+        tag: Option<&str>,
+        media_type: &str,
+        bytes: impl Into<Bytes>,
+    ) -> Digest {
         let bytes = bytes.into();
         let digest = Digest::of(&bytes);
         let mut inner = self.lock();
-        inner.manifests.insert((repository.into(), digest.to_string()), (media_type.into(), bytes));
+        inner.manifests.insert(
+            (repository.into(), digest.to_string()),
+            (media_type.into(), bytes),
+        );
         if let Some(tag) = tag {
-            inner.tags.insert((repository.into(), tag.into()), digest.to_string());
+            inner
+                .tags
+                .insert((repository.into(), tag.into()), digest.to_string());
         }
         digest
     }
 
     /// A blob's bytes.
     pub(crate) fn blob(&self, repository: &str, digest: &Digest) -> Option<Bytes> {
-        self.lock().blobs.get(&(repository.into(), digest.to_string())).cloned()
+        self.lock()
+            .blobs
+            .get(&(repository.into(), digest.to_string()))
+            .cloned()
     }
 
     /// A manifest's bytes by tag or digest.
     pub(crate) fn manifest(&self, repository: &str, reference: &str) -> Option<Bytes> {
-        self.lock().manifest(repository, reference).map(|(_, _, bytes)| bytes)
+        self.lock()
+            .manifest(repository, reference)
+            .map(|(_, _, bytes)| bytes)
     }
 
     /// What a tag names.
     pub(crate) fn tag(&self, repository: &str, tag: &str) -> Option<String> {
-        self.lock().tags.get(&(repository.into(), tag.into())).cloned()
+        self.lock()
+            .tags
+            .get(&(repository.into(), tag.into()))
+            .cloned()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -241,16 +287,29 @@ async fn serve(listener: TcpListener, state: Arc<State>) {
         let state = Arc::clone(&state);
         connections.spawn(async move {
             let service = service_fn(move |request| answer(Arc::clone(&state), request));
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(socket), service)
+                .await;
         });
         while connections.try_join_next().is_some() {}
     }
 }
 
-async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Body>, std::io::Error> {
+async fn answer(
+    state: Arc<State>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, std::io::Error> {
     let method = request.method().clone();
-    let path = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
-    let fault = state.lock().faults.iter_mut().find_map(|fault| fault.takes(&method, &path).then(|| fault.clone()));
+    let path = request
+        .uri()
+        .path_and_query()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    let fault = state
+        .lock()
+        .faults
+        .iter_mut()
+        .find_map(|fault| fault.takes(&method, &path).then(|| fault.clone()));
     let position = record(&state, &request, &path);
     if let Some(delay) = fault.as_ref().and_then(|fault| fault.delay) {
         tokio::time::sleep(delay).await;
@@ -262,33 +321,69 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
             let (uri, authorization) = (request.uri().clone(), authorization(&request));
             let max_body = state.lock().settings.max_body;
             let too_large = declared(&request) > max_body;
-            let body = if too_large { Bytes::new() } else { request.into_body().collect().await.map_err(std::io::Error::other)?.to_bytes() };
+            let body = if too_large {
+                Bytes::new()
+            } else {
+                request
+                    .into_body()
+                    .collect()
+                    .await
+                    .map_err(std::io::Error::other)?
+                    .to_bytes()
+            };
             let mut inner = state.lock();
             inner.requests[position].body = body.clone();
-            let response = if too_large { problem(413, "TOO_LARGE") } else { inner.handle(&method, &uri, authorization.as_deref(), body) };
-            Ok(fault.map_or_else(|| full(response.clone()), |fault| fault.damage(response.clone())))
+            let response = if too_large {
+                problem(413, "TOO_LARGE")
+            } else {
+                inner.handle(&method, &uri, authorization.as_deref(), body)
+            };
+            Ok(fault.map_or_else(
+                || full(response.clone()),
+                |fault| fault.damage(response.clone()),
+            ))
         }
     }
 }
 
 fn declared(request: &Request<Incoming>) -> usize {
-    request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok()).unwrap_or(0)
+    request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok()?.parse().ok())
+        .unwrap_or(0)
 }
 
 fn authorization(request: &Request<Incoming>) -> Option<String> {
-    request.headers().get(header::AUTHORIZATION).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+    request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
 
 fn record(state: &State, request: &Request<Incoming>, path: &str) -> usize {
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let headers = request.headers().iter().map(|(name, value)| (name.to_string(), text(value))).collect();
-    let recorded =
-        Recorded { method: request.method().to_string(), path: path.into(), authorization: authorization(request), headers, body: Bytes::new() };
+    let headers = request
+        .headers()
+        .iter()
+        .map(|(name, value)| (name.to_string(), text(value)))
+        .collect();
+    let recorded = Recorded {
+        method: request.method().to_string(),
+        path: path.into(),
+        authorization: authorization(request),
+        headers,
+        body: Bytes::new(),
+    };
     let mut inner = state.lock();
     inner.requests.push(recorded);
     inner.requests.len() - 1
 }
 
 fn full(response: Response<Bytes>) -> Response<Body> {
-    response.map(|body| Full::new(body).map_err(|never: Infallible| match never {}).boxed_unsync())
+    response.map(|body| {
+        Full::new(body)
+            .map_err(|never: Infallible| match never {})
+            .boxed_unsync()
+    })
 }

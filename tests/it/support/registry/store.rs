@@ -32,7 +32,9 @@ fn respond(status: u16) -> Response<Bytes> {
 }
 
 pub(super) fn problem(status: u16, code: &str) -> Response<Bytes> {
-    let body = json!({"errors": [{"code": code, "message": format!("scripted registry says {code}")}]}).to_string();
+    let body =
+        json!({"errors": [{"code": code, "message": format!("scripted registry says {code}")}]})
+            .to_string();
     with_body(status, "application/json", body.into())
 }
 
@@ -43,44 +45,76 @@ fn with_body(status: u16, media_type: &str, body: Bytes) -> Response<Bytes> {
 }
 
 fn set(response: &mut Response<Bytes>, name: &'static str, value: &str) {
-    response.headers_mut().insert(name, HeaderValue::from_str(value).expect("a header value"));
+    response
+        .headers_mut()
+        .insert(name, HeaderValue::from_str(value).expect("a header value"));
 }
 
 fn query(uri: &Uri) -> BTreeMap<String, String> {
-    let url = url::Url::parse(&format!("http://x/?{}", uri.query().unwrap_or_default())).expect("a query");
-    url.query_pairs().map(|(key, value)| (key.into_owned(), value.into_owned())).collect()
+    let url = url::Url::parse(&format!("http://x/?{}", uri.query().unwrap_or_default()))
+        .expect("a query");
+    url.query_pairs()
+        .map(|(key, value)| (key.into_owned(), value.into_owned()))
+        .collect()
 }
 
 impl Inner {
-    pub(super) fn handle(&mut self, method: &Method, uri: &Uri, authorization: Option<&str>, body: Bytes) -> Response<Bytes> {
+    pub(super) fn handle(
+        &mut self,
+        method: &Method,
+        uri: &Uri,
+        authorization: Option<&str>,
+        body: Bytes,
+    ) -> Response<Bytes> {
         if uri.path() == "/token" {
             return self.token(method, uri, authorization, &body);
         }
-        let Some(path) = uri.path().strip_prefix("/v2/") else { return problem(404, "NOT_FOUND") };
+        let Some(path) = uri.path().strip_prefix("/v2/") else {
+            return problem(404, "NOT_FOUND");
+        };
         if let Some(refused) = self.refuse(method, path, authorization) {
             return refused;
         }
         let parts = ["/blobs/uploads/", "/blobs/", "/manifests/", "/referrers/"];
-        let found = parts.iter().find_map(|part| path.split_once(part).map(|(name, rest)| (*part, name, rest)));
+        let found = parts.iter().find_map(|part| {
+            path.split_once(part)
+                .map(|(name, rest)| (*part, name, rest))
+        });
         match found {
             None if path.is_empty() => respond(200),
             None => problem(404, "NOT_FOUND"),
             Some(("/blobs/uploads/", name, id)) => self.upload(method, uri, name, id, &body),
             Some(("/blobs/", name, digest)) => self.serve_blob(name, digest),
-            Some(("/manifests/", name, reference)) if method == Method::PUT => self.store(name, reference, body),
+            Some(("/manifests/", name, reference)) if method == Method::PUT => {
+                self.store(name, reference, body)
+            }
             Some(("/manifests/", name, reference)) => self.serve_manifest(name, reference),
             Some((_, name, digest)) => self.referrers(uri, name, digest),
         }
     }
 
-    fn refuse(&self, method: &Method, path: &str, authorization: Option<&str>) -> Option<Response<Bytes>> {
-        let action = if matches!(*method, Method::GET | Method::HEAD) { "pull" } else { "push" };
-        let name = ["/blobs/", "/manifests/", "/referrers/"].iter().find_map(|part| path.split_once(part)).map_or("", |(name, _)| name);
+    fn refuse(
+        &self,
+        method: &Method,
+        path: &str,
+        authorization: Option<&str>,
+    ) -> Option<Response<Bytes>> {
+        let action = if matches!(*method, Method::GET | Method::HEAD) {
+            "pull"
+        } else {
+            "push"
+        };
+        let name = ["/blobs/", "/manifests/", "/referrers/"]
+            .iter()
+            .find_map(|part| path.split_once(part))
+            .map_or("", |(name, _)| name);
         let allowed = match self.settings.auth {
             Auth::None => true,
             Auth::Basic(user, password) => authorization == Some(&basic(user, password)),
             Auth::Token(..) | Auth::AnonymousToken => {
-                let scopes = authorization.and_then(|a| a.strip_prefix("Bearer ")).and_then(|token| self.tokens.get(token));
+                let scopes = authorization
+                    .and_then(|a| a.strip_prefix("Bearer "))
+                    .and_then(|token| self.tokens.get(token));
                 scopes.is_some_and(|scopes| scopes.iter().any(|scope| grants(scope, name, action)))
             }
         };
@@ -94,19 +128,32 @@ impl Inner {
             r#"Basic realm="registry""#.to_owned()
         } else {
             let realm = self.settings.realm.clone().unwrap_or_else(own);
-            format!(r#"Bearer realm="{realm}",service="scripted",scope="repository:{name}:{action}""#)
+            format!(
+                r#"Bearer realm="{realm}",service="scripted",scope="repository:{name}:{action}""#
+            )
         };
         set(&mut response, "www-authenticate", &challenge);
         response
     }
 
-    fn token(&mut self, method: &Method, uri: &Uri, authorization: Option<&str>, body: &[u8]) -> Response<Bytes> {
-        let mut asked: Vec<(String, String)> = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
+    fn token(
+        &mut self,
+        method: &Method,
+        uri: &Uri,
+        authorization: Option<&str>,
+        body: &[u8],
+    ) -> Response<Bytes> {
+        let mut asked: Vec<(String, String)> =
+            url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
+                .into_owned()
+                .collect();
         asked.extend(url::form_urlencoded::parse(body).into_owned());
         let has = |key: &str, value: &str| asked.iter().any(|(k, v)| k == key && v == value);
         let allowed = match self.settings.auth {
             Auth::Token(user, password) => {
-                let refresh = *method == Method::POST && has("grant_type", "refresh_token") && has("refresh_token", "identity");
+                let refresh = *method == Method::POST
+                    && has("grant_type", "refresh_token")
+                    && has("refresh_token", "identity");
                 refresh || authorization == Some(&basic(user, password))
             }
             _ => true,
@@ -114,11 +161,21 @@ impl Inner {
         if !allowed {
             return problem(401, "UNAUTHORIZED");
         }
-        let scopes = asked.iter().filter(|(k, _)| k == "scope").flat_map(|(_, v)| v.split(' ').map(str::to_owned).collect::<Vec<_>>()).collect();
+        let scopes = asked
+            .iter()
+            .filter(|(k, _)| k == "scope")
+            .flat_map(|(_, v)| v.split(' ').map(str::to_owned).collect::<Vec<_>>())
+            .collect();
         self.next += 1;
         let token = format!("token-{}", self.next);
         self.tokens.insert(token.clone(), scopes);
-        with_body(200, "application/json", json!({"token": token, "expires_in": self.settings.token_seconds}).to_string().into())
+        with_body(
+            200,
+            "application/json",
+            json!({"token": token, "expires_in": self.settings.token_seconds})
+                .to_string()
+                .into(),
+        )
     }
 
     fn serve_blob(&self, name: &str, digest: &str) -> Response<Bytes> {
@@ -129,13 +186,19 @@ impl Inner {
     }
 
     pub(super) fn manifest(&self, name: &str, reference: &str) -> Option<(String, String, Bytes)> {
-        let digest = self.tags.get(&(name.into(), reference.into())).cloned().unwrap_or_else(|| reference.into());
+        let digest = self
+            .tags
+            .get(&(name.into(), reference.into()))
+            .cloned()
+            .unwrap_or_else(|| reference.into());
         let (media_type, bytes) = self.manifests.get(&(name.into(), digest.clone()))?;
         Some((digest, media_type.clone(), bytes.clone()))
     }
 
     fn serve_manifest(&self, name: &str, reference: &str) -> Response<Bytes> {
-        let Some((digest, media_type, bytes)) = self.manifest(name, reference) else { return problem(404, "MANIFEST_UNKNOWN") };
+        let Some((digest, media_type, bytes)) = self.manifest(name, reference) else {
+            return problem(404, "MANIFEST_UNKNOWN");
+        };
         let mut response = with_body(200, &media_type, bytes);
         set(&mut response, "docker-content-digest", &digest);
         response
@@ -143,17 +206,26 @@ impl Inner {
 
     fn store(&mut self, name: &str, reference: &str, body: Bytes) -> Response<Bytes> {
         let digest = Digest::of(&body).to_string();
-        let Ok(document) = serde_json::from_slice::<Value>(&body) else { return problem(400, "MANIFEST_INVALID") };
+        let Ok(document) = serde_json::from_slice::<Value>(&body) else {
+            return problem(400, "MANIFEST_INVALID");
+        };
         if reference.starts_with("sha256:") && reference != digest {
             return problem(400, "DIGEST_INVALID");
         }
-        let media_type = document["mediaType"].as_str().unwrap_or(media_type::MANIFEST).to_owned();
-        self.manifests.insert((name.into(), digest.clone()), (media_type, body));
+        let media_type = document["mediaType"]
+            .as_str()
+            .unwrap_or(media_type::MANIFEST)
+            .to_owned();
+        self.manifests
+            .insert((name.into(), digest.clone()), (media_type, body));
         if !reference.starts_with("sha256:") {
             self.tags.insert((name.into(), reference.into()), digest);
         }
         let mut response = respond(201);
-        if let (true, Some(subject)) = (self.settings.referrers_api, document["subject"]["digest"].as_str()) {
+        if let (true, Some(subject)) = (
+            self.settings.referrers_api,
+            document["subject"]["digest"].as_str(),
+        ) {
             set(&mut response, "oci-subject", subject);
         }
         response
@@ -163,18 +235,41 @@ impl Inner {
         if !self.settings.referrers_api {
             return problem(404, "NOT_FOUND");
         }
-        let all: Vec<Value> = self.manifests.iter().filter(|((n, _), _)| n == name).filter_map(|((_, d), (t, b))| entry(digest, d, t, b)).collect();
-        let start: usize = query(uri).get("last").and_then(|last| last.parse().ok()).unwrap_or(0);
+        let all: Vec<Value> = self
+            .manifests
+            .iter()
+            .filter(|((n, _), _)| n == name)
+            .filter_map(|((_, d), (t, b))| entry(digest, d, t, b))
+            .collect();
+        let start: usize = query(uri)
+            .get("last")
+            .and_then(|last| last.parse().ok())
+            .unwrap_or(0);
         let end = all.len().min(start.saturating_add(self.settings.page_size));
-        let index = json!({"schemaVersion": 2, "mediaType": media_type::INDEX, "manifests": all.get(start..end).unwrap_or_default()});
+        let index = json!({
+            "schemaVersion": 2,
+            "mediaType": media_type::INDEX,
+            "manifests": all.get(start..end).unwrap_or_default(),
+        });
         let mut response = with_body(200, media_type::INDEX, index.to_string().into());
         if end < all.len() {
-            set(&mut response, "link", &format!("</v2/{name}/referrers/{digest}?last={end}>; rel=\"next\""));
+            set(
+                &mut response,
+                "link",
+                &format!("</v2/{name}/referrers/{digest}?last={end}>; rel=\"next\""),
+            );
         }
         response
     }
 
-    fn upload(&mut self, method: &Method, uri: &Uri, name: &str, id: &str, body: &[u8]) -> Response<Bytes> {
+    fn upload(
+        &mut self,
+        method: &Method,
+        uri: &Uri,
+        name: &str,
+        id: &str,
+        body: &[u8],
+    ) -> Response<Bytes> {
         let query = query(uri);
         match method.as_str() {
             "POST" => self.begin(name, &query),
@@ -185,7 +280,8 @@ impl Inner {
     }
 
     fn begin(&mut self, name: &str, query: &BTreeMap<String, String>) -> Response<Bytes> {
-        if let (true, Some(digest), Some(from)) = (self.settings.mount, query.get("mount"), query.get("from"))
+        if let (true, Some(digest), Some(from)) =
+            (self.settings.mount, query.get("mount"), query.get("from"))
             && let Some(bytes) = self.blobs.get(&(from.clone(), digest.clone())).cloned()
         {
             self.blobs.insert((name.into(), digest.clone()), bytes);
@@ -200,17 +296,30 @@ impl Inner {
     fn go_on(&self, name: &str, id: &str) -> Response<Bytes> {
         let mut response = respond(202);
         let origin = self.settings.upload_origin.clone().unwrap_or_default();
-        set(&mut response, "location", &format!("{origin}/v2/{name}/blobs/uploads/{id}?_state=s%2F1"));
+        set(
+            &mut response,
+            "location",
+            &format!("{origin}/v2/{name}/blobs/uploads/{id}?_state=s%2F1"),
+        );
         response
     }
 
     fn append(&mut self, name: &str, id: &str, body: &[u8]) -> Response<Bytes> {
-        self.uploads.entry(id.into()).or_default().extend_from_slice(body);
+        self.uploads
+            .entry(id.into())
+            .or_default()
+            .extend_from_slice(body);
         self.go_on(name, id)
     }
 
     /// Takes uploads that another registry began as well.
-    fn finish(&mut self, name: &str, id: &str, query: &BTreeMap<String, String>, body: &[u8]) -> Response<Bytes> {
+    fn finish(
+        &mut self,
+        name: &str,
+        id: &str,
+        query: &BTreeMap<String, String>,
+        body: &[u8],
+    ) -> Response<Bytes> {
         if query.get("_state").map(String::as_str) != Some("s/1") {
             return problem(400, "BLOB_UPLOAD_INVALID");
         }
@@ -228,14 +337,18 @@ impl Inner {
 fn entry(subject: &str, digest: &str, media_type: &str, bytes: &Bytes) -> Option<Value> {
     let document: Value = serde_json::from_slice(bytes).ok()?;
     (document["subject"]["digest"].as_str() == Some(subject)).then(|| {
-        json!({"mediaType": media_type, "digest": digest, "size": bytes.len(), "artifactType": document["artifactType"],
+        json!({"mediaType": media_type, "digest": digest, "size": bytes.len(),
+            "artifactType": document["artifactType"],
                "annotations": document.get("annotations").cloned().unwrap_or_else(|| json!({}))})
     })
 }
 
 /// `repository:NAME:ACTIONS`
 fn grants(scope: &str, name: &str, action: &str) -> bool {
-    let rest = scope.strip_prefix("repository:").and_then(|rest| rest.strip_prefix(name)).and_then(|rest| rest.strip_prefix(':'));
+    let rest = scope
+        .strip_prefix("repository:")
+        .and_then(|rest| rest.strip_prefix(name))
+        .and_then(|rest| rest.strip_prefix(':'));
     rest.is_some_and(|actions| actions.split(',').any(|a| a == action))
 }
 

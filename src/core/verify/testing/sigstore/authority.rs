@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose, SanType,
-    SerialNumber,
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose, SanType, SerialNumber,
 };
 use time::OffsetDateTime;
 
@@ -52,7 +52,12 @@ impl Leaf {
             names: vec![San::Uri(super::WORKFLOW)],
             issuer: Some(super::ISSUER),
             legacy_issuer: Some(super::ISSUER),
-            claims: vec![(11, "github-hosted"), (12, "https://github.com/acme/app"), (14, "refs/heads/main"), (20, "push")],
+            claims: vec![
+                (11, "github-hosted"),
+                (12, "https://github.com/acme/app"),
+                (14, "refs/heads/main"),
+                (20, "push"),
+            ],
             window: (NOON, NOON + 600),
             purposes: vec![ExtendedKeyUsagePurpose::CodeSigning],
             is_ca: false,
@@ -67,15 +72,29 @@ impl Leaf {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.serial_number = self.serial.clone().or_else(|| params.serial_number.take());
         params.extended_key_usages.clone_from(&self.purposes);
-        params.is_ca = if self.is_ca { IsCa::Ca(BasicConstraints::Unconstrained) } else { IsCa::NoCa };
+        params.is_ca = if self.is_ca {
+            IsCa::Ca(BasicConstraints::Unconstrained)
+        } else {
+            IsCa::NoCa
+        };
         let text = |number: u64, content: Vec<u8>| {
             let mut arcs = FULCIO;
             arcs[8] = number;
             CustomExtension::from_oid_content(&arcs, content)
         };
-        params.custom_extensions = self.legacy_issuer.iter().map(|issuer| text(1, issuer.as_bytes().to_vec())).collect();
-        params.custom_extensions.extend(self.issuer.iter().map(|issuer| text(8, der::utf8(issuer))));
-        params.custom_extensions.extend(self.claims.iter().map(|(number, value)| text(*number, der::utf8(value))));
+        params.custom_extensions = self
+            .legacy_issuer
+            .iter()
+            .map(|issuer| text(1, issuer.as_bytes().to_vec()))
+            .collect();
+        params
+            .custom_extensions
+            .extend(self.issuer.iter().map(|issuer| text(8, der::utf8(issuer))));
+        params.custom_extensions.extend(
+            self.claims
+                .iter()
+                .map(|(number, value)| text(*number, der::utf8(value))),
+        );
         params
     }
 }
@@ -86,7 +105,9 @@ fn name(san: &San) -> SanType {
         San::Uri(uri) => SanType::URI(ia5(uri)),
         San::Email(email) => SanType::Rfc822Name(ia5(email)),
         San::Dns(name) => SanType::DnsName(ia5(name)),
-        San::Other(name) => SanType::OtherName((vec![1, 3, 6, 1, 4, 1, 57264, 1, 7], (*name).into())),
+        San::Other(name) => {
+            SanType::OtherName((vec![1, 3, 6, 1, 4, 1, 57264, 1, 7], (*name).into()))
+        }
     }
 }
 
@@ -96,10 +117,14 @@ pub(super) fn params(subject: Option<&str>, (from, to): (i64, i64)) -> Certifica
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     if let Some(subject) = subject {
-        params.distinguished_name.push(DnType::OrganizationName, "virtual");
+        params
+            .distinguished_name
+            .push(DnType::OrganizationName, "virtual");
         params.distinguished_name.push(DnType::CommonName, subject);
     }
-    params.serial_number = Some(SerialNumber::from_slice(&(0x0100_0000 + SERIAL.fetch_add(1, Ordering::Relaxed)).to_be_bytes()[4..]));
+    params.serial_number = Some(SerialNumber::from_slice(
+        &(0x0100_0000 + SERIAL.fetch_add(1, Ordering::Relaxed)).to_be_bytes()[4..],
+    ));
     (params.not_before, params.not_after) = (at(from), at(to));
     params
 }
@@ -123,17 +148,29 @@ impl Ca {
     }
 
     /// The same with something else in it.
-    pub(crate) fn root_with(subject: &str, window: (i64, i64), change: impl FnOnce(&mut CertificateParams)) -> Self {
+    pub(crate) fn root_with(
+        subject: &str,
+        window: (i64, i64),
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Self {
         let (mut params, key) = (ca_params(subject, window), Key::new(Algorithm::P256));
         change(&mut params);
-        let der = params.self_signed(key.pair()).expect("a certificate").der().to_vec();
+        let der = params
+            .self_signed(key.pair())
+            .expect("a certificate")
+            .der()
+            .to_vec();
         Self { params, key, der }
     }
 
     /// A root with the P-256 key in this PKCS#8 and exactly these parameters.
     pub(crate) fn with_key(params: CertificateParams, pkcs8: &[u8]) -> Self {
         let key = Key::from_pkcs8(Algorithm::P256, pkcs8);
-        let der = params.self_signed(key.pair()).expect("a certificate").der().to_vec();
+        let der = params
+            .self_signed(key.pair())
+            .expect("a certificate")
+            .der()
+            .to_vec();
         Self { params, key, der }
     }
 
@@ -143,7 +180,12 @@ impl Ca {
     }
 
     /// The same with something else in it.
-    pub(crate) fn intermediate_with(&self, subject: &str, window: (i64, i64), change: impl FnOnce(&mut CertificateParams)) -> Self {
+    pub(crate) fn intermediate_with(
+        &self,
+        subject: &str,
+        window: (i64, i64),
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Self {
         let (mut params, key) = (ca_params(subject, window), Key::new(Algorithm::P256));
         change(&mut params);
         let der = self.sign(&params, &key);
@@ -153,16 +195,28 @@ impl Ca {
     /// The same authority, self-signed in a certificate of version 1: without extensions.
     pub(crate) fn as_version_1(&self) -> Self {
         let parts = der::children(der::children(&self.der)[0]);
-        let body = der::sequence(&parts[1..7].iter().map(|part| part.to_vec()).collect::<Vec<_>>());
+        let body = der::sequence(
+            &parts[1..7]
+                .iter()
+                .map(|part| part.to_vec())
+                .collect::<Vec<_>>(),
+        );
         let signature = [&[0], &self.key.sign(&body)[..]].concat();
         let der = der::sequence(&[body, parts[2].to_vec(), der::tlv(0x03, &signature)]);
-        Self { der, ..self.clone() }
+        Self {
+            der,
+            ..self.clone()
+        }
     }
 
     /// Certifies `key` with exactly these parameters.
     pub(crate) fn sign(&self, params: &CertificateParams, key: &Key) -> Vec<u8> {
         let issuer = Issuer::from_params(&self.params, self.key.pair());
-        params.signed_by(key.pair(), &issuer).expect("a certificate").der().to_vec()
+        params
+            .signed_by(key.pair(), &issuer)
+            .expect("a certificate")
+            .der()
+            .to_vec()
     }
 }
 
@@ -175,13 +229,19 @@ fn ca_params(subject: &str, window: (i64, i64)) -> CertificateParams {
 
 /// An extended key usage.
 pub(crate) fn purposes(is_critical: bool, purposes: &[&[u64]]) -> CustomExtension {
-    let content = der::sequence(&purposes.iter().map(|purpose| der::oid(purpose)).collect::<Vec<_>>());
+    let content = der::sequence(
+        &purposes
+            .iter()
+            .map(|purpose| der::oid(purpose))
+            .collect::<Vec<_>>(),
+    );
     let mut extension = CustomExtension::from_oid_content(&[2, 5, 29, 37], content);
     extension.set_criticality(is_critical);
     extension
 }
 
-/// A certificate authority: a root, perhaps an intermediate, and since when it is trusted until when.
+/// A certificate authority: a root, perhaps an intermediate, and since when it is trusted until
+/// when.
 #[derive(Clone)]
 pub(crate) struct Authority {
     pub(crate) root: Ca,
@@ -196,7 +256,12 @@ impl Authority {
         let window = (NOON - 1_000 * DAY, NOON + 3_000 * DAY);
         let root = Ca::root("authority", window);
         let intermediate = Some(root.intermediate("intermediate", window));
-        Self { root, intermediate, listed: None, valid_for: (window.0, None) }
+        Self {
+            root,
+            intermediate,
+            listed: None,
+            valid_for: (window.0, None),
+        }
     }
 
     /// The certificates from the one that signs to the root.
@@ -204,16 +269,26 @@ impl Authority {
         if let Some(listed) = &self.listed {
             return listed.iter().map(Vec::as_slice).collect();
         }
-        self.intermediate.iter().chain([&self.root]).map(|ca| ca.der.as_slice()).collect()
+        self.intermediate
+            .iter()
+            .chain([&self.root])
+            .map(|ca| ca.der.as_slice())
+            .collect()
     }
 
-    /// Certifies `key`: first the precertificate for the log's promise, then the certificate that carries it.
+    /// Certifies `key`: first the precertificate for the log's promise, then the certificate that
+    /// carries it.
     pub(crate) fn certify(&self, key: &Key, leaf: &Leaf, log: &CtLog) -> Vec<u8> {
         let issuer = self.intermediate.as_ref().unwrap_or(&self.root);
         let mut params = leaf.params();
         let precertificate = issuer.sign(&params, key);
         let signed = der::children(&precertificate)[0];
-        params.custom_extensions.extend(log.extension(&leaf.sct, signed, &issuer.key.spki(), leaf.window.0));
+        params.custom_extensions.extend(log.extension(
+            &leaf.sct,
+            signed,
+            &issuer.key.spki(),
+            leaf.window.0,
+        ));
         issuer.sign(&params, key)
     }
 }

@@ -32,7 +32,12 @@ pub(crate) struct Stamp {
 
 impl Stamp {
     pub(crate) const fn at(time: i64) -> Self {
-        Self { time, over: None, by: None, embed: false }
+        Self {
+            time,
+            over: None,
+            by: None,
+            embed: false,
+        }
     }
 }
 
@@ -103,7 +108,11 @@ impl Recipe {
             material["tlogEntries"] = json!([entry]);
         }
         if !self.stamps.is_empty() {
-            let stamps: Vec<Value> = self.stamps.iter().map(|stamp| json!({"signedTimestamp": token(sigstore, stamp, &signature)})).collect();
+            let stamps: Vec<Value> = self
+                .stamps
+                .iter()
+                .map(|stamp| json!({"signedTimestamp": token(sigstore, stamp, &signature)}))
+                .collect();
             material["timestampVerificationData"] = json!({"rfc3161Timestamps": stamps});
         }
         json!({
@@ -127,14 +136,25 @@ impl Recipe {
 
     fn certificate(&self, sigstore: &Sigstore, key: &Key) -> Option<Vec<u8>> {
         match &self.material {
-            Material::Certificate(leaf) => Some(sigstore.authority.certify(key, leaf, &sigstore.ct_log)),
+            Material::Certificate(leaf) => {
+                Some(sigstore.authority.certify(key, leaf, &sigstore.ct_log))
+            }
             Material::Key => None,
         }
     }
 
     /// The log entry of a signature, if there is a log.
-    pub(crate) fn entry(&self, sigstore: &Sigstore, signature: &[u8], certificate: Option<&[u8]>) -> Option<Value> {
-        let other = self.seen.key.as_ref().and_then(|key| self.certificate(sigstore, key));
+    pub(crate) fn entry(
+        &self,
+        sigstore: &Sigstore,
+        signature: &[u8],
+        certificate: Option<&[u8]>,
+    ) -> Option<Value> {
+        let other = self
+            .seen
+            .key
+            .as_ref()
+            .and_then(|key| self.certificate(sigstore, key));
         let key = self.seen.key.as_ref().unwrap_or(&self.key);
         let signed = Signed {
             payload_type: &self.payload_type,
@@ -150,7 +170,11 @@ impl Recipe {
 
 fn token(sigstore: &Sigstore, stamp: &Stamp, signature: &[u8]) -> String {
     let by = stamp.by.as_ref().unwrap_or(&sigstore.tsa);
-    base64(&by.stamp(stamp.over.as_deref().unwrap_or(signature), stamp.time, stamp.embed))
+    base64(&by.stamp(
+        stamp.over.as_deref().unwrap_or(signature),
+        stamp.time,
+        stamp.embed,
+    ))
 }
 
 /// When a log takes what was signed at [`NOON`].

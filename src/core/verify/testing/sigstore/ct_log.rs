@@ -36,11 +36,20 @@ pub(crate) struct CtLog {
 
 impl CtLog {
     pub(crate) fn new() -> Self {
-        Self { key: Key::new(Algorithm::P256), valid_for: (NOON - 500 * DAY, None) }
+        Self {
+            key: Key::new(Algorithm::P256),
+            valid_for: (NOON - 500 * DAY, None),
+        }
     }
 
     /// The extension for a certificate whose body without it is `signed`.
-    pub(super) fn extension(&self, how: &Sct, signed: &[u8], issuer_spki: &[u8], now: i64) -> Option<CustomExtension> {
+    pub(super) fn extension(
+        &self,
+        how: &Sct,
+        signed: &[u8],
+        issuer_spki: &[u8],
+        now: i64,
+    ) -> Option<CustomExtension> {
         let good = || self.promise(&self.key, signed, issuer_spki, now);
         let promises = match how {
             Sct::Missing => return None,
@@ -50,11 +59,19 @@ impl CtLog {
             Sct::AndBy(key) => vec![good(), self.promise(key, signed, issuer_spki, now)],
             Sct::By(key) => vec![self.promise(key, signed, issuer_spki, now)],
             Sct::ForIssuer(spki) => vec![self.promise(&self.key, signed, spki, now)],
-            Sct::ForAnother => vec![self.promise(&self.key, &[signed, b"x"].concat(), issuer_spki, now)],
+            Sct::ForAnother => {
+                vec![self.promise(&self.key, &[signed, b"x"].concat(), issuer_spki, now)]
+            }
             Sct::At(time) => vec![self.promise(&self.key, signed, issuer_spki, *time)],
         };
-        let list: Vec<u8> = promises.iter().flat_map(|promise| opaque16(promise)).collect();
-        Some(CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 11129, 2, 4, 2], der::octets(&opaque16(&list))))
+        let list: Vec<u8> = promises
+            .iter()
+            .flat_map(|promise| opaque16(promise))
+            .collect();
+        Some(CustomExtension::from_oid_content(
+            &[1, 3, 6, 1, 4, 1, 11129, 2, 4, 2],
+            der::octets(&opaque16(&list)),
+        ))
     }
 
     fn promise(&self, key: &Key, signed: &[u8], issuer_spki: &[u8], now: i64) -> Vec<u8> {
@@ -64,12 +81,35 @@ impl CtLog {
 
 /// `SignedCertificateTimestamp`, section 3.2.
 fn promise(key: &Key, log: &[u8; 32], signed: &[u8], issuer_spki: &[u8], now: i64) -> Vec<u8> {
-    let time = u64::try_from(now * 1_000).expect("after 1970").to_be_bytes();
+    let time = u64::try_from(now * 1_000)
+        .expect("after 1970")
+        .to_be_bytes();
     let length = u32::try_from(signed.len()).expect("small").to_be_bytes();
-    let message = [&[0, 0], &time[..], &[0, 1], &sha256(issuer_spki), &length[1..], signed, &[0, 0]].concat();
-    [&[0], &log[..], &time, &[0, 0], &[4, 3], &opaque16(&key.sign(&message))].concat()
+    let message = [
+        &[0, 0],
+        &time[..],
+        &[0, 1],
+        &sha256(issuer_spki),
+        &length[1..],
+        signed,
+        &[0, 0],
+    ]
+    .concat();
+    [
+        &[0],
+        &log[..],
+        &time,
+        &[0, 0],
+        &[4, 3],
+        &opaque16(&key.sign(&message)),
+    ]
+    .concat()
 }
 
 fn opaque16(content: &[u8]) -> Vec<u8> {
-    [&u16::try_from(content.len()).expect("small").to_be_bytes()[..], content].concat()
+    [
+        &u16::try_from(content.len()).expect("small").to_be_bytes()[..],
+        content,
+    ]
+    .concat()
 }

@@ -8,7 +8,11 @@ pub(crate) fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
     if content.len() > 127 {
         element.push(0x80 | u8::try_from(significant.len()).expect("at most eight"));
     }
-    element.extend(if content.is_empty() { vec![0] } else { significant });
+    element.extend(if content.is_empty() {
+        vec![0]
+    } else {
+        significant
+    });
     element.extend_from_slice(content);
     element
 }
@@ -44,8 +48,13 @@ pub(crate) fn oid(arcs: &[u64]) -> Vec<u8> {
     let mut content = Vec::new();
     let first = arcs[0] * 40 + arcs[1];
     for arc in std::iter::once(&first).chain(&arcs[2..]) {
-        let groups = (0..10).rev().map(|group| (arc >> (7 * group)) & 0x7f).skip_while(|bits| *bits == 0);
-        let mut bytes: Vec<u8> = groups.map(|bits| 0x80 | u8::try_from(bits).expect("seven bits")).collect();
+        let groups = (0..10)
+            .rev()
+            .map(|group| (arc >> (7 * group)) & 0x7f)
+            .skip_while(|bits| *bits == 0);
+        let mut bytes: Vec<u8> = groups
+            .map(|bits| 0x80 | u8::try_from(bits).expect("seven bits"))
+            .collect();
         match bytes.last_mut() {
             Some(last) => *last &= 0x7f,
             None => bytes.push(0),
@@ -85,7 +94,12 @@ fn header(der: &[u8]) -> (usize, usize) {
         short @ 0..=0x7f => (2, usize::from(short)),
         long => {
             let bytes = usize::from(long & 0x7f);
-            (2 + bytes, der[2..2 + bytes].iter().fold(0, |length, byte| length << 8 | usize::from(*byte)))
+            (
+                2 + bytes,
+                der[2..2 + bytes]
+                    .iter()
+                    .fold(0, |length, byte| length << 8 | usize::from(*byte)),
+            )
         }
     }
 }

@@ -19,7 +19,15 @@ pub(crate) enum Algorithm {
 }
 
 impl Algorithm {
-    pub(crate) const ALL: [Self; 7] = [Self::P256, Self::P384, Self::P521, Self::Ed25519, Self::Rsa2048, Self::Rsa3072, Self::Rsa4096];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::P256,
+        Self::P384,
+        Self::P521,
+        Self::Ed25519,
+        Self::Rsa2048,
+        Self::Rsa3072,
+        Self::Rsa4096,
+    ];
 
     /// As Rekor v2 calls it (`PublicKeyDetails`), with the hash that it logs.
     pub(super) const fn details(self) -> (&'static str, &'static str, &'static digest::Algorithm) {
@@ -46,7 +54,11 @@ impl Key {
     /// A new key; of RSA keys there is one of each size in a process, because they take long.
     pub(crate) fn new(algorithm: Algorithm) -> Self {
         static RSA: [OnceLock<Arc<KeyPair>>; 3] = [const { OnceLock::new() }; 3];
-        let rsa = |slot: usize, size| RSA[slot].get_or_init(|| Arc::new(KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, size).expect("a key")));
+        let rsa = |slot: usize, size| {
+            RSA[slot].get_or_init(|| {
+                Arc::new(KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, size).expect("a key"))
+            })
+        };
         let plain = |algorithm| Arc::new(KeyPair::generate_for(algorithm).expect("a key"));
         let pair = match algorithm {
             Algorithm::P256 => plain(&rcgen::PKCS_ECDSA_P256_SHA256),
@@ -62,7 +74,10 @@ impl Key {
 
     /// The key in this PKCS#8.
     pub(crate) fn from_pkcs8(algorithm: Algorithm, pkcs8: &[u8]) -> Self {
-        Self { pair: Arc::new(KeyPair::try_from(pkcs8).expect("a key")), algorithm }
+        Self {
+            pair: Arc::new(KeyPair::try_from(pkcs8).expect("a key")),
+            algorithm,
+        }
     }
 
     pub(crate) fn pair(&self) -> &KeyPair {
@@ -87,14 +102,18 @@ impl Key {
         self.pair.public_key_raw()
     }
 
-    /// SHA-256 of the SPKI: the name of a key of Rekor v1 and of a CT log, and what a bundle's hint says.
+    /// SHA-256 of the SPKI: the name of a key of Rekor v1 and of a CT log, and what a bundle's hint
+    /// says.
     pub(crate) fn id(&self) -> [u8; 32] {
         sha256(&self.spki())
     }
 }
 
 pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
-    digest::digest(&digest::SHA256, bytes).as_ref().try_into().expect("32 bytes")
+    digest::digest(&digest::SHA256, bytes)
+        .as_ref()
+        .try_into()
+        .expect("32 bytes")
 }
 
 pub(crate) fn base64(bytes: &[u8]) -> String {
@@ -103,6 +122,13 @@ pub(crate) fn base64(bytes: &[u8]) -> String {
 
 pub(crate) fn pem(label: &str, der: &[u8]) -> String {
     let text = base64(der);
-    let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).expect("ASCII")).collect();
-    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
+    let lines: Vec<&str> = text
+        .as_bytes()
+        .chunks(64)
+        .map(|line| std::str::from_utf8(line).expect("ASCII"))
+        .collect();
+    format!(
+        "-----BEGIN {label}-----\n{}\n-----END {label}-----\n",
+        lines.join("\n")
+    )
 }

@@ -1,11 +1,13 @@
-//! A transparency log: a Merkle tree (RFC 6962, section 2.1), and a signed note about its root (C2SP signed-note, tlog-checkpoint).
+//! A transparency log: a Merkle tree (RFC 6962, section 2.1), and a signed note about its root
+//! (C2SP signed-note, tlog-checkpoint).
 
 use super::{
     DAY, NOON,
     key::{Algorithm, Key, base64, sha256},
 };
 
-/// Entries that are in every log already, and after: the entry is neither first nor last, and the tree is no full one.
+/// Entries that are in every log already, and after: the entry is neither first nor last, and the
+/// tree is no full one.
 const BEFORE: usize = 5;
 const AFTER: usize = 7;
 /// Rekor v1 counts over all of its trees, a proof counts within one.
@@ -34,20 +36,40 @@ impl Log {
     /// Rekor v1 signs with ECDSA, and its name is the hash of its key.
     pub(crate) fn rekor_v1() -> Self {
         let key = Key::new(Algorithm::P256);
-        Self { id: key.id(), key, origin: "rekor.example.com", valid_for: (NOON - 400 * DAY, None) }
+        Self {
+            id: key.id(),
+            key,
+            origin: "rekor.example.com",
+            valid_for: (NOON - 400 * DAY, None),
+        }
     }
 
     /// Rekor v2 signs with Ed25519, and its name is the hash of its name and key.
     pub(crate) fn rekor_v2() -> Self {
         let (key, origin) = (Key::new(Algorithm::Ed25519), "log2025-1.rekor.example.com");
-        Self { id: sha256(&[origin.as_bytes(), b"\n\x01", key.raw()].concat()), key, origin, valid_for: (NOON - 300 * DAY, None) }
+        Self {
+            id: sha256(&[origin.as_bytes(), b"\n\x01", key.raw()].concat()),
+            key,
+            origin,
+            valid_for: (NOON - 300 * DAY, None),
+        }
     }
 
     /// Puts `body` among others.
     pub(super) fn include(body: &[u8]) -> Included {
-        let others = |from: usize, count: usize| (from..from + count).map(|n| leaf(format!("entry {n}").as_bytes()));
-        let leaves: Vec<Hash> = others(0, BEFORE).chain([leaf(body)]).chain(others(BEFORE + 1, AFTER)).collect();
-        Included { index: BEFORE, size: leaves.len(), root: root(&leaves), hashes: path(BEFORE, &leaves) }
+        let others = |from: usize, count: usize| {
+            (from..from + count).map(|n| leaf(format!("entry {n}").as_bytes()))
+        };
+        let leaves: Vec<Hash> = others(0, BEFORE)
+            .chain([leaf(body)])
+            .chain(others(BEFORE + 1, AFTER))
+            .collect();
+        Included {
+            index: BEFORE,
+            size: leaves.len(),
+            root: root(&leaves),
+            hashes: path(BEFORE, &leaves),
+        }
     }
 
     /// A checkpoint with these lines, signed in the log's name by `key`.
@@ -87,7 +109,11 @@ fn path(index: usize, leaves: &[Hash]) -> Vec<Hash> {
     }
     let at = split(leaves.len());
     let (left, right) = leaves.split_at(at);
-    let (mut hashes, sibling) = if index < at { (path(index, left), root(right)) } else { (path(index - at, right), root(left)) };
+    let (mut hashes, sibling) = if index < at {
+        (path(index, left), root(right))
+    } else {
+        (path(index - at, right), root(left))
+    };
     hashes.push(sibling);
     hashes
 }

@@ -1,9 +1,10 @@
-//! A whole Sigstore in this process, to be believed or to be broken: a certificate authority, a log of certificates, Rekor v1 and v2, a
-//! timestamp authority, and the `trusted_root.json` that names them.
+//! A whole Sigstore in this process, to be believed or to be broken: a certificate authority, a log
+//! of certificates, Rekor v1 and v2, a timestamp authority, and the `trusted_root.json` that names
+//! them.
 //!
-//! All of it happened at [`NOON`] on a day in the past, because a verifier refuses what lies in the future. It makes what signers put into
-//! bundles and shares no code with what judges them: nothing here names a module of the crate, so that other test binaries can include it
-//! (`#[path]`).
+//! All of it happened at [`NOON`] on a day in the past, because a verifier refuses what lies in the
+//! future. It makes what signers put into bundles and shares no code with what judges them: nothing
+//! here names a module of the crate, so that other test binaries can include it (`#[path]`).
 
 mod authority;
 mod bundle;
@@ -28,7 +29,8 @@ pub(crate) const NOON: i64 = 1_749_988_800;
 /// Seconds.
 pub(crate) const DAY: i64 = 86_400;
 /// Whom [`Leaf::workflow`] is about.
-pub(crate) const WORKFLOW: &str = "https://github.com/acme/app/.github/workflows/release.yml@refs/heads/main";
+pub(crate) const WORKFLOW: &str =
+    "https://github.com/acme/app/.github/workflows/release.yml@refs/heads/main";
 /// Who says so.
 pub(crate) const ISSUER: &str = "https://token.actions.githubusercontent.com";
 
@@ -44,12 +46,22 @@ pub(crate) struct Sigstore {
 
 impl Sigstore {
     pub(crate) fn new() -> Self {
-        Self { authority: Authority::new(), ct_log: CtLog::new(), rekor_v1: Log::rekor_v1(), rekor_v2: Log::rekor_v2(), tsa: Tsa::new() }
+        Self {
+            authority: Authority::new(),
+            ct_log: CtLog::new(),
+            rekor_v1: Log::rekor_v1(),
+            rekor_v2: Log::rekor_v2(),
+            tsa: Tsa::new(),
+        }
     }
 }
 
 /// What a DSSE signature is made over.
 pub(crate) fn pae(payload_type: &str, payload: &[u8]) -> Vec<u8> {
-    let head = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len());
+    let head = format!(
+        "DSSEv1 {} {payload_type} {} ",
+        payload_type.len(),
+        payload.len()
+    );
     [head.as_bytes(), payload].concat()
 }

@@ -1,4 +1,5 @@
-//! Entries of Rekor v1 (`dsse` and `hashedrekord` 0.0.1, with a promise) and of Rekor v2 (`hashedrekord` 0.0.2), as bundles carry them.
+//! Entries of Rekor v1 (`dsse` and `hashedrekord` 0.0.1, with a promise) and of Rekor v2
+//! (`hashedrekord` 0.0.2), as bundles carry them.
 
 use aws_lc_rs::digest;
 use serde_json::{Value, json};
@@ -60,7 +61,14 @@ pub(crate) struct Logging {
 
 impl Logging {
     pub(crate) const fn new(kind: Kind, time: i64) -> Self {
-        Self { kind, time, promise: kind.is_v1(), promise_key: None, checkpoint_key: None, origin: None }
+        Self {
+            kind,
+            time,
+            promise: kind.is_v1(),
+            promise_key: None,
+            checkpoint_key: None,
+            origin: None,
+        }
     }
 }
 
@@ -72,13 +80,26 @@ impl Sigstore {
 
     /// Logs this body, whatever it says.
     pub(crate) fn log_body(&self, body: &Value, how: &Logging) -> Value {
-        let log = if how.kind.is_v1() { &self.rekor_v1 } else { &self.rekor_v2 };
+        let log = if how.kind.is_v1() {
+            &self.rekor_v1
+        } else {
+            &self.rekor_v2
+        };
         let body = serde_json_canonicalizer::to_vec(body).expect("JSON");
         let included = Log::include(&body);
         let (kind, version) = how.kind.names();
         let origin = how.origin.unwrap_or(log.origin);
-        let checkpoint = log.checkpoint(how.checkpoint_key.as_ref().unwrap_or(&log.key), origin, included.size, &included.root);
-        let index = if how.kind.is_v1() { included.index + log::ELSEWHERE } else { included.index };
+        let checkpoint = log.checkpoint(
+            how.checkpoint_key.as_ref().unwrap_or(&log.key),
+            origin,
+            included.size,
+            &included.root,
+        );
+        let index = if how.kind.is_v1() {
+            included.index + log::ELSEWHERE
+        } else {
+            included.index
+        };
         let mut entry = json!({
             "logIndex": index.to_string(),
             "logId": {"keyId": base64(&log.id)},
@@ -97,7 +118,10 @@ impl Sigstore {
         }
         if how.promise {
             let key = how.promise_key.as_ref().unwrap_or(&log.key);
-            entry["inclusionPromise"] = json!({"signedEntryTimestamp": base64(&key.sign(&promised(&body, how.time, index, &log.id)))});
+            entry["inclusionPromise"] = json!({
+                "signedEntryTimestamp": base64(&key.sign(&promised(&body, how.time, index,
+                    &log.id))),
+            });
         }
         entry
     }
@@ -105,18 +129,34 @@ impl Sigstore {
 
 /// What a promise is signed over: canonical JSON.
 fn promised(body: &[u8], time: i64, index: usize, id: &[u8; 32]) -> Vec<u8> {
-    format!(r#"{{"body":"{}","integratedTime":{time},"logID":"{}","logIndex":{index}}}"#, base64(body), hex::encode(id)).into_bytes()
+    format!(
+        r#"{{"body":"{}","integratedTime":{time},"logID":"{}","logIndex":{index}}}"#,
+        base64(body),
+        hex::encode(id)
+    )
+    .into_bytes()
 }
 
 /// What the log keeps.
 pub(crate) fn body(signed: &Signed<'_>, kind: Kind) -> Value {
-    let verifier = signed.certificate.map_or_else(|| pem("PUBLIC KEY", signed.spki), |certificate| pem("CERTIFICATE", certificate));
+    let verifier = signed.certificate.map_or_else(
+        || pem("PUBLIC KEY", signed.spki),
+        |certificate| pem("CERTIFICATE", certificate),
+    );
     let (name, version) = kind.names();
     let spec = match kind {
         Kind::Dsse001 => dsse(signed, &verifier),
         Kind::HashedRekord001 => json!({
-            "data": {"hash": {"algorithm": "sha256", "value": hex::encode(sha256(&pae(signed.payload_type, signed.payload)))}},
-            "signature": {"content": base64(signed.signature), "publicKey": {"content": base64(verifier.as_bytes())}},
+            "data": {
+                "hash": {
+                    "algorithm": "sha256",
+                    "value": hex::encode(sha256(&pae(signed.payload_type, signed.payload))),
+                },
+            },
+            "signature": {
+                "content": base64(signed.signature),
+                "publicKey": {"content": base64(verifier.as_bytes())},
+            },
         }),
         Kind::HashedRekord002 => json!({"hashedRekordV002": hashed_rekord(signed)}),
     };
@@ -124,11 +164,20 @@ pub(crate) fn body(signed: &Signed<'_>, kind: Kind) -> Value {
 }
 
 fn dsse(signed: &Signed<'_>, verifier: &str) -> Value {
-    let envelope = json!({"payload": base64(signed.payload), "payloadType": signed.payload_type, "signatures": [{"sig": base64(signed.signature)}]});
+    let envelope = json!({
+        "payload": base64(signed.payload),
+        "payloadType": signed.payload_type,
+        "signatures": [{"sig": base64(signed.signature)}],
+    });
     json!({
-        "envelopeHash": {"algorithm": "sha256", "value": hex::encode(sha256(envelope.to_string().as_bytes()))},
+        "envelopeHash": {
+            "algorithm": "sha256",
+            "value": hex::encode(sha256(envelope.to_string().as_bytes())),
+        },
         "payloadHash": {"algorithm": "sha256", "value": hex::encode(sha256(signed.payload))},
-        "signatures": [{"signature": base64(signed.signature), "verifier": base64(verifier.as_bytes())}],
+        "signatures": [
+            {"signature": base64(signed.signature), "verifier": base64(verifier.as_bytes())},
+        ],
     })
 }
 

@@ -14,12 +14,22 @@ impl Sigstore {
         json!({
             "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
             "tlogs": [
-                log("https://rekor.example.com", &self.rekor_v1.key, &self.rekor_v1.id, self.rekor_v1.valid_for),
-                log("https://log2025-1.rekor.example.com", &self.rekor_v2.key, &self.rekor_v2.id, self.rekor_v2.valid_for),
+                log("https://rekor.example.com", &self.rekor_v1.key, &self.rekor_v1.id,
+                    self.rekor_v1.valid_for),
+                log("https://log2025-1.rekor.example.com", &self.rekor_v2.key, &self.rekor_v2.id,
+                    self.rekor_v2.valid_for),
             ],
-            "certificateAuthorities": [authority("https://fulcio.example.com", &self.authority.chain(), self.authority.valid_for)],
-            "ctlogs": [log("https://ctfe.example.com", &self.ct_log.key, &self.ct_log.key.id(), self.ct_log.valid_for)],
-            "timestampAuthorities": [authority("https://tsa.example.com", &self.tsa.chain(), self.tsa.valid_for)],
+            "certificateAuthorities": [
+                authority("https://fulcio.example.com", &self.authority.chain(),
+                    self.authority.valid_for),
+            ],
+            "ctlogs": [
+                log("https://ctfe.example.com", &self.ct_log.key, &self.ct_log.key.id(),
+                    self.ct_log.valid_for),
+            ],
+            "timestampAuthorities": [
+                authority("https://tsa.example.com", &self.tsa.chain(), self.tsa.valid_for),
+            ],
         })
     }
 }
@@ -29,13 +39,20 @@ fn log(url: &str, key: &Key, id: &[u8; 32], window: (i64, Option<i64>)) -> Value
     json!({
         "baseUrl": url,
         "hashAlgorithm": "SHA2_256",
-        "publicKey": {"rawBytes": base64(&key.spki()), "keyDetails": details, "validFor": valid_for(window)},
+        "publicKey": {
+            "rawBytes": base64(&key.spki()),
+            "keyDetails": details,
+            "validFor": valid_for(window),
+        },
         "logId": {"keyId": base64(id)},
     })
 }
 
 fn authority(uri: &str, chain: &[&[u8]], window: (i64, Option<i64>)) -> Value {
-    let certificates: Vec<Value> = chain.iter().map(|der| json!({"rawBytes": base64(der)})).collect();
+    let certificates: Vec<Value> = chain
+        .iter()
+        .map(|der| json!({"rawBytes": base64(der)}))
+        .collect();
     json!({
         "subject": {"organization": "virtual", "commonName": "virtual"},
         "uri": uri,

@@ -1,4 +1,5 @@
-//! A timestamp authority (RFC 3161): a signed statement (CMS, RFC 5652) that some bytes existed at some time.
+//! A timestamp authority (RFC 3161): a signed statement (CMS, RFC 5652) that some bytes existed at
+//! some time.
 
 use rcgen::{CertificateParams, CustomExtension, KeyUsagePurpose};
 
@@ -31,47 +32,81 @@ pub(crate) struct Tsa {
 
 impl Tsa {
     pub(crate) fn new() -> Self {
-        Self::with((NOON - 100 * DAY, NOON + 1_000 * DAY), authority::purposes(true, &[TIME_STAMPING]))
+        Self::with(
+            (NOON - 100 * DAY, NOON + 1_000 * DAY),
+            authority::purposes(true, &[TIME_STAMPING]),
+        )
     }
 
     /// Its certificate is valid in `window`, for what its extended key usage says.
     pub(crate) fn with(window: (i64, i64), purpose: CustomExtension) -> Self {
         let root = Ca::root("timestamps", (NOON - 1_000 * DAY, NOON + 3_000 * DAY));
         let above = vec![root.der.clone()];
-        Self::issued_by(&root, above, window, |params| params.custom_extensions = vec![purpose])
+        Self::issued_by(&root, above, window, |params| {
+            params.custom_extensions = vec![purpose]
+        })
     }
 
     /// Its certificate is issued by `issuer`; `above` is what is listed behind it.
-    pub(crate) fn issued_by(issuer: &Ca, above: Vec<Vec<u8>>, window: (i64, i64), change: impl FnOnce(&mut CertificateParams)) -> Self {
+    pub(crate) fn issued_by(
+        issuer: &Ca,
+        above: Vec<Vec<u8>>,
+        window: (i64, i64),
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Self {
         let mut params = authority::params(Some("timestamp authority"), window);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.custom_extensions = vec![authority::purposes(true, &[TIME_STAMPING])];
         change(&mut params);
         let key = Key::new(Algorithm::P256);
-        Self { certificate: issuer.sign(&params, &key), above, key, valid_for: (NOON - 100 * DAY, None) }
+        Self {
+            certificate: issuer.sign(&params, &key),
+            above,
+            key,
+            valid_for: (NOON - 100 * DAY, None),
+        }
     }
 
     /// The certificates from the one that signs to the root.
     pub(crate) fn chain(&self) -> Vec<&[u8]> {
-        std::iter::once(&self.certificate).chain(&self.above).map(Vec::as_slice).collect()
+        std::iter::once(&self.certificate)
+            .chain(&self.above)
+            .map(Vec::as_slice)
+            .collect()
     }
 
     /// A `TimeStampResp` that says: `message` existed at `time`.
     pub(crate) fn stamp(&self, message: &[u8], time: i64, embed: bool) -> Vec<u8> {
         let info = tst_info(message, time);
         let content = der::sequence(&[der::oid(TST_INFO), der::context(0, &der::octets(&info))]);
-        let certificates = if embed { der::context(0, &self.certificate) } else { Vec::new() };
-        let signed_data =
-            der::sequence(&[der::integer(3), der::set(vec![der::algorithm(SHA256)]), content, certificates, der::set(vec![self.signer_info(&info)])]);
+        let certificates = if embed {
+            der::context(0, &self.certificate)
+        } else {
+            Vec::new()
+        };
+        let signed_data = der::sequence(&[
+            der::integer(3),
+            der::set(vec![der::algorithm(SHA256)]),
+            content,
+            certificates,
+            der::set(vec![self.signer_info(&info)]),
+        ]);
         let token = der::sequence(&[der::oid(SIGNED_DATA), der::context(0, &signed_data)]);
         der::sequence(&[der::sequence(&[der::integer(0)]), token])
     }
 
     fn signer_info(&self, info: &[u8]) -> Vec<u8> {
-        let attribute = |name: &[u64], value: Vec<u8>| der::sequence(&[der::oid(name), der::set(vec![value])]);
-        let attributes = der::set(vec![attribute(CONTENT_TYPE, der::oid(TST_INFO)), attribute(MESSAGE_DIGEST, der::octets(&sha256(info)))]);
+        let attribute =
+            |name: &[u64], value: Vec<u8>| der::sequence(&[der::oid(name), der::set(vec![value])]);
+        let attributes = der::set(vec![
+            attribute(CONTENT_TYPE, der::oid(TST_INFO)),
+            attribute(MESSAGE_DIGEST, der::octets(&sha256(info))),
+        ]);
         let body = der::children(&self.certificate)[0];
-        let (serial, issuer) = (der::children(body)[1].to_vec(), der::children(body)[3].to_vec());
+        let (serial, issuer) = (
+            der::children(body)[1].to_vec(),
+            der::children(body)[3].to_vec(),
+        );
         // Signed as a SET, written as [0] (RFC 5652, section 5.4).
         let written = [&[0xa0], &attributes[1..]].concat();
         der::sequence(&[
@@ -87,5 +122,11 @@ impl Tsa {
 
 fn tst_info(message: &[u8], time: i64) -> Vec<u8> {
     let imprint = der::sequence(&[der::algorithm(SHA256), der::octets(&sha256(message))]);
-    der::sequence(&[der::integer(1), der::oid(POLICY), imprint, der::integer(7), der::generalized_time(time)])
+    der::sequence(&[
+        der::integer(1),
+        der::oid(POLICY),
+        imprint,
+        der::integer(7),
+        der::generalized_time(time),
+    ])
 }

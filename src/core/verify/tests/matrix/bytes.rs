@@ -1,7 +1,8 @@
 //! Which bytes of a bundle decide, and which do not.
 //!
-//! Whatever still holds after one byte was changed says exactly what was signed, by the same signer, at a time that somebody vouches for, and
-//! differs in nothing that [`decisive`] tells. What does not decide:
+//! Whatever still holds after one byte was changed says exactly what was signed, by the same
+//! signer, at a time that somebody vouches for, and differs in nothing that [`decisive`] tells.
+//! What does not decide:
 //!
 //! | bytes | why |
 //! |---|---|
@@ -21,7 +22,10 @@ use super::{super::*, By, Case, Expected, Shape, When, judge, outcome};
 use crate::core::verify::testing::sigstore::{Algorithm, Key, LOGGED, STAMPED, der};
 
 fn shapes() -> Vec<Shape> {
-    Shape::all().into_iter().filter(|shape| matches!(shape.by, By::Certificate | By::Key(Algorithm::P256))).collect()
+    Shape::all()
+        .into_iter()
+        .filter(|shape| matches!(shape.by, By::Certificate | By::Key(Algorithm::P256)))
+        .collect()
 }
 
 /// A bundle that holds, and with what it was judged.
@@ -39,7 +43,14 @@ impl Original {
         let case = Case::new(shape);
         let (root, signer) = (case.sigstore.trusted_root(), case.signer(shape));
         let bundle = case.recipe.bundle(&case.sigstore);
-        Self { shape, text: bundle.to_string(), bundle, root, keys: case.keys, signer }
+        Self {
+            shape,
+            text: bundle.to_string(),
+            bundle,
+            root,
+            keys: case.keys,
+            signer,
+        }
     }
 
     /// Does it still hold? Then nothing that decides was changed.
@@ -47,18 +58,31 @@ impl Original {
         let findings = judge(&self.keys, &self.root, true, content.to_vec());
         let shape = self.shape;
         for verified in &findings.verified {
-            assert_eq!(serde_json::to_value(verified.claim()).expect("JSON"), super::statement(), "{shape:?}");
+            assert_eq!(
+                serde_json::to_value(verified.claim()).expect("JSON"),
+                super::statement(),
+                "{shape:?}"
+            );
             assert_eq!(verified.signer(), &self.signer, "{shape:?}");
-            assert!([None, Some(LOGGED), Some(STAMPED)].contains(&verified.time().timestamp().map(Timestamp::as_second)), "{shape:?}");
+            assert!(
+                [None, Some(LOGGED), Some(STAMPED)]
+                    .contains(&verified.time().timestamp().map(Timestamp::as_second)),
+                "{shape:?}"
+            );
         }
         if outcome(&findings, shape).1 != Expected::Holds {
             return false;
         }
         let changed: Value = serde_json::from_slice(content).expect("it held");
         let (mut is, was) = (decisive(&changed, shape), decisive(&self.bundle, shape));
-        // What was left out proves nothing, and is not needed where there is another time, or where the time may be unknown.
-        let entry_left_out = shape.keyed() && changed["verificationMaterial"]["tlogEntries"].is_null();
-        for part in ["entry", "checkpoint", "proof"].into_iter().filter(|part| entry_left_out && was.get(part).is_some()) {
+        // What was left out proves nothing, and is not needed where there is another time, or where
+        // the time may be unknown.
+        let entry_left_out =
+            shape.keyed() && changed["verificationMaterial"]["tlogEntries"].is_null();
+        for part in ["entry", "checkpoint", "proof"]
+            .into_iter()
+            .filter(|part| entry_left_out && was.get(part).is_some())
+        {
             is[part] = was[part].clone();
         }
         for part in ["promise", "stamps"] {
@@ -66,7 +90,12 @@ impl Original {
                 is[part] = was[part].clone();
             }
         }
-        let differs = was.as_object().expect("an object").keys().filter(|part| is[*part] != was[*part]).collect::<Vec<_>>();
+        let differs = was
+            .as_object()
+            .expect("an object")
+            .keys()
+            .filter(|part| is[*part] != was[*part])
+            .collect::<Vec<_>>();
         assert!(differs.is_empty(), "{shape:?}: {differs:?} decided nothing");
         true
     }
@@ -75,47 +104,86 @@ impl Original {
 /// Everything in a bundle that decides whether it holds.
 fn decisive(bundle: &Value, shape: Shape) -> Value {
     let envelope = &bundle["dsseEnvelope"];
-    let mut known = json!({"version": bundle["mediaType"], "payload": envelope["payload"], "type": envelope["payloadType"], "sig": envelope["signatures"][0]["sig"]});
+    let mut known = json!({
+        "version": bundle["mediaType"],
+        "payload": envelope["payload"],
+        "type": envelope["payloadType"],
+        "sig": envelope["signatures"][0]["sig"],
+    });
     let material = &bundle["verificationMaterial"];
     let entry = &material["tlogEntries"][0];
     let proof = &entry["inclusionProof"];
     known["certificate"] = material["certificate"]["rawBytes"].clone();
-    known["entry"] = json!([entry["logId"]["keyId"], entry["kindVersion"], entry["canonicalizedBody"], entry["logIndex"], proof["hashes"]]);
+    known["entry"] = json!([
+        entry["logId"]["keyId"],
+        entry["kindVersion"],
+        entry["canonicalizedBody"],
+        entry["logIndex"],
+        proof["hashes"]
+    ]);
     known["checkpoint"] = checkpoint(proof["checkpoint"]["envelope"].as_str().unwrap_or_default());
     known["proof"] = json!([proof["treeSize"], proof["rootHash"]]);
     if shape.v1() {
         known["proof"] = json!([proof["logIndex"], proof["treeSize"], proof["rootHash"]]);
-        known["promise"] = json!([entry["integratedTime"], entry["inclusionPromise"]["signedEntryTimestamp"]]);
+        known["promise"] = json!([
+            entry["integratedTime"],
+            entry["inclusionPromise"]["signedEntryTimestamp"]
+        ]);
         if entry["inclusionPromise"].is_null() {
             known["promise"] = Value::Null;
         }
     }
     let stamps = material["timestampVerificationData"]["rfc3161Timestamps"].as_array();
-    known["stamps"] = stamps.map_or(Value::Null, |stamps| stamps.iter().map(|stamp| signed_part(&stamp["signedTimestamp"])).collect());
+    known["stamps"] = stamps.map_or(Value::Null, |stamps| {
+        stamps
+            .iter()
+            .map(|stamp| signed_part(&stamp["signedTimestamp"]))
+            .collect()
+    });
     known
 }
 
 /// The signed lines, and the signatures without the names before them.
 fn checkpoint(envelope: &str) -> Value {
-    envelope.lines().map(|line| if line.starts_with('\u{2014}') { line.rsplit(' ').next().unwrap_or_default() } else { line }).collect()
+    envelope
+        .lines()
+        .map(|line| {
+            if line.starts_with('\u{2014}') {
+                line.rsplit(' ').next().unwrap_or_default()
+            } else {
+                line
+            }
+        })
+        .collect()
 }
 
 /// What a token says, the attributes that were signed, and the signature.
 fn signed_part(token: &Value) -> Value {
-    let token = STANDARD.decode(token.as_str().expect("text")).expect("base64");
+    let token = STANDARD
+        .decode(token.as_str().expect("text"))
+        .expect("base64");
     let content_info = der::children(&token)[1];
     let signed_data = der::children(der::children(content_info)[1])[0];
     let parts = der::children(signed_data);
     let signer = der::children(der::children(parts.last().expect("signers"))[0]);
-    let [.., attributes, _, signature] = &signer[..] else { panic!("a signer") };
-    [parts[2], attributes, signature].map(|part| STANDARD.encode(part)).into_iter().collect()
+    let [.., attributes, _, signature] = &signer[..] else {
+        panic!("a signer")
+    };
+    [parts[2], attributes, signature]
+        .map(|part| STANDARD.encode(part))
+        .into_iter()
+        .collect()
 }
 
 /// Changes every value and every name of a field once, and returns those that do not matter.
 fn that_do_not_matter(original: &Original) -> Vec<String> {
     let mut places = Vec::new();
     walk(&original.bundle, "", &mut places);
-    places.into_iter().filter(|(_, change)| original.holds(change(&original.bundle).to_string().as_bytes())).map(|(place, _)| place).collect()
+    places
+        .into_iter()
+        .filter(|(_, change)| original.holds(change(&original.bundle).to_string().as_bytes()))
+        .map(|(place, _)| place)
+        .collect()
 }
 
 type Edit = Box<dyn Fn(&Value) -> Value>;
@@ -126,21 +194,33 @@ fn walk(value: &Value, place: &str, places: &mut Vec<(String, Edit)>) {
         Value::Object(fields) => {
             for (name, inner) in fields {
                 let (parent, field) = (place.to_owned(), name.clone());
-                places.push((format!("{place}/{name}="), Box::new(move |bundle| renamed(bundle, &parent, &field))));
+                places.push((
+                    format!("{place}/{name}="),
+                    Box::new(move |bundle| renamed(bundle, &parent, &field)),
+                ));
                 walk(inner, &format!("{place}/{name}"), places);
             }
         }
-        Value::Array(elements) => elements.iter().enumerate().for_each(|(at, inner)| walk(inner, &format!("{place}/{at}"), places)),
+        Value::Array(elements) => elements
+            .iter()
+            .enumerate()
+            .for_each(|(at, inner)| walk(inner, &format!("{place}/{at}"), places)),
         _ => {
             let pointer = place.to_owned();
-            places.push((place.to_owned(), Box::new(move |bundle| changed(bundle, &pointer))));
+            places.push((
+                place.to_owned(),
+                Box::new(move |bundle| changed(bundle, &pointer)),
+            ));
         }
     }
 }
 
 fn renamed(bundle: &Value, parent: &str, name: &str) -> Value {
     let mut bundle = bundle.clone();
-    let fields = bundle.pointer_mut(parent).and_then(Value::as_object_mut).expect("an object");
+    let fields = bundle
+        .pointer_mut(parent)
+        .and_then(Value::as_object_mut)
+        .expect("an object");
     let inner = fields.remove(name).expect("a field");
     fields.insert(format!("{}_", &name[..name.len() - 1]), inner);
     bundle
@@ -152,14 +232,21 @@ fn changed(bundle: &Value, pointer: &str) -> Value {
     let value = bundle.pointer_mut(pointer).expect("a value");
     let text = value.as_str().expect("all values are text");
     let middle = text.len() / 2;
-    let other = if &text[middle..=middle] == "7" { "8" } else { "7" };
+    let other = if &text[middle..=middle] == "7" {
+        "8"
+    } else {
+        "7"
+    };
     *value = format!("{}{other}{}", &text[..middle], &text[middle + 1..]).into();
     bundle
 }
 
 #[test]
 fn the_places_that_do_not_matter_are_these() {
-    const HINT: [&str; 2] = ["/verificationMaterial/publicKey/hint=", "/verificationMaterial/publicKey/hint"];
+    const HINT: [&str; 2] = [
+        "/verificationMaterial/publicKey/hint=",
+        "/verificationMaterial/publicKey/hint",
+    ];
     for shape in shapes() {
         let mut found = that_do_not_matter(&Original::new(shape));
         if shape.keyed() {
@@ -171,10 +258,15 @@ fn the_places_that_do_not_matter_are_these() {
 
 const ENTRIES: &str = "/verificationMaterial/tlogEntries=";
 const PROMISE: &str = "/verificationMaterial/tlogEntries/0/inclusionPromise=";
-const STAMPS: [&str; 2] = ["/verificationMaterial/timestampVerificationData=", "/verificationMaterial/timestampVerificationData/rfc3161Timestamps="];
+const STAMPS: [&str; 2] = [
+    "/verificationMaterial/timestampVerificationData=",
+    "/verificationMaterial/timestampVerificationData/rfc3161Timestamps=",
+];
 /// The first is the name before the checkpoint's signature.
-const UNUSED_BY_V2: [&str; 2] =
-    ["/verificationMaterial/tlogEntries/0/inclusionProof/checkpoint/envelope", "/verificationMaterial/tlogEntries/0/inclusionProof/logIndex="];
+const UNUSED_BY_V2: [&str; 2] = [
+    "/verificationMaterial/tlogEntries/0/inclusionProof/checkpoint/envelope",
+    "/verificationMaterial/tlogEntries/0/inclusionProof/logIndex=",
+];
 
 /// `=` at the end: the field's name, so that the field is as if it were missing.
 fn expected(shape: Shape) -> Vec<&'static str> {
@@ -192,7 +284,11 @@ fn expected(shape: Shape) -> Vec<&'static str> {
 #[test]
 fn a_changed_byte_is_refused_or_does_not_matter() {
     let originals: Vec<Original> = shapes().into_iter().map(Original::new).collect();
-    let mut runner = TestRunner::new(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() });
+    let mut runner = TestRunner::new(ProptestConfig {
+        cases: 1_000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    });
     let any_change = (0..originals.len(), any::<prop::sample::Index>(), 1..=255_u8);
     let run = runner.run(&any_change, |(which, at, bits)| {
         let original = &originals[which];

@@ -1,4 +1,5 @@
-//! The certificate: whom it names, when and for what it is valid, who vouches for it, and that a log saw it.
+//! The certificate: whom it names, when and for what it is valid, who vouches for it, and that a
+//! log saw it.
 
 use rcgen::ExtendedKeyUsagePurpose;
 use serde_json::Value;
@@ -10,7 +11,9 @@ use super::{
     Expected::{Holds, Refused},
     Fault, Part, Shape, material, remove, row,
 };
-use crate::core::verify::testing::sigstore::{Algorithm, Authority, Ca, CtLog, DAY, ISSUER, Key, Leaf, NOON, San, Sct, WORKFLOW, base64};
+use crate::core::verify::testing::sigstore::{
+    Algorithm, Authority, Ca, CtLog, DAY, ISSUER, Key, Leaf, NOON, San, Sct, WORKFLOW, base64,
+};
 
 const fn refused(name: &'static str, reason: Reason, change: Change) -> Fault {
     row(name, Part::Always, Shape::keyless, Refused(reason), change)
@@ -38,7 +41,10 @@ fn chain(bundle: &mut Value, above: &[&[u8]]) {
 
 /// Only the root is trusted: the bundle must bring the intermediate.
 fn trust_the_root_alone(root: &mut Value) {
-    root["certificateAuthorities"][0]["certChain"]["certificates"].as_array_mut().expect("certificates").remove(0);
+    root["certificateAuthorities"][0]["certChain"]["certificates"]
+        .as_array_mut()
+        .expect("certificates")
+        .remove(0);
 }
 
 fn window(case: &mut Case, from: i64, to: i64) {
@@ -47,20 +53,79 @@ fn window(case: &mut Case, from: i64, to: i64) {
 
 pub(super) const FAULTS: &[Fault] = &[
     // Whom it names.
-    holds("an email address", Make(|case| names(case, &[San::Email("a@example.com")]))),
-    refused("no name", Reason::IdentityMismatch, Make(|case| names(case, &[]))),
-    refused("two URIs", Reason::IdentityMismatch, Make(|case| names(case, &[San::Uri(WORKFLOW), San::Uri("https://example.com/other")]))),
-    refused("a URI and an email address", Reason::IdentityMismatch, Make(|case| names(case, &[San::Uri(WORKFLOW), San::Email("a@example.com")]))),
-    refused("an email address and a URI", Reason::IdentityMismatch, Make(|case| names(case, &[San::Email("a@example.com"), San::Uri(WORKFLOW)]))),
-    refused("another name before the URI", Reason::IdentityMismatch, Make(|case| names(case, &[San::Other("alice"), San::Uri(WORKFLOW)]))),
-    refused("another name after the URI", Reason::IdentityMismatch, Make(|case| names(case, &[San::Uri(WORKFLOW), San::Dns("example.com")]))),
-    holds("a Fulcio username", Make(|case| names(case, &[San::Other("alice!example.com")]))),
-    refused("only another name", Reason::IdentityMismatch, Make(|case| names(case, &[San::Other("alice")]))),
-    refused("a DNS name", Reason::IdentityMismatch, Make(|case| names(case, &[San::Dns("example.com")]))),
-    refused("an email address that is a URI", Reason::IdentityMismatch, Make(|case| names(case, &[San::Email(WORKFLOW)]))),
-    refused("an email address without @", Reason::IdentityMismatch, Make(|case| names(case, &[San::Email("alice")]))),
-    refused("a URI that is an email address", Reason::IdentityMismatch, Make(|case| names(case, &[San::Uri("a@example.com")]))),
-    refused("an empty URI", Reason::IdentityMismatch, Make(|case| names(case, &[San::Uri("")]))),
+    holds(
+        "an email address",
+        Make(|case| names(case, &[San::Email("a@example.com")])),
+    ),
+    refused(
+        "no name",
+        Reason::IdentityMismatch,
+        Make(|case| names(case, &[])),
+    ),
+    refused(
+        "two URIs",
+        Reason::IdentityMismatch,
+        Make(|case| {
+            names(
+                case,
+                &[San::Uri(WORKFLOW), San::Uri("https://example.com/other")],
+            )
+        }),
+    ),
+    refused(
+        "a URI and an email address",
+        Reason::IdentityMismatch,
+        Make(|case| names(case, &[San::Uri(WORKFLOW), San::Email("a@example.com")])),
+    ),
+    refused(
+        "an email address and a URI",
+        Reason::IdentityMismatch,
+        Make(|case| names(case, &[San::Email("a@example.com"), San::Uri(WORKFLOW)])),
+    ),
+    refused(
+        "another name before the URI",
+        Reason::IdentityMismatch,
+        Make(|case| names(case, &[San::Other("alice"), San::Uri(WORKFLOW)])),
+    ),
+    refused(
+        "another name after the URI",
+        Reason::IdentityMismatch,
+        Make(|case| names(case, &[San::Uri(WORKFLOW), San::Dns("example.com")])),
+    ),
+    holds(
+        "a Fulcio username",
+        Make(|case| names(case, &[San::Other("alice!example.com")])),
+    ),
+    refused(
+        "only another name",
+        Reason::IdentityMismatch,
+        Make(|case| names(case, &[San::Other("alice")])),
+    ),
+    refused(
+        "a DNS name",
+        Reason::IdentityMismatch,
+        Make(|case| names(case, &[San::Dns("example.com")])),
+    ),
+    refused(
+        "an email address that is a URI",
+        Reason::IdentityMismatch,
+        Make(|case| names(case, &[San::Email(WORKFLOW)])),
+    ),
+    refused(
+        "an email address without @",
+        Reason::IdentityMismatch,
+        Make(|case| names(case, &[San::Email("alice")])),
+    ),
+    refused(
+        "a URI that is an email address",
+        Reason::IdentityMismatch,
+        Make(|case| names(case, &[San::Uri("a@example.com")])),
+    ),
+    refused(
+        "an empty URI",
+        Reason::IdentityMismatch,
+        Make(|case| names(case, &[San::Uri("")])),
+    ),
     refused(
         "no issuer",
         Reason::IdentityMismatch,
@@ -69,7 +134,11 @@ pub(super) const FAULTS: &[Fault] = &[
             leaf(case).legacy_issuer = None;
         }),
     ),
-    refused("an empty issuer", Reason::IdentityMismatch, Make(|case| leaf(case).issuer = Some(""))),
+    refused(
+        "an empty issuer",
+        Reason::IdentityMismatch,
+        Make(|case| leaf(case).issuer = Some("")),
+    ),
     refused(
         "an empty issuer of the old kind",
         Reason::IdentityMismatch,
@@ -78,25 +147,73 @@ pub(super) const FAULTS: &[Fault] = &[
             leaf(case).legacy_issuer = Some("");
         }),
     ),
-    holds("an issuer of the old kind", Make(|case| leaf(case).issuer = None)),
-    holds("an issuer of the new kind", Make(|case| leaf(case).legacy_issuer = None)),
-    holds("no claims of a CI", Make(|case| leaf(case).claims = Vec::new())),
+    holds(
+        "an issuer of the old kind",
+        Make(|case| leaf(case).issuer = None),
+    ),
+    holds(
+        "an issuer of the new kind",
+        Make(|case| leaf(case).legacy_issuer = None),
+    ),
+    holds(
+        "no claims of a CI",
+        Make(|case| leaf(case).claims = Vec::new()),
+    ),
     // When and for what it is valid.
-    refused("a certificate that had expired", Reason::CertificateExpired, Make(|case| window(case, NOON - 600, NOON))),
-    refused("a certificate that was not valid yet", Reason::CertificateExpired, Make(|case| window(case, NOON + 120, NOON + 720))),
-    refused("a certificate for servers", Reason::UntrustedChain, Make(|case| leaf(case).purposes = vec![ExtendedKeyUsagePurpose::ServerAuth])),
-    refused("a certificate for timestamps", Reason::UntrustedChain, Make(|case| leaf(case).purposes = vec![ExtendedKeyUsagePurpose::TimeStamping])),
-    refused("a certificate for anything", Reason::UntrustedChain, Make(|case| leaf(case).purposes = vec![ExtendedKeyUsagePurpose::Any])),
-    refused("a certificate for nothing", Reason::UntrustedChain, Make(|case| leaf(case).purposes = Vec::new())),
+    refused(
+        "a certificate that had expired",
+        Reason::CertificateExpired,
+        Make(|case| window(case, NOON - 600, NOON)),
+    ),
+    refused(
+        "a certificate that was not valid yet",
+        Reason::CertificateExpired,
+        Make(|case| window(case, NOON + 120, NOON + 720)),
+    ),
+    refused(
+        "a certificate for servers",
+        Reason::UntrustedChain,
+        Make(|case| leaf(case).purposes = vec![ExtendedKeyUsagePurpose::ServerAuth]),
+    ),
+    refused(
+        "a certificate for timestamps",
+        Reason::UntrustedChain,
+        Make(|case| leaf(case).purposes = vec![ExtendedKeyUsagePurpose::TimeStamping]),
+    ),
+    refused(
+        "a certificate for anything",
+        Reason::UntrustedChain,
+        Make(|case| leaf(case).purposes = vec![ExtendedKeyUsagePurpose::Any]),
+    ),
+    refused(
+        "a certificate for nothing",
+        Reason::UntrustedChain,
+        Make(|case| leaf(case).purposes = Vec::new()),
+    ),
     holds(
         "a certificate for servers and code",
         Make(|case| {
-            leaf(case).purposes = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::CodeSigning];
+            leaf(case).purposes = vec![
+                ExtendedKeyUsagePurpose::ServerAuth,
+                ExtendedKeyUsagePurpose::CodeSigning,
+            ];
         }),
     ),
-    refused("a certificate that may certify", Reason::UntrustedChain, Make(|case| leaf(case).is_ca = true)),
-    refused("a certificate for another key", Reason::InvalidSignature, Make(|case| case.recipe.certified = Some(Key::new(Algorithm::P256)))),
-    refused("garbage for a certificate", Reason::MalformedEvidence, Bundle(|b| material(b)["certificate"]["rawBytes"] = "MAA=".into())),
+    refused(
+        "a certificate that may certify",
+        Reason::UntrustedChain,
+        Make(|case| leaf(case).is_ca = true),
+    ),
+    refused(
+        "a certificate for another key",
+        Reason::InvalidSignature,
+        Make(|case| case.recipe.certified = Some(Key::new(Algorithm::P256))),
+    ),
+    refused(
+        "garbage for a certificate",
+        Reason::MalformedEvidence,
+        Bundle(|b| material(b)["certificate"]["rawBytes"] = "MAA=".into()),
+    ),
     // Who vouches for it.
     refused(
         "an authority that nobody knows",
@@ -107,7 +224,11 @@ pub(super) const FAULTS: &[Fault] = &[
             *b = other.recipe.bundle(&other.sigstore);
         }),
     ),
-    refused("no authority", Reason::UntrustedChain, Root(|root| root["certificateAuthorities"] = json!([]))),
+    refused(
+        "no authority",
+        Reason::UntrustedChain,
+        Root(|root| root["certificateAuthorities"] = json!([])),
+    ),
     refused(
         "an authority that was no longer trusted to certify",
         Reason::UntrustedChain,
@@ -124,7 +245,11 @@ pub(super) const FAULTS: &[Fault] = &[
         "an intermediate that had expired",
         Reason::CertificateExpired,
         Make(|case| {
-            let expired = case.sigstore.authority.root.intermediate("intermediate", (NOON - 100 * DAY, NOON - DAY));
+            let expired = case
+                .sigstore
+                .authority
+                .root
+                .intermediate("intermediate", (NOON - 100 * DAY, NOON - DAY));
             case.sigstore.authority.intermediate = Some(expired);
         }),
     ),
@@ -136,7 +261,10 @@ pub(super) const FAULTS: &[Fault] = &[
             case.sigstore.authority.intermediate = None;
         }),
     ),
-    holds("no intermediate", Make(|case| case.sigstore.authority.intermediate = None)),
+    holds(
+        "no intermediate",
+        Make(|case| case.sigstore.authority.intermediate = None),
+    ),
     refused(
         "a chain in a bundle of version 0.3",
         Reason::MalformedEvidence,
@@ -145,8 +273,14 @@ pub(super) const FAULTS: &[Fault] = &[
             b["mediaType"] = "application/vnd.dev.sigstore.bundle.v0.3+json".into();
         }),
     ),
-    holds("a chain", Forge(|b, case| chain(b, &case.sigstore.authority.chain()))),
-    holds("as many certificates as may be", Forge(|b, case| chain(b, &[case.sigstore.authority.chain()[0]; 7]))),
+    holds(
+        "a chain",
+        Forge(|b, case| chain(b, &case.sigstore.authority.chain())),
+    ),
+    holds(
+        "as many certificates as may be",
+        Forge(|b, case| chain(b, &[case.sigstore.authority.chain()[0]; 7])),
+    ),
     refused(
         "no certificate in a chain",
         Reason::MalformedEvidence,
@@ -159,15 +293,34 @@ pub(super) const FAULTS: &[Fault] = &[
         "an authority's certificate instead of the signer's",
         Reason::UntrustedChain,
         Forge(|b, case| {
-            material(b)["certificate"]["rawBytes"] = base64(case.sigstore.authority.chain()[0]).into();
+            material(b)["certificate"]["rawBytes"] =
+                base64(case.sigstore.authority.chain()[0]).into();
         }),
     ),
-    refused("only the root is trusted, and the bundle has no intermediate", Reason::UntrustedChain, Root(trust_the_root_alone)),
+    refused(
+        "only the root is trusted, and the bundle has no intermediate",
+        Reason::UntrustedChain,
+        Root(trust_the_root_alone),
+    ),
     // That a log saw it.
-    refused("no promise of the certificates' log", Reason::UntrustedChain, Make(|case| leaf(case).sct = Sct::Missing)),
-    holds("two promises of the certificates' log", Make(|case| leaf(case).sct = Sct::Times(2))),
-    refused("nine promises of the certificates' log", Reason::LimitExceeded, Make(|case| leaf(case).sct = Sct::Times(9))),
-    holds("a promise of a log that is not known beside a good one", Make(|case| leaf(case).sct = Sct::AndOf(Key::new(Algorithm::P256)))),
+    refused(
+        "no promise of the certificates' log",
+        Reason::UntrustedChain,
+        Make(|case| leaf(case).sct = Sct::Missing),
+    ),
+    holds(
+        "two promises of the certificates' log",
+        Make(|case| leaf(case).sct = Sct::Times(2)),
+    ),
+    refused(
+        "nine promises of the certificates' log",
+        Reason::LimitExceeded,
+        Make(|case| leaf(case).sct = Sct::Times(9)),
+    ),
+    holds(
+        "a promise of a log that is not known beside a good one",
+        Make(|case| leaf(case).sct = Sct::AndOf(Key::new(Algorithm::P256))),
+    ),
     refused(
         "a forged promise of the certificates' log beside a good one",
         Reason::UntrustedChain,
@@ -178,7 +331,11 @@ pub(super) const FAULTS: &[Fault] = &[
         Reason::UntrustedChain,
         Make(|case| leaf(case).sct = Sct::By(Key::new(Algorithm::P256))),
     ),
-    refused("a promise about another certificate", Reason::UntrustedChain, Make(|case| leaf(case).sct = Sct::ForAnother)),
+    refused(
+        "a promise about another certificate",
+        Reason::UntrustedChain,
+        Make(|case| leaf(case).sct = Sct::ForAnother),
+    ),
     refused(
         "a promise about a certificate of another issuer",
         Reason::UntrustedChain,
@@ -195,9 +352,21 @@ pub(super) const FAULTS: &[Fault] = &[
             *b = other.recipe.bundle(&other.sigstore);
         }),
     ),
-    refused("no log of certificates is trusted", Reason::UntrustedChain, Root(|root| root["ctlogs"] = json!([]))),
-    refused("a log of certificates that had ended", Reason::UntrustedChain, Make(|case| case.sigstore.ct_log.valid_for.1 = Some(NOON - DAY))),
-    refused("a log of certificates that had not begun", Reason::UntrustedChain, Make(|case| case.sigstore.ct_log.valid_for.0 = NOON + DAY)),
+    refused(
+        "no log of certificates is trusted",
+        Reason::UntrustedChain,
+        Root(|root| root["ctlogs"] = json!([])),
+    ),
+    refused(
+        "a log of certificates that had ended",
+        Reason::UntrustedChain,
+        Make(|case| case.sigstore.ct_log.valid_for.1 = Some(NOON - DAY)),
+    ),
+    refused(
+        "a log of certificates that had not begun",
+        Reason::UntrustedChain,
+        Make(|case| case.sigstore.ct_log.valid_for.0 = NOON + DAY),
+    ),
     refused(
         "a promise about the certificate before the log began",
         Reason::UntrustedChain,
@@ -207,7 +376,8 @@ pub(super) const FAULTS: &[Fault] = &[
     ),
 ];
 
-/// Other algorithms than P-256. Rekor v2's `hashedrekord` is defined for P-256 only as far as the verifier knows.
+/// Other algorithms than P-256. Rekor v2's `hashedrekord` is defined for P-256 only as far as the
+/// verifier knows.
 #[test]
 fn certificates_of_other_algorithms() {
     use super::{By, When, outcome};
@@ -216,15 +386,31 @@ fn certificates_of_other_algorithms() {
         (Algorithm::Ed25519, None, Some(Reason::MalformedEvidence)),
         (Algorithm::Rsa2048, None, Some(Reason::MalformedEvidence)),
         (Algorithm::Rsa4096, None, Some(Reason::MalformedEvidence)),
-        (Algorithm::P521, Some(Reason::MalformedEvidence), Some(Reason::MalformedEvidence)),
+        (
+            Algorithm::P521,
+            Some(Reason::MalformedEvidence),
+            Some(Reason::MalformedEvidence),
+        ),
     ] {
-        for (when, expected) in [(When::RekorV1, v1), (When::RekorV1AndStamp, v1), (When::RekorV2AndStamp, v2)] {
-            let shape = Shape { by: By::Certificate, when };
+        for (when, expected) in [
+            (When::RekorV1, v1),
+            (When::RekorV1AndStamp, v1),
+            (When::RekorV2AndStamp, v2),
+        ] {
+            let shape = Shape {
+                by: By::Certificate,
+                when,
+            };
             let mut case = Case::new(shape);
             case.recipe.key = Key::new(algorithm);
             let findings = case.judge(&Make(|_| ()));
             let expected = expected.map_or(Holds, Refused);
-            assert_eq!(outcome(&findings, shape).1, expected, "{algorithm:?} {when:?}: {:?}", findings.rejected);
+            assert_eq!(
+                outcome(&findings, shape).1,
+                expected,
+                "{algorithm:?} {when:?}: {:?}",
+                findings.rejected
+            );
         }
     }
 }
@@ -232,10 +418,19 @@ fn certificates_of_other_algorithms() {
 #[test]
 fn whoever_is_named_is_told() {
     use super::{By, When, outcome};
-    let shape = Shape { by: By::Certificate, when: When::RekorV1 };
+    let shape = Shape {
+        by: By::Certificate,
+        when: When::RekorV1,
+    };
     let mut case = Case::new(shape);
     names(&mut case, &[San::Email("a@example.com")]);
     let findings = case.judge(&Make(|_| ()));
-    let signer = Signer::Identity { san: "a@example.com".into(), issuer: ISSUER.into() };
-    assert_eq!(outcome(&findings, shape).0.map(Verified::signer), Some(&signer));
+    let signer = Signer::Identity {
+        san: "a@example.com".into(),
+        issuer: ISSUER.into(),
+    };
+    assert_eq!(
+        outcome(&findings, shape).0.map(Verified::signer),
+        Some(&signer)
+    );
 }

@@ -42,29 +42,81 @@ pub(super) const FAULTS: &[Fault] = &[
     refused(
         "a key twice",
         Reason::MalformedEvidence,
-        Text(|text| text.replacen("\"payloadType\":", "\"payloadType\":\"text/plain\",\"payloadType\":", 1).into_bytes()),
+        Text(|text| {
+            text.replacen(
+                "\"payloadType\":",
+                "\"payloadType\":\"text/plain\",\"payloadType\":",
+                1,
+            )
+            .into_bytes()
+        }),
     ),
     refused(
         "a key twice, once escaped",
         Reason::MalformedEvidence,
-        Text(|text| text.replacen("\"payloadType\":", "\"\\u0070ayloadType\":\"text/plain\",\"payloadType\":", 1).into_bytes()),
+        Text(|text| {
+            text.replacen(
+                "\"payloadType\":",
+                "\"\\u0070ayloadType\":\"text/plain\",\"payloadType\":",
+                1,
+            )
+            .into_bytes()
+        }),
     ),
     refused(
         "a key twice where nobody looks",
         Reason::MalformedEvidence,
-        Text(|text| text.replacen('{', "{\"x\":{\"a\":1,\"a\":2},", 1).into_bytes()),
+        Text(|text| {
+            text.replacen('{', "{\"x\":{\"a\":1,\"a\":2},", 1)
+                .into_bytes()
+        }),
     ),
-    refused("a byte order mark", Reason::MalformedEvidence, Text(|text| format!("\u{feff}{text}").into_bytes())),
-    refused("half a document", Reason::MalformedEvidence, Text(|text| text.as_bytes()[..text.len() - 1].to_vec())),
-    refused("a document and something else", Reason::MalformedEvidence, Text(|text| format!("{text}{{}}").into_bytes())),
-    refused("a byte that is no UTF-8", Reason::MalformedEvidence, Text(|text| [b"{\"x\":\"\xff\",", &text.as_bytes()[1..]].concat())),
+    refused(
+        "a byte order mark",
+        Reason::MalformedEvidence,
+        Text(|text| format!("\u{feff}{text}").into_bytes()),
+    ),
+    refused(
+        "half a document",
+        Reason::MalformedEvidence,
+        Text(|text| text.as_bytes()[..text.len() - 1].to_vec()),
+    ),
+    refused(
+        "a document and something else",
+        Reason::MalformedEvidence,
+        Text(|text| format!("{text}{{}}").into_bytes()),
+    ),
+    refused(
+        "a byte that is no UTF-8",
+        Reason::MalformedEvidence,
+        Text(|text| [b"{\"x\":\"\xff\",", &text.as_bytes()[1..]].concat()),
+    ),
     refused(
         "nested too deep",
         Reason::MalformedEvidence,
-        Text(|text| text.replacen('{', &format!("{{\"x\":{}{},", "[".repeat(40), "]".repeat(40)), 1).into_bytes()),
+        Text(|text| {
+            text.replacen(
+                '{',
+                &format!("{{\"x\":{}{},", "[".repeat(40), "]".repeat(40)),
+                1,
+            )
+            .into_bytes()
+        }),
     ),
-    row("as many bytes as may be", Part::Always, large, Holds, Text(|text| padded(text, 4 << 20))),
-    row("a byte too many", Part::Always, large, Refused(Reason::LimitExceeded), Text(|text| padded(text, (4 << 20) + 1))),
+    row(
+        "as many bytes as may be",
+        Part::Always,
+        large,
+        Holds,
+        Text(|text| padded(text, 4 << 20)),
+    ),
+    row(
+        "a byte too many",
+        Part::Always,
+        large,
+        Refused(Reason::LimitExceeded),
+        Text(|text| padded(text, (4 << 20) + 1)),
+    ),
     refused(
         "cut base64 in the signature",
         Reason::MalformedEvidence,
@@ -74,10 +126,28 @@ pub(super) const FAULTS: &[Fault] = &[
             *sig = text[..text.len() - 7].into();
         }),
     ),
-    refused("no base64 in the payload", Reason::MalformedEvidence, Bundle(|b| b["dsseEnvelope"]["payload"] = "%%".into())),
-    refused("an unknown version", Reason::MalformedEvidence, Bundle(|b| b["mediaType"] = "application/vnd.dev.sigstore.bundle.v9+json".into())),
-    refused("no version", Reason::MalformedEvidence, Bundle(|b| b["mediaType"] = Value::Null)),
-    row("a field that nobody knows", Part::Always, Shape::any, Holds, Bundle(|b| b["x"] = json!({"y": [1, 2, 3]}))),
+    refused(
+        "no base64 in the payload",
+        Reason::MalformedEvidence,
+        Bundle(|b| b["dsseEnvelope"]["payload"] = "%%".into()),
+    ),
+    refused(
+        "an unknown version",
+        Reason::MalformedEvidence,
+        Bundle(|b| b["mediaType"] = "application/vnd.dev.sigstore.bundle.v9+json".into()),
+    ),
+    refused(
+        "no version",
+        Reason::MalformedEvidence,
+        Bundle(|b| b["mediaType"] = Value::Null),
+    ),
+    row(
+        "a field that nobody knows",
+        Part::Always,
+        Shape::any,
+        Holds,
+        Bundle(|b| b["x"] = json!({"y": [1, 2, 3]})),
+    ),
     row(
         "an empty list of timestamps",
         Part::Always,
@@ -87,10 +157,24 @@ pub(super) const FAULTS: &[Fault] = &[
             material(b)["timestampVerificationData"] = json!({"rfc3161Timestamps": []});
         }),
     ),
-    row("null for timestamps", Part::Always, |s| !s.stamped(), Holds, Bundle(|b| material(b)["timestampVerificationData"] = Value::Null)),
+    row(
+        "null for timestamps",
+        Part::Always,
+        |s| !s.stamped(),
+        Holds,
+        Bundle(|b| material(b)["timestampVerificationData"] = Value::Null),
+    ),
     // Too much of something.
-    logged("one entry twice", Reason::MalformedEvidence, Bundle(|b| material(b)["tlogEntries"] = vec![entry(b).clone(); 2].into())),
-    logged("one log entry too many", Reason::LimitExceeded, Bundle(|b| material(b)["tlogEntries"] = vec![entry(b).clone(); 5].into())),
+    logged(
+        "one entry twice",
+        Reason::MalformedEvidence,
+        Bundle(|b| material(b)["tlogEntries"] = vec![entry(b).clone(); 2].into()),
+    ),
+    logged(
+        "one log entry too many",
+        Reason::LimitExceeded,
+        Bundle(|b| material(b)["tlogEntries"] = vec![entry(b).clone(); 5].into()),
+    ),
     row(
         "2,000 copies of an entry",
         Part::Always,
@@ -98,8 +182,18 @@ pub(super) const FAULTS: &[Fault] = &[
         Refused(Reason::LimitExceeded),
         Bundle(|b| material(b)["tlogEntries"] = vec![entry(b).clone(); 2_000].into()),
     ),
-    stamped("one timestamp too many", Reason::LimitExceeded, Bundle(|b| *stamps(b) = vec![stamps(b)[0].clone(); 5].into())),
-    row("as many timestamps as may be", Part::Always, Shape::stamped, Holds, Bundle(|b| *stamps(b) = vec![stamps(b)[0].clone(); 4].into())),
+    stamped(
+        "one timestamp too many",
+        Reason::LimitExceeded,
+        Bundle(|b| *stamps(b) = vec![stamps(b)[0].clone(); 5].into()),
+    ),
+    row(
+        "as many timestamps as may be",
+        Part::Always,
+        Shape::stamped,
+        Holds,
+        Bundle(|b| *stamps(b) = vec![stamps(b)[0].clone(); 4].into()),
+    ),
     row(
         "one certificate too many",
         Part::Always,
@@ -111,10 +205,26 @@ pub(super) const FAULTS: &[Fault] = &[
         }),
     ),
     // Entries that cannot be decoded at all.
-    logged("a negative index", Reason::MalformedEvidence, Bundle(|b| entry(b)["logIndex"] = "-1".into())),
-    logged("an index that is no number", Reason::MalformedEvidence, Bundle(|b| entry(b)["logIndex"] = "x".into())),
-    logged("a time that is no number", Reason::MalformedEvidence, Bundle(|b| entry(b)["integratedTime"] = "noon".into())),
-    logged("an unknown kind of entry", Reason::MalformedEvidence, Bundle(|b| entry(b)["kindVersion"]["version"] = "0.0.9".into())),
+    logged(
+        "a negative index",
+        Reason::MalformedEvidence,
+        Bundle(|b| entry(b)["logIndex"] = "-1".into()),
+    ),
+    logged(
+        "an index that is no number",
+        Reason::MalformedEvidence,
+        Bundle(|b| entry(b)["logIndex"] = "x".into()),
+    ),
+    logged(
+        "a time that is no number",
+        Reason::MalformedEvidence,
+        Bundle(|b| entry(b)["integratedTime"] = "noon".into()),
+    ),
+    logged(
+        "an unknown kind of entry",
+        Reason::MalformedEvidence,
+        Bundle(|b| entry(b)["kindVersion"]["version"] = "0.0.9".into()),
+    ),
     logged(
         "an entry of in-toto 0.0.1",
         Reason::MalformedEvidence,
@@ -134,7 +244,11 @@ pub(super) const FAULTS: &[Fault] = &[
             super::remove(entry(b), "canonicalizedBody");
         }),
     ),
-    logged("a short hash in a proof", Reason::MalformedEvidence, Bundle(|b| entry(b)["inclusionProof"]["hashes"][0] = "AAAA".into())),
+    logged(
+        "a short hash in a proof",
+        Reason::MalformedEvidence,
+        Bundle(|b| entry(b)["inclusionProof"]["hashes"][0] = "AAAA".into()),
+    ),
     logged(
         "garbage for a checkpoint",
         Reason::MalformedEvidence,
@@ -145,7 +259,13 @@ pub(super) const FAULTS: &[Fault] = &[
         Reason::MalformedEvidence,
         Bundle(|b| {
             let envelope = &mut entry(b)["inclusionProof"]["checkpoint"]["envelope"];
-            *envelope = envelope.as_str().expect("text").split('\u{2014}').next().expect("a part").into();
+            *envelope = envelope
+                .as_str()
+                .expect("text")
+                .split('\u{2014}')
+                .next()
+                .expect("a part")
+                .into();
         }),
     ),
 ];

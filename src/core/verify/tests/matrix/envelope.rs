@@ -1,4 +1,5 @@
-//! What is signed, and by whom: the envelope, the statement in it, and what the bundle says that it can be verified with.
+//! What is signed, and by whom: the envelope, the statement in it, and what the bundle says that it
+//! can be verified with.
 
 use serde_json::Value;
 
@@ -15,7 +16,12 @@ const fn refused(name: &'static str, reason: Reason, change: Change) -> Fault {
     row(name, Part::Always, Shape::any, Refused(reason), change)
 }
 
-const fn some(name: &'static str, applies: fn(Shape) -> bool, reason: Reason, change: Change) -> Fault {
+const fn some(
+    name: &'static str,
+    applies: fn(Shape) -> bool,
+    reason: Reason,
+    change: Change,
+) -> Fault {
     row(name, Part::Always, applies, Refused(reason), change)
 }
 
@@ -45,9 +51,24 @@ pub(super) const FAULTS: &[Fault] = &[
             case.recipe.spoil = Some(|signature| *signature.last_mut().expect("bytes") ^= 1);
         }),
     ),
-    some("a flipped bit in the signature", |s| s.keyed() || s.only_v1(), Reason::InvalidSignature, Bundle(|b| flip(sig(b)))),
-    some("a flipped bit in a stamped signature", |s| s.keyless() && s.stamped(), Reason::InvalidTimestamp, Bundle(|b| flip(sig(b)))),
-    some("no bytes of a signature", |s| s.keyed() || s.only_v1(), Reason::InvalidSignature, Bundle(|b| *sig(b) = "".into())),
+    some(
+        "a flipped bit in the signature",
+        |s| s.keyed() || s.only_v1(),
+        Reason::InvalidSignature,
+        Bundle(|b| flip(sig(b))),
+    ),
+    some(
+        "a flipped bit in a stamped signature",
+        |s| s.keyless() && s.stamped(),
+        Reason::InvalidTimestamp,
+        Bundle(|b| flip(sig(b))),
+    ),
+    some(
+        "no bytes of a signature",
+        |s| s.keyed() || s.only_v1(),
+        Reason::InvalidSignature,
+        Bundle(|b| *sig(b) = "".into()),
+    ),
     refused(
         "another statement",
         Reason::InvalidSignature,
@@ -64,8 +85,16 @@ pub(super) const FAULTS: &[Fault] = &[
             b["dsseEnvelope"]["payload"] = base64(format!("{} ", statement()).as_bytes()).into();
         }),
     ),
-    refused("another payload type", Reason::MalformedEvidence, Bundle(|b| b["dsseEnvelope"]["payloadType"] = "text/plain".into())),
-    refused("another payload type, signed", Reason::MalformedEvidence, Make(|case| case.recipe.payload_type = "text/plain".into())),
+    refused(
+        "another payload type",
+        Reason::MalformedEvidence,
+        Bundle(|b| b["dsseEnvelope"]["payloadType"] = "text/plain".into()),
+    ),
+    refused(
+        "another payload type, signed",
+        Reason::MalformedEvidence,
+        Make(|case| case.recipe.payload_type = "text/plain".into()),
+    ),
     refused(
         "a signature over another payload type",
         Reason::InvalidSignature,
@@ -84,14 +113,21 @@ pub(super) const FAULTS: &[Fault] = &[
             b["dsseEnvelope"]["signatures"] = json!([one, one]);
         }),
     ),
-    refused("no signatures", Reason::MalformedEvidence, Bundle(|b| b["dsseEnvelope"]["signatures"] = json!([]))),
+    refused(
+        "no signatures",
+        Reason::MalformedEvidence,
+        Bundle(|b| b["dsseEnvelope"]["signatures"] = json!([])),
+    ),
     refused(
         "a signature over plain bytes",
         Reason::MalformedEvidence,
         Bundle(|b| {
             let signature = sig(b).clone();
             remove(b, "dsseEnvelope");
-            b["messageSignature"] = json!({"messageDigest": {"algorithm": "SHA2_256", "digest": base64(subject().bytes())}, "signature": signature});
+            b["messageSignature"] = json!({
+                "messageDigest": {"algorithm": "SHA2_256", "digest": base64(subject().bytes())},
+                "signature": signature,
+            });
         }),
     ),
     refused(
@@ -151,8 +187,16 @@ pub(super) const FAULTS: &[Fault] = &[
             material(b)["publicKey"] = json!({"hint": ""});
         }),
     ),
-    holds("another hint", Shape::keyed, Bundle(|b| material(b)["publicKey"]["hint"] = "anything".into())),
-    holds("no hint", Shape::keyed, Bundle(|b| material(b)["publicKey"] = json!({}))),
+    holds(
+        "another hint",
+        Shape::keyed,
+        Bundle(|b| material(b)["publicKey"]["hint"] = "anything".into()),
+    ),
+    holds(
+        "no hint",
+        Shape::keyed,
+        Bundle(|b| material(b)["publicKey"] = json!({})),
+    ),
     some(
         "a key that nobody trusts",
         Shape::keyed,
@@ -172,48 +216,114 @@ pub(super) const FAULTS: &[Fault] = &[
             material(b)["publicKey"]["hint"] = base64(&case.recipe.key.id()).into();
         }),
     ),
-    some("nobody is trusted", Shape::keyed, Reason::NoMatchingAuthority, Make(|case| case.keys = Vec::new())),
-    holds("another key is trusted as well", Shape::keyed, Make(|case| case.keys.insert(0, Key::new(Algorithm::Ed25519)))),
+    some(
+        "nobody is trusted",
+        Shape::keyed,
+        Reason::NoMatchingAuthority,
+        Make(|case| case.keys = Vec::new()),
+    ),
+    holds(
+        "another key is trusted as well",
+        Shape::keyed,
+        Make(|case| case.keys.insert(0, Key::new(Algorithm::Ed25519))),
+    ),
     // The statement.
-    refused("another digest", Reason::SubjectMismatch, Make(|case| say(case, |s| s["subject"][0]["digest"]["sha256"] = "00".repeat(32).into()))),
+    refused(
+        "another digest",
+        Reason::SubjectMismatch,
+        Make(|case| {
+            say(case, |s| {
+                s["subject"][0]["digest"]["sha256"] = "00".repeat(32).into()
+            })
+        }),
+    ),
     refused(
         "upper-case hex",
         Reason::SubjectMismatch,
         Make(|case| {
-            say(case, |s| s["subject"][0]["digest"]["sha256"] = subject().hex().to_uppercase().into());
+            say(case, |s| {
+                s["subject"][0]["digest"]["sha256"] = subject().hex().to_uppercase().into()
+            });
         }),
     ),
     refused(
         "sha512 only",
         Reason::SubjectMismatch,
         Make(|case| {
-            say(case, |s| s["subject"][0]["digest"] = json!({"sha512": "00".repeat(64)}));
+            say(case, |s| {
+                s["subject"][0]["digest"] = json!({"sha512": "00".repeat(64)})
+            });
         }),
     ),
     refused(
         "the sha256 called sha512",
         Reason::SubjectMismatch,
         Make(|case| {
-            say(case, |s| s["subject"][0]["digest"] = json!({"sha512": format!("{0}{0}", subject().hex())}));
+            say(case, |s| {
+                s["subject"][0]["digest"] = json!({"sha512": format!("{0}{0}", subject().hex())})
+            });
         }),
     ),
-    some("no subject", Shape::keyed, Reason::SubjectMismatch, Make(|case| say(case, |s| s["subject"] = json!([])))),
-    some("no subject, certified", Shape::keyless, Reason::MalformedEvidence, Make(|case| say(case, |s| s["subject"] = json!([])))),
-    refused("null for subjects", Reason::MalformedEvidence, Make(|case| say(case, |s| s["subject"] = Value::Null))),
-    refused("null for a digest", Reason::MalformedEvidence, Make(|case| say(case, |s| s["subject"][0]["digest"] = Value::Null))),
+    some(
+        "no subject",
+        Shape::keyed,
+        Reason::SubjectMismatch,
+        Make(|case| say(case, |s| s["subject"] = json!([]))),
+    ),
+    some(
+        "no subject, certified",
+        Shape::keyless,
+        Reason::MalformedEvidence,
+        Make(|case| say(case, |s| s["subject"] = json!([]))),
+    ),
+    refused(
+        "null for subjects",
+        Reason::MalformedEvidence,
+        Make(|case| say(case, |s| s["subject"] = Value::Null)),
+    ),
+    refused(
+        "null for a digest",
+        Reason::MalformedEvidence,
+        Make(|case| say(case, |s| s["subject"][0]["digest"] = Value::Null)),
+    ),
     holds(
         "several subjects",
         Shape::any,
         Make(|case| {
             say(case, |s| {
                 let ours = s["subject"][0].clone();
-                s["subject"] = json!([{"name": "x", "digest": {"sha256": "00".repeat(32)}}, ours, ours]);
+                s["subject"] =
+                    json!([{"name": "x", "digest": {"sha256": "00".repeat(32)}}, ours, ours]);
             });
         }),
     ),
-    holds("as many subjects as may be", Shape::any, Make(|case| say(case, |s| s["subject"] = vec![s["subject"][0].clone(); 64].into()))),
-    refused("one subject too many", Reason::LimitExceeded, Make(|case| say(case, |s| s["subject"] = vec![s["subject"][0].clone(); 65].into()))),
-    holds("another predicate type", Shape::any, Make(|case| say(case, |s| s["predicateType"] = "https://spdx.dev/Document".into()))),
+    holds(
+        "as many subjects as may be",
+        Shape::any,
+        Make(|case| {
+            say(case, |s| {
+                s["subject"] = vec![s["subject"][0].clone(); 64].into()
+            })
+        }),
+    ),
+    refused(
+        "one subject too many",
+        Reason::LimitExceeded,
+        Make(|case| {
+            say(case, |s| {
+                s["subject"] = vec![s["subject"][0].clone(); 65].into()
+            })
+        }),
+    ),
+    holds(
+        "another predicate type",
+        Shape::any,
+        Make(|case| {
+            say(case, |s| {
+                s["predicateType"] = "https://spdx.dev/Document".into()
+            })
+        }),
+    ),
     refused(
         "no predicate type",
         Reason::MalformedEvidence,
@@ -226,24 +336,52 @@ pub(super) const FAULTS: &[Fault] = &[
     refused(
         "another type of statement",
         Reason::MalformedEvidence,
-        Make(|case| say(case, |s| s["_type"] = "https://in-toto.io/Statement/v2".into())),
+        Make(|case| {
+            say(case, |s| {
+                s["_type"] = "https://in-toto.io/Statement/v2".into()
+            })
+        }),
     ),
     refused(
         "a key twice in the statement",
         Reason::MalformedEvidence,
         Make(|case| {
-            say_text(case, |text| text.replacen("\"predicate\":", "\"predicate\":{},\"predicate\":", 1));
+            say_text(case, |text| {
+                text.replacen("\"predicate\":", "\"predicate\":{},\"predicate\":", 1)
+            });
         }),
     ),
-    refused("a byte order mark before the statement", Reason::MalformedEvidence, Make(|case| say_text(case, |text| format!("\u{feff}{text}")))),
-    refused("half a statement", Reason::MalformedEvidence, Make(|case| say_text(case, |text| text[..text.len() - 1].to_owned()))),
-    refused("two statements", Reason::MalformedEvidence, Make(|case| say_text(case, |text| format!("{text}{text}")))),
-    refused("no statement", Reason::MalformedEvidence, Make(|case| case.recipe.payload = Vec::new())),
+    refused(
+        "a byte order mark before the statement",
+        Reason::MalformedEvidence,
+        Make(|case| say_text(case, |text| format!("\u{feff}{text}"))),
+    ),
+    refused(
+        "half a statement",
+        Reason::MalformedEvidence,
+        Make(|case| say_text(case, |text| text[..text.len() - 1].to_owned())),
+    ),
+    refused(
+        "two statements",
+        Reason::MalformedEvidence,
+        Make(|case| say_text(case, |text| format!("{text}{text}"))),
+    ),
+    refused(
+        "no statement",
+        Reason::MalformedEvidence,
+        Make(|case| case.recipe.payload = Vec::new()),
+    ),
     refused(
         "a statement nested too deep",
         Reason::MalformedEvidence,
         Make(|case| {
-            say_text(case, |text| text.replacen("\"the predicate\"", &format!("{}1{}", "[".repeat(40), "]".repeat(40)), 1));
+            say_text(case, |text| {
+                text.replacen(
+                    "\"the predicate\"",
+                    &format!("{}1{}", "[".repeat(40), "]".repeat(40)),
+                    1,
+                )
+            });
         }),
     ),
 ];

@@ -9,9 +9,16 @@ use super::{
     Expected::{Holds, Refused},
     Fault, Part, Shape, entry, flip, material, remove, row, statement,
 };
-use crate::core::verify::testing::sigstore::{Algorithm, DAY, Key, Kind, LOGGED, Logging, NOON, Stamp, base64, pae};
+use crate::core::verify::testing::sigstore::{
+    Algorithm, DAY, Key, Kind, LOGGED, Logging, NOON, Stamp, base64, pae,
+};
 
-const fn refused(name: &'static str, applies: fn(Shape) -> bool, reason: Reason, change: Change) -> Fault {
+const fn refused(
+    name: &'static str,
+    applies: fn(Shape) -> bool,
+    reason: Reason,
+    change: Change,
+) -> Fault {
     row(name, Part::Evidence, applies, Refused(reason), change)
 }
 
@@ -31,18 +38,33 @@ fn answer(case: &mut Case, edit: fn(&mut Logging)) {
 
 /// A second entry, of the other log of the same Sigstore.
 fn second(bundle: &Value, case: &Case) -> Value {
-    let kind = if case.recipe.logging.as_ref().is_some_and(|logging| logging.kind.is_v1()) { Kind::HashedRekord002 } else { Kind::Dsse001 };
+    let kind = if case
+        .recipe
+        .logging
+        .as_ref()
+        .is_some_and(|logging| logging.kind.is_v1())
+    {
+        Kind::HashedRekord002
+    } else {
+        Kind::Dsse001
+    };
     let mut other = case.recipe.clone();
     other.logging = Some(Logging::new(kind, LOGGED));
     let signature = decoded(&bundle["dsseEnvelope"]["signatures"][0]["sig"]);
     let certificate = bundle["verificationMaterial"]["certificate"]["rawBytes"]
         .as_str()
         .map(|_| decoded(&bundle["verificationMaterial"]["certificate"]["rawBytes"]));
-    other.entry(&case.sigstore, &signature, certificate.as_deref()).expect("it is logged")
+    other
+        .entry(&case.sigstore, &signature, certificate.as_deref())
+        .expect("it is logged")
 }
 
 fn decoded(value: &Value) -> Vec<u8> {
-    base64::Engine::decode(&base64::engine::general_purpose::STANDARD, value.as_str().expect("text")).expect("base64")
+    base64::Engine::decode(
+        &base64::engine::general_purpose::STANDARD,
+        value.as_str().expect("text"),
+    )
+    .expect("base64")
 }
 
 fn other_statement() -> Vec<u8> {
@@ -73,7 +95,11 @@ pub(super) const FAULTS: &[Fault] = &[
         "a promise by another key",
         Shape::v1,
         Reason::InvalidTimestamp,
-        Make(|case| answer(case, |how| how.promise_key = Some(Key::new(Algorithm::P256)))),
+        Make(|case| {
+            answer(case, |how| {
+                how.promise_key = Some(Key::new(Algorithm::P256))
+            })
+        }),
     ),
     refused(
         "a promise by the other log",
@@ -98,7 +124,12 @@ pub(super) const FAULTS: &[Fault] = &[
         }),
     ),
     // A time that nobody signed.
-    refused("a time in an entry of Rekor v2", Shape::v2, Reason::InvalidInclusionProof, Bundle(|b| entry(b)["integratedTime"] = "1749988860".into())),
+    refused(
+        "a time in an entry of Rekor v2",
+        Shape::v2,
+        Reason::InvalidInclusionProof,
+        Bundle(|b| entry(b)["integratedTime"] = "1749988860".into()),
+    ),
     refused(
         "a time in the future in an entry of Rekor v2",
         Shape::v2,
@@ -117,10 +148,29 @@ pub(super) const FAULTS: &[Fault] = &[
         Reason::InvalidInclusionProof,
         Bundle(|b| entry(b)["integratedTime"] = "1".into()),
     ),
-    holds("a time of zero in an entry of Rekor v2", Shape::v2, Bundle(|b| entry(b)["integratedTime"] = "0".into())),
-    refused("a second later", Shape::v1, Reason::InvalidTimestamp, Bundle(|b| later(&mut entry(b)["integratedTime"], 1))),
-    refused("a second earlier", Shape::v1, Reason::InvalidTimestamp, Bundle(|b| later(&mut entry(b)["integratedTime"], -1))),
-    refused("another index, promised", Shape::v1, Reason::InvalidTimestamp, Bundle(|b| later(&mut entry(b)["logIndex"], 1))),
+    holds(
+        "a time of zero in an entry of Rekor v2",
+        Shape::v2,
+        Bundle(|b| entry(b)["integratedTime"] = "0".into()),
+    ),
+    refused(
+        "a second later",
+        Shape::v1,
+        Reason::InvalidTimestamp,
+        Bundle(|b| later(&mut entry(b)["integratedTime"], 1)),
+    ),
+    refused(
+        "a second earlier",
+        Shape::v1,
+        Reason::InvalidTimestamp,
+        Bundle(|b| later(&mut entry(b)["integratedTime"], -1)),
+    ),
+    refused(
+        "another index, promised",
+        Shape::v1,
+        Reason::InvalidTimestamp,
+        Bundle(|b| later(&mut entry(b)["logIndex"], 1)),
+    ),
     refused(
         "a promised time after the certificate",
         |s| s.v1() && s.keyless(),
@@ -133,8 +183,17 @@ pub(super) const FAULTS: &[Fault] = &[
         Reason::CertificateExpired,
         Make(|case| answer(case, |how| how.time = NOON - 1)),
     ),
-    holds("a promised time when the certificate ends", Shape::v1, Make(|case| answer(case, |how| how.time = NOON + 600))),
-    refused("a promised time in the future", Shape::v1, Reason::InvalidTimestamp, Make(|case| answer(case, |how| how.time = 32_503_680_000))),
+    holds(
+        "a promised time when the certificate ends",
+        Shape::v1,
+        Make(|case| answer(case, |how| how.time = NOON + 600)),
+    ),
+    refused(
+        "a promised time in the future",
+        Shape::v1,
+        Reason::InvalidTimestamp,
+        Make(|case| answer(case, |how| how.time = 32_503_680_000)),
+    ),
     refused(
         "no promise",
         Shape::only_v1,
@@ -153,9 +212,18 @@ pub(super) const FAULTS: &[Fault] = &[
         }),
     )
     .keyed(Refused(Reason::InvalidTimestamp)),
-    refused("a time of zero", Shape::only_v1, Reason::NoTrustedTime, Bundle(|b| entry(b)["integratedTime"] = "0".into()))
-        .keyed(Refused(Reason::InvalidTimestamp)),
-    holds("no promise but a timestamp", Shape::v1_and_stamped, Make(|case| answer(case, |how| how.promise = false))),
+    refused(
+        "a time of zero",
+        Shape::only_v1,
+        Reason::NoTrustedTime,
+        Bundle(|b| entry(b)["integratedTime"] = "0".into()),
+    )
+    .keyed(Refused(Reason::InvalidTimestamp)),
+    holds(
+        "no promise but a timestamp",
+        Shape::v1_and_stamped,
+        Make(|case| answer(case, |how| how.promise = false)),
+    ),
     refused(
         "a promise without its time, and a timestamp",
         Shape::v1_and_stamped,
@@ -170,9 +238,19 @@ pub(super) const FAULTS: &[Fault] = &[
         Reason::InvalidTimestamp,
         Make(|case| case.sigstore.rekor_v1.valid_for.1 = Some(NOON - DAY)),
     ),
-    refused("a log that had not begun, promised", Shape::v1, Reason::InvalidTimestamp, Make(|case| case.sigstore.rekor_v1.valid_for.0 = NOON + DAY)),
+    refused(
+        "a log that had not begun, promised",
+        Shape::v1,
+        Reason::InvalidTimestamp,
+        Make(|case| case.sigstore.rekor_v1.valid_for.0 = NOON + DAY),
+    ),
     // The name of the log, where no promise covers it.
-    refused("the name of an unknown log", Shape::v2, Reason::InvalidInclusionProof, Bundle(|b| entry(b)["logId"]["keyId"] = base64(&[7; 32]).into())),
+    refused(
+        "the name of an unknown log",
+        Shape::v2,
+        Reason::InvalidInclusionProof,
+        Bundle(|b| entry(b)["logId"]["keyId"] = base64(&[7; 32]).into()),
+    ),
     refused(
         "the name of the other log",
         Shape::v2,
@@ -181,7 +259,12 @@ pub(super) const FAULTS: &[Fault] = &[
             entry(b)["logId"]["keyId"] = base64(&case.sigstore.rekor_v1.id).into();
         }),
     ),
-    refused("a short name of a log", Shape::v2, Reason::InvalidInclusionProof, Bundle(|b| entry(b)["logId"]["keyId"] = "AAAA".into())),
+    refused(
+        "a short name of a log",
+        Shape::v2,
+        Reason::InvalidInclusionProof,
+        Bundle(|b| entry(b)["logId"]["keyId"] = "AAAA".into()),
+    ),
     refused(
         "the name of an unknown log, not promised",
         Shape::v1_and_stamped,
@@ -191,8 +274,18 @@ pub(super) const FAULTS: &[Fault] = &[
             entry(b)["logId"]["keyId"] = base64(&[7; 32]).into();
         }),
     ),
-    refused("a log that had ended", Shape::v2, Reason::InvalidInclusionProof, Make(|case| case.sigstore.rekor_v2.valid_for.1 = Some(NOON - DAY))),
-    refused("a log that had not begun", Shape::v2, Reason::InvalidInclusionProof, Make(|case| case.sigstore.rekor_v2.valid_for.0 = NOON + DAY)),
+    refused(
+        "a log that had ended",
+        Shape::v2,
+        Reason::InvalidInclusionProof,
+        Make(|case| case.sigstore.rekor_v2.valid_for.1 = Some(NOON - DAY)),
+    ),
+    refused(
+        "a log that had not begun",
+        Shape::v2,
+        Reason::InvalidInclusionProof,
+        Make(|case| case.sigstore.rekor_v2.valid_for.0 = NOON + DAY),
+    ),
     refused(
         "a log that begins in the future",
         Shape::v2,
@@ -248,13 +341,31 @@ pub(super) const FAULTS: &[Fault] = &[
         Shape::logged,
         Reason::LogEntryMismatch,
         Make(|case| {
-            case.recipe.seen.signature = Some(Key::new(Algorithm::P256).sign(&pae(&case.recipe.payload_type, &case.recipe.payload)));
+            case.recipe.seen.signature = Some(
+                Key::new(Algorithm::P256)
+                    .sign(&pae(&case.recipe.payload_type, &case.recipe.payload)),
+            );
         }),
     ),
-    refused("another body, promised", Shape::v1, Reason::InvalidTimestamp, Bundle(|b| flip(&mut entry(b)["canonicalizedBody"])))
-        .keyed(Refused(Reason::InvalidInclusionProof)),
-    refused("another body", Shape::v2, Reason::InvalidInclusionProof, Bundle(|b| flip(&mut entry(b)["canonicalizedBody"]))),
-    refused("an entry about plain bytes", Shape::v1, Reason::MalformedEvidence, Make(|case| answer(case, |how| how.kind = Kind::HashedRekord001))),
+    refused(
+        "another body, promised",
+        Shape::v1,
+        Reason::InvalidTimestamp,
+        Bundle(|b| flip(&mut entry(b)["canonicalizedBody"])),
+    )
+    .keyed(Refused(Reason::InvalidInclusionProof)),
+    refused(
+        "another body",
+        Shape::v2,
+        Reason::InvalidInclusionProof,
+        Bundle(|b| flip(&mut entry(b)["canonicalizedBody"])),
+    ),
+    refused(
+        "an entry about plain bytes",
+        Shape::v1,
+        Reason::MalformedEvidence,
+        Make(|case| answer(case, |how| how.kind = Kind::HashedRekord001)),
+    ),
     refused(
         "an entry of another kind than it says",
         Shape::v1,
@@ -264,14 +375,22 @@ pub(super) const FAULTS: &[Fault] = &[
         }),
     ),
     // Several.
-    refused("no entries", |s| s.logged() && s.keyless(), Reason::InvalidInclusionProof, Bundle(|b| material(b)["tlogEntries"] = json!([]))),
+    refused(
+        "no entries",
+        |s| s.logged() && s.keyless(),
+        Reason::InvalidInclusionProof,
+        Bundle(|b| material(b)["tlogEntries"] = json!([])),
+    ),
     holds(
         "an entry of each log",
         |s| s.stamped() && matches!(s.by, By::Certificate | By::Key(Algorithm::P256)),
         Forge(|b, case| {
             if case.recipe.logging.is_some() {
                 let second = second(b, case);
-                material(b)["tlogEntries"].as_array_mut().expect("entries").push(second);
+                material(b)["tlogEntries"]
+                    .as_array_mut()
+                    .expect("entries")
+                    .push(second);
             }
         }),
     ),
@@ -282,7 +401,10 @@ pub(super) const FAULTS: &[Fault] = &[
         Forge(|b, case| {
             let mut second = second(b, case);
             remove(&mut second, "inclusionProof");
-            material(b)["tlogEntries"].as_array_mut().expect("entries").push(second);
+            material(b)["tlogEntries"]
+                .as_array_mut()
+                .expect("entries")
+                .push(second);
         }),
     ),
     refused(
@@ -292,7 +414,10 @@ pub(super) const FAULTS: &[Fault] = &[
         Bundle(|b| {
             let mut second = entry(b).clone();
             second["logId"]["keyId"] = base64(&[7; 32]).into();
-            material(b)["tlogEntries"].as_array_mut().expect("entries").push(second);
+            material(b)["tlogEntries"]
+                .as_array_mut()
+                .expect("entries")
+                .push(second);
         }),
     ),
     refused(

@@ -1,6 +1,8 @@
-//! The verify matrix: every material × every evidence holds, and with every single fault it is refused for exactly one reason.
+//! The verify matrix: every material × every evidence holds, and with every single fault it is
+//! refused for exactly one reason.
 //!
-//! The tables are `FAULTS` of the modules below. A fault that does not matter is a row too: [`Expected::Holds`].
+//! The tables are `FAULTS` of the modules below. A fault that does not matter is a row too:
+//! [`Expected::Holds`].
 
 mod blob;
 mod bytes;
@@ -14,7 +16,9 @@ mod time;
 use std::sync::OnceLock;
 
 use super::*;
-use crate::core::verify::testing::sigstore::{Algorithm, Key, Kind, LOGGED, Leaf, Logging, Material, Recipe, STAMPED, Sigstore, Stamp};
+use crate::core::verify::testing::sigstore::{
+    Algorithm, Key, Kind, LOGGED, Leaf, Logging, Material, Recipe, STAMPED, Sigstore, Stamp,
+};
 
 /// With what a signature is verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +48,20 @@ impl Shape {
     fn all() -> Vec<Self> {
         let keys = Algorithm::ALL.iter().flat_map(|algorithm| {
             let by = By::Key(*algorithm);
-            [When::Unsaid, When::Stamp, When::RekorV1, When::RekorV1AndStamp, When::RekorV2AndStamp].map(|when| Self { by, when })
+            [
+                When::Unsaid,
+                When::Stamp,
+                When::RekorV1,
+                When::RekorV1AndStamp,
+                When::RekorV2AndStamp,
+            ]
+            .map(|when| Self { by, when })
         });
-        let certificates = [When::RekorV1, When::RekorV1AndStamp, When::RekorV2AndStamp].map(|when| Self { by: By::Certificate, when });
+        let certificates =
+            [When::RekorV1, When::RekorV1AndStamp, When::RekorV2AndStamp].map(|when| Self {
+                by: By::Certificate,
+                when,
+            });
         keys.chain(certificates).collect()
     }
 
@@ -75,15 +90,18 @@ impl Shape {
     }
 
     const fn stamped(self) -> bool {
-        matches!(self.when, When::Stamp | When::RekorV1AndStamp | When::RekorV2AndStamp)
+        matches!(
+            self.when,
+            When::Stamp | When::RekorV1AndStamp | When::RekorV2AndStamp
+        )
     }
 
     const fn v1_and_stamped(self) -> bool {
         matches!(self.when, When::RekorV1AndStamp)
     }
 
-    /// Can a trust root vouch for it? `sigstore-verify` knows no P-521, and in Rekor v2 nothing but P-256: what stands beside a signature
-    /// by such a key is not held against a trust root here.
+    /// Can a trust root vouch for it? `sigstore-verify` knows no P-521, and in Rekor v2 nothing but
+    /// P-256: what stands beside a signature by such a key is not held against a trust root here.
     const fn vouchable(self) -> bool {
         match self.by {
             By::Certificate | By::Key(Algorithm::P256) => true,
@@ -142,8 +160,21 @@ struct Fault {
     change: Change,
 }
 
-const fn row(name: &'static str, part: Part, applies: fn(Shape) -> bool, expected: Expected, change: Change) -> Fault {
-    Fault { name, part, applies, expected, keyed: None, change }
+const fn row(
+    name: &'static str,
+    part: Part,
+    applies: fn(Shape) -> bool,
+    expected: Expected,
+    change: Change,
+) -> Fault {
+    Fault {
+        name,
+        part,
+        applies,
+        expected,
+        keyed: None,
+        change,
+    }
 }
 
 impl Fault {
@@ -154,7 +185,9 @@ impl Fault {
     }
 
     fn expected(&self, shape: Shape) -> Expected {
-        self.keyed.filter(|_| shape.keyed()).unwrap_or(self.expected)
+        self.keyed
+            .filter(|_| shape.keyed())
+            .unwrap_or(self.expected)
     }
 
     fn applies(&self, shape: Shape) -> bool {
@@ -188,7 +221,12 @@ impl Case {
         };
         recipe.stamps = vec![Stamp::at(STAMPED); usize::from(shape.stamped())];
         let keys = if shape.keyed() { vec![key] } else { Vec::new() };
-        Self { sigstore: SIGSTORE.get_or_init(Sigstore::new).clone(), recipe, keys, vouching: shape.vouchable() }
+        Self {
+            sigstore: SIGSTORE.get_or_init(Sigstore::new).clone(),
+            recipe,
+            keys,
+            vouching: shape.vouchable(),
+        }
     }
 
     fn time(&self, shape: Shape) -> SignedAt {
@@ -196,16 +234,25 @@ impl Case {
             _ if !self.vouching => None,
             When::Unsaid => None,
             When::RekorV1 => self.recipe.logging.as_ref().map(|logging| logging.time),
-            When::Stamp | When::RekorV1AndStamp | When::RekorV2AndStamp => self.recipe.stamps.first().map(|stamp| stamp.time),
+            When::Stamp | When::RekorV1AndStamp | When::RekorV2AndStamp => {
+                self.recipe.stamps.first().map(|stamp| stamp.time)
+            }
         };
-        known.map_or(SignedAt::Unknown, |seconds| SignedAt::Known(Timestamp::from_second(seconds).expect("a time")))
+        known.map_or(SignedAt::Unknown, |seconds| {
+            SignedAt::Known(Timestamp::from_second(seconds).expect("a time"))
+        })
     }
 
     fn signer(&self, shape: Shape) -> Signer {
         use crate::core::verify::testing::sigstore::{ISSUER, WORKFLOW};
         match shape.by {
-            By::Key(_) => Signer::Key { fingerprint: Digest::of(&self.recipe.key.spki()) },
-            By::Certificate => Signer::Identity { san: WORKFLOW.into(), issuer: ISSUER.into() },
+            By::Key(_) => Signer::Key {
+                fingerprint: Digest::of(&self.recipe.key.spki()),
+            },
+            By::Certificate => Signer::Identity {
+                san: WORKFLOW.into(),
+                issuer: ISSUER.into(),
+            },
         }
     }
 
@@ -231,23 +278,48 @@ impl Case {
             Change::Text(_) => (),
         }
         let text = bundle.to_string();
-        let content = if let Change::Text(edit) = change { edit(&text) } else { text.into_bytes() };
+        let content = if let Change::Text(edit) = change {
+            edit(&text)
+        } else {
+            text.into_bytes()
+        };
         judge(&self.keys, &root, self.vouching, content)
     }
 }
 
 /// Judges a bundle about [`subject`] with these keys and this trust root.
 fn judge(keys: &[Key], root: &Value, vouching: bool, content: Vec<u8>) -> Findings {
-    let keys = keys.iter().map(|key| VerificationKey::from_pem(&key.pem()).expect("a public key")).collect();
+    let keys = keys
+        .iter()
+        .map(|key| VerificationKey::from_pem(&key.pem()).expect("a public key"))
+        .collect();
     let root = parsed(root);
-    let trust = Trust { keys, vouching: if vouching { vec![root.clone()] } else { Vec::new() }, roots: vec![root], ..Trust::default() };
-    verify(&subject(), &evidence(vec![with_content(&subject(), content)]), &trust, &Limits::DEFAULT)
+    let trust = Trust {
+        keys,
+        vouching: if vouching {
+            vec![root.clone()]
+        } else {
+            Vec::new()
+        },
+        roots: vec![root],
+        ..Trust::default()
+    };
+    verify(
+        &subject(),
+        &evidence(vec![with_content(&subject(), content)]),
+        &trust,
+        &Limits::DEFAULT,
+    )
 }
 
 /// Most cases have the same trust root: the first one that was asked for is kept.
 fn parsed(root: &Value) -> Arc<TrustRoot> {
     static FIRST: OnceLock<(Value, Arc<TrustRoot>)> = OnceLock::new();
-    let parse = || Arc::new(TrustRoot::parse(root.to_string().as_bytes(), &Limits::DEFAULT).expect("a trust root"));
+    let parse = || {
+        Arc::new(
+            TrustRoot::parse(root.to_string().as_bytes(), &Limits::DEFAULT).expect("a trust root"),
+        )
+    };
     let (first, kept) = FIRST.get_or_init(|| (root.clone(), parse()));
     if root == first { kept.clone() } else { parse() }
 }
@@ -256,14 +328,22 @@ fn parsed(root: &Value) -> Arc<TrustRoot> {
 fn signing_key(by: By) -> Key {
     static KEYS: [OnceLock<Key>; 8] = [const { OnceLock::new() }; 8];
     let (slot, algorithm) = match by {
-        By::Key(algorithm) => (Algorithm::ALL.iter().position(|known| *known == algorithm).expect("listed"), algorithm),
+        By::Key(algorithm) => (
+            Algorithm::ALL
+                .iter()
+                .position(|known| *known == algorithm)
+                .expect("listed"),
+            algorithm,
+        ),
         By::Certificate => (7, Algorithm::P256),
     };
     KEYS[slot].get_or_init(|| Key::new(algorithm)).clone()
 }
 
 fn statement() -> Value {
-    json!({"_type": "https://in-toto.io/Statement/v1", "subject": [{"name": "r.example.com/app", "digest": {"sha256": subject().hex()}}],
+    json!({"_type": "https://in-toto.io/Statement/v1", "subject": [
+        {"name": "r.example.com/app", "digest": {"sha256": subject().hex()}},
+    ],
         "predicateType": COSIGN_SIGN, "predicate": {"note": "the predicate"}})
 }
 
@@ -276,32 +356,59 @@ fn entry(bundle: &mut Value) -> &mut Value {
 }
 
 fn remove(value: &mut Value, key: &str) -> Value {
-    value.as_object_mut().expect("an object").remove(key).expect(key)
+    value
+        .as_object_mut()
+        .expect("an object")
+        .remove(key)
+        .expect(key)
 }
 
 /// The value, in base64, with its last byte's last bit the other way round.
 fn flip(value: &mut Value) {
     use base64::{Engine, engine::general_purpose::STANDARD};
-    let mut bytes = STANDARD.decode(value.as_str().expect("text")).expect("base64");
+    let mut bytes = STANDARD
+        .decode(value.as_str().expect("text"))
+        .expect("base64");
     *bytes.last_mut().expect("bytes") ^= 1;
     *value = STANDARD.encode(bytes).into();
 }
 
 fn faults() -> impl Iterator<Item = &'static Fault> {
-    [envelope::FAULTS, document::FAULTS, certificate::FAULTS, log::FAULTS, proof::FAULTS, time::FAULTS].into_iter().flatten()
+    [
+        envelope::FAULTS,
+        document::FAULTS,
+        certificate::FAULTS,
+        log::FAULTS,
+        proof::FAULTS,
+        time::FAULTS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// The statement that is vouched for best, and what became of the bundle.
 fn outcome(findings: &Findings, shape: Shape) -> (Option<&Verified<Statement>>, Expected) {
     let best = findings.verified.last();
-    let refused = if best.is_some() { findings.rejected.first() } else { findings.rejected.last() };
+    let refused = if best.is_some() {
+        findings.rejected.first()
+    } else {
+        findings.rejected.last()
+    };
     let is = match (best, refused) {
-        (Some(best), None) if shape.keyed() && best.vouched() == Vouched::Absent && shape.when != When::Unsaid => Expected::ByKeyAlone,
+        (Some(best), None)
+            if shape.keyed() && best.vouched() == Vouched::Absent && shape.when != When::Unsaid =>
+        {
+            Expected::ByKeyAlone
+        }
         (Some(_), None) => Expected::Holds,
         (_, Some(rejected)) => Expected::Refused(rejected.reason),
         (None, None) => panic!("one candidate, at least one answer"),
     };
-    assert!(findings.verified.len() <= 2 && (shape.keyed() || findings.verified.len() + findings.rejected.len() == 1), "{findings:?}");
+    assert!(
+        findings.verified.len() <= 2
+            && (shape.keyed() || findings.verified.len() + findings.rejected.len() == 1),
+        "{findings:?}"
+    );
     (best, is)
 }
 
@@ -314,9 +421,21 @@ fn every_material_with_every_evidence_holds_and_says_who_and_when() {
         let (best, is) = outcome(&findings, shape);
         assert_eq!(is, Expected::Holds, "{shape:?}: {:?}", findings.rejected);
         let verified = best.expect("it holds");
-        assert_eq!((verified.signer(), verified.time(), verified.subject()), (&signer, time, &subject()), "{shape:?}");
-        assert_eq!(verified.root().is_some(), shape.keyless() || (vouching && shape.when != When::Unsaid), "{shape:?}");
-        assert_eq!(verified.claim().predicate["note"], "the predicate", "{shape:?}");
+        assert_eq!(
+            (verified.signer(), verified.time(), verified.subject()),
+            (&signer, time, &subject()),
+            "{shape:?}"
+        );
+        assert_eq!(
+            verified.root().is_some(),
+            shape.keyless() || (vouching && shape.when != When::Unsaid),
+            "{shape:?}"
+        );
+        assert_eq!(
+            verified.claim().predicate["note"],
+            "the predicate",
+            "{shape:?}"
+        );
     }
 }
 
@@ -332,28 +451,56 @@ fn every_single_fault_has_its_one_reason() {
             let findings = case.clone().judge_from(&plain, &fault.change);
             let (_, is) = outcome(&findings, shape);
             if is != fault.expected(shape) {
-                let why = findings.rejected.first().map_or("", |rejected| rejected.message.as_str());
-                wrong.push(format!("{shape:?}: {}: expected {:?}, is {is:?}: {why}", fault.name, fault.expected(shape)));
+                let why = findings
+                    .rejected
+                    .first()
+                    .map_or("", |rejected| rejected.message.as_str());
+                wrong.push(format!(
+                    "{shape:?}: {}: expected {:?}, is {is:?}: {why}",
+                    fault.name,
+                    fault.expected(shape)
+                ));
             }
         }
     }
     println!("{cases} cases of {} faults", faults().count());
-    assert!(wrong.is_empty(), "{} of {cases} cases:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {cases} cases:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
     assert!(cases > 2_500, "only {cases} cases");
 }
 
-/// Whoever names no trust root for a key's signatures takes the key's word, and learns no time from what stands beside it.
+/// Whoever names no trust root for a key's signatures takes the key's word, and learns no time from
+/// what stands beside it.
 #[test]
 fn without_a_trust_root_a_key_speaks_for_itself() {
     let key = By::Key(Algorithm::P256);
     for shape in Shape::all().into_iter().filter(|shape| shape.by == key) {
-        let case = Case { vouching: false, ..Case::new(shape) };
+        let case = Case {
+            vouching: false,
+            ..Case::new(shape)
+        };
         let plain = case.recipe.bundle(&case.sigstore);
         for fault in faults().filter(|fault| fault.part == Part::Evidence && fault.applies(shape)) {
             let findings = case.clone().judge_from(&plain, &fault.change);
-            let [verified] = &findings.verified[..] else { panic!("{shape:?}: {}: {:?}", fault.name, findings.rejected) };
-            assert_eq!((verified.time(), verified.root(), findings.rejected.len()), (SignedAt::Unknown, None, 0), "{shape:?}: {}", fault.name);
-            assert_ne!(verified.vouched(), Vouched::Holds, "{shape:?}: {}", fault.name);
+            let [verified] = &findings.verified[..] else {
+                panic!("{shape:?}: {}: {:?}", fault.name, findings.rejected)
+            };
+            assert_eq!(
+                (verified.time(), verified.root(), findings.rejected.len()),
+                (SignedAt::Unknown, None, 0),
+                "{shape:?}: {}",
+                fault.name
+            );
+            assert_ne!(
+                verified.vouched(),
+                Vouched::Holds,
+                "{shape:?}: {}",
+                fault.name
+            );
         }
     }
 }
@@ -361,8 +508,14 @@ fn without_a_trust_root_a_key_speaks_for_itself() {
 /// What the verifier does not know is refused where it is asked for, and says so.
 #[test]
 fn what_no_trust_root_can_vouch_for_is_refused_if_it_must() {
-    for shape in Shape::all().into_iter().filter(|shape| !shape.vouchable() && shape.when != When::Unsaid) {
-        let case = Case { vouching: true, ..Case::new(shape) };
+    for shape in Shape::all()
+        .into_iter()
+        .filter(|shape| !shape.vouchable() && shape.when != When::Unsaid)
+    {
+        let case = Case {
+            vouching: true,
+            ..Case::new(shape)
+        };
         let findings = case.judge(&Change::Make(|_| ()));
         let (best, is) = outcome(&findings, shape);
         let reason = match (shape.by, shape.logged()) {
@@ -370,7 +523,11 @@ fn what_no_trust_root_can_vouch_for_is_refused_if_it_must() {
             (By::Key(Algorithm::P521), false) => Reason::InvalidTimestamp,
             _ => Reason::MalformedEvidence,
         };
-        assert_eq!((is, best.map(Verified::time)), (Expected::Refused(reason), Some(SignedAt::Unknown)), "{shape:?}");
+        assert_eq!(
+            (is, best.map(Verified::time)),
+            (Expected::Refused(reason), Some(SignedAt::Unknown)),
+            "{shape:?}"
+        );
     }
 }
 
@@ -379,6 +536,10 @@ fn every_fault_has_a_name_of_its_own_and_applies_somewhere() {
     let mut names = std::collections::HashSet::new();
     for fault in faults() {
         assert!(names.insert(fault.name), "{} is there twice", fault.name);
-        assert!(Shape::all().into_iter().any(|shape| fault.applies(shape)), "{} applies to nothing", fault.name);
+        assert!(
+            Shape::all().into_iter().any(|shape| fault.applies(shape)),
+            "{} applies to nothing",
+            fault.name
+        );
     }
 }
