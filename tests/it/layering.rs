@@ -166,6 +166,11 @@ const CORE_CRATES: &[&str] = &[
     "x509_cert",
     "zeroize",
 ];
+/// First segments of paths that name no crate.
+const NO_CRATES: &[&str] = &[
+    "crate", "super", "self", "clippy", "bool", "char", "str", "f64", "i32", "i64", "u8", "u16",
+    "u32", "u64", "u128", "usize",
+];
 const CORE_STD_BANNED: &[&str] = &[
     "std::fs",
     "std::net::Tcp",
@@ -403,7 +408,7 @@ fn core_faults(line: &str) -> impl Iterator<Item = String> {
     let foreign = is_path
         && path.contains("::")
         && !path.contains(' ')
-        && !["crate", "super", "self"].contains(&first)
+        && !NO_CRATES.contains(&first)
         && !CORE_CRATES.contains(&first);
     // A module of `core` itself, named relative to the file.
     let sibling = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/core");
