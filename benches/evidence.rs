@@ -32,11 +32,14 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use packgate::core::{
     digest::Digest,
     intoto::{COSIGN_SIGN, Statement},
-    limits::Limits,
+    limits::InputLimits,
     media_type,
-    oci::{Descriptor, Document},
+    oci::{Descriptor, ManifestOrIndex},
     referrer,
-    verify::{Candidate, Evidence, Trust, TrustRoot, VerificationKey, verify},
+    verify::{
+        ReferrerCandidate, TrustRoot, TrustedMaterial, UnverifiedEvidence, VerificationKey,
+        verify_evidence,
+    },
 };
 use serde_json::json;
 use sigstore_trust_root::TrustedRoot;
@@ -78,10 +81,11 @@ fn keyed() {
         STANDARD.encode(&spki)
     );
     let key = VerificationKey::from_pem(&pem).expect("a key");
-    let subject = Digest::of(b"the judged manifest");
+    let subject = Digest::of_bytes(b"the judged manifest");
     let statement =
-        serde_json::to_vec(&Statement::about("", &subject, COSIGN_SIGN, json!({}))).expect("JSON");
-    let pae = referrer::pae(&statement);
+        serde_json::to_vec(&Statement::for_digest("", &subject, COSIGN_SIGN, json!({})))
+            .expect("JSON");
+    let pae = referrer::statement_pae(&statement);
     let signature = pair
         .sign(&SystemRandom::new(), &pae)
         .expect("a signature")
@@ -89,7 +93,7 @@ fn keyed() {
         .to_vec();
     let bundle = json!({
         "mediaType": media_type::SIGSTORE_BUNDLE_V03,
-        "verificationMaterial": {"publicKey": {"hint": key.hint()}},
+        "verificationMaterial": {"publicKey": {"hint": key.bundle_key_hint()}},
         "dsseEnvelope": {
             "payload": STANDARD.encode(&statement),
             "payloadType": media_type::IN_TOTO,
@@ -98,16 +102,21 @@ fn keyed() {
     })
     .to_string();
     let evidence = evidence(&subject, bundle.as_bytes());
-    let trust = Trust {
+    let trust = TrustedMaterial {
         keys: vec![key],
-        ..Trust::default()
+        ..TrustedMaterial::default()
     };
     let parsed = ParsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &spki).expect("a key");
     let ours = || {
         assert_eq!(
-            verify(&subject, black_box(&evidence), &trust, &Limits::DEFAULT)
-                .verified
-                .len(),
+            verify_evidence(
+                &subject,
+                black_box(&evidence),
+                &trust,
+                &InputLimits::DEFAULT
+            )
+            .verified
+            .len(),
             1
         )
     };
@@ -136,27 +145,32 @@ fn keyless(data: &Path, what: &str, case: &str, root: Option<&str>) {
     let artifact = Some(folder.join("artifact"))
         .filter(|path| path.exists())
         .unwrap_or_else(|| data.join("sigstore-conformance/a.txt"));
-    let subject = Digest::of(&fs::read(artifact).expect("an artifact"));
+    let subject = Digest::of_bytes(&fs::read(artifact).expect("an artifact"));
     let evidence = evidence(&subject, bundle.as_bytes());
-    let trust = Trust {
+    let trust = TrustedMaterial {
         roots: vec![Arc::new(
-            TrustRoot::parse(&root, &Limits::DEFAULT).expect("a trusted root"),
+            TrustRoot::parse(&root, &InputLimits::DEFAULT).expect("a trusted root"),
         )],
-        ..Trust::default()
+        ..TrustedMaterial::default()
     };
     let library = Verifier::new(
         &TrustedRoot::from_json(std::str::from_utf8(&root).expect("text")).expect("a trusted root"),
     )
     .expect("a verifier");
     let ours = || {
-        let findings = verify(&subject, black_box(&evidence), &trust, &Limits::DEFAULT);
+        let findings = verify_evidence(
+            &subject,
+            black_box(&evidence),
+            &trust,
+            &InputLimits::DEFAULT,
+        );
         assert_eq!(findings.verified.len(), 1, "{:?}", findings.rejected);
     };
     let alone = || {
         let bundle = Bundle::from_json(black_box(&bundle)).expect("a bundle");
         library
             .verify(
-                Sha256Hash::new(*subject.bytes()),
+                Sha256Hash::new(*subject.as_bytes()),
                 &bundle,
                 &VerificationPolicy::any_identity(),
             )
@@ -174,7 +188,9 @@ fn trust_root(data: &Path) {
     let root = fs::read(data.join("trust/prod_trusted_root.json")).expect("a trusted root");
     let begun = Instant::now();
     for _ in 0..ROUNDS {
-        black_box(TrustRoot::parse(black_box(&root), &Limits::DEFAULT).expect("a trusted root"));
+        black_box(
+            TrustRoot::parse(black_box(&root), &InputLimits::DEFAULT).expect("a trusted root"),
+        );
     }
     println!(
         "a trust root is read in {:?}, once",
@@ -182,8 +198,8 @@ fn trust_root(data: &Path) {
     );
 }
 
-fn evidence(subject: &Digest, bundle: &[u8]) -> Evidence {
-    let layer = Descriptor::of(media_type::SIGSTORE_BUNDLE_V03, bundle);
+fn evidence(subject: &Digest, bundle: &[u8]) -> UnverifiedEvidence {
+    let layer = Descriptor::of_bytes(media_type::SIGSTORE_BUNDLE_V03, bundle);
     let manifest = json!({
         "schemaVersion": 2, "mediaType": media_type::MANIFEST,
         "artifactType": media_type::SIGSTORE_BUNDLE_V03,
@@ -191,16 +207,20 @@ fn evidence(subject: &Digest, bundle: &[u8]) -> Evidence {
         "subject": Descriptor::new(media_type::MANIFEST, *subject, 555),
     })
     .to_string();
-    let document = Document::parse(media_type::MANIFEST, manifest.as_bytes(), &Limits::DEFAULT)
-        .expect("a manifest");
-    let candidate = Candidate {
-        referrer: Descriptor::of(media_type::MANIFEST, manifest.as_bytes()),
+    let document = ManifestOrIndex::parse(
+        media_type::MANIFEST,
+        manifest.as_bytes(),
+        &InputLimits::DEFAULT,
+    )
+    .expect("a manifest");
+    let candidate = ReferrerCandidate {
+        referrer: Descriptor::of_bytes(media_type::MANIFEST, manifest.as_bytes()),
         manifest: document,
         content: bundle.to_vec().into(),
     };
-    Evidence {
+    UnverifiedEvidence {
         candidates: vec![candidate],
-        ..Evidence::default()
+        ..UnverifiedEvidence::default()
     }
 }
 

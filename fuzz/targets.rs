@@ -17,25 +17,31 @@ use aws_lc_rs::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use packgate::{
-    api::bundle_policy::{PolicyObject, Sources},
+    api::bundle_policy::{PolicyObject, ResolvedPolicyReferences},
     core::{
         digest::Digest,
         glob::PathGlob,
         json,
-        limits::Limits,
+        limits::InputLimits,
         lockfile::{LockInput, Lockfile},
         media_type,
-        oci::{Annotations, Descriptor, Document, Manifest, Platform},
-        pack::{Format, Output, PackPlan, lock_in_layer, manifest_of, output_of},
+        oci::{Annotations, Descriptor, ImageManifest, ManifestOrIndex, Platform},
+        pack::{
+            BundleFormat, PackOptions, PackPlan, read_lock_from_layer, read_pack_options,
+            require_manifest,
+        },
         path::BundlePath,
-        reference::{Location, Reference, Repository, Tag},
+        reference::{BundleLocation, ImageReference, ImageRepository, ImageTag},
         referrer,
         sigstore_bundle::SigstoreBundle,
         unpack::{
-            file_path, folder_path, link_target,
-            tar::{BLOCK, Header, Pending},
+            check_link_target, entry_file_path, entry_folder_path,
+            tar::{BLOCK, PendingTarMetadata, TarHeader},
         },
-        verify::{Candidate, Evidence, Findings, Trust, TrustRoot, VerificationKey, verify},
+        verify::{
+            ReferrerCandidate, TrustRoot, TrustedMaterial, UnverifiedEvidence,
+            VerificationFindings, VerificationKey, verify_evidence,
+        },
     },
 };
 use serde_json::{Value, json};
@@ -58,38 +64,41 @@ pub(super) const ALL: &[Target] = &[
     ("trusted_root", trusted_root),
 ];
 
-const LIMITS: Limits = Limits::DEFAULT;
+const LIMITS: InputLimits = InputLimits::DEFAULT;
 
 /// A bundle that holds with [`ROOT`] about [`subject`]: of Rekor v1, with a timestamp.
 const BUNDLE: &str = include_str!("seeds/sigstore_bundle/rekor-v1.json");
 const ROOT: &[u8] = include_bytes!("seeds/trusted_root/virtual.json");
 
 fn subject() -> Digest {
-    Digest::of(b"the judged manifest")
+    Digest::of_bytes(b"the judged manifest")
 }
 
 /// Judges a bundle as if a registry had listed it.
-fn judge(content: Vec<u8>, trust: &Trust) -> Findings {
-    let manifest = Manifest {
+fn judge(content: Vec<u8>, trust: &TrustedMaterial) -> VerificationFindings {
+    let manifest = ImageManifest {
         schema_version: 2,
         media_type: Some(media_type::MANIFEST.into()),
         artifact_type: None,
         config: Descriptor::empty(),
-        layers: vec![Descriptor::of(media_type::SIGSTORE_BUNDLE_V03, &content)],
+        layers: vec![Descriptor::of_bytes(
+            media_type::SIGSTORE_BUNDLE_V03,
+            &content,
+        )],
         subject: Some(Descriptor::new(media_type::MANIFEST, subject(), 7)),
         annotations: Annotations::new(),
     };
-    let referrer = Descriptor::of(media_type::MANIFEST, b"");
-    let candidate = Candidate {
+    let referrer = Descriptor::of_bytes(media_type::MANIFEST, b"");
+    let candidate = ReferrerCandidate {
         referrer,
-        manifest: Document::Manifest(manifest),
+        manifest: ManifestOrIndex::Manifest(manifest),
         content: content.into(),
     };
-    let evidence = Evidence {
+    let evidence = UnverifiedEvidence {
         candidates: vec![candidate],
-        ..Evidence::default()
+        ..UnverifiedEvidence::default()
     };
-    let findings = verify(&subject(), &evidence, trust, &LIMITS);
+    let findings = verify_evidence(&subject(), &evidence, trust, &LIMITS);
     assert!(
         findings
             .rejected
@@ -101,16 +110,16 @@ fn judge(content: Vec<u8>, trust: &Trust) -> Findings {
         findings
             .verified
             .iter()
-            .all(|verified| verified.claim().is_about(&subject()))
+            .all(|verified| verified.claim().has_subject_digest(&subject()))
     );
     findings
 }
 
-static ROOT_TRUST: LazyLock<Trust> = LazyLock::new(|| Trust {
+static ROOT_TRUST: LazyLock<TrustedMaterial> = LazyLock::new(|| TrustedMaterial {
     roots: vec![Arc::new(
         TrustRoot::parse(ROOT, &LIMITS).expect("a trust root"),
     )],
-    ..Trust::default()
+    ..TrustedMaterial::default()
 });
 
 /// The certificate of a bundle in which everything else holds: its names, claims, window, chain and
@@ -131,7 +140,7 @@ pub(super) fn certificate(data: &[u8]) {
 
 /// The payload of an envelope that a trusted key signed: what is read after the signature.
 pub(super) fn dsse(data: &[u8]) {
-    static KEY: LazyLock<(EcdsaKeyPair, Trust)> = LazyLock::new(|| {
+    static KEY: LazyLock<(EcdsaKeyPair, TrustedMaterial)> = LazyLock::new(|| {
         let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).expect("a key");
         let spki = key.public_key().as_der().expect("DER");
         let pem = format!(
@@ -140,15 +149,15 @@ pub(super) fn dsse(data: &[u8]) {
         );
         (
             key,
-            Trust {
+            TrustedMaterial {
                 keys: vec![VerificationKey::from_pem(&pem).expect("a key")],
-                ..Trust::default()
+                ..TrustedMaterial::default()
             },
         )
     });
     let (key, trust) = &*KEY;
     let signature = key
-        .sign(&SystemRandom::new(), &referrer::pae(data))
+        .sign(&SystemRandom::new(), &referrer::statement_pae(data))
         .expect("a signature");
     let envelope = json!({
         "payload": BASE64.encode(data),
@@ -171,7 +180,7 @@ pub(super) fn dsse(data: &[u8]) {
 /// What a bundle carries: the lock in its first layer, and from manifest and config (with a zero
 /// byte between them) what it was packed with.
 pub(super) fn embedded_lock(data: &[u8]) {
-    if let Ok(bytes) = lock_in_layer(data) {
+    if let Ok(bytes) = read_lock_from_layer(data) {
         let _ = Lockfile::from_canonical(&bytes, &LIMITS);
     }
     let (manifest, config) = data.split_at(
@@ -179,30 +188,31 @@ pub(super) fn embedded_lock(data: &[u8]) {
             .position(|byte| *byte == 0)
             .unwrap_or(data.len()),
     );
-    let Ok(manifest) = Document::parse(media_type::MANIFEST, manifest, &LIMITS) else {
+    let Ok(manifest) = ManifestOrIndex::parse(media_type::MANIFEST, manifest, &LIMITS) else {
         return;
     };
-    let Ok(manifest) = manifest_of(manifest) else {
+    let Ok(manifest) = require_manifest(manifest) else {
         return;
     };
-    let Ok(output) = output_of(&manifest, config.get(1..).unwrap_or_default(), &LIMITS) else {
+    let Ok(output) = read_pack_options(&manifest, config.get(1..).unwrap_or_default(), &LIMITS)
+    else {
         return;
     };
     let lock = br#"{"apiVersion":"packgate.dev/v1alpha1","artifacts":[{"checksum":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","mode":"0644","name":"a","origin":"a","size":0,"target":"a","type":"file"}],"kind":"Lockfile","packFormat":"1"}"#;
     let lock = Lockfile::from_canonical(lock, &LIMITS).expect("canonical");
     if let Ok(plan) = PackPlan::new(&lock, output) {
-        for manifest in plan.manifests() {
-            let _ = plan.documents(&manifest, &[]);
+        for manifest in plan.manifest_plans() {
+            let _ = plan.build_documents(&manifest, &[]);
         }
     }
 }
 
 /// Strict JSON: what is accepted is what everybody reads.
 pub(super) fn strict_json(data: &[u8]) {
-    if let Ok(value) = json::parse::<Value>(data, 1 << 20, 32) {
+    if let Ok(value) = json::parse_strict::<Value>(data, 1 << 20, 32) {
         assert_eq!(serde_json::from_slice::<Value>(data).expect("JSON"), value);
         let written = serde_json::to_vec(&value).expect("JSON");
-        let again = json::parse::<Value>(&written, 1 << 21, 32).expect("its own JSON");
+        let again = json::parse_strict::<Value>(&written, 1 << 21, 32).expect("its own JSON");
         assert_eq!(serde_json::to_vec(&again).expect("JSON"), written);
     }
 }
@@ -214,9 +224,9 @@ pub(super) fn lock(data: &[u8]) {
     let Ok(lock) = Lockfile::parse(data, &LIMITS) else {
         return;
     };
-    let canonical = lock.canonical();
+    let canonical = lock.to_canonical();
     let read = Lockfile::from_canonical(&canonical.bytes, &LIMITS).expect("its own canonical form");
-    assert_eq!(read.canonical(), canonical);
+    assert_eq!(read.to_canonical(), canonical);
     let yaml = Lockfile::parse(lock.to_yaml().as_bytes(), &LIMITS).expect("its own YAML");
     assert_eq!(
         yaml,
@@ -225,15 +235,15 @@ pub(super) fn lock(data: &[u8]) {
             ..lock.clone()
         }
     );
-    for format in [Format::Image, Format::Artifact] {
+    for format in [BundleFormat::Image, BundleFormat::Artifact] {
         if let Ok(plan) = PackPlan::new(
             &lock,
-            Output {
+            PackOptions {
                 format,
-                ..Output::default()
+                ..PackOptions::default()
             },
         ) {
-            let _ = plan.predict();
+            let _ = plan.predict_digest();
         }
     }
 }
@@ -241,7 +251,7 @@ pub(super) fn lock(data: &[u8]) {
 /// Manifests and indexes: whatever is accepted is the same when it is written and read again.
 pub(super) fn manifest(data: &[u8]) {
     for media_type in media_type::ACCEPT_MANIFESTS {
-        let Ok(document) = Document::parse(media_type, data, &LIMITS) else {
+        let Ok(document) = ManifestOrIndex::parse(media_type, data, &LIMITS) else {
             continue;
         };
         let _ = (
@@ -251,11 +261,11 @@ pub(super) fn manifest(data: &[u8]) {
             document.artifact_type(),
         );
         let written = match &document {
-            Document::Manifest(manifest) => serde_json::to_vec(manifest),
-            Document::Index(index) => serde_json::to_vec(index),
+            ManifestOrIndex::Manifest(manifest) => serde_json::to_vec(manifest),
+            ManifestOrIndex::Index(index) => serde_json::to_vec(index),
         };
-        let again =
-            Document::parse(media_type, &written.expect("JSON"), &LIMITS).expect("its own JSON");
+        let again = ManifestOrIndex::parse(media_type, &written.expect("JSON"), &LIMITS)
+            .expect("its own JSON");
         assert_eq!(again, document);
     }
 }
@@ -270,7 +280,7 @@ pub(super) fn policy(data: &[u8]) {
         return;
     };
     for document in documents {
-        let Ok(object) = PolicyObject::read(document) else {
+        let Ok(object) = PolicyObject::from_json(document) else {
             continue;
         };
         let written = match &object {
@@ -278,13 +288,13 @@ pub(super) fn policy(data: &[u8]) {
             PolicyObject::Namespaced(policy) => serde_json::to_value(&**policy),
         };
         assert_eq!(
-            PolicyObject::read(written.expect("JSON")).expect("its own JSON"),
+            PolicyObject::from_json(written.expect("JSON")).expect("its own JSON"),
             object
         );
         let _ = (
-            object.needs(),
-            object.compile(&Sources::default()),
-            object.compile_or_refuse(&Sources::default()),
+            object.referenced_names(),
+            object.compile_policy(&ResolvedPolicyReferences::default()),
+            object.compile_or_deny_all(&ResolvedPolicyReferences::default()),
         );
     }
 }
@@ -304,10 +314,10 @@ pub(super) fn reference(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    same::<Reference>(text);
-    same::<Repository>(text);
-    same::<Location>(text);
-    same::<Tag>(text);
+    same::<ImageReference>(text);
+    same::<ImageRepository>(text);
+    same::<BundleLocation>(text);
+    same::<ImageTag>(text);
     same::<Digest>(text);
     same::<Platform>(text);
     same::<BundlePath>(text);
@@ -317,7 +327,7 @@ pub(super) fn reference(data: &[u8]) {
 /// Sigstore bundles: parsed, and judged with a trust root.
 pub(super) fn sigstore_bundle(data: &[u8]) {
     if let Ok(bundle) = SigstoreBundle::parse(data, &LIMITS) {
-        let _ = bundle.material();
+        let _ = bundle.verification_material();
         assert!(bundle.log_entries().len() <= LIMITS.log_entries);
     }
     let _ = judge(data.to_vec(), &ROOT_TRUST);
@@ -325,10 +335,10 @@ pub(super) fn sigstore_bundle(data: &[u8]) {
 
 /// Headers and metadata of tar archives.
 pub(super) fn tar(data: &[u8]) {
-    let mut pending = Pending::default();
+    let mut pending = PendingTarMetadata::default();
     let mut rest = data;
     while let Some((block, after)) = rest.split_first_chunk::<BLOCK>() {
-        let Ok(Some(header)) = Header::parse(block) else {
+        let Ok(Some(header)) = TarHeader::parse(block) else {
             return;
         };
         let size = usize::try_from(header.size)
@@ -337,17 +347,17 @@ pub(super) fn tar(data: &[u8]) {
         let (content, after) = after.split_at(size);
         rest = after;
         if header.kind.is_metadata() {
-            if pending.take_in(header.kind, content).is_err() {
+            if pending.apply_metadata(header.kind, content).is_err() {
                 return;
             }
             continue;
         }
-        let Ok(header) = pending.apply(header) else {
+        let Ok(header) = pending.apply_to_header(header) else {
             return;
         };
-        let _ = folder_path(None, &header.name);
-        if let Ok(path) = file_path(None, &header.name) {
-            let _ = link_target(None, &path, &header.link);
+        let _ = entry_folder_path(None, &header.name);
+        if let Ok(path) = entry_file_path(None, &header.name) {
+            let _ = check_link_target(None, &path, &header.link);
         }
     }
 }
@@ -357,12 +367,12 @@ pub(super) fn verified(data: &[u8]) -> usize {
     judge(data.to_vec(), &ROOT_TRUST).verified.len()
 }
 
-/// Trust roots: whatever is accepted judges a bundle without a panic.
+/// TrustedMaterial roots: whatever is accepted judges a bundle without a panic.
 pub(super) fn trusted_root(data: &[u8]) {
     if let Ok(root) = TrustRoot::parse(data, &LIMITS) {
-        let trust = Trust {
+        let trust = TrustedMaterial {
             roots: vec![Arc::new(root)],
-            ..Trust::default()
+            ..TrustedMaterial::default()
         };
         let _ = judge(BUNDLE.as_bytes().to_vec(), &trust);
     }

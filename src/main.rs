@@ -4,5 +4,5 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     packgate::install_crypto_provider();
-    packgate::cli::run()
+    packgate::cli::run_cli()
 }

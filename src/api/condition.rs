@@ -1,7 +1,7 @@
 //! The conditions of every kind: what each means, which way round it is, and when it is there.
 //!
 //! `Ready`, `Reconciling` and `Stalled` are kstatus' (kubernetes-sigs/cli-utils); `kubectl wait
-//! --for=condition=Ready` works. A reason is one of [`crate::core::class::Reason`], or one of the
+//! --for=condition=Ready` works. A reason is one of [`crate::core::reason::Reason`], or one of the
 //! words here.
 
 use jiff::Timestamp;
@@ -41,7 +41,7 @@ pub const MAX_MESSAGE: usize = 1_024;
 
 /// One condition to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct DesiredCondition {
     /// One of the constants above.
     pub type_: &'static str,
     /// Is it so?
@@ -54,16 +54,16 @@ pub struct Wanted {
 
 /// The conditions that are to be, with the times of those that are already so. What is not wanted
 /// goes.
-pub fn merge(
+pub fn merge_conditions(
     old: &[Condition],
-    wanted: &[Wanted],
+    wanted: &[DesiredCondition],
     generation: i64,
     now: Timestamp,
 ) -> Vec<Condition> {
     wanted
         .iter()
         .map(|wanted| {
-            one(
+            merge_condition(
                 old.iter().find(|old| old.type_ == wanted.type_),
                 wanted,
                 generation,
@@ -73,7 +73,12 @@ pub fn merge(
         .collect()
 }
 
-fn one(old: Option<&Condition>, wanted: &Wanted, generation: i64, now: Timestamp) -> Condition {
+fn merge_condition(
+    old: Option<&Condition>,
+    wanted: &DesiredCondition,
+    generation: i64,
+    now: Timestamp,
+) -> Condition {
     let status = if wanted.status { "True" } else { "False" };
     let since = old
         .filter(|old| old.status == status)
@@ -99,8 +104,8 @@ pub fn is_true(conditions: &[Condition], type_: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn wanted(status: bool) -> Wanted {
-        Wanted {
+    fn wanted(status: bool) -> DesiredCondition {
+        DesiredCondition {
             type_: READY,
             status,
             reason: SUCCEEDED.into(),
@@ -114,15 +119,15 @@ mod tests {
             "2026-11-21T10:00:00Z".parse().expect("a time"),
             "2026-11-21T11:00:00Z".parse().expect("a time"),
         );
-        let first = merge(&[], &[wanted(false)], 1, then);
-        let same = merge(&first, &[wanted(false)], 2, now);
+        let first = merge_conditions(&[], &[wanted(false)], 1, then);
+        let same = merge_conditions(&first, &[wanted(false)], 2, now);
         assert_eq!(
             (same[0].last_transition_time.0, same[0].observed_generation),
             (then, Some(2))
         );
-        let turned = merge(&same, &[wanted(true)], 2, now);
+        let turned = merge_conditions(&same, &[wanted(true)], 2, now);
         assert_eq!(turned[0].last_transition_time.0, now);
         assert!(is_true(&turned, READY) && !is_true(&same, READY) && !is_true(&turned, STALLED));
-        assert_eq!(merge(&turned, &[], 2, now), []);
+        assert_eq!(merge_conditions(&turned, &[], 2, now), []);
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use serde::{Deserialize, Serialize};
 
-use super::bundle_policy::{KindRef, NameRef};
-use crate::core::class::{Classified, Reason};
+use super::bundle_policy::{ConfigObjectRef, NameRef};
+use crate::core::class::{ClassifiedError, Reason};
 
 /// Bytes of a configuration file.
 pub const MAX_CONFIG: usize = 256 << 10;
@@ -15,17 +15,17 @@ pub const MAX_CONFIG: usize = 256 << 10;
 /// The configuration file. Unknown keys are refused.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Installation {
+pub struct InstallationConfig {
     /// Who this installation says that it is.
     pub builder: BuilderConfig,
     /// Registries that are not spoken to in the ordinary way.
     pub registries: Vec<RegistryConfig>,
     /// What may be reached.
-    pub network: Network,
+    pub network: NetworkConfig,
     /// Who may go without a signature.
-    pub signing: SigningConfig,
+    pub signing: InstallationSigningConfig,
     /// What a use gets that no policy governs.
-    pub no_match: NoMatch,
+    pub no_match: NoMatchConfig,
     /// How admission is asked.
     pub webhook: WebhookConfig,
     /// How Jobs are run.
@@ -54,7 +54,7 @@ pub struct WebhookConfig {
     /// Who issues the client certificates of the API servers: an object of the system namespace,
     /// key `ca.crt`. Without one, whoever reaches the port may ask.
     #[serde(rename = "clientCARef")]
-    pub client_ca_ref: Option<KindRef>,
+    pub client_ca_ref: Option<ConfigObjectRef>,
     /// Common names that such a certificate may have. Empty: any.
     pub client_names: Vec<String>,
 }
@@ -82,7 +82,7 @@ impl Default for WebhookConfig {
 
 impl WebhookConfig {
     /// How long one review may take, so that the answer is a verdict and no timeout.
-    pub fn deadline(&self) -> Duration {
+    pub fn review_deadline(&self) -> Duration {
         let whole = Duration::from_secs(self.timeout_seconds.clamp(2, 30).into());
         whole.saturating_sub(Duration::from_secs(3)).max(whole / 2)
     }
@@ -108,13 +108,13 @@ pub struct RegistryConfig {
     pub plain_http: bool,
     /// Its certificate authorities: an object of the system namespace, key `ca.crt`.
     #[serde(default)]
-    pub ca_ref: Option<KindRef>,
+    pub ca_ref: Option<ConfigObjectRef>,
 }
 
 /// What may be reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Network {
+pub struct NetworkConfig {
     /// Networks of private addresses that downloads may come from.
     #[serde(rename = "allowedPrivateCIDRs")]
     pub allowed_private_cidrs: Vec<String>,
@@ -126,7 +126,7 @@ pub struct Network {
 /// Who may go without a signature.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct SigningConfig {
+pub struct InstallationSigningConfig {
     /// May a `PackedBundle` ask for `signing.mode: None`?
     pub allow_none: bool,
 }
@@ -134,7 +134,7 @@ pub struct SigningConfig {
 /// What a use gets that no policy governs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct NoMatch {
+pub struct NoMatchConfig {
     /// A `PackedBundle` that adopts a bundle.
     pub packed_bundle: NoMatchAction,
     /// A Pod's image volume.
@@ -143,7 +143,7 @@ pub struct NoMatch {
     pub container: NoMatchAction,
 }
 
-impl Default for NoMatch {
+impl Default for NoMatchConfig {
     fn default() -> Self {
         Self {
             packed_bundle: NoMatchAction::Deny,
@@ -173,13 +173,13 @@ pub struct JobsConfig {
     /// Secrets in the system namespace that the sign Job's image is pulled with.
     pub image_pull_secrets: Vec<NameRef>,
     /// Those that sign, in the system namespace.
-    pub sign: SignJobs,
+    pub sign: SignJobsConfig,
 }
 
 /// How the Jobs are run that sign in the system namespace. Tenants' quotas do not count there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct SignJobs {
+pub struct SignJobsConfig {
     /// How many run at once, at least 1; the rest waits.
     pub max_concurrent: usize,
     /// How many of one namespace's bundles, at least 1.
@@ -190,7 +190,7 @@ pub struct SignJobs {
     pub resources: Option<ResourceRequirements>,
 }
 
-impl Default for SignJobs {
+impl Default for SignJobsConfig {
     fn default() -> Self {
         Self {
             max_concurrent: 8,
@@ -204,38 +204,40 @@ impl Default for SignJobs {
 /// Why a configuration cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("configuration: {0}")]
-pub struct InstallationError(String);
+pub struct InstallationConfigError(String);
 
-impl Classified for InstallationError {
+impl ClassifiedError for InstallationConfigError {
     fn reason(&self) -> Reason {
         Reason::InvalidSpec
     }
 }
 
-impl Installation {
+impl InstallationConfig {
     /// Reads the configuration file.
-    pub fn parse(bytes: &[u8]) -> Result<Self, InstallationError> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, InstallationConfigError> {
         if bytes.len() > MAX_CONFIG {
-            return Err(InstallationError(format!(
+            return Err(InstallationConfigError(format!(
                 "has {} bytes, the limit is {MAX_CONFIG}",
                 bytes.len()
             )));
         }
-        let text = std::str::from_utf8(bytes).map_err(|e| InstallationError(e.to_string()))?;
+        let text =
+            std::str::from_utf8(bytes).map_err(|e| InstallationConfigError(e.to_string()))?;
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
         let read: Self =
-            serde_saphyr::from_str(text).map_err(|e| InstallationError(e.to_string()))?;
-        let SignJobs {
+            serde_saphyr::from_str(text).map_err(|e| InstallationConfigError(e.to_string()))?;
+        let SignJobsConfig {
             max_concurrent,
             max_concurrent_per_namespace,
             timeout_seconds,
             ..
         } = read.jobs.sign;
         if max_concurrent == 0 || max_concurrent_per_namespace == 0 || timeout_seconds < 60 {
-            return Err(InstallationError(
-                "jobs.sign: at least one Job must run, for a minute at least".into(),
+            return Err(InstallationConfigError(
+                "jobs.sign: maxConcurrent values must be at least 1, timeoutSeconds at least 60"
+                    .into(),
             ));
         }
         Ok(read)
@@ -277,7 +279,7 @@ mod tests {
             [kube-apiserver]}\nmetrics: {names: true}\n\
             jobs: {imagePullPolicy: IfNotPresent, imagePullSecrets: [{name: pull}], sign: \
             {maxConcurrent: 4, resources: {limits: {memory: 1Gi}}}}\n";
-        let config = Installation::parse(text.as_bytes()).expect("valid");
+        let config = InstallationConfig::parse(text.as_bytes()).expect("valid");
         assert!(
             config.registries[0].plain_http && config.signing.allow_none && config.metrics.names
         );
@@ -305,12 +307,12 @@ mod tests {
             "https://ci.example.com/packgate/platform"
         );
         assert_eq!(
-            Installation::default().namespace_builder("u", "team-a"),
+            InstallationConfig::default().namespace_builder("u", "team-a"),
             "https://packgate.dev/builder/u/namespace/team-a"
         );
         assert_eq!(
-            Installation::parse(b"").expect("empty"),
-            Installation::default()
+            InstallationConfig::parse(b"").expect("empty"),
+            InstallationConfig::default()
         );
     }
 
@@ -325,7 +327,7 @@ mod tests {
             "jobs: {sign: {timeoutSeconds: 59}}",
         ] {
             assert_eq!(
-                Installation::parse(text.as_bytes())
+                InstallationConfig::parse(text.as_bytes())
                     .expect_err(text)
                     .reason(),
                 Reason::InvalidSpec

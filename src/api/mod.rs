@@ -22,7 +22,7 @@ pub const API_VERSION: &str = "packgate.dev/v1alpha1";
 /// The custom resource definitions: a file name, and its YAML.
 ///
 /// Errors: only if a definition cannot be written as YAML, which is a defect.
-pub fn crds() -> Result<Vec<(String, String)>, serde_saphyr::ser::Error> {
+pub fn crd_manifests() -> Result<Vec<(String, String)>, serde_saphyr::ser::Error> {
     [
         PackedBundle::crd(),
         BundlePolicy::crd(),

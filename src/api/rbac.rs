@@ -15,7 +15,7 @@ use k8s_openapi::{
 use serde::Serialize;
 use serde_json::Value;
 
-use super::webhook::{CONFIGURATION, TLS_SECRET};
+use super::webhook::{TLS_SECRET, WEBHOOK_CONFIGURATION_NAME};
 
 /// The namespace that packgate is installed in, unless told otherwise.
 pub const SYSTEM_NAMESPACE: &str = "packgate-system";
@@ -36,14 +36,14 @@ const NAMESPACED: &[&str] = &["packedbundles", "bundlepolicies"];
 
 /// Where packgate is installed, and how its objects are labelled.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Installation {
+pub struct RbacInstallation {
     namespace: String,
     labels: BTreeMap<String, String>,
 }
 
 /// A role or binding as it is sent to the API server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grant {
+pub struct RbacObject {
     /// What it is for: one line.
     pub purpose: &'static str,
     /// The object.
@@ -61,12 +61,12 @@ pub enum RbacError {
     Yaml(#[from] serde_saphyr::ser::Error),
 }
 
-impl Installation {
+impl RbacInstallation {
     /// In this namespace, without helm.
     pub fn in_namespace(namespace: &str) -> Self {
         Self {
             namespace: namespace.to_owned(),
-            labels: labels(&[("app.kubernetes.io/name", "packgate")]),
+            labels: to_label_map(&[("app.kubernetes.io/name", "packgate")]),
         }
     }
 
@@ -74,8 +74,8 @@ impl Installation {
     /// language.
     ///
     /// None of them contains a quote, so that they stay valid inside of YAML strings.
-    pub fn chart() -> Self {
-        let labels = labels(&[
+    pub fn for_helm_chart() -> Self {
+        let labels = to_label_map(&[
             ("app.kubernetes.io/name", "packgate"),
             ("app.kubernetes.io/instance", "{{ .Release.Name }}"),
             ("app.kubernetes.io/version", "{{ .Chart.AppVersion }}"),
@@ -91,144 +91,147 @@ impl Installation {
     /// Every role and binding, in the order in which a reader wants them.
     ///
     /// Errors: only if an object cannot be written as JSON, which is a defect.
-    pub fn grants(&self) -> Result<Vec<Grant>, RbacError> {
+    pub fn rbac_objects(&self) -> Result<Vec<RbacObject>, RbacError> {
         Ok([
-            self.controller()?,
-            self.system_namespace()?,
-            self.webhook()?,
-            self.tenants()?,
-            self.platform_key()?,
-            self.everybody()?,
-            self.users()?,
+            self.controller_cluster_role()?,
+            self.controller_system_role()?,
+            self.webhook_roles()?,
+            self.tenant_secret_role()?,
+            self.platform_key_reader_role()?,
+            self.policy_reader_role()?,
+            self.aggregated_user_roles()?,
         ]
         .concat())
     }
 
-    fn controller(&self) -> Result<Vec<Grant>, RbacError> {
+    fn controller_cluster_role(&self) -> Result<Vec<RbacObject>, RbacError> {
         let role = self.cluster_role(CONTROLLER, &[], controller_rules());
         let binding = ClusterRoleBinding {
-            metadata: self.cluster_wide(CONTROLLER, &[]),
+            metadata: self.cluster_scoped_metadata(CONTROLLER, &[]),
             role_ref: role_ref("ClusterRole", CONTROLLER),
-            subjects: Some(vec![self.account(CONTROLLER)]),
+            subjects: Some(vec![self.service_account_subject(CONTROLLER)]),
         };
         Ok(vec![
-            grant(
+            rbac_object(
                 "The controller, in every namespace: read our kinds, write their status, run Jobs. \
                     It reads no Secrets.",
                 &role,
             )?,
-            grant("Gives it to the controller.", &binding)?,
+            rbac_object("Binds it to the controller.", &binding)?,
         ])
     }
 
-    fn system_namespace(&self) -> Result<Vec<Grant>, RbacError> {
+    fn controller_system_role(&self) -> Result<Vec<RbacObject>, RbacError> {
         let purpose = "The controller, in its own namespace: the platform key, copies of push \
-            credentials, its lease, what it has to sweep.";
+            credentials, its lease, objects to garbage-collect.";
         self.role_with_binding(
             CONTROLLER,
             purpose,
             system_rules(),
-            self.account(CONTROLLER),
-            "Gives it to the controller.",
+            self.service_account_subject(CONTROLLER),
+            "Binds it to the controller.",
         )
     }
 
-    fn webhook(&self) -> Result<Vec<Grant>, RbacError> {
+    fn webhook_roles(&self) -> Result<Vec<RbacObject>, RbacError> {
         let role = self.cluster_role(WEBHOOK, &[], webhook_rules());
         let binding = ClusterRoleBinding {
-            metadata: self.cluster_wide(WEBHOOK, &[]),
+            metadata: self.cluster_scoped_metadata(WEBHOOK, &[]),
             role_ref: role_ref("ClusterRole", WEBHOOK),
-            subjects: Some(vec![self.account(WEBHOOK)]),
+            subjects: Some(vec![self.service_account_subject(WEBHOOK)]),
         };
         let own = vec![
-            named(rule("", &["secrets"], READ), TLS_SECRET),
-            named(
-                rule("coordination.k8s.io", &["leases"], &["get", "patch"]),
+            with_resource_name(policy_rule("", &["secrets"], READ), TLS_SECRET),
+            with_resource_name(
+                policy_rule("coordination.k8s.io", &["leases"], &["get", "patch"]),
                 WEBHOOK,
             ), // tells which policies it carries
         ];
-        let purpose = "The webhook, in its own namespace: its certificate, and the object that \
-            tells which policies it carries.";
+        let purpose = "The webhook, in its own namespace: its serving certificate, and the Lease in which it \
+            reports the policies that it enforces.";
         let mut grants = vec![
-            grant(
-                "The webhook, in every namespace: read policies and the keys that they name, ask \
-                    who may do what. It reads no Secrets.",
+            rbac_object(
+                "The webhook, in every namespace: read policies and the keys that they name, check \
+                    permissions (SubjectAccessReview). It reads no Secrets.",
                 &role,
             )?,
-            grant("Gives it to the webhook.", &binding)?,
+            rbac_object("Binds it to the webhook.", &binding)?,
         ];
         grants.extend(self.role_with_binding(
             WEBHOOK,
             purpose,
             own,
-            self.account(WEBHOOK),
-            "Gives it to the webhook.",
+            self.service_account_subject(WEBHOOK),
+            "Binds it to the webhook.",
         )?);
         Ok(grants)
     }
 
-    fn everybody(&self) -> Result<Vec<Grant>, RbacError> {
+    fn policy_reader_role(&self) -> Result<Vec<RbacObject>, RbacError> {
         let role = self.cluster_role(
             POLICY_READER,
             &[],
-            vec![rule(
+            vec![policy_rule(
                 API_GROUP,
                 &["clusterbundlepolicies", "trustroots"],
                 READ,
             )],
         );
         let binding = ClusterRoleBinding {
-            metadata: self.cluster_wide(POLICY_READER, &[]),
+            metadata: self.cluster_scoped_metadata(POLICY_READER, &[]),
             role_ref: role_ref("ClusterRole", POLICY_READER),
-            subjects: Some(vec![all_users()]),
+            subjects: Some(vec![authenticated_users_subject()]),
         };
         Ok(vec![
-            grant(
-                "What is asked of a bundle: whoever is refused can see why, and get the same \
+            rbac_object(
+                "The cluster's policies: a user whose request is denied can see why, and get the same \
                     verdict on the command line.",
                 &role,
             )?,
-            grant("Lets every user read it.", &binding)?,
+            rbac_object("Binds it to all authenticated users.", &binding)?,
         ])
     }
 
-    fn tenants(&self) -> Result<Vec<Grant>, RbacError> {
-        let role = self.cluster_role(TENANT, &[], vec![rule("", &["secrets"], &["get"])]);
-        Ok(vec![grant(
-            "Reads Secrets. Bound to controller and webhook only in namespaces that say so, by a \
+    fn tenant_secret_role(&self) -> Result<Vec<RbacObject>, RbacError> {
+        let role = self.cluster_role(TENANT, &[], vec![policy_rule("", &["secrets"], &["get"])]);
+        Ok(vec![rbac_object(
+            "Reads Secrets. Bound to controller and webhook only in namespaces that opt in, by a \
                 RoleBinding there; never cluster-wide.",
             &role,
         )?])
     }
 
-    fn platform_key(&self) -> Result<Vec<Grant>, RbacError> {
-        let rules = vec![named(rule("", &["configmaps"], &["get"]), PLATFORM_KEY)];
+    fn platform_key_reader_role(&self) -> Result<Vec<RbacObject>, RbacError> {
+        let rules = vec![with_resource_name(
+            policy_rule("", &["configmaps"], &["get"]),
+            PLATFORM_KEY,
+        )];
         self.role_with_binding(
             PLATFORM_KEY,
-            "The public half of the platform key, to verify with.",
+            "The platform's public key, to verify signatures with.",
             rules,
-            all_users(),
-            "Lets every user read it.",
+            authenticated_users_subject(),
+            "Binds it to all authenticated users.",
         )
     }
 
-    fn users(&self) -> Result<Vec<Grant>, RbacError> {
+    fn aggregated_user_roles(&self) -> Result<Vec<RbacObject>, RbacError> {
         let view = self.cluster_role(
             "packgate-view",
             &["view"],
-            vec![rule(API_GROUP, NAMESPACED, READ)],
+            vec![policy_rule(API_GROUP, NAMESPACED, READ)],
         );
-        let write = rule(
+        let write = policy_rule(
             API_GROUP,
             NAMESPACED,
             &["create", "update", "patch", "delete"],
         );
         let edit = self.cluster_role("packgate-edit", &["admin", "edit"], vec![write]);
         Ok(vec![
-            grant("Added to the cluster's roles view, edit and admin.", &view)?,
-            grant(
-                "Added to the cluster's roles edit and admin. Never status: it is the controller's \
-                    word.",
+            rbac_object("Added to the cluster's roles view, edit and admin.", &view)?,
+            rbac_object(
+                "Added to the cluster's roles edit and admin. Never status: only the controller writes \
+                    it.",
                 &edit,
             )?,
         ])
@@ -241,19 +244,19 @@ impl Installation {
         rules: Vec<PolicyRule>,
         subject: Subject,
         binding_purpose: &'static str,
-    ) -> Result<Vec<Grant>, RbacError> {
+    ) -> Result<Vec<RbacObject>, RbacError> {
         let role = Role {
-            metadata: self.local(name),
+            metadata: self.namespaced_metadata(name),
             rules: Some(rules),
         };
         let binding = RoleBinding {
-            metadata: self.local(name),
+            metadata: self.namespaced_metadata(name),
             role_ref: role_ref("Role", name),
             subjects: Some(vec![subject]),
         };
         Ok(vec![
-            grant(purpose, &role)?,
-            grant(binding_purpose, &binding)?,
+            rbac_object(purpose, &role)?,
+            rbac_object(binding_purpose, &binding)?,
         ])
     }
 
@@ -264,13 +267,13 @@ impl Installation {
         rules: Vec<PolicyRule>,
     ) -> ClusterRole {
         ClusterRole {
-            metadata: self.cluster_wide(name, aggregate_to),
+            metadata: self.cluster_scoped_metadata(name, aggregate_to),
             rules: Some(rules),
             aggregation_rule: None,
         }
     }
 
-    fn cluster_wide(&self, name: &str, aggregate_to: &[&str]) -> ObjectMeta {
+    fn cluster_scoped_metadata(&self, name: &str, aggregate_to: &[&str]) -> ObjectMeta {
         let mut labels = self.labels.clone();
         labels.extend(aggregate_to.iter().map(|role| {
             (
@@ -285,14 +288,14 @@ impl Installation {
         }
     }
 
-    fn local(&self, name: &str) -> ObjectMeta {
+    fn namespaced_metadata(&self, name: &str) -> ObjectMeta {
         ObjectMeta {
             namespace: Some(self.namespace.clone()),
-            ..self.cluster_wide(name, &[])
+            ..self.cluster_scoped_metadata(name, &[])
         }
     }
 
-    fn account(&self, name: &str) -> Subject {
+    fn service_account_subject(&self, name: &str) -> Subject {
         Subject {
             api_group: None,
             kind: "ServiceAccount".to_owned(),
@@ -303,7 +306,7 @@ impl Installation {
 }
 
 /// The command that lets packgate read the Secrets of a namespace.
-pub fn how_to_grant(namespace: &str, system_namespace: &str) -> String {
+pub fn tenant_grant_command(namespace: &str, system_namespace: &str) -> String {
     format!(
         "kubectl create rolebinding packgate-controller --namespace {namespace} --clusterrole \
             {TENANT} \
@@ -315,7 +318,7 @@ pub fn how_to_grant(namespace: &str, system_namespace: &str) -> String {
 /// The grants as one YAML stream, the purpose above each object.
 ///
 /// Errors: only if an object cannot be written as YAML, which is a defect.
-pub fn to_yaml(grants: &[Grant]) -> Result<String, RbacError> {
+pub fn to_yaml(grants: &[RbacObject]) -> Result<String, RbacError> {
     grants
         .iter()
         .map(|grant| {
@@ -328,7 +331,7 @@ pub fn to_yaml(grants: &[Grant]) -> Result<String, RbacError> {
         .collect()
 }
 
-fn all_users() -> Subject {
+fn authenticated_users_subject() -> Subject {
     Subject {
         api_group: Some(RBAC_GROUP.to_owned()),
         kind: "Group".to_owned(),
@@ -339,16 +342,16 @@ fn all_users() -> Subject {
 
 fn webhook_rules() -> Vec<PolicyRule> {
     vec![
-        rule(API_GROUP, POLICIES, READ),
-        rule("", &["configmaps"], READ), // keys and trust roots that policies name
-        rule(
+        policy_rule(API_GROUP, POLICIES, READ),
+        policy_rule("", &["configmaps"], READ), // keys and trust roots that policies name
+        policy_rule(
             "authorization.k8s.io",
             &["subjectaccessreviews"],
             &["create"],
         ),
         PolicyRule {
-            api_groups: Some(owned(&["", "events.k8s.io"])),
-            ..rule("", &["events"], &["create", "patch"])
+            api_groups: Some(to_string_vec(&["", "events.k8s.io"])),
+            ..policy_rule("", &["events"], &["create", "patch"])
         },
     ]
 }
@@ -360,76 +363,76 @@ fn controller_rules() -> Vec<PolicyRule> {
         .collect();
     let status: Vec<&str> = status.iter().map(String::as_str).collect();
     vec![
-        rule(API_GROUP, &["packedbundles"], READ),
-        rule(API_GROUP, &["packedbundles/status"], &["patch"]),
-        rule(API_GROUP, POLICIES, READ),
-        rule(API_GROUP, &status, &["patch"]),
+        policy_rule(API_GROUP, &["packedbundles"], READ),
+        policy_rule(API_GROUP, &["packedbundles/status"], &["patch"]),
+        policy_rule(API_GROUP, POLICIES, READ),
+        policy_rule(API_GROUP, &status, &["patch"]),
         // locks to read, and the lock that a pack Job mounts
-        rule("", &["configmaps"], &["get", "create", "delete"]),
-        rule("", &["pods"], READ), // a Job's report is its Pod's termination message
-        named(rule("", &["namespaces"], &["get"]), "kube-system"), // its UID is the cluster's
-        rule(
+        policy_rule("", &["configmaps"], &["get", "create", "delete"]),
+        policy_rule("", &["pods"], READ), // a Job's report is its Pod's termination message
+        with_resource_name(policy_rule("", &["namespaces"], &["get"]), "kube-system"), // its UID is the cluster's
+        policy_rule(
             "batch",
             &["jobs"],
             &["get", "list", "watch", "create", "delete"],
         ),
         PolicyRule {
-            api_groups: Some(owned(&["", "events.k8s.io"])),
-            ..rule("", &["events"], &["create", "patch"])
+            api_groups: Some(to_string_vec(&["", "events.k8s.io"])),
+            ..policy_rule("", &["events"], &["create", "patch"])
         },
-        rule("", &["events"], &["list"]), // why a Job's Pod was refused: only an event tells
+        policy_rule("", &["events"], &["list"]), // why a Job's Pod was refused: only an event tells
         // The webhook's entries; the chart makes the object.
-        named(
-            rule(
+        with_resource_name(
+            policy_rule(
                 "admissionregistration.k8s.io",
                 &["validatingwebhookconfigurations"],
                 &["get", "list", "watch", "patch"],
             ),
-            CONFIGURATION,
+            WEBHOOK_CONFIGURATION_NAME,
         ),
     ]
 }
 
 fn system_rules() -> Vec<PolicyRule> {
     vec![
-        rule(
+        policy_rule(
             "",
             &["secrets"],
             &["get", "list", "watch", "create", "patch", "delete"],
         ),
         // what to sweep; trust roots and the platform key's public half
-        rule("", &["configmaps"], &["list", "patch"]),
+        policy_rule("", &["configmaps"], &["list", "patch"]),
         // which replicas of the webhook are asked
-        rule("discovery.k8s.io", &["endpointslices"], READ),
-        named(
-            rule(
+        policy_rule("discovery.k8s.io", &["endpointslices"], READ),
+        with_resource_name(
+            policy_rule(
                 "coordination.k8s.io",
                 &["leases"],
                 &["get", "list", "watch", "patch"],
             ),
             WEBHOOK,
         ), // what they carry
-        named(
-            rule("coordination.k8s.io", &["leases"], &["get", "update"]),
+        with_resource_name(
+            policy_rule("coordination.k8s.io", &["leases"], &["get", "update"]),
             CONTROLLER,
         ),
         // the owner of what must go when packgate goes
-        named(rule("", &["serviceaccounts"], &["get"]), CONTROLLER),
+        with_resource_name(policy_rule("", &["serviceaccounts"], &["get"]), CONTROLLER),
     ]
 }
 
-fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {
+fn policy_rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {
     PolicyRule {
-        api_groups: Some(owned(&[group])),
-        resources: Some(owned(resources)),
-        verbs: owned(verbs),
+        api_groups: Some(to_string_vec(&[group])),
+        resources: Some(to_string_vec(resources)),
+        verbs: to_string_vec(verbs),
         ..PolicyRule::default()
     }
 }
 
-fn named(rule: PolicyRule, name: &str) -> PolicyRule {
+fn with_resource_name(rule: PolicyRule, name: &str) -> PolicyRule {
     PolicyRule {
-        resource_names: Some(owned(&[name])),
+        resource_names: Some(to_string_vec(&[name])),
         ..rule
     }
 }
@@ -442,21 +445,21 @@ fn role_ref(kind: &str, name: &str) -> RoleRef {
     }
 }
 
-fn grant(purpose: &'static str, object: &impl Serialize) -> Result<Grant, RbacError> {
-    Ok(Grant {
+fn rbac_object(purpose: &'static str, object: &impl Serialize) -> Result<RbacObject, RbacError> {
+    Ok(RbacObject {
         purpose,
         object: serde_json::to_value(object)?,
     })
 }
 
-fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+fn to_label_map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs
         .iter()
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
         .collect()
 }
 
-fn owned(words: &[&str]) -> Vec<String> {
+fn to_string_vec(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
@@ -464,9 +467,9 @@ fn owned(words: &[&str]) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn grants() -> Vec<Grant> {
-        Installation::in_namespace(SYSTEM_NAMESPACE)
-            .grants()
+    fn grants() -> Vec<RbacObject> {
+        RbacInstallation::in_namespace(SYSTEM_NAMESPACE)
+            .rbac_objects()
             .expect("grants")
     }
 
@@ -552,7 +555,7 @@ mod tests {
     fn a_tenant_gives_get_and_nothing_else() {
         assert_eq!(
             role("ClusterRole", TENANT),
-            [rule("", &["secrets"], &["get"])]
+            [policy_rule("", &["secrets"], &["get"])]
         );
     }
 
@@ -605,9 +608,9 @@ mod tests {
             .collect();
         let status = POLICIES.iter().map(|kind| format!("{kind}/status"));
         let expected: Vec<String> = [
-            owned(&["packedbundles/status"]),
+            to_string_vec(&["packedbundles/status"]),
             status.collect(),
-            owned(&["events", "validatingwebhookconfigurations"]),
+            to_string_vec(&["events", "validatingwebhookconfigurations"]),
         ]
         .concat();
         assert_eq!(changed, expected);
@@ -617,7 +620,10 @@ mod tests {
             .collect();
         assert_eq!(
             namespaces,
-            [named(rule("", &["namespaces"], &["get"]), "kube-system")]
+            [with_resource_name(
+                policy_rule("", &["namespaces"], &["get"]),
+                "kube-system"
+            )]
         );
     }
 
@@ -625,7 +631,10 @@ mod tests {
     fn everybody_reads_one_config_map() {
         assert_eq!(
             role("Role", PLATFORM_KEY),
-            [named(rule("", &["configmaps"], &["get"]), PLATFORM_KEY)]
+            [with_resource_name(
+                policy_rule("", &["configmaps"], &["get"]),
+                PLATFORM_KEY
+            )]
         );
     }
 
@@ -648,7 +657,13 @@ mod tests {
             .into_iter()
             .filter(|rule| resources(rule) == ["secrets"])
             .collect();
-        assert_eq!(secrets, [named(rule("", &["secrets"], READ), TLS_SECRET)]);
+        assert_eq!(
+            secrets,
+            [with_resource_name(
+                policy_rule("", &["secrets"], READ),
+                TLS_SECRET
+            )]
+        );
     }
 
     #[test]
@@ -673,8 +688,8 @@ mod tests {
     #[test]
     fn every_name_of_a_namespace_follows() {
         let text = to_yaml(
-            &Installation::in_namespace("elsewhere")
-                .grants()
+            &RbacInstallation::in_namespace("elsewhere")
+                .rbac_objects()
                 .expect("grants"),
         )
         .expect("YAML");
@@ -686,7 +701,12 @@ mod tests {
 
     #[test]
     fn expressions_of_the_chart_stand_in_yaml_strings() {
-        let text = to_yaml(&Installation::chart().grants().expect("grants")).expect("YAML");
+        let text = to_yaml(
+            &RbacInstallation::for_helm_chart()
+                .rbac_objects()
+                .expect("grants"),
+        )
+        .expect("YAML");
         for line in text.lines().filter(|line| line.contains("{{")) {
             let value = line.split_once(": ").expect("a field").1;
             assert!(

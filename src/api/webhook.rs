@@ -5,24 +5,24 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 
 /// Name of the ValidatingWebhookConfiguration. The chart makes it, without entries.
-pub const CONFIGURATION: &str = "packgate";
+pub const WEBHOOK_CONFIGURATION_NAME: &str = "packgate";
 /// The Secret with the certificate: `tls.crt`, `tls.key`, and the authorities that API servers are
 /// told of.
 pub const TLS_SECRET: &str = "packgate-webhook-tls";
 /// The Service that the API server calls.
-pub const SERVICE: &str = "packgate-webhook";
+pub const WEBHOOK_SERVICE_NAME: &str = "packgate-webhook";
 
 /// The path of reviews of PackedBundles.
-pub const PACKED_BUNDLES: &str = "/packedbundles";
+pub const PACKED_BUNDLES_PATH: &str = "/packedbundles";
 /// The path of reviews of policies.
-pub const POLICIES: &str = "/policies";
+pub const POLICIES_PATH: &str = "/policies";
 /// The path of reviews of whatever uses images.
-pub const USES: &str = "/uses";
+pub const IMAGE_USES_PATH: &str = "/uses";
 
 /// Annotation of the certificate's Secret: when it ends.
-pub const NOT_AFTER: &str = "packgate.dev/not-after";
+pub const NOT_AFTER_ANNOTATION: &str = "packgate.dev/not-after";
 /// Annotation of the certificate's Secret: any new text asks for a new certificate now.
-pub const ROTATE_REQUESTED: &str = "packgate.dev/rotate-requested-at";
+pub const ROTATE_REQUESTED_ANNOTATION: &str = "packgate.dev/rotate-requested-at";
 
 /// Annotation of the Lease: the policies that a replica carries.
 pub fn replica_annotation(replica: &str) -> String {
@@ -30,19 +30,19 @@ pub fn replica_annotation(replica: &str) -> String {
 }
 
 /// The replica that an annotation is of.
-pub fn replica_of(annotation: &str) -> Option<&str> {
+pub fn replica_from_annotation(annotation: &str) -> Option<&str> {
     annotation.strip_prefix(REPLICA)
 }
 
 const REPLICA: &str = "replica.packgate.dev/";
 
 /// When the certificate ends that is in use.
-pub fn not_after(secret: &Secret) -> Option<Timestamp> {
+pub fn certificate_not_after(secret: &Secret) -> Option<Timestamp> {
     secret
         .metadata
         .annotations
         .as_ref()?
-        .get(NOT_AFTER)?
+        .get(NOT_AFTER_ANNOTATION)?
         .parse()
         .ok()
 }

@@ -9,9 +9,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[command(name = "packgate", version, propagate_version = true, after_help = EXAMPLES, max_term_width = 120)]
 pub(super) struct Cli {
     #[command(flatten)]
-    pub(super) global: Global,
+    pub(super) global: GlobalArgs,
     #[command(subcommand)]
-    pub(super) command: Command,
+    pub(super) command: CliCommand,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -27,10 +27,10 @@ contradict a digest or format, 70 our bug.";
 /// Options of every verb.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Global options")]
-pub(super) struct Global {
+pub(super) struct GlobalArgs {
     /// What is printed on stdout: text for people, or one JSON document
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Text)]
-    pub(super) output: Format,
+    #[arg(short, long, global = true, value_enum, default_value_t = CliOutputFormat::Text)]
+    pub(super) output: CliOutputFormat,
     /// Speak plain HTTP with these registries, for tests and closed networks; without a host, with
     /// the only one that the command uses
     #[arg(long, global = true, value_name = "HOST,…", num_args = 0..=1, require_equals = true, value_delimiter = ',', default_missing_value = "")]
@@ -50,12 +50,12 @@ pub(super) struct Global {
     /// No progress on stderr
     #[arg(short, long, global = true)]
     pub(super) quiet: bool,
-    /// Log to stderr what is being done; twice for more
+    /// Verbose log on stderr; twice for more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(super) verbose: u8,
     #[arg(long, hide = true, env = "DOCKER_CONFIG", global = true)]
     pub(super) docker_config_dir: Option<PathBuf>,
-    /// Where trust roots of TUF repositories are kept [default: $XDG_CACHE_HOME/packgate or
+    /// Cache directory for the trust roots of TUF repositories [default: $XDG_CACHE_HOME/packgate or
     /// ~/.cache/packgate]
     #[arg(long, global = true, value_name = "DIR", env = "PACKGATE_CACHE_DIR")]
     pub(super) cache_dir: Option<PathBuf>,
@@ -67,17 +67,17 @@ pub(super) struct Global {
 
 /// What a result is printed as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
+pub(super) enum CliOutputFormat {
     Text,
     Json,
 }
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+pub(super) enum CliCommand {
     /// Fetch what a lock names and pack it into a bundle; sign and attest it when a key is given
     Pack(super::pack::PackArgs),
-    /// Predict the digest that packing will give, fetching nothing
+    /// Predict the digest that packing will give, without fetching anything
     Plan(super::plan::PlanArgs),
     /// Make, check or refresh a lockfile: digests, sizes, and what the layers will be
     Lock(super::lock::LockArgs),
@@ -89,20 +89,20 @@ pub(super) enum Command {
     Sign(super::sign::SignArgs),
     /// Attach a signed attestation
     Attest(super::attest::AttestArgs),
-    /// Say whether admission would let a bundle pass, and why
+    /// Verify a bundle against keys or policies as admission would, and report why
     Verify(super::verify::VerifyArgs),
     /// Copy a bundle with its signatures and attestations
     Copy(super::copy::CopyArgs),
-    /// Sigstore bundles beside files, as the conformance suite of Sigstore asks its clients for
+    /// Make detached Sigstore bundles of files as the Sigstore conformance suite does, and verify
     /// them
     Sigstore(super::sigstore::SigstoreArgs),
     /// Make and show signing keys
     Keys(super::keys::KeysArgs),
     /// Validate policies off-line
     Policy(super::policy::PolicyArgs),
-    /// Bring PackedBundles to what they say, in a cluster
+    /// Run the operator: reconcile PackedBundles in a cluster
     Controller(super::controller::ControllerArgs),
-    /// Answer admission reviews in a cluster: what a policy does not allow is refused
+    /// Run the admission webhook: deny what the policies of the cluster do not allow
     Webhook(super::webhook::WebhookArgs),
     /// Run one step of a PackedBundle, as the controller's Jobs do
     Job(super::job::JobArgs),

@@ -7,18 +7,18 @@ use serde_json::json;
 
 use super::{
     certificate::CertificateArgs,
-    context::Context,
-    endorser::{EndorserArgs, Given},
+    context::CliContext,
+    endorser::{BundleSignerArgs, SelectedSigner},
     exit::CliError,
-    lockfile::Input,
-    output::Done,
+    lockfile::InputFile,
+    output::CommandResult,
     pack::subject_name,
-    signer::FormArg,
+    signer::SignatureFormatArg,
 };
 use crate::{
-    core::{class::Reason, predicate, reference::Location},
+    core::{class::Reason, predicate, reference::BundleLocation},
     service::{
-        sign::{self, Claim},
+        sign::{self, AttestationClaim},
         sign_beside,
     },
 };
@@ -32,57 +32,62 @@ const EXAMPLES: &str = "Examples:
 #[command(after_help = EXAMPLES)]
 pub(super) struct AttestArgs {
     /// What the attestation is about: the digest that the reference names now
-    reference: Location,
+    reference: BundleLocation,
     /// The predicate, a JSON document, or - for stdin
     #[arg(long, value_name = "FILE")]
     predicate: PathBuf,
     /// The predicate's type: a URI, or slsaprovenance1, spdxjson, cyclonedx, custom …
     #[arg(long = "type", value_name = "URI")]
     predicate_type: String,
-    /// How it is stored: as a Sigstore bundle that refers to it, or, for tools that know nothing
-    /// newer, under cosign's older tag beside it
-    #[arg(long = "signature-format", value_enum, ignore_case = true, value_name = "Bundle|Legacy", default_value_t = FormArg::Bundle, hide_possible_values = true)]
-    form: FormArg,
+    /// Signature format: a Sigstore bundle attached as an OCI referrer, or, for older tools,
+    /// cosign's tag-based format (sha256-….att)
+    #[arg(long = "signature-format", value_enum, ignore_case = true, value_name = "Bundle|Legacy", default_value_t = SignatureFormatArg::Bundle, hide_possible_values = true)]
+    form: SignatureFormatArg,
     #[command(flatten)]
-    signer: EndorserArgs,
+    signer: BundleSignerArgs,
     #[command(flatten)]
     certificate: CertificateArgs,
 }
 
-pub(super) async fn run(args: AttestArgs, context: &Context) -> Result<Done, CliError> {
+pub(super) async fn run_attest(
+    args: AttestArgs,
+    context: &CliContext,
+) -> Result<CommandResult, CliError> {
     let given = args
         .signer
-        .given(args.form, &args.certificate, context)
+        .signer_for_format(args.form, &args.certificate, context)
         .await?;
     let limits = context.limits();
-    let input = Input::read(
+    let input = InputFile::read_limited(
         &args.predicate,
         limits.sigstore_bundle_bytes,
         Reason::LimitExceeded,
     )?;
-    let predicate =
-        predicate::parse(&input.bytes, limits).map_err(|error| input.blame(error.into()))?;
-    let predicate_type = predicate::type_uri(&args.predicate_type)?;
-    let target = context.open(&args.reference)?;
+    let predicate = predicate::parse_predicate(&input.bytes, limits)
+        .map_err(|error| input.prefix_file_name(error.into()))?;
+    let predicate_type = predicate::predicate_type_uri(&args.predicate_type)?;
+    let target = context.open_target(&args.reference)?;
     let subject = target
-        .resolve(&args.reference.selector(), limits)
+        .resolve_manifest(&args.reference.tag_or_digest(), limits)
         .await?
         .descriptor;
     let name = subject_name(&args.reference, None);
-    let claim = Claim {
+    let claim = AttestationClaim {
         subject_name: &name,
         predicate_type: &predicate_type,
         predicate,
     };
     let referrer = match given {
-        Given::Endorser(signer) => {
-            sign::attest(&*target, &subject, claim, &*signer, context.clock())
+        SelectedSigner::Bundle(signer) => {
+            sign::attest_subject(&*target, &subject, claim, &*signer, context.clock())
                 .await?
                 .digest
         }
-        Given::Key(signer) => sign_beside::attest(&*target, &subject, claim, &*signer).await?,
+        SelectedSigner::Legacy(signer) => {
+            sign_beside::attest_with_cosign_tag(&*target, &subject, claim, &*signer).await?
+        }
     };
-    target.finish().await?;
+    target.commit_changes().await?;
     let reference = args.reference.with_digest(subject.digest).to_string();
     let fields = json!({
         "reference": reference,
@@ -90,5 +95,5 @@ pub(super) async fn run(args: AttestArgs, context: &Context) -> Result<Done, Cli
         "predicateType": predicate_type,
         "referrer": referrer,
     });
-    Done::new(referrer.to_string(), "AttestResult", fields)
+    CommandResult::new(referrer.to_string(), "AttestResult", fields)
 }

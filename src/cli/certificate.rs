@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{exit::CliError, lockfile::Input};
+use super::{exit::CliError, lockfile::InputFile};
 use crate::{
     core::class::Reason,
-    signing::{Certified, MAX_CHAIN, Signer},
+    signing::{CertificateSigner, MAX_CHAIN, Signer},
 };
 
 /// Which certificate goes with the key.
@@ -26,13 +26,16 @@ impl CertificateArgs {
     }
 
     /// The signer with its certificate, if one was given.
-    pub(super) fn with(&self, signer: Box<dyn Signer>) -> Result<Box<dyn Signer>, CliError> {
+    pub(super) fn attach_certificate(
+        &self,
+        signer: Box<dyn Signer>,
+    ) -> Result<Box<dyn Signer>, CliError> {
         let Some(path) = &self.certificate else {
             return Ok(signer);
         };
-        let input = Input::read(path, MAX_CHAIN, Reason::NoSigner)?;
-        let certified =
-            Certified::new(signer, &input.bytes).map_err(|error| input.blame(error.into()))?;
+        let input = InputFile::read_limited(path, MAX_CHAIN, Reason::NoSigner)?;
+        let certified = CertificateSigner::new(signer, &input.bytes)
+            .map_err(|error| input.prefix_file_name(error.into()))?;
         Ok(Box::new(certified))
     }
 }

@@ -9,21 +9,21 @@ use kube::{Api, Client, api::ListParams};
 
 use super::{
     exit::CliError,
-    in_cluster::{admission_http_options, client, http_options},
-    registries::Registries,
+    in_cluster::{admission_http_options, cluster_http_options, kube_client},
+    registries::RegistryClients,
 };
 use crate::{
     api::{
         bundle_policy::{
-            BundlePolicy, ClusterBundlePolicy, ConfigMapData, Gathered, KindRef, PolicyObject,
-            SourceKind,
+            BundlePolicy, ClusterBundlePolicy, ConfigMapData, ConfigObjectKind, ConfigObjectRef,
+            PolicyInputs, PolicyObject,
         },
-        installation::Installation,
+        installation::InstallationConfig,
         rbac::SYSTEM_NAMESPACE,
         trust_root::TrustRoot,
     },
-    core::{class::Reason, job::Registry, policy::Policy},
-    http::{Discretion, HttpOptions},
+    core::{class::Reason, job::JobRegistry, policy::Policy},
+    http::{ConnectionErrorDetail, HttpOptions},
 };
 
 /// Where the chart writes its values.
@@ -32,28 +32,29 @@ const CONFIG: (&str, &str) = ("packgate-config", "config.yaml");
 const CA_KEY: &str = "ca.crt";
 
 /// A cluster, as its users see it.
-pub(super) struct Cluster {
+pub(super) struct ClusterClient {
     client: Client,
-    installation: Installation,
+    installation: InstallationConfig,
 }
 
-impl Cluster {
+impl ClusterClient {
     /// The cluster of the current kubeconfig. What may not be read of its configuration has every
     /// default.
-    pub(super) async fn connect() -> Result<Self, CliError> {
-        let client = client().await?;
-        let installation = match config_map(&client, SYSTEM_NAMESPACE, CONFIG.0, CONFIG.1).await {
-            Ok(Some(text)) => Installation::parse(text.as_bytes())?,
-            Ok(None) => Installation::default(),
-            Err(error) => {
-                tracing::warn!(
-                    %error,
-                    "packgate's configuration in this cluster cannot be read; registries are \
-                        reached with every default"
-                );
-                Installation::default()
-            }
-        };
+    pub(super) async fn connect_to_cluster() -> Result<Self, CliError> {
+        let client = kube_client().await?;
+        let installation =
+            match read_config_map_key(&client, SYSTEM_NAMESPACE, CONFIG.0, CONFIG.1).await {
+                Ok(Some(text)) => InstallationConfig::parse(text.as_bytes())?,
+                Ok(None) => InstallationConfig::default(),
+                Err(error) => {
+                    tracing::warn!(
+                        %error,
+                        "packgate's configuration in this cluster cannot be read; registries are \
+                            accessed with the default settings"
+                    );
+                    InstallationConfig::default()
+                }
+            };
         Ok(Self {
             client,
             installation,
@@ -61,12 +62,12 @@ impl Cluster {
     }
 
     /// How long a review may take.
-    pub(super) fn deadline(&self) -> Duration {
-        self.installation.webhook.deadline()
+    pub(super) fn admission_deadline(&self) -> Duration {
+        self.installation.webhook.review_deadline()
     }
 
     /// The cluster's policies, and those of the namespace, as the webhook has them.
-    pub(super) async fn policies(
+    pub(super) async fn list_policies(
         &self,
         namespace: Option<&str>,
         now: Timestamp,
@@ -74,7 +75,8 @@ impl Cluster {
         let cluster = Api::<ClusterBundlePolicy>::all(self.client.clone())
             .list(&ListParams::default())
             .await;
-        let cluster = cluster.map_err(|error| failed("ClusterBundlePolicies", &error))?;
+        let cluster =
+            cluster.map_err(|error| cluster_read_error("ClusterBundlePolicies", &error))?;
         let mut policies: Vec<_> = cluster
             .items
             .into_iter()
@@ -84,81 +86,89 @@ impl Cluster {
             let own = Api::<BundlePolicy>::namespaced(self.client.clone(), namespace)
                 .list(&ListParams::default())
                 .await;
-            let own = own.map_err(|error| failed("BundlePolicies", &error))?;
+            let own = own.map_err(|error| cluster_read_error("BundlePolicies", &error))?;
             policies.extend(
                 own.items
                     .into_iter()
                     .map(|policy| PolicyObject::Namespaced(Arc::new(policy))),
             );
         }
-        let gathered = self.gather(policies).await?;
-        Ok(gathered.compile(SYSTEM_NAMESPACE, now).policies().to_vec())
+        let gathered = self.resolve_policy_inputs(policies).await?;
+        Ok(gathered
+            .compile_snapshot(SYSTEM_NAMESPACE, now)
+            .policies()
+            .to_vec())
     }
 
     /// Registries, reached as the webhook does.
-    pub(super) async fn registries(&self) -> Result<Registries, CliError> {
+    pub(super) async fn registry_clients(&self) -> Result<RegistryClients, CliError> {
         let mut known = Vec::new();
         for registry in &self.installation.registries {
             let ca = match &registry.ca_ref {
-                Some(KindRef {
-                    kind: SourceKind::ConfigMap,
+                Some(ConfigObjectRef {
+                    kind: ConfigObjectKind::ConfigMap,
                     name,
                 }) => {
-                    let found = config_map(&self.client, SYSTEM_NAMESPACE, name, CA_KEY).await;
+                    let found =
+                        read_config_map_key(&self.client, SYSTEM_NAMESPACE, name, CA_KEY).await;
                     found.map_err(|error| {
-                        failed(&format!("ConfigMap {SYSTEM_NAMESPACE}/{name}"), &error)
+                        cluster_read_error(&format!("ConfigMap {SYSTEM_NAMESPACE}/{name}"), &error)
                     })?
                 }
                 // A person is not expected to read Secrets of packgate's own namespace; --ca-file
                 // says the same.
-                Some(KindRef {
-                    kind: SourceKind::Secret,
+                Some(ConfigObjectRef {
+                    kind: ConfigObjectKind::Secret,
                     ..
                 })
                 | None => None,
             };
-            known.push(Registry {
+            known.push(JobRegistry {
                 host: registry.host.clone(),
                 plain_http: registry.plain_http,
                 ca,
             });
         }
-        let options = admission_http_options(http_options(&[])?.addresses);
-        Registries::new(
+        let options = admission_http_options(cluster_http_options(&[])?.addresses);
+        RegistryClients::new(
             &known,
             &HttpOptions {
-                discretion: Discretion::Cause,
+                connection_error_detail: ConnectionErrorDetail::FullCause,
                 ..options
             },
         )
     }
 
-    async fn gather(&self, policies: Vec<PolicyObject>) -> Result<Gathered, CliError> {
+    async fn resolve_policy_inputs(
+        &self,
+        policies: Vec<PolicyObject>,
+    ) -> Result<PolicyInputs, CliError> {
         let needs_roots = policies
             .iter()
-            .any(|policy| !policy.needs().trust_roots.is_empty());
-        let mut gathered = Gathered {
+            .any(|policy| !policy.referenced_names().trust_roots.is_empty());
+        let mut gathered = PolicyInputs {
             policies,
-            ..Gathered::default()
+            ..PolicyInputs::default()
         };
         if needs_roots {
             let roots = Api::<TrustRoot>::all(self.client.clone())
                 .list(&ListParams::default())
                 .await;
-            gathered.trust_roots = roots.map_err(|error| failed("TrustRoots", &error))?.items;
+            gathered.trust_roots = roots
+                .map_err(|error| cluster_read_error("TrustRoots", &error))?
+                .items;
         }
-        for (namespace, name) in gathered.needed(SYSTEM_NAMESPACE) {
+        for (namespace, name) in gathered.needed_config_maps(SYSTEM_NAMESPACE) {
             let maps = Api::<ConfigMap>::namespaced(self.client.clone(), &namespace);
-            let map = maps
-                .get_opt(&name)
-                .await
-                .map_err(|error| failed(&format!("ConfigMap {namespace}/{name}"), &error))?;
+            let map = maps.get_opt(&name).await.map_err(|error| {
+                cluster_read_error(&format!("ConfigMap {namespace}/{name}"), &error)
+            })?;
             let data = |map: ConfigMap| map.data.unwrap_or_default();
             let read = |data: BTreeMap<String, String>| {
                 if namespace == SYSTEM_NAMESPACE {
                     ConfigMapData::from(data)
                 } else {
-                    ConfigMapData::of_namespace(data)
+                    ConfigMapData::with_policy_keys_only(data)
                 }
             };
             let found = map.map(data).map(read);
@@ -168,7 +178,7 @@ impl Cluster {
     }
 }
 
-async fn config_map(
+async fn read_config_map_key(
     client: &Client,
     namespace: &str,
     name: &str,
@@ -182,7 +192,7 @@ async fn config_map(
         .and_then(|mut data| data.remove(key)))
 }
 
-fn failed(what: &str, error: &kube::Error) -> CliError {
+fn cluster_read_error(what: &str, error: &kube::Error) -> CliError {
     let reason = match error {
         kube::Error::Api(status) if status.is_forbidden() => Reason::InvalidSpec,
         _ => Reason::RegistryUnavailable,
@@ -194,18 +204,21 @@ fn failed(what: &str, error: &kube::Error) -> CliError {
 }
 
 /// What a verdict of a cluster depends on beside the bundle.
-pub(super) struct InForce {
+pub(super) struct ClusterAdmissionSettings {
     pub policies: Vec<Policy>,
-    pub registries: Arc<Registries>,
+    pub registries: Arc<RegistryClients>,
     pub deadline: Duration,
 }
 
 /// Reads everything.
-pub(super) async fn in_force(namespace: Option<&str>, now: Timestamp) -> Result<InForce, CliError> {
-    let cluster = Cluster::connect().await?;
-    Ok(InForce {
-        policies: cluster.policies(namespace, now).await?,
-        registries: Arc::new(cluster.registries().await?),
-        deadline: cluster.deadline(),
+pub(super) async fn load_admission_settings(
+    namespace: Option<&str>,
+    now: Timestamp,
+) -> Result<ClusterAdmissionSettings, CliError> {
+    let cluster = ClusterClient::connect_to_cluster().await?;
+    Ok(ClusterAdmissionSettings {
+        policies: cluster.list_policies(namespace, now).await?,
+        registries: Arc::new(cluster.registry_clients().await?),
+        deadline: cluster.admission_deadline(),
     })
 }

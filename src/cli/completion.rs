@@ -4,7 +4,7 @@ use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 use serde_json::json;
 
-use super::{args::Cli, exit::CliError, output::Done};
+use super::{args::Cli, exit::CliError, output::CommandResult};
 
 const EXAMPLES: &str = "Examples:
   packgate completion bash > ~/.local/share/bash-completion/completions/packgate
@@ -18,11 +18,11 @@ pub(super) struct CompletionArgs {
     shell: Shell,
 }
 
-pub(super) fn run(args: &CompletionArgs) -> Result<Done, CliError> {
+pub(super) fn run_completion(args: &CompletionArgs) -> Result<CommandResult, CliError> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "packgate", &mut script);
     let script = String::from_utf8(script).map_err(|e| CliError::internal(e.to_string()))?;
-    Done::new(
+    CommandResult::new(
         script.clone(),
         "Completion",
         json!({"shell": args.shell.to_string(), "script": script}),

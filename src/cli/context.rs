@@ -6,49 +6,50 @@ use std::{
 };
 
 use super::{
-    args::Global, exit::CliError, plain_http::PlainHttp, progress::Shown, registries::Registries,
+    args::GlobalArgs, exit::CliError, plain_http::PlainHttp, progress::TerminalProgress,
+    registries::RegistryClients,
 };
 use crate::{
     clock::{Clock, SystemClock},
     core::{
-        limits::Limits,
-        reference::{Location, Repository},
+        limits::InputLimits,
+        reference::{BundleLocation, ImageRepository},
     },
-    fetch::{FileOrigin, HttpOrigin, Origins, Outside, RegistryOrigin},
+    fetch::{FileOrigin, HttpOrigin, OriginDispatcher, OutsideFolderPolicy, RegistryOrigin},
     http::{HttpClient, HttpOptions},
     oci::{
-        ArchiveTarget, LayoutTarget, Store, Target,
-        auth::{Anonymous, CredentialStore, DockerConfig},
-        remote::RemoteTarget,
+        ContentTarget, LocalContentStore, OciArchiveTarget, OciLayoutTarget,
+        auth::{AnonymousCredentials, CredentialStore, DockerConfig},
+        remote::RegistryTarget,
     },
-    service::progress::{Progress, Silent},
-    trust::FileCache,
+    service::progress::{Progress, SilentProgress},
+    trust::FileTrustCache,
 };
 
 /// What every verb needs.
-pub(super) struct Context {
-    global: Global,
+pub(super) struct CliContext {
+    global: GlobalArgs,
     http: OnceLock<HttpClient>,
     plain_http: OnceLock<PlainHttp>,
     credentials: OnceLock<Arc<dyn CredentialStore>>,
     clock: SystemClock,
-    limits: Limits,
+    limits: InputLimits,
 }
 
-impl Context {
-    pub(super) const fn new(global: Global) -> Self {
+impl CliContext {
+    pub(super) const fn new(global: GlobalArgs) -> Self {
         Self {
             global,
             http: OnceLock::new(),
             plain_http: OnceLock::new(),
             credentials: OnceLock::new(),
             clock: SystemClock,
-            limits: Limits::DEFAULT,
+            limits: InputLimits::DEFAULT,
         }
     }
 
     /// The options that every verb has.
-    pub(super) const fn global(&self) -> &Global {
+    pub(super) const fn global_args(&self) -> &GlobalArgs {
         &self.global
     }
 
@@ -56,75 +57,100 @@ impl Context {
         &self.clock
     }
 
-    pub(super) const fn limits(&self) -> &Limits {
+    pub(super) const fn limits(&self) -> &InputLimits {
         &self.limits
     }
 
-    pub(super) fn progress(&self) -> Arc<dyn Progress> {
+    pub(super) fn progress_reporter(&self) -> Arc<dyn Progress> {
         if self.global.quiet {
-            Arc::new(Silent)
+            Arc::new(SilentProgress)
         } else {
-            Arc::new(Shown::new())
+            Arc::new(TerminalProgress::new())
         }
     }
 
     /// Requests that went out so far.
-    pub(super) fn requests(&self) -> u64 {
-        self.http.get().map_or(0, HttpClient::requests)
+    pub(super) fn request_count(&self) -> u64 {
+        self.http.get().map_or(0, HttpClient::request_count)
     }
 
     /// Options that weaken every answer.
     pub(super) fn unsafe_settings(&self) -> Vec<String> {
         let plain = (!self.global.plain_http.is_empty())
-            .then(|| "plain HTTP: nobody knows who the registry is".to_owned());
+            .then(|| "plain HTTP: the registry is not authenticated".to_owned());
         plain.into_iter().collect()
     }
 
     /// A place that must be there already.
-    pub(super) fn open(&self, location: &Location) -> Result<Arc<dyn Target>, CliError> {
+    pub(super) fn open_target(
+        &self,
+        location: &BundleLocation,
+    ) -> Result<Arc<dyn ContentTarget>, CliError> {
         Ok(match location {
-            Location::Registry(reference) => Arc::new(self.remote(&reference.repository)?),
-            Location::Layout(local) => Arc::new(LayoutTarget::open(&local.path)?),
-            Location::Archive(local) => Arc::new(ArchiveTarget::open(&local.path)?),
+            BundleLocation::Registry(reference) => {
+                Arc::new(self.open_remote_target(&reference.repository)?)
+            }
+            BundleLocation::Layout(local) => Arc::new(OciLayoutTarget::open_layout(&local.path)?),
+            BundleLocation::Archive(local) => {
+                Arc::new(OciArchiveTarget::open_archive(&local.path)?)
+            }
         })
     }
 
     /// A place that is written to, made if it is not there.
-    pub(super) fn create(&self, location: &Location) -> Result<Arc<dyn Target>, CliError> {
-        match Self::create_store(location)? {
+    pub(super) fn create_target(
+        &self,
+        location: &BundleLocation,
+    ) -> Result<Arc<dyn ContentTarget>, CliError> {
+        match Self::create_local_store(location)? {
             Some(store) => Ok(store),
-            None => self.open(location),
+            None => self.open_target(location),
         }
     }
 
     /// The same, if it is on this machine.
-    pub(super) fn create_store(location: &Location) -> Result<Option<Arc<dyn Store>>, CliError> {
+    pub(super) fn create_local_store(
+        location: &BundleLocation,
+    ) -> Result<Option<Arc<dyn LocalContentStore>>, CliError> {
         Ok(match location {
-            Location::Registry(_) => None,
-            Location::Layout(local) => Some(Arc::new(LayoutTarget::open_or_create(&local.path)?)),
-            Location::Archive(local) => Some(Arc::new(ArchiveTarget::open_or_create(&local.path)?)),
+            BundleLocation::Registry(_) => None,
+            BundleLocation::Layout(local) => {
+                Some(Arc::new(OciLayoutTarget::open_or_create(&local.path)?))
+            }
+            BundleLocation::Archive(local) => {
+                Some(Arc::new(OciArchiveTarget::open_or_create(&local.path)?))
+            }
         })
     }
 
     /// Where the artifacts of a lock in `folder` come from.
-    pub(super) fn origins(&self, folder: PathBuf, outside: Outside) -> Result<Origins, CliError> {
-        let http = Arc::new(HttpOrigin::new(self.http()?));
+    pub(super) fn artifact_origins(
+        &self,
+        folder: PathBuf,
+        outside: OutsideFolderPolicy,
+    ) -> Result<OriginDispatcher, CliError> {
+        let http = Arc::new(HttpOrigin::new(self.http_client()?));
         let registry = Arc::new(RegistryOrigin::new(
-            self.registries()?.with(self.credentials()?),
+            self.registry_clients()?
+                .with_credentials(self.registry_credentials()?),
         ));
-        Ok(Origins {
+        Ok(OriginDispatcher {
             file: Arc::new(FileOrigin::new(folder, outside)),
             http,
             registry,
         })
     }
 
-    fn remote(&self, repository: &Repository) -> Result<RemoteTarget, CliError> {
-        self.registries()?.open(repository, self.credentials()?)
+    fn open_remote_target(&self, repository: &ImageRepository) -> Result<RegistryTarget, CliError> {
+        self.registry_clients()?
+            .open_target(repository, self.registry_credentials()?)
     }
 
-    fn registries(&self) -> Result<Registries, CliError> {
-        Ok(Registries::alike(self.http()?, self.plain_http()?))
+    fn registry_clients(&self) -> Result<RegistryClients, CliError> {
+        Ok(RegistryClients::from_shared_client(
+            self.http_client()?,
+            self.plain_http()?,
+        ))
     }
 
     fn plain_http(&self) -> Result<PlainHttp, CliError> {
@@ -138,24 +164,27 @@ impl Context {
     /// Refuses a --plain-http that does not say which of the registries that a command will speak
     /// with it is for. Before anything is sent: the first of them could be one that keeps its
     /// secrets behind TLS.
-    pub(super) fn speaks_with<'a>(
+    pub(super) fn check_plain_http_hosts<'a>(
         &self,
         hosts: impl IntoIterator<Item = &'a str>,
     ) -> Result<(), CliError> {
-        self.plain_http()?.check(hosts)
+        self.plain_http()?.check_hosts(hosts)
     }
 
     /// The client of this command.
-    pub(super) fn http(&self) -> Result<HttpClient, CliError> {
+    pub(super) fn http_client(&self) -> Result<HttpClient, CliError> {
         if let Some(client) = self.http.get() {
             return Ok(client.clone());
         }
-        let client = self.client(HttpOptions::default())?;
+        let client = self.build_http_client(HttpOptions::default())?;
         Ok(self.http.get_or_init(|| client).clone())
     }
 
     /// Another client, that trusts --ca-file too.
-    pub(super) fn client(&self, mut options: HttpOptions) -> Result<HttpClient, CliError> {
+    pub(super) fn build_http_client(
+        &self,
+        mut options: HttpOptions,
+    ) -> Result<HttpClient, CliError> {
         if let Some(path) = &self.global.ca_file {
             let pem = std::fs::read(path)
                 .map_err(|e| CliError::invalid(format!("{}: {e}", path.display())))?;
@@ -165,8 +194,8 @@ impl Context {
     }
 
     /// Where trust roots of TUF repositories are kept.
-    pub(super) fn trust_cache(&self) -> Result<FileCache, CliError> {
-        let Global {
+    pub(super) fn trust_cache(&self) -> Result<FileTrustCache, CliError> {
+        let GlobalArgs {
             cache_dir,
             xdg_cache_home,
             home,
@@ -182,13 +211,13 @@ impl Context {
             .or_else(|| home.as_ref().map(|home| home.join(".cache/packgate")));
         let nowhere = || {
             CliError::invalid(
-                "there is no folder to keep trust roots in; name one with --cache-dir",
+                "there is no cache directory for trust roots; name one with --cache-dir",
             )
         };
-        Ok(FileCache::new(folder.ok_or_else(nowhere)?.join("tuf")))
+        Ok(FileTrustCache::new(folder.ok_or_else(nowhere)?.join("tuf")))
     }
 
-    fn credentials(&self) -> Result<Arc<dyn CredentialStore>, CliError> {
+    fn registry_credentials(&self) -> Result<Arc<dyn CredentialStore>, CliError> {
         if let Some(store) = self.credentials.get() {
             return Ok(Arc::clone(store));
         }
@@ -197,11 +226,11 @@ impl Context {
     }
 
     /// What --registry-config says, and nothing that lies about in this machine's home folder.
-    pub(super) fn named_credentials(&self) -> Result<Arc<dyn CredentialStore>, CliError> {
+    pub(super) fn explicit_credentials(&self) -> Result<Arc<dyn CredentialStore>, CliError> {
         if self.global.registry_config.is_some() {
-            self.credentials()
+            self.registry_credentials()
         } else {
-            Ok(Arc::new(Anonymous))
+            Ok(Arc::new(AnonymousCredentials))
         }
     }
 
@@ -217,7 +246,7 @@ impl Context {
             (None, Some(folder)) if folder.join("config.json").exists() => {
                 folder.join("config.json")
             }
-            _ => return Ok(Arc::new(Anonymous)),
+            _ => return Ok(Arc::new(AnonymousCredentials)),
         };
         let bytes = std::fs::read(&path)
             .map_err(|e| CliError::invalid(format!("{}: {e}", path.display())))?;

@@ -10,16 +10,17 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     exit::CliError,
     in_cluster::{
-        client, http_options, not_served, open_registries, open_trust, read_config, stop_on_signal,
+        cluster_http_options, kube_client, open_registries, open_trust_source, read_config,
+        server_ended_error, stop_on_signal,
     },
-    output::Done,
+    output::CommandResult,
 };
 use crate::{
     clock::SystemClock,
-    controller::{self, Metrics, NewKey, Options},
-    http::{Discretion, HttpOptions},
+    controller::{self, ControllerMetrics, ControllerOptions, PlatformKeyPair},
+    http::{ConnectionErrorDetail, HttpOptions},
     signing::{self, Password},
-    telemetry::server::{Ready, serve_health, serve_metrics},
+    telemetry::server::{ReadinessFlag, serve_health, serve_metrics},
 };
 
 const EXAMPLES: &str = "Examples:
@@ -45,10 +46,10 @@ pub(super) struct ControllerArgs {
     /// The image that Jobs run: packgate's own
     #[arg(long, value_name = "IMAGE", env = "PACKGATE_IMAGE")]
     image: String,
-    /// Configuration file; without it every default
+    /// Configuration file [default: built-in defaults]
     #[arg(long, value_name = "FILE", env = "PACKGATE_CONFIG")]
     config: Option<PathBuf>,
-    /// What no other replica is called: the Pod's name
+    /// Unique identity of this replica: the Pod's name
     #[arg(long, value_name = "NAME", env = "PACKGATE_IDENTITY")]
     identity: String,
     /// Where /metrics is served
@@ -59,10 +60,14 @@ pub(super) struct ControllerArgs {
     health_address: SocketAddr,
 }
 
-pub(super) async fn run(args: ControllerArgs) -> Result<Done, CliError> {
+pub(super) async fn run_controller(args: ControllerArgs) -> Result<CommandResult, CliError> {
     let installation = read_config(args.config.as_deref())?;
-    let (mut registry, ready, stop) = (Registry::default(), Ready::default(), stop_on_signal()?);
-    let metrics = Metrics::new(&mut registry);
+    let (mut registry, ready, stop) = (
+        Registry::default(),
+        ReadinessFlag::default(),
+        stop_on_signal()?,
+    );
+    let metrics = ControllerMetrics::new(&mut registry);
     // On tasks of their own: they answer, however much there is to do.
     let health = AbortOnDropHandle::new(tokio::spawn(serve_health(
         args.health_address,
@@ -72,39 +77,41 @@ pub(super) async fn run(args: ControllerArgs) -> Result<Done, CliError> {
         args.metrics_address,
         Arc::new(registry),
     )));
-    let http = http_options(&installation.network.registry_private_cidrs)?;
+    let http = cluster_http_options(&installation.network.registry_private_cidrs)?;
     // Administrators name TUF repositories.
     let trust_http = HttpOptions {
-        discretion: Discretion::Cause,
-        ..http_options(&[])?
+        connection_error_detail: ConnectionErrorDetail::FullCause,
+        ..cluster_http_options(&[])?
     };
-    let options = Options {
+    let options = ControllerOptions {
         namespace: args.namespace,
         image: args.image,
         identity: args.identity,
         installation,
         clock: Arc::new(SystemClock),
         registries: Box::new(move |known| open_registries(known, &http)),
-        trust: Box::new(move |known| open_trust(known, &trust_http)),
-        make_key: Box::new(|| make_key().map_err(|error| error.message)),
+        trust: Box::new(move |known| open_trust_source(known, &trust_http)),
+        make_key: Box::new(|| generate_platform_key().map_err(|error| error.message)),
     };
-    let client = client().await?;
-    let controlling = controller::run(client, options, metrics, move || ready.set(), stop);
+    let client = kube_client().await?;
+    let controlling =
+        controller::run_controller(client, options, metrics, move || ready.set(), stop);
     tokio::select! {
         ended = controlling => ended?,
-        ended = health => return Err(not_served(args.health_address, ended)),
-        ended = numbers => return Err(not_served(args.metrics_address, ended)),
+        ended = health => return Err(server_ended_error(args.health_address, ended)),
+        ended = numbers => return Err(server_ended_error(args.metrics_address, ended)),
     }
-    Done::new("", "Controller", json!({}))
+    CommandResult::new("", "Controller", json!({}))
 }
 
 /// A key with a random password.
-fn make_key() -> Result<NewKey, CliError> {
+fn generate_platform_key() -> Result<PlatformKeyPair, CliError> {
     let mut random = [0; PASSWORD_BYTES];
-    aws_lc_rs::rand::fill(&mut random).map_err(|_| CliError::internal("no random bytes"))?;
+    aws_lc_rs::rand::fill(&mut random)
+        .map_err(|_| CliError::internal("the random number generator failed"))?;
     let password = hex::encode(random);
-    let key = signing::generate(&Password::new(password.as_bytes()))?;
-    Ok(NewKey {
+    let key = signing::generate_default_key(&Password::new(password.as_bytes()))?;
+    Ok(PlatformKeyPair {
         private_pem: key.private_pem.to_string(),
         password,
         public_pem: key.public_pem,

@@ -4,19 +4,19 @@ use clap::Args;
 use serde_json::json;
 
 use super::{
-    context::Context,
+    context::CliContext,
     exit::CliError,
-    output::Done,
-    pack::{refuse_digest, tag_for},
-    plain_http::host_of,
+    output::CommandResult,
+    pack::{destination_tag, reject_digest},
+    plain_http::registry_host,
 };
 use crate::{
     core::{
-        oci::{Document, Platform},
-        reference::{Location, Selector},
+        oci::{ManifestOrIndex, Platform},
+        reference::{BundleLocation, TagOrDigest},
     },
-    oci::Resolved,
-    service::copy::{self, CopyError, Referrers},
+    oci::ResolvedManifest,
+    service::copy::{self, CopyError, ReferrerCopying},
 };
 
 const EXAMPLES: &str = "Examples:
@@ -27,65 +27,72 @@ const EXAMPLES: &str = "Examples:
 #[command(after_help = EXAMPLES)]
 pub(super) struct CopyArgs {
     /// What is copied, with every signature and attestation
-    source: Location,
+    source: BundleLocation,
     /// Where it goes
-    destination: Location,
+    destination: BundleLocation,
     /// Copy only the manifest for this platform
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
 }
 
-pub(super) async fn run(args: CopyArgs, context: &Context) -> Result<Done, CliError> {
-    refuse_digest(&args.destination)?;
-    context.speaks_with(
+pub(super) async fn run_copy(
+    args: CopyArgs,
+    context: &CliContext,
+) -> Result<CommandResult, CliError> {
+    reject_digest(&args.destination)?;
+    context.check_plain_http_hosts(
         [&args.source, &args.destination]
             .into_iter()
-            .filter_map(host_of),
+            .filter_map(registry_host),
     )?;
     let limits = context.limits();
-    let source = context.open(&args.source)?;
-    let mut root = source.resolve(&args.source.selector(), limits).await?;
+    let source = context.open_target(&args.source)?;
+    let mut root = source
+        .resolve_manifest(&args.source.tag_or_digest(), limits)
+        .await?;
     if let Some(platform) = &args.platform {
-        let child = child_for(&root, platform, limits)?;
-        root = source.resolve(&Selector::Digest(child), limits).await?;
+        let child = platform_manifest_digest(&root, platform, limits)?;
+        root = source
+            .resolve_manifest(&TagOrDigest::Digest(child), limits)
+            .await?;
     }
-    let destination = context.create(&args.destination)?;
-    copy::copy(
+    let destination = context.create_target(&args.destination)?;
+    copy::copy_bundle(
         &*source,
         &*destination,
         &root,
-        Referrers::Included,
+        ReferrerCopying::Included,
         limits,
-        &*context.progress(),
+        &*context.progress_reporter(),
     )
     .await?;
     let tag = match args.source.tag() {
         Some(tag) if args.destination.tag().is_none() && args.platform.is_none() => {
             Some(tag.clone())
         }
-        _ => tag_for(&args.destination)?,
+        _ => destination_tag(&args.destination)?,
     };
     if let Some(tag) = tag {
-        destination.tag(&root.descriptor, &tag).await?;
+        destination.tag_manifest(&root.descriptor, &tag).await?;
     }
-    destination.finish().await?;
+    destination.commit_changes().await?;
     let reference = args
         .destination
         .with_digest(root.descriptor.digest)
         .to_string();
-    Done::new(
+    CommandResult::new(
         reference.clone(),
         "CopyResult",
         json!({"reference": reference, "digest": root.descriptor.digest}),
     )
 }
 
-fn child_for(
-    root: &Resolved,
+fn platform_manifest_digest(
+    root: &ResolvedManifest,
     platform: &Platform,
-    limits: &crate::core::limits::Limits,
+    limits: &crate::core::limits::InputLimits,
 ) -> Result<crate::core::digest::Digest, CliError> {
-    let Document::Index(index) = root.document(limits)? else {
+    let ManifestOrIndex::Index(index) = root.parse_document(limits)? else {
         return Err(CliError::invalid(format!(
             "{} has no platforms, leave --platform away",
             root.descriptor.digest

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{exit::CliError, output::Done};
+use super::{exit::CliError, output::CommandResult};
 use crate::{api, core::class::Reason};
 
 const EXAMPLES: &str = "Examples:
@@ -23,15 +23,16 @@ pub(super) struct CrdsArgs {
     check: Option<PathBuf>,
 }
 
-pub(super) fn run(args: &CrdsArgs) -> Result<Done, CliError> {
-    let files = api::crds().map_err(|e| CliError::internal(e.to_string()))?;
+pub(super) fn run_crds(args: &CrdsArgs) -> Result<CommandResult, CliError> {
+    let files = api::crd_manifests().map_err(|e| CliError::internal(e.to_string()))?;
     let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
     if let Some(folder) = &args.out_dir {
-        fs::create_dir_all(folder).map_err(|e| failed(folder, &e))?;
+        fs::create_dir_all(folder).map_err(|e| storage_error(folder, &e))?;
         for (name, yaml) in &files {
-            fs::write(folder.join(name), yaml).map_err(|e| failed(&folder.join(name), &e))?;
+            fs::write(folder.join(name), yaml)
+                .map_err(|e| storage_error(&folder.join(name), &e))?;
         }
-        return Done::new(names.join("\n"), "Files", json!({"files": names}));
+        return CommandResult::new(names.join("\n"), "Files", json!({"files": names}));
     }
     if let Some(folder) = &args.check {
         let stale = files
@@ -39,10 +40,10 @@ pub(super) fn run(args: &CrdsArgs) -> Result<Done, CliError> {
             .find(|(name, yaml)| fs::read_to_string(folder.join(name)).ok().as_ref() != Some(yaml));
         return match stale {
             Some((name, _)) => Err(CliError::invalid(format!(
-                "{} is stale, write it anew: make generate",
+                "{} is stale, regenerate it: make generate",
                 folder.join(name).display()
             ))),
-            None => Done::new("", "Files", json!({"files": names})),
+            None => CommandResult::new("", "Files", json!({"files": names})),
         };
     }
     let yaml: Vec<String> = files
@@ -54,14 +55,14 @@ pub(super) fn run(args: &CrdsArgs) -> Result<Done, CliError> {
         .map(|(_, yaml)| serde_saphyr::from_str::<Value>(yaml))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|e| CliError::internal(e.to_string()))?;
-    Done::new(
+    CommandResult::new(
         yaml.concat(),
         "List",
         json!({"apiVersion": "v1", "items": items}),
     )
 }
 
-fn failed(path: &std::path::Path, error: &std::io::Error) -> CliError {
+fn storage_error(path: &std::path::Path, error: &std::io::Error) -> CliError {
     CliError::new(
         Reason::StorageFailed,
         format!("{}: {error}", path.display()),

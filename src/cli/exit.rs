@@ -4,13 +4,13 @@ use std::{io::Write, process::ExitCode};
 
 use serde_json::json;
 
-use super::{args::Format, output::Done};
+use super::{args::CliOutputFormat, output::CommandResult};
 use crate::{
     core::{
-        class::{Class, Classified, Reason},
-        text::{escaped, escaped_json},
+        class::{Class, ClassifiedError, Reason},
+        text::{escape_invisible, escape_invisible_json},
     },
-    telemetry::stderr::line,
+    telemetry::stderr::write_line,
 };
 
 /// An error with its reason, ready to be shown.
@@ -37,7 +37,7 @@ impl CliError {
     }
 }
 
-impl<E: Classified> From<E> for CliError {
+impl<E: ClassifiedError> From<E> for CliError {
     fn from(error: E) -> Self {
         Self {
             reason: error.reason(),
@@ -47,20 +47,20 @@ impl<E: Classified> From<E> for CliError {
 }
 
 /// Prints an error, and maps its class to the exit code.
-pub(super) fn fail(error: &CliError, format: Format) -> ExitCode {
+pub(super) fn print_error(error: &CliError, format: CliOutputFormat) -> ExitCode {
     let class = error.reason.class();
-    line(format_args!(
+    write_line(format_args!(
         "error: {}: {}",
         error.reason,
-        escaped(&error.message)
+        escape_invisible(&error.message)
     ));
     if class == Class::Internal {
-        line(format_args!(
+        write_line(format_args!(
             "this is a defect of packgate {}, please report it",
             env!("CARGO_PKG_VERSION")
         ));
     }
-    if format == Format::Json {
+    if format == CliOutputFormat::Json {
         let document = json!({
             "apiVersion": "packgate.dev/v1alpha1",
             "kind": "Error",
@@ -68,24 +68,24 @@ pub(super) fn fail(error: &CliError, format: Format) -> ExitCode {
             "class": class,
             "message": error.message,
         });
-        print(&escaped_json(&format!("{document:#}\n")));
+        write_stdout(&escape_invisible_json(&format!("{document:#}\n")));
     }
     ExitCode::from(class.exit_code())
 }
 
 /// Prints a result.
-pub(super) fn finish(done: &Done, format: Format) -> ExitCode {
+pub(super) fn print_result(done: &CommandResult, format: CliOutputFormat) -> ExitCode {
     let text = match format {
-        Format::Text => escaped(&done.text),
-        Format::Json => escaped_json(&format!("{:#}\n", done.json)),
+        CliOutputFormat::Text => escape_invisible(&done.text),
+        CliOutputFormat::Json => escape_invisible_json(&format!("{:#}\n", done.json)),
     };
-    print(&text);
+    write_stdout(&text);
     done.class
         .map_or(ExitCode::SUCCESS, |class| ExitCode::from(class.exit_code()))
 }
 
 /// Writes to stdout. A reader that has gone away is no error of ours.
-fn print(text: &str) {
+fn write_stdout(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

@@ -8,57 +8,59 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{exit::CliError, lockfile::Input, registries};
+use super::{exit::CliError, lockfile::InputFile, registries};
 use crate::{
-    api::installation::{Installation, MAX_CONFIG},
-    core::{class::Reason, job, reference::Repository},
+    api::installation::{InstallationConfig, MAX_CONFIG},
+    core::{class::Reason, job, reference::ImageRepository},
     http::{
-        AddressPolicy, Discretion, HttpClient, HttpOptions, LeastRate, PrivateAddresses, Retries,
-        address::CidrError,
+        AddressPolicy, ConnectionErrorDetail, HttpClient, HttpOptions, HttpRetryPolicy,
+        MinTransferRate, PrivateAddresses, address::CidrError,
     },
     oci::{
-        Source,
-        auth::{Anonymous, CredentialStore, DockerConfig},
+        ContentSource,
+        auth::{AnonymousCredentials, CredentialStore, DockerConfig},
     },
     service::{
-        registries::{OpenError, Registries},
+        registries::{RepositoryOpenError, TenantRepositoryOpener},
         trust_root::TrustSource,
     },
     trust::TufSource,
 };
 
 /// The chart's values, or every default.
-pub(super) fn read_config(path: Option<&Path>) -> Result<Installation, CliError> {
+pub(super) fn read_config(path: Option<&Path>) -> Result<InstallationConfig, CliError> {
     let Some(path) = path else {
-        return Ok(Installation::default());
+        return Ok(InstallationConfig::default());
     };
-    let input = Input::read(path, MAX_CONFIG, Reason::InvalidSpec)?;
-    Installation::parse(&input.bytes).map_err(|error| input.blame(error.into()))
+    let input = InputFile::read_limited(path, MAX_CONFIG, Reason::InvalidSpec)?;
+    InstallationConfig::parse(&input.bytes).map_err(|error| input.prefix_file_name(error.into()))
 }
 
 /// A client for the API server.
-pub(super) async fn client() -> Result<kube::Client, CliError> {
+pub(super) async fn kube_client() -> Result<kube::Client, CliError> {
     let failed = |error| {
         CliError::new(
             Reason::InvalidSpec,
-            format!("no way to the API server: {error}; run in a cluster or set KUBECONFIG"),
+            format!(
+                "cannot connect to the API server: {error}; run in a cluster or set KUBECONFIG"
+            ),
         )
     };
     kube::Client::try_default().await.map_err(failed)
 }
 
 /// Why a server ended that should not.
-pub(super) fn not_served(
+pub(super) fn server_ended_error(
     address: SocketAddr,
     ended: Result<std::io::Result<()>, JoinError>,
 ) -> CliError {
     let cause = match ended {
-        Ok(Ok(())) => "it ended".to_owned(),
+        Ok(Ok(())) => "the server stopped".to_owned(),
         Ok(Err(error)) => error.to_string(),
         Err(error) => error.to_string(),
     };
     CliError::invalid(format!(
-        "nothing can be served on {address}: {cause}; choose another address"
+        "cannot serve on {address}: {cause}; choose another address"
     ))
 }
 
@@ -66,7 +68,7 @@ pub(super) fn not_served(
 pub(super) fn stop_on_signal() -> Result<CancellationToken, CliError> {
     let listen = |kind| {
         signal(kind)
-            .map_err(|error| CliError::internal(format!("signals cannot be heard: {error}")))
+            .map_err(|error| CliError::internal(format!("cannot install signal handlers: {error}")))
     };
     let (mut term, mut int) = (
         listen(SignalKind::terminate())?,
@@ -88,7 +90,7 @@ pub(super) fn stop_on_signal() -> Result<CancellationToken, CliError> {
 /// addresses in these networks, or all of them if there is none.
 ///
 /// Nothing is told of the network between: tenants name registries, and stand elsewhere in it.
-pub(super) fn http_options(private_networks: &[String]) -> Result<HttpOptions, CliError> {
+pub(super) fn cluster_http_options(private_networks: &[String]) -> Result<HttpOptions, CliError> {
     let networks: Result<Vec<_>, CidrError> = private_networks
         .iter()
         .map(|network| network.parse())
@@ -102,7 +104,7 @@ pub(super) fn http_options(private_networks: &[String]) -> Result<HttpOptions, C
     };
     Ok(HttpOptions {
         addresses: AddressPolicy::Cluster { private },
-        discretion: Discretion::Outcome,
+        connection_error_detail: ConnectionErrorDetail::OutcomeOnly,
         ..HttpOptions::default()
     })
 }
@@ -111,8 +113,8 @@ pub(super) fn http_options(private_networks: &[String]) -> Result<HttpOptions, C
 /// for hours.
 pub(super) fn job_http_options(private_networks: &[String]) -> Result<HttpOptions, CliError> {
     Ok(HttpOptions {
-        least_rate: Some(LeastRate::DEFAULT),
-        ..http_options(private_networks)?
+        min_transfer_rate: Some(MinTransferRate::DEFAULT),
+        ..cluster_http_options(private_networks)?
     })
 }
 
@@ -121,37 +123,38 @@ pub(super) fn job_http_options(private_networks: &[String]) -> Result<HttpOption
 pub(super) fn admission_http_options(addresses: AddressPolicy) -> HttpOptions {
     HttpOptions {
         addresses,
-        discretion: Discretion::Outcome,
+        connection_error_detail: ConnectionErrorDetail::OutcomeOnly,
         connect_timeout: Duration::from_secs(2),
         idle_timeout: Duration::from_secs(5),
         // not the same moment: the message would be one or the other
-        answer_timeout: Duration::from_secs(6),
-        retries: Retries {
+        response_timeout: Duration::from_secs(6),
+        retries: HttpRetryPolicy {
             attempts: 2,
             longest_wait: Duration::from_secs(1),
             budget: Duration::from_secs(1),
-            ..Retries::default()
+            ..HttpRetryPolicy::default()
         },
         ..HttpOptions::default()
     }
 }
 
 /// Opens registries with the credentials of whoever asks, and with no other.
-struct Reading(registries::Registries);
+struct ClusterRepositoryOpener(registries::RegistryClients);
 
 /// Registries to read from.
 pub(super) fn open_registries(
-    registries: &[job::Registry],
+    registries: &[job::JobRegistry],
     options: &HttpOptions,
-) -> Result<Arc<dyn Registries>, String> {
-    let known = registries::Registries::new(registries, options).map_err(|error| error.message)?;
-    Ok(Arc::new(Reading(known)))
+) -> Result<Arc<dyn TenantRepositoryOpener>, String> {
+    let known =
+        registries::RegistryClients::new(registries, options).map_err(|error| error.message)?;
+    Ok(Arc::new(ClusterRepositoryOpener(known)))
 }
 
 /// TUF repositories. One on the host of a registry is asked by a client that trusts what the
 /// registry's does.
-pub(super) fn open_trust(
-    registries: &[job::Registry],
+pub(super) fn open_trust_source(
+    registries: &[job::JobRegistry],
     options: &HttpOptions,
 ) -> Result<Arc<dyn TrustSource>, String> {
     let client =
@@ -169,16 +172,19 @@ pub(super) fn open_trust(
     Ok(Arc::new(source))
 }
 
-impl Registries for Reading {
-    fn open(
+impl TenantRepositoryOpener for ClusterRepositoryOpener {
+    fn open_repository(
         &self,
-        repository: &Repository,
+        repository: &ImageRepository,
         docker_config: Option<&[u8]>,
-    ) -> Result<Arc<dyn Source>, OpenError> {
+    ) -> Result<Arc<dyn ContentSource>, RepositoryOpenError> {
         let credentials: Arc<dyn CredentialStore> = match docker_config {
             Some(bytes) => Arc::new(DockerConfig::parse(bytes)?),
-            None => Arc::new(Anonymous),
+            None => Arc::new(AnonymousCredentials),
         };
-        Ok(self.0.with(credentials).open(repository)?)
+        Ok(self
+            .0
+            .with_credentials(credentials)
+            .open_repository(repository)?)
     }
 }

@@ -6,19 +6,19 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{
-    context::Context,
+    context::CliContext,
     exit::CliError,
-    lockfile::Input,
-    output::{Done, human, table},
+    lockfile::InputFile,
+    output::{CommandResult, format_bytes, format_table},
 };
 use crate::{
     core::{
-        lockfile::{Artifact, Lockfile},
+        lockfile::{LockedArtifact, Lockfile},
         pack::PackPlan,
-        reference::Location,
+        reference::BundleLocation,
         sbom,
     },
-    service::inspect::{self, Inspection, Referrer, Tagged},
+    service::inspect::{self, CosignTagSummary, Inspection, ReferrerSummary},
 };
 
 const EXAMPLES: &str = "Examples:
@@ -33,21 +33,24 @@ pub(super) struct InspectArgs {
     subject: String,
 }
 
-pub(super) async fn run(args: InspectArgs, context: &Context) -> Result<Done, CliError> {
+pub(super) async fn run_inspect(
+    args: InspectArgs,
+    context: &CliContext,
+) -> Result<CommandResult, CliError> {
     let path = Path::new(&args.subject);
-    if args.subject == "-" || path.is_file() || is_lock_name(path) {
-        return inspect_lock(&Input::lock(path)?);
+    if args.subject == "-" || path.is_file() || is_lockfile_name(path) {
+        return inspect_lock(&InputFile::read_lockfile(path)?);
     }
-    let location: Location = args.subject.parse()?;
-    let source = context.open(&location)?;
+    let location: BundleLocation = args.subject.parse()?;
+    let source = context.open_target(&location)?;
     let root = source
-        .resolve(&location.selector(), context.limits())
+        .resolve_manifest(&location.tag_or_digest(), context.limits())
         .await?;
-    let found = inspect::inspect(&*source, root, context.limits()).await?;
-    answer(&location, &found)
+    let found = inspect::inspect_bundle(&*source, root, context.limits()).await?;
+    inspection_result(&location, &found)
 }
 
-fn is_lock_name(path: &Path) -> bool {
+fn is_lockfile_name(path: &Path) -> bool {
     path.extension().is_some_and(|extension| {
         ["yaml", "yml", "json"]
             .iter()
@@ -55,24 +58,24 @@ fn is_lock_name(path: &Path) -> bool {
     })
 }
 
-fn inspect_lock(input: &Input) -> Result<Done, CliError> {
-    let lock = input.parse()?;
-    let digest = lock.canonical().digest;
-    let mut text = table(&head_rows(&lock, &digest.to_string()));
+fn inspect_lock(input: &InputFile) -> Result<CommandResult, CliError> {
+    let lock = input.parse_lockfile()?;
+    let digest = lock.to_canonical().digest;
+    let mut text = format_table(&lock_summary_rows(&lock, &digest.to_string()));
     text.push('\n');
-    text.push_str(&table(&file_rows(&lock)));
-    Done::new(
+    text.push_str(&format_table(&file_rows(&lock)));
+    CommandResult::new(
         text,
         "LockInspection",
         json!({"lockDigest": digest, "lock": lock_json(&lock)?}),
     )
 }
 
-fn row(cells: &[&str]) -> Vec<String> {
+fn table_row(cells: &[&str]) -> Vec<String> {
     cells.iter().map(ToString::to_string).collect()
 }
 
-fn head_rows(lock: &Lockfile, digest: &str) -> Vec<Vec<String>> {
+fn lock_summary_rows(lock: &Lockfile, digest: &str) -> Vec<Vec<String>> {
     let total: u64 = lock
         .artifacts
         .iter()
@@ -83,18 +86,18 @@ fn head_rows(lock: &Lockfile, digest: &str) -> Vec<Vec<String>> {
             .as_ref()
             .map_or(0, |entrypoint| entrypoint.size);
     let mut rows = Vec::new();
-    rows.extend(lock.name.iter().map(|name| row(&["name", name])));
+    rows.extend(lock.name.iter().map(|name| table_row(&["name", name])));
     rows.extend(
         lock.version
             .iter()
-            .map(|version| row(&["version", version])),
+            .map(|version| table_row(&["version", version])),
     );
-    rows.push(row(&["lock", digest]));
-    rows.push(row(&[
+    rows.push(table_row(&["lock", digest]));
+    rows.push(table_row(&[
         "artifacts",
-        &format!("{} ({})", lock.artifacts.len(), human(total)),
+        &format!("{} ({})", lock.artifacts.len(), format_bytes(total)),
     ]));
-    rows.push(row(&[
+    rows.push(table_row(&[
         "layers",
         if lock.layers.is_empty() {
             "not recorded"
@@ -106,28 +109,28 @@ fn head_rows(lock: &Lockfile, digest: &str) -> Vec<Vec<String>> {
 }
 
 fn file_rows(lock: &Lockfile) -> Vec<Vec<String>> {
-    let mut rows = vec![row(&[
+    let mut rows = vec![table_row(&[
         "NAME", "TYPE", "MODE", "SIZE", "TARGET", "CHECKSUM", "ORIGIN",
     ])];
     rows.extend(lock.artifacts.iter().map(artifact_row));
     if let Some(entrypoint) = &lock.entrypoint {
         let checksum = entrypoint.checksum.to_string();
-        rows.push(row(&[
+        rows.push(table_row(&[
             "(entrypoint)",
             "file",
             entrypoint.mode.as_str(),
-            &human(entrypoint.size),
+            &format_bytes(entrypoint.size),
             entrypoint.target.as_str(),
-            short(&checksum),
+            short_digest(&checksum),
             &entrypoint.script,
         ]));
     }
     rows
 }
 
-fn artifact_row(artifact: &Artifact) -> Vec<String> {
+fn artifact_row(artifact: &LockedArtifact) -> Vec<String> {
     let checksum = artifact.checksum.to_string();
-    let Artifact {
+    let LockedArtifact {
         name,
         origin_type,
         mode,
@@ -136,35 +139,39 @@ fn artifact_row(artifact: &Artifact) -> Vec<String> {
         origin,
         ..
     } = artifact;
-    row(&[
+    table_row(&[
         name,
         origin_type.as_str(),
         mode.as_str(),
-        &human(*size),
+        &format_bytes(*size),
         target.as_str(),
-        short(&checksum),
+        short_digest(&checksum),
         origin,
     ])
 }
 
-fn short(digest: &str) -> &str {
+fn short_digest(digest: &str) -> &str {
     digest.get(..19).unwrap_or(digest)
 }
 
 /// The canonical lock as JSON: the same fields under the same names as in a lockfile.
 fn lock_json(lock: &Lockfile) -> Result<Value, CliError> {
-    serde_json::from_slice(&lock.canonical().bytes).map_err(|e| CliError::internal(e.to_string()))
+    serde_json::from_slice(&lock.to_canonical().bytes)
+        .map_err(|e| CliError::internal(e.to_string()))
 }
 
-fn answer(location: &Location, found: &Inspection) -> Result<Done, CliError> {
+fn inspection_result(
+    location: &BundleLocation,
+    found: &Inspection,
+) -> Result<CommandResult, CliError> {
     let digest = found.root.descriptor.digest;
     let reference = location.clone().with_digest(digest).to_string();
     let layers: usize = found.document.children().len();
     let mut rows = vec![
-        row(&["reference", &reference]),
-        row(&["media type", &found.root.descriptor.media_type]),
+        table_row(&["reference", &reference]),
+        table_row(&["media type", &found.root.descriptor.media_type]),
     ];
-    rows.push(row(&["parts", &layers.to_string()]));
+    rows.push(table_row(&["parts", &layers.to_string()]));
     let mut fields = json!({
         "reference": reference,
         "digest": digest,
@@ -175,70 +182,70 @@ fn answer(location: &Location, found: &Inspection) -> Result<Done, CliError> {
     });
     let mut text = String::new();
     if let Some(contents) = &found.contents {
-        rows.push(row(&["format", contents.plan.output.format.as_str()]));
-        rows.push(row(&[
+        rows.push(table_row(&["format", contents.plan.output.format.as_str()]));
+        rows.push(table_row(&[
             "compression",
             contents.plan.output.compression.as_str(),
         ]));
         rows.extend(
-            head_rows(&contents.lock, &contents.plan.lock.digest.to_string())
+            lock_summary_rows(&contents.lock, &contents.plan.lock.digest.to_string())
                 .into_iter()
                 .filter(|row| row.first().is_none_or(|key| key != "layers")),
         );
         text.push('\n');
-        text.push_str(&table(&file_rows(&contents.lock)));
+        text.push_str(&format_table(&file_rows(&contents.lock)));
         fields["lockDigest"] = json!(contents.plan.lock.digest);
         fields["lock"] = lock_json(&contents.lock)?;
         fields["format"] = json!(contents.plan.output.format.as_str());
-        fields["platforms"] = json!(platforms(&contents.plan));
+        fields["platforms"] = json!(platform_names(&contents.plan));
     } else {
-        rows.push(row(&["format", "not packed by packgate"]));
+        rows.push(table_row(&["format", "not packed by packgate"]));
     }
     rows.extend(
-        bills(&found.referrers)
+        sbom_formats(&found.referrers)
             .into_iter()
-            .map(|format| row(&["sbom", &format!("{format} (not verified)")])),
+            .map(|format| table_row(&["sbom", &format!("{format} (not verified)")])),
     );
     text.push_str(&referrer_table(&found.referrers, &found.tags));
-    Done::new(table(&rows) + &text, "Inspection", fields)
+    CommandResult::new(format_table(&rows) + &text, "Inspection", fields)
 }
 
 /// The software bills of materials that are said to be there: attested, or as they are.
-fn bills(referrers: &[Referrer]) -> Vec<&'static str> {
-    let is = |referrer: &Referrer, format: sbom::Format| {
+fn sbom_formats(referrers: &[ReferrerSummary]) -> Vec<&'static str> {
+    let is = |referrer: &ReferrerSummary, format: sbom::SbomFormat| {
         referrer.predicate_type.as_deref() == Some(format.predicate_type())
             || referrer.artifact_type.as_deref() == Some(format.media_type())
     };
-    let there = |format: &sbom::Format| referrers.iter().any(|referrer| is(referrer, *format));
-    sbom::Format::ALL
+    let there = |format: &sbom::SbomFormat| referrers.iter().any(|referrer| is(referrer, *format));
+    sbom::SbomFormat::ALL
         .into_iter()
         .filter(there)
-        .map(sbom::Format::as_str)
+        .map(sbom::SbomFormat::as_str)
         .collect()
 }
 
-fn platforms(plan: &PackPlan) -> Vec<String> {
+fn platform_names(plan: &PackPlan) -> Vec<String> {
     plan.platforms()
         .flatten()
         .map(ToString::to_string)
         .collect()
 }
 
-fn referrer_table(referrers: &[Referrer], tags: &[Tagged]) -> String {
+fn referrer_table(referrers: &[ReferrerSummary], tags: &[CosignTagSummary]) -> String {
     if referrers.is_empty() && tags.is_empty() {
         return "\nno signatures or attestations\n".into();
     }
-    let mut rows = vec![row(&["REFERRER (not verified)", "TYPE", "PREDICATE"])];
+    let mut rows = vec![table_row(&["REFERRER (not verified)", "TYPE", "PREDICATE"])];
     for referrer in referrers {
         let digest = referrer.digest.to_string();
         let predicate = referrer.predicate_type.as_deref().unwrap_or("-");
-        rows.push(row(&[
-            short(&digest),
+        rows.push(table_row(&[
+            short_digest(&digest),
             referrer.artifact_type.as_deref().unwrap_or("-"),
             predicate,
         ]));
     }
-    for Tagged {
+    for CosignTagSummary {
         tag,
         media_type,
         predicate_type,
@@ -246,11 +253,11 @@ fn referrer_table(referrers: &[Referrer], tags: &[Tagged]) -> String {
     } in tags
     {
         let suffix = tag.rsplit_once('.').map_or("", |(_, suffix)| suffix);
-        rows.push(row(&[
-            &format!("{}.{suffix}", short(tag)),
+        rows.push(table_row(&[
+            &format!("{}.{suffix}", short_digest(tag)),
             media_type,
             predicate_type.as_deref().unwrap_or("-"),
         ]));
     }
-    format!("\n{}", table(&rows))
+    format!("\n{}", format_table(&rows))
 }

@@ -12,19 +12,19 @@ use serde_json::json;
 
 use super::{
     exit::CliError,
-    output::Done,
-    signer::{Ask, KeyArgs, PasswordArgs},
+    output::CommandResult,
+    signer::{KeyArgs, PasswordArgs, PasswordPrompt},
 };
 use crate::{
     core::{class::Reason, verify::VerificationKey},
-    signing::{self, Algorithm},
+    signing::{self, SigningAlgorithm},
 };
 
 const EXAMPLES: &str = "Examples:
   packgate keys generate                        writes packgate.key and packgate.pub
-  packgate keys generate --algorithm RSA-3072   the same, of another kind
+  packgate keys generate --algorithm RSA-3072   the same, with another algorithm
   packgate keys public packgate.key             prints the public key
-  packgate keys public my-hsm://slot-1/release  prints the public key that the program \
+  packgate keys public my-hsm://slot-1/release  prints the public key held by the program \
   sigstore-kms-my-hsm keeps
 
 The keys are cosign's: `cosign sign --key packgate.key` works too, with all but Ed25519.";
@@ -77,7 +77,7 @@ enum AlgorithmArg {
     Ed25519,
 }
 
-impl From<AlgorithmArg> for Algorithm {
+impl From<AlgorithmArg> for SigningAlgorithm {
     fn from(arg: AlgorithmArg) -> Self {
         match arg {
             AlgorithmArg::EcdsaP256 => Self::EcdsaP256,
@@ -91,31 +91,31 @@ impl From<AlgorithmArg> for Algorithm {
     }
 }
 
-pub(super) async fn run(args: KeysArgs) -> Result<Done, CliError> {
+pub(super) async fn run_keys(args: KeysArgs) -> Result<CommandResult, CliError> {
     match args.command {
         KeysCommand::Generate {
             out_dir,
             algorithm,
             password,
-        } => generate(&out_dir, algorithm.into(), &password),
+        } => generate_key_pair(&out_dir, algorithm.into(), &password),
         KeysCommand::Public { key, password } => {
-            let signer = KeyArgs::new(key, password).require().await?;
+            let signer = KeyArgs::new(key, password).require_signer().await?;
             let pem = signer.public_key_pem();
             let algorithm = VerificationKey::from_pem(pem)?.algorithm().as_str();
-            Done::new(
+            CommandResult::new(
                 pem,
                 "PublicKey",
-                json!({"publicKey": pem, "hint": signer.hint(), "algorithm": algorithm}),
+                json!({"publicKey": pem, "hint": signer.key_hint(), "algorithm": algorithm}),
             )
         }
     }
 }
 
-fn generate(
+fn generate_key_pair(
     folder: &Path,
-    algorithm: Algorithm,
+    algorithm: SigningAlgorithm,
     password: &PasswordArgs,
-) -> Result<Done, CliError> {
+) -> Result<CommandResult, CliError> {
     let folder = folder.strip_prefix(".").unwrap_or(folder);
     let (private, public) = (folder.join("packgate.key"), folder.join("packgate.pub"));
     if let Some(taken) = [&private, &public].into_iter().find(|path| path.exists()) {
@@ -124,14 +124,14 @@ fn generate(
             taken.display()
         )));
     }
-    let pair = signing::generate_for(algorithm, &password.get_or_ask(Ask::Twice)?)?;
+    let pair = signing::generate_key(algorithm, &password.get_or_prompt(PasswordPrompt::Twice)?)?;
     if folder != Path::new("") {
-        fs::create_dir_all(folder).map_err(|e| failed(folder, &e))?;
+        fs::create_dir_all(folder).map_err(|e| storage_error(folder, &e))?;
     }
     write_new(&private, pair.private_pem.as_bytes(), 0o600)?;
     write_new(&public, pair.public_pem.as_bytes(), 0o644)?;
     let (private, public) = (private.display().to_string(), public.display().to_string());
-    Done::new(
+    CommandResult::new(
         format!("{private}\n{public}"),
         "KeyPair",
         json!({"privateKey": private, "publicKey": public}),
@@ -144,11 +144,11 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CliError> {
         .create_new(true)
         .mode(mode)
         .open(path)
-        .map_err(|e| failed(path, &e))?;
-    file.write_all(bytes).map_err(|e| failed(path, &e))
+        .map_err(|e| storage_error(path, &e))?;
+    file.write_all(bytes).map_err(|e| storage_error(path, &e))
 }
 
-fn failed(path: &Path, error: &std::io::Error) -> CliError {
+fn storage_error(path: &Path, error: &std::io::Error) -> CliError {
     CliError::new(
         Reason::StorageFailed,
         format!("{}: {error}", path.display()),

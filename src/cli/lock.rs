@@ -8,21 +8,21 @@ use std::{
 use clap::Args;
 use serde_json::json;
 
-use super::{context::Context, exit::CliError, lockfile::Input, output::Done};
+use super::{context::CliContext, exit::CliError, lockfile::InputFile, output::CommandResult};
 use crate::{
     core::{
         class::Reason,
         lockfile::{LockInput, LockManifest, Lockfile, oci_reference},
-        reference::Reference,
+        reference::ImageReference,
     },
-    fetch::Outside,
-    oci::LayoutTarget,
+    fetch::OutsideFolderPolicy,
+    oci::OciLayoutTarget,
     service::lock::LockService,
 };
 
 const EXAMPLES: &str = "Examples:
   packgate lock manifest.yaml              writes NAME.lock.yaml
-  packgate lock lock.yaml                  checks every artifact and records the layers, for \
+  packgate lock lock.yaml                  verifies every artifact and records the layers, for \
   `packgate plan`
   packgate lock lock.yaml --check          fails if anything changed at its origin
   packgate lock lock.yaml --update         takes what is at the origins now";
@@ -32,7 +32,7 @@ const EXAMPLES: &str = "Examples:
 pub(super) struct LockArgs {
     /// A manifest to make a lock of, or a lock
     input: PathBuf,
-    /// Where the lock goes [default: for a manifest NAME.lock.yaml beside it, for a lock the file
+    /// Output file [default: for a manifest NAME.lock.yaml next to it, for a lock the file
     /// itself]
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
@@ -47,36 +47,42 @@ pub(super) struct LockArgs {
     allow_outside: bool,
 }
 
-pub(super) async fn run(args: LockArgs, context: &Context) -> Result<Done, CliError> {
-    let input = Input::lock(&args.input)?;
+pub(super) async fn run_lock(
+    args: LockArgs,
+    context: &CliContext,
+) -> Result<CommandResult, CliError> {
+    let input = InputFile::read_lockfile(&args.input)?;
     let parsed = LockInput::parse(&input.bytes, context.limits())
-        .map_err(|error| input.blame(error.into()))?;
-    let images: Vec<Reference> = origins_of(&parsed).filter_map(oci_reference).collect();
-    context.speaks_with(images.iter().map(|image| image.repository.host()))?;
+        .map_err(|error| input.prefix_file_name(error.into()))?;
+    let images: Vec<ImageReference> = artifact_origins(&parsed)
+        .filter_map(oci_reference)
+        .collect();
+    context.check_plain_http_hosts(images.iter().map(|image| image.repository.host()))?;
     let folder = tempfile::Builder::new()
         .prefix("packgate-")
         .tempdir()
         .map_err(|e| CliError::internal(format!("no temporary folder: {e}")))?;
-    let scratch = LayoutTarget::open_or_create(&folder.path().join("scratch").to_string_lossy())?;
+    let scratch =
+        OciLayoutTarget::open_or_create(&folder.path().join("scratch").to_string_lossy())?;
     let outside = if args.allow_outside {
-        Outside::Allowed
+        OutsideFolderPolicy::Allowed
     } else {
-        Outside::Refused
+        OutsideFolderPolicy::Refused
     };
-    let origins = Arc::new(context.origins(input.folder.clone(), outside)?);
+    let origins = Arc::new(context.artifact_origins(input.folder.clone(), outside)?);
     let service = LockService::new(
         Arc::new(scratch),
         origins,
-        context.progress(),
+        context.progress_reporter(),
         args.allow_outside,
     );
     let lock = match parsed {
         LockInput::Lock(lock) if args.check => {
             service
-                .check(&lock)
+                .check_lock(&lock)
                 .await
-                .map_err(|error| input.blame(error.into()))?;
-            return answer(&args.input, &lock);
+                .map_err(|error| input.prefix_file_name(error.into()))?;
+            return lock_result(&args.input, &lock);
         }
         LockInput::Manifest(_) if args.check => {
             return Err(CliError::invalid(
@@ -85,20 +91,20 @@ pub(super) async fn run(args: LockArgs, context: &Context) -> Result<Done, CliEr
         }
         LockInput::Lock(lock) if args.update => {
             service
-                .make(LockManifest::from(&lock), context.limits())
+                .create_lock(LockManifest::from(&lock), context.limits())
                 .await
         }
-        LockInput::Lock(lock) => service.record(&lock).await,
-        LockInput::Manifest(manifest) => service.make(manifest, context.limits()).await,
+        LockInput::Lock(lock) => service.record_layers(&lock).await,
+        LockInput::Manifest(manifest) => service.create_lock(manifest, context.limits()).await,
     };
-    let lock = lock.map_err(|error| input.blame(error.into()))?;
-    let path = destination(&args, &input, &lock)?;
-    write(&path, lock.to_yaml().as_bytes())?;
-    answer(&path, &lock)
+    let lock = lock.map_err(|error| input.prefix_file_name(error.into()))?;
+    let path = output_path(&args, &input, &lock)?;
+    write_atomically(&path, lock.to_yaml().as_bytes())?;
+    lock_result(&path, &lock)
 }
 
 /// Every origin, as it was written. That of a file names no image.
-fn origins_of(input: &LockInput) -> Box<dyn Iterator<Item = &str> + '_> {
+fn artifact_origins(input: &LockInput) -> Box<dyn Iterator<Item = &str> + '_> {
     match input {
         LockInput::Lock(lock) => Box::new(
             lock.artifacts
@@ -114,11 +120,11 @@ fn origins_of(input: &LockInput) -> Box<dyn Iterator<Item = &str> + '_> {
     }
 }
 
-fn destination(args: &LockArgs, input: &Input, lock: &Lockfile) -> Result<PathBuf, CliError> {
+fn output_path(args: &LockArgs, input: &InputFile, lock: &Lockfile) -> Result<PathBuf, CliError> {
     if let Some(path) = &args.file {
         return Ok(path.clone());
     }
-    let is_manifest = LockInput::parse(&input.bytes, &crate::core::limits::Limits::DEFAULT)
+    let is_manifest = LockInput::parse(&input.bytes, &crate::core::limits::InputLimits::DEFAULT)
         .is_ok_and(|input| matches!(input, LockInput::Manifest(_)));
     if args.input == Path::new("-") {
         return Err(CliError::invalid(
@@ -143,7 +149,7 @@ fn destination(args: &LockArgs, input: &Input, lock: &Lockfile) -> Result<PathBu
 }
 
 /// Writes the whole file or nothing.
-fn write(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
+fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
     use std::{io::Write, os::unix::fs::PermissionsExt};
     let folder = path
         .parent()
@@ -163,13 +169,13 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
     Ok(())
 }
 
-fn answer(path: &Path, lock: &Lockfile) -> Result<Done, CliError> {
-    let digest = lock.canonical().digest;
+fn lock_result(path: &Path, lock: &Lockfile) -> Result<CommandResult, CliError> {
+    let digest = lock.to_canonical().digest;
     let fields = json!({
         "path": path.display().to_string(),
         "lockDigest": digest,
         "artifacts": lock.artifacts.len(),
         "layers": lock.layers.len(),
     });
-    Done::new(path.display().to_string(), "LockResult", fields)
+    CommandResult::new(path.display().to_string(), "LockResult", fields)
 }

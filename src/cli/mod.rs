@@ -42,21 +42,24 @@ use std::{process::ExitCode, time::Duration};
 
 use clap::Parser;
 
-use args::{Cli, Command};
-use context::Context;
+use args::{Cli, CliCommand};
+use context::CliContext;
 use exit::CliError;
-use output::Done;
+use output::CommandResult;
 
 /// How long threads are waited for that were left behind.
-const LAST_BREATH: Duration = Duration::from_secs(2);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Parses the arguments of this process, does what they say, and returns the exit code.
-pub fn run() -> ExitCode {
+pub fn run_cli() -> ExitCode {
     let cli = Cli::parse();
-    if matches!(cli.command, Command::Controller(_) | Command::Webhook(_)) {
-        crate::telemetry::init_json(cli.global.verbose);
+    if matches!(
+        cli.command,
+        CliCommand::Controller(_) | CliCommand::Webhook(_)
+    ) {
+        crate::telemetry::init_json_logging(cli.global.verbose);
     } else {
-        crate::telemetry::init(cli.global.verbose);
+        crate::telemetry::init_logging(cli.global.verbose);
     }
     let format = cli.global.output;
     let runtime = match tokio::runtime::Builder::new_multi_thread()
@@ -65,43 +68,43 @@ pub fn run() -> ExitCode {
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            return exit::fail(
+            return exit::print_error(
                 &CliError::internal(format!("the async runtime cannot start: {error}")),
                 format,
             );
         }
     };
-    let outcome = runtime.block_on(dispatch(cli));
+    let outcome = runtime.block_on(dispatch_command(cli));
     // Threads that still wait for a disk or a network must not keep a process alive that has its
     // answer.
-    runtime.shutdown_timeout(LAST_BREATH);
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     match outcome {
-        Ok(done) => exit::finish(&done, format),
-        Err(error) => exit::fail(&error, format),
+        Ok(done) => exit::print_result(&done, format),
+        Err(error) => exit::print_error(&error, format),
     }
 }
 
-async fn dispatch(cli: Cli) -> Result<Done, CliError> {
-    let context = Context::new(cli.global);
+async fn dispatch_command(cli: Cli) -> Result<CommandResult, CliError> {
+    let context = CliContext::new(cli.global);
     match cli.command {
-        Command::Pack(args) => pack::run(args, &context).await,
-        Command::Plan(args) => plan::run(&args, &context),
-        Command::Lock(args) => lock::run(args, &context).await,
-        Command::Inspect(args) => inspect::run(args, &context).await,
-        Command::Unpack(args) => unpack::run(args, &context).await,
-        Command::Sign(args) => sign::run(args, &context).await,
-        Command::Attest(args) => attest::run(args, &context).await,
-        Command::Sigstore(args) => sigstore::run(args, &context).await,
-        Command::Verify(args) => verify::run(args, &context).await,
-        Command::Copy(args) => copy::run(args, &context).await,
-        Command::Keys(args) => keys::run(args).await,
-        Command::Policy(args) => policy::run(args, &context).await,
-        Command::Job(args) => Box::pin(job::run(args, &context)).await,
-        Command::Controller(args) => Box::pin(controller::run(args)).await,
-        Command::Webhook(args) => Box::pin(webhook::run(args)).await,
-        Command::Crds(args) => crds::run(&args),
-        Command::Rbac(args) => rbac::run(&args),
-        Command::Completion(args) => completion::run(&args),
-        Command::Version => Ok(version::run()),
+        CliCommand::Pack(args) => pack::run_pack(args, &context).await,
+        CliCommand::Plan(args) => plan::run_plan(&args, &context),
+        CliCommand::Lock(args) => lock::run_lock(args, &context).await,
+        CliCommand::Inspect(args) => inspect::run_inspect(args, &context).await,
+        CliCommand::Unpack(args) => unpack::run_unpack(args, &context).await,
+        CliCommand::Sign(args) => sign::run_sign(args, &context).await,
+        CliCommand::Attest(args) => attest::run_attest(args, &context).await,
+        CliCommand::Sigstore(args) => sigstore::run_sigstore(args, &context).await,
+        CliCommand::Verify(args) => verify::run_verify(args, &context).await,
+        CliCommand::Copy(args) => copy::run_copy(args, &context).await,
+        CliCommand::Keys(args) => keys::run_keys(args).await,
+        CliCommand::Policy(args) => policy::run_policy(args, &context).await,
+        CliCommand::Job(args) => Box::pin(job::run_job(args, &context)).await,
+        CliCommand::Controller(args) => Box::pin(controller::run_controller(args)).await,
+        CliCommand::Webhook(args) => Box::pin(webhook::run_webhook(args)).await,
+        CliCommand::Crds(args) => crds::run_crds(&args),
+        CliCommand::Rbac(args) => rbac::run_rbac(&args),
+        CliCommand::Completion(args) => completion::run_completion(&args),
+        CliCommand::Version => Ok(version::run_version()),
     }
 }

@@ -9,14 +9,14 @@ use super::exit::CliError;
 use crate::core::class::Class;
 
 /// A result: the same thing for people and for programs.
-pub(super) struct Done {
+pub(super) struct CommandResult {
     pub(super) text: String,
     pub(super) json: Value,
     /// Set if the answer is not simply "done".
     pub(super) class: Option<Class>,
 }
 
-impl Done {
+impl CommandResult {
     /// A line of text, and fields of a document of this kind.
     pub(super) fn new(
         line: impl Into<String>,
@@ -41,7 +41,7 @@ impl Done {
 }
 
 /// Columns, each as wide as its widest cell.
-pub(super) fn table(rows: &[Vec<String>]) -> String {
+pub(super) fn format_table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {
         rows.iter()
@@ -64,7 +64,7 @@ pub(super) fn table(rows: &[Vec<String>]) -> String {
 }
 
 /// A number of bytes for people.
-pub(super) fn human(bytes: u64) -> String {
+pub(super) fn format_bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut unit = 0;
     let mut value = bytes;
@@ -95,7 +95,7 @@ mod tests {
             (1_536, "1.5 KiB"),
             (1 << 40, "1.0 TiB"),
         ] {
-            assert_eq!(human(bytes), text);
+            assert_eq!(format_bytes(bytes), text);
         }
     }
 
@@ -105,6 +105,6 @@ mod tests {
             vec!["a".into(), "b".into()],
             vec!["long".into(), "c".into()],
         ];
-        assert_eq!(table(&rows), "a     b\nlong  c\n");
+        assert_eq!(format_table(&rows), "a     b\nlong  c\n");
     }
 }

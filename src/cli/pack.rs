@@ -7,25 +7,25 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{
-    certificate::CertificateArgs, context::Context, endorser::EndorserArgs, exit::CliError,
-    lockfile::Input, output::Done, plain_http::host_of,
+    certificate::CertificateArgs, context::CliContext, endorser::BundleSignerArgs, exit::CliError,
+    lockfile::InputFile, output::CommandResult, plain_http::registry_host,
 };
 use crate::{
     core::{
-        job::TagPolicy,
-        lockfile::{Artifact, Lockfile},
+        job::JobTagPolicy,
+        lockfile::{LockedArtifact, Lockfile},
         oci::Descriptor,
-        pack::{Format, LayerCompression, Output, PACK_FORMAT, ZSTD_LEVEL},
-        provenance::{self, Compressed, Run},
-        reference::{Location, Reference, Tag},
-        sbom::{self, Sbom},
+        pack::{BundleFormat, LayerCompression, PACK_FORMAT, PackOptions, ZSTD_LEVEL},
+        provenance::{self, BuildRun, RecordedCompression},
+        reference::{BundleLocation, ImageReference, ImageTag},
+        sbom::{self, SbomDocument},
         slsa::{CLI_BUILDER, Provenance},
     },
-    fetch::Outside,
-    oci::{LayoutTarget, Resolved, Store, Target, fetch},
+    fetch::OutsideFolderPolicy,
+    oci::{ContentTarget, LocalContentStore, OciLayoutTarget, ResolvedManifest, fetch_content},
     service::{
-        pack::{PackService, Packed, deliver},
-        publish::{Label, Published, Vouch, publish},
+        pack::{PackService, StoredBundle, push_bundle},
+        publish::{PublishOutcome, SigningRequest, TagAssignment, publish_bundle},
     },
 };
 
@@ -41,8 +41,8 @@ const EXAMPLES: &str = "Examples:
 #[command(next_help_heading = "Output")]
 pub(super) struct OutputArgs {
     /// Shape of the bundle: Image can be mounted as an image volume, Artifact is for `oras pull`
-    #[arg(long, value_enum, ignore_case = true, default_value_t = FormatArg::Image)]
-    format: FormatArg,
+    #[arg(long, value_enum, ignore_case = true, default_value_t = BundleFormatArg::Image)]
+    format: BundleFormatArg,
     /// Compression of the layers
     #[arg(long, value_enum, ignore_case = true, default_value_t = CompressionArg::None)]
     compression: CompressionArg,
@@ -55,7 +55,7 @@ pub(super) struct OutputArgs {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum FormatArg {
+enum BundleFormatArg {
     #[value(name = "Image")]
     Image,
     #[value(name = "Artifact")]
@@ -71,7 +71,7 @@ enum CompressionArg {
 }
 
 impl OutputArgs {
-    pub(super) fn output(&self) -> Result<Output, CliError> {
+    pub(super) fn bundle_output(&self) -> Result<PackOptions, CliError> {
         let mut annotations = BTreeMap::new();
         for pair in &self.annotations {
             let (key, value) = pair.split_once('=').ok_or_else(|| {
@@ -86,10 +86,10 @@ impl OutputArgs {
                 )));
             }
         }
-        Ok(Output {
+        Ok(PackOptions {
             format: match self.format {
-                FormatArg::Image => Format::Image,
-                FormatArg::Artifact => Format::Artifact,
+                BundleFormatArg::Image => BundleFormat::Image,
+                BundleFormatArg::Artifact => BundleFormat::Artifact,
             },
             compression: match self.compression {
                 CompressionArg::None => LayerCompression::None,
@@ -108,7 +108,7 @@ pub(super) struct PackArgs {
     lock: PathBuf,
     /// Where the bundle goes: REGISTRY/REPOSITORY[:TAG], oci:DIR[:TAG] or oci-archive:FILE[:TAG]
     #[arg(long, value_name = "TARGET")]
-    to: Location,
+    to: BundleLocation,
     #[command(flatten)]
     output: OutputArgs,
     /// Let `file` origins lie outside of the lockfile's folder
@@ -118,7 +118,7 @@ pub(super) struct PackArgs {
     #[arg(long, value_enum, ignore_case = true, default_value_t = SbomArg::None)]
     sbom: SbomArg,
     #[command(flatten)]
-    signer: EndorserArgs,
+    signer: BundleSignerArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -133,56 +133,63 @@ enum SbomArg {
 
 impl SbomArg {
     /// Which one, if any. Nobody would vouch for one without a signer.
-    fn format(self, is_signed: bool) -> Result<Option<sbom::Format>, CliError> {
+    fn sbom_format(self, is_signed: bool) -> Result<Option<sbom::SbomFormat>, CliError> {
         match self {
             Self::None => Ok(None),
             _ if !is_signed => Err(CliError::invalid(
                 "--sbom needs --key or --identity-token: a software bill of materials is attested, \
                     not only attached",
             )),
-            Self::Spdx => Ok(Some(sbom::Format::Spdx)),
-            Self::CycloneDX => Ok(Some(sbom::Format::CycloneDX)),
+            Self::Spdx => Ok(Some(sbom::SbomFormat::Spdx)),
+            Self::CycloneDX => Ok(Some(sbom::SbomFormat::CycloneDX)),
         }
     }
 }
 
-pub(super) async fn run(args: PackArgs, context: &Context) -> Result<Done, CliError> {
-    let input = Input::lock(&args.lock)?;
-    let lock = input.parse()?;
-    let output = args.output.output()?;
-    refuse_digest(&args.to)?;
+pub(super) async fn run_pack(
+    args: PackArgs,
+    context: &CliContext,
+) -> Result<CommandResult, CliError> {
+    let input = InputFile::read_lockfile(&args.lock)?;
+    let lock = input.parse_lockfile()?;
+    let output = args.output.bundle_output()?;
+    reject_digest(&args.to)?;
     let signer = args
         .signer
-        .load(&CertificateArgs::default(), context)
+        .load_bundle_signer(&CertificateArgs::default(), context)
         .await?;
-    let format = args.sbom.format(signer.is_some())?;
+    let format = args.sbom.sbom_format(signer.is_some())?;
     let started = context.clock().now();
     let outside = if args.allow_outside {
-        Outside::Allowed
+        OutsideFolderPolicy::Allowed
     } else {
-        Outside::Refused
+        OutsideFolderPolicy::Refused
     };
-    let origins = Arc::new(context.origins(input.folder.clone(), outside)?);
+    let origins = Arc::new(context.artifact_origins(input.folder.clone(), outside)?);
     lock.check_packable(args.allow_outside)
-        .map_err(|error| input.blame(error.into()))?;
-    let images: Vec<Reference> = lock
+        .map_err(|error| input.prefix_file_name(error.into()))?;
+    let images: Vec<ImageReference> = lock
         .artifacts
         .iter()
-        .filter_map(Artifact::oci_reference)
+        .filter_map(LockedArtifact::oci_reference)
         .collect();
-    context.speaks_with(
-        host_of(&args.to)
+    context.check_plain_http_hosts(
+        registry_host(&args.to)
             .into_iter()
             .chain(images.iter().map(|image| image.repository.host())),
     )?;
-    let destination = Destination::new(&args.to, context)?;
-    let service = PackService::new(destination.store(), origins, context.progress());
+    let destination = PackDestination::new(&args.to, context)?;
+    let service = PackService::new(
+        destination.packing_store(),
+        origins,
+        context.progress_reporter(),
+    );
     let packed = service
-        .pack(&lock, output.clone(), args.allow_outside)
+        .pack_lock(&lock, output.clone(), args.allow_outside)
         .await
-        .map_err(|error| input.blame(error.into()))?;
-    let (target, root) = destination.deliver(&packed.root, context).await?;
-    let work = Work {
+        .map_err(|error| input.prefix_file_name(error.into()))?;
+    let (target, root) = destination.deliver_bundle(&packed.root, context).await?;
+    let work = PackRun {
         args: &args,
         lock: &lock,
         output: &output,
@@ -192,23 +199,23 @@ pub(super) async fn run(args: PackArgs, context: &Context) -> Result<Done, CliEr
     };
     let subject_name = subject_name(&args.to, lock.name.as_deref());
     let sbom = format
-        .map(|format| Sbom::new(format, &lock, output.source_date_epoch))
+        .map(|format| SbomDocument::new(format, &lock, output.source_date_epoch))
         .transpose()?;
-    let provenance = work.provenance(sbom.as_ref());
-    let lock_digest = lock.canonical().digest;
-    let vouch = signer.as_ref().map(|signer| Vouch {
+    let provenance = work.build_provenance(sbom.as_ref());
+    let lock_digest = lock.to_canonical().digest;
+    let vouch = signer.as_ref().map(|signer| SigningRequest {
         signer: &**signer,
         subject_name: &subject_name,
         provenance: &provenance,
         lock: lock_digest,
         sbom: sbom.as_ref(),
     });
-    let tag = tag_for(&args.to)?;
-    let label = tag.as_ref().map(|tag| Label {
+    let tag = destination_tag(&args.to)?;
+    let label = tag.as_ref().map(|tag| TagAssignment {
         tag,
-        policy: TagPolicy::Mutable,
+        policy: JobTagPolicy::Mutable,
     });
-    let published = publish(
+    let published = publish_bundle(
         &*target,
         &root,
         vouch,
@@ -217,37 +224,37 @@ pub(super) async fn run(args: PackArgs, context: &Context) -> Result<Done, CliEr
         context.limits(),
     )
     .await?;
-    answer(&args.to, &lock, &packed, &published)
+    pack_result(&args.to, &lock, &packed, &published)
 }
 
 /// What was done, as far as provenance tells it.
-struct Work<'a> {
+struct PackRun<'a> {
     args: &'a PackArgs,
     lock: &'a Lockfile,
-    output: &'a Output,
-    packed: &'a Packed,
+    output: &'a PackOptions,
+    packed: &'a StoredBundle,
     started: Timestamp,
     finished: Timestamp,
 }
 
-impl Work<'_> {
-    fn provenance(&self, sbom: Option<&Sbom>) -> Provenance {
-        let Output {
+impl PackRun<'_> {
+    fn build_provenance(&self, sbom: Option<&SbomDocument>) -> Provenance {
+        let PackOptions {
             format,
             compression,
             source_date_epoch,
             annotations,
         } = self.output;
-        let lock_digest = self.lock.canonical().digest;
+        let lock_digest = self.lock.to_canonical().digest;
         let encoder = format!("libzstd {}", zstd::zstd_safe::version_string());
-        let packed = provenance::Packed {
+        let packed = provenance::BuildParameters {
             lock: self.lock,
             lock_digest,
             pack_format: PACK_FORMAT,
             format: format.as_str(),
             compression: match compression {
-                LayerCompression::None => Compressed::Not,
-                LayerCompression::Zstd => Compressed::Zstd {
+                LayerCompression::None => RecordedCompression::Uncompressed,
+                LayerCompression::Zstd => RecordedCompression::Zstd {
                     encoder: &encoder,
                     level: ZSTD_LEVEL,
                 },
@@ -257,65 +264,66 @@ impl Work<'_> {
             source_date_epoch: *source_date_epoch,
             downloads: &self.packed.download_locations.iter().cloned().collect(),
         };
-        let run = Run {
+        let run = BuildRun {
             builder_id: CLI_BUILDER,
             version: env!("CARGO_PKG_VERSION"),
-            invocation_id: &format!("cli/{}/{}", lock_digest.hex(), self.started),
+            invocation_id: &format!("cli/{}/{}", lock_digest.hex_digits(), self.started),
             started_on: self.started,
             finished_on: self.finished,
             requested: None,
             sbom,
         };
-        provenance::provenance(&packed, &run)
+        provenance::build_provenance(&packed, &run)
     }
 }
 
 /// Where a bundle is packed, and where it goes from there.
-enum Destination {
-    Local(Arc<dyn Store>),
+enum PackDestination {
+    Local(Arc<dyn LocalContentStore>),
     Remote {
-        staging: Arc<dyn Store>,
-        target: Arc<dyn Target>,
+        staging: Arc<dyn LocalContentStore>,
+        target: Arc<dyn ContentTarget>,
         _folder: tempfile::TempDir,
     },
 }
 
-impl Destination {
-    fn new(to: &Location, context: &Context) -> Result<Self, CliError> {
-        if let Some(store) = Context::create_store(to)? {
+impl PackDestination {
+    fn new(to: &BundleLocation, context: &CliContext) -> Result<Self, CliError> {
+        if let Some(store) = CliContext::create_local_store(to)? {
             return Ok(Self::Local(store));
         }
         let folder = tempfile::Builder::new()
             .prefix("packgate-")
             .tempdir()
             .map_err(|e| CliError::internal(format!("no temporary folder: {e}")))?;
-        let layout = LayoutTarget::open_or_create(&folder.path().join("layout").to_string_lossy())?;
+        let layout =
+            OciLayoutTarget::open_or_create(&folder.path().join("layout").to_string_lossy())?;
         Ok(Self::Remote {
             staging: Arc::new(layout),
-            target: context.open(to)?,
+            target: context.open_target(to)?,
             _folder: folder,
         })
     }
 
-    fn store(&self) -> Arc<dyn Store> {
+    fn packing_store(&self) -> Arc<dyn LocalContentStore> {
         match self {
             Self::Local(store) => Arc::clone(store),
             Self::Remote { staging, .. } => Arc::clone(staging),
         }
     }
 
-    async fn deliver(
+    async fn deliver_bundle(
         &self,
         root: &Descriptor,
-        context: &Context,
-    ) -> Result<(Arc<dyn Target>, Resolved), CliError> {
+        context: &CliContext,
+    ) -> Result<(Arc<dyn ContentTarget>, ResolvedManifest), CliError> {
         match self {
             Self::Local(store) => {
-                let target: Arc<dyn Target> = Arc::<dyn Store>::clone(store);
-                let bytes = fetch(&*target, root, context.limits().manifest_bytes).await?;
+                let target: Arc<dyn ContentTarget> = Arc::<dyn LocalContentStore>::clone(store);
+                let bytes = fetch_content(&*target, root, context.limits().manifest_bytes).await?;
                 Ok((
                     target,
-                    Resolved {
+                    ResolvedManifest {
                         descriptor: root.clone(),
                         bytes,
                     },
@@ -324,12 +332,12 @@ impl Destination {
             Self::Remote {
                 staging, target, ..
             } => {
-                let root = deliver(
+                let root = push_bundle(
                     &**staging,
                     &**target,
                     root,
                     context.limits(),
-                    &*context.progress(),
+                    &*context.progress_reporter(),
                 )
                 .await?;
                 Ok((Arc::clone(target), root))
@@ -339,7 +347,7 @@ impl Destination {
 }
 
 /// A digest follows from the content, so it cannot be asked for.
-pub(super) fn refuse_digest(to: &Location) -> Result<(), CliError> {
+pub(super) fn reject_digest(to: &BundleLocation) -> Result<(), CliError> {
     match to.digest() {
         Some(_) => Err(CliError::invalid(format!(
             "target {to} must not carry a digest, it follows from the content"
@@ -350,38 +358,38 @@ pub(super) fn refuse_digest(to: &Location) -> Result<(), CliError> {
 
 /// The tag that a target gets: on this machine `latest` if none is written, in a registry then
 /// none.
-pub(super) fn tag_for(to: &Location) -> Result<Option<Tag>, CliError> {
+pub(super) fn destination_tag(to: &BundleLocation) -> Result<Option<ImageTag>, CliError> {
     match (to.tag(), to) {
         (Some(tag), _) => Ok(Some(tag.clone())),
-        (None, Location::Registry(_)) => Ok(None),
+        (None, BundleLocation::Registry(_)) => Ok(None),
         (None, _) => Ok(Some("latest".parse()?)),
     }
 }
 
 /// What an attestation calls its subject: the repository, or on this machine the lock's name.
-pub(super) fn subject_name(to: &Location, lock_name: Option<&str>) -> String {
+pub(super) fn subject_name(to: &BundleLocation, lock_name: Option<&str>) -> String {
     match to {
-        Location::Registry(reference) => reference.repository.to_string(),
+        BundleLocation::Registry(reference) => reference.repository.to_string(),
         _ => lock_name.unwrap_or_default().to_owned(),
     }
 }
 
-fn answer(
-    to: &Location,
+fn pack_result(
+    to: &BundleLocation,
     lock: &Lockfile,
-    packed: &Packed,
-    published: &Published,
-) -> Result<Done, CliError> {
+    packed: &StoredBundle,
+    published: &PublishOutcome,
+) -> Result<CommandResult, CliError> {
     let reference = to.clone().with_digest(packed.root.digest).to_string();
     let mut fields = json!({
         "reference": reference,
         "digest": packed.root.digest,
-        "lockDigest": lock.canonical().digest,
+        "lockDigest": lock.to_canonical().digest,
         "size": packed.size,
         "layers": packed.layers,
         "signed": false,
     });
-    if let Published::Signed {
+    if let PublishOutcome::Signed {
         signature,
         provenance,
         sbom,
@@ -394,5 +402,5 @@ fn answer(
             fields["sbom"] = json!(sbom);
         }
     }
-    Done::new(reference, "PackResult", fields)
+    CommandResult::new(reference, "PackResult", fields)
 }

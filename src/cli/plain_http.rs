@@ -8,8 +8,8 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use super::{exit::CliError, registries::canonical};
-use crate::{core::reference::Location, oci::OciError};
+use super::{exit::CliError, registries::canonical_registry_host};
+use crate::{core::reference::BundleLocation, oci::OciError};
 
 /// Which registries are spoken to without TLS. Clones know of the same.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +29,7 @@ impl PlainHttp {
         let hosts = values
             .iter()
             .filter(|host| !host.is_empty())
-            .map(|host| canonical(host))
+            .map(|host| canonical_registry_host(host))
             .collect::<Result<BTreeSet<_>, _>>()?;
         match (values.is_empty(), hosts.is_empty()) {
             (true, _) => Ok(Self::Never),
@@ -41,38 +41,38 @@ impl PlainHttp {
     /// Is this registry spoken to without TLS?
     ///
     /// Errors: nobody said so, because there is a second one.
-    pub(super) fn covers(&self, host: &str) -> Result<bool, OciError> {
+    pub(super) fn allows_host(&self, host: &str) -> Result<bool, OciError> {
         match self {
             Self::Never => Ok(false),
             Self::Hosts(hosts) => Ok(hosts.contains(host)),
             Self::Only(only) => match only.get_or_init(|| host.to_owned()) {
                 known if known == host => Ok(true),
-                known => Err(OciError::Invalid(several(known, host))),
+                known => Err(OciError::Invalid(ambiguous_host_message(known, host))),
             },
         }
     }
 
     /// The same for all registries that a command will speak with, before anything is sent to any.
-    pub(super) fn check<'a>(
+    pub(super) fn check_hosts<'a>(
         &self,
         hosts: impl IntoIterator<Item = &'a str>,
     ) -> Result<(), CliError> {
         for host in hosts {
-            self.covers(host)?;
+            self.allows_host(host)?;
         }
         Ok(())
     }
 }
 
 /// The registry of a place, if it is in one.
-pub(super) fn host_of(location: &Location) -> Option<&str> {
+pub(super) fn registry_host(location: &BundleLocation) -> Option<&str> {
     match location {
-        Location::Registry(reference) => Some(reference.repository.host()),
-        Location::Layout(_) | Location::Archive(_) => None,
+        BundleLocation::Registry(reference) => Some(reference.repository.host()),
+        BundleLocation::Layout(_) | BundleLocation::Archive(_) => None,
     }
 }
 
-fn several(one: &str, other: &str) -> String {
+fn ambiguous_host_message(one: &str, other: &str) -> String {
     format!(
         "--plain-http does not say which registry it is for, {one} or {other}: credentials go in \
             clear there; name it, as in --plain-http={one}"
@@ -98,12 +98,12 @@ mod tests {
             ("r.example.com", false),
             ("t.example.com", false),
         ] {
-            assert_eq!(named.covers(host).expect(host), expected, "{host}");
+            assert_eq!(named.allows_host(host).expect(host), expected, "{host}");
         }
         assert!(
             !plain(&[])
                 .expect("valid")
-                .covers("r.example.com")
+                .allows_host("r.example.com")
                 .expect("an answer")
         );
         assert_eq!(
@@ -116,13 +116,13 @@ mod tests {
     fn the_flag_alone_is_for_one_registry() {
         let alone = plain(&[""]).expect("valid");
         assert!(
-            alone.covers("r.example.com").expect("the first")
-                && alone.covers("r.example.com").expect("the same")
+            alone.allows_host("r.example.com").expect("the first")
+                && alone.allows_host("r.example.com").expect("the same")
         );
-        assert!(alone.covers("s.example.com").is_err(), "another");
+        assert!(alone.allows_host("s.example.com").is_err(), "another");
         let error = plain(&[""])
             .expect("valid")
-            .check(["r.example.com", "s.example.com"])
+            .check_hosts(["r.example.com", "s.example.com"])
             .expect_err("two");
         assert!(
             error.reason == Reason::InvalidSpec
@@ -131,7 +131,7 @@ mod tests {
         );
         plain(&["s.example.com"])
             .expect("valid")
-            .check(["r.example.com", "s.example.com"])
+            .check_hosts(["r.example.com", "s.example.com"])
             .expect("it is named");
     }
 }

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::{context::Context, exit::CliError, lockfile::Input, output::Done, pack::OutputArgs};
+use super::{
+    context::CliContext, exit::CliError, lockfile::InputFile, output::CommandResult,
+    pack::OutputArgs,
+};
 use crate::core::pack::PackPlan;
 
 const EXAMPLES: &str = "Examples:
@@ -21,17 +24,17 @@ pub(super) struct PlanArgs {
     output: OutputArgs,
 }
 
-pub(super) fn run(args: &PlanArgs, _: &Context) -> Result<Done, CliError> {
-    let input = Input::lock(&args.lock)?;
-    let lock = input.parse()?;
-    let output = args.output.output()?;
+pub(super) fn run_plan(args: &PlanArgs, _: &CliContext) -> Result<CommandResult, CliError> {
+    let input = InputFile::read_lockfile(&args.lock)?;
+    let lock = input.parse_lockfile()?;
+    let output = args.output.bundle_output()?;
     let predict = || {
         lock.check_packable(true)?;
         let plan = PackPlan::new(&lock, output)?;
-        Ok::<_, CliError>((plan.predict()?, plan.lock.digest))
+        Ok::<_, CliError>((plan.predict_digest()?, plan.lock.digest))
     };
-    let (digest, lock_digest) = predict().map_err(|error| input.blame(error))?;
-    Done::new(
+    let (digest, lock_digest) = predict().map_err(|error| input.prefix_file_name(error))?;
+    CommandResult::new(
         digest.to_string(),
         "Plan",
         json!({"digest": digest, "lockDigest": lock_digest}),

@@ -8,20 +8,23 @@ use std::{
 
 use serde_json::Value;
 
-use super::{context::Context, exit::CliError, lockfile::Input, trust};
+use super::{context::CliContext, exit::CliError, lockfile::InputFile, trust};
 use crate::{
     api::{
         API_VERSION,
-        bundle_policy::{ConfigMapData, Parts, PolicyObject, Sources, Usage},
-        trust_root::{RootError, Seen, TUF_ROOT_KEY, TrustRoot},
+        bundle_policy::{
+            ConfigMapData, ParsedMaterialCache, PolicyObject, PolicyQuotaUsage,
+            ResolvedPolicyReferences,
+        },
+        trust_root::{ConfigMapLookup, TUF_ROOT_KEY, TrustRoot, TrustRootStateError},
     },
     core::{
-        class::{Classified, Reason},
-        limits::Limits,
-        policy::{Kind, Policy, PolicyError},
+        class::{ClassifiedError, Reason},
+        limits::InputLimits,
+        policy::{Policy, PolicyError, PolicyOrigin},
         verify,
     },
-    service::trust_root::{Repository, Terms},
+    service::trust_root::{TrustRefreshPolicy, TufRepositoryConfig},
 };
 
 /// The size of one policy file.
@@ -31,29 +34,30 @@ const SYSTEM_NAMESPACE: &str = "packgate-system";
 
 /// Objects from files: policies and what they need.
 #[derive(Default)]
-pub(super) struct Policies {
+pub(super) struct PolicyFiles {
     objects: Vec<(String, PolicyObject)>,
-    config_maps: Vec<ConfigMap>,
+    config_maps: Vec<ParsedConfigMap>,
     trust_roots: Vec<TrustRoot>,
 }
 
 /// Trust roots, by name: each as it is, or why it cannot be used.
-type Roots = BTreeMap<String, Result<Arc<verify::TrustRoot>, CliError>>;
+type NamedTrustRoots = BTreeMap<String, Result<Arc<verify::TrustRoot>, CliError>>;
 
-struct ConfigMap {
+struct ParsedConfigMap {
     namespace: Option<String>,
     name: String,
     data: ConfigMapData,
 }
 
-impl Policies {
+impl PolicyFiles {
     /// Reads the documents of all files. Errors: `InvalidSpec` for anything that is neither a
     /// policy nor something that policies name.
-    pub(super) fn read(paths: &[PathBuf]) -> Result<Self, CliError> {
+    pub(super) fn read_files(paths: &[PathBuf]) -> Result<Self, CliError> {
         let mut all = Self::default();
         for path in paths {
-            let input = Input::read(path, MAX_FILE, Reason::InvalidSpec)?;
-            all.take_file(&input).map_err(|error| input.blame(error))?;
+            let input = InputFile::read_limited(path, MAX_FILE, Reason::InvalidSpec)?;
+            all.add_file(&input)
+                .map_err(|error| input.prefix_file_name(error))?;
         }
         if all.objects.is_empty() {
             return Err(CliError::invalid(
@@ -65,48 +69,62 @@ impl Policies {
     }
 
     /// Names of the policies, in order.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn policy_names(&self) -> impl Iterator<Item = &str> {
         self.objects.iter().map(|(_, object)| object.name())
     }
 
     /// Compiles every policy. The message names the file and the field. TUF repositories are asked
     /// only if they may be.
-    pub(super) async fn compile(
+    pub(super) async fn compile_policies(
         &self,
         may_ask: bool,
-        context: &Context,
+        context: &CliContext,
     ) -> Result<Vec<Policy>, CliError> {
-        let roots = self.roots(may_ask, context).await;
-        self.each(&roots, PolicyObject::compile)
+        let roots = self.load_trust_roots(may_ask, context).await;
+        self.compile_each(&roots, PolicyObject::compile_policy)
     }
 
     /// The same without asking anybody: a policy that misses what only a TUF repository can give
     /// refuses all that it governs.
-    pub(super) async fn known(&self, context: &Context) -> Result<Vec<Policy>, CliError> {
-        let roots = self.roots(false, context).await;
-        self.each(&roots, |object, sources| {
-            Ok(object.compile_or_refuse(sources))
+    pub(super) async fn compile_offline(
+        &self,
+        context: &CliContext,
+    ) -> Result<Vec<Policy>, CliError> {
+        let roots = self.load_trust_roots(false, context).await;
+        self.compile_each(&roots, |object, sources| {
+            Ok(object.compile_or_deny_all(sources))
         })
     }
 
     /// Every policy as far as it can be known without asking anybody. Errors: the first that could
     /// never be used as it is.
-    pub(super) async fn check(&self, context: &Context) -> Result<Vec<Policy>, CliError> {
-        let roots = self.roots(false, context).await;
-        self.each(&roots, |object, sources| match object.compile(sources) {
-            Err(error) if error.is_missing() && error.reason() == Reason::TrustRootUnavailable => {
-                Ok(object.unusable(error.to_string()))
+    pub(super) async fn check_policies(
+        &self,
+        context: &CliContext,
+    ) -> Result<Vec<Policy>, CliError> {
+        let roots = self.load_trust_roots(false, context).await;
+        self.compile_each(&roots, |object, sources| {
+            match object.compile_policy(sources) {
+                Err(error)
+                    if error.is_missing_object()
+                        && error.reason() == Reason::TrustRootUnavailable =>
+                {
+                    Ok(object.to_deny_all_policy(error.to_string()))
+                }
+                other => other,
             }
-            other => other,
         })
     }
 
-    fn each(
+    fn compile_each(
         &self,
-        roots: &Roots,
-        compile: impl Fn(&PolicyObject, &Sources) -> Result<Policy, PolicyError>,
+        roots: &NamedTrustRoots,
+        compile: impl Fn(&PolicyObject, &ResolvedPolicyReferences) -> Result<Policy, PolicyError>,
     ) -> Result<Vec<Policy>, CliError> {
-        let (parts, mut usages) = (Parts::default(), BTreeMap::<String, Usage>::new());
+        let (parts, mut usages) = (
+            ParsedMaterialCache::default(),
+            BTreeMap::<String, PolicyQuotaUsage>::new(),
+        );
         let compile = |(file, object): &(String, PolicyObject)| -> Result<Policy, CliError> {
             let blame = |error: CliError| {
                 CliError::new(
@@ -117,19 +135,21 @@ impl Policies {
             let scope = if let PolicyObject::Cluster(_) = object {
                 ""
             } else {
-                namespace(object)
+                policy_namespace(object)
             };
             let usage = usages
                 .entry(scope.to_owned())
-                .or_insert_with(|| Usage::of(&object.kind().unwrap_or(Kind::Cluster)))
+                .or_insert_with(|| {
+                    PolicyQuotaUsage::for_kind(&object.kind().unwrap_or(PolicyOrigin::Cluster))
+                })
                 .clone();
-            let sources = Sources {
+            let sources = ResolvedPolicyReferences {
                 parts: parts.clone(),
                 usage,
-                ..self.sources(namespace(object), roots)
+                ..self.sources_for_namespace(policy_namespace(object), roots)
             };
             let size = object.size();
-            let counted = sources.usage.count(object, size, &sources);
+            let counted = sources.usage.count_policy(object, size, &sources);
             counted
                 .and_then(|()| compile(object, &sources))
                 .map_err(|error| blame(error.into()))
@@ -137,7 +157,7 @@ impl Policies {
         self.objects.iter().map(compile).collect()
     }
 
-    fn take_file(&mut self, input: &Input) -> Result<(), CliError> {
+    fn add_file(&mut self, input: &InputFile) -> Result<(), CliError> {
         let text =
             std::str::from_utf8(&input.bytes).map_err(|e| CliError::invalid(e.to_string()))?;
         let documents: Vec<Value> =
@@ -145,24 +165,24 @@ impl Policies {
         documents
             .into_iter()
             .filter(|document| !document.is_null())
-            .try_for_each(|document| self.take(document, &input.name))
+            .try_for_each(|document| self.add_object(document, &input.name))
     }
 
-    fn take(&mut self, object: Value, file: &str) -> Result<(), CliError> {
+    fn add_object(&mut self, object: Value, file: &str) -> Result<(), CliError> {
         if PolicyObject::is_policy(&object) {
             self.objects
-                .push((file.to_owned(), PolicyObject::read(object)?));
+                .push((file.to_owned(), PolicyObject::from_json(object)?));
             return Ok(());
         }
         match (object["apiVersion"].as_str(), object["kind"].as_str()) {
             (Some("v1"), Some("List")) => match object["items"].as_array() {
                 Some(items) => items
                     .iter()
-                    .try_for_each(|item| self.take(item.clone(), file)),
+                    .try_for_each(|item| self.add_object(item.clone(), file)),
                 None => Err(CliError::invalid("a List must have items")),
             },
             (Some("v1"), Some("ConfigMap")) => {
-                self.config_maps.push(config_map(&object)?);
+                self.config_maps.push(parse_config_map(&object)?);
                 Ok(())
             }
             (Some(API_VERSION), Some("TrustRoot")) => {
@@ -181,17 +201,22 @@ impl Policies {
     }
 
     /// What a policy in `namespace` may refer to.
-    fn sources(&self, namespace: &str, roots: &Roots) -> Sources {
-        let here = |map: &&ConfigMap| map.namespace.as_deref().is_none_or(|own| own == namespace);
+    fn sources_for_namespace(
+        &self,
+        namespace: &str,
+        roots: &NamedTrustRoots,
+    ) -> ResolvedPolicyReferences {
+        let here =
+            |map: &&ParsedConfigMap| map.namespace.as_deref().is_none_or(|own| own == namespace);
         let config_maps = self
             .config_maps
             .iter()
             .filter(here)
             .map(|map| (map.name.clone(), map.data.clone()))
             .collect();
-        let mut sources = Sources {
+        let mut sources = ResolvedPolicyReferences {
             config_maps,
-            ..Sources::default()
+            ..ResolvedPolicyReferences::default()
         };
         for (name, root) in roots {
             match root {
@@ -207,13 +232,13 @@ impl Policies {
     }
 
     /// Every trust root that a policy names.
-    async fn roots(&self, may_ask: bool, context: &Context) -> Roots {
+    async fn load_trust_roots(&self, may_ask: bool, context: &CliContext) -> NamedTrustRoots {
         let named: BTreeSet<String> = self
             .objects
             .iter()
-            .flat_map(|(_, object)| object.needs().trust_roots)
+            .flat_map(|(_, object)| object.referenced_names().trust_roots)
             .collect();
-        let mut roots = Roots::new();
+        let mut roots = NamedTrustRoots::new();
         for root in self
             .trust_roots
             .iter()
@@ -221,60 +246,62 @@ impl Policies {
         {
             roots.insert(
                 root.name().to_owned(),
-                self.root(root, may_ask, context).await.map(Arc::new),
+                self.load_trust_root(root, may_ask, context)
+                    .await
+                    .map(Arc::new),
             );
         }
         roots
     }
 
-    async fn root(
+    async fn load_trust_root(
         &self,
         root: &TrustRoot,
         may_ask: bool,
-        context: &Context,
+        context: &CliContext,
     ) -> Result<verify::TrustRoot, CliError> {
-        root.check()?;
-        if root.given().is_some() {
+        root.validate_spec()?;
+        if root.user_config_map_name().is_some() {
             let found = root
-                .find(|name| self.system_map(name), context.clock().now())
-                .map_err(not_given)?;
+                .find_active_root(|name| self.system_config_map(name), context.clock().now())
+                .map_err(missing_input_error)?;
             return Ok(verify::TrustRoot::parse(
                 found.text.as_bytes(),
-                &Limits::DEFAULT,
+                &InputLimits::DEFAULT,
             )?);
         }
-        let repository = match (&root.spec.tuf, root.first_root()) {
+        let repository = match (&root.spec.tuf, root.tuf_root_config_map_name()) {
             (Some(tuf), Some(name)) => {
-                Repository::new(&tuf.url, self.first_root(name)?.as_bytes())?
+                TufRepositoryConfig::new(&tuf.url, self.first_tuf_root(name)?.as_bytes())?
             }
-            _ => Repository::public_good()?,
+            _ => TufRepositoryConfig::public_good()?,
         };
-        let terms = Terms {
-            interval: root.interval()?,
+        let terms = TrustRefreshPolicy {
+            interval: root.refresh_interval()?,
             max_staleness: root.max_staleness()?,
             may_ask,
         };
-        trust::fetch(&repository, terms, context).await
+        trust::fetch_trust_root(&repository, terms, context).await
     }
 
-    fn first_root(&self, name: &str) -> Result<&str, CliError> {
+    fn first_tuf_root(&self, name: &str) -> Result<&str, CliError> {
         let missing = || {
-            not_given(RootError::Missing {
+            missing_input_error(TrustRootStateError::Missing {
                 name: name.to_owned(),
                 key: TUF_ROOT_KEY,
             })
         };
-        match self.system_map(name) {
-            Seen::There(data) => data
+        match self.system_config_map(name) {
+            ConfigMapLookup::Present(data) => data
                 .get(TUF_ROOT_KEY)
                 .map(String::as_str)
                 .ok_or_else(missing),
-            Seen::Unknown | Seen::Absent => Err(missing()),
+            ConfigMapLookup::Unknown | ConfigMapLookup::Absent => Err(missing()),
         }
     }
 
-    fn system_map(&self, name: &str) -> Seen<'_> {
-        let here = |config: &&ConfigMap| {
+    fn system_config_map(&self, name: &str) -> ConfigMapLookup<'_> {
+        let here = |config: &&ParsedConfigMap| {
             config.name == name
                 && config
                     .namespace
@@ -284,21 +311,23 @@ impl Policies {
         self.config_maps
             .iter()
             .find(here)
-            .map_or(Seen::Absent, |config| Seen::There(config.data.data()))
+            .map_or(ConfigMapLookup::Absent, |config| {
+                ConfigMapLookup::Present(config.data.data())
+            })
     }
 }
 
 /// Of files it is the caller's fault if something is missing.
-fn not_given(error: RootError) -> CliError {
+fn missing_input_error(error: TrustRootStateError) -> CliError {
     match error {
-        RootError::Missing { name, key } => {
+        TrustRootStateError::Missing { name, key } => {
             CliError::invalid(format!("no ConfigMap {name} with the key {key} was given"))
         }
         other => other.into(),
     }
 }
 
-fn namespace(object: &PolicyObject) -> &str {
+fn policy_namespace(object: &PolicyObject) -> &str {
     match object {
         PolicyObject::Cluster(_) => SYSTEM_NAMESPACE,
         PolicyObject::Namespaced(policy) => {
@@ -307,21 +336,21 @@ fn namespace(object: &PolicyObject) -> &str {
     }
 }
 
-fn name_of(object: &Value) -> Result<String, CliError> {
+fn object_name(object: &Value) -> Result<String, CliError> {
     object["metadata"]["name"]
         .as_str()
         .map(ToOwned::to_owned)
         .ok_or_else(|| CliError::invalid(format!("{} has no metadata.name", object["kind"])))
 }
 
-fn config_map(object: &Value) -> Result<ConfigMap, CliError> {
+fn parse_config_map(object: &Value) -> Result<ParsedConfigMap, CliError> {
     let data: BTreeMap<String, String> = serde_json::from_value(object["data"].clone())
         .map_err(|e| CliError::invalid(format!("ConfigMap data: {e}")))?;
-    Ok(ConfigMap {
+    Ok(ParsedConfigMap {
         namespace: object["metadata"]["namespace"]
             .as_str()
             .map(ToOwned::to_owned),
-        name: name_of(object)?,
+        name: object_name(object)?,
         data: data.into(),
     })
 }

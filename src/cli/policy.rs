@@ -7,15 +7,15 @@ use serde_json::{Value, json};
 
 use super::{
     cluster,
-    context::Context,
+    context::CliContext,
     exit::CliError,
-    output::Done,
-    policies::Policies,
-    verify::{TrustArgs, UseArg, report_on},
+    output::CommandResult,
+    policies::PolicyFiles,
+    verify::{TrustArgs, UseArg, verify_and_report},
 };
 use crate::core::{
-    policy::{Kind, Policy, Stance, Use},
-    reference::{Location, Reference},
+    policy::{Policy, PolicyApplicability, PolicyOrigin, ReferenceUse},
+    reference::{BundleLocation, ImageReference},
 };
 
 const EXAMPLES: &str = "Examples:
@@ -35,28 +35,28 @@ pub(super) struct PolicyArgs {
 
 #[derive(Debug, Subcommand)]
 enum PolicyCommand {
-    /// Say whether policies can mean what they say, with the code that evaluates them
+    /// Validate policies by compiling them as the webhook does
     Check {
         /// YAML files with policies and the ConfigMaps and TrustRoots that they name; - for stdin
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
-    /// Give the verdict of policies in files on a reference, as admission would
+    /// Evaluate policies from files on a reference, as admission would
     Test {
         /// YAML files with policies and the ConfigMaps and TrustRoots that they name; - for stdin
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
         /// The bundle or image
         #[arg(long)]
-        reference: Location,
+        reference: BundleLocation,
         #[command(flatten)]
         scope: ScopeArgs,
     },
-    /// Say which policies govern a reference, why the others do not, and what is asked; no registry
-    /// is asked
+    /// Explain which policies govern a reference, why the others do not, and what they require; no registry
+    /// is contacted
     Explain {
         /// The bundle or image; neither tag nor digest matters
-        reference: Reference,
+        reference: ImageReference,
         #[command(flatten)]
         scope: ScopeArgs,
         /// Policies, and the ConfigMaps they name, in one or more YAML files; - for stdin
@@ -66,7 +66,7 @@ enum PolicyCommand {
             required_unless_present = "cluster"
         )]
         policies: Vec<PathBuf>,
-        /// The policies of the cluster that kubectl speaks to
+        /// Use the policies of the current kubeconfig's cluster
         #[arg(long, conflicts_with = "policies")]
         cluster: bool,
     },
@@ -83,16 +83,19 @@ struct ScopeArgs {
     namespace: Option<String>,
 }
 
-pub(super) async fn run(args: PolicyArgs, context: &Context) -> Result<Done, CliError> {
+pub(super) async fn run_policy(
+    args: PolicyArgs,
+    context: &CliContext,
+) -> Result<CommandResult, CliError> {
     match args.command {
-        PolicyCommand::Check { files } => check(&files, context).await,
+        PolicyCommand::Check { files } => check_policy_files(&files, context).await,
         PolicyCommand::Test {
             files,
             reference,
             scope,
         } => {
-            let trust = TrustArgs::policies_in(files, scope.used_as, scope.namespace);
-            report_on(&trust, &reference, context).await
+            let trust = TrustArgs::from_policy_files(files, scope.used_as, scope.namespace);
+            verify_and_report(&trust, &reference, context).await
         }
         PolicyCommand::Explain {
             reference,
@@ -101,43 +104,51 @@ pub(super) async fn run(args: PolicyArgs, context: &Context) -> Result<Done, Cli
             cluster,
         } => {
             let policies = if cluster {
-                cluster::in_force(scope.namespace.as_deref(), context.clock().now())
+                cluster::load_admission_settings(scope.namespace.as_deref(), context.clock().now())
                     .await?
                     .policies
             } else {
-                Policies::read(&policies)?.known(context).await?
+                PolicyFiles::read_files(&policies)?
+                    .compile_offline(context)
+                    .await?
             };
-            explain(&reference, &scope, &policies)
+            explain_policies(&reference, &scope, &policies)
         }
     }
 }
 
-async fn check(files: &[PathBuf], context: &Context) -> Result<Done, CliError> {
-    let policies = Policies::read(files)?;
-    let compiled = policies.check(context).await?;
+async fn check_policy_files(
+    files: &[PathBuf],
+    context: &CliContext,
+) -> Result<CommandResult, CliError> {
+    let policies = PolicyFiles::read_files(files)?;
+    let compiled = policies.check_policies(context).await?;
     let warnings: Vec<String> = compiled.iter().flat_map(Policy::unsafe_settings).collect();
-    let names: Vec<&str> = policies.names().collect();
+    let names: Vec<&str> = policies.policy_names().collect();
     let mut lines: Vec<String> = names.iter().map(|name| format!("{name}: valid")).collect();
     lines.extend(warnings.iter().map(|warning| format!("unsafe: {warning}")));
-    Done::new(
+    CommandResult::new(
         lines.join("\n"),
         "PolicyCheck",
         json!({"policies": names, "unsafe": warnings}),
     )
 }
 
-fn explain(
-    reference: &Reference,
+fn explain_policies(
+    reference: &ImageReference,
     scope: &ScopeArgs,
     policies: &[Policy],
-) -> Result<Done, CliError> {
-    let (used_as, namespace) = (Use::from(scope.used_as), scope.namespace.as_deref());
-    let stances: Vec<(&Policy, Stance)> = policies
+) -> Result<CommandResult, CliError> {
+    let (used_as, namespace) = (
+        ReferenceUse::from(scope.used_as),
+        scope.namespace.as_deref(),
+    );
+    let stances: Vec<(&Policy, PolicyApplicability)> = policies
         .iter()
         .map(|policy| {
             (
                 policy,
-                policy.stance(&reference.repository, used_as, namespace),
+                policy.applicability_to(&reference.repository, used_as, namespace),
             )
         })
         .collect();
@@ -146,60 +157,62 @@ fn explain(
         .unwrap_or_default();
     let mut lines = vec![format!("{} as {used_as}{place}", reference.repository)];
     for (policy, stance) in &stances {
-        lines.push(format!("  {}", line(policy, stance)));
-        if matches!(stance, Stance::Governs(_)) {
+        lines.push(format!("  {}", policy_line(policy, stance)));
+        if matches!(stance, PolicyApplicability::Governs(_)) {
             lines.extend(
-                asks(policy)
+                describe_requirements(policy)
                     .into_iter()
-                    .map(|asked| format!("    asks for {asked}")),
+                    .map(|asked| format!("    requires {asked}")),
             );
         }
     }
     let is_governed = stances
         .iter()
-        .any(|(_, stance)| matches!(stance, Stance::Governs(_)));
+        .any(|(_, stance)| matches!(stance, PolicyApplicability::Governs(_)));
     if !is_governed {
-        lines.push(
-            "  no policy governs it: the installation's noMatch says what becomes of it".to_owned(),
-        );
+        lines.push("  no policy governs it: the installation's noMatch setting decides".to_owned());
     }
     let explained: Vec<Value> = stances
         .iter()
-        .map(|(policy, stance)| json_of(policy, stance))
+        .map(|(policy, stance)| policy_json(policy, stance))
         .collect();
     let fields = json!({
         "repository": reference.repository.to_string(), "use": used_as, "namespace": namespace,
         "governed": is_governed, "policies": explained,
     });
-    Done::new(lines.join("\n"), "PolicyExplanation", fields)
+    CommandResult::new(lines.join("\n"), "PolicyExplanation", fields)
 }
 
-fn line(policy: &Policy, stance: &Stance) -> String {
+fn policy_line(policy: &Policy, stance: &PolicyApplicability) -> String {
     let rules = policy.rules();
     format!(
         "{} (generation {}, {}): {}",
         policy.identity(),
         rules.generation,
         policy.mode().as_str(),
-        words(stance)
+        describe_stance(stance)
     )
 }
 
-fn words(stance: &Stance) -> String {
+fn describe_stance(stance: &PolicyApplicability) -> String {
     match stance {
-        Stance::Governs(Some(pattern)) => format!("governs it, by {pattern}"),
-        Stance::Governs(None) => "governs it, and everything else".to_owned(),
-        Stance::OtherNamespace(namespace) => format!("is for the namespace {namespace}"),
-        Stance::OtherUse => "is not about this use".to_owned(),
-        Stance::NoPattern => "none of its references matches".to_owned(),
-        Stance::Excepted(pattern) => format!("leaves it out, by except {pattern}"),
+        PolicyApplicability::Governs(Some(pattern)) => format!("governs it, by {pattern}"),
+        PolicyApplicability::Governs(None) => "governs it, and everything else".to_owned(),
+        PolicyApplicability::OtherNamespace(namespace) => {
+            format!("is for the namespace {namespace}")
+        }
+        PolicyApplicability::OtherUse => "is not about this use".to_owned(),
+        PolicyApplicability::NoPattern => "none of its references matches".to_owned(),
+        PolicyApplicability::Excepted(pattern) => format!("leaves it out, by except {pattern}"),
     }
 }
 
 /// What must be proved.
-fn asks(policy: &Policy) -> Vec<String> {
-    if let Some(fault) = policy.fault() {
-        return vec![format!("what nobody knows, so it refuses: {fault}")];
+fn describe_requirements(policy: &Policy) -> Vec<String> {
+    if let Some(fault) = policy.fault_message() {
+        return vec![format!(
+            "inputs that are unavailable, so it denies: {fault}"
+        )];
     }
     let rules = policy.rules();
     let names: Vec<&str> = rules
@@ -248,11 +261,11 @@ fn asks(policy: &Policy) -> Vec<String> {
     asked
 }
 
-fn json_of(policy: &Policy, stance: &Stance) -> Value {
+fn policy_json(policy: &Policy, stance: &PolicyApplicability) -> Value {
     let (kind, namespace) = match &policy.rules().kind {
-        Kind::Cluster => (Some("ClusterBundlePolicy"), None),
-        Kind::Namespaced(namespace) => (Some("BundlePolicy"), Some(namespace)),
-        Kind::AdHoc => (None, None),
+        PolicyOrigin::Cluster => (Some("ClusterBundlePolicy"), None),
+        PolicyOrigin::Namespaced(namespace) => (Some("BundlePolicy"), Some(namespace)),
+        PolicyOrigin::AdHoc => (None, None),
     };
     json!({
         "name": policy.name(),
@@ -260,8 +273,8 @@ fn json_of(policy: &Policy, stance: &Stance) -> Value {
         "namespace": namespace,
         "generation": policy.rules().generation,
         "mode": policy.mode(),
-        "governs": matches!(stance, Stance::Governs(_)),
-        "because": words(stance),
-        "asks": if matches!(stance, Stance::Governs(_)) { asks(policy) } else { Vec::new() },
+        "governs": matches!(stance, PolicyApplicability::Governs(_)),
+        "because": describe_stance(stance),
+        "asks": if matches!(stance, PolicyApplicability::Governs(_)) { describe_requirements(policy) } else { Vec::new() },
     })
 }

@@ -9,19 +9,19 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::output::human;
-use crate::{service::progress::Progress, telemetry::stderr::line};
+use super::output::format_bytes;
+use crate::{service::progress::Progress, telemetry::stderr::write_line};
 
 const QUIET_FOR: Duration = Duration::from_secs(1);
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// Progress for a person at a terminal, or for a log.
-pub(super) struct Shown {
+pub(super) struct TerminalProgress {
     terminal: bool,
-    current: Mutex<Option<Current>>,
+    current: Mutex<Option<CurrentProgress>>,
 }
 
-struct Current {
+struct CurrentProgress {
     what: String,
     total: Option<u64>,
     done: u64,
@@ -30,7 +30,7 @@ struct Current {
     bar: Option<ProgressBar>,
 }
 
-impl Shown {
+impl TerminalProgress {
     pub(super) fn new() -> Self {
         Self {
             terminal: std::io::stderr().is_terminal(),
@@ -38,16 +38,16 @@ impl Shown {
         }
     }
 
-    fn with(&self, act: impl FnOnce(&mut Option<Current>)) {
+    fn with_current(&self, act: impl FnOnce(&mut Option<CurrentProgress>)) {
         act(&mut self.current.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
-impl Progress for Shown {
-    fn begin(&self, what: &str, total: Option<u64>) {
+impl Progress for TerminalProgress {
+    fn begin_task(&self, what: &str, total: Option<u64>) {
         let now = Instant::now();
-        self.with(|current| {
-            *current = Some(Current {
+        self.with_current(|current| {
+            *current = Some(CurrentProgress {
                 what: what.into(),
                 total,
                 done: 0,
@@ -58,31 +58,31 @@ impl Progress for Shown {
         });
     }
 
-    fn advance(&self, bytes: u64) {
-        self.with(|current| {
+    fn advance_bytes(&self, bytes: u64) {
+        self.with_current(|current| {
             let Some(current) = current else { return };
             current.done += bytes;
             if current.begun.elapsed() < QUIET_FOR {
                 return;
             }
             if self.terminal {
-                current.draw()
+                current.draw_bar()
             } else {
-                current.say()
+                current.print_progress()
             }
         });
     }
 
-    fn end(&self) {
-        self.with(|current| {
+    fn end_task(&self) {
+        self.with_current(|current| {
             let Some(ended) = current.take() else { return };
             if let Some(bar) = ended.bar {
                 bar.finish_and_clear();
             } else if ended.said > ended.begun {
-                line(format_args!(
+                write_line(format_args!(
                     "{}: done, {} in {:.1} s",
                     ended.what,
-                    human(ended.done),
+                    format_bytes(ended.done),
                     ended.begun.elapsed().as_secs_f64()
                 ));
             }
@@ -90,31 +90,33 @@ impl Progress for Shown {
     }
 }
 
-impl Current {
-    fn draw(&mut self) {
-        let bar = self.bar.get_or_insert_with(|| bar(&self.what, self.total));
+impl CurrentProgress {
+    fn draw_bar(&mut self) {
+        let bar = self
+            .bar
+            .get_or_insert_with(|| new_progress_bar(&self.what, self.total));
         bar.set_position(self.done);
     }
 
-    fn say(&mut self) {
+    fn print_progress(&mut self) {
         let first = self.said == self.begun;
         if !first && self.said.elapsed() < LINE_EVERY {
             return;
         }
         self.said = Instant::now();
         match self.total {
-            Some(total) => line(format_args!(
+            Some(total) => write_line(format_args!(
                 "{}: {} of {}",
                 self.what,
-                human(self.done),
-                human(total)
+                format_bytes(self.done),
+                format_bytes(total)
             )),
-            None => line(format_args!("{}: {}", self.what, human(self.done))),
+            None => write_line(format_args!("{}: {}", self.what, format_bytes(self.done))),
         }
     }
 }
 
-fn bar(what: &str, total: Option<u64>) -> ProgressBar {
+fn new_progress_bar(what: &str, total: Option<u64>) -> ProgressBar {
     let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
     #[allow(
         clippy::literal_string_with_formatting_args,

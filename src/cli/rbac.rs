@@ -8,8 +8,8 @@ use std::{
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{exit::CliError, output::Done};
-use crate::api::rbac::{Installation, RbacError, SYSTEM_NAMESPACE, to_yaml};
+use super::{exit::CliError, output::CommandResult};
+use crate::api::rbac::{RbacError, RbacInstallation, SYSTEM_NAMESPACE, to_yaml};
 
 const EXAMPLES: &str = "Examples:
   packgate rbac | kubectl apply -f -
@@ -33,21 +33,23 @@ pub(super) struct RbacArgs {
 const CHART_HEADER: &str =
     "{{- /* Written by `make generate`, from `packgate rbac --chart`; not edited by hand. */ -}}\n";
 
-pub(super) fn run(args: &RbacArgs) -> Result<Done, CliError> {
+pub(super) fn run_rbac(args: &RbacArgs) -> Result<CommandResult, CliError> {
     let installation = if args.chart {
-        Installation::chart()
+        RbacInstallation::for_helm_chart()
     } else {
-        Installation::in_namespace(&args.namespace)
+        RbacInstallation::in_namespace(&args.namespace)
     };
-    let grants = installation.grants().map_err(|e| defect(&e))?;
-    let yaml = to_yaml(&grants).map_err(|e| defect(&e))?;
+    let grants = installation
+        .rbac_objects()
+        .map_err(|e| internal_error(&e))?;
+    let yaml = to_yaml(&grants).map_err(|e| internal_error(&e))?;
     let yaml = if args.chart {
         format!("{CHART_HEADER}{yaml}")
     } else {
         yaml
     };
     if let Some(file) = &args.check {
-        check(file, &yaml)?;
+        check_file(file, &yaml)?;
     }
     let text = if args.check.is_some() {
         String::new()
@@ -55,23 +57,23 @@ pub(super) fn run(args: &RbacArgs) -> Result<Done, CliError> {
         yaml
     };
     let items: Vec<Value> = grants.into_iter().map(|grant| grant.object).collect();
-    Done::new(text, "List", json!({"apiVersion": "v1", "items": items}))
+    CommandResult::new(text, "List", json!({"apiVersion": "v1", "items": items}))
 }
 
-fn check(file: &Path, expected: &str) -> Result<(), CliError> {
+fn check_file(file: &Path, expected: &str) -> Result<(), CliError> {
     let found = fs::read_to_string(file)
         .map_err(|e| CliError::invalid(format!("{}: {e}", file.display())))?;
     if found == expected {
         Ok(())
     } else {
         Err(CliError::invalid(format!(
-            "{} is stale, write it anew: make generate",
+            "{} is stale, regenerate it: make generate",
             file.display()
         )))
     }
 }
 
-fn defect(error: &RbacError) -> CliError {
+fn internal_error(error: &RbacError) -> CliError {
     CliError::internal(error.to_string())
 }
 

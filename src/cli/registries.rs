@@ -5,42 +5,42 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{exit::CliError, plain_http::PlainHttp};
 use crate::{
     core::{
-        job::Registry,
-        reference::{Repository, canonical_host},
+        job::JobRegistry,
+        reference::{ImageRepository, canonical_host},
     },
-    fetch::Repositories,
+    fetch::RepositoryOpener,
     http::{HttpClient, HttpOptions},
     oci::{
-        OciError, Source,
+        ContentSource, OciError,
         auth::CredentialStore,
-        remote::{RemoteOptions, RemoteTarget},
+        remote::{RegistryOptions, RegistryTarget},
     },
 };
 
 /// How each registry is reached. Clones share their connections.
 #[derive(Clone)]
-pub(super) struct Registries {
-    others: Reach,
-    hosts: Arc<BTreeMap<String, Reach>>,
+pub(super) struct RegistryClients {
+    others: RegistryClient,
+    hosts: Arc<BTreeMap<String, RegistryClient>>,
     plain: PlainHttp,
 }
 
 /// How one registry is reached.
 #[derive(Clone)]
-struct Reach {
+struct RegistryClient {
     http: HttpClient,
-    options: RemoteOptions,
+    options: RegistryOptions,
 }
 
-impl Registries {
+impl RegistryClients {
     /// Each in its own way. A certificate authority is trusted for the host that it is listed with,
     /// and for no other.
     ///
     /// Errors: a host that is none or is listed twice, certificates that cannot be read.
-    pub(super) fn new(registries: &[Registry], options: &HttpOptions) -> Result<Self, CliError> {
-        let mut all = Self::alike(HttpClient::new(options)?, PlainHttp::Never);
+    pub(super) fn new(registries: &[JobRegistry], options: &HttpOptions) -> Result<Self, CliError> {
+        let mut all = Self::from_shared_client(HttpClient::new(options)?, PlainHttp::Never);
         let mut hosts = BTreeMap::new();
-        for Registry {
+        for JobRegistry {
             host,
             plain_http,
             ca,
@@ -50,14 +50,17 @@ impl Registries {
                 Some(pem) => client_trusting(pem, host, options)?,
                 None => all.others.http.clone(),
             };
-            let reach = Reach {
+            let reach = RegistryClient {
                 http,
-                options: RemoteOptions {
+                options: RegistryOptions {
                     plain_http: *plain_http,
-                    ..RemoteOptions::default()
+                    ..RegistryOptions::default()
                 },
             };
-            if hosts.insert(canonical(host)?, reach).is_some() {
+            if hosts
+                .insert(canonical_registry_host(host)?, reach)
+                .is_some()
+            {
                 return Err(CliError::invalid(format!(
                     "registry {host} is listed twice"
                 )));
@@ -68,11 +71,11 @@ impl Registries {
     }
 
     /// All of them in the same way, but for TLS.
-    pub(super) fn alike(http: HttpClient, plain: PlainHttp) -> Self {
+    pub(super) fn from_shared_client(http: HttpClient, plain: PlainHttp) -> Self {
         Self {
-            others: Reach {
+            others: RegistryClient {
                 http,
-                options: RemoteOptions::default(),
+                options: RegistryOptions::default(),
             },
             hosts: Arc::default(),
             plain,
@@ -80,57 +83,63 @@ impl Registries {
     }
 
     /// A repository. Sends nothing yet.
-    pub(super) fn open(
+    pub(super) fn open_target(
         &self,
-        repository: &Repository,
+        repository: &ImageRepository,
         credentials: Arc<dyn CredentialStore>,
-    ) -> Result<RemoteTarget, CliError> {
-        Ok(self.target(repository, credentials)?)
+    ) -> Result<RegistryTarget, CliError> {
+        Ok(self.remote_target(repository, credentials)?)
     }
 
     /// All repositories, with these credentials.
-    pub(super) fn with(&self, credentials: Arc<dyn CredentialStore>) -> Arc<dyn Repositories> {
-        Arc::new(Known {
+    pub(super) fn with_credentials(
+        &self,
+        credentials: Arc<dyn CredentialStore>,
+    ) -> Arc<dyn RepositoryOpener> {
+        Arc::new(CredentialedRepositoryOpener {
             registries: self.clone(),
             credentials,
         })
     }
 
-    fn target(
+    fn remote_target(
         &self,
-        repository: &Repository,
+        repository: &ImageRepository,
         credentials: Arc<dyn CredentialStore>,
-    ) -> Result<RemoteTarget, OciError> {
-        let Reach { http, options } = self.reach(repository.host());
-        let plain_http = options.plain_http || self.plain.covers(repository.host())?;
-        RemoteTarget::new(
+    ) -> Result<RegistryTarget, OciError> {
+        let RegistryClient { http, options } = self.client_for_host(repository.host());
+        let plain_http = options.plain_http || self.plain.allows_host(repository.host())?;
+        RegistryTarget::new(
             repository.clone(),
             http,
             credentials,
-            RemoteOptions {
+            RegistryOptions {
                 plain_http,
                 ..*options
             },
         )
     }
 
-    fn reach(&self, host: &str) -> &Reach {
+    fn client_for_host(&self, host: &str) -> &RegistryClient {
         self.hosts.get(host).unwrap_or(&self.others)
     }
 }
 
 /// Registries, and what they are shown.
-struct Known {
-    registries: Registries,
+struct CredentialedRepositoryOpener {
+    registries: RegistryClients,
     credentials: Arc<dyn CredentialStore>,
 }
 
-impl Repositories for Known {
-    fn open(&self, repository: &Repository) -> Result<Arc<dyn Source>, OciError> {
-        Ok(Arc::new(
-            self.registries
-                .target(repository, Arc::clone(&self.credentials))?,
-        ))
+impl RepositoryOpener for CredentialedRepositoryOpener {
+    fn open_repository(
+        &self,
+        repository: &ImageRepository,
+    ) -> Result<Arc<dyn ContentSource>, OciError> {
+        Ok(Arc::new(self.registries.remote_target(
+            repository,
+            Arc::clone(&self.credentials),
+        )?))
     }
 }
 
@@ -146,7 +155,7 @@ fn client_trusting(pem: &str, host: &str, options: &HttpOptions) -> Result<HttpC
 }
 
 /// The host as repositories have it.
-pub(super) fn canonical(host: &str) -> Result<String, CliError> {
+pub(super) fn canonical_registry_host(host: &str) -> Result<String, CliError> {
     canonical_host(host).map_err(|error| {
         CliError::invalid(format!(
             "registry {host:?} must be HOST or HOST:PORT: {error}"
@@ -159,25 +168,25 @@ mod tests {
     use super::*;
     use crate::{
         core::{
-            class::{Classified, Reason},
-            limits::Limits,
-            reference::Selector,
+            class::{ClassifiedError, Reason},
+            limits::InputLimits,
+            reference::TagOrDigest,
         },
-        oci::auth::Anonymous,
+        oci::auth::AnonymousCredentials,
     };
 
-    fn registry(host: &str) -> Registry {
-        Registry {
+    fn registry(host: &str) -> JobRegistry {
+        JobRegistry {
             host: host.into(),
             plain_http: true,
             ca: None,
         }
     }
 
-    fn registries(list: &[Registry]) -> Result<Registries, Reason> {
+    fn registries(list: &[JobRegistry]) -> Result<RegistryClients, Reason> {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let options = super::super::in_cluster::http_options(&[]).expect("valid");
-        Registries::new(list, &options).map_err(|e| e.reason)
+        let options = super::super::in_cluster::cluster_http_options(&[]).expect("valid");
+        RegistryClients::new(list, &options).map_err(|e| e.reason)
     }
 
     #[test]
@@ -198,9 +207,12 @@ mod tests {
             ("two.example.com/a", false),
             ("[2001:db8::1]:5000/a", true),
         ] {
-            let repository: Repository = repository.parse().expect(repository);
+            let repository: ImageRepository = repository.parse().expect(repository);
             assert_eq!(
-                registries.reach(repository.host()).options.plain_http,
+                registries
+                    .client_for_host(repository.host())
+                    .options
+                    .plain_http,
                 plain,
                 "{repository}"
             );
@@ -215,7 +227,7 @@ mod tests {
             vec![registry("r.example.com/a")],
             vec![registry("registry")],
             vec![registry("r.example.com"), registry("R.example.com:443")],
-            vec![Registry {
+            vec![JobRegistry {
                 ca: Some("no certificate".into()),
                 ..registry("r.example.com")
             }],
@@ -232,15 +244,15 @@ mod tests {
     async fn nothing_reaches_the_machine_itself() {
         let registries = registries(&[registry("127.0.0.1:1")]).expect("valid");
         for host in ["127.0.0.1:1", "localhost:1", "169.254.169.254"] {
-            let repository: Repository = format!("{host}/a/b").parse().expect(host);
+            let repository: ImageRepository = format!("{host}/a/b").parse().expect(host);
             let target = registries
-                .with(Arc::new(Anonymous))
-                .open(&repository)
+                .with_credentials(Arc::new(AnonymousCredentials))
+                .open_repository(&repository)
                 .expect("nothing is sent yet");
             let error = target
-                .resolve(
-                    &Selector::Tag("v1".parse().expect("a tag")),
-                    &Limits::DEFAULT,
+                .resolve_manifest(
+                    &TagOrDigest::Tag("v1".parse().expect("a tag")),
+                    &InputLimits::DEFAULT,
                 )
                 .await
                 .expect_err(host);

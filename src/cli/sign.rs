@@ -5,15 +5,15 @@ use serde_json::json;
 
 use super::{
     certificate::CertificateArgs,
-    context::Context,
-    endorser::{EndorserArgs, Given},
+    context::CliContext,
+    endorser::{BundleSignerArgs, SelectedSigner},
     exit::CliError,
-    output::Done,
+    output::CommandResult,
     pack::subject_name,
-    signer::FormArg,
+    signer::SignatureFormatArg,
 };
 use crate::{
-    core::reference::Location,
+    core::reference::BundleLocation,
     service::{sign, sign_beside},
 };
 
@@ -30,39 +30,44 @@ const EXAMPLES: &str = "Examples:
 #[command(after_help = EXAMPLES)]
 pub(super) struct SignArgs {
     /// What is signed: the digest that the reference names now
-    reference: Location,
-    /// How it is stored: as a Sigstore bundle that refers to it, or, for tools that know nothing
-    /// newer, under cosign's older tag beside it
-    #[arg(long = "signature-format", value_enum, ignore_case = true, value_name = "Bundle|Legacy", default_value_t = FormArg::Bundle, hide_possible_values = true)]
-    form: FormArg,
+    reference: BundleLocation,
+    /// Signature format: a Sigstore bundle attached as an OCI referrer, or, for older tools,
+    /// cosign's tag-based format (sha256-….sig)
+    #[arg(long = "signature-format", value_enum, ignore_case = true, value_name = "Bundle|Legacy", default_value_t = SignatureFormatArg::Bundle, hide_possible_values = true)]
+    form: SignatureFormatArg,
     #[command(flatten)]
-    signer: EndorserArgs,
+    signer: BundleSignerArgs,
     #[command(flatten)]
     certificate: CertificateArgs,
 }
 
-pub(super) async fn run(args: SignArgs, context: &Context) -> Result<Done, CliError> {
+pub(super) async fn run_sign(
+    args: SignArgs,
+    context: &CliContext,
+) -> Result<CommandResult, CliError> {
     let given = args
         .signer
-        .given(args.form, &args.certificate, context)
+        .signer_for_format(args.form, &args.certificate, context)
         .await?;
-    let target = context.open(&args.reference)?;
+    let target = context.open_target(&args.reference)?;
     let subject = target
-        .resolve(&args.reference.selector(), context.limits())
+        .resolve_manifest(&args.reference.tag_or_digest(), context.limits())
         .await?
         .descriptor;
     let name = subject_name(&args.reference, None);
     let referrer = match given {
-        Given::Endorser(signer) => {
-            sign::sign(&*target, &subject, &name, &*signer, context.clock())
+        SelectedSigner::Bundle(signer) => {
+            sign::sign_subject(&*target, &subject, &name, &*signer, context.clock())
                 .await?
                 .digest
         }
-        Given::Key(signer) => sign_beside::sign(&*target, &subject, &name, &*signer).await?,
+        SelectedSigner::Legacy(signer) => {
+            sign_beside::sign_with_cosign_tag(&*target, &subject, &name, &*signer).await?
+        }
     };
-    target.finish().await?;
+    target.commit_changes().await?;
     let reference = args.reference.with_digest(subject.digest).to_string();
-    Done::new(
+    CommandResult::new(
         referrer.to_string(),
         "SignResult",
         json!({"reference": reference, "digest": subject.digest, "referrer": referrer}),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::{exit::CliError, lockfile::Input};
+use super::{exit::CliError, lockfile::InputFile};
 use crate::{
     clock::{Clock, SystemClock},
     core::class::Reason,
@@ -27,7 +27,7 @@ pub(super) struct KeyArgs {
 
 /// In which form a signature is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum FormArg {
+pub(super) enum SignatureFormatArg {
     #[value(name = "Bundle")]
     Bundle,
     #[value(name = "Legacy")]
@@ -63,19 +63,19 @@ impl KeyArgs {
     }
 
     /// The signer, if one was given.
-    pub(super) async fn load(&self) -> Result<Option<Box<dyn Signer>>, CliError> {
+    pub(super) async fn load_signer(&self) -> Result<Option<Box<dyn Signer>>, CliError> {
         let Some(key) = &self.key else {
             return Ok(None);
         };
-        Ok(Some(match kms_key(key).await? {
+        Ok(Some(match load_kms_signer(key).await? {
             Some(signer) => Box::new(signer),
-            None => Box::new(self.read(key)?),
+            None => Box::new(self.read_key_file(key)?),
         }))
     }
 
     /// The signer, which must have been given.
-    pub(super) async fn require(&self) -> Result<Box<dyn Signer>, CliError> {
-        self.load().await?.ok_or_else(|| {
+    pub(super) async fn require_signer(&self) -> Result<Box<dyn Signer>, CliError> {
+        self.load_signer().await?.ok_or_else(|| {
             CliError::new(
                 Reason::NoSigner,
                 "no key was given, name one with --key; packgate keys generate makes one",
@@ -83,40 +83,43 @@ impl KeyArgs {
         })
     }
 
-    fn read(&self, path: &Path) -> Result<KeySigner, CliError> {
-        let input = Input::read(path, MAX_KEY_FILE, Reason::NoSigner)?;
+    fn read_key_file(&self, path: &Path) -> Result<KeySigner, CliError> {
+        let input = InputFile::read_limited(path, MAX_KEY_FILE, Reason::NoSigner)?;
         let load = || {
             let password = if is_encrypted(&input.bytes)? {
-                Some(self.password.get_or_ask(Ask::Once)?)
+                Some(self.password.get_or_prompt(PasswordPrompt::Once)?)
             } else {
                 None
             };
             Ok::<_, CliError>(KeySigner::from_pem(&input.bytes, password.as_ref())?)
         };
-        load().map_err(|error| input.blame(error))
+        load().map_err(|error| input.prefix_file_name(error))
     }
 }
 
 /// The key that a plug-in keeps, if that is what is meant.
-pub(super) async fn kms_key(key: &Path) -> Result<Option<KmsSigner>, CliError> {
-    let Some(text) = key.to_str().filter(|text| KeyReference::is_meant(text)) else {
+pub(super) async fn load_kms_signer(key: &Path) -> Result<Option<KmsSigner>, CliError> {
+    let Some(text) = key
+        .to_str()
+        .filter(|text| KeyReference::is_key_reference(text))
+    else {
         return Ok(None);
     };
     Ok(Some(
-        KmsSigner::load(text.parse()?, || SystemClock.now()).await?,
+        KmsSigner::load_key(text.parse()?, || SystemClock.now()).await?,
     ))
 }
 
 /// How a password is asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ask {
+pub(super) enum PasswordPrompt {
     Once,
     Twice,
 }
 
 impl PasswordArgs {
     /// The password from the environment, else from the terminal.
-    pub(super) fn get_or_ask(&self, ask: Ask) -> Result<Password, CliError> {
+    pub(super) fn get_or_prompt(&self, ask: PasswordPrompt) -> Result<Password, CliError> {
         if let Some(password) = &self.password {
             return Ok(Password::new(password.as_bytes()));
         }
@@ -129,7 +132,7 @@ impl PasswordArgs {
         };
         let first =
             rpassword::prompt_password("Password of the private key: ").map_err(no_terminal)?;
-        if ask == Ask::Twice
+        if ask == PasswordPrompt::Twice
             && rpassword::prompt_password("The same again: ").map_err(no_terminal)? != first
         {
             return Err(CliError::invalid("the two passwords differ"));

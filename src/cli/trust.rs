@@ -5,10 +5,10 @@ use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
 
-use super::{context::Context, exit::CliError, lockfile::Input};
+use super::{context::CliContext, exit::CliError, lockfile::InputFile};
 use crate::{
-    core::{class::Reason, limits::Limits, verify::TrustRoot},
-    service::trust_root::{Repository, Terms, TrustError, obtain},
+    core::{class::Reason, limits::InputLimits, verify::TrustRoot},
+    service::trust_root::{TrustError, TrustRefreshPolicy, TufRepositoryConfig, renew_with_cache},
     trust::{MAX_ROOT as MAX_FIRST_ROOT, TufSource},
 };
 
@@ -17,10 +17,10 @@ const MAX_ROOT: usize = 4 << 20;
 
 /// What certificates and log entries must chain to.
 #[derive(Debug, Default, Args)]
-pub(super) struct RootArgs {
+pub(super) struct TrustRootArgs {
     /// Sigstore trusted_root.json that certificates must chain to; without it Sigstore's public
-    /// one, from its TUF repository. With --key: whose logs and timestamp authorities are believed
-    /// about when the key signed; what they do not vouch for is refused
+    /// one, from its TUF repository. With --key: the transparency logs and timestamp authorities that
+    /// must confirm when the key signed; signatures without such proof are rejected
     #[arg(
         long,
         value_name = "FILE",
@@ -34,51 +34,51 @@ pub(super) struct RootArgs {
     /// First root of that repository, its root.json
     #[arg(long, value_name = "FILE", requires = "tuf_url")]
     pub(super) tuf_root: Option<PathBuf>,
-    /// Ask no TUF repository: use what is kept of it (registries are asked all the same)
+    /// Do not contact TUF repositories, use their cached metadata (registries are still contacted)
     #[arg(long)]
     pub(super) offline: bool,
 }
 
-impl RootArgs {
+impl TrustRootArgs {
     /// The trust root that is named, or Sigstore's public one if one is needed. With
     /// `--trusted-root` no repository is asked.
-    pub(super) async fn load(
+    pub(super) async fn load_trust_root(
         &self,
         is_needed: bool,
-        context: &Context,
+        context: &CliContext,
     ) -> Result<Option<Arc<TrustRoot>>, CliError> {
         if !is_needed && self.trusted_root.is_none() && self.tuf_url.is_none() {
             return Ok(None);
         }
-        self.load_or(Repository::public_good(), context)
+        self.load_trust_root_or(TufRepositoryConfig::public_good(), context)
             .await
             .map(Some)
     }
 
     /// The trust root that is named, or this repository's.
-    pub(super) async fn load_or(
+    pub(super) async fn load_trust_root_or(
         &self,
-        default: Result<Repository, TrustError>,
-        context: &Context,
+        default: Result<TufRepositoryConfig, TrustError>,
+        context: &CliContext,
     ) -> Result<Arc<TrustRoot>, CliError> {
         if let Some(path) = &self.trusted_root {
-            let input = Input::read(path, MAX_ROOT, Reason::TrustRootUnavailable)?;
-            let root = TrustRoot::parse(&input.bytes, &Limits::DEFAULT)
-                .map_err(|error| input.blame(error.into()))?;
+            let input = InputFile::read_limited(path, MAX_ROOT, Reason::TrustRootUnavailable)?;
+            let root = TrustRoot::parse(&input.bytes, &InputLimits::DEFAULT)
+                .map_err(|error| input.prefix_file_name(error.into()))?;
             return Ok(Arc::new(root));
         }
         let repository = match (&self.tuf_url, &self.tuf_root) {
-            (Some(url), Some(root)) => Repository::new(
+            (Some(url), Some(root)) => TufRepositoryConfig::new(
                 url,
-                &Input::read(root, MAX_FIRST_ROOT, Reason::InvalidSpec)?.bytes,
+                &InputFile::read_limited(root, MAX_FIRST_ROOT, Reason::InvalidSpec)?.bytes,
             )?,
             _ => default?,
         };
-        let root = fetch(
+        let root = fetch_trust_root(
             &repository,
-            Terms {
+            TrustRefreshPolicy {
                 may_ask: !self.offline,
-                ..Terms::default()
+                ..TrustRefreshPolicy::default()
             },
             context,
         )
@@ -88,15 +88,15 @@ impl RootArgs {
 }
 
 /// What a repository gives, or what is kept of it.
-pub(super) async fn fetch(
-    repository: &Repository,
-    terms: Terms,
-    context: &Context,
+pub(super) async fn fetch_trust_root(
+    repository: &TufRepositoryConfig,
+    terms: TrustRefreshPolicy,
+    context: &CliContext,
 ) -> Result<TrustRoot, CliError> {
     let (source, cache) = (
-        TufSource::new(context.http()?.counted()),
+        TufSource::new(context.http_client()?.with_own_counter()),
         context.trust_cache()?,
     );
-    let text = obtain(&source, &cache, repository, terms, context.clock().now()).await?;
-    Ok(TrustRoot::parse(text.as_bytes(), &Limits::DEFAULT)?)
+    let text = renew_with_cache(&source, &cache, repository, terms, context.clock().now()).await?;
+    Ok(TrustRoot::parse(text.as_bytes(), &InputLimits::DEFAULT)?)
 }

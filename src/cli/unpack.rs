@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::{context::Context, exit::CliError, output::Done, verify::TrustArgs};
+use super::{context::CliContext, exit::CliError, output::CommandResult, verify::TrustArgs};
 use crate::{
-    core::{class::Reason, glob::PathGlob, oci::Platform, reference::Location},
-    outdir::Staging,
+    core::{class::Reason, glob::PathGlob, oci::Platform, reference::BundleLocation},
+    outdir::OutDirStaging,
     service::{
         contents,
-        unpack::{self, Selection},
+        unpack::{self, UnpackSelection},
     },
 };
 
@@ -24,7 +24,7 @@ const EXAMPLES: &str = "Examples:
 #[command(after_help = EXAMPLES)]
 pub(super) struct UnpackArgs {
     /// The bundle
-    reference: Location,
+    reference: BundleLocation,
     /// A folder that does not exist yet
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
@@ -37,12 +37,15 @@ pub(super) struct UnpackArgs {
     platform: Option<Platform>,
     #[command(flatten)]
     trust: TrustArgs,
-    /// Unsafe: do not ask who signed the bundle (digests and the lock are checked all the same)
+    /// Unsafe: do not verify signatures (digests and the lock are still verified)
     #[arg(long)]
     insecure_skip_verify: bool,
 }
 
-pub(super) async fn run(args: UnpackArgs, context: &Context) -> Result<Done, CliError> {
+pub(super) async fn run_unpack(
+    args: UnpackArgs,
+    context: &CliContext,
+) -> Result<CommandResult, CliError> {
     let limits = context.limits();
     let globs = args
         .select
@@ -54,18 +57,20 @@ pub(super) async fn run(args: UnpackArgs, context: &Context) -> Result<Done, Cli
         .collect::<Result<Vec<_>, _>>()?;
     if args.insecure_skip_verify == args.trust.is_given() {
         let say = if args.insecure_skip_verify {
-            "--insecure-skip-verify and something to verify with exclude each other"
+            "--insecure-skip-verify conflicts with keys and policies to verify with"
         } else {
             NOTHING_TO_TRUST
         };
         return Err(CliError::invalid(say));
     }
-    let source = context.open(&args.reference)?;
-    let root = source.resolve(&args.reference.selector(), limits).await?;
+    let source = context.open_target(&args.reference)?;
+    let root = source
+        .resolve_manifest(&args.reference.tag_or_digest(), limits)
+        .await?;
     if !args.insecure_skip_verify {
         let report = args
             .trust
-            .judge(&*source, &args.reference, &root, context)
+            .evaluate_resolved(&*source, &args.reference, &root, context)
             .await?;
         if let Some(first) = report.denials.first() {
             let why = format!(
@@ -81,28 +86,28 @@ pub(super) async fn run(args: UnpackArgs, context: &Context) -> Result<Done, Cli
             ));
         }
     }
-    let contents = contents::open(&*source, &root, limits).await?;
-    let staging = Staging::create(&args.to)?;
-    let selection = Selection {
+    let contents = contents::open_bundle(&*source, &root, limits).await?;
+    let staging = OutDirStaging::create(&args.to)?;
+    let selection = UnpackSelection {
         globs,
         platform: args.platform,
     };
-    let (staging, files) = unpack::unpack(
+    let (staging, files) = unpack::unpack_bundle(
         &*source,
         &contents,
         &selection,
         staging,
         limits,
-        context.progress(),
+        context.progress_reporter(),
     )
     .await?;
-    staging.commit()?;
+    staging.commit_folder()?;
     let path = args.to.display().to_string();
     let reference = args
         .reference
         .with_digest(root.descriptor.digest)
         .to_string();
-    Done::new(
+    CommandResult::new(
         path.clone(),
         "UnpackResult",
         json!({
@@ -114,5 +119,5 @@ pub(super) async fn run(args: UnpackArgs, context: &Context) -> Result<Done, Cli
     )
 }
 
-const NOTHING_TO_TRUST: &str = "nothing says whom to trust: give --key FILE or --policy FILE, or \
+const NOTHING_TO_TRUST: &str = "no trusted key or policy is given: give --key FILE or --policy FILE, or \
     (unsafe) --insecure-skip-verify";

@@ -10,32 +10,35 @@ use std::{
 
 use clap::{ArgGroup, Args, ValueEnum};
 
-use self::inquiry::Inquiry;
+use self::inquiry::VerificationReportBuilder;
 use super::{
-    cluster::{self, InForce},
-    context::Context,
+    cluster::{self, ClusterAdmissionSettings},
+    context::CliContext,
     exit::CliError,
-    lockfile::Input,
-    output::Done,
-    policies::Policies,
-    registries::Registries,
-    signer::kms_key,
-    trust::RootArgs,
+    lockfile::InputFile,
+    output::CommandResult,
+    policies::PolicyFiles,
+    registries::RegistryClients,
+    signer::load_kms_signer,
+    trust::TrustRootArgs,
 };
 use crate::{
     core::{
         class::Reason,
-        limits::Limits,
+        limits::InputLimits,
         lockfile::Lockfile,
-        policy::{AdHoc, Authority, ClaimsRule, Means, NameMatch, Policy, Transparency, Use},
-        reference::Location,
-        report::Report,
-        verify::{CertificateAuthority, Format, TrustRoot, VerificationKey},
+        policy::{
+            AdHocPolicyOptions, AuthorityKind, ClaimsRule, Policy, PolicyAuthority, ReferenceUse,
+            SubjectMatcher, TransparencyRequirement,
+        },
+        reference::BundleLocation,
+        report::AdmissionReport,
+        verify::{CertificateAuthority, StoredSignatureFormat, TrustRoot, VerificationKey},
     },
-    oci::{Resolved, Source},
+    oci::{ContentSource, ResolvedManifest},
     service::{
         verdict,
-        verify::{self, Question, Reading},
+        verify::{self, EvidenceDepth, VerificationRequest},
     },
 };
 
@@ -62,7 +65,7 @@ const MAX_AUTHORITY: usize = 4 << 20;
 #[command(after_help = EXAMPLES)]
 pub(super) struct VerifyArgs {
     /// The bundle or image
-    reference: Location,
+    reference: BundleLocation,
     #[command(flatten)]
     trust: TrustArgs,
 }
@@ -101,13 +104,13 @@ pub(super) struct TrustArgs {
     #[arg(long, value_name = "FILE", requires = "certificate_authority")]
     certificate_revocation_list: Option<PathBuf>,
     #[command(flatten)]
-    root: RootArgs,
+    root: TrustRootArgs,
     /// Must signatures be in a transparency log that the trusted root knows? Keyless ones always
     /// must
     #[arg(long, value_enum, ignore_case = true, value_name = "Required|Optional", default_value_t = TransparencyArg::Optional, hide_possible_values = true)]
     transparency: TransparencyArg,
-    /// Form of signatures that counts; can be given several times. Legacy: the .sig and .att tags
-    /// of older cosign versions, LegacySetOnly: those that rest on a promise of a log without an
+    /// Signature format to accept; can be given several times. Legacy: the tag-based .sig and .att signatures
+    /// of older cosign versions, LegacySetOnly: those with a signed entry timestamp (SET) of a log but no
     /// inclusion proof. Default: Bundle only
     #[arg(
         long = "signature-format",
@@ -116,7 +119,7 @@ pub(super) struct TrustArgs {
         value_name = "Bundle|Legacy|LegacySetOnly",
         hide_possible_values = true
     )]
-    formats: Vec<FormatArg>,
+    formats: Vec<AcceptedSignatureFormatArg>,
     /// Require provenance by this builder, signed by one of the above
     #[arg(long, value_name = "ID")]
     builder_id: Option<String>,
@@ -126,9 +129,9 @@ pub(super) struct TrustArgs {
     /// Policies, and the ConfigMaps they name, in one or more YAML files; - for stdin
     #[arg(long = "policy", value_name = "FILE", conflicts_with_all = ["signer", "builder_id", "lock", "formats"])]
     policies: Vec<PathBuf>,
-    /// The policies of the cluster that kubectl speaks to, and its webhook's way to registries: the
-    /// verdict that admission would give. Registries are shown what --registry-config says, and
-    /// nothing else
+    /// Use the policies of the current kubeconfig's cluster, and its webhook's registry settings: the
+    /// verdict that admission would give. Registry credentials come from --registry-config and
+    /// nowhere else
     #[arg(long, conflicts_with_all = ["signer", "builder_id", "lock", "formats", "policies"])]
     cluster: bool,
     /// What the bundle is used as, for policies
@@ -150,7 +153,7 @@ pub(super) enum TransparencyArg {
 
 /// A form of signatures, as it is written on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum FormatArg {
+pub(super) enum AcceptedSignatureFormatArg {
     #[value(name = "Bundle")]
     Bundle,
     #[value(name = "Legacy")]
@@ -170,20 +173,23 @@ pub(super) enum UseArg {
     Container,
 }
 
-pub(super) async fn run(args: VerifyArgs, context: &Context) -> Result<Done, CliError> {
-    report_on(&args.trust, &args.reference, context).await
+pub(super) async fn run_verify(
+    args: VerifyArgs,
+    context: &CliContext,
+) -> Result<CommandResult, CliError> {
+    verify_and_report(&args.trust, &args.reference, context).await
 }
 
 /// The report, as a verb's result.
-pub(super) async fn report_on(
+pub(super) async fn verify_and_report(
     trust: &TrustArgs,
-    reference: &Location,
-    context: &Context,
-) -> Result<Done, CliError> {
-    let report = trust.verify(reference, context).await?;
+    reference: &BundleLocation,
+    context: &CliContext,
+) -> Result<CommandResult, CliError> {
+    let report = trust.verify_reference(reference, context).await?;
     let class = report.class();
     let json = serde_json::to_value(&report).map_err(|e| CliError::internal(e.to_string()))?;
-    Ok(Done {
+    Ok(CommandResult {
         text: report.to_text(),
         json,
         class,
@@ -192,7 +198,7 @@ pub(super) async fn report_on(
 
 impl TrustArgs {
     /// What `--policy` and its like stand for.
-    pub(super) fn policies_in(
+    pub(super) fn from_policy_files(
         files: Vec<PathBuf>,
         used_as: UseArg,
         namespace: Option<String>,
@@ -204,7 +210,7 @@ impl TrustArgs {
             certificate_oidc_issuer: None,
             certificate_authority: None,
             certificate_revocation_list: None,
-            root: RootArgs::default(),
+            root: TrustRootArgs::default(),
             transparency: TransparencyArg::Optional,
             formats: Vec::new(),
             builder_id: None,
@@ -227,78 +233,89 @@ impl TrustArgs {
 
     /// What the arguments stand for. Errors: nothing to trust, a file that cannot mean what it
     /// says, a cluster that does not answer.
-    async fn terms(&self, context: &Context) -> Result<Terms, CliError> {
+    async fn load_terms(&self, context: &CliContext) -> Result<VerificationTerms, CliError> {
         if self.cluster {
-            let InForce {
+            let ClusterAdmissionSettings {
                 policies,
                 registries,
                 deadline,
-            } = cluster::in_force(self.namespace.as_deref(), context.clock().now()).await?;
-            return Ok(Terms {
+            } = cluster::load_admission_settings(self.namespace.as_deref(), context.clock().now())
+                .await?;
+            return Ok(VerificationTerms {
                 policies,
                 admission: Some((registries, deadline)),
             });
         }
-        Ok(Terms {
-            policies: self.policies(context).await?,
+        Ok(VerificationTerms {
+            policies: self.load_policies(context).await?,
             admission: None,
         })
     }
 
-    async fn policies(&self, context: &Context) -> Result<Vec<Policy>, CliError> {
+    async fn load_policies(&self, context: &CliContext) -> Result<Vec<Policy>, CliError> {
         if !self.policies.is_empty() {
-            return Policies::read(&self.policies)?
-                .compile(!self.root.offline, context)
+            return PolicyFiles::read_files(&self.policies)?
+                .compile_policies(!self.root.offline, context)
                 .await;
         }
         if !self.is_given() {
             return Err(CliError::invalid(
-                "nothing says whom to trust: give --key FILE, --policy FILE or --cluster, or \
+                "no trusted key, identity or policy is given: give --key FILE, --policy FILE or --cluster, or \
                     --certificate-identity with its issuer or its certificate authority",
             ));
         }
         let lock = self
             .lock
             .as_ref()
-            .map(|path| Input::lock(path)?.parse())
+            .map(|path| InputFile::read_lockfile(path)?.parse_lockfile())
             .transpose()?;
-        let wish = AdHoc {
-            authorities: self.authorities(context).await?,
+        let wish = AdHocPolicyOptions {
+            authorities: self.load_authorities(context).await?,
             builder_id: self.builder_id.clone(),
-            lock: lock.as_ref().map(|lock: &Lockfile| lock.canonical().digest),
+            lock: lock
+                .as_ref()
+                .map(|lock: &Lockfile| lock.to_canonical().digest),
             transparency: self.transparency.into(),
-            ..AdHoc::default()
+            ..AdHocPolicyOptions::default()
         };
-        let formats: Vec<Format> = self.formats.iter().copied().map(Format::from).collect();
+        let formats: Vec<StoredSignatureFormat> = self
+            .formats
+            .iter()
+            .copied()
+            .map(StoredSignatureFormat::from)
+            .collect();
         let wish = if formats.is_empty() {
             wish
         } else {
-            AdHoc { formats, ..wish }
+            AdHocPolicyOptions { formats, ..wish }
         };
         Ok(vec![Policy::ad_hoc(wish)?])
     }
 
-    async fn authorities(&self, context: &Context) -> Result<Vec<Authority>, CliError> {
-        let own = self.certificate_authority()?;
+    async fn load_authorities(
+        &self,
+        context: &CliContext,
+    ) -> Result<Vec<PolicyAuthority>, CliError> {
+        let own = self.load_certificate_authority()?;
         let root = self
             .root
-            .load(self.identity_is_given() && own.is_none(), context)
+            .load_trust_root(self.identity_is_given() && own.is_none(), context)
             .await?;
         let mut authorities = Vec::new();
         for key in &self.keys {
             authorities.push(key_authority(key, root.clone()).await?);
         }
-        let Some(subject) = self.subject()? else {
+        let Some(subject) = self.identity_match()? else {
             return Ok(authorities);
         };
-        let name = subject.text().to_owned();
+        let name = subject.as_str().to_owned();
         let means = match (own, &self.certificate_oidc_issuer, root) {
-            (Some(authority), _, root) => Means::Certificate {
+            (Some(authority), _, root) => AuthorityKind::Certificate {
                 subject,
                 authority: Arc::new(authority),
                 root,
             },
-            (None, Some(issuer), Some(root)) => Means::Keyless {
+            (None, Some(issuer), Some(root)) => AuthorityKind::Keyless {
                 subject,
                 issuer: issuer.clone(),
                 claims: ClaimsRule::default(),
@@ -311,32 +328,33 @@ impl TrustArgs {
                 ));
             }
         };
-        authorities.push(Authority { name, means });
+        authorities.push(PolicyAuthority { name, kind: means });
         Ok(authorities)
     }
 
-    fn certificate_authority(&self) -> Result<Option<CertificateAuthority>, CliError> {
+    fn load_certificate_authority(&self) -> Result<Option<CertificateAuthority>, CliError> {
         let Some(path) = &self.certificate_authority else {
             return Ok(None);
         };
-        let certificates = Input::read(path, MAX_AUTHORITY, Reason::InvalidSpec)?;
+        let certificates = InputFile::read_limited(path, MAX_AUTHORITY, Reason::InvalidSpec)?;
         let lists = self
             .certificate_revocation_list
             .as_ref()
-            .map(|path| Input::read(path, MAX_AUTHORITY, Reason::InvalidSpec))
+            .map(|path| InputFile::read_limited(path, MAX_AUTHORITY, Reason::InvalidSpec))
             .transpose()?;
         let lists = lists.as_ref().map(|lists| lists.bytes.as_slice());
-        let authority = CertificateAuthority::parse(&certificates.bytes, lists, &Limits::DEFAULT);
+        let authority =
+            CertificateAuthority::parse(&certificates.bytes, lists, &InputLimits::DEFAULT);
         authority
             .map(Some)
-            .map_err(|error| certificates.blame(error.into()))
+            .map_err(|error| certificates.prefix_file_name(error.into()))
     }
 
     const fn identity_is_given(&self) -> bool {
         self.certificate_identity.is_some() || self.certificate_identity_regexp.is_some()
     }
 
-    fn subject(&self) -> Result<Option<NameMatch>, CliError> {
+    fn identity_match(&self) -> Result<Option<SubjectMatcher>, CliError> {
         let wrong = |flag: &'static str| {
             move |problem: String| CliError::invalid(format!("{flag} {problem}"))
         };
@@ -344,10 +362,10 @@ impl TrustArgs {
             &self.certificate_identity,
             &self.certificate_identity_regexp,
         ) {
-            (Some(exact), _) => NameMatch::exact(exact)
+            (Some(exact), _) => SubjectMatcher::exact(exact)
                 .map(Some)
                 .map_err(wrong("--certificate-identity")),
-            (None, Some(regexp)) => NameMatch::regexp(regexp)
+            (None, Some(regexp)) => SubjectMatcher::regexp(regexp)
                 .map(Some)
                 .map_err(wrong("--certificate-identity-regexp")),
             (None, None) => Ok(None),
@@ -356,70 +374,88 @@ impl TrustArgs {
 
     /// Resolves a reference and judges what it names. Nothing is fetched for what no policy
     /// governs.
-    async fn verify(&self, reference: &Location, context: &Context) -> Result<Report, CliError> {
-        let Terms {
+    async fn verify_reference(
+        &self,
+        reference: &BundleLocation,
+        context: &CliContext,
+    ) -> Result<AdmissionReport, CliError> {
+        let VerificationTerms {
             policies,
             admission,
-        } = self.terms(context).await?;
+        } = self.load_terms(context).await?;
         let written = reference.to_string();
-        let question = self.question(&written, reference, &policies, Reading::Needed, context);
-        let mut inquiry = Inquiry::begin(self, reference, context);
+        let question = self.verification_request(
+            &written,
+            reference,
+            &policies,
+            EvidenceDepth::Needed,
+            context,
+        );
+        let mut inquiry = VerificationReportBuilder::begin_report(self, reference, context);
         if !question.is_governed() {
             inquiry.asked.digest = reference.digest();
-            return Ok(inquiry.ungoverned());
+            return Ok(inquiry.report_ungoverned());
         }
-        let (source, deadline): (Arc<dyn Source>, _) = match (&admission, reference) {
-            (Some((registries, deadline)), Location::Registry(named)) => (
-                Arc::new(registries.open(&named.repository, context.named_credentials()?)?),
+        let (source, deadline): (Arc<dyn ContentSource>, _) = match (&admission, reference) {
+            (Some((registries, deadline)), BundleLocation::Registry(named)) => (
+                Arc::new(
+                    registries.open_target(&named.repository, context.explicit_credentials()?)?,
+                ),
                 Some(*deadline),
             ),
-            _ => (context.open(reference)?, None),
+            _ => (context.open_target(reference)?, None),
         };
-        let answer = verdict::give(
+        let answer = verdict::evaluate_reference(
             &source,
-            &reference.selector(),
+            &reference.tag_or_digest(),
             &question,
             deadline,
             context.limits(),
         )
         .await;
-        Ok(inquiry.answer(&answer))
+        Ok(inquiry.report_verdict(&answer))
     }
 
     /// Judges what was resolved already, for a verb that goes on only if it is admitted. Looks at
     /// every blob that is stored.
-    pub(super) async fn judge(
+    pub(super) async fn evaluate_resolved(
         &self,
-        source: &dyn Source,
-        reference: &Location,
-        root: &Resolved,
-        context: &Context,
-    ) -> Result<Report, CliError> {
-        let Terms { policies, .. } = self.terms(context).await?;
+        source: &dyn ContentSource,
+        reference: &BundleLocation,
+        root: &ResolvedManifest,
+        context: &CliContext,
+    ) -> Result<AdmissionReport, CliError> {
+        let VerificationTerms { policies, .. } = self.load_terms(context).await?;
         let written = reference.to_string();
-        let question = self.question(&written, reference, &policies, Reading::EveryBlob, context);
-        let mut inquiry = Inquiry::begin(self, reference, context);
+        let question = self.verification_request(
+            &written,
+            reference,
+            &policies,
+            EvidenceDepth::EveryBlob,
+            context,
+        );
+        let mut inquiry = VerificationReportBuilder::begin_report(self, reference, context);
         inquiry.asked.digest = Some(root.descriptor.digest);
         if !question.is_governed() {
-            return Ok(inquiry.ungoverned());
+            return Ok(inquiry.report_ungoverned());
         }
-        let judged = verify::judge(source, root, &question, context.limits()).await;
-        Ok(inquiry.judged(judged))
+        let judged = verify::evaluate_bundle(source, root, &question, context.limits()).await;
+        Ok(inquiry.report_evaluation(judged))
     }
 
-    fn question<'a>(
+    fn verification_request<'a>(
         &'a self,
         written: &'a str,
-        reference: &'a Location,
+        reference: &'a BundleLocation,
         policies: &'a [Policy],
-        reading: Reading,
-        context: &Context,
-    ) -> Question<'a> {
+        reading: EvidenceDepth,
+        context: &CliContext,
+    ) -> VerificationRequest<'a> {
         let repository = match reference {
-            Location::Registry(reference) => Some(&reference.repository),
-            Location::Layout(_) | Location::Archive(_) => None,
+            BundleLocation::Registry(reference) => Some(&reference.repository),
+            BundleLocation::Layout(_) | BundleLocation::Archive(_) => None,
         };
-        Question {
+        VerificationRequest {
             policies,
             reference: written,
             repository,
@@ -433,29 +469,32 @@ impl TrustArgs {
 }
 
 /// Whom to trust, and how the evidence is gathered if it is as at admission.
-struct Terms {
+struct VerificationTerms {
     policies: Vec<Policy>,
-    admission: Option<(Arc<Registries>, Duration)>,
+    admission: Option<(Arc<RegistryClients>, Duration)>,
 }
 
-async fn key_authority(path: &Path, root: Option<Arc<TrustRoot>>) -> Result<Authority, CliError> {
-    let key = match kms_key(path).await? {
+async fn key_authority(
+    path: &Path,
+    root: Option<Arc<TrustRoot>>,
+) -> Result<PolicyAuthority, CliError> {
+    let key = match load_kms_signer(path).await? {
         Some(signer) => signer.key().clone(),
         None => read_key(path)?,
     };
-    Ok(Authority {
+    Ok(PolicyAuthority {
         name: path.display().to_string(),
-        means: Means::Key { key, root },
+        kind: AuthorityKind::Key { key, root },
     })
 }
 
 fn read_key(path: &Path) -> Result<VerificationKey, CliError> {
-    let input = Input::read(path, MAX_KEY, Reason::InvalidSpec)?;
+    let input = InputFile::read_limited(path, MAX_KEY, Reason::InvalidSpec)?;
     let pem = String::from_utf8_lossy(&input.bytes);
-    VerificationKey::from_pem(&pem).map_err(|error| input.blame(error.into()))
+    VerificationKey::from_pem(&pem).map_err(|error| input.prefix_file_name(error.into()))
 }
 
-impl From<TransparencyArg> for Transparency {
+impl From<TransparencyArg> for TransparencyRequirement {
     fn from(arg: TransparencyArg) -> Self {
         match arg {
             TransparencyArg::Optional => Self::Optional,
@@ -464,17 +503,17 @@ impl From<TransparencyArg> for Transparency {
     }
 }
 
-impl From<FormatArg> for Format {
-    fn from(arg: FormatArg) -> Self {
+impl From<AcceptedSignatureFormatArg> for StoredSignatureFormat {
+    fn from(arg: AcceptedSignatureFormatArg) -> Self {
         match arg {
-            FormatArg::Bundle => Self::Bundle,
-            FormatArg::Legacy => Self::Legacy,
-            FormatArg::LegacySetOnly => Self::LegacySetOnly,
+            AcceptedSignatureFormatArg::Bundle => Self::Bundle,
+            AcceptedSignatureFormatArg::Legacy => Self::Legacy,
+            AcceptedSignatureFormatArg::LegacySetOnly => Self::LegacySetOnly,
         }
     }
 }
 
-impl From<UseArg> for Use {
+impl From<UseArg> for ReferenceUse {
     fn from(arg: UseArg) -> Self {
         match arg {
             UseArg::PackedBundle => Self::PackedBundle,

@@ -10,16 +10,16 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     exit::CliError,
     in_cluster::{
-        admission_http_options, client, http_options, not_served, open_registries, read_config,
-        stop_on_signal,
+        admission_http_options, cluster_http_options, kube_client, open_registries, read_config,
+        server_ended_error, stop_on_signal,
     },
-    output::Done,
+    output::CommandResult,
 };
 use crate::{
     clock::SystemClock,
     core::class::Reason,
-    telemetry::server::{Ready, serve_health, serve_metrics},
-    webhook::{self, Metrics, Options},
+    telemetry::server::{ReadinessFlag, serve_health, serve_metrics},
+    webhook::{self, WebhookMetrics, WebhookOptions},
 };
 
 const EXAMPLES: &str = "Examples:
@@ -40,10 +40,10 @@ pub(super) struct WebhookArgs {
         default_value = "packgate-system"
     )]
     namespace: String,
-    /// Configuration file; without it every default
+    /// Configuration file [default: built-in defaults]
     #[arg(long, value_name = "FILE", env = "PACKGATE_CONFIG")]
     config: Option<PathBuf>,
-    /// What no other replica is called: the Pod's name
+    /// Unique identity of this replica: the Pod's name
     #[arg(long, value_name = "NAME", env = "PACKGATE_IDENTITY")]
     identity: String,
     /// Where reviews are served, over TLS
@@ -57,10 +57,14 @@ pub(super) struct WebhookArgs {
     health_address: SocketAddr,
 }
 
-pub(super) async fn run(args: WebhookArgs) -> Result<Done, CliError> {
+pub(super) async fn run_webhook(args: WebhookArgs) -> Result<CommandResult, CliError> {
     let installation = read_config(args.config.as_deref())?;
-    let (mut registry, ready, stop) = (Registry::default(), Ready::default(), stop_on_signal()?);
-    let metrics = Metrics::new(&mut registry);
+    let (mut registry, ready, stop) = (
+        Registry::default(),
+        ReadinessFlag::default(),
+        stop_on_signal()?,
+    );
+    let metrics = WebhookMetrics::new(&mut registry);
     let health = AbortOnDropHandle::new(tokio::spawn(serve_health(
         args.health_address,
         ready.clone(),
@@ -69,15 +73,15 @@ pub(super) async fn run(args: WebhookArgs) -> Result<Done, CliError> {
         args.metrics_address,
         Arc::new(registry),
     )));
-    let client = client().await?;
-    let known = webhook::registries(&client, &installation, &args.namespace).await?;
+    let client = kube_client().await?;
+    let known = webhook::configured_registries(&client, &installation, &args.namespace).await?;
     let registries = open_registries(
         &known,
         &admission_http_options(
-            http_options(&installation.network.registry_private_cidrs)?.addresses,
+            cluster_http_options(&installation.network.registry_private_cidrs)?.addresses,
         ),
     );
-    let options = Options {
+    let options = WebhookOptions {
         registries: registries.map_err(|message| CliError::new(Reason::InvalidSpec, message))?,
         namespace: args.namespace,
         identity: args.identity,
@@ -92,11 +96,11 @@ pub(super) async fn run(args: WebhookArgs) -> Result<Done, CliError> {
         ending.0.cancelled().await;
         ending.1.unset();
     });
-    let serving = webhook::run(client, options, metrics, move || ready.set(), stop);
+    let serving = webhook::run_webhook(client, options, metrics, move || ready.set(), stop);
     tokio::select! {
         ended = serving => ended?,
-        ended = health => return Err(not_served(args.health_address, ended)),
-        ended = numbers => return Err(not_served(args.metrics_address, ended)),
+        ended = health => return Err(server_ended_error(args.health_address, ended)),
+        ended = numbers => return Err(server_ended_error(args.metrics_address, ended)),
     }
-    Done::new("", "Webhook", json!({}))
+    CommandResult::new("", "Webhook", json!({}))
 }

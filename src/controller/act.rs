@@ -12,42 +12,51 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    build::{self, COMPONENT, Component, MANAGED_BY, MANAGER, Scratch, SignWith, Snapshot},
-    context::Context,
+    build::{
+        self, COMPONENT, MANAGED_BY, MANAGER, RunComponent, RunSnapshot, ScratchStorage,
+        SignJobSigner,
+    },
+    context::ReconcileContext,
     platform_key,
-    queue::{Wait, Waiting},
+    queue::{SignQueueEntry, SignQueueWait},
     sigstore, source,
-    step::Frozen,
-    trouble::{Trouble, is_already_exists, is_forbidden, is_not_found},
+    step::FrozenLock,
+    trouble::{ReconcileError, is_already_exists, is_forbidden, is_not_found},
 };
 use crate::{
-    api::packed_bundle::{PackedBundle, Packing, TenantIdentity, TenantSigner, ToSign},
+    api::packed_bundle::{
+        PackedBundle, PackingRequest, SigningParty, TenantSigner, TenantSigningIdentity,
+    },
     core::{
         class::Reason,
         digest::Digest,
-        job::{Inputs, RunKey},
+        job::{JobInputs, JobRunKey},
         lockfile::Lockfile,
     },
 };
 
 /// Freezes the lock, unless `known` is what it froze before: after this, nothing that anybody
 /// changes reaches the run.
-pub(super) async fn freeze(
+pub(super) async fn freeze_lock(
     object: &PackedBundle,
-    packing: &Packing,
-    resolved: &source::Resolved,
-    known: Option<&Frozen>,
-    context: &Context,
-) -> Result<RunKey, Trouble> {
-    signer(object, packing, context).await?;
-    let inputs = source::inputs(object, packing, resolved, context).await?;
+    packing: &PackingRequest,
+    resolved: &source::ResolvedLock,
+    known: Option<&FrozenLock>,
+    context: &ReconcileContext,
+) -> Result<JobRunKey, ReconcileError> {
+    resolve_signer(object, packing, context).await?;
+    let inputs = source::build_run_inputs(object, packing, resolved, context).await?;
     if known.is_some_and(|known| known.run == inputs.run) {
         return Ok(inputs.run); // looked at now and then, it is not written again
     }
-    let data = Snapshot::new(&resolved.canonical, &inputs).map_err(|error| Trouble::of(&error))?;
-    let map = build::snapshot(object, &inputs, data, &context.setup);
-    create(
-        &Api::namespaced(context.client.clone(), &context.setup.system_namespace),
+    let data = RunSnapshot::new(&resolved.canonical, &inputs)
+        .map_err(|error| ReconcileError::from_classified(&error))?;
+    let map = build::snapshot_config_map(object, &inputs, data, &context.run_settings);
+    create_if_absent(
+        &Api::namespaced(
+            context.client.clone(),
+            &context.run_settings.system_namespace,
+        ),
         &map,
     )
     .await?;
@@ -55,230 +64,263 @@ pub(super) async fn freeze(
 }
 
 /// Starts the pack Job, if it is not there.
-pub(super) async fn pack(
+pub(super) async fn start_pack_job(
     object: &PackedBundle,
-    packing: &Packing,
-    frozen: &Frozen,
-    context: &Context,
-) -> Result<(), Trouble> {
+    packing: &PackingRequest,
+    frozen: &FrozenLock,
+    context: &ReconcileContext,
+) -> Result<(), ReconcileError> {
     let namespace = object.namespace().unwrap_or_default();
     if let Some(secret) = &packing.push_secret {
         // Read before anything starts, so that a person is told at once what the sign Job would
         // miss.
         context
             .secrets
-            .docker_config(&namespace, secret, "spec.destination.secretRef")
+            .read_docker_config(&namespace, secret, "spec.destination.secretRef")
             .await?;
     }
-    let (inputs, data, lock) = thaw(frozen, context).await?;
-    create(
+    let (inputs, data, lock) = load_snapshot(frozen, context).await?;
+    create_if_absent(
         &Api::namespaced(context.client.clone(), &namespace),
-        &build::pack_config(object, &inputs, data),
+        &build::pack_config_map(object, &inputs, data),
     )
     .await?;
-    let job = build::pack_job(object, packing, &inputs, Scratch::of(&lock), &context.setup);
+    let job = build::build_pack_job(
+        object,
+        packing,
+        &inputs,
+        ScratchStorage::for_lock(&lock),
+        &context.run_settings,
+    );
     create_job(&namespace, &job, context).await
 }
 
 /// Starts the sign Job on `digest`, if it is not there, and if there is a place for it. Otherwise
 /// says what is waited for.
-pub(super) async fn sign(
+pub(super) async fn try_start_sign_job(
     object: &PackedBundle,
-    packing: &Packing,
-    frozen: &Frozen,
+    packing: &PackingRequest,
+    frozen: &FrozenLock,
     digest: &Digest,
-    context: &Context,
-) -> Result<Option<Wait>, Trouble> {
-    let with = signer(object, packing, context).await?;
-    if matches!(with, SignWith::Namespace { .. }) {
-        return start_sign(object, packing, frozen, digest, with, context)
+    context: &ReconcileContext,
+) -> Result<Option<SignQueueWait>, ReconcileError> {
+    let with = resolve_signer(object, packing, context).await?;
+    if matches!(with, SignJobSigner::Namespace { .. }) {
+        return start_sign_job(object, packing, frozen, digest, with, context)
             .await
             .map(|()| None);
     }
-    let turn = context.queue.turn.lock().await;
-    if let Some(wait) = place_to_sign(object, frozen, context).await? {
+    let turn = context.queue.slot_count_lock.lock().await;
+    if let Some(wait) = request_sign_slot(object, frozen, context).await? {
         return Ok(Some(wait));
     }
-    let _place = context.queue.take(
+    let _place = context.queue.take_slot(
         object.uid().unwrap_or_default(),
         object.namespace().unwrap_or_default(),
     );
     drop(turn);
-    start_sign(object, packing, frozen, digest, with, context)
+    start_sign_job(object, packing, frozen, digest, with, context)
         .await
         .map(|()| None)
 }
 
 /// What keeps an object from signing in the system namespace. Its Jobs that succeeded are not even
 /// listed.
-async fn place_to_sign(
+async fn request_sign_slot(
     object: &PackedBundle,
-    frozen: &Frozen,
-    context: &Context,
-) -> Result<Option<Wait>, Trouble> {
+    frozen: &FrozenLock,
+    context: &ReconcileContext,
+) -> Result<Option<SignQueueWait>, ReconcileError> {
     let signing = format!(
         "{MANAGED_BY}={MANAGER},{COMPONENT}={}",
-        Component::Sign.as_str()
+        RunComponent::Sign.as_str()
     );
-    let starting = context.queue.starting();
+    let starting = context.queue.starting_jobs();
     let under_way = ListParams::default()
         .labels(&signing)
         .fields("status.successful=0");
-    let jobs = Api::<Job>::namespaced(context.client.clone(), &context.setup.system_namespace)
-        .list(&under_way)
-        .await?
-        .items;
-    let own = Waiting {
+    let jobs = Api::<Job>::namespaced(
+        context.client.clone(),
+        &context.run_settings.system_namespace,
+    )
+    .list(&under_way)
+    .await?
+    .items;
+    let own = SignQueueEntry {
         namespace: object.namespace().unwrap_or_default(),
         since: frozen.at,
         asked: context.clock.now(),
     };
-    Ok(context.queue.ask(
+    Ok(context.queue.request_slot(
         &object.uid().unwrap_or_default(),
         &own,
         &jobs,
         &starting,
-        &context.setup.sign_jobs,
+        &context.run_settings.sign_jobs,
     ))
 }
 
-async fn start_sign(
+async fn start_sign_job(
     object: &PackedBundle,
-    packing: &Packing,
-    frozen: &Frozen,
+    packing: &PackingRequest,
+    frozen: &FrozenLock,
     digest: &Digest,
-    with: SignWith,
-    context: &Context,
-) -> Result<(), Trouble> {
-    let (inputs, ..) = thaw(frozen, context).await?;
+    with: SignJobSigner,
+    context: &ReconcileContext,
+) -> Result<(), ReconcileError> {
+    let (inputs, ..) = load_snapshot(frozen, context).await?;
     let namespace = object.namespace().unwrap_or_default();
-    let place = if matches!(with, SignWith::Namespace { .. }) {
+    let place = if matches!(with, SignJobSigner::Namespace { .. }) {
         namespace.as_str()
     } else {
-        context.setup.system_namespace.as_str()
+        context.run_settings.system_namespace.as_str()
     };
-    if let (Some(secret), SignWith::Platform(_) | SignWith::Nothing) = (&packing.push_secret, &with)
+    if let (Some(secret), SignJobSigner::Platform(_) | SignJobSigner::Unsigned) =
+        (&packing.push_secret, &with)
     {
         let docker_config = context
             .secrets
-            .docker_config(&namespace, secret, "spec.destination.secretRef")
+            .read_docker_config(&namespace, secret, "spec.destination.secretRef")
             .await?;
         let secrets = Api::<Secret>::namespaced(context.client.clone(), place);
-        create(
+        create_if_absent(
             &secrets,
-            &build::push_secret(object, &inputs, docker_config, &context.setup),
+            &build::push_secret_copy(object, &inputs, docker_config, &context.run_settings),
         )
         .await?;
     }
     create_job(
         place,
-        &build::sign_job(object, packing, &inputs, digest, &with, &context.setup),
+        &build::build_sign_job(
+            object,
+            packing,
+            &inputs,
+            digest,
+            &with,
+            &context.run_settings,
+        ),
         context,
     )
     .await
 }
 
 /// Is there somebody to sign? Asked before anything starts.
-async fn signer(
+async fn resolve_signer(
     object: &PackedBundle,
-    packing: &Packing,
-    context: &Context,
-) -> Result<SignWith, Trouble> {
+    packing: &PackingRequest,
+    context: &ReconcileContext,
+) -> Result<SignJobSigner, ReconcileError> {
     Ok(match &packing.signing {
-        ToSign::Platform => {
+        SigningParty::Platform => {
             platform_key::public_key(context).await?;
-            SignWith::Platform(platform_key::NAME.to_owned())
+            SignJobSigner::Platform(platform_key::NAME.to_owned())
         }
-        ToSign::Namespace(TenantSigner { identity, services }) => {
+        SigningParty::Namespace(TenantSigner { identity, services }) => {
             let namespace = object.namespace().unwrap_or_default();
-            if let TenantIdentity::Key(secret) = identity {
+            if let TenantSigningIdentity::Key(secret) = identity {
                 context
                     .secrets
-                    .text(
+                    .read_secret_text(
                         &namespace,
                         secret,
                         "spec.signing.keySecretRef",
                         platform_key::PUBLIC,
                     )
                     .await
-                    .map_err(no_signer)?;
+                    .map_err(as_no_signer_error)?;
             }
             let services = match services {
                 Some(name) => Some(
-                    sigstore::services(&namespace, name, context)
+                    sigstore::check_services(&namespace, name, context)
                         .await
-                        .map_err(no_signer)?,
+                        .map_err(as_no_signer_error)?,
                 ),
                 None => None,
             };
-            SignWith::Namespace {
+            SignJobSigner::Namespace {
                 identity: identity.clone(),
                 services,
             }
         }
-        ToSign::Nobody => SignWith::Nothing,
+        SigningParty::Unsigned => SignJobSigner::Unsigned,
     })
 }
 
 /// What a signer consists of and is not there: nobody can sign.
-fn no_signer(trouble: Trouble) -> Trouble {
+fn as_no_signer_error(trouble: ReconcileError) -> ReconcileError {
     match trouble {
-        Trouble::Told(failure) if failure.reason == Reason::SourceNotFound => {
-            Trouble::new(Reason::NoSigner, failure.message)
+        ReconcileError::StatusFailure(failure) if failure.reason == Reason::SourceNotFound => {
+            ReconcileError::new(Reason::NoSigner, failure.message)
         }
         other => other,
     }
 }
 
 /// Reads the snapshot of a run.
-async fn thaw(frozen: &Frozen, context: &Context) -> Result<(Inputs, Snapshot, Lockfile), Trouble> {
-    let name = frozen.run.snapshot_name();
-    let map = Api::<ConfigMap>::namespaced(context.client.clone(), &context.setup.system_namespace)
-        .get(&name)
-        .await?;
-    let snapshot = Snapshot::read(&map).ok_or_else(|| {
-        Trouble::new(Reason::Internal, format!("ConfigMap {name} is no snapshot"))
+async fn load_snapshot(
+    frozen: &FrozenLock,
+    context: &ReconcileContext,
+) -> Result<(JobInputs, RunSnapshot, Lockfile), ReconcileError> {
+    let name = frozen.run.lock_snapshot_name();
+    let map = Api::<ConfigMap>::namespaced(
+        context.client.clone(),
+        &context.run_settings.system_namespace,
+    )
+    .get(&name)
+    .await?;
+    let snapshot = RunSnapshot::from_config_map(&map).ok_or_else(|| {
+        ReconcileError::new(
+            Reason::Internal,
+            format!("ConfigMap {name} is not a snapshot"),
+        )
     })?;
-    let inputs = Inputs::parse(snapshot.inputs.as_bytes()).map_err(|error| Trouble::of(&error))?;
+    let inputs = JobInputs::parse(snapshot.inputs.as_bytes())
+        .map_err(|error| ReconcileError::from_classified(&error))?;
     let lock = inputs
-        .lock(snapshot.lock.as_bytes())
-        .map_err(|error| Trouble::of(&error))?;
+        .parse_lock(snapshot.lock.as_bytes())
+        .map_err(|error| ReconcileError::from_classified(&error))?;
     Ok((inputs, snapshot, lock))
 }
 
 /// Removes the Jobs of a run, and what belongs to them alone, so that it begins again.
-pub(super) async fn restart(
+pub(super) async fn delete_run_jobs(
     object: &PackedBundle,
-    run: &RunKey,
-    context: &Context,
-) -> Result<(), Trouble> {
+    run: &JobRunKey,
+    context: &ReconcileContext,
+) -> Result<(), ReconcileError> {
     let own = object.namespace().unwrap_or_default();
-    let system = &context.setup.system_namespace;
+    let system = &context.run_settings.system_namespace;
     for (namespace, name) in [
-        (&own, run.pack_name()),
-        (&own, run.sign_name()),
-        (system, run.sign_name()),
+        (&own, run.pack_job_name()),
+        (&own, run.sign_job_name()),
+        (system, run.sign_job_name()),
     ] {
-        delete(
+        delete_if_exists(
             &Api::<Job>::namespaced(context.client.clone(), namespace),
             &name,
         )
         .await?;
     }
-    forget_credential(run, context).await
+    delete_push_secret_copy(run, context).await
 }
 
 /// Removes the copy of the push credential.
-pub(super) async fn forget_credential(run: &RunKey, context: &Context) -> Result<(), Trouble> {
-    delete(
-        &Api::<Secret>::namespaced(context.client.clone(), &context.setup.system_namespace),
-        &run.sign_name(),
+pub(super) async fn delete_push_secret_copy(
+    run: &JobRunKey,
+    context: &ReconcileContext,
+) -> Result<(), ReconcileError> {
+    delete_if_exists(
+        &Api::<Secret>::namespaced(
+            context.client.clone(),
+            &context.run_settings.system_namespace,
+        ),
+        &run.sign_job_name(),
     )
     .await
 }
 
 /// Deletes what may be gone already. What it owns goes with it.
-pub(super) async fn delete<K>(api: &Api<K>, name: &str) -> Result<(), Trouble>
+pub(super) async fn delete_if_exists<K>(api: &Api<K>, name: &str) -> Result<(), ReconcileError>
 where
     K: Clone + DeserializeOwned + std::fmt::Debug,
 {
@@ -289,12 +331,16 @@ where
     }
 }
 
-async fn create_job(namespace: &str, job: &Job, context: &Context) -> Result<(), Trouble> {
-    create(&Api::namespaced(context.client.clone(), namespace), job).await
+async fn create_job(
+    namespace: &str,
+    job: &Job,
+    context: &ReconcileContext,
+) -> Result<(), ReconcileError> {
+    create_if_absent(&Api::namespaced(context.client.clone(), namespace), job).await
 }
 
 /// Makes what may be there already: names follow from content, so what is there is the same.
-async fn create<K>(api: &Api<K>, object: &K) -> Result<(), Trouble>
+async fn create_if_absent<K>(api: &Api<K>, object: &K) -> Result<(), ReconcileError>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Serialize + std::fmt::Debug,
 {
@@ -317,9 +363,9 @@ where
                 object.namespace().unwrap_or_default(),
                 object.name_any()
             );
-            Err(Trouble::new(
+            Err(ReconcileError::new(
                 Reason::PodDenied,
-                format!("the cluster refuses {what}: {error}"),
+                format!("the cluster denies {what}: {error}"),
             ))
         }
         Err(error) => Err(error.into()),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 use crate::api::packed_bundle::{PackedBundle, PackedBundleStatus};
 
 /// What stands in place of a lock. An object that has one is still known as one that has.
-const LEFT_OUT: &str = "";
+const INLINE_LOCK_PLACEHOLDER: &str = "";
 
 /// A `PackedBundle` with its names, its state, and where its bundle goes.
 ///
@@ -20,14 +20,14 @@ pub struct CachedBundle(pub PackedBundle);
 
 impl<'de> Deserialize<'de> for CachedBundle {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        PackedBundle::deserialize(deserializer).map(Self::of)
+        PackedBundle::deserialize(deserializer).map(Self::from_bundle)
     }
 }
 
 impl CachedBundle {
     /// What is kept of `object`.
-    pub(super) fn of(mut object: PackedBundle) -> Self {
-        strip(&mut object);
+    pub(super) fn from_bundle(mut object: PackedBundle) -> Self {
+        strip_large_fields(&mut object);
         let ObjectMeta {
             name,
             namespace,
@@ -54,9 +54,9 @@ impl CachedBundle {
 }
 
 /// Drops the lock, and what only the API server needs.
-pub(super) fn strip(object: &mut PackedBundle) {
+pub(super) fn strip_large_fields(object: &mut PackedBundle) {
     if let Some(text) = &mut object.spec.source.inline {
-        LEFT_OUT.clone_into(text);
+        INLINE_LOCK_PLACEHOLDER.clone_into(text);
     }
     object.metadata.managed_fields = None;
 }
@@ -114,7 +114,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::api::packed_bundle::{LockSource, ValidatedPackedBundle, Work};
+    use crate::api::packed_bundle::{LockSource, PackedBundleWork, ValidatedPackedBundle};
 
     #[test]
     fn an_inline_lock_is_not_kept() {
@@ -152,7 +152,7 @@ mod tests {
         let validated = ValidatedPackedBundle::try_from(&kept)
             .expect("it still says where its bundle goes, for others to compare");
         assert!(
-            matches!(&validated.work, Work::Pack(packing) if matches!(packing.source, LockSource::Inline(_)))
+            matches!(&validated.work, PackedBundleWork::Pack(packing) if matches!(packing.source, LockSource::Inline(_)))
         );
         assert!(validated.suspend);
     }

@@ -7,48 +7,49 @@ use kube::{Client, core::DeserializeGuard, runtime::reflector::Store};
 use tokio::sync::watch;
 
 use super::{
-    build::Setup, cached::CachedBundle, memory::Memory, metrics::Metrics, policies::Compiled,
-    queue::Queue, reading::Reading, secrets::Secrets, trust::Trust, webhook::Enforcement,
+    build::RunSettings, cached::CachedBundle, memory::BundleTracker, metrics::ControllerMetrics,
+    policies::CompiledPolicyCache, queue::SignQueue, reading::ReadLimiter,
+    secrets::ReferencedObjectReader, trust::TrustRootRefresher, webhook::PolicyEnforcement,
 };
 use crate::{
-    api::installation::Installation, clock::Clock, core::job::Registry,
-    service::registries::Registries, telemetry::events::Events,
+    api::installation::InstallationConfig, clock::Clock, core::job::JobRegistry,
+    service::registries::TenantRepositoryOpener, telemetry::events::EventRecorder,
 };
 
 /// What every reconciliation needs.
-pub(super) struct Context {
+pub(super) struct ReconcileContext {
     /// The API server.
     pub client: Client,
     /// How runs are built.
-    pub setup: Setup,
+    pub run_settings: RunSettings,
     /// The chart's values.
-    pub installation: Installation,
+    pub installation: InstallationConfig,
     /// UID of the namespace `kube-system`.
-    pub cluster: String,
+    pub cluster_uid: String,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// Opens repositories for reading.
-    pub registries: Arc<dyn Registries>,
+    pub registries: Arc<dyn TenantRepositoryOpener>,
     /// How Jobs speak to registries.
-    pub job_registries: Vec<Registry>,
+    pub job_registries: Vec<JobRegistry>,
     /// Every `PackedBundle`, without its lock.
-    pub store: Store<DeserializeGuard<CachedBundle>>,
+    pub bundle_store: Store<DeserializeGuard<CachedBundle>>,
     /// What may be read at once.
-    pub reading: Reading,
+    pub read_limiter: ReadLimiter,
     /// What this process remembers.
-    pub memory: Memory,
+    pub bundle_tracker: BundleTracker,
     /// Who waits to sign.
-    pub queue: Queue,
+    pub queue: SignQueue,
     /// Numbers for people who watch.
-    pub metrics: Metrics,
+    pub metrics: ControllerMetrics,
     /// Tells events.
-    pub events: Events,
+    pub events: EventRecorder,
     /// Reads what objects name.
-    pub secrets: Secrets,
+    pub secrets: ReferencedObjectReader,
     /// Fetches trust roots.
-    pub trust: Trust,
+    pub trust_root_refresher: TrustRootRefresher,
     /// Policies that were compiled lately.
-    pub compiled: Compiled,
+    pub policy_cache: CompiledPolicyCache,
     /// Which policies the webhook carries.
-    pub enforcement: watch::Sender<Enforcement>,
+    pub enforcement: watch::Sender<PolicyEnforcement>,
 }

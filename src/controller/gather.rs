@@ -13,68 +13,83 @@ use kube::{
 
 use super::{
     build::BUNDLE_UID,
-    context::Context,
+    context::ReconcileContext,
     jobs,
-    memory::Object,
-    rival::rival,
+    memory::TrackedBundle,
+    rival::find_duplicate_destination,
     status::SUCCEEDED,
-    step::{Frozen, JobState, Observed},
-    trouble::Trouble,
+    step::{FrozenLock, JobState, ObservedRunState},
+    trouble::ReconcileError,
 };
 use crate::{
     api::packed_bundle::{
-        PackedBundle, PackedBundleStatus, RECONCILE_REQUESTED, ToSign, ValidatedPackedBundle, Work,
+        PackedBundle, PackedBundleStatus, PackedBundleWork, RECONCILE_REQUESTED, SigningParty,
+        ValidatedPackedBundle,
     },
     core::{
         class::Class,
         digest::Digest,
-        job::{RunKey, Step},
+        job::{JobRunKey, JobStep},
     },
 };
 
 /// Looks at everything that the next step depends on. Reads only.
-pub(super) async fn observe(
+pub(super) async fn observe_bundle(
     object: &PackedBundle,
     validated: &ValidatedPackedBundle,
-    context: &Context,
-) -> Result<Observed, Trouble> {
-    let Object {
+    context: &ReconcileContext,
+) -> Result<ObservedRunState, ReconcileError> {
+    let TrackedBundle {
         resolved_at,
         verified_at,
         refused,
         handling,
         ..
-    } = context.memory.of(&object.uid().unwrap_or_default());
+    } = context
+        .bundle_tracker
+        .get(&object.uid().unwrap_or_default());
     let status = object.status.clone().unwrap_or_default();
-    let mut seen = Observed {
-        requested: requested(object).is_some_and(|token| handling != Some(token)),
+    let mut seen = ObservedRunState {
+        requested: pending_reconcile_request(object).is_some_and(|token| handling != Some(token)),
         frozen: None,
         pack: JobState::Absent,
         sign: JobState::Absent,
         finished: None,
         failures: 0,
-        rival: None,
+        duplicate_destination: None,
         resolved_at,
         verified_at,
         refused,
         allow_unsigned: context.installation.signing.allow_none,
     };
-    if let Work::Pack(packing) = &validated.work
-        && let Some(frozen) = frozen(object, &status, context).await?
+    if let PackedBundleWork::Pack(packing) = &validated.work
+        && let Some(frozen) = observe_frozen_lock(object, &status, context).await?
     {
         let namespace = object.namespace().unwrap_or_default();
-        let signs_in = if matches!(packing.signing, ToSign::Namespace(_)) {
+        let signs_in = if matches!(packing.signing, SigningParty::Namespace(_)) {
             &namespace
         } else {
-            &context.setup.system_namespace
+            &context.run_settings.system_namespace
         };
-        seen.pack = job(&namespace, &frozen.run.pack_name(), Step::Pack, context).await?;
-        seen.sign = job(signs_in, &frozen.run.sign_name(), Step::Sign, context).await?;
-        seen.finished =
-            finished(&status, &frozen.run).filter(|digest| !contradicts(&seen.sign, digest));
-        seen.failures = failures(&status, &frozen.run);
-        let others = context.store.state();
-        seen.rival = rival(
+        seen.pack = observe_job(
+            &namespace,
+            &frozen.run.pack_job_name(),
+            JobStep::Pack,
+            context,
+        )
+        .await?;
+        seen.sign = observe_job(
+            signs_in,
+            &frozen.run.sign_job_name(),
+            JobStep::Sign,
+            context,
+        )
+        .await?;
+        seen.finished = recorded_bundle_digest(&status, &frozen.run)
+            .filter(|digest| !contradicts_record(&seen.sign, digest));
+        seen.failures = count_unavailable_failures(&status, &frozen.run);
+        let others = context.bundle_store.state();
+        seen.duplicate_destination = find_duplicate_destination(
             object,
             packing,
             &frozen.lock,
@@ -89,7 +104,7 @@ pub(super) async fn observe(
 }
 
 /// The text of a request for a reconcile that does not count as handled yet.
-pub(super) fn requested(object: &PackedBundle) -> Option<String> {
+pub(super) fn pending_reconcile_request(object: &PackedBundle) -> Option<String> {
     let asked = object.annotations().get(RECONCILE_REQUESTED)?;
     let handled = object
         .status
@@ -100,11 +115,11 @@ pub(super) fn requested(object: &PackedBundle) -> Option<String> {
 
 /// The lock that is frozen for this generation. The status only says where to look: what counts is
 /// the snapshot.
-async fn frozen(
+async fn observe_frozen_lock(
     object: &PackedBundle,
     status: &PackedBundleStatus,
-    context: &Context,
-) -> Result<Option<Frozen>, Trouble> {
+    context: &ReconcileContext,
+) -> Result<Option<FrozenLock>, ReconcileError> {
     let Some(lock) = status
         .lock
         .as_ref()
@@ -113,21 +128,21 @@ async fn frozen(
         return Ok(None);
     };
     let uid = object.uid().unwrap_or_default();
-    let run = RunKey::new(&uid, object.metadata.generation.unwrap_or_default(), &lock);
+    let run = JobRunKey::new(&uid, object.metadata.generation.unwrap_or_default(), &lock);
     let maps = Api::<PartialObjectMeta<ConfigMap>>::namespaced(
         context.client.clone(),
-        &context.setup.system_namespace,
+        &context.run_settings.system_namespace,
     );
-    let snapshot = maps.get_metadata_opt(&run.snapshot_name()).await?;
+    let snapshot = maps.get_metadata_opt(&run.lock_snapshot_name()).await?;
     let snapshot = snapshot.filter(|snapshot| snapshot.labels().get(BUNDLE_UID) == Some(&uid));
-    Ok(snapshot.map(|snapshot| Frozen {
+    Ok(snapshot.map(|snapshot| FrozenLock {
         run,
         lock,
-        at: created(&snapshot.metadata),
+        at: creation_time(&snapshot.metadata),
     }))
 }
 
-fn created(metadata: &ObjectMeta) -> Timestamp {
+fn creation_time(metadata: &ObjectMeta) -> Timestamp {
     metadata
         .creation_timestamp
         .as_ref()
@@ -135,7 +150,10 @@ fn created(metadata: &ObjectMeta) -> Timestamp {
 }
 
 /// What the newest record of this run says it gave. A later failure means that it was lost since.
-pub(super) fn finished(status: &PackedBundleStatus, run: &RunKey) -> Option<Digest> {
+pub(super) fn recorded_bundle_digest(
+    status: &PackedBundleStatus,
+    run: &JobRunKey,
+) -> Option<Digest> {
     let entry = status
         .history
         .iter()
@@ -150,12 +168,12 @@ pub(super) fn finished(status: &PackedBundleStatus, run: &RunKey) -> Option<Dige
 /// Does the sign Job say that the run gave something else? The record is a line in a status, which
 /// an administrator's tool can write; the Job in the system namespace is nearer to what was done.
 /// Without this a wrong record would be verified, and refused, for ever.
-pub(super) fn contradicts(sign: &JobState, recorded: &Digest) -> bool {
+pub(super) fn contradicts_record(sign: &JobState, recorded: &Digest) -> bool {
     matches!(sign, JobState::Succeeded { report, .. } if report.digest != *recorded)
 }
 
 /// How many of the newest records of this run, in a row, are failures of something else.
-fn failures(status: &PackedBundleStatus, run: &RunKey) -> u32 {
+fn count_unavailable_failures(status: &PackedBundleStatus, run: &JobRunKey) -> u32 {
     let unavailable = |reason: &str| {
         let reason = crate::core::class::Reason::ALL
             .iter()
@@ -175,12 +193,12 @@ fn failures(status: &PackedBundleStatus, run: &RunKey) -> u32 {
 }
 
 /// The state of one Job.
-async fn job(
+async fn observe_job(
     namespace: &str,
     name: &str,
-    step: Step,
-    context: &Context,
-) -> Result<JobState, Trouble> {
+    step: JobStep,
+    context: &ReconcileContext,
+) -> Result<JobState, ReconcileError> {
     let Some(job) = Api::<Job>::namespaced(context.client.clone(), namespace)
         .get_opt(name)
         .await?
@@ -193,15 +211,19 @@ async fn job(
         .await?
         .items;
     let refused = if pods.is_empty() {
-        refusal(namespace, &job, context).await?
+        find_pod_denial(namespace, &job, context).await?
     } else {
         None
     };
-    Ok(jobs::state(Some(&job), &pods, refused.as_deref(), step))
+    Ok(jobs::job_state(Some(&job), &pods, refused.as_deref(), step))
 }
 
 /// What the cluster said when it did not let the Job make a Pod. Only an event tells.
-async fn refusal(namespace: &str, job: &Job, context: &Context) -> Result<Option<String>, Trouble> {
+async fn find_pod_denial(
+    namespace: &str,
+    job: &Job,
+    context: &ReconcileContext,
+) -> Result<Option<String>, ReconcileError> {
     let about = format!(
         "involvedObject.uid={},reason=FailedCreate",
         job.uid().unwrap_or_default()

@@ -13,55 +13,61 @@ use kube::ResourceExt;
 use super::{build::CONTAINER, step::JobState};
 use crate::core::{
     class::Reason,
-    job::{Failure, JobReport, Step, Success},
+    job::{JobFailure, JobReport, JobStep, JobSuccess},
 };
 
 /// The state of a Job, from it and its Pods. `refused` is what the cluster said when it did not let
 /// the Job make a Pod.
-pub(super) fn state(
+pub(super) fn job_state(
     job: Option<&Job>,
     pods: &[Pod],
     refused: Option<&str>,
-    step: Step,
+    step: JobStep,
 ) -> JobState {
     let Some(job) = job else {
         return JobState::Absent;
     };
-    let pods: Vec<&Pod> = pods.iter().filter(|pod| belongs(pod, job)).collect();
-    let ended: Vec<Ended> = pods.iter().filter_map(|pod| Ended::of(pod)).collect();
-    if let Some(state) = success(&ended, step) {
+    let pods: Vec<&Pod> = pods
+        .iter()
+        .filter(|pod| is_owned_by_job(pod, job))
+        .collect();
+    let ended: Vec<TerminatedContainer> = pods
+        .iter()
+        .filter_map(|pod| TerminatedContainer::from_pod(pod))
+        .collect();
+    if let Some(state) = find_reported_success(&ended, step) {
         return state;
     }
-    match over(job) {
+    match terminal_condition(job) {
         Some(over) => JobState::Failed {
-            failure: failure(job, &ended, &over, step),
+            failure: job_failure(job, &ended, &over, step),
             at: over.at,
         },
         None if pods.is_empty() => refused.map_or(JobState::Running { trouble: None }, |why| {
-            JobState::Refused {
+            JobState::PodDenied {
                 why: why.to_owned(),
             }
         }),
         None => JobState::Running {
-            trouble: pods.iter().find_map(|pod| trouble(pod)),
+            trouble: pods.iter().find_map(|pod| pod_start_problem(pod)),
         },
     }
 }
 
-fn belongs(pod: &Pod, job: &Job) -> bool {
+fn is_owned_by_job(pod: &Pod, job: &Job) -> bool {
     pod.owner_references()
         .iter()
         .any(|owner| owner.kind == "Job" && Some(&owner.uid) == job.metadata.uid.as_ref())
 }
 
 /// A container that ended.
-struct Ended<'a> {
+struct TerminatedContainer<'a> {
     pod: String,
     terminated: &'a ContainerStateTerminated,
 }
 
-impl<'a> Ended<'a> {
-    fn of(pod: &'a Pod) -> Option<Self> {
+impl<'a> TerminatedContainer<'a> {
+    fn from_pod(pod: &'a Pod) -> Option<Self> {
         let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
         let status = statuses.iter().find(|status| status.name == CONTAINER)?;
         let terminated = status.state.as_ref()?.terminated.as_ref()?;
@@ -71,11 +77,11 @@ impl<'a> Ended<'a> {
         })
     }
 
-    fn report(&self) -> Option<JobReport> {
+    fn parse_report(&self) -> Option<JobReport> {
         JobReport::parse(self.terminated.message.as_deref()?).ok()
     }
 
-    fn at(&self) -> Timestamp {
+    fn finished_at(&self) -> Timestamp {
         self.terminated
             .finished_at
             .as_ref()
@@ -84,14 +90,14 @@ impl<'a> Ended<'a> {
 }
 
 /// What is reported by Pods that ended well. Two that differ cannot both be true.
-fn success(ended: &[Ended<'_>], step: Step) -> Option<JobState> {
+fn find_reported_success(ended: &[TerminatedContainer<'_>], step: JobStep) -> Option<JobState> {
     let well = ended.iter().filter(|ended| ended.terminated.exit_code == 0);
-    let reports: Vec<(Success, Timestamp)> = well
-        .filter_map(|ended| match ended.report()? {
+    let reports: Vec<(JobSuccess, Timestamp)> = well
+        .filter_map(|ended| match ended.parse_report()? {
             JobReport {
                 step: said,
                 result: Ok(success),
-            } if said == step => Some((success, ended.at())),
+            } if said == step => Some((success, ended.finished_at())),
             _ => None,
         })
         .collect();
@@ -106,7 +112,7 @@ fn success(ended: &[Ended<'_>], step: Step) -> Option<JobState> {
             first.digest, other.digest
         );
         return Some(JobState::Failed {
-            failure: Failure::new(Reason::LockMismatch, &message),
+            failure: JobFailure::new(Reason::LockMismatch, &message),
             at: *at,
         });
     }
@@ -117,19 +123,19 @@ fn success(ended: &[Ended<'_>], step: Step) -> Option<JobState> {
 }
 
 /// The end of a Job.
-struct Over {
+struct JobTerminalCondition {
     reason: String,
     message: String,
     at: Timestamp,
 }
 
-fn over(job: &Job) -> Option<Over> {
+fn terminal_condition(job: &Job) -> Option<JobTerminalCondition> {
     let conditions = job.status.as_ref()?.conditions.as_ref()?;
     let ends = |type_: &str| ["Failed", "FailureTarget", "Complete"].contains(&type_);
     let condition = conditions
         .iter()
         .find(|condition| ends(&condition.type_) && condition.status == "True")?;
-    Some(Over {
+    Some(JobTerminalCondition {
         reason: condition.reason.clone().unwrap_or_default(),
         message: condition.message.clone().unwrap_or_default(),
         at: condition
@@ -140,15 +146,20 @@ fn over(job: &Job) -> Option<Over> {
 }
 
 /// Why it failed: what its last Pod said, else what the cluster says.
-fn failure(job: &Job, ended: &[Ended<'_>], over: &Over, step: Step) -> Failure {
+fn job_failure(
+    job: &Job,
+    ended: &[TerminatedContainer<'_>],
+    over: &JobTerminalCondition,
+    step: JobStep,
+) -> JobFailure {
     if over.reason == "DeadlineExceeded" {
         let limit = match step {
-            Step::Pack => "spec.timeout",
-            Step::Sign => {
+            JobStep::Pack => "spec.timeout",
+            JobStep::Sign => {
                 "spec.timeout, or than sign Jobs may (chart value jobs.sign.timeoutSeconds)"
             }
         };
-        return Failure::new(
+        return JobFailure::new(
             Reason::DeadlineExceeded,
             &format!("the Job took longer than {limit}; raise it, or see what its Pod waited for"),
         );
@@ -156,8 +167,8 @@ fn failure(job: &Job, ended: &[Ended<'_>], over: &Over, step: Step) -> Failure {
     let last = ended
         .iter()
         .filter(|ended| ended.terminated.exit_code != 0)
-        .max_by_key(|ended| ended.at());
-    match last.map(|last| (last, last.report())) {
+        .max_by_key(|ended| ended.finished_at());
+    match last.map(|last| (last, last.parse_report())) {
         Some((
             _,
             Some(JobReport {
@@ -165,8 +176,8 @@ fn failure(job: &Job, ended: &[Ended<'_>], over: &Over, step: Step) -> Failure {
                 result: Err(failure),
             }),
         )) if said == step => failure,
-        Some((last, _)) => died(last, step),
-        None => Failure::new(
+        Some((last, _)) => container_failure(last, step),
+        None => JobFailure::new(
             Reason::JobFailed,
             &format!(
                 "Job {} ended without a report: {} {}",
@@ -178,16 +189,16 @@ fn failure(job: &Job, ended: &[Ended<'_>], over: &Over, step: Step) -> Failure {
     }
 }
 
-fn died(last: &Ended<'_>, step: Step) -> Failure {
+fn container_failure(last: &TerminatedContainer<'_>, step: JobStep) -> JobFailure {
     let ContainerStateTerminated {
         exit_code, reason, ..
     } = last.terminated;
     let reason = reason.as_deref().unwrap_or("no reason");
     let advice = match (reason, step) {
-        ("OOMKilled", Step::Pack) => "; raise spec.packPod.resources.limits.memory",
+        ("OOMKilled", JobStep::Pack) => "; raise spec.packPod.resources.limits.memory",
         _ => "; its log may say more",
     };
-    Failure::new(
+    JobFailure::new(
         Reason::JobFailed,
         &format!(
             "Pod {} ended with code {exit_code} ({reason}) and without a report{advice}",
@@ -197,7 +208,7 @@ fn died(last: &Ended<'_>, step: Step) -> Failure {
 }
 
 /// What keeps a Pod from starting.
-fn trouble(pod: &Pod) -> Option<String> {
+fn pod_start_problem(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;
     let unscheduled = status
         .conditions

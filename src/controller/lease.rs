@@ -3,8 +3,8 @@
 //! The Lease is replaced with its `resourceVersion`, so of two that try one gets a conflict.
 //! Nobody's wall clock is compared with another's: a record counts as abandoned once it stayed the
 //! same for a whole duration by our own clock. Who cannot renew in time must stop;
-//! [`Elector::hold`] returns then, and the process ends. A process that was frozen wakes up in the
-//! middle of its work: [`Term`] keeps it from going on.
+//! [`LeaderElector::renew_until_lost`] returns then, and the process ends. A process that was frozen wakes up in the
+//! middle of its work: [`LeadershipTerm`] keeps it from going on.
 
 use std::{
     pin::pin,
@@ -23,40 +23,40 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::clock::Clock;
 
 /// How long a record must stay the same before it counts as abandoned.
-pub const DURATION: Duration = Duration::from_secs(15);
-/// How long renewing may fail before the holder must stop. Shorter than [`DURATION`], so that there
+pub const LEASE_DURATION: Duration = Duration::from_secs(15);
+/// How long renewing may fail before the holder must stop. Shorter than [`LEASE_DURATION`], so that there
 /// are never two.
 pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// The pause between two tries.
-pub const RETRY: Duration = Duration::from_secs(2);
+pub const RETRY_PERIOD: Duration = Duration::from_secs(2);
 
 /// Tries to hold a Lease.
 #[derive(Clone)]
-pub struct Elector {
+pub struct LeaderElector {
     api: Api<Lease>,
     name: String,
     identity: String,
-    times: Times,
+    times: LeaderElectionTimings,
     clock: Arc<dyn Clock>,
 }
 
 /// The times of an election.
 #[derive(Clone, Copy, Debug)]
-pub struct Times {
-    /// See [`DURATION`].
+pub struct LeaderElectionTimings {
+    /// See [`LEASE_DURATION`].
     pub duration: Duration,
     /// See [`RENEW_DEADLINE`].
     pub renew_deadline: Duration,
-    /// See [`RETRY`].
+    /// See [`RETRY_PERIOD`].
     pub retry: Duration,
 }
 
-impl Default for Times {
+impl Default for LeaderElectionTimings {
     fn default() -> Self {
         Self {
-            duration: DURATION,
+            duration: LEASE_DURATION,
             renew_deadline: RENEW_DEADLINE,
-            retry: RETRY,
+            retry: RETRY_PERIOD,
         }
     }
 }
@@ -64,14 +64,14 @@ impl Default for Times {
 /// Until when a Lease that is held is surely nobody else's. Whoever renews it tells whoever writes
 /// on its strength.
 #[derive(Clone, Debug)]
-pub struct Term(Arc<Mutex<Instant>>);
+pub struct LeadershipTerm(Arc<Mutex<Instant>>);
 
-impl Term {
+impl LeadershipTerm {
     /// Does `work`, but not a step of it after the end of the term; `None` then.
-    pub async fn limit<F: Future>(&self, work: F) -> Option<F::Output> {
+    pub async fn run_within_term<F: Future>(&self, work: F) -> Option<F::Output> {
         let mut work = pin!(work);
         std::future::poll_fn(|context| {
-            if self.is_over() {
+            if self.has_expired() {
                 Poll::Ready(None)
             } else {
                 work.as_mut().poll(context).map(Some)
@@ -80,29 +80,29 @@ impl Term {
         .await
     }
 
-    fn is_over(&self) -> bool {
+    fn has_expired(&self) -> bool {
         Instant::now() >= *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn extend(&self, end: Instant) {
+    fn extend_until(&self, end: Instant) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = end;
     }
 }
 
 /// A record of somebody else, and since when it has not changed.
-struct Seen {
+struct ObservedLeaseVersion {
     version: String,
     since: Instant,
 }
 
-impl Elector {
+impl LeaderElector {
     /// Tries for the Lease `name` as `identity`, which no other process may use.
     /// `clock` is shown to people who read the Lease, and compared with nothing.
     pub fn new(
         api: Api<Lease>,
         name: &str,
         identity: &str,
-        times: Times,
+        times: LeaderElectionTimings,
         clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
@@ -116,10 +116,10 @@ impl Elector {
 
     /// Returns once the Lease is held. Errors of the API server are logged, and it is tried again.
     /// `heard` is called whenever it answered.
-    pub async fn acquire(&self, heard: impl Fn()) {
+    pub async fn acquire_lease(&self, heard: impl Fn()) {
         let mut seen = None;
         loop {
-            match timeout(self.times.retry * 2, self.once(&mut seen)).await {
+            match timeout(self.times.retry * 2, self.try_acquire_or_renew(&mut seen)).await {
                 Ok(Ok(true)) => return heard(),
                 Ok(Ok(false)) => heard(),
                 Ok(Err(error)) => {
@@ -132,24 +132,24 @@ impl Elector {
     }
 
     /// The first term of a Lease that was acquired just now.
-    pub fn term(&self) -> Term {
-        Term(Arc::new(Mutex::new(
+    pub fn first_term(&self) -> LeadershipTerm {
+        LeadershipTerm(Arc::new(Mutex::new(
             Instant::now() + self.times.renew_deadline,
         )))
     }
 
     /// Renews the Lease, and with it the term, and returns once it is lost. Whoever called must
     /// stop writing at once.
-    pub async fn hold(&self, term: &Term) {
+    pub async fn renew_until_lost(&self, term: &LeadershipTerm) {
         let mut last = Instant::now();
         loop {
             sleep(self.times.retry).await;
             let begun = Instant::now();
             let left = (last + self.times.renew_deadline).saturating_duration_since(begun);
-            match timeout(left, self.once(&mut None)).await {
+            match timeout(left, self.try_acquire_or_renew(&mut None)).await {
                 Ok(Ok(true)) => {
                     last = begun;
-                    term.extend(begun + self.times.renew_deadline);
+                    term.extend_until(begun + self.times.renew_deadline);
                 }
                 Ok(Err(error)) if last.elapsed() < self.times.renew_deadline => {
                     tracing::warn!(%error, lease = self.name, "renewing the Lease failed");
@@ -160,10 +160,10 @@ impl Elector {
     }
 
     /// Gives the Lease up, so that another need not wait for it to run out.
-    pub async fn release(&self) {
+    pub async fn release_lease(&self) {
         let give_up = async {
             let mut lease = self.api.get(&self.name).await?;
-            if holder(&lease) == self.identity {
+            if holder_identity(&lease) == self.identity {
                 lease.spec.get_or_insert_default().holder_identity = Some(String::new());
                 self.api
                     .replace(&self.name, &PostParams::default(), &lease)
@@ -174,27 +174,30 @@ impl Elector {
         match timeout(self.times.renew_deadline, give_up).await {
             Ok(Ok(())) => (),
             Ok(Err(error)) => {
-                tracing::warn!(%error, lease = self.name, "the Lease was not given up")
+                tracing::warn!(%error, lease = self.name, "the Lease was not released")
             }
             Err(_) => tracing::warn!(
                 lease = self.name,
-                "the Lease was not given up: the API server does not answer"
+                "the Lease was not released: the API server does not answer"
             ),
         }
     }
 
     /// Takes or renews the Lease, if that may be.
-    async fn once(&self, seen: &mut Option<Seen>) -> kube::Result<bool> {
+    async fn try_acquire_or_renew(
+        &self,
+        seen: &mut Option<ObservedLeaseVersion>,
+    ) -> kube::Result<bool> {
         let Some(mut lease) = self.api.get_opt(&self.name).await? else {
-            return self.create().await;
+            return self.create_lease().await;
         };
-        if holder(&lease) != self.identity
-            && !holder(&lease).is_empty()
+        if holder_identity(&lease) != self.identity
+            && !holder_identity(&lease).is_empty()
             && !self.is_abandoned(&lease, seen)
         {
             return Ok(false);
         }
-        lease.spec = Some(self.renewed(lease.spec.take().unwrap_or_default()));
+        lease.spec = Some(self.renewed_spec(lease.spec.take().unwrap_or_default()));
         match self
             .api
             .replace(&self.name, &PostParams::default(), &lease)
@@ -206,14 +209,14 @@ impl Elector {
         }
     }
 
-    async fn create(&self) -> kube::Result<bool> {
+    async fn create_lease(&self) -> kube::Result<bool> {
         let metadata = kube::core::ObjectMeta {
             name: Some(self.name.clone()),
             ..Default::default()
         };
         let lease = Lease {
             metadata,
-            spec: Some(self.renewed(LeaseSpec::default())),
+            spec: Some(self.renewed_spec(LeaseSpec::default())),
         };
         match self.api.create(&PostParams::default(), &lease).await {
             Ok(_) => Ok(true),
@@ -222,12 +225,12 @@ impl Elector {
         }
     }
 
-    fn is_abandoned(&self, lease: &Lease, seen: &mut Option<Seen>) -> bool {
+    fn is_abandoned(&self, lease: &Lease, seen: &mut Option<ObservedLeaseVersion>) -> bool {
         let version = lease.metadata.resource_version.clone().unwrap_or_default();
         match seen {
             Some(known) if known.version == version => known.since.elapsed() >= self.times.duration,
             _ => {
-                *seen = Some(Seen {
+                *seen = Some(ObservedLeaseVersion {
                     version,
                     since: Instant::now(),
                 });
@@ -236,7 +239,7 @@ impl Elector {
         }
     }
 
-    fn renewed(&self, old: LeaseSpec) -> LeaseSpec {
+    fn renewed_spec(&self, old: LeaseSpec) -> LeaseSpec {
         let now = MicroTime(self.clock.now());
         let mine = old.holder_identity.as_deref() == Some(&self.identity);
         LeaseSpec {
@@ -256,7 +259,7 @@ impl Elector {
     }
 }
 
-fn holder(lease: &Lease) -> &str {
+fn holder_identity(lease: &Lease) -> &str {
     lease
         .spec
         .as_ref()

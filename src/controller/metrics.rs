@@ -16,7 +16,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{cached::CachedBundle, webhook::Policies};
+use super::{cached::CachedBundle, webhook::WatchedPolicyStores};
 use crate::api::{
     bundle_policy::{BundlePolicy, ClusterBundlePolicy, PolicyStatus},
     condition::{ENFORCED, READY},
@@ -25,45 +25,45 @@ use crate::api::{
 
 /// What the controller counts.
 #[derive(Clone, Debug)]
-pub struct Metrics {
-    jobs: Family<JobLabels, Histogram, fn() -> Histogram>,
-    reconciles: Family<OutcomeLabels, Counter>,
-    objects: Objects,
-    policies: PoliciesInForce,
-    roots: Roots,
+pub struct ControllerMetrics {
+    jobs: Family<JobDurationLabels, Histogram, fn() -> Histogram>,
+    reconciles: Family<ReconcileResultLabels, Counter>,
+    objects: PackedBundleCollector,
+    policies: PolicyEnforcedCollector,
+    roots: TrustRootExpiryCollector,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct JobLabels {
+struct JobDurationLabels {
     step: &'static str,
     result: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OutcomeLabels {
+struct ReconcileResultLabels {
     result: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ReadyLabels {
+struct PackedBundleReadyLabels {
     ready: String,
     reason: String,
 }
 
-fn seconds() -> Histogram {
+fn duration_histogram() -> Histogram {
     Histogram::new([1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3_600.0])
 }
 
-impl Metrics {
+impl ControllerMetrics {
     /// Registers everything in `registry`, under the prefix `packgate`.
     pub fn new(registry: &mut Registry) -> Self {
-        let new: fn() -> Histogram = seconds;
+        let new: fn() -> Histogram = duration_histogram;
         let metrics = Self {
             jobs: Family::new_with_constructor(new),
             reconciles: Family::default(),
-            objects: Objects::default(),
-            policies: PoliciesInForce::default(),
-            roots: Roots::default(),
+            objects: PackedBundleCollector::default(),
+            policies: PolicyEnforcedCollector::default(),
+            roots: TrustRootExpiryCollector::default(),
         };
         registry.register_collector(Box::new(metrics.objects.clone()));
         registry.register_collector(Box::new(metrics.policies.clone()));
@@ -83,14 +83,14 @@ impl Metrics {
     }
 
     /// Counts these objects from now on, whenever somebody asks.
-    pub fn count(&self, store: Store<DeserializeGuard<CachedBundle>>) {
+    pub fn watch_bundles(&self, store: Store<DeserializeGuard<CachedBundle>>) {
         // A second store would be that of a second controller in one process, which there is not.
         let _ = self.objects.0.set(store);
     }
 
     /// Says of these policies whether they are enforced, whenever somebody asks: of each by its
     /// name, or of all of a kind together.
-    pub(super) fn count_policies(&self, policies: &Policies, names: bool) {
+    pub(super) fn watch_policies(&self, policies: &WatchedPolicyStores, names: bool) {
         let _ = self
             .policies
             .0
@@ -99,48 +99,48 @@ impl Metrics {
 
     /// Says of these trust roots when they end, whenever somebody asks: of each by its name, or of
     /// the one that ends first.
-    pub(super) fn count_roots(&self, roots: Store<DeserializeGuard<TrustRoot>>, names: bool) {
+    pub(super) fn watch_trust_roots(&self, roots: Store<DeserializeGuard<TrustRoot>>, names: bool) {
         let _ = self.roots.0.set((roots, names));
     }
 
     /// A Job ended.
-    pub fn job(&self, step: &'static str, succeeded: bool, took: Duration) {
+    pub fn observe_job_duration(&self, step: &'static str, succeeded: bool, took: Duration) {
         let result = if succeeded { "Succeeded" } else { "Failed" };
         self.jobs
-            .get_or_create(&JobLabels { step, result })
+            .get_or_create(&JobDurationLabels { step, result })
             .observe(took.as_secs_f64());
     }
 
     /// A reconciliation ended.
-    pub fn reconciled(&self, succeeded: bool) {
+    pub fn record_reconcile(&self, succeeded: bool) {
         let result = if succeeded { "ok" } else { "error" };
         self.reconciles
-            .get_or_create(&OutcomeLabels { result })
+            .get_or_create(&ReconcileResultLabels { result })
             .inc();
     }
 }
 
 /// Counts the objects whenever somebody asks: `packgate_packedbundles{ready,reason}`.
 #[derive(Clone, Default)]
-struct Objects(Arc<OnceLock<Store<DeserializeGuard<CachedBundle>>>>);
+struct PackedBundleCollector(Arc<OnceLock<Store<DeserializeGuard<CachedBundle>>>>);
 
-impl Objects {
-    fn counts(&self) -> BTreeMap<(String, String), u64> {
+impl PackedBundleCollector {
+    fn count_by_readiness(&self) -> BTreeMap<(String, String), u64> {
         let mut counts = BTreeMap::new();
         for object in self.0.get().map(Store::state).unwrap_or_default() {
-            *counts.entry(ready(&object)).or_default() += 1;
+            *counts.entry(ready_status_and_reason(&object)).or_default() += 1;
         }
         counts
     }
 }
 
-impl std::fmt::Debug for Objects {
+impl std::fmt::Debug for PackedBundleCollector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Objects")
+        f.write_str("PackedBundleCollector")
     }
 }
 
-fn ready(object: &DeserializeGuard<CachedBundle>) -> (String, String) {
+fn ready_status_and_reason(object: &DeserializeGuard<CachedBundle>) -> (String, String) {
     let Ok(object) = &object.0 else {
         return ("False".into(), "InvalidSpec".into());
     };
@@ -154,7 +154,7 @@ fn ready(object: &DeserializeGuard<CachedBundle>) -> (String, String) {
     )
 }
 
-impl Collector for Objects {
+impl Collector for PackedBundleCollector {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
         let gauge = ConstGauge::new(0_u64);
         let mut family = encoder.encode_descriptor(
@@ -163,8 +163,8 @@ impl Collector for Objects {
             None,
             gauge.metric_type(),
         )?;
-        for ((ready, reason), count) in self.counts() {
-            let labels = ReadyLabels { ready, reason };
+        for ((ready, reason), count) in self.count_by_readiness() {
+            let labels = PackedBundleReadyLabels { ready, reason };
             ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
@@ -175,7 +175,7 @@ impl Collector for Objects {
 /// generation. Without names one number for all policies of a kind, 0 if any of them is not
 /// enforced: whoever reaches the port could else read what each namespace has.
 #[derive(Clone, Default)]
-struct PoliciesInForce(Arc<OnceLock<PolicyStores>>);
+struct PolicyEnforcedCollector(Arc<OnceLock<PolicyStores>>);
 
 type PolicyStores = (
     Store<DeserializeGuard<ClusterBundlePolicy>>,
@@ -184,25 +184,25 @@ type PolicyStores = (
 );
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
-struct PolicyLabels {
+struct KindAndNameLabels {
     kind: &'static str,
     name: String,
 }
 
-impl PoliciesInForce {
-    fn values(&self) -> Vec<(PolicyLabels, u64)> {
+impl PolicyEnforcedCollector {
+    fn enforced_values(&self) -> Vec<(KindAndNameLabels, u64)> {
         let Some((cluster, namespaced, names)) = self.0.get() else {
             return Vec::new();
         };
         let cluster = cluster.state().into_iter().filter_map(|guarded| {
             let policy = guarded.0.as_ref().ok()?;
-            let labels = PolicyLabels {
+            let labels = KindAndNameLabels {
                 kind: "ClusterBundlePolicy",
                 name: policy.name_any(),
             };
             Some((
                 labels,
-                enforced(policy.status.as_ref(), policy.metadata.generation),
+                enforced_value(policy.status.as_ref(), policy.metadata.generation),
             ))
         });
         let namespaced = namespaced.state().into_iter().filter_map(|guarded| {
@@ -213,29 +213,29 @@ impl PoliciesInForce {
                 policy.name_any()
             );
             Some((
-                PolicyLabels {
+                KindAndNameLabels {
                     kind: "BundlePolicy",
                     name,
                 },
-                enforced(policy.status.as_ref(), policy.metadata.generation),
+                enforced_value(policy.status.as_ref(), policy.metadata.generation),
             ))
         });
-        least(cluster.chain(namespaced), *names)
+        minimum_per_kind(cluster.chain(namespaced), *names)
     }
 }
 
 /// The numbers by kind and name, or the least of each kind.
-fn least<T: Copy + Ord>(
-    all: impl Iterator<Item = (PolicyLabels, T)>,
+fn minimum_per_kind<T: Copy + Ord>(
+    all: impl Iterator<Item = (KindAndNameLabels, T)>,
     names: bool,
-) -> Vec<(PolicyLabels, T)> {
+) -> Vec<(KindAndNameLabels, T)> {
     if names {
         return all.collect();
     }
     let mut least = BTreeMap::new();
-    for (PolicyLabels { kind, .. }, value) in all {
+    for (KindAndNameLabels { kind, .. }, value) in all {
         least
-            .entry(PolicyLabels {
+            .entry(KindAndNameLabels {
                 kind,
                 name: String::new(),
             })
@@ -245,13 +245,13 @@ fn least<T: Copy + Ord>(
     least.into_iter().collect()
 }
 
-impl std::fmt::Debug for PoliciesInForce {
+impl std::fmt::Debug for PolicyEnforcedCollector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("PoliciesInForce")
+        f.write_str("PolicyEnforcedCollector")
     }
 }
 
-fn enforced(status: Option<&PolicyStatus>, generation: Option<i64>) -> u64 {
+fn enforced_value(status: Option<&PolicyStatus>, generation: Option<i64>) -> u64 {
     let conditions = status.into_iter().flat_map(|status| &status.conditions);
     let holds = |condition: &Condition| {
         condition.type_ == ENFORCED
@@ -261,17 +261,18 @@ fn enforced(status: Option<&PolicyStatus>, generation: Option<i64>) -> u64 {
     u64::from(conditions.into_iter().any(holds))
 }
 
-impl Collector for PoliciesInForce {
+impl Collector for PolicyEnforcedCollector {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
         let gauge = ConstGauge::new(0_u64);
-        let help = "1 if every replica of the webhook carries the policy in its generation";
+        let help =
+            "1 if every replica of the webhook has loaded the current generation of the policy";
         let mut family = encoder.encode_descriptor(
             "packgate_policy_enforced",
             help,
             None,
             gauge.metric_type(),
         )?;
-        for (labels, value) in self.values() {
+        for (labels, value) in self.enforced_values() {
             ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
@@ -280,18 +281,18 @@ impl Collector for PoliciesInForce {
 
 /// When trust roots end, whenever somebody asks: `packgate_expiry_timestamp_seconds{kind,name}`.
 #[derive(Clone, Default)]
-struct Roots(Arc<OnceLock<(Store<DeserializeGuard<TrustRoot>>, bool)>>);
+struct TrustRootExpiryCollector(Arc<OnceLock<(Store<DeserializeGuard<TrustRoot>>, bool)>>);
 
-impl std::fmt::Debug for Roots {
+impl std::fmt::Debug for TrustRootExpiryCollector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Roots")
+        f.write_str("TrustRootExpiryCollector")
     }
 }
 
-impl Collector for Roots {
+impl Collector for TrustRootExpiryCollector {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
         let gauge = ConstGauge::new(0_i64);
-        let help = "When something ends, in seconds since 1970";
+        let help = "Expiry time, as a Unix timestamp in seconds";
         let mut family = encoder.encode_descriptor(
             "packgate_expiry_timestamp_seconds",
             help,
@@ -311,14 +312,14 @@ impl Collector for Roots {
                 .parse::<Timestamp>()
                 .ok()?;
             Some((
-                PolicyLabels {
+                KindAndNameLabels {
                     kind: "TrustRoot",
                     name: root.name_any(),
                 },
                 end.as_second(),
             ))
         });
-        for (labels, end) in least(ends, *names) {
+        for (labels, end) in minimum_per_kind(ends, *names) {
             ConstGauge::new(end).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
@@ -417,10 +418,10 @@ mod tests {
             writer.apply_watcher_event(&Event::Apply(DeserializeGuard(Ok(policy))));
         }
         let mut registry = Registry::default();
-        let metrics = Metrics::new(&mut registry);
-        metrics.count(store);
-        metrics.count_policies(
-            &Policies {
+        let metrics = ControllerMetrics::new(&mut registry);
+        metrics.watch_bundles(store);
+        metrics.watch_policies(
+            &WatchedPolicyStores {
                 cluster,
                 namespaced: reflector::store().0,
             },
@@ -434,9 +435,9 @@ mod tests {
         }))
         .expect("a trust root");
         writer.apply_watcher_event(&Event::Apply(DeserializeGuard(Ok(root))));
-        metrics.count_roots(roots, names);
-        metrics.job("pack", true, Duration::from_secs(3));
-        metrics.reconciled(true);
+        metrics.watch_trust_roots(roots, names);
+        metrics.observe_job_duration("pack", true, Duration::from_secs(3));
+        metrics.record_reconcile(true);
         let mut text = String::new();
         encode(&mut text, &registry).expect("encoded");
         text

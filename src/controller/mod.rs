@@ -55,31 +55,31 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 pub use cached::CachedBundle;
-pub use metrics::Metrics;
-pub use platform_key::{MakeKey, NewKey};
+pub use metrics::ControllerMetrics;
+pub use platform_key::{PlatformKeyGenerator, PlatformKeyPair};
 
 use self::{
-    build::{BUNDLE, BUNDLE_NAMESPACE, MANAGED_BY, MANAGER, Setup},
-    context::Context,
-    lease::{Elector, Times},
-    memory::Memory,
-    queue::Queue,
-    reading::Reading,
-    secrets::Secrets,
-    trouble::Trouble,
-    trust::Trust,
-    usable::Checks,
+    build::{BUNDLE, BUNDLE_NAMESPACE, MANAGED_BY, MANAGER, RunSettings},
+    context::ReconcileContext,
+    lease::{LeaderElectionTimings, LeaderElector},
+    memory::BundleTracker,
+    queue::SignQueue,
+    reading::ReadLimiter,
+    secrets::ReferencedObjectReader,
+    trouble::ReconcileError,
+    trust::TrustRootRefresher,
+    usable::ReadinessControllers,
 };
 use crate::{
-    api::installation::Installation,
+    api::installation::InstallationConfig,
     clock::Clock,
     core::{
-        class::{Classified, Reason},
-        job::{Packer, Registry as JobRegistry},
-        reference::Reference,
+        class::{ClassifiedError, Reason},
+        job::{JobRegistry, PackerImage},
+        reference::ImageReference,
     },
-    service::{registries::Registries, trust_root::TrustSource},
-    telemetry::events::Events,
+    service::{registries::TenantRepositoryOpener, trust_root::TrustSource},
+    telemetry::events::EventRecorder,
 };
 
 /// Name of the Deployment, the account and the Lease.
@@ -88,26 +88,27 @@ pub const NAME: &str = "packgate-controller";
 const CONCURRENCY: u16 = 16;
 /// Objects that are listed at once. Each may have a lock of over a megabyte, which is dropped as
 /// soon as its page was read; only a list from the newest state has pages.
-const PAGE: u32 = 4;
+const LIST_PAGE_SIZE: u32 = 4;
 /// How long changes of one object are gathered before it is looked at.
 const DEBOUNCE: Duration = Duration::from_millis(50);
 /// How often orphans are looked for.
-const SWEEP: Duration = Duration::from_mins(10);
+const GARBAGE_COLLECTION_INTERVAL: Duration = Duration::from_mins(10);
 /// How often it is looked whether objects have gone.
-const LOOK_FOR_GONE: Duration = Duration::from_secs(2);
+const DELETION_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// How soon an object is tried again after the API server failed.
-const AFTER_ERROR: Duration = Duration::from_secs(5);
+const ERROR_RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// Puts clients for registries together.
-pub type OpenRegistries =
-    dyn Fn(&[JobRegistry]) -> Result<Arc<dyn Registries>, String> + Send + Sync;
+pub type RegistryClientsFactory =
+    dyn Fn(&[JobRegistry]) -> Result<Arc<dyn TenantRepositoryOpener>, String> + Send + Sync;
 
 /// Puts clients for TUF repositories together; those of a registry's host trust what the registry's
 /// client trusts.
-pub type OpenTrust = dyn Fn(&[JobRegistry]) -> Result<Arc<dyn TrustSource>, String> + Send + Sync;
+pub type TrustSourceFactory =
+    dyn Fn(&[JobRegistry]) -> Result<Arc<dyn TrustSource>, String> + Send + Sync;
 
 /// What the controller is started with.
-pub struct Options {
+pub struct ControllerOptions {
     /// The namespace that it runs in.
     pub namespace: String,
     /// Its own image, which Jobs use as well.
@@ -115,46 +116,46 @@ pub struct Options {
     /// What no other replica is called.
     pub identity: String,
     /// The chart's values.
-    pub installation: Installation,
+    pub installation: InstallationConfig,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// Opens registries.
-    pub registries: Box<OpenRegistries>,
+    pub registries: Box<RegistryClientsFactory>,
     /// Opens TUF repositories.
-    pub trust: Box<OpenTrust>,
+    pub trust: Box<TrustSourceFactory>,
     /// Makes the platform's key.
-    pub make_key: Box<MakeKey>,
+    pub make_key: Box<PlatformKeyGenerator>,
 }
 
 /// Why the controller ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ControllerError {
     /// Another replica leads, or the API server was not heard for too long.
-    #[error("the Lease {NAME} was lost; another replica goes on")]
+    #[error("the Lease {NAME} was lost; another replica takes over")]
     LeaseLost,
     /// It cannot begin.
-    #[error("cannot begin: {0}")]
+    #[error("cannot start: {0}")]
     Start(String),
     /// The configuration cannot be used.
     #[error("configuration: {0}")]
     Configuration(String),
     /// All watches ended.
     #[error("internal: all watches ended")]
-    Ended,
+    WatchesEnded,
 }
 
-impl Classified for ControllerError {
+impl ClassifiedError for ControllerError {
     fn reason(&self) -> Reason {
         match self {
             Self::LeaseLost | Self::Start(_) => Reason::DeadlineExceeded,
             Self::Configuration(_) => Reason::InvalidSpec,
-            Self::Ended => Reason::Internal,
+            Self::WatchesEnded => Reason::Internal,
         }
     }
 }
 
-impl From<Trouble> for ControllerError {
-    fn from(trouble: Trouble) -> Self {
+impl From<ReconcileError> for ControllerError {
+    fn from(trouble: ReconcileError) -> Self {
         Self::Start(trouble.to_string())
     }
 }
@@ -162,48 +163,48 @@ impl From<Trouble> for ControllerError {
 /// Waits for the Lease, then reconciles until `stop` or until the Lease is lost. `heard` is called
 /// whenever the API server answered while waiting: this replica is ready then, to lead or to take
 /// over.
-pub async fn run(
+pub async fn run_controller(
     client: Client,
-    options: Options,
-    metrics: Metrics,
+    options: ControllerOptions,
+    metrics: ControllerMetrics,
     heard: impl Fn(),
     stop: CancellationToken,
 ) -> Result<(), ControllerError> {
     let leases = Api::<Lease>::namespaced(client.clone(), &options.namespace);
-    let elector = Elector::new(
+    let elector = LeaderElector::new(
         leases,
         NAME,
         &options.identity,
-        Times::default(),
+        LeaderElectionTimings::default(),
         Arc::clone(&options.clock),
     );
     tokio::select! {
         () = stop.cancelled() => return Ok(()),
-        () = elector.acquire(heard) => tracing::info!(identity = options.identity, "leading"),
+        () = elector.acquire_lease(heard) => tracing::info!(identity = options.identity, "leading"),
     }
-    let term = elector.term();
+    let term = elector.first_term();
     // On a task of its own: however much there is to do for the objects, the Lease is renewed.
     let mut renewing = AbortOnDropHandle::new(tokio::spawn({
         let (elector, term) = (elector.clone(), term.clone());
-        async move { elector.hold(&term).await }
+        async move { elector.renew_until_lost(&term).await }
     }));
     let led = tokio::select! {
         biased;
         _ = &mut renewing => Err(ControllerError::LeaseLost),
-        led = term.limit(lead(client, options, metrics, stop)) => led.unwrap_or(Err(ControllerError::LeaseLost)),
+        led = term.run_within_term(reconcile_until_stopped(client, options, metrics, stop)) => led.unwrap_or(Err(ControllerError::LeaseLost)),
     };
     drop(renewing);
     if !matches!(led, Err(ControllerError::LeaseLost)) {
-        elector.release().await;
+        elector.release_lease().await;
     }
     led
 }
 
 /// Reconciles until `stop`.
-async fn lead(
+async fn reconcile_until_stopped(
     client: Client,
-    options: Options,
-    metrics: Metrics,
+    options: ControllerOptions,
+    metrics: ControllerMetrics,
     stop: CancellationToken,
 ) -> Result<(), ControllerError> {
     let make_key = options.make_key;
@@ -211,11 +212,14 @@ async fn lead(
     let config = controller::Config::default()
         .concurrency(CONCURRENCY)
         .debounce(DEBOUNCE);
-    let controller =
-        Controller::new(bundles, watcher::Config::default().page_size(PAGE)).with_config(config);
+    let controller = Controller::new(
+        bundles,
+        watcher::Config::default().page_size(LIST_PAGE_SIZE),
+    )
+    .with_config(config);
     let store = controller.store();
-    metrics.count(store.clone());
-    let opening = Opening {
+    metrics.watch_bundles(store.clone());
+    let opening = ReconcileContextBuilder {
         namespace: options.namespace,
         image: options.image,
         identity: options.identity,
@@ -223,7 +227,7 @@ async fn lead(
     };
     let context = Arc::new(
         opening
-            .context(
+            .build_context(
                 client.clone(),
                 metrics,
                 store,
@@ -232,12 +236,12 @@ async fn lead(
             )
             .await?,
     );
-    match platform_key::ensure(&context, &*make_key).await {
+    match platform_key::ensure_platform_key(&context, &*make_key).await {
         Ok(()) => (),
         // A person must mend it, and bundles that the tenant's key signs need not wait for that.
-        Err(Trouble::Told(failure)) => tracing::error!(
+        Err(ReconcileError::StatusFailure(failure)) => tracing::error!(
             why = failure.message,
-            "there is no usable platform key; PackedBundles that need it tell so"
+            "there is no usable platform key; PackedBundles that need it report NoSigner"
         ),
         // Nobody would make the key later, so begin again.
         Err(error) => return Err(error.into()),
@@ -249,76 +253,88 @@ async fn lead(
     };
     let mut events = pin!(
         controller
-            .watches(Api::<Job>::all(client.clone()), ours(), |job| owner_of(
-                &job
-            ))
-            .watches(Api::<Pod>::all(client.clone()), ours(), |pod| owner_of(
-                &pod
-            ))
+            .watches(
+                Api::<Job>::all(client.clone()),
+                ours(),
+                |job| owning_bundle(&job)
+            )
+            .watches(
+                Api::<Pod>::all(client.clone()),
+                ours(),
+                |pod| owning_bundle(&pod)
+            )
             .graceful_shutdown_on(stop.clone().cancelled_owned())
             .run(
-                reconcile::reconcile,
-                |object, error, _| after_error(&object, error),
+                reconcile::reconcile_bundle,
+                |object, error, _| requeue_after_error(&object, error),
                 Arc::clone(&context)
             )
     );
-    let checks = Checks::new(&client);
-    let policies = checks.policies();
+    let checks = ReadinessControllers::new(&client);
+    let policies = checks.policy_stores();
     let names = context.installation.metrics.names;
-    context.metrics.count_policies(&policies, names);
-    context.metrics.count_roots(checks.roots(), names);
-    let mut sweeping = pin!(sweep_forever(&context));
-    let mut checking = pin!(checks.run(&context, &stop));
-    let mut managing = pin!(manage_webhook(&context, &policies));
+    context.metrics.watch_policies(&policies, names);
+    context
+        .metrics
+        .watch_trust_roots(checks.trust_root_store(), names);
+    let mut sweeping = pin!(collect_garbage_forever(&context));
+    let mut checking = pin!(checks.run_all(&context, &stop));
+    let mut managing = pin!(manage_webhook_configuration(&context, &policies));
     loop {
         tokio::select! {
             event = events.next() => match event {
                 Some(Ok(_)) => (),
-                Some(Err(error)) => tracing::debug!(%error, "a reconciliation ended early"),
+                Some(Err(error)) => tracing::debug!(%error, "a reconciliation failed"),
                 None if stop.is_cancelled() => return Ok(()),
-                None => return Err(ControllerError::Ended),
+                None => return Err(ControllerError::WatchesEnded),
             },
-            () = &mut sweeping => return Err(ControllerError::Ended),
-            () = &mut checking, if !stop.is_cancelled() => return Err(ControllerError::Ended),
-            () = &mut managing => return Err(ControllerError::Ended),
+            () = &mut sweeping => return Err(ControllerError::WatchesEnded),
+            () = &mut checking, if !stop.is_cancelled() => return Err(ControllerError::WatchesEnded),
+            () = &mut managing => return Err(ControllerError::WatchesEnded),
         }
     }
 }
 
-fn after_error(object: &DeserializeGuard<CachedBundle>, error: &Trouble) -> controller::Action {
-    tracing::warn!(namespace = object.namespace(), name = object.name_any(), %error, "tried again \
+fn requeue_after_error(
+    object: &DeserializeGuard<CachedBundle>,
+    error: &ReconcileError,
+) -> controller::Action {
+    tracing::warn!(namespace = object.namespace(), name = object.name_any(), %error, "reconciliation failed; retrying \
         soon");
-    controller::Action::requeue(AFTER_ERROR)
+    controller::Action::requeue(ERROR_RETRY_DELAY)
 }
 
 /// The object that something was made for, by its labels. A wrong label costs one look at an
 /// object, and no more.
-fn owner_of<K: Resource>(child: &K) -> Option<ObjectRef<DeserializeGuard<CachedBundle>>> {
+fn owning_bundle<K: Resource>(child: &K) -> Option<ObjectRef<DeserializeGuard<CachedBundle>>> {
     let labels = child.meta().labels.as_ref()?;
     Some(ObjectRef::new(labels.get(BUNDLE)?).within(labels.get(BUNDLE_NAMESPACE)?))
 }
 
 /// Keeps the webhook's configuration, as soon as every policy is known: entries that leave one out
 /// would let pass what it governs.
-async fn manage_webhook(context: &Arc<Context>, policies: &webhook::Policies) {
+async fn manage_webhook_configuration(
+    context: &Arc<ReconcileContext>,
+    policies: &webhook::WatchedPolicyStores,
+) {
     if tokio::try_join!(
         policies.cluster.wait_until_ready(),
         policies.namespaced.wait_until_ready()
     )
     .is_ok()
     {
-        webhook::manage_forever(context, policies).await;
+        webhook::manage_configuration_forever(context, policies).await;
     }
 }
 
 /// Looks for orphans at the start, whenever objects have gone, and now and then.
-async fn sweep_forever(context: &Context) {
+async fn collect_garbage_forever(context: &ReconcileContext) {
     let mut known: Option<HashSet<String>> = None;
     let mut last = tokio::time::Instant::now();
-    let ready = context.store.wait_until_ready().await;
+    let ready = context.bundle_store.wait_until_ready().await;
     while ready.is_ok() {
         let there: HashSet<String> = context
-            .store
+            .bundle_store
             .state()
             .iter()
             .filter_map(|object| object.uid())
@@ -326,52 +342,52 @@ async fn sweep_forever(context: &Context) {
         let gone = known
             .as_ref()
             .is_none_or(|known| known.difference(&there).next().is_some());
-        if gone || last.elapsed() >= SWEEP {
+        if gone || last.elapsed() >= GARBAGE_COLLECTION_INTERVAL {
             last = tokio::time::Instant::now();
-            if let Err(error) = sweep::orphans(&there, context).await {
-                tracing::warn!(%error, "orphans were not removed; tried again later");
+            if let Err(error) = sweep::delete_orphans(&there, context).await {
+                tracing::warn!(%error, "orphans were not removed; retrying later");
             } else {
                 known = Some(there);
             }
         } else {
             known = Some(there);
         }
-        tokio::time::sleep(LOOK_FOR_GONE).await;
+        tokio::time::sleep(DELETION_CHECK_INTERVAL).await;
     }
 }
 
 /// What the context is made of.
-struct Opening {
+struct ReconcileContextBuilder {
     namespace: String,
     image: String,
     identity: String,
-    installation: Installation,
+    installation: InstallationConfig,
 }
 
-impl Opening {
-    async fn context(
+impl ReconcileContextBuilder {
+    async fn build_context(
         self,
         client: Client,
-        metrics: Metrics,
+        metrics: ControllerMetrics,
         store: Store<DeserializeGuard<CachedBundle>>,
         clock: Arc<dyn Clock>,
-        (open, open_trust): (&OpenRegistries, &OpenTrust),
-    ) -> Result<Context, ControllerError> {
+        (open, open_trust): (&RegistryClientsFactory, &TrustSourceFactory),
+    ) -> Result<ReconcileContext, ControllerError> {
         let Self {
             namespace,
             image,
             identity,
             installation,
         } = self;
-        let secrets = Secrets::new(client.clone(), namespace.clone());
-        let job_registries = registries(&installation, &namespace, &secrets).await?;
+        let secrets = ReferencedObjectReader::new(client.clone(), namespace.clone());
+        let job_registries = load_job_registries(&installation, &namespace, &secrets).await?;
         let reporter = Reporter {
             controller: NAME.to_owned(),
             instance: Some(identity),
         };
-        Ok(Context {
-            cluster: cluster_uid(&client).await?,
-            setup: Setup {
+        Ok(ReconcileContext {
+            cluster_uid: cluster_uid(&client).await?,
+            run_settings: RunSettings {
                 installation: installation_owner(&client, &namespace).await?,
                 system_namespace: namespace,
                 image_pull_policy: installation.jobs.image_pull_policy.clone(),
@@ -381,41 +397,43 @@ impl Opening {
                     .iter()
                     .map(|secret| secret.name.clone())
                     .collect(),
-                packer: packer(&image),
+                packer: packer_from_image(&image),
                 sign_jobs: installation.jobs.sign.clone(),
                 image,
             },
             installation,
             clock,
             registries: open(&job_registries).map_err(ControllerError::Configuration)?,
-            trust: Trust::new(open_trust(&job_registries).map_err(ControllerError::Configuration)?),
+            trust_root_refresher: TrustRootRefresher::new(
+                open_trust(&job_registries).map_err(ControllerError::Configuration)?,
+            ),
             job_registries,
-            store,
-            reading: Reading::default(),
-            memory: Memory::default(),
-            queue: Queue::default(),
+            bundle_store: store,
+            read_limiter: ReadLimiter::default(),
+            bundle_tracker: BundleTracker::default(),
+            queue: SignQueue::default(),
             metrics,
-            events: Events::new(client.clone(), reporter),
+            events: EventRecorder::new(client.clone(), reporter),
             secrets,
-            compiled: policies::Compiled::default(),
-            enforcement: watch::Sender::new(webhook::Enforcement::default()),
+            policy_cache: policies::CompiledPolicyCache::default(),
+            enforcement: watch::Sender::new(webhook::PolicyEnforcement::default()),
             client,
         })
     }
 }
 
 /// The chart's registries, with their certificate authorities.
-async fn registries(
-    installation: &Installation,
+async fn load_job_registries(
+    installation: &InstallationConfig,
     namespace: &str,
-    secrets: &Secrets,
+    secrets: &ReferencedObjectReader,
 ) -> Result<Vec<JobRegistry>, ControllerError> {
     let mut all = Vec::new();
     for registry in &installation.registries {
         let ca = match &registry.ca_ref {
             Some(reference) => Some(
                 secrets
-                    .ca(namespace, reference, "registries[].caRef")
+                    .read_ca_certificates(namespace, reference, "registries[].caRef")
                     .await?,
             ),
             None => None,
@@ -433,7 +451,7 @@ async fn cluster_uid(client: &Client) -> Result<String, ControllerError> {
     let system = Api::<Namespace>::all(client.clone())
         .get("kube-system")
         .await
-        .map_err(Trouble::from)?;
+        .map_err(ReconcileError::from)?;
     system
         .uid()
         .ok_or_else(|| ControllerError::Start("the namespace kube-system has no UID".into()))
@@ -447,16 +465,16 @@ async fn installation_owner(
     let account = Api::<ServiceAccount>::namespaced(client.clone(), namespace)
         .get(NAME)
         .await
-        .map_err(Trouble::from)?;
+        .map_err(ReconcileError::from)?;
     account.owner_ref(&()).ok_or_else(|| {
         ControllerError::Start(format!("ServiceAccount {namespace}/{NAME} has no UID"))
     })
 }
 
 /// The image that packs, if its name carries a digest.
-fn packer(image: &str) -> Option<Packer> {
-    let reference: Reference = image.parse().ok()?;
-    Some(Packer {
+fn packer_from_image(image: &str) -> Option<PackerImage> {
+    let reference: ImageReference = image.parse().ok()?;
+    Some(PackerImage {
         uri: format!("oci://{}", reference.repository),
         digest: reference.digest?,
     })
@@ -468,13 +486,14 @@ mod tests {
 
     #[test]
     fn the_packer_is_known_by_its_digest() {
-        let digest = crate::core::digest::Digest::of(b"image");
-        let packer = packer(&format!("r.example.com/packgate:v1@{digest}")).expect("a digest");
+        let digest = crate::core::digest::Digest::of_bytes(b"image");
+        let packer =
+            packer_from_image(&format!("r.example.com/packgate:v1@{digest}")).expect("a digest");
         assert_eq!(
             (packer.uri.as_str(), packer.digest),
             ("oci://r.example.com/packgate", digest)
         );
-        assert_eq!(super::packer("r.example.com/packgate:v1"), None);
+        assert_eq!(packer_from_image("r.example.com/packgate:v1"), None);
     }
 
     #[test]
@@ -488,7 +507,7 @@ mod tests {
             labels: Some(labels),
             ..Default::default()
         };
-        let owner = owner_of(&Pod {
+        let owner = owning_bundle(&Pod {
             metadata,
             ..Pod::default()
         })
@@ -497,6 +516,6 @@ mod tests {
             (owner.name.as_str(), owner.namespace.as_deref()),
             ("siem", Some("team-a"))
         );
-        assert!(owner_of(&Pod::default()).is_none());
+        assert!(owning_bundle(&Pod::default()).is_none());
     }
 }

@@ -15,8 +15,8 @@ use kube::{
 
 use super::{
     build::{MANAGED_BY, MANAGER},
-    context::Context,
-    trouble::{Trouble, is_already_exists},
+    context::ReconcileContext,
+    trouble::{ReconcileError, is_already_exists},
 };
 use crate::core::{class::Reason, verify::VerificationKey};
 
@@ -29,7 +29,7 @@ const PASSWORD: &str = "cosign.password";
 const BUILDER_ID: &str = "builder.id";
 
 /// A new key.
-pub struct NewKey {
+pub struct PlatformKeyPair {
     /// The private half in PEM, encrypted as cosign does it.
     pub private_pem: String,
     /// What opens it.
@@ -39,38 +39,48 @@ pub struct NewKey {
 }
 
 /// Makes keys. Whoever knows how implements it.
-pub type MakeKey = dyn Fn() -> Result<NewKey, String> + Send + Sync;
+pub type PlatformKeyGenerator = dyn Fn() -> Result<PlatformKeyPair, String> + Send + Sync;
 
 /// Makes the key if there never was one, and publishes its public half. Errors are for the log:
 /// objects tell them as `NoSigner`.
-pub(super) async fn ensure(context: &Context, make: &MakeKey) -> Result<(), Trouble> {
-    let secrets =
-        Api::<Secret>::namespaced(context.client.clone(), &context.setup.system_namespace);
-    let maps =
-        Api::<ConfigMap>::namespaced(context.client.clone(), &context.setup.system_namespace);
+pub(super) async fn ensure_platform_key(
+    context: &ReconcileContext,
+    make: &PlatformKeyGenerator,
+) -> Result<(), ReconcileError> {
+    let secrets = Api::<Secret>::namespaced(
+        context.client.clone(),
+        &context.run_settings.system_namespace,
+    );
+    let maps = Api::<ConfigMap>::namespaced(
+        context.client.clone(),
+        &context.run_settings.system_namespace,
+    );
     if secrets.get_opt(NAME).await?.is_none() {
         if maps.get_opt(NAME).await?.is_some() {
-            return Err(lost(&context.setup.system_namespace));
+            return Err(lost_key_error(&context.run_settings.system_namespace));
         }
-        let key = make().map_err(|error| Trouble::new(Reason::NoSigner, error))?;
-        match secrets.create(&PostParams::default(), &secret(key)).await {
+        let key = make().map_err(|error| ReconcileError::new(Reason::NoSigner, error))?;
+        match secrets
+            .create(&PostParams::default(), &platform_key_secret(key))
+            .await
+        {
             Ok(_) => tracing::info!(secret = NAME, "made the platform key"),
             Err(error) if is_already_exists(&error) => (),
             Err(error) => return Err(error.into()),
         }
     }
-    publish(&maps, &public_key(context).await?, context).await
+    publish_public_key(&maps, &public_key(context).await?, context).await
 }
 
 /// The public half, out of the Secret that signs. Errors: `NoSigner` with the way out.
-pub(super) async fn public_key(context: &Context) -> Result<String, Trouble> {
-    let namespace = &context.setup.system_namespace;
+pub(super) async fn public_key(context: &ReconcileContext) -> Result<String, ReconcileError> {
+    let namespace = &context.run_settings.system_namespace;
     let secret = Api::<Secret>::namespaced(context.client.clone(), namespace)
         .get_opt(NAME)
         .await?
-        .ok_or_else(|| lost(namespace))?;
+        .ok_or_else(|| lost_key_error(namespace))?;
     let data = secret.data.unwrap_or_default();
-    let lacks = |key: &str| broken(namespace, &format!("has no key {key}"));
+    let lacks = |key: &str| broken_key_error(namespace, &format!("has no key {key}"));
     if let Some(missing) = [PRIVATE, PASSWORD]
         .into_iter()
         .find(|key| !data.contains_key(*key))
@@ -79,13 +89,14 @@ pub(super) async fn public_key(context: &Context) -> Result<String, Trouble> {
     }
     let pem =
         String::from_utf8_lossy(&data.get(PUBLIC).ok_or_else(|| lacks(PUBLIC))?.0).into_owned();
-    VerificationKey::from_pem(&pem)
-        .map_err(|error| broken(namespace, &format!("has a {PUBLIC} that is none: {error}")))?;
+    VerificationKey::from_pem(&pem).map_err(|error| {
+        broken_key_error(namespace, &format!("has a {PUBLIC} that is none: {error}"))
+    })?;
     Ok(pem)
 }
 
-fn secret(key: NewKey) -> Secret {
-    let NewKey {
+fn platform_key_secret(key: PlatformKeyPair) -> Secret {
+    let PlatformKeyPair {
         private_pem,
         password,
         public_pem,
@@ -96,7 +107,7 @@ fn secret(key: NewKey) -> Secret {
         (PUBLIC, public_pem),
     ];
     Secret {
-        metadata: metadata(),
+        metadata: platform_key_metadata(),
         data: Some(
             data.into_iter()
                 .map(|(name, text)| (name.to_owned(), ByteString(text.into_bytes())))
@@ -106,7 +117,7 @@ fn secret(key: NewKey) -> Secret {
     }
 }
 
-fn metadata() -> ObjectMeta {
+fn platform_key_metadata() -> ObjectMeta {
     let labels = [
         ("app.kubernetes.io/name", "packgate"),
         (MANAGED_BY, MANAGER),
@@ -123,16 +134,16 @@ fn metadata() -> ObjectMeta {
     }
 }
 
-async fn publish(
+async fn publish_public_key(
     maps: &Api<ConfigMap>,
     public_pem: &str,
-    context: &Context,
-) -> Result<(), Trouble> {
+    context: &ReconcileContext,
+) -> Result<(), ReconcileError> {
     let data = BTreeMap::from([
         (PUBLIC.to_owned(), public_pem.to_owned()),
         (
             BUILDER_ID.to_owned(),
-            context.installation.platform_builder(&context.cluster),
+            context.installation.platform_builder(&context.cluster_uid),
         ),
     ]);
     let there = maps.get_opt(NAME).await?;
@@ -140,7 +151,7 @@ async fn publish(
         return Ok(());
     }
     let map = ConfigMap {
-        metadata: metadata(),
+        metadata: platform_key_metadata(),
         data: Some(data),
         ..ConfigMap::default()
     };
@@ -153,20 +164,20 @@ async fn publish(
     Ok(())
 }
 
-fn lost(namespace: &str) -> Trouble {
+fn lost_key_error(namespace: &str) -> ReconcileError {
     let message = format!(
         "Secret {namespace}/{NAME} is gone, but its public half is known to policies. Restore it \
             from a backup; or, to have a new key made, delete \
          ConfigMap {namespace}/{NAME} and restart the controller"
     );
-    Trouble::new(Reason::NoSigner, message)
+    ReconcileError::new(Reason::NoSigner, message)
 }
 
-fn broken(namespace: &str, what: &str) -> Trouble {
+fn broken_key_error(namespace: &str, what: &str) -> ReconcileError {
     let message = format!(
         "Secret {namespace}/{NAME} {what}. Restore it from a backup; or, to have a new key made, \
             delete it and ConfigMap {namespace}/{NAME} and \
          restart the controller"
     );
-    Trouble::new(Reason::NoSigner, message)
+    ReconcileError::new(Reason::NoSigner, message)
 }

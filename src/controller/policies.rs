@@ -9,45 +9,48 @@ use std::{
 use kube::{Api, api::ListParams};
 use tokio::task::spawn_blocking;
 
-use super::{context::Context, trouble::Trouble};
+use super::{context::ReconcileContext, trouble::ReconcileError};
 use crate::{
     api::{
         bundle_policy::{
-            BundlePolicy, ClusterBundlePolicy, Compiler, ConfigMapData, Gathered, PolicyObject,
-            Snapshot,
+            BundlePolicy, ClusterBundlePolicy, ConfigMapData, PolicyCompiler, PolicyInputs,
+            PolicyObject, PolicySnapshot,
         },
         trust_root::TrustRoot,
     },
     core::{
         class::Reason,
-        policy::{Kind, Policy},
+        policy::{Policy, PolicyOrigin},
     },
 };
 
 /// How long policies of a namespace are told what was found when they were read together.
-const TOGETHER: Duration = Duration::from_secs(2);
+const COMPILED_POLICY_TTL: Duration = Duration::from_secs(2);
 /// The same of one that misses something, or names something wrong: that may have come meanwhile.
-const AT_ONCE: Duration = Duration::from_millis(300);
+const UNUSABLE_POLICY_TTL: Duration = Duration::from_millis(300);
 
 /// What was compiled lately: the policies of a namespace are counted together, so they are read
 /// together, and told apart.
 #[derive(Debug, Default)]
-pub(super) struct Compiled {
+pub(super) struct CompiledPolicyCache {
     /// By namespace; the cluster's under an empty name.
-    lately: Mutex<BTreeMap<String, Lately>>,
+    entries: Mutex<BTreeMap<String, CompiledPolicyCacheEntry>>,
 }
 
 #[derive(Debug, Default)]
-struct Lately {
-    compiler: Arc<Mutex<Compiler>>,
-    found: Option<(Instant, Arc<Snapshot>)>,
+struct CompiledPolicyCacheEntry {
+    compiler: Arc<Mutex<PolicyCompiler>>,
+    found: Option<(Instant, Arc<PolicySnapshot>)>,
 }
 
 /// All of the cluster's policies, and the namespace's. One that cannot be used refuses all that it
 /// governs.
-pub(super) async fn load(namespace: &str, context: &Context) -> Result<Vec<Policy>, Trouble> {
-    let cluster = all(&Kind::Cluster, context).await?;
-    let own = all(&Kind::Namespaced(namespace.to_owned()), context).await?;
+pub(super) async fn load_policies(
+    namespace: &str,
+    context: &ReconcileContext,
+) -> Result<Vec<Policy>, ReconcileError> {
+    let cluster = compile_policies(&PolicyOrigin::Cluster, context).await?;
+    let own = compile_policies(&PolicyOrigin::Namespaced(namespace.to_owned()), context).await?;
     Ok(cluster
         .policies()
         .iter()
@@ -57,44 +60,55 @@ pub(super) async fn load(namespace: &str, context: &Context) -> Result<Vec<Polic
 }
 
 /// Can this policy be used?
-pub(super) async fn check(object: PolicyObject, context: &Context) -> Result<(), Trouble> {
+pub(super) async fn check_policy(
+    object: PolicyObject,
+    context: &ReconcileContext,
+) -> Result<(), ReconcileError> {
     let kind = object
         .kind()
-        .map_err(|error| Trouble::new(Reason::InvalidSpec, error.to_string()))?;
+        .map_err(|error| ReconcileError::new(Reason::InvalidSpec, error.to_string()))?;
     let generation = object.metadata().generation.unwrap_or_default();
     let is_it = |policy: &&Policy| {
         policy.name() == object.name() && policy.rules().generation == generation
     };
-    let is_still_so = |(age, snapshot): &(Duration, Arc<Snapshot>)| {
+    let is_still_so = |(age, snapshot): &(Duration, Arc<PolicySnapshot>)| {
         let found = snapshot.policies().iter().find(is_it);
         found.is_some_and(|policy| {
-            *age < AT_ONCE
-                || policy.fault().is_none()
+            *age < UNUSABLE_POLICY_TTL
+                || policy.fault_message().is_none()
                 || policy.fault_reason() == Reason::LimitExceeded
         })
     };
-    let snapshot = match context.compiled.lately(&kind).filter(is_still_so) {
-        Some((_, known)) => known,
-        None => all(&kind, context).await?,
-    };
-    match snapshot
-        .policies()
-        .iter()
-        .find(is_it)
-        .and_then(|policy| Some((policy.identity(), policy.fault()?, policy.fault_reason())))
+    let snapshot = match context
+        .policy_cache
+        .recent_snapshot(&kind)
+        .filter(is_still_so)
     {
-        Some((name, fault, reason)) => Err(Trouble::new(
+        Some((_, known)) => known,
+        None => compile_policies(&kind, context).await?,
+    };
+    match snapshot.policies().iter().find(is_it).and_then(|policy| {
+        Some((
+            policy.identity(),
+            policy.fault_message()?,
+            policy.fault_reason(),
+        ))
+    }) {
+        Some((name, fault, reason)) => Err(ReconcileError::new(
             reason,
-            format!("{name} cannot be used, so nothing that it may govern passes: {fault}"),
+            format!("{name} cannot be used, so everything that it may govern is denied: {fault}"),
         )),
         None => Ok(()),
     }
 }
 
 /// All policies of the cluster, or of a namespace, as they are now.
-async fn all(kind: &Kind, context: &Context) -> Result<Arc<Snapshot>, Trouble> {
+async fn compile_policies(
+    kind: &PolicyOrigin,
+    context: &ReconcileContext,
+) -> Result<Arc<PolicySnapshot>, ReconcileError> {
     let policies: Vec<PolicyObject> = match kind {
-        Kind::Namespaced(namespace) => {
+        PolicyOrigin::Namespaced(namespace) => {
             let own = Api::<BundlePolicy>::namespaced(context.client.clone(), namespace)
                 .list(&ListParams::default())
                 .await?;
@@ -103,7 +117,7 @@ async fn all(kind: &Kind, context: &Context) -> Result<Arc<Snapshot>, Trouble> {
                 .map(|policy| PolicyObject::Namespaced(Arc::new(policy)))
                 .collect()
         }
-        Kind::Cluster | Kind::AdHoc => {
+        PolicyOrigin::Cluster | PolicyOrigin::AdHoc => {
             let cluster = Api::<ClusterBundlePolicy>::all(context.client.clone())
                 .list(&ListParams::default())
                 .await?;
@@ -114,57 +128,57 @@ async fn all(kind: &Kind, context: &Context) -> Result<Arc<Snapshot>, Trouble> {
                 .collect()
         }
     };
-    let gathered = gather(policies, context).await?;
+    let gathered = resolve_policy_inputs(policies, context).await?;
     let (compiler, namespace, now) = (
-        context.compiled.compiler(kind),
-        context.setup.system_namespace.clone(),
+        context.policy_cache.scope_compiler(kind),
+        context.run_settings.system_namespace.clone(),
         context.clock.now(),
     );
     let compiling = spawn_blocking(move || {
         compiler
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .compile(&gathered, &namespace, now)
+            .compile_snapshot(&gathered, &namespace, now)
     });
     let snapshot = Arc::new(compiling.await.map_err(|error| {
-        Trouble::new(
+        ReconcileError::new(
             Reason::Internal,
             format!("policies cannot be compiled: {error}"),
         )
     })?);
-    context.compiled.remember(kind, &snapshot);
+    context.policy_cache.store_snapshot(kind, &snapshot);
     Ok(snapshot)
 }
 
-impl Compiled {
+impl CompiledPolicyCache {
     /// What was found, and how long ago.
-    fn lately(&self, kind: &Kind) -> Option<(Duration, Arc<Snapshot>)> {
-        let all = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
-        let (since, found) = all.get(scope(kind))?.found.as_ref()?;
-        Some((since.elapsed(), Arc::clone(found))).filter(|(age, _)| *age < TOGETHER)
+    fn recent_snapshot(&self, kind: &PolicyOrigin) -> Option<(Duration, Arc<PolicySnapshot>)> {
+        let all = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, found) = all.get(scope_key(kind))?.found.as_ref()?;
+        Some((since.elapsed(), Arc::clone(found))).filter(|(age, _)| *age < COMPILED_POLICY_TTL)
     }
 
-    fn compiler(&self, kind: &Kind) -> Arc<Mutex<Compiler>> {
-        let mut all = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&all.entry(scope(kind).to_owned()).or_default().compiler)
+    fn scope_compiler(&self, kind: &PolicyOrigin) -> Arc<Mutex<PolicyCompiler>> {
+        let mut all = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&all.entry(scope_key(kind).to_owned()).or_default().compiler)
     }
 
     /// Keeps what was found, and forgets what is old: a process that does nothing holds nothing.
-    fn remember(&self, kind: &Kind, snapshot: &Arc<Snapshot>) {
-        let mut all = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
+    fn store_snapshot(&self, kind: &PolicyOrigin, snapshot: &Arc<PolicySnapshot>) {
+        let mut all = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, lately| {
             lately
                 .found
                 .as_ref()
-                .is_none_or(|(since, _)| since.elapsed() < TOGETHER)
+                .is_none_or(|(since, _)| since.elapsed() < COMPILED_POLICY_TTL)
         });
-        all.entry(scope(kind).to_owned()).or_default().found =
+        all.entry(scope_key(kind).to_owned()).or_default().found =
             Some((Instant::now(), Arc::clone(snapshot)));
     }
 }
 
-fn scope(kind: &Kind) -> &str {
-    if let Kind::Namespaced(namespace) = kind {
+fn scope_key(kind: &PolicyOrigin) -> &str {
+    if let PolicyOrigin::Namespaced(namespace) = kind {
         namespace
     } else {
         ""
@@ -172,10 +186,13 @@ fn scope(kind: &Kind) -> &str {
 }
 
 /// The policies with everything that they refer to.
-async fn gather(policies: Vec<PolicyObject>, context: &Context) -> Result<Gathered, Trouble> {
+async fn resolve_policy_inputs(
+    policies: Vec<PolicyObject>,
+    context: &ReconcileContext,
+) -> Result<PolicyInputs, ReconcileError> {
     let needs_roots = policies
         .iter()
-        .any(|policy| !policy.needs().trust_roots.is_empty());
+        .any(|policy| !policy.referenced_names().trust_roots.is_empty());
     let trust_roots = if needs_roots {
         Api::<TrustRoot>::all(context.client.clone())
             .list(&ListParams::default())
@@ -184,22 +201,26 @@ async fn gather(policies: Vec<PolicyObject>, context: &Context) -> Result<Gather
     } else {
         Vec::new()
     };
-    let mut gathered = Gathered {
+    let mut gathered = PolicyInputs {
         policies,
         trust_roots,
-        ..Gathered::default()
+        ..PolicyInputs::default()
     };
     let mut config_maps = BTreeMap::new();
-    for (namespace, name) in gathered.needed(&context.setup.system_namespace) {
+    for (namespace, name) in gathered.needed_config_maps(&context.run_settings.system_namespace) {
         let found = match context
             .secrets
-            .config_map(&namespace, &name, "spec.authorities[].key.configMapRef")
+            .read_config_map(&namespace, &name, "spec.authorities[].key.configMapRef")
             .await
         {
-            Ok(data) if namespace == context.setup.system_namespace => Some(data.into()),
-            Ok(data) => Some(ConfigMapData::of_namespace(data)),
+            Ok(data) if namespace == context.run_settings.system_namespace => Some(data.into()),
+            Ok(data) => Some(ConfigMapData::with_policy_keys_only(data)),
             // The compiler says which authority misses it.
-            Err(Trouble::Told(failure)) if failure.reason == Reason::SourceNotFound => None,
+            Err(ReconcileError::StatusFailure(failure))
+                if failure.reason == Reason::SourceNotFound =>
+            {
+                None
+            }
             Err(error) => return Err(error),
         };
         config_maps.insert((namespace, name), found);

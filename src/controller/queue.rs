@@ -17,36 +17,36 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
 
 use super::build::{BUNDLE_NAMESPACE, BUNDLE_UID};
-use crate::api::installation::SignJobs;
+use crate::api::installation::SignJobsConfig;
 
 /// Who has not asked for this long waits no more: it was deleted, suspended or changed.
-const FORGOTTEN: SignedDuration = SignedDuration::from_mins(2);
+const WAITER_EXPIRY: SignedDuration = SignedDuration::from_mins(2);
 /// How soon the first in the row asks again, and how much later each after it.
-const ASK_AGAIN: Duration = Duration::from_secs(3);
-const LONGEST: Duration = Duration::from_secs(30);
+const FIRST_RETRY_DELAY: Duration = Duration::from_secs(3);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 
 /// Those that wait to sign.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
-    waiting: Mutex<HashMap<String, Waiting>>,
+pub(super) struct SignQueue {
+    waiting: Mutex<HashMap<String, SignQueueEntry>>,
     /// Whose Job is being made, with the namespace.
-    starting: Mutex<StartingJobs>,
+    starting: Mutex<StartingSignJobs>,
     /// Held while places are counted, so that two do not take one.
-    pub turn: tokio::sync::Mutex<()>,
+    pub slot_count_lock: tokio::sync::Mutex<()>,
 }
 
 /// Namespaces by the UID of the object whose Job is being made.
-pub(super) type StartingJobs = BTreeMap<String, String>;
+pub(super) type StartingSignJobs = BTreeMap<String, String>;
 
 /// A place that was given, until its Job is there or could not be made.
-pub(super) struct Place<'a> {
-    queue: &'a Queue,
+pub(super) struct SignSlot<'a> {
+    queue: &'a SignQueue,
     uid: String,
 }
 
 /// One that waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Waiting {
+pub(super) struct SignQueueEntry {
     pub namespace: String,
     /// When its lock was frozen: that is how long it is in the row.
     pub since: Timestamp,
@@ -56,31 +56,31 @@ pub(super) struct Waiting {
 
 /// What is waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Wait {
+pub(super) struct SignQueueWait {
     /// For a person.
     pub why: String,
     /// When to ask again.
     pub again: Duration,
 }
 
-impl Queue {
+impl SignQueue {
     /// May the object with this UID sign now? `jobs` are the sign Jobs of the system namespace.
-    /// `starting` is what [`Self::starting`] said before they were listed: a Job that was made
+    /// `starting` is what [`Self::starting_jobs`] said before they were listed: a Job that was made
     /// meanwhile is in one of both.
-    pub(super) fn ask(
+    pub(super) fn request_slot(
         &self,
         uid: &str,
-        own: &Waiting,
+        own: &SignQueueEntry,
         jobs: &[Job],
-        starting: &StartingJobs,
-        limits: &SignJobs,
-    ) -> Option<Wait> {
+        starting: &StartingSignJobs,
+        limits: &SignJobsConfig,
+    ) -> Option<SignQueueWait> {
         let now = own.asked;
-        let mut waiting = self.lock();
+        let mut waiting = self.lock_waiting();
         waiting.insert(uid.to_owned(), own.clone());
-        waiting.retain(|_, other| now.duration_since(other.asked) < FORGOTTEN);
-        let running = running(jobs, starting, uid);
-        let wait = wait(uid, &own.namespace, &running, &waiting, limits);
+        waiting.retain(|_, other| now.duration_since(other.asked) < WAITER_EXPIRY);
+        let running = count_running_jobs(jobs, starting, uid);
+        let wait = allocate_slots(uid, &own.namespace, &running, &waiting, limits);
         if wait.is_none() {
             waiting.remove(uid);
         }
@@ -88,28 +88,28 @@ impl Queue {
     }
 
     /// Whose Jobs are being made now.
-    pub(super) fn starting(&self) -> StartingJobs {
+    pub(super) fn starting_jobs(&self) -> StartingSignJobs {
         self.starting
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
 
-    /// Takes the place that [`Self::ask`] gave.
-    pub(super) fn take(&self, uid: String, namespace: String) -> Place<'_> {
+    /// Takes the place that [`Self::request_slot`] gave.
+    pub(super) fn take_slot(&self, uid: String, namespace: String) -> SignSlot<'_> {
         self.starting
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(uid.clone(), namespace);
-        Place { queue: self, uid }
+        SignSlot { queue: self, uid }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Waiting>> {
+    fn lock_waiting(&self) -> MutexGuard<'_, HashMap<String, SignQueueEntry>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for SignSlot<'_> {
     fn drop(&mut self) {
         self.queue
             .starting
@@ -121,10 +121,17 @@ impl Drop for Place<'_> {
 
 /// How many of the Jobs of others are under way, by namespace. Labels in the system namespace are
 /// the controller's word.
-fn running(jobs: &[Job], starting: &StartingJobs, uid: &str) -> BTreeMap<String, usize> {
+fn count_running_jobs(
+    jobs: &[Job],
+    starting: &StartingSignJobs,
+    uid: &str,
+) -> BTreeMap<String, usize> {
     let of = |job: &Job| job.labels().get(BUNDLE_UID).cloned().unwrap_or_default();
     let mut running = BTreeMap::new();
-    for job in jobs.iter().filter(|job| !is_over(job) && of(job) != uid) {
+    for job in jobs
+        .iter()
+        .filter(|job| !is_job_finished(job) && of(job) != uid)
+    {
         *running
             .entry(
                 job.labels()
@@ -143,7 +150,7 @@ fn running(jobs: &[Job], starting: &StartingJobs, uid: &str) -> BTreeMap<String,
     running
 }
 
-fn is_over(job: &Job) -> bool {
+fn is_job_finished(job: &Job) -> bool {
     let conditions = job
         .status
         .iter()
@@ -156,21 +163,21 @@ fn is_over(job: &Job) -> bool {
 
 /// Gives the free places away, each to the namespace that has the fewest, and there to who waits
 /// longest. `None` if the object with this UID gets one.
-fn wait(
+fn allocate_slots(
     uid: &str,
     namespace: &str,
     running: &BTreeMap<String, usize>,
-    waiting: &HashMap<String, Waiting>,
-    limits: &SignJobs,
-) -> Option<Wait> {
+    waiting: &HashMap<String, SignQueueEntry>,
+    limits: &SignJobsConfig,
+) -> Option<SignQueueWait> {
     let mut taken = running.clone();
     let mut free = limits.max_concurrent.saturating_sub(running.values().sum());
-    let mut row: BTreeMap<&str, &Waiting> = waiting
+    let mut row: BTreeMap<&str, &SignQueueEntry> = waiting
         .iter()
         .map(|(uid, one)| (uid.as_str(), one))
         .collect();
     while free > 0 {
-        let has = |one: &Waiting| taken.get(&one.namespace).copied().unwrap_or_default();
+        let has = |one: &SignQueueEntry| taken.get(&one.namespace).copied().unwrap_or_default();
         let may = row
             .iter()
             .filter(|(_, one)| has(one) < limits.max_concurrent_per_namespace);
@@ -189,9 +196,9 @@ fn wait(
         free -= 1;
     }
     let ahead = waiting.len().saturating_sub(1);
-    let again = ASK_AGAIN
+    let again = FIRST_RETRY_DELAY
         .saturating_mul(u32::try_from(1 + ahead / limits.max_concurrent.max(1)).unwrap_or(u32::MAX))
-        .min(LONGEST);
+        .min(MAX_RETRY_DELAY);
     let own = running.get(namespace).copied().unwrap_or_default();
     let with_those_before = taken.get(namespace).copied().unwrap_or_default();
     let why = if with_those_before >= limits.max_concurrent_per_namespace {
@@ -203,12 +210,12 @@ fn wait(
         )
     } else {
         format!(
-            "waits for a free place to sign: this installation runs {} sign Jobs at once (chart \
+            "waits for a free sign Job slot: this installation runs {} sign Jobs at once (chart \
                 value jobs.sign.maxConcurrent)",
             limits.max_concurrent
         )
     };
-    Some(Wait { why, again })
+    Some(SignQueueWait { why, again })
 }
 
 #[cfg(test)]

@@ -7,46 +7,46 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Whole objects at once. Each may have over a megabyte, and is in memory three times while it is
 /// parsed.
-const OBJECTS: usize = 2;
+const MAX_CONCURRENT_OBJECTS: usize = 2;
 /// Bytes of locks at once, as they were written: as many as the largest lock has. A lock takes some
 /// ten times its bytes while it is resolved.
 const LOCK_BYTES: usize = 2 << 20;
 /// What a lock counts at least.
-const LEAST: usize = 16 << 10;
+const MIN_LOCK_WEIGHT: usize = 16 << 10;
 
 /// Places for what is read.
 #[derive(Debug)]
-pub(super) struct Reading {
+pub(super) struct ReadLimiter {
     objects: Semaphore,
     locks: Arc<Semaphore>,
 }
 
 /// A share of the locks that are in memory, until it is dropped.
-pub(super) struct LockShare(
+pub(super) struct LockMemoryPermit(
     #[expect(dead_code, reason = "it counts while it is there")] Option<OwnedSemaphorePermit>,
 );
 
-impl Default for Reading {
+impl Default for ReadLimiter {
     fn default() -> Self {
         Self {
-            objects: Semaphore::new(OBJECTS),
+            objects: Semaphore::new(MAX_CONCURRENT_OBJECTS),
             locks: Arc::new(Semaphore::new(LOCK_BYTES)),
         }
     }
 }
 
-impl Reading {
+impl ReadLimiter {
     /// Waits until a whole object may be read from the API server. Nothing else is to be waited for
     /// with it.
-    pub(super) async fn object(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
+    pub(super) async fn acquire_object_permit(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
         self.objects.acquire().await.ok()
     }
 
     /// Waits until a lock of so many bytes may be resolved. Small ones hardly ever wait; the
     /// largest are alone.
-    pub(super) async fn lock(&self, bytes: usize) -> LockShare {
-        let weight = u32::try_from(bytes.clamp(LEAST, LOCK_BYTES)).unwrap_or(u32::MAX);
-        LockShare(
+    pub(super) async fn acquire_lock_permit(&self, bytes: usize) -> LockMemoryPermit {
+        let weight = u32::try_from(bytes.clamp(MIN_LOCK_WEIGHT, LOCK_BYTES)).unwrap_or(u32::MAX);
+        LockMemoryPermit(
             Arc::clone(&self.locks)
                 .acquire_many_owned(weight)
                 .await
@@ -69,32 +69,37 @@ mod tests {
 
     #[test]
     fn large_locks_are_resolved_one_after_the_other() {
-        let reading = Reading::default();
-        let largest = now(reading.lock(2 << 20)).expect("the first");
+        let reading = ReadLimiter::default();
+        let largest = now(reading.acquire_lock_permit(2 << 20)).expect("the first");
         assert!(
-            now(reading.lock(2 << 20)).is_none() && now(reading.lock(10)).is_none(),
+            now(reading.acquire_lock_permit(2 << 20)).is_none()
+                && now(reading.acquire_lock_permit(10)).is_none(),
             "the others wait"
         );
         drop(largest);
-        let small: Vec<LockShare> = (0..100)
-            .map(|_| now(reading.lock(3_000)).expect("small ones do not wait"))
+        let small: Vec<LockMemoryPermit> = (0..100)
+            .map(|_| now(reading.acquire_lock_permit(3_000)).expect("small ones do not wait"))
             .collect();
         assert!(
-            now(reading.lock(1 << 20)).is_none(),
+            now(reading.acquire_lock_permit(1 << 20)).is_none(),
             "a large one waits for some of them"
         );
         drop(small);
-        assert!(now(reading.lock(usize::MAX)).is_some());
+        assert!(now(reading.acquire_lock_permit(usize::MAX)).is_some());
     }
 
     #[test]
     fn few_whole_objects_are_read_at_once() {
-        let reading = Reading::default();
-        let all: Vec<_> = (0..OBJECTS)
-            .map(|_| now(reading.object()).flatten().expect("a place"))
+        let reading = ReadLimiter::default();
+        let all: Vec<_> = (0..MAX_CONCURRENT_OBJECTS)
+            .map(|_| {
+                now(reading.acquire_object_permit())
+                    .flatten()
+                    .expect("a place")
+            })
             .collect();
-        assert!(now(reading.object()).is_none());
+        assert!(now(reading.acquire_object_permit()).is_none());
         drop(all);
-        assert!(now(reading.object()).is_some());
+        assert!(now(reading.acquire_object_permit()).is_some());
     }
 }

@@ -17,51 +17,56 @@ use serde_json::json;
 use super::{
     act,
     build::MANAGER,
-    cached::{CachedBundle, StoredStatus, strip},
-    context::Context,
-    gather::{observe, requested},
-    queue::Wait,
+    cached::{CachedBundle, StoredStatus, strip_large_fields},
+    context::ReconcileContext,
+    gather::{observe_bundle, pending_reconcile_request},
+    queue::SignQueueWait,
     source, status,
-    status::{News, SUCCEEDED},
-    step::{self, Frozen, JobState, Observed, Phase, Step, look_again},
+    status::{SUCCEEDED, StatusUpdate},
+    step::{self, FrozenLock, JobPhase, JobState, ObservedRunState, ReconcileStep, recheck_delay},
     sweep,
-    trouble::Trouble,
+    trouble::ReconcileError,
     verify,
 };
 use crate::{
     api::packed_bundle::{
-        LockStatus, PackedBundle, PackedBundleStatus, Packing, ValidatedPackedBundle, Work,
+        LockStatus, PackedBundle, PackedBundleStatus, PackedBundleWork, PackingRequest,
+        ValidatedPackedBundle,
     },
-    core::{class::Reason, digest::Digest, job::Failure},
+    core::{class::Reason, digest::Digest, job::JobFailure},
 };
 
 /// Steps of one object in one go. Each changes something, so more would be a defect.
 const MOST_STEPS: usize = 12;
 /// How soon a Job is looked at again that has no Pod yet: only an event would tell why.
-const LOOK_FOR_POD: Duration = Duration::from_secs(3);
+const POD_CHECK_INTERVAL: Duration = Duration::from_secs(3);
 /// How soon a Job is looked at again whose Pod is there: in case a watch was missed.
-const LOOK_AT_JOB: Duration = Duration::from_secs(30);
+const JOB_CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Brings one object as far as it goes.
-pub(super) async fn reconcile(
+pub(super) async fn reconcile_bundle(
     guarded: Arc<DeserializeGuard<CachedBundle>>,
-    context: Arc<Context>,
-) -> Result<Action, Trouble> {
+    context: Arc<ReconcileContext>,
+) -> Result<Action, ReconcileError> {
     let (namespace, name) = (guarded.namespace().unwrap_or_default(), guarded.name_any());
-    let result = Box::pin(bring(&namespace, &name, &context)).await;
-    context.metrics.reconciled(result.is_ok());
+    let result = Box::pin(reconcile_named_bundle(&namespace, &name, &context)).await;
+    context.metrics.record_reconcile(result.is_ok());
     result
 }
 
-async fn bring(namespace: &str, name: &str, context: &Context) -> Result<Action, Trouble> {
+async fn reconcile_named_bundle(
+    namespace: &str,
+    name: &str,
+    context: &ReconcileContext,
+) -> Result<Action, ReconcileError> {
     let api = Api::<DeserializeGuard<PackedBundle>>::namespaced(context.client.clone(), namespace);
-    let whole = context.reading.object().await;
+    let whole = context.read_limiter.acquire_object_permit().await;
     let Some(DeserializeGuard(mut object)) = api.get_opt(name).await? else {
         return Ok(Action::await_change());
     };
     // Its lock is read again where it is resolved: meanwhile much may have to be waited for.
     if let Ok(object) = &mut object {
-        strip(object);
+        strip_large_fields(object);
     }
     drop(whole);
     let object = match object {
@@ -75,99 +80,114 @@ async fn bring(namespace: &str, name: &str, context: &Context) -> Result<Action,
             return Ok(Action::await_change());
         }
     };
-    let mut run = Run { object, context };
+    let mut run = BundleReconciler { object, context };
     let validated = match ValidatedPackedBundle::try_from(&run.object) {
         Ok(validated) => validated,
         Err(error) => {
-            run.take_request();
-            return run.fail(Failure::of(&error), None).await;
+            run.begin_reconcile_request();
+            return run
+                .report_failure(JobFailure::from_error(&error), None)
+                .await;
         }
     };
-    run.take_over(&validated);
+    run.assume_checked_earlier(&validated);
     for _ in 0..MOST_STEPS {
-        match run.one_step(&validated).await {
+        match run.run_one_step(&validated).await {
             Ok(Some(action)) => return Ok(action),
             Ok(None) => (),
-            Err(Trouble::Told(failure)) => {
-                run.take_request();
+            Err(ReconcileError::StatusFailure(failure)) => {
+                run.begin_reconcile_request();
                 let earlier = run.count_failure();
-                let wait = look_again(failure.reason, earlier).or(validated.interval);
-                return run.fail(failure, wait).await;
+                let wait = recheck_delay(failure.reason, earlier).or(validated.interval);
+                return run.report_failure(failure, wait).await;
             }
             Err(error) => return Err(error),
         }
     }
-    Err(Trouble::new(
+    Err(ReconcileError::new(
         Reason::Internal,
-        format!("{namespace}/{name} did not come to rest in {MOST_STEPS} steps"),
+        format!("{namespace}/{name} did not settle within {MOST_STEPS} steps"),
     ))
 }
 
 /// One object that is being brought further.
-struct Run<'a> {
+struct BundleReconciler<'a> {
     object: PackedBundle,
-    context: &'a Context,
+    context: &'a ReconcileContext,
 }
 
-impl Run<'_> {
+impl BundleReconciler<'_> {
     /// Takes one step. `None`: look again at once.
-    async fn one_step(
+    async fn run_one_step(
         &mut self,
         validated: &ValidatedPackedBundle,
-    ) -> Result<Option<Action>, Trouble> {
-        let seen = observe(&self.object, validated, self.context).await?;
+    ) -> Result<Option<Action>, ReconcileError> {
+        let seen = observe_bundle(&self.object, validated, self.context).await?;
         let now = self.context.clock.now();
-        match (step::next(validated, &seen, now), &validated.work) {
-            (Step::Suspend, _) => {
-                self.take_request();
-                self.tell(&News::Suspended)
+        match (step::next_step(validated, &seen, now), &validated.work) {
+            (ReconcileStep::Suspend, _) => {
+                self.begin_reconcile_request();
+                self.update_status(&StatusUpdate::Suspended)
                     .await
                     .map(|()| Some(Action::await_change()))
             }
-            (Step::Resolve, Work::Pack(packing)) => {
-                self.resolve(packing, &seen).await.map(|()| None)
+            (ReconcileStep::Resolve, PackedBundleWork::Pack(packing)) => {
+                self.resolve_and_freeze(packing, &seen).await.map(|()| None)
             }
-            (Step::Pack(frozen), Work::Pack(packing)) => {
-                act::pack(&self.object, packing, &frozen, self.context).await?;
-                self.wait(Phase::Packing, None, &seen).await.map(Some)
+            (ReconcileStep::Pack(frozen), PackedBundleWork::Pack(packing)) => {
+                act::start_pack_job(&self.object, packing, &frozen, self.context).await?;
+                self.wait_for_job(JobPhase::Packing, None, &seen)
+                    .await
+                    .map(Some)
             }
-            (Step::Sign(frozen, digest), Work::Pack(packing)) => {
-                if let Some(Wait { why, again }) =
-                    act::sign(&self.object, packing, &frozen, &digest, self.context).await?
+            (ReconcileStep::Sign(frozen, digest), PackedBundleWork::Pack(packing)) => {
+                if let Some(SignQueueWait { why, again }) =
+                    act::try_start_sign_job(&self.object, packing, &frozen, &digest, self.context)
+                        .await?
                 {
-                    self.tell(&News::Working(Phase::Signing, Some(why))).await?;
+                    self.update_status(&StatusUpdate::JobRunning(JobPhase::Signing, Some(why)))
+                        .await?;
                     return Ok(Some(Action::requeue(again)));
                 }
-                self.note_job("pack", &seen.pack, &frozen);
-                self.event(
+                self.record_job_duration("pack", &seen.pack, &frozen);
+                self.record_event(
                     "Packed",
                     "Pack",
                     &format!("packed {}@{digest}", packing.repository),
                 )
                 .await;
-                self.wait(Phase::Signing, None, &seen).await.map(Some)
+                self.wait_for_job(JobPhase::Signing, None, &seen)
+                    .await
+                    .map(Some)
             }
-            (Step::Wait(phase, trouble), _) => self.wait(phase, trouble, &seen).await.map(Some),
-            (Step::Verify(digest), Work::Pack(packing)) => {
-                self.verify(packing, digest, &seen).await.map(|()| None)
+            (ReconcileStep::Wait(phase, trouble), _) => {
+                self.wait_for_job(phase, trouble, &seen).await.map(Some)
             }
-            (Step::Verify(_), Work::Adopt(adoption)) => {
-                self.take_request();
-                let good = verify::adopted(&self.namespace(), adoption, self.context).await;
-                self.judged(good).await.map(|()| None)
+            (ReconcileStep::Verify(digest), PackedBundleWork::Pack(packing)) => self
+                .verify_packed_bundle(packing, digest, &seen)
+                .await
+                .map(|()| None),
+            (ReconcileStep::Verify(_), PackedBundleWork::Adopt(adoption)) => {
+                self.begin_reconcile_request();
+                let good =
+                    verify::verify_adopted_bundle(&self.namespace(), adoption, self.context).await;
+                self.record_verdict(good).await.map(|()| None)
             }
-            (Step::Restart(frozen), _) => {
-                act::restart(&self.object, &frozen.run, self.context).await?;
+            (ReconcileStep::Restart(frozen), _) => {
+                act::delete_run_jobs(&self.object, &frozen.run, self.context).await?;
                 Ok(Some(Action::requeue(Duration::from_secs(1))))
             }
-            (Step::Fail(failure, wait), _) => {
-                self.note_failure(&seen, &failure).await?;
-                self.fail(failure, wait).await.map(Some)
+            (ReconcileStep::Fail(failure, wait), _) => {
+                self.record_run_failure(&seen, &failure).await?;
+                self.report_failure(failure, wait).await.map(Some)
             }
-            (Step::Rest(wait), _) => Ok(Some(
+            (ReconcileStep::Idle(wait), _) => Ok(Some(
                 wait.map_or_else(Action::await_change, Action::requeue),
             )),
-            (Step::Resolve | Step::Pack(_) | Step::Sign(..), Work::Adopt(_)) => Err(Trouble::new(
+            (
+                ReconcileStep::Resolve | ReconcileStep::Pack(_) | ReconcileStep::Sign(..),
+                PackedBundleWork::Adopt(_),
+            ) => Err(ReconcileError::new(
                 Reason::Internal,
                 "an adopted bundle is never packed",
             )),
@@ -176,10 +196,14 @@ impl Run<'_> {
 
     /// Resolves the source and freezes what came out. A run that failed begins again if that was
     /// asked for.
-    async fn resolve(&mut self, packing: &Packing, seen: &Observed) -> Result<(), Trouble> {
-        self.take_request();
-        let resolved = source::resolve(&self.object, packing, self.context).await?;
-        let key = act::freeze(
+    async fn resolve_and_freeze(
+        &mut self,
+        packing: &PackingRequest,
+        seen: &ObservedRunState,
+    ) -> Result<(), ReconcileError> {
+        self.begin_reconcile_request();
+        let resolved = source::resolve_lock(&self.object, packing, self.context).await?;
+        let key = act::freeze_lock(
             &self.object,
             packing,
             &resolved,
@@ -190,18 +214,18 @@ impl Run<'_> {
         let known = seen.frozen.as_ref().filter(|frozen| frozen.run == key);
         let is_new = known.is_none();
         if seen.requested && seen.finished.is_none() && known.is_some() {
-            act::restart(&self.object, &key, self.context).await?;
-            self.object.status = Some(status::begun_again(&self.status(), &key));
+            act::delete_run_jobs(&self.object, &key, self.context).await?;
+            self.object.status = Some(status::with_run_restarted(&self.current_status(), &key));
         }
         let lock = LockStatus {
             digest: resolved.canonical.digest.to_string(),
-            artifacts: status::whole(resolved.lock.artifacts.len()),
+            artifacts: status::saturating_i64(resolved.lock.artifacts.len()),
         };
-        let next = status::resolved(&self.status(), lock);
-        self.write(next).await?;
+        let next = status::with_resolved_lock(&self.current_status(), lock);
+        self.apply_status(next).await?;
         let now = self.context.clock.now();
         let forget = is_new || seen.requested;
-        self.context.memory.update(&self.uid(), |object| {
+        self.context.bundle_tracker.update(&self.uid(), |object| {
             object.resolved_at = Some(now);
             if forget {
                 object.verified_at = None;
@@ -209,8 +233,9 @@ impl Run<'_> {
             }
         });
         if is_new {
-            sweep::old_runs(&self.object, &key, packing.kept, self.context).await?;
-            self.event(
+            sweep::delete_old_runs(&self.object, &key, packing.history_limits, self.context)
+                .await?;
+            self.record_event(
                 "LockFrozen",
                 "Resolve",
                 &format!("froze the lock {}", resolved.canonical.digest),
@@ -220,17 +245,17 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn verify(
+    async fn verify_packed_bundle(
         &mut self,
-        packing: &Packing,
+        packing: &PackingRequest,
         digest: Digest,
-        seen: &Observed,
-    ) -> Result<(), Trouble> {
+        seen: &ObservedRunState,
+    ) -> Result<(), ReconcileError> {
         let Some(frozen) = &seen.frozen else {
-            return Err(Trouble::new(Reason::Internal, "nothing is frozen"));
+            return Err(ReconcileError::new(Reason::Internal, "no lock is frozen"));
         };
-        let tag = step::tag(packing, &frozen.lock);
-        let good = verify::packed(
+        let tag = step::bundle_tag(packing, &frozen.lock);
+        let good = verify::verify_packed_bundle(
             &self.namespace(),
             packing,
             frozen.lock,
@@ -242,11 +267,17 @@ impl Run<'_> {
         let finished = seen.finished.is_some();
         match &good {
             Ok(_) if !finished => {
-                act::forget_credential(&frozen.run, self.context).await?;
-                self.note_job("sign", &seen.sign, frozen);
+                act::delete_push_secret_copy(&frozen.run, self.context).await?;
+                self.record_job_duration("sign", &seen.sign, frozen);
                 let at = ended_at(&seen.sign).unwrap_or_else(|| self.context.clock.now());
-                let next = status::ended(&self.status(), frozen, Some(digest), SUCCEEDED, at);
-                self.event(
+                let next = status::with_run_result(
+                    &self.current_status(),
+                    frozen,
+                    Some(digest),
+                    SUCCEEDED,
+                    at,
+                );
+                self.record_event(
                     "Signed",
                     "Sign",
                     &format!(
@@ -258,54 +289,67 @@ impl Run<'_> {
                 self.object.status = Some(next);
             }
             // What was there and is lost is made again.
-            Err(Trouble::Told(failure)) if failure.reason == Reason::SourceNotFound && finished => {
-                let next = status::ended(
-                    &self.status(),
+            Err(ReconcileError::StatusFailure(failure))
+                if failure.reason == Reason::SourceNotFound && finished =>
+            {
+                let next = status::with_run_result(
+                    &self.current_status(),
                     frozen,
                     None,
                     failure.reason.as_str(),
                     self.context.clock.now(),
                 );
-                act::restart(&self.object, &frozen.run, self.context).await?;
-                return self.write(next).await;
+                act::delete_run_jobs(&self.object, &frozen.run, self.context).await?;
+                return self.apply_status(next).await;
             }
             _ => (),
         }
         let frozen = frozen.clone();
-        self.judged(good).await?;
+        self.record_verdict(good).await?;
         if !finished {
-            sweep::old_runs(&self.object, &frozen.run, packing.kept, self.context).await?;
+            sweep::delete_old_runs(
+                &self.object,
+                &frozen.run,
+                packing.history_limits,
+                self.context,
+            )
+            .await?;
         }
         Ok(())
     }
 
     /// Tells and remembers a verdict. One that could not be given is an error, and asked for again.
-    async fn judged(&mut self, good: Result<verify::Good, Trouble>) -> Result<(), Trouble> {
+    async fn record_verdict(
+        &mut self,
+        good: Result<verify::AcceptedBundle, ReconcileError>,
+    ) -> Result<(), ReconcileError> {
         let now = self.context.clock.now();
         match good {
             Ok(good) => {
                 let was_ready = self.is_ready();
-                let message = good.words();
+                let message = good.status_message();
                 for warning in &good.warnings {
-                    self.warn(warning).await;
+                    self.record_warning(warning).await;
                 }
-                self.tell(&News::Good(Box::new(good))).await?;
-                self.context.memory.update(&self.uid(), |object| {
+                self.update_status(&StatusUpdate::Accepted(Box::new(good)))
+                    .await?;
+                self.context.bundle_tracker.update(&self.uid(), |object| {
                     object.verified_at = Some(now);
                     object.refused = None;
                     object.failures = 0;
                 });
                 if !was_ready {
-                    self.event("Ready", "Verify", &message).await;
+                    self.record_event("Ready", "Verify", &message).await;
                 }
                 Ok(())
             }
-            Err(Trouble::Told(failure))
+            Err(ReconcileError::StatusFailure(failure))
                 if failure.class() != crate::core::class::Class::Unavailable =>
             {
-                self.tell(&News::Failed(failure.clone())).await?;
-                self.warn(&failure).await;
-                self.context.memory.update(&self.uid(), |object| {
+                self.update_status(&StatusUpdate::Failed(failure.clone()))
+                    .await?;
+                self.record_warning(&failure).await;
+                self.context.bundle_tracker.update(&self.uid(), |object| {
                     object.verified_at = Some(now);
                     object.refused = Some(failure);
                 });
@@ -315,40 +359,46 @@ impl Run<'_> {
         }
     }
 
-    async fn wait(
+    async fn wait_for_job(
         &mut self,
-        phase: Phase,
+        phase: JobPhase,
         trouble: Option<String>,
-        seen: &Observed,
-    ) -> Result<Action, Trouble> {
-        let job = if phase == Phase::Packing {
+        seen: &ObservedRunState,
+    ) -> Result<Action, ReconcileError> {
+        let job = if phase == JobPhase::Packing {
             &seen.pack
         } else {
             &seen.sign
         };
         let soon = matches!(job, JobState::Absent | JobState::Running { trouble: None });
-        self.tell(&News::Working(phase, trouble)).await?;
+        self.update_status(&StatusUpdate::JobRunning(phase, trouble))
+            .await?;
         Ok(Action::requeue(if soon {
-            LOOK_FOR_POD
+            POD_CHECK_INTERVAL
         } else {
-            LOOK_AT_JOB
+            JOB_CHECK_INTERVAL
         }))
     }
 
-    async fn fail(&mut self, failure: Failure, wait: Option<Duration>) -> Result<Action, Trouble> {
-        self.tell(&News::Failed(failure.clone())).await?;
-        self.warn(&failure).await;
+    async fn report_failure(
+        &mut self,
+        failure: JobFailure,
+        wait: Option<Duration>,
+    ) -> Result<Action, ReconcileError> {
+        self.update_status(&StatusUpdate::Failed(failure.clone()))
+            .await?;
+        self.record_warning(&failure).await;
         Ok(wait.map_or_else(Action::await_change, Action::requeue))
     }
 
     /// Tells a warning, at most once a minute.
-    async fn warn(&self, failure: &Failure) {
-        if self
-            .context
-            .memory
-            .may_warn(&self.uid(), failure.reason, self.context.clock.now())
-        {
-            self.publish(
+    async fn record_warning(&self, failure: &JobFailure) {
+        if self.context.bundle_tracker.should_warn(
+            &self.uid(),
+            failure.reason,
+            self.context.clock.now(),
+        ) {
+            self.publish_event(
                 EventType::Warning,
                 failure.reason.as_str(),
                 "Reconcile",
@@ -359,40 +409,51 @@ impl Run<'_> {
     }
 
     /// Notes in the history how a run failed, once.
-    async fn note_failure(&mut self, seen: &Observed, failure: &Failure) -> Result<(), Trouble> {
+    async fn record_run_failure(
+        &mut self,
+        seen: &ObservedRunState,
+        failure: &JobFailure,
+    ) -> Result<(), ReconcileError> {
         let Some(frozen) = seen.frozen.as_ref().filter(|_| seen.finished.is_none()) else {
             return Ok(());
         };
         for (name, job) in [("pack", &seen.pack), ("sign", &seen.sign)] {
             if let JobState::Failed { at, .. } = job {
-                let next =
-                    status::ended(&self.status(), frozen, None, failure.reason.as_str(), *at);
-                if next != self.status() {
-                    self.note_job(name, job, frozen);
-                    self.write(next).await?;
-                    act::forget_credential(&frozen.run, self.context).await?;
+                let next = status::with_run_result(
+                    &self.current_status(),
+                    frozen,
+                    None,
+                    failure.reason.as_str(),
+                    *at,
+                );
+                if next != self.current_status() {
+                    self.record_job_duration(name, job, frozen);
+                    self.apply_status(next).await?;
+                    act::delete_push_secret_copy(&frozen.run, self.context).await?;
                 }
             }
         }
         Ok(())
     }
 
-    fn note_job(&self, step: &'static str, job: &JobState, frozen: &Frozen) {
+    fn record_job_duration(&self, step: &'static str, job: &JobState, frozen: &FrozenLock) {
         if let Some(at) = ended_at(job) {
             let took = Duration::try_from(at.duration_since(frozen.at)).unwrap_or_default();
-            self.context
-                .metrics
-                .job(step, matches!(job, JobState::Succeeded { .. }), took);
+            self.context.metrics.observe_job_duration(
+                step,
+                matches!(job, JobState::Succeeded { .. }),
+                took,
+            );
         }
     }
 
     /// Objects that were finished before this process began are not all verified at once.
-    fn take_over(&self, validated: &ValidatedPackedBundle) {
-        let status = self.status();
+    fn assume_checked_earlier(&self, validated: &ValidatedPackedBundle) {
+        let status = self.current_status();
         let settled =
             status.observed_generation == self.object.metadata.generation && self.is_ready();
-        if settled && requested(&self.object).is_none() {
-            self.context.memory.take_over(
+        if settled && pending_reconcile_request(&self.object).is_none() {
+            self.context.bundle_tracker.assume_checked_earlier(
                 &self.uid(),
                 validated.interval,
                 self.context.clock.now(),
@@ -401,12 +462,15 @@ impl Run<'_> {
     }
 
     fn is_ready(&self) -> bool {
-        crate::api::condition::is_true(&self.status().conditions, crate::api::condition::READY)
+        crate::api::condition::is_true(
+            &self.current_status().conditions,
+            crate::api::condition::READY,
+        )
     }
 
     fn count_failure(&self) -> u32 {
-        let earlier = self.context.memory.of(&self.uid()).failures;
-        self.context.memory.update(&self.uid(), |object| {
+        let earlier = self.context.bundle_tracker.get(&self.uid()).failures;
+        self.context.bundle_tracker.update(&self.uid(), |object| {
             object.failures = earlier.saturating_add(1)
         });
         earlier
@@ -415,22 +479,28 @@ impl Run<'_> {
     /// A request is acted on from here. It counts as handled once the conditions tell what came of
     /// it so far, and never before, so that nobody takes an older `Ready` for the answer. One that
     /// comes in the meantime waits.
-    fn take_request(&self) {
-        let request = requested(&self.object);
+    fn begin_reconcile_request(&self) {
+        let request = pending_reconcile_request(&self.object);
         self.context
-            .memory
+            .bundle_tracker
             .update(&self.uid(), |object| object.handling = request);
     }
 
-    async fn tell(&mut self, news: &News) -> Result<(), Trouble> {
+    async fn update_status(&mut self, news: &StatusUpdate) -> Result<(), ReconcileError> {
         let generation = self.object.metadata.generation.unwrap_or_default();
-        let told = status::after(&self.status(), news, generation, self.context.clock.now());
-        let handled = self.context.memory.of(&self.uid()).handling;
-        self.write(status::handled(&told, handled)).await
+        let told = status::with_update(
+            &self.current_status(),
+            news,
+            generation,
+            self.context.clock.now(),
+        );
+        let handled = self.context.bundle_tracker.get(&self.uid()).handling;
+        self.apply_status(status::with_handled_request(&told, handled))
+            .await
     }
 
     /// Writes the status in one patch, if it is not what the API server has.
-    async fn write(&mut self, next: PackedBundleStatus) -> Result<(), Trouble> {
+    async fn apply_status(&mut self, next: PackedBundleStatus) -> Result<(), ReconcileError> {
         let api = Api::<StoredStatus>::namespaced(self.context.client.clone(), &self.namespace());
         let patch = json!({
             "apiVersion": PackedBundle::api_version(&()),
@@ -438,7 +508,7 @@ impl Run<'_> {
             "metadata": {"name": self.object.name_any()},
             "status": &next,
         });
-        let whole = self.context.reading.object().await;
+        let whole = self.context.read_limiter.acquire_object_permit().await;
         let stored = api.get(&self.object.name_any()).await?;
         // A write may take as long as the admission webhooks of others do: nobody else waits for
         // it.
@@ -452,7 +522,7 @@ impl Run<'_> {
                     &Patch::Apply(&patch),
                 )
                 .await?;
-            self.overwrite(&api, &json!(told.status), &json!(next))
+            self.overwrite_foreign_fields(&api, &json!(told.status), &json!(next))
                 .await?;
         }
         self.object.status = Some(next);
@@ -461,14 +531,14 @@ impl Run<'_> {
 
     /// What somebody else wrote into the status stays theirs when it is applied without; this takes
     /// it out.
-    async fn overwrite(
+    async fn overwrite_foreign_fields(
         &self,
         api: &Api<StoredStatus>,
         told: &serde_json::Value,
         next: &serde_json::Value,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), ReconcileError> {
         if told != next {
-            let patch = json!({"status": status::overwriting(told, next)});
+            let patch = json!({"status": status::overwrite_patch(told, next)});
             let params = PatchParams {
                 field_manager: Some(MANAGER.to_owned()),
                 ..PatchParams::default()
@@ -479,13 +549,13 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn event(&self, reason: &str, action: &str, message: &str) {
-        self.publish(EventType::Normal, reason, action, message)
+    async fn record_event(&self, reason: &str, action: &str, message: &str) {
+        self.publish_event(EventType::Normal, reason, action, message)
             .await;
     }
 
     /// Tells an event. One that is lost stops nothing.
-    async fn publish(&self, type_: EventType, reason: &str, action: &str, message: &str) {
+    async fn publish_event(&self, type_: EventType, reason: &str, action: &str, message: &str) {
         let event = Event {
             type_,
             reason: reason.to_owned(),
@@ -496,14 +566,14 @@ impl Run<'_> {
         if let Err(error) = self
             .context
             .events
-            .tell(event, &self.object.object_ref(&()))
+            .record_event(event, &self.object.object_ref(&()))
             .await
         {
-            tracing::warn!(%error, reason, "an event was not told");
+            tracing::warn!(%error, reason, "an event was not recorded");
         }
     }
 
-    fn status(&self) -> PackedBundleStatus {
+    fn current_status(&self) -> PackedBundleStatus {
         self.object.status().cloned().unwrap_or_default()
     }
 
@@ -519,6 +589,6 @@ impl Run<'_> {
 const fn ended_at(job: &JobState) -> Option<jiff::Timestamp> {
     match job {
         JobState::Succeeded { at, .. } | JobState::Failed { at, .. } => Some(*at),
-        JobState::Absent | JobState::Running { .. } | JobState::Refused { .. } => None,
+        JobState::Absent | JobState::Running { .. } | JobState::PodDenied { .. } => None,
     }
 }

@@ -7,52 +7,52 @@
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{gather::finished, step::tag};
+use super::{gather::recorded_bundle_digest, step::bundle_tag};
 use crate::{
-    api::packed_bundle::{PackedBundle, Packing, ValidatedPackedBundle, Work},
-    core::{digest::Digest, job::RunKey, reference::Tag},
+    api::packed_bundle::{PackedBundle, PackedBundleWork, PackingRequest, ValidatedPackedBundle},
+    core::{digest::Digest, job::JobRunKey, reference::ImageTag},
 };
 
 /// Who has the same place for its bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Rival {
+pub(super) enum DuplicateDestination {
     /// An older object of the same namespace.
-    Here {
+    SameNamespace {
         /// Its name.
         name: String,
     },
     /// An older object of another namespace, which has pushed there. Nobody here is told which.
-    Elsewhere,
+    OtherNamespace,
 }
 
 /// The object that has the place of `object`, whose lock is `lock`, and came before it.
-pub(super) fn rival<'a>(
+pub(super) fn find_duplicate_destination<'a>(
     object: &PackedBundle,
-    packing: &Packing,
+    packing: &PackingRequest,
     lock: &Digest,
     others: impl IntoIterator<Item = &'a PackedBundle>,
-) -> Option<Rival> {
-    let wanted = tag(packing, lock)?;
-    let age = |object: &PackedBundle| (created(object), object.uid());
+) -> Option<DuplicateDestination> {
+    let wanted = bundle_tag(packing, lock)?;
+    let age = |object: &PackedBundle| (creation_time(object), object.uid());
     let mut elsewhere = false;
     for other in others {
         let is_older = other.uid() != object.uid()
             && age(other) < age(object)
             && other.metadata.deletion_timestamp.is_none();
-        if !is_older || !has_place(other, packing, &wanted) {
+        if !is_older || !has_same_destination(other, packing, &wanted) {
             continue;
         }
         if other.namespace() == object.namespace() {
-            return Some(Rival::Here {
+            return Some(DuplicateDestination::SameNamespace {
                 name: other.name_any(),
             });
         }
         elsewhere = elsewhere || has_pushed(other);
     }
-    elsewhere.then_some(Rival::Elsewhere)
+    elsewhere.then_some(DuplicateDestination::OtherNamespace)
 }
 
-fn created(object: &PackedBundle) -> Timestamp {
+fn creation_time(object: &PackedBundle) -> Timestamp {
     object
         .metadata
         .creation_timestamp
@@ -61,15 +61,16 @@ fn created(object: &PackedBundle) -> Timestamp {
 }
 
 /// Is its bundle meant for this repository and tag?
-fn has_place(other: &PackedBundle, packing: &Packing, wanted: &Tag) -> bool {
+fn has_same_destination(other: &PackedBundle, packing: &PackingRequest, wanted: &ImageTag) -> bool {
     let Ok(ValidatedPackedBundle {
-        work: Work::Pack(theirs),
+        work: PackedBundleWork::Pack(theirs),
         ..
     }) = ValidatedPackedBundle::try_from(other)
     else {
         return false;
     };
-    let tag = frozen_lock(other).map_or_else(|| theirs.tag.clone(), |lock| tag(&theirs, &lock));
+    let tag =
+        frozen_lock(other).map_or_else(|| theirs.tag.clone(), |lock| bundle_tag(&theirs, &lock));
     theirs.repository == packing.repository && tag.as_ref() == Some(wanted)
 }
 
@@ -79,12 +80,12 @@ fn has_pushed(other: &PackedBundle) -> bool {
     let (Some(status), Some(lock)) = (&other.status, frozen_lock(other)) else {
         return false;
     };
-    let run = RunKey::new(
+    let run = JobRunKey::new(
         &other.uid().unwrap_or_default(),
         other.metadata.generation.unwrap_or_default(),
         &lock,
     );
-    finished(status, &run).is_some()
+    recorded_bundle_digest(status, &run).is_some()
 }
 
 fn frozen_lock(object: &PackedBundle) -> Option<Digest> {
@@ -101,11 +102,11 @@ mod tests {
 
     /// An object, `age` seconds old. With `run`, that is how its only run ended.
     fn object(namespace: &str, name: &str, age: i64, run: Option<&str>) -> PackedBundle {
-        let lock = Digest::of(name.as_bytes());
+        let lock = Digest::of_bytes(name.as_bytes());
         let uid = format!("{namespace}-{name}");
         let history = run.map(|reason| {
-            json!({"run": RunKey::new(&uid, 1, &lock).as_str(), "lockDigest": lock,
-                "digest": Digest::of(b"bundle"), "reason": reason,
+            json!({"run": JobRunKey::new(&uid, 1, &lock).as_str(), "lockDigest": lock,
+                "digest": Digest::of_bytes(b"bundle"), "reason": reason,
                 "started": "2026-11-21T12:00:00Z", "finished": "2026-11-21T12:00:00Z"})
         });
         let created = Timestamp::from_second(1_790_000_000 - age).expect("a time");
@@ -131,12 +132,13 @@ mod tests {
         .expect("an object")
     }
 
-    fn rival_of(object: &PackedBundle, others: &[PackedBundle]) -> Option<Rival> {
-        let Work::Pack(packing) = ValidatedPackedBundle::try_from(object).expect("valid").work
+    fn rival_of(object: &PackedBundle, others: &[PackedBundle]) -> Option<DuplicateDestination> {
+        let PackedBundleWork::Pack(packing) =
+            ValidatedPackedBundle::try_from(object).expect("valid").work
         else {
             panic!("no packing")
         };
-        rival(
+        find_duplicate_destination(
             object,
             &packing,
             &frozen_lock(object).expect("a lock"),
@@ -175,7 +177,7 @@ mod tests {
         let older = object("team-a", "app", 100, Some("Succeeded"));
         assert_eq!(
             rival_of(&product, std::slice::from_ref(&older)),
-            Some(Rival::Elsewhere)
+            Some(DuplicateDestination::OtherNamespace)
         );
         assert_eq!(rival_of(&older, &[product]), None, "the older one goes on");
         let mut other_tag = older.clone();
@@ -200,7 +202,7 @@ mod tests {
         let foreign = object("team-b", "app", 200, Some("Succeeded"));
         assert_eq!(
             rival_of(&younger, &[foreign, older.clone()]),
-            Some(Rival::Here { name: "app".into() })
+            Some(DuplicateDestination::SameNamespace { name: "app".into() })
         );
         assert_eq!(rival_of(&older, &[younger]), None);
     }

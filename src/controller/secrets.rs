@@ -11,12 +11,12 @@ use kube::{Api, Client};
 
 use super::{
     build::DOCKER_CONFIG_KEY,
-    trouble::{Trouble, is_forbidden},
+    trouble::{ReconcileError, is_forbidden},
 };
 use crate::{
     api::{
-        bundle_policy::{KindRef, SourceKind},
-        rbac::how_to_grant,
+        bundle_policy::{ConfigObjectKind, ConfigObjectRef},
+        rbac::tenant_grant_command,
     },
     core::class::Reason,
 };
@@ -28,12 +28,12 @@ const MAX_CA: usize = 256 << 10;
 
 /// Reads what objects name.
 #[derive(Clone)]
-pub(super) struct Secrets {
+pub(super) struct ReferencedObjectReader {
     client: Client,
     system_namespace: String,
 }
 
-impl Secrets {
+impl ReferencedObjectReader {
     /// Reads with the rights of `client`, which runs in `system_namespace`.
     pub(super) const fn new(client: Client, system_namespace: String) -> Self {
         Self {
@@ -43,56 +43,59 @@ impl Secrets {
     }
 
     /// The docker configuration in a Secret. `field` names it for people.
-    pub(super) async fn docker_config(
+    pub(super) async fn read_docker_config(
         &self,
         namespace: &str,
         name: &str,
         field: &str,
-    ) -> Result<Vec<u8>, Trouble> {
-        let mut data = self.secret(namespace, name, field).await?;
+    ) -> Result<Vec<u8>, ReconcileError> {
+        let mut data = self.read_secret(namespace, name, field).await?;
         data.remove(DOCKER_CONFIG_KEY)
             .map(|bytes| bytes.0)
-            .ok_or_else(|| lacks("Secret", namespace, name, field, DOCKER_CONFIG_KEY))
+            .ok_or_else(|| missing_key_error("Secret", namespace, name, field, DOCKER_CONFIG_KEY))
     }
 
     /// One key of a Secret, as text.
-    pub(super) async fn text(
+    pub(super) async fn read_secret_text(
         &self,
         namespace: &str,
         name: &str,
         field: &str,
         key: &str,
-    ) -> Result<String, Trouble> {
-        let mut data = self.secret(namespace, name, field).await?;
+    ) -> Result<String, ReconcileError> {
+        let mut data = self.read_secret(namespace, name, field).await?;
         let bytes = data
             .remove(key)
-            .ok_or_else(|| lacks("Secret", namespace, name, field, key))?;
+            .ok_or_else(|| missing_key_error("Secret", namespace, name, field, key))?;
         String::from_utf8(bytes.0).map_err(|_| {
-            Trouble::new(
+            ReconcileError::new(
                 Reason::InvalidSpec,
-                format!("{key} of Secret {namespace}/{name} ({field}) is no text"),
+                format!("{key} of Secret {namespace}/{name} ({field}) is not text"),
             )
         })
     }
 
     /// Certificate authorities, in PEM.
-    pub(super) async fn ca(
+    pub(super) async fn read_ca_certificates(
         &self,
         namespace: &str,
-        reference: &KindRef,
+        reference: &ConfigObjectRef,
         field: &str,
-    ) -> Result<String, Trouble> {
-        let KindRef { kind, name } = reference;
+    ) -> Result<String, ReconcileError> {
+        let ConfigObjectRef { kind, name } = reference;
         let pem = match kind {
-            SourceKind::Secret => self.text(namespace, name, field, CA_KEY).await?,
-            SourceKind::ConfigMap => {
-                let mut data = self.config_map(namespace, name, field).await?;
+            ConfigObjectKind::Secret => {
+                self.read_secret_text(namespace, name, field, CA_KEY)
+                    .await?
+            }
+            ConfigObjectKind::ConfigMap => {
+                let mut data = self.read_config_map(namespace, name, field).await?;
                 data.remove(CA_KEY)
-                    .ok_or_else(|| lacks("ConfigMap", namespace, name, field, CA_KEY))?
+                    .ok_or_else(|| missing_key_error("ConfigMap", namespace, name, field, CA_KEY))?
             }
         };
         match pem.len() {
-            size if size > MAX_CA => Err(Trouble::new(
+            size if size > MAX_CA => Err(ReconcileError::new(
                 Reason::InvalidSpec,
                 format!("{CA_KEY} of {field} has {size} bytes, the limit is {MAX_CA}"),
             )),
@@ -101,41 +104,43 @@ impl Secrets {
     }
 
     /// The data of a `ConfigMap`.
-    pub(super) async fn config_map(
+    pub(super) async fn read_config_map(
         &self,
         namespace: &str,
         name: &str,
         field: &str,
-    ) -> Result<BTreeMap<String, String>, Trouble> {
-        check_name(name, field)?;
+    ) -> Result<BTreeMap<String, String>, ReconcileError> {
+        check_object_name(name, field)?;
         let map = Api::<ConfigMap>::namespaced(self.client.clone(), namespace)
             .get_opt(name)
             .await?;
         map.map(|map| map.data.unwrap_or_default())
-            .ok_or_else(|| missing("ConfigMap", namespace, name, field))
+            .ok_or_else(|| missing_object_error("ConfigMap", namespace, name, field))
     }
 
-    async fn secret(
+    async fn read_secret(
         &self,
         namespace: &str,
         name: &str,
         field: &str,
-    ) -> Result<BTreeMap<String, ByteString>, Trouble> {
-        check_name(name, field)?;
+    ) -> Result<BTreeMap<String, ByteString>, ReconcileError> {
+        check_object_name(name, field)?;
         match Api::<Secret>::namespaced(self.client.clone(), namespace)
             .get_opt(name)
             .await
         {
             Ok(Some(secret)) => Ok(secret.data.unwrap_or_default()),
-            Ok(None) => Err(missing("Secret", namespace, name, field)),
-            Err(error) if is_forbidden(&error) => Err(self.denied(namespace, name, field)),
+            Ok(None) => Err(missing_object_error("Secret", namespace, name, field)),
+            Err(error) if is_forbidden(&error) => {
+                Err(self.access_denied_error(namespace, name, field))
+            }
             Err(error) => Err(error.into()),
         }
     }
 
-    fn denied(&self, namespace: &str, name: &str, field: &str) -> Trouble {
-        let grant = how_to_grant(namespace, &self.system_namespace);
-        Trouble::new(
+    fn access_denied_error(&self, namespace: &str, name: &str, field: &str) -> ReconcileError {
+        let grant = tenant_grant_command(namespace, &self.system_namespace);
+        ReconcileError::new(
             Reason::SecretAccessDenied,
             format!(
                 "packgate may not read Secret {namespace}/{name} ({field}). Let it: {grant}; or \
@@ -147,22 +152,22 @@ impl Secrets {
 
 /// A name goes into the path of a request as it is, so it must be one. The schema says so too; an
 /// object may be older than the schema.
-fn check_name(name: &str, field: &str) -> Result<(), Trouble> {
+fn check_object_name(name: &str, field: &str) -> Result<(), ReconcileError> {
     let inside = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
     let ends = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let is_name = name.starts_with(ends) && name.ends_with(ends) && name.chars().all(inside);
     if is_name {
         Ok(())
     } else {
-        Err(Trouble::new(
+        Err(ReconcileError::new(
             Reason::InvalidSpec,
-            format!("{field}.name: {name:?} is no name of an object; correct it"),
+            format!("{field}.name: {name:?} is not a valid object name; correct it"),
         ))
     }
 }
 
-fn missing(kind: &str, namespace: &str, name: &str, field: &str) -> Trouble {
-    Trouble::new(
+fn missing_object_error(kind: &str, namespace: &str, name: &str, field: &str) -> ReconcileError {
+    ReconcileError::new(
         Reason::SourceNotFound,
         format!(
             "{kind} {namespace}/{name} ({field}) does not exist; create it, or correct the name"
@@ -170,8 +175,14 @@ fn missing(kind: &str, namespace: &str, name: &str, field: &str) -> Trouble {
     )
 }
 
-fn lacks(kind: &str, namespace: &str, name: &str, field: &str, key: &str) -> Trouble {
-    Trouble::new(
+fn missing_key_error(
+    kind: &str,
+    namespace: &str,
+    name: &str,
+    field: &str,
+    key: &str,
+) -> ReconcileError {
+    ReconcileError::new(
         Reason::SourceNotFound,
         format!("{kind} {namespace}/{name} ({field}) has no key {key}; add it"),
     )
@@ -184,7 +195,7 @@ mod tests {
     #[test]
     fn a_name_cannot_change_what_is_asked() {
         for name in ["a", "push", "corp-ca", "team.a-1"] {
-            assert!(check_name(name, "f").is_ok(), "{name}");
+            assert!(check_object_name(name, "f").is_ok(), "{name}");
         }
         for name in [
             "",
@@ -199,7 +210,7 @@ mod tests {
             "a b",
             "a#",
         ] {
-            let Err(Trouble::Told(failure)) = check_name(name, "f") else {
+            let Err(ReconcileError::StatusFailure(failure)) = check_object_name(name, "f") else {
                 panic!("{name:?} is taken")
             };
             assert_eq!(failure.reason, Reason::InvalidSpec);

@@ -2,54 +2,59 @@
 
 use kube::{Api, ResourceExt};
 
-use super::{context::Context, reading::LockShare, step::tag, trouble::Trouble, verify};
+use super::{
+    context::ReconcileContext, reading::LockMemoryPermit, step::bundle_tag,
+    trouble::ReconcileError, verify,
+};
 use crate::{
-    api::packed_bundle::{KindRef, LockSource, PackedBundle, Packing, TagPolicy, ToSign},
+    api::packed_bundle::{
+        ConfigObjectRef, LockSource, PackedBundle, PackingRequest, SigningParty, TagPolicySpec,
+    },
     core::{
         class::Reason,
         job::{
-            BundleIdentity, Destination, INPUTS_VERSION, Inputs, Recorded, RunKey, Signing,
-            SigningMode, SourceOrigin,
+            INPUTS_VERSION, JobDestination, JobInputs, JobLockSource, JobRecordedLayer, JobRunKey,
+            JobSigning, JobSigningMode, PackedBundleIdentity,
         },
-        limits::Limits,
+        limits::InputLimits,
         lockfile::{CanonicalLock, Lockfile},
         reference::PinnedReference,
     },
-    service::context::read_file,
+    service::context,
 };
 
 /// A lock, and where it came from.
-pub(super) struct Resolved {
+pub(super) struct ResolvedLock {
     /// The lock.
     pub lock: Lockfile,
     /// Its canonical form.
     pub canonical: CanonicalLock,
     /// Where it came from.
-    pub origin: SourceOrigin,
+    pub origin: JobLockSource,
     /// Its share of the locks that are in memory.
-    _share: LockShare,
+    _share: LockMemoryPermit,
 }
 
 /// Reads the lock and checks that it can be packed here.
-pub(super) async fn resolve(
+pub(super) async fn resolve_lock(
     object: &PackedBundle,
-    packing: &Packing,
-    context: &Context,
-) -> Result<Resolved, Trouble> {
+    packing: &PackingRequest,
+    context: &ReconcileContext,
+) -> Result<ResolvedLock, ReconcileError> {
     let namespace = object.namespace().unwrap_or_default();
     let (bytes, origin) = match &packing.source {
         LockSource::Inline(_) => (
-            inline(object, context).await?.into_bytes(),
-            from(format!(
+            read_inline_lock(object, context).await?.into_bytes(),
+            kubernetes_origin(format!(
                 "k8s://{namespace}/packedbundles.packgate.dev/{}",
                 object.name_any()
             )),
         ),
         LockSource::ConfigMap { name, key } => {
-            let text = config_map(&namespace, name, key, context).await?;
+            let text = read_config_map_lock(&namespace, name, key, context).await?;
             (
                 text.into_bytes(),
-                from(format!("k8s://{namespace}/configmaps/{name}")),
+                kubernetes_origin(format!("k8s://{namespace}/configmaps/{name}")),
             )
         }
         LockSource::Context {
@@ -58,7 +63,7 @@ pub(super) async fn resolve(
             secret,
             verify,
         } => {
-            let bytes = context_file(
+            let bytes = read_lock_from_context(
                 &namespace,
                 reference,
                 path,
@@ -67,7 +72,7 @@ pub(super) async fn resolve(
                 context,
             )
             .await?;
-            let origin = SourceOrigin {
+            let origin = JobLockSource {
                 uri: format!("oci://{reference}"),
                 context: Some(reference.to_string()),
                 lock_path: Some(path.clone()),
@@ -75,22 +80,23 @@ pub(super) async fn resolve(
             (bytes, origin)
         }
     };
-    let share = context.reading.lock(bytes.len()).await;
-    let lock = Lockfile::parse(&bytes, &Limits::DEFAULT).map_err(|error| Trouble::of(&error))?;
+    let share = context.read_limiter.acquire_lock_permit(bytes.len()).await;
+    let lock = Lockfile::parse(&bytes, &InputLimits::DEFAULT)
+        .map_err(|error| ReconcileError::from_classified(&error))?;
     drop(bytes);
     packing
         .check_lock(&lock)
-        .map_err(|error| Trouble::of(&error))?;
-    Ok(Resolved {
-        canonical: lock.canonical(),
+        .map_err(|error| ReconcileError::from_classified(&error))?;
+    Ok(ResolvedLock {
+        canonical: lock.to_canonical(),
         lock,
         origin,
         _share: share,
     })
 }
 
-const fn from(uri: String) -> SourceOrigin {
-    SourceOrigin {
+const fn kubernetes_origin(uri: String) -> JobLockSource {
+    JobLockSource {
         uri,
         context: None,
         lock_path: None,
@@ -99,16 +105,19 @@ const fn from(uri: String) -> SourceOrigin {
 
 /// The lock that stands in the object now. One that was changed meanwhile is looked at again from
 /// the beginning.
-async fn inline(object: &PackedBundle, context: &Context) -> Result<String, Trouble> {
+async fn read_inline_lock(
+    object: &PackedBundle,
+    context: &ReconcileContext,
+) -> Result<String, ReconcileError> {
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     let api = Api::<PackedBundle>::namespaced(context.client.clone(), &namespace);
-    let _whole = context.reading.object().await;
+    let _whole = context.read_limiter.acquire_object_permit().await;
     let now = api.get_opt(&name).await?.filter(|now| {
         (now.uid(), now.metadata.generation) == (object.uid(), object.metadata.generation)
     });
     let text = now.and_then(|now| now.spec.source.inline);
     text.ok_or_else(|| {
-        Trouble::new(
+        ReconcileError::new(
             Reason::SourceNotFound,
             format!(
                 "PackedBundle {namespace}/{name} was changed while it was read; it is read again"
@@ -117,18 +126,18 @@ async fn inline(object: &PackedBundle, context: &Context) -> Result<String, Trou
     })
 }
 
-async fn config_map(
+async fn read_config_map_lock(
     namespace: &str,
     name: &str,
     key: &str,
-    context: &Context,
-) -> Result<String, Trouble> {
+    context: &ReconcileContext,
+) -> Result<String, ReconcileError> {
     let mut data = context
         .secrets
-        .config_map(namespace, name, "spec.source.configMapRef")
+        .read_config_map(namespace, name, "spec.source.configMapRef")
         .await?;
     data.remove(key).ok_or_else(|| {
-        Trouble::new(
+        ReconcileError::new(
             Reason::SourceNotFound,
             format!(
                 "ConfigMap {namespace}/{name} has no key {key}; add it, or correct \
@@ -138,32 +147,33 @@ async fn config_map(
     })
 }
 
-async fn context_file(
+async fn read_lock_from_context(
     namespace: &str,
     reference: &PinnedReference,
     path: &str,
     secret: Option<&str>,
     is_judged: bool,
-    context: &Context,
-) -> Result<Vec<u8>, Trouble> {
+    context: &ReconcileContext,
+) -> Result<Vec<u8>, ReconcileError> {
     let docker_config = match secret {
         Some(name) => Some(
             context
                 .secrets
-                .docker_config(namespace, name, "spec.source.ociRef.secretRef")
+                .read_docker_config(namespace, name, "spec.source.ociRef.secretRef")
                 .await?,
         ),
         None => None,
     };
     if is_judged {
-        verify::context_artifact(namespace, reference, docker_config.as_deref(), context).await?;
+        verify::verify_context_artifact(namespace, reference, docker_config.as_deref(), context)
+            .await?;
     }
     let source = context
         .registries
-        .open(reference.repository(), docker_config.as_deref())
-        .map_err(|error| Trouble::of(&error))?;
-    let limits = Limits::DEFAULT;
-    let bytes = read_file(
+        .open_repository(reference.repository(), docker_config.as_deref())
+        .map_err(|error| ReconcileError::from_classified(&error))?;
+    let limits = InputLimits::DEFAULT;
+    let bytes = context::read_context_file(
         &*source,
         &reference.digest(),
         path,
@@ -171,41 +181,41 @@ async fn context_file(
         &limits,
     )
     .await
-    .map_err(|error| Trouble::of(&error))?;
+    .map_err(|error| ReconcileError::from_classified(&error))?;
     Ok(bytes.to_vec())
 }
 
 /// Everything that the run depends on beside the lock.
-pub(super) async fn inputs(
+pub(super) async fn build_run_inputs(
     object: &PackedBundle,
-    packing: &Packing,
-    resolved: &Resolved,
-    context: &Context,
-) -> Result<Inputs, Trouble> {
+    packing: &PackingRequest,
+    resolved: &ResolvedLock,
+    context: &ReconcileContext,
+) -> Result<JobInputs, ReconcileError> {
     let namespace = object.namespace().unwrap_or_default();
     let uid = object.uid().unwrap_or_default();
     let generation = object.metadata.generation.unwrap_or_default();
     let lock_digest = resolved.canonical.digest;
     let signing = match &packing.signing {
-        ToSign::Platform => Signing {
-            mode: SigningMode::Platform,
-            builder_id: context.installation.platform_builder(&context.cluster),
+        SigningParty::Platform => JobSigning {
+            mode: JobSigningMode::Platform,
+            builder_id: context.installation.platform_builder(&context.cluster_uid),
         },
-        ToSign::Namespace(_) => Signing {
-            mode: SigningMode::Namespace,
+        SigningParty::Namespace(_) => JobSigning {
+            mode: JobSigningMode::Namespace,
             builder_id: context
                 .installation
-                .namespace_builder(&context.cluster, &namespace),
+                .namespace_builder(&context.cluster_uid, &namespace),
         },
-        ToSign::Nobody => Signing {
-            mode: SigningMode::None,
+        SigningParty::Unsigned => JobSigning {
+            mode: JobSigningMode::None,
             builder_id: String::new(),
         },
     };
-    Ok(Inputs {
+    Ok(JobInputs {
         v: INPUTS_VERSION,
-        run: RunKey::new(&uid, generation, &lock_digest),
-        cluster: context.cluster.clone(),
+        run: JobRunKey::new(&uid, generation, &lock_digest),
+        cluster: context.cluster_uid.clone(),
         started_on: context.clock.now(),
         source: resolved.origin.clone(),
         lock_digest,
@@ -214,25 +224,25 @@ pub(super) async fn inputs(
             .layers
             .iter()
             .cloned()
-            .map(Recorded::from)
+            .map(JobRecordedLayer::from)
             .collect(),
         output: packing.output.clone(),
-        destination: Destination {
+        destination: JobDestination {
             repository: packing.repository.to_string(),
-            tag: tag(packing, &lock_digest).map(|tag| tag.to_string()),
+            tag: bundle_tag(packing, &lock_digest).map(|tag| tag.to_string()),
             tag_policy: match packing.tag_policy {
-                TagPolicy::Immutable => crate::core::job::TagPolicy::Immutable,
-                TagPolicy::Mutable => crate::core::job::TagPolicy::Mutable,
+                TagPolicySpec::Immutable => crate::core::job::JobTagPolicy::Immutable,
+                TagPolicySpec::Mutable => crate::core::job::JobTagPolicy::Mutable,
             },
         },
         registries: context.job_registries.clone(),
         private_networks: context.installation.network.allowed_private_cidrs.clone(),
         registry_networks: context.installation.network.registry_private_cidrs.clone(),
-        fetch_ca: fetch_ca(&namespace, packing.fetch_ca.as_ref(), context).await?,
+        fetch_ca: read_fetch_ca(&namespace, packing.fetch_ca.as_ref(), context).await?,
         signing,
         sbom: packing.sbom,
-        packer: context.setup.packer.clone(),
-        bundle: BundleIdentity {
+        packer: context.run_settings.packer.clone(),
+        bundle: PackedBundleIdentity {
             namespace,
             name: object.name_any(),
             uid,
@@ -241,16 +251,16 @@ pub(super) async fn inputs(
     })
 }
 
-async fn fetch_ca(
+async fn read_fetch_ca(
     namespace: &str,
-    reference: Option<&KindRef>,
-    context: &Context,
-) -> Result<Option<String>, Trouble> {
+    reference: Option<&ConfigObjectRef>,
+    context: &ReconcileContext,
+) -> Result<Option<String>, ReconcileError> {
     match reference {
         Some(reference) => Ok(Some(
             context
                 .secrets
-                .ca(namespace, reference, "spec.fetch.caRef")
+                .read_ca_certificates(namespace, reference, "spec.fetch.caRef")
                 .await?,
         )),
         None => Ok(None),

@@ -5,58 +5,65 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{
-    step::{Frozen, Phase},
-    verify::Good,
+    step::{FrozenLock, JobPhase},
+    verify::AcceptedBundle,
 };
 pub(super) use crate::api::condition::SUCCEEDED;
 use crate::{
     api::{
         condition::{
-            self, PACKING, READY, RECONCILING, SIGNING, STALLED, SUSPENDED, UNSIGNED, VERIFIED,
-            Wanted,
+            self, DesiredCondition, PACKING, READY, RECONCILING, SIGNING, STALLED, SUSPENDED,
+            UNSIGNED, VERIFIED,
         },
-        packed_bundle::{BundleStatus, HistoryEntry, LockStatus, MAX_HISTORY, PackedBundleStatus},
+        packed_bundle::{
+            BundleStatus, LockStatus, MAX_HISTORY, PackedBundleStatus, RunHistoryEntry,
+        },
     },
     core::{
         class::{Class, Reason},
         digest::Digest,
-        job::{Failure, RunKey},
+        job::{JobFailure, JobRunKey},
         pack::PACK_FORMAT,
     },
 };
 
 /// What happened to an object.
 #[derive(Clone, Debug)]
-pub(super) enum News {
+pub(super) enum StatusUpdate {
     /// Its owner wants it left alone.
     Suspended,
     /// A Job is at work.
-    Working(Phase, Option<String>),
+    JobRunning(JobPhase, Option<String>),
     /// The bundle is there and good.
-    Good(Box<Good>),
+    Accepted(Box<AcceptedBundle>),
     /// Something failed.
-    Failed(Failure),
+    Failed(JobFailure),
 }
 
 /// The status that follows.
-pub(super) fn after(
+pub(super) fn with_update(
     old: &PackedBundleStatus,
-    news: &News,
+    news: &StatusUpdate,
     generation: i64,
     now: Timestamp,
 ) -> PackedBundleStatus {
     let mut status = old.clone();
     status.observed_generation = Some(generation);
-    if let News::Good(good) = news {
-        status.bundle = Some(bundle(good));
+    if let StatusUpdate::Accepted(good) = news {
+        status.bundle = Some(bundle_status(good));
         status.evidence.clone_from(&good.evidence);
     }
-    status.conditions = condition::merge(&old.conditions, &wanted(old, news), generation, now);
+    status.conditions = condition::merge_conditions(
+        &old.conditions,
+        &desired_conditions(old, news),
+        generation,
+        now,
+    );
     status
 }
 
 /// Notes which lock is packed now.
-pub(super) fn resolved(old: &PackedBundleStatus, lock: LockStatus) -> PackedBundleStatus {
+pub(super) fn with_resolved_lock(old: &PackedBundleStatus, lock: LockStatus) -> PackedBundleStatus {
     PackedBundleStatus {
         lock: Some(lock),
         ..old.clone()
@@ -64,7 +71,10 @@ pub(super) fn resolved(old: &PackedBundleStatus, lock: LockStatus) -> PackedBund
 }
 
 /// Notes that a request was handled.
-pub(super) fn handled(old: &PackedBundleStatus, requested: Option<String>) -> PackedBundleStatus {
+pub(super) fn with_handled_request(
+    old: &PackedBundleStatus,
+    requested: Option<String>,
+) -> PackedBundleStatus {
     let handled = requested.or_else(|| old.last_handled_reconcile_at.clone());
     PackedBundleStatus {
         last_handled_reconcile_at: handled,
@@ -73,14 +83,14 @@ pub(super) fn handled(old: &PackedBundleStatus, requested: Option<String>) -> Pa
 }
 
 /// Notes how a run ended. The same end is noted once.
-pub(super) fn ended(
+pub(super) fn with_run_result(
     old: &PackedBundleStatus,
-    frozen: &Frozen,
+    frozen: &FrozenLock,
     digest: Option<Digest>,
     reason: &str,
     at: Timestamp,
 ) -> PackedBundleStatus {
-    let entry = HistoryEntry {
+    let entry = RunHistoryEntry {
         run: frozen.run.to_string(),
         digest: digest.map(|digest| digest.to_string()),
         lock_digest: frozen.lock.to_string(),
@@ -89,7 +99,7 @@ pub(super) fn ended(
         reason: reason.to_owned(),
     };
     let mut status = old.clone();
-    let of_run = |known: &&HistoryEntry| known.run == entry.run;
+    let of_run = |known: &&RunHistoryEntry| known.run == entry.run;
     let newest = status.history.iter().position(|known| of_run(&known));
     if let Some(wrong) = newest.filter(|newest| is_corrected(&status.history[*newest], &entry)) {
         status.history[wrong] = entry;
@@ -114,7 +124,7 @@ pub(super) fn ended(
 }
 
 /// Forgets that a run ended well, because it begins again.
-pub(super) fn begun_again(old: &PackedBundleStatus, run: &RunKey) -> PackedBundleStatus {
+pub(super) fn with_run_restarted(old: &PackedBundleStatus, run: &JobRunKey) -> PackedBundleStatus {
     let mut status = old.clone();
     status
         .history
@@ -123,7 +133,7 @@ pub(super) fn begun_again(old: &PackedBundleStatus, run: &RunKey) -> PackedBundl
 }
 
 /// The JSON merge patch that makes `wanted` of `found`, whoever wrote that.
-pub(super) fn overwriting(found: &Value, wanted: &Value) -> Value {
+pub(super) fn overwrite_patch(found: &Value, wanted: &Value) -> Value {
     let (Value::Object(found), Value::Object(wanted)) = (found, wanted) else {
         return wanted.clone();
     };
@@ -132,7 +142,7 @@ pub(super) fn overwriting(found: &Value, wanted: &Value) -> Value {
     patch.extend(wanted.iter().map(|(key, value)| {
         (
             key.clone(),
-            overwriting(found.get(key).unwrap_or(&Value::Null), value),
+            overwrite_patch(found.get(key).unwrap_or(&Value::Null), value),
         )
     }));
     Value::Object(patch)
@@ -140,17 +150,17 @@ pub(super) fn overwriting(found: &Value, wanted: &Value) -> Value {
 
 /// Does `known` claim another bundle than the run gave? Runs give one, so it was not the controller
 /// that wrote it.
-fn is_corrected(known: &HistoryEntry, entry: &HistoryEntry) -> bool {
+fn is_corrected(known: &RunHistoryEntry, entry: &RunHistoryEntry) -> bool {
     known.reason == SUCCEEDED && entry.reason == SUCCEEDED && known.digest != entry.digest
 }
 
 /// A number as Kubernetes has them.
-pub(crate) fn whole(number: impl TryInto<i64>) -> i64 {
+pub(crate) fn saturating_i64(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }
 
-fn bundle(good: &Good) -> BundleStatus {
-    let Good {
+fn bundle_status(good: &AcceptedBundle) -> BundleStatus {
+    let AcceptedBundle {
         reference,
         tag,
         size,
@@ -164,28 +174,30 @@ fn bundle(good: &Good) -> BundleStatus {
         reference: named,
         digest: reference.digest().to_string(),
         tag: tag.as_ref().map(ToString::to_string),
-        size: size.map(|size| whole(size.bytes)),
-        layers: size.map(|size| whole(size.layers)),
+        size: size.map(|size| saturating_i64(size.bytes)),
+        layers: size.map(|size| saturating_i64(size.layers)),
         pack_format: size.map(|_| PACK_FORMAT.to_owned()),
     }
 }
 
-fn wanted(old: &PackedBundleStatus, news: &News) -> Vec<Wanted> {
+fn desired_conditions(old: &PackedBundleStatus, news: &StatusUpdate) -> Vec<DesiredCondition> {
     match news {
-        News::Suspended => suspended(old),
-        News::Working(phase, trouble) => working(*phase, trouble.as_deref()),
-        News::Good(good) => good_news(good),
-        News::Failed(failure) => failed(old, failure),
+        StatusUpdate::Suspended => suspended_conditions(old),
+        StatusUpdate::JobRunning(phase, trouble) => {
+            job_running_conditions(*phase, trouble.as_deref())
+        }
+        StatusUpdate::Accepted(good) => accepted_conditions(good),
+        StatusUpdate::Failed(failure) => failed_conditions(old, failure),
     }
 }
 
-fn of(
+fn desired_condition(
     type_: &'static str,
     status: bool,
     reason: impl Into<String>,
     message: impl Into<String>,
-) -> Wanted {
-    Wanted {
+) -> DesiredCondition {
+    DesiredCondition {
         type_,
         status,
         reason: reason.into(),
@@ -194,27 +206,27 @@ fn of(
 }
 
 /// What is known stays known.
-fn suspended(old: &PackedBundleStatus) -> Vec<Wanted> {
-    let known = kept(old, &[READY, VERIFIED]);
+fn suspended_conditions(old: &PackedBundleStatus) -> Vec<DesiredCondition> {
+    let known = existing_conditions(old, &[READY, VERIFIED]);
     if known.is_empty() {
-        vec![of(
+        vec![desired_condition(
             READY,
             false,
             SUSPENDED,
-            "spec.suspend is true, nothing is done until it is false",
+            "spec.suspend is true, reconciliation is suspended until it is false",
         )]
     } else {
         known
     }
 }
 
-fn kept(old: &PackedBundleStatus, types: &[&'static str]) -> Vec<Wanted> {
+fn existing_conditions(old: &PackedBundleStatus, types: &[&'static str]) -> Vec<DesiredCondition> {
     let find = |type_: &&'static str| {
         let condition = old
             .conditions
             .iter()
             .find(|condition| condition.type_ == **type_)?;
-        Some(of(
+        Some(desired_condition(
             type_,
             condition.status == "True",
             condition.reason.clone(),
@@ -224,42 +236,42 @@ fn kept(old: &PackedBundleStatus, types: &[&'static str]) -> Vec<Wanted> {
     types.iter().filter_map(find).collect()
 }
 
-fn working(phase: Phase, trouble: Option<&str>) -> Vec<Wanted> {
+fn job_running_conditions(phase: JobPhase, trouble: Option<&str>) -> Vec<DesiredCondition> {
     let (reason, what) = match phase {
-        Phase::Packing => (PACKING, "the pack Job is at work"),
-        Phase::Signing => (SIGNING, "the sign Job is at work"),
+        JobPhase::Packing => (PACKING, "the pack Job is running"),
+        JobPhase::Signing => (SIGNING, "the sign Job is running"),
     };
     let message = trouble.unwrap_or(what);
     vec![
-        of(READY, false, reason, message),
-        of(RECONCILING, true, reason, message),
+        desired_condition(READY, false, reason, message),
+        desired_condition(RECONCILING, true, reason, message),
     ]
 }
 
-fn good_news(good: &Good) -> Vec<Wanted> {
-    let message = good.words();
+fn accepted_conditions(good: &AcceptedBundle) -> Vec<DesiredCondition> {
+    let message = good.status_message();
     if let Some(unsigned) = &good.unsigned {
         return vec![
-            of(READY, true, UNSIGNED, message.clone()),
-            of(VERIFIED, false, unsigned.reason().as_str(), message),
+            desired_condition(READY, true, UNSIGNED, message.clone()),
+            desired_condition(VERIFIED, false, unsigned.reason().as_str(), message),
         ];
     }
     vec![
-        of(READY, true, SUCCEEDED, message.clone()),
-        of(VERIFIED, true, SUCCEEDED, message),
+        desired_condition(READY, true, SUCCEEDED, message.clone()),
+        desired_condition(VERIFIED, true, SUCCEEDED, message),
     ]
 }
 
-fn failed(old: &PackedBundleStatus, failure: &Failure) -> Vec<Wanted> {
-    let Failure { reason, message } = failure;
-    let tell = |type_, status| of(type_, status, reason.as_str(), message);
+fn failed_conditions(old: &PackedBundleStatus, failure: &JobFailure) -> Vec<DesiredCondition> {
+    let JobFailure { reason, message } = failure;
+    let tell = |type_, status| desired_condition(type_, status, reason.as_str(), message);
     let stalled = || vec![tell(READY, false), tell(STALLED, true)];
     match (failure.class(), reason) {
         // Somebody must make it, so it will not pass by itself.
         (_, Reason::SourceNotFound | Reason::PodDenied | Reason::JobFailed)
         | (Class::Invalid | Class::Internal, _) => stalled(),
         (Class::Unavailable, _) if condition::is_true(&old.conditions, READY) => {
-            let mut wanted = kept(old, &[READY, VERIFIED]);
+            let mut wanted = existing_conditions(old, &[READY, VERIFIED]);
             wanted.push(tell(RECONCILING, true));
             wanted
         }

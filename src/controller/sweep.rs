@@ -18,37 +18,46 @@ use kube::{
 use serde::de::DeserializeOwned;
 
 use super::{
-    act::delete,
+    act::delete_if_exists,
     build::{BUNDLE_UID, MANAGED_BY, MANAGER, RUN},
-    context::Context,
-    trouble::Trouble,
+    context::ReconcileContext,
+    trouble::ReconcileError,
 };
 use crate::{
     api::{
         condition::SUCCEEDED,
-        packed_bundle::{HistoryEntry, Kept, PackedBundle},
+        packed_bundle::{HistoryLimits, PackedBundle, RunHistoryEntry},
     },
-    core::job::RunKey,
+    core::job::JobRunKey,
 };
 
 /// Removes children in the system namespace whose object is gone. `exists` knows the UIDs of those
 /// that are there.
-pub(super) async fn orphans(exists: &HashSet<String>, context: &Context) -> Result<(), Trouble> {
-    orphans_of::<Job>(exists, context).await?;
-    orphans_of::<ConfigMap>(exists, context).await?;
-    orphans_of::<Secret>(exists, context).await?;
-    context.memory.retain(|uid| exists.contains(uid));
+pub(super) async fn delete_orphans(
+    exists: &HashSet<String>,
+    context: &ReconcileContext,
+) -> Result<(), ReconcileError> {
+    delete_orphans_of_kind::<Job>(exists, context).await?;
+    delete_orphans_of_kind::<ConfigMap>(exists, context).await?;
+    delete_orphans_of_kind::<Secret>(exists, context).await?;
+    context.bundle_tracker.retain(|uid| exists.contains(uid));
     Ok(())
 }
 
-async fn orphans_of<K>(exists: &HashSet<String>, context: &Context) -> Result<(), Trouble>
+async fn delete_orphans_of_kind<K>(
+    exists: &HashSet<String>,
+    context: &ReconcileContext,
+) -> Result<(), ReconcileError>
 where
     K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
         + Clone
         + DeserializeOwned
         + std::fmt::Debug,
 {
-    let api = Api::<K>::namespaced(context.client.clone(), &context.setup.system_namespace);
+    let api = Api::<K>::namespaced(
+        context.client.clone(),
+        &context.run_settings.system_namespace,
+    );
     let ours = ListParams::default().labels(&format!("{MANAGED_BY}={MANAGER},{BUNDLE_UID}"));
     for child in api.list_metadata(&ours).await?.items {
         if child
@@ -56,7 +65,7 @@ where
             .get(BUNDLE_UID)
             .is_some_and(|uid| !exists.contains(uid))
         {
-            delete(&api, &child.name_any()).await?;
+            delete_if_exists(&api, &child.name_any()).await?;
         }
     }
     Ok(())
@@ -68,14 +77,14 @@ where
 /// Labels in the object's namespace are its tenant's to write. They decide about objects of that
 /// namespace only: in the system namespace nothing is removed but what is labelled there, which no
 /// tenant can do.
-pub(super) async fn old_runs(
+pub(super) async fn delete_old_runs(
     object: &PackedBundle,
-    current: &RunKey,
-    kept: Kept,
-    context: &Context,
-) -> Result<(), Trouble> {
+    current: &JobRunKey,
+    kept: HistoryLimits,
+    context: &ReconcileContext,
+) -> Result<(), ReconcileError> {
     let own = object.namespace().unwrap_or_default();
-    let system = context.setup.system_namespace.clone();
+    let system = context.run_settings.system_namespace.clone();
     let of_object = ListParams::default().labels(&format!(
         "{MANAGED_BY}={MANAGER},{BUNDLE_UID}={}",
         object.uid().unwrap_or_default()
@@ -102,12 +111,12 @@ pub(super) async fn old_runs(
         .status
         .as_ref()
         .map_or(&[][..], |status| &status.history);
-    let doomed = doomed(&jobs, history, &own_runs, current.as_str(), kept);
+    let doomed = select_runs_to_delete(&jobs, history, &own_runs, current.as_str(), kept);
     for run in &doomed & &own_runs {
-        remove_own(&run, &own, context).await?;
+        delete_tenant_objects(&run, &own, context).await?;
     }
     for run in &doomed & &system_runs {
-        remove_system(&run, &system, context).await?;
+        delete_system_objects(&run, &system, context).await?;
     }
     Ok(())
 }
@@ -119,17 +128,17 @@ fn runs_of(jobs: &[Job]) -> BTreeSet<String> {
 }
 
 /// Which of an object's runs are to go.
-fn doomed(
+fn select_runs_to_delete(
     jobs: &[Job],
-    history: &[HistoryEntry],
+    history: &[RunHistoryEntry],
     known: &BTreeSet<String>,
     current: &str,
-    kept: Kept,
+    kept: HistoryLimits,
 ) -> BTreeSet<String> {
     let mut succeeded = BTreeSet::new();
     let mut failed = BTreeSet::new();
     for run in known.iter().filter(|run| run.as_str() != current) {
-        match recorded(history, run).or_else(|| end(jobs, run)) {
+        match recorded_run_end(history, run).or_else(|| observed_run_end(jobs, run)) {
             Some((true, at)) => drop(succeeded.insert((at, run.clone()))),
             Some((false, at)) => drop(failed.insert((at, run.clone()))),
             None => (),
@@ -155,14 +164,14 @@ fn doomed(
 
 /// How and when a run ended, as the status remembers it: a run counts as ended before its Job is
 /// `Complete`.
-fn recorded(history: &[HistoryEntry], run: &str) -> Option<(bool, Timestamp)> {
+fn recorded_run_end(history: &[RunHistoryEntry], run: &str) -> Option<(bool, Timestamp)> {
     let entry = history.iter().find(|entry| entry.run == run)?;
     Some((entry.reason == SUCCEEDED, entry.finished.parse().ok()?))
 }
 
 /// How and when a run ended: with its sign Job's success, or with the failure of any of its Jobs.
 /// `None`: it did not, and never will.
-fn end(jobs: &[Job], run: &str) -> Option<(bool, Timestamp)> {
+fn observed_run_end(jobs: &[Job], run: &str) -> Option<(bool, Timestamp)> {
     let of_run: Vec<&Job> = jobs
         .iter()
         .filter(|job| job.labels().get(RUN).is_some_and(|of| of == run))
@@ -186,30 +195,38 @@ fn end(jobs: &[Job], run: &str) -> Option<(bool, Timestamp)> {
     failed.or(signed)
 }
 
-async fn remove_own(run: &str, own: &str, context: &Context) -> Result<(), Trouble> {
+async fn delete_tenant_objects(
+    run: &str,
+    own: &str,
+    context: &ReconcileContext,
+) -> Result<(), ReconcileError> {
     let (jobs, maps) = (
         Api::<Job>::namespaced(context.client.clone(), own),
         Api::<ConfigMap>::namespaced(context.client.clone(), own),
     );
-    delete(&jobs, &format!("packgate-{run}-pack")).await?;
-    delete(&jobs, &format!("packgate-{run}-sign")).await?;
-    delete(&maps, &format!("packgate-{run}-pack")).await
+    delete_if_exists(&jobs, &format!("packgate-{run}-pack")).await?;
+    delete_if_exists(&jobs, &format!("packgate-{run}-sign")).await?;
+    delete_if_exists(&maps, &format!("packgate-{run}-pack")).await
 }
 
-async fn remove_system(run: &str, system: &str, context: &Context) -> Result<(), Trouble> {
+async fn delete_system_objects(
+    run: &str,
+    system: &str,
+    context: &ReconcileContext,
+) -> Result<(), ReconcileError> {
     let sign = format!("packgate-{run}-sign");
-    delete(
+    delete_if_exists(
         &Api::<Job>::namespaced(context.client.clone(), system),
         &sign,
     )
     .await?;
-    delete(
+    delete_if_exists(
         &Api::<Secret>::namespaced(context.client.clone(), system),
         &sign,
     )
     .await?;
     // The snapshot last: while it is there, the run is found again.
-    delete(
+    delete_if_exists(
         &Api::<ConfigMap>::namespaced(context.client.clone(), system),
         &format!("packgate-{run}-lock"),
     )
@@ -257,9 +274,15 @@ mod tests {
             jobs.iter().map(|job| job.labels()[RUN].clone()).collect();
         known.insert("snapshot-only".into());
         let gone = |succeeded, failed| -> Vec<String> {
-            doomed(&jobs, &[], &known, "current", Kept { succeeded, failed })
-                .into_iter()
-                .collect()
+            select_runs_to_delete(
+                &jobs,
+                &[],
+                &known,
+                "current",
+                HistoryLimits { succeeded, failed },
+            )
+            .into_iter()
+            .collect()
         };
         assert_eq!(gone(1, 1), ["bad-1", "good-1", "replaced", "snapshot-only"]);
         assert_eq!(gone(3, 3), ["replaced", "snapshot-only"]);
@@ -283,16 +306,16 @@ mod tests {
             job("early", "sign", None),
         ];
         let known = BTreeSet::from(["early".to_owned()]);
-        let kept = Kept {
+        let kept = HistoryLimits {
             succeeded: 1,
             failed: 1,
         };
         assert_eq!(
-            doomed(&jobs, &[], &known, "current", kept),
+            select_runs_to_delete(&jobs, &[], &known, "current", kept),
             known,
             "nobody says that it ended"
         );
-        let entry = HistoryEntry {
+        let entry = RunHistoryEntry {
             run: "early".into(),
             digest: None,
             lock_digest: String::new(),
@@ -301,7 +324,7 @@ mod tests {
             reason: SUCCEEDED.into(),
         };
         assert_eq!(
-            doomed(&jobs, &[entry], &known, "current", kept),
+            select_runs_to_delete(&jobs, &[entry], &known, "current", kept),
             BTreeSet::new()
         );
     }

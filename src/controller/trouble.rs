@@ -4,37 +4,37 @@
 use kube::core::Status;
 
 use crate::core::{
-    class::{Classified, Reason},
-    job::Failure,
+    class::{ClassifiedError, Reason},
+    job::JobFailure,
 };
 
 /// Why a reconciliation did not come to its end.
 #[derive(Debug, thiserror::Error)]
-pub enum Trouble {
+pub enum ReconcileError {
     /// For the object's status.
     #[error("{}: {}", .0.reason, .0.message)]
-    Told(Failure),
+    StatusFailure(JobFailure),
     /// The API server failed, or changed its mind. Tried again soon, and not told in the status,
     /// which could not be written either.
     #[error("the API server: {0}")]
     Api(#[source] Box<kube::Error>),
 }
 
-impl From<kube::Error> for Trouble {
+impl From<kube::Error> for ReconcileError {
     fn from(error: kube::Error) -> Self {
         Self::Api(Box::new(error))
     }
 }
 
-impl Trouble {
+impl ReconcileError {
     /// For the status, from an error that knows its reason.
-    pub fn of(error: &dyn Classified) -> Self {
-        Self::Told(Failure::of(error))
+    pub fn from_classified(error: &dyn ClassifiedError) -> Self {
+        Self::StatusFailure(JobFailure::from_error(error))
     }
 
     /// For the status.
     pub fn new(reason: Reason, message: impl AsRef<str>) -> Self {
-        Self::Told(Failure::new(reason, message.as_ref()))
+        Self::StatusFailure(JobFailure::new(reason, message.as_ref()))
     }
 }
 

@@ -23,137 +23,146 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     build::MANAGER,
-    context::Context,
+    context::ReconcileContext,
     policies,
-    trouble::{Trouble, is_not_found},
+    trouble::{ReconcileError, is_not_found},
     trust,
-    webhook::{InForce, Policies},
+    webhook::{PolicyEnforcementState, WatchedPolicyStores},
 };
 use crate::{
     api::{
         bundle_policy::{BundlePolicy, ClusterBundlePolicy, PolicyObject},
-        condition::{self, ENFORCED, PENDING, READY, SUCCEEDED, Wanted},
+        condition::{self, DesiredCondition, ENFORCED, PENDING, READY, SUCCEEDED},
         trust_root::TrustRoot,
     },
-    core::{class::Reason, job::Failure},
+    core::{class::Reason, job::JobFailure},
 };
 
 /// What an object names may change without it, so it is looked at again after this time.
-const LOOK_AGAIN: Duration = Duration::from_mins(5);
-const AFTER_ERROR: Duration = Duration::from_secs(10);
+const RECHECK_INTERVAL: Duration = Duration::from_mins(5);
+const ERROR_RETRY_DELAY: Duration = Duration::from_secs(10);
 
 /// A kind that can be usable or not.
-trait Usable:
+trait ReadinessCheckedResource:
     Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static
 {
     /// What is known of it, or why it cannot be used.
-    fn check(&self, context: &Context) -> impl Future<Output = Result<Checked, Trouble>> + Send;
+    fn check_readiness(
+        &self,
+        context: &ReconcileContext,
+    ) -> impl Future<Output = Result<ReadinessResult, ReconcileError>> + Send;
 
     /// The status as it is stored.
-    fn status(&self) -> Value;
+    fn stored_status(&self) -> Value;
 
     /// The condition `Enforced`, of a kind that the webhook carries.
-    fn enforced(&self, _: &[Condition], _: &Context) -> Option<Wanted> {
+    fn enforced_condition(
+        &self,
+        _: &[Condition],
+        _: &ReconcileContext,
+    ) -> Option<DesiredCondition> {
         None
     }
 
     /// The conditions as they are stored.
-    fn conditions(&self) -> Vec<Condition> {
-        serde_json::from_value(self.status()["conditions"].clone()).unwrap_or_default()
+    fn stored_conditions(&self) -> Vec<Condition> {
+        serde_json::from_value(self.stored_status()["conditions"].clone()).unwrap_or_default()
     }
 }
 
 /// What is known of an object.
 #[derive(Debug)]
-pub(super) struct Checked {
+pub(super) struct ReadinessResult {
     /// Fields of the status beside the conditions.
     pub fields: Value,
     /// Why it cannot be used, if so.
-    pub failure: Option<Failure>,
+    pub failure: Option<JobFailure>,
     /// What is told of it otherwise.
     pub message: String,
     /// When it is looked at again.
     pub again: Duration,
 }
 
-impl Checked {
+impl ReadinessResult {
     /// It can be used.
-    pub(super) fn good(fields: Value) -> Self {
+    pub(super) fn with_fields(fields: Value) -> Self {
         Self {
             fields,
             failure: None,
-            message: "it can be used".to_owned(),
-            again: LOOK_AGAIN,
+            message: "it is valid and ready for use".to_owned(),
+            again: RECHECK_INTERVAL,
         }
     }
 
     /// It cannot.
-    pub(super) fn bad(fields: Value, failure: Failure) -> Self {
+    pub(super) fn with_failure(fields: Value, failure: JobFailure) -> Self {
         // What is too much together changes with objects that are not looked at here.
         let again = if failure.reason == Reason::LimitExceeded {
-            AFTER_ERROR
+            ERROR_RETRY_DELAY
         } else {
-            LOOK_AGAIN
+            RECHECK_INTERVAL
         };
         Self {
             failure: Some(failure),
             again,
-            ..Self::good(fields)
+            ..Self::with_fields(fields)
         }
     }
 
-    fn ready(&self) -> Wanted {
+    fn ready_condition(&self) -> DesiredCondition {
         match &self.failure {
-            None => ready(true, SUCCEEDED, &self.message),
-            Some(failure) => ready(false, failure.reason.as_str(), &failure.message),
+            None => build_ready_condition(true, SUCCEEDED, &self.message),
+            Some(failure) => {
+                build_ready_condition(false, failure.reason.as_str(), &failure.message)
+            }
         }
     }
 }
 
 /// The checks of all kinds.
-pub(super) struct Checks {
-    cluster: Check<ClusterBundlePolicy>,
-    namespaced: Check<BundlePolicy>,
-    roots: Check<TrustRoot>,
+pub(super) struct ReadinessControllers {
+    cluster: ReadinessController<ClusterBundlePolicy>,
+    namespaced: ReadinessController<BundlePolicy>,
+    roots: ReadinessController<TrustRoot>,
 }
 
-type Check<K> = Controller<DeserializeGuard<K>>;
+type ReadinessController<K> = Controller<DeserializeGuard<K>>;
 
-impl Checks {
+impl ReadinessControllers {
     /// Watches them.
     pub(super) fn new(client: &Client) -> Self {
         Self {
-            cluster: check(client),
-            namespaced: check(client),
-            roots: check(client),
+            cluster: new_controller(client),
+            namespaced: new_controller(client),
+            roots: new_controller(client),
         }
     }
 
     /// Every policy that is watched.
-    pub(super) fn policies(&self) -> Policies {
-        Policies {
+    pub(super) fn policy_stores(&self) -> WatchedPolicyStores {
+        WatchedPolicyStores {
             cluster: self.cluster.store(),
             namespaced: self.namespaced.store(),
         }
     }
 
     /// Every trust root that is watched.
-    pub(super) fn roots(&self) -> Store<DeserializeGuard<TrustRoot>> {
+    pub(super) fn trust_root_store(&self) -> Store<DeserializeGuard<TrustRoot>> {
         self.roots.store()
     }
 
     /// Checks them until `stop`.
-    pub(super) async fn run(self, context: &Arc<Context>, stop: &CancellationToken) {
+    pub(super) async fn run_all(self, context: &Arc<ReconcileContext>, stop: &CancellationToken) {
         join3(
-            run(self.cluster, context, stop),
-            run(self.namespaced, context, stop),
-            run(self.roots, context, stop),
+            run_controller(self.cluster, context, stop),
+            run_controller(self.namespaced, context, stop),
+            run_controller(self.roots, context, stop),
         )
         .await;
     }
 }
 
-fn check<K: Usable>(client: &Client) -> Check<K> {
+fn new_controller<K: ReadinessCheckedResource>(client: &Client) -> ReadinessController<K> {
     let config = controller::Config::default()
         .concurrency(2)
         .debounce(Duration::from_millis(50));
@@ -164,16 +173,20 @@ fn check<K: Usable>(client: &Client) -> Check<K> {
     .with_config(config)
 }
 
-async fn run<K: Usable>(controller: Check<K>, context: &Arc<Context>, stop: &CancellationToken) {
+async fn run_controller<K: ReadinessCheckedResource>(
+    controller: ReadinessController<K>,
+    context: &Arc<ReconcileContext>,
+    stop: &CancellationToken,
+) {
     let carried = WatchStream::from_changes(context.enforcement.subscribe()).map(|_| ());
     controller
         .reconcile_all_on(carried)
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(
-            |guarded, context| async move { tell(&guarded, &context).await },
+            |guarded, context| async move { update_status(&guarded, &context).await },
             |_, error, _| {
-                tracing::warn!(%error, kind = %K::kind(&()), "tried again soon");
-                Action::requeue(AFTER_ERROR)
+                tracing::warn!(%error, kind = %K::kind(&()), "readiness check failed; retrying soon");
+                Action::requeue(ERROR_RETRY_DELAY)
             },
             Arc::clone(context),
         )
@@ -181,40 +194,42 @@ async fn run<K: Usable>(controller: Check<K>, context: &Arc<Context>, stop: &Can
         .await;
 }
 
-async fn tell<K: Usable>(
+async fn update_status<K: ReadinessCheckedResource>(
     guarded: &DeserializeGuard<K>,
-    context: &Context,
-) -> Result<Action, Trouble> {
+    context: &ReconcileContext,
+) -> Result<Action, ReconcileError> {
     let Ok(object) = &guarded.0 else {
         return Ok(Action::await_change());
     };
-    let checked = match object.check(context).await {
+    let checked = match object.check_readiness(context).await {
         Ok(checked) => checked,
-        Err(Trouble::Told(failure)) => Checked::bad(json!({}), failure),
+        Err(ReconcileError::StatusFailure(failure)) => {
+            ReadinessResult::with_failure(json!({}), failure)
+        }
         Err(error) => return Err(error),
     };
-    let (wanted, again, mut status) = (checked.ready(), checked.again, checked.fields);
+    let (wanted, again, mut status) = (checked.ready_condition(), checked.again, checked.fields);
     let generation = object.meta().generation.unwrap_or_default();
     status["observedGeneration"] = generation.into();
-    let old = object.conditions();
-    let wanted: Vec<Wanted> = [Some(wanted), object.enforced(&old, context)]
+    let old = object.stored_conditions();
+    let wanted: Vec<DesiredCondition> = [Some(wanted), object.enforced_condition(&old, context)]
         .into_iter()
         .flatten()
         .collect();
-    status["conditions"] = json!(condition::merge(
+    status["conditions"] = json!(condition::merge_conditions(
         &old,
         &wanted,
         generation,
         context.clock.now()
     ));
-    if object.status() != status {
-        write::<K>(object, &status, context).await?;
+    if object.stored_status() != status {
+        apply_status::<K>(object, &status, context).await?;
     }
     Ok(Action::requeue(again))
 }
 
-fn ready(status: bool, reason: &str, message: &str) -> Wanted {
-    Wanted {
+fn build_ready_condition(status: bool, reason: &str, message: &str) -> DesiredCondition {
+    DesiredCondition {
         type_: READY,
         status,
         reason: reason.to_owned(),
@@ -222,7 +237,11 @@ fn ready(status: bool, reason: &str, message: &str) -> Wanted {
     }
 }
 
-async fn write<K: Usable>(object: &K, status: &Value, context: &Context) -> Result<(), Trouble> {
+async fn apply_status<K: ReadinessCheckedResource>(
+    object: &K,
+    status: &Value,
+    context: &ReconcileContext,
+) -> Result<(), ReconcileError> {
     let patch = json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
@@ -237,7 +256,8 @@ async fn write<K: Usable>(object: &K, status: &Value, context: &Context) -> Resu
         &parameters,
         &Patch::Apply(&patch),
     );
-    let request = request.map_err(|error| Trouble::new(Reason::Internal, error.to_string()))?;
+    let request =
+        request.map_err(|error| ReconcileError::new(Reason::Internal, error.to_string()))?;
     match context.client.request::<Value>(request).await {
         Ok(_) => Ok(()),
         Err(error) if is_not_found(&error) => Ok(()),
@@ -246,10 +266,14 @@ async fn write<K: Usable>(object: &K, status: &Value, context: &Context) -> Resu
 }
 
 /// Does the webhook carry this generation?
-fn in_force(metadata: &ObjectMeta, old: &[Condition], context: &Context) -> Option<Wanted> {
+fn build_enforced_condition(
+    metadata: &ObjectMeta,
+    old: &[Condition],
+    context: &ReconcileContext,
+) -> Option<DesiredCondition> {
     let generation = metadata.generation.unwrap_or_default();
     let enforced = |status, reason: &str, message: String| {
-        Some(Wanted {
+        Some(DesiredCondition {
             type_: ENFORCED,
             status,
             reason: reason.to_owned(),
@@ -259,71 +283,88 @@ fn in_force(metadata: &ObjectMeta, old: &[Condition], context: &Context) -> Opti
     let known = context
         .enforcement
         .borrow()
-        .of(metadata.uid.as_deref().unwrap_or_default(), generation);
+        .state_of_policy(metadata.uid.as_deref().unwrap_or_default(), generation);
     match known {
-        InForce::Yes => enforced(
+        PolicyEnforcementState::Enforced => enforced(
             true,
             SUCCEEDED,
-            "every replica of the webhook carries it".to_owned(),
+            "every replica of the webhook has loaded it".to_owned(),
         ),
-        InForce::NotYet(why) => enforced(false, PENDING, why),
-        InForce::Unknown => {
+        PolicyEnforcementState::Pending(why) => enforced(false, PENDING, why),
+        PolicyEnforcementState::Unknown => {
             let said = old.iter().find(|said| {
                 said.type_ == ENFORCED && said.observed_generation == Some(generation)
             });
             said.map_or_else(
-                || enforced(false, PENDING, "not known yet".to_owned()),
+                || enforced(false, PENDING, "enforcement is not known yet".to_owned()),
                 |said| enforced(said.status == "True", &said.reason, said.message.clone()),
             )
         }
     }
 }
 
-fn stored(status: &impl serde::Serialize) -> Value {
+fn status_as_json(status: &impl serde::Serialize) -> Value {
     serde_json::to_value(status)
         .ok()
         .filter(|status| !status.is_null())
         .unwrap_or_else(|| json!({}))
 }
 
-impl Usable for ClusterBundlePolicy {
-    async fn check(&self, context: &Context) -> Result<Checked, Trouble> {
-        policies::check(PolicyObject::Cluster(Arc::new(self.clone())), context)
+impl ReadinessCheckedResource for ClusterBundlePolicy {
+    async fn check_readiness(
+        &self,
+        context: &ReconcileContext,
+    ) -> Result<ReadinessResult, ReconcileError> {
+        policies::check_policy(PolicyObject::Cluster(Arc::new(self.clone())), context)
             .await
-            .map(|()| Checked::good(json!({})))
+            .map(|()| ReadinessResult::with_fields(json!({})))
     }
 
-    fn status(&self) -> Value {
-        stored(&self.status)
+    fn stored_status(&self) -> Value {
+        status_as_json(&self.status)
     }
 
-    fn enforced(&self, old: &[Condition], context: &Context) -> Option<Wanted> {
-        in_force(self.meta(), old, context)
+    fn enforced_condition(
+        &self,
+        old: &[Condition],
+        context: &ReconcileContext,
+    ) -> Option<DesiredCondition> {
+        build_enforced_condition(self.meta(), old, context)
     }
 }
 
-impl Usable for BundlePolicy {
-    async fn check(&self, context: &Context) -> Result<Checked, Trouble> {
-        policies::check(PolicyObject::Namespaced(Arc::new(self.clone())), context)
+impl ReadinessCheckedResource for BundlePolicy {
+    async fn check_readiness(
+        &self,
+        context: &ReconcileContext,
+    ) -> Result<ReadinessResult, ReconcileError> {
+        policies::check_policy(PolicyObject::Namespaced(Arc::new(self.clone())), context)
             .await
-            .map(|()| Checked::good(json!({})))
+            .map(|()| ReadinessResult::with_fields(json!({})))
     }
 
-    fn status(&self) -> Value {
-        stored(&self.status)
+    fn stored_status(&self) -> Value {
+        status_as_json(&self.status)
     }
 
-    fn enforced(&self, old: &[Condition], context: &Context) -> Option<Wanted> {
-        in_force(self.meta(), old, context)
+    fn enforced_condition(
+        &self,
+        old: &[Condition],
+        context: &ReconcileContext,
+    ) -> Option<DesiredCondition> {
+        build_enforced_condition(self.meta(), old, context)
     }
 }
 
-impl Usable for TrustRoot {
-    async fn check(&self, context: &Context) -> Result<Checked, Trouble> {
-        trust::check(self, context).await
+impl ReadinessCheckedResource for TrustRoot {
+    async fn check_readiness(
+        &self,
+        context: &ReconcileContext,
+    ) -> Result<ReadinessResult, ReconcileError> {
+        trust::check_trust_root(self, context).await
     }
 
-    fn status(&self) -> Value {
-        stored(&self.status)
+    fn stored_status(&self) -> Value {
+        status_as_json(&self.status)
     }
 }

@@ -3,29 +3,33 @@
 
 use std::time::Duration;
 
-use super::{context::Context, platform_key, policies, sigstore, trouble::Trouble};
+use super::{context::ReconcileContext, platform_key, policies, sigstore, trouble::ReconcileError};
 use crate::{
     api::{
         installation::NoMatchAction,
-        packed_bundle::{Adoption, EvidenceStatus, Packing, TenantIdentity, TenantSigner, ToSign},
+        packed_bundle::{
+            BundleAdoption, EvidenceStatus, PackingRequest, SigningParty, TenantSigner,
+            TenantSigningIdentity,
+        },
     },
     core::{
         class::Reason,
         digest::Digest,
         intoto::COSIGN_SIGN,
-        job::Failure,
-        limits::Limits,
+        job::JobFailure,
+        limits::InputLimits,
         policy::{
-            AdHoc, Admitted, Authority, ClaimsRule, Decision, Denials, Means, Mode, NameMatch,
-            Policy, PolicyIdentity, Verdict,
+            AdHocPolicyOptions, AdmissionProof, AdmissionVerdict, AuthorityKind, ClaimsRule,
+            Denials, EnforcementMode, Policy, PolicyAuthority, PolicyDecision, PolicyIdentity,
+            SubjectMatcher,
         },
-        reference::{PinnedReference, Tag},
-        sbom::Sbom,
-        verify::{Signer, VerificationKey},
+        reference::{ImageTag, PinnedReference},
+        sbom::SbomDocument,
+        verify::{SignerIdentity, VerificationKey},
     },
     service::{
-        standing::{Asked, Size, Standing, look},
-        verify::Judgement,
+        standing::{BundleSize, BundleState, BundleStateRequest, read_bundle_state},
+        verify::BundleEvaluation,
     },
 };
 
@@ -35,26 +39,26 @@ const DEADLINE: Duration = Duration::from_mins(1);
 
 /// A bundle that stands as it should.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Good {
+pub(super) struct AcceptedBundle {
     /// Its name.
     pub reference: PinnedReference,
     /// Its tag.
-    pub tag: Option<Tag>,
+    pub tag: Option<ImageTag>,
     /// What it consists of, if packgate packed it.
-    pub size: Option<Size>,
+    pub size: Option<BundleSize>,
     /// What it was admitted on.
     pub evidence: Vec<EvidenceStatus>,
     /// What policies say against it that only warn or audit.
-    pub warnings: Vec<Failure>,
+    pub warnings: Vec<JobFailure>,
     /// Why nobody's signature stands behind it, if that is so.
-    pub unsigned: Option<Unsigned>,
+    pub unsigned: Option<UnsignedReason>,
 }
 
 /// Why nobody's signature stands behind a bundle that is good all the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Unsigned {
+pub(super) enum UnsignedReason {
     /// The installation lets bundles be packed without.
-    ByLeave,
+    AllowedByInstallation,
     /// A policy exempts it.
     Exempt(PolicyIdentity),
     /// Policies govern it, and none of them enforces.
@@ -63,29 +67,29 @@ pub(super) enum Unsigned {
     Ungoverned,
 }
 
-impl Good {
+impl AcceptedBundle {
     /// What was found out about it, in words: no more than is true.
-    pub(super) fn words(&self) -> String {
+    pub(super) fn status_message(&self) -> String {
         let reference = &self.reference;
         match &self.unsigned {
-            Some(Unsigned::ByLeave) => {
-                "packed and compared with the lock; by the installation's leave nobody signed it"
+            Some(UnsignedReason::AllowedByInstallation) => {
+                "packed and compared with the lock; the installation allows that nobody signed it"
                     .to_owned()
             }
-            Some(Unsigned::Exempt(policy)) => format!(
-                "{reference} is there, and {policy} exempts it; nothing else was asked of it"
-            ),
-            Some(Unsigned::NotEnforced) => format!(
+            Some(UnsignedReason::Exempt(policy)) => {
+                format!("{reference} is there, and {policy} exempts it; nothing else was verified")
+            }
+            Some(UnsignedReason::NotEnforced) => format!(
                 "{reference} is there, and no policy that governs it enforces; it is not verified"
             ),
-            Some(Unsigned::Ungoverned) => {
+            Some(UnsignedReason::Ungoverned) => {
                 format!("{reference} is there, and no policy governs it; it is not verified")
             }
-            None => format!("{reference} is {}", self.proved()),
+            None => format!("{reference} is {}", self.evidence_summary()),
         }
     }
 
-    fn proved(&self) -> &'static str {
+    fn evidence_summary(&self) -> &'static str {
         let has = |signature: bool| {
             self.evidence
                 .iter()
@@ -100,46 +104,46 @@ impl Good {
     }
 }
 
-impl Unsigned {
+impl UnsignedReason {
     /// Its name.
     pub(super) const fn reason(&self) -> Reason {
         match self {
             Self::Exempt(_) => Reason::Exempt,
             Self::Ungoverned => Reason::Ungoverned,
-            Self::ByLeave | Self::NotEnforced => Reason::NoSignatures,
+            Self::AllowedByInstallation | Self::NotEnforced => Reason::NoSignatures,
         }
     }
 }
 
 /// Verifies what a run packed: by the installation's or the tenant's signer and builder, against
 /// the frozen lock, and by every policy that governs it.
-pub(super) async fn packed(
+pub(super) async fn verify_packed_bundle(
     namespace: &str,
-    packing: &Packing,
+    packing: &PackingRequest,
     lock: Digest,
     digest: Digest,
-    tag: Option<Tag>,
-    context: &Context,
-) -> Result<Good, Trouble> {
-    let reference = packing.repository.clone().pin(digest);
+    tag: Option<ImageTag>,
+    context: &ReconcileContext,
+) -> Result<AcceptedBundle, ReconcileError> {
+    let reference = packing.repository.clone().pin_to_digest(digest);
     let docker_config = match &packing.push_secret {
         Some(name) => Some(
             context
                 .secrets
-                .docker_config(namespace, name, "spec.destination.secretRef")
+                .read_docker_config(namespace, name, "spec.destination.secretRef")
                 .await?,
         ),
         None => None,
     };
-    let own = own_policy(namespace, packing, lock, context).await?;
+    let own = build_signer_policy(namespace, packing, lock, context).await?;
     let is_signed = own.is_some();
     let signer = own
         .as_ref()
         .and_then(|own| own.rules().authorities.first())
         .cloned();
-    let mut policies = policies::load(namespace, context).await?;
+    let mut policies = policies::load_policies(namespace, context).await?;
     policies.extend(own);
-    let standing = stand(
+    let standing = read_state_in_time(
         &reference,
         tag.as_ref(),
         docker_config.as_deref(),
@@ -148,54 +152,53 @@ pub(super) async fn packed(
         context,
     )
     .await?;
-    let Answer {
+    let CombinedPolicyResult {
         evidence, warnings, ..
-    } = match answer(&standing.judgement.decision, signer.as_ref())? {
+    } = match combine_verdicts(&standing.judgement.decision, signer.as_ref())? {
         Some(answer) => answer,
         None if is_signed => {
-            return Err(Trouble::new(
+            return Err(ReconcileError::new(
                 Reason::Internal,
-                "a policy of our own did not govern",
+                "the policy for the signer of this run did not match",
             ));
         }
-        None => Answer::default(),
+        None => CombinedPolicyResult::default(),
     };
     if standing.size.is_none_or(|size| size.lock != lock) {
-        return Err(Trouble::new(
+        return Err(ReconcileError::new(
             Reason::LockMismatch,
             format!("{reference} was not packed from the frozen lock {lock}"),
         ));
     }
-    let evidence = with_sbom(evidence, packing, &standing.judgement, signer.as_ref())?;
-    Ok(Good {
+    let evidence = with_sbom_evidence(evidence, packing, &standing.judgement, signer.as_ref())?;
+    Ok(AcceptedBundle {
         reference,
         tag,
         size: standing.size,
         evidence,
         warnings,
-        unsigned: (!is_signed).then_some(Unsigned::ByLeave),
+        unsigned: (!is_signed).then_some(UnsignedReason::AllowedByInstallation),
     })
 }
 
 /// The evidence with the software bill of materials that was asked for: the very document that the
 /// lock in the bundle gives, attested by the same signer. That one lies in the registry which says
 /// something else is no evidence.
-fn with_sbom(
+fn with_sbom_evidence(
     mut evidence: Vec<EvidenceStatus>,
-    packing: &Packing,
-    judgement: &Judgement,
-    own: Option<&Authority>,
-) -> Result<Vec<EvidenceStatus>, Trouble> {
+    packing: &PackingRequest,
+    judgement: &BundleEvaluation,
+    own: Option<&PolicyAuthority>,
+) -> Result<Vec<EvidenceStatus>, ReconcileError> {
     let (Some(format), Some(own), Some(contents)) = (packing.sbom, own, &judgement.contents) else {
         return Ok(evidence);
     };
-    let sbom = Sbom::new(format, &contents.lock, packing.output.source_date_epoch)
-        .map_err(|error| Trouble::of(&error))?;
-    let found = judgement
-        .findings
-        .verified
-        .iter()
-        .find(|verified| own.recognises(verified) && sbom.is_told_by(verified.claim()));
+    let sbom = SbomDocument::new(format, &contents.lock, packing.output.source_date_epoch)
+        .map_err(|error| ReconcileError::from_classified(&error))?;
+    let found =
+        judgement.findings.verified.iter().find(|verified| {
+            own.accepts_statement(verified) && sbom.is_attested_by(verified.claim())
+        });
     let missing = || {
         format!(
             "its {} document is not attested by {}, or not as its lock gives it",
@@ -203,7 +206,8 @@ fn with_sbom(
             own.name
         )
     };
-    let found = found.ok_or_else(|| Trouble::new(Reason::PredicateTypeMismatch, missing()))?;
+    let found =
+        found.ok_or_else(|| ReconcileError::new(Reason::PredicateTypeMismatch, missing()))?;
     let known = EvidenceStatus {
         predicate_type: found.claim().predicate_type.clone(),
         digest: found.referrer().to_string(),
@@ -216,22 +220,22 @@ fn with_sbom(
 }
 
 /// Verifies a bundle that is there already, by every policy that governs it.
-pub(super) async fn adopted(
+pub(super) async fn verify_adopted_bundle(
     namespace: &str,
-    adoption: &Adoption,
-    context: &Context,
-) -> Result<Good, Trouble> {
+    adoption: &BundleAdoption,
+    context: &ReconcileContext,
+) -> Result<AcceptedBundle, ReconcileError> {
     let docker_config = match &adoption.secret {
         Some(name) => Some(
             context
                 .secrets
-                .docker_config(namespace, name, "spec.source.bundle.secretRef")
+                .read_docker_config(namespace, name, "spec.source.bundle.secretRef")
                 .await?,
         ),
         None => None,
     };
-    let policies = policies::load(namespace, context).await?;
-    let standing = stand(
+    let policies = policies::load_policies(namespace, context).await?;
+    let standing = read_state_in_time(
         &adoption.reference,
         None,
         docker_config.as_deref(),
@@ -241,23 +245,23 @@ pub(super) async fn adopted(
     )
     .await?;
     let (
-        Answer {
+        CombinedPolicyResult {
             evidence,
             warnings,
             exempted,
         },
         otherwise,
-    ) = match answer(&standing.judgement.decision, None)? {
-        Some(answer) => (answer, Unsigned::NotEnforced),
+    ) = match combine_verdicts(&standing.judgement.decision, None)? {
+        Some(answer) => (answer, UnsignedReason::NotEnforced),
         None if context.installation.no_match.packed_bundle == NoMatchAction::Deny => {
-            return Err(ungoverned(&adoption.reference));
+            return Err(ungoverned_error(&adoption.reference));
         }
-        None => (Answer::default(), Unsigned::Ungoverned),
+        None => (CombinedPolicyResult::default(), UnsignedReason::Ungoverned),
     };
     let unsigned = evidence
         .is_empty()
-        .then(|| exempted.map_or(otherwise, Unsigned::Exempt));
-    Ok(Good {
+        .then(|| exempted.map_or(otherwise, UnsignedReason::Exempt));
+    Ok(AcceptedBundle {
         reference: adoption.reference.clone(),
         tag: None,
         size: standing.size,
@@ -268,14 +272,14 @@ pub(super) async fn adopted(
 }
 
 /// Verifies a context artifact. One that no policy governs is refused.
-pub(super) async fn context_artifact(
+pub(super) async fn verify_context_artifact(
     namespace: &str,
     reference: &PinnedReference,
     docker_config: Option<&[u8]>,
-    context: &Context,
-) -> Result<(), Trouble> {
-    let policies = policies::load(namespace, context).await?;
-    let standing = stand(
+    context: &ReconcileContext,
+) -> Result<(), ReconcileError> {
+    let policies = policies::load_policies(namespace, context).await?;
+    let standing = read_state_in_time(
         reference,
         None,
         docker_config,
@@ -284,50 +288,50 @@ pub(super) async fn context_artifact(
         context,
     )
     .await?;
-    match answer(&standing.judgement.decision, None)? {
+    match combine_verdicts(&standing.judgement.decision, None)? {
         Some(_) => Ok(()),
-        None => Err(ungoverned(reference)),
+        None => Err(ungoverned_error(reference)),
     }
 }
 
-async fn stand(
+async fn read_state_in_time(
     reference: &PinnedReference,
-    tag: Option<&Tag>,
+    tag: Option<&ImageTag>,
     docker_config: Option<&[u8]>,
     namespace: &str,
     policies: &[Policy],
-    context: &Context,
-) -> Result<Standing, Trouble> {
-    let asked = Asked {
+    context: &ReconcileContext,
+) -> Result<BundleState, ReconcileError> {
+    let asked = BundleStateRequest {
         reference,
         tag,
         policies,
         namespace,
         now: context.clock.now(),
     };
-    let looking = look(
+    let looking = read_bundle_state(
         &*context.registries,
         docker_config,
         &asked,
-        &Limits::DEFAULT,
+        &InputLimits::DEFAULT,
     );
     if let Ok(standing) = tokio::time::timeout(DEADLINE, Box::pin(looking)).await {
-        standing.map_err(|error| Trouble::of(&error))
+        standing.map_err(|error| ReconcileError::from_classified(&error))
     } else {
         let message = format!(
             "no verdict within {} s: {} answers too slowly, or too much is attached to it",
             DEADLINE.as_secs(),
             reference.repository()
         );
-        Err(Trouble::new(Reason::DeadlineExceeded, message))
+        Err(ReconcileError::new(Reason::DeadlineExceeded, message))
     }
 }
 
-fn ungoverned(reference: &PinnedReference) -> Trouble {
-    Trouble::new(
+fn ungoverned_error(reference: &PinnedReference) -> ReconcileError {
+    ReconcileError::new(
         Reason::Ungoverned,
         format!(
-            "no policy with the use PackedBundle governs {}, so nobody says whom to trust; write a \
+            "no policy with the use PackedBundle governs {}, so no trusted signer is defined; create a \
                 ClusterBundlePolicy or BundlePolicy",
             reference.repository()
         ),
@@ -335,142 +339,152 @@ fn ungoverned(reference: &PinnedReference) -> Trouble {
 }
 
 /// What is asked of every bundle that this installation packs. `None` where nobody signs.
-async fn own_policy(
+async fn build_signer_policy(
     namespace: &str,
-    packing: &Packing,
+    packing: &PackingRequest,
     lock: Digest,
-    context: &Context,
-) -> Result<Option<Policy>, Trouble> {
-    let (name, means, builder_id) = match &packing.signing {
-        ToSign::Nobody => return Ok(None),
-        ToSign::Platform => {
-            let key = key(&platform_key::public_key(context).await?)?;
+    context: &ReconcileContext,
+) -> Result<Option<Policy>, ReconcileError> {
+    let (name, kind, builder_id) = match &packing.signing {
+        SigningParty::Unsigned => return Ok(None),
+        SigningParty::Platform => {
+            let key = parse_public_key(&platform_key::public_key(context).await?)?;
             (
                 "platform",
-                Means::Key { key, root: None },
-                context.installation.platform_builder(&context.cluster),
+                AuthorityKind::Key { key, root: None },
+                context.installation.platform_builder(&context.cluster_uid),
             )
         }
-        ToSign::Namespace(signer) => (
+        SigningParty::Namespace(signer) => (
             "namespace",
-            tenant(namespace, signer, context).await?,
+            tenant_authority(namespace, signer, context).await?,
             context
                 .installation
-                .namespace_builder(&context.cluster, namespace),
+                .namespace_builder(&context.cluster_uid, namespace),
         ),
     };
-    let authorities = vec![Authority {
+    let authorities = vec![PolicyAuthority {
         name: name.to_owned(),
-        means,
+        kind,
     }];
-    let wish = AdHoc {
+    let wish = AdHocPolicyOptions {
         authorities,
         builder_id: Some(builder_id),
         lock: Some(lock),
-        ..AdHoc::default()
+        ..AdHocPolicyOptions::default()
     };
     Policy::ad_hoc(wish)
         .map(Some)
-        .map_err(|error| Trouble::of(&error))
+        .map_err(|error| ReconcileError::from_classified(&error))
 }
 
 /// What the tenant's signatures are recognised by.
-async fn tenant(
+async fn tenant_authority(
     namespace: &str,
     signer: &TenantSigner,
-    context: &Context,
-) -> Result<Means, Trouble> {
+    context: &ReconcileContext,
+) -> Result<AuthorityKind, ReconcileError> {
     let root = match &signer.services {
-        Some(name) => Some(sigstore::trust_root(namespace, name, context).await?),
+        Some(name) => Some(sigstore::load_trust_root(namespace, name, context).await?),
         None => None,
     };
     match (&signer.identity, root) {
-        (TenantIdentity::Key(secret), root) => {
+        (TenantSigningIdentity::Key(secret), root) => {
             let pem = context
                 .secrets
-                .text(
+                .read_secret_text(
                     namespace,
                     secret,
                     "spec.signing.keySecretRef",
                     platform_key::PUBLIC,
                 )
                 .await?;
-            Ok(Means::Key {
-                key: key(&pem)?,
+            Ok(AuthorityKind::Key {
+                key: parse_public_key(&pem)?,
                 root,
             })
         }
-        (TenantIdentity::ServiceAccount, Some(root)) => {
-            let subject = NameMatch::Exact(TenantSigner::account_name(namespace));
-            Ok(Means::Keyless {
+        (TenantSigningIdentity::ServiceAccount, Some(root)) => {
+            let subject = SubjectMatcher::Exact(TenantSigner::service_account_identity(namespace));
+            Ok(AuthorityKind::Keyless {
                 subject,
-                issuer: sigstore::issuer(context).await?,
+                issuer: sigstore::discover_issuer(context).await?,
                 claims: ClaimsRule::default(),
                 root,
             })
         }
-        (TenantIdentity::ServiceAccount, None) => Err(Trouble::new(
+        (TenantSigningIdentity::ServiceAccount, None) => Err(ReconcileError::new(
             Reason::NoSigner,
             "spec.signing.signingConfigRef is needed by keyless",
         )),
     }
 }
 
-fn key(pem: &str) -> Result<VerificationKey, Trouble> {
+fn parse_public_key(pem: &str) -> Result<VerificationKey, ReconcileError> {
     VerificationKey::from_pem(pem)
-        .map_err(|error| Trouble::new(Reason::NoSigner, error.to_string()))
+        .map_err(|error| ReconcileError::new(Reason::NoSigner, error.to_string()))
 }
 
 /// What all policies together come to, after modes.
 #[derive(Debug, Default)]
-struct Answer {
+struct CombinedPolicyResult {
     /// What it was admitted on.
     evidence: Vec<EvidenceStatus>,
     /// What policies say against it that do not enforce.
-    warnings: Vec<Failure>,
+    warnings: Vec<JobFailure>,
     /// The first policy that exempts it.
     exempted: Option<PolicyIdentity>,
 }
 
 /// The answer of the policies that govern: one denial of a policy that enforces refuses. `None` if
 /// none governs.
-fn answer(decision: &Decision, own: Option<&Authority>) -> Result<Option<Answer>, Trouble> {
-    let mut answer = Answer::default();
+fn combine_verdicts(
+    decision: &PolicyDecision,
+    own: Option<&PolicyAuthority>,
+) -> Result<Option<CombinedPolicyResult>, ReconcileError> {
+    let mut answer = CombinedPolicyResult::default();
     for policy in &decision.policies {
         match &policy.verdict {
-            Verdict::Admit(admitted) => statements(admitted, own).for_each(|found| {
-                if !answer.evidence.contains(&found) {
-                    answer.evidence.push(found);
-                }
-            }),
-            Verdict::Exempt(by) => {
+            AdmissionVerdict::Admit(admitted) => {
+                admitted_evidence(admitted, own).for_each(|found| {
+                    if !answer.evidence.contains(&found) {
+                        answer.evidence.push(found);
+                    }
+                })
+            }
+            AdmissionVerdict::Exempt(by) => {
                 answer.exempted = answer.exempted.or_else(|| Some(by.policy.clone()))
             }
-            Verdict::Deny(denials) if policy.mode == Mode::Enforce => {
-                return Err(Trouble::Told(denied(&policy.identity, denials)));
+            AdmissionVerdict::Deny(denials) if policy.mode == EnforcementMode::Enforce => {
+                return Err(ReconcileError::StatusFailure(denial_failure(
+                    &policy.identity,
+                    denials,
+                )));
             }
-            Verdict::Deny(denials) => answer.warnings.push(denied(&policy.identity, denials)),
+            AdmissionVerdict::Deny(denials) => answer
+                .warnings
+                .push(denial_failure(&policy.identity, denials)),
         }
     }
     Ok((!decision.policies.is_empty()).then_some(answer))
 }
 
-fn denied(policy: &PolicyIdentity, denials: &Denials) -> Failure {
+fn denial_failure(policy: &PolicyIdentity, denials: &Denials) -> JobFailure {
     let (first, more) = (denials.first(), denials.iter().count() - 1);
     let more = if more > 0 {
         format!(" (and {more} more)")
     } else {
         String::new()
     };
-    Failure::new(first.reason, &format!("{policy}: {}{more}", first.message))
+    JobFailure::new(first.reason, &format!("{policy}: {}{more}", first.message))
 }
 
-fn statements<'a>(
-    admitted: &'a Admitted,
-    own: Option<&'a Authority>,
+fn admitted_evidence<'a>(
+    admitted: &'a AdmissionProof,
+    own: Option<&'a PolicyAuthority>,
 ) -> impl Iterator<Item = EvidenceStatus> + 'a {
-    let name = move |signer: &Signer| {
-        own.filter(|own| own.may_be(signer))
+    let name = move |signer: &SignerIdentity| {
+        own.filter(|own| own.matches_signer(signer))
             .map_or_else(|| signer.to_string(), |own| own.name.clone())
     };
     admitted
@@ -486,12 +500,12 @@ fn statements<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::policy::{Denial, Outcome, PolicyVerdict};
+    use crate::core::policy::{Denial, PolicyOutcome, PolicyVerdict};
 
-    fn decision(verdicts: Vec<(Mode, Verdict)>) -> Decision {
+    fn decision(verdicts: Vec<(EnforcementMode, AdmissionVerdict)>) -> PolicyDecision {
         let policy = |(mode, verdict)| PolicyVerdict {
             identity: PolicyIdentity {
-                kind: crate::core::policy::Kind::Cluster,
+                kind: crate::core::policy::PolicyOrigin::Cluster,
                 name: "p".into(),
             },
             generation: 1,
@@ -501,14 +515,14 @@ mod tests {
             slsa: None,
             unsafe_settings: Vec::new(),
         };
-        Decision {
-            outcome: Outcome::Ungoverned,
+        PolicyDecision {
+            outcome: PolicyOutcome::Ungoverned,
             policies: verdicts.into_iter().map(policy).collect(),
         }
     }
 
-    fn denial() -> Verdict {
-        Verdict::Deny(Denials::one(Denial::new(
+    fn denial() -> AdmissionVerdict {
+        AdmissionVerdict::Deny(Denials::from_denial(Denial::new(
             Reason::NoSignatures,
             "nobody signed it",
         )))
@@ -517,27 +531,33 @@ mod tests {
     #[test]
     fn only_a_policy_that_enforces_refuses() {
         assert!(
-            answer(&decision(Vec::new()), None)
+            combine_verdicts(&decision(Vec::new()), None)
                 .expect("no denial")
                 .is_none(),
             "nothing governs"
         );
-        let warned = answer(
-            &decision(vec![(Mode::Warn, denial()), (Mode::Audit, denial())]),
+        let warned = combine_verdicts(
+            &decision(vec![
+                (EnforcementMode::Warn, denial()),
+                (EnforcementMode::Audit, denial()),
+            ]),
             None,
         )
         .expect("no denial")
         .expect("governed");
         assert_eq!(warned.warnings.len(), 2);
         for verdicts in [
-            vec![(Mode::Enforce, denial())],
-            vec![(Mode::Warn, denial()), (Mode::Enforce, denial())],
+            vec![(EnforcementMode::Enforce, denial())],
+            vec![
+                (EnforcementMode::Warn, denial()),
+                (EnforcementMode::Enforce, denial()),
+            ],
         ] {
-            let refused = answer(&decision(verdicts), None).expect_err("a denial");
+            let refused = combine_verdicts(&decision(verdicts), None).expect_err("a denial");
             assert!(
                 matches!(
                     refused,
-                    Trouble::Told(Failure {
+                    ReconcileError::StatusFailure(JobFailure {
                         reason: Reason::NoSignatures,
                         ..
                     })

@@ -186,7 +186,7 @@ impl fmt::Display for Reason {
 }
 
 /// An error that knows its reason. Every top-level error of the project implements it.
-pub trait Classified: std::error::Error {
+pub trait ClassifiedError: std::error::Error {
     /// The stable name of the cause.
     fn reason(&self) -> Reason;
 

@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 
 use super::{
-    class::{Classified, Reason},
+    class::{ClassifiedError, Reason},
     media_type,
-    oci::{Descriptor, Document},
+    oci::{Descriptor, ManifestOrIndex},
     pack::{MODE_ANNOTATION, TITLE_ANNOTATION},
-    path::{BundlePath, PathError},
+    path::{BundlePath, BundlePathError},
 };
 
 /// Where the lock lies if nobody says otherwise.
@@ -19,11 +19,11 @@ pub const DEFAULT_LOCK_PATH: &str = "lock.yaml";
 
 /// The files of a context artifact, by path.
 #[derive(Clone, Debug)]
-pub struct ContextFiles(BTreeMap<String, ContextFile>);
+pub struct ContextArtifactFiles(BTreeMap<String, ContextArtifactFile>);
 
 /// One file of a context artifact.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ContextFile {
+pub struct ContextArtifactFile {
     /// Its content.
     pub blob: Descriptor,
     /// Permission bits: 0755 if the annotation `dev.packgate.file.mode` says so, else 0644.
@@ -32,7 +32,7 @@ pub struct ContextFile {
 
 /// Why something is no context artifact.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ContextError {
+pub enum ContextArtifactError {
     /// Another artifact type, or an index.
     #[error("artifact type is {0:?}, not a context artifact's; make one with oras push \
         --artifact-type {type}", type = media_type::CONTEXT)]
@@ -43,17 +43,17 @@ pub enum ContextError {
         /// The title, shortened.
         title: String,
         /// What is wrong with it.
-        cause: PathError,
+        cause: BundlePathError,
     },
     /// A title that starts at the root of a file system.
     #[error("context artifact: title {0:?} is absolute")]
     Absolute(String),
     /// Two layers with one title.
     #[error("context artifact: two layers have the title {0:?}")]
-    Twice(String),
+    DuplicateTitle(String),
     /// A file where another one needs a folder.
-    #[error("context artifact: {file:?} is a file, and {inside:?} lies in it")]
-    Inside {
+    #[error("context artifact: {file:?} is a file, so it cannot contain {inside:?}")]
+    FileInsideFile {
         /// The file.
         file: String,
         /// What would be in it.
@@ -61,28 +61,29 @@ pub enum ContextError {
     },
 }
 
-impl Classified for ContextError {
+impl ClassifiedError for ContextArtifactError {
     fn reason(&self) -> Reason {
         match self {
             Self::Type(_) => Reason::InvalidSpec,
-            Self::Title { .. } | Self::Absolute(_) | Self::Twice(_) | Self::Inside { .. } => {
-                Reason::MalformedManifest
-            }
+            Self::Title { .. }
+            | Self::Absolute(_)
+            | Self::DuplicateTitle(_)
+            | Self::FileInsideFile { .. } => Reason::MalformedManifest,
         }
     }
 }
 
-impl ContextFiles {
+impl ContextArtifactFiles {
     /// The files that `document` names. Layers without a title are no files.
-    pub fn of(document: &Document) -> Result<Self, ContextError> {
+    pub fn from_manifest(document: &ManifestOrIndex) -> Result<Self, ContextArtifactError> {
         let manifest = match document {
-            Document::Manifest(manifest)
+            ManifestOrIndex::Manifest(manifest)
                 if document.artifact_type() == Some(media_type::CONTEXT) =>
             {
                 manifest
             }
             _ => {
-                return Err(ContextError::Type(shorten(
+                return Err(ContextArtifactError::Type(truncate_text(
                     document.artifact_type().unwrap_or_default(),
                 )));
             }
@@ -92,25 +93,27 @@ impl ContextFiles {
             let Some(title) = layer.annotations.get(TITLE_ANNOTATION) else {
                 continue;
             };
-            let path = path_of(title)?;
+            let path = parse_title(title)?;
             if files
-                .insert(path.as_str().to_owned(), file_of(layer))
+                .insert(path.as_str().to_owned(), file_from_layer(layer))
                 .is_some()
             {
-                return Err(ContextError::Twice(path.as_str().to_owned()));
+                return Err(ContextArtifactError::DuplicateTitle(
+                    path.as_str().to_owned(),
+                ));
             }
         }
-        check_folders(&files)?;
+        check_path_conflicts(&files)?;
         Ok(Self(files))
     }
 
     /// The file with this path.
-    pub fn file(&self, path: &str) -> Option<&ContextFile> {
+    pub fn find_file(&self, path: &str) -> Option<&ContextArtifactFile> {
         self.0.get(path)
     }
 
     /// The files below a folder, with their paths in it. The empty path is the whole artifact.
-    pub fn below(&self, folder: &str) -> impl Iterator<Item = (&str, &ContextFile)> {
+    pub fn files_below(&self, folder: &str) -> impl Iterator<Item = (&str, &ContextArtifactFile)> {
         let prefix = if folder.is_empty() {
             String::new()
         } else {
@@ -122,35 +125,37 @@ impl ContextFiles {
     }
 }
 
-fn path_of(title: &str) -> Result<BundlePath, ContextError> {
+fn parse_title(title: &str) -> Result<BundlePath, ContextArtifactError> {
     if title.starts_with('/') {
-        return Err(ContextError::Absolute(shorten(title)));
+        return Err(ContextArtifactError::Absolute(truncate_text(title)));
     }
-    title.parse().map_err(|cause| ContextError::Title {
-        title: shorten(title),
+    title.parse().map_err(|cause| ContextArtifactError::Title {
+        title: truncate_text(title),
         cause,
     })
 }
 
-fn file_of(layer: &Descriptor) -> ContextFile {
+fn file_from_layer(layer: &Descriptor) -> ContextArtifactFile {
     let executable = layer
         .annotations
         .get(MODE_ANNOTATION)
         .is_some_and(|mode| mode == "0755");
-    ContextFile {
+    ContextArtifactFile {
         blob: layer.clone(),
         mode: if executable { 0o755 } else { 0o644 },
     }
 }
 
-fn check_folders(files: &BTreeMap<String, ContextFile>) -> Result<(), ContextError> {
+fn check_path_conflicts(
+    files: &BTreeMap<String, ContextArtifactFile>,
+) -> Result<(), ContextArtifactError> {
     for path in files.keys() {
         let file = path
             .match_indices('/')
             .filter_map(|(at, _)| path.get(..at))
             .find(|folder| files.contains_key(*folder));
         if let Some(file) = file {
-            return Err(ContextError::Inside {
+            return Err(ContextArtifactError::FileInsideFile {
                 file: file.to_owned(),
                 inside: path.clone(),
             });
@@ -160,13 +165,13 @@ fn check_folders(files: &BTreeMap<String, ContextFile>) -> Result<(), ContextErr
 }
 
 /// The folder that a lock at `lock_path` lies in, relative to the artifact; empty for its top.
-pub fn folder_of(lock_path: &str) -> &str {
+pub fn lock_folder(lock_path: &str) -> &str {
     lock_path.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
 /// The path of `origin`, which is relative to `folder`, in the artifact. None if it leads out of
 /// the artifact.
-pub fn locate(folder: &str, origin: &str) -> Option<String> {
+pub fn resolve_origin_path(folder: &str, origin: &str) -> Option<String> {
     if origin.starts_with('/') {
         return None;
     }
@@ -181,7 +186,7 @@ pub fn locate(folder: &str, origin: &str) -> Option<String> {
     Some(segments.join("/"))
 }
 
-fn shorten(text: &str) -> String {
+fn truncate_text(text: &str) -> String {
     text.chars().take(120).collect()
 }
 
@@ -189,21 +194,21 @@ fn shorten(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::core::{
-        limits::Limits,
-        oci::{Annotations, Manifest},
+        limits::InputLimits,
+        oci::{Annotations, ImageManifest},
     };
 
-    fn document(artifact_type: &str, titles: &[(&str, Option<&str>)]) -> Document {
+    fn document(artifact_type: &str, titles: &[(&str, Option<&str>)]) -> ManifestOrIndex {
         let layer = |(title, mode): &(&str, Option<&str>)| {
             let mut annotations =
                 Annotations::from([(TITLE_ANNOTATION.to_owned(), (*title).to_owned())]);
             annotations.extend(mode.map(|mode| (MODE_ANNOTATION.to_owned(), mode.to_owned())));
             Descriptor {
                 annotations,
-                ..Descriptor::of(media_type::OCTET_STREAM, title.as_bytes())
+                ..Descriptor::of_bytes(media_type::OCTET_STREAM, title.as_bytes())
             }
         };
-        Document::Manifest(Manifest {
+        ManifestOrIndex::Manifest(ImageManifest {
             schema_version: 2,
             media_type: Some(media_type::MANIFEST.into()),
             artifact_type: Some(artifact_type.into()),
@@ -218,7 +223,7 @@ mod tests {
 
     fn refusal(artifact_type: &str, titles: &[&str]) -> Reason {
         let titles: Vec<_> = titles.iter().map(|title| (*title, None)).collect();
-        ContextFiles::of(&document(artifact_type, &titles))
+        ContextArtifactFiles::from_manifest(&document(artifact_type, &titles))
             .expect_err("refused")
             .reason()
     }
@@ -231,31 +236,38 @@ mod tests {
             ("siem/files/a", Some("4755")),
             ("siemens", None),
         ];
-        let files = ContextFiles::of(&document(media_type::CONTEXT, &titles)).expect("a context");
+        let files = ContextArtifactFiles::from_manifest(&document(media_type::CONTEXT, &titles))
+            .expect("a context");
         let below: Vec<_> = files
-            .below("siem/files")
+            .files_below("siem/files")
             .map(|(path, file)| (path, file.mode))
             .collect();
         assert_eq!(below, [("a", 0o644), ("run.sh", 0o755)]);
-        assert_eq!(files.below("").count(), 4);
+        assert_eq!(files.files_below("").count(), 4);
         assert_eq!(
-            files.file("siem/lock.yaml").expect("there").blob.digest,
-            Descriptor::of("x", b"siem/lock.yaml").digest
+            files
+                .find_file("siem/lock.yaml")
+                .expect("there")
+                .blob
+                .digest,
+            Descriptor::of_bytes("x", b"siem/lock.yaml").digest
         );
-        assert!(files.file("siem/files").is_none());
+        assert!(files.find_file("siem/files").is_none());
     }
 
     #[test]
     fn what_is_no_context_is_refused() {
         assert_eq!(refusal(media_type::ARTIFACT, &[]), Reason::InvalidSpec);
-        let index = Document::parse(
+        let index = ManifestOrIndex::parse(
             media_type::INDEX,
             br#"{"schemaVersion":2,"manifests":[]}"#,
-            &Limits::DEFAULT,
+            &InputLimits::DEFAULT,
         )
         .expect("an index");
         assert_eq!(
-            ContextFiles::of(&index).expect_err("refused").reason(),
+            ContextArtifactFiles::from_manifest(&index)
+                .expect_err("refused")
+                .reason(),
             Reason::InvalidSpec
         );
         for titles in [
@@ -291,7 +303,7 @@ mod tests {
             ("lock.yaml", "/etc/passwd", None),
         ] {
             assert_eq!(
-                locate(folder_of(lock_path), origin).as_deref(),
+                resolve_origin_path(lock_folder(lock_path), origin).as_deref(),
                 path,
                 "{lock_path} {origin}"
             );

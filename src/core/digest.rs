@@ -9,7 +9,7 @@ use std::{fmt, str::FromStr};
 use aws_lc_rs::digest::{Context, SHA256, SHA512, digest};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::class::{Classified, Reason};
+use super::class::{ClassifiedError, Reason};
 
 /// A SHA-256 content digest.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,7 +26,7 @@ pub enum DigestError {
     Hex(String),
 }
 
-impl Classified for DigestError {
+impl ClassifiedError for DigestError {
     fn reason(&self) -> Reason {
         Reason::InvalidSpec
     }
@@ -34,25 +34,25 @@ impl Classified for DigestError {
 
 impl Digest {
     /// The digest of `bytes`.
-    pub fn of(bytes: &[u8]) -> Self {
-        let mut hasher = Hasher::new();
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        let mut hasher = DigestHasher::new();
         hasher.update(bytes);
         hasher.finish()
     }
 
     /// The 64 hexadecimal digits without the algorithm.
-    pub fn hex(&self) -> String {
+    pub fn hex_digits(&self) -> String {
         hex::encode(self.0)
     }
 
     /// The raw 32 bytes.
-    pub const fn bytes(&self) -> &[u8; 32] {
+    pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
     /// The referrers fallback tag, `sha256-<hex>` (distribution-spec 1.1, "Referrers Tag Schema").
-    pub fn fallback_tag(&self) -> String {
-        format!("sha256-{}", self.hex())
+    pub fn referrers_fallback_tag(&self) -> String {
+        format!("sha256-{}", self.hex_digits())
     }
 }
 
@@ -77,7 +77,7 @@ impl FromStr for Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", self.hex())
+        write!(f, "sha256:{}", self.hex_digits())
     }
 }
 
@@ -103,7 +103,7 @@ impl<'de> Deserialize<'de> for Digest {
 
 /// Is `told` a digest of other bytes than these? Of the algorithms that OCI registers (image-spec
 /// 1.1, descriptor.md): sha256 and sha512. What is no such digest contradicts nothing.
-pub fn contradicts(told: &str, bytes: &[u8]) -> bool {
+pub fn is_digest_mismatch(told: &str, bytes: &[u8]) -> bool {
     let Some((algorithm, digits)) = told.split_once(':') else {
         return false;
     };
@@ -118,9 +118,9 @@ pub fn contradicts(told: &str, bytes: &[u8]) -> bool {
 
 /// Computes a [`Digest`] piece by piece.
 #[derive(Clone)]
-pub struct Hasher(Context);
+pub struct DigestHasher(Context);
 
-impl Hasher {
+impl DigestHasher {
     /// A hasher that has seen nothing.
     pub fn new() -> Self {
         Self(Context::new(&SHA256))
@@ -139,7 +139,7 @@ impl Hasher {
     }
 }
 
-impl Default for Hasher {
+impl Default for DigestHasher {
     fn default() -> Self {
         Self::new()
     }
@@ -153,8 +153,11 @@ mod tests {
 
     #[test]
     fn the_digest_of_nothing_is_known() {
-        assert_eq!(Digest::of(b"").to_string(), EMPTY);
-        assert_eq!(EMPTY.parse::<Digest>().expect("valid"), Digest::of(b""));
+        assert_eq!(Digest::of_bytes(b"").to_string(), EMPTY);
+        assert_eq!(
+            EMPTY.parse::<Digest>().expect("valid"),
+            Digest::of_bytes(b"")
+        );
     }
 
     #[test]
@@ -171,10 +174,10 @@ mod tests {
             "sha512:00",
             "md5:d41d8cd98f00b204e9800998ecf8427e",
         ] {
-            assert!(!contradicts(told, b""), "{told}");
+            assert!(!is_digest_mismatch(told, b""), "{told}");
         }
         for told in [EMPTY, &EMPTY.to_uppercase().replace("SHA", "sha"), &sha512] {
-            assert!(contradicts(told, b"other"), "{told}");
+            assert!(is_digest_mismatch(told, b"other"), "{told}");
         }
     }
 

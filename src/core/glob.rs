@@ -9,7 +9,7 @@ pub struct PathGlob(String);
 
 /// Why a pattern is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum GlobError {
+pub enum PathGlobError {
     /// Nothing there.
     #[error("pattern is empty")]
     Empty,
@@ -23,7 +23,7 @@ pub enum GlobError {
 
 impl PathGlob {
     /// Does the whole path match?
-    pub fn matches(&self, path: &str) -> bool {
+    pub fn matches_path(&self, path: &str) -> bool {
         let pattern: Vec<&str> = self.0.split('/').collect();
         let path: Vec<&str> = path.split('/').collect();
         match_segments(&pattern, &path)
@@ -31,28 +31,28 @@ impl PathGlob {
 }
 
 impl FromStr for PathGlob {
-    type Err = GlobError;
+    type Err = PathGlobError;
 
-    fn from_str(text: &str) -> Result<Self, GlobError> {
-        let clean = without_start(text);
+    fn from_str(text: &str) -> Result<Self, PathGlobError> {
+        let clean = strip_leading_slashes(text);
         if clean.is_empty() {
-            return Err(GlobError::Empty);
+            return Err(PathGlobError::Empty);
         }
         if clean.len() > 1_024 {
-            return Err(GlobError::TooLong(clean.len()));
+            return Err(PathGlobError::TooLong(clean.len()));
         }
         if clean
             .split('/')
             .any(|segment| segment.contains("**") && segment != "**")
         {
-            return Err(GlobError::DoubleStar(clean.into()));
+            return Err(PathGlobError::DoubleStar(clean.into()));
         }
         Ok(Self(clean.into()))
     }
 }
 
 /// Paths in a bundle begin with a name, so what stands before it means nothing.
-fn without_start(mut text: &str) -> &str {
+fn strip_leading_slashes(mut text: &str) -> &str {
     while let Some(rest) = text.strip_prefix("./").or_else(|| text.strip_prefix('/')) {
         text = rest;
     }
@@ -66,12 +66,12 @@ impl fmt::Display for PathGlob {
 }
 
 fn match_segments(pattern: &[&str], path: &[&str]) -> bool {
-    matches_with(pattern, path, |p| *p == "**", |p, s| text_matches(p, s))
+    match_with_stars(pattern, path, |p| *p == "**", |p, s| matches_wildcard(p, s))
 }
 
 /// Does the whole text match a pattern in which `*` is one or more characters?
-pub(super) fn text_matches(pattern: &str, text: &str) -> bool {
-    matches_with(
+pub(super) fn matches_wildcard(pattern: &str, text: &str) -> bool {
+    match_with_stars(
         pattern.as_bytes(),
         text.as_bytes(),
         |p| *p == b'*',
@@ -84,7 +84,7 @@ pub(super) fn text_matches(pattern: &str, text: &str) -> bool {
 /// When an item does not fit, the last star takes one more: what came before it need not be looked
 /// at again, because any later fit of it would leave less to match. So it takes at most as many
 /// steps as the two lengths multiplied.
-pub(super) fn matches_with<P, T>(
+pub(super) fn match_with_stars<P, T>(
     pattern: &[P],
     text: &[T],
     is_star: impl Fn(&P) -> bool,
@@ -135,7 +135,10 @@ mod tests {
             ("*", "a/b", false),
         ] {
             assert_eq!(
-                pattern.parse::<PathGlob>().expect(pattern).matches(path),
+                pattern
+                    .parse::<PathGlob>()
+                    .expect(pattern)
+                    .matches_path(path),
                 expected,
                 "{pattern} {path}"
             );
@@ -152,6 +155,6 @@ mod tests {
     #[test]
     fn hostile_patterns_cost_little() {
         let pattern: PathGlob = format!("{}b", "a*".repeat(500)).parse().expect("valid");
-        assert!(!pattern.matches(&"a".repeat(100_000)));
+        assert!(!pattern.matches_path(&"a".repeat(100_000)));
     }
 }

@@ -23,7 +23,7 @@ pub struct Statement {
     #[serde(rename = "_type")]
     pub statement_type: String,
     /// What the statement is about.
-    pub subject: Vec<Subject>,
+    pub subject: Vec<InTotoSubject>,
     /// What kind of claim it makes.
     pub predicate_type: String,
     /// The claim.
@@ -33,7 +33,7 @@ pub struct Statement {
 
 /// One subject.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Subject {
+pub struct InTotoSubject {
     /// Name, such as `registry/repository`. cosign's signatures carry none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
@@ -43,15 +43,15 @@ pub struct Subject {
 
 impl Statement {
     /// A statement about one digest.
-    pub fn about(
+    pub fn for_digest(
         name: impl Into<String>,
         digest: &Digest,
         predicate_type: impl Into<String>,
         predicate: Value,
     ) -> Self {
-        let subject = Subject {
+        let subject = InTotoSubject {
             name: name.into(),
-            digest: BTreeMap::from([("sha256".to_owned(), digest.hex())]),
+            digest: BTreeMap::from([("sha256".to_owned(), digest.hex_digits())]),
         };
         Self {
             statement_type: STATEMENT_V1.into(),
@@ -63,8 +63,8 @@ impl Statement {
 
     /// Is `digest` the sha256 of one of its subjects? Exact: upper case or another algorithm does
     /// not count.
-    pub fn is_about(&self, digest: &Digest) -> bool {
-        let wanted = digest.hex();
+    pub fn has_subject_digest(&self, digest: &Digest) -> bool {
+        let wanted = digest.hex_digits();
         self.subject
             .iter()
             .any(|subject| subject.digest.get("sha256") == Some(&wanted))

@@ -33,7 +33,7 @@ pub enum JsonError {
 
 /// Parses `bytes` into `T`: at most `limit` bytes, `depth` levels, 16,384 keys in one object, no
 /// duplicate keys at any level.
-pub fn parse<T: DeserializeOwned>(
+pub fn parse_strict<T: DeserializeOwned>(
     bytes: &[u8],
     limit: usize,
     depth: usize,
@@ -45,7 +45,7 @@ pub fn parse<T: DeserializeOwned>(
         });
     }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    Strict(depth).deserialize(&mut reader)?;
+    StrictJsonVisitor(depth).deserialize(&mut reader)?;
     reader.end()?;
     Ok(serde_json::from_slice(bytes)?)
 }
@@ -54,7 +54,7 @@ pub fn parse<T: DeserializeOwned>(
 /// and a place for each value and key.
 ///
 /// What is no JSON has a weight as well.
-pub fn weight(bytes: &[u8]) -> usize {
+pub fn estimate_memory(bytes: &[u8]) -> usize {
     let (mut weight, mut quoted, mut escaped) = (bytes.len(), false, false);
     for byte in bytes {
         match byte {
@@ -77,10 +77,10 @@ const VALUE: usize = 64;
 
 /// Walks a document and keeps nothing of it but the keys of the objects that are open.
 #[derive(Clone, Copy)]
-struct Strict(usize);
+struct StrictJsonVisitor(usize);
 
-impl Strict {
-    fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
+impl StrictJsonVisitor {
+    fn enter_level<E: serde::de::Error>(self) -> Result<Self, E> {
         self.0
             .checked_sub(1)
             .map(Self)
@@ -88,7 +88,7 @@ impl Strict {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Strict {
+impl<'de> DeserializeSeed<'de> for StrictJsonVisitor {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -96,7 +96,7 @@ impl<'de> DeserializeSeed<'de> for Strict {
     }
 }
 
-impl<'de> Visitor<'de> for Strict {
+impl<'de> Visitor<'de> for StrictJsonVisitor {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -128,15 +128,15 @@ impl<'de> Visitor<'de> for Strict {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let inner = self.deeper()?;
+        let inner = self.enter_level()?;
         while seq.next_element_seed(inner)?.is_some() {}
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let inner = self.deeper()?;
+        let inner = self.enter_level()?;
         let mut seen = HashSet::new();
-        while let Some(Key(key)) = map.next_key()? {
+        while let Some(JsonObjectKey(key)) = map.next_key()? {
             if seen.contains(&key) {
                 return Err(A::Error::custom(format_args!(
                     "duplicate key {:?}",
@@ -156,7 +156,7 @@ impl<'de> Visitor<'de> for Strict {
 }
 
 #[derive(Deserialize)]
-struct Key(String);
+struct JsonObjectKey(String);
 
 #[cfg(test)]
 mod tests {
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     fn check(text: &str) -> Result<Value, String> {
-        parse(text.as_bytes(), 1_000, 4).map_err(|e| e.to_string())
+        parse_strict(text.as_bytes(), 1_000, 4).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -178,8 +178,8 @@ mod tests {
 
     #[test]
     fn a_document_weighs_what_it_needs_in_memory() {
-        assert_eq!(weight(br#"{"a":"{,[\"{"}"#), OBJECT + 14);
-        assert_eq!(weight(b"[0,0,0]"), 3 * VALUE + 7);
+        assert_eq!(estimate_memory(br#"{"a":"{,[\"{"}"#), OBJECT + 14);
+        assert_eq!(estimate_memory(b"[0,0,0]"), 3 * VALUE + 7);
     }
 
     #[test]
@@ -192,7 +192,7 @@ mod tests {
             )
         };
         let check = |keys| {
-            parse::<Value>(object(keys).expect("JSON").as_bytes(), 1 << 20, 4)
+            parse_strict::<Value>(object(keys).expect("JSON").as_bytes(), 1 << 20, 4)
                 .map_err(|e| e.to_string())
         };
         assert!(check(MAX_KEYS).is_ok());

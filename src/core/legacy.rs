@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use super::{
     digest::Digest,
     media_type,
-    oci::{Descriptor, Manifest},
-    reference::Tag,
+    oci::{Descriptor, ImageManifest},
+    reference::ImageTag,
 };
 
 /// A signature's payload: "simple signing" (cosign, specs/SIGNATURE_SPEC.md, "Payload").
@@ -38,7 +38,7 @@ pub const SIMPLE_SIGNING_TYPE: &str = "cosign container image signature";
 
 /// One of the tags beside a subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Beside {
+pub enum CosignTagKind {
     /// `.sig`: signatures.
     Signatures,
     /// `.att`: attestations.
@@ -47,7 +47,7 @@ pub enum Beside {
     Sboms,
 }
 
-impl Beside {
+impl CosignTagKind {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Signatures, Self::Attestations, Self::Sboms];
 
@@ -61,12 +61,12 @@ impl Beside {
     }
 
     /// The tag beside `subject`.
-    pub fn tag(self, subject: &Digest) -> Tag {
-        Tag::beside(subject, self.suffix())
+    pub fn tag_for(self, subject: &Digest) -> ImageTag {
+        ImageTag::cosign_tag(subject, self.suffix())
     }
 
     /// The media type of its layers, if it is one that is verified.
-    pub const fn layer_type(self) -> Option<&'static str> {
+    pub const fn layer_media_type(self) -> Option<&'static str> {
         match self {
             Self::Signatures => Some(SIMPLE_SIGNING),
             Self::Attestations => Some(DSSE),
@@ -78,9 +78,9 @@ impl Beside {
 /// The payload of a signature, as far as it is read. Unknown fields are signed as well and say
 /// nothing to us.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SimpleSigning {
+pub struct SimpleSigningPayload {
     /// What must be understood.
-    pub critical: Critical,
+    pub critical: SimpleSigningCritical,
     /// What need not be.
     #[serde(default)]
     pub optional: Value,
@@ -88,11 +88,11 @@ pub struct SimpleSigning {
 
 /// The part of the payload that must be understood.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Critical {
+pub struct SimpleSigningCritical {
     /// As what it is known.
-    pub identity: Identity,
+    pub identity: SimpleSigningIdentity,
     /// What is signed.
-    pub image: Image,
+    pub image: SimpleSigningImage,
     /// [`SIMPLE_SIGNING_TYPE`].
     #[serde(rename = "type")]
     pub kind: String,
@@ -100,7 +100,7 @@ pub struct Critical {
 
 /// As what an image is known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
+pub struct SimpleSigningIdentity {
     /// Its repository. cosign wrote nothing here for a long time.
     #[serde(rename = "docker-reference", default)]
     pub docker_reference: String,
@@ -108,21 +108,21 @@ pub struct Identity {
 
 /// What is signed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Image {
+pub struct SimpleSigningImage {
     /// The manifest's digest.
     #[serde(rename = "docker-manifest-digest")]
     pub docker_manifest_digest: String,
 }
 
-impl SimpleSigning {
+impl SimpleSigningPayload {
     /// The payload that `cosign sign` makes for `subject` in `repository`.
-    pub fn about(repository: &str, subject: &Digest) -> Self {
+    pub fn for_image(repository: &str, subject: &Digest) -> Self {
         Self {
-            critical: Critical {
-                identity: Identity {
+            critical: SimpleSigningCritical {
+                identity: SimpleSigningIdentity {
                     docker_reference: repository.to_owned(),
                 },
-                image: Image {
+                image: SimpleSigningImage {
                     docker_manifest_digest: subject.to_string(),
                 },
                 kind: SIMPLE_SIGNING_TYPE.to_owned(),
@@ -134,7 +134,10 @@ impl SimpleSigning {
 
 /// The manifest with `more` layers behind those that `before` has, and its config. A layer that is
 /// there with the same annotations is not added again; `None` if nothing is new.
-pub fn with_layers(before: Option<&Manifest>, more: &[Descriptor]) -> Option<(Manifest, Vec<u8>)> {
+pub fn manifest_with_layers(
+    before: Option<&ImageManifest>,
+    more: &[Descriptor],
+) -> Option<(ImageManifest, Vec<u8>)> {
     let mut layers = before
         .map(|manifest| manifest.layers.clone())
         .unwrap_or_default();
@@ -150,12 +153,12 @@ pub fn with_layers(before: Option<&Manifest>, more: &[Descriptor]) -> Option<(Ma
     if layers.len() == known {
         return None;
     }
-    let config = config(&layers).to_string().into_bytes();
-    let manifest = Manifest {
+    let config = image_config(&layers).to_string().into_bytes();
+    let manifest = ImageManifest {
         schema_version: 2,
         media_type: Some(media_type::MANIFEST.into()),
         artifact_type: None,
-        config: Descriptor::of(media_type::CONFIG, &config),
+        config: Descriptor::of_bytes(media_type::CONFIG, &config),
         layers,
         subject: None,
         annotations: before
@@ -166,7 +169,7 @@ pub fn with_layers(before: Option<&Manifest>, more: &[Descriptor]) -> Option<(Ma
 }
 
 /// An image configuration as cosign writes it: layers of no platform.
-fn config(layers: &[Descriptor]) -> Value {
+fn image_config(layers: &[Descriptor]) -> Value {
     let digests: Vec<Digest> = layers.iter().map(|layer| layer.digest).collect();
     json!({
         "architecture": "",
@@ -183,12 +186,12 @@ mod tests {
 
     #[test]
     fn tags_are_cosigns() {
-        let subject = Digest::of(b"");
-        let tags: Vec<String> = Beside::ALL
+        let subject = Digest::of_bytes(b"");
+        let tags: Vec<String> = CosignTagKind::ALL
             .iter()
-            .map(|beside| beside.tag(&subject).to_string())
+            .map(|beside| beside.tag_for(&subject).to_string())
             .collect();
-        let hex = subject.hex();
+        let hex = subject.hex_digits();
         assert_eq!(
             tags,
             [
@@ -207,8 +210,11 @@ mod tests {
                 .expect("a digest");
         let expected = r#"{"critical":{"identity":{"docker-reference":"127.0.0.1:5000/t/legacy"},"image":{"docker-manifest-digest":"sha256:8c7cb9c9d2e827380186bd014586866c475ee125f2009d8d6303f3b700a3e5cf"},"type":"cosign container image signature"},"optional":null}"#;
         assert_eq!(
-            serde_json::to_string(&SimpleSigning::about("127.0.0.1:5000/t/legacy", &subject))
-                .expect("JSON"),
+            serde_json::to_string(&SimpleSigningPayload::for_image(
+                "127.0.0.1:5000/t/legacy",
+                &subject
+            ))
+            .expect("JSON"),
             expected
         );
     }
@@ -217,16 +223,16 @@ mod tests {
     fn layers_are_added_and_none_is_lost_or_doubled() {
         let layer = |signature: &str| Descriptor {
             annotations: Annotations::from([(SIGNATURE.to_owned(), signature.to_owned())]),
-            ..Descriptor::of(SIMPLE_SIGNING, b"payload")
+            ..Descriptor::of_bytes(SIMPLE_SIGNING, b"payload")
         };
-        let (first, config) = with_layers(None, &[layer("a")]).expect("a manifest");
+        let (first, config) = manifest_with_layers(None, &[layer("a")]).expect("a manifest");
         assert_eq!(
             (first.config.digest, first.layers.len()),
-            (Digest::of(&config), 1)
+            (Digest::of_bytes(&config), 1)
         );
         let (second, _) =
-            with_layers(Some(&first), &[layer("a"), layer("b")]).expect("something new");
+            manifest_with_layers(Some(&first), &[layer("a"), layer("b")]).expect("something new");
         assert_eq!(second.layers, [layer("a"), layer("b")]);
-        assert!(with_layers(Some(&second), &[layer("b"), layer("a")]).is_none());
+        assert!(manifest_with_layers(Some(&second), &[layer("b"), layer("a")]).is_none());
     }
 }

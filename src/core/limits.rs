@@ -3,7 +3,7 @@
 
 /// Bounds on what is read from a registry, a file or a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct InputLimits {
     /// Bytes of one manifest or index. Stops a registry from filling our memory with one answer.
     pub manifest_bytes: usize,
     /// Bytes of one Sigstore bundle. Provenance of a lock with 10,000 artifacts fits; a gigabyte of
@@ -64,7 +64,7 @@ pub struct Limits {
     pub unpack_bytes: u64,
 }
 
-impl Limits {
+impl InputLimits {
     /// The defaults of every face of packgate.
     pub const DEFAULT: Self = Self {
         manifest_bytes: 4 << 20,
@@ -94,7 +94,7 @@ impl Limits {
     };
 }
 
-impl Default for Limits {
+impl Default for InputLimits {
     fn default() -> Self {
         Self::DEFAULT
     }

@@ -9,7 +9,7 @@ use super::text::is_invisible;
 /// The longest path in a bundle, in bytes.
 pub const MAX_PATH: usize = 1_024;
 /// The folder that packgate keeps for itself inside of every bundle.
-pub const RESERVED: &str = ".packgate";
+pub const RESERVED_FOLDER: &str = ".packgate";
 
 /// A relative path with `/` between segments that cannot leave the folder it is put under.
 ///
@@ -21,7 +21,7 @@ pub struct BundlePath(String);
 
 /// Why a target is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum PathError {
+pub enum BundlePathError {
     /// Nothing is left after cleaning.
     #[error("must not be empty")]
     Empty,
@@ -44,7 +44,7 @@ pub enum PathError {
     #[error("must have at most 1024 bytes")]
     TooLong,
     /// The first segment is ours.
-    #[error("must not start with .packgate, which packgate keeps for itself")]
+    #[error("must not start with .packgate, which is reserved for packgate")]
     Reserved,
     /// Ends in `/`, so it names a folder.
     #[error("must name a file, not a folder")]
@@ -54,9 +54,9 @@ pub enum PathError {
 impl BundlePath {
     /// Cleans and checks what an archive calls its entry: as the path of a lock, but it may have
     /// joiners and marks of direction, which names in many scripts need.
-    pub fn of_entry(name: &str) -> Result<Self, PathError> {
+    pub fn from_archive_entry(name: &str) -> Result<Self, BundlePathError> {
         check_characters(name)?;
-        clean(name)
+        clean_path(name)
     }
 
     /// The path.
@@ -84,52 +84,52 @@ impl BundlePath {
 }
 
 impl FromStr for BundlePath {
-    type Err = PathError;
+    type Err = BundlePathError;
 
     /// Cleans and checks: leading `/`, `./` and doubled `/` are removed.
-    fn from_str(text: &str) -> Result<Self, PathError> {
+    fn from_str(text: &str) -> Result<Self, BundlePathError> {
         check_characters(text)?;
         match text.chars().find(|c| is_invisible(*c)) {
-            Some(c) => Err(PathError::Invisible(c.into())),
-            None => clean(text),
+            Some(c) => Err(BundlePathError::Invisible(c.into())),
+            None => clean_path(text),
         }
     }
 }
 
-fn clean(text: &str) -> Result<BundlePath, PathError> {
+fn clean_path(text: &str) -> Result<BundlePath, BundlePathError> {
     let segments: Vec<&str> = text
         .split('/')
         .filter(|segment| !matches!(*segment, "" | "."))
         .collect();
     if segments.contains(&"..") {
-        return Err(PathError::Parent);
+        return Err(BundlePathError::Parent);
     }
-    if segments.first() == Some(&RESERVED) {
-        return Err(PathError::Reserved);
+    if segments.first() == Some(&RESERVED_FOLDER) {
+        return Err(BundlePathError::Reserved);
     }
     let path = segments.join("/");
     if path.is_empty() {
-        return Err(PathError::Empty);
+        return Err(BundlePathError::Empty);
     }
     if text.ends_with('/') || text.ends_with("/.") {
-        return Err(PathError::Folder);
+        return Err(BundlePathError::Folder);
     }
     if path.len() > MAX_PATH {
-        Err(PathError::TooLong)
+        Err(BundlePathError::TooLong)
     } else {
         Ok(BundlePath(path))
     }
 }
 
-fn check_characters(text: &str) -> Result<(), PathError> {
+fn check_characters(text: &str) -> Result<(), BundlePathError> {
     if text.chars().any(char::is_control) {
-        return Err(PathError::Control);
+        return Err(BundlePathError::Control);
     }
     if text.contains('\\') {
-        return Err(PathError::Backslash);
+        return Err(BundlePathError::Backslash);
     }
     if text.contains("://") {
-        Err(PathError::Scheme)
+        Err(BundlePathError::Scheme)
     } else {
         Ok(())
     }
@@ -170,25 +170,25 @@ mod tests {
     fn targets_that_escape_are_refused() {
         let long = "a".repeat(MAX_PATH + 1);
         for (text, error) in [
-            ("", PathError::Empty),
-            ("/", PathError::Empty),
-            ("./.", PathError::Empty),
-            ("a/../b", PathError::Parent),
-            ("/..", PathError::Parent),
-            ("a\nb", PathError::Control),
-            ("a\u{0}", PathError::Control),
-            ("a\u{9b}b", PathError::Control),
-            ("a\u{202e}cod.exe", PathError::Invisible(0x202e)),
-            ("a\u{200b}/b", PathError::Invisible(0x200b)),
-            ("a\u{2028}b", PathError::Invisible(0x2028)),
-            ("\u{feff}a", PathError::Invisible(0xfeff)),
-            ("a\u{e0041}", PathError::Invisible(0xe0041)),
-            ("a\\b", PathError::Backslash),
-            ("oci://r/x", PathError::Scheme),
-            (".packgate/lock.json", PathError::Reserved),
-            ("./.packgate", PathError::Reserved),
-            ("a/", PathError::Folder),
-            (&long, PathError::TooLong),
+            ("", BundlePathError::Empty),
+            ("/", BundlePathError::Empty),
+            ("./.", BundlePathError::Empty),
+            ("a/../b", BundlePathError::Parent),
+            ("/..", BundlePathError::Parent),
+            ("a\nb", BundlePathError::Control),
+            ("a\u{0}", BundlePathError::Control),
+            ("a\u{9b}b", BundlePathError::Control),
+            ("a\u{202e}cod.exe", BundlePathError::Invisible(0x202e)),
+            ("a\u{200b}/b", BundlePathError::Invisible(0x200b)),
+            ("a\u{2028}b", BundlePathError::Invisible(0x2028)),
+            ("\u{feff}a", BundlePathError::Invisible(0xfeff)),
+            ("a\u{e0041}", BundlePathError::Invisible(0xe0041)),
+            ("a\\b", BundlePathError::Backslash),
+            ("oci://r/x", BundlePathError::Scheme),
+            (".packgate/lock.json", BundlePathError::Reserved),
+            ("./.packgate", BundlePathError::Reserved),
+            ("a/", BundlePathError::Folder),
+            (&long, BundlePathError::TooLong),
         ] {
             assert_eq!(text.parse::<BundlePath>(), Err(error), "{text:?}");
         }
@@ -197,17 +197,17 @@ mod tests {
     #[test]
     fn entries_of_archives_may_have_joiners_and_may_not_escape() {
         assert_eq!(
-            BundlePath::of_entry("./\u{645}\u{200c}\u{646}")
+            BundlePath::from_archive_entry("./\u{645}\u{200c}\u{646}")
                 .expect("a name in Persian")
                 .as_str(),
             "\u{645}\u{200c}\u{646}"
         );
         for (text, error) in [
-            ("a\u{1b}", PathError::Control),
-            ("a/../b", PathError::Parent),
-            (".packgate/x", PathError::Reserved),
+            ("a\u{1b}", BundlePathError::Control),
+            ("a/../b", BundlePathError::Parent),
+            (".packgate/x", BundlePathError::Reserved),
         ] {
-            assert_eq!(BundlePath::of_entry(text), Err(error), "{text:?}");
+            assert_eq!(BundlePath::from_archive_entry(text), Err(error), "{text:?}");
         }
     }
 

@@ -4,10 +4,10 @@ use serde_json::Value;
 use url::Url;
 
 use super::{
-    class::{Classified, Reason},
+    class::{ClassifiedError, Reason},
     intoto,
     json::{self, JsonError},
-    limits::Limits,
+    limits::InputLimits,
     slsa,
 };
 
@@ -31,7 +31,7 @@ const MAX_TYPE: usize = 512;
 #[derive(Debug, thiserror::Error)]
 pub enum PredicateError {
     /// Neither a name of ours nor a URI.
-    #[error("predicate type {0:?} must be a URI or one of {names}", names = names())]
+    #[error("predicate type {0:?} must be a URI or one of {names}", names = predicate_type_names())]
     Type(String),
     /// A signature is no attestation.
     #[error("predicate type {0:?} is what a signature has; use `packgate sign`")]
@@ -55,7 +55,7 @@ pub enum PredicateError {
     NoObject,
 }
 
-impl Classified for PredicateError {
+impl ClassifiedError for PredicateError {
     fn reason(&self) -> Reason {
         match self {
             Self::TooLarge { .. } => Reason::LimitExceeded,
@@ -64,12 +64,12 @@ impl Classified for PredicateError {
     }
 }
 
-fn names() -> String {
+fn predicate_type_names() -> String {
     ALIASES.map(|(name, _)| name).join(", ")
 }
 
 /// The URI that `text` means: one of cosign's names, or an absolute URI as it is.
-pub fn type_uri(text: &str) -> Result<String, PredicateError> {
+pub fn predicate_type_uri(text: &str) -> Result<String, PredicateError> {
     let shown = || text.chars().take(120).collect();
     if text == intoto::COSIGN_SIGN {
         return Err(PredicateError::Signature(shown()));
@@ -89,9 +89,9 @@ pub fn type_uri(text: &str) -> Result<String, PredicateError> {
 
 /// Reads a predicate: a JSON object without duplicate keys, small and flat enough that every
 /// verifier with these limits reads the statement around it.
-pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Value, PredicateError> {
+pub fn parse_predicate(bytes: &[u8], limits: &InputLimits) -> Result<Value, PredicateError> {
     // The statement is one level more.
-    let value: Value = json::parse(
+    let value: Value = json::parse_strict(
         bytes,
         limits.sigstore_bundle_bytes,
         limits.json_depth.saturating_sub(1),
@@ -124,7 +124,7 @@ mod tests {
             ),
             ("urn:example:review", "urn:example:review"),
         ] {
-            assert_eq!(type_uri(text).expect(text), uri);
+            assert_eq!(predicate_type_uri(text).expect(text), uri);
         }
         let long = format!("https://example.com/{}", "a".repeat(MAX_TYPE));
         for text in [
@@ -138,7 +138,7 @@ mod tests {
             &long,
         ] {
             assert_eq!(
-                type_uri(text).expect_err(text).reason(),
+                predicate_type_uri(text).expect_err(text).reason(),
                 Reason::InvalidSpec
             );
         }
@@ -146,13 +146,13 @@ mod tests {
 
     #[test]
     fn predicates_are_objects_within_the_limits() {
-        let limits = Limits {
+        let limits = InputLimits {
             sigstore_bundle_bytes: 100,
             json_depth: 4,
-            ..Limits::DEFAULT
+            ..InputLimits::DEFAULT
         };
         assert_eq!(
-            parse(br#"{"a":{"b":[1]}}"#, &limits).expect("valid")["a"]["b"][0],
+            parse_predicate(br#"{"a":{"b":[1]}}"#, &limits).expect("valid")["a"]["b"][0],
             1
         );
         for (text, reason) in [
@@ -168,7 +168,9 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                parse(text.as_bytes(), &limits).expect_err(text).reason(),
+                parse_predicate(text.as_bytes(), &limits)
+                    .expect_err(text)
+                    .reason(),
                 reason,
                 "{text}"
             );

@@ -11,13 +11,13 @@ use serde_json::{Map, Value, json};
 use super::{
     digest::Digest,
     intoto::Statement,
-    lockfile::{Artifact, Entrypoint, Lockfile, OriginType},
+    lockfile::{LockedArtifact, LockedEntrypoint, Lockfile, OriginType},
     media_type,
     oci::Annotations,
-    sbom::Sbom,
+    sbom::SbomDocument,
     slsa::{
-        BUILD_TYPE, BuildDefinition, Builder, Metadata, PROVENANCE_V1, Provenance,
-        ResourceDescriptor, RunDetails,
+        BUILD_TYPE, BuildDefinition, PROVENANCE_V1, Provenance, ResourceDescriptor, RunDetails,
+        SlsaBuildMetadata, SlsaBuilder,
     },
 };
 
@@ -26,7 +26,7 @@ const LOCK: &str = "lock";
 
 /// What was packed, and how.
 #[derive(Clone, Copy, Debug)]
-pub struct Packed<'a> {
+pub struct BuildParameters<'a> {
     /// The lock.
     pub lock: &'a Lockfile,
     /// Digest of its canonical form.
@@ -36,7 +36,7 @@ pub struct Packed<'a> {
     /// `Image` or `Artifact`.
     pub format: &'a str,
     /// What was done to the layers.
-    pub compression: Compressed<'a>,
+    pub compression: RecordedCompression<'a>,
     /// The user's annotations.
     pub annotations: &'a Annotations,
     /// Were files outside of the lock's folder allowed?
@@ -50,9 +50,9 @@ pub struct Packed<'a> {
 
 /// The compression of the layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compressed<'a> {
+pub enum RecordedCompression<'a> {
     /// `None`.
-    Not,
+    Uncompressed,
     /// `Zstd`. Its bytes depend on the encoder, so that is recorded.
     Zstd {
         /// Library and version, such as `libzstd 1.5.7`.
@@ -62,12 +62,12 @@ pub enum Compressed<'a> {
     },
     /// `Zstd`, by an encoder that whoever vouches has not seen at work. Nothing is said of it: its
     /// word would be hearsay.
-    ZstdUnseen,
+    ZstdUnknownEncoder,
 }
 
 /// Who packed it, and when.
 #[derive(Clone, Copy, Debug)]
-pub struct Run<'a> {
+pub struct BuildRun<'a> {
     /// The builder's id; on the command line [`super::slsa::CLI_BUILDER`], unless another is given.
     pub builder_id: &'a str,
     /// Version of packgate.
@@ -79,14 +79,14 @@ pub struct Run<'a> {
     /// Its end.
     pub finished_on: Timestamp,
     /// Who asked for it in a cluster. None on the command line.
-    pub requested: Option<Requested<'a>>,
+    pub requested: Option<RequestingObject<'a>>,
     /// The software bill of materials that was made of it.
-    pub sbom: Option<&'a Sbom>,
+    pub sbom: Option<&'a SbomDocument>,
 }
 
 /// The object of a cluster that asked for the bundle, and where its inputs came from.
 #[derive(Clone, Copy, Debug)]
-pub struct Requested<'a> {
+pub struct RequestingObject<'a> {
     /// Its namespace.
     pub namespace: &'a str,
     /// Its name.
@@ -99,24 +99,24 @@ pub struct Requested<'a> {
     pub packer: Option<(&'a str, Digest)>,
 }
 
-impl Compressed<'_> {
+impl RecordedCompression<'_> {
     /// As it is written in reports and parameters.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Not => "None",
-            Self::Zstd { .. } | Self::ZstdUnseen => "Zstd",
+            Self::Uncompressed => "None",
+            Self::Zstd { .. } | Self::ZstdUnknownEncoder => "Zstd",
         }
     }
 }
 
 /// The statement about the bundle `digest`. `subject_name` is `registry/repository` without a tag,
 /// or the lock's name for layouts and archives; an empty one is left out.
-pub fn statement(
+pub fn provenance_statement(
     subject_name: &str,
     digest: &Digest,
     provenance: &Provenance,
 ) -> serde_json::Result<Statement> {
-    Ok(Statement::about(
+    Ok(Statement::for_digest(
         subject_name,
         digest,
         PROVENANCE_V1,
@@ -125,7 +125,7 @@ pub fn statement(
 }
 
 /// The predicate.
-pub fn provenance(packed: &Packed<'_>, run: &Run<'_>) -> Provenance {
+pub fn build_provenance(packed: &BuildParameters<'_>, run: &BuildRun<'_>) -> Provenance {
     Provenance {
         build_definition: BuildDefinition {
             build_type: BUILD_TYPE.into(),
@@ -171,7 +171,7 @@ pub fn is_same_build(a: &Provenance, b: &Provenance) -> bool {
     what(a) == what(b)
 }
 
-fn external_parameters(packed: &Packed<'_>) -> Value {
+fn external_parameters(packed: &BuildParameters<'_>) -> Value {
     let mut lock = json!({"digest": digest_set(&packed.lock_digest)});
     if let Some(name) = &packed.lock.name {
         lock["name"] = name.as_str().into();
@@ -190,15 +190,18 @@ fn external_parameters(packed: &Packed<'_>) -> Value {
     parameters
 }
 
-fn internal_parameters(compression: Compressed<'_>, requested: Option<&Requested<'_>>) -> Value {
+fn internal_parameters(
+    compression: RecordedCompression<'_>,
+    requested: Option<&RequestingObject<'_>>,
+) -> Value {
     let mut parameters = Map::new();
-    if let Compressed::Zstd { encoder, level } = compression {
+    if let RecordedCompression::Zstd { encoder, level } = compression {
         parameters.extend([
             ("encoder".to_owned(), encoder.into()),
             ("level".to_owned(), level.into()),
         ]);
     }
-    if let Some(Requested {
+    if let Some(RequestingObject {
         namespace,
         name,
         uid,
@@ -218,8 +221,8 @@ fn internal_parameters(compression: Compressed<'_>, requested: Option<&Requested
 }
 
 fn resolved_dependencies(
-    packed: &Packed<'_>,
-    requested: Option<&Requested<'_>>,
+    packed: &BuildParameters<'_>,
+    requested: Option<&RequestingObject<'_>>,
 ) -> Vec<ResourceDescriptor> {
     let lock = ResourceDescriptor {
         name: Some(LOCK.into()),
@@ -232,7 +235,7 @@ fn resolved_dependencies(
         .lock
         .artifacts
         .iter()
-        .map(|artifact| of_artifact(artifact, packed.downloads));
+        .map(|artifact| artifact_dependency(artifact, packed.downloads));
     let image = requested
         .and_then(|requested| requested.packer)
         .map(|(uri, digest)| ResourceDescriptor {
@@ -243,12 +246,15 @@ fn resolved_dependencies(
         });
     std::iter::once(lock)
         .chain(artifacts)
-        .chain(packed.lock.entrypoint.iter().map(of_entrypoint))
+        .chain(packed.lock.entrypoint.iter().map(entrypoint_dependency))
         .chain(image)
         .collect()
 }
 
-fn of_artifact(artifact: &Artifact, downloads: &BTreeMap<String, String>) -> ResourceDescriptor {
+fn artifact_dependency(
+    artifact: &LockedArtifact,
+    downloads: &BTreeMap<String, String>,
+) -> ResourceDescriptor {
     ResourceDescriptor {
         name: Some(format!("artifact/{}", artifact.name)),
         uri: (artifact.origin_type != OriginType::File).then(|| artifact.origin.clone()),
@@ -258,7 +264,7 @@ fn of_artifact(artifact: &Artifact, downloads: &BTreeMap<String, String>) -> Res
     }
 }
 
-fn of_entrypoint(entrypoint: &Entrypoint) -> ResourceDescriptor {
+fn entrypoint_dependency(entrypoint: &LockedEntrypoint) -> ResourceDescriptor {
     ResourceDescriptor {
         name: Some("entrypoint".into()),
         digest: digest_set(&entrypoint.checksum),
@@ -266,22 +272,22 @@ fn of_entrypoint(entrypoint: &Entrypoint) -> ResourceDescriptor {
     }
 }
 
-fn run_details(run: &Run<'_>) -> RunDetails {
+fn run_details(run: &BuildRun<'_>) -> RunDetails {
     RunDetails {
-        builder: Builder {
+        builder: SlsaBuilder {
             id: run.builder_id.into(),
             version: BTreeMap::from([("packgate".to_owned(), run.version.to_owned())]),
         },
-        metadata: Some(Metadata {
+        metadata: Some(SlsaBuildMetadata {
             invocation_id: Some(run.invocation_id.into()),
-            started_on: Some(rfc3339(run.started_on)),
-            finished_on: Some(rfc3339(run.finished_on)),
+            started_on: Some(format_rfc3339(run.started_on)),
+            finished_on: Some(format_rfc3339(run.finished_on)),
         }),
-        byproducts: run.sbom.into_iter().map(of_sbom).collect(),
+        byproducts: run.sbom.into_iter().map(sbom_byproduct).collect(),
     }
 }
 
-fn of_sbom(sbom: &Sbom) -> ResourceDescriptor {
+fn sbom_byproduct(sbom: &SbomDocument) -> ResourceDescriptor {
     ResourceDescriptor {
         name: Some("sbom".into()),
         digest: digest_set(&sbom.digest()),
@@ -291,29 +297,29 @@ fn of_sbom(sbom: &Sbom) -> ResourceDescriptor {
 }
 
 fn digest_set(digest: &Digest) -> BTreeMap<String, String> {
-    BTreeMap::from([("sha256".to_owned(), digest.hex())])
+    BTreeMap::from([("sha256".to_owned(), digest.hex_digits())])
 }
 
 /// RFC 3339 in UTC with whole seconds, the form of in-toto's and OCI's timestamps:
 /// `2026-11-21T10:00:00Z`.
-pub(super) fn rfc3339(time: Timestamp) -> String {
+pub(super) fn format_rfc3339(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::{lockfile::FileMode, slsa::CLI_BUILDER};
+    use crate::core::{lockfile::BundleFileMode, slsa::CLI_BUILDER};
 
-    fn artifact(name: &str, origin_type: OriginType, origin: &str) -> Artifact {
-        Artifact {
+    fn artifact(name: &str, origin_type: OriginType, origin: &str) -> LockedArtifact {
+        LockedArtifact {
             name: name.into(),
             origin_type,
             origin: origin.into(),
             target: name.parse().expect("a path"),
-            checksum: Digest::of(name.as_bytes()),
+            checksum: Digest::of_bytes(name.as_bytes()),
             size: 1,
-            mode: FileMode::Plain,
+            mode: BundleFileMode::Plain,
             unpack: None,
             oci: None,
             platforms: Vec::new(),
@@ -321,15 +327,15 @@ mod tests {
     }
 
     fn lock() -> Lockfile {
-        let entrypoint = Entrypoint {
+        let entrypoint = LockedEntrypoint {
             script: "files/run.sh".into(),
             target: "run.sh".parse().expect("a path"),
-            mode: FileMode::Executable,
-            checksum: Digest::of(b"run"),
+            mode: BundleFileMode::Executable,
+            checksum: Digest::of_bytes(b"run"),
             size: 3,
         };
         Lockfile {
-            generation: crate::core::lockfile::Generation::default(),
+            generation: crate::core::lockfile::LockfileGeneration::default(),
             name: Some("siem".into()),
             version: None,
             entrypoint: Some(entrypoint),
@@ -346,13 +352,13 @@ mod tests {
         lock: &'a Lockfile,
         annotations: &'a Annotations,
         downloads: &'a BTreeMap<String, String>,
-    ) -> Packed<'a> {
-        Packed {
+    ) -> BuildParameters<'a> {
+        BuildParameters {
             lock,
-            lock_digest: Digest::of(b"lock"),
+            lock_digest: Digest::of_bytes(b"lock"),
             pack_format: "1",
             format: "Image",
-            compression: Compressed::Not,
+            compression: RecordedCompression::Uncompressed,
             annotations,
             allow_outside: false,
             source_date_epoch: None,
@@ -360,8 +366,8 @@ mod tests {
         }
     }
 
-    fn run() -> Run<'static> {
-        Run {
+    fn run() -> BuildRun<'static> {
+        BuildRun {
             builder_id: CLI_BUILDER,
             version: "0.1.0",
             invocation_id: "run-1",
@@ -372,16 +378,16 @@ mod tests {
         }
     }
 
-    fn run_in_cluster(packer: &str) -> Run<'_> {
-        let requested = Requested {
+    fn run_in_cluster(packer: &str) -> BuildRun<'_> {
+        let requested = RequestingObject {
             namespace: "team-a",
             name: "siem",
             uid: "u-1",
             lock_uri: "k8s://team-a/configmaps/siem-lock",
-            packer: Some((packer, Digest::of(packer.as_bytes()))),
+            packer: Some((packer, Digest::of_bytes(packer.as_bytes()))),
         };
         let builder_id = "https://packgate.dev/builder/c-1/platform";
-        Run {
+        BuildRun {
             requested: Some(requested),
             builder_id,
             invocation_id: "c-1/team-a/siem/3/packgate-0123456789abcdef-sign",
@@ -396,10 +402,10 @@ mod tests {
             "rules".to_owned(),
             "https://m.example.com/rules.tgz".to_owned(),
         )]);
-        let provenance = provenance(&packed(&lock, &annotations, &downloads), &run());
-        let statement = statement(
+        let provenance = build_provenance(&packed(&lock, &annotations, &downloads), &run());
+        let statement = provenance_statement(
             "r.example.com/team-a/siem",
-            &Digest::of(b"manifest"),
+            &Digest::of_bytes(b"manifest"),
             &provenance,
         )
         .expect("JSON");
@@ -416,13 +422,13 @@ mod tests {
     #[test]
     fn the_statement_of_a_cluster_is_the_documented_one() {
         let (lock, annotations, downloads) = (lock(), Annotations::new(), BTreeMap::new());
-        let provenance = provenance(
+        let provenance = build_provenance(
             &packed(&lock, &annotations, &downloads),
             &run_in_cluster("oci://r.example.com/packgate"),
         );
-        let statement = statement(
+        let statement = provenance_statement(
             "r.example.com/team-a/siem",
-            &Digest::of(b"manifest"),
+            &Digest::of_bytes(b"manifest"),
             &provenance,
         )
         .expect("JSON");
@@ -441,21 +447,25 @@ mod tests {
         let (lock, annotations, downloads) = (lock(), Annotations::new(), BTreeMap::new());
         let packed = packed(&lock, &annotations, &downloads);
         let first = run_in_cluster("oci://r.example.com/packgate");
-        let sbom = Sbom::new(crate::core::sbom::Format::Spdx, &lock, None).expect("a bill");
-        let again = Run {
+        let sbom =
+            SbomDocument::new(crate::core::sbom::SbomFormat::Spdx, &lock, None).expect("a bill");
+        let again = BuildRun {
             version: "0.2.0",
             invocation_id: "other",
             finished_on: Timestamp::UNIX_EPOCH,
             ..run_in_cluster("oci://r.example.com/new")
         };
-        let first_build = provenance(&packed, &first);
-        assert!(is_same_build(&first_build, &provenance(&packed, &again)));
-        let asked_by = |change: fn(&mut Requested<'_>)| {
+        let first_build = build_provenance(&packed, &first);
+        assert!(is_same_build(
+            &first_build,
+            &build_provenance(&packed, &again)
+        ));
+        let asked_by = |change: fn(&mut RequestingObject<'_>)| {
             let mut requested = first.requested.expect("in a cluster");
             change(&mut requested);
-            provenance(
+            build_provenance(
                 &packed,
-                &Run {
+                &BuildRun {
                     requested: Some(requested),
                     ..first
                 },
@@ -464,30 +474,30 @@ mod tests {
         for other in [
             asked_by(|requested| requested.uid = "u-2"),
             asked_by(|requested| requested.lock_uri = "k8s://team-a/configmaps/other"),
-            provenance(
+            build_provenance(
                 &packed,
-                &Run {
+                &BuildRun {
                     builder_id: CLI_BUILDER,
                     ..first
                 },
             ),
-            provenance(
-                &Packed {
-                    lock_digest: Digest::of(b"other"),
+            build_provenance(
+                &BuildParameters {
+                    lock_digest: Digest::of_bytes(b"other"),
                     ..packed
                 },
                 &first,
             ),
-            provenance(
-                &Packed {
+            build_provenance(
+                &BuildParameters {
                     format: "Artifact",
                     ..packed
                 },
                 &first,
             ),
-            provenance(
+            build_provenance(
                 &packed,
-                &Run {
+                &BuildRun {
                     sbom: Some(&sbom),
                     ..first
                 },
@@ -498,15 +508,15 @@ mod tests {
         let byproducts = json!([
             {
                 "name": "sbom",
-                "digest": {"sha256": sbom.digest().hex()},
+                "digest": {"sha256": sbom.digest().hex_digits()},
                 "mediaType": "application/spdx+json",
             },
         ]);
         assert_eq!(
             json!(
-                provenance(
+                build_provenance(
                     &packed,
-                    &Run {
+                    &BuildRun {
                         sbom: Some(&sbom),
                         ..first
                     }
@@ -529,9 +539,9 @@ mod tests {
             Annotations::from([("a".to_owned(), "b".to_owned())]),
             BTreeMap::new(),
         );
-        let packed = Packed {
+        let packed = BuildParameters {
             format: "Artifact",
-            compression: Compressed::Zstd {
+            compression: RecordedCompression::Zstd {
                 encoder: "libzstd 1.5.7",
                 level: 3,
             },
@@ -544,8 +554,8 @@ mod tests {
             internal_parameters,
             resolved_dependencies,
             ..
-        } = provenance(&packed, &run()).build_definition;
-        let digest = json!({"sha256": Digest::of(b"lock").hex()});
+        } = build_provenance(&packed, &run()).build_definition;
+        let digest = json!({"sha256": Digest::of_bytes(b"lock").hex_digits()});
         let expected = json!({"lock": {"digest": digest}, "packFormat": "1", "format": "Artifact",
             "compression": "Zstd",
             "annotations": {"a": "b"}, "allowOutside": true, "sourceDateEpoch": 0});
@@ -567,12 +577,13 @@ mod tests {
     #[test]
     fn a_layout_without_a_name_has_a_subject_without_one() {
         let (lock, annotations, downloads) = (lock(), Annotations::new(), BTreeMap::new());
-        let provenance = provenance(&packed(&lock, &annotations, &downloads), &run());
-        let statement = statement("", &Digest::of(b"manifest"), &provenance).expect("JSON");
+        let provenance = build_provenance(&packed(&lock, &annotations, &downloads), &run());
+        let statement =
+            provenance_statement("", &Digest::of_bytes(b"manifest"), &provenance).expect("JSON");
         let subject = &serde_json::to_value(&statement).expect("JSON")["subject"];
         assert_eq!(
             *subject,
-            json!([{"digest": {"sha256": Digest::of(b"manifest").hex()}}])
+            json!([{"digest": {"sha256": Digest::of_bytes(b"manifest").hex_digits()}}])
         );
     }
 }

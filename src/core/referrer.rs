@@ -15,9 +15,9 @@ use sigstore_types::{
 use super::{
     digest::Digest,
     media_type,
-    oci::{Annotations, Descriptor, Manifest, descriptor::EMPTY_CONTENT},
+    oci::{Annotations, Descriptor, ImageManifest, descriptor::EMPTY_CONTENT},
     pack::TITLE_ANNOTATION,
-    provenance::rfc3339,
+    provenance::format_rfc3339,
 };
 
 /// When the referrer was made (image-spec 1.1, annotations.md).
@@ -30,11 +30,11 @@ pub const BUNDLE_PREDICATE_TYPE: &str = "dev.sigstore.bundle.predicateType";
 /// Bytes of a Sigstore bundle that its manifest holds as well, so that a reader needs one request
 /// for both. Whoever verifies at admission waits for every request; a registry that stores
 /// manifests in a database should not be made to store megabytes in it.
-const EMBEDDED: usize = 32 << 10;
+const MAX_EMBEDDED_BUNDLE: usize = 32 << 10;
 
 /// A piece of content with its descriptor, ready to be pushed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Piece {
+pub struct ReferrerContent {
     /// What it is.
     pub descriptor: Descriptor,
     /// Its bytes.
@@ -43,23 +43,23 @@ pub struct Piece {
 
 /// Everything that a referrer consists of, in the order in which it is pushed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Referrer {
+pub struct ReferrerArtifact {
     /// The empty config. Its blob must really exist.
-    pub config: Piece,
+    pub config: ReferrerContent,
     /// The Sigstore bundle.
-    pub layer: Piece,
+    pub layer: ReferrerContent,
     /// The manifest that refers to the subject.
-    pub manifest: Piece,
+    pub manifest: ReferrerContent,
 }
 
 /// What is signed: the DSSE pre-authentication encoding of an in-toto statement.
-pub fn pae(statement: &[u8]) -> Vec<u8> {
+pub fn statement_pae(statement: &[u8]) -> Vec<u8> {
     sigstore_types::pae(media_type::IN_TOTO, statement)
 }
 
-/// The Sigstore bundle of a signed in-toto statement. `statement` are the bytes whose [`pae`] was
+/// The Sigstore bundle of a signed in-toto statement. `statement` are the bytes whose [`statement_pae`] was
 /// signed.
-pub fn sigstore_bundle(
+pub fn dsse_envelope_bundle(
     statement: &[u8],
     signature: SignatureBytes,
     material: VerificationMaterial,
@@ -78,14 +78,14 @@ pub fn sigstore_bundle(
 }
 
 /// The Sigstore bundle of signed bytes, which have this digest.
-pub fn message_bundle(
+pub fn message_signature_bundle(
     digest: &Digest,
     signature: SignatureBytes,
     material: VerificationMaterial,
 ) -> serde_json::Result<Bytes> {
     let digest = MessageDigest::new(
         HashAlgorithm::Sha2256,
-        DigestBytes::new(digest.bytes().to_vec()),
+        DigestBytes::new(digest.as_bytes().to_vec()),
     );
     let content = SignatureContent::MessageSignature(
         MessageSignature::new(signature).with_message_digest(digest),
@@ -100,47 +100,47 @@ pub fn message_bundle(
 
 /// The referrer that carries `sigstore_bundle`, whose statement has `predicate_type`, and refers to
 /// `subject`.
-pub fn referrer(
+pub fn bundle_referrer(
     sigstore_bundle: Bytes,
     predicate_type: &str,
     subject: &Descriptor,
     created: Timestamp,
-) -> serde_json::Result<Referrer> {
-    let layer = Descriptor::of(media_type::SIGSTORE_BUNDLE_V03, &sigstore_bundle);
-    let shown = if sigstore_bundle.len() <= EMBEDDED {
-        layer.clone().with_content(&sigstore_bundle)
+) -> serde_json::Result<ReferrerArtifact> {
+    let layer = Descriptor::of_bytes(media_type::SIGSTORE_BUNDLE_V03, &sigstore_bundle);
+    let shown = if sigstore_bundle.len() <= MAX_EMBEDDED_BUNDLE {
+        layer.clone().with_embedded_content(&sigstore_bundle)
     } else {
         layer.clone()
     };
     let annotations = [
-        (CREATED, rfc3339(created)),
+        (CREATED, format_rfc3339(created)),
         (BUNDLE_CONTENT, "dsse-envelope".to_owned()),
         (BUNDLE_PREDICATE_TYPE, predicate_type.to_owned()),
     ];
-    let manifest = Manifest {
+    let manifest = ImageManifest {
         schema_version: 2,
         media_type: Some(media_type::MANIFEST.into()),
         artifact_type: Some(media_type::SIGSTORE_BUNDLE_V03.into()),
         config: Descriptor::empty(),
         layers: vec![shown],
-        subject: Some(subject.bare()),
+        subject: Some(subject.without_metadata()),
         annotations: annotations
             .map(|(key, value)| (key.to_owned(), value))
             .into_iter()
             .collect::<Annotations>(),
     };
     let manifest = Bytes::from(serde_json::to_vec(&manifest)?);
-    Ok(Referrer {
-        config: Piece {
+    Ok(ReferrerArtifact {
+        config: ReferrerContent {
             descriptor: Descriptor::empty(),
             bytes: Bytes::from_static(EMPTY_CONTENT),
         },
-        layer: Piece {
+        layer: ReferrerContent {
             descriptor: layer,
             bytes: sigstore_bundle,
         },
-        manifest: Piece {
-            descriptor: Descriptor::of(media_type::MANIFEST, &manifest),
+        manifest: ReferrerContent {
+            descriptor: Descriptor::of_bytes(media_type::MANIFEST, &manifest),
             bytes: manifest,
         },
     })
@@ -148,38 +148,38 @@ pub fn referrer(
 
 /// A referrer that is the document `bytes` itself, called `title`, and refers to `subject`. Nobody
 /// signs it, and it carries no time: the same document gives the same referrer.
-pub fn plain(
+pub fn document_referrer(
     bytes: Bytes,
     media_type: &str,
     title: &str,
     subject: &Descriptor,
-) -> serde_json::Result<Referrer> {
+) -> serde_json::Result<ReferrerArtifact> {
     let annotations = Annotations::from([(TITLE_ANNOTATION.to_owned(), title.to_owned())]);
     let layer = Descriptor {
         annotations,
-        ..Descriptor::of(media_type, &bytes)
+        ..Descriptor::of_bytes(media_type, &bytes)
     };
-    let manifest = Manifest {
+    let manifest = ImageManifest {
         schema_version: 2,
         media_type: Some(media_type::MANIFEST.into()),
         artifact_type: Some(media_type.into()),
         config: Descriptor::empty(),
         layers: vec![layer.clone()],
-        subject: Some(subject.bare()),
+        subject: Some(subject.without_metadata()),
         annotations: Annotations::new(),
     };
     let manifest = Bytes::from(serde_json::to_vec(&manifest)?);
-    Ok(Referrer {
-        config: Piece {
+    Ok(ReferrerArtifact {
+        config: ReferrerContent {
             descriptor: Descriptor::empty(),
             bytes: Bytes::from_static(EMPTY_CONTENT),
         },
-        layer: Piece {
-            descriptor: layer.bare(),
+        layer: ReferrerContent {
+            descriptor: layer.without_metadata(),
             bytes,
         },
-        manifest: Piece {
-            descriptor: Descriptor::of(media_type::MANIFEST, &manifest),
+        manifest: ReferrerContent {
+            descriptor: Descriptor::of_bytes(media_type::MANIFEST, &manifest),
             bytes: manifest,
         },
     })
@@ -197,8 +197,8 @@ mod tests {
         let material = VerificationMaterial::new(VerificationMaterialContent::PublicKey(
             PublicKeyIdentifier::new("aGludA=="),
         ));
-        let bytes =
-            sigstore_bundle(b"{}", SignatureBytes::from_bytes(b"sig"), material).expect("JSON");
+        let bytes = dsse_envelope_bundle(b"{}", SignatureBytes::from_bytes(b"sig"), material)
+            .expect("JSON");
         let mut bundle: Value = serde_json::from_slice(&bytes).expect("JSON");
         // Empty lists and messages that cosign leaves out; protobuf's JSON reads them as absent.
         let material = bundle["verificationMaterial"]
@@ -225,22 +225,26 @@ mod tests {
 
     #[test]
     fn what_is_signed_covers_the_payload_type() {
-        assert_eq!(pae(b"{}"), b"DSSEv1 28 application/vnd.in-toto+json 2 {}");
+        assert_eq!(
+            statement_pae(b"{}"),
+            b"DSSEv1 28 application/vnd.in-toto+json 2 {}"
+        );
     }
 
     #[test]
     fn the_manifest_is_the_documented_one() {
         let subject = Descriptor {
             artifact_type: Some("x".into()),
-            ..Descriptor::of(media_type::MANIFEST, b"subject")
+            ..Descriptor::of_bytes(media_type::MANIFEST, b"subject")
         };
         let created = "2026-11-21T01:38:00.9Z".parse().expect("a time");
-        let Referrer {
+        let ReferrerArtifact {
             config,
             layer,
             manifest,
-        } = referrer(Bytes::from_static(b"{}"), "https://p/v1", &subject, created).expect("JSON");
-        assert_eq!(config.descriptor.digest, Digest::of(&config.bytes));
+        } = bundle_referrer(Bytes::from_static(b"{}"), "https://p/v1", &subject, created)
+            .expect("JSON");
+        assert_eq!(config.descriptor.digest, Digest::of_bytes(&config.bytes));
         assert_eq!(layer.bytes, b"{}".as_slice());
         let expected = json!({
             "schemaVersion": 2,
@@ -267,7 +271,7 @@ mod tests {
         );
         assert_eq!(
             manifest.descriptor,
-            Descriptor::of(media_type::MANIFEST, &manifest.bytes)
+            Descriptor::of_bytes(media_type::MANIFEST, &manifest.bytes)
         );
     }
 }

@@ -16,9 +16,9 @@ use sigstore_types::{
 };
 
 use super::{
-    class::{Classified, Reason},
+    class::{ClassifiedError, Reason},
     json::{self, JsonError},
-    limits::Limits,
+    limits::InputLimits,
 };
 
 /// Certificates in the chain of a 0.1 or 0.2 bundle. Bounds path building; Fulcio's own chains have
@@ -31,7 +31,7 @@ pub struct SigstoreBundle(Bundle);
 
 /// What a bundle says its signature can be verified with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Material<'a> {
+pub enum BundleVerificationMaterial<'a> {
     /// A key that the verifier has already; the hint may help to find it and proves nothing.
     PublicKey {
         /// cosign writes base64 of the SHA-256 of the key's SPKI.
@@ -78,7 +78,7 @@ pub enum SigstoreBundleError {
     DuplicateLog,
 }
 
-impl Classified for SigstoreBundleError {
+impl ClassifiedError for SigstoreBundleError {
     fn reason(&self) -> Reason {
         match self {
             Self::TooMany { .. } | Self::Json(JsonError::TooLarge { .. }) => Reason::LimitExceeded,
@@ -90,25 +90,28 @@ impl Classified for SigstoreBundleError {
 impl SigstoreBundle {
     /// Reads a bundle of at most `limits.sigstore_bundle_bytes`. Counts are checked before anything
     /// is decoded.
-    pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, SigstoreBundleError> {
-        let shape: Shape = json::parse(bytes, limits.sigstore_bundle_bytes, limits.json_depth)?;
-        shape.check(limits)?;
+    pub fn parse(bytes: &[u8], limits: &InputLimits) -> Result<Self, SigstoreBundleError> {
+        let shape: SigstoreBundleShape =
+            json::parse_strict(bytes, limits.sigstore_bundle_bytes, limits.json_depth)?;
+        shape.check_limits(limits)?;
         let text = std::str::from_utf8(bytes).map_err(|_| SigstoreBundleError::NotText)?;
         let bundle = Bundle::from_json(text)?;
-        check_logs(&bundle.verification_material.tlog_entries)?;
+        check_distinct_logs(&bundle.verification_material.tlog_entries)?;
         Ok(Self(bundle))
     }
 
     /// What it says it can be verified with.
-    pub fn material(&self) -> Material<'_> {
+    pub fn verification_material(&self) -> BundleVerificationMaterial<'_> {
         match &self.0.verification_material.content {
-            VerificationMaterialContent::PublicKey(key) => Material::PublicKey { hint: &key.hint },
-            _ => Material::Certificate,
+            VerificationMaterialContent::PublicKey(key) => {
+                BundleVerificationMaterial::PublicKey { hint: &key.hint }
+            }
+            _ => BundleVerificationMaterial::Certificate,
         }
     }
 
     /// The signed envelope. Absent if the bundle signs plain bytes.
-    pub const fn envelope(&self) -> Option<&DsseEnvelope> {
+    pub const fn dsse_envelope(&self) -> Option<&DsseEnvelope> {
         match &self.0.content {
             SignatureContent::DsseEnvelope(envelope) => Some(envelope),
             _ => None,
@@ -131,12 +134,12 @@ impl SigstoreBundle {
     }
 
     /// The bundle as the sigstore crates know it.
-    pub const fn inner(&self) -> &Bundle {
+    pub const fn as_sigstore_types(&self) -> &Bundle {
         &self.0
     }
 }
 
-fn check_logs(entries: &[TransparencyLogEntry]) -> Result<(), SigstoreBundleError> {
+fn check_distinct_logs(entries: &[TransparencyLogEntry]) -> Result<(), SigstoreBundleError> {
     let mut seen = HashSet::new();
     if entries
         .iter()
@@ -152,37 +155,37 @@ fn check_logs(entries: &[TransparencyLogEntry]) -> Result<(), SigstoreBundleErro
 /// lists are.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Shape {
+struct SigstoreBundleShape {
     #[serde(rename = "mediaType")]
     _media_type: String,
-    verification_material: MaterialShape,
+    verification_material: VerificationMaterialShape,
     message_signature: Option<IgnoredAny>,
     dsse_envelope: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct MaterialShape {
+struct VerificationMaterialShape {
     public_key: Option<IgnoredAny>,
     certificate: Option<IgnoredAny>,
-    x509_certificate_chain: Option<ChainShape>,
+    x509_certificate_chain: Option<CertificateChainShape>,
     tlog_entries: Option<Vec<IgnoredAny>>,
-    timestamp_verification_data: Option<TimestampShape>,
+    timestamp_verification_data: Option<TimestampDataShape>,
 }
 
 #[derive(Deserialize)]
-struct ChainShape {
+struct CertificateChainShape {
     certificates: Vec<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct TimestampShape {
+struct TimestampDataShape {
     rfc3161_timestamps: Option<Vec<IgnoredAny>>,
 }
 
-impl Shape {
-    fn check(&self, limits: &Limits) -> Result<(), SigstoreBundleError> {
+impl SigstoreBundleShape {
+    fn check_limits(&self, limits: &InputLimits) -> Result<(), SigstoreBundleError> {
         let material = &self.verification_material;
         let chain = material.x509_certificate_chain.as_ref();
         let timestamps = material
@@ -204,17 +207,17 @@ impl Shape {
                 chain.is_some(),
             ],
         )?;
-        at_most(
+        check_count(
             "certificates",
             chain.map_or(0, |chain| chain.certificates.len()),
             MAX_CERTIFICATES,
         )?;
-        at_most(
+        check_count(
             "transparency log entries",
             material.tlog_entries.as_ref().map_or(0, Vec::len),
             limits.log_entries,
         )?;
-        at_most(
+        check_count(
             "timestamps",
             timestamps.map_or(0, Vec::len),
             limits.timestamps,
@@ -232,7 +235,7 @@ fn exactly_one(alternatives: &'static str, present: &[bool]) -> Result<(), Sigst
     }
 }
 
-const fn at_most(
+const fn check_count(
     what: &'static str,
     count: usize,
     limit: usize,
@@ -272,7 +275,7 @@ mod tests {
     }
 
     fn parse(value: &Value) -> Result<SigstoreBundle, SigstoreBundleError> {
-        SigstoreBundle::parse(value.to_string().as_bytes(), &Limits::DEFAULT)
+        SigstoreBundle::parse(value.to_string().as_bytes(), &InputLimits::DEFAULT)
     }
 
     #[test]
@@ -286,8 +289,11 @@ mod tests {
             let mut bundle = keyed();
             bundle["mediaType"] = media_type.into();
             let bundle = parse(&bundle).expect(media_type);
-            assert_eq!(bundle.material(), Material::PublicKey { hint: "abc" });
-            assert!(bundle.envelope().is_some() && bundle.log_entries().is_empty());
+            assert_eq!(
+                bundle.verification_material(),
+                BundleVerificationMaterial::PublicKey { hint: "abc" }
+            );
+            assert!(bundle.dsse_envelope().is_some() && bundle.log_entries().is_empty());
         }
     }
 
@@ -378,13 +384,13 @@ mod tests {
             r#""payload":"e30=""#,
             r#""payload":"e30=","payload":"e30=""#,
         );
-        let error =
-            SigstoreBundle::parse(text.as_bytes(), &Limits::DEFAULT).expect_err("two payloads");
+        let error = SigstoreBundle::parse(text.as_bytes(), &InputLimits::DEFAULT)
+            .expect_err("two payloads");
         assert!(
             error.to_string().contains("duplicate key \"payload\""),
             "{error}"
         );
         let bom = format!("\u{feff}{}", keyed());
-        assert!(SigstoreBundle::parse(bom.as_bytes(), &Limits::DEFAULT).is_err());
+        assert!(SigstoreBundle::parse(bom.as_bytes(), &InputLimits::DEFAULT).is_err());
     }
 }

@@ -65,10 +65,10 @@ pub struct ResourceDescriptor {
 #[serde(rename_all = "camelCase")]
 pub struct RunDetails {
     /// Who built it.
-    pub builder: Builder,
+    pub builder: SlsaBuilder,
     /// When, and which run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub metadata: Option<Metadata>,
+    pub metadata: Option<SlsaBuildMetadata>,
     /// What else came out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub byproducts: Vec<ResourceDescriptor>,
@@ -76,7 +76,7 @@ pub struct RunDetails {
 
 /// Who built something.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Builder {
+pub struct SlsaBuilder {
     /// The builder's identity: what policies trust.
     pub id: String,
     /// Versions of its parts.
@@ -87,7 +87,7 @@ pub struct Builder {
 /// One run of a builder.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Metadata {
+pub struct SlsaBuildMetadata {
     /// Which run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invocation_id: Option<String>,

@@ -47,13 +47,13 @@ pub fn is_invisible(c: char) -> bool {
 }
 
 /// Text for a terminal: what cannot be seen is written as `\u{202e}`. Line breaks and tabs stay.
-pub fn escaped(text: &str) -> String {
-    escaped_with(text, |c, out| out.extend(c.escape_unicode()))
+pub fn escape_invisible(text: &str) -> String {
+    escape_invisible_with(text, |c, out| out.extend(c.escape_unicode()))
 }
 
 /// A JSON document for a terminal: the same document, in which what cannot be seen is written as
 /// `\u202e` (RFC 8259, section 7).
-pub fn escaped_json(document: &str) -> String {
+pub fn escape_invisible_json(document: &str) -> String {
     let write = |c: char, out: &mut String| {
         let mut units = [0; 2];
         for unit in c.encode_utf16(&mut units) {
@@ -61,10 +61,10 @@ pub fn escaped_json(document: &str) -> String {
             let _ = write!(out, "\\u{unit:04x}");
         }
     };
-    escaped_with(document, write)
+    escape_invisible_with(document, write)
 }
 
-fn escaped_with(text: &str, write: impl Fn(char, &mut String)) -> String {
+fn escape_invisible_with(text: &str, write: impl Fn(char, &mut String)) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if is_invisible(c) && !matches!(c, '\n' | '\t') {
@@ -150,11 +150,11 @@ mod tests {
     #[test]
     fn what_nobody_sees_is_written_out() {
         assert_eq!(
-            escaped("a\u{202e}b\u{1b}[2J\tc\nd"),
+            escape_invisible("a\u{202e}b\u{1b}[2J\tc\nd"),
             "a\\u{202e}b\\u{1b}[2J\tc\nd"
         );
         let document = serde_json::json!({"a\u{202e}": "b\u{e0041}\u{1b}\u{9b}"});
-        let shown = escaped_json(&document.to_string());
+        let shown = escape_invisible_json(&document.to_string());
         assert!(shown.is_ascii(), "{shown}");
         assert_eq!(
             serde_json::from_str::<serde_json::Value>(&shown).expect("JSON"),

@@ -6,78 +6,78 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{
-    FetchError, OpenContent, Opened, Origin, Request,
-    pieces::{Part, read},
+    ArtifactOrigin, ArtifactStream, FetchError, FetchRequest, OpenedArtifact,
+    pieces::{ArchivedFileContent, read_tar_stream},
 };
 use crate::{
     core::{
-        context::{ContextFiles, folder_of, locate},
+        context::{ContextArtifactFiles, lock_folder, resolve_origin_path},
         digest::Digest,
-        limits::Limits,
-        pack::{TarFile, segments},
-        reference::Selector,
+        limits::InputLimits,
+        pack::{TarFile, plan_tar_segments},
+        reference::TagOrDigest,
     },
-    oci::{OciError, Source},
+    oci::{ContentSource, OciError},
 };
 
 /// The files of one context artifact, relative to the folder of its lock.
-pub struct ContextOrigin {
-    source: Arc<dyn Source>,
-    files: ContextFiles,
+pub struct ContextArtifactOrigin {
+    source: Arc<dyn ContentSource>,
+    files: ContextArtifactFiles,
     folder: String,
 }
 
-impl ContextOrigin {
+impl ContextArtifactOrigin {
     /// Reads which files the artifact has. Origins are relative to the folder of `lock_path`.
-    pub async fn open(
-        source: Arc<dyn Source>,
+    pub async fn load_artifact(
+        source: Arc<dyn ContentSource>,
         digest: &Digest,
         lock_path: &str,
-        limits: &Limits,
+        limits: &InputLimits,
     ) -> Result<Self, FetchError> {
         let files = context_files(&*source, digest, limits).await?;
         Ok(Self {
             source,
             files,
-            folder: folder_of(lock_path).to_owned(),
+            folder: lock_folder(lock_path).to_owned(),
         })
     }
 
-    async fn file(&self, origin: &str, path: &str) -> Result<OpenContent, FetchError> {
+    async fn open_file(&self, origin: &str, path: &str) -> Result<ArtifactStream, FetchError> {
         let file = self
             .files
-            .file(path)
-            .ok_or_else(|| self.absent(origin, path))?;
+            .find_file(path)
+            .ok_or_else(|| self.not_found_error(origin, path))?;
         let stream = self
             .source
-            .open(&file.blob)
+            .open_content(&file.blob)
             .await
             .map_err(|source| FetchError::Registry {
                 origin: origin.into(),
                 source,
             })?;
-        Ok(OpenContent::Stream(stream))
+        Ok(ArtifactStream::Stream(stream))
     }
 
-    fn folder(&self, origin: &str, path: &str) -> Result<OpenContent, FetchError> {
-        let files = self.files.below(path).map(|(path, file)| TarFile {
+    fn open_folder(&self, origin: &str, path: &str) -> Result<ArtifactStream, FetchError> {
+        let files = self.files.files_below(path).map(|(path, file)| TarFile {
             path: path.to_owned(),
             mode: file.mode,
             size: file.blob.size,
-            content: Part::Blob(file.blob.clone()),
+            content: ArchivedFileContent::Blob(file.blob.clone()),
         });
         let files: Vec<_> = files.collect();
         if files.is_empty() {
-            return Err(self.absent(origin, path));
+            return Err(self.not_found_error(origin, path));
         }
-        Ok(OpenContent::Stream(read(
+        Ok(ArtifactStream::Stream(read_tar_stream(
             Arc::clone(&self.source),
-            segments(files),
+            plan_tar_segments(files),
         )))
     }
 
-    fn absent(&self, origin: &str, path: &str) -> FetchError {
-        if !origin.ends_with('/') && self.files.below(path).next().is_some() {
+    fn not_found_error(&self, origin: &str, path: &str) -> FetchError {
+        if !origin.ends_with('/') && self.files.files_below(path).next().is_some() {
             return FetchError::NotAFile {
                 origin: origin.into(),
                 hint: "; write a final / to pack the folder as a tar",
@@ -90,61 +90,63 @@ impl ContextOrigin {
 }
 
 #[async_trait]
-impl Origin for ContextOrigin {
-    async fn open(&self, request: Request<'_>) -> Result<Opened, FetchError> {
+impl ArtifactOrigin for ContextArtifactOrigin {
+    async fn open_artifact(&self, request: FetchRequest<'_>) -> Result<OpenedArtifact, FetchError> {
         let origin = request.origin;
-        let path = locate(&self.folder, origin).ok_or_else(|| FetchError::OutsideContext {
-            origin: origin.into(),
+        let path = resolve_origin_path(&self.folder, origin).ok_or_else(|| {
+            FetchError::OutsideContext {
+                origin: origin.into(),
+            }
         })?;
         let content = if origin.ends_with('/') {
-            self.folder(origin, &path)?
+            self.open_folder(origin, &path)?
         } else {
-            self.file(origin, &path).await?
+            self.open_file(origin, &path).await?
         };
-        Ok(Opened {
+        Ok(OpenedArtifact {
             content,
             download_location: None,
         })
     }
 
-    async fn pin(&self, _: Request<'_>) -> Result<Option<Digest>, FetchError> {
+    async fn resolve_oci_digest(&self, _: FetchRequest<'_>) -> Result<Option<Digest>, FetchError> {
         Ok(None)
     }
 }
 
 /// No files at all: what a lock means that came without a context artifact.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct NoContext;
+pub struct MissingContextOrigin;
 
 #[async_trait]
-impl Origin for NoContext {
-    async fn open(&self, request: Request<'_>) -> Result<Opened, FetchError> {
-        Err(FetchError::NoContext {
+impl ArtifactOrigin for MissingContextOrigin {
+    async fn open_artifact(&self, request: FetchRequest<'_>) -> Result<OpenedArtifact, FetchError> {
+        Err(FetchError::MissingContextArtifact {
             origin: request.origin.into(),
         })
     }
 
-    async fn pin(&self, _: Request<'_>) -> Result<Option<Digest>, FetchError> {
+    async fn resolve_oci_digest(&self, _: FetchRequest<'_>) -> Result<Option<Digest>, FetchError> {
         Ok(None)
     }
 }
 
 /// Which files the context artifact `digest` has.
 pub async fn context_files(
-    source: &dyn Source,
+    source: &dyn ContentSource,
     digest: &Digest,
-    limits: &Limits,
-) -> Result<ContextFiles, FetchError> {
+    limits: &InputLimits,
+) -> Result<ContextArtifactFiles, FetchError> {
     let failed = |error: OciError| FetchError::Registry {
         origin: format!("context artifact {}@{digest}", source.location()),
         source: error,
     };
     let resolved = source
-        .resolve(&Selector::Digest(*digest), limits)
+        .resolve_manifest(&TagOrDigest::Digest(*digest), limits)
         .await
         .map_err(failed)?;
-    Ok(ContextFiles::of(
-        &resolved.document(limits).map_err(failed)?,
+    Ok(ContextArtifactFiles::from_manifest(
+        &resolved.parse_document(limits).map_err(failed)?,
     )?)
 }
 
@@ -158,14 +160,14 @@ mod tests {
     use super::*;
     use crate::{
         core::{
-            class::{Classified, Reason},
+            class::{ClassifiedError, Reason},
             lockfile::OriginType,
             media_type,
-            oci::{Annotations, Descriptor, Manifest, descriptor::EMPTY_CONTENT},
+            oci::{Annotations, Descriptor, ImageManifest, descriptor::EMPTY_CONTENT},
             pack::{MODE_ANNOTATION, TITLE_ANNOTATION},
         },
-        fetch::{FileOrigin, Outside},
-        oci::{Content, MemoryTarget, Target},
+        fetch::{FileOrigin, OutsideFolderPolicy},
+        oci::{ContentTarget, MemoryTarget, PushContent},
     };
 
     const FILES: [(&str, &str, bool); 4] = [
@@ -177,15 +179,15 @@ mod tests {
 
     async fn push(target: &MemoryTarget, media_type: &str, bytes: &[u8]) -> Descriptor {
         let bytes = Bytes::copy_from_slice(bytes);
-        let descriptor = Descriptor::of(media_type, &bytes);
+        let descriptor = Descriptor::of_bytes(media_type, &bytes);
         target
-            .push(&descriptor, Content::Bytes(&bytes))
+            .push_content(&descriptor, PushContent::Bytes(&bytes))
             .await
             .expect("pushed");
         descriptor
     }
 
-    async fn context() -> ContextOrigin {
+    async fn context() -> ContextArtifactOrigin {
         let target = MemoryTarget::new();
         let mut layers = Vec::new();
         for (path, content, executable) in FILES {
@@ -200,7 +202,7 @@ mod tests {
             });
         }
         let config = push(&target, media_type::EMPTY, EMPTY_CONTENT).await;
-        let manifest = Manifest {
+        let manifest = ImageManifest {
             schema_version: 2,
             media_type: Some(media_type::MANIFEST.into()),
             artifact_type: Some(media_type::CONTEXT.into()),
@@ -215,19 +217,19 @@ mod tests {
             &serde_json::to_vec(&manifest).expect("JSON"),
         )
         .await;
-        ContextOrigin::open(
+        ContextArtifactOrigin::load_artifact(
             Arc::new(target),
             &root.digest,
             "siem/lock.yaml",
-            &Limits::DEFAULT,
+            &InputLimits::DEFAULT,
         )
         .await
         .expect("a context")
     }
 
-    async fn read_all(origin: &dyn Origin, path: &str) -> Result<Vec<u8>, Reason> {
+    async fn read_all(origin: &dyn ArtifactOrigin, path: &str) -> Result<Vec<u8>, Reason> {
         let opened = origin
-            .open(Request {
+            .open_artifact(FetchRequest {
                 origin_type: OriginType::File,
                 origin: path,
                 oci: None,
@@ -236,8 +238,10 @@ mod tests {
             .map_err(|e| e.reason())?;
         let mut bytes = Vec::new();
         match opened.content {
-            OpenContent::Blocking(mut reader) => reader.read_to_end(&mut bytes).expect("readable"),
-            OpenContent::Stream(mut reader) => {
+            ArtifactStream::Blocking(mut reader) => {
+                reader.read_to_end(&mut bytes).expect("readable")
+            }
+            ArtifactStream::Stream(mut reader) => {
                 reader.read_to_end(&mut bytes).await.expect("readable")
             }
         };
@@ -276,7 +280,7 @@ mod tests {
         }
         let (context, disk) = (
             context().await,
-            FileOrigin::new(folder.path().join("siem"), Outside::Refused),
+            FileOrigin::new(folder.path().join("siem"), OutsideFolderPolicy::Refused),
         );
         for origin in ["files/", "./", "files/sub/"] {
             let on_disk = read_all(&disk, origin).await.expect("a tar");
@@ -298,7 +302,7 @@ mod tests {
             assert_eq!(read_all(&context, origin).await, Err(reason), "{origin}");
         }
         assert_eq!(
-            read_all(&NoContext, "files/a").await,
+            read_all(&MissingContextOrigin, "files/a").await,
             Err(Reason::InvalidLock)
         );
     }
@@ -319,11 +323,11 @@ mod tests {
             manifest.to_string().as_bytes(),
         )
         .await;
-        let opened = ContextOrigin::open(
+        let opened = ContextArtifactOrigin::load_artifact(
             Arc::new(target),
             &root.digest,
             "lock.yaml",
-            &Limits::DEFAULT,
+            &InputLimits::DEFAULT,
         )
         .await;
         assert_eq!(

@@ -2,8 +2,8 @@
 
 use crate::{
     core::{
-        class::{Classified, Reason},
-        context::ContextError,
+        class::{ClassifiedError, Reason},
+        context::ContextArtifactError,
     },
     http::HttpError,
     oci::OciError,
@@ -20,33 +20,33 @@ pub enum FetchError {
     },
     /// A file outside of the lock's folder.
     #[error(
-        "{origin} leaves the folder of the lockfile, move the file there or allow it with \
+        "{origin} is outside the folder of the lockfile, move the file there or allow it with \
             --allow-outside"
     )]
-    Outside {
+    OutsideFolder {
         /// The origin.
         origin: String,
     },
     /// A file outside of the context artifact.
-    #[error("{origin} leads out of the context artifact, put the file into it")]
+    #[error("{origin} is outside the context artifact, put the file into it")]
     OutsideContext {
         /// The origin.
         origin: String,
     },
     /// A file, where no file system is meant.
     #[error(
-        "file origin {origin:?} means nothing inside of a cluster: push lock and files together as \
+        "file origin {origin:?} cannot be resolved inside a cluster: push lock and files together as \
             a context artifact and name it in spec.source.ociRef"
     )]
-    NoContext {
+    MissingContextArtifact {
         /// The origin.
         origin: String,
     },
     /// Not a context artifact.
     #[error(transparent)]
-    Context(#[from] ContextError),
+    Context(#[from] ContextArtifactError),
     /// Something that is neither a file nor a folder.
-    #[error("{origin} is not a plain file{hint}")]
+    #[error("{origin} is not a regular file{hint}")]
     NotAFile {
         /// The origin.
         origin: String,
@@ -55,7 +55,7 @@ pub enum FetchError {
     },
     /// Reading failed.
     #[error("{origin} could not be read: {cause}")]
-    Failed {
+    ReadFailed {
         /// The origin, without anything secret.
         origin: String,
         /// What happened.
@@ -88,16 +88,16 @@ pub enum FetchError {
     },
 }
 
-impl Classified for FetchError {
+impl ClassifiedError for FetchError {
     fn reason(&self) -> Reason {
         match self {
             Self::NotFound { .. } => Reason::SourceNotFound,
-            Self::Outside { .. }
+            Self::OutsideFolder { .. }
             | Self::OutsideContext { .. }
-            | Self::NoContext { .. }
+            | Self::MissingContextArtifact { .. }
             | Self::NotAFile { .. } => Reason::InvalidLock,
             Self::Context(error) => error.reason(),
-            Self::Failed { .. } => Reason::FetchFailed,
+            Self::ReadFailed { .. } => Reason::FetchFailed,
             Self::Unpinned { .. } => Reason::UnverifiableOci,
             Self::Http { source, .. } => source.reason(),
             Self::Registry { source, .. } => source.reason(),

@@ -11,18 +11,18 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{FetchError, OpenContent, Opened, Origin, Request};
+use super::{ArtifactOrigin, ArtifactStream, FetchError, FetchRequest, OpenedArtifact};
 use crate::core::{
     digest::Digest,
-    limits::Limits,
-    lockfile::leaves_folder,
-    pack::{Segment, TarFile, segments},
+    limits::InputLimits,
+    lockfile::origin_leaves_folder,
+    pack::{TarFile, TarSegment, plan_tar_segments},
     path::MAX_PATH,
 };
 
 /// May an origin lie outside of the lock's folder?
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Outside {
+pub enum OutsideFolderPolicy {
     /// No: neither by `..`, nor as an absolute path, nor through a symbolic link.
     #[default]
     Refused,
@@ -34,42 +34,43 @@ pub enum Outside {
 #[derive(Clone, Debug)]
 pub struct FileOrigin {
     folder: PathBuf,
-    outside: Outside,
+    outside: OutsideFolderPolicy,
 }
 
 impl FileOrigin {
     /// Origins relative to `folder`.
-    pub fn new(folder: impl Into<PathBuf>, outside: Outside) -> Self {
+    pub fn new(folder: impl Into<PathBuf>, outside: OutsideFolderPolicy) -> Self {
         Self {
             folder: folder.into(),
             outside,
         }
     }
 
-    fn locate(&self, origin: &str) -> Result<PathBuf, FetchError> {
+    fn locate_path(&self, origin: &str) -> Result<PathBuf, FetchError> {
         let path = self.folder.join(origin);
-        if self.outside == Outside::Refused && leaves_folder(origin) {
-            return Err(FetchError::Outside {
+        if self.outside == OutsideFolderPolicy::Refused && origin_leaves_folder(origin) {
+            return Err(FetchError::OutsideFolder {
                 origin: origin.into(),
             });
         }
-        let real = fs::canonicalize(&path).map_err(|cause| failed(origin, &cause))?;
-        let folder = fs::canonicalize(&self.folder).map_err(|cause| failed(origin, &cause))?;
-        if self.outside == Outside::Refused && !real.starts_with(&folder) {
-            return Err(FetchError::Outside {
+        let real = fs::canonicalize(&path).map_err(|cause| io_fetch_error(origin, &cause))?;
+        let folder =
+            fs::canonicalize(&self.folder).map_err(|cause| io_fetch_error(origin, &cause))?;
+        if self.outside == OutsideFolderPolicy::Refused && !real.starts_with(&folder) {
+            return Err(FetchError::OutsideFolder {
                 origin: origin.into(),
             });
         }
         Ok(real)
     }
 
-    fn read(&self, origin: &str) -> Result<Box<dyn Read + Send>, FetchError> {
-        let path = self.locate(origin)?;
-        let kind = fs::metadata(&path).map_err(|cause| failed(origin, &cause))?;
+    fn open_reader(&self, origin: &str) -> Result<Box<dyn Read + Send>, FetchError> {
+        let path = self.locate_path(origin)?;
+        let kind = fs::metadata(&path).map_err(|cause| io_fetch_error(origin, &cause))?;
         match (origin.ends_with('/'), kind.is_dir(), kind.is_file()) {
-            (true, true, _) => Ok(Box::new(FolderReader::new(&path, origin)?)),
+            (true, true, _) => Ok(Box::new(FolderTarReader::new(&path, origin)?)),
             (false, _, true) => Ok(Box::new(
-                File::open(&path).map_err(|cause| failed(origin, &cause))?,
+                File::open(&path).map_err(|cause| io_fetch_error(origin, &cause))?,
             )),
             (false, true, _) => Err(FetchError::NotAFile {
                 origin: origin.into(),
@@ -84,26 +85,26 @@ impl FileOrigin {
 }
 
 #[async_trait]
-impl Origin for FileOrigin {
-    async fn open(&self, request: Request<'_>) -> Result<Opened, FetchError> {
-        let content = OpenContent::Blocking(self.read(request.origin)?);
-        Ok(Opened {
+impl ArtifactOrigin for FileOrigin {
+    async fn open_artifact(&self, request: FetchRequest<'_>) -> Result<OpenedArtifact, FetchError> {
+        let content = ArtifactStream::Blocking(self.open_reader(request.origin)?);
+        Ok(OpenedArtifact {
             content,
             download_location: None,
         })
     }
 
-    async fn pin(&self, _: Request<'_>) -> Result<Option<Digest>, FetchError> {
+    async fn resolve_oci_digest(&self, _: FetchRequest<'_>) -> Result<Option<Digest>, FetchError> {
         Ok(None)
     }
 }
 
-fn failed(origin: &str, cause: &io::Error) -> FetchError {
+fn io_fetch_error(origin: &str, cause: &io::Error) -> FetchError {
     match cause.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => FetchError::NotFound {
             origin: origin.into(),
         },
-        _ => FetchError::Failed {
+        _ => FetchError::ReadFailed {
             origin: origin.into(),
             cause: cause.to_string(),
         },
@@ -112,37 +113,37 @@ fn failed(origin: &str, cause: &io::Error) -> FetchError {
 
 /// Reads a folder as a tar: its files by name, each 0755 if its owner may execute it, else 0644.
 /// Links and devices are refused.
-struct FolderReader {
-    segments: VecDeque<Segment<Planned>>,
+struct FolderTarReader {
+    segments: VecDeque<TarSegment<PlannedTarFile>>,
     current: Option<Box<dyn Read + Send>>,
 }
 
-impl FolderReader {
+impl FolderTarReader {
     fn new(root: &Path, origin: &str) -> Result<Self, FetchError> {
-        let mut walk = Walk {
+        let mut walk = FolderWalk {
             origin,
             entries: 0,
             files: Vec::new(),
         };
-        walk.all_below(root)?;
+        walk.collect_files(root)?;
         Ok(Self {
-            segments: segments(walk.files).into(),
+            segments: plan_tar_segments(walk.files).into(),
             current: None,
         })
     }
 
-    fn next(&mut self) -> io::Result<Option<Box<dyn Read + Send>>> {
+    fn next_segment(&mut self) -> io::Result<Option<Box<dyn Read + Send>>> {
         Ok(match self.segments.pop_front() {
             None => None,
-            Some(Segment::Literal(bytes)) => Some(Box::new(Cursor::new(bytes))),
-            Some(Segment::Content { content, size }) => {
-                Some(Box::new(Exactly::open(content, size)?))
+            Some(TarSegment::Literal(bytes)) => Some(Box::new(Cursor::new(bytes))),
+            Some(TarSegment::Content { content, size }) => {
+                Some(Box::new(UnchangedFileReader::open_planned(content, size)?))
             }
         })
     }
 }
 
-impl Read for FolderReader {
+impl Read for FolderTarReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             if let Some(current) = &mut self.current {
@@ -151,7 +152,7 @@ impl Read for FolderReader {
                     return Ok(count);
                 }
             }
-            self.current = self.next()?;
+            self.current = self.next_segment()?;
             if self.current.is_none() {
                 return Ok(0);
             }
@@ -160,34 +161,37 @@ impl Read for FolderReader {
 }
 
 /// A file as it was when the tar was planned.
-struct Planned {
+struct PlannedTarFile {
     path: PathBuf,
     device: u64,
     inode: u64,
 }
 
 /// The same file, as long as it was then.
-struct Exactly {
+struct UnchangedFileReader {
     inner: File,
     left: u64,
     path: PathBuf,
 }
 
-impl Exactly {
+impl UnchangedFileReader {
     /// A link that has taken the file's place would lead anywhere.
-    fn open(
-        Planned {
+    fn open_planned(
+        PlannedTarFile {
             path,
             device,
             inode,
-        }: Planned,
+        }: PlannedTarFile,
         size: u64,
     ) -> io::Result<Self> {
         let inner = File::open(&path)
-            .map_err(|cause| changed(&path, &format!("cannot be opened: {cause}")))?;
+            .map_err(|cause| changed_file_error(&path, &format!("cannot be opened: {cause}")))?;
         let found = inner.metadata()?;
         if (found.dev(), found.ino()) != (device, inode) {
-            return Err(changed(&path, "was replaced while the folder was read"));
+            return Err(changed_file_error(
+                &path,
+                "was replaced while the folder was being read",
+            ));
         }
         Ok(Self {
             inner,
@@ -197,7 +201,7 @@ impl Exactly {
     }
 }
 
-impl Read for Exactly {
+impl Read for UnchangedFileReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let most = usize::try_from(self.left)
             .unwrap_or(usize::MAX)
@@ -205,64 +209,70 @@ impl Read for Exactly {
         if most == 0 && !buffer.is_empty() {
             return match self.inner.read(&mut [0])? {
                 0 => Ok(0),
-                _ => Err(changed(&self.path, "became longer while it was read")),
+                _ => Err(changed_file_error(
+                    &self.path,
+                    "grew while it was being read",
+                )),
             };
         }
         let count = self
             .inner
             .read(buffer.get_mut(..most).unwrap_or_default())?;
         if count == 0 && most > 0 {
-            return Err(changed(&self.path, "became shorter while it was read"));
+            return Err(changed_file_error(
+                &self.path,
+                "shrank while it was being read",
+            ));
         }
         self.left -= count as u64;
         Ok(count)
     }
 }
 
-fn changed(path: &Path, what: &str) -> io::Error {
+fn changed_file_error(path: &Path, what: &str) -> io::Error {
     io::Error::other(format!("{} {what}", path.display()))
 }
 
 /// Finds the files of a folder.
-struct Walk<'a> {
+struct FolderWalk<'a> {
     origin: &'a str,
     entries: u64,
-    files: Vec<TarFile<Planned>>,
+    files: Vec<TarFile<PlannedTarFile>>,
 }
 
-impl Walk<'_> {
+impl FolderWalk<'_> {
     /// Depth costs memory and no stack: folders lie in each other as deep as somebody likes.
-    fn all_below(&mut self, root: &Path) -> Result<(), FetchError> {
+    fn collect_files(&mut self, root: &Path) -> Result<(), FetchError> {
         let mut folders = vec![(root.to_owned(), String::new())];
         while let Some((folder, prefix)) = folders.pop() {
-            folders.extend(self.folder(&folder, &prefix)?);
+            folders.extend(self.read_folder(&folder, &prefix)?);
         }
         Ok(())
     }
 
     /// Returns the folders inside of it. `prefix` is empty or ends in `/`.
-    fn folder(
+    fn read_folder(
         &mut self,
         folder: &Path,
         prefix: &str,
     ) -> Result<Vec<(PathBuf, String)>, FetchError> {
         let mut folders = Vec::new();
-        for entry in fs::read_dir(folder).map_err(|cause| self.failed_at(prefix, &cause))? {
-            let entry = entry.map_err(|cause| self.failed_at(prefix, &cause))?;
+        for entry in fs::read_dir(folder).map_err(|cause| self.io_error_at(prefix, &cause))? {
+            let entry = entry.map_err(|cause| self.io_error_at(prefix, &cause))?;
             let name = entry
                 .file_name()
                 .into_string()
-                .map_err(|_| self.refused("a file name is not UTF-8".into()))?;
+                .map_err(|_| self.bounds_error("a file name is not UTF-8".into()))?;
             let path = format!("{prefix}{name}");
             self.entries += 1;
             self.check_bounds(&path)?;
             let kind = entry
                 .file_type()
-                .map_err(|cause| self.failed_at(&path, &cause))?;
+                .map_err(|cause| self.io_error_at(&path, &cause))?;
             if kind.is_dir() {
                 folders.push((entry.path(), format!("{path}/")));
             } else if kind.is_file() {
-                self.file(&entry, path)?;
+                self.add_file(&entry, path)?;
             } else {
                 let origin = format!("{}{path}", self.origin);
                 return Err(FetchError::NotAFile {
@@ -274,16 +284,16 @@ impl Walk<'_> {
         Ok(folders)
     }
 
-    fn file(&mut self, entry: &fs::DirEntry, path: String) -> Result<(), FetchError> {
+    fn add_file(&mut self, entry: &fs::DirEntry, path: String) -> Result<(), FetchError> {
         let found = entry
             .metadata()
-            .map_err(|cause| self.failed_at(&path, &cause))?;
+            .map_err(|cause| self.io_error_at(&path, &cause))?;
         let mode = if found.mode() & 0o100 == 0 {
             0o644
         } else {
             0o755
         };
-        let content = Planned {
+        let content = PlannedTarFile {
             path: entry.path(),
             device: found.dev(),
             inode: found.ino(),
@@ -298,28 +308,28 @@ impl Walk<'_> {
     }
 
     fn check_bounds(&self, path: &str) -> Result<(), FetchError> {
-        if self.entries > Limits::DEFAULT.unpack_entries {
-            return Err(self.refused(format!(
+        if self.entries > InputLimits::DEFAULT.unpack_entries {
+            return Err(self.bounds_error(format!(
                 "more than {} files and folders",
-                Limits::DEFAULT.unpack_entries
+                InputLimits::DEFAULT.unpack_entries
             )));
         }
         if path.len() > MAX_PATH {
-            Err(self.refused(format!("a path is longer than {MAX_PATH} bytes")))
+            Err(self.bounds_error(format!("a path is longer than {MAX_PATH} bytes")))
         } else {
             Ok(())
         }
     }
 
-    fn refused(&self, cause: String) -> FetchError {
-        FetchError::Failed {
+    fn bounds_error(&self, cause: String) -> FetchError {
+        FetchError::ReadFailed {
             origin: self.origin.into(),
             cause,
         }
     }
 
-    fn failed_at(&self, path: &str, cause: &io::Error) -> FetchError {
-        failed(&format!("{}{path}", self.origin), cause)
+    fn io_error_at(&self, path: &str, cause: &io::Error) -> FetchError {
+        io_fetch_error(&format!("{}{path}", self.origin), cause)
     }
 }
 
@@ -328,7 +338,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
-    use crate::core::class::{Classified, Reason};
+    use crate::core::class::{ClassifiedError, Reason};
 
     fn folder() -> tempfile::TempDir {
         let folder = tempfile::tempdir().expect("a folder");
@@ -344,10 +354,10 @@ mod tests {
         folder
     }
 
-    fn read(folder: &Path, origin: &str, outside: Outside) -> Result<Vec<u8>, Reason> {
+    fn read(folder: &Path, origin: &str, outside: OutsideFolderPolicy) -> Result<Vec<u8>, Reason> {
         let mut bytes = Vec::new();
         let mut reader = FileOrigin::new(folder.join("in"), outside)
-            .read(origin)
+            .open_reader(origin)
             .map_err(|e| e.reason())?;
         reader.read_to_end(&mut bytes).expect("readable");
         Ok(bytes)
@@ -357,11 +367,11 @@ mod tests {
     fn files_below_the_folder_are_read() {
         let folder = folder();
         assert_eq!(
-            read(folder.path(), "b", Outside::Refused),
+            read(folder.path(), "b", OutsideFolderPolicy::Refused),
             Ok(b"bb".to_vec())
         );
         assert_eq!(
-            read(folder.path(), "sub/../b", Outside::Refused),
+            read(folder.path(), "sub/../b", OutsideFolderPolicy::Refused),
             Ok(b"bb".to_vec())
         );
     }
@@ -378,22 +388,22 @@ mod tests {
             absolute.to_str().expect("UTF-8"),
         ] {
             assert_eq!(
-                read(folder.path(), origin, Outside::Refused),
+                read(folder.path(), origin, OutsideFolderPolicy::Refused),
                 Err(Reason::InvalidLock),
                 "{origin}"
             );
             assert_eq!(
-                read(folder.path(), origin, Outside::Allowed),
+                read(folder.path(), origin, OutsideFolderPolicy::Allowed),
                 Ok(b"secret".to_vec()),
                 "{origin}"
             );
         }
         assert_eq!(
-            read(folder.path(), "nothing", Outside::Refused),
+            read(folder.path(), "nothing", OutsideFolderPolicy::Refused),
             Err(Reason::SourceNotFound)
         );
         assert_eq!(
-            read(folder.path(), "sub", Outside::Refused),
+            read(folder.path(), "sub", OutsideFolderPolicy::Refused),
             Err(Reason::InvalidLock)
         );
     }
@@ -408,10 +418,10 @@ mod tests {
             fs::Permissions::from_mode(0o755),
         )
         .expect("a mode");
-        let tar = read(one.path(), "./", Outside::Refused).expect("a tar");
+        let tar = read(one.path(), "./", OutsideFolderPolicy::Refused).expect("a tar");
         assert_eq!(
             tar,
-            read(two.path(), "./", Outside::Refused).expect("a tar")
+            read(two.path(), "./", OutsideFolderPolicy::Refused).expect("a tar")
         );
         assert_eq!(tar.len(), 512 * (2 + 1 + 2 + 2));
         assert!(tar.starts_with(b"b\0"));
@@ -423,11 +433,11 @@ mod tests {
         let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("in/sub/socket"))
             .expect("a socket");
         assert_eq!(
-            read(folder.path(), "sub/", Outside::Refused),
+            read(folder.path(), "sub/", OutsideFolderPolicy::Refused),
             Err(Reason::InvalidLock)
         );
         assert_eq!(
-            read(folder.path(), "sub/socket", Outside::Refused),
+            read(folder.path(), "sub/socket", OutsideFolderPolicy::Refused),
             Err(Reason::InvalidLock)
         );
     }
@@ -441,8 +451,13 @@ mod tests {
             fs::create_dir(&path).expect("a folder");
         }
         // A worker thread of the runtime has no more.
-        let origin = FileOrigin::new(folder.path().join("in"), Outside::Refused);
-        let work = move || origin.read("./").map(drop).map_err(|e| e.to_string());
+        let origin = FileOrigin::new(folder.path().join("in"), OutsideFolderPolicy::Refused);
+        let work = move || {
+            origin
+                .open_reader("./")
+                .map(drop)
+                .map_err(|e| e.to_string())
+        };
         let outcome = std::thread::Builder::new()
             .stack_size(2 << 20)
             .spawn(work)
@@ -455,8 +470,8 @@ mod tests {
     /// Reads the folder as a tar after `change` was made to what was planned.
     fn read_changed(change: impl FnOnce(&Path)) -> io::Result<Vec<u8>> {
         let folder = folder();
-        let mut reader = FileOrigin::new(folder.path().join("in"), Outside::Refused)
-            .read("./")
+        let mut reader = FileOrigin::new(folder.path().join("in"), OutsideFolderPolicy::Refused)
+            .open_reader("./")
             .expect("planned");
         change(folder.path());
         let mut bytes = Vec::new();
@@ -500,7 +515,7 @@ mod tests {
         let folder = folder();
         symlink("b", folder.path().join("in/sub/link")).expect("a link");
         assert_eq!(
-            read(folder.path(), "sub/", Outside::Refused),
+            read(folder.path(), "sub/", OutsideFolderPolicy::Refused),
             Err(Reason::InvalidLock)
         );
     }

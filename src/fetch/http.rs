@@ -9,14 +9,14 @@ use futures::stream;
 use tokio_util::io::StreamReader;
 use url::Url;
 
-use super::{FetchError, OpenContent, Opened, Origin, Request};
+use super::{ArtifactOrigin, ArtifactStream, FetchError, FetchRequest, OpenedArtifact};
 use crate::{
     core::digest::Digest,
-    http::{self, Answer, Head, HttpClient, StatusCode, header},
+    http::{self, HttpClient, HttpResponse, HttpResponseHead, StatusCode, header},
 };
 
 /// How often a download that broke is taken up again.
-const RESUMES: u32 = 5;
+const MAX_RESUMES: u32 = 5;
 
 /// Downloads over `http` and `https`.
 #[derive(Clone, Debug)]
@@ -32,20 +32,23 @@ impl HttpOrigin {
 }
 
 #[async_trait]
-impl Origin for HttpOrigin {
-    async fn open(&self, request: Request<'_>) -> Result<Opened, FetchError> {
-        let url = Url::parse(request.origin).map_err(|e| FetchError::Failed {
+impl ArtifactOrigin for HttpOrigin {
+    async fn open_artifact(&self, request: FetchRequest<'_>) -> Result<OpenedArtifact, FetchError> {
+        let url = Url::parse(request.origin).map_err(|e| FetchError::ReadFailed {
             origin: without_query(request.origin),
             cause: e.to_string(),
         })?;
-        let sent = self.client.send(http::Request::get(url.clone())).await;
+        let sent = self
+            .client
+            .send_request(http::HttpRequest::get(url.clone()))
+            .await;
         let answer = sent.map_err(|source| FetchError::Http {
             origin: without_query(request.origin),
             source,
         })?;
         check_status(request.origin, answer.status())?;
-        let version = Version::of(answer.head());
-        let download = Download {
+        let version = HttpContentVersion::from_response_head(answer.head());
+        let download = ResumableHttpDownload {
             client: self.client.clone(),
             url,
             answer,
@@ -54,29 +57,29 @@ impl Origin for HttpOrigin {
             resumes: 0,
         };
         let stream = stream::try_unfold(download, |mut download| async move {
-            Ok::<_, std::io::Error>(download.next().await?.map(|bytes| (bytes, download)))
+            Ok::<_, std::io::Error>(download.next_chunk().await?.map(|bytes| (bytes, download)))
         });
-        Ok(Opened {
-            content: OpenContent::Stream(Box::new(StreamReader::new(Box::pin(stream)))),
+        Ok(OpenedArtifact {
+            content: ArtifactStream::Stream(Box::new(StreamReader::new(Box::pin(stream)))),
             download_location: None,
         })
     }
 
-    async fn pin(&self, _: Request<'_>) -> Result<Option<Digest>, FetchError> {
+    async fn resolve_oci_digest(&self, _: FetchRequest<'_>) -> Result<Option<Digest>, FetchError> {
         Ok(None)
     }
 }
 
 /// What tells one state of the content from another (RFC 9110, sections 8.8 and 13.1.5).
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Version {
+struct HttpContentVersion {
     /// What is sent in `If-Range`: a strong entity tag, else the time of the last change.
     validator: Option<String>,
     length: Option<u64>,
 }
 
-impl Version {
-    fn of(head: &Head) -> Self {
+impl HttpContentVersion {
+    fn from_response_head(head: &HttpResponseHead) -> Self {
         let tag = head.header(header::ETAG).filter(|tag| tag.starts_with('"'));
         let validator = tag
             .or_else(|| head.header(header::LAST_MODIFIED))
@@ -88,7 +91,7 @@ impl Version {
     }
 
     /// Is this answer the rest of the same content, from byte `done` on?
-    fn continues(&self, head: &Head, done: u64) -> bool {
+    fn is_continued_by(&self, head: &HttpResponseHead, done: u64) -> bool {
         let range = head
             .header(header::CONTENT_RANGE)
             .and_then(|range| range.strip_prefix("bytes ")?.split_once('/'));
@@ -111,25 +114,25 @@ impl Version {
     }
 }
 
-struct Download {
+struct ResumableHttpDownload {
     client: HttpClient,
     url: Url,
-    answer: Answer,
-    version: Version,
+    answer: HttpResponse,
+    version: HttpContentVersion,
     done: u64,
     resumes: u32,
 }
 
-impl Download {
-    async fn next(&mut self) -> std::io::Result<Option<Bytes>> {
+impl ResumableHttpDownload {
+    async fn next_chunk(&mut self) -> std::io::Result<Option<Bytes>> {
         loop {
-            match self.answer.chunk().await {
+            match self.answer.next_chunk().await {
                 Ok(Some(bytes)) => {
                     self.done += bytes.len() as u64;
                     return Ok(Some(bytes));
                 }
                 Ok(None) => return Ok(None),
-                Err(error) => self.resume(error.to_string()).await?,
+                Err(error) => self.resume_download(error.to_string()).await?,
             }
         }
     }
@@ -137,23 +140,23 @@ impl Download {
     /// Asks for the rest. A server that cannot give just the rest, or not say that it is the rest
     /// of the same, ends the download: nobody would notice two halves of two versions while a lock
     /// is made.
-    async fn resume(&mut self, cause: String) -> std::io::Result<()> {
+    async fn resume_download(&mut self, cause: String) -> std::io::Result<()> {
         let ended = || std::io::Error::other(cause.clone());
         let validator = self.version.validator.clone().ok_or_else(ended)?;
         self.resumes += 1;
-        if self.resumes > RESUMES {
+        if self.resumes > MAX_RESUMES {
             return Err(ended());
         }
         tokio::time::sleep(Duration::from_millis(200 << self.resumes)).await;
-        let request = http::Request::get(self.url.clone())
+        let request = http::HttpRequest::get(self.url.clone())
             .header(header::RANGE, &format!("bytes={}-", self.done))
             .header(header::IF_RANGE, &validator);
         let answer = self
             .client
-            .send(request)
+            .send_request(request)
             .await
             .map_err(|e| std::io::Error::other(e.to_string()))?;
-        if !self.version.continues(answer.head(), self.done) {
+        if !self.version.is_continued_by(answer.head(), self.done) {
             return Err(ended());
         }
         self.answer = answer;
@@ -167,15 +170,15 @@ fn check_status(origin: &str, status: StatusCode) -> Result<(), FetchError> {
         StatusCode::NOT_FOUND | StatusCode::GONE => Err(FetchError::NotFound {
             origin: without_query(origin),
         }),
-        other => Err(failed(
+        other => Err(download_error(
             origin,
-            &format!("the server answered HTTP {}", other.as_u16()),
+            &format!("the server responded with HTTP {}", other.as_u16()),
         )),
     }
 }
 
-fn failed(origin: &str, cause: &str) -> FetchError {
-    FetchError::Failed {
+fn download_error(origin: &str, cause: &str) -> FetchError {
+    FetchError::ReadFailed {
         origin: without_query(origin),
         cause: cause.into(),
     }
@@ -200,10 +203,10 @@ mod tests {
     use super::*;
     use crate::{
         core::{
-            class::{Classified, Reason},
+            class::{ClassifiedError, Reason},
             lockfile::OriginType,
         },
-        http::{HttpOptions, PrivateAddresses, Proxy},
+        http::{HttpOptions, HttpProxy, PrivateAddresses},
     };
 
     /// Answers one connection after the other with these bytes, and returns what was asked.
@@ -231,20 +234,20 @@ mod tests {
         use tokio::io::AsyncReadExt;
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let client = HttpClient::new(&HttpOptions {
-            proxy: Proxy::Direct,
+            proxy: HttpProxy::Direct,
             ..HttpOptions::default()
         })
         .expect("a client");
-        let request = Request {
+        let request = FetchRequest {
             origin_type: OriginType::Http,
             origin,
             oci: None,
         };
         let opened = HttpOrigin::new(client)
-            .open(request)
+            .open_artifact(request)
             .await
             .map_err(|e| e.to_string())?;
-        let OpenContent::Stream(mut stream) = opened.content else {
+        let ArtifactStream::Stream(mut stream) = opened.content else {
             panic!("from the network")
         };
         let mut bytes = Vec::new();
@@ -314,18 +317,18 @@ mod tests {
             private: PrivateAddresses::Listed(Vec::new()),
         };
         let client = HttpClient::new(&HttpOptions {
-            proxy: Proxy::Direct,
+            proxy: HttpProxy::Direct,
             addresses,
             ..HttpOptions::default()
         })
         .expect("a client");
-        let request = Request {
+        let request = FetchRequest {
             origin_type: OriginType::Http,
             origin: "http://169.254.169.254/latest?x=hunter2",
             oci: None,
         };
         let error = HttpOrigin::new(client)
-            .open(request)
+            .open_artifact(request)
             .await
             .map(drop)
             .expect_err("refused");

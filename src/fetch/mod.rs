@@ -14,23 +14,23 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-pub use context::{ContextOrigin, NoContext, context_files};
+pub use context::{ContextArtifactOrigin, MissingContextOrigin, context_files};
 pub use error::FetchError;
-pub use file::{FileOrigin, Outside};
+pub use file::{FileOrigin, OutsideFolderPolicy};
 pub use http::HttpOrigin;
-pub use registry::{RegistryOrigin, Repositories};
+pub use registry::{RegistryOrigin, RepositoryOpener};
 
 use crate::{
     core::{
         digest::Digest,
         lockfile::{OciSelection, OriginType},
     },
-    oci::Reader,
+    oci::ContentReader,
 };
 
 /// What to fetch.
 #[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
+pub struct FetchRequest<'a> {
     /// The kind of origin.
     pub origin_type: OriginType,
     /// The origin as it stands in the lock.
@@ -40,43 +40,46 @@ pub struct Request<'a> {
 }
 
 /// Bytes that come from an origin.
-pub struct Opened {
+pub struct OpenedArtifact {
     /// The bytes.
-    pub content: OpenContent,
+    pub content: ArtifactStream,
     /// Where they were really taken from, if that is not the origin.
     pub download_location: Option<String>,
 }
 
 /// A stream of bytes, blocking or not, as the origin has it.
-pub enum OpenContent {
+pub enum ArtifactStream {
     /// From the disk: to be read off the async threads.
     Blocking(Box<dyn std::io::Read + Send>),
     /// From the network.
-    Stream(Reader),
+    Stream(ContentReader),
 }
 
 /// A place that artifacts come from.
 #[async_trait]
-pub trait Origin: Send + Sync {
+pub trait ArtifactOrigin: Send + Sync {
     /// Opens the bytes that `request` names.
-    async fn open(&self, request: Request<'_>) -> Result<Opened, FetchError>;
+    async fn open_artifact(&self, request: FetchRequest<'_>) -> Result<OpenedArtifact, FetchError>;
 
     /// Finds out what digest an `oci` origin names now. `None` for the other kinds.
-    async fn pin(&self, request: Request<'_>) -> Result<Option<Digest>, FetchError>;
+    async fn resolve_oci_digest(
+        &self,
+        request: FetchRequest<'_>,
+    ) -> Result<Option<Digest>, FetchError>;
 }
 
 /// Hands each request to the origin of its kind.
-pub struct Origins {
+pub struct OriginDispatcher {
     /// Files next to the lock, or in a context artifact.
-    pub file: Arc<dyn Origin>,
+    pub file: Arc<dyn ArtifactOrigin>,
     /// Downloads.
-    pub http: Arc<dyn Origin>,
+    pub http: Arc<dyn ArtifactOrigin>,
     /// Registries.
-    pub registry: Arc<dyn Origin>,
+    pub registry: Arc<dyn ArtifactOrigin>,
 }
 
-impl Origins {
-    fn of(&self, request: Request<'_>) -> &dyn Origin {
+impl OriginDispatcher {
+    fn origin_for(&self, request: FetchRequest<'_>) -> &dyn ArtifactOrigin {
         match request.origin_type {
             OriginType::File => &*self.file,
             OriginType::Http => &*self.http,
@@ -86,12 +89,15 @@ impl Origins {
 }
 
 #[async_trait]
-impl Origin for Origins {
-    async fn open(&self, request: Request<'_>) -> Result<Opened, FetchError> {
-        self.of(request).open(request).await
+impl ArtifactOrigin for OriginDispatcher {
+    async fn open_artifact(&self, request: FetchRequest<'_>) -> Result<OpenedArtifact, FetchError> {
+        self.origin_for(request).open_artifact(request).await
     }
 
-    async fn pin(&self, request: Request<'_>) -> Result<Option<Digest>, FetchError> {
-        self.of(request).pin(request).await
+    async fn resolve_oci_digest(
+        &self,
+        request: FetchRequest<'_>,
+    ) -> Result<Option<Digest>, FetchError> {
+        self.origin_for(request).resolve_oci_digest(request).await
     }
 }

@@ -7,32 +7,38 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio_util::io::{ReaderStream, StreamReader};
 
 use crate::{
-    core::{oci::Descriptor, pack::Segment},
-    oci::{OciError, Reader, Source},
+    core::{oci::Descriptor, pack::TarSegment},
+    oci::{ContentReader, ContentSource, OciError},
 };
 
 /// What lies in an archive: bytes that are known, or a blob that is still in the registry.
 #[derive(Clone)]
-pub(super) enum Part {
+pub(super) enum ArchivedFileContent {
     Bytes(Bytes),
     Blob(Descriptor),
 }
 
 /// Reads the pieces one after the other; blobs are checked against their descriptors on the way.
-pub(super) fn read(source: Arc<dyn Source>, pieces: Vec<Segment<Part>>) -> Reader {
+pub(super) fn read_tar_stream(
+    source: Arc<dyn ContentSource>,
+    pieces: Vec<TarSegment<ArchivedFileContent>>,
+) -> ContentReader {
     let streams = stream::iter(pieces).then(move |piece| {
         let source = Arc::clone(&source);
         async move {
-            let reader: Reader = match piece {
-                Segment::Literal(bytes) => Box::new(Cursor::new(bytes)),
-                Segment::Content {
-                    content: Part::Bytes(bytes),
+            let reader: ContentReader = match piece {
+                TarSegment::Literal(bytes) => Box::new(Cursor::new(bytes)),
+                TarSegment::Content {
+                    content: ArchivedFileContent::Bytes(bytes),
                     ..
                 } => Box::new(Cursor::new(bytes)),
-                Segment::Content {
-                    content: Part::Blob(blob),
+                TarSegment::Content {
+                    content: ArchivedFileContent::Blob(blob),
                     ..
-                } => source.open(&blob).await.map_err(OciError::into_stream)?,
+                } => source
+                    .open_content(&blob)
+                    .await
+                    .map_err(OciError::into_io_error)?,
             };
             Ok::<_, std::io::Error>(ReaderStream::with_capacity(reader, 64 << 10))
         }

@@ -10,22 +10,22 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 
 use super::{
-    FetchError, OpenContent, Opened, Origin, Request,
-    pieces::{Part, read},
+    ArtifactOrigin, ArtifactStream, FetchError, FetchRequest, OpenedArtifact,
+    pieces::{ArchivedFileContent, read_tar_stream},
 };
 use crate::{
     core::{
         digest::Digest,
-        limits::Limits,
+        limits::InputLimits,
         lockfile::OciSelection,
         oci::{
-            Descriptor, Document, Index, Platform,
+            Descriptor, ImageIndex, ManifestOrIndex, Platform,
             layout::{INDEX_FILE, MARKER_FILE, OCI_LAYOUT, blob_path},
         },
-        pack::{TarFile, segments},
-        reference::{Reference, Repository},
+        pack::{TarFile, plan_tar_segments},
+        reference::{ImageReference, ImageRepository},
     },
-    oci::{OciError, Reader, Resolved, Source, fetch_document},
+    oci::{ContentReader, ContentSource, OciError, ResolvedManifest, fetch_document},
 };
 
 const SCHEME: &str = "oci://";
@@ -36,25 +36,32 @@ const MAX_BLOBS: usize = 10_000;
 const MAX_DOCUMENTS: u64 = 64 << 20;
 
 /// Opens repositories: knows how each registry is reached, and what it is shown.
-pub trait Repositories: Send + Sync {
+pub trait RepositoryOpener: Send + Sync {
     /// The repository, for reading. Sends nothing yet.
-    fn open(&self, repository: &Repository) -> Result<Arc<dyn Source>, OciError>;
+    fn open_repository(
+        &self,
+        repository: &ImageRepository,
+    ) -> Result<Arc<dyn ContentSource>, OciError>;
 }
 
 /// Images in any registry.
 pub struct RegistryOrigin {
-    repositories: Arc<dyn Repositories>,
+    repositories: Arc<dyn RepositoryOpener>,
 }
 
 impl RegistryOrigin {
     /// Images in what `repositories` opens.
-    pub fn new(repositories: Arc<dyn Repositories>) -> Self {
+    pub fn new(repositories: Arc<dyn RepositoryOpener>) -> Self {
         Self { repositories }
     }
 
-    fn target(&self, origin: &str, reference: &Reference) -> Result<Arc<dyn Source>, FetchError> {
+    fn open_source(
+        &self,
+        origin: &str,
+        reference: &ImageReference,
+    ) -> Result<Arc<dyn ContentSource>, FetchError> {
         self.repositories
-            .open(&reference.repository)
+            .open_repository(&reference.repository)
             .map_err(|source| FetchError::Registry {
                 origin: origin.into(),
                 source,
@@ -63,32 +70,35 @@ impl RegistryOrigin {
 }
 
 #[async_trait]
-impl Origin for RegistryOrigin {
-    async fn open(&self, request: Request<'_>) -> Result<Opened, FetchError> {
-        let reference = parse(request.origin)?;
+impl ArtifactOrigin for RegistryOrigin {
+    async fn open_artifact(&self, request: FetchRequest<'_>) -> Result<OpenedArtifact, FetchError> {
+        let reference = parse_origin(request.origin)?;
         if reference.digest.is_none() {
             return Err(FetchError::Unpinned {
                 origin: request.origin.into(),
             });
         }
-        let source = self.target(request.origin, &reference)?;
-        let reader = open(source, &reference, request.oci)
+        let source = self.open_source(request.origin, &reference)?;
+        let reader = open_image(source, &reference, request.oci)
             .await
             .map_err(|source| FetchError::Registry {
                 origin: request.origin.into(),
                 source,
             })?;
-        Ok(Opened {
-            content: OpenContent::Stream(reader),
+        Ok(OpenedArtifact {
+            content: ArtifactStream::Stream(reader),
             download_location: None,
         })
     }
 
-    async fn pin(&self, request: Request<'_>) -> Result<Option<Digest>, FetchError> {
-        let reference = parse(request.origin)?;
+    async fn resolve_oci_digest(
+        &self,
+        request: FetchRequest<'_>,
+    ) -> Result<Option<Digest>, FetchError> {
+        let reference = parse_origin(request.origin)?;
         let resolved = self
-            .target(request.origin, &reference)?
-            .resolve(&reference.selector(), &Limits::DEFAULT)
+            .open_source(request.origin, &reference)?
+            .resolve_manifest(&reference.tag_or_digest(), &InputLimits::DEFAULT)
             .await;
         resolved
             .map(|resolved| Some(resolved.descriptor.digest))
@@ -99,8 +109,8 @@ impl Origin for RegistryOrigin {
     }
 }
 
-fn parse(origin: &str) -> Result<Reference, FetchError> {
-    let failed = |cause: String| FetchError::Failed {
+fn parse_origin(origin: &str) -> Result<ImageReference, FetchError> {
+    let failed = |cause: String| FetchError::ReadFailed {
         origin: origin.into(),
         cause,
     };
@@ -108,33 +118,33 @@ fn parse(origin: &str) -> Result<Reference, FetchError> {
         .strip_prefix(SCHEME)
         .ok_or_else(|| failed("must start with oci://".into()))?;
     name.parse()
-        .map_err(|e: crate::core::reference::ReferenceError| failed(e.to_string()))
+        .map_err(|e: crate::core::reference::ImageReferenceError| failed(e.to_string()))
 }
 
-async fn open(
-    source: Arc<dyn Source>,
-    reference: &Reference,
+async fn open_image(
+    source: Arc<dyn ContentSource>,
+    reference: &ImageReference,
     selection: Option<&OciSelection>,
-) -> Result<Reader, OciError> {
+) -> Result<ContentReader, OciError> {
     let root = source
-        .resolve(&reference.selector(), &Limits::DEFAULT)
+        .resolve_manifest(&reference.tag_or_digest(), &InputLimits::DEFAULT)
         .await?;
     match selection {
         Some(OciSelection::Blob(digest)) => open_blob(&*source, &root, digest).await,
         Some(OciSelection::Platform(platform)) => {
-            let root = for_platform(&*source, root, platform).await?;
-            archive(source, root).await
+            let root = select_platform(&*source, root, platform).await?;
+            archive_image(source, root).await
         }
-        None => archive(source, root).await,
+        None => archive_image(source, root).await,
     }
 }
 
 async fn open_blob(
-    source: &dyn Source,
-    root: &Resolved,
+    source: &dyn ContentSource,
+    root: &ResolvedManifest,
     digest: &Digest,
-) -> Result<Reader, OciError> {
-    let document = root.document(&Limits::DEFAULT)?;
+) -> Result<ContentReader, OciError> {
+    let document = root.parse_document(&InputLimits::DEFAULT)?;
     let found = document
         .children()
         .into_iter()
@@ -144,16 +154,16 @@ async fn open_blob(
         what: digest.to_string(),
         location: root.descriptor.digest.to_string(),
     })?;
-    source.open(&blob).await
+    source.open_content(&blob).await
 }
 
 /// One platform's manifest of an index. A manifest stands for itself.
-async fn for_platform(
-    source: &dyn Source,
-    root: Resolved,
+async fn select_platform(
+    source: &dyn ContentSource,
+    root: ResolvedManifest,
     platform: &Platform,
-) -> Result<Resolved, OciError> {
-    let Document::Index(index) = root.document(&Limits::DEFAULT)? else {
+) -> Result<ResolvedManifest, OciError> {
+    let ManifestOrIndex::Index(index) = root.parse_document(&InputLimits::DEFAULT)? else {
         return Ok(root);
     };
     let child = index
@@ -164,21 +174,26 @@ async fn for_platform(
         what: format!("a manifest for {platform}"),
         location: root.descriptor.digest.to_string(),
     })?;
-    let (bytes, _) = fetch_document(source, &child, &Limits::DEFAULT).await?;
-    Ok(Resolved {
-        descriptor: child.bare(),
+    let (bytes, _) = fetch_document(source, &child, &InputLimits::DEFAULT).await?;
+    Ok(ResolvedManifest {
+        descriptor: child.without_metadata(),
         bytes,
     })
 }
 
-async fn archive(source: Arc<dyn Source>, root: Resolved) -> Result<Reader, OciError> {
-    let mut gathered = Gathered::default();
-    let document = root.document(&Limits::DEFAULT)?;
+async fn archive_image(
+    source: Arc<dyn ContentSource>,
+    root: ResolvedManifest,
+) -> Result<ContentReader, OciError> {
+    let mut gathered = ImageContents::default();
+    let document = root.parse_document(&InputLimits::DEFAULT)?;
     gathered
-        .document(&*source, &root.descriptor, root.bytes.clone(), &document, 0)
+        .add_document(&*source, &root.descriptor, root.bytes.clone(), &document, 0)
         .await?;
-    let index = serde_json_canonicalizer::to_vec(&Index::new(vec![root.descriptor.bare()]))
-        .map_err(|e| OciError::Invalid(e.to_string()))?;
+    let index = serde_json_canonicalizer::to_vec(&ImageIndex::new(vec![
+        root.descriptor.without_metadata(),
+    ]))
+    .map_err(|e| OciError::Invalid(e.to_string()))?;
     let fixed = [
         (MARKER_FILE, Bytes::from_static(OCI_LAYOUT)),
         (INDEX_FILE, index.into()),
@@ -187,7 +202,7 @@ async fn archive(source: Arc<dyn Source>, root: Resolved) -> Result<Reader, OciE
         path: path.into(),
         mode: 0o644,
         size: bytes.len() as u64,
-        content: Part::Bytes(bytes),
+        content: ArchivedFileContent::Bytes(bytes),
     });
     let blobs = gathered
         .parts
@@ -198,32 +213,37 @@ async fn archive(source: Arc<dyn Source>, root: Resolved) -> Result<Reader, OciE
             size,
             content: part,
         });
-    Ok(read(source, segments(fixed.chain(blobs))))
+    Ok(read_tar_stream(
+        source,
+        plan_tar_segments(fixed.chain(blobs)),
+    ))
 }
 
 /// Every document and blob of an image, each once.
 #[derive(Default)]
-struct Gathered {
-    parts: BTreeMap<Digest, (u64, Part)>,
+struct ImageContents {
+    parts: BTreeMap<Digest, (u64, ArchivedFileContent)>,
     in_memory: u64,
 }
 
-impl Gathered {
+impl ImageContents {
     /// Takes in a document and all below it. One that was taken in is not entered again: indexes
     /// that list each other's children over and over would never come to an end.
-    fn document<'a>(
+    fn add_document<'a>(
         &'a mut self,
-        source: &'a dyn Source,
+        source: &'a dyn ContentSource,
         descriptor: &'a Descriptor,
         bytes: Bytes,
-        document: &'a Document,
+        document: &'a ManifestOrIndex,
         depth: usize,
     ) -> BoxFuture<'a, Result<(), OciError>> {
         Box::pin(async move {
             self.in_memory += bytes.len() as u64;
             check_limit("all documents of the image", self.in_memory, MAX_DOCUMENTS)?;
-            self.parts
-                .insert(descriptor.digest, (descriptor.size, Part::Bytes(bytes)));
+            self.parts.insert(
+                descriptor.digest,
+                (descriptor.size, ArchivedFileContent::Bytes(bytes)),
+            );
             for child in document.children() {
                 check_limit("the nesting of the image", depth as u64, MAX_DEPTH as u64)?;
                 check_limit(
@@ -234,15 +254,19 @@ impl Gathered {
                 check_limit(
                     &child.digest.to_string(),
                     child.size,
-                    Limits::DEFAULT.artifact_bytes,
+                    InputLimits::DEFAULT.artifact_bytes,
                 )?;
-                if !child.is_document() {
+                if !child.is_manifest_or_index() {
                     self.parts
                         .entry(child.digest)
-                        .or_insert_with(|| (child.size, Part::Blob(child.clone())));
-                } else if !matches!(self.parts.get(&child.digest), Some((_, Part::Bytes(_)))) {
-                    let (bytes, inner) = fetch_document(source, child, &Limits::DEFAULT).await?;
-                    self.document(source, child, bytes, &inner, depth + 1)
+                        .or_insert_with(|| (child.size, ArchivedFileContent::Blob(child.clone())));
+                } else if !matches!(
+                    self.parts.get(&child.digest),
+                    Some((_, ArchivedFileContent::Bytes(_)))
+                ) {
+                    let (bytes, inner) =
+                        fetch_document(source, child, &InputLimits::DEFAULT).await?;
+                    self.add_document(source, child, bytes, &inner, depth + 1)
                         .await?;
                 }
             }
@@ -272,12 +296,12 @@ mod tests {
     use super::*;
     use crate::{
         core::{
-            class::{Classified, Reason},
+            class::{ClassifiedError, Reason},
             media_type,
-            oci::{Annotations, Manifest},
-            reference::Selector,
+            oci::{Annotations, ImageManifest},
+            reference::TagOrDigest,
         },
-        oci::{Content, MemoryTarget, Target},
+        oci::{ContentTarget, MemoryTarget, PushContent},
     };
 
     /// Counts what is opened.
@@ -285,39 +309,39 @@ mod tests {
     struct Counting(MemoryTarget, AtomicUsize);
 
     #[async_trait]
-    impl Source for Counting {
+    impl ContentSource for Counting {
         fn location(&self) -> String {
             self.0.location()
         }
 
-        async fn resolve(
+        async fn resolve_manifest(
             &self,
-            selector: &Selector,
-            limits: &Limits,
-        ) -> Result<Resolved, OciError> {
-            self.0.resolve(selector, limits).await
+            selector: &TagOrDigest,
+            limits: &InputLimits,
+        ) -> Result<ResolvedManifest, OciError> {
+            self.0.resolve_manifest(selector, limits).await
         }
 
-        async fn open(&self, descriptor: &Descriptor) -> Result<Reader, OciError> {
+        async fn open_content(&self, descriptor: &Descriptor) -> Result<ContentReader, OciError> {
             self.1.fetch_add(1, Ordering::Relaxed);
-            self.0.open(descriptor).await
+            self.0.open_content(descriptor).await
         }
 
-        async fn referrers(
+        async fn list_referrers(
             &self,
             subject: &Descriptor,
-            limits: &Limits,
+            limits: &InputLimits,
         ) -> Result<Vec<Descriptor>, OciError> {
-            self.0.referrers(subject, limits).await
+            self.0.list_referrers(subject, limits).await
         }
     }
 
     impl Counting {
         async fn push(&self, media_type: &str, bytes: Vec<u8>) -> Descriptor {
             let bytes = Bytes::from(bytes);
-            let descriptor = Descriptor::of(media_type, &bytes);
+            let descriptor = Descriptor::of_bytes(media_type, &bytes);
             self.0
-                .push(&descriptor, Content::Bytes(&bytes))
+                .push_content(&descriptor, PushContent::Bytes(&bytes))
                 .await
                 .expect("pushed");
             descriptor
@@ -327,9 +351,9 @@ mod tests {
             let annotations = Annotations::from([("padding".to_owned(), "x".repeat(padding))]);
             self.push(
                 media_type::INDEX,
-                serde_json::to_vec(&Index {
+                serde_json::to_vec(&ImageIndex {
                     annotations,
-                    ..Index::new(children)
+                    ..ImageIndex::new(children)
                 })
                 .expect("JSON"),
             )
@@ -338,7 +362,7 @@ mod tests {
 
         async fn manifest(&self, layers: Vec<Descriptor>) -> Descriptor {
             let config = self.push(media_type::CONFIG, b"{}".to_vec()).await;
-            let manifest = Manifest {
+            let manifest = ImageManifest {
                 schema_version: 2,
                 media_type: Some(media_type::MANIFEST.into()),
                 artifact_type: None,
@@ -359,16 +383,16 @@ mod tests {
     async fn read_archive(source: Counting, root: &Descriptor) -> Result<(Vec<u8>, usize), Reason> {
         let source = Arc::new(source);
         let root = source
-            .resolve(&Selector::Digest(root.digest), &Limits::DEFAULT)
+            .resolve_manifest(&TagOrDigest::Digest(root.digest), &InputLimits::DEFAULT)
             .await
             .expect("there");
-        let dynamic: Arc<dyn Source> = Arc::clone(&source) as Arc<dyn Source>;
-        let mut reader = archive(dynamic, root).await.map_err(|e| e.reason())?;
+        let dynamic: Arc<dyn ContentSource> = Arc::clone(&source) as Arc<dyn ContentSource>;
+        let mut reader = archive_image(dynamic, root).await.map_err(|e| e.reason())?;
         let mut bytes = Vec::new();
         reader
             .read_to_end(&mut bytes)
             .await
-            .map_err(|e| OciError::from_stream(e, "memory").reason())?;
+            .map_err(|e| OciError::from_io_error(e, "memory").reason())?;
         Ok((bytes, source.1.load(Ordering::Relaxed)))
     }
 
@@ -428,7 +452,7 @@ mod tests {
         let source = Counting::default();
         let endless = Descriptor {
             size: u64::MAX,
-            ..Descriptor::of(media_type::LAYER, b"x")
+            ..Descriptor::of_bytes(media_type::LAYER, b"x")
         };
         let root = source.manifest(vec![endless]).await;
         assert_eq!(
@@ -439,7 +463,7 @@ mod tests {
 
         let source = Counting::default();
         let layers = (0..10_001_u32)
-            .map(|n| Descriptor::of(media_type::LAYER, &n.to_be_bytes()))
+            .map(|n| Descriptor::of_bytes(media_type::LAYER, &n.to_be_bytes()))
             .collect();
         let root = source.manifest(layers).await;
         assert_eq!(

@@ -46,17 +46,17 @@ pub struct Cidr {
 
 /// Why an address may not be reached.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{address} is {kind}, which may not be reached from here")]
+#[error("{address} is {kind}, which the address policy does not allow")]
 pub struct AddressError {
     /// The address, or the name that has no other.
     pub address: String,
     /// What kind of address it is.
-    pub kind: Kind,
+    pub kind: AddressKind,
 }
 
 /// What is special about an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum AddressKind {
     /// The machine itself.
     Loopback,
     /// The network segment: where most metadata services live.
@@ -73,7 +73,7 @@ pub enum Kind {
     Private,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for AddressKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Loopback => "a loopback address",
@@ -82,24 +82,24 @@ impl fmt::Display for Kind {
             Self::Unspecified => "an unspecified address",
             Self::Reserved => "a reserved address",
             Self::Metadata => "a cloud's metadata service",
-            Self::Private => "a private address that is not listed",
+            Self::Private => "a private address that is not in the allowed networks",
         })
     }
 }
 
 impl AddressPolicy {
     /// May this address be reached?
-    pub fn check(&self, address: IpAddr) -> Result<(), AddressError> {
+    pub fn check_address(&self, address: IpAddr) -> Result<(), AddressError> {
         let Self::Cluster { private } = self else {
             return Ok(());
         };
-        let address = effective(address);
-        let allowed = match kind(address) {
+        let address = effective_address(address);
+        let allowed = match address_kind(address) {
             None => true,
-            Some(Kind::Private) => private.contains(address),
+            Some(AddressKind::Private) => private.contains(address),
             Some(_) => false,
         };
-        match kind(address) {
+        match address_kind(address) {
             Some(kind) if !allowed => Err(AddressError {
                 address: address.to_string(),
                 kind,
@@ -112,18 +112,22 @@ impl AddressPolicy {
     /// checked when they are looked up.
     pub fn check_url(&self, url: &Url) -> Result<(), AddressError> {
         match url.host() {
-            Some(Host::Ipv4(address)) => self.check(address.into()),
-            Some(Host::Ipv6(address)) => self.check(address.into()),
+            Some(Host::Ipv4(address)) => self.check_address(address.into()),
+            Some(Host::Ipv6(address)) => self.check_address(address.into()),
             Some(Host::Domain(_)) | None => Ok(()),
         }
     }
 
     /// Keeps of a name's addresses those that may be reached; an error if none is left.
-    fn keep(&self, name: &str, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, AddressError> {
+    fn filter_addresses(
+        &self,
+        name: &str,
+        found: Vec<SocketAddr>,
+    ) -> Result<Vec<SocketAddr>, AddressError> {
         let mut refused = None;
         let mut kept = Vec::with_capacity(found.len());
         for address in found {
-            match self.check(address.ip()) {
+            match self.check_address(address.ip()) {
                 Ok(()) => kept.push(address),
                 Err(error) => refused = Some(error),
             }
@@ -138,9 +142,10 @@ impl AddressPolicy {
     }
 
     /// Looks `name` up and keeps what may be reached.
-    pub(super) async fn look_up(&self, name: &str) -> std::io::Result<Vec<SocketAddr>> {
+    pub(super) async fn resolve_host(&self, name: &str) -> std::io::Result<Vec<SocketAddr>> {
         let found = tokio::net::lookup_host((name, 0)).await?.collect();
-        self.keep(name, found).map_err(std::io::Error::other)
+        self.filter_addresses(name, found)
+            .map_err(std::io::Error::other)
     }
 }
 
@@ -155,7 +160,7 @@ impl PrivateAddresses {
 
 /// An IPv4 address that is dressed as an IPv6 one reaches the IPv4 one: mapped and compatible (RFC
 /// 4291), NAT64 (RFC 6052), 6to4 (RFC 3056).
-fn effective(address: IpAddr) -> IpAddr {
+fn effective_address(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else {
         return address;
     };
@@ -173,43 +178,43 @@ fn effective(address: IpAddr) -> IpAddr {
     }
 }
 
-fn kind(address: IpAddr) -> Option<Kind> {
+fn address_kind(address: IpAddr) -> Option<AddressKind> {
     match address {
         IpAddr::V4(v4) => kind_v4(v4),
         IpAddr::V6(v6) => kind_v6(v6),
     }
 }
 
-const fn kind_v4(address: Ipv4Addr) -> Option<Kind> {
+const fn kind_v4(address: Ipv4Addr) -> Option<AddressKind> {
     match address.octets() {
-        [0, ..] => Some(Kind::Unspecified),
-        [127, ..] => Some(Kind::Loopback),
-        [169, 254, ..] => Some(Kind::LinkLocal),
+        [0, ..] => Some(AddressKind::Unspecified),
+        [127, ..] => Some(AddressKind::Loopback),
+        [169, 254, ..] => Some(AddressKind::LinkLocal),
         // Alibaba Cloud, Azure's wire server, Oracle Cloud.
-        [100, 100, 100, 200] | [168, 63, 129, 16] | [192, 0, 0, 192] => Some(Kind::Metadata),
-        [224..=239, ..] => Some(Kind::Multicast),
-        [240..=255, ..] => Some(Kind::Reserved),
+        [100, 100, 100, 200] | [168, 63, 129, 16] | [192, 0, 0, 192] => Some(AddressKind::Metadata),
+        [224..=239, ..] => Some(AddressKind::Multicast),
+        [240..=255, ..] => Some(AddressKind::Reserved),
         [10, ..]
         | [172, 16..=31, ..]
         | [192, 168, ..]
         | [100, 64..=127, ..]
         | [198, 18..=19, ..]
-        | [192, 0, 0, _] => Some(Kind::Private),
+        | [192, 0, 0, _] => Some(AddressKind::Private),
         _ => None,
     }
 }
 
-fn kind_v6(address: Ipv6Addr) -> Option<Kind> {
+fn kind_v6(address: Ipv6Addr) -> Option<AddressKind> {
     /// Amazon's metadata service.
     const AMAZON: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
     let [first, ..] = address.segments();
     match first {
-        _ if address.is_loopback() => Some(Kind::Loopback),
-        _ if address.is_unspecified() => Some(Kind::Unspecified),
-        _ if address == AMAZON => Some(Kind::Metadata),
-        0xfe80..=0xfebf => Some(Kind::LinkLocal),
-        0xff00..=0xffff => Some(Kind::Multicast),
-        0xfc00..=0xfdff | 0xfec0..=0xfeff => Some(Kind::Private),
+        _ if address.is_loopback() => Some(AddressKind::Loopback),
+        _ if address.is_unspecified() => Some(AddressKind::Unspecified),
+        _ if address == AMAZON => Some(AddressKind::Metadata),
+        0xfe80..=0xfebf => Some(AddressKind::LinkLocal),
+        0xff00..=0xffff => Some(AddressKind::Multicast),
+        0xfc00..=0xfdff | 0xfec0..=0xfeff => Some(AddressKind::Private),
         _ => None,
     }
 }
@@ -251,14 +256,14 @@ impl FromStr for Cidr {
 }
 
 /// Looks names up and lets only allowed addresses through to the connector.
-pub(super) struct GuardedResolver(pub(super) AddressPolicy);
+pub(super) struct AddressFilteringResolver(pub(super) AddressPolicy);
 
-impl Resolve for GuardedResolver {
+impl Resolve for AddressFilteringResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let policy = self.0.clone();
-        Box::pin(
-            async move { Ok(Box::new(policy.look_up(name.as_str()).await?.into_iter()) as Addrs) },
-        )
+        Box::pin(async move {
+            Ok(Box::new(policy.resolve_host(name.as_str()).await?.into_iter()) as Addrs)
+        })
     }
 }
 
@@ -279,28 +284,28 @@ mod tests {
     #[test]
     fn a_cluster_never_reaches_what_is_not_on_a_network() {
         for (host, kind) in [
-            ("127.0.0.1", Kind::Loopback),
-            ("127.8.9.1", Kind::Loopback),
-            ("2130706433", Kind::Loopback),
-            ("0x7f.1", Kind::Loopback),
-            ("0177.0.0.1", Kind::Loopback),
-            ("127.0.0.1.", Kind::Loopback),
-            ("[::1]", Kind::Loopback),
-            ("[::ffff:127.0.0.1]", Kind::Loopback),
-            ("[::127.0.0.1]", Kind::Loopback),
-            ("[64:ff9b::127.0.0.1]", Kind::Loopback),
-            ("[2002:7f00:1::]", Kind::Loopback),
-            ("169.254.169.254", Kind::LinkLocal),
-            ("[::ffff:a9fe:a9fe]", Kind::LinkLocal),
-            ("[fe80::1]", Kind::LinkLocal),
-            ("224.0.0.1", Kind::Multicast),
-            ("[ff02::1]", Kind::Multicast),
-            ("0.0.0.0", Kind::Unspecified),
-            ("[::]", Kind::Unspecified),
-            ("255.255.255.255", Kind::Reserved),
-            ("[fd00:ec2::254]", Kind::Metadata),
-            ("100.100.100.200", Kind::Metadata),
-            ("168.63.129.16", Kind::Metadata),
+            ("127.0.0.1", AddressKind::Loopback),
+            ("127.8.9.1", AddressKind::Loopback),
+            ("2130706433", AddressKind::Loopback),
+            ("0x7f.1", AddressKind::Loopback),
+            ("0177.0.0.1", AddressKind::Loopback),
+            ("127.0.0.1.", AddressKind::Loopback),
+            ("[::1]", AddressKind::Loopback),
+            ("[::ffff:127.0.0.1]", AddressKind::Loopback),
+            ("[::127.0.0.1]", AddressKind::Loopback),
+            ("[64:ff9b::127.0.0.1]", AddressKind::Loopback),
+            ("[2002:7f00:1::]", AddressKind::Loopback),
+            ("169.254.169.254", AddressKind::LinkLocal),
+            ("[::ffff:a9fe:a9fe]", AddressKind::LinkLocal),
+            ("[fe80::1]", AddressKind::LinkLocal),
+            ("224.0.0.1", AddressKind::Multicast),
+            ("[ff02::1]", AddressKind::Multicast),
+            ("0.0.0.0", AddressKind::Unspecified),
+            ("[::]", AddressKind::Unspecified),
+            ("255.255.255.255", AddressKind::Reserved),
+            ("[fd00:ec2::254]", AddressKind::Metadata),
+            ("100.100.100.200", AddressKind::Metadata),
+            ("168.63.129.16", AddressKind::Metadata),
         ] {
             let url = format!("https://{host}/").parse().expect(host);
             let error = cluster(PrivateAddresses::Allowed)
@@ -325,10 +330,16 @@ mod tests {
             "::ffff:10.0.0.1",
         ] {
             let address: IpAddr = address.parse().expect(address);
-            assert_eq!(cluster(PrivateAddresses::Allowed).check(address), Ok(()));
             assert_eq!(
-                listed(&[]).check(address).expect_err("not listed").kind,
-                Kind::Private
+                cluster(PrivateAddresses::Allowed).check_address(address),
+                Ok(())
+            );
+            assert_eq!(
+                listed(&[])
+                    .check_address(address)
+                    .expect_err("not listed")
+                    .kind,
+                AddressKind::Private
             );
         }
         let policy = listed(&["10.1.0.0/16", "fd00::/8"]);
@@ -341,13 +352,22 @@ mod tests {
             ("8.8.8.8", true),
         ] {
             assert_eq!(
-                policy.check(address.parse().expect(address)).is_ok(),
+                policy
+                    .check_address(address.parse().expect(address))
+                    .is_ok(),
                 passes,
                 "{address}"
             );
         }
-        assert_eq!(listed(&["0.0.0.0/0"]).check([10, 0, 0, 1].into()), Ok(()));
-        assert!(listed(&["0.0.0.0/0"]).check([127, 0, 0, 1].into()).is_err());
+        assert_eq!(
+            listed(&["0.0.0.0/0"]).check_address([10, 0, 0, 1].into()),
+            Ok(())
+        );
+        assert!(
+            listed(&["0.0.0.0/0"])
+                .check_address([127, 0, 0, 1].into())
+                .is_err()
+        );
     }
 
     #[test]
@@ -360,7 +380,7 @@ mod tests {
             "2606:4700::1111",
         ] {
             assert_eq!(
-                listed(&[]).check(address.parse().expect(address)),
+                listed(&[]).check_address(address.parse().expect(address)),
                 Ok(()),
                 "{address}"
             );
@@ -385,11 +405,11 @@ mod tests {
     #[tokio::test]
     async fn a_name_is_judged_by_its_addresses() {
         let error = cluster(PrivateAddresses::Allowed)
-            .look_up("localhost")
+            .resolve_host("localhost")
             .await
             .expect_err("loopback");
         let error = error.downcast::<AddressError>().expect("the guard's own");
-        assert_eq!(error.kind, Kind::Loopback);
+        assert_eq!(error.kind, AddressKind::Loopback);
         assert!(error.address.starts_with("localhost ("), "{error}");
     }
 
@@ -399,6 +419,9 @@ mod tests {
             SocketAddr::from(([127, 0, 0, 1], 0)),
             SocketAddr::from(([8, 8, 8, 8], 0)),
         );
-        assert_eq!(listed(&[]).keep("x", vec![inner, outer]), Ok(vec![outer]));
+        assert_eq!(
+            listed(&[]).filter_addresses("x", vec![inner, outer]),
+            Ok(vec![outer])
+        );
     }
 }

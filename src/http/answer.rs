@@ -11,11 +11,11 @@ use reqwest::{
 use tokio::time::{Instant, timeout};
 use url::Url;
 
-use super::{HttpError, LeastRate, pace::Pace, redact::shown, redirect};
+use super::{HttpError, MinTransferRate, pace::TransferRateMonitor, redact::redact_url, redirect};
 
 /// Status, headers and origin of an answer.
 #[derive(Clone, Debug)]
-pub struct Head {
+pub struct HttpResponseHead {
     status: StatusCode,
     headers: HeaderMap,
     url: Url,
@@ -23,14 +23,14 @@ pub struct Head {
 
 /// An answer whose body has not been read yet.
 #[derive(Debug)]
-pub struct Answer {
-    head: Head,
+pub struct HttpResponse {
+    head: HttpResponseHead,
     response: Response,
     idle: Duration,
-    pace: Option<Pace>,
+    pace: Option<TransferRateMonitor>,
 }
 
-impl Head {
+impl HttpResponseHead {
     /// The status.
     pub const fn status(&self) -> StatusCode {
         self.status
@@ -70,22 +70,22 @@ impl Head {
 
     /// Reads `location` (of a `Location` or `Link` header) relative to where this answer came from.
     /// Never from `https` to `http`.
-    pub fn follow(&self, location: &str) -> Result<Url, HttpError> {
-        redirect::follow(&self.url, location).map_err(|cause| HttpError::Redirect {
-            url: shown(&self.url),
+    pub fn resolve_location(&self, location: &str) -> Result<Url, HttpError> {
+        redirect::resolve_location(&self.url, location).map_err(|cause| HttpError::Redirect {
+            url: redact_url(&self.url),
             cause,
         })
     }
 }
 
-impl Answer {
+impl HttpResponse {
     pub(super) fn new(
         mut response: Response,
         url: Url,
         idle: Duration,
-        least: Option<LeastRate>,
+        least: Option<MinTransferRate>,
     ) -> Self {
-        let head = Head {
+        let head = HttpResponseHead {
             status: response.status(),
             headers: std::mem::take(response.headers_mut()),
             url,
@@ -94,12 +94,12 @@ impl Answer {
             head,
             response,
             idle,
-            pace: least.map(Pace::new),
+            pace: least.map(TransferRateMonitor::new),
         }
     }
 
     /// Status, headers and origin.
-    pub const fn head(&self) -> &Head {
+    pub const fn head(&self) -> &HttpResponseHead {
         &self.head
     }
 
@@ -109,13 +109,13 @@ impl Answer {
     }
 
     /// The next piece of the body.
-    pub async fn chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
+    pub async fn next_chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
         let asked = Instant::now();
         match timeout(self.idle, self.response.chunk()).await {
-            Ok(Ok(chunk)) => self.in_time(chunk, asked.elapsed()),
-            Ok(Err(error)) => Err(HttpError::from_library(error, &self.head.url, true)),
+            Ok(Ok(chunk)) => self.check_transfer_rate(chunk, asked.elapsed()),
+            Ok(Err(error)) => Err(HttpError::from_reqwest(error, &self.head.url, true)),
             Err(_) => Err(HttpError::Timeout {
-                url: shown(&self.head.url),
+                url: redact_url(&self.head.url),
                 wait: "data",
                 seconds: self.idle.as_secs(),
             }),
@@ -123,7 +123,7 @@ impl Answer {
     }
 
     /// A piece, if enough came so far. The end of the body is always in time.
-    fn in_time(
+    fn check_transfer_rate(
         &mut self,
         chunk: Option<Bytes>,
         waited: Duration,
@@ -131,10 +131,10 @@ impl Answer {
         let (Some(pace), Some(piece)) = (&mut self.pace, &chunk) else {
             return Ok(chunk);
         };
-        match pace.count(waited, piece.len()) {
+        match pace.record_chunk(waited, piece.len()) {
             Ok(()) => Ok(chunk),
             Err(slow) => Err(HttpError::TooSlow {
-                url: shown(&self.head.url),
+                url: redact_url(&self.head.url),
                 bytes: slow.bytes,
                 seconds: slow.seconds,
                 least: slow.least,
@@ -143,9 +143,9 @@ impl Answer {
     }
 
     /// The whole body, at most `limit` bytes. More is an error, and is not read.
-    pub async fn bytes(mut self, limit: usize) -> Result<Bytes, HttpError> {
+    pub async fn read_body(mut self, limit: usize) -> Result<Bytes, HttpError> {
         let too_large = |url: &Url| HttpError::TooLarge {
-            url: shown(url),
+            url: redact_url(url),
             limit,
         };
         let declared = self.head.content_length().unwrap_or(0);
@@ -153,7 +153,7 @@ impl Answer {
             return Err(too_large(&self.head.url));
         }
         let mut body = BytesMut::new();
-        while let Some(chunk) = self.chunk().await? {
+        while let Some(chunk) = self.next_chunk().await? {
             if body.len() + chunk.len() > limit {
                 return Err(too_large(&self.head.url));
             }
@@ -163,9 +163,9 @@ impl Answer {
     }
 
     /// The body up to `limit` bytes, whatever follows: for the text of an error.
-    pub async fn beginning(mut self, limit: usize) -> Bytes {
+    pub async fn read_body_prefix(mut self, limit: usize) -> Bytes {
         let mut body = BytesMut::new();
-        while let Ok(Some(chunk)) = self.chunk().await {
+        while let Ok(Some(chunk)) = self.next_chunk().await {
             let room = limit - body.len();
             body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
             if body.len() == limit {
@@ -178,7 +178,7 @@ impl Answer {
     /// The body as a stream without a cap: who reads it bounds it.
     pub fn into_stream(self) -> impl Stream<Item = Result<Bytes, HttpError>> + Send {
         futures::stream::try_unfold(self, |mut answer| async move {
-            Ok(answer.chunk().await?.map(|chunk| (chunk, answer)))
+            Ok(answer.next_chunk().await?.map(|chunk| (chunk, answer)))
         })
         .into_stream()
     }

@@ -15,9 +15,10 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::{
-    AddressPolicy, Answer, Discretion, Head, HttpError, HttpOptions, LeastRate, Proxy, Request,
-    Retries, address::GuardedResolver, error::root_cause, redact::shown, redirect,
-    request::Payload, retry::Waits,
+    AddressPolicy, ConnectionErrorDetail, HttpError, HttpOptions, HttpProxy, HttpRequest,
+    HttpResponse, HttpResponseHead, HttpRetryPolicy, MinTransferRate,
+    address::AddressFilteringResolver, error::root_cause, redact::redact_url, redirect,
+    request::HttpRequestBody, retry::RetryBackoff,
 };
 
 /// Redirects of one request. Enough for a registry that hands its blobs to a store behind a
@@ -31,10 +32,10 @@ pub struct HttpClient {
     addresses: AddressPolicy,
     proxied: bool,
     idle: Duration,
-    answer: Duration,
-    least_rate: Option<LeastRate>,
-    discretion: Discretion,
-    retries: Retries,
+    response_timeout: Duration,
+    min_transfer_rate: Option<MinTransferRate>,
+    connection_error_detail: ConnectionErrorDetail,
+    retries: HttpRetryPolicy,
     requests: Arc<AtomicU64>,
 }
 
@@ -44,17 +45,17 @@ impl HttpClient {
     /// Errors: [`HttpError::Setup`] for certificates or a proxy that cannot be used,
     /// [`HttpError::Address`] for a proxy that may not be reached.
     pub fn new(options: &HttpOptions) -> Result<Self, HttpError> {
-        let client = builder(options)?
+        let client = client_builder(options)?
             .build()
-            .map_err(|e| setup("the HTTP client", &e))?;
+            .map_err(|e| setup_error("the HTTP client", &e))?;
         Ok(Self {
             client,
             addresses: options.addresses.clone(),
-            proxied: matches!(options.proxy, Proxy::Through { .. }),
+            proxied: matches!(options.proxy, HttpProxy::Through { .. }),
             idle: options.idle_timeout,
-            answer: options.answer_timeout,
-            least_rate: options.least_rate,
-            discretion: options.discretion,
+            response_timeout: options.response_timeout,
+            min_transfer_rate: options.min_transfer_rate,
+            connection_error_detail: options.connection_error_detail,
             retries: options.retries,
             requests: Arc::default(),
         })
@@ -62,7 +63,7 @@ impl HttpClient {
 
     /// The same client with a counter of its own.
     #[must_use]
-    pub fn counted(&self) -> Self {
+    pub fn with_own_counter(&self) -> Self {
         Self {
             requests: Arc::default(),
             ..self.clone()
@@ -70,22 +71,22 @@ impl HttpClient {
     }
 
     /// Requests that were sent, with every retry and redirect, by this client and its clones.
-    pub fn requests(&self) -> u64 {
+    pub fn request_count(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
 
     /// Sends a request, follows redirects and tries again where that is allowed. The answer may
     /// have any status.
-    pub async fn send(&self, request: Request) -> Result<Answer, HttpError> {
+    pub async fn send_request(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         // The library's futures have kilobytes; whoever calls us should not carry them around.
-        Box::pin(self.follow(request)).await
+        Box::pin(self.follow_redirects(request)).await
     }
 
-    async fn follow(&self, mut request: Request) -> Result<Answer, HttpError> {
+    async fn follow_redirects(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
         for _ in 0..=MAX_REDIRECTS {
-            let again = request.again();
-            let answer = self.try_send(request).await?;
-            match redirect::next(again, answer.head())? {
+            let again = request.try_clone();
+            let answer = self.send_with_retries(request).await?;
+            match redirect::redirected_request(again, answer.head())? {
                 Some(next) => request = next,
                 None => return Ok(answer),
             }
@@ -98,35 +99,41 @@ impl HttpClient {
 
     /// Sends a request and reads the whole answer, at most `limit` bytes, within the time for small
     /// answers.
-    pub async fn fetch(&self, request: Request, limit: usize) -> Result<(Head, Bytes), HttpError> {
+    pub async fn fetch_body(
+        &self,
+        request: HttpRequest,
+        limit: usize,
+    ) -> Result<(HttpResponseHead, Bytes), HttpError> {
         let url = request.url.clone();
         let both = async {
-            let answer = self.send(request).await?;
-            Ok((answer.head().clone(), answer.bytes(limit).await?))
+            let answer = self.send_request(request).await?;
+            Ok((answer.head().clone(), answer.read_body(limit).await?))
         };
-        self.within_answer_time(&url, both).await?
+        self.with_response_timeout(&url, both).await?
     }
 
     /// Bounds the time that a small answer may take, from the request to its last byte.
-    pub async fn within_answer_time<T>(
+    pub async fn with_response_timeout<T>(
         &self,
         url: &Url,
         work: impl Future<Output = T>,
     ) -> Result<T, HttpError> {
         let late = |_| HttpError::Timeout {
-            url: shown(url),
-            wait: "complete answer",
-            seconds: self.answer.as_secs(),
+            url: redact_url(url),
+            wait: "complete response",
+            seconds: self.response_timeout.as_secs(),
         };
-        timeout(self.answer, Box::pin(work)).await.map_err(late)
+        timeout(self.response_timeout, Box::pin(work))
+            .await
+            .map_err(late)
     }
 
-    async fn try_send(&self, mut request: Request) -> Result<Answer, HttpError> {
-        let mut waits = Waits::new(&self.retries);
+    async fn send_with_retries(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let mut waits = RetryBackoff::new(&self.retries);
         loop {
-            let again = request.again().filter(|again| again.repeatable);
+            let again = request.try_clone().filter(|again| again.repeatable);
             let outcome = self.send_once(request).await;
-            match (again, waits.after(&outcome)) {
+            match (again, waits.wait_after(&outcome)) {
                 (Some(next), Some(wait)) => {
                     tokio::time::sleep(wait).await;
                     request = next;
@@ -136,37 +143,46 @@ impl HttpClient {
         }
     }
 
-    async fn send_once(&self, request: Request) -> Result<Answer, HttpError> {
+    async fn send_once(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let url = request.url.clone();
-        self.connect(request, url).await.map_err(|error| {
-            if self.discretion == Discretion::Outcome {
-                error.discreet()
+        self.send_checked(request, url).await.map_err(|error| {
+            if self.connection_error_detail == ConnectionErrorDetail::OutcomeOnly {
+                error.without_network_details()
             } else {
                 error
             }
         })
     }
 
-    async fn connect(&self, request: Request, url: Url) -> Result<Answer, HttpError> {
-        self.check(&url).await?;
+    async fn send_checked(
+        &self,
+        request: HttpRequest,
+        url: Url,
+    ) -> Result<HttpResponse, HttpError> {
+        self.check_destination(&url).await?;
         self.requests.fetch_add(1, Ordering::Relaxed);
-        let (request, progress) = self.outgoing(request)?;
-        let response = self.wait(request, &progress, &url).await?;
-        Ok(Answer::new(response, url, self.idle, self.least_rate))
+        let (request, progress) = self.build_request(request)?;
+        let response = self.await_response(request, &progress, &url).await?;
+        Ok(HttpResponse::new(
+            response,
+            url,
+            self.idle,
+            self.min_transfer_rate,
+        ))
     }
 
     /// Names are checked again where the connection is made. Behind a proxy it is the proxy that
     /// connects, so the name is looked up here too; a name that only the proxy knows is left to the
     /// proxy.
-    async fn check(&self, url: &Url) -> Result<(), HttpError> {
+    async fn check_destination(&self, url: &Url) -> Result<(), HttpError> {
         let refuse = |cause| HttpError::Address {
-            url: shown(url),
+            url: redact_url(url),
             cause,
         };
         self.addresses.check_url(url).map_err(refuse)?;
         if self.proxied
             && let Some(name) = url.domain()
-            && let Err(error) = self.addresses.look_up(name).await
+            && let Err(error) = self.addresses.resolve_host(name).await
             && let Ok(cause) = error.downcast()
         {
             return Err(refuse(cause));
@@ -174,7 +190,10 @@ impl HttpClient {
         Ok(())
     }
 
-    fn outgoing(&self, request: Request) -> Result<(reqwest::Request, Arc<AtomicU64>), HttpError> {
+    fn build_request(
+        &self,
+        request: HttpRequest,
+    ) -> Result<(reqwest::Request, Arc<AtomicU64>), HttpError> {
         let progress = Arc::new(AtomicU64::new(0));
         let url = request.url.clone();
         let builder = self
@@ -182,9 +201,9 @@ impl HttpClient {
             .request(request.method, request.url)
             .headers(request.headers);
         let builder = match request.payload {
-            Payload::Nothing => builder,
-            Payload::Bytes(bytes) => builder.body(bytes),
-            Payload::Stream(stream) => {
+            HttpRequestBody::Nothing => builder,
+            HttpRequestBody::Bytes(bytes) => builder.body(bytes),
+            HttpRequestBody::Stream(stream) => {
                 let progress = Arc::clone(&progress);
                 let counted = stream.inspect(move |_| _ = progress.fetch_add(1, Ordering::Relaxed));
                 builder.body(Body::wrap_stream(counted))
@@ -192,12 +211,12 @@ impl HttpClient {
         };
         let request = builder
             .build()
-            .map_err(|e| HttpError::from_library(e, &url, false))?;
+            .map_err(|e| HttpError::from_reqwest(e, &url, false))?;
         Ok((request, progress))
     }
 
     /// Waits for the head of the answer as long as the upload makes progress.
-    async fn wait(
+    async fn await_response(
         &self,
         request: reqwest::Request,
         progress: &AtomicU64,
@@ -207,13 +226,13 @@ impl HttpClient {
         let mut seen = 0;
         loop {
             if let Ok(outcome) = timeout(self.idle, &mut answer).await {
-                return outcome.map_err(|e| HttpError::from_library(e, url, false));
+                return outcome.map_err(|e| HttpError::from_reqwest(e, url, false));
             }
             let now = progress.load(Ordering::Relaxed);
             if now == seen {
                 return Err(HttpError::Timeout {
-                    url: shown(url),
-                    wait: "answer",
+                    url: redact_url(url),
+                    wait: "response",
                     seconds: self.idle.as_secs(),
                 });
             }
@@ -222,27 +241,27 @@ impl HttpClient {
     }
 }
 
-fn builder(options: &HttpOptions) -> Result<ClientBuilder, HttpError> {
+fn client_builder(options: &HttpOptions) -> Result<ClientBuilder, HttpError> {
     let builder = reqwest::Client::builder()
         .user_agent(concat!("packgate/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .connect_timeout(options.connect_timeout)
-        .dns_resolver(GuardedResolver(options.addresses.clone()));
+        .dns_resolver(AddressFilteringResolver(options.addresses.clone()));
     let builder = match &options.extra_ca_pem {
-        Some(pem) => builder.tls_certs_merge(certificates(pem)?),
+        Some(pem) => builder.tls_certs_merge(parse_certificates(pem)?),
         None => builder,
     };
     with_proxy(builder, options)
 }
 
-fn certificates(pem: &[u8]) -> Result<Vec<Certificate>, HttpError> {
+fn parse_certificates(pem: &[u8]) -> Result<Vec<Certificate>, HttpError> {
     let certificates =
-        Certificate::from_pem_bundle(pem).map_err(|e| setup("the extra certificates", &e))?;
+        Certificate::from_pem_bundle(pem).map_err(|e| setup_error("the extra certificates", &e))?;
     if certificates.is_empty() {
         return Err(HttpError::Setup {
             what: "the extra certificates".into(),
-            cause: "there is no PEM certificate in them".into(),
+            cause: "they contain no PEM certificate".into(),
         });
     }
     Ok(certificates)
@@ -250,12 +269,12 @@ fn certificates(pem: &[u8]) -> Result<Vec<Certificate>, HttpError> {
 
 fn with_proxy(builder: ClientBuilder, options: &HttpOptions) -> Result<ClientBuilder, HttpError> {
     match (&options.proxy, &options.addresses) {
-        (Proxy::System, AddressPolicy::Any) => Ok(builder),
-        (Proxy::System, AddressPolicy::Cluster { .. }) | (Proxy::Direct, _) => {
+        (HttpProxy::System, AddressPolicy::Any) => Ok(builder),
+        (HttpProxy::System, AddressPolicy::Cluster { .. }) | (HttpProxy::Direct, _) => {
             Ok(builder.no_proxy())
         }
         (
-            Proxy::Through {
+            HttpProxy::Through {
                 address,
                 credentials,
                 except,
@@ -265,11 +284,11 @@ fn with_proxy(builder: ClientBuilder, options: &HttpOptions) -> Result<ClientBui
             addresses
                 .check_url(address)
                 .map_err(|cause| HttpError::Address {
-                    url: shown(address),
+                    url: redact_url(address),
                     cause,
                 })?;
             let mut proxy =
-                reqwest::Proxy::all(address.clone()).map_err(|e| setup("the proxy", &e))?;
+                reqwest::Proxy::all(address.clone()).map_err(|e| setup_error("the proxy", &e))?;
             if let Some((user, password)) = credentials {
                 proxy = proxy.basic_auth(user, password.expose());
             }
@@ -280,7 +299,7 @@ fn with_proxy(builder: ClientBuilder, options: &HttpOptions) -> Result<ClientBui
     }
 }
 
-fn setup(what: &str, error: &reqwest::Error) -> HttpError {
+fn setup_error(what: &str, error: &reqwest::Error) -> HttpError {
     HttpError::Setup {
         what: what.into(),
         cause: root_cause(error),
@@ -291,7 +310,7 @@ fn setup(what: &str, error: &reqwest::Error) -> HttpError {
 mod tests {
     use super::*;
     use crate::{
-        core::class::{Classified, Reason},
+        core::class::{ClassifiedError, Reason},
         http::{PrivateAddresses, Redacted},
     };
 
@@ -310,7 +329,7 @@ mod tests {
         ] {
             let options = HttpOptions {
                 extra_ca_pem: Some(Bytes::from(pem)),
-                proxy: Proxy::Direct,
+                proxy: HttpProxy::Direct,
                 ..HttpOptions::default()
             };
             assert_eq!(refusal(&options).0, Reason::InvalidSpec, "{pem}");
@@ -325,7 +344,7 @@ mod tests {
             "http://127.0.0.1:3128/",
             "http://user:hunter2@10.0.0.1:3128/?hunter2",
         ] {
-            let proxy = Proxy::Through {
+            let proxy = HttpProxy::Through {
                 address: address.parse().expect(address),
                 credentials: credentials.clone(),
                 except: String::new(),
@@ -347,7 +366,7 @@ mod tests {
     async fn behind_a_proxy_names_are_looked_up_before_they_are_sent() {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         // Nothing may be sent to it: a public address that nobody answers at (RFC 5737).
-        let proxy = Proxy::Through {
+        let proxy = HttpProxy::Through {
             address: "http://192.0.2.1:3128".parse().expect("valid"),
             credentials: None,
             except: String::new(),
@@ -366,11 +385,11 @@ mod tests {
             "http://169.254.169.254/latest/meta-data",
         ] {
             let error = client
-                .send(Request::get(url.parse().expect(url)))
+                .send_request(HttpRequest::get(url.parse().expect(url)))
                 .await
                 .expect_err(url);
             assert_eq!(error.reason(), Reason::AddressNotAllowed, "{error}");
         }
-        assert_eq!(client.requests(), 0);
+        assert_eq!(client.request_count(), 0);
     }
 }

@@ -6,9 +6,9 @@ use url::Url;
 
 use super::{
     address::AddressError,
-    redact::{clean, shown},
+    redact::{redact_url, sanitize_text},
 };
-use crate::core::class::{Classified, Reason};
+use crate::core::class::{ClassifiedError, Reason};
 
 /// Why there was no answer, or no usable one. An HTTP status is no error here: who asked knows what
 /// it means.
@@ -33,7 +33,7 @@ pub enum HttpError {
         cause: String,
     },
     /// The connection ended in the middle of the body.
-    #[error("{url}: the connection broke: {cause}")]
+    #[error("{url}: the connection was interrupted: {cause}")]
     Broken {
         /// What was asked for.
         url: String,
@@ -52,7 +52,7 @@ pub enum HttpError {
     },
     /// The body arrives too slowly.
     #[error(
-        "{url}: only {bytes} bytes came in {seconds} s, at least {least} bytes a second are \
+        "{url}: only {bytes} bytes arrived in {seconds} s, at least {least} bytes a second are \
             needed; raise the server's or the network's speed"
     )]
     TooSlow {
@@ -66,7 +66,7 @@ pub enum HttpError {
         least: u64,
     },
     /// The body is larger than what is read.
-    #[error("{url}: the answer is larger than {limit} bytes")]
+    #[error("{url}: the response is larger than {limit} bytes")]
     TooLarge {
         /// What was asked for.
         url: String,
@@ -93,9 +93,9 @@ pub enum HttpError {
 
 impl HttpError {
     /// Sorts the library's error. `answered`: the head of the answer had arrived.
-    pub(super) fn from_library(error: reqwest::Error, url: &Url, answered: bool) -> Self {
-        let url = shown(url);
-        if let Some(cause) = find::<AddressError>(&error) {
+    pub(super) fn from_reqwest(error: reqwest::Error, url: &Url, answered: bool) -> Self {
+        let url = redact_url(url);
+        if let Some(cause) = find_cause::<AddressError>(&error) {
             return Self::Address {
                 url,
                 cause: cause.clone(),
@@ -111,17 +111,17 @@ impl HttpError {
     }
 
     /// The same without what it tells of the network between here and there.
-    pub(super) fn discreet(self) -> Self {
+    pub(super) fn without_network_details(self) -> Self {
         match self {
             Self::Unreachable { url, cause } => {
                 tracing::info!(url, cause, "could not be reached");
                 Self::Unreachable {
                     url,
-                    cause: "could not be reached from here; the operator's log tells why".into(),
+                    cause: "could not be reached; the operator's log has the cause".into(),
                 }
             }
             Self::Address { url, cause } => {
-                tracing::info!(url, %cause, "may not be reached");
+                tracing::info!(url, %cause, "address is not allowed by the address policy");
                 // A name's addresses are the cluster's business.
                 let address = Url::parse(&url)
                     .ok()
@@ -137,14 +137,14 @@ impl HttpError {
     }
 
     /// May the same request succeed when it is sent again?
-    pub(super) const fn is_passing(&self) -> bool {
+    pub(super) const fn is_transient(&self) -> bool {
         matches!(self, Self::Unreachable { .. })
     }
 }
 
 /// Looks for an error of type `T` in the chain, also inside of [`std::io::Error`].
-fn find<T: Error + 'static>(error: &reqwest::Error) -> Option<&T> {
-    chain(error).find_map(|e| {
+fn find_cause<T: Error + 'static>(error: &reqwest::Error) -> Option<&T> {
+    error_chain(error).find_map(|e| {
         let boxed = e
             .downcast_ref::<std::io::Error>()
             .and_then(std::io::Error::get_ref);
@@ -155,8 +155,8 @@ fn find<T: Error + 'static>(error: &reqwest::Error) -> Option<&T> {
 
 /// The innermost message: "connection refused" rather than "error sending request".
 pub(super) fn root_cause(error: &reqwest::Error) -> String {
-    clean(
-        &chain(error)
+    sanitize_text(
+        &error_chain(error)
             .last()
             .map(ToString::to_string)
             .unwrap_or_default(),
@@ -164,12 +164,12 @@ pub(super) fn root_cause(error: &reqwest::Error) -> String {
     )
 }
 
-fn chain(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+fn error_chain(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
     let first: &(dyn Error + 'static) = error;
     std::iter::successors(Some(first), |e: &&(dyn Error + 'static)| (*e).source())
 }
 
-impl Classified for HttpError {
+impl ClassifiedError for HttpError {
     fn reason(&self) -> Reason {
         match self {
             Self::Address { .. } => Reason::AddressNotAllowed,

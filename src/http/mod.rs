@@ -25,11 +25,11 @@ pub mod request;
 mod retry;
 
 pub use address::{AddressPolicy, Cidr, PrivateAddresses};
-pub use answer::{Answer, Head};
+pub use answer::{HttpResponse, HttpResponseHead};
 pub use client::HttpClient;
 pub use error::HttpError;
-pub use options::{Discretion, HttpOptions, Proxy, Retries};
-pub use pace::LeastRate;
+pub use options::{ConnectionErrorDetail, HttpOptions, HttpProxy, HttpRetryPolicy};
+pub use pace::MinTransferRate;
 pub use redact::Redacted;
-pub use request::Request;
+pub use request::HttpRequest;
 pub use reqwest::{Method, StatusCode, header};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use url::Url;
 
-use super::{AddressPolicy, LeastRate, Redacted};
+use super::{AddressPolicy, MinTransferRate, Redacted};
 
 /// How requests are made. Every bound names the attack or fault that it ends.
 #[derive(Clone, Debug)]
@@ -14,7 +14,7 @@ pub struct HttpOptions {
     pub extra_ca_pem: Option<Bytes>,
     /// The proxy. Default: what the system says; under [`AddressPolicy::Cluster`] what is said here
     /// alone.
-    pub proxy: Proxy,
+    pub proxy: HttpProxy,
     /// Longest wait for a connection with its TLS handshake. Default: 10 s. Ends a host that does
     /// not answer.
     pub connect_timeout: Duration,
@@ -22,33 +22,33 @@ pub struct HttpOptions {
     pub idle_timeout: Duration,
     /// Longest time for one small answer (manifest, list, token) from the request to its last byte.
     /// Default: 60 s. Ends a slow drip.
-    pub answer_timeout: Duration,
+    pub response_timeout: Duration,
     /// The least that has to arrive of a body, however long it is. Default: nothing. Ends a slow
     /// drip that has no end.
-    pub least_rate: Option<LeastRate>,
+    pub min_transfer_rate: Option<MinTransferRate>,
     /// How much is told of a connection that was not made.
-    pub discretion: Discretion,
+    pub connection_error_detail: ConnectionErrorDetail,
     /// How often a request is tried that may be repeated.
-    pub retries: Retries,
+    pub retries: HttpRetryPolicy,
     /// Which addresses may be reached.
     pub addresses: AddressPolicy,
 }
 
 /// How much an error tells of a connection that was not made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Discretion {
+pub enum ConnectionErrorDetail {
     /// All that is known: refused, timed out, no such name, an invalid certificate.
     #[default]
-    Cause,
+    FullCause,
     /// That it was not made. Who asks may have chosen the address, and does not stand where we do:
     /// the cause would tell them which ports are open there. It goes to the log.
-    Outcome,
+    OutcomeOnly,
 }
 
 /// Where requests go through. A proxy's address obeys the [`AddressPolicy`] too: who may name one
 /// could else reach anything.
 #[derive(Clone, Debug, Default)]
-pub enum Proxy {
+pub enum HttpProxy {
     /// What `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say.
     #[default]
     System,
@@ -68,7 +68,7 @@ pub enum Proxy {
 /// Attempts at a request that may be repeated: on connections that fail, and on HTTP 429, 500, 502,
 /// 503 and 504.
 #[derive(Clone, Copy, Debug)]
-pub struct Retries {
+pub struct HttpRetryPolicy {
     /// Attempts in all, the first included. Default: 3.
     pub attempts: u32,
     /// Wait before the second attempt; it doubles each time, with jitter. Default: 200 ms.
@@ -80,7 +80,7 @@ pub struct Retries {
     pub budget: Duration,
 }
 
-impl Default for Retries {
+impl Default for HttpRetryPolicy {
     fn default() -> Self {
         Self {
             attempts: 3,
@@ -95,13 +95,13 @@ impl Default for HttpOptions {
     fn default() -> Self {
         Self {
             extra_ca_pem: None,
-            proxy: Proxy::System,
+            proxy: HttpProxy::System,
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_mins(1),
-            answer_timeout: Duration::from_mins(1),
-            least_rate: None,
-            discretion: Discretion::Cause,
-            retries: Retries::default(),
+            response_timeout: Duration::from_mins(1),
+            min_transfer_rate: None,
+            connection_error_detail: ConnectionErrorDetail::FullCause,
+            retries: HttpRetryPolicy::default(),
             addresses: AddressPolicy::Any,
         }
     }

@@ -5,14 +5,14 @@ use std::time::Duration;
 /// The least that has to arrive of a body. A server that sends a byte now and then is never silent
 /// for long, and would else hold whoever reads it for as long as it likes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LeastRate {
+pub struct MinTransferRate {
     /// Bytes a second, on the average of a window.
     pub bytes_per_second: u64,
     /// The window: time that was waited for data. What the reader itself needs does not count.
     pub window: Duration,
 }
 
-impl LeastRate {
+impl MinTransferRate {
     /// 8 KiB a second over a minute: less than any link that artifacts are packed over.
     pub const DEFAULT: Self = Self {
         bytes_per_second: 8 << 10,
@@ -22,7 +22,7 @@ impl LeastRate {
 
 /// A window in which too little came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Slow {
+pub(super) struct TransferTooSlow {
     pub bytes: u64,
     pub seconds: u64,
     /// Bytes a second that were needed.
@@ -31,14 +31,14 @@ pub(super) struct Slow {
 
 /// What arrived in the current window.
 #[derive(Debug)]
-pub(super) struct Pace {
-    least: LeastRate,
+pub(super) struct TransferRateMonitor {
+    least: MinTransferRate,
     waited: Duration,
     bytes: u64,
 }
 
-impl Pace {
-    pub(super) const fn new(least: LeastRate) -> Self {
+impl TransferRateMonitor {
+    pub(super) const fn new(least: MinTransferRate) -> Self {
         Self {
             least,
             waited: Duration::ZERO,
@@ -47,7 +47,11 @@ impl Pace {
     }
 
     /// Counts a piece that was waited for. An error when a window is over and too little came.
-    pub(super) fn count(&mut self, waited: Duration, bytes: usize) -> Result<(), Slow> {
+    pub(super) fn record_chunk(
+        &mut self,
+        waited: Duration,
+        bytes: usize,
+    ) -> Result<(), TransferTooSlow> {
         self.waited += waited;
         self.bytes += bytes as u64;
         if self.waited < self.least.window {
@@ -55,7 +59,7 @@ impl Pace {
         }
         let milliseconds = u64::try_from(self.waited.as_millis()).unwrap_or(u64::MAX);
         let enough = self.least.bytes_per_second.saturating_mul(milliseconds) / 1_000;
-        let slow = Slow {
+        let slow = TransferTooSlow {
             bytes: self.bytes,
             seconds: self.waited.as_secs(),
             least: self.least.bytes_per_second,
@@ -73,28 +77,28 @@ impl Pace {
 mod tests {
     use super::*;
 
-    const LEAST: LeastRate = LeastRate {
+    const LEAST: MinTransferRate = MinTransferRate {
         bytes_per_second: 100,
         window: Duration::from_secs(10),
     };
 
     #[test]
     fn a_drip_ends_with_its_window_and_a_stream_does_not() {
-        let mut drip = Pace::new(LEAST);
-        assert_eq!(drip.count(Duration::from_secs(9), 1), Ok(()));
+        let mut drip = TransferRateMonitor::new(LEAST);
+        assert_eq!(drip.record_chunk(Duration::from_secs(9), 1), Ok(()));
         assert_eq!(
-            drip.count(Duration::from_secs(9), 1),
-            Err(Slow {
+            drip.record_chunk(Duration::from_secs(9), 1),
+            Err(TransferTooSlow {
                 bytes: 2,
                 seconds: 18,
                 least: 100
             })
         );
-        let mut stream = Pace::new(LEAST);
+        let mut stream = TransferRateMonitor::new(LEAST);
         for _ in 0..100 {
-            assert_eq!(stream.count(Duration::from_secs(1), 100), Ok(()));
+            assert_eq!(stream.record_chunk(Duration::from_secs(1), 100), Ok(()));
         }
         // What came before does not count for what comes later.
-        assert!(stream.count(Duration::from_secs(10), 999).is_err());
+        assert!(stream.record_chunk(Duration::from_secs(10), 999).is_err());
     }
 }

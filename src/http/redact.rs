@@ -50,12 +50,12 @@ impl<T> fmt::Display for Redacted<T> {
 
 /// A URL as it may be shown: without user info, query and fragment, each of which can carry a
 /// secret.
-pub fn shown(url: &Url) -> String {
+pub fn redact_url(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
     url.set_fragment(None);
     strip_user_info(&mut url);
-    clean(url.as_str(), 300)
+    sanitize_text(url.as_str(), 300)
 }
 
 /// Removes user info. The library would turn it into an `Authorization` header.
@@ -67,7 +67,7 @@ pub(super) fn strip_user_info(url: &mut Url) {
 
 /// Text from outside as it may be shown: one line, no control characters, at most `limit`
 /// characters.
-pub fn clean(text: &str, limit: usize) -> String {
+pub fn sanitize_text(text: &str, limit: usize) -> String {
     let visible = text.chars().map(|c| if is_printable(c) { c } else { ' ' });
     let line = visible
         .collect::<String>()
@@ -110,13 +110,16 @@ mod tests {
             ),
             ("http://127.0.0.1:5000/v2/", "http://127.0.0.1:5000/v2/"),
         ] {
-            assert_eq!(shown(&url.parse().expect(url)), text);
+            assert_eq!(redact_url(&url.parse().expect(url)), text);
         }
     }
 
     #[test]
     fn foreign_text_is_one_short_line() {
-        assert_eq!(clean("a\u{1b}[2Jb\r\n\tc\u{202e}d", 100), "a [2Jb c d");
-        assert_eq!(clean(&"x".repeat(50), 10), "xxxxxxxxxx…");
+        assert_eq!(
+            sanitize_text("a\u{1b}[2Jb\r\n\tc\u{202e}d", 100),
+            "a [2Jb c d"
+        );
+        assert_eq!(sanitize_text(&"x".repeat(50), 10), "xxxxxxxxxx…");
     }
 }

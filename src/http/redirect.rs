@@ -7,10 +7,10 @@ use reqwest::{
 use url::Url;
 
 use super::{
-    HttpError, Request,
-    answer::Head,
-    redact::{shown, strip_user_info},
-    request::Payload,
+    HttpError, HttpRequest,
+    answer::HttpResponseHead,
+    redact::{redact_url, strip_user_info},
+    request::HttpRequestBody,
 };
 
 /// What must not reach another origin.
@@ -21,17 +21,20 @@ const CREDENTIALS: [HeaderName; 3] = [
 ];
 
 /// The request that follows `answer`, or `None` if the answer is no redirect that concerns us.
-pub(super) fn next(request: Option<Request>, answer: &Head) -> Result<Option<Request>, HttpError> {
-    let Some(location) = target(answer) else {
+pub(super) fn redirected_request(
+    request: Option<HttpRequest>,
+    answer: &HttpResponseHead,
+) -> Result<Option<HttpRequest>, HttpError> {
+    let Some(location) = redirect_location(answer) else {
         return Ok(None);
     };
     let refuse = |cause: String| HttpError::Redirect {
-        url: shown(answer.url()),
+        url: redact_url(answer.url()),
         cause,
     };
     let mut request =
         request.ok_or_else(|| refuse("a redirect of an upload is not followed".into()))?;
-    let url = follow(answer.url(), location).map_err(refuse)?;
+    let url = resolve_location(answer.url(), location).map_err(refuse)?;
     let keeps_method = matches!(
         answer.status(),
         StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
@@ -44,10 +47,10 @@ pub(super) fn next(request: Option<Request>, answer: &Head) -> Result<Option<Req
         )));
     }
     if url.origin() != answer.url().origin() {
-        if !matches!(request.payload, Payload::Nothing) {
+        if !matches!(request.payload, HttpRequestBody::Nothing) {
             return Err(refuse(format!(
                 "a redirect that sends the body to {} is not followed",
-                shown(&url)
+                redact_url(&url)
             )));
         }
         for name in &CREDENTIALS {
@@ -58,25 +61,25 @@ pub(super) fn next(request: Option<Request>, answer: &Head) -> Result<Option<Req
     Ok(Some(request))
 }
 
-fn target(answer: &Head) -> Option<&str> {
+fn redirect_location(answer: &HttpResponseHead) -> Option<&str> {
     let redirects = matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308);
     redirects.then(|| answer.header(header::LOCATION)).flatten()
 }
 
 /// Reads a `Location` or link relative to `base`. Never from `https` to anything else, never to
 /// another scheme than the web's.
-pub(super) fn follow(base: &Url, location: &str) -> Result<Url, String> {
+pub(super) fn resolve_location(base: &Url, location: &str) -> Result<Url, String> {
     let mut url = base
         .join(location)
-        .map_err(|e| format!("the location it names cannot be read: {e}"))?;
+        .map_err(|e| format!("its Location cannot be parsed: {e}"))?;
     strip_user_info(&mut url);
     match (base.scheme(), url.scheme()) {
         (_, "https") | ("http", "http") => Ok(url),
         (_, scheme) => Err(format!(
-            "going from {} to {} at {} is not allowed",
+            "a redirect from {} to {} at {} is not allowed",
             base.scheme(),
             scheme,
-            shown(&url)
+            redact_url(&url)
         )),
     }
 }
@@ -94,7 +97,10 @@ mod tests {
             ("https://u:p@s.example.com/c", "https://s.example.com/c"),
             ("//s.example.com/c", "https://s.example.com/c"),
         ] {
-            assert_eq!(follow(&base, location).expect(location).as_str(), url);
+            assert_eq!(
+                resolve_location(&base, location).expect(location).as_str(),
+                url
+            );
         }
     }
 
@@ -108,11 +114,11 @@ mod tests {
             "https://",
             "data:,x",
         ] {
-            let error = follow(&base, location).expect_err(location);
+            let error = resolve_location(&base, location).expect_err(location);
             assert!(!error.contains("hunter2"), "{error}");
         }
         let plain: Url = "http://r.example.com/".parse().expect("valid");
-        assert!(follow(&plain, "https://r.example.com/").is_ok());
-        assert!(follow(&plain, "gopher://r.example.com/").is_err());
+        assert!(resolve_location(&plain, "https://r.example.com/").is_ok());
+        assert!(resolve_location(&plain, "gopher://r.example.com/").is_err());
     }
 }

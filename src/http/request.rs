@@ -11,23 +11,23 @@ use url::Url;
 use super::Redacted;
 
 /// A request. GET, HEAD and PUT may be repeated; POST and PATCH only after [`Request::repeatable`].
-pub struct Request {
+pub struct HttpRequest {
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
-    pub(super) payload: Payload,
+    pub(super) payload: HttpRequestBody,
     pub(super) repeatable: bool,
 }
 
 /// What is sent.
-pub(super) enum Payload {
+pub(super) enum HttpRequestBody {
     Nothing,
     Bytes(Bytes),
     /// Can be sent once only, so neither a retry nor a redirect is possible.
     Stream(BoxStream<'static, std::io::Result<Bytes>>),
 }
 
-impl Request {
+impl HttpRequest {
     /// A request without headers and body.
     pub fn new(method: Method, url: Url) -> Self {
         let repeatable = matches!(method, Method::GET | Method::HEAD | Method::PUT);
@@ -35,7 +35,7 @@ impl Request {
             method,
             url,
             headers: HeaderMap::new(),
-            payload: Payload::Nothing,
+            payload: HttpRequestBody::Nothing,
             repeatable,
         }
     }
@@ -61,7 +61,7 @@ impl Request {
 
     /// Sets `Authorization`. It reaches the URL's own origin only, whatever redirects say.
     #[must_use]
-    pub fn authorization(mut self, value: &Redacted<String>) -> Self {
+    pub fn with_authorization(mut self, value: &Redacted<String>) -> Self {
         if let Ok(mut value) = HeaderValue::from_str(value.expose()) {
             value.set_sensitive(true);
             self.headers.insert(header::AUTHORIZATION, value);
@@ -72,41 +72,41 @@ impl Request {
     /// Sends these bytes.
     #[must_use]
     pub fn body(mut self, bytes: impl Into<Bytes>) -> Self {
-        self.payload = Payload::Bytes(bytes.into());
+        self.payload = HttpRequestBody::Bytes(bytes.into());
         self
     }
 
     /// Sends a stream of `length` bytes.
     #[must_use]
-    pub fn stream(
+    pub fn with_body_stream(
         mut self,
         stream: BoxStream<'static, std::io::Result<Bytes>>,
         length: u64,
     ) -> Self {
-        self.payload = Payload::Stream(stream);
+        self.payload = HttpRequestBody::Stream(stream);
         self.header(header::CONTENT_LENGTH, &length.to_string())
     }
 
     /// Says that sending this twice does no harm.
     #[must_use]
-    pub const fn repeatable(mut self) -> Self {
+    pub const fn allow_retries(mut self) -> Self {
         self.repeatable = true;
         self
     }
 
     /// Says that it is not to be sent twice, whatever its method.
     #[must_use]
-    pub const fn once(mut self) -> Self {
+    pub const fn forbid_retries(mut self) -> Self {
         self.repeatable = false;
         self
     }
 
     /// The same request again, if that is possible: a stream can be sent once only.
-    pub fn again(&self) -> Option<Self> {
+    pub fn try_clone(&self) -> Option<Self> {
         let payload = match &self.payload {
-            Payload::Nothing => Payload::Nothing,
-            Payload::Bytes(bytes) => Payload::Bytes(bytes.clone()),
-            Payload::Stream(_) => return None,
+            HttpRequestBody::Nothing => HttpRequestBody::Nothing,
+            HttpRequestBody::Bytes(bytes) => HttpRequestBody::Bytes(bytes.clone()),
+            HttpRequestBody::Stream(_) => return None,
         };
         Some(Self {
             method: self.method.clone(),

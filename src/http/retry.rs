@@ -5,17 +5,17 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use reqwest::StatusCode;
 
-use super::{Answer, HttpError, Retries};
+use super::{HttpError, HttpResponse, HttpRetryPolicy};
 
 /// The waits that are left for one request.
-pub(super) struct Waits {
+pub(super) struct RetryBackoff {
     own: ExponentialBackoff,
     longest: Duration,
     left: Duration,
 }
 
-impl Waits {
-    pub(super) fn new(retries: &Retries) -> Self {
+impl RetryBackoff {
+    pub(super) fn new(retries: &HttpRetryPolicy) -> Self {
         let again = usize::try_from(retries.attempts.saturating_sub(1)).unwrap_or(0);
         let own = ExponentialBuilder::new()
             .with_min_delay(retries.first_wait)
@@ -30,16 +30,19 @@ impl Waits {
     }
 
     /// How long to wait before another attempt; `None` if this outcome is final.
-    pub(super) fn after(&mut self, outcome: &Result<Answer, HttpError>) -> Option<Duration> {
+    pub(super) fn wait_after(
+        &mut self,
+        outcome: &Result<HttpResponse, HttpError>,
+    ) -> Option<Duration> {
         let asked = match outcome {
-            Ok(answer) if is_passing(answer.status()) => answer.head().retry_after(),
-            Err(error) if error.is_passing() => None,
+            Ok(answer) if is_transient_status(answer.status()) => answer.head().retry_after(),
+            Err(error) if error.is_transient() => None,
             _ => return None,
         };
-        self.next(asked)
+        self.next_wait(asked)
     }
 
-    fn next(&mut self, asked: Option<Duration>) -> Option<Duration> {
+    fn next_wait(&mut self, asked: Option<Duration>) -> Option<Duration> {
         let own = self.own.next()?;
         let wait = asked.map_or(own, |asked| asked.max(own));
         self.left = self.left.checked_sub(wait)?;
@@ -47,7 +50,7 @@ impl Waits {
     }
 }
 
-const fn is_passing(status: StatusCode) -> bool {
+const fn is_transient_status(status: StatusCode) -> bool {
     matches!(
         status,
         StatusCode::TOO_MANY_REQUESTS
@@ -64,30 +67,30 @@ mod tests {
 
     #[test]
     fn attempts_and_waits_are_bounded() {
-        let retries = Retries {
+        let retries = HttpRetryPolicy {
             attempts: 3,
             first_wait: Duration::from_millis(1),
-            ..Retries::default()
+            ..HttpRetryPolicy::default()
         };
-        let mut waits = Waits::new(&retries);
-        assert!(waits.next(None).is_some());
+        let mut waits = RetryBackoff::new(&retries);
+        assert!(waits.next_wait(None).is_some());
         assert_eq!(
-            waits.next(Some(Duration::from_secs(2))),
+            waits.next_wait(Some(Duration::from_secs(2))),
             Some(Duration::from_secs(2))
         );
-        assert_eq!(waits.next(None), None, "three attempts in all");
+        assert_eq!(waits.next_wait(None), None, "three attempts in all");
         assert_eq!(
-            Waits::new(&retries).next(Some(Duration::from_secs(11))),
+            RetryBackoff::new(&retries).next_wait(Some(Duration::from_secs(11))),
             None,
             "longer than the longest wait"
         );
-        let mut short = Waits::new(&Retries {
+        let mut short = RetryBackoff::new(&HttpRetryPolicy {
             budget: Duration::from_secs(3),
             ..retries
         });
-        assert!(short.next(Some(Duration::from_secs(2))).is_some());
+        assert!(short.next_wait(Some(Duration::from_secs(2))).is_some());
         assert_eq!(
-            short.next(Some(Duration::from_secs(2))),
+            short.next_wait(Some(Duration::from_secs(2))),
             None,
             "over the budget"
         );

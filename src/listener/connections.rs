@@ -14,51 +14,51 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Bounds;
+use super::ListenerLimits;
 
 /// Every open connection.
 #[derive(Clone)]
-pub(super) struct Connections {
-    bounds: Bounds,
-    open: Arc<Mutex<Open>>,
+pub(super) struct ConnectionLimiter {
+    bounds: ListenerLimits,
+    open: Arc<Mutex<OpenConnections>>,
 }
 
 #[derive(Default)]
-struct Open {
+struct OpenConnections {
     total: usize,
-    of: HashMap<IpAddr, Vec<Entry>>,
+    by_address: HashMap<IpAddr, Vec<ConnectionEntry>>,
 }
 
-struct Entry {
-    activity: Activity,
+struct ConnectionEntry {
+    activity: ConnectionActivity,
     evicted: CancellationToken,
 }
 
 /// One open connection. Its place is free again when it is dropped.
-pub(super) struct Connection {
+pub(super) struct AdmittedConnection {
     address: IpAddr,
-    activity: Activity,
+    activity: ConnectionActivity,
     evicted: CancellationToken,
-    open: Arc<Mutex<Open>>,
+    open: Arc<Mutex<OpenConnections>>,
 }
 
 /// What happens on one connection.
 #[derive(Clone)]
-pub(super) struct Activity(Arc<Mutex<Seen>>);
+pub(super) struct ConnectionActivity(Arc<Mutex<ConnectionActivityState>>);
 
 #[derive(Clone, Copy)]
-struct Seen {
-    under_way: usize,
+struct ConnectionActivityState {
+    requests_in_progress: usize,
     has_answered: bool,
     /// When it was opened, or when the last answer was given.
     since: Instant,
 }
 
 /// A request under way, until it is dropped.
-pub(super) struct UnderWay(Activity);
+pub(super) struct RequestInProgress(ConnectionActivity);
 
-impl Connections {
-    pub(super) fn new(bounds: Bounds) -> Self {
+impl ConnectionLimiter {
+    pub(super) fn new(bounds: ListenerLimits) -> Self {
         Self {
             bounds,
             open: Arc::default(),
@@ -66,121 +66,121 @@ impl Connections {
     }
 
     /// A place for a connection from `address`. `None`: there is none for it.
-    pub(super) fn admit(&self, address: IpAddr) -> Option<Connection> {
-        let mut open = lock(&self.open);
-        let own = open.of.get(&address).map_or(0, Vec::len);
+    pub(super) fn admit_connection(&self, address: IpAddr) -> Option<AdmittedConnection> {
+        let mut open = lock_unpoisoned(&self.open);
+        let own = open.by_address.get(&address).map_or(0, Vec::len);
         if own >= self.bounds.connections_per_address {
-            open.evict(address)?;
+            open.evict_least_needed(address)?;
         } else if open.total >= self.bounds.connections {
             let (holder, most) = open
-                .of
+                .by_address
                 .iter()
                 .map(|(address, entries)| (*address, entries.len()))
                 .max_by_key(|(_, count)| *count)?;
-            open.evict(if most > own { holder } else { address })?;
+            open.evict_least_needed(if most > own { holder } else { address })?;
         }
-        let entry = Entry {
-            activity: Activity::new(),
+        let entry = ConnectionEntry {
+            activity: ConnectionActivity::new(),
             evicted: CancellationToken::new(),
         };
-        let connection = Connection {
+        let connection = AdmittedConnection {
             address,
             activity: entry.activity.clone(),
             evicted: entry.evicted.clone(),
             open: Arc::clone(&self.open),
         };
         open.total += 1;
-        open.of.entry(address).or_default().push(entry);
+        open.by_address.entry(address).or_default().push(entry);
         Some(connection)
     }
 
     #[cfg(test)]
-    pub(super) fn total(&self) -> usize {
-        lock(&self.open).total
+    pub(super) fn count_open(&self) -> usize {
+        lock_unpoisoned(&self.open).total
     }
 }
 
-impl Open {
+impl OpenConnections {
     /// Closes the connection of `address` that is missed least. `None`: all are at work.
-    fn evict(&mut self, address: IpAddr) -> Option<()> {
-        let entries = self.of.get(&address)?;
+    fn evict_least_needed(&mut self, address: IpAddr) -> Option<()> {
+        let entries = self.by_address.get(&address)?;
         let idle = entries
             .iter()
             .enumerate()
-            .map(|(at, entry)| (at, entry.activity.seen()))
-            .filter(|(_, seen)| seen.under_way == 0);
+            .map(|(at, entry)| (at, entry.activity.current_state()))
+            .filter(|(_, seen)| seen.requests_in_progress == 0);
         let (at, _) = idle.min_by_key(|(_, seen)| (seen.has_answered, seen.since))?;
-        let entry = self.remove(address, at)?;
+        let entry = self.remove_entry(address, at)?;
         entry.evicted.cancel();
         Some(())
     }
 
-    fn remove(&mut self, address: IpAddr, at: usize) -> Option<Entry> {
-        let entries = self.of.get_mut(&address)?;
+    fn remove_entry(&mut self, address: IpAddr, at: usize) -> Option<ConnectionEntry> {
+        let entries = self.by_address.get_mut(&address)?;
         let entry = entries.remove(at);
         if entries.is_empty() {
-            self.of.remove(&address);
+            self.by_address.remove(&address);
         }
         self.total -= 1;
         Some(entry)
     }
 }
 
-impl Connection {
+impl AdmittedConnection {
     /// Who opened it.
     pub(super) const fn address(&self) -> IpAddr {
         self.address
     }
 
     /// What happens on it.
-    pub(super) fn activity(&self) -> Activity {
+    pub(super) fn activity(&self) -> ConnectionActivity {
         self.activity.clone()
     }
 
     /// Cancelled when it has to make room.
-    pub(super) fn evicted(&self) -> CancellationToken {
+    pub(super) fn eviction_token(&self) -> CancellationToken {
         self.evicted.clone()
     }
 }
 
-impl Drop for Connection {
+impl Drop for AdmittedConnection {
     fn drop(&mut self) {
-        let mut open = lock(&self.open);
-        let at = open.of.get(&self.address).and_then(|entries| {
+        let mut open = lock_unpoisoned(&self.open);
+        let at = open.by_address.get(&self.address).and_then(|entries| {
             entries
                 .iter()
                 .position(|entry| Arc::ptr_eq(&entry.activity.0, &self.activity.0))
         });
         if let Some(at) = at {
-            open.remove(self.address, at);
+            open.remove_entry(self.address, at);
         }
     }
 }
 
-impl Activity {
+impl ConnectionActivity {
     fn new() -> Self {
-        Self(Arc::new(Mutex::new(Seen {
-            under_way: 0,
+        Self(Arc::new(Mutex::new(ConnectionActivityState {
+            requests_in_progress: 0,
             has_answered: false,
             since: Instant::now(),
         })))
     }
 
     /// A request begins.
-    pub(super) fn begin(&self) -> UnderWay {
-        lock(&self.0).under_way += 1;
-        UnderWay(self.clone())
+    pub(super) fn begin_request(&self) -> RequestInProgress {
+        lock_unpoisoned(&self.0).requests_in_progress += 1;
+        RequestInProgress(self.clone())
     }
 
     /// Was a request of it ever answered?
     pub(super) fn has_answered(&self) -> bool {
-        self.seen().has_answered
+        self.current_state().has_answered
     }
 
     /// When to look again whether it has been idle for too long. `None`: it has.
-    pub(super) fn due(&self, bounds: Bounds) -> Option<Instant> {
-        let seen = self.seen();
-        if seen.under_way > 0 {
+    pub(super) fn next_idle_check(&self, bounds: ListenerLimits) -> Option<Instant> {
+        let seen = self.current_state();
+        if seen.requests_in_progress > 0 {
             return Some(Instant::now() + bounds.head.min(bounds.idle));
         }
         let end = seen.since
@@ -192,22 +192,22 @@ impl Activity {
         (end > Instant::now()).then_some(end)
     }
 
-    fn seen(&self) -> Seen {
-        *lock(&self.0)
+    fn current_state(&self) -> ConnectionActivityState {
+        *lock_unpoisoned(&self.0)
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for RequestInProgress {
     fn drop(&mut self) {
-        let mut seen = lock(&self.0.0);
-        *seen = Seen {
-            under_way: seen.under_way - 1,
+        let mut seen = lock_unpoisoned(&self.0.0);
+        *seen = ConnectionActivityState {
+            requests_in_progress: seen.requests_in_progress - 1,
             has_answered: true,
             since: Instant::now(),
         };
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock_unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -30,8 +30,8 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use connections::{Connection, Connections};
-pub use tls::{ClientAuthentication, ClientError, Tls};
+use connections::{AdmittedConnection, ConnectionLimiter};
+pub use tls::{ClientCaError, ClientCertificateVerifier, ReloadableTlsConfig};
 
 /// Bytes of a request's head, and of what is read ahead of a body over HTTP/1.1.
 const MAX_HEAD: usize = 32 << 10;
@@ -43,13 +43,13 @@ const STREAM_WINDOW: u32 = 16 << 10;
 /// The same for a whole connection: every stream's, so that one that waits never stops another.
 const CONNECTION_WINDOW: u32 = 2 << 20;
 /// How long a connection may take to end that was told to.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const GRACEFUL_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pause after the system refused a connection, for example because files are used up.
-const AFTER_REFUSAL: Duration = Duration::from_millis(50);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// What connections may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
+pub struct ListenerLimits {
     /// Connections at once.
     pub connections: usize,
     /// Connections at once from one address.
@@ -69,7 +69,7 @@ pub struct Bounds {
     pub last_requests: Duration,
 }
 
-impl Bounds {
+impl ListenerLimits {
     /// For few peers that ask often.
     pub const DEFAULT: Self = Self {
         connections: 512,
@@ -85,22 +85,22 @@ impl Bounds {
 
 /// Who sent a request. An extension of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer(pub IpAddr);
+pub struct PeerAddress(pub IpAddr);
 
 /// Serves until `stop`; then requests that were begun are finished.
-pub async fn serve(
+pub async fn serve_connections(
     listener: TcpListener,
-    tls: Option<Tls>,
+    tls: Option<ReloadableTlsConfig>,
     app: Router,
-    bounds: Bounds,
+    bounds: ListenerLimits,
     stop: CancellationToken,
 ) {
     let (connections, tasks, abort) = (
-        Connections::new(bounds),
+        ConnectionLimiter::new(bounds),
         TaskTracker::new(),
         CancellationToken::new(),
     );
-    let server = Arc::new(Server {
+    let server = Arc::new(ConnectionServer {
         tls,
         app,
         bounds,
@@ -115,14 +115,14 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
-                if let Some(connection) = connections.admit(peer.ip().to_canonical()) {
+                if let Some(connection) = connections.admit_connection(peer.ip().to_canonical()) {
                     let server = Arc::clone(&server);
-                    tasks.spawn(async move { server.connection(stream, connection).await });
+                    tasks.spawn(async move { server.handle_connection(stream, connection).await });
                 }
             }
             Err(error) => {
-                tracing::debug!(%error, "a connection was not accepted");
-                sleep(AFTER_REFUSAL).await;
+                tracing::debug!(%error, "accepting a connection failed");
+                sleep(ACCEPT_RETRY_DELAY).await;
             }
         }
     }
@@ -133,22 +133,22 @@ pub async fn serve(
     }
 }
 
-struct Server {
-    tls: Option<Tls>,
+struct ConnectionServer {
+    tls: Option<ReloadableTlsConfig>,
     app: Router,
-    bounds: Bounds,
+    bounds: ListenerLimits,
     stop: CancellationToken,
     abort: CancellationToken,
 }
 
-impl Server {
-    async fn connection(&self, stream: TcpStream, connection: Connection) {
+impl ConnectionServer {
+    async fn handle_connection(&self, stream: TcpStream, connection: AdmittedConnection) {
         // Without it the first answer of each connection waits for an acknowledgement, some 40 ms.
         let _ = stream.set_nodelay(true);
-        let evicted = connection.evicted();
+        let evicted = connection.eviction_token();
         let served = async {
             let Some(tls) = &self.tls else {
-                return self.http1(stream, connection).await;
+                return self.serve_http1(stream, connection).await;
             };
             match timeout(
                 self.bounds.handshake,
@@ -157,54 +157,54 @@ impl Server {
             .await
             {
                 Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                    self.http2(stream, connection).await
+                    self.serve_http2(stream, connection).await
                 }
-                Ok(Ok(stream)) => self.http1(stream, connection).await,
+                Ok(Ok(stream)) => self.serve_http1(stream, connection).await,
                 Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-                Err(_) => tracing::debug!("a TLS handshake took too long"),
+                Err(_) => tracing::debug!("a TLS handshake timed out"),
             }
         };
         tokio::select! {
             () = served => (),
-            () = evicted.cancelled() => tracing::debug!("a connection made room for another"),
+            () = evicted.cancelled() => tracing::debug!("a connection was evicted: the connection limit is reached"),
             () = self.abort.cancelled() => (),
         }
     }
 
-    async fn http1(
+    async fn serve_http1(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        connection: Connection,
+        connection: AdmittedConnection,
     ) {
         let mut builder = http1::Builder::new();
         builder
             .timer(TokioTimer::new())
             // It runs between requests, too. API servers speak HTTP/1.1 to webhooks and keep
             // connections for 90 s: one that is closed under a review is a refusal. The first head
-            // has less time, by `Life`.
+            // has less time, by `ConnectionLifetime`.
             .header_read_timeout(self.bounds.idle)
             .max_buf_size(MAX_HEAD)
             .max_header_size(MAX_HEAD)
             .max_headers(MAX_HEADERS);
         let mut serving = std::pin::pin!(
-            builder.serve_connection(TokioIo::new(stream), self.service(&connection))
+            builder.serve_connection(TokioIo::new(stream), self.request_service(&connection))
         );
-        let mut life = Life::new(&connection, self.bounds);
+        let mut life = ConnectionLifetime::new(&connection, self.bounds);
         loop {
             tokio::select! {
                 _ = serving.as_mut() => return,
-                ending = life.ends(&self.stop) => match ending {
-                    Ending::Graceful => serving.as_mut().graceful_shutdown(),
-                    Ending::Now => return,
+                ending = life.wait_for_shutdown(&self.stop) => match ending {
+                    ConnectionShutdown::Graceful => serving.as_mut().graceful_shutdown(),
+                    ConnectionShutdown::Immediate => return,
                 },
             }
         }
     }
 
-    async fn http2(
+    async fn serve_http2(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        connection: Connection,
+        connection: AdmittedConnection,
     ) {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
@@ -217,24 +217,24 @@ impl Server {
             .keep_alive_interval(self.bounds.ping.0)
             .keep_alive_timeout(self.bounds.ping.1);
         let mut serving = std::pin::pin!(
-            builder.serve_connection(TokioIo::new(stream), self.service(&connection))
+            builder.serve_connection(TokioIo::new(stream), self.request_service(&connection))
         );
-        let mut life = Life::new(&connection, self.bounds);
+        let mut life = ConnectionLifetime::new(&connection, self.bounds);
         loop {
             tokio::select! {
                 _ = serving.as_mut() => return,
-                ending = life.ends(&self.stop) => match ending {
-                    Ending::Graceful => serving.as_mut().graceful_shutdown(),
-                    Ending::Now => return,
+                ending = life.wait_for_shutdown(&self.stop) => match ending {
+                    ConnectionShutdown::Graceful => serving.as_mut().graceful_shutdown(),
+                    ConnectionShutdown::Immediate => return,
                 },
             }
         }
     }
 
     /// Answers requests, tells them who asks, and notes that they are under way.
-    fn service(
+    fn request_service(
         &self,
-        connection: &Connection,
+        connection: &AdmittedConnection,
     ) -> impl Service<
         Request<Incoming>,
         Response = hyper::Response<Body>,
@@ -244,10 +244,10 @@ impl Server {
         let (app, activity, peer) = (
             TowerToHyperService::new(self.app.clone()),
             connection.activity(),
-            Peer(connection.address()),
+            PeerAddress(connection.address()),
         );
         service_fn(move |request: Request<Incoming>| {
-            let under_way = activity.begin();
+            let under_way = activity.begin_request();
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(peer);
             let answering = app.call(request);
@@ -261,48 +261,48 @@ impl Server {
 }
 
 /// How a connection is ended.
-enum Ending {
+enum ConnectionShutdown {
     /// What was begun is finished.
     Graceful,
     /// At once.
-    Now,
+    Immediate,
 }
 
 /// When a connection is to end.
-struct Life<'a> {
-    connection: &'a Connection,
-    bounds: Bounds,
-    look: Instant,
+struct ConnectionLifetime<'a> {
+    connection: &'a AdmittedConnection,
+    bounds: ListenerLimits,
+    next_check: Instant,
     /// It was told to end, because nothing came.
-    told: bool,
+    idle_shutdown_sent: bool,
     /// It was told to end, because the process does.
     stopped: bool,
 }
 
-impl<'a> Life<'a> {
-    fn new(connection: &'a Connection, bounds: Bounds) -> Self {
+impl<'a> ConnectionLifetime<'a> {
+    fn new(connection: &'a AdmittedConnection, bounds: ListenerLimits) -> Self {
         Self {
             connection,
             bounds,
-            look: Instant::now() + bounds.head.min(bounds.idle),
-            told: false,
+            next_check: Instant::now() + bounds.head.min(bounds.idle),
+            idle_shutdown_sent: false,
             stopped: false,
         }
     }
 
-    async fn ends(&mut self, stop: &CancellationToken) -> Ending {
+    async fn wait_for_shutdown(&mut self, stop: &CancellationToken) -> ConnectionShutdown {
         loop {
             tokio::select! {
                 () = stop.cancelled(), if !self.stopped => {
                     self.stopped = true;
-                    return Ending::Graceful;
+                    return ConnectionShutdown::Graceful;
                 }
-                () = sleep_until(self.look) => match self.connection.activity().due(self.bounds) {
-                    Some(later) => (self.look, self.told) = (later, false),
-                    None if self.told || !self.connection.activity().has_answered() => return Ending::Now,
+                () = sleep_until(self.next_check) => match self.connection.activity().next_idle_check(self.bounds) {
+                    Some(later) => (self.next_check, self.idle_shutdown_sent) = (later, false),
+                    None if self.idle_shutdown_sent || !self.connection.activity().has_answered() => return ConnectionShutdown::Immediate,
                     None => {
-                        (self.look, self.told) = (Instant::now() + LAST_WORDS, true);
-                        return Ending::Graceful;
+                        (self.next_check, self.idle_shutdown_sent) = (Instant::now() + GRACEFUL_CLOSE_TIMEOUT, true);
+                        return ConnectionShutdown::Graceful;
                     }
                 },
             }

@@ -27,12 +27,12 @@ const NEVER: Duration = Duration::from_hours(1);
 const SHORT: Duration = Duration::from_millis(200);
 
 /// Nothing strikes.
-const LONG: Bounds = Bounds {
+const LONG: ListenerLimits = ListenerLimits {
     handshake: NEVER,
     head: NEVER,
     idle: NEVER,
     ping: (NEVER, NEVER),
-    ..Bounds::DEFAULT
+    ..ListenerLimits::DEFAULT
 };
 
 struct Running {
@@ -43,7 +43,7 @@ struct Running {
     begun: Arc<Notify>,
 }
 
-async fn start(tls: Option<Tls>, bounds: Bounds) -> Running {
+async fn start(tls: Option<ReloadableTlsConfig>, bounds: ListenerLimits) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let (address, stop) = (
         listener.local_addr().expect("an address"),
@@ -59,10 +59,17 @@ async fn start(tls: Option<Tls>, bounds: Bounds) -> Running {
         }
     };
     let app = Router::new()
-        .route("/", get(|axum::Extension(Peer(peer)): axum::Extension<Peer>| async move { peer.to_string() }))
+        .route(
+            "/",
+            get(
+                |axum::Extension(PeerAddress(peer)): axum::Extension<PeerAddress>| async move {
+                    peer.to_string()
+                },
+            ),
+        )
         .route("/slow", get(slow))
         .route("/echo", post(|body: String| async { body }));
-    let task = tokio::spawn(serve(listener, tls, app, bounds, stop.clone()));
+    let task = tokio::spawn(serve_connections(listener, tls, app, bounds, stop.clone()));
     Running {
         address,
         stop,
@@ -140,9 +147,11 @@ impl Authority {
         )
     }
 
-    fn tls(&self, clients: Option<&ClientAuthentication>) -> Tls {
+    fn tls(&self, clients: Option<&ClientCertificateVerifier>) -> ReloadableTlsConfig {
         let (chain, key) = self.issue("server", ExtendedKeyUsagePurpose::ServerAuth);
-        Tls::new(Tls::config(chain, key, clients).expect("a configuration"))
+        ReloadableTlsConfig::new(
+            ReloadableTlsConfig::build_server_config(chain, key, clients).expect("a configuration"),
+        )
     }
 
     /// A client that trusts this authority.
@@ -180,7 +189,7 @@ impl Authority {
 
 #[tokio::test]
 async fn what_never_becomes_a_request_is_closed() {
-    let bounds = Bounds {
+    let bounds = ListenerLimits {
         handshake: SHORT,
         head: SHORT,
         ..LONG
@@ -230,7 +239,7 @@ async fn what_never_becomes_a_request_is_closed() {
 async fn a_connection_that_was_used_is_kept_for_the_next_request() {
     let running = start(
         None,
-        Bounds {
+        ListenerLimits {
             head: Duration::from_secs(1),
             ..LONG
         },
@@ -264,7 +273,7 @@ async fn an_idle_connection_of_http_2_is_closed() {
     let authority = Authority::new();
     let running = start(
         Some(authority.tls(None)),
-        Bounds {
+        ListenerLimits {
             idle: SHORT,
             ..LONG
         },
@@ -303,7 +312,7 @@ async fn an_idle_connection_of_http_2_is_closed() {
 async fn one_address_keeps_out_nobody_but_itself() {
     let running = start(
         None,
-        Bounds {
+        ListenerLimits {
             connections: 16,
             connections_per_address: 8,
             ..LONG
@@ -336,41 +345,52 @@ async fn one_address_keeps_out_nobody_but_itself() {
 
 #[tokio::test]
 async fn who_makes_room_is_missed_least() {
-    let connections = Connections::new(Bounds {
+    let connections = ConnectionLimiter::new(ListenerLimits {
         connections: 4,
         connections_per_address: 3,
         ..LONG
     });
     let [one, two, three] = [1_u8, 2, 3].map(|host| IpAddr::from([127, 0, 0, host]));
-    let first = connections.admit(one).expect("a place");
-    drop(first.activity().begin());
-    let second = connections.admit(one).expect("a place");
-    let third = connections.admit(one).expect("a place");
-    let at_work = third.activity().begin();
-    let fourth = connections.admit(one).expect("room at its own cost");
-    assert!(second.evicted().is_cancelled(), "it never asked anything");
-    assert!(!first.evicted().is_cancelled() && !third.evicted().is_cancelled());
-    let other = connections.admit(two).expect("a place");
-    assert_eq!(connections.total(), 4);
+    let first = connections.admit_connection(one).expect("a place");
+    drop(first.activity().begin_request());
+    let second = connections.admit_connection(one).expect("a place");
+    let third = connections.admit_connection(one).expect("a place");
+    let at_work = third.activity().begin_request();
+    let fourth = connections
+        .admit_connection(one)
+        .expect("room at its own cost");
+    assert!(
+        second.eviction_token().is_cancelled(),
+        "it never asked anything"
+    );
+    assert!(!first.eviction_token().is_cancelled() && !third.eviction_token().is_cancelled());
+    let other = connections.admit_connection(two).expect("a place");
+    assert_eq!(connections.count_open(), 4);
     let newcomer = connections
-        .admit(three)
+        .admit_connection(three)
         .expect("room at the cost of who has most");
-    assert!(fourth.evicted().is_cancelled() && !other.evicted().is_cancelled());
+    assert!(fourth.eviction_token().is_cancelled() && !other.eviction_token().is_cancelled());
     drop((fourth, second));
-    assert_eq!(connections.total(), 4, "who was evicted counts no more");
-    let again = connections.admit(one).expect("its own idle one makes room");
-    assert!(first.evicted().is_cancelled());
+    assert_eq!(
+        connections.count_open(),
+        4,
+        "who was evicted counts no more"
+    );
+    let again = connections
+        .admit_connection(one)
+        .expect("its own idle one makes room");
+    assert!(first.eviction_token().is_cancelled());
     let busy = [
-        again.activity().begin(),
-        other.activity().begin(),
-        newcomer.activity().begin(),
+        again.activity().begin_request(),
+        other.activity().begin_request(),
+        newcomer.activity().begin_request(),
     ];
     assert!(
-        connections.admit(one).is_none() && connections.admit(two).is_none(),
+        connections.admit_connection(one).is_none() && connections.admit_connection(two).is_none(),
         "all are at work"
     );
     drop((busy, at_work, first, third, other, newcomer, again));
-    assert_eq!(connections.total(), 0);
+    assert_eq!(connections.count_open(), 0);
 }
 
 #[tokio::test]
@@ -378,7 +398,7 @@ async fn only_clients_of_the_authority_are_heard() {
     let (servers, clients, others) = (Authority::new(), Authority::new(), Authority::new());
     let names = ["kube-apiserver".to_owned(), "front-proxy".to_owned()];
     let authentication =
-        ClientAuthentication::new(clients.pem.as_bytes(), &names).expect("an authority");
+        ClientCertificateVerifier::new(clients.pem.as_bytes(), &names).expect("an authority");
     let running = start(Some(servers.tls(Some(&authentication))), LONG).await;
     let (client, server) = (
         ExtendedKeyUsagePurpose::ClientAuth,
@@ -405,7 +425,7 @@ async fn only_clients_of_the_authority_are_heard() {
         "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
     ] {
         assert!(
-            ClientAuthentication::new(wrong.as_bytes(), &[]).is_err(),
+            ClientCertificateVerifier::new(wrong.as_bytes(), &[]).is_err(),
             "{wrong}"
         );
     }
@@ -421,7 +441,9 @@ async fn a_new_certificate_is_shown_from_the_next_connection_on() {
         .await
         .expect("a handshake");
     let (chain, key) = new.issue("server", ExtendedKeyUsagePurpose::ServerAuth);
-    tls.replace(Tls::config(chain, key, None).expect("a configuration"));
+    tls.replace(
+        ReloadableTlsConfig::build_server_config(chain, key, None).expect("a configuration"),
+    );
     assert!(
         old.client(running.address, None, b"http/1.1")
             .await
@@ -440,7 +462,7 @@ async fn a_new_certificate_is_shown_from_the_next_connection_on() {
 async fn what_was_begun_is_finished_before_the_end() {
     let running = start(
         None,
-        Bounds {
+        ListenerLimits {
             last_requests: PATIENCE,
             ..LONG
         },

@@ -25,14 +25,14 @@ const MAX_CA: usize = 1 << 20;
 
 /// How connections are encrypted, from the next one on.
 #[derive(Clone, Debug)]
-pub struct Tls(Arc<RwLock<Arc<ServerConfig>>>);
+pub struct ReloadableTlsConfig(Arc<RwLock<Arc<ServerConfig>>>);
 
-impl Tls {
+impl ReloadableTlsConfig {
     /// With this certificate, and asking for one of the client if `clients` says whose.
-    pub fn config(
+    pub fn build_server_config(
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
-        clients: Option<&ClientAuthentication>,
+        clients: Option<&ClientCertificateVerifier>,
     ) -> Result<ServerConfig, Error> {
         let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
         let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()))
@@ -63,14 +63,14 @@ impl Tls {
 
 /// Whose certificates clients must show. A handshake without one fails.
 #[derive(Clone, Debug)]
-pub struct ClientAuthentication {
+pub struct ClientCertificateVerifier {
     chains: Arc<dyn ClientCertVerifier>,
     names: Arc<[String]>,
 }
 
 /// Why clients cannot be checked.
 #[derive(Debug, thiserror::Error)]
-pub enum ClientError {
+pub enum ClientCaError {
     /// No certificates, or none that can be read.
     #[error(
         "no certificate of a certificate authority in PEM ({0}); put the authority that issued the \
@@ -79,12 +79,12 @@ pub enum ClientError {
     Authority(String),
 }
 
-impl ClientAuthentication {
+impl ClientCertificateVerifier {
     /// Clients must have a certificate of these authorities (PEM) for client authentication, with
     /// one of these common names, if there are any.
-    pub fn new(authorities: &[u8], names: &[String]) -> Result<Self, ClientError> {
+    pub fn new(authorities: &[u8], names: &[String]) -> Result<Self, ClientCaError> {
         if authorities.len() > MAX_CA {
-            return Err(ClientError::Authority(format!(
+            return Err(ClientCaError::Authority(format!(
                 "{} bytes, the limit is {MAX_CA}",
                 authorities.len()
             )));
@@ -92,10 +92,10 @@ impl ClientAuthentication {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(authorities) {
             let certificate =
-                certificate.map_err(|error| ClientError::Authority(error.to_string()))?;
+                certificate.map_err(|error| ClientCaError::Authority(error.to_string()))?;
             roots
                 .add(certificate)
-                .map_err(|error| ClientError::Authority(error.to_string()))?;
+                .map_err(|error| ClientCaError::Authority(error.to_string()))?;
         }
         let chains = WebPkiClientVerifier::builder_with_provider(
             Arc::new(roots),
@@ -103,14 +103,14 @@ impl ClientAuthentication {
         );
         let chains = chains
             .build()
-            .map_err(|error| ClientError::Authority(error.to_string()))?;
+            .map_err(|error| ClientCaError::Authority(error.to_string()))?;
         Ok(Self {
             chains,
             names: names.into(),
         })
     }
 
-    fn is_named(&self, certificate: &CertificateDer<'_>) -> bool {
+    fn has_allowed_common_name(&self, certificate: &CertificateDer<'_>) -> bool {
         self.names.is_empty()
             || common_name(certificate).is_some_and(|name| self.names.contains(&name))
     }
@@ -134,7 +134,7 @@ fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
         .map(str::to_owned)
 }
 
-impl ClientCertVerifier for ClientAuthentication {
+impl ClientCertVerifier for ClientCertificateVerifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         self.chains.root_hint_subjects()
     }
@@ -146,7 +146,7 @@ impl ClientCertVerifier for ClientAuthentication {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let verified = self.chains.verify_client_cert(end, others, now)?;
-        if self.is_named(end) {
+        if self.has_allowed_common_name(end) {
             Ok(verified)
         } else {
             Err(CertificateError::ApplicationVerificationFailure.into())

@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::{
     core::{
-        class::{Classified, Reason},
+        class::{ClassifiedError, Reason},
         environment::SECRET_VARIABLES,
         reference::canonical_host,
     },
@@ -29,11 +29,11 @@ const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 /// A helper asks a person at most, and no longer than this.
 const HELPER_TIMEOUT: Duration = Duration::from_secs(30);
 /// A helper's answer in bytes: a token may have some kilobytes.
-const HELPER_ANSWER: u64 = 64 << 10;
+const MAX_HELPER_OUTPUT_BYTES: u64 = 64 << 10;
 
 /// What a registry is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Credentials {
+pub enum RegistryCredentials {
     /// A user name and a password or access token.
     Password {
         /// The user name.
@@ -50,16 +50,22 @@ pub enum Credentials {
 pub trait CredentialStore: Send + Sync {
     /// The credentials for a registry host (`r.example.com:5000`, `docker.io`); `None` to stay
     /// anonymous.
-    async fn credentials(&self, host: &str) -> Result<Option<Credentials>, AuthError>;
+    async fn credentials_for_host(
+        &self,
+        host: &str,
+    ) -> Result<Option<RegistryCredentials>, RegistryCredentialError>;
 }
 
 /// Knows none.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Anonymous;
+pub struct AnonymousCredentials;
 
 #[async_trait]
-impl CredentialStore for Anonymous {
-    async fn credentials(&self, _: &str) -> Result<Option<Credentials>, AuthError> {
+impl CredentialStore for AnonymousCredentials {
+    async fn credentials_for_host(
+        &self,
+        _: &str,
+    ) -> Result<Option<RegistryCredentials>, RegistryCredentialError> {
         Ok(None)
     }
 }
@@ -70,19 +76,25 @@ pub struct HostCredentials {
     /// The host.
     pub host: String,
     /// What it is shown.
-    pub credentials: Credentials,
+    pub credentials: RegistryCredentials,
 }
 
 #[async_trait]
 impl CredentialStore for HostCredentials {
-    async fn credentials(&self, host: &str) -> Result<Option<Credentials>, AuthError> {
-        Ok((canonical(host) == canonical(&self.host)).then(|| self.credentials.clone()))
+    async fn credentials_for_host(
+        &self,
+        host: &str,
+    ) -> Result<Option<RegistryCredentials>, RegistryCredentialError> {
+        Ok(
+            (canonical_or_lowercase(host) == canonical_or_lowercase(&self.host))
+                .then(|| self.credentials.clone()),
+        )
     }
 }
 
 /// Why credentials could not be had. No variant carries any part of a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AuthError {
+pub enum RegistryCredentialError {
     /// The configuration is not one.
     #[error("registry configuration cannot be read: line {line}, column {column}")]
     Malformed {
@@ -101,7 +113,7 @@ pub enum AuthError {
     },
     /// A helper is named where none may run.
     #[error(
-        "registry configuration names the credential helper {helper}, which is not run here; write \
+        "registry configuration names the credential helper {helper}, which must not run here; write \
             the credential into \"auths\""
     )]
     HelperNotAllowed {
@@ -118,7 +130,7 @@ pub enum AuthError {
     },
 }
 
-impl Classified for AuthError {
+impl ClassifiedError for RegistryCredentialError {
     fn reason(&self) -> Reason {
         Reason::InvalidSpec
     }
@@ -127,22 +139,22 @@ impl Classified for AuthError {
 /// Docker's configuration, as far as it speaks of credentials.
 #[derive(Clone, Debug, Default)]
 pub struct DockerConfig {
-    wire: Wire,
+    wire: DockerConfigFile,
     helpers: bool,
 }
 
 /// docker/cli, `cli/config/configfile/file.go`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Wire {
-    auths: BTreeMap<String, Entry>,
+struct DockerConfigFile {
+    auths: BTreeMap<String, DockerAuthEntry>,
     creds_store: Option<String>,
     cred_helpers: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-struct Entry {
+struct DockerAuthEntry {
     auth: Option<Redacted<String>>,
     username: Option<String>,
     password: Option<Redacted<String>>,
@@ -151,12 +163,13 @@ struct Entry {
 
 impl DockerConfig {
     /// Reads `config.json`, or the `.dockerconfigjson` of a Secret.
-    pub fn parse(bytes: &[u8]) -> Result<Self, AuthError> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, RegistryCredentialError> {
         // The parser's own message quotes what it found, which may be a password.
-        let wire = serde_json::from_slice(bytes).map_err(|e| AuthError::Malformed {
-            line: e.line(),
-            column: e.column(),
-        })?;
+        let wire =
+            serde_json::from_slice(bytes).map_err(|e| RegistryCredentialError::Malformed {
+                line: e.line(),
+                column: e.column(),
+            })?;
         Ok(Self {
             wire,
             helpers: false,
@@ -170,25 +183,24 @@ impl DockerConfig {
         self
     }
 
-    fn entry(&self, host: &str) -> Result<Option<Credentials>, AuthError> {
+    fn credentials_in_auths(
+        &self,
+        host: &str,
+    ) -> Result<Option<RegistryCredentials>, RegistryCredentialError> {
         let exact = self.wire.auths.get_key_value(host).into_iter();
-        let others = self
-            .wire
-            .auths
-            .iter()
-            .filter(|(key, _)| key_host(key).is_some_and(|key| key == canonical(host)));
+        let others = self.wire.auths.iter().filter(|(key, _)| {
+            auths_key_host(key).is_some_and(|key| key == canonical_or_lowercase(host))
+        });
         exact
             .chain(others)
-            .find_map(|(key, entry)| entry.credentials(key).transpose())
+            .find_map(|(key, entry)| entry.parse_credentials(key).transpose())
             .transpose()
     }
 
-    fn helper(&self, host: &str) -> Option<&String> {
-        let named = self
-            .wire
-            .cred_helpers
-            .iter()
-            .find(|(key, _)| key_host(key).is_some_and(|key| key == canonical(host)));
+    fn helper_for_host(&self, host: &str) -> Option<&String> {
+        let named = self.wire.cred_helpers.iter().find(|(key, _)| {
+            auths_key_host(key).is_some_and(|key| key == canonical_or_lowercase(host))
+        });
         named
             .map(|(_, helper)| helper)
             .filter(|helper| !helper.is_empty())
@@ -198,21 +210,28 @@ impl DockerConfig {
 #[async_trait]
 impl CredentialStore for DockerConfig {
     /// The host's own helper, else the entry in `auths`, else the general store.
-    async fn credentials(&self, host: &str) -> Result<Option<Credentials>, AuthError> {
-        if let Some(helper) = self.helper(host) {
-            return self.ask(helper, host).await;
+    async fn credentials_for_host(
+        &self,
+        host: &str,
+    ) -> Result<Option<RegistryCredentials>, RegistryCredentialError> {
+        if let Some(helper) = self.helper_for_host(host) {
+            return self.query_helper(helper, host).await;
         }
-        match (self.entry(host)?, &self.wire.creds_store) {
+        match (self.credentials_in_auths(host)?, &self.wire.creds_store) {
             (Some(credentials), _) => Ok(Some(credentials)),
-            (None, Some(store)) if !store.is_empty() => self.ask(store, host).await,
+            (None, Some(store)) if !store.is_empty() => self.query_helper(store, host).await,
             (None, _) => Ok(None),
         }
     }
 }
 
 impl DockerConfig {
-    async fn ask(&self, helper: &str, host: &str) -> Result<Option<Credentials>, AuthError> {
-        let helper_error = |cause: String| AuthError::Helper {
+    async fn query_helper(
+        &self,
+        helper: &str,
+        host: &str,
+    ) -> Result<Option<RegistryCredentials>, RegistryCredentialError> {
+        let helper_error = |cause: String| RegistryCredentialError::Helper {
             helper: helper.chars().take(60).collect(),
             cause,
         };
@@ -221,21 +240,21 @@ impl DockerConfig {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
         {
             return Err(helper_error(
-                "its name may have letters, digits and - _ . only".into(),
+                "its name may contain only letters, digits and - _ .".into(),
             ));
         }
         if !self.helpers {
-            return Err(AuthError::HelperNotAllowed {
+            return Err(RegistryCredentialError::HelperNotAllowed {
                 helper: helper.into(),
             });
         }
-        let server = if canonical(host) == "docker.io" {
+        let server = if canonical_or_lowercase(host) == "docker.io" {
             DOCKER_HUB
         } else {
             host
         };
         let run = run_helper(Command::new(format!("docker-credential-{helper}")), server);
-        let late = |_| helper_error(format!("no answer within {} s", HELPER_TIMEOUT.as_secs()));
+        let late = |_| helper_error(format!("no response within {} s", HELPER_TIMEOUT.as_secs()));
         timeout(HELPER_TIMEOUT, run)
             .await
             .map_err(late)?
@@ -245,8 +264,8 @@ impl DockerConfig {
 
 /// docker/docker-credential-helpers: the server's address on stdin, JSON on stdout. What it prints
 /// is never shown: it may be the secret.
-async fn run_helper(program: Command, server: &str) -> Result<Option<Credentials>, String> {
-    let mut child = spawn(program)?;
+async fn run_helper(program: Command, server: &str) -> Result<Option<RegistryCredentials>, String> {
+    let mut child = spawn_helper(program)?;
     if let Some(mut input) = child.stdin.take() {
         // A helper that reads nothing has closed its end: its answer says more than the broken
         // pipe.
@@ -255,24 +274,24 @@ async fn run_helper(program: Command, server: &str) -> Result<Option<Credentials
     let mut output = Vec::new();
     if let Some(stdout) = child.stdout.take() {
         stdout
-            .take(HELPER_ANSWER)
+            .take(MAX_HELPER_OUTPUT_BYTES)
             .read_to_end(&mut output)
             .await
             .map_err(|e| e.to_string())?;
     }
     let status = child.wait().await.map_err(|e| e.to_string())?;
     if status.success() {
-        return parse_helper(&output).map(Some);
+        return parse_helper_output(&output).map(Some);
     }
     let unknown = String::from_utf8_lossy(&output).contains("credentials not found");
     if unknown {
         Ok(None)
     } else {
-        Err(format!("it ended with {status}"))
+        Err(format!("it exited with {status}"))
     }
 }
 
-fn spawn(mut command: Command) -> Result<Child, String> {
+fn spawn_helper(mut command: Command) -> Result<Child, String> {
     for secret in SECRET_VARIABLES {
         command.env_remove(secret);
     }
@@ -289,52 +308,57 @@ fn spawn(mut command: Command) -> Result<Child, String> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct HelperAnswer {
+struct CredentialHelperOutput {
     username: String,
     secret: Redacted<String>,
 }
 
-fn parse_helper(output: &[u8]) -> Result<Credentials, String> {
-    let answer: HelperAnswer = serde_json::from_slice(output)
-        .map_err(|_| "its answer is not the JSON of a credential".to_owned())?;
+fn parse_helper_output(output: &[u8]) -> Result<RegistryCredentials, String> {
+    let answer: CredentialHelperOutput = serde_json::from_slice(output)
+        .map_err(|_| "its output is not a credential in JSON".to_owned())?;
     Ok(match answer.username.as_str() {
-        "<token>" => Credentials::IdentityToken(answer.secret),
-        _ => Credentials::Password {
+        "<token>" => RegistryCredentials::IdentityToken(answer.secret),
+        _ => RegistryCredentials::Password {
             username: answer.username,
             password: answer.secret,
         },
     })
 }
 
-impl Entry {
-    fn credentials(&self, key: &str) -> Result<Option<Credentials>, AuthError> {
+impl DockerAuthEntry {
+    fn parse_credentials(
+        &self,
+        key: &str,
+    ) -> Result<Option<RegistryCredentials>, RegistryCredentialError> {
         let filled = |secret: &&Redacted<String>| !secret.expose().is_empty();
         if let Some(token) = self.identitytoken.as_ref().filter(filled) {
-            return Ok(Some(Credentials::IdentityToken(token.clone())));
+            return Ok(Some(RegistryCredentials::IdentityToken(token.clone())));
         }
         if let Some(auth) = self.auth.as_ref().filter(filled) {
-            return decode(auth.expose())
-                .map(Some)
-                .ok_or_else(|| AuthError::Encoding {
+            return decode_auth(auth.expose()).map(Some).ok_or_else(|| {
+                RegistryCredentialError::Encoding {
                     key: key.chars().take(100).collect(),
-                });
+                }
+            });
         }
         let pair = self.username.as_ref().zip(self.password.as_ref());
-        Ok(pair.map(|(username, password)| Credentials::Password {
-            username: username.clone(),
-            password: password.clone(),
-        }))
+        Ok(
+            pair.map(|(username, password)| RegistryCredentials::Password {
+                username: username.clone(),
+                password: password.clone(),
+            }),
+        )
     }
 }
 
-fn decode(auth: &str) -> Option<Credentials> {
+fn decode_auth(auth: &str) -> Option<RegistryCredentials> {
     let bytes = STANDARD_NO_PAD
         .decode(auth.trim().trim_end_matches('='))
         .ok()?;
     let text = String::from_utf8(bytes).ok()?;
     let (username, password) = text.split_once(':')?;
     let password = password.trim_end_matches('\0').to_owned();
-    Some(Credentials::Password {
+    Some(RegistryCredentials::Password {
         username: username.into(),
         password: password.into(),
     })
@@ -342,17 +366,17 @@ fn decode(auth: &str) -> Option<Credentials> {
 
 /// The host that a key of `auths` stands for. A key with a path of its own is for a part of the
 /// host, and so for nothing here.
-fn key_host(key: &str) -> Option<String> {
+fn auths_key_host(key: &str) -> Option<String> {
     let rest = key
         .strip_prefix("https://")
         .or_else(|| key.strip_prefix("http://"))
         .unwrap_or(key);
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-    matches!(path.trim_end_matches('/'), "" | "v1" | "v2").then(|| canonical(host))
+    matches!(path.trim_end_matches('/'), "" | "v1" | "v2").then(|| canonical_or_lowercase(host))
 }
 
 /// The form of `Repository::host`. What is no host there stays as it is: it is nobody's.
-fn canonical(host: &str) -> String {
+fn canonical_or_lowercase(host: &str) -> String {
     canonical_host(host).unwrap_or_else(|_| host.to_ascii_lowercase())
 }
 
@@ -360,16 +384,19 @@ fn canonical(host: &str) -> String {
 mod tests {
     use super::*;
 
-    fn password(username: &str, password: &str) -> Credentials {
-        Credentials::Password {
+    fn password(username: &str, password: &str) -> RegistryCredentials {
+        RegistryCredentials::Password {
             username: username.into(),
             password: password.to_owned().into(),
         }
     }
 
-    async fn look_up(config: &str, host: &str) -> Result<Option<Credentials>, AuthError> {
+    async fn look_up(
+        config: &str,
+        host: &str,
+    ) -> Result<Option<RegistryCredentials>, RegistryCredentialError> {
         DockerConfig::parse(config.as_bytes())?
-            .credentials(host)
+            .credentials_for_host(host)
             .await
     }
 
@@ -416,7 +443,7 @@ mod tests {
             ),
             (
                 r#"{"auth":"YTpi","identitytoken":"t"}"#,
-                Some(Credentials::IdentityToken("t".to_owned().into())),
+                Some(RegistryCredentials::IdentityToken("t".to_owned().into())),
             ),
             (r#"{"auth":"","identitytoken":""}"#, None),
             ("{}", None),
@@ -466,7 +493,7 @@ mod tests {
             .expect_err("not allowed");
         assert_eq!(
             error,
-            AuthError::HelperNotAllowed {
+            RegistryCredentialError::HelperNotAllowed {
                 helper: "packgate-test-none".into()
             }
         );
@@ -474,12 +501,12 @@ mod tests {
             .expect("valid")
             .allow_helpers();
         let error = allowed
-            .credentials("r.example.com")
+            .credentials_for_host("r.example.com")
             .await
             .expect_err("no such program");
         assert!(error.to_string().contains("cannot be run"), "{error}");
         assert_eq!(
-            allowed.credentials("s.example.com").await,
+            allowed.credentials_for_host("s.example.com").await,
             Ok(Some(password("a", "b")))
         );
     }
@@ -501,7 +528,9 @@ mod tests {
         let token = r#"printf '{"Username":"<token>","Secret":"t"}'"#;
         assert_eq!(
             run(token).await,
-            Ok(Some(Credentials::IdentityToken("t".to_owned().into())))
+            Ok(Some(RegistryCredentials::IdentityToken(
+                "t".to_owned().into()
+            )))
         );
         assert_eq!(
             run("echo credentials not found in native keychain; exit 1").await,
@@ -537,14 +566,14 @@ mod tests {
         };
         assert!(
             store
-                .credentials("r.example.com")
+                .credentials_for_host("r.example.com")
                 .await
                 .expect("known")
                 .is_some()
         );
         assert!(
             store
-                .credentials("s.example.com")
+                .credentials_for_host("s.example.com")
                 .await
                 .expect("known")
                 .is_none()

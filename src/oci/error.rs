@@ -1,7 +1,7 @@
 //! What can go wrong with OCI content.
 
 use crate::core::{
-    class::{Classified, Reason},
+    class::{ClassifiedError, Reason},
     oci::ManifestError,
 };
 
@@ -17,7 +17,7 @@ pub enum OciError {
         location: String,
     },
     /// The registry did not answer, or not sensibly.
-    #[error("{location} did not answer: {cause}")]
+    #[error("{location} is unavailable: {cause}")]
     Unavailable {
         /// The registry or repository.
         location: String,
@@ -25,7 +25,7 @@ pub enum OciError {
         cause: String,
     },
     /// Time ran out.
-    #[error("{location} did not answer in time: {cause}")]
+    #[error("{location} did not respond in time: {cause}")]
     Deadline {
         /// The registry or repository.
         location: String,
@@ -34,7 +34,7 @@ pub enum OciError {
     },
     /// HTTP 401 or 403.
     #[error(
-        "{location} refused with HTTP {status}: {cause}; check the credentials (docker login, \
+        "{location} denied access with HTTP {status}: {cause}; check the credentials (docker login, \
             --registry-config)"
     )]
     Denied {
@@ -46,13 +46,13 @@ pub enum OciError {
         cause: String,
     },
     /// HTTP 429.
-    #[error("{location} asked to slow down (HTTP 429)")]
+    #[error("{location} limited the request rate (HTTP 429)")]
     RateLimited {
         /// The registry or repository.
         location: String,
     },
     /// The address may not be reached.
-    #[error("{location} is at an address that may not be reached: {cause}")]
+    #[error("{location} is at an address that is not allowed: {cause}")]
     AddressNotAllowed {
         /// The registry or repository.
         location: String,
@@ -69,11 +69,11 @@ pub enum OciError {
     },
     /// A registry says itself that what it sent is something else.
     #[error(
-        "{location} sent a manifest for {what} that hashes to {actual}, and says that it is \
+        "{location} sent a manifest for {what} that hashes to {actual}, and declares that it is \
             {expected} (Docker-Content-Digest), twice; the registry or something before it is \
             broken, name the digest instead of the tag"
     )]
-    Contradicted {
+    DigestHeaderMismatch {
         /// The repository.
         location: String,
         /// The tag.
@@ -114,11 +114,11 @@ pub enum OciError {
     },
     /// A referrer is stored, and the list under the referrers tag does not keep it.
     #[error(
-        "{digest} is stored in {location}, and the list of referrers does not keep it: {cause}; \
+        "{digest} is stored in {location}, but is missing from its list of referrers: {cause}; \
             sign again, fewer at a time, or use a registry with the referrers API (OCI \
             distribution 1.1)"
     )]
-    NotListed {
+    ReferrerNotListed {
         /// The repository.
         location: String,
         /// The referrer.
@@ -151,7 +151,7 @@ pub enum OciError {
 
 impl OciError {
     /// Recovers the error that a checked stream carried through [`std::io::Error`].
-    pub fn from_stream(error: std::io::Error, location: &str) -> Self {
+    pub fn from_io_error(error: std::io::Error, location: &str) -> Self {
         match error.downcast::<Self>() {
             Ok(inner) => inner,
             Err(cause) => Self::Unavailable {
@@ -162,21 +162,25 @@ impl OciError {
     }
 
     /// Wraps this error so that it can travel through a stream.
-    pub fn into_stream(self) -> std::io::Error {
+    pub fn into_io_error(self) -> std::io::Error {
         std::io::Error::other(self)
     }
 }
 
-impl Classified for OciError {
+impl ClassifiedError for OciError {
     fn reason(&self) -> Reason {
         match self {
             Self::NotFound { .. } => Reason::SourceNotFound,
-            Self::Unavailable { .. } | Self::NotListed { .. } => Reason::RegistryUnavailable,
+            Self::Unavailable { .. } | Self::ReferrerNotListed { .. } => {
+                Reason::RegistryUnavailable
+            }
             Self::Deadline { .. } => Reason::DeadlineExceeded,
             Self::Denied { .. } => Reason::RegistryDenied,
             Self::RateLimited { .. } => Reason::RateLimited,
             Self::AddressNotAllowed { .. } => Reason::AddressNotAllowed,
-            Self::DigestMismatch { .. } | Self::Contradicted { .. } => Reason::DigestMismatch,
+            Self::DigestMismatch { .. } | Self::DigestHeaderMismatch { .. } => {
+                Reason::DigestMismatch
+            }
             Self::SizeMismatch { .. } => Reason::SizeMismatch,
             Self::Manifest(error) => error.reason(),
             Self::Malformed { .. } => Reason::MalformedManifest,

@@ -11,25 +11,25 @@ use bytes::Bytes;
 use tokio::io::AsyncReadExt;
 
 use super::{
-    BlobWriter, Content, OciError, Reader, Resolved, Source, Store, Target,
-    verify_stream::VerifyReader,
+    BlobWriter, ContentReader, ContentSource, ContentTarget, LocalContentStore, OciError,
+    PushContent, ResolvedManifest, verify_stream::DigestVerifyingReader,
 };
 use crate::core::{
     digest::Digest,
-    limits::Limits,
-    oci::{Descriptor, Document},
-    reference::{Selector, Tag},
+    limits::InputLimits,
+    oci::{Descriptor, ManifestOrIndex},
+    reference::{ImageTag, TagOrDigest},
 };
 
 /// Blobs, manifests and tags in memory. Clones share their content.
 #[derive(Clone, Default)]
-pub struct MemoryTarget(Arc<Mutex<Inventory>>);
+pub struct MemoryTarget(Arc<Mutex<MemoryTargetContents>>);
 
 #[derive(Default)]
-struct Inventory {
+struct MemoryTargetContents {
     blobs: BTreeMap<Digest, Bytes>,
     documents: BTreeMap<Digest, Descriptor>,
-    tags: BTreeMap<Tag, Digest>,
+    tags: BTreeMap<ImageTag, Digest>,
 }
 
 impl MemoryTarget {
@@ -38,12 +38,12 @@ impl MemoryTarget {
         Self::default()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inventory> {
+    fn lock_contents(&self) -> MutexGuard<'_, MemoryTargetContents> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn blob(&self, digest: &Digest) -> Result<Bytes, OciError> {
-        self.lock()
+    fn find_blob(&self, digest: &Digest) -> Result<Bytes, OciError> {
+        self.lock_contents()
             .blobs
             .get(digest)
             .cloned()
@@ -55,19 +55,23 @@ impl MemoryTarget {
 }
 
 #[async_trait]
-impl Source for MemoryTarget {
+impl ContentSource for MemoryTarget {
     fn location(&self) -> String {
         "memory".into()
     }
 
-    async fn resolve(&self, selector: &Selector, _: &Limits) -> Result<Resolved, OciError> {
-        let content = self.lock();
+    async fn resolve_manifest(
+        &self,
+        selector: &TagOrDigest,
+        _: &InputLimits,
+    ) -> Result<ResolvedManifest, OciError> {
+        let content = self.lock_contents();
         let digest = match selector {
-            Selector::Digest(digest) => Some(*digest),
-            Selector::Tag(tag) => content.tags.get(tag).copied(),
+            TagOrDigest::Digest(digest) => Some(*digest),
+            TagOrDigest::Tag(tag) => content.tags.get(tag).copied(),
         };
         let found = digest.and_then(|d| {
-            Some(Resolved {
+            Some(ResolvedManifest {
                 descriptor: content.documents.get(&d)?.clone(),
                 bytes: content.blobs.get(&d)?.clone(),
             })
@@ -78,24 +82,24 @@ impl Source for MemoryTarget {
         })
     }
 
-    async fn open(&self, descriptor: &Descriptor) -> Result<Reader, OciError> {
-        let bytes = self.blob(&descriptor.digest)?;
-        Ok(Box::new(VerifyReader::new(
+    async fn open_content(&self, descriptor: &Descriptor) -> Result<ContentReader, OciError> {
+        let bytes = self.find_blob(&descriptor.digest)?;
+        Ok(Box::new(DigestVerifyingReader::new(
             std::io::Cursor::new(bytes),
             descriptor,
         )))
     }
 
-    async fn referrers(
+    async fn list_referrers(
         &self,
         subject: &Descriptor,
-        limits: &Limits,
+        limits: &InputLimits,
     ) -> Result<Vec<Descriptor>, OciError> {
-        let content = self.lock();
+        let content = self.lock_contents();
         let refers = |descriptor: &&Descriptor| {
             let bytes = content.blobs.get(&descriptor.digest);
             let document = bytes.and_then(|bytes| {
-                Document::parse(&descriptor.media_type, bytes, &Limits::DEFAULT).ok()
+                ManifestOrIndex::parse(&descriptor.media_type, bytes, &InputLimits::DEFAULT).ok()
             });
             document.is_some_and(|d| d.subject().is_some_and(|s| s.digest == subject.digest))
         };
@@ -111,48 +115,56 @@ impl Source for MemoryTarget {
 }
 
 #[async_trait]
-impl Target for MemoryTarget {
-    async fn exists(&self, descriptor: &Descriptor) -> Result<bool, OciError> {
-        Ok(self.lock().blobs.contains_key(&descriptor.digest))
+impl ContentTarget for MemoryTarget {
+    async fn content_exists(&self, descriptor: &Descriptor) -> Result<bool, OciError> {
+        Ok(self.lock_contents().blobs.contains_key(&descriptor.digest))
     }
 
-    async fn push(&self, descriptor: &Descriptor, content: Content<'_>) -> Result<(), OciError> {
+    async fn push_content(
+        &self,
+        descriptor: &Descriptor,
+        content: PushContent<'_>,
+    ) -> Result<(), OciError> {
         let mut bytes = Vec::new();
         content
-            .open(descriptor)
+            .open_reader(descriptor)
             .await?
             .read_to_end(&mut bytes)
             .await
-            .map_err(|e| OciError::from_stream(e, "memory"))?;
-        let mut inner = self.lock();
+            .map_err(|e| OciError::from_io_error(e, "memory"))?;
+        let mut inner = self.lock_contents();
         inner.blobs.insert(descriptor.digest, bytes.into());
-        if descriptor.is_document() {
-            inner.documents.insert(descriptor.digest, descriptor.bare());
+        if descriptor.is_manifest_or_index() {
+            inner
+                .documents
+                .insert(descriptor.digest, descriptor.without_metadata());
         }
         Ok(())
     }
 
-    async fn tag(&self, descriptor: &Descriptor, tag: &Tag) -> Result<(), OciError> {
-        self.lock().tags.insert(tag.clone(), descriptor.digest);
+    async fn tag_manifest(&self, descriptor: &Descriptor, tag: &ImageTag) -> Result<(), OciError> {
+        self.lock_contents()
+            .tags
+            .insert(tag.clone(), descriptor.digest);
         Ok(())
     }
 }
 
-impl Store for MemoryTarget {
-    fn writer(&self) -> Result<Box<dyn BlobWriter>, OciError> {
-        Ok(Box::new(MemoryWriter {
+impl LocalContentStore for MemoryTarget {
+    fn new_blob_writer(&self) -> Result<Box<dyn BlobWriter>, OciError> {
+        Ok(Box::new(MemoryBlobWriter {
             target: self.clone(),
             bytes: Vec::new(),
         }))
     }
 }
 
-struct MemoryWriter {
+struct MemoryBlobWriter {
     target: MemoryTarget,
     bytes: Vec<u8>,
 }
 
-impl Write for MemoryWriter {
+impl Write for MemoryBlobWriter {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.bytes.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -163,10 +175,13 @@ impl Write for MemoryWriter {
     }
 }
 
-impl BlobWriter for MemoryWriter {
-    fn commit(self: Box<Self>) -> Result<(Digest, u64), OciError> {
-        let (digest, size) = (Digest::of(&self.bytes), self.bytes.len() as u64);
-        self.target.lock().blobs.insert(digest, self.bytes.into());
+impl BlobWriter for MemoryBlobWriter {
+    fn commit_blob(self: Box<Self>) -> Result<(Digest, u64), OciError> {
+        let (digest, size) = (Digest::of_bytes(&self.bytes), self.bytes.len() as u64);
+        self.target
+            .lock_contents()
+            .blobs
+            .insert(digest, self.bytes.into());
         Ok((digest, size))
     }
 }

@@ -17,32 +17,32 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::core::{
     digest::Digest,
-    limits::Limits,
-    oci::{Descriptor, Document},
-    reference::{Selector, Tag},
+    limits::InputLimits,
+    oci::{Descriptor, ManifestOrIndex},
+    reference::{ImageTag, TagOrDigest},
 };
 
-pub use archive::ArchiveTarget;
+pub use archive::OciArchiveTarget;
 pub use error::OciError;
-pub use layout::LayoutTarget;
+pub use layout::OciLayoutTarget;
 pub use memory::MemoryTarget;
 
 /// A stream of bytes.
-pub type Reader = Box<dyn AsyncRead + Send + Unpin>;
+pub type ContentReader = Box<dyn AsyncRead + Send + Unpin>;
 
 /// A manifest or index that a name was resolved to, with the very bytes that were hashed.
 #[derive(Clone, Debug)]
-pub struct Resolved {
+pub struct ResolvedManifest {
     /// Media type, digest and size of the bytes.
     pub descriptor: Descriptor,
     /// The raw document.
     pub bytes: Bytes,
 }
 
-impl Resolved {
+impl ResolvedManifest {
     /// Reads the document.
-    pub fn document(&self, limits: &Limits) -> Result<Document, OciError> {
-        Ok(Document::parse(
+    pub fn parse_document(&self, limits: &InputLimits) -> Result<ManifestOrIndex, OciError> {
+        Ok(ManifestOrIndex::parse(
             &self.descriptor.media_type,
             &self.bytes,
             limits,
@@ -53,7 +53,7 @@ impl Resolved {
 /// Somewhere that content can be read from. One value stands for one repository, layout or archive.
 #[doc(alias = "RegistryHandler")]
 #[async_trait]
-pub trait Source: Send + Sync {
+pub trait ContentSource: Send + Sync {
     /// How people call this place, without tag and digest: `r.example.com/team/app`, `oci:out`.
     fn location(&self) -> String;
 
@@ -62,109 +62,117 @@ pub trait Source: Send + Sync {
     /// that digest.
     ///
     /// Errors: [`OciError::NotFound`] if there is none.
-    async fn resolve(&self, selector: &Selector, limits: &Limits) -> Result<Resolved, OciError>;
+    async fn resolve_manifest(
+        &self,
+        selector: &TagOrDigest,
+        limits: &InputLimits,
+    ) -> Result<ResolvedManifest, OciError>;
 
     /// Opens content. The stream yields exactly `descriptor.size` bytes that hash to
     /// `descriptor.digest`, or ends in an error ([`verify_stream::VerifyReader`]).
-    async fn open(&self, descriptor: &Descriptor) -> Result<Reader, OciError>;
+    async fn open_content(&self, descriptor: &Descriptor) -> Result<ContentReader, OciError>;
 
     /// Lists what may refer to `subject`, at most `limits.referrers_listed`. The descriptors are
     /// claims: who uses them opens each manifest and checks its `subject`. An error is never an
     /// empty list.
-    async fn referrers(
+    async fn list_referrers(
         &self,
         subject: &Descriptor,
-        limits: &Limits,
+        limits: &InputLimits,
     ) -> Result<Vec<Descriptor>, OciError>;
 
     /// Requests over a network that were sent for this value and its clones so far, with every
     /// retry, redirect and token.
-    fn requests(&self) -> u64 {
+    fn request_count(&self) -> u64 {
         0
     }
 }
 
 /// What is pushed: bytes, or content that another place holds under the same descriptor.
 #[derive(Clone, Copy)]
-pub enum Content<'a> {
+pub enum PushContent<'a> {
     /// These bytes.
     Bytes(&'a Bytes),
     /// What this source holds. It is opened again when a push is tried again.
-    From(&'a dyn Source),
+    StoredIn(&'a dyn ContentSource),
 }
 
-impl Content<'_> {
+impl PushContent<'_> {
     /// Opens the content that `descriptor` describes, checked while it is read.
-    pub async fn open(&self, descriptor: &Descriptor) -> Result<Reader, OciError> {
+    pub async fn open_reader(&self, descriptor: &Descriptor) -> Result<ContentReader, OciError> {
         match self {
-            Self::Bytes(bytes) => Ok(Box::new(verify_stream::VerifyReader::new(
+            Self::Bytes(bytes) => Ok(Box::new(verify_stream::DigestVerifyingReader::new(
                 std::io::Cursor::new((*bytes).clone()),
                 descriptor,
             ))),
-            Self::From(source) => source.open(descriptor).await,
+            Self::StoredIn(source) => source.open_content(descriptor).await,
         }
     }
 }
 
 /// Somewhere that content can be written to.
 #[async_trait]
-pub trait Target: Source {
+pub trait ContentTarget: ContentSource {
     /// Is this content there already?
-    async fn exists(&self, descriptor: &Descriptor) -> Result<bool, OciError>;
+    async fn content_exists(&self, descriptor: &Descriptor) -> Result<bool, OciError>;
 
     /// Writes content under its digest: a manifest or index if the media type says so, else a blob.
     /// A manifest with a `subject` can be found through [`Source::referrers`] afterwards, whatever
     /// the registry supports. Does nothing if the content is there already.
-    async fn push(&self, descriptor: &Descriptor, content: Content<'_>) -> Result<(), OciError>;
+    async fn push_content(
+        &self,
+        descriptor: &Descriptor,
+        content: PushContent<'_>,
+    ) -> Result<(), OciError>;
 
     /// Makes `tag` name a manifest or index that was pushed before.
-    async fn tag(&self, descriptor: &Descriptor, tag: &Tag) -> Result<(), OciError>;
+    async fn tag_manifest(&self, descriptor: &Descriptor, tag: &ImageTag) -> Result<(), OciError>;
 
     /// Makes everything durable. Nothing but an archive needs it.
-    async fn finish(&self) -> Result<(), OciError> {
+    async fn commit_changes(&self) -> Result<(), OciError> {
         Ok(())
     }
 }
 
 /// A target on this machine that takes in blobs whose digest is known only when they are complete.
-pub trait Store: Target {
+pub trait LocalContentStore: ContentTarget {
     /// A new blob. Nothing is visible before [`BlobWriter::commit`]; a writer that is dropped
     /// leaves nothing behind.
-    fn writer(&self) -> Result<Box<dyn BlobWriter>, OciError>;
+    fn new_blob_writer(&self) -> Result<Box<dyn BlobWriter>, OciError>;
 }
 
 /// A blob that is being written. Blocking: use it off the async threads.
 pub trait BlobWriter: std::io::Write + Send {
     /// Stores the blob under its digest and says what it became.
-    fn commit(self: Box<Self>) -> Result<(Digest, u64), OciError>;
+    fn commit_blob(self: Box<Self>) -> Result<(Digest, u64), OciError>;
 }
 
 /// Reads content into memory, at most `limit` bytes, checked against its descriptor.
 ///
 /// Content that lies in the descriptor itself (image-spec 1.1, descriptor.md, `data`) is taken from
 /// there, without a request.
-pub async fn fetch(
-    source: &dyn Source,
+pub async fn fetch_content(
+    source: &dyn ContentSource,
     descriptor: &Descriptor,
     limit: usize,
 ) -> Result<Bytes, OciError> {
-    match embedded(descriptor, limit) {
+    match embedded_content(descriptor, limit) {
         Some(bytes) => Ok(bytes),
-        None => fetch_stored(source, descriptor, limit).await,
+        None => fetch_stored_content(source, descriptor, limit).await,
     }
 }
 
 /// The content in the descriptor, if it is what the descriptor says. What is not is passed over:
 /// whoever wrote it may have erred in that alone.
-pub(crate) fn embedded(descriptor: &Descriptor, limit: usize) -> Option<Bytes> {
-    let bytes = descriptor.content()?;
+pub(crate) fn embedded_content(descriptor: &Descriptor, limit: usize) -> Option<Bytes> {
+    let bytes = descriptor.embedded_content()?;
     let fits = bytes.len() <= limit && bytes.len() as u64 == descriptor.size;
-    (fits && Digest::of(&bytes) == descriptor.digest).then(|| bytes.into())
+    (fits && Digest::of_bytes(&bytes) == descriptor.digest).then(|| bytes.into())
 }
 
 /// Reads content into memory from where it is stored, whatever else holds it.
-pub async fn fetch_stored(
-    source: &dyn Source,
+pub async fn fetch_stored_content(
+    source: &dyn ContentSource,
     descriptor: &Descriptor,
     limit: usize,
 ) -> Result<Bytes, OciError> {
@@ -177,21 +185,21 @@ pub async fn fetch_stored(
         limit: limit as u64,
     })?;
     let mut bytes = Vec::with_capacity(size);
-    let mut reader = source.open(descriptor).await?;
+    let mut reader = source.open_content(descriptor).await?;
     reader
         .read_to_end(&mut bytes)
         .await
-        .map_err(|e| OciError::from_stream(e, &source.location()))?;
+        .map_err(|e| OciError::from_io_error(e, &source.location()))?;
     Ok(bytes.into())
 }
 
 /// Reads a manifest or index that a descriptor names.
 pub async fn fetch_document(
-    source: &dyn Source,
+    source: &dyn ContentSource,
     descriptor: &Descriptor,
-    limits: &Limits,
-) -> Result<(Bytes, Document), OciError> {
-    let bytes = fetch(source, descriptor, limits.manifest_bytes).await?;
-    let document = Document::parse(&descriptor.media_type, &bytes, limits)?;
+    limits: &InputLimits,
+) -> Result<(Bytes, ManifestOrIndex), OciError> {
+    let bytes = fetch_content(source, descriptor, limits.manifest_bytes).await?;
+    let document = ManifestOrIndex::parse(&descriptor.media_type, &bytes, limits)?;
     Ok((bytes, document))
 }

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::OciError;
 use crate::core::{
-    digest::{Digest, Hasher},
+    digest::{Digest, DigestHasher},
     oci::Descriptor,
 };
 
@@ -19,15 +19,15 @@ use crate::core::{
 ///
 /// The end of the stream is reported only after the digest was found right, so who reads to the end
 /// has read the right bytes.
-pub struct VerifyReader<R> {
+pub struct DigestVerifyingReader<R> {
     inner: R,
     digest: Digest,
     size: u64,
     seen: u64,
-    hasher: Option<Hasher>,
+    hasher: Option<DigestHasher>,
 }
 
-impl<R> VerifyReader<R> {
+impl<R> DigestVerifyingReader<R> {
     /// Checks `inner` against `descriptor`.
     pub fn new(inner: R, descriptor: &Descriptor) -> Self {
         Self {
@@ -35,11 +35,11 @@ impl<R> VerifyReader<R> {
             digest: descriptor.digest,
             size: descriptor.size,
             seen: 0,
-            hasher: Some(Hasher::new()),
+            hasher: Some(DigestHasher::new()),
         }
     }
 
-    fn take_in(&mut self, bytes: &[u8]) -> Result<(), OciError> {
+    fn hash_bytes(&mut self, bytes: &[u8]) -> Result<(), OciError> {
         self.seen += bytes.len() as u64;
         if self.seen > self.size {
             return Err(OciError::SizeMismatch {
@@ -55,7 +55,7 @@ impl<R> VerifyReader<R> {
     }
 
     /// An error stays one: who asks again is told again.
-    fn end(&mut self) -> Result<(), OciError> {
+    fn verify_end(&mut self) -> Result<(), OciError> {
         let Some(hasher) = &self.hasher else {
             return Ok(());
         };
@@ -78,7 +78,7 @@ impl<R> VerifyReader<R> {
     }
 }
 
-impl<R: AsyncRead + Unpin> AsyncRead for VerifyReader<R> {
+impl<R: AsyncRead + Unpin> AsyncRead for DigestVerifyingReader<R> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -92,14 +92,14 @@ impl<R: AsyncRead + Unpin> AsyncRead for VerifyReader<R> {
         ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
         let fresh = &buf.filled()[before..];
         let outcome = if fresh.is_empty() {
-            this.end()
+            this.verify_end()
         } else {
-            this.take_in(fresh)
+            this.hash_bytes(fresh)
         };
         if outcome.is_err() {
             buf.set_filled(before);
         }
-        Poll::Ready(outcome.map_err(OciError::into_stream))
+        Poll::Ready(outcome.map_err(OciError::into_io_error))
     }
 }
 
@@ -108,20 +108,20 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     use super::*;
-    use crate::core::class::{Classified, Reason};
+    use crate::core::class::{ClassifiedError, Reason};
 
     async fn read(content: &'static [u8], descriptor: &Descriptor) -> Result<Vec<u8>, Reason> {
         let mut out = Vec::new();
-        let end = VerifyReader::new(content, descriptor)
+        let end = DigestVerifyingReader::new(content, descriptor)
             .read_to_end(&mut out)
             .await;
         end.map(|_| out)
-            .map_err(|e| OciError::from_stream(e, "here").reason())
+            .map_err(|e| OciError::from_io_error(e, "here").reason())
     }
 
     #[tokio::test]
     async fn only_the_declared_bytes_pass() {
-        let right = Descriptor::of("x", b"hello");
+        let right = Descriptor::of_bytes("x", b"hello");
         let short = Descriptor {
             size: 4,
             ..right.clone()
@@ -134,19 +134,22 @@ mod tests {
         assert_eq!(read(b"jello", &right).await, Err(Reason::DigestMismatch));
         assert_eq!(read(b"hello", &short).await, Err(Reason::SizeMismatch));
         assert_eq!(read(b"hello", &long).await, Err(Reason::SizeMismatch));
-        assert_eq!(read(b"", &Descriptor::of("x", b"")).await, Ok(Vec::new()));
+        assert_eq!(
+            read(b"", &Descriptor::of_bytes("x", b"")).await,
+            Ok(Vec::new())
+        );
     }
 
     #[tokio::test]
     async fn an_end_that_was_refused_stays_refused() {
         for declared in [
-            Descriptor::of("x", b"other"),
+            Descriptor::of_bytes("x", b"other"),
             Descriptor {
                 size: 9,
-                ..Descriptor::of("x", b"hello")
+                ..Descriptor::of_bytes("x", b"hello")
             },
         ] {
-            let mut reader = VerifyReader::new(b"hello".as_slice(), &declared);
+            let mut reader = DigestVerifyingReader::new(b"hello".as_slice(), &declared);
             let mut out = Vec::new();
             assert!(reader.read_to_end(&mut out).await.is_err());
             assert!(

@@ -3,9 +3,9 @@
 use std::fmt::Display;
 
 use crate::core::{
-    class::{Classified, Reason},
+    class::{ClassifiedError, Reason},
     path::BundlePath,
-    unpack::UnpackError,
+    unpack::ArchiveUnpackError,
 };
 
 /// Why nothing was unpacked. Whatever it is, the destination is as it was before.
@@ -28,7 +28,7 @@ pub enum OutDirError {
     )]
     Collision(BundlePath),
     /// A file or link lies where a folder is needed.
-    #[error("{path} cannot be written, because {above} is no folder")]
+    #[error("{path} cannot be written, because {above} is not a folder")]
     NoFolder {
         /// What was to be written.
         path: BundlePath,
@@ -36,7 +36,7 @@ pub enum OutDirError {
         above: String,
     },
     /// The file system does not take the name.
-    #[error("{0} has a name that this file system does not take")]
+    #[error("{0} has a name that this file system does not accept")]
     Name(BundlePath),
     /// The archive cannot be extracted.
     #[error("{archive} cannot be unpacked: {cause}")]
@@ -44,10 +44,10 @@ pub enum OutDirError {
         /// The archive.
         archive: BundlePath,
         /// The reason.
-        cause: UnpackError,
+        cause: ArchiveUnpackError,
     },
     /// More than is unpacked.
-    #[error("{archive} holds more than {limit} {unit}")]
+    #[error("{archive} contains more than {limit} {unit}")]
     Limit {
         /// The archive.
         archive: BundlePath,
@@ -68,7 +68,7 @@ pub enum OutDirError {
 
 impl OutDirError {
     /// The disk failed at `path`.
-    pub fn storage(path: impl Display, cause: &std::io::Error) -> Self {
+    pub fn storage_error(path: impl Display, cause: &std::io::Error) -> Self {
         Self::Storage {
             path: path.to_string(),
             cause: cause.to_string(),
@@ -76,7 +76,7 @@ impl OutDirError {
     }
 }
 
-impl Classified for OutDirError {
+impl ClassifiedError for OutDirError {
     fn reason(&self) -> Reason {
         match self {
             Self::Destination { .. } => Reason::InvalidSpec,

@@ -23,7 +23,9 @@ use tempfile::TempDir;
 
 pub use error::OutDirError;
 
-use crate::core::{limits::Limits, lockfile::FileMode, path::BundlePath, unpack::Extraction};
+use crate::core::{
+    limits::InputLimits, lockfile::BundleFileMode, path::BundlePath, unpack::ArchiveExtractionPlan,
+};
 
 /// Mode of every folder.
 const FOLDER_MODE: u32 = 0o755;
@@ -31,13 +33,13 @@ const FOLDER_MODE: u32 = 0o755;
 /// A folder that becomes the destination when it is complete. Dropped without [`Staging::commit`],
 /// it leaves nothing behind.
 #[derive(Debug)]
-pub struct Staging {
+pub struct OutDirStaging {
     folder: TempDir,
     root: Dir,
     destination: PathBuf,
 }
 
-impl Staging {
+impl OutDirStaging {
     /// Makes `.NAME.packgate-XXXXXX` next to `destination`, which must not exist, or be an empty
     /// folder. Nobody else can look into it before it is complete.
     pub fn create(destination: &Path) -> Result<Self, OutDirError> {
@@ -49,7 +51,7 @@ impl Staging {
             .file_name()
             .ok_or_else(|| refused("has no name"))?
             .to_string_lossy();
-        check_free(destination)?;
+        check_destination(destination)?;
         let parent = destination
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty())
@@ -66,10 +68,10 @@ impl Staging {
             ErrorKind::NotFound | ErrorKind::NotADirectory => {
                 refused("lies in a folder that does not exist")
             }
-            _ => OutDirError::storage(parent.display(), &error),
+            _ => OutDirError::storage_error(parent.display(), &error),
         })?;
         let root = Dir::open_ambient_dir(folder.path(), ambient_authority())
-            .map_err(|e| OutDirError::storage(folder.path().display(), &e))?;
+            .map_err(|e| OutDirError::storage_error(folder.path().display(), &e))?;
         Ok(Self {
             folder,
             root,
@@ -79,31 +81,36 @@ impl Staging {
 
     /// Creates the file `path` with exactly this mode, and its folders. The caller writes what the
     /// lock says.
-    pub fn write_file(&self, path: &BundlePath, mode: FileMode) -> Result<File, OutDirError> {
+    pub fn write_file(&self, path: &BundlePath, mode: BundleFileMode) -> Result<File, OutDirError> {
         tree::create_file(&self.root, path, mode)
     }
 
     /// Extracts an archive that was written before. Existing files, and files outside of
     /// `extraction.into`, cannot be touched.
-    pub fn extract(&self, extraction: &Extraction, limits: &Limits) -> Result<(), OutDirError> {
-        archive::extract(&self.root, extraction, limits)
+    pub fn extract_archive(
+        &self,
+        extraction: &ArchiveExtractionPlan,
+        limits: &InputLimits,
+    ) -> Result<(), OutDirError> {
+        archive::extract_archive(&self.root, extraction, limits)
     }
 
     /// Makes the destination be what was written, in one step.
-    pub fn commit(self) -> Result<(), OutDirError> {
+    pub fn commit_folder(self) -> Result<(), OutDirError> {
         let Self {
             folder,
             root,
             destination,
         } = self;
-        let failed = |error: std::io::Error| OutDirError::storage(destination.display(), &error);
+        let failed =
+            |error: std::io::Error| OutDirError::storage_error(destination.display(), &error);
         drop(root);
         fs::set_permissions(folder.path(), Permissions::from_mode(FOLDER_MODE)).map_err(failed)?;
         fs::rename(folder.path(), &destination).map_err(|error| match error.kind() {
             ErrorKind::DirectoryNotEmpty | ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
                 OutDirError::Destination {
                     path: destination.display().to_string(),
-                    why: "was made by somebody else meanwhile",
+                    why: "was created by another process in the meantime",
                 }
             }
             _ => failed(error),
@@ -114,16 +121,16 @@ impl Staging {
     }
 }
 
-fn check_free(destination: &Path) -> Result<(), OutDirError> {
+fn check_destination(destination: &Path) -> Result<(), OutDirError> {
     let refused = |why| {
         Err(OutDirError::Destination {
             path: destination.display().to_string(),
             why,
         })
     };
-    let failed = |error: std::io::Error| OutDirError::storage(destination.display(), &error);
+    let failed = |error: std::io::Error| OutDirError::storage_error(destination.display(), &error);
     match fs::symlink_metadata(destination) {
-        Ok(found) if !found.is_dir() => refused("exists and is no folder"),
+        Ok(found) if !found.is_dir() => refused("exists and is not a folder"),
         Ok(_) if fs::read_dir(destination).map_err(failed)?.next().is_some() => {
             refused("exists and is not empty")
         }

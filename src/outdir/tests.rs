@@ -10,14 +10,14 @@ use flate2::write::GzEncoder;
 
 use super::*;
 use crate::core::{
-    class::{Classified, Reason},
-    lockfile::Compression,
+    class::{ClassifiedError, Reason},
+    lockfile::ArchiveCompression,
 };
 
-const SMALL: Limits = Limits {
+const SMALL: InputLimits = InputLimits {
     unpack_entries: 20,
     unpack_bytes: 100_000,
-    ..Limits::DEFAULT
+    ..InputLimits::DEFAULT
 };
 
 /// A folder with a file that nobody may touch; the destination is `out`.
@@ -34,8 +34,8 @@ impl Bench {
         self.0.path().join("out")
     }
 
-    fn staging(&self) -> Staging {
-        Staging::create(&self.destination()).expect("a staging folder")
+    fn staging(&self) -> OutDirStaging {
+        OutDirStaging::create(&self.destination()).expect("a staging folder")
     }
 
     /// Only the canary is here, and it is alive.
@@ -52,17 +52,17 @@ fn path(text: &str) -> BundlePath {
     text.parse().expect(text)
 }
 
-fn extraction(compression: Compression, into: Option<&str>) -> Extraction {
-    Extraction {
+fn extraction(compression: ArchiveCompression, into: Option<&str>) -> ArchiveExtractionPlan {
+    ArchiveExtractionPlan {
         archive: path("opt/archive"),
         compression,
         into: into.map(path),
     }
 }
 
-fn write(staging: &Staging, target: &str, content: &[u8]) {
+fn write(staging: &OutDirStaging, target: &str, content: &[u8]) {
     staging
-        .write_file(&path(target), FileMode::Plain)
+        .write_file(&path(target), BundleFileMode::Plain)
         .expect(target)
         .write_all(content)
         .expect("written");
@@ -116,7 +116,7 @@ fn a_committed_folder_is_what_was_written() {
     let staging = bench.staging();
     write(&staging, "a/b/plain", b"1");
     staging
-        .write_file(&path("a/run"), FileMode::Executable)
+        .write_file(&path("a/run"), BundleFileMode::Executable)
         .expect("created")
         .write_all(b"2")
         .expect("written");
@@ -127,7 +127,7 @@ fn a_committed_folder_is_what_was_written() {
             .is_none(),
         "nothing is visible before the end"
     );
-    staging.commit().expect("committed");
+    staging.commit_folder().expect("committed");
     assert_eq!(
         listing(&bench.destination()),
         BTreeMap::from([
@@ -173,11 +173,11 @@ fn destinations_that_are_taken_are_refused() {
         (PathBuf::from("/"), "has no name"),
         (PathBuf::new(), "has no name"),
     ] {
-        let error = Staging::create(&destination).expect_err(part);
+        let error = OutDirStaging::create(&destination).expect_err(part);
         assert_eq!(error.reason(), Reason::InvalidSpec);
         assert!(error.to_string().contains(part), "{error}");
     }
-    assert!(Staging::create(&below("empty")).is_ok());
+    assert!(OutDirStaging::create(&below("empty")).is_ok());
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn a_destination_that_appears_meanwhile_is_not_replaced() {
     fs::create_dir(bench.destination()).expect("made");
     fs::write(bench.destination().join("theirs"), "x").expect("written");
     assert_eq!(
-        staging.commit().expect_err("taken").reason(),
+        staging.commit_folder().expect_err("taken").reason(),
         Reason::InvalidSpec
     );
     assert_eq!(
@@ -208,7 +208,7 @@ fn no_name_is_written_twice() {
     ] {
         assert_eq!(
             staging
-                .write_file(&path(target), FileMode::Plain)
+                .write_file(&path(target), BundleFileMode::Plain)
                 .expect_err(target)
                 .reason(),
             reason,
@@ -216,7 +216,7 @@ fn no_name_is_written_twice() {
         );
     }
     let long = staging
-        .write_file(&path(&"x".repeat(300)), FileMode::Plain)
+        .write_file(&path(&"x".repeat(300)), BundleFileMode::Plain)
         .expect_err("too long");
     assert_eq!(long.reason(), Reason::InvalidLock);
 }
@@ -238,24 +238,39 @@ macro_rules! data {
 fn archives_of_other_tools_are_extracted() {
     let deep = format!("opt/x/{0}/{0}/file", "a".repeat(90));
     for (name, archive, compression, has_deep) in [
-        ("gnu.tar.gz", data!("gnu.tar.gz"), Compression::Gzip, true),
-        ("v7.tar.gz", data!("v7.tar.gz"), Compression::Gzip, false),
-        ("git.tar.gz", data!("git.tar.gz"), Compression::Gzip, true),
+        (
+            "gnu.tar.gz",
+            data!("gnu.tar.gz"),
+            ArchiveCompression::Gzip,
+            true,
+        ),
+        (
+            "v7.tar.gz",
+            data!("v7.tar.gz"),
+            ArchiveCompression::Gzip,
+            false,
+        ),
+        (
+            "git.tar.gz",
+            data!("git.tar.gz"),
+            ArchiveCompression::Gzip,
+            true,
+        ),
         (
             "pax.tar.bz2",
             data!("pax.tar.bz2"),
-            Compression::Bzip2,
+            ArchiveCompression::Bzip2,
             true,
         ),
-        ("git.zip", data!("git.zip"), Compression::Zip, true),
+        ("git.zip", data!("git.zip"), ArchiveCompression::Zip, true),
     ] {
         let bench = Bench::new();
         let staging = bench.staging();
         write(&staging, "opt/archive", archive);
         staging
-            .extract(&extraction(compression, Some("opt/x")), &SMALL)
+            .extract_archive(&extraction(compression, Some("opt/x")), &SMALL)
             .unwrap_or_else(|error| panic!("{name}: {error}"));
-        staging.commit().expect("committed");
+        staging.commit_folder().expect("committed");
         let mut found = listing(&bench.destination());
         found.remove("opt/archive").expect("the archive stays");
         assert_eq!(found.remove(&deep).is_some(), has_deep, "{name}");
@@ -324,13 +339,19 @@ fn bzip2(content: &[u8]) -> Vec<u8> {
 
 /// Extracts `archive` into `opt`, where `opt/locked` lies already, and expects to be refused with
 /// nothing left.
-fn refused(what: &str, archive: &[u8], compression: Compression, reason: Reason, part: &str) {
+fn refused(
+    what: &str,
+    archive: &[u8],
+    compression: ArchiveCompression,
+    reason: Reason,
+    part: &str,
+) {
     let bench = Bench::new();
     let staging = bench.staging();
     write(&staging, "opt/archive", archive);
     write(&staging, "opt/locked", b"locked");
     let error = staging
-        .extract(&extraction(compression, Some("opt")), &SMALL)
+        .extract_archive(&extraction(compression, Some("opt")), &SMALL)
         .expect_err(what);
     assert!(error.to_string().contains(part), "{what}: {error}");
     assert_eq!(error.reason(), reason, "{what}: {error}");
@@ -464,14 +485,14 @@ fn hostile_entries_are_refused_and_nothing_is_left() {
         refused(
             what,
             &gzip(&tar_of(entries)),
-            Compression::Gzip,
+            ArchiveCompression::Gzip,
             Reason::InvalidLock,
             part,
         );
         refused(
             what,
             &bzip2(&tar_of(entries)),
-            Compression::Bzip2,
+            ArchiveCompression::Bzip2,
             Reason::InvalidLock,
             part,
         );
@@ -479,7 +500,7 @@ fn hostile_entries_are_refused_and_nothing_is_left() {
     refused(
         "many entries",
         &gzip(&tar_of(&many)),
-        Compression::Gzip,
+        ArchiveCompression::Gzip,
         Reason::LimitExceeded,
         "more than 20 entries",
     );
@@ -495,7 +516,7 @@ fn the_root_of_a_bundle_keeps_its_reserved_folder() {
         &gzip(&tar_of(&[file(".packgate/lock.json")])),
     );
     let error = staging
-        .extract(&extraction(Compression::Gzip, None), &SMALL)
+        .extract_archive(&extraction(ArchiveCompression::Gzip, None), &SMALL)
         .expect_err("reserved");
     assert!(error.to_string().contains(".packgate"), "{error}");
 }
@@ -525,19 +546,25 @@ fn damaged_streams_are_refused() {
             "behind its end",
         ),
     ] {
-        refused(what, &archive, Compression::Gzip, Reason::InvalidLock, part);
+        refused(
+            what,
+            &archive,
+            ArchiveCompression::Gzip,
+            Reason::InvalidLock,
+            part,
+        );
     }
     refused(
         "no bzip2",
         b"hello",
-        Compression::Bzip2,
+        ArchiveCompression::Bzip2,
         Reason::InvalidLock,
         "",
     );
     refused(
         "no zip",
         b"hello",
-        Compression::Zip,
+        ArchiveCompression::Zip,
         Reason::InvalidLock,
         "",
     );
@@ -550,28 +577,28 @@ fn bombs_stop_at_the_limit() {
     refused(
         "gzip bomb",
         &gzip(&bomb),
-        Compression::Gzip,
+        ArchiveCompression::Gzip,
         Reason::LimitExceeded,
         "more than 100000 bytes",
     );
     refused(
         "bzip2 bomb",
         &bzip2(&bomb),
-        Compression::Bzip2,
+        ArchiveCompression::Bzip2,
         Reason::LimitExceeded,
         "more than 100000 bytes",
     );
     refused(
         "zeros behind the end",
         &gzip(&zeros),
-        Compression::Gzip,
+        ArchiveCompression::Gzip,
         Reason::LimitExceeded,
         "more than 100000 bytes",
     );
     refused(
         "zip bomb",
         &zip_of(&[("zeros", &zeros)]),
-        Compression::Zip,
+        ArchiveCompression::Zip,
         Reason::LimitExceeded,
         "more than 100000 bytes",
     );
@@ -585,7 +612,7 @@ fn bombs_stop_at_the_limit() {
     refused(
         "many small files",
         &zip_of(&files),
-        Compression::Zip,
+        ArchiveCompression::Zip,
         Reason::LimitExceeded,
         "more than 100000 bytes",
     );
@@ -593,7 +620,7 @@ fn bombs_stop_at_the_limit() {
     refused(
         "metadata bomb",
         &gzip(&metadata),
-        Compression::Gzip,
+        ArchiveCompression::Gzip,
         Reason::InvalidLock,
         "metadata of 2097152 bytes",
     );
@@ -688,7 +715,7 @@ fn hostile_zips_are_refused_and_nothing_is_left() {
         (
             "link with a long target",
             zip_link("l", &"a/".repeat(600)),
-            "is no path",
+            "is not a valid path",
         ),
         (
             "wrong CRC",
@@ -697,12 +724,18 @@ fn hostile_zips_are_refused_and_nothing_is_left() {
         ),
         ("cut short", plain()[..60].to_vec(), ""),
     ] {
-        refused(what, &archive, Compression::Zip, Reason::InvalidLock, part);
+        refused(
+            what,
+            &archive,
+            ArchiveCompression::Zip,
+            Reason::InvalidLock,
+            part,
+        );
     }
     refused(
         "many entries",
         &zip_of(&many),
-        Compression::Zip,
+        ArchiveCompression::Zip,
         Reason::LimitExceeded,
         "more than 20 entries",
     );
@@ -731,7 +764,7 @@ fn a_directory_that_fills_the_memory_is_not_read() {
     refused(
         "a directory of 72 MB",
         &archive,
-        Compression::Zip,
+        ArchiveCompression::Zip,
         Reason::LimitExceeded,
         "bytes in its directory",
     );
@@ -747,14 +780,14 @@ fn a_zip_is_written_with_the_modes_of_a_bundle() {
         &with_mode(zip_of(&[("run", b"x")]), 0o106_777),
     );
     staging
-        .extract(&extraction(Compression::Zip, None), &SMALL)
+        .extract_archive(&extraction(ArchiveCompression::Zip, None), &SMALL)
         .expect("extracted");
-    staging.commit().expect("committed");
+    staging.commit_folder().expect("committed");
     assert_eq!(listing(&bench.destination())["run"], "755 x");
 }
 
 #[test]
 fn the_file_system_is_used_off_the_async_threads() {
     const fn is_send<T: Send + 'static>() {}
-    is_send::<Staging>();
+    is_send::<OutDirStaging>();
 }

@@ -9,29 +9,29 @@ use std::{
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt, Permissions, PermissionsExt};
 
 use super::{FOLDER_MODE, OutDirError};
-use crate::core::{lockfile::FileMode, path::BundlePath};
+use crate::core::{lockfile::BundleFileMode, path::BundlePath};
 
 /// Creates a file that does not exist yet, with exactly this mode.
 pub(super) fn create_file(
     root: &Dir,
     path: &BundlePath,
-    mode: FileMode,
+    mode: BundleFileMode,
 ) -> Result<File, OutDirError> {
     let (folder, name) = open_parent(root, path)?;
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(0o600);
     let file = folder
         .open_with(name, &options)
-        .map_err(|error| refused(path, &error))?;
-    file.set_permissions(Permissions::from_mode(mode.bits()))
-        .map_err(|error| refused(path, &error))?;
+        .map_err(|error| write_error(path, &error))?;
+    file.set_permissions(Permissions::from_mode(mode.permission_bits()))
+        .map_err(|error| write_error(path, &error))?;
     Ok(file.into_std())
 }
 
 /// Creates a folder, unless it is there already.
 pub(super) fn create_folder(root: &Dir, path: &BundlePath) -> Result<(), OutDirError> {
     let (folder, name) = open_parent(root, path)?;
-    descend(&folder, name, path).map(|_| ())
+    open_or_create_folder(&folder, name, path).map(|_| ())
 }
 
 /// Creates a symbolic link that does not exist yet. Where it may lead is decided in `core::unpack`.
@@ -39,11 +39,13 @@ pub(super) fn create_link(root: &Dir, path: &BundlePath, target: &str) -> Result
     let (folder, name) = open_parent(root, path)?;
     folder
         .symlink(target, name)
-        .map_err(|error| refused(path, &error))
+        .map_err(|error| write_error(path, &error))
 }
 
 fn open_parent<'a>(root: &Dir, path: &'a BundlePath) -> Result<(Dir, &'a str), OutDirError> {
-    let mut folder = root.try_clone().map_err(|error| refused(path, &error))?;
+    let mut folder = root
+        .try_clone()
+        .map_err(|error| write_error(path, &error))?;
     let (parents, name) = path
         .as_str()
         .rsplit_once('/')
@@ -51,35 +53,37 @@ fn open_parent<'a>(root: &Dir, path: &'a BundlePath) -> Result<(Dir, &'a str), O
             (Some(parents), name)
         });
     for segment in parents.into_iter().flat_map(|parents| parents.split('/')) {
-        folder = descend(&folder, segment, path)?;
+        folder = open_or_create_folder(&folder, segment, path)?;
     }
     Ok((folder, name))
 }
 
-fn descend(folder: &Dir, name: &str, path: &BundlePath) -> Result<Dir, OutDirError> {
+fn open_or_create_folder(folder: &Dir, name: &str, path: &BundlePath) -> Result<Dir, OutDirError> {
     match folder.symlink_metadata(name) {
-        Ok(found) if found.is_dir() => folder.open_dir(name).map_err(|error| refused(path, &error)),
+        Ok(found) if found.is_dir() => folder
+            .open_dir(name)
+            .map_err(|error| write_error(path, &error)),
         Ok(_) => Err(OutDirError::NoFolder {
             path: path.clone(),
             above: name.into(),
         }),
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            make(folder, name).map_err(|error| refused(path, &error))
+            make_folder(folder, name).map_err(|error| write_error(path, &error))
         }
-        Err(error) => Err(refused(path, &error)),
+        Err(error) => Err(write_error(path, &error)),
     }
 }
 
-fn make(folder: &Dir, name: &str) -> io::Result<Dir> {
+fn make_folder(folder: &Dir, name: &str) -> io::Result<Dir> {
     folder.create_dir(name)?;
     folder.set_permissions(name, Permissions::from_mode(FOLDER_MODE))?;
     folder.open_dir(name)
 }
 
-fn refused(path: &BundlePath, error: &io::Error) -> OutDirError {
+fn write_error(path: &BundlePath, error: &io::Error) -> OutDirError {
     match error.kind() {
         ErrorKind::AlreadyExists => OutDirError::Collision(path.clone()),
         ErrorKind::InvalidFilename => OutDirError::Name(path.clone()),
-        _ => OutDirError::storage(path, error),
+        _ => OutDirError::storage_error(path, error),
     }
 }

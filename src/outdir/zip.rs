@@ -11,9 +11,9 @@ use zip::{ZipArchive, read::ZipFile, result::ZipError};
 
 use super::{
     OutDirError,
-    archive::{Capped, Sink, is_over_cap},
+    archive::{ByteLimitedReader, ExtractionSink, is_byte_limit_error},
 };
-use crate::core::unpack::{UnpackError, shown};
+use crate::core::unpack::{ArchiveUnpackError, displayed_name};
 
 /// Bytes that may be read before the entries are known. Stops a central directory from filling our
 /// memory: 100,000 entries with names of 100 bytes have 15 MB.
@@ -29,61 +29,67 @@ const SYMLINK: u32 = 0o120_000;
 
 /// Hands every entry to `sink`. Local headers must agree with the central directory, nothing may
 /// overlap, and no name may come twice.
-pub(super) fn read(file: File, left: &Cell<u64>, sink: &mut Sink<'_>) -> Result<(), OutDirError> {
+pub(super) fn read_zip(
+    file: File,
+    left: &Cell<u64>,
+    sink: &mut ExtractionSink<'_>,
+) -> Result<(), OutDirError> {
     let budget = Cell::new(DIRECTORY_BYTES);
-    let mut archive = ZipArchive::new(BufReader::new(Capped::new(file, &budget)))
-        .map_err(|error| unreadable(error, sink))?;
+    let mut archive = ZipArchive::new(BufReader::new(ByteLimitedReader::new(file, &budget)))
+        .map_err(|error| read_error(error, sink))?;
     budget.set(u64::MAX);
     sink.check_entries(archive.len() as u64)?;
     archive
         .validate_header_consistency()
-        .map_err(|error| unreadable(error, sink))?;
+        .map_err(|error| read_error(error, sink))?;
     for index in 0..archive.len() {
         let file = archive
             .by_index(index)
-            .map_err(|error| unreadable(error, sink))?;
-        entry(file, left, sink)?;
+            .map_err(|error| read_error(error, sink))?;
+        extract_entry(file, left, sink)?;
     }
     Ok(())
 }
 
-fn entry<R: Read>(
+fn extract_entry<R: Read>(
     file: ZipFile<'_, R>,
     left: &Cell<u64>,
-    sink: &mut Sink<'_>,
+    sink: &mut ExtractionSink<'_>,
 ) -> Result<(), OutDirError> {
     let name = file
         .name()
-        .map_err(|error| unreadable(error, sink))?
+        .map_err(|error| read_error(error, sink))?
         .into_owned();
     let mode = file.unix_mode().unwrap_or(0o644);
     let is_folder = name.ends_with('/');
     let size = file.size();
-    let mut content = Capped::new(file, left);
+    let mut content = ByteLimitedReader::new(file, left);
     match mode & KIND {
         SYMLINK if !is_folder => {
             let mut target = Vec::new();
             content
                 .take(LINK_BYTES)
                 .read_to_end(&mut target)
-                .map_err(|error| sink.unreadable(&error))?;
-            sink.link(name.as_bytes(), &target)
+                .map_err(|error| sink.read_error(&error))?;
+            sink.add_symlink(name.as_bytes(), &target)
         }
-        0 | FOLDER if is_folder && size == 0 => sink.folder(name.as_bytes()),
-        0 | REGULAR if !is_folder => sink.file(name.as_bytes(), mode, &mut content).map(|_| ()),
-        _ => Err(sink.refuse(UnpackError::Kind {
-            name: shown(name.as_bytes()),
+        0 | FOLDER if is_folder && size == 0 => sink.add_folder(name.as_bytes()),
+        0 | REGULAR if !is_folder => sink
+            .add_file(name.as_bytes(), mode, &mut content)
+            .map(|_| ()),
+        _ => Err(sink.archive_error(ArchiveUnpackError::Kind {
+            name: displayed_name(name.as_bytes()),
             what: "of an unknown kind",
         })),
     }
 }
 
-fn unreadable(error: ZipError, sink: &Sink<'_>) -> OutDirError {
+fn read_error(error: ZipError, sink: &ExtractionSink<'_>) -> OutDirError {
     match error {
-        ZipError::Io(error) if is_over_cap(&error) => {
-            sink.limit(DIRECTORY_BYTES, "bytes in its directory")
+        ZipError::Io(error) if is_byte_limit_error(&error) => {
+            sink.limit_error(DIRECTORY_BYTES, "bytes in its directory")
         }
-        ZipError::Io(error) if error.raw_os_error().is_some() => sink.unreadable(&error),
-        other => sink.malformed(&other),
+        ZipError::Io(error) if error.raw_os_error().is_some() => sink.read_error(&error),
+        other => sink.malformed_error(&other),
     }
 }

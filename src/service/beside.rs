@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use super::evidence::is_its_own_fault;
+use super::evidence::is_caused_by_evidence;
 use crate::{
     core::{
         class::Reason,
         digest::Digest,
-        legacy::{Beside, with_layers},
-        limits::Limits,
+        legacy::{CosignTagKind, manifest_with_layers},
+        limits::InputLimits,
         media_type,
-        oci::{Descriptor, Document, Manifest},
-        reference::Selector,
-        verify::{LegacyCandidate, Rejected},
+        oci::{Descriptor, ImageManifest, ManifestOrIndex},
+        reference::TagOrDigest,
+        verify::{CosignTagCandidate, RejectedEvidence},
     },
-    oci::{Content, OciError, Resolved, Source, Target},
+    oci::{ContentSource, ContentTarget, OciError, PushContent, ResolvedManifest},
 };
 
 /// Attempts to get a layer under a tag while others write it too.
@@ -26,14 +26,14 @@ const LOOKS: u32 = 2;
 const WAIT: Duration = Duration::from_millis(60);
 
 /// What the tag beside `subject` names, if it is there.
-pub(super) async fn find(
-    source: &dyn Source,
-    beside: Beside,
+pub(super) async fn resolve_cosign_tag(
+    source: &dyn ContentSource,
+    beside: CosignTagKind,
     subject: &Digest,
-    limits: &Limits,
-) -> Result<Option<Resolved>, OciError> {
+    limits: &InputLimits,
+) -> Result<Option<ResolvedManifest>, OciError> {
     match source
-        .resolve(&Selector::Tag(beside.tag(subject)), limits)
+        .resolve_manifest(&TagOrDigest::Tag(beside.tag_for(subject)), limits)
         .await
     {
         Ok(found) => Ok(Some(found)),
@@ -44,16 +44,16 @@ pub(super) async fn find(
 
 /// What was found under the tags, before its layers are fetched.
 #[derive(Default)]
-pub(super) struct Found {
-    pub(super) layers: Vec<Place>,
+pub(super) struct CosignTagContents {
+    pub(super) layers: Vec<CosignTagLayer>,
     /// Configs of their manifests, of which somebody may want to see every byte.
-    pub(super) configs: Vec<(Beside, Digest, Descriptor)>,
-    pub(super) unread: Vec<Rejected>,
+    pub(super) configs: Vec<(CosignTagKind, Digest, Descriptor)>,
+    pub(super) unread: Vec<RejectedEvidence>,
 }
 
 /// A layer of such a manifest.
-pub(super) struct Place {
-    pub(super) beside: Beside,
+pub(super) struct CosignTagLayer {
+    pub(super) beside: CosignTagKind,
     pub(super) manifest: Digest,
     pub(super) position: usize,
     pub(super) layer: Descriptor,
@@ -61,58 +61,66 @@ pub(super) struct Place {
 
 /// Reads the manifests under `.sig` and `.att`. That there is none is no error; a registry that
 /// does not answer or refuses is.
-pub(super) async fn read(
-    source: &dyn Source,
+pub(super) async fn read_cosign_tags(
+    source: &dyn ContentSource,
     subject: &Digest,
-    limits: &Limits,
-) -> Result<Found, OciError> {
+    limits: &InputLimits,
+) -> Result<CosignTagContents, OciError> {
     let (signatures, attestations) = futures::try_join!(
-        read_one(source, Beside::Signatures, subject, limits),
-        read_one(source, Beside::Attestations, subject, limits)
+        read_cosign_tag(source, CosignTagKind::Signatures, subject, limits),
+        read_cosign_tag(source, CosignTagKind::Attestations, subject, limits)
     )?;
-    Ok(signatures.and(attestations))
+    Ok(signatures.merge_with(attestations))
 }
 
-async fn read_one(
-    source: &dyn Source,
-    beside: Beside,
+async fn read_cosign_tag(
+    source: &dyn ContentSource,
+    beside: CosignTagKind,
     subject: &Digest,
-    limits: &Limits,
-) -> Result<Found, OciError> {
-    match find(source, beside, subject, limits).await {
-        Ok(Some(found)) => Ok(Found::of(beside, &found, limits)),
-        Ok(None) => Ok(Found::default()),
+    limits: &InputLimits,
+) -> Result<CosignTagContents, OciError> {
+    match resolve_cosign_tag(source, beside, subject, limits).await {
+        Ok(Some(found)) => Ok(CosignTagContents::from_manifest(beside, &found, limits)),
+        Ok(None) => Ok(CosignTagContents::default()),
         // There is no digest that it could be called by but the subject's.
-        Err(error) if is_its_own_fault(&error) => Ok(Found::unread(LegacyCandidate::unread(
-            beside, *subject, None, &error,
-        ))),
+        Err(error) if is_caused_by_evidence(&error) => Ok(CosignTagContents::from_rejected(
+            CosignTagCandidate::rejected_unread(beside, *subject, None, &error),
+        )),
         Err(error) => Err(error),
     }
 }
 
-impl Found {
-    fn unread(rejected: Rejected) -> Self {
+impl CosignTagContents {
+    fn from_rejected(rejected: RejectedEvidence) -> Self {
         Self {
             unread: vec![rejected],
             ..Self::default()
         }
     }
 
-    fn of(beside: Beside, found: &Resolved, limits: &Limits) -> Self {
+    fn from_manifest(
+        beside: CosignTagKind,
+        found: &ResolvedManifest,
+        limits: &InputLimits,
+    ) -> Self {
         let digest = found.descriptor.digest;
-        let manifest = match found.document(limits) {
-            Ok(Document::Manifest(manifest)) => manifest,
-            Ok(Document::Index(_)) => return Self::unread(LegacyCandidate::index(beside, digest)),
+        let manifest = match found.parse_document(limits) {
+            Ok(ManifestOrIndex::Manifest(manifest)) => manifest,
+            Ok(ManifestOrIndex::Index(_)) => {
+                return Self::from_rejected(CosignTagCandidate::rejected_index(beside, digest));
+            }
             Err(error) => {
-                return Self::unread(LegacyCandidate::unread(beside, digest, None, &error));
+                return Self::from_rejected(CosignTagCandidate::rejected_unread(
+                    beside, digest, None, &error,
+                ));
             }
         };
         let layers = manifest
             .layers
             .into_iter()
             .enumerate()
-            .filter(|(_, layer)| beside.layer_type() == Some(layer.media_type.as_str()));
-        let layers = layers.map(|(at, layer)| Place {
+            .filter(|(_, layer)| beside.layer_media_type() == Some(layer.media_type.as_str()));
+        let layers = layers.map(|(at, layer)| CosignTagLayer {
             beside,
             manifest: digest,
             position: at + 1,
@@ -125,7 +133,7 @@ impl Found {
         }
     }
 
-    fn and(mut self, other: Self) -> Self {
+    fn merge_with(mut self, other: Self) -> Self {
         self.layers.extend(other.layers);
         self.configs.extend(other.configs);
         self.unread.extend(other.unread);
@@ -133,7 +141,7 @@ impl Found {
     }
 
     /// Leaves `limit` layers, and says how many were too many.
-    pub(super) fn truncate(&mut self, limit: usize) -> usize {
+    pub(super) fn truncate_layers(&mut self, limit: usize) -> usize {
         let over = self.layers.len().saturating_sub(limit);
         self.layers.truncate(limit);
         over
@@ -155,42 +163,44 @@ impl Found {
 /// noticed by these, and they write again.
 ///
 /// Errors: something else than a manifest is under the tag, or others write it all the time.
-pub(super) async fn add(
-    target: &dyn Target,
-    beside: Beside,
+pub(super) async fn add_cosign_layers(
+    target: &dyn ContentTarget,
+    beside: CosignTagKind,
     subject: &Digest,
     layers: &[Descriptor],
-    limits: &Limits,
+    limits: &InputLimits,
 ) -> Result<Digest, OciError> {
     let (mut attempts, mut looks) = (0, 0);
     while attempts < ATTEMPTS {
-        let there = find(target, beside, subject, limits).await?;
+        let there = resolve_cosign_tag(target, beside, subject, limits).await?;
         let named = there.as_ref().map(|there| there.descriptor.digest);
         let before = there
             .as_ref()
-            .map(|there| manifest(target, beside, there, limits))
+            .map(|there| parse_tagged_manifest(target, beside, there, limits))
             .transpose()?;
-        match (with_layers(before.as_ref(), layers), named) {
+        match (manifest_with_layers(before.as_ref(), layers), named) {
             (None, Some(named)) => {
                 // On this machine nobody else writes meanwhile.
-                if looks == LOOKS || target.requests() == 0 {
+                if looks == LOOKS || target.request_count() == 0 {
                     return Ok(named);
                 }
                 looks += 1;
-                tokio::time::sleep(WAIT * looks + Duration::from_millis(named.bytes()[0].into()))
-                    .await;
+                tokio::time::sleep(
+                    WAIT * looks + Duration::from_millis(named.as_bytes()[0].into()),
+                )
+                .await;
             }
             (None, None) => return Err(OciError::Invalid("there is nothing to add".into())),
             (Some(next), _) => {
                 attempts += 1;
                 looks = 0;
-                write(target, beside, subject, next, named, limits).await?;
+                write_cosign_tag(target, beside, subject, next, named, limits).await?;
             }
         }
     }
     let cause = format!(
         "a layer was lost from {} {ATTEMPTS} times while others wrote it",
-        beside.tag(subject)
+        beside.tag_for(subject)
     );
     Err(OciError::Unavailable {
         location: target.location(),
@@ -198,15 +208,15 @@ pub(super) async fn add(
     })
 }
 
-fn manifest(
-    target: &dyn Target,
-    beside: Beside,
-    there: &Resolved,
-    limits: &Limits,
-) -> Result<Manifest, OciError> {
-    match there.document(limits)? {
-        Document::Manifest(manifest) => Ok(manifest),
-        Document::Index(_) => {
+fn parse_tagged_manifest(
+    target: &dyn ContentTarget,
+    beside: CosignTagKind,
+    there: &ResolvedManifest,
+    limits: &InputLimits,
+) -> Result<ImageManifest, OciError> {
+    match there.parse_document(limits)? {
+        ManifestOrIndex::Manifest(manifest) => Ok(manifest),
+        ManifestOrIndex::Index(_) => {
             let cause = format!(
                 "its {} tag names an index and not a manifest with signatures",
                 beside.suffix()
@@ -220,36 +230,38 @@ fn manifest(
 }
 
 /// Writes the tag, unless it no longer names what was read.
-async fn write(
-    target: &dyn Target,
-    beside: Beside,
+async fn write_cosign_tag(
+    target: &dyn ContentTarget,
+    beside: CosignTagKind,
     subject: &Digest,
-    (manifest, config): (Manifest, Vec<u8>),
+    (manifest, config): (ImageManifest, Vec<u8>),
     named: Option<Digest>,
-    limits: &Limits,
+    limits: &InputLimits,
 ) -> Result<(), OciError> {
     let bytes =
         serde_json::to_vec(&manifest).map_err(|error| OciError::Invalid(error.to_string()))?;
     if bytes.len() > limits.manifest_bytes {
-        let what = beside.tag(subject).to_string();
+        let what = beside.tag_for(subject).to_string();
         return Err(OciError::LimitExceeded {
             what,
             size: bytes.len() as u64,
             limit: limits.manifest_bytes as u64,
         });
     }
-    let descriptor = Descriptor::of(media_type::MANIFEST, &bytes);
+    let descriptor = Descriptor::of_bytes(media_type::MANIFEST, &bytes);
     target
-        .push(&manifest.config, Content::Bytes(&config.into()))
+        .push_content(&manifest.config, PushContent::Bytes(&config.into()))
         .await?;
     target
-        .push(&descriptor, Content::Bytes(&bytes.into()))
+        .push_content(&descriptor, PushContent::Bytes(&bytes.into()))
         .await?;
-    let there = find(target, beside, subject, limits)
+    let there = resolve_cosign_tag(target, beside, subject, limits)
         .await?
         .map(|there| there.descriptor.digest);
     if there != named {
         return Ok(());
     }
-    target.tag(&descriptor, &beside.tag(subject)).await
+    target
+        .tag_manifest(&descriptor, &beside.tag_for(subject))
+        .await
 }

@@ -10,34 +10,35 @@ use serde::Deserialize;
 
 use crate::{
     core::{
-        class::{Classified, Reason},
+        class::{ClassifiedError, Reason},
         digest::Digest,
         json,
-        limits::Limits,
-        lockfile::{LockError, Lockfile},
-        oci::{Descriptor, Document, Manifest, Platform},
+        limits::InputLimits,
+        lockfile::{Lockfile, LockfileError},
+        oci::{Descriptor, ImageManifest, ManifestOrIndex, Platform},
         pack::{
-            EmbeddedError, Format, LayerBlob, LayerCompression, ManifestPlan, Output,
-            PACK_FORMAT_ANNOTATION, PackError, PackPlan, lock_in_layer, manifest_of, output_of,
+            BundleFormat, BundleFormatError, LayerBlob, LayerCompression, ManifestPlan,
+            PACK_FORMAT_ANNOTATION, PackError, PackOptions, PackPlan, read_lock_from_layer,
+            read_pack_options, require_manifest,
         },
     },
-    oci::{OciError, Resolved, Source, fetch, fetch_document},
+    oci::{ContentSource, OciError, ResolvedManifest, fetch_content, fetch_document},
 };
 
 /// An opened bundle.
 #[derive(Clone, Debug)]
-pub struct Contents {
+pub struct BundleContents {
     /// The lock that it carries.
     pub lock: Lockfile,
     /// The plan that the lock gives.
     pub plan: PackPlan,
     /// Its manifests: one, or one for each platform.
-    pub parts: Vec<Part>,
+    pub parts: Vec<PlatformManifest>,
 }
 
 /// One manifest of a bundle.
 #[derive(Clone, Debug)]
-pub struct Part {
+pub struct PlatformManifest {
     /// The manifest.
     pub descriptor: Descriptor,
     /// The platform, if the bundle has several.
@@ -51,16 +52,16 @@ pub struct Part {
 
 /// Why something is not a bundle that packgate packed.
 #[derive(Debug, thiserror::Error)]
-pub enum ContentsError {
+pub enum BundleContentsError {
     /// Reading failed.
     #[error(transparent)]
     Oci(#[from] OciError),
     /// No bundle, or one that cannot be read.
     #[error(transparent)]
-    Embedded(#[from] EmbeddedError),
+    Embedded(#[from] BundleFormatError),
     /// The lock inside is none.
     #[error("the lock inside of the bundle: {0}")]
-    Lock(LockError),
+    Lock(LockfileError),
     /// The lock inside cannot be packed.
     #[error("the lock inside of the bundle: {0}")]
     Plan(#[from] PackError),
@@ -75,7 +76,7 @@ pub enum ContentsError {
     TooManyPlatforms(usize),
 }
 
-impl Classified for ContentsError {
+impl ClassifiedError for BundleContentsError {
     fn reason(&self) -> Reason {
         match self {
             Self::Oci(error) => error.reason(),
@@ -88,14 +89,16 @@ impl Classified for ContentsError {
     }
 }
 
-const MAX_PLATFORMS: usize = Limits::DEFAULT.platforms;
+const MAX_PLATFORMS: usize = InputLimits::DEFAULT.platforms;
 
-impl Contents {
+impl BundleContents {
     /// Bytes of all its blobs and manifests, as packing counts them.
-    pub fn size(&self) -> Result<u64, PackError> {
+    pub fn total_size(&self) -> Result<u64, PackError> {
         let mut size = 0_u64;
         for part in &self.parts {
-            let documents = self.plan.documents(&self.manifest(part), &part.layers)?;
+            let documents = self
+                .plan
+                .build_documents(&self.manifest_plan(part), &part.layers)?;
             let small = [&documents.lock, &documents.config, &documents.manifest]
                 .map(|(descriptor, _)| descriptor.size);
             let layers = part.layers.iter().map(|layer| layer.descriptor.size);
@@ -104,12 +107,14 @@ impl Contents {
                 .chain(layers)
                 .fold(size, u64::saturating_add);
         }
-        let (_, index) = self.plan.top(&self.manifests())?;
+        let (_, index) = self
+            .plan
+            .bundle_digest_and_index(&self.manifest_descriptors())?;
         Ok(index.map_or(size, |(descriptor, _)| size.saturating_add(descriptor.size)))
     }
 
     /// Layers of its largest manifest, with the lock's.
-    pub fn layers(&self) -> usize {
+    pub fn layer_count(&self) -> usize {
         self.parts
             .iter()
             .map(|part| part.layers.len() + 1)
@@ -119,9 +124,9 @@ impl Contents {
 
     /// What the layers of one of its manifests must hold: planned anew each time, so that only one
     /// such plan is in memory.
-    pub fn manifest(&self, part: &Part) -> ManifestPlan {
+    pub fn manifest_plan(&self, part: &PlatformManifest) -> ManifestPlan {
         self.plan
-            .manifest(part.number)
+            .manifest_plan_at(part.number)
             .unwrap_or_else(|| ManifestPlan {
                 platform: part.platform.clone(),
                 layers: Vec::new(),
@@ -129,7 +134,7 @@ impl Contents {
     }
 
     /// Its manifests.
-    pub fn manifests(&self) -> Vec<Descriptor> {
+    pub fn manifest_descriptors(&self) -> Vec<Descriptor> {
         self.parts
             .iter()
             .map(|part| part.descriptor.clone())
@@ -138,85 +143,85 @@ impl Contents {
 }
 
 /// A manifest as it was found.
-struct Child {
+struct FetchedManifest {
     descriptor: Descriptor,
     bytes: Bytes,
-    manifest: Manifest,
+    manifest: ImageManifest,
     config: Bytes,
 }
 
 /// Opens the bundle that `root` is. At most one manifest and config are in memory at a time.
-pub async fn open(
-    source: &dyn Source,
-    root: &Resolved,
-    limits: &Limits,
-) -> Result<Contents, ContentsError> {
-    let document = root.document(limits)?;
+pub async fn open_bundle(
+    source: &dyn ContentSource,
+    root: &ResolvedManifest,
+    limits: &InputLimits,
+) -> Result<BundleContents, BundleContentsError> {
+    let document = root.parse_document(limits)?;
     if !document.annotations().contains_key(PACK_FORMAT_ANNOTATION) {
-        return Err(EmbeddedError::NotABundle.into());
+        return Err(BundleFormatError::NotABundle.into());
     }
     let children = match &document {
-        Document::Manifest(_) => vec![root.descriptor.clone()],
-        Document::Index(index) => index.manifests.clone(),
+        ManifestOrIndex::Manifest(_) => vec![root.descriptor.clone()],
+        ManifestOrIndex::Index(index) => index.manifests.clone(),
     };
     if children.len() > MAX_PLATFORMS {
-        return Err(ContentsError::TooManyPlatforms(children.len()));
+        return Err(BundleContentsError::TooManyPlatforms(children.len()));
     }
-    let mut first = child(
+    let mut first = fetch_child_manifest(
         source,
         root,
         children
             .first()
-            .ok_or_else(|| differs("the number of manifests"))?,
+            .ok_or_else(|| differs_error("the number of manifests"))?,
         limits,
     )
     .await?;
-    let output = output_of(&first.manifest, &first.config, limits)?;
-    let lock = embedded_lock(source, &first.manifest, output.format, limits).await?;
+    let output = read_pack_options(&first.manifest, &first.config, limits)?;
+    let lock = fetch_embedded_lock(source, &first.manifest, output.format, limits).await?;
     let mut plan = PackPlan::new(&lock, output)?;
-    let out_of_index = matches!(document, Document::Manifest(_))
+    let out_of_index = matches!(document, ManifestOrIndex::Manifest(_))
         && plan.platforms().any(|platform| platform.is_some());
     if out_of_index {
         // One platform's manifest that was copied out of its index: its bytes must be what the plan
         // gives for that platform.
         let platform = platform_of(&first.config, limits)?;
-        plan = plan.only(&platform);
+        plan = plan.with_only_platform(&platform);
         first.descriptor.platform = Some(platform);
     }
     if plan.platforms().len() != children.len() {
-        return Err(differs("the number of manifests"));
+        return Err(differs_error("the number of manifests"));
     }
-    let mut parts = vec![part(&plan, 0, &first, limits)?];
+    let mut parts = vec![rederive_manifest(&plan, 0, &first, limits)?];
     for (number, descriptor) in children.iter().enumerate().skip(1) {
-        parts.push(part(
+        parts.push(rederive_manifest(
             &plan,
             number,
-            &child(source, root, descriptor, limits).await?,
+            &fetch_child_manifest(source, root, descriptor, limits).await?,
             limits,
         )?);
     }
     let manifests: Vec<Descriptor> = parts.iter().map(|part| part.descriptor.clone()).collect();
-    if out_of_index || plan.top(&manifests)?.0 == root.descriptor.digest {
-        Ok(Contents { lock, plan, parts })
+    if out_of_index || plan.bundle_digest_and_index(&manifests)?.0 == root.descriptor.digest {
+        Ok(BundleContents { lock, plan, parts })
     } else {
-        Err(differs("the index"))
+        Err(differs_error("the index"))
     }
 }
 
-async fn child(
-    source: &dyn Source,
-    root: &Resolved,
+async fn fetch_child_manifest(
+    source: &dyn ContentSource,
+    root: &ResolvedManifest,
     descriptor: &Descriptor,
-    limits: &Limits,
-) -> Result<Child, ContentsError> {
+    limits: &InputLimits,
+) -> Result<FetchedManifest, BundleContentsError> {
     let (bytes, document) = if descriptor.digest == root.descriptor.digest {
-        (root.bytes.clone(), root.document(limits)?)
+        (root.bytes.clone(), root.parse_document(limits)?)
     } else {
         fetch_document(source, descriptor, limits).await?
     };
-    let manifest = manifest_of(document)?;
-    let config = config(source, &manifest, limits).await?;
-    Ok(Child {
+    let manifest = require_manifest(document)?;
+    let config = fetch_config(source, &manifest, limits).await?;
+    Ok(FetchedManifest {
         descriptor: descriptor.clone(),
         bytes,
         manifest,
@@ -224,56 +229,56 @@ async fn child(
     })
 }
 
-async fn config(
-    source: &dyn Source,
-    manifest: &Manifest,
-    limits: &Limits,
+async fn fetch_config(
+    source: &dyn ContentSource,
+    manifest: &ImageManifest,
+    limits: &InputLimits,
 ) -> Result<Bytes, OciError> {
-    fetch(source, &manifest.config, limits.config_bytes).await
+    fetch_content(source, &manifest.config, limits.config_bytes).await
 }
 
-async fn embedded_lock(
-    source: &dyn Source,
-    manifest: &Manifest,
-    format: Format,
-    limits: &Limits,
-) -> Result<Lockfile, ContentsError> {
-    let first = manifest.layers.first().ok_or(EmbeddedError::Layer)?;
+async fn fetch_embedded_lock(
+    source: &dyn ContentSource,
+    manifest: &ImageManifest,
+    format: BundleFormat,
+    limits: &InputLimits,
+) -> Result<Lockfile, BundleContentsError> {
+    let first = manifest.layers.first().ok_or(BundleFormatError::Layer)?;
     // A tar adds three blocks of headers and end, and at most one of padding.
-    let blob = fetch(source, first, limits.lock_bytes + 8 * 512).await?;
+    let blob = fetch_content(source, first, limits.lock_bytes + 8 * 512).await?;
     let bytes = match format {
-        Format::Image => lock_in_layer(&blob)?,
-        Format::Artifact => blob.to_vec(),
+        BundleFormat::Image => read_lock_from_layer(&blob)?,
+        BundleFormat::Artifact => blob.to_vec(),
     };
-    Lockfile::from_canonical(&bytes, limits).map_err(ContentsError::Lock)
+    Lockfile::from_canonical(&bytes, limits).map_err(BundleContentsError::Lock)
 }
 
 /// Writes the documents of the manifest with this number anew from the lock, and compares the
 /// bytes.
-fn part(
+fn rederive_manifest(
     plan: &PackPlan,
     number: usize,
-    child: &Child,
-    limits: &Limits,
-) -> Result<Part, ContentsError> {
+    child: &FetchedManifest,
+    limits: &InputLimits,
+) -> Result<PlatformManifest, BundleContentsError> {
     let manifest = plan
-        .manifest(number)
-        .ok_or_else(|| differs("the number of manifests"))?;
+        .manifest_plan_at(number)
+        .ok_or_else(|| differs_error("the number of manifests"))?;
     if child.descriptor.platform != manifest.platform {
-        return Err(differs("a platform of the index"));
+        return Err(differs_error("a platform of the index"));
     }
-    let layers = layers(&plan.output, child, limits)?;
+    let layers = layer_blobs(&plan.output, child, limits)?;
     if layers.len() != manifest.layers.len() {
-        return Err(differs("the number of layers"));
+        return Err(differs_error("the number of layers"));
     }
-    let documents = plan.documents(&manifest, &layers)?;
+    let documents = plan.build_documents(&manifest, &layers)?;
     if documents.config.1 != child.config {
-        return Err(differs("the config"));
+        return Err(differs_error("the config"));
     }
     if documents.manifest.1 != child.bytes {
-        return Err(differs("the manifest"));
+        return Err(differs_error("the manifest"));
     }
-    Ok(Part {
+    Ok(PlatformManifest {
         descriptor: documents.manifest.0,
         platform: manifest.platform,
         number,
@@ -283,13 +288,13 @@ fn part(
 
 /// The layers with files: of what was found only digests and sizes are taken, so that nothing else
 /// of it can stay.
-fn layers(
-    output: &Output,
-    child: &Child,
-    limits: &Limits,
-) -> Result<Vec<LayerBlob>, ContentsError> {
+fn layer_blobs(
+    output: &PackOptions,
+    child: &FetchedManifest,
+    limits: &InputLimits,
+) -> Result<Vec<LayerBlob>, BundleContentsError> {
     let blobs = child.manifest.layers.iter().skip(1);
-    if output.format == Format::Artifact {
+    if output.format == BundleFormat::Artifact {
         return Ok(blobs
             .map(|blob| LayerBlob {
                 descriptor: blob.clone(),
@@ -299,34 +304,37 @@ fn layers(
     }
     let diff_ids = diff_ids(&child.config, limits)?;
     if diff_ids.len() != child.manifest.layers.len() {
-        return Err(differs("the number of diffIDs"));
+        return Err(differs_error("the number of diffIDs"));
     }
     let layer = |(blob, diff_id): (&Descriptor, Digest)| match output.compression {
-        LayerCompression::None => LayerBlob::plain(diff_id, blob.size),
-        LayerCompression::Zstd => LayerBlob::zstd(blob.digest, blob.size, diff_id),
+        LayerCompression::None => LayerBlob::uncompressed_layer(diff_id, blob.size),
+        LayerCompression::Zstd => LayerBlob::zstd_layer(blob.digest, blob.size, diff_id),
     };
     Ok(blobs.zip(diff_ids.into_iter().skip(1)).map(layer).collect())
 }
 
-fn platform_of(config: &[u8], limits: &Limits) -> Result<Platform, ContentsError> {
-    Ok(json::parse(config, limits.config_bytes, limits.json_depth)
-        .map_err(|e| EmbeddedError::Config(e.to_string()))?)
+fn platform_of(config: &[u8], limits: &InputLimits) -> Result<Platform, BundleContentsError> {
+    Ok(
+        json::parse_strict(config, limits.config_bytes, limits.json_depth)
+            .map_err(|e| BundleFormatError::Config(e.to_string()))?,
+    )
 }
 
-fn diff_ids(config: &[u8], limits: &Limits) -> Result<Vec<Digest>, ContentsError> {
+fn diff_ids(config: &[u8], limits: &InputLimits) -> Result<Vec<Digest>, BundleContentsError> {
     #[derive(Deserialize)]
-    struct Config {
-        rootfs: RootFs,
+    struct ImageConfigDiffIds {
+        rootfs: ImageConfigRootFs,
     }
     #[derive(Deserialize)]
-    struct RootFs {
+    struct ImageConfigRootFs {
         diff_ids: Vec<Digest>,
     }
-    let config: Config = json::parse(config, limits.config_bytes, limits.json_depth)
-        .map_err(|e| EmbeddedError::Config(e.to_string()))?;
+    let config: ImageConfigDiffIds =
+        json::parse_strict(config, limits.config_bytes, limits.json_depth)
+            .map_err(|e| BundleFormatError::Config(e.to_string()))?;
     Ok(config.rootfs.diff_ids)
 }
 
-fn differs(what: &str) -> ContentsError {
-    ContentsError::Differs { what: what.into() }
+fn differs_error(what: &str) -> BundleContentsError {
+    BundleContentsError::Differs { what: what.into() }
 }

@@ -4,12 +4,12 @@ use bytes::Bytes;
 
 use crate::{
     core::{
-        class::{Classified, Reason},
+        class::{ClassifiedError, Reason},
         digest::Digest,
-        limits::Limits,
+        limits::InputLimits,
     },
     fetch::{FetchError, context_files},
-    oci::{OciError, Source, fetch},
+    oci::{ContentSource, OciError, fetch_content},
 };
 
 /// Why a file could not be read.
@@ -36,7 +36,7 @@ pub enum ContextReadError {
     },
 }
 
-impl Classified for ContextReadError {
+impl ClassifiedError for ContextReadError {
     fn reason(&self) -> Reason {
         match self {
             Self::Context(error) => error.reason(),
@@ -47,12 +47,12 @@ impl Classified for ContextReadError {
 }
 
 /// The content of the file `path` of the context artifact `digest`, at most `cap` bytes.
-pub async fn read_file(
-    source: &dyn Source,
+pub async fn read_context_file(
+    source: &dyn ContentSource,
     digest: &Digest,
     path: &str,
     cap: usize,
-    limits: &Limits,
+    limits: &InputLimits,
 ) -> Result<Bytes, ContextReadError> {
     let files = context_files(source, digest, limits).await?;
     let absent = || ContextReadError::NotFound {
@@ -60,9 +60,9 @@ pub async fn read_file(
         path: path.into(),
     };
     let file = files
-        .file(path.strip_prefix("./").unwrap_or(path))
+        .find_file(path.strip_prefix("./").unwrap_or(path))
         .ok_or_else(absent)?;
-    fetch(source, &file.blob, cap)
+    fetch_content(source, &file.blob, cap)
         .await
         .map_err(|source| ContextReadError::File {
             path: path.into(),
@@ -77,14 +77,14 @@ mod tests {
     use super::*;
     use crate::{
         core::{media_type, oci::Descriptor},
-        oci::{Content, MemoryTarget, Target},
+        oci::{ContentTarget, MemoryTarget, PushContent},
     };
 
     async fn push(target: &MemoryTarget, media_type: &str, bytes: Vec<u8>) -> Descriptor {
         let bytes = Bytes::from(bytes);
-        let descriptor = Descriptor::of(media_type, &bytes);
+        let descriptor = Descriptor::of_bytes(media_type, &bytes);
         target
-            .push(&descriptor, Content::Bytes(&bytes))
+            .push_content(&descriptor, PushContent::Bytes(&bytes))
             .await
             .expect("pushed");
         descriptor
@@ -110,7 +110,7 @@ mod tests {
         let read = |path: &'static str, cap| {
             let target = target.clone();
             async move {
-                read_file(&target, &root, path, cap, &Limits::DEFAULT)
+                read_context_file(&target, &root, path, cap, &InputLimits::DEFAULT)
                     .await
                     .map_err(|e| e.reason())
             }
@@ -125,12 +125,12 @@ mod tests {
         );
         assert_eq!(read("siem/lock.yaml", 7).await, Err(Reason::LimitExceeded));
         assert_eq!(read("lock.yaml", 8).await, Err(Reason::SourceNotFound));
-        let other = read_file(
+        let other = read_context_file(
             &target,
-            &Digest::of(b"other"),
+            &Digest::of_bytes(b"other"),
             "lock.yaml",
             8,
-            &Limits::DEFAULT,
+            &InputLimits::DEFAULT,
         )
         .await
         .expect_err("nothing there");

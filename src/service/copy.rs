@@ -8,13 +8,13 @@ use futures::{StreamExt, TryStreamExt, future::BoxFuture, stream};
 use super::{beside, progress::Progress};
 use crate::{
     core::{
-        class::{Classified, Reason},
+        class::{ClassifiedError, Reason},
         digest::Digest,
-        legacy::Beside,
-        limits::Limits,
-        oci::{Descriptor, Document},
+        legacy::CosignTagKind,
+        limits::InputLimits,
+        oci::{Descriptor, ManifestOrIndex},
     },
-    oci::{Content, OciError, Resolved, Source, Target, fetch_document},
+    oci::{ContentSource, ContentTarget, OciError, PushContent, ResolvedManifest, fetch_document},
 };
 
 /// Blobs that are on their way at once.
@@ -24,12 +24,12 @@ const MAX_DEPTH: usize = 8;
 
 /// Are referrers copied too?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Referrers {
+pub enum ReferrerCopying {
     /// All of them, at every level, and what lies under cosign's tags beside the root and beside
     /// the manifests of an index.
     Included,
     /// None.
-    Left,
+    Excluded,
 }
 
 /// Why a copy failed.
@@ -61,7 +61,7 @@ pub enum CopyError {
     },
 }
 
-impl Classified for CopyError {
+impl ClassifiedError for CopyError {
     fn reason(&self) -> Reason {
         match self {
             Self::Oci(error) => error.reason(),
@@ -74,16 +74,16 @@ impl Classified for CopyError {
 
 /// Copies `root` and all below it; the root itself last, so that it is never there without its
 /// parts. Referrers follow, each complete.
-pub async fn copy(
-    from: &dyn Source,
-    to: &dyn Target,
-    root: &Resolved,
-    referrers: Referrers,
-    limits: &Limits,
+pub async fn copy_bundle(
+    from: &dyn ContentSource,
+    to: &dyn ContentTarget,
+    root: &ResolvedManifest,
+    referrers: ReferrerCopying,
+    limits: &InputLimits,
     progress: &dyn Progress,
 ) -> Result<(), CopyError> {
-    let document = root.document(limits)?;
-    let job = Job {
+    let document = root.parse_document(limits)?;
+    let job = CopyJob {
         from,
         to,
         root: root.descriptor.digest,
@@ -91,45 +91,45 @@ pub async fn copy(
         limits,
         progress,
     };
-    progress.begin("copying", None);
+    progress.begin_task("copying", None);
     let mut seen = HashSet::new();
-    let result = job.everything(root, &document, &mut seen).await;
-    progress.end();
+    let result = job.copy_all(root, &document, &mut seen).await;
+    progress.end_task();
     result
 }
 
-struct Job<'a> {
-    from: &'a dyn Source,
-    to: &'a dyn Target,
+struct CopyJob<'a> {
+    from: &'a dyn ContentSource,
+    to: &'a dyn ContentTarget,
     root: Digest,
-    referrers: Referrers,
-    limits: &'a Limits,
+    referrers: ReferrerCopying,
+    limits: &'a InputLimits,
     progress: &'a dyn Progress,
 }
 
-impl Job<'_> {
-    async fn everything(
+impl CopyJob<'_> {
+    async fn copy_all(
         &self,
-        root: &Resolved,
-        document: &Document,
+        root: &ResolvedManifest,
+        document: &ManifestOrIndex,
         seen: &mut HashSet<Digest>,
     ) -> Result<(), CopyError> {
-        self.document(&root.descriptor, &root.bytes, document, seen, 0)
+        self.copy_document(&root.descriptor, &root.bytes, document, seen, 0)
             .await?;
-        if self.referrers == Referrers::Left {
+        if self.referrers == ReferrerCopying::Excluded {
             return Ok(());
         }
         let manifests = document
             .children()
             .into_iter()
-            .filter(|child| child.is_document())
+            .filter(|child| child.is_manifest_or_index())
             .map(|child| child.digest);
         let subjects: BTreeSet<Digest> = std::iter::once(root.descriptor.digest)
             .chain(manifests)
             .collect();
         for subject in subjects {
-            for tag in Beside::ALL {
-                self.beside(tag, &subject, seen).await?;
+            for tag in CosignTagKind::ALL {
+                self.copy_cosign_tag(tag, &subject, seen).await?;
             }
         }
         Ok(())
@@ -137,34 +137,39 @@ impl Job<'_> {
 
     /// Copies what cosign's tag names. What lies under that tag at the target stays, as far as it
     /// is signatures or attestations.
-    async fn beside(
+    async fn copy_cosign_tag(
         &self,
-        tag: Beside,
+        tag: CosignTagKind,
         subject: &Digest,
         seen: &mut HashSet<Digest>,
     ) -> Result<(), CopyError> {
-        let Some(found) = beside::find(self.from, tag, subject, self.limits).await? else {
+        let Some(found) = beside::resolve_cosign_tag(self.from, tag, subject, self.limits).await?
+        else {
             return Ok(());
         };
-        let document = found.document(self.limits)?;
-        self.document(&found.descriptor, &found.bytes, &document, seen, 1)
+        let document = found.parse_document(self.limits)?;
+        self.copy_document(&found.descriptor, &found.bytes, &document, seen, 1)
             .await?;
-        let there = beside::find(self.to, tag, subject, self.limits).await?;
+        let there = beside::resolve_cosign_tag(self.to, tag, subject, self.limits).await?;
         match (there, document) {
             (Some(there), _) if there.descriptor.digest == found.descriptor.digest => Ok(()),
-            (Some(_), Document::Manifest(manifest)) if tag.layer_type().is_some() => {
-                beside::add(self.to, tag, subject, &manifest.layers, self.limits).await?;
+            (Some(_), ManifestOrIndex::Manifest(manifest)) if tag.layer_media_type().is_some() => {
+                beside::add_cosign_layers(self.to, tag, subject, &manifest.layers, self.limits)
+                    .await?;
                 Ok(())
             }
-            _ => Ok(self.to.tag(&found.descriptor, &tag.tag(subject)).await?),
+            _ => Ok(self
+                .to
+                .tag_manifest(&found.descriptor, &tag.tag_for(subject))
+                .await?),
         }
     }
 
-    fn document<'f>(
+    fn copy_document<'f>(
         &'f self,
         descriptor: &'f Descriptor,
         bytes: &'f bytes::Bytes,
-        document: &'f Document,
+        document: &'f ManifestOrIndex,
         seen: &'f mut HashSet<Digest>,
         depth: usize,
     ) -> BoxFuture<'f, Result<(), CopyError>> {
@@ -178,7 +183,7 @@ impl Job<'_> {
             let (documents, blobs): (Vec<_>, Vec<_>) = document
                 .children()
                 .into_iter()
-                .partition(|child| child.is_document());
+                .partition(|child| child.is_manifest_or_index());
             for child in documents {
                 self.fetch_and_copy(child, seen, depth + 1).await?;
             }
@@ -188,41 +193,41 @@ impl Job<'_> {
             let pushes: Vec<_> = blobs
                 .into_iter()
                 .filter(|blob| once.insert(blob.digest))
-                .map(|blob| self.blob(blob))
+                .map(|blob| self.copy_blob(blob))
                 .collect();
             stream::iter(pushes)
                 .buffer_unordered(PARALLEL)
                 .try_collect::<Vec<()>>()
                 .await?;
             self.to
-                .push(&descriptor.bare(), Content::Bytes(bytes))
+                .push_content(&descriptor.without_metadata(), PushContent::Bytes(bytes))
                 .await?;
             match self.referrers {
-                Referrers::Included => self.referrers(descriptor, seen, depth).await,
-                Referrers::Left => Ok(()),
+                ReferrerCopying::Included => self.copy_referrers(descriptor, seen, depth).await,
+                ReferrerCopying::Excluded => Ok(()),
             }
         })
     }
 
-    async fn referrers(
+    async fn copy_referrers(
         &self,
         subject: &Descriptor,
         seen: &mut HashSet<Digest>,
         depth: usize,
     ) -> Result<(), CopyError> {
-        for referrer in self.from.referrers(subject, self.limits).await? {
+        for referrer in self.from.list_referrers(subject, self.limits).await? {
             if seen.contains(&referrer.digest) {
                 continue;
             }
             let (bytes, document) = fetch_document(self.from, &referrer, self.limits)
                 .await
-                .map_err(|error| self.missing(error))?;
+                .map_err(|error| self.incomplete_error(error))?;
             // A list is a claim: what refers to something else does not come along.
             if document
                 .subject()
                 .is_some_and(|named| named.digest == subject.digest)
             {
-                self.document(&referrer, &bytes, &document, seen, depth + 1)
+                self.copy_document(&referrer, &bytes, &document, seen, depth + 1)
                     .await?;
             }
         }
@@ -240,23 +245,23 @@ impl Job<'_> {
         }
         let (bytes, document) = fetch_document(self.from, descriptor, self.limits)
             .await
-            .map_err(|error| self.missing(error))?;
-        self.document(descriptor, &bytes, &document, seen, depth)
+            .map_err(|error| self.incomplete_error(error))?;
+        self.copy_document(descriptor, &bytes, &document, seen, depth)
             .await
     }
 
-    async fn blob(&self, blob: &Descriptor) -> Result<(), CopyError> {
-        if !self.to.exists(blob).await? {
+    async fn copy_blob(&self, blob: &Descriptor) -> Result<(), CopyError> {
+        if !self.to.content_exists(blob).await? {
             self.to
-                .push(blob, Content::From(self.from))
+                .push_content(blob, PushContent::StoredIn(self.from))
                 .await
-                .map_err(|error| self.missing(error))?;
+                .map_err(|error| self.incomplete_error(error))?;
         }
-        self.progress.advance(blob.size);
+        self.progress.advance_bytes(blob.size);
         Ok(())
     }
 
-    fn missing(&self, error: OciError) -> CopyError {
+    fn incomplete_error(&self, error: OciError) -> CopyError {
         match error {
             missing @ OciError::NotFound { .. } => CopyError::Incomplete {
                 root: self.root,

@@ -9,27 +9,29 @@
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{
-    contents::{self, Contents, ContentsError},
-    layer::{self, Layer, LayerError, Nowhere},
+    contents::{self, BundleContents, BundleContentsError},
+    layer::{self, DiscardLayerFiles, ExpectedLayer, LayerError},
     progress::Progress,
-    publish::{Label, PublishError, Published, Vouch, publish},
+    publish::{PublishError, PublishOutcome, SigningRequest, TagAssignment, publish_bundle},
 };
 use crate::{
     clock::Clock,
     core::{
-        class::{Classified, Reason},
+        class::{ClassifiedError, Reason},
         digest::Digest,
         intoto::COSIGN_SIGN,
-        job::{EvidenceDigest, Inputs, InputsError, SigningMode, Success},
-        limits::Limits,
-        pack::{EmbeddedError, LayerCompression, Output, PACK_FORMAT, PackError, PackPlan},
-        provenance::{self, Compressed, Packed, Requested, Run},
-        reference::Selector,
-        sbom::{Sbom, SbomError},
+        job::{EvidenceDigest, JobInputs, JobInputsError, JobSigningMode, JobSuccess},
+        limits::InputLimits,
+        pack::{
+            BundleFormatError, LayerCompression, PACK_FORMAT, PackError, PackOptions, PackPlan,
+        },
+        provenance::{self, BuildParameters, BuildRun, RecordedCompression, RequestingObject},
+        reference::TagOrDigest,
+        sbom::{SbomDocument, SbomError},
         slsa::{PROVENANCE_V1, Provenance},
     },
-    oci::{OciError, Resolved, Source, Target},
-    signing::Endorser,
+    oci::{ContentSource, ContentTarget, OciError, ResolvedManifest},
+    signing::BundleSigner,
 };
 
 /// Layers that are compared at once. More would not be faster: the work is hashing.
@@ -37,23 +39,21 @@ const PARALLEL: usize = 2;
 
 /// Why a bundle was not endorsed. Nothing was tagged.
 #[derive(Debug, thiserror::Error)]
-pub enum EndorseError {
+pub enum RebuildAndSignError {
     /// The inputs are wrong.
     #[error(transparent)]
-    Inputs(#[from] InputsError),
+    Inputs(#[from] JobInputsError),
     /// There is no key, and somebody is to sign.
-    #[error(
-        "signing mode is {0:?}, and there is nobody to sign; give --key or --identity-token-file"
-    )]
-    NoSigner(SigningMode),
+    #[error("signing mode is {0:?}, but no signer was given; give --key or --identity-token-file")]
+    NoSigner(JobSigningMode),
     /// The registry failed.
     #[error(transparent)]
     Oci(#[from] OciError),
     /// It is not what packing the lock that it carries gives.
     #[error(transparent)]
-    Contents(#[from] ContentsError),
+    Contents(#[from] BundleContentsError),
     /// It carries another lock.
-    #[error("bundle carries the lock {found}, {expected} was frozen")]
+    #[error("bundle embeds the lock {found}, the frozen lock is {expected}")]
     OtherLock {
         /// The frozen lock's digest.
         expected: Digest,
@@ -85,15 +85,15 @@ pub enum EndorseError {
     Publish(#[from] PublishError),
 }
 
-impl Classified for EndorseError {
+impl ClassifiedError for RebuildAndSignError {
     fn reason(&self) -> Reason {
         match self {
             Self::Inputs(error) => error.reason(),
             Self::NoSigner(_) => Reason::NoSigner,
             Self::Oci(error) => error.reason(),
             // Something else was pushed than was to be packed.
-            Self::Contents(ContentsError::Embedded(
-                EmbeddedError::NotABundle | EmbeddedError::PackFormat(_),
+            Self::Contents(BundleContentsError::Embedded(
+                BundleFormatError::NotABundle | BundleFormatError::PackFormat(_),
             ))
             | Self::OtherLock { .. }
             | Self::OtherOutput { .. }
@@ -109,100 +109,114 @@ impl Classified for EndorseError {
 
 /// Endorses the bundle `digest` in `target`, the destination of `inputs`: re-derives it, and unless
 /// the mode is `None` signs, attests, verifies and tags it.
-pub async fn endorse(
-    target: &dyn Target,
+pub async fn rebuild_and_sign(
+    target: &dyn ContentTarget,
     digest: &Digest,
-    inputs: &Inputs,
-    signer: Option<&dyn Endorser>,
+    inputs: &JobInputs,
+    signer: Option<&dyn BundleSigner>,
     clock: &dyn Clock,
-    limits: &Limits,
+    limits: &InputLimits,
     progress: &dyn Progress,
-) -> Result<Success, EndorseError> {
+) -> Result<JobSuccess, RebuildAndSignError> {
     let signer = signer_for(inputs.signing.mode, signer)?;
-    let (repository, tag) = (inputs.repository()?.to_string(), inputs.tag()?);
-    let (root, contents) = gather(target, digest, limits).await?;
-    check(&contents, &root, inputs)?;
-    rederive(target, &contents, progress).await?;
+    let (repository, tag) = (
+        inputs.destination_repository()?.to_string(),
+        inputs.destination_tag()?,
+    );
+    let (root, contents) = open_pushed_bundle(target, digest, limits).await?;
+    check_matches_inputs(&contents, &root, inputs)?;
+    compare_layers(target, &contents, progress).await?;
     let sbom = inputs
         .sbom
-        .map(|format| Sbom::new(format, &contents.lock, inputs.output.source_date_epoch))
+        .map(|format| SbomDocument::new(format, &contents.lock, inputs.output.source_date_epoch))
         .transpose()?;
     let published = match signer {
-        None => Published::Unsigned,
+        None => PublishOutcome::Unsigned,
         Some(signer) => {
-            let provenance = provenance(&contents, inputs, sbom.as_ref(), clock);
-            let vouch = Vouch {
+            let provenance = build_provenance(&contents, inputs, sbom.as_ref(), clock);
+            let vouch = SigningRequest {
                 signer,
                 subject_name: &repository,
                 provenance: &provenance,
                 lock: inputs.lock_digest,
                 sbom: sbom.as_ref(),
             };
-            let label = tag.as_ref().map(|tag| Label {
+            let label = tag.as_ref().map(|tag| TagAssignment {
                 tag,
                 policy: inputs.destination.tag_policy,
             });
-            publish(target, &root, Some(vouch), label, clock, limits).await?
+            publish_bundle(target, &root, Some(vouch), label, clock, limits).await?
         }
     };
-    Ok(Success {
+    Ok(JobSuccess {
         lock_digest: inputs.lock_digest,
         digest: *digest,
-        size: contents.size()?,
-        layers: contents.layers(),
+        size: contents.total_size()?,
+        layers: contents.layer_count(),
         artifacts: contents.lock.artifacts.len(),
-        evidence: evidence(&published, sbom.as_ref()),
+        evidence: evidence_digests(&published, sbom.as_ref()),
     })
 }
 
 fn signer_for(
-    mode: SigningMode,
-    signer: Option<&dyn Endorser>,
-) -> Result<Option<&dyn Endorser>, EndorseError> {
+    mode: JobSigningMode,
+    signer: Option<&dyn BundleSigner>,
+) -> Result<Option<&dyn BundleSigner>, RebuildAndSignError> {
     match (mode, signer) {
-        (SigningMode::None, _) => Ok(None),
-        (SigningMode::Platform | SigningMode::Namespace, None) => Err(EndorseError::NoSigner(mode)),
-        (SigningMode::Platform | SigningMode::Namespace, signer) => Ok(signer),
+        (JobSigningMode::None, _) => Ok(None),
+        (JobSigningMode::Platform | JobSigningMode::Namespace, None) => {
+            Err(RebuildAndSignError::NoSigner(mode))
+        }
+        (JobSigningMode::Platform | JobSigningMode::Namespace, signer) => Ok(signer),
     }
 }
 
-async fn gather(
-    source: &dyn Source,
+async fn open_pushed_bundle(
+    source: &dyn ContentSource,
     digest: &Digest,
-    limits: &Limits,
-) -> Result<(Resolved, Contents), EndorseError> {
-    let root = source.resolve(&Selector::Digest(*digest), limits).await?;
-    let contents = contents::open(source, &root, limits).await?;
+    limits: &InputLimits,
+) -> Result<(ResolvedManifest, BundleContents), RebuildAndSignError> {
+    let root = source
+        .resolve_manifest(&TagOrDigest::Digest(*digest), limits)
+        .await?;
+    let contents = contents::open_bundle(source, &root, limits).await?;
     Ok((root, contents))
 }
 
 /// Is it the whole bundle of this lock, with these choices?
-fn check(contents: &Contents, root: &Resolved, inputs: &Inputs) -> Result<(), EndorseError> {
+fn check_matches_inputs(
+    contents: &BundleContents,
+    root: &ResolvedManifest,
+    inputs: &JobInputs,
+) -> Result<(), RebuildAndSignError> {
     let found = contents.plan.lock.digest;
     if found != inputs.lock_digest {
-        return Err(EndorseError::OtherLock {
+        return Err(RebuildAndSignError::OtherLock {
             expected: inputs.lock_digest,
             found,
         });
     }
     if contents.plan.output != inputs.output {
-        return Err(EndorseError::OtherOutput {
-            expected: describe(&inputs.output),
-            found: describe(&contents.plan.output),
+        return Err(RebuildAndSignError::OtherOutput {
+            expected: describe_output(&inputs.output),
+            found: describe_output(&contents.plan.output),
         });
     }
     let plan = PackPlan::new(&contents.lock, inputs.output.clone())?;
     let whole = plan.platforms().len() == contents.parts.len()
-        && plan.top(&contents.manifests())?.0 == root.descriptor.digest;
+        && plan
+            .bundle_digest_and_index(&contents.manifest_descriptors())?
+            .0
+            == root.descriptor.digest;
     if whole {
         Ok(())
     } else {
-        Err(EndorseError::OtherRoot(root.descriptor.digest))
+        Err(RebuildAndSignError::OtherRoot(root.descriptor.digest))
     }
 }
 
-fn describe(output: &Output) -> String {
-    let Output {
+fn describe_output(output: &PackOptions) -> String {
+    let PackOptions {
         format,
         compression,
         source_date_epoch,
@@ -218,13 +232,13 @@ fn describe(output: &Output) -> String {
 }
 
 /// Reads every layer of every part to its end and compares each byte with what the lock says.
-async fn rederive(
-    source: &dyn Source,
-    contents: &Contents,
+async fn compare_layers(
+    source: &dyn ContentSource,
+    contents: &BundleContents,
     progress: &dyn Progress,
 ) -> Result<(), LayerError> {
     let layers = contents.parts.iter().flat_map(|part| &part.layers);
-    progress.begin(
+    progress.begin_task(
         "comparing",
         Some(
             layers
@@ -234,8 +248,8 @@ async fn rederive(
     );
     let mut outcome = Ok(());
     for part in &contents.parts {
-        let manifest = contents.manifest(part);
-        let layer = |(index, (plan, blob))| Layer {
+        let manifest = contents.manifest_plan(part);
+        let layer = |(index, (plan, blob))| ExpectedLayer {
             number: index + 1,
             platform: part.platform.as_ref(),
             plan,
@@ -249,8 +263,8 @@ async fn rederive(
             .enumerate()
             .map(layer)
             .map(|layer| async move {
-                layer::compare(source, layer, Nowhere).await?;
-                progress.advance(layer.blob.descriptor.size);
+                layer::compare_layer(source, layer, DiscardLayerFiles).await?;
+                progress.advance_bytes(layer.blob.descriptor.size);
                 Ok::<_, LayerError>(())
             })
             .collect();
@@ -263,19 +277,19 @@ async fn rederive(
             break;
         }
     }
-    progress.end();
+    progress.end_task();
     outcome.map(drop)
 }
 
 /// What the inputs say. Where the packing side really took its artifacts from, and with which
 /// encoder it compressed them, are its own words and have no place here.
-fn provenance(
-    contents: &Contents,
-    inputs: &Inputs,
-    sbom: Option<&Sbom>,
+fn build_provenance(
+    contents: &BundleContents,
+    inputs: &JobInputs,
+    sbom: Option<&SbomDocument>,
     clock: &dyn Clock,
 ) -> Provenance {
-    let Inputs {
+    let JobInputs {
         run,
         bundle,
         cluster,
@@ -286,21 +300,21 @@ fn provenance(
         packer,
         ..
     } = inputs;
-    let packed = Packed {
+    let packed = BuildParameters {
         lock: &contents.lock,
         lock_digest: inputs.lock_digest,
         pack_format: PACK_FORMAT,
         format: output.format.as_str(),
         compression: match output.compression {
-            LayerCompression::None => Compressed::Not,
-            LayerCompression::Zstd => Compressed::ZstdUnseen,
+            LayerCompression::None => RecordedCompression::Uncompressed,
+            LayerCompression::Zstd => RecordedCompression::ZstdUnknownEncoder,
         },
         annotations: &output.annotations,
         allow_outside: false,
         source_date_epoch: output.source_date_epoch,
         downloads: &std::collections::BTreeMap::new(),
     };
-    let requested = Requested {
+    let requested = RequestingObject {
         namespace: &bundle.namespace,
         name: &bundle.name,
         uid: &bundle.uid,
@@ -314,11 +328,11 @@ fn provenance(
         bundle.namespace,
         bundle.name,
         bundle.generation,
-        run.sign_name()
+        run.sign_job_name()
     );
-    provenance::provenance(
+    provenance::build_provenance(
         &packed,
-        &Run {
+        &BuildRun {
             builder_id: &signing.builder_id,
             version: env!("CARGO_PKG_VERSION"),
             invocation_id: &invocation_id,
@@ -330,10 +344,13 @@ fn provenance(
     )
 }
 
-fn evidence(published: &Published, attested: Option<&Sbom>) -> Vec<EvidenceDigest> {
+fn evidence_digests(
+    published: &PublishOutcome,
+    attested: Option<&SbomDocument>,
+) -> Vec<EvidenceDigest> {
     match published {
-        Published::Unsigned => Vec::new(),
-        Published::Signed {
+        PublishOutcome::Unsigned => Vec::new(),
+        PublishOutcome::Signed {
             signature,
             provenance,
             sbom,

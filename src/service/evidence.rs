@@ -20,22 +20,23 @@ use bytes::Bytes;
 use futures::future::join_all;
 
 use self::pieces::{
-    Again, NothingLeft, Piece, Stored, fetch_bundle, judge_bundles, judge_layers, only_own_faults,
-    open_manifests, smallest_first,
+    DeferredEvidence, EvidenceBudgetExceeded, EvidenceItem, PendingReferrer,
+    fail_on_registry_error, fetch_referrer_bundle, open_manifests, smallest_first, verify_bundles,
+    verify_tag_layers,
 };
 use super::{
-    beside::{self, Place},
-    room::{Room, SMALL_STATEMENTS, is_too_large},
-    verify::{Reading, VerifyError},
+    beside::{self, CosignTagLayer},
+    room::{MemoryBudget, SMALL_STATEMENTS, is_document_too_large},
+    verify::{EvidenceDepth, VerifyError},
 };
 use crate::{
     core::{
         digest::Digest,
-        limits::Limits,
+        limits::InputLimits,
         oci::Descriptor,
-        verify::{EvidenceVerifier, Findings, LegacyCandidate, Trust},
+        verify::{CosignTagCandidate, EvidenceVerifier, TrustedMaterial, VerificationFindings},
     },
-    oci::{OciError, Source, fetch, fetch_stored},
+    oci::{ContentSource, OciError, fetch_content, fetch_stored_content},
 };
 
 /// Pieces that are read at once.
@@ -43,9 +44,9 @@ const PARALLEL: usize = 8;
 
 /// Where evidence is looked for, and how closely.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Wanted {
+pub(super) struct EvidenceQuery {
     /// How closely it is looked at.
-    pub(super) reading: Reading,
+    pub(super) reading: EvidenceDepth,
     /// Under cosign's tags `.sig` and `.att` too. Nobody asks for them otherwise: each is a
     /// request.
     pub(super) tags: bool,
@@ -56,74 +57,74 @@ pub(super) struct Wanted {
 /// A referrer that is malformed is evidence against itself alone, and so is what lies under a tag.
 /// A registry that does not answer, refuses or returns bytes that contradict their digest is an
 /// error: nobody can say then what was withheld.
-pub(super) async fn find(
-    source: &dyn Source,
+pub(super) async fn verify_evidence(
+    source: &dyn ContentSource,
     subject: &Descriptor,
-    wanted: Wanted,
-    trust: Trust,
-    room: &mut Room<'_>,
-    limits: &Limits,
-) -> Result<Findings, VerifyError> {
-    let mut lists = list(source, subject, wanted, &room.limits()).await;
-    let clipped = room.limits().manifest_bytes < limits.manifest_bytes;
+    wanted: EvidenceQuery,
+    trust: TrustedMaterial,
+    room: &mut MemoryBudget<'_>,
+    limits: &InputLimits,
+) -> Result<VerificationFindings, VerifyError> {
+    let mut lists = list_evidence(source, subject, wanted, &room.document_limits()).await;
+    let clipped = room.document_limits().manifest_bytes < limits.manifest_bytes;
     if clipped
-        && (is_too_large(&lists)
+        && (is_document_too_large(&lists)
             || lists
                 .as_ref()
                 .is_ok_and(|(_, beside)| beside.is_too_large()))
-        && room.enlarge().await?
+        && room.reserve_large_budget().await?
     {
-        lists = list(source, subject, wanted, limits).await;
+        lists = list_evidence(source, subject, wanted, limits).await;
     }
     let (mut referrers, mut beside) = lists?;
     let mut verifier = EvidenceVerifier::new(subject.digest, trust, limits);
-    verifier.leave_unopened(referrers.len().saturating_sub(limits.referrers_opened));
+    verifier.record_unopened(referrers.len().saturating_sub(limits.referrers_opened));
     referrers.truncate(limits.referrers_opened);
-    verifier.leave_unopened(beside.truncate(limits.referrers_opened - referrers.len()));
+    verifier.record_unopened(beside.truncate_layers(limits.referrers_opened - referrers.len()));
     for rejected in mem::take(&mut beside.unread) {
-        verifier.reject(rejected);
+        verifier.record_rejection(rejected);
     }
     if !room.is_large() {
-        verifier.narrow(SMALL_STATEMENTS);
+        verifier.limit_statement_memory(SMALL_STATEMENTS);
     }
-    let mut gathering = Gathering {
+    let mut gathering = EvidenceCollector {
         source,
         subject: subject.digest,
         reading: wanted.reading,
         limits,
         room,
         verifier: Some(Box::new(verifier)),
-        stopped: Stopped(Arc::default()),
+        stopped: StopOnDrop(Arc::default()),
     };
-    gathering.referrers(referrers).await?;
-    gathering.beside(beside).await?;
+    gathering.verify_referrers(referrers).await?;
+    gathering.verify_cosign_tags(beside).await?;
     gathering
         .verifier
         .map(|verifier| verifier.into_findings())
-        .ok_or_else(lost)
+        .ok_or_else(lost_verifier_error)
 }
 
-async fn list(
-    source: &dyn Source,
+async fn list_evidence(
+    source: &dyn ContentSource,
     subject: &Descriptor,
-    wanted: Wanted,
-    limits: &Limits,
-) -> Result<(Vec<Descriptor>, beside::Found), OciError> {
+    wanted: EvidenceQuery,
+    limits: &InputLimits,
+) -> Result<(Vec<Descriptor>, beside::CosignTagContents), OciError> {
     if wanted.tags {
         futures::try_join!(
-            source.referrers(subject, limits),
-            beside::read(source, &subject.digest, limits)
+            source.list_referrers(subject, limits),
+            beside::read_cosign_tags(source, &subject.digest, limits)
         )
     } else {
         Ok((
-            source.referrers(subject, limits).await?,
-            beside::Found::default(),
+            source.list_referrers(subject, limits).await?,
+            beside::CosignTagContents::default(),
         ))
     }
 }
 
 /// Can whoever attached the referrer have caused this, and nobody else?
-pub(super) const fn is_its_own_fault(error: &OciError) -> bool {
+pub(super) const fn is_caused_by_evidence(error: &OciError) -> bool {
     matches!(
         error,
         OciError::NotFound { .. }
@@ -133,87 +134,92 @@ pub(super) const fn is_its_own_fault(error: &OciError) -> bool {
     )
 }
 
-fn lost() -> VerifyError {
-    VerifyError::Worker("the evidence that was judged is lost".into())
+fn lost_verifier_error() -> VerifyError {
+    VerifyError::Worker("the state of the evidence verification was lost".into())
 }
 
 /// True once nobody waits for the answer any more.
-struct Stopped(Arc<AtomicBool>);
+struct StopOnDrop(Arc<AtomicBool>);
 
-impl Drop for Stopped {
+impl Drop for StopOnDrop {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
-struct Gathering<'a, 'r> {
-    source: &'a dyn Source,
+struct EvidenceCollector<'a, 'r> {
+    source: &'a dyn ContentSource,
     subject: Digest,
-    reading: Reading,
-    limits: &'a Limits,
-    room: &'a mut Room<'r>,
+    reading: EvidenceDepth,
+    limits: &'a InputLimits,
+    room: &'a mut MemoryBudget<'r>,
     /// Absent while it works on another thread.
     verifier: Option<Box<EvidenceVerifier>>,
-    stopped: Stopped,
+    stopped: StopOnDrop,
 }
 
-impl Gathering<'_, '_> {
-    async fn referrers(&mut self, referrers: Vec<Descriptor>) -> Result<(), VerifyError> {
+impl EvidenceCollector<'_, '_> {
+    async fn verify_referrers(&mut self, referrers: Vec<Descriptor>) -> Result<(), VerifyError> {
         let mut manifests = smallest_first(
             referrers
                 .into_iter()
-                .filter(Descriptor::is_document)
+                .filter(Descriptor::is_manifest_or_index)
                 .collect(),
             self.limits,
         );
         let mut stored = Vec::new();
-        while let Some(batch) = self.batch(&mut manifests)? {
-            self.hold(&batch).await?;
+        while let Some(batch) = self.next_batch(&mut manifests)? {
+            self.reserve_memory(&batch).await?;
             let (source, limit) = (self.source, self.limits.manifest_bytes);
             let read = join_all(batch.into_iter().map(|referrer: Descriptor| async move {
-                let bytes = fetch(source, &referrer, limit).await;
+                let bytes = fetch_content(source, &referrer, limit).await;
                 (referrer, bytes)
             }));
-            let read = only_own_faults(read.await)?;
+            let read = fail_on_registry_error(read.await)?;
             let (subject, reading, limits) = (self.subject, self.reading, *self.limits);
             stored.extend(
-                self.judge(move |verifier, stopped| {
+                self.verify_batch(move |verifier, stopped| {
                     open_manifests(verifier, read, &subject, reading, &limits, stopped)
                 })
                 .await?,
             );
         }
         let mut stored = smallest_first(stored, self.limits);
-        while let Some(batch) = self.batch(&mut stored)? {
-            self.hold(&batch).await?;
+        while let Some(batch) = self.next_batch(&mut stored)? {
+            self.reserve_memory(&batch).await?;
             let (source, limits) = (self.source, self.limits);
-            let read = join_all(batch.into_iter().map(|piece: Stored| async move {
-                let content = fetch_bundle(source, &piece, limits).await;
+            let read = join_all(batch.into_iter().map(|piece: PendingReferrer| async move {
+                let content = fetch_referrer_bundle(source, &piece, limits).await;
                 (piece, content)
             }));
-            let read = only_own_faults(read.await)?;
-            self.judge(move |verifier, stopped| {
-                (judge_bundles(verifier, read, stopped), Vec::new())
+            let read = fail_on_registry_error(read.await)?;
+            self.verify_batch(move |verifier, stopped| {
+                (verify_bundles(verifier, read, stopped), Vec::new())
             })
             .await
-            .map(|_: Vec<Stored>| ())?;
+            .map(|_: Vec<PendingReferrer>| ())?;
         }
         Ok(())
     }
 
     /// What lies under cosign's tags. Many signatures have one payload, which is fetched once.
-    async fn beside(&mut self, found: beside::Found) -> Result<(), VerifyError> {
-        if self.reading == Reading::EveryBlob {
+    async fn verify_cosign_tags(
+        &mut self,
+        found: beside::CosignTagContents,
+    ) -> Result<(), VerifyError> {
+        if self.reading == EvidenceDepth::EveryBlob {
             for (beside, manifest, config) in &found.configs {
-                match fetch_stored(self.source, config, self.limits.config_bytes).await {
-                    Err(error) if is_its_own_fault(&error) => self
-                        .verifier()?
-                        .reject(LegacyCandidate::unread(*beside, *manifest, None, &error)),
+                match fetch_stored_content(self.source, config, self.limits.config_bytes).await {
+                    Err(error) if is_caused_by_evidence(&error) => self
+                        .verifier_mut()?
+                        .record_rejection(CosignTagCandidate::rejected_unread(
+                            *beside, *manifest, None, &error,
+                        )),
                     read => drop(read?),
                 }
             }
         }
-        let mut by_content: BTreeMap<(Digest, u64), Vec<Place>> = BTreeMap::new();
+        let mut by_content: BTreeMap<(Digest, u64), Vec<CosignTagLayer>> = BTreeMap::new();
         for place in found.layers {
             by_content
                 .entry((place.layer.digest, place.layer.size))
@@ -221,55 +227,64 @@ impl Gathering<'_, '_> {
                 .push(place);
         }
         let mut payloads = smallest_first(by_content.into_values().collect(), self.limits);
-        while let Some(batch) = self.batch(&mut payloads)? {
-            self.hold(&batch).await?;
+        while let Some(batch) = self.next_batch(&mut payloads)? {
+            self.reserve_memory(&batch).await?;
             let (source, reading, limit) =
                 (self.source, self.reading, self.limits.sigstore_bundle_bytes);
-            let read = join_all(batch.into_iter().map(|places: Vec<Place>| async move {
-                let content = match (places.first(), reading) {
-                    (Some(place), Reading::Needed) => fetch(source, &place.layer, limit).await,
-                    (Some(place), Reading::EveryBlob) => {
-                        fetch_stored(source, &place.layer, limit).await
-                    }
-                    (None, _) => Ok(Bytes::new()),
-                };
-                (places, content)
-            }));
-            let read = only_own_faults(read.await)?;
-            self.judge(move |verifier, stopped| {
-                (judge_layers(verifier, read, stopped), Vec::new())
+            let read = join_all(
+                batch
+                    .into_iter()
+                    .map(|places: Vec<CosignTagLayer>| async move {
+                        let content = match (places.first(), reading) {
+                            (Some(place), EvidenceDepth::Needed) => {
+                                fetch_content(source, &place.layer, limit).await
+                            }
+                            (Some(place), EvidenceDepth::EveryBlob) => {
+                                fetch_stored_content(source, &place.layer, limit).await
+                            }
+                            (None, _) => Ok(Bytes::new()),
+                        };
+                        (places, content)
+                    }),
+            );
+            let read = fail_on_registry_error(read.await)?;
+            self.verify_batch(move |verifier, stopped| {
+                (verify_tag_layers(verifier, read, stopped), Vec::new())
             })
             .await
-            .map(|_: Vec<Stored>| ())?;
+            .map(|_: Vec<PendingReferrer>| ())?;
         }
         Ok(())
     }
 
-    fn verifier(&mut self) -> Result<&mut EvidenceVerifier, VerifyError> {
-        self.verifier.as_deref_mut().ok_or_else(lost)
+    fn verifier_mut(&mut self) -> Result<&mut EvidenceVerifier, VerifyError> {
+        self.verifier.as_deref_mut().ok_or_else(lost_verifier_error)
     }
 
     /// The next pieces, as many as may be held at once and at least one. What the question has no
     /// bytes left for is told and passed over.
-    fn batch<T: Piece>(&mut self, rest: &mut VecDeque<T>) -> Result<Option<Vec<T>>, VerifyError> {
+    fn next_batch<T: EvidenceItem>(
+        &mut self,
+        rest: &mut VecDeque<T>,
+    ) -> Result<Option<Vec<T>>, VerifyError> {
         let (mut batch, mut held) = (Vec::new(), 0);
         while batch.len() < PARALLEL {
             let Some(next) = rest.pop_front() else { break };
-            let (size, left) = (next.size(self.limits), self.room.left);
+            let (size, left) = (next.read_size(self.limits), self.room.left);
             if size > left {
-                let error = NothingLeft {
+                let error = EvidenceBudgetExceeded {
                     size,
                     left,
                     limit: self.limits.evidence_bytes,
                 };
-                let unread = next.unread(&error);
+                let unread = next.reject_unread(&error);
                 unread.into_iter().try_for_each(|rejected| {
-                    self.verifier()
-                        .map(|verifier| verifier.leave_unread(rejected))
+                    self.verifier_mut()
+                        .map(|verifier| verifier.record_unread(rejected))
                 })?;
                 continue;
             }
-            if !batch.is_empty() && held + size > self.room.bytes() as u64 {
+            if !batch.is_empty() && held + size > self.room.held_bytes_limit() as u64 {
                 rest.push_front(next);
                 break;
             }
@@ -281,55 +296,55 @@ impl Gathering<'_, '_> {
     }
 
     /// Waits until there is memory for a batch.
-    async fn hold<T: Piece>(&mut self, batch: &[T]) -> Result<(), VerifyError> {
+    async fn reserve_memory<T: EvidenceItem>(&mut self, batch: &[T]) -> Result<(), VerifyError> {
         let size = batch.iter().fold(0_u64, |sum, piece| {
-            sum.saturating_add(piece.size(self.limits))
+            sum.saturating_add(piece.read_size(self.limits))
         });
-        if size > self.room.bytes() as u64 {
-            self.enlarge().await
+        if size > self.room.held_bytes_limit() as u64 {
+            self.reserve_large_budget().await
         } else {
             Ok(())
         }
     }
 
-    async fn enlarge(&mut self) -> Result<(), VerifyError> {
-        self.room.enlarge().await?;
-        self.verifier()?.widen();
+    async fn reserve_large_budget(&mut self) -> Result<(), VerifyError> {
+        self.room.reserve_large_budget().await?;
+        self.verifier_mut()?.release_withheld_memory();
         Ok(())
     }
 
     /// Judges on another thread. What needs more memory than a small question has is judged again
     /// when it is a large one.
-    async fn judge<T: Send + 'static>(
+    async fn verify_batch<T: Send + 'static>(
         &mut self,
-        work: impl FnOnce(&mut EvidenceVerifier, &dyn Fn() -> bool) -> (Vec<Again>, Vec<T>)
+        work: impl FnOnce(&mut EvidenceVerifier, &dyn Fn() -> bool) -> (Vec<DeferredEvidence>, Vec<T>)
         + Send
         + 'static,
     ) -> Result<Vec<T>, VerifyError> {
-        let (again, found) = self.run(work).await?;
+        let (again, found) = self.run_verifier(work).await?;
         if !again.is_empty() {
-            self.enlarge().await?;
-            self.run(move |verifier, stopped| {
+            self.reserve_large_budget().await?;
+            self.run_verifier(move |verifier, stopped| {
                 again
                     .into_iter()
-                    .for_each(|again| drop(again.judge(verifier, stopped)))
+                    .for_each(|again| drop(again.verify_again(verifier, stopped)))
             })
             .await?;
         }
         Ok(found)
     }
 
-    async fn run<T: Send + 'static>(
+    async fn run_verifier<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&mut EvidenceVerifier, &dyn Fn() -> bool) -> T + Send + 'static,
     ) -> Result<T, VerifyError> {
         let (mut verifier, stopped) = (
-            self.verifier.take().ok_or_else(lost)?,
+            self.verifier.take().ok_or_else(lost_verifier_error)?,
             Arc::clone(&self.stopped.0),
         );
         let (verifier, done) = self
             .room
-            .on_thread(move || {
+            .run_on_thread(move || {
                 let done = work(&mut verifier, &|| stopped.load(Ordering::Relaxed));
                 (verifier, done)
             })
@@ -345,7 +360,7 @@ mod tests {
 
     #[test]
     fn whoever_gives_up_ends_the_work() {
-        let stopped = Stopped(Arc::default());
+        let stopped = StopOnDrop(Arc::default());
         let seen = Arc::clone(&stopped.0);
         assert!(!seen.load(Ordering::Relaxed));
         drop(stopped);

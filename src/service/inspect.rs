@@ -4,41 +4,41 @@ use serde::Serialize;
 
 use super::{
     beside,
-    contents::{self, Contents, ContentsError},
+    contents::{self, BundleContents, BundleContentsError},
 };
 use crate::{
     core::{
-        class::{Classified, Reason},
+        class::{ClassifiedError, Reason},
         digest::Digest,
-        legacy::{Beside, PREDICATE_TYPE},
-        limits::Limits,
-        oci::{Descriptor, Document},
-        pack::{EmbeddedError, PACK_FORMAT_ANNOTATION},
+        legacy::{CosignTagKind, PREDICATE_TYPE},
+        limits::InputLimits,
+        oci::{Descriptor, ManifestOrIndex},
+        pack::{BundleFormatError, PACK_FORMAT_ANNOTATION},
         referrer::BUNDLE_PREDICATE_TYPE,
-        verify::shorten,
+        verify::sanitize_text,
     },
-    oci::{OciError, Resolved, Source},
+    oci::{ContentSource, OciError, ResolvedManifest},
 };
 
 /// What was found.
 #[derive(Debug)]
 pub struct Inspection {
     /// The manifest or index.
-    pub root: Resolved,
+    pub root: ResolvedManifest,
     /// What it is, as a document.
-    pub document: Document,
+    pub document: ManifestOrIndex,
     /// Its contents, if packgate packed it.
-    pub contents: Option<Contents>,
+    pub contents: Option<BundleContents>,
     /// What claims to refer to it.
-    pub referrers: Vec<Referrer>,
+    pub referrers: Vec<ReferrerSummary>,
     /// What lies under cosign's tags beside it.
-    pub tags: Vec<Tagged>,
+    pub tags: Vec<CosignTagSummary>,
 }
 
 /// One layer of what a cosign tag names; nobody has looked into it.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Tagged {
+pub struct CosignTagSummary {
     /// The tag.
     pub tag: String,
     /// Digest of the manifest or index that it names.
@@ -52,7 +52,7 @@ pub struct Tagged {
 /// One claim of a registry or layout; nobody has looked into it.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Referrer {
+pub struct ReferrerSummary {
     /// Digest of its manifest.
     pub digest: Digest,
     /// What it is.
@@ -71,10 +71,10 @@ pub enum InspectError {
     Oci(#[from] OciError),
     /// It calls itself a bundle of packgate, and is none.
     #[error(transparent)]
-    Contents(#[from] ContentsError),
+    Contents(#[from] BundleContentsError),
 }
 
-impl Classified for InspectError {
+impl ClassifiedError for InspectError {
     fn reason(&self) -> Reason {
         match self {
             Self::Oci(error) => error.reason(),
@@ -84,15 +84,15 @@ impl Classified for InspectError {
 }
 
 /// Inspects what `root` is.
-pub async fn inspect(
-    source: &dyn Source,
-    root: Resolved,
-    limits: &Limits,
+pub async fn inspect_bundle(
+    source: &dyn ContentSource,
+    root: ResolvedManifest,
+    limits: &InputLimits,
 ) -> Result<Inspection, InspectError> {
-    let document = root.document(limits)?;
-    let contents = match contents::open(source, &root, limits).await {
+    let document = root.parse_document(limits)?;
+    let contents = match contents::open_bundle(source, &root, limits).await {
         Ok(contents) => Some(contents),
-        Err(ContentsError::Embedded(EmbeddedError::NotABundle))
+        Err(BundleContentsError::Embedded(BundleFormatError::NotABundle))
             if !document.annotations().contains_key(PACK_FORMAT_ANNOTATION) =>
         {
             None
@@ -100,14 +100,14 @@ pub async fn inspect(
         Err(error) => return Err(error.into()),
     };
     let referrers = source
-        .referrers(&root.descriptor, limits)
+        .list_referrers(&root.descriptor, limits)
         .await?
         .iter()
-        .map(referrer)
+        .map(summarize_referrer)
         .collect();
     let mut tags = Vec::new();
-    for beside in Beside::ALL {
-        tags.extend(tagged(source, beside, &root.descriptor.digest, limits).await?);
+    for beside in CosignTagKind::ALL {
+        tags.extend(list_cosign_tag(source, beside, &root.descriptor.digest, limits).await?);
     }
     Ok(Inspection {
         root,
@@ -119,24 +119,24 @@ pub async fn inspect(
 }
 
 /// What one tag names, layer by layer; at most as many as are opened of referrers.
-async fn tagged(
-    source: &dyn Source,
-    beside: Beside,
+async fn list_cosign_tag(
+    source: &dyn ContentSource,
+    beside: CosignTagKind,
     subject: &Digest,
-    limits: &Limits,
-) -> Result<Vec<Tagged>, InspectError> {
-    let Some(found) = beside::find(source, beside, subject, limits).await? else {
+    limits: &InputLimits,
+) -> Result<Vec<CosignTagSummary>, InspectError> {
+    let Some(found) = beside::resolve_cosign_tag(source, beside, subject, limits).await? else {
         return Ok(Vec::new());
     };
-    let entry = |media_type: &str, predicate_type: Option<&String>| Tagged {
-        tag: beside.tag(subject).to_string(),
+    let entry = |media_type: &str, predicate_type: Option<&String>| CosignTagSummary {
+        tag: beside.tag_for(subject).to_string(),
         digest: found.descriptor.digest,
-        media_type: shorten(media_type),
-        predicate_type: predicate_type.map(|text| shorten(text)),
+        media_type: sanitize_text(media_type),
+        predicate_type: predicate_type.map(|text| sanitize_text(text)),
     };
-    Ok(match found.document(limits)? {
-        Document::Index(_) => vec![entry(&found.descriptor.media_type, None)],
-        Document::Manifest(manifest) => {
+    Ok(match found.parse_document(limits)? {
+        ManifestOrIndex::Index(_) => vec![entry(&found.descriptor.media_type, None)],
+        ManifestOrIndex::Manifest(manifest) => {
             let layers = manifest.layers.iter().take(limits.referrers_opened);
             layers
                 .map(|layer| entry(&layer.media_type, layer.annotations.get(PREDICATE_TYPE)))
@@ -146,14 +146,14 @@ async fn tagged(
 }
 
 /// Whoever may attach a referrer writes these words, and they end up on terminals.
-fn referrer(descriptor: &Descriptor) -> Referrer {
-    Referrer {
+fn summarize_referrer(descriptor: &Descriptor) -> ReferrerSummary {
+    ReferrerSummary {
         digest: descriptor.digest,
-        artifact_type: descriptor.artifact_type.as_deref().map(shorten),
+        artifact_type: descriptor.artifact_type.as_deref().map(sanitize_text),
         predicate_type: descriptor
             .annotations
             .get(BUNDLE_PREDICATE_TYPE)
-            .map(|text| shorten(text)),
+            .map(|text| sanitize_text(text)),
         size: descriptor.size,
     }
 }
@@ -170,9 +170,9 @@ mod tests {
         let descriptor = Descriptor {
             artifact_type: Some(hostile),
             annotations,
-            ..Descriptor::of(media_type::MANIFEST, b"")
+            ..Descriptor::of_bytes(media_type::MANIFEST, b"")
         };
-        let shown = referrer(&descriptor);
+        let shown = summarize_referrer(&descriptor);
         for text in [shown.artifact_type, shown.predicate_type] {
             assert_eq!(text.as_deref(), Some("x\u{fffd}]0;evil\u{fffd}\u{fffd}y"));
         }

@@ -11,17 +11,17 @@ use std::{
 
 use tokio::task::spawn_blocking;
 
-use super::transfer::Interruptible;
+use super::transfer::InterruptibleReader;
 use crate::{
     core::{
-        class::{Classified, Reason},
-        digest::{Digest, Hasher},
+        class::{ClassifiedError, Reason},
+        digest::{Digest, DigestHasher},
         media_type,
         oci::Platform,
-        pack::{Format, LayerBlob, LayerPlan, PackedFile, Segment, total},
+        pack::{BundleFormat, LayerBlob, LayerPlan, PackedFile, TarSegment, total_segment_bytes},
     },
-    fetch::OpenContent,
-    oci::{OciError, Source},
+    fetch::ArtifactStream,
+    oci::{ContentSource, OciError},
     outdir::OutDirError,
 };
 
@@ -31,25 +31,25 @@ const BUFFER: usize = 256 << 10;
 const MAX_WINDOW_LOG: u32 = 23;
 
 /// Takes in the files of a layer.
-pub trait Files: Send + 'static {
+pub trait LayerFileSink: Send + 'static {
     /// Where the content of this file goes. What is written may still turn out wrong: the error
     /// comes later.
-    fn open<'a>(&'a self, file: &PackedFile) -> Result<Box<dyn Write + 'a>, OutDirError>;
+    fn open_file<'a>(&'a self, file: &PackedFile) -> Result<Box<dyn Write + 'a>, OutDirError>;
 }
 
 /// Keeps nothing.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Nowhere;
+pub struct DiscardLayerFiles;
 
-impl Files for Nowhere {
-    fn open<'a>(&'a self, _: &PackedFile) -> Result<Box<dyn Write + 'a>, OutDirError> {
+impl LayerFileSink for DiscardLayerFiles {
+    fn open_file<'a>(&'a self, _: &PackedFile) -> Result<Box<dyn Write + 'a>, OutDirError> {
         Ok(Box::new(io::sink()))
     }
 }
 
 /// A layer, and what it must be.
 #[derive(Clone, Copy, Debug)]
-pub struct Layer<'a> {
+pub struct ExpectedLayer<'a> {
     /// Its number in its manifest, the lock's being 0.
     pub number: usize,
     /// The platform of its manifest.
@@ -59,7 +59,7 @@ pub struct Layer<'a> {
     /// The blob.
     pub blob: &'a LayerBlob,
     /// The bundle's format.
-    pub format: Format,
+    pub format: BundleFormat,
 }
 
 /// Why a layer is not what it must be, or nobody can say.
@@ -92,7 +92,7 @@ pub enum LayerError {
     Worker(String),
 }
 
-impl Classified for LayerError {
+impl ClassifiedError for LayerError {
     fn reason(&self) -> Reason {
         match self {
             Self::Oci(error) => error.reason(),
@@ -106,31 +106,31 @@ impl Classified for LayerError {
 
 /// Reads `layer` from `source` to its end and compares every byte, handing contents to `files` on
 /// the way. When the future is dropped, the thread that reads ends too.
-pub async fn compare<F: Files>(
-    source: &dyn Source,
-    layer: Layer<'_>,
+pub async fn compare_layer<F: LayerFileSink>(
+    source: &dyn ContentSource,
+    layer: ExpectedLayer<'_>,
     files: F,
 ) -> Result<F, LayerError> {
-    let work = Comparison::new(&layer);
+    let work = LayerComparison::new(&layer);
     work.check_size(layer.blob.descriptor.size)?;
-    let stream = source.open(&layer.blob.descriptor).await?;
-    let (mut reader, _guard) = Interruptible::new(OpenContent::Stream(stream));
-    spawn_blocking(move || work.run(&mut reader, &files).map(|()| files))
+    let stream = source.open_content(&layer.blob.descriptor).await?;
+    let (mut reader, _guard) = InterruptibleReader::new(ArtifactStream::Stream(stream));
+    spawn_blocking(move || work.compare_blob(&mut reader, &files).map(|()| files))
         .await
         .map_err(|e| LayerError::Worker(e.to_string()))?
 }
 
 /// One layer that is compared with what it must be.
-struct Comparison {
+struct LayerComparison {
     layer: String,
-    segments: Vec<Segment<Arc<PackedFile>>>,
+    segments: Vec<TarSegment<Arc<PackedFile>>>,
     compressed: bool,
     diff_id: Digest,
 }
 
-impl Comparison {
-    fn new(layer: &Layer<'_>) -> Self {
-        let Layer {
+impl LayerComparison {
+    fn new(layer: &ExpectedLayer<'_>) -> Self {
+        let ExpectedLayer {
             number,
             platform,
             plan,
@@ -142,31 +142,35 @@ impl Comparison {
                 || format!("layer {number}"),
                 |platform| format!("layer {number} of {platform}"),
             ),
-            segments: expected(plan, format),
+            segments: expected_segments(plan, format),
             compressed: blob.descriptor.media_type == media_type::LAYER_ZSTD,
             diff_id: blob.diff_id,
         }
     }
 
-    fn run(&self, blob: &mut impl Read, files: &impl Files) -> Result<(), LayerError> {
+    fn compare_blob(
+        &self,
+        blob: &mut impl Read,
+        files: &impl LayerFileSink,
+    ) -> Result<(), LayerError> {
         let outcome = if self.compressed {
-            self.decompress(blob, files)
+            self.compare_decompressed(blob, files)
         } else {
-            self.compare(blob, files)
+            self.compare_tar(blob, files)
         };
         if let Err(error @ LayerError::Differs { .. }) = outcome {
             // Bytes that contradict their digest explain everything else, so read on until that is
             // known.
-            self.drain(blob)?;
+            self.drain_blob(blob)?;
             return Err(error);
         }
         outcome?;
-        self.drain(blob)
+        self.drain_blob(blob)
     }
 
     /// Refuses, before anything is read, a blob that cannot be what the lock says.
     fn check_size(&self, size: u64) -> Result<(), LayerError> {
-        let tar = total(&self.segments);
+        let tar = total_segment_bytes(&self.segments);
         // The most that zstd makes of what cannot be compressed, and then some
         // (`ZSTD_COMPRESSBOUND`).
         let fits = if self.compressed {
@@ -177,113 +181,127 @@ impl Comparison {
         if fits {
             Ok(())
         } else {
-            Err(self.differs(&format!("it has {size} bytes, and its files {tar}")))
+            Err(self.differs_error(&format!("it has {size} bytes, and its files {tar}")))
         }
     }
 
     /// Exactly one frame, as packgate writes it. A second or skippable frame would hide bytes
     /// behind a diffID that still holds.
-    fn decompress(&self, blob: &mut impl Read, files: &impl Files) -> Result<(), LayerError> {
+    fn compare_decompressed(
+        &self,
+        blob: &mut impl Read,
+        files: &impl LayerFileSink,
+    ) -> Result<(), LayerError> {
         let blob = BufReader::with_capacity(BUFFER, blob);
         let mut tar = zstd::Decoder::with_buffer(blob)
-            .map_err(|e| self.broken(e))?
+            .map_err(|e| self.read_error(e))?
             .single_frame();
         tar.window_log_max(MAX_WINDOW_LOG)
-            .map_err(|e| self.broken(e))?;
-        self.compare(&mut tar, files)?;
-        if tar.finish().read(&mut [0]).map_err(|e| self.broken(e))? == 0 {
+            .map_err(|e| self.read_error(e))?;
+        self.compare_tar(&mut tar, files)?;
+        if tar
+            .finish()
+            .read(&mut [0])
+            .map_err(|e| self.read_error(e))?
+            == 0
+        {
             Ok(())
         } else {
-            Err(self.differs("something follows its zstd frame"))
+            Err(self.differs_error("something follows its zstd frame"))
         }
     }
 
-    fn compare(&self, tar: &mut impl Read, files: &impl Files) -> Result<(), LayerError> {
-        let mut hasher = Hasher::new();
+    fn compare_tar(
+        &self,
+        tar: &mut impl Read,
+        files: &impl LayerFileSink,
+    ) -> Result<(), LayerError> {
+        let mut hasher = DigestHasher::new();
         for segment in &self.segments {
             match segment {
-                Segment::Literal(bytes) => self.literal(tar, bytes, &mut hasher)?,
-                Segment::Content { content, .. } => {
-                    self.content(tar, content, &mut hasher, files)?
+                TarSegment::Literal(bytes) => self.compare_literal(tar, bytes, &mut hasher)?,
+                TarSegment::Content { content, .. } => {
+                    self.compare_content(tar, content, &mut hasher, files)?
                 }
             }
         }
-        if tar.read(&mut [0]).map_err(|e| self.broken(e))? != 0 {
-            return Err(self.differs("it goes on after its end"));
+        if tar.read(&mut [0]).map_err(|e| self.read_error(e))? != 0 {
+            return Err(self.differs_error("it goes on after its end"));
         }
         if hasher.finish() == self.diff_id {
             Ok(())
         } else {
-            Err(self.differs("its diffID is not the config's"))
+            Err(self.differs_error("its diffID is not the config's"))
         }
     }
 
-    fn literal(
+    fn compare_literal(
         &self,
         tar: &mut impl Read,
         expected: &[u8],
-        hasher: &mut Hasher,
+        hasher: &mut DigestHasher,
     ) -> Result<(), LayerError> {
         let mut actual = vec![0; expected.len()];
-        tar.read_exact(&mut actual).map_err(|e| self.broken(e))?;
+        tar.read_exact(&mut actual)
+            .map_err(|e| self.read_error(e))?;
         hasher.update(&actual);
         if actual == expected {
             Ok(())
         } else {
-            Err(self.differs("an entry that the lock does not name"))
+            Err(self.differs_error("an entry that the lock does not name"))
         }
     }
 
-    fn content(
+    fn compare_content(
         &self,
         tar: &mut impl Read,
         file: &PackedFile,
-        hasher: &mut Hasher,
-        files: &impl Files,
+        hasher: &mut DigestHasher,
+        files: &impl LayerFileSink,
     ) -> Result<(), LayerError> {
-        let mut out = files.open(file)?;
-        let mut checksum = Hasher::new();
+        let mut out = files.open_file(file)?;
+        let mut checksum = DigestHasher::new();
         let mut left = file.size;
         let mut buffer = vec![0; BUFFER];
         while left > 0 {
             let most = usize::try_from(left).unwrap_or(BUFFER).min(BUFFER);
             tar.read_exact(&mut buffer[..most])
-                .map_err(|e| self.broken(e))?;
+                .map_err(|e| self.read_error(e))?;
             hasher.update(&buffer[..most]);
             checksum.update(&buffer[..most]);
             out.write_all(&buffer[..most])
-                .map_err(|cause| OutDirError::storage(&file.path, &cause))?;
+                .map_err(|cause| OutDirError::storage_error(&file.path, &cause))?;
             left -= most as u64;
         }
         out.flush()
-            .map_err(|cause| OutDirError::storage(&file.path, &cause))?;
+            .map_err(|cause| OutDirError::storage_error(&file.path, &cause))?;
         if checksum.finish() == file.checksum {
             Ok(())
         } else {
-            Err(self.differs(&format!("{} does not have the lock's checksum", file.path)))
+            Err(self.differs_error(&format!("{} does not have the lock's checksum", file.path)))
         }
     }
 
-    fn drain(&self, blob: &mut impl Read) -> Result<(), LayerError> {
-        io::copy(blob, &mut io::sink()).map_err(|e| self.broken(e))?;
+    fn drain_blob(&self, blob: &mut impl Read) -> Result<(), LayerError> {
+        io::copy(blob, &mut io::sink()).map_err(|e| self.read_error(e))?;
         Ok(())
     }
 
-    fn differs(&self, cause: &str) -> LayerError {
+    fn differs_error(&self, cause: &str) -> LayerError {
         LayerError::Differs {
             layer: self.layer.clone(),
             cause: cause.into(),
         }
     }
 
-    fn broken(&self, error: io::Error) -> LayerError {
+    fn read_error(&self, error: io::Error) -> LayerError {
         if error.kind() == io::ErrorKind::UnexpectedEof {
-            return self.differs("it ends too early");
+            return self.differs_error("it ends too early");
         }
         match error.downcast::<OciError>() {
             Ok(inner) => inner.into(),
             Err(cause) if self.compressed => {
-                self.differs(&format!("it cannot be decompressed: {cause}"))
+                self.differs_error(&format!("it cannot be decompressed: {cause}"))
             }
             Err(cause) => LayerError::Broken {
                 layer: self.layer.clone(),
@@ -293,13 +311,13 @@ impl Comparison {
     }
 }
 
-fn expected(plan: &LayerPlan, format: Format) -> Vec<Segment<Arc<PackedFile>>> {
+fn expected_segments(plan: &LayerPlan, format: BundleFormat) -> Vec<TarSegment<Arc<PackedFile>>> {
     match format {
-        Format::Image => plan.segments(),
-        Format::Artifact => plan
+        BundleFormat::Image => plan.tar_segments(),
+        BundleFormat::Artifact => plan
             .files
             .iter()
-            .map(|file| Segment::Content {
+            .map(|file| TarSegment::Content {
                 size: file.size,
                 content: file.clone(),
             })

@@ -7,23 +7,26 @@ use tokio::task::spawn_blocking;
 
 use super::{
     progress::Progress,
-    transfer::{Expected, TransferError, name_of, pump, request_of},
+    transfer::{ExpectedContent, TransferError, artifact_name, fetch_request, transfer_artifact},
 };
 use crate::{
     core::{
-        class::{Classified, Reason},
-        digest::{Digest, Hasher},
-        limits::Limits,
+        class::{ClassifiedError, Reason},
+        digest::{Digest, DigestHasher},
+        limits::InputLimits,
         lockfile::{
-            Artifact, DraftArtifact, DraftEntrypoint, Entrypoint, Generation, LockError,
-            LockManifest, Lockfile, OriginType, RecordedLayer, pin_origin,
+            DraftArtifact, DraftEntrypoint, LockManifest, LockedArtifact, LockedEntrypoint,
+            Lockfile, LockfileError, LockfileGeneration, OriginType, RecordedLayer, pin_origin,
         },
         media_type,
         oci::{Descriptor, Platform},
-        pack::{LayerPlan, Output, PackError, PackPlan, PackedFile, Segment, total},
+        pack::{
+            LayerPlan, PackError, PackOptions, PackPlan, PackedFile, TarSegment,
+            total_segment_bytes,
+        },
     },
-    fetch::{OpenContent, Origin, Request},
-    oci::{BlobWriter, OciError, Store},
+    fetch::{ArtifactOrigin, ArtifactStream, FetchRequest},
+    oci::{BlobWriter, LocalContentStore, OciError},
 };
 
 /// Why a lock could not be made or does not hold.
@@ -31,7 +34,7 @@ use crate::{
 pub enum LockServiceError {
     /// The lock or manifest is wrong.
     #[error(transparent)]
-    Lock(#[from] LockError),
+    Lock(#[from] LockfileError),
     /// Its recorded layers are wrong.
     #[error(transparent)]
     Plan(#[from] PackError),
@@ -59,7 +62,7 @@ pub enum LockServiceError {
     },
 }
 
-impl Classified for LockServiceError {
+impl ClassifiedError for LockServiceError {
     fn reason(&self) -> Reason {
         match self {
             Self::Lock(error) => error.reason(),
@@ -75,8 +78,8 @@ impl Classified for LockServiceError {
 /// Makes and checks locks.
 #[doc(alias = "LockfileService")]
 pub struct LockService {
-    scratch: Arc<dyn Store>,
-    origin: Arc<dyn Origin>,
+    scratch: Arc<dyn LocalContentStore>,
+    origin: Arc<dyn ArtifactOrigin>,
     progress: Arc<dyn Progress>,
     allow_outside: bool,
 }
@@ -85,8 +88,8 @@ impl LockService {
     /// Keeps downloads in `scratch` while it looks at them. Files next to the lock are read where
     /// they are.
     pub fn new(
-        scratch: Arc<dyn Store>,
-        origin: Arc<dyn Origin>,
+        scratch: Arc<dyn LocalContentStore>,
+        origin: Arc<dyn ArtifactOrigin>,
         progress: Arc<dyn Progress>,
         allow_outside: bool,
     ) -> Self {
@@ -99,12 +102,12 @@ impl LockService {
     }
 
     /// Makes a lock: fetches everything, takes what comes as what is meant, and records the layers.
-    pub async fn make(
+    pub async fn create_lock(
         &self,
         manifest: LockManifest,
-        limits: &Limits,
+        limits: &InputLimits,
     ) -> Result<Lockfile, LockServiceError> {
-        self.progress.begin("locking", None);
+        self.progress.begin_task("locking", None);
         let LockManifest {
             name,
             version,
@@ -113,52 +116,52 @@ impl LockService {
         } = manifest;
         let mut completed = Vec::with_capacity(artifacts.len());
         for draft in artifacts {
-            completed.push(self.artifact(draft).await?);
+            completed.push(self.lock_artifact(draft).await?);
         }
         let entrypoint = match entrypoint {
-            Some(draft) => Some(self.entrypoint(draft).await?),
+            Some(draft) => Some(self.lock_entrypoint(draft).await?),
             None => None,
         };
         let lock = Lockfile {
-            generation: Generation::Packgate,
+            generation: LockfileGeneration::Packgate,
             name,
             version,
             entrypoint,
             artifacts: completed,
             layers: Vec::new(),
         }
-        .checked(limits)?;
-        let lock = self.with_layers(lock).await?;
-        self.progress.end();
+        .into_checked(limits)?;
+        let lock = self.with_recorded_layers(lock).await?;
+        self.progress.end_task();
         Ok(lock)
     }
 
     /// Fetches everything against the lock and records the layers. Nothing else changes.
-    pub async fn record(&self, lock: &Lockfile) -> Result<Lockfile, LockServiceError> {
+    pub async fn record_layers(&self, lock: &Lockfile) -> Result<Lockfile, LockServiceError> {
         lock.check_packable(self.allow_outside)?;
-        self.progress.begin("locking", None);
-        self.verify(lock).await?;
+        self.progress.begin_task("locking", None);
+        self.verify_artifacts(lock).await?;
         let lock = self
-            .with_layers(Lockfile {
-                generation: Generation::Packgate,
+            .with_recorded_layers(Lockfile {
+                generation: LockfileGeneration::Packgate,
                 layers: Vec::new(),
                 ..lock.clone()
             })
             .await?;
-        self.progress.end();
+        self.progress.end_task();
         Ok(lock)
     }
 
     /// Fetches everything against the lock, its recorded layers included.
-    pub async fn check(&self, lock: &Lockfile) -> Result<(), LockServiceError> {
+    pub async fn check_lock(&self, lock: &Lockfile) -> Result<(), LockServiceError> {
         if lock.layers.is_empty() {
             return Err(LockServiceError::NotRecorded);
         }
-        let plan = PackPlan::new(lock, Output::default())?;
-        let found = self.record(lock).await?;
+        let plan = PackPlan::new(lock, PackOptions::default())?;
+        let found = self.record_layers(lock).await?;
         // By the plan, because the lock may list its platforms in any order.
         let recorded = plan
-            .manifests()
+            .manifest_plans()
             .flat_map(|manifest| manifest.layers)
             .map(|layer| layer.recorded);
         for (number, (recorded, actual)) in recorded.zip(&found.layers).enumerate() {
@@ -177,28 +180,31 @@ impl LockService {
         Ok(())
     }
 
-    async fn artifact(&self, draft: DraftArtifact) -> Result<Artifact, LockServiceError> {
-        let pinned = self.pin(&draft).await?;
+    async fn lock_artifact(
+        &self,
+        draft: DraftArtifact,
+    ) -> Result<LockedArtifact, LockServiceError> {
+        let pinned = self.pin_image(&draft).await?;
         let origin = pinned.clone().unwrap_or_else(|| draft.origin.clone());
-        let request = Request {
+        let request = FetchRequest {
             origin_type: draft.origin_type,
             origin: &origin,
             oci: draft.oci.as_ref(),
         };
-        let (checksum, size) = self.fetch(&draft.name, request, None).await?;
-        Ok(draft.complete(checksum, size, pinned)?)
+        let (checksum, size) = self.fetch_artifact(&draft.name, request, None).await?;
+        Ok(draft.into_locked(checksum, size, pinned)?)
     }
 
     /// The origin of an image with the digest that it names now.
-    async fn pin(&self, draft: &DraftArtifact) -> Result<Option<String>, LockServiceError> {
-        let request = Request {
+    async fn pin_image(&self, draft: &DraftArtifact) -> Result<Option<String>, LockServiceError> {
+        let request = FetchRequest {
             origin_type: draft.origin_type,
             origin: &draft.origin,
             oci: draft.oci.as_ref(),
         };
         let digest = self
             .origin
-            .pin(request)
+            .resolve_oci_digest(request)
             .await
             .map_err(|source| TransferError::Fetch {
                 name: draft.name.clone(),
@@ -207,27 +213,30 @@ impl LockService {
         Ok(digest.map(|digest| pin_origin(&draft.origin, &digest)))
     }
 
-    async fn entrypoint(&self, draft: DraftEntrypoint) -> Result<Entrypoint, LockServiceError> {
-        let request = Request {
+    async fn lock_entrypoint(
+        &self,
+        draft: DraftEntrypoint,
+    ) -> Result<LockedEntrypoint, LockServiceError> {
+        let request = FetchRequest {
             origin_type: OriginType::File,
             origin: &draft.script,
             oci: None,
         };
-        let (checksum, size) = self.fetch("entrypoint", request, None).await?;
-        Ok(draft.complete(checksum, size)?)
+        let (checksum, size) = self.fetch_artifact("entrypoint", request, None).await?;
+        Ok(draft.into_locked(checksum, size)?)
     }
 
-    async fn verify(&self, lock: &Lockfile) -> Result<(), LockServiceError> {
+    async fn verify_artifacts(&self, lock: &Lockfile) -> Result<(), LockServiceError> {
         for artifact in &lock.artifacts {
-            let request = Request {
+            let request = FetchRequest {
                 origin_type: artifact.origin_type,
                 origin: &artifact.origin,
                 oci: artifact.oci.as_ref(),
             };
-            self.fetch(
+            self.fetch_artifact(
                 &artifact.name,
                 request,
-                Some(Expected {
+                Some(ExpectedContent {
                     checksum: artifact.checksum,
                     size: artifact.size,
                 }),
@@ -235,15 +244,15 @@ impl LockService {
             .await?;
         }
         if let Some(entrypoint) = &lock.entrypoint {
-            let request = Request {
+            let request = FetchRequest {
                 origin_type: OriginType::File,
                 origin: &entrypoint.script,
                 oci: None,
             };
-            self.fetch(
+            self.fetch_artifact(
                 "entrypoint",
                 request,
-                Some(Expected {
+                Some(ExpectedContent {
                     checksum: entrypoint.checksum,
                     size: entrypoint.size,
                 }),
@@ -255,63 +264,69 @@ impl LockService {
 
     /// Reads an artifact to its end. What does not lie on this machine already is kept in the
     /// scratch store.
-    async fn fetch(
+    async fn fetch_artifact(
         &self,
         name: &str,
-        request: Request<'_>,
-        expected: Option<Expected>,
+        request: FetchRequest<'_>,
+        expected: Option<ExpectedContent>,
     ) -> Result<(Digest, u64), LockServiceError> {
-        let opened = self
-            .origin
-            .open(request)
-            .await
-            .map_err(|source| TransferError::Fetch {
-                name: name.into(),
-                source: Box::new(source),
-            })?;
+        let opened =
+            self.origin
+                .open_artifact(request)
+                .await
+                .map_err(|source| TransferError::Fetch {
+                    name: name.into(),
+                    source: Box::new(source),
+                })?;
         let writer = if request.origin_type == OriginType::File {
             None
         } else {
-            Some(self.scratch.writer()?)
+            Some(self.scratch.new_blob_writer()?)
         };
         let progress = Arc::clone(&self.progress);
-        let sink = writer.map_or(Kept::Nowhere, Kept::InScratch);
-        let (sink, digest, size) = pump(name, opened.content, expected, sink, move |bytes| {
-            progress.advance(bytes)
-        })
-        .await?;
-        if let Kept::InScratch(writer) = sink {
-            spawn_blocking(move || writer.commit())
+        let sink = writer.map_or(ScratchSink::Nowhere, ScratchSink::InScratch);
+        let (sink, digest, size) =
+            transfer_artifact(name, opened.content, expected, sink, move |bytes| {
+                progress.advance_bytes(bytes)
+            })
+            .await?;
+        if let ScratchSink::InScratch(writer) = sink {
+            spawn_blocking(move || writer.commit_blob())
                 .await
                 .map_err(|e| TransferError::Worker(e.to_string()))??;
         }
         Ok((digest, size))
     }
 
-    async fn with_layers(&self, lock: Lockfile) -> Result<Lockfile, LockServiceError> {
-        let plan = PackPlan::new(&lock, Output::default())?;
+    async fn with_recorded_layers(&self, lock: Lockfile) -> Result<Lockfile, LockServiceError> {
+        let plan = PackPlan::new(&lock, PackOptions::default())?;
         let mut layers = Vec::new();
-        for manifest in plan.manifests() {
+        for manifest in plan.manifest_plans() {
             for layer in &manifest.layers {
-                layers.push(self.layer(&lock, layer, manifest.platform.clone()).await?);
+                layers.push(
+                    self.hash_layer(&lock, layer, manifest.platform.clone())
+                        .await?,
+                );
             }
         }
         Ok(Lockfile { layers, ..lock })
     }
 
-    async fn layer(
+    async fn hash_layer(
         &self,
         lock: &Lockfile,
         layer: &LayerPlan,
         platform: Option<Platform>,
     ) -> Result<RecordedLayer, LockServiceError> {
-        let mut sink = HashSink(Hasher::new());
-        let segments = layer.segments();
-        let size = total(&segments);
+        let mut sink = HashSink(DigestHasher::new());
+        let segments = layer.tar_segments();
+        let size = total_segment_bytes(&segments);
         for segment in segments {
             match segment {
-                Segment::Literal(bytes) => sink.0.update(&bytes),
-                Segment::Content { content, .. } => sink = self.hash(lock, &content, sink).await?,
+                TarSegment::Literal(bytes) => sink.0.update(&bytes),
+                TarSegment::Content { content, .. } => {
+                    sink = self.hash_file(lock, &content, sink).await?
+                }
             }
         }
         Ok(RecordedLayer {
@@ -322,19 +337,19 @@ impl LockService {
         })
     }
 
-    async fn hash(
+    async fn hash_file(
         &self,
         lock: &Lockfile,
         file: &PackedFile,
         sink: HashSink,
     ) -> Result<HashSink, LockServiceError> {
-        let name = name_of(lock, file);
-        let Some(request) = request_of(lock, file) else {
+        let name = artifact_name(lock, file);
+        let Some(request) = fetch_request(lock, file) else {
             return Err(TransferError::Worker("a file that is not in the lock".into()).into());
         };
         let content = if request.origin_type == OriginType::File {
             self.origin
-                .open(request)
+                .open_artifact(request)
                 .await
                 .map_err(|source| TransferError::Fetch {
                     name: name.clone(),
@@ -342,9 +357,9 @@ impl LockService {
                 })?
                 .content
         } else {
-            OpenContent::Stream(
+            ArtifactStream::Stream(
                 self.scratch
-                    .open(&Descriptor::new(
+                    .open_content(&Descriptor::new(
                         media_type::OCTET_STREAM,
                         file.checksum,
                         file.size,
@@ -352,23 +367,27 @@ impl LockService {
                     .await?,
             )
         };
-        let expected = Expected {
+        let expected = ExpectedContent {
             checksum: file.checksum,
             size: file.size,
         };
-        Ok(pump(&name, content, Some(expected), sink, |_| {}).await?.0)
+        Ok(
+            transfer_artifact(&name, content, Some(expected), sink, |_| {})
+                .await?
+                .0,
+        )
     }
 }
 
 /// Where a fetched artifact goes.
-enum Kept {
+enum ScratchSink {
     /// It lies on this machine already.
     Nowhere,
     /// Into the scratch store, so that it is downloaded once.
     InScratch(Box<dyn BlobWriter>),
 }
 
-impl Write for Kept {
+impl Write for ScratchSink {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         match self {
             Self::Nowhere => Ok(bytes.len()),
@@ -381,7 +400,7 @@ impl Write for Kept {
     }
 }
 
-struct HashSink(Hasher);
+struct HashSink(DigestHasher);
 
 impl Write for HashSink {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {

@@ -7,24 +7,27 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{
-    copy::{self, CopyError, Referrers},
+    copy::{self, CopyError, ReferrerCopying},
     progress::Progress,
-    transfer::{Expected, TransferError, name_of, pump, request_of},
+    transfer::{ExpectedContent, TransferError, artifact_name, fetch_request, transfer_artifact},
 };
 use crate::{
     core::{
-        class::{Classified, Reason},
-        digest::{Digest, Hasher},
-        limits::Limits,
-        lockfile::{LockError, Lockfile},
+        class::{ClassifiedError, Reason},
+        digest::{Digest, DigestHasher},
+        limits::InputLimits,
+        lockfile::{Lockfile, LockfileError},
         oci::Descriptor,
         pack::{
-            Documents, Format, LayerBlob, LayerCompression, LayerPlan, ManifestPlan, Output,
-            PackError, PackPlan, PackedFile, Segment, ZSTD_LEVEL,
+            BundleFormat, LayerBlob, LayerCompression, LayerPlan, ManifestDocuments, ManifestPlan,
+            PackError, PackOptions, PackPlan, PackedFile, TarSegment, ZSTD_LEVEL,
         },
     },
-    fetch::Origin,
-    oci::{BlobWriter, Content, OciError, Resolved, Source, Store, Target, fetch},
+    fetch::ArtifactOrigin,
+    oci::{
+        BlobWriter, ContentSource, ContentTarget, LocalContentStore, OciError, PushContent,
+        ResolvedManifest, fetch_content,
+    },
 };
 
 /// Layers that are written at once. More would not be faster: the work is hashing.
@@ -35,7 +38,7 @@ const PARALLEL: usize = 2;
 pub enum PackServiceError {
     /// The lock cannot be packed.
     #[error(transparent)]
-    Lock(#[from] LockError),
+    Lock(#[from] LockfileError),
     /// The lock cannot be packed as asked.
     #[error(transparent)]
     Plan(#[from] PackError),
@@ -60,7 +63,7 @@ pub enum PackServiceError {
     },
 }
 
-impl Classified for PackServiceError {
+impl ClassifiedError for PackServiceError {
     fn reason(&self) -> Reason {
         match self {
             Self::Lock(error) => error.reason(),
@@ -74,7 +77,7 @@ impl Classified for PackServiceError {
 
 /// A bundle that lies in the store.
 #[derive(Clone, Debug)]
-pub struct Packed {
+pub struct StoredBundle {
     /// Its manifest, or its index.
     pub root: Descriptor,
     /// Bytes of all its blobs and manifests together.
@@ -88,16 +91,16 @@ pub struct Packed {
 /// Packs locks.
 #[derive(Clone)]
 pub struct PackService {
-    store: Arc<dyn Store>,
-    origin: Arc<dyn Origin>,
+    store: Arc<dyn LocalContentStore>,
+    origin: Arc<dyn ArtifactOrigin>,
     progress: Arc<dyn Progress>,
 }
 
 impl PackService {
     /// Packs into `store` what comes from `origin`.
     pub fn new(
-        store: Arc<dyn Store>,
-        origin: Arc<dyn Origin>,
+        store: Arc<dyn LocalContentStore>,
+        origin: Arc<dyn ArtifactOrigin>,
         progress: Arc<dyn Progress>,
     ) -> Self {
         Self {
@@ -109,63 +112,67 @@ impl PackService {
 
     /// Packs `lock`. Nothing is tagged. Everything that can be refused without reading an artifact
     /// is refused before.
-    pub async fn pack(
+    pub async fn pack_lock(
         &self,
         lock: &Lockfile,
-        output: Output,
+        output: PackOptions,
         allow_outside: bool,
-    ) -> Result<Packed, PackServiceError> {
+    ) -> Result<StoredBundle, PackServiceError> {
         lock.check_packable(allow_outside)?;
         let plan = PackPlan::new(lock, output)?;
-        if plan.output.format == Format::Artifact {
+        if plan.output.format == BundleFormat::Artifact {
             // All of it follows from the lock, so a manifest that nobody would read shows before
             // anything is fetched.
-            plan.predict()?;
+            plan.predict_digest()?;
         }
-        self.progress.begin("packing", Some(plan.content_bytes()));
+        self.progress
+            .begin_task("packing", Some(plan.content_bytes()));
         let mut all = Vec::new();
-        let mut packed = Packed {
+        let mut packed = StoredBundle {
             root: Descriptor::empty(),
             size: 0,
             layers: 0,
             download_locations: Vec::new(),
         };
-        for manifest in plan.manifests() {
+        for manifest in plan.manifest_plans() {
             all.push(
-                self.manifest(lock, &plan, &manifest, &mut packed)
+                self.pack_manifest(lock, &plan, &manifest, &mut packed)
                     .await?
                     .manifest
                     .0,
             );
         }
-        self.progress.end();
-        packed.root = match (plan.top(&all)?.1, all.into_iter().next()) {
-            (Some(index), _) => self.push(&mut packed, &index).await?,
+        self.progress.end_task();
+        packed.root = match (
+            plan.bundle_digest_and_index(&all)?.1,
+            all.into_iter().next(),
+        ) {
+            (Some(index), _) => self.push_document(&mut packed, &index).await?,
             (None, Some(manifest)) => manifest,
             (None, None) => packed.root,
         };
         Ok(packed)
     }
 
-    async fn manifest(
+    async fn pack_manifest(
         &self,
         lock: &Lockfile,
         plan: &PackPlan,
         manifest: &ManifestPlan,
-        packed: &mut Packed,
-    ) -> Result<Documents, PackServiceError> {
+        packed: &mut StoredBundle,
+    ) -> Result<ManifestDocuments, PackServiceError> {
         let layers = manifest
             .layers
             .iter()
-            .map(|layer| self.layer(lock, plan, layer));
+            .map(|layer| self.pack_layer(lock, plan, layer));
         let written: Vec<(LayerBlob, Vec<(String, String)>)> = stream::iter(layers)
             .buffered(PARALLEL)
             .try_collect()
             .await?;
         let (blobs, locations): (Vec<_>, Vec<_>) = written.into_iter().unzip();
-        let documents = plan.documents(manifest, &blobs)?;
+        let documents = plan.build_documents(manifest, &blobs)?;
         for blob in [&documents.lock, &documents.config, &documents.manifest] {
-            self.push(packed, blob).await?;
+            self.push_document(packed, blob).await?;
         }
         packed.size += blobs.iter().map(|blob| blob.descriptor.size).sum::<u64>();
         packed.layers = packed.layers.max(blobs.len() + 1);
@@ -175,30 +182,32 @@ impl PackService {
         Ok(documents)
     }
 
-    async fn push(
+    async fn push_document(
         &self,
-        packed: &mut Packed,
+        packed: &mut StoredBundle,
         (descriptor, bytes): &(Descriptor, Bytes),
     ) -> Result<Descriptor, PackServiceError> {
-        self.store.push(descriptor, Content::Bytes(bytes)).await?;
+        self.store
+            .push_content(descriptor, PushContent::Bytes(bytes))
+            .await?;
         packed.size += descriptor.size;
         Ok(descriptor.clone())
     }
 
-    async fn layer(
+    async fn pack_layer(
         &self,
         lock: &Lockfile,
         plan: &PackPlan,
         layer: &LayerPlan,
     ) -> Result<(LayerBlob, Vec<(String, String)>), PackServiceError> {
         let mut locations = Vec::new();
-        let mut sink = Sink::new(self.store.writer()?, plan.output.compression)?;
+        let mut sink = LayerBlobSink::new(self.store.new_blob_writer()?, plan.output.compression)?;
         let segments = match plan.output.format {
-            Format::Image => layer.segments(),
-            Format::Artifact => layer
+            BundleFormat::Image => layer.tar_segments(),
+            BundleFormat::Artifact => layer
                 .files
                 .iter()
-                .map(|file| Segment::Content {
+                .map(|file| TarSegment::Content {
                     size: file.size,
                     content: file.clone(),
                 })
@@ -206,49 +215,49 @@ impl PackService {
         };
         for segment in segments {
             sink = match segment {
-                Segment::Literal(bytes) => sink.literal(&bytes)?,
-                Segment::Content { content, .. } => {
-                    self.file(lock, &content, sink, &mut locations).await?
+                TarSegment::Literal(bytes) => sink.write_literal(&bytes)?,
+                TarSegment::Content { content, .. } => {
+                    self.pack_file(lock, &content, sink, &mut locations).await?
                 }
             };
         }
-        let blob = sink.commit()?;
+        let blob = sink.commit_blob()?;
         check_recorded(lock, layer, plan.output.format, &blob)?;
         Ok((blob, locations))
     }
 
-    async fn file(
+    async fn pack_file(
         &self,
         lock: &Lockfile,
         file: &PackedFile,
-        sink: Sink,
+        sink: LayerBlobSink,
         locations: &mut Vec<(String, String)>,
-    ) -> Result<Sink, PackServiceError> {
-        let name = name_of(lock, file);
-        let Some(request) = request_of(lock, file) else {
+    ) -> Result<LayerBlobSink, PackServiceError> {
+        let name = artifact_name(lock, file);
+        let Some(request) = fetch_request(lock, file) else {
             return Err(TransferError::Worker("a file that is not in the lock".into()).into());
         };
-        let opened = self
-            .origin
-            .open(request)
-            .await
-            .map_err(|source| TransferError::Fetch {
-                name: name.clone(),
-                source: Box::new(source),
-            })?;
+        let opened =
+            self.origin
+                .open_artifact(request)
+                .await
+                .map_err(|source| TransferError::Fetch {
+                    name: name.clone(),
+                    source: Box::new(source),
+                })?;
         locations.extend(
             opened
                 .download_location
                 .map(|location| (name.clone(), location)),
         );
-        let expected = Expected {
+        let expected = ExpectedContent {
             checksum: file.checksum,
             size: file.size,
         };
         let progress = Arc::clone(&self.progress);
         Ok(
-            pump(&name, opened.content, Some(expected), sink, move |bytes| {
-                progress.advance(bytes)
+            transfer_artifact(&name, opened.content, Some(expected), sink, move |bytes| {
+                progress.advance_bytes(bytes)
             })
             .await?
             .0,
@@ -257,31 +266,43 @@ impl PackService {
 }
 
 /// Copies a bundle that was packed into `from` to where it is wanted, by digest: nothing is tagged.
-pub async fn deliver(
-    from: &dyn Source,
-    to: &dyn Target,
+pub async fn push_bundle(
+    from: &dyn ContentSource,
+    to: &dyn ContentTarget,
     root: &Descriptor,
-    limits: &Limits,
+    limits: &InputLimits,
     progress: &dyn Progress,
-) -> Result<Resolved, CopyError> {
-    let bytes = fetch(from, root, limits.manifest_bytes).await?;
-    let resolved = Resolved {
-        descriptor: root.bare(),
+) -> Result<ResolvedManifest, CopyError> {
+    let bytes = fetch_content(from, root, limits.manifest_bytes).await?;
+    let resolved = ResolvedManifest {
+        descriptor: root.without_metadata(),
         bytes,
     };
-    copy::copy(from, to, &resolved, Referrers::Left, limits, progress).await?;
+    copy::copy_bundle(
+        from,
+        to,
+        &resolved,
+        ReferrerCopying::Excluded,
+        limits,
+        progress,
+    )
+    .await?;
     Ok(resolved)
 }
 
 fn check_recorded(
     lock: &Lockfile,
     layer: &LayerPlan,
-    format: Format,
+    format: BundleFormat,
     blob: &LayerBlob,
 ) -> Result<(), PackServiceError> {
     match layer.recorded {
-        Some(recorded) if format == Format::Image && recorded != blob.diff_id => {
-            let files = layer.files.iter().map(|file| name_of(lock, file)).collect();
+        Some(recorded) if format == BundleFormat::Image && recorded != blob.diff_id => {
+            let files = layer
+                .files
+                .iter()
+                .map(|file| artifact_name(lock, file))
+                .collect();
             Err(PackServiceError::Recorded {
                 files,
                 recorded,
@@ -293,15 +314,15 @@ fn check_recorded(
 }
 
 /// Where a layer's tar goes: straight into a blob, or through the compressor.
-enum Sink {
+enum LayerBlobSink {
     Plain(Box<dyn BlobWriter>),
     Zstd {
         encoder: Box<zstd::Encoder<'static, Box<dyn BlobWriter>>>,
-        diff_id: Hasher,
+        diff_id: DigestHasher,
     },
 }
 
-impl Sink {
+impl LayerBlobSink {
     fn new(
         writer: Box<dyn BlobWriter>,
         compression: LayerCompression,
@@ -313,32 +334,35 @@ impl Sink {
                     zstd::Encoder::new(writer, ZSTD_LEVEL).map_err(TransferError::Write)?;
                 Self::Zstd {
                     encoder: Box::new(encoder),
-                    diff_id: Hasher::new(),
+                    diff_id: DigestHasher::new(),
                 }
             }
         })
     }
 
-    fn literal(mut self, bytes: &[u8]) -> Result<Self, TransferError> {
+    fn write_literal(mut self, bytes: &[u8]) -> Result<Self, TransferError> {
         self.write_all(bytes).map_err(TransferError::Write)?;
         Ok(self)
     }
 
-    fn commit(self) -> Result<LayerBlob, PackServiceError> {
+    fn commit_blob(self) -> Result<LayerBlob, PackServiceError> {
         Ok(match self {
             Self::Plain(writer) => {
-                let (digest, size) = writer.commit()?;
-                LayerBlob::plain(digest, size)
+                let (digest, size) = writer.commit_blob()?;
+                LayerBlob::uncompressed_layer(digest, size)
             }
             Self::Zstd { encoder, diff_id } => {
-                let (digest, size) = encoder.finish().map_err(TransferError::Write)?.commit()?;
-                LayerBlob::zstd(digest, size, diff_id.finish())
+                let (digest, size) = encoder
+                    .finish()
+                    .map_err(TransferError::Write)?
+                    .commit_blob()?;
+                LayerBlob::zstd_layer(digest, size, diff_id.finish())
             }
         })
     }
 }
 
-impl Write for Sink {
+impl Write for LayerBlobSink {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         match self {
             Self::Plain(writer) => writer.write(bytes),

@@ -3,17 +3,17 @@
 /// Is told what is being done. All methods do nothing by default.
 pub trait Progress: Send + Sync {
     /// Work begins. `total` is its length in bytes, if known.
-    fn begin(&self, _what: &str, _total: Option<u64>) {}
+    fn begin_task(&self, _what: &str, _total: Option<u64>) {}
 
     /// So many bytes more are done.
-    fn advance(&self, _bytes: u64) {}
+    fn advance_bytes(&self, _bytes: u64) {}
 
     /// The work that was begun last has ended.
-    fn end(&self) {}
+    fn end_task(&self) {}
 }
 
 /// Tells nobody.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Silent;
+pub struct SilentProgress;
 
-impl Progress for Silent {}
+impl Progress for SilentProgress {}

@@ -7,36 +7,36 @@
 use std::time::Duration;
 
 use super::{
-    sign::{self, Claim, SignError},
-    verify::{self, Judgement, Question, Reading, VerifyError},
+    sign::{self, AttestationClaim, SignError},
+    verify::{self, BundleEvaluation, EvidenceDepth, VerificationRequest, VerifyError},
 };
 use crate::{
     clock::Clock,
     core::{
-        class::{Classified, Reason},
+        class::{ClassifiedError, Reason},
         digest::Digest,
         intoto::{COSIGN_SIGN, Statement},
-        job::TagPolicy,
-        limits::Limits,
+        job::JobTagPolicy,
+        limits::InputLimits,
         policy::{
-            AdHoc, Authority, ClaimsRule, Means, NameMatch, Outcome, Policy, PolicyError, Use,
-            Verdict,
+            AdHocPolicyOptions, AdmissionVerdict, AuthorityKind, ClaimsRule, Policy,
+            PolicyAuthority, PolicyError, PolicyOutcome, ReferenceUse, SubjectMatcher,
         },
         provenance::is_same_build,
-        reference::{Selector, Tag},
-        sbom::Sbom,
+        reference::{ImageTag, TagOrDigest},
+        sbom::SbomDocument,
         slsa::{PROVENANCE_V1, Provenance},
-        verify::{KeyError, VerificationKey, Verified},
+        verify::{PublicKeyError, VerificationKey, Verified},
     },
-    oci::{OciError, Resolved, Target},
-    signing::{Endorser, KnownBy, SigningError},
+    oci::{ContentTarget, OciError, ResolvedManifest},
+    signing::{BundleSigner, BundleSignerIdentity, SigningError},
 };
 
 /// Who signs, and what is claimed.
 #[derive(Clone, Copy)]
-pub struct Vouch<'a> {
+pub struct SigningRequest<'a> {
     /// Signs the bundle and the claim.
-    pub signer: &'a dyn Endorser,
+    pub signer: &'a dyn BundleSigner,
     /// The subject's name in the claim: `registry/repository` without a tag. Empty where there is
     /// none.
     pub subject_name: &'a str,
@@ -45,21 +45,21 @@ pub struct Vouch<'a> {
     /// Digest of the canonical lock that it was packed from.
     pub lock: Digest,
     /// What it consists of, if that is to be attested, too.
-    pub sbom: Option<&'a Sbom>,
+    pub sbom: Option<&'a SbomDocument>,
 }
 
 /// The name that it gets at last.
 #[derive(Clone, Copy, Debug)]
-pub struct Label<'a> {
+pub struct TagAssignment<'a> {
     /// The tag.
-    pub tag: &'a Tag,
+    pub tag: &'a ImageTag,
     /// May it be taken from something else?
-    pub policy: TagPolicy,
+    pub policy: JobTagPolicy,
 }
 
 /// What became public.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Published {
+pub enum PublishOutcome {
     /// Signed and attested.
     Signed {
         /// The referrer with the signature.
@@ -90,7 +90,7 @@ pub enum PublishError {
     Signer(#[from] SigningError),
     /// The signer's own public key cannot be read.
     #[error("the signer's public key: {0}")]
-    Key(#[from] KeyError),
+    Key(#[from] PublicKeyError),
     /// There is no policy that could admit it.
     #[error("the signer's own policy: {0}")]
     Policy(#[from] PolicyError),
@@ -111,7 +111,7 @@ pub enum PublishError {
     )]
     TagConflict {
         /// The tag.
-        tag: Tag,
+        tag: ImageTag,
         /// The repository.
         location: String,
         /// What it names.
@@ -126,7 +126,7 @@ pub enum PublishError {
     )]
     TagMoved {
         /// The tag.
-        tag: Tag,
+        tag: ImageTag,
         /// The repository.
         location: String,
         /// What it names.
@@ -136,7 +136,7 @@ pub enum PublishError {
     },
 }
 
-impl Classified for PublishError {
+impl ClassifiedError for PublishError {
     fn reason(&self) -> Reason {
         match self {
             Self::Sign(error) => error.reason(),
@@ -153,50 +153,53 @@ impl Classified for PublishError {
 
 /// Signs and attests `root` if somebody is to vouch for it, verifies that as anybody would, and
 /// tags it last.
-pub async fn publish(
-    target: &dyn Target,
-    root: &Resolved,
-    vouch: Option<Vouch<'_>>,
-    label: Option<Label<'_>>,
+pub async fn publish_bundle(
+    target: &dyn ContentTarget,
+    root: &ResolvedManifest,
+    vouch: Option<SigningRequest<'_>>,
+    label: Option<TagAssignment<'_>>,
     clock: &dyn Clock,
-    limits: &Limits,
-) -> Result<Published, PublishError> {
+    limits: &InputLimits,
+) -> Result<PublishOutcome, PublishError> {
     if let Some(label) = &label {
-        label.check(target, root, limits).await?;
+        label.check_tag(target, root, limits).await?;
     }
     let published = match vouch {
-        None => Published::Unsigned,
+        None => PublishOutcome::Unsigned,
         Some(vouch) => {
             Box::pin(
-                Vouching::new(vouch, target, root, clock, limits)
+                BundleAttestor::new(vouch, target, root, clock, limits)
                     .await?
-                    .run(),
+                    .attest_missing(),
             )
             .await?
         }
     };
     if let Some(label) = &label {
-        label.set(target, root, limits).await?;
+        label.set_tag(target, root, limits).await?;
     }
-    target.finish().await?;
+    target.commit_changes().await?;
     Ok(published)
 }
 
-impl Label<'_> {
+impl TagAssignment<'_> {
     /// Refuses a tag that may not move and names something else. Registries know no atomic
     /// creation, so this is best effort. A registry that refuses to say is an error, never an
     /// absent tag.
-    async fn check(
+    async fn check_tag(
         &self,
-        target: &dyn Target,
-        root: &Resolved,
-        limits: &Limits,
+        target: &dyn ContentTarget,
+        root: &ResolvedManifest,
+        limits: &InputLimits,
     ) -> Result<(), PublishError> {
-        if self.policy == TagPolicy::Mutable {
+        if self.policy == JobTagPolicy::Mutable {
             return Ok(());
         }
         let (tag, location, wanted) = (self.tag.clone(), target.location(), root.descriptor.digest);
-        match target.resolve(&Selector::Tag(tag.clone()), limits).await {
+        match target
+            .resolve_manifest(&TagOrDigest::Tag(tag.clone()), limits)
+            .await
+        {
             Ok(there) if there.descriptor.digest != wanted => Err(PublishError::TagConflict {
                 tag,
                 location,
@@ -208,15 +211,15 @@ impl Label<'_> {
         }
     }
 
-    async fn set(
+    async fn set_tag(
         &self,
-        target: &dyn Target,
-        root: &Resolved,
-        limits: &Limits,
+        target: &dyn ContentTarget,
+        root: &ResolvedManifest,
+        limits: &InputLimits,
     ) -> Result<(), PublishError> {
-        target.tag(&root.descriptor, self.tag).await?;
+        target.tag_manifest(&root.descriptor, self.tag).await?;
         let found = target
-            .resolve(&Selector::Tag(self.tag.clone()), limits)
+            .resolve_manifest(&TagOrDigest::Tag(self.tag.clone()), limits)
             .await?
             .descriptor
             .digest;
@@ -235,7 +238,7 @@ impl Label<'_> {
 }
 
 /// The waits for a registry to list new referrers: 3.1 s in all.
-const LISTED_AFTER: [Duration; 5] = [
+const LISTING_WAITS: [Duration; 5] = [
     Duration::from_millis(100),
     Duration::from_millis(200),
     Duration::from_millis(400),
@@ -244,45 +247,45 @@ const LISTED_AFTER: [Duration; 5] = [
 ];
 
 /// One signer that vouches for one bundle.
-struct Vouching<'a> {
-    vouch: Vouch<'a>,
-    target: &'a dyn Target,
-    root: &'a Resolved,
+struct BundleAttestor<'a> {
+    vouch: SigningRequest<'a>,
+    target: &'a dyn ContentTarget,
+    root: &'a ResolvedManifest,
     clock: &'a dyn Clock,
-    limits: &'a Limits,
+    limits: &'a InputLimits,
     policy: [Policy; 1],
 }
 
-impl<'a> Vouching<'a> {
+impl<'a> BundleAttestor<'a> {
     async fn new(
-        vouch: Vouch<'a>,
-        target: &'a dyn Target,
-        root: &'a Resolved,
+        vouch: SigningRequest<'a>,
+        target: &'a dyn ContentTarget,
+        root: &'a ResolvedManifest,
         clock: &'a dyn Clock,
-        limits: &'a Limits,
+        limits: &'a InputLimits,
     ) -> Result<Self, PublishError> {
-        let means = match vouch.signer.known_by().await? {
-            KnownBy::Key { pem, root } => Means::Key {
+        let kind = match vouch.signer.signer_identity().await? {
+            BundleSignerIdentity::Key { pem, root } => AuthorityKind::Key {
                 key: VerificationKey::from_pem(&pem)?,
                 root,
             },
-            KnownBy::Identity { san, issuer, root } => Means::Keyless {
-                subject: NameMatch::Exact(san),
+            BundleSignerIdentity::Identity { san, issuer, root } => AuthorityKind::Keyless {
+                subject: SubjectMatcher::Exact(san),
                 issuer,
                 claims: ClaimsRule::default(),
                 root,
             },
         };
-        let authorities = vec![Authority {
+        let authorities = vec![PolicyAuthority {
             name: "signer".into(),
-            means,
+            kind,
         }];
         let builder_id = Some(vouch.provenance.run_details.builder.id.clone());
-        let policy = Policy::ad_hoc(AdHoc {
+        let policy = Policy::ad_hoc(AdHocPolicyOptions {
             authorities,
             builder_id,
             lock: Some(vouch.lock),
-            ..AdHoc::default()
+            ..AdHocPolicyOptions::default()
         })?;
         Ok(Self {
             vouch,
@@ -295,27 +298,29 @@ impl<'a> Vouching<'a> {
     }
 
     /// Adds what is missing, then asks whether it is enough.
-    async fn run(&self) -> Result<Published, PublishError> {
-        let there = self.judge().await?;
-        let signature = match self.find(&there, is_signature) {
+    async fn attest_missing(&self) -> Result<PublishOutcome, PublishError> {
+        let there = self.evaluate_policy().await?;
+        let signature = match self.find_statement(&there, is_signature) {
             Some(signature) => signature,
-            None => self.sign().await?,
+            None => self.sign_bundle().await?,
         };
-        let provenance = match self.find(&there, |statement| {
-            is_claimed(statement, self.vouch.provenance)
+        let provenance = match self.find_statement(&there, |statement| {
+            is_same_provenance(statement, self.vouch.provenance)
         }) {
             Some(provenance) => provenance,
-            None => self.attest().await?,
+            None => self.attest_provenance().await?,
         };
         let sbom = match self.vouch.sbom {
             None => None,
-            Some(sbom) => match self.find(&there, |statement| sbom.is_told_by(statement)) {
-                Some(known) => Some(known),
-                None => Some(self.attest_sbom(sbom).await?),
-            },
+            Some(sbom) => {
+                match self.find_statement(&there, |statement| sbom.is_attested_by(statement)) {
+                    Some(known) => Some(known),
+                    None => Some(self.attest_sbom(sbom).await?),
+                }
+            }
         };
-        self.check_admitted(&self.judge_when_listed().await?)?;
-        Ok(Published::Signed {
+        self.check_admitted(&self.evaluate_when_listed().await?)?;
+        Ok(PublishOutcome::Signed {
             signature,
             provenance,
             sbom,
@@ -323,36 +328,41 @@ impl<'a> Vouching<'a> {
     }
 
     /// Is everything there that was to be added?
-    fn is_complete(&self, judgement: &Judgement) -> bool {
-        let has = |wanted: &dyn Fn(&Statement) -> bool| self.find(judgement, wanted).is_some();
+    fn is_complete(&self, judgement: &BundleEvaluation) -> bool {
+        let has =
+            |wanted: &dyn Fn(&Statement) -> bool| self.find_statement(judgement, wanted).is_some();
         let has_sbom = || {
             self.vouch
                 .sbom
-                .is_none_or(|sbom| has(&|statement| sbom.is_told_by(statement)))
+                .is_none_or(|sbom| has(&|statement| sbom.is_attested_by(statement)))
         };
         has(&is_signature)
-            && has(&|statement| is_claimed(statement, self.vouch.provenance))
+            && has(&|statement| is_same_provenance(statement, self.vouch.provenance))
             && has_sbom()
     }
 
     /// The verdict, once the registry lists what was pushed. Some take a moment; one that takes
     /// longer is judged by what it lists.
-    async fn judge_when_listed(&self) -> Result<Judgement, PublishError> {
-        for wait in LISTED_AFTER {
-            let judgement = self.judge().await?;
+    async fn evaluate_when_listed(&self) -> Result<BundleEvaluation, PublishError> {
+        for wait in LISTING_WAITS {
+            let judgement = self.evaluate_policy().await?;
             if self.is_complete(&judgement) {
                 return Ok(judgement);
             }
             tokio::time::sleep(wait).await;
         }
-        self.judge().await
+        self.evaluate_policy().await
     }
 
     /// The referrer with the first statement of the signer's own that is wanted. The policy trusts
     /// nobody else.
-    fn find(&self, judgement: &Judgement, wanted: impl Fn(&Statement) -> bool) -> Option<Digest> {
+    fn find_statement(
+        &self,
+        judgement: &BundleEvaluation,
+        wanted: impl Fn(&Statement) -> bool,
+    ) -> Option<Digest> {
         let wanted = |statement: &Statement| {
-            wanted(statement) && is_named(statement, self.vouch.subject_name)
+            wanted(statement) && names_subject(statement, self.vouch.subject_name)
         };
         judgement
             .findings
@@ -363,8 +373,8 @@ impl<'a> Vouching<'a> {
             .copied()
     }
 
-    async fn sign(&self) -> Result<Digest, PublishError> {
-        Ok(sign::sign(
+    async fn sign_bundle(&self) -> Result<Digest, PublishError> {
+        Ok(sign::sign_subject(
             self.target,
             &self.root.descriptor,
             self.vouch.subject_name,
@@ -375,14 +385,14 @@ impl<'a> Vouching<'a> {
         .digest)
     }
 
-    async fn attest(&self) -> Result<Digest, PublishError> {
+    async fn attest_provenance(&self) -> Result<Digest, PublishError> {
         let predicate = serde_json::to_value(self.vouch.provenance).map_err(SignError::from)?;
-        let claim = Claim {
+        let claim = AttestationClaim {
             subject_name: self.vouch.subject_name,
             predicate_type: PROVENANCE_V1,
             predicate,
         };
-        Ok(sign::attest(
+        Ok(sign::attest_subject(
             self.target,
             &self.root.descriptor,
             claim,
@@ -394,16 +404,16 @@ impl<'a> Vouching<'a> {
     }
 
     /// A large document is a referrer of its own, in the place where its subject is.
-    async fn attest_sbom(&self, sbom: &Sbom) -> Result<Digest, PublishError> {
-        let Vouch {
+    async fn attest_sbom(&self, sbom: &SbomDocument) -> Result<Digest, PublishError> {
+        let SigningRequest {
             signer,
             subject_name,
             provenance,
             ..
         } = self.vouch;
         let (format, subject) = (sbom.format(), &self.root.descriptor);
-        let location = if sbom.is_apart() {
-            let referrer = sign::attach(
+        let location = if sbom.is_attested_by_reference() {
+            let referrer = sign::attach_document(
                 self.target,
                 subject,
                 sbom.bytes(),
@@ -420,35 +430,35 @@ impl<'a> Vouching<'a> {
         } else {
             String::new()
         };
-        let predicate = sbom.predicate(&provenance.run_details.builder.id, &location);
-        let claim = Claim {
+        let predicate = sbom.attestation_predicate(&provenance.run_details.builder.id, &location);
+        let claim = AttestationClaim {
             subject_name,
             predicate_type: sbom.predicate_type(),
             predicate,
         };
         Ok(
-            sign::attest(self.target, subject, claim, signer, self.clock)
+            sign::attest_subject(self.target, subject, claim, signer, self.clock)
                 .await?
                 .digest,
         )
     }
 
-    async fn judge(&self) -> Result<Judgement, PublishError> {
+    async fn evaluate_policy(&self) -> Result<BundleEvaluation, PublishError> {
         let reference = format!("{}@{}", self.target.location(), self.root.descriptor.digest);
-        let question = Question {
+        let question = VerificationRequest {
             policies: &self.policy,
             reference: &reference,
             repository: None,
             had_digest: true,
-            used_as: Use::PackedBundle,
+            used_as: ReferenceUse::PackedBundle,
             namespace: None,
             now: self.clock.now(),
-            reading: Reading::Needed,
+            reading: EvidenceDepth::Needed,
         };
-        Ok(verify::judge(self.target, self.root, &question, self.limits).await?)
+        Ok(verify::evaluate_bundle(self.target, self.root, &question, self.limits).await?)
     }
 
-    fn check_admitted(&self, judgement: &Judgement) -> Result<(), PublishError> {
+    fn check_admitted(&self, judgement: &BundleEvaluation) -> Result<(), PublishError> {
         let digest = self.root.descriptor.digest;
         let denied = |reason, message: String| {
             Err(PublishError::NotAdmitted {
@@ -458,11 +468,13 @@ impl<'a> Vouching<'a> {
             })
         };
         match &judgement.decision.outcome {
-            Outcome::Governed(Verdict::Admit(admitted)) if *admitted.digest() == digest => {
+            PolicyOutcome::Governed(AdmissionVerdict::Admit(admitted))
+                if *admitted.digest() == digest =>
+            {
                 match self.vouch.sbom {
                     Some(sbom)
                         if self
-                            .find(judgement, |statement| sbom.is_told_by(statement))
+                            .find_statement(judgement, |statement| sbom.is_attested_by(statement))
                             .is_none() =>
                     {
                         denied(
@@ -476,7 +488,7 @@ impl<'a> Vouching<'a> {
                     _ => Ok(()),
                 }
             }
-            Outcome::Governed(Verdict::Deny(denials)) => {
+            PolicyOutcome::Governed(AdmissionVerdict::Deny(denials)) => {
                 denied(denials.first().reason, denials.first().message.clone())
             }
             _ => denied(Reason::Internal, "its own policy gives no verdict".into()),
@@ -486,7 +498,7 @@ impl<'a> Vouching<'a> {
 
 /// Does it name the subject so, or not at all? What came along from another repository says nothing
 /// about this one.
-fn is_named(statement: &Statement, name: &str) -> bool {
+fn names_subject(statement: &Statement, name: &str) -> bool {
     name.is_empty()
         || statement
             .subject
@@ -498,7 +510,7 @@ fn is_signature(statement: &Statement) -> bool {
     statement.predicate_type == COSIGN_SIGN
 }
 
-fn is_claimed(statement: &Statement, provenance: &Provenance) -> bool {
+fn is_same_provenance(statement: &Statement, provenance: &Provenance) -> bool {
     let found = || serde_json::from_value::<Provenance>(statement.predicate.clone()).ok();
     statement.predicate_type == PROVENANCE_V1
         && found().is_some_and(|found| is_same_build(&found, provenance))

@@ -5,39 +5,39 @@ use std::sync::Arc;
 
 use crate::{
     core::{
-        class::{Classified, Reason},
-        reference::Repository,
+        class::{ClassifiedError, Reason},
+        reference::ImageRepository,
     },
-    oci::{OciError, Source, auth::AuthError},
+    oci::{ContentSource, OciError, auth::RegistryCredentialError},
 };
 
 /// A repository that was opened.
-pub type Opened = Arc<dyn Source>;
+pub type OpenedRepository = Arc<dyn ContentSource>;
 
 /// Opens repositories. Whoever puts clients together implements it.
-pub trait Registries: Send + Sync {
+pub trait TenantRepositoryOpener: Send + Sync {
     /// The repository, to be read with what a docker configuration (`.dockerconfigjson`) knows of
     /// its host, or anonymously. Sends nothing yet. No credential helper of the configuration is
     /// ever run.
-    fn open(
+    fn open_repository(
         &self,
-        repository: &Repository,
+        repository: &ImageRepository,
         docker_config: Option<&[u8]>,
-    ) -> Result<Opened, OpenError>;
+    ) -> Result<OpenedRepository, RepositoryOpenError>;
 }
 
 /// Why a repository cannot be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum RepositoryOpenError {
     /// The configuration is none.
     #[error(transparent)]
-    Auth(#[from] AuthError),
+    Auth(#[from] RegistryCredentialError),
     /// The repository cannot be asked.
     #[error(transparent)]
     Oci(#[from] OciError),
 }
 
-impl Classified for OpenError {
+impl ClassifiedError for RepositoryOpenError {
     fn reason(&self) -> Reason {
         match self {
             Self::Auth(error) => error.reason(),

@@ -14,27 +14,27 @@ use std::{
 use tokio::task::spawn_blocking;
 
 use super::{
-    shares::{Bounds, Party, Share, Shares},
-    stage::{At, Stage},
-    verify::{Question, VerifyError},
+    shares::{FairQueue, FairQueueKey, FairQueueLimits, FairQueuePermit},
+    stage::{VerdictStage, VerdictStageTracker},
+    verify::{VerificationRequest, VerifyError},
 };
 use crate::{
     core::{
-        limits::Limits,
-        reference::{Repository, Selector},
+        limits::InputLimits,
+        reference::{ImageRepository, TagOrDigest},
     },
-    oci::{OciError, Resolved, Source},
+    oci::{ContentSource, OciError, ResolvedManifest},
 };
 
 /// Bytes that a small question holds at once: its documents, and evidence that is not judged yet.
-const SMALL: usize = 512 << 10;
+const SMALL_BUDGET_BYTES: usize = 512 << 10;
 /// Bytes of memory, about, of the verified statements of a small question.
 pub(super) const SMALL_STATEMENTS: usize = 1 << 20;
 
 /// Questions that may hold more than a small one, all at the same time.
-static LARGE: LazyLock<Arc<Shares>> = LazyLock::new(|| {
+static LARGE: LazyLock<Arc<FairQueue>> = LazyLock::new(|| {
     let unbounded = usize::MAX; // Who asks is bounded already.
-    Shares::new(Bounds {
+    FairQueue::new(FairQueueLimits {
         all: 3,
         namespace: 1,
         host: 2,
@@ -45,10 +45,10 @@ static LARGE: LazyLock<Arc<Shares>> = LazyLock::new(|| {
 });
 
 /// Threads that judge evidence: one for each core, of which a namespace has at most half.
-static THREADS: LazyLock<Arc<Shares>> = LazyLock::new(|| {
+static THREADS: LazyLock<Arc<FairQueue>> = LazyLock::new(|| {
     let all = available_parallelism().map_or(1, NonZero::get);
     let half = all.div_ceil(2);
-    Shares::new(Bounds {
+    FairQueue::new(FairQueueLimits {
         all,
         namespace: half,
         host: all,
@@ -59,22 +59,26 @@ static THREADS: LazyLock<Arc<Shares>> = LazyLock::new(|| {
 });
 
 /// What one question may hold and read.
-pub(super) struct Room<'a> {
-    party: Party,
-    limits: &'a Limits,
-    stage: &'a Stage,
+pub(super) struct MemoryBudget<'a> {
+    party: FairQueueKey,
+    limits: &'a InputLimits,
+    stage: &'a VerdictStageTracker,
     /// Bytes of evidence that may still be read.
     pub(super) left: u64,
     /// Is it one of the large ones? What lies on this machine is bounded by whoever put it there.
-    large: Option<Share>,
+    large: Option<FairQueuePermit>,
     is_local: bool,
 }
 
-impl<'a> Room<'a> {
-    pub(super) fn new(question: &Question<'_>, limits: &'a Limits, stage: &'a Stage) -> Self {
-        let party = Party::new(
+impl<'a> MemoryBudget<'a> {
+    pub(super) fn new(
+        question: &VerificationRequest<'_>,
+        limits: &'a InputLimits,
+        stage: &'a VerdictStageTracker,
+    ) -> Self {
+        let party = FairQueueKey::new(
             question.namespace,
-            question.repository.map(Repository::host),
+            question.repository.map(ImageRepository::host),
         );
         Self {
             party,
@@ -87,24 +91,24 @@ impl<'a> Room<'a> {
     }
 
     /// The limits, with no more for a document than there is room for.
-    pub(super) fn limits(&self) -> Limits {
+    pub(super) fn document_limits(&self) -> InputLimits {
         if self.is_large() || self.is_local {
             *self.limits
         } else {
-            Limits {
-                manifest_bytes: self.limits.manifest_bytes.min(SMALL),
+            InputLimits {
+                manifest_bytes: self.limits.manifest_bytes.min(SMALL_BUDGET_BYTES),
                 ..*self.limits
             }
         }
     }
 
     /// Bytes of evidence that may be held at once.
-    pub(super) const fn bytes(&self) -> usize {
+    pub(super) const fn held_bytes_limit(&self) -> usize {
         let all = self.limits.evidence_held_bytes;
-        if self.is_large() || all < SMALL {
+        if self.is_large() || all < SMALL_BUDGET_BYTES {
             all
         } else {
-            SMALL
+            SMALL_BUDGET_BYTES
         }
     }
 
@@ -113,44 +117,46 @@ impl<'a> Room<'a> {
     }
 
     /// Waits to be one of the large ones. False if it is one already.
-    pub(super) async fn enlarge(&mut self) -> Result<bool, VerifyError> {
+    pub(super) async fn reserve_large_budget(&mut self) -> Result<bool, VerifyError> {
         if self.is_large() {
             return Ok(false);
         }
-        self.stage.set(At::Evidence);
+        self.stage.set_stage(VerdictStage::Evidence);
         self.large = Some(
             LARGE
-                .take(&self.party)
+                .acquire_permit(&self.party)
                 .await
                 .map_err(|_| VerifyError::Overloaded)?,
         );
-        self.stage.set(At::Registry);
+        self.stage.set_stage(VerdictStage::Registry);
         Ok(true)
     }
 
     /// Finds what is judged. Only a document that is too large for a small question is asked for
     /// twice.
-    pub(super) async fn resolve(
+    pub(super) async fn resolve_subject(
         &mut self,
-        source: &dyn Source,
-        selector: &Selector,
-    ) -> Result<Resolved, VerifyError> {
-        let found = source.resolve(selector, &self.limits()).await;
-        if is_too_large(&found) && !self.is_local && self.enlarge().await? {
-            return Ok(source.resolve(selector, self.limits).await?);
+        source: &dyn ContentSource,
+        selector: &TagOrDigest,
+    ) -> Result<ResolvedManifest, VerifyError> {
+        let found = source
+            .resolve_manifest(selector, &self.document_limits())
+            .await;
+        if is_document_too_large(&found) && !self.is_local && self.reserve_large_budget().await? {
+            return Ok(source.resolve_manifest(selector, self.limits).await?);
         }
         Ok(found?)
     }
 
     /// Does work that takes a core, when a thread is free. It ends soon after nobody waits for it
     /// any more only if it looks whether that is so.
-    pub(super) async fn on_thread<T: Send + 'static>(
+    pub(super) async fn run_on_thread<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, VerifyError> {
-        self.stage.set(At::Evidence);
+        self.stage.set_stage(VerdictStage::Evidence);
         let thread = THREADS
-            .take(&self.party)
+            .acquire_permit(&self.party)
             .await
             .map_err(|_| VerifyError::Overloaded)?;
         // The thread is taken until the work ends, and not only until somebody gives up waiting for
@@ -163,12 +169,12 @@ impl<'a> Room<'a> {
         let done = done
             .await
             .map_err(|error| VerifyError::Worker(error.to_string()))?;
-        self.stage.set(At::Registry);
+        self.stage.set_stage(VerdictStage::Registry);
         Ok(done)
     }
 }
 
 /// Is a document larger than was asked for?
-pub(super) const fn is_too_large<T>(found: &Result<T, OciError>) -> bool {
+pub(super) const fn is_document_too_large<T>(found: &Result<T, OciError>) -> bool {
     matches!(found, Err(OciError::LimitExceeded { .. }))
 }

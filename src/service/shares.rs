@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 /// How much there is, and how much of it is whose.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
+pub struct FairQueueLimits {
     /// Shares that there are.
     pub all: usize,
     /// Shares of one namespace.
@@ -32,14 +32,14 @@ pub struct Bounds {
 
 /// For whom and for which registry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Party {
+pub struct FairQueueKey {
     /// The namespace; empty on the command line.
     pub namespace: Arc<str>,
     /// The registry's host; empty for a layout or archive.
     pub host: Arc<str>,
 }
 
-impl Party {
+impl FairQueueKey {
     /// The party of this namespace at this registry.
     pub fn new(namespace: Option<&str>, host: Option<&str>) -> Self {
         Self {
@@ -51,7 +51,7 @@ impl Party {
 
 /// Why there is none at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Taken {
+pub enum ExhaustedQuota {
     /// The namespace has its part.
     Namespace,
     /// The registry has its part.
@@ -62,7 +62,7 @@ pub enum Taken {
 
 /// Whose line is so long that nobody else may wait in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Full {
+pub enum FairQueueFull {
     /// That of the namespace.
     Namespace,
     /// All lines together.
@@ -71,27 +71,27 @@ pub enum Full {
 
 /// What is shared.
 #[derive(Debug)]
-pub struct Shares {
-    bounds: Bounds,
-    state: Mutex<State>,
+pub struct FairQueue {
+    bounds: FairQueueLimits,
+    state: Mutex<FairQueueState>,
 }
 
 /// One share. It is given back when this is dropped.
 #[derive(Debug)]
-pub struct Share {
-    shares: Arc<Shares>,
-    party: Party,
+pub struct FairQueuePermit {
+    shares: Arc<FairQueue>,
+    party: FairQueueKey,
 }
 
-type Ready = oneshot::Sender<Result<Share, Full>>;
+type PermitSender = oneshot::Sender<Result<FairQueuePermit, FairQueueFull>>;
 
 #[derive(Debug, Default)]
-struct State {
+struct FairQueueState {
     all: usize,
     namespaces: HashMap<Arc<str>, usize>,
     hosts: HashMap<Arc<str>, usize>,
-    pairs: HashMap<Party, usize>,
-    lines: HashMap<Arc<str>, VecDeque<Waiter>>,
+    pairs: HashMap<FairQueueKey, usize>,
+    lines: HashMap<Arc<str>, VecDeque<QueuedWaiter>>,
     /// Namespaces of which somebody waits. The first is next.
     turns: VecDeque<Arc<str>>,
     waiting: usize,
@@ -99,22 +99,22 @@ struct State {
 }
 
 #[derive(Debug)]
-struct Waiter {
+struct QueuedWaiter {
     number: u64,
-    party: Party,
-    ready: Ready,
+    party: FairQueueKey,
+    ready: PermitSender,
 }
 
 /// Somebody who waits. They leave the line when this is dropped.
-struct Waiting<'a> {
-    shares: &'a Shares,
+struct QueuePlaceGuard<'a> {
+    shares: &'a FairQueue,
     namespace: Arc<str>,
     number: u64,
 }
 
-impl Shares {
+impl FairQueue {
     /// All of them are free.
-    pub fn new(bounds: Bounds) -> Arc<Self> {
+    pub fn new(bounds: FairQueueLimits) -> Arc<Self> {
         Arc::new(Self {
             bounds,
             state: Mutex::default(),
@@ -123,26 +123,32 @@ impl Shares {
 
     /// Takes a share if there is one now. Nobody who waits is passed by that: what keeps them
     /// waiting keeps everybody like them.
-    pub fn try_take(self: &Arc<Self>, party: &Party) -> Result<Share, Taken> {
-        let mut state = self.state();
-        match state.taken(party, &self.bounds) {
+    pub fn try_acquire(
+        self: &Arc<Self>,
+        party: &FairQueueKey,
+    ) -> Result<FairQueuePermit, ExhaustedQuota> {
+        let mut state = self.lock_state();
+        match state.exhausted_quota(party, &self.bounds) {
             Some(taken) => Err(taken),
-            None => Ok(self.give(&mut state, party)),
+            None => Ok(self.grant_permit(&mut state, party)),
         }
     }
 
     /// Takes a share, and waits for it if need be.
-    pub async fn take(self: &Arc<Self>, party: &Party) -> Result<Share, Full> {
+    pub async fn acquire_permit(
+        self: &Arc<Self>,
+        party: &FairQueueKey,
+    ) -> Result<FairQueuePermit, FairQueueFull> {
         let (receiver, _waiting) = {
-            let mut state = self.state();
-            if state.taken(party, &self.bounds).is_none() {
-                return Ok(self.give(&mut state, party));
+            let mut state = self.lock_state();
+            if state.exhausted_quota(party, &self.bounds).is_none() {
+                return Ok(self.grant_permit(&mut state, party));
             }
             let (ready, receiver) = oneshot::channel();
-            let number = state.wait(party, ready, &self.bounds)?;
+            let number = state.enqueue_waiter(party, ready, &self.bounds)?;
             (
                 receiver,
-                Waiting {
+                QueuePlaceGuard {
                     shares: self,
                     namespace: Arc::clone(&party.namespace),
                     number,
@@ -150,41 +156,49 @@ impl Shares {
             )
         };
         // Who waits is told before their end of the channel is dropped.
-        receiver.await.unwrap_or(Err(Full::All))
+        receiver.await.unwrap_or(Err(FairQueueFull::All))
     }
 
     /// How many wait.
-    pub fn waiting(&self) -> usize {
-        self.state().waiting
+    pub fn waiting_count(&self) -> usize {
+        self.lock_state().waiting
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn lock_state(&self) -> MutexGuard<'_, FairQueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn give(self: &Arc<Self>, state: &mut State, party: &Party) -> Share {
-        state.count(party);
-        Share {
+    fn grant_permit(
+        self: &Arc<Self>,
+        state: &mut FairQueueState,
+        party: &FairQueueKey,
+    ) -> FairQueuePermit {
+        state.add_usage(party);
+        FairQueuePermit {
             shares: Arc::clone(self),
             party: party.clone(),
         }
     }
 }
 
-impl State {
-    fn taken(&self, party: &Party, bounds: &Bounds) -> Option<Taken> {
-        if of(&self.namespaces, &party.namespace) >= bounds.namespace
-            || of(&self.pairs, party) >= bounds.namespace_at_host
+impl FairQueueState {
+    fn exhausted_quota(
+        &self,
+        party: &FairQueueKey,
+        bounds: &FairQueueLimits,
+    ) -> Option<ExhaustedQuota> {
+        if count_of(&self.namespaces, &party.namespace) >= bounds.namespace
+            || count_of(&self.pairs, party) >= bounds.namespace_at_host
         {
-            return Some(Taken::Namespace);
+            return Some(ExhaustedQuota::Namespace);
         }
-        if of(&self.hosts, &party.host) >= bounds.host {
-            return Some(Taken::Host);
+        if count_of(&self.hosts, &party.host) >= bounds.host {
+            return Some(ExhaustedQuota::Host);
         }
-        (self.all >= bounds.all).then_some(Taken::All)
+        (self.all >= bounds.all).then_some(ExhaustedQuota::All)
     }
 
-    fn count(&mut self, party: &Party) {
+    fn add_usage(&mut self, party: &FairQueueKey) {
         self.all += 1;
         *self
             .namespaces
@@ -194,19 +208,24 @@ impl State {
         *self.pairs.entry(party.clone()).or_default() += 1;
     }
 
-    fn discount(&mut self, party: &Party) {
+    fn release_usage(&mut self, party: &FairQueueKey) {
         self.all = self.all.saturating_sub(1);
-        less(&mut self.namespaces, &party.namespace);
-        less(&mut self.hosts, &party.host);
-        less(&mut self.pairs, party);
+        decrement_count(&mut self.namespaces, &party.namespace);
+        decrement_count(&mut self.hosts, &party.host);
+        decrement_count(&mut self.pairs, party);
     }
 
     /// Puts somebody into the line of their namespace. When too many wait, the last of the longest
     /// line has to go.
-    fn wait(&mut self, party: &Party, ready: Ready, bounds: &Bounds) -> Result<u64, Full> {
+    fn enqueue_waiter(
+        &mut self,
+        party: &FairQueueKey,
+        ready: PermitSender,
+        bounds: &FairQueueLimits,
+    ) -> Result<u64, FairQueueFull> {
         let mine = self.lines.get(&party.namespace).map_or(0, VecDeque::len);
         if mine >= bounds.waiting_of_namespace {
-            return Err(Full::Namespace);
+            return Err(FairQueueFull::Namespace);
         }
         if self.waiting >= bounds.waiting {
             let longest = self
@@ -216,14 +235,14 @@ impl State {
                 .filter(|(_, line)| line.len() > mine + 1);
             let longest = longest
                 .map(|(namespace, _)| Arc::clone(namespace))
-                .ok_or(Full::All)?;
+                .ok_or(FairQueueFull::All)?;
             let last = self
                 .lines
                 .get(&longest)
                 .map_or(0, VecDeque::len)
                 .saturating_sub(1);
-            if let Some(waiter) = self.remove(&longest, last) {
-                drop(waiter.ready.send(Err(Full::All)));
+            if let Some(waiter) = self.remove_waiter(&longest, last) {
+                drop(waiter.ready.send(Err(FairQueueFull::All)));
             }
         }
         self.number += 1;
@@ -231,7 +250,7 @@ impl State {
         if line.is_empty() {
             self.turns.push_back(Arc::clone(&party.namespace));
         }
-        line.push_back(Waiter {
+        line.push_back(QueuedWaiter {
             number: self.number,
             party: party.clone(),
             ready,
@@ -241,17 +260,17 @@ impl State {
     }
 
     /// Whose turn it is of those who can be given a share now.
-    fn next(&mut self, bounds: &Bounds) -> Option<Waiter> {
+    fn next_waiter(&mut self, bounds: &FairQueueLimits) -> Option<QueuedWaiter> {
         for turn in 0..self.turns.len() {
             let namespace = self.turns.get(turn).map(Arc::clone)?;
             let line = self.lines.get(&namespace)?;
             let Some(at) = line
                 .iter()
-                .position(|waiter| self.taken(&waiter.party, bounds).is_none())
+                .position(|waiter| self.exhausted_quota(&waiter.party, bounds).is_none())
             else {
                 continue;
             };
-            let waiter = self.remove(&namespace, at)?;
+            let waiter = self.remove_waiter(&namespace, at)?;
             // Who still waits of this namespace is behind all others now.
             if let Some(at) = self.turns.iter().position(|other| *other == namespace) {
                 self.turns.remove(at);
@@ -262,7 +281,7 @@ impl State {
         None
     }
 
-    fn remove(&mut self, namespace: &Arc<str>, at: usize) -> Option<Waiter> {
+    fn remove_waiter(&mut self, namespace: &Arc<str>, at: usize) -> Option<QueuedWaiter> {
         let line = self.lines.get_mut(namespace)?;
         let waiter = line.remove(at)?;
         let is_empty = line.is_empty();
@@ -275,12 +294,12 @@ impl State {
     }
 }
 
-fn of<K: Eq + Hash>(counts: &HashMap<K, usize>, key: &K) -> usize {
+fn count_of<K: Eq + Hash>(counts: &HashMap<K, usize>, key: &K) -> usize {
     counts.get(key).copied().unwrap_or_default()
 }
 
 /// Nothing is remembered of who holds nothing.
-fn less<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
+fn decrement_count<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
     if let Some(count) = counts.get_mut(key) {
         *count -= 1;
         if *count == 0 {
@@ -289,13 +308,13 @@ fn less<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
     }
 }
 
-impl Drop for Share {
+impl Drop for FairQueuePermit {
     fn drop(&mut self) {
         let mut given = Vec::new();
-        let mut state = self.shares.state();
-        state.discount(&self.party);
-        while let Some(Waiter { party, ready, .. }) = state.next(&self.shares.bounds) {
-            given.push((ready, self.shares.give(&mut state, &party)));
+        let mut state = self.shares.lock_state();
+        state.release_usage(&self.party);
+        while let Some(QueuedWaiter { party, ready, .. }) = state.next_waiter(&self.shares.bounds) {
+            given.push((ready, self.shares.grant_permit(&mut state, &party)));
         }
         drop(state);
         // Of who has left meanwhile it comes back, and goes to the next.
@@ -305,15 +324,15 @@ impl Drop for Share {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for QueuePlaceGuard<'_> {
     fn drop(&mut self) {
-        let mut state = self.shares.state();
+        let mut state = self.shares.lock_state();
         let at = state
             .lines
             .get(&self.namespace)
             .and_then(|line| line.iter().position(|waiter| waiter.number == self.number));
         if let Some(at) = at {
-            state.remove(&self.namespace, at);
+            state.remove_waiter(&self.namespace, at);
         }
     }
 }
@@ -324,7 +343,7 @@ mod tests {
 
     use super::*;
 
-    const BOUNDS: Bounds = Bounds {
+    const BOUNDS: FairQueueLimits = FairQueueLimits {
         all: 6,
         namespace: 4,
         host: 4,
@@ -333,39 +352,47 @@ mod tests {
         waiting_of_namespace: 4,
     };
 
-    fn party(namespace: &str, host: &str) -> Party {
-        Party::new(Some(namespace), Some(host))
+    fn party(namespace: &str, host: &str) -> FairQueueKey {
+        FairQueueKey::new(Some(namespace), Some(host))
     }
 
-    fn take(shares: &Arc<Shares>, namespace: &str, host: &str, count: usize) -> Vec<Share> {
+    fn take(
+        shares: &Arc<FairQueue>,
+        namespace: &str,
+        host: &str,
+        count: usize,
+    ) -> Vec<FairQueuePermit> {
         (0..count)
-            .map(|_| shares.try_take(&party(namespace, host)).expect("free"))
+            .map(|_| shares.try_acquire(&party(namespace, host)).expect("free"))
             .collect()
     }
 
     #[test]
     fn nobody_has_more_than_their_part() {
-        let shares = Shares::new(BOUNDS);
+        let shares = FairQueue::new(BOUNDS);
         let mut held = take(&shares, "a", "slow", 3);
         assert_eq!(
-            shares.try_take(&party("a", "slow")).err(),
-            Some(Taken::Namespace),
+            shares.try_acquire(&party("a", "slow")).err(),
+            Some(ExhaustedQuota::Namespace),
             "its part of this registry"
         );
         held.extend(take(&shares, "a", "other", 1));
         assert_eq!(
-            shares.try_take(&party("a", "other")).err(),
-            Some(Taken::Namespace)
+            shares.try_acquire(&party("a", "other")).err(),
+            Some(ExhaustedQuota::Namespace)
         );
         held.extend(take(&shares, "b", "slow", 1));
         assert_eq!(
-            shares.try_take(&party("b", "slow")).err(),
-            Some(Taken::Host)
+            shares.try_acquire(&party("b", "slow")).err(),
+            Some(ExhaustedQuota::Host)
         );
         held.extend(take(&shares, "b", "fast", 1));
-        assert_eq!(shares.try_take(&party("c", "fast")).err(), Some(Taken::All));
+        assert_eq!(
+            shares.try_acquire(&party("c", "fast")).err(),
+            Some(ExhaustedQuota::All)
+        );
         drop(held);
-        let state = shares.state();
+        let state = shares.lock_state();
         assert!(
             (
                 state.all,
@@ -379,7 +406,7 @@ mod tests {
 
     #[tokio::test]
     async fn namespaces_take_turns_and_a_slow_registry_holds_up_only_itself() {
-        let shares = Shares::new(Bounds {
+        let shares = FairQueue::new(FairQueueLimits {
             all: 2,
             host: 1,
             namespace: 2,
@@ -390,7 +417,7 @@ mod tests {
         let parties = wanted.map(|(namespace, host)| party(namespace, host));
         let mut waiting: Vec<_> = parties
             .iter()
-            .map(|party| Box::pin(shares.take(party)))
+            .map(|party| Box::pin(shares.acquire_permit(party)))
             .collect();
         assert!(
             waiting
@@ -419,43 +446,46 @@ mod tests {
             "the other registry first, then the other namespace"
         );
         drop((waiting, slow));
-        assert_eq!(shares.waiting(), 0);
+        assert_eq!(shares.waiting_count(), 0);
     }
 
     #[tokio::test]
     async fn lines_are_bounded_and_the_longest_gives_way() {
-        let shares = Shares::new(BOUNDS);
+        let shares = FairQueue::new(BOUNDS);
         let _held = [take(&shares, "x", "one", 3), take(&shares, "y", "two", 3)];
         let (a, b, c) = (party("a", "h"), party("b", "h"), party("c", "h"));
         let mut waiting = Vec::new();
         for party in [&a, &a, &a, &a, &b, &b] {
-            let mut waiter = Box::pin(shares.take(party));
+            let mut waiter = Box::pin(shares.acquire_permit(party));
             assert!(waiter.as_mut().now_or_never().is_none());
             waiting.push(waiter);
         }
-        assert_eq!(shares.take(&a).await.err(), Some(Full::Namespace));
-        let mut third = Box::pin(shares.take(&c));
+        assert_eq!(
+            shares.acquire_permit(&a).await.err(),
+            Some(FairQueueFull::Namespace)
+        );
+        let mut third = Box::pin(shares.acquire_permit(&c));
         assert!(
             third.as_mut().now_or_never().is_none(),
             "there is a place in line for who has none"
         );
         assert_eq!(
             waiting[3].as_mut().now_or_never().map(Result::err),
-            Some(Some(Full::All)),
+            Some(Some(FairQueueFull::All)),
             "the last of the longest line"
         );
-        assert_eq!(shares.waiting(), BOUNDS.waiting);
+        assert_eq!(shares.waiting_count(), BOUNDS.waiting);
         drop((waiting, third));
-        assert_eq!(shares.waiting(), 0);
+        assert_eq!(shares.waiting_count(), 0);
     }
 
     #[tokio::test]
     async fn who_has_left_is_passed_over() {
-        let shares = Shares::new(Bounds { all: 1, ..BOUNDS });
+        let shares = FairQueue::new(FairQueueLimits { all: 1, ..BOUNDS });
         let held = take(&shares, "a", "h", 1);
         let (b, c) = (party("b", "h"), party("c", "h"));
-        let mut gone = Box::pin(shares.take(&b));
-        let mut waits = Box::pin(shares.take(&c));
+        let mut gone = Box::pin(shares.acquire_permit(&b));
+        let mut waits = Box::pin(shares.acquire_permit(&c));
         assert!(gone.as_mut().now_or_never().is_none() && waits.as_mut().now_or_never().is_none());
         drop(held);
         drop(gone);

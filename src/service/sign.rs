@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use crate::{
     clock::Clock,
     core::{
-        class::{Classified, Reason},
+        class::{ClassifiedError, Reason},
         intoto::{COSIGN_SIGN, Statement},
-        limits::Limits,
+        limits::InputLimits,
         oci::Descriptor,
-        referrer::{self, Piece, Referrer},
+        referrer::{self, ReferrerArtifact, ReferrerContent},
     },
-    oci::{Content, OciError, Target},
-    signing::{Content as Signable, Endorser, SigningError},
+    oci::{ContentTarget, OciError, PushContent},
+    signing::{BundleSigner, SigningContent as Signable, SigningError},
 };
 
 /// Why nothing was signed, or the signature could not be stored.
@@ -52,7 +52,7 @@ pub enum SignError {
     Serialise(#[from] serde_json::Error),
 }
 
-impl Classified for SignError {
+impl ClassifiedError for SignError {
     fn reason(&self) -> Reason {
         match self {
             Self::Signing(error) => error.reason(),
@@ -66,7 +66,7 @@ impl Classified for SignError {
 
 /// What an attestation claims of its subject.
 #[derive(Clone, Debug)]
-pub struct Claim<'a> {
+pub struct AttestationClaim<'a> {
     /// The subject's name: `registry/repository` without a tag. Empty where there is none.
     pub subject_name: &'a str,
     /// URI of the predicate's type.
@@ -77,77 +77,84 @@ pub struct Claim<'a> {
 
 /// Signs `subject` as `cosign sign` does and returns the referrer's descriptor. cosign gives its
 /// subject no name; a name, `registry/repository`, is what policies with `bindRepository` compare.
-pub async fn sign(
-    target: &dyn Target,
+pub async fn sign_subject(
+    target: &dyn ContentTarget,
     subject: &Descriptor,
     subject_name: &str,
-    signer: &dyn Endorser,
+    signer: &dyn BundleSigner,
     clock: &dyn Clock,
 ) -> Result<Descriptor, SignError> {
-    let claim = Claim {
+    let claim = AttestationClaim {
         subject_name,
         predicate_type: COSIGN_SIGN,
         predicate: json!({}),
     };
-    attest(target, subject, claim, signer, clock).await
+    attest_subject(target, subject, claim, signer, clock).await
 }
 
 /// Signs a claim about `subject` and returns the referrer's descriptor. Nothing is pushed unless
 /// everything could be made.
-pub async fn attest(
-    target: &dyn Target,
+pub async fn attest_subject(
+    target: &dyn ContentTarget,
     subject: &Descriptor,
-    claim: Claim<'_>,
-    signer: &dyn Endorser,
+    claim: AttestationClaim<'_>,
+    signer: &dyn BundleSigner,
     clock: &dyn Clock,
 ) -> Result<Descriptor, SignError> {
-    check(subject)?;
-    let Claim {
+    check_signable(subject)?;
+    let AttestationClaim {
         subject_name,
         predicate_type,
         predicate,
     } = claim;
-    let statement = serde_json::to_vec(&Statement::about(
+    let statement = serde_json::to_vec(&Statement::for_digest(
         subject_name,
         &subject.digest,
         predicate_type,
         predicate,
     ))?;
-    let bundle = signer.endorse(Signable::Statement(&statement)).await?;
-    check_size(bundle.len())?;
-    push(
+    let bundle = signer
+        .create_sigstore_bundle(Signable::Statement(&statement))
+        .await?;
+    check_bundle_size(bundle.len())?;
+    push_referrer(
         target,
-        referrer::referrer(bundle, predicate_type, subject, clock.now())?,
+        referrer::bundle_referrer(bundle, predicate_type, subject, clock.now())?,
     )
     .await
 }
 
 /// Adds a document to `subject` as a referrer of its own, unsigned, and returns the referrer's
 /// descriptor.
-pub async fn attach(
-    target: &dyn Target,
+pub async fn attach_document(
+    target: &dyn ContentTarget,
     subject: &Descriptor,
     bytes: &Bytes,
     media_type: &str,
     title: &str,
 ) -> Result<Descriptor, SignError> {
-    push(
+    push_referrer(
         target,
-        referrer::plain(bytes.clone(), media_type, title, subject)?,
+        referrer::document_referrer(bytes.clone(), media_type, title, subject)?,
     )
     .await
 }
 
-async fn push(target: &dyn Target, parts: Referrer) -> Result<Descriptor, SignError> {
-    for Piece { descriptor, bytes } in [&parts.config, &parts.layer, &parts.manifest] {
-        target.push(descriptor, Content::Bytes(bytes)).await?;
+async fn push_referrer(
+    target: &dyn ContentTarget,
+    parts: ReferrerArtifact,
+) -> Result<Descriptor, SignError> {
+    for ReferrerContent { descriptor, bytes } in [&parts.config, &parts.layer, &parts.manifest] {
+        target
+            .push_content(descriptor, PushContent::Bytes(bytes))
+            .await?;
     }
     Ok(parts.manifest.descriptor)
 }
 
 /// Can it be signed at all?
-pub(super) fn check(subject: &Descriptor) -> Result<(), SignError> {
-    if subject.is_document() {
+pub(super) fn check_signable(subject: &Descriptor) -> Result<(), SignError> {
+    if subject.is_manifest_or_index() {
         Ok(())
     } else {
         Err(SignError::NoDocument(
@@ -156,8 +163,8 @@ pub(super) fn check(subject: &Descriptor) -> Result<(), SignError> {
     }
 }
 
-const fn check_size(size: usize) -> Result<(), SignError> {
-    let limit = Limits::DEFAULT.sigstore_bundle_bytes;
+const fn check_bundle_size(size: usize) -> Result<(), SignError> {
+    let limit = InputLimits::DEFAULT.sigstore_bundle_bytes;
     if size > limit {
         Err(SignError::TooLarge { size, limit })
     } else {
@@ -173,7 +180,7 @@ mod tests {
     use crate::{
         clock::FixedClock,
         core::media_type,
-        oci::{MemoryTarget, Source, fetch, fetch_document},
+        oci::{ContentSource, MemoryTarget, fetch_content, fetch_document},
         signing::{KeySigner, Signer as _},
     };
 
@@ -193,10 +200,10 @@ mod tests {
     async fn bench() -> Bench {
         let (target, subject) = (
             MemoryTarget::new(),
-            Descriptor::of(media_type::MANIFEST, SUBJECT),
+            Descriptor::of_bytes(media_type::MANIFEST, SUBJECT),
         );
         target
-            .push(&subject, Content::Bytes(&Bytes::from_static(SUBJECT)))
+            .push_content(&subject, PushContent::Bytes(&Bytes::from_static(SUBJECT)))
             .await
             .expect("pushed");
         let signer = KeySigner::from_pem(KEY, None).expect("a key");
@@ -209,8 +216,8 @@ mod tests {
     }
 
     impl Bench {
-        async fn attest(&self, claim: Claim<'_>) -> Result<Descriptor, SignError> {
-            attest(
+        async fn attest(&self, claim: AttestationClaim<'_>) -> Result<Descriptor, SignError> {
+            attest_subject(
                 &self.target,
                 &self.subject,
                 claim,
@@ -223,13 +230,17 @@ mod tests {
         /// The statement that a referrer carries, its signature checked by an independent
         /// implementation.
         async fn statement(&self, referrer: &Descriptor) -> Value {
-            let (_, document) = fetch_document(&self.target, referrer, &Limits::DEFAULT)
+            let (_, document) = fetch_document(&self.target, referrer, &InputLimits::DEFAULT)
                 .await
                 .expect("a manifest");
             assert_eq!(document.subject(), Some(&self.subject));
             let mut children = Vec::new();
             for child in document.children() {
-                children.push(fetch(&self.target, child, 1 << 20).await.expect("complete"));
+                children.push(
+                    fetch_content(&self.target, child, 1 << 20)
+                        .await
+                        .expect("complete"),
+                );
             }
             assert_eq!(children[0], b"{}".as_slice());
             let bundle =
@@ -255,7 +266,7 @@ mod tests {
     #[tokio::test]
     async fn a_signature_is_what_cosign_signs() {
         let bench = bench().await;
-        let referrer = sign(
+        let referrer = sign_subject(
             &bench.target,
             &bench.subject,
             "",
@@ -265,13 +276,13 @@ mod tests {
         .await
         .expect("signed");
         let expected = json!({"_type": "https://in-toto.io/Statement/v1", "subject": [{
-            "digest": {"sha256": bench.subject.digest.hex()},
+            "digest": {"sha256": bench.subject.digest.hex_digits()},
         }],
             "predicateType": "https://sigstore.dev/cosign/sign/v1", "predicate": {}});
         assert_eq!(bench.statement(&referrer).await, expected);
         let found = bench
             .target
-            .referrers(&bench.subject, &Limits::DEFAULT)
+            .list_referrers(&bench.subject, &InputLimits::DEFAULT)
             .await
             .expect("listed");
         assert_eq!(found, [referrer]);
@@ -280,7 +291,7 @@ mod tests {
     #[tokio::test]
     async fn a_signature_carries_the_name_of_its_repository() {
         let bench = bench().await;
-        let referrer = sign(
+        let referrer = sign_subject(
             &bench.target,
             &bench.subject,
             "r.example.com/a",
@@ -298,7 +309,7 @@ mod tests {
     #[tokio::test]
     async fn an_attestation_carries_its_claim() {
         let bench = bench().await;
-        let claim = Claim {
+        let claim = AttestationClaim {
             subject_name: "r.example.com/a",
             predicate_type: "https://p/v1",
             predicate: json!({"n": 9_007_199_254_740_993_u64}),
@@ -306,7 +317,7 @@ mod tests {
         let referrer = bench.attest(claim).await.expect("attested");
         let expected = json!({"_type": "https://in-toto.io/Statement/v1",
             "subject": [
-                {"name": "r.example.com/a", "digest": {"sha256": bench.subject.digest.hex()}},
+                {"name": "r.example.com/a", "digest": {"sha256": bench.subject.digest.hex_digits()}},
             ],
             "predicateType": "https://p/v1", "predicate": {"n": 9_007_199_254_740_993_u64}});
         assert_eq!(bench.statement(&referrer).await, expected);
@@ -315,8 +326,9 @@ mod tests {
     #[tokio::test]
     async fn what_no_verifier_would_read_is_not_pushed() {
         let bench = bench().await;
-        let predicate = json!({"x": "x".repeat(Limits::DEFAULT.sigstore_bundle_bytes * 3 / 4)});
-        let claim = Claim {
+        let predicate =
+            json!({"x": "x".repeat(InputLimits::DEFAULT.sigstore_bundle_bytes * 3 / 4)});
+        let claim = AttestationClaim {
             subject_name: "",
             predicate_type: "https://p/v1",
             predicate,
@@ -328,7 +340,7 @@ mod tests {
         assert_eq!(
             bench
                 .target
-                .referrers(&bench.subject, &Limits::DEFAULT)
+                .list_referrers(&bench.subject, &InputLimits::DEFAULT)
                 .await
                 .expect("listed"),
             []
@@ -338,8 +350,8 @@ mod tests {
     #[tokio::test]
     async fn only_manifests_are_signed() {
         let bench = bench().await;
-        let blob = Descriptor::of(media_type::OCTET_STREAM, b"blob");
-        let error = sign(&bench.target, &blob, "", &bench.signer, &bench.clock)
+        let blob = Descriptor::of_bytes(media_type::OCTET_STREAM, b"blob");
+        let error = sign_subject(&bench.target, &blob, "", &bench.signer, &bench.clock)
             .await
             .expect_err("a blob");
         assert_eq!(error.reason(), Reason::InvalidSpec);

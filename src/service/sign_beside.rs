@@ -10,37 +10,42 @@ use sigstore_types::bundle::VerificationMaterialContent;
 
 use super::{
     beside,
-    sign::{Claim, SignError, check},
+    sign::{AttestationClaim, SignError, check_signable},
 };
 use crate::{
     core::{
         digest::Digest,
         intoto::Statement,
-        legacy::{Beside, DSSE, PREDICATE_TYPE, SIGNATURE, SIMPLE_SIGNING, SimpleSigning},
-        limits::Limits,
+        legacy::{
+            CosignTagKind, DSSE, PREDICATE_TYPE, SIGNATURE, SIMPLE_SIGNING, SimpleSigningPayload,
+        },
+        limits::InputLimits,
         media_type,
         oci::{Annotations, Descriptor},
         referrer,
     },
-    oci::{Content, Target},
+    oci::{ContentTarget, PushContent},
     signing::Signer,
 };
 
 /// Signs `subject`, known as `repository`, as `cosign sign` did. Returns the digest of the manifest
 /// that the tag names then.
-pub async fn sign(
-    target: &dyn Target,
+pub async fn sign_with_cosign_tag(
+    target: &dyn ContentTarget,
     subject: &Descriptor,
     repository: &str,
     signer: &dyn Signer,
 ) -> Result<Digest, SignError> {
-    check(subject)?;
-    let payload = serde_json::to_vec(&SimpleSigning::about(repository, &subject.digest))?;
-    let signature = signed(signer, &payload).await?;
+    check_signable(subject)?;
+    let payload = serde_json::to_vec(&SimpleSigningPayload::for_image(
+        repository,
+        &subject.digest,
+    ))?;
+    let signature = sign_with_key(signer, &payload).await?;
     let annotations = Annotations::from([(SIGNATURE.to_owned(), BASE64.encode(signature))]);
-    add(
+    add_signed_layer(
         target,
-        Beside::Signatures,
+        CosignTagKind::Signatures,
         subject,
         SIMPLE_SIGNING,
         payload,
@@ -51,25 +56,26 @@ pub async fn sign(
 
 /// Signs a claim about `subject` as `cosign attest` did. Returns the digest of the manifest that
 /// the tag names then.
-pub async fn attest(
-    target: &dyn Target,
+pub async fn attest_with_cosign_tag(
+    target: &dyn ContentTarget,
     subject: &Descriptor,
-    claim: Claim<'_>,
+    claim: AttestationClaim<'_>,
     signer: &dyn Signer,
 ) -> Result<Digest, SignError> {
-    check(subject)?;
-    let Claim {
+    check_signable(subject)?;
+    let AttestationClaim {
         subject_name,
         predicate_type,
         predicate,
     } = claim;
-    let statement = serde_json::to_vec(&Statement::about(
+    let statement = serde_json::to_vec(&Statement::for_digest(
         subject_name,
         &subject.digest,
         predicate_type,
         predicate,
     ))?;
-    let signature = BASE64.encode(signed(signer, &referrer::pae(&statement)).await?);
+    let signature =
+        BASE64.encode(sign_with_key(signer, &referrer::statement_pae(&statement)).await?);
     let envelope = json!({
         "payloadType": media_type::IN_TOTO,
         "payload": BASE64.encode(&statement),
@@ -80,9 +86,9 @@ pub async fn attest(
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into_iter()
         .collect();
-    add(
+    add_signed_layer(
         target,
-        Beside::Attestations,
+        CosignTagKind::Attestations,
         subject,
         DSSE,
         serde_json::to_vec(&envelope)?,
@@ -93,7 +99,7 @@ pub async fn attest(
 
 /// A key's signature. A certificate would be worth nothing here without a log's promise, which
 /// nobody asks for.
-async fn signed(signer: &dyn Signer, message: &[u8]) -> Result<Vec<u8>, SignError> {
+async fn sign_with_key(signer: &dyn Signer, message: &[u8]) -> Result<Vec<u8>, SignError> {
     let signature = signer.sign(message).await?;
     match signature.material.content {
         VerificationMaterialContent::PublicKey(_) => Ok(signature.bytes.as_bytes().to_vec()),
@@ -101,15 +107,15 @@ async fn signed(signer: &dyn Signer, message: &[u8]) -> Result<Vec<u8>, SignErro
     }
 }
 
-async fn add(
-    target: &dyn Target,
-    tag: Beside,
+async fn add_signed_layer(
+    target: &dyn ContentTarget,
+    tag: CosignTagKind,
     subject: &Descriptor,
     media_type: &str,
     content: Vec<u8>,
     annotations: Annotations,
 ) -> Result<Digest, SignError> {
-    let limits = &Limits::DEFAULT;
+    let limits = &InputLimits::DEFAULT;
     if content.len() > limits.sigstore_bundle_bytes {
         return Err(SignError::TooLarge {
             size: content.len(),
@@ -118,10 +124,13 @@ async fn add(
     }
     let layer = Descriptor {
         annotations,
-        ..Descriptor::of(media_type, &content)
+        ..Descriptor::of_bytes(media_type, &content)
     };
     target
-        .push(&layer.bare(), Content::Bytes(&content.into()))
+        .push_content(
+            &layer.without_metadata(),
+            PushContent::Bytes(&content.into()),
+        )
         .await?;
-    Ok(beside::add(target, tag, &subject.digest, &[layer], limits).await?)
+    Ok(beside::add_cosign_layers(target, tag, &subject.digest, &[layer], limits).await?)
 }

@@ -8,7 +8,7 @@ use std::{
 /// What is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum At {
+pub enum VerdictStage {
     /// The registry.
     Registry,
     /// Other questions of the same namespace, or about the same registry.
@@ -19,44 +19,44 @@ pub enum At {
 
 /// What one question waits for.
 #[derive(Debug)]
-pub struct Stage(AtomicU8);
+pub struct VerdictStageTracker(AtomicU8);
 
-impl Default for Stage {
+impl Default for VerdictStageTracker {
     fn default() -> Self {
-        Self(AtomicU8::new(At::Registry as u8))
+        Self(AtomicU8::new(VerdictStage::Registry as u8))
     }
 }
 
-impl Stage {
+impl VerdictStageTracker {
     /// From now on it is this.
-    pub fn set(&self, at: At) {
+    pub fn set_stage(&self, at: VerdictStage) {
         self.0.store(at as u8, Ordering::Relaxed);
     }
 
     /// What it is.
-    pub fn at(&self) -> At {
+    pub fn current_stage(&self) -> VerdictStage {
         match self.0.load(Ordering::Relaxed) {
-            at if at == At::Queue as u8 => At::Queue,
-            at if at == At::Evidence as u8 => At::Evidence,
-            _ => At::Registry,
+            at if at == VerdictStage::Queue as u8 => VerdictStage::Queue,
+            at if at == VerdictStage::Evidence as u8 => VerdictStage::Evidence,
+            _ => VerdictStage::Registry,
         }
     }
 
     /// Why there is no verdict about something at `location`.
-    pub fn late(&self, location: &str, limit: Duration) -> String {
+    pub fn timeout_message(&self, location: &str, limit: Duration) -> String {
         let seconds = limit.as_secs_f32();
-        match self.at() {
-            At::Registry => format!(
+        match self.current_stage() {
+            VerdictStage::Registry => format!(
                 "no verdict within {seconds} s: {location} answers too slowly, or not at all; try \
                     again"
             ),
-            At::Queue => format!(
-                "no verdict within {seconds} s: the question waited in the queue, behind others of \
-                    the same namespace or registry; try again, or ask about fewer images at once"
+            VerdictStage::Queue => format!(
+                "no verdict within {seconds} s: the request waited in the queue, behind others of \
+                    the same namespace or registry; try again, or use fewer images at once"
             ),
-            At::Evidence => format!(
-                "no verdict within {seconds} s: judging what is attached to the image in \
-                    {location} takes too long, or waits for other large evidence of the same \
+            VerdictStage::Evidence => format!(
+                "no verdict within {seconds} s: verifying the signatures and attestations of the image in \
+                    {location} takes too long, or waits for other large verifications of the same \
                     namespace; delete signatures that are not needed, or try again"
             ),
         }

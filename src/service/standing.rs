@@ -4,28 +4,28 @@
 use jiff::Timestamp;
 
 use super::{
-    contents::{self, Contents, ContentsError},
-    registries::{OpenError, Registries},
-    verify::{self, Judgement, Question, Reading, VerifyError},
+    contents::{self, BundleContents, BundleContentsError},
+    registries::{RepositoryOpenError, TenantRepositoryOpener},
+    verify::{self, BundleEvaluation, EvidenceDepth, VerificationRequest, VerifyError},
 };
 use crate::{
     core::{
-        class::{Classified, Reason},
+        class::{ClassifiedError, Reason},
         digest::Digest,
-        limits::Limits,
-        policy::{Policy, Use},
-        reference::{PinnedReference, Selector, Tag},
+        limits::InputLimits,
+        policy::{Policy, ReferenceUse},
+        reference::{ImageTag, PinnedReference, TagOrDigest},
     },
-    oci::{OciError, Source},
+    oci::{ContentSource, OciError},
 };
 
 /// What is asked.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct BundleStateRequest<'a> {
     /// The bundle.
     pub reference: &'a PinnedReference,
     /// The tag that must name it.
-    pub tag: Option<&'a Tag>,
+    pub tag: Option<&'a ImageTag>,
     /// The policies that may have a say.
     pub policies: &'a [Policy],
     /// The namespace that it is used in, as a `PackedBundle`.
@@ -36,16 +36,16 @@ pub struct Asked<'a> {
 
 /// How it stands.
 #[derive(Debug)]
-pub struct Standing {
+pub struct BundleState {
     /// The verdict.
-    pub judgement: Judgement,
+    pub judgement: BundleEvaluation,
     /// What it consists of, if packgate packed it and no policy refuses it.
-    pub size: Option<Size>,
+    pub size: Option<BundleSize>,
 }
 
 /// What a bundle consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
+pub struct BundleSize {
     /// Bytes of all its blobs and manifests.
     pub bytes: u64,
     /// Layers of its largest manifest, with the lock's.
@@ -58,10 +58,10 @@ pub struct Size {
 
 /// Why it cannot be said.
 #[derive(Debug, thiserror::Error)]
-pub enum StandingError {
+pub enum BundleStateError {
     /// The repository cannot be opened.
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Open(#[from] RepositoryOpenError),
     /// The bundle, or its tag, is gone.
     #[error("{0} is not in the registry any more")]
     Gone(String),
@@ -72,7 +72,7 @@ pub enum StandingError {
     )]
     Moved {
         /// The tag.
-        tag: Tag,
+        tag: ImageTag,
         /// The bundle.
         expected: Digest,
         /// What it names.
@@ -86,7 +86,7 @@ pub enum StandingError {
     Verify(#[from] VerifyError),
 }
 
-impl Classified for StandingError {
+impl ClassifiedError for BundleStateError {
     fn reason(&self) -> Reason {
         match self {
             Self::Open(error) => error.reason(),
@@ -99,31 +99,33 @@ impl Classified for StandingError {
 }
 
 /// Looks at the bundle, reading with what `docker_config` knows of its registry.
-pub async fn look(
-    registries: &dyn Registries,
+pub async fn read_bundle_state(
+    registries: &dyn TenantRepositoryOpener,
     docker_config: Option<&[u8]>,
-    asked: &Asked<'_>,
-    limits: &Limits,
-) -> Result<Standing, StandingError> {
-    let source = registries.open(asked.reference.repository(), docker_config)?;
-    look_in(&*source, asked, limits).await
+    asked: &BundleStateRequest<'_>,
+    limits: &InputLimits,
+) -> Result<BundleState, BundleStateError> {
+    let source = registries.open_repository(asked.reference.repository(), docker_config)?;
+    read_state_from(&*source, asked, limits).await
 }
 
-async fn look_in(
-    source: &dyn Source,
-    asked: &Asked<'_>,
-    limits: &Limits,
-) -> Result<Standing, StandingError> {
+async fn read_state_from(
+    source: &dyn ContentSource,
+    asked: &BundleStateRequest<'_>,
+    limits: &InputLimits,
+) -> Result<BundleState, BundleStateError> {
     let digest = asked.reference.digest();
     let root = source
-        .resolve(&Selector::Digest(digest), limits)
+        .resolve_manifest(&TagOrDigest::Digest(digest), limits)
         .await
-        .map_err(|error| gone(error, asked.reference))?;
+        .map_err(|error| gone_error(error, asked.reference))?;
     if let Some(tag) = asked.tag {
-        let named = source.resolve(&Selector::Tag(tag.clone()), limits).await;
+        let named = source
+            .resolve_manifest(&TagOrDigest::Tag(tag.clone()), limits)
+            .await;
         let actual = named
             .map_err(|error| {
-                gone(
+                gone_error(
                     error,
                     format_args!("{}:{tag}", asked.reference.repository()),
                 )
@@ -131,51 +133,53 @@ async fn look_in(
             .descriptor
             .digest;
         if actual != digest {
-            return Err(StandingError::Moved {
+            return Err(BundleStateError::Moved {
                 tag: tag.clone(),
                 expected: digest,
                 actual,
             });
         }
     }
-    let question = Question {
+    let question = VerificationRequest {
         policies: asked.policies,
         reference: &asked.reference.to_string(),
         repository: Some(asked.reference.repository()),
         had_digest: true,
-        used_as: Use::PackedBundle,
+        used_as: ReferenceUse::PackedBundle,
         namespace: Some(asked.namespace),
         now: asked.now,
-        reading: Reading::Needed,
+        reading: EvidenceDepth::Needed,
     };
-    let judgement = verify::judge(source, &root, &question, limits).await?;
+    let judgement = verify::evaluate_bundle(source, &root, &question, limits).await?;
     let size = match &judgement.contents {
-        Some(contents) => Some(size(contents)?),
+        Some(contents) => Some(bundle_size(contents)?),
         // Nobody asks for the size of what is refused, and nothing that nobody signed is opened
         // where a signature is asked for.
-        None if !judgement.decision.policies.is_empty() && !judgement.decision.admitted() => None,
-        None => match contents::open(source, &root, limits).await {
-            Ok(contents) => Some(size(&contents)?),
-            Err(ContentsError::Oci(error)) => return Err(error.into()),
+        None if !judgement.decision.policies.is_empty() && !judgement.decision.is_admitted() => {
+            None
+        }
+        None => match contents::open_bundle(source, &root, limits).await {
+            Ok(contents) => Some(bundle_size(&contents)?),
+            Err(BundleContentsError::Oci(error)) => return Err(error.into()),
             // What others packed can be adopted as well.
             Err(_) => None,
         },
     };
-    Ok(Standing { judgement, size })
+    Ok(BundleState { judgement, size })
 }
 
-fn size(contents: &Contents) -> Result<Size, VerifyError> {
-    Ok(Size {
-        bytes: contents.size().map_err(ContentsError::from)?,
-        layers: contents.layers(),
+fn bundle_size(contents: &BundleContents) -> Result<BundleSize, VerifyError> {
+    Ok(BundleSize {
+        bytes: contents.total_size().map_err(BundleContentsError::from)?,
+        layers: contents.layer_count(),
         artifacts: contents.lock.artifacts.len(),
         lock: contents.plan.lock.digest,
     })
 }
 
-fn gone(error: OciError, what: impl std::fmt::Display) -> StandingError {
+fn gone_error(error: OciError, what: impl std::fmt::Display) -> BundleStateError {
     match error {
-        OciError::NotFound { .. } => StandingError::Gone(what.to_string()),
+        OciError::NotFound { .. } => BundleStateError::Gone(what.to_string()),
         other => other.into(),
     }
 }
@@ -189,17 +193,17 @@ mod tests {
     use super::*;
     use crate::{
         core::{media_type, oci::Descriptor},
-        oci::{Content, MemoryTarget, Target},
+        oci::{ContentTarget, MemoryTarget, PushContent},
     };
 
     struct One(Arc<MemoryTarget>);
 
-    impl Registries for One {
-        fn open(
+    impl TenantRepositoryOpener for One {
+        fn open_repository(
             &self,
-            _: &crate::core::reference::Repository,
+            _: &crate::core::reference::ImageRepository,
             _: Option<&[u8]>,
-        ) -> Result<Arc<dyn Source>, OpenError> {
+        ) -> Result<Arc<dyn ContentSource>, RepositoryOpenError> {
             Ok(Arc::<MemoryTarget>::clone(&self.0))
         }
     }
@@ -207,10 +211,10 @@ mod tests {
     async fn store(target: &MemoryTarget, content: &'static [u8]) -> Descriptor {
         let (bytes, root) = (
             Bytes::from_static(content),
-            Descriptor::of(media_type::INDEX, content),
+            Descriptor::of_bytes(media_type::INDEX, content),
         );
         target
-            .push(&root, Content::Bytes(&bytes))
+            .push_content(&root, PushContent::Bytes(&bytes))
             .await
             .expect("pushed");
         root
@@ -219,32 +223,38 @@ mod tests {
     async fn look_at(
         target: &Arc<MemoryTarget>,
         digest: Digest,
-        tag: &Tag,
-    ) -> Result<Standing, Reason> {
-        let reference: crate::core::reference::Reference = format!("r.example.com/a/b@{digest}")
-            .parse()
-            .expect("a reference");
-        let reference = reference.pinned().expect("pinned");
+        tag: &ImageTag,
+    ) -> Result<BundleState, Reason> {
+        let reference: crate::core::reference::ImageReference =
+            format!("r.example.com/a/b@{digest}")
+                .parse()
+                .expect("a reference");
+        let reference = reference.to_pinned().expect("pinned");
         let now = "2026-11-21T12:00:00Z".parse().expect("a time");
-        let asked = Asked {
+        let asked = BundleStateRequest {
             reference: &reference,
             tag: Some(tag),
             policies: &[],
             namespace: "team-a",
             now,
         };
-        look(&One(Arc::clone(target)), None, &asked, &Limits::DEFAULT)
-            .await
-            .map_err(|error| error.reason())
+        read_bundle_state(
+            &One(Arc::clone(target)),
+            None,
+            &asked,
+            &InputLimits::DEFAULT,
+        )
+        .await
+        .map_err(|error| error.reason())
     }
 
     #[tokio::test]
     async fn what_is_gone_or_moved_is_told_apart() {
         let (target, tag) = (
             Arc::new(MemoryTarget::new()),
-            "v1".parse::<Tag>().expect("a tag"),
+            "v1".parse::<ImageTag>().expect("a tag"),
         );
-        let absent = Digest::of(b"absent");
+        let absent = Digest::of_bytes(b"absent");
         assert_eq!(
             look_at(&target, absent, &tag).await.err(),
             Some(Reason::SourceNotFound)
@@ -255,11 +265,11 @@ mod tests {
             Some(Reason::SourceNotFound),
             "without its tag"
         );
-        target.tag(&first, &tag).await.expect("tagged");
+        target.tag_manifest(&first, &tag).await.expect("tagged");
         let standing = look_at(&target, first.digest, &tag).await.expect("there");
         assert_eq!(standing.size, None, "somebody else's bundle has no lock");
         let second = store(&target, br#"{"schemaVersion":2,"manifests":[] }"#).await;
-        target.tag(&second, &tag).await.expect("tagged");
+        target.tag_manifest(&second, &tag).await.expect("tagged");
         assert_eq!(
             look_at(&target, first.digest, &tag).await.err(),
             Some(Reason::TagConflict)

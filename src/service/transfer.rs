@@ -7,21 +7,21 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     core::{
-        class::{Classified, Reason},
-        digest::{Digest, Hasher},
-        limits::Limits,
+        class::{ClassifiedError, Reason},
+        digest::{Digest, DigestHasher},
+        limits::InputLimits,
         lockfile::{Lockfile, OriginType},
-        pack::{Item, PackedFile},
+        pack::{LockItem, PackedFile},
     },
-    fetch::{FetchError, OpenContent, Request},
-    oci::{OciError, Reader},
+    fetch::{ArtifactStream, FetchError, FetchRequest},
+    oci::{ContentReader, OciError},
 };
 
 const BUFFER: usize = 256 << 10;
 
 /// What an artifact's bytes must be.
 #[derive(Clone, Copy, Debug)]
-pub struct Expected {
+pub struct ExpectedContent {
     /// Digest of the bytes.
     pub checksum: Digest,
     /// Length in bytes.
@@ -92,7 +92,7 @@ pub enum TransferError {
     Worker(String),
 }
 
-impl Classified for TransferError {
+impl ClassifiedError for TransferError {
     fn reason(&self) -> Reason {
         match self {
             Self::Checksum { .. } => Reason::ChecksumMismatch,
@@ -108,25 +108,25 @@ impl Classified for TransferError {
 }
 
 /// The name that messages use for a file of a lock.
-pub fn name_of(lock: &Lockfile, file: &PackedFile) -> String {
+pub fn artifact_name(lock: &Lockfile, file: &PackedFile) -> String {
     match file.item {
-        Item::Artifact(index) => lock
+        LockItem::Artifact(index) => lock
             .artifacts
             .get(index)
             .map_or_else(String::new, |artifact| artifact.name.clone()),
-        Item::Entrypoint => "entrypoint".into(),
+        LockItem::Entrypoint => "entrypoint".into(),
     }
 }
 
 /// What an origin is asked for, for a file of a lock.
-pub fn request_of<'a>(lock: &'a Lockfile, file: &PackedFile) -> Option<Request<'a>> {
+pub fn fetch_request<'a>(lock: &'a Lockfile, file: &PackedFile) -> Option<FetchRequest<'a>> {
     match file.item {
-        Item::Artifact(index) => lock.artifacts.get(index).map(|artifact| Request {
+        LockItem::Artifact(index) => lock.artifacts.get(index).map(|artifact| FetchRequest {
             origin_type: artifact.origin_type,
             origin: &artifact.origin,
             oci: artifact.oci.as_ref(),
         }),
-        Item::Entrypoint => lock.entrypoint.as_ref().map(|entrypoint| Request {
+        LockItem::Entrypoint => lock.entrypoint.as_ref().map(|entrypoint| FetchRequest {
             origin_type: OriginType::File,
             origin: &entrypoint.script,
             oci: None,
@@ -140,17 +140,17 @@ pub fn request_of<'a>(lock: &'a Lockfile, file: &PackedFile) -> Option<Request<'
 /// With `expected`, anything else is an error, and not a byte more than expected is taken. When the
 /// future is dropped, the thread ends too: one artifact that fails does not have to wait for
 /// another that is still on its way.
-pub async fn pump<S: Write + Send + 'static>(
+pub async fn transfer_artifact<S: Write + Send + 'static>(
     name: &str,
-    content: OpenContent,
-    expected: Option<Expected>,
+    content: ArtifactStream,
+    expected: Option<ExpectedContent>,
     mut sink: S,
     advance: impl Fn(u64) + Send + 'static,
 ) -> Result<(S, Digest, u64), TransferError> {
-    let (mut reader, _guard) = Interruptible::new(content);
+    let (mut reader, _guard) = InterruptibleReader::new(content);
     let name = name.to_owned();
     let work = move || {
-        let (digest, size) = pump_all(&name, &mut reader, expected, &mut sink, &advance)?;
+        let (digest, size) = transfer_bytes(&name, &mut reader, expected, &mut sink, &advance)?;
         Ok((sink, digest, size))
     };
     spawn_blocking(work)
@@ -159,15 +159,15 @@ pub async fn pump<S: Write + Send + 'static>(
 }
 
 /// Content as a blocking reader that ends in an error when it is no longer wanted.
-pub(super) struct Interruptible {
-    content: OpenContent,
+pub(super) struct InterruptibleReader {
+    content: ArtifactStream,
     handle: Handle,
     token: CancellationToken,
 }
 
-impl Interruptible {
+impl InterruptibleReader {
     /// A reader for a thread that may block, and what stops it when it is dropped.
-    pub(super) fn new(content: OpenContent) -> (Self, DropGuard) {
+    pub(super) fn new(content: ArtifactStream) -> (Self, DropGuard) {
         let token = CancellationToken::new();
         let guard = token.clone().drop_guard();
         (
@@ -181,14 +181,14 @@ impl Interruptible {
     }
 }
 
-impl Read for Interruptible {
+impl Read for InterruptibleReader {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let stopped = || std::io::Error::other("no longer wanted");
         match &mut self.content {
-            OpenContent::Blocking(_) if self.token.is_cancelled() => Err(stopped()),
-            OpenContent::Blocking(reader) => reader.read(buffer),
-            OpenContent::Stream(stream) => {
-                let read = |stream: &mut Reader, buffer: &mut [u8]| {
+            ArtifactStream::Blocking(_) if self.token.is_cancelled() => Err(stopped()),
+            ArtifactStream::Blocking(reader) => reader.read(buffer),
+            ArtifactStream::Stream(stream) => {
+                let read = |stream: &mut ContentReader, buffer: &mut [u8]| {
                     self.handle
                         .block_on(self.token.run_until_cancelled(stream.read(buffer)))
                 };
@@ -198,15 +198,17 @@ impl Read for Interruptible {
     }
 }
 
-fn pump_all(
+fn transfer_bytes(
     name: &str,
     reader: &mut dyn Read,
-    expected: Option<Expected>,
+    expected: Option<ExpectedContent>,
     sink: &mut dyn Write,
     advance: &dyn Fn(u64),
 ) -> Result<(Digest, u64), TransferError> {
-    let limit = expected.map_or(Limits::DEFAULT.artifact_bytes, |expected| expected.size);
-    let (mut hasher, mut size) = (Hasher::new(), 0_u64);
+    let limit = expected.map_or(InputLimits::DEFAULT.artifact_bytes, |expected| {
+        expected.size
+    });
+    let (mut hasher, mut size) = (DigestHasher::new(), 0_u64);
     let mut buffer = vec![0; BUFFER];
     loop {
         let count = read_some(reader, &mut buffer, name)?;
@@ -215,14 +217,14 @@ fn pump_all(
         };
         size += count as u64;
         if size > limit {
-            return Err(too_long(name, expected, limit));
+            return Err(size_error(name, expected, limit));
         }
         hasher.update(bytes);
         sink.write_all(bytes).map_err(TransferError::Write)?;
         advance(count as u64);
     }
     let digest = hasher.finish();
-    check(name, digest, size, expected)?;
+    check_content(name, digest, size, expected)?;
     Ok((digest, size))
 }
 
@@ -231,12 +233,12 @@ fn read_some(reader: &mut dyn Read, buffer: &mut [u8], name: &str) -> Result<usi
         match reader.read(buffer) {
             Ok(count) => return Ok(count),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(broken(name, error)),
+            Err(error) => return Err(read_error(name, error)),
         }
     }
 }
 
-fn broken(name: &str, error: std::io::Error) -> TransferError {
+fn read_error(name: &str, error: std::io::Error) -> TransferError {
     match error.downcast::<OciError>() {
         Ok(inner) => TransferError::Oci(inner),
         Err(cause) => TransferError::Broken {
@@ -246,7 +248,7 @@ fn broken(name: &str, error: std::io::Error) -> TransferError {
     }
 }
 
-fn too_long(name: &str, expected: Option<Expected>, limit: u64) -> TransferError {
+fn size_error(name: &str, expected: Option<ExpectedContent>, limit: u64) -> TransferError {
     match expected {
         Some(expected) => TransferError::Size {
             name: name.into(),
@@ -260,11 +262,11 @@ fn too_long(name: &str, expected: Option<Expected>, limit: u64) -> TransferError
     }
 }
 
-fn check(
+fn check_content(
     name: &str,
     digest: Digest,
     size: u64,
-    expected: Option<Expected>,
+    expected: Option<ExpectedContent>,
 ) -> Result<(), TransferError> {
     let Some(expected) = expected else {
         return Ok(());

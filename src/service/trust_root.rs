@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::core::class::Classified;
+use crate::core::class::ClassifiedError;
 
 pub use crate::trust::{
-    Fetched, ForSigning, Repository, Roots, TrustCache, TrustError, TrustSource,
+    FetchedTrustRoot, TrustCache, TrustError, TrustSource, TufRepositoryConfig, TufRootChain,
+    TufSigningMaterial,
 };
 
 /// How often a repository is asked, unless told otherwise.
@@ -18,7 +19,7 @@ pub const MAX_STALENESS: Duration = Duration::from_hours(7 * 24);
 
 /// When to ask, and how long to go on without an answer.
 #[derive(Clone, Copy, Debug)]
-pub struct Terms {
+pub struct TrustRefreshPolicy {
     /// How often the repository is asked.
     pub interval: Duration,
     /// How long the last good state is used after it expired.
@@ -29,16 +30,16 @@ pub struct Terms {
 
 /// A trust root that may be used.
 #[derive(Debug)]
-pub struct Renewal {
+pub struct TrustRootRenewal {
     /// What is in force.
-    pub root: Fetched,
+    pub root: FetchedTrustRoot,
     /// Was it fetched now? Then it is to be kept.
     pub is_new: bool,
     /// Why it could not be renewed, though it was time.
-    pub trouble: Option<TrustError>,
+    pub renewal_error: Option<TrustError>,
 }
 
-impl Default for Terms {
+impl Default for TrustRefreshPolicy {
     fn default() -> Self {
         Self {
             interval: INTERVAL,
@@ -55,32 +56,36 @@ impl Default for Terms {
 /// not believed any more, nor is `kept` if it was signed with it.
 ///
 /// Errors: there is nothing that may be used.
-pub async fn renew(
+pub async fn renew_trust_root(
     source: &dyn TrustSource,
-    repository: &Repository,
-    kept: Option<Fetched>,
-    roots: &mut Roots,
-    terms: Terms,
+    repository: &TufRepositoryConfig,
+    kept: Option<FetchedTrustRoot>,
+    roots: &mut TufRootChain,
+    terms: TrustRefreshPolicy,
     now: Timestamp,
-) -> Result<Renewal, TrustError> {
-    let mut last = recalled(source, repository, kept, roots, now).await;
+) -> Result<TrustRootRenewal, TrustError> {
+    let mut last = reverify_or_discard(source, repository, kept, roots, now).await;
     let is_fresh = last
         .as_ref()
         .is_some_and(|last| is_fresh(last, terms.interval, now));
     let before = roots.clone();
     let asked = if terms.may_ask && !is_fresh {
-        Some(source.refresh(repository, last.as_ref(), roots, now).await)
+        Some(
+            source
+                .refresh_trust_root(repository, last.as_ref(), roots, now)
+                .await,
+        )
     } else {
         None
     };
     if matches!(asked, Some(Err(_))) && *roots != before {
-        last = recalled(source, repository, last, roots, now).await;
+        last = reverify_or_discard(source, repository, last, roots, now).await;
     }
     match (asked, last) {
-        (Some(Ok(root)), _) => Ok(Renewal {
+        (Some(Ok(root)), _) => Ok(TrustRootRenewal {
             root,
             is_new: true,
-            trouble: None,
+            renewal_error: None,
         }),
         (Some(Err(error)), None) => Err(error),
         (None, None) => Err(TrustError::NothingKept {
@@ -88,46 +93,46 @@ pub async fn renew(
         }),
         (asked, Some(root)) => {
             let trouble = asked.and_then(Result::err);
-            if now < end(root.expires, terms.max_staleness) {
-                Ok(Renewal {
+            if now < expiry_with_grace(root.expires, terms.max_staleness) {
+                Ok(TrustRootRenewal {
                     root,
                     is_new: false,
-                    trouble,
+                    renewal_error: trouble,
                 })
             } else {
-                Err(stale(repository, &root, trouble))
+                Err(stale_error(repository, &root, trouble))
             }
         }
     }
 }
 
 /// The same with a cache.
-pub async fn obtain(
+pub async fn renew_with_cache(
     source: &dyn TrustSource,
     cache: &dyn TrustCache,
-    repository: &Repository,
-    terms: Terms,
+    repository: &TufRepositoryConfig,
+    terms: TrustRefreshPolicy,
     now: Timestamp,
 ) -> Result<String, TrustError> {
     let mut roots = cache.load_roots(repository);
     let before = roots.clone();
-    let outcome = renew(
+    let outcome = renew_trust_root(
         source,
         repository,
-        cache.load(repository),
+        cache.load_fetched(repository),
         &mut roots,
         terms,
         now,
     )
     .await;
-    keep_roots(cache, repository, &before, &roots);
+    store_root_chain(cache, repository, &before, &roots);
     let renewal = outcome?;
     if renewal.is_new {
-        keep(cache, repository, &renewal.root);
+        store_fetched(cache, repository, &renewal.root);
     }
-    if let Some(error) = &renewal.trouble {
+    if let Some(error) = &renewal.renewal_error {
         tracing::warn!(%error, expires = %renewal.root.expires, "the trust root could not be \
-            renewed; the last good one is used");
+            renewed; the last verified one is used");
     }
     Ok(renewal.root.trusted_root)
 }
@@ -136,40 +141,56 @@ pub async fn obtain(
 /// what is too old.
 ///
 /// Errors: the repository gives nothing that can be believed, or no `signing_config`.
-pub async fn obtain_for_signing(
+pub async fn refresh_for_signing(
     source: &dyn TrustSource,
     cache: &dyn TrustCache,
-    repository: &Repository,
+    repository: &TufRepositoryConfig,
     now: Timestamp,
-) -> Result<ForSigning, TrustError> {
+) -> Result<TufSigningMaterial, TrustError> {
     let mut roots = cache.load_roots(repository);
     let before = roots.clone();
-    let last = recalled(source, repository, cache.load(repository), &mut roots, now).await;
+    let last = reverify_or_discard(
+        source,
+        repository,
+        cache.load_fetched(repository),
+        &mut roots,
+        now,
+    )
+    .await;
     let found = source
-        .for_signing(repository, last.as_ref(), &mut roots, now)
+        .refresh_signing_material(repository, last.as_ref(), &mut roots, now)
         .await;
-    keep_roots(cache, repository, &before, &roots);
+    store_root_chain(cache, repository, &before, &roots);
     let found = found?;
-    keep(cache, repository, &found.fetched);
+    store_fetched(cache, repository, &found.fetched);
     Ok(found)
 }
 
-fn keep_roots(cache: &dyn TrustCache, repository: &Repository, before: &Roots, roots: &Roots) {
+fn store_root_chain(
+    cache: &dyn TrustCache,
+    repository: &TufRepositoryConfig,
+    before: &TufRootChain,
+    roots: &TufRootChain,
+) {
     if before != roots
         && let Err(error) = cache.save_roots(repository, roots)
     {
-        tracing::warn!(%error, "the roots of a TUF repository are not kept");
+        tracing::warn!(%error, "the root chain of a TUF repository could not be cached");
     }
 }
 
-fn keep(cache: &dyn TrustCache, repository: &Repository, fetched: &Fetched) {
-    if let Err(error) = cache.save(repository, fetched) {
-        tracing::warn!(%error, "the trust root is not kept");
+fn store_fetched(
+    cache: &dyn TrustCache,
+    repository: &TufRepositoryConfig,
+    fetched: &FetchedTrustRoot,
+) {
+    if let Err(error) = cache.save_fetched(repository, fetched) {
+        tracing::warn!(%error, "the trust root could not be cached");
     }
 }
 
 /// When a root that expires then may not be used any longer.
-pub fn end(expires: Timestamp, max_staleness: Duration) -> Timestamp {
+pub fn expiry_with_grace(expires: Timestamp, max_staleness: Duration) -> Timestamp {
     SignedDuration::try_from(max_staleness)
         .ok()
         .and_then(|grace| expires.checked_add(grace).ok())
@@ -177,33 +198,37 @@ pub fn end(expires: Timestamp, max_staleness: Duration) -> Timestamp {
 }
 
 /// Whatever becomes of the rest, its roots count.
-async fn recalled(
+async fn reverify_or_discard(
     source: &dyn TrustSource,
-    repository: &Repository,
-    kept: Option<Fetched>,
-    roots: &mut Roots,
+    repository: &TufRepositoryConfig,
+    kept: Option<FetchedTrustRoot>,
+    roots: &mut TufRootChain,
     now: Timestamp,
-) -> Option<Fetched> {
+) -> Option<FetchedTrustRoot> {
     let kept = kept?;
-    roots.add(&kept);
-    match source.recall(repository, &kept, roots, now).await {
+    roots.add_roots_of(&kept);
+    match source.reverify_cached(repository, &kept, roots, now).await {
         Ok(last) => Some(last),
         Err(error) => {
-            tracing::warn!(%error, reason = %error.reason(), "what was kept of a TUF repository is \
-                not good and is forgotten");
+            tracing::warn!(%error, reason = %error.reason(), "cached metadata of a TUF repository \
+                failed verification and is discarded");
             None
         }
     }
 }
 
 /// A clock that was put back makes it a matter of asking again.
-fn is_fresh(last: &Fetched, interval: Duration, now: Timestamp) -> bool {
-    last.refreshed <= now && now < end(last.refreshed, interval) && now < last.expires
+fn is_fresh(last: &FetchedTrustRoot, interval: Duration, now: Timestamp) -> bool {
+    last.refreshed <= now && now < expiry_with_grace(last.refreshed, interval) && now < last.expires
 }
 
-fn stale(repository: &Repository, last: &Fetched, trouble: Option<TrustError>) -> TrustError {
+fn stale_error(
+    repository: &TufRepositoryConfig,
+    last: &FetchedTrustRoot,
+    trouble: Option<TrustError>,
+) -> TrustError {
     let cause = trouble.map_or_else(
-        || "the network may not be used".to_owned(),
+        || "network access is disabled".to_owned(),
         |error| error.to_string(),
     );
     TrustError::Stale {

@@ -6,33 +6,33 @@ use std::{io::Write, sync::Arc};
 use tokio::task::spawn_blocking;
 
 use super::{
-    contents::{Contents, Part},
-    layer::{self, Files, Layer, LayerError},
+    contents::{BundleContents, PlatformManifest},
+    layer::{self, ExpectedLayer, LayerError, LayerFileSink},
     progress::Progress,
 };
 use crate::{
     core::{
-        class::{Classified, Reason},
+        class::{ClassifiedError, Reason},
         glob::PathGlob,
-        limits::Limits,
+        limits::InputLimits,
         lockfile::Lockfile,
         oci::Platform,
-        pack::{Item, ManifestPlan, PackedFile},
-        unpack::{self as extraction, Extraction, extraction},
+        pack::{LockItem, ManifestPlan, PackedFile},
+        unpack::{self as extraction, ArchiveExtractionPlan, plan_extraction},
     },
-    oci::Source,
-    outdir::{OutDirError, Staging},
+    oci::ContentSource,
+    outdir::{OutDirError, OutDirStaging},
 };
 
 /// Why unpacking failed. Nothing was written.
 #[derive(Debug, thiserror::Error)]
-pub enum UnpackError {
+pub enum BundleUnpackError {
     /// Writing failed, or an archive inside of the bundle is hostile.
     #[error(transparent)]
     OutDir(#[from] OutDirError),
     /// The lock does not say how an archive is to be extracted.
     #[error(transparent)]
-    Extraction(extraction::UnpackError),
+    Extraction(extraction::ArchiveUnpackError),
     /// A layer holds something else than the lock says, or cannot be read.
     #[error(transparent)]
     Layer(#[from] LayerError),
@@ -52,7 +52,7 @@ pub enum UnpackError {
     Worker(String),
 }
 
-impl Classified for UnpackError {
+impl ClassifiedError for BundleUnpackError {
     fn reason(&self) -> Reason {
         match self {
             Self::OutDir(error) => error.reason(),
@@ -66,46 +66,46 @@ impl Classified for UnpackError {
 
 /// What of a bundle is written.
 #[derive(Clone, Debug, Default)]
-pub struct Selection {
+pub struct UnpackSelection {
     /// Files whose path matches one of these; all if there is none.
     pub globs: Vec<PathGlob>,
     /// The platform, for a bundle that has several.
     pub platform: Option<Platform>,
 }
 
-impl Selection {
-    fn includes(&self, file: &PackedFile) -> bool {
+impl UnpackSelection {
+    fn selects_file(&self, file: &PackedFile) -> bool {
         self.globs.is_empty()
             || self
                 .globs
                 .iter()
-                .any(|glob| glob.matches(file.path.as_str()))
+                .any(|glob| glob.matches_path(file.path.as_str()))
     }
 }
 
 /// Unpacks an opened bundle into `staging`, extracts what the lock says, and returns how many files
 /// were written. Who calls it commits.
-pub async fn unpack(
-    source: &dyn Source,
-    contents: &Contents,
-    selection: &Selection,
-    staging: Staging,
-    limits: &Limits,
+pub async fn unpack_bundle(
+    source: &dyn ContentSource,
+    contents: &BundleContents,
+    selection: &UnpackSelection,
+    staging: OutDirStaging,
+    limits: &InputLimits,
     progress: Arc<dyn Progress>,
-) -> Result<(Staging, usize), UnpackError> {
-    let part = choose(contents, selection)?;
-    let manifest = contents.manifest(part);
+) -> Result<(OutDirStaging, usize), BundleUnpackError> {
+    let part = choose_manifest(contents, selection)?;
+    let manifest = contents.manifest_plan(part);
     let selected = manifest
         .layers
         .iter()
         .flat_map(|layer| &layer.files)
-        .filter(|file| selection.includes(file))
+        .filter(|file| selection.selects_file(file))
         .count();
     if selected == 0 {
         let globs: Vec<String> = selection.globs.iter().map(ToString::to_string).collect();
-        return Err(UnpackError::NothingSelected(globs.join(" ")));
+        return Err(BundleUnpackError::NothingSelected(globs.join(" ")));
     }
-    progress.begin(
+    progress.begin_task(
         "unpacking",
         Some(
             part.layers
@@ -114,31 +114,37 @@ pub async fn unpack(
                 .fold(0, u64::saturating_add),
         ),
     );
-    let wanted = extractions(&contents.lock, &manifest, selection)?;
-    let mut files = Selected {
+    let wanted = selected_extractions(&contents.lock, &manifest, selection)?;
+    let mut files = SelectedFileSink {
         selection: selection.clone(),
         staging,
     };
     for (index, (plan, blob)) in manifest.layers.iter().zip(&part.layers).enumerate() {
-        if !plan.files.iter().any(|file| selection.includes(file)) {
+        if !plan.files.iter().any(|file| selection.selects_file(file)) {
             continue;
         }
-        let layer = Layer {
+        let layer = ExpectedLayer {
             number: index + 1,
             platform: part.platform.as_ref(),
             plan,
             blob,
             format: contents.plan.output.format,
         };
-        files = layer::compare(source, layer, files).await?;
-        progress.advance(blob.descriptor.size);
+        files = layer::compare_layer(source, layer, files).await?;
+        progress.advance_bytes(blob.descriptor.size);
     }
-    progress.end();
-    Ok((extract(wanted, files.staging, *limits).await?, selected))
+    progress.end_task();
+    Ok((
+        extract_archives(wanted, files.staging, *limits).await?,
+        selected,
+    ))
 }
 
-fn choose<'a>(contents: &'a Contents, selection: &Selection) -> Result<&'a Part, UnpackError> {
-    let matches = |part: &&Part| match (&selection.platform, &part.platform) {
+fn choose_manifest<'a>(
+    contents: &'a BundleContents,
+    selection: &UnpackSelection,
+) -> Result<&'a PlatformManifest, BundleUnpackError> {
+    let matches = |part: &&PlatformManifest| match (&selection.platform, &part.platform) {
         (_, None) => true,
         (Some(wanted), Some(has)) => wanted == has,
         (None, Some(has)) => *has == Platform::linux_amd64() || contents.parts.len() == 1,
@@ -153,7 +159,7 @@ fn choose<'a>(contents: &'a Contents, selection: &Selection) -> Result<&'a Part,
             .platform
             .clone()
             .unwrap_or_else(Platform::linux_amd64);
-        UnpackError::NoSuchPlatform {
+        BundleUnpackError::NoSuchPlatform {
             wanted: wanted.to_string(),
             available: available.join(", "),
         }
@@ -161,51 +167,51 @@ fn choose<'a>(contents: &'a Contents, selection: &Selection) -> Result<&'a Part,
 }
 
 /// What the lock says is extracted, of the files that were selected.
-fn extractions(
+fn selected_extractions(
     lock: &Lockfile,
     manifest: &ManifestPlan,
-    selection: &Selection,
-) -> Result<Vec<Extraction>, UnpackError> {
+    selection: &UnpackSelection,
+) -> Result<Vec<ArchiveExtractionPlan>, BundleUnpackError> {
     let files = manifest
         .layers
         .iter()
         .flat_map(|layer| &layer.files)
-        .filter(|file| selection.includes(file));
+        .filter(|file| selection.selects_file(file));
     let artifacts = files.filter_map(|file| match file.item {
-        Item::Artifact(index) => lock.artifacts.get(index),
-        Item::Entrypoint => None,
+        LockItem::Artifact(index) => lock.artifacts.get(index),
+        LockItem::Entrypoint => None,
     });
     artifacts
-        .filter_map(|artifact| extraction(artifact).transpose())
+        .filter_map(|artifact| plan_extraction(artifact).transpose())
         .collect::<Result<_, _>>()
-        .map_err(UnpackError::Extraction)
+        .map_err(BundleUnpackError::Extraction)
 }
 
-async fn extract(
-    wanted: Vec<Extraction>,
-    staging: Staging,
-    limits: Limits,
-) -> Result<Staging, UnpackError> {
+async fn extract_archives(
+    wanted: Vec<ArchiveExtractionPlan>,
+    staging: OutDirStaging,
+    limits: InputLimits,
+) -> Result<OutDirStaging, BundleUnpackError> {
     let work = move || {
         for extraction in &wanted {
-            staging.extract(extraction, &limits)?;
+            staging.extract_archive(extraction, &limits)?;
         }
         Ok(staging)
     };
     spawn_blocking(work)
         .await
-        .map_err(|e| UnpackError::Worker(e.to_string()))?
+        .map_err(|e| BundleUnpackError::Worker(e.to_string()))?
 }
 
 /// The files that were selected go into the folder, the others nowhere.
-struct Selected {
-    selection: Selection,
-    staging: Staging,
+struct SelectedFileSink {
+    selection: UnpackSelection,
+    staging: OutDirStaging,
 }
 
-impl Files for Selected {
-    fn open<'a>(&'a self, file: &PackedFile) -> Result<Box<dyn Write + 'a>, OutDirError> {
-        if !self.selection.includes(file) {
+impl LayerFileSink for SelectedFileSink {
+    fn open_file<'a>(&'a self, file: &PackedFile) -> Result<Box<dyn Write + 'a>, OutDirError> {
+        if !self.selection.selects_file(file) {
             return Ok(Box::new(std::io::sink()));
         }
         Ok(Box::new(self.staging.write_file(&file.path, file.mode)?))

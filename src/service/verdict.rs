@@ -10,42 +10,47 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 
 use super::{
-    contents::Contents,
-    room::Room,
-    stage::Stage,
-    verify::{self, Judgement, Question, VerifyError},
+    contents::BundleContents,
+    room::MemoryBudget,
+    stage::VerdictStageTracker,
+    verify::{self, BundleEvaluation, VerificationRequest, VerifyError},
 };
 use crate::{
     core::{
-        class::{Classified, Reason},
+        class::{ClassifiedError, Reason},
         digest::Digest,
-        limits::Limits,
-        policy::{Decision, Denial, refuse},
-        reference::Selector,
-        verify::{Findings, shorten},
+        limits::InputLimits,
+        policy::{Denial, PolicyDecision, deny_without_evidence},
+        reference::TagOrDigest,
+        verify::{VerificationFindings, sanitize_text},
     },
-    oci::{OciError, Source},
+    oci::{ContentSource, OciError},
 };
 
 /// The answer, with what it stands on.
 #[derive(Debug)]
-pub struct Answer {
+pub struct ReferenceVerdict {
     /// What the reference was resolved to, if it was.
     pub digest: Option<Digest>,
     /// What the policies say.
-    pub decision: Decision,
+    pub decision: PolicyDecision,
     /// What was found out about each piece of evidence.
-    pub findings: Findings,
+    pub findings: VerificationFindings,
     /// What the bundle holds, if a policy asks.
-    pub contents: Option<Contents>,
+    pub contents: Option<BundleContents>,
     /// Requests that it took.
     pub requests: u64,
 }
 
-impl Answer {
+impl ReferenceVerdict {
     /// What the policies say at another time, of what was found out for this answer.
-    pub fn at(&self, question: &Question<'_>, digest: Digest, now: Timestamp) -> Decision {
-        verify::decide(
+    pub fn decision_at(
+        &self,
+        question: &VerificationRequest<'_>,
+        digest: Digest,
+        now: Timestamp,
+    ) -> PolicyDecision {
+        verify::decide_at(
             question,
             digest,
             &self.findings,
@@ -57,14 +62,14 @@ impl Answer {
 
 /// Why evidence could not be had.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+enum VerdictError {
     #[error(transparent)]
     Verify(#[from] VerifyError),
     #[error("{0}")]
     Late(String),
 }
 
-impl Classified for Failure {
+impl ClassifiedError for VerdictError {
     fn reason(&self) -> Reason {
         match self {
             Self::Verify(error) => error.reason(),
@@ -73,7 +78,7 @@ impl Classified for Failure {
     }
 }
 
-impl From<OciError> for Failure {
+impl From<OciError> for VerdictError {
     fn from(error: OciError) -> Self {
         Self::Verify(error.into())
     }
@@ -81,48 +86,48 @@ impl From<OciError> for Failure {
 
 /// Resolves `selector` in `source` once, and judges what it names, all within `deadline`. Nothing
 /// is asked for what no policy governs.
-pub async fn give(
-    source: &Arc<dyn Source>,
-    selector: &Selector,
-    question: &Question<'_>,
+pub async fn evaluate_reference(
+    source: &Arc<dyn ContentSource>,
+    selector: &TagOrDigest,
+    question: &VerificationRequest<'_>,
     deadline: Option<Duration>,
-    limits: &Limits,
-) -> Answer {
-    give_telling(
+    limits: &InputLimits,
+) -> ReferenceVerdict {
+    evaluate_reference_tracked(
         source,
         selector,
         question,
         deadline,
-        &Stage::default(),
+        &VerdictStageTracker::default(),
         limits,
     )
     .await
 }
 
 /// The same, and tells meanwhile what the answer waits for.
-pub async fn give_telling(
-    source: &Arc<dyn Source>,
-    selector: &Selector,
-    question: &Question<'_>,
+pub async fn evaluate_reference_tracked(
+    source: &Arc<dyn ContentSource>,
+    selector: &TagOrDigest,
+    question: &VerificationRequest<'_>,
     deadline: Option<Duration>,
-    stage: &Stage,
-    limits: &Limits,
-) -> Answer {
+    stage: &VerdictStageTracker,
+    limits: &InputLimits,
+) -> ReferenceVerdict {
     let mut digest = match selector {
-        Selector::Digest(digest) => Some(*digest),
-        Selector::Tag(_) => None,
+        TagOrDigest::Digest(digest) => Some(*digest),
+        TagOrDigest::Tag(_) => None,
     };
     if !question.is_governed() {
-        return Answer {
+        return ReferenceVerdict {
             digest,
-            ..refused(
+            ..denied_verdict(
                 question,
                 &Denial::new(Reason::Ungoverned, "no policy governs it"),
             )
         };
     }
-    let before = source.requests();
-    let judging = Box::pin(judge(
+    let before = source.request_count();
+    let judging = Box::pin(resolve_and_evaluate(
         &**source,
         selector,
         question,
@@ -131,62 +136,64 @@ pub async fn give_telling(
         &mut digest,
     ));
     let judged = match deadline {
-        Some(limit) => timeout(limit, judging)
-            .await
-            .unwrap_or_else(|_| Err(Failure::Late(stage.late(&source.location(), limit)))),
+        Some(limit) => timeout(limit, judging).await.unwrap_or_else(|_| {
+            Err(VerdictError::Late(
+                stage.timeout_message(&source.location(), limit),
+            ))
+        }),
         None => judging.await,
     };
     let answer = match judged {
-        Ok(Judgement {
+        Ok(BundleEvaluation {
             decision,
             findings,
             contents,
-        }) => Answer {
+        }) => ReferenceVerdict {
             digest,
             decision,
             findings,
             contents,
             requests: 0,
         },
-        Err(error) => Answer {
+        Err(error) => ReferenceVerdict {
             digest,
-            ..refused(question, &denial(&error))
+            ..denied_verdict(question, &denial_from_error(&error))
         },
     };
-    Answer {
-        requests: source.requests().saturating_sub(before),
+    ReferenceVerdict {
+        requests: source.request_count().saturating_sub(before),
         ..answer
     }
 }
 
 /// The answer when nothing could be asked: every policy that governs the use refuses, for this
 /// reason.
-pub fn refused(question: &Question<'_>, denial: &Denial) -> Answer {
-    let decision = refuse(question.policies, &question.scope(), denial);
-    Answer {
+pub fn denied_verdict(question: &VerificationRequest<'_>, denial: &Denial) -> ReferenceVerdict {
+    let decision = deny_without_evidence(question.policies, &question.policy_scope(), denial);
+    ReferenceVerdict {
         digest: None,
         decision,
-        findings: Findings::default(),
+        findings: VerificationFindings::default(),
         contents: None,
         requests: 0,
     }
 }
 
 /// An error as the reason of a denial.
-pub fn denial(error: &dyn Classified) -> Denial {
-    Denial::new(error.reason(), shorten(&error.to_string()))
+pub fn denial_from_error(error: &dyn ClassifiedError) -> Denial {
+    Denial::new(error.reason(), sanitize_text(&error.to_string()))
 }
 
-async fn judge(
-    source: &dyn Source,
-    selector: &Selector,
-    question: &Question<'_>,
-    stage: &Stage,
-    limits: &Limits,
+async fn resolve_and_evaluate(
+    source: &dyn ContentSource,
+    selector: &TagOrDigest,
+    question: &VerificationRequest<'_>,
+    stage: &VerdictStageTracker,
+    limits: &InputLimits,
     digest: &mut Option<Digest>,
-) -> Result<Judgement, Failure> {
-    let mut room = Room::new(question, limits, stage);
-    let resolved = room.resolve(source, selector).await?;
+) -> Result<BundleEvaluation, VerdictError> {
+    let mut room = MemoryBudget::new(question, limits, stage);
+    let resolved = room.resolve_subject(source, selector).await?;
     *digest = Some(resolved.descriptor.digest);
-    Ok(verify::judge_in(source, &resolved, question, &mut room, limits).await?)
+    Ok(verify::evaluate_bundle_within(source, &resolved, question, &mut room, limits).await?)
 }

@@ -4,29 +4,30 @@
 use jiff::Timestamp;
 
 use super::{
-    contents::{self, Contents, ContentsError},
-    evidence::{self, Wanted},
-    room::Room,
-    stage::Stage,
+    contents::{self, BundleContents, BundleContentsError},
+    evidence::{self, EvidenceQuery},
+    room::MemoryBudget,
+    stage::VerdictStageTracker,
 };
 use crate::{
     core::{
-        class::{Classified, Reason},
+        class::{ClassifiedError, Reason},
         digest::Digest,
-        limits::Limits,
-        pack::EmbeddedError,
+        limits::InputLimits,
+        pack::BundleFormatError,
         policy::{
-            BundleLock, Decision, JudgedSubject, Name, Policy, Scope, Use, Verdict, evaluate, trust,
+            AdmissionSubject, AdmissionVerdict, BundleLock, Policy, PolicyDecision,
+            ReferenceTarget, ReferenceUse, ReferenceUseScope, evaluate_policies, trusted_material,
         },
-        reference::Repository,
-        verify::{Findings, Trust},
+        reference::ImageRepository,
+        verify::{TrustedMaterial, VerificationFindings},
     },
-    oci::{OciError, Resolved, Source},
+    oci::{ContentSource, OciError, ResolvedManifest},
 };
 
 /// How closely the stored evidence is looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Reading {
+pub enum EvidenceDepth {
     /// What a verdict needs.
     #[default]
     Needed,
@@ -37,37 +38,39 @@ pub enum Reading {
 
 /// What is asked about a bundle.
 #[derive(Clone, Copy, Debug)]
-pub struct Question<'a> {
+pub struct VerificationRequest<'a> {
     /// The policies that may have a say.
     pub policies: &'a [Policy],
     /// How the reference was written.
     pub reference: &'a str,
     /// Its repository; `None` for a layout or archive.
-    pub repository: Option<&'a Repository>,
+    pub repository: Option<&'a ImageRepository>,
     /// Did it carry a digest?
     pub had_digest: bool,
     /// What the bundle is used as.
-    pub used_as: Use,
+    pub used_as: ReferenceUse,
     /// Where it is used.
     pub namespace: Option<&'a str>,
     /// When.
     pub now: Timestamp,
     /// How closely the stored evidence is looked at.
-    pub reading: Reading,
+    pub reading: EvidenceDepth,
 }
 
-impl Question<'_> {
+impl VerificationRequest<'_> {
     /// Has any policy a say? If not, nothing need be fetched.
     pub fn is_governed(&self) -> bool {
         self.policies
             .iter()
-            .any(|policy| policy.concerns(&self.scope()))
+            .any(|policy| policy.governs_scope(&self.policy_scope()))
     }
 
     /// What is used, and how.
-    pub fn scope(&self) -> Scope<'_> {
-        Scope {
-            name: self.repository.map_or(Name::Local, Name::Repository),
+    pub fn policy_scope(&self) -> ReferenceUseScope<'_> {
+        ReferenceUseScope {
+            name: self
+                .repository
+                .map_or(ReferenceTarget::Local, ReferenceTarget::Repository),
             used_as: self.used_as,
             namespace: self.namespace,
         }
@@ -82,16 +85,16 @@ pub enum VerifyError {
     Oci(#[from] OciError),
     /// A policy compares with the lock, and what is judged is no bundle of ours.
     #[error(transparent)]
-    Contents(#[from] ContentsError),
+    Contents(#[from] BundleContentsError),
     /// So many questions need much memory or a thread that nobody else may wait for them.
-    #[error("too many questions wait for their evidence to be judged; try again")]
+    #[error("too many verifications are waiting; try again")]
     Overloaded,
     /// A thread ended early.
     #[error("internal: {0}")]
     Worker(String),
 }
 
-impl Classified for VerifyError {
+impl ClassifiedError for VerifyError {
     fn reason(&self) -> Reason {
         match self {
             Self::Oci(error) => error.reason(),
@@ -104,81 +107,82 @@ impl Classified for VerifyError {
 
 /// A verdict, and all that led to it.
 #[derive(Debug)]
-pub struct Judgement {
+pub struct BundleEvaluation {
     /// The answer.
-    pub decision: Decision,
+    pub decision: PolicyDecision,
     /// What was found out about each piece of evidence.
-    pub findings: Findings,
+    pub findings: VerificationFindings,
     /// What the bundle holds, if a policy asks.
-    pub contents: Option<Contents>,
+    pub contents: Option<BundleContents>,
 }
 
 /// Gives the verdict on `root`.
-pub async fn judge(
-    source: &dyn Source,
-    root: &Resolved,
-    question: &Question<'_>,
-    limits: &Limits,
-) -> Result<Judgement, VerifyError> {
-    let stage = Stage::default();
-    judge_in(
+pub async fn evaluate_bundle(
+    source: &dyn ContentSource,
+    root: &ResolvedManifest,
+    question: &VerificationRequest<'_>,
+    limits: &InputLimits,
+) -> Result<BundleEvaluation, VerifyError> {
+    let stage = VerdictStageTracker::default();
+    evaluate_bundle_within(
         source,
         root,
         question,
-        &mut Room::new(question, limits, &stage),
+        &mut MemoryBudget::new(question, limits, &stage),
         limits,
     )
     .await
 }
 
 /// The same within the question's room.
-pub(super) async fn judge_in(
-    source: &dyn Source,
-    root: &Resolved,
-    question: &Question<'_>,
-    within: &mut Room<'_>,
-    limits: &Limits,
-) -> Result<Judgement, VerifyError> {
+pub(super) async fn evaluate_bundle_within(
+    source: &dyn ContentSource,
+    root: &ResolvedManifest,
+    question: &VerificationRequest<'_>,
+    within: &mut MemoryBudget<'_>,
+    limits: &InputLimits,
+) -> Result<BundleEvaluation, VerifyError> {
     let digest = root.descriptor.digest;
     // Signed or not: what two readers could take for two things is not one thing to say yes to.
-    root.document(limits)?;
+    root.parse_document(limits)?;
     let governing: Vec<&Policy> = question
         .policies
         .iter()
-        .filter(|policy| policy.concerns(&question.scope()))
+        .filter(|policy| policy.governs_scope(&question.policy_scope()))
         .collect();
     if governing.is_empty() {
-        let findings = Findings::default();
-        return Ok(Judgement {
-            decision: decide(question, digest, &findings, None, question.now),
+        let findings = VerificationFindings::default();
+        return Ok(BundleEvaluation {
+            decision: decide_at(question, digest, &findings, None, question.now),
             findings,
             contents: None,
         });
     }
-    let wanted = Wanted {
+    let wanted = EvidenceQuery {
         reading: question.reading,
-        tags: governing.iter().any(|policy| policy.reads_tags()),
+        tags: governing.iter().any(|policy| policy.accepts_cosign_tags()),
     };
     // Only who has a say here is recognised: nothing is told of the others' keys, not even their
     // number.
-    let trust = Trust {
+    let trust = TrustedMaterial {
         now: Some(question.now),
-        ..trust(governing)
+        ..trusted_material(governing)
     };
-    let findings = evidence::find(source, &root.descriptor, wanted, trust, within, limits).await?;
-    let decision = decide(question, digest, &findings, None, question.now);
+    let findings =
+        evidence::verify_evidence(source, &root.descriptor, wanted, trust, within, limits).await?;
+    let decision = decide_at(question, digest, &findings, None, question.now);
     // What is inside costs more than what is attached, so nothing unsigned is opened.
-    let contents = if waits_for_the_lock(&decision) {
-        lock_inside(source, root, limits).await?
+    let contents = if needs_embedded_lock(&decision) {
+        open_embedded_lock(source, root, limits).await?
     } else {
         None
     };
     let decision = if contents.is_some() {
-        decide(question, digest, &findings, contents.as_ref(), question.now)
+        decide_at(question, digest, &findings, contents.as_ref(), question.now)
     } else {
         decision
     };
-    Ok(Judgement {
+    Ok(BundleEvaluation {
         decision,
         findings,
         contents,
@@ -186,14 +190,14 @@ pub(super) async fn judge_in(
 }
 
 /// The verdict at some time on what was found out. Nothing is gathered for it.
-pub fn decide(
-    question: &Question<'_>,
+pub fn decide_at(
+    question: &VerificationRequest<'_>,
     digest: Digest,
-    findings: &Findings,
-    contents: Option<&Contents>,
+    findings: &VerificationFindings,
+    contents: Option<&BundleContents>,
     now: Timestamp,
-) -> Decision {
-    let subject = JudgedSubject {
+) -> PolicyDecision {
+    let subject = AdmissionSubject {
         reference: question.reference,
         repository: question.repository,
         digest,
@@ -205,32 +209,32 @@ pub fn decide(
             digest: contents.plan.lock.digest,
         }),
     };
-    evaluate(question.policies, &subject, findings, now)
+    evaluate_policies(question.policies, &subject, findings, now)
 }
 
 /// The contents, with the lock, of what is a bundle of ours. What is none has no lock, which the
 /// policy denies.
-async fn lock_inside(
-    source: &dyn Source,
-    root: &Resolved,
-    limits: &Limits,
-) -> Result<Option<Contents>, ContentsError> {
-    match contents::open(source, root, limits).await {
+async fn open_embedded_lock(
+    source: &dyn ContentSource,
+    root: &ResolvedManifest,
+    limits: &InputLimits,
+) -> Result<Option<BundleContents>, BundleContentsError> {
+    match contents::open_bundle(source, root, limits).await {
         Ok(contents) => Ok(Some(contents)),
-        Err(ContentsError::Embedded(EmbeddedError::NotABundle)) => Ok(None),
+        Err(BundleContentsError::Embedded(BundleFormatError::NotABundle)) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
 /// Is there a policy for which the lock inside is all that is missing?
-fn waits_for_the_lock(decision: &Decision) -> bool {
+fn needs_embedded_lock(decision: &PolicyDecision) -> bool {
     decision
         .policies
         .iter()
         .any(|policy| match &policy.verdict {
-            Verdict::Deny(denials) => denials
+            AdmissionVerdict::Deny(denials) => denials
                 .iter()
                 .all(|denial| denial.reason == Reason::LockMismatch),
-            Verdict::Admit(_) | Verdict::Exempt(_) => false,
+            AdmissionVerdict::Admit(_) | AdmissionVerdict::Exempt(_) => false,
         })
 }

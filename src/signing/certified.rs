@@ -9,9 +9,9 @@ use x509_cert::{
     der::{Decode, Encode},
 };
 
-use super::{Signature, Signer, SigningError};
+use super::{SignatureWithMaterial, Signer, SigningError};
 use crate::core::{
-    class::{Classified, Reason},
+    class::{ClassifiedError, Reason},
     digest::Digest,
 };
 
@@ -19,14 +19,14 @@ use crate::core::{
 pub const MAX_CHAIN: usize = 64 << 10;
 
 /// A signer, and the certificate for its key.
-pub struct Certified {
+pub struct CertificateSigner {
     signer: Box<dyn Signer>,
     certificate: Vec<u8>,
 }
 
 /// Why a certificate does not go with a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ChainError {
+pub enum SignerCertificateError {
     /// Larger than any chain.
     #[error("file of {0} bytes is no certificate chain, the limit is {MAX_CHAIN}")]
     TooLarge(usize),
@@ -49,46 +49,49 @@ pub enum ChainError {
     },
 }
 
-impl Classified for ChainError {
+impl ClassifiedError for SignerCertificateError {
     fn reason(&self) -> Reason {
         Reason::NoSigner
     }
 }
 
-impl Certified {
+impl CertificateSigner {
     /// Puts the first certificate of `chain` (PEM) in the place of the signer's hint.
     ///
     /// A Sigstore bundle 0.3 carries the signer's certificate and no other: whoever verifies has
     /// the intermediates beside the root. That the certificate is trusted, or valid, is for them to
     /// say.
-    pub fn new(signer: Box<dyn Signer>, chain: &[u8]) -> Result<Self, ChainError> {
+    pub fn new(signer: Box<dyn Signer>, chain: &[u8]) -> Result<Self, SignerCertificateError> {
         if chain.len() > MAX_CHAIN {
-            return Err(ChainError::TooLarge(chain.len()));
+            return Err(SignerCertificateError::TooLarge(chain.len()));
         }
-        let text = std::str::from_utf8(chain).map_err(|_| ChainError::NoCertificate)?;
-        let certificate = first("CERTIFICATE", text).ok_or(ChainError::NoCertificate)?;
-        let parsed = Certificate::from_der(&certificate).map_err(|_| ChainError::Malformed)?;
+        let text = std::str::from_utf8(chain).map_err(|_| SignerCertificateError::NoCertificate)?;
+        let certificate =
+            first_pem_block("CERTIFICATE", text).ok_or(SignerCertificateError::NoCertificate)?;
+        let parsed =
+            Certificate::from_der(&certificate).map_err(|_| SignerCertificateError::Malformed)?;
         let certified = parsed
             .tbs_certificate
             .subject_public_key_info
             .to_der()
-            .map_err(|_| ChainError::Malformed)?;
-        let key = first("PUBLIC KEY", signer.public_key_pem()).ok_or(ChainError::Malformed)?;
+            .map_err(|_| SignerCertificateError::Malformed)?;
+        let key = first_pem_block("PUBLIC KEY", signer.public_key_pem())
+            .ok_or(SignerCertificateError::Malformed)?;
         if certified == key {
             return Ok(Self {
                 signer,
                 certificate,
             });
         }
-        Err(ChainError::OtherKey {
-            certified: Digest::of(&certified),
-            key: Digest::of(&key),
+        Err(SignerCertificateError::OtherKey {
+            certified: Digest::of_bytes(&certified),
+            key: Digest::of_bytes(&key),
         })
     }
 }
 
 /// The content of the first block with this label.
-fn first(label: &str, text: &str) -> Option<Vec<u8>> {
+fn first_pem_block(label: &str, text: &str) -> Option<Vec<u8>> {
     let (_, rest) = text.split_once(&format!("-----BEGIN {label}-----"))?;
     let (body, _) = rest.split_once(&format!("-----END {label}-----"))?;
     STANDARD
@@ -97,8 +100,8 @@ fn first(label: &str, text: &str) -> Option<Vec<u8>> {
 }
 
 #[async_trait]
-impl Signer for Certified {
-    async fn sign(&self, pae: &[u8]) -> Result<Signature, SigningError> {
+impl Signer for CertificateSigner {
+    async fn sign(&self, pae: &[u8]) -> Result<SignatureWithMaterial, SigningError> {
         let mut signature = self.signer.sign(pae).await?;
         let certificate = CertificateContent::new(DerCertificate::from_bytes(&self.certificate));
         signature.material.content = VerificationMaterialContent::Certificate(certificate);
@@ -109,8 +112,8 @@ impl Signer for Certified {
         self.signer.public_key_pem()
     }
 
-    fn hint(&self) -> &str {
-        self.signer.hint()
+    fn key_hint(&self) -> &str {
+        self.signer.key_hint()
     }
 }
 
@@ -137,7 +140,7 @@ mod tests {
             .self_signed(&KeyPair::generate().expect("a key"))
             .expect("a certificate");
         let chain = format!("subject=CN=x\n{}{}", certificate.pem(), other.pem());
-        let certified = Certified::new(signer, chain.as_bytes()).expect("a signer");
+        let certified = CertificateSigner::new(signer, chain.as_bytes()).expect("a signer");
         let signature = certified.sign(b"message").await.expect("a signature");
         let VerificationMaterialContent::Certificate(content) = &signature.material.content else {
             panic!("{:?}", signature.material)
@@ -166,7 +169,7 @@ mod tests {
             ),
             ("the limit is", &large),
         ] {
-            let error = Certified::new(signer().0, chain.as_bytes())
+            let error = CertificateSigner::new(signer().0, chain.as_bytes())
                 .map(|_| ())
                 .expect_err(part);
             assert!(

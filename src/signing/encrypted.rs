@@ -25,21 +25,21 @@ const R: u32 = 8;
 const P: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
-struct Sealed {
-    kdf: Kdf,
-    cipher: Cipher,
+struct EncryptedKeyFile {
+    kdf: KeyDerivation,
+    cipher: SecretboxCipher,
     ciphertext: String,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Kdf {
+struct KeyDerivation {
     name: String,
-    params: Params,
+    params: ScryptParams,
     salt: String,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
-struct Params {
+struct ScryptParams {
     #[serde(rename = "N")]
     n: u64,
     r: u32,
@@ -47,18 +47,21 @@ struct Params {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Cipher {
+struct SecretboxCipher {
     name: String,
     nonce: String,
 }
 
 /// Opens what [`seal`] or cosign wrote.
-pub(super) fn open(sealed: &[u8], password: &Password) -> Result<Zeroizing<Vec<u8>>, SigningError> {
-    let Sealed {
+pub(super) fn decrypt_key(
+    sealed: &[u8],
+    password: &Password,
+) -> Result<Zeroizing<Vec<u8>>, SigningError> {
+    let EncryptedKeyFile {
         kdf,
         cipher,
         ciphertext,
-    } = json::parse(sealed, MAX_KEY_FILE, DEPTH)
+    } = json::parse_strict(sealed, MAX_KEY_FILE, DEPTH)
         .map_err(|_| SigningError::Malformed("the encrypted content is not cosign's JSON"))?;
     if kdf.name != SCRYPT || cipher.name != SECRETBOX {
         return Err(SigningError::Encryption(format!(
@@ -66,35 +69,35 @@ pub(super) fn open(sealed: &[u8], password: &Password) -> Result<Zeroizing<Vec<u
             kdf.name, cipher.name
         )));
     }
-    let log_n = known(kdf.params)?;
-    let nonce = <[u8; NONCE_BYTES]>::try_from(decode(&cipher.nonce)?)
+    let log_n = check_scrypt_params(kdf.params)?;
+    let nonce = <[u8; NONCE_BYTES]>::try_from(decode_base64(&cipher.nonce)?)
         .map_err(|_| SigningError::Malformed("the nonce must have 24 bytes"))?;
-    let secretbox = derive(password, &decode(&kdf.salt)?, log_n)?;
-    let plain = secretbox.decrypt(&Nonce::from(nonce), decode(&ciphertext)?.as_slice());
+    let secretbox = derive_secretbox(password, &decode_base64(&kdf.salt)?, log_n)?;
+    let plain = secretbox.decrypt(&Nonce::from(nonce), decode_base64(&ciphertext)?.as_slice());
     plain
         .map(Zeroizing::new)
         .map_err(|_| SigningError::WrongPassword)
 }
 
 /// Encrypts `plain` so that cosign opens it.
-pub(super) fn seal(plain: &[u8], password: &Password) -> Result<Vec<u8>, SigningError> {
-    let salt: [u8; 32] = random()?;
-    let nonce: [u8; NONCE_BYTES] = random()?;
-    let secretbox = derive(password, &salt, WRITTEN_LOG_N)?;
+pub(super) fn encrypt_key(plain: &[u8], password: &Password) -> Result<Vec<u8>, SigningError> {
+    let salt: [u8; 32] = random_bytes()?;
+    let nonce: [u8; NONCE_BYTES] = random_bytes()?;
+    let secretbox = derive_secretbox(password, &salt, WRITTEN_LOG_N)?;
     let ciphertext = secretbox
         .encrypt(&Nonce::from(nonce), plain)
         .map_err(|_| SigningError::Library("encrypt"))?;
-    let sealed = Sealed {
-        kdf: Kdf {
+    let sealed = EncryptedKeyFile {
+        kdf: KeyDerivation {
             name: SCRYPT.into(),
-            params: Params {
+            params: ScryptParams {
                 n: 1 << WRITTEN_LOG_N,
                 r: R,
                 p: P,
             },
             salt: STANDARD.encode(salt),
         },
-        cipher: Cipher {
+        cipher: SecretboxCipher {
             name: SECRETBOX.into(),
             nonce: STANDARD.encode(nonce),
         },
@@ -103,28 +106,32 @@ pub(super) fn seal(plain: &[u8], password: &Password) -> Result<Vec<u8>, Signing
     serde_json::to_vec(&sealed).map_err(|_| SigningError::Library("serialise a key"))
 }
 
-fn known(Params { n, r, p }: Params) -> Result<u8, SigningError> {
+fn check_scrypt_params(ScryptParams { n, r, p }: ScryptParams) -> Result<u8, SigningError> {
     let found = LOG_N
         .into_iter()
         .find(|log_n| n == 1 << log_n && r == R && p == P);
     found.ok_or(SigningError::ScryptParameters { n, r, p })
 }
 
-fn derive(password: &Password, salt: &[u8], log_n: u8) -> Result<XSalsa20Poly1305, SigningError> {
+fn derive_secretbox(
+    password: &Password,
+    salt: &[u8],
+    log_n: u8,
+) -> Result<XSalsa20Poly1305, SigningError> {
     let failed = || SigningError::Library("derive a key");
     let params = scrypt::Params::new(log_n, R, P, 32).map_err(|_| failed())?;
     let mut key = Zeroizing::new([0; 32]);
-    scrypt::scrypt(password.bytes(), salt, &params, key.as_mut()).map_err(|_| failed())?;
+    scrypt::scrypt(password.as_bytes(), salt, &params, key.as_mut()).map_err(|_| failed())?;
     XSalsa20Poly1305::new_from_slice(key.as_ref()).map_err(|_| failed())
 }
 
-fn decode(text: &str) -> Result<Vec<u8>, SigningError> {
+fn decode_base64(text: &str) -> Result<Vec<u8>, SigningError> {
     STANDARD
         .decode(text)
         .map_err(|_| SigningError::Malformed("the encrypted content is not base64"))
 }
 
-fn random<const N: usize>() -> Result<[u8; N], SigningError> {
+fn random_bytes<const N: usize>() -> Result<[u8; N], SigningError> {
     let mut bytes = [0; N];
     rand::fill(&mut bytes).map_err(|_| SigningError::Library("make random bytes"))?;
     Ok(bytes)
@@ -139,12 +146,12 @@ mod tests {
     use super::*;
 
     fn sealed() -> Value {
-        serde_json::from_slice(&seal(b"secret", &Password::new("right")).expect("sealed"))
+        serde_json::from_slice(&encrypt_key(b"secret", &Password::new("right")).expect("sealed"))
             .expect("JSON")
     }
 
     fn try_open(sealed: &Value, password: &str) -> Result<Vec<u8>, SigningError> {
-        open(
+        decrypt_key(
             &serde_json::to_vec(sealed).expect("JSON"),
             &Password::new(password),
         )

@@ -6,12 +6,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use sigstore_types::{SignatureBytes, VerificationMaterial};
 
-use super::{Signature, Signer, SigningError};
+use super::{SignatureWithMaterial, Signer, SigningError};
 use crate::core::{digest::Digest, intoto::Statement, referrer, verify::TrustRoot};
 
 /// What is signed.
 #[derive(Clone, Copy, Debug)]
-pub enum Content<'a> {
+pub enum SigningContent<'a> {
     /// An in-toto statement, in a DSSE envelope.
     Statement(&'a [u8]),
     /// Plain bytes, by their SHA-256.
@@ -20,7 +20,7 @@ pub enum Content<'a> {
 
 /// What the signatures of an [`Endorser`] are recognised by.
 #[derive(Clone, Debug)]
-pub enum KnownBy {
+pub enum BundleSignerIdentity {
     /// A key.
     Key {
         /// PEM (`PUBLIC KEY`).
@@ -42,25 +42,31 @@ pub enum KnownBy {
 /// Makes Sigstore bundles. Every [`Signer`] is one: its bundles carry a signature and the hint of
 /// its key, and nobody vouches for the time.
 #[async_trait]
-pub trait Endorser: Send + Sync {
+pub trait BundleSigner: Send + Sync {
     /// Signs `content` and returns the whole Sigstore bundle, verified where there is something to
     /// verify it with.
-    async fn endorse(&self, content: Content<'_>) -> Result<Bytes, SigningError>;
+    async fn create_sigstore_bundle(
+        &self,
+        content: SigningContent<'_>,
+    ) -> Result<Bytes, SigningError>;
 
     /// What its bundles are recognised by. Who signs without a key learns that from the certificate
     /// authority.
-    async fn known_by(&self) -> Result<KnownBy, SigningError>;
+    async fn signer_identity(&self) -> Result<BundleSignerIdentity, SigningError>;
 }
 
 #[async_trait]
-impl<S: Signer + ?Sized> Endorser for S {
-    async fn endorse(&self, content: Content<'_>) -> Result<Bytes, SigningError> {
-        let Signature { bytes, material } = self.sign(&content.signed_bytes()).await?;
-        content.bundle(bytes, material)
+impl<S: Signer + ?Sized> BundleSigner for S {
+    async fn create_sigstore_bundle(
+        &self,
+        content: SigningContent<'_>,
+    ) -> Result<Bytes, SigningError> {
+        let SignatureWithMaterial { bytes, material } = self.sign(&content.signed_bytes()).await?;
+        content.build_sigstore_bundle(bytes, material)
     }
 
-    async fn known_by(&self) -> Result<KnownBy, SigningError> {
-        Ok(KnownBy::Key {
+    async fn signer_identity(&self) -> Result<BundleSignerIdentity, SigningError> {
+        Ok(BundleSignerIdentity::Key {
             pem: self.public_key_pem().to_owned(),
             root: None,
         })
@@ -69,7 +75,7 @@ impl<S: Signer + ?Sized> Endorser for S {
 
 #[async_trait]
 impl<S: Signer + ?Sized> Signer for Box<S> {
-    async fn sign(&self, pae: &[u8]) -> Result<Signature, SigningError> {
+    async fn sign(&self, pae: &[u8]) -> Result<SignatureWithMaterial, SigningError> {
         (**self).sign(pae).await
     }
 
@@ -77,39 +83,41 @@ impl<S: Signer + ?Sized> Signer for Box<S> {
         (**self).public_key_pem()
     }
 
-    fn hint(&self) -> &str {
-        (**self).hint()
+    fn key_hint(&self) -> &str {
+        (**self).key_hint()
     }
 }
 
-impl<'a> Content<'a> {
+impl<'a> SigningContent<'a> {
     /// The bytes that a signature covers.
     pub(super) fn signed_bytes(&self) -> Cow<'a, [u8]> {
         match self {
-            Self::Statement(statement) => referrer::pae(statement).into(),
+            Self::Statement(statement) => referrer::statement_pae(statement).into(),
             Self::Message(message) => (*message).into(),
         }
     }
 
     /// The Sigstore bundle.
-    pub(super) fn bundle(
+    pub(super) fn build_sigstore_bundle(
         &self,
         signature: SignatureBytes,
         material: VerificationMaterial,
     ) -> Result<Bytes, SigningError> {
         let bundle = match self {
-            Self::Statement(statement) => referrer::sigstore_bundle(statement, signature, material),
+            Self::Statement(statement) => {
+                referrer::dsse_envelope_bundle(statement, signature, material)
+            }
             Self::Message(message) => {
-                referrer::message_bundle(&Digest::of(message), signature, material)
+                referrer::message_signature_bundle(&Digest::of_bytes(message), signature, material)
             }
         };
         bundle.map_err(|_| SigningError::Library("serialise a Sigstore bundle"))
     }
 
     /// A digest that it is about: the message's own, or the statement's first SHA-256.
-    pub(super) fn subject(&self) -> Result<Digest, SigningError> {
+    pub(super) fn subject_digest(&self) -> Result<Digest, SigningError> {
         let statement = match self {
-            Self::Message(message) => return Ok(Digest::of(message)),
+            Self::Message(message) => return Ok(Digest::of_bytes(message)),
             Self::Statement(statement) => serde_json::from_slice::<Statement>(statement),
         };
         let statement = statement.map_err(|error| SigningError::Statement(error.to_string()))?;

@@ -8,8 +8,8 @@ use sigstore_types::{
 use zeroize::Zeroizing;
 
 use super::{
-    Password, Signature, Signer, SigningError, encrypted, pem,
-    private::{Algorithm, PrivateKey},
+    Password, SignatureWithMaterial, Signer, SigningError, encrypted, pem,
+    private::{PrivateKey, SigningAlgorithm},
 };
 use crate::core::digest::Digest;
 
@@ -43,21 +43,21 @@ pub struct GeneratedKey {
 }
 
 /// Makes an ECDSA P-256 key that cosign can use. Takes about 0.2 s and 64 MiB of memory.
-pub fn generate(password: &Password) -> Result<GeneratedKey, SigningError> {
-    generate_for(Algorithm::default(), password)
+pub fn generate_default_key(password: &Password) -> Result<GeneratedKey, SigningError> {
+    generate_key(SigningAlgorithm::default(), password)
 }
 
 /// Makes a key for this algorithm that cosign can use. An RSA key of 4096 bits takes a second or
 /// more.
-pub fn generate_for(
-    algorithm: Algorithm,
+pub fn generate_key(
+    algorithm: SigningAlgorithm,
     password: &Password,
 ) -> Result<GeneratedKey, SigningError> {
     let key = PrivateKey::generate(algorithm)?;
-    let sealed = encrypted::seal(&key.to_pkcs8()?, password)?;
+    let sealed = encrypted::encrypt_key(&key.to_pkcs8()?, password)?;
     let public_pem = KeySigner::new(key)?.public_pem;
     Ok(GeneratedKey {
-        private_pem: Zeroizing::new(pem::encode(SIGSTORE, &sealed)),
+        private_pem: Zeroizing::new(pem::encode_block(SIGSTORE, &sealed)),
         public_pem,
     })
 }
@@ -79,7 +79,7 @@ impl KeySigner {
         let block = read_block(key_file)?;
         match block.label.as_str() {
             SIGSTORE | COSIGN => {
-                let plain = encrypted::open(
+                let plain = encrypted::decrypt_key(
                     &block.content,
                     password.ok_or(SigningError::PasswordNeeded)?,
                 )?;
@@ -92,30 +92,30 @@ impl KeySigner {
     }
 
     fn new(key: PrivateKey) -> Result<Self, SigningError> {
-        let spki = key.spki()?;
-        let hint = STANDARD.encode(Digest::of(&spki).bytes());
+        let spki = key.to_spki()?;
+        let hint = STANDARD.encode(Digest::of_bytes(&spki).as_bytes());
         Ok(Self {
-            public_pem: pem::encode("PUBLIC KEY", &spki),
+            public_pem: pem::encode_block("PUBLIC KEY", &spki),
             hint,
             key,
         })
     }
 }
 
-fn read_block(key_file: &[u8]) -> Result<pem::Block, SigningError> {
+fn read_block(key_file: &[u8]) -> Result<pem::PemBlock, SigningError> {
     if key_file.len() > MAX_KEY_FILE {
         return Err(SigningError::TooLarge(key_file.len()));
     }
-    pem::private_key(std::str::from_utf8(key_file).map_err(|_| SigningError::NoPrivateKey)?)
+    pem::find_private_key(std::str::from_utf8(key_file).map_err(|_| SigningError::NoPrivateKey)?)
 }
 
 #[async_trait]
 impl Signer for KeySigner {
-    async fn sign(&self, pae: &[u8]) -> Result<Signature, SigningError> {
+    async fn sign(&self, pae: &[u8]) -> Result<SignatureWithMaterial, SigningError> {
         let signature = self.key.sign(pae)?;
         let material =
             VerificationMaterialContent::PublicKey(PublicKeyIdentifier::new(self.hint.as_str()));
-        Ok(Signature {
+        Ok(SignatureWithMaterial {
             bytes: SignatureBytes::from_bytes(&signature),
             material: VerificationMaterial::new(material),
         })
@@ -125,7 +125,7 @@ impl Signer for KeySigner {
         &self.public_pem
     }
 
-    fn hint(&self) -> &str {
+    fn key_hint(&self) -> &str {
         &self.hint
     }
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::core::{
-    class::{Classified, Reason},
+    class::{ClassifiedError, Reason},
     verify::VerificationKey,
 };
 
@@ -22,7 +22,7 @@ fn load(key_file: &[u8], password: Option<&str>) -> Result<KeySigner, SigningErr
 fn verifies(public_pem: &str, message: &[u8], signature: &[u8]) -> bool {
     VerificationKey::from_pem(public_pem)
         .expect("a public key")
-        .verifies(message, signature)
+        .verifies_signature(message, signature)
 }
 
 #[tokio::test]
@@ -121,7 +121,7 @@ async fn every_form_of_every_key_signs() {
             signature.bytes.as_bytes()
         ));
         let material = serde_json::to_value(&signature.material).expect("JSON");
-        assert_eq!(material["publicKey"]["hint"], signer.hint());
+        assert_eq!(material["publicKey"]["hint"], signer.key_hint());
     }
 }
 
@@ -130,7 +130,7 @@ async fn every_form_of_every_key_signs() {
 fn the_hint_is_cosigns() {
     let signer = load(data!("sigstore.key"), Some("packgate")).expect("a key");
     assert_eq!(
-        signer.hint(),
+        signer.key_hint(),
         "MzXmnIj36XsHHpb161S86jhgkiHGVlu8veTq2goBmps="
     );
 }
@@ -186,7 +186,7 @@ fn a_wrong_or_missing_password_is_no_signer() {
 #[tokio::test]
 async fn generated_keys_can_be_read_again() {
     let password = Password::new("pw");
-    let key = generate(&password).expect("generated");
+    let key = generate_default_key(&password).expect("generated");
     assert!(
         key.private_pem
             .starts_with("-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\n")
@@ -201,7 +201,9 @@ async fn generated_keys_can_be_read_again() {
         signature.bytes.as_bytes()
     ));
     assert_ne!(
-        generate(&password).expect("generated").public_pem,
+        generate_default_key(&password)
+            .expect("generated")
+            .public_pem,
         key.public_pem
     );
 }
@@ -210,24 +212,27 @@ async fn generated_keys_can_be_read_again() {
 async fn a_key_can_be_made_for_every_algorithm() {
     let password = Password::new("pw");
     for (algorithm, name) in [
-        (Algorithm::EcdsaP256, "ECDSA P-256 SHA-256"),
-        (Algorithm::EcdsaP384, "ECDSA P-384 SHA-384"),
-        (Algorithm::EcdsaP521, "ECDSA P-521 SHA-512"),
-        (Algorithm::Rsa2048, "RSA PKCS#1 SHA-256"),
-        (Algorithm::Rsa3072, "RSA PKCS#1 SHA-256"),
-        (Algorithm::Rsa4096, "RSA PKCS#1 SHA-256"),
-        (Algorithm::Ed25519, "Ed25519"),
+        (SigningAlgorithm::EcdsaP256, "ECDSA P-256 SHA-256"),
+        (SigningAlgorithm::EcdsaP384, "ECDSA P-384 SHA-384"),
+        (SigningAlgorithm::EcdsaP521, "ECDSA P-521 SHA-512"),
+        (SigningAlgorithm::Rsa2048, "RSA PKCS#1 SHA-256"),
+        (SigningAlgorithm::Rsa3072, "RSA PKCS#1 SHA-256"),
+        (SigningAlgorithm::Rsa4096, "RSA PKCS#1 SHA-256"),
+        (SigningAlgorithm::Ed25519, "Ed25519"),
     ] {
-        let key = generate_for(algorithm, &password).expect(name);
+        let key = generate_key(algorithm, &password).expect(name);
         let signer = KeySigner::from_pem(key.private_pem.as_bytes(), Some(&password)).expect(name);
         let public = VerificationKey::from_pem(&key.public_pem).expect(name);
         assert_eq!(
-            (public.algorithm().as_str(), public.hint().as_str()),
-            (name, signer.hint())
+            (
+                public.algorithm().as_str(),
+                public.bundle_key_hint().as_str()
+            ),
+            (name, signer.key_hint())
         );
         let signature = signer.sign(b"message").await.expect(name);
         assert!(
-            public.verifies(b"message", signature.bytes.as_bytes()),
+            public.verifies_signature(b"message", signature.bytes.as_bytes()),
             "{algorithm:?}"
         );
     }
@@ -235,12 +240,12 @@ async fn a_key_can_be_made_for_every_algorithm() {
 
 #[test]
 fn nothing_secret_is_printed() {
-    let key = generate(&Password::new("pw")).expect("generated");
+    let key = generate_default_key(&Password::new("pw")).expect("generated");
     let signer = KeySigner::from_pem(key.private_pem.as_bytes(), Some(&Password::new("pw")))
         .expect("readable");
     assert!(!format!("{key:?}").contains("PRIVATE"));
     assert_eq!(
         format!("{signer:?}"),
-        format!("KeySigner {{ hint: {:?}, .. }}", signer.hint())
+        format!("KeySigner {{ hint: {:?}, .. }}", signer.key_hint())
     );
 }

@@ -11,9 +11,9 @@ use sigstore_types::{
 use tokio::{sync::Mutex, time::Instant};
 
 use super::{
-    Content, Endorser, IdentityToken, KnownBy, SigningError, TokenError,
-    service_error::ServiceError,
-    services::{Holder, SigstoreServices},
+    BundleSigner, BundleSignerIdentity, IdentityToken, SigningContent, SigningError, TokenError,
+    service_error::SigstoreServiceError,
+    services::{SignatureHolder, SigstoreServices},
 };
 use crate::core::verify;
 
@@ -23,14 +23,14 @@ pub type TokenSource = Box<dyn Fn() -> Result<IdentityToken, TokenError> + Send 
 
 /// Signs with an identity. A certificate serves until half of its time is over, so that a log's or
 /// an authority's clock may differ.
-pub struct Keyless {
+pub struct KeylessSigner {
     services: SigstoreServices,
     token: TokenSource,
-    session: Mutex<Option<Arc<Session>>>,
+    session: Mutex<Option<Arc<CertificateSession>>>,
 }
 
 /// A key and its certificate.
-struct Session {
+struct CertificateSession {
     key: KeyPair,
     certificate: DerCertificate,
     san: String,
@@ -38,7 +38,7 @@ struct Session {
     until: Instant,
 }
 
-impl Keyless {
+impl KeylessSigner {
     /// Sends nothing yet.
     ///
     /// Errors: services that are not enough for it.
@@ -51,7 +51,7 @@ impl Keyless {
         })
     }
 
-    async fn session(&self) -> Result<Arc<Session>, SigningError> {
+    async fn current_session(&self) -> Result<Arc<CertificateSession>, SigningError> {
         let mut kept = self.session.lock().await;
         if let Some(session) = kept
             .as_ref()
@@ -59,25 +59,29 @@ impl Keyless {
         {
             return Ok(Arc::clone(session));
         }
-        let session = Arc::new(self.certify().await?);
+        let session = Arc::new(self.request_certificate().await?);
         *kept = Some(Arc::clone(&session));
         Ok(session)
     }
 
-    async fn certify(&self) -> Result<Session, SigningError> {
+    async fn request_certificate(&self) -> Result<CertificateSession, SigningError> {
         let token = (self.token)()?;
         let key = KeyPair::generate().map_err(|_| SigningError::Library("make a key"))?;
         let asked = Instant::now();
-        let certificate = self.services.certificate(&token, &request(&key)?).await?;
-        let certified = verify::certified(&certificate).map_err(ServiceError::untrue)?;
+        let certificate = self
+            .services
+            .request_certificate(&token, &certificate_request(&key)?)
+            .await?;
+        let certified = verify::signing_certificate_info(&certificate)
+            .map_err(SigstoreServiceError::from_evidence)?;
         if certified.public_key.as_bytes() != key.subject_public_key_info() {
-            return Err(ServiceError::Certificate(
+            return Err(SigstoreServiceError::Certificate(
                 "is for another key than the one it was asked for",
             )
             .into());
         }
         let half = certified.lifetime.checked_div(2).unwrap_or(Duration::ZERO);
-        Ok(Session {
+        Ok(CertificateSession {
             key,
             certificate,
             san: certified.san,
@@ -88,7 +92,7 @@ impl Keyless {
 }
 
 /// The request shows the key, and proves that we have it. It names nobody: the token does.
-fn request(key: &KeyPair) -> Result<String, SigningError> {
+fn certificate_request(key: &KeyPair) -> Result<String, SigningError> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     let pem = params.serialize_request(key).and_then(|csr| csr.pem());
@@ -96,9 +100,12 @@ fn request(key: &KeyPair) -> Result<String, SigningError> {
 }
 
 #[async_trait]
-impl Endorser for Keyless {
-    async fn endorse(&self, content: Content<'_>) -> Result<Bytes, SigningError> {
-        let session = self.session().await?;
+impl BundleSigner for KeylessSigner {
+    async fn create_sigstore_bundle(
+        &self,
+        content: SigningContent<'_>,
+    ) -> Result<Bytes, SigningError> {
+        let session = self.current_session().await?;
         let signature = session
             .key
             .sign(&content.signed_bytes())
@@ -106,9 +113,9 @@ impl Endorser for Keyless {
         let material = VerificationMaterialContent::Certificate(CertificateContent::new(
             session.certificate.clone(),
         ));
-        let holder = Holder::Certificate(&session.certificate);
+        let holder = SignatureHolder::Certificate(&session.certificate);
         self.services
-            .bundle(
+            .build_verified_bundle(
                 content,
                 SignatureBytes::from_bytes(&signature),
                 holder,
@@ -117,19 +124,19 @@ impl Endorser for Keyless {
             .await
     }
 
-    async fn known_by(&self) -> Result<KnownBy, SigningError> {
-        let session = self.session().await?;
-        Ok(KnownBy::Identity {
+    async fn signer_identity(&self) -> Result<BundleSignerIdentity, SigningError> {
+        let session = self.current_session().await?;
+        Ok(BundleSignerIdentity::Identity {
             san: session.san.clone(),
             issuer: session.issuer.clone(),
-            root: Arc::clone(self.services.root()),
+            root: Arc::clone(self.services.trust_root()),
         })
     }
 }
 
-impl std::fmt::Debug for Keyless {
+impl std::fmt::Debug for KeylessSigner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Keyless")
+        f.debug_struct("KeylessSigner")
             .field("services", &self.services)
             .finish_non_exhaustive()
     }

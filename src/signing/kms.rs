@@ -26,19 +26,19 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Signature, Signer, SigningError};
+use super::{SignatureWithMaterial, Signer, SigningError};
 use crate::core::{
-    class::{Classified, Reason},
+    class::{ClassifiedError, Reason},
     environment::SECRET_VARIABLES,
     json,
-    verify::{KeyAlgorithm, KeyError, VerificationKey, shorten},
+    verify::{KeyAlgorithm, PublicKeyError, VerificationKey, sanitize_text},
 };
 
 /// A program may ask a person to touch a token, and a network to answer; no longer than this for
 /// one question.
 pub const TIMEOUT: Duration = Duration::from_mins(1);
 /// Bytes of one answer: a public key in PEM and base64, and some words.
-const MAX_ANSWER: usize = 64 << 10;
+const MAX_RESPONSE: usize = 64 << 10;
 const DEPTH: usize = 8;
 /// Bytes that are kept of what a program says on stderr.
 const MAX_STDERR: usize = 2 << 10;
@@ -49,7 +49,7 @@ const MAX_NAME: usize = 64;
 const PREFIX: &str = "sigstore-kms-";
 const PROTOCOL: &str = "v1";
 /// Schemes of keys that cosign reads itself, and that are no plug-in's.
-const OTHERS: [&str; 7] = ["file", "http", "https", "env", "k8s", "github", "gitlab"];
+const RESERVED_SCHEMES: [&str; 7] = ["file", "http", "https", "env", "k8s", "github", "gitlab"];
 
 /// `NAME://KEY`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,12 +60,12 @@ pub struct KeyReference {
 
 impl KeyReference {
     /// Does somebody who writes this mean a plug-in, and not a file?
-    pub fn is_meant(text: &str) -> bool {
+    pub fn is_key_reference(text: &str) -> bool {
         text.contains("://")
     }
 
     /// The program that knows the key.
-    pub fn program(&self) -> String {
+    pub fn program_name(&self) -> String {
         format!("{PREFIX}{}", self.name)
     }
 }
@@ -76,7 +76,7 @@ impl FromStr for KeyReference {
     /// Reads `NAME://KEY`. NAME: letters, digits and `- _ .`, at most 64; KEY: anything, at most 4
     /// KiB.
     fn from_str(text: &str) -> Result<Self, KmsError> {
-        let malformed = || KmsError::Reference(shorten(text));
+        let malformed = || KmsError::Reference(sanitize_text(text));
         let (name, key) = text.split_once("://").ok_or_else(malformed)?;
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
         if name.is_empty()
@@ -86,7 +86,7 @@ impl FromStr for KeyReference {
         {
             return Err(malformed());
         }
-        if OTHERS.contains(&name) {
+        if RESERVED_SCHEMES.contains(&name) {
             return Err(KmsError::Scheme(name.into()));
         }
         Ok(Self {
@@ -161,7 +161,7 @@ pub enum KmsError {
         /// The program.
         program: String,
         /// What is wrong.
-        error: KeyError,
+        error: PublicKeyError,
     },
     /// Its key is of a kind that cosign does not verify.
     #[error(
@@ -181,7 +181,7 @@ pub enum KmsError {
     },
 }
 
-impl Classified for KmsError {
+impl ClassifiedError for KmsError {
     fn reason(&self) -> Reason {
         match self {
             Self::Late { .. } => Reason::DeadlineExceeded,
@@ -191,12 +191,12 @@ impl Classified for KmsError {
 }
 
 /// Tells the time, for the deadline that a plug-in is told.
-pub type Now = fn() -> Timestamp;
+pub type TimestampFn = fn() -> Timestamp;
 
 /// Lets a plug-in sign.
 #[derive(Debug)]
 pub struct KmsSigner {
-    plugin: Plugin,
+    plugin: KmsPlugin,
     key: VerificationKey,
     public_pem: String,
     hint: String,
@@ -204,8 +204,8 @@ pub struct KmsSigner {
 
 impl KmsSigner {
     /// Asks the plug-in for the public key. Waits for [`TIMEOUT`] at most.
-    pub async fn load(reference: KeyReference, now: Now) -> Result<Self, KmsError> {
-        Self::with(Plugin {
+    pub async fn load_key(reference: KeyReference, now: TimestampFn) -> Result<Self, KmsError> {
+        Self::from_plugin(KmsPlugin {
             reference,
             now,
             timeout: TIMEOUT,
@@ -214,14 +214,14 @@ impl KmsSigner {
         .await
     }
 
-    async fn with(plugin: Plugin) -> Result<Self, KmsError> {
+    async fn from_plugin(plugin: KmsPlugin) -> Result<Self, KmsError> {
         let key = plugin.public_key().await?;
         if key.algorithm() == KeyAlgorithm::RsaPss {
-            return Err(KmsError::Pss(plugin.reference.program()));
+            return Err(KmsError::Pss(plugin.reference.program_name()));
         }
         Ok(Self {
             public_pem: key.to_pem(),
-            hint: key.hint(),
+            hint: key.bundle_key_hint(),
             plugin,
             key,
         })
@@ -235,11 +235,11 @@ impl KmsSigner {
 
 #[async_trait]
 impl Signer for KmsSigner {
-    async fn sign(&self, pae: &[u8]) -> Result<Signature, SigningError> {
-        let bytes = self.plugin.sign(&self.key, pae).await?;
+    async fn sign(&self, pae: &[u8]) -> Result<SignatureWithMaterial, SigningError> {
+        let bytes = self.plugin.sign_message(&self.key, pae).await?;
         let material =
             VerificationMaterialContent::PublicKey(PublicKeyIdentifier::new(self.hint.as_str()));
-        Ok(Signature {
+        Ok(SignatureWithMaterial {
             bytes: SignatureBytes::from_bytes(&bytes),
             material: VerificationMaterial::new(material),
         })
@@ -249,20 +249,20 @@ impl Signer for KmsSigner {
         &self.public_pem
     }
 
-    fn hint(&self) -> &str {
+    fn key_hint(&self) -> &str {
         &self.hint
     }
 }
 
 /// Go's numbers of hash functions (`crypto.Hash`), which the protocol uses, and how to compute
 /// them.
-const SHA256: Hash = (5, &digest::SHA256);
-const SHA384: Hash = (6, &digest::SHA384);
-const SHA512: Hash = (7, &digest::SHA512);
-type Hash = (u8, &'static digest::Algorithm);
+const SHA256: PluginHash = (5, &digest::SHA256);
+const SHA384: PluginHash = (6, &digest::SHA384);
+const SHA512: PluginHash = (7, &digest::SHA512);
+type PluginHash = (u8, &'static digest::Algorithm);
 
 /// The hash that a key's signatures are over; none if it signs the message itself.
-const fn hash_of(algorithm: KeyAlgorithm) -> Option<Hash> {
+const fn hash_of(algorithm: KeyAlgorithm) -> Option<PluginHash> {
     match algorithm {
         KeyAlgorithm::EcdsaP256 | KeyAlgorithm::RsaPkcs1 | KeyAlgorithm::RsaPss => Some(SHA256),
         KeyAlgorithm::EcdsaP384 => Some(SHA384),
@@ -272,54 +272,60 @@ const fn hash_of(algorithm: KeyAlgorithm) -> Option<Hash> {
 }
 
 #[derive(Debug)]
-struct Plugin {
+struct KmsPlugin {
     reference: KeyReference,
-    now: Now,
+    now: TimestampFn,
     timeout: Duration,
     command: fn(String) -> Command,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Answer {
+struct PluginResponse {
     #[serde(default)]
     error_message: String,
-    public_key: Option<PublicKeyAnswer>,
-    sign_message: Option<SignatureAnswer>,
+    public_key: Option<PluginPublicKey>,
+    sign_message: Option<PluginSignature>,
 }
 
 #[derive(Deserialize)]
-struct PublicKeyAnswer {
+struct PluginPublicKey {
     #[serde(rename = "publicKeyPEM")]
     pem: String,
 }
 
 #[derive(Deserialize)]
-struct SignatureAnswer {
+struct PluginSignature {
     signature: String,
 }
 
-impl Plugin {
+impl KmsPlugin {
     const PUBLIC_KEY: &str = "publicKey";
     const SIGN: &str = "signMessage";
 
     async fn public_key(&self) -> Result<VerificationKey, KmsError> {
         let arguments = json!({"publicKeyOptions": {"rpcOptions": self.call_options()}});
-        let answer = self.ask(Self::PUBLIC_KEY, SHA256.0, arguments, b"").await?;
+        let answer = self
+            .call_plugin(Self::PUBLIC_KEY, SHA256.0, arguments, b"")
+            .await?;
         let pem = answer
             .public_key
             .and_then(|answer| STANDARD.decode(answer.pem).ok())
             .and_then(|pem| String::from_utf8(pem).ok());
-        let pem = pem.ok_or_else(|| self.fault(Self::PUBLIC_KEY, "no public key", ""))?;
+        let pem = pem.ok_or_else(|| self.response_error(Self::PUBLIC_KEY, "no public key", ""))?;
         VerificationKey::from_pem(&pem).map_err(|error| KmsError::Key {
-            program: self.reference.program(),
+            program: self.reference.program_name(),
             error,
         })
     }
 
     /// The plug-in gets both the message and its digest, as from cosign, and the digest's
     /// algorithm, which cosign leaves to it.
-    async fn sign(&self, key: &VerificationKey, message: &[u8]) -> Result<Vec<u8>, KmsError> {
+    async fn sign_message(
+        &self,
+        key: &VerificationKey,
+        message: &[u8],
+    ) -> Result<Vec<u8>, KmsError> {
         let hash = hash_of(key.algorithm());
         let options = hash.map_or_else(
             || json!({}),
@@ -333,17 +339,18 @@ impl Plugin {
         let arguments =
             json!({"signOptions": {"rpcOptions": self.call_options(), "messageOptions": options}});
         let answer = self
-            .ask(Self::SIGN, hash.unwrap_or(SHA256).0, arguments, message)
+            .call_plugin(Self::SIGN, hash.unwrap_or(SHA256).0, arguments, message)
             .await?;
         let signature = answer
             .sign_message
             .and_then(|answer| STANDARD.decode(answer.signature).ok());
-        let signature = signature.ok_or_else(|| self.fault(Self::SIGN, "no signature", ""))?;
-        if key.verifies(message, &signature) {
+        let signature =
+            signature.ok_or_else(|| self.response_error(Self::SIGN, "no signature", ""))?;
+        if key.verifies_signature(message, &signature) {
             return Ok(signature);
         }
         Err(KmsError::Signature {
-            program: self.reference.program(),
+            program: self.reference.program_name(),
             algorithm: key.algorithm().as_str(),
         })
     }
@@ -359,7 +366,7 @@ impl Plugin {
         options
     }
 
-    fn question(&self, method: &str, hash: u8, arguments: &Value) -> Value {
+    fn request_document(&self, method: &str, hash: u8, arguments: &Value) -> Value {
         let mut options = json!({
             "protocolVersion": PROTOCOL,
             "keyResourceID": self.reference.key,
@@ -370,63 +377,67 @@ impl Plugin {
         json!({"initOptions": options, "methodName": method, method: arguments})
     }
 
-    async fn ask(
+    async fn call_plugin(
         &self,
         method: &'static str,
         hash: u8,
         arguments: Value,
         message: &[u8],
-    ) -> Result<Answer, KmsError> {
-        let program = self.reference.program();
+    ) -> Result<PluginResponse, KmsError> {
+        let program = self.reference.program_name();
         let mut command = (self.command)(program.clone());
         command
             .arg(PROTOCOL)
-            .arg(self.question(method, hash, &arguments).to_string());
+            .arg(self.request_document(method, hash, &arguments).to_string());
         let late = |_| KmsError::Late {
             program: program.clone(),
             method,
             seconds: self.timeout.as_secs(),
         };
-        let ended = timeout(self.timeout, run(command, message))
+        let ended = timeout(self.timeout, run_command(command, message))
             .await
             .map_err(late)?
-            .map_err(|error| self.not_run(&error))?;
-        self.answer(method, &ended)
+            .map_err(|error| self.spawn_error(&error))?;
+        self.parse_response(method, &ended)
     }
 
-    fn answer(&self, method: &'static str, ended: &Ended) -> Result<Answer, KmsError> {
-        let fault = |fault| Err(self.fault(method, fault, &ended.said));
-        if ended.stdout.len() > MAX_ANSWER {
-            return fault("more than any answer has");
+    fn parse_response(
+        &self,
+        method: &'static str,
+        ended: &PluginOutput,
+    ) -> Result<PluginResponse, KmsError> {
+        let fault = |fault| Err(self.response_error(method, fault, &ended.said));
+        if ended.stdout.len() > MAX_RESPONSE {
+            return fault("a response over the size limit");
         }
         if ended.killed {
             return fault("nothing: it was killed");
         }
-        match json::parse::<Answer>(&ended.stdout, MAX_ANSWER, DEPTH) {
+        match json::parse_strict::<PluginResponse>(&ended.stdout, MAX_RESPONSE, DEPTH) {
             Ok(answer) if answer.error_message.is_empty() => Ok(answer),
-            Ok(Answer { error_message, .. }) => Err(KmsError::Refused {
-                program: self.reference.program(),
+            Ok(PluginResponse { error_message, .. }) => Err(KmsError::Refused {
+                program: self.reference.program_name(),
                 method,
-                message: shorten(error_message.trim()),
+                message: sanitize_text(error_message.trim()),
             }),
             Err(_) => fault("no JSON of the plug-in protocol"),
         }
     }
 
-    fn fault(&self, method: &'static str, fault: &'static str, said: &str) -> KmsError {
+    fn response_error(&self, method: &'static str, fault: &'static str, said: &str) -> KmsError {
         KmsError::Answer {
-            program: self.reference.program(),
+            program: self.reference.program_name(),
             method,
             fault,
             said: said.into(),
         }
     }
 
-    fn not_run(&self, error: &std::io::Error) -> KmsError {
+    fn spawn_error(&self, error: &std::io::Error) -> KmsError {
         match error.kind() {
             std::io::ErrorKind::NotFound => KmsError::NotFound(self.reference.name.clone()),
             _ => KmsError::Run {
-                program: self.reference.program(),
+                program: self.reference.program_name(),
                 cause: error.to_string(),
             },
         }
@@ -434,7 +445,7 @@ impl Plugin {
 }
 
 /// How a program ended.
-struct Ended {
+struct PluginOutput {
     /// At most one byte more than [`MAX_ANSWER`].
     stdout: Vec<u8>,
     /// The beginning of what it said on stderr, as the end of a sentence.
@@ -442,7 +453,7 @@ struct Ended {
     killed: bool,
 }
 
-async fn run(mut command: Command, message: &[u8]) -> std::io::Result<Ended> {
+async fn run_command(mut command: Command, message: &[u8]) -> std::io::Result<PluginOutput> {
     // It finds its own secrets in the environment, which it inherits otherwise, as cosign's
     // plug-ins do.
     for secret in SECRET_VARIABLES {
@@ -456,15 +467,15 @@ async fn run(mut command: Command, message: &[u8]) -> std::io::Result<Ended> {
     let mut child = command.spawn()?;
     let stderr = child.stderr.take();
     // What it says beyond the limit is read on, or it would wait for a reader.
-    let (ended, said) = tokio::join!(converse(&mut child, message), async {
+    let (ended, said) = tokio::join!(exchange_message(&mut child, message), async {
         let mut stderr = stderr?;
-        let said = read(&mut stderr, MAX_STDERR).await.ok()?;
+        let said = read_limited(&mut stderr, MAX_STDERR).await.ok()?;
         let _ = copy(&mut stderr, &mut sink()).await;
         Some(said)
     });
     let (stdout, killed) = ended?;
-    let said = shorten(String::from_utf8_lossy(&said.unwrap_or_default()).trim());
-    Ok(Ended {
+    let said = sanitize_text(String::from_utf8_lossy(&said.unwrap_or_default()).trim());
+    Ok(PluginOutput {
         stdout,
         said: if said.is_empty() {
             said
@@ -475,7 +486,7 @@ async fn run(mut command: Command, message: &[u8]) -> std::io::Result<Ended> {
     })
 }
 
-async fn converse(child: &mut Child, message: &[u8]) -> std::io::Result<(Vec<u8>, bool)> {
+async fn exchange_message(child: &mut Child, message: &[u8]) -> std::io::Result<(Vec<u8>, bool)> {
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
     let write = async {
         if let Some(mut input) = stdin {
@@ -486,7 +497,7 @@ async fn converse(child: &mut Child, message: &[u8]) -> std::io::Result<(Vec<u8>
     };
     let answer = async {
         match stdout {
-            Some(mut output) => read(&mut output, MAX_ANSWER + 1).await,
+            Some(mut output) => read_limited(&mut output, MAX_RESPONSE + 1).await,
             None => Ok(Vec::new()),
         }
     };
@@ -495,14 +506,17 @@ async fn converse(child: &mut Child, message: &[u8]) -> std::io::Result<(Vec<u8>
         answered = &mut answer => answered,
         () = &mut write => answer.await,
     }?;
-    if stdout.len() > MAX_ANSWER {
+    if stdout.len() > MAX_RESPONSE {
         child.kill().await?;
         return Ok((stdout, false));
     }
     Ok((stdout, child.wait().await?.code().is_none()))
 }
 
-async fn read(from: &mut (impl AsyncRead + Unpin), limit: usize) -> std::io::Result<Vec<u8>> {
+async fn read_limited(
+    from: &mut (impl AsyncRead + Unpin),
+    limit: usize,
+) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     from.take(limit as u64).read_to_end(&mut bytes).await?;
     Ok(bytes)

@@ -20,8 +20,8 @@ fn shell(script: &str) -> Command {
     command
 }
 
-fn plugin(command: MakeCommand) -> Plugin {
-    Plugin {
+fn plugin(command: MakeCommand) -> KmsPlugin {
+    KmsPlugin {
         reference: "testkms://folder/key".parse().expect("a reference"),
         now: || Timestamp::UNIX_EPOCH,
         timeout: TIMEOUT,
@@ -30,7 +30,9 @@ fn plugin(command: MakeCommand) -> Plugin {
 }
 
 async fn refused(command: MakeCommand) -> KmsError {
-    KmsSigner::with(plugin(command)).await.expect_err("refused")
+    KmsSigner::from_plugin(plugin(command))
+        .await
+        .expect_err("refused")
 }
 
 #[test]
@@ -39,11 +41,12 @@ fn references_name_a_program_and_nothing_else() {
         .parse()
         .expect("a reference");
     assert_eq!(
-        (reference.program().as_str(), reference.key.as_str()),
+        (reference.program_name().as_str(), reference.key.as_str()),
         ("sigstore-kms-my-hsm.v2", "slot 1/ключ?x=://y")
     );
     assert!(
-        KeyReference::is_meant("awskms:///alias/x") && !KeyReference::is_meant("keys/packgate.key")
+        KeyReference::is_key_reference("awskms:///alias/x")
+            && !KeyReference::is_key_reference("keys/packgate.key")
     );
     let long = "n".repeat(MAX_NAME + 1) + "://k";
     for text in [
@@ -80,11 +83,11 @@ async fn a_key_whose_program_is_missing_names_the_program() {
         let reference = format!("{scheme}://alias/none")
             .parse()
             .expect("a reference");
-        let missing = Plugin {
+        let missing = KmsPlugin {
             reference,
             ..plugin(|name| Command::new(format!("{name}-that-is-nowhere")))
         };
-        let error = KmsSigner::with(missing).await.expect_err("missing");
+        let error = KmsSigner::from_plugin(missing).await.expect_err("missing");
         assert_eq!(
             (&error, error.reason()),
             (&KmsError::NotFound(scheme.into()), Reason::NoSigner)
@@ -108,7 +111,7 @@ fn questions_are_the_protocols() {
         "remoteVerification": false,
     });
     assert_eq!(plugin.call_options(), options);
-    let question = plugin.question(
+    let question = plugin.request_document(
         "publicKey",
         5,
         &json!({"publicKeyOptions": {"rpcOptions": options}}),
@@ -139,21 +142,21 @@ async fn a_plug_in_signs_with_the_key_that_it_shows() {
         .into_iter()
         .zip(["p256", "p384", "rsa-3072", "ed25519"])
     {
-        let signer = KmsSigner::with(plugin(command)).await.expect(name);
+        let signer = KmsSigner::from_plugin(plugin(command)).await.expect(name);
         assert_eq!(
             signer.public_key_pem(),
             std::fs::read_to_string(format!("{KEYS}/{name}.pub")).expect("a file")
         );
-        assert_eq!(signer.hint(), signer.key().hint());
+        assert_eq!(signer.key_hint(), signer.key().bundle_key_hint());
         let signature = signer.sign(b"packgate").await.expect(name);
         assert!(
             signer
                 .key()
-                .verifies(b"packgate", signature.bytes.as_bytes())
+                .verifies_signature(b"packgate", signature.bytes.as_bytes())
         );
         assert_eq!(
             serde_json::to_value(&signature.material).expect("JSON")["publicKey"]["hint"],
-            signer.hint()
+            signer.key_hint()
         );
     }
 }
@@ -166,7 +169,9 @@ async fn a_signature_that_the_shown_key_does_not_verify_is_refused() {
         |_| shell(&format!("PUB=rsa.pub SIG=rsa-as-pss.sig; {GOOD}")),
     ];
     for command in cases {
-        let signer = KmsSigner::with(plugin(command)).await.expect("a key");
+        let signer = KmsSigner::from_plugin(plugin(command))
+            .await
+            .expect("a key");
         let error = signer.sign(b"packgate").await.expect_err("refused");
         assert!(
             matches!(&error, SigningError::Kms(KmsError::Signature { .. })),
@@ -196,7 +201,7 @@ async fn what_is_no_answer_is_told_with_the_beginning_of_what_was_said() {
         (|_| shell("kill -9 $$"), "it was killed"),
         (
             |_| shell("yes | head -c 100000"),
-            "more than any answer has",
+            "a response over the size limit",
         ),
         (
             |_| shell(&format!("PUB=rsa-1024.pub; {GOOD}")),
@@ -219,13 +224,15 @@ async fn what_is_no_answer_is_told_with_the_beginning_of_what_was_said() {
 async fn a_plug_in_that_speaks_or_reads_without_end_is_stopped() {
     let endless = refused(|_| shell("yes")).await;
     assert!(
-        endless.to_string().contains("more than any answer has"),
+        endless
+            .to_string()
+            .contains("a response over the size limit"),
         "{endless}"
     );
     let loud = refused(|_| shell("yes x | head -c 3000000 >&2; echo '{}'")).await;
     assert!(loud.to_string().contains("no public key"), "{loud}");
     // Four megabytes that nobody reads.
-    let signer = KmsSigner::with(plugin(|_| {
+    let signer = KmsSigner::from_plugin(plugin(|_| {
         shell(&format!(
             "PUB=p256.pub SIG=p256.sig; {}",
             GOOD.replace("$(cat)", "packgate")
@@ -245,11 +252,11 @@ async fn a_plug_in_that_speaks_or_reads_without_end_is_stopped() {
 
 #[tokio::test]
 async fn a_plug_in_that_hangs_runs_into_its_deadline() {
-    let hanging = Plugin {
+    let hanging = KmsPlugin {
         timeout: Duration::from_millis(50),
         ..plugin(|_| shell("exec sleep 600"))
     };
-    let error = KmsSigner::with(hanging).await.expect_err("late");
+    let error = KmsSigner::from_plugin(hanging).await.expect_err("late");
     assert_eq!(error.reason(), Reason::DeadlineExceeded);
     assert!(
         error.to_string().contains("no answer to publicKey"),

@@ -25,18 +25,20 @@ mod witnessed;
 use async_trait::async_trait;
 use sigstore_types::{SignatureBytes, VerificationMaterial};
 
-pub use certified::{Certified, ChainError, MAX_CHAIN};
-pub use endorser::{Content, Endorser, KnownBy};
-pub use key::{GeneratedKey, KeySigner, MAX_KEY_FILE, generate, generate_for, is_encrypted};
-pub use keyless::{Keyless, TokenSource};
+pub use certified::{CertificateSigner, MAX_CHAIN, SignerCertificateError};
+pub use endorser::{BundleSigner, BundleSignerIdentity, SigningContent};
+pub use key::{
+    GeneratedKey, KeySigner, MAX_KEY_FILE, generate_default_key, generate_key, is_encrypted,
+};
+pub use keyless::{KeylessSigner, TokenSource};
 pub use password::Password;
-pub use private::Algorithm;
-pub use service_error::ServiceError;
+pub use private::SigningAlgorithm;
+pub use service_error::SigstoreServiceError;
 pub use services::SigstoreServices;
 pub use token::{IdentityToken, MAX_TOKEN, TokenError};
-pub use witnessed::Witnessed;
+pub use witnessed::LoggedKeySigner;
 
-use crate::core::class::{Classified, Reason};
+use crate::core::class::{ClassifiedError, Reason};
 
 /// Signs with a key.
 #[doc(alias = "SigningHandler")]
@@ -44,19 +46,19 @@ use crate::core::class::{Classified, Reason};
 pub trait Signer: Send + Sync {
     /// Signs the DSSE pre-authentication encoding of a payload (DSSE protocol, "Signature
     /// Definition").
-    async fn sign(&self, pae: &[u8]) -> Result<Signature, SigningError>;
+    async fn sign(&self, pae: &[u8]) -> Result<SignatureWithMaterial, SigningError>;
 
     /// The public half of the key, as PEM (`PUBLIC KEY`, RFC 7468, section 13).
     fn public_key_pem(&self) -> &str;
 
     /// What a Sigstore bundle calls the key: base64 of the SHA-256 of its DER
     /// `SubjectPublicKeyInfo`, as cosign writes it. A hint, never evidence.
-    fn hint(&self) -> &str;
+    fn key_hint(&self) -> &str;
 }
 
 /// A signature, and what a verifier needs to find the key that made it.
 #[derive(Clone, Debug)]
-pub struct Signature {
+pub struct SignatureWithMaterial {
     /// The signature itself; of an ECDSA key in ASN.1 form.
     pub bytes: SignatureBytes,
     /// The part of a Sigstore bundle that names the key.
@@ -111,20 +113,20 @@ pub enum SigningError {
     #[error(transparent)]
     Kms(#[from] kms::KmsError),
     /// What is to be signed as a statement is none.
-    #[error("what is to be signed is no in-toto statement: {0}")]
+    #[error("the document to sign is not an in-toto statement: {0}")]
     Statement(String),
     /// There is no identity to sign with.
     #[error(transparent)]
     Token(#[from] TokenError),
     /// Those who vouch for signatures did not, or not for this one.
     #[error(transparent)]
-    Service(#[from] ServiceError),
+    Service(#[from] SigstoreServiceError),
     /// The cryptographic library failed.
     #[error("the cryptographic library could not {0}")]
     Library(&'static str),
 }
 
-impl Classified for SigningError {
+impl ClassifiedError for SigningError {
     fn reason(&self) -> Reason {
         match self {
             Self::Library(_) => Reason::Internal,

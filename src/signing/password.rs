@@ -14,7 +14,7 @@ impl Password {
         Self(Zeroizing::new(bytes.into()))
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(super) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }

@@ -6,24 +6,24 @@ use zeroize::Zeroizing;
 use super::SigningError;
 
 /// One block: its label and its content.
-pub(super) struct Block {
+pub(super) struct PemBlock {
     pub(super) label: String,
     pub(super) content: Zeroizing<Vec<u8>>,
 }
 
 /// The first block whose label ends in `PRIVATE KEY`. Text and blocks before it are passed over:
 /// `openssl ecparam -genkey` writes `EC PARAMETERS` first.
-pub(super) fn private_key(text: &str) -> Result<Block, SigningError> {
+pub(super) fn find_private_key(text: &str) -> Result<PemBlock, SigningError> {
     let (label, rest) = text
         .lines()
         .enumerate()
-        .find_map(|(at, line)| Some((begin(line)?, at)))
+        .find_map(|(at, line)| Some((begin_label(line)?, at)))
         .ok_or(SigningError::NoPrivateKey)?;
     let end = format!("-----END {label}-----");
     let mut body = Zeroizing::new(String::with_capacity(text.len()));
     for line in text.lines().skip(rest + 1).map(str::trim) {
         if line == end {
-            return decode(label, &body);
+            return decode_block(label, &body);
         }
         if line.contains(':') {
             return Err(SigningError::Encryption(format!(
@@ -35,7 +35,7 @@ pub(super) fn private_key(text: &str) -> Result<Block, SigningError> {
     Err(SigningError::Malformed("the PEM block has no end"))
 }
 
-fn begin(line: &str) -> Option<&str> {
+fn begin_label(line: &str) -> Option<&str> {
     let label = line
         .trim()
         .strip_prefix("-----BEGIN ")?
@@ -43,18 +43,18 @@ fn begin(line: &str) -> Option<&str> {
     Some(label).filter(|label| label.ends_with("PRIVATE KEY") && label.len() <= 64)
 }
 
-fn decode(label: &str, body: &str) -> Result<Block, SigningError> {
+fn decode_block(label: &str, body: &str) -> Result<PemBlock, SigningError> {
     let content = STANDARD
         .decode(body)
         .map_err(|_| SigningError::Malformed("the PEM block is not base64"))?;
-    Ok(Block {
+    Ok(PemBlock {
         label: label.into(),
         content: Zeroizing::new(content),
     })
 }
 
 /// Writes a block with lines of 64 characters.
-pub(super) fn encode(label: &str, content: &[u8]) -> String {
+pub(super) fn encode_block(label: &str, content: &[u8]) -> String {
     let body = STANDARD.encode(content);
     let mut text = format!("-----BEGIN {label}-----\n");
     let mut rest = body.as_str();
@@ -72,14 +72,14 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<(String, Vec<u8>), SigningError> {
-        private_key(text).map(|block| (block.label, block.content.to_vec()))
+        find_private_key(text).map(|block| (block.label, block.content.to_vec()))
     }
 
     #[test]
     fn blocks_are_written_as_they_are_read() {
         for size in [0, 1, 47, 48, 49, 500] {
             let content = vec![7; size];
-            let text = encode("PRIVATE KEY", &content);
+            let text = encode_block("PRIVATE KEY", &content);
             assert!(text.lines().all(|line| line.len() <= 64), "{text}");
             assert_eq!(read(&text), Ok(("PRIVATE KEY".into(), content)));
         }
@@ -89,8 +89,8 @@ mod tests {
     fn what_comes_before_the_key_is_passed_over() {
         let text = format!(
             "a note\r\n{}{}",
-            encode("EC PARAMETERS", b"curve"),
-            encode("EC PRIVATE KEY", b"key").replace('\n', "\r\n")
+            encode_block("EC PARAMETERS", b"curve"),
+            encode_block("EC PRIVATE KEY", b"key").replace('\n', "\r\n")
         );
         assert_eq!(read(&text), Ok(("EC PRIVATE KEY".into(), b"key".to_vec())));
     }
@@ -101,7 +101,10 @@ mod tests {
             RSA PRIVATE KEY-----\n";
         for (text, error) in [
             ("", SigningError::NoPrivateKey),
-            (&encode("PUBLIC KEY", b"x"), SigningError::NoPrivateKey),
+            (
+                &encode_block("PUBLIC KEY", b"x"),
+                SigningError::NoPrivateKey,
+            ),
             (
                 "-----BEGIN PRIVATE KEY-----\nAAAA\n",
                 SigningError::Malformed("the PEM block has no end"),

@@ -17,7 +17,7 @@ use super::SigningError;
 
 /// What a new key is for. One of Sigstore's list of algorithms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Algorithm {
+pub enum SigningAlgorithm {
     /// ECDSA on P-256, with SHA-256. What cosign makes, and every verifier knows.
     #[default]
     EcdsaP256,
@@ -49,17 +49,17 @@ pub(super) enum PrivateKey {
 }
 
 impl PrivateKey {
-    pub(super) fn generate(algorithm: Algorithm) -> Result<Self, SigningError> {
+    pub(super) fn generate(algorithm: SigningAlgorithm) -> Result<Self, SigningError> {
         let ecdsa = |curve| EcdsaKeyPair::generate(curve).map(Self::Ecdsa);
         let rsa = |size| rsa::KeyPair::generate(size).map(Self::Rsa);
         let made = match algorithm {
-            Algorithm::EcdsaP256 => ecdsa(&ECDSA_P256_SHA256_ASN1_SIGNING),
-            Algorithm::EcdsaP384 => ecdsa(&ECDSA_P384_SHA384_ASN1_SIGNING),
-            Algorithm::EcdsaP521 => ecdsa(&ECDSA_P521_SHA512_ASN1_SIGNING),
-            Algorithm::Rsa2048 => rsa(KeySize::Rsa2048),
-            Algorithm::Rsa3072 => rsa(KeySize::Rsa3072),
-            Algorithm::Rsa4096 => rsa(KeySize::Rsa4096),
-            Algorithm::Ed25519 => Ed25519KeyPair::generate().map(Self::Ed25519),
+            SigningAlgorithm::EcdsaP256 => ecdsa(&ECDSA_P256_SHA256_ASN1_SIGNING),
+            SigningAlgorithm::EcdsaP384 => ecdsa(&ECDSA_P384_SHA384_ASN1_SIGNING),
+            SigningAlgorithm::EcdsaP521 => ecdsa(&ECDSA_P521_SHA512_ASN1_SIGNING),
+            SigningAlgorithm::Rsa2048 => rsa(KeySize::Rsa2048),
+            SigningAlgorithm::Rsa3072 => rsa(KeySize::Rsa3072),
+            SigningAlgorithm::Rsa4096 => rsa(KeySize::Rsa4096),
+            SigningAlgorithm::Ed25519 => Ed25519KeyPair::generate().map(Self::Ed25519),
         };
         made.map_err(|_| SigningError::Library("make a key"))
     }
@@ -81,18 +81,18 @@ impl PrivateKey {
             return Ok(Self::Ed25519(key));
         }
         rsa::KeyPair::from_pkcs8(der)
-            .map_err(|_| why_not(der))
-            .and_then(Self::rsa)
+            .map_err(|_| unsupported_key_error(der))
+            .and_then(Self::from_rsa)
     }
 
     /// Reads PKCS#1 (RFC 8017, appendix A.1.2).
     pub(super) fn from_pkcs1(der: &[u8]) -> Result<Self, SigningError> {
         rsa::KeyPair::from_der(der)
-            .map_err(|_| why_not(der))
-            .and_then(Self::rsa)
+            .map_err(|_| unsupported_key_error(der))
+            .and_then(Self::from_rsa)
     }
 
-    fn rsa(key: rsa::KeyPair) -> Result<Self, SigningError> {
+    fn from_rsa(key: rsa::KeyPair) -> Result<Self, SigningError> {
         match key.public_modulus_len() {
             bytes if RSA_BYTES.contains(&bytes) => Ok(Self::Rsa(key)),
             bytes => Err(SigningError::Algorithm(format!(
@@ -122,7 +122,7 @@ impl PrivateKey {
     }
 
     /// The public half as `SubjectPublicKeyInfo` in DER.
-    pub(super) fn spki(&self) -> Result<Vec<u8>, SigningError> {
+    pub(super) fn to_spki(&self) -> Result<Vec<u8>, SigningError> {
         let der = match self {
             Self::Ecdsa(key) => key.public_key().as_der(),
             Self::Ed25519(key) => key.public_key().as_der(),
@@ -151,7 +151,7 @@ impl PrivateKey {
     }
 }
 
-fn why_not(der: &[u8]) -> SigningError {
+fn unsupported_key_error(der: &[u8]) -> SigningError {
     let is_pss = der
         .windows(PSS.len())
         .take(PSS_WITHIN)

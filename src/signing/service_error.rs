@@ -4,8 +4,8 @@ use url::Url;
 
 use crate::{
     core::{
-        class::{Classified, Reason},
-        sigstore::AnswerError,
+        class::{ClassifiedError, Reason},
+        sigstore::SigstoreResponseError,
         verify::EvidenceError,
     },
     http::{HttpError, redact},
@@ -13,7 +13,7 @@ use crate::{
 
 /// Why Sigstore's services gave nothing that could be used. No variant carries a token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ServiceError {
+pub enum SigstoreServiceError {
     /// It could not be asked, or did not answer.
     #[error("{service}: {message}")]
     Http {
@@ -63,7 +63,7 @@ pub enum ServiceError {
         /// Where it is.
         url: String,
         /// Why.
-        cause: AnswerError,
+        cause: SigstoreResponseError,
     },
     /// The certificate is for another key, or names nobody.
     #[error("certificate authority issued a certificate that {0}")]
@@ -85,19 +85,19 @@ pub enum ServiceError {
         "signing configuration names neither a transparency log nor a timestamp authority; leave \
             it out to sign with the key alone"
     )]
-    NoWitness,
+    NoLogOrTimestamp,
     /// Entries of such keys cannot be verified.
     #[error(
         "a Rekor 2 log takes signatures of ECDSA P-256 keys only here; use another key, a Rekor 1 \
             log, or no signing configuration"
     )]
-    KeyOfLog,
+    UnsupportedLogKey,
     /// Somebody did not tell the truth, or the trusted root is another Sigstore's.
     #[error(
-        "what was just signed does not hold against the trusted root, so it was not stored: \
+        "the new signature does not verify against the trusted root, so it was not stored: \
             {message}"
     )]
-    Untrue {
+    NotVerified {
         /// The fault.
         reason: Reason,
         /// The same in words.
@@ -105,8 +105,8 @@ pub enum ServiceError {
     },
 }
 
-impl ServiceError {
-    pub(super) fn http(service: &'static str, error: &HttpError) -> Self {
+impl SigstoreServiceError {
+    pub(super) fn from_http(service: &'static str, error: &HttpError) -> Self {
         Self::Http {
             service,
             reason: error.reason(),
@@ -114,27 +114,31 @@ impl ServiceError {
         }
     }
 
-    pub(super) fn answer(service: &'static str, url: &Url, cause: AnswerError) -> Self {
+    pub(super) fn from_response(
+        service: &'static str,
+        url: &Url,
+        cause: SigstoreResponseError,
+    ) -> Self {
         Self::Answer {
             service,
-            url: redact::shown(url),
+            url: redact::redact_url(url),
             cause,
         }
     }
 
     #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
-    pub(super) fn untrue(error: EvidenceError) -> Self {
-        Self::Untrue {
+    pub(super) fn from_evidence(error: EvidenceError) -> Self {
+        Self::NotVerified {
             reason: error.reason(),
             message: error.to_string(),
         }
     }
 }
 
-impl Classified for ServiceError {
+impl ClassifiedError for SigstoreServiceError {
     fn reason(&self) -> Reason {
         match self {
-            Self::Http { reason, .. } | Self::Untrue { reason, .. } => *reason,
+            Self::Http { reason, .. } | Self::NotVerified { reason, .. } => *reason,
             Self::Refused { status: 429, .. } => Reason::RateLimited,
             Self::Refused { status: 500.., .. } => Reason::FetchFailed,
             Self::Answer { cause, .. } => cause.reason(),
@@ -143,8 +147,8 @@ impl Classified for ServiceError {
             | Self::Token { .. }
             | Self::NoAuthority
             | Self::NoLog
-            | Self::NoWitness
-            | Self::KeyOfLog => Reason::NoSigner,
+            | Self::NoLogOrTimestamp
+            | Self::UnsupportedLogKey => Reason::NoSigner,
         }
     }
 }

@@ -10,20 +10,22 @@ use sigstore_types::{
 };
 use url::Url;
 
-use super::{Content, IdentityToken, SigningError, pem, service_error::ServiceError};
+use super::{
+    IdentityToken, SigningContent, SigningError, pem, service_error::SigstoreServiceError,
+};
 use crate::{
     core::{
         digest::Digest,
-        limits::Limits,
+        limits::InputLimits,
         media_type,
         sigstore::{
-            AnswerError, Log, LogVersion, Services, fulcio,
-            rekor::{self, Entry, Signed, Verifier},
-            timestamp::{self, Nonce},
+            RekorLog, RekorVersion, SelectedServices, SigstoreResponseError, fulcio,
+            rekor::{self, ProposedRekorEntry, RekorSignedContent, RekorVerifier},
+            timestamp::{self, TimestampNonce},
         },
         verify::{self, TrustRoot, VerificationKey},
     },
-    http::{Head, HttpClient, Request, StatusCode, header, redact},
+    http::{HttpClient, HttpRequest, HttpResponseHead, StatusCode, header, redact},
 };
 
 /// Bytes of an answer. Certificates, log entries and timestamps have a few thousand.
@@ -37,13 +39,13 @@ const TSA: &str = "timestamp authority";
 #[derive(Clone, Debug)]
 pub struct SigstoreServices {
     http: HttpClient,
-    services: Services,
+    services: SelectedServices,
     root: Arc<TrustRoot>,
 }
 
 /// Whose signature it is.
 #[derive(Clone, Copy)]
-pub(super) enum Holder<'a> {
+pub(super) enum SignatureHolder<'a> {
     Certificate(&'a DerCertificate),
     Key {
         key: &'a VerificationKey,
@@ -53,7 +55,7 @@ pub(super) enum Holder<'a> {
 
 impl SigstoreServices {
     /// Services that are asked over `http`. Everything that they say is verified against `root`.
-    pub const fn new(http: HttpClient, services: Services, root: Arc<TrustRoot>) -> Self {
+    pub const fn new(http: HttpClient, services: SelectedServices, root: Arc<TrustRoot>) -> Self {
         Self {
             http,
             services,
@@ -62,71 +64,71 @@ impl SigstoreServices {
     }
 
     /// What answers are held against.
-    pub(super) const fn root(&self) -> &Arc<TrustRoot> {
+    pub(super) const fn trust_root(&self) -> &Arc<TrustRoot> {
         &self.root
     }
 
     /// Is there whom an identity needs: somebody who certifies it, and somebody who keeps a record?
-    pub(super) const fn check_keyless(&self) -> Result<(), ServiceError> {
+    pub(super) const fn check_keyless(&self) -> Result<(), SigstoreServiceError> {
         match (&self.services.fulcio, self.services.logs.is_empty()) {
-            (None, _) => Err(ServiceError::NoAuthority),
-            (_, true) => Err(ServiceError::NoLog),
+            (None, _) => Err(SigstoreServiceError::NoAuthority),
+            (_, true) => Err(SigstoreServiceError::NoLog),
             _ => Ok(()),
         }
     }
 
     /// Is there anybody who can vouch for the signatures of `key`?
-    pub(super) fn check_keyed(&self, key: &VerificationKey) -> Result<(), ServiceError> {
+    pub(super) fn check_keyed(&self, key: &VerificationKey) -> Result<(), SigstoreServiceError> {
         if self.services.logs.is_empty() && self.services.timestamps.is_empty() {
-            return Err(ServiceError::NoWitness);
+            return Err(SigstoreServiceError::NoLogOrTimestamp);
         }
         let only_p256 = self
             .services
             .logs
             .iter()
-            .any(|log| log.version == LogVersion::V2);
-        if only_p256 && !rekor::is_p256(key.spki()) {
-            Err(ServiceError::KeyOfLog)
+            .any(|log| log.version == RekorVersion::V2);
+        if only_p256 && !rekor::is_p256(key.spki_der()) {
+            Err(SigstoreServiceError::UnsupportedLogKey)
         } else {
             Ok(())
         }
     }
 
     /// A certificate for the key that made `csr`.
-    pub(super) async fn certificate(
+    pub(super) async fn request_certificate(
         &self,
         token: &IdentityToken,
         csr_pem: &str,
-    ) -> Result<DerCertificate, ServiceError> {
+    ) -> Result<DerCertificate, SigstoreServiceError> {
         let base = self
             .services
             .fulcio
             .as_ref()
-            .ok_or(ServiceError::NoAuthority)?;
-        let request = post(
+            .ok_or(SigstoreServiceError::NoAuthority)?;
+        let request = post_request(
             FULCIO,
             base,
-            fulcio::PATH,
+            fulcio::SIGNING_CERT_PATH,
             "application/json",
-            fulcio::request(token.expose(), csr_pem),
+            fulcio::certificate_request_body(token.expose(), csr_pem),
         )?;
-        let (head, body) = self.ask(FULCIO, request).await?;
+        let (head, body) = self.send_request(FULCIO, request).await?;
         if head.status().is_success() {
-            return fulcio::certificate(&body)
-                .map_err(|cause| ServiceError::answer(FULCIO, base, cause));
+            return fulcio::parse_certificate(&body)
+                .map_err(|cause| SigstoreServiceError::from_response(FULCIO, base, cause));
         }
-        let message = redact::clean(&complaint(&body).replace(token.expose(), "***"), 300);
-        let url = redact::shown(base);
+        let message = redact::sanitize_text(&error_text(&body).replace(token.expose(), "***"), 300);
+        let url = redact::redact_url(base);
         let status = head.status().as_u16();
         match status {
-            400 | 401 | 403 => Err(ServiceError::Token {
+            400 | 401 | 403 => Err(SigstoreServiceError::Token {
                 url,
                 status,
                 message,
                 audience: token.audience(),
                 issuer: token.issuer().to_owned(),
             }),
-            _ => Err(ServiceError::Refused {
+            _ => Err(SigstoreServiceError::Refused {
                 service: FULCIO,
                 url,
                 status,
@@ -137,205 +139,213 @@ impl SigstoreServices {
 
     /// The Sigstore bundle of a signature, with what the log and the timestamp authorities say
     /// about it, verified against the root.
-    pub(super) async fn bundle(
+    pub(super) async fn build_verified_bundle(
         &self,
-        content: Content<'_>,
+        content: SigningContent<'_>,
         signature: SignatureBytes,
-        holder: Holder<'_>,
+        holder: SignatureHolder<'_>,
         material: VerificationMaterialContent,
     ) -> Result<Bytes, SigningError> {
-        let subject = content.subject()?;
-        let timestamps = self.timestamps(&signature).await?;
-        let entries = self.entries(content, &signature, holder).await?;
+        let subject = content.subject_digest()?;
+        let timestamps = self.request_timestamps(&signature).await?;
+        let entries = self.create_log_entries(content, &signature, holder).await?;
         let material = VerificationMaterial::new(material)
             .with_tlog_entries(entries)
             .with_timestamp_verification_data(TimestampVerificationData::new(timestamps));
-        let bundle = content.bundle(signature, material)?;
+        let bundle = content.build_sigstore_bundle(signature, material)?;
         let key = match holder {
-            Holder::Certificate(_) => None,
-            Holder::Key { key, .. } => Some(key),
+            SignatureHolder::Certificate(_) => None,
+            SignatureHolder::Key { key, .. } => Some(key),
         };
-        verify::check_own(&self.root, &bundle, &subject, key, &Limits::DEFAULT)
-            .map_err(ServiceError::untrue)?;
+        verify::verify_own_bundle(&self.root, &bundle, &subject, key, &InputLimits::DEFAULT)
+            .map_err(SigstoreServiceError::from_evidence)?;
         Ok(bundle)
     }
 
-    async fn timestamps(
+    async fn request_timestamps(
         &self,
         signature: &SignatureBytes,
     ) -> Result<Vec<Rfc3161Timestamp>, SigningError> {
-        let imprint = Digest::of(signature.as_bytes());
+        let imprint = Digest::of_bytes(signature.as_bytes());
         let mut all = Vec::new();
         for base in &self.services.timestamps {
-            let nonce = nonce()?;
-            let request = post(
+            let nonce = random_nonce()?;
+            let request = post_request(
                 TSA,
                 base,
                 "",
-                timestamp::QUERY,
-                timestamp::request(&imprint, nonce),
+                timestamp::QUERY_MEDIA_TYPE,
+                timestamp::timestamp_request(&imprint, nonce),
             )?;
-            let (head, body) = self.ask(TSA, request).await?;
-            check(TSA, base, &head, &body)?;
-            timestamp::check(&body, &imprint, nonce)
-                .map_err(|cause| ServiceError::answer(TSA, base, cause))?;
+            let (head, body) = self.send_request(TSA, request).await?;
+            check_status(TSA, base, &head, &body)?;
+            timestamp::check_response(&body, &imprint, nonce)
+                .map_err(|cause| SigstoreServiceError::from_response(TSA, base, cause))?;
             all.push(Rfc3161Timestamp::new(TimestampToken::new(body.to_vec())));
         }
         Ok(all)
     }
 
-    async fn entries(
+    async fn create_log_entries(
         &self,
-        content: Content<'_>,
+        content: SigningContent<'_>,
         signature: &SignatureBytes,
-        holder: Holder<'_>,
+        holder: SignatureHolder<'_>,
     ) -> Result<Vec<TransparencyLogEntry>, SigningError> {
-        let digest = Digest::of(&content.signed_bytes());
+        let digest = Digest::of_bytes(&content.signed_bytes());
         let envelope = match content {
-            Content::Statement(statement) => Some(envelope(statement, signature)?),
-            Content::Message(_) => None,
+            SigningContent::Statement(statement) => Some(dsse_envelope_json(statement, signature)?),
+            SigningContent::Message(_) => None,
         };
         let signed = match &envelope {
-            Some(json) => Signed::Envelope {
+            Some(json) => RekorSignedContent::Envelope {
                 json,
                 digest: &digest,
             },
-            None => Signed::Message { digest: &digest },
+            None => RekorSignedContent::Message { digest: &digest },
         };
         let certificate_pem;
         let verifier = match holder {
-            Holder::Key { key, pem } => Verifier::PublicKey {
-                der: key.spki(),
+            SignatureHolder::Key { key, pem } => RekorVerifier::PublicKey {
+                der: key.spki_der(),
                 pem,
             },
-            Holder::Certificate(der) => {
-                certificate_pem = pem::encode("CERTIFICATE", der.as_bytes());
-                Verifier::Certificate {
+            SignatureHolder::Certificate(der) => {
+                certificate_pem = pem::encode_block("CERTIFICATE", der.as_bytes());
+                RekorVerifier::Certificate {
                     der: der.as_bytes(),
                     pem: &certificate_pem,
                 }
             }
         };
-        let entry = Entry {
+        let entry = ProposedRekorEntry {
             signed,
             signature: signature.as_bytes(),
             verifier,
         };
         let mut all = Vec::new();
         for log in &self.services.logs {
-            all.push(self.entry(log, &entry).await?);
+            all.push(self.create_log_entry(log, &entry).await?);
         }
         Ok(all)
     }
 
-    async fn entry(
+    async fn create_log_entry(
         &self,
-        log: &Log,
-        entry: &Entry<'_>,
-    ) -> Result<TransparencyLogEntry, ServiceError> {
-        let request = post(
+        log: &RekorLog,
+        entry: &ProposedRekorEntry<'_>,
+    ) -> Result<TransparencyLogEntry, SigstoreServiceError> {
+        let request = post_request(
             REKOR,
             &log.url,
-            rekor::path(log.version),
+            rekor::entries_path(log.version),
             "application/json",
-            rekor::request(log.version, entry),
+            rekor::entry_request_body(log.version, entry),
         )?;
-        let (head, body) = self.ask(REKOR, request).await?;
+        let (head, body) = self.send_request(REKOR, request).await?;
         // A repeated request: the log names the entry that it has.
         let (head, body) = if head.status() == StatusCode::CONFLICT {
-            self.known_entry(log, &head, body).await?
+            self.fetch_existing_entry(log, &head, body).await?
         } else {
             (head, body)
         };
-        check(REKOR, &log.url, &head, &body)?;
-        rekor::entry(log.version, &entry.signed, &body)
-            .map_err(|cause| ServiceError::answer(REKOR, &log.url, cause))
+        check_status(REKOR, &log.url, &head, &body)?;
+        rekor::parse_log_entry(log.version, &entry.signed, &body)
+            .map_err(|cause| SigstoreServiceError::from_response(REKOR, &log.url, cause))
     }
 
-    async fn known_entry(
+    async fn fetch_existing_entry(
         &self,
-        log: &Log,
-        head: &Head,
+        log: &RekorLog,
+        head: &HttpResponseHead,
         body: Bytes,
-    ) -> Result<(Head, Bytes), ServiceError> {
+    ) -> Result<(HttpResponseHead, Bytes), SigstoreServiceError> {
         let Some(location) = head.header(header::LOCATION) else {
             return Ok((head.clone(), body));
         };
         let url = head
-            .follow(location)
-            .map_err(|error| ServiceError::http(REKOR, &error))?;
+            .resolve_location(location)
+            .map_err(|error| SigstoreServiceError::from_http(REKOR, &error))?;
         if url.origin() != log.url.origin() {
-            let cause = AnswerError("the log names an entry of another host".into());
-            return Err(ServiceError::answer(REKOR, &log.url, cause));
+            let cause = SigstoreResponseError("the log names an entry of another host".into());
+            return Err(SigstoreServiceError::from_response(REKOR, &log.url, cause));
         }
-        self.ask(REKOR, Request::get(url)).await
+        self.send_request(REKOR, HttpRequest::get(url)).await
     }
 
-    async fn ask(
+    async fn send_request(
         &self,
         service: &'static str,
-        request: Request,
-    ) -> Result<(Head, Bytes), ServiceError> {
+        request: HttpRequest,
+    ) -> Result<(HttpResponseHead, Bytes), SigstoreServiceError> {
         self.http
-            .fetch(request, MAX_ANSWER)
+            .fetch_body(request, MAX_ANSWER)
             .await
-            .map_err(|error| ServiceError::http(service, &error))
+            .map_err(|error| SigstoreServiceError::from_http(service, &error))
     }
 }
 
 /// Sending it twice does no harm: another certificate, another timestamp, the same entry.
-fn post(
+fn post_request(
     service: &'static str,
     base: &Url,
     path: &str,
     content_type: &str,
     body: Vec<u8>,
-) -> Result<Request, ServiceError> {
+) -> Result<HttpRequest, SigstoreServiceError> {
     let text = if path.is_empty() {
         base.to_string()
     } else {
         format!("{}/{path}", base.as_str().trim_end_matches('/'))
     };
     let url: Url = text.parse().map_err(|_| {
-        ServiceError::answer(
+        SigstoreServiceError::from_response(
             service,
             base,
-            AnswerError("no path can be added to its URL".into()),
+            SigstoreResponseError("no path can be added to its URL".into()),
         )
     })?;
-    let request = Request::new(crate::http::Method::POST, url).repeatable();
+    let request = HttpRequest::new(crate::http::Method::POST, url).allow_retries();
     Ok(request
         .header(header::CONTENT_TYPE, content_type)
-        .header(header::ACCEPT, accepted(content_type))
+        .header(header::ACCEPT, accept_header(content_type))
         .body(body))
 }
 
-const fn accepted(content_type: &str) -> &str {
-    if content_type.len() == timestamp::QUERY.len() {
+const fn accept_header(content_type: &str) -> &str {
+    if content_type.len() == timestamp::QUERY_MEDIA_TYPE.len() {
         "application/timestamp-reply"
     } else {
         "application/json"
     }
 }
 
-fn check(service: &'static str, base: &Url, head: &Head, body: &[u8]) -> Result<(), ServiceError> {
+fn check_status(
+    service: &'static str,
+    base: &Url,
+    head: &HttpResponseHead,
+    body: &[u8],
+) -> Result<(), SigstoreServiceError> {
     if head.status().is_success() {
         return Ok(());
     }
-    Err(ServiceError::Refused {
+    Err(SigstoreServiceError::Refused {
         service,
-        url: redact::shown(base),
+        url: redact::redact_url(base),
         status: head.status().as_u16(),
-        message: redact::clean(&complaint(body), 300),
+        message: redact::sanitize_text(&error_text(body), 300),
     })
 }
 
-fn complaint(body: &[u8]) -> String {
+fn error_text(body: &[u8]) -> String {
     let text = || String::from_utf8_lossy(body.get(..1_000).unwrap_or(body)).into_owned();
-    fulcio::complaint(body).unwrap_or_else(text)
+    fulcio::parse_error_message(body).unwrap_or_else(text)
 }
 
-fn envelope(statement: &[u8], signature: &SignatureBytes) -> Result<String, SigningError> {
+fn dsse_envelope_json(
+    statement: &[u8],
+    signature: &SignatureBytes,
+) -> Result<String, SigningError> {
     let signature = DsseSignature::new(signature.clone(), KeyId::default());
     let envelope = DsseEnvelope::new(
         media_type::IN_TOTO,
@@ -345,8 +355,8 @@ fn envelope(statement: &[u8], signature: &SignatureBytes) -> Result<String, Sign
     serde_json::to_string(&envelope).map_err(|_| SigningError::Library("serialise an envelope"))
 }
 
-fn nonce() -> Result<Nonce, SigningError> {
+fn random_nonce() -> Result<TimestampNonce, SigningError> {
     let mut random = [0; 8];
     aws_lc_rs::rand::fill(&mut random).map_err(|_| SigningError::Library("give random numbers"))?;
-    Ok(Nonce::new(random))
+    Ok(TimestampNonce::new(random))
 }

@@ -19,12 +19,12 @@ use sigstore_types::{
 use super::{token::tests::token, *};
 use crate::{
     core::{
-        limits::Limits,
-        sigstore::{Log, LogVersion, Services},
+        limits::InputLimits,
+        sigstore::{RekorLog, RekorVersion, SelectedServices},
         sigstore_bundle::SigstoreBundle,
         verify::{TrustRoot, testing::shared_data},
     },
-    http::{HttpClient, HttpOptions, Proxy, Retries},
+    http::{HttpClient, HttpOptions, HttpProxy, HttpRetryPolicy},
 };
 
 /// The first line and the body of a request.
@@ -83,14 +83,14 @@ fn complete(read: &[u8]) -> Option<Asked> {
     ))
 }
 
-fn services(services: Services, root: TrustRoot) -> SigstoreServices {
+fn services(services: SelectedServices, root: TrustRoot) -> SigstoreServices {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let retries = Retries {
+    let retries = HttpRetryPolicy {
         attempts: 1,
-        ..Retries::default()
+        ..HttpRetryPolicy::default()
     };
     let http = HttpClient::new(&HttpOptions {
-        proxy: Proxy::Direct,
+        proxy: HttpProxy::Direct,
         retries,
         ..HttpOptions::default()
     })
@@ -101,7 +101,7 @@ fn services(services: Services, root: TrustRoot) -> SigstoreServices {
 /// A root that trusts nobody.
 fn nobody() -> TrustRoot {
     let json = r#"{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1","tlogs":[],"certificateAuthorities":[],"ctlogs":[],"timestampAuthorities":[]}"#;
-    TrustRoot::parse(json.as_bytes(), &Limits::DEFAULT).expect("a root")
+    TrustRoot::parse(json.as_bytes(), &InputLimits::DEFAULT).expect("a root")
 }
 
 /// Somebody who always gives the one signature that was recorded.
@@ -113,14 +113,14 @@ struct Recorded {
 
 #[async_trait]
 impl Signer for Recorded {
-    async fn sign(&self, _: &[u8]) -> Result<Signature, SigningError> {
+    async fn sign(&self, _: &[u8]) -> Result<SignatureWithMaterial, SigningError> {
         let signature = self.bundle["messageSignature"]["signature"]
             .as_str()
             .expect("a signature");
         let material = VerificationMaterial::new(VerificationMaterialContent::PublicKey(
             PublicKeyIdentifier::new("hint"),
         ));
-        Ok(Signature {
+        Ok(SignatureWithMaterial {
             bytes: SignatureBytes::from_bytes(&STANDARD.decode(signature).expect("base64")),
             material,
         })
@@ -130,7 +130,7 @@ impl Signer for Recorded {
         &self.public_pem
     }
 
-    fn hint(&self) -> &'static str {
+    fn key_hint(&self) -> &'static str {
         "hint"
     }
 }
@@ -162,7 +162,7 @@ impl Recorded {
     fn root(&self) -> TrustRoot {
         let bytes =
             std::fs::read(self.folder.join("trust/prod_trusted_root.json")).expect("a root");
-        TrustRoot::parse(&bytes, &Limits::DEFAULT).expect("a root")
+        TrustRoot::parse(&bytes, &InputLimits::DEFAULT).expect("a root")
     }
 
     /// What a Rekor 1 answered when the signature was logged.
@@ -201,20 +201,22 @@ impl Recorded {
         root: TrustRoot,
     ) -> (Result<bytes::Bytes, SigningError>, Vec<Asked>) {
         let (url, server) = serve(vec![("201 Created", json!({"uuid": answer}).to_string())]);
-        let logs = vec![Log {
+        let logs = vec![RekorLog {
             url,
-            version: LogVersion::V1,
+            version: RekorVersion::V1,
         }];
         let services = services(
-            Services {
+            SelectedServices {
                 fulcio: None,
                 logs,
                 timestamps: Vec::new(),
             },
             root,
         );
-        let witnessed = Witnessed::new(Box::new(self), services).expect("a log");
-        let outcome = witnessed.endorse(Content::Message(message)).await;
+        let witnessed = LoggedKeySigner::new(Box::new(self), services).expect("a log");
+        let outcome = witnessed
+            .create_sigstore_bundle(SigningContent::Message(message))
+            .await;
         (outcome, server.join().expect("no panic"))
     }
 }
@@ -232,7 +234,7 @@ async fn a_signature_is_stored_with_what_the_log_says() {
     );
     let (bundle, asked) = recorded.sign(&message, answer, root).await;
     let bundle = bundle.expect("signed");
-    let bundle = SigstoreBundle::parse(&bundle, &Limits::DEFAULT).expect("a bundle");
+    let bundle = SigstoreBundle::parse(&bundle, &InputLimits::DEFAULT).expect("a bundle");
     assert_eq!(bundle.log_entries()[0].canonicalized_body.as_bytes(), {
         let body = expected["verificationMaterial"]["tlogEntries"][0]["canonicalizedBody"]
             .as_str()
@@ -307,21 +309,21 @@ async fn an_entry_for_another_artifact_is_refused() {
         "201 Created",
         json!({"uuid": recorded.answer()}).to_string(),
     )]);
-    let logs = vec![Log {
+    let logs = vec![RekorLog {
         url,
-        version: LogVersion::V1,
+        version: RekorVersion::V1,
     }];
     let services = services(
-        Services {
+        SelectedServices {
             fulcio: None,
             logs,
             timestamps: Vec::new(),
         },
         recorded.root(),
     );
-    let witnessed = Witnessed::new(Box::new(key), services).expect("a log");
+    let witnessed = LoggedKeySigner::new(Box::new(key), services).expect("a log");
     let error = witnessed
-        .endorse(Content::Message(&recorded.message()))
+        .create_sigstore_bundle(SigningContent::Message(&recorded.message()))
         .await
         .expect_err("refused");
     assert_eq!(error.reason(), Reason::LogEntryMismatch, "{error}");
@@ -365,19 +367,19 @@ async fn an_entry_that_a_log_has_already_is_fetched_from_that_log_only() {
         let (url, server) = serve(answers);
         let (message, root) = (recorded.message(), recorded.root());
         let services = services(
-            Services {
+            SelectedServices {
                 fulcio: None,
-                logs: vec![Log {
+                logs: vec![RekorLog {
                     url,
-                    version: LogVersion::V1,
+                    version: RekorVersion::V1,
                 }],
                 timestamps: Vec::new(),
             },
             root,
         );
-        let outcome = Witnessed::new(Box::new(recorded), services)
+        let outcome = LoggedKeySigner::new(Box::new(recorded), services)
             .expect("a log")
-            .endorse(Content::Message(&message))
+            .create_sigstore_bundle(SigningContent::Message(&message))
             .await;
         assert_eq!(outcome.is_ok(), is_taken, "{outcome:?}");
         let asked = server.join().expect("no panic");
@@ -404,16 +406,16 @@ async fn a_timestamp_for_another_request_is_refused() {
             .expect("a key");
         let (url, server) = serve(vec![(head, "0\u{3}\u{2}\u{1}\u{0}".to_owned())]);
         let services = services(
-            Services {
+            SelectedServices {
                 fulcio: None,
                 logs: Vec::new(),
                 timestamps: vec![url],
             },
             nobody(),
         );
-        let witnessed = Witnessed::new(Box::new(key), services).expect("an authority");
+        let witnessed = LoggedKeySigner::new(Box::new(key), services).expect("an authority");
         let error = witnessed
-            .endorse(Content::Message(b"x"))
+            .create_sigstore_bundle(SigningContent::Message(b"x"))
             .await
             .expect_err("refused");
         assert_eq!(error.reason(), reason, "{error}");
@@ -425,13 +427,13 @@ async fn a_timestamp_for_another_request_is_refused() {
 #[test]
 fn services_must_be_enough() {
     let url: url::Url = "http://192.0.2.1".parse().expect("a URL");
-    let log = |version| Log {
+    let log = |version| RekorLog {
         url: url.clone(),
         version,
     };
-    let of = |fulcio: bool, logs: Vec<Log>| {
+    let of = |fulcio: bool, logs: Vec<RekorLog>| {
         services(
-            Services {
+            SelectedServices {
                 fulcio: fulcio.then(|| url.clone()),
                 logs,
                 timestamps: Vec::new(),
@@ -442,13 +444,13 @@ fn services_must_be_enough() {
     let source = || -> TokenSource { Box::new(|| Err(TokenError::Missing("none".into()))) };
     for (services, expected) in [
         (
-            of(false, vec![log(LogVersion::V1)]),
-            ServiceError::NoAuthority,
+            of(false, vec![log(RekorVersion::V1)]),
+            SigstoreServiceError::NoAuthority,
         ),
-        (of(true, Vec::new()), ServiceError::NoLog),
+        (of(true, Vec::new()), SigstoreServiceError::NoLog),
     ] {
         assert_eq!(
-            Keyless::new(services, source()).expect_err("refused"),
+            KeylessSigner::new(services, source()).expect_err("refused"),
             SigningError::Service(expected)
         );
     }
@@ -456,26 +458,26 @@ fn services_must_be_enough() {
         KeySigner::from_pem(include_bytes!("../../tests/data/keys/p256-pkcs8.pem"), None)
             .expect("a key")
     };
-    let error = Witnessed::new(Box::new(key()), of(true, Vec::new())).expect_err("refused");
+    let error = LoggedKeySigner::new(Box::new(key()), of(true, Vec::new())).expect_err("refused");
     assert_eq!(
         (&error, error.reason()),
         (
-            &SigningError::Service(ServiceError::NoWitness),
+            &SigningError::Service(SigstoreServiceError::NoLogOrTimestamp),
             Reason::NoSigner
         )
     );
-    assert!(Witnessed::new(Box::new(key()), of(false, vec![log(LogVersion::V2)])).is_ok());
+    assert!(LoggedKeySigner::new(Box::new(key()), of(false, vec![log(RekorVersion::V2)])).is_ok());
 }
 
 const SECRET: &str = "c2lnbmF0dXJl"; // the last part of every test token
 
-fn keyless(fulcio: url::Url) -> Keyless {
-    let logs = vec![Log {
+fn keyless(fulcio: url::Url) -> KeylessSigner {
+    let logs = vec![RekorLog {
         url: "http://192.0.2.1".parse().expect("a URL"),
-        version: LogVersion::V1,
+        version: RekorVersion::V1,
     }];
     let services = services(
-        Services {
+        SelectedServices {
             fulcio: Some(fulcio),
             logs,
             timestamps: Vec::new(),
@@ -483,7 +485,7 @@ fn keyless(fulcio: url::Url) -> Keyless {
         nobody(),
     );
     let text = token(&json!({"iss": "https://i.example.com", "aud": "elsewhere", "exp": 4e9}));
-    Keyless::new(
+    KeylessSigner::new(
         services,
         Box::new(move || {
             IdentityToken::parse(&text, "2026-11-21T10:00:00Z".parse().expect("a time"))
@@ -501,7 +503,7 @@ async fn a_refused_token_is_explained_and_not_shown() {
             json!({"code": 16, "message": format!("cannot verify {whole}")}).to_string(),
         )]);
         let error = keyless(url)
-            .endorse(Content::Message(b"x"))
+            .create_sigstore_bundle(SigningContent::Message(b"x"))
             .await
             .expect_err("refused");
         let text = format!("{error} {error:?}");
@@ -534,7 +536,7 @@ async fn a_token_goes_to_its_certificate_authority_only() {
     );
     let (url, server) = serve(vec![(location.as_str(), String::new())]);
     let error = keyless(url)
-        .endorse(Content::Message(b"x"))
+        .create_sigstore_bundle(SigningContent::Message(b"x"))
         .await
         .expect_err("refused");
     assert!(
@@ -587,7 +589,7 @@ async fn a_certificate_that_is_not_ours_is_refused() {
         ),
     ] {
         let (url, server) = serve(vec![("201 Created", body)]);
-        let error = keyless(url).known_by().await.expect_err("refused");
+        let error = keyless(url).signer_identity().await.expect_err("refused");
         assert_eq!(error.reason(), reason, "{error}");
         assert!(error.to_string().contains(part), "{error}");
         server.join().expect("no panic");
@@ -597,12 +599,12 @@ async fn a_certificate_that_is_not_ours_is_refused() {
 #[tokio::test]
 async fn an_expired_token_is_not_even_sent() {
     let fulcio: url::Url = "http://192.0.2.1".parse().expect("a URL");
-    let logs = vec![Log {
+    let logs = vec![RekorLog {
         url: fulcio.clone(),
-        version: LogVersion::V1,
+        version: RekorVersion::V1,
     }];
     let services = services(
-        Services {
+        SelectedServices {
             fulcio: Some(fulcio),
             logs,
             timestamps: Vec::new(),
@@ -613,9 +615,9 @@ async fn an_expired_token_is_not_even_sent() {
         let text = token(&json!({"iss": "i", "aud": "sigstore", "exp": 1}));
         IdentityToken::parse(&text, "2026-11-21T10:00:00Z".parse().expect("a time"))
     });
-    let error = Keyless::new(services, source)
+    let error = KeylessSigner::new(services, source)
         .expect("enough")
-        .endorse(Content::Message(b"x"))
+        .create_sigstore_bundle(SigningContent::Message(b"x"))
         .await
         .expect_err("refused");
     assert_eq!(error.reason(), Reason::NoSigner);
@@ -636,16 +638,16 @@ async fn what_is_no_statement_is_not_signed_as_one() {
             .expect("a key");
         let timestamps = vec!["http://192.0.2.1".parse().expect("a URL")];
         let services = services(
-            Services {
+            SelectedServices {
                 fulcio: None,
                 logs: Vec::new(),
                 timestamps,
             },
             nobody(),
         );
-        let error = Witnessed::new(Box::new(key), services)
+        let error = LoggedKeySigner::new(Box::new(key), services)
             .expect("enough")
-            .endorse(Content::Statement(statement))
+            .create_sigstore_bundle(SigningContent::Statement(statement))
             .await
             .expect_err("refused");
         assert_eq!(error.reason(), Reason::InvalidSpec, "{error}");

@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::{
-    core::class::{Classified, Reason},
-    http::{Redacted, redact::clean},
+    core::class::{ClassifiedError, Reason},
+    http::{Redacted, redact::sanitize_text},
 };
 
 /// The largest token that is read, in bytes.
@@ -43,23 +43,23 @@ pub enum TokenError {
     Missing(String),
 }
 
-impl Classified for TokenError {
+impl ClassifiedError for TokenError {
     fn reason(&self) -> Reason {
         Reason::NoSigner
     }
 }
 
 #[derive(Deserialize)]
-struct Claims {
+struct IdentityTokenClaims {
     iss: String,
-    aud: Audience,
+    aud: IdentityTokenAudience,
     exp: f64,
     nbf: Option<f64>,
 }
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Audience {
+enum IdentityTokenAudience {
     One(String),
     Many(Vec<String>),
 }
@@ -83,17 +83,18 @@ impl IdentityToken {
         let claims = URL_SAFE_NO_PAD
             .decode(claims.trim_end_matches('='))
             .map_err(|_| TokenError::Malformed("its claims are not in base64url"))?;
-        let Claims { iss, aud, exp, nbf } = serde_json::from_slice(&claims).map_err(|_| {
-            TokenError::Malformed("it lacks iss, aud or exp, or they are of another type")
-        })?;
+        let IdentityTokenClaims { iss, aud, exp, nbf } =
+            serde_json::from_slice(&claims).map_err(|_| {
+                TokenError::Malformed("it lacks iss, aud or exp, or they are of another type")
+            })?;
         check_time(exp, nbf, now)?;
         let audience = match aud {
-            Audience::One(one) => vec![one],
-            Audience::Many(many) => many,
+            IdentityTokenAudience::One(one) => vec![one],
+            IdentityTokenAudience::Many(many) => many,
         };
         Ok(Self {
             raw: Redacted::new(raw.to_owned()),
-            issuer: clean(&iss, 200),
+            issuer: sanitize_text(&iss, 200),
             audience,
         })
     }
@@ -109,7 +110,7 @@ impl IdentityToken {
             .audience
             .iter()
             .take(4)
-            .map(|audience| format!("{:?}", clean(audience, 100)))
+            .map(|audience| format!("{:?}", sanitize_text(audience, 100)))
             .collect();
         if all.is_empty() {
             "nobody".into()
@@ -125,11 +126,11 @@ impl IdentityToken {
 }
 
 fn check_time(expires: f64, not_before: Option<f64>, now: Timestamp) -> Result<(), TokenError> {
-    let expires = time(expires)?;
+    let expires = timestamp_from_seconds(expires)?;
     if expires <= now {
         return Err(TokenError::Expired(expires));
     }
-    match not_before.map(time).transpose()? {
+    match not_before.map(timestamp_from_seconds).transpose()? {
         Some(start) if start > now.checked_add(SKEW).unwrap_or(now) => {
             Err(TokenError::NotYet(start))
         }
@@ -141,7 +142,7 @@ fn check_time(expires: f64, not_before: Option<f64>, now: Timestamp) -> Result<(
     clippy::cast_possible_truncation,
     reason = "seconds of any year that is one fit, others are refused"
 )]
-fn time(seconds: f64) -> Result<Timestamp, TokenError> {
+fn timestamp_from_seconds(seconds: f64) -> Result<Timestamp, TokenError> {
     Timestamp::from_second(seconds as i64)
         .map_err(|_| TokenError::Malformed("it expires at no time that there is"))
 }

@@ -6,25 +6,26 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{
-    Content, Endorser, KnownBy, Signature, Signer, SigningError,
-    services::{Holder, SigstoreServices},
+    BundleSigner, BundleSignerIdentity, SignatureWithMaterial, Signer, SigningContent,
+    SigningError,
+    services::{SignatureHolder, SigstoreServices},
 };
 use crate::core::verify::VerificationKey;
 
 /// A key whose signatures are logged, timestamped, or both.
-pub struct Witnessed {
+pub struct LoggedKeySigner {
     signer: Box<dyn Signer>,
     key: VerificationKey,
     services: SigstoreServices,
 }
 
-impl Witnessed {
+impl LoggedKeySigner {
     /// Sends nothing yet.
     ///
     /// Errors: a key that the services cannot vouch for, or no service that could.
     pub fn new(signer: Box<dyn Signer>, services: SigstoreServices) -> Result<Self, SigningError> {
         let key = VerificationKey::from_pem(signer.public_key_pem())
-            .map_err(|_| SigningError::Malformed("its public half cannot be read"))?;
+            .map_err(|_| SigningError::Malformed("its public key cannot be read"))?;
         services.check_keyed(&key)?;
         Ok(Self {
             signer,
@@ -35,30 +36,34 @@ impl Witnessed {
 }
 
 #[async_trait]
-impl Endorser for Witnessed {
-    async fn endorse(&self, content: Content<'_>) -> Result<Bytes, SigningError> {
-        let Signature { bytes, material } = self.signer.sign(&content.signed_bytes()).await?;
-        let holder = Holder::Key {
+impl BundleSigner for LoggedKeySigner {
+    async fn create_sigstore_bundle(
+        &self,
+        content: SigningContent<'_>,
+    ) -> Result<Bytes, SigningError> {
+        let SignatureWithMaterial { bytes, material } =
+            self.signer.sign(&content.signed_bytes()).await?;
+        let holder = SignatureHolder::Key {
             key: &self.key,
             pem: self.signer.public_key_pem(),
         };
         self.services
-            .bundle(content, bytes, holder, material.content)
+            .build_verified_bundle(content, bytes, holder, material.content)
             .await
     }
 
-    async fn known_by(&self) -> Result<KnownBy, SigningError> {
-        Ok(KnownBy::Key {
+    async fn signer_identity(&self) -> Result<BundleSignerIdentity, SigningError> {
+        Ok(BundleSignerIdentity::Key {
             pem: self.signer.public_key_pem().to_owned(),
-            root: Some(Arc::clone(self.services.root())),
+            root: Some(Arc::clone(self.services.trust_root())),
         })
     }
 }
 
-impl std::fmt::Debug for Witnessed {
+impl std::fmt::Debug for LoggedKeySigner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Witnessed")
-            .field("key", &self.signer.hint())
+        f.debug_struct("LoggedKeySigner")
+            .field("key", &self.signer.key_hint())
             .field("services", &self.services)
             .finish()
     }

@@ -10,9 +10,9 @@ use kube::{
 use moka::sync::Cache;
 
 /// Texts that are remembered as told.
-const TOLD: u64 = 1_000;
+const MAX_RECORDERS: u64 = 1_000;
 /// How long; kube's recorder forgets an event after six minutes.
-const REMEMBERED: Duration = Duration::from_mins(10);
+const RECORDER_IDLE_TIME: Duration = Duration::from_mins(10);
 /// Bytes of an event's note; the API server allows 1,024.
 const MAX_NOTE: usize = 1_000;
 
@@ -21,29 +21,29 @@ const MAX_NOTE: usize = 1_000;
 ///
 /// `kube`'s recorder knows an event by its object, type, reason and action alone, and would go on
 /// showing the first text.
-pub struct Events {
+pub struct EventRecorder {
     client: Client,
     reporter: Reporter,
     recorders: Cache<String, Recorder>,
 }
 
-impl std::fmt::Debug for Events {
+impl std::fmt::Debug for EventRecorder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Events")
+        f.debug_struct("EventRecorder")
             .field("reporter", &self.reporter)
             .finish_non_exhaustive()
     }
 }
 
-impl Events {
+impl EventRecorder {
     /// As this reporter.
     pub fn new(client: Client, reporter: Reporter) -> Self {
         Self {
             client,
             reporter,
             recorders: Cache::builder()
-                .max_capacity(TOLD)
-                .time_to_idle(REMEMBERED)
+                .max_capacity(MAX_RECORDERS)
+                .time_to_idle(RECORDER_IDLE_TIME)
                 .build(),
         }
     }
@@ -51,8 +51,12 @@ impl Events {
     /// Tells an event about an object. A note that is too long is cut.
     ///
     /// Errors: the API server did not take it.
-    pub async fn tell(&self, mut event: Event, about: &ObjectReference) -> Result<(), kube::Error> {
-        let note = cut(event.note.take().unwrap_or_default());
+    pub async fn record_event(
+        &self,
+        mut event: Event,
+        about: &ObjectReference,
+    ) -> Result<(), kube::Error> {
+        let note = truncate_note(event.note.take().unwrap_or_default());
         let recorder = self.recorders.get_with_by_ref(note.as_str(), || {
             Recorder::new(self.client.clone(), self.reporter.clone())
         });
@@ -61,7 +65,7 @@ impl Events {
     }
 }
 
-fn cut(mut text: String) -> String {
+fn truncate_note(mut text: String) -> String {
     let end = (0..=text.len().min(MAX_NOTE))
         .rev()
         .find(|end| text.is_char_boundary(*end))
@@ -118,7 +122,7 @@ mod tests {
     #[tokio::test]
     async fn the_same_counts_and_another_text_is_another_event() {
         let (client, sent) = server();
-        let events = Events::new(
+        let events = EventRecorder::new(
             client,
             Reporter {
                 controller: "test".into(),
@@ -136,7 +140,10 @@ mod tests {
             "rollback",
             "does not answer",
         ] {
-            events.tell(event(note), &about).await.expect("taken");
+            events
+                .record_event(event(note), &about)
+                .await
+                .expect("taken");
         }
         let sent = sent.lock().expect("no panic");
         let told: Vec<_> = sent
@@ -164,7 +171,7 @@ mod tests {
     #[tokio::test]
     async fn a_note_is_cut_between_two_characters() {
         let (client, sent) = server();
-        let events = Events::new(
+        let events = EventRecorder::new(
             client,
             Reporter {
                 controller: "test".into(),
@@ -172,7 +179,7 @@ mod tests {
             },
         );
         events
-            .tell(event(&"é".repeat(999)), &ObjectReference::default())
+            .record_event(event(&"é".repeat(999)), &ObjectReference::default())
             .await
             .expect("taken");
         assert_eq!(

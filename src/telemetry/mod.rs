@@ -10,7 +10,7 @@ use stderr::Stderr;
 use tracing_subscriber::{EnvFilter, fmt};
 
 /// Starts logging: warnings, or with `verbose` 1 what is done, 2 how.
-pub fn init(verbose: u8) {
+pub fn init_logging(verbose: u8) {
     let level = match verbose {
         0 => "packgate=warn",
         1 => "packgate=info",
@@ -25,7 +25,7 @@ pub fn init(verbose: u8) {
 }
 
 /// Starts logging lines of JSON, for a process that runs in a cluster.
-pub fn init_json(verbose: u8) {
+pub fn init_json_logging(verbose: u8) {
     let level = if verbose == 0 {
         "packgate=info,kube_runtime=warn,kube_client=warn"
     } else {

@@ -21,25 +21,25 @@ use prometheus_client::{encoding::text::encode, registry::Registry};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::listener::{self, Bounds};
+use crate::listener::{self, ListenerLimits};
 
 /// The text format's media type (OpenMetrics 1.0).
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What connections may take: a kubelet and a few scrapers come, and whoever else reaches the port.
-pub const BOUNDS: Bounds = Bounds {
+pub const TELEMETRY_LISTENER_LIMITS: ListenerLimits = ListenerLimits {
     connections: 64,
     connections_per_address: 16,
     idle: Duration::from_secs(30),
     last_requests: Duration::ZERO,
-    ..Bounds::DEFAULT
+    ..ListenerLimits::DEFAULT
 };
 
 /// Can this process do its work?
 #[derive(Clone, Debug, Default)]
-pub struct Ready(Arc<AtomicBool>);
+pub struct ReadinessFlag(Arc<AtomicBool>);
 
-impl Ready {
+impl ReadinessFlag {
     /// From now on it can.
     pub fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
@@ -58,49 +58,56 @@ impl Ready {
 /// Answers `/livez` and `/readyz`, until it fails.
 ///
 /// Errors: the address cannot be listened on.
-pub async fn serve_health(address: SocketAddr, ready: Ready) -> std::io::Result<()> {
-    serve(address, health(ready)).await
+pub async fn serve_health(address: SocketAddr, ready: ReadinessFlag) -> std::io::Result<()> {
+    serve_router(address, health_router(ready)).await
 }
 
 /// Answers `/metrics`, until it fails.
 ///
 /// Errors: the address cannot be listened on.
 pub async fn serve_metrics(address: SocketAddr, registry: Arc<Registry>) -> std::io::Result<()> {
-    serve(
+    serve_router(
         address,
         Router::new()
-            .route("/metrics", get(metrics))
+            .route("/metrics", get(handle_metrics))
             .with_state(registry),
     )
     .await
 }
 
-async fn serve(address: SocketAddr, app: Router) -> std::io::Result<()> {
+async fn serve_router(address: SocketAddr, app: Router) -> std::io::Result<()> {
     let listener = TcpListener::bind(address).await?;
-    listener::serve(listener, None, app, BOUNDS, CancellationToken::new()).await;
+    listener::serve_connections(
+        listener,
+        None,
+        app,
+        TELEMETRY_LISTENER_LIMITS,
+        CancellationToken::new(),
+    )
+    .await;
     Ok(())
 }
 
-fn health(ready: Ready) -> Router {
+fn health_router(ready: ReadinessFlag) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok" }))
-        .route("/readyz", get(readyz))
+        .route("/readyz", get(handle_readyz))
         .with_state(ready)
 }
 
-async fn readyz(State(ready): State<Ready>) -> Response {
+async fn handle_readyz(State(ready): State<ReadinessFlag>) -> Response {
     if ready.is_set() {
         "ok".into_response()
     } else {
         (
             StatusCode::SERVICE_UNAVAILABLE,
-            "not ready: the API server was not heard yet",
+            "not ready: waiting for the first data from the API server",
         )
             .into_response()
     }
 }
 
-async fn metrics(State(registry): State<Arc<Registry>>) -> Response {
+async fn handle_metrics(State(registry): State<Arc<Registry>>) -> Response {
     let mut text = String::new();
     match encode(&mut text, &registry) {
         Ok(()) => ([(CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
@@ -114,23 +121,26 @@ mod tests {
 
     #[tokio::test]
     async fn a_process_is_ready_once_it_says_so() {
-        let ready = Ready::default();
+        let ready = ReadinessFlag::default();
         assert_eq!(
-            readyz(State(ready.clone())).await.status(),
+            handle_readyz(State(ready.clone())).await.status(),
             StatusCode::SERVICE_UNAVAILABLE
         );
         ready.set();
-        assert_eq!(readyz(State(ready.clone())).await.status(), StatusCode::OK);
+        assert_eq!(
+            handle_readyz(State(ready.clone())).await.status(),
+            StatusCode::OK
+        );
         ready.unset();
         assert_eq!(
-            readyz(State(ready)).await.status(),
+            handle_readyz(State(ready)).await.status(),
             StatusCode::SERVICE_UNAVAILABLE
         );
     }
 
     #[tokio::test]
     async fn metrics_are_open_metrics() {
-        let answer = metrics(State(Arc::new(Registry::default()))).await;
+        let answer = handle_metrics(State(Arc::new(Registry::default()))).await;
         assert_eq!(answer.headers()[CONTENT_TYPE], OPEN_METRICS);
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Writes a line. One that cannot be written is lost.
-pub fn line(text: impl Display) {
+pub fn write_line(text: impl Display) {
     // In one piece, so that lines of several threads stay whole.
     let _ = Stderr.write_all(format!("{text}\n").as_bytes());
 }

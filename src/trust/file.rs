@@ -9,7 +9,9 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Fetched, MAX_KEPT, Repository, Roots, TrustCache, TrustError};
+use super::{
+    FetchedTrustRoot, MAX_KEPT, TrustCache, TrustError, TufRepositoryConfig, TufRootChain,
+};
 
 /// A file is JSON, which writes some characters as two.
 const MAX_FILE: u64 = 4 * MAX_KEPT as u64;
@@ -19,11 +21,11 @@ const ROOTS: &str = "roots.json";
 
 /// A folder with two files for each repository.
 #[derive(Clone, Debug)]
-pub struct FileCache {
+pub struct FileTrustCache {
     folder: PathBuf,
 }
 
-impl FileCache {
+impl FileTrustCache {
     /// In this folder, which is made when something is kept.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self {
@@ -31,26 +33,32 @@ impl FileCache {
         }
     }
 
-    fn path(&self, repository: &Repository, kind: &str) -> PathBuf {
-        self.folder
-            .join(format!("{}.{kind}", hex::encode(repository.id().bytes())))
+    fn cache_path(&self, repository: &TufRepositoryConfig, kind: &str) -> PathBuf {
+        self.folder.join(format!(
+            "{}.{kind}",
+            hex::encode(repository.id().as_bytes())
+        ))
     }
 
-    fn read<T: DeserializeOwned>(&self, repository: &Repository, kind: &str) -> std::io::Result<T> {
+    fn read_json<T: DeserializeOwned>(
+        &self,
+        repository: &TufRepositoryConfig,
+        kind: &str,
+    ) -> std::io::Result<T> {
         let mut bytes = Vec::new();
-        fs::File::open(self.path(repository, kind))?
+        fs::File::open(self.cache_path(repository, kind))?
             .take(MAX_FILE)
             .read_to_end(&mut bytes)?;
         Ok(serde_json::from_slice(&bytes)?)
     }
 
-    fn write(
+    fn write_json(
         &self,
-        repository: &Repository,
+        repository: &TufRepositoryConfig,
         kind: &str,
         content: &impl Serialize,
     ) -> Result<(), TrustError> {
-        let path = self.path(repository, kind);
+        let path = self.cache_path(repository, kind);
         let written = || {
             fs::create_dir_all(&self.folder)?;
             let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
@@ -64,26 +72,34 @@ impl FileCache {
     }
 }
 
-impl TrustCache for FileCache {
-    fn load(&self, repository: &Repository) -> Option<Fetched> {
-        self.read(repository, FETCHED).ok()
+impl TrustCache for FileTrustCache {
+    fn load_fetched(&self, repository: &TufRepositoryConfig) -> Option<FetchedTrustRoot> {
+        self.read_json(repository, FETCHED).ok()
     }
 
-    fn save(&self, repository: &Repository, fetched: &Fetched) -> Result<(), TrustError> {
-        self.write(repository, FETCHED, fetched)
+    fn save_fetched(
+        &self,
+        repository: &TufRepositoryConfig,
+        fetched: &FetchedTrustRoot,
+    ) -> Result<(), TrustError> {
+        self.write_json(repository, FETCHED, fetched)
     }
 
-    fn load_roots(&self, repository: &Repository) -> Roots {
-        self.read(repository, ROOTS).unwrap_or_default()
+    fn load_roots(&self, repository: &TufRepositoryConfig) -> TufRootChain {
+        self.read_json(repository, ROOTS).unwrap_or_default()
     }
 
-    fn save_roots(&self, repository: &Repository, roots: &Roots) -> Result<(), TrustError> {
-        if roots.size() > MAX_KEPT {
+    fn save_roots(
+        &self,
+        repository: &TufRepositoryConfig,
+        roots: &TufRootChain,
+    ) -> Result<(), TrustError> {
+        if roots.byte_size() > MAX_KEPT {
             return Err(TrustError::TooLarge {
                 url: repository.url().to_owned(),
-                size: roots.size(),
+                size: roots.byte_size(),
             });
         }
-        self.write(repository, ROOTS, roots)
+        self.write_json(repository, ROOTS, roots)
     }
 }

@@ -18,11 +18,11 @@ use sigstore_trust_root::SigstoreInstance;
 use sigstore_tuf::TrustedMetadataSet;
 use url::Url;
 
-pub use file::FileCache;
+pub use file::FileTrustCache;
 pub use source::TufSource;
 
 use crate::core::{
-    class::{Classified, Reason},
+    class::{ClassifiedError, Reason},
     digest::Digest,
 };
 
@@ -34,7 +34,7 @@ pub const MAX_ROOT: usize = 256 << 10;
 
 /// A TUF repository and what is believed of it at first.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Repository {
+pub struct TufRepositoryConfig {
     url: Url,
     root: Vec<u8>,
 }
@@ -42,11 +42,11 @@ pub struct Repository {
 /// What a repository gave, after everything was checked: the last good state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Fetched {
+pub struct FetchedTrustRoot {
     /// The `trusted_root.json`.
     pub trusted_root: String,
     /// The metadata that vouches for it, by name.
-    pub metadata: Metadata,
+    pub metadata: TufMetadata,
     /// When the first part of the metadata ends.
     pub expires: Timestamp,
     /// When the repository was asked.
@@ -55,9 +55,9 @@ pub struct Fetched {
 
 /// What a repository gives those who sign.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ForSigning {
+pub struct TufSigningMaterial {
     /// The trust root, which everything that the services say is verified with.
-    pub fetched: Fetched,
+    pub fetched: FetchedTrustRoot,
     /// The `signing_config` (version 0.2), which names the services.
     pub signing_config: String,
 }
@@ -65,7 +65,7 @@ pub struct ForSigning {
 /// Signed metadata, by the names that TUF gives it. Not to be believed until it was checked again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Metadata(BTreeMap<String, String>);
+pub struct TufMetadata(BTreeMap<String, String>);
 
 /// The roots of a repository that were verified, each by the one before it, by the names that TUF
 /// gives them.
@@ -75,7 +75,7 @@ pub struct Metadata(BTreeMap<String, String>);
 /// the first root on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Roots(BTreeMap<String, String>);
+pub struct TufRootChain(BTreeMap<String, String>);
 
 /// Why a repository gives no trust root.
 #[derive(Debug, thiserror::Error)]
@@ -109,7 +109,7 @@ pub enum TrustError {
     },
     /// It said what must not be believed: a wrong signature, an older version, other bytes than
     /// promised.
-    #[error("TUF repository {url} is not believed: {cause}")]
+    #[error("TUF repository {url} failed verification: {cause}")]
     Refused {
         /// The repository.
         url: String,
@@ -117,7 +117,7 @@ pub enum TrustError {
         cause: String,
     },
     /// What it says is over.
-    #[error("the metadata of TUF repository {url} is over: {cause}; its owners must renew it")]
+    #[error("the metadata of TUF repository {url} has expired: {cause}; its owners must renew it")]
     Expired {
         /// The repository.
         url: String,
@@ -126,8 +126,8 @@ pub enum TrustError {
     },
     /// The last good state may not be used any longer.
     #[error(
-        "the trust root of TUF repository {url} expired at {expires} and its grace is over; \
-            nothing newer could be had: {cause}"
+        "the trust root of TUF repository {url} expired at {expires} and its grace period is over; \
+            no newer one could be fetched: {cause}"
     )]
     Stale {
         /// The repository.
@@ -147,7 +147,7 @@ pub enum TrustError {
     },
     /// The network may not be used, and nothing was kept.
     #[error(
-        "nothing is known of TUF repository {url} and the network may not be used; run once \
+        "no cached metadata of TUF repository {url}, and network access is disabled; run once \
             without --offline, or give --trusted-root FILE"
     )]
     NothingKept {
@@ -172,55 +172,63 @@ pub trait TrustSource: Send + Sync {
     ///
     /// Errors: whatever is not as TUF wants it. Nothing of a refresh that fails is to be kept but
     /// the roots.
-    async fn refresh(
+    async fn refresh_trust_root(
         &self,
-        repository: &Repository,
-        last: Option<&Fetched>,
-        roots: &mut Roots,
+        repository: &TufRepositoryConfig,
+        last: Option<&FetchedTrustRoot>,
+        roots: &mut TufRootChain,
         now: Timestamp,
-    ) -> Result<Fetched, TrustError>;
+    ) -> Result<FetchedTrustRoot, TrustError>;
 
     /// The same, and its `signing_config`.
     ///
     /// Errors: the same, and that it has none.
-    async fn for_signing(
+    async fn refresh_signing_material(
         &self,
-        repository: &Repository,
-        last: Option<&Fetched>,
-        roots: &mut Roots,
+        repository: &TufRepositoryConfig,
+        last: Option<&FetchedTrustRoot>,
+        roots: &mut TufRootChain,
         now: Timestamp,
-    ) -> Result<ForSigning, TrustError>;
+    ) -> Result<TufSigningMaterial, TrustError>;
 
     /// Checks what was kept, from the first root on, as of the moment when it was good, with the
     /// keys of the newest of `roots`. Sends nothing.
-    async fn recall(
+    async fn reverify_cached(
         &self,
-        repository: &Repository,
-        kept: &Fetched,
-        roots: &Roots,
+        repository: &TufRepositoryConfig,
+        kept: &FetchedTrustRoot,
+        roots: &TufRootChain,
         now: Timestamp,
-    ) -> Result<Fetched, TrustError>;
+    ) -> Result<FetchedTrustRoot, TrustError>;
 }
 
 /// Keeps what repositories gave.
 pub trait TrustCache: Send + Sync {
     /// What was kept. What cannot be read is not there.
-    fn load(&self, repository: &Repository) -> Option<Fetched>;
+    fn load_fetched(&self, repository: &TufRepositoryConfig) -> Option<FetchedTrustRoot>;
 
     /// Keeps it. Errors: it cannot be written.
-    fn save(&self, repository: &Repository, fetched: &Fetched) -> Result<(), TrustError>;
+    fn save_fetched(
+        &self,
+        repository: &TufRepositoryConfig,
+        fetched: &FetchedTrustRoot,
+    ) -> Result<(), TrustError>;
 
     /// The roots that were kept. What cannot be read is not there.
-    fn load_roots(&self, repository: &Repository) -> Roots;
+    fn load_roots(&self, repository: &TufRepositoryConfig) -> TufRootChain;
 
     /// Keeps them. Errors: they cannot be written.
-    fn save_roots(&self, repository: &Repository, roots: &Roots) -> Result<(), TrustError>;
+    fn save_roots(
+        &self,
+        repository: &TufRepositoryConfig,
+        roots: &TufRootChain,
+    ) -> Result<(), TrustError>;
 }
 
-impl Roots {
+impl TufRootChain {
     /// Those in signed metadata. None if there is only one, which is the first: that is known
     /// without it.
-    fn of(metadata: &Metadata) -> Self {
+    fn from_metadata(metadata: &TufMetadata) -> Self {
         if metadata
             .0
             .keys()
@@ -243,14 +251,14 @@ impl Roots {
 
     /// Adds those with which `fetched` was verified. Of one name the one that was there stays: it
     /// is as new, or newer.
-    pub fn add(&mut self, fetched: &Fetched) {
-        for (name, text) in Self::of(&fetched.metadata).0 {
+    pub fn add_roots_of(&mut self, fetched: &FetchedTrustRoot) {
+        for (name, text) in Self::from_metadata(&fetched.metadata).0 {
             self.0.entry(name).or_insert(text);
         }
     }
 
     /// Their bytes.
-    pub fn size(&self) -> usize {
+    pub fn byte_size(&self) -> usize {
         self.0
             .iter()
             .map(|(name, text)| name.len() + text.len())
@@ -258,13 +266,13 @@ impl Roots {
     }
 }
 
-impl Repository {
+impl TufRepositoryConfig {
     /// The repository at `url`, `http` or `https` without user info, query and fragment, with the
     /// root that is believed at first.
     ///
     /// Errors: another URL, a root that is too large or not signed by its own keys.
     pub fn new(url: &str, root: &[u8]) -> Result<Self, TrustError> {
-        let parsed = parse(url).map_err(|problem| TrustError::Url {
+        let parsed = parse_repository_url(url).map_err(|problem| TrustError::Url {
             url: url.to_owned(),
             problem,
         })?;
@@ -278,7 +286,7 @@ impl Repository {
                 root.len()
             )));
         }
-        TrustedMetadataSet::from_root(root).map_err(|error| refuse(tuf::told(&error)))?;
+        TrustedMetadataSet::from_root(root).map_err(|error| refuse(tuf::error_chain(&error)))?;
         Ok(Self {
             url: parsed,
             root: root.to_vec(),
@@ -289,7 +297,7 @@ impl Repository {
     ///
     /// Errors: the build carries none that can be used, which is a defect.
     pub fn public_good() -> Result<Self, TrustError> {
-        Self::of(SigstoreInstance::PublicGood)
+        Self::from_instance(SigstoreInstance::PublicGood)
     }
 
     /// Sigstore's instance for tests, whose signatures mean nothing, with the root that this build
@@ -297,10 +305,10 @@ impl Repository {
     ///
     /// Errors: the build carries none that can be used, which is a defect.
     pub fn staging() -> Result<Self, TrustError> {
-        Self::of(SigstoreInstance::Staging)
+        Self::from_instance(SigstoreInstance::Staging)
     }
 
-    fn of(instance: SigstoreInstance) -> Result<Self, TrustError> {
+    fn from_instance(instance: SigstoreInstance) -> Result<Self, TrustError> {
         Self::new(instance.tuf_url(), instance.tuf_root())
     }
 
@@ -311,13 +319,13 @@ impl Repository {
 
     /// What tells it from others: its address and its first root.
     pub fn id(&self) -> Digest {
-        let root = Digest::of(&self.root);
-        Digest::of(format!("{}\n{root}", self.url).as_bytes())
+        let root = Digest::of_bytes(&self.root);
+        Digest::of_bytes(format!("{}\n{root}", self.url).as_bytes())
     }
 }
 
 /// An address that ends in a slash.
-fn parse(url: &str) -> Result<Url, &'static str> {
+fn parse_repository_url(url: &str) -> Result<Url, &'static str> {
     let mut parsed: Url = url
         .parse()
         .map_err(|_| "is no URL; write it as https://tuf.example.com")?;
@@ -338,7 +346,7 @@ fn parse(url: &str) -> Result<Url, &'static str> {
     Ok(parsed)
 }
 
-impl Classified for TrustError {
+impl ClassifiedError for TrustError {
     fn reason(&self) -> Reason {
         match self {
             Self::Url { .. } | Self::FirstRoot { .. } => Reason::InvalidSpec,

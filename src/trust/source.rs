@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::{Fetched, ForSigning, Repository, Roots, TrustError, TrustSource, tuf};
+use super::{
+    FetchedTrustRoot, TrustError, TrustSource, TufRepositoryConfig, TufRootChain,
+    TufSigningMaterial, tuf,
+};
 use crate::http::HttpClient;
 
 /// Repositories on the network, each asked by the client of its host.
@@ -31,7 +34,7 @@ impl TufSource {
         self
     }
 
-    fn client(&self, repository: &Repository) -> &HttpClient {
+    fn client_for_repository(&self, repository: &TufRepositoryConfig) -> &HttpClient {
         let host = repository.url.host_str().unwrap_or_default();
         let with_port = repository
             .url
@@ -43,15 +46,15 @@ impl TufSource {
 
 #[async_trait]
 impl TrustSource for TufSource {
-    async fn refresh(
+    async fn refresh_trust_root(
         &self,
-        repository: &Repository,
-        last: Option<&Fetched>,
-        roots: &mut Roots,
+        repository: &TufRepositoryConfig,
+        last: Option<&FetchedTrustRoot>,
+        roots: &mut TufRootChain,
         now: Timestamp,
-    ) -> Result<Fetched, TrustError> {
-        tuf::refresh(
-            self.client(repository).clone(),
+    ) -> Result<FetchedTrustRoot, TrustError> {
+        tuf::refresh_repository(
+            self.client_for_repository(repository).clone(),
             repository,
             last,
             roots,
@@ -60,15 +63,15 @@ impl TrustSource for TufSource {
         .await
     }
 
-    async fn for_signing(
+    async fn refresh_signing_material(
         &self,
-        repository: &Repository,
-        last: Option<&Fetched>,
-        roots: &mut Roots,
+        repository: &TufRepositoryConfig,
+        last: Option<&FetchedTrustRoot>,
+        roots: &mut TufRootChain,
         now: Timestamp,
-    ) -> Result<ForSigning, TrustError> {
-        tuf::for_signing(
-            self.client(repository).clone(),
+    ) -> Result<TufSigningMaterial, TrustError> {
+        tuf::refresh_for_signing(
+            self.client_for_repository(repository).clone(),
             repository,
             last,
             roots,
@@ -77,13 +80,13 @@ impl TrustSource for TufSource {
         .await
     }
 
-    async fn recall(
+    async fn reverify_cached(
         &self,
-        repository: &Repository,
-        kept: &Fetched,
-        roots: &Roots,
+        repository: &TufRepositoryConfig,
+        kept: &FetchedTrustRoot,
+        roots: &TufRootChain,
         now: Timestamp,
-    ) -> Result<Fetched, TrustError> {
-        tuf::recall(repository, kept, roots, now).await
+    ) -> Result<FetchedTrustRoot, TrustError> {
+        tuf::reverify_metadata(repository, kept, roots, now).await
     }
 }

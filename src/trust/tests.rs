@@ -8,8 +8,11 @@ use super::{
     *,
 };
 use crate::{
-    http::{AddressPolicy, HttpClient, HttpOptions, PrivateAddresses, Proxy, Retries},
-    service::trust_root::{Renewal, Terms, obtain, obtain_for_signing, renew},
+    http::{AddressPolicy, HttpClient, HttpOptions, HttpProxy, HttpRetryPolicy, PrivateAddresses},
+    service::trust_root::{
+        TrustRefreshPolicy, TrustRootRenewal, refresh_for_signing, renew_trust_root,
+        renew_with_cache,
+    },
 };
 use sigstore_trust_root::{SIGSTORE_PRODUCTION_TRUSTED_ROOT, SIGSTORE_STAGING_SIGNING_CONFIG};
 
@@ -35,13 +38,13 @@ fn content(number: usize) -> String {
 
 fn client(addresses: AddressPolicy) -> HttpClient {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let retries = Retries {
+    let retries = HttpRetryPolicy {
         attempts: 1,
-        ..Retries::default()
+        ..HttpRetryPolicy::default()
     };
     HttpClient::new(&HttpOptions {
         addresses,
-        proxy: Proxy::Direct,
+        proxy: HttpProxy::Direct,
         retries,
         ..HttpOptions::default()
     })
@@ -52,7 +55,7 @@ fn client(addresses: AddressPolicy) -> HttpClient {
 struct Scene {
     there: TufRepository,
     server: TufServer,
-    known: Repository,
+    known: TufRepositoryConfig,
     source: TufSource,
 }
 
@@ -60,7 +63,7 @@ impl Scene {
     fn new() -> Self {
         let there = TufRepository::new(&content(1), SOON);
         let server = TufServer::start(&there.files);
-        let known = Repository::new(&server.url(), &there.root(1)).expect("a repository");
+        let known = TufRepositoryConfig::new(&server.url(), &there.root(1)).expect("a repository");
         Self {
             there,
             server,
@@ -69,19 +72,26 @@ impl Scene {
         }
     }
 
-    async fn refresh(&self, last: Option<&Fetched>) -> Result<Fetched, TrustError> {
+    async fn refresh(
+        &self,
+        last: Option<&FetchedTrustRoot>,
+    ) -> Result<FetchedTrustRoot, TrustError> {
         self.source
-            .refresh(&self.known, last, &mut Roots::default(), now())
+            .refresh_trust_root(&self.known, last, &mut TufRootChain::default(), now())
             .await
     }
 
-    async fn renew(&self, kept: Option<&Fetched>, now: Timestamp) -> Result<Renewal, TrustError> {
-        renew(
+    async fn renew(
+        &self,
+        kept: Option<&FetchedTrustRoot>,
+        now: Timestamp,
+    ) -> Result<TrustRootRenewal, TrustError> {
+        renew_trust_root(
             &self.source,
             &self.known,
             kept.cloned(),
-            &mut Roots::default(),
-            Terms::default(),
+            &mut TufRootChain::default(),
+            TrustRefreshPolicy::default(),
             now,
         )
         .await
@@ -112,10 +122,10 @@ async fn what_a_repository_signs_is_believed_and_kept() {
     assert_eq!(
         scene
             .source
-            .recall(
+            .reverify_cached(
                 &scene.known,
                 &second,
-                &Roots::default(),
+                &TufRootChain::default(),
                 at("2027-06-01T00:00:00Z")
             )
             .await
@@ -143,7 +153,7 @@ async fn nothing_goes_back_to_an_older_version() {
         (
             kept.root.trusted_root.as_str(),
             kept.is_new,
-            kept.trouble.is_some()
+            kept.renewal_error.is_some()
         ),
         (content(2).as_str(), false, true)
     );
@@ -170,7 +180,7 @@ async fn the_last_good_root_is_used_until_its_grace_is_over() {
         .await
         .expect("grace");
     assert_eq!(
-        frozen.trouble.map(|error| error.reason()),
+        frozen.renewal_error.map(|error| error.reason()),
         Some(Reason::TrustRootExpired)
     );
     let (reason, message) = reason(scene.renew(Some(&kept), at("2026-12-05T00:00:00Z")).await);
@@ -199,7 +209,7 @@ async fn a_repository_that_is_down_changes_nothing() {
     assert_eq!(
         (
             renewal.root.trusted_root,
-            renewal.trouble.map(|error| error.reason())
+            renewal.renewal_error.map(|error| error.reason())
         ),
         (content(1), Some(Reason::TrustRootUnavailable))
     );
@@ -233,7 +243,7 @@ async fn keys_are_rotated_by_whoever_had_them() {
     assert_eq!(
         scene
             .source
-            .recall(&scene.known, &second, &Roots::default(), now())
+            .reverify_cached(&scene.known, &second, &TufRootChain::default(), now())
             .await
             .expect("kept")
             .trusted_root,
@@ -323,7 +333,7 @@ async fn addresses_that_may_not_be_reached_are_not() {
     }));
     let (told, message) = reason(
         guarded
-            .refresh(&scene.known, None, &mut Roots::default(), now())
+            .refresh_trust_root(&scene.known, None, &mut TufRootChain::default(), now())
             .await,
     );
     assert_eq!(
@@ -337,7 +347,7 @@ async fn addresses_that_may_not_be_reached_are_not() {
 async fn what_was_kept_is_checked_again() {
     let scene = Scene::new();
     let good = scene.refresh(None).await.expect("good");
-    let other = Fetched {
+    let other = FetchedTrustRoot {
         trusted_root: content(7),
         ..good.clone()
     };
@@ -345,7 +355,7 @@ async fn what_was_kept_is_checked_again() {
         reason(
             scene
                 .source
-                .recall(&scene.known, &other, &Roots::default(), now())
+                .reverify_cached(&scene.known, &other, &TufRootChain::default(), now())
                 .await
         )
         .0,
@@ -361,7 +371,7 @@ async fn what_was_kept_is_checked_again() {
         reason(
             scene
                 .source
-                .recall(&scene.known, &later, &Roots::default(), now())
+                .reverify_cached(&scene.known, &later, &TufRootChain::default(), now())
                 .await
         )
         .0,
@@ -372,7 +382,7 @@ async fn what_was_kept_is_checked_again() {
         reason(
             scene
                 .source
-                .recall(&elsewhere.known, &good, &Roots::default(), now())
+                .reverify_cached(&elsewhere.known, &good, &TufRootChain::default(), now())
                 .await
         )
         .0,
@@ -390,13 +400,14 @@ async fn what_was_kept_is_checked_again() {
 async fn a_file_starts_without_the_network() {
     let scene = Scene::new();
     let folder = tempfile::tempdir().expect("a folder");
-    let cache = FileCache::new(folder.path().join("tuf"));
-    let offline = Terms {
+    let cache = FileTrustCache::new(folder.path().join("tuf"));
+    let offline = TrustRefreshPolicy {
         may_ask: false,
-        ..Terms::default()
+        ..TrustRefreshPolicy::default()
     };
-    let obtain =
-        async |terms, moment| obtain(&scene.source, &cache, &scene.known, terms, moment).await;
+    let obtain = async |terms, moment| {
+        renew_with_cache(&scene.source, &cache, &scene.known, terms, moment).await
+    };
     let (told, message) = reason(obtain(offline, now()).await);
     assert_eq!(
         (told, scene.server.requests()),
@@ -404,11 +415,13 @@ async fn a_file_starts_without_the_network() {
         "{message}"
     );
     assert_eq!(
-        obtain(Terms::default(), now()).await.expect("fetched"),
+        obtain(TrustRefreshPolicy::default(), now())
+            .await
+            .expect("fetched"),
         content(1)
     );
     let asked = scene.server.requests();
-    for terms in [offline, Terms::default()] {
+    for terms in [offline, TrustRefreshPolicy::default()] {
         assert_eq!(obtain(terms, now()).await.expect("kept"), content(1));
     }
     assert_eq!(
@@ -425,9 +438,11 @@ async fn a_file_starts_without_the_network() {
     for file in std::fs::read_dir(folder.path().join("tuf")).expect("a folder") {
         std::fs::write(file.expect("a file").path(), "{").expect("written");
     }
-    assert!(cache.load(&scene.known).is_none());
+    assert!(cache.load_fetched(&scene.known).is_none());
     assert_eq!(
-        obtain(Terms::default(), now()).await.expect("fetched anew"),
+        obtain(TrustRefreshPolicy::default(), now())
+            .await
+            .expect("fetched anew"),
         content(1)
     );
 }
@@ -438,13 +453,13 @@ async fn a_file_starts_without_the_network() {
 async fn a_newer_root_is_kept_although_the_rest_of_its_refresh_fails() {
     let mut scene = Scene::new();
     let folder = tempfile::tempdir().expect("a folder");
-    let cache = FileCache::new(folder.path());
+    let cache = FileTrustCache::new(folder.path());
     let obtain = async |scene: &Scene, moment| {
-        obtain(
+        renew_with_cache(
             &scene.source,
             &cache,
             &scene.known,
-            Terms::default(),
+            TrustRefreshPolicy::default(),
             at(moment),
         )
         .await
@@ -463,19 +478,17 @@ async fn a_newer_root_is_kept_although_the_rest_of_its_refresh_fails() {
     // The next process, and a mirror that hides the new root: neither what was kept nor what it
     // says is believed.
     let new = std::mem::replace(&mut *scene.there.files.lock().expect("no panic"), old);
-    let offline = Terms {
+    let offline = TrustRefreshPolicy {
         may_ask: false,
-        ..Terms::default()
+        ..TrustRefreshPolicy::default()
     };
-    let (told, message) = reason(
-        crate::service::trust_root::obtain(&scene.source, &cache, &scene.known, offline, now())
-            .await,
-    );
+    let (told, message) =
+        reason(renew_with_cache(&scene.source, &cache, &scene.known, offline, now()).await);
     assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
     let (told, message) = reason(obtain(&scene, "2026-11-22T14:00:00Z").await);
     assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
     let (told, message) =
-        reason(obtain_for_signing(&scene.source, &cache, &scene.known, now()).await);
+        reason(refresh_for_signing(&scene.source, &cache, &scene.known, now()).await);
     assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
     *scene.there.files.lock().expect("no panic") = new;
     scene.there.publish(&content(2), LATER);
@@ -492,11 +505,11 @@ async fn a_newer_root_is_kept_although_the_rest_of_its_refresh_fails() {
 async fn who_signs_keeps_a_newer_root_too() {
     let mut scene = Scene::new();
     let folder = tempfile::tempdir().expect("a folder");
-    let cache = FileCache::new(folder.path());
+    let cache = FileTrustCache::new(folder.path());
     scene.there.rotate_root();
     let files = &scene.there.files;
     files.lock().expect("no panic").remove("timestamp.json");
-    reason(obtain_for_signing(&scene.source, &cache, &scene.known, now()).await);
+    reason(refresh_for_signing(&scene.source, &cache, &scene.known, now()).await);
     let roots = cache.load_roots(&scene.known);
     assert!(
         roots.0.contains_key("root_history/2.root.json"),
@@ -513,13 +526,13 @@ async fn who_signs_keeps_a_newer_root_too() {
         .lock()
         .expect("no panic")
         .remove("timestamp.json");
-    let mut roots = Roots::default();
-    let renewal = renew(
+    let mut roots = TufRootChain::default();
+    let renewal = renew_trust_root(
         &scene.source,
         &scene.known,
         Some(kept),
         &mut roots,
-        Terms::default(),
+        TrustRefreshPolicy::default(),
         at("2026-11-23T00:00:00Z"),
     )
     .await
@@ -527,7 +540,7 @@ async fn who_signs_keeps_a_newer_root_too() {
     assert_eq!(
         (
             renewal.is_new,
-            renewal.trouble.is_some(),
+            renewal.renewal_error.is_some(),
             roots.0.contains_key("root_history/2.root.json")
         ),
         (false, true, true)
@@ -538,9 +551,9 @@ async fn who_signs_keeps_a_newer_root_too() {
 async fn who_signs_is_told_the_services_and_never_older_ones() {
     let mut scene = Scene::new();
     let folder = tempfile::tempdir().expect("a folder");
-    let cache = FileCache::new(folder.path());
+    let cache = FileTrustCache::new(folder.path());
     let (told, message) =
-        reason(obtain_for_signing(&scene.source, &cache, &scene.known, now()).await);
+        reason(refresh_for_signing(&scene.source, &cache, &scene.known, now()).await);
     assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
     assert!(message.contains("signing_config.v0.2.json"), "{message}");
 
@@ -553,7 +566,7 @@ async fn who_signs_is_told_the_services_and_never_older_ones() {
         ],
         LATER,
     );
-    let found = obtain_for_signing(&scene.source, &cache, &scene.known, now())
+    let found = refresh_for_signing(&scene.source, &cache, &scene.known, now())
         .await
         .expect("both");
     assert_eq!(
@@ -566,16 +579,22 @@ async fn who_signs_is_told_the_services_and_never_older_ones() {
     // Who verifies uses what was kept for those who sign.
     let asked = scene.server.requests();
     assert_eq!(
-        obtain(&scene.source, &cache, &scene.known, Terms::default(), now())
-            .await
-            .expect("kept"),
+        renew_with_cache(
+            &scene.source,
+            &cache,
+            &scene.known,
+            TrustRefreshPolicy::default(),
+            now()
+        )
+        .await
+        .expect("kept"),
         root
     );
     assert_eq!(scene.server.requests(), asked);
 
     *scene.there.files.lock().expect("no panic") = old;
     let (told, message) =
-        reason(obtain_for_signing(&scene.source, &cache, &scene.known, now()).await);
+        reason(refresh_for_signing(&scene.source, &cache, &scene.known, now()).await);
     assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
     assert!(message.contains("rollback"), "{message}");
 }
@@ -589,7 +608,10 @@ fn addresses_and_first_roots_are_what_they_should_be() {
         "http://tuf.example.com:8080/a/b/",
     ] {
         assert!(
-            Repository::new(url, &root).expect(url).url().ends_with('/'),
+            TufRepositoryConfig::new(url, &root)
+                .expect(url)
+                .url()
+                .ends_with('/'),
             "{url}"
         );
     }
@@ -602,7 +624,7 @@ fn addresses_and_first_roots_are_what_they_should_be() {
         "https://tuf.example.com/#a",
     ] {
         assert_eq!(
-            reason(Repository::new(url, &root)).0,
+            reason(TufRepositoryConfig::new(url, &root)).0,
             Reason::InvalidSpec,
             "{url}"
         );
@@ -617,18 +639,18 @@ fn addresses_and_first_roots_are_what_they_should_be() {
         &vec![b' '; MAX_ROOT + 1],
     ] {
         assert_eq!(
-            reason(Repository::new("https://tuf.example.com", root)).0,
+            reason(TufRepositoryConfig::new("https://tuf.example.com", root)).0,
             Reason::InvalidSpec
         );
     }
     assert!(
-        Repository::public_good()
+        TufRepositoryConfig::public_good()
             .expect("this build's")
             .url()
             .starts_with("https://tuf-repo-cdn.sigstore.dev")
     );
     assert!(
-        Repository::staging()
+        TufRepositoryConfig::staging()
             .expect("this build's")
             .url()
             .starts_with("https://tuf-repo-cdn.sigstage.dev")

@@ -17,108 +17,126 @@ use sigstore_tuf::{
 };
 use url::Url;
 
-use super::{Fetched, ForSigning, MAX_KEPT, Metadata, Repository, Roots, TrustError};
+use super::{
+    FetchedTrustRoot, MAX_KEPT, TrustError, TufMetadata, TufRepositoryConfig, TufRootChain,
+    TufSigningMaterial,
+};
 use crate::{
-    core::{limits::Limits, verify::TrustRoot},
-    http::{HttpClient, Request, StatusCode},
+    core::{limits::InputLimits, verify::TrustRoot},
+    http::{HttpClient, HttpRequest, StatusCode},
 };
 
 /// How long one refresh may take. Ends a repository that answers drop by drop.
-const LONGEST: Duration = Duration::from_mins(2);
+const REFRESH_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Asks the repository and keeps nothing of what fails but the roots.
-pub(super) async fn refresh(
+pub(super) async fn refresh_repository(
     http: HttpClient,
-    repository: &Repository,
-    last: Option<&Fetched>,
-    roots: &mut Roots,
+    repository: &TufRepositoryConfig,
+    last: Option<&FetchedTrustRoot>,
+    roots: &mut TufRootChain,
     now: Timestamp,
-) -> Result<Fetched, TrustError> {
-    let transport = Http {
+) -> Result<FetchedTrustRoot, TrustError> {
+    let transport = TufHttpTransport {
         http,
         base: repository.url.clone(),
     };
-    let files = Files::of(last, roots);
-    let outcome = in_time(repository, walk(transport, repository, files.clone(), now)).await;
-    *roots = files.roots();
+    let files = TufFileStore::from_cached(last, roots);
+    let outcome = with_timeout(
+        repository,
+        walk_metadata(transport, repository, files.clone(), now),
+    )
+    .await;
+    *roots = files.root_chain();
     outcome.map(|(fetched, _)| fetched)
 }
 
 /// The same, and which services a signer uses.
-pub(super) async fn for_signing(
+pub(super) async fn refresh_for_signing(
     http: HttpClient,
-    repository: &Repository,
-    last: Option<&Fetched>,
-    roots: &mut Roots,
+    repository: &TufRepositoryConfig,
+    last: Option<&FetchedTrustRoot>,
+    roots: &mut TufRootChain,
     now: Timestamp,
-) -> Result<ForSigning, TrustError> {
-    let transport = Http {
+) -> Result<TufSigningMaterial, TrustError> {
+    let transport = TufHttpTransport {
         http,
         base: repository.url.clone(),
     };
-    let files = Files::of(last, roots);
+    let files = TufFileStore::from_cached(last, roots);
     let work = async {
-        let (fetched, mut updater) = walk(transport, repository, files.clone(), now).await?;
-        let signing_config = target(repository, &mut updater, SIGNING_CONFIG_TARGET, now).await?;
-        Ok(ForSigning {
+        let (fetched, mut updater) =
+            walk_metadata(transport, repository, files.clone(), now).await?;
+        let signing_config =
+            fetch_target_text(repository, &mut updater, SIGNING_CONFIG_TARGET, now).await?;
+        Ok(TufSigningMaterial {
             fetched,
             signing_config,
         })
     };
-    let outcome = in_time(repository, work).await;
-    *roots = files.roots();
+    let outcome = with_timeout(repository, work).await;
+    *roots = files.root_chain();
     outcome
 }
 
-async fn in_time<T>(
-    repository: &Repository,
+async fn with_timeout<T>(
+    repository: &TufRepositoryConfig,
     work: impl Future<Output = Result<T, TrustError>>,
 ) -> Result<T, TrustError> {
-    let late = |_| unreachable(repository, format!("not within {} s", LONGEST.as_secs()));
-    tokio::time::timeout(LONGEST, work).await.map_err(late)?
+    let late = |_| {
+        unreachable_error(
+            repository,
+            format!("not within {} s", REFRESH_TIMEOUT.as_secs()),
+        )
+    };
+    tokio::time::timeout(REFRESH_TIMEOUT, work)
+        .await
+        .map_err(late)?
 }
 
 /// Walks through what was kept, as of the last moment at which all of it was good.
-pub(super) async fn recall(
-    repository: &Repository,
-    kept: &Fetched,
-    roots: &Roots,
+pub(super) async fn reverify_metadata(
+    repository: &TufRepositoryConfig,
+    kept: &FetchedTrustRoot,
+    roots: &TufRootChain,
     now: Timestamp,
-) -> Result<Fetched, TrustError> {
-    let files = Files::of(Some(kept), roots);
+) -> Result<FetchedTrustRoot, TrustError> {
+    let files = TufFileStore::from_cached(Some(kept), roots);
     let expires = files
-        .metadata()
-        .expires()
-        .map_err(|cause| refused(repository, cause))?;
+        .current_metadata()
+        .earliest_expiry()
+        .map_err(|cause| refused_error(repository, cause))?;
     let good = expires
         .checked_sub(SignedDuration::from_secs(1))
         .unwrap_or(expires)
         .min(now);
-    let (again, _) = walk(StoreRepository::new(files.clone()), repository, files, good).await?;
-    Ok(Fetched {
+    let (again, _) =
+        walk_metadata(StoreRepository::new(files.clone()), repository, files, good).await?;
+    Ok(FetchedTrustRoot {
         refreshed: kept.refreshed,
         ..again
     })
 }
 
 /// Follows the metadata from the first root on. What was found, and who can go on from there.
-async fn walk(
+async fn walk_metadata(
     transport: impl Transport + 'static,
-    repository: &Repository,
-    files: Files,
+    repository: &TufRepositoryConfig,
+    files: TufFileStore,
     now: Timestamp,
-) -> Result<(Fetched, Updater), TrustError> {
-    let explain = |error: Error| explain(repository, &error);
+) -> Result<(FetchedTrustRoot, Updater), TrustError> {
+    let explain = |error: Error| to_trust_error(repository, &error);
     let mut updater = Updater::new(transport, &repository.root)
         .map_err(explain)?
-        .with_config(caps())
+        .with_config(download_limits())
         .with_store(files.clone());
     updater.refresh(now).await.map_err(explain)?;
-    let trusted_root = target(repository, &mut updater, TRUSTED_ROOT_TARGET, now).await?;
-    TrustRoot::parse(trusted_root.as_bytes(), &Limits::DEFAULT)
-        .map_err(|error| refused(repository, error.to_string()))?;
-    let metadata = files.metadata();
-    let size = trusted_root.len() + metadata.size();
+    let trusted_root =
+        fetch_target_text(repository, &mut updater, TRUSTED_ROOT_TARGET, now).await?;
+    TrustRoot::parse(trusted_root.as_bytes(), &InputLimits::DEFAULT)
+        .map_err(|error| refused_error(repository, error.to_string()))?;
+    let metadata = files.current_metadata();
+    let size = trusted_root.len() + metadata.byte_size();
     if size > MAX_KEPT {
         return Err(TrustError::TooLarge {
             url: repository.url.to_string(),
@@ -126,10 +144,10 @@ async fn walk(
         });
     }
     let expires = metadata
-        .expires()
-        .map_err(|cause| refused(repository, cause))?;
+        .earliest_expiry()
+        .map_err(|cause| refused_error(repository, cause))?;
     Ok((
-        Fetched {
+        FetchedTrustRoot {
             trusted_root,
             metadata,
             expires,
@@ -139,8 +157,8 @@ async fn walk(
     ))
 }
 
-async fn target(
-    repository: &Repository,
+async fn fetch_target_text(
+    repository: &TufRepositoryConfig,
     updater: &mut Updater,
     name: &str,
     now: Timestamp,
@@ -148,12 +166,13 @@ async fn target(
     let bytes = updater
         .get_target(name, now)
         .await
-        .map_err(|error| explain(repository, &error))?;
-    String::from_utf8(bytes).map_err(|_| refused(repository, format!("its {name} is no text")))
+        .map_err(|error| to_trust_error(repository, &error))?;
+    String::from_utf8(bytes)
+        .map_err(|_| refused_error(repository, format!("its {name} is no text")))
 }
 
 /// Every bound ends an answer without an end.
-fn caps() -> UpdaterConfig {
+fn download_limits() -> UpdaterConfig {
     let mut caps = UpdaterConfig::default();
     caps.root_max_length = 128 << 10;
     caps.timestamp_max_length = 16 << 10;
@@ -163,34 +182,34 @@ fn caps() -> UpdaterConfig {
     caps
 }
 
-fn refused(repository: &Repository, cause: String) -> TrustError {
+fn refused_error(repository: &TufRepositoryConfig, cause: String) -> TrustError {
     TrustError::Refused {
         url: repository.url.to_string(),
         cause,
     }
 }
 
-fn unreachable(repository: &Repository, cause: String) -> TrustError {
+fn unreachable_error(repository: &TufRepositoryConfig, cause: String) -> TrustError {
     TrustError::Unreachable {
         url: repository.url.to_string(),
         cause,
     }
 }
 
-fn explain(repository: &Repository, error: &Error) -> TrustError {
-    let cause = told(error);
+fn to_trust_error(repository: &TufRepositoryConfig, error: &Error) -> TrustError {
+    let cause = error_chain(error);
     match error {
-        Error::Transport { .. } => unreachable(repository, cause),
+        Error::Transport { .. } => unreachable_error(repository, cause),
         Error::Expired { .. } => TrustError::Expired {
             url: repository.url.to_string(),
             cause,
         },
-        _ => refused(repository, cause),
+        _ => refused_error(repository, cause),
     }
 }
 
 /// The error with its causes.
-pub(super) fn told(error: &Error) -> String {
+pub(super) fn error_chain(error: &Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -201,38 +220,40 @@ pub(super) fn told(error: &Error) -> String {
 }
 
 /// A repository over HTTP, by the rules of [`crate::http`].
-struct Http {
+struct TufHttpTransport {
     http: HttpClient,
     base: Url,
 }
 
-impl Http {
+impl TufHttpTransport {
     /// A file, or nothing if it is not there. Stores of objects say "forbidden" of what is not
     /// there.
-    async fn get(&self, path: &str, max: u64) -> Result<Option<Vec<u8>>, Error> {
-        let url = self.file(path)?;
+    async fn get_file(&self, path: &str, max: u64) -> Result<Option<Vec<u8>>, Error> {
+        let url = self.file_url(path)?;
         let failed = |error: crate::http::HttpError| Error::transport(error.to_string());
         let limit = usize::try_from(max).unwrap_or(usize::MAX);
         let work = async {
             let answer = self
                 .http
-                .send(Request::get(url.clone()))
+                .send_request(HttpRequest::get(url.clone()))
                 .await
                 .map_err(failed)?;
             match answer.status() {
-                StatusCode::OK => Ok(Some(answer.bytes(limit).await.map_err(failed)?.to_vec())),
+                StatusCode::OK => Ok(Some(
+                    answer.read_body(limit).await.map_err(failed)?.to_vec(),
+                )),
                 StatusCode::NOT_FOUND | StatusCode::FORBIDDEN => Ok(None),
                 status => Err(Error::transport(format!("{path}: HTTP status {status}"))),
             }
         };
         self.http
-            .within_answer_time(&url, work)
+            .with_response_timeout(&url, work)
             .await
             .map_err(failed)?
     }
 
     /// Names come out of signed metadata; they can still not lead elsewhere.
-    fn file(&self, path: &str) -> Result<Url, Error> {
+    fn file_url(&self, path: &str) -> Result<Url, Error> {
         let plain = |segment: &str| {
             !matches!(segment, "" | "." | "..")
                 && segment.bytes().all(|b| {
@@ -248,23 +269,23 @@ impl Http {
     }
 }
 
-impl Transport for Http {
+impl Transport for TufHttpTransport {
     fn fetch_metadata<'a>(&'a self, name: &'a str, max: u64) -> FetchFuture<'a> {
-        Box::pin(self.get(name, max))
+        Box::pin(self.get_file(name, max))
     }
 
     fn fetch_target<'a>(&'a self, path: &'a str, max: u64) -> FetchFuture<'a> {
-        Box::pin(async move { self.get(&format!("targets/{path}"), max).await })
+        Box::pin(async move { self.get_file(&format!("targets/{path}"), max).await })
     }
 }
 
 /// What is known while one refresh runs.
 #[derive(Clone, Default)]
-struct Files(Arc<Mutex<BTreeMap<String, Vec<u8>>>>);
+struct TufFileStore(Arc<Mutex<BTreeMap<String, Vec<u8>>>>);
 
-impl Files {
+impl TufFileStore {
     /// Of one name the root of the chain counts, which may be newer.
-    fn of(kept: Option<&Fetched>, roots: &Roots) -> Self {
+    fn from_cached(kept: Option<&FetchedTrustRoot>, roots: &TufRootChain) -> Self {
         let metadata = kept
             .into_iter()
             .flat_map(|kept| &kept.metadata.0)
@@ -279,22 +300,22 @@ impl Files {
         Self(Arc::new(Mutex::new(metadata.chain(target).collect())))
     }
 
-    fn all(&self) -> MutexGuard<'_, BTreeMap<String, Vec<u8>>> {
+    fn lock_files(&self) -> MutexGuard<'_, BTreeMap<String, Vec<u8>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn roots(&self) -> Roots {
-        Roots::of(&self.metadata())
+    fn root_chain(&self) -> TufRootChain {
+        TufRootChain::from_metadata(&self.current_metadata())
     }
 
     /// All of it but targets, and snapshots that are there under their own name too.
-    fn metadata(&self) -> Metadata {
+    fn current_metadata(&self) -> TufMetadata {
         let wanted = |name: &str| !name.starts_with("targets/") && !is_versioned_snapshot(name);
         let text = |(name, bytes): (&String, &Vec<u8>)| {
             Some((name.clone(), String::from_utf8(bytes.clone()).ok()?))
         };
-        Metadata(
-            self.all()
+        TufMetadata(
+            self.lock_files()
                 .iter()
                 .filter(|(name, _)| wanted(name))
                 .filter_map(text)
@@ -303,13 +324,13 @@ impl Files {
     }
 }
 
-impl MetadataStore for Files {
+impl MetadataStore for TufFileStore {
     fn load(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
-        Ok(self.all().get(name).cloned())
+        Ok(self.lock_files().get(name).cloned())
     }
 
     fn store(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
-        self.all().insert(name.to_owned(), bytes.to_vec());
+        self.lock_files().insert(name.to_owned(), bytes.to_vec());
         Ok(())
     }
 }
@@ -321,17 +342,17 @@ fn is_versioned_snapshot(name: &str) -> bool {
 
 /// As much of a document as tells when it ends.
 #[derive(Deserialize)]
-struct Signed {
-    signed: Ends,
+struct TufSignedDocument {
+    signed: TufExpiry,
 }
 
 #[derive(Deserialize)]
-struct Ends {
+struct TufExpiry {
     expires: Timestamp,
 }
 
-impl Metadata {
-    fn size(&self) -> usize {
+impl TufMetadata {
+    fn byte_size(&self) -> usize {
         self.0
             .iter()
             .map(|(name, text)| name.len() + text.len())
@@ -340,13 +361,13 @@ impl Metadata {
 
     /// When the first document that is in force ends. Roots that were replaced need not be in
     /// force.
-    fn expires(&self) -> Result<Timestamp, String> {
+    fn earliest_expiry(&self) -> Result<Timestamp, String> {
         let current = self
             .0
             .iter()
             .filter(|(name, _)| !name.starts_with("root_history/"));
         let ends = current.map(|(name, text)| {
-            let document: Signed =
+            let document: TufSignedDocument =
                 serde_json::from_str(text).map_err(|error| format!("{name}: {error}"))?;
             Ok::<_, String>(document.signed.expires)
         });

@@ -11,7 +11,7 @@ use kube::{Api, Client, api::PostParams};
 /// What an object makes packgate do in its author's namespace, with rights that the author may not
 /// have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Deed {
+pub(super) enum AccessKind {
     /// Read a Secret.
     GetSecret,
     /// Make a token that speaks for a ServiceAccount.
@@ -21,15 +21,15 @@ pub(super) enum Deed {
 /// May the user do this to the Secret or ServiceAccount of this name?
 ///
 /// Errors: the API server did not say. Whoever asked refuses.
-pub(super) async fn may(
+pub(super) async fn is_access_allowed(
     client: &Client,
     user: &UserInfo,
-    deed: Deed,
+    deed: AccessKind,
     namespace: &str,
     name: &str,
 ) -> kube::Result<bool> {
     let review = SubjectAccessReview {
-        spec: spec(user, deed, namespace, name),
+        spec: access_review_spec(user, deed, namespace, name),
         ..SubjectAccessReview::default()
     };
     let answer = Api::<SubjectAccessReview>::all(client.clone())
@@ -40,10 +40,15 @@ pub(super) async fn may(
         .is_some_and(|status| status.allowed && status.denied != Some(true)))
 }
 
-fn spec(user: &UserInfo, deed: Deed, namespace: &str, name: &str) -> SubjectAccessReviewSpec {
+fn access_review_spec(
+    user: &UserInfo,
+    deed: AccessKind,
+    namespace: &str,
+    name: &str,
+) -> SubjectAccessReviewSpec {
     let (verb, resource, subresource) = match deed {
-        Deed::GetSecret => ("get", "secrets", None),
-        Deed::CreateToken => ("create", "serviceaccounts", Some("token")),
+        AccessKind::GetSecret => ("get", "secrets", None),
+        AccessKind::CreateToken => ("create", "serviceaccounts", Some("token")),
     };
     let attributes = ResourceAttributes {
         namespace: Some(namespace.to_owned()),
@@ -78,7 +83,7 @@ mod tests {
             uid: Some("7".into()),
             extra: Some(extra),
         };
-        let token = spec(&user, Deed::CreateToken, "team-a", "default")
+        let token = access_review_spec(&user, AccessKind::CreateToken, "team-a", "default")
             .resource_attributes
             .expect("attributes");
         let texts = [
@@ -101,7 +106,7 @@ mod tests {
                 Some("default")
             ]
         );
-        let spec = spec(&user, Deed::GetSecret, "team-a", "push");
+        let spec = access_review_spec(&user, AccessKind::GetSecret, "team-a", "push");
         assert_eq!(
             (
                 spec.user.as_deref(),

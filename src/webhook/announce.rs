@@ -15,11 +15,11 @@ use super::NAME;
 use crate::api::webhook::replica_annotation;
 
 /// How often it is told again. Nothing is written if nothing changed.
-const AGAIN: Duration = Duration::from_secs(10);
+const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(10);
 const AFTER_ERROR: Duration = Duration::from_secs(1);
 
 /// Tells each new revision, for as long as it is polled.
-pub(super) async fn announce(
+pub(super) async fn announce_revisions(
     client: Client,
     namespace: &str,
     identity: &str,
@@ -29,12 +29,12 @@ pub(super) async fn announce(
     loop {
         let revision = revisions.borrow_and_update().clone();
         let wait = if revision.is_empty() {
-            AGAIN
+            ANNOUNCE_INTERVAL
         } else {
-            match tell(&leases, identity, &revision).await {
-                Ok(()) => AGAIN,
+            match patch_lease_annotation(&leases, identity, &revision).await {
+                Ok(()) => ANNOUNCE_INTERVAL,
                 Err(error) => {
-                    tracing::warn!(%error, "the policies in force could not be told");
+                    tracing::warn!(%error, "the enforced policy revision could not be written to the Lease");
                     AFTER_ERROR
                 }
             }
@@ -46,7 +46,11 @@ pub(super) async fn announce(
     }
 }
 
-async fn tell(leases: &Api<Lease>, identity: &str, revision: &str) -> kube::Result<()> {
+async fn patch_lease_annotation(
+    leases: &Api<Lease>,
+    identity: &str,
+    revision: &str,
+) -> kube::Result<()> {
     let patch = json!({
         "apiVersion": "coordination.k8s.io/v1",
         "kind": "Lease",

@@ -29,16 +29,16 @@ use tokio::{
 };
 
 use super::review::MAX_REVIEW;
-use crate::listener::Peer;
+use crate::listener::PeerAddress;
 
 /// Bytes of a body that counts as small: a hundred containers fit.
-const SMALL: usize = 64 << 10;
+const SMALL_BODY_BYTES: usize = 64 << 10;
 /// What a body counts at least: a review costs more than its bytes.
-const LEAST: usize = 4 << 10;
+const MIN_RESERVED_BYTES: usize = 4 << 10;
 
 /// How many bytes are read at once, and how long that may take.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct BodyBounds {
+pub(super) struct BodyLimits {
     /// Bytes of small bodies at once: of all, and of one address.
     pub small: (usize, usize),
     /// Bytes of large bodies at once: of all, and of one address.
@@ -51,7 +51,7 @@ pub(super) struct BodyBounds {
     pub arrive: Duration,
 }
 
-impl BodyBounds {
+impl BodyLimits {
     /// They fit into the chart's memory limit, with everything else.
     pub(super) const DEFAULT: Self = Self {
         small: (8 << 20, 4 << 20),
@@ -63,25 +63,25 @@ impl BodyBounds {
 }
 
 /// Reads bodies within bounds.
-pub(super) struct Bodies {
-    small: Lane,
-    large: Lane,
+pub(super) struct BodyReader {
+    small: BodyMemoryPool,
+    large: BodyMemoryPool,
     reviews: Arc<Semaphore>,
-    bounds: BodyBounds,
+    bounds: BodyLimits,
 }
 
 /// A body. Its bytes count until [`Taken::weight`] is dropped.
-pub(super) struct Taken {
+pub(super) struct ReceivedBody {
     /// What was sent.
     pub bytes: Bytes,
     /// The bytes' share of what may be in memory.
-    pub weight: Weight,
+    pub weight: BodyMemoryPermit,
     /// One of the reviews at once.
     pub review: OwnedSemaphorePermit,
 }
 
 /// A share of what may be in memory, until it is dropped.
-pub(super) struct Weight {
+pub(super) struct BodyMemoryPermit {
     _own: OwnedSemaphorePermit,
     _all: OwnedSemaphorePermit,
 }
@@ -89,25 +89,25 @@ pub(super) struct Weight {
 /// Why a body was not taken. None of these is a verdict: the API server treats all of them as
 /// failures of the webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Refusal {
+pub(super) enum BodyRejection {
     /// It is not JSON.
     #[error("the content type must be application/json")]
     ContentType,
     /// It is larger than any review.
-    #[error("the body is larger than {MAX_REVIEW} bytes, and no review is")]
+    #[error("the request body is larger than the limit of {MAX_REVIEW} bytes")]
     TooLarge,
     /// It did not arrive in time.
-    #[error("the body did not arrive in time")]
+    #[error("timed out reading the request body")]
     Slow,
     /// The connection broke.
-    #[error("the body ended early")]
+    #[error("the connection closed before the request body was complete")]
     Broken,
     /// Others are being read.
-    #[error("too many reviews at once, try again")]
+    #[error("too many concurrent admission reviews, try again")]
     Busy,
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for BodyRejection {
     fn into_response(self) -> Response {
         let status = match self {
             Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -128,48 +128,54 @@ impl IntoResponse for Refusal {
     }
 }
 
-impl Bodies {
+impl BodyReader {
     /// Within `bounds`.
-    pub(super) fn new(bounds: BodyBounds) -> Self {
+    pub(super) fn new(bounds: BodyLimits) -> Self {
         Self {
-            small: Lane::new(bounds.small),
-            large: Lane::new(bounds.large),
+            small: BodyMemoryPool::new(bounds.small),
+            large: BodyMemoryPool::new(bounds.large),
             reviews: Arc::new(Semaphore::new(bounds.reviews)),
             bounds,
         }
     }
 
     /// Reads the body of a review.
-    pub(super) async fn take(&self, request: Request) -> Result<Taken, Refusal> {
+    pub(super) async fn receive_body(
+        &self,
+        request: Request,
+    ) -> Result<ReceivedBody, BodyRejection> {
         if !is_json(request.headers()) {
-            return Err(Refusal::ContentType);
+            return Err(BodyRejection::ContentType);
         }
         let address = request
             .extensions()
-            .get::<Peer>()
+            .get::<PeerAddress>()
             .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
         let body = request.into_body();
         let announced = body.size_hint().exact();
         let most = announced
             .map_or(Some(MAX_REVIEW), |bytes| usize::try_from(bytes).ok())
             .filter(|most| *most <= MAX_REVIEW);
-        let most = most.ok_or(Refusal::TooLarge)?;
+        let most = most.ok_or(BodyRejection::TooLarge)?;
         let review = Arc::clone(&self.reviews)
             .try_acquire_owned()
-            .map_err(|_: TryAcquireError| Refusal::Busy)?;
-        let lane = if most <= SMALL {
+            .map_err(|_: TryAcquireError| BodyRejection::Busy)?;
+        let lane = if most <= SMALL_BODY_BYTES {
             &self.small
         } else {
             &self.large
         };
-        let weight = timeout(self.bounds.wait, lane.weigh(address, most.max(LEAST)))
+        let weight = timeout(
+            self.bounds.wait,
+            lane.reserve_bytes(address, most.max(MIN_RESERVED_BYTES)),
+        )
+        .await
+        .map_err(|_| BodyRejection::Busy)?
+        .ok_or(BodyRejection::Busy)?;
+        let bytes = timeout(self.bounds.arrive, collect_body(body, most))
             .await
-            .map_err(|_| Refusal::Busy)?
-            .ok_or(Refusal::Busy)?;
-        let bytes = timeout(self.bounds.arrive, read(body, most))
-            .await
-            .map_err(|_| Refusal::Slow)??;
-        Ok(Taken {
+            .map_err(|_| BodyRejection::Slow)??;
+        Ok(ReceivedBody {
             bytes,
             weight,
             review,
@@ -189,17 +195,21 @@ fn is_json(headers: &HeaderMap) -> bool {
         .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
 }
 
-async fn read(body: Body, most: usize) -> Result<Bytes, Refusal> {
+async fn collect_body(body: Body, most: usize) -> Result<Bytes, BodyRejection> {
     let mut read = Vec::new();
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|_| Refusal::Broken)?;
+        let chunk = chunk.map_err(|_| BodyRejection::Broken)?;
         if read.len() + chunk.len() > most {
-            return Err(Refusal::TooLarge);
+            return Err(BodyRejection::TooLarge);
         }
         if read.capacity() < read.len() + chunk.len() {
             // As much as was sent so far, and never more than was weighed.
-            read.reserve_exact((read.len() + chunk.len()).max(SMALL).min(most - read.len()));
+            read.reserve_exact(
+                (read.len() + chunk.len())
+                    .max(SMALL_BODY_BYTES)
+                    .min(most - read.len()),
+            );
         }
         read.extend_from_slice(&chunk);
     }
@@ -207,39 +217,46 @@ async fn read(body: Body, most: usize) -> Result<Bytes, Refusal> {
 }
 
 /// Bytes that are shared by addresses.
-struct Lane {
+struct BodyMemoryPool {
     all: Arc<Semaphore>,
     share: usize,
-    of: Mutex<HashMap<IpAddr, Arc<Semaphore>>>,
+    shares_by_address: Mutex<HashMap<IpAddr, Arc<Semaphore>>>,
 }
 
 /// Addresses that are remembered before those without a body are forgotten.
-const ADDRESSES: usize = 256;
+const MAX_TRACKED_ADDRESSES: usize = 256;
 
-impl Lane {
+impl BodyMemoryPool {
     fn new((all, share): (usize, usize)) -> Self {
         Self {
             all: Arc::new(Semaphore::new(all)),
             share,
-            of: Mutex::default(),
+            shares_by_address: Mutex::default(),
         }
     }
 
     /// Waits for its own share first: who has used that up waits for nobody but itself, and takes
     /// no place in the line of all.
-    async fn weigh(&self, address: IpAddr, bytes: usize) -> Option<Weight> {
+    async fn reserve_bytes(&self, address: IpAddr, bytes: usize) -> Option<BodyMemoryPermit> {
         let bytes = u32::try_from(bytes).ok()?;
-        let own = self.own(address).acquire_many_owned(bytes).await.ok()?;
+        let own = self
+            .address_share(address)
+            .acquire_many_owned(bytes)
+            .await
+            .ok()?;
         let all = Arc::clone(&self.all).acquire_many_owned(bytes).await.ok()?;
-        Some(Weight {
+        Some(BodyMemoryPermit {
             _own: own,
             _all: all,
         })
     }
 
-    fn own(&self, address: IpAddr) -> Arc<Semaphore> {
-        let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
-        if of.len() >= ADDRESSES {
+    fn address_share(&self, address: IpAddr) -> Arc<Semaphore> {
+        let mut of = self
+            .shares_by_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if of.len() >= MAX_TRACKED_ADDRESSES {
             of.retain(|_, own| Arc::strong_count(own) > 1);
         }
         Arc::clone(

@@ -19,26 +19,29 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use moka::future::Cache;
 
-use self::remembered::{REMEMBERED, Remembered, Success};
-use super::metrics::Metrics;
+use self::remembered::{CachedVerdict, VERDICT_TTL, VerdictCache};
+use super::metrics::WebhookMetrics;
 use crate::{
-    api::bundle_policy::Snapshot,
+    api::bundle_policy::PolicySnapshot,
     clock::Clock,
     core::{
         class::Reason,
         digest::Digest,
-        limits::Limits,
-        policy::{Denial, Name, Outcome, Policy, Scope, Use, Verdict, refuse},
-        reference::Reference,
-        report::{Asked, Report, in_cluster},
-        verify::Findings,
+        limits::InputLimits,
+        policy::{
+            AdmissionVerdict, Denial, Policy, PolicyOutcome, ReferenceTarget, ReferenceUse,
+            ReferenceUseScope, deny_without_evidence,
+        },
+        reference::ImageReference,
+        report::{AdmissionReport, ReportInputs, cluster_verify_command},
+        verify::VerificationFindings,
     },
     service::{
-        registries::{Opened, Registries},
-        shares::{Bounds, Full, Party, Share, Shares},
-        stage::{At, Stage},
-        verdict::{self, Answer, denial},
-        verify::{Question, Reading},
+        registries::{OpenedRepository, TenantRepositoryOpener},
+        shares::{FairQueue, FairQueueFull, FairQueueKey, FairQueueLimits, FairQueuePermit},
+        stage::{VerdictStage, VerdictStageTracker},
+        verdict::{self, ReferenceVerdict, denial_from_error},
+        verify::{EvidenceDepth, VerificationRequest},
     },
 };
 
@@ -47,7 +50,7 @@ use crate::{
 ///
 /// Half of the slots are left to others whatever one registry does, and most of them whatever one
 /// namespace does.
-const SLOTS: Bounds = Bounds {
+const CHECK_SLOTS: FairQueueLimits = FairQueueLimits {
     all: 64,
     namespace: 24,
     host: 32,
@@ -58,36 +61,36 @@ const SLOTS: Bounds = Bounds {
 
 /// What is asked.
 #[derive(Clone, Debug)]
-pub(super) struct Ask {
+pub(super) struct ImageCheckRequest {
     /// Where it stands in the object.
     pub field: String,
     /// The reference as it stands there.
     pub reference: String,
     /// What it is used as.
-    pub used_as: Use,
+    pub used_as: ReferenceUse,
     /// In which namespace.
     pub namespace: String,
     /// Who pulls it.
-    pub credential: Option<Credential>,
+    pub credential: Option<PullCredential>,
 }
 
 /// What a registry is shown.
 #[derive(Clone)]
-pub(super) struct Credential {
+pub(super) struct PullCredential {
     /// A docker configuration.
     pub docker_config: Vec<u8>,
 }
 
-impl std::fmt::Debug for Credential {
+impl std::fmt::Debug for PullCredential {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Credential")
+        f.write_str("PullCredential")
     }
 }
 
 /// Everything that a success depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    used_as: Use,
+struct VerdictCacheKey {
+    used_as: ReferenceUse,
     repository: String,
     digest: Digest,
     had_digest: bool,
@@ -98,74 +101,83 @@ struct Key {
 }
 
 /// Judges uses of images.
-pub(super) struct Checker {
-    registries: Arc<dyn Registries>,
+pub(super) struct AdmissionChecker {
+    registries: Arc<dyn TenantRepositoryOpener>,
     clock: Arc<dyn Clock>,
     deadline: Duration,
-    remembered: Remembered<Key>,
+    verdict_cache: VerdictCache<VerdictCacheKey>,
     /// What is asked at the moment, by each namespace. Nothing stays here.
-    asked: Cache<(Key, String), Infallible>,
-    slots: Arc<Shares>,
-    metrics: Metrics,
+    asked: Cache<(VerdictCacheKey, String), Infallible>,
+    slots: Arc<FairQueue>,
+    metrics: WebhookMetrics,
 }
 
 /// What came of asking.
-struct Found {
-    report: Report,
+struct ImageCheckOutcome {
+    report: AdmissionReport,
     /// It is remembered.
-    success: Option<Arc<Success>>,
+    success: Option<Arc<CachedVerdict>>,
 }
 
-impl Checker {
+impl AdmissionChecker {
     /// Every review is answered within `deadline`.
     pub(super) fn new(
-        registries: Arc<dyn Registries>,
+        registries: Arc<dyn TenantRepositoryOpener>,
         clock: Arc<dyn Clock>,
         deadline: Duration,
-        metrics: Metrics,
+        metrics: WebhookMetrics,
     ) -> Self {
-        let (remembered, asked) = (Remembered::default(), Cache::builder().build());
+        let (remembered, asked) = (VerdictCache::default(), Cache::builder().build());
         Self {
             registries,
             clock,
             deadline,
-            remembered,
+            verdict_cache: remembered,
             asked,
-            slots: Shares::new(SLOTS),
+            slots: FairQueue::new(CHECK_SLOTS),
             metrics,
         }
     }
 
     /// The verdict on one use, by the policies of `snapshot`. `begun` is when the review came.
-    pub(super) async fn check(&self, ask: &Ask, snapshot: &Snapshot, begun: Instant) -> Report {
-        let Ok(reference) = ask.reference.parse::<Reference>() else {
-            return unreadable(ask, snapshot, begun);
+    pub(super) async fn check_image(
+        &self,
+        ask: &ImageCheckRequest,
+        snapshot: &PolicySnapshot,
+        begun: Instant,
+    ) -> AdmissionReport {
+        let Ok(reference) = ask.reference.parse::<ImageReference>() else {
+            return unreadable_reference_report(ask, snapshot, begun);
         };
-        let question = self.question(ask, &reference, snapshot.policies());
-        let case = Case {
+        let question = self.verification_request(ask, &reference, snapshot.policies());
+        let case = ImageCheckContext {
             ask,
             reference: &reference,
             question: &question,
             begun,
-            stage: &Stage::default(),
+            stage: &VerdictStageTracker::default(),
         };
         if !question.is_governed() {
-            return case.report(
-                &verdict::refused(&question, &Denial::new(Reason::Ungoverned, "")),
+            return case.build_report(
+                &verdict::denied_verdict(&question, &Denial::new(Reason::Ungoverned, "")),
                 reference.digest,
             );
         }
         let left = self.deadline.saturating_sub(begun.elapsed());
-        let judged = tokio::time::timeout(left, self.governed(&case, snapshot)).await;
+        let judged = tokio::time::timeout(left, self.check_governed_image(&case, snapshot)).await;
         judged.unwrap_or_else(|_| {
             let message = case
                 .stage
-                .late(&reference.repository.to_string(), self.deadline);
-            case.refused(&Denial::new(Reason::DeadlineExceeded, message))
+                .timeout_message(&reference.repository.to_string(), self.deadline);
+            case.denial_report(&Denial::new(Reason::DeadlineExceeded, message))
         })
     }
 
-    async fn governed(&self, case: &Case<'_>, snapshot: &Snapshot) -> Report {
+    async fn check_governed_image(
+        &self,
+        case: &ImageCheckContext<'_>,
+        snapshot: &PolicySnapshot,
+    ) -> AdmissionReport {
         let docker_config = case
             .ask
             .credential
@@ -173,35 +185,36 @@ impl Checker {
             .map(|credential| credential.docker_config.as_slice());
         let source = match self
             .registries
-            .open(&case.reference.repository, docker_config)
+            .open_repository(&case.reference.repository, docker_config)
         {
             Ok(source) => source,
-            Err(error) => return case.refused(&denial(&error)),
+            Err(error) => return case.denial_report(&denial_from_error(&error)),
         };
         // A tag is resolved each time: what it named before says nothing about now.
         let Some(digest) = case.reference.digest else {
-            return match self.slot(case).await {
-                Ok(_slot) => self.fresh(case, &source).await.0,
-                Err(denial) => case.refused(&denial),
+            return match self.acquire_slot(case).await {
+                Ok(_slot) => self.evaluate_evidence(case, &source).await.0,
+                Err(denial) => case.denial_report(&denial),
             };
         };
-        let key = Key {
+        let key = VerdictCacheKey {
             used_as: case.ask.used_as,
             repository: case.reference.repository.to_string(),
             digest,
             had_digest: true,
-            credential: docker_config.map(Digest::of),
-            policies: snapshot.fingerprints(&case.question.scope()),
+            credential: docker_config.map(Digest::of_bytes),
+            policies: snapshot.governing_fingerprints(&case.question.policy_scope()),
         };
-        if let Some(success) = self.remembered.get(&key, self.clock.now()).await {
-            self.metrics.cache("verdict", "hit");
-            return case.again(&success.report);
+        if let Some(success) = self.verdict_cache.get(&key, self.clock.now()).await {
+            self.metrics.count_cache_request("verdict", "hit");
+            return case.cached_report(&success.report);
         }
-        self.metrics.cache("verdict", "miss");
+        self.metrics.count_cache_request("verdict", "miss");
         // Of many in one namespace who ask for the same at once, one gathers the evidence and all
         // get its answer.
-        case.stage.set(At::Queue);
-        let asking = Box::pin(async { Err::<Infallible, _>(self.ask(case, &source, &key).await) });
+        case.stage.set_stage(VerdictStage::Queue);
+        let asking =
+            Box::pin(async { Err::<Infallible, _>(self.check_in_turn(case, &source, &key).await) });
         let outcome = match self
             .asked
             .try_get_with((key.clone(), case.ask.namespace.clone()), asking)
@@ -211,89 +224,103 @@ impl Checker {
             Err(outcome) => outcome,
         };
         if outcome.success.is_some() {
-            case.again(&outcome.report)
+            case.cached_report(&outcome.report)
         } else {
-            case.told(&outcome.report)
+            case.adapt_shared_report(&outcome.report)
         }
     }
 
     /// Judges when it is this question's turn, unless another namespace has found out the same
     /// meanwhile.
-    async fn ask(&self, case: &Case<'_>, source: &Opened, key: &Key) -> Found {
-        let _slot = match self.slot(case).await {
+    async fn check_in_turn(
+        &self,
+        case: &ImageCheckContext<'_>,
+        source: &OpenedRepository,
+        key: &VerdictCacheKey,
+    ) -> ImageCheckOutcome {
+        let _slot = match self.acquire_slot(case).await {
             Ok(slot) => slot,
             Err(denial) => {
-                return Found {
-                    report: case.refused(&denial),
+                return ImageCheckOutcome {
+                    report: case.denial_report(&denial),
                     success: None,
                 };
             }
         };
-        if let Some(success) = self.remembered.get(key, self.clock.now()).await {
-            return Found {
+        if let Some(success) = self.verdict_cache.get(key, self.clock.now()).await {
+            return ImageCheckOutcome {
                 report: success.report.clone(),
                 success: Some(success),
             };
         }
-        let (report, until) = self.fresh(case, source).await;
-        let success =
-            until.map(|until| Arc::new(Success::new(report.clone(), until, &case.ask.namespace)));
+        let (report, until) = self.evaluate_evidence(case, source).await;
+        let success = until.map(|until| {
+            Arc::new(CachedVerdict::new(
+                report.clone(),
+                until,
+                &case.ask.namespace,
+            ))
+        });
         if let Some(success) = &success
             && !self
-                .remembered
+                .verdict_cache
                 .insert(key.clone(), Arc::clone(success))
                 .await
         {
-            self.metrics.cache("verdict", "full");
+            self.metrics.count_cache_request("verdict", "full");
         }
-        Found { report, success }
+        ImageCheckOutcome { report, success }
     }
 
     /// Gathers the evidence and judges it. With a time, until when the answer holds: it is a
     /// success then.
-    async fn fresh(&self, case: &Case<'_>, source: &Opened) -> (Report, Option<Timestamp>) {
+    async fn evaluate_evidence(
+        &self,
+        case: &ImageCheckContext<'_>,
+        source: &OpenedRepository,
+    ) -> (AdmissionReport, Option<Timestamp>) {
         // The review's own deadline ends this.
-        let selector = case.reference.selector();
-        let answer = verdict::give_telling(
+        let selector = case.reference.tag_or_digest();
+        let answer = verdict::evaluate_reference_tracked(
             source,
             &selector,
             case.question,
             None,
             case.stage,
-            &Limits::DEFAULT,
+            &InputLimits::DEFAULT,
         )
         .await;
-        let until = holds_until(case, &answer);
-        (case.report(&answer, answer.digest), until)
+        let until = admission_valid_until(case, &answer);
+        (case.build_report(&answer, answer.digest), until)
     }
 
     /// A place among those that are judged at once.
-    async fn slot(&self, case: &Case<'_>) -> Result<Share, Denial> {
-        let party = Party::new(
+    async fn acquire_slot(&self, case: &ImageCheckContext<'_>) -> Result<FairQueuePermit, Denial> {
+        let party = FairQueueKey::new(
             Some(&case.ask.namespace),
             Some(case.reference.repository.host()),
         );
-        let taken = match self.slots.try_take(&party) {
+        let taken = match self.slots.try_acquire(&party) {
             Ok(slot) => {
-                case.stage.set(At::Registry);
+                case.stage.set_stage(VerdictStage::Registry);
                 return Ok(slot);
             }
             Err(taken) => taken,
         };
-        case.stage.set(At::Queue);
-        let _waiting = self.metrics.waiting(taken);
-        let slot = self.slots.take(&party).await;
-        case.stage.set(At::Registry);
-        slot.map_err(|full| overloaded(full, &case.ask.namespace))
+        case.stage.set_stage(VerdictStage::Queue);
+        let _waiting = self.metrics.track_waiting_image(taken);
+        let slot = self.slots.acquire_permit(&party).await;
+        case.stage.set_stage(VerdictStage::Registry);
+        slot.map_err(|full| overload_denial(full, &case.ask.namespace))
     }
 
-    fn question<'a>(
+    fn verification_request<'a>(
         &self,
-        ask: &'a Ask,
-        reference: &'a Reference,
+        ask: &'a ImageCheckRequest,
+        reference: &'a ImageReference,
         policies: &'a [Policy],
-    ) -> Question<'a> {
-        Question {
+    ) -> VerificationRequest<'a> {
+        VerificationRequest {
             policies,
             reference: &ask.reference,
             repository: Some(&reference.repository),
@@ -301,20 +328,20 @@ impl Checker {
             used_as: ask.used_as,
             namespace: Some(&ask.namespace),
             now: self.clock.now(),
-            reading: Reading::Needed,
+            reading: EvidenceDepth::Needed,
         }
     }
 }
 
-fn overloaded(full: Full, namespace: &str) -> Denial {
+fn overload_denial(full: FairQueueFull, namespace: &str) -> Denial {
     let message = match full {
-        Full::Namespace => format!(
-            "{} images of namespace {namespace} wait to be judged already; try again",
-            SLOTS.waiting_of_namespace
+        FairQueueFull::Namespace => format!(
+            "{} images of namespace {namespace} are already queued for verification; try again",
+            CHECK_SLOTS.waiting_of_namespace
         ),
-        Full::All => format!(
-            "{} images wait to be judged already, of all namespaces; try again",
-            SLOTS.waiting
+        FairQueueFull::All => format!(
+            "{} images of all namespaces are already queued for verification; try again",
+            CHECK_SLOTS.waiting
         ),
     };
     Denial::new(Reason::Overloaded, message)
@@ -322,16 +349,19 @@ fn overloaded(full: Full, namespace: &str) -> Denial {
 
 /// Until when judging the same again would admit it, at most as long as anything is remembered.
 /// `None` for what is not admitted now.
-fn holds_until(case: &Case<'_>, answer: &Answer) -> Option<Timestamp> {
+fn admission_valid_until(
+    case: &ImageCheckContext<'_>,
+    answer: &ReferenceVerdict,
+) -> Option<Timestamp> {
     let digest = answer.digest?;
     let now = case.question.now;
-    let admits = |at: Timestamp| case.admits(&digest, answer, at);
+    let admits = |at: Timestamp| case.admits_at(&digest, answer, at);
     if !admits(now) {
         return None;
     }
     let (mut good, mut late) = (
         SignedDuration::ZERO,
-        SignedDuration::try_from(REMEMBERED).unwrap_or(SignedDuration::ZERO),
+        SignedDuration::try_from(VERDICT_TTL).unwrap_or(SignedDuration::ZERO),
     );
     if admits(now.checked_add(late).ok()?) {
         return now.checked_add(late).ok();
@@ -350,66 +380,70 @@ fn holds_until(case: &Case<'_>, answer: &Answer) -> Option<Timestamp> {
 
 /// Nothing that can be understood: refused by every policy of its use, because a runtime might
 /// understand it.
-fn unreadable(ask: &Ask, snapshot: &Snapshot, begun: Instant) -> Report {
+fn unreadable_reference_report(
+    ask: &ImageCheckRequest,
+    snapshot: &PolicySnapshot,
+    begun: Instant,
+) -> AdmissionReport {
     let why = ask
         .reference
-        .parse::<Reference>()
+        .parse::<ImageReference>()
         .err()
         .map(|error| error.to_string())
         .unwrap_or_default();
-    let scope = Scope {
-        name: Name::Unreadable,
+    let scope = ReferenceUseScope {
+        name: ReferenceTarget::Unreadable,
         used_as: ask.used_as,
         namespace: Some(&ask.namespace),
     };
-    let decision = refuse(
+    let decision = deny_without_evidence(
         snapshot.policies(),
         &scope,
         &Denial::new(Reason::InvalidSpec, why),
     );
-    Report::new(
-        asked(
+    AdmissionReport::new(
+        report_request(
             ask,
-            in_cluster(&ask.reference, ask.used_as, &ask.namespace),
+            cluster_verify_command(&ask.reference, ask.used_as, &ask.namespace),
             begun,
         ),
         &decision,
-        &Findings::default(),
+        &VerificationFindings::default(),
     )
 }
 
 /// One use that is being judged.
-struct Case<'a> {
-    ask: &'a Ask,
-    reference: &'a Reference,
-    question: &'a Question<'a>,
+struct ImageCheckContext<'a> {
+    ask: &'a ImageCheckRequest,
+    reference: &'a ImageReference,
+    question: &'a VerificationRequest<'a>,
     begun: Instant,
-    stage: &'a Stage,
+    stage: &'a VerdictStageTracker,
 }
 
-impl Case<'_> {
-    fn report(&self, answer: &Answer, digest: Option<Digest>) -> Report {
+impl ImageCheckContext<'_> {
+    fn build_report(&self, answer: &ReferenceVerdict, digest: Option<Digest>) -> AdmissionReport {
         // With the digest filled in, the command would no longer be refused for not having one.
-        let pinned = digest.filter(|_| !answer.decision.denies_for(Reason::DigestRequired));
-        let reference = Reference {
+        let pinned = digest.filter(|_| !answer.decision.has_denial_reason(Reason::DigestRequired));
+        let reference = ImageReference {
             digest: pinned,
             ..self.reference.clone()
         };
         let named = if reference.digest.is_some() {
-            Reference {
+            ImageReference {
                 tag: None,
                 ..reference
             }
         } else {
             reference
         };
-        let asked = asked(
+        let asked = report_request(
             self.ask,
-            in_cluster(&named.to_string(), self.ask.used_as, &self.ask.namespace),
+            cluster_verify_command(&named.to_string(), self.ask.used_as, &self.ask.namespace),
             self.begun,
         );
-        Report::new(
-            Asked {
+        AdmissionReport::new(
+            ReportInputs {
                 digest,
                 registry_requests: answer.requests,
                 ..asked
@@ -419,31 +453,31 @@ impl Case<'_> {
         )
     }
 
-    fn refused(&self, denial: &Denial) -> Report {
-        self.report(
-            &verdict::refused(self.question, denial),
+    fn denial_report(&self, denial: &Denial) -> AdmissionReport {
+        self.build_report(
+            &verdict::denied_verdict(self.question, denial),
             self.reference.digest,
         )
     }
 
     /// A success that was found out before, perhaps in another object.
-    fn again(&self, report: &Report) -> Report {
-        Report {
+    fn cached_report(&self, report: &AdmissionReport) -> AdmissionReport {
+        AdmissionReport {
             registry_requests: 0,
-            ..self.told(report)
+            ..self.adapt_shared_report(report)
         }
     }
 
     /// A verdict that somebody else waited for as well.
-    fn told(&self, report: &Report) -> Report {
-        let mut report = Report {
+    fn adapt_shared_report(&self, report: &AdmissionReport) -> AdmissionReport {
+        let mut report = AdmissionReport {
             reference: self.ask.reference.clone(),
             field: Some(self.ask.field.clone()),
-            elapsed_ms: milliseconds(self.begun),
+            elapsed_ms: elapsed_millis(self.begun),
             ..report.clone()
         };
-        report.reproduce = in_cluster(
-            &pinned(self.reference),
+        report.reproduce = cluster_verify_command(
+            &pinned_name(self.reference),
             self.ask.used_as,
             &self.ask.namespace,
         );
@@ -455,26 +489,28 @@ impl Case<'_> {
     }
 
     /// Would the same evidence be enough at another time?
-    fn admits(&self, digest: &Digest, answer: &Answer, at: Timestamp) -> bool {
+    fn admits_at(&self, digest: &Digest, answer: &ReferenceVerdict, at: Timestamp) -> bool {
         let decision = if at == self.question.now {
             None
         } else {
-            Some(answer.at(self.question, *digest, at))
+            Some(answer.decision_at(self.question, *digest, at))
         };
         let outcome = decision
             .as_ref()
             .map_or(&answer.decision.outcome, |decision| &decision.outcome);
         match outcome {
-            Outcome::Governed(Verdict::Admit(admitted)) => admitted.digest() == digest,
-            Outcome::Governed(Verdict::Exempt(_)) => true,
-            Outcome::Governed(Verdict::Deny(_)) | Outcome::Ungoverned => false,
+            PolicyOutcome::Governed(AdmissionVerdict::Admit(admitted)) => {
+                admitted.digest() == digest
+            }
+            PolicyOutcome::Governed(AdmissionVerdict::Exempt(_)) => true,
+            PolicyOutcome::Governed(AdmissionVerdict::Deny(_)) | PolicyOutcome::Ungoverned => false,
         }
     }
 }
 
-fn pinned(reference: &Reference) -> String {
+fn pinned_name(reference: &ImageReference) -> String {
     if reference.digest.is_some() {
-        Reference {
+        ImageReference {
             tag: None,
             ..reference.clone()
         }
@@ -484,18 +520,18 @@ fn pinned(reference: &Reference) -> String {
     }
 }
 
-fn asked(ask: &Ask, reproduce: String, begun: Instant) -> Asked {
-    Asked {
+fn report_request(ask: &ImageCheckRequest, reproduce: String, begun: Instant) -> ReportInputs {
+    ReportInputs {
         reference: ask.reference.clone(),
         used_as: ask.used_as,
         field: Some(ask.field.clone()),
         reproduce,
-        elapsed_ms: milliseconds(begun),
-        ..Asked::default()
+        elapsed_ms: elapsed_millis(begun),
+        ..ReportInputs::default()
     }
 }
 
-fn milliseconds(begun: Instant) -> u64 {
+fn elapsed_millis(begun: Instant) -> u64 {
     u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -13,53 +13,53 @@ use kube::{Api, Client, runtime::watcher};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::api::bundle_policy::{Budget, ConfigMapData, Name};
+use crate::api::bundle_policy::{ConfigMapData, NamespacedName, PolicyQuota};
 
 /// First answers that are read at once: each may have a megabyte.
-const READ_AT_ONCE: usize = 4;
+const CONCURRENT_FIRST_READS: usize = 4;
 /// How soon what was thrown away is read again, once it is no longer too large.
-const AGAIN: Duration = Duration::from_secs(5);
+const REREAD_INTERVAL: Duration = Duration::from_secs(5);
 /// After the API server failed.
-const AFTER_ERROR: Duration = Duration::from_secs(1);
+const WATCH_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// What is known of a `ConfigMap`.
 #[derive(Clone, Debug)]
-enum Seen {
+enum ObservedConfigMap {
     /// The watch has not begun.
     Unknown,
     /// It is not there.
     Absent,
     /// It holds this.
-    There(ConfigMapData),
+    Present(ConfigMapData),
 }
 
 /// What those of each namespace hold, by name.
-type Held = Arc<Mutex<BTreeMap<String, BTreeMap<String, Seen>>>>;
+type ObservedConfigMaps = Arc<Mutex<BTreeMap<String, BTreeMap<String, ObservedConfigMap>>>>;
 
 /// Every `ConfigMap` that is watched.
-pub(super) struct ConfigMaps {
+pub(super) struct ConfigMapWatcher {
     client: Client,
     system_namespace: String,
     change: watch::Sender<u64>,
-    held: Held,
-    watching: BTreeMap<Name, (Instant, AbortOnDropHandle<()>)>,
+    observed: ObservedConfigMaps,
+    watching: BTreeMap<NamespacedName, (Instant, AbortOnDropHandle<()>)>,
     first: Arc<Semaphore>,
     again: Option<Instant>,
 }
 
-impl ConfigMaps {
+impl ConfigMapWatcher {
     /// None yet. `change` is told of every change.
     pub(super) fn new(
         client: Client,
         system_namespace: String,
         change: watch::Sender<u64>,
     ) -> Self {
-        let first = Arc::new(Semaphore::new(READ_AT_ONCE));
+        let first = Arc::new(Semaphore::new(CONCURRENT_FIRST_READS));
         Self {
             client,
             system_namespace,
             change,
-            held: Held::default(),
+            observed: ObservedConfigMaps::default(),
             watching: BTreeMap::new(),
             first,
             again: None,
@@ -67,10 +67,10 @@ impl ConfigMaps {
     }
 
     /// Are those of the system namespace known, or those of all others?
-    pub(super) fn are_known(
+    pub(super) fn are_all_observed(
         &self,
         of_system: bool,
-        known: &BTreeMap<Name, Option<ConfigMapData>>,
+        known: &BTreeMap<NamespacedName, Option<ConfigMapData>>,
     ) -> bool {
         let asked = self
             .watching
@@ -80,52 +80,55 @@ impl ConfigMaps {
     }
 
     /// When something is to be read again that was thrown away.
-    pub(super) const fn again(&self) -> Option<Instant> {
+    pub(super) const fn next_reread(&self) -> Option<Instant> {
         self.again
     }
 
     /// What these hold; `None` for those that are not there. Others are no longer watched, new ones
     /// are from now on.
-    pub(super) fn read(
+    pub(super) fn sync_watches(
         &mut self,
-        needed: &BTreeSet<Name>,
-    ) -> BTreeMap<Name, Option<ConfigMapData>> {
+        needed: &BTreeSet<NamespacedName>,
+    ) -> BTreeMap<NamespacedName, Option<ConfigMapData>> {
         self.watching.retain(|name, _| needed.contains(name));
         let mut lost = Vec::new();
         {
-            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut held = self.observed.lock().unwrap_or_else(PoisonError::into_inner);
             held.retain(|namespace, maps| {
                 maps.retain(|name, _| needed.contains(&(namespace.clone(), name.clone())));
                 !maps.is_empty()
             });
-            for (namespace, maps) in held.iter().filter(|(_, maps)| !are_too_large(maps)) {
+            for (namespace, maps) in held
+                .iter()
+                .filter(|(_, maps)| !exceed_namespace_quota(maps))
+            {
                 let dropped = maps.iter().filter(
-                    |(_, seen)| matches!(seen, Seen::There(data) if data.is_without_content()),
+                    |(_, seen)| matches!(seen, ObservedConfigMap::Present(data) if data.is_without_content()),
                 );
                 lost.extend(dropped.map(|(name, _)| (namespace.clone(), name.clone())));
             }
         }
-        self.read_again(lost);
+        self.reread_dropped(lost);
         for name in needed {
             if !self.watching.contains_key(name) {
-                let watching = self.watch(name);
+                let watching = self.watch_config_map(name);
                 self.watching
                     .insert(name.clone(), (Instant::now(), watching));
             }
         }
-        self.known()
+        self.observed_config_maps()
     }
 
     /// Begins anew with what was thrown away, but not all the time: whoever makes them larger and
     /// smaller without pause waits.
-    fn read_again(&mut self, lost: Vec<Name>) {
+    fn reread_dropped(&mut self, lost: Vec<NamespacedName>) {
         let now = Instant::now();
         self.again = None;
         for name in lost {
             let due = self
                 .watching
                 .get(&name)
-                .map_or(now, |(since, _)| *since + AGAIN);
+                .map_or(now, |(since, _)| *since + REREAD_INTERVAL);
             if due <= now {
                 self.watching.remove(&name);
             } else {
@@ -134,50 +137,56 @@ impl ConfigMaps {
         }
     }
 
-    fn known(&self) -> BTreeMap<Name, Option<ConfigMapData>> {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+    fn observed_config_maps(&self) -> BTreeMap<NamespacedName, Option<ConfigMapData>> {
+        let held = self.observed.lock().unwrap_or_else(PoisonError::into_inner);
         let all = held.iter().flat_map(|(namespace, maps)| {
             maps.iter()
                 .map(move |(name, seen)| ((namespace.clone(), name.clone()), seen))
         });
-        let known = |(name, seen): (Name, &Seen)| match seen {
-            Seen::Unknown => None,
-            Seen::Absent => Some((name, None)),
-            Seen::There(data) => Some((name, Some(data.clone()))),
+        let known = |(name, seen): (NamespacedName, &ObservedConfigMap)| match seen {
+            ObservedConfigMap::Unknown => None,
+            ObservedConfigMap::Absent => Some((name, None)),
+            ObservedConfigMap::Present(data) => Some((name, Some(data.clone()))),
         };
         all.filter_map(known).collect()
     }
 
-    fn watch(&self, (namespace, name): &Name) -> AbortOnDropHandle<()> {
+    fn watch_config_map(&self, (namespace, name): &NamespacedName) -> AbortOnDropHandle<()> {
         let is_of_system = *namespace == self.system_namespace;
         let api = Api::<ConfigMap>::namespaced(self.client.clone(), namespace);
         let (held, change, first) = (
-            Arc::clone(&self.held),
+            Arc::clone(&self.observed),
             self.change.clone(),
             Arc::clone(&self.first),
         );
         let (namespace, name) = (namespace.clone(), name.clone());
-        take(&held, &namespace, &name, Seen::Unknown, is_of_system);
+        store_observed(
+            &held,
+            &namespace,
+            &name,
+            ObservedConfigMap::Unknown,
+            is_of_system,
+        );
         AbortOnDropHandle::new(tokio::spawn(async move {
             let mut permit = first.acquire_owned().await.ok();
             let mut events = std::pin::pin!(watcher::watch_object(api, &name));
             while let Some(event) = events.next().await {
                 match event {
                     Ok(map) => {
-                        take(
+                        store_observed(
                             &held,
                             &namespace,
                             &name,
-                            seen(map, is_of_system),
+                            observe_config_map(map, is_of_system),
                             is_of_system,
                         );
                         change.send_modify(|count| *count += 1);
                     }
                     Err(error) => {
-                        tracing::warn!(%error, name, "the watch of a ConfigMap failed, it begins \
+                        tracing::warn!(%error, name, "the watch of a ConfigMap failed, it is started \
                             again");
                         drop(permit.take());
-                        tokio::time::sleep(AFTER_ERROR).await;
+                        tokio::time::sleep(WATCH_RETRY_DELAY).await;
                     }
                 }
                 drop(permit.take());
@@ -186,48 +195,56 @@ impl ConfigMaps {
     }
 }
 
-fn seen(map: Option<ConfigMap>, is_of_system: bool) -> Seen {
-    let Some(map) = map else { return Seen::Absent };
+fn observe_config_map(map: Option<ConfigMap>, is_of_system: bool) -> ObservedConfigMap {
+    let Some(map) = map else {
+        return ObservedConfigMap::Absent;
+    };
     let data = map.data.unwrap_or_default();
-    Seen::There(if is_of_system {
+    ObservedConfigMap::Present(if is_of_system {
         data.into()
     } else {
-        ConfigMapData::of_namespace(data)
+        ConfigMapData::with_policy_keys_only(data)
     })
 }
 
 /// Takes in what was seen of one. What is too large together with the others of its namespace is
 /// not kept; the sizes are.
-fn take(held: &Held, namespace: &str, name: &str, seen: Seen, is_of_system: bool) {
+fn store_observed(
+    held: &ObservedConfigMaps,
+    namespace: &str,
+    name: &str,
+    seen: ObservedConfigMap,
+    is_of_system: bool,
+) {
     let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
     let maps = held.entry(namespace.to_owned()).or_default();
     maps.insert(name.to_owned(), seen);
-    if !is_of_system && are_too_large(maps) {
+    if !is_of_system && exceed_namespace_quota(maps) {
         for seen in maps.values_mut() {
-            if let Seen::There(data) = seen {
-                *data = ConfigMapData::without_content(data.bytes());
+            if let ObservedConfigMap::Present(data) = seen {
+                *data = ConfigMapData::without_content(data.size_in_bytes());
             }
         }
     }
 }
 
-fn are_too_large(maps: &BTreeMap<String, Seen>) -> bool {
-    let size = |seen: &Seen| {
-        if let Seen::There(data) = seen {
-            data.bytes()
+fn exceed_namespace_quota(maps: &BTreeMap<String, ObservedConfigMap>) -> bool {
+    let size = |seen: &ObservedConfigMap| {
+        if let ObservedConfigMap::Present(data) = seen {
+            data.size_in_bytes()
         } else {
             0
         }
     };
-    maps.values().map(size).sum::<usize>() > Budget::NAMESPACE.config_map_bytes
+    maps.values().map(size).sum::<usize>() > PolicyQuota::NAMESPACE.config_map_bytes
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn list(bytes: usize) -> Seen {
-        Seen::There(ConfigMapData::of_namespace(
+    fn list(bytes: usize) -> ObservedConfigMap {
+        ObservedConfigMap::Present(ConfigMapData::with_policy_keys_only(
             [
                 ("ca.crl".to_owned(), "x".repeat(bytes)),
                 ("other".to_owned(), "y".repeat(1 << 20)),
@@ -236,23 +253,23 @@ mod tests {
         ))
     }
 
-    fn has_content(held: &Held, namespace: &str, name: &str) -> bool {
-        matches!(&held.lock().expect("no panic")[namespace][name], Seen::There(data) if !data.is_without_content())
+    fn has_content(held: &ObservedConfigMaps, namespace: &str, name: &str) -> bool {
+        matches!(&held.lock().expect("no panic")[namespace][name], ObservedConfigMap::Present(data) if !data.is_without_content())
     }
 
     #[test]
     fn what_one_namespace_has_too_much_of_is_not_kept() {
-        let held = Held::default();
+        let held = ObservedConfigMaps::default();
         let large = 900 << 10;
         for name in ["a", "b"] {
-            take(&held, "greedy", name, list(large), false);
+            store_observed(&held, "greedy", name, list(large), false);
         }
-        take(&held, "modest", "a", list(large), false);
+        store_observed(&held, "modest", "a", list(large), false);
         assert!(
             has_content(&held, "greedy", "a") && has_content(&held, "greedy", "b"),
             "within the budget, whatever lies beside it"
         );
-        take(&held, "greedy", "c", list(large), false);
+        store_observed(&held, "greedy", "c", list(large), false);
         for name in ["a", "b", "c"] {
             assert!(!has_content(&held, "greedy", name), "{name}");
         }
@@ -260,15 +277,15 @@ mod tests {
         let sizes = held.lock().expect("no panic")["greedy"]
             .values()
             .map(|seen| {
-                if let Seen::There(data) = seen {
-                    data.bytes()
+                if let ObservedConfigMap::Present(data) = seen {
+                    data.size_in_bytes()
                 } else {
                     0
                 }
             })
             .sum::<usize>();
         assert!(sizes > 3 * large, "{sizes}");
-        take(&held, "packgate-system", "a", list(4 << 20), true);
+        store_observed(&held, "packgate-system", "a", list(4 << 20), true);
         assert!(
             has_content(&held, "packgate-system", "a"),
             "the cluster's own are counted when they are compiled"

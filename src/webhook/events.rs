@@ -11,25 +11,25 @@ use kube::{
 use moka::sync::Cache;
 
 use super::{
-    respond::{Answer, Judged},
-    review::Request,
+    respond::{EvaluatedImage, ReviewResponse},
+    review::ReviewRequest,
 };
 use crate::{core::report::ReportOutcome, telemetry};
 
 /// The same thing is told again after this time.
-const AGAIN: Duration = Duration::from_mins(1);
+const REPEAT_INTERVAL: Duration = Duration::from_mins(1);
 /// Things that are remembered as told.
-const TOLD: u64 = 10_000;
+const MAX_RECENT_EVENTS: u64 = 10_000;
 /// How long the API server may take to store one.
-const PATIENCE: Duration = Duration::from_secs(10);
+const EVENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Tells events.
-pub(super) struct Events {
-    teller: Arc<telemetry::events::Events>,
-    told: Cache<String, ()>,
+pub(super) struct DenialEventRecorder {
+    recorder: Arc<telemetry::events::EventRecorder>,
+    recently_recorded: Cache<String, ()>,
 }
 
-impl Events {
+impl DenialEventRecorder {
     /// As the replica `instance`.
     pub(super) fn new(client: Client, instance: &str) -> Self {
         let reporter = Reporter {
@@ -37,32 +37,36 @@ impl Events {
             instance: Some(instance.to_owned()),
         };
         Self {
-            teller: Arc::new(telemetry::events::Events::new(client, reporter)),
-            told: Cache::builder()
-                .max_capacity(TOLD)
-                .time_to_live(AGAIN)
+            recorder: Arc::new(telemetry::events::EventRecorder::new(client, reporter)),
+            recently_recorded: Cache::builder()
+                .max_capacity(MAX_RECENT_EVENTS)
+                .time_to_live(REPEAT_INTERVAL)
                 .build(),
         }
     }
 
     /// Tells what was denied, once a minute for each object and reason. Not for what was only tried
     /// out. Nobody waits for it.
-    pub(super) fn tell(&self, request: &Request, answer: &Answer) {
-        let Answer::Judged(all) = answer else { return };
-        if request.inner().dry_run || request.namespace().is_empty() {
+    pub(super) fn record_denials(&self, request: &ReviewRequest, answer: &ReviewResponse) {
+        let ReviewResponse::Evaluated(all) = answer else {
+            return;
+        };
+        if request.admission_request().dry_run || request.namespace().is_empty() {
             return;
         }
         for judged in all
             .iter()
             .filter(|judged| judged.report.outcome == ReportOutcome::Denied)
         {
-            if let Some(event) = self.event(request, judged) {
-                let (teller, about) = (Arc::clone(&self.teller), about(request));
+            if let Some(event) = self.build_denial_event(request, judged) {
+                let (teller, about) = (Arc::clone(&self.recorder), involved_object(request));
                 tokio::spawn(async move {
-                    match tokio::time::timeout(PATIENCE, teller.tell(event, &about)).await {
+                    match tokio::time::timeout(EVENT_TIMEOUT, teller.record_event(event, &about))
+                        .await
+                    {
                         Ok(Ok(())) => (),
-                        Ok(Err(error)) => tracing::debug!(%error, "an event was not told"),
-                        Err(_) => tracing::debug!("an event was not told in time"),
+                        Ok(Err(error)) => tracing::debug!(%error, "an event was not recorded"),
+                        Err(_) => tracing::debug!("timed out recording an event"),
                     }
                 });
             }
@@ -70,24 +74,28 @@ impl Events {
     }
 
     /// `None` if it was told just now.
-    fn event(&self, request: &Request, judged: &Judged) -> Option<Event> {
+    fn build_denial_event(
+        &self,
+        request: &ReviewRequest,
+        judged: &EvaluatedImage,
+    ) -> Option<Event> {
         let denial = judged.report.denials.first()?;
         let key = format!(
             "{} {} {} {}",
             request.namespace(),
-            request.inner().kind.kind,
+            request.admission_request().kind.kind,
             request.name(),
             denial.reason
         );
-        if self.told.contains_key(&key) {
+        if self.recently_recorded.contains_key(&key) {
             return None;
         }
-        self.told.insert(key, ());
+        self.recently_recorded.insert(key, ());
         let field = denial.field.as_deref().unwrap_or_default();
-        let refused = if judged.refuses() {
-            "refused"
+        let refused = if judged.is_denied() {
+            "denied"
         } else {
-            "would be refused"
+            "would be denied"
         };
         Some(Event {
             type_: EventType::Warning,
@@ -99,8 +107,8 @@ impl Events {
     }
 }
 
-fn about(request: &Request) -> ObjectReference {
-    let kind = &request.inner().kind;
+fn involved_object(request: &ReviewRequest) -> ObjectReference {
+    let kind = &request.admission_request().kind;
     let api_version = if kind.group.is_empty() {
         kind.version.clone()
     } else {

@@ -23,68 +23,74 @@ use tokio::{
     task::{JoinSet, spawn_blocking},
 };
 
-use super::{config_maps::ConfigMaps, policies::Policies};
+use super::{config_maps::ConfigMapWatcher, policies::ActivePolicies};
 use crate::{
     api::{
-        bundle_policy::{BundlePolicy, ClusterBundlePolicy, Compiler, Gathered, PolicyObject},
+        bundle_policy::{
+            BundlePolicy, ClusterBundlePolicy, PolicyCompiler, PolicyInputs, PolicyObject,
+        },
         trust_root::TrustRoot,
     },
     clock::Clock,
-    core::policy::Kind,
+    core::policy::PolicyOrigin,
 };
 
 /// How long changes are gathered: a policy and its key are often applied together.
 const DEBOUNCE: Duration = Duration::from_millis(50);
 
 /// Objects in one answer of the API server: each may have a megabyte.
-const PAGE: u32 = 16;
+const LIST_PAGE_SIZE: u32 = 16;
 
 /// How long `ConfigMap`s of tenants are waited for before the first review.
-const FIRST: Duration = Duration::from_secs(10);
+const FIRST_LOAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often the clock is looked at while something waits for it: clocks are set.
-const LOOK: Duration = Duration::from_mins(1);
+const CLOCK_CHECK_INTERVAL: Duration = Duration::from_mins(1);
 
 /// A policy as it was read, and the object that it was read from: as long as that is the same, so
 /// is the policy.
-type Read<K> = BTreeMap<(String, String), (Arc<DeserializeGuard<K>>, PolicyObject)>;
+type CachedPolicies<K> = BTreeMap<(String, String), (Arc<DeserializeGuard<K>>, PolicyObject)>;
 
 /// Policies that were read, so that nothing is copied again that did not change.
 #[derive(Default)]
-struct ReadPolicies {
-    cluster: Read<ClusterBundlePolicy>,
-    namespaced: Read<BundlePolicy>,
+struct PolicyReadCache {
+    cluster: CachedPolicies<ClusterBundlePolicy>,
+    namespaced: CachedPolicies<BundlePolicy>,
 }
 
 /// Everything that is watched.
-pub(super) struct Loader {
+pub(super) struct PolicyLoader {
     system_namespace: String,
     cluster: Store<DeserializeGuard<ClusterBundlePolicy>>,
     namespaced: Store<DeserializeGuard<BundlePolicy>>,
     roots: Store<DeserializeGuard<TrustRoot>>,
-    maps: ConfigMaps,
-    read: ReadPolicies,
+    maps: ConfigMapWatcher,
+    read: PolicyReadCache,
     clock: Arc<dyn Clock>,
     changed: watch::Receiver<u64>,
     watching: JoinSet<()>,
 }
 
-impl Loader {
+impl PolicyLoader {
     /// Begins to watch.
-    pub(super) fn start(client: Client, system_namespace: String, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn start_watching(
+        client: Client,
+        system_namespace: String,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let (change, changed) = watch::channel(0);
         let mut watching = JoinSet::new();
-        let cluster = follow(Api::all(client.clone()), &change, &mut watching);
-        let namespaced = follow(Api::all(client.clone()), &change, &mut watching);
-        let roots = follow(Api::all(client.clone()), &change, &mut watching);
-        let maps = ConfigMaps::new(client, system_namespace.clone(), change);
+        let cluster = watch_objects(Api::all(client.clone()), &change, &mut watching);
+        let namespaced = watch_objects(Api::all(client.clone()), &change, &mut watching);
+        let roots = watch_objects(Api::all(client.clone()), &change, &mut watching);
+        let maps = ConfigMapWatcher::new(client, system_namespace.clone(), change);
         Self {
             system_namespace,
             cluster,
             namespaced,
             roots,
             maps,
-            read: ReadPolicies::default(),
+            read: PolicyReadCache::default(),
             clock,
             changed,
             watching,
@@ -94,7 +100,11 @@ impl Loader {
     /// Waits until everything was read once, puts it in force, and does so again whenever something
     /// changes. `loaded` is called each time. Returns only if a watch has ended, which a process
     /// must not survive: it would judge by yesterday's policies.
-    pub(super) async fn run(mut self, policies: &Policies, loaded: impl Fn()) {
+    pub(super) async fn run_until_watch_ends(
+        mut self,
+        policies: &ActivePolicies,
+        loaded: impl Fn(),
+    ) {
         let ready = async {
             tokio::try_join!(
                 self.cluster.wait_until_ready(),
@@ -105,20 +115,22 @@ impl Loader {
         if ready.await.is_err() {
             return;
         }
-        let (mut compiler, mut is_complete, begun) = (Compiler::default(), false, Instant::now());
+        let (mut compiler, mut is_complete, begun) =
+            (PolicyCompiler::default(), false, Instant::now());
         loop {
             self.changed.borrow_and_update();
-            let gathered = self.gather();
-            let are_known = |of_system| self.maps.are_known(of_system, &gathered.config_maps);
+            let gathered = self.observe_inputs();
+            let are_known =
+                |of_system| self.maps.are_all_observed(of_system, &gathered.config_maps);
             // Once everything was read, what somebody names anew keeps nobody else's policies from
             // being told.
-            is_complete =
-                are_known(true) && (is_complete || are_known(false) || begun.elapsed() >= FIRST);
+            is_complete = are_known(true)
+                && (is_complete || are_known(false) || begun.elapsed() >= FIRST_LOAD_TIMEOUT);
             let again = self
                 .maps
-                .again()
+                .next_reread()
                 .into_iter()
-                .chain((!is_complete).then(|| begun + FIRST));
+                .chain((!is_complete).then(|| begun + FIRST_LOAD_TIMEOUT));
             let (now, at, namespace) = (
                 self.clock.now(),
                 Instant::now(),
@@ -126,14 +138,15 @@ impl Loader {
             );
             // Reviews are answered meanwhile.
             let compiling = spawn_blocking(move || {
-                let (snapshot, turn) = compiler.compile_at(&gathered, &namespace, now, at);
+                let (snapshot, turn) =
+                    compiler.compile_rate_limited(&gathered, &namespace, now, at);
                 (compiler, snapshot, turn)
             });
             let Ok((used, snapshot, turn)) = compiling.await else {
                 return;
             };
             compiler = used;
-            let ends = snapshot.ends();
+            let ends = snapshot.valid_until();
             policies.set(snapshot);
             if is_complete {
                 loaded();
@@ -141,8 +154,8 @@ impl Loader {
             tokio::select! {
                 changed = self.changed.changed() => if changed.is_err() { return },
                 _ = self.watching.join_next() => return,
-                () = over(&*self.clock, ends) => (),
-                () = turn_of(turn.into_iter().chain(again).filter(|turn| *turn > at).min()) => (),
+                () = wait_until_expired(&*self.clock, ends) => (),
+                () = wait_for_turn(turn.into_iter().chain(again).filter(|turn| *turn > at).min()) => (),
             }
             tokio::time::sleep(DEBOUNCE).await;
         }
@@ -150,26 +163,26 @@ impl Loader {
 
     /// What there is now. `ConfigMap`s that nobody names any more are no longer watched, new ones
     /// are from now on.
-    fn gather(&mut self) -> Gathered {
-        let mut gathered = Gathered::default();
+    fn observe_inputs(&mut self) -> PolicyInputs {
+        let mut gathered = PolicyInputs::default();
         let cluster = self.cluster.state();
         let unreadable = cluster
             .iter()
             .filter(|guarded| guarded.0.is_err())
-            .map(|guarded| (Kind::Cluster, guarded.name_any()));
+            .map(|guarded| (PolicyOrigin::Cluster, guarded.name_any()));
         gathered.unreadable.extend(unreadable);
         let namespaced = self.namespaced.state();
         let unreadable = namespaced.iter().filter(|guarded| guarded.0.is_err());
         gathered.unreadable.extend(unreadable.map(|guarded| {
             (
-                Kind::Namespaced(guarded.namespace().unwrap_or_default()),
+                PolicyOrigin::Namespaced(guarded.namespace().unwrap_or_default()),
                 guarded.name_any(),
             )
         }));
-        read_again(&mut self.read.cluster, &cluster, |policy| {
+        refresh_cached_policies(&mut self.read.cluster, &cluster, |policy| {
             PolicyObject::Cluster(Arc::new(policy))
         });
-        read_again(&mut self.read.namespaced, &namespaced, |policy| {
+        refresh_cached_policies(&mut self.read.namespaced, &namespaced, |policy| {
             PolicyObject::Namespaced(Arc::new(policy))
         });
         let policies = self
@@ -186,15 +199,15 @@ impl Loader {
             .iter()
             .filter_map(|guarded| guarded.0.as_ref().ok().cloned())
             .collect();
-        let needed = gathered.needed(&self.system_namespace);
-        gathered.config_maps = self.maps.read(&needed);
+        let needed = gathered.needed_config_maps(&self.system_namespace);
+        gathered.config_maps = self.maps.sync_watches(&needed);
         gathered
     }
 }
 
 /// Takes over what did not change, and copies what did.
-fn read_again<K>(
-    known: &mut Read<K>,
+fn refresh_cached_policies<K>(
+    known: &mut CachedPolicies<K>,
     objects: &[Arc<DeserializeGuard<K>>],
     of: impl Fn(K) -> PolicyObject,
 ) where
@@ -213,7 +226,7 @@ fn read_again<K>(
 }
 
 /// Waits for the turn of a namespace that changes too often.
-async fn turn_of(turn: Option<Instant>) {
+async fn wait_for_turn(turn: Option<Instant>) {
     match turn {
         None => std::future::pending().await,
         Some(turn) => tokio::time::sleep_until(turn.into()).await,
@@ -221,7 +234,7 @@ async fn turn_of(turn: Option<Instant>) {
 }
 
 /// Waits until time alone has changed something: for ever, if it never does.
-async fn over(clock: &dyn Clock, ends: Option<Timestamp>) {
+async fn wait_until_expired(clock: &dyn Clock, ends: Option<Timestamp>) {
     let Some(ends) = ends else {
         return std::future::pending().await;
     };
@@ -229,12 +242,12 @@ async fn over(clock: &dyn Clock, ends: Option<Timestamp>) {
         .ok()
         .filter(|left| !left.is_zero())
     {
-        tokio::time::sleep(left.min(LOOK)).await;
+        tokio::time::sleep(left.min(CLOCK_CHECK_INTERVAL)).await;
     }
 }
 
 /// Keeps all objects of a kind.
-fn follow<K>(
+fn watch_objects<K>(
     api: Api<DeserializeGuard<K>>,
     change: &watch::Sender<u64>,
     watching: &mut JoinSet<()>,
@@ -251,17 +264,19 @@ where
     let (store, writer) = reflector::store();
     let change = change.clone();
     watching.spawn(async move {
-        let config = watcher::Config::default().any_semantic().page_size(PAGE);
+        let config = watcher::Config::default()
+            .any_semantic()
+            .page_size(LIST_PAGE_SIZE);
         let events = watcher(api, config)
             .default_backoff()
-            .modify(strip)
+            .modify(strip_metadata)
             .reflect(writer);
         let mut events = std::pin::pin!(events);
         while let Some(event) = events.next().await {
             match event {
                 Ok(_) => change.send_modify(|count| *count += 1),
                 Err(error) => {
-                    tracing::warn!(%error, kind = %K::kind(&()), "a watch failed, it begins again")
+                    tracing::warn!(%error, kind = %K::kind(&()), "a watch failed, it restarts")
                 }
             }
         }
@@ -270,7 +285,7 @@ where
 }
 
 /// Forgets who wrote which field: of many objects that is most of what they are.
-fn strip<K: Resource>(object: &mut DeserializeGuard<K>) {
+fn strip_metadata<K: Resource>(object: &mut DeserializeGuard<K>) {
     let metadata = match &mut object.0 {
         Ok(object) => object.meta_mut(),
         Err(error) => &mut error.metadata,
@@ -298,7 +313,7 @@ mod tests {
         let at = |text: &str| text.parse::<Timestamp>().expect("a time");
         let clock = At(at("2026-11-21T12:00:00Z"));
         let is_over = async |ends| {
-            tokio::time::timeout(Duration::from_millis(20), over(&clock, ends))
+            tokio::time::timeout(Duration::from_millis(20), wait_until_expired(&clock, ends))
                 .await
                 .is_ok()
         };

@@ -8,12 +8,12 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::respond::Judged;
-use crate::service::shares::Taken;
+use super::respond::EvaluatedImage;
+use crate::service::shares::ExhaustedQuota;
 
 /// What the webhook counts.
 #[derive(Clone, Debug)]
-pub struct Metrics {
+pub struct WebhookMetrics {
     reviews: Family<ReviewLabels, Counter>,
     durations: Family<DurationLabels, Histogram, fn() -> Histogram>,
     caches: Family<CacheLabels, Counter>,
@@ -22,9 +22,9 @@ pub struct Metrics {
 }
 
 /// An image that waits to be judged, for as long as this is there.
-pub(super) struct Waiting(Gauge);
+pub(super) struct WaitingImageGuard(Gauge);
 
-impl Drop for Waiting {
+impl Drop for WaitingImageGuard {
     fn drop(&mut self) {
         self.0.dec();
     }
@@ -60,16 +60,16 @@ struct WaitingLabels {
     r#for: &'static str,
 }
 
-fn seconds() -> Histogram {
+fn duration_histogram() -> Histogram {
     Histogram::new([
         0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
     ])
 }
 
-impl Metrics {
+impl WebhookMetrics {
     /// Registers everything in `registry`, under the prefix `packgate`.
     pub fn new(registry: &mut Registry) -> Self {
-        let new: fn() -> Histogram = seconds;
+        let new: fn() -> Histogram = duration_histogram;
         let metrics = Self {
             reviews: Family::default(),
             durations: Family::new_with_constructor(new),
@@ -80,34 +80,34 @@ impl Metrics {
         let registry = registry.sub_registry_with_prefix("packgate");
         registry.register(
             "admission_reviews",
-            "Judged uses by verdict, whatever the policies' modes",
+            "Evaluated image uses by verdict, independent of the policies' modes",
             metrics.reviews.clone(),
         );
         registry.register(
             "admission_duration_seconds",
-            "Time from a review's first byte to a use's verdict",
+            "Time from a review's first byte to the verdict on an image use",
             metrics.durations.clone(),
         );
         registry.register(
             "cache_requests",
-            "Verdicts that were looked for in memory",
+            "Lookups in the verdict cache, by result",
             metrics.caches.clone(),
         );
         registry.register(
             "expiry_timestamp_seconds",
-            "When something ends, in seconds since 1970",
+            "Expiry time, as a Unix timestamp in seconds",
             metrics.expiry.clone(),
         );
         registry.register(
             "admission_waiting",
-            "Images that wait to be judged, by whose slots are taken",
+            "Images queued for verification, by the limit that they wait for",
             metrics.waiting.clone(),
         );
         metrics
     }
 
     /// A use was judged.
-    pub(super) fn judged(&self, judged: &Judged, took: Duration) {
+    pub(super) fn record_verdict(&self, judged: &EvaluatedImage, took: Duration) {
         let report = &judged.report;
         let (used_as, outcome) = (report.used_as.as_str(), report.outcome.as_str());
         let reason = report
@@ -130,26 +130,26 @@ impl Metrics {
     }
 
     /// Something was looked for in memory.
-    pub(super) fn cache(&self, cache: &'static str, result: &'static str) {
+    pub(super) fn count_cache_request(&self, cache: &'static str, result: &'static str) {
         self.caches
             .get_or_create(&CacheLabels { cache, result })
             .inc();
     }
 
     /// An image waits to be judged.
-    pub(super) fn waiting(&self, taken: Taken) -> Waiting {
+    pub(super) fn track_waiting_image(&self, taken: ExhaustedQuota) -> WaitingImageGuard {
         let r#for = match taken {
-            Taken::Namespace => "namespace",
-            Taken::Host => "registry",
-            Taken::All => "all",
+            ExhaustedQuota::Namespace => "namespace",
+            ExhaustedQuota::Host => "registry",
+            ExhaustedQuota::All => "all",
         };
         let gauge = self.waiting.get_or_create_owned(&WaitingLabels { r#for });
         gauge.inc();
-        Waiting(gauge)
+        WaitingImageGuard(gauge)
     }
 
     /// The certificate ends then.
-    pub(super) fn certificate_ends(&self, seconds: i64) {
+    pub(super) fn set_certificate_expiry(&self, seconds: i64) {
         self.expiry
             .get_or_create(&ExpiryLabels {
                 kind: "Certificate",

@@ -33,32 +33,32 @@ use kube::Client;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-pub use metrics::Metrics;
+pub use metrics::WebhookMetrics;
 
 use self::{
-    body::{Bodies, BodyBounds},
-    check::Checker,
-    events::Events,
-    load::Loader,
-    policies::Policies,
-    respond::Answer,
-    review::Request,
+    body::{BodyLimits, BodyReader},
+    check::AdmissionChecker,
+    events::DenialEventRecorder,
+    load::PolicyLoader,
+    policies::ActivePolicies,
+    respond::ReviewResponse,
+    review::ReviewRequest,
 };
 use crate::{
-    api::installation::{Installation, NoMatch},
+    api::installation::{InstallationConfig, NoMatchConfig},
     clock::Clock,
     core::{
-        class::{Classified, Reason},
-        job::Registry,
+        class::{ClassifiedError, Reason},
+        job::JobRegistry,
     },
-    service::registries::Registries,
+    service::registries::TenantRepositoryOpener,
 };
 
 /// Name of the Deployment, the Service, the account and the Lease.
 pub const NAME: &str = "packgate-webhook";
 
 /// What the webhook is started with.
-pub struct Options {
+pub struct WebhookOptions {
     /// The namespace that it runs in.
     pub namespace: String,
     /// What no other replica is called.
@@ -66,11 +66,11 @@ pub struct Options {
     /// Where reviews are served.
     pub address: SocketAddr,
     /// The chart's values.
-    pub installation: Installation,
+    pub installation: InstallationConfig,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// Opens registries.
-    pub registries: Arc<dyn Registries>,
+    pub registries: Arc<dyn TenantRepositoryOpener>,
 }
 
 /// Why the webhook ended.
@@ -88,42 +88,47 @@ pub enum WebhookError {
     #[error("{0}")]
     Authorities(String),
     /// Policies are no longer watched.
-    #[error("internal: the policies are not watched any more")]
-    Blind,
+    #[error("internal: the watch of the policies ended")]
+    PoliciesNotWatched,
 }
 
-impl Classified for WebhookError {
+impl ClassifiedError for WebhookError {
     fn reason(&self) -> Reason {
         match self {
             Self::Serve { .. } | Self::Authorities(_) => Reason::InvalidSpec,
-            Self::Blind => Reason::Internal,
+            Self::PoliciesNotWatched => Reason::Internal,
         }
     }
 }
 
 /// What every review needs.
-struct State {
+struct WebhookState {
     client: Client,
     system_namespace: String,
-    policies: Policies,
-    checker: Checker,
-    no_match: NoMatch,
+    policies: ActivePolicies,
+    checker: AdmissionChecker,
+    no_match: NoMatchConfig,
     /// How long one review may take.
     deadline: Duration,
-    bodies: Bodies,
+    bodies: BodyReader,
     /// Large reviews are parsed one after the other.
     parsing: Arc<Semaphore>,
     /// Locks are planned one after the other.
     planning: Arc<Semaphore>,
-    events: Events,
-    metrics: Metrics,
+    events: DenialEventRecorder,
+    metrics: WebhookMetrics,
 }
 
-impl State {
-    fn new(client: Client, options: &Options, policies: Policies, metrics: Metrics) -> Self {
-        let deadline = options.installation.webhook.deadline();
+impl WebhookState {
+    fn new(
+        client: Client,
+        options: &WebhookOptions,
+        policies: ActivePolicies,
+        metrics: WebhookMetrics,
+    ) -> Self {
+        let deadline = options.installation.webhook.review_deadline();
         Self {
-            checker: Checker::new(
+            checker: AdmissionChecker::new(
                 Arc::clone(&options.registries),
                 Arc::clone(&options.clock),
                 deadline,
@@ -132,10 +137,10 @@ impl State {
             system_namespace: options.namespace.clone(),
             no_match: options.installation.no_match.clone(),
             deadline,
-            bodies: Bodies::new(BodyBounds::DEFAULT),
+            bodies: BodyReader::new(BodyLimits::DEFAULT),
             parsing: Arc::new(Semaphore::new(1)),
             planning: Arc::new(Semaphore::new(1)),
-            events: Events::new(client.clone(), &options.identity),
+            events: DenialEventRecorder::new(client.clone(), &options.identity),
             policies,
             metrics,
             client,
@@ -143,20 +148,20 @@ impl State {
     }
 
     /// One line of the log for each verdict, numbers, and events.
-    fn tell(&self, request: &Request, answer: &Answer, begun: Instant) {
+    fn record_verdicts(&self, request: &ReviewRequest, answer: &ReviewResponse, begun: Instant) {
         let took = begun.elapsed();
-        if let Answer::Judged(all) = answer {
+        if let ReviewResponse::Evaluated(all) = answer {
             for judged in all {
-                self.metrics.judged(judged, took);
-                log(request, judged, took);
+                self.metrics.record_verdict(judged, took);
+                log_verdict(request, judged, took);
             }
         }
-        self.events.tell(request, answer);
+        self.events.record_denials(request, answer);
     }
 }
 
-fn log(request: &Request, judged: &respond::Judged, took: Duration) {
-    let (inner, report) = (request.inner(), &judged.report);
+fn log_verdict(request: &ReviewRequest, judged: &respond::EvaluatedImage, took: Duration) {
+    let (inner, report) = (request.admission_request(), &judged.report);
     tracing::info!(
         uid = inner.uid,
         kind = inner.kind.kind,
@@ -167,10 +172,10 @@ fn log(request: &Request, judged: &respond::Judged, took: Duration) {
         user = inner.user_info.username.as_deref().unwrap_or_default(),
         field = report.field.as_deref().unwrap_or_default(),
         r#use = report.used_as.as_str(),
-        reference = crate::core::verify::shorten(&report.reference),
+        reference = crate::core::verify::sanitize_text(&report.reference),
         digest = report.digest.map(|digest| digest.to_string()).unwrap_or_default(),
         outcome = report.outcome.as_str(),
-        allowed = !judged.refuses(),
+        allowed = !judged.is_denied(),
         reason = report.denials.first().map_or("", |denial| denial.reason.as_str()),
         message = report.denials.first().map_or("", |denial| denial.message.as_str()),
         registry_requests = report.registry_requests,
@@ -180,25 +185,27 @@ fn log(request: &Request, judged: &respond::Judged, took: Duration) {
 }
 
 /// How the registries of the installation are reached.
-pub async fn registries(
+pub async fn configured_registries(
     client: &Client,
-    installation: &Installation,
+    installation: &InstallationConfig,
     namespace: &str,
-) -> Result<Vec<Registry>, WebhookError> {
-    registries::read(client, installation, namespace).await
+) -> Result<Vec<JobRegistry>, WebhookError> {
+    registries::read_registries(client, installation, namespace).await
 }
 
 /// Serves until `stop`. `ready` is called once everything was read that verdicts depend on.
-pub async fn run(
+pub async fn run_webhook(
     client: Client,
-    options: Options,
-    metrics: Metrics,
+    options: WebhookOptions,
+    metrics: WebhookMetrics,
     ready: impl Fn(),
     stop: CancellationToken,
 ) -> Result<(), WebhookError> {
-    let clients = registries::clients(&client, &options.installation, &options.namespace).await?;
-    let policies = Policies::default();
-    let state = Arc::new(State::new(
+    let clients =
+        registries::read_client_verifier(&client, &options.installation, &options.namespace)
+            .await?;
+    let policies = ActivePolicies::default();
+    let state = Arc::new(WebhookState::new(
         client.clone(),
         &options,
         policies.clone(),
@@ -206,21 +213,23 @@ pub async fn run(
     ));
     let (told, revisions) = watch::channel(String::new());
     let (loaded, mut first) = watch::channel(false);
-    let loading = Loader::start(
+    let loading = PolicyLoader::start_watching(
         client.clone(),
         options.namespace.clone(),
         Arc::clone(&options.clock),
     )
-    .run(&policies, || {
+    .run_until_watch_ends(&policies, || {
         told.send_replace(policies.current().revision().to_owned());
         loaded.send_replace(true);
     });
     let serving = async {
-        let tls = tls::first(&client, &options.namespace, clients.as_ref(), &metrics).await;
+        let tls =
+            tls::wait_for_certificate(&client, &options.namespace, clients.as_ref(), &metrics)
+                .await;
         let _ = first.wait_for(|loaded| *loaded).await;
         ready();
-        tracing::info!(address = %options.address, "reviews are served");
-        let following = tls::follow(
+        tracing::info!(address = %options.address, "serving admission reviews");
+        let following = tls::reload_certificates(
             &client,
             &options.namespace,
             clients.as_ref(),
@@ -228,13 +237,13 @@ pub async fn run(
             &metrics,
         );
         tokio::select! {
-            served = server::serve(options.address, tls.clone(), Arc::clone(&state), stop.clone()) => served,
+            served = server::serve_reviews(options.address, tls.clone(), Arc::clone(&state), stop.clone()) => served,
             () = following => Ok(()),
         }
     };
     tokio::select! {
         served = serving => served.map_err(|cause| WebhookError::Serve { address: options.address, cause }),
-        () = loading => Err(WebhookError::Blind),
-        () = announce::announce(client.clone(), &options.namespace, &options.identity, revisions) => Err(WebhookError::Blind),
+        () = loading => Err(WebhookError::PoliciesNotWatched),
+        () = announce::announce_revisions(client.clone(), &options.namespace, &options.identity, revisions) => Err(WebhookError::PoliciesNotWatched),
     }
 }

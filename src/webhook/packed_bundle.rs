@@ -9,23 +9,24 @@ use kube::Api;
 use serde_json::Value;
 
 use super::{
-    State,
-    access::{self, Deed},
-    check::{Ask, Credential},
-    respond::{Answer, Judged},
-    review::Request,
+    WebhookState,
+    access::{self, AccessKind},
+    check::{ImageCheckRequest, PullCredential},
+    respond::{EvaluatedImage, ReviewResponse},
+    review::ReviewRequest,
 };
 use crate::{
     api::{
         installation::NoMatchAction,
         packed_bundle::{
-            LockSource, PackedBundle, PackedBundleSpec, Packing, TenantIdentity, TenantSigner,
-            ToSign, ValidatedPackedBundle, Work,
+            LockSource, PackedBundle, PackedBundleSpec, PackedBundleWork, PackingRequest,
+            SigningParty, TenantSigner, TenantSigningIdentity, ValidatedPackedBundle,
         },
-        rbac::how_to_grant,
+        rbac::tenant_grant_command,
     },
     core::{
-        class::Reason, limits::Limits, lockfile::Lockfile, policy::Use, reference::PinnedReference,
+        class::Reason, limits::InputLimits, lockfile::Lockfile, policy::ReferenceUse,
+        reference::PinnedReference,
     },
 };
 
@@ -34,15 +35,15 @@ const DOCKER_CONFIG: &str = ".dockerconfigjson";
 
 /// A Secret that an object names, or a ServiceAccount whose token it uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Named {
+struct RequiredAccess {
     field: &'static str,
     name: String,
-    deed: Deed,
+    access: AccessKind,
 }
 
 /// What has to be verified before the object may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Adopted {
+struct ArtifactToVerify {
     field: &'static str,
     reference: PinnedReference,
     secret: Option<String>,
@@ -50,18 +51,18 @@ struct Adopted {
 }
 
 /// Judges what the request brings.
-pub(super) async fn judge(
-    state: &State,
-    request: &Request,
+pub(super) async fn evaluate_packed_bundle(
+    state: &WebhookState,
+    request: &ReviewRequest,
     object: Value,
     old: Option<Value>,
     begun: Instant,
-) -> Answer {
+) -> ReviewResponse {
     let old = old.and_then(|old| serde_json::from_value::<PackedBundle>(old).ok());
     let object: PackedBundle = match serde_json::from_value(object) {
         Ok(object) => object,
         Err(error) => {
-            return Answer::Shape {
+            return ReviewResponse::Invalid {
                 field: "spec".into(),
                 message: error.to_string(),
             };
@@ -70,48 +71,48 @@ pub(super) async fn judge(
     // Labels, annotations and owners are nobody's evidence: who changes them alone need not be
     // judged.
     if old.as_ref().is_some_and(|old| old.spec == object.spec) {
-        return Answer::Nothing;
+        return ReviewResponse::NothingToEvaluate;
     }
     let validated = match ValidatedPackedBundle::try_from(&object) {
         Ok(validated) => validated,
         Err(error) => {
-            return Answer::Shape {
+            return ReviewResponse::Invalid {
                 field: error.field,
                 message: error.message,
             };
         }
     };
-    if let Some(answer) = inline_lock(state, &validated).await {
+    if let Some(answer) = check_inline_lock(state, &validated).await {
         return answer;
     }
     let uses_secrets_as_before = old
         .as_ref()
-        .is_some_and(|old| same_but_for_schedule(&old.spec, &object.spec));
-    for named in secrets(&object.spec)
+        .is_some_and(|old| differs_only_in_schedule(&old.spec, &object.spec));
+    for named in required_accesses(&object.spec)
         .into_iter()
         .filter(|_| !uses_secrets_as_before)
     {
-        if let Some(answer) = forbidden(state, request, &named).await {
+        if let Some(answer) = check_access(state, request, &named).await {
             return answer;
         }
     }
     let before = old.as_ref().and_then(|old| {
-        adopted(
+        artifact_to_verify(
             &ValidatedPackedBundle::try_from(old).ok()?,
             state.no_match.packed_bundle,
         )
     });
-    match adopted(&validated, state.no_match.packed_bundle)
+    match artifact_to_verify(&validated, state.no_match.packed_bundle)
         .filter(|adopted| before.as_ref() != Some(adopted))
     {
-        Some(adopted) => verify(state, request, adopted, begun).await,
-        None => Answer::Nothing,
+        Some(adopted) => verify_artifact(state, request, adopted, begun).await,
+        None => ReviewResponse::NothingToEvaluate,
     }
 }
 
 /// Does an update only say when work is done? Whoever may suspend an object need not be allowed to
 /// read its Secrets; whoever changes what they are used for must be.
-fn same_but_for_schedule(old: &PackedBundleSpec, new: &PackedBundleSpec) -> bool {
+fn differs_only_in_schedule(old: &PackedBundleSpec, new: &PackedBundleSpec) -> bool {
     let PackedBundleSpec {
         suspend,
         interval,
@@ -130,8 +131,11 @@ fn same_but_for_schedule(old: &PackedBundleSpec, new: &PackedBundleSpec) -> bool
 
 /// A lock that stands in the object can be looked at right away: one after the other, where nobody
 /// else waits for it.
-async fn inline_lock(state: &State, validated: &ValidatedPackedBundle) -> Option<Answer> {
-    let Work::Pack(packing) = &validated.work else {
+async fn check_inline_lock(
+    state: &WebhookState,
+    validated: &ValidatedPackedBundle,
+) -> Option<ReviewResponse> {
+    let PackedBundleWork::Pack(packing) = &validated.work else {
         return None;
     };
     if !matches!(packing.source, LockSource::Inline(_)) {
@@ -141,11 +145,11 @@ async fn inline_lock(state: &State, validated: &ValidatedPackedBundle) -> Option
     let packing = packing.clone(); // not before: whoever waits has no copy
     let looked = tokio::task::spawn_blocking(move || {
         let _planning = planning; // held by the work, not by who waits for it
-        lock_of(&packing)
+        validate_inline_lock(&packing)
     });
     looked.await.unwrap_or_else(|_| {
-        let message = "the lock was not checked; try again".to_owned();
-        Some(Answer::Forbidden {
+        let message = "checking the lock failed; try again".to_owned();
+        Some(ReviewResponse::Forbidden {
             reason: Reason::Internal,
             field: "spec.source.inline".into(),
             message,
@@ -154,17 +158,17 @@ async fn inline_lock(state: &State, validated: &ValidatedPackedBundle) -> Option
 }
 
 /// What is wrong with the lock that stands in the object.
-fn lock_of(packing: &Packing) -> Option<Answer> {
+fn validate_inline_lock(packing: &PackingRequest) -> Option<ReviewResponse> {
     let LockSource::Inline(text) = &packing.source else {
         return None;
     };
     let shape = |message: String| {
-        Some(Answer::Shape {
+        Some(ReviewResponse::Invalid {
             field: "spec.source.inline".into(),
             message,
         })
     };
-    match Lockfile::parse(text.as_bytes(), &Limits::DEFAULT) {
+    match Lockfile::parse(text.as_bytes(), &InputLimits::DEFAULT) {
         Ok(lock) => packing
             .check_lock(&lock)
             .err()
@@ -176,52 +180,60 @@ fn lock_of(packing: &Packing) -> Option<Answer> {
 /// Who names a Secret must be allowed to read it: otherwise packgate would send it where that
 /// person cannot. And who has a token of a ServiceAccount made, and sent to the services of their
 /// choice, must be allowed to make it: it is that account to whoever gets it.
-async fn forbidden(state: &State, request: &Request, named: &Named) -> Option<Answer> {
-    let Named { field, name, deed } = named;
+async fn check_access(
+    state: &WebhookState,
+    request: &ReviewRequest,
+    named: &RequiredAccess,
+) -> Option<ReviewResponse> {
+    let RequiredAccess {
+        field,
+        name,
+        access: deed,
+    } = named;
     let namespace = request.namespace();
-    let user = &request.inner().user_info;
+    let user = &request.admission_request().user_info;
     let deny = |message: String| {
-        Some(Answer::Forbidden {
+        Some(ReviewResponse::Forbidden {
             reason: Reason::SecretAccessDenied,
             field: (*field).to_owned(),
             message,
         })
     };
-    match access::may(&state.client, user, *deed, namespace, name).await {
+    match access::is_access_allowed(&state.client, user, *deed, namespace, name).await {
         Ok(true) => None,
-        Ok(false) => deny(may_not(
+        Ok(false) => deny(access_denied_message(
             user.username.as_deref().unwrap_or("this user"),
             *deed,
             namespace,
             name,
         )),
         Err(error) => deny(format!(
-            "nobody says whether {field} may name {namespace}/{name}: {error}; try again"
+            "the SubjectAccessReview for {namespace}/{name} in {field} failed: {error}; try again"
         )),
     }
 }
 
-fn may_not(who: &str, deed: Deed, namespace: &str, name: &str) -> String {
+fn access_denied_message(who: &str, deed: AccessKind, namespace: &str, name: &str) -> String {
     match deed {
-        Deed::GetSecret => format!(
-            "{who} may not get Secret {namespace}/{name}, and who names a Secret must be allowed \
+        AccessKind::GetSecret => format!(
+            "{who} may not get Secret {namespace}/{name}; a user who references a Secret must be allowed \
                 to read it"
         ),
-        Deed::CreateToken => format!(
+        AccessKind::CreateToken => format!(
             "{who} may not create tokens of ServiceAccount {namespace}/{name} \
-                (serviceaccounts/token), and keyless signing sends one to the services \
-             that spec.signing.signingConfigRef names; get that right, or sign with a key"
+                (serviceaccounts/token), and keyless signing sends such a token to the services \
+             that spec.signing.signingConfigRef names; get that permission, or sign with a key"
         ),
     }
 }
 
 /// Every Secret that the object names, and the ServiceAccount that it signs as.
-fn secrets(spec: &PackedBundleSpec) -> Vec<Named> {
+fn required_accesses(spec: &PackedBundleSpec) -> Vec<RequiredAccess> {
     let named = |field, name: Option<&String>| {
-        name.map(|name| Named {
+        name.map(|name| RequiredAccess {
             field,
             name: name.clone(),
-            deed: Deed::GetSecret,
+            access: AccessKind::GetSecret,
         })
     };
     let source = &spec.source;
@@ -242,17 +254,17 @@ fn secrets(spec: &PackedBundleSpec) -> Vec<Named> {
         .map(|secret| &secret.name);
     let validated = ValidatedPackedBundle::try_from(spec).ok();
     let (key, account, ca) = match validated.as_ref().map(|validated| &validated.work) {
-        Some(Work::Pack(packing)) => {
+        Some(PackedBundleWork::Pack(packing)) => {
             let (key, account) = match &packing.signing {
-                ToSign::Namespace(TenantSigner {
-                    identity: TenantIdentity::Key(name),
+                SigningParty::Namespace(TenantSigner {
+                    identity: TenantSigningIdentity::Key(name),
                     ..
                 }) => (Some(name), None),
-                ToSign::Namespace(TenantSigner {
-                    identity: TenantIdentity::ServiceAccount,
+                SigningParty::Namespace(TenantSigner {
+                    identity: TenantSigningIdentity::ServiceAccount,
                     ..
                 }) => (None, Some(TenantSigner::ACCOUNT.to_owned())),
-                ToSign::Platform | ToSign::Nobody => (None, None),
+                SigningParty::Platform | SigningParty::Unsigned => (None, None),
             };
             (
                 key,
@@ -260,7 +272,7 @@ fn secrets(spec: &PackedBundleSpec) -> Vec<Named> {
                 packing
                     .fetch_ca
                     .as_ref()
-                    .filter(|ca| ca.kind == crate::api::bundle_policy::SourceKind::Secret)
+                    .filter(|ca| ca.kind == crate::api::bundle_policy::ConfigObjectKind::Secret)
                     .map(|ca| &ca.name),
             )
         }
@@ -271,10 +283,10 @@ fn secrets(spec: &PackedBundleSpec) -> Vec<Named> {
         named("spec.source.bundle.secretRef", bundle),
         named("spec.destination.secretRef", push),
         named("spec.signing.keySecretRef", key),
-        account.map(|name| Named {
+        account.map(|name| RequiredAccess {
             field: "spec.signing.keyless",
             name,
-            deed: Deed::CreateToken,
+            access: AccessKind::CreateToken,
         }),
         named("spec.fetch.caRef", ca),
     ]
@@ -284,21 +296,24 @@ fn secrets(spec: &PackedBundleSpec) -> Vec<Named> {
 }
 
 /// What the object takes over as it is.
-fn adopted(validated: &ValidatedPackedBundle, no_match: NoMatchAction) -> Option<Adopted> {
+fn artifact_to_verify(
+    validated: &ValidatedPackedBundle,
+    no_match: NoMatchAction,
+) -> Option<ArtifactToVerify> {
     match &validated.work {
-        Work::Adopt(adoption) => Some(Adopted {
+        PackedBundleWork::Adopt(adoption) => Some(ArtifactToVerify {
             field: "spec.source.bundle.reference",
             reference: adoption.reference.clone(),
             secret: adoption.secret.clone(),
             no_match,
         }),
-        Work::Pack(packing) => match &packing.source {
+        PackedBundleWork::Pack(packing) => match &packing.source {
             LockSource::Context {
                 reference,
                 secret,
                 verify: true,
                 ..
-            } => Some(Adopted {
+            } => Some(ArtifactToVerify {
                 field: "spec.source.ociRef.digest",
                 reference: reference.clone(),
                 secret: secret.clone(),
@@ -309,16 +324,21 @@ fn adopted(validated: &ValidatedPackedBundle, no_match: NoMatchAction) -> Option
     }
 }
 
-async fn verify(state: &State, request: &Request, adopted: Adopted, begun: Instant) -> Answer {
+async fn verify_artifact(
+    state: &WebhookState,
+    request: &ReviewRequest,
+    adopted: ArtifactToVerify,
+    begun: Instant,
+) -> ReviewResponse {
     let credential = match &adopted.secret {
-        Some(name) => match docker_config(state, request.namespace(), name).await {
-            Ok(docker_config) => Some(Credential { docker_config }),
+        Some(name) => match read_docker_config(state, request.namespace(), name).await {
+            Ok(docker_config) => Some(PullCredential { docker_config }),
             Err((reason, message)) => {
                 let field = adopted
                     .field
                     .rsplit_once('.')
                     .map_or("spec", |(parent, _)| parent);
-                return Answer::Forbidden {
+                return ReviewResponse::Forbidden {
                     reason,
                     field: format!("{field}.secretRef"),
                     message,
@@ -327,25 +347,25 @@ async fn verify(state: &State, request: &Request, adopted: Adopted, begun: Insta
         },
         None => None,
     };
-    let ask = Ask {
+    let ask = ImageCheckRequest {
         field: adopted.field.to_owned(),
         reference: adopted.reference.to_string(),
-        used_as: Use::PackedBundle,
+        used_as: ReferenceUse::PackedBundle,
         namespace: request.namespace().to_owned(),
         credential,
     };
     let report = state
         .checker
-        .check(&ask, &state.policies.current(), begun)
+        .check_image(&ask, &state.policies.current(), begun)
         .await;
-    Answer::Judged(vec![Judged {
+    ReviewResponse::Evaluated(vec![EvaluatedImage {
         report,
         no_match: adopted.no_match,
     }])
 }
 
-async fn docker_config(
-    state: &State,
+async fn read_docker_config(
+    state: &WebhookState,
     namespace: &str,
     name: &str,
 ) -> Result<Vec<u8>, (Reason, String)> {
@@ -361,9 +381,9 @@ async fn docker_config(
             ));
         }
         Err(kube::Error::Api(status)) if status.is_forbidden() => {
-            let grant = how_to_grant(namespace, &state.system_namespace);
+            let grant = tenant_grant_command(namespace, &state.system_namespace);
             let message = format!(
-                "packgate may not read Secret {namespace}/{name}. Let it: {grant}; or add \
+                "packgate may not read Secret {namespace}/{name}. Grant access: {grant}; or add \
                     {namespace} to the chart's value tenants"
             );
             return Err((Reason::SecretAccessDenied, message));
@@ -371,7 +391,7 @@ async fn docker_config(
         Err(error) => {
             return Err((
                 Reason::SecretAccessDenied,
-                format!("Secret {namespace}/{name} was not read: {error}; try again"),
+                format!("reading Secret {namespace}/{name} failed: {error}; try again"),
             ));
         }
     };
@@ -409,7 +429,7 @@ mod tests {
             "signing": {"mode": "Namespace", "keySecretRef": {"name": "key"}},
             "fetch": {"caRef": {"kind": "Secret", "name": "ca"}},
         }));
-        let names: Vec<_> = secrets(&packs)
+        let names: Vec<_> = required_accesses(&packs)
             .into_iter()
             .map(|named| named.name)
             .collect();
@@ -423,11 +443,11 @@ mod tests {
             },
         }));
         assert_eq!(
-            secrets(&adopts),
-            [Named {
+            required_accesses(&adopts),
+            [RequiredAccess {
                 field: "spec.source.bundle.secretRef",
                 name: "pull".into(),
-                deed: Deed::GetSecret
+                access: AccessKind::GetSecret
             }]
         );
     }
@@ -445,21 +465,21 @@ mod tests {
             json!({"mode": "Namespace", "keyless": {}, "signingConfigRef": {"name": "sigstore"}}),
         );
         assert_eq!(
-            secrets(&keyless),
-            [Named {
+            required_accesses(&keyless),
+            [RequiredAccess {
                 field: "spec.signing.keyless",
                 name: "default".into(),
-                deed: Deed::CreateToken
+                access: AccessKind::CreateToken
             }]
         );
-        assert_eq!(secrets(&signing(json!({"mode": "Platform"}))), []);
+        assert_eq!(required_accesses(&signing(json!({"mode": "Platform"}))), []);
         // Asked again when it is sent elsewhere.
         let mut elsewhere = keyless.clone();
         elsewhere.signing = signing(
             json!({"mode": "Namespace", "keyless": {}, "signingConfigRef": {"name": "other"}}),
         )
         .signing;
-        assert!(!same_but_for_schedule(&keyless, &elsewhere));
+        assert!(!differs_only_in_schedule(&keyless, &elsewhere));
     }
 
     #[test]
@@ -470,9 +490,9 @@ mod tests {
         }));
         let mut new = old.clone();
         (new.suspend, new.interval, new.history.failed) = (true, "2h".into(), 1);
-        assert!(same_but_for_schedule(&old, &new));
+        assert!(differs_only_in_schedule(&old, &new));
         new.destination.as_mut().expect("a destination").tag = Some("v2".into());
-        assert!(!same_but_for_schedule(&old, &new));
+        assert!(!differs_only_in_schedule(&old, &new));
     }
 
     #[test]
@@ -483,7 +503,7 @@ mod tests {
         let adopts = validated(
             json!({"source": {"bundle": {"reference": format!("r.example.com/b@{digest}")}}}),
         );
-        let found = adopted(&adopts, NoMatchAction::Warn).expect("adopted");
+        let found = artifact_to_verify(&adopts, NoMatchAction::Warn).expect("adopted");
         assert_eq!(
             (found.field, found.no_match),
             ("spec.source.bundle.reference", NoMatchAction::Warn)
@@ -500,7 +520,7 @@ mod tests {
                 "destination": {"repository": "r.example.com/b"},
             }));
             assert_eq!(
-                adopted(&context, NoMatchAction::Allow).map(|adopted| adopted.no_match),
+                artifact_to_verify(&context, NoMatchAction::Allow).map(|adopted| adopted.no_match),
                 expected
             );
         }
@@ -513,14 +533,17 @@ mod tests {
                 "source": {"inline": lock},
                 "destination": {"repository": "r.example.com/b"},
             }));
-            let Work::Pack(packing) = ValidatedPackedBundle::try_from(&spec).expect("valid").work
+            let PackedBundleWork::Pack(packing) =
+                ValidatedPackedBundle::try_from(&spec).expect("valid").work
             else {
                 panic!("it packs")
             };
-            lock_of(&packing)
+            validate_inline_lock(&packing)
         };
-        let message = |answer: Option<Answer>| match answer {
-            Some(Answer::Shape { field, message }) if field == "spec.source.inline" => message,
+        let message = |answer: Option<ReviewResponse>| match answer {
+            Some(ReviewResponse::Invalid { field, message }) if field == "spec.source.inline" => {
+                message
+            }
             other => panic!("{other:?}"),
         };
         assert!(!message(packs("no lock")).is_empty(), "not a lock");

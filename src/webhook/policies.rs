@@ -2,20 +2,20 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::api::bundle_policy::Snapshot;
+use crate::api::bundle_policy::PolicySnapshot;
 
 /// Where the newest snapshot is found.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Policies(Arc<RwLock<Arc<Snapshot>>>);
+pub(super) struct ActivePolicies(Arc<RwLock<Arc<PolicySnapshot>>>);
 
-impl Policies {
+impl ActivePolicies {
     /// The policies in force now.
-    pub(super) fn current(&self) -> Arc<Snapshot> {
+    pub(super) fn current(&self) -> Arc<PolicySnapshot> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// From now on these are in force.
-    pub(super) fn set(&self, snapshot: Snapshot) {
+    pub(super) fn set(&self, snapshot: PolicySnapshot) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
     }
 }

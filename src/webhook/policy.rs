@@ -3,34 +3,36 @@
 
 use serde_json::Value;
 
-use super::respond::Answer;
+use super::respond::ReviewResponse;
 use crate::{
-    api::bundle_policy::{Budget, PolicyObject, Snapshot, Sources, Usage},
+    api::bundle_policy::{
+        PolicyObject, PolicyQuota, PolicyQuotaUsage, PolicySnapshot, ResolvedPolicyReferences,
+    },
     core::{
-        class::{Classified, Reason},
-        policy::Kind,
+        class::{ClassifiedError, Reason},
+        policy::PolicyOrigin,
     },
 };
 
 /// May this policy be written, beside those that are in force? What it refers to need not be there
 /// yet: it refuses everything until it is.
-pub(super) fn judge(object: Value, there: &Snapshot) -> Answer {
-    let policy = match PolicyObject::read(object) {
+pub(super) fn evaluate_policy_object(object: Value, there: &PolicySnapshot) -> ReviewResponse {
+    let policy = match PolicyObject::from_json(object) {
         Ok(policy) => policy,
         Err(error) => {
-            return Answer::Shape {
+            return ReviewResponse::Invalid {
                 field: "spec".into(),
                 message: error.to_string(),
             };
         }
     };
-    let kind = policy.kind().unwrap_or(Kind::Cluster);
-    let sources = Sources {
-        usage: Usage::of(&kind),
-        ..Sources::default()
+    let kind = policy.kind().unwrap_or(PolicyOrigin::Cluster);
+    let sources = ResolvedPolicyReferences {
+        usage: PolicyQuotaUsage::for_kind(&kind),
+        ..ResolvedPolicyReferences::default()
     };
-    if let Some(message) = outgrows(&policy, &kind, there) {
-        return Answer::Forbidden {
+    if let Some(message) = exceeded_quota_message(&policy, &kind, there) {
+        return ReviewResponse::Forbidden {
             reason: Reason::LimitExceeded,
             field: "spec".into(),
             message,
@@ -38,17 +40,17 @@ pub(super) fn judge(object: Value, there: &Snapshot) -> Answer {
     }
     match sources
         .usage
-        .count(&policy, policy.size(), &sources)
-        .and_then(|()| policy.compile(&sources))
+        .count_policy(&policy, policy.size(), &sources)
+        .and_then(|()| policy.compile_policy(&sources))
     {
-        Ok(_) => Answer::Nothing,
-        Err(error) if error.is_missing() => Answer::Nothing,
-        Err(error) if error.reason() == Reason::LimitExceeded => Answer::Forbidden {
+        Ok(_) => ReviewResponse::NothingToEvaluate,
+        Err(error) if error.is_missing_object() => ReviewResponse::NothingToEvaluate,
+        Err(error) if error.reason() == Reason::LimitExceeded => ReviewResponse::Forbidden {
             reason: error.reason(),
             field: error.field,
             message: error.problem,
         },
-        Err(error) => Answer::Shape {
+        Err(error) => ReviewResponse::Invalid {
             field: error.field,
             message: error.problem,
         },
@@ -57,16 +59,20 @@ pub(super) fn judge(object: Value, there: &Snapshot) -> Answer {
 
 /// Whoever watches policies keeps all of them: what is over the budget of a namespace is not
 /// stored, where that can be known. What is there already may become smaller.
-fn outgrows(policy: &PolicyObject, kind: &Kind, there: &Snapshot) -> Option<String> {
+fn exceeded_quota_message(
+    policy: &PolicyObject,
+    kind: &PolicyOrigin,
+    there: &PolicySnapshot,
+) -> Option<String> {
     let (budget, namespace) = (
-        Budget::of(kind),
-        if let Kind::Namespaced(namespace) = kind {
+        PolicyQuota::for_kind(kind),
+        if let PolicyOrigin::Namespaced(namespace) = kind {
             namespace.as_str()
         } else {
             ""
         },
     );
-    let sizes = there.sizes(namespace)?;
+    let sizes = there.policy_sizes(namespace)?;
     let (old, new) = (sizes.get(policy.name()), policy.size());
     let bytes = sizes.values().sum::<usize>() - old.unwrap_or(&0) + new;
     let count = sizes.len() + usize::from(old.is_none());
@@ -91,7 +97,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::api::bundle_policy::Gathered;
+    use crate::api::bundle_policy::PolicyInputs;
 
     fn policy(authority: &Value, more: &Value) -> Value {
         let mut spec =
@@ -111,8 +117,8 @@ mod tests {
     fn a_policy_may_come_before_its_key() {
         let key = json!({"name": "a", "key": {"configMapRef": {"name": "later"}}});
         assert!(matches!(
-            judge(policy(&key, &json!({})), &Snapshot::default()),
-            Answer::Nothing
+            evaluate_policy_object(policy(&key, &json!({})), &PolicySnapshot::default()),
+            ReviewResponse::NothingToEvaluate
         ));
     }
 
@@ -137,43 +143,55 @@ mod tests {
         };
         let there = |count: usize, issuer: usize| {
             let policies = (0..count)
-                .map(|n| PolicyObject::read(own(&format!("p{n}"), issuer)).expect("a policy"))
+                .map(|n| PolicyObject::from_json(own(&format!("p{n}"), issuer)).expect("a policy"))
                 .collect();
-            Gathered {
+            PolicyInputs {
                 policies,
-                ..Gathered::default()
+                ..PolicyInputs::default()
             }
-            .compile("packgate-system", Timestamp::UNIX_EPOCH)
+            .compile_snapshot("packgate-system", Timestamp::UNIX_EPOCH)
         };
-        let too_much = |answer: Answer| {
+        let too_much = |answer: ReviewResponse| {
             matches!(
                 answer,
-                Answer::Forbidden {
+                ReviewResponse::Forbidden {
                     reason: Reason::LimitExceeded,
                     ..
                 }
             )
         };
         assert!(matches!(
-            judge(own("one", 9), &there(Budget::NAMESPACE.policies - 1, 9)),
-            Answer::Nothing
+            evaluate_policy_object(
+                own("one", 9),
+                &there(PolicyQuota::NAMESPACE.policies - 1, 9)
+            ),
+            ReviewResponse::NothingToEvaluate
         ));
-        let full = there(Budget::NAMESPACE.policies, 9);
-        assert!(too_much(judge(own("one-more", 9), &full)));
+        let full = there(PolicyQuota::NAMESPACE.policies, 9);
+        assert!(too_much(evaluate_policy_object(own("one-more", 9), &full)));
         assert!(
-            matches!(judge(own("p0", 9), &full), Answer::Nothing),
+            matches!(
+                evaluate_policy_object(own("p0", 9), &full),
+                ReviewResponse::NothingToEvaluate
+            ),
             "what is there may be changed"
         );
         let large = there(8, 250 << 10);
         assert!(
-            too_much(judge(own("one-more", 200 << 10), &large))
-                && too_much(judge(own("p0", 500 << 10), &large))
+            too_much(evaluate_policy_object(own("one-more", 200 << 10), &large))
+                && too_much(evaluate_policy_object(own("p0", 500 << 10), &large))
         );
         assert!(
-            matches!(judge(own("p0", 9), &large), Answer::Nothing),
+            matches!(
+                evaluate_policy_object(own("p0", 9), &large),
+                ReviewResponse::NothingToEvaluate
+            ),
             "and become smaller"
         );
-        assert!(too_much(judge(own("alone", 3 << 20), &Snapshot::default())));
+        assert!(too_much(evaluate_policy_object(
+            own("alone", 3 << 20),
+            &PolicySnapshot::default()
+        )));
     }
 
     #[test]
@@ -203,10 +221,10 @@ mod tests {
             ),
             (policy(&key, &json!({"unknown": true})), "spec"),
         ] {
-            let Answer::Shape {
+            let ReviewResponse::Invalid {
                 field: found,
                 message,
-            } = judge(object, &Snapshot::default())
+            } = evaluate_policy_object(object, &PolicySnapshot::default())
             else {
                 panic!("{field}: taken")
             };

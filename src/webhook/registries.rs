@@ -6,11 +6,11 @@ use kube::{Api, Client};
 use super::WebhookError;
 use crate::{
     api::{
-        bundle_policy::{KindRef, SourceKind},
-        installation::Installation,
+        bundle_policy::{ConfigObjectKind, ConfigObjectRef},
+        installation::InstallationConfig,
     },
-    core::job::Registry,
-    listener::ClientAuthentication,
+    core::job::JobRegistry,
+    listener::ClientCertificateVerifier,
 };
 
 /// The key that holds certificates.
@@ -19,20 +19,20 @@ const CA_KEY: &str = "ca.crt";
 const MAX_CA: usize = 256 << 10;
 
 /// Reads them, once: a process that is started again reads them again.
-pub(super) async fn read(
+pub(super) async fn read_registries(
     client: &Client,
-    installation: &Installation,
+    installation: &InstallationConfig,
     namespace: &str,
-) -> Result<Vec<Registry>, WebhookError> {
+) -> Result<Vec<JobRegistry>, WebhookError> {
     let mut all = Vec::new();
     for registry in &installation.registries {
         let ca = match &registry.ca_ref {
-            Some(reference) => {
-                Some(authorities(client, namespace, reference, "registries[].caRef").await?)
-            }
+            Some(reference) => Some(
+                read_ca_certificates(client, namespace, reference, "registries[].caRef").await?,
+            ),
             None => None,
         };
-        all.push(Registry {
+        all.push(JobRegistry {
             host: registry.host.clone(),
             plain_http: registry.plain_http,
             ca,
@@ -42,18 +42,18 @@ pub(super) async fn read(
 }
 
 /// What the client certificates of API servers are checked with, if they are. Read once, too.
-pub(super) async fn clients(
+pub(super) async fn read_client_verifier(
     client: &Client,
-    installation: &Installation,
+    installation: &InstallationConfig,
     namespace: &str,
-) -> Result<Option<ClientAuthentication>, WebhookError> {
+) -> Result<Option<ClientCertificateVerifier>, WebhookError> {
     let Some(reference) = &installation.webhook.client_ca_ref else {
         return Ok(None);
     };
     let field = "webhook.clientCA";
-    let authorities = authorities(client, namespace, reference, field).await?;
+    let authorities = read_ca_certificates(client, namespace, reference, field).await?;
     let clients =
-        ClientAuthentication::new(authorities.as_bytes(), &installation.webhook.client_names);
+        ClientCertificateVerifier::new(authorities.as_bytes(), &installation.webhook.client_names);
     clients.map(Some).map_err(|error| {
         WebhookError::Authorities(format!(
             "{field}: {:?} {namespace}/{}: {error}",
@@ -62,18 +62,18 @@ pub(super) async fn clients(
     })
 }
 
-async fn authorities(
+async fn read_ca_certificates(
     client: &Client,
     namespace: &str,
-    reference: &KindRef,
+    reference: &ConfigObjectRef,
     field: &str,
 ) -> Result<String, WebhookError> {
-    let KindRef { kind, name } = reference;
+    let ConfigObjectRef { kind, name } = reference;
     let wrong = |what: String| {
         WebhookError::Authorities(format!("{field}: {kind:?} {namespace}/{name} {what}"))
     };
     let bytes = match kind {
-        SourceKind::ConfigMap => {
+        ConfigObjectKind::ConfigMap => {
             let map = Api::<ConfigMap>::namespaced(client.clone(), namespace)
                 .get(name)
                 .await
@@ -82,7 +82,7 @@ async fn authorities(
                 .and_then(|mut data| data.remove(CA_KEY))
                 .map(String::into_bytes)
         }
-        SourceKind::Secret => {
+        ConfigObjectKind::Secret => {
             let secret = Api::<Secret>::namespaced(client.clone(), namespace)
                 .get(name)
                 .await
@@ -98,5 +98,5 @@ async fn authorities(
             "has no key {CA_KEY}, or one of over {MAX_CA} bytes"
         ))
     })?;
-    String::from_utf8(bytes).map_err(|_| wrong(format!("has a {CA_KEY} that is no text")))
+    String::from_utf8(bytes).map_err(|_| wrong(format!("has a {CA_KEY} that is not UTF-8")))
 }

@@ -11,8 +11,8 @@ use crate::{
     api::installation::NoMatchAction,
     core::{
         class::Reason,
-        policy::Mode,
-        report::{DenialReport, Report, ReportOutcome},
+        policy::EnforcementMode,
+        report::{AdmissionReport, DenialReport, ReportOutcome},
     },
 };
 
@@ -25,11 +25,11 @@ const MAX_MESSAGE: usize = 2_048;
 
 /// What is to be answered.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum ReviewResponse {
     /// There is nothing to judge.
-    Nothing,
+    NothingToEvaluate,
     /// The object does not have the shape that it must have.
-    Shape {
+    Invalid {
         /// The field.
         field: String,
         /// What is wrong with it.
@@ -45,52 +45,52 @@ pub(super) enum Answer {
         message: String,
     },
     /// Every image that the object uses, judged.
-    Judged(Vec<Judged>),
+    Evaluated(Vec<EvaluatedImage>),
 }
 
 /// One judged image.
 #[derive(Clone, Debug)]
-pub(super) struct Judged {
+pub(super) struct EvaluatedImage {
     /// The verdict.
-    pub report: Report,
+    pub report: AdmissionReport,
     /// What this use gets if no policy governs it.
     pub no_match: NoMatchAction,
 }
 
 /// What becomes of one judged image.
 #[derive(Debug, Default)]
-struct Consequence {
+struct AdmissionEffect {
     causes: Vec<DenialReport>,
     warnings: Vec<String>,
 }
 
-impl Judged {
+impl EvaluatedImage {
     /// Does it stand in the way?
-    pub(super) fn refuses(&self) -> bool {
-        !self.consequence().causes.is_empty()
+    pub(super) fn is_denied(&self) -> bool {
+        !self.admission_effect().causes.is_empty()
     }
 
-    fn consequence(&self) -> Consequence {
+    fn admission_effect(&self) -> AdmissionEffect {
         let report = &self.report;
         match (report.outcome, self.no_match) {
-            (ReportOutcome::Denied, _) if report.admitted => Consequence {
+            (ReportOutcome::Denied, _) if report.admitted => AdmissionEffect {
                 causes: Vec::new(),
-                warnings: self.softened(),
+                warnings: self.warn_mode_messages(),
             },
-            (ReportOutcome::Denied, _) => Consequence {
+            (ReportOutcome::Denied, _) => AdmissionEffect {
                 causes: report.denials.clone(),
                 warnings: Vec::new(),
             },
-            (ReportOutcome::Ungoverned, NoMatchAction::Deny) => Consequence {
-                causes: vec![self.ungoverned()],
+            (ReportOutcome::Ungoverned, NoMatchAction::Deny) => AdmissionEffect {
+                causes: vec![self.no_match_denial()],
                 warnings: Vec::new(),
             },
-            (ReportOutcome::Ungoverned, NoMatchAction::Warn) => Consequence {
+            (ReportOutcome::Ungoverned, NoMatchAction::Warn) => AdmissionEffect {
                 causes: Vec::new(),
-                warnings: vec![sentence(&self.ungoverned())],
+                warnings: vec![format_denial(&self.no_match_denial())],
             },
-            (ReportOutcome::Ungoverned, NoMatchAction::Allow) => Consequence::default(),
-            (ReportOutcome::Admitted | ReportOutcome::Exempt, _) => Consequence {
+            (ReportOutcome::Ungoverned, NoMatchAction::Allow) => AdmissionEffect::default(),
+            (ReportOutcome::Admitted | ReportOutcome::Exempt, _) => AdmissionEffect {
                 causes: Vec::new(),
                 warnings: report
                     .unsafe_settings
@@ -103,22 +103,22 @@ impl Judged {
 
     /// Denials of policies that only warn. Those that only audit are told in the audit log, and
     /// nowhere else.
-    fn softened(&self) -> Vec<String> {
+    fn warn_mode_messages(&self) -> Vec<String> {
         let warns = |denial: &&DenialReport| {
             self.report
                 .policies
                 .iter()
-                .any(|policy| policy.mode == Mode::Warn && denial.is_by(policy))
+                .any(|policy| policy.mode == EnforcementMode::Warn && denial.is_by_policy(policy))
         };
         self.report
             .denials
             .iter()
             .filter(warns)
-            .map(sentence)
+            .map(format_denial)
             .collect()
     }
 
-    fn ungoverned(&self) -> DenialReport {
+    fn no_match_denial(&self) -> DenialReport {
         let message = format!(
             "no policy governs {} as {}; write a ClusterBundlePolicy or BundlePolicy",
             self.report.reference, self.report.used_as
@@ -138,7 +138,7 @@ impl Judged {
 
 /// `spec.volumes[0].image.reference: NoSignatures: ClusterBundlePolicy platform: no signature was
 /// found`
-fn sentence(denial: &DenialReport) -> String {
+fn format_denial(denial: &DenialReport) -> String {
     let field = denial
         .field
         .as_ref()
@@ -152,18 +152,19 @@ fn sentence(denial: &DenialReport) -> String {
 }
 
 /// The answer. It begins as a denial and becomes anything else only here.
-pub(super) fn respond(
+pub(super) fn build_admission_response(
     request: &AdmissionRequest<DynamicObject>,
-    answer: &Answer,
+    answer: &ReviewResponse,
 ) -> AdmissionResponse {
     let mut response = AdmissionResponse::from(request).deny("verification did not complete");
     match answer {
-        Answer::Nothing => allow(&mut response),
-        Answer::Shape { field, message } => {
-            let cause = cause(Reason::InvalidSpec, message, Some(field));
-            response.result = refusal(422, "Invalid", format!("{field}: {message}"), vec![cause]);
+        ReviewResponse::NothingToEvaluate => allow_request(&mut response),
+        ReviewResponse::Invalid { field, message } => {
+            let cause = status_cause(Reason::InvalidSpec, message, Some(field));
+            response.result =
+                failure_status(422, "Invalid", format!("{field}: {message}"), vec![cause]);
         }
-        Answer::Forbidden {
+        ReviewResponse::Forbidden {
             reason,
             field,
             message,
@@ -173,27 +174,27 @@ pub(super) fn respond(
             } else {
                 format!("{field}: ")
             };
-            response.result = refusal(
+            response.result = failure_status(
                 403,
                 "Forbidden",
                 format!("{place}{reason}: {message}"),
-                vec![cause(*reason, message, Some(field))],
+                vec![status_cause(*reason, message, Some(field))],
             );
         }
-        Answer::Judged(all) => judged(&mut response, all),
+        ReviewResponse::Evaluated(all) => apply_evaluated_images(&mut response, all),
     }
     response
 }
 
-fn allow(response: &mut AdmissionResponse) {
+fn allow_request(response: &mut AdmissionResponse) {
     response.allowed = true;
     response.result = Status::default();
 }
 
-fn judged(response: &mut AdmissionResponse, all: &[Judged]) {
+fn apply_evaluated_images(response: &mut AdmissionResponse, all: &[EvaluatedImage]) {
     let mut refused = all
         .iter()
-        .map(|judged| (judged, judged.consequence()))
+        .map(|judged| (judged, judged.admission_effect()))
         .filter(|(_, consequence)| !consequence.causes.is_empty());
     if let Some((first, consequence)) = refused.next() {
         let reproduce = &first.report.reproduce;
@@ -207,36 +208,38 @@ fn judged(response: &mut AdmissionResponse, all: &[Judged]) {
         } else {
             String::new()
         };
-        let first = causes.first().map(sentence).unwrap_or_default();
+        let first = causes.first().map(format_denial).unwrap_or_default();
         let causes = causes
             .iter()
-            .map(|denial| cause(denial.reason, &sentence(denial), denial.field.as_ref()))
+            .map(|denial| {
+                status_cause(denial.reason, &format_denial(denial), denial.field.as_ref())
+            })
             .collect();
-        response.result = refusal(
+        response.result = failure_status(
             403,
             "Forbidden",
             format!(
                 "{}{more}; to see the same verdict: {reproduce}",
-                cut(&first, MAX_MESSAGE)
+                truncate_text(&first, MAX_MESSAGE)
             ),
             causes,
         );
     } else {
-        allow(response);
+        allow_request(response);
         let warnings = all
             .iter()
-            .flat_map(|judged| judged.consequence().warnings)
+            .flat_map(|judged| judged.admission_effect().warnings)
             .take(MAX_WARNINGS);
         let shown: Vec<String> = warnings
-            .map(|warning| cut(&format!("packgate: {warning}"), MAX_WARNING))
+            .map(|warning| truncate_text(&format!("packgate: {warning}"), MAX_WARNING))
             .collect();
         response.warnings = (!shown.is_empty()).then_some(shown);
     }
-    response.audit_annotations = annotations(all);
+    response.audit_annotations = audit_annotations(all);
 }
 
 /// What the API server writes into its audit log, under the webhook's name. Modes do not change it.
-fn annotations(all: &[Judged]) -> std::collections::HashMap<String, String> {
+fn audit_annotations(all: &[EvaluatedImage]) -> std::collections::HashMap<String, String> {
     let worst =
         all.iter()
             .map(|judged| judged.report.outcome)
@@ -268,8 +271,8 @@ fn annotations(all: &[Judged]) -> std::collections::HashMap<String, String> {
                 .map(|outcome| outcome.as_str().to_owned())
                 .unwrap_or_default(),
         ),
-        ("digest", list(digests)),
-        ("policies", list(policies)),
+        ("digest", join_sorted(digests)),
+        ("policies", join_sorted(policies)),
     ];
     pairs
         .into_iter()
@@ -278,14 +281,14 @@ fn annotations(all: &[Judged]) -> std::collections::HashMap<String, String> {
         .collect()
 }
 
-fn list(values: impl Iterator<Item = String>) -> String {
+fn join_sorted(values: impl Iterator<Item = String>) -> String {
     let mut values: Vec<String> = values.collect();
     values.sort_unstable();
     values.dedup();
-    cut(&values.join(","), MAX_MESSAGE)
+    truncate_text(&values.join(","), MAX_MESSAGE)
 }
 
-fn refusal(code: u16, reason: &str, message: String, causes: Vec<StatusCause>) -> Status {
+fn failure_status(code: u16, reason: &str, message: String, causes: Vec<StatusCause>) -> Status {
     let nothing = String::new;
     let details = StatusDetails {
         name: nothing(),
@@ -305,15 +308,15 @@ fn refusal(code: u16, reason: &str, message: String, causes: Vec<StatusCause>) -
     }
 }
 
-fn cause(reason: Reason, message: &str, field: Option<&String>) -> StatusCause {
+fn status_cause(reason: Reason, message: &str, field: Option<&String>) -> StatusCause {
     StatusCause {
         reason: reason.as_str().to_owned(),
-        message: cut(message, MAX_MESSAGE),
+        message: truncate_text(message, MAX_MESSAGE),
         field: field.cloned().unwrap_or_default(),
     }
 }
 
-fn cut(text: &str, most: usize) -> String {
+fn truncate_text(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         text.to_owned()
     } else {

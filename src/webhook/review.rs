@@ -18,12 +18,12 @@ pub(super) const MAX_REVIEW: usize = 8 << 20;
 /// containers with a hundred variables each has 50,000.
 pub(super) const MAX_VALUES: usize = 65_536;
 /// Bytes that tell who asks.
-const MAX_USER: usize = 256 << 10;
+const MAX_USER_INFO: usize = 256 << 10;
 
 const API_VERSION: &str = "admission.k8s.io/v1";
 
 /// A request to admit something.
-pub(super) struct Request {
+pub(super) struct ReviewRequest {
     /// Without its objects.
     inner: AdmissionRequest<DynamicObject>,
     generate_name: Option<String>,
@@ -32,7 +32,7 @@ pub(super) struct Request {
 
 /// What is to be judged. Of an object: `apiVersion`, `kind`, names in `metadata`, and `spec`.
 #[derive(Debug, Default)]
-pub(super) struct Objects {
+pub(super) struct ReviewObjects {
     /// The object that is to be. `None` when something is deleted.
     pub new: Option<Value>,
     /// The object that is there.
@@ -44,17 +44,17 @@ pub(super) struct Objects {
 /// Why a body is no review. Answered with HTTP 400, which the API server treats as a failure of the
 /// webhook.
 #[derive(Debug, thiserror::Error)]
-#[error("this is no AdmissionReview of {API_VERSION}: {0}")]
-pub(super) struct ReviewError(String);
+#[error("not an AdmissionReview of {API_VERSION}: {0}")]
+pub(super) struct ReviewParseError(String);
 
-impl ReviewError {
+impl ReviewParseError {
     /// Nobody knows what it is.
-    pub(super) fn unread() -> Self {
-        Self("it was not read to its end".into())
+    pub(super) fn not_fully_read() -> Self {
+        Self("parsing it was interrupted".into())
     }
 }
 
-impl From<serde_json::Error> for ReviewError {
+impl From<serde_json::Error> for ReviewParseError {
     fn from(error: serde_json::Error) -> Self {
         Self(error.to_string())
     }
@@ -63,7 +63,7 @@ impl From<serde_json::Error> for ReviewError {
 /// The outermost object.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Envelope<'a> {
+struct AdmissionReviewEnvelope<'a> {
     #[serde(default)]
     api_version: String,
     #[serde(default)]
@@ -75,7 +75,7 @@ struct Envelope<'a> {
 /// What is read of a request.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Asked<'a> {
+struct RawAdmissionRequest<'a> {
     uid: String,
     kind: GroupVersionKind,
     resource: GroupVersionResource,
@@ -96,10 +96,10 @@ struct Asked<'a> {
 /// What is read of an object.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Parts<'a> {
+struct RawReviewObject<'a> {
     api_version: Option<String>,
     kind: Option<String>,
-    metadata: Option<Names>,
+    metadata: Option<RawObjectMetadata>,
     #[serde(borrow, default)]
     spec: Option<&'a RawValue>,
 }
@@ -107,7 +107,7 @@ struct Parts<'a> {
 /// What is read of metadata: nobody's labels, annotations and managed fields count.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Names {
+struct RawObjectMetadata {
     name: Option<String>,
     generate_name: Option<String>,
     namespace: Option<String>,
@@ -115,31 +115,37 @@ struct Names {
     generation: Option<i64>,
 }
 
-impl Request {
+impl ReviewRequest {
     /// Reads a body. Nothing of it is needed afterwards.
-    pub(super) fn parse(body: &[u8]) -> Result<(Self, Objects), ReviewError> {
-        let envelope: Envelope<'_> = serde_json::from_slice(body)?;
+    pub(super) fn parse(body: &[u8]) -> Result<(Self, ReviewObjects), ReviewParseError> {
+        let envelope: AdmissionReviewEnvelope<'_> = serde_json::from_slice(body)?;
         if (envelope.api_version.as_str(), envelope.kind.as_str())
             != (API_VERSION, "AdmissionReview")
         {
-            let (version, kind) = (shown(&envelope.api_version), shown(&envelope.kind));
-            return Err(ReviewError(format!(
+            let (version, kind) = (
+                shorten_for_message(&envelope.api_version),
+                shorten_for_message(&envelope.kind),
+            );
+            return Err(ReviewParseError(format!(
                 "it is {kind} of {version}; set admissionReviewVersions: [v1]"
             )));
         }
         let request = envelope
             .request
-            .ok_or_else(|| ReviewError("it has no request".into()))?;
-        let asked: Asked<'_> = serde_json::from_str(request.get())?;
+            .ok_or_else(|| ReviewParseError("it has no request".into()))?;
+        let asked: RawAdmissionRequest<'_> = serde_json::from_str(request.get())?;
         if asked.uid.is_empty() {
-            return Err(ReviewError("its request has no uid".into()));
+            return Err(ReviewParseError("its request has no uid".into()));
         }
-        let (new, old) = (parts(asked.object)?, parts(asked.old_object)?);
+        let (new, old) = (
+            parse_review_object(asked.object)?,
+            parse_review_object(asked.old_object)?,
+        );
         let values: usize = [&new, &old]
             .into_iter()
             .flatten()
             .filter_map(|parts| parts.spec)
-            .map(|spec| values(spec.get()))
+            .map(|spec| count_json_values(spec.get()))
             .sum();
         let generate_name = new
             .as_ref()
@@ -148,20 +154,20 @@ impl Request {
             .as_ref()
             .and_then(|parts| parts.metadata.as_ref()?.name.clone());
         let objects = if values > MAX_VALUES {
-            Objects {
+            ReviewObjects {
                 excess: Some(values),
-                ..Objects::default()
+                ..ReviewObjects::default()
             }
         } else {
-            Objects {
-                new: new.map(Parts::into_value).transpose()?,
-                old: old.map(Parts::into_value).transpose()?,
+            ReviewObjects {
+                new: new.map(RawReviewObject::into_value).transpose()?,
+                old: old.map(RawReviewObject::into_value).transpose()?,
                 excess: None,
             }
         };
         Ok((
             Self {
-                inner: inner(asked)?,
+                inner: to_admission_request(asked)?,
                 generate_name,
                 old_name,
             },
@@ -170,12 +176,12 @@ impl Request {
     }
 
     /// What the answer is made from: everything but the objects.
-    pub(super) const fn inner(&self) -> &AdmissionRequest<DynamicObject> {
+    pub(super) const fn admission_request(&self) -> &AdmissionRequest<DynamicObject> {
         &self.inner
     }
 
     /// Is it a `TrustRoot` that is to go? Policies may need it.
-    pub(super) fn removes_trust_root(&self) -> bool {
+    pub(super) fn deletes_trust_root(&self) -> bool {
         let kind = &self.inner.kind;
         self.inner.operation == Operation::Delete
             && kind.group == "packgate.dev"
@@ -183,12 +189,12 @@ impl Request {
     }
 
     /// Whatever else goes, may go.
-    pub(super) const fn removes(&self) -> bool {
+    pub(super) const fn is_delete(&self) -> bool {
         matches!(self.inner.operation, Operation::Delete)
     }
 
     /// Is there something to judge?
-    pub(super) const fn brings_something(&self) -> bool {
+    pub(super) const fn is_create_or_update(&self) -> bool {
         matches!(self.inner.operation, Operation::Create | Operation::Update)
     }
 
@@ -215,11 +221,13 @@ impl Request {
     }
 }
 
-fn inner(asked: Asked<'_>) -> Result<AdmissionRequest<DynamicObject>, ReviewError> {
+fn to_admission_request(
+    asked: RawAdmissionRequest<'_>,
+) -> Result<AdmissionRequest<DynamicObject>, ReviewParseError> {
     let user = asked.user_info.get();
-    if user.len() > MAX_USER {
-        return Err(ReviewError(format!(
-            "userInfo has {} bytes, the limit is {MAX_USER}",
+    if user.len() > MAX_USER_INFO {
+        return Err(ReviewParseError(format!(
+            "userInfo has {} bytes, the limit is {MAX_USER_INFO}",
             user.len()
         )));
     }
@@ -246,15 +254,17 @@ fn inner(asked: Asked<'_>) -> Result<AdmissionRequest<DynamicObject>, ReviewErro
     })
 }
 
-fn parts(object: Option<&RawValue>) -> Result<Option<Parts<'_>>, ReviewError> {
+fn parse_review_object(
+    object: Option<&RawValue>,
+) -> Result<Option<RawReviewObject<'_>>, ReviewParseError> {
     object
         .map(|object| serde_json::from_str(object.get()))
         .transpose()
-        .map_err(ReviewError::from)
+        .map_err(ReviewParseError::from)
 }
 
-impl Parts<'_> {
-    fn into_value(self) -> Result<Value, ReviewError> {
+impl RawReviewObject<'_> {
+    fn into_value(self) -> Result<Value, ReviewParseError> {
         let mut object = Map::new();
         let texts = [("apiVersion", self.api_version), ("kind", self.kind)];
         object.extend(
@@ -262,7 +272,7 @@ impl Parts<'_> {
                 .into_iter()
                 .filter_map(|(key, text)| Some((key.to_owned(), text?.into()))),
         );
-        if let Some(Names {
+        if let Some(RawObjectMetadata {
             name,
             generate_name,
             namespace,
@@ -293,7 +303,7 @@ impl Parts<'_> {
 
 /// How many values a JSON text has at most, without making any: every one but the first comes after
 /// one of these signs.
-fn values(json: &str) -> usize {
+fn count_json_values(json: &str) -> usize {
     let (mut count, mut in_text, mut escaped) = (1, false, false);
     for byte in json.bytes() {
         match byte {
@@ -307,11 +317,11 @@ fn values(json: &str) -> usize {
     count
 }
 
-fn shown(text: &str) -> String {
+fn shorten_for_message(text: &str) -> String {
     if text.is_empty() {
         "nothing".to_owned()
     } else {
-        crate::core::verify::shorten(text)
+        crate::core::verify::sanitize_text(text)
             .chars()
             .take(80)
             .collect()
@@ -351,12 +361,12 @@ mod tests {
             },
         });
         let (request, objects) =
-            Request::parse(review(&pod).to_string().as_bytes()).expect("a review");
+            ReviewRequest::parse(review(&pod).to_string().as_bytes()).expect("a review");
         assert_eq!(
             (
                 request.namespace(),
                 request.name().as_str(),
-                request.brings_something()
+                request.is_create_or_update()
             ),
             ("team-a", "web-", true)
         );
@@ -383,7 +393,7 @@ mod tests {
             "7",
             "{\"apiVersion\":\"admission.k8s.io/v1\",\"kind\":\"AdmissionReview\"}",
         ] {
-            assert!(Request::parse(body.as_bytes()).is_err(), "{body}");
+            assert!(ReviewRequest::parse(body.as_bytes()).is_err(), "{body}");
         }
         let good = review(&json!({"metadata": {}}));
         for (at, value, told) in [
@@ -400,13 +410,13 @@ mod tests {
             ("/request/object", json!("text"), "invalid type: string"),
             (
                 "/request/userInfo",
-                json!({"username": "x".repeat(MAX_USER)}),
+                json!({"username": "x".repeat(MAX_USER_INFO)}),
                 "the limit is 262144",
             ),
         ] {
             let mut wrong = good.clone();
             *wrong.pointer_mut(at).expect("a field") = value;
-            let error = Request::parse(wrong.to_string().as_bytes())
+            let error = ReviewRequest::parse(wrong.to_string().as_bytes())
                 .err()
                 .expect(at)
                 .to_string();
@@ -421,7 +431,7 @@ mod tests {
             .expect("an object")
             .remove("uid");
         assert!(
-            Request::parse(lacks.to_string().as_bytes())
+            ReviewRequest::parse(lacks.to_string().as_bytes())
                 .err()
                 .expect("no uid")
                 .to_string()
@@ -438,7 +448,7 @@ mod tests {
             ("[1,2]", 3),
             ("{\"a\":{\"b\":[0,0]}}", 7),
         ] {
-            assert_eq!(values(text), count, "{text}");
+            assert_eq!(count_json_values(text), count, "{text}");
         }
         let many = |count: usize| {
             json!({
@@ -447,17 +457,18 @@ mod tests {
             })
         };
         let (request, objects) =
-            Request::parse(review(&many(MAX_VALUES)).to_string().as_bytes()).expect("a review");
+            ReviewRequest::parse(review(&many(MAX_VALUES)).to_string().as_bytes())
+                .expect("a review");
         assert_eq!(
             (
-                request.inner().uid.as_str(),
+                request.admission_request().uid.as_str(),
                 objects.new,
                 objects.excess.is_some()
             ),
             ("u", None, true)
         );
         let (_, objects) =
-            Request::parse(review(&many(1_000)).to_string().as_bytes()).expect("a review");
+            ReviewRequest::parse(review(&many(1_000)).to_string().as_bytes()).expect("a review");
         assert!(objects.new.is_some() && objects.excess.is_none());
     }
 }

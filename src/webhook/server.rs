@@ -18,39 +18,39 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    State,
-    body::Taken,
+    WebhookState,
+    body::ReceivedBody,
     packed_bundle, policy,
-    respond::{Answer, respond},
-    review::{MAX_VALUES, Objects, Request, ReviewError},
+    respond::{ReviewResponse, build_admission_response},
+    review::{MAX_VALUES, ReviewObjects, ReviewParseError, ReviewRequest},
     trust_root, workload,
 };
 use crate::{
-    api::webhook::{PACKED_BUNDLES, POLICIES, USES},
+    api::webhook::{IMAGE_USES_PATH, PACKED_BUNDLES_PATH, POLICIES_PATH},
     core::class::Reason,
-    listener::{self, Bounds, Tls},
+    listener::{self, ListenerLimits, ReloadableTlsConfig},
 };
 
 /// How long reviews that were begun may still take when the process is to end. Longer than the API
 /// server waits.
-const LAST_REVIEWS: Duration = Duration::from_secs(15);
+const SHUTDOWN_REVIEW_TIME: Duration = Duration::from_secs(15);
 /// How long the process still takes new connections after it was told to end: the API server hears
 /// of it a moment later.
-const STILL_TAKING: Duration = Duration::from_secs(5);
+const SHUTDOWN_ACCEPT_TIME: Duration = Duration::from_secs(5);
 
 /// A verdict that has run into its own deadline must still be told.
-const GRACE: Duration = Duration::from_millis(500);
+const DEADLINE_GRACE: Duration = Duration::from_millis(500);
 
 /// Bytes of a review that is parsed where it arrived; a larger one would keep others waiting.
-const PARSED_AT_ONCE: usize = 32 << 10;
+const MAX_INLINE_PARSE_BYTES: usize = 32 << 10;
 
 /// Serves until `stop`.
 ///
 /// Errors: the address cannot be listened on.
-pub(super) async fn serve(
+pub(super) async fn serve_reviews(
     address: SocketAddr,
-    tls: Tls,
-    state: Arc<State>,
+    tls: ReloadableTlsConfig,
+    state: Arc<WebhookState>,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let listener = TcpListener::bind(address).await?;
@@ -58,105 +58,131 @@ pub(super) async fn serve(
     let told = ending.clone();
     tokio::spawn(async move {
         stop.cancelled().await;
-        tokio::time::sleep(STILL_TAKING).await;
+        tokio::time::sleep(SHUTDOWN_ACCEPT_TIME).await;
         told.cancel();
     });
-    listener::serve(listener, Some(tls), routes(state), BOUNDS, ending).await;
+    listener::serve_connections(
+        listener,
+        Some(tls),
+        review_routes(state),
+        WEBHOOK_LISTENER_LIMITS,
+        ending,
+    )
+    .await;
     Ok(())
 }
 
 /// What connections may take.
-pub(super) const BOUNDS: Bounds = Bounds {
-    last_requests: LAST_REVIEWS,
-    ..Bounds::DEFAULT
+pub(super) const WEBHOOK_LISTENER_LIMITS: ListenerLimits = ListenerLimits {
+    last_requests: SHUTDOWN_REVIEW_TIME,
+    ..ListenerLimits::DEFAULT
 };
 
 /// The paths that the webhook's configuration names.
-pub(super) fn routes(state: Arc<State>) -> Router {
+pub(super) fn review_routes(state: Arc<WebhookState>) -> Router {
     Router::new()
-        .route(PACKED_BUNDLES, post(packed_bundles))
-        .route(POLICIES, post(policies))
-        .route(USES, post(uses))
+        .route(PACKED_BUNDLES_PATH, post(review_packed_bundle))
+        .route(POLICIES_PATH, post(review_policy))
+        .route(IMAGE_USES_PATH, post(review_workload))
         .with_state(state)
 }
 
 /// What an object must be to be judged at a path.
 #[derive(Clone, Copy)]
-enum Subject {
+enum ReviewSubject {
     PackedBundle,
     Policy,
     Workload,
 }
 
-async fn packed_bundles(Shared(state): Shared<Arc<State>>, request: HttpRequest) -> Response {
-    review(&state, Subject::PackedBundle, request).await
+async fn review_packed_bundle(
+    Shared(state): Shared<Arc<WebhookState>>,
+    request: HttpRequest,
+) -> Response {
+    handle_review(&state, ReviewSubject::PackedBundle, request).await
 }
 
-async fn policies(Shared(state): Shared<Arc<State>>, request: HttpRequest) -> Response {
-    review(&state, Subject::Policy, request).await
+async fn review_policy(Shared(state): Shared<Arc<WebhookState>>, request: HttpRequest) -> Response {
+    handle_review(&state, ReviewSubject::Policy, request).await
 }
 
-async fn uses(Shared(state): Shared<Arc<State>>, request: HttpRequest) -> Response {
-    review(&state, Subject::Workload, request).await
+async fn review_workload(
+    Shared(state): Shared<Arc<WebhookState>>,
+    request: HttpRequest,
+) -> Response {
+    handle_review(&state, ReviewSubject::Workload, request).await
 }
 
-async fn review(state: &State, subject: Subject, request: HttpRequest) -> Response {
+async fn handle_review(
+    state: &WebhookState,
+    subject: ReviewSubject,
+    request: HttpRequest,
+) -> Response {
     let begun = Instant::now();
-    let taken = match state.bodies.take(request).await {
+    let taken = match state.bodies.receive_body(request).await {
         Ok(taken) => taken,
         Err(refusal) => return refusal.into_response(),
     };
-    let Taken {
+    let ReceivedBody {
         bytes,
         weight,
         review: _review,
     } = taken;
-    let (request, objects) = match parse(state, bytes).await {
+    let (request, objects) = match parse_review(state, bytes).await {
         Ok(parsed) => parsed,
         Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     };
     // A PackedBundle keeps its lock until it is judged; of a workload only the images stay.
-    let _weight = (!matches!(subject, Subject::Workload)).then_some(weight);
-    let answer = answer(state, subject, &request, objects, begun).await;
-    state.tell(&request, &answer, begun);
-    Json(respond(request.inner(), &answer).into_review()).into_response()
+    let _weight = (!matches!(subject, ReviewSubject::Workload)).then_some(weight);
+    let answer = evaluate_request(state, subject, &request, objects, begun).await;
+    state.record_verdicts(&request, &answer, begun);
+    Json(build_admission_response(request.admission_request(), &answer).into_review())
+        .into_response()
 }
 
 /// Reads the review; a large one on a thread for such work, one after the other.
-async fn parse(state: &State, bytes: axum::body::Bytes) -> Result<(Request, Objects), ReviewError> {
-    if bytes.len() <= PARSED_AT_ONCE {
-        return Request::parse(&bytes);
+async fn parse_review(
+    state: &WebhookState,
+    bytes: axum::body::Bytes,
+) -> Result<(ReviewRequest, ReviewObjects), ReviewParseError> {
+    if bytes.len() <= MAX_INLINE_PARSE_BYTES {
+        return ReviewRequest::parse(&bytes);
     }
     let parsing = Arc::clone(&state.parsing).acquire_owned().await;
     let parsed = tokio::task::spawn_blocking(move || {
         let _parsing = parsing;
-        Request::parse(&bytes)
+        ReviewRequest::parse(&bytes)
     });
-    parsed.await.unwrap_or_else(|_| Err(ReviewError::unread()))
+    parsed
+        .await
+        .unwrap_or_else(|_| Err(ReviewParseError::not_fully_read()))
 }
 
-async fn answer(
-    state: &State,
-    subject: Subject,
-    request: &Request,
-    objects: Objects,
+async fn evaluate_request(
+    state: &WebhookState,
+    subject: ReviewSubject,
+    request: &ReviewRequest,
+    objects: ReviewObjects,
     begun: Instant,
-) -> Answer {
-    if request.removes_trust_root() {
-        return trust_root::judge_removal(&state.policies.current(), &request.name());
+) -> ReviewResponse {
+    if request.deletes_trust_root() {
+        return trust_root::evaluate_trust_root_deletion(
+            &state.policies.current(),
+            &request.name(),
+        );
     }
-    if request.removes() {
-        return Answer::Nothing;
+    if request.is_delete() {
+        return ReviewResponse::NothingToEvaluate;
     }
-    if !request.brings_something() {
-        return Answer::Shape {
+    if !request.is_create_or_update() {
+        return ReviewResponse::Invalid {
             field: "operation".into(),
-            message: "is neither CREATE nor UPDATE, so nobody can judge it".into(),
+            message: "is neither CREATE nor UPDATE, so it cannot be evaluated".into(),
         };
     }
     if let Some(values) = objects.excess {
         let message = format!("has {values} values, the limit is {MAX_VALUES}; split it");
-        return Answer::Forbidden {
+        return ReviewResponse::Forbidden {
             reason: Reason::LimitExceeded,
             field: "spec".into(),
             message,
@@ -164,48 +190,55 @@ async fn answer(
     }
     match objects.new {
         Some(object) => {
-            in_time(
+            with_deadline(
                 state,
-                judge(state, subject, request, object, objects.old, begun),
+                evaluate_object(state, subject, request, object, objects.old, begun),
             )
             .await
         }
-        None => Answer::Shape {
+        None => ReviewResponse::Invalid {
             field: "object".into(),
-            message: "is not there, so nobody can judge it".into(),
+            message: "is missing, so it cannot be evaluated".into(),
         },
     }
 }
 
-async fn judge(
-    state: &State,
-    subject: Subject,
-    request: &Request,
+async fn evaluate_object(
+    state: &WebhookState,
+    subject: ReviewSubject,
+    request: &ReviewRequest,
     object: Value,
     old: Option<Value>,
     begun: Instant,
-) -> Answer {
+) -> ReviewResponse {
     match subject {
-        Subject::Workload => workload::judge(state, request, object, old, begun).await,
-        Subject::PackedBundle => packed_bundle::judge(state, request, object, old, begun).await,
-        Subject::Policy if trust_root::is_one(&object) => {
-            trust_root::judge(state, request, object, old).await
+        ReviewSubject::Workload => {
+            workload::evaluate_workload(state, request, object, old, begun).await
         }
-        Subject::Policy => policy::judge(object, &state.policies.current()),
+        ReviewSubject::PackedBundle => {
+            packed_bundle::evaluate_packed_bundle(state, request, object, old, begun).await
+        }
+        ReviewSubject::Policy if trust_root::is_trust_root(&object) => {
+            trust_root::evaluate_trust_root(state, request, object, old).await
+        }
+        ReviewSubject::Policy => policy::evaluate_policy_object(object, &state.policies.current()),
     }
 }
 
 /// Verdicts end by themselves in time; this ends whatever else a review waits for, such as an API
 /// server that does not answer.
-async fn in_time(state: &State, judging: impl Future<Output = Answer>) -> Answer {
-    let limit = state.deadline + GRACE;
+async fn with_deadline(
+    state: &WebhookState,
+    judging: impl Future<Output = ReviewResponse>,
+) -> ReviewResponse {
+    let limit = state.deadline + DEADLINE_GRACE;
     tokio::time::timeout(limit, judging)
         .await
-        .unwrap_or_else(|_| Answer::Forbidden {
+        .unwrap_or_else(|_| ReviewResponse::Forbidden {
             reason: Reason::DeadlineExceeded,
             field: String::new(),
             message: format!(
-                "no verdict within {} s: the API server does not answer packgate; try again",
+                "no verdict within {} s: the API server does not respond to packgate; try again",
                 limit.as_secs_f32()
             ),
         })

@@ -11,18 +11,18 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 
-use super::metrics::Metrics;
+use super::metrics::WebhookMetrics;
 use crate::{
-    api::webhook::{TLS_SECRET, not_after},
-    listener::{ClientAuthentication, Tls},
+    api::webhook::{TLS_SECRET, certificate_not_after},
+    listener::{ClientCertificateVerifier, ReloadableTlsConfig},
 };
 
 /// Why a certificate cannot be shown.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TlsError {
+pub(super) enum ServingCertificateError {
     /// Something is not there.
     #[error("Secret {TLS_SECRET} has no {0}")]
-    Lacks(&'static str),
+    MissingKey(&'static str),
     /// It is no PEM.
     #[error("Secret {TLS_SECRET}: {0}")]
     Pem(#[from] rustls::pki_types::pem::Error),
@@ -32,21 +32,21 @@ pub(super) enum TlsError {
 }
 
 /// Waits for the first certificate.
-pub(super) async fn first(
+pub(super) async fn wait_for_certificate(
     client: &Client,
     namespace: &str,
-    clients: Option<&ClientAuthentication>,
-    metrics: &Metrics,
-) -> Tls {
+    clients: Option<&ClientCertificateVerifier>,
+    metrics: &WebhookMetrics,
+) -> ReloadableTlsConfig {
     let mut secrets = std::pin::pin!(watcher::watch_object(
         Api::<Secret>::namespaced(client.clone(), namespace),
         TLS_SECRET
     ));
     loop {
         match secrets.next().await {
-            Some(Ok(Some(secret))) => match config(&secret, clients, metrics) {
-                Ok(config) => return Tls::new(config),
-                Err(error) => tracing::warn!(%error, "waiting for a certificate"),
+            Some(Ok(Some(secret))) => match serving_tls_config(&secret, clients, metrics) {
+                Ok(config) => return ReloadableTlsConfig::new(config),
+                Err(error) => tracing::warn!(%error, "waiting for a valid serving certificate"),
             },
             Some(Ok(None)) => {
                 tracing::info!("waiting for the controller to make Secret {TLS_SECRET}")
@@ -61,51 +61,54 @@ pub(super) async fn first(
 }
 
 /// Takes over each new certificate. New connections get it, those that are open live on.
-pub(super) async fn follow(
+pub(super) async fn reload_certificates(
     client: &Client,
     namespace: &str,
-    clients: Option<&ClientAuthentication>,
-    shown: &Tls,
-    metrics: &Metrics,
+    clients: Option<&ClientCertificateVerifier>,
+    shown: &ReloadableTlsConfig,
+    metrics: &WebhookMetrics,
 ) {
     let mut secrets = std::pin::pin!(watcher::watch_object(
         Api::<Secret>::namespaced(client.clone(), namespace),
         TLS_SECRET
     ));
     while let Some(event) = secrets.next().await {
-        match event.map(|secret| secret.map(|secret| config(&secret, clients, metrics))) {
+        match event.map(|secret| secret.map(|secret| serving_tls_config(&secret, clients, metrics)))
+        {
             Ok(Some(Ok(config))) => shown.replace(config),
-            Ok(Some(Err(error))) => tracing::error!(%error, "the certificate stays as it was"),
+            Ok(Some(Err(error))) => {
+                tracing::error!(%error, "the new serving certificate is invalid; keeping the current one")
+            }
             Ok(None) => tracing::warn!(
-                "Secret {TLS_SECRET} is gone; the certificate stays as it was until the controller \
+                "Secret {TLS_SECRET} was deleted; keeping the current certificate until the controller \
                     makes a new one"
             ),
             Err(error) => {
-                tracing::warn!(%error, "the watch of the certificate failed, it begins again");
+                tracing::warn!(%error, "the watch of the certificate's Secret failed, it restarts");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
     }
 }
 
-fn config(
+fn serving_tls_config(
     secret: &Secret,
-    clients: Option<&ClientAuthentication>,
-    metrics: &Metrics,
-) -> Result<ServerConfig, TlsError> {
+    clients: Option<&ClientCertificateVerifier>,
+    metrics: &WebhookMetrics,
+) -> Result<ServerConfig, ServingCertificateError> {
     let data = |key: &'static str| {
         secret
             .data
             .as_ref()
             .and_then(|data| data.get(key))
             .map(|bytes| bytes.0.as_slice())
-            .ok_or(TlsError::Lacks(key))
+            .ok_or(ServingCertificateError::MissingKey(key))
     };
     let chain = CertificateDer::pem_slice_iter(data("tls.crt")?).collect::<Result<Vec<_>, _>>()?;
     let key = PrivateKeyDer::from_pem_slice(data("tls.key")?)?;
-    let config = Tls::config(chain, key, clients)?;
-    if let Some(ends) = not_after(secret) {
-        metrics.certificate_ends(ends.as_second());
+    let config = ReloadableTlsConfig::build_server_config(chain, key, clients)?;
+    if let Some(ends) = certificate_not_after(secret) {
+        metrics.set_certificate_expiry(ends.as_second());
     }
     Ok(config)
 }

@@ -7,53 +7,57 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use serde_json::Value;
 
-use super::{State, respond::Answer, review::Request};
+use super::{WebhookState, respond::ReviewResponse, review::ReviewRequest};
 use crate::{
     api::{
         API_VERSION,
-        bundle_policy::Snapshot,
+        bundle_policy::PolicySnapshot,
         trust_root::{TRUSTED_ROOT_KEY, TUF_ROOT_KEY, TrustRoot},
     },
-    core::{class::Reason, limits::Limits, verify},
-    service::trust_root::Repository,
+    core::{class::Reason, limits::InputLimits, verify},
+    service::trust_root::TufRepositoryConfig,
 };
 
-type Data = BTreeMap<String, String>;
+type ReferencedConfigMapData = BTreeMap<String, String>;
 
 /// Is it a `TrustRoot`?
-pub(super) fn is_one(object: &Value) -> bool {
+pub(super) fn is_trust_root(object: &Value) -> bool {
     object["apiVersion"] == API_VERSION && object["kind"] == "TrustRoot"
 }
 
 /// May it be written? What it refers to need not be there yet; if it is there, it must be what it
 /// should be.
-pub(super) async fn judge(
-    state: &State,
-    request: &Request,
+pub(super) async fn evaluate_trust_root(
+    state: &WebhookState,
+    request: &ReviewRequest,
     object: Value,
     old: Option<Value>,
-) -> Answer {
+) -> ReviewResponse {
     let root: TrustRoot = match serde_json::from_value(object) {
         Ok(root) => root,
-        Err(error) => return shape("spec", error.to_string()),
+        Err(error) => return invalid_field("spec", error.to_string()),
     };
     if is_unchanged(old, &root) {
-        return Answer::Nothing; // whatever cleans up may write metadata
+        return ReviewResponse::NothingToEvaluate; // whatever cleans up may write metadata
     }
-    if let Err(error) = root.check() {
-        return shape("spec", error.to_string());
+    if let Err(error) = root.validate_spec() {
+        return invalid_field("spec", error.to_string());
     }
-    let (Some(name), maps) = (root.given().or_else(|| root.first_root()), maps(state)) else {
-        return Answer::Nothing;
+    let (Some(name), maps) = (
+        root.user_config_map_name()
+            .or_else(|| root.tuf_root_config_map_name()),
+        system_config_maps(state),
+    ) else {
+        return ReviewResponse::NothingToEvaluate;
     };
     match maps.get_opt(name).await {
-        Ok(None) => Answer::Nothing,
-        Ok(Some(map)) => content(&root, &map.data.unwrap_or_default()),
-        Err(error) => Answer::Forbidden {
+        Ok(None) => ReviewResponse::NothingToEvaluate,
+        Ok(Some(map)) => validate_referenced_data(&root, &map.data.unwrap_or_default()),
+        Err(error) => ReviewResponse::Forbidden {
             reason: Reason::TrustRootUnavailable,
             field: "spec".into(),
             message: format!(
-                "{}: ConfigMap {name} cannot be read, so nobody knows whether it can be used: \
+                "{}: ConfigMap {name} cannot be read, so it cannot be validated: \
                     {error}; try again",
                 request.name()
             ),
@@ -66,22 +70,22 @@ fn is_unchanged(old: Option<Value>, root: &TrustRoot) -> bool {
     old.is_some() && old == serde_json::to_value(&root.spec).ok()
 }
 
-fn maps(state: &State) -> Api<ConfigMap> {
+fn system_config_maps(state: &WebhookState) -> Api<ConfigMap> {
     Api::namespaced(state.client.clone(), &state.system_namespace)
 }
 
 /// Is what lies there what it should be?
-fn content(root: &TrustRoot, data: &Data) -> Answer {
-    let judged = match (root.given(), &root.spec.tuf) {
+fn validate_referenced_data(root: &TrustRoot, data: &ReferencedConfigMapData) -> ReviewResponse {
+    let judged = match (root.user_config_map_name(), &root.spec.tuf) {
         (Some(_), _) => data.get(TRUSTED_ROOT_KEY).map(|text| {
-            let parsed = verify::TrustRoot::parse(text.as_bytes(), &Limits::DEFAULT);
+            let parsed = verify::TrustRoot::parse(text.as_bytes(), &InputLimits::DEFAULT);
             (
                 "spec.trustedRoot.configMapRef",
                 parsed.map(drop).map_err(|error| error.to_string()),
             )
         }),
         (None, Some(tuf)) => data.get(TUF_ROOT_KEY).map(|text| {
-            let opened = Repository::new(&tuf.url, text.as_bytes());
+            let opened = TufRepositoryConfig::new(&tuf.url, text.as_bytes());
             (
                 "spec.tuf",
                 opened.map(drop).map_err(|error| error.to_string()),
@@ -90,17 +94,20 @@ fn content(root: &TrustRoot, data: &Data) -> Answer {
         (None, None) => None,
     };
     match judged {
-        Some((field, Err(problem))) => shape(field, problem),
-        Some((_, Ok(()))) | None => Answer::Nothing,
+        Some((field, Err(problem))) => invalid_field(field, problem),
+        Some((_, Ok(()))) | None => ReviewResponse::NothingToEvaluate,
     }
 }
 
 /// May it go? Not while a policy names it: all that the policy governs would be refused from then
 /// on.
-pub(super) fn judge_removal(snapshot: &Snapshot, name: &str) -> Answer {
-    let naming: Vec<&str> = snapshot.naming(name).collect();
+pub(super) fn evaluate_trust_root_deletion(
+    snapshot: &PolicySnapshot,
+    name: &str,
+) -> ReviewResponse {
+    let naming: Vec<&str> = snapshot.policies_naming_trust_root(name).collect();
     match naming.as_slice() {
-        [] => Answer::Nothing,
+        [] => ReviewResponse::NothingToEvaluate,
         [first, others @ ..] => {
             let more = if others.is_empty() {
                 String::new()
@@ -108,10 +115,10 @@ pub(super) fn judge_removal(snapshot: &Snapshot, name: &str) -> Answer {
                 format!(" (and {} more)", others.len())
             };
             let message = format!(
-                "{first}{more} names TrustRoot {name} and would refuse everything without it; \
+                "{first}{more} references TrustRoot {name} and would deny everything without it; \
                     change or delete the policy first"
             );
-            Answer::Forbidden {
+            ReviewResponse::Forbidden {
                 reason: Reason::InvalidSpec,
                 field: "metadata.name".into(),
                 message,
@@ -120,8 +127,8 @@ pub(super) fn judge_removal(snapshot: &Snapshot, name: &str) -> Answer {
     }
 }
 
-fn shape(field: &str, message: String) -> Answer {
-    Answer::Shape {
+fn invalid_field(field: &str, message: String) -> ReviewResponse {
+    ReviewResponse::Invalid {
         field: field.to_owned(),
         message,
     }

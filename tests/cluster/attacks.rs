@@ -3,7 +3,7 @@
 
 use std::{path::Path, time::Duration};
 
-use packgate::core::{digest::Digest, job::RunKey};
+use packgate::core::{digest::Digest, job::JobRunKey};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -21,7 +21,7 @@ const PLANTED: &str = "what a thief likes!\n";
 /// A lock of one file that a server has. Its text is written here: `packgate lock` would correct
 /// what is to be wrong.
 fn lock_of_url(test: &Test, name: &str, url: &str, content: &str) -> Lock {
-    let checksum = Digest::of(content.as_bytes()).to_string();
+    let checksum = Digest::of_bytes(content.as_bytes()).to_string();
     let artifact = json!({
         "name": "file",
         "type": "http",
@@ -174,17 +174,18 @@ fn mix(honest: &Path, planted: &Path, to: &Path) -> String {
     config["rootfs"]["diff_ids"][1] = other_config["rootfs"]["diff_ids"][1].clone();
     manifest["layers"][1] = other["layers"][1].clone();
     let config = config.to_string();
-    manifest["config"]["digest"] = json!(Digest::of(config.as_bytes()).to_string());
+    manifest["config"]["digest"] = json!(Digest::of_bytes(config.as_bytes()).to_string());
     let blobs = to.join("blobs/sha256");
     std::fs::create_dir_all(&blobs).expect("folders");
-    let put =
-        |bytes: &[u8]| std::fs::write(blobs.join(Digest::of(bytes).hex()), bytes).expect("a file");
+    let put = |bytes: &[u8]| {
+        std::fs::write(blobs.join(Digest::of_bytes(bytes).hex_digits()), bytes).expect("a file")
+    };
     put(config.as_bytes());
     put(&blob(honest, &manifest["layers"][0]));
     put(&blob(planted, &manifest["layers"][1]));
     let text = manifest.to_string();
     put(text.as_bytes());
-    let digest = Digest::of(text.as_bytes()).to_string();
+    let digest = Digest::of_bytes(text.as_bytes()).to_string();
     let root = json!({"mediaType": manifest["mediaType"], "digest": digest, "size": text.len()});
     let index = json!({
         "schemaVersion": 2,
@@ -473,9 +474,9 @@ fn a_pack_config_map_that_a_tenant_made_first() {
             .as_str()
             .expect("a uid")
             .to_owned();
-        let run = RunKey::new(&uid, 2, &scene.lock_digest.parse().expect("a digest"));
+        let run = JobRunKey::new(&uid, 2, &scene.lock_digest.parse().expect("a digest"));
         let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {
-            "name": run.pack_name(),
+            "name": run.pack_job_name(),
         },
             "data": {"lock.json": config["lock.json"], "inputs.json": inputs.to_string()}});
         scene.tenant.create(&map).ok();
@@ -569,7 +570,7 @@ fn a_forged_success_is_not_believed() {
     scene.pack();
     let bundle = test.namespace.get("packedbundle", "victim").expect("it");
     let uid = bundle["metadata"]["uid"].as_str().expect("a uid");
-    let run = RunKey::new(uid, 1, &scene.lock_digest.parse().expect("a digest"));
+    let run = JobRunKey::new(uid, 1, &scene.lock_digest.parse().expect("a digest"));
     let entry = json!({"run": run.as_str(), "digest": planted, "lockDigest": scene.lock_digest,
         "reason": "Succeeded",
         "started": "2026-11-21T12:00:00Z", "finished": "2026-11-21T12:00:01Z"});
@@ -728,7 +729,7 @@ fn locks_that_are_refused() {
         "type": "file",
         "origin": "a.txt",
         "target": "a.txt",
-        "checksum": Digest::of(b"a").to_string(),
+        "checksum": Digest::of_bytes(b"a").to_string(),
         "size": 1,
     });
     let cases = [

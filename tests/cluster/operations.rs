@@ -113,7 +113,7 @@ fn a_failed_run_is_made_anew_when_its_fault_is_mended() {
     let server = FileServer::start(ip, &[("/file", bad)]);
     let artifact = json!({"name": "file", "type": "http", "origin": server.url("/file"),
         "target": "opt/file", "size": good.len(),
-        "checksum": Digest::of(good.as_bytes()).to_string()});
+        "checksum": Digest::of_bytes(good.as_bytes()).to_string()});
     let lock = json!({
         "apiVersion": "packgate.dev/v1alpha1",
         "kind": "Lockfile",

@@ -33,8 +33,9 @@ fn every_case_ends_as_the_suite_says_and_for_the_reason_that_is_pinned() {
         let artifact = Some(case.join("artifact"))
             .filter(|path| path.exists())
             .unwrap_or_else(|| data.join("sigstore-conformance/a.txt"));
-        let digest = packgate::core::digest::Digest::of(&fs::read(&artifact).expect("an artifact"))
-            .to_string();
+        let digest =
+            packgate::core::digest::Digest::of_bytes(&fs::read(&artifact).expect("an artifact"))
+                .to_string();
         for artifact in [artifact.display().to_string(), digest] {
             let reason = run(&workspace, &data, &case, &artifact);
             let is_refused = reason != "-";

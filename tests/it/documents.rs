@@ -150,7 +150,7 @@ fn names(code: &str, test: &str, reason: &str) -> bool {
 #[test]
 fn every_limit_is_documented_with_its_default() {
     let page = read("docs/spec/limits.md");
-    let known = format!("{:?}", packgate::core::limits::Limits::DEFAULT);
+    let known = format!("{:?}", packgate::core::limits::InputLimits::DEFAULT);
     let fields: Vec<_> = known
         .split(['{', ',', '}'])
         .filter_map(|field| field.trim().split_once(": "))

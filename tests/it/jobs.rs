@@ -13,31 +13,33 @@ use std::{
 use packgate::{
     clock::SystemClock,
     core::{
-        class::{Classified, Reason},
+        class::{ClassifiedError, Reason},
         digest::Digest,
         job::{
-            BundleIdentity, Destination, INPUTS_VERSION, Inputs, JobReport,
-            Registry as RegistrySettings, RunKey, Signing, SigningMode, SourceOrigin, Step,
-            Success, TagPolicy,
+            INPUTS_VERSION, JobDestination, JobInputs, JobLockSource,
+            JobRegistry as RegistrySettings, JobReport, JobRunKey, JobSigning, JobSigningMode,
+            JobStep, JobSuccess, JobTagPolicy, PackedBundleIdentity,
         },
-        limits::Limits,
+        limits::InputLimits,
         lockfile::Lockfile,
         media_type,
         oci::Descriptor,
-        pack::Output,
+        pack::PackOptions,
         reference::PinnedReference,
     },
-    fetch::{ContextOrigin, HttpOrigin, Origins, RegistryOrigin, Repositories},
-    http::{AddressPolicy, HttpClient, HttpOptions, PrivateAddresses, Proxy},
+    fetch::{
+        ContextArtifactOrigin, HttpOrigin, OriginDispatcher, RegistryOrigin, RepositoryOpener,
+    },
+    http::{AddressPolicy, HttpClient, HttpOptions, HttpProxy, PrivateAddresses},
     oci::{
-        LayoutTarget, OciError, Source,
-        auth::Anonymous,
-        remote::{RemoteOptions, RemoteTarget},
+        ContentSource, OciError, OciLayoutTarget,
+        auth::AnonymousCredentials,
+        remote::{RegistryOptions, RegistryTarget},
     },
     service::{
-        endorse::endorse,
-        pack::{PackService, deliver},
-        progress::Silent,
+        endorse::rebuild_and_sign,
+        pack::{PackService, push_bundle},
+        progress::SilentProgress,
     },
     signing::KeySigner,
 };
@@ -57,14 +59,14 @@ const BUILDER: &str = "https://packgate.dev/builder/c-1/platform";
 
 /// A lock with a file of the context artifact and a download, and the inputs that ask for it. The
 /// server holds all of it.
-fn freeze(server: &Registry) -> (Vec<u8>, Inputs) {
+fn freeze(server: &Registry) -> (Vec<u8>, JobInputs) {
     let artifact = |name: &str, kind: &str, origin: &str, content: &str| {
         json!({
             "name": name,
             "type": kind,
             "origin": origin,
             "target": format!("opt/{name}"),
-            "checksum": Digest::of(content.as_bytes()),
+            "checksum": Digest::of_bytes(content.as_bytes()),
             "size": content.len(),
         })
     };
@@ -75,34 +77,34 @@ fn freeze(server: &Registry) -> (Vec<u8>, Inputs) {
         artifact("hello", "file", "files/hello.sh", HELLO),
         artifact("rules", "http", &download, RULES),
     ]});
-    let lock = Lockfile::parse(document.to_string().as_bytes(), &Limits::DEFAULT)
+    let lock = Lockfile::parse(document.to_string().as_bytes(), &InputLimits::DEFAULT)
         .expect("a lock")
-        .canonical();
-    let bundle = BundleIdentity {
+        .to_canonical();
+    let bundle = PackedBundleIdentity {
         namespace: "team-a".into(),
         name: "siem".into(),
         uid: "u-1".into(),
         generation: 1,
     };
     let context = context(server);
-    let inputs = Inputs {
+    let inputs = JobInputs {
         v: INPUTS_VERSION,
-        run: RunKey::new(&bundle.uid, bundle.generation, &lock.digest),
+        run: JobRunKey::new(&bundle.uid, bundle.generation, &lock.digest),
         bundle,
         cluster: "c-1".into(),
         started_on: "2026-11-21T10:00:00Z".parse().expect("a time"),
-        source: SourceOrigin {
+        source: JobLockSource {
             uri: format!("oci://{context}"),
             context: Some(context.to_string()),
             lock_path: Some("siem/lock.yaml".into()),
         },
         lock_digest: lock.digest,
         layers: Vec::new(),
-        output: Output::default(),
-        destination: Destination {
+        output: PackOptions::default(),
+        destination: JobDestination {
             repository: format!("{}/team-a/siem", server.host()),
             tag: Some("v1".into()),
-            tag_policy: TagPolicy::Immutable,
+            tag_policy: JobTagPolicy::Immutable,
         },
         registries: vec![RegistrySettings {
             host: server.host(),
@@ -112,8 +114,8 @@ fn freeze(server: &Registry) -> (Vec<u8>, Inputs) {
         private_networks: vec!["0.0.0.0/0".into()],
         registry_networks: Vec::new(),
         fetch_ca: None,
-        signing: Signing {
-            mode: SigningMode::Platform,
+        signing: JobSigning {
+            mode: JobSigningMode::Platform,
             builder_id: BUILDER.into(),
         },
         sbom: None,
@@ -133,17 +135,17 @@ fn context(server: &Registry) -> PinnedReference {
             "siem/files/hello.sh".to_owned(),
         )]
         .into(),
-        ..Descriptor::of(media_type::OCTET_STREAM, HELLO.as_bytes())
+        ..Descriptor::of_bytes(media_type::OCTET_STREAM, HELLO.as_bytes())
     };
     let manifest = json!({"schemaVersion": 2, "mediaType": media_type::MANIFEST,
         "artifactType": media_type::CONTEXT,
         "config": Descriptor::empty(), "layers": [layer]});
     let digest = server.put_manifest(repository, None, media_type::MANIFEST, manifest.to_string());
-    let repository: packgate::core::reference::Repository =
+    let repository: packgate::core::reference::ImageRepository =
         format!("{}/{repository}", server.host())
             .parse()
             .expect("a repository");
-    repository.pin(digest)
+    repository.pin_to_digest(digest)
 }
 
 /// Repositories on this machine.
@@ -154,88 +156,99 @@ impl Local {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         Self(
             HttpClient::new(&HttpOptions {
-                proxy: Proxy::Direct,
+                proxy: HttpProxy::Direct,
                 ..HttpOptions::default()
             })
             .expect("a client"),
         )
     }
 
-    fn target(&self, repository: &packgate::core::reference::Repository) -> RemoteTarget {
-        let options = RemoteOptions {
+    fn target(&self, repository: &packgate::core::reference::ImageRepository) -> RegistryTarget {
+        let options = RegistryOptions {
             plain_http: true,
-            ..RemoteOptions::default()
+            ..RegistryOptions::default()
         };
-        RemoteTarget::new(repository.clone(), &self.0, Arc::new(Anonymous), options)
-            .expect("a target")
+        RegistryTarget::new(
+            repository.clone(),
+            &self.0,
+            Arc::new(AnonymousCredentials),
+            options,
+        )
+        .expect("a target")
     }
 }
 
-impl Repositories for Local {
-    fn open(
+impl RepositoryOpener for Local {
+    fn open_repository(
         &self,
-        repository: &packgate::core::reference::Repository,
-    ) -> Result<Arc<dyn Source>, OciError> {
+        repository: &packgate::core::reference::ImageRepository,
+    ) -> Result<Arc<dyn ContentSource>, OciError> {
         Ok(Arc::new(self.target(repository)))
     }
 }
 
 /// What `job pack` does.
-async fn pack(lock: &[u8], inputs: &Inputs) -> Digest {
+async fn pack(lock: &[u8], inputs: &JobInputs) -> Digest {
     let local = Local::new();
-    let artifact = inputs.context().expect("valid").expect("named");
+    let artifact = inputs.context_reference().expect("valid").expect("named");
     let context = Arc::new(local.target(artifact.repository()));
-    let file = ContextOrigin::open(
+    let file = ContextArtifactOrigin::load_artifact(
         context,
         &artifact.digest(),
         "siem/lock.yaml",
-        &Limits::DEFAULT,
+        &InputLimits::DEFAULT,
     )
     .await
     .expect("a context");
     let http = Arc::new(HttpOrigin::new(local.0.clone()));
-    let target = local.target(&inputs.repository().expect("valid"));
-    let origins = Origins {
+    let target = local.target(&inputs.destination_repository().expect("valid"));
+    let origins = OriginDispatcher {
         file: Arc::new(file),
         http,
         registry: Arc::new(RegistryOrigin::new(Arc::new(local))),
     };
     let folder = tempfile::tempdir().expect("a folder");
     let layout = Arc::new(
-        LayoutTarget::open_or_create(&folder.path().join("layout").to_string_lossy())
+        OciLayoutTarget::open_or_create(&folder.path().join("layout").to_string_lossy())
             .expect("a layout"),
     );
     let service = PackService::new(
-        Arc::<LayoutTarget>::clone(&layout),
+        Arc::<OciLayoutTarget>::clone(&layout),
         Arc::new(origins),
-        Arc::new(Silent),
+        Arc::new(SilentProgress),
     );
     let packed = service
-        .pack(
-            &inputs.lock(lock).expect("the lock"),
+        .pack_lock(
+            &inputs.parse_lock(lock).expect("the lock"),
             inputs.output.clone(),
             false,
         )
         .await
         .expect("packed");
-    deliver(&*layout, &target, &packed.root, &Limits::DEFAULT, &Silent)
-        .await
-        .expect("pushed");
+    push_bundle(
+        &*layout,
+        &target,
+        &packed.root,
+        &InputLimits::DEFAULT,
+        &SilentProgress,
+    )
+    .await
+    .expect("pushed");
     packed.root.digest
 }
 
 /// What `job sign` does.
-async fn sign(digest: &Digest, inputs: &Inputs) -> Result<Success, Reason> {
+async fn sign(digest: &Digest, inputs: &JobInputs) -> Result<JobSuccess, Reason> {
     let signer = KeySigner::from_pem(&std::fs::read(KEY).expect("a key"), None).expect("a key");
-    let target = Local::new().target(&inputs.repository().expect("valid"));
-    endorse(
+    let target = Local::new().target(&inputs.destination_repository().expect("valid"));
+    rebuild_and_sign(
         &target,
         digest,
         inputs,
         Some(&signer),
         &SystemClock,
-        &Limits::DEFAULT,
-        &Silent,
+        &InputLimits::DEFAULT,
+        &SilentProgress,
     )
     .await
     .map_err(|e| e.reason())
@@ -337,7 +350,7 @@ async fn a_changed_or_lost_byte_in_the_registry_is_never_signed() {
 }
 
 /// Writes `inputs.json` and `lock.json`.
-fn snapshot(workspace: &Workspace, lock: &[u8], inputs: &Inputs) {
+fn snapshot(workspace: &Workspace, lock: &[u8], inputs: &JobInputs) {
     workspace.write("in/lock.json", lock);
     workspace.write("in/inputs.json", serde_json::to_vec(inputs).expect("JSON"));
     std::fs::create_dir_all(workspace.file("work")).expect("a folder");
@@ -375,7 +388,7 @@ async fn the_real_verbs_never_reach_the_machine_itself() {
     failed(&workspace, PACK, 1, Reason::AddressNotAllowed);
     let sign = format!(
         "job sign --inputs in --digest {} --key {KEY} --report report",
-        Digest::of(b"x")
+        Digest::of_bytes(b"x")
     );
     failed(&workspace, &sign, 1, Reason::AddressNotAllowed);
     assert_eq!(server.requests().len(), asked, "nothing was sent");
@@ -384,17 +397,17 @@ async fn the_real_verbs_never_reach_the_machine_itself() {
         .expect("JSON")
         .replace(r#""type":"file""#, r#""type":"http""#)
         .replace("files/hello.sh", &server.origin());
-    let lock = Lockfile::parse(text.as_bytes(), &Limits::DEFAULT)
+    let lock = Lockfile::parse(text.as_bytes(), &InputLimits::DEFAULT)
         .expect("a lock")
-        .canonical();
-    let source = SourceOrigin {
+        .to_canonical();
+    let source = JobLockSource {
         context: None,
         ..inputs.source.clone()
     };
     snapshot(
         &workspace,
         &lock.bytes,
-        &Inputs {
+        &JobInputs {
             lock_digest: lock.digest,
             source,
             ..inputs
@@ -415,7 +428,7 @@ pub(crate) fn own_address(test: &str) -> Option<IpAddr> {
     let policy = AddressPolicy::Cluster {
         private: PrivateAddresses::Allowed,
     };
-    let address = address.filter(|address| policy.check(*address).is_ok());
+    let address = address.filter(|address| policy.check_address(*address).is_ok());
     if address.is_none() {
         println!("{test}: not run, this machine has no address but loopback");
     }
@@ -442,7 +455,7 @@ async fn the_real_verbs_pack_sign_and_report() {
             success.artifacts,
             success.layers
         ),
-        (Step::Pack, digest.clone(), 2, 3)
+        (JobStep::Pack, digest.clone(), 2, 3)
     );
     assert!(
         server.tag("team-a/siem", "v1").is_none(),
@@ -579,7 +592,7 @@ async fn inputs_that_cannot_be_used_are_reported() {
     snapshot(
         &workspace,
         &lock,
-        &Inputs {
+        &JobInputs {
             v: 2,
             ..inputs.clone()
         },
@@ -590,9 +603,9 @@ async fn inputs_that_cannot_be_used_are_reported() {
     failed(&workspace, PACK, 2, Reason::InvalidSpec);
     for (inputs, part) in [
         (
-            Inputs {
+            JobInputs {
                 private_networks: vec!["10.0.0.0".into()],
-                source: SourceOrigin {
+                source: JobLockSource {
                     context: None,
                     ..inputs.source.clone()
                 },
@@ -601,7 +614,7 @@ async fn inputs_that_cannot_be_used_are_reported() {
             "ociRef",
         ),
         (
-            Inputs {
+            JobInputs {
                 registries: vec![RegistrySettings {
                     host: "http://x".into(),
                     plain_http: true,
@@ -612,8 +625,8 @@ async fn inputs_that_cannot_be_used_are_reported() {
             "HOST",
         ),
         (
-            Inputs {
-                destination: Destination {
+            JobInputs {
+                destination: JobDestination {
                     repository: "https://x".into(),
                     ..inputs.destination.clone()
                 },

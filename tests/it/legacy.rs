@@ -379,7 +379,7 @@ async fn an_old_signature_of_a_retired_key_does_not_stand_in_for_a_dropped_bundl
         base64::Engine::decode(&base64::engine::general_purpose::STANDARD, der).expect("base64");
     let revoked = json!({
         "signatureFormats": ["Legacy"],
-        "revocations": [{"keyHash": packgate::core::digest::Digest::of(&der), "reason": "retired"}],
+        "revocations": [{"keyHash": packgate::core::digest::Digest::of_bytes(&der), "reason": "retired"}],
     });
     policy(&workspace, &["current", "retired"], &revoked);
     judge().refused(1, "Revoked");

@@ -148,7 +148,7 @@ async fn one_good_signature_admits_among_malformed_ones() {
         .manifest("team/hello", digest)
         .expect("pushed")
         .len();
-    let empty = Digest::of(b"{}");
+    let empty = Digest::of_bytes(b"{}");
     for bad in [
         "",
         "{",
@@ -344,9 +344,9 @@ async fn a_sigstore_bundle_without_an_end_costs_little_memory() {
         .manifest("team/hello", digest)
         .expect("pushed")
         .len();
-    let empty = Digest::of(b"{}");
+    let empty = Digest::of_bytes(b"{}");
     for (declared, note) in [(1_u64 << 30, "says so"), (1 << 20, "does not say so")] {
-        let blob = Digest::of(note.as_bytes());
+        let blob = Digest::of_bytes(note.as_bytes());
         let manifest = json!({
             "schemaVersion": 2, "mediaType": media_type::MANIFEST,
             "artifactType": media_type::SIGSTORE_BUNDLE_V03,
@@ -401,7 +401,7 @@ async fn many_large_bundles_cost_little_memory_and_hide_no_signature() {
         let manifest = json!({
             "schemaVersion": 2, "mediaType": media_type::MANIFEST,
             "artifactType": media_type::SIGSTORE_BUNDLE_V03,
-            "config": {"mediaType": media_type::EMPTY, "digest": Digest::of(b"{}"), "size": 2},
+            "config": {"mediaType": media_type::EMPTY, "digest": Digest::of_bytes(b"{}"), "size": 2},
             "layers": [
                 {
                     "mediaType": media_type::SIGSTORE_BUNDLE_V03,

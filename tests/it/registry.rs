@@ -13,17 +13,17 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use packgate::{
     core::{
-        class::{Classified, Reason},
+        class::{ClassifiedError, Reason},
         media_type,
-        oci::{Descriptor, Manifest},
-        reference::{Selector, Tag},
+        oci::{Descriptor, ImageManifest},
+        reference::{ImageTag, TagOrDigest},
     },
-    http::{HttpClient, HttpOptions, Proxy, Retries},
+    http::{HttpClient, HttpOptions, HttpProxy, HttpRetryPolicy},
     oci::{
         OciError,
-        auth::{Anonymous, CredentialStore, Credentials, HostCredentials},
-        fetch,
-        remote::{RemoteOptions, RemoteTarget},
+        auth::{AnonymousCredentials, CredentialStore, HostCredentials, RegistryCredentials},
+        fetch_content,
+        remote::{RegistryOptions, RegistryTarget},
     },
 };
 
@@ -34,14 +34,14 @@ const SECRET: &str = "hunter2-Secret";
 
 fn options() -> HttpOptions {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let retries = Retries {
+    let retries = HttpRetryPolicy {
         first_wait: Duration::from_millis(5),
-        ..Retries::default()
+        ..HttpRetryPolicy::default()
     };
     HttpOptions {
-        proxy: Proxy::Direct,
+        proxy: HttpProxy::Direct,
         idle_timeout: Duration::from_secs(5),
-        answer_timeout: Duration::from_secs(5),
+        response_timeout: Duration::from_secs(5),
         retries,
         ..HttpOptions::default()
     }
@@ -51,29 +51,29 @@ fn target_with(
     host: &str,
     http: &HttpOptions,
     credentials: Arc<dyn CredentialStore>,
-) -> RemoteTarget {
+) -> RegistryTarget {
     let repository = format!("{host}/{REPOSITORY}")
         .parse()
         .expect("a repository");
     let http = HttpClient::new(http).expect("a client");
-    RemoteTarget::new(
+    RegistryTarget::new(
         repository,
         &http,
         credentials,
-        RemoteOptions {
+        RegistryOptions {
             plain_http: true,
-            ..RemoteOptions::default()
+            ..RegistryOptions::default()
         },
     )
     .expect("a target")
 }
 
-fn target(registry: &Registry) -> RemoteTarget {
-    target_with(&registry.host(), &options(), Arc::new(Anonymous))
+fn target(registry: &Registry) -> RegistryTarget {
+    target_with(&registry.host(), &options(), Arc::new(AnonymousCredentials))
 }
 
-fn signed_in(registry: &Registry) -> RemoteTarget {
-    let credentials = Credentials::Password {
+fn signed_in(registry: &Registry) -> RegistryTarget {
+    let credentials = RegistryCredentials::Password {
         username: "alice".into(),
         password: SECRET.to_owned().into(),
     };
@@ -87,27 +87,27 @@ fn signed_in(registry: &Registry) -> RemoteTarget {
     )
 }
 
-fn tag(text: &str) -> Tag {
+fn tag(text: &str) -> ImageTag {
     text.parse().expect("a tag")
 }
 
-fn by_tag(text: &str) -> Selector {
-    Selector::Tag(tag(text))
+fn by_tag(text: &str) -> TagOrDigest {
+    TagOrDigest::Tag(tag(text))
 }
 
 /// A manifest over an empty config, told apart by `note`.
 fn manifest(note: &str, subject: Option<&Descriptor>) -> (Descriptor, Bytes) {
-    let manifest = Manifest {
+    let manifest = ImageManifest {
         schema_version: 2,
         media_type: Some(media_type::MANIFEST.into()),
         artifact_type: Some("application/vnd.example+json".into()),
         config: Descriptor::empty(),
         layers: vec![Descriptor::empty()],
-        subject: subject.map(Descriptor::bare),
+        subject: subject.map(Descriptor::without_metadata),
         annotations: [("note".to_owned(), note.to_owned())].into(),
     };
     let bytes = Bytes::from(serde_json::to_vec(&manifest).expect("serialisable"));
-    (Descriptor::of(media_type::MANIFEST, &bytes), bytes)
+    (Descriptor::of_bytes(media_type::MANIFEST, &bytes), bytes)
 }
 
 /// A registry with a tagged manifest, and its descriptor.
@@ -123,11 +123,14 @@ fn blob_of(size: usize) -> (Descriptor, Bytes) {
         .map(|i| u8::try_from(i * 7 % 251).expect("small"))
         .collect::<Vec<_>>()
         .into();
-    (Descriptor::of(media_type::OCTET_STREAM, &bytes), bytes)
+    (
+        Descriptor::of_bytes(media_type::OCTET_STREAM, &bytes),
+        bytes,
+    )
 }
 
-async fn read(source: &RemoteTarget, descriptor: &Descriptor) -> Result<Bytes, OciError> {
-    fetch(source, descriptor, 64 << 20).await
+async fn read(source: &RegistryTarget, descriptor: &Descriptor) -> Result<Bytes, OciError> {
+    fetch_content(source, descriptor, 64 << 20).await
 }
 
 fn reason<T: std::fmt::Debug>(outcome: Result<T, OciError>) -> Reason {

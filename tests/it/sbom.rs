@@ -1,9 +1,9 @@
 //! `pack --sbom`: what is attested, how it is shown, and that policies can ask for it.
 
 use packgate::core::{
-    limits::Limits,
+    limits::InputLimits,
     lockfile::Lockfile,
-    sbom::{Format, Sbom},
+    sbom::{SbomDocument, SbomFormat},
 };
 use serde_json::{Value, json};
 
@@ -22,7 +22,10 @@ fn packed(options: &str) -> Workspace {
 
 #[test]
 fn a_bill_is_attested_and_shown() {
-    for (format, option) in [(Format::Spdx, "spdx"), (Format::CycloneDX, "CycloneDX")] {
+    for (format, option) in [
+        (SbomFormat::Spdx, "spdx"),
+        (SbomFormat::CycloneDX, "CycloneDX"),
+    ] {
         let workspace = Workspace::with_lock();
         let line = format!(
             "pack lock.yaml --to oci:out:v1 --key packgate.key --sbom {option} --source-date-epoch \
@@ -43,13 +46,13 @@ fn a_bill_is_attested_and_shown() {
                 .any(|line| line.starts_with("sbom ") && line.contains(format.as_str())),
             "{text:?}"
         );
-        let lock = Lockfile::parse(LOCK.as_bytes(), &Limits::DEFAULT).expect("a lock");
-        let bill = Sbom::new(format, &lock, Some(7)).expect("a bill");
+        let lock = Lockfile::parse(LOCK.as_bytes(), &InputLimits::DEFAULT).expect("a lock");
+        let bill = SbomDocument::new(format, &lock, Some(7)).expect("a bill");
         assert_eq!(
             byproduct(&workspace),
             json!({
                 "name": "sbom",
-                "digest": {"sha256": bill.digest().hex()},
+                "digest": {"sha256": bill.digest().hex_digits()},
                 "mediaType": format.media_type(),
             })
         );

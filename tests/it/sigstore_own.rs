@@ -129,7 +129,7 @@ fn attach(workspace: &Workspace, make: impl FnOnce(&str) -> Value) {
         };
         let Some(make) = bundle.take() else { continue };
         let write = |bytes: &[u8]| {
-            let digest = packgate::core::digest::Digest::of(bytes).to_string();
+            let digest = packgate::core::digest::Digest::of_bytes(bytes).to_string();
             fs::write(blob(&digest), bytes).expect("written");
             (digest, bytes.len())
         };

@@ -152,8 +152,8 @@ fn move_referrers(workspace: &Workspace, digest: &str) {
         }
         manifest["subject"]["digest"] = digest.into();
         let bytes = manifest.to_string().into_bytes();
-        let own = packgate::core::digest::Digest::of(&bytes);
-        fs::write(root.join("blobs/sha256").join(own.hex()), &bytes).expect("written");
+        let own = packgate::core::digest::Digest::of_bytes(&bytes);
+        fs::write(root.join("blobs/sha256").join(own.hex_digits()), &bytes).expect("written");
         entry["digest"] = own.to_string().into();
         entry["size"] = bytes.len().into();
     }
@@ -352,8 +352,11 @@ fn what_packgate_did_not_pack_has_no_lock_and_cannot_be_unpacked() {
         "manifests": [],
     })
     .to_string();
-    let digest = packgate::core::digest::Digest::of(manifest.as_bytes());
-    workspace.write(&format!("out/blobs/sha256/{}", digest.hex()), &manifest);
+    let digest = packgate::core::digest::Digest::of_bytes(manifest.as_bytes());
+    workspace.write(
+        &format!("out/blobs/sha256/{}", digest.hex_digits()),
+        &manifest,
+    );
     let entry = json!({"mediaType": "application/vnd.oci.image.index.v1+json", "digest": digest,
         "size": manifest.len(),
         "annotations": {"org.opencontainers.image.ref.name": "foreign"}});

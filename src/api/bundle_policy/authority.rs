@@ -3,28 +3,28 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{KindRef, NameRef};
+use super::{ConfigObjectRef, NameRef};
 
-/// Somebody who may sign: exactly one of key, keyless and certificate.
+/// An authority that may sign: exactly one of key, keyless and certificate.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = (
     "[has(self.key), has(self.keyless), has(self.certificate)].filter(x, x).size() == 1",
     "exactly one of key, keyless and certificate"
 ))]
-pub struct Authority {
+pub struct AuthoritySpec {
     /// Name, unique in the policy, at most 63 characters. Example: `platform`.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
-    /// Whoever holds a key.
+    /// The holder of a private key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<Key>,
-    /// Whom an OIDC issuer vouches for, by a short-lived certificate.
+    pub key: Option<KeyAuthoritySpec>,
+    /// An OIDC identity, authenticated by a short-lived certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub keyless: Option<Keyless>,
-    /// Whoever holds a certificate of a company's own authority.
+    pub keyless: Option<KeylessAuthoritySpec>,
+    /// The holder of a certificate of a private certificate authority.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub certificate: Option<Certificate>,
+    pub certificate: Option<PrivateCaAuthoritySpec>,
 }
 
 /// A public key: exactly one of pem and configMapRef.
@@ -32,7 +32,7 @@ pub struct Authority {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = ("has(self.pem) != \
     has(self.configMapRef)", "exactly one of pem and configMapRef"))]
-pub struct Key {
+pub struct KeyAuthoritySpec {
     /// The key itself, one PEM block `PUBLIC KEY`: ECDSA P-256, P-384, P-521, Ed25519, or RSA of
     /// 2048 to 4096 bits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -42,27 +42,27 @@ pub struct Key {
     /// namespace. Example: `{name: packgate-platform-key}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_map_ref: Option<NameRef>,
-    /// The TrustRoot whose transparency logs and timestamp authorities are believed about when the
-    /// key signed. Default: nobody is, and the time of a signature stays unknown. Needed where
+    /// The TrustRoot whose transparency logs and timestamp authorities are trusted for when the
+    /// key signed. Default: none, and the time of a signature stays unknown. Needed where
     /// `transparency` is `Required`. Example: `{name: corp}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust_root_ref: Option<NameRef>,
 }
 
-/// Whom an OIDC issuer vouches for.
+/// An OIDC identity that may sign.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Keyless {
+pub struct KeylessAuthoritySpec {
     /// The TrustRoot that the certificate must chain to. Example: `{name: corp}`.
     pub trust_root_ref: NameRef,
-    /// The OIDC issuer, letter by letter. Example: `https://oidc.example.com`.
+    /// The OIDC issuer, compared exactly. Example: `https://oidc.example.com`.
     #[schemars(length(min = 1, max = 2048))]
     pub issuer: String,
     /// The certificate's subject alternative name.
-    pub subject: IdentityMatch,
+    pub subject: IdentityMatchSpec,
     /// What else the certificate must say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub claims: Option<Claims>,
+    pub claims: Option<CertificateClaimsSpec>,
 }
 
 /// A name, compared in exactly one of three ways.
@@ -72,8 +72,8 @@ pub struct Keyless {
     "[has(self.exact), has(self.prefix), has(self.regexp)].filter(x, x).size() == 1",
     "exactly one of exact, prefix and regexp"
 ))]
-pub struct IdentityMatch {
-    /// The whole name, letter by letter. Example: `release@example.com`.
+pub struct IdentityMatchSpec {
+    /// The whole name, compared exactly. Example: `release@example.com`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub exact: Option<String>,
@@ -88,10 +88,10 @@ pub struct IdentityMatch {
     pub regexp: Option<String>,
 }
 
-/// Claims of a certificate for a workload, each compared letter by letter.
+/// Claims of a certificate for a workload, each compared exactly.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Claims {
+pub struct CertificateClaimsSpec {
     /// The source repository. Example: `https://git.example.com/org/siem`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
@@ -115,26 +115,26 @@ pub struct Claims {
     pub runner: Option<String>,
 }
 
-/// A certificate of a company's own authority.
+/// A certificate of a private certificate authority.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Certificate {
+pub struct PrivateCaAuthoritySpec {
     /// A ConfigMap with the authority's certificates in PEM, roots and intermediates, under
     /// `ca.crt`: at most 64. A ClusterBundlePolicy's lies in the system namespace. A Secret is
     /// refused: certificates are public, and the webhook reads no Secrets. Example: `{kind:
     /// ConfigMap, name: corp-ca}`.
-    pub ca_ref: KindRef,
+    pub ca_ref: ConfigObjectRef,
     /// A ConfigMap with revocation lists in PEM under `ca.crl`. Default: none, and nothing is
     /// revoked. With them every certificate of a chain needs a fresh list of its issuer. Example:
     /// `{kind: ConfigMap, name: corp-crl}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub crl_ref: Option<KindRef>,
+    pub crl_ref: Option<ConfigObjectRef>,
     /// The certificate's only subject alternative name, a URI, an email address or a DNS name.
     /// Example: `{exact: "spiffe://corp/release"}`.
-    pub subject: IdentityMatch,
-    /// The TrustRoot whose transparency logs and timestamp authorities are believed about when a
-    /// certificate signed; the chain must have held then. Default: nobody is, and the chain must
-    /// hold now. Needed where `transparency` is `Required`. Example: `{name: corp}`.
+    pub subject: IdentityMatchSpec,
+    /// The TrustRoot whose transparency logs and timestamp authorities are trusted for when a
+    /// certificate signed; the chain must have been valid then. Default: none, and the chain must
+    /// be valid now. Needed where `transparency` is `Required`. Example: `{name: corp}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust_root_ref: Option<NameRef>,
 }

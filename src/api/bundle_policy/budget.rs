@@ -6,16 +6,16 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{ConfigMapData, PolicyObject, Sources};
+use super::{ConfigMapData, PolicyObject, ResolvedPolicyReferences};
 use crate::core::{
     class::Reason,
     digest::Digest,
-    policy::{Kind, PolicyError},
+    policy::{PolicyError, PolicyOrigin},
 };
 
 /// What policies may take together. Over it, all of them refuse what they govern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budget {
+pub struct PolicyQuota {
     /// Policies.
     pub policies: usize,
     /// Authorities of all of them.
@@ -29,7 +29,7 @@ pub struct Budget {
     pub bytes: usize,
 }
 
-impl Budget {
+impl PolicyQuota {
     /// Of one namespace's `BundlePolicy`s.
     pub const NAMESPACE: Self = Self {
         policies: 64,
@@ -48,21 +48,21 @@ impl Budget {
     };
 
     /// Of a namespace's policies, or of the cluster's.
-    pub const fn of(kind: &Kind) -> Self {
+    pub const fn for_kind(kind: &PolicyOrigin) -> Self {
         match kind {
-            Kind::Cluster | Kind::AdHoc => Self::CLUSTER,
-            Kind::Namespaced(_) => Self::NAMESPACE,
+            PolicyOrigin::Cluster | PolicyOrigin::AdHoc => Self::CLUSTER,
+            PolicyOrigin::Namespaced(_) => Self::NAMESPACE,
         }
     }
 }
 
 /// What the policies of one namespace take so far. Whoever has a clone counts with the others.
 #[derive(Clone, Debug, Default)]
-pub struct Usage(Option<Arc<Mutex<Counted>>>);
+pub struct PolicyQuotaUsage(Option<Arc<Mutex<PolicyQuotaCounts>>>);
 
 #[derive(Debug)]
-struct Counted {
-    budget: Budget,
+struct PolicyQuotaCounts {
+    budget: PolicyQuota,
     whose: String,
     policies: usize,
     authorities: usize,
@@ -74,15 +74,17 @@ struct Counted {
     excess: Option<String>,
 }
 
-impl Usage {
+impl PolicyQuotaUsage {
     /// Nothing yet. The default counts nothing and has no bounds.
-    pub fn of(kind: &Kind) -> Self {
+    pub fn for_kind(kind: &PolicyOrigin) -> Self {
         let whose = match kind {
-            Kind::Namespaced(namespace) => format!("the BundlePolicies of namespace {namespace}"),
-            Kind::Cluster | Kind::AdHoc => "the ClusterBundlePolicies".to_owned(),
+            PolicyOrigin::Namespaced(namespace) => {
+                format!("the BundlePolicies of namespace {namespace}")
+            }
+            PolicyOrigin::Cluster | PolicyOrigin::AdHoc => "the ClusterBundlePolicies".to_owned(),
         };
-        let counted = Counted {
-            budget: Budget::of(kind),
+        let counted = PolicyQuotaCounts {
+            budget: PolicyQuota::for_kind(kind),
             whose,
             policies: 0,
             authorities: 0,
@@ -98,47 +100,51 @@ impl Usage {
     /// and those of its `ConfigMap`s that are there.
     ///
     /// Errors: `LimitExceeded`, and from then on always.
-    pub fn count(
+    pub fn count_policy(
         &self,
         policy: &PolicyObject,
         bytes: usize,
-        sources: &Sources,
+        sources: &ResolvedPolicyReferences,
     ) -> Result<(), PolicyError> {
-        let Some(mut counted) = self.counted() else {
+        let Some(mut counted) = self.lock_counts() else {
             return Ok(());
         };
         counted.policies += 1;
         counted.authorities += policy.authorities().len();
         counted.bytes += bytes;
-        for name in policy.needs().config_maps {
+        for name in policy.referenced_names().config_maps {
             let size = sources
                 .config_maps
                 .get(&name)
-                .map_or(0, ConfigMapData::bytes);
+                .map_or(0, ConfigMapData::size_in_bytes);
             counted.config_maps.insert(name, size);
         }
-        counted.check()
+        counted.check_limits()
     }
 
     /// Counts something that was parsed, once for each content.
     ///
     /// Errors: as [`Self::count`].
-    pub(super) fn count_part(&self, content: Digest, bytes: usize) -> Result<(), PolicyError> {
-        let Some(mut counted) = self.counted() else {
+    pub(super) fn count_parsed_material(
+        &self,
+        content: Digest,
+        bytes: usize,
+    ) -> Result<(), PolicyError> {
+        let Some(mut counted) = self.lock_counts() else {
             return Ok(());
         };
         if counted.parts.insert(content) {
             counted.bytes += bytes;
         }
-        counted.check()
+        counted.check_limits()
     }
 
     /// What is wrong, once a bound was passed.
-    pub fn excess(&self) -> Option<String> {
-        self.counted()?.excess.clone()
+    pub fn exceeded_limit(&self) -> Option<String> {
+        self.lock_counts()?.excess.clone()
     }
 
-    fn counted(&self) -> Option<MutexGuard<'_, Counted>> {
+    fn lock_counts(&self) -> Option<MutexGuard<'_, PolicyQuotaCounts>> {
         Some(
             self.0
                 .as_ref()?
@@ -148,8 +154,8 @@ impl Usage {
     }
 }
 
-impl Counted {
-    fn check(&mut self) -> Result<(), PolicyError> {
+impl PolicyQuotaCounts {
+    fn check_limits(&mut self) -> Result<(), PolicyError> {
         let budget = self.budget;
         let bounds = [
             (self.policies, budget.policies, "policies"),
@@ -184,7 +190,7 @@ impl Counted {
         match &self.excess {
             None => Ok(()),
             Some(excess) => {
-                Err(PolicyError::new("spec", excess.clone()).for_reason(Reason::LimitExceeded))
+                Err(PolicyError::new("spec", excess.clone()).with_reason(Reason::LimitExceeded))
             }
         }
     }

@@ -12,20 +12,23 @@ use jiff::Timestamp;
 
 use crate::api::duration::parse as parse_duration;
 use crate::core::{
-    class::{Classified, Reason},
+    class::{ClassifiedError, Reason},
     digest::Digest,
     policy::{
-        self, ClaimsRule, Kind, LockRule, MAX_MIRRORS, Matcher, Means, NameMatch, Pattern, Policy,
-        PolicyError, RepositoryBinding, Revoked, Rules,
+        self, AuthorityKind, ClaimsRule, ImagePattern, LockRule, MAX_MIRRORS, Policy, PolicyError,
+        PolicyMatcher, PolicyOrigin, PolicyRules, RepositoryBinding, RevocationTarget,
+        SubjectMatcher,
     },
-    verify::{self, Format, TrustRoot, VerificationKey},
+    verify::{self, StoredSignatureFormat, TrustRoot, VerificationKey},
 };
 
 use super::{
-    Attestation, Authority, Builder, BundlePolicySpec, Certificate, Claims,
-    ClusterBundlePolicySpec, ConfigMapData, Exemption, IdentityMatch, Key, Keyless, KindRef,
-    LockComparison, Match, Mirror, Mode, Parts, PolicyObject, Revocation, SignatureFormat, Slsa,
-    SourceKind, Transparency, Usage, Use,
+    AttestationSpec, AuthoritySpec, BundlePolicySpec, CertificateClaimsSpec,
+    ClusterBundlePolicySpec, ConfigMapData, ConfigObjectKind, ConfigObjectRef, ExemptionSpec,
+    IdentityMatchSpec, ImageUseSpec, KeyAuthoritySpec, KeylessAuthoritySpec, LockComparisonSpec,
+    MirrorSpec, ParsedMaterialCache, PolicyMatchSpec, PolicyModeSpec, PolicyObject,
+    PolicyQuotaUsage, PrivateCaAuthoritySpec, RevocationSpec, SignatureFormatSpec, SlsaBuilderSpec,
+    SlsaSpec, TransparencySpec,
 };
 
 /// The key of a `ConfigMap` that holds a public key.
@@ -37,7 +40,7 @@ pub(super) const REVOCATION_LISTS: &str = "ca.crl";
 
 /// What a policy may refer to, already that of the namespace that its references are resolved in.
 #[derive(Clone, Debug, Default)]
-pub struct Sources {
+pub struct ResolvedPolicyReferences {
     /// `ConfigMap`s, by name.
     pub config_maps: BTreeMap<String, ConfigMapData>,
     /// Trust roots, by the name of their `TrustRoot`.
@@ -45,14 +48,14 @@ pub struct Sources {
     /// Why others cannot be used, by the same.
     pub lost_roots: BTreeMap<String, (Reason, String)>,
     /// What was parsed already.
-    pub parts: Parts,
+    pub parts: ParsedMaterialCache,
     /// What the policies of the same namespace take.
-    pub usage: Usage,
+    pub usage: PolicyQuotaUsage,
 }
 
 /// The names of what a policy refers to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Needs {
+pub struct PolicyReferenceNames {
     /// `ConfigMap`s: of the system namespace, or of the `BundlePolicy`'s own.
     pub config_maps: BTreeSet<String>,
     /// `TrustRoot`s.
@@ -69,16 +72,19 @@ impl PolicyObject {
     ///
     /// Errors: the first field that is wrong, not supported yet, or refers to something that is not
     /// in `sources`.
-    pub fn compile(&self, sources: &Sources) -> Result<Policy, PolicyError> {
+    pub fn compile_policy(
+        &self,
+        sources: &ResolvedPolicyReferences,
+    ) -> Result<Policy, PolicyError> {
         if self.name().is_empty() {
             return Err(PolicyError::new("metadata.name", "must be set"));
         }
         let (spec, exemptions) = match self {
             Self::Cluster(policy) => (
-                Common::from(&policy.spec),
+                CommonPolicySpec::from(&policy.spec),
                 policy.spec.exemptions.as_slice(),
             ),
-            Self::Namespaced(policy) => (Common::from(&policy.spec), [].as_slice()),
+            Self::Namespaced(policy) => (CommonPolicySpec::from(&policy.spec), [].as_slice()),
         };
         if spec.signature_formats.is_empty() {
             return Err(PolicyError::new(
@@ -86,33 +92,37 @@ impl PolicyObject {
                 "must name at least one",
             ));
         }
-        let without_authorities = Rules {
+        let without_authorities = PolicyRules {
             name: self.name().to_owned(),
             kind: self.kind()?,
             generation: self.metadata().generation.unwrap_or_default(),
-            mode: mode(spec.mode),
-            matcher: matcher(spec.matches)?,
+            mode: convert_mode(spec.mode),
+            matcher: convert_matcher(spec.matches)?,
             authorities: Vec::new(),
             threshold: usize::try_from(spec.threshold).unwrap_or_default(),
             formats: spec
                 .signature_formats
                 .iter()
-                .map(|form| format(*form))
+                .map(|form| convert_signature_format(*form))
                 .collect(),
-            transparency: transparency(spec.transparency),
+            transparency: convert_transparency(spec.transparency),
             require_digest: spec.require_digest,
-            bind_repository: binding(spec.bind_repository, spec.mirrors)?,
-            slsa: spec.slsa.map(slsa).transpose()?,
-            attestations: each(spec.attestations, "spec.attestations", attestation)?,
+            bind_repository: convert_repository_binding(spec.bind_repository, spec.mirrors)?,
+            slsa: spec.slsa.map(convert_slsa_rules).transpose()?,
+            attestations: convert_each(
+                spec.attestations,
+                "spec.attestations",
+                convert_attestation_rule,
+            )?,
             lock: None,
-            revocations: each(spec.revocations, "spec.revocations", revocation)?,
-            exemptions: each(exemptions, "spec.exemptions", exemption)?,
+            revocations: convert_each(spec.revocations, "spec.revocations", convert_revocation)?,
+            exemptions: convert_each(exemptions, "spec.exemptions", convert_exemption)?,
         };
         // Last, because what they name may not be there: every other fault is told first.
-        let authorities = each(spec.authorities, "spec.authorities", |authority, at| {
-            self::authority(authority, at, sources)
+        let authorities = convert_each(spec.authorities, "spec.authorities", |authority, at| {
+            compile_authority(authority, at, sources)
         })?;
-        Policy::new(Rules {
+        Policy::new(PolicyRules {
             authorities,
             ..without_authorities
         })
@@ -120,31 +130,33 @@ impl PolicyObject {
 
     /// Compiles it, or makes of it a policy that refuses all that it governs: a policy that is
     /// there is never left out.
-    pub fn compile_or_refuse(&self, sources: &Sources) -> Policy {
-        self.compile(sources)
-            .unwrap_or_else(|error| self.unusable(error.to_string()).for_reason(error.reason()))
+    pub fn compile_or_deny_all(&self, sources: &ResolvedPolicyReferences) -> Policy {
+        self.compile_policy(sources).unwrap_or_else(|error| {
+            self.to_deny_all_policy(error.to_string())
+                .with_fault_reason(error.reason())
+        })
     }
 
     /// The policy while nobody knows what it says: it refuses all that it governs.
-    pub fn unusable(&self, why: impl Into<String>) -> Policy {
+    pub fn to_deny_all_policy(&self, why: impl Into<String>) -> Policy {
         let (mode, matches) = match self {
             Self::Cluster(policy) => (policy.spec.mode, &policy.spec.matches),
             Self::Namespaced(policy) => (policy.spec.mode, &policy.spec.matches),
         };
-        let kind = self.kind().unwrap_or(Kind::Cluster);
+        let kind = self.kind().unwrap_or(PolicyOrigin::Cluster);
         let generation = self.metadata().generation.unwrap_or_default();
-        Policy::unusable(
+        Policy::new_unusable(
             self.name(),
             kind,
             generation,
-            self::mode(mode),
-            matcher(matches).ok(),
+            convert_mode(mode),
+            convert_matcher(matches).ok(),
             why,
         )
     }
 
     /// What it refers to.
-    pub fn needs(&self) -> Needs {
+    pub fn referenced_names(&self) -> PolicyReferenceNames {
         let authorities = self.authorities();
         let keys = authorities
             .iter()
@@ -166,8 +178,8 @@ impl PolicyObject {
         let kinds = certificates()
             .map(|certificate| &certificate.ca_ref)
             .chain(lists)
-            .filter(|reference| reference.kind == SourceKind::ConfigMap);
-        Needs {
+            .filter(|reference| reference.kind == ConfigObjectKind::ConfigMap);
+        PolicyReferenceNames {
             config_maps: keys
                 .map(|key| key.name.clone())
                 .chain(kinds.map(|reference| reference.name.clone()))
@@ -180,16 +192,16 @@ impl PolicyObject {
     }
 
     /// Whose it is. Errors: a `BundlePolicy` without a namespace.
-    pub fn kind(&self) -> Result<Kind, PolicyError> {
+    pub fn kind(&self) -> Result<PolicyOrigin, PolicyError> {
         match self {
-            Self::Cluster(_) => Ok(Kind::Cluster),
+            Self::Cluster(_) => Ok(PolicyOrigin::Cluster),
             Self::Namespaced(policy) => {
                 let namespace = policy
                     .metadata
                     .namespace
                     .clone()
                     .filter(|namespace| !namespace.is_empty());
-                namespace.map(Kind::Namespaced).ok_or_else(|| {
+                namespace.map(PolicyOrigin::Namespaced).ok_or_else(|| {
                     PolicyError::new(
                         "metadata.namespace",
                         "must be set: a BundlePolicy is for its own namespace",
@@ -201,25 +213,25 @@ impl PolicyObject {
 }
 
 /// The fields that both kinds have.
-struct Common<'a> {
-    mode: Mode,
-    matches: &'a Match,
-    authorities: &'a [Authority],
+struct CommonPolicySpec<'a> {
+    mode: PolicyModeSpec,
+    matches: &'a PolicyMatchSpec,
+    authorities: &'a [AuthoritySpec],
     threshold: i32,
-    signature_formats: &'a [SignatureFormat],
+    signature_formats: &'a [SignatureFormatSpec],
     require_digest: bool,
     bind_repository: bool,
-    mirrors: &'a [Mirror],
-    transparency: Transparency,
-    slsa: Option<&'a Slsa>,
-    attestations: &'a [Attestation],
-    revocations: &'a [Revocation],
+    mirrors: &'a [MirrorSpec],
+    transparency: TransparencySpec,
+    slsa: Option<&'a SlsaSpec>,
+    attestations: &'a [AttestationSpec],
+    revocations: &'a [RevocationSpec],
 }
 
 /// No `..` here: a field that is forgotten is a rule that is ignored.
 macro_rules! common {
     ($spec:ident { $($more:ident),* }) => {
-        impl<'a> From<&'a $spec> for Common<'a> {
+        impl<'a> From<&'a $spec> for CommonPolicySpec<'a> {
             fn from(spec: &'a $spec) -> Self {
                 let $spec {
                     mode, matches, authorities, threshold, signature_formats, require_digest, bind_repository, mirrors, transparency, slsa,
@@ -248,21 +260,24 @@ common!(ClusterBundlePolicySpec { exemptions });
 common!(BundlePolicySpec {});
 
 /// Mirrors are checked even where nothing is compared with them.
-fn binding(bind: bool, mirrors: &[Mirror]) -> Result<Option<RepositoryBinding>, PolicyError> {
+fn convert_repository_binding(
+    bind: bool,
+    mirrors: &[MirrorSpec],
+) -> Result<Option<RepositoryBinding>, PolicyError> {
     if mirrors.len() > MAX_MIRRORS {
         return Err(PolicyError::new(
             "spec.mirrors",
             format!("has {} mirrors, the limit is {MAX_MIRRORS}", mirrors.len()),
         ));
     }
-    let mirrors = each(mirrors, "spec.mirrors", |Mirror { from, to }, field| {
-        policy::Mirror::new(from, to)
+    let mirrors = convert_each(mirrors, "spec.mirrors", |MirrorSpec { from, to }, field| {
+        policy::RepositoryMirror::new(from, to)
             .map_err(|error| PolicyError::new(format!("{field}.{}", error.field), error.problem))
     })?;
     Ok(bind.then_some(RepositoryBinding { mirrors }))
 }
 
-fn each<T, U>(
+fn convert_each<T, U>(
     items: &[T],
     field: &str,
     mut convert: impl FnMut(&T, &str) -> Result<U, PolicyError>,
@@ -274,7 +289,7 @@ fn each<T, U>(
         .collect()
 }
 
-fn parse<T: FromStr<Err: std::fmt::Display>>(
+fn parse_field<T: FromStr<Err: std::fmt::Display>>(
     text: &str,
     field: impl Into<String>,
 ) -> Result<T, PolicyError> {
@@ -282,31 +297,31 @@ fn parse<T: FromStr<Err: std::fmt::Display>>(
         .map_err(|error: T::Err| PolicyError::new(field, error.to_string()))
 }
 
-const fn mode(mode: Mode) -> policy::Mode {
+const fn convert_mode(mode: PolicyModeSpec) -> policy::EnforcementMode {
     match mode {
-        Mode::Enforce => policy::Mode::Enforce,
-        Mode::Warn => policy::Mode::Warn,
-        Mode::Audit => policy::Mode::Audit,
+        PolicyModeSpec::Enforce => policy::EnforcementMode::Enforce,
+        PolicyModeSpec::Warn => policy::EnforcementMode::Warn,
+        PolicyModeSpec::Audit => policy::EnforcementMode::Audit,
     }
 }
 
-const fn format(format: SignatureFormat) -> Format {
+const fn convert_signature_format(format: SignatureFormatSpec) -> StoredSignatureFormat {
     match format {
-        SignatureFormat::Bundle => Format::Bundle,
-        SignatureFormat::Legacy => Format::Legacy,
-        SignatureFormat::LegacySetOnly => Format::LegacySetOnly,
+        SignatureFormatSpec::Bundle => StoredSignatureFormat::Bundle,
+        SignatureFormatSpec::Legacy => StoredSignatureFormat::Legacy,
+        SignatureFormatSpec::LegacySetOnly => StoredSignatureFormat::LegacySetOnly,
     }
 }
 
-const fn transparency(transparency: Transparency) -> policy::Transparency {
+const fn convert_transparency(transparency: TransparencySpec) -> policy::TransparencyRequirement {
     match transparency {
-        Transparency::Optional => policy::Transparency::Optional,
-        Transparency::Required => policy::Transparency::Required,
+        TransparencySpec::Optional => policy::TransparencyRequirement::Optional,
+        TransparencySpec::Required => policy::TransparencyRequirement::Required,
     }
 }
 
-fn matcher(matches: &Match) -> Result<Matcher, PolicyError> {
-    let Match {
+fn convert_matcher(matches: &PolicyMatchSpec) -> Result<PolicyMatcher, PolicyError> {
+    let PolicyMatchSpec {
         references,
         except,
         uses,
@@ -317,41 +332,45 @@ fn matcher(matches: &Match) -> Result<Matcher, PolicyError> {
             && s.match_expressions.as_ref().is_none_or(Vec::is_empty)
     });
     if !everywhere {
-        return Err(PolicyError::unsupported("spec.match.namespaceSelector"));
+        return Err(PolicyError::unsupported_field(
+            "spec.match.namespaceSelector",
+        ));
     }
     let patterns = |texts: &[String], field: &str| {
-        each(texts, field, |text, field| parse::<Pattern>(text, field))
+        convert_each(texts, field, |text, field| {
+            parse_field::<ImagePattern>(text, field)
+        })
     };
     let uses = uses.iter().map(|used_as| match used_as {
-        Use::PackedBundle => policy::Use::PackedBundle,
-        Use::ImageVolume => policy::Use::ImageVolume,
-        Use::Container => policy::Use::Container,
+        ImageUseSpec::PackedBundle => policy::ReferenceUse::PackedBundle,
+        ImageUseSpec::ImageVolume => policy::ReferenceUse::ImageVolume,
+        ImageUseSpec::Container => policy::ReferenceUse::Container,
     });
-    Ok(Matcher::Names {
+    Ok(PolicyMatcher::Names {
         references: patterns(references, "spec.match.references")?,
         except: patterns(except, "spec.match.except")?,
         uses: uses.collect(),
     })
 }
 
-fn authority(
-    authority: &Authority,
+fn compile_authority(
+    authority: &AuthoritySpec,
     field: &str,
-    sources: &Sources,
-) -> Result<policy::Authority, PolicyError> {
-    let Authority {
+    sources: &ResolvedPolicyReferences,
+) -> Result<policy::PolicyAuthority, PolicyError> {
+    let AuthoritySpec {
         name,
         key,
         keyless,
         certificate,
     } = authority;
     let means = match (key, keyless, certificate) {
-        (Some(key), None, None) => self::key(key, &format!("{field}.key"), sources)?,
+        (Some(key), None, None) => compile_key_authority(key, &format!("{field}.key"), sources)?,
         (None, Some(keyless), None) => {
-            self::keyless(keyless, &format!("{field}.keyless"), sources)?
+            compile_keyless_authority(keyless, &format!("{field}.keyless"), sources)?
         }
         (None, None, Some(certificate)) => {
-            self::certificate(certificate, &format!("{field}.certificate"), sources)?
+            compile_private_ca_authority(certificate, &format!("{field}.certificate"), sources)?
         }
         _ => {
             return Err(PolicyError::new(
@@ -360,19 +379,23 @@ fn authority(
             ));
         }
     };
-    Ok(policy::Authority {
+    Ok(policy::PolicyAuthority {
         name: name.clone(),
-        means,
+        kind: means,
     })
 }
 
-fn key(key: &Key, field: &str, sources: &Sources) -> Result<Means, PolicyError> {
+fn compile_key_authority(
+    key: &KeyAuthoritySpec,
+    field: &str,
+    sources: &ResolvedPolicyReferences,
+) -> Result<AuthorityKind, PolicyError> {
     let pem = match (&key.pem, &key.config_map_ref) {
         (Some(pem), None) => pem.as_str(),
         (None, Some(reference)) => {
             let map = sources.config_maps.get(&reference.name);
             let missing = || {
-                PolicyError::missing(
+                PolicyError::missing_object(
                     format!("{field}.configMapRef"),
                     format!(
                         "there is no ConfigMap {} with {PUBLIC_KEY} in it",
@@ -393,70 +416,80 @@ fn key(key: &Key, field: &str, sources: &Sources) -> Result<Means, PolicyError> 
     let root = key
         .trust_root_ref
         .as_ref()
-        .map(|reference| trust_root(&reference.name, field, sources))
+        .map(|reference| resolve_trust_root(&reference.name, field, sources))
         .transpose()?;
     let key = VerificationKey::from_pem(pem)
         .map_err(|error| PolicyError::new(field, error.to_string()))?;
-    sources.usage.count_part(
+    sources.usage.count_parsed_material(
         key.fingerprint(),
-        size_of::<VerificationKey>() + key.spki().len(),
+        size_of::<VerificationKey>() + key.spki_der().len(),
     )?;
-    Ok(Means::Key { key, root })
+    Ok(AuthorityKind::Key { key, root })
 }
 
-fn keyless(keyless: &Keyless, field: &str, sources: &Sources) -> Result<Means, PolicyError> {
-    let Keyless {
+fn compile_keyless_authority(
+    keyless: &KeylessAuthoritySpec,
+    field: &str,
+    sources: &ResolvedPolicyReferences,
+) -> Result<AuthorityKind, PolicyError> {
+    let KeylessAuthoritySpec {
         trust_root_ref,
         issuer,
         subject,
         claims,
     } = keyless;
-    Ok(Means::Keyless {
-        subject: name_match(subject, &format!("{field}.subject"), sources)?,
+    Ok(AuthorityKind::Keyless {
+        subject: compile_name_match(subject, &format!("{field}.subject"), sources)?,
         issuer: issuer.clone(),
-        claims: claims.as_ref().map(claims_rule).unwrap_or_default(),
-        root: trust_root(&trust_root_ref.name, field, sources)?,
+        claims: claims.as_ref().map(convert_claims_rule).unwrap_or_default(),
+        root: resolve_trust_root(&trust_root_ref.name, field, sources)?,
     })
 }
 
-fn certificate(
-    certificate: &Certificate,
+fn compile_private_ca_authority(
+    certificate: &PrivateCaAuthoritySpec,
     field: &str,
-    sources: &Sources,
-) -> Result<Means, PolicyError> {
-    let Certificate {
+    sources: &ResolvedPolicyReferences,
+) -> Result<AuthorityKind, PolicyError> {
+    let PrivateCaAuthoritySpec {
         ca_ref,
         crl_ref,
         subject,
         trust_root_ref,
     } = certificate;
-    let subject = name_match(subject, &format!("{field}.subject"), sources)?;
-    let certificates = public_data(ca_ref, CERTIFICATES, &format!("{field}.caRef"), sources)?;
+    let subject = compile_name_match(subject, &format!("{field}.subject"), sources)?;
+    let certificates =
+        resolve_config_map_data(ca_ref, CERTIFICATES, &format!("{field}.caRef"), sources)?;
     let lists = crl_ref
         .as_ref()
-        .map(|lists| public_data(lists, REVOCATION_LISTS, &format!("{field}.crlRef"), sources))
+        .map(|lists| {
+            resolve_config_map_data(lists, REVOCATION_LISTS, &format!("{field}.crlRef"), sources)
+        })
         .transpose()?;
-    Ok(Means::Certificate {
+    Ok(AuthorityKind::Certificate {
         subject,
-        authority: sources
-            .parts
-            .authority(certificates, lists, field, &sources.usage)?,
+        authority: sources.parts.get_or_parse_authority(
+            certificates,
+            lists,
+            field,
+            &sources.usage,
+        )?,
         root: trust_root_ref
             .as_ref()
-            .map(|reference| trust_root(&reference.name, field, sources))
+            .map(|reference| resolve_trust_root(&reference.name, field, sources))
             .transpose()?,
     })
 }
 
 /// What lies in a `ConfigMap`. Nobody who judges images may read Secrets for it.
-fn public_data<'a>(
-    reference: &KindRef,
+fn resolve_config_map_data<'a>(
+    reference: &ConfigObjectRef,
     key: &str,
     field: &str,
-    sources: &'a Sources,
+    sources: &'a ResolvedPolicyReferences,
 ) -> Result<&'a str, PolicyError> {
     let name = &reference.name;
-    if reference.kind == SourceKind::Secret {
+    if reference.kind == ConfigObjectKind::Secret {
         let problem = format!(
             "must be of kind ConfigMap: certificates and revocation lists are public, and the \
                 webhook reads no Secrets; put {key} into a ConfigMap {name}"
@@ -464,7 +497,7 @@ fn public_data<'a>(
         return Err(PolicyError::new(format!("{field}.kind"), problem));
     }
     let missing = || {
-        PolicyError::missing(
+        PolicyError::missing_object(
             field,
             format!("there is no ConfigMap {name} with {key} in it"),
         )
@@ -476,33 +509,38 @@ fn public_data<'a>(
         .ok_or_else(missing)
 }
 
-fn trust_root(name: &str, field: &str, sources: &Sources) -> Result<Arc<TrustRoot>, PolicyError> {
+fn resolve_trust_root(
+    name: &str,
+    field: &str,
+    sources: &ResolvedPolicyReferences,
+) -> Result<Arc<TrustRoot>, PolicyError> {
     let field = format!("{field}.trustRootRef");
     let missing = || match sources.lost_roots.get(name) {
         Some((reason, why)) => {
-            PolicyError::missing(&field, format!("TrustRoot {name}: {why}")).for_reason(*reason)
+            PolicyError::missing_object(&field, format!("TrustRoot {name}: {why}"))
+                .with_reason(*reason)
         }
-        None => PolicyError::missing(&field, format!("there is no TrustRoot {name}")),
+        None => PolicyError::missing_object(&field, format!("there is no TrustRoot {name}")),
     };
     sources.trust_roots.get(name).cloned().ok_or_else(missing)
 }
 
-fn name_match(
-    subject: &IdentityMatch,
+fn compile_name_match(
+    subject: &IdentityMatchSpec,
     field: &str,
-    sources: &Sources,
-) -> Result<NameMatch, PolicyError> {
+    sources: &ResolvedPolicyReferences,
+) -> Result<SubjectMatcher, PolicyError> {
     let failed = |way: &'static str| {
         move |problem: String| PolicyError::new(format!("{field}.{way}"), problem)
     };
     match (&subject.exact, &subject.prefix, &subject.regexp) {
-        (Some(exact), None, None) => NameMatch::exact(exact).map_err(failed("exact")),
-        (None, Some(prefix), None) => NameMatch::prefix(prefix).map_err(failed("prefix")),
-        (None, None, Some(regexp)) => {
-            sources
-                .parts
-                .expression(regexp, &format!("{field}.regexp"), &sources.usage)
-        }
+        (Some(exact), None, None) => SubjectMatcher::exact(exact).map_err(failed("exact")),
+        (None, Some(prefix), None) => SubjectMatcher::prefix(prefix).map_err(failed("prefix")),
+        (None, None, Some(regexp)) => sources.parts.get_or_parse_expression(
+            regexp,
+            &format!("{field}.regexp"),
+            &sources.usage,
+        ),
         _ => Err(PolicyError::new(
             field,
             "must have exactly one of exact, prefix and regexp",
@@ -510,15 +548,15 @@ fn name_match(
     }
 }
 
-fn claims_rule(claims: &Claims) -> ClaimsRule {
-    let Claims {
+fn convert_claims_rule(claims: &CertificateClaimsSpec) -> ClaimsRule {
+    let CertificateClaimsSpec {
         source_repository,
         reference,
         workflow,
         trigger,
         runner,
     } = claims.clone();
-    ClaimsRule(verify::Claims {
+    ClaimsRule(verify::CertificateClaims {
         source_repository,
         source_ref: reference,
         workflow,
@@ -527,8 +565,8 @@ fn claims_rule(claims: &Claims) -> ClaimsRule {
     })
 }
 
-fn slsa(slsa: &Slsa) -> Result<policy::SlsaRules, PolicyError> {
-    let Slsa {
+fn convert_slsa_rules(slsa: &SlsaSpec) -> Result<policy::SlsaRules, PolicyError> {
+    let SlsaSpec {
         minimum_level,
         builders,
         sources,
@@ -536,16 +574,21 @@ fn slsa(slsa: &Slsa) -> Result<policy::SlsaRules, PolicyError> {
         lock,
     } = slsa;
     Ok(policy::SlsaRules {
-        minimum_level: level(*minimum_level, "spec.slsa.minimumLevel")?,
-        builders: each(builders, "spec.slsa.builders", builder)?,
+        minimum_level: parse_slsa_level(*minimum_level, "spec.slsa.minimumLevel")?,
+        builders: convert_each(builders, "spec.slsa.builders", convert_builder_rule)?,
         sources: sources.clone(),
-        max_age: max_age.as_deref().map(duration).transpose()?,
-        lock: lock.map_or(LockRule::Unchecked, |LockComparison::Exact| LockRule::Exact),
+        max_age: max_age.as_deref().map(parse_max_age).transpose()?,
+        lock: lock.map_or(LockRule::Unchecked, |LockComparisonSpec::Exact| {
+            LockRule::Exact
+        }),
     })
 }
 
-fn builder(builder: &Builder, field: &str) -> Result<policy::BuilderRule, PolicyError> {
-    let Builder {
+fn convert_builder_rule(
+    builder: &SlsaBuilderSpec,
+    field: &str,
+) -> Result<policy::BuilderRule, PolicyError> {
+    let SlsaBuilderSpec {
         id,
         authority,
         level,
@@ -553,15 +596,15 @@ fn builder(builder: &Builder, field: &str) -> Result<policy::BuilderRule, Policy
     Ok(policy::BuilderRule {
         id: id.clone(),
         authority: authority.clone(),
-        level: self::level(*level, &format!("{field}.level"))?,
+        level: parse_slsa_level(*level, &format!("{field}.level"))?,
     })
 }
 
-fn level(level: i32, field: &str) -> Result<u8, PolicyError> {
+fn parse_slsa_level(level: i32, field: &str) -> Result<u8, PolicyError> {
     u8::try_from(level).map_err(|_| PolicyError::new(field, "must be 0 to 3"))
 }
 
-fn duration(text: &str) -> Result<Duration, PolicyError> {
+fn parse_max_age(text: &str) -> Result<Duration, PolicyError> {
     let wrong = || {
         PolicyError::new(
             "spec.slsa.maxAge",
@@ -573,17 +616,17 @@ fn duration(text: &str) -> Result<Duration, PolicyError> {
         .ok_or_else(wrong)
 }
 
-fn attestation(
-    attestation: &Attestation,
+fn convert_attestation_rule(
+    attestation: &AttestationSpec,
     field: &str,
 ) -> Result<policy::AttestationRule, PolicyError> {
-    let Attestation {
+    let AttestationSpec {
         predicate_type,
         authority,
         cel,
     } = attestation;
     if cel.is_some() {
-        return Err(PolicyError::unsupported(format!("{field}.cel")));
+        return Err(PolicyError::unsupported_field(format!("{field}.cel")));
     }
     Ok(policy::AttestationRule {
         predicate_type: predicate_type.clone(),
@@ -591,8 +634,11 @@ fn attestation(
     })
 }
 
-fn revocation(revocation: &Revocation, field: &str) -> Result<policy::Revocation, PolicyError> {
-    let Revocation {
+fn convert_revocation(
+    revocation: &RevocationSpec,
+    field: &str,
+) -> Result<policy::RevocationRule, PolicyError> {
+    let RevocationSpec {
         digest,
         key_hash,
         builder,
@@ -601,12 +647,12 @@ fn revocation(revocation: &Revocation, field: &str) -> Result<policy::Revocation
     } = revocation;
     let what = match (digest, key_hash, builder) {
         (Some(digest), None, None) => {
-            Revoked::Digest(parse::<Digest>(digest, format!("{field}.digest"))?)
+            RevocationTarget::Digest(parse_field::<Digest>(digest, format!("{field}.digest"))?)
         }
         (None, Some(hash), None) => {
-            Revoked::Key(parse::<Digest>(hash, format!("{field}.keyHash"))?)
+            RevocationTarget::Key(parse_field::<Digest>(hash, format!("{field}.keyHash"))?)
         }
-        (None, None, Some(builder)) => Revoked::Builder(builder.clone()),
+        (None, None, Some(builder)) => RevocationTarget::Builder(builder.clone()),
         _ => {
             return Err(PolicyError::new(
                 field,
@@ -616,24 +662,27 @@ fn revocation(revocation: &Revocation, field: &str) -> Result<policy::Revocation
     };
     let since = since
         .as_ref()
-        .map(|since| parse::<Timestamp>(since, format!("{field}.since")))
+        .map(|since| parse_field::<Timestamp>(since, format!("{field}.since")))
         .transpose()?;
-    Ok(policy::Revocation {
+    Ok(policy::RevocationRule {
         what,
         reason: reason.clone(),
         since,
     })
 }
 
-fn exemption(exemption: &Exemption, field: &str) -> Result<policy::Exemption, PolicyError> {
-    let Exemption {
+fn convert_exemption(
+    exemption: &ExemptionSpec,
+    field: &str,
+) -> Result<policy::ExemptionRule, PolicyError> {
+    let ExemptionSpec {
         digest,
         reason,
         expires,
     } = exemption;
-    Ok(policy::Exemption {
-        digest: parse(digest, format!("{field}.digest"))?,
+    Ok(policy::ExemptionRule {
+        digest: parse_field(digest, format!("{field}.digest"))?,
         reason: reason.clone(),
-        expires: parse(expires, format!("{field}.expires"))?,
+        expires: parse_field(expires, format!("{field}.expires"))?,
     })
 }

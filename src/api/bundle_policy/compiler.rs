@@ -11,45 +11,46 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{
-    Gathered, Parts, PolicyObject, Revision, Snapshot, Sources, Usage,
-    gathered::{home, title},
+    ParsedMaterialCache, PolicyInputs, PolicyObject, PolicyQuotaUsage, PolicySetRevision,
+    PolicySnapshot, ResolvedPolicyReferences,
+    gathered::{policy_title, reference_namespace},
 };
 use crate::{
-    api::trust_root::{Seen, TrustRoot},
+    api::trust_root::{ConfigMapLookup, TrustRoot},
     core::{
-        class::{Classified, Reason},
+        class::{ClassifiedError, Reason},
         digest::Digest,
-        policy::{Kind, Mode, Policy},
+        policy::{EnforcementMode, Policy, PolicyOrigin},
         verify,
     },
 };
 
 /// How often one namespace's policies are compiled, in the long run. Whoever changes them without
 /// pause waits, and nobody else does.
-pub const INTERVAL: Duration = Duration::from_secs(1);
+pub const COMPILE_INTERVAL: Duration = Duration::from_secs(1);
 /// How many times in a row they are compiled at once: policies, keys and lists are often applied
 /// together.
-const AT_ONCE: u32 = 5;
+const COMPILE_BURST: u32 = 5;
 
 /// Trust roots by name: each in force, or why it cannot be used.
-type Roots = BTreeMap<String, Result<Root, (Reason, String)>>;
+type TrustRootsByName = BTreeMap<String, Result<CompiledTrustRoot, (Reason, String)>>;
 
 /// Compiles policies, and remembers what it compiled.
 #[derive(Debug, Default)]
-pub struct Compiler {
-    parts: Parts,
+pub struct PolicyCompiler {
+    parts: ParsedMaterialCache,
     /// By the address of the shared object, which is kept.
-    described: BTreeMap<usize, Described>,
+    described: BTreeMap<usize, FingerprintedPolicy>,
     /// By namespace; the cluster's under an empty name.
-    groups: BTreeMap<String, Arc<Group>>,
+    groups: BTreeMap<String, Arc<CompiledPolicyGroup>>,
     /// When a namespace would have been compiled at the pace of [`INTERVAL`], if that is still to
     /// come.
-    paces: BTreeMap<String, Instant>,
+    next_compile_times: BTreeMap<String, Instant>,
 }
 
 /// A policy with what is derived from it once.
 #[derive(Clone, Debug)]
-struct Described {
+struct FingerprintedPolicy {
     object: PolicyObject,
     /// Of every word of it.
     print: Digest,
@@ -58,7 +59,7 @@ struct Described {
 
 /// The policies of the cluster, or of a namespace.
 #[derive(Debug)]
-struct Group {
+struct CompiledPolicyGroup {
     /// Of all of it, with everything that it refers to.
     print: Digest,
     /// Each with its print.
@@ -69,109 +70,132 @@ struct Group {
 }
 
 /// A trust root in force.
-struct Root {
+struct CompiledTrustRoot {
     root: Arc<verify::TrustRoot>,
     ends: Option<Timestamp>,
 }
 
 /// What is compiled: a policy, and what it refers to.
-struct Task {
-    described: Described,
-    sources: Sources,
+struct PolicyCompileTask {
+    described: FingerprintedPolicy,
+    sources: ResolvedPolicyReferences,
     /// A `ConfigMap` that was not read yet.
     unknown: Option<String>,
     print: Digest,
 }
 
-impl Compiler {
+impl PolicyCompiler {
     /// Compiles what changed, as it is at `now`.
-    pub fn compile(
+    pub fn compile_snapshot(
         &mut self,
-        gathered: &Gathered,
+        gathered: &PolicyInputs,
         system_namespace: &str,
         now: Timestamp,
-    ) -> Snapshot {
-        self.compile_paced(gathered, system_namespace, now, None).0
+    ) -> PolicySnapshot {
+        self.compile_changed(gathered, system_namespace, now, None)
+            .0
     }
 
     /// The same, where a namespace that changes without pause waits for its turn; until then its
     /// policies stay what they were. Says when the first turn comes.
-    pub fn compile_at(
+    pub fn compile_rate_limited(
         &mut self,
-        gathered: &Gathered,
+        gathered: &PolicyInputs,
         system_namespace: &str,
         now: Timestamp,
         at: Instant,
-    ) -> (Snapshot, Option<Instant>) {
-        self.paces.retain(|_, pace| *pace > at);
-        self.compile_paced(gathered, system_namespace, now, Some(at))
+    ) -> (PolicySnapshot, Option<Instant>) {
+        self.next_compile_times.retain(|_, pace| *pace > at);
+        self.compile_changed(gathered, system_namespace, now, Some(at))
     }
 
-    fn compile_paced(
+    fn compile_changed(
         &mut self,
-        gathered: &Gathered,
+        gathered: &PolicyInputs,
         system_namespace: &str,
         now: Timestamp,
         at: Option<Instant>,
-    ) -> (Snapshot, Option<Instant>) {
-        let roots = self.roots(gathered, system_namespace, now);
+    ) -> (PolicySnapshot, Option<Instant>) {
+        let roots = self.load_trust_roots(gathered, system_namespace, now);
         let (mut described, mut groups, mut turns) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-        for (kind, objects) in gathered.by_kind() {
-            let tasks: Vec<Task> = objects
+        for (kind, objects) in gathered.policies_by_kind() {
+            let tasks: Vec<PolicyCompileTask> = objects
                 .into_iter()
-                .map(|object| self.task(object, &kind, gathered, system_namespace, &roots))
+                .map(|object| self.build_task(object, &kind, gathered, system_namespace, &roots))
                 .collect();
-            described.extend(
-                tasks
-                    .iter()
-                    .map(|task| (address(&task.described.object), task.described.clone())),
-            );
-            let print = Digest::of(
+            described.extend(tasks.iter().map(|task| {
+                (
+                    object_address(&task.described.object),
+                    task.described.clone(),
+                )
+            }));
+            let print = Digest::of_bytes(
                 tasks
                     .iter()
                     .map(|task| task.print.to_string())
                     .collect::<String>()
                     .as_bytes(),
             );
-            let name = if let Kind::Namespaced(namespace) = &kind {
+            let name = if let PolicyOrigin::Namespaced(namespace) = &kind {
                 namespace.clone()
             } else {
                 String::new()
             };
             let old = self.groups.get(&name);
-            let group = match (old, self.turn(&kind, at)) {
+            let group = match (old, self.check_compile_rate(&kind, at)) {
                 (Some(old), _) if old.print == print => Arc::clone(old),
                 (old, Err(turn)) => {
                     turns.push(turn);
-                    old.map_or_else(|| Arc::new(Group::waiting(&tasks)), Arc::clone)
+                    old.map_or_else(
+                        || Arc::new(CompiledPolicyGroup::deny_all_until_compiled(&tasks)),
+                        Arc::clone,
+                    )
                 }
                 (_, Ok(pace)) => {
-                    self.paces.extend(pace.map(|pace| (name.clone(), pace)));
-                    Arc::new(Group::compile(&kind, print, &tasks, system_namespace))
+                    self.next_compile_times
+                        .extend(pace.map(|pace| (name.clone(), pace)));
+                    Arc::new(CompiledPolicyGroup::compile_group(
+                        &kind,
+                        print,
+                        &tasks,
+                        system_namespace,
+                    ))
                 }
             };
             groups.insert(name, group);
         }
         (self.described, self.groups) = (described, groups);
-        self.parts.forget();
-        (self.snapshot(gathered, &roots), turns.into_iter().min())
+        self.parts.evict_unused();
+        (
+            self.build_snapshot(gathered, &roots),
+            turns.into_iter().min(),
+        )
     }
 
     /// May a namespace be compiled now? If so, its new pace; if not, when.
-    fn turn(&self, kind: &Kind, at: Option<Instant>) -> Result<Option<Instant>, Instant> {
-        let (Kind::Namespaced(namespace), Some(at)) = (kind, at) else {
+    fn check_compile_rate(
+        &self,
+        kind: &PolicyOrigin,
+        at: Option<Instant>,
+    ) -> Result<Option<Instant>, Instant> {
+        let (PolicyOrigin::Namespaced(namespace), Some(at)) = (kind, at) else {
             return Ok(None);
         };
-        let pace = self.paces.get(namespace).copied().unwrap_or(at).max(at);
-        let ahead = INTERVAL * (AT_ONCE - 1);
+        let pace = self
+            .next_compile_times
+            .get(namespace)
+            .copied()
+            .unwrap_or(at)
+            .max(at);
+        let ahead = COMPILE_INTERVAL * (COMPILE_BURST - 1);
         if pace <= at + ahead {
-            Ok(Some(pace + INTERVAL))
+            Ok(Some(pace + COMPILE_INTERVAL))
         } else {
             Err(pace.checked_sub(ahead).unwrap_or(at))
         }
     }
 
-    fn snapshot(&self, gathered: &Gathered, roots: &Roots) -> Snapshot {
+    fn build_snapshot(&self, gathered: &PolicyInputs, roots: &TrustRootsByName) -> PolicySnapshot {
         let (mut policies, mut prints) = (Vec::new(), Vec::new());
         for (policy, print) in self.groups.values().flat_map(|group| &group.policies) {
             policies.push(policy.clone());
@@ -180,20 +204,20 @@ impl Compiler {
         for (kind, name) in &gathered.unreadable {
             let fault = "this version of packgate cannot read it; bring packgate and its custom \
                 resource definitions to one version";
-            policies.push(Policy::unusable(
+            policies.push(Policy::new_unusable(
                 name,
                 kind.clone(),
                 0,
-                Mode::Enforce,
+                EnforcementMode::Enforce,
                 None,
                 fault,
             ));
-            prints.push(Digest::of(format!("{kind:?}/{name}").as_bytes()));
+            prints.push(Digest::of_bytes(format!("{kind:?}/{name}").as_bytes()));
         }
         let mut named = BTreeMap::<String, BTreeSet<String>>::new();
         for object in &gathered.policies {
-            for root in object.needs().trust_roots {
-                named.entry(root).or_default().insert(title(object));
+            for root in object.referenced_names().trust_roots {
+                named.entry(root).or_default().insert(policy_title(object));
             }
         }
         let ends = roots
@@ -201,80 +225,89 @@ impl Compiler {
             .filter_map(|root| root.as_ref().ok()?.ends)
             .min();
         let revision =
-            Revision::of(self.groups.values().flat_map(|group| &group.objects)).to_string();
+            PolicySetRevision::of_policies(self.groups.values().flat_map(|group| &group.objects))
+                .to_string();
         let sizes = self
             .groups
             .iter()
             .map(|(name, group)| (name.clone(), group.sizes.clone()))
             .collect();
-        Snapshot {
+        PolicySnapshot {
             policies,
             prints,
             revision,
             ends,
-            named,
+            policies_by_trust_root: named,
             sizes,
         }
     }
 
     /// Every trust root that a policy names, or why it cannot be used.
-    fn roots(&self, gathered: &Gathered, system_namespace: &str, now: Timestamp) -> Roots {
+    fn load_trust_roots(
+        &self,
+        gathered: &PolicyInputs,
+        system_namespace: &str,
+        now: Timestamp,
+    ) -> TrustRootsByName {
         gathered
-            .named_roots()
+            .referenced_trust_roots()
             .map(|root| {
                 (
                     root.name_any(),
-                    self.root(root, gathered, system_namespace, now),
+                    self.load_trust_root(root, gathered, system_namespace, now),
                 )
             })
             .collect()
     }
 
-    fn root(
+    fn load_trust_root(
         &self,
         root: &TrustRoot,
-        gathered: &Gathered,
+        gathered: &PolicyInputs,
         system_namespace: &str,
         now: Timestamp,
-    ) -> Result<Root, (Reason, String)> {
+    ) -> Result<CompiledTrustRoot, (Reason, String)> {
         let seen = |name: &str| match gathered
             .config_maps
             .get(&(system_namespace.to_owned(), name.to_owned()))
         {
-            None => Seen::Unknown,
-            Some(None) => Seen::Absent,
-            Some(Some(map)) => Seen::There(map.data()),
+            None => ConfigMapLookup::Unknown,
+            Some(None) => ConfigMapLookup::Absent,
+            Some(Some(map)) => ConfigMapLookup::Present(map.data()),
         };
         let found = root
-            .find(seen, now)
+            .find_active_root(seen, now)
             .map_err(|error| (error.reason(), error.to_string()))?;
         let root = self
             .parts
-            .root(found.text)
+            .get_or_parse_trust_root(found.text)
             .map_err(|error| (error.reason(), error.to_string()))?;
-        Ok(Root {
+        Ok(CompiledTrustRoot {
             root,
             ends: found.ends,
         })
     }
 
-    fn task(
+    fn build_task(
         &self,
         object: &PolicyObject,
-        kind: &Kind,
-        gathered: &Gathered,
+        kind: &PolicyOrigin,
+        gathered: &PolicyInputs,
         system_namespace: &str,
-        roots: &Roots,
-    ) -> Task {
+        roots: &TrustRootsByName,
+    ) -> PolicyCompileTask {
         let described = self
             .described
-            .get(&address(object))
+            .get(&object_address(object))
             .cloned()
-            .unwrap_or_else(|| Described::of(object.clone()));
-        let (needs, namespace) = (object.needs(), home(kind, system_namespace));
-        let mut sources = Sources {
+            .unwrap_or_else(|| FingerprintedPolicy::from_object(object.clone()));
+        let (needs, namespace) = (
+            object.referenced_names(),
+            reference_namespace(kind, system_namespace),
+        );
+        let mut sources = ResolvedPolicyReferences {
             parts: self.parts.clone(),
-            ..Sources::default()
+            ..ResolvedPolicyReferences::default()
         };
         let mut unknown = None;
         for name in needs.config_maps {
@@ -300,8 +333,8 @@ impl Compiler {
                 Err(why) => drop(sources.lost_roots.insert(name.clone(), why.clone())),
             }
         }
-        let print = fingerprint(&described, &sources, unknown.as_deref());
-        Task {
+        let print = fingerprint_with_references(&described, &sources, unknown.as_deref());
+        PolicyCompileTask {
             described,
             sources,
             unknown,
@@ -310,49 +343,54 @@ impl Compiler {
     }
 }
 
-impl Described {
-    fn of(object: PolicyObject) -> Self {
-        let content = object.content();
+impl FingerprintedPolicy {
+    fn from_object(object: PolicyObject) -> Self {
+        let content = object.canonical_json();
         Self {
-            print: Digest::of(content.as_bytes()),
+            print: Digest::of_bytes(content.as_bytes()),
             bytes: content.len(),
             object,
         }
     }
 }
 
-impl Group {
+impl CompiledPolicyGroup {
     /// Compiles all of them, or none if they are too much together.
-    fn compile(kind: &Kind, print: Digest, tasks: &[Task], system_namespace: &str) -> Self {
-        let usage = Usage::of(kind);
+    fn compile_group(
+        kind: &PolicyOrigin,
+        print: Digest,
+        tasks: &[PolicyCompileTask],
+        system_namespace: &str,
+    ) -> Self {
+        let usage = PolicyQuotaUsage::for_kind(kind);
         let counted = tasks.iter().try_for_each(|task| {
-            usage.count(&task.described.object, task.described.bytes, &task.sources)
+            usage.count_policy(&task.described.object, task.described.bytes, &task.sources)
         });
         let mut policies = Vec::new();
         for task in tasks
             .iter()
-            .take_while(|_| counted.is_ok() && usage.excess().is_none())
+            .take_while(|_| counted.is_ok() && usage.exceeded_limit().is_none())
         {
             let object = &task.described.object;
             let policy = match &task.unknown {
-                Some(name) => object.unusable(format!(
+                Some(name) => object.to_deny_all_policy(format!(
                     "its ConfigMap {}/{name} was not read yet; try again",
-                    home(kind, system_namespace)
+                    reference_namespace(kind, system_namespace)
                 )),
-                None => object.compile_or_refuse(&Sources {
+                None => object.compile_or_deny_all(&ResolvedPolicyReferences {
                     usage: usage.clone(),
                     ..task.sources.clone()
                 }),
             };
             policies.push((policy, task.print));
         }
-        if let Some(excess) = usage.excess() {
-            let refusing = |task: &Task| {
+        if let Some(excess) = usage.exceeded_limit() {
+            let refusing = |task: &PolicyCompileTask| {
                 (
                     task.described
                         .object
-                        .unusable(&excess)
-                        .for_reason(Reason::LimitExceeded),
+                        .to_deny_all_policy(&excess)
+                        .with_fault_reason(Reason::LimitExceeded),
                     task.print,
                 )
             };
@@ -364,32 +402,32 @@ impl Group {
             print,
             policies,
             objects: known.map(|task| task.described.object.clone()).collect(),
-            sizes: sizes(tasks),
+            sizes: policy_sizes(tasks),
         }
     }
 
     /// While it is not their turn they refuse all that they govern.
-    fn waiting(tasks: &[Task]) -> Self {
-        let refusing = |task: &Task| {
-            let why = "the policies of its namespace change too often; it is compiled in a moment";
+    fn deny_all_until_compiled(tasks: &[PolicyCompileTask]) -> Self {
+        let refusing = |task: &PolicyCompileTask| {
+            let why = "the policies of its namespace change too often (rate limit); it is compiled shortly";
             (
                 task.described
                     .object
-                    .unusable(why)
-                    .for_reason(Reason::LimitExceeded),
+                    .to_deny_all_policy(why)
+                    .with_fault_reason(Reason::LimitExceeded),
                 task.print,
             )
         };
         Self {
-            print: Digest::of(b"waiting"),
+            print: Digest::of_bytes(b"waiting"),
             policies: tasks.iter().map(refusing).collect(),
             objects: Vec::new(),
-            sizes: sizes(tasks),
+            sizes: policy_sizes(tasks),
         }
     }
 }
 
-fn sizes(tasks: &[Task]) -> BTreeMap<String, usize> {
+fn policy_sizes(tasks: &[PolicyCompileTask]) -> BTreeMap<String, usize> {
     tasks
         .iter()
         .map(|task| {
@@ -401,7 +439,7 @@ fn sizes(tasks: &[Task]) -> BTreeMap<String, usize> {
         .collect()
 }
 
-fn address(object: &PolicyObject) -> usize {
+fn object_address(object: &PolicyObject) -> usize {
     match object {
         PolicyObject::Cluster(policy) => Arc::as_ptr(policy).addr(),
         PolicyObject::Namespaced(policy) => Arc::as_ptr(policy).addr(),
@@ -409,7 +447,11 @@ fn address(object: &PolicyObject) -> usize {
 }
 
 /// Of every word of the policy, and everything that it refers to.
-fn fingerprint(described: &Described, sources: &Sources, unknown: Option<&str>) -> Digest {
+fn fingerprint_with_references(
+    described: &FingerprintedPolicy,
+    sources: &ResolvedPolicyReferences,
+    unknown: Option<&str>,
+) -> Digest {
     let maps: BTreeMap<&str, Digest> = sources
         .config_maps
         .iter()
@@ -421,7 +463,7 @@ fn fingerprint(described: &Described, sources: &Sources, unknown: Option<&str>) 
         .map(|(name, root)| (name.as_str(), root.digest()))
         .collect();
     let all = serde_json::json!([described.print, maps, roots, sources.lost_roots, unknown]);
-    Digest::of(all.to_string().as_bytes())
+    Digest::of_bytes(all.to_string().as_bytes())
 }
 
 #[cfg(test)]

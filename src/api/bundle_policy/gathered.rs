@@ -9,21 +9,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{Budget, Compiler, ConfigMapData, PolicyObject};
+use super::{ConfigMapData, PolicyCompiler, PolicyObject, PolicyQuota};
 use crate::{
     api::trust_root::TrustRoot,
     core::{
         digest::Digest,
-        policy::{Kind, Policy, Scope},
+        policy::{Policy, PolicyOrigin, ReferenceUseScope},
     },
 };
 
 /// Namespace and name.
-pub type Name = (String, String);
+pub type NamespacedName = (String, String);
 
 /// All policies at one moment.
 #[derive(Debug, Default)]
-pub struct Snapshot {
+pub struct PolicySnapshot {
     pub(super) policies: Vec<Policy>,
     /// Of each policy, with everything that it refers to.
     pub(super) prints: Vec<Digest>,
@@ -31,7 +31,7 @@ pub struct Snapshot {
     /// When the first trust root in use may not be used any longer.
     pub(super) ends: Option<Timestamp>,
     /// Who names which trust root.
-    pub(super) named: BTreeMap<String, BTreeSet<String>>,
+    pub(super) policies_by_trust_root: BTreeMap<String, BTreeSet<String>>,
     /// How many policies a namespace has, and how long each is; those of the cluster under an empty
     /// name.
     pub(super) sizes: BTreeMap<String, BTreeMap<String, usize>>,
@@ -39,18 +39,18 @@ pub struct Snapshot {
 
 /// What the cluster holds, as far as policies need it.
 #[derive(Debug, Default)]
-pub struct Gathered {
+pub struct PolicyInputs {
     /// Policies.
     pub policies: Vec<PolicyObject>,
     /// Policies that cannot be read: whose they are and what they are called.
-    pub unreadable: Vec<(Kind, String)>,
+    pub unreadable: Vec<(PolicyOrigin, String)>,
     /// Trust roots.
     pub trust_roots: Vec<TrustRoot>,
     /// `ConfigMap`s that were looked for; `None` for those that are not there.
-    pub config_maps: BTreeMap<Name, Option<ConfigMapData>>,
+    pub config_maps: BTreeMap<NamespacedName, Option<ConfigMapData>>,
 }
 
-impl Snapshot {
+impl PolicySnapshot {
     /// The policies.
     pub fn policies(&self) -> &[Policy] {
         &self.policies
@@ -62,18 +62,18 @@ impl Snapshot {
     }
 
     /// Until when it holds, if time alone ends it: then everything is to be compiled again.
-    pub const fn ends(&self) -> Option<Timestamp> {
+    pub const fn valid_until(&self) -> Option<Timestamp> {
         self.ends
     }
 
     /// How long the policies of a namespace are, by name; of the cluster, for an empty namespace.
-    pub fn sizes(&self, namespace: &str) -> Option<&BTreeMap<String, usize>> {
+    pub fn policy_sizes(&self, namespace: &str) -> Option<&BTreeMap<String, usize>> {
         self.sizes.get(namespace)
     }
 
     /// The policies that name a trust root, as people name them.
-    pub fn naming(&self, trust_root: &str) -> impl Iterator<Item = &str> {
-        self.named
+    pub fn policies_naming_trust_root(&self, trust_root: &str) -> impl Iterator<Item = &str> {
+        self.policies_by_trust_root
             .get(trust_root)
             .into_iter()
             .flatten()
@@ -81,35 +81,35 @@ impl Snapshot {
     }
 
     /// The content of the policies that govern a use, as digests.
-    pub fn fingerprints(&self, scope: &Scope<'_>) -> Vec<Digest> {
+    pub fn governing_fingerprints(&self, scope: &ReferenceUseScope<'_>) -> Vec<Digest> {
         let governing = self
             .policies
             .iter()
             .zip(&self.prints)
-            .filter(|(policy, _)| policy.concerns(scope));
+            .filter(|(policy, _)| policy.governs_scope(scope));
         governing.map(|(_, print)| *print).collect()
     }
 }
 
-impl Gathered {
+impl PolicyInputs {
     /// The `ConfigMap`s that policies and the trust roots in use name. Those of a namespace that
     /// has too many of anything are not needed: its policies are not compiled.
-    pub fn needed(&self, system_namespace: &str) -> BTreeSet<Name> {
-        let mut needed: BTreeSet<Name> = self
-            .named_roots()
-            .flat_map(TrustRoot::config_maps)
+    pub fn needed_config_maps(&self, system_namespace: &str) -> BTreeSet<NamespacedName> {
+        let mut needed: BTreeSet<NamespacedName> = self
+            .referenced_trust_roots()
+            .flat_map(TrustRoot::config_map_names)
             .map(|name| (system_namespace.to_owned(), name))
             .collect();
-        for (kind, policies) in self.by_kind() {
-            let budget = Budget::of(&kind);
+        for (kind, policies) in self.policies_by_kind() {
+            let budget = PolicyQuota::for_kind(&kind);
             let authorities: usize = policies
                 .iter()
                 .map(|policy| policy.authorities().len())
                 .sum();
-            let namespace = home(&kind, system_namespace);
+            let namespace = reference_namespace(&kind, system_namespace);
             let names: BTreeSet<String> = policies
                 .iter()
-                .flat_map(|policy| policy.needs().config_maps)
+                .flat_map(|policy| policy.referenced_names().config_maps)
                 .collect();
             if policies.len() <= budget.policies
                 && authorities <= budget.authorities
@@ -122,12 +122,12 @@ impl Gathered {
     }
 
     /// Compiles everything, as it is at `now`.
-    pub fn compile(&self, system_namespace: &str, now: Timestamp) -> Snapshot {
-        Compiler::default().compile(self, system_namespace, now)
+    pub fn compile_snapshot(&self, system_namespace: &str, now: Timestamp) -> PolicySnapshot {
+        PolicyCompiler::default().compile_snapshot(self, system_namespace, now)
     }
 
     /// The policies of the cluster, and of each namespace.
-    pub(super) fn by_kind(&self) -> Vec<(Kind, Vec<&PolicyObject>)> {
+    pub(super) fn policies_by_kind(&self) -> Vec<(PolicyOrigin, Vec<&PolicyObject>)> {
         let (mut cluster, mut namespaces) =
             (Vec::new(), BTreeMap::<String, Vec<&PolicyObject>>::new());
         for policy in &self.policies {
@@ -141,18 +141,18 @@ impl Gathered {
         }
         let namespaces = namespaces
             .into_iter()
-            .map(|(namespace, policies)| (Kind::Namespaced(namespace), policies));
-        std::iter::once((Kind::Cluster, cluster))
+            .map(|(namespace, policies)| (PolicyOrigin::Namespaced(namespace), policies));
+        std::iter::once((PolicyOrigin::Cluster, cluster))
             .chain(namespaces)
             .collect()
     }
 
     /// The trust roots that a policy names.
-    pub(super) fn named_roots(&self) -> impl Iterator<Item = &TrustRoot> {
+    pub(super) fn referenced_trust_roots(&self) -> impl Iterator<Item = &TrustRoot> {
         let named: BTreeSet<String> = self
             .policies
             .iter()
-            .flat_map(|policy| policy.needs().trust_roots)
+            .flat_map(|policy| policy.referenced_names().trust_roots)
             .collect();
         self.trust_roots
             .iter()
@@ -161,7 +161,7 @@ impl Gathered {
 }
 
 /// A policy as people name it.
-pub(super) fn title(object: &PolicyObject) -> String {
+pub(super) fn policy_title(object: &PolicyObject) -> String {
     match object {
         PolicyObject::Cluster(_) => format!("ClusterBundlePolicy {}", object.name()),
         PolicyObject::Namespaced(policy) => format!(
@@ -173,9 +173,12 @@ pub(super) fn title(object: &PolicyObject) -> String {
 }
 
 /// The namespace that a policy's references are those of.
-pub(super) fn home<'a>(kind: &'a Kind, system_namespace: &'a str) -> &'a str {
+pub(super) fn reference_namespace<'a>(
+    kind: &'a PolicyOrigin,
+    system_namespace: &'a str,
+) -> &'a str {
     match kind {
-        Kind::Cluster | Kind::AdHoc => system_namespace,
-        Kind::Namespaced(namespace) => namespace,
+        PolicyOrigin::Cluster | PolicyOrigin::AdHoc => system_namespace,
+        PolicyOrigin::Namespaced(namespace) => namespace,
     }
 }

@@ -29,14 +29,17 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use authority::{Authority, Certificate, Claims, IdentityMatch, Key, Keyless};
-pub use budget::{Budget, Usage};
-pub use compile::{Needs, Sources};
-pub use compiler::Compiler;
-pub use gathered::{Gathered, Name, Snapshot};
-pub use object::{ObjectError, PolicyObject};
-pub use parts::{ConfigMapData, Parts};
-pub use revision::Revision;
+pub use authority::{
+    AuthoritySpec, CertificateClaimsSpec, IdentityMatchSpec, KeyAuthoritySpec,
+    KeylessAuthoritySpec, PrivateCaAuthoritySpec,
+};
+pub use budget::{PolicyQuota, PolicyQuotaUsage};
+pub use compile::{PolicyReferenceNames, ResolvedPolicyReferences};
+pub use compiler::PolicyCompiler;
+pub use gathered::{NamespacedName, PolicyInputs, PolicySnapshot};
+pub use object::{PolicyObject, PolicyObjectError};
+pub use parts::{ConfigMapData, ParsedMaterialCache};
+pub use revision::PolicySetRevision;
 
 /// Both kinds have one list of fields; the cluster's has more behind it. `#[serde(flatten)]` would
 /// do the same, and could not refuse unknown fields.
@@ -57,31 +60,31 @@ macro_rules! policy_spec {
             /// What happens with a denial: `Enforce` denies, `Warn` lets it pass with a warning,
             /// `Audit` with an audit annotation. Default: `Enforce`.
             #[serde(default)]
-            pub mode: Mode,
+            pub mode: PolicyModeSpec,
             /// What the policy governs. Example: `{references:
             /// ["registry.example.com/team-a/**"]}`.
             #[serde(rename = "match")]
-            pub matches: Match,
+            pub matches: PolicyMatchSpec,
             /// Who may sign: 1 to 16, with distinct names. One of them is enough unless `threshold`
             /// says more.
             #[schemars(length(min = 1, max = 16))]
             #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
-            pub authorities: Vec<Authority>,
+            pub authorities: Vec<AuthoritySpec>,
             /// How many distinct authorities, with distinct keys, must have signed. Default: 1. At
             /// most the number of authorities.
-            #[serde(default = "one")]
+            #[serde(default = "default_threshold")]
             #[schemars(range(min = 1, max = 16))]
             pub threshold: i32,
             /// Forms of signatures that count. Default: `[Bundle]`. `Legacy` are the `.sig` and
             /// `.att` tags of older cosign versions, as far as a key verifies them; `LegacySetOnly`
             /// those that rest on a log's promise without an inclusion proof, as all keyless ones
             /// do.
-            #[serde(default = "bundles")]
+            #[serde(default = "default_signature_formats")]
             #[schemars(length(min = 1, max = 3))]
-            pub signature_formats: Vec<SignatureFormat>,
-            /// Must the reference carry a digest? Default: true. With false, what was judged may
+            pub signature_formats: Vec<SignatureFormatSpec>,
+            /// Must the reference carry a digest? Default: true. With false, what was verified may
             /// not be what is pulled.
-            #[serde(default = "yes")]
+            #[serde(default = "default_require_digest")]
             pub require_digest: bool,
             /// Must a signature or provenance name the repository that is used, and none another?
             /// Default: false. cosign's own signatures carry no name, so they need provenance
@@ -93,25 +96,25 @@ macro_rules! policy_spec {
             /// mirror.example.com/r}]`.
             #[serde(default, skip_serializing_if = "Vec::is_empty")]
             #[schemars(length(max = 16))]
-            pub mirrors: Vec<Mirror>,
+            pub mirrors: Vec<MirrorSpec>,
             /// Must signatures be in a transparency log? `Required` or `Optional`. Default:
             /// `Optional`. Keyless signatures always are. With `Required` a key needs a
             /// `trustRootRef`.
             #[serde(default)]
-            pub transparency: Transparency,
+            pub transparency: TransparencySpec,
             /// What SLSA provenance must say. Default: none is asked for.
             #[serde(default, skip_serializing_if = "Option::is_none")]
-            pub slsa: Option<Slsa>,
+            pub slsa: Option<SlsaSpec>,
             /// Further attestations that must be there: at most 16. Example: `[{predicateType:
             /// "https://spdx.dev/Document", authority: ci}]`.
             #[serde(default, skip_serializing_if = "Vec::is_empty")]
             #[schemars(length(max = 16))]
-            pub attestations: Vec<Attestation>,
+            pub attestations: Vec<AttestationSpec>,
             /// What is no longer to be trusted: at most 256. Beats every cache, exception and
             /// exemption.
             #[serde(default, skip_serializing_if = "Vec::is_empty")]
             #[schemars(length(max = 256))]
-            pub revocations: Vec<Revocation>,
+            pub revocations: Vec<RevocationSpec>,
             $($more)*
         }
     };
@@ -143,7 +146,7 @@ policy_spec! {
         /// only.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         #[schemars(length(max = 256))]
-        pub exemptions: Vec<Exemption>,
+        pub exemptions: Vec<ExemptionSpec>,
     }
 }
 
@@ -172,25 +175,25 @@ policy_spec! {
     BundlePolicySpec {}
 }
 
-const fn one() -> i32 {
+const fn default_threshold() -> i32 {
     1
 }
 
-const fn yes() -> bool {
+const fn default_require_digest() -> bool {
     true
 }
 
-fn bundles() -> Vec<SignatureFormat> {
-    vec![SignatureFormat::Bundle]
+fn default_signature_formats() -> Vec<SignatureFormatSpec> {
+    vec![SignatureFormatSpec::Bundle]
 }
 
-fn default_uses() -> Vec<Use> {
-    vec![Use::PackedBundle, Use::ImageVolume]
+fn default_uses() -> Vec<ImageUseSpec> {
+    vec![ImageUseSpec::PackedBundle, ImageUseSpec::ImageVolume]
 }
 
 /// What happens with a denial.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
+pub enum PolicyModeSpec {
     /// It denies.
     #[default]
     Enforce,
@@ -202,7 +205,7 @@ pub enum Mode {
 
 /// What something is used as.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Use {
+pub enum ImageUseSpec {
     /// A PackedBundle.
     PackedBundle,
     /// A Pod's image volume.
@@ -213,7 +216,7 @@ pub enum Use {
 
 /// The form in which a signature is stored.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SignatureFormat {
+pub enum SignatureFormatSpec {
     /// A Sigstore bundle as an OCI 1.1 referrer.
     Bundle,
     /// A `.sig` or `.att` tag, verified by a key alone.
@@ -224,7 +227,7 @@ pub enum SignatureFormat {
 
 /// Must signatures be in a transparency log?
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Transparency {
+pub enum TransparencySpec {
     /// They may be.
     #[default]
     Optional,
@@ -235,14 +238,14 @@ pub enum Transparency {
 /// `Exact`: the provenance's dependencies must be the lock in the bundle, nothing missing and
 /// nothing more. Default: not compared.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LockComparison {
+pub enum LockComparisonSpec {
     /// Nothing missing, nothing more.
     Exact,
 }
 
 /// The kind of an object that holds certificates.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SourceKind {
+pub enum ConfigObjectKind {
     /// A ConfigMap.
     ConfigMap,
     /// A Secret.
@@ -260,7 +263,7 @@ pub enum SourceKind {
     validation = ("!has(self.except) || !self.except.exists(r, r == \
         '**')", "except must not be **, otherwise nothing is governed")
 )]
-pub struct Match {
+pub struct PolicyMatchSpec {
     /// Patterns of image names, without tag and digest: 1 to 64. `*` stands for characters but `/`,
     /// `**` for whole segments. Example: `["registry.example.com/team-a/**"]`.
     #[schemars(length(min = 1, max = 64), inner(length(min = 2, max = 512)))]
@@ -270,10 +273,10 @@ pub struct Match {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 2, max = 512)))]
     pub except: Vec<String>,
-    /// Uses that are judged. Default: `[PackedBundle, ImageVolume]`.
+    /// Uses that the policy governs. Default: `[PackedBundle, ImageVolume]`.
     #[serde(default = "default_uses")]
     #[schemars(length(min = 1, max = 3))]
-    pub uses: Vec<Use>,
+    pub uses: Vec<ImageUseSpec>,
     /// Labels of the namespaces that are governed. Default: every namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<LabelSelector>,
@@ -295,9 +298,9 @@ pub struct NameRef {
 /// An object, by its kind and name.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct KindRef {
+pub struct ConfigObjectRef {
     /// `ConfigMap` or `Secret`.
-    pub kind: SourceKind,
+    pub kind: ConfigObjectKind,
     /// Its name.
     #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub name: String,
@@ -306,7 +309,7 @@ pub struct KindRef {
 /// A name that stands for another.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Mirror {
+pub struct MirrorSpec {
     /// Beginning of the signed name. Example: `registry.example.com`.
     #[schemars(length(min = 1, max = 255))]
     pub from: String,
@@ -318,13 +321,13 @@ pub struct Mirror {
 /// What SLSA provenance must say.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Slsa {
+pub struct SlsaSpec {
     /// The least SLSA Build level, 0 to 3, as `builders` gives it. Example: 2.
     #[schemars(range(min = 0, max = 3))]
     pub minimum_level: i32,
     /// Trusted builders, each bound to the authority that speaks for it: 1 to 16.
     #[schemars(length(min = 1, max = 16))]
-    pub builders: Vec<Builder>,
+    pub builders: Vec<SlsaBuilderSpec>,
     /// Allowed origins of the lock: at most 64. Default: any. Example:
     /// `["https://git.example.com/org/siem"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -341,14 +344,14 @@ pub struct Slsa {
     /// `Exact`: the provenance's dependencies must be the lock in the bundle, nothing missing and
     /// nothing more. Default: not compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lock: Option<LockComparison>,
+    pub lock: Option<LockComparisonSpec>,
 }
 
 /// A builder, and who speaks for it.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Builder {
-    /// `builder.id`, letter by letter. Example: `https://ci.example.com/packgate/platform@v1`.
+pub struct SlsaBuilderSpec {
+    /// `builder.id`, compared exactly. Example: `https://ci.example.com/packgate/platform@v1`.
     #[schemars(length(min = 1, max = 2048))]
     pub id: String,
     /// Name of the authority that must have signed its provenance. Example: `platform`.
@@ -362,7 +365,7 @@ pub struct Builder {
 /// An attestation that must be there.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Attestation {
+pub struct AttestationSpec {
     /// Its predicate type. Example: `https://spdx.dev/Document`.
     #[schemars(length(min = 1, max = 2048))]
     pub predicate_type: String,
@@ -384,7 +387,7 @@ pub struct Attestation {
     "[has(self.digest), has(self.keyHash), has(self.builder)].filter(x, x).size() == 1",
     "exactly one of digest, keyHash and builder"
 ))]
-pub struct Revocation {
+pub struct RevocationSpec {
     /// A bundle. Example: `sha256:` and 64 hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 71), regex(pattern = r"^sha256:[a-f0-9]{64}$"))]
@@ -409,7 +412,7 @@ pub struct Revocation {
 /// A digest that passes for a while.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Exemption {
+pub struct ExemptionSpec {
     /// The bundle. Example: `sha256:` and 64 hexadecimal digits.
     #[schemars(length(max = 71), regex(pattern = r"^sha256:[a-f0-9]{64}$"))]
     pub digest: String,

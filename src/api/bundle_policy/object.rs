@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use crate::{
     api::API_VERSION,
-    core::class::{Classified, Reason},
+    core::class::{ClassifiedError, Reason},
 };
 
-use super::{Authority, BundlePolicy, ClusterBundlePolicy};
+use super::{AuthoritySpec, BundlePolicy, ClusterBundlePolicy};
 
 /// One policy of either kind. Clones share it.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,10 +22,10 @@ pub enum PolicyObject {
 
 /// Why an object is no policy.
 #[derive(Debug, thiserror::Error)]
-pub enum ObjectError {
+pub enum PolicyObjectError {
     /// Another group, version or kind.
     #[error(
-        "{found} is no policy; packgate.dev/v1alpha1 ClusterBundlePolicy or BundlePolicy is \
+        "{found} is not a policy; packgate.dev/v1alpha1 ClusterBundlePolicy or BundlePolicy is \
             expected"
     )]
     Kind {
@@ -40,7 +40,7 @@ pub enum ObjectError {
     Shape(#[from] serde_json::Error),
 }
 
-impl Classified for ObjectError {
+impl ClassifiedError for PolicyObjectError {
     fn reason(&self) -> Reason {
         Reason::InvalidSpec
     }
@@ -57,9 +57,9 @@ impl PolicyObject {
     }
 
     /// Reads an object. Unknown fields are refused, wherever they are.
-    pub fn read(object: Value) -> Result<Self, ObjectError> {
+    pub fn from_json(object: Value) -> Result<Self, PolicyObjectError> {
         if !Self::is_policy(&object) {
-            return Err(ObjectError::Kind {
+            return Err(PolicyObjectError::Kind {
                 found: format!("{} {}", object["apiVersion"], object["kind"]),
             });
         }
@@ -70,7 +70,7 @@ impl PolicyObject {
             .as_object()
             .and_then(|fields| fields.keys().find(known))
         {
-            return Err(ObjectError::Unknown(unknown.clone()));
+            return Err(PolicyObjectError::Unknown(unknown.clone()));
         }
         if object["kind"] == "BundlePolicy" {
             Ok(Self::Namespaced(Arc::new(serde_json::from_value(object)?)))
@@ -80,7 +80,7 @@ impl PolicyObject {
     }
 
     /// Who may sign.
-    pub fn authorities(&self) -> &[Authority] {
+    pub fn authorities(&self) -> &[AuthoritySpec] {
         match self {
             Self::Cluster(policy) => &policy.spec.authorities,
             Self::Namespaced(policy) => &policy.spec.authorities,
@@ -89,11 +89,11 @@ impl PolicyObject {
 
     /// How long it is: everything in it that means something, as JSON.
     pub fn size(&self) -> usize {
-        self.content().len()
+        self.canonical_json().len()
     }
 
     /// Everything in it that means something, as JSON.
-    pub(super) fn content(&self) -> String {
+    pub(super) fn canonical_json(&self) -> String {
         let metadata = self.metadata();
         let spec = match self {
             Self::Cluster(policy) => serde_json::to_value(&policy.spec),

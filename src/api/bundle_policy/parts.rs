@@ -10,13 +10,15 @@ use serde::Deserialize;
 
 use crate::core::{
     digest::Digest,
-    limits::Limits,
-    policy::{Expression, NameMatch, PolicyError},
-    verify::{AuthorityError, CertificateAuthority, RevocationLists, TrustRoot, TrustRootError},
+    limits::InputLimits,
+    policy::{AnchoredRegex, PolicyError, SubjectMatcher},
+    verify::{
+        CertificateAuthority, CertificateAuthorityError, RevocationLists, TrustRoot, TrustRootError,
+    },
 };
 
 use super::{
-    Usage,
+    PolicyQuotaUsage,
     compile::{CERTIFICATES, PUBLIC_KEY, REVOCATION_LISTS},
 };
 
@@ -24,10 +26,10 @@ use super::{
 /// it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(from = "BTreeMap<String, String>")]
-pub struct ConfigMapData(Arc<Held>);
+pub struct ConfigMapData(Arc<HashedConfigMapData>);
 
 #[derive(Debug)]
-struct Held {
+struct HashedConfigMapData {
     data: BTreeMap<String, String>,
     digest: Digest,
     bytes: usize,
@@ -37,9 +39,9 @@ impl ConfigMapData {
     /// One that has this many bytes, and whose content nobody keeps: it is too large for its
     /// namespace's budget.
     pub fn without_content(bytes: usize) -> Self {
-        Self(Arc::new(Held {
+        Self(Arc::new(HashedConfigMapData {
             data: BTreeMap::new(),
-            digest: Digest::of(format!("{bytes} bytes").as_bytes()),
+            digest: Digest::of_bytes(format!("{bytes} bytes").as_bytes()),
             bytes,
         }))
     }
@@ -55,7 +57,7 @@ impl ConfigMapData {
     }
 
     /// Of a `BundlePolicy`: only what such policies read is kept, so nothing else counts.
-    pub fn of_namespace(mut data: BTreeMap<String, String>) -> Self {
+    pub fn with_policy_keys_only(mut data: BTreeMap<String, String>) -> Self {
         data.retain(|key, _| [PUBLIC_KEY, CERTIFICATES, REVOCATION_LISTS].contains(&key.as_str()));
         data.into()
     }
@@ -71,7 +73,7 @@ impl ConfigMapData {
     }
 
     /// Its size.
-    pub fn bytes(&self) -> usize {
+    pub fn size_in_bytes(&self) -> usize {
         self.0.bytes
     }
 }
@@ -88,8 +90,8 @@ impl From<BTreeMap<String, String>> for ConfigMapData {
             .iter()
             .map(|(key, value)| key.len() + value.len())
             .sum();
-        Self(Arc::new(Held {
-            digest: Digest::of(&content),
+        Self(Arc::new(HashedConfigMapData {
+            digest: Digest::of_bytes(&content),
             data,
             bytes,
         }))
@@ -104,87 +106,99 @@ impl<const N: usize> From<[(String, String); N]> for ConfigMapData {
 
 /// Everything that was parsed and that a policy still has, by its content. Clones are one.
 #[derive(Clone, Debug, Default)]
-pub struct Parts(Arc<Mutex<Known>>);
+pub struct ParsedMaterialCache(Arc<Mutex<ParsedMaterialEntries>>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct ParsedMaterialEntries {
     authorities: BTreeMap<Digest, Weak<CertificateAuthority>>,
     lists: BTreeMap<Digest, Weak<RevocationLists>>,
-    expressions: BTreeMap<String, Weak<Expression>>,
+    expressions: BTreeMap<String, Weak<AnchoredRegex>>,
     roots: BTreeMap<Digest, Weak<TrustRoot>>,
 }
 
-impl Parts {
+impl ParsedMaterialCache {
     /// A company's authority. `field` is told if it cannot be used.
-    pub(super) fn authority(
+    pub(super) fn get_or_parse_authority(
         &self,
         certificates: &str,
         lists: Option<&str>,
         field: &str,
-        usage: &Usage,
+        usage: &PolicyQuotaUsage,
     ) -> Result<Arc<CertificateAuthority>, PolicyError> {
-        let failed = |error: AuthorityError| PolicyError::new(field, error.to_string());
+        let failed = |error: CertificateAuthorityError| PolicyError::new(field, error.to_string());
         let (content, of_lists) = (
-            Digest::of(certificates.as_bytes()),
-            lists.map(|lists| Digest::of(lists.as_bytes())),
+            Digest::of_bytes(certificates.as_bytes()),
+            lists.map(|lists| Digest::of_bytes(lists.as_bytes())),
         );
         let lists = match lists.zip(of_lists) {
             None => None,
             Some((text, digest)) => {
-                let parse =
-                    || RevocationLists::parse(text.as_bytes(), &Limits::DEFAULT).map_err(failed);
-                let lists = shared(&mut self.known().lists, digest, parse)?;
-                usage.count_part(digest, lists.bytes())?;
+                let parse = || {
+                    RevocationLists::parse(text.as_bytes(), &InputLimits::DEFAULT).map_err(failed)
+                };
+                let lists = get_or_parse(&mut self.lock_entries().lists, digest, parse)?;
+                usage.count_parsed_material(digest, lists.memory_size())?;
                 Some(lists)
             }
         };
-        let both = Digest::of(format!("{content} {of_lists:?}").as_bytes());
+        let both = Digest::of_bytes(format!("{content} {of_lists:?}").as_bytes());
         let parse = || {
-            CertificateAuthority::with(certificates.as_bytes(), lists, &Limits::DEFAULT)
-                .map_err(failed)
+            CertificateAuthority::with_revocation_lists(
+                certificates.as_bytes(),
+                lists,
+                &InputLimits::DEFAULT,
+            )
+            .map_err(failed)
         };
-        let authority = shared(&mut self.known().authorities, both, parse)?;
-        usage.count_part(both, authority.bytes())?;
+        let authority = get_or_parse(&mut self.lock_entries().authorities, both, parse)?;
+        usage.count_parsed_material(both, authority.memory_size())?;
         Ok(authority)
     }
 
     /// Every name that an expression matches. Errors: what is wrong with it, at `field`, or that it
     /// is too much.
-    pub(super) fn expression(
+    pub(super) fn get_or_parse_expression(
         &self,
         text: &str,
         field: &str,
-        usage: &Usage,
-    ) -> Result<NameMatch, PolicyError> {
-        let parse = || Expression::parse(text).map_err(|problem| PolicyError::new(field, problem));
-        let expression = shared(&mut self.known().expressions, text.to_owned(), parse)?;
-        usage.count_part(Digest::of(text.as_bytes()), expression.bytes())?;
-        Ok(NameMatch::Regexp(expression))
+        usage: &PolicyQuotaUsage,
+    ) -> Result<SubjectMatcher, PolicyError> {
+        let parse =
+            || AnchoredRegex::parse(text).map_err(|problem| PolicyError::new(field, problem));
+        let expression =
+            get_or_parse(&mut self.lock_entries().expressions, text.to_owned(), parse)?;
+        usage.count_parsed_material(Digest::of_bytes(text.as_bytes()), expression.memory_size())?;
+        Ok(SubjectMatcher::Regexp(expression))
     }
 
     /// A trust root.
-    pub(super) fn root(&self, text: &str) -> Result<Arc<TrustRoot>, TrustRootError> {
-        shared(&mut self.known().roots, Digest::of(text.as_bytes()), || {
-            TrustRoot::parse(text.as_bytes(), &Limits::DEFAULT)
-        })
+    pub(super) fn get_or_parse_trust_root(
+        &self,
+        text: &str,
+    ) -> Result<Arc<TrustRoot>, TrustRootError> {
+        get_or_parse(
+            &mut self.lock_entries().roots,
+            Digest::of_bytes(text.as_bytes()),
+            || TrustRoot::parse(text.as_bytes(), &InputLimits::DEFAULT),
+        )
     }
 
     /// Forgets what no policy has any longer.
-    pub(super) fn forget(&self) {
-        let mut known = self.known();
+    pub(super) fn evict_unused(&self) {
+        let mut known = self.lock_entries();
         known.authorities.retain(|_, part| part.strong_count() > 0);
         known.lists.retain(|_, part| part.strong_count() > 0);
         known.expressions.retain(|_, part| part.strong_count() > 0);
         known.roots.retain(|_, part| part.strong_count() > 0);
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn lock_entries(&self) -> MutexGuard<'_, ParsedMaterialEntries> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// What is known by this content, or is parsed now.
-fn shared<K: Ord, T, E>(
+fn get_or_parse<K: Ord, T, E>(
     known: &mut BTreeMap<K, Weak<T>>,
     content: K,
     parse: impl FnOnce() -> Result<T, E>,

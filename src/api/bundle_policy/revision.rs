@@ -6,7 +6,7 @@ use super::PolicyObject;
 use crate::core::digest::Digest;
 
 /// Characters that a group's policies are told in.
-const SHORT: usize = 16;
+const GROUP_DIGEST_CHARS: usize = 16;
 
 /// Which set of policies this is.
 ///
@@ -14,15 +14,15 @@ const SHORT: usize = 16;
 /// 256 groups of namespaces: who changes policies all the time keeps only those of the same group
 /// from being told. Whoever carries the same set says the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Revision {
+pub struct PolicySetRevision {
     cluster: String,
     /// By group; nothing for a group without policies.
     namespaces: BTreeMap<usize, String>,
 }
 
-impl Revision {
+impl PolicySetRevision {
     /// Of these policies.
-    pub fn of<'a>(policies: impl IntoIterator<Item = &'a PolicyObject>) -> Self {
+    pub fn of_policies<'a>(policies: impl IntoIterator<Item = &'a PolicyObject>) -> Self {
         let mut lines = BTreeMap::<Option<usize>, Vec<String>>::new();
         for policy in policies {
             let metadata = policy.metadata();
@@ -34,16 +34,19 @@ impl Revision {
                 text(&metadata.name),
                 text(&metadata.uid)
             );
-            lines.entry(group(policy)).or_default().push(line);
+            lines.entry(policy_group(policy)).or_default().push(line);
         }
         let digest = |mut lines: Vec<String>| {
             lines.sort_unstable();
-            Digest::of(lines.join("\n").as_bytes()).hex()
+            Digest::of_bytes(lines.join("\n").as_bytes()).hex_digits()
         };
         let cluster = digest(lines.remove(&None).unwrap_or_default());
-        let groups = lines
-            .into_iter()
-            .filter_map(|(at, lines)| Some((at?, digest(lines).chars().take(SHORT).collect())));
+        let groups = lines.into_iter().filter_map(|(at, lines)| {
+            Some((
+                at?,
+                digest(lines).chars().take(GROUP_DIGEST_CHARS).collect(),
+            ))
+        });
         Self {
             cluster,
             namespaces: groups.collect(),
@@ -52,7 +55,7 @@ impl Revision {
 
     /// Reads what [`fmt::Display`] wrote. What nobody could have written is no revision of
     /// anything.
-    pub fn read(text: &str) -> Self {
+    pub fn parse(text: &str) -> Self {
         let mut parts = text.split(',');
         let cluster = parts.next().unwrap_or_default().to_owned();
         let group = |part: &str| {
@@ -66,15 +69,15 @@ impl Revision {
     }
 
     /// Does another say the same of the set that this policy is in?
-    pub fn agrees(&self, other: &Self, policy: &PolicyObject) -> bool {
-        match group(policy) {
+    pub fn agrees_on_policy(&self, other: &Self, policy: &PolicyObject) -> bool {
+        match policy_group(policy) {
             None => self.cluster == other.cluster,
             Some(at) => self.namespaces.get(&at) == other.namespaces.get(&at),
         }
     }
 }
 
-impl fmt::Display for Revision {
+impl fmt::Display for PolicySetRevision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.cluster)?;
         self.namespaces
@@ -84,11 +87,11 @@ impl fmt::Display for Revision {
 }
 
 /// The group of a policy's namespace, by the first byte of its digest; `None` for the cluster's.
-fn group(policy: &PolicyObject) -> Option<usize> {
+fn policy_group(policy: &PolicyObject) -> Option<usize> {
     match policy {
         PolicyObject::Cluster(_) => None,
         PolicyObject::Namespaced(policy) => {
-            let digest = Digest::of(
+            let digest = Digest::of_bytes(
                 policy
                     .metadata
                     .namespace
@@ -96,7 +99,7 @@ fn group(policy: &PolicyObject) -> Option<usize> {
                     .unwrap_or_default()
                     .as_bytes(),
             );
-            Some(usize::from(digest.bytes()[0]))
+            Some(usize::from(digest.as_bytes()[0]))
         }
     }
 }

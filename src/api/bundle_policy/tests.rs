@@ -3,10 +3,13 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    api::crds,
+    api::crd_manifests,
     core::{
-        class::{Classified, Reason},
-        policy::{Kind, LockRule, Matcher, Means, Policy, PolicyError, Scope},
+        class::{ClassifiedError, Reason},
+        policy::{
+            AuthorityKind, LockRule, Policy, PolicyError, PolicyMatcher, PolicyOrigin,
+            ReferenceUseScope,
+        },
         verify::{
             testing::{TestKey, shared_data},
             testing_pki::{self, Pki, list},
@@ -61,18 +64,18 @@ fn yaml(text: &str) -> Value {
     serde_saphyr::from_str(text).expect("YAML")
 }
 
-fn sources() -> Sources {
+fn sources() -> ResolvedPolicyReferences {
     let data = [("cosign.pub".to_owned(), TestKey::new().pem())].into();
-    Sources {
+    ResolvedPolicyReferences {
         config_maps: [("packgate-platform-key".to_owned(), data)].into(),
-        ..Sources::default()
+        ..ResolvedPolicyReferences::default()
     }
 }
 
 fn compile(object: Value) -> Result<Policy, PolicyError> {
-    PolicyObject::read(object)
+    PolicyObject::from_json(object)
         .expect("a policy")
-        .compile(&sources())
+        .compile_policy(&sources())
 }
 
 /// The full example with what is not supported yet left out.
@@ -89,14 +92,14 @@ fn supported() -> Value {
 #[test]
 fn the_contracts_examples_are_read() {
     for text in [MINIMAL, FULL] {
-        let PolicyObject::Cluster(policy) = PolicyObject::read(yaml(text)).expect("a policy")
+        let PolicyObject::Cluster(policy) = PolicyObject::from_json(yaml(text)).expect("a policy")
         else {
             panic!("of the cluster")
         };
-        assert_eq!(policy.spec.mode, Mode::Enforce);
+        assert_eq!(policy.spec.mode, PolicyModeSpec::Enforce);
         let written = serde_json::to_value(&*policy).expect("JSON");
         assert_eq!(
-            PolicyObject::read(written).expect("what we wrote"),
+            PolicyObject::from_json(written).expect("what we wrote"),
             PolicyObject::Cluster(policy)
         );
     }
@@ -106,7 +109,7 @@ fn the_contracts_examples_are_read() {
 fn the_minimal_example_compiles_with_the_documented_defaults() {
     let policy = compile(yaml(MINIMAL)).expect("it compiles");
     let rules = policy.rules();
-    let Matcher::Names { uses, except, .. } = &rules.matcher else {
+    let PolicyMatcher::Names { uses, except, .. } = &rules.matcher else {
         panic!("names")
     };
     assert_eq!(
@@ -117,9 +120,12 @@ fn the_minimal_example_compiles_with_the_documented_defaults() {
             rules.require_digest,
             &rules.kind
         ),
-        (2, 0, 1, true, &Kind::Cluster)
+        (2, 0, 1, true, &PolicyOrigin::Cluster)
     );
-    assert!(matches!(rules.authorities[0].means, Means::Key { .. }));
+    assert!(matches!(
+        rules.authorities[0].kind,
+        AuthorityKind::Key { .. }
+    ));
     assert_eq!(
         rules
             .slsa
@@ -153,7 +159,7 @@ fn what_is_supported_of_the_full_example_compiles() {
 fn of_company(certificate: &Value) -> PolicyObject {
     let mut object = yaml(MINIMAL);
     object["spec"]["authorities"] = json!([{"name": "platform", "certificate": certificate}]);
-    PolicyObject::read(object).expect("a policy")
+    PolicyObject::from_json(object).expect("a policy")
 }
 
 #[test]
@@ -161,13 +167,13 @@ fn a_companys_authority_comes_from_config_maps() {
     let pki = Pki::new();
     let lists = format!("{}{}", list(&pki.root, &[]), list(&pki.intermediate, &[]));
     let map = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into();
-    let sources = Sources {
+    let sources = ResolvedPolicyReferences {
         config_maps: [
             ("corp-ca".to_owned(), map("ca.crt", &pki.pem())),
             ("corp-crl".to_owned(), map("ca.crl", &lists)),
         ]
         .into(),
-        ..Sources::default()
+        ..ResolvedPolicyReferences::default()
     };
     let (ca, crl) = (
         json!({"kind": "ConfigMap", "name": "corp-ca"}),
@@ -175,15 +181,15 @@ fn a_companys_authority_comes_from_config_maps() {
     );
     let subject = json!({"exact": "spiffe://corp/release"});
     let object = of_company(&json!({"caRef": ca, "crlRef": crl, "subject": subject}));
-    let needs = object.needs();
+    let needs = object.referenced_names();
     assert_eq!(
         needs.config_maps,
         ["corp-ca".to_owned(), "corp-crl".to_owned()].into()
     );
-    let policy = object.compile(&sources).expect("it compiles");
-    let Means::Certificate {
+    let policy = object.compile_policy(&sources).expect("it compiles");
+    let AuthorityKind::Certificate {
         authority, root, ..
-    } = &policy.rules().authorities[0].means
+    } = &policy.rules().authorities[0].kind
     else {
         panic!("{policy:?}")
     };
@@ -197,11 +203,14 @@ fn a_companys_authority_comes_from_config_maps() {
 
     let rooted =
         of_company(&json!({"caRef": ca, "subject": subject, "trustRootRef": {"name": "corp"}}));
-    assert_eq!(rooted.needs().trust_roots, ["corp".to_owned()].into());
+    assert_eq!(
+        rooted.referenced_names().trust_roots,
+        ["corp".to_owned()].into()
+    );
     let secret = json!({"kind": "Secret", "name": "corp-ca"});
     assert!(
         of_company(&json!({"caRef": secret, "subject": subject}))
-            .needs()
+            .referenced_names()
             .config_maps
             .is_empty()
     );
@@ -243,25 +252,27 @@ fn a_companys_authority_comes_from_config_maps() {
             json!({"caRef": ca, "subject": {"regexp": ".*"}}),
         ),
     ] {
-        let error = of_company(&certificate).compile(&sources).expect_err(field);
+        let error = of_company(&certificate)
+            .compile_policy(&sources)
+            .expect_err(field);
         assert_eq!(
-            (error.field.as_str(), error.is_missing()),
+            (error.field.as_str(), error.is_missing_object()),
             (field, missing),
             "{error}"
         );
     }
-    let broken = Sources {
+    let broken = ResolvedPolicyReferences {
         config_maps: [("corp-ca".to_owned(), map("ca.crt", "x"))].into(),
-        ..Sources::default()
+        ..ResolvedPolicyReferences::default()
     };
     let error = of_company(&json!({"caRef": ca, "subject": subject}))
-        .compile(&broken)
+        .compile_policy(&broken)
         .expect_err("no certificates");
     assert!(
         error
             .to_string()
             .contains("none of the 0 certificates is a root")
-            && !error.is_missing(),
+            && !error.is_missing_object(),
         "{error}"
     );
 }
@@ -275,9 +286,9 @@ fn new_certificates_and_lists_make_another_policy() {
             "name": "crl",
         }, "subject": {"exact": "spiffe://corp/release"},
     }));
-    let scope = Scope {
-        name: crate::core::policy::Name::Unreadable,
-        used_as: crate::core::policy::Use::PackedBundle,
+    let scope = ReferenceUseScope {
+        name: crate::core::policy::ReferenceTarget::Unreadable,
+        used_as: crate::core::policy::ReferenceUse::PackedBundle,
         namespace: None,
     };
     let print = |ca: &str, crl: &str| {
@@ -287,20 +298,20 @@ fn new_certificates_and_lists_make_another_policy() {
                 Some([(key.to_owned(), value.to_owned())].into()),
             )
         };
-        let gathered = Gathered {
+        let gathered = PolicyInputs {
             policies: vec![object.clone()],
             config_maps: [map("ca", "ca.crt", ca), map("crl", "ca.crl", crl)].into(),
-            ..Gathered::default()
+            ..PolicyInputs::default()
         };
-        let needed = gathered.needed("packgate-system");
+        let needed = gathered.needed_config_maps("packgate-system");
         assert_eq!(needed, gathered.config_maps.keys().cloned().collect());
-        let snapshot = gathered.compile("packgate-system", Timestamp::UNIX_EPOCH);
+        let snapshot = gathered.compile_snapshot("packgate-system", Timestamp::UNIX_EPOCH);
         assert!(
-            snapshot.policies()[0].fault().is_none(),
+            snapshot.policies()[0].fault_message().is_none(),
             "{:?}",
-            snapshot.policies()[0].fault()
+            snapshot.policies()[0].fault_message()
         );
-        snapshot.fingerprints(&scope)
+        snapshot.governing_fingerprints(&scope)
     };
     let lists = |serials: &[u8]| {
         format!(
@@ -338,7 +349,7 @@ fn what_comes_later_is_refused_and_never_ignored() {
         *object["spec"].pointer_mut(pointer).expect(pointer) = value;
         assert_eq!(
             compile(object).expect_err(field),
-            PolicyError::unsupported(field)
+            PolicyError::unsupported_field(field)
         );
     }
 }
@@ -554,7 +565,7 @@ fn unknown_fields_are_refused_wherever_they_are() {
     ] {
         let mut object = yaml(FULL);
         object.pointer_mut(pointer).expect(pointer)["thresold"] = json!(2);
-        let error = PolicyObject::read(object).expect_err(pointer);
+        let error = PolicyObject::from_json(object).expect_err(pointer);
         assert!(
             error.to_string().contains("unknown field `thresold`"),
             "{pointer}: {error}"
@@ -566,7 +577,7 @@ fn unknown_fields_are_refused_wherever_they_are() {
         .expect("an exemption")
         .remove("expires");
     assert!(
-        PolicyObject::read(missing)
+        PolicyObject::from_json(missing)
             .expect_err("no end")
             .to_string()
             .contains("expires")
@@ -579,8 +590,8 @@ fn unknown_fields_are_refused_wherever_they_are() {
         let mut object = yaml(FULL);
         object[key] = value.into();
         assert!(matches!(
-            PolicyObject::read(object),
-            Err(ObjectError::Kind { .. })
+            PolicyObject::from_json(object),
+            Err(PolicyObjectError::Kind { .. })
         ));
     }
 }
@@ -590,7 +601,7 @@ fn a_bundle_policy_is_for_its_namespace_and_exempts_nothing() {
     let mut object = supported();
     object["kind"] = "BundlePolicy".into();
     assert!(
-        PolicyObject::read(object.clone())
+        PolicyObject::from_json(object.clone())
             .expect_err("exemptions")
             .to_string()
             .contains("unknown field `exemptions`")
@@ -606,7 +617,7 @@ fn a_bundle_policy_is_for_its_namespace_and_exempts_nothing() {
     object["metadata"]["namespace"] = "team-a".into();
     assert_eq!(
         compile(object.clone()).expect("it compiles").rules().kind,
-        Kind::Namespaced("team-a".into())
+        PolicyOrigin::Namespaced("team-a".into())
     );
     object["metadata"]
         .as_object_mut()
@@ -621,12 +632,13 @@ fn keyless_authorities_are_bound_to_their_trust_root() {
         return;
     };
     let root = std::fs::read(data.join("trust/prod_trusted_root.json")).expect("a trust root");
-    let root = crate::core::verify::TrustRoot::parse(&root, &crate::core::limits::Limits::DEFAULT)
-        .expect("a trust root");
+    let root =
+        crate::core::verify::TrustRoot::parse(&root, &crate::core::limits::InputLimits::DEFAULT)
+            .expect("a trust root");
     let digest = root.digest();
-    let sources = Sources {
+    let sources = ResolvedPolicyReferences {
         trust_roots: [("corp".to_owned(), root.into())].into(),
-        ..Sources::default()
+        ..ResolvedPolicyReferences::default()
     };
     let mut object = supported();
     object["spec"]["authorities"] = json!([
@@ -639,18 +651,18 @@ fn keyless_authorities_are_bound_to_their_trust_root() {
             },
         },
     ]);
-    let policy = PolicyObject::read(object)
+    let policy = PolicyObject::from_json(object)
         .expect("a policy")
-        .compile(&sources)
+        .compile_policy(&sources)
         .expect("it compiles");
     assert!(
-        matches!(&policy.rules().authorities[0].means, Means::Keyless { root, .. } if root.digest() == digest)
+        matches!(&policy.rules().authorities[0].kind, AuthorityKind::Keyless { root, .. } if root.digest() == digest)
     );
 }
 
 #[test]
 fn the_definitions_are_what_kubernetes_takes() {
-    let crds = crds().expect("YAML");
+    let crds = crd_manifests().expect("YAML");
     let names: Vec<_> = crds.iter().map(|(name, _)| name.as_str()).collect();
     let kinds = [
         "packedbundles",

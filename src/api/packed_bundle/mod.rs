@@ -30,13 +30,13 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use super::bundle_policy::{KindRef, Mirror, NameRef, SourceKind};
+pub use super::bundle_policy::{ConfigObjectKind, ConfigObjectRef, MirrorSpec, NameRef};
 pub use status::{
-    BundleStatus, EvidenceStatus, HistoryEntry, LockStatus, MAX_HISTORY, PackedBundleStatus,
+    BundleStatus, EvidenceStatus, LockStatus, MAX_HISTORY, PackedBundleStatus, RunHistoryEntry,
 };
 pub use validated::{
-    Adoption, Kept, LockSource, Packing, SpecError, TenantIdentity, TenantSigner, ToSign,
-    ValidatedPackedBundle, Work,
+    BundleAdoption, HistoryLimits, LockSource, PackedBundleSpecError, PackedBundleWork,
+    PackingRequest, SigningParty, TenantSigner, TenantSigningIdentity, ValidatedPackedBundle,
 };
 
 /// The annotation whose change asks for a reconcile now; any text, usually the time.
@@ -96,51 +96,51 @@ pub struct PackedBundleSpec {
     pub suspend: bool,
     /// How often the source is resolved again and the bundle verified again, in hours, minutes and
     /// seconds. Default: `1h`. `0s`: never.
-    #[serde(default = "one_hour")]
+    #[serde(default = "default_interval")]
     #[schemars(length(min = 2, max = 24), regex(pattern = super::duration::PATTERN))]
     pub interval: String,
     /// How long each Job may take, in hours, minutes and seconds; at least `10s`. Default: `15m`.
-    #[serde(default = "quarter_of_an_hour")]
+    #[serde(default = "default_timeout")]
     #[schemars(length(min = 2, max = 24), regex(pattern = super::duration::PATTERN))]
     pub timeout: String,
     /// Where the lock comes from. Exactly one of inline, configMapRef, ociRef and bundle.
-    pub source: Source,
+    pub source: BundleSourceSpec,
     /// How artifacts are fetched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fetch: Option<Fetch>,
+    pub fetch: Option<FetchSpec>,
     /// Where the bundle goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub destination: Option<Destination>,
+    pub destination: Option<DestinationSpec>,
     /// The bundle's form.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub output: Option<Output>,
+    pub output: Option<OutputSpec>,
     /// Who signs. Default: the platform.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub signing: Option<Signing>,
-    /// What is attached beside the signature.
+    pub signing: Option<SigningSpec>,
+    /// Attestations that are attached in addition to the signature.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub evidence: Option<Evidence>,
+    pub evidence: Option<EvidenceSpec>,
     /// How many finished Jobs are kept.
     #[serde(default)]
-    pub history: History,
-    /// How the Pod is run that packs. It never reaches the Pod that signs.
+    pub history: HistoryLimitsSpec,
+    /// The Pod of the pack Job. It never reaches the Pod that signs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pack_pod: Option<PackPod>,
+    pub pack_pod: Option<PackPodSpec>,
 }
 
-fn one_hour() -> String {
+fn default_interval() -> String {
     "1h".into()
 }
 
-fn quarter_of_an_hour() -> String {
+fn default_timeout() -> String {
     "15m".into()
 }
 
-fn lock_yaml() -> String {
+fn default_lock_file_name() -> String {
     "lock.yaml".into()
 }
 
-const fn three() -> i32 {
+const fn default_history_limit() -> i32 {
     3
 }
 
@@ -152,7 +152,7 @@ const fn three() -> i32 {
         x).size() == 1",
     "exactly one of inline, configMapRef, ociRef and bundle"
 ))]
-pub struct Source {
+pub struct BundleSourceSpec {
     /// The lock itself, as YAML or JSON: at most 900,000 characters. Its artifacts must not be
     /// files: they have no place to come from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -160,24 +160,24 @@ pub struct Source {
     pub inline: Option<String>,
     /// A ConfigMap of this namespace that holds the lock. Example: `{name: siem-lock}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub config_map_ref: Option<ConfigMapKey>,
+    pub config_map_ref: Option<ConfigMapKeyRef>,
     /// A context artifact: lock and files together, as `oras push` makes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub oci_ref: Option<OciRef>,
+    pub oci_ref: Option<ContextArtifactRef>,
     /// A bundle that is already there. It is verified and never packed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bundle: Option<BundleRef>,
+    pub bundle: Option<AdoptedBundleRef>,
 }
 
 /// A key of a ConfigMap of this namespace.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ConfigMapKey {
+pub struct ConfigMapKeyRef {
     /// Its name. Example: `siem-lock`.
     #[schemars(length(min = 1, max = 253), regex(pattern = super::bundle_policy::OBJECT_NAME))]
     pub name: String,
     /// The key that holds the lock. Default: `lock.yaml`.
-    #[serde(default = "lock_yaml")]
+    #[serde(default = "default_lock_file_name")]
     #[schemars(length(min = 1, max = 253))]
     pub key: String,
 }
@@ -185,7 +185,7 @@ pub struct ConfigMapKey {
 /// A context artifact.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct OciRef {
+pub struct ContextArtifactRef {
     /// The repository, without scheme, tag and digest. Example: `registry.example.com/team-a/ctx`.
     #[schemars(length(min = 3, max = 512))]
     #[x_kube(validation = ("!self.contains('://') && !self.contains('@')", "repository must not \
@@ -195,7 +195,7 @@ pub struct OciRef {
     #[schemars(length(max = 71), regex(pattern = r"^sha256:[a-f0-9]{64}$"))]
     pub digest: String,
     /// The path of the lock in it. `file` origins are relative to its folder. Default: `lock.yaml`.
-    #[serde(default = "lock_yaml")]
+    #[serde(default = "default_lock_file_name")]
     #[schemars(length(min = 1, max = 1024))]
     pub path: String,
     /// A Secret of this namespace, type kubernetes.io/dockerconfigjson, to pull it with. Default:
@@ -211,7 +211,7 @@ pub struct OciRef {
 /// A bundle that is already there.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct BundleRef {
+pub struct AdoptedBundleRef {
     /// Its name with its digest. Example: `registry.example.com/x/siem@sha256:` and 64 hexadecimal
     /// digits.
     #[schemars(length(min = 3, max = 1024))]
@@ -233,16 +233,16 @@ pub struct BundleRef {
         it out"),
     validation = ("!has(self.mirrors)", "fetch.mirrors is not supported yet, leave it out")
 )]
-pub struct Fetch {
+pub struct FetchSpec {
     /// Not supported yet. Secrets to show to download hosts. Example: `[{host: files.example.com,
     /// secretRef: {name: files}}]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
-    pub credentials: Vec<FetchCredential>,
+    pub credentials: Vec<FetchCredentialSpec>,
     /// Further certificate authorities for downloads, key `ca.crt`. Default: none. Example: `{kind:
     /// ConfigMap, name: corp-ca}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_ref: Option<KindRef>,
+    pub ca_ref: Option<ConfigObjectRef>,
     /// Not supported yet. A Secret with `address`, `username`, `password` and `noProxy`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_secret_ref: Option<NameRef>,
@@ -250,13 +250,13 @@ pub struct Fetch {
     /// up.example.org, to: mirror.example.com/up}]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
-    pub mirrors: Vec<Mirror>,
+    pub mirrors: Vec<MirrorSpec>,
 }
 
 /// A Secret to show to a host.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct FetchCredential {
+pub struct FetchCredentialSpec {
     /// The host. Example: `files.example.com`.
     #[schemars(length(min = 1, max = 255))]
     pub host: String,
@@ -267,7 +267,7 @@ pub struct FetchCredential {
 /// Where the bundle goes.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Destination {
+pub struct DestinationSpec {
     /// The repository, without scheme, tag and digest. It cannot be changed. Example:
     /// `registry.example.com/team-a/siem`.
     #[schemars(
@@ -287,7 +287,7 @@ pub struct Destination {
     /// May the tag be moved from one bundle to another? `Immutable` or `Mutable`. Default:
     /// `Immutable`.
     #[serde(default)]
-    pub tag_policy: TagPolicy,
+    pub tag_policy: TagPolicySpec,
     /// A Secret of this namespace, type kubernetes.io/dockerconfigjson, to push with. Default:
     /// none. Example: `{name: push}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -296,7 +296,7 @@ pub struct Destination {
 
 /// May the tag be moved?
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TagPolicy {
+pub enum TagPolicySpec {
     /// No.
     #[default]
     Immutable,
@@ -309,13 +309,13 @@ pub enum TagPolicy {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = ("self.format != 'Artifact' || self.compression == \
     'None'", "an Artifact is not compressed: compression must be None"))]
-pub struct Output {
+pub struct OutputSpec {
     /// `Image` can be mounted as an image volume, `Artifact` is for `oras pull`. Default: `Image`.
     #[serde(default)]
-    pub format: Format,
+    pub format: OutputFormatSpec,
     /// Compression of the layers of an Image: `None` or `Zstd`. Default: `None`.
     #[serde(default)]
-    pub compression: Compression,
+    pub compression: CompressionSpec,
     /// Creation time in seconds since 1970. 0 is a value. Default: the bundle carries none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 253_402_300_799_i64))]
@@ -328,7 +328,7 @@ pub struct Output {
 
 /// The shape of the manifest.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
+pub enum OutputFormatSpec {
     /// Image-shaped, with tar layers.
     #[default]
     Image,
@@ -338,7 +338,7 @@ pub enum Format {
 
 /// Compression of layers.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Compression {
+pub enum CompressionSpec {
     /// None.
     #[default]
     None,
@@ -357,16 +357,16 @@ pub enum Compression {
     validation = ("self.mode == 'Namespace' || (!has(self.keySecretRef) && \
         !has(self.keyless))", "keySecretRef and keyless are for mode Namespace"),
     validation = ("!has(self.keyless) || has(self.signingConfigRef)", "keyless needs \
-        signingConfigRef: who certifies, who records"),
+        signingConfigRef: it names the certificate authority and the transparency log"),
     validation = ("self.mode == 'Namespace' || \
         !has(self.signingConfigRef)", "signingConfigRef is for mode Namespace")
 )]
-pub struct Signing {
+pub struct SigningSpec {
     /// `Platform`: the installation's key, out of the tenant's reach. `Namespace`: the tenant's key
     /// or identity, in this namespace and as another builder. `None`: nobody, only where the
     /// installation allows it; such a bundle gets no tag. Default: `Platform`.
     #[serde(default)]
-    pub mode: SigningMode,
+    pub mode: SigningModeSpec,
     /// A Secret of this namespace with `cosign.key` and `cosign.password`, as `cosign
     /// generate-key-pair k8s://` makes it. Example: `{name: signing-key}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -375,7 +375,7 @@ pub struct Signing {
     /// policies know as `https://kubernetes.io/namespaces/NAMESPACE/serviceaccounts/default`. Needs
     /// `signingConfigRef`. Example: `{}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub keyless: Option<Keyless>,
+    pub keyless: Option<KeylessSigningSpec>,
     /// A ConfigMap of this namespace with `signing_config.json` (which certificate authority, logs
     /// and timestamp authorities), `trusted_root.json` (what their answers are verified with) and,
     /// if they need it, `ca.crt` for TLS. Beside `keySecretRef` it has the key's signatures logged
@@ -386,7 +386,7 @@ pub struct Signing {
 
 /// Whose key signs.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SigningMode {
+pub enum SigningModeSpec {
     /// The installation's.
     #[default]
     Platform,
@@ -398,32 +398,32 @@ pub enum SigningMode {
 
 /// Signs with a short-lived certificate for a ServiceAccount.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-pub struct Keyless {}
+pub struct KeylessSigningSpec {}
 
-/// What is attached beside the signature.
+/// Attestations that are attached in addition to the signature.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
     validation = ("self.provenance", "evidence.provenance: false is not supported yet, leave it \
         out")
 )]
-pub struct Evidence {
+pub struct EvidenceSpec {
     /// SLSA provenance. Default: true. Only true is supported yet.
-    #[serde(default = "yes")]
+    #[serde(default = "default_provenance")]
     pub provenance: bool,
     /// A software bill of materials that the signer attests: `None`, `SPDX` (2.3) or `CycloneDX`
     /// (1.6). Default: `None`. Example: `SPDX`.
     #[serde(default)]
-    pub sbom: Sbom,
+    pub sbom: SbomFormatSpec,
 }
 
-const fn yes() -> bool {
+const fn default_provenance() -> bool {
     true
 }
 
 /// A software bill of materials.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sbom {
+pub enum SbomFormatSpec {
     /// None.
     #[default]
     None,
@@ -437,30 +437,30 @@ pub enum Sbom {
 /// How many finished Jobs are kept.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct History {
+pub struct HistoryLimitsSpec {
     /// Runs that succeeded: 0 to 100. Default: 3.
-    #[serde(default = "three")]
+    #[serde(default = "default_history_limit")]
     #[schemars(range(min = 0, max = 100))]
     pub succeeded: i32,
     /// Runs that failed: 0 to 100. Default: 3.
-    #[serde(default = "three")]
+    #[serde(default = "default_history_limit")]
     #[schemars(range(min = 0, max = 100))]
     pub failed: i32,
 }
 
-impl Default for History {
+impl Default for HistoryLimitsSpec {
     fn default() -> Self {
         Self {
-            succeeded: three(),
-            failed: three(),
+            succeeded: default_history_limit(),
+            failed: default_history_limit(),
         }
     }
 }
 
-/// How the Pod is run that packs.
+/// The Pod of the pack Job.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct PackPod {
+pub struct PackPodSpec {
     /// Its container's resources. Default: 50m CPU and 64Mi memory requested, no limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,

@@ -33,7 +33,7 @@ pub struct PackedBundleStatus {
     pub conditions: Vec<Condition>,
     /// The last runs, newest first: at most 10.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub history: Vec<HistoryEntry>,
+    pub history: Vec<RunHistoryEntry>,
 }
 
 /// The lock that is packed.
@@ -83,7 +83,7 @@ pub struct EvidenceStatus {
 /// One run.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-pub struct HistoryEntry {
+pub struct RunHistoryEntry {
     /// The run, as it stands in the names of its Jobs.
     pub run: String,
     /// The bundle, if there was one.

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::core::{class::Classified, class::Reason};
+use crate::core::{class::ClassifiedError, class::Reason};
 
 fn minimal() -> Value {
     json!({
@@ -42,7 +42,7 @@ fn with(pointer: &str, value: Value) -> Value {
 #[test]
 fn three_lines_are_enough() {
     let validated = validate(minimal()).expect("valid");
-    let Work::Pack(packing) = validated.work else {
+    let PackedBundleWork::Pack(packing) = validated.work else {
         panic!("no packing")
     };
     assert_eq!(
@@ -56,11 +56,11 @@ fn three_lines_are_enough() {
     assert_eq!(packing.timeout, std::time::Duration::from_mins(15));
     assert_eq!(
         (packing.signing, packing.tag_policy, packing.tag),
-        (ToSign::Platform, TagPolicy::Immutable, None)
+        (SigningParty::Platform, TagPolicySpec::Immutable, None)
     );
     assert_eq!(
-        packing.kept,
-        Kept {
+        packing.history_limits,
+        HistoryLimits {
             succeeded: 3,
             failed: 3
         }
@@ -99,13 +99,13 @@ fn everything_that_is_supported_is_taken_over() {
     });
     let validated = validate(spec).expect("valid");
     assert!(validated.suspend && validated.interval.is_none());
-    let Work::Pack(packing) = validated.work else {
+    let PackedBundleWork::Pack(packing) = validated.work else {
         panic!("no packing")
     };
     assert_eq!(
         packing.signing,
-        ToSign::Namespace(TenantSigner {
-            identity: TenantIdentity::Key("key".into()),
+        SigningParty::Namespace(TenantSigner {
+            identity: TenantSigningIdentity::Key("key".into()),
             services: None
         })
     );
@@ -121,12 +121,12 @@ fn everything_that_is_supported_is_taken_over() {
         packing.source,
         LockSource::Context { verify: true, .. }
     ));
-    assert_eq!(packing.sbom, Some(crate::core::sbom::Format::CycloneDX));
+    assert_eq!(packing.sbom, Some(crate::core::sbom::SbomFormat::CycloneDX));
     let adopted = validate(json!({
         "source": {"bundle": {"reference": format!("registry.example.com/x/siem@{}", digest())}},
     }))
     .expect("valid");
-    assert!(matches!(adopted.work, Work::Adopt(_)));
+    assert!(matches!(adopted.work, PackedBundleWork::Adopt(_)));
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn tenants_sign_with_a_key_or_as_their_service_account() {
     for (signing, identity) in [
         (
             json!({"mode": "Namespace", "keyless": {}, "signingConfigRef": {"name": "sigstore"}}),
-            TenantIdentity::ServiceAccount,
+            TenantSigningIdentity::ServiceAccount,
         ),
         (
             json!({
@@ -143,22 +143,24 @@ fn tenants_sign_with_a_key_or_as_their_service_account() {
                 "keySecretRef": {"name": "key"},
                 "signingConfigRef": {"name": "sigstore"},
             }),
-            TenantIdentity::Key("key".into()),
+            TenantSigningIdentity::Key("key".into()),
         ),
     ] {
-        let Work::Pack(packing) = validate(with("/signing", signing)).expect("valid").work else {
+        let PackedBundleWork::Pack(packing) =
+            validate(with("/signing", signing)).expect("valid").work
+        else {
             panic!("no packing")
         };
         assert_eq!(
             packing.signing,
-            ToSign::Namespace(TenantSigner {
+            SigningParty::Namespace(TenantSigner {
                 identity,
                 services: services.clone()
             })
         );
     }
     assert_eq!(
-        TenantSigner::account_name("team-a"),
+        TenantSigner::service_account_identity("team-a"),
         "https://kubernetes.io/namespaces/team-a/serviceaccounts/default"
     );
 }

@@ -6,18 +6,19 @@ use std::{str::FromStr, time::Duration};
 use crate::{
     api::duration,
     core::{
-        class::{Classified, Reason},
+        class::{ClassifiedError, Reason},
         digest::Digest,
-        lockfile::{LockError, Lockfile},
+        lockfile::{Lockfile, LockfileError},
         pack,
-        reference::{PinnedReference, Reference, Repository, Tag},
+        reference::{ImageReference, ImageRepository, ImageTag, PinnedReference},
         sbom,
     },
 };
 
 use super::{
-    Compression, Destination, Evidence, Fetch, Format, History, KindRef, Output, PackPod,
-    PackedBundle, PackedBundleSpec, Sbom, Signing, SigningMode, Source, TagPolicy,
+    BundleSourceSpec, CompressionSpec, ConfigObjectRef, DestinationSpec, EvidenceSpec, FetchSpec,
+    HistoryLimitsSpec, OutputFormatSpec, OutputSpec, PackPodSpec, PackedBundle, PackedBundleSpec,
+    SbomFormatSpec, SigningModeSpec, SigningSpec, TagPolicySpec,
 };
 
 const MIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,21 +34,21 @@ pub struct ValidatedPackedBundle {
     /// When to look again; `None`: never.
     pub interval: Option<Duration>,
     /// What is to be done.
-    pub work: Work,
+    pub work: PackedBundleWork,
 }
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Work {
+pub enum PackedBundleWork {
     /// Pack a lock.
-    Pack(Box<Packing>),
+    Pack(Box<PackingRequest>),
     /// Verify what is there already.
-    Adopt(Adoption),
+    Adopt(BundleAdoption),
 }
 
 /// A bundle that is there already.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Adoption {
+pub struct BundleAdoption {
     /// Its name.
     pub reference: PinnedReference,
     /// The Secret to read it with.
@@ -56,31 +57,31 @@ pub struct Adoption {
 
 /// How a lock is packed.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Packing {
+pub struct PackingRequest {
     /// Where the lock comes from.
     pub source: LockSource,
     /// Where the bundle goes.
-    pub repository: Repository,
+    pub repository: ImageRepository,
     /// The tag that was asked for; the default follows from the lock.
-    pub tag: Option<Tag>,
+    pub tag: Option<ImageTag>,
     /// May the tag move?
-    pub tag_policy: TagPolicy,
+    pub tag_policy: TagPolicySpec,
     /// The Secret to push with.
     pub push_secret: Option<String>,
     /// The bundle's form.
-    pub output: pack::Output,
+    pub output: pack::PackOptions,
     /// Who signs.
-    pub signing: ToSign,
+    pub signing: SigningParty,
     /// The software bill of materials that is attested.
-    pub sbom: Option<sbom::Format>,
+    pub sbom: Option<sbom::SbomFormat>,
     /// Certificate authorities for downloads.
-    pub fetch_ca: Option<KindRef>,
+    pub fetch_ca: Option<ConfigObjectRef>,
     /// How long each Job may take.
     pub timeout: Duration,
     /// How many finished runs are kept.
-    pub kept: Kept,
+    pub history_limits: HistoryLimits,
     /// How the Pod is run that packs.
-    pub pod: PackPod,
+    pub pod: PackPodSpec,
 }
 
 /// Where a lock comes from.
@@ -110,20 +111,20 @@ pub enum LockSource {
 
 /// Who signs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ToSign {
+pub enum SigningParty {
     /// The installation.
     Platform,
     /// The tenant, in its namespace.
     Namespace(TenantSigner),
     /// Nobody.
-    Nobody,
+    Unsigned,
 }
 
 /// How a tenant signs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TenantSigner {
     /// With what.
-    pub identity: TenantIdentity,
+    pub identity: TenantSigningIdentity,
     /// The `ConfigMap` of its namespace that names Sigstore's services and what they are verified
     /// with. A ServiceAccount always has one.
     pub services: Option<String>,
@@ -131,7 +132,7 @@ pub struct TenantSigner {
 
 /// With what a tenant signs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TenantIdentity {
+pub enum TenantSigningIdentity {
     /// The key in this Secret of its namespace.
     Key(String),
     /// The ServiceAccount [`TenantSigner::ACCOUNT`] of its namespace.
@@ -143,7 +144,7 @@ impl TenantSigner {
     pub const ACCOUNT: &str = "default";
 
     /// What a certificate calls the ServiceAccount (Fulcio, issuer type `kubernetes`).
-    pub fn account_name(namespace: &str) -> String {
+    pub fn service_account_identity(namespace: &str) -> String {
         format!(
             "https://kubernetes.io/namespaces/{namespace}/serviceaccounts/{}",
             Self::ACCOUNT
@@ -153,7 +154,7 @@ impl TenantSigner {
 
 /// How many finished runs are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct HistoryLimits {
     /// Those that succeeded.
     pub succeeded: usize,
     /// Those that failed.
@@ -163,33 +164,33 @@ pub struct Kept {
 /// Why a `PackedBundle` cannot be acted on: a field, and what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {message}")]
-pub struct SpecError {
+pub struct PackedBundleSpecError {
     /// The field.
     pub field: String,
     /// What is wrong, and the way out.
     pub message: String,
 }
 
-impl Classified for SpecError {
+impl ClassifiedError for PackedBundleSpecError {
     fn reason(&self) -> Reason {
         Reason::InvalidSpec
     }
 }
 
-fn wrong(field: &str, message: &(impl ToString + ?Sized)) -> SpecError {
-    SpecError {
+fn invalid_field(field: &str, message: &(impl ToString + ?Sized)) -> PackedBundleSpecError {
+    PackedBundleSpecError {
         field: field.to_owned(),
         message: message.to_string(),
     }
 }
 
-fn unsupported(field: &str) -> SpecError {
-    wrong(field, "is not supported yet, leave it out")
+fn unsupported_field(field: &str) -> PackedBundleSpecError {
+    invalid_field(field, "is not supported yet, leave it out")
 }
 
 /// Why a lock cannot be packed for an object.
 #[derive(Debug, thiserror::Error)]
-pub enum UnfitLock {
+pub enum UnpackableLockError {
     /// It names files.
     #[error(
         "{field}: {origin:?} is a file, and a path means nothing in a cluster; push lock and files \
@@ -203,13 +204,13 @@ pub enum UnfitLock {
     },
     /// It is none.
     #[error(transparent)]
-    Lock(#[from] LockError),
+    Lock(#[from] LockfileError),
     /// It cannot be packed in this form.
     #[error(transparent)]
     Plan(#[from] pack::PackError),
 }
 
-impl Classified for UnfitLock {
+impl ClassifiedError for UnpackableLockError {
     fn reason(&self) -> Reason {
         match self {
             Self::File { .. } => Reason::InvalidLock,
@@ -219,12 +220,12 @@ impl Classified for UnfitLock {
     }
 }
 
-impl Packing {
+impl PackingRequest {
     /// Can this lock be packed as asked?
-    pub fn check_lock(&self, lock: &Lockfile) -> Result<(), UnfitLock> {
+    pub fn check_lock(&self, lock: &Lockfile) -> Result<(), UnpackableLockError> {
         let has_files = matches!(self.source, LockSource::Context { .. });
         if let (Some((field, origin)), false) = (lock.first_file_origin(), has_files) {
-            return Err(UnfitLock::File {
+            return Err(UnpackableLockError::File {
                 field,
                 origin: origin.to_owned(),
             });
@@ -236,16 +237,16 @@ impl Packing {
 }
 
 impl TryFrom<&PackedBundle> for ValidatedPackedBundle {
-    type Error = SpecError;
+    type Error = PackedBundleSpecError;
 
-    fn try_from(object: &PackedBundle) -> Result<Self, SpecError> {
+    fn try_from(object: &PackedBundle) -> Result<Self, PackedBundleSpecError> {
         if object
             .metadata
             .name
             .as_ref()
             .is_some_and(|name| name.len() > MAX_NAME)
         {
-            return Err(wrong(
+            return Err(invalid_field(
                 "metadata.name",
                 "must have at most 63 characters, it becomes a label",
             ));
@@ -255,9 +256,9 @@ impl TryFrom<&PackedBundle> for ValidatedPackedBundle {
 }
 
 impl TryFrom<&PackedBundleSpec> for ValidatedPackedBundle {
-    type Error = SpecError;
+    type Error = PackedBundleSpecError;
 
-    fn try_from(spec: &PackedBundleSpec) -> Result<Self, SpecError> {
+    fn try_from(spec: &PackedBundleSpec) -> Result<Self, PackedBundleSpecError> {
         let PackedBundleSpec {
             suspend,
             interval,
@@ -271,15 +272,18 @@ impl TryFrom<&PackedBundleSpec> for ValidatedPackedBundle {
             history,
             pack_pod,
         } = spec;
-        let sbom = sbom_of(evidence.as_ref())?;
-        let interval = interval_of(interval)?;
-        let timeout = timeout_of(timeout)?;
-        let work = match lock_source(source)? {
+        let sbom = convert_sbom_format(evidence.as_ref())?;
+        let interval = parse_interval(interval)?;
+        let timeout = parse_timeout(timeout)?;
+        let work = match parse_source(source)? {
             Ok(lock) => {
-                let destination = destination
-                    .as_ref()
-                    .ok_or_else(|| wrong("spec.destination", "must say where the bundle goes"))?;
-                let form = Form {
+                let destination = destination.as_ref().ok_or_else(|| {
+                    invalid_field(
+                        "spec.destination",
+                        "must be set: it names the repository to push the bundle to",
+                    )
+                })?;
+                let form = OptionalPackingFields {
                     fetch: fetch.as_ref(),
                     output: output.as_ref(),
                     signing: signing.as_ref(),
@@ -287,7 +291,12 @@ impl TryFrom<&PackedBundleSpec> for ValidatedPackedBundle {
                     history,
                     pod: pack_pod.as_ref(),
                 };
-                Work::Pack(Box::new(packing(lock, destination, &form, timeout)?))
+                PackedBundleWork::Pack(Box::new(build_packing_request(
+                    lock,
+                    destination,
+                    &form,
+                    timeout,
+                )?))
             }
             Err(adoption) => {
                 let left_out = [
@@ -296,18 +305,18 @@ impl TryFrom<&PackedBundleSpec> for ValidatedPackedBundle {
                     (signing.is_some(), "spec.signing"),
                 ];
                 if let Some((_, field)) = left_out.into_iter().find(|(is_set, _)| *is_set) {
-                    return Err(wrong(
+                    return Err(invalid_field(
                         field,
                         "must be left out: source.bundle adopts a bundle as it is",
                     ));
                 }
                 if sbom.is_some() {
-                    return Err(wrong(
+                    return Err(invalid_field(
                         "spec.evidence.sbom",
                         "must be None: source.bundle adopts a bundle as it is",
                     ));
                 }
-                Work::Adopt(adoption)
+                PackedBundleWork::Adopt(adoption)
             }
         };
         Ok(Self {
@@ -318,23 +327,26 @@ impl TryFrom<&PackedBundleSpec> for ValidatedPackedBundle {
     }
 }
 
-fn interval_of(text: &str) -> Result<Option<Duration>, SpecError> {
+fn parse_interval(text: &str) -> Result<Option<Duration>, PackedBundleSpecError> {
     let field = "spec.interval";
     match duration::parse(text) {
         Some(Duration::ZERO) => Ok(None),
         Some(interval) if interval >= MIN_INTERVAL => Ok(Some(interval)),
-        Some(_) => Err(wrong(field, "must be at least 10s, or 0s for never")),
-        None => Err(wrong(
+        Some(_) => Err(invalid_field(
+            field,
+            "must be at least 10s, or 0s for never",
+        )),
+        None => Err(invalid_field(
             field,
             "must be a duration of hours, minutes and seconds, such as 1h, or 0s for never",
         )),
     }
 }
 
-fn timeout_of(text: &str) -> Result<Duration, SpecError> {
+fn parse_timeout(text: &str) -> Result<Duration, PackedBundleSpecError> {
     let fits = |timeout: &Duration| (MIN_TIMEOUT..=MAX_TIMEOUT).contains(timeout);
     duration::parse(text).filter(fits).ok_or_else(|| {
-        wrong(
+        invalid_field(
             "spec.timeout",
             "must be a duration of hours, minutes and seconds from 10s to 24h, such as 15m",
         )
@@ -342,15 +354,17 @@ fn timeout_of(text: &str) -> Result<Duration, SpecError> {
 }
 
 /// The lock to pack, or the bundle to adopt.
-fn lock_source(source: &Source) -> Result<Result<LockSource, Adoption>, SpecError> {
+fn parse_source(
+    source: &BundleSourceSpec,
+) -> Result<Result<LockSource, BundleAdoption>, PackedBundleSpecError> {
     match source {
-        Source {
+        BundleSourceSpec {
             inline: Some(text),
             config_map_ref: None,
             oci_ref: None,
             bundle: None,
         } => Ok(Ok(LockSource::Inline(text.clone()))),
-        Source {
+        BundleSourceSpec {
             inline: None,
             config_map_ref: Some(map),
             oci_ref: None,
@@ -359,17 +373,18 @@ fn lock_source(source: &Source) -> Result<Result<LockSource, Adoption>, SpecErro
             name: map.name.clone(),
             key: map.key.clone(),
         })),
-        Source {
+        BundleSourceSpec {
             inline: None,
             config_map_ref: None,
             oci_ref: Some(context),
             bundle: None,
         } => {
-            let repository = repository("spec.source.ociRef.repository", &context.repository)?;
+            let repository =
+                parse_repository("spec.source.ociRef.repository", &context.repository)?;
             let digest = Digest::from_str(&context.digest)
-                .map_err(|e| wrong("spec.source.ociRef.digest", &e))?;
+                .map_err(|e| invalid_field("spec.source.ociRef.digest", &e))?;
             Ok(Ok(LockSource::Context {
-                reference: repository.pin(digest),
+                reference: repository.pin_to_digest(digest),
                 path: context.path.clone(),
                 secret: context
                     .secret_ref
@@ -378,25 +393,25 @@ fn lock_source(source: &Source) -> Result<Result<LockSource, Adoption>, SpecErro
                 verify: context.verify,
             }))
         }
-        Source {
+        BundleSourceSpec {
             inline: None,
             config_map_ref: None,
             oci_ref: None,
             bundle: Some(bundle),
         } => {
-            let reference: Reference = bundle
+            let reference: ImageReference = bundle
                 .reference
                 .parse()
-                .map_err(|e| wrong("spec.source.bundle.reference", &e))?;
+                .map_err(|e| invalid_field("spec.source.bundle.reference", &e))?;
             let reference = reference
-                .pinned()
-                .map_err(|e| wrong("spec.source.bundle.reference", &e))?;
-            Ok(Err(Adoption {
+                .to_pinned()
+                .map_err(|e| invalid_field("spec.source.bundle.reference", &e))?;
+            Ok(Err(BundleAdoption {
                 reference,
                 secret: bundle.secret_ref.as_ref().map(|secret| secret.name.clone()),
             }))
         }
-        _ => Err(wrong(
+        _ => Err(invalid_field(
             "spec.source",
             "must have exactly one of inline, configMapRef, ociRef and bundle",
         )),
@@ -404,140 +419,147 @@ fn lock_source(source: &Source) -> Result<Result<LockSource, Adoption>, SpecErro
 }
 
 /// The optional parts that shape the packing.
-struct Form<'a> {
-    fetch: Option<&'a Fetch>,
-    output: Option<&'a Output>,
-    signing: Option<&'a Signing>,
-    sbom: Option<sbom::Format>,
-    history: &'a History,
-    pod: Option<&'a PackPod>,
+struct OptionalPackingFields<'a> {
+    fetch: Option<&'a FetchSpec>,
+    output: Option<&'a OutputSpec>,
+    signing: Option<&'a SigningSpec>,
+    sbom: Option<sbom::SbomFormat>,
+    history: &'a HistoryLimitsSpec,
+    pod: Option<&'a PackPodSpec>,
 }
 
-fn packing(
+fn build_packing_request(
     source: LockSource,
-    destination: &Destination,
-    form: &Form<'_>,
+    destination: &DestinationSpec,
+    form: &OptionalPackingFields<'_>,
     timeout: Duration,
-) -> Result<Packing, SpecError> {
-    let Destination {
+) -> Result<PackingRequest, PackedBundleSpecError> {
+    let DestinationSpec {
         repository: name,
         tag,
         tag_policy,
         secret_ref,
     } = destination;
-    let signing = to_sign(form.signing)?;
-    Ok(Packing {
+    let signing = resolve_signing_party(form.signing)?;
+    Ok(PackingRequest {
         source,
-        repository: repository("spec.destination.repository", name)?,
+        repository: parse_repository("spec.destination.repository", name)?,
         tag: tag
             .as_deref()
-            .map(Tag::from_str)
+            .map(ImageTag::from_str)
             .transpose()
-            .map_err(|e| wrong("spec.destination.tag", &e))?,
+            .map_err(|e| invalid_field("spec.destination.tag", &e))?,
         tag_policy: *tag_policy,
         push_secret: secret_ref.as_ref().map(|secret| secret.name.clone()),
-        output: output_of(form.output)?,
-        sbom: attested(form.sbom, &signing)?,
+        output: convert_output(form.output)?,
+        sbom: require_sbom_signer(form.sbom, &signing)?,
         signing,
         fetch_ca: fetch_ca(form.fetch)?,
         timeout,
-        kept: Kept {
-            succeeded: count(form.history.succeeded),
-            failed: count(form.history.failed),
+        history_limits: HistoryLimits {
+            succeeded: convert_history_limit(form.history.succeeded),
+            failed: convert_history_limit(form.history.failed),
         },
         pod: form.pod.cloned().unwrap_or_default(),
     })
 }
 
-fn count(number: i32) -> usize {
+fn convert_history_limit(number: i32) -> usize {
     usize::try_from(number).unwrap_or_default()
 }
 
 /// A name without tag and digest.
-fn repository(field: &str, text: &str) -> Result<Repository, SpecError> {
-    let reference: Reference = text.parse().map_err(|e| wrong(field, &e))?;
+fn parse_repository(field: &str, text: &str) -> Result<ImageRepository, PackedBundleSpecError> {
+    let reference: ImageReference = text.parse().map_err(|e| invalid_field(field, &e))?;
     match reference {
-        Reference {
+        ImageReference {
             repository,
             tag: None,
             digest: None,
         } => Ok(repository),
-        _ => Err(wrong(field, "must be a repository without tag and digest")),
+        _ => Err(invalid_field(
+            field,
+            "must be a repository without tag and digest",
+        )),
     }
 }
 
-fn output_of(output: Option<&Output>) -> Result<pack::Output, SpecError> {
-    let Output {
+fn convert_output(output: Option<&OutputSpec>) -> Result<pack::PackOptions, PackedBundleSpecError> {
+    let OutputSpec {
         format,
         compression,
         source_date_epoch,
         annotations,
     } = output.cloned().unwrap_or_default();
-    let output = pack::Output {
+    let output = pack::PackOptions {
         format: match format {
-            Format::Image => pack::Format::Image,
-            Format::Artifact => pack::Format::Artifact,
+            OutputFormatSpec::Image => pack::BundleFormat::Image,
+            OutputFormatSpec::Artifact => pack::BundleFormat::Artifact,
         },
         compression: match compression {
-            Compression::None => pack::LayerCompression::None,
-            Compression::Zstd => pack::LayerCompression::Zstd,
+            CompressionSpec::None => pack::LayerCompression::None,
+            CompressionSpec::Zstd => pack::LayerCompression::Zstd,
         },
         source_date_epoch,
         annotations,
     };
-    output.check().map_err(|e| wrong("spec.output", &e))?;
+    output
+        .check_options()
+        .map_err(|e| invalid_field("spec.output", &e))?;
     Ok(output)
 }
 
-fn to_sign(signing: Option<&Signing>) -> Result<ToSign, SpecError> {
-    let Some(Signing {
+fn resolve_signing_party(
+    signing: Option<&SigningSpec>,
+) -> Result<SigningParty, PackedBundleSpecError> {
+    let Some(SigningSpec {
         mode,
         key_secret_ref,
         keyless,
         signing_config_ref,
     }) = signing
     else {
-        return Ok(ToSign::Platform);
+        return Ok(SigningParty::Platform);
     };
     let services = signing_config_ref
         .as_ref()
         .map(|reference| reference.name.clone());
-    if *mode != SigningMode::Namespace {
+    if *mode != SigningModeSpec::Namespace {
         let given = [
             (key_secret_ref.is_some(), "spec.signing.keySecretRef"),
             (keyless.is_some(), "spec.signing.keyless"),
             (services.is_some(), "spec.signing.signingConfigRef"),
         ];
         if let Some((_, field)) = given.into_iter().find(|(is_set, _)| *is_set) {
-            return Err(wrong(field, "is for mode Namespace only"));
+            return Err(invalid_field(field, "is for mode Namespace only"));
         }
-        return Ok(if *mode == SigningMode::Platform {
-            ToSign::Platform
+        return Ok(if *mode == SigningModeSpec::Platform {
+            SigningParty::Platform
         } else {
-            ToSign::Nobody
+            SigningParty::Unsigned
         });
     }
     let identity = match (key_secret_ref, keyless) {
-        (Some(secret), None) => TenantIdentity::Key(secret.name.clone()),
+        (Some(secret), None) => TenantSigningIdentity::Key(secret.name.clone()),
         (None, Some(_)) if services.is_none() => {
-            return Err(wrong(
+            return Err(invalid_field(
                 "spec.signing.signingConfigRef",
-                "is needed by keyless: who certifies, who records",
+                "is needed by keyless: it names the certificate authority and the transparency log",
             ));
         }
-        (None, Some(_)) => TenantIdentity::ServiceAccount,
+        (None, Some(_)) => TenantSigningIdentity::ServiceAccount,
         _ => {
-            return Err(wrong(
+            return Err(invalid_field(
                 "spec.signing",
                 "mode Namespace needs exactly one of keySecretRef and keyless",
             ));
         }
     };
-    Ok(ToSign::Namespace(TenantSigner { identity, services }))
+    Ok(SigningParty::Namespace(TenantSigner { identity, services }))
 }
 
-fn fetch_ca(fetch: Option<&Fetch>) -> Result<Option<KindRef>, SpecError> {
-    let Some(Fetch {
+fn fetch_ca(fetch: Option<&FetchSpec>) -> Result<Option<ConfigObjectRef>, PackedBundleSpecError> {
+    let Some(FetchSpec {
         credentials,
         ca_ref,
         proxy_secret_ref,
@@ -552,42 +574,46 @@ fn fetch_ca(fetch: Option<&Fetch>) -> Result<Option<KindRef>, SpecError> {
         (!mirrors.is_empty(), "spec.fetch.mirrors"),
     ];
     match later.into_iter().find(|(is_set, _)| *is_set) {
-        Some((_, field)) => Err(unsupported(field)),
+        Some((_, field)) => Err(unsupported_field(field)),
         None => Ok(ca_ref.clone()),
     }
 }
 
-fn sbom_of(evidence: Option<&Evidence>) -> Result<Option<sbom::Format>, SpecError> {
+fn convert_sbom_format(
+    evidence: Option<&EvidenceSpec>,
+) -> Result<Option<sbom::SbomFormat>, PackedBundleSpecError> {
     match evidence {
-        Some(Evidence {
+        Some(EvidenceSpec {
             provenance: false, ..
-        }) => Err(wrong(
+        }) => Err(invalid_field(
             "spec.evidence.provenance",
             "false is not supported yet, leave it out",
         )),
         None
-        | Some(Evidence {
-            sbom: Sbom::None, ..
-        }) => Ok(None),
-        Some(Evidence {
-            sbom: Sbom::Spdx, ..
-        }) => Ok(Some(sbom::Format::Spdx)),
-        Some(Evidence {
-            sbom: Sbom::CycloneDX,
+        | Some(EvidenceSpec {
+            sbom: SbomFormatSpec::None,
             ..
-        }) => Ok(Some(sbom::Format::CycloneDX)),
+        }) => Ok(None),
+        Some(EvidenceSpec {
+            sbom: SbomFormatSpec::Spdx,
+            ..
+        }) => Ok(Some(sbom::SbomFormat::Spdx)),
+        Some(EvidenceSpec {
+            sbom: SbomFormatSpec::CycloneDX,
+            ..
+        }) => Ok(Some(sbom::SbomFormat::CycloneDX)),
     }
 }
 
 /// Somebody has to attest it.
-fn attested(
-    sbom: Option<sbom::Format>,
-    signing: &ToSign,
-) -> Result<Option<sbom::Format>, SpecError> {
+fn require_sbom_signer(
+    sbom: Option<sbom::SbomFormat>,
+    signing: &SigningParty,
+) -> Result<Option<sbom::SbomFormat>, PackedBundleSpecError> {
     match (sbom, signing) {
-        (Some(_), ToSign::Nobody) => Err(wrong(
+        (Some(_), SigningParty::Unsigned) => Err(invalid_field(
             "spec.evidence.sbom",
-            "must be None with signing mode None: nobody would attest it",
+            "must be None with signing mode None: there is no signer to attest it",
         )),
         _ => Ok(sbom),
     }

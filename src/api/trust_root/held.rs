@@ -6,11 +6,11 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{TRUSTED_ROOT_KEY, TUF_ROOT_KEY, TrustRoot, Tuf};
+use super::{TRUSTED_ROOT_KEY, TUF_ROOT_KEY, TrustRoot, TufRepositorySource};
 use crate::{
     api::duration,
     core::{
-        class::{Classified, Reason},
+        class::{ClassifiedError, Reason},
         digest::Digest,
     },
 };
@@ -25,30 +25,30 @@ pub const ROOTS_KEY: &str = "roots.json";
 
 /// What the `ConfigMap` that the controller keeps is called, in front of the name of the
 /// `TrustRoot`.
-const PREFIX: &str = "packgate-trustroot-";
+const CONFIG_MAP_PREFIX: &str = "packgate-trustroot-";
 /// Characters of a name that still fits behind the prefix.
 const MAX_NAME: usize = 230;
-const INTERVAL: Duration = Duration::from_hours(24);
-const MAX_STALENESS: Duration = Duration::from_hours(7 * 24);
-const SHORTEST_INTERVAL: Duration = Duration::from_secs(10);
+const DEFAULT_REFRESH_INTERVAL: Duration = Duration::from_hours(24);
+const DEFAULT_MAX_STALENESS: Duration = Duration::from_hours(7 * 24);
+const MIN_REFRESH_INTERVAL: Duration = Duration::from_secs(10);
 
-type Data = BTreeMap<String, String>;
+type StoredTrustRootData = BTreeMap<String, String>;
 
 /// What is known of a `ConfigMap`.
 #[derive(Clone, Copy, Debug)]
-pub enum Seen<'a> {
+pub enum ConfigMapLookup<'a> {
     /// Nobody has looked yet.
     Unknown,
     /// It is not there.
     Absent,
     /// It holds this.
-    There(&'a Data),
+    Present(&'a StoredTrustRootData),
 }
 
 /// What the controller keeps beside a root that it fetched.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Kept {
+pub struct TrustRootFetchState {
     /// What it was fetched from: [`TrustRoot::origin`].
     pub origin: Digest,
     /// When the metadata that vouches for it ends.
@@ -59,7 +59,7 @@ pub struct Kept {
 
 /// The root in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found<'a> {
+pub struct ActiveTrustRoot<'a> {
     /// The `trusted_root.json`.
     pub text: &'a str,
     /// When what vouches for it ends, if anything does.
@@ -70,7 +70,7 @@ pub struct Found<'a> {
 
 /// Why no root is in force.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RootError {
+pub enum TrustRootStateError {
     /// A field cannot mean what it says.
     #[error("{field}: {problem}")]
     Spec {
@@ -80,7 +80,7 @@ pub enum RootError {
         problem: String,
     },
     /// A `ConfigMap` was not read yet.
-    #[error("ConfigMap {0} of the system namespace was not read yet; try again")]
+    #[error("ConfigMap {0} of the system namespace is not loaded yet; try again")]
     NotRead(String),
     /// A `ConfigMap` or its key is not there.
     #[error("there is no ConfigMap {name} with {key} in the system namespace; create it")]
@@ -91,7 +91,7 @@ pub enum RootError {
         key: &'static str,
     },
     /// The controller has not fetched it from where it comes from now.
-    #[error("it was not fetched yet: see kubectl describe trustroot {0}")]
+    #[error("the trust root was not fetched yet: see kubectl describe trustroot {0}")]
     NotFetched(String),
     /// It is over, and so is the grace after it.
     #[error(
@@ -108,7 +108,7 @@ pub enum RootError {
     },
 }
 
-impl Classified for RootError {
+impl ClassifiedError for TrustRootStateError {
     fn reason(&self) -> Reason {
         match self {
             Self::Spec { .. } => Reason::InvalidSpec,
@@ -128,13 +128,15 @@ impl TrustRoot {
 
     /// The `ConfigMap` of the system namespace that holds the root: one that people made, or the
     /// controller's.
-    pub fn config_map(&self) -> String {
-        self.given()
-            .map_or_else(|| format!("{PREFIX}{}", self.name()), ToOwned::to_owned)
+    pub fn config_map_name(&self) -> String {
+        self.user_config_map_name().map_or_else(
+            || format!("{CONFIG_MAP_PREFIX}{}", self.name()),
+            ToOwned::to_owned,
+        )
     }
 
     /// The `ConfigMap` that people made to hold the root, if it is that.
-    pub fn given(&self) -> Option<&str> {
+    pub fn user_config_map_name(&self) -> Option<&str> {
         Some(
             self.spec
                 .trusted_root
@@ -146,13 +148,14 @@ impl TrustRoot {
     }
 
     /// The `ConfigMap` with the first root of its TUF repository.
-    pub fn first_root(&self) -> Option<&str> {
+    pub fn tuf_root_config_map_name(&self) -> Option<&str> {
         Some(self.spec.tuf.as_ref()?.root.config_map_ref.name.as_str())
     }
 
     /// All `ConfigMap`s that it consists of.
-    pub fn config_maps(&self) -> impl Iterator<Item = String> {
-        std::iter::once(self.config_map()).chain(self.first_root().map(ToOwned::to_owned))
+    pub fn config_map_names(&self) -> impl Iterator<Item = String> {
+        std::iter::once(self.config_map_name())
+            .chain(self.tuf_root_config_map_name().map(ToOwned::to_owned))
     }
 
     /// Where the root comes from, as its status says it.
@@ -165,14 +168,18 @@ impl TrustRoot {
     }
 
     /// How often its repository is asked. Errors: it is no duration, or shorter than 10 s.
-    pub fn interval(&self) -> Result<Duration, RootError> {
+    pub fn refresh_interval(&self) -> Result<Duration, TrustRootStateError> {
         let field = "spec.tuf.interval";
-        let interval = self.duration(field, |tuf| tuf.interval.as_deref(), INTERVAL)?;
-        let short = || RootError::Spec {
+        let interval = self.parse_duration_field(
+            field,
+            |tuf| tuf.interval.as_deref(),
+            DEFAULT_REFRESH_INTERVAL,
+        )?;
+        let short = || TrustRootStateError::Spec {
             field,
             problem: "must be at least 10s".into(),
         };
-        if interval >= SHORTEST_INTERVAL {
+        if interval >= MIN_REFRESH_INTERVAL {
             Ok(interval)
         } else {
             Err(short())
@@ -180,21 +187,21 @@ impl TrustRoot {
     }
 
     /// How long the last good root is used after it expired. Errors: it is no duration.
-    pub fn max_staleness(&self) -> Result<Duration, RootError> {
-        self.duration(
+    pub fn max_staleness(&self) -> Result<Duration, TrustRootStateError> {
+        self.parse_duration_field(
             "spec.tuf.maxStaleness",
             |tuf| tuf.max_staleness.as_deref(),
-            MAX_STALENESS,
+            DEFAULT_MAX_STALENESS,
         )
     }
 
-    fn duration(
+    fn parse_duration_field(
         &self,
         field: &'static str,
-        get: impl Fn(&Tuf) -> Option<&str>,
+        get: impl Fn(&TufRepositorySource) -> Option<&str>,
         default: Duration,
-    ) -> Result<Duration, RootError> {
-        let wrong = || RootError::Spec {
+    ) -> Result<Duration, TrustRootStateError> {
+        let wrong = || TrustRootStateError::Spec {
             field,
             problem: "must be a duration of hours, minutes and seconds, such as 24h".into(),
         };
@@ -207,7 +214,7 @@ impl TrustRoot {
 
     /// Checks every field that does not need anything else. Errors: the first that cannot mean what
     /// it says.
-    pub fn check(&self) -> Result<(), RootError> {
+    pub fn validate_spec(&self) -> Result<(), TrustRootStateError> {
         let spec = &self.spec;
         let count = [
             spec.trusted_root.is_some(),
@@ -217,25 +224,28 @@ impl TrustRoot {
         .into_iter()
         .filter(|is_there| *is_there)
         .count();
-        let wrong = |field, problem: String| Err(RootError::Spec { field, problem });
+        let wrong = |field, problem: String| Err(TrustRootStateError::Spec { field, problem });
         match () {
             () if count != 1 => wrong(
                 "spec",
                 "must have exactly one of trustedRoot, tuf and publicGood".into(),
             ),
-            () if self.given().is_none() && self.name().len() > MAX_NAME => wrong(
+            () if self.user_config_map_name().is_none() && self.name().len() > MAX_NAME => wrong(
                 "metadata.name",
                 format!("must have at most {MAX_NAME} characters"),
             ),
-            () => self.interval().and_then(|_| self.max_staleness()).map(drop),
+            () => self
+                .refresh_interval()
+                .and_then(|_| self.max_staleness())
+                .map(drop),
         }
     }
 
     /// What a fetched root is fetched from: another repository or another first root is another
     /// origin.
-    pub fn origin(&self, first_root: Option<&str>) -> Digest {
+    pub fn origin_digest(&self, first_root: Option<&str>) -> Digest {
         let url = self.spec.tuf.as_ref().map(|tuf| tuf.url.as_str());
-        Digest::of(
+        Digest::of_bytes(
             serde_json::json!([self.source(), url, first_root])
                 .to_string()
                 .as_bytes(),
@@ -245,57 +255,59 @@ impl TrustRoot {
     /// The root in force at `now`, from the `ConfigMap`s of the system namespace.
     ///
     /// Errors: it is not there, was fetched from elsewhere, or is over.
-    pub fn find<'a>(
+    pub fn find_active_root<'a>(
         &self,
-        map: impl Fn(&str) -> Seen<'a>,
+        map: impl Fn(&str) -> ConfigMapLookup<'a>,
         now: Timestamp,
-    ) -> Result<Found<'a>, RootError> {
-        self.check()?;
-        if let Some(name) = self.given() {
-            let text = required(name, TRUSTED_ROOT_KEY, &map)?;
-            return Ok(Found {
+    ) -> Result<ActiveTrustRoot<'a>, TrustRootStateError> {
+        self.validate_spec()?;
+        if let Some(name) = self.user_config_map_name() {
+            let text = required_config_map_key(name, TRUSTED_ROOT_KEY, &map)?;
+            return Ok(ActiveTrustRoot {
                 text,
                 expires: None,
                 ends: None,
             });
         }
         let first_root = self
-            .first_root()
-            .map(|name| required(name, TUF_ROOT_KEY, &map))
+            .tuf_root_config_map_name()
+            .map(|name| required_config_map_key(name, TUF_ROOT_KEY, &map))
             .transpose()?;
-        self.fetched(first_root, map(&self.config_map()), now)
+        self.find_fetched_root(first_root, map(&self.config_map_name()), now)
     }
 
     /// The same of a root that the controller fetched.
-    pub fn fetched<'a>(
+    pub fn find_fetched_root<'a>(
         &self,
         first_root: Option<&str>,
-        kept: Seen<'a>,
+        kept: ConfigMapLookup<'a>,
         now: Timestamp,
-    ) -> Result<Found<'a>, RootError> {
-        let not_fetched = || RootError::NotFetched(self.name().to_owned());
+    ) -> Result<ActiveTrustRoot<'a>, TrustRootStateError> {
+        let not_fetched = || TrustRootStateError::NotFetched(self.name().to_owned());
         let data = match kept {
-            Seen::Unknown => return Err(RootError::NotRead(self.config_map())),
-            Seen::Absent => return Err(not_fetched()),
-            Seen::There(data) => data,
+            ConfigMapLookup::Unknown => {
+                return Err(TrustRootStateError::NotRead(self.config_map_name()));
+            }
+            ConfigMapLookup::Absent => return Err(not_fetched()),
+            ConfigMapLookup::Present(data) => data,
         };
         let text = data.get(TRUSTED_ROOT_KEY).ok_or_else(not_fetched)?;
-        let kept: Option<Kept> = data
+        let kept: Option<TrustRootFetchState> = data
             .get(STATE_KEY)
             .and_then(|text| serde_json::from_str(text).ok());
-        let Kept { expires, .. } = kept
-            .filter(|kept| kept.origin == self.origin(first_root))
+        let TrustRootFetchState { expires, .. } = kept
+            .filter(|kept| kept.origin == self.origin_digest(first_root))
             .ok_or_else(not_fetched)?;
         let grace = SignedDuration::try_from(self.max_staleness()?).unwrap_or(SignedDuration::MAX);
         let ends = expires.checked_add(grace).unwrap_or(Timestamp::MAX);
         if now < ends {
-            Ok(Found {
+            Ok(ActiveTrustRoot {
                 text,
                 expires: Some(expires),
                 ends: Some(ends),
             })
         } else {
-            Err(RootError::Expired {
+            Err(TrustRootStateError::Expired {
                 name: self.name().to_owned(),
                 expires,
                 grace,
@@ -304,19 +316,19 @@ impl TrustRoot {
     }
 }
 
-fn required<'a>(
+fn required_config_map_key<'a>(
     name: &str,
     key: &'static str,
-    map: impl Fn(&str) -> Seen<'a>,
-) -> Result<&'a str, RootError> {
-    let missing = || RootError::Missing {
+    map: impl Fn(&str) -> ConfigMapLookup<'a>,
+) -> Result<&'a str, TrustRootStateError> {
+    let missing = || TrustRootStateError::Missing {
         name: name.to_owned(),
         key,
     };
     match map(name) {
-        Seen::Unknown => Err(RootError::NotRead(name.to_owned())),
-        Seen::Absent => Err(missing()),
-        Seen::There(data) => data.get(key).map(String::as_str).ok_or_else(missing),
+        ConfigMapLookup::Unknown => Err(TrustRootStateError::NotRead(name.to_owned())),
+        ConfigMapLookup::Absent => Err(missing()),
+        ConfigMapLookup::Present(data) => data.get(key).map(String::as_str).ok_or_else(missing),
     }
 }
 

@@ -24,7 +24,10 @@ use serde::{Deserialize, Serialize};
 
 mod held;
 
-pub use held::{Found, Kept, METADATA_KEY, ROOTS_KEY, RootError, STATE_KEY, Seen};
+pub use held::{
+    ActiveTrustRoot, ConfigMapLookup, METADATA_KEY, ROOTS_KEY, STATE_KEY, TrustRootFetchState,
+    TrustRootStateError,
+};
 
 use super::bundle_policy::NameRef;
 
@@ -66,19 +69,19 @@ pub const TUF_ROOT_KEY: &str = "root.json";
     )
 )]
 pub struct TrustRootSpec {
-    /// A root that lies in the cluster.
+    /// A trusted root in a ConfigMap of the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trusted_root: Option<TrustedRootSource>,
     /// A root that a TUF repository gives. The controller asks it; whoever judges uses what it gave
     /// last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tuf: Option<Tuf>,
+    pub tuf: Option<TufRepositorySource>,
     /// The root of Sigstore's public instance, from its TUF repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub public_good: Option<PublicGood>,
+    pub public_good: Option<PublicGoodSource>,
 }
 
-/// A root that lies in the cluster.
+/// A trusted root in a ConfigMap of the cluster.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TrustedRootSource {
@@ -90,13 +93,13 @@ pub struct TrustedRootSource {
 /// A root that a TUF repository gives.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Tuf {
+pub struct TufRepositorySource {
     /// The repository; its metadata is signed, so `http` is possible. Example:
     /// `https://tuf.example.com`.
     #[schemars(length(min = 1, max = 2048), regex(pattern = r"^https?://"))]
     pub url: String,
-    /// Its first root, which leads to all that is believed of it.
-    pub root: TufRoot,
+    /// Its initial root.json, which the chain of trust starts from.
+    pub root: TufRootSource,
     /// How often it is asked, at least `10s`. Default: `24h`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 24), regex(pattern = super::duration::PATTERN))]
@@ -111,14 +114,14 @@ pub struct Tuf {
 /// The first root of a TUF repository.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct TufRoot {
+pub struct TufRootSource {
     /// A ConfigMap in the system namespace, key `root.json`. Example: `{name: tuf-root}`.
     pub config_map_ref: NameRef,
 }
 
 /// The root of Sigstore's public instance.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-pub struct PublicGood {}
+pub struct PublicGoodSource {}
 
 /// What became of a TrustRoot.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -133,7 +136,7 @@ pub struct TrustRootStatus {
     /// SHA-256 of the root in force. A verdict that used another is not reused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_hash: Option<String>,
-    /// When it ends, in UTC: the metadata that vouches for it, or the last of its certificate
+    /// When it expires, in UTC: the TUF metadata that covers it, or the last of its certificate
     /// authorities, logs or timestamp authorities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_after: Option<String>,

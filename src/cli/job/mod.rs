@@ -19,15 +19,18 @@ use tokio::{
     task::spawn_blocking,
 };
 
-use super::{context::Context, exit::CliError, lockfile::Input, output::Done};
+use super::{context::CliContext, exit::CliError, lockfile::InputFile, output::CommandResult};
 use crate::{
     core::{
         class::Reason,
-        job::{Failure, INPUTS_FILE, Inputs, JobReport, LOCK_FILE, MAX_SNAPSHOT, Step, Success},
+        job::{
+            INPUTS_FILE, JobFailure, JobInputs, JobReport, JobStep, JobSuccess, LOCK_FILE,
+            MAX_SNAPSHOT,
+        },
         lockfile::Lockfile,
     },
-    oci::auth::{Anonymous, CredentialStore, DockerConfig},
-    telemetry::stderr::line,
+    oci::auth::{AnonymousCredentials, CredentialStore, DockerConfig},
+    telemetry::stderr::write_line,
 };
 
 const EXAMPLES: &str = "Examples:
@@ -36,7 +39,7 @@ const EXAMPLES: &str = "Examples:
     --key /key/cosign.key --key-password-file /key/cosign.password
 
 The controller starts these in Jobs. Credentials come from the files that are named and from \
-nowhere else. Both write a report of one JSON document, at most 4,096 bytes.";
+nowhere else. Both write a report: one JSON document of at most 4,096 bytes.";
 
 /// Where the kubelet looks for the last words of a container. It is there in every container, so it
 /// is never made.
@@ -61,7 +64,7 @@ enum JobCommand {
 
 /// Where a Job's inputs come from, and where its report goes.
 #[derive(Clone, Debug, Args)]
-struct Ends {
+struct JobFileArgs {
     /// Folder with inputs.json and lock.json, as the controller froze them
     #[arg(long, value_name = "DIR")]
     inputs: PathBuf,
@@ -71,38 +74,41 @@ struct Ends {
 }
 
 /// What the controller froze.
-struct Snapshot {
-    inputs: Inputs,
+struct JobSnapshot {
+    inputs: JobInputs,
     lock: Lockfile,
 }
 
-pub(super) async fn run(args: JobArgs, context: &Context) -> Result<Done, CliError> {
+pub(super) async fn run_job(
+    args: JobArgs,
+    context: &CliContext,
+) -> Result<CommandResult, CliError> {
     let (step, file) = match &args.command {
-        JobCommand::Pack(pack) => (Step::Pack, pack.ends.report.clone()),
-        JobCommand::Sign(sign) => (Step::Sign, sign.ends.report.clone()),
+        JobCommand::Pack(pack) => (JobStep::Pack, pack.ends.report.clone()),
+        JobCommand::Sign(sign) => (JobStep::Sign, sign.ends.report.clone()),
     };
-    let outcome = match terminated() {
-        Ok(signal) => until(Box::pin(perform(args.command, context)), signal).await,
+    let outcome = match listen_for_sigterm() {
+        Ok(signal) => run_until_signal(Box::pin(run_step(args.command, context)), signal).await,
         Err(error) => Err(error),
     };
-    let report = report(step, &outcome);
-    tell(&report, file.as_deref());
-    Done::new(outcome?.digest.to_string(), "JobReport", report)
+    let report = job_report(step, &outcome);
+    emit_report(&report, file.as_deref());
+    CommandResult::new(outcome?.digest.to_string(), "JobReport", report)
 }
 
-async fn perform(command: JobCommand, context: &Context) -> Result<Success, CliError> {
-    refuse_ignored(context)?;
+async fn run_step(command: JobCommand, context: &CliContext) -> Result<JobSuccess, CliError> {
+    reject_ignored_options(context)?;
     match command {
-        JobCommand::Pack(args) => pack::run(args, context).await,
-        JobCommand::Sign(args) => sign::run(args, context).await,
+        JobCommand::Pack(args) => pack::run_pack_job(args, context).await,
+        JobCommand::Sign(args) => sign::run_sign_job(args, context).await,
     }
 }
 
 /// Does the work until it is done, it panics, or it is to stop.
-async fn until(
-    work: impl Future<Output = Result<Success, CliError>>,
+async fn run_until_signal(
+    work: impl Future<Output = Result<JobSuccess, CliError>>,
     stop: impl Future<Output = ()>,
-) -> Result<Success, CliError> {
+) -> Result<JobSuccess, CliError> {
     tokio::select! {
         biased;
         () = stop => Err(CliError::new(
@@ -110,57 +116,57 @@ async fn until(
             "stopped before it was done: its time was up (spec.timeout), or its Pod was deleted or \
                 evicted",
         )),
-        outcome = AssertUnwindSafe(work).catch_unwind() => outcome.unwrap_or_else(|_| Err(CliError::internal("a panic; the log tells where"))),
+        outcome = AssertUnwindSafe(work).catch_unwind() => outcome.unwrap_or_else(|_| Err(CliError::internal("panic; see the log for its location"))),
     }
 }
 
 /// Waits for SIGTERM. It is listened for from this call on, not only when the future is polled:
 /// process 1 has no default for it.
-fn terminated() -> Result<impl Future<Output = ()>, CliError> {
+fn listen_for_sigterm() -> Result<impl Future<Output = ()>, CliError> {
     let mut signal = signal(SignalKind::terminate())
-        .map_err(|e| CliError::internal(format!("SIGTERM cannot be listened for: {e}")))?;
+        .map_err(|e| CliError::internal(format!("cannot install the SIGTERM handler: {e}")))?;
     Ok(async move { _ = signal.recv().await })
 }
 
 /// Options that would be ignored in silence.
-fn refuse_ignored(context: &Context) -> Result<(), CliError> {
-    let global = context.global();
+fn reject_ignored_options(context: &CliContext) -> Result<(), CliError> {
+    let global = context.global_args();
     if !global.plain_http.is_empty() || global.ca_file.is_some() {
         return Err(CliError::invalid(format!(
-            "--plain-http and --ca-file do not count in a Job, {INPUTS_FILE} says how registries \
-                are spoken to"
+            "--plain-http and --ca-file are not used in a Job, {INPUTS_FILE} configures how registries \
+                are accessed"
         )));
     }
     Ok(())
 }
 
-fn report(step: Step, outcome: &Result<Success, CliError>) -> JobReport {
+fn job_report(step: JobStep, outcome: &Result<JobSuccess, CliError>) -> JobReport {
     let result = match outcome {
         Ok(success) => Ok(success.clone()),
-        Err(error) => Err(Failure::new(error.reason, &error.message)),
+        Err(error) => Err(JobFailure::new(error.reason, &error.message)),
     };
     JobReport { step, result }
 }
 
 /// Writes the report and logs it. What goes wrong here is logged and changes nothing: the exit code
 /// must stay what it is.
-fn tell(report: &JobReport, path: Option<&Path>) {
-    match report.to_message() {
+fn emit_report(report: &JobReport, path: Option<&Path>) {
+    match report.to_termination_message() {
         Ok(message) => {
-            line(&message);
-            if let Err(error) = write(path, &message) {
+            write_line(&message);
+            if let Err(error) = write_report(path, &message) {
                 let path = path.unwrap_or_else(|| Path::new(TERMINATION_LOG));
-                line(format_args!(
+                write_line(format_args!(
                     "warning: the report could not be written: {}: {error}",
                     path.display()
                 ));
             }
         }
-        Err(error) => line(format_args!("warning: there is no report: {error}")),
+        Err(error) => write_line(format_args!("warning: no report was written: {error}")),
     }
 }
 
-fn write(path: Option<&Path>, message: &str) -> std::io::Result<()> {
+fn write_report(path: Option<&Path>, message: &str) -> std::io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).truncate(true).create(path.is_some());
     options
@@ -168,39 +174,40 @@ fn write(path: Option<&Path>, message: &str) -> std::io::Result<()> {
         .write_all(message.as_bytes())
 }
 
-impl Snapshot {
+impl JobSnapshot {
     /// Reads and checks both files. On a thread of its own: a folder that hangs must not keep the
     /// Job from ending when it is told to.
-    async fn read(folder: &Path) -> Result<Self, CliError> {
+    async fn read_snapshot(folder: &Path) -> Result<Self, CliError> {
         let folder = folder.to_owned();
         let read = move || {
-            let file =
-                |name: &str| Input::read(&folder.join(name), MAX_SNAPSHOT, Reason::InvalidSpec);
-            let inputs = Inputs::parse(&file(INPUTS_FILE)?.bytes)?;
-            let lock = inputs.lock(&file(LOCK_FILE)?.bytes)?;
+            let file = |name: &str| {
+                InputFile::read_limited(&folder.join(name), MAX_SNAPSHOT, Reason::InvalidSpec)
+            };
+            let inputs = JobInputs::parse(&file(INPUTS_FILE)?.bytes)?;
+            let lock = inputs.parse_lock(&file(LOCK_FILE)?.bytes)?;
             Ok(Self { inputs, lock })
         };
-        off_thread(read).await
+        run_blocking(read).await
     }
 }
 
 /// The credentials in a Docker configuration, none if there is no file. A file out of a Secret
 /// never starts a helper.
-async fn credentials(config: Option<&Path>) -> Result<Arc<dyn CredentialStore>, CliError> {
+async fn read_credentials(config: Option<&Path>) -> Result<Arc<dyn CredentialStore>, CliError> {
     let Some(path) = config.map(ToOwned::to_owned) else {
-        return Ok(Arc::new(Anonymous));
+        return Ok(Arc::new(AnonymousCredentials));
     };
     let read = move || {
-        let input = Input::read(&path, MAX_CONFIG, Reason::InvalidSpec)?;
-        let config =
-            DockerConfig::parse(&input.bytes).map_err(|error| input.blame(error.into()))?;
+        let input = InputFile::read_limited(&path, MAX_CONFIG, Reason::InvalidSpec)?;
+        let config = DockerConfig::parse(&input.bytes)
+            .map_err(|error| input.prefix_file_name(error.into()))?;
         let store: Arc<dyn CredentialStore> = Arc::new(config);
         Ok(store)
     };
-    off_thread(read).await
+    run_blocking(read).await
 }
 
-async fn off_thread<T: Send + 'static>(
+async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, CliError> + Send + 'static,
 ) -> Result<T, CliError> {
     spawn_blocking(work)
@@ -215,10 +222,10 @@ mod tests {
     use super::*;
     use crate::core::digest::Digest;
 
-    fn success() -> Success {
-        let digest = Digest::of(b"bundle");
-        Success {
-            lock_digest: Digest::of(b"lock"),
+    fn success() -> JobSuccess {
+        let digest = Digest::of_bytes(b"bundle");
+        JobSuccess {
+            lock_digest: Digest::of_bytes(b"lock"),
             digest,
             size: 1,
             layers: 2,
@@ -229,8 +236,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_job_that_is_stopped_says_so() {
-        let stopped = until(pending(), ready(())).await;
-        let Err(failure) = report(Step::Pack, &stopped).result else {
+        let stopped = run_until_signal(pending(), ready(())).await;
+        let Err(failure) = job_report(JobStep::Pack, &stopped).result else {
             panic!("it was stopped")
         };
         assert_eq!(
@@ -242,10 +249,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_a_report_too() {
-        let panicked = until(async { panic!("a defect") }, pending()).await;
+        let panicked = run_until_signal(async { panic!("a defect") }, pending()).await;
         assert_eq!(panicked.expect_err("a panic").reason, Reason::Internal);
         assert_eq!(
-            until(ready(Ok(success())), pending()).await.expect("done"),
+            run_until_signal(ready(Ok(success())), pending())
+                .await
+                .expect("done"),
             success()
         );
     }
@@ -256,14 +265,14 @@ mod tests {
         let path = folder.path().join("report");
         std::fs::write(&path, "x".repeat(10_000)).expect("written");
         let report = JobReport {
-            step: Step::Sign,
+            step: JobStep::Sign,
             result: Ok(success()),
         };
-        tell(&report, Some(&path));
+        emit_report(&report, Some(&path));
         let written =
             JobReport::parse(&std::fs::read_to_string(&path).expect("there")).expect("a report");
         assert_eq!(written, report);
-        tell(&report, Some(&folder.path().join("none/report")));
-        assert!(write(Some(folder.path()), "x").is_err());
+        emit_report(&report, Some(&folder.path().join("none/report")));
+        assert!(write_report(Some(folder.path()), "x").is_err());
     }
 }

@@ -7,22 +7,28 @@ use std::{
 
 use clap::Args;
 
-use super::{Ends, Snapshot, credentials};
+use super::{JobFileArgs, JobSnapshot, read_credentials};
 use crate::{
-    cli::{context::Context, exit::CliError, in_cluster::job_http_options, registries::Registries},
+    cli::{
+        context::CliContext, exit::CliError, in_cluster::job_http_options,
+        registries::RegistryClients,
+    },
     core::{
         context::DEFAULT_LOCK_PATH,
-        job::{Inputs, Success},
+        job::{JobInputs, JobSuccess},
         lockfile::Lockfile,
         reference::PinnedReference,
     },
-    fetch::{ContextOrigin, FetchError, HttpOrigin, NoContext, Origin, Origins, RegistryOrigin},
-    http::{
-        AddressPolicy, Discretion, HttpClient, HttpOptions, LeastRate, PrivateAddresses,
-        address::CidrError,
+    fetch::{
+        ArtifactOrigin, ContextArtifactOrigin, FetchError, HttpOrigin, MissingContextOrigin,
+        OriginDispatcher, RegistryOrigin,
     },
-    oci::{LayoutTarget, auth::CredentialStore},
-    service::pack::{PackService, Packed, deliver},
+    http::{
+        AddressPolicy, ConnectionErrorDetail, HttpClient, HttpOptions, MinTransferRate,
+        PrivateAddresses, address::CidrError,
+    },
+    oci::{OciLayoutTarget, auth::CredentialStore},
+    service::pack::{PackService, StoredBundle, push_bundle},
 };
 
 const EXAMPLES: &str = "Examples:
@@ -32,8 +38,8 @@ const EXAMPLES: &str = "Examples:
 #[command(after_help = EXAMPLES)]
 pub(super) struct PackJobArgs {
     #[command(flatten)]
-    pub(super) ends: Ends,
-    /// Folder with room for the whole bundle
+    pub(super) ends: JobFileArgs,
+    /// Scratch directory with enough space for the whole bundle
     #[arg(long, value_name = "DIR")]
     work: PathBuf,
     /// Docker configuration with the credentials of the context artifact's registry
@@ -41,42 +47,47 @@ pub(super) struct PackJobArgs {
     context_config: Option<PathBuf>,
 }
 
-pub(super) async fn run(args: PackJobArgs, context: &Context) -> Result<Success, CliError> {
-    let Snapshot { inputs, lock } = Snapshot::read(&args.ends.inputs).await?;
-    let push = credentials(context.global().registry_config.as_deref()).await?;
+pub(super) async fn run_pack_job(
+    args: PackJobArgs,
+    context: &CliContext,
+) -> Result<JobSuccess, CliError> {
+    let JobSnapshot { inputs, lock } = JobSnapshot::read_snapshot(&args.ends.inputs).await?;
+    let push = read_credentials(context.global_args().registry_config.as_deref()).await?;
     // It runs where its tenant may look around anyhow, so its causes are told.
     let options = HttpOptions {
-        discretion: Discretion::Cause,
+        connection_error_detail: ConnectionErrorDetail::FullCause,
         ..job_http_options(&inputs.registry_networks)?
     };
-    let registries = Registries::new(&inputs.registries, &options)?;
-    let target = registries.open(&inputs.repository()?, Arc::clone(&push))?;
-    let pull = credentials(args.context_config.as_deref()).await?;
-    let origins = origins(&inputs, &lock, &registries, push, pull, context).await?;
-    let folder = scratch(&args.work)?;
-    let layout = Arc::new(LayoutTarget::open_or_create(
+    let registries = RegistryClients::new(&inputs.registries, &options)?;
+    let target = registries.open_target(&inputs.destination_repository()?, Arc::clone(&push))?;
+    let pull = read_credentials(args.context_config.as_deref()).await?;
+    let origins = artifact_origins(&inputs, &lock, &registries, push, pull, context).await?;
+    let folder = create_scratch_dir(&args.work)?;
+    let layout = Arc::new(OciLayoutTarget::open_or_create(
         &folder.path().join("layout").to_string_lossy(),
     )?);
     let service = PackService::new(
-        Arc::<LayoutTarget>::clone(&layout),
+        Arc::<OciLayoutTarget>::clone(&layout),
         origins,
-        context.progress(),
+        context.progress_reporter(),
     );
-    let Packed {
+    let StoredBundle {
         root,
         size,
         layers,
         download_locations: _,
-    } = service.pack(&lock, inputs.output.clone(), false).await?;
-    deliver(
+    } = service
+        .pack_lock(&lock, inputs.output.clone(), false)
+        .await?;
+    push_bundle(
         &*layout,
         &target,
         &root,
         context.limits(),
-        &*context.progress(),
+        &*context.progress_reporter(),
     )
     .await?;
-    Ok(Success {
+    Ok(JobSuccess {
         lock_digest: inputs.lock_digest,
         digest: root.digest,
         size,
@@ -86,7 +97,7 @@ pub(super) async fn run(args: PackJobArgs, context: &Context) -> Result<Success,
     })
 }
 
-fn scratch(work: &Path) -> Result<tempfile::TempDir, CliError> {
+fn create_scratch_dir(work: &Path) -> Result<tempfile::TempDir, CliError> {
     let made = tempfile::Builder::new()
         .prefix("packgate-")
         .tempdir_in(work);
@@ -98,52 +109,59 @@ fn scratch(work: &Path) -> Result<tempfile::TempDir, CliError> {
     })
 }
 
-async fn origins(
-    inputs: &Inputs,
+async fn artifact_origins(
+    inputs: &JobInputs,
     lock: &Lockfile,
-    registries: &Registries,
+    registries: &RegistryClients,
     push: Arc<dyn CredentialStore>,
     pull: Arc<dyn CredentialStore>,
-    context: &Context,
-) -> Result<Arc<Origins>, CliError> {
-    let file: Arc<dyn Origin> = match (inputs.context()?, lock.first_file_origin()) {
-        (Some(artifact), _) => {
-            Arc::new(open_context(&artifact, inputs, registries, pull, context).await?)
-        }
-        (None, Some((_, origin))) => {
-            return Err(FetchError::NoContext {
-                origin: origin.into(),
+    context: &CliContext,
+) -> Result<Arc<OriginDispatcher>, CliError> {
+    let file: Arc<dyn ArtifactOrigin> =
+        match (inputs.context_reference()?, lock.first_file_origin()) {
+            (Some(artifact), _) => {
+                Arc::new(open_context_artifact(&artifact, inputs, registries, pull, context).await?)
             }
-            .into());
-        }
-        (None, None) => Arc::new(NoContext),
-    };
+            (None, Some((_, origin))) => {
+                return Err(FetchError::MissingContextArtifact {
+                    origin: origin.into(),
+                }
+                .into());
+            }
+            (None, None) => Arc::new(MissingContextOrigin),
+        };
     let http = Arc::new(HttpOrigin::new(download_client(inputs)?));
-    Ok(Arc::new(Origins {
+    Ok(Arc::new(OriginDispatcher {
         file,
         http,
-        registry: Arc::new(RegistryOrigin::new(registries.with(push))),
+        registry: Arc::new(RegistryOrigin::new(registries.with_credentials(push))),
     }))
 }
 
-async fn open_context(
+async fn open_context_artifact(
     artifact: &PinnedReference,
-    inputs: &Inputs,
-    registries: &Registries,
+    inputs: &JobInputs,
+    registries: &RegistryClients,
     pull: Arc<dyn CredentialStore>,
-    context: &Context,
-) -> Result<ContextOrigin, CliError> {
-    let source = Arc::new(registries.open(artifact.repository(), pull)?);
+    context: &CliContext,
+) -> Result<ContextArtifactOrigin, CliError> {
+    let source = Arc::new(registries.open_target(artifact.repository(), pull)?);
     let lock_path = inputs
         .source
         .lock_path
         .as_deref()
         .unwrap_or(DEFAULT_LOCK_PATH);
-    Ok(ContextOrigin::open(source, &artifact.digest(), lock_path, context.limits()).await?)
+    Ok(ContextArtifactOrigin::load_artifact(
+        source,
+        &artifact.digest(),
+        lock_path,
+        context.limits(),
+    )
+    .await?)
 }
 
 /// Downloads reach private addresses only where the installation lists them.
-fn download_client(inputs: &Inputs) -> Result<HttpClient, CliError> {
+fn download_client(inputs: &JobInputs) -> Result<HttpClient, CliError> {
     let networks: Result<Vec<_>, CidrError> = inputs
         .private_networks
         .iter()
@@ -151,11 +169,11 @@ fn download_client(inputs: &Inputs) -> Result<HttpClient, CliError> {
         .collect();
     let private = PrivateAddresses::Listed(networks.map_err(|e| CliError::invalid(e.to_string()))?);
     let extra_ca_pem = inputs.fetch_ca.clone().map(Into::into);
-    let least_rate = Some(LeastRate::DEFAULT);
+    let least_rate = Some(MinTransferRate::DEFAULT);
     Ok(HttpClient::new(&HttpOptions {
         addresses: AddressPolicy::Cluster { private },
         extra_ca_pem,
-        least_rate,
+        min_transfer_rate: least_rate,
         ..HttpOptions::default()
     })?)
 }

@@ -4,23 +4,23 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{Ends, Snapshot, credentials, off_thread};
+use super::{JobFileArgs, JobSnapshot, read_credentials, run_blocking};
 use crate::{
     cli::{
-        context::Context,
-        endorser::{ServiceArgs, keyless, token_file},
+        context::CliContext,
+        endorser::{SigstoreServiceArgs, keyless_signer, token_from_file},
         exit::CliError,
         in_cluster::job_http_options,
-        lockfile::Input,
-        registries::Registries,
+        lockfile::InputFile,
+        registries::RegistryClients,
     },
     core::{
         class::Reason,
         digest::Digest,
-        job::{SigningMode, Success},
+        job::{JobSigningMode, JobSuccess},
     },
-    service::endorse::endorse,
-    signing::{Endorser, KeySigner, MAX_KEY_FILE, Password, Witnessed},
+    service::endorse::rebuild_and_sign,
+    signing::{BundleSigner, KeySigner, LoggedKeySigner, MAX_KEY_FILE, Password},
 };
 
 /// Bytes of a file with a password.
@@ -34,17 +34,17 @@ const EXAMPLES: &str = "Examples:
 #[command(after_help = EXAMPLES)]
 pub(super) struct SignJobArgs {
     #[command(flatten)]
-    pub(super) ends: Ends,
+    pub(super) ends: JobFileArgs,
     /// What the pack Job pushed
     #[arg(long, value_name = "DIGEST")]
     digest: Digest,
     #[command(flatten)]
-    signer: SignerArgs,
+    signer: JobSignerArgs,
 }
 
 /// Who signs.
 #[derive(Debug, Args)]
-struct SignerArgs {
+struct JobSignerArgs {
     /// Private key that signs: cosign-encrypted, PKCS#8, SEC 1 or PKCS#1, in PEM
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
@@ -61,73 +61,82 @@ struct SignerArgs {
     )]
     identity_token_file: Option<PathBuf>,
     #[command(flatten)]
-    services: ServiceArgs,
+    services: SigstoreServiceArgs,
 }
 
-pub(super) async fn run(args: SignJobArgs, context: &Context) -> Result<Success, CliError> {
-    let Snapshot { inputs, lock: _ } = Snapshot::read(&args.ends.inputs).await?;
+pub(super) async fn run_sign_job(
+    args: SignJobArgs,
+    context: &CliContext,
+) -> Result<JobSuccess, CliError> {
+    let JobSnapshot { inputs, lock: _ } = JobSnapshot::read_snapshot(&args.ends.inputs).await?;
     let signer = match inputs.signing.mode {
-        SigningMode::None => None,
-        SigningMode::Platform | SigningMode::Namespace => args.signer.load(context).await?,
+        JobSigningMode::None => None,
+        JobSigningMode::Platform | JobSigningMode::Namespace => {
+            args.signer.load_signer(context).await?
+        }
     };
-    let credentials = credentials(context.global().registry_config.as_deref()).await?;
-    let target = Registries::new(
+    let credentials = read_credentials(context.global_args().registry_config.as_deref()).await?;
+    let target = RegistryClients::new(
         &inputs.registries,
         &job_http_options(&inputs.registry_networks)?,
     )?
-    .open(&inputs.repository()?, credentials)?;
-    Ok(endorse(
+    .open_target(&inputs.destination_repository()?, credentials)?;
+    Ok(rebuild_and_sign(
         &target,
         &args.digest,
         &inputs,
         signer.as_deref(),
         context.clock(),
         context.limits(),
-        &*context.progress(),
+        &*context.progress_reporter(),
     )
     .await?)
 }
 
-impl SignerArgs {
-    async fn load(self, context: &Context) -> Result<Option<Box<dyn Endorser>>, CliError> {
+impl JobSignerArgs {
+    async fn load_signer(
+        self,
+        context: &CliContext,
+    ) -> Result<Option<Box<dyn BundleSigner>>, CliError> {
         let services = self
             .services
-            .load(|| context.client(job_http_options(&[])?))
-            .map_err(no_signer)?;
+            .load_services(|| context.build_http_client(job_http_options(&[])?))
+            .map_err(to_no_signer_error)?;
         let Some(key) = self.key else {
-            let token = self.identity_token_file.map(token_file);
+            let token = self.identity_token_file.map(token_from_file);
             return Ok(match (token, services) {
-                (Some(token), Some(services)) => Some(Box::new(keyless(services, token)?)),
+                (Some(token), Some(services)) => Some(Box::new(keyless_signer(services, token)?)),
                 _ => None,
             });
         };
-        let signer = load(key, self.key_password_file).await?;
+        let signer = load_key(key, self.key_password_file).await?;
         Ok(Some(match services {
-            Some(services) => Box::new(Witnessed::new(Box::new(signer), services)?),
+            Some(services) => Box::new(LoggedKeySigner::new(Box::new(signer), services)?),
             None => Box::new(signer),
         }))
     }
 }
 
-async fn load(key: PathBuf, password: Option<PathBuf>) -> Result<KeySigner, CliError> {
+async fn load_key(key: PathBuf, password: Option<PathBuf>) -> Result<KeySigner, CliError> {
     let work = move || {
-        let input = Input::read(&key, MAX_KEY_FILE, Reason::NoSigner).map_err(no_signer)?;
+        let input = InputFile::read_limited(&key, MAX_KEY_FILE, Reason::NoSigner)
+            .map_err(to_no_signer_error)?;
         let password = password.as_deref().map(read_password).transpose()?;
         KeySigner::from_pem(&input.bytes, password.as_ref())
-            .map_err(|error| input.blame(error.into()))
+            .map_err(|error| input.prefix_file_name(error.into()))
     };
-    off_thread(work).await
+    run_blocking(work).await
 }
 
 fn read_password(path: &Path) -> Result<Password, CliError> {
     Ok(Password::new(
-        Input::read(path, MAX_PASSWORD, Reason::NoSigner)
-            .map_err(no_signer)?
+        InputFile::read_limited(path, MAX_PASSWORD, Reason::NoSigner)
+            .map_err(to_no_signer_error)?
             .bytes,
     ))
 }
 
 /// Whatever is wrong with the files of a signer, there is nobody to sign.
-fn no_signer(error: CliError) -> CliError {
+fn to_no_signer_error(error: CliError) -> CliError {
     CliError::new(Reason::NoSigner, error.message)
 }

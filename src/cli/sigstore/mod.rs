@@ -6,7 +6,7 @@ mod verify_bundle;
 
 use clap::{Args, Subcommand};
 
-use super::{context::Context, exit::CliError, output::Done};
+use super::{context::CliContext, exit::CliError, output::CommandResult};
 
 const EXAMPLES: &str = "Examples:
   packgate sigstore verify-bundle --bundle a.sigstore.json --certificate-identity \
@@ -33,9 +33,14 @@ enum SigstoreCommand {
     SignBundle(sign_bundle::SignBundleArgs),
 }
 
-pub(super) async fn run(args: SigstoreArgs, context: &Context) -> Result<Done, CliError> {
+pub(super) async fn run_sigstore(
+    args: SigstoreArgs,
+    context: &CliContext,
+) -> Result<CommandResult, CliError> {
     match args.command {
-        SigstoreCommand::VerifyBundle(args) => verify_bundle::run(args, context).await,
-        SigstoreCommand::SignBundle(args) => sign_bundle::run(args, context).await,
+        SigstoreCommand::VerifyBundle(args) => {
+            verify_bundle::run_verify_bundle(args, context).await
+        }
+        SigstoreCommand::SignBundle(args) => sign_bundle::run_sign_bundle(args, context).await,
     }
 }

@@ -7,15 +7,15 @@ use serde_json::json;
 
 use crate::{
     cli::{
-        context::Context,
-        endorser::{given, keyless, services, services_of},
+        context::CliContext,
+        endorser::{keyless_signer, services_from_files, services_from_tuf, token_from_argument},
         exit::CliError,
-        lockfile::Input,
-        output::Done,
+        lockfile::InputFile,
+        output::CommandResult,
     },
     core::{class::Reason, digest::Digest},
-    service::trust_root::Repository,
-    signing::{Content, Endorser, SigstoreServices},
+    service::trust_root::TufRepositoryConfig,
+    signing::{BundleSigner, SigningContent, SigstoreServices},
 };
 
 /// Bytes of a file that is signed. It is held in memory.
@@ -43,10 +43,10 @@ pub(super) struct SignBundleArgs {
     /// Where the Sigstore bundle is written
     #[arg(long, value_name = "FILE")]
     bundle: PathBuf,
-    /// Use Sigstore's instance for tests instead of its public one, where no files are given
+    /// Use Sigstore's staging instance instead of the public one, where no files are given
     #[arg(long)]
     staging: bool,
-    /// trusted_root.json that everything the services say is verified with
+    /// trusted_root.json that the responses of the services are verified with
     #[arg(long, value_name = "FILE", requires = "signing_config")]
     trusted_root: Option<PathBuf>,
     /// signing_config.json: the services to use. Default: those that Sigstore's TUF repository
@@ -70,40 +70,46 @@ impl std::fmt::Debug for SignBundleArgs {
     }
 }
 
-pub(super) async fn run(args: SignBundleArgs, context: &Context) -> Result<Done, CliError> {
-    let artifact = Input::read(&args.artifact, MAX_ARTIFACT, Reason::LimitExceeded)?;
-    let signer = keyless(args.services(context).await?, given(&args.identity_token)?)?;
+pub(super) async fn run_sign_bundle(
+    args: SignBundleArgs,
+    context: &CliContext,
+) -> Result<CommandResult, CliError> {
+    let artifact = InputFile::read_limited(&args.artifact, MAX_ARTIFACT, Reason::LimitExceeded)?;
+    let signer = keyless_signer(
+        args.load_services(context).await?,
+        token_from_argument(&args.identity_token)?,
+    )?;
     let subject = if args.in_toto {
-        Content::Statement(&artifact.bytes)
+        SigningContent::Statement(&artifact.bytes)
     } else {
-        Content::Message(&artifact.bytes)
+        SigningContent::Message(&artifact.bytes)
     };
     let bundle = signer
-        .endorse(subject)
+        .create_sigstore_bundle(subject)
         .await
-        .map_err(|error| artifact.blame(error.into()))?;
-    write(&args.bundle, &bundle)?;
+        .map_err(|error| artifact.prefix_file_name(error.into()))?;
+    write_atomically(&args.bundle, &bundle)?;
     let path = args.bundle.display().to_string();
-    Done::new(
+    CommandResult::new(
         path.clone(),
         "SignBundleResult",
-        json!({"bundle": path, "digest": Digest::of(&bundle)}),
+        json!({"bundle": path, "digest": Digest::of_bytes(&bundle)}),
     )
 }
 
 impl SignBundleArgs {
     /// Those of the files, or of an instance of Sigstore.
-    async fn services(&self, context: &Context) -> Result<SigstoreServices, CliError> {
+    async fn load_services(&self, context: &CliContext) -> Result<SigstoreServices, CliError> {
         match (&self.signing_config, &self.trusted_root) {
-            (Some(config), Some(root)) => services(config, root, context.http()?),
-            _ if self.staging => services_of(&Repository::staging()?, context).await,
-            _ => services_of(&Repository::public_good()?, context).await,
+            (Some(config), Some(root)) => services_from_files(config, root, context.http_client()?),
+            _ if self.staging => services_from_tuf(&TufRepositoryConfig::staging()?, context).await,
+            _ => services_from_tuf(&TufRepositoryConfig::public_good()?, context).await,
         }
     }
 }
 
 /// All of it or nothing: a reader never finds half a bundle.
-fn write(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
+fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
     let folder = path
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty())

@@ -12,17 +12,20 @@ use clap::{ArgGroup, Args};
 use serde_json::json;
 
 use super::super::{
-    context::Context, exit::CliError, lockfile::Input, output::Done, trust::RootArgs,
+    context::CliContext, exit::CliError, lockfile::InputFile, output::CommandResult,
+    trust::TrustRootArgs,
 };
 use crate::{
     core::{
-        class::{Classified, Reason},
-        digest::{Digest, Hasher},
-        limits::Limits,
-        policy::{Authority, ClaimsRule, Means, NameMatch},
-        verify::{Artifact, BlobTrust, TrustRoot, VerificationKey, Verified, verify_blob},
+        class::{ClassifiedError, Reason},
+        digest::{Digest, DigestHasher},
+        limits::InputLimits,
+        policy::{AuthorityKind, ClaimsRule, PolicyAuthority, SubjectMatcher},
+        verify::{
+            BlobArtifact, BlobTrustedMaterial, TrustRoot, VerificationKey, Verified, verify_blob,
+        },
     },
-    service::trust_root::Repository,
+    service::trust_root::TufRepositoryConfig,
 };
 
 /// The size of a public key file that is read.
@@ -43,12 +46,12 @@ pub(super) struct VerifyBundleArgs {
     /// Public key that signed
     #[arg(long, value_name = "PEM")]
     key: Option<PathBuf>,
-    /// Trust Sigstore's instance for tests instead of its public one, where neither --trusted-root
+    /// Trust Sigstore's staging instance instead of the public one, where neither --trusted-root
     /// nor --tuf-url is given
     #[arg(long)]
     staging: bool,
     #[command(flatten)]
-    root: RootArgs,
+    root: TrustRootArgs,
     /// The file that was signed, or its digest, sha256:HEX
     #[arg(value_name = "FILE|DIGEST")]
     artifact: FileOrDigest,
@@ -71,30 +74,36 @@ impl FromStr for FileOrDigest {
     }
 }
 
-pub(super) async fn run(args: VerifyBundleArgs, context: &Context) -> Result<Done, CliError> {
+pub(super) async fn run_verify_bundle(
+    args: VerifyBundleArgs,
+    context: &CliContext,
+) -> Result<CommandResult, CliError> {
     let default = if args.staging {
-        Repository::staging()
+        TufRepositoryConfig::staging()
     } else {
-        Repository::public_good()
+        TufRepositoryConfig::public_good()
     };
-    let root = args.root.load_or(default, context).await?;
-    let done = tokio::task::spawn_blocking(move || verify(&args, root)).await;
+    let root = args.root.load_trust_root_or(default, context).await?;
+    let done = tokio::task::spawn_blocking(move || verify_artifact(&args, root)).await;
     done.map_err(|error| CliError::internal(error.to_string()))?
 }
 
-fn verify(args: &VerifyBundleArgs, root: Arc<TrustRoot>) -> Result<Done, CliError> {
-    let limits = &Limits::DEFAULT;
+fn verify_artifact(
+    args: &VerifyBundleArgs,
+    root: Arc<TrustRoot>,
+) -> Result<CommandResult, CliError> {
+    let limits = &InputLimits::DEFAULT;
     let key = args.key.as_deref().map(read_key).transpose()?;
-    let bundle = Input::read(
+    let bundle = InputFile::read_limited(
         &args.bundle,
         limits.sigstore_bundle_bytes,
         Reason::MalformedEvidence,
     )?;
-    let trust = BlobTrust {
+    let trust = BlobTrustedMaterial {
         root: root.clone(),
         key: key.clone(),
     };
-    let refused = |error: &dyn Classified| {
+    let refused = |error: &dyn ClassifiedError| {
         CliError::new(
             error.reason(),
             format!("{}: {error}", args.bundle.display()),
@@ -103,7 +112,7 @@ fn verify(args: &VerifyBundleArgs, root: Arc<TrustRoot>) -> Result<Done, CliErro
     let verified = match &args.artifact {
         FileOrDigest::Digest(digest) => verify_blob(
             &bundle.bytes,
-            Artifact {
+            BlobArtifact {
                 digest: *digest,
                 content: None,
             },
@@ -118,12 +127,12 @@ fn verify(args: &VerifyBundleArgs, root: Arc<TrustRoot>) -> Result<Done, CliErro
                 )
             };
             let mut file = File::open(path).map_err(unreadable)?;
-            let digest = hash(&mut file)
+            let digest = hash_file(&mut file)
                 .and_then(|digest| file.rewind().map(|()| digest))
                 .map_err(unreadable)?;
             verify_blob(
                 &bundle.bytes,
-                Artifact {
+                BlobArtifact {
                     digest,
                     content: Some(&mut BufReader::new(file)),
                 },
@@ -133,8 +142,8 @@ fn verify(args: &VerifyBundleArgs, root: Arc<TrustRoot>) -> Result<Done, CliErro
         }
     }
     .map_err(|error| refused(&error))?;
-    let authority = args.authority(root, key)?;
-    if !authority.recognises(&verified) {
+    let authority = args.expected_authority(root, key)?;
+    if !authority.accepts_statement(&verified) {
         let message = format!(
             "{}: it was signed by {}, not by {}",
             args.bundle.display(),
@@ -143,27 +152,27 @@ fn verify(args: &VerifyBundleArgs, root: Arc<TrustRoot>) -> Result<Done, CliErro
         );
         return Err(CliError::new(Reason::IdentityMismatch, message));
     }
-    done(&verified)
+    verification_result(&verified)
 }
 
 impl VerifyBundleArgs {
     /// Whom the arguments name.
-    fn authority(
+    fn expected_authority(
         &self,
         root: Arc<TrustRoot>,
         key: Option<VerificationKey>,
-    ) -> Result<Authority, CliError> {
+    ) -> Result<PolicyAuthority, CliError> {
         let means = match (
             key,
             &self.certificate_identity,
             &self.certificate_oidc_issuer,
         ) {
-            (Some(key), ..) => Means::Key {
+            (Some(key), ..) => AuthorityKind::Key {
                 key,
                 root: Some(root),
             },
-            (None, Some(identity), Some(issuer)) => Means::Keyless {
-                subject: NameMatch::exact(identity).map_err(|problem| {
+            (None, Some(identity), Some(issuer)) => AuthorityKind::Keyless {
+                subject: SubjectMatcher::exact(identity).map_err(|problem| {
                     CliError::invalid(format!("--certificate-identity {problem}"))
                 })?,
                 issuer: issuer.clone(),
@@ -180,12 +189,15 @@ impl VerifyBundleArgs {
             (Some(identity), Some(issuer)) => format!("{identity} ({issuer})"),
             _ => "the key".to_owned(),
         };
-        Ok(Authority { name, means })
+        Ok(PolicyAuthority { name, kind: means })
     }
 }
 
-fn done(verified: &Verified<()>) -> Result<Done, CliError> {
-    let time = verified.time().timestamp().map(|time| time.to_string());
+fn verification_result(verified: &Verified<()>) -> Result<CommandResult, CliError> {
+    let time = verified
+        .signing_time()
+        .timestamp()
+        .map(|time| time.to_string());
     let signer = verified.signer().to_string();
     let line = format!(
         "verified    {}   signed by {signer}{}",
@@ -200,17 +212,17 @@ fn done(verified: &Verified<()>) -> Result<Done, CliError> {
         "time": time,
         "transparency": verified.is_logged(),
     });
-    Done::new(line, "BundleVerification", fields)
+    CommandResult::new(line, "BundleVerification", fields)
 }
 
 fn read_key(path: &Path) -> Result<VerificationKey, CliError> {
-    let input = Input::read(path, MAX_KEY, Reason::InvalidSpec)?;
+    let input = InputFile::read_limited(path, MAX_KEY, Reason::InvalidSpec)?;
     VerificationKey::from_pem(&String::from_utf8_lossy(&input.bytes))
-        .map_err(|error| input.blame(error.into()))
+        .map_err(|error| input.prefix_file_name(error.into()))
 }
 
-fn hash(file: &mut File) -> io::Result<Digest> {
-    let mut hasher = Hasher::new();
+fn hash_file(file: &mut File) -> io::Result<Digest> {
+    let mut hasher = DigestHasher::new();
     let mut buffer = vec![0; 64 << 10];
     loop {
         match file.read(&mut buffer)? {

@@ -4,44 +4,44 @@ use std::time::Instant;
 
 use super::{TransparencyArg, TrustArgs, UseArg};
 use crate::{
-    cli::context::Context,
+    cli::context::CliContext,
     core::{
         class::Reason,
         digest::Digest,
-        policy::{Decision, Outcome, Use},
-        reference::Location,
-        report::{Asked, Report, in_cluster, quote},
-        verify::{Findings, Format},
+        policy::{PolicyDecision, PolicyOutcome, ReferenceUse},
+        reference::BundleLocation,
+        report::{AdmissionReport, ReportInputs, cluster_verify_command, shell_quote},
+        verify::{StoredSignatureFormat, VerificationFindings},
     },
     service::{
-        verdict::Answer,
-        verify::{Judgement, VerifyError},
+        verdict::ReferenceVerdict,
+        verify::{BundleEvaluation, VerifyError},
     },
 };
 
 /// A question that is being answered.
-pub(super) struct Inquiry<'a> {
-    pub(super) asked: Asked,
+pub(super) struct VerificationReportBuilder<'a> {
+    pub(super) asked: ReportInputs,
     begun: Instant,
-    context: &'a Context,
+    context: &'a CliContext,
     trust: &'a TrustArgs,
-    reference: &'a Location,
+    reference: &'a BundleLocation,
     /// With the digest filled in, the command would no longer be refused for not having one.
     keeps_tag: bool,
     requests: Option<u64>,
 }
 
-impl<'a> Inquiry<'a> {
-    pub(super) fn begin(
+impl<'a> VerificationReportBuilder<'a> {
+    pub(super) fn begin_report(
         trust: &'a TrustArgs,
-        reference: &'a Location,
-        context: &'a Context,
+        reference: &'a BundleLocation,
+        context: &'a CliContext,
     ) -> Self {
-        let asked = Asked {
+        let asked = ReportInputs {
             reference: reference.to_string(),
             used_as: trust.used_as.into(),
             unsafe_settings: context.unsafe_settings(),
-            ..Asked::default()
+            ..ReportInputs::default()
         };
         Self {
             asked,
@@ -54,54 +54,67 @@ impl<'a> Inquiry<'a> {
         }
     }
 
-    fn complete(self) -> Asked {
-        let reproduce = self.trust.reproduce(
+    fn complete_request(self) -> ReportInputs {
+        let reproduce = self.trust.reproduce_command(
             self.reference,
             self.asked.digest.filter(|_| !self.keeps_tag),
         );
         let elapsed_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Asked {
+        ReportInputs {
             reproduce,
             elapsed_ms,
-            registry_requests: self.requests.unwrap_or_else(|| self.context.requests()),
+            registry_requests: self
+                .requests
+                .unwrap_or_else(|| self.context.request_count()),
             ..self.asked
         }
     }
 
-    pub(super) fn answer(mut self, answer: &Answer) -> Report {
+    pub(super) fn report_verdict(mut self, answer: &ReferenceVerdict) -> AdmissionReport {
         self.asked.digest = answer.digest;
         self.requests = Some(answer.requests);
-        self.keeps_tag = answer.decision.denies_for(Reason::DigestRequired);
-        Report::new(self.complete(), &answer.decision, &answer.findings)
+        self.keeps_tag = answer.decision.has_denial_reason(Reason::DigestRequired);
+        AdmissionReport::new(self.complete_request(), &answer.decision, &answer.findings)
     }
 
-    pub(super) fn judged(self, judged: Result<Judgement, VerifyError>) -> Report {
+    pub(super) fn report_evaluation(
+        self,
+        judged: Result<BundleEvaluation, VerifyError>,
+    ) -> AdmissionReport {
         match judged {
-            Ok(judgement) => Report::new(self.complete(), &judgement.decision, &judgement.findings),
-            Err(error) => Report::failed(self.complete(), &error),
+            Ok(judgement) => AdmissionReport::new(
+                self.complete_request(),
+                &judgement.decision,
+                &judgement.findings,
+            ),
+            Err(error) => AdmissionReport::from_error(self.complete_request(), &error),
         }
     }
 
-    pub(super) fn ungoverned(self) -> Report {
-        let decision = Decision {
-            outcome: Outcome::Ungoverned,
+    pub(super) fn report_ungoverned(self) -> AdmissionReport {
+        let decision = PolicyDecision {
+            outcome: PolicyOutcome::Ungoverned,
             policies: Vec::new(),
         };
-        Report::new(self.complete(), &decision, &Findings::default())
+        AdmissionReport::new(
+            self.complete_request(),
+            &decision,
+            &VerificationFindings::default(),
+        )
     }
 }
 
 impl TrustArgs {
     /// The command that gives the same answer, once the digest is known.
-    fn reproduce(&self, reference: &Location, digest: Option<Digest>) -> String {
+    fn reproduce_command(&self, reference: &BundleLocation, digest: Option<Digest>) -> String {
         if self.cluster {
             let pinned = match (reference, digest) {
-                (Location::Registry(named), Some(digest)) => {
-                    named.repository.clone().pin(digest).to_string()
+                (BundleLocation::Registry(named), Some(digest)) => {
+                    named.repository.clone().pin_to_digest(digest).to_string()
                 }
                 _ => reference.to_string(),
             };
-            return in_cluster(
+            return cluster_verify_command(
                 &pinned,
                 self.used_as.into(),
                 self.namespace.as_deref().unwrap_or_default(),
@@ -114,9 +127,10 @@ impl TrustArgs {
         let mut words = vec![
             "packgate".to_owned(),
             "verify".to_owned(),
-            quote(&pinned.to_string()),
+            shell_quote(&pinned.to_string()),
         ];
-        let mut option = |name: &str, value: &str| words.extend([name.to_owned(), quote(value)]);
+        let mut option =
+            |name: &str, value: &str| words.extend([name.to_owned(), shell_quote(value)]);
         self.keys
             .iter()
             .for_each(|path| option("--key", &path.to_string_lossy()));
@@ -155,11 +169,14 @@ impl TrustArgs {
         if self.transparency == TransparencyArg::Required {
             option("--transparency", "Required");
         }
-        self.formats
-            .iter()
-            .for_each(|format| option("--signature-format", Format::from(*format).as_str()));
+        self.formats.iter().for_each(|format| {
+            option(
+                "--signature-format",
+                StoredSignatureFormat::from(*format).as_str(),
+            )
+        });
         if self.used_as != UseArg::PackedBundle {
-            option("--use", Use::from(self.used_as).as_str());
+            option("--use", ReferenceUse::from(self.used_as).as_str());
         }
         words.join(" ")
     }

@@ -15,20 +15,25 @@ use k8s_openapi::{
 use kube::{ResourceExt, core::ObjectMeta};
 
 use super::{
-    CONTAINER, Component, Scratch, Setup, labels,
+    CONTAINER, RunComponent, RunSettings, ScratchStorage, bundle_owner_references,
     objects::DOCKER_CONFIG_KEY,
-    owned_by,
-    pod::{Mount, modest, pod, signing, with_room},
+    pod::{
+        PodVolumeMount, build_pod_spec, default_resources, sign_job_resources,
+        with_ephemeral_storage,
+    },
+    run_labels,
 };
 use crate::{
     api::{
-        packed_bundle::{LockSource, PackedBundle, Packing, TenantIdentity, TenantSigner},
+        packed_bundle::{
+            LockSource, PackedBundle, PackingRequest, TenantSigner, TenantSigningIdentity,
+        },
         trust_root::TRUSTED_ROOT_KEY,
     },
     core::{
         class::Class,
         digest::Digest,
-        job::{Inputs, RunKey},
+        job::{JobInputs, JobRunKey},
     },
 };
 
@@ -49,54 +54,54 @@ const SIGNER_ACCOUNT: &str = "packgate-signer";
 
 /// What the sign Job signs with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SignWith {
+pub enum SignJobSigner {
     /// The platform's key, a Secret of the system namespace.
     Platform(String),
     /// What the tenant says, in its namespace.
     Namespace {
         /// With what.
-        identity: TenantIdentity,
+        identity: TenantSigningIdentity,
         /// Who vouches for it.
-        services: Option<ServicesMap>,
+        services: Option<SigstoreServicesConfigMap>,
     },
     /// Nothing: the bytes are compared, and no more.
-    Nothing,
+    Unsigned,
 }
 
 /// A `ConfigMap` of the tenant's namespace that names Sigstore's services.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServicesMap {
+pub struct SigstoreServicesConfigMap {
     /// Its name.
     pub name: String,
     /// Does it hold certificate authorities for TLS?
     pub has_ca: bool,
 }
 
-/// Key of a [`ServicesMap`]: which services.
+/// Key of a [`SigstoreServicesConfigMap`]: which services.
 pub const SIGNING_CONFIG_KEY: &str = "signing_config.json";
-/// Key of a [`ServicesMap`]: certificate authorities for TLS, in PEM.
+/// Key of a [`SigstoreServicesConfigMap`]: certificate authorities for TLS, in PEM.
 pub const CA_KEY: &str = "ca.crt";
 
 /// Packs, in the tenant's namespace: with the tenant's credentials, without any API token or key.
-pub fn pack_job(
+pub fn build_pack_job(
     owner: &PackedBundle,
-    packing: &Packing,
-    inputs: &Inputs,
-    scratch: Scratch,
-    setup: &Setup,
+    packing: &PackingRequest,
+    inputs: &JobInputs,
+    scratch: ScratchStorage,
+    setup: &RunSettings,
 ) -> Job {
     let run = &inputs.run;
-    let mut args = words(&["job", "pack", "--inputs", INPUTS, "--work", WORK]);
+    let mut args = to_strings(&["job", "pack", "--inputs", INPUTS, "--work", WORK]);
     let mut mounts = vec![
-        Mount::config_map("inputs", run.pack_name(), INPUTS),
-        Mount::scratch("work", scratch.limit, WORK),
+        PodVolumeMount::config_map("inputs", run.pack_job_name(), INPUTS),
+        PodVolumeMount::scratch_directory("work", scratch.limit, WORK),
     ];
     if let Some(secret) = &packing.push_secret {
         args.extend([
             String::from("--registry-config"),
             format!("{REGISTRY}/{CONFIG}"),
         ]);
-        mounts.push(registry_config("registry", secret, REGISTRY));
+        mounts.push(registry_config_mount("registry", secret, REGISTRY));
     }
     if let LockSource::Context {
         secret: Some(secret),
@@ -107,7 +112,7 @@ pub fn pack_job(
             String::from("--context-config"),
             format!("{CONTEXT}/{CONFIG}"),
         ]);
-        mounts.push(registry_config("context", secret, CONTEXT));
+        mounts.push(registry_config_mount("context", secret, CONTEXT));
     }
     let wish = &packing.pod;
     let account = wish
@@ -117,36 +122,39 @@ pub fn pack_job(
     let spec = PodSpec {
         node_selector: Some(wish.node_selector.clone()).filter(|selector| !selector.is_empty()),
         tolerations: Some(wish.tolerations.clone()).filter(|tolerations| !tolerations.is_empty()),
-        ..pod(
+        ..build_pod_spec(
             args,
             mounts,
-            with_room(wish.resources.clone().unwrap_or_else(modest), scratch),
+            with_ephemeral_storage(
+                wish.resources.clone().unwrap_or_else(default_resources),
+                scratch,
+            ),
             account,
             setup,
         )
     };
-    let place = Place {
-        name: run.pack_name(),
+    let place = JobPlacement {
+        name: run.pack_job_name(),
         namespace: owner.namespace(),
-        owners: owned_by(owner),
-        component: Component::Pack,
+        owners: bundle_owner_references(owner),
+        component: RunComponent::Pack,
     };
-    job(owner, run, place, spec, packing.timeout)
+    build_job(owner, run, place, spec, packing.timeout)
 }
 
 /// Re-derives every byte, then signs, attests, verifies and tags `digest`. Nothing that the tenant
 /// wrote reaches its Pod but the frozen run and a copy of the push credential.
-pub fn sign_job(
+pub fn build_sign_job(
     owner: &PackedBundle,
-    packing: &Packing,
-    inputs: &Inputs,
+    packing: &PackingRequest,
+    inputs: &JobInputs,
     digest: &Digest,
-    with: &SignWith,
-    setup: &Setup,
+    with: &SignJobSigner,
+    setup: &RunSettings,
 ) -> Job {
     let run = &inputs.run;
-    let in_namespace = matches!(with, SignWith::Namespace { .. });
-    let mut args = words(&[
+    let in_namespace = matches!(with, SignJobSigner::Namespace { .. });
+    let mut args = to_strings(&[
         "job",
         "sign",
         "--inputs",
@@ -155,24 +163,24 @@ pub fn sign_job(
         &digest.to_string(),
     ]);
     let frozen = if in_namespace {
-        run.pack_name()
+        run.pack_job_name()
     } else {
-        run.snapshot_name()
+        run.lock_snapshot_name()
     };
-    let mut mounts = vec![Mount::config_map("inputs", frozen, INPUTS)];
+    let mut mounts = vec![PodVolumeMount::config_map("inputs", frozen, INPUTS)];
     if let Some(secret) = &packing.push_secret {
         let secret = if in_namespace {
             secret.clone()
         } else {
-            run.sign_name()
+            run.sign_job_name()
         };
         args.extend([
             String::from("--registry-config"),
             format!("{REGISTRY}/{CONFIG}"),
         ]);
-        mounts.push(registry_config("registry", &secret, REGISTRY));
+        mounts.push(registry_config_mount("registry", &secret, REGISTRY));
     }
-    add_signer(with, &mut args, &mut mounts);
+    add_signer_arguments(with, &mut args, &mut mounts);
     let account = if in_namespace {
         TenantSigner::ACCOUNT
     } else {
@@ -183,19 +191,19 @@ pub fn sign_job(
     } else {
         setup.sign_jobs.resources.clone()
     };
-    let mut spec = pod(
+    let mut spec = build_pod_spec(
         args,
         mounts,
-        resources.unwrap_or_else(signing),
+        resources.unwrap_or_else(sign_job_resources),
         account.to_owned(),
         setup,
     );
     let place = if in_namespace {
-        Place {
-            name: run.sign_name(),
+        JobPlacement {
+            name: run.sign_job_name(),
             namespace: owner.namespace(),
-            owners: owned_by(owner),
-            component: Component::Sign,
+            owners: bundle_owner_references(owner),
+            component: RunComponent::Sign,
         }
     } else {
         let secrets = setup
@@ -205,11 +213,11 @@ pub fn sign_job(
         spec.image_pull_secrets =
             Some(secrets.collect()).filter(|secrets: &Vec<_>| !secrets.is_empty());
         let owners = vec![setup.installation.clone()];
-        Place {
-            name: run.sign_name(),
+        JobPlacement {
+            name: run.sign_job_name(),
             namespace: Some(setup.system_namespace.clone()),
             owners,
-            component: Component::Sign,
+            component: RunComponent::Sign,
         }
     };
     // In the tenant's namespace its quota counts, so its own deadline does. Here the platform's key
@@ -221,18 +229,22 @@ pub fn sign_job(
             .timeout
             .min(Duration::from_secs(setup.sign_jobs.timeout_seconds.into()))
     };
-    job(owner, run, place, spec, longest)
+    build_job(owner, run, place, spec, longest)
 }
 
 /// What the sign Job signs with, and where it finds it.
-fn add_signer(with: &SignWith, args: &mut Vec<String>, mounts: &mut Vec<Mount>) {
+fn add_signer_arguments(
+    with: &SignJobSigner,
+    args: &mut Vec<String>,
+    mounts: &mut Vec<PodVolumeMount>,
+) {
     match with {
-        SignWith::Platform(secret)
-        | SignWith::Namespace {
-            identity: TenantIdentity::Key(secret),
+        SignJobSigner::Platform(secret)
+        | SignJobSigner::Namespace {
+            identity: TenantSigningIdentity::Key(secret),
             ..
         } => {
-            args.extend(words(&[
+            args.extend(to_strings(&[
                 "--key",
                 "/signing/cosign.key",
                 "--key-password-file",
@@ -242,19 +254,26 @@ fn add_signer(with: &SignWith, args: &mut Vec<String>, mounts: &mut Vec<Mount>) 
                 ("cosign.key", "cosign.key"),
                 ("cosign.password", "cosign.password"),
             ];
-            mounts.push(Mount::secret("key", secret.clone(), &keys, KEY));
+            mounts.push(PodVolumeMount::secret_keys(
+                "key",
+                secret.clone(),
+                &keys,
+                KEY,
+            ));
         }
-        SignWith::Namespace {
-            identity: TenantIdentity::ServiceAccount,
+        SignJobSigner::Namespace {
+            identity: TenantSigningIdentity::ServiceAccount,
             ..
         } => {
-            args.extend(words(&["--identity-token-file", "/identity/token"]));
-            mounts.push(Mount::token("identity", AUDIENCE, "token", IDENTITY));
+            args.extend(to_strings(&["--identity-token-file", "/identity/token"]));
+            mounts.push(PodVolumeMount::service_account_token(
+                "identity", AUDIENCE, "token", IDENTITY,
+            ));
         }
-        SignWith::Nothing => (),
+        SignJobSigner::Unsigned => (),
     }
-    if let SignWith::Namespace {
-        services: Some(ServicesMap { name, has_ca }),
+    if let SignJobSigner::Namespace {
+        services: Some(SigstoreServicesConfigMap { name, has_ca }),
         ..
     } = with
     {
@@ -273,7 +292,7 @@ fn add_signer(with: &SignWith, args: &mut Vec<String>, mounts: &mut Vec<Mount>) 
                 .flat_map(|(flag, key)| [(*flag).to_owned(), format!("{SERVICES}/{key}")]),
         );
         let keys: Vec<&str> = used.iter().map(|(_, key)| *key).collect();
-        mounts.push(Mount::config_map_keys(
+        mounts.push(PodVolumeMount::config_map_keys(
             "services",
             name.clone(),
             &keys,
@@ -282,21 +301,27 @@ fn add_signer(with: &SignWith, args: &mut Vec<String>, mounts: &mut Vec<Mount>) 
     }
 }
 
-struct Place {
+struct JobPlacement {
     name: String,
     namespace: Option<String>,
     owners: Vec<OwnerReference>,
-    component: Component,
+    component: RunComponent,
 }
 
-fn job(owner: &PackedBundle, run: &RunKey, place: Place, spec: PodSpec, longest: Duration) -> Job {
-    let Place {
+fn build_job(
+    owner: &PackedBundle,
+    run: &JobRunKey,
+    place: JobPlacement,
+    spec: PodSpec,
+    longest: Duration,
+) -> Job {
+    let JobPlacement {
         name,
         namespace,
         owners,
         component,
     } = place;
-    let labels = labels(owner, run, component);
+    let labels = run_labels(owner, run, component);
     let template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(labels.clone()),
@@ -317,7 +342,7 @@ fn job(owner: &PackedBundle, run: &RunKey, place: Place, spec: PodSpec, longest:
             completions: Some(1),
             backoff_limit: Some(BACKOFF_LIMIT),
             active_deadline_seconds: Some(i64::try_from(longest.as_secs()).unwrap_or(i64::MAX)),
-            pod_failure_policy: Some(failure_policy()),
+            pod_failure_policy: Some(pod_failure_policy()),
             template,
             ..JobSpec::default()
         }),
@@ -327,7 +352,7 @@ fn job(owner: &PackedBundle, run: &RunKey, place: Place, spec: PodSpec, longest:
 
 /// Only exit code 3, a dependency that did not answer, is tried again; a Pod that the cluster took
 /// away does not count.
-fn failure_policy() -> PodFailurePolicy {
+fn pod_failure_policy() -> PodFailurePolicy {
     let codes = |classes: &[Class]| {
         classes
             .iter()
@@ -373,8 +398,8 @@ fn failure_policy() -> PodFailurePolicy {
     }
 }
 
-fn registry_config(name: &str, secret: &str, path: &'static str) -> Mount {
-    Mount::secret(
+fn registry_config_mount(name: &str, secret: &str, path: &'static str) -> PodVolumeMount {
+    PodVolumeMount::secret_keys(
         name,
         secret.to_owned(),
         &[(DOCKER_CONFIG_KEY, CONFIG)],
@@ -382,6 +407,6 @@ fn registry_config(name: &str, secret: &str, path: &'static str) -> Mount {
     )
 }
 
-fn words(words: &[&str]) -> Vec<String> {
+fn to_strings(words: &[&str]) -> Vec<String> {
     words.iter().map(ToString::to_string).collect()
 }

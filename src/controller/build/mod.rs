@@ -12,16 +12,19 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 
-pub use jobs::{CA_KEY, SIGNING_CONFIG_KEY, ServicesMap, SignWith, pack_job, sign_job};
-pub use objects::{
-    DOCKER_CONFIG_KEY, SNAPSHOT_GENERATION, Snapshot, SnapshotError, pack_config, push_secret,
-    snapshot,
+pub use jobs::{
+    CA_KEY, SIGNING_CONFIG_KEY, SignJobSigner, SigstoreServicesConfigMap, build_pack_job,
+    build_sign_job,
 };
-pub use scratch::Scratch;
+pub use objects::{
+    DOCKER_CONFIG_KEY, RunSnapshot, RunSnapshotError, SNAPSHOT_GENERATION, pack_config_map,
+    push_secret_copy, snapshot_config_map,
+};
+pub use scratch::ScratchStorage;
 
 use crate::{
-    api::{installation::SignJobs, packed_bundle::PackedBundle},
-    core::job::{Packer, RunKey},
+    api::{installation::SignJobsConfig, packed_bundle::PackedBundle},
+    core::job::{JobRunKey, PackerImage},
 };
 
 /// Who makes these objects: the field manager, and the value of the label
@@ -44,26 +47,26 @@ pub const CONTAINER: &str = "packgate";
 
 /// How every run of this installation is built.
 #[derive(Clone, Debug)]
-pub struct Setup {
+pub struct RunSettings {
     /// The namespace that packgate runs in.
     pub system_namespace: String,
     /// Its own image.
     pub image: String,
     /// The same, as far as provenance can tell it.
-    pub packer: Option<Packer>,
+    pub packer: Option<PackerImage>,
     /// `imagePullPolicy`; empty for the cluster's default.
     pub image_pull_policy: String,
     /// Secrets of the system namespace that the image is pulled with.
     pub image_pull_secrets: Vec<String>,
     /// How Jobs are run that sign there.
-    pub sign_jobs: SignJobs,
+    pub sign_jobs: SignJobsConfig,
     /// Owner of everything in the system namespace, so that it goes with the installation.
     pub installation: OwnerReference,
 }
 
 /// What an object of a run is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Component {
+pub enum RunComponent {
     /// The frozen lock.
     Lock,
     /// Packing.
@@ -72,7 +75,7 @@ pub enum Component {
     Sign,
 }
 
-impl Component {
+impl RunComponent {
     /// As it is written in labels.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -84,10 +87,10 @@ impl Component {
 }
 
 /// The labels of an object of a run.
-pub fn labels(
+pub fn run_labels(
     owner: &PackedBundle,
-    run: &RunKey,
-    component: Component,
+    run: &JobRunKey,
+    component: RunComponent,
 ) -> BTreeMap<String, String> {
     BTreeMap::from([
         ("app.kubernetes.io/name".to_owned(), "packgate".to_owned()),
@@ -105,7 +108,7 @@ pub fn labels(
 
 /// The `PackedBundle` as owner of what lies in its namespace. It does not block anybody's deletion,
 /// so no permission on finalizers is needed where the cluster checks that.
-pub fn owned_by(owner: &PackedBundle) -> Vec<OwnerReference> {
+pub fn bundle_owner_references(owner: &PackedBundle) -> Vec<OwnerReference> {
     let reference = owner.controller_owner_ref(&());
     reference
         .map(|reference| OwnerReference {

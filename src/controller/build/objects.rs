@@ -8,12 +8,12 @@ use k8s_openapi::{
 };
 use kube::{ResourceExt, core::ObjectMeta};
 
-use super::{Component, Setup, labels, owned_by};
+use super::{RunComponent, RunSettings, bundle_owner_references, run_labels};
 use crate::{
     api::packed_bundle::PackedBundle,
     core::{
-        class::{Classified, Reason},
-        job::{INPUTS_FILE, Inputs, LOCK_FILE, MAX_SNAPSHOT},
+        class::{ClassifiedError, Reason},
+        job::{INPUTS_FILE, JobInputs, LOCK_FILE, MAX_SNAPSHOT},
         lockfile::CanonicalLock,
     },
 };
@@ -27,7 +27,7 @@ pub const DOCKER_CONFIG_KEY: &str = ".dockerconfigjson";
 
 /// What both Jobs read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Snapshot {
+pub struct RunSnapshot {
     /// `lock.json`
     pub lock: String,
     /// `inputs.json`
@@ -36,7 +36,7 @@ pub struct Snapshot {
 
 /// Why a run cannot be frozen.
 #[derive(Debug, thiserror::Error)]
-pub enum SnapshotError {
+pub enum RunSnapshotError {
     /// It does not fit into a `ConfigMap`.
     #[error(
         "lock and inputs have {0} bytes together, the limit in a cluster is {MAX_SNAPSHOT}; split \
@@ -48,7 +48,7 @@ pub enum SnapshotError {
     Serialise(String),
 }
 
-impl Classified for SnapshotError {
+impl ClassifiedError for RunSnapshotError {
     fn reason(&self) -> Reason {
         match self {
             Self::TooLarge(_) => Reason::InvalidLock,
@@ -57,20 +57,21 @@ impl Classified for SnapshotError {
     }
 }
 
-impl Snapshot {
+impl RunSnapshot {
     /// The frozen run, if it fits.
-    pub fn new(lock: &CanonicalLock, inputs: &Inputs) -> Result<Self, SnapshotError> {
-        let serialise = |error: &dyn std::fmt::Display| SnapshotError::Serialise(error.to_string());
+    pub fn new(lock: &CanonicalLock, inputs: &JobInputs) -> Result<Self, RunSnapshotError> {
+        let serialise =
+            |error: &dyn std::fmt::Display| RunSnapshotError::Serialise(error.to_string());
         let lock = String::from_utf8(lock.bytes.clone()).map_err(|e| serialise(&e))?;
         let inputs = serde_json::to_string(inputs).map_err(|e| serialise(&e))?;
         match lock.len() + inputs.len() {
             fits if fits <= MAX_SNAPSHOT => Ok(Self { lock, inputs }),
-            size => Err(SnapshotError::TooLarge(size)),
+            size => Err(RunSnapshotError::TooLarge(size)),
         }
     }
 
-    /// Out of a `ConfigMap` that [`snapshot`] made.
-    pub fn read(map: &ConfigMap) -> Option<Self> {
+    /// Out of a `ConfigMap` that [`snapshot_config_map`] made.
+    pub fn from_config_map(map: &ConfigMap) -> Option<Self> {
         let data = map.data.as_ref()?;
         Some(Self {
             lock: data.get(LOCK_FILE)?.clone(),
@@ -78,7 +79,7 @@ impl Snapshot {
         })
     }
 
-    fn data(self) -> BTreeMap<String, String> {
+    fn into_data(self) -> BTreeMap<String, String> {
         BTreeMap::from([
             (LOCK_FILE.to_owned(), self.lock),
             (INPUTS_FILE.to_owned(), self.inputs),
@@ -87,12 +88,17 @@ impl Snapshot {
 }
 
 /// The frozen run in the system namespace, out of the tenant's reach. Immutable.
-pub fn snapshot(owner: &PackedBundle, inputs: &Inputs, data: Snapshot, setup: &Setup) -> ConfigMap {
+pub fn snapshot_config_map(
+    owner: &PackedBundle,
+    inputs: &JobInputs,
+    data: RunSnapshot,
+    setup: &RunSettings,
+) -> ConfigMap {
     ConfigMap {
         metadata: ObjectMeta {
-            name: Some(inputs.run.snapshot_name()),
+            name: Some(inputs.run.lock_snapshot_name()),
             namespace: Some(setup.system_namespace.clone()),
-            labels: Some(labels(owner, &inputs.run, Component::Lock)),
+            labels: Some(run_labels(owner, &inputs.run, RunComponent::Lock)),
             annotations: Some(BTreeMap::from([(
                 SNAPSHOT_GENERATION.to_owned(),
                 inputs.bundle.generation.to_string(),
@@ -100,7 +106,7 @@ pub fn snapshot(owner: &PackedBundle, inputs: &Inputs, data: Snapshot, setup: &S
             owner_references: Some(vec![setup.installation.clone()]),
             ..ObjectMeta::default()
         },
-        data: Some(data.data()),
+        data: Some(data.into_data()),
         immutable: Some(true),
         ..ConfigMap::default()
     }
@@ -108,33 +114,33 @@ pub fn snapshot(owner: &PackedBundle, inputs: &Inputs, data: Snapshot, setup: &S
 
 /// The same for the pack Job, in the tenant's namespace. What a tenant changes here is found by the
 /// sign Job.
-pub fn pack_config(owner: &PackedBundle, inputs: &Inputs, data: Snapshot) -> ConfigMap {
+pub fn pack_config_map(owner: &PackedBundle, inputs: &JobInputs, data: RunSnapshot) -> ConfigMap {
     ConfigMap {
         metadata: ObjectMeta {
-            name: Some(inputs.run.pack_name()),
+            name: Some(inputs.run.pack_job_name()),
             namespace: owner.namespace(),
-            labels: Some(labels(owner, &inputs.run, Component::Pack)),
-            owner_references: Some(owned_by(owner)),
+            labels: Some(run_labels(owner, &inputs.run, RunComponent::Pack)),
+            owner_references: Some(bundle_owner_references(owner)),
             ..ObjectMeta::default()
         },
-        data: Some(data.data()),
+        data: Some(data.into_data()),
         immutable: Some(true),
         ..ConfigMap::default()
     }
 }
 
 /// A copy of the push credential for the sign Job. It goes with the run.
-pub fn push_secret(
+pub fn push_secret_copy(
     owner: &PackedBundle,
-    inputs: &Inputs,
+    inputs: &JobInputs,
     docker_config: Vec<u8>,
-    setup: &Setup,
+    setup: &RunSettings,
 ) -> Secret {
     Secret {
         metadata: ObjectMeta {
-            name: Some(inputs.run.sign_name()),
+            name: Some(inputs.run.sign_job_name()),
             namespace: Some(setup.system_namespace.clone()),
-            labels: Some(labels(owner, &inputs.run, Component::Sign)),
+            labels: Some(run_labels(owner, &inputs.run, RunComponent::Sign)),
             owner_references: Some(vec![setup.installation.clone()]),
             ..ObjectMeta::default()
         },

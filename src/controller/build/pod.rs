@@ -12,12 +12,12 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity,
 };
 
-use super::{CONTAINER, Scratch, Setup};
+use super::{CONTAINER, RunSettings, ScratchStorage};
 
 /// The resource that folders and logs on a node are.
 const EPHEMERAL: &str = "ephemeral-storage";
 /// Bytes of a Job's log, beside its folder.
-const LOGS: u64 = 64 << 20;
+const LOG_BYTES: u64 = 64 << 20;
 /// Nobody's user, as in the image.
 const USER: i64 = 65_532;
 /// Readable by the owner and by the Pod's group.
@@ -27,13 +27,13 @@ const FILE_MODE: i32 = 0o440;
 const TOKEN_SECONDS: i64 = 600;
 
 /// A folder of a container, and what is in it.
-pub(super) struct Mount {
+pub(super) struct PodVolumeMount {
     volume: Volume,
     path: &'static str,
     read_only: bool,
 }
 
-impl Mount {
+impl PodVolumeMount {
     /// All of a `ConfigMap`.
     pub(super) fn config_map(name: &str, map: String, path: &'static str) -> Self {
         let source = ConfigMapVolumeSource {
@@ -53,7 +53,7 @@ impl Mount {
     }
 
     /// Keys of a Secret, under other names.
-    pub(super) fn secret(
+    pub(super) fn secret_keys(
         name: &str,
         secret: String,
         keys: &[(&str, &str)],
@@ -112,7 +112,12 @@ impl Mount {
 
     /// A token of the Pod's ServiceAccount for one audience, which the kubelet keeps fresh. The API
     /// server does not take it.
-    pub(super) fn token(name: &str, audience: &str, file: &str, path: &'static str) -> Self {
+    pub(super) fn service_account_token(
+        name: &str,
+        audience: &str,
+        file: &str,
+        path: &'static str,
+    ) -> Self {
         let token = ServiceAccountTokenProjection {
             audience: Some(audience.to_owned()),
             expiration_seconds: Some(TOKEN_SECONDS),
@@ -138,7 +143,7 @@ impl Mount {
     }
 
     /// An empty folder on the node, for so many bytes. The kubelet ends a Pod that takes more.
-    pub(super) fn scratch(name: &str, bytes: u64, path: &'static str) -> Self {
+    pub(super) fn scratch_directory(name: &str, bytes: u64, path: &'static str) -> Self {
         let source = EmptyDirVolumeSource {
             size_limit: Some(Quantity(bytes.to_string())),
             ..EmptyDirVolumeSource::default()
@@ -155,7 +160,7 @@ impl Mount {
         }
     }
 
-    fn mount(&self) -> VolumeMount {
+    fn to_volume_mount(&self) -> VolumeMount {
         VolumeMount {
             name: self.volume.name.clone(),
             mount_path: self.path.to_owned(),
@@ -166,19 +171,19 @@ impl Mount {
 }
 
 /// A Pod with one container that runs packgate with these arguments.
-pub(super) fn pod(
+pub(super) fn build_pod_spec(
     args: Vec<String>,
-    mounts: Vec<Mount>,
+    mounts: Vec<PodVolumeMount>,
     resources: ResourceRequirements,
     service_account: String,
-    setup: &Setup,
+    setup: &RunSettings,
 ) -> PodSpec {
     PodSpec {
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         restart_policy: Some("Never".to_owned()),
         service_account_name: Some(service_account),
-        security_context: Some(pod_security()),
+        security_context: Some(pod_security_context()),
         containers: vec![Container {
             name: CONTAINER.to_owned(),
             image: Some(setup.image.clone()),
@@ -186,8 +191,8 @@ pub(super) fn pod(
                 .filter(|policy| !policy.is_empty()),
             args: Some(args),
             resources: Some(resources),
-            volume_mounts: Some(mounts.iter().map(Mount::mount).collect()),
-            security_context: Some(container_security()),
+            volume_mounts: Some(mounts.iter().map(PodVolumeMount::to_volume_mount).collect()),
+            security_context: Some(container_security_context()),
             ..Container::default()
         }],
         volumes: Some(mounts.into_iter().map(|mount| mount.volume).collect()),
@@ -195,7 +200,7 @@ pub(super) fn pod(
     }
 }
 
-fn pod_security() -> PodSecurityContext {
+fn pod_security_context() -> PodSecurityContext {
     PodSecurityContext {
         run_as_non_root: Some(true),
         run_as_user: Some(USER),
@@ -209,7 +214,7 @@ fn pod_security() -> PodSecurityContext {
     }
 }
 
-fn container_security() -> SecurityContext {
+fn container_security_context() -> SecurityContext {
     SecurityContext {
         allow_privilege_escalation: Some(false),
         read_only_root_filesystem: Some(true),
@@ -222,22 +227,22 @@ fn container_security() -> SecurityContext {
 }
 
 /// What a Job needs at least: it streams, whatever the size of the artifacts.
-pub(super) fn modest() -> ResourceRequirements {
+pub(super) fn default_resources() -> ResourceRequirements {
     ResourceRequirements {
-        requests: Some(quantities(&[("cpu", "50m"), ("memory", "64Mi")])),
+        requests: Some(resource_quantities(&[("cpu", "50m"), ("memory", "64Mi")])),
         ..ResourceRequirements::default()
     }
 }
 
 /// What a Job needs that signs, and no more: it reads a stream and writes no files but its log.
-pub(super) fn signing() -> ResourceRequirements {
+pub(super) fn sign_job_resources() -> ResourceRequirements {
     ResourceRequirements {
-        requests: Some(quantities(&[
+        requests: Some(resource_quantities(&[
             ("cpu", "50m"),
             ("memory", "64Mi"),
             (EPHEMERAL, "16Mi"),
         ])),
-        limits: Some(quantities(&[
+        limits: Some(resource_quantities(&[
             ("cpu", "1"),
             ("memory", "256Mi"),
             (EPHEMERAL, "64Mi"),
@@ -247,9 +252,9 @@ pub(super) fn signing() -> ResourceRequirements {
 }
 
 /// Room on the node for a Job that packs, unless its object says something about that itself.
-pub(super) fn with_room(
+pub(super) fn with_ephemeral_storage(
     mut resources: ResourceRequirements,
-    scratch: Scratch,
+    scratch: ScratchStorage,
 ) -> ResourceRequirements {
     let says = |map: &Option<BTreeMap<String, Quantity>>| {
         map.as_ref().is_some_and(|map| map.contains_key(EPHEMERAL))
@@ -262,13 +267,13 @@ pub(super) fn with_room(
             .insert(EPHEMERAL.to_owned(), bytes(scratch.needed));
         resources.limits.get_or_insert_default().insert(
             EPHEMERAL.to_owned(),
-            bytes(scratch.limit.saturating_add(LOGS)),
+            bytes(scratch.limit.saturating_add(LOG_BYTES)),
         );
     }
     resources
 }
 
-fn quantities(pairs: &[(&str, &str)]) -> BTreeMap<String, Quantity> {
+fn resource_quantities(pairs: &[(&str, &str)]) -> BTreeMap<String, Quantity> {
     pairs
         .iter()
         .map(|(name, value)| ((*name).to_owned(), Quantity((*value).to_owned())))

@@ -6,11 +6,11 @@ use crate::core::lockfile::Lockfile;
 /// the disk.
 const BYTES_PER_FILE: u64 = 8 << 10;
 /// Room for manifests, the lock and whatever is there once.
-const SLACK: u64 = 64 << 20;
+const BASE_BYTES: u64 = 64 << 20;
 
 /// Room for a pack Job, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Scratch {
+pub struct ScratchStorage {
     /// What the bundle has: the node must have it free.
     pub needed: u64,
     /// No more than this may be used: the bundle twice, as what is fetched is there beside what is
@@ -18,10 +18,10 @@ pub struct Scratch {
     pub limit: u64,
 }
 
-impl Scratch {
+impl ScratchStorage {
     /// The room for this lock. Its sizes are those of the bytes that lie in the bundle, and the Job
     /// takes no byte more from any origin.
-    pub fn of(lock: &Lockfile) -> Self {
+    pub fn for_lock(lock: &Lockfile) -> Self {
         let platforms: u64 = lock
             .artifacts
             .iter()
@@ -46,7 +46,7 @@ impl Scratch {
         let bytes = artifacts
             .chain(entrypoint)
             .map(|(size, times)| size.saturating_add(BYTES_PER_FILE).saturating_mul(times));
-        let needed = bytes.fold(SLACK, u64::saturating_add);
+        let needed = bytes.fold(BASE_BYTES, u64::saturating_add);
         Self {
             needed,
             limit: needed.saturating_mul(2),
@@ -57,14 +57,14 @@ impl Scratch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::limits::Limits;
+    use crate::core::limits::InputLimits;
 
     fn lock(artifacts: &str) -> Lockfile {
         let text = format!(
             "apiVersion: packgate.dev/v1alpha1\nkind: Lockfile\nname: a\nartifacts:\n{}",
             artifacts.replace("SUM", &format!("sha256:{}", "a".repeat(64)))
         );
-        Lockfile::parse(text.as_bytes(), &Limits::DEFAULT).expect("a lock")
+        Lockfile::parse(text.as_bytes(), &InputLimits::DEFAULT).expect("a lock")
     }
 
     #[test]
@@ -72,10 +72,10 @@ mod tests {
         let one = lock(
             "- {name: a, type: file, origin: a, target: a, checksum: SUM, size: 1000000000}\n",
         );
-        let needed = 1_000_000_000 + BYTES_PER_FILE + SLACK;
+        let needed = 1_000_000_000 + BYTES_PER_FILE + BASE_BYTES;
         assert_eq!(
-            Scratch::of(&one),
-            Scratch {
+            ScratchStorage::for_lock(&one),
+            ScratchStorage {
                 needed,
                 limit: 2 * needed
             }
@@ -84,7 +84,7 @@ mod tests {
             "- {name: a, type: file, origin: a, target: a, checksum: SUM, size: 1099511627776}\n",
         );
         assert!(
-            Scratch::of(&largest).limit < 3 << 40,
+            ScratchStorage::for_lock(&largest).limit < 3 << 40,
             "a limit, however large"
         );
     }
@@ -95,8 +95,8 @@ mod tests {
             platforms: [linux/amd64, linux/arm64]}\n";
         let all = "- {name: b, type: file, origin: b, target: b, checksum: SUM, size: 1000000}\n";
         assert_eq!(
-            Scratch::of(&lock(&format!("{both}{all}"))).needed,
-            4 * (1_000_000 + BYTES_PER_FILE) + SLACK
+            ScratchStorage::for_lock(&lock(&format!("{both}{all}"))).needed,
+            4 * (1_000_000 + BYTES_PER_FILE) + BASE_BYTES
         );
     }
 }

@@ -4,26 +4,29 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    api::installation::SignJobs,
-    api::packed_bundle::{PackedBundleSpec, Packing, TenantIdentity, ValidatedPackedBundle, Work},
+    api::installation::SignJobsConfig,
+    api::packed_bundle::{
+        PackedBundleSpec, PackedBundleWork, PackingRequest, TenantSigningIdentity,
+        ValidatedPackedBundle,
+    },
     core::{
         digest::Digest,
         job::{
-            BundleIdentity, Destination, INPUTS_VERSION, Inputs, Signing, SigningMode,
-            SourceOrigin, TagPolicy,
+            INPUTS_VERSION, JobDestination, JobInputs, JobLockSource, JobSigning, JobSigningMode,
+            JobTagPolicy, PackedBundleIdentity,
         },
         lockfile::CanonicalLock,
-        pack::Output,
+        pack::PackOptions,
     },
 };
 
-fn owner(spec: Value) -> (PackedBundle, Packing) {
+fn owner(spec: Value) -> (PackedBundle, PackingRequest) {
     let spec: PackedBundleSpec = serde_json::from_value(spec).expect("a spec");
     let mut object = PackedBundle::new("siem", spec);
     object.metadata.namespace = Some("team-a".into());
     object.metadata.uid = Some("uid-1".into());
     object.metadata.generation = Some(1);
-    let Work::Pack(packing) = ValidatedPackedBundle::try_from(&object)
+    let PackedBundleWork::Pack(packing) = ValidatedPackedBundle::try_from(&object)
         .expect("valid")
         .work
     else {
@@ -32,12 +35,12 @@ fn owner(spec: Value) -> (PackedBundle, Packing) {
     (object, *packing)
 }
 
-fn with_secrets() -> (PackedBundle, Packing) {
+fn with_secrets() -> (PackedBundle, PackingRequest) {
     owner(json!({
         "source": {
             "ociRef": {
                 "repository": "r.example.com/ctx",
-                "digest": Digest::of(b"ctx"),
+                "digest": Digest::of_bytes(b"ctx"),
                 "secretRef": {"name": "pull"},
             },
         },
@@ -51,19 +54,19 @@ fn with_secrets() -> (PackedBundle, Packing) {
     }))
 }
 
-const SCRATCH: Scratch = Scratch {
+const SCRATCH: ScratchStorage = ScratchStorage {
     needed: 1_000,
     limit: 2_000,
 };
 
-fn setup() -> Setup {
-    Setup {
+fn setup() -> RunSettings {
+    RunSettings {
         system_namespace: "packgate-system".into(),
         image: "r.example.com/packgate:v1".into(),
         packer: None,
         image_pull_policy: String::new(),
         image_pull_secrets: vec!["image".into()],
-        sign_jobs: SignJobs::default(),
+        sign_jobs: SignJobsConfig::default(),
         installation: OwnerReference {
             name: "packgate-controller".into(),
             kind: "ServiceAccount".into(),
@@ -72,12 +75,12 @@ fn setup() -> Setup {
     }
 }
 
-fn inputs() -> Inputs {
-    let lock_digest = Digest::of(b"{}");
-    Inputs {
+fn inputs() -> JobInputs {
+    let lock_digest = Digest::of_bytes(b"{}");
+    JobInputs {
         v: INPUTS_VERSION,
-        run: RunKey::new("uid-1", 1, &lock_digest),
-        bundle: BundleIdentity {
+        run: JobRunKey::new("uid-1", 1, &lock_digest),
+        bundle: PackedBundleIdentity {
             namespace: "team-a".into(),
             name: "siem".into(),
             uid: "uid-1".into(),
@@ -85,25 +88,25 @@ fn inputs() -> Inputs {
         },
         cluster: "cluster".into(),
         started_on: "2026-11-21T12:00:00Z".parse().expect("a time"),
-        source: SourceOrigin {
+        source: JobLockSource {
             uri: "k8s://team-a/configmaps/x".into(),
             context: None,
             lock_path: None,
         },
         lock_digest,
         layers: Vec::new(),
-        output: Output::default(),
-        destination: Destination {
+        output: PackOptions::default(),
+        destination: JobDestination {
             repository: "r.example.com/team-a/siem".into(),
             tag: Some("v1".into()),
-            tag_policy: TagPolicy::Immutable,
+            tag_policy: JobTagPolicy::Immutable,
         },
         registries: Vec::new(),
         private_networks: Vec::new(),
         registry_networks: Vec::new(),
         fetch_ca: None,
-        signing: Signing {
-            mode: SigningMode::Platform,
+        signing: JobSigning {
+            mode: JobSigningMode::Platform,
             builder_id: "https://b.example.com/platform".into(),
         },
         sbom: None,
@@ -153,7 +156,13 @@ fn secrets(job: &Value) -> Vec<&str> {
 #[test]
 fn the_pack_job_has_the_tenants_credentials_and_nothing_else() {
     let (object, packing) = with_secrets();
-    let job = json(&pack_job(&object, &packing, &inputs(), SCRATCH, &setup()));
+    let job = json(&build_pack_job(
+        &object,
+        &packing,
+        &inputs(),
+        SCRATCH,
+        &setup(),
+    ));
     assert_restricted(&job);
     assert_eq!(secrets(&job), ["push", "pull"]);
     assert_eq!(job["metadata"]["namespace"], "team-a");
@@ -199,9 +208,9 @@ fn the_pack_job_has_the_tenants_credentials_and_nothing_else() {
 #[test]
 fn the_sign_job_is_out_of_the_tenants_reach() {
     let (object, packing) = with_secrets();
-    let digest = Digest::of(b"bundle");
-    let with = SignWith::Platform("packgate-platform-key".into());
-    let job = json(&sign_job(
+    let digest = Digest::of_bytes(b"bundle");
+    let with = SignJobSigner::Platform("packgate-platform-key".into());
+    let job = json(&build_sign_job(
         &object,
         &packing,
         &inputs(),
@@ -248,38 +257,38 @@ fn the_sign_job_is_out_of_the_tenants_reach() {
 fn a_sign_job_has_a_deadline_and_resources_of_the_installation() {
     let (object, mut packing) = with_secrets();
     let mut setup = setup();
-    setup.sign_jobs = SignJobs {
+    setup.sign_jobs = SignJobsConfig {
         timeout_seconds: 600,
         resources: Some(
             serde_json::from_value(json!({"limits": {"memory": "1Gi"}})).expect("resources"),
         ),
-        ..SignJobs::default()
+        ..SignJobsConfig::default()
     };
     let deadline = |job: &Value| {
         job["spec"]["activeDeadlineSeconds"]
             .as_i64()
             .expect("a deadline")
     };
-    let key = || TenantIdentity::Key("key".into());
+    let key = || TenantSigningIdentity::Key("key".into());
     for (timeout, platform, tenant) in [(90, 90, 90), (86_400, 600, 86_400)] {
         packing.timeout = Duration::from_secs(timeout);
-        let sign = |with: &SignWith| {
-            json(&sign_job(
+        let sign = |with: &SignJobSigner| {
+            json(&build_sign_job(
                 &object,
                 &packing,
                 &inputs(),
-                &Digest::of(b"bundle"),
+                &Digest::of_bytes(b"bundle"),
                 with,
                 &setup,
             ))
         };
-        let job = sign(&SignWith::Platform("packgate-platform-key".into()));
+        let job = sign(&SignJobSigner::Platform("packgate-platform-key".into()));
         assert_eq!(deadline(&job), platform);
         assert_eq!(
             job["spec"]["template"]["spec"]["containers"][0]["resources"],
             json!({"limits": {"memory": "1Gi"}})
         );
-        let job = sign(&SignWith::Namespace {
+        let job = sign(&SignJobSigner::Namespace {
             identity: key(),
             services: None,
         });
@@ -298,8 +307,14 @@ fn a_sign_job_has_a_deadline_and_resources_of_the_installation() {
 #[test]
 fn the_pack_job_takes_no_more_room_on_its_node_than_its_lock_needs() {
     let (object, mut packing) = with_secrets();
-    let resources = |packing: &Packing| {
-        let job = json(&pack_job(&object, packing, &inputs(), SCRATCH, &setup()));
+    let resources = |packing: &PackingRequest| {
+        let job = json(&build_pack_job(
+            &object,
+            packing,
+            &inputs(),
+            SCRATCH,
+            &setup(),
+        ));
         let pod = job["spec"]["template"]["spec"].clone();
         let volumes = pod["volumes"].as_array().expect("volumes");
         let work = volumes
@@ -326,15 +341,15 @@ fn the_pack_job_takes_no_more_room_on_its_node_than_its_lock_needs() {
 #[test]
 fn a_tenants_key_signs_in_the_tenants_namespace() {
     let (object, packing) = with_secrets();
-    let with = SignWith::Namespace {
-        identity: TenantIdentity::Key("key".into()),
+    let with = SignJobSigner::Namespace {
+        identity: TenantSigningIdentity::Key("key".into()),
         services: None,
     };
-    let job = json(&sign_job(
+    let job = json(&build_sign_job(
         &object,
         &packing,
         &inputs(),
-        &Digest::of(b"bundle"),
+        &Digest::of_bytes(b"bundle"),
         &with,
         &setup(),
     ));
@@ -358,12 +373,12 @@ fn a_tenants_key_signs_in_the_tenants_namespace() {
 #[test]
 fn without_a_signer_there_is_no_key() {
     let (object, packing) = with_secrets();
-    let job = json(&sign_job(
+    let job = json(&build_sign_job(
         &object,
         &packing,
         &inputs(),
-        &Digest::of(b"bundle"),
-        &SignWith::Nothing,
+        &Digest::of_bytes(b"bundle"),
+        &SignJobSigner::Unsigned,
         &setup(),
     ));
     let args = job["spec"]["template"]["spec"]["containers"][0]["args"].to_string();
@@ -376,7 +391,13 @@ fn without_a_signer_there_is_no_key() {
 #[test]
 fn only_a_dependency_that_did_not_answer_is_tried_again() {
     let (object, packing) = with_secrets();
-    let job = json(&pack_job(&object, &packing, &inputs(), SCRATCH, &setup()));
+    let job = json(&build_pack_job(
+        &object,
+        &packing,
+        &inputs(),
+        SCRATCH,
+        &setup(),
+    ));
     let rules = &job["spec"]["podFailurePolicy"]["rules"];
     assert_eq!(
         rules[0],
@@ -409,12 +430,23 @@ fn every_object_of_a_run_carries_the_labels_of_its_owner() {
         bytes: b"{}".to_vec(),
         digest: inputs().lock_digest,
     };
-    let data = || Snapshot::new(&lock, &inputs()).expect("it fits");
+    let data = || RunSnapshot::new(&lock, &inputs()).expect("it fits");
     let all = [
-        json(&snapshot(&object, &inputs(), data(), &setup())),
-        json(&pack_config(&object, &inputs(), data())),
-        json(&push_secret(&object, &inputs(), b"{}".to_vec(), &setup())),
-        json(&pack_job(&object, &packing, &inputs(), SCRATCH, &setup())),
+        json(&snapshot_config_map(&object, &inputs(), data(), &setup())),
+        json(&pack_config_map(&object, &inputs(), data())),
+        json(&push_secret_copy(
+            &object,
+            &inputs(),
+            b"{}".to_vec(),
+            &setup(),
+        )),
+        json(&build_pack_job(
+            &object,
+            &packing,
+            &inputs(),
+            SCRATCH,
+            &setup(),
+        )),
     ];
     for made in &all {
         let labels = &made["metadata"]["labels"];
@@ -435,18 +467,18 @@ fn every_object_of_a_run_carries_the_labels_of_its_owner() {
     assert_eq!(all[0]["metadata"]["namespace"], "packgate-system");
     assert_eq!(all[1]["metadata"]["namespace"], "team-a");
     let map = serde_json::from_value(all[0].clone()).expect("a ConfigMap");
-    assert_eq!(Snapshot::read(&map), Some(data()));
+    assert_eq!(RunSnapshot::from_config_map(&map), Some(data()));
 }
 
 #[test]
 fn a_lock_that_no_config_map_holds_is_refused() {
-    use crate::core::class::{Classified, Reason};
+    use crate::core::class::{ClassifiedError, Reason};
     let lock = CanonicalLock {
         bytes: vec![b'x'; 1_000_000],
         digest: inputs().lock_digest,
     };
     assert_eq!(
-        Snapshot::new(&lock, &inputs())
+        RunSnapshot::new(&lock, &inputs())
             .expect_err("too large")
             .reason(),
         Reason::InvalidLock
@@ -457,23 +489,23 @@ fn a_lock_that_no_config_map_holds_is_refused() {
 fn a_tenant_without_a_key_signs_as_its_service_account() {
     let (object, packing) = with_secrets();
     let services = |has_ca| {
-        Some(ServicesMap {
+        Some(SigstoreServicesConfigMap {
             name: "sigstore".into(),
             has_ca,
         })
     };
-    let sign = |with: &SignWith| {
-        json(&sign_job(
+    let sign = |with: &SignJobSigner| {
+        json(&build_sign_job(
             &object,
             &packing,
             &inputs(),
-            &Digest::of(b"bundle"),
+            &Digest::of_bytes(b"bundle"),
             with,
             &setup(),
         ))
     };
-    let job = sign(&SignWith::Namespace {
-        identity: TenantIdentity::ServiceAccount,
+    let job = sign(&SignJobSigner::Namespace {
+        identity: TenantSigningIdentity::ServiceAccount,
         services: services(false),
     });
     assert_eq!(
@@ -516,8 +548,8 @@ fn a_tenant_without_a_key_signs_as_its_service_account() {
         !volumes.iter().any(|volume| volume["name"] == "key"),
         "{volumes:?}"
     );
-    let job = sign(&SignWith::Namespace {
-        identity: TenantIdentity::Key("key".into()),
+    let job = sign(&SignJobSigner::Namespace {
+        identity: TenantSigningIdentity::Key("key".into()),
         services: services(true),
     });
     let text = job.to_string();

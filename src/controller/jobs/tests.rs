@@ -49,28 +49,28 @@ fn pod(owner: &str, exit: i32, message: &str) -> Pod {
 }
 
 fn packed(content: &[u8]) -> String {
-    let success = Success {
-        lock_digest: Digest::of(b"lock"),
-        digest: Digest::of(content),
+    let success = JobSuccess {
+        lock_digest: Digest::of_bytes(b"lock"),
+        digest: Digest::of_bytes(content),
         size: 1,
         layers: 2,
         artifacts: 1,
         evidence: Vec::new(),
     };
     JobReport {
-        step: Step::Pack,
+        step: JobStep::Pack,
         result: Ok(success),
     }
-    .to_message()
+    .to_termination_message()
     .expect("written")
 }
 
 fn failed(reason: Reason) -> String {
     JobReport {
-        step: Step::Pack,
-        result: Err(Failure::new(reason, "why")),
+        step: JobStep::Pack,
+        result: Err(JobFailure::new(reason, "why")),
     }
-    .to_message()
+    .to_termination_message()
     .expect("written")
 }
 
@@ -83,14 +83,14 @@ fn reason_of(state: &JobState) -> Reason {
 
 #[test]
 fn a_pod_that_ended_well_is_believed_before_the_job_is_complete() {
-    let state = state(
+    let state = job_state(
         Some(&running()),
         &[pod("u", 0, &packed(b"a"))],
         None,
-        Step::Pack,
+        JobStep::Pack,
     );
     assert!(
-        matches!(state, JobState::Succeeded { report, .. } if report.digest == Digest::of(b"a"))
+        matches!(state, JobState::Succeeded { report, .. } if report.digest == Digest::of_bytes(b"a"))
     );
 }
 
@@ -103,15 +103,15 @@ fn pods_of_others_and_reports_of_failed_pods_do_not_count() {
         vec![pod("u", 0, "hello")],
     ] {
         assert_eq!(
-            state(Some(&running()), &pods, None, Step::Pack),
+            job_state(Some(&running()), &pods, None, JobStep::Pack),
             JobState::Running { trouble: None }
         );
     }
-    let signed = state(
+    let signed = job_state(
         Some(&running()),
         &[pod("u", 0, &packed(b"a"))],
         None,
-        Step::Sign,
+        JobStep::Sign,
     );
     assert_eq!(
         signed,
@@ -119,25 +119,25 @@ fn pods_of_others_and_reports_of_failed_pods_do_not_count() {
         "a pack report says nothing about signing"
     );
     assert_eq!(
-        state(None, &[pod("u", 0, &packed(b"a"))], None, Step::Pack),
+        job_state(None, &[pod("u", 0, &packed(b"a"))], None, JobStep::Pack),
         JobState::Absent
     );
 }
 
 #[test]
 fn two_reports_that_differ_are_a_mismatch() {
-    let state = state(
+    let state = job_state(
         Some(&running()),
         &[pod("u", 0, &packed(b"a")), pod("u", 0, &packed(b"b"))],
         None,
-        Step::Pack,
+        JobStep::Pack,
     );
     assert_eq!(reason_of(&state), Reason::LockMismatch);
-    let same = super::state(
+    let same = job_state(
         Some(&running()),
         &[pod("u", 0, &packed(b"a")), pod("u", 0, &packed(b"a"))],
         None,
-        Step::Pack,
+        JobStep::Pack,
     );
     assert!(matches!(same, JobState::Succeeded { .. }));
 }
@@ -182,15 +182,15 @@ fn a_failed_job_says_why() {
         ),
     ] {
         assert_eq!(
-            reason_of(&state(Some(&job), &pods, None, Step::Pack)),
+            reason_of(&job_state(Some(&job), &pods, None, JobStep::Pack)),
             reason
         );
     }
-    let retried = state(
+    let retried = job_state(
         Some(&running()),
         &[pod("u", 3, &failed(Reason::FetchFailed))],
         None,
-        Step::Pack,
+        JobStep::Pack,
     );
     assert_eq!(
         retried,
@@ -225,20 +225,20 @@ fn what_keeps_a_pod_from_starting_is_told() {
         (image, "ErrImagePull no such image"),
         (node, "0/1 nodes are available"),
     ] {
-        let state = state(Some(&running()), &[pod], None, Step::Pack);
+        let state = job_state(Some(&running()), &[pod], None, JobStep::Pack);
         assert!(
             matches!(&state, JobState::Running { trouble: Some(trouble) } if trouble.contains(text)),
             "{state:?}"
         );
     }
     assert_eq!(
-        state(
+        job_state(
             Some(&running()),
             &[],
             Some("violates PodSecurity"),
-            Step::Pack
+            JobStep::Pack
         ),
-        JobState::Refused {
+        JobState::PodDenied {
             why: "violates PodSecurity".into()
         }
     );

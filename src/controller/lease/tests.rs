@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::clock::SystemClock;
 
-const TIMES: Times = Times {
+const TIMES: LeaderElectionTimings = LeaderElectionTimings {
     duration: Duration::from_millis(600),
     renew_deadline: Duration::from_millis(400),
     retry: Duration::from_millis(100),
@@ -98,28 +98,28 @@ fn up() -> Arc<AtomicBool> {
 async fn only_one_holds_it_and_another_takes_over_after_it_stopped() {
     let server = Server::default();
     let (first_down, second_down) = (up(), up());
-    let first = Elector::new(
+    let first = LeaderElector::new(
         server.client(&first_down),
         "l",
         "first",
         TIMES,
         Arc::new(SystemClock),
     );
-    let second = Elector::new(
+    let second = LeaderElector::new(
         server.client(&second_down),
         "l",
         "second",
         TIMES,
         Arc::new(SystemClock),
     );
-    first.acquire(|| ()).await;
+    first.acquire_lease(|| ()).await;
     let held = tokio::spawn({
         let first = first.clone();
-        async move { first.hold(&first.term()).await }
+        async move { first.renew_until_lost(&first.first_term()).await }
     });
     // It is renewed while another tries for three whole durations.
     assert!(
-        timeout(TIMES.duration * 3, second.acquire(|| ()))
+        timeout(TIMES.duration * 3, second.acquire_lease(|| ()))
             .await
             .is_err()
     );
@@ -127,7 +127,7 @@ async fn only_one_holds_it_and_another_takes_over_after_it_stopped() {
     first_down.store(true, Ordering::SeqCst);
     let lost = Instant::now();
     let taken = tokio::spawn(async move {
-        second.acquire(|| ()).await;
+        second.acquire_lease(|| ()).await;
         Instant::now()
     });
     timeout(TIMES.duration * 10, held)
@@ -150,40 +150,45 @@ async fn only_one_holds_it_and_another_takes_over_after_it_stopped() {
 #[tokio::test]
 async fn who_gives_it_up_is_followed_at_once() {
     let server = Server::default();
-    let first = Elector::new(
+    let first = LeaderElector::new(
         server.client(&up()),
         "l",
         "first",
         TIMES,
         Arc::new(SystemClock),
     );
-    let second = Elector::new(
+    let second = LeaderElector::new(
         server.client(&up()),
         "l",
         "second",
         TIMES,
         Arc::new(SystemClock),
     );
-    first.acquire(|| ()).await;
-    assert!(first.once(&mut None).await.expect("renewed"));
-    first.release().await;
+    first.acquire_lease(|| ()).await;
+    assert!(
+        first
+            .try_acquire_or_renew(&mut None)
+            .await
+            .expect("renewed")
+    );
+    first.release_lease().await;
     assert_eq!(server.holder(), "");
-    second.acquire(|| ()).await;
-    first.release().await;
+    second.acquire_lease(|| ()).await;
+    first.release_lease().await;
     assert_eq!(server.holder(), "second", "only the holder gives it up");
 }
 
 #[tokio::test]
 async fn who_lost_it_to_another_stops() {
     let server = Server::default();
-    let first = Elector::new(
+    let first = LeaderElector::new(
         server.client(&up()),
         "l",
         "first",
         TIMES,
         Arc::new(SystemClock),
     );
-    first.acquire(|| ()).await;
+    first.acquire_lease(|| ()).await;
     {
         let mut state = server.lease.lock().expect("not poisoned");
         state.1 += 1;
@@ -192,16 +197,19 @@ async fn who_lost_it_to_another_stops() {
         lease["spec"]["holderIdentity"] = "other".into();
         lease["metadata"]["resourceVersion"] = version.into();
     }
-    timeout(TIMES.renew_deadline * 2, first.hold(&first.term()))
-        .await
-        .expect("it stops");
+    timeout(
+        TIMES.renew_deadline * 2,
+        first.renew_until_lost(&first.first_term()),
+    )
+    .await
+    .expect("it stops");
     assert_eq!(server.holder(), "other");
 }
 
 #[tokio::test]
 async fn a_process_that_was_frozen_does_not_go_on() {
     let server = Server::default();
-    let elector = Elector::new(
+    let elector = LeaderElector::new(
         server.client(&up()),
         "l",
         "first",
@@ -216,30 +224,30 @@ async fn a_process_that_was_frozen_does_not_go_on() {
         tokio::task::yield_now().await;
         steps += 1;
     };
-    assert_eq!(elector.term().limit(work).await, None);
+    assert_eq!(elector.first_term().run_within_term(work).await, None);
     assert_eq!(steps, 1);
 }
 
 #[tokio::test]
 async fn renewing_prolongs_the_term() {
     let server = Server::default();
-    let elector = Elector::new(
+    let elector = LeaderElector::new(
         server.client(&up()),
         "l",
         "first",
         TIMES,
         Arc::new(SystemClock),
     );
-    elector.acquire(|| ()).await;
-    let term = elector.term();
+    elector.acquire_lease(|| ()).await;
+    let term = elector.first_term();
     let work = async {
         for _ in 0..10 {
             sleep(TIMES.renew_deadline / 5).await;
         }
     };
     let done = tokio::select! {
-        () = elector.hold(&term) => panic!("the Lease was lost"),
-        done = term.limit(work) => done,
+        () = elector.renew_until_lost(&term) => panic!("the Lease was lost"),
+        done = term.run_within_term(work) => done,
     };
     assert_eq!(done, Some(()));
 }

@@ -2,7 +2,7 @@ use k8s_openapi::api::batch::v1::{JobCondition, JobStatus};
 
 use super::*;
 
-const LIMITS: SignJobs = SignJobs {
+const LIMITS: SignJobsConfig = SignJobsConfig {
     max_concurrent: 3,
     max_concurrent_per_namespace: 2,
     timeout_seconds: 3_600,
@@ -34,8 +34,8 @@ fn job(namespace: &str, uid: &str, over: Option<&str>) -> Job {
     job
 }
 
-fn waiting(namespace: &str, since: i64) -> Waiting {
-    Waiting {
+fn waiting(namespace: &str, since: i64) -> SignQueueEntry {
+    SignQueueEntry {
         namespace: namespace.to_owned(),
         since: time(since),
         asked: time(1_000),
@@ -44,16 +44,16 @@ fn waiting(namespace: &str, since: i64) -> Waiting {
 
 #[test]
 fn a_namespace_that_floods_waits_for_itself_and_nobody_for_it() {
-    let queue = Queue::default();
+    let queue = SignQueue::default();
     let own = [job("flood", "1", None), job("flood", "2", None)];
     // It was there first, a hundred times.
     for n in 0..100 {
         let wait = queue
-            .ask(
+            .request_slot(
                 &format!("flood-{n}"),
                 &waiting("flood", n),
                 &own,
-                &StartingJobs::new(),
+                &StartingSignJobs::new(),
                 &LIMITS,
             )
             .expect("it waits");
@@ -63,11 +63,11 @@ fn a_namespace_that_floods_waits_for_itself_and_nobody_for_it() {
         );
     }
     assert_eq!(
-        queue.ask(
+        queue.request_slot(
             "honest",
             &waiting("honest", 500),
             &own,
-            &StartingJobs::new(),
+            &StartingSignJobs::new(),
             &LIMITS
         ),
         None
@@ -76,7 +76,7 @@ fn a_namespace_that_floods_waits_for_itself_and_nobody_for_it() {
 
 #[test]
 fn whoever_has_fewest_goes_first_and_then_who_waits_longest() {
-    let queue = Queue::default();
+    let queue = SignQueue::default();
     let full = [
         job("a", "1", None),
         job("a", "2", None),
@@ -84,11 +84,11 @@ fn whoever_has_fewest_goes_first_and_then_who_waits_longest() {
     ];
     for (uid, namespace, since) in [("b-old", "b", 1), ("c-young", "c", 9), ("c-old", "c", 5)] {
         let wait = queue
-            .ask(
+            .request_slot(
                 uid,
                 &waiting(namespace, since),
                 &full,
-                &StartingJobs::new(),
+                &StartingSignJobs::new(),
                 &LIMITS,
             )
             .expect("no place is free");
@@ -100,11 +100,11 @@ fn whoever_has_fewest_goes_first_and_then_who_waits_longest() {
     let one_free = &full[1..];
     assert!(
         queue
-            .ask(
+            .request_slot(
                 "b-old",
                 &waiting("b", 1),
                 one_free,
-                &StartingJobs::new(),
+                &StartingSignJobs::new(),
                 &LIMITS
             )
             .is_some(),
@@ -112,21 +112,21 @@ fn whoever_has_fewest_goes_first_and_then_who_waits_longest() {
     );
     assert!(
         queue
-            .ask(
+            .request_slot(
                 "c-young",
                 &waiting("c", 9),
                 one_free,
-                &StartingJobs::new(),
+                &StartingSignJobs::new(),
                 &LIMITS
             )
             .is_some()
     );
     assert_eq!(
-        queue.ask(
+        queue.request_slot(
             "c-old",
             &waiting("c", 5),
             one_free,
-            &StartingJobs::new(),
+            &StartingSignJobs::new(),
             &LIMITS
         ),
         None
@@ -135,7 +135,7 @@ fn whoever_has_fewest_goes_first_and_then_who_waits_longest() {
 
 #[test]
 fn what_is_over_and_what_is_forgotten_takes_no_place() {
-    let queue = Queue::default();
+    let queue = SignQueue::default();
     let jobs = [
         job("a", "1", Some("Complete")),
         job("a", "2", Some("Failed")),
@@ -143,11 +143,11 @@ fn what_is_over_and_what_is_forgotten_takes_no_place() {
         job("b", "own", None),
     ];
     assert_eq!(
-        queue.ask(
+        queue.request_slot(
             "own",
             &waiting("b", 1),
             &jobs,
-            &StartingJobs::new(),
+            &StartingSignJobs::new(),
             &LIMITS
         ),
         None,
@@ -160,21 +160,27 @@ fn what_is_over_and_what_is_forgotten_takes_no_place() {
     ];
     assert!(
         queue
-            .ask(
+            .request_slot(
                 "gone",
                 &waiting("d", 1),
                 &full,
-                &StartingJobs::new(),
+                &StartingSignJobs::new(),
                 &LIMITS
             )
             .is_some()
     );
-    let later = Waiting {
+    let later = SignQueueEntry {
         asked: time(1_200),
         ..waiting("d", 900)
     };
     assert_eq!(
-        queue.ask("there", &later, &full[..2], &StartingJobs::new(), &LIMITS),
+        queue.request_slot(
+            "there",
+            &later,
+            &full[..2],
+            &StartingSignJobs::new(),
+            &LIMITS
+        ),
         None,
         "who asked no more is not waited for"
     );
@@ -188,77 +194,83 @@ fn a_new_process_counts_what_runs() {
         job("c", "3", None),
     ];
     assert!(
-        Queue::default()
-            .ask(
+        SignQueue::default()
+            .request_slot(
                 "next",
                 &waiting("d", 1),
                 &full,
-                &StartingJobs::new(),
+                &StartingSignJobs::new(),
                 &LIMITS
             )
             .is_some()
     );
-    let wait = Queue::default()
-        .ask(
+    let wait = SignQueue::default()
+        .request_slot(
             "next",
             &waiting("d", 1),
             &full,
-            &StartingJobs::new(),
+            &StartingSignJobs::new(),
             &LIMITS,
         )
         .expect("it waits");
-    assert!(wait.again >= ASK_AGAIN && wait.again <= LONGEST);
+    assert!(wait.again >= FIRST_RETRY_DELAY && wait.again <= MAX_RETRY_DELAY);
 }
 
 #[test]
 fn who_makes_a_job_has_a_place_until_it_is_there() {
-    let queue = Queue::default();
+    let queue = SignQueue::default();
     let (one, two) = (
-        queue.take("one".into(), "a".into()),
-        queue.take("two".into(), "a".into()),
+        queue.take_slot("one".into(), "a".into()),
+        queue.take_slot("two".into(), "a".into()),
     );
-    let starting = queue.starting();
+    let starting = queue.starting_jobs();
     assert!(
         queue
-            .ask("three", &waiting("a", 1), &[], &starting, &LIMITS)
+            .request_slot("three", &waiting("a", 1), &[], &starting, &LIMITS)
             .is_some(),
         "both places of its namespace are taken"
     );
     assert_eq!(
-        queue.ask("other", &waiting("b", 1), &[], &starting, &LIMITS),
+        queue.request_slot("other", &waiting("b", 1), &[], &starting, &LIMITS),
         None,
         "nobody else's"
     );
     assert_eq!(
-        queue.ask("one", &waiting("a", 1), &[], &starting, &LIMITS),
+        queue.request_slot("one", &waiting("a", 1), &[], &starting, &LIMITS),
         None,
         "its own place is not in its way"
     );
     let made = [job("a", "one", None)];
     assert!(
         queue
-            .ask("three", &waiting("a", 1), &made, &starting, &LIMITS)
+            .request_slot("three", &waiting("a", 1), &made, &starting, &LIMITS)
             .is_some(),
         "a Job and its making are one"
     );
     drop((one, two));
-    assert_eq!(queue.starting(), StartingJobs::new());
+    assert_eq!(queue.starting_jobs(), StartingSignJobs::new());
     assert_eq!(
-        queue.ask("three", &waiting("a", 1), &made, &queue.starting(), &LIMITS),
+        queue.request_slot(
+            "three",
+            &waiting("a", 1),
+            &made,
+            &queue.starting_jobs(),
+            &LIMITS
+        ),
         None
     );
 }
 
 #[test]
 fn who_waits_behind_its_own_namespace_is_told_so() {
-    let queue = Queue::default();
+    let queue = SignQueue::default();
     let one = [job("a", "1", None)];
     assert_eq!(
-        queue.ask(
+        queue.request_slot(
             "first",
             &waiting("a", 1),
             &[],
-            &StartingJobs::new(),
+            &StartingSignJobs::new(),
             &LIMITS
         ),
         None
@@ -270,21 +282,21 @@ fn who_waits_behind_its_own_namespace_is_told_so() {
     ];
     assert!(
         queue
-            .ask(
+            .request_slot(
                 "old",
                 &waiting("a", 2),
                 &full,
-                &StartingJobs::new(),
+                &StartingSignJobs::new(),
                 &LIMITS
             )
             .is_some()
     );
     let wait = queue
-        .ask(
+        .request_slot(
             "young",
             &waiting("a", 9),
             &one,
-            &StartingJobs::new(),
+            &StartingSignJobs::new(),
             &LIMITS,
         )
         .expect("it waits");

@@ -2,15 +2,15 @@ use super::*;
 use crate::{
     api::packed_bundle::EvidenceStatus,
     controller::{
-        gather::{contradicts, finished},
+        gather::{contradicts_record, recorded_bundle_digest},
         step::JobState,
-        verify::Unsigned,
+        verify::UnsignedReason,
     },
     core::{
         intoto::COSIGN_SIGN,
-        job::{RunKey, Success},
-        policy::{Kind, PolicyIdentity},
-        reference::Reference,
+        job::{JobRunKey, JobSuccess},
+        policy::{PolicyIdentity, PolicyOrigin},
+        reference::ImageReference,
         slsa::PROVENANCE_V1,
     },
 };
@@ -19,12 +19,12 @@ fn time(text: &str) -> Timestamp {
     text.parse().expect("a time")
 }
 
-fn good() -> Good {
-    let reference: Reference = format!("r.example.com/a/b@{}", Digest::of(b"bundle"))
+fn good() -> AcceptedBundle {
+    let reference: ImageReference = format!("r.example.com/a/b@{}", Digest::of_bytes(b"bundle"))
         .parse()
         .expect("a reference");
-    Good {
-        reference: reference.pinned().expect("pinned"),
+    AcceptedBundle {
+        reference: reference.to_pinned().expect("pinned"),
         tag: Some("v1".parse().expect("a tag")),
         size: None,
         evidence: Vec::new(),
@@ -33,8 +33,8 @@ fn good() -> Good {
     }
 }
 
-fn told(news: &News) -> PackedBundleStatus {
-    after(
+fn told(news: &StatusUpdate) -> PackedBundleStatus {
+    with_update(
         &PackedBundleStatus::default(),
         news,
         2,
@@ -52,33 +52,33 @@ fn conditions(status: &PackedBundleStatus) -> Vec<(&str, &str, &str)> {
 
 #[test]
 fn ready_is_always_there_and_stalled_says_that_a_person_is_needed() {
-    let failed = |reason| News::Failed(Failure::new(reason, "why"));
-    let working = |phase| News::Working(phase, None);
+    let failed = |reason| StatusUpdate::Failed(JobFailure::new(reason, "why"));
+    let working = |phase| StatusUpdate::JobRunning(phase, None);
     for (news, expected) in [
         (
-            working(Phase::Packing),
+            working(JobPhase::Packing),
             vec![
                 ("Ready", "False", "Packing"),
                 ("Reconciling", "True", "Packing"),
             ],
         ),
         (
-            working(Phase::Signing),
+            working(JobPhase::Signing),
             vec![
                 ("Ready", "False", "Signing"),
                 ("Reconciling", "True", "Signing"),
             ],
         ),
         (
-            News::Good(Box::new(good())),
+            StatusUpdate::Accepted(Box::new(good())),
             vec![
                 ("Ready", "True", "Succeeded"),
                 ("Verified", "True", "Succeeded"),
             ],
         ),
         (
-            News::Good(Box::new(Good {
-                unsigned: Some(Unsigned::ByLeave),
+            StatusUpdate::Accepted(Box::new(AcceptedBundle {
+                unsigned: Some(UnsignedReason::AllowedByInstallation),
                 ..good()
             })),
             vec![
@@ -86,7 +86,10 @@ fn ready_is_always_there_and_stalled_says_that_a_person_is_needed() {
                 ("Verified", "False", "NoSignatures"),
             ],
         ),
-        (News::Suspended, vec![("Ready", "False", "Suspended")]),
+        (
+            StatusUpdate::Suspended,
+            vec![("Ready", "False", "Suspended")],
+        ),
         (
             failed(Reason::FetchFailed),
             vec![
@@ -163,8 +166,8 @@ fn no_more_is_said_of_a_bundle_than_was_found() {
         of(PROVENANCE_V1),
         of("https://spdx.dev/Document"),
     );
-    let exempt = Unsigned::Exempt(PolicyIdentity {
-        kind: Kind::Cluster,
+    let exempt = UnsignedReason::Exempt(PolicyIdentity {
+        kind: PolicyOrigin::Cluster,
         name: "p".into(),
     });
     for (evidence, unsigned, said, reason) in [
@@ -195,7 +198,7 @@ fn no_more_is_said_of_a_bundle_than_was_found() {
         (Vec::new(), None, "is verified", "Succeeded"),
         (
             Vec::new(),
-            Some(Unsigned::ByLeave),
+            Some(UnsignedReason::AllowedByInstallation),
             "nobody signed it",
             "NoSignatures",
         ),
@@ -207,23 +210,23 @@ fn no_more_is_said_of_a_bundle_than_was_found() {
         ),
         (
             Vec::new(),
-            Some(Unsigned::NotEnforced),
+            Some(UnsignedReason::NotEnforced),
             "it is not verified",
             "NoSignatures",
         ),
         (
             Vec::new(),
-            Some(Unsigned::Ungoverned),
+            Some(UnsignedReason::Ungoverned),
             "no policy governs it; it is not verified",
             "Ungoverned",
         ),
     ] {
-        let good = Good {
+        let good = AcceptedBundle {
             evidence,
             unsigned,
             ..good()
         };
-        let status = told(&News::Good(Box::new(good.clone())));
+        let status = told(&StatusUpdate::Accepted(Box::new(good.clone())));
         for condition in &status.conditions {
             assert!(
                 condition.message.ends_with(said)
@@ -237,10 +240,10 @@ fn no_more_is_said_of_a_bundle_than_was_found() {
 
 #[test]
 fn a_good_bundle_stays_ready_while_its_registry_is_away() {
-    let ready = told(&News::Good(Box::new(good())));
-    let away = after(
+    let ready = told(&StatusUpdate::Accepted(Box::new(good())));
+    let away = with_update(
         &ready,
-        &News::Failed(Failure::new(Reason::RegistryUnavailable, "no answer")),
+        &StatusUpdate::Failed(JobFailure::new(Reason::RegistryUnavailable, "no answer")),
         2,
         time("2026-11-21T13:00:00Z"),
     );
@@ -255,22 +258,22 @@ fn a_good_bundle_stays_ready_while_its_registry_is_away() {
 
 #[test]
 fn the_bundle_can_be_copied_into_a_pod() {
-    let bundle = told(&News::Good(Box::new(good())))
+    let bundle = told(&StatusUpdate::Accepted(Box::new(good())))
         .bundle
         .expect("a bundle");
     assert_eq!(
         bundle.reference,
-        format!("r.example.com/a/b:v1@{}", Digest::of(b"bundle"))
+        format!("r.example.com/a/b:v1@{}", Digest::of_bytes(b"bundle"))
     );
 }
 
 #[test]
 fn nothing_new_changes_nothing() {
-    let ready = told(&News::Good(Box::new(good())));
+    let ready = told(&StatusUpdate::Accepted(Box::new(good())));
     assert_eq!(
-        after(
+        with_update(
             &ready,
-            &News::Good(Box::new(good())),
+            &StatusUpdate::Accepted(Box::new(good())),
             2,
             time("2026-11-22T12:00:00Z")
         ),
@@ -280,16 +283,16 @@ fn nothing_new_changes_nothing() {
 
 #[test]
 fn the_history_holds_each_end_once_and_ten_at_most() {
-    let lock = Digest::of(b"lock");
-    let frozen = |generation| Frozen {
-        run: RunKey::new("u", generation, &lock),
+    let lock = Digest::of_bytes(b"lock");
+    let frozen = |generation| FrozenLock {
+        run: JobRunKey::new("u", generation, &lock),
         lock,
         at: time("2026-11-21T12:00:00Z"),
     };
     let mut status = PackedBundleStatus::default();
     for generation in 0..12 {
         for _ in 0..2 {
-            status = ended(
+            status = with_run_result(
                 &status,
                 &frozen(generation),
                 None,
@@ -300,17 +303,17 @@ fn the_history_holds_each_end_once_and_ten_at_most() {
     }
     assert_eq!(status.history.len(), 10);
     assert_eq!(status.history[0].run, frozen(11).run.to_string());
-    assert_eq!(finished(&status, &frozen(11).run), None);
-    let done = ended(
+    assert_eq!(recorded_bundle_digest(&status, &frozen(11).run), None);
+    let done = with_run_result(
         &status,
         &frozen(11),
         Some(lock),
         SUCCEEDED,
         time("2026-11-21T12:01:00Z"),
     );
-    assert_eq!(finished(&done, &frozen(11).run), Some(lock));
+    assert_eq!(recorded_bundle_digest(&done, &frozen(11).run), Some(lock));
     assert_eq!(
-        ended(
+        with_run_result(
             &done,
             &frozen(11),
             Some(lock),
@@ -320,37 +323,37 @@ fn the_history_holds_each_end_once_and_ten_at_most() {
         done,
         "verified again is not finished again"
     );
-    let lost = ended(
+    let lost = with_run_result(
         &done,
         &frozen(11),
         None,
         "SourceNotFound",
         time("2026-11-21T14:00:00Z"),
     );
-    assert_eq!(finished(&lost, &frozen(11).run), None);
+    assert_eq!(recorded_bundle_digest(&lost, &frozen(11).run), None);
 }
 
 #[test]
 fn a_record_that_the_sign_job_contradicts_is_corrected() {
     let (lock, honest, forged) = (
-        Digest::of(b"lock"),
-        Digest::of(b"bundle"),
-        Digest::of(b"forged"),
+        Digest::of_bytes(b"lock"),
+        Digest::of_bytes(b"bundle"),
+        Digest::of_bytes(b"forged"),
     );
-    let frozen = Frozen {
-        run: RunKey::new("u", 1, &lock),
+    let frozen = FrozenLock {
+        run: JobRunKey::new("u", 1, &lock),
         lock,
         at: time("2026-11-21T12:00:00Z"),
     };
     let at = time("2026-11-21T12:01:00Z");
-    let wrong = ended(
+    let wrong = with_run_result(
         &PackedBundleStatus::default(),
         &frozen,
         Some(forged),
         SUCCEEDED,
         at,
     );
-    let report = Success {
+    let report = JobSuccess {
         lock_digest: lock,
         digest: honest,
         size: 1,
@@ -359,24 +362,27 @@ fn a_record_that_the_sign_job_contradicts_is_corrected() {
         evidence: Vec::new(),
     };
     let sign = JobState::Succeeded { report, at };
-    assert!(contradicts(&sign, &forged));
-    assert!(!contradicts(&sign, &honest));
+    assert!(contradicts_record(&sign, &forged));
+    assert!(!contradicts_record(&sign, &honest));
     assert!(
-        !contradicts(&JobState::Absent, &forged),
+        !contradicts_record(&JobState::Absent, &forged),
         "a Job that is gone says nothing"
     );
     assert_eq!(
-        finished(&begun_again(&wrong, &frozen.run), &frozen.run),
+        recorded_bundle_digest(&with_run_restarted(&wrong, &frozen.run), &frozen.run),
         None
     );
     assert_eq!(
-        begun_again(&wrong, &RunKey::new("u", 2, &lock)),
+        with_run_restarted(&wrong, &JobRunKey::new("u", 2, &lock)),
         wrong,
         "another run is nothing to it"
     );
-    let corrected = ended(&wrong, &frozen, Some(honest), SUCCEEDED, at);
+    let corrected = with_run_result(&wrong, &frozen, Some(honest), SUCCEEDED, at);
     assert_eq!(corrected.history.len(), 1);
-    assert_eq!(finished(&corrected, &frozen.run), Some(honest));
+    assert_eq!(
+        recorded_bundle_digest(&corrected, &frozen.run),
+        Some(honest)
+    );
 }
 
 #[test]
@@ -394,6 +400,6 @@ fn what_somebody_else_wrote_is_taken_out() {
         "history": null,
         "lock": {"digest": "l"},
     });
-    assert_eq!(overwriting(&found, &wanted), patch);
-    assert_eq!(overwriting(&Value::Null, &wanted), wanted);
+    assert_eq!(overwrite_patch(&found, &wanted), patch);
+    assert_eq!(overwrite_patch(&Value::Null, &wanted), wanted);
 }

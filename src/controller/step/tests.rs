@@ -19,25 +19,25 @@ fn packing() -> ValidatedPackedBundle {
     }))
 }
 
-fn frozen() -> Frozen {
-    let lock = Digest::of(b"lock");
-    Frozen {
-        run: RunKey::new("u", 1, &lock),
+fn frozen() -> FrozenLock {
+    let lock = Digest::of_bytes(b"lock");
+    FrozenLock {
+        run: JobRunKey::new("u", 1, &lock),
         lock,
         at: time(NOW),
     }
 }
 
 /// A run that was frozen and has no Jobs yet.
-fn seen() -> Observed {
-    Observed {
+fn seen() -> ObservedRunState {
+    ObservedRunState {
         requested: false,
         frozen: Some(frozen()),
         pack: JobState::Absent,
         sign: JobState::Absent,
         finished: None,
         failures: 0,
-        rival: None,
+        duplicate_destination: None,
         resolved_at: Some(time(NOW)),
         verified_at: None,
         refused: None,
@@ -46,9 +46,9 @@ fn seen() -> Observed {
 }
 
 fn success(lock: Digest) -> JobState {
-    let report = Success {
+    let report = JobSuccess {
         lock_digest: lock,
-        digest: Digest::of(b"bundle"),
+        digest: Digest::of_bytes(b"bundle"),
         size: 1,
         layers: 2,
         artifacts: 1,
@@ -62,97 +62,97 @@ fn success(lock: Digest) -> JobState {
 
 fn failure(reason: Reason) -> JobState {
     JobState::Failed {
-        failure: Failure::new(reason, "why"),
+        failure: JobFailure::new(reason, "why"),
         at: time(NOW),
     }
 }
 
-fn next(seen: &Observed) -> Step {
-    super::next(&packing(), seen, time(NOW))
+fn next(seen: &ObservedRunState) -> ReconcileStep {
+    next_step(&packing(), seen, time(NOW))
 }
 
 #[test]
 fn a_run_goes_from_lock_to_rest() {
-    let bundle = Digest::of(b"bundle");
+    let bundle = Digest::of_bytes(b"bundle");
     let running = || JobState::Running { trouble: None };
     for (observed, step) in [
         (
-            Observed {
+            ObservedRunState {
                 frozen: None,
                 ..seen()
             },
-            Step::Resolve,
+            ReconcileStep::Resolve,
         ),
-        (seen(), Step::Pack(frozen())),
+        (seen(), ReconcileStep::Pack(frozen())),
         (
-            Observed {
+            ObservedRunState {
                 pack: running(),
                 ..seen()
             },
-            Step::Wait(Phase::Packing, None),
+            ReconcileStep::Wait(JobPhase::Packing, None),
         ),
         (
-            Observed {
+            ObservedRunState {
                 pack: success(frozen().lock),
                 ..seen()
             },
-            Step::Sign(frozen(), bundle),
+            ReconcileStep::Sign(frozen(), bundle),
         ),
         (
-            Observed {
+            ObservedRunState {
                 pack: success(frozen().lock),
                 sign: running(),
                 ..seen()
             },
-            Step::Wait(Phase::Signing, None),
+            ReconcileStep::Wait(JobPhase::Signing, None),
         ),
         (
-            Observed {
+            ObservedRunState {
                 pack: success(frozen().lock),
                 sign: success(frozen().lock),
                 ..seen()
             },
-            Step::Verify(bundle),
+            ReconcileStep::Verify(bundle),
         ),
         // Whatever became of the pack Job after the sign Job began, it is not started again.
         (
-            Observed {
+            ObservedRunState {
                 sign: running(),
                 ..seen()
             },
-            Step::Wait(Phase::Signing, None),
+            ReconcileStep::Wait(JobPhase::Signing, None),
         ),
         (
-            Observed {
+            ObservedRunState {
                 sign: success(frozen().lock),
                 ..seen()
             },
-            Step::Verify(bundle),
+            ReconcileStep::Verify(bundle),
         ),
         (
-            Observed {
+            ObservedRunState {
                 finished: Some(bundle),
                 ..seen()
             },
-            Step::Verify(bundle),
+            ReconcileStep::Verify(bundle),
         ),
         (
-            Observed {
+            ObservedRunState {
                 finished: Some(bundle),
                 verified_at: Some(time(NOW)),
                 ..seen()
             },
-            Step::Rest(Some(Duration::from_hours(1))),
+            ReconcileStep::Idle(Some(Duration::from_hours(1))),
         ),
         (
-            Observed {
+            ObservedRunState {
                 sign: success(frozen().lock),
                 verified_at: Some(time(NOW)),
-                refused: Some(Failure::new(Reason::NoProvenance, "why")),
+                refused: Some(JobFailure::new(Reason::NoProvenance, "why")),
                 ..seen()
             },
-            Step::Fail(
-                Failure::new(Reason::NoProvenance, "why"),
+            ReconcileStep::Fail(
+                JobFailure::new(Reason::NoProvenance, "why"),
                 Some(Duration::from_hours(1)),
             ),
         ),
@@ -163,15 +163,15 @@ fn a_run_goes_from_lock_to_rest() {
 
 #[test]
 fn a_report_about_another_lock_is_refused() {
-    let step = next(&Observed {
-        pack: success(Digest::of(b"other")),
+    let step = next(&ObservedRunState {
+        pack: success(Digest::of_bytes(b"other")),
         ..seen()
     });
     assert!(
         matches!(
             step,
-            Step::Fail(
-                Failure {
+            ReconcileStep::Fail(
+                JobFailure {
                     reason: Reason::LockMismatch,
                     ..
                 },
@@ -192,18 +192,18 @@ fn what_a_person_must_mend_is_not_tried_again() {
         Reason::NoSigner,
     ] {
         for observed in [
-            Observed {
+            ObservedRunState {
                 pack: failure(reason),
                 ..seen()
             },
-            Observed {
+            ObservedRunState {
                 sign: failure(reason),
                 ..seen()
             },
         ] {
             assert_eq!(
                 next(&observed),
-                Step::Fail(Failure::new(reason, "why"), None)
+                ReconcileStep::Fail(JobFailure::new(reason, "why"), None)
             );
         }
     }
@@ -212,104 +212,113 @@ fn what_a_person_must_mend_is_not_tried_again() {
 #[test]
 fn a_dependency_that_did_not_answer_is_asked_again_later_and_later() {
     let at = |seconds: i64, failures| {
-        let observed = Observed {
+        let observed = ObservedRunState {
             pack: failure(Reason::FetchFailed),
             failures,
             ..seen()
         };
-        super::next(
+        next_step(
             &packing(),
             &observed,
             time(NOW) + SignedDuration::from_secs(seconds),
         )
     };
     let failed = |seconds| {
-        Step::Fail(
-            Failure::new(Reason::FetchFailed, "why"),
+        ReconcileStep::Fail(
+            JobFailure::new(Reason::FetchFailed, "why"),
             Some(Duration::from_secs(seconds)),
         )
     };
     assert_eq!(at(0, 1), failed(15));
     assert_eq!(at(10, 1), failed(5));
-    assert_eq!(at(15, 1), Step::Restart(frozen()));
+    assert_eq!(at(15, 1), ReconcileStep::Restart(frozen()));
     assert_eq!(at(15, 2), failed(15));
-    assert_eq!(at(30, 2), Step::Restart(frozen()));
+    assert_eq!(at(30, 2), ReconcileStep::Restart(frozen()));
     assert_eq!(at(899, 40), failed(1));
 }
 
 #[test]
 fn a_requested_reconcile_resolves_anew_but_not_in_the_middle_of_a_run() {
-    let bundle = Some(Digest::of(b"bundle"));
+    let bundle = Some(Digest::of_bytes(b"bundle"));
     for observed in [
         seen(),
-        Observed {
+        ObservedRunState {
             finished: bundle,
             ..seen()
         },
-        Observed {
+        ObservedRunState {
             pack: failure(Reason::InvalidLock),
             ..seen()
         },
     ] {
         assert_eq!(
-            next(&Observed {
+            next(&ObservedRunState {
                 requested: true,
                 ..observed
             }),
-            Step::Resolve
+            ReconcileStep::Resolve
         );
     }
-    let middle = Observed {
+    let middle = ObservedRunState {
         requested: true,
         pack: JobState::Running { trouble: None },
         ..seen()
     };
-    assert_eq!(next(&middle), Step::Wait(Phase::Packing, None));
+    assert_eq!(next(&middle), ReconcileStep::Wait(JobPhase::Packing, None));
 }
 
 #[test]
 fn after_the_interval_source_and_bundle_are_looked_at_again() {
-    let bundle = Digest::of(b"bundle");
-    let observed = Observed {
+    let bundle = Digest::of_bytes(b"bundle");
+    let observed = ObservedRunState {
         finished: Some(bundle),
         verified_at: Some(time(NOW)),
         ..seen()
     };
     let later = time(NOW) + SignedDuration::from_hours(1);
-    assert_eq!(super::next(&packing(), &observed, later), Step::Resolve);
-    let resolved = Observed {
+    assert_eq!(
+        next_step(&packing(), &observed, later),
+        ReconcileStep::Resolve
+    );
+    let resolved = ObservedRunState {
         resolved_at: Some(later),
         ..observed.clone()
     };
     assert_eq!(
-        super::next(&packing(), &resolved, later),
-        Step::Verify(bundle)
+        next_step(&packing(), &resolved, later),
+        ReconcileStep::Verify(bundle)
     );
     let never = validated(serde_json::json!({
         "interval": "0s",
         "source": {"inline": "x"},
         "destination": {"repository": "r.example.com/a/b"},
     }));
-    assert_eq!(super::next(&never, &observed, later), Step::Rest(None));
+    assert_eq!(
+        next_step(&never, &observed, later),
+        ReconcileStep::Idle(None)
+    );
 }
 
 #[test]
 fn the_older_of_two_rivals_wins() {
     for (rival, told) in [
         (
-            Rival::Here {
+            DuplicateDestination::SameNamespace {
                 name: "siem".into(),
             },
             "PackedBundle siem is older",
         ),
-        (Rival::Elsewhere, "of another namespace has pushed"),
+        (
+            DuplicateDestination::OtherNamespace,
+            "of another namespace has pushed",
+        ),
     ] {
-        let step = next(&Observed {
-            rival: Some(rival),
+        let step = next(&ObservedRunState {
+            duplicate_destination: Some(rival),
             ..seen()
         });
         assert!(
-            matches!(&step, Step::Fail(Failure { reason: Reason::TagConflict, message }, Some(_)) if message.contains(told)),
+            matches!(&step, ReconcileStep::Fail(JobFailure { reason: Reason::TagConflict, message }, Some(_)) if message.contains(told)),
             "{step:?}"
         );
     }
@@ -322,12 +331,12 @@ fn nobody_signs_only_where_that_is_allowed() {
         "source": {"inline": "x"},
         "destination": {"repository": "r.example.com/a/b"},
     }));
-    let step = super::next(&unsigned, &seen(), time(NOW));
+    let step = next_step(&unsigned, &seen(), time(NOW));
     assert!(
         matches!(
             step,
-            Step::Fail(
-                Failure {
+            ReconcileStep::Fail(
+                JobFailure {
                     reason: Reason::InvalidSpec,
                     ..
                 },
@@ -337,20 +346,20 @@ fn nobody_signs_only_where_that_is_allowed() {
         "{step:?}"
     );
     assert_eq!(
-        super::next(
+        next_step(
             &unsigned,
-            &Observed {
+            &ObservedRunState {
                 allow_unsigned: true,
                 ..seen()
             },
             time(NOW)
         ),
-        Step::Pack(frozen())
+        ReconcileStep::Pack(frozen())
     );
-    let Work::Pack(packing) = unsigned.work else {
+    let PackedBundleWork::Pack(packing) = unsigned.work else {
         panic!("no packing")
     };
-    assert_eq!(tag(&packing, &frozen().lock), None);
+    assert_eq!(bundle_tag(&packing, &frozen().lock), None);
 }
 
 #[test]
@@ -360,64 +369,64 @@ fn suspended_objects_are_left_alone() {
         ..packing()
     };
     assert_eq!(
-        super::next(
+        next_step(
             &suspended,
-            &Observed {
+            &ObservedRunState {
                 frozen: None,
                 ..seen()
             },
             time(NOW)
         ),
-        Step::Suspend
+        ReconcileStep::Suspend
     );
 }
 
 #[test]
 fn an_adopted_bundle_is_only_verified() {
-    let digest = Digest::of(b"bundle");
+    let digest = Digest::of_bytes(b"bundle");
     let adopting = validated(serde_json::json!({
         "source": {"bundle": {"reference": format!("r.example.com/a/b@{digest}")}},
     }));
-    let observed = Observed {
+    let observed = ObservedRunState {
         frozen: None,
         resolved_at: None,
         ..seen()
     };
     assert_eq!(
-        super::next(&adopting, &observed, time(NOW)),
-        Step::Verify(digest)
+        next_step(&adopting, &observed, time(NOW)),
+        ReconcileStep::Verify(digest)
     );
-    let verified = Observed {
+    let verified = ObservedRunState {
         verified_at: Some(time(NOW)),
         ..observed
     };
     assert_eq!(
-        super::next(&adopting, &verified, time(NOW)),
-        Step::Rest(Some(Duration::from_hours(1)))
+        next_step(&adopting, &verified, time(NOW)),
+        ReconcileStep::Idle(Some(Duration::from_hours(1)))
     );
 }
 
 #[test]
 fn without_a_tag_the_lock_gives_one() {
-    let Work::Pack(packing) = packing().work else {
+    let PackedBundleWork::Pack(packing) = packing().work else {
         panic!("no packing")
     };
-    let lock = Digest::of(b"lock");
+    let lock = Digest::of_bytes(b"lock");
     assert_eq!(
-        tag(&packing, &lock).expect("a tag").as_str(),
-        format!("lock-{}", &lock.hex()[..12])
+        bundle_tag(&packing, &lock).expect("a tag").as_str(),
+        format!("lock-{}", &lock.hex_digits()[..12])
     );
 }
 
 #[test]
 fn a_missing_source_is_looked_for_soon() {
     assert_eq!(
-        look_again(Reason::SourceNotFound, 0),
+        recheck_delay(Reason::SourceNotFound, 0),
         Some(Duration::from_secs(2))
     );
     assert_eq!(
-        look_again(Reason::SourceNotFound, 9),
+        recheck_delay(Reason::SourceNotFound, 9),
         Some(Duration::from_secs(30))
     );
-    assert_eq!(look_again(Reason::InvalidLock, 0), None);
+    assert_eq!(recheck_delay(Reason::InvalidLock, 0), None);
 }

@@ -9,22 +9,25 @@ use sigstore_trust_root::SIGSTORE_PRODUCTION_TRUSTED_ROOT;
 use tokio::sync::watch;
 
 use super::{
-    super::{Metrics, build::Setup, memory::Memory, secrets::Secrets, webhook::Enforcement},
+    super::{
+        ControllerMetrics, build::RunSettings, memory::BundleTracker,
+        secrets::ReferencedObjectReader, webhook::PolicyEnforcement,
+    },
     *,
 };
 use crate::{
     api::{
-        bundle_policy::{Gathered, PolicyObject},
-        installation::Installation,
+        bundle_policy::{PolicyInputs, PolicyObject},
+        installation::InstallationConfig,
     },
     clock::Clock,
-    http::{HttpClient, HttpOptions, Proxy, Retries},
-    oci::auth::AuthError,
+    http::{HttpClient, HttpOptions, HttpProxy, HttpRetryPolicy},
+    oci::auth::RegistryCredentialError,
     service::{
-        registries::{OpenError, Opened, Registries},
-        trust_root::ForSigning,
+        registries::{OpenedRepository, RepositoryOpenError, TenantRepositoryOpener},
+        trust_root::TufSigningMaterial,
     },
-    telemetry::events::Events,
+    telemetry::events::EventRecorder,
     trust::{
         TufSource,
         testing::{TufRepository, TufServer},
@@ -46,9 +49,9 @@ fn root() -> TrustRoot {
     serde_json::from_value(object).expect("a trust root")
 }
 
-fn fetched(text: &str) -> Fetched {
+fn fetched(text: &str) -> FetchedTrustRoot {
     let metadata = serde_json::from_value(json!({"timestamp.json": "{}"})).expect("metadata");
-    Fetched {
+    FetchedTrustRoot {
         trusted_root: text.to_owned(),
         metadata,
         expires: at("2026-11-28T00:00:00Z"),
@@ -56,15 +59,15 @@ fn fetched(text: &str) -> Fetched {
     }
 }
 
-fn held() -> Data {
-    data_of(&root(), None, &fetched(SIGSTORE_PRODUCTION_TRUSTED_ROOT)).expect("JSON")
+fn held() -> TrustRootConfigMapData {
+    config_map_data(&root(), None, &fetched(SIGSTORE_PRODUCTION_TRUSTED_ROOT)).expect("JSON")
 }
 
-fn failure() -> Failure {
-    Failure::new(Reason::TrustRootUnavailable, "no answer")
+fn failure() -> JobFailure {
+    JobFailure::new(Reason::TrustRootUnavailable, "no answer")
 }
 
-fn told(checked: &Checked) -> (Option<Reason>, &str) {
+fn told(checked: &ReadinessResult) -> (Option<Reason>, &str) {
     (
         checked.failure.as_ref().map(|failure| failure.reason),
         checked
@@ -78,12 +81,15 @@ fn told(checked: &Checked) -> (Option<Reason>, &str) {
 fn what_is_kept_is_read_again_and_only_of_the_same_repository() {
     let held = held();
     assert_eq!(
-        read(&root(), None, &held),
+        read_stored_root(&root(), None, &held),
         Some(fetched(SIGSTORE_PRODUCTION_TRUSTED_ROOT))
     );
-    assert_eq!(read(&root(), Some("a first root"), &held), None);
-    assert_eq!(read(&root(), None, &Data::new()), None);
-    let object = metadata(&root());
+    assert_eq!(read_stored_root(&root(), Some("a first root"), &held), None);
+    assert_eq!(
+        read_stored_root(&root(), None, &TrustRootConfigMapData::new()),
+        None
+    );
+    let object = config_map_metadata(&root());
     assert_eq!(object.name.as_deref(), Some("packgate-trustroot-corp"));
     let owners = object.owner_references.expect("an owner");
     assert_eq!(
@@ -98,15 +104,15 @@ fn what_is_kept_is_read_again_and_only_of_the_same_repository() {
 #[test]
 fn a_root_that_can_be_used_is_told_with_its_end() {
     let now = at("2026-11-21T12:00:00Z");
-    let good = conclude(&root(), None, &held(), None, now);
-    assert_eq!(told(&good), (None, "it can be used"));
+    let good = evaluate_stored_root(&root(), None, &held(), None, now);
+    assert_eq!(told(&good), (None, "it is valid and ready for use"));
     assert_eq!(
         (&good.fields["source"], &good.fields["notAfter"]),
         (&json!("PublicGood"), &json!("2026-11-28T00:00:00Z"))
     );
-    let digest = Digest::of(SIGSTORE_PRODUCTION_TRUSTED_ROOT.as_bytes());
+    let digest = Digest::of_bytes(SIGSTORE_PRODUCTION_TRUSTED_ROOT.as_bytes());
     assert_eq!(good.fields["contentHash"], digest.to_string());
-    let late = conclude(
+    let late = evaluate_stored_root(
         &root(),
         None,
         &held(),
@@ -125,7 +131,7 @@ fn a_root_that_can_be_used_is_told_with_its_end() {
 #[test]
 fn a_root_that_cannot_be_used_says_why() {
     let now = at("2026-11-21T12:00:00Z");
-    let over = conclude(
+    let over = evaluate_stored_root(
         &root(),
         None,
         &held(),
@@ -138,16 +144,29 @@ fn a_root_that_cannot_be_used_says_why() {
         "the metric goes on"
     );
     assert_eq!(
-        told(&conclude(&root(), None, &Data::new(), Some(failure()), now)),
+        told(&evaluate_stored_root(
+            &root(),
+            None,
+            &TrustRootConfigMapData::new(),
+            Some(failure()),
+            now
+        )),
         (Some(Reason::TrustRootUnavailable), "no answer")
     );
     assert_eq!(
-        told(&conclude(&root(), None, &Data::new(), None, now)).0,
+        told(&evaluate_stored_root(
+            &root(),
+            None,
+            &TrustRootConfigMapData::new(),
+            None,
+            now
+        ))
+        .0,
         Some(Reason::TrustRootUnavailable)
     );
-    let broken = data_of(&root(), None, &fetched("{}")).expect("JSON");
+    let broken = config_map_data(&root(), None, &fetched("{}")).expect("JSON");
     assert_eq!(
-        told(&conclude(&root(), None, &broken, None, now)).0,
+        told(&evaluate_stored_root(&root(), None, &broken, None, now)).0,
         Some(Reason::InvalidSpec)
     );
 }
@@ -156,64 +175,72 @@ struct Nobody;
 
 #[async_trait::async_trait]
 impl TrustSource for Nobody {
-    async fn refresh(
+    async fn refresh_trust_root(
         &self,
-        repository: &Repository,
-        _: Option<&Fetched>,
-        _: &mut Roots,
+        repository: &TufRepositoryConfig,
+        _: Option<&FetchedTrustRoot>,
+        _: &mut TufRootChain,
         _: Timestamp,
-    ) -> Result<Fetched, TrustError> {
+    ) -> Result<FetchedTrustRoot, TrustError> {
         Err(TrustError::NothingKept {
             url: repository.url().to_owned(),
         })
     }
 
-    async fn for_signing(
+    async fn refresh_signing_material(
         &self,
-        repository: &Repository,
-        _: Option<&Fetched>,
-        _: &mut Roots,
+        repository: &TufRepositoryConfig,
+        _: Option<&FetchedTrustRoot>,
+        _: &mut TufRootChain,
         _: Timestamp,
-    ) -> Result<ForSigning, TrustError> {
+    ) -> Result<TufSigningMaterial, TrustError> {
         Err(TrustError::NothingKept {
             url: repository.url().to_owned(),
         })
     }
 
-    async fn recall(
+    async fn reverify_cached(
         &self,
-        _: &Repository,
-        kept: &Fetched,
-        _: &Roots,
+        _: &TufRepositoryConfig,
+        kept: &FetchedTrustRoot,
+        _: &TufRootChain,
         _: Timestamp,
-    ) -> Result<Fetched, TrustError> {
+    ) -> Result<FetchedTrustRoot, TrustError> {
         Ok(kept.clone())
     }
 }
 
 #[test]
 fn who_failed_is_left_alone_for_a_while_unless_the_object_changes() {
-    let trust = Trust::new(Arc::new(Nobody));
+    let trust = TrustRootRefresher::new(Arc::new(Nobody));
     let now = at("2026-11-21T12:00:00Z");
     let later = |by: Span| now.checked_add(by).expect("a time");
     let hour = Duration::from_hours(1);
-    assert!(trust.too_soon(&root(), hour, now).is_none());
-    trust.remember(&root(), Some(&failure()), now);
+    assert!(trust.recent_failure(&root(), hour, now).is_none());
+    trust.record_refresh(&root(), Some(&failure()), now);
     assert_eq!(
-        trust.too_soon(&root(), hour, later(4.minutes())),
+        trust.recent_failure(&root(), hour, later(4.minutes())),
         Some(failure())
     );
-    assert!(trust.too_soon(&root(), hour, later(5.minutes())).is_none());
     assert!(
         trust
-            .too_soon(&root(), Duration::from_secs(10), later(10.seconds()))
+            .recent_failure(&root(), hour, later(5.minutes()))
+            .is_none()
+    );
+    assert!(
+        trust
+            .recent_failure(&root(), Duration::from_secs(10), later(10.seconds()))
             .is_none()
     );
     let mut changed = root();
     changed.metadata.generation = Some(2);
-    assert!(trust.too_soon(&changed, hour, later(1.minutes())).is_none());
-    trust.remember(&root(), None, now);
-    assert!(trust.too_soon(&root(), hour, now).is_none());
+    assert!(
+        trust
+            .recent_failure(&changed, hour, later(1.minutes()))
+            .is_none()
+    );
+    trust.record_refresh(&root(), None, now);
+    assert!(trust.recent_failure(&root(), hour, now).is_none());
 }
 
 /// `ConfigMap`s of an API server that is a function, and the events that it was told.
@@ -306,34 +333,34 @@ impl ApiServer {
     }
 
     /// A controller that was just started.
-    fn context(&self, clock: &Arc<TestClock>) -> Context {
+    fn context(&self, clock: &Arc<TestClock>) -> ReconcileContext {
         let client = self.client();
-        let setup = Setup {
+        let setup = RunSettings {
             image: "r.example.com/packgate:v1".into(),
             image_pull_policy: String::new(),
             image_pull_secrets: Vec::new(),
-            sign_jobs: crate::api::installation::SignJobs::default(),
+            sign_jobs: crate::api::installation::SignJobsConfig::default(),
             system_namespace: "packgate-system".into(),
             installation: OwnerReference::default(),
             packer: None,
         };
-        Context {
-            setup,
-            installation: Installation::default(),
-            cluster: "u".into(),
+        ReconcileContext {
+            run_settings: setup,
+            installation: InstallationConfig::default(),
+            cluster_uid: "u".into(),
             clock: Arc::<TestClock>::clone(clock),
             registries: Arc::new(NoRegistries),
             job_registries: Vec::new(),
-            store: reflector::store().0,
-            reading: crate::controller::reading::Reading::default(),
-            memory: Memory::default(),
-            queue: crate::controller::queue::Queue::default(),
-            metrics: Metrics::new(&mut Registry::default()),
-            events: Events::new(client.clone(), "test".into()),
-            secrets: Secrets::new(client.clone(), "packgate-system".into()),
-            trust: Trust::new(Arc::new(TufSource::new(http_client()))),
-            compiled: crate::controller::policies::Compiled::default(),
-            enforcement: watch::Sender::new(Enforcement::default()),
+            bundle_store: reflector::store().0,
+            read_limiter: crate::controller::reading::ReadLimiter::default(),
+            bundle_tracker: BundleTracker::default(),
+            queue: crate::controller::queue::SignQueue::default(),
+            metrics: ControllerMetrics::new(&mut Registry::default()),
+            events: EventRecorder::new(client.clone(), "test".into()),
+            secrets: ReferencedObjectReader::new(client.clone(), "packgate-system".into()),
+            trust_root_refresher: TrustRootRefresher::new(Arc::new(TufSource::new(http_client()))),
+            policy_cache: crate::controller::policies::CompiledPolicyCache::default(),
+            enforcement: watch::Sender::new(PolicyEnforcement::default()),
             client,
         }
     }
@@ -341,13 +368,13 @@ impl ApiServer {
 
 struct NoRegistries;
 
-impl Registries for NoRegistries {
-    fn open(
+impl TenantRepositoryOpener for NoRegistries {
+    fn open_repository(
         &self,
-        _: &crate::core::reference::Repository,
+        _: &crate::core::reference::ImageRepository,
         _: Option<&[u8]>,
-    ) -> Result<Opened, OpenError> {
-        Err(AuthError::Malformed { line: 1, column: 1 }.into())
+    ) -> Result<OpenedRepository, RepositoryOpenError> {
+        Err(RegistryCredentialError::Malformed { line: 1, column: 1 }.into())
     }
 }
 
@@ -361,12 +388,12 @@ impl Clock for TestClock {
 
 fn http_client() -> HttpClient {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let retries = Retries {
+    let retries = HttpRetryPolicy {
         attempts: 1,
-        ..Retries::default()
+        ..HttpRetryPolicy::default()
     };
     HttpClient::new(&HttpOptions {
-        proxy: Proxy::Direct,
+        proxy: HttpProxy::Direct,
         retries,
         ..HttpOptions::default()
     })
@@ -416,12 +443,14 @@ impl Scene {
         self
     }
 
-    async fn check(&self, context: &Context) -> Checked {
-        check(&self.root(), context)
+    async fn check(&self, context: &ReconcileContext) -> ReadinessResult {
+        check_trust_root(&self.root(), context)
             .await
             .unwrap_or_else(|trouble| match trouble {
-                Trouble::Told(failure) => Checked::bad(json!({}), failure),
-                Trouble::Api(error) => panic!("{error}"),
+                ReconcileError::StatusFailure(failure) => {
+                    ReadinessResult::with_failure(json!({}), failure)
+                }
+                ReconcileError::Api(error) => panic!("{error}"),
             })
     }
 
@@ -440,22 +469,22 @@ impl Scene {
                 "authorities": [{"name": "ci", "keyless": keyless}],
             },
         });
-        let policies = vec![PolicyObject::read(policy).expect("a policy")];
-        let mut gathered = Gathered {
+        let policies = vec![PolicyObject::from_json(policy).expect("a policy")];
+        let mut gathered = PolicyInputs {
             policies,
             trust_roots: vec![self.root()],
-            ..Gathered::default()
+            ..PolicyInputs::default()
         };
         let maps = self.api.maps.lock().expect("no panic").clone();
         let data = |name: &str| serde_json::from_value(maps.get(name)?["data"].clone()).ok();
         gathered.config_maps = gathered
-            .needed("packgate-system")
+            .needed_config_maps("packgate-system")
             .into_iter()
             .map(|name| (name.clone(), data(&name.1)))
             .collect();
-        let snapshot = gathered.compile("packgate-system", self.clock.now());
+        let snapshot = gathered.compile_snapshot("packgate-system", self.clock.now());
         snapshot.policies()[0]
-            .fault()
+            .fault_message()
             .map(|_| snapshot.policies()[0].fault_reason())
     }
 }
@@ -468,11 +497,11 @@ async fn a_root_is_fetched_kept_and_renewed_and_outlives_a_restart() {
     let first = scene.check(&context).await;
     assert_eq!(
         (told(&first), scene.refused()),
-        ((None, "it can be used"), None)
+        ((None, "it is valid and ready for use"), None)
     );
     assert_eq!(
         (first.fields["source"].clone(), first.again),
-        (json!("Tuf"), AGAIN)
+        (json!("Tuf"), MAX_RETRY_DELAY)
     );
     let kept = scene.api.kept().expect("kept");
     assert_eq!(kept["metadata"]["ownerReferences"][0]["kind"], "TrustRoot");

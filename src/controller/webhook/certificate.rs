@@ -19,18 +19,20 @@ use rcgen::{
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
 };
 
-use crate::api::webhook::{NOT_AFTER, ROTATE_REQUESTED, SERVICE, TLS_SECRET};
+use crate::api::webhook::{
+    NOT_AFTER_ANNOTATION, ROTATE_REQUESTED_ANNOTATION, TLS_SECRET, WEBHOOK_SERVICE_NAME,
+};
 
 /// How long a certificate lives.
 const LIFETIME: SignedDuration = SignedDuration::from_hours(90 * 24);
 /// How long before its end it is renewed.
-const RENEW: SignedDuration = SignedDuration::from_hours(30 * 24);
+const RENEW_BEFORE_EXPIRY: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// How far the clocks of API servers may be behind.
 const BACKDATED: SignedDuration = SignedDuration::from_hours(1);
 /// How long API servers get to learn of a new authority.
-pub(super) const SETTLE: SignedDuration = SignedDuration::from_secs(10);
+pub(super) const AUTHORITY_PROPAGATION_DELAY: SignedDuration = SignedDuration::from_secs(10);
 /// How long an old authority is still told.
-const KEEP: SignedDuration = SignedDuration::from_mins(10);
+const OLD_AUTHORITY_RETENTION: SignedDuration = SignedDuration::from_mins(10);
 
 /// A request that was answered.
 const ROTATED: &str = "packgate.dev/rotated-for";
@@ -39,29 +41,29 @@ const SHOWN_AT: &str = "packgate.dev/shown-at";
 
 /// What lies in the Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Certificates {
+pub(super) struct WebhookCertificates {
     /// What is shown.
-    pub shown: Pair,
+    pub serving: ServingCertificate,
     /// What is shown next, and since when API servers may be told of it.
-    pub staged: Option<(Pair, Timestamp)>,
+    pub staged: Option<(ServingCertificate, Timestamp)>,
     /// The authority of what was shown before, and since when it is not.
-    pub old: Option<(String, Timestamp)>,
+    pub old_authority: Option<(String, Timestamp)>,
     /// The request for a renewal that was answered last.
-    pub answered: Option<String>,
+    pub handled_request: Option<String>,
 }
 
 /// A certificate with its key and its authority, in PEM.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Pair {
+pub(super) struct ServingCertificate {
     pub certificate: String,
     pub key: String,
     pub authority: String,
     pub not_after: Timestamp,
 }
 
-impl std::fmt::Debug for Pair {
+impl std::fmt::Debug for ServingCertificate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pair")
+        f.debug_struct("ServingCertificate")
             .field("not_after", &self.not_after)
             .finish_non_exhaustive()
     }
@@ -69,124 +71,140 @@ impl std::fmt::Debug for Pair {
 
 /// What is to be done next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum CertificateRotationStep {
     /// There is none that can be used: make one and show it at once.
-    Make,
+    Create,
     /// Make the next one.
     Stage,
     /// Show the one that is staged.
-    Show,
+    Promote,
     /// Tell the old authority no longer.
-    Forget,
+    DropOldAuthority,
     /// Nothing now.
-    Rest,
+    Idle,
 }
 
 /// Why no certificate can be made: always a defect.
 #[derive(Debug, thiserror::Error)]
-#[error("no certificate can be made: {0}")]
-pub(super) struct MakeError(String);
+#[error("the webhook certificate cannot be generated: {0}")]
+pub(super) struct CertificateGenerationError(String);
 
-impl From<rcgen::Error> for MakeError {
+impl From<rcgen::Error> for CertificateGenerationError {
     fn from(error: rcgen::Error) -> Self {
         Self(error.to_string())
     }
 }
 
 /// What is next. `told`: since when API servers have been told of every authority in the Secret.
-pub(super) fn next(
-    now: &Certificates,
+pub(super) fn next_rotation_step(
+    now: &WebhookCertificates,
     requested: Option<&str>,
     told: Option<Timestamp>,
     at: Timestamp,
-) -> Step {
-    let Certificates {
-        shown,
+) -> CertificateRotationStep {
+    let WebhookCertificates {
+        serving: shown,
         staged,
-        old,
-        answered,
+        old_authority: old,
+        handled_request: answered,
     } = now;
     if shown.not_after <= at {
-        return Step::Make;
+        return CertificateRotationStep::Create;
     }
     if let Some((_, since)) = staged {
-        let known = told.is_some_and(|told| at.duration_since(told.max(*since)) >= SETTLE);
-        return if known { Step::Show } else { Step::Rest };
+        let known = told
+            .is_some_and(|told| at.duration_since(told.max(*since)) >= AUTHORITY_PROPAGATION_DELAY);
+        return if known {
+            CertificateRotationStep::Promote
+        } else {
+            CertificateRotationStep::Idle
+        };
     }
     let wanted = requested.is_some_and(|requested| answered.as_deref() != Some(requested));
-    if wanted || shown.not_after.duration_since(at) <= RENEW {
-        return Step::Stage;
+    if wanted || shown.not_after.duration_since(at) <= RENEW_BEFORE_EXPIRY {
+        return CertificateRotationStep::Stage;
     }
     if old
         .as_ref()
-        .is_some_and(|(_, since)| at.duration_since(*since) >= KEEP)
+        .is_some_and(|(_, since)| at.duration_since(*since) >= OLD_AUTHORITY_RETENTION)
     {
-        Step::Forget
+        CertificateRotationStep::DropOldAuthority
     } else {
-        Step::Rest
+        CertificateRotationStep::Idle
     }
 }
 
-impl Certificates {
+impl WebhookCertificates {
     /// Only one.
-    pub(super) const fn only(shown: Pair, answered: Option<String>) -> Self {
+    pub(super) const fn from_single(shown: ServingCertificate, answered: Option<String>) -> Self {
         Self {
-            shown,
+            serving: shown,
             staged: None,
-            old: None,
-            answered,
+            old_authority: None,
+            handled_request: answered,
         }
     }
 
     /// Everything that API servers are told to trust.
-    pub(super) fn authorities(&self) -> String {
+    pub(super) fn ca_bundle(&self) -> String {
         let staged = self
             .staged
             .as_ref()
             .map(|(pair, _)| pair.authority.as_str());
-        let old = self.old.as_ref().map(|(authority, _)| authority.as_str());
-        [Some(self.shown.authority.as_str()), staged, old]
+        let old = self
+            .old_authority
+            .as_ref()
+            .map(|(authority, _)| authority.as_str());
+        [Some(self.serving.authority.as_str()), staged, old]
             .into_iter()
             .flatten()
             .collect()
     }
 
     /// With the next one, which nobody shows yet.
-    pub(super) fn stage(self, pair: Pair, requested: Option<&str>, at: Timestamp) -> Self {
-        let answered = requested.map(ToOwned::to_owned).or(self.answered);
+    pub(super) fn stage_next(
+        self,
+        pair: ServingCertificate,
+        requested: Option<&str>,
+        at: Timestamp,
+    ) -> Self {
+        let answered = requested.map(ToOwned::to_owned).or(self.handled_request);
         Self {
             staged: Some((pair, at)),
-            answered,
+            handled_request: answered,
             ..self
         }
     }
 
     /// With the staged one shown.
-    pub(super) fn show(self, at: Timestamp) -> Self {
+    pub(super) fn promote_staged(self, at: Timestamp) -> Self {
         match self.staged {
             Some((pair, _)) => Self {
-                old: Some((self.shown.authority, at)),
-                shown: pair,
+                old_authority: Some((self.serving.authority, at)),
+                serving: pair,
                 staged: None,
-                answered: self.answered,
+                handled_request: self.handled_request,
             },
             None => self,
         }
     }
 
     /// Without the old authority.
-    pub(super) fn forget(self) -> Self {
-        Self { old: None, ..self }
+    pub(super) fn drop_old_authority(self) -> Self {
+        Self {
+            old_authority: None,
+            ..self
+        }
     }
 
     /// Reads the Secret. `None` if nothing in it can be used.
-    pub(super) fn read(secret: &Secret) -> Option<Self> {
+    pub(super) fn from_secret(secret: &Secret) -> Option<Self> {
         let data = secret.data.as_ref()?;
         let text = |key: &str| String::from_utf8(data.get(key)?.0.clone()).ok();
         let annotations = secret.metadata.annotations.clone().unwrap_or_default();
         let time = |key: &str| annotations.get(key)?.parse::<Timestamp>().ok();
         let pair = |prefix: &str, ends: &str| {
-            Some(Pair {
+            Some(ServingCertificate {
                 certificate: text(&format!("{prefix}tls.crt"))?,
                 key: text(&format!("{prefix}tls.key"))?,
                 authority: text(&format!("{prefix}authority.crt"))?,
@@ -194,35 +212,41 @@ impl Certificates {
             })
         };
         Some(Self {
-            shown: pair("", NOT_AFTER)?,
-            staged: pair("next-", &format!("{NOT_AFTER}-next"))
+            serving: pair("", NOT_AFTER_ANNOTATION)?,
+            staged: pair("next-", &format!("{NOT_AFTER_ANNOTATION}-next"))
                 .and_then(|pair| Some((pair, time(STAGED_AT)?))),
-            old: text("old-authority.crt").and_then(|authority| Some((authority, time(SHOWN_AT)?))),
-            answered: annotations.get(ROTATED).cloned(),
+            old_authority: text("old-authority.crt")
+                .and_then(|authority| Some((authority, time(SHOWN_AT)?))),
+            handled_request: annotations.get(ROTATED).cloned(),
         })
     }
 
     /// The Secret that says this.
-    pub(super) fn secret(
+    pub(super) fn to_secret(
         &self,
         namespace: &str,
         owner: k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference,
     ) -> Secret {
         let mut data = BTreeMap::new();
-        let mut annotations =
-            BTreeMap::from([(NOT_AFTER.to_owned(), self.shown.not_after.to_string())]);
-        put(&mut data, "", &self.shown);
-        data.insert("ca.crt".to_owned(), self.authorities());
+        let mut annotations = BTreeMap::from([(
+            NOT_AFTER_ANNOTATION.to_owned(),
+            self.serving.not_after.to_string(),
+        )]);
+        insert_certificate(&mut data, "", &self.serving);
+        data.insert("ca.crt".to_owned(), self.ca_bundle());
         if let Some((pair, at)) = &self.staged {
-            put(&mut data, "next-", pair);
-            annotations.insert(format!("{NOT_AFTER}-next"), pair.not_after.to_string());
+            insert_certificate(&mut data, "next-", pair);
+            annotations.insert(
+                format!("{NOT_AFTER_ANNOTATION}-next"),
+                pair.not_after.to_string(),
+            );
             annotations.insert(STAGED_AT.to_owned(), at.to_string());
         }
-        if let Some((authority, at)) = &self.old {
+        if let Some((authority, at)) = &self.old_authority {
             data.insert("old-authority.crt".to_owned(), authority.clone());
             annotations.insert(SHOWN_AT.to_owned(), at.to_string());
         }
-        if let Some(answered) = &self.answered {
+        if let Some(answered) = &self.handled_request {
             annotations.insert(ROTATED.to_owned(), answered.clone());
         }
         let metadata = ObjectMeta {
@@ -245,32 +269,42 @@ impl Certificates {
     }
 }
 
-fn put(data: &mut BTreeMap<String, String>, prefix: &str, pair: &Pair) {
+fn insert_certificate(
+    data: &mut BTreeMap<String, String>,
+    prefix: &str,
+    pair: &ServingCertificate,
+) {
     data.insert(format!("{prefix}tls.crt"), pair.certificate.clone());
     data.insert(format!("{prefix}tls.key"), pair.key.clone());
     data.insert(format!("{prefix}authority.crt"), pair.authority.clone());
 }
 
 /// What somebody asks for, in the Secret's annotation.
-pub(super) fn requested(secret: &Secret) -> Option<&str> {
+pub(super) fn rotation_request(secret: &Secret) -> Option<&str> {
     secret
         .metadata
         .annotations
         .as_ref()?
-        .get(ROTATE_REQUESTED)
+        .get(ROTATE_REQUESTED_ANNOTATION)
         .map(String::as_str)
 }
 
 /// A new certificate for the Service, by a new authority.
-pub(super) fn make(namespace: &str, now: Timestamp) -> Result<Pair, MakeError> {
-    let late = |_| MakeError("the clock is out of range".into());
+pub(super) fn generate_certificate(
+    namespace: &str,
+    now: Timestamp,
+) -> Result<ServingCertificate, CertificateGenerationError> {
+    let late = |_| CertificateGenerationError("the clock is out of range".into());
     let (not_before, not_after) = (
         now.checked_sub(BACKDATED).map_err(late)?,
         now.checked_add(LIFETIME).map_err(late)?,
     );
     let dated = |mut params: CertificateParams, name: &str| {
         params.distinguished_name.push(DnType::CommonName, name);
-        (params.not_before, params.not_after) = (date(not_before), date(not_after));
+        (params.not_before, params.not_after) = (
+            to_offset_date_time(not_before),
+            to_offset_date_time(not_after),
+        );
         params
     };
     let authority_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
@@ -284,10 +318,10 @@ pub(super) fn make(namespace: &str, now: Timestamp) -> Result<Pair, MakeError> {
     let authority_pem = authority.self_signed(&authority_key)?.pem();
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let names = [
-        format!("{SERVICE}.{namespace}.svc"),
-        format!("{SERVICE}.{namespace}.svc.cluster.local"),
+        format!("{WEBHOOK_SERVICE_NAME}.{namespace}.svc"),
+        format!("{WEBHOOK_SERVICE_NAME}.{namespace}.svc.cluster.local"),
     ];
-    let mut leaf = dated(CertificateParams::new(names)?, SERVICE);
+    let mut leaf = dated(CertificateParams::new(names)?, WEBHOOK_SERVICE_NAME);
     leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     leaf.use_authority_key_identifier_extension = true;
@@ -296,7 +330,7 @@ pub(super) fn make(namespace: &str, now: Timestamp) -> Result<Pair, MakeError> {
         .pem();
     // To the second, as the certificate has it.
     let not_after = Timestamp::from_second(not_after.as_second()).map_err(late)?;
-    Ok(Pair {
+    Ok(ServingCertificate {
         certificate,
         key: key.serialize_pem(),
         authority: authority_pem,
@@ -304,7 +338,7 @@ pub(super) fn make(namespace: &str, now: Timestamp) -> Result<Pair, MakeError> {
     })
 }
 
-fn date(at: Timestamp) -> time::OffsetDateTime {
+fn to_offset_date_time(at: Timestamp) -> time::OffsetDateTime {
     time::OffsetDateTime::from_unix_timestamp(at.as_second())
         .unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
 }

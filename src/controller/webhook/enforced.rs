@@ -12,47 +12,53 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{
-        bundle_policy::{PolicyObject, Revision},
-        webhook::{SERVICE, replica_annotation, replica_of},
+        bundle_policy::{PolicyObject, PolicySetRevision},
+        webhook::{WEBHOOK_SERVICE_NAME, replica_annotation, replica_from_annotation},
     },
-    controller::{context::Context, trouble::Trouble},
+    controller::{context::ReconcileContext, trouble::ReconcileError},
 };
 
 /// Annotations of replicas that are gone, before they are removed. A replica that starts is not
 /// among the Service's endpoints yet.
-const MAX_GONE: usize = 8;
+const MAX_GONE_REPLICAS: usize = 8;
 
 /// What is known about it. At the start: nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::controller) struct Enforcement {
+pub(in crate::controller) struct PolicyEnforcement {
     /// Generations that every replica carries, by UID. `None`: not known yet.
-    carried: Option<HashMap<String, i64>>,
+    enforced_generations: Option<HashMap<String, i64>>,
     /// Why others are not, by UID.
     waiting_for: HashMap<String, String>,
 }
 
 /// Is a policy in force?
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::controller) enum InForce {
+pub(in crate::controller) enum PolicyEnforcementState {
     /// Every replica carries this generation.
-    Yes,
+    Enforced,
     /// Not every one, and why.
-    NotYet(String),
+    Pending(String),
     /// Nobody knows yet: what was said before still holds.
     Unknown,
 }
 
-impl Enforcement {
+impl PolicyEnforcement {
     /// Is this generation of a policy in force?
-    pub(in crate::controller) fn of(&self, uid: &str, generation: i64) -> InForce {
-        match &self.carried {
-            None => InForce::Unknown,
-            Some(carried) if carried.get(uid) == Some(&generation) => InForce::Yes,
-            Some(_) => InForce::NotYet(
+    pub(in crate::controller) fn state_of_policy(
+        &self,
+        uid: &str,
+        generation: i64,
+    ) -> PolicyEnforcementState {
+        match &self.enforced_generations {
+            None => PolicyEnforcementState::Unknown,
+            Some(carried) if carried.get(uid) == Some(&generation) => {
+                PolicyEnforcementState::Enforced
+            }
+            Some(_) => PolicyEnforcementState::Pending(
                 self.waiting_for
                     .get(uid)
                     .cloned()
-                    .unwrap_or_else(|| "not known yet".to_owned()),
+                    .unwrap_or_else(|| "enforcement is not known yet".to_owned()),
             ),
         }
     }
@@ -62,7 +68,7 @@ impl Enforcement {
     ///
     /// The cluster's policies and those of each namespace are looked at apart: nobody's changes
     /// keep another's from being in force.
-    pub(super) fn update(
+    pub(super) fn update_from_replicas(
         &mut self,
         policies: &[PolicyObject],
         replicas: &[String],
@@ -70,40 +76,40 @@ impl Enforcement {
         is_asked: &dyn Fn(&PolicyObject) -> bool,
     ) -> bool {
         let before = self.clone();
-        let wanted = Revision::of(policies);
-        let told: Vec<(&String, Option<Revision>)> = replicas
+        let wanted = PolicySetRevision::of_policies(policies);
+        let told: Vec<(&String, Option<PolicySetRevision>)> = replicas
             .iter()
             .map(|replica| {
                 (
                     replica,
                     annotations
                         .get(&replica_annotation(replica))
-                        .map(|told| Revision::read(told)),
+                        .map(|told| PolicySetRevision::parse(told)),
                 )
             })
             .collect();
         self.waiting_for.clear();
         let (mut carried, mut is_anything) = (HashMap::new(), false);
         for policy in policies {
-            let agrees = |told: &Option<Revision>| {
+            let agrees = |told: &Option<PolicySetRevision>| {
                 told.as_ref()
-                    .is_some_and(|told| told.agrees(&wanted, policy))
+                    .is_some_and(|told| told.agrees_on_policy(&wanted, policy))
             };
             let why = match told.iter().find(|(_, told)| !agrees(told)) {
                 _ if replicas.is_empty() => "no replica of the webhook is ready".to_owned(),
-                Some((replica, _)) => format!("{replica} does not carry this generation yet"),
+                Some((replica, _)) => format!("{replica} has not loaded this generation yet"),
                 None if !is_asked(policy) => {
-                    "the API server does not ask the webhook yet".to_owned()
+                    "the API server does not call the webhook for it yet".to_owned()
                 }
                 None => {
-                    carried.extend(generation_of(policy));
+                    carried.extend(uid_and_generation(policy));
                     is_anything = true;
                     continue;
                 }
             };
             // What was in force is so still, in the generation that was.
             let old = self
-                .carried
+                .enforced_generations
                 .as_ref()
                 .zip(policy.metadata().uid.as_ref())
                 .and_then(|(carried, uid)| carried.get_key_value(uid));
@@ -113,34 +119,35 @@ impl Enforcement {
         }
         // What was in force before this process began may be so still, but only if somebody is
         // there to carry it.
-        let is_known = self.carried.is_some()
+        let is_known = self.enforced_generations.is_some()
             || is_anything
             || policies.is_empty()
             || replicas.is_empty()
             || !policies.iter().any(is_asked);
-        self.carried = is_known.then_some(carried);
+        self.enforced_generations = is_known.then_some(carried);
         *self != before
     }
 }
 
-fn generation_of(policy: &PolicyObject) -> Option<(String, i64)> {
+fn uid_and_generation(policy: &PolicyObject) -> Option<(String, i64)> {
     let metadata = policy.metadata();
     Some((metadata.uid.clone()?, metadata.generation?))
 }
 
 /// Removes what replicas said that are gone.
-pub(super) async fn prune(
+pub(super) async fn remove_gone_replicas(
     annotations: &BTreeMap<String, String>,
     replicas: &[String],
-    context: &Context,
-) -> Result<(), Trouble> {
+    context: &ReconcileContext,
+) -> Result<(), ReconcileError> {
     let gone: Vec<&String> = annotations
         .keys()
         .filter(|key| {
-            replica_of(key).is_some_and(|replica| !replicas.iter().any(|name| name == replica))
+            replica_from_annotation(key)
+                .is_some_and(|replica| !replicas.iter().any(|name| name == replica))
         })
         .collect();
-    if gone.len() < MAX_GONE || replicas.is_empty() {
+    if gone.len() < MAX_GONE_REPLICAS || replicas.is_empty() {
         return Ok(());
     }
     let nothing: serde_json::Map<String, Value> = gone
@@ -148,9 +155,16 @@ pub(super) async fn prune(
         .map(|key| (key.clone(), Value::Null))
         .collect();
     let patch = json!({"metadata": {"annotations": nothing}});
-    let leases = Api::<Lease>::namespaced(context.client.clone(), &context.setup.system_namespace);
+    let leases = Api::<Lease>::namespaced(
+        context.client.clone(),
+        &context.run_settings.system_namespace,
+    );
     leases
-        .patch(SERVICE, &PatchParams::default(), &Patch::Merge(&patch))
+        .patch(
+            WEBHOOK_SERVICE_NAME,
+            &PatchParams::default(),
+            &Patch::Merge(&patch),
+        )
         .await?;
     Ok(())
 }
@@ -168,7 +182,7 @@ mod tests {
                 "authorities": [{"name": "a", "key": {"configMapRef": {"name": "k"}}}],
             },
         });
-        PolicyObject::read(object).expect("a policy")
+        PolicyObject::from_json(object).expect("a policy")
     }
 
     fn told(replicas: &[(&str, &[PolicyObject])]) -> BTreeMap<String, String> {
@@ -177,7 +191,7 @@ mod tests {
             .map(|(replica, policies)| {
                 (
                     replica_annotation(replica),
-                    Revision::of(*policies).to_string(),
+                    PolicySetRevision::of_policies(*policies).to_string(),
                 )
             })
             .collect()
@@ -187,30 +201,47 @@ mod tests {
     fn a_generation_is_in_force_when_every_replica_carries_it() {
         let replicas = ["x".to_owned(), "y".to_owned()];
         let (old, new) = ([policy("a", 1)], [policy("a", 2)]);
-        let mut enforcement = Enforcement::default();
-        assert_eq!(enforcement.of("a", 1), InForce::Unknown);
-        assert!(
-            enforcement.update(&old, &replicas, &told(&[("x", &old), ("y", &old)]), &|_| {
-                true
-            })
+        let mut enforcement = PolicyEnforcement::default();
+        assert_eq!(
+            enforcement.state_of_policy("a", 1),
+            PolicyEnforcementState::Unknown
         );
-        assert_eq!(enforcement.of("a", 1), InForce::Yes);
-        assert!(
-            enforcement.update(&new, &replicas, &told(&[("x", &new), ("y", &old)]), &|_| {
-                true
-            })
+        assert!(enforcement.update_from_replicas(
+            &old,
+            &replicas,
+            &told(&[("x", &old), ("y", &old)]),
+            &|_| { true }
+        ));
+        assert_eq!(
+            enforcement.state_of_policy("a", 1),
+            PolicyEnforcementState::Enforced
         );
-        assert!(matches!(enforcement.of("a", 2), InForce::NotYet(why) if why.starts_with("y ")));
+        assert!(enforcement.update_from_replicas(
+            &new,
+            &replicas,
+            &told(&[("x", &new), ("y", &old)]),
+            &|_| { true }
+        ));
         assert!(
-            enforcement.update(&new, &replicas, &told(&[("x", &new), ("y", &new)]), &|_| {
-                true
-            })
+            matches!(enforcement.state_of_policy("a", 2), PolicyEnforcementState::Pending(why) if why.starts_with("y "))
         );
-        assert_eq!(enforcement.of("a", 2), InForce::Yes);
+        assert!(enforcement.update_from_replicas(
+            &new,
+            &replicas,
+            &told(&[("x", &new), ("y", &new)]),
+            &|_| { true }
+        ));
+        assert_eq!(
+            enforcement.state_of_policy("a", 2),
+            PolicyEnforcementState::Enforced
+        );
         assert!(
-            !enforcement.update(&new, &replicas, &told(&[("x", &new), ("y", &new)]), &|_| {
-                true
-            }),
+            !enforcement.update_from_replicas(
+                &new,
+                &replicas,
+                &told(&[("x", &new), ("y", &new)]),
+                &|_| { true }
+            ),
             "nothing changed"
         );
     }
@@ -218,20 +249,20 @@ mod tests {
     #[test]
     fn what_nobody_carries_is_not_in_force() {
         let policies = [policy("a", 1)];
-        let mut enforcement = Enforcement::default();
-        enforcement.update(&policies, &[], &told(&[("x", &policies)]), &|_| true);
+        let mut enforcement = PolicyEnforcement::default();
+        enforcement.update_from_replicas(&policies, &[], &told(&[("x", &policies)]), &|_| true);
         assert!(
-            matches!(enforcement.of("a", 1), InForce::NotYet(why) if why.contains("no replica"))
+            matches!(enforcement.state_of_policy("a", 1), PolicyEnforcementState::Pending(why) if why.contains("no replica"))
         );
-        let mut enforcement = Enforcement::default();
-        enforcement.update(
+        let mut enforcement = PolicyEnforcement::default();
+        enforcement.update_from_replicas(
             &policies,
             &["x".to_owned()],
             &told(&[("x", &policies)]),
             &|_| false,
         );
         assert!(
-            matches!(enforcement.of("a", 1), InForce::NotYet(why) if why.contains("does not ask"))
+            matches!(enforcement.state_of_policy("a", 1), PolicyEnforcementState::Pending(why) if why.contains("does not call"))
         );
     }
 
@@ -251,30 +282,36 @@ mod tests {
                     "authorities": [{"name": "a", "key": {"configMapRef": {"name": "k"}}}],
                 },
             });
-            PolicyObject::read(object).expect("a policy")
+            PolicyObject::from_json(object).expect("a policy")
         };
         let replicas = ["x".to_owned()];
         let carried = [policy("c", 2), own("team-a", 2), own("team-b", 7)];
         let wanted = [policy("c", 2), own("team-a", 2), own("team-b", 8)];
-        let mut enforcement = Enforcement::default();
-        enforcement.update(&wanted, &replicas, &told(&[("x", &carried)]), &|_| true);
+        let mut enforcement = PolicyEnforcement::default();
+        enforcement.update_from_replicas(&wanted, &replicas, &told(&[("x", &carried)]), &|_| true);
         assert_eq!(
-            (enforcement.of("c", 2), enforcement.of("team-a", 2)),
-            (InForce::Yes, InForce::Yes),
+            (
+                enforcement.state_of_policy("c", 2),
+                enforcement.state_of_policy("team-a", 2)
+            ),
+            (
+                PolicyEnforcementState::Enforced,
+                PolicyEnforcementState::Enforced
+            ),
             "team-b never stops changing"
         );
         assert!(
-            matches!(enforcement.of("team-b", 8), InForce::NotYet(why) if why.starts_with("x "))
+            matches!(enforcement.state_of_policy("team-b", 8), PolicyEnforcementState::Pending(why) if why.starts_with("x "))
         );
         let not_b =
             |policy: &PolicyObject| policy.metadata().namespace.as_deref() != Some("team-b");
-        enforcement.update(&wanted, &replicas, &told(&[("x", &wanted)]), &not_b);
+        enforcement.update_from_replicas(&wanted, &replicas, &told(&[("x", &wanted)]), &not_b);
         assert!(
-            matches!(enforcement.of("team-b", 8), InForce::NotYet(why) if why.contains("does not ask"))
+            matches!(enforcement.state_of_policy("team-b", 8), PolicyEnforcementState::Pending(why) if why.contains("does not call"))
         );
         assert_eq!(
-            Revision::read(&Revision::of(&wanted).to_string()),
-            Revision::of(&wanted)
+            PolicySetRevision::parse(&PolicySetRevision::of_policies(&wanted).to_string()),
+            PolicySetRevision::of_policies(&wanted)
         );
     }
 }

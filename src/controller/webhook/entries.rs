@@ -13,15 +13,18 @@ use std::collections::BTreeMap;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use self::{images::images, namespaced::Namespaced};
+use self::{images::image_condition, namespaced::NamespacedImageConditions};
 use crate::{
     api::{
-        installation::{FailurePolicy, Installation, NoMatchAction},
-        webhook::{CONFIGURATION, PACKED_BUNDLES, POLICIES, SERVICE, USES},
+        installation::{FailurePolicy, InstallationConfig, NoMatchAction},
+        webhook::{
+            IMAGE_USES_PATH, PACKED_BUNDLES_PATH, POLICIES_PATH, WEBHOOK_CONFIGURATION_NAME,
+            WEBHOOK_SERVICE_NAME,
+        },
     },
     core::{
         digest::Digest,
-        policy::{Kind, Mode, Policy},
+        policy::{EnforcementMode, Policy, PolicyOrigin},
     },
 };
 
@@ -30,47 +33,47 @@ const POD: &str = "has(object.spec.template) ? object.spec.template.spec : \
     has(object.spec.jobTemplate) ? object.spec.jobTemplate.spec.template.spec : object.spec";
 
 /// The first entries, in which nothing comes from a namespace's policies.
-const EVERYWHERE: usize = 3;
+const CLUSTER_WIDE_ENTRIES: usize = 3;
 
 /// One entry, as far as entries differ.
-struct Entry<'a> {
+struct WebhookEntry<'a> {
     name: &'a str,
     path: &'a str,
     failure_policy: &'a str,
     rules: &'a Value,
     /// All of them must be true. None: whatever the rules name is sent.
-    conditions: Vec<Condition>,
+    conditions: Vec<MatchCondition>,
     /// The only namespaces that it is for. `None`: every one.
     namespaces: Option<&'a [String]>,
 }
 
 /// A name and an expression in CEL.
-type Condition = (&'static str, String);
+type MatchCondition = (&'static str, String);
 
 /// Every entry of the configuration.
-pub(super) struct Configuration {
+pub(super) struct RenderedWebhookConfiguration {
     /// The object that is applied.
     pub object: Value,
     /// What is asked about in each namespace for its own policies, as digests; what is asked about
     /// everywhere under an empty name.
-    pub prints: BTreeMap<String, Digest>,
+    pub scope_digests: BTreeMap<String, Digest>,
 }
 
 /// Every entry of the configuration.
-pub(super) fn configuration(
+pub(super) fn render_configuration(
     policies: &[Policy],
-    installation: &Installation,
+    installation: &InstallationConfig,
     namespace: &str,
     ca_bundle: &str,
-) -> Configuration {
+) -> RenderedWebhookConfiguration {
     let wanted = match installation.webhook.failure_policy {
         FailurePolicy::Fail => "Fail",
         FailurePolicy::Ignore => "Ignore",
     };
-    let (bundles, written, uses) = rules();
-    let excluded = excluded(namespace);
-    let sent = Sent::by(policies, installation, &excluded);
-    let everywhere = |name, path, rules, failure_policy, conditions| Entry {
+    let (bundles, written, uses) = webhook_rules();
+    let excluded = excluded_namespaces(namespace);
+    let sent = ImageMatchConditions::from_policies(policies, installation, &excluded);
+    let everywhere = |name, path, rules, failure_policy, conditions| WebhookEntry {
         name,
         path,
         failure_policy,
@@ -81,36 +84,48 @@ pub(super) fn configuration(
     let mut entries = vec![
         everywhere(
             "packedbundles",
-            PACKED_BUNDLES,
+            PACKED_BUNDLES_PATH,
             &bundles,
             wanted,
             Vec::new(),
         ),
-        everywhere("policies", POLICIES, &written, wanted, Vec::new()),
-        everywhere("uses", USES, &uses, wanted, sent.uses()),
+        everywhere("policies", POLICIES_PATH, &written, wanted, Vec::new()),
+        everywhere(
+            "uses",
+            IMAGE_USES_PATH,
+            &uses,
+            wanted,
+            sent.uses_conditions(),
+        ),
         // Nothing is refused here, so nothing waits for a webhook that is not there.
-        everywhere("advice", USES, &uses, "Ignore", sent.advice()),
+        everywhere(
+            "warn-or-audit",
+            IMAGE_USES_PATH,
+            &uses,
+            "Ignore",
+            sent.warn_or_audit_conditions(),
+        ),
     ];
     let for_some = [
         (
             "namespaced-uses",
             wanted,
-            &sent.refused_in,
-            sent.namespaced_uses(),
+            &sent.denied_in_namespaces,
+            sent.namespaced_uses_conditions(),
         ),
         (
-            "namespaced-advice",
+            "namespaced-warn-or-audit",
             "Ignore",
-            &sent.spoken_of_in,
-            sent.namespaced_advice(),
+            &sent.warned_or_audited_in_namespaces,
+            sent.namespaced_warn_or_audit_conditions(),
         ),
     ];
     for (name, failure_policy, judged, conditions) in for_some {
         if let Some(judged) = judged {
-            let namespaces = judged.namespaces();
-            entries.push(Entry {
+            let namespaces = judged.listed_namespaces();
+            entries.push(WebhookEntry {
                 name,
-                path: USES,
+                path: IMAGE_USES_PATH,
                 failure_policy,
                 rules: &uses,
                 conditions,
@@ -120,25 +135,26 @@ pub(super) fn configuration(
     }
     let entries: Vec<Value> = entries
         .iter()
-        .map(|entry| entry.render(installation, namespace, &excluded, ca_bundle))
+        .map(|entry| entry.render_entry(installation, namespace, &excluded, ca_bundle))
         .collect();
-    let everywhere = json!([entries.get(..EVERYWHERE), sent.spoken_of]).to_string();
+    let everywhere =
+        json!([entries.get(..CLUSTER_WIDE_ENTRIES), sent.warned_or_audited]).to_string();
     let object = json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingWebhookConfiguration",
-        "metadata": {"name": CONFIGURATION},
+        "metadata": {"name": WEBHOOK_CONFIGURATION_NAME},
         "webhooks": entries,
     });
-    Configuration {
+    RenderedWebhookConfiguration {
         object,
-        prints: sent.prints(&everywhere),
+        scope_digests: sent.digest_scopes(&everywhere),
     }
 }
 
-impl Entry<'_> {
-    fn render(
+impl WebhookEntry<'_> {
+    fn render_entry(
         &self,
-        installation: &Installation,
+        installation: &InstallationConfig,
         namespace: &str,
         excluded: &[&str],
         ca_bundle: &str,
@@ -166,7 +182,7 @@ impl Entry<'_> {
             "clientConfig": {
                 "service": {
                     "namespace": namespace,
-                    "name": SERVICE,
+                    "name": WEBHOOK_SERVICE_NAME,
                     "path": self.path,
                     "port": 443,
                 },
@@ -186,18 +202,18 @@ impl Entry<'_> {
 }
 
 /// Of `PackedBundle`s, of what policies consist of, and of uses of images.
-fn rules() -> (Value, Value, Value) {
-    let mut roots = rule("packgate.dev", "v1alpha1", &["trustroots"], "*");
+fn webhook_rules() -> (Value, Value, Value) {
+    let mut roots = resource_rule("packgate.dev", "v1alpha1", &["trustroots"], "*");
     // one that a policy names must stay
     roots["operations"] = json!(["CREATE", "UPDATE", "DELETE"]);
-    let bundles = json!([rule(
+    let bundles = json!([resource_rule(
         "packgate.dev",
         "v1alpha1",
         &["packedbundles"],
         "Namespaced"
     )]);
     let written = json!([
-        rule(
+        resource_rule(
             "packgate.dev",
             "v1alpha1",
             &["clusterbundlepolicies", "bundlepolicies"],
@@ -206,19 +222,19 @@ fn rules() -> (Value, Value, Value) {
         roots
     ]);
     let uses = json!([
-        rule(
+        resource_rule(
             "",
             "v1",
             &["pods", "pods/ephemeralcontainers"],
             "Namespaced"
         ),
-        rule("apps", "v1", &["deployments"], "Namespaced"),
-        rule("batch", "v1", &["cronjobs"], "Namespaced"),
+        resource_rule("apps", "v1", &["deployments"], "Namespaced"),
+        resource_rule("batch", "v1", &["cronjobs"], "Namespaced"),
     ]);
     (bundles, written, uses)
 }
 
-fn rule(group: &str, version: &str, resources: &[&str], scope: &str) -> Value {
+fn resource_rule(group: &str, version: &str, resources: &[&str], scope: &str) -> Value {
     json!({
         "apiGroups": [group],
         "apiVersions": [version],
@@ -228,7 +244,7 @@ fn rule(group: &str, version: &str, resources: &[&str], scope: &str) -> Value {
     })
 }
 
-fn excluded(namespace: &str) -> Vec<&str> {
+fn excluded_namespaces(namespace: &str) -> Vec<&str> {
     let mut excluded = vec!["kube-system", namespace];
     excluded.dedup();
     excluded
@@ -236,134 +252,149 @@ fn excluded(namespace: &str) -> Vec<&str> {
 
 /// Which objects are sent, as conditions on a Pod's specification `p`. Objects for which all are
 /// false never reach the webhook, whether it is there or not.
-struct Sent {
+struct ImageMatchConditions {
     /// With images that a policy of the cluster or the installation may refuse.
-    refused: Option<String>,
+    denied: Option<String>,
     /// With images that they only speak of: warnings, and notes in the audit log.
-    spoken_of: Option<String>,
+    warned_or_audited: Option<String>,
     /// With images that a `BundlePolicy` may refuse.
-    refused_in: Option<Namespaced>,
+    denied_in_namespaces: Option<NamespacedImageConditions>,
     /// With images that it only speaks of.
-    spoken_of_in: Option<Namespaced>,
+    warned_or_audited_in_namespaces: Option<NamespacedImageConditions>,
 }
 
-impl Sent {
-    fn by(policies: &[Policy], installation: &Installation, excluded: &[&str]) -> Self {
+impl ImageMatchConditions {
+    fn from_policies(
+        policies: &[Policy],
+        installation: &InstallationConfig,
+        excluded: &[&str],
+    ) -> Self {
         let (enforcing, speaking): (Vec<&Policy>, Vec<&Policy>) = policies
             .iter()
-            .partition(|policy| policy.mode() == Mode::Enforce);
+            .partition(|policy| policy.mode() == EnforcementMode::Enforce);
         let cluster = |policies: &[&Policy], action: NoMatchAction| {
             let own: Vec<&Policy> = policies
                 .iter()
                 .copied()
-                .filter(|policy| !matches!(policy.rules().kind, Kind::Namespaced(_)))
+                .filter(|policy| !matches!(policy.rules().kind, PolicyOrigin::Namespaced(_)))
                 .collect();
-            images(
+            image_condition(
                 &own,
                 installation.no_match.image_volume == action,
                 installation.no_match.container == action,
             )
         };
         Self {
-            refused: cluster(&enforcing, NoMatchAction::Deny),
-            spoken_of: cluster(&speaking, NoMatchAction::Warn),
-            refused_in: Namespaced::by(&enforcing, excluded),
-            spoken_of_in: Namespaced::by(&speaking, excluded),
+            denied: cluster(&enforcing, NoMatchAction::Deny),
+            warned_or_audited: cluster(&speaking, NoMatchAction::Warn),
+            denied_in_namespaces: NamespacedImageConditions::from_policies(&enforcing, excluded),
+            warned_or_audited_in_namespaces: NamespacedImageConditions::from_policies(
+                &speaking, excluded,
+            ),
         }
     }
 
-    fn uses(&self) -> Vec<Condition> {
+    fn uses_conditions(&self) -> Vec<MatchCondition> {
         vec![(
-            "uses-an-image-that-may-be-refused",
-            self.refused
+            "image-may-be-denied",
+            self.denied
                 .as_deref()
-                .map_or_else(|| "false".to_owned(), on_pod),
+                .map_or_else(|| "false".to_owned(), on_pod_spec),
         )]
     }
 
-    fn advice(&self) -> Vec<Condition> {
-        let Some(spoken_of) = &self.spoken_of else {
-            return vec![("uses-an-image-that-is-only-spoken-of", "false".to_owned())];
+    fn warn_or_audit_conditions(&self) -> Vec<MatchCondition> {
+        let Some(spoken_of) = &self.warned_or_audited else {
+            return vec![("image-may-be-warned-or-audited", "false".to_owned())];
         };
-        let mut conditions = vec![("uses-an-image-that-is-only-spoken-of", on_pod(spoken_of))];
+        let mut conditions = vec![("image-may-be-warned-or-audited", on_pod_spec(spoken_of))];
         conditions.extend(
-            self.not_in_uses()
+            self.not_matched_by_uses()
                 .into_iter()
-                .chain(self.not_in_namespaced_uses()),
+                .chain(self.not_matched_by_namespaced_uses()),
         );
         conditions
     }
 
-    fn namespaced_uses(&self) -> Vec<Condition> {
-        let own = self.refused_in.as_ref().map(|judged| {
+    fn namespaced_uses_conditions(&self) -> Vec<MatchCondition> {
+        let own = self.denied_in_namespaces.as_ref().map(|judged| {
             (
-                "uses-an-image-that-may-be-refused",
-                on_pod(&judged.condition()),
+                "image-may-be-denied",
+                on_pod_spec(&judged.match_condition()),
             )
         });
-        own.into_iter().chain(self.not_in_uses()).collect()
+        own.into_iter().chain(self.not_matched_by_uses()).collect()
     }
 
-    fn namespaced_advice(&self) -> Vec<Condition> {
-        let own = self.spoken_of_in.as_ref().map(|judged| {
+    fn namespaced_warn_or_audit_conditions(&self) -> Vec<MatchCondition> {
+        let own = self.warned_or_audited_in_namespaces.as_ref().map(|judged| {
             (
-                "uses-an-image-that-is-only-spoken-of",
-                on_pod(&judged.condition()),
+                "image-may-be-warned-or-audited",
+                on_pod_spec(&judged.match_condition()),
             )
         });
         let not_in_advice = self
-            .spoken_of
+            .warned_or_audited
             .as_ref()
-            .map(|spoken_of| ("is-not-sent-by-advice", none_on_pod(spoken_of)));
+            .map(|spoken_of| ("not-matched-by-warn-or-audit", not_on_pod_spec(spoken_of)));
         own.into_iter()
-            .chain(self.not_in_uses())
-            .chain(self.not_in_namespaced_uses())
+            .chain(self.not_matched_by_uses())
+            .chain(self.not_matched_by_namespaced_uses())
             .chain(not_in_advice)
             .collect()
     }
 
     /// What is asked about in each namespace for its own policies, and everywhere.
-    fn prints(&self, everywhere: &str) -> BTreeMap<String, Digest> {
+    fn digest_scopes(&self, everywhere: &str) -> BTreeMap<String, Digest> {
         let mut asked = BTreeMap::<&str, [Option<&str>; 2]>::new();
-        for (at, judged) in [&self.refused_in, &self.spoken_of_in]
-            .into_iter()
-            .enumerate()
+        for (at, judged) in [
+            &self.denied_in_namespaces,
+            &self.warned_or_audited_in_namespaces,
+        ]
+        .into_iter()
+        .enumerate()
         {
-            for (namespace, term) in judged.iter().flat_map(Namespaced::terms) {
+            for (namespace, term) in judged
+                .iter()
+                .flat_map(NamespacedImageConditions::namespace_terms)
+            {
                 asked.entry(namespace).or_default()[at] = Some(term);
             }
         }
         let namespaces = asked.into_iter().map(|(namespace, terms)| {
             (
                 namespace.to_owned(),
-                Digest::of(format!("{terms:?}").as_bytes()),
+                Digest::of_bytes(format!("{terms:?}").as_bytes()),
             )
         });
         namespaces
-            .chain([(String::new(), Digest::of(everywhere.as_bytes()))])
+            .chain([(String::new(), Digest::of_bytes(everywhere.as_bytes()))])
             .collect()
     }
 
     // Whoever looks at an object judges all that is in it: nobody needs to look twice.
 
-    fn not_in_uses(&self) -> Option<Condition> {
-        Some(("is-not-sent-by-uses", none_on_pod(self.refused.as_ref()?)))
+    fn not_matched_by_uses(&self) -> Option<MatchCondition> {
+        Some((
+            "not-matched-by-uses",
+            not_on_pod_spec(self.denied.as_ref()?),
+        ))
     }
 
-    fn not_in_namespaced_uses(&self) -> Option<Condition> {
+    fn not_matched_by_namespaced_uses(&self) -> Option<MatchCondition> {
         Some((
-            "is-not-sent-by-namespaced-uses",
-            none_on_pod(self.refused_in.as_ref()?.by_host()?),
+            "not-matched-by-namespaced-uses",
+            not_on_pod_spec(self.denied_in_namespaces.as_ref()?.host_condition()?),
         ))
     }
 }
 
-fn on_pod(condition: &str) -> String {
+fn on_pod_spec(condition: &str) -> String {
     format!("[{POD}].exists(p, {condition})")
 }
 
-fn none_on_pod(condition: &str) -> String {
-    format!("!{}", on_pod(condition))
+fn not_on_pod_spec(condition: &str) -> String {
+    format!("!{}", on_pod_spec(condition))
 }
 
 #[cfg(test)]

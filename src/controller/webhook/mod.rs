@@ -36,41 +36,41 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-pub(super) use enforced::{Enforcement, InForce};
+pub(super) use enforced::{PolicyEnforcement, PolicyEnforcementState};
 
-use self::certificate::{Certificates, Step};
-use super::{build::MANAGER, context::Context, trouble::Trouble};
+use self::certificate::{CertificateRotationStep, WebhookCertificates};
+use super::{build::MANAGER, context::ReconcileContext, trouble::ReconcileError};
 use crate::{
     api::{
         bundle_policy::{BundlePolicy, ClusterBundlePolicy, PolicyObject},
-        webhook::{CONFIGURATION, SERVICE, TLS_SECRET},
+        webhook::{TLS_SECRET, WEBHOOK_CONFIGURATION_NAME, WEBHOOK_SERVICE_NAME},
     },
     core::{
         class::Reason,
         digest::Digest,
-        policy::{Kind, Mode, Policy},
+        policy::{EnforcementMode, Policy, PolicyOrigin},
     },
 };
 
 /// How often it is looked whether there is anything to do. That alone sends no request.
-const LOOK: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// How long API servers may take to act by a configuration that was changed. They watch it, so it
 /// is a moment.
-const HEARD: SignedDuration = SignedDuration::from_secs(1);
+const CONFIGURATION_PROPAGATION_DELAY: SignedDuration = SignedDuration::from_secs(1);
 /// How often the configuration is changed for policies of namespaces alone.
-const PACE: SignedDuration = SignedDuration::from_secs(2);
+const MIN_NAMESPACED_UPDATE_INTERVAL: SignedDuration = SignedDuration::from_secs(2);
 /// The same after the API server failed.
-const AFTER_ERROR: Duration = Duration::from_secs(2);
+const ERROR_RETRY_DELAY: Duration = Duration::from_secs(2);
 
 /// Every policy.
-pub(super) struct Policies {
+pub(super) struct WatchedPolicyStores {
     pub cluster: Store<DeserializeGuard<ClusterBundlePolicy>>,
     pub namespaced: Store<DeserializeGuard<BundlePolicy>>,
 }
 
-impl Policies {
+impl WatchedPolicyStores {
     /// Those that can be read.
-    fn objects(&self) -> Vec<PolicyObject> {
+    fn readable_policies(&self) -> Vec<PolicyObject> {
         let all = self.cluster.state();
         let cluster = all.iter().filter_map(|guarded| {
             Some(PolicyObject::Cluster(Arc::new(
@@ -88,13 +88,13 @@ impl Policies {
 
     /// What they govern. One that cannot be read may govern anything, a `BundlePolicy` in its own
     /// namespace.
-    fn scopes(&self, readable: &[PolicyObject]) -> Vec<Policy> {
-        let unreadable = |kind: Kind| {
-            Policy::unusable(
+    fn governed_scopes(&self, readable: &[PolicyObject]) -> Vec<Policy> {
+        let unreadable = |kind: PolicyOrigin| {
+            Policy::new_unusable(
                 "unreadable",
                 kind,
                 0,
-                Mode::Enforce,
+                EnforcementMode::Enforce,
                 None,
                 "it cannot be read",
             )
@@ -104,7 +104,7 @@ impl Policies {
             .state()
             .iter()
             .any(|guarded| guarded.0.is_err())
-            .then_some(Kind::Cluster);
+            .then_some(PolicyOrigin::Cluster);
         let objects = self.namespaced.state();
         let unread_in: BTreeSet<String> = objects
             .iter()
@@ -113,12 +113,12 @@ impl Policies {
             .collect();
         let readable = readable
             .iter()
-            .map(|policy| policy.unusable("only what it governs is asked"));
+            .map(|policy| policy.to_deny_all_policy("only what it governs is asked"));
         readable
             .chain(
                 cluster
                     .into_iter()
-                    .chain(unread_in.into_iter().map(Kind::Namespaced))
+                    .chain(unread_in.into_iter().map(PolicyOrigin::Namespaced))
                     .map(unreadable),
             )
             .collect()
@@ -127,22 +127,22 @@ impl Policies {
 
 /// What is known of an object.
 #[derive(Clone, Debug)]
-enum Seen<K> {
+enum WatchedObjectState<K> {
     /// The watch has not begun.
     Unknown,
     /// It is not there.
     Absent,
     /// This is it.
-    There(K),
+    Present(K),
 }
 
 /// One object that is watched.
-struct Watched<K> {
-    object: watch::Receiver<Seen<K>>,
+struct WatchedObject<K> {
+    object: watch::Receiver<WatchedObjectState<K>>,
     _watching: AbortOnDropHandle<()>,
 }
 
-impl<K> Watched<K>
+impl<K> WatchedObject<K>
 where
     K: Resource<DynamicType = ()>
         + Clone
@@ -152,17 +152,19 @@ where
         + Sync
         + 'static,
 {
-    fn start(api: Api<K>, name: &'static str) -> Self {
-        let (newest, object) = watch::channel(Seen::Unknown);
+    fn start_watch(api: Api<K>, name: &'static str) -> Self {
+        let (newest, object) = watch::channel(WatchedObjectState::Unknown);
         let watching = tokio::spawn(async move {
             let mut events = std::pin::pin!(watcher::watch_object(api, name));
             while let Some(event) = events.next().await {
                 match event {
-                    Ok(found) => drop(newest.send_replace(found.map_or(Seen::Absent, Seen::There))),
+                    Ok(found) => drop(newest.send_replace(
+                        found.map_or(WatchedObjectState::Absent, WatchedObjectState::Present),
+                    )),
                     Err(error) => {
-                        tracing::warn!(%error, name, kind = %K::kind(&()), "a watch failed, it \
-                            begins again");
-                        tokio::time::sleep(AFTER_ERROR).await;
+                        tracing::warn!(%error, name, kind = %K::kind(&()), "a watch failed, it is \
+                            restarted");
+                        tokio::time::sleep(ERROR_RETRY_DELAY).await;
                     }
                 }
             }
@@ -173,60 +175,67 @@ where
         }
     }
 
-    fn get(&self) -> Seen<K> {
+    fn get(&self) -> WatchedObjectState<K> {
         self.object.borrow().clone()
     }
 }
 
 /// What was done last.
 #[derive(Default)]
-struct Done {
+struct AppliedWebhookState {
     /// The Secret as it was written last, until the watch has seen it.
-    unseen: Option<Secret>,
+    written_secret: Option<Secret>,
     /// The configuration that was applied, and the version that came of it.
     applied: Option<(Value, String)>,
     /// When it was applied last for a change of namespaces' policies alone.
     at: Option<Timestamp>,
     /// What is to be asked about, everywhere and in each namespace.
-    wanted: BTreeMap<String, Digest>,
+    desired_digests: BTreeMap<String, Digest>,
     /// What is asked about, and since when API servers can know that. Nothing for what they knew
     /// before this process began.
-    asked: BTreeMap<String, (Digest, Option<Timestamp>)>,
+    active_digests: BTreeMap<String, (Digest, Option<Timestamp>)>,
     /// The authorities that API servers know, and since when.
-    told: Option<(String, Timestamp)>,
+    trusted_authorities: Option<(String, Timestamp)>,
 }
 
-impl Done {
+impl AppliedWebhookState {
     /// Every API server compiles a configuration that changed. Those who only may write policies in
     /// a namespace cannot have that done all the time.
-    fn rests(&self, now: Timestamp) -> bool {
-        let is_everywhere = self.asked.get("").map(|(print, _)| print) != self.wanted.get("");
+    fn is_throttled(&self, now: Timestamp) -> bool {
+        let is_everywhere =
+            self.active_digests.get("").map(|(print, _)| print) != self.desired_digests.get("");
         !is_everywhere
-            && self
-                .at
-                .is_some_and(|at| now.duration_since(at) < PACE && now >= at)
+            && self.at.is_some_and(|at| {
+                now.duration_since(at) < MIN_NAMESPACED_UPDATE_INTERVAL && now >= at
+            })
     }
 
     /// What was wanted was applied: `since` now, or API servers had it already. What did not change
     /// was asked about before, unless somebody else had changed the configuration.
-    fn take(&mut self, was_ours: bool, since: Option<Timestamp>, now: Timestamp) {
-        let before = std::mem::take(&mut self.asked);
+    fn mark_applied(&mut self, was_ours: bool, since: Option<Timestamp>, now: Timestamp) {
+        let before = std::mem::take(&mut self.active_digests);
         let asked = |(scope, print): (&String, &Digest)| {
             let same = before
                 .get(scope)
                 .filter(|(known, _)| was_ours && known == print);
             (scope.clone(), same.copied().unwrap_or((*print, since)))
         };
-        self.asked = self.wanted.iter().map(asked).collect();
+        self.active_digests = self.desired_digests.iter().map(asked).collect();
         self.at = Some(now);
     }
 
     /// Do API servers ask about what this policy governs?
-    fn is_asked(&self, policy: &PolicyObject, now: Timestamp) -> bool {
-        let settled = |scope: &str| match (self.wanted.get(scope), self.asked.get(scope)) {
+    fn is_active_for(&self, policy: &PolicyObject, now: Timestamp) -> bool {
+        let settled = |scope: &str| match (
+            self.desired_digests.get(scope),
+            self.active_digests.get(scope),
+        ) {
             (None, None) => true,
             (Some(wanted), Some((asked, since))) => {
-                wanted == asked && since.is_none_or(|since| now.duration_since(since) >= HEARD)
+                wanted == asked
+                    && since.is_none_or(|since| {
+                        now.duration_since(since) >= CONFIGURATION_PROPAGATION_DELAY
+                    })
             }
             _ => false,
         };
@@ -237,24 +246,25 @@ impl Done {
 }
 
 /// What is watched.
-struct World {
-    secret: Watched<Secret>,
-    configuration: Watched<ValidatingWebhookConfiguration>,
-    lease: Watched<Lease>,
+struct WebhookWatches {
+    secret: WatchedObject<Secret>,
+    configuration: WatchedObject<ValidatingWebhookConfiguration>,
+    lease: WatchedObject<Lease>,
     endpoints: Store<EndpointSlice>,
     _endpoints: AbortOnDropHandle<()>,
 }
 
-impl World {
-    fn start(context: &Context) -> Self {
+impl WebhookWatches {
+    fn start_all(context: &ReconcileContext) -> Self {
         let (client, namespace) = (
             context.client.clone(),
-            context.setup.system_namespace.as_str(),
+            context.run_settings.system_namespace.as_str(),
         );
         let (endpoints, writer) = reflector::store();
         let slices = Api::<EndpointSlice>::namespaced(client.clone(), namespace);
-        let of_service =
-            watcher::Config::default().labels(&format!("kubernetes.io/service-name={SERVICE}"));
+        let of_service = watcher::Config::default().labels(&format!(
+            "kubernetes.io/service-name={WEBHOOK_SERVICE_NAME}"
+        ));
         let watching = tokio::spawn(async move {
             watcher(slices, of_service)
                 .default_backoff()
@@ -263,16 +273,25 @@ impl World {
                 .await;
         });
         Self {
-            secret: Watched::start(Api::namespaced(client.clone(), namespace), TLS_SECRET),
-            configuration: Watched::start(Api::all(client.clone()), CONFIGURATION),
-            lease: Watched::start(Api::namespaced(client, namespace), SERVICE),
+            secret: WatchedObject::start_watch(
+                Api::namespaced(client.clone(), namespace),
+                TLS_SECRET,
+            ),
+            configuration: WatchedObject::start_watch(
+                Api::all(client.clone()),
+                WEBHOOK_CONFIGURATION_NAME,
+            ),
+            lease: WatchedObject::start_watch(
+                Api::namespaced(client, namespace),
+                WEBHOOK_SERVICE_NAME,
+            ),
             endpoints,
             _endpoints: AbortOnDropHandle::new(watching),
         }
     }
 
     /// Names of the Pods that the API server may ask.
-    fn replicas(&self) -> Vec<String> {
+    fn ready_replicas(&self) -> Vec<String> {
         let slices = self.endpoints.state();
         let ready = slices
             .iter()
@@ -290,42 +309,45 @@ impl World {
 }
 
 /// Keeps it until it is dropped.
-pub(super) async fn manage_forever(context: &Arc<Context>, policies: &Policies) {
-    let world = World::start(context);
-    let mut done = Done::default();
+pub(super) async fn manage_configuration_forever(
+    context: &Arc<ReconcileContext>,
+    policies: &WatchedPolicyStores,
+) {
+    let world = WebhookWatches::start_all(context);
+    let mut done = AppliedWebhookState::default();
     loop {
-        let wait = match look(&world, &mut done, policies, context).await {
-            Ok(()) => LOOK,
+        let wait = match reconcile_configuration(&world, &mut done, policies, context).await {
+            Ok(()) => POLL_INTERVAL,
             Err(error) => {
-                tracing::warn!(%error, "the webhook's configuration: tried again soon");
-                AFTER_ERROR
+                tracing::warn!(%error, "the webhook's configuration was not reconciled; retrying soon");
+                ERROR_RETRY_DELAY
             }
         };
         tokio::time::sleep(wait).await;
     }
 }
 
-async fn look(
-    world: &World,
-    done: &mut Done,
-    policies: &Policies,
-    context: &Context,
-) -> Result<(), Trouble> {
-    let Some(certificates) = certificates(world, done, context).await? else {
+async fn reconcile_configuration(
+    world: &WebhookWatches,
+    done: &mut AppliedWebhookState,
+    policies: &WatchedPolicyStores,
+    context: &ReconcileContext,
+) -> Result<(), ReconcileError> {
+    let Some(certificates) = reconcile_certificates(world, done, context).await? else {
         return Ok(());
     };
-    let replicas = world.replicas();
-    let objects = policies.objects();
-    if let Seen::There(configuration) = world.configuration.get() {
+    let replicas = world.ready_replicas();
+    let objects = policies.readable_policies();
+    if let WatchedObjectState::Present(configuration) = world.configuration.get() {
         let has_entries = configuration
             .webhooks
             .as_ref()
             .is_some_and(|entries| !entries.is_empty());
         if has_entries || !replicas.is_empty() {
-            apply(
+            apply_configuration(
                 &configuration,
                 &certificates,
-                &policies.scopes(&objects),
+                &policies.governed_scopes(&objects),
                 done,
                 context,
             )
@@ -333,63 +355,63 @@ async fn look(
         }
     }
     let now = context.clock.now();
-    let is_asked = |policy: &PolicyObject| done.is_asked(policy, now);
+    let is_asked = |policy: &PolicyObject| done.is_active_for(policy, now);
     let carried = match world.lease.get() {
-        Seen::There(lease) => lease.annotations().clone(),
-        Seen::Unknown | Seen::Absent => BTreeMap::new(),
+        WatchedObjectState::Present(lease) => lease.annotations().clone(),
+        WatchedObjectState::Unknown | WatchedObjectState::Absent => BTreeMap::new(),
     };
-    context
-        .enforcement
-        .send_if_modified(|known| known.update(&objects, &replicas, &carried, &is_asked));
-    enforced::prune(&carried, &replicas, context).await
+    context.enforcement.send_if_modified(|known| {
+        known.update_from_replicas(&objects, &replicas, &carried, &is_asked)
+    });
+    enforced::remove_gone_replicas(&carried, &replicas, context).await
 }
 
 /// The certificates, after the next step with them. `None` while it is not known what there is.
-async fn certificates(
-    world: &World,
-    done: &mut Done,
-    context: &Context,
-) -> Result<Option<Certificates>, Trouble> {
+async fn reconcile_certificates(
+    world: &WebhookWatches,
+    done: &mut AppliedWebhookState,
+    context: &ReconcileContext,
+) -> Result<Option<WebhookCertificates>, ReconcileError> {
     let secret = match world.secret.get() {
-        Seen::Unknown => return Ok(None),
-        Seen::Absent => done.unseen.clone(),
-        Seen::There(found) => {
-            done.unseen = done
-                .unseen
+        WatchedObjectState::Unknown => return Ok(None),
+        WatchedObjectState::Absent => done.written_secret.clone(),
+        WatchedObjectState::Present(found) => {
+            done.written_secret = done
+                .written_secret
                 .take()
                 .filter(|written| is_newer(written, &found));
-            Some(done.unseen.clone().unwrap_or(found))
+            Some(done.written_secret.clone().unwrap_or(found))
         }
     };
     let now = context.clock.now();
     let requested = secret
         .as_ref()
-        .and_then(certificate::requested)
+        .and_then(certificate::rotation_request)
         .map(ToOwned::to_owned);
-    let current = secret.as_ref().and_then(Certificates::read);
-    let namespace = &context.setup.system_namespace;
+    let current = secret.as_ref().and_then(WebhookCertificates::from_secret);
+    let namespace = &context.run_settings.system_namespace;
     let make = || {
-        certificate::make(namespace, now)
-            .map_err(|error| Trouble::new(Reason::Internal, error.to_string()))
+        certificate::generate_certificate(namespace, now)
+            .map_err(|error| ReconcileError::new(Reason::Internal, error.to_string()))
     };
     let Some(found) = current else {
-        let first = Certificates::only(make()?, requested);
-        write(&first, done, context).await?;
+        let first = WebhookCertificates::from_single(make()?, requested);
+        write_certificate_secret(&first, done, context).await?;
         return Ok(Some(first));
     };
     let told = done
-        .told
+        .trusted_authorities
         .as_ref()
-        .filter(|(authorities, _)| *authorities == found.authorities())
+        .filter(|(authorities, _)| *authorities == found.ca_bundle())
         .map(|(_, since)| *since);
-    let next = match certificate::next(&found, requested.as_deref(), told, now) {
-        Step::Rest => return Ok(Some(found)),
-        Step::Make => Certificates::only(make()?, requested),
-        Step::Stage => found.stage(make()?, requested.as_deref(), now),
-        Step::Show => found.show(now),
-        Step::Forget => found.forget(),
+    let next = match certificate::next_rotation_step(&found, requested.as_deref(), told, now) {
+        CertificateRotationStep::Idle => return Ok(Some(found)),
+        CertificateRotationStep::Create => WebhookCertificates::from_single(make()?, requested),
+        CertificateRotationStep::Stage => found.stage_next(make()?, requested.as_deref(), now),
+        CertificateRotationStep::Promote => found.promote_staged(now),
+        CertificateRotationStep::DropOldAuthority => found.drop_old_authority(),
     };
-    write(&next, done, context).await?;
+    write_certificate_secret(&next, done, context).await?;
     Ok(Some(next))
 }
 
@@ -402,13 +424,13 @@ fn is_newer(written: &Secret, seen: &Secret) -> bool {
     version(written) > version(seen)
 }
 
-async fn write(
-    certificates: &Certificates,
-    done: &mut Done,
-    context: &Context,
-) -> Result<(), Trouble> {
-    let namespace = &context.setup.system_namespace;
-    let secret = certificates.secret(namespace, context.setup.installation.clone());
+async fn write_certificate_secret(
+    certificates: &WebhookCertificates,
+    done: &mut AppliedWebhookState,
+    context: &ReconcileContext,
+) -> Result<(), ReconcileError> {
+    let namespace = &context.run_settings.system_namespace;
+    let secret = certificates.to_secret(namespace, context.run_settings.installation.clone());
     let secrets = Api::<Secret>::namespaced(context.client.clone(), namespace);
     let written = secrets
         .patch(
@@ -417,23 +439,23 @@ async fn write(
             &Patch::Apply(&secret),
         )
         .await?;
-    tracing::info!(ends = %certificates.shown.not_after, staged = certificates.staged.is_some(), "the webhook's certificate was written");
-    done.unseen = Some(written);
+    tracing::info!(ends = %certificates.serving.not_after, staged = certificates.staged.is_some(), "the webhook's certificate was written");
+    done.written_secret = Some(written);
     Ok(())
 }
 
-async fn apply(
+async fn apply_configuration(
     there: &ValidatingWebhookConfiguration,
-    certificates: &Certificates,
+    certificates: &WebhookCertificates,
     scopes: &[Policy],
-    done: &mut Done,
-    context: &Context,
-) -> Result<(), Trouble> {
-    let authorities = certificates.authorities();
-    let wanted = entries::configuration(
+    done: &mut AppliedWebhookState,
+    context: &ReconcileContext,
+) -> Result<(), ReconcileError> {
+    let authorities = certificates.ca_bundle();
+    let wanted = entries::render_configuration(
         scopes,
         &context.installation,
-        &context.setup.system_namespace,
+        &context.run_settings.system_namespace,
         &authorities,
     );
     let (version, now) = (there.resource_version(), context.clock.now());
@@ -446,30 +468,30 @@ async fn apply(
             .applied
             .as_ref()
             .is_some_and(|(applied, _)| *applied == wanted.object);
-    done.wanted = wanted.prints;
-    let rests = is_ours && done.rests(now);
+    done.desired_digests = wanted.scope_digests;
+    let rests = is_ours && done.is_throttled(now);
     if !(is_done || rests) {
         let configurations = Api::<ValidatingWebhookConfiguration>::all(context.client.clone());
         let applied = configurations
             .patch(
-                CONFIGURATION,
+                WEBHOOK_CONFIGURATION_NAME,
                 &PatchParams::apply(MANAGER).force(),
                 &Patch::Apply(&wanted.object),
             )
             .await?;
         let since = (applied.resource_version() != version).then_some(now);
-        done.take(is_ours || done.applied.is_none(), since, now);
+        done.mark_applied(is_ours || done.applied.is_none(), since, now);
         done.applied = Some((
             wanted.object,
             applied.resource_version().unwrap_or_default(),
         ));
     }
     if done
-        .told
+        .trusted_authorities
         .as_ref()
         .is_none_or(|(told, _)| *told != authorities)
     {
-        done.told = Some((authorities, context.clock.now()));
+        done.trusted_authorities = Some((authorities, context.clock.now()));
     }
     Ok(())
 }

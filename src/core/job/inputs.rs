@@ -6,14 +6,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::core::{
-    class::{Classified, Reason},
+    class::{ClassifiedError, Reason},
     digest::Digest,
     json,
-    limits::Limits,
-    lockfile::{LockError, Lockfile, RecordedLayer},
+    limits::InputLimits,
+    lockfile::{Lockfile, LockfileError, RecordedLayer},
     oci::Platform,
-    pack::Output,
-    reference::{PinnedReference, Reference, ReferenceError, Repository, Tag},
+    pack::PackOptions,
+    reference::{ImageReference, ImageReferenceError, ImageRepository, ImageTag, PinnedReference},
     sbom,
 };
 
@@ -33,12 +33,15 @@ pub const INPUTS_VERSION: u32 = 1;
 /// cluster").
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct RunKey(String);
+pub struct JobRunKey(String);
 
-impl RunKey {
+impl JobRunKey {
     /// The key of the run that packs this lock for this generation of the object.
     pub fn new(uid: &str, generation: i64, lock: &Digest) -> Self {
-        Self(Digest::of(format!("{uid}/{generation}/{lock}").as_bytes()).hex()[..16].to_owned())
+        Self(
+            Digest::of_bytes(format!("{uid}/{generation}/{lock}").as_bytes()).hex_digits()[..16]
+                .to_owned(),
+        )
     }
 
     /// As it stands in names.
@@ -47,22 +50,22 @@ impl RunKey {
     }
 
     /// The snapshot in the system namespace: `packgate-K-lock`.
-    pub fn snapshot_name(&self) -> String {
+    pub fn lock_snapshot_name(&self) -> String {
         format!("packgate-{self}-lock")
     }
 
     /// The pack Job and its `ConfigMap`: `packgate-K-pack`.
-    pub fn pack_name(&self) -> String {
+    pub fn pack_job_name(&self) -> String {
         format!("packgate-{self}-pack")
     }
 
     /// The sign Job and its Secret: `packgate-K-sign`.
-    pub fn sign_name(&self) -> String {
+    pub fn sign_job_name(&self) -> String {
         format!("packgate-{self}-sign")
     }
 }
 
-impl fmt::Display for RunKey {
+impl fmt::Display for JobRunKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -71,31 +74,31 @@ impl fmt::Display for RunKey {
 /// What a run of Jobs depends on beside the lock. `inputs.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Inputs {
+pub struct JobInputs {
     /// [`INPUTS_VERSION`].
     pub v: u32,
     /// The name of the run.
-    pub run: RunKey,
+    pub run: JobRunKey,
     /// The object that asked for it.
-    pub bundle: BundleIdentity,
+    pub bundle: PackedBundleIdentity,
     /// UID of the namespace `kube-system`: which cluster this is.
     pub cluster: String,
     /// When the lock was frozen.
     pub started_on: Timestamp,
     /// Where the lock came from.
-    pub source: SourceOrigin,
+    pub source: JobLockSource,
     /// Digest of the canonical lock.
     pub lock_digest: Digest,
     /// What the lock has recorded about its layers; it is no part of the canonical lock.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub layers: Vec<Recorded>,
+    pub layers: Vec<JobRecordedLayer>,
     /// The bundle's form.
-    pub output: Output,
+    pub output: PackOptions,
     /// Where the bundle goes.
-    pub destination: Destination,
+    pub destination: JobDestination,
     /// How registries are spoken to that are not found the ordinary way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub registries: Vec<Registry>,
+    pub registries: Vec<JobRegistry>,
     /// Networks of private addresses that downloads may come from, such as `10.0.0.0/8`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub private_networks: Vec<String>,
@@ -106,19 +109,19 @@ pub struct Inputs {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fetch_ca: Option<String>,
     /// Who signs.
-    pub signing: Signing,
+    pub signing: JobSigning,
     /// The software bill of materials that is attested, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sbom: Option<sbom::Format>,
+    pub sbom: Option<sbom::SbomFormat>,
     /// The image that packs, as far as it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub packer: Option<Packer>,
+    pub packer: Option<PackerImage>,
 }
 
 /// A `PackedBundle` in one of its generations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct BundleIdentity {
+pub struct PackedBundleIdentity {
     /// Its namespace.
     pub namespace: String,
     /// Its name.
@@ -132,7 +135,7 @@ pub struct BundleIdentity {
 /// Where the lock came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct SourceOrigin {
+pub struct JobLockSource {
     /// For provenance: `k8s://NAMESPACE/configmaps/NAME` and the like.
     pub uri: String,
     /// The context artifact that `file` origins are in: `REPOSITORY@DIGEST`.
@@ -146,7 +149,7 @@ pub struct SourceOrigin {
 /// What the lock has recorded about one layer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Recorded {
+pub struct JobRecordedLayer {
     /// How many artifacts it holds.
     pub artifacts: usize,
     /// Digest of the uncompressed tar.
@@ -161,19 +164,19 @@ pub struct Recorded {
 /// Where the bundle goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Destination {
+pub struct JobDestination {
     /// `HOST[:PORT]/PATH`
     pub repository: String,
     /// The tag that it gets at last. Without one it is known by its digest only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
     /// May the tag move?
-    pub tag_policy: TagPolicy,
+    pub tag_policy: JobTagPolicy,
 }
 
 /// May a tag that names something be made to name something else?
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum TagPolicy {
+pub enum JobTagPolicy {
     /// No.
     #[default]
     Immutable,
@@ -184,7 +187,7 @@ pub enum TagPolicy {
 /// How one registry is spoken to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Registry {
+pub struct JobRegistry {
     /// `HOST[:PORT]`
     pub host: String,
     /// Without TLS.
@@ -198,16 +201,16 @@ pub struct Registry {
 /// Who signs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Signing {
+pub struct JobSigning {
     /// Whose key.
-    pub mode: SigningMode,
+    pub mode: JobSigningMode,
     /// `builder.id` of the provenance.
     pub builder_id: String,
 }
 
 /// Whose key signs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum SigningMode {
+pub enum JobSigningMode {
     /// The installation's.
     Platform,
     /// The tenant's.
@@ -219,7 +222,7 @@ pub enum SigningMode {
 /// The image that packs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Packer {
+pub struct PackerImage {
     /// `oci://REPOSITORY`
     pub uri: String,
     /// Its digest.
@@ -228,22 +231,22 @@ pub struct Packer {
 
 /// Why inputs cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum InputsError {
+pub enum JobInputsError {
     /// Not JSON, too large, or with unknown or missing fields.
     #[error("{INPUTS_FILE}: {0}")]
     Shape(String),
     /// Written by another release.
     #[error(
-        "{INPUTS_FILE} has version {0}, this release reads {INPUTS_VERSION}; the controller and \
+        "{INPUTS_FILE} has version {0}, this release supports {INPUTS_VERSION}; the controller and \
             its Jobs must be of one release"
     )]
     Version(u32),
     /// The lock is none, or not canonical.
     #[error("{LOCK_FILE}: {0}")]
-    Lock(#[from] LockError),
+    Lock(#[from] LockfileError),
     /// The lock is another one.
     #[error("{LOCK_FILE} has the digest {actual}, {INPUTS_FILE} says {expected}")]
-    OtherLock {
+    LockDigestMismatch {
         /// What the inputs say.
         expected: Digest,
         /// What is there.
@@ -251,43 +254,43 @@ pub enum InputsError {
     },
     /// A name that is none.
     #[error("{INPUTS_FILE}: {0}")]
-    Reference(#[from] ReferenceError),
+    Reference(#[from] ImageReferenceError),
 }
 
-impl Classified for InputsError {
+impl ClassifiedError for JobInputsError {
     fn reason(&self) -> Reason {
         match self {
             Self::Shape(_) | Self::Version(_) => Reason::InvalidSpec,
             Self::Lock(error) => error.reason(),
-            Self::OtherLock { .. } => Reason::LockMismatch,
+            Self::LockDigestMismatch { .. } => Reason::LockMismatch,
             Self::Reference(error) => error.reason(),
         }
     }
 }
 
-impl Inputs {
+impl JobInputs {
     /// Reads `inputs.json`.
-    pub fn parse(bytes: &[u8]) -> Result<Self, InputsError> {
-        let inputs: Self = json::parse(bytes, MAX_SNAPSHOT, Limits::DEFAULT.json_depth)
-            .map_err(|e| InputsError::Shape(e.to_string()))?;
+    pub fn parse(bytes: &[u8]) -> Result<Self, JobInputsError> {
+        let inputs: Self = json::parse_strict(bytes, MAX_SNAPSHOT, InputLimits::DEFAULT.json_depth)
+            .map_err(|e| JobInputsError::Shape(e.to_string()))?;
         if inputs.v == INPUTS_VERSION {
             Ok(inputs)
         } else {
-            Err(InputsError::Version(inputs.v))
+            Err(JobInputsError::Version(inputs.v))
         }
     }
 
     /// Reads `lock.json`, which must be the lock that these inputs are about, and gives it its
     /// recorded layers back.
-    pub fn lock(&self, bytes: &[u8]) -> Result<Lockfile, InputsError> {
-        let actual = Digest::of(bytes);
+    pub fn parse_lock(&self, bytes: &[u8]) -> Result<Lockfile, JobInputsError> {
+        let actual = Digest::of_bytes(bytes);
         if actual != self.lock_digest {
-            return Err(InputsError::OtherLock {
+            return Err(JobInputsError::LockDigestMismatch {
                 expected: self.lock_digest,
                 actual,
             });
         }
-        let mut lock = Lockfile::from_canonical(bytes, &Limits::DEFAULT)?;
+        let mut lock = Lockfile::from_canonical(bytes, &InputLimits::DEFAULT)?;
         lock.layers = self
             .layers
             .iter()
@@ -298,13 +301,13 @@ impl Inputs {
     }
 
     /// The repository that the bundle goes to.
-    pub fn repository(&self) -> Result<Repository, InputsError> {
-        let reference: Reference = self.destination.repository.parse()?;
+    pub fn destination_repository(&self) -> Result<ImageRepository, JobInputsError> {
+        let reference: ImageReference = self.destination.repository.parse()?;
         Ok(reference.repository)
     }
 
     /// The tag that it gets at last.
-    pub fn tag(&self) -> Result<Option<Tag>, InputsError> {
+    pub fn destination_tag(&self) -> Result<Option<ImageTag>, JobInputsError> {
         Ok(self
             .destination
             .tag
@@ -314,25 +317,25 @@ impl Inputs {
     }
 
     /// The context artifact.
-    pub fn context(&self) -> Result<Option<PinnedReference>, InputsError> {
+    pub fn context_reference(&self) -> Result<Option<PinnedReference>, JobInputsError> {
         let context = self
             .source
             .context
             .as_deref()
-            .map(str::parse::<Reference>)
+            .map(str::parse::<ImageReference>)
             .transpose()?;
-        Ok(context.map(|reference| reference.pinned()).transpose()?)
+        Ok(context.map(|reference| reference.to_pinned()).transpose()?)
     }
 }
 
-impl From<Recorded> for RecordedLayer {
+impl From<JobRecordedLayer> for RecordedLayer {
     fn from(
-        Recorded {
+        JobRecordedLayer {
             artifacts,
             diff_id,
             size,
             platform,
-        }: Recorded,
+        }: JobRecordedLayer,
     ) -> Self {
         Self {
             artifacts,
@@ -343,7 +346,7 @@ impl From<Recorded> for RecordedLayer {
     }
 }
 
-impl From<RecordedLayer> for Recorded {
+impl From<RecordedLayer> for JobRecordedLayer {
     fn from(
         RecordedLayer {
             artifacts,
@@ -367,20 +370,20 @@ mod tests {
 
     #[test]
     fn a_run_is_named_by_object_generation_and_lock() {
-        let lock = Digest::of(b"lock");
-        let key = RunKey::new("u-1", 3, &lock);
+        let lock = Digest::of_bytes(b"lock");
+        let key = JobRunKey::new("u-1", 3, &lock);
         assert_eq!(
             key.as_str(),
-            &Digest::of(format!("u-1/3/{lock}").as_bytes()).hex()[..16]
+            &Digest::of_bytes(format!("u-1/3/{lock}").as_bytes()).hex_digits()[..16]
         );
-        assert_eq!(key, RunKey::new("u-1", 3, &lock));
+        assert_eq!(key, JobRunKey::new("u-1", 3, &lock));
         for other in [
-            RunKey::new("u-2", 3, &lock),
-            RunKey::new("u-1", 4, &lock),
-            RunKey::new("u-1", 3, &Digest::of(b"other")),
+            JobRunKey::new("u-2", 3, &lock),
+            JobRunKey::new("u-1", 4, &lock),
+            JobRunKey::new("u-1", 3, &Digest::of_bytes(b"other")),
         ] {
             assert_ne!(key, other);
         }
-        assert_eq!(key.sign_name(), format!("packgate-{key}-sign"));
+        assert_eq!(key.sign_job_name(), format!("packgate-{key}-sign"));
     }
 }

@@ -7,10 +7,11 @@ mod inputs;
 mod report;
 
 pub use inputs::{
-    BundleIdentity, Destination, INPUTS_FILE, INPUTS_VERSION, Inputs, InputsError, LOCK_FILE,
-    MAX_SNAPSHOT, Packer, Recorded, Registry, RunKey, Signing, SigningMode, SourceOrigin,
-    TagPolicy,
+    INPUTS_FILE, INPUTS_VERSION, JobDestination, JobInputs, JobInputsError, JobLockSource,
+    JobRecordedLayer, JobRegistry, JobRunKey, JobSigning, JobSigningMode, JobTagPolicy, LOCK_FILE,
+    MAX_SNAPSHOT, PackedBundleIdentity, PackerImage,
 };
 pub use report::{
-    EvidenceDigest, Failure, JobReport, MAX_MESSAGE, MAX_REPORT, ReportError, Step, Success,
+    EvidenceDigest, JobFailure, JobReport, JobReportError, JobStep, JobSuccess, MAX_MESSAGE_BYTES,
+    MAX_REPORT_BYTES,
 };

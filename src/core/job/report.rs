@@ -3,21 +3,21 @@
 use serde::{Deserialize, Serialize};
 
 use crate::core::{
-    class::{Class, Classified, Reason},
+    class::{Class, ClassifiedError, Reason},
     digest::Digest,
     json,
 };
 
 /// Bytes of a termination message, the kubelet's own limit.
-pub const MAX_REPORT: usize = 4_096;
+pub const MAX_REPORT_BYTES: usize = 4_096;
 /// Bytes of [`Failure::message`].
-pub const MAX_MESSAGE: usize = 1_024;
+pub const MAX_MESSAGE_BYTES: usize = 1_024;
 const VERSION: u32 = 1;
 
 /// Which Job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Step {
+pub enum JobStep {
     /// Packs and pushes by digest.
     Pack,
     /// Re-derives, signs, attests, verifies, tags.
@@ -26,17 +26,17 @@ pub enum Step {
 
 /// What a Job says it did. A claim.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Wire", into = "Wire")]
+#[serde(try_from = "TerminationMessage", into = "TerminationMessage")]
 pub struct JobReport {
     /// Which Job.
-    pub step: Step,
+    pub step: JobStep,
     /// How it ended.
-    pub result: Result<Success, Failure>,
+    pub result: Result<JobSuccess, JobFailure>,
 }
 
 /// It did what it should.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Success {
+pub struct JobSuccess {
     /// The canonical lock.
     pub lock_digest: Digest,
     /// The bundle.
@@ -63,7 +63,7 @@ pub struct EvidenceDigest {
 
 /// It did not.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub struct JobFailure {
     /// Why.
     pub reason: Reason,
     /// The same in words, at most [`MAX_MESSAGE`] bytes.
@@ -72,25 +72,25 @@ pub struct Failure {
 
 /// Why a termination message is no report.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReportError {
+pub enum JobReportError {
     /// Not JSON, too large, or with unknown or missing fields.
-    #[error("the termination message is no report: {0}")]
+    #[error("the termination message is not a job report: {0}")]
     Shape(String),
     /// Written by another release.
-    #[error("the report has version {0}, this release reads {VERSION}")]
+    #[error("the job report has version {0}, this release supports {VERSION}")]
     Version(u32),
 }
 
-impl Classified for ReportError {
+impl ClassifiedError for JobReportError {
     fn reason(&self) -> Reason {
         Reason::JobFailed
     }
 }
 
-impl Failure {
+impl JobFailure {
     /// A failure in words that fit.
     pub fn new(reason: Reason, message: &str) -> Self {
-        let mut end = message.len().min(MAX_MESSAGE);
+        let mut end = message.len().min(MAX_MESSAGE_BYTES);
         while !message.is_char_boundary(end) {
             end -= 1;
         }
@@ -101,7 +101,7 @@ impl Failure {
     }
 
     /// From an error that says why.
-    pub fn of(error: &dyn Classified) -> Self {
+    pub fn from_error(error: &dyn ClassifiedError) -> Self {
         Self::new(error.reason(), &error.to_string())
     }
 
@@ -113,16 +113,16 @@ impl Failure {
 
 impl JobReport {
     /// Reads a termination message.
-    pub fn parse(message: &str) -> Result<Self, ReportError> {
-        let wire: Wire = json::parse(message.as_bytes(), MAX_REPORT, 8)
-            .map_err(|e| ReportError::Shape(e.to_string()))?;
+    pub fn parse(message: &str) -> Result<Self, JobReportError> {
+        let wire: TerminationMessage = json::parse_strict(message.as_bytes(), MAX_REPORT_BYTES, 8)
+            .map_err(|e| JobReportError::Shape(e.to_string()))?;
         Self::try_from(wire)
     }
 
     /// As a termination message. Evidence that does not fit is left out: the registry lists it.
-    pub fn to_message(&self) -> serde_json::Result<String> {
+    pub fn to_termination_message(&self) -> serde_json::Result<String> {
         let text = serde_json::to_string(self)?;
-        if text.len() <= MAX_REPORT {
+        if text.len() <= MAX_REPORT_BYTES {
             return Ok(text);
         }
         let mut short = self.clone();
@@ -130,9 +130,9 @@ impl JobReport {
             Ok(success) => success.evidence.clear(),
             // Quoting may have made it up to six times longer.
             Err(failure) => {
-                *failure = Failure::new(
+                *failure = JobFailure::new(
                     failure.reason,
-                    &failure.message[..failure.message.floor_char_boundary(MAX_MESSAGE / 2)],
+                    &failure.message[..failure.message.floor_char_boundary(MAX_MESSAGE_BYTES / 2)],
                 )
             }
         }
@@ -142,10 +142,10 @@ impl JobReport {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Wire {
+struct TerminationMessage {
     v: u32,
-    step: Step,
-    result: Word,
+    step: JobStep,
+    result: JobResultWord,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lock_digest: Option<Digest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -167,16 +167,16 @@ struct Wire {
 }
 
 #[derive(Serialize, Deserialize)]
-enum Word {
+enum JobResultWord {
     Succeeded,
     Failed,
 }
 
-impl TryFrom<Wire> for JobReport {
-    type Error = ReportError;
+impl TryFrom<TerminationMessage> for JobReport {
+    type Error = JobReportError;
 
-    fn try_from(wire: Wire) -> Result<Self, ReportError> {
-        let Wire {
+    fn try_from(wire: TerminationMessage) -> Result<Self, JobReportError> {
+        let TerminationMessage {
             v,
             step,
             result,
@@ -191,11 +191,11 @@ impl TryFrom<Wire> for JobReport {
             message,
         } = wire;
         if v != VERSION {
-            return Err(ReportError::Version(v));
+            return Err(JobReportError::Version(v));
         }
-        let missing = |field: &str| ReportError::Shape(format!("{field} is missing"));
+        let missing = |field: &str| JobReportError::Shape(format!("{field} is missing"));
         let result = match result {
-            Word::Succeeded => Ok(Success {
+            JobResultWord::Succeeded => Ok(JobSuccess {
                 lock_digest: lock_digest.ok_or_else(|| missing("lockDigest"))?,
                 digest: digest.ok_or_else(|| missing("digest"))?,
                 size: size.ok_or_else(|| missing("size"))?,
@@ -203,7 +203,7 @@ impl TryFrom<Wire> for JobReport {
                 artifacts: artifacts.ok_or_else(|| missing("artifacts"))?,
                 evidence,
             }),
-            Word::Failed => Err(Failure::new(
+            JobResultWord::Failed => Err(JobFailure::new(
                 reason.ok_or_else(|| missing("reason"))?,
                 message.as_deref().unwrap_or_default(),
             )),
@@ -212,12 +212,12 @@ impl TryFrom<Wire> for JobReport {
     }
 }
 
-impl From<JobReport> for Wire {
+impl From<JobReport> for TerminationMessage {
     fn from(JobReport { step, result }: JobReport) -> Self {
         let empty = Self {
             v: VERSION,
             step,
-            result: Word::Succeeded,
+            result: JobResultWord::Succeeded,
             lock_digest: None,
             digest: None,
             size: None,
@@ -229,7 +229,7 @@ impl From<JobReport> for Wire {
             message: None,
         };
         match result {
-            Ok(Success {
+            Ok(JobSuccess {
                 lock_digest,
                 digest,
                 size,
@@ -246,7 +246,7 @@ impl From<JobReport> for Wire {
                 ..empty
             },
             Err(failure) => Self {
-                result: Word::Failed,
+                result: JobResultWord::Failed,
                 class: Some(failure.class()),
                 reason: Some(failure.reason),
                 message: Some(failure.message),
@@ -269,7 +269,7 @@ mod tests {
         let refused = r#"{"v":1,"step":"sign","result":"Failed","reason":"LockMismatch","class":"Denied","message":"layer 3: …"}"#;
         for text in [packed.as_str(), refused] {
             let report = JobReport::parse(text).expect("a report");
-            assert_eq!(report.to_message().expect("written"), text);
+            assert_eq!(report.to_termination_message().expect("written"), text);
         }
     }
 
@@ -287,19 +287,22 @@ mod tests {
                 Reason::JobFailed
             );
         }
-        assert!(JobReport::parse(&" ".repeat(MAX_REPORT + 1)).is_err());
+        assert!(JobReport::parse(&" ".repeat(MAX_REPORT_BYTES + 1)).is_err());
     }
 
     #[test]
     fn messages_fit() {
         for text in ["ü".repeat(2_000), "\u{1}".repeat(2_000), "\"".repeat(5_000)] {
             let report = JobReport {
-                step: Step::Pack,
-                result: Err(Failure::new(Reason::FetchFailed, &text)),
+                step: JobStep::Pack,
+                result: Err(JobFailure::new(Reason::FetchFailed, &text)),
             };
-            let message = report.to_message().expect("written");
-            assert!(message.len() <= MAX_REPORT, "{} bytes", message.len());
-            assert_eq!(JobReport::parse(&message).expect("read").step, Step::Pack);
+            let message = report.to_termination_message().expect("written");
+            assert!(message.len() <= MAX_REPORT_BYTES, "{} bytes", message.len());
+            assert_eq!(
+                JobReport::parse(&message).expect("read").step,
+                JobStep::Pack
+            );
         }
     }
 }

@@ -7,11 +7,11 @@
 use serde_json::{Map, Value};
 
 use super::{
-    API_VERSION, KIND,
-    error::LockError,
-    model::{Artifact, Entrypoint, Lockfile, OciSelection},
+    API_VERSION, LOCKFILE_KIND,
+    error::LockfileError,
+    model::{LockedArtifact, LockedEntrypoint, Lockfile, OciSelection},
 };
-use crate::core::{digest::Digest, limits::Limits};
+use crate::core::{digest::Digest, limits::InputLimits};
 
 /// The only value of `packFormat` that there is.
 pub(super) const PACK_FORMAT: &str = "1";
@@ -27,9 +27,9 @@ pub struct CanonicalLock {
 
 impl Lockfile {
     /// The canonical form.
-    pub fn canonical(&self) -> CanonicalLock {
-        let bytes = lock(self).to_string().into_bytes();
-        let digest = Digest::of(&bytes);
+    pub fn to_canonical(&self) -> CanonicalLock {
+        let bytes = lock_to_json(self).to_string().into_bytes();
+        let digest = Digest::of_bytes(&bytes);
         CanonicalLock { bytes, digest }
     }
 
@@ -38,12 +38,12 @@ impl Lockfile {
     /// # Errors
     /// Those of [`Lockfile::parse`], and [`LockError::NotCanonical`] if one byte is different from
     /// what [`Lockfile::canonical`] writes.
-    pub fn from_canonical(bytes: &[u8], limits: &Limits) -> Result<Self, LockError> {
+    pub fn from_canonical(bytes: &[u8], limits: &InputLimits) -> Result<Self, LockfileError> {
         let lock = Self::parse(bytes, limits)?;
-        if lock.canonical().bytes == bytes {
+        if lock.to_canonical().bytes == bytes {
             Ok(lock)
         } else {
-            Err(LockError::NotCanonical)
+            Err(LockfileError::NotCanonical)
         }
     }
 }
@@ -54,18 +54,18 @@ impl Lockfile {
 /// `serde_json` keeps or makes that order, whichever map it was built with. All keys are ASCII,
 /// texts hold no control characters, and numbers are whole and below 2^53, so that its compact
 /// output is JCS; a test compares both.
-fn object<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
+fn json_object<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
     let present = fields
         .into_iter()
         .filter_map(|(key, value)| value.map(|value| (key.to_owned(), value)));
     Value::Object(present.collect::<Map<_, _>>())
 }
 
-fn text(value: &(impl ToString + ?Sized)) -> Value {
+fn json_string(value: &(impl ToString + ?Sized)) -> Value {
     Value::String(value.to_string())
 }
 
-fn lock(lock: &Lockfile) -> Value {
+fn lock_to_json(lock: &Lockfile) -> Value {
     let Lockfile {
         generation: _,
         name,
@@ -74,35 +74,38 @@ fn lock(lock: &Lockfile) -> Value {
         artifacts,
         layers: _,
     } = lock;
-    object([
-        ("apiVersion", Some(text(API_VERSION))),
-        ("artifacts", Some(artifacts.iter().map(artifact).collect())),
-        ("entrypoint", entrypoint.as_ref().map(entry)),
-        ("kind", Some(text(KIND))),
-        ("name", name.as_ref().map(text)),
-        ("packFormat", Some(text(PACK_FORMAT))),
-        ("version", version.as_ref().map(text)),
+    json_object([
+        ("apiVersion", Some(json_string(API_VERSION))),
+        (
+            "artifacts",
+            Some(artifacts.iter().map(artifact_to_json).collect()),
+        ),
+        ("entrypoint", entrypoint.as_ref().map(entrypoint_to_json)),
+        ("kind", Some(json_string(LOCKFILE_KIND))),
+        ("name", name.as_ref().map(json_string)),
+        ("packFormat", Some(json_string(PACK_FORMAT))),
+        ("version", version.as_ref().map(json_string)),
     ])
 }
 
-fn entry(entrypoint: &Entrypoint) -> Value {
-    let Entrypoint {
+fn entrypoint_to_json(entrypoint: &LockedEntrypoint) -> Value {
+    let LockedEntrypoint {
         script,
         target: _,
         mode,
         checksum,
         size,
     } = entrypoint;
-    object([
-        ("checksum", Some(text(checksum))),
-        ("mode", Some(text(mode))),
-        ("script", Some(text(script))),
+    json_object([
+        ("checksum", Some(json_string(checksum))),
+        ("mode", Some(json_string(mode))),
+        ("script", Some(json_string(script))),
         ("size", Some(Value::from(*size))),
     ])
 }
 
-fn artifact(artifact: &Artifact) -> Value {
-    let Artifact {
+fn artifact_to_json(artifact: &LockedArtifact) -> Value {
+    let LockedArtifact {
         name,
         origin_type,
         origin,
@@ -116,31 +119,33 @@ fn artifact(artifact: &Artifact) -> Value {
     } = artifact;
     let compression = unpack.as_ref().and_then(|unpack| unpack.compression);
     let unpacked_path = unpack.as_ref().and_then(|unpack| unpack.path.as_ref());
-    object([
-        ("checksum", Some(text(checksum))),
+    json_object([
+        ("checksum", Some(json_string(checksum))),
         (
             "compression",
-            compression.map(|compression| text(compression.as_str())),
+            compression.map(|compression| json_string(compression.as_str())),
         ),
-        ("mode", Some(text(mode))),
-        ("name", Some(text(name))),
-        ("oci", oci.as_ref().map(selection)),
-        ("origin", Some(text(origin))),
+        ("mode", Some(json_string(mode))),
+        ("name", Some(json_string(name))),
+        ("oci", oci.as_ref().map(selection_to_json)),
+        ("origin", Some(json_string(origin))),
         (
             "platforms",
-            (!platforms.is_empty()).then(|| platforms.iter().map(text).collect()),
+            (!platforms.is_empty()).then(|| platforms.iter().map(json_string).collect()),
         ),
         ("size", Some(Value::from(*size))),
-        ("target", Some(text(target))),
-        ("type", Some(text(origin_type.as_str()))),
+        ("target", Some(json_string(target))),
+        ("type", Some(json_string(origin_type.as_str()))),
         ("unpack", unpack.is_some().then_some(Value::Bool(true))),
-        ("unpackedPath", unpacked_path.map(text)),
+        ("unpackedPath", unpacked_path.map(json_string)),
     ])
 }
 
-fn selection(selection: &OciSelection) -> Value {
+fn selection_to_json(selection: &OciSelection) -> Value {
     match selection {
-        OciSelection::Blob(digest) => object([("blob", Some(text(digest)))]),
-        OciSelection::Platform(platform) => object([("platform", Some(text(platform)))]),
+        OciSelection::Blob(digest) => json_object([("blob", Some(json_string(digest)))]),
+        OciSelection::Platform(platform) => {
+            json_object([("platform", Some(json_string(platform)))])
+        }
     }
 }

@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{
-    error::{Fault, LockError},
-    model::{Artifact, Entrypoint, Lockfile, OciSelection, OriginType, RecordedLayer},
+    error::{LockfileError, LockfileFieldError},
+    model::{LockedArtifact, LockedEntrypoint, Lockfile, OciSelection, OriginType, RecordedLayer},
     origin,
     tree::MAX_TEXT,
 };
-use crate::core::{limits::Limits, oci::Platform, path::BundlePath, text::is_invisible};
+use crate::core::{limits::InputLimits, oci::Platform, path::BundlePath, text::is_invisible};
 
 /// The longest name, and the longest version.
 pub(super) const MAX_NAME: usize = 128;
@@ -19,10 +19,10 @@ const MAX_PLATFORMS: usize = 64;
 /// Layers with files in one manifest (formats page, "Bundle bytes").
 const MAX_LAYERS: usize = 63;
 /// The largest whole number that every JSON reader keeps exactly (RFC 8785, section 3.2.2.3).
-const MAX_EXACT: u64 = (1 << 53) - 1;
+const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
 /// What the rules look at in an artifact, of a lock or of a manifest.
-pub(super) struct Outline<'a> {
+pub(super) struct ArtifactOutline<'a> {
     pub(super) name: &'a str,
     pub(super) origin_type: OriginType,
     pub(super) origin: &'a str,
@@ -33,7 +33,7 @@ pub(super) struct Outline<'a> {
 }
 
 /// The same for an entrypoint.
-pub(super) struct EntryOutline<'a> {
+pub(super) struct EntrypointOutline<'a> {
     pub(super) script: &'a str,
     pub(super) target: &'a BundlePath,
     pub(super) size: u64,
@@ -46,18 +46,19 @@ impl Lockfile {
     /// # Errors
     /// [`LockError::Refused`] with the field's path, or [`LockError::TooLarge`] if the canonical
     /// form is over `limits.lock_bytes`.
-    pub fn checked(self, limits: &Limits) -> Result<Self, LockError> {
-        check_titles("", self.name.as_deref(), self.version.as_deref())?;
-        let artifacts: Vec<Outline<'_>> = self.artifacts.iter().map(outline).collect();
+    pub fn into_checked(self, limits: &InputLimits) -> Result<Self, LockfileError> {
+        check_name_and_version("", self.name.as_deref(), self.version.as_deref())?;
+        let artifacts: Vec<ArtifactOutline<'_>> =
+            self.artifacts.iter().map(artifact_outline).collect();
         check_contents(
-            self.entrypoint.as_ref().map(entry_outline).as_ref(),
+            self.entrypoint.as_ref().map(entrypoint_outline).as_ref(),
             &artifacts,
             limits,
         )?;
         check_layers(&self)?;
-        let size = self.canonical().bytes.len();
+        let size = self.to_canonical().bytes.len();
         if size > limits.lock_bytes {
-            Err(LockError::TooLarge {
+            Err(LockfileError::TooLarge {
                 size,
                 limit: limits.lock_bytes,
             })
@@ -67,8 +68,8 @@ impl Lockfile {
     }
 }
 
-fn outline(artifact: &Artifact) -> Outline<'_> {
-    let Artifact {
+fn artifact_outline(artifact: &LockedArtifact) -> ArtifactOutline<'_> {
+    let LockedArtifact {
         name,
         origin_type,
         origin,
@@ -80,7 +81,7 @@ fn outline(artifact: &Artifact) -> Outline<'_> {
         oci,
         platforms,
     } = artifact;
-    Outline {
+    ArtifactOutline {
         name,
         origin_type: *origin_type,
         origin,
@@ -91,15 +92,15 @@ fn outline(artifact: &Artifact) -> Outline<'_> {
     }
 }
 
-const fn entry_outline(entrypoint: &Entrypoint) -> EntryOutline<'_> {
-    let Entrypoint {
+const fn entrypoint_outline(entrypoint: &LockedEntrypoint) -> EntrypointOutline<'_> {
+    let LockedEntrypoint {
         script,
         target,
         mode: _,
         checksum: _,
         size,
     } = entrypoint;
-    EntryOutline {
+    EntrypointOutline {
         script: script.as_str(),
         target,
         size: *size,
@@ -107,60 +108,68 @@ const fn entry_outline(entrypoint: &Entrypoint) -> EntryOutline<'_> {
 }
 
 /// Title and version. `before` stands before their paths.
-pub(super) fn check_titles(
+pub(super) fn check_name_and_version(
     before: &str,
     name: Option<&str>,
     version: Option<&str>,
-) -> Result<(), LockError> {
+) -> Result<(), LockfileError> {
     name.map_or(Ok(()), check_name)
-        .map_err(|fault| LockError::at(format!("{before}name"), fault))?;
+        .map_err(|fault| LockfileError::at_field(format!("{before}name"), fault))?;
     version
         .map_or(Ok(()), |text| check_text(text, MAX_NAME))
-        .map_err(|fault| LockError::at(format!("{before}version"), fault))
+        .map_err(|fault| LockfileError::at_field(format!("{before}version"), fault))
 }
 
 /// Each artifact and the entrypoint, then all of them together.
 pub(super) fn check_contents(
-    entrypoint: Option<&EntryOutline<'_>>,
-    artifacts: &[Outline<'_>],
-    limits: &Limits,
-) -> Result<(), LockError> {
-    check_count(artifacts.len(), limits)?;
+    entrypoint: Option<&EntrypointOutline<'_>>,
+    artifacts: &[ArtifactOutline<'_>],
+    limits: &InputLimits,
+) -> Result<(), LockfileError> {
+    check_artifact_count(artifacts.len(), limits)?;
     for (index, artifact) in artifacts.iter().enumerate() {
         check_artifact(artifact, limits).map_err(|(field, fault)| {
-            LockError::at(format!("artifacts[{index}].{field}"), fault)
+            LockfileError::at_field(format!("artifacts[{index}].{field}"), fault)
         })?;
     }
     if let Some(entrypoint) = entrypoint {
-        check_entrypoint(entrypoint, limits)
-            .map_err(|(field, fault)| LockError::at(format!("entrypoint.{field}"), fault))?;
+        check_entrypoint(entrypoint, limits).map_err(|(field, fault)| {
+            LockfileError::at_field(format!("entrypoint.{field}"), fault)
+        })?;
     }
-    check_names(artifacts)?;
-    check_targets(entrypoint.map(|e| e.target), artifacts)?;
+    check_unique_names(artifacts)?;
+    check_target_conflicts(entrypoint.map(|e| e.target), artifacts)?;
     check_platform_count(artifacts)
 }
 
-fn check_count(count: usize, limits: &Limits) -> Result<(), LockError> {
-    let over = || Fault::OverLimit {
+fn check_artifact_count(count: usize, limits: &InputLimits) -> Result<(), LockfileError> {
+    let over = || LockfileFieldError::OverLimit {
         found: count as u64,
         limit: limits.artifacts as u64,
     };
     match count {
-        0 => Err(LockError::at("artifacts", Fault::NoEntries)),
-        n if n > limits.artifacts => Err(LockError::at("artifacts", over())),
+        0 => Err(LockfileError::at_field(
+            "artifacts",
+            LockfileFieldError::NoEntries,
+        )),
+        n if n > limits.artifacts => Err(LockfileError::at_field("artifacts", over())),
         _ => Ok(()),
     }
 }
 
-type FieldFault = (&'static str, Fault);
+type NamedFieldError = (&'static str, LockfileFieldError);
 
-fn check_artifact(artifact: &Outline<'_>, limits: &Limits) -> Result<(), FieldFault> {
+fn check_artifact(
+    artifact: &ArtifactOutline<'_>,
+    limits: &InputLimits,
+) -> Result<(), NamedFieldError> {
     check_name(artifact.name).map_err(|fault| ("name", fault))?;
     check_text(artifact.origin, MAX_TEXT).map_err(|fault| ("origin", fault))?;
-    origin::check(artifact.origin_type, artifact.origin).map_err(|fault| ("origin", fault))?;
+    origin::check_origin(artifact.origin_type, artifact.origin)
+        .map_err(|fault| ("origin", fault))?;
     check_size(artifact.size, limits)?;
     if artifact.oci.is_some() && artifact.origin_type != OriginType::Oci {
-        return Err(("oci", Fault::OnlyWith("type oci")));
+        return Err(("oci", LockfileFieldError::OnlyWith("type oci")));
     }
     let mut seen = HashSet::new();
     match artifact
@@ -168,64 +177,70 @@ fn check_artifact(artifact: &Outline<'_>, limits: &Limits) -> Result<(), FieldFa
         .iter()
         .find(|platform| !seen.insert(*platform))
     {
-        Some(platform) => Err(("platforms", Fault::Twice(platform.to_string()))),
+        Some(platform) => Err((
+            "platforms",
+            LockfileFieldError::DuplicateValue(platform.to_string()),
+        )),
         None => Ok(()),
     }
 }
 
-fn check_entrypoint(entrypoint: &EntryOutline<'_>, limits: &Limits) -> Result<(), FieldFault> {
+fn check_entrypoint(
+    entrypoint: &EntrypointOutline<'_>,
+    limits: &InputLimits,
+) -> Result<(), NamedFieldError> {
     check_text(entrypoint.script, MAX_TEXT).map_err(|fault| ("script", fault))?;
-    origin::check(OriginType::File, entrypoint.script).map_err(|fault| ("script", fault))?;
+    origin::check_origin(OriginType::File, entrypoint.script).map_err(|fault| ("script", fault))?;
     let base = entrypoint_target(entrypoint.script).map_err(|fault| ("script", fault))?;
     if base != *entrypoint.target {
-        return Err(("script", Fault::EntrypointTarget));
+        return Err(("script", LockfileFieldError::EntrypointTarget));
     }
     check_size(entrypoint.size, limits)
 }
 
 /// Where an entrypoint goes: the base name of its script.
-pub(super) fn entrypoint_target(script: &str) -> Result<BundlePath, Fault> {
+pub(super) fn entrypoint_target(script: &str) -> Result<BundlePath, LockfileFieldError> {
     Ok(script.rsplit('/').next().unwrap_or_default().parse()?)
 }
 
-fn check_size(size: u64, limits: &Limits) -> Result<(), FieldFault> {
-    let limit = limits.artifact_bytes.min(MAX_EXACT);
+fn check_size(size: u64, limits: &InputLimits) -> Result<(), NamedFieldError> {
+    let limit = limits.artifact_bytes.min(MAX_SAFE_INTEGER);
     if size > limit {
-        Err(("size", Fault::OverLimit { found: size, limit }))
+        Err(("size", LockfileFieldError::OverLimit { found: size, limit }))
     } else {
         Ok(())
     }
 }
 
 /// `^[a-zA-Z0-9._-]{1,128}$`
-fn check_name(name: &str) -> Result<(), Fault> {
+fn check_name(name: &str) -> Result<(), LockfileFieldError> {
     let known = name
         .bytes()
         .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
     if known && !name.is_empty() && name.len() <= MAX_NAME {
         Ok(())
     } else {
-        Err(Fault::Name(MAX_NAME))
+        Err(LockfileFieldError::Name(MAX_NAME))
     }
 }
 
-fn check_text(text: &str, limit: usize) -> Result<(), Fault> {
+fn check_text(text: &str, limit: usize) -> Result<(), LockfileFieldError> {
     match text {
-        "" => Err(Fault::EmptyText),
-        _ if text.chars().any(char::is_control) => Err(Fault::Control),
-        _ if text.chars().any(is_invisible) => Err(Fault::Invisible),
-        _ if text.len() > limit => Err(Fault::TooLong(limit)),
+        "" => Err(LockfileFieldError::EmptyText),
+        _ if text.chars().any(char::is_control) => Err(LockfileFieldError::Control),
+        _ if text.chars().any(is_invisible) => Err(LockfileFieldError::Invisible),
+        _ if text.len() > limit => Err(LockfileFieldError::TooLong(limit)),
         _ => Ok(()),
     }
 }
 
-fn check_names(artifacts: &[Outline<'_>]) -> Result<(), LockError> {
+fn check_unique_names(artifacts: &[ArtifactOutline<'_>]) -> Result<(), LockfileError> {
     let mut seen = HashMap::with_capacity(artifacts.len());
     for (index, artifact) in artifacts.iter().enumerate() {
         if let Some(other) = seen.insert(artifact.name, index) {
-            return Err(LockError::at(
+            return Err(LockfileError::at_field(
                 format!("artifacts[{index}].name"),
-                Fault::TakenName {
+                LockfileFieldError::TakenName {
                     value: artifact.name.to_owned(),
                     other,
                 },
@@ -237,10 +252,10 @@ fn check_names(artifacts: &[Outline<'_>]) -> Result<(), LockError> {
 
 /// Sorted segment by segment, a path stands right before what lies inside of it, so neighbours are
 /// all that need comparing.
-fn check_targets(
+fn check_target_conflicts(
     entrypoint: Option<&BundlePath>,
-    artifacts: &[Outline<'_>],
-) -> Result<(), LockError> {
+    artifacts: &[ArtifactOutline<'_>],
+) -> Result<(), LockfileError> {
     let count = artifacts.len();
     let mut targets: Vec<(&BundlePath, usize)> = artifacts
         .iter()
@@ -251,16 +266,16 @@ fn check_targets(
     targets.sort_by(|(a, i), (b, j)| a.segments().cmp(b.segments()).then(i.cmp(j)));
     for pair in targets.windows(2) {
         let [first, second] = pair else { continue };
-        check_pair(*first, *second, count)?;
+        check_target_pair(*first, *second, count)?;
     }
     Ok(())
 }
 
-fn check_pair(
+fn check_target_pair(
     first: (&BundlePath, usize),
     second: (&BundlePath, usize),
     count: usize,
-) -> Result<(), LockError> {
+) -> Result<(), LockfileError> {
     let (earlier, later) = if first.1 < second.1 {
         (first, second)
     } else {
@@ -280,12 +295,15 @@ fn check_pair(
     };
     let (value, other) = (later.0.to_string(), name(earlier.1));
     if first.0 == second.0 {
-        return Err(LockError::at(field, Fault::TakenTarget { value, other }));
+        return Err(LockfileError::at_field(
+            field,
+            LockfileFieldError::TakenTarget { value, other },
+        ));
     }
     if first.0.contains(second.0) {
-        return Err(LockError::at(
+        return Err(LockfileError::at_field(
             field,
-            Fault::NestedTarget {
+            LockfileFieldError::NestedTarget {
                 value,
                 other_value: earlier.0.to_string(),
                 other,
@@ -295,16 +313,16 @@ fn check_pair(
     Ok(())
 }
 
-fn check_platform_count(artifacts: &[Outline<'_>]) -> Result<(), LockError> {
+fn check_platform_count(artifacts: &[ArtifactOutline<'_>]) -> Result<(), LockfileError> {
     let mut all = BTreeSet::new();
     for (index, artifact) in artifacts.iter().enumerate() {
         all.extend(artifact.platforms);
         if all.len() > MAX_PLATFORMS {
-            let fault = Fault::OverLimit {
+            let fault = LockfileFieldError::OverLimit {
                 found: all.len() as u64,
                 limit: MAX_PLATFORMS as u64,
             };
-            return Err(LockError::at(
+            return Err(LockfileError::at_field(
                 format!("artifacts[{index}].platforms"),
                 fault,
             ));
@@ -315,23 +333,27 @@ fn check_platform_count(artifacts: &[Outline<'_>]) -> Result<(), LockError> {
 
 /// Recorded layers count every artifact once: of the lock, or of each platform's bundle where there
 /// are platforms.
-fn check_layers(lock: &Lockfile) -> Result<(), LockError> {
+fn check_layers(lock: &Lockfile) -> Result<(), LockfileError> {
     if lock.layers.is_empty() {
         return Ok(());
     }
-    let mut counts: BTreeMap<Option<&Platform>, (u64, u64, usize)> = expected_counts(lock);
+    let mut counts: BTreeMap<Option<&Platform>, (u64, u64, usize)> = expected_layer_counts(lock);
     for (index, layer) in lock.layers.iter().enumerate() {
-        let at = |field: &str, fault| LockError::at(format!("layers[{index}].{field}"), fault);
+        let at =
+            |field: &str, fault| LockfileError::at_field(format!("layers[{index}].{field}"), fault);
         if layer.artifacts == 0 {
-            return Err(at("artifacts", Fault::Type("at least 1")));
+            return Err(at("artifacts", LockfileFieldError::Type("at least 1")));
         }
         let (_, counted, layers) = counts
             .get_mut(&layer.platform.as_ref())
-            .ok_or_else(|| at("platform", platform_fault(layer)))?;
+            .ok_or_else(|| at("platform", layer_platform_error(layer)))?;
         *counted = counted.saturating_add(layer.artifacts as u64);
         *layers += 1;
         if *layers > MAX_LAYERS {
-            return Err(LockError::at("layers", Fault::TooManyLayers(MAX_LAYERS)));
+            return Err(LockfileError::at_field(
+                "layers",
+                LockfileFieldError::TooManyLayers(MAX_LAYERS),
+            ));
         }
     }
     match counts
@@ -340,9 +362,9 @@ fn check_layers(lock: &Lockfile) -> Result<(), LockError> {
     {
         Some((platform, (expected, counted, _))) => {
             let platform = platform.map(ToString::to_string);
-            Err(LockError::at(
+            Err(LockfileError::at_field(
                 "layers",
-                Fault::LayerCount {
+                LockfileFieldError::LayerCount {
                     platform,
                     counted,
                     expected,
@@ -353,17 +375,17 @@ fn check_layers(lock: &Lockfile) -> Result<(), LockError> {
     }
 }
 
-const fn platform_fault(layer: &RecordedLayer) -> Fault {
+const fn layer_platform_error(layer: &RecordedLayer) -> LockfileFieldError {
     if layer.platform.is_some() {
-        Fault::LayerPlatform
+        LockfileFieldError::LayerPlatform
     } else {
-        Fault::Missing
+        LockfileFieldError::Missing
     }
 }
 
 /// Per bundle that comes of the lock: how many entries it has, and two counters that start at
 /// nothing.
-fn expected_counts(lock: &Lockfile) -> BTreeMap<Option<&Platform>, (u64, u64, usize)> {
+fn expected_layer_counts(lock: &Lockfile) -> BTreeMap<Option<&Platform>, (u64, u64, usize)> {
     let platforms: BTreeSet<&Platform> = lock
         .artifacts
         .iter()

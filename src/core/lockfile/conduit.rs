@@ -6,10 +6,10 @@
 
 use super::{
     check::entrypoint_target,
-    error::LockError,
-    model::{Artifact, Entrypoint, FileMode, Generation, Lockfile},
+    error::LockfileError,
+    model::{BundleFileMode, LockedArtifact, LockedEntrypoint, Lockfile, LockfileGeneration},
     read,
-    view::{Fields, View},
+    view::{MapView, NodeView},
 };
 
 const LOCK: &[&str] = &[
@@ -44,7 +44,7 @@ const ARTIFACT: &[&str] = &[
 ];
 const ACTIONS: &[(&str, ())] = &[("pull", ()), ("push", ()), ("copy_local", ())];
 const TARGET_TYPES: &[(&str, ())] = &[("file", ()), ("oci", ())];
-const DROPPED_TEXTS: &[&str] = &[
+const IGNORED_TEXT_FIELDS: &[&str] = &[
     "retrievedFrom",
     "targetPath",
     "targetRegistry",
@@ -53,70 +53,74 @@ const DROPPED_TEXTS: &[&str] = &[
 ];
 
 /// Reads a lock of Conduit's. Older ones have neither name nor version; none is invented.
-pub(super) fn lock(root: &View<'_>) -> Result<Lockfile, LockError> {
-    let fields = root.fields(LOCK)?;
-    fields.need("manifestHash", View::digest)?;
+pub(super) fn read_conduit_lock(root: &NodeView<'_>) -> Result<Lockfile, LockfileError> {
+    let fields = root.known_fields(LOCK)?;
+    fields.read_required("manifestHash", NodeView::read_digest)?;
     Ok(Lockfile {
-        generation: Generation::Conduit,
-        name: fields.string("name")?,
-        version: fields.string("version")?,
+        generation: LockfileGeneration::Conduit,
+        name: fields.read_optional_string("name")?,
+        version: fields.read_optional_string("version")?,
         entrypoint: fields
-            .optional("entrypoint")
+            .optional_field("entrypoint")
             .filter(|view| !view.is_null())
             .as_ref()
-            .map(entrypoint)
+            .map(read_entrypoint)
             .transpose()?,
         artifacts: fields
-            .required("artifacts")?
-            .items()?
-            .map(|view| artifact(&view))
+            .required_field("artifacts")?
+            .list_items()?
+            .map(|view| read_artifact(&view))
             .collect::<Result<_, _>>()?,
         layers: Vec::new(),
     })
 }
 
-fn entrypoint(view: &View<'_>) -> Result<Entrypoint, LockError> {
-    let fields = view.fields(ENTRYPOINT)?;
-    check_owner(&fields)?;
-    let script = fields.required("script")?;
-    Ok(Entrypoint {
-        script: script.text()?.to_owned(),
-        target: entrypoint_target(script.text()?).map_err(|fault| script.fail(fault))?,
-        mode: fields.need("mode", View::mode)?,
-        checksum: fields.need("checksum", View::digest)?,
-        size: fields.need("size", View::number)?,
+fn read_entrypoint(view: &NodeView<'_>) -> Result<LockedEntrypoint, LockfileError> {
+    let fields = view.known_fields(ENTRYPOINT)?;
+    check_script_owner(&fields)?;
+    let script = fields.required_field("script")?;
+    Ok(LockedEntrypoint {
+        script: script.read_text()?.to_owned(),
+        target: entrypoint_target(script.read_text()?).map_err(|fault| script.error_at(fault))?,
+        mode: fields.read_required("mode", NodeView::read_file_mode)?,
+        checksum: fields.read_required("checksum", NodeView::read_digest)?,
+        size: fields.read_required("size", NodeView::read_number)?,
     })
 }
 
 /// `uid` and `gid` say as whom Conduit runs the script. Nothing here runs one.
-pub(super) fn check_owner(fields: &Fields<'_>) -> Result<(), LockError> {
-    fields.string("uid")?;
-    fields.string("gid").map(drop)
+pub(super) fn check_script_owner(fields: &MapView<'_>) -> Result<(), LockfileError> {
+    fields.read_optional_string("uid")?;
+    fields.read_optional_string("gid").map(drop)
 }
 
-fn artifact(view: &View<'_>) -> Result<Artifact, LockError> {
-    let fields = view.fields(ARTIFACT)?;
-    check_dropped(&fields)?;
-    Ok(Artifact {
-        name: fields.need("name", View::text)?.to_owned(),
-        origin_type: fields.need("type", |view| view.choice(read::TYPES))?,
-        origin: fields.need("origin", View::text)?.to_owned(),
-        target: fields.need("target", View::target)?,
-        checksum: fields.need("checksum", View::digest)?,
-        size: fields.need("size", View::number)?,
-        mode: FileMode::Plain,
-        unpack: read::unpack(&fields)?,
+fn read_artifact(view: &NodeView<'_>) -> Result<LockedArtifact, LockfileError> {
+    let fields = view.known_fields(ARTIFACT)?;
+    check_ignored_fields(&fields)?;
+    Ok(LockedArtifact {
+        name: fields
+            .read_required("name", NodeView::read_text)?
+            .to_owned(),
+        origin_type: fields.read_required("type", |view| view.read_choice(read::ORIGIN_TYPES))?,
+        origin: fields
+            .read_required("origin", NodeView::read_text)?
+            .to_owned(),
+        target: fields.read_required("target", NodeView::read_target)?,
+        checksum: fields.read_required("checksum", NodeView::read_digest)?,
+        size: fields.read_required("size", NodeView::read_number)?,
+        mode: BundleFileMode::Plain,
+        unpack: read::read_unpack(&fields)?,
         oci: None,
         platforms: Vec::new(),
     })
 }
 
-fn check_dropped(fields: &Fields<'_>) -> Result<(), LockError> {
-    fields.need("action", |view| view.choice(ACTIONS))?;
-    fields.map("originType", |view| view.choice(read::TYPES))?;
-    fields.map("targetType", |view| view.choice(TARGET_TYPES))?;
-    fields.map("annotations", View::entries)?;
-    DROPPED_TEXTS
+fn check_ignored_fields(fields: &MapView<'_>) -> Result<(), LockfileError> {
+    fields.read_required("action", |view| view.read_choice(ACTIONS))?;
+    fields.read_optional("originType", |view| view.read_choice(read::ORIGIN_TYPES))?;
+    fields.read_optional("targetType", |view| view.read_choice(TARGET_TYPES))?;
+    fields.read_optional("annotations", NodeView::map_entries)?;
+    IGNORED_TEXT_FIELDS
         .iter()
-        .try_for_each(|key| fields.string(key).map(drop))
+        .try_for_each(|key| fields.read_optional_string(key).map(drop))
 }

@@ -6,16 +6,16 @@
 use std::collections::HashMap;
 
 use super::{
-    conduit::check_owner,
-    error::{Fault, LockError},
-    manifest::{DraftArtifact, DraftEntrypoint, LockManifest, bare_artifact},
-    model::{FileMode, OciSelection},
+    conduit::check_script_owner,
+    error::{LockfileError, LockfileFieldError},
+    manifest::{DraftArtifact, DraftEntrypoint, LockManifest, read_common_artifact},
+    model::{BundleFileMode, OciSelection},
     read,
-    template::Templates,
+    template::TemplateExpander,
     tree,
-    view::{Fields, View},
+    view::{MapView, NodeView},
 };
-use crate::core::limits::Limits;
+use crate::core::limits::InputLimits;
 
 const MANIFEST: &[&str] = &[
     "apiVersion",
@@ -41,65 +41,77 @@ const ARTIFACT: &[&str] = &[
     "strip_components",
 ];
 
-pub(super) fn manifest(root: &tree::Node, limits: &Limits) -> Result<LockManifest, LockError> {
-    let fields = View::root(root).fields(MANIFEST)?;
-    let mut templates = Templates::new(sources(&fields)?, limits.lock_bytes);
+pub(super) fn read_conduit_manifest(
+    root: &tree::DocumentNode,
+    limits: &InputLimits,
+) -> Result<LockManifest, LockfileError> {
+    let fields = NodeView::from_root(root).known_fields(MANIFEST)?;
+    let mut templates = TemplateExpander::new(template_sources(&fields)?, limits.lock_bytes);
     check_variables(&fields, &mut templates)?;
     let mut expanded = root.clone();
-    expand(&mut expanded, &mut templates)?;
-    read_expanded(&View::root(&expanded))
+    expand_templates(&mut expanded, &mut templates)?;
+    read_expanded_manifest(&NodeView::from_root(&expanded))
 }
 
 /// The texts that templates can name: every variable, and what `metadata` says in one line.
-fn sources(fields: &Fields<'_>) -> Result<HashMap<String, String>, LockError> {
+fn template_sources(fields: &MapView<'_>) -> Result<HashMap<String, String>, LockfileError> {
     let mut sources = HashMap::new();
-    for view in variables(fields)? {
-        sources.insert(view.path().to_owned(), view.text()?.to_owned());
+    for view in variable_views(fields)? {
+        sources.insert(view.path().to_owned(), view.read_text()?.to_owned());
     }
     for view in fields
-        .required("metadata")?
-        .values()?
-        .filter(View::is_text)
+        .required_field("metadata")?
+        .map_values()?
+        .filter(NodeView::is_text)
         .filter(|view| !view.is_null())
     {
-        sources.insert(view.path().to_owned(), view.text()?.to_owned());
+        sources.insert(view.path().to_owned(), view.read_text()?.to_owned());
     }
     Ok(sources)
 }
 
-fn variables<'a>(fields: &Fields<'a>) -> Result<Vec<View<'a>>, LockError> {
-    match fields.optional("variables").filter(|view| !view.is_null()) {
-        Some(view) => Ok(view.values()?.collect()),
+fn variable_views<'a>(fields: &MapView<'a>) -> Result<Vec<NodeView<'a>>, LockfileError> {
+    match fields
+        .optional_field("variables")
+        .filter(|view| !view.is_null())
+    {
+        Some(view) => Ok(view.map_values()?.collect()),
         None => Ok(Vec::new()),
     }
 }
 
 /// Variables that nothing uses must be sound too.
-fn check_variables(fields: &Fields<'_>, templates: &mut Templates) -> Result<(), LockError> {
-    variables(fields)?.iter().try_for_each(|view| {
+fn check_variables(
+    fields: &MapView<'_>,
+    templates: &mut TemplateExpander,
+) -> Result<(), LockfileError> {
+    variable_views(fields)?.iter().try_for_each(|view| {
         templates
-            .check(view.path())
-            .map_err(|fault| view.fail(fault))
+            .check_variable(view.path())
+            .map_err(|fault| view.error_at(fault))
     })
 }
 
 /// Fills in what is read afterwards. A description may hold any braces.
-fn expand(root: &mut tree::Node, templates: &mut Templates) -> Result<(), LockError> {
-    let tree::Kind::Map(entries) = &mut root.kind else {
+fn expand_templates(
+    root: &mut tree::DocumentNode,
+    templates: &mut TemplateExpander,
+) -> Result<(), LockfileError> {
+    let tree::DocumentNodeKind::Map(entries) = &mut root.kind else {
         return Ok(());
     };
     for entry in entries {
         match (entry.key.as_str(), &mut entry.value.kind) {
-            ("metadata", tree::Kind::Map(metadata)) => {
+            ("metadata", tree::DocumentNodeKind::Map(metadata)) => {
                 let titles = metadata
                     .iter_mut()
                     .filter(|title| matches!(title.key.as_str(), "name" | "version"));
                 titles.into_iter().try_for_each(|title| {
-                    templates.expand_all(&mut title.value, &format!("metadata.{}", title.key))
+                    templates.expand_node(&mut title.value, &format!("metadata.{}", title.key))
                 })?;
             }
             ("entrypoint" | "artifacts", _) => {
-                templates.expand_all(&mut entry.value, &entry.key)?
+                templates.expand_node(&mut entry.value, &entry.key)?
             }
             _ => {}
         }
@@ -107,36 +119,40 @@ fn expand(root: &mut tree::Node, templates: &mut Templates) -> Result<(), LockEr
     Ok(())
 }
 
-fn read_expanded(root: &View<'_>) -> Result<LockManifest, LockError> {
-    let fields = root.fields(MANIFEST)?;
-    let metadata = fields.required("metadata")?.any_fields()?;
+fn read_expanded_manifest(root: &NodeView<'_>) -> Result<LockManifest, LockfileError> {
+    let fields = root.known_fields(MANIFEST)?;
+    let metadata = fields.required_field("metadata")?.any_fields()?;
     Ok(LockManifest {
-        name: Some(metadata.need("name", View::text)?.to_owned()),
-        version: metadata.string("version")?,
-        entrypoint: fields.map("entrypoint", entrypoint)?,
+        name: Some(
+            metadata
+                .read_required("name", NodeView::read_text)?
+                .to_owned(),
+        ),
+        version: metadata.read_optional_string("version")?,
+        entrypoint: fields.read_optional("entrypoint", read_entrypoint)?,
         artifacts: fields
-            .required("artifacts")?
-            .items()?
-            .map(|view| artifact(&view))
+            .required_field("artifacts")?
+            .list_items()?
+            .map(|view| read_artifact(&view))
             .collect::<Result<_, _>>()?,
     })
 }
 
 /// A path alone, or a map. Conduit's default mode is executable.
-fn entrypoint(view: &View<'_>) -> Result<DraftEntrypoint, LockError> {
+fn read_entrypoint(view: &NodeView<'_>) -> Result<DraftEntrypoint, LockfileError> {
     let (script, mode) = if view.is_text() {
-        (view.clone(), FileMode::Executable)
+        (view.clone(), BundleFileMode::Executable)
     } else {
-        let fields = view.fields(ENTRYPOINT)?;
-        check_owner(&fields)?;
+        let fields = view.known_fields(ENTRYPOINT)?;
+        check_script_owner(&fields)?;
         (
-            fields.required("script")?,
+            fields.required_field("script")?,
             fields
-                .map("mode", View::mode)?
-                .unwrap_or(FileMode::Executable),
+                .read_optional("mode", NodeView::read_file_mode)?
+                .unwrap_or(BundleFileMode::Executable),
         )
     };
-    let (script, target) = read::script(&script)?;
+    let (script, target) = read::read_script(&script)?;
     Ok(DraftEntrypoint {
         script,
         target,
@@ -146,32 +162,32 @@ fn entrypoint(view: &View<'_>) -> Result<DraftEntrypoint, LockError> {
     })
 }
 
-fn artifact(view: &View<'_>) -> Result<DraftArtifact, LockError> {
-    let fields = view.fields(ARTIFACT)?;
-    fields.map("annotations", View::entries)?;
-    check_unsupported(&fields)?;
+fn read_artifact(view: &NodeView<'_>) -> Result<DraftArtifact, LockfileError> {
+    let fields = view.known_fields(ARTIFACT)?;
+    fields.read_optional("annotations", NodeView::map_entries)?;
+    check_unsupported_fields(&fields)?;
     let oci = fields
-        .map("platform", read::platform)?
+        .read_optional("platform", read::read_platform)?
         .map(OciSelection::Platform);
     Ok(DraftArtifact {
         oci,
-        ..bare_artifact(&fields)?
+        ..read_common_artifact(&fields)?
     })
 }
 
-fn check_unsupported(fields: &Fields<'_>) -> Result<(), LockError> {
+fn check_unsupported_fields(fields: &MapView<'_>) -> Result<(), LockfileError> {
     let refuse = |key: &str, wrong: bool, advice| {
         if wrong {
-            Err(LockError::at(
-                fields.path_of(key),
-                Fault::Unsupported(advice),
+            Err(LockfileError::at_field(
+                fields.field_path(key),
+                LockfileFieldError::Unsupported(advice),
             ))
         } else {
             Ok(())
         }
     };
     let headers = fields
-        .map("headers", View::entries)?
+        .read_optional("headers", NodeView::map_entries)?
         .is_some_and(|entries| !entries.is_empty());
     refuse(
         "headers",
@@ -179,7 +195,7 @@ fn check_unsupported(fields: &Fields<'_>) -> Result<(), LockError> {
         "give credentials to the tool that fetches",
     )?;
     let skip = fields
-        .map("insecure_skip_verify", View::flag)?
+        .read_optional("insecure_skip_verify", NodeView::read_bool)?
         .unwrap_or_default();
     refuse(
         "insecure_skip_verify",
@@ -187,11 +203,11 @@ fn check_unsupported(fields: &Fields<'_>) -> Result<(), LockError> {
         "certificates are always verified",
     )?;
     let strip = fields
-        .map("strip_components", View::number)?
+        .read_optional("strip_components", NodeView::read_number)?
         .unwrap_or_default();
     refuse(
         "strip_components",
         strip > 0,
-        "the bundle holds the bytes as they are",
+        "the bundle contains the archive unmodified",
     )
 }

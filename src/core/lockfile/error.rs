@@ -3,16 +3,16 @@
 use std::fmt;
 
 use crate::core::{
-    class::{Classified, Reason},
+    class::{ClassifiedError, Reason},
     digest::Digest,
     oci::descriptor::PlatformError,
-    path::PathError,
+    path::BundlePathError,
 };
 
 /// Why a lock or manifest was refused. Whatever is wrong with the document itself is
 /// [`Reason::InvalidLock`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LockError {
+pub enum LockfileError {
     /// More bytes than the cap, counted before anything is parsed.
     #[error("lock of {size} bytes is over the limit of {limit}")]
     TooLarge {
@@ -25,12 +25,12 @@ pub enum LockError {
     #[error("{place}: {fault}")]
     Refused {
         /// Where.
-        place: Place,
+        place: LockfileFieldLocation,
         /// What.
-        fault: Fault,
+        fault: LockfileFieldError,
     },
     /// The bytes are not exactly the canonical form of the lock that they say.
-    #[error("lock is not in its canonical form (RFC 8785), so its digest names nothing")]
+    #[error("lock is not in its canonical form (RFC 8785), so its digest does not identify it")]
     NotCanonical,
     /// A `file` origin lies outside of the lock's folder, and nobody allowed that.
     #[error(
@@ -45,7 +45,7 @@ pub enum LockError {
     },
     /// An `oci` artifact whose checksum cannot be checked against what is in a registry.
     #[error(
-        "artifact {name:?}: nothing ties its checksum to what the registry has, run `packgate lock \
+        "artifact {name:?}: its checksum cannot be verified against the registry, run `packgate lock \
             --update` to record the image's digest"
     )]
     UnverifiableOci {
@@ -74,7 +74,7 @@ pub enum LockError {
     },
 }
 
-impl Classified for LockError {
+impl ClassifiedError for LockfileError {
     fn reason(&self) -> Reason {
         match self {
             Self::TooLarge { .. }
@@ -88,11 +88,11 @@ impl Classified for LockError {
     }
 }
 
-impl LockError {
+impl LockfileError {
     /// A fault in the field at `path`, whose line is found later.
-    pub(super) fn at(path: impl Into<String>, fault: impl Into<Fault>) -> Self {
+    pub(super) fn at_field(path: impl Into<String>, fault: impl Into<LockfileFieldError>) -> Self {
         Self::Refused {
-            place: Place {
+            place: LockfileFieldLocation {
                 mark: None,
                 field: path.into(),
             },
@@ -101,9 +101,9 @@ impl LockError {
     }
 
     /// A fault at a line and column, before there are fields.
-    pub(super) const fn mark(mark: Mark, fault: Fault) -> Self {
+    pub(super) const fn at_position(mark: LineColumn, fault: LockfileFieldError) -> Self {
         Self::Refused {
-            place: Place {
+            place: LockfileFieldLocation {
                 mark: Some(mark),
                 field: String::new(),
             },
@@ -114,14 +114,14 @@ impl LockError {
 
 /// A place in a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct LockfileFieldLocation {
     /// Line and column, where they are known.
-    pub mark: Option<Mark>,
+    pub mark: Option<LineColumn>,
     /// Path of the field, such as `artifacts[3].target`; empty for the whole document.
     pub field: String,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for LockfileFieldLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.mark, self.field.as_str()) {
             (None, "") => f.write_str("document"),
@@ -134,14 +134,14 @@ impl fmt::Display for Place {
 
 /// Line and column, both counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
+pub struct LineColumn {
     /// Line.
     pub line: usize,
     /// Column, in characters.
     pub column: usize,
 }
 
-impl fmt::Display for Mark {
+impl fmt::Display for LineColumn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "line {}, column {}", self.line, self.column)
     }
@@ -149,15 +149,15 @@ impl fmt::Display for Mark {
 
 /// What is wrong at a [`Place`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum LockfileFieldError {
     /// Neither YAML nor JSON.
     #[error("{0}")]
     Syntax(String),
     /// Nothing there.
-    #[error("nothing in it, expected a lock or manifest")]
+    #[error("empty document, expected a lock or manifest")]
     Empty,
     /// A second YAML document.
-    #[error("a second document, one file holds one lock")]
+    #[error("a second document, a file must contain exactly one")]
     SecondDocument,
     /// A YAML anchor or alias.
     #[error("anchors and aliases are not allowed, write the value out")]
@@ -232,7 +232,7 @@ pub enum Fault {
     EmptyText,
     /// No path in a bundle.
     #[error(transparent)]
-    Path(#[from] PathError),
+    Path(#[from] BundlePathError),
     /// No platform.
     #[error(transparent)]
     Platform(#[from] PlatformError),
@@ -256,9 +256,7 @@ pub enum Fault {
         other: String,
     },
     /// A target inside of a file, or a file where another target needs a folder.
-    #[error(
-        "{value:?} and {other_value:?} of {other} cannot both exist: one lies inside of the other"
-    )]
+    #[error("{value:?} and {other_value:?} of {other} cannot both exist: one is inside the other")]
     NestedTarget {
         /// The target.
         value: String,
@@ -280,8 +278,8 @@ pub enum Fault {
     #[error("is only allowed together with {0}")]
     OnlyWith(&'static str),
     /// Something twice in a list.
-    #[error("{0:?} is there twice")]
-    Twice(String),
+    #[error("{0:?} is listed twice")]
+    DuplicateValue(String),
     /// `layers` that do not add up.
     #[error("counts {counted} artifacts{}, but the lock has \
         {expected}", of_platform(platform.as_ref()))]

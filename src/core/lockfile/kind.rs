@@ -1,60 +1,64 @@
 //! Which kind of document it is, told from `apiVersion` and `kind`.
 
 use super::{
-    error::{Fault, LockError},
-    view::View,
+    error::{LockfileError, LockfileFieldError},
+    view::NodeView,
 };
 
 /// Our `apiVersion`.
 pub(super) const API_VERSION: &str = "packgate.dev/v1alpha1";
 /// The kind of our locks.
-pub(super) const KIND: &str = "Lockfile";
-const VERSIONS: &[(&str, &[(&str, Kind)])] = &[
-    (API_VERSION, OURS),
-    ("conduit.warrical.com/next", THEIRS),
-    ("github.com/wixregiga/conduit/next", THEIRS),
+pub(super) const LOCKFILE_KIND: &str = "Lockfile";
+const KINDS_BY_API_VERSION: &[(&str, &[(&str, LockDocumentKind)])] = &[
+    (API_VERSION, PACKGATE_KINDS),
+    ("conduit.warrical.com/next", CONDUIT_KINDS),
+    ("github.com/wixregiga/conduit/next", CONDUIT_KINDS),
 ];
 
-const OURS: &[(&str, Kind)] = &[(KIND, Kind::Lock), ("LockManifest", Kind::Manifest)];
-const THEIRS: &[(&str, Kind)] = &[
-    ("LockFile", Kind::ConduitLock),
-    ("ConduitLockFile", Kind::ConduitLock),
-    ("BundleLockFile", Kind::ConduitLock),
-    ("ManifestLock", Kind::ConduitLock),
-    ("Manifest", Kind::ConduitManifest),
-    ("ConduitManifest", Kind::ConduitManifest),
-    ("BundleManifest", Kind::ConduitManifest),
+const PACKGATE_KINDS: &[(&str, LockDocumentKind)] = &[
+    (LOCKFILE_KIND, LockDocumentKind::Lock),
+    ("LockManifest", LockDocumentKind::Manifest),
+];
+const CONDUIT_KINDS: &[(&str, LockDocumentKind)] = &[
+    ("LockFile", LockDocumentKind::ConduitLock),
+    ("ConduitLockFile", LockDocumentKind::ConduitLock),
+    ("BundleLockFile", LockDocumentKind::ConduitLock),
+    ("ManifestLock", LockDocumentKind::ConduitLock),
+    ("Manifest", LockDocumentKind::ConduitManifest),
+    ("ConduitManifest", LockDocumentKind::ConduitManifest),
+    ("BundleManifest", LockDocumentKind::ConduitManifest),
 ];
 
 /// A document that can be read here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum LockDocumentKind {
     Lock,
     Manifest,
     ConduitLock,
     ConduitManifest,
 }
 
-impl Kind {
+impl LockDocumentKind {
     pub(super) const fn is_lock(self) -> bool {
         matches!(self, Self::Lock | Self::ConduitLock)
     }
 }
 
 /// Tells the kind of the document.
-pub(super) fn of(root: &View<'_>) -> Result<Kind, LockError> {
+pub(super) fn detect_kind(root: &NodeView<'_>) -> Result<LockDocumentKind, LockfileError> {
     let fields = root.any_fields()?;
-    let kinds = fields.need("apiVersion", |view| view.choice(VERSIONS))?;
-    fields.need("kind", |view| view.choice(kinds))
+    let kinds =
+        fields.read_required("apiVersion", |view| view.read_choice(KINDS_BY_API_VERSION))?;
+    fields.read_required("kind", |view| view.read_choice(kinds))
 }
 
 /// A manifest where a lock is needed, or the other way round.
-pub(super) fn unexpected(root: &View<'_>) -> LockError {
-    let manifest = of(root).is_ok_and(|kind| !kind.is_lock());
+pub(super) fn unexpected_kind(root: &NodeView<'_>) -> LockfileError {
+    let manifest = detect_kind(root).is_ok_and(|kind| !kind.is_lock());
     let advice = if manifest {
-        "this is a manifest, make a lock of it with `packgate lock`"
+        "this is a manifest, create a lock from it with `packgate lock`"
     } else {
         "this is a lock, a manifest is needed here"
     };
-    LockError::at("kind", Fault::Unsupported(advice))
+    LockfileError::at_field("kind", LockfileFieldError::Unsupported(advice))
 }

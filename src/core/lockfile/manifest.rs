@@ -2,16 +2,19 @@
 //! found out by fetching.
 
 use super::{
-    check::{self, EntryOutline, Outline},
+    check::{self, ArtifactOutline, EntrypointOutline},
     conduit_manifest,
-    error::LockError,
-    kind::{self, Kind},
-    model::{Artifact, Entrypoint, FileMode, Lockfile, OciSelection, OriginType, Unpack},
+    error::LockfileError,
+    kind::{self, LockDocumentKind},
+    model::{
+        BundleFileMode, LockedArtifact, LockedEntrypoint, Lockfile, OciSelection, OriginType,
+        UnpackSpec,
+    },
     origin, read,
-    tree::{Document, LineBreaks},
-    view::{Fields, View},
+    tree::{LineBreakPolicy, LockDocument},
+    view::{MapView, NodeView},
 };
-use crate::core::{digest::Digest, limits::Limits, oci::Platform, path::BundlePath};
+use crate::core::{digest::Digest, limits::InputLimits, oci::Platform, path::BundlePath};
 
 /// A lock whose checksums and sizes are still to be found out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,9 +45,9 @@ pub struct DraftArtifact {
     /// The length that they must have, if the manifest says so.
     pub size: Option<u64>,
     /// Mode of the file in the bundle.
-    pub mode: FileMode,
+    pub mode: BundleFileMode,
     /// Set if `packgate unpack` extracts it.
-    pub unpack: Option<Unpack>,
+    pub unpack: Option<UnpackSpec>,
     /// Which part of an image is meant.
     pub oci: Option<OciSelection>,
     /// The platforms' bundles that it is in; empty means all.
@@ -59,7 +62,7 @@ pub struct DraftEntrypoint {
     /// Its base name.
     pub target: BundlePath,
     /// Its mode.
-    pub mode: FileMode,
+    pub mode: BundleFileMode,
     /// The checksum that it must have, if the manifest says so.
     pub checksum: Option<Digest>,
     /// The length that it must have, if the manifest says so.
@@ -80,9 +83,10 @@ impl LockInput {
     ///
     /// # Errors
     /// Those of [`LockManifest::parse`] and [`Lockfile::parse`].
-    pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, LockError> {
-        let document = Document::parse(bytes, limits, LineBreaks::Allowed)?;
-        let kind = kind::of(&View::root(&document.root)).map_err(|e| document.locate(e))?;
+    pub fn parse(bytes: &[u8], limits: &InputLimits) -> Result<Self, LockfileError> {
+        let document = LockDocument::parse(bytes, limits, LineBreakPolicy::Allowed)?;
+        let kind = kind::detect_kind(&NodeView::from_root(&document.root))
+            .map_err(|e| document.add_position(e))?;
         if kind.is_lock() {
             Lockfile::parse(bytes, limits).map(Self::Lock)
         } else {
@@ -98,34 +102,42 @@ impl LockManifest {
     /// # Errors
     /// [`LockError::TooLarge`] above `limits.lock_bytes`, else [`LockError::Refused`] with the
     /// field and its line.
-    pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, LockError> {
-        let document = Document::parse(bytes, limits, LineBreaks::Allowed)?;
-        let kind = kind::of(&View::root(&document.root)).map_err(|e| document.locate(e))?;
+    pub fn parse(bytes: &[u8], limits: &InputLimits) -> Result<Self, LockfileError> {
+        let document = LockDocument::parse(bytes, limits, LineBreakPolicy::Allowed)?;
+        let kind = kind::detect_kind(&NodeView::from_root(&document.root))
+            .map_err(|e| document.add_position(e))?;
         let manifest = match kind {
-            Kind::Manifest => ours(&View::root(&document.root)),
-            Kind::ConduitManifest => conduit_manifest::manifest(&document.root, limits),
-            Kind::Lock | Kind::ConduitLock => Err(kind::unexpected(&View::root(&document.root))),
+            LockDocumentKind::Manifest => read_lock_manifest(&NodeView::from_root(&document.root)),
+            LockDocumentKind::ConduitManifest => {
+                conduit_manifest::read_conduit_manifest(&document.root, limits)
+            }
+            LockDocumentKind::Lock | LockDocumentKind::ConduitLock => {
+                Err(kind::unexpected_kind(&NodeView::from_root(&document.root)))
+            }
         };
-        let titles = if kind == Kind::ConduitManifest {
+        let titles = if kind == LockDocumentKind::ConduitManifest {
             "metadata."
         } else {
             ""
         };
         manifest
-            .and_then(|manifest| manifest.checked(titles, limits))
-            .map_err(|e| document.locate(e))
+            .and_then(|manifest| manifest.into_checked(titles, limits))
+            .map_err(|e| document.add_position(e))
     }
 
     /// The rules of locks that can be checked before anything is fetched. `titles` stands before
     /// the paths of name and version.
-    fn checked(self, titles: &str, limits: &Limits) -> Result<Self, LockError> {
-        check::check_titles(titles, self.name.as_deref(), self.version.as_deref())?;
-        let artifacts: Vec<Outline<'_>> =
-            self.artifacts.iter().map(DraftArtifact::outline).collect();
+    fn into_checked(self, titles: &str, limits: &InputLimits) -> Result<Self, LockfileError> {
+        check::check_name_and_version(titles, self.name.as_deref(), self.version.as_deref())?;
+        let artifacts: Vec<ArtifactOutline<'_>> = self
+            .artifacts
+            .iter()
+            .map(DraftArtifact::artifact_outline)
+            .collect();
         check::check_contents(
             self.entrypoint
                 .as_ref()
-                .map(DraftEntrypoint::outline)
+                .map(DraftEntrypoint::entrypoint_outline)
                 .as_ref(),
             &artifacts,
             limits,
@@ -141,12 +153,12 @@ impl DraftArtifact {
     /// # Errors
     /// [`LockError::PinnedChecksum`] or [`LockError::PinnedSize`] if the manifest asked for other
     /// bytes.
-    pub fn complete(
+    pub fn into_locked(
         self,
         checksum: Digest,
         size: u64,
         pinned_origin: Option<String>,
-    ) -> Result<Artifact, LockError> {
+    ) -> Result<LockedArtifact, LockfileError> {
         check_pins(&self.name, (self.checksum, self.size), (checksum, size))?;
         let Self {
             name,
@@ -161,7 +173,7 @@ impl DraftArtifact {
             platforms,
         } = self;
         let origin = pinned_origin.unwrap_or(origin);
-        Ok(Artifact {
+        Ok(LockedArtifact {
             name,
             origin_type,
             origin,
@@ -175,7 +187,7 @@ impl DraftArtifact {
         })
     }
 
-    fn outline(&self) -> Outline<'_> {
+    fn artifact_outline(&self) -> ArtifactOutline<'_> {
         let Self {
             name,
             origin_type,
@@ -188,7 +200,7 @@ impl DraftArtifact {
             oci,
             platforms,
         } = self;
-        Outline {
+        ArtifactOutline {
             name,
             origin_type: *origin_type,
             origin,
@@ -206,7 +218,11 @@ impl DraftEntrypoint {
     /// # Errors
     /// [`LockError::PinnedChecksum`] or [`LockError::PinnedSize`] if the manifest asked for other
     /// bytes.
-    pub fn complete(self, checksum: Digest, size: u64) -> Result<Entrypoint, LockError> {
+    pub fn into_locked(
+        self,
+        checksum: Digest,
+        size: u64,
+    ) -> Result<LockedEntrypoint, LockfileError> {
         check_pins("entrypoint", (self.checksum, self.size), (checksum, size))?;
         let Self {
             script,
@@ -215,7 +231,7 @@ impl DraftEntrypoint {
             checksum: _,
             size: _,
         } = self;
-        Ok(Entrypoint {
+        Ok(LockedEntrypoint {
             script,
             target,
             mode,
@@ -224,8 +240,8 @@ impl DraftEntrypoint {
         })
     }
 
-    fn outline(&self) -> EntryOutline<'_> {
-        EntryOutline {
+    fn entrypoint_outline(&self) -> EntrypointOutline<'_> {
+        EntrypointOutline {
             script: &self.script,
             target: &self.target,
             size: self.size.unwrap_or_default(),
@@ -237,16 +253,16 @@ fn check_pins(
     name: &str,
     (checksum, size): (Option<Digest>, Option<u64>),
     actual: (Digest, u64),
-) -> Result<(), LockError> {
+) -> Result<(), LockfileError> {
     if let Some(pinned) = size.filter(|pinned| *pinned != actual.1) {
-        return Err(LockError::PinnedSize {
+        return Err(LockfileError::PinnedSize {
             name: name.to_owned(),
             pinned,
             actual: actual.1,
         });
     }
     match checksum.filter(|pinned| *pinned != actual.0) {
-        Some(pinned) => Err(LockError::PinnedChecksum {
+        Some(pinned) => Err(LockfileError::PinnedChecksum {
             name: name.to_owned(),
             pinned,
             actual: actual.0,
@@ -276,9 +292,9 @@ impl From<&Lockfile> for LockManifest {
     }
 }
 
-impl From<&Artifact> for DraftArtifact {
-    fn from(artifact: &Artifact) -> Self {
-        let Artifact {
+impl From<&LockedArtifact> for DraftArtifact {
+    fn from(artifact: &LockedArtifact) -> Self {
+        let LockedArtifact {
             name,
             origin_type,
             origin,
@@ -310,9 +326,9 @@ impl From<&Artifact> for DraftArtifact {
     }
 }
 
-impl From<&Entrypoint> for DraftEntrypoint {
-    fn from(entrypoint: &Entrypoint) -> Self {
-        let Entrypoint {
+impl From<&LockedEntrypoint> for DraftEntrypoint {
+    fn from(entrypoint: &LockedEntrypoint) -> Self {
+        let LockedEntrypoint {
             script,
             target,
             mode,
@@ -339,60 +355,65 @@ const MANIFEST: &[&str] = &[
     "artifacts",
 ];
 
-fn ours(root: &View<'_>) -> Result<LockManifest, LockError> {
-    let fields = root.fields(MANIFEST)?;
-    fields.map("packFormat", read::pack_format)?;
+fn read_lock_manifest(root: &NodeView<'_>) -> Result<LockManifest, LockfileError> {
+    let fields = root.known_fields(MANIFEST)?;
+    fields.read_optional("packFormat", read::read_pack_format)?;
     Ok(LockManifest {
-        name: fields.string("name")?,
-        version: fields.string("version")?,
-        entrypoint: fields.map("entrypoint", entrypoint)?,
+        name: fields.read_optional_string("name")?,
+        version: fields.read_optional_string("version")?,
+        entrypoint: fields.read_optional("entrypoint", read_entrypoint)?,
         artifacts: fields
-            .required("artifacts")?
-            .items()?
-            .map(|view| artifact(&view))
+            .required_field("artifacts")?
+            .list_items()?
+            .map(|view| read_artifact(&view))
             .collect::<Result<_, _>>()?,
     })
 }
 
-fn entrypoint(view: &View<'_>) -> Result<DraftEntrypoint, LockError> {
-    let fields = view.fields(read::ENTRYPOINT)?;
-    let (script, target) = read::script(&fields.required("script")?)?;
+fn read_entrypoint(view: &NodeView<'_>) -> Result<DraftEntrypoint, LockfileError> {
+    let fields = view.known_fields(read::ENTRYPOINT)?;
+    let (script, target) = read::read_script(&fields.required_field("script")?)?;
     Ok(DraftEntrypoint {
         script,
         target,
-        mode: read::mode(&fields)?,
-        checksum: fields.map("checksum", View::digest)?,
-        size: fields.map("size", View::number)?,
+        mode: read::read_file_mode(&fields)?,
+        checksum: fields.read_optional("checksum", NodeView::read_digest)?,
+        size: fields.read_optional("size", NodeView::read_number)?,
     })
 }
 
-fn artifact(view: &View<'_>) -> Result<DraftArtifact, LockError> {
-    let fields = view.fields(read::ARTIFACT)?;
+fn read_artifact(view: &NodeView<'_>) -> Result<DraftArtifact, LockfileError> {
+    let fields = view.known_fields(read::ARTIFACT)?;
     Ok(DraftArtifact {
-        size: fields.map("size", View::number)?,
-        mode: read::mode(&fields)?,
-        oci: fields.map("oci", read::selection)?,
-        platforms: read::platforms(&fields)?,
-        ..bare_artifact(&fields)?
+        size: fields.read_optional("size", NodeView::read_number)?,
+        mode: read::read_file_mode(&fields)?,
+        oci: fields.read_optional("oci", read::read_oci_selection)?,
+        platforms: read::read_platforms(&fields)?,
+        ..read_common_artifact(&fields)?
     })
 }
 
 /// The fields that our manifests and Conduit's share.
-pub(super) fn bare_artifact(fields: &Fields<'_>) -> Result<DraftArtifact, LockError> {
-    let origin = fields.required("origin")?;
-    let written = fields.map("type", |view| view.choice(read::TYPES))?;
+pub(super) fn read_common_artifact(fields: &MapView<'_>) -> Result<DraftArtifact, LockfileError> {
+    let origin = fields.required_field("origin")?;
+    let written = fields.read_optional("type", |view| view.read_choice(read::ORIGIN_TYPES))?;
     Ok(DraftArtifact {
-        name: fields.need("name", View::text)?.to_owned(),
+        name: fields
+            .read_required("name", NodeView::read_text)?
+            .to_owned(),
         origin_type: written.map_or_else(
-            || origin::infer(origin.text()?).map_err(|fault| origin.fail(fault)),
+            || {
+                origin::infer_origin_type(origin.read_text()?)
+                    .map_err(|fault| origin.error_at(fault))
+            },
             Ok,
         )?,
-        origin: origin.text()?.to_owned(),
-        target: fields.need("target", View::target)?,
-        checksum: fields.map("checksum", View::digest)?,
+        origin: origin.read_text()?.to_owned(),
+        target: fields.read_required("target", NodeView::read_target)?,
+        checksum: fields.read_optional("checksum", NodeView::read_digest)?,
         size: None,
-        mode: FileMode::Plain,
-        unpack: read::unpack(fields)?,
+        mode: BundleFileMode::Plain,
+        unpack: read::read_unpack(fields)?,
         oci: None,
         platforms: Vec::new(),
     })

@@ -27,19 +27,19 @@ mod view;
 mod yaml;
 
 pub use canonical::CanonicalLock;
-pub use error::{Fault, LockError, Mark, Place};
+pub use error::{LineColumn, LockfileError, LockfileFieldError, LockfileFieldLocation};
 pub use manifest::{DraftArtifact, DraftEntrypoint, LockInput, LockManifest};
 pub use model::{
-    Artifact, Compression, Entrypoint, FileMode, Generation, Lockfile, OciSelection, OriginType,
-    RecordedLayer, Unpack,
+    ArchiveCompression, BundleFileMode, LockedArtifact, LockedEntrypoint, Lockfile,
+    LockfileGeneration, OciSelection, OriginType, RecordedLayer, UnpackSpec,
 };
-pub use origin::{leaves_folder, oci_reference, pin_origin};
+pub use origin::{oci_reference, origin_leaves_folder, pin_origin};
 
-use kind::{API_VERSION, KIND, Kind};
-use tree::{Document, LineBreaks};
-use view::View;
+use kind::{API_VERSION, LOCKFILE_KIND, LockDocumentKind};
+use tree::{LineBreakPolicy, LockDocument};
+use view::NodeView;
 
-use super::limits::Limits;
+use super::limits::InputLimits;
 
 impl Lockfile {
     /// Reads a lock of either generation, YAML or JSON, strictly: one document, no anchors, tags,
@@ -49,28 +49,31 @@ impl Lockfile {
     /// [`LockError::TooLarge`] above `limits.lock_bytes` before anything is parsed, else
     /// [`LockError::Refused`] with the field's path and its line. Both are
     /// [`InvalidLock`](crate::core::class::Reason::InvalidLock).
-    pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, LockError> {
-        let document = Document::parse(bytes, limits, LineBreaks::Refused)?;
-        let root = View::root(&document.root);
-        let lock = kind::of(&root).and_then(|kind| match kind {
-            Kind::Lock => read::lock(&root),
-            Kind::ConduitLock => conduit::lock(&root),
-            Kind::Manifest | Kind::ConduitManifest => Err(kind::unexpected(&root)),
+    pub fn parse(bytes: &[u8], limits: &InputLimits) -> Result<Self, LockfileError> {
+        let document = LockDocument::parse(bytes, limits, LineBreakPolicy::Rejected)?;
+        let root = NodeView::from_root(&document.root);
+        let lock = kind::detect_kind(&root).and_then(|kind| match kind {
+            LockDocumentKind::Lock => read::read_packgate_lock(&root),
+            LockDocumentKind::ConduitLock => conduit::read_conduit_lock(&root),
+            LockDocumentKind::Manifest | LockDocumentKind::ConduitManifest => {
+                Err(kind::unexpected_kind(&root))
+            }
         });
-        lock.and_then(|lock| lock.checked(limits))
-            .map_err(|e| document.locate(e))
+        lock.and_then(|lock| lock.into_checked(limits))
+            .map_err(|e| document.add_position(e))
     }
 
     /// The first `oci` artifact whose checksum cannot be checked: Conduit's, or one whose origin
     /// carries no digest.
-    pub fn unverifiable_oci(&self) -> Option<&Artifact> {
-        let pinned = |artifact: &Artifact| {
+    pub fn find_unverifiable_oci(&self) -> Option<&LockedArtifact> {
+        let pinned = |artifact: &LockedArtifact| {
             artifact
                 .oci_reference()
                 .is_some_and(|reference| reference.digest.is_some())
         };
-        let verifiable =
-            |artifact: &Artifact| self.generation == Generation::Packgate && pinned(artifact);
+        let verifiable = |artifact: &LockedArtifact| {
+            self.generation == LockfileGeneration::Packgate && pinned(artifact)
+        };
         self.artifacts
             .iter()
             .find(|artifact| artifact.origin_type == OriginType::Oci && !verifiable(artifact))
@@ -80,18 +83,18 @@ impl Lockfile {
     ///
     /// # Errors
     /// [`LockError::LeavesFolder`] unless `allow_outside`, then [`LockError::UnverifiableOci`].
-    pub fn check_packable(&self, allow_outside: bool) -> Result<(), LockError> {
+    pub fn check_packable(&self, allow_outside: bool) -> Result<(), LockfileError> {
         if let Some((field, origin)) = self
             .file_origins()
-            .find(|(_, origin)| !allow_outside && leaves_folder(origin))
+            .find(|(_, origin)| !allow_outside && origin_leaves_folder(origin))
         {
-            return Err(LockError::LeavesFolder {
+            return Err(LockfileError::LeavesFolder {
                 field,
                 origin: origin.to_owned(),
             });
         }
-        match self.unverifiable_oci() {
-            Some(artifact) => Err(LockError::UnverifiableOci {
+        match self.find_unverifiable_oci() {
+            Some(artifact) => Err(LockfileError::UnverifiableOci {
                 name: artifact.name.clone(),
             }),
             None => Ok(()),

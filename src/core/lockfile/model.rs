@@ -11,15 +11,15 @@ use crate::core::{digest::Digest, oci::Platform, path::BundlePath};
 pub struct Lockfile {
     /// Whose lock it is. Not part of the identity, but it decides whether `oci` checksums mean
     /// anything.
-    pub generation: Generation,
+    pub generation: LockfileGeneration,
     /// Title. Optional, `^[a-zA-Z0-9._-]{1,128}$`.
     pub name: Option<String>,
     /// Version of the content. Optional.
     pub version: Option<String>,
     /// A script that goes in last, under its base name. Data: nothing ever runs it.
-    pub entrypoint: Option<Entrypoint>,
+    pub entrypoint: Option<LockedEntrypoint>,
     /// At least one; the order is part of the identity.
-    pub artifacts: Vec<Artifact>,
+    pub artifacts: Vec<LockedArtifact>,
     /// What `packgate lock` recorded about the layers. Derived, not part of the identity; empty
     /// when unknown.
     pub layers: Vec<RecordedLayer>,
@@ -27,7 +27,7 @@ pub struct Lockfile {
 
 /// Whose lockfile it was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Generation {
+pub enum LockfileGeneration {
     /// Ours: the checksum of an `oci` artifact is of the deterministic archive of what its digest
     /// names.
     #[default]
@@ -38,7 +38,7 @@ pub enum Generation {
 
 /// One thing in the bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Artifact {
+pub struct LockedArtifact {
     /// Unique name.
     pub name: String,
     /// Where the bytes come from.
@@ -52,9 +52,9 @@ pub struct Artifact {
     /// Length of these bytes.
     pub size: u64,
     /// Mode of the file in the bundle.
-    pub mode: FileMode,
+    pub mode: BundleFileMode,
     /// Set if `packgate unpack` extracts it.
-    pub unpack: Option<Unpack>,
+    pub unpack: Option<UnpackSpec>,
     /// Which part of an image is meant; only with [`OriginType::Oci`].
     pub oci: Option<OciSelection>,
     /// The platforms' bundles that it is in; empty means all.
@@ -85,13 +85,13 @@ impl OriginType {
 
 /// A script that is packed last.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entrypoint {
+pub struct LockedEntrypoint {
     /// Its origin, a file relative to the lock, as it was written.
     pub script: String,
     /// Its base name: where it goes.
     pub target: BundlePath,
     /// Its mode.
-    pub mode: FileMode,
+    pub mode: BundleFileMode,
     /// Digest of its bytes.
     pub checksum: Digest,
     /// Length of its bytes.
@@ -100,7 +100,7 @@ pub struct Entrypoint {
 
 /// The two modes that a file in a bundle can have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum FileMode {
+pub enum BundleFileMode {
     /// `0644`
     #[default]
     Plain,
@@ -108,7 +108,7 @@ pub enum FileMode {
     Executable,
 }
 
-impl FileMode {
+impl BundleFileMode {
     /// As it is written in a lock.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -118,7 +118,7 @@ impl FileMode {
     }
 
     /// The permission bits.
-    pub const fn bits(self) -> u32 {
+    pub const fn permission_bits(self) -> u32 {
         match self {
             Self::Plain => 0o644,
             Self::Executable => 0o755,
@@ -126,7 +126,7 @@ impl FileMode {
     }
 }
 
-impl fmt::Display for FileMode {
+impl fmt::Display for BundleFileMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -134,16 +134,16 @@ impl fmt::Display for FileMode {
 
 /// How `packgate unpack` extracts an artifact. The bundle holds the archive itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unpack {
+pub struct UnpackSpec {
     /// The archive's compression; told from the target's name if absent.
-    pub compression: Option<Compression>,
+    pub compression: Option<ArchiveCompression>,
     /// The folder that it is extracted into; the folder of the target if absent.
     pub path: Option<BundlePath>,
 }
 
 /// Compressions that `packgate unpack` knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Compression {
+pub enum ArchiveCompression {
     /// A tar compressed with gzip.
     Gzip,
     /// A tar compressed with bzip2.
@@ -152,7 +152,7 @@ pub enum Compression {
     Zip,
 }
 
-impl Compression {
+impl ArchiveCompression {
     /// As it is written in a lock.
     pub const fn as_str(self) -> &'static str {
         match self {

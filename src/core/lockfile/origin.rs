@@ -3,15 +3,15 @@
 use url::Url;
 
 use super::{
-    error::Fault,
-    model::{Artifact, OriginType},
+    error::LockfileFieldError,
+    model::{LockedArtifact, OriginType},
 };
-use crate::core::{digest::Digest, reference::Reference};
+use crate::core::{digest::Digest, reference::ImageReference};
 
 const OCI: &str = "oci://";
 
 /// The type that an origin's scheme stands for; a text without scheme is a path.
-pub(super) fn infer(origin: &str) -> Result<OriginType, Fault> {
+pub(super) fn infer_origin_type(origin: &str) -> Result<OriginType, LockfileFieldError> {
     match origin
         .split_once("://")
         .map(|(scheme, _)| scheme.to_ascii_lowercase())
@@ -20,27 +20,29 @@ pub(super) fn infer(origin: &str) -> Result<OriginType, Fault> {
         None => Ok(OriginType::File),
         Some("http" | "https") => Ok(OriginType::Http),
         Some("oci") => Ok(OriginType::Oci),
-        Some(_) => Err(Fault::Origin(
+        Some(_) => Err(LockfileFieldError::Origin(
             "must be a path or start with http://, https:// or oci://",
         )),
     }
 }
 
 /// Checks an origin against its type.
-pub(super) fn check(kind: OriginType, origin: &str) -> Result<(), Fault> {
+pub(super) fn check_origin(kind: OriginType, origin: &str) -> Result<(), LockfileFieldError> {
     match kind {
-        OriginType::File => check_file(origin),
-        OriginType::Http => check_http(origin),
-        OriginType::Oci => parse_oci(origin).map(drop),
+        OriginType::File => check_file_origin(origin),
+        OriginType::Http => check_http_origin(origin),
+        OriginType::Oci => parse_oci_origin(origin).map(drop),
     }
 }
 
-fn check_file(origin: &str) -> Result<(), Fault> {
+fn check_file_origin(origin: &str) -> Result<(), LockfileFieldError> {
     if origin.is_empty() {
-        return Err(Fault::EmptyText);
+        return Err(LockfileFieldError::EmptyText);
     }
     if origin.contains("://") {
-        Err(Fault::Origin("must be a path, because the type is file"))
+        Err(LockfileFieldError::Origin(
+            "must be a path, because the type is file",
+        ))
     } else {
         Ok(())
     }
@@ -48,11 +50,11 @@ fn check_file(origin: &str) -> Result<(), Fault> {
 
 /// By the parser that the HTTP client uses, so that both see the same host. Errors never repeat the
 /// URL: it may hold a password.
-fn check_http(origin: &str) -> Result<(), Fault> {
-    const WRONG: Fault = Fault::Origin(
+fn check_http_origin(origin: &str) -> Result<(), LockfileFieldError> {
+    const WRONG: LockfileFieldError = LockfileFieldError::Origin(
         "must be a valid http:// or https:// URL without white space, because the type is http",
     );
-    if origin.contains(char::is_whitespace) || infer(origin) != Ok(OriginType::Http) {
+    if origin.contains(char::is_whitespace) || infer_origin_type(origin) != Ok(OriginType::Http) {
         return Err(WRONG);
     }
     let url = Url::parse(origin).map_err(|_| WRONG)?;
@@ -63,24 +65,24 @@ fn check_http(origin: &str) -> Result<(), Fault> {
         || url.password().is_some()
         || authority.is_some_and(|a| a.contains('@'))
     {
-        return Err(Fault::UserInfo);
+        return Err(LockfileFieldError::UserInfo);
     }
     if url.has_host() { Ok(()) } else { Err(WRONG) }
 }
 
 /// `oci://REGISTRY/REPO[:TAG][@DIGEST]`. The registry must be said: what a bare name means differs
 /// between tools.
-fn parse_oci(origin: &str) -> Result<Reference, Fault> {
-    const WRONG: Fault = Fault::Origin(
+fn parse_oci_origin(origin: &str) -> Result<ImageReference, LockfileFieldError> {
+    const WRONG: LockfileFieldError = LockfileFieldError::Origin(
         "must be oci://REGISTRY/REPOSITORY[:TAG][@sha256:…], because the type is oci",
     );
     let rest = origin.strip_prefix(OCI).ok_or(WRONG)?;
     let (registry, _) = rest.split_once('/').ok_or(WRONG)?;
     if registry.contains('@') {
-        return Err(Fault::UserInfo);
+        return Err(LockfileFieldError::UserInfo);
     }
     if registry != "localhost" && !registry.contains(['.', ':']) {
-        return Err(Fault::Origin(
+        return Err(LockfileFieldError::Origin(
             "must name its registry, such as oci://docker.io/library/nginx",
         ));
     }
@@ -88,26 +90,26 @@ fn parse_oci(origin: &str) -> Result<Reference, Fault> {
 }
 
 /// The image that an `oci://` origin names; `None` for other origins.
-pub fn oci_reference(origin: &str) -> Option<Reference> {
-    parse_oci(origin).ok()
+pub fn oci_reference(origin: &str) -> Option<ImageReference> {
+    parse_oci_origin(origin).ok()
 }
 
 /// The same image, by this digest; a digest that was there is replaced.
 #[must_use]
 pub fn pin_origin(origin: &str, digest: &Digest) -> String {
-    format!("{}@{digest}", without_digest(origin))
+    format!("{}@{digest}", strip_digest(origin))
 }
 
 /// An image's origin without its digest if a tag says what is meant, so that the tag is looked up
 /// again.
 pub(super) fn unpin_origin(origin: &str) -> String {
     match oci_reference(origin) {
-        Some(reference) if reference.tag.is_some() => without_digest(origin).to_owned(),
+        Some(reference) if reference.tag.is_some() => strip_digest(origin).to_owned(),
         _ => origin.to_owned(),
     }
 }
 
-fn without_digest(origin: &str) -> &str {
+fn strip_digest(origin: &str) -> &str {
     origin.split_once('@').map_or(origin, |(name, _)| name)
 }
 
@@ -115,7 +117,7 @@ fn without_digest(origin: &str) -> &str {
 /// or a `..` too many.
 ///
 /// A symbolic link is not seen here; who opens the file has to look at that.
-pub fn leaves_folder(origin: &str) -> bool {
+pub fn origin_leaves_folder(origin: &str) -> bool {
     if origin.starts_with('/') {
         return true;
     }
@@ -133,9 +135,9 @@ pub fn leaves_folder(origin: &str) -> bool {
     false
 }
 
-impl Artifact {
+impl LockedArtifact {
     /// The image that the origin names, for [`OriginType::Oci`].
-    pub fn oci_reference(&self) -> Option<Reference> {
+    pub fn oci_reference(&self) -> Option<ImageReference> {
         if self.origin_type == OriginType::Oci {
             oci_reference(&self.origin)
         } else {
@@ -150,7 +152,7 @@ mod tests {
 
     #[test]
     fn origins_of_every_type_pass() {
-        let pinned = format!("oci://r.example.com/a/b:1@{}", Digest::of(b""));
+        let pinned = format!("oci://r.example.com/a/b:1@{}", Digest::of_bytes(b""));
         for (origin, kind) in [
             ("files/x", OriginType::File),
             ("./files/dir/", OriginType::File),
@@ -163,8 +165,8 @@ mod tests {
             ("oci://localhost:5000/x", OriginType::Oci),
             (&pinned, OriginType::Oci),
         ] {
-            assert_eq!(infer(origin), Ok(kind), "{origin}");
-            assert_eq!(check(kind, origin), Ok(()), "{origin}");
+            assert_eq!(infer_origin_type(origin), Ok(kind), "{origin}");
+            assert_eq!(check_origin(kind, origin), Ok(()), "{origin}");
         }
     }
 
@@ -199,11 +201,17 @@ mod tests {
                 "oci://REGISTRY",
             ),
         ] {
-            let fault = check(kind, origin).expect_err(origin).to_string();
+            let fault = check_origin(kind, origin).expect_err(origin).to_string();
             assert!(fault.contains(part), "{origin}: {fault}");
         }
         for origin in ["s3://bucket/x", "file:///x", "://x"] {
-            assert!(matches!(infer(origin), Err(Fault::Origin(_))), "{origin}");
+            assert!(
+                matches!(
+                    infer_origin_type(origin),
+                    Err(LockfileFieldError::Origin(_))
+                ),
+                "{origin}"
+            );
         }
     }
 
@@ -220,9 +228,9 @@ mod tests {
             "oci://user:hunter2@r.example.com/x:1",
             "oci://hunter2@r.example.com/x:1",
         ] {
-            let kind = infer(origin).expect(origin);
-            let fault = check(kind, origin).expect_err(origin);
-            assert_eq!(fault, Fault::UserInfo, "{origin}");
+            let kind = infer_origin_type(origin).expect(origin);
+            let fault = check_origin(kind, origin).expect_err(origin);
+            assert_eq!(fault, LockfileFieldError::UserInfo, "{origin}");
             assert!(!fault.to_string().contains("hunter2"), "{origin}");
         }
     }
@@ -238,7 +246,7 @@ mod tests {
             "..",
             "a/b/../../../c/d",
         ] {
-            assert!(leaves_folder(origin), "{origin}");
+            assert!(origin_leaves_folder(origin), "{origin}");
         }
         for origin in [
             "x",
@@ -250,13 +258,13 @@ mod tests {
             "",
             "dir/",
         ] {
-            assert!(!leaves_folder(origin), "{origin}");
+            assert!(!origin_leaves_folder(origin), "{origin}");
         }
     }
 
     #[test]
     fn digests_are_pinned_and_unpinned() {
-        let (digest, other) = (Digest::of(b"a"), Digest::of(b"b"));
+        let (digest, other) = (Digest::of_bytes(b"a"), Digest::of_bytes(b"b"));
         let pinned = pin_origin("oci://r.example.com:5000/x:1", &digest);
         assert_eq!(pinned, format!("oci://r.example.com:5000/x:1@{digest}"));
         assert_eq!(

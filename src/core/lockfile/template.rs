@@ -7,23 +7,23 @@
 use std::collections::HashMap;
 
 use super::{
-    error::{Fault, LockError},
-    tree::{Kind, MAX_TEXT, Node},
-    view::join,
+    error::{LockfileError, LockfileFieldError},
+    tree::{DocumentNode, DocumentNodeKind, MAX_TEXT},
+    view::join_path,
 };
 
 /// Variables that lead to variables.
 const MAX_DEPTH: usize = 32;
 
 /// The texts that templates can name, resolved as they are asked for.
-pub(super) struct Templates {
+pub(super) struct TemplateExpander {
     sources: HashMap<String, String>,
     resolved: HashMap<String, String>,
     open: Vec<String>,
     left: usize,
 }
 
-impl Templates {
+impl TemplateExpander {
     /// `sources`: keys such as `variables.x` with their unexpanded texts; `budget`: bytes of all
     /// results together.
     pub(super) fn new(sources: HashMap<String, String>, budget: usize) -> Self {
@@ -36,75 +36,85 @@ impl Templates {
     }
 
     /// Expands every text below `node`, whose path is `path`.
-    pub(super) fn expand_all(&mut self, node: &mut Node, path: &str) -> Result<(), LockError> {
+    pub(super) fn expand_node(
+        &mut self,
+        node: &mut DocumentNode,
+        path: &str,
+    ) -> Result<(), LockfileError> {
         match &mut node.kind {
-            Kind::Text(text, _) if text.contains("{{") => {
+            DocumentNodeKind::Text(text, _) if text.contains("{{") => {
                 *text = self
-                    .expand(text)
-                    .map_err(|fault| LockError::at(path, fault))?;
+                    .expand_text(text)
+                    .map_err(|fault| LockfileError::at_field(path, fault))?;
                 Ok(())
             }
-            Kind::Text(..) => Ok(()),
-            Kind::List(items) => items
+            DocumentNodeKind::Text(..) => Ok(()),
+            DocumentNodeKind::List(items) => items
                 .iter_mut()
                 .enumerate()
-                .try_for_each(|(index, item)| self.expand_all(item, &format!("{path}[{index}]"))),
-            Kind::Map(entries) => entries
-                .iter_mut()
-                .try_for_each(|entry| self.expand_all(&mut entry.value, &join(path, &entry.key))),
+                .try_for_each(|(index, item)| self.expand_node(item, &format!("{path}[{index}]"))),
+            DocumentNodeKind::Map(entries) => entries.iter_mut().try_for_each(|entry| {
+                self.expand_node(&mut entry.value, &join_path(path, &entry.key))
+            }),
         }
     }
 
     /// Is the text named `source` sound?
-    pub(super) fn check(&mut self, source: &str) -> Result<(), Fault> {
-        self.resolve(source).map(drop)
+    pub(super) fn check_variable(&mut self, source: &str) -> Result<(), LockfileFieldError> {
+        self.resolve_source(source).map(drop)
     }
 
     /// Expands one text.
-    pub(super) fn expand(&mut self, text: &str) -> Result<String, Fault> {
+    pub(super) fn expand_text(&mut self, text: &str) -> Result<String, LockfileFieldError> {
         let mut result = String::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("{{") {
-            let (name, after) = after.split_once("}}").ok_or(Fault::OpenTemplate)?;
-            self.append(&mut result, before)?;
-            let value = self.resolve(&source_of(name.trim()))?;
-            self.append(&mut result, &value)?;
+            let (name, after) = after
+                .split_once("}}")
+                .ok_or(LockfileFieldError::OpenTemplate)?;
+            self.append_bounded(&mut result, before)?;
+            let value = self.resolve_source(&source_key(name.trim()))?;
+            self.append_bounded(&mut result, &value)?;
             rest = after;
         }
-        self.append(&mut result, rest)?;
+        self.append_bounded(&mut result, rest)?;
         Ok(result)
     }
 
-    fn append(&mut self, result: &mut String, part: &str) -> Result<(), Fault> {
+    fn append_bounded(
+        &mut self,
+        result: &mut String,
+        part: &str,
+    ) -> Result<(), LockfileFieldError> {
         if result.len() + part.len() > MAX_TEXT {
-            return Err(Fault::TooLong(MAX_TEXT));
+            return Err(LockfileFieldError::TooLong(MAX_TEXT));
         }
         self.left = self
             .left
             .checked_sub(part.len())
-            .ok_or(Fault::Unsupported("variables make this manifest too large"))?;
+            .ok_or(LockfileFieldError::Unsupported(
+                "variables make this manifest too large",
+            ))?;
         result.push_str(part);
         Ok(())
     }
 
-    fn resolve(&mut self, source: &str) -> Result<String, Fault> {
+    fn resolve_source(&mut self, source: &str) -> Result<String, LockfileFieldError> {
         if let Some(value) = self.resolved.get(source) {
             return Ok(value.clone());
         }
-        let text = self
-            .sources
-            .get(source)
-            .cloned()
-            .ok_or_else(|| Fault::UnknownVariable(source.chars().take(100).collect()))?;
-        self.check_chain(source)?;
+        let text = self.sources.get(source).cloned().ok_or_else(|| {
+            LockfileFieldError::UnknownVariable(source.chars().take(100).collect())
+        })?;
+        self.check_cycle(source)?;
         self.open.push(source.to_owned());
-        let value = self.expand(&text)?;
+        let value = self.expand_text(&text)?;
         self.open.pop();
         self.resolved.insert(source.to_owned(), value.clone());
         Ok(value)
     }
 
-    fn check_chain(&self, source: &str) -> Result<(), Fault> {
+    fn check_cycle(&self, source: &str) -> Result<(), LockfileFieldError> {
         if let Some(start) = self.open.iter().position(|open| open == source) {
             let chain = self
                 .open
@@ -112,10 +122,12 @@ impl Templates {
                 .skip(start)
                 .map(String::as_str)
                 .chain([source]);
-            return Err(Fault::Cycle(chain.collect::<Vec<_>>().join(" -> ")));
+            return Err(LockfileFieldError::Cycle(
+                chain.collect::<Vec<_>>().join(" -> "),
+            ));
         }
         if self.open.len() >= MAX_DEPTH {
-            Err(Fault::TooDeep(MAX_DEPTH))
+            Err(LockfileFieldError::TooDeep(MAX_DEPTH))
         } else {
             Ok(())
         }
@@ -123,7 +135,7 @@ impl Templates {
 }
 
 /// `.x` is short for `variables.x`.
-fn source_of(name: &str) -> String {
+fn source_key(name: &str) -> String {
     name.strip_prefix('.').map_or_else(
         || name.to_owned(),
         |variable| format!("variables.{variable}"),
@@ -134,12 +146,12 @@ fn source_of(name: &str) -> String {
 mod tests {
     use super::*;
 
-    fn templates(variables: &[(&str, &str)]) -> Templates {
+    fn templates(variables: &[(&str, &str)]) -> TemplateExpander {
         let sources = variables
             .iter()
             .map(|(key, text)| ((*key).to_owned(), (*text).to_owned()))
             .collect();
-        Templates::new(sources, 100_000)
+        TemplateExpander::new(sources, 100_000)
     }
 
     #[test]
@@ -154,7 +166,7 @@ mod tests {
             ("v{{variables.b}}-{{metadata.name}}", "v11-siem"),
             ("{{.b}}{{.b}}", "1111"),
         ] {
-            assert_eq!(templates.expand(text).as_deref(), Ok(result), "{text}");
+            assert_eq!(templates.expand_text(text).as_deref(), Ok(result), "{text}");
         }
     }
 
@@ -180,7 +192,7 @@ mod tests {
             ("x {{variables.a", "without }}"),
         ] {
             templates.open.clear();
-            let fault = templates.expand(text).expect_err(text).to_string();
+            let fault = templates.expand_text(text).expect_err(text).to_string();
             assert!(fault.contains(part), "{text}: {fault}");
         }
     }
@@ -201,11 +213,13 @@ mod tests {
             .collect();
         pairs.push(("variables.v0", "0123456789"));
         assert_eq!(
-            templates(&pairs).expand("{{.v20}}"),
-            Err(Fault::TooLong(MAX_TEXT))
+            templates(&pairs).expand_text("{{.v20}}"),
+            Err(LockfileFieldError::TooLong(MAX_TEXT))
         );
         assert_eq!(
-            templates(&pairs).expand("{{.v3}}").map(|text| text.len()),
+            templates(&pairs)
+                .expand_text("{{.v3}}")
+                .map(|text| text.len()),
             Ok(80)
         );
 
@@ -218,17 +232,20 @@ mod tests {
             .collect();
         pairs.push(("variables.v0", "x"));
         assert_eq!(
-            templates(&pairs).expand("{{.v99}}"),
-            Err(Fault::TooDeep(MAX_DEPTH))
+            templates(&pairs).expand_text("{{.v99}}"),
+            Err(LockfileFieldError::TooDeep(MAX_DEPTH))
         );
 
-        let mut small = Templates::new(
+        let mut small = TemplateExpander::new(
             HashMap::from([("variables.a".to_owned(), "x".repeat(4_000))]),
             10_000,
         );
-        assert!(small.expand("{{.a}}").is_ok());
+        assert!(small.expand_text("{{.a}}").is_ok());
         assert!(
-            matches!(small.expand("{{.a}}"), Err(Fault::Unsupported(_))),
+            matches!(
+                small.expand_text("{{.a}}"),
+                Err(LockfileFieldError::Unsupported(_))
+            ),
             "all results together are bounded"
         );
     }

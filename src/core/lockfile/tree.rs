@@ -10,10 +10,10 @@ use std::collections::HashSet;
 
 use serde_saphyr::granit_parser::{Event, Options, Parser, ScalarStyle, ScanError, Span};
 
-use super::error::{Fault, LockError, Mark};
+use super::error::{LineColumn, LockfileError, LockfileFieldError};
 use crate::core::{
     json::{self, JsonError},
-    limits::Limits,
+    limits::InputLimits,
     text::is_invisible,
 };
 
@@ -24,29 +24,29 @@ const VALUES_PER_ARTIFACT: usize = 40;
 
 /// Do texts that are dropped anyway (a manifest's description) pass with line breaks and tabs?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LineBreaks {
-    Refused,
+pub(super) enum LineBreakPolicy {
+    Rejected,
     Allowed,
 }
 
 /// One value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Node {
-    pub(super) kind: Kind,
+pub(super) struct DocumentNode {
+    pub(super) kind: DocumentNodeKind,
     /// Where it starts. JSON has none: see [`Document::locate`].
-    mark: Option<Mark>,
+    mark: Option<LineColumn>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Text(String, Style),
-    List(Vec<Node>),
-    Map(Vec<Entry>),
+pub(super) enum DocumentNodeKind {
+    Text(String, ScalarNotation),
+    List(Vec<DocumentNode>),
+    Map(Vec<DocumentMapEntry>),
 }
 
 /// How a scalar was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Style {
+pub(super) enum ScalarNotation {
     /// Certainly a string.
     Quoted,
     /// YAML's bare words: what the field needs.
@@ -56,78 +56,80 @@ pub(super) enum Style {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct DocumentMapEntry {
     pub(super) key: String,
-    mark: Option<Mark>,
-    pub(super) value: Node,
+    mark: Option<LineColumn>,
+    pub(super) value: DocumentNode,
 }
 
 /// A document that passed the rules that do not depend on its kind.
-pub(super) struct Document<'a> {
-    pub(super) root: Node,
+pub(super) struct LockDocument<'a> {
+    pub(super) root: DocumentNode,
     text: &'a str,
-    limits: &'a Limits,
+    limits: &'a InputLimits,
 }
 
-impl<'a> Document<'a> {
+impl<'a> LockDocument<'a> {
     /// Reads JSON if the text starts with `{` and is JSON, else YAML.
     pub(super) fn parse(
         bytes: &'a [u8],
-        limits: &'a Limits,
-        breaks: LineBreaks,
-    ) -> Result<Self, LockError> {
+        limits: &'a InputLimits,
+        breaks: LineBreakPolicy,
+    ) -> Result<Self, LockfileError> {
         if bytes.len() > limits.lock_bytes {
-            return Err(LockError::TooLarge {
+            return Err(LockfileError::TooLarge {
                 size: bytes.len(),
                 limit: limits.lock_bytes,
             });
         }
-        let text = std::str::from_utf8(bytes).map_err(|e| not_utf8(bytes, e.valid_up_to()))?;
+        let text =
+            std::str::from_utf8(bytes).map_err(|e| not_utf8_error(bytes, e.valid_up_to()))?;
         let root = match parse_json(text, limits)? {
             Some(root) => root,
             None => parse_yaml(text, limits)?,
         };
         let document = Self { root, text, limits };
-        check_texts(&document.root, &mut String::new(), breaks).map_err(|e| document.locate(e))?;
+        check_texts(&document.root, &mut String::new(), breaks)
+            .map_err(|e| document.add_position(e))?;
         Ok(document)
     }
 
     /// Adds line and column to an error that knows its field. JSON is read a second time for that,
     /// as the YAML that it is too.
-    pub(super) fn locate(&self, error: LockError) -> LockError {
+    pub(super) fn add_position(&self, error: LockfileError) -> LockfileError {
         match error {
-            LockError::Refused { mut place, fault } if place.mark.is_none() => {
+            LockfileError::Refused { mut place, fault } if place.mark.is_none() => {
                 place.mark = match self.root.mark {
-                    Some(_) => self.root.find(&place.field),
+                    Some(_) => self.root.find_position(&place.field),
                     None => parse_yaml(self.text, self.limits)
                         .ok()
-                        .and_then(|root| root.find(&place.field)),
+                        .and_then(|root| root.find_position(&place.field)),
                 };
-                LockError::Refused { place, fault }
+                LockfileError::Refused { place, fault }
             }
             other => other,
         }
     }
 }
 
-impl Node {
+impl DocumentNode {
     /// A value of a document that has no lines.
-    pub(super) const fn unmarked(kind: Kind) -> Self {
+    pub(super) const fn new_unpositioned(kind: DocumentNodeKind) -> Self {
         Self { kind, mark: None }
     }
 
     /// Where the field at `path` starts, or the nearest field around it that is there.
-    fn find(&self, path: &str) -> Option<Mark> {
+    fn find_position(&self, path: &str) -> Option<LineColumn> {
         let mut node = self;
         let mut mark = self.mark;
         for step in path.split(['.', '[']).filter(|step| !step.is_empty()) {
             let found = match (&node.kind, step.strip_suffix(']')) {
-                (Kind::List(items), Some(index)) => index
+                (DocumentNodeKind::List(items), Some(index)) => index
                     .parse()
                     .ok()
                     .and_then(|i: usize| items.get(i))
                     .map(|item| (item, item.mark)),
-                (Kind::Map(entries), None) => entries
+                (DocumentNodeKind::Map(entries), None) => entries
                     .iter()
                     .find(|e| e.key == step)
                     .map(|e| (&e.value, e.mark)),
@@ -140,9 +142,9 @@ impl Node {
     }
 }
 
-impl Entry {
+impl DocumentMapEntry {
     /// An entry of a document that has no lines.
-    pub(super) const fn unmarked(key: String, value: Node) -> Self {
+    pub(super) const fn new_unpositioned(key: String, value: DocumentNode) -> Self {
         Self {
             key,
             mark: None,
@@ -151,43 +153,46 @@ impl Entry {
     }
 }
 
-fn not_utf8(bytes: &[u8], valid: usize) -> LockError {
+fn not_utf8_error(bytes: &[u8], valid: usize) -> LockfileError {
     let before = bytes.get(..valid).unwrap_or_default();
     let line = before.split(|b| *b == b'\n').count();
     let last = before.rsplit(|b| *b == b'\n').next().unwrap_or_default();
     let column = String::from_utf8_lossy(last).chars().count() + 1;
-    LockError::mark(Mark { line, column }, Fault::Syntax("not UTF-8".into()))
+    LockfileError::at_position(
+        LineColumn { line, column },
+        LockfileFieldError::Syntax("not UTF-8".into()),
+    )
 }
 
 /// `None` if it is no JSON. Well-formed JSON that breaks our rules is an error, so that nothing
 /// gets a second reading.
-fn parse_json(text: &str, limits: &Limits) -> Result<Option<Node>, LockError> {
+fn parse_json(text: &str, limits: &InputLimits) -> Result<Option<DocumentNode>, LockfileError> {
     if !text.trim_ascii_start().starts_with('{') {
         return Ok(None);
     }
-    match json::parse(text.as_bytes(), limits.lock_bytes, limits.json_depth) {
+    match json::parse_strict(text.as_bytes(), limits.lock_bytes, limits.json_depth) {
         Ok(node) => Ok(Some(node)),
-        Err(JsonError::TooLarge { size, limit }) => Err(LockError::TooLarge { size, limit }),
+        Err(JsonError::TooLarge { size, limit }) => Err(LockfileError::TooLarge { size, limit }),
         Err(JsonError::Malformed(e)) if e.is_syntax() || e.is_eof() => Ok(None),
-        Err(JsonError::Malformed(e)) => Err(LockError::mark(
-            Mark {
+        Err(JsonError::Malformed(e)) => Err(LockfileError::at_position(
+            LineColumn {
                 line: e.line(),
                 column: e.column(),
             },
-            Fault::Syntax(without_position(&e.to_string())),
+            LockfileFieldError::Syntax(strip_position(&e.to_string())),
         )),
     }
 }
 
-fn without_position(message: &str) -> String {
-    printable(
+fn strip_position(message: &str) -> String {
+    printable_message(
         message
             .rsplit_once(" at line ")
             .map_or(message, |(before, _)| before),
     )
 }
 
-fn printable(message: &str) -> String {
+fn printable_message(message: &str) -> String {
     message
         .chars()
         .filter(|c| !is_invisible(*c))
@@ -195,36 +200,41 @@ fn printable(message: &str) -> String {
         .collect()
 }
 
-fn parse_yaml(text: &str, limits: &Limits) -> Result<Node, LockError> {
+fn parse_yaml(text: &str, limits: &InputLimits) -> Result<DocumentNode, LockfileError> {
     let mut options = Options::default();
     options.set_emit_comments(false);
-    let mut builder = Builder::new(limits);
+    let mut builder = YamlTreeBuilder::new(limits);
     for event in Parser::new_from_str_with_options(text, options) {
         let (event, span) = event.map_err(|e| scan_error(&e))?;
-        builder.take(event, mark_of(&span))?;
+        builder.handle_event(event, span_start(&span))?;
     }
-    builder.root.ok_or_else(|| LockError::at("", Fault::Empty))
+    builder
+        .root
+        .ok_or_else(|| LockfileError::at_field("", LockfileFieldError::Empty))
 }
 
-fn scan_error(error: &ScanError) -> LockError {
-    let mark = Mark {
+fn scan_error(error: &ScanError) -> LockfileError {
+    let mark = LineColumn {
         line: error.marker().line(),
         column: error.marker().col() + 1,
     };
-    LockError::mark(mark, Fault::Syntax(printable(&error.info())))
+    LockfileError::at_position(
+        mark,
+        LockfileFieldError::Syntax(printable_message(&error.info())),
+    )
 }
 
-fn mark_of(span: &Span) -> Mark {
-    Mark {
+fn span_start(span: &Span) -> LineColumn {
+    LineColumn {
         line: span.start.line(),
         column: span.start.col() + 1,
     }
 }
 
 /// Makes a tree of events, without recursion.
-struct Builder {
-    open: Vec<Open>,
-    root: Option<Node>,
+struct YamlTreeBuilder {
+    open: Vec<OpenCollection>,
+    root: Option<DocumentNode>,
     documents: usize,
     depth: usize,
     values: usize,
@@ -232,21 +242,21 @@ struct Builder {
 }
 
 /// A list or map that is not closed yet.
-struct Open {
-    mark: Mark,
-    parts: Parts,
+struct OpenCollection {
+    mark: LineColumn,
+    parts: OpenCollectionItems,
 }
 
-enum Parts {
-    List(Vec<Node>),
+enum OpenCollectionItems {
+    List(Vec<DocumentNode>),
     Map {
-        entries: Vec<Entry>,
-        key: Option<(String, Mark)>,
+        entries: Vec<DocumentMapEntry>,
+        key: Option<(String, LineColumn)>,
     },
 }
 
-impl Builder {
-    const fn new(limits: &Limits) -> Self {
+impl YamlTreeBuilder {
+    const fn new(limits: &InputLimits) -> Self {
         let max_values = limits
             .artifacts
             .saturating_mul(VALUES_PER_ARTIFACT)
@@ -261,28 +271,30 @@ impl Builder {
         }
     }
 
-    fn take(&mut self, event: Event<'_>, mark: Mark) -> Result<(), LockError> {
+    fn handle_event(&mut self, event: Event<'_>, mark: LineColumn) -> Result<(), LockfileError> {
         check_plain_yaml(&event, mark)?;
         match event {
             Event::DocumentStart(..) => self.start_document(mark),
-            Event::SequenceStart(..) => self.start(mark, Parts::List(Vec::new())),
-            Event::MappingStart(..) => self.start(
+            Event::SequenceStart(..) => {
+                self.open_collection(mark, OpenCollectionItems::List(Vec::new()))
+            }
+            Event::MappingStart(..) => self.open_collection(
                 mark,
-                Parts::Map {
+                OpenCollectionItems::Map {
                     entries: Vec::new(),
                     key: None,
                 },
             ),
-            Event::SequenceEnd | Event::MappingEnd => self.end(),
+            Event::SequenceEnd | Event::MappingEnd => self.close_collection(),
             Event::Scalar(text, style, ..) => {
                 let style = if style == ScalarStyle::Plain {
-                    Style::Plain
+                    ScalarNotation::Plain
                 } else {
-                    Style::Quoted
+                    ScalarNotation::Quoted
                 };
-                self.put(
-                    Node {
-                        kind: Kind::Text(text.into_owned(), style),
+                self.insert_value(
+                    DocumentNode {
+                        kind: DocumentNodeKind::Text(text.into_owned(), style),
                         mark: Some(mark),
                     },
                     mark,
@@ -292,36 +304,46 @@ impl Builder {
         }
     }
 
-    const fn start_document(&mut self, mark: Mark) -> Result<(), LockError> {
+    const fn start_document(&mut self, mark: LineColumn) -> Result<(), LockfileError> {
         self.documents += 1;
         if self.documents > 1 {
-            Err(LockError::mark(mark, Fault::SecondDocument))
+            Err(LockfileError::at_position(
+                mark,
+                LockfileFieldError::SecondDocument,
+            ))
         } else {
             Ok(())
         }
     }
 
-    fn start(&mut self, mark: Mark, parts: Parts) -> Result<(), LockError> {
+    fn open_collection(
+        &mut self,
+        mark: LineColumn,
+        parts: OpenCollectionItems,
+    ) -> Result<(), LockfileError> {
         if self.open.len() >= self.depth {
-            return Err(LockError::mark(mark, Fault::TooDeep(self.depth)));
+            return Err(LockfileError::at_position(
+                mark,
+                LockfileFieldError::TooDeep(self.depth),
+            ));
         }
-        self.open.push(Open { mark, parts });
+        self.open.push(OpenCollection { mark, parts });
         Ok(())
     }
 
-    fn end(&mut self) -> Result<(), LockError> {
-        let Some(Open { mark, parts }) = self.open.pop() else {
+    fn close_collection(&mut self) -> Result<(), LockfileError> {
+        let Some(OpenCollection { mark, parts }) = self.open.pop() else {
             return Ok(());
         };
         let kind = match parts {
-            Parts::List(items) => Kind::List(items),
-            Parts::Map { entries, .. } => {
-                check_duplicates(&entries, mark)?;
-                Kind::Map(entries)
+            OpenCollectionItems::List(items) => DocumentNodeKind::List(items),
+            OpenCollectionItems::Map { entries, .. } => {
+                check_duplicate_keys(&entries, mark)?;
+                DocumentNodeKind::Map(entries)
             }
         };
-        self.put(
-            Node {
+        self.insert_value(
+            DocumentNode {
                 kind,
                 mark: Some(mark),
             },
@@ -331,16 +353,19 @@ impl Builder {
 
     /// Puts a finished value where it belongs: below the innermost open list or map, or at the
     /// root.
-    fn put(&mut self, node: Node, mark: Mark) -> Result<(), LockError> {
+    fn insert_value(&mut self, node: DocumentNode, mark: LineColumn) -> Result<(), LockfileError> {
         self.values += 1;
         if self.values > self.max_values {
-            return Err(LockError::mark(mark, Fault::TooManyValues(self.max_values)));
+            return Err(LockfileError::at_position(
+                mark,
+                LockfileFieldError::TooManyValues(self.max_values),
+            ));
         }
         match self.open.last_mut().map(|open| &mut open.parts) {
             None => self.root = Some(node),
-            Some(Parts::List(items)) => items.push(node),
-            Some(Parts::Map { entries, key }) => match key.take() {
-                Some((key, at)) => entries.push(Entry {
+            Some(OpenCollectionItems::List(items)) => items.push(node),
+            Some(OpenCollectionItems::Map { entries, key }) => match key.take() {
+                Some((key, at)) => entries.push(DocumentMapEntry {
                     key,
                     mark: Some(at),
                     value: node,
@@ -352,53 +377,62 @@ impl Builder {
     }
 }
 
-fn check_plain_yaml(event: &Event<'_>, mark: Mark) -> Result<(), LockError> {
+fn check_plain_yaml(event: &Event<'_>, mark: LineColumn) -> Result<(), LockfileError> {
     if event.tag().is_some() {
-        return Err(LockError::mark(mark, Fault::Tag));
+        return Err(LockfileError::at_position(mark, LockfileFieldError::Tag));
     }
     let anchor = event.anchor_id().is_some_and(|id| id != 0);
     if anchor || event.is_alias() {
-        Err(LockError::mark(mark, Fault::Anchor))
+        Err(LockfileError::at_position(mark, LockfileFieldError::Anchor))
     } else {
         Ok(())
     }
 }
 
-fn key_text(node: Node, mark: Mark) -> Result<String, LockError> {
+fn key_text(node: DocumentNode, mark: LineColumn) -> Result<String, LockfileError> {
     match node.kind {
-        Kind::Text(key, Style::Plain) if key == "<<" => Err(LockError::mark(mark, Fault::Key)),
-        Kind::Text(key, _) if !key.is_empty() => Ok(key),
-        _ => Err(LockError::mark(mark, Fault::Key)),
+        DocumentNodeKind::Text(key, ScalarNotation::Plain) if key == "<<" => {
+            Err(LockfileError::at_position(mark, LockfileFieldError::Key))
+        }
+        DocumentNodeKind::Text(key, _) if !key.is_empty() => Ok(key),
+        _ => Err(LockfileError::at_position(mark, LockfileFieldError::Key)),
     }
 }
 
-fn check_duplicates(entries: &[Entry], around: Mark) -> Result<(), LockError> {
+fn check_duplicate_keys(
+    entries: &[DocumentMapEntry],
+    around: LineColumn,
+) -> Result<(), LockfileError> {
     let mut seen = HashSet::with_capacity(entries.len());
     match entries
         .iter()
         .find(|entry| !seen.insert(entry.key.as_str()))
     {
-        Some(entry) => Err(LockError::mark(
+        Some(entry) => Err(LockfileError::at_position(
             entry.mark.unwrap_or(around),
-            Fault::DuplicateKey(entry.key.chars().take(60).collect()),
+            LockfileFieldError::DuplicateKey(entry.key.chars().take(60).collect()),
         )),
         None => Ok(()),
     }
 }
 
 /// Looks at every text of the document, those that are dropped too.
-fn check_texts(node: &Node, path: &mut String, breaks: LineBreaks) -> Result<(), LockError> {
+fn check_texts(
+    node: &DocumentNode,
+    path: &mut String,
+    breaks: LineBreakPolicy,
+) -> Result<(), LockfileError> {
     let length = path.len();
     match &node.kind {
-        Kind::Text(text, _) => check_text(text, path, breaks),
-        Kind::List(items) => items.iter().enumerate().try_for_each(|(index, item)| {
+        DocumentNodeKind::Text(text, _) => check_text(text, path, breaks),
+        DocumentNodeKind::List(items) => items.iter().enumerate().try_for_each(|(index, item)| {
             path.truncate(length);
             path.extend(["[", &index.to_string(), "]"]);
             check_texts(item, path, breaks)
         }),
-        Kind::Map(entries) => entries.iter().try_for_each(|entry| {
+        DocumentNodeKind::Map(entries) => entries.iter().try_for_each(|entry| {
             path.truncate(length);
-            check_text(&entry.key, path, LineBreaks::Refused)?;
+            check_text(&entry.key, path, LineBreakPolicy::Rejected)?;
             path.push_str(if path.is_empty() { "" } else { "." });
             path.push_str(&entry.key);
             check_texts(&entry.value, path, breaks)
@@ -406,13 +440,16 @@ fn check_texts(node: &Node, path: &mut String, breaks: LineBreaks) -> Result<(),
     }
 }
 
-fn check_text(text: &str, path: &str, breaks: LineBreaks) -> Result<(), LockError> {
-    let allowed = |c: char| breaks == LineBreaks::Allowed && matches!(c, '\n' | '\t');
+fn check_text(text: &str, path: &str, breaks: LineBreakPolicy) -> Result<(), LockfileError> {
+    let allowed = |c: char| breaks == LineBreakPolicy::Allowed && matches!(c, '\n' | '\t');
     if text.chars().any(|c| c.is_control() && !allowed(c)) {
-        return Err(LockError::at(path, Fault::Control));
+        return Err(LockfileError::at_field(path, LockfileFieldError::Control));
     }
     if text.len() > MAX_TEXT {
-        Err(LockError::at(path, Fault::TooLong(MAX_TEXT)))
+        Err(LockfileError::at_field(
+            path,
+            LockfileFieldError::TooLong(MAX_TEXT),
+        ))
     } else {
         Ok(())
     }

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::{
     canonical::PACK_FORMAT,
-    kind::{API_VERSION, KIND},
-    model::{Artifact, Entrypoint, Lockfile, OciSelection, RecordedLayer},
+    kind::{API_VERSION, LOCKFILE_KIND},
+    model::{LockedArtifact, LockedEntrypoint, Lockfile, OciSelection, RecordedLayer},
 };
 
 impl Lockfile {
@@ -19,24 +19,24 @@ impl Lockfile {
             artifacts,
             layers,
         } = self;
-        let mut writer = Writer::default();
-        writer.text("apiVersion", API_VERSION);
-        writer.text("kind", KIND);
-        writer.optional("name", name.as_deref());
-        writer.optional("version", version.as_deref());
-        writer.text("packFormat", PACK_FORMAT);
+        let mut writer = LockYamlWriter::default();
+        writer.write_text("apiVersion", API_VERSION);
+        writer.write_text("kind", LOCKFILE_KIND);
+        writer.write_optional("name", name.as_deref());
+        writer.write_optional("version", version.as_deref());
+        writer.write_text("packFormat", PACK_FORMAT);
         if let Some(entrypoint) = entrypoint {
-            writer.open("entrypoint");
-            writer.entrypoint(entrypoint);
+            writer.open_section("entrypoint");
+            writer.write_entrypoint(entrypoint);
         }
-        writer.open("artifacts");
+        writer.open_section("artifacts");
         for artifact in artifacts {
-            writer.artifact(artifact);
+            writer.write_artifact(artifact);
         }
         if !layers.is_empty() {
-            writer.open("layers");
+            writer.open_section("layers");
             for layer in layers {
-                writer.layer(layer);
+                writer.write_layer(layer);
             }
         }
         writer.text
@@ -46,55 +46,55 @@ impl Lockfile {
 /// Lines of YAML. `next` is what stands before the next key: the indentation, or the dash of a new
 /// list item.
 #[derive(Default)]
-struct Writer {
+struct LockYamlWriter {
     text: String,
     next: &'static str,
     after: &'static str,
 }
 
-impl Writer {
-    fn raw(&mut self, key: &str, value: &str) {
+impl LockYamlWriter {
+    fn write_raw(&mut self, key: &str, value: &str) {
         // Writing to a string cannot fail.
         let _ = writeln!(self.text, "{}{key}: {value}", self.next);
         self.next = self.after;
     }
 
-    fn text(&mut self, key: &str, value: &str) {
-        self.raw(key, &scalar(value));
+    fn write_text(&mut self, key: &str, value: &str) {
+        self.write_raw(key, &format_scalar(value));
     }
 
-    fn optional(&mut self, key: &str, value: Option<&str>) {
+    fn write_optional(&mut self, key: &str, value: Option<&str>) {
         if let Some(value) = value {
-            self.text(key, value);
+            self.write_text(key, value);
         }
     }
 
     /// A key at the left edge with something below it.
-    fn open(&mut self, key: &str) {
+    fn open_section(&mut self, key: &str) {
         let _ = writeln!(self.text, "{key}:");
         (self.next, self.after) = ("  ", "  ");
     }
 
-    const fn item(&mut self) {
+    const fn open_item(&mut self) {
         (self.next, self.after) = ("- ", "  ");
     }
 
-    fn entrypoint(&mut self, entrypoint: &Entrypoint) {
-        let Entrypoint {
+    fn write_entrypoint(&mut self, entrypoint: &LockedEntrypoint) {
+        let LockedEntrypoint {
             script,
             target: _,
             mode,
             checksum,
             size,
         } = entrypoint;
-        self.text("script", script);
-        self.text("mode", mode.as_str());
-        self.text("checksum", &checksum.to_string());
-        self.raw("size", &size.to_string());
+        self.write_text("script", script);
+        self.write_text("mode", mode.as_str());
+        self.write_text("checksum", &checksum.to_string());
+        self.write_raw("size", &size.to_string());
     }
 
-    fn artifact(&mut self, artifact: &Artifact) {
-        let Artifact {
+    fn write_artifact(&mut self, artifact: &LockedArtifact) {
+        let LockedArtifact {
             name,
             origin_type,
             origin,
@@ -106,21 +106,21 @@ impl Writer {
             oci,
             platforms,
         } = artifact;
-        self.item();
-        self.text("name", name);
-        self.text("type", origin_type.as_str());
-        self.text("origin", origin);
-        self.text("target", target.as_str());
-        self.text("checksum", &checksum.to_string());
-        self.raw("size", &size.to_string());
-        self.text("mode", mode.as_str());
+        self.open_item();
+        self.write_text("name", name);
+        self.write_text("type", origin_type.as_str());
+        self.write_text("origin", origin);
+        self.write_text("target", target.as_str());
+        self.write_text("checksum", &checksum.to_string());
+        self.write_raw("size", &size.to_string());
+        self.write_text("mode", mode.as_str());
         if let Some(unpack) = unpack {
-            self.raw("unpack", "true");
-            self.optional(
+            self.write_raw("unpack", "true");
+            self.write_optional(
                 "compression",
-                unpack.compression.map(super::Compression::as_str),
+                unpack.compression.map(super::ArchiveCompression::as_str),
             );
-            self.optional(
+            self.write_optional(
                 "unpackedPath",
                 unpack
                     .path
@@ -129,36 +129,37 @@ impl Writer {
             );
         }
         match oci {
-            Some(OciSelection::Platform(platform)) => self.raw(
+            Some(OciSelection::Platform(platform)) => self.write_raw(
                 "oci",
-                &format!("{{platform: {}}}", scalar(&platform.to_string())),
+                &format!("{{platform: {}}}", format_scalar(&platform.to_string())),
             ),
-            Some(OciSelection::Blob(digest)) => {
-                self.raw("oci", &format!("{{blob: {}}}", scalar(&digest.to_string())))
-            }
+            Some(OciSelection::Blob(digest)) => self.write_raw(
+                "oci",
+                &format!("{{blob: {}}}", format_scalar(&digest.to_string())),
+            ),
             None => {}
         }
         if !platforms.is_empty() {
             let list: Vec<String> = platforms
                 .iter()
-                .map(|platform| scalar(&platform.to_string()))
+                .map(|platform| format_scalar(&platform.to_string()))
                 .collect();
-            self.raw("platforms", &format!("[{}]", list.join(", ")));
+            self.write_raw("platforms", &format!("[{}]", list.join(", ")));
         }
     }
 
-    fn layer(&mut self, layer: &RecordedLayer) {
+    fn write_layer(&mut self, layer: &RecordedLayer) {
         let RecordedLayer {
             artifacts,
             diff_id,
             size,
             platform,
         } = layer;
-        self.item();
-        self.raw("artifacts", &artifacts.to_string());
-        self.text("diffID", &diff_id.to_string());
-        self.raw("size", &size.to_string());
-        self.optional(
+        self.open_item();
+        self.write_raw("artifacts", &artifacts.to_string());
+        self.write_text("diffID", &diff_id.to_string());
+        self.write_raw("size", &size.to_string());
+        self.write_optional(
             "platform",
             platform.as_ref().map(ToString::to_string).as_deref(),
         );
@@ -166,15 +167,15 @@ impl Writer {
 }
 
 /// Bare only if every YAML reader, old or new, takes it for exactly this string.
-fn scalar(text: &str) -> String {
-    if is_bare(text) {
+fn format_scalar(text: &str) -> String {
+    if is_plain_scalar(text) {
         text.to_owned()
     } else {
-        quoted(text)
+        quote_scalar(text)
     }
 }
 
-fn is_bare(text: &str) -> bool {
+fn is_plain_scalar(text: &str) -> bool {
     let first = text
         .bytes()
         .next()
@@ -191,7 +192,7 @@ fn is_bare(text: &str) -> bool {
 }
 
 /// In double quotes. Whatever is not plainly printable is escaped.
-fn quoted(text: &str) -> String {
+fn quote_scalar(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
         match c {

@@ -47,8 +47,8 @@ impl Descriptor {
     }
 
     /// Describes `bytes`.
-    pub fn of(media_type: impl Into<String>, bytes: &[u8]) -> Self {
-        Self::new(media_type, Digest::of(bytes), bytes.len() as u64)
+    pub fn of_bytes(media_type: impl Into<String>, bytes: &[u8]) -> Self {
+        Self::new(media_type, Digest::of_bytes(bytes), bytes.len() as u64)
     }
 
     /// The empty descriptor with its content `{}` inside (image-spec 1.1, manifest.md, "Guidance
@@ -56,20 +56,20 @@ impl Descriptor {
     pub fn empty() -> Self {
         Self {
             data: Some("e30=".into()),
-            ..Self::of(media_type::EMPTY, EMPTY_CONTENT)
+            ..Self::of_bytes(media_type::EMPTY, EMPTY_CONTENT)
         }
     }
 
     /// Only what identifies the content: media type, digest, size. The form that a `subject` takes.
     #[must_use]
-    pub fn bare(&self) -> Self {
+    pub fn without_metadata(&self) -> Self {
         Self::new(self.media_type.clone(), self.digest, self.size)
     }
 
     /// The same descriptor with the content inside. For small content only: the document that holds
     /// it grows by a third more.
     #[must_use]
-    pub fn with_content(self, bytes: &[u8]) -> Self {
+    pub fn with_embedded_content(self, bytes: &[u8]) -> Self {
         Self {
             data: Some(STANDARD.encode(bytes)),
             ..self
@@ -78,12 +78,12 @@ impl Descriptor {
 
     /// The content that lies in the descriptor itself, if it is there and is base64. A claim:
     /// whoever uses it compares the digest.
-    pub fn content(&self) -> Option<Vec<u8>> {
+    pub fn embedded_content(&self) -> Option<Vec<u8>> {
         STANDARD.decode(self.data.as_ref()?).ok()
     }
 
     /// Does it describe a manifest or an index?
-    pub fn is_document(&self) -> bool {
+    pub fn is_manifest_or_index(&self) -> bool {
         media_type::is_manifest(&self.media_type) || media_type::is_index(&self.media_type)
     }
 }

@@ -13,5 +13,5 @@ pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// Where a blob lies, relative to the layout: `blobs/sha256/<hex>`.
 pub fn blob_path(digest: &Digest) -> String {
-    format!("blobs/sha256/{}", digest.hex())
+    format!("blobs/sha256/{}", digest.hex_digits())
 }

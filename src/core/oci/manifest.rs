@@ -6,16 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{Annotations, Descriptor};
 use crate::core::{
-    class::{Classified, Reason},
+    class::{ClassifiedError, Reason},
     json::{self, JsonError},
-    limits::Limits,
+    limits::InputLimits,
     media_type,
 };
 
 /// An image manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Manifest {
+pub struct ImageManifest {
     /// Always 2.
     pub schema_version: u32,
     /// The manifest's own media type.
@@ -39,7 +39,7 @@ pub struct Manifest {
 /// A list of manifests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Index {
+pub struct ImageIndex {
     /// Always 2.
     pub schema_version: u32,
     /// The index's own media type.
@@ -58,7 +58,7 @@ pub struct Index {
     pub annotations: Annotations,
 }
 
-impl Index {
+impl ImageIndex {
     /// An OCI index of `manifests` without anything else.
     pub fn new(manifests: Vec<Descriptor>) -> Self {
         Self {
@@ -78,21 +78,26 @@ impl Index {
     reason = "one at a time, and never in a collection"
 )]
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Document {
+pub enum ManifestOrIndex {
     /// A manifest with layers.
-    Manifest(Manifest),
+    Manifest(ImageManifest),
     /// A list of manifests.
-    Index(Index),
+    Index(ImageIndex),
 }
 
-impl Document {
+impl ManifestOrIndex {
     /// Reads `bytes` that were found under `media_type` (a descriptor's, or the registry's
     /// `Content-Type`).
     ///
     /// A document that could be read as both, or whose own `mediaType` differs, is refused: two
     /// readers would see two documents.
-    pub fn parse(media_type: &str, bytes: &[u8], limits: &Limits) -> Result<Self, ManifestError> {
-        let shape: Shape = json::parse(bytes, limits.manifest_bytes, limits.json_depth)?;
+    pub fn parse(
+        media_type: &str,
+        bytes: &[u8],
+        limits: &InputLimits,
+    ) -> Result<Self, ManifestError> {
+        let shape: ManifestFieldPresence =
+            json::parse_strict(bytes, limits.manifest_bytes, limits.json_depth)?;
         if let Some(own) = &shape.media_type
             && own != media_type
         {
@@ -162,7 +167,7 @@ impl Document {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Shape {
+struct ManifestFieldPresence {
     schema_version: u32,
     media_type: Option<String>,
     manifests: Option<serde::de::IgnoredAny>,
@@ -180,7 +185,7 @@ pub enum ManifestError {
     #[error("manifest has schemaVersion {0}, only 2 is supported")]
     SchemaVersion(u32),
     /// The document calls itself something else than it was found as.
-    #[error("manifest calls itself {own:?} but was delivered as {outer:?}")]
+    #[error("manifest has mediaType {own:?} but was served as {outer:?}")]
     MediaType {
         /// `mediaType` inside.
         own: String,
@@ -188,14 +193,14 @@ pub enum ManifestError {
         outer: String,
     },
     /// Both `layers` and `manifests`.
-    #[error("manifest has both layers and manifests, so it can be read in two ways")]
+    #[error("manifest has both layers and manifests, so it is ambiguous")]
     Ambiguous,
     /// The fields do not fit the media type.
     #[error("content does not have the fields of {0:?}")]
     Shape(String),
 }
 
-impl Classified for ManifestError {
+impl ClassifiedError for ManifestError {
     fn reason(&self) -> Reason {
         Reason::MalformedManifest
     }
@@ -207,8 +212,9 @@ mod tests {
 
     const DESCRIPTOR: &str = r#"{"mediaType":"x","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":0}"#;
 
-    fn parse(media_type: &str, text: &str) -> Result<Document, String> {
-        Document::parse(media_type, text.as_bytes(), &Limits::DEFAULT).map_err(|e| e.to_string())
+    fn parse(media_type: &str, text: &str) -> Result<ManifestOrIndex, String> {
+        ManifestOrIndex::parse(media_type, text.as_bytes(), &InputLimits::DEFAULT)
+            .map_err(|e| e.to_string())
     }
 
     #[test]
@@ -217,7 +223,8 @@ mod tests {
             r#"{{"schemaVersion":2,"mediaType":"{}","config":{DESCRIPTOR},"layers":[{DESCRIPTOR}],"subject":{DESCRIPTOR}}}"#,
             media_type::MANIFEST
         );
-        let Document::Manifest(read) = parse(media_type::MANIFEST, &manifest).expect("a manifest")
+        let ManifestOrIndex::Manifest(read) =
+            parse(media_type::MANIFEST, &manifest).expect("a manifest")
         else {
             panic!("an index")
         };
@@ -249,7 +256,7 @@ mod tests {
                 both.as_str(),
                 "both layers and manifests",
             ),
-            (media_type::INDEX, &manifest, "calls itself"),
+            (media_type::INDEX, &manifest, "has mediaType"),
             (media_type::MANIFEST, &old, "schemaVersion 1"),
             (
                 media_type::MANIFEST,

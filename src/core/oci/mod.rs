@@ -10,7 +10,7 @@ pub mod manifest;
 use std::collections::BTreeMap;
 
 pub use descriptor::{Descriptor, Platform};
-pub use manifest::{Document, Index, Manifest, ManifestError};
+pub use manifest::{ImageIndex, ImageManifest, ManifestError, ManifestOrIndex};
 
 /// Annotations, sorted by key.
 pub type Annotations = BTreeMap<String, String>;

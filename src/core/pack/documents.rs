@@ -5,33 +5,34 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    CREATED_ANNOTATION, Format, LOCK_ANNOTATION, LOCK_PATH, LayerCompression, LayerPlan,
-    MODE_ANNOTATION, Output, PACK_FORMAT, PACK_FORMAT_ANNOTATION, PackError, Segment,
-    TITLE_ANNOTATION, TarFile, is_reserved, segments,
+    BundleFormat, CREATED_ANNOTATION, LOCK_ANNOTATION, LOCK_PATH, LayerCompression, LayerPlan,
+    MODE_ANNOTATION, PACK_FORMAT, PACK_FORMAT_ANNOTATION, PackError, PackOptions, TITLE_ANNOTATION,
+    TarFile, TarSegment, is_reserved_annotation, plan_tar_segments,
 };
 use crate::core::{
-    class::{Classified, Reason},
+    class::{ClassifiedError, Reason},
     digest::Digest,
-    limits::Limits,
+    limits::InputLimits,
     lockfile::CanonicalLock,
     media_type,
     oci::{
-        Annotations, Descriptor, Document, Index, Manifest, Platform, descriptor::EMPTY_CONTENT,
+        Annotations, Descriptor, ImageIndex, ImageManifest, ManifestOrIndex, Platform,
+        descriptor::EMPTY_CONTENT,
     },
 };
 
 /// Bytes with their descriptor.
-pub type Blob = (Descriptor, Bytes);
+pub type DescribedBlob = (Descriptor, Bytes);
 
 /// The small documents of one manifest; the layers with files are elsewhere.
 #[derive(Clone, Debug)]
-pub struct Documents {
+pub struct ManifestDocuments {
     /// The layer that holds the lock.
-    pub lock: Blob,
+    pub lock: DescribedBlob,
     /// The config.
-    pub config: Blob,
+    pub config: DescribedBlob,
     /// The manifest.
-    pub manifest: Blob,
+    pub manifest: DescribedBlob,
 }
 
 /// A layer as it lies in the registry, and what it is uncompressed.
@@ -45,7 +46,7 @@ pub struct LayerBlob {
 
 impl LayerBlob {
     /// An uncompressed layer.
-    pub fn plain(diff_id: Digest, size: u64) -> Self {
+    pub fn uncompressed_layer(diff_id: Digest, size: u64) -> Self {
         Self {
             descriptor: Descriptor::new(media_type::LAYER, diff_id, size),
             diff_id,
@@ -53,7 +54,7 @@ impl LayerBlob {
     }
 
     /// A compressed layer.
-    pub fn zstd(digest: Digest, size: u64, diff_id: Digest) -> Self {
+    pub fn zstd_layer(digest: Digest, size: u64, diff_id: Digest) -> Self {
         Self {
             descriptor: Descriptor::new(media_type::LAYER_ZSTD, digest, size),
             diff_id,
@@ -63,14 +64,17 @@ impl LayerBlob {
 
 /// The documents of an `Image`, none larger than anybody reads. The lock's layer is never
 /// compressed: it is small, and readable without a decoder.
-pub fn image(
+pub fn image_documents(
     lock: &CanonicalLock,
-    output: &Output,
+    output: &PackOptions,
     platform: Option<&Platform>,
     blobs: &[LayerBlob],
-) -> Result<Documents, PackError> {
-    let lock_layer = lock_layer(lock);
-    let lock_blob = (Descriptor::of(media_type::LAYER, &lock_layer), lock_layer);
+) -> Result<ManifestDocuments, PackError> {
+    let lock_layer = build_lock_layer(lock);
+    let lock_blob = (
+        Descriptor::of_bytes(media_type::LAYER, &lock_layer),
+        lock_layer,
+    );
     let platform = platform.cloned().unwrap_or_else(Platform::linux_amd64);
     let diff_ids: Vec<Digest> = std::iter::once(lock_blob.0.digest)
         .chain(blobs.iter().map(|blob| blob.diff_id))
@@ -84,15 +88,20 @@ pub fn image(
     if let Some(variant) = platform.variant {
         config["variant"] = variant.into();
     }
-    if let Some(created) = output.created()? {
+    if let Some(created) = output.created_rfc3339()? {
         config["created"] = created.into();
     }
-    let config = document(media_type::CONFIG, &config)?;
+    let config = canonical_blob(media_type::CONFIG, &config)?;
     let layers = std::iter::once(lock_blob.0.clone())
         .chain(blobs.iter().map(|blob| blob.descriptor.clone()))
         .collect();
-    let manifest = manifest(None, config.0.clone(), layers, annotations(lock, output))?;
-    Ok(Documents {
+    let manifest = manifest_blob(
+        None,
+        config.0.clone(),
+        layers,
+        manifest_annotations(lock, output),
+    )?;
+    Ok(ManifestDocuments {
         lock: lock_blob,
         config,
         manifest,
@@ -100,13 +109,16 @@ pub fn image(
 }
 
 /// The documents of an `Artifact`.
-pub fn artifact(
+pub fn artifact_documents(
     lock: &CanonicalLock,
-    output: &Output,
+    output: &PackOptions,
     layers: &[LayerPlan],
-) -> Result<Documents, PackError> {
+) -> Result<ManifestDocuments, PackError> {
     let lock_bytes = Bytes::from(lock.bytes.clone());
-    let lock_blob = (Descriptor::of(media_type::LOCK, &lock_bytes), lock_bytes);
+    let lock_blob = (
+        Descriptor::of_bytes(media_type::LOCK, &lock_bytes),
+        lock_bytes,
+    );
     let raw = layers
         .iter()
         .flat_map(|layer| &layer.files)
@@ -118,17 +130,17 @@ pub fn artifact(
             ..Descriptor::new(media_type::OCTET_STREAM, file.checksum, file.size)
         });
     let layers = std::iter::once(lock_blob.0.clone()).chain(raw).collect();
-    let mut annotations = annotations(lock, output);
-    if let Some(created) = output.created()? {
+    let mut annotations = manifest_annotations(lock, output);
+    if let Some(created) = output.created_rfc3339()? {
         annotations.insert(CREATED_ANNOTATION.into(), created);
     }
-    let manifest = manifest(
+    let manifest = manifest_blob(
         Some(media_type::ARTIFACT),
         Descriptor::empty(),
         layers,
         annotations,
     )?;
-    Ok(Documents {
+    Ok(ManifestDocuments {
         lock: lock_blob,
         config: (Descriptor::empty(), Bytes::from_static(EMPTY_CONTENT)),
         manifest,
@@ -136,31 +148,31 @@ pub fn artifact(
 }
 
 /// The index over the manifests of several platforms.
-pub fn index(
+pub fn platform_index(
     lock: &CanonicalLock,
-    output: &Output,
+    output: &PackOptions,
     children: impl Iterator<Item = (Platform, Descriptor)>,
-) -> Result<Blob, PackError> {
+) -> Result<DescribedBlob, PackError> {
     let manifests = children
         .map(|(platform, manifest)| Descriptor {
             platform: Some(platform),
             ..manifest
         })
         .collect();
-    let index = Index {
-        annotations: annotations(lock, output),
-        ..Index::new(manifests)
+    let index = ImageIndex {
+        annotations: manifest_annotations(lock, output),
+        ..ImageIndex::new(manifests)
     };
-    document(media_type::INDEX, &index)
+    canonical_blob(media_type::INDEX, &index)
 }
 
-fn manifest(
+fn manifest_blob(
     artifact_type: Option<&str>,
     config: Descriptor,
     layers: Vec<Descriptor>,
     annotations: Annotations,
-) -> Result<Blob, PackError> {
-    let manifest = Manifest {
+) -> Result<DescribedBlob, PackError> {
+    let manifest = ImageManifest {
         schema_version: 2,
         media_type: Some(media_type::MANIFEST.into()),
         artifact_type: artifact_type.map(Into::into),
@@ -169,10 +181,10 @@ fn manifest(
         subject: None,
         annotations,
     };
-    document(media_type::MANIFEST, &manifest)
+    canonical_blob(media_type::MANIFEST, &manifest)
 }
 
-fn annotations(lock: &CanonicalLock, output: &Output) -> Annotations {
+fn manifest_annotations(lock: &CanonicalLock, output: &PackOptions) -> Annotations {
     let own = [
         (PACK_FORMAT_ANNOTATION, PACK_FORMAT.to_owned()),
         (LOCK_ANNOTATION, lock.digest.to_string()),
@@ -183,11 +195,11 @@ fn annotations(lock: &CanonicalLock, output: &Output) -> Annotations {
         .collect()
 }
 
-fn document(media_type: &str, value: &impl Serialize) -> Result<Blob, PackError> {
+fn canonical_blob(media_type: &str, value: &impl Serialize) -> Result<DescribedBlob, PackError> {
     let bytes = Bytes::from(
         serde_json_canonicalizer::to_vec(value).map_err(|e| PackError::Canonical(e.to_string()))?,
     );
-    let limit = Limits::DEFAULT.manifest_bytes;
+    let limit = InputLimits::DEFAULT.manifest_bytes;
     if bytes.len() > limit {
         return Err(PackError::TooLarge {
             what: media_type.into(),
@@ -195,61 +207,65 @@ fn document(media_type: &str, value: &impl Serialize) -> Result<Blob, PackError>
             limit,
         });
     }
-    Ok((Descriptor::of(media_type, &bytes), bytes))
+    Ok((Descriptor::of_bytes(media_type, &bytes), bytes))
 }
 
-fn lock_layer(lock: &CanonicalLock) -> Bytes {
+fn build_lock_layer(lock: &CanonicalLock) -> Bytes {
     let file = TarFile {
         path: LOCK_PATH.into(),
         mode: 0o644,
         size: lock.bytes.len() as u64,
         content: (),
     };
-    let pieces = segments([file]).into_iter().map(|segment| match segment {
-        Segment::Literal(bytes) => bytes,
-        Segment::Content { .. } => lock.bytes.clone(),
-    });
+    let pieces = plan_tar_segments([file])
+        .into_iter()
+        .map(|segment| match segment {
+            TarSegment::Literal(bytes) => bytes,
+            TarSegment::Content { .. } => lock.bytes.clone(),
+        });
     pieces.collect::<Vec<_>>().concat().into()
 }
 
 /// Takes the lock's bytes out of the first layer of an `Image`. Refuses a layer that holds anything
 /// else.
-pub fn lock_in_layer(layer: &[u8]) -> Result<Vec<u8>, EmbeddedError> {
+pub fn read_lock_from_layer(layer: &[u8]) -> Result<Vec<u8>, BundleFormatError> {
     // Folder header, file header, content: the file's size stands at a fixed place.
     let field = layer
         .get(512 + 124..512 + 135)
         .and_then(|digits| std::str::from_utf8(digits).ok());
     let size = field
         .and_then(|digits| usize::from_str_radix(digits, 8).ok())
-        .ok_or(EmbeddedError::Layer)?;
+        .ok_or(BundleFormatError::Layer)?;
     let bytes = layer
         .get(1_024..)
         .and_then(|rest| rest.get(..size))
-        .ok_or(EmbeddedError::Layer)?;
+        .ok_or(BundleFormatError::Layer)?;
     let lock = CanonicalLock {
         bytes: bytes.to_vec(),
-        digest: Digest::of(bytes),
+        digest: Digest::of_bytes(bytes),
     };
-    if lock_layer(&lock) == layer {
+    if build_lock_layer(&lock) == layer {
         Ok(lock.bytes)
     } else {
-        Err(EmbeddedError::Layer)
+        Err(BundleFormatError::Layer)
     }
 }
 
 /// Reads back what a bundle was packed with, from its manifest and config. [`image`] and
 /// [`artifact`] then say whether every byte is as packgate would write it.
-pub fn output_of(
-    manifest: &Manifest,
+pub fn read_pack_options(
+    manifest: &ImageManifest,
     config: &[u8],
-    limits: &Limits,
-) -> Result<Output, EmbeddedError> {
+    limits: &InputLimits,
+) -> Result<PackOptions, BundleFormatError> {
     let format = manifest
         .annotations
         .get(PACK_FORMAT_ANNOTATION)
-        .ok_or(EmbeddedError::NotABundle)?;
+        .ok_or(BundleFormatError::NotABundle)?;
     if format != PACK_FORMAT {
-        return Err(EmbeddedError::PackFormat(format.chars().take(20).collect()));
+        return Err(BundleFormatError::PackFormat(
+            format.chars().take(20).collect(),
+        ));
     }
     let is_artifact = manifest.artifact_type.as_deref() == Some(media_type::ARTIFACT);
     let zstd = manifest
@@ -259,18 +275,18 @@ pub fn output_of(
     let created = if is_artifact {
         manifest.annotations.get(CREATED_ANNOTATION).cloned()
     } else {
-        created_of(config, limits)?
+        read_created_time(config, limits)?
     };
     let epoch = created.map(|text| {
         text.parse::<jiff::Timestamp>()
             .map(jiff::Timestamp::as_second)
-            .map_err(|_| EmbeddedError::Created(text.chars().take(40).collect()))
+            .map_err(|_| BundleFormatError::Created(text.chars().take(40).collect()))
     });
-    Ok(Output {
+    Ok(PackOptions {
         format: if is_artifact {
-            Format::Artifact
+            BundleFormat::Artifact
         } else {
-            Format::Image
+            BundleFormat::Image
         },
         compression: if zstd {
             LayerCompression::Zstd
@@ -281,33 +297,37 @@ pub fn output_of(
         annotations: manifest
             .annotations
             .iter()
-            .filter(|(key, _)| !is_reserved(key))
+            .filter(|(key, _)| !is_reserved_annotation(key))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect(),
     })
 }
 
-fn created_of(config: &[u8], limits: &Limits) -> Result<Option<String>, EmbeddedError> {
+fn read_created_time(
+    config: &[u8],
+    limits: &InputLimits,
+) -> Result<Option<String>, BundleFormatError> {
     #[derive(serde::Deserialize)]
-    struct Config {
+    struct ImageConfigCreated {
         created: Option<String>,
     }
-    let config: Config = crate::core::json::parse(config, limits.config_bytes, limits.json_depth)
-        .map_err(|e| EmbeddedError::Config(e.to_string()))?;
+    let config: ImageConfigCreated =
+        crate::core::json::parse_strict(config, limits.config_bytes, limits.json_depth)
+            .map_err(|e| BundleFormatError::Config(e.to_string()))?;
     Ok(config.created)
 }
 
 /// The manifest in a document, or why there is none.
-pub fn manifest_of(document: Document) -> Result<Manifest, EmbeddedError> {
+pub fn require_manifest(document: ManifestOrIndex) -> Result<ImageManifest, BundleFormatError> {
     match document {
-        Document::Manifest(manifest) => Ok(manifest),
-        Document::Index(_) => Err(EmbeddedError::NotABundle),
+        ManifestOrIndex::Manifest(manifest) => Ok(manifest),
+        ManifestOrIndex::Index(_) => Err(BundleFormatError::NotABundle),
     }
 }
 
 /// Why something is no bundle of ours.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum EmbeddedError {
+pub enum BundleFormatError {
     /// No pack format annotation.
     #[error("not a packgate bundle: the manifest has no annotation dev.packgate.pack-format")]
     NotABundle,
@@ -321,11 +341,11 @@ pub enum EmbeddedError {
     #[error("creation time {0:?} is not in RFC 3339")]
     Created(String),
     /// The first layer does not hold exactly the lock.
-    #[error("first layer does not hold exactly the file .packgate/lock.json")]
+    #[error("first layer must contain exactly the file .packgate/lock.json")]
     Layer,
 }
 
-impl Classified for EmbeddedError {
+impl ClassifiedError for BundleFormatError {
     fn reason(&self) -> Reason {
         match self {
             Self::NotABundle | Self::PackFormat(_) => Reason::InvalidSpec,

@@ -4,9 +4,9 @@
 
 use super::*;
 use crate::core::{
-    digest::Hasher,
-    limits::Limits,
-    lockfile::{Generation, OriginType},
+    digest::DigestHasher,
+    limits::InputLimits,
+    lockfile::{LockfileGeneration, OriginType},
     oci::Annotations,
 };
 
@@ -42,7 +42,7 @@ const GOLDEN: &[(&str, &str)] = &[
 ];
 
 /// Short, in a folder, split between prefix and name, not ASCII, and too long for one name.
-fn path(i: usize) -> String {
+fn file_path(i: usize) -> String {
     match i % 5 {
         0 => format!("opt/f{i}"),
         1 => format!("opt/d{}/f{i}", i % 3),
@@ -52,23 +52,23 @@ fn path(i: usize) -> String {
     }
 }
 
-fn content(i: usize) -> Vec<u8> {
+fn file_content(i: usize) -> Vec<u8> {
     vec![u8::try_from(i % 251).expect("a byte"); i * 37 % 1_500]
 }
 
-pub(super) fn artifact(i: usize, platforms: &[&str]) -> Artifact {
-    let content = content(i);
-    Artifact {
+pub(super) fn test_artifact(i: usize, platforms: &[&str]) -> LockedArtifact {
+    let content = file_content(i);
+    LockedArtifact {
         name: format!("n{i}"),
         origin_type: OriginType::File,
         origin: format!("files/{i}"),
-        target: path(i).parse().expect("a path"),
-        checksum: Digest::of(&content),
+        target: file_path(i).parse().expect("a path"),
+        checksum: Digest::of_bytes(&content),
         size: content.len() as u64,
         mode: if i.is_multiple_of(3) {
-            FileMode::Executable
+            BundleFileMode::Executable
         } else {
-            FileMode::Plain
+            BundleFileMode::Plain
         },
         unpack: None,
         oci: None,
@@ -79,109 +79,120 @@ pub(super) fn artifact(i: usize, platforms: &[&str]) -> Artifact {
     }
 }
 
-pub(super) fn lock(artifacts: Vec<Artifact>, entrypoint: Option<Entrypoint>) -> Lockfile {
+pub(super) fn test_lock(
+    artifacts: Vec<LockedArtifact>,
+    entrypoint: Option<LockedEntrypoint>,
+) -> Lockfile {
     let (name, version) = (Some("golden".into()), Some("1.40".into()));
     Lockfile {
-        generation: Generation::Packgate,
+        generation: LockfileGeneration::Packgate,
         name,
         version,
         entrypoint,
         artifacts,
         layers: Vec::new(),
     }
-    .checked(&Limits::DEFAULT)
+    .into_checked(&InputLimits::DEFAULT)
     .expect("valid")
 }
 
 const SCRIPT: &[u8] = b"#!/bin/sh\n";
 
 fn diff_id(layer: &LayerPlan) -> Digest {
-    let mut hasher = Hasher::new();
-    for segment in layer.segments() {
+    let mut hasher = DigestHasher::new();
+    for segment in layer.tar_segments() {
         match segment {
-            Segment::Literal(bytes) => hasher.update(&bytes),
-            Segment::Content { content: file, .. } if file.item == Item::Entrypoint => {
+            TarSegment::Literal(bytes) => hasher.update(&bytes),
+            TarSegment::Content { content: file, .. } if file.item == LockItem::Entrypoint => {
                 hasher.update(SCRIPT)
             }
-            Segment::Content { content: file, .. } => {
+            TarSegment::Content { content: file, .. } => {
                 let i = (0..130)
-                    .find(|i| path(*i) == file.path.as_str())
+                    .find(|i| file_path(*i) == file.path.as_str())
                     .expect("one of ours");
-                hasher.update(&content(i));
+                hasher.update(&file_content(i));
             }
         }
     }
     hasher.finish()
 }
 
-fn digest(lock: &Lockfile, output: Output) -> String {
+fn bundle_digest(lock: &Lockfile, output: PackOptions) -> String {
     let plan = PackPlan::new(lock, output).expect("a plan");
     let pack = |manifest: ManifestPlan| {
-        let blob = |layer: &LayerPlan| LayerBlob::plain(diff_id(layer), total(&layer.segments()));
+        let blob = |layer: &LayerPlan| {
+            LayerBlob::uncompressed_layer(
+                diff_id(layer),
+                total_segment_bytes(&layer.tar_segments()),
+            )
+        };
         let blobs: Vec<LayerBlob> = manifest.layers.iter().map(blob).collect();
-        plan.documents(&manifest, &blobs)
+        plan.build_documents(&manifest, &blobs)
             .expect("documents")
             .manifest
             .0
     };
-    let manifests: Vec<Descriptor> = plan.manifests().map(pack).collect();
-    plan.top(&manifests).expect("a digest").0.to_string()
+    let manifests: Vec<Descriptor> = plan.manifest_plans().map(pack).collect();
+    plan.bundle_digest_and_index(&manifests)
+        .expect("a digest")
+        .0
+        .to_string()
 }
 
-fn compute(name: &str) -> String {
-    let plain = |count: usize| lock((0..count).map(|i| artifact(i, &[])).collect(), None);
+fn compute_golden(name: &str) -> String {
+    let plain = |count: usize| test_lock((0..count).map(|i| test_artifact(i, &[])).collect(), None);
     match name {
         "image-chosen" => {
             let annotations = Annotations::from([("a".to_owned(), "b \"ü\"".to_owned())]);
-            digest(
+            bundle_digest(
                 &plain(5),
-                Output {
+                PackOptions {
                     source_date_epoch: Some(1_700_000_000),
                     annotations,
-                    ..Output::default()
+                    ..PackOptions::default()
                 },
             )
         }
-        "artifact" => digest(
+        "artifact" => bundle_digest(
             &plain(5),
-            Output {
-                format: Format::Artifact,
+            PackOptions {
+                format: BundleFormat::Artifact,
                 source_date_epoch: Some(0),
-                ..Output::default()
+                ..PackOptions::default()
             },
         ),
         "index" => {
             let (amd64, arm64) = ("linux/amd64", "linux/arm64/v8");
             let artifacts = vec![
-                artifact(0, &[]),
-                artifact(1, &[amd64]),
-                artifact(2, &[arm64, amd64]),
-                artifact(3, &[arm64]),
+                test_artifact(0, &[]),
+                test_artifact(1, &[amd64]),
+                test_artifact(2, &[arm64, amd64]),
+                test_artifact(3, &[arm64]),
             ];
             let (script, target) = ("files/run.sh".to_owned(), "run.sh".parse().expect("a path"));
-            let (checksum, size) = (Digest::of(SCRIPT), SCRIPT.len() as u64);
-            digest(
-                &lock(
+            let (checksum, size) = (Digest::of_bytes(SCRIPT), SCRIPT.len() as u64);
+            bundle_digest(
+                &test_lock(
                     artifacts,
-                    Some(Entrypoint {
+                    Some(LockedEntrypoint {
                         script,
                         target,
-                        mode: FileMode::Executable,
+                        mode: BundleFileMode::Executable,
                         checksum,
                         size,
                     }),
                 ),
-                Output::default(),
+                PackOptions::default(),
             )
         }
-        image => digest(
+        image => bundle_digest(
             &plain(
                 image
                     .strip_prefix("image-")
                     .and_then(|count| count.parse().ok())
                     .expect("a count"),
             ),
-            Output::default(),
+            PackOptions::default(),
         ),
     }
 }
@@ -189,7 +200,7 @@ fn compute(name: &str) -> String {
 #[test]
 fn the_digests_of_pack_format_1_are_what_the_specification_gives() {
     for (name, golden) in GOLDEN {
-        assert_eq!(compute(name), *golden, "{name}");
+        assert_eq!(compute_golden(name), *golden, "{name}");
     }
 }
 
@@ -202,11 +213,11 @@ fn files_are_spread_over_layers_as_specified() {
         (130, [vec![3; 4], vec![2; 59]].concat()),
     ] {
         let plan = PackPlan::new(
-            &lock((0..count).map(|i| artifact(i, &[])).collect(), None),
-            Output::default(),
+            &test_lock((0..count).map(|i| test_artifact(i, &[])).collect(), None),
+            PackOptions::default(),
         )
         .expect("a plan");
-        let layers = plan.manifest(0).expect("a manifest").layers;
+        let layers = plan.manifest_plan_at(0).expect("a manifest").layers;
         assert_eq!(
             layers
                 .iter()
@@ -215,14 +226,14 @@ fn files_are_spread_over_layers_as_specified() {
             lengths,
             "{count}"
         );
-        let order: Vec<Item> = layers
+        let order: Vec<LockItem> = layers
             .iter()
             .flat_map(|layer| &layer.files)
             .map(|file| file.item)
             .collect();
         assert_eq!(
             order,
-            (0..count).map(Item::Artifact).collect::<Vec<_>>(),
+            (0..count).map(LockItem::Artifact).collect::<Vec<_>>(),
             "{count}"
         );
     }
@@ -230,21 +241,26 @@ fn files_are_spread_over_layers_as_specified() {
 
 #[test]
 fn a_document_that_nobody_would_read_is_refused() {
-    let annotations =
-        Annotations::from([("a".to_owned(), "x".repeat(Limits::DEFAULT.manifest_bytes))]);
-    let lock = lock(vec![artifact(1, &[])], None);
+    let annotations = Annotations::from([(
+        "a".to_owned(),
+        "x".repeat(InputLimits::DEFAULT.manifest_bytes),
+    )]);
+    let lock = test_lock(vec![test_artifact(1, &[])], None);
     let plan = PackPlan::new(
         &lock,
-        Output {
-            format: Format::Artifact,
+        PackOptions {
+            format: BundleFormat::Artifact,
             annotations,
-            ..Output::default()
+            ..PackOptions::default()
         },
     )
     .expect("a plan");
-    assert!(matches!(plan.predict(), Err(PackError::TooLarge { .. })));
+    assert!(matches!(
+        plan.predict_digest(),
+        Err(PackError::TooLarge { .. })
+    ));
     assert_eq!(
-        plan.predict().expect_err("too large").reason(),
+        plan.predict_digest().expect_err("too large").reason(),
         Reason::InvalidSpec
     );
 }

@@ -23,20 +23,20 @@ use std::{
 };
 
 pub use documents::{
-    Blob, Documents, EmbeddedError, LayerBlob, artifact, image, index, lock_in_layer, manifest_of,
-    output_of,
+    BundleFormatError, DescribedBlob, LayerBlob, ManifestDocuments, artifact_documents,
+    image_documents, platform_index, read_lock_from_layer, read_pack_options, require_manifest,
 };
 pub use output::{
-    CREATED_ANNOTATION, Format, LOCK_ANNOTATION, LayerCompression, MODE_ANNOTATION, Output,
-    PACK_FORMAT_ANNOTATION, TITLE_ANNOTATION, is_reserved,
+    BundleFormat, CREATED_ANNOTATION, LOCK_ANNOTATION, LayerCompression, MODE_ANNOTATION,
+    PACK_FORMAT_ANNOTATION, PackOptions, TITLE_ANNOTATION, is_reserved_annotation,
 };
-pub use tar::{Segment, TarFile, segments, total};
+pub use tar::{TarFile, TarSegment, plan_tar_segments, total_segment_bytes};
 
 use super::{
-    class::{Classified, Reason},
+    class::{ClassifiedError, Reason},
     digest::Digest,
-    limits::Limits,
-    lockfile::{Artifact, CanonicalLock, Entrypoint, FileMode, Lockfile},
+    limits::InputLimits,
+    lockfile::{BundleFileMode, CanonicalLock, LockedArtifact, LockedEntrypoint, Lockfile},
     oci::{Descriptor, Platform},
     path::BundlePath,
 };
@@ -55,11 +55,11 @@ pub const LOCK_PATH: &str = ".packgate/lock.json";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PackedFile {
     /// What of the lock it is.
-    pub item: Item,
+    pub item: LockItem,
     /// Where it goes.
     pub path: BundlePath,
     /// Its mode.
-    pub mode: FileMode,
+    pub mode: BundleFileMode,
     /// Digest of its bytes.
     pub checksum: Digest,
     /// Length of its bytes.
@@ -68,7 +68,7 @@ pub struct PackedFile {
 
 /// Points into a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Item {
+pub enum LockItem {
     /// The artifact with this index.
     Artifact(usize),
     /// The entrypoint.
@@ -82,9 +82,9 @@ pub struct PackPlan {
     /// The canonical lock, which travels inside.
     pub lock: CanonicalLock,
     /// What the user chose.
-    pub output: Output,
+    pub output: PackOptions,
     files: Vec<PlannedFile>,
-    choices: Vec<Choice>,
+    choices: Vec<PlatformPlan>,
 }
 
 /// A file, and the platforms that it is for.
@@ -98,7 +98,7 @@ struct PlannedFile {
 
 /// One manifest to be.
 #[derive(Clone, Debug)]
-struct Choice {
+struct PlatformPlan {
     platform: Option<Platform>,
     /// The platform's bit, or every bit.
     bit: u64,
@@ -127,23 +127,23 @@ pub struct LayerPlan {
 impl PackPlan {
     /// Plans `lock`. Errors: a choice that cannot be packed, recorded layers that are not this
     /// lock's, or more than anybody should pack.
-    pub fn new(lock: &Lockfile, output: Output) -> Result<Self, PackError> {
-        output.check()?;
+    pub fn new(lock: &Lockfile, output: PackOptions) -> Result<Self, PackError> {
+        output.check_options()?;
         let platforms: BTreeSet<&Platform> = lock
             .artifacts
             .iter()
             .flat_map(|artifact| &artifact.platforms)
             .collect();
-        if !platforms.is_empty() && output.format == Format::Artifact {
+        if !platforms.is_empty() && output.format == BundleFormat::Artifact {
             return Err(PackError::ArtifactPlatforms);
         }
-        check_platforms(lock, platforms.len(), &Limits::DEFAULT)?;
+        check_platform_limits(lock, platforms.len(), &InputLimits::DEFAULT)?;
         let bits: BTreeMap<&Platform, u64> = platforms
             .iter()
             .enumerate()
             .map(|(at, platform)| (*platform, 1 << at))
             .collect();
-        let choice = |platform: Option<&Platform>, bit| Choice {
+        let choice = |platform: Option<&Platform>, bit| PlatformPlan {
             platform: platform.cloned(),
             bit,
             recorded: Vec::new(),
@@ -156,15 +156,15 @@ impl PackPlan {
         } else {
             each.collect()
         };
-        let files = files_of(lock, &bits);
+        let files = planned_files(lock, &bits);
         let mut plan = Self {
-            lock: lock.canonical(),
+            lock: lock.to_canonical(),
             output,
             files,
             choices,
         };
-        if plan.output.format == Format::Image && !lock.layers.is_empty() {
-            plan.take_recorded(lock)?;
+        if plan.output.format == BundleFormat::Image && !lock.layers.is_empty() {
+            plan.assign_recorded_layers(lock)?;
         }
         Ok(plan)
     }
@@ -177,12 +177,12 @@ impl PackPlan {
 
     /// Its manifests: one, or one for each platform (sorted) if the lock has platforms. Each is
     /// planned when it is asked for.
-    pub fn manifests(&self) -> impl ExactSizeIterator<Item = ManifestPlan> {
+    pub fn manifest_plans(&self) -> impl ExactSizeIterator<Item = ManifestPlan> {
         self.choices.iter().map(|choice| self.plan_manifest(choice))
     }
 
     /// The manifest with this number.
-    pub fn manifest(&self, number: usize) -> Option<ManifestPlan> {
+    pub fn manifest_plan_at(&self, number: usize) -> Option<ManifestPlan> {
         self.choices
             .get(number)
             .map(|choice| self.plan_manifest(choice))
@@ -190,7 +190,7 @@ impl PackPlan {
 
     /// Without the manifests of other platforms.
     #[must_use]
-    pub fn only(mut self, platform: &Platform) -> Self {
+    pub fn with_only_platform(mut self, platform: &Platform) -> Self {
         self.choices
             .retain(|choice| choice.platform.as_ref() == Some(platform));
         self
@@ -201,65 +201,72 @@ impl PackPlan {
         let sizes = self
             .choices
             .iter()
-            .flat_map(|choice| self.files_for(choice))
+            .flat_map(|choice| self.files_for_platform(choice))
             .map(|file| file.size);
         sizes.fold(0, u64::saturating_add)
     }
 
     /// The digest that packing will give, if that follows from the lock alone.
-    pub fn predict(&self) -> Result<Digest, PackError> {
+    pub fn predict_digest(&self) -> Result<Digest, PackError> {
         if self.output.compression == LayerCompression::Zstd {
             return Err(PackError::NotPredictable(
-                "the digest of compressed layers follows from no lock".into(),
-                "choose --compression None, or pack and look",
+                "the digest of compressed layers cannot be derived from a lock".into(),
+                "choose --compression None, or pack it to get the digest",
             ));
         }
-        let predicted = |manifest: ManifestPlan| Ok(self.predict_manifest(&manifest)?.manifest.0);
+        let predicted = |manifest: ManifestPlan| Ok(self.predict_documents(&manifest)?.manifest.0);
         let manifests = self
-            .manifests()
+            .manifest_plans()
             .map(predicted)
             .collect::<Result<Vec<_>, PackError>>()?;
-        Ok(self.top(&manifests)?.0)
+        Ok(self.bundle_digest_and_index(&manifests)?.0)
     }
 
     /// The documents of one manifest, from its layers' blobs in order (without the lock's).
-    pub fn documents(
+    pub fn build_documents(
         &self,
         manifest: &ManifestPlan,
         blobs: &[LayerBlob],
-    ) -> Result<Documents, PackError> {
+    ) -> Result<ManifestDocuments, PackError> {
         match self.output.format {
-            Format::Image => image(&self.lock, &self.output, manifest.platform.as_ref(), blobs),
-            Format::Artifact => artifact(&self.lock, &self.output, &manifest.layers),
+            BundleFormat::Image => {
+                image_documents(&self.lock, &self.output, manifest.platform.as_ref(), blobs)
+            }
+            BundleFormat::Artifact => {
+                artifact_documents(&self.lock, &self.output, &manifest.layers)
+            }
         }
     }
 
     /// The digest of the whole bundle, and the index if there is one, from its manifests in order.
-    pub fn top(&self, manifests: &[Descriptor]) -> Result<(Digest, Option<Blob>), PackError> {
-        if let ([Choice { platform: None, .. }], [only]) = (&self.choices[..], manifests) {
+    pub fn bundle_digest_and_index(
+        &self,
+        manifests: &[Descriptor],
+    ) -> Result<(Digest, Option<DescribedBlob>), PackError> {
+        if let ([PlatformPlan { platform: None, .. }], [only]) = (&self.choices[..], manifests) {
             return Ok((only.digest, None));
         }
         let children = self
             .platforms()
             .zip(manifests)
             .filter_map(|(platform, manifest)| Some((platform?.clone(), manifest.clone())));
-        let index = index(&self.lock, &self.output, children)?;
+        let index = platform_index(&self.lock, &self.output, children)?;
         Ok((index.0.digest, Some(index)))
     }
 
-    fn predict_manifest(&self, manifest: &ManifestPlan) -> Result<Documents, PackError> {
-        if self.output.format == Format::Artifact {
-            return self.documents(manifest, &[]);
+    fn predict_documents(&self, manifest: &ManifestPlan) -> Result<ManifestDocuments, PackError> {
+        if self.output.format == BundleFormat::Artifact {
+            return self.build_documents(manifest, &[]);
         }
         let blob = |layer: &LayerPlan| {
-            layer
-                .recorded
-                .map(|diff_id| LayerBlob::plain(diff_id, total(&layer.segments())))
+            layer.recorded.map(|diff_id| {
+                LayerBlob::uncompressed_layer(diff_id, total_segment_bytes(&layer.tar_segments()))
+            })
         };
         let unknown = || {
             PackError::NotPredictable(
                 "the lock has no layers recorded".into(),
-                "record them: packgate lock LOCK",
+                "record them with packgate lock LOCK",
             )
         };
         let blobs = manifest
@@ -267,11 +274,11 @@ impl PackPlan {
             .iter()
             .map(|layer| blob(layer).ok_or_else(unknown))
             .collect::<Result<Vec<_>, _>>()?;
-        self.documents(manifest, &blobs)
+        self.build_documents(manifest, &blobs)
     }
 
     /// The lock's files in order, the entrypoint last; only those that are for this manifest.
-    fn files_for(&self, choice: &Choice) -> impl Iterator<Item = &Arc<PackedFile>> {
+    fn files_for_platform(&self, choice: &PlatformPlan) -> impl Iterator<Item = &Arc<PackedFile>> {
         let bit = choice.bit;
         self.files
             .iter()
@@ -279,11 +286,11 @@ impl PackPlan {
             .map(|planned| &planned.file)
     }
 
-    fn plan_manifest(&self, choice: &Choice) -> ManifestPlan {
-        let files: Vec<Arc<PackedFile>> = self.files_for(choice).cloned().collect();
+    fn plan_manifest(&self, choice: &PlatformPlan) -> ManifestPlan {
+        let files: Vec<Arc<PackedFile>> = self.files_for_platform(choice).cloned().collect();
         let runs = match self.output.format {
-            Format::Image => runs(files),
-            Format::Artifact => files.into_iter().map(|file| vec![file]).collect(),
+            BundleFormat::Image => split_into_layers(files),
+            BundleFormat::Artifact => files.into_iter().map(|file| vec![file]).collect(),
         };
         let recorded = choice
             .recorded
@@ -303,10 +310,10 @@ impl PackPlan {
     }
 
     /// Gives each layer the diffID that the lock has recorded for it.
-    fn take_recorded(&mut self, lock: &Lockfile) -> Result<(), PackError> {
+    fn assign_recorded_layers(&mut self, lock: &Lockfile) -> Result<(), PackError> {
         let mut taken = Vec::new();
-        for manifest in self.manifests() {
-            taken.push(recorded(lock, &manifest)?);
+        for manifest in self.manifest_plans() {
+            taken.push(recorded_diff_ids(lock, &manifest)?);
         }
         let planned: usize = taken.iter().map(Vec::len).sum();
         if lock.layers.len() != planned {
@@ -324,10 +331,10 @@ impl PackPlan {
 
 impl LayerPlan {
     /// The layer's tar.
-    pub fn segments(&self) -> Vec<Segment<Arc<PackedFile>>> {
-        segments(self.files.iter().map(|file| TarFile {
+    pub fn tar_segments(&self) -> Vec<TarSegment<Arc<PackedFile>>> {
+        plan_tar_segments(self.files.iter().map(|file| TarFile {
             path: file.path.as_str().into(),
-            mode: file.mode.bits(),
+            mode: file.mode.permission_bits(),
             size: file.size,
             content: Arc::clone(file),
         }))
@@ -336,7 +343,11 @@ impl LayerPlan {
 
 /// Refuses what would be packed too often: an artifact without platforms is packed for each of the
 /// lock's.
-fn check_platforms(lock: &Lockfile, platforms: usize, limits: &Limits) -> Result<(), PackError> {
+fn check_platform_limits(
+    lock: &Lockfile,
+    platforms: usize,
+    limits: &InputLimits,
+) -> Result<(), PackError> {
     if platforms > limits.platforms {
         return Err(PackError::TooMany {
             what: "platforms",
@@ -344,7 +355,7 @@ fn check_platforms(lock: &Lockfile, platforms: usize, limits: &Limits) -> Result
             limit: limits.platforms,
         });
     }
-    let times = |artifact: &Artifact| {
+    let times = |artifact: &LockedArtifact| {
         if artifact.platforms.is_empty() {
             platforms
         } else {
@@ -362,8 +373,8 @@ fn check_platforms(lock: &Lockfile, platforms: usize, limits: &Limits) -> Result
     Ok(())
 }
 
-fn files_of(lock: &Lockfile, bits: &BTreeMap<&Platform, u64>) -> Vec<PlannedFile> {
-    let platforms = |artifact: &Artifact| {
+fn planned_files(lock: &Lockfile, bits: &BTreeMap<&Platform, u64>) -> Vec<PlannedFile> {
+    let platforms = |artifact: &LockedArtifact| {
         let own = artifact
             .platforms
             .iter()
@@ -379,22 +390,21 @@ fn files_of(lock: &Lockfile, bits: &BTreeMap<&Platform, u64>) -> Vec<PlannedFile
         file: Arc::new(file),
         platforms,
     };
-    let artifacts = lock
-        .artifacts
-        .iter()
-        .enumerate()
-        .map(|(index, artifact)| planned(file_of(index, artifact), platforms(artifact)));
+    let artifacts =
+        lock.artifacts.iter().enumerate().map(|(index, artifact)| {
+            planned(file_from_artifact(index, artifact), platforms(artifact))
+        });
     artifacts
         .chain(
             lock.entrypoint
                 .as_ref()
-                .map(|entrypoint| planned(file_of_entrypoint(entrypoint), u64::MAX)),
+                .map(|entrypoint| planned(file_from_entrypoint(entrypoint), u64::MAX)),
         )
         .collect()
 }
 
-fn file_of(index: usize, artifact: &Artifact) -> PackedFile {
-    let Artifact {
+fn file_from_artifact(index: usize, artifact: &LockedArtifact) -> PackedFile {
+    let LockedArtifact {
         target,
         mode,
         checksum,
@@ -402,7 +412,7 @@ fn file_of(index: usize, artifact: &Artifact) -> PackedFile {
         ..
     } = artifact;
     PackedFile {
-        item: Item::Artifact(index),
+        item: LockItem::Artifact(index),
         path: target.clone(),
         mode: *mode,
         checksum: *checksum,
@@ -410,8 +420,8 @@ fn file_of(index: usize, artifact: &Artifact) -> PackedFile {
     }
 }
 
-fn file_of_entrypoint(entrypoint: &Entrypoint) -> PackedFile {
-    let Entrypoint {
+fn file_from_entrypoint(entrypoint: &LockedEntrypoint) -> PackedFile {
+    let LockedEntrypoint {
         target,
         mode,
         checksum,
@@ -419,7 +429,7 @@ fn file_of_entrypoint(entrypoint: &Entrypoint) -> PackedFile {
         ..
     } = entrypoint;
     PackedFile {
-        item: Item::Entrypoint,
+        item: LockItem::Entrypoint,
         path: target.clone(),
         mode: *mode,
         checksum: *checksum,
@@ -429,7 +439,7 @@ fn file_of_entrypoint(entrypoint: &Entrypoint) -> PackedFile {
 
 /// Up to 63 files: one a layer. More: 63 runs in order, the first `n mod 63` of them one file
 /// longer.
-fn runs(files: Vec<Arc<PackedFile>>) -> Vec<Vec<Arc<PackedFile>>> {
+fn split_into_layers(files: Vec<Arc<PackedFile>>) -> Vec<Vec<Arc<PackedFile>>> {
     let count = files.len().min(MAX_ARTIFACT_LAYERS);
     if count == 0 {
         return Vec::new();
@@ -447,7 +457,7 @@ fn runs(files: Vec<Arc<PackedFile>>) -> Vec<Vec<Arc<PackedFile>>> {
 }
 
 /// The diffIDs that the lock has recorded for the layers of a manifest.
-fn recorded(lock: &Lockfile, manifest: &ManifestPlan) -> Result<Vec<Digest>, PackError> {
+fn recorded_diff_ids(lock: &Lockfile, manifest: &ManifestPlan) -> Result<Vec<Digest>, PackError> {
     let recorded: Vec<_> = lock
         .layers
         .iter()
@@ -461,7 +471,7 @@ fn recorded(lock: &Lockfile, manifest: &ManifestPlan) -> Result<Vec<Digest>, Pac
         )));
     }
     for (number, (layer, recorded)) in manifest.layers.iter().zip(&recorded).enumerate() {
-        let size = total(&layer.segments());
+        let size = total_segment_bytes(&layer.tar_segments());
         if recorded.artifacts != layer.files.len() || recorded.size != size {
             let cause = format!(
                 "layer {number} is recorded with {} artifacts and {} bytes, it has {} and {size}",
@@ -480,7 +490,7 @@ fn recorded(lock: &Lockfile, manifest: &ManifestPlan) -> Result<Vec<Digest>, Pac
 pub enum PackError {
     /// An annotation that only packgate sets.
     #[error(
-        "annotation {0:?} is set by packgate itself, choose another key (the creation time comes \
+        "annotation {0:?} is reserved for packgate, choose another key (the creation time comes \
             from --source-date-epoch)"
     )]
     ReservedAnnotation(String),
@@ -488,17 +498,19 @@ pub enum PackError {
     #[error("source date epoch {0} must be seconds from 1970 to 9999")]
     Epoch(i64),
     /// `Artifact` with compression.
-    #[error("format Artifact holds the files as they are, choose compression None or format Image")]
+    #[error(
+        "format Artifact does not support compression, choose compression None or format Image"
+    )]
     CompressedArtifact,
     /// `Artifact` with platforms.
     #[error(
-        "format Artifact knows no platforms, choose format Image for a lock whose artifacts have \
+        "format Artifact does not support platforms, choose format Image for a lock whose artifacts have \
             platforms"
     )]
     ArtifactPlatforms,
     /// The lock's `layers` are not its artifacts'.
     #[error(
-        "the lock's recorded layers do not fit its artifacts: {0}; record them again: packgate \
+        "the lock's recorded layers do not match its artifacts: {0}; record them again: packgate \
             lock LOCK"
     )]
     RecordedLayers(String),
@@ -507,7 +519,7 @@ pub enum PackError {
     NotPredictable(String, &'static str),
     /// A config, manifest or index that nobody would read.
     #[error(
-        "{what} would have {size} bytes, registries take {limit}; choose format Image, or fewer or \
+        "{what} would have {size} bytes, registries accept {limit}; choose format Image, or fewer or \
             shorter annotations"
     )]
     TooLarge {
@@ -519,7 +531,7 @@ pub enum PackError {
         limit: usize,
     },
     /// More than anybody should pack.
-    #[error("the lock has {count} {what}, the limit is {limit}; make several bundles of it")]
+    #[error("the lock has {count} {what}, the limit is {limit}; split it into several bundles")]
     TooMany {
         /// What is counted.
         what: &'static str,
@@ -533,7 +545,7 @@ pub enum PackError {
     Canonical(String),
 }
 
-impl Classified for PackError {
+impl ClassifiedError for PackError {
     fn reason(&self) -> Reason {
         match self {
             Self::ReservedAnnotation(_)

@@ -20,7 +20,7 @@ pub const CREATED_ANNOTATION: &str = "org.opencontainers.image.created";
 
 /// The shape of the manifest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Format {
+pub enum BundleFormat {
     /// Image-shaped, with deterministic tar layers: can be mounted as a Kubernetes image volume.
     #[default]
     Image,
@@ -28,7 +28,7 @@ pub enum Format {
     Artifact,
 }
 
-impl Format {
+impl BundleFormat {
     /// As it is written in options, fields and provenance.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -61,9 +61,9 @@ impl LayerCompression {
 /// What a user chose.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Output {
+pub struct PackOptions {
     /// The shape of the manifest.
-    pub format: Format,
+    pub format: BundleFormat,
     /// Compression of the layers.
     pub compression: LayerCompression,
     /// Seconds since 1970 that the bundle calls its creation time. Absent by default; 0 is a value.
@@ -74,21 +74,25 @@ pub struct Output {
     pub annotations: Annotations,
 }
 
-impl Output {
+impl PackOptions {
     /// Refuses what cannot be packed: annotations that packgate sets itself, a time that is none,
     /// compressed raw blobs.
-    pub fn check(&self) -> Result<(), PackError> {
-        if let Some(key) = self.annotations.keys().find(|key| is_reserved(key)) {
+    pub fn check_options(&self) -> Result<(), PackError> {
+        if let Some(key) = self
+            .annotations
+            .keys()
+            .find(|key| is_reserved_annotation(key))
+        {
             return Err(PackError::ReservedAnnotation(key.clone()));
         }
-        if self.format == Format::Artifact && self.compression != LayerCompression::None {
+        if self.format == BundleFormat::Artifact && self.compression != LayerCompression::None {
             return Err(PackError::CompressedArtifact);
         }
-        self.created().map(|_| ())
+        self.created_rfc3339().map(|_| ())
     }
 
     /// The creation time in RFC 3339, if one was chosen.
-    pub fn created(&self) -> Result<Option<String>, PackError> {
+    pub fn created_rfc3339(&self) -> Result<Option<String>, PackError> {
         let to_text = |seconds| {
             Timestamp::from_second(seconds)
                 .ok()
@@ -103,7 +107,7 @@ impl Output {
 }
 
 /// Keys that only packgate sets.
-pub fn is_reserved(key: &str) -> bool {
+pub fn is_reserved_annotation(key: &str) -> bool {
     key.is_empty() || key == CREATED_ANNOTATION || key.starts_with("dev.packgate.")
 }
 
@@ -111,10 +115,10 @@ pub fn is_reserved(key: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn with(key: &str) -> Output {
-        Output {
+    fn with(key: &str) -> PackOptions {
+        PackOptions {
             annotations: Annotations::from([(key.into(), "x".into())]),
-            ..Output::default()
+            ..PackOptions::default()
         }
     }
 
@@ -127,11 +131,18 @@ mod tests {
             "",
         ] {
             assert!(
-                matches!(with(key).check(), Err(PackError::ReservedAnnotation(_))),
+                matches!(
+                    with(key).check_options(),
+                    Err(PackError::ReservedAnnotation(_))
+                ),
                 "{key}"
             );
         }
-        assert!(with("org.opencontainers.image.title").check().is_ok());
+        assert!(
+            with("org.opencontainers.image.title")
+                .check_options()
+                .is_ok()
+        );
     }
 
     #[test]
@@ -140,19 +151,22 @@ mod tests {
             (0, "1970-01-01T00:00:00Z"),
             (1_700_000_000, "2023-11-14T22:13:20Z"),
         ] {
-            let output = Output {
+            let output = PackOptions {
                 source_date_epoch: Some(seconds),
-                ..Output::default()
+                ..PackOptions::default()
             };
-            assert_eq!(output.created().expect("valid").as_deref(), Some(text));
+            assert_eq!(
+                output.created_rfc3339().expect("valid").as_deref(),
+                Some(text)
+            );
         }
         for seconds in [-1, i64::MAX] {
             assert!(
-                Output {
+                PackOptions {
                     source_date_epoch: Some(seconds),
-                    ..Output::default()
+                    ..PackOptions::default()
                 }
-                .check()
+                .check_options()
                 .is_err(),
                 "{seconds}"
             );
@@ -161,11 +175,14 @@ mod tests {
 
     #[test]
     fn raw_blobs_are_not_compressed() {
-        let output = Output {
-            format: Format::Artifact,
+        let output = PackOptions {
+            format: BundleFormat::Artifact,
             compression: LayerCompression::Zstd,
-            ..Output::default()
+            ..PackOptions::default()
         };
-        assert!(matches!(output.check(), Err(PackError::CompressedArtifact)));
+        assert!(matches!(
+            output.check_options(),
+            Err(PackError::CompressedArtifact)
+        ));
     }
 }

@@ -1,29 +1,33 @@
 //! What a lock costs that is packed for many platforms.
 
 use super::{
-    golden::{artifact, lock},
+    golden::{test_artifact, test_lock},
     *,
 };
 
 /// Artifacts for every platform, beside one for each of so many.
-fn many(shared: usize, platforms: usize) -> Lockfile {
-    let own = (0..platforms).map(|i| artifact(shared + i, &[&format!("linux/a{i}")]));
-    lock(
-        (0..shared).map(|i| artifact(i, &[])).chain(own).collect(),
+fn lock_for_platforms(shared: usize, platforms: usize) -> Lockfile {
+    let own = (0..platforms).map(|i| test_artifact(shared + i, &[&format!("linux/a{i}")]));
+    test_lock(
+        (0..shared)
+            .map(|i| test_artifact(i, &[]))
+            .chain(own)
+            .collect(),
         None,
     )
 }
 
 #[test]
 fn platforms_share_their_files() {
-    let plan = PackPlan::new(&many(1_000, 64), Output::default()).expect("a plan");
+    let plan =
+        PackPlan::new(&lock_for_platforms(1_000, 64), PackOptions::default()).expect("a plan");
     assert_eq!(
         (plan.files.len(), plan.choices.len()),
         (1_064, 64),
         "a file is kept once"
     );
     let files = |number| -> Vec<Arc<PackedFile>> {
-        plan.manifest(number)
+        plan.manifest_plan_at(number)
             .expect("planned")
             .layers
             .into_iter()
@@ -48,17 +52,22 @@ fn platforms_share_their_files() {
             .all(|planned| Arc::strong_count(&planned.file) == 1),
         "no manifest stays"
     );
-    let only = plan.clone().only(&"linux/a7".parse().expect("a platform"));
+    let only = plan
+        .clone()
+        .with_only_platform(&"linux/a7".parse().expect("a platform"));
     let names: Vec<String> = only
         .platforms()
         .flatten()
         .map(ToString::to_string)
         .collect();
     assert_eq!(
-        (names, only.manifest(0).map(|manifest| manifest.platform)),
+        (
+            names,
+            only.manifest_plan_at(0).map(|manifest| manifest.platform)
+        ),
         (
             vec!["linux/a7".to_owned()],
-            Some(plan.manifest(61).expect("planned").platform)
+            Some(plan.manifest_plan_at(61).expect("planned").platform)
         )
     );
 }
@@ -66,19 +75,19 @@ fn platforms_share_their_files() {
 #[test]
 fn what_would_be_packed_too_often_is_refused() {
     let told = |lock: &Lockfile| {
-        PackPlan::new(lock, Output::default())
+        PackPlan::new(lock, PackOptions::default())
             .err()
             .map(|error| (error.reason(), error.to_string()))
     };
-    let refused = |shared, platforms| told(&many(shared, platforms));
+    let refused = |shared, platforms| told(&lock_for_platforms(shared, platforms));
     assert_eq!(refused(1, 64), None);
-    let mut lock = many(1, 64); // the parser refuses one more already
-    lock.artifacts.push(artifact(99, &["linux/b"]));
+    let mut lock = lock_for_platforms(1, 64); // the parser refuses one more already
+    lock.artifacts.push(test_artifact(99, &["linux/b"]));
     let (reason, message) = told(&lock).expect("more platforms than an index may have");
     assert_eq!(
         (
             reason,
-            message.contains("65 platforms, the limit is 64; make several bundles")
+            message.contains("65 platforms, the limit is 64; split it into several bundles")
         ),
         (Reason::LimitExceeded, true),
         "{message}"

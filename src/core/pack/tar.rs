@@ -26,7 +26,7 @@ pub struct TarFile<T> {
 
 /// A piece of a tar stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Segment<T> {
+pub enum TarSegment<T> {
     /// These bytes.
     Literal(Vec<u8>),
     /// The content of a file, `size` bytes long.
@@ -38,7 +38,7 @@ pub enum Segment<T> {
     },
 }
 
-impl<T> Segment<T> {
+impl<T> TarSegment<T> {
     /// Its length in bytes.
     pub const fn len(&self) -> u64 {
         match self {
@@ -55,19 +55,20 @@ impl<T> Segment<T> {
 
 /// The segments of a tar that holds `files` and their parent folders. Paths must be unique, and
 /// none may be a parent of another.
-pub fn segments<T>(files: impl IntoIterator<Item = TarFile<T>>) -> Vec<Segment<T>> {
+pub fn plan_tar_segments<T>(files: impl IntoIterator<Item = TarFile<T>>) -> Vec<TarSegment<T>> {
     let files: Vec<TarFile<T>> = files.into_iter().collect();
-    let entries = entries(&files);
+    let entries = header_entries(&files);
     let mut files: Vec<Option<TarFile<T>>> = files.into_iter().map(Some).collect();
-    let mut writer = Writer::default();
-    for Entry { file, length } in entries {
+    let mut writer = TarSegmentWriter::default();
+    for TarPathEntry { file, length } in entries {
         match files.get_mut(file) {
-            Some(Some(within)) if length < within.path.len() => {
-                writer
-                    .literal
-                    .extend(header(&within.path[..length], 0o755, 0, b'5'))
-            }
-            Some(whole) => whole.take().into_iter().for_each(|file| writer.file(file)),
+            Some(Some(within)) if length < within.path.len() => writer
+                .literal
+                .extend(header_blocks(&within.path[..length], 0o755, 0, b'5')),
+            Some(whole) => whole
+                .take()
+                .into_iter()
+                .for_each(|file| writer.write_file(file)),
             None => {}
         }
     }
@@ -76,15 +77,15 @@ pub fn segments<T>(files: impl IntoIterator<Item = TarFile<T>>) -> Vec<Segment<T
 }
 
 /// A file, or a folder above it: the first `length` bytes of the path of a file with this index.
-struct Entry {
+struct TarPathEntry {
     file: usize,
     length: usize,
 }
 
 /// Everything that gets a header, in order. Names are not copied: a path of a kilobyte can have
 /// five hundred folders.
-fn entries<T>(files: &[TarFile<T>]) -> Vec<Entry> {
-    let name = |entry: &Entry| {
+fn header_entries<T>(files: &[TarFile<T>]) -> Vec<TarPathEntry> {
+    let name = |entry: &TarPathEntry| {
         files
             .get(entry.file)
             .and_then(|file| file.path.get(..entry.length))
@@ -92,11 +93,11 @@ fn entries<T>(files: &[TarFile<T>]) -> Vec<Entry> {
     };
     let mut entries = Vec::new();
     for (file, TarFile { path, .. }) in files.iter().enumerate() {
-        entries.extend(path.match_indices('/').map(|(at, _)| Entry {
+        entries.extend(path.match_indices('/').map(|(at, _)| TarPathEntry {
             file,
             length: at + 1,
         }));
-        entries.push(Entry {
+        entries.push(TarPathEntry {
             file,
             length: path.len(),
         });
@@ -107,19 +108,19 @@ fn entries<T>(files: &[TarFile<T>]) -> Vec<Entry> {
 }
 
 /// The length in bytes of all segments together.
-pub fn total<T>(segments: &[Segment<T>]) -> u64 {
+pub fn total_segment_bytes<T>(segments: &[TarSegment<T>]) -> u64 {
     segments
         .iter()
-        .map(Segment::len)
+        .map(TarSegment::len)
         .fold(0, u64::saturating_add)
 }
 
-struct Writer<T> {
+struct TarSegmentWriter<T> {
     literal: Vec<u8>,
-    segments: Vec<Segment<T>>,
+    segments: Vec<TarSegment<T>>,
 }
 
-impl<T> Default for Writer<T> {
+impl<T> Default for TarSegmentWriter<T> {
     fn default() -> Self {
         Self {
             literal: Vec::new(),
@@ -128,32 +129,32 @@ impl<T> Default for Writer<T> {
     }
 }
 
-impl<T> Writer<T> {
-    fn file(&mut self, file: TarFile<T>) {
+impl<T> TarSegmentWriter<T> {
+    fn write_file(&mut self, file: TarFile<T>) {
         self.literal
-            .extend(header(&file.path, file.mode, file.size, b'0'));
-        self.flush();
-        self.segments.push(Segment::Content {
+            .extend(header_blocks(&file.path, file.mode, file.size, b'0'));
+        self.flush_literal();
+        self.segments.push(TarSegment::Content {
             content: file.content,
             size: file.size,
         });
-        self.literal.resize(padding(file.size), 0);
+        self.literal.resize(block_padding(file.size), 0);
     }
 
-    fn flush(&mut self) {
+    fn flush_literal(&mut self) {
         if !self.literal.is_empty() {
             self.segments
-                .push(Segment::Literal(std::mem::take(&mut self.literal)));
+                .push(TarSegment::Literal(std::mem::take(&mut self.literal)));
         }
     }
 
-    fn finish(mut self) -> Vec<Segment<T>> {
-        self.flush();
+    fn finish(mut self) -> Vec<TarSegment<T>> {
+        self.flush_literal();
         self.segments
     }
 }
 
-const fn padding(size: u64) -> usize {
+const fn block_padding(size: u64) -> usize {
     // Less than a block, so it fits.
     #[allow(
         clippy::cast_possible_truncation,
@@ -165,7 +166,7 @@ const fn padding(size: u64) -> usize {
 
 /// The header blocks of one entry: one ustar block, with a pax header before it if that cannot hold
 /// the path or the size.
-fn header(path: &str, mode: u32, size: u64, kind: u8) -> Vec<u8> {
+fn header_blocks(path: &str, mode: u32, size: u64, kind: u8) -> Vec<u8> {
     let split = split_path(path);
     let mut records = Vec::new();
     if split.is_none() {
@@ -176,17 +177,17 @@ fn header(path: &str, mode: u32, size: u64, kind: u8) -> Vec<u8> {
     }
     let mut blocks = Vec::new();
     if !records.is_empty() {
-        blocks.extend(block(
+        blocks.extend(ustar_block(
             ("", "PaxHeaders/packgate"),
             0o644,
             records.len() as u64,
             b'x',
         ));
-        records.resize(records.len() + padding(records.len() as u64), 0);
+        records.resize(records.len() + block_padding(records.len() as u64), 0);
         blocks.extend(records);
     }
-    let shown = split.unwrap_or_else(|| ("", shorten(path)));
-    blocks.extend(block(
+    let shown = split.unwrap_or_else(|| ("", truncate_path(path)));
+    blocks.extend(ustar_block(
         shown,
         mode,
         if size > MAX_OCTAL_SIZE { 0 } else { size },
@@ -212,7 +213,7 @@ fn split_path(path: &str) -> Option<(&str, &str)> {
 }
 
 /// What a reader that knows no pax headers sees: the start of the path.
-fn shorten(path: &str) -> &str {
+fn truncate_path(path: &str) -> &str {
     &path[..path.floor_char_boundary(100)]
 }
 
@@ -226,7 +227,7 @@ fn pax_record(key: &str, value: &str) -> Vec<u8> {
     format!("{length} {key}={value}\n").into_bytes()
 }
 
-fn block((prefix, name): (&str, &str), mode: u32, size: u64, kind: u8) -> [u8; BLOCK] {
+fn ustar_block((prefix, name): (&str, &str), mode: u32, size: u64, kind: u8) -> [u8; BLOCK] {
     let mut block = [0; BLOCK];
     let mut put = |at: usize, bytes: &[u8]| block[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, name.as_bytes());
@@ -267,10 +268,10 @@ mod tests {
             content: content.to_vec(),
         });
         let mut out = Vec::new();
-        for segment in segments(list) {
+        for segment in plan_tar_segments(list) {
             match segment {
-                Segment::Literal(bytes) => out.extend(bytes),
-                Segment::Content { content, .. } => out.extend(content),
+                TarSegment::Literal(bytes) => out.extend(bytes),
+                TarSegment::Content { content, .. } => out.extend(content),
             }
         }
         out
@@ -331,9 +332,12 @@ mod tests {
             (u64::MAX, 1),
             (u64::MAX - 511, 0),
         ] {
-            assert_eq!(padding(size), pad, "{size}");
+            assert_eq!(block_padding(size), pad, "{size}");
         }
-        assert_eq!(total(&segments([file("a", 513)])), 512 + 1_024 + 1_024);
+        assert_eq!(
+            total_segment_bytes(&plan_tar_segments([file("a", 513)])),
+            512 + 1_024 + 1_024
+        );
         assert_eq!(render(&[("x", b"1")]).len(), 2_048);
     }
 
@@ -364,12 +368,12 @@ mod tests {
 
     #[test]
     fn sizes_beyond_eight_gigabytes_take_a_pax_header() {
-        let plan = segments([file("a", MAX_OCTAL_SIZE + 1)]);
-        let Segment::Literal(head) = &plan[0] else {
+        let plan = plan_tar_segments([file("a", MAX_OCTAL_SIZE + 1)]);
+        let TarSegment::Literal(head) = &plan[0] else {
             panic!("starts with content")
         };
         assert!(String::from_utf8_lossy(head).contains("19 size=8589934592\n"));
-        let Segment::Literal(head) = &segments([file("a", MAX_OCTAL_SIZE)])[0] else {
+        let TarSegment::Literal(head) = &plan_tar_segments([file("a", MAX_OCTAL_SIZE)])[0] else {
             panic!("starts with content")
         };
         assert_eq!(head.len(), 512);

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io::Read};
 use proptest::{collection, prelude::*};
 
 use super::*;
-use crate::core::{limits::Limits, lockfile::CanonicalLock};
+use crate::core::{limits::InputLimits, lockfile::CanonicalLock};
 
 /// A segment of a path: mostly short, sometimes as long as USTAR's fields, sometimes not ASCII.
 fn segment() -> impl Strategy<Value = String> {
@@ -69,9 +69,11 @@ fn render(files: &BTreeMap<String, (u32, Vec<u8>)>) -> Vec<u8> {
         size: content.len() as u64,
         content: content.clone(),
     });
-    let pieces = segments(files).into_iter().map(|segment| match segment {
-        Segment::Literal(bytes) | Segment::Content { content: bytes, .. } => bytes,
-    });
+    let pieces = plan_tar_segments(files)
+        .into_iter()
+        .map(|segment| match segment {
+            TarSegment::Literal(bytes) | TarSegment::Content { content: bytes, .. } => bytes,
+        });
     pieces.collect::<Vec<_>>().concat()
 }
 
@@ -117,22 +119,22 @@ proptest! {
         let expected: Vec<_> = expected.into_iter().map(|(name, (mode, content))| (name, mode, content)).collect();
         prop_assert_eq!(found, expected);
         prop_assert_eq!(tar.len() % 512, 0);
-        let planned = segments(files.iter().map(|(path, (mode, content))| TarFile { path: path.clone(), mode: *mode, size: content.len() as u64, content: () }));
-        prop_assert_eq!(total(&planned), tar.len() as u64);
+        let planned = plan_tar_segments(files.iter().map(|(path, (mode, content))| TarFile { path: path.clone(), mode: *mode, size: content.len() as u64, content: () }));
+        prop_assert_eq!(total_segment_bytes(&planned), tar.len() as u64);
     }
 
     #[test]
     fn our_own_reader_of_headers_agrees(files in files(1..8)) {
-        use crate::core::unpack::tar::{BLOCK, Header, Pending};
+        use crate::core::unpack::tar::{BLOCK, TarHeader, PendingTarMetadata};
         let tar = render(&files);
-        let (mut at, mut pending, mut names) = (0, Pending::default(), Vec::new());
-        while let Some(header) = Header::parse(tar[at..at + BLOCK].try_into().expect("a block")).expect("a header") {
+        let (mut at, mut pending, mut names) = (0, PendingTarMetadata::default(), Vec::new());
+        while let Some(header) = TarHeader::parse(tar[at..at + BLOCK].try_into().expect("a block")).expect("a header") {
             let size = usize::try_from(header.size).expect("small");
             let content = &tar[at + BLOCK..at + BLOCK + size];
             if header.kind.is_metadata() {
-                pending.take_in(header.kind, content).expect("metadata");
+                pending.apply_metadata(header.kind, content).expect("metadata");
             } else {
-                names.push(String::from_utf8(pending.apply(header).expect("applied").name).expect("UTF-8"));
+                names.push(String::from_utf8(pending.apply_to_header(header).expect("applied").name).expect("UTF-8"));
             }
             at += BLOCK + size.next_multiple_of(BLOCK);
         }
@@ -142,38 +144,38 @@ proptest! {
 
     #[test]
     fn a_lock_is_found_in_its_layer_and_in_no_other(bytes in collection::vec(any::<u8>(), 0..3_000), at in any::<prop::sample::Index>(), with in 1..=255_u8) {
-        let lock = CanonicalLock { digest: Digest::of(&bytes), bytes };
-        let documents = image(&lock, &Output::default(), None, &[]).expect("documents");
+        let lock = CanonicalLock { digest: Digest::of_bytes(&bytes), bytes };
+        let documents = image_documents(&lock, &PackOptions::default(), None, &[]).expect("documents");
         let layer = documents.lock.1;
         prop_assert_eq!(read(&layer).len(), 2);
-        prop_assert_eq!(lock_in_layer(&layer), Ok(lock.bytes.clone()));
+        prop_assert_eq!(read_lock_from_layer(&layer), Ok(lock.bytes.clone()));
         let mut changed = layer.to_vec();
         let at = at.index(changed.len());
         changed[at] ^= with;
         // Only the lock itself can be another one.
         let inside = (1_024..1_024 + lock.bytes.len()).contains(&at);
-        prop_assert_eq!(lock_in_layer(&changed).is_ok(), inside);
+        prop_assert_eq!(read_lock_from_layer(&changed).is_ok(), inside);
         for cut in [0, 511, 1_023, 1_024, layer.len() - 1] {
-            prop_assert_eq!(lock_in_layer(&layer[..cut]), Err(EmbeddedError::Layer));
+            prop_assert_eq!(read_lock_from_layer(&layer[..cut]), Err(BundleFormatError::Layer));
         }
-        prop_assert_eq!(lock_in_layer(&[&layer[..], &[0; 512]].concat()), Err(EmbeddedError::Layer));
+        prop_assert_eq!(read_lock_from_layer(&[&layer[..], &[0; 512]].concat()), Err(BundleFormatError::Layer));
     }
 
     #[test]
     fn no_bytes_make_the_readers_panic(bytes in collection::vec(any::<u8>(), 0..2_000)) {
-        let _ = lock_in_layer(&bytes);
+        let _ = read_lock_from_layer(&bytes);
         let _ = created_of(&bytes);
     }
 }
 
-fn created_of(config: &[u8]) -> Result<Output, EmbeddedError> {
+fn created_of(config: &[u8]) -> Result<PackOptions, BundleFormatError> {
     let lock = CanonicalLock {
         bytes: b"{}".to_vec(),
-        digest: Digest::of(b"{}"),
+        digest: Digest::of_bytes(b"{}"),
     };
-    let documents = image(&lock, &Output::default(), None, &[]).expect("documents");
+    let documents = image_documents(&lock, &PackOptions::default(), None, &[]).expect("documents");
     let manifest = serde_json::from_slice(&documents.manifest.1).expect("a manifest");
-    output_of(&manifest, config, &Limits::DEFAULT)
+    read_pack_options(&manifest, config, &InputLimits::DEFAULT)
 }
 
 #[test]
@@ -214,7 +216,7 @@ fn sizes_that_no_tar_has_do_not_overflow() {
             size,
             content: (),
         });
-    assert_eq!(total(&segments(files)), u64::MAX);
+    assert_eq!(total_segment_bytes(&plan_tar_segments(files)), u64::MAX);
 }
 
 #[test]

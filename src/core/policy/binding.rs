@@ -10,28 +10,28 @@ use crate::core::{
     class::Reason,
     digest::Digest,
     intoto::{COSIGN_SIGN, Statement},
-    reference::{Reference, Repository, host::is_host},
+    reference::{ImageReference, ImageRepository, host::looks_like_host},
     slsa::PROVENANCE_V1,
-    verify::{Verified, shorten},
+    verify::{Verified, sanitize_text},
 };
 
-use super::{Denial, JudgedSubject, PolicyError, Rules, evaluate::Case};
+use super::{AdmissionSubject, Denial, PolicyError, PolicyRules, evaluate::PolicyEvaluation};
 
 /// Mirrors in one policy.
 pub const MAX_MIRRORS: usize = 16;
 /// Stands in for what lies below a prefix, so that it is read as a repository's name.
-const BELOW: &str = "/below/it";
+const PLACEHOLDER_PATH: &str = "/below/it";
 
 /// What was signed must name the repository that is used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RepositoryBinding {
     /// Signed names that stand for others.
-    pub mirrors: Vec<Mirror>,
+    pub mirrors: Vec<RepositoryMirror>,
 }
 
 /// What lies below one name is what lies below another.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mirror {
+pub struct RepositoryMirror {
     /// Beginning of the signed name, canonical.
     from: String,
     /// Beginning of the name that is used, canonical.
@@ -39,24 +39,24 @@ pub struct Mirror {
 }
 
 /// What a statement calls its subject.
-enum Named {
+enum StatementSubjectName {
     /// The repository that is used, or one that it mirrors.
-    AsUsed,
+    MatchesUsed,
     /// Other repositories only, of which this is the first.
-    Otherwise(String),
+    OtherRepository(String),
     /// No repository at all.
-    Not,
+    Unnamed,
 }
 
-impl Mirror {
+impl RepositoryMirror {
     /// Errors: `from` or `to`, and what is wrong with it.
     pub fn new(from: &str, to: &str) -> Result<Self, PolicyError> {
         let prefix = |text: &str, field| {
-            let repository = named_repository(&format!("{text}{BELOW}"));
+            let repository = parse_repository_name(&format!("{text}{PLACEHOLDER_PATH}"));
             let known = repository.and_then(|repository| {
                 repository
                     .to_string()
-                    .strip_suffix(BELOW)
+                    .strip_suffix(PLACEHOLDER_PATH)
                     .map(str::to_owned)
             });
             known.filter(|_| !text.contains('@')).ok_or_else(|| {
@@ -73,7 +73,7 @@ impl Mirror {
     }
 
     /// What the repository `signed` is called in the mirror.
-    fn translate(&self, signed: &Repository) -> Option<Repository> {
+    fn mirrored_name(&self, signed: &ImageRepository) -> Option<ImageRepository> {
         let name = signed.to_string();
         let rest = name
             .strip_prefix(&self.from)
@@ -85,36 +85,41 @@ impl Mirror {
 impl RepositoryBinding {
     /// What `statement` calls `subject`, which is used by the name `used`. Of several names one is
     /// enough.
-    fn named(&self, statement: &Statement, subject: &Digest, used: Option<&Repository>) -> Named {
-        let hex = subject.hex();
+    fn subject_name(
+        &self,
+        statement: &Statement,
+        subject: &Digest,
+        used: Option<&ImageRepository>,
+    ) -> StatementSubjectName {
+        let hex = subject.hex_digits();
         let about = statement
             .subject
             .iter()
             .filter(|named| named.digest.get("sha256") == Some(&hex));
-        let names: Vec<Repository> = about
-            .filter_map(|named| named_repository(&named.name))
+        let names: Vec<ImageRepository> = about
+            .filter_map(|named| parse_repository_name(&named.name))
             .collect();
-        if used.is_some_and(|used| names.iter().any(|name| self.is_same(name, used))) {
-            return Named::AsUsed;
+        if used.is_some_and(|used| names.iter().any(|name| self.names_repository(name, used))) {
+            return StatementSubjectName::MatchesUsed;
         }
-        names.first().map_or(Named::Not, |name| {
-            Named::Otherwise(shorten(&name.to_string()))
+        names.first().map_or(StatementSubjectName::Unnamed, |name| {
+            StatementSubjectName::OtherRepository(sanitize_text(&name.to_string()))
         })
     }
 
-    fn is_same(&self, signed: &Repository, used: &Repository) -> bool {
+    fn names_repository(&self, signed: &ImageRepository, used: &ImageRepository) -> bool {
         signed == used
             || self
                 .mirrors
                 .iter()
-                .any(|mirror| mirror.translate(signed).as_ref() == Some(used))
+                .any(|mirror| mirror.mirrored_name(signed).as_ref() == Some(used))
     }
 }
 
-impl Case<'_> {
+impl PolicyEvaluation<'_> {
     /// A signature or provenance that counts must name what is used. cosign's signatures name
     /// nothing.
-    pub(super) fn bound(&self) -> Result<(), Denial> {
+    pub(super) fn check_repository_binding(&self) -> Result<(), Denial> {
         let Some(binding) = &self.rules.bind_repository else {
             return Ok(());
         };
@@ -122,14 +127,14 @@ impl Case<'_> {
             let known =
                 [COSIGN_SIGN, PROVENANCE_V1].contains(&statement.claim().predicate_type.as_str());
             known
-                && self.is_ours(statement)
+                && self.is_by_policy_authority(statement)
                 && matches!(
-                    binding.named(
+                    binding.subject_name(
                         statement.claim(),
                         &self.subject.digest,
                         self.subject.repository
                     ),
-                    Named::AsUsed
+                    StatementSubjectName::MatchesUsed
                 )
         };
         if self.statements.iter().any(|statement| names(statement)) {
@@ -137,42 +142,42 @@ impl Case<'_> {
         }
         let message = match self.subject.repository {
             Some(used) => format!(
-                "neither a signature nor provenance names {used}, as bindRepository asks (cosign's \
+                "neither a signature nor provenance names {used}, as bindRepository requires (cosign's \
                     signatures name nothing); sign it with packgate in its repository, or list the \
                     mirror in spec.mirrors"
             ),
-            None => "bindRepository asks for the repository's name, and what lies on disk has \
+            None => "bindRepository requires a repository name, and a local artifact has \
                 none; verify it in its registry"
                 .to_owned(),
         };
-        Err(self.denial(Reason::RepositoryMismatch, message))
+        Err(self.policy_denial(Reason::RepositoryMismatch, message))
     }
 }
 
 /// The name of the repository that somebody of this policy signed, if it is another than the one
 /// that is used and that matters.
-pub(super) fn other_name(
-    rules: &Rules,
-    subject: &JudgedSubject<'_>,
+pub(super) fn other_signed_repository(
+    rules: &PolicyRules,
+    subject: &AdmissionSubject<'_>,
     statement: &Verified<Statement>,
 ) -> Option<String> {
     let binding = rules.bind_repository.as_ref().filter(|_| {
         rules
             .authorities
             .iter()
-            .any(|authority| authority.may_be(statement.signer()))
+            .any(|authority| authority.matches_signer(statement.signer()))
     })?;
-    match binding.named(statement.claim(), &subject.digest, subject.repository) {
-        Named::Otherwise(name) => Some(name),
-        Named::AsUsed | Named::Not => None,
+    match binding.subject_name(statement.claim(), &subject.digest, subject.repository) {
+        StatementSubjectName::OtherRepository(name) => Some(name),
+        StatementSubjectName::MatchesUsed | StatementSubjectName::Unnamed => None,
     }
 }
 
 /// A name without a host is a file's, or a lock's.
-fn named_repository(name: &str) -> Option<Repository> {
+fn parse_repository_name(name: &str) -> Option<ImageRepository> {
     let (host, _) = name.split_once('/')?;
-    is_host(host)
-        .then(|| name.parse::<Reference>().ok())?
+    looks_like_host(host)
+        .then(|| name.parse::<ImageReference>().ok())?
         .map(|reference| reference.repository)
 }
 
@@ -180,7 +185,7 @@ fn named_repository(name: &str) -> Option<Repository> {
 mod tests {
     use super::*;
 
-    fn repository(name: &str) -> Repository {
+    fn repository(name: &str) -> ImageRepository {
         name.parse().expect(name)
     }
 
@@ -254,9 +259,9 @@ mod tests {
                 None,
             ),
         ] {
-            let mirror = Mirror::new(from, to).expect(from);
+            let mirror = RepositoryMirror::new(from, to).expect(from);
             assert_eq!(
-                mirror.translate(&repository(signed)),
+                mirror.mirrored_name(&repository(signed)),
                 used.map(repository),
                 "{from} -> {to}: {signed}"
             );
@@ -279,11 +284,15 @@ mod tests {
             "r.example.com/a@sha256:00",
         ] {
             assert_eq!(
-                Mirror::new(text, "m.example.com").expect_err(text).field,
+                RepositoryMirror::new(text, "m.example.com")
+                    .expect_err(text)
+                    .field,
                 "from"
             );
             assert_eq!(
-                Mirror::new("r.example.com", text).expect_err(text).field,
+                RepositoryMirror::new("r.example.com", text)
+                    .expect_err(text)
+                    .field,
                 "to"
             );
         }
@@ -305,7 +314,7 @@ mod tests {
             ("", None),
             ("./siem.tar", None),
         ] {
-            assert_eq!(named_repository(name), known.map(repository), "{name}");
+            assert_eq!(parse_repository_name(name), known.map(repository), "{name}");
         }
     }
 }

@@ -4,14 +4,15 @@
 use std::collections::HashSet;
 
 use crate::core::{
-    class::{Classified, Reason},
+    class::{ClassifiedError, Reason},
     digest::Digest,
-    verify::Format,
+    verify::StoredSignatureFormat,
 };
 
 use super::{
-    Authority, BuilderRule, Kind, LockRule, MAX_AUTHORITIES, MAX_REFERENCES, Matcher, Means, Mode,
-    Pattern, Policy, Rules, SlsaRules, Transparency,
+    AuthorityKind, BuilderRule, EnforcementMode, ImagePattern, LockRule, MAX_AUTHORITIES,
+    MAX_REFERENCES, Policy, PolicyAuthority, PolicyMatcher, PolicyOrigin, PolicyRules, SlsaRules,
+    TransparencyRequirement,
 };
 
 /// Why a policy is refused.
@@ -39,7 +40,7 @@ impl PolicyError {
     }
 
     /// `field` names something that is not there. It may come, and then the policy is good.
-    pub fn missing(field: impl Into<String>, problem: impl Into<String>) -> Self {
+    pub fn missing_object(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self {
             missing: true,
             ..Self::new(field, problem)
@@ -48,22 +49,22 @@ impl PolicyError {
 
     /// The same by another name than `InvalidSpec`.
     #[must_use]
-    pub fn for_reason(self, reason: Reason) -> Self {
+    pub fn with_reason(self, reason: Reason) -> Self {
         Self { reason, ..self }
     }
 
     /// Is it only that something is not there that the field names?
-    pub const fn is_missing(&self) -> bool {
+    pub const fn is_missing_object(&self) -> bool {
         self.missing
     }
 
     /// A field whose behaviour comes later. It is never ignored.
-    pub fn unsupported(field: impl Into<String>) -> Self {
+    pub fn unsupported_field(field: impl Into<String>) -> Self {
         Self::new(field, "is not supported yet")
     }
 }
 
-impl Classified for PolicyError {
+impl ClassifiedError for PolicyError {
     fn reason(&self) -> Reason {
         self.reason
     }
@@ -71,27 +72,27 @@ impl Classified for PolicyError {
 
 /// What `packgate verify --key …` and its like ask for.
 #[derive(Clone, Debug)]
-pub struct AdHoc {
+pub struct AdHocPolicyOptions {
     /// Who may sign, one authority for each key and identity. One of them is enough.
-    pub authorities: Vec<Authority>,
+    pub authorities: Vec<PolicyAuthority>,
     /// Provenance by this builder is required, signed by any of the authorities.
     pub builder_id: Option<String>,
     /// Digest of the canonical lock that the bundle must have been packed from.
     pub lock: Option<Digest>,
     /// Forms of signatures that count.
-    pub formats: Vec<Format>,
+    pub formats: Vec<StoredSignatureFormat>,
     /// Must signatures be in a transparency log?
-    pub transparency: Transparency,
+    pub transparency: TransparencyRequirement,
 }
 
-impl Default for AdHoc {
+impl Default for AdHocPolicyOptions {
     fn default() -> Self {
         Self {
             authorities: Vec::new(),
             builder_id: None,
             lock: None,
-            formats: vec![Format::Bundle],
-            transparency: Transparency::Optional,
+            formats: vec![StoredSignatureFormat::Bundle],
+            transparency: TransparencyRequirement::Optional,
         }
     }
 }
@@ -100,7 +101,7 @@ impl Policy {
     /// Checks the rules.
     ///
     /// Errors: the first field that could not mean what it says.
-    pub fn new(rules: Rules) -> Result<Self, PolicyError> {
+    pub fn new(rules: PolicyRules) -> Result<Self, PolicyError> {
         check_matcher(&rules.matcher)?;
         check_authorities(&rules)?;
         rules
@@ -108,7 +109,7 @@ impl Policy {
             .as_ref()
             .map_or(Ok(()), |slsa| check_slsa(slsa, &rules.authorities))?;
         check_attestations(&rules)?;
-        if rules.kind != Kind::Cluster && !rules.exemptions.is_empty() {
+        if rules.kind != PolicyOrigin::Cluster && !rules.exemptions.is_empty() {
             return Err(PolicyError::new(
                 "spec.exemptions",
                 "belong to a ClusterBundlePolicy",
@@ -123,26 +124,26 @@ impl Policy {
 
     /// A policy that is there, and of which nobody knows what it says: it refuses all that it
     /// governs, and that is everything if not even that is known. `fault` says why.
-    pub fn unusable(
+    pub fn new_unusable(
         name: &str,
-        kind: Kind,
+        kind: PolicyOrigin,
         generation: i64,
-        mode: Mode,
-        matcher: Option<Matcher>,
+        mode: EnforcementMode,
+        matcher: Option<PolicyMatcher>,
         fault: impl Into<String>,
     ) -> Self {
-        let rules = Rules {
+        let rules = PolicyRules {
             name: name.to_owned(),
             kind,
             generation,
             mode,
             matcher: matcher
                 .filter(|matcher| check_matcher(matcher).is_ok())
-                .unwrap_or(Matcher::Everything),
+                .unwrap_or(PolicyMatcher::Everything),
             authorities: Vec::new(),
             threshold: 1,
-            formats: vec![Format::Bundle],
-            transparency: Transparency::Optional,
+            formats: vec![StoredSignatureFormat::Bundle],
+            transparency: TransparencyRequirement::Optional,
             require_digest: true,
             bind_repository: None,
             slsa: None,
@@ -160,7 +161,7 @@ impl Policy {
 
     /// The same policy, whose fault has another name than `InvalidSpec`.
     #[must_use]
-    pub fn for_reason(self, reason: Reason) -> Self {
+    pub fn with_fault_reason(self, reason: Reason) -> Self {
         Self {
             fault_reason: reason,
             ..self
@@ -171,8 +172,8 @@ impl Policy {
     /// authorities, and with a builder id provenance.
     ///
     /// Errors: if there is nothing to trust.
-    pub fn ad_hoc(wish: AdHoc) -> Result<Self, PolicyError> {
-        let AdHoc {
+    pub fn ad_hoc(wish: AdHocPolicyOptions) -> Result<Self, PolicyError> {
+        let AdHocPolicyOptions {
             authorities,
             builder_id,
             lock,
@@ -185,12 +186,12 @@ impl Policy {
             LockRule::Unchecked
         };
         let slsa = builder_id.map(|id| ad_hoc_slsa(&id, &authorities, lock_rule));
-        Self::new(Rules {
+        Self::new(PolicyRules {
             name: "command-line".into(),
-            kind: Kind::AdHoc,
+            kind: PolicyOrigin::AdHoc,
             generation: 0,
-            mode: Mode::Enforce,
-            matcher: Matcher::Everything,
+            mode: EnforcementMode::Enforce,
+            matcher: PolicyMatcher::Everything,
             authorities,
             threshold: 1,
             formats,
@@ -206,7 +207,7 @@ impl Policy {
     }
 }
 
-fn ad_hoc_slsa(id: &str, authorities: &[Authority], lock: LockRule) -> SlsaRules {
+fn ad_hoc_slsa(id: &str, authorities: &[PolicyAuthority], lock: LockRule) -> SlsaRules {
     let builders = authorities.iter().map(|authority| BuilderRule {
         id: id.to_owned(),
         authority: authority.name.clone(),
@@ -221,8 +222,8 @@ fn ad_hoc_slsa(id: &str, authorities: &[Authority], lock: LockRule) -> SlsaRules
     }
 }
 
-fn check_matcher(matcher: &Matcher) -> Result<(), PolicyError> {
-    let Matcher::Names {
+fn check_matcher(matcher: &PolicyMatcher) -> Result<(), PolicyError> {
+    let PolicyMatcher::Names {
         references,
         except,
         uses,
@@ -250,7 +251,7 @@ fn check_matcher(matcher: &Matcher) -> Result<(), PolicyError> {
             "must have at least one pattern, otherwise nothing is governed",
         ));
     }
-    if except.iter().any(Pattern::is_everything) {
+    if except.iter().any(ImagePattern::is_everything) {
         return Err(PolicyError::new(
             "spec.match.except",
             "must not be **, otherwise nothing is governed",
@@ -266,7 +267,7 @@ fn check_matcher(matcher: &Matcher) -> Result<(), PolicyError> {
     }
 }
 
-fn check_authorities(rules: &Rules) -> Result<(), PolicyError> {
+fn check_authorities(rules: &PolicyRules) -> Result<(), PolicyError> {
     let authorities = &rules.authorities;
     if authorities.is_empty() {
         return Err(PolicyError::new(
@@ -274,7 +275,7 @@ fn check_authorities(rules: &Rules) -> Result<(), PolicyError> {
             "must have at least one authority, otherwise there is nothing to trust",
         ));
     }
-    if authorities.len() > MAX_AUTHORITIES && rules.kind != Kind::AdHoc {
+    if authorities.len() > MAX_AUTHORITIES && rules.kind != PolicyOrigin::AdHoc {
         return Err(PolicyError::new(
             "spec.authorities",
             format!(
@@ -288,10 +289,10 @@ fn check_authorities(rules: &Rules) -> Result<(), PolicyError> {
         if authority.name.is_empty() || !names.insert(&authority.name) {
             return Err(PolicyError::new(
                 format!("spec.authorities[{at}].name"),
-                "must be there, and unique",
+                "is required and must be unique",
             ));
         }
-        check_means(authority, rules.transparency).map_err(|(field, problem)| {
+        check_authority_kind(authority, rules.transparency).map_err(|(field, problem)| {
             PolicyError::new(format!("spec.authorities[{at}].{field}"), problem)
         })?;
     }
@@ -301,28 +302,28 @@ fn check_authorities(rules: &Rules) -> Result<(), PolicyError> {
             "must name at least one",
         ));
     }
-    check_twins(authorities)?;
+    check_duplicate_rsa_keys(authorities)?;
     check_threshold(rules)
 }
 
 /// One RSA key that is given both for PKCS#1 and for PSS would be two signers: it could meet a
 /// threshold of two.
-fn check_twins(authorities: &[Authority]) -> Result<(), PolicyError> {
+fn check_duplicate_rsa_keys(authorities: &[PolicyAuthority]) -> Result<(), PolicyError> {
     let keys: Vec<_> = authorities
         .iter()
         .enumerate()
         .filter_map(|(at, authority)| {
-            if let Means::Key { key, .. } = &authority.means {
+            if let AuthorityKind::Key { key, .. } = &authority.kind {
                 Some((at, key))
             } else {
                 None
             }
         })
         .collect();
-    match keys
-        .iter()
-        .find(|(_, key)| keys.iter().any(|(_, other)| key.is_twin_of(other)))
-    {
+    match keys.iter().find(|(_, key)| {
+        keys.iter()
+            .any(|(_, other)| key.differs_only_in_algorithm(other))
+    }) {
         Some((at, _)) => Err(PolicyError::new(
             format!("spec.authorities[{at}].key"),
             "is the same RSA key as another authority's, for another padding; name one",
@@ -331,44 +332,44 @@ fn check_twins(authorities: &[Authority]) -> Result<(), PolicyError> {
     }
 }
 
-const NO_LOG: &str =
-    "must name the TrustRoot whose logs are believed, because transparency is Required";
+const TRUST_ROOT_REQUIRED: &str =
+    "must name the TrustRoot whose logs are trusted, because transparency is Required";
 
-fn check_means(
-    authority: &Authority,
-    transparency: Transparency,
+fn check_authority_kind(
+    authority: &PolicyAuthority,
+    transparency: TransparencyRequirement,
 ) -> Result<(), (&'static str, &'static str)> {
-    match (&authority.means, transparency) {
+    match (&authority.kind, transparency) {
         (
-            Means::Keyless {
+            AuthorityKind::Keyless {
                 subject, issuer, ..
             },
             _,
-        ) if subject.text().is_empty() || issuer.is_empty() => {
+        ) if subject.as_str().is_empty() || issuer.is_empty() => {
             Err(("keyless", "subject and issuer must both be set"))
         }
-        (Means::Certificate { subject, .. }, _) if subject.text().is_empty() => {
+        (AuthorityKind::Certificate { subject, .. }, _) if subject.as_str().is_empty() => {
             Err(("certificate", "subject must be set"))
         }
-        (Means::Key { root: None, .. }, Transparency::Required) => {
-            Err(("key.trustRootRef", NO_LOG))
+        (AuthorityKind::Key { root: None, .. }, TransparencyRequirement::Required) => {
+            Err(("key.trustRootRef", TRUST_ROOT_REQUIRED))
         }
-        (Means::Certificate { root: None, .. }, Transparency::Required) => {
-            Err(("certificate.trustRootRef", NO_LOG))
+        (AuthorityKind::Certificate { root: None, .. }, TransparencyRequirement::Required) => {
+            Err(("certificate.trustRootRef", TRUST_ROOT_REQUIRED))
         }
         _ => Ok(()),
     }
 }
 
 /// Two authorities with one key are one: a threshold that only they could meet can never be met.
-fn check_threshold(rules: &Rules) -> Result<(), PolicyError> {
+fn check_threshold(rules: &PolicyRules) -> Result<(), PolicyError> {
     let distinct = (0..rules.authorities.len())
         .filter(|at| {
             !rules
                 .authorities
                 .iter()
                 .take(*at)
-                .any(|earlier| earlier.is_same(&rules.authorities[*at]))
+                .any(|earlier| earlier.is_same_signer(&rules.authorities[*at]))
         })
         .count();
     if (1..=distinct).contains(&rules.threshold) {
@@ -381,7 +382,7 @@ fn check_threshold(rules: &Rules) -> Result<(), PolicyError> {
     Err(PolicyError::new("spec.threshold", problem))
 }
 
-fn check_slsa(slsa: &SlsaRules, authorities: &[Authority]) -> Result<(), PolicyError> {
+fn check_slsa(slsa: &SlsaRules, authorities: &[PolicyAuthority]) -> Result<(), PolicyError> {
     if slsa.minimum_level > 3 {
         return Err(PolicyError::new("spec.slsa.minimumLevel", "must be 0 to 3"));
     }
@@ -404,7 +405,7 @@ fn check_slsa(slsa: &SlsaRules, authorities: &[Authority]) -> Result<(), PolicyE
         if builder.level > 3 {
             return problem("level", "must be 0 to 3");
         }
-        if !names(authorities, &builder.authority) {
+        if !has_authority_named(authorities, &builder.authority) {
             return problem("authority", "must name one of spec.authorities");
         }
         if slsa
@@ -419,7 +420,7 @@ fn check_slsa(slsa: &SlsaRules, authorities: &[Authority]) -> Result<(), PolicyE
     Ok(())
 }
 
-fn check_attestations(rules: &Rules) -> Result<(), PolicyError> {
+fn check_attestations(rules: &PolicyRules) -> Result<(), PolicyError> {
     for (at, rule) in rules.attestations.iter().enumerate() {
         if rule.predicate_type.is_empty() {
             return Err(PolicyError::new(
@@ -430,7 +431,7 @@ fn check_attestations(rules: &Rules) -> Result<(), PolicyError> {
         if rule
             .authority
             .as_ref()
-            .is_some_and(|name| !names(&rules.authorities, name))
+            .is_some_and(|name| !has_authority_named(&rules.authorities, name))
         {
             return Err(PolicyError::new(
                 format!("spec.attestations[{at}].authority"),
@@ -441,6 +442,6 @@ fn check_attestations(rules: &Rules) -> Result<(), PolicyError> {
     Ok(())
 }
 
-fn names(authorities: &[Authority], name: &str) -> bool {
+fn has_authority_named(authorities: &[PolicyAuthority], name: &str) -> bool {
     authorities.iter().any(|authority| authority.name == name)
 }

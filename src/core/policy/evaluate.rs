@@ -9,32 +9,37 @@ use crate::core::{
     digest::Digest,
     intoto::{COSIGN_SIGN, Statement},
     lockfile::Lockfile,
-    reference::Repository,
+    reference::ImageRepository,
     slsa::PROVENANCE_V1,
-    verify::{Findings, Issuing, Rejected, Signer, Trust, Verified, rank},
+    verify::{
+        RejectedEvidence, SignerIdentity, TrustedCertificateAuthority, TrustedMaterial,
+        VerificationFindings, Verified, reason_rank,
+    },
 };
 
 use super::{
-    Admitted, AttestationRule, Authority, AuthorityFinding, Denial, Denials, Exempted, Means, Mode,
-    Outcome, Policy, PolicyVerdict, Revoked, Rules, SlsaFinding, Transparency, Use, Verdict,
-    binding::other_name,
-    scope::{Scope, in_scope, is_excepted},
+    AdmissionProof, AdmissionVerdict, AppliedExemption, AttestationRule, AuthorityFinding,
+    AuthorityKind, Denial, Denials, EnforcementMode, Policy, PolicyAuthority, PolicyOutcome,
+    PolicyRules, PolicyVerdict, ReferenceUse, RevocationTarget, SlsaFinding,
+    TransparencyRequirement,
+    binding::other_signed_repository,
+    scope::{ReferenceUseScope, in_scope, is_excepted},
     slsa, threshold,
 };
 
 /// What is judged: one digest, and how it is about to be used.
 #[derive(Clone, Copy, Debug)]
-pub struct JudgedSubject<'a> {
+pub struct AdmissionSubject<'a> {
     /// The reference as it was written.
     pub reference: &'a str,
     /// Its canonical name. None on disk.
-    pub repository: Option<&'a Repository>,
+    pub repository: Option<&'a ImageRepository>,
     /// What it was resolved to.
     pub digest: Digest,
     /// Did the reference carry that digest?
     pub had_digest: bool,
     /// What it is used as.
-    pub used_as: Use,
+    pub used_as: ReferenceUse,
     /// In which namespace.
     pub namespace: Option<&'a str>,
     /// The lock in the bundle, if it was read.
@@ -52,56 +57,57 @@ pub struct BundleLock<'a> {
 
 /// The answer, and every governing policy's part in it.
 #[derive(Clone, Debug)]
-pub struct Decision {
+pub struct PolicyDecision {
     /// What all policies together say.
-    pub outcome: Outcome,
+    pub outcome: PolicyOutcome,
     /// What each says.
     pub policies: Vec<PolicyVerdict>,
 }
 
-impl Decision {
+impl PolicyDecision {
     /// The answer after modes: no policy that enforces denies. False if nothing governs; what that
     /// means is the installation's word.
-    pub fn admitted(&self) -> bool {
+    pub fn is_admitted(&self) -> bool {
         let denies = |policy: &PolicyVerdict| {
-            policy.mode == Mode::Enforce && matches!(policy.verdict, Verdict::Deny(_))
+            policy.mode == EnforcementMode::Enforce
+                && matches!(policy.verdict, AdmissionVerdict::Deny(_))
         };
         !self.policies.is_empty() && !self.policies.iter().any(denies)
     }
 
     /// Is this one of the reasons why not?
-    pub fn denies_for(&self, reason: Reason) -> bool {
-        matches!(&self.outcome, Outcome::Governed(Verdict::Deny(denials)) if denials.iter().any(|denial| denial.reason == reason))
+    pub fn has_denial_reason(&self, reason: Reason) -> bool {
+        matches!(&self.outcome, PolicyOutcome::Governed(AdmissionVerdict::Deny(denials)) if denials.iter().any(|denial| denial.reason == reason))
     }
 }
 
 /// Everybody whom these policies could recognise: what `core::verify` needs to know, but for the
 /// time.
-pub fn trust<'a>(policies: impl IntoIterator<Item = &'a Policy>) -> Trust {
-    let (mut trust, mut seen) = (Trust::default(), HashSet::new());
+pub fn trusted_material<'a>(policies: impl IntoIterator<Item = &'a Policy>) -> TrustedMaterial {
+    let (mut trust, mut seen) = (TrustedMaterial::default(), HashSet::new());
     for authority in policies
         .into_iter()
         .flat_map(|policy| &policy.rules().authorities)
     {
-        match &authority.means {
-            Means::Key { key, root } => {
+        match &authority.kind {
+            AuthorityKind::Key { key, root } => {
                 if seen.insert(("key", key.fingerprint())) {
                     trust.keys.push(key.clone());
                 }
-                trust.vouching.extend(
+                trust.key_trust_roots.extend(
                     root.iter()
                         .filter(|root| seen.insert(("vouching", root.digest())))
                         .cloned(),
                 );
             }
-            Means::Keyless { root, .. } if seen.insert(("root", root.digest())) => {
+            AuthorityKind::Keyless { root, .. } if seen.insert(("root", root.digest())) => {
                 trust.roots.push(root.clone())
             }
-            Means::Keyless { .. } => {}
-            Means::Certificate {
+            AuthorityKind::Keyless { .. } => {}
+            AuthorityKind::Certificate {
                 authority, root, ..
             } => {
-                trust.authorities.push(Issuing {
+                trust.authorities.push(TrustedCertificateAuthority {
                     authority: authority.clone(),
                     root: root.clone(),
                 });
@@ -112,25 +118,29 @@ pub fn trust<'a>(policies: impl IntoIterator<Item = &'a Policy>) -> Trust {
 }
 
 /// Asks every policy. Those that do not govern this use have no part in the answer.
-pub fn evaluate(
+pub fn evaluate_policies(
     policies: &[Policy],
-    subject: &JudgedSubject<'_>,
-    findings: &Findings,
+    subject: &AdmissionSubject<'_>,
+    findings: &VerificationFindings,
     now: Timestamp,
-) -> Decision {
+) -> PolicyDecision {
     let policies: Vec<_> = policies
         .iter()
-        .filter_map(|policy| ask(policy, subject, findings, now))
+        .filter_map(|policy| evaluate_policy(policy, subject, findings, now))
         .collect();
-    Decision {
-        outcome: fold(&policies),
+    PolicyDecision {
+        outcome: combine_verdicts(&policies),
         policies,
     }
 }
 
 /// The answer when no evidence could be had: every policy that governs says no, each for the same
 /// reason. None governs: ungoverned, because nobody would have looked at the evidence.
-pub fn refuse(policies: &[Policy], scope: &Scope<'_>, denial: &Denial) -> Decision {
+pub fn deny_without_evidence(
+    policies: &[Policy],
+    scope: &ReferenceUseScope<'_>,
+    denial: &Denial,
+) -> PolicyDecision {
     let refuse = |policy: &Policy| {
         let rules = policy.rules();
         let denial = Denial {
@@ -141,7 +151,7 @@ pub fn refuse(policies: &[Policy], scope: &Scope<'_>, denial: &Denial) -> Decisi
             identity: rules.identity(),
             generation: rules.generation,
             mode: rules.mode,
-            verdict: Verdict::Deny(Denials::one(denial)),
+            verdict: AdmissionVerdict::Deny(Denials::from_denial(denial)),
             authorities: rules
                 .authorities
                 .iter()
@@ -156,19 +166,19 @@ pub fn refuse(policies: &[Policy], scope: &Scope<'_>, denial: &Denial) -> Decisi
     };
     let policies: Vec<_> = policies
         .iter()
-        .filter(|policy| policy.concerns(scope))
+        .filter(|policy| policy.governs_scope(scope))
         .map(refuse)
         .collect();
-    Decision {
-        outcome: fold(&policies),
+    PolicyDecision {
+        outcome: combine_verdicts(&policies),
         policies,
     }
 }
 
-fn ask(
+fn evaluate_policy(
     policy: &Policy,
-    subject: &JudgedSubject<'_>,
-    findings: &Findings,
+    subject: &AdmissionSubject<'_>,
+    findings: &VerificationFindings,
     now: Timestamp,
 ) -> Option<PolicyVerdict> {
     let rules = policy.rules();
@@ -180,71 +190,77 @@ fn ask(
     ) {
         return None;
     }
-    let case = Case::new(rules, subject, findings, now);
+    let case = PolicyEvaluation::new(rules, subject, findings, now);
     // A revocation beats everything, `except` included.
-    if let Some(denial) = case.revoked_digest() {
-        return Some(case.answer(Verdict::Deny(Denials::one(denial)), None));
+    if let Some(denial) = case.revoked_digest_denial() {
+        return Some(
+            case.to_policy_verdict(AdmissionVerdict::Deny(Denials::from_denial(denial)), None),
+        );
     }
     if is_excepted(rules, subject.repository) {
         return None;
     }
-    if let Some(fault) = policy.fault() {
+    if let Some(fault) = policy.fault_message() {
         let message = format!(
             "{} cannot be used, so nothing that it may govern passes: {fault}",
             rules.identity()
         );
-        return Some(case.answer(
-            Verdict::Deny(Denials::one(case.deny(policy.fault_reason(), message))),
+        return Some(case.to_policy_verdict(
+            AdmissionVerdict::Deny(Denials::from_denial(
+                case.new_denial(policy.fault_reason(), message),
+            )),
             None,
         ));
     }
-    if let Some(exempted) = case.exemption() {
+    if let Some(exempted) = case.find_exemption() {
         // The digest is exempted, not the tag: what it names when the image is pulled may be
         // another.
         let verdict = case
-            .digest_required()
-            .map_or(Verdict::Exempt(exempted), |denial| {
-                Verdict::Deny(Denials::one(denial))
+            .missing_digest_denial()
+            .map_or(AdmissionVerdict::Exempt(exempted), |denial| {
+                AdmissionVerdict::Deny(Denials::from_denial(denial))
             });
-        return Some(case.answer(verdict, None));
+        return Some(case.to_policy_verdict(verdict, None));
     }
-    let (verdict, slsa) = case.judge();
-    Some(case.answer(verdict, slsa))
+    let (verdict, slsa) = case.evaluate_rules();
+    Some(case.to_policy_verdict(verdict, slsa))
 }
 
-fn fold(policies: &[PolicyVerdict]) -> Outcome {
+fn combine_verdicts(policies: &[PolicyVerdict]) -> PolicyOutcome {
     let mut denials = Vec::new();
     let mut exempted = None;
-    let mut admitted: Option<Admitted> = None;
+    let mut admitted: Option<AdmissionProof> = None;
     for policy in policies {
         match &policy.verdict {
-            Verdict::Deny(more) => denials.extend(more.iter().cloned()),
-            Verdict::Exempt(by) => exempted = exempted.or_else(|| Some(by.clone())),
-            Verdict::Admit(more) => {
-                admitted = Some(admitted.map_or_else(|| more.clone(), |known| known.and_all(more)))
+            AdmissionVerdict::Deny(more) => denials.extend(more.iter().cloned()),
+            AdmissionVerdict::Exempt(by) => exempted = exempted.or_else(|| Some(by.clone())),
+            AdmissionVerdict::Admit(more) => {
+                admitted = Some(
+                    admitted.map_or_else(|| more.clone(), |known| known.with_statements_of(more)),
+                )
             }
         }
     }
-    match (Denials::all(denials), exempted, admitted) {
-        (Some(denials), ..) => Outcome::Governed(Verdict::Deny(denials)),
-        (None, Some(by), _) => Outcome::Governed(Verdict::Exempt(by)),
-        (None, None, Some(admitted)) => Outcome::Governed(Verdict::Admit(admitted)),
-        (None, None, None) => Outcome::Ungoverned,
+    match (Denials::from_denials(denials), exempted, admitted) {
+        (Some(denials), ..) => PolicyOutcome::Governed(AdmissionVerdict::Deny(denials)),
+        (None, Some(by), _) => PolicyOutcome::Governed(AdmissionVerdict::Exempt(by)),
+        (None, None, Some(admitted)) => PolicyOutcome::Governed(AdmissionVerdict::Admit(admitted)),
+        (None, None, None) => PolicyOutcome::Ungoverned,
     }
 }
 
 /// A reason why something that is missing is missing. Of several, the one that came furthest is
 /// told.
-struct Fault {
+struct RankedDenialReason {
     rank: u8,
     reason: Reason,
     message: String,
 }
 
-impl Fault {
+impl RankedDenialReason {
     fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self {
-            rank: rank(reason),
+            rank: reason_rank(reason),
             reason,
             message: message.into(),
         }
@@ -252,11 +268,11 @@ impl Fault {
 }
 
 /// One policy, and what was found about one subject.
-pub(super) struct Case<'a> {
-    pub(super) rules: &'a Rules,
-    pub(super) subject: &'a JudgedSubject<'a>,
+pub(super) struct PolicyEvaluation<'a> {
+    pub(super) rules: &'a PolicyRules,
+    pub(super) subject: &'a AdmissionSubject<'a>,
     pub(super) now: Timestamp,
-    findings: &'a Findings,
+    findings: &'a VerificationFindings,
     /// Verified for this very subject, by nobody whose key is revoked or whose certificate holds no
     /// longer, and under no other name.
     pub(super) statements: Vec<&'a Verified<Statement>>,
@@ -268,11 +284,11 @@ pub(super) struct Case<'a> {
     expired: Vec<&'a Verified<Statement>>,
 }
 
-impl<'a> Case<'a> {
+impl<'a> PolicyEvaluation<'a> {
     fn new(
-        rules: &'a Rules,
-        subject: &'a JudgedSubject<'a>,
-        findings: &'a Findings,
+        rules: &'a PolicyRules,
+        subject: &'a AdmissionSubject<'a>,
+        findings: &'a VerificationFindings,
         now: Timestamp,
     ) -> Self {
         let verified = findings
@@ -283,10 +299,10 @@ impl<'a> Case<'a> {
             verified.partition(|verified| has_revoked_key(rules, verified, now));
         let (good, expired): (Vec<_>, Vec<_>) = others
             .into_iter()
-            .partition(|verified| verified.valid_during().holds(now));
+            .partition(|verified| verified.validity_period().contains_time(now));
         let (mut statements, mut otherwise_named) = (Vec::new(), Vec::new());
         for statement in good {
-            match other_name(rules, subject, statement) {
+            match other_signed_repository(rules, subject, statement) {
                 Some(name) => otherwise_named.push((statement, name)),
                 None => statements.push(statement),
             }
@@ -303,7 +319,11 @@ impl<'a> Case<'a> {
         }
     }
 
-    fn answer(&self, verdict: Verdict, slsa: Option<SlsaFinding>) -> PolicyVerdict {
+    fn to_policy_verdict(
+        &self,
+        verdict: AdmissionVerdict,
+        slsa: Option<SlsaFinding>,
+    ) -> PolicyVerdict {
         PolicyVerdict {
             identity: self.rules.identity(),
             generation: self.rules.generation,
@@ -313,22 +333,22 @@ impl<'a> Case<'a> {
                 .rules
                 .authorities
                 .iter()
-                .map(|authority| self.finding(authority))
+                .map(|authority| self.authority_finding(authority))
                 .collect(),
             slsa,
             unsafe_settings: self.rules.unsafe_settings(),
         }
     }
 
-    fn finding(&self, authority: &Authority) -> AuthorityFinding {
+    fn authority_finding(&self, authority: &PolicyAuthority) -> AuthorityFinding {
         let signature = self
-            .signatures()
-            .find(|signature| self.counts(authority, signature));
+            .cosign_signatures()
+            .find(|signature| self.counts_for_authority(authority, signature));
         let signature = signature.map(|signature| {
             (
-                signature.format(),
+                signature.signature_format(),
                 signature.signer().clone(),
-                signature.time(),
+                signature.signing_time(),
             )
         });
         AuthorityFinding {
@@ -337,27 +357,25 @@ impl<'a> Case<'a> {
         }
     }
 
-    fn deny(&self, reason: Reason, message: impl Into<String>) -> Denial {
+    fn new_denial(&self, reason: Reason, message: impl Into<String>) -> Denial {
         Denial {
             policy: Some(self.rules.identity()),
             ..Denial::new(reason, message)
         }
     }
 
-    fn revoked_digest(&self) -> Option<Denial> {
-        let revocation = self
-            .rules
-            .revocations
-            .iter()
-            .find(|r| r.what == Revoked::Digest(self.subject.digest) && r.holds(self.now))?;
-        Some(self.deny(
+    fn revoked_digest_denial(&self) -> Option<Denial> {
+        let revocation = self.rules.revocations.iter().find(|r| {
+            r.what == RevocationTarget::Digest(self.subject.digest) && r.is_in_effect(self.now)
+        })?;
+        Some(self.new_denial(
             Reason::Revoked,
             format!("{} is revoked: {}", self.subject.digest, revocation.reason),
         ))
     }
 
     /// An exemption never covers up what a revoked key or builder made.
-    fn exemption(&self) -> Option<Exempted> {
+    fn find_exemption(&self) -> Option<AppliedExemption> {
         let exemption = self
             .rules
             .exemptions
@@ -369,11 +387,11 @@ impl<'a> Case<'a> {
             .copied()
             .chain(self.otherwise_named.iter().map(|(statement, _)| *statement));
         let tainted = !self.revoked.is_empty()
-            || self.is_revoked_by_its_issuer()
+            || self.has_issuer_revoked_signer()
             || known.any(|statement| {
                 is_provenance(statement) && slsa::has_revoked_builder(self, statement)
             });
-        let by = || Exempted {
+        let by = || AppliedExemption {
             policy: self.rules.identity(),
             reason: exemption.reason.clone(),
             expires: exemption.expires,
@@ -382,32 +400,32 @@ impl<'a> Case<'a> {
     }
 
     /// Did somebody of this policy sign, whose certificate its own authority has revoked?
-    fn is_revoked_by_its_issuer(&self) -> bool {
-        let ours = |signer: &Signer| {
+    fn has_issuer_revoked_signer(&self) -> bool {
+        let ours = |signer: &SignerIdentity| {
             self.rules
                 .authorities
                 .iter()
-                .any(|authority| authority.may_be(signer))
+                .any(|authority| authority.matches_signer(signer))
         };
         self.findings.rejected.iter().any(|rejected| {
             rejected.reason == Reason::Revoked && rejected.signer.as_ref().is_some_and(ours)
         })
     }
 
-    fn judge(&self) -> (Verdict, Option<SlsaFinding>) {
-        let mut denials: Vec<Denial> = self.digest_required().into_iter().collect();
+    fn evaluate_rules(&self) -> (AdmissionVerdict, Option<SlsaFinding>) {
+        let mut denials: Vec<Denial> = self.missing_digest_denial().into_iter().collect();
         let mut note = |denial: Denial| denials.push(denial);
         let signatures = self
-            .counted()
-            .and_then(|signatures| self.bound().map(|()| signatures))
+            .signatures_meeting_threshold()
+            .and_then(|signatures| self.check_repository_binding().map(|()| signatures))
             .map_err(&mut note)
             .unwrap_or_default();
-        let lock = self.expected_lock().map_err(&mut note);
+        let lock = self.check_expected_lock().map_err(&mut note);
         let provenance = self
             .rules
             .slsa
             .as_ref()
-            .map(|rules| slsa::judge(self, rules))
+            .map(|rules| slsa::evaluate_provenance(self, rules))
             .transpose()
             .map_err(&mut note)
             .ok()
@@ -416,7 +434,7 @@ impl<'a> Case<'a> {
             .rules
             .attestations
             .iter()
-            .filter_map(|rule| self.attestation(rule).map_err(&mut note).ok())
+            .filter_map(|rule| self.find_attestation(rule).map_err(&mut note).ok())
             .collect();
         // The lock is opened only where everything else holds. Until then nothing is said about it.
         if self.subject.lock.is_none()
@@ -432,26 +450,27 @@ impl<'a> Case<'a> {
             .copied()
             .chain(provenance.map(|(statement, _)| statement))
             .chain(attestations);
-        let verdict = match (Denials::all(denials), signatures.first(), lock) {
-            (Some(denials), ..) => Verdict::Deny(denials),
-            (None, Some(first), Ok(())) => {
-                Verdict::Admit(statements.fold(Admitted::from_signature(first), Admitted::and))
-            }
-            (None, ..) => Verdict::Deny(Denials::one(
-                self.deny(Reason::NoSignatures, "no signature counts"),
+        let verdict = match (Denials::from_denials(denials), signatures.first(), lock) {
+            (Some(denials), ..) => AdmissionVerdict::Deny(denials),
+            (None, Some(first), Ok(())) => AdmissionVerdict::Admit(statements.fold(
+                AdmissionProof::from_signature(first),
+                AdmissionProof::with_statement,
+            )),
+            (None, ..) => AdmissionVerdict::Deny(Denials::from_denial(
+                self.new_denial(Reason::NoSignatures, "no signature counts"),
             )),
         };
         (verdict, finding)
     }
 
-    fn digest_required(&self) -> Option<Denial> {
+    fn missing_digest_denial(&self) -> Option<Denial> {
         let subject = self.subject;
         let missing = self.rules.require_digest && !subject.had_digest;
         let name = subject
             .repository
             .map_or_else(|| subject.reference.to_owned(), ToString::to_string);
         missing.then(|| {
-            self.deny(
+            self.new_denial(
                 Reason::DigestRequired,
                 format!(
                     "{} carries no digest; write {name}@{}",
@@ -461,30 +480,34 @@ impl<'a> Case<'a> {
         })
     }
 
-    fn expected_lock(&self) -> Result<(), Denial> {
+    fn check_expected_lock(&self) -> Result<(), Denial> {
         match (self.rules.lock, self.subject.lock) {
             (None, _) => Ok(()),
             (Some(expected), Some(lock)) if lock.digest == expected => Ok(()),
-            (Some(expected), Some(lock)) => Err(self.deny(
+            (Some(expected), Some(lock)) => Err(self.new_denial(
                 Reason::LockMismatch,
                 format!(
                     "the bundle was packed from the lock {}, not from {expected}",
                     lock.digest
                 ),
             )),
-            (Some(_), None) => Err(self.deny(Reason::LockMismatch, "the bundle carries no lock")),
+            (Some(_), None) => {
+                Err(self.new_denial(Reason::LockMismatch, "the bundle carries no lock"))
+            }
         }
     }
 
     /// A signature is a statement of cosign's type. An attestation never counts as one.
-    fn signatures(&self) -> impl Iterator<Item = &'a Verified<Statement>> + '_ {
+    fn cosign_signatures(&self) -> impl Iterator<Item = &'a Verified<Statement>> + '_ {
         self.statements
             .iter()
             .copied()
             .filter(|statement| statement.claim().predicate_type == COSIGN_SIGN)
     }
 
-    pub(super) fn provenance(&self) -> impl Iterator<Item = &'a Verified<Statement>> + '_ {
+    pub(super) fn provenance_statements(
+        &self,
+    ) -> impl Iterator<Item = &'a Verified<Statement>> + '_ {
         self.statements
             .iter()
             .copied()
@@ -494,131 +517,140 @@ impl<'a> Case<'a> {
     /// The signatures that meet the threshold. Neither signatures nor names are counted, but pairs
     /// of an authority and a signer: one key counts once, and so does an authority that several
     /// people may speak for.
-    fn counted(&self) -> Result<Vec<&'a Verified<Statement>>, Denial> {
+    fn signatures_meeting_threshold(&self) -> Result<Vec<&'a Verified<Statement>>, Denial> {
         let ours: Vec<_> = self
-            .signatures()
-            .filter(|signature| self.is_ours(signature))
+            .cosign_signatures()
+            .filter(|signature| self.is_by_policy_authority(signature))
             .collect();
-        let signers = threshold::signers(
+        let signers = threshold::distinct_signers(
             ours.iter()
-                .map(|signature| (signature.signer(), signature.key_numbers())),
+                .map(|signature| (signature.signer(), signature.normalized_key_fingerprint())),
         );
         let by_authority: Vec<Vec<usize>> = self
             .rules
             .authorities
             .iter()
-            .map(|authority| self.speaks_for(authority, &ours, &signers))
+            .map(|authority| self.signers_for_authority(authority, &ours, &signers))
             .collect();
-        let pairs = threshold::pairs(&by_authority, ours.len());
+        let pairs = threshold::max_matching(&by_authority, ours.len());
         if pairs >= self.rules.threshold {
             Ok(ours)
         } else {
-            Err(self.signature_fault(pairs))
+            Err(self.signature_denial(pairs))
         }
     }
 
     /// Which of the signers signed as this authority.
-    fn speaks_for(
+    fn signers_for_authority(
         &self,
-        authority: &Authority,
+        authority: &PolicyAuthority,
         ours: &[&Verified<Statement>],
         signers: &[usize],
     ) -> Vec<usize> {
         let signed = ours
             .iter()
             .zip(signers)
-            .filter(|(signature, _)| self.counts(authority, signature))
+            .filter(|(signature, _)| self.counts_for_authority(authority, signature))
             .map(|(_, signer)| *signer);
         signed.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    pub(super) fn is_ours(&self, statement: &Verified<Statement>) -> bool {
+    pub(super) fn is_by_policy_authority(&self, statement: &Verified<Statement>) -> bool {
         self.rules
             .authorities
             .iter()
-            .any(|authority| self.counts(authority, statement))
+            .any(|authority| self.counts_for_authority(authority, statement))
     }
 
     /// Is it the authority's, in a form and with the transparency that the policy asks for?
-    pub(super) fn counts(&self, authority: &Authority, statement: &Verified<Statement>) -> bool {
-        let logged = self.rules.transparency == Transparency::Optional || statement.is_logged();
+    pub(super) fn counts_for_authority(
+        &self,
+        authority: &PolicyAuthority,
+        statement: &Verified<Statement>,
+    ) -> bool {
+        let logged =
+            self.rules.transparency == TransparencyRequirement::Optional || statement.is_logged();
         logged
-            && self.rules.formats.contains(&statement.format())
-            && authority.recognises(statement)
+            && self.rules.formats.contains(&statement.signature_format())
+            && authority.accepts_statement(statement)
     }
 
-    fn signature_fault(&self, signers: usize) -> Denial {
-        let mut faults: Vec<Fault> = self
+    fn signature_denial(&self, signers: usize) -> Denial {
+        let mut faults: Vec<RankedDenialReason> = self
             .findings
             .rejected
             .iter()
-            .map(|rejected| self.rejection(rejected))
+            .map(|rejected| self.rejected_evidence_reason(rejected))
             .collect();
         faults.extend(
             self.statements
                 .iter()
-                .filter_map(|statement| self.miss(statement)),
+                .filter_map(|statement| self.uncounted_statement_reason(statement)),
         );
-        faults.extend(self.unseen());
+        faults.extend(self.unused_evidence_reasons());
         if signers > 0 {
             let message = format!(
                 "{signers} of the policy's authorities signed, {} must have",
                 self.rules.threshold
             );
-            faults.push(Fault::new(Reason::ThresholdNotMet, message));
+            faults.push(RankedDenialReason::new(Reason::ThresholdNotMet, message));
         }
-        self.furthest(faults, Reason::NoSignatures, "no signature was found")
+        self.furthest_denial(faults, Reason::NoSignatures, "no signature was found")
     }
 
     /// Why an attestation or the provenance is missing, as far as that is not its own fault: nobody
     /// could look at it.
-    pub(super) fn missing(&self, reason: Reason, message: impl Into<String>) -> Denial {
+    pub(super) fn missing_evidence_denial(
+        &self,
+        reason: Reason,
+        message: impl Into<String>,
+    ) -> Denial {
         let unread = self
             .findings
             .rejected
             .iter()
             .filter(|r| matches!(r.reason.class(), Class::Corrupt | Class::Unavailable));
         let faults = unread
-            .map(|rejected| self.rejection(rejected))
-            .chain(self.unseen())
+            .map(|rejected| self.rejected_evidence_reason(rejected))
+            .chain(self.unused_evidence_reasons())
             .collect();
-        self.furthest(faults, reason, message)
+        self.furthest_denial(faults, reason, message)
     }
 
-    fn furthest(
+    fn furthest_denial(
         &self,
-        faults: Vec<Fault>,
+        faults: Vec<RankedDenialReason>,
         otherwise: Reason,
         message: impl Into<String>,
     ) -> Denial {
         let count = faults.len();
         // The first of equals: `max_by_key` takes the last.
         match faults.into_iter().rev().max_by_key(|fault| fault.rank) {
-            Some(fault) if count > 1 => self.deny(
+            Some(fault) if count > 1 => self.new_denial(
                 fault.reason,
                 format!("{} (and {} more)", fault.message, count - 1),
             ),
-            Some(fault) => self.deny(fault.reason, fault.message),
-            None => self.deny(otherwise, message),
+            Some(fault) => self.new_denial(fault.reason, fault.message),
+            None => self.new_denial(otherwise, message),
         }
     }
 
     /// A rejection that concerns somebody else's key is, for this policy, a signature by nobody
     /// that it knows.
-    fn rejection(&self, rejected: &Rejected) -> Fault {
+    fn rejected_evidence_reason(&self, rejected: &RejectedEvidence) -> RankedDenialReason {
         let foreign = rejected.signer.as_ref().is_some_and(|signer| {
             !self
                 .rules
                 .authorities
                 .iter()
-                .any(|ours| ours.may_be(signer))
+                .any(|ours| ours.matches_signer(signer))
         });
         let message = format!("referrer {}: {}", rejected.referrer, rejected.message);
         if foreign {
-            Fault::new(Reason::NoMatchingAuthority, message)
+            RankedDenialReason::new(Reason::NoMatchingAuthority, message)
         } else {
-            Fault {
-                rank: rejected.rank(),
+            RankedDenialReason {
+                rank: rejected.rejection_rank(),
                 reason: rejected.reason,
                 message,
             }
@@ -626,13 +658,19 @@ impl<'a> Case<'a> {
     }
 
     /// Why a verified statement is no signature that counts here.
-    fn miss(&self, statement: &Verified<Statement>) -> Option<Fault> {
+    fn uncounted_statement_reason(
+        &self,
+        statement: &Verified<Statement>,
+    ) -> Option<RankedDenialReason> {
         let (who, kind) = (statement.signer(), &statement.claim().predicate_type);
-        if self.is_ours(statement) {
+        if self.is_by_policy_authority(statement) {
             return (kind != COSIGN_SIGN).then(|| {
-                Fault::new(
+                RankedDenialReason::new(
                     Reason::PredicateTypeMismatch,
-                    format!("{who} attested {}, which is no signature", shown(kind)),
+                    format!(
+                        "{who} attested {}, which is not a signature",
+                        sanitized_type(kind)
+                    ),
                 )
             });
         }
@@ -640,55 +678,60 @@ impl<'a> Case<'a> {
             .rules
             .authorities
             .iter()
-            .any(|authority| authority.may_be(who))
+            .any(|authority| authority.matches_signer(who))
         {
-            return self.insufficient(statement);
+            return self.insufficient_signature_reason(statement);
         }
-        let reason = if matches!(who, Signer::Key { .. }) {
+        let reason = if matches!(who, SignerIdentity::Key { .. }) {
             Reason::NoMatchingAuthority
         } else {
             Reason::IdentityMismatch
         };
-        let called = if matches!(who, Signer::Key { .. }) {
+        let called = if matches!(who, SignerIdentity::Key { .. }) {
             "the key "
         } else {
             ""
         };
-        Some(Fault::new(
+        Some(RankedDenialReason::new(
             reason,
-            format!("{called}{who} is no authority of this policy"),
+            format!("{called}{who} is not an authority of this policy"),
         ))
     }
 
     /// Why what somebody wanted signed does not count. What no trust root vouches for was told
     /// already, where it was refused.
-    fn insufficient(&self, statement: &Verified<Statement>) -> Option<Fault> {
+    fn insufficient_signature_reason(
+        &self,
+        statement: &Verified<Statement>,
+    ) -> Option<RankedDenialReason> {
         let who = statement.signer();
-        let told = |rejected: &Rejected| {
+        let told = |rejected: &RejectedEvidence| {
             rejected.referrer == *statement.referrer() && rejected.signer.as_ref() == Some(who)
         };
         if self.findings.rejected.iter().any(told) {
             return None;
         }
-        let (reason, problem) = if !self.rules.formats.contains(&statement.format()) {
+        let (reason, problem) = if !self.rules.formats.contains(&statement.signature_format()) {
             (
                 Reason::NoMatchingAuthority,
                 "in a form that spec.signatureFormats does not list",
             )
-        } else if self.rules.transparency == Transparency::Required && !statement.is_logged() {
+        } else if self.rules.transparency == TransparencyRequirement::Required
+            && !statement.is_logged()
+        {
             (
                 Reason::NoTrustedTime,
                 "but it is in no transparency log, and transparency is Required",
             )
-        } else if matches!(who, Signer::Key { .. }) {
+        } else if matches!(who, SignerIdentity::Key { .. }) {
             (
                 Reason::NoTrustedTime,
-                "but the authority's trust root was not asked about its log entries and timestamps",
+                "but its log entries and timestamps were not verified against the authority's trust root",
             )
-        } else if matches!(who, Signer::Certificate { .. }) {
+        } else if matches!(who, SignerIdentity::Certificate { .. }) {
             (
                 Reason::NoTrustedTime,
-                "but the authority's trust root does not vouch for its log entries and timestamps",
+                "but its log entries and timestamps do not verify against the authority's trust root",
             )
         } else {
             (
@@ -697,12 +740,15 @@ impl<'a> Case<'a> {
                     policy asks for",
             )
         };
-        Some(Fault::new(reason, format!("{who} signed, {problem}")))
+        Some(RankedDenialReason::new(
+            reason,
+            format!("{who} signed, {problem}"),
+        ))
     }
 
-    fn unseen(&self) -> impl Iterator<Item = Fault> + '_ {
+    fn unused_evidence_reasons(&self) -> impl Iterator<Item = RankedDenialReason> + '_ {
         let revoked = self.revoked.iter().map(|statement| {
-            Fault::new(
+            RankedDenialReason::new(
                 Reason::Revoked,
                 format!("the key of {} is revoked", statement.signer()),
             )
@@ -711,41 +757,41 @@ impl<'a> Case<'a> {
         let over_budget = self.findings.over_budget;
         let message = || {
             format!(
-                "{over_budget} signatures or attestations were not judged to the end, together \
+                "{over_budget} signatures or attestations were not fully verified, together \
                     they need too much to be read or checked"
             )
         };
-        let exceeded = (over_budget > 0).then(|| Fault {
-            rank: rank(Reason::TooManyReferrers),
-            ..Fault::new(Reason::LimitExceeded, message())
+        let exceeded = (over_budget > 0).then(|| RankedDenialReason {
+            rank: reason_rank(Reason::TooManyReferrers),
+            ..RankedDenialReason::new(Reason::LimitExceeded, message())
         });
         let over = (unopened > 0).then(|| {
-            Fault::new(
+            RankedDenialReason::new(
                 Reason::TooManyReferrers,
-                format!("{unopened} referrers were not looked at, there are too many"),
+                format!("{unopened} referrers were not verified, there are too many"),
             )
         });
         let expired = self.expired.iter().map(|statement| {
-            let until = statement.valid_during().until.map_or_else(
-                || "before it began".to_owned(),
+            let until = statement.validity_period().until.map_or_else(
+                || "only from a later time on".to_owned(),
                 |until| format!("until {until}"),
             );
             let message = format!(
-                "{}: its certificate, or a revocation list that says it is good, held {until}",
+                "{}: its certificate, or a revocation list that covers it, was valid {until}",
                 statement.signer()
             );
-            Fault::new(Reason::CertificateExpired, message)
+            RankedDenialReason::new(Reason::CertificateExpired, message)
         });
         let otherwise_named = self.otherwise_named.iter().map(|(statement, name)| {
             let used = self
                 .subject
                 .repository
-                .map_or_else(|| "what lies on disk".to_owned(), ToString::to_string);
+                .map_or_else(|| "the local artifact".to_owned(), ToString::to_string);
             let message = format!(
                 "{} signed it as {name}, and {used} is used",
                 statement.signer()
             );
-            Fault::new(Reason::RepositoryMismatch, message)
+            RankedDenialReason::new(Reason::RepositoryMismatch, message)
         });
         revoked
             .chain(over)
@@ -754,8 +800,8 @@ impl<'a> Case<'a> {
             .chain(otherwise_named)
     }
 
-    fn attestation(&self, rule: &AttestationRule) -> Result<&'a Verified<Statement>, Denial> {
-        let wanted: Vec<&Authority> = self
+    fn find_attestation(&self, rule: &AttestationRule) -> Result<&'a Verified<Statement>, Denial> {
+        let wanted: Vec<&PolicyAuthority> = self
             .rules
             .authorities
             .iter()
@@ -768,17 +814,17 @@ impl<'a> Case<'a> {
         let typed = || {
             self.statements
                 .iter()
-                .filter(|s| is_type(&rule.predicate_type, &s.claim().predicate_type))
+                .filter(|s| is_predicate_type(&rule.predicate_type, &s.claim().predicate_type))
         };
         if let Some(found) = typed().find(|statement| {
             wanted
                 .iter()
-                .any(|authority| self.counts(authority, statement))
+                .any(|authority| self.counts_for_authority(authority, statement))
         }) {
             return Ok(found);
         }
         let denial = match typed().next() {
-            Some(other) => self.deny(
+            Some(other) => self.new_denial(
                 Reason::NoMatchingAuthority,
                 format!(
                     "{} was attested by {} only",
@@ -786,7 +832,7 @@ impl<'a> Case<'a> {
                     other.signer()
                 ),
             ),
-            None => self.missing(
+            None => self.missing_evidence_denial(
                 Reason::PredicateTypeMismatch,
                 format!("there is no attestation of type {}", rule.predicate_type),
             ),
@@ -800,13 +846,13 @@ impl<'a> Case<'a> {
     /// Has somebody of this policy attested something that is neither a signature nor provenance?
     pub(super) fn has_other_attestation(&self) -> bool {
         let other = |kind: &str| kind != COSIGN_SIGN && kind != PROVENANCE_V1;
-        self.statements
-            .iter()
-            .any(|statement| self.is_ours(statement) && other(&statement.claim().predicate_type))
+        self.statements.iter().any(|statement| {
+            self.is_by_policy_authority(statement) && other(&statement.claim().predicate_type)
+        })
     }
 
-    pub(super) fn denial(&self, reason: Reason, message: impl Into<String>) -> Denial {
-        self.deny(reason, message)
+    pub(super) fn policy_denial(&self, reason: Reason, message: impl Into<String>) -> Denial {
+        self.new_denial(reason, message)
     }
 }
 
@@ -814,19 +860,18 @@ fn is_provenance(statement: &Verified<Statement>) -> bool {
     statement.claim().predicate_type == PROVENANCE_V1
 }
 
-fn has_revoked_key(rules: &Rules, statement: &Verified<Statement>, now: Timestamp) -> bool {
-    let Some(key) = statement.key() else {
+fn has_revoked_key(rules: &PolicyRules, statement: &Verified<Statement>, now: Timestamp) -> bool {
+    let Some(key) = statement.key_fingerprint() else {
         return false;
     };
-    rules
-        .revocations
-        .iter()
-        .any(|revocation| revocation.what == Revoked::Key(*key) && revocation.holds(now))
+    rules.revocations.iter().any(|revocation| {
+        revocation.what == RevocationTarget::Key(*key) && revocation.is_in_effect(now)
+    })
 }
 
 /// SPDX and `CycloneDX` put the version of their format behind the type:
 /// `https://spdx.dev/Document/v2.3`.
-fn is_type(wanted: &str, actual: &str) -> bool {
+fn is_predicate_type(wanted: &str, actual: &str) -> bool {
     let versioned = matches!(
         wanted,
         "https://spdx.dev/Document" | "https://cyclonedx.org/bom"
@@ -843,6 +888,6 @@ fn is_type(wanted: &str, actual: &str) -> bool {
             }))
 }
 
-fn shown(text: &str) -> String {
-    crate::core::verify::shorten(text)
+fn sanitized_type(text: &str) -> String {
+    crate::core::verify::sanitize_text(text)
 }

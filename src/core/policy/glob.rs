@@ -9,11 +9,14 @@
 use std::{fmt, str::FromStr};
 
 use crate::core::{
-    class::{Classified, Reason},
-    glob::{matches_with, text_matches},
+    class::{ClassifiedError, Reason},
+    glob::{match_with_stars, matches_wildcard},
     reference::{
-        HostError, Repository,
-        host::{DOCKER_HUB, canonical_host, canonical_name, canonical_port, is_loopback, names_of},
+        ImageRepository, RegistryHostError,
+        host::{
+            DOCKER_HUB, canonical_host, canonical_host_name, canonical_port, host_aliases,
+            is_loopback,
+        },
     },
 };
 
@@ -23,24 +26,24 @@ const ADDRESSES: [&str; 11] = ["[", "0", "1", "2", "3", "4", "5", "6", "7", "8",
 
 /// A pattern of image names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Pattern {
+pub struct ImagePattern {
     text: String,
-    shape: Shape,
+    shape: ImagePatternShape,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Shape {
+enum ImagePatternShape {
     /// `**`
     Everything,
     Named {
         /// In its canonical form, as far as it is written out.
         host: String,
-        path: Vec<Segment>,
+        path: Vec<ImagePatternSegment>,
     },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Segment {
+enum ImagePatternSegment {
     /// `**`: one or more segments.
     Many,
     /// One segment, with `*` in it.
@@ -49,7 +52,7 @@ enum Segment {
 
 /// Why text is no pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PatternError {
+pub enum ImagePatternError {
     /// Longer than any name.
     #[error("pattern of {0} characters is too long, the limit is 512")]
     TooLong(usize),
@@ -62,7 +65,7 @@ pub enum PatternError {
         /// The pattern.
         pattern: String,
         /// What is wrong with it.
-        error: HostError,
+        error: RegistryHostError,
     },
     /// There is a host, and nothing after it.
     #[error("pattern {0:?} must name repositories after the host, such as r.example.com/**")]
@@ -77,19 +80,19 @@ pub enum PatternError {
     },
 }
 
-impl Classified for PatternError {
+impl ClassifiedError for ImagePatternError {
     fn reason(&self) -> Reason {
         Reason::InvalidSpec
     }
 }
 
-impl Pattern {
+impl ImagePattern {
     /// What every reference begins with, in lower case, that names something it matches, or that
     /// cannot be read and might: for conditions that choose by text what is looked at. `None`: it
     /// may begin with anything. Names on Docker Hub are mostly written without their host, and an
     /// address has more spellings than one.
-    pub fn beginnings(&self) -> Option<Vec<&str>> {
-        let Shape::Named { host, .. } = &self.shape else {
+    pub fn reference_prefixes(&self) -> Option<Vec<&str>> {
+        let ImagePatternShape::Named { host, .. } = &self.shape else {
             return None;
         };
         let (name, _) = split_port(host);
@@ -109,20 +112,20 @@ impl Pattern {
 
     /// Is it `**`?
     pub fn is_everything(&self) -> bool {
-        self.shape == Shape::Everything
+        self.shape == ImagePatternShape::Everything
     }
 
     /// Does it match this name? A name on disk (`None`) has no host and no path: only `**` matches
     /// it.
     ///
     /// Takes at most as many steps as the pattern's length times the name's, both bounded.
-    pub fn matches(&self, repository: Option<&Repository>) -> bool {
+    pub fn matches_repository(&self, repository: Option<&ImageRepository>) -> bool {
         match (&self.shape, repository) {
-            (Shape::Everything, _) => true,
-            (Shape::Named { .. }, None) => false,
-            (Shape::Named { host, path }, Some(repository)) => {
+            (ImagePatternShape::Everything, _) => true,
+            (ImagePatternShape::Named { .. }, None) => false,
+            (ImagePatternShape::Named { host, path }, Some(repository)) => {
                 let segments: Vec<&str> = repository.path().split('/').collect();
-                names_of(repository.host())
+                host_aliases(repository.host())
                     .iter()
                     .any(|name| host_matches(host, name))
                     && path_matches(path, &segments)
@@ -131,66 +134,68 @@ impl Pattern {
     }
 }
 
-impl FromStr for Pattern {
-    type Err = PatternError;
+impl FromStr for ImagePattern {
+    type Err = ImagePatternError;
 
-    fn from_str(text: &str) -> Result<Self, PatternError> {
+    fn from_str(text: &str) -> Result<Self, ImagePatternError> {
         if text.len() > MAX_PATTERN {
-            return Err(PatternError::TooLong(text.len()));
+            return Err(ImagePatternError::TooLong(text.len()));
         }
         if text == "**" {
             return Ok(Self {
                 text: text.into(),
-                shape: Shape::Everything,
+                shape: ImagePatternShape::Everything,
             });
         }
-        let (host, path) = text.split_once('/').ok_or_else(|| no_path(text))?;
-        if !is_host(host) {
-            return Err(PatternError::Host(text.into()));
+        let (host, path) = text
+            .split_once('/')
+            .ok_or_else(|| missing_path_error(text))?;
+        if !looks_like_host(host) {
+            return Err(ImagePatternError::Host(text.into()));
         }
-        let never = |why| PatternError::Never {
+        let never = |why| ImagePatternError::Never {
             pattern: text.into(),
             why,
         };
-        check_host(host).map_err(never)?;
-        let host = canonical(host).map_err(|error| PatternError::NoHost {
+        check_host_pattern(host).map_err(never)?;
+        let host = canonical_host_pattern(host).map_err(|error| ImagePatternError::NoHost {
             pattern: text.into(),
             error,
         })?;
-        let path: Vec<Segment> = path
+        let path: Vec<ImagePatternSegment> = path
             .split('/')
-            .map(segment)
+            .map(parse_segment)
             .collect::<Result<_, _>>()
             .map_err(never)?;
-        if host == DOCKER_HUB && matches!(path[..], [Segment::One(_)]) {
+        if host == DOCKER_HUB && matches!(path[..], [ImagePatternSegment::One(_)]) {
             return Err(never("on Docker Hub write docker.io/library/NAME"));
         }
         Ok(Self {
             text: text.into(),
-            shape: Shape::Named { host, path },
+            shape: ImagePatternShape::Named { host, path },
         })
     }
 }
 
-impl fmt::Display for Pattern {
+impl fmt::Display for ImagePattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
-fn no_path(text: &str) -> PatternError {
-    if is_host(text) {
-        PatternError::Path(text.into())
+fn missing_path_error(text: &str) -> ImagePatternError {
+    if looks_like_host(text) {
+        ImagePatternError::Path(text.into())
     } else {
-        PatternError::Host(text.into())
+        ImagePatternError::Host(text.into())
     }
 }
 
-fn is_host(first: &str) -> bool {
+fn looks_like_host(first: &str) -> bool {
     first == "localhost" || first.contains(['.', ':'])
 }
 
-fn check_host(host: &str) -> Result<(), &'static str> {
+fn check_host_pattern(host: &str) -> Result<(), &'static str> {
     let known =
         |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b':' | b'*' | b'[' | b']');
     if host.bytes().any(|b| b.is_ascii_uppercase()) {
@@ -214,7 +219,7 @@ fn check_host(host: &str) -> Result<(), &'static str> {
 
 /// As names have it, as far as it is written out: of a host with a `*` its name if the `*` is in
 /// the port, and its port if it is in the name.
-fn canonical(host: &str) -> Result<String, HostError> {
+fn canonical_host_pattern(host: &str) -> Result<String, RegistryHostError> {
     if !host.contains('*') {
         return canonical_host(host);
     }
@@ -222,14 +227,14 @@ fn canonical(host: &str) -> Result<String, HostError> {
     let name = if name.contains('*') {
         name.to_owned()
     } else {
-        canonical_name(name)?
+        canonical_host_name(name)?
     };
     match port {
         None => Ok(name),
         Some(port) if port.contains('*') => Ok(format!("{name}:{port}")),
         Some(port) => Ok(format!(
             "{name}:{}",
-            canonical_port(port).ok_or(HostError::Malformed)?
+            canonical_port(port).ok_or(RegistryHostError::Malformed)?
         )),
     }
 }
@@ -242,17 +247,17 @@ fn split_port(host: &str) -> (&str, Option<&str>) {
     }
 }
 
-fn segment(text: &str) -> Result<Segment, &'static str> {
+fn parse_segment(text: &str) -> Result<ImagePatternSegment, &'static str> {
     let known = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'*');
     match text {
-        "**" => Ok(Segment::Many),
+        "**" => Ok(ImagePatternSegment::Many),
         "" => Err("it has an empty segment"),
         _ if text.contains("**") => Err("** stands for whole segments"),
         _ if text.contains([':', '@']) => Err("names are matched without tag and digest"),
         _ if !text.bytes().all(known) => {
             Err("repositories have only lower-case letters, digits and . _ -")
         }
-        _ => Ok(Segment::One(text.into())),
+        _ => Ok(ImagePatternSegment::One(text.into())),
     }
 }
 
@@ -267,12 +272,12 @@ fn host_matches(pattern: &str, host: &str) -> bool {
         && pattern
             .split(['.', ':'])
             .zip(host.split(['.', ':']))
-            .all(|(pattern, label)| text_matches(pattern, label))
+            .all(|(pattern, label)| matches_wildcard(pattern, label))
 }
 
-fn path_matches(pattern: &[Segment], path: &[&str]) -> bool {
-    let one = |pattern: &Segment, segment: &&str| matches!(pattern, Segment::One(pattern) if text_matches(pattern, segment));
-    matches_with(pattern, path, |p| *p == Segment::Many, one)
+fn path_matches(pattern: &[ImagePatternSegment], path: &[&str]) -> bool {
+    let one = |pattern: &ImagePatternSegment, segment: &&str| matches!(pattern, ImagePatternSegment::One(pattern) if matches_wildcard(pattern, segment));
+    match_with_stars(pattern, path, |p| *p == ImagePatternSegment::Many, one)
 }
 
 #[cfg(test)]
@@ -282,11 +287,11 @@ mod tests {
     use super::*;
 
     fn matches(pattern: &str, name: &str) -> bool {
-        let repository: Repository = name.parse().expect(name);
+        let repository: ImageRepository = name.parse().expect(name);
         pattern
-            .parse::<Pattern>()
+            .parse::<ImagePattern>()
             .expect(pattern)
-            .matches(Some(&repository))
+            .matches_repository(Some(&repository))
     }
 
     #[test]
@@ -424,12 +429,16 @@ mod tests {
 
     #[test]
     fn only_everything_matches_what_has_no_name() {
-        assert!("**".parse::<Pattern>().expect("valid").matches(None));
+        assert!(
+            "**".parse::<ImagePattern>()
+                .expect("valid")
+                .matches_repository(None)
+        );
         assert!(
             !"r.example.com/**"
-                .parse::<Pattern>()
+                .parse::<ImagePattern>()
                 .expect("valid")
-                .matches(None)
+                .matches_repository(None)
         );
     }
 
@@ -459,22 +468,25 @@ mod tests {
             ("docker.io/nginx", "docker.io/library/NAME"),
             ("registry-1.docker.io/nginx", "docker.io/library/NAME"),
             ("[::ffff:10.200.0.1]:5000/**", "write a name or an address"),
-            ("[::ffff:ac8:1]:5000/**", "stands for an IPv4 address"),
-            ("[::ffff:ac8:1]:*/**", "stands for an IPv4 address"),
+            ("[::ffff:ac8:1]:5000/**", "embeds an IPv4 address"),
+            ("[::ffff:ac8:1]:*/**", "embeds an IPv4 address"),
             ("[fe80::1%eth0]/**", "character that hosts do not have"),
             ("127.1:5000/**", "four decimal numbers"),
             ("2130706433:*/**", "four decimal numbers"),
-            ("0.0.0.0:5000/**", "the address of no host"),
+            ("0.0.0.0:5000/**", "the unspecified address"),
             ("r.example.com:0/**", "if need be, a port"),
             ("r.example.com:99999/**", "if need be, a port"),
             ("*.example.com:x/**", "if need be, a port"),
         ] {
-            let error = pattern.parse::<Pattern>().expect_err(pattern).to_string();
+            let error = pattern
+                .parse::<ImagePattern>()
+                .expect_err(pattern)
+                .to_string();
             assert!(error.contains(part), "{pattern}: {error}");
         }
         assert!(
             format!("r.example.com/{}", "a".repeat(600))
-                .parse::<Pattern>()
+                .parse::<ImagePattern>()
                 .is_err()
         );
     }
@@ -508,7 +520,10 @@ mod tests {
             ("**", None),
         ] {
             assert_eq!(
-                pattern.parse::<Pattern>().expect(pattern).beginnings(),
+                pattern
+                    .parse::<ImagePattern>()
+                    .expect(pattern)
+                    .reference_prefixes(),
                 beginnings,
                 "{pattern}"
             );
@@ -535,7 +550,7 @@ mod tests {
     proptest! {
         #[test]
         fn matching_agrees_with_the_definition(pattern in "[ab*]{0,8}", text in "[ab]{0,10}") {
-            prop_assert_eq!(text_matches(&pattern, &text), slow(pattern.as_bytes(), text.as_bytes()));
+            prop_assert_eq!(matches_wildcard(&pattern, &text), slow(pattern.as_bytes(), text.as_bytes()));
         }
     }
 }

@@ -7,7 +7,7 @@ use regex_automata::{
     util::syntax,
 };
 
-use crate::core::verify::Claims;
+use crate::core::verify::CertificateClaims;
 
 /// Memory that one compiled expression may take, in bytes. Stops expressions that are made to
 /// explode.
@@ -18,23 +18,23 @@ const MAX_NAME: usize = 2_048;
 
 /// How a certificate's subject alternative name is compared. The whole name must match, always.
 #[derive(Clone, Debug)]
-pub enum NameMatch {
+pub enum SubjectMatcher {
     /// Letter by letter.
     Exact(String),
     /// It begins so, up to and including a `/` behind the host.
     Prefix(String),
     /// By a regular expression, anchored at both ends.
-    Regexp(Arc<Expression>),
+    Regexp(Arc<AnchoredRegex>),
 }
 
 /// A regular expression for a whole name.
 #[derive(Clone, Debug)]
-pub struct Expression {
+pub struct AnchoredRegex {
     text: String,
     anchored: Regex,
 }
 
-impl NameMatch {
+impl SubjectMatcher {
     /// This name and no other. Errors: what is wrong with it.
     pub fn exact(name: &str) -> Result<Self, String> {
         if name.is_empty() {
@@ -63,11 +63,11 @@ impl NameMatch {
 
     /// Every name that this expression matches as a whole. Errors: what is wrong with it.
     pub fn regexp(text: &str) -> Result<Self, String> {
-        Expression::parse(text).map(|expression| Self::Regexp(Arc::new(expression)))
+        AnchoredRegex::parse(text).map(|expression| Self::Regexp(Arc::new(expression)))
     }
 
     /// Is this the name?
-    pub fn matches(&self, name: &str) -> bool {
+    pub fn matches_name(&self, name: &str) -> bool {
         match self {
             Self::Exact(exact) => exact == name,
             // `https://git.example.com/org/../evil` begins right and is somebody else.
@@ -83,7 +83,7 @@ impl NameMatch {
     }
 
     /// As it was written, for reports and comparisons of authorities.
-    pub fn text(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         match self {
             Self::Exact(text) | Self::Prefix(text) => text,
             Self::Regexp(expression) => &expression.text,
@@ -91,7 +91,7 @@ impl NameMatch {
     }
 }
 
-impl Expression {
+impl AnchoredRegex {
     /// Compiles it. Errors: what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let syntax = syntax::Config::new().nest_limit(32);
@@ -113,11 +113,11 @@ impl Expression {
             .syntax(syntax)
             .configure(config)
             .build(&format!(r"\A(?:{text})\z"));
-        let anchored =
-            compiled.map_err(|error| format!("cannot be anchored: {}", problem(&error)))?;
+        let anchored = compiled
+            .map_err(|error| format!("cannot be anchored: {}", describe_build_error(&error)))?;
         if anchored.is_match("") {
             return Err(
-                "matches an empty name, so it asks for nothing; write what the name must be".into(),
+                "matches an empty name, so it matches anything; write what the name must be".into(),
             );
         }
         Ok(Self {
@@ -127,26 +127,27 @@ impl Expression {
     }
 
     /// How much memory it takes.
-    pub fn bytes(&self) -> usize {
+    pub fn memory_size(&self) -> usize {
         self.text.len() + self.anchored.memory_usage()
     }
 }
 
-impl PartialEq for NameMatch {
+impl PartialEq for SubjectMatcher {
     fn eq(&self, other: &Self) -> bool {
-        std::mem::discriminant(self) == std::mem::discriminant(other) && self.text() == other.text()
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+            && self.as_str() == other.as_str()
     }
 }
 
-impl Eq for NameMatch {}
+impl Eq for SubjectMatcher {}
 
 /// Claims that a certificate must make, each letter by letter. What is absent is not asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ClaimsRule(pub Claims);
+pub struct ClaimsRule(pub CertificateClaims);
 
 impl ClaimsRule {
     /// Does the certificate claim all of it? A claim that is asked for and not made is a no.
-    pub fn is_met(&self, claims: &Claims) -> bool {
+    pub fn is_met_by(&self, claims: &CertificateClaims) -> bool {
         let asked = [
             (&self.0.source_repository, &claims.source_repository),
             (&self.0.source_ref, &claims.source_ref),
@@ -160,7 +161,7 @@ impl ClaimsRule {
     }
 }
 
-fn problem(error: &BuildError) -> String {
+fn describe_build_error(error: &BuildError) -> String {
     match (error.size_limit(), error.syntax_error()) {
         (Some(limit), _) => format!("compiled it takes more than {limit} bytes; make it smaller"),
         (None, Some(error)) => last_line(&error.to_string()),
@@ -170,7 +171,7 @@ fn problem(error: &BuildError) -> String {
 
 /// The one line of the regex crate's error that says what is wrong.
 fn last_line(text: &str) -> String {
-    crate::core::verify::shorten(
+    crate::core::verify::sanitize_text(
         text.lines()
             .last()
             .unwrap_or_default()
@@ -185,18 +186,18 @@ mod tests {
     #[test]
     fn the_whole_name_is_compared() {
         type Case = (
-            Result<NameMatch, String>,
+            Result<SubjectMatcher, String>,
             &'static [&'static str],
             &'static [&'static str],
         );
         let table: &[Case] = &[
             (
-                NameMatch::exact("a@example.com"),
+                SubjectMatcher::exact("a@example.com"),
                 &["a@example.com"],
                 &["A@example.com", "a@example.com ", "aa@example.com", ""],
             ),
             (
-                NameMatch::prefix("https://git.example.com/org/"),
+                SubjectMatcher::prefix("https://git.example.com/org/"),
                 &[
                     "https://git.example.com/org/x",
                     "https://git.example.com/org/x/y@refs/heads/main",
@@ -211,7 +212,7 @@ mod tests {
                 ],
             ),
             (
-                NameMatch::regexp(r"https://git\.example\.com/[a-z]+"),
+                SubjectMatcher::regexp(r"https://git\.example\.com/[a-z]+"),
                 &["https://git.example.com/org"],
                 &[
                     "https://git.example.com/org\n",
@@ -221,16 +222,23 @@ mod tests {
                 ],
             ),
             // An alternative cannot escape the anchors.
-            (NameMatch::regexp("a|b"), &["a", "b"], &["ab", "xa", "bx"]),
-            (NameMatch::regexp("(?m)a$"), &["a"], &["a\nevil"]),
+            (
+                SubjectMatcher::regexp("a|b"),
+                &["a", "b"],
+                &["ab", "xa", "bx"],
+            ),
+            (SubjectMatcher::regexp("(?m)a$"), &["a"], &["a\nevil"]),
         ];
         for (pattern, good, bad) in table {
             let pattern = pattern.as_ref().expect("a pattern");
             assert!(
-                good.iter().all(|name| pattern.matches(name)),
+                good.iter().all(|name| pattern.matches_name(name)),
                 "{pattern:?} {good:?}"
             );
-            let passed: Vec<_> = bad.iter().filter(|name| pattern.matches(name)).collect();
+            let passed: Vec<_> = bad
+                .iter()
+                .filter(|name| pattern.matches_name(name))
+                .collect();
             assert!(passed.is_empty(), "{pattern:?} matches {passed:?}");
         }
     }
@@ -238,21 +246,21 @@ mod tests {
     #[test]
     fn what_asks_for_nothing_is_refused() {
         let refused = [
-            NameMatch::exact(""),
-            NameMatch::prefix(""),
-            NameMatch::prefix("/"),
-            NameMatch::prefix("https://"),
-            NameMatch::prefix("https:///"),
-            NameMatch::prefix("https://git.example.com"),
-            NameMatch::prefix("https://git.example.com/org"),
-            NameMatch::prefix("release@"),
-            NameMatch::regexp(""),
-            NameMatch::regexp(".*"),
-            NameMatch::regexp("a)|(b"),
-            NameMatch::regexp("(?x) a #"),
-            NameMatch::regexp("("),
-            NameMatch::regexp("(a{1000}){1000}"),
-            NameMatch::regexp(&"(".repeat(100)),
+            SubjectMatcher::exact(""),
+            SubjectMatcher::prefix(""),
+            SubjectMatcher::prefix("/"),
+            SubjectMatcher::prefix("https://"),
+            SubjectMatcher::prefix("https:///"),
+            SubjectMatcher::prefix("https://git.example.com"),
+            SubjectMatcher::prefix("https://git.example.com/org"),
+            SubjectMatcher::prefix("release@"),
+            SubjectMatcher::regexp(""),
+            SubjectMatcher::regexp(".*"),
+            SubjectMatcher::regexp("a)|(b"),
+            SubjectMatcher::regexp("(?x) a #"),
+            SubjectMatcher::regexp("("),
+            SubjectMatcher::regexp("(a{1000}){1000}"),
+            SubjectMatcher::regexp(&"(".repeat(100)),
         ];
         for (at, pattern) in refused.iter().enumerate() {
             assert!(pattern.is_err(), "{at}: {pattern:?}");
@@ -262,40 +270,47 @@ mod tests {
     #[test]
     fn an_expression_costs_what_it_says_and_long_names_cost_nothing() {
         let (small, large) = (
-            Expression::parse("[a-z]+").expect("one"),
-            Expression::parse("([a-z]{1,9}x){1,99}").expect("one"),
+            AnchoredRegex::parse("[a-z]+").expect("one"),
+            AnchoredRegex::parse("([a-z]{1,9}x){1,99}").expect("one"),
         );
         assert!(
-            small.bytes() < 16 << 10 && large.bytes() > 4 * small.bytes(),
+            small.memory_size() < 16 << 10 && large.memory_size() > 4 * small.memory_size(),
             "{} {}",
-            small.bytes(),
-            large.bytes()
+            small.memory_size(),
+            large.memory_size()
         );
-        assert!(large.bytes() < 4 * REGEX_BYTES, "{}", large.bytes());
-        let pattern = NameMatch::regexp("a+").expect("one");
         assert!(
-            pattern.matches(&"a".repeat(MAX_NAME)) && !pattern.matches(&"a".repeat(MAX_NAME + 1))
+            large.memory_size() < 4 * REGEX_BYTES,
+            "{}",
+            large.memory_size()
+        );
+        let pattern = SubjectMatcher::regexp("a+").expect("one");
+        assert!(
+            pattern.matches_name(&"a".repeat(MAX_NAME))
+                && !pattern.matches_name(&"a".repeat(MAX_NAME + 1))
         );
     }
 
     #[test]
     fn a_claim_that_is_asked_for_must_be_made() {
         let text = |text: &str| Some(text.to_owned());
-        let rule = ClaimsRule(Claims {
+        let rule = ClaimsRule(CertificateClaims {
             source_repository: text("https://git/x"),
             trigger: text("push"),
-            ..Claims::default()
+            ..CertificateClaims::default()
         });
-        let good = Claims {
+        let good = CertificateClaims {
             runner: text("self-hosted"),
             ..rule.0.clone()
         };
-        assert!(rule.is_met(&good) && ClaimsRule::default().is_met(&Claims::default()));
-        assert!(!rule.is_met(&Claims {
+        assert!(
+            rule.is_met_by(&good) && ClaimsRule::default().is_met_by(&CertificateClaims::default())
+        );
+        assert!(!rule.is_met_by(&CertificateClaims {
             trigger: None,
             ..good.clone()
         }));
-        assert!(!rule.is_met(&Claims {
+        assert!(!rule.is_met_by(&CertificateClaims {
             source_repository: text("https://git/X"),
             ..good.clone()
         }));
@@ -306,7 +321,7 @@ mod tests {
                 "workflow" => rule.0.workflow = text("w"),
                 _ => rule.0.runner = text("other"),
             }
-            assert!(!rule.is_met(&good), "{field}");
+            assert!(!rule.is_met_by(&good), "{field}");
         }
     }
 }

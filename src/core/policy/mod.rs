@@ -4,7 +4,7 @@
 //! A [`Policy`] is compiled once ([`Policy::new`] refuses whatever could not mean what it says) and
 //! evaluated as a pure function of the subject, the findings of `core::verify` and the time.
 //! Policies are AND-ed; authorities inside one are OR-ed unless the threshold says more. Every path
-//! that does not end in [`Verdict::Admit`] or [`Verdict::Exempt`] is a denial with its reason.
+//! that does not end in [`AdmissionVerdict::Admit`] or [`AdmissionVerdict::Exempt`] is a denial with its reason.
 //!
 //! What is *not* done here: mapping a denial to "allowed, with a warning". Modes are carried along
 //! and change no verdict.
@@ -22,37 +22,41 @@ mod tests;
 mod threshold;
 mod verdict;
 
-use super::{class::Reason, verify::Format};
+use super::{class::Reason, verify::StoredSignatureFormat};
 
-pub use binding::{MAX_MIRRORS, Mirror, RepositoryBinding};
-pub use compile::{AdHoc, PolicyError};
-pub use evaluate::{BundleLock, Decision, JudgedSubject, evaluate, refuse, trust};
-pub use glob::{Pattern, PatternError};
-pub use identity::{ClaimsRule, Expression, NameMatch};
-pub use rules::{
-    AttestationRule, Authority, BuilderRule, Exemption, Kind, LockRule, MAX_AUTHORITIES,
-    MAX_REFERENCES, Matcher, Means, Mode, PolicyIdentity, Revocation, Revoked, Rules, SlsaRules,
-    Transparency, Use,
+pub use binding::{MAX_MIRRORS, RepositoryBinding, RepositoryMirror};
+pub use compile::{AdHocPolicyOptions, PolicyError};
+pub use evaluate::{
+    AdmissionSubject, BundleLock, PolicyDecision, deny_without_evidence, evaluate_policies,
+    trusted_material,
 };
-pub use scope::{Name, Scope, Stance};
+pub use glob::{ImagePattern, ImagePatternError};
+pub use identity::{AnchoredRegex, ClaimsRule, SubjectMatcher};
+pub use rules::{
+    AttestationRule, AuthorityKind, BuilderRule, EnforcementMode, ExemptionRule, LockRule,
+    MAX_AUTHORITIES, MAX_REFERENCES, PolicyAuthority, PolicyIdentity, PolicyMatcher, PolicyOrigin,
+    PolicyRules, ReferenceUse, RevocationRule, RevocationTarget, SlsaRules,
+    TransparencyRequirement,
+};
+pub use scope::{PolicyApplicability, ReferenceTarget, ReferenceUseScope};
 pub use verdict::{
-    Admitted, AuthorityFinding, Denial, Denials, Exempted, Outcome, PolicyVerdict, SlsaFinding,
-    Verdict,
+    AdmissionProof, AdmissionVerdict, AppliedExemption, AuthorityFinding, Denial, Denials,
+    PolicyOutcome, PolicyVerdict, SlsaFinding,
 };
 
 /// A policy that makes sense. The rules are private, so that no policy exists that [`Policy::new`]
 /// did not check.
 ///
 /// ```compile_fail
-/// # use packgate::core::policy::{Policy, Rules};
-/// fn unchecked(rules: Rules) -> Policy {
-///     Policy { rules: rules.into(), fault: None, fault_reason: packgate::core::class::Reason::InvalidSpec }
+/// # use packgate::core::policy::{Policy, PolicyRules};
+/// fn unchecked(rules: PolicyRules) -> Policy {
+///     Policy { rules: rules.into(), fault: None, fault_reason: packgate::core::reason::Reason::InvalidSpec }
 /// }
 /// ```
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// Shared: whoever judges takes the policies of a moment with them.
-    rules: std::sync::Arc<Rules>,
+    rules: std::sync::Arc<PolicyRules>,
     /// Why nobody knows what it says.
     fault: Option<String>,
     /// The name of that.
@@ -71,12 +75,12 @@ impl Policy {
     }
 
     /// What happens with its denials.
-    pub fn mode(&self) -> Mode {
+    pub fn mode(&self) -> EnforcementMode {
         self.rules.mode
     }
 
     /// Why nobody knows what it says, if that is so. Then it refuses all that it governs.
-    pub fn fault(&self) -> Option<&str> {
+    pub fn fault_message(&self) -> Option<&str> {
         self.fault.as_deref()
     }
 
@@ -86,16 +90,18 @@ impl Policy {
     }
 
     /// Its rules.
-    pub fn rules(&self) -> &Rules {
+    pub fn rules(&self) -> &PolicyRules {
         &self.rules
     }
 
     /// Do signatures count that lie under cosign's tags? If not, nobody need look there.
-    pub fn reads_tags(&self) -> bool {
-        self.rules
-            .formats
-            .iter()
-            .any(|format| matches!(format, Format::Legacy | Format::LegacySetOnly))
+    pub fn accepts_cosign_tags(&self) -> bool {
+        self.rules.formats.iter().any(|format| {
+            matches!(
+                format,
+                StoredSignatureFormat::Legacy | StoredSignatureFormat::LegacySetOnly
+            )
+        })
     }
 
     /// Settings that weaken it, for the report.

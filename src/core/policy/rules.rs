@@ -7,10 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::{
     digest::Digest,
-    verify::{CertificateAuthority, Format, Signer, TrustRoot, VerificationKey, Verified, Vouched},
+    verify::{
+        CertificateAuthority, SignerIdentity, StoredSignatureFormat, TimeEvidenceStatus, TrustRoot,
+        VerificationKey, Verified,
+    },
 };
 
-use super::{ClaimsRule, NameMatch, Pattern, PolicyError, RepositoryBinding};
+use super::{ClaimsRule, ImagePattern, PolicyError, RepositoryBinding, SubjectMatcher};
 
 /// Authorities in one policy.
 pub const MAX_AUTHORITIES: usize = 16;
@@ -19,25 +22,25 @@ pub const MAX_REFERENCES: usize = 64;
 
 /// What a policy says. [`super::Policy::new`] checks it.
 #[derive(Clone, Debug)]
-pub struct Rules {
+pub struct PolicyRules {
     /// Name of the object, or of what made it.
     pub name: String,
     /// Where it comes from.
-    pub kind: Kind,
+    pub kind: PolicyOrigin,
     /// `metadata.generation`; 0 if it never was in a cluster.
     pub generation: i64,
     /// What happens with a denial.
-    pub mode: Mode,
+    pub mode: EnforcementMode,
     /// What it governs.
-    pub matcher: Matcher,
+    pub matcher: PolicyMatcher,
     /// Who may sign. At least one, with distinct names.
-    pub authorities: Vec<Authority>,
+    pub authorities: Vec<PolicyAuthority>,
     /// How many distinct authorities, with distinct keys, must have signed.
     pub threshold: usize,
     /// Forms of signatures that count. At least one.
-    pub formats: Vec<Format>,
+    pub formats: Vec<StoredSignatureFormat>,
     /// Must signatures be in a transparency log?
-    pub transparency: Transparency,
+    pub transparency: TransparencyRequirement,
     /// Must the reference carry a digest?
     pub require_digest: bool,
     /// Must what was signed name the repository that is used?
@@ -49,9 +52,9 @@ pub struct Rules {
     /// The canonical lock that the bundle must have been packed from.
     pub lock: Option<Digest>,
     /// What is no longer to be trusted.
-    pub revocations: Vec<Revocation>,
+    pub revocations: Vec<RevocationRule>,
     /// What passes all the same.
-    pub exemptions: Vec<Exemption>,
+    pub exemptions: Vec<ExemptionRule>,
 }
 
 /// Which policy. A namespace's policy may be called as one of the cluster, or of another namespace,
@@ -59,14 +62,14 @@ pub struct Rules {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PolicyIdentity {
     /// Where it comes from.
-    pub kind: Kind,
+    pub kind: PolicyOrigin,
     /// Its name there.
     pub name: String,
 }
 
 /// Where a policy comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum PolicyOrigin {
     /// `ClusterBundlePolicy`
     Cluster,
     /// `BundlePolicy` of a namespace.
@@ -77,7 +80,7 @@ pub enum Kind {
 
 /// What happens with a denial.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Mode {
+pub enum EnforcementMode {
     /// It denies.
     #[default]
     Enforce,
@@ -91,7 +94,7 @@ pub enum Mode {
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
 )]
-pub enum Use {
+pub enum ReferenceUse {
     /// A `PackedBundle`, or a person who asks.
     #[default]
     PackedBundle,
@@ -103,32 +106,32 @@ pub enum Use {
 
 /// What a policy governs.
 #[derive(Clone, Debug)]
-pub enum Matcher {
+pub enum PolicyMatcher {
     /// Everything: what a person names on the command line.
     Everything,
     /// Uses of names.
     Names {
         /// At least one.
-        references: Vec<Pattern>,
+        references: Vec<ImagePattern>,
         /// Names that are left out.
-        except: Vec<Pattern>,
+        except: Vec<ImagePattern>,
         /// At least one.
-        uses: Vec<Use>,
+        uses: Vec<ReferenceUse>,
     },
 }
 
 /// Somebody who may sign.
 #[derive(Clone, Debug)]
-pub struct Authority {
+pub struct PolicyAuthority {
     /// Its name in this policy.
     pub name: String,
     /// How it is recognised.
-    pub means: Means,
+    pub kind: AuthorityKind,
 }
 
 /// How an authority is recognised.
 #[derive(Clone, Debug)]
-pub enum Means {
+pub enum AuthorityKind {
     /// By a key.
     Key {
         /// The key.
@@ -140,7 +143,7 @@ pub enum Means {
     /// By what a certificate says.
     Keyless {
         /// The certificate's subject alternative name.
-        subject: NameMatch,
+        subject: SubjectMatcher,
         /// The OIDC issuer, letter by letter.
         issuer: String,
         /// What else it must say.
@@ -151,7 +154,7 @@ pub enum Means {
     /// By what a certificate of a company's own authority says.
     Certificate {
         /// The certificate's subject alternative name.
-        subject: NameMatch,
+        subject: SubjectMatcher,
         /// What the certificate must chain to.
         authority: Arc<CertificateAuthority>,
         /// Whose logs and timestamp authorities are believed about when it signed. Without it the
@@ -162,7 +165,7 @@ pub enum Means {
 
 /// Must signatures be in a transparency log?
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Transparency {
+pub enum TransparencyRequirement {
     /// They may be.
     #[default]
     Optional,
@@ -217,9 +220,9 @@ pub struct AttestationRule {
 
 /// What is no longer to be trusted.
 #[derive(Clone, Debug)]
-pub struct Revocation {
+pub struct RevocationRule {
     /// What.
-    pub what: Revoked,
+    pub what: RevocationTarget,
     /// Why.
     pub reason: String,
     /// From when on; always if absent.
@@ -228,7 +231,7 @@ pub struct Revocation {
 
 /// The object of a revocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Revoked {
+pub enum RevocationTarget {
     /// A bundle.
     Digest(Digest),
     /// A key, by its fingerprint.
@@ -239,7 +242,7 @@ pub enum Revoked {
 
 /// What passes all the same.
 #[derive(Clone, Debug)]
-pub struct Exemption {
+pub struct ExemptionRule {
     /// The bundle.
     pub digest: Digest,
     /// Why.
@@ -248,14 +251,14 @@ pub struct Exemption {
     pub expires: Timestamp,
 }
 
-impl Rules {
+impl PolicyRules {
     /// Settings that weaken it. A person who names a tag on the command line is told the digest, so
     /// that is none.
     pub(super) fn unsafe_settings(&self) -> Vec<String> {
-        let weak = self.kind != Kind::AdHoc && !self.require_digest;
+        let weak = self.kind != PolicyOrigin::AdHoc && !self.require_digest;
         weak.then(|| {
             format!(
-                "{}: requireDigest is false, a tag may have moved since it was judged",
+                "{}: requireDigest is false, a tag may have moved since it was verified",
                 self.identity()
             )
         })
@@ -275,35 +278,37 @@ impl Rules {
 impl fmt::Display for PolicyIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            Kind::Cluster => write!(f, "ClusterBundlePolicy {}", self.name),
-            Kind::Namespaced(namespace) => write!(f, "BundlePolicy {namespace}/{}", self.name),
-            Kind::AdHoc => f.write_str(&self.name),
+            PolicyOrigin::Cluster => write!(f, "ClusterBundlePolicy {}", self.name),
+            PolicyOrigin::Namespaced(namespace) => {
+                write!(f, "BundlePolicy {namespace}/{}", self.name)
+            }
+            PolicyOrigin::AdHoc => f.write_str(&self.name),
         }
     }
 }
 
-impl Authority {
+impl PolicyAuthority {
     /// Can this signer be the authority? Its trust root and its claims are not looked at.
-    pub fn may_be(&self, signer: &Signer) -> bool {
-        match (&self.means, signer) {
-            (Means::Key { key, .. }, Signer::Key { fingerprint }) => {
+    pub fn matches_signer(&self, signer: &SignerIdentity) -> bool {
+        match (&self.kind, signer) {
+            (AuthorityKind::Key { key, .. }, SignerIdentity::Key { fingerprint }) => {
                 key.fingerprint() == *fingerprint
             }
             (
-                Means::Keyless {
+                AuthorityKind::Keyless {
                     subject, issuer, ..
                 },
-                Signer::Identity { san, issuer: found },
-            ) => issuer == found && subject.matches(san),
+                SignerIdentity::Identity { san, issuer: found },
+            ) => issuer == found && subject.matches_name(san),
             (
-                Means::Certificate {
+                AuthorityKind::Certificate {
                     subject, authority, ..
                 },
-                Signer::Certificate {
+                SignerIdentity::Certificate {
                     san,
                     authority: found,
                 },
-            ) => authority.digest() == *found && subject.matches(san),
+            ) => authority.digest() == *found && subject.matches_name(san),
             _ => false,
         }
     }
@@ -312,42 +317,42 @@ impl Authority {
     ///
     /// A key or a company's authority with a trust root does not take signatures whose log entries
     /// and timestamps that root does not vouch for; one that has none is as good as it ever was.
-    pub fn recognises<T>(&self, statement: &Verified<T>) -> bool {
-        self.may_be(statement.signer())
-            && match &self.means {
-                Means::Key { root: None, .. } | Means::Certificate { root: None, .. } => {
-                    statement.root().is_none()
-                }
-                Means::Key {
+    pub fn accepts_statement<T>(&self, statement: &Verified<T>) -> bool {
+        self.matches_signer(statement.signer())
+            && match &self.kind {
+                AuthorityKind::Key { root: None, .. }
+                | AuthorityKind::Certificate { root: None, .. } => statement.trust_root().is_none(),
+                AuthorityKind::Key {
                     root: Some(root), ..
                 }
-                | Means::Certificate {
+                | AuthorityKind::Certificate {
                     root: Some(root), ..
                 } => {
-                    statement.vouched() == Vouched::Absent
-                        || statement.root() == Some(&root.digest())
-                            && statement.vouched() == Vouched::Holds
+                    statement.time_evidence() == TimeEvidenceStatus::Absent
+                        || statement.trust_root() == Some(&root.digest())
+                            && statement.time_evidence() == TimeEvidenceStatus::Verified
                 }
-                Means::Keyless { root, claims, .. } => {
-                    statement.root() == Some(&root.digest()) && claims.is_met(statement.claims())
+                AuthorityKind::Keyless { root, claims, .. } => {
+                    statement.trust_root() == Some(&root.digest())
+                        && claims.is_met_by(statement.certificate_claims())
                 }
             }
     }
 
     /// Is it the same as another, whatever its name?
-    pub(super) fn is_same(&self, other: &Self) -> bool {
-        match (&self.means, &other.means) {
-            (Means::Key { key, .. }, Means::Key { key: other, .. }) => {
+    pub(super) fn is_same_signer(&self, other: &Self) -> bool {
+        match (&self.kind, &other.kind) {
+            (AuthorityKind::Key { key, .. }, AuthorityKind::Key { key: other, .. }) => {
                 key.fingerprint() == other.fingerprint()
             }
             (
-                Means::Keyless {
+                AuthorityKind::Keyless {
                     subject,
                     issuer,
                     claims,
                     root,
                 },
-                Means::Keyless {
+                AuthorityKind::Keyless {
                     subject: other_subject,
                     issuer: other_issuer,
                     claims: other_claims,
@@ -360,10 +365,10 @@ impl Authority {
                     && root.digest() == other_root.digest()
             }
             (
-                Means::Certificate {
+                AuthorityKind::Certificate {
                     subject, authority, ..
                 },
-                Means::Certificate {
+                AuthorityKind::Certificate {
                     subject: other_subject,
                     authority: other,
                     ..
@@ -374,14 +379,14 @@ impl Authority {
     }
 }
 
-impl Revocation {
+impl RevocationRule {
     /// Has it begun?
-    pub fn holds(&self, now: Timestamp) -> bool {
+    pub fn is_in_effect(&self, now: Timestamp) -> bool {
         self.since.is_none_or(|since| since <= now)
     }
 }
 
-impl Use {
+impl ReferenceUse {
     /// As it is written.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -392,13 +397,13 @@ impl Use {
     }
 }
 
-impl fmt::Display for Use {
+impl fmt::Display for ReferenceUse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-impl FromStr for Use {
+impl FromStr for ReferenceUse {
     type Err = PolicyError;
 
     fn from_str(text: &str) -> Result<Self, PolicyError> {
@@ -411,7 +416,7 @@ impl FromStr for Use {
     }
 }
 
-impl Mode {
+impl EnforcementMode {
     /// As it is written.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -1,25 +1,27 @@
 //! Who has a say in a use of an image.
 
-use crate::core::reference::Repository;
+use crate::core::reference::ImageRepository;
 
-use super::{Kind, Matcher, Pattern, Policy, Revoked, Rules, Use};
+use super::{
+    ImagePattern, Policy, PolicyMatcher, PolicyOrigin, PolicyRules, ReferenceUse, RevocationTarget,
+};
 
 /// What a reference names, and how it is used: enough to know who has a say.
 #[derive(Clone, Copy, Debug)]
-pub struct Scope<'a> {
+pub struct ReferenceUseScope<'a> {
     /// What the reference names.
-    pub name: Name<'a>,
+    pub name: ReferenceTarget<'a>,
     /// What it is used as.
-    pub used_as: Use,
+    pub used_as: ReferenceUse,
     /// In which namespace.
     pub namespace: Option<&'a str>,
 }
 
 /// What a reference names.
 #[derive(Clone, Copy, Debug)]
-pub enum Name<'a> {
+pub enum ReferenceTarget<'a> {
     /// A repository in a registry.
-    Repository(&'a Repository),
+    Repository(&'a ImageRepository),
     /// Something on this machine's disk.
     Local,
     /// Nothing that can be understood. Every policy of the use has a say, whatever names it lists:
@@ -29,28 +31,28 @@ pub enum Name<'a> {
 
 impl Policy {
     /// Does this policy have a say? If not, nothing need be fetched for it.
-    pub fn concerns(&self, scope: &Scope<'_>) -> bool {
+    pub fn governs_scope(&self, scope: &ReferenceUseScope<'_>) -> bool {
         match scope.name {
-            Name::Repository(repository) => {
-                self.governs(Some(repository), scope.used_as, scope.namespace)
+            ReferenceTarget::Repository(repository) => {
+                self.governs_repository(Some(repository), scope.used_as, scope.namespace)
             }
-            Name::Local => self.governs(None, scope.used_as, scope.namespace),
-            Name::Unreadable => is_for(&self.rules, scope.used_as, scope.namespace),
+            ReferenceTarget::Local => self.governs_repository(None, scope.used_as, scope.namespace),
+            ReferenceTarget::Unreadable => governs_use(&self.rules, scope.used_as, scope.namespace),
         }
     }
 
     /// Does this policy have a say in such a use? If not, nothing need be fetched for it.
-    pub fn governs(
+    pub fn governs_repository(
         &self,
-        repository: Option<&Repository>,
-        used_as: Use,
+        repository: Option<&ImageRepository>,
+        used_as: ReferenceUse,
         namespace: Option<&str>,
     ) -> bool {
         let revokes = self
             .rules
             .revocations
             .iter()
-            .any(|revocation| matches!(revocation.what, Revoked::Digest(_)));
+            .any(|revocation| matches!(revocation.what, RevocationTarget::Digest(_)));
         in_scope(&self.rules, repository, used_as, namespace)
             && (revokes || !is_excepted(&self.rules, repository))
     }
@@ -58,7 +60,7 @@ impl Policy {
 
 /// Has a policy a say, and why not?
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stance {
+pub enum PolicyApplicability {
     /// It has, by this pattern. `None`: it governs whatever it is asked about.
     Governs(Option<String>),
     /// It is another namespace's.
@@ -73,65 +75,70 @@ pub enum Stance {
 
 impl Policy {
     /// Has this policy a say in the use of a repository, and why not?
-    pub fn stance(&self, repository: &Repository, used_as: Use, namespace: Option<&str>) -> Stance {
+    pub fn applicability_to(
+        &self,
+        repository: &ImageRepository,
+        used_as: ReferenceUse,
+        namespace: Option<&str>,
+    ) -> PolicyApplicability {
         let rules = &self.rules;
-        if let Kind::Namespaced(own) = &rules.kind
+        if let PolicyOrigin::Namespaced(own) = &rules.kind
             && namespace != Some(own)
         {
-            return Stance::OtherNamespace(own.clone());
+            return PolicyApplicability::OtherNamespace(own.clone());
         }
-        let Matcher::Names {
+        let PolicyMatcher::Names {
             references,
             except,
             uses,
         } = &rules.matcher
         else {
-            return Stance::Governs(None);
+            return PolicyApplicability::Governs(None);
         };
         if !uses.contains(&used_as) {
-            return Stance::OtherUse;
+            return PolicyApplicability::OtherUse;
         }
-        let matching = |patterns: &[Pattern]| {
+        let matching = |patterns: &[ImagePattern]| {
             patterns
                 .iter()
-                .find(|pattern| pattern.matches(Some(repository)))
+                .find(|pattern| pattern.matches_repository(Some(repository)))
                 .map(ToString::to_string)
         };
         match (matching(references), matching(except)) {
-            (None, _) => Stance::NoPattern,
-            (Some(_), Some(pattern)) => Stance::Excepted(pattern),
-            (Some(pattern), None) => Stance::Governs(Some(pattern)),
+            (None, _) => PolicyApplicability::NoPattern,
+            (Some(_), Some(pattern)) => PolicyApplicability::Excepted(pattern),
+            (Some(pattern), None) => PolicyApplicability::Governs(Some(pattern)),
         }
     }
 }
 
 pub(super) fn in_scope(
-    rules: &Rules,
-    repository: Option<&Repository>,
-    used_as: Use,
+    rules: &PolicyRules,
+    repository: Option<&ImageRepository>,
+    used_as: ReferenceUse,
     namespace: Option<&str>,
 ) -> bool {
-    is_for(rules, used_as, namespace)
+    governs_use(rules, used_as, namespace)
         && match &rules.matcher {
-            Matcher::Everything => true,
-            Matcher::Names { references, .. } => {
-                references.iter().any(|pattern| pattern.matches(repository))
-            }
+            PolicyMatcher::Everything => true,
+            PolicyMatcher::Names { references, .. } => references
+                .iter()
+                .any(|pattern| pattern.matches_repository(repository)),
         }
 }
 
 /// Is this use in this namespace the policy's business, whatever is used?
-fn is_for(rules: &Rules, used_as: Use, namespace: Option<&str>) -> bool {
+fn governs_use(rules: &PolicyRules, used_as: ReferenceUse, namespace: Option<&str>) -> bool {
     let here = match &rules.kind {
-        Kind::Namespaced(own) => namespace == Some(own),
-        Kind::Cluster | Kind::AdHoc => true,
+        PolicyOrigin::Namespaced(own) => namespace == Some(own),
+        PolicyOrigin::Cluster | PolicyOrigin::AdHoc => true,
     };
     here && match &rules.matcher {
-        Matcher::Everything => true,
-        Matcher::Names { uses, .. } => uses.contains(&used_as),
+        PolicyMatcher::Everything => true,
+        PolicyMatcher::Names { uses, .. } => uses.contains(&used_as),
     }
 }
 
-pub(super) fn is_excepted(rules: &Rules, repository: Option<&Repository>) -> bool {
-    matches!(&rules.matcher, Matcher::Names { except, .. } if except.iter().any(|pattern| pattern.matches(repository)))
+pub(super) fn is_excepted(rules: &PolicyRules, repository: Option<&ImageRepository>) -> bool {
+    matches!(&rules.matcher, PolicyMatcher::Names { except, .. } if except.iter().any(|pattern| pattern.matches_repository(repository)))
 }

@@ -14,56 +14,63 @@ use crate::core::{
     digest::Digest,
     intoto::Statement,
     slsa::{BUILD_TYPE, Provenance, ResourceDescriptor},
-    verify::{Verified, shorten},
+    verify::{Verified, sanitize_text},
 };
 
 use super::{
-    BuilderRule, Denial, LockRule, Revoked, SlsaFinding, SlsaRules,
-    evaluate::{BundleLock, Case},
+    BuilderRule, Denial, LockRule, RevocationTarget, SlsaFinding, SlsaRules,
+    evaluate::{BundleLock, PolicyEvaluation},
 };
 
 /// How far a builder's clock may be ahead of ours.
-const SKEW: SignedDuration = SignedDuration::from_mins(5);
+const MAX_CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
 
-type Found<'a> = (&'a Verified<Statement>, SlsaFinding);
+type ProvenanceMatch<'a> = (&'a Verified<Statement>, SlsaFinding);
 
 /// Finds provenance that satisfies `rules`.
-pub(super) fn judge<'a>(case: &Case<'a>, rules: &SlsaRules) -> Result<Found<'a>, Denial> {
+pub(super) fn evaluate_provenance<'a>(
+    case: &PolicyEvaluation<'a>,
+    rules: &SlsaRules,
+) -> Result<ProvenanceMatch<'a>, Denial> {
     let mut furthest: Option<Denial> = None;
-    for statement in case.provenance() {
-        match check(case, rules, statement) {
+    for statement in case.provenance_statements() {
+        match check_provenance(case, rules, statement) {
             Ok(finding) => return Ok((statement, finding)),
             Err(denial)
                 if furthest
                     .as_ref()
-                    .is_none_or(|known| stage(denial.reason) > stage(known.reason)) =>
+                    .is_none_or(|known| check_stage(denial.reason) > check_stage(known.reason)) =>
             {
                 furthest = Some(denial)
             }
             Err(_) => {}
         }
     }
-    Err(furthest.unwrap_or_else(|| absent(case)))
+    Err(furthest.unwrap_or_else(|| missing_provenance_denial(case)))
 }
 
 /// Does this provenance name a builder that the policy revokes?
-pub(super) fn has_revoked_builder(case: &Case<'_>, statement: &Verified<Statement>) -> bool {
-    read(statement).is_some_and(|provenance| is_revoked(case, &provenance.run_details.builder.id))
+pub(super) fn has_revoked_builder(
+    case: &PolicyEvaluation<'_>,
+    statement: &Verified<Statement>,
+) -> bool {
+    parse_provenance(statement)
+        .is_some_and(|provenance| is_revoked_builder(case, &provenance.run_details.builder.id))
 }
 
-fn absent(case: &Case<'_>) -> Denial {
+fn missing_provenance_denial(case: &PolicyEvaluation<'_>) -> Denial {
     if case.has_other_attestation() {
-        case.missing(
+        case.missing_evidence_denial(
             Reason::PredicateTypeMismatch,
             "there are attestations, but none is SLSA provenance v1",
         )
     } else {
-        case.missing(Reason::NoProvenance, "no SLSA provenance was found")
+        case.missing_evidence_denial(Reason::NoProvenance, "no SLSA provenance was found")
     }
 }
 
 /// `formats.md`, "Verdicts".
-const fn stage(reason: Reason) -> u8 {
+const fn check_stage(reason: Reason) -> u8 {
     match reason {
         Reason::MalformedEvidence => 0,
         Reason::BuilderNotTrusted => 1,
@@ -77,30 +84,30 @@ const fn stage(reason: Reason) -> u8 {
     }
 }
 
-fn check(
-    case: &Case<'_>,
+fn check_provenance(
+    case: &PolicyEvaluation<'_>,
     rules: &SlsaRules,
     statement: &Verified<Statement>,
 ) -> Result<SlsaFinding, Denial> {
-    let provenance = read(statement).ok_or_else(|| {
-        case.denial(
+    let provenance = parse_provenance(statement).ok_or_else(|| {
+        case.policy_denial(
             Reason::MalformedEvidence,
             "the provenance does not have the fields of SLSA v1",
         )
     })?;
     let builder = &provenance.run_details.builder.id;
-    if is_revoked(case, builder) {
-        return Err(case.denial(
+    if is_revoked_builder(case, builder) {
+        return Err(case.policy_denial(
             Reason::Revoked,
-            format!("the builder {} is revoked", shorten(builder)),
+            format!("the builder {} is revoked", sanitize_text(builder)),
         ));
     }
     let level = bound_builder(case, rules, builder, statement)?.level;
     if level < rules.minimum_level {
-        return Err(case.denial(
+        return Err(case.policy_denial(
             Reason::LevelTooLow,
             format!(
-                "{builder} is worth SLSA Build level {level}, {} is asked for",
+                "{builder} is rated SLSA Build level {level}, {} is required",
                 rules.minimum_level
             ),
         ));
@@ -117,21 +124,22 @@ fn check(
     })
 }
 
-fn read(statement: &Verified<Statement>) -> Option<Provenance> {
+fn parse_provenance(statement: &Verified<Statement>) -> Option<Provenance> {
     Provenance::deserialize(&statement.claim().predicate).ok()
 }
 
-fn is_revoked(case: &Case<'_>, builder: &str) -> bool {
-    let revokes = |what: &Revoked| matches!(what, Revoked::Builder(id) if id == builder);
+fn is_revoked_builder(case: &PolicyEvaluation<'_>, builder: &str) -> bool {
+    let revokes =
+        |what: &RevocationTarget| matches!(what, RevocationTarget::Builder(id) if id == builder);
     case.rules
         .revocations
         .iter()
-        .any(|revocation| revokes(&revocation.what) && revocation.holds(case.now))
+        .any(|revocation| revokes(&revocation.what) && revocation.is_in_effect(case.now))
 }
 
 /// A builder's name counts only in the mouth of the authority that the policy binds it to.
 fn bound_builder<'r>(
-    case: &Case<'_>,
+    case: &PolicyEvaluation<'_>,
     rules: &'r SlsaRules,
     builder: &str,
     statement: &Verified<Statement>,
@@ -142,11 +150,11 @@ fn bound_builder<'r>(
         .filter(|rule| rule.id == builder)
         .collect();
     if trusted.is_empty() {
-        return Err(case.denial(
+        return Err(case.policy_denial(
             Reason::BuilderNotTrusted,
             format!(
                 "the builder {} is not one of the policy's",
-                shorten(builder)
+                sanitize_text(builder)
             ),
         ));
     }
@@ -156,26 +164,30 @@ fn bound_builder<'r>(
             .authorities
             .iter()
             .find(|authority| authority.name == rule.authority);
-        authority.is_some_and(|authority| case.counts(authority, statement))
+        authority.is_some_and(|authority| case.counts_for_authority(authority, statement))
     };
     let bound = trusted.iter().filter(speaks).max_by_key(|rule| rule.level);
     bound.copied().ok_or_else(|| {
-        case.denial(
+        case.policy_denial(
             Reason::BuilderNotBoundToSigner,
             format!(
-                "{} signed as the builder {builder}, for which it may not speak",
+                "{} signed as the builder {builder}, which the policy does not bind to that signer",
                 statement.signer()
             ),
         )
     })
 }
 
-fn check_source(case: &Case<'_>, rules: &SlsaRules, provenance: &Provenance) -> Result<(), Denial> {
+fn check_source(
+    case: &PolicyEvaluation<'_>,
+    rules: &SlsaRules,
+    provenance: &Provenance,
+) -> Result<(), Denial> {
     if rules.sources.is_empty() {
         return Ok(());
     }
-    let source = source_of(provenance).ok_or_else(|| {
-        case.denial(
+    let source = provenance_source(provenance).ok_or_else(|| {
+        case.policy_denial(
             Reason::SourceMismatch,
             "the provenance names no source that packgate knows",
         )
@@ -183,24 +195,27 @@ fn check_source(case: &Case<'_>, rules: &SlsaRules, provenance: &Provenance) -> 
     if rules
         .sources
         .iter()
-        .any(|allowed| normal_source(allowed) == normal_source(source))
+        .any(|allowed| normalize_source(allowed) == normalize_source(source))
     {
         return Ok(());
     }
-    Err(case.denial(
+    Err(case.policy_denial(
         Reason::SourceMismatch,
-        format!("the source {} is not one of the policy's", shorten(source)),
+        format!(
+            "the source {} is not one of the policy's",
+            sanitize_text(source)
+        ),
     ))
 }
 
 /// The lock's own origin. Artifacts do not count: whoever writes a lock chooses their origins.
-fn source_of(provenance: &Provenance) -> Option<&str> {
+fn provenance_source(provenance: &Provenance) -> Option<&str> {
     let ours = provenance.build_definition.build_type == BUILD_TYPE;
     lock_dependency(provenance).filter(|_| ours)?.uri.as_deref()
 }
 
 /// Without `git+`, the revision behind `@`, `.git` and a final slash.
-fn normal_source(uri: &str) -> &str {
+fn normalize_source(uri: &str) -> &str {
     let uri = uri.strip_prefix("git+").unwrap_or(uri);
     let path = uri.find("://").map_or(0, |at| at + 3);
     let end = uri
@@ -212,7 +227,7 @@ fn normal_source(uri: &str) -> &str {
 }
 
 fn check_age(
-    case: &Case<'_>,
+    case: &PolicyEvaluation<'_>,
     rules: &SlsaRules,
     provenance: &Provenance,
     statement: &Verified<Statement>,
@@ -221,25 +236,25 @@ fn check_age(
         return Ok(());
     };
     let built = statement
-        .time()
+        .signing_time()
         .timestamp()
-        .or_else(|| finished(provenance));
+        .or_else(|| finished_on(provenance));
     let built = built.ok_or_else(|| {
-        case.denial(
+        case.policy_denial(
             Reason::NoTrustedTime,
             "the provenance does not say when it was made",
         )
     })?;
     let age = case.now.duration_since(built);
-    if age < -SKEW {
-        return Err(case.denial(
+    if age < -MAX_CLOCK_SKEW {
+        return Err(case.policy_denial(
             Reason::NoTrustedTime,
             format!("the provenance says that it was made in the future, at {built}"),
         ));
     }
     let limit = SignedDuration::try_from(limit).unwrap_or(SignedDuration::MAX);
     if age > limit {
-        Err(case.denial(
+        Err(case.policy_denial(
             Reason::ProvenanceTooOld,
             format!("the provenance is of {built}, older than {limit:#}"),
         ))
@@ -248,7 +263,7 @@ fn check_age(
     }
 }
 
-fn finished(provenance: &Provenance) -> Option<Timestamp> {
+fn finished_on(provenance: &Provenance) -> Option<Timestamp> {
     provenance
         .run_details
         .metadata
@@ -259,14 +274,14 @@ fn finished(provenance: &Provenance) -> Option<Timestamp> {
         .ok()
 }
 
-fn check_lock(case: &Case<'_>, provenance: &Provenance) -> Result<(), Denial> {
-    let deny = |message: String| case.denial(Reason::LockMismatch, message);
+fn check_lock(case: &PolicyEvaluation<'_>, provenance: &Provenance) -> Result<(), Denial> {
+    let deny = |message: String| case.policy_denial(Reason::LockMismatch, message);
     let lock = case
         .subject
         .lock
         .ok_or_else(|| deny("the bundle carries no lock to compare the provenance with".into()))?;
     let claimed = lock_dependency(provenance)
-        .and_then(sha256)
+        .and_then(sha256_digest)
         .ok_or_else(|| deny("the provenance names no single lock with a digest".into()))?;
     if claimed != lock.digest {
         return Err(deny(format!(
@@ -274,7 +289,7 @@ fn check_lock(case: &Case<'_>, provenance: &Provenance) -> Result<(), Denial> {
             lock.digest
         )));
     }
-    match difference(provenance, &lock) {
+    match first_lock_difference(provenance, &lock) {
         Some(difference) => Err(deny(difference)),
         None => Ok(()),
     }
@@ -290,14 +305,14 @@ fn lock_dependency(provenance: &Provenance) -> Option<&ResourceDescriptor> {
     locks.next().filter(|_| locks.next().is_none())
 }
 
-fn sha256(dependency: &ResourceDescriptor) -> Option<Digest> {
+fn sha256_digest(dependency: &ResourceDescriptor) -> Option<Digest> {
     format!("sha256:{}", dependency.digest.get("sha256")?)
         .parse()
         .ok()
 }
 
 /// The first thing that the provenance's artifacts and the lock's differ in.
-fn difference(provenance: &Provenance, lock: &BundleLock<'_>) -> Option<String> {
+fn first_lock_difference(provenance: &Provenance, lock: &BundleLock<'_>) -> Option<String> {
     let mut claimed = BTreeSet::new();
     for dependency in &provenance.build_definition.resolved_dependencies {
         let Some(name) = dependency
@@ -307,16 +322,16 @@ fn difference(provenance: &Provenance, lock: &BundleLock<'_>) -> Option<String> 
         else {
             continue;
         };
-        let Some(digest) = sha256(dependency) else {
+        let Some(digest) = sha256_digest(dependency) else {
             return Some(format!(
                 "the provenance gives artifact {} no sha256",
-                shorten(name)
+                sanitize_text(name)
             ));
         };
         if !claimed.insert((name, digest)) {
             return Some(format!(
                 "the provenance names artifact {} twice",
-                shorten(name)
+                sanitize_text(name)
             ));
         }
     }
@@ -333,7 +348,7 @@ fn difference(provenance: &Provenance, lock: &BundleLock<'_>) -> Option<String> 
         claimed.difference(&locked).next().map(|(name, digest)| {
             format!(
                 "artifact {} of the provenance, {digest}, is not in the lock",
-                shorten(name)
+                sanitize_text(name)
             )
         })
     };
@@ -373,15 +388,15 @@ mod tests {
             ),
             ("", ""),
         ] {
-            assert_eq!(normal_source(uri), normal);
+            assert_eq!(normalize_source(uri), normal);
         }
         assert_ne!(
-            normal_source("https://git.example.com/org/siem2"),
-            normal_source("https://git.example.com/org/siem")
+            normalize_source("https://git.example.com/org/siem2"),
+            normalize_source("https://git.example.com/org/siem")
         );
         assert_ne!(
-            normal_source("https://git.example.com@evil.example.com/org/siem"),
-            normal_source("https://git.example.com/org/siem")
+            normalize_source("https://git.example.com@evil.example.com/org/siem"),
+            normalize_source("https://git.example.com/org/siem")
         );
     }
 }

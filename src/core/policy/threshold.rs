@@ -5,7 +5,7 @@ use std::{collections::HashMap, hash::Hash};
 /// Which signer made each signature, as the place of that signer's first one. Whoever has one name
 /// is one signer, and so is whoever has one key: a certificate that was renewed makes nobody two,
 /// and neither does one key that is known both alone and in a certificate.
-pub(super) fn signers<N: Eq + Hash, K: Eq + Hash>(
+pub(super) fn distinct_signers<N: Eq + Hash, K: Eq + Hash>(
     signatures: impl Iterator<Item = (N, Option<K>)>,
 ) -> Vec<usize> {
     let (mut same, mut names, mut keys) = (Vec::new(), HashMap::new(), HashMap::new());
@@ -13,16 +13,21 @@ pub(super) fn signers<N: Eq + Hash, K: Eq + Hash>(
         same.push(at);
         let by_name = *names.entry(name).or_insert(at);
         let by_key = key.map_or(at, |key| *keys.entry(key).or_insert(at));
-        let (one, other) = (first(&same, by_name), first(&same, by_key));
+        let (one, other) = (
+            first_of_signer(&same, by_name),
+            first_of_signer(&same, by_key),
+        );
         let least = one.min(other).min(at);
         for place in [at, one, other] {
             same[place] = least;
         }
     }
-    (0..same.len()).map(|at| first(&same, at)).collect()
+    (0..same.len())
+        .map(|at| first_of_signer(&same, at))
+        .collect()
 }
 
-fn first(same: &[usize], mut at: usize) -> usize {
+fn first_of_signer(same: &[usize], mut at: usize) -> usize {
     while same[at] != at {
         at = same[at];
     }
@@ -32,15 +37,17 @@ fn first(same: &[usize], mut at: usize) -> usize {
 /// How many authorities can each be given a signer of its own, if `signed[authority]` are the
 /// signers that signed as it: the largest matching between the two (Kuhn's algorithm). Both are
 /// few: at most 16 authorities, at most 256 referrers.
-pub(super) fn pairs(signed: &[Vec<usize>], signers: usize) -> usize {
+pub(super) fn max_matching(signed: &[Vec<usize>], signers: usize) -> usize {
     let mut taken_by = vec![None; signers];
     (0..signed.len())
-        .filter(|authority| find(*authority, signed, &mut taken_by, &mut vec![false; signers]))
+        .filter(|authority| {
+            assign_signer(*authority, signed, &mut taken_by, &mut vec![false; signers])
+        })
         .count()
 }
 
 /// Finds a signer for `authority`, moving others where that helps.
-fn find(
+fn assign_signer(
     authority: usize,
     signed: &[Vec<usize>],
     taken_by: &mut [Option<usize>],
@@ -50,7 +57,7 @@ fn find(
         if std::mem::replace(&mut tried[signer], true) {
             continue;
         }
-        if taken_by[signer].is_none_or(|other| find(other, signed, taken_by, tried)) {
+        if taken_by[signer].is_none_or(|other| assign_signer(other, signed, taken_by, tried)) {
             taken_by[signer] = Some(authority);
             return true;
         }
@@ -98,7 +105,7 @@ mod tests {
         ];
         for (signatures, expected) in table {
             assert_eq!(
-                signers(signatures.iter().copied()),
+                distinct_signers(signatures.iter().copied()),
                 *expected,
                 "{signatures:?}"
             );
@@ -122,7 +129,7 @@ mod tests {
         ];
         for (signed, signers, expected) in table {
             let signed: Vec<Vec<usize>> = signed.iter().map(|signers| signers.to_vec()).collect();
-            assert_eq!(pairs(&signed, *signers), *expected, "{signed:?}");
+            assert_eq!(max_matching(&signed, *signers), *expected, "{signed:?}");
         }
     }
 }

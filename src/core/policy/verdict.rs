@@ -1,4 +1,4 @@
-//! Answers. An [`Admitted`] cannot exist without the verified statements that it stands on.
+//! Answers. An [`AdmissionProof`] cannot exist without the verified statements that it stands on.
 
 use jiff::Timestamp;
 
@@ -6,49 +6,49 @@ use crate::core::{
     class::{Class, Reason},
     digest::Digest,
     intoto::Statement,
-    verify::{Format, SignedAt, Signer, Verified},
+    verify::{SignerIdentity, SigningTime, StoredSignatureFormat, Verified},
 };
 
-use super::{Mode, PolicyIdentity};
+use super::{EnforcementMode, PolicyIdentity};
 
 /// What all policies together say.
 #[derive(Clone, Debug)]
-pub enum Outcome {
+pub enum PolicyOutcome {
     /// No policy governs this use.
     Ungoverned,
     /// At least one does.
-    Governed(Verdict),
+    Governed(AdmissionVerdict),
 }
 
 /// What a policy, or all of them, says.
 #[derive(Clone, Debug)]
-pub enum Verdict {
+pub enum AdmissionVerdict {
     /// Everything that was asked for is proved.
-    Admit(Admitted),
+    Admit(AdmissionProof),
     /// Something is not.
     Deny(Denials),
     /// Something is not, or was not looked at, but an exemption lets it pass.
-    Exempt(Exempted),
+    Exempt(AppliedExemption),
 }
 
 /// The proof that something was admitted, and on what. Private fields: only an evaluation that
 /// found verified statements makes one.
 ///
 /// ```compile_fail
-/// # use packgate::core::{digest::Digest, policy::Admitted};
-/// fn forge(digest: Digest) -> Admitted {
-///     Admitted { digest, statements: Vec::new() }
+/// # use packgate::core::{digest::Digest, policy::AdmissionProof};
+/// fn forge(digest: Digest) -> AdmissionProof {
+///     AdmissionProof { digest, statements: Vec::new() }
 /// }
 /// ```
 ///
 /// ```compile_fail
-/// # use packgate::core::{intoto::Statement, policy::Admitted, verify::Verified};
-/// fn without_policy(signature: &Verified<Statement>) -> Admitted {
-///     Admitted::from_signature(signature)
+/// # use packgate::core::{intoto::Statement, policy::AdmissionProof, verify::Verified};
+/// fn without_policy(signature: &Verified<Statement>) -> AdmissionProof {
+///     AdmissionProof::from_signature(signature)
 /// }
 /// ```
 #[derive(Clone, Debug)]
-pub struct Admitted {
+pub struct AdmissionProof {
     digest: Digest,
     statements: Vec<Verified<Statement>>,
 }
@@ -75,7 +75,7 @@ pub struct Denial {
 
 /// What let it pass all the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Exempted {
+pub struct AppliedExemption {
     /// The policy with the exemption.
     pub policy: PolicyIdentity,
     /// Why it was exempted.
@@ -92,9 +92,9 @@ pub struct PolicyVerdict {
     /// Its generation.
     pub generation: i64,
     /// What happens with its denials.
-    pub mode: Mode,
+    pub mode: EnforcementMode,
     /// Its answer.
-    pub verdict: Verdict,
+    pub verdict: AdmissionVerdict,
     /// What each of its authorities signed.
     pub authorities: Vec<AuthorityFinding>,
     /// What the provenance proved. Absent if the policy asks for none or none passed.
@@ -109,7 +109,7 @@ pub struct AuthorityFinding {
     /// Its name in the policy.
     pub name: String,
     /// The signature that counts, if there is one.
-    pub signature: Option<(Format, Signer, SignedAt)>,
+    pub signature: Option<(StoredSignatureFormat, SignerIdentity, SigningTime)>,
 }
 
 /// What the provenance proved.
@@ -123,8 +123,8 @@ pub struct SlsaFinding {
     pub lock_checked: bool,
 }
 
-impl Admitted {
-    /// Stands on this signature. What else counted is added with [`Self::and`].
+impl AdmissionProof {
+    /// Stands on this signature. What else counted is added with [`Self::with_statement`].
     pub(super) fn from_signature(signature: &Verified<Statement>) -> Self {
         Self {
             digest: *signature.subject(),
@@ -134,7 +134,7 @@ impl Admitted {
 
     /// Stands on this statement too.
     #[must_use]
-    pub(super) fn and(mut self, statement: &Verified<Statement>) -> Self {
+    pub(super) fn with_statement(mut self, statement: &Verified<Statement>) -> Self {
         if !self.statements.iter().any(|known| {
             known.referrer() == statement.referrer() && known.signer() == statement.signer()
         }) {
@@ -145,8 +145,8 @@ impl Admitted {
 
     /// Stands on what another policy was satisfied with, too.
     #[must_use]
-    pub(super) fn and_all(self, other: &Self) -> Self {
-        other.statements.iter().fold(self, Self::and)
+    pub(super) fn with_statements_of(self, other: &Self) -> Self {
+        other.statements.iter().fold(self, Self::with_statement)
     }
 
     /// What was admitted: the digest that the signature was verified for.
@@ -162,7 +162,7 @@ impl Admitted {
 
 impl Denials {
     /// One reason.
-    pub const fn one(first: Denial) -> Self {
+    pub const fn from_denial(first: Denial) -> Self {
         Self {
             first,
             more: Vec::new(),
@@ -170,7 +170,7 @@ impl Denials {
     }
 
     /// All of these reasons, if there is any.
-    pub fn all(denials: Vec<Denial>) -> Option<Self> {
+    pub fn from_denials(denials: Vec<Denial>) -> Option<Self> {
         let mut denials = denials.into_iter();
         let first = denials.next()?;
         Some(Self {

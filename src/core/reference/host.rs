@@ -24,7 +24,7 @@ const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
 /// Why text is no registry's host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum HostError {
+pub enum RegistryHostError {
     /// No name, no address, or no port.
     #[error("write a name or an address and, if need be, a port")]
     Malformed,
@@ -32,42 +32,46 @@ pub enum HostError {
     #[error("write an IPv4 address as four decimal numbers up to 255 without leading zeros")]
     Number,
     /// An IPv6 address by which an IPv4 address is reached.
-    #[error("this IPv6 address stands for an IPv4 address, write that one")]
+    #[error("this IPv6 address embeds an IPv4 address, write the IPv4 address")]
     Ipv4InIpv6,
     /// `0.0.0.0` and its like.
-    #[error("this is the address of no host, write the registry's own")]
+    #[error("this is the unspecified address, write the address of the registry")]
     Unspecified,
 }
 
 /// The canonical form: lower case, no final dot, no `:443`, IPv6 addresses as RFC 5952 writes them,
 /// one name for Docker Hub.
-pub fn canonical_host(host: &str) -> Result<String, HostError> {
+pub fn canonical_host(host: &str) -> Result<String, RegistryHostError> {
     let lower = host.to_ascii_lowercase();
-    let (name, port) = split_port(&lower).ok_or(HostError::Malformed)?;
-    let name = canonical_name(name)?;
+    let (name, port) = split_port(&lower).ok_or(RegistryHostError::Malformed)?;
+    let name = canonical_host_name(name)?;
     // Written without its port, upper case or final dot, a name of one label would be read as a
     // path on Docker Hub.
     match port {
-        Some(port) if port != 443 || !is_host(&name) => Ok(format!("{name}:{port}")),
-        None if !is_host(&name) => Err(HostError::Malformed),
+        Some(port) if port != 443 || !looks_like_host(&name) => Ok(format!("{name}:{port}")),
+        None if !looks_like_host(&name) => Err(RegistryHostError::Malformed),
         _ if DOCKER_HUB_ALIASES.contains(&name.as_str()) => Ok(DOCKER_HUB.to_owned()),
         _ => Ok(name),
     }
 }
 
 /// The canonical form of a host without its port, in lower case.
-pub(in crate::core) fn canonical_name(name: &str) -> Result<String, HostError> {
+pub(in crate::core) fn canonical_host_name(name: &str) -> Result<String, RegistryHostError> {
     if let Some(address) = name.strip_prefix('[') {
-        return ipv6(address.strip_suffix(']').ok_or(HostError::Malformed)?);
+        return canonical_ipv6(
+            address
+                .strip_suffix(']')
+                .ok_or(RegistryHostError::Malformed)?,
+        );
     }
     let name = name.strip_suffix('.').unwrap_or(name);
-    if !name.split('.').all(is_label) {
-        return Err(HostError::Malformed);
+    if !name.split('.').all(is_dns_label) {
+        return Err(RegistryHostError::Malformed);
     }
-    if name.split('.').all(is_number) {
-        let address: Ipv4Addr = name.parse().map_err(|_| HostError::Number)?;
+    if name.split('.').all(is_numeric_label) {
+        let address: Ipv4Addr = name.parse().map_err(|_| RegistryHostError::Number)?;
         return if address.octets()[0] == 0 {
-            Err(HostError::Unspecified)
+            Err(RegistryHostError::Unspecified)
         } else {
             Ok(address.to_string())
         };
@@ -76,7 +80,7 @@ pub(in crate::core) fn canonical_name(name: &str) -> Result<String, HostError> {
 }
 
 /// Every name by which a canonical host is reached, itself first: what a pattern may call it.
-pub(in crate::core) fn names_of(host: &str) -> Vec<Cow<'_, str>> {
+pub(in crate::core) fn host_aliases(host: &str) -> Vec<Cow<'_, str>> {
     let mut names = vec![Cow::Borrowed(host)];
     let (name, port) = host
         .rsplit_once(':')
@@ -106,22 +110,22 @@ pub(in crate::core) fn is_loopback(name: &str) -> bool {
 
 /// Docker's rule: the first component is a host if it looks like one, else it is part of a Docker
 /// Hub path.
-pub(in crate::core) fn is_host(first: &str) -> bool {
+pub(in crate::core) fn looks_like_host(first: &str) -> bool {
     first == "localhost"
         || first.contains(['.', ':'])
         || first.bytes().any(|b| b.is_ascii_uppercase())
 }
 
 /// Distribution's grammar has no dots and no zones in there (`reference/regexp.go`, `ipv6address`).
-fn ipv6(text: &str) -> Result<String, HostError> {
+fn canonical_ipv6(text: &str) -> Result<String, RegistryHostError> {
     let plain = text.bytes().all(|b| b.is_ascii_hexdigit() || b == b':');
     let address: Ipv6Addr = text
         .parse()
         .ok()
         .filter(|_| plain)
-        .ok_or(HostError::Malformed)?;
+        .ok_or(RegistryHostError::Malformed)?;
     if address.is_unspecified() {
-        return Err(HostError::Unspecified);
+        return Err(RegistryHostError::Unspecified);
     }
     // Mapped and compatible (RFC 4291), translated (RFC 2765), NAT64 (RFC 6052, RFC 8215), 6to4
     // (RFC 3056).
@@ -133,7 +137,7 @@ fn ipv6(text: &str) -> Result<String, HostError> {
             | [0x2002, ..]
     );
     if stands_for_ipv4 && !address.is_loopback() {
-        Err(HostError::Ipv4InIpv6)
+        Err(RegistryHostError::Ipv4InIpv6)
     } else {
         Ok(format!("[{address}]"))
     }
@@ -141,7 +145,7 @@ fn ipv6(text: &str) -> Result<String, HostError> {
 
 /// Would `inet_aton` read it as a number? A name of nothing but such labels is an address to
 /// whoever asks it.
-fn is_number(label: &str) -> bool {
+fn is_numeric_label(label: &str) -> bool {
     let decimal = label.bytes().all(|b| b.is_ascii_digit());
     decimal
         || label
@@ -162,7 +166,7 @@ pub(in crate::core) fn canonical_port(port: &str) -> Option<u16> {
     port.parse().ok().filter(|number| digits && *number != 0)
 }
 
-fn is_label(label: &str) -> bool {
+fn is_dns_label(label: &str) -> bool {
     let ends = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric());
     ends(label.bytes().next())
         && ends(label.bytes().last())
@@ -294,64 +298,64 @@ mod tests {
             ("[2001:db8::1]:5000", &["[2001:db8::1]:5000"]),
             ("128.0.0.1", &["128.0.0.1"]),
         ] {
-            assert_eq!(names_of(host), names, "{host}");
+            assert_eq!(host_aliases(host), names, "{host}");
         }
     }
 
     #[test]
     fn what_a_runtime_might_read_as_an_address_is_refused() {
         for (host, error) in [
-            ("2130706433:5000", HostError::Number),
-            ("0x7f000001:5000", HostError::Number),
-            ("017700000001:5000", HostError::Number),
-            ("0x7f.1", HostError::Number),
-            ("127.1", HostError::Number),
-            ("127.0.1", HostError::Number),
-            ("0177.0.0.1", HostError::Number),
-            ("127.0.0.01", HostError::Number),
-            ("127.0.0.0x1", HostError::Number),
-            ("0X7F.0.0.1", HostError::Number),
-            ("10.200.0.1.5:5000", HostError::Number),
-            ("10.200.0.256:5000", HostError::Number),
-            ("127.0.0.0x", HostError::Number),
-            ("0.0.0.0:5000", HostError::Unspecified),
-            ("0.1.2.3", HostError::Unspecified),
-            ("[::]:5000", HostError::Unspecified),
-            ("[0:0:0:0:0:0:0:0]", HostError::Unspecified),
-            ("[::ffff:ac8:1]:5000", HostError::Ipv4InIpv6),
-            ("[::FFFF:0ac8:0001]:5000", HostError::Ipv4InIpv6),
-            ("[0:0:0:0:0:ffff:ac8:1]", HostError::Ipv4InIpv6),
-            ("[::ac8:1]:5000", HostError::Ipv4InIpv6),
-            ("[::2]:5000", HostError::Ipv4InIpv6),
-            ("[::ffff:0:ac8:1]:5000", HostError::Ipv4InIpv6),
-            ("[64:ff9b::ac8:1]:5000", HostError::Ipv4InIpv6),
-            ("[64:ff9b:1::ac8:1]:5000", HostError::Ipv4InIpv6),
-            ("[2002:ac8:1::1]:5000", HostError::Ipv4InIpv6),
-            ("[::ffff:10.200.0.1]:5000", HostError::Malformed),
-            ("[2001:db8::1.2.3.4]", HostError::Malformed),
-            ("[fe80::1%eth0]:5000", HostError::Malformed),
-            ("[fe80::1%25eth0]:5000", HostError::Malformed),
-            ("[v1.a]:5000", HostError::Malformed),
-            ("[::1", HostError::Malformed),
-            ("[]", HostError::Malformed),
-            ("[10.200.0.1]", HostError::Malformed),
-            ("[r.example.com]", HostError::Malformed),
-            ("2001:db8::1", HostError::Malformed),
-            ("[[::1]]", HostError::Malformed),
-            ("[::1]x:5000", HostError::Malformed),
-            ("[::1].:5000", HostError::Malformed),
-            ("r.example.com..", HostError::Malformed),
-            ("r.example.com:0", HostError::Malformed),
-            ("r.example.com:65536", HostError::Malformed),
-            ("r.example.com:+5000", HostError::Malformed),
-            ("r.example.com:0x1388", HostError::Malformed),
-            ("r.example.com:5000:5000", HostError::Malformed),
-            ("r.example.com:", HostError::Malformed),
-            ("10.200.0.1%00", HostError::Malformed),
-            ("１0.200.0.1", HostError::Malformed),
-            ("r_x.example.com", HostError::Malformed),
-            ("registry.", HostError::Malformed),
-            ("", HostError::Malformed),
+            ("2130706433:5000", RegistryHostError::Number),
+            ("0x7f000001:5000", RegistryHostError::Number),
+            ("017700000001:5000", RegistryHostError::Number),
+            ("0x7f.1", RegistryHostError::Number),
+            ("127.1", RegistryHostError::Number),
+            ("127.0.1", RegistryHostError::Number),
+            ("0177.0.0.1", RegistryHostError::Number),
+            ("127.0.0.01", RegistryHostError::Number),
+            ("127.0.0.0x1", RegistryHostError::Number),
+            ("0X7F.0.0.1", RegistryHostError::Number),
+            ("10.200.0.1.5:5000", RegistryHostError::Number),
+            ("10.200.0.256:5000", RegistryHostError::Number),
+            ("127.0.0.0x", RegistryHostError::Number),
+            ("0.0.0.0:5000", RegistryHostError::Unspecified),
+            ("0.1.2.3", RegistryHostError::Unspecified),
+            ("[::]:5000", RegistryHostError::Unspecified),
+            ("[0:0:0:0:0:0:0:0]", RegistryHostError::Unspecified),
+            ("[::ffff:ac8:1]:5000", RegistryHostError::Ipv4InIpv6),
+            ("[::FFFF:0ac8:0001]:5000", RegistryHostError::Ipv4InIpv6),
+            ("[0:0:0:0:0:ffff:ac8:1]", RegistryHostError::Ipv4InIpv6),
+            ("[::ac8:1]:5000", RegistryHostError::Ipv4InIpv6),
+            ("[::2]:5000", RegistryHostError::Ipv4InIpv6),
+            ("[::ffff:0:ac8:1]:5000", RegistryHostError::Ipv4InIpv6),
+            ("[64:ff9b::ac8:1]:5000", RegistryHostError::Ipv4InIpv6),
+            ("[64:ff9b:1::ac8:1]:5000", RegistryHostError::Ipv4InIpv6),
+            ("[2002:ac8:1::1]:5000", RegistryHostError::Ipv4InIpv6),
+            ("[::ffff:10.200.0.1]:5000", RegistryHostError::Malformed),
+            ("[2001:db8::1.2.3.4]", RegistryHostError::Malformed),
+            ("[fe80::1%eth0]:5000", RegistryHostError::Malformed),
+            ("[fe80::1%25eth0]:5000", RegistryHostError::Malformed),
+            ("[v1.a]:5000", RegistryHostError::Malformed),
+            ("[::1", RegistryHostError::Malformed),
+            ("[]", RegistryHostError::Malformed),
+            ("[10.200.0.1]", RegistryHostError::Malformed),
+            ("[r.example.com]", RegistryHostError::Malformed),
+            ("2001:db8::1", RegistryHostError::Malformed),
+            ("[[::1]]", RegistryHostError::Malformed),
+            ("[::1]x:5000", RegistryHostError::Malformed),
+            ("[::1].:5000", RegistryHostError::Malformed),
+            ("r.example.com..", RegistryHostError::Malformed),
+            ("r.example.com:0", RegistryHostError::Malformed),
+            ("r.example.com:65536", RegistryHostError::Malformed),
+            ("r.example.com:+5000", RegistryHostError::Malformed),
+            ("r.example.com:0x1388", RegistryHostError::Malformed),
+            ("r.example.com:5000:5000", RegistryHostError::Malformed),
+            ("r.example.com:", RegistryHostError::Malformed),
+            ("10.200.0.1%00", RegistryHostError::Malformed),
+            ("１0.200.0.1", RegistryHostError::Malformed),
+            ("r_x.example.com", RegistryHostError::Malformed),
+            ("registry.", RegistryHostError::Malformed),
+            ("", RegistryHostError::Malformed),
         ] {
             assert_eq!(canonical_host(host), Err(error), "{host}");
         }

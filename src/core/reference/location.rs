@@ -4,14 +4,17 @@ use std::{fmt, str::FromStr};
 
 use serde::{Serialize, Serializer};
 
-use super::{HostError, Reference, ReferenceError, Selector, Tag, select, shorten, write_suffix};
+use super::{
+    ImageReference, ImageReferenceError, ImageTag, RegistryHostError, TagOrDigest,
+    choose_tag_or_digest, truncate_text, write_tag_and_digest,
+};
 use crate::core::digest::Digest;
 
 /// Anything that the command line can read from or write to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Location {
+pub enum BundleLocation {
     /// A registry.
-    Registry(Reference),
+    Registry(ImageReference),
     /// `oci:DIR[:TAG][@DIGEST]`: an OCI layout.
     Layout(LocalReference),
     /// `oci-archive:FILE[:TAG][@DIGEST]`: a tar of a layout.
@@ -24,21 +27,21 @@ pub struct LocalReference {
     /// Folder or file.
     pub path: String,
     /// The tag, if one was written.
-    pub tag: Option<Tag>,
+    pub tag: Option<ImageTag>,
     /// The digest, if one was written.
     pub digest: Option<Digest>,
 }
 
 impl LocalReference {
     /// What is to be looked up: the digest if there is one, else the tag, else `latest`.
-    pub fn selector(&self) -> Selector {
-        select(self.digest, self.tag.as_ref())
+    pub fn tag_or_digest(&self) -> TagOrDigest {
+        choose_tag_or_digest(self.digest, self.tag.as_ref())
     }
 }
 
-impl Location {
+impl BundleLocation {
     /// The tag that was written.
-    pub const fn tag(&self) -> Option<&Tag> {
+    pub const fn tag(&self) -> Option<&ImageTag> {
         match self {
             Self::Registry(reference) => reference.tag.as_ref(),
             Self::Layout(local) | Self::Archive(local) => local.tag.as_ref(),
@@ -64,32 +67,35 @@ impl Location {
     }
 
     /// What is to be looked up there.
-    pub fn selector(&self) -> Selector {
-        select(self.digest(), self.tag())
+    pub fn tag_or_digest(&self) -> TagOrDigest {
+        choose_tag_or_digest(self.digest(), self.tag())
     }
 }
 
-impl FromStr for Location {
-    type Err = ReferenceError;
+impl FromStr for BundleLocation {
+    type Err = ImageReferenceError;
 
-    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+    fn from_str(text: &str) -> Result<Self, ImageReferenceError> {
         if let Some(rest) = text.strip_prefix("oci:") {
             parse_local(rest).map(Self::Layout)
         } else if let Some(rest) = text.strip_prefix("oci-archive:") {
             parse_local(rest).map(Self::Archive)
         } else {
-            let reference: Reference = text.parse()?;
+            let reference: ImageReference = text.parse()?;
             // A host `OCI` with a port would be printed as a layout.
             let printed = reference.to_string();
             if printed.starts_with("oci:") || printed.starts_with("oci-archive:") {
-                return Err(ReferenceError::Host(shorten(text), HostError::Malformed));
+                return Err(ImageReferenceError::Host(
+                    truncate_text(text),
+                    RegistryHostError::Malformed,
+                ));
             }
             Ok(Self::Registry(reference))
         }
     }
 }
 
-fn parse_local(text: &str) -> Result<LocalReference, ReferenceError> {
+fn parse_local(text: &str) -> Result<LocalReference, ImageReferenceError> {
     let (name, digest) = match text.rsplit_once("@sha256:") {
         Some((name, digits)) => (name, Some(format!("sha256:{digits}").parse()?)),
         None => (text, None),
@@ -99,7 +105,7 @@ fn parse_local(text: &str) -> Result<LocalReference, ReferenceError> {
         _ => (name, None),
     };
     if path.is_empty() {
-        return Err(ReferenceError::Empty);
+        return Err(ImageReferenceError::Empty);
     }
     Ok(LocalReference {
         path: path.into(),
@@ -108,19 +114,19 @@ fn parse_local(text: &str) -> Result<LocalReference, ReferenceError> {
     })
 }
 
-impl fmt::Display for Location {
+impl fmt::Display for BundleLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Registry(reference) => reference.fmt(f),
             Self::Layout(local) => write!(f, "oci:{}", local.path)
-                .and_then(|()| write_suffix(f, local.tag.as_ref(), local.digest)),
+                .and_then(|()| write_tag_and_digest(f, local.tag.as_ref(), local.digest)),
             Self::Archive(local) => write!(f, "oci-archive:{}", local.path)
-                .and_then(|()| write_suffix(f, local.tag.as_ref(), local.digest)),
+                .and_then(|()| write_tag_and_digest(f, local.tag.as_ref(), local.digest)),
         }
     }
 }
 
-impl Serialize for Location {
+impl Serialize for BundleLocation {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }

@@ -9,13 +9,13 @@ mod location;
 
 use std::{fmt, str::FromStr};
 
-pub use host::{HostError, canonical_host};
-pub use location::{LocalReference, Location};
+pub use host::{RegistryHostError, canonical_host};
+pub use location::{BundleLocation, LocalReference};
 
-use host::{DOCKER_HUB, is_host};
+use host::{DOCKER_HUB, looks_like_host};
 
 use super::{
-    class::{Classified, Reason},
+    class::{ClassifiedError, Reason},
     digest::{Digest, DigestError},
 };
 
@@ -24,22 +24,22 @@ const MAX_REPOSITORY: usize = 255;
 
 /// A host with an optional port, and a path: canonical form, no tag and no digest.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Repository {
+pub struct ImageRepository {
     host: String,
     path: String,
 }
 
 /// A tag: 1 to 128 characters of `[A-Za-z0-9_.-]`, not starting with `.` or `-`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Tag(String);
+pub struct ImageTag(String);
 
 /// An image name as people write it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Reference {
+pub struct ImageReference {
     /// Where.
-    pub repository: Repository,
+    pub repository: ImageRepository,
     /// The tag, if one was written.
-    pub tag: Option<Tag>,
+    pub tag: Option<ImageTag>,
     /// The digest, if one was written. It wins over the tag.
     pub digest: Option<Digest>,
 }
@@ -50,29 +50,29 @@ pub struct Reference {
 /// digest or was resolved to one.
 ///
 /// ```compile_fail
-/// # use packgate::core::{digest::Digest, reference::{PinnedReference, Repository}};
-/// fn forge(repository: Repository) -> PinnedReference {
-///     PinnedReference { repository, digest: Digest::of(b"") }
+/// # use packgate::core::{digest::Digest, reference::{ImageRepository, PinnedReference}};
+/// fn forge(repository: ImageRepository) -> PinnedReference {
+///     PinnedReference { repository, digest: Digest::of_bytes(b"") }
 /// }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PinnedReference {
-    repository: Repository,
+    repository: ImageRepository,
     digest: Digest,
 }
 
 /// A tag or a digest: what is looked up in one repository or layout.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Selector {
+pub enum TagOrDigest {
     /// By tag.
-    Tag(Tag),
+    Tag(ImageTag),
     /// By digest.
     Digest(Digest),
 }
 
 /// Why a string is no reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ReferenceError {
+pub enum ImageReferenceError {
     /// Nothing there.
     #[error("reference is empty, write REGISTRY/REPOSITORY[:TAG][@DIGEST]")]
     Empty,
@@ -84,7 +84,7 @@ pub enum ReferenceError {
     Scheme(String),
     /// The host cannot be one.
     #[error("reference {0:?} does not start with a valid registry host: {1}")]
-    Host(String, HostError),
+    Host(String, RegistryHostError),
     /// The path cannot be one.
     #[error(
         "repository {0:?} must consist of lower-case letters, digits and single separators (. _ - \
@@ -100,11 +100,11 @@ pub enum ReferenceError {
     #[error(transparent)]
     Digest(#[from] DigestError),
     /// A digest is needed here.
-    #[error("reference {0} must carry a digest (@sha256:…)")]
+    #[error("reference {0} must have a digest (@sha256:…)")]
     NotPinned(String),
 }
 
-impl Classified for ReferenceError {
+impl ClassifiedError for ImageReferenceError {
     fn reason(&self) -> Reason {
         match self {
             Self::NotPinned(_) => Reason::DigestRequired,
@@ -113,7 +113,7 @@ impl Classified for ReferenceError {
     }
 }
 
-impl Repository {
+impl ImageRepository {
     /// The registry's host with its port, canonical ([`canonical_host`]): lower case, no trailing
     /// dot, no `:443`, one spelling of an address, one name for Docker Hub.
     pub fn host(&self) -> &str {
@@ -126,7 +126,7 @@ impl Repository {
     }
 
     /// This repository with a digest.
-    pub const fn pin(self, digest: Digest) -> PinnedReference {
+    pub const fn pin_to_digest(self, digest: Digest) -> PinnedReference {
         PinnedReference {
             repository: self,
             digest,
@@ -134,24 +134,24 @@ impl Repository {
     }
 }
 
-impl Reference {
+impl ImageReference {
     /// What is to be looked up: the digest if there is one, else the tag, else `latest`.
-    pub fn selector(&self) -> Selector {
-        select(self.digest, self.tag.as_ref())
+    pub fn tag_or_digest(&self) -> TagOrDigest {
+        choose_tag_or_digest(self.digest, self.tag.as_ref())
     }
 
     /// The pinned form, if a digest was written.
-    pub fn pinned(&self) -> Result<PinnedReference, ReferenceError> {
+    pub fn to_pinned(&self) -> Result<PinnedReference, ImageReferenceError> {
         let digest = self
             .digest
-            .ok_or_else(|| ReferenceError::NotPinned(self.to_string()))?;
-        Ok(self.repository.clone().pin(digest))
+            .ok_or_else(|| ImageReferenceError::NotPinned(self.to_string()))?;
+        Ok(self.repository.clone().pin_to_digest(digest))
     }
 }
 
 impl PinnedReference {
     /// The repository.
-    pub const fn repository(&self) -> &Repository {
+    pub const fn repository(&self) -> &ImageRepository {
         &self.repository
     }
 
@@ -161,18 +161,18 @@ impl PinnedReference {
     }
 }
 
-fn select(digest: Option<Digest>, tag: Option<&Tag>) -> Selector {
+fn choose_tag_or_digest(digest: Option<Digest>, tag: Option<&ImageTag>) -> TagOrDigest {
     match (digest, tag) {
-        (Some(digest), _) => Selector::Digest(digest),
-        (None, Some(tag)) => Selector::Tag(tag.clone()),
-        (None, None) => Selector::Tag(Tag("latest".into())),
+        (Some(digest), _) => TagOrDigest::Digest(digest),
+        (None, Some(tag)) => TagOrDigest::Tag(tag.clone()),
+        (None, None) => TagOrDigest::Tag(ImageTag("latest".into())),
     }
 }
 
-impl FromStr for Tag {
-    type Err = ReferenceError;
+impl FromStr for ImageTag {
+    type Err = ImageReferenceError;
 
-    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+    fn from_str(text: &str) -> Result<Self, ImageReferenceError> {
         let first = text
             .bytes()
             .next()
@@ -183,29 +183,29 @@ impl FromStr for Tag {
         if first && rest && text.len() <= 128 {
             Ok(Self(text.into()))
         } else {
-            Err(ReferenceError::Tag(shorten(text)))
+            Err(ImageReferenceError::Tag(truncate_text(text)))
         }
     }
 }
 
-impl FromStr for Repository {
-    type Err = ReferenceError;
+impl FromStr for ImageRepository {
+    type Err = ImageReferenceError;
 
-    fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        let reference: Reference = text.parse()?;
+    fn from_str(text: &str) -> Result<Self, ImageReferenceError> {
+        let reference: ImageReference = text.parse()?;
         if reference.tag.is_some() || reference.digest.is_some() {
-            Err(ReferenceError::Path(shorten(text)))
+            Err(ImageReferenceError::Path(truncate_text(text)))
         } else {
             Ok(reference.repository)
         }
     }
 }
 
-impl FromStr for Reference {
-    type Err = ReferenceError;
+impl FromStr for ImageReference {
+    type Err = ImageReferenceError;
 
-    fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        check_outline(text)?;
+    fn from_str(text: &str) -> Result<Self, ImageReferenceError> {
+        check_reference_text(text)?;
         let (name, digest) = split_digest(text)?;
         let (name, tag) = split_tag(name)?;
         let repository = parse_repository(name)?;
@@ -217,28 +217,28 @@ impl FromStr for Reference {
     }
 }
 
-fn check_outline(text: &str) -> Result<(), ReferenceError> {
+fn check_reference_text(text: &str) -> Result<(), ImageReferenceError> {
     if text.is_empty() {
-        return Err(ReferenceError::Empty);
+        return Err(ImageReferenceError::Empty);
     }
     if text.len() > MAX_REFERENCE {
-        return Err(ReferenceError::TooLong(text.len()));
+        return Err(ImageReferenceError::TooLong(text.len()));
     }
     if text.contains("://") {
-        Err(ReferenceError::Scheme(shorten(text)))
+        Err(ImageReferenceError::Scheme(truncate_text(text)))
     } else {
         Ok(())
     }
 }
 
-fn split_digest(text: &str) -> Result<(&str, Option<Digest>), ReferenceError> {
+fn split_digest(text: &str) -> Result<(&str, Option<Digest>), ImageReferenceError> {
     match text.split_once('@') {
         Some((name, digest)) => Ok((name, Some(digest.parse()?))),
         None => Ok((text, None)),
     }
 }
 
-fn split_tag(name: &str) -> Result<(&str, Option<Tag>), ReferenceError> {
+fn split_tag(name: &str) -> Result<(&str, Option<ImageTag>), ImageReferenceError> {
     match name.rsplit_once(':') {
         Some((before, after)) if !after.contains('/') && !after.ends_with(']') => {
             Ok((before, Some(after.parse()?)))
@@ -247,10 +247,11 @@ fn split_tag(name: &str) -> Result<(&str, Option<Tag>), ReferenceError> {
     }
 }
 
-fn parse_repository(name: &str) -> Result<Repository, ReferenceError> {
+fn parse_repository(name: &str) -> Result<ImageRepository, ImageReferenceError> {
     let (host, path) = match name.split_once('/') {
-        Some((first, rest)) if is_host(first) => (
-            canonical_host(first).map_err(|error| ReferenceError::Host(shorten(first), error))?,
+        Some((first, rest)) if looks_like_host(first) => (
+            canonical_host(first)
+                .map_err(|error| ImageReferenceError::Host(truncate_text(first), error))?,
             rest.to_owned(),
         ),
         _ => (DOCKER_HUB.to_owned(), name.to_owned()),
@@ -261,9 +262,9 @@ fn parse_repository(name: &str) -> Result<Repository, ReferenceError> {
         path
     };
     if !path.split('/').all(is_path_component) || host.len() + 1 + path.len() > MAX_REPOSITORY {
-        return Err(ReferenceError::Path(shorten(&path)));
+        return Err(ImageReferenceError::Path(truncate_text(&path)));
     }
-    Ok(Repository { host, path })
+    Ok(ImageRepository { host, path })
 }
 
 /// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
@@ -284,47 +285,47 @@ fn is_path_component(component: &str) -> bool {
             .all(|s| matches!(s, "." | "_" | "__") || s.bytes().all(|b| b == b'-'))
 }
 
-fn shorten(text: &str) -> String {
+fn truncate_text(text: &str) -> String {
     text.chars().take(120).collect()
 }
 
-impl Tag {
+impl ImageTag {
     /// The tag as a string.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
     /// The tag `sha256-<hex>SUFFIX` beside a subject.
-    pub(crate) fn beside(subject: &Digest, suffix: &'static str) -> Self {
-        Self(subject.fallback_tag() + suffix)
+    pub(crate) fn cosign_tag(subject: &Digest, suffix: &'static str) -> Self {
+        Self(subject.referrers_fallback_tag() + suffix)
     }
 }
 
-impl fmt::Display for Tag {
+impl fmt::Display for ImageTag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl fmt::Display for Repository {
+impl fmt::Display for ImageRepository {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.host, self.path)
     }
 }
 
-fn write_suffix(
+fn write_tag_and_digest(
     f: &mut fmt::Formatter<'_>,
-    tag: Option<&Tag>,
+    tag: Option<&ImageTag>,
     digest: Option<Digest>,
 ) -> fmt::Result {
     tag.map_or(Ok(()), |tag| write!(f, ":{tag}"))?;
     digest.map_or(Ok(()), |digest| write!(f, "@{digest}"))
 }
 
-impl fmt::Display for Reference {
+impl fmt::Display for ImageReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.repository)?;
-        write_suffix(f, self.tag.as_ref(), self.digest)
+        write_tag_and_digest(f, self.tag.as_ref(), self.digest)
     }
 }
 
@@ -334,7 +335,7 @@ impl fmt::Display for PinnedReference {
     }
 }
 
-impl fmt::Display for Selector {
+impl fmt::Display for TagOrDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tag(tag) => tag.fmt(f),

@@ -28,10 +28,10 @@ fn references_take_the_canonical_form_of_containerd() {
         ("127.0.0.1:5000/a__b/c--d.e", "127.0.0.1:5000/a__b/c--d.e"),
         (&pinned, &pinned),
     ] {
-        let reference: Reference = text.parse().expect(text);
+        let reference: ImageReference = text.parse().expect(text);
         assert_eq!(reference.to_string(), canonical);
         assert_eq!(
-            canonical.parse::<Reference>().as_ref(),
+            canonical.parse::<ImageReference>().as_ref(),
             Ok(&reference),
             "{canonical} is read as something else"
         );
@@ -77,7 +77,7 @@ fn what_is_no_reference_is_refused() {
         &long,
         &wide,
     ] {
-        assert!(text.parse::<Reference>().is_err(), "{text}");
+        assert!(text.parse::<ImageReference>().is_err(), "{text}");
     }
 }
 
@@ -92,7 +92,10 @@ fn locations_name_registries_layouts_and_archives() {
         &format!("oci:out:v1@{HEX}"),
         &format!("oci:out@{HEX}"),
     ] {
-        assert_eq!(text.parse::<Location>().expect(text).to_string(), *text);
+        assert_eq!(
+            text.parse::<BundleLocation>().expect(text).to_string(),
+            *text
+        );
     }
     for text in [
         "oci:",
@@ -102,28 +105,31 @@ fn locations_name_registries_layouts_and_archives() {
         "OCI:5000/x",
         "Oci-Archive:5000/x",
     ] {
-        assert!(text.parse::<Location>().is_err(), "{text}");
+        assert!(text.parse::<BundleLocation>().is_err(), "{text}");
     }
 }
 
 #[test]
 fn the_digest_wins_over_the_tag() {
-    let reference: Reference = format!("r.example.com/a:v1@{HEX}").parse().expect("valid");
-    assert_eq!(reference.selector(), Selector::Digest(Digest::of(b"")));
+    let reference: ImageReference = format!("r.example.com/a:v1@{HEX}").parse().expect("valid");
     assert_eq!(
-        reference.pinned().expect("pinned").to_string(),
+        reference.tag_or_digest(),
+        TagOrDigest::Digest(Digest::of_bytes(b""))
+    );
+    assert_eq!(
+        reference.to_pinned().expect("pinned").to_string(),
         format!("r.example.com/a@{HEX}")
     );
-    let tagged: Reference = "r.example.com/a:v1".parse().expect("valid");
+    let tagged: ImageReference = "r.example.com/a:v1".parse().expect("valid");
     assert_eq!(
-        tagged.pinned().expect_err("no digest").reason(),
+        tagged.to_pinned().expect_err("no digest").reason(),
         Reason::DigestRequired
     );
     assert_eq!(
         "r.example.com/a"
-            .parse::<Reference>()
+            .parse::<ImageReference>()
             .expect("valid")
-            .selector()
+            .tag_or_digest()
             .to_string(),
         "latest"
     );

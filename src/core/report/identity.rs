@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::policy::Kind;
+use crate::core::policy::PolicyOrigin;
 
 use super::{DenialReport, PolicyReport};
 
@@ -19,20 +19,20 @@ pub enum PolicyKind {
 impl PolicyReport {
     /// The policy with its kind and namespace, for people: `BundlePolicy team-a/own`.
     pub fn title(&self) -> String {
-        title(self.kind, self.namespace.as_deref(), &self.name)
+        format_policy_title(self.kind, self.namespace.as_deref(), &self.name)
     }
 }
 
 impl DenialReport {
     /// The policy that asks for it with its kind and namespace, for people.
     pub fn policy_title(&self) -> Option<String> {
-        self.policy
-            .as_ref()
-            .map(|name| title(self.policy_kind, self.policy_namespace.as_deref(), name))
+        self.policy.as_ref().map(|name| {
+            format_policy_title(self.policy_kind, self.policy_namespace.as_deref(), name)
+        })
     }
 
     /// Is it this policy that asks for it?
-    pub fn is_by(&self, policy: &PolicyReport) -> bool {
+    pub fn is_by_policy(&self, policy: &PolicyReport) -> bool {
         (
             self.policy.as_ref(),
             self.policy_kind,
@@ -41,7 +41,7 @@ impl DenialReport {
     }
 }
 
-fn title(kind: Option<PolicyKind>, namespace: Option<&str>, name: &str) -> String {
+fn format_policy_title(kind: Option<PolicyKind>, namespace: Option<&str>, name: &str) -> String {
     let kind = match kind {
         None => return name.to_owned(),
         Some(PolicyKind::ClusterBundlePolicy) => "ClusterBundlePolicy",
@@ -53,16 +53,16 @@ fn title(kind: Option<PolicyKind>, namespace: Option<&str>, name: &str) -> Strin
     )
 }
 
-pub(super) const fn kind(kind: &Kind) -> Option<PolicyKind> {
+pub(super) const fn policy_kind_of(kind: &PolicyOrigin) -> Option<PolicyKind> {
     match kind {
-        Kind::Cluster => Some(PolicyKind::ClusterBundlePolicy),
-        Kind::Namespaced(_) => Some(PolicyKind::BundlePolicy),
-        Kind::AdHoc => None,
+        PolicyOrigin::Cluster => Some(PolicyKind::ClusterBundlePolicy),
+        PolicyOrigin::Namespaced(_) => Some(PolicyKind::BundlePolicy),
+        PolicyOrigin::AdHoc => None,
     }
 }
 
-pub(super) fn namespace(kind: &Kind) -> Option<String> {
-    if let Kind::Namespaced(namespace) = kind {
+pub(super) fn policy_namespace_of(kind: &PolicyOrigin) -> Option<String> {
+    if let PolicyOrigin::Namespaced(namespace) = kind {
         Some(namespace.clone())
     } else {
         None

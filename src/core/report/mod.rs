@@ -8,19 +8,22 @@ mod text;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    class::{Class, Classified, Reason},
+    class::{Class, ClassifiedError, Reason},
     digest::Digest,
     intoto::Statement,
     policy::{
-        AuthorityFinding, Decision, Denial, LockRule, Mode, Outcome, PolicyVerdict, SlsaFinding,
-        Use, Verdict,
+        AdmissionVerdict, AuthorityFinding, Denial, EnforcementMode, LockRule, PolicyDecision,
+        PolicyOutcome, PolicyVerdict, ReferenceUse, SlsaFinding,
     },
-    verify::{Findings, Format, Rejected, SignedAt, Verified, Vouched, shorten},
+    verify::{
+        RejectedEvidence, SigningTime, StoredSignatureFormat, TimeEvidenceStatus,
+        VerificationFindings, Verified, sanitize_text,
+    },
 };
 
 pub use identity::PolicyKind;
-use identity::{kind, namespace};
-pub use reproduce::{in_cluster, quote};
+use identity::{policy_kind_of, policy_namespace_of};
+pub use reproduce::{cluster_verify_command, shell_quote};
 
 const API_VERSION: &str = "packgate.dev/v1alpha1";
 const KIND: &str = "Report";
@@ -28,7 +31,7 @@ const KIND: &str = "Report";
 /// One judged reference.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub struct AdmissionReport {
     /// `packgate.dev/v1alpha1`
     pub api_version: String,
     /// `Report`
@@ -44,7 +47,7 @@ pub struct Report {
     pub digest: Option<Digest>,
     /// What it is used as.
     #[serde(rename = "use")]
-    pub used_as: Use,
+    pub used_as: ReferenceUse,
     /// The field that holds the reference, in an object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
@@ -54,10 +57,10 @@ pub struct Report {
     pub denials: Vec<DenialReport>,
     /// Evidence that holds, whoever asked for it: what was checked of each piece.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub verified: Vec<VerifiedReport>,
+    pub verified: Vec<VerifiedEvidenceReport>,
     /// Evidence that does not count, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub rejected: Vec<RejectedReport>,
+    pub rejected: Vec<RejectedEvidenceReport>,
     /// Settings that weaken the answer.
     #[serde(rename = "unsafe")]
     pub unsafe_settings: Vec<String>,
@@ -98,7 +101,7 @@ pub struct PolicyReport {
     /// Its generation.
     pub generation: i64,
     /// What happens with its denials.
-    pub mode: Mode,
+    pub mode: EnforcementMode,
     /// Its answer.
     pub verdict: ReportOutcome,
     /// What each of its authorities signed.
@@ -118,7 +121,7 @@ pub struct AuthorityReport {
     pub verified: bool,
     /// How that signature is stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub format: Option<Format>,
+    pub format: Option<StoredSignatureFormat>,
     /// A key's fingerprint, or an identity with its issuer in parentheses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signer: Option<String>,
@@ -170,20 +173,20 @@ pub struct DenialReport {
 /// One referrer that holds: its signature, its subject, and what stands beside them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct VerifiedReport {
+pub struct VerifiedEvidenceReport {
     /// The referrer.
     pub referrer: Digest,
     /// What is stated about the digest.
     pub predicate_type: String,
     /// How it is stored.
-    pub format: Format,
+    pub format: StoredSignatureFormat,
     /// A key's fingerprint, or an identity with its issuer in parentheses.
     pub signer: String,
     /// When it was signed, as far as somebody other than the signer says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<jiff::Timestamp>,
     /// What a transparency log says of it.
-    pub log: LogReport,
+    pub log: TransparencyLogReport,
     /// The trust root that vouches for signer, time or log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust_root: Option<Digest>,
@@ -191,7 +194,7 @@ pub struct VerifiedReport {
 
 /// What a transparency log says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum LogReport {
+pub enum TransparencyLogReport {
     /// It is in a log that the trust root knows.
     Included,
     /// Something stands beside it, and no trust root vouches for that.
@@ -203,7 +206,7 @@ pub enum LogReport {
 /// One referrer that does not count.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct RejectedReport {
+pub struct RejectedEvidenceReport {
     /// The referrer.
     pub referrer: Digest,
     /// Why, by name.
@@ -214,13 +217,13 @@ pub struct RejectedReport {
 
 /// What was asked, and what it took.
 #[derive(Clone, Debug, Default)]
-pub struct Asked {
+pub struct ReportInputs {
     /// The reference as it was written.
     pub reference: String,
     /// What it was resolved to.
     pub digest: Option<Digest>,
     /// What it is used as.
-    pub used_as: Use,
+    pub used_as: ReferenceUse,
     /// The field that holds the reference, in an object.
     pub field: Option<String>,
     /// Settings outside of the policies that weaken the answer, such as plain HTTP.
@@ -233,42 +236,52 @@ pub struct Asked {
     pub registry_requests: u64,
 }
 
-impl Report {
+impl AdmissionReport {
     /// Reports a decision and the evidence that did not count.
-    pub fn new(asked: Asked, decision: &Decision, findings: &Findings) -> Self {
+    pub fn new(
+        asked: ReportInputs,
+        decision: &PolicyDecision,
+        findings: &VerificationFindings,
+    ) -> Self {
         let (outcome, denials) = match &decision.outcome {
-            Outcome::Ungoverned => (ReportOutcome::Ungoverned, Vec::new()),
-            Outcome::Governed(verdict @ Verdict::Deny(denials)) => (
+            PolicyOutcome::Ungoverned => (ReportOutcome::Ungoverned, Vec::new()),
+            PolicyOutcome::Governed(verdict @ AdmissionVerdict::Deny(denials)) => (
                 verdict.into(),
                 denials
                     .iter()
-                    .map(|d| denial(d, asked.field.as_ref()))
+                    .map(|d| denial_report(d, asked.field.as_ref()))
                     .collect(),
             ),
-            Outcome::Governed(verdict) => (verdict.into(), Vec::new()),
+            PolicyOutcome::Governed(verdict) => (verdict.into(), Vec::new()),
         };
-        let mut report = Self::blank(asked, outcome, denials);
-        report.admitted = decision.admitted();
+        let mut report = Self::without_findings(asked, outcome, denials);
+        report.admitted = decision.is_admitted();
         report.policies = decision.policies.iter().map(PolicyReport::from).collect();
-        report.verified = best(findings).map(VerifiedReport::from).collect();
-        report.rejected = findings.rejected.iter().map(RejectedReport::from).collect();
+        report.verified = strongest_evidence(findings)
+            .map(VerifiedEvidenceReport::from)
+            .collect();
+        report.rejected = findings
+            .rejected
+            .iter()
+            .map(RejectedEvidenceReport::from)
+            .collect();
         report
             .unsafe_settings
-            .extend(decision.policies.iter().flat_map(weaknesses));
+            .extend(decision.policies.iter().flat_map(unsafe_settings_of));
         report
     }
 
     /// Reports that no verdict was reached. An error never admits.
-    pub fn failed(asked: Asked, error: &dyn Classified) -> Self {
-        let first = denial(
-            &Denial::new(error.reason(), shorten(&error.to_string())),
+    pub fn from_error(asked: ReportInputs, error: &dyn ClassifiedError) -> Self {
+        let first = denial_report(
+            &Denial::new(error.reason(), sanitize_text(&error.to_string())),
             asked.field.as_ref(),
         );
         let denials = vec![DenialReport {
             class: error.class(),
             ..first
         }];
-        Self::blank(asked, ReportOutcome::Denied, denials)
+        Self::without_findings(asked, ReportOutcome::Denied, denials)
     }
 
     /// What happens next: nothing, if it was admitted or exempted; otherwise the first denial's
@@ -292,10 +305,14 @@ impl Report {
 
     /// The report for a person: aligned lines without colours, safe for a terminal.
     pub fn to_text(&self) -> String {
-        text::render(self)
+        text::render_report(self)
     }
 
-    fn blank(asked: Asked, outcome: ReportOutcome, denials: Vec<DenialReport>) -> Self {
+    fn without_findings(
+        asked: ReportInputs,
+        outcome: ReportOutcome,
+        denials: Vec<DenialReport>,
+    ) -> Self {
         Self {
             api_version: API_VERSION.into(),
             kind: KIND.into(),
@@ -317,17 +334,20 @@ impl Report {
     }
 }
 
-fn denial(denial: &Denial, field: Option<&String>) -> DenialReport {
+fn denial_report(denial: &Denial, field: Option<&String>) -> DenialReport {
     DenialReport {
         reason: denial.reason,
         class: denial.class(),
         message: denial.message.clone(),
         policy: denial.policy.as_ref().map(|policy| policy.name.clone()),
-        policy_kind: denial.policy.as_ref().and_then(|policy| kind(&policy.kind)),
+        policy_kind: denial
+            .policy
+            .as_ref()
+            .and_then(|policy| policy_kind_of(&policy.kind)),
         policy_namespace: denial
             .policy
             .as_ref()
-            .and_then(|policy| namespace(&policy.kind)),
+            .and_then(|policy| policy_namespace_of(&policy.kind)),
         authority: denial.authority.clone(),
         field: field.cloned(),
     }
@@ -335,7 +355,9 @@ fn denial(denial: &Denial, field: Option<&String>) -> DenialReport {
 
 /// What holds by a key's word alone is left out where a trust root vouches for the same: it is one
 /// piece of evidence.
-fn best(findings: &Findings) -> impl Iterator<Item = &Verified<Statement>> {
+fn strongest_evidence(
+    findings: &VerificationFindings,
+) -> impl Iterator<Item = &Verified<Statement>> {
     let vouched = |one: &Verified<Statement>| {
         let same = |other: &Verified<Statement>| {
             other.referrer() == one.referrer() && other.signer() == one.signer()
@@ -343,23 +365,23 @@ fn best(findings: &Findings) -> impl Iterator<Item = &Verified<Statement>> {
         findings
             .verified
             .iter()
-            .any(|other| other.root().is_some() && same(other))
+            .any(|other| other.trust_root().is_some() && same(other))
     };
     findings
         .verified
         .iter()
-        .filter(move |one| one.root().is_some() || !vouched(one))
+        .filter(move |one| one.trust_root().is_some() || !vouched(one))
 }
 
 /// What makes a policy's word weaker than it looks.
-fn weaknesses(policy: &PolicyVerdict) -> Vec<String> {
+fn unsafe_settings_of(policy: &PolicyVerdict) -> Vec<String> {
     let mut all = policy.unsafe_settings.clone();
     match &policy.verdict {
-        Verdict::Exempt(by) => all.push(format!(
+        AdmissionVerdict::Exempt(by) => all.push(format!(
             "{}: exempt until {}: {}",
             by.policy, by.expires, by.reason
         )),
-        Verdict::Deny(_) if policy.mode != Mode::Enforce => {
+        AdmissionVerdict::Deny(_) if policy.mode != EnforcementMode::Enforce => {
             all.push(format!(
                 "{}: mode is {}, its denial is not enforced",
                 policy.identity,
@@ -371,12 +393,12 @@ fn weaknesses(policy: &PolicyVerdict) -> Vec<String> {
     all
 }
 
-impl From<&Verdict> for ReportOutcome {
-    fn from(verdict: &Verdict) -> Self {
+impl From<&AdmissionVerdict> for ReportOutcome {
+    fn from(verdict: &AdmissionVerdict) -> Self {
         match verdict {
-            Verdict::Admit(_) => Self::Admitted,
-            Verdict::Deny(_) => Self::Denied,
-            Verdict::Exempt(_) => Self::Exempt,
+            AdmissionVerdict::Admit(_) => Self::Admitted,
+            AdmissionVerdict::Deny(_) => Self::Denied,
+            AdmissionVerdict::Exempt(_) => Self::Exempt,
         }
     }
 }
@@ -397,8 +419,8 @@ impl From<&PolicyVerdict> for PolicyReport {
     fn from(policy: &PolicyVerdict) -> Self {
         Self {
             name: policy.identity.name.clone(),
-            kind: kind(&policy.identity.kind),
-            namespace: namespace(&policy.identity.kind),
+            kind: policy_kind_of(&policy.identity.kind),
+            namespace: policy_namespace_of(&policy.identity.kind),
             generation: policy.generation,
             mode: policy.mode,
             verdict: (&policy.verdict).into(),
@@ -420,7 +442,7 @@ impl From<&AuthorityFinding> for AuthorityReport {
             verified: signature.is_some(),
             format: signature.map(|(format, ..)| *format),
             signer: signature.map(|(_, signer, _)| signer.to_string()),
-            time: signature.and_then(|(.., time): &(_, _, SignedAt)| time.timestamp()),
+            time: signature.and_then(|(.., time): &(_, _, SigningTime)| time.timestamp()),
         }
     }
 }
@@ -435,27 +457,29 @@ impl From<&SlsaFinding> for SlsaReport {
     }
 }
 
-impl From<&Verified<Statement>> for VerifiedReport {
+impl From<&Verified<Statement>> for VerifiedEvidenceReport {
     fn from(verified: &Verified<Statement>) -> Self {
-        let log = match verified.vouched() {
-            _ if verified.is_logged() => LogReport::Included,
-            Vouched::Unchecked => LogReport::Unchecked,
-            Vouched::Absent | Vouched::Holds => LogReport::None,
+        let log = match verified.time_evidence() {
+            _ if verified.is_logged() => TransparencyLogReport::Included,
+            TimeEvidenceStatus::Unchecked => TransparencyLogReport::Unchecked,
+            TimeEvidenceStatus::Absent | TimeEvidenceStatus::Verified => {
+                TransparencyLogReport::None
+            }
         };
         Self {
             referrer: *verified.referrer(),
-            predicate_type: shorten(&verified.claim().predicate_type),
-            format: verified.format(),
+            predicate_type: sanitize_text(&verified.claim().predicate_type),
+            format: verified.signature_format(),
             signer: verified.signer().to_string(),
-            time: verified.time().timestamp(),
+            time: verified.signing_time().timestamp(),
             log,
-            trust_root: verified.root().copied(),
+            trust_root: verified.trust_root().copied(),
         }
     }
 }
 
-impl From<&Rejected> for RejectedReport {
-    fn from(rejected: &Rejected) -> Self {
+impl From<&RejectedEvidence> for RejectedEvidenceReport {
+    fn from(rejected: &RejectedEvidence) -> Self {
         Self {
             referrer: rejected.referrer,
             reason: rejected.reason,

@@ -1,13 +1,13 @@
 //! Command lines that a person can copy.
 
-use crate::core::{policy::Use, text::is_invisible};
+use crate::core::{policy::ReferenceUse, text::is_invisible};
 
 /// Characters of a reference that nobody could read.
 const MAX_REFERENCE: usize = 512;
 
 /// The command that gives the verdict of admission: with the cluster's own policies, for this use
 /// in this namespace.
-pub fn in_cluster(reference: &str, used_as: Use, namespace: &str) -> String {
+pub fn cluster_verify_command(reference: &str, used_as: ReferenceUse, namespace: &str) -> String {
     let reference: String = reference
         .chars()
         .filter(|c| !is_invisible(*c))
@@ -16,16 +16,16 @@ pub fn in_cluster(reference: &str, used_as: Use, namespace: &str) -> String {
     let namespace = if namespace.is_empty() {
         String::new()
     } else {
-        format!(" --namespace {}", quote(namespace))
+        format!(" --namespace {}", shell_quote(namespace))
     };
     format!(
         "packgate verify {} --use {used_as}{namespace} --cluster",
-        quote(&reference)
+        shell_quote(&reference)
     )
 }
 
 /// A word as a shell reads it.
-pub fn quote(word: &str) -> String {
+pub fn shell_quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@=+,".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()
@@ -47,19 +47,23 @@ mod tests {
             ("", "''"),
             ("$(x)", "'$(x)'"),
         ] {
-            assert_eq!(quote(word), quoted);
+            assert_eq!(shell_quote(word), quoted);
         }
     }
 
     #[test]
     fn what_a_stranger_wrote_cannot_become_a_command() {
-        let line = in_cluster("a;rm -rf ~\n`x\u{202e}`", Use::ImageVolume, "team-a");
+        let line = cluster_verify_command(
+            "a;rm -rf ~\n`x\u{202e}`",
+            ReferenceUse::ImageVolume,
+            "team-a",
+        );
         assert_eq!(
             line,
             "packgate verify 'a;rm -rf ~`x`' --use ImageVolume --namespace team-a --cluster"
         );
         assert_eq!(
-            in_cluster("r.example.com/a", Use::PackedBundle, ""),
+            cluster_verify_command("r.example.com/a", ReferenceUse::PackedBundle, ""),
             "packgate verify r.example.com/a --use PackedBundle --cluster"
         );
     }

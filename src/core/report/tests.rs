@@ -4,42 +4,45 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::core::{
-    policy::{AdHoc, Authority, JudgedSubject, Means, Policy, evaluate, trust},
+    policy::{
+        AdHocPolicyOptions, AdmissionSubject, AuthorityKind, Policy, PolicyAuthority,
+        evaluate_policies, trusted_material,
+    },
     verify::{
-        KeyError, Trust, TrustRoot, VerificationKey,
+        PublicKeyError, TrustRoot, TrustedMaterial, VerificationKey,
         testing::{TestKey, evidence, with_content},
     },
 };
 
 fn judged() -> Digest {
-    Digest::of(b"the judged manifest")
+    Digest::of_bytes(b"the judged manifest")
 }
 
-fn asked() -> Asked {
-    Asked {
+fn asked() -> ReportInputs {
+    ReportInputs {
         reference: "r.example.com/team-a/siem:v1".into(),
         digest: Some(judged()),
         reproduce: "packgate verify r.example.com/team-a/siem@sha256:… --key cosign.pub".into(),
         elapsed_ms: 12,
         registry_requests: 3,
         unsafe_settings: vec!["plain HTTP".into()],
-        ..Asked::default()
+        ..ReportInputs::default()
     }
 }
 
-fn report(key: &TestKey, builder_id: Option<&str>) -> Report {
-    let authorities = vec![Authority {
+fn report(key: &TestKey, builder_id: Option<&str>) -> AdmissionReport {
+    let authorities = vec![PolicyAuthority {
         name: "cosign.pub".into(),
-        means: Means::Key {
+        kind: AuthorityKind::Key {
             key: key.public(),
             root: None,
         },
     }];
-    let policies = [Policy::ad_hoc(AdHoc {
+    let policies = [Policy::ad_hoc(AdHocPolicyOptions {
         authorities,
         builder_id: builder_id.map(Into::into),
         lock: None,
-        ..AdHoc::default()
+        ..AdHocPolicyOptions::default()
     })
     .expect("a policy")];
     let provenance = key.provenance(
@@ -54,24 +57,24 @@ fn report(key: &TestKey, builder_id: Option<&str>) -> Report {
         provenance,
         with_content(&judged(), b"{".to_vec()),
     ]);
-    let findings = crate::core::verify::verify(
+    let findings = crate::core::verify::verify_evidence(
         &judged(),
         &evidence,
-        &trust(&policies),
-        &crate::core::limits::Limits::DEFAULT,
+        &trusted_material(&policies),
+        &crate::core::limits::InputLimits::DEFAULT,
     );
-    let subject = JudgedSubject {
+    let subject = AdmissionSubject {
         reference: "r.example.com/team-a/siem:v1",
         repository: None,
         digest: judged(),
         had_digest: false,
-        used_as: Use::PackedBundle,
+        used_as: ReferenceUse::PackedBundle,
         namespace: None,
         lock: None,
     };
-    Report::new(
+    AdmissionReport::new(
         asked(),
-        &evaluate(&policies, &subject, &findings, jiff::Timestamp::UNIX_EPOCH),
+        &evaluate_policies(&policies, &subject, &findings, jiff::Timestamp::UNIX_EPOCH),
         &findings,
     )
 }
@@ -104,7 +107,7 @@ fn the_serialisation_is_the_contract() {
     );
     assert_eq!(serde_json::to_string(&report).expect("JSON"), golden);
     assert_eq!(
-        serde_json::from_str::<Report>(&golden).expect("a report"),
+        serde_json::from_str::<AdmissionReport>(&golden).expect("a report"),
         report
     );
     assert_eq!(report.exit_code(), 0);
@@ -119,7 +122,7 @@ fn one_signature_is_one_piece_of_evidence() {
     };
     let (sigstore, key) = (Sigstore::new(), Key::new(Algorithm::P256));
     let statement = json!({"_type": "https://in-toto.io/Statement/v1", "subject": [{
-        "digest": {"sha256": judged().hex()},
+        "digest": {"sha256": judged().hex_digits()},
     }],
         "predicateType": "https://sigstore.dev/cosign/sign/v1", "predicate": {}});
     let mut recipe = Recipe::new(&key, statement.to_string());
@@ -128,27 +131,27 @@ fn one_signature_is_one_piece_of_evidence() {
     let candidate = with_content(&judged(), recipe.bundle(&sigstore).to_string().into_bytes());
     let root = TrustRoot::parse(
         sigstore.trusted_root().to_string().as_bytes(),
-        &crate::core::limits::Limits::DEFAULT,
+        &crate::core::limits::InputLimits::DEFAULT,
     )
     .expect("a trust root");
     let keys = vec![VerificationKey::from_pem(&key.pem()).expect("a key")];
     let told = |vouching: Vec<Arc<TrustRoot>>| {
-        let trust = Trust {
+        let trust = TrustedMaterial {
             keys: keys.clone(),
-            vouching,
-            ..Trust::default()
+            key_trust_roots: vouching,
+            ..TrustedMaterial::default()
         };
-        let findings = crate::core::verify::verify(
+        let findings = crate::core::verify::verify_evidence(
             &judged(),
             &evidence(vec![candidate.clone()]),
             &trust,
-            &crate::core::limits::Limits::DEFAULT,
+            &crate::core::limits::InputLimits::DEFAULT,
         );
-        let decision = Decision {
-            outcome: Outcome::Ungoverned,
+        let decision = PolicyDecision {
+            outcome: PolicyOutcome::Ungoverned,
             policies: Vec::new(),
         };
-        let report = Report::new(asked(), &decision, &findings);
+        let report = AdmissionReport::new(asked(), &decision, &findings);
         report
             .verified
             .iter()
@@ -157,9 +160,12 @@ fn one_signature_is_one_piece_of_evidence() {
     };
     assert_eq!(
         told(vec![Arc::new(root)]),
-        [(LogReport::Included, true, true)]
+        [(TransparencyLogReport::Included, true, true)]
     );
-    assert_eq!(told(Vec::new()), [(LogReport::Unchecked, false, false)]);
+    assert_eq!(
+        told(Vec::new()),
+        [(TransparencyLogReport::Unchecked, false, false)]
+    );
 }
 
 #[test]
@@ -175,12 +181,12 @@ fn denials_carry_their_class_policy_and_field() {
         (report.outcome, report.admitted, report.exit_code()),
         (ReportOutcome::Denied, false, 1)
     );
-    let field = Asked {
+    let field = ReportInputs {
         field: Some("spec.volumes[0].image.reference".into()),
         ..asked()
     };
     assert_eq!(
-        Report::failed(field.clone(), &KeyError::Pem).denials[0].field,
+        AdmissionReport::from_error(field.clone(), &PublicKeyError::Pem).denials[0].field,
         field.field
     );
 }
@@ -189,7 +195,7 @@ fn denials_carry_their_class_policy_and_field() {
 #[error("it failed\u{1b}[31m")]
 struct Failure(Reason);
 
-impl Classified for Failure {
+impl ClassifiedError for Failure {
     fn reason(&self) -> Reason {
         self.0
     }
@@ -205,17 +211,18 @@ fn the_exit_code_follows_the_first_denials_class() {
         (Reason::DigestMismatch, 4),
         (Reason::Internal, 70),
     ] {
-        let report = Report::failed(asked(), &Failure(reason));
+        let report = AdmissionReport::from_error(asked(), &Failure(reason));
         assert_eq!(
             (report.exit_code(), report.admitted, report.outcome),
             (code, false, ReportOutcome::Denied),
             "{reason}"
         );
     }
-    let ungoverned = Report::blank(asked(), ReportOutcome::Ungoverned, Vec::new());
+    let ungoverned =
+        AdmissionReport::without_findings(asked(), ReportOutcome::Ungoverned, Vec::new());
     assert_eq!(ungoverned.exit_code(), 1);
     assert_eq!(
-        Report::blank(asked(), ReportOutcome::Exempt, Vec::new()).exit_code(),
+        AdmissionReport::without_findings(asked(), ReportOutcome::Exempt, Vec::new()).exit_code(),
         0
     );
 }
@@ -242,7 +249,7 @@ fn the_text_tells_everything() {
             "    signer  {}: the signature holds, and the statement is about this digest",
             key.public().fingerprint()
         ),
-        "    time    unknown, nobody but the signer could say".into(),
+        "    time    unknown, no transparency log or timestamp authority attests it".into(),
         "    log     none".into(),
         format!(
             "  verified  {} https://slsa.dev/provenance/v1, Bundle",
@@ -252,17 +259,18 @@ fn the_text_tells_everything() {
             "    signer  {}: the signature holds, and the statement is about this digest",
             key.public().fingerprint()
         ),
-        "    time    unknown, nobody but the signer could say".into(),
+        "    time    unknown, no transparency log or timestamp authority attests it".into(),
         "    log     none".into(),
         format!(
-            "  refused   {} MalformedEvidence: {}",
+            "  rejected  {} MalformedEvidence: {}",
             report.rejected[0].referrer, report.rejected[0].message
         ),
         "  unsafe    plain HTTP".into(),
         "  reproduce packgate verify r.example.com/team-a/siem@sha256:… --key cosign.pub".into(),
     ];
     assert_eq!(report.to_text().lines().collect::<Vec<_>>(), expected);
-    let text = Report::failed(asked(), &Failure(Reason::RegistryUnavailable)).to_text();
+    let text =
+        AdmissionReport::from_error(asked(), &Failure(Reason::RegistryUnavailable)).to_text();
     assert!(
         text.starts_with("denied      r.example.com")
             && text.contains("denied    RegistryUnavailable: it failed\u{fffd}[31m"),

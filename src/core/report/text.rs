@@ -2,42 +2,43 @@
 
 use std::fmt::{self, Write};
 
-use crate::core::verify::{Format, shorten};
+use crate::core::verify::{StoredSignatureFormat, sanitize_text};
 
 use super::{
-    AuthorityReport, DenialReport, LogReport, PolicyReport, Report, SlsaReport, VerifiedReport,
+    AdmissionReport, AuthorityReport, DenialReport, PolicyReport, SlsaReport,
+    TransparencyLogReport, VerifiedEvidenceReport,
 };
 
 /// Lines of a label and a text. Every text may come from outside, so every text is made safe for a
 /// terminal.
-struct Lines(String);
+struct ReportLines(String);
 
-pub(super) fn render(report: &Report) -> String {
-    let mut lines = Lines(String::new());
-    lines.push(
+pub(super) fn render_report(report: &AdmissionReport) -> String {
+    let mut lines = ReportLines(String::new());
+    lines.push_line(
         "",
         report.outcome.as_str().to_lowercase().as_str(),
         &report.reference,
     );
-    lines.maybe("  ", "digest", report.digest.as_ref());
-    lines.push("  ", "use", report.used_as.as_str());
-    lines.maybe("  ", "field", report.field.as_ref());
+    lines.push_optional("  ", "digest", report.digest.as_ref());
+    lines.push_line("  ", "use", report.used_as.as_str());
+    lines.push_optional("  ", "field", report.field.as_ref());
     report
         .policies
         .iter()
-        .for_each(|policy| lines.policy(policy));
+        .for_each(|policy| lines.push_policy(policy));
     report
         .denials
         .iter()
-        .for_each(|denial| lines.push("  ", "denied", &describe(denial)));
+        .for_each(|denial| lines.push_line("  ", "denied", &describe_denial(denial)));
     report
         .verified
         .iter()
-        .for_each(|verified| lines.verified(verified));
+        .for_each(|verified| lines.push_verified(verified));
     for rejected in &report.rejected {
-        lines.push(
+        lines.push_line(
             "  ",
-            "refused",
+            "rejected",
             &format!(
                 "{} {}: {}",
                 rejected.referrer, rejected.reason, rejected.message
@@ -47,25 +48,29 @@ pub(super) fn render(report: &Report) -> String {
     report
         .unsafe_settings
         .iter()
-        .for_each(|setting| lines.push("  ", "unsafe", setting));
-    lines.push("  ", "reproduce", &report.reproduce);
+        .for_each(|setting| lines.push_line("  ", "unsafe", setting));
+    lines.push_line("  ", "reproduce", &report.reproduce);
     lines.0
 }
 
-impl Lines {
-    fn push(&mut self, indent: &str, label: &str, text: &str) {
+impl ReportLines {
+    fn push_line(&mut self, indent: &str, label: &str, text: &str) {
         let width = 12_usize.saturating_sub(indent.len());
         // Writing to a string cannot fail.
-        let _ = writeln!(self.0, "{indent}{label:<width$}{}", long(text));
+        let _ = writeln!(
+            self.0,
+            "{indent}{label:<width$}{}",
+            sanitize_long_text(text)
+        );
     }
 
-    fn maybe(&mut self, indent: &str, label: &str, value: Option<&impl fmt::Display>) {
+    fn push_optional(&mut self, indent: &str, label: &str, value: Option<&impl fmt::Display>) {
         if let Some(value) = value {
-            self.push(indent, label, &value.to_string());
+            self.push_line(indent, label, &value.to_string());
         }
     }
 
-    fn policy(&mut self, policy: &PolicyReport) {
+    fn push_policy(&mut self, policy: &PolicyReport) {
         let text = format!(
             "{} (generation {}, {}): {}",
             policy.title(),
@@ -73,11 +78,11 @@ impl Lines {
             policy.mode.as_str(),
             policy.verdict.as_str()
         );
-        self.push("  ", "policy", &text);
+        self.push_line("  ", "policy", &text);
         policy
             .authorities
             .iter()
-            .for_each(|authority| self.authority(authority));
+            .for_each(|authority| self.push_authority(authority));
         if let Some(SlsaReport {
             builder,
             level,
@@ -89,7 +94,7 @@ impl Lines {
             } else {
                 ""
             };
-            self.push(
+            self.push_line(
                 "    ",
                 "built",
                 &format!("by {builder}, SLSA Build level {level}{lock}"),
@@ -97,9 +102,9 @@ impl Lines {
         }
     }
 
-    fn authority(&mut self, authority: &AuthorityReport) {
+    fn push_authority(&mut self, authority: &AuthorityReport) {
         match &authority.signer {
-            None => self.push("    ", "missing", &format!("by {}", authority.name)),
+            None => self.push_line("    ", "missing", &format!("by {}", authority.name)),
             Some(signer) => {
                 let time = authority.time.map_or_else(
                     || "at an unknown time".to_owned(),
@@ -108,9 +113,9 @@ impl Lines {
                 // What everybody expects is not told.
                 let form = authority
                     .format
-                    .filter(|format| *format != Format::Bundle)
+                    .filter(|format| *format != StoredSignatureFormat::Bundle)
                     .map(|format| format!(", {}", format.as_str()));
-                self.push(
+                self.push_line(
                     "    ",
                     "signed",
                     &format!(
@@ -124,8 +129,8 @@ impl Lines {
     }
 
     /// Step by step: signature and subject, time, log, and by whose word.
-    fn verified(&mut self, verified: &VerifiedReport) {
-        let VerifiedReport {
+    fn push_verified(&mut self, verified: &VerifiedEvidenceReport) {
+        let VerifiedEvidenceReport {
             referrer,
             predicate_type,
             format,
@@ -134,36 +139,36 @@ impl Lines {
             log,
             trust_root,
         } = verified;
-        self.push(
+        self.push_line(
             "  ",
             "verified",
             &format!("{referrer} {predicate_type}, {}", format.as_str()),
         );
-        self.push(
+        self.push_line(
             "    ",
             "signer",
             &format!("{signer}: the signature holds, and the statement is about this digest"),
         );
         let time = time.map_or_else(
-            || "unknown, nobody but the signer could say".to_owned(),
+            || "unknown, no transparency log or timestamp authority attests it".to_owned(),
             |time| format!("{time}, as logs or timestamp authorities say"),
         );
-        self.push("    ", "time", &time);
+        self.push_line("    ", "time", &time);
         let log = match log {
-            LogReport::Included => {
+            TransparencyLogReport::Included => {
                 "included, with a proof or promise of a log that the trust root knows"
             }
-            LogReport::Unchecked => {
-                "something stands beside it, and no trust root vouches for that"
+            TransparencyLogReport::Unchecked => {
+                "it has log entries or timestamps, not verified against a trust root"
             }
-            LogReport::None => "none",
+            TransparencyLogReport::None => "none",
         };
-        self.push("    ", "log", log);
-        self.maybe("    ", "root", trust_root.as_ref());
+        self.push_line("    ", "log", log);
+        self.push_optional("    ", "root", trust_root.as_ref());
     }
 }
 
-fn describe(denial: &DenialReport) -> String {
+fn describe_denial(denial: &DenialReport) -> String {
     let policy = denial
         .policy_title()
         .map(|policy| format!(" [{policy}]"))
@@ -176,11 +181,11 @@ fn describe(denial: &DenialReport) -> String {
     format!("{}: {}{policy}{authority}", denial.reason, denial.message)
 }
 
-/// Like [`shorten`], piece by piece, so that nothing is cut off.
-fn long(text: &str) -> String {
+/// Like [`sanitize_text`], piece by piece, so that nothing is cut off.
+fn sanitize_long_text(text: &str) -> String {
     let characters: Vec<char> = text.chars().collect();
     characters
         .chunks(200)
-        .map(|piece| shorten(&piece.iter().collect::<String>()))
+        .map(|piece| sanitize_text(&piece.iter().collect::<String>()))
         .collect()
 }

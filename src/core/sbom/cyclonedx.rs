@@ -6,14 +6,14 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 use url::{Position, Url};
 
-use super::{Bill, File};
+use super::{SbomFile, SbomInput};
 use crate::core::digest::Digest;
 
 const BUNDLE: &str = "bundle";
 
-pub(super) fn document(bill: &Bill<'_>) -> Value {
-    let files = bill.files();
-    let ids: Vec<String> = (1..=files.len()).map(id).collect();
+pub(super) fn cyclonedx_document(bill: &SbomInput<'_>) -> Value {
+    let files = bill.list_files();
+    let ids: Vec<String> = (1..=files.len()).map(file_ref).collect();
     json!({
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
@@ -22,9 +22,9 @@ pub(super) fn document(bill: &Bill<'_>) -> Value {
         "metadata": {
             "timestamp": bill.created,
             "tools": {"components": [{"type": "application", "name": "packgate"}]},
-            "component": bundle(bill),
+            "component": bundle_component(bill),
         },
-        "components": files.iter().zip(1..).map(|(file, number)| component(file,
+        "components": files.iter().zip(1..).map(|(file, number)| file_component(file,
             number)).collect::<Vec<_>>(),
         "dependencies": [{"ref": BUNDLE, "dependsOn": ids}],
     })
@@ -32,11 +32,11 @@ pub(super) fn document(bill: &Bill<'_>) -> Value {
 
 /// A UUID of version 8 (RFC 9562), whose bits are the lock's digest. With an epoch, of both:
 /// documents that differ have different numbers.
-fn serial_number(bill: &Bill<'_>) -> String {
+fn serial_number(bill: &SbomInput<'_>) -> String {
     let digest = bill.epoch.map_or(bill.digest, |seconds| {
-        Digest::of(format!("{}/{seconds}", bill.digest).as_bytes())
+        Digest::of_bytes(format!("{}/{seconds}", bill.digest).as_bytes())
     });
-    let hex = digest.hex();
+    let hex = digest.hex_digits();
     // The two highest bits of the variant are 10.
     let variant = char::from_digit(
         hex[16..17]
@@ -59,12 +59,12 @@ fn serial_number(bill: &Bill<'_>) -> String {
     )
 }
 
-fn bundle(bill: &Bill<'_>) -> Value {
+fn bundle_component(bill: &SbomInput<'_>) -> Value {
     let mut component = json!({
         "type": "container",
         "bom-ref": BUNDLE,
-        "name": bill.name(),
-        "properties": [property("lock", &bill.digest.to_string())],
+        "name": bill.bundle_name(),
+        "properties": [packgate_property("lock", &bill.digest.to_string())],
     });
     if let Some(version) = &bill.lock.version {
         component["version"] = version.as_str().into();
@@ -72,31 +72,32 @@ fn bundle(bill: &Bill<'_>) -> Value {
     component
 }
 
-fn component(file: &File<'_>, number: usize) -> Value {
+fn file_component(file: &SbomFile<'_>, number: usize) -> Value {
     let facts = file
-        .facts()
+        .extra_properties()
         .into_iter()
-        .map(|(key, value)| property(key, &value))
+        .map(|(key, value)| packgate_property(key, &value))
         .collect::<Vec<_>>();
     let mut component = json!({
         "type": "file",
-        "bom-ref": id(number),
+        "bom-ref": file_ref(number),
         "name": file.target,
-        "hashes": [{"alg": "SHA-256", "content": file.checksum.hex()}],
+        "hashes": [{"alg": "SHA-256", "content": file.checksum.hex_digits()}],
         "properties": facts,
     });
     // A path says nothing to others, and the schema wants a URI.
     if file.kind != "file"
         && let Ok(url) = Url::parse(file.origin)
     {
-        component["externalReferences"] = json!([{"type": "distribution", "url": strict(&url)}]);
+        component["externalReferences"] =
+            json!([{"type": "distribution", "url": escape_rfc3986(&url)}]);
     }
     component
 }
 
 /// A URL by the letter of RFC 3986. What browsers let pass behind the host, such as `[`, `|` and a
 /// lone `%`, is escaped.
-fn strict(url: &Url) -> String {
+fn escape_rfc3986(url: &Url) -> String {
     let (host, rest) = (&url[..Position::BeforePath], &url[Position::BeforePath..]);
     let mut text = host.to_owned();
     let mut in_fragment = false;
@@ -120,10 +121,10 @@ fn strict(url: &Url) -> String {
     text
 }
 
-fn id(number: usize) -> String {
+fn file_ref(number: usize) -> String {
     format!("file-{number}")
 }
 
-fn property(name: &str, value: &str) -> Value {
+fn packgate_property(name: &str, value: &str) -> Value {
     json!({"name": format!("packgate:{name}"), "value": value})
 }

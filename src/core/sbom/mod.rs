@@ -16,25 +16,25 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    class::{Classified, Reason},
+    class::{ClassifiedError, Reason},
     digest::Digest,
     intoto::Statement,
-    lockfile::{FileMode, Lockfile},
+    lockfile::{BundleFileMode, Lockfile},
     media_type,
     oci::Platform,
-    provenance::rfc3339,
+    provenance::format_rfc3339,
 };
 
 /// Predicate type of a statement that names a document elsewhere (in-toto attestation framework,
 /// spec/predicates/reference.md).
-pub const REFERENCE: &str = "https://in-toto.io/attestation/reference/v0.1";
+pub const REFERENCE_PREDICATE_TYPE: &str = "https://in-toto.io/attestation/reference/v0.1";
 /// Bytes of the largest document that is attested as a whole. A larger one is a referrer of its
 /// own, whose digest is attested: transparency logs take no statements of megabytes.
-pub const MAX_ATTESTED: usize = 1 << 20;
+pub const MAX_ATTESTED_BYTES: usize = 1 << 20;
 
 /// In which words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Format {
+pub enum SbomFormat {
     /// SPDX 2.3.
     #[serde(rename = "SPDX")]
     Spdx,
@@ -42,7 +42,7 @@ pub enum Format {
     CycloneDX,
 }
 
-impl Format {
+impl SbomFormat {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Spdx, Self::CycloneDX];
 
@@ -83,14 +83,14 @@ impl Format {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SbomError {
     /// No time.
-    #[error("source date epoch {0} is no time that can be written")]
+    #[error("source date epoch {0} is out of range")]
     Epoch(i64),
     /// Our bug.
     #[error("cannot serialise the software bill of materials: {0}")]
     Canonical(String),
 }
 
-impl Classified for SbomError {
+impl ClassifiedError for SbomError {
     fn reason(&self) -> Reason {
         match self {
             Self::Epoch(_) => Reason::InvalidSpec,
@@ -101,35 +101,35 @@ impl Classified for SbomError {
 
 /// A software bill of materials.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sbom {
-    format: Format,
+pub struct SbomDocument {
+    format: SbomFormat,
     document: Value,
     bytes: Bytes,
     digest: Digest,
 }
 
-impl Sbom {
+impl SbomDocument {
     /// Of a bundle with this lock and this epoch.
     ///
     /// Errors: an epoch that is no time.
-    pub fn new(format: Format, lock: &Lockfile, epoch: Option<i64>) -> Result<Self, SbomError> {
+    pub fn new(format: SbomFormat, lock: &Lockfile, epoch: Option<i64>) -> Result<Self, SbomError> {
         let seconds = epoch.unwrap_or_default();
         let created = Timestamp::from_second(seconds).map_err(|_| SbomError::Epoch(seconds))?;
-        let bill = Bill {
+        let bill = SbomInput {
             lock,
-            digest: lock.canonical().digest,
+            digest: lock.to_canonical().digest,
             epoch,
-            created: rfc3339(created),
+            created: format_rfc3339(created),
         };
         let document = match format {
-            Format::Spdx => spdx::document(&bill),
-            Format::CycloneDX => cyclonedx::document(&bill),
+            SbomFormat::Spdx => spdx::spdx_document(&bill),
+            SbomFormat::CycloneDX => cyclonedx::cyclonedx_document(&bill),
         };
         let bytes = Bytes::from(
             serde_json_canonicalizer::to_vec(&document)
                 .map_err(|e| SbomError::Canonical(e.to_string()))?,
         );
-        let digest = Digest::of(&bytes);
+        let digest = Digest::of_bytes(&bytes);
         Ok(Self {
             format,
             document,
@@ -139,7 +139,7 @@ impl Sbom {
     }
 
     /// In which words.
-    pub const fn format(&self) -> Format {
+    pub const fn format(&self) -> SbomFormat {
         self.format
     }
 
@@ -154,14 +154,14 @@ impl Sbom {
     }
 
     /// Is it too large to be attested as a whole ([`MAX_ATTESTED`])?
-    pub const fn is_apart(&self) -> bool {
-        self.bytes.len() > MAX_ATTESTED
+    pub const fn is_attested_by_reference(&self) -> bool {
+        self.bytes.len() > MAX_ATTESTED_BYTES
     }
 
     /// The type of the statement that attests it.
     pub const fn predicate_type(&self) -> &'static str {
-        if self.is_apart() {
-            REFERENCE
+        if self.is_attested_by_reference() {
+            REFERENCE_PREDICATE_TYPE
         } else {
             self.format.predicate_type()
         }
@@ -169,25 +169,25 @@ impl Sbom {
 
     /// The predicate that attests it. One that is apart lies at `location`, and `attester`, a URI,
     /// says so.
-    pub fn predicate(&self, attester: &str, location: &str) -> Value {
-        if !self.is_apart() {
+    pub fn attestation_predicate(&self, attester: &str, location: &str) -> Value {
+        if !self.is_attested_by_reference() {
             return self.document.clone();
         }
         let reference = json!({
             "name": self.format.file_name(),
             "downloadLocation": location,
-            "digest": {"sha256": self.digest.hex()},
+            "digest": {"sha256": self.digest.hex_digits()},
             "mediaType": self.format.media_type(),
         });
         json!({"attester": {"id": attester}, "references": [reference]})
     }
 
     /// Does a statement attest it?
-    pub fn is_told_by(&self, statement: &Statement) -> bool {
+    pub fn is_attested_by(&self, statement: &Statement) -> bool {
         if statement.predicate_type != self.predicate_type() {
             return false;
         }
-        if !self.is_apart() {
+        if !self.is_attested_by_reference() {
             return statement.predicate == self.document;
         }
         let references = statement
@@ -197,31 +197,31 @@ impl Sbom {
         references.is_some_and(|references| {
             references
                 .iter()
-                .any(|reference| reference["digest"]["sha256"] == self.digest.hex())
+                .any(|reference| reference["digest"]["sha256"] == self.digest.hex_digits())
         })
     }
 }
 
 /// What both formats tell.
-struct Bill<'a> {
+struct SbomInput<'a> {
     lock: &'a Lockfile,
     digest: Digest,
     epoch: Option<i64>,
     created: String,
 }
 
-impl Bill<'_> {
+impl SbomInput<'_> {
     /// What the bundle is called: as its lock, or by the lock's digest.
-    fn name(&self) -> String {
+    fn bundle_name(&self) -> String {
         self.lock
             .name
             .clone()
-            .unwrap_or_else(|| format!("lock-{}", &self.digest.hex()[..12]))
+            .unwrap_or_else(|| format!("lock-{}", &self.digest.hex_digits()[..12]))
     }
 
     /// The files in the lock's order, the entrypoint last.
-    fn files(&self) -> Vec<File<'_>> {
-        let artifacts = self.lock.artifacts.iter().map(|artifact| File {
+    fn list_files(&self) -> Vec<SbomFile<'_>> {
+        let artifacts = self.lock.artifacts.iter().map(|artifact| SbomFile {
             name: &artifact.name,
             kind: artifact.origin_type.as_str(),
             origin: &artifact.origin,
@@ -231,7 +231,7 @@ impl Bill<'_> {
             mode: artifact.mode,
             platforms: &artifact.platforms,
         });
-        let entrypoint = self.lock.entrypoint.iter().map(|entrypoint| File {
+        let entrypoint = self.lock.entrypoint.iter().map(|entrypoint| SbomFile {
             name: "entrypoint",
             kind: "file",
             origin: &entrypoint.script,
@@ -246,20 +246,20 @@ impl Bill<'_> {
 }
 
 /// One file of the bundle.
-struct File<'a> {
+struct SbomFile<'a> {
     name: &'a str,
     kind: &'static str,
     origin: &'a str,
     target: &'a str,
     checksum: Digest,
     size: u64,
-    mode: FileMode,
+    mode: BundleFileMode,
     platforms: &'a [Platform],
 }
 
-impl File<'_> {
+impl SbomFile<'_> {
     /// What neither format has a field for.
-    fn facts(&self) -> Vec<(&'static str, String)> {
+    fn extra_properties(&self) -> Vec<(&'static str, String)> {
         let mut facts = vec![
             ("name", self.name.to_owned()),
             ("type", self.kind.to_owned()),

@@ -6,51 +6,56 @@
 
 use serde_json::{Value, json};
 
-use super::{Bill, File};
+use super::{SbomFile, SbomInput};
 
 const BUNDLE: &str = "SPDXRef-Bundle";
 const DOCUMENT: &str = "SPDXRef-DOCUMENT";
-const NOBODY_SAYS: &str = "NOASSERTION";
+const NO_ASSERTION: &str = "NOASSERTION";
 
-pub(super) fn document(bill: &Bill<'_>) -> Value {
-    let files = bill.files();
-    let contains = (1..=files.len()).map(|number| relationship(BUNDLE, "CONTAINS", &id(number)));
-    let relationships: Vec<Value> = std::iter::once(relationship(DOCUMENT, "DESCRIBES", BUNDLE))
-        .chain(contains)
-        .collect();
+pub(super) fn spdx_document(bill: &SbomInput<'_>) -> Value {
+    let files = bill.list_files();
+    let contains = (1..=files.len())
+        .map(|number| spdx_relationship(BUNDLE, "CONTAINS", &spdx_file_id(number)));
+    let relationships: Vec<Value> =
+        std::iter::once(spdx_relationship(DOCUMENT, "DESCRIBES", BUNDLE))
+            .chain(contains)
+            .collect();
     json!({
         "spdxVersion": "SPDX-2.3",
         "dataLicense": "CC0-1.0",
         "SPDXID": DOCUMENT,
-        "name": bill.name(),
-        "documentNamespace": namespace(bill),
+        "name": bill.bundle_name(),
+        "documentNamespace": document_namespace(bill),
         "creationInfo": {"created": bill.created, "creators": ["Tool: packgate"]},
-        "packages": [package(bill)],
-        "files": files.iter().zip(1..).map(|(entry, number)| file(entry,
+        "packages": [bundle_package(bill)],
+        "files": files.iter().zip(1..).map(|(entry, number)| spdx_file(entry,
             number)).collect::<Vec<_>>(),
         "relationships": relationships,
     })
 }
 
 /// Two documents that differ have two namespaces (clause 6.5).
-fn namespace(bill: &Bill<'_>) -> String {
+fn document_namespace(bill: &SbomInput<'_>) -> String {
     let epoch = bill
         .epoch
         .map(|seconds| format!("/{seconds}"))
         .unwrap_or_default();
-    format!("https://packgate.dev/spdx/{}{epoch}", bill.digest.hex())
+    format!(
+        "https://packgate.dev/spdx/{}{epoch}",
+        bill.digest.hex_digits()
+    )
 }
 
-fn package(bill: &Bill<'_>) -> Value {
+fn bundle_package(bill: &SbomInput<'_>) -> Value {
     let mut package = json!({
         "SPDXID": BUNDLE,
-        "name": bill.name(),
-        "downloadLocation": NOBODY_SAYS,
+        "name": bill.bundle_name(),
+        "downloadLocation": NO_ASSERTION,
         "filesAnalyzed": false,
-        "licenseConcluded": NOBODY_SAYS,
-        "licenseDeclared": NOBODY_SAYS,
-        "copyrightText": NOBODY_SAYS,
-        "supplier": NOBODY_SAYS,
+        "licenseConcluded": NO_ASSERTION,
+        "licenseDeclared": NO_ASSERTION,
+        "copyrightText": NO_ASSERTION,
+        "supplier": NO_ASSERTION,
         "primaryPackagePurpose": "ARCHIVE",
         "comment": format!("lock: {}", bill.digest),
     });
@@ -60,26 +65,26 @@ fn package(bill: &Bill<'_>) -> Value {
     package
 }
 
-fn file(file: &File<'_>, number: usize) -> Value {
+fn spdx_file(file: &SbomFile<'_>, number: usize) -> Value {
     let comment: Vec<String> = file
-        .facts()
+        .extra_properties()
         .into_iter()
         .map(|(key, value)| format!("{key}: {value}"))
         .collect();
     json!({
-        "SPDXID": id(number),
+        "SPDXID": spdx_file_id(number),
         "fileName": format!("./{}", file.target),
-        "checksums": [{"algorithm": "SHA256", "checksumValue": file.checksum.hex()}],
-        "licenseConcluded": NOBODY_SAYS,
-        "copyrightText": NOBODY_SAYS,
+        "checksums": [{"algorithm": "SHA256", "checksumValue": file.checksum.hex_digits()}],
+        "licenseConcluded": NO_ASSERTION,
+        "copyrightText": NO_ASSERTION,
         "comment": comment.join("\n"),
     })
 }
 
-fn id(number: usize) -> String {
+fn spdx_file_id(number: usize) -> String {
     format!("SPDXRef-File-{number}")
 }
 
-fn relationship(from: &str, kind: &str, to: &str) -> Value {
+fn spdx_relationship(from: &str, kind: &str, to: &str) -> Value {
     json!({"spdxElementId": from, "relationshipType": kind, "relatedSpdxElement": to})
 }

@@ -17,11 +17,11 @@ artifacts:
 "#;
 
 fn lock() -> Lockfile {
-    Lockfile::parse(LOCK.as_bytes(), &crate::core::limits::Limits::DEFAULT).expect("a lock")
+    Lockfile::parse(LOCK.as_bytes(), &crate::core::limits::InputLimits::DEFAULT).expect("a lock")
 }
 
-fn sbom(format: Format, lock: &Lockfile) -> Sbom {
-    Sbom::new(format, lock, None).expect("a bill")
+fn sbom(format: SbomFormat, lock: &Lockfile) -> SbomDocument {
+    SbomDocument::new(format, lock, None).expect("a bill")
 }
 
 /// A lock whose bills are larger than what is attested as a whole.
@@ -29,7 +29,7 @@ fn large() -> Lockfile {
     let lock = lock();
     let artifacts = (0..4_000).map(|n| {
         let target = format!("opt/{n}").parse().expect("a path");
-        crate::core::lockfile::Artifact {
+        crate::core::lockfile::LockedArtifact {
             name: format!("a{n}"),
             target,
             ..lock.artifacts[1].clone()
@@ -41,12 +41,12 @@ fn large() -> Lockfile {
     }
 }
 
-fn statement(sbom: &Sbom) -> Statement {
-    Statement::about(
+fn statement(sbom: &SbomDocument) -> Statement {
+    Statement::for_digest(
         "r.example.com/siem",
-        &Digest::of(b"bundle"),
+        &Digest::of_bytes(b"bundle"),
         sbom.predicate_type(),
-        sbom.predicate("https://b.example.com", "oci://x"),
+        sbom.attestation_predicate("https://b.example.com", "oci://x"),
     )
 }
 
@@ -54,14 +54,14 @@ fn statement(sbom: &Sbom) -> Statement {
 fn the_documents_are_the_documented_ones() {
     for (format, golden) in [
         (
-            Format::Spdx,
+            SbomFormat::Spdx,
             include_str!(concat!(
                 env!("CARGO_MANIFEST_DIR"),
                 "/tests/data/sbom/siem.spdx.json"
             )),
         ),
         (
-            Format::CycloneDX,
+            SbomFormat::CycloneDX,
             include_str!(concat!(
                 env!("CARGO_MANIFEST_DIR"),
                 "/tests/data/sbom/siem.cdx.json"
@@ -75,27 +75,27 @@ fn the_documents_are_the_documented_ones() {
             golden.trim_end(),
             "{format:?}"
         );
-        assert_eq!(bill.digest(), Digest::of(bill.bytes()));
+        assert_eq!(bill.digest(), Digest::of_bytes(bill.bytes()));
     }
 }
 
 #[test]
 fn every_file_is_told_with_name_origin_digest_and_size() {
-    for format in Format::ALL {
+    for format in SbomFormat::ALL {
         let text = String::from_utf8(sbom(format, &lock()).bytes().to_vec()).expect("text");
-        for file in (Bill {
+        for file in (SbomInput {
             lock: &lock(),
-            digest: Digest::of(b""),
+            digest: Digest::of_bytes(b""),
             epoch: None,
             created: String::new(),
         })
-        .files()
+        .list_files()
         {
             for fact in [
                 file.name,
                 file.origin,
                 file.target,
-                &file.checksum.hex(),
+                &file.checksum.hex_digits(),
                 &file.size.to_string(),
                 file.mode.as_str(),
             ] {
@@ -109,21 +109,21 @@ fn every_file_is_told_with_name_origin_digest_and_size() {
 fn the_same_lock_gives_the_same_bytes_and_another_does_not() {
     let lock = lock();
     let conduit = Lockfile {
-        generation: crate::core::lockfile::Generation::Conduit,
+        generation: crate::core::lockfile::LockfileGeneration::Conduit,
         ..lock.clone()
     };
     let other = Lockfile {
         version: Some("1.4.1".into()),
         ..lock.clone()
     };
-    for format in Format::ALL {
+    for format in SbomFormat::ALL {
         let bill = sbom(format, &lock);
         assert_eq!(
             bill,
             sbom(format, &conduit),
             "what is no part of the canonical lock changes nothing"
         );
-        let id = |bill: &Sbom| {
+        let id = |bill: &SbomDocument| {
             [
                 &bill.document["documentNamespace"],
                 &bill.document["serialNumber"],
@@ -132,20 +132,20 @@ fn the_same_lock_gives_the_same_bytes_and_another_does_not() {
         };
         for other in [
             sbom(format, &other),
-            Sbom::new(format, &lock, Some(0)).expect("a bill"),
-            Sbom::new(format, &lock, Some(1)).expect("a bill"),
+            SbomDocument::new(format, &lock, Some(0)).expect("a bill"),
+            SbomDocument::new(format, &lock, Some(1)).expect("a bill"),
         ] {
             assert_ne!(id(&bill), id(&other), "{format:?}");
         }
         assert!(
-            Sbom::new(format, &lock, Some(1_700_000_000))
+            SbomDocument::new(format, &lock, Some(1_700_000_000))
                 .expect("a bill")
                 .bytes()
                 .windows(20)
                 .any(|part| part == b"2023-11-14T22:13:20Z")
         );
         assert_eq!(
-            Sbom::new(format, &lock, Some(i64::MAX))
+            SbomDocument::new(format, &lock, Some(i64::MAX))
                 .expect_err("no time")
                 .reason(),
             Reason::InvalidSpec
@@ -157,13 +157,13 @@ fn the_same_lock_gives_the_same_bytes_and_another_does_not() {
 fn serial_numbers_are_uuids() {
     let digit = |text: &str, at: usize| text.as_bytes()[at];
     for n in 0..40 {
-        let bill = Bill {
+        let bill = SbomInput {
             lock: &lock(),
-            digest: Digest::of(&[n]),
+            digest: Digest::of_bytes(&[n]),
             epoch: None,
             created: String::new(),
         };
-        let document = cyclonedx::document(&bill);
+        let document = cyclonedx::cyclonedx_document(&bill);
         let text = document["serialNumber"]
             .as_str()
             .expect("text")
@@ -183,32 +183,36 @@ fn serial_numbers_are_uuids() {
 
 #[test]
 fn a_statement_tells_one_document_only() {
-    for format in Format::ALL {
+    for format in SbomFormat::ALL {
         let (small, large) = (sbom(format, &lock()), sbom(format, &large()));
         assert!(
-            !small.is_apart() && large.is_apart(),
+            !small.is_attested_by_reference() && large.is_attested_by_reference(),
             "{} and {} bytes",
             small.bytes().len(),
             large.bytes().len()
         );
         assert_eq!(
             (small.predicate_type(), large.predicate_type()),
-            (format.predicate_type(), REFERENCE)
+            (format.predicate_type(), REFERENCE_PREDICATE_TYPE)
         );
-        assert!(small.is_told_by(&statement(&small)) && large.is_told_by(&statement(&large)));
-        assert!(!small.is_told_by(&statement(&large)) && !large.is_told_by(&statement(&small)));
-        let other = Sbom::new(format, &lock(), Some(5)).expect("a bill");
         assert!(
-            !small.is_told_by(&statement(&other)),
+            small.is_attested_by(&statement(&small)) && large.is_attested_by(&statement(&large))
+        );
+        assert!(
+            !small.is_attested_by(&statement(&large)) && !large.is_attested_by(&statement(&small))
+        );
+        let other = SbomDocument::new(format, &lock(), Some(5)).expect("a bill");
+        assert!(
+            !small.is_attested_by(&statement(&other)),
             "another document of the same type"
         );
-        let predicate = large.predicate(
+        let predicate = large.attestation_predicate(
             "https://b.example.com",
             "oci://r.example.com/siem@sha256:00",
         );
         let reference = json!({"name": format.file_name(),
             "downloadLocation": "oci://r.example.com/siem@sha256:00",
-            "digest": {"sha256": large.digest().hex()}, "mediaType": format.media_type()});
+            "digest": {"sha256": large.digest().hex_digits()}, "mediaType": format.media_type()});
         assert_eq!(
             predicate,
             json!({"attester": {"id": "https://b.example.com"}, "references": [reference]})
@@ -220,9 +224,9 @@ fn a_statement_tells_one_document_only() {
 fn origins_that_are_no_uri_are_written_as_one() {
     let mut lock = lock();
     let bill = |lock: &Lockfile| {
-        cyclonedx::document(&Bill {
+        cyclonedx::cyclonedx_document(&SbomInput {
             lock,
-            digest: Digest::of(b""),
+            digest: Digest::of_bytes(b""),
             epoch: None,
             created: String::new(),
         })

@@ -9,14 +9,14 @@ use serde::Deserialize;
 use serde_json::json;
 use sigstore_types::DerCertificate;
 
-use super::AnswerError;
+use super::SigstoreResponseError;
 
 /// The path of the request, after the service's URL.
-pub const PATH: &str = "api/v2/signingCert";
+pub const SIGNING_CERT_PATH: &str = "api/v2/signingCert";
 
 /// The body that asks for a certificate. It carries the token: it goes to this service and nowhere
 /// else.
-pub fn request(identity_token: &str, csr_pem: &str) -> Vec<u8> {
+pub fn certificate_request_body(identity_token: &str, csr_pem: &str) -> Vec<u8> {
     let body = json!({
         "credentials": {"oidcIdentityToken": identity_token},
         "certificateSigningRequest": STANDARD.encode(csr_pem),
@@ -26,53 +26,59 @@ pub fn request(identity_token: &str, csr_pem: &str) -> Vec<u8> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Answer {
-    signed_certificate_embedded_sct: Option<Issued>,
+struct FulcioResponse {
+    signed_certificate_embedded_sct: Option<FulcioIssuedCertificate>,
     signed_certificate_detached_sct: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Deserialize)]
-struct Issued {
-    chain: Chain,
+struct FulcioIssuedCertificate {
+    chain: FulcioCertificateChain,
 }
 
 #[derive(Deserialize)]
-struct Chain {
+struct FulcioCertificateChain {
     certificates: Vec<String>,
 }
 
 /// The certificate out of an answer; the rest of the chain is in the trusted root, or nowhere.
-pub fn certificate(body: &[u8]) -> Result<DerCertificate, AnswerError> {
-    let answer: Answer = serde_json::from_slice(body)
-        .map_err(|error| AnswerError::new(format!("the answer cannot be read: {error}")))?;
+pub fn parse_certificate(body: &[u8]) -> Result<DerCertificate, SigstoreResponseError> {
+    let answer: FulcioResponse = serde_json::from_slice(body).map_err(|error| {
+        SigstoreResponseError::new(format!("the response cannot be read: {error}"))
+    })?;
     let issued = match (
         answer.signed_certificate_embedded_sct,
         answer.signed_certificate_detached_sct,
     ) {
         (Some(issued), _) => issued,
         (None, Some(_)) => {
-            return Err(AnswerError::new(
-                "the SCT lies beside the certificate, where no Sigstore bundle can carry it",
+            return Err(SigstoreResponseError::new(
+                "the SCT is detached from the certificate, and a Sigstore bundle cannot contain a detached SCT",
             ));
         }
-        (None, None) => return Err(AnswerError::new("the answer holds no certificate")),
+        (None, None) => {
+            return Err(SigstoreResponseError::new(
+                "the response contains no certificate",
+            ));
+        }
     };
     let first = issued
         .chain
         .certificates
         .first()
-        .ok_or_else(|| AnswerError::new("the answer holds no certificate"))?;
-    DerCertificate::from_pem(first)
-        .map_err(|error| AnswerError::new(format!("the certificate cannot be read: {error}")))
+        .ok_or_else(|| SigstoreResponseError::new("the response contains no certificate"))?;
+    DerCertificate::from_pem(first).map_err(|error| {
+        SigstoreResponseError::new(format!("the certificate cannot be read: {error}"))
+    })
 }
 
 /// The sentence out of an error, if there is one.
-pub fn complaint(body: &[u8]) -> Option<String> {
+pub fn parse_error_message(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
-    struct Complaint {
+    struct FulcioErrorBody {
         message: String,
     }
-    serde_json::from_slice::<Complaint>(body)
+    serde_json::from_slice::<FulcioErrorBody>(body)
         .ok()
         .map(|complaint| complaint.message)
         .filter(|message| !message.is_empty())
@@ -86,7 +92,7 @@ mod tests {
 
     #[test]
     fn the_request_is_the_documented_one() {
-        let body = String::from_utf8(request("a.b.c", "CSR")).expect("text");
+        let body = String::from_utf8(certificate_request_body("a.b.c", "CSR")).expect("text");
         assert_eq!(
             body,
             r#"{"certificateSigningRequest":"Q1NS","credentials":{"oidcIdentityToken":"a.b.c"}}"#
@@ -99,7 +105,7 @@ mod tests {
             json!({"signedCertificateEmbeddedSct": {"chain": {"certificates": [PEM, "other"]}}})
                 .to_string();
         assert_eq!(
-            certificate(body.as_bytes())
+            parse_certificate(body.as_bytes())
                 .expect("a certificate")
                 .as_bytes(),
             [0x30, 0]
@@ -110,9 +116,9 @@ mod tests {
     fn other_answers_are_refused() {
         for (part, body) in [
             ("cannot be read", json!([])),
-            ("holds no certificate", json!({})),
+            ("contains no certificate", json!({})),
             (
-                "holds no certificate",
+                "contains no certificate",
                 json!({"signedCertificateEmbeddedSct": {"chain": {"certificates": []}}}),
             ),
             (
@@ -124,13 +130,13 @@ mod tests {
                 json!({"signedCertificateEmbeddedSct": {"chain": {"certificates": ["x"]}}}),
             ),
         ] {
-            let error = certificate(body.to_string().as_bytes()).expect_err(part);
+            let error = parse_certificate(body.to_string().as_bytes()).expect_err(part);
             assert!(error.to_string().contains(part), "{error}");
         }
         assert_eq!(
-            complaint(br#"{"code":3,"message":"no"}"#).as_deref(),
+            parse_error_message(br#"{"code":3,"message":"no"}"#).as_deref(),
             Some("no")
         );
-        assert_eq!(complaint(b"<html>"), None);
+        assert_eq!(parse_error_message(b"<html>"), None);
     }
 }

@@ -11,22 +11,24 @@ pub mod rekor;
 mod signing_config;
 pub mod timestamp;
 
-pub use signing_config::{ConfigError, Log, LogVersion, Services, SigningConfig};
+pub use signing_config::{
+    RekorLog, RekorVersion, SelectedServices, SigningConfigError, SigstoreSigningConfig,
+};
 
-use super::class::{Classified, Reason};
+use super::class::{ClassifiedError, Reason};
 
 /// Why an answer of a service cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct AnswerError(pub String);
+pub struct SigstoreResponseError(pub String);
 
-impl AnswerError {
+impl SigstoreResponseError {
     fn new(what: impl Into<String>) -> Self {
         Self(what.into())
     }
 }
 
-impl Classified for AnswerError {
+impl ClassifiedError for SigstoreResponseError {
     fn reason(&self) -> Reason {
         Reason::MalformedEvidence
     }

@@ -12,23 +12,23 @@ use serde_json::json;
 use sigstore_rekor::LogEntry;
 use sigstore_types::{KindVersion, TransparencyLogEntry};
 
-use super::{AnswerError, LogVersion};
+use super::{RekorVersion, SigstoreResponseError};
 use crate::core::digest::Digest;
 
 /// What is logged: a signature, and what it is of.
 #[derive(Clone, Copy, Debug)]
-pub struct Entry<'a> {
+pub struct ProposedRekorEntry<'a> {
     /// What was signed.
-    pub signed: Signed<'a>,
+    pub signed: RekorSignedContent<'a>,
     /// The signature.
     pub signature: &'a [u8],
     /// Who can be asked whether it holds.
-    pub verifier: Verifier<'a>,
+    pub verifier: RekorVerifier<'a>,
 }
 
 /// What was signed.
 #[derive(Clone, Copy, Debug)]
-pub enum Signed<'a> {
+pub enum RekorSignedContent<'a> {
     /// An envelope.
     Envelope {
         /// As JSON, the signature in it.
@@ -45,7 +45,7 @@ pub enum Signed<'a> {
 
 /// The key of a signature, in both forms that are asked for.
 #[derive(Clone, Copy, Debug)]
-pub enum Verifier<'a> {
+pub enum RekorVerifier<'a> {
     /// In a certificate.
     Certificate {
         /// DER.
@@ -63,10 +63,10 @@ pub enum Verifier<'a> {
 }
 
 /// The path of a request, after the log's URL.
-pub const fn path(version: LogVersion) -> &'static str {
+pub const fn entries_path(version: RekorVersion) -> &'static str {
     match version {
-        LogVersion::V1 => "api/v1/log/entries",
-        LogVersion::V2 => "api/v2/log/entries",
+        RekorVersion::V1 => "api/v1/log/entries",
+        RekorVersion::V2 => "api/v2/log/entries",
     }
 }
 
@@ -83,9 +83,9 @@ pub fn is_p256(spki: &[u8]) -> bool {
 }
 
 /// The body of a request. Of version 2 only for ECDSA P-256 keys.
-pub fn request(version: LogVersion, entry: &Entry<'_>) -> Vec<u8> {
+pub fn entry_request_body(version: RekorVersion, entry: &ProposedRekorEntry<'_>) -> Vec<u8> {
     let body = match (version, entry.signed) {
-        (LogVersion::V1, Signed::Envelope { json, .. }) => json!({
+        (RekorVersion::V1, RekorSignedContent::Envelope { json, .. }) => json!({
             "apiVersion": "0.0.1",
             "kind": "dsse",
             "spec": {
@@ -95,23 +95,26 @@ pub fn request(version: LogVersion, entry: &Entry<'_>) -> Vec<u8> {
                 },
             },
         }),
-        (LogVersion::V1, Signed::Message { digest }) => json!({
+        (RekorVersion::V1, RekorSignedContent::Message { digest }) => json!({
             "apiVersion": "0.0.1",
             "kind": "hashedrekord",
             "spec": {
-                "data": {"hash": {"algorithm": "sha256", "value": digest.hex()}},
+                "data": {"hash": {"algorithm": "sha256", "value": digest.hex_digits()}},
                 "signature": {
                     "content": STANDARD.encode(entry.signature),
                     "publicKey": {"content": STANDARD.encode(entry.verifier.pem())},
                 },
             },
         }),
-        (LogVersion::V2, Signed::Envelope { digest, .. } | Signed::Message { digest }) => json!({
+        (
+            RekorVersion::V2,
+            RekorSignedContent::Envelope { digest, .. } | RekorSignedContent::Message { digest },
+        ) => json!({
             "hashedRekordRequestV002": {
-                "digest": STANDARD.encode(digest.bytes()),
+                "digest": STANDARD.encode(digest.as_bytes()),
                 "signature": {
                     "content": STANDARD.encode(entry.signature),
-                    "verifier": entry.verifier.of_version_2(),
+                    "verifier": entry.verifier.rekor_v2_json(),
                 },
             },
         }),
@@ -119,14 +122,14 @@ pub fn request(version: LogVersion, entry: &Entry<'_>) -> Vec<u8> {
     body.to_string().into_bytes()
 }
 
-impl Verifier<'_> {
+impl RekorVerifier<'_> {
     const fn pem(&self) -> &str {
         match self {
             Self::Certificate { pem, .. } | Self::PublicKey { pem, .. } => pem,
         }
     }
 
-    fn of_version_2(&self) -> serde_json::Value {
+    fn rekor_v2_json(&self) -> serde_json::Value {
         let (field, der) = match self {
             Self::Certificate { der, .. } => ("x509Certificate", der),
             Self::PublicKey { der, .. } => ("publicKey", der),
@@ -136,26 +139,28 @@ impl Verifier<'_> {
 }
 
 /// Reads the answer of a log: the entry as a Sigstore bundle carries it.
-pub fn entry(
-    version: LogVersion,
-    signed: &Signed<'_>,
+pub fn parse_log_entry(
+    version: RekorVersion,
+    signed: &RekorSignedContent<'_>,
     body: &[u8],
-) -> Result<TransparencyLogEntry, AnswerError> {
+) -> Result<TransparencyLogEntry, SigstoreResponseError> {
     let unreadable = |error: &dyn std::fmt::Display| {
-        AnswerError::new(format!("the answer cannot be read: {error}"))
+        SigstoreResponseError::new(format!("the response cannot be read: {error}"))
     };
     match version {
-        LogVersion::V2 => serde_json::from_slice(body).map_err(|error| unreadable(&error)),
-        LogVersion::V1 => {
+        RekorVersion::V2 => serde_json::from_slice(body).map_err(|error| unreadable(&error)),
+        RekorVersion::V1 => {
             let entries: BTreeMap<String, LogEntry> =
                 serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
             let mut entries = entries.into_values();
             let (Some(entry), None) = (entries.next(), entries.next()) else {
-                return Err(AnswerError::new("the answer must hold exactly one entry"));
+                return Err(SigstoreResponseError::new(
+                    "the response must contain exactly one entry",
+                ));
             };
             let kind = match signed {
-                Signed::Envelope { .. } => KindVersion::DsseV001,
-                Signed::Message { .. } => KindVersion::HashedRekordV001,
+                RekorSignedContent::Envelope { .. } => KindVersion::DsseV001,
+                RekorSignedContent::Message { .. } => KindVersion::HashedRekordV001,
             };
             entry
                 .to_bundle_entry(kind)
@@ -170,19 +175,23 @@ mod tests {
 
     use super::*;
 
-    const CERTIFICATE: Verifier<'static> = Verifier::Certificate {
+    const CERTIFICATE: RekorVerifier<'static> = RekorVerifier::Certificate {
         der: b"der",
         pem: "pem",
     };
-    const KEY: Verifier<'static> = Verifier::PublicKey {
+    const KEY: RekorVerifier<'static> = RekorVerifier::PublicKey {
         der: b"der",
         pem: "pem",
     };
 
-    fn asked(version: LogVersion, signed: Signed<'_>, verifier: Verifier<'_>) -> Value {
-        let body = request(
+    fn asked(
+        version: RekorVersion,
+        signed: RekorSignedContent<'_>,
+        verifier: RekorVerifier<'_>,
+    ) -> Value {
+        let body = entry_request_body(
             version,
-            &Entry {
+            &ProposedRekorEntry {
                 signed,
                 signature: b"sig",
                 verifier,
@@ -193,40 +202,40 @@ mod tests {
 
     #[test]
     fn requests_are_the_documented_ones() {
-        let digest = Digest::of(b"test");
+        let digest = Digest::of_bytes(b"test");
         let hex = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
-        let envelope = Signed::Envelope {
+        let envelope = RekorSignedContent::Envelope {
             json: "{}",
             digest: &digest,
         };
-        let message = Signed::Message { digest: &digest };
+        let message = RekorSignedContent::Message { digest: &digest };
         let dsse = json!({
             "apiVersion": "0.0.1",
             "kind": "dsse",
             "spec": {"proposedContent": {"envelope": "{}", "verifiers": ["cGVt"]}},
         });
-        assert_eq!(asked(LogVersion::V1, envelope, CERTIFICATE), dsse);
-        assert_eq!(asked(LogVersion::V1, envelope, KEY), dsse);
+        assert_eq!(asked(RekorVersion::V1, envelope, CERTIFICATE), dsse);
+        assert_eq!(asked(RekorVersion::V1, envelope, KEY), dsse);
         let hashed = json!({"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": {"data": {
             "hash": {"algorithm": "sha256", "value": hex},
         },
             "signature": {"content": "c2ln", "publicKey": {"content": "cGVt"}}}});
-        assert_eq!(asked(LogVersion::V1, message, CERTIFICATE), hashed);
+        assert_eq!(asked(RekorVersion::V1, message, CERTIFICATE), hashed);
         for (verifier, field) in [(CERTIFICATE, "x509Certificate"), (KEY, "publicKey")] {
             let expected = json!({"hashedRekordRequestV002": {"digest": "n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg=",
             "signature": {
                 "content": "c2ln",
                 "verifier": {"keyDetails": "PKIX_ECDSA_P256_SHA_256", field: {"rawBytes": "ZGVy"}},
             }}});
-            assert_eq!(asked(LogVersion::V2, envelope, verifier), expected);
-            assert_eq!(asked(LogVersion::V2, message, verifier), expected);
+            assert_eq!(asked(RekorVersion::V2, envelope, verifier), expected);
+            assert_eq!(asked(RekorVersion::V2, message, verifier), expected);
         }
     }
 
     #[test]
     fn answers_become_entries_of_a_bundle() {
-        let digest = Digest::of(b"test");
-        let message = Signed::Message { digest: &digest };
+        let digest = Digest::of_bytes(b"test");
+        let message = RekorSignedContent::Message { digest: &digest };
         let log = "00".repeat(32);
         let body = json!({
             "24296fb": {
@@ -236,24 +245,26 @@ mod tests {
                 "logIndex": 7,
             },
         });
-        let found = entry(LogVersion::V1, &message, body.to_string().as_bytes()).expect("an entry");
+        let found = parse_log_entry(RekorVersion::V1, &message, body.to_string().as_bytes())
+            .expect("an entry");
         assert_eq!(
             (found.log_index.get(), found.kind_version),
             (7, KindVersion::HashedRekordV001)
         );
-        let envelope = Signed::Envelope {
+        let envelope = RekorSignedContent::Envelope {
             json: "",
             digest: &digest,
         };
-        let found =
-            entry(LogVersion::V1, &envelope, body.to_string().as_bytes()).expect("an entry");
+        let found = parse_log_entry(RekorVersion::V1, &envelope, body.to_string().as_bytes())
+            .expect("an entry");
         assert_eq!(found.kind_version, KindVersion::DsseV001);
         let body = json!({
             "logId": {"keyId": "QQ=="},
             "kindVersion": {"kind": "hashedrekord", "version": "0.0.2"},
             "canonicalizedBody": "e30=",
         });
-        let found = entry(LogVersion::V2, &message, body.to_string().as_bytes()).expect("an entry");
+        let found = parse_log_entry(RekorVersion::V2, &message, body.to_string().as_bytes())
+            .expect("an entry");
         assert_eq!(
             (found.log_index.get(), found.kind_version),
             (0, KindVersion::HashedRekordV002)
@@ -262,15 +273,18 @@ mod tests {
 
     #[test]
     fn other_answers_are_refused() {
-        let digest = Digest::of(b"test");
-        let message = Signed::Message { digest: &digest };
+        let digest = Digest::of_bytes(b"test");
+        let message = RekorSignedContent::Message { digest: &digest };
         for (version, body) in [
-            (LogVersion::V1, "{}"),
-            (LogVersion::V1, "[]"),
-            (LogVersion::V1, r#"{"a":{"body":"e30="}}"#),
-            (LogVersion::V2, "{}"),
+            (RekorVersion::V1, "{}"),
+            (RekorVersion::V1, "[]"),
+            (RekorVersion::V1, r#"{"a":{"body":"e30="}}"#),
+            (RekorVersion::V2, "{}"),
         ] {
-            assert!(entry(version, &message, body.as_bytes()).is_err(), "{body}");
+            assert!(
+                parse_log_entry(version, &message, body.as_bytes()).is_err(),
+                "{body}"
+            );
         }
     }
 }

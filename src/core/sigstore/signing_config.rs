@@ -11,9 +11,9 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::core::{
-    class::{Classified, Reason},
+    class::{ClassifiedError, Reason},
     json::{self, JsonError},
-    limits::Limits,
+    limits::InputLimits,
 };
 
 const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.signingconfig.v0.2+json";
@@ -23,44 +23,44 @@ const MAX_SERVICES: usize = 64;
 /// A `signing_config.json`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct SigningConfig {
+pub struct SigstoreSigningConfig {
     media_type: String,
     #[serde(default)]
-    ca_urls: Vec<Service>,
+    ca_urls: Vec<SigningConfigService>,
     #[serde(default)]
-    rekor_tlog_urls: Vec<Service>,
-    rekor_tlog_config: Option<Selection>,
+    rekor_tlog_urls: Vec<SigningConfigService>,
+    rekor_tlog_config: Option<ServiceConfiguration>,
     #[serde(default)]
-    tsa_urls: Vec<Service>,
-    tsa_config: Option<Selection>,
+    tsa_urls: Vec<SigningConfigService>,
+    tsa_config: Option<ServiceConfiguration>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Service {
+struct SigningConfigService {
     url: String,
     major_api_version: u32,
-    valid_for: Option<Window>,
+    valid_for: Option<ServiceValidity>,
     #[serde(default)]
     operator: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-struct Window {
+struct ServiceValidity {
     start: Option<Timestamp>,
     end: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
-struct Selection {
+struct ServiceConfiguration {
     #[serde(default)]
-    selector: Selector,
+    selector: ServiceSelector,
     #[serde(default)]
     count: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-enum Selector {
+enum ServiceSelector {
     #[default]
     #[serde(rename = "SERVICE_SELECTOR_UNDEFINED")]
     Undefined,
@@ -74,27 +74,27 @@ enum Selector {
 
 /// The services that are used at some time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Services {
+pub struct SelectedServices {
     /// The certificate authority. None if the file names none; then only keys can sign.
     pub fulcio: Option<Url>,
     /// Transparency logs, each of which gets an entry.
-    pub logs: Vec<Log>,
+    pub logs: Vec<RekorLog>,
     /// Timestamp authorities, each of which is asked.
     pub timestamps: Vec<Url>,
 }
 
 /// A transparency log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Log {
+pub struct RekorLog {
     /// Where it is.
     pub url: Url,
     /// How it is spoken to.
-    pub version: LogVersion,
+    pub version: RekorVersion,
 }
 
 /// Rekor's versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogVersion {
+pub enum RekorVersion {
     /// Signs the time of its entries.
     V1,
     /// Tells no time.
@@ -103,7 +103,7 @@ pub enum LogVersion {
 
 /// Why a signing configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
+pub enum SigningConfigError {
     /// Too large, not JSON, or ambiguous.
     #[error("signing configuration cannot be read: {0}")]
     Json(#[from] JsonError),
@@ -125,8 +125,8 @@ pub enum ConfigError {
     },
     /// Nothing in a list can be used now.
     #[error(
-        "signing configuration names no service under {field} that is valid at {now} and has a \
-            version that we speak ({versions})"
+        "signing configuration has no service under {field} that is valid at {now} and has a \
+            supported version ({versions})"
     )]
     NoneUsable {
         /// The list.
@@ -150,7 +150,7 @@ pub enum ConfigError {
         "signing configuration asks for {wanted} services under {field}, of distinct operators \
             there are {found}"
     )]
-    TooFew {
+    TooFewServices {
         /// The selection.
         field: &'static str,
         /// How many.
@@ -166,24 +166,24 @@ pub enum ConfigError {
     Url(String),
     /// Nobody would know when it was signed.
     #[error(
-        "signing configuration names a Rekor 2 log and no timestamp authority: such a log tells no \
-            time; add one under tsaUrls"
+        "signing configuration names a Rekor 2 log and no timestamp authority: such a log does not \
+            timestamp entries; add one under tsaUrls"
     )]
-    NoTime,
+    NoTimestampAuthority,
 }
 
-impl Classified for ConfigError {
+impl ClassifiedError for SigningConfigError {
     fn reason(&self) -> Reason {
         Reason::InvalidSpec
     }
 }
 
-impl SigningConfig {
+impl SigstoreSigningConfig {
     /// Reads a `signing_config.json` of at most `limits.manifest_bytes`.
-    pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, ConfigError> {
-        let config: Self = json::parse(bytes, limits.manifest_bytes, limits.json_depth)?;
+    pub fn parse(bytes: &[u8], limits: &InputLimits) -> Result<Self, SigningConfigError> {
+        let config: Self = json::parse_strict(bytes, limits.manifest_bytes, limits.json_depth)?;
         if config.media_type != MEDIA_TYPE {
-            return Err(ConfigError::MediaType(
+            return Err(SigningConfigError::MediaType(
                 config.media_type.chars().take(120).collect(),
             ));
         }
@@ -193,7 +193,7 @@ impl SigningConfig {
             ("tsaUrls", &config.tsa_urls),
         ] {
             if list.len() > MAX_SERVICES {
-                return Err(ConfigError::TooMany {
+                return Err(SigningConfigError::TooMany {
                     field,
                     count: list.len(),
                 });
@@ -204,14 +204,14 @@ impl SigningConfig {
 
     /// The services to use now. A list that is empty gives none; one that has nothing for us is an
     /// error, never the same as an empty one.
-    pub fn services(&self, now: Timestamp) -> Result<Services, ConfigError> {
-        let fulcio = usable("caUrls", &self.ca_urls, &[1], "1", now)?
+    pub fn select_services(&self, now: Timestamp) -> Result<SelectedServices, SigningConfigError> {
+        let fulcio = newest_usable_services("caUrls", &self.ca_urls, &[1], "1", now)?
             .first()
-            .map(|service| service.address())
+            .map(|service| service.parse_url())
             .transpose()?;
-        let logs = select(
+        let logs = apply_selector(
             "rekorTlogConfig",
-            usable(
+            newest_usable_services(
                 "rekorTlogUrls",
                 &self.rekor_tlog_urls,
                 &[2, 1],
@@ -222,21 +222,21 @@ impl SigningConfig {
         )?;
         let logs = logs
             .into_iter()
-            .map(Service::log)
+            .map(SigningConfigService::to_rekor_log)
             .collect::<Result<Vec<_>, _>>()?;
-        let timestamps = select(
+        let timestamps = apply_selector(
             "tsaConfig",
-            usable("tsaUrls", &self.tsa_urls, &[1], "1", now)?,
+            newest_usable_services("tsaUrls", &self.tsa_urls, &[1], "1", now)?,
             self.tsa_config,
         )?;
         let timestamps = timestamps
             .into_iter()
-            .map(Service::address)
+            .map(SigningConfigService::parse_url)
             .collect::<Result<Vec<_>, _>>()?;
-        if timestamps.is_empty() && logs.iter().any(|log| log.version == LogVersion::V2) {
-            return Err(ConfigError::NoTime);
+        if timestamps.is_empty() && logs.iter().any(|log| log.version == RekorVersion::V2) {
+            return Err(SigningConfigError::NoTimestampAuthority);
         }
-        Ok(Services {
+        Ok(SelectedServices {
             fulcio,
             logs,
             timestamps,
@@ -245,24 +245,24 @@ impl SigningConfig {
 }
 
 /// The newest of each operator that is valid now, of the first of `versions` that there is.
-fn usable<'a>(
+fn newest_usable_services<'a>(
     field: &'static str,
-    list: &'a [Service],
+    list: &'a [SigningConfigService],
     versions: &[u32],
     shown: &'static str,
     now: Timestamp,
-) -> Result<Vec<&'a Service>, ConfigError> {
+) -> Result<Vec<&'a SigningConfigService>, SigningConfigError> {
     if list.is_empty() {
         return Ok(Vec::new());
     }
-    let mut newest: Vec<&Service> = list
+    let mut newest: Vec<&SigningConfigService> = list
         .iter()
-        .filter(|service| service.is_valid(now))
+        .filter(|service| service.is_valid_at(now))
         .collect();
-    newest.sort_by_key(|service| std::cmp::Reverse(service.start()));
+    newest.sort_by_key(|service| std::cmp::Reverse(service.validity_start()));
     for version in versions {
         let mut operators = HashSet::new();
-        let found: Vec<&Service> = newest
+        let found: Vec<&SigningConfigService> = newest
             .iter()
             .filter(|service| {
                 service.major_api_version == *version && operators.insert(&service.operator)
@@ -273,7 +273,7 @@ fn usable<'a>(
             return Ok(found);
         }
     }
-    Err(ConfigError::NoneUsable {
+    Err(SigningConfigError::NoneUsable {
         field,
         now,
         versions: shown,
@@ -282,32 +282,32 @@ fn usable<'a>(
 
 /// As many as are asked for. Of "any" it is the newest: a choice by chance would only make faults
 /// hard to repeat.
-fn select<'a>(
+fn apply_selector<'a>(
     field: &'static str,
-    mut found: Vec<&'a Service>,
-    selection: Option<Selection>,
-) -> Result<Vec<&'a Service>, ConfigError> {
+    mut found: Vec<&'a SigningConfigService>,
+    selection: Option<ServiceConfiguration>,
+) -> Result<Vec<&'a SigningConfigService>, SigningConfigError> {
     if found.is_empty() {
         return Ok(found);
     }
     let wanted = match selection {
-        Some(Selection {
-            selector: Selector::All,
+        Some(ServiceConfiguration {
+            selector: ServiceSelector::All,
             ..
         }) => found.len(),
-        Some(Selection {
-            selector: Selector::Any,
+        Some(ServiceConfiguration {
+            selector: ServiceSelector::Any,
             ..
         })
         | None => 1,
-        Some(Selection {
-            selector: Selector::Exact,
+        Some(ServiceConfiguration {
+            selector: ServiceSelector::Exact,
             count,
         }) if count > 0 => count,
-        Some(_) => return Err(ConfigError::Selector { field }),
+        Some(_) => return Err(SigningConfigError::Selector { field }),
     };
     if wanted > found.len() {
-        return Err(ConfigError::TooFew {
+        return Err(SigningConfigError::TooFewServices {
             field,
             wanted,
             found: found.len(),
@@ -317,24 +317,24 @@ fn select<'a>(
     Ok(found)
 }
 
-impl Service {
-    fn start(&self) -> Option<Timestamp> {
+impl SigningConfigService {
+    fn validity_start(&self) -> Option<Timestamp> {
         self.valid_for.as_ref()?.start
     }
 
-    fn is_valid(&self, now: Timestamp) -> bool {
-        let Some(Window { start, end }) = &self.valid_for else {
+    fn is_valid_at(&self, now: Timestamp) -> bool {
+        let Some(ServiceValidity { start, end }) = &self.valid_for else {
             return true;
         };
         start.is_none_or(|start| start <= now) && end.is_none_or(|end| now <= end)
     }
 
     /// What is wrong with a URL is told by scheme and host: the rest may be a secret.
-    fn address(&self) -> Result<Url, ConfigError> {
+    fn parse_url(&self) -> Result<Url, SigningConfigError> {
         let url: Url = self
             .url
             .parse()
-            .map_err(|_| ConfigError::Url("text that is no URL".into()))?;
+            .map_err(|_| SigningConfigError::Url("text that is no URL".into()))?;
         let plain = url.username().is_empty()
             && url.password().is_none()
             && url.query().is_none()
@@ -342,7 +342,7 @@ impl Service {
         if plain && url.has_host() && matches!(url.scheme(), "http" | "https") {
             return Ok(url);
         }
-        Err(ConfigError::Url(
+        Err(SigningConfigError::Url(
             format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default())
                 .chars()
                 .take(200)
@@ -350,14 +350,14 @@ impl Service {
         ))
     }
 
-    fn log(&self) -> Result<Log, ConfigError> {
+    fn to_rekor_log(&self) -> Result<RekorLog, SigningConfigError> {
         let version = if self.major_api_version == 1 {
-            LogVersion::V1
+            RekorVersion::V1
         } else {
-            LogVersion::V2
+            RekorVersion::V2
         };
-        Ok(Log {
-            url: self.address()?,
+        Ok(RekorLog {
+            url: self.parse_url()?,
             version,
         })
     }
@@ -391,12 +391,13 @@ mod tests {
         })
     }
 
-    fn services(config: &Value) -> Result<Services, ConfigError> {
+    fn services(config: &Value) -> Result<SelectedServices, SigningConfigError> {
         let now = "2026-11-21T10:00:00Z".parse().expect("a time");
-        SigningConfig::parse(config.to_string().as_bytes(), &Limits::DEFAULT)?.services(now)
+        SigstoreSigningConfig::parse(config.to_string().as_bytes(), &InputLimits::DEFAULT)?
+            .select_services(now)
     }
 
-    fn logs(config: &Value) -> Vec<(String, LogVersion)> {
+    fn logs(config: &Value) -> Vec<(String, RekorVersion)> {
         services(config)
             .expect("usable")
             .logs
@@ -407,7 +408,7 @@ mod tests {
 
     #[test]
     fn every_service_is_found() {
-        let Services {
+        let SelectedServices {
             fulcio,
             logs,
             timestamps,
@@ -418,9 +419,9 @@ mod tests {
         );
         assert_eq!(
             logs,
-            [Log {
+            [RekorLog {
                 url: "https://rekor.example.com".parse().expect("a URL"),
-                version: LogVersion::V2
+                version: RekorVersion::V2
             }]
         );
         assert_eq!(
@@ -439,12 +440,13 @@ mod tests {
             (SIGSTORE_PRODUCTION_SIGNING_CONFIG, "sigstore.dev"),
             (SIGSTORE_STAGING_SIGNING_CONFIG, "sigstage.dev"),
         ] {
-            let config = SigningConfig::parse(text.as_bytes(), &Limits::DEFAULT).expect(domain);
-            let Services {
+            let config =
+                SigstoreSigningConfig::parse(text.as_bytes(), &InputLimits::DEFAULT).expect(domain);
+            let SelectedServices {
                 fulcio,
                 logs,
                 timestamps,
-            } = config.services(now).expect(domain);
+            } = config.select_services(now).expect(domain);
             assert!(!logs.is_empty(), "{domain}");
             let urls = fulcio
                 .iter()
@@ -464,7 +466,7 @@ mod tests {
         let found = services(&json!({"mediaType": MEDIA_TYPE})).expect("usable");
         assert_eq!(
             found,
-            Services {
+            SelectedServices {
                 fulcio: None,
                 logs: Vec::new(),
                 timestamps: Vec::new()
@@ -527,8 +529,8 @@ mod tests {
             ),
         ]);
         let (new, other) = (
-            ("https://new.example.com/".to_owned(), LogVersion::V2),
-            ("https://other.example.com/".to_owned(), LogVersion::V2),
+            ("https://new.example.com/".to_owned(), RekorVersion::V2),
+            ("https://other.example.com/".to_owned(), RekorVersion::V2),
         );
         assert_eq!(logs(&config), std::slice::from_ref(&new));
         config["rekorTlogConfig"] = json!({"selector": "ALL"});
@@ -545,7 +547,7 @@ mod tests {
         config["rekorTlogConfig"] = json!({"selector": "ANY"});
         assert_eq!(
             logs(&config),
-            [("https://v1.example.com/".to_owned(), LogVersion::V1)]
+            [("https://v1.example.com/".to_owned(), RekorVersion::V1)]
         );
     }
 
@@ -578,7 +580,7 @@ mod tests {
             ("asks for 2 services under tsaConfig", |c| {
                 c["tsaConfig"] = json!({"selector": "EXACT", "count": 2})
             }),
-            ("tells no time", |c| c["tsaUrls"] = json!([])),
+            ("no timestamp authority", |c| c["tsaUrls"] = json!([])),
             ("no http or https URL", |c| {
                 c["caUrls"][0]["url"] = "ftp://fulcio.example.com".into()
             }),

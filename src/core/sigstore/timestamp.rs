@@ -3,11 +3,11 @@
 //! Only as much of an answer is read as shows that it is one to this request. Who signed it, and
 //! for what, is verified with the bundle.
 
-use super::AnswerError;
+use super::SigstoreResponseError;
 use crate::core::digest::Digest;
 
 /// The media type of a request (RFC 3161, section 3.4).
-pub const QUERY: &str = "application/timestamp-query";
+pub const QUERY_MEDIA_TYPE: &str = "application/timestamp-query";
 /// The DER of `AlgorithmIdentifier { id-sha256 }`, without parameters (RFC 5754, section 2).
 const SHA256: [u8; 13] = [
     0x30, 0x0b, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01,
@@ -19,33 +19,33 @@ const OCTETS: u8 = 0x04;
 /// A number that an answer must repeat. Its first bit is 0 and the next 1, so that it has one form
 /// as a DER integer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Nonce([u8; 8]);
+pub struct TimestampNonce([u8; 8]);
 
-impl Nonce {
+impl TimestampNonce {
     /// Out of random bytes.
     pub const fn new(mut random: [u8; 8]) -> Self {
         random[0] = (random[0] & 0x3f) | 0x40;
         Self(random)
     }
 
-    fn der(self) -> Vec<u8> {
-        tagged(INTEGER, &self.0)
+    fn to_der(self) -> Vec<u8> {
+        encode_der(INTEGER, &self.0)
     }
 }
 
 /// The request for a timestamp of `imprint`, with the authority's certificate in the answer.
-pub fn request(imprint: &Digest, nonce: Nonce) -> Vec<u8> {
-    let imprint = tagged(
+pub fn timestamp_request(imprint: &Digest, nonce: TimestampNonce) -> Vec<u8> {
+    let imprint = encode_der(
         SEQUENCE,
-        &[SHA256.as_slice(), &tagged(OCTETS, imprint.bytes())].concat(),
+        &[SHA256.as_slice(), &encode_der(OCTETS, imprint.as_bytes())].concat(),
     );
     let certificate = [0x01, 0x01, 0xff];
-    tagged(
+    encode_der(
         SEQUENCE,
         &[
-            tagged(INTEGER, &[1]).as_slice(),
+            encode_der(INTEGER, &[1]).as_slice(),
             &imprint,
-            &nonce.der(),
+            &nonce.to_der(),
             &certificate,
         ]
         .concat(),
@@ -53,36 +53,42 @@ pub fn request(imprint: &Digest, nonce: Nonce) -> Vec<u8> {
 }
 
 /// Everything here is shorter than 128 bytes, so that a length is one byte.
-fn tagged(tag: u8, content: &[u8]) -> Vec<u8> {
+fn encode_der(tag: u8, content: &[u8]) -> Vec<u8> {
     let length = u8::try_from(content.len()).unwrap_or(u8::MAX);
     [&[tag, length], content].concat()
 }
 
 /// Is it a granted answer to the request with this nonce and imprint?
-pub fn check(answer: &[u8], imprint: &Digest, nonce: Nonce) -> Result<(), AnswerError> {
-    let refused = || AnswerError::new("no timestamp was granted");
-    let status = contents(answer).and_then(contents).ok_or_else(refused)?;
+pub fn check_response(
+    answer: &[u8],
+    imprint: &Digest,
+    nonce: TimestampNonce,
+) -> Result<(), SigstoreResponseError> {
+    let refused = || SigstoreResponseError::new("no timestamp was granted");
+    let status = sequence_contents(answer)
+        .and_then(sequence_contents)
+        .ok_or_else(refused)?;
     // PKIStatus: granted, or granted with modifications.
     if !matches!(status, [INTEGER, 1, 0 | 1, ..]) {
         return Err(refused());
     }
     let holds = |wanted: &[u8]| answer.windows(wanted.len()).any(|window| window == wanted);
-    if !holds(&nonce.der()) {
-        return Err(AnswerError::new(
-            "the timestamp answers another request: its nonce is not ours",
+    if !holds(&nonce.to_der()) {
+        return Err(SigstoreResponseError::new(
+            "the timestamp response is for another request: the nonce does not match",
         ));
     }
-    if holds(&tagged(OCTETS, imprint.bytes())) {
+    if holds(&encode_der(OCTETS, imprint.as_bytes())) {
         Ok(())
     } else {
-        Err(AnswerError::new(
-            "the timestamp is of something else than our signature",
+        Err(SigstoreResponseError::new(
+            "the timestamp does not cover this signature",
         ))
     }
 }
 
 /// What is inside of the sequence that comes first.
-fn contents(der: &[u8]) -> Option<&[u8]> {
+fn sequence_contents(der: &[u8]) -> Option<&[u8]> {
     let [SEQUENCE, length, rest @ ..] = der else {
         return None;
     };
@@ -104,7 +110,7 @@ fn contents(der: &[u8]) -> Option<&[u8]> {
 mod tests {
     use super::*;
 
-    const NONCE: Nonce = Nonce::new([0xff, 2, 3, 4, 5, 6, 7, 8]);
+    const NONCE: TimestampNonce = TimestampNonce::new([0xff, 2, 3, 4, 5, 6, 7, 8]);
 
     /// `openssl ts -query -digest 9f86…0a08 -sha256 -cert` writes the same with a NULL parameter,
     /// and its own nonce.
@@ -112,18 +118,25 @@ mod tests {
     fn the_request_is_der() {
         let expected = "3041020101302f300b06096086480165030402010420\
             9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a0802087f020304050607080101ff";
-        assert_eq!(hex::encode(request(&Digest::of(b"test"), NONCE)), expected);
+        assert_eq!(
+            hex::encode(timestamp_request(&Digest::of_bytes(b"test"), NONCE)),
+            expected
+        );
     }
 
-    fn answer(status: u8, nonce: Nonce, of: &[u8]) -> Vec<u8> {
-        let info = tagged(SEQUENCE, &tagged(INTEGER, &[status]));
-        let token = [tagged(OCTETS, Digest::of(of).bytes()), nonce.der()].concat();
-        tagged(SEQUENCE, &[info, token].concat())
+    fn answer(status: u8, nonce: TimestampNonce, of: &[u8]) -> Vec<u8> {
+        let info = encode_der(SEQUENCE, &encode_der(INTEGER, &[status]));
+        let token = [
+            encode_der(OCTETS, Digest::of_bytes(of).as_bytes()),
+            nonce.to_der(),
+        ]
+        .concat();
+        encode_der(SEQUENCE, &[info, token].concat())
     }
 
     #[test]
     fn only_an_answer_to_the_request_is_taken() {
-        let check = |answer: &[u8]| check(answer, &Digest::of(b"test"), NONCE);
+        let check = |answer: &[u8]| check_response(answer, &Digest::of_bytes(b"test"), NONCE);
         assert_eq!(check(&answer(0, NONCE, b"test")), Ok(()));
         assert_eq!(check(&answer(1, NONCE, b"test")), Ok(()));
         for (part, answer) in [
@@ -131,8 +144,11 @@ mod tests {
             ("granted", Vec::new()),
             ("granted", vec![SEQUENCE, 0x84, 0xff, 0xff, 0xff, 0xff, 0]),
             ("granted", vec![SEQUENCE, 0x80]),
-            ("another request", answer(0, Nonce::new([1; 8]), b"test")),
-            ("something else", answer(0, NONCE, b"toast")),
+            (
+                "another request",
+                answer(0, TimestampNonce::new([1; 8]), b"test"),
+            ),
+            ("does not cover", answer(0, NONCE, b"toast")),
         ] {
             let error = check(&answer).expect_err(part);
             assert!(error.to_string().contains(part), "{error}");

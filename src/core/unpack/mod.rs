@@ -6,9 +6,9 @@
 pub mod tar;
 
 use super::{
-    class::{Classified, Reason},
-    lockfile::{Artifact, Compression, FileMode},
-    path::{BundlePath, PathError},
+    class::{ClassifiedError, Reason},
+    lockfile::{ArchiveCompression, BundleFileMode, LockedArtifact},
+    path::{BundlePath, BundlePathError},
 };
 
 /// The longest target of a symbolic link, in bytes.
@@ -16,21 +16,21 @@ const MAX_LINK: usize = 1_024;
 
 /// One archive to be extracted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Extraction {
+pub struct ArchiveExtractionPlan {
     /// Where the archive lies in the bundle. It stays there.
     pub archive: BundlePath,
     /// What kind of archive it is.
-    pub compression: Compression,
+    pub compression: ArchiveCompression,
     /// The folder that it is extracted into; the bundle's root if absent.
     pub into: Option<BundlePath>,
 }
 
 /// Why an archive, or an entry of it, is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum UnpackError {
+pub enum ArchiveUnpackError {
     /// The target's name does not say what it is.
     #[error(
-        "{0} is to be unpacked, but its name does not say how; add compression: gzip, bzip2 or zip"
+        "the compression of {0} cannot be detected from its name; add compression: gzip, bzip2 or zip"
     )]
     UnknownCompression(BundlePath),
     /// The bytes are no such archive.
@@ -44,7 +44,7 @@ pub enum UnpackError {
     Absolute(String),
     /// A name that cannot be a path in a bundle.
     #[error("entry {0:?} {1}")]
-    Path(String, PathError),
+    Path(String, BundlePathError),
     /// A hard link, a device, a FIFO, a sparse file and whatever else there is.
     #[error("entry {name:?} is {what}, only files, folders and symbolic links are unpacked")]
     Kind {
@@ -65,82 +65,95 @@ pub enum UnpackError {
     },
 }
 
-impl Classified for UnpackError {
+impl ClassifiedError for ArchiveUnpackError {
     fn reason(&self) -> Reason {
         Reason::InvalidLock
     }
 }
 
 /// What is to be done with `artifact`: nothing, unless the lock says `unpack`.
-pub fn extraction(artifact: &Artifact) -> Result<Option<Extraction>, UnpackError> {
+pub fn plan_extraction(
+    artifact: &LockedArtifact,
+) -> Result<Option<ArchiveExtractionPlan>, ArchiveUnpackError> {
     let Some(unpack) = &artifact.unpack else {
         return Ok(None);
     };
     let archive = artifact.target.clone();
-    let compression = unpack.compression.or_else(|| told_by_name(&archive));
+    let compression = unpack
+        .compression
+        .or_else(|| compression_from_name(&archive));
     let compression =
-        compression.ok_or_else(|| UnpackError::UnknownCompression(archive.clone()))?;
+        compression.ok_or_else(|| ArchiveUnpackError::UnknownCompression(archive.clone()))?;
     let into = unpack.path.clone().or_else(|| {
         archive
             .parents()
             .last()
             .and_then(|folder| folder.parse().ok())
     });
-    Ok(Some(Extraction {
+    Ok(Some(ArchiveExtractionPlan {
         archive,
         compression,
         into,
     }))
 }
 
-fn told_by_name(archive: &BundlePath) -> Option<Compression> {
+fn compression_from_name(archive: &BundlePath) -> Option<ArchiveCompression> {
     let name = archive.as_str().to_ascii_lowercase();
     let ends = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
     if ends(&[".tar.gz", ".tgz"]) {
-        Some(Compression::Gzip)
+        Some(ArchiveCompression::Gzip)
     } else if ends(&[".tar.bz2", ".tbz2", ".tbz"]) {
-        Some(Compression::Bzip2)
+        Some(ArchiveCompression::Bzip2)
     } else {
-        ends(&[".zip"]).then_some(Compression::Zip)
+        ends(&[".zip"]).then_some(ArchiveCompression::Zip)
     }
 }
 
 /// The path in the bundle of a file or link that an archive calls `name`.
-pub fn file_path(into: Option<&BundlePath>, name: &[u8]) -> Result<BundlePath, UnpackError> {
-    let text = check_name(name)?;
-    join(into, text)
+pub fn entry_file_path(
+    into: Option<&BundlePath>,
+    name: &[u8],
+) -> Result<BundlePath, ArchiveUnpackError> {
+    let text = check_entry_name(name)?;
+    join_entry_path(into, text)
 }
 
 /// The path in the bundle of a folder that an archive calls `name`; nothing if that is `into`
 /// itself.
-pub fn folder_path(
+pub fn entry_folder_path(
     into: Option<&BundlePath>,
     name: &[u8],
-) -> Result<Option<BundlePath>, UnpackError> {
-    let text = check_name(name)?;
+) -> Result<Option<BundlePath>, ArchiveUnpackError> {
+    let text = check_entry_name(name)?;
     let text = text.trim_end_matches('/');
     if text.split('/').all(|segment| matches!(segment, "" | ".")) {
         Ok(None)
     } else {
-        join(into, text).map(Some)
+        join_entry_path(into, text).map(Some)
     }
 }
 
-fn check_name(name: &[u8]) -> Result<&str, UnpackError> {
-    let text = std::str::from_utf8(name).map_err(|_| UnpackError::NotUtf8(shown(name)))?;
+fn check_entry_name(name: &[u8]) -> Result<&str, ArchiveUnpackError> {
+    let text =
+        std::str::from_utf8(name).map_err(|_| ArchiveUnpackError::NotUtf8(displayed_name(name)))?;
     if text.starts_with('/') {
-        Err(UnpackError::Absolute(shown(name)))
+        Err(ArchiveUnpackError::Absolute(displayed_name(name)))
     } else {
         Ok(text)
     }
 }
 
 /// `name` is checked alone first: behind a folder, an empty name would name that folder.
-fn join(into: Option<&BundlePath>, name: &str) -> Result<BundlePath, UnpackError> {
-    let refused = |error| UnpackError::Path(shown(name.as_bytes()), error);
-    let path = BundlePath::of_entry(name).map_err(refused)?;
+fn join_entry_path(
+    into: Option<&BundlePath>,
+    name: &str,
+) -> Result<BundlePath, ArchiveUnpackError> {
+    let refused = |error| ArchiveUnpackError::Path(displayed_name(name.as_bytes()), error);
+    let path = BundlePath::from_archive_entry(name).map_err(refused)?;
     match into {
-        Some(folder) => BundlePath::of_entry(&format!("{folder}/{path}")).map_err(refused),
+        Some(folder) => {
+            BundlePath::from_archive_entry(&format!("{folder}/{path}")).map_err(refused)
+        }
         None => Ok(path),
     }
 }
@@ -152,14 +165,14 @@ fn join(into: Option<&BundlePath>, name: &str) -> Result<BundlePath, UnpackError
 /// link is a real folder (who writes sees to that), so these `..` are what they look like; after
 /// them a path can only go down, through links that obey the same rule. A `..` behind a name is
 /// refused, because the name may be a link itself.
-pub fn link_target(
+pub fn check_link_target(
     into: Option<&BundlePath>,
     at: &BundlePath,
     target: &[u8],
-) -> Result<String, UnpackError> {
-    let refused = |why| UnpackError::Link {
+) -> Result<String, ArchiveUnpackError> {
+    let refused = |why| ArchiveUnpackError::Link {
         name: at.to_string(),
-        target: shown(target),
+        target: displayed_name(target),
         why,
     };
     let text = std::str::from_utf8(target).map_err(|_| refused("is not UTF-8"))?;
@@ -168,7 +181,7 @@ pub fn link_target(
         || text.contains('\\')
         || text.chars().any(char::is_control)
     {
-        return Err(refused("is no path"));
+        return Err(refused("is not a valid path"));
     }
     if text.starts_with('/') {
         return Err(refused("is absolute"));
@@ -197,16 +210,16 @@ pub fn link_target(
 
 /// The mode that a file gets: executable if its owner may execute it. Nothing else of an archive's
 /// modes counts.
-pub const fn file_mode(bits: u32) -> FileMode {
+pub const fn unpacked_file_mode(bits: u32) -> BundleFileMode {
     if bits & 0o100 == 0 {
-        FileMode::Plain
+        BundleFileMode::Plain
     } else {
-        FileMode::Executable
+        BundleFileMode::Executable
     }
 }
 
 /// A name for messages: short, and text in any case.
-pub fn shown(name: &[u8]) -> String {
+pub fn displayed_name(name: &[u8]) -> String {
     String::from_utf8_lossy(name).chars().take(120).collect()
 }
 
@@ -215,22 +228,22 @@ mod tests {
     use super::*;
     use crate::core::{
         digest::Digest,
-        lockfile::{OriginType, Unpack},
+        lockfile::{OriginType, UnpackSpec},
     };
 
     fn path(text: &str) -> BundlePath {
         text.parse().expect(text)
     }
 
-    fn artifact(target: &str, unpack: Option<Unpack>) -> Artifact {
-        Artifact {
+    fn artifact(target: &str, unpack: Option<UnpackSpec>) -> LockedArtifact {
+        LockedArtifact {
             name: "a".into(),
             origin_type: OriginType::File,
             origin: "a".into(),
             target: path(target),
-            checksum: Digest::of(b""),
+            checksum: Digest::of_bytes(b""),
             size: 0,
-            mode: FileMode::Plain,
+            mode: BundleFileMode::Plain,
             unpack,
             oci: None,
             platforms: Vec::new(),
@@ -240,9 +253,9 @@ mod tests {
     #[test]
     fn the_lock_says_what_is_extracted_and_where() {
         let told = |target, compression, into: Option<&str>| {
-            extraction(&artifact(
+            plan_extraction(&artifact(
                 target,
-                Some(Unpack {
+                Some(UnpackSpec {
                     compression,
                     path: into.map(path),
                 }),
@@ -253,27 +266,27 @@ mod tests {
                 "opt/rules.tgz",
                 None,
                 None,
-                (Compression::Gzip, Some("opt")),
+                (ArchiveCompression::Gzip, Some("opt")),
             ),
-            ("rules.TAR.GZ", None, None, (Compression::Gzip, None)),
+            ("rules.TAR.GZ", None, None, (ArchiveCompression::Gzip, None)),
             (
                 "a/b/rules.tar.bz2",
                 None,
                 Some("c"),
-                (Compression::Bzip2, Some("c")),
+                (ArchiveCompression::Bzip2, Some("c")),
             ),
-            ("rules.zip", None, None, (Compression::Zip, None)),
+            ("rules.zip", None, None, (ArchiveCompression::Zip, None)),
             (
                 "rules.zip",
-                Some(Compression::Gzip),
+                Some(ArchiveCompression::Gzip),
                 None,
-                (Compression::Gzip, None),
+                (ArchiveCompression::Gzip, None),
             ),
             (
                 "rules",
-                Some(Compression::Zip),
+                Some(ArchiveCompression::Zip),
                 None,
-                (Compression::Zip, None),
+                (ArchiveCompression::Zip, None),
             ),
         ] {
             let found = told(target, compression, into)
@@ -292,7 +305,7 @@ mod tests {
             told("rules.gz", None, None).expect_err("no tar").reason(),
             Reason::InvalidLock
         );
-        assert_eq!(extraction(&artifact("rules.tgz", None)), Ok(None));
+        assert_eq!(plan_extraction(&artifact("rules.tgz", None)), Ok(None));
     }
 
     #[test]
@@ -303,7 +316,7 @@ mod tests {
             ("./a//b", "opt/x/a/b"),
             (".packgate/x", ""),
         ] {
-            let found = file_path(Some(&into), name.as_bytes())
+            let found = entry_file_path(Some(&into), name.as_bytes())
                 .map(|path| path.to_string())
                 .unwrap_or_default();
             assert_eq!(found, expected);
@@ -321,12 +334,12 @@ mod tests {
             &format!("{}a", "a/".repeat(600)),
         ] {
             for into in [None, Some(&into)] {
-                assert!(file_path(into, name.as_bytes()).is_err(), "{name:?}");
+                assert!(entry_file_path(into, name.as_bytes()).is_err(), "{name:?}");
             }
         }
         assert!(matches!(
-            file_path(None, b"\xff"),
-            Err(UnpackError::NotUtf8(_))
+            entry_file_path(None, b"\xff"),
+            Err(ArchiveUnpackError::NotUtf8(_))
         ));
     }
 
@@ -335,18 +348,18 @@ mod tests {
         let into = path("opt");
         for name in [".", "./", "", ".//."] {
             assert_eq!(
-                folder_path(Some(&into), name.as_bytes()),
+                entry_folder_path(Some(&into), name.as_bytes()),
                 Ok(None),
                 "{name:?}"
             );
         }
         assert_eq!(
-            folder_path(Some(&into), b"./a/b/"),
+            entry_folder_path(Some(&into), b"./a/b/"),
             Ok(Some(path("opt/a/b")))
         );
         for name in ["/", "//a", "..", "a/..", "./../"] {
             assert!(
-                folder_path(Some(&into), name.as_bytes()).is_err(),
+                entry_folder_path(Some(&into), name.as_bytes()).is_err(),
                 "{name:?}"
             );
         }
@@ -363,7 +376,7 @@ mod tests {
             ("opt/x/l", "a..b/..c"),
         ] {
             assert!(
-                link_target(Some(&into), &path(at), target.as_bytes()).is_ok(),
+                check_link_target(Some(&into), &path(at), target.as_bytes()).is_ok(),
                 "{at} -> {target}"
             );
         }
@@ -377,25 +390,26 @@ mod tests {
             ("opt/x/a/l", "a\\b", "no path"),
             ("opt/x/a/l", "a\0b", "no path"),
         ] {
-            let error = link_target(Some(&into), &path(at), target.as_bytes()).expect_err(target);
+            let error =
+                check_link_target(Some(&into), &path(at), target.as_bytes()).expect_err(target);
             assert!(
                 error.to_string().contains(part),
                 "{at} -> {target}: {error}"
             );
         }
-        assert!(link_target(None, &path("l"), b"..").is_err());
-        assert!(link_target(None, &path("a/l"), b"../b").is_ok());
+        assert!(check_link_target(None, &path("l"), b"..").is_err());
+        assert!(check_link_target(None, &path("a/l"), b"../b").is_ok());
     }
 
     #[test]
     fn modes_are_the_two_of_a_bundle() {
         for (bits, mode) in [
-            (0o644, FileMode::Plain),
-            (0o4755, FileMode::Executable),
-            (0o7666, FileMode::Plain),
-            (0o100, FileMode::Executable),
+            (0o644, BundleFileMode::Plain),
+            (0o4755, BundleFileMode::Executable),
+            (0o7666, BundleFileMode::Plain),
+            (0o100, BundleFileMode::Executable),
         ] {
-            assert_eq!(file_mode(bits), mode);
+            assert_eq!(unpacked_file_mode(bits), mode);
         }
     }
 }

@@ -4,7 +4,7 @@
 //! archive could ask for gigabytes; here the reader decides, by [`MAX_METADATA`]. Not supported:
 //! sparse files, multi-volume archives.
 
-use super::{UnpackError, shown};
+use super::{ArchiveUnpackError, displayed_name};
 
 /// Size of a header, and the unit that content is padded to.
 pub const BLOCK: usize = 512;
@@ -13,7 +13,7 @@ pub const MAX_METADATA: u64 = 1 << 20;
 
 /// What a header announces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum TarEntryKind {
     /// A file.
     File,
     /// A folder.
@@ -32,9 +32,9 @@ pub enum Kind {
 
 /// One entry's header.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Header {
+pub struct TarHeader {
     /// What it announces.
-    pub kind: Kind,
+    pub kind: TarEntryKind,
     /// Its name, as it is written.
     pub name: Vec<u8>,
     /// The target of a link, as it is written.
@@ -47,13 +47,13 @@ pub struct Header {
 
 /// What metadata said about the entry that follows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pending {
+pub struct PendingTarMetadata {
     name: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
     size: Option<u64>,
 }
 
-impl Kind {
+impl TarEntryKind {
     /// Is it about other entries?
     pub const fn is_metadata(self) -> bool {
         matches!(
@@ -63,57 +63,66 @@ impl Kind {
     }
 }
 
-impl Header {
+impl TarHeader {
     /// Reads a header. Nothing if the block is all zero, which ends an archive.
-    pub fn parse(block: &[u8; BLOCK]) -> Result<Option<Self>, UnpackError> {
+    pub fn parse(block: &[u8; BLOCK]) -> Result<Option<Self>, ArchiveUnpackError> {
         if block.iter().all(|byte| *byte == 0) {
             return Ok(None);
         }
-        check_sum(block)?;
+        check_header_checksum(block)?;
         let name = full_name(block);
-        let (kind, size) = (kind(block[156], &name)?, number(&block[124..136])?);
-        if size != 0 && matches!(kind, Kind::Folder | Kind::Symlink) {
-            return Err(malformed("a folder or link has content"));
+        let (kind, size) = (
+            entry_kind(block[156], &name)?,
+            parse_tar_number(&block[124..136])?,
+        );
+        if size != 0 && matches!(kind, TarEntryKind::Folder | TarEntryKind::Symlink) {
+            return Err(malformed_error("a folder or link has content"));
         }
-        let mode = u32::try_from(number(&block[100..108])? & 0o7777).unwrap_or_default();
+        let mode = u32::try_from(parse_tar_number(&block[100..108])? & 0o7777).unwrap_or_default();
         Ok(Some(Self {
             kind,
             name,
-            link: text(&block[157..257]).to_vec(),
+            link: trim_at_nul(&block[157..257]).to_vec(),
             size,
             mode,
         }))
     }
 }
 
-impl Pending {
+impl PendingTarMetadata {
     /// Takes in the content of a metadata entry.
-    pub fn take_in(&mut self, kind: Kind, content: &[u8]) -> Result<(), UnpackError> {
+    pub fn apply_metadata(
+        &mut self,
+        kind: TarEntryKind,
+        content: &[u8],
+    ) -> Result<(), ArchiveUnpackError> {
         match kind {
-            Kind::LongName => self.name = Some(text(content).to_vec()),
-            Kind::LongLink => self.link = Some(text(content).to_vec()),
-            Kind::Extended => self.take_in_records(content)?,
-            Kind::Global => check_global(content)?,
-            Kind::File | Kind::Folder | Kind::Symlink => {
-                return Err(malformed("metadata that is none"));
+            TarEntryKind::LongName => self.name = Some(trim_at_nul(content).to_vec()),
+            TarEntryKind::LongLink => self.link = Some(trim_at_nul(content).to_vec()),
+            TarEntryKind::Extended => self.apply_pax_records(content)?,
+            TarEntryKind::Global => check_global_records(content)?,
+            TarEntryKind::File | TarEntryKind::Folder | TarEntryKind::Symlink => {
+                return Err(malformed_error("an entry is not metadata"));
             }
         }
         Ok(())
     }
 
-    fn take_in_records(&mut self, content: &[u8]) -> Result<(), UnpackError> {
-        for record in records(content) {
+    fn apply_pax_records(&mut self, content: &[u8]) -> Result<(), ArchiveUnpackError> {
+        for record in pax_records(content) {
             let (key, value) = record?;
             match key {
                 b"path" => self.name = Some(value.to_vec()),
                 b"linkpath" => self.link = Some(value.to_vec()),
                 b"size" => {
-                    self.size =
-                        Some(decimal(value).ok_or_else(|| malformed("a PAX size is no number"))?)
+                    self.size = Some(
+                        parse_decimal(value)
+                            .ok_or_else(|| malformed_error("a PAX size is no number"))?,
+                    )
                 }
                 key if key.starts_with(b"GNU.sparse.") => {
-                    let name = self.name.as_deref().map(shown).unwrap_or_default();
-                    return Err(UnpackError::Kind {
+                    let name = self.name.as_deref().map(displayed_name).unwrap_or_default();
+                    return Err(ArchiveUnpackError::Kind {
                         name,
                         what: "a sparse file",
                     });
@@ -125,12 +134,12 @@ impl Pending {
     }
 
     /// The header with what was said about it, and nothing pending any more.
-    pub fn apply(&mut self, header: Header) -> Result<Header, UnpackError> {
+    pub fn apply_to_header(&mut self, header: TarHeader) -> Result<TarHeader, ArchiveUnpackError> {
         let Self { name, link, size } = std::mem::take(self);
-        if size.is_some_and(|size| size != 0) && header.kind != Kind::File {
-            return Err(malformed("a folder or link has content"));
+        if size.is_some_and(|size| size != 0) && header.kind != TarEntryKind::File {
+            return Err(malformed_error("a folder or link has content"));
         }
-        Ok(Header {
+        Ok(TarHeader {
             name: name.unwrap_or(header.name),
             link: link.unwrap_or(header.link),
             size: size.unwrap_or(header.size),
@@ -139,28 +148,28 @@ impl Pending {
     }
 
     /// Was metadata read that no entry followed?
-    pub fn is_left(&self) -> bool {
+    pub fn has_metadata(&self) -> bool {
         *self != Self::default()
     }
 }
 
-fn malformed(what: &str) -> UnpackError {
-    UnpackError::Malformed(what.into())
+fn malformed_error(what: &str) -> ArchiveUnpackError {
+    ArchiveUnpackError::Malformed(what.into())
 }
 
-fn kind(flag: u8, name: &[u8]) -> Result<Kind, UnpackError> {
-    let refused = |what| UnpackError::Kind {
-        name: shown(name),
+fn entry_kind(flag: u8, name: &[u8]) -> Result<TarEntryKind, ArchiveUnpackError> {
+    let refused = |what| ArchiveUnpackError::Kind {
+        name: displayed_name(name),
         what,
     };
     match flag {
-        b'0' | 0 | b'7' => Ok(Kind::File),
-        b'5' => Ok(Kind::Folder),
-        b'2' => Ok(Kind::Symlink),
-        b'x' => Ok(Kind::Extended),
-        b'g' => Ok(Kind::Global),
-        b'L' => Ok(Kind::LongName),
-        b'K' => Ok(Kind::LongLink),
+        b'0' | 0 | b'7' => Ok(TarEntryKind::File),
+        b'5' => Ok(TarEntryKind::Folder),
+        b'2' => Ok(TarEntryKind::Symlink),
+        b'x' => Ok(TarEntryKind::Extended),
+        b'g' => Ok(TarEntryKind::Global),
+        b'L' => Ok(TarEntryKind::LongName),
+        b'K' => Ok(TarEntryKind::LongLink),
         b'1' => Err(refused("a hard link")),
         b'3' | b'4' => Err(refused("a device")),
         b'6' => Err(refused("a FIFO")),
@@ -171,7 +180,7 @@ fn kind(flag: u8, name: &[u8]) -> Result<Kind, UnpackError> {
 
 /// Only POSIX has the prefix; GNU's own format keeps times there.
 fn full_name(block: &[u8; BLOCK]) -> Vec<u8> {
-    let (name, prefix) = (text(&block[..100]), text(&block[345..500]));
+    let (name, prefix) = (trim_at_nul(&block[..100]), trim_at_nul(&block[345..500]));
     if &block[257..263] != b"ustar\0" || prefix.is_empty() {
         name.to_vec()
     } else {
@@ -179,25 +188,25 @@ fn full_name(block: &[u8; BLOCK]) -> Vec<u8> {
     }
 }
 
-fn text(field: &[u8]) -> &[u8] {
+fn trim_at_nul(field: &[u8]) -> &[u8] {
     field.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
-fn check_sum(block: &[u8; BLOCK]) -> Result<(), UnpackError> {
+fn check_header_checksum(block: &[u8; BLOCK]) -> Result<(), ArchiveUnpackError> {
     let field = 148..156;
     let counted =
         |(at, byte): (usize, &u8)| u64::from(if field.contains(&at) { b' ' } else { *byte });
     let sum: u64 = block.iter().enumerate().map(counted).sum();
-    if number(&block[field.clone()])? == sum {
+    if parse_tar_number(&block[field.clone()])? == sum {
         Ok(())
     } else {
-        Err(malformed("a tar header has a wrong checksum"))
+        Err(malformed_error("a tar header has a wrong checksum"))
     }
 }
 
 /// Octal digits with blanks around them, or GNU's base 256 for what octal cannot hold.
-fn number(field: &[u8]) -> Result<u64, UnpackError> {
-    let wrong = || malformed("a number in a tar header cannot be read");
+fn parse_tar_number(field: &[u8]) -> Result<u64, ArchiveUnpackError> {
+    let wrong = || malformed_error("a number in a tar header cannot be read");
     if let Some((0x80, rest)) = field.split_first() {
         return rest
             .iter()
@@ -210,14 +219,14 @@ fn number(field: &[u8]) -> Result<u64, UnpackError> {
         matches!(byte, b'0'..=b'7')
             .then(|| sum.checked_mul(8)?.checked_add(u64::from(byte - b'0')))?
     };
-    text(field)
+    trim_at_nul(field)
         .trim_ascii()
         .iter()
         .try_fold(0, octal)
         .ok_or_else(wrong)
 }
 
-fn decimal(text: &[u8]) -> Option<u64> {
+fn parse_decimal(text: &[u8]) -> Option<u64> {
     let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
     std::str::from_utf8(text)
         .ok()
@@ -228,11 +237,11 @@ fn decimal(text: &[u8]) -> Option<u64> {
 
 /// Records for all entries: comments such as git's commit are fine, a path or size for everything
 /// is not.
-fn check_global(content: &[u8]) -> Result<(), UnpackError> {
-    for record in records(content) {
+fn check_global_records(content: &[u8]) -> Result<(), ArchiveUnpackError> {
+    for record in pax_records(content) {
         let (key, _) = record?;
         if matches!(key, b"path" | b"linkpath" | b"size") || key.starts_with(b"GNU.sparse.") {
-            return Err(malformed(
+            return Err(malformed_error(
                 "a global PAX header names one path or size for all entries",
             ));
         }
@@ -240,27 +249,27 @@ fn check_global(content: &[u8]) -> Result<(), UnpackError> {
     Ok(())
 }
 
-type Record<'a> = (&'a [u8], &'a [u8]);
+type PaxRecord<'a> = (&'a [u8], &'a [u8]);
 
 /// PAX records: `LENGTH KEY=VALUE\n`, where the length counts all of it.
-fn records(content: &[u8]) -> impl Iterator<Item = Result<Record<'_>, UnpackError>> {
+fn pax_records(content: &[u8]) -> impl Iterator<Item = Result<PaxRecord<'_>, ArchiveUnpackError>> {
     let mut rest = content;
     std::iter::from_fn(move || {
         if rest.is_empty() {
             return None;
         }
-        let Some((record, after)) = split_record(rest) else {
+        let Some((record, after)) = split_pax_record(rest) else {
             rest = &[];
-            return Some(Err(malformed("a PAX record cannot be read")));
+            return Some(Err(malformed_error("a PAX record cannot be read")));
         };
         rest = after;
         Some(Ok(record))
     })
 }
 
-fn split_record(content: &[u8]) -> Option<(Record<'_>, &[u8])> {
+fn split_pax_record(content: &[u8]) -> Option<(PaxRecord<'_>, &[u8])> {
     let blank = content.iter().position(|byte| *byte == b' ')?;
-    let length = usize::try_from(decimal(content.get(..blank)?)?).ok()?;
+    let length = usize::try_from(parse_decimal(content.get(..blank)?)?).ok()?;
     let record = content.get(blank + 1..length)?.strip_suffix(b"\n")?;
     let equals = record.iter().position(|byte| *byte == b'=')?;
     Some((

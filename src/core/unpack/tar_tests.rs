@@ -19,8 +19,8 @@ fn summed(mut block: [u8; BLOCK]) -> [u8; BLOCK] {
     block
 }
 
-fn read(block: &[u8; BLOCK]) -> Result<Header, String> {
-    Header::parse(block)
+fn read(block: &[u8; BLOCK]) -> Result<TarHeader, String> {
+    TarHeader::parse(block)
         .map(|header| header.expect("not the end"))
         .map_err(|error| error.to_string())
 }
@@ -30,8 +30,8 @@ fn headers_are_read() {
     let header = read(&block(b"a/b", b'0', b"00000000017\0", b"")).expect("a header");
     assert_eq!(
         header,
-        Header {
-            kind: Kind::File,
+        TarHeader {
+            kind: TarEntryKind::File,
             name: b"a/b".to_vec(),
             link: Vec::new(),
             size: 15,
@@ -41,9 +41,9 @@ fn headers_are_read() {
     let link = read(&block(b"l", b'2', b"0", b"target")).expect("a header");
     assert_eq!(
         (link.kind, link.link.as_slice()),
-        (Kind::Symlink, b"target".as_slice())
+        (TarEntryKind::Symlink, b"target".as_slice())
     );
-    assert_eq!(Header::parse(&[0; BLOCK]), Ok(None));
+    assert_eq!(TarHeader::parse(&[0; BLOCK]), Ok(None));
 }
 
 #[test]
@@ -105,16 +105,16 @@ fn what_is_no_file_folder_or_symlink_is_refused() {
     assert!(read(&changed).expect_err("refused").contains("checksum"));
 }
 
-fn extended(records: &[u8]) -> Result<Header, String> {
-    let mut pending = Pending::default();
+fn extended(records: &[u8]) -> Result<TarHeader, String> {
+    let mut pending = PendingTarMetadata::default();
     pending
-        .take_in(Kind::Extended, records)
+        .apply_metadata(TarEntryKind::Extended, records)
         .map_err(|error| error.to_string())?;
-    assert!(pending.is_left());
+    assert!(pending.has_metadata());
     let header = pending
-        .apply(read(&block(b"short", b'0', b"3", b""))?)
+        .apply_to_header(read(&block(b"short", b'0', b"3", b""))?)
         .map_err(|error| error.to_string())?;
-    assert!(!pending.is_left());
+    assert!(!pending.has_metadata());
     Ok(header)
 }
 
@@ -158,9 +158,9 @@ fn broken_pax_records_are_refused() {
         (b"29 size=99999999999999999999\n", "no number"),
         (b"22 GNU.sparse.major=1\n", "sparse"),
     ] {
-        let mut pending = Pending::default();
+        let mut pending = PendingTarMetadata::default();
         let outcome = pending
-            .take_in(Kind::Extended, records)
+            .apply_metadata(TarEntryKind::Extended, records)
             .map_err(|error| error.to_string());
         match outcome {
             Ok(()) => assert!(part.is_empty(), "{records:?}"),
@@ -174,25 +174,31 @@ fn broken_pax_records_are_refused() {
 
 #[test]
 fn global_records_may_only_comment() {
-    let mut pending = Pending::default();
+    let mut pending = PendingTarMetadata::default();
     assert!(
         pending
-            .take_in(Kind::Global, b"18 comment=abcdef\n")
+            .apply_metadata(TarEntryKind::Global, b"18 comment=abcdef\n")
             .is_ok()
-            && !pending.is_left()
+            && !pending.has_metadata()
     );
-    assert!(pending.take_in(Kind::Global, b"10 path=a\n").is_err());
+    assert!(
+        pending
+            .apply_metadata(TarEntryKind::Global, b"10 path=a\n")
+            .is_err()
+    );
 }
 
 #[test]
 fn gnu_long_names_overrule_the_header() {
-    let mut pending = Pending::default();
+    let mut pending = PendingTarMetadata::default();
     pending
-        .take_in(Kind::LongName, b"long\0")
+        .apply_metadata(TarEntryKind::LongName, b"long\0")
         .expect("taken in");
-    pending.take_in(Kind::LongLink, b"far\0").expect("taken in");
+    pending
+        .apply_metadata(TarEntryKind::LongLink, b"far\0")
+        .expect("taken in");
     let header = pending
-        .apply(read(&block(b"l", b'2', b"0", b"near")).expect("a header"))
+        .apply_to_header(read(&block(b"l", b'2', b"0", b"near")).expect("a header"))
         .expect("applied");
     assert_eq!(
         (header.name.as_slice(), header.link.as_slice()),
@@ -202,13 +208,13 @@ fn gnu_long_names_overrule_the_header() {
 
 #[test]
 fn a_pax_size_cannot_give_a_link_content() {
-    let mut pending = Pending::default();
+    let mut pending = PendingTarMetadata::default();
     pending
-        .take_in(Kind::Extended, b"10 size=7\n")
+        .apply_metadata(TarEntryKind::Extended, b"10 size=7\n")
         .expect("taken in");
     assert!(
         pending
-            .apply(read(&block(b"l", b'2', b"0", b"near")).expect("a header"))
+            .apply_to_header(read(&block(b"l", b'2', b"0", b"near")).expect("a header"))
             .is_err()
     );
 }

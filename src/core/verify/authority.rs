@@ -7,15 +7,15 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use x509_cert::{Certificate, der::Decode};
 
 use crate::core::{
-    class::{Classified, Reason},
+    class::{ClassifiedError, Reason},
     digest::Digest,
-    limits::Limits,
+    limits::InputLimits,
 };
 
 use super::{
     RevocationLists,
-    chain::{Facts, Issuers, Purpose, is_self_issued},
-    error::shorten,
+    chain::{CertificateProperties, CertificatePurpose, IssuerCertificates, is_self_issued},
+    error::sanitize_text,
     revocation::RevocationList,
 };
 
@@ -24,7 +24,7 @@ pub(super) const PARSED_BYTES: usize = 512;
 
 /// The certificates of a company's own authority, and its revocation lists.
 pub struct CertificateAuthority {
-    pub(super) issuers: Issuers,
+    pub(super) issuers: IssuerCertificates,
     lists: Option<Arc<RevocationLists>>,
     digest: Digest,
     bytes: usize,
@@ -32,7 +32,7 @@ pub struct CertificateAuthority {
 
 /// Why bytes are no certificate authority that we can use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AuthorityError {
+pub enum CertificateAuthorityError {
     /// More bytes than we read.
     #[error("{what} have {size} bytes, the limit is {limit}")]
     TooLarge {
@@ -90,7 +90,7 @@ pub enum AuthorityError {
     NoList,
 }
 
-impl Classified for AuthorityError {
+impl ClassifiedError for CertificateAuthorityError {
     fn reason(&self) -> Reason {
         Reason::InvalidSpec
     }
@@ -106,40 +106,40 @@ impl CertificateAuthority {
     pub fn parse(
         certificates: &[u8],
         lists: Option<&[u8]>,
-        limits: &Limits,
-    ) -> Result<Self, AuthorityError> {
-        at_most("certificates", certificates.len(), limits.authority_bytes)?;
+        limits: &InputLimits,
+    ) -> Result<Self, CertificateAuthorityError> {
+        check_size_limit("certificates", certificates.len(), limits.authority_bytes)?;
         let lists = lists
             .map(|lists| RevocationLists::parse(lists, limits))
             .transpose()?;
-        Self::with(certificates, lists.map(Arc::new), limits)
+        Self::with_revocation_lists(certificates, lists.map(Arc::new), limits)
     }
 
     /// The same with revocation lists that were read already.
-    pub fn with(
+    pub fn with_revocation_lists(
         certificates: &[u8],
         lists: Option<Arc<RevocationLists>>,
-        limits: &Limits,
-    ) -> Result<Self, AuthorityError> {
-        at_most("certificates", certificates.len(), limits.authority_bytes)?;
-        let mut all = pem(
+        limits: &InputLimits,
+    ) -> Result<Self, CertificateAuthorityError> {
+        check_size_limit("certificates", certificates.len(), limits.authority_bytes)?;
+        let mut all = decode_pem_blocks(
             "certificates",
             "CERTIFICATE",
             certificates,
             limits.authority_certificates,
         )?;
         let mut seen = HashSet::new();
-        all.retain(|(_, der)| seen.insert(Digest::of(der)));
+        all.retain(|(_, der)| seen.insert(Digest::of_bytes(der)));
         let (count, content) = (
             all.len(),
             all.iter().map(|(_, der)| der.len()).sum::<usize>(),
         );
         let mut authority = Self {
-            issuers: Issuers::new(Purpose::CodeSigning),
-            digest: Digest::of(
+            issuers: IssuerCertificates::new(CertificatePurpose::CodeSigning),
+            digest: Digest::of_bytes(
                 format!(
                     "{} {:?}",
-                    Digest::of(certificates),
+                    Digest::of_bytes(certificates),
                     lists.as_ref().map(|lists| lists.digest())
                 )
                 .as_bytes(),
@@ -149,17 +149,17 @@ impl CertificateAuthority {
             bytes: 2 * content + count * PARSED_BYTES,
         };
         for (at, der) in all {
-            authority
-                .take(der)
-                .map_err(|problem| AuthorityError::Certificate {
+            authority.add_certificate(der).map_err(|problem| {
+                CertificateAuthorityError::Certificate {
                     at: at + 1,
                     problem,
-                })?;
+                }
+            })?;
         }
         if authority.issuers.has_root() {
             Ok(authority)
         } else {
-            Err(AuthorityError::NoRoot(count))
+            Err(CertificateAuthorityError::NoRoot(count))
         }
     }
 
@@ -169,24 +169,25 @@ impl CertificateAuthority {
     }
 
     /// How much memory it takes, about, without its revocation lists.
-    pub const fn bytes(&self) -> usize {
+    pub const fn memory_size(&self) -> usize {
         self.bytes
     }
 
     /// Its revocation lists, newest first.
-    pub(super) fn lists(&self) -> &[RevocationList] {
+    pub(super) fn revocation_lists(&self) -> &[RevocationList] {
         self.lists
             .as_ref()
             .map_or(&[], |lists| lists.newest_first())
     }
 
-    fn take(&mut self, der: Vec<u8>) -> Result<(), String> {
+    fn add_certificate(&mut self, der: Vec<u8>) -> Result<(), String> {
         let certificate =
             Certificate::from_der(&der).map_err(|error| format!("cannot be read: {error}"))?;
         if is_self_issued(&certificate) {
-            return self.issuers.trust(&certificate, der);
+            return self.issuers.add_root(&certificate, der);
         }
-        let facts = Facts::of(&certificate).ok_or("has extensions that cannot be read")?;
+        let facts = CertificateProperties::from_certificate(&certificate)
+            .ok_or("has extensions that cannot be read")?;
         facts.check_issuer()?;
         self.issuers.add_intermediate(der);
         Ok(())
@@ -199,35 +200,35 @@ impl fmt::Debug for CertificateAuthority {
     }
 }
 
-pub(super) const fn at_most(
+pub(super) const fn check_size_limit(
     what: &'static str,
     size: usize,
     limit: usize,
-) -> Result<(), AuthorityError> {
+) -> Result<(), CertificateAuthorityError> {
     if size <= limit {
         Ok(())
     } else {
-        Err(AuthorityError::TooLarge { what, size, limit })
+        Err(CertificateAuthorityError::TooLarge { what, size, limit })
     }
 }
 
 /// The content of every block, and its place. Text around the blocks, as openssl writes it, is
 /// passed over.
-pub(super) fn pem(
+pub(super) fn decode_pem_blocks(
     what: &'static str,
     label: &str,
     bytes: &[u8],
     limit: usize,
-) -> Result<Vec<(usize, Vec<u8>)>, AuthorityError> {
-    let wrong = |problem: String| AuthorityError::Pem { what, problem };
+) -> Result<Vec<(usize, Vec<u8>)>, CertificateAuthorityError> {
+    let wrong = |problem: String| CertificateAuthorityError::Pem { what, problem };
     let text = std::str::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8".into()))?;
     let count = text.matches("-----BEGIN ").count();
     if count > limit {
-        return Err(AuthorityError::TooMany { what, count, limit });
+        return Err(CertificateAuthorityError::TooMany { what, count, limit });
     }
     let (begin, end) = (format!("{label}-----"), format!("-----END {label}-----"));
     let block = |(at, block): (usize, &str)| {
-        let named = || shorten(block.split("-----").next().unwrap_or_default());
+        let named = || sanitize_text(block.split("-----").next().unwrap_or_default());
         let body = block
             .strip_prefix(&begin)
             .ok_or_else(|| wrong(format!("block {} is a {}, not a {label}", at + 1, named())))?;

@@ -9,14 +9,14 @@ use std::{fmt, io::Read, sync::Arc};
 use crate::core::{
     class::Reason,
     digest::Digest,
-    limits::Limits,
-    sigstore_bundle::{Material, SigstoreBundle},
+    limits::InputLimits,
+    sigstore_bundle::{BundleVerificationMaterial, SigstoreBundle},
 };
 
 use super::{EvidenceError, TrustRoot, VerificationKey, Verified, sigstore};
 
 /// What was signed.
-pub struct Artifact<'a> {
+pub struct BlobArtifact<'a> {
     /// Its SHA-256.
     pub digest: Digest,
     /// Its bytes, once more, for signatures that go by another digest. Without them such a
@@ -26,7 +26,7 @@ pub struct Artifact<'a> {
 
 /// Whom to believe about a file.
 #[derive(Clone, Debug)]
-pub struct BlobTrust {
+pub struct BlobTrustedMaterial {
     /// Authorities, logs and timestamp authorities.
     pub root: Arc<TrustRoot>,
     /// The key that must have signed. Without one it must be a certificate.
@@ -40,35 +40,41 @@ pub struct BlobTrust {
 /// key where a certificate is wanted, or the other way round.
 pub fn verify_blob(
     bundle: &[u8],
-    artifact: Artifact<'_>,
-    trust: &BlobTrust,
-    limits: &Limits,
+    artifact: BlobArtifact<'_>,
+    trust: &BlobTrustedMaterial,
+    limits: &InputLimits,
 ) -> Result<Verified<()>, EvidenceError> {
     let digest = artifact.digest;
-    let name = Digest::of(bundle);
+    let name = Digest::of_bytes(bundle);
     let bundle = SigstoreBundle::parse(bundle, limits)?;
-    let by = match (bundle.material(), &trust.key) {
-        (Material::Certificate, None) => {
+    let by = match (bundle.verification_material(), &trust.key) {
+        (BundleVerificationMaterial::Certificate, None) => {
             sigstore::authenticate_blob(&trust.root, &bundle, artifact)?
         }
-        (Material::PublicKey { .. }, Some(_)) if bundle.log_entries().is_empty() => {
-            return Err(unlogged());
+        (BundleVerificationMaterial::PublicKey { .. }, Some(_))
+            if bundle.log_entries().is_empty() =>
+        {
+            return Err(missing_log_entry_error());
         }
-        (Material::PublicKey { .. }, Some(key)) => {
-            sigstore::vouch_for_blob(&trust.root, &bundle, key, artifact)?
+        (BundleVerificationMaterial::PublicKey { .. }, Some(key)) => {
+            sigstore::verify_blob_time_evidence(&trust.root, &bundle, key, artifact)?
         }
-        (Material::Certificate, Some(_)) => {
-            return Err(other_material("a certificate, where a key was given"));
+        (BundleVerificationMaterial::Certificate, Some(_)) => {
+            return Err(unexpected_material_error(
+                "a certificate, where a key was given",
+            ));
         }
-        (Material::PublicKey { .. }, None) => {
-            return Err(other_material("a key, where an identity was given"));
+        (BundleVerificationMaterial::PublicKey { .. }, None) => {
+            return Err(unexpected_material_error(
+                "a key, where an identity was given",
+            ));
         }
     };
     Ok(Verified::new((), digest, name, by))
 }
 
 /// A timestamp alone will do for a policy that does not ask for a log, not here.
-fn unlogged() -> EvidenceError {
+fn missing_log_entry_error() -> EvidenceError {
     EvidenceError::Sigstore {
         reason: Reason::InvalidInclusionProof,
         message: "it has no log entry".into(),
@@ -76,7 +82,7 @@ fn unlogged() -> EvidenceError {
     }
 }
 
-fn other_material(what: &str) -> EvidenceError {
+fn unexpected_material_error(what: &str) -> EvidenceError {
     EvidenceError::Sigstore {
         reason: Reason::NoMatchingAuthority,
         message: format!("it was signed with {what}"),
@@ -84,7 +90,7 @@ fn other_material(what: &str) -> EvidenceError {
     }
 }
 
-impl fmt::Debug for Artifact<'_> {
+impl fmt::Debug for BlobArtifact<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Artifact({})", self.digest)
     }

@@ -19,17 +19,19 @@ use x509_cert::{
 };
 
 use crate::core::{
-    class::{Classified, Reason},
+    class::{ClassifiedError, Reason},
     digest::Digest,
     sigstore_bundle::SigstoreBundle,
 };
 
 use super::{
-    CertificateAuthority, EvidenceError, Issuing, KeyAlgorithm, SignedAt, Signer, Trust, TrustRoot,
-    Validity, VerificationKey,
-    chain::{self, EndEntity, Path, Purpose, unix},
+    CertificateAuthority, EvidenceError, KeyAlgorithm, SignerIdentity, SigningTime, TrustRoot,
+    TrustedCertificateAuthority, TrustedMaterial, ValidityPeriod, VerificationKey,
+    chain::{self, CertificatePath, CertificatePurpose, EndEntityCertificate, to_unix_time},
     san, sigstore,
-    verified::{Authenticated, Claims, Format, Vouched},
+    verified::{
+        AuthenticatedSignature, CertificateClaims, StoredSignatureFormat, TimeEvidenceStatus,
+    },
 };
 
 /// Intermediates in a bundle. Bounds path building, whose cost grows with the factorial: who may
@@ -43,42 +45,45 @@ const MAX_INTERMEDIATES: usize = 2;
 ///
 /// Errors: the key of its certificate did not make the signature, or nothing can be made of the
 /// certificate.
-pub(super) fn authenticate(
+pub(super) fn authenticate_by_private_ca(
     bundle: &SigstoreBundle,
     envelope: &DsseEnvelope,
     subject: &Digest,
-    trust: &Trust,
-) -> Result<(Vec<Authenticated>, Vec<EvidenceError>), EvidenceError> {
-    let leaf = Leaf::of(bundle)?;
+    trust: &TrustedMaterial,
+) -> Result<(Vec<AuthenticatedSignature>, Vec<EvidenceError>), EvidenceError> {
+    let leaf = LeafCertificate::from_bundle(bundle)?;
     if !leaf
         .key
-        .verifies(&envelope.pae(), envelope.signature.sig.as_bytes())
+        .verifies_signature(&envelope.pae(), envelope.signature.sig.as_bytes())
     {
-        return Err(fault(
+        return Err(certificate_error(
             Reason::InvalidSignature,
             "its signature was not made with the key of its certificate",
         ));
     }
     let (mut found, mut faults, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
-    for Issuing { authority, root } in &trust.authorities {
+    for TrustedCertificateAuthority { authority, root } in &trust.authorities {
         // Without anybody's word on the time there is nothing to ask the trust root.
         let root = root.as_ref().filter(|_| bundle.has_time_evidence());
         if seen.insert((authority.digest(), root.map(|root| root.digest()))) {
-            let question = Question {
+            let question = PrivateCaVerification {
                 leaf: &leaf,
                 authority,
                 bundle,
                 subject,
                 now: trust.now,
             };
-            match root.map_or_else(|| question.alone(), |root| question.vouched(root)) {
+            match root.map_or_else(
+                || question.verify_at_current_time(),
+                |root| question.verify_at_signing_time(root),
+            ) {
                 Ok(by) => found.push(by),
                 Err(error) => faults.push(error),
             }
         }
     }
     if found.is_empty() {
-        return Ok((found, chain::worth_telling(faults)));
+        return Ok((found, chain::errors_to_report(faults)));
     }
     // That another authority did not issue it is no news.
     faults.retain(|fault| fault.signer().is_some());
@@ -86,24 +91,24 @@ pub(super) fn authenticate(
 }
 
 /// The certificate of a bundle whose key made its signature, with what came beside it.
-struct Leaf<'a> {
-    certificate: EndEntity<'a>,
-    beside: Vec<CertificateDer<'a>>,
+struct LeafCertificate<'a> {
+    certificate: EndEntityCertificate<'a>,
+    intermediates: Vec<CertificateDer<'a>>,
     key: VerificationKey,
 }
 
 /// One certificate before one authority.
-struct Question<'a> {
-    leaf: &'a Leaf<'a>,
+struct PrivateCaVerification<'a> {
+    leaf: &'a LeafCertificate<'a>,
     authority: &'a CertificateAuthority,
     bundle: &'a SigstoreBundle,
     subject: &'a Digest,
     now: Option<Timestamp>,
 }
 
-impl<'a> Leaf<'a> {
-    fn of(bundle: &'a SigstoreBundle) -> Result<Self, EvidenceError> {
-        let beside = match &bundle.inner().verification_material.content {
+impl<'a> LeafCertificate<'a> {
+    fn from_bundle(bundle: &'a SigstoreBundle) -> Result<Self, EvidenceError> {
+        let beside = match &bundle.as_sigstore_types().verification_material.content {
             VerificationMaterialContent::X509CertificateChain { certificates } => {
                 certificates.get(1..).unwrap_or_default()
             }
@@ -114,22 +119,22 @@ impl<'a> Leaf<'a> {
                 "it carries {} intermediate certificates, the limit is {MAX_INTERMEDIATES}",
                 beside.len()
             );
-            return Err(fault(Reason::LimitExceeded, message));
+            return Err(certificate_error(Reason::LimitExceeded, message));
         }
         let malformed = |problem: &str| {
-            fault(
+            certificate_error(
                 Reason::MalformedEvidence,
                 format!("its certificate {problem}"),
             )
         };
         let der = bundle
-            .inner()
+            .as_sigstore_types()
             .signing_certificate()
             .ok_or_else(|| malformed("is not there"))?
             .as_bytes();
         let certificate = Certificate::from_der(der).map_err(|_| malformed("cannot be read"))?;
-        let end =
-            EndEntity::of(der).ok_or_else(|| malformed("has extensions that cannot be read"))?;
+        let end = EndEntityCertificate::from_der(der)
+            .ok_or_else(|| malformed("has extensions that cannot be read"))?;
         let spki = certificate
             .tbs_certificate
             .subject_public_key_info
@@ -143,15 +148,15 @@ impl<'a> Leaf<'a> {
             .collect();
         Ok(Self {
             certificate: end,
-            beside,
+            intermediates: beside,
             key,
         })
     }
 
     /// The one name that it stands for.
-    fn name(&self) -> Result<String, EvidenceError> {
-        san::only_name_of_company(&self.certificate.der).ok_or_else(|| {
-            fault(
+    fn subject_name(&self) -> Result<String, EvidenceError> {
+        san::single_private_ca_san(&self.certificate.der).ok_or_else(|| {
+            certificate_error(
                 Reason::IdentityMismatch,
                 "its certificate must have exactly one subject \
                 alternative name: a URI, an email address or a DNS name",
@@ -160,103 +165,115 @@ impl<'a> Leaf<'a> {
     }
 }
 
-impl Question<'_> {
+impl PrivateCaVerification<'_> {
     /// Nobody says when it was signed: the path must hold now.
-    fn alone(&self) -> Result<Authenticated, EvidenceError> {
+    fn verify_at_current_time(&self) -> Result<AuthenticatedSignature, EvidenceError> {
         let now = self.now.ok_or_else(|| {
-            fault(
+            certificate_error(
                 Reason::NoTrustedTime,
-                "nobody says when it was signed, nor what time it is",
+                "no log or timestamp authority attests when it was signed, and the current time is unknown",
             )
         })?;
-        let validity = self.path(now).map_err(|error| self.blame(error))?.validity;
+        let validity = self
+            .find_path(now)
+            .map_err(|error| self.prefer_chain_error(error))?
+            .validity;
         let vouched = if self.bundle.has_time_evidence() {
-            Vouched::Unchecked
+            TimeEvidenceStatus::Unchecked
         } else {
-            Vouched::Absent
+            TimeEvidenceStatus::Absent
         };
-        self.signed(None, SignedAt::Unknown, vouched, false, validity)
+        self.authenticated_signature(None, SigningTime::Unknown, vouched, false, validity)
     }
 
     /// The path must hold at every time that the trust root vouches for. Revocation lists must
     /// still be fresh.
-    fn vouched(&self, root: &TrustRoot) -> Result<Authenticated, EvidenceError> {
+    fn verify_at_signing_time(
+        &self,
+        root: &TrustRoot,
+    ) -> Result<AuthenticatedSignature, EvidenceError> {
         if matches!(
             self.leaf.key.algorithm(),
             KeyAlgorithm::EcdsaP521 | KeyAlgorithm::RsaPss
         ) {
-            let message = "log entries and timestamps beside signatures of P-521 and RSASSA-PSS \
+            let message = "log entries and timestamps of signatures by P-521 and RSASSA-PSS \
                 keys cannot be checked";
-            return Err(self.blame(self.concerning(fault(Reason::InvalidTimestamp, message))));
-        }
-        let vouching = sigstore::vouch_for_certificate(root, self.bundle, self.subject)
-            .map_err(|error| self.blame(self.concerning(error)))?;
-        let mut lists = Validity::default();
-        for time in &vouching.times {
-            lists = lists.and(self.path(*time).map_err(|error| self.blame(error))?.lists);
-        }
-        let first = vouching
-            .times
-            .iter()
-            .min()
-            .copied()
-            .ok_or_else(|| fault(Reason::NoTrustedTime, "nobody vouches for a time"))?;
-        if self.now.is_some_and(|now| !lists.holds(now)) {
-            return Err(chain::explain(
-                &Error::CrlExpired {
-                    time: unix(first),
-                    next_update: unix(lists.until.unwrap_or(first)),
-                },
-                Purpose::CodeSigning,
+            return Err(self.prefer_chain_error(
+                self.with_signer(certificate_error(Reason::InvalidTimestamp, message)),
             ));
         }
-        self.signed(
+        let vouching = sigstore::verify_certificate_time_evidence(root, self.bundle, self.subject)
+            .map_err(|error| self.prefer_chain_error(self.with_signer(error)))?;
+        let mut lists = ValidityPeriod::default();
+        for time in &vouching.times {
+            lists = lists.intersect_with(
+                self.find_path(*time)
+                    .map_err(|error| self.prefer_chain_error(error))?
+                    .lists,
+            );
+        }
+        let first = vouching.times.iter().min().copied().ok_or_else(|| {
+            certificate_error(
+                Reason::NoTrustedTime,
+                "no log or timestamp authority attests a signing time",
+            )
+        })?;
+        if self.now.is_some_and(|now| !lists.contains_time(now)) {
+            return Err(chain::explain_webpki_error(
+                &Error::CrlExpired {
+                    time: to_unix_time(first),
+                    next_update: to_unix_time(lists.until.unwrap_or(first)),
+                },
+                CertificatePurpose::CodeSigning,
+            ));
+        }
+        self.authenticated_signature(
             Some(root.digest()),
-            SignedAt::Known(first),
-            Vouched::Holds,
+            SigningTime::Known(first),
+            TimeEvidenceStatus::Verified,
             vouching.logged,
             lists,
         )
     }
 
-    fn signed(
+    fn authenticated_signature(
         &self,
         root: Option<Digest>,
-        time: SignedAt,
-        vouched: Vouched,
+        time: SigningTime,
+        vouched: TimeEvidenceStatus,
         logged: bool,
-        validity: Validity,
-    ) -> Result<Authenticated, EvidenceError> {
-        let signer = Signer::Certificate {
-            san: self.leaf.name()?,
+        validity: ValidityPeriod,
+    ) -> Result<AuthenticatedSignature, EvidenceError> {
+        let signer = SignerIdentity::Certificate {
+            san: self.leaf.subject_name()?,
             authority: self.authority.digest(),
         };
-        let key = Some(self.leaf.key.names());
-        Ok(Authenticated {
+        let key = Some(self.leaf.key.key_identifiers());
+        Ok(AuthenticatedSignature {
             signer,
             key,
             root,
             time,
-            vouched,
+            time_evidence: vouched,
             logged,
-            claims: Claims::default(),
-            format: Format::Bundle,
+            claims: CertificateClaims::default(),
+            format: StoredSignatureFormat::Bundle,
             validity,
         })
     }
 
     /// What this authority never issued is told as that, whatever else is wrong with it.
-    fn blame(&self, error: EvidenceError) -> EvidenceError {
+    fn prefer_chain_error(&self, error: EvidenceError) -> EvidenceError {
         if error.reason() == Reason::UntrustedChain {
             return error;
         }
         match self
             .leaf
             .certificate
-            .facts
+            .properties
             .validity
             .from
-            .map(|begin| self.path(begin))
+            .map(|begin| self.find_path(begin))
         {
             Some(Err(other)) if other.reason() == Reason::UntrustedChain => other,
             _ => error,
@@ -264,11 +281,15 @@ impl Question<'_> {
     }
 
     /// A fault of a signature that this authority's certificate made.
-    fn concerning(&self, error: EvidenceError) -> EvidenceError {
-        let signer = self.leaf.name().ok().map(|san| Signer::Certificate {
-            san,
-            authority: self.authority.digest(),
-        });
+    fn with_signer(&self, error: EvidenceError) -> EvidenceError {
+        let signer = self
+            .leaf
+            .subject_name()
+            .ok()
+            .map(|san| SignerIdentity::Certificate {
+                san,
+                authority: self.authority.digest(),
+            });
         match error {
             EvidenceError::Sigstore {
                 reason, message, ..
@@ -282,27 +303,32 @@ impl Question<'_> {
     }
 
     /// A path from the certificate to a root that holds at this time, and how long it does.
-    fn path(&self, at: Timestamp) -> Result<Path, EvidenceError> {
+    fn find_path(&self, at: Timestamp) -> Result<CertificatePath, EvidenceError> {
         let Self {
             leaf, authority, ..
         } = self;
         authority
             .issuers
-            .path(&leaf.certificate, &leaf.beside, authority.lists(), at)
-            .map_err(|error| self.refused(error))
+            .find_path(
+                &leaf.certificate,
+                &leaf.intermediates,
+                authority.revocation_lists(),
+                at,
+            )
+            .map_err(|error| self.name_revoked_signer(error))
     }
 
     /// That it is revoked concerns its holder: its issuer says so.
-    fn refused(&self, error: EvidenceError) -> EvidenceError {
+    fn name_revoked_signer(&self, error: EvidenceError) -> EvidenceError {
         if error.reason() == Reason::Revoked {
-            self.concerning(error)
+            self.with_signer(error)
         } else {
             error
         }
     }
 }
 
-fn fault(reason: Reason, message: impl Into<String>) -> EvidenceError {
+fn certificate_error(reason: Reason, message: impl Into<String>) -> EvidenceError {
     EvidenceError::Sigstore {
         reason,
         message: message.into(),

@@ -14,21 +14,21 @@ const BYTES_PER_CHECK: usize = 256 << 10;
 
 /// The signature checks that one question has left.
 #[derive(Debug)]
-pub(super) struct Checks {
+pub(super) struct SignatureCheckCounter {
     limit: usize,
     left: Cell<usize>,
     made: Cell<usize>,
 }
 
 /// What judging one candidate may cost.
-pub(super) struct Effort<'a> {
-    checks: &'a Checks,
+pub(super) struct CheckBudget<'a> {
+    checks: &'a SignatureCheckCounter,
     stopped: &'a dyn Fn() -> bool,
     is_first: Cell<bool>,
     is_exceeded: Cell<bool>,
 }
 
-impl Checks {
+impl SignatureCheckCounter {
     pub(super) const fn new(limit: usize) -> Self {
         Self {
             limit,
@@ -38,14 +38,17 @@ impl Checks {
     }
 
     /// Checks that were made so far, those that were free too.
-    pub(super) const fn made(&self) -> usize {
+    pub(super) const fn checks_made(&self) -> usize {
         self.made.get()
     }
 }
 
-impl<'a> Effort<'a> {
+impl<'a> CheckBudget<'a> {
     /// For one candidate. `stopped` is true when nobody waits any more.
-    pub(super) const fn new(checks: &'a Checks, stopped: &'a dyn Fn() -> bool) -> Self {
+    pub(super) const fn new(
+        checks: &'a SignatureCheckCounter,
+        stopped: &'a dyn Fn() -> bool,
+    ) -> Self {
         Self {
             checks,
             stopped,
@@ -55,20 +58,20 @@ impl<'a> Effort<'a> {
     }
 
     /// Takes one check of a signature, or refuses it.
-    pub(super) fn check(&self) -> Result<(), EvidenceError> {
-        self.checks_of(1)
+    pub(super) fn spend_check(&self) -> Result<(), EvidenceError> {
+        self.spend_weighted_check(1)
     }
 
     /// The same where the check itself hashes `bytes`.
-    pub(super) fn check_of(&self, bytes: usize) -> Result<(), EvidenceError> {
-        self.checks_of(1 + bytes / BYTES_PER_CHECK)
+    pub(super) fn spend_check_for_bytes(&self, bytes: usize) -> Result<(), EvidenceError> {
+        self.spend_weighted_check(1 + bytes / BYTES_PER_CHECK)
     }
 
-    fn checks_of(&self, weight: usize) -> Result<(), EvidenceError> {
-        let Checks { limit, left, made } = self.checks;
+    fn spend_weighted_check(&self, weight: usize) -> Result<(), EvidenceError> {
+        let SignatureCheckCounter { limit, left, made } = self.checks;
         if (self.stopped)() {
             self.is_exceeded.set(true);
-            return Err(EvidenceError::NobodyWaits);
+            return Err(EvidenceError::DeadlineExceeded);
         }
         if !self.is_first.replace(false) {
             let Some(rest) = left.get().checked_sub(weight) else {
@@ -90,34 +93,34 @@ impl<'a> Effort<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::class::{Classified, Reason};
+    use crate::core::class::{ClassifiedError, Reason};
 
     #[test]
     fn the_first_check_of_each_candidate_is_free_and_the_others_are_counted() {
-        let checks = Checks::new(3);
+        let checks = SignatureCheckCounter::new(3);
         let reasons = |count: usize| {
-            let effort = Effort::new(&checks, &|| false);
+            let effort = CheckBudget::new(&checks, &|| false);
             (0..count)
-                .filter_map(|_| effort.check().err())
+                .filter_map(|_| effort.spend_check().err())
                 .map(|error| error.reason())
                 .collect::<Vec<_>>()
         };
         assert_eq!(reasons(3), []);
         assert_eq!(reasons(4), [Reason::LimitExceeded; 2]);
         assert_eq!(reasons(1), [], "nothing is left, and this one is free");
-        assert_eq!(checks.made(), 6);
+        assert_eq!(checks.checks_made(), 6);
     }
 
     #[test]
     fn what_is_hashed_anew_counts_and_nobody_who_waits_ends_it() {
-        let checks = Checks::new(20);
-        let effort = Effort::new(&checks, &|| false);
-        effort.check().expect("free");
-        effort.check_of(4 << 20).expect("17 checks");
-        assert!(effort.check_of(4 << 20).is_err() && effort.is_exceeded());
+        let checks = SignatureCheckCounter::new(20);
+        let effort = CheckBudget::new(&checks, &|| false);
+        effort.spend_check().expect("free");
+        effort.spend_check_for_bytes(4 << 20).expect("17 checks");
+        assert!(effort.spend_check_for_bytes(4 << 20).is_err() && effort.is_exceeded());
         assert_eq!(
-            Effort::new(&checks, &|| true)
-                .check()
+            CheckBudget::new(&checks, &|| true)
+                .spend_check()
                 .expect_err("stopped")
                 .reason(),
             Reason::DeadlineExceeded

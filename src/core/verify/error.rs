@@ -1,14 +1,14 @@
 //! Why a candidate was refused, and which of several reasons is told.
 
 use crate::core::{
-    class::{Class, Classified, Reason},
+    class::{Class, ClassifiedError, Reason},
     digest::Digest,
     json::JsonError,
     sigstore_bundle::SigstoreBundleError,
     text::is_invisible,
 };
 
-use super::Signer;
+use super::SignerIdentity;
 
 const MAX_MESSAGE: usize = 300;
 
@@ -16,7 +16,7 @@ const MAX_MESSAGE: usize = 300;
 #[derive(Debug, thiserror::Error)]
 pub enum EvidenceError {
     /// The manifest refers to something else, or to nothing.
-    #[error("its manifest refers to {}, not to the judged digest", shown(.0.as_ref()))]
+    #[error("its manifest refers to {}, not to the digest that is verified", digest_or_nothing(.0.as_ref()))]
     ForeignSubject(Option<Digest>),
     /// The bundle is not the only layer.
     #[error("its manifest has {0} layers, a signature has one")]
@@ -43,7 +43,7 @@ pub enum EvidenceError {
     LayerType(String),
     /// There is an index under a cosign tag.
     #[error("it is an index, not a manifest with signatures")]
-    BesideIndex,
+    CosignTagIndex,
     /// An annotation that is needed is missing, or cannot be read.
     #[error("its annotation {name} {problem}")]
     Annotation {
@@ -65,8 +65,8 @@ pub enum EvidenceError {
     #[error("its payload type is {0:?}, not application/vnd.in-toto+json")]
     PayloadType(String),
     /// None of the keys made the signature.
-    #[error("its signature was made by none of the {keys} keys that were given")]
-    OtherKey {
+    #[error("its signature was made by none of the {keys} configured keys")]
+    NoMatchingKey {
         /// How many keys were tried.
         keys: usize,
     },
@@ -84,13 +84,13 @@ pub enum EvidenceError {
         /// In the verifier's own words.
         message: String,
         /// Whose certificate it is, where the certificate itself holds.
-        signer: Option<Signer>,
+        signer: Option<SignerIdentity>,
     },
     /// The signed payload is no statement that we read.
     #[error("its statement, signed by {signer}, cannot be read: {cause}")]
     Statement {
         /// Who signed it.
-        signer: Signer,
+        signer: SignerIdentity,
         /// What is wrong with it.
         cause: JsonError,
     },
@@ -98,7 +98,7 @@ pub enum EvidenceError {
     #[error("its statement, signed by {signer}, has the unknown type {found:?}")]
     StatementType {
         /// Who signed it.
-        signer: Signer,
+        signer: SignerIdentity,
         /// `_type`.
         found: String,
     },
@@ -106,7 +106,7 @@ pub enum EvidenceError {
     #[error("its statement, signed by {signer}, has {count} subjects, the limit is {limit}")]
     Subjects {
         /// Who signed it.
-        signer: Signer,
+        signer: SignerIdentity,
         /// How many there are.
         count: usize,
         /// The cap.
@@ -114,7 +114,7 @@ pub enum EvidenceError {
     },
     /// The question has no signature checks left.
     #[error(
-        "it was not judged to the end: the evidence needs more than {limit} signature checks; \
+        "it was not fully verified: the evidence needs more than {limit} signature checks; \
             delete what is not needed, or name fewer keys"
     )]
     TooManyChecks {
@@ -126,20 +126,22 @@ pub enum EvidenceError {
         "its statement needs about {size} bytes of memory, and the statements of one digest may \
             need {limit}"
     )]
-    TooMuchStated {
+    StatementMemoryExceeded {
         /// What it needs.
         size: usize,
         /// The cap for all of them.
         limit: usize,
     },
     /// Whoever asked has given up.
-    #[error("it was not judged: the time for the verdict is over")]
-    NobodyWaits,
+    #[error("it was not verified: the deadline for the verdict has passed")]
+    DeadlineExceeded,
     /// A statement that holds, about something else.
-    #[error("its statement, signed by {signer}, is about {named}, not about the judged digest")]
+    #[error(
+        "its statement, signed by {signer}, is about {named}, not about the digest that is verified"
+    )]
     Subject {
         /// Who signed it.
-        signer: Signer,
+        signer: SignerIdentity,
         /// The first subject's digest.
         named: String,
     },
@@ -147,7 +149,7 @@ pub enum EvidenceError {
 
 impl EvidenceError {
     /// Who signed it, if that much holds.
-    pub const fn signer(&self) -> Option<&Signer> {
+    pub const fn signer(&self) -> Option<&SignerIdentity> {
         match self {
             Self::Sigstore { signer, .. } => signer.as_ref(),
             Self::Statement { signer, .. }
@@ -159,25 +161,25 @@ impl EvidenceError {
     }
 }
 
-impl Classified for EvidenceError {
+impl ClassifiedError for EvidenceError {
     fn reason(&self) -> Reason {
         match self {
             Self::Content { .. } => Reason::DigestMismatch,
             Self::Bundle(error) => error.reason(),
-            Self::OtherKey { .. } | Self::NoTrustRoot => Reason::NoMatchingAuthority,
+            Self::NoMatchingKey { .. } | Self::NoTrustRoot => Reason::NoMatchingAuthority,
             Self::KeySignature(_) => Reason::InvalidSignature,
             Self::Sigstore { reason, .. } => *reason,
             Self::Subjects { .. }
             | Self::TooManyChecks { .. }
-            | Self::TooMuchStated { .. }
+            | Self::StatementMemoryExceeded { .. }
             | Self::Envelope(JsonError::TooLarge { .. }) => Reason::LimitExceeded,
-            Self::NobodyWaits => Reason::DeadlineExceeded,
+            Self::DeadlineExceeded => Reason::DeadlineExceeded,
             Self::ForeignSubject(_) | Self::Subject { .. } => Reason::SubjectMismatch,
             Self::Layers(_)
             | Self::NotABundle
             | Self::NoEnvelope
             | Self::LayerType(_)
-            | Self::BesideIndex
+            | Self::CosignTagIndex
             | Self::Annotation { .. }
             | Self::Envelope(_)
             | Self::Signatures(_)
@@ -191,7 +193,7 @@ impl Classified for EvidenceError {
 
 /// One referrer that does not count, for the report. It proves nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejected {
+pub struct RejectedEvidence {
     /// The referrer, or the manifest that a tag beside the subject names.
     pub referrer: Digest,
     /// Why.
@@ -199,14 +201,14 @@ pub struct Rejected {
     /// Why, in words: at most 300 characters, none of them a control character.
     pub message: String,
     /// The key or identity that it concerns: who signed it, or whose key it names.
-    pub signer: Option<Signer>,
+    pub signer: Option<SignerIdentity>,
 }
 
-impl Rejected {
+impl RejectedEvidence {
     /// `referrer` was refused because of `error`.
     pub fn new(referrer: Digest, error: &EvidenceError) -> Self {
         let hinted = match error {
-            EvidenceError::KeySignature(fingerprint) => Some(Signer::Key {
+            EvidenceError::KeySignature(fingerprint) => Some(SignerIdentity::Key {
                 fingerprint: *fingerprint,
             }),
             _ => error.signer().cloned(),
@@ -214,27 +216,27 @@ impl Rejected {
         Self {
             referrer,
             reason: error.reason(),
-            message: shorten(&error.to_string()),
+            message: sanitize_text(&error.to_string()),
             signer: hinted,
         }
     }
 
     /// `referrer` could not be gathered because of `error`.
-    pub fn unread(referrer: Digest, error: &dyn Classified) -> Self {
+    pub fn from_read_error(referrer: Digest, error: &dyn ClassifiedError) -> Self {
         Self {
             referrer,
             reason: error.reason(),
-            message: shorten(&error.to_string()),
+            message: sanitize_text(&error.to_string()),
             signer: None,
         }
     }
 
     /// How far it came.
-    pub const fn rank(&self) -> u8 {
+    pub const fn rejection_rank(&self) -> u8 {
         match (self.reason, &self.signer) {
             // Unauthenticated: anybody can list a referrer of something else.
-            (Reason::SubjectMismatch, None) => rank(Reason::MalformedEvidence),
-            (reason, _) => rank(reason),
+            (Reason::SubjectMismatch, None) => reason_rank(Reason::MalformedEvidence),
+            (reason, _) => reason_rank(reason),
         }
     }
 }
@@ -244,7 +246,7 @@ impl Rejected {
 ///
 /// Bytes that changed and dependencies that did not answer come first: nobody can say what an
 /// unreadable signature would have proved.
-pub(crate) const fn rank(reason: Reason) -> u8 {
+pub(crate) const fn reason_rank(reason: Reason) -> u8 {
     match (reason.class(), reason) {
         (Class::Corrupt, _) => 101,
         (Class::Unavailable, _) => 100,
@@ -267,14 +269,14 @@ pub(crate) const fn rank(reason: Reason) -> u8 {
 
 /// Text from outside, fit for a terminal and a log: nothing that is not seen or reorders what is,
 /// at most 300 characters.
-pub(crate) fn shorten(text: &str) -> String {
+pub(crate) fn sanitize_text(text: &str) -> String {
     text.chars()
         .take(MAX_MESSAGE)
         .map(|c| if is_invisible(c) { '\u{fffd}' } else { c })
         .collect()
 }
 
-fn shown(digest: Option<&Digest>) -> String {
+fn digest_or_nothing(digest: Option<&Digest>) -> String {
     digest.map_or_else(|| "nothing".to_owned(), ToString::to_string)
 }
 
@@ -300,16 +302,21 @@ mod tests {
             Reason::DigestMismatch,
         ];
         for pair in order.windows(2) {
-            assert!(rank(pair[0]) < rank(pair[1]), "{} < {}", pair[0], pair[1]);
+            assert!(
+                reason_rank(pair[0]) < reason_rank(pair[1]),
+                "{} < {}",
+                pair[0],
+                pair[1]
+            );
         }
     }
 
     #[test]
     fn text_from_outside_cannot_steer_a_terminal() {
         assert_eq!(
-            shorten("a\u{1b}[2Jb\n\u{202e}c"),
+            sanitize_text("a\u{1b}[2Jb\n\u{202e}c"),
             "a\u{fffd}[2Jb\u{fffd}\u{fffd}c"
         );
-        assert_eq!(shorten(&"x".repeat(1_000)).len(), MAX_MESSAGE);
+        assert_eq!(sanitize_text(&"x".repeat(1_000)).len(), MAX_MESSAGE);
     }
 }

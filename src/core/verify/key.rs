@@ -9,9 +9,9 @@ use aws_lc_rs::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 
-use super::{message::Message, verified::KeyNames};
+use super::{message::SignedMessage, verified::KeyIdentifiers};
 use crate::core::{
-    class::{Classified, Reason},
+    class::{ClassifiedError, Reason},
     digest::Digest,
 };
 
@@ -52,7 +52,7 @@ pub struct VerificationKey {
     key: ParsedPublicKey,
     spki: Vec<u8>,
     fingerprint: Digest,
-    numbers: Digest,
+    normalized_fingerprint: Digest,
     algorithm: KeyAlgorithm,
 }
 
@@ -86,7 +86,7 @@ impl KeyAlgorithm {
         }
     }
 
-    fn verification(self) -> &'static dyn VerificationAlgorithm {
+    fn verification_algorithm(self) -> &'static dyn VerificationAlgorithm {
         match self {
             Self::EcdsaP256 => &signature::ECDSA_P256_SHA256_ASN1,
             Self::EcdsaP384 => &signature::ECDSA_P384_SHA384_ASN1,
@@ -100,7 +100,7 @@ impl KeyAlgorithm {
 
 /// Why text is no key that we verify with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum KeyError {
+pub enum PublicKeyError {
     /// No PEM block of a public key, more than one, or something around it.
     #[error("public key must be one PEM block \"PUBLIC KEY\" (cosign.pub), and nothing else")]
     Pem,
@@ -121,7 +121,7 @@ pub enum KeyError {
     PssParameters,
 }
 
-impl Classified for KeyError {
+impl ClassifiedError for PublicKeyError {
     fn reason(&self) -> Reason {
         Reason::InvalidSpec
     }
@@ -129,21 +129,21 @@ impl Classified for KeyError {
 
 impl VerificationKey {
     /// Reads a public key: one PEM block `PUBLIC KEY` (SPKI, RFC 7468 section 13).
-    pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
+    pub fn from_pem(pem: &str) -> Result<Self, PublicKeyError> {
         Self::from_spki(decode_pem(pem)?)
     }
 
     /// Reads a public key in DER.
-    pub(super) fn from_spki(spki: Vec<u8>) -> Result<Self, KeyError> {
-        let (algorithm, plain) = read(&spki)?;
-        let key = ParsedPublicKey::new(algorithm.verification(), &*plain)
-            .map_err(|_| KeyError::Unsupported)?;
-        let (fingerprint, numbers) = (Digest::of(&spki), Digest::of(&plain));
+    pub(super) fn from_spki(spki: Vec<u8>) -> Result<Self, PublicKeyError> {
+        let (algorithm, plain) = parse_spki(&spki)?;
+        let key = ParsedPublicKey::new(algorithm.verification_algorithm(), &*plain)
+            .map_err(|_| PublicKeyError::Unsupported)?;
+        let (fingerprint, numbers) = (Digest::of_bytes(&spki), Digest::of_bytes(&plain));
         Ok(Self {
             key,
             spki,
             fingerprint,
-            numbers,
+            normalized_fingerprint: numbers,
             algorithm,
         })
     }
@@ -153,20 +153,20 @@ impl VerificationKey {
         self.fingerprint
     }
 
-    pub(super) const fn names(&self) -> KeyNames {
-        KeyNames {
+    pub(super) const fn key_identifiers(&self) -> KeyIdentifiers {
+        KeyIdentifiers {
             fingerprint: self.fingerprint,
-            numbers: self.numbers,
+            normalized_fingerprint: self.normalized_fingerprint,
         }
     }
 
     /// What cosign writes into a bundle to name this key: base64 of the fingerprint's bytes.
-    pub fn hint(&self) -> String {
-        BASE64.encode(self.fingerprint.bytes())
+    pub fn bundle_key_hint(&self) -> String {
+        BASE64.encode(self.fingerprint.as_bytes())
     }
 
     /// The SPKI in DER.
-    pub fn spki(&self) -> &[u8] {
+    pub fn spki_der(&self) -> &[u8] {
         &self.spki
     }
 
@@ -188,21 +188,26 @@ impl VerificationKey {
 
     /// Is it the same key for another algorithm, such as one RSA key for PKCS#1 and for PSS? Such a
     /// pair is one signer.
-    pub fn is_twin_of(&self, other: &Self) -> bool {
-        self.numbers == other.numbers && self.fingerprint != other.fingerprint
+    pub fn differs_only_in_algorithm(&self, other: &Self) -> bool {
+        self.normalized_fingerprint == other.normalized_fingerprint
+            && self.fingerprint != other.fingerprint
     }
 
     /// Did this key sign `message`?
-    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+    pub fn verifies_signature(&self, message: &[u8], signature: &[u8]) -> bool {
         self.key.verify_sig(message, signature).is_ok()
     }
 
     /// The same for a message whose hashes are kept.
-    pub(super) fn verifies_message(&self, message: &Message, signature: &[u8]) -> bool {
+    pub(super) fn verifies_hashed_message(
+        &self,
+        message: &SignedMessage,
+        signature: &[u8],
+    ) -> bool {
         let by_hash = message
             .hash_for(self.algorithm)
             .map(|hash| self.key.verify_digest_sig(hash, signature).is_ok());
-        by_hash.unwrap_or_else(|| self.verifies(message.bytes(), signature))
+        by_hash.unwrap_or_else(|| self.verifies_signature(message.bytes(), signature))
     }
 }
 
@@ -219,7 +224,7 @@ impl fmt::Debug for VerificationKey {
 
 /// The algorithm follows the key, never what a signature says of itself. With it comes the SPKI
 /// that the library reads: it knows PSS keys only as `rsaEncryption`.
-fn read(spki: &[u8]) -> Result<(KeyAlgorithm, Cow<'_, [u8]>), KeyError> {
+fn parse_spki(spki: &[u8]) -> Result<(KeyAlgorithm, Cow<'_, [u8]>), PublicKeyError> {
     let is = |(prefix, length): (&[u8], usize)| spki.len() == length && spki.starts_with(prefix);
     let algorithm = match () {
         () if is(P256) => KeyAlgorithm::EcdsaP256,
@@ -227,34 +232,34 @@ fn read(spki: &[u8]) -> Result<(KeyAlgorithm, Cow<'_, [u8]>), KeyError> {
         () if is(P521) => KeyAlgorithm::EcdsaP521,
         () if is(ED25519) => KeyAlgorithm::Ed25519,
         () if is_plain_rsa(spki) => KeyAlgorithm::RsaPkcs1,
-        () => return read_pss(spki),
+        () => return parse_pss_spki(spki),
     };
     Ok((algorithm, Cow::Borrowed(spki)))
 }
 
 /// A PSS key, and the same as `rsaEncryption`. Everything but the algorithm must be what
 /// [`is_plain_rsa`] asks for.
-fn read_pss(spki: &[u8]) -> Result<(KeyAlgorithm, Cow<'_, [u8]>), KeyError> {
-    let rest = spki.get(RSA_HEADER..).ok_or(KeyError::Unsupported)?;
+fn parse_pss_spki(spki: &[u8]) -> Result<(KeyAlgorithm, Cow<'_, [u8]>), PublicKeyError> {
+    let rest = spki.get(RSA_HEADER..).ok_or(PublicKeyError::Unsupported)?;
     let Some(key) = rest.strip_prefix(PSS_SHA256) else {
         let is_pss = rest.get(2..).is_some_and(|inner| inner.starts_with(PSS));
         return Err(if is_pss {
-            KeyError::PssParameters
+            PublicKeyError::PssParameters
         } else {
-            KeyError::Unsupported
+            PublicKeyError::Unsupported
         });
     };
-    let plain = sequence(&[RSA, key].concat()).ok_or(KeyError::Unsupported)?;
-    let one_encoding = sequence(rest).as_deref() == Some(spki) && is_plain_rsa(&plain);
+    let plain = der_sequence(&[RSA, key].concat()).ok_or(PublicKeyError::Unsupported)?;
+    let one_encoding = der_sequence(rest).as_deref() == Some(spki) && is_plain_rsa(&plain);
     if one_encoding {
         Ok((KeyAlgorithm::RsaPss, Cow::Owned(plain)))
     } else {
-        Err(KeyError::Unsupported)
+        Err(PublicKeyError::Unsupported)
     }
 }
 
 /// A DER sequence of 256 to 65,535 bytes.
-fn sequence(content: &[u8]) -> Option<Vec<u8>> {
+fn der_sequence(content: &[u8]) -> Option<Vec<u8>> {
     let length = u16::try_from(content.len())
         .ok()
         .filter(|length| *length > 0xff)?;
@@ -271,9 +276,9 @@ fn is_plain_rsa(spki: &[u8]) -> bool {
         && AsDer::<PublicKeyX509Der<'_>>::as_der(&key).is_ok_and(|der| der.as_ref() == spki)
 }
 
-fn decode_pem(pem: &str) -> Result<Vec<u8>, KeyError> {
+fn decode_pem(pem: &str) -> Result<Vec<u8>, PublicKeyError> {
     if pem.contains("PRIVATE KEY-----") {
-        return Err(KeyError::Private);
+        return Err(PublicKeyError::Private);
     }
     let body = pem
         .trim()
@@ -281,10 +286,10 @@ fn decode_pem(pem: &str) -> Result<Vec<u8>, KeyError> {
         .and_then(|rest| rest.strip_suffix(END))
         .filter(|_| pem.len() <= MAX_PEM);
     let base64: String = body
-        .ok_or(KeyError::Pem)?
+        .ok_or(PublicKeyError::Pem)?
         .split_ascii_whitespace()
         .collect();
-    BASE64.decode(base64).map_err(|_| KeyError::Pem)
+    BASE64.decode(base64).map_err(|_| PublicKeyError::Pem)
 }
 
 #[cfg(test)]

@@ -11,14 +11,14 @@ use super::*;
 use crate::{
     core::{
         intoto::{COSIGN_SIGN, Statement},
-        limits::Limits,
+        limits::InputLimits,
         media_type,
         sigstore_bundle::SigstoreBundle,
         verify::{
-            Signer, Trust, TrustRoot,
-            sigstore::vouch,
+            SignerIdentity, TrustRoot, TrustedMaterial,
+            sigstore::verify_key_time_evidence,
             testing::{candidate, evidence},
-            verify,
+            verify_evidence,
         },
     },
     signing::{KeySigner, Signer as _},
@@ -31,7 +31,7 @@ impl VerificationKey {
     /// The same RSA key, declared for PSS alone.
     pub(crate) fn for_pss(&self) -> Self {
         Self::from_spki(
-            sequence(&[PSS_SHA256, &self.spki[RSA_HEADER + RSA.len()..]].concat())
+            der_sequence(&[PSS_SHA256, &self.spki[RSA_HEADER + RSA.len()..]].concat())
                 .expect("a sequence"),
         )
         .expect("a key")
@@ -45,7 +45,10 @@ fn pem(spki: &[u8]) -> String {
 #[test]
 fn the_hint_is_cosigns() {
     let key = VerificationKey::from_pem(COSIGN).expect("cosign's key");
-    assert_eq!(key.hint(), "KjeQLy5pIpIDI+ZLJxDjFBuvCaj7gRtpFwjL8j7NK1Y=");
+    assert_eq!(
+        key.bundle_key_hint(),
+        "KjeQLy5pIpIDI+ZLJxDjFBuvCaj7gRtpFwjL8j7NK1Y="
+    );
     assert_eq!(key.algorithm().as_str(), "ECDSA P-256 SHA-256");
     assert_eq!(
         VerificationKey::from_pem(&COSIGN.replace('\n', "\r\n"))
@@ -136,15 +139,16 @@ fn every_algorithm_verifies_its_own_signatures_only() {
         (rsa_spki.clone(), rsa_sign(&RSA_PKCS1_SHA256)),
     ] {
         let key = VerificationKey::from_spki(spki).expect("a key");
-        assert!(key.verifies(MESSAGE, &signature), "{key:?}");
+        assert!(key.verifies_signature(MESSAGE, &signature), "{key:?}");
         assert!(
-            !key.verifies(b"another", &signature) && !key.verifies(MESSAGE, b""),
+            !key.verifies_signature(b"another", &signature)
+                && !key.verifies_signature(MESSAGE, b""),
             "{key:?}"
         );
     }
     let rsa = VerificationKey::from_spki(rsa_spki).expect("a key");
     assert!(
-        !rsa.verifies(MESSAGE, &rsa_sign(&RSA_PSS_SHA256)),
+        !rsa.verifies_signature(MESSAGE, &rsa_sign(&RSA_PSS_SHA256)),
         "one algorithm per key"
     );
 }
@@ -165,7 +169,7 @@ fn one_key_has_one_encoding() {
     ] {
         assert_eq!(
             VerificationKey::from_pem(&pem(&spki)).expect_err(what),
-            KeyError::Unsupported,
+            PublicKeyError::Unsupported,
             "{what}"
         );
     }
@@ -186,11 +190,11 @@ fn one_rsa_key_has_one_encoding() {
         b"\x30\x82\x01\x20\x30\x0b\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01";
     assert_eq!(
         VerificationKey::from_spki([without_null, &rsa[plain.len()..]].concat()).expect_err("odd"),
-        KeyError::Unsupported
+        PublicKeyError::Unsupported
     );
     assert_eq!(
         VerificationKey::from_spki([rsa.as_slice(), b"\0"].concat()).expect_err("a trailing byte"),
-        KeyError::Unsupported
+        PublicKeyError::Unsupported
     );
 }
 
@@ -199,22 +203,22 @@ fn what_is_no_public_key_is_refused() {
     let two = format!("{COSIGN}{COSIGN}");
     let before = format!("x\n{COSIGN}");
     for (text, error) in [
-        ("", KeyError::Pem),
-        (two.as_str(), KeyError::Pem),
-        (&before, KeyError::Pem),
+        ("", PublicKeyError::Pem),
+        (two.as_str(), PublicKeyError::Pem),
+        (&before, PublicKeyError::Pem),
         (
             &COSIGN.replace("PUBLIC KEY", "RSA PUBLIC KEY"),
-            KeyError::Pem,
+            PublicKeyError::Pem,
         ),
-        (&COSIGN.replace("MFkw", "M%kw"), KeyError::Pem),
+        (&COSIGN.replace("MFkw", "M%kw"), PublicKeyError::Pem),
         (
             &COSIGN.replace("PUBLIC KEY", "ENCRYPTED SIGSTORE PRIVATE KEY"),
-            KeyError::Private,
+            PublicKeyError::Private,
         ),
-        (&pem(b""), KeyError::Unsupported),
+        (&pem(b""), PublicKeyError::Unsupported),
         (
             &format!("{BEGIN}{}{END}", "A".repeat(MAX_PEM)),
-            KeyError::Pem,
+            PublicKeyError::Pem,
         ),
     ] {
         assert_eq!(
@@ -236,7 +240,7 @@ macro_rules! data {
     };
 }
 
-fn read_pem(pem: &[u8]) -> Result<VerificationKey, KeyError> {
+fn read_pem(pem: &[u8]) -> Result<VerificationKey, PublicKeyError> {
     VerificationKey::from_pem(std::str::from_utf8(pem).expect("text"))
 }
 
@@ -260,18 +264,19 @@ fn signatures_by_openssl_verify_with_their_own_key_only() {
         assert_eq!(key.algorithm(), algorithm);
         assert_eq!(key.to_pem().as_bytes(), pem);
         assert!(
-            key.verifies(b"packgate", signature) && !key.verifies(b"packgate ", signature),
+            key.verifies_signature(b"packgate", signature)
+                && !key.verifies_signature(b"packgate ", signature),
             "{key:?}"
         );
         for (other, (_, foreign, _)) in cases.iter().enumerate() {
             assert_eq!(
-                key.verifies(b"packgate", foreign),
+                key.verifies_signature(b"packgate", foreign),
                 at == other,
                 "{key:?} and the signature of {other}"
             );
-            let kept = Message::new(b"packgate".to_vec());
+            let kept = SignedMessage::new(b"packgate".to_vec());
             assert_eq!(
-                key.verifies_message(&kept, foreign),
+                key.verifies_hashed_message(&kept, foreign),
                 at == other,
                 "{key:?} and the signature of {other}, hashed once"
             );
@@ -283,11 +288,11 @@ fn signatures_by_openssl_verify_with_their_own_key_only() {
 #[test]
 fn keys_that_are_too_small_too_large_or_of_another_kind_are_refused() {
     for (pem, error) in [
-        (data!("rsa-1024.pub"), KeyError::Unsupported),
-        (data!("rsa-5120.pub"), KeyError::Unsupported),
-        (data!("secp256k1.pub"), KeyError::Unsupported),
-        (data!("rsa-pss-open.pub"), KeyError::PssParameters),
-        (data!("rsa-pss-sha512.pub"), KeyError::PssParameters),
+        (data!("rsa-1024.pub"), PublicKeyError::Unsupported),
+        (data!("rsa-5120.pub"), PublicKeyError::Unsupported),
+        (data!("secp256k1.pub"), PublicKeyError::Unsupported),
+        (data!("rsa-pss-open.pub"), PublicKeyError::PssParameters),
+        (data!("rsa-pss-sha512.pub"), PublicKeyError::PssParameters),
     ] {
         assert_eq!(
             read_pem(pem).expect_err("refused"),
@@ -310,7 +315,7 @@ fn an_rsa_key_verifies_the_padding_that_it_declares_only() {
     let spki = pair.public_key().as_der().expect("DER").as_ref().to_vec();
     let plain = VerificationKey::from_spki(spki).expect("a key");
     let pss = plain.for_pss();
-    let pss_spki = pss.spki().to_vec();
+    let pss_spki = pss.spki_der().to_vec();
     let sign = |encoding: &'static dyn RsaEncoding| {
         let mut signature = vec![0; pair.public_modulus_len()];
         pair.sign(encoding, &SystemRandom::new(), b"message", &mut signature)
@@ -325,17 +330,21 @@ fn an_rsa_key_verifies_the_padding_that_it_declares_only() {
         let signature = sign(encoding);
         assert_eq!(
             (
-                plain.verifies(b"message", &signature),
-                pss.verifies(b"message", &signature)
+                plain.verifies_signature(b"message", &signature),
+                pss.verifies_signature(b"message", &signature)
             ),
             (by_plain, by_pss)
         );
     }
-    assert!(plain.is_twin_of(&pss) && pss.is_twin_of(&plain) && !pss.is_twin_of(&pss));
+    assert!(
+        plain.differs_only_in_algorithm(&pss)
+            && pss.differs_only_in_algorithm(&plain)
+            && !pss.differs_only_in_algorithm(&pss)
+    );
     assert_ne!(plain.fingerprint(), pss.fingerprint());
     assert_eq!(
-        pss.hint(),
-        BASE64.encode(Digest::of(&pss_spki).bytes()),
+        pss.bundle_key_hint(),
+        BASE64.encode(Digest::of_bytes(&pss_spki).as_bytes()),
         "the hint is of the key as it is given"
     );
 
@@ -351,7 +360,7 @@ fn an_rsa_key_verifies_the_padding_that_it_declares_only() {
     ] {
         assert_eq!(
             VerificationKey::from_spki(odd).expect_err("odd"),
-            KeyError::Unsupported
+            PublicKeyError::Unsupported
         );
     }
 }
@@ -370,9 +379,9 @@ fn ed25519_is_never_pre_hashed() {
     ]
     .concat();
     for signed in [hash.as_ref(), &context] {
-        assert!(!key.verifies(b"message", pair.sign(signed).as_ref()));
+        assert!(!key.verifies_signature(b"message", pair.sign(signed).as_ref()));
     }
-    assert!(key.verifies(b"message", pair.sign(b"message").as_ref()));
+    assert!(key.verifies_signature(b"message", pair.sign(b"message").as_ref()));
 }
 
 /// What a forger or a careless tool might make: the right key, and not the hash, padding or salt
@@ -388,7 +397,7 @@ fn the_right_key_with_another_hash_padding_or_salt_is_refused() {
         (data!("rsa-pss.pub"), data!("rsa-pss-max.sig")),
     ] {
         let key = read_pem(pem).expect("a key");
-        assert!(!key.verifies(b"packgate", signature), "{key:?}");
+        assert!(!key.verifies_signature(b"packgate", signature), "{key:?}");
     }
 }
 
@@ -396,7 +405,7 @@ fn the_right_key_with_another_hash_padding_or_salt_is_refused() {
 fn bundle_of(key: &VerificationKey, payload: &[u8], signature: &[u8]) -> serde_json::Value {
     json!({
         "mediaType": media_type::SIGSTORE_BUNDLE_V03,
-        "verificationMaterial": {"publicKey": {"hint": key.hint()}},
+        "verificationMaterial": {"publicKey": {"hint": key.bundle_key_hint()}},
         "dsseEnvelope": {
             "payload": BASE64.encode(payload),
             "payloadType": media_type::IN_TOTO,
@@ -425,9 +434,9 @@ fn rsa_sign(pem: &[u8], encoding: &'static dyn signature::RsaEncoding, message: 
 
 #[tokio::test]
 async fn bundles_of_every_algorithm_are_verified_by_their_key_alone() {
-    let subject = Digest::of(b"the judged manifest");
-    let payload =
-        serde_json::to_vec(&Statement::about("", &subject, COSIGN_SIGN, json!({}))).expect("JSON");
+    let subject = Digest::of_bytes(b"the judged manifest");
+    let payload = serde_json::to_vec(&Statement::for_digest("", &subject, COSIGN_SIGN, json!({})))
+        .expect("JSON");
     let message = sigstore_types::pae(media_type::IN_TOTO, &payload);
     let mut signed = vec![(
         data!("rsa-as-pss.pub"),
@@ -458,21 +467,21 @@ async fn bundles_of_every_algorithm_are_verified_by_their_key_alone() {
             &bundle_of(key, &payload, signature),
         )]);
         let judged = |keys: Vec<VerificationKey>| {
-            verify(
+            verify_evidence(
                 &subject,
                 &evidence,
-                &Trust {
+                &TrustedMaterial {
                     keys,
-                    ..Trust::default()
+                    ..TrustedMaterial::default()
                 },
-                &Limits::DEFAULT,
+                &InputLimits::DEFAULT,
             )
         };
         let found = judged(keys.clone());
         assert_eq!(found.rejected, [], "{key:?}");
         assert_eq!(
             found.verified[0].signer(),
-            &Signer::Key {
+            &SignerIdentity::Key {
                 fingerprint: key.fingerprint()
             }
         );
@@ -498,18 +507,19 @@ async fn bundles_of_every_algorithm_are_verified_by_their_key_alone() {
 fn log_entries_and_timestamps_of_keys_that_nobody_checks_are_refused() {
     let root = TrustRoot::parse(
         br#"{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}"#,
-        &Limits::DEFAULT,
+        &InputLimits::DEFAULT,
     )
     .expect("a root");
-    let subject = Digest::of(b"the judged manifest");
+    let subject = Digest::of_bytes(b"the judged manifest");
     for pem in [data!("p521.pub"), data!("rsa-as-pss.pub")] {
         let key = read_pem(pem).expect("a key");
         let mut bundle = bundle_of(&key, b"{}", b"signature");
         bundle["verificationMaterial"]["timestampVerificationData"] =
             json!({"rfc3161Timestamps": [{"signedTimestamp": "MAA="}]});
-        let bundle = SigstoreBundle::parse(bundle.to_string().as_bytes(), &Limits::DEFAULT)
+        let bundle = SigstoreBundle::parse(bundle.to_string().as_bytes(), &InputLimits::DEFAULT)
             .expect("a bundle");
-        let error = vouch(&root, &bundle, &key, &subject).expect_err("nobody checks it");
+        let error =
+            verify_key_time_evidence(&root, &bundle, &key, &subject).expect_err("nobody checks it");
         assert_eq!(error.reason(), Reason::InvalidTimestamp);
         assert!(error.to_string().contains("cannot be checked"), "{error}");
     }

@@ -9,11 +9,13 @@ use sigstore_types::DsseEnvelope;
 use crate::core::{digest::Digest, sigstore_bundle::SigstoreBundle};
 
 use super::{
-    EvidenceError, SignedAt, Signer, Trust, Validity, VerificationKey,
-    effort::Effort,
-    message::Message,
+    EvidenceError, SignerIdentity, SigningTime, TrustedMaterial, ValidityPeriod, VerificationKey,
+    effort::CheckBudget,
+    message::SignedMessage,
     sigstore,
-    verified::{Authenticated, Claims, Format, Vouched},
+    verified::{
+        AuthenticatedSignature, CertificateClaims, StoredSignatureFormat, TimeEvidenceStatus,
+    },
 };
 
 /// Finds the key that signed `envelope`, and who vouches for the time. The hint decides nothing but
@@ -21,33 +23,34 @@ use super::{
 ///
 /// The first of the result is what the key alone says. Errors beside it: the trust roots that do
 /// not vouch for the rest, and why.
-pub(super) fn authenticate(
+pub(super) fn authenticate_by_key(
     bundle: &SigstoreBundle,
     envelope: &DsseEnvelope,
     hint: &str,
     subject: &Digest,
-    trust: &Trust,
-    effort: &Effort<'_>,
-) -> Result<(Vec<Authenticated>, Vec<EvidenceError>), EvidenceError> {
+    trust: &TrustedMaterial,
+    effort: &CheckBudget<'_>,
+) -> Result<(Vec<AuthenticatedSignature>, Vec<EvidenceError>), EvidenceError> {
     let keys = &trust.keys;
-    let message = Message::new(envelope.pae());
+    let message = SignedMessage::new(envelope.pae());
     let signature = envelope.signature.sig.as_bytes();
-    let (hinted, others): (Vec<_>, Vec<_>) = keys.iter().partition(|key| key.hint() == hint);
+    let (hinted, others): (Vec<_>, Vec<_>) =
+        keys.iter().partition(|key| key.bundle_key_hint() == hint);
     let mut signed_by = None;
     for key in hinted.into_iter().chain(others) {
-        message.take(key, effort)?;
-        if key.verifies_message(&message, signature) {
+        message.spend_check(key, effort)?;
+        if key.verifies_hashed_message(&message, signature) {
             signed_by = Some(key);
             break;
         }
     }
-    let key = signed_by.ok_or_else(|| fault(hint, keys))?;
-    let (mut found, mut faults) = (vec![by_key_alone(key, bundle)], Vec::new());
+    let key = signed_by.ok_or_else(|| no_matching_key_error(hint, keys))?;
+    let (mut found, mut faults) = (vec![key_only_signature(key, bundle)], Vec::new());
     if bundle.has_time_evidence() {
-        for root in &trust.vouching {
+        for root in &trust.key_trust_roots {
             let checked = effort
-                .check_of(message.bytes().len())
-                .and_then(|()| sigstore::vouch(root, bundle, key, subject));
+                .spend_check_for_bytes(message.bytes().len())
+                .and_then(|()| sigstore::verify_key_time_evidence(root, bundle, key, subject));
             match checked {
                 Ok(vouched) => found.push(vouched),
                 Err(error) => faults.push(error),
@@ -57,30 +60,30 @@ pub(super) fn authenticate(
     Ok((found, faults))
 }
 
-fn by_key_alone(key: &VerificationKey, bundle: &SigstoreBundle) -> Authenticated {
+fn key_only_signature(key: &VerificationKey, bundle: &SigstoreBundle) -> AuthenticatedSignature {
     let vouched = if bundle.has_time_evidence() {
-        Vouched::Unchecked
+        TimeEvidenceStatus::Unchecked
     } else {
-        Vouched::Absent
+        TimeEvidenceStatus::Absent
     };
-    Authenticated {
-        signer: Signer::Key {
+    AuthenticatedSignature {
+        signer: SignerIdentity::Key {
             fingerprint: key.fingerprint(),
         },
         root: None,
-        time: SignedAt::Unknown,
-        vouched,
+        time: SigningTime::Unknown,
+        time_evidence: vouched,
         logged: false,
-        claims: Claims::default(),
-        format: Format::Bundle,
-        key: Some(key.names()),
-        validity: Validity::default(),
+        claims: CertificateClaims::default(),
+        format: StoredSignatureFormat::Bundle,
+        key: Some(key.key_identifiers()),
+        validity: ValidityPeriod::default(),
     }
 }
 
-fn fault(hint: &str, keys: &[VerificationKey]) -> EvidenceError {
-    match keys.iter().find(|key| key.hint() == hint) {
+fn no_matching_key_error(hint: &str, keys: &[VerificationKey]) -> EvidenceError {
+    match keys.iter().find(|key| key.bundle_key_hint() == hint) {
         Some(key) => EvidenceError::KeySignature(key.fingerprint()),
-        None => EvidenceError::OtherKey { keys: keys.len() },
+        None => EvidenceError::NoMatchingKey { keys: keys.len() },
     }
 }

@@ -15,48 +15,50 @@ use sigstore_trust_root::TrustedRoot;
 use sigstore_types::{KindVersion, TimeRange, TransparencyLogEntry, bundle::InclusionProof};
 
 /// The logs of a trust root: their names, and when they were in use.
-pub(super) struct Logs(Vec<Log>);
+pub(super) struct TrustedLogs(Vec<TrustedLog>);
 
-struct Log {
+struct TrustedLog {
     id: Vec<u8>,
     window: Option<TimeRange>,
 }
 
 /// What is wrong with an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
-    Unproved,
+pub(super) enum LogEntryError {
+    MissingInclusionProof,
     UnknownLog,
-    OtherLog,
-    OtherTree,
-    OtherIndex,
-    OutOfUse,
-    UnsignedTime,
+    CheckpointLogMismatch,
+    TreeMismatch,
+    IndexMismatch,
+    LogNotInUse,
+    UnsignedIntegratedTime,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for LogEntryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Unproved => "it has no log entry, or one without an inclusion proof",
+            Self::MissingInclusionProof => "it has no log entry, or one without an inclusion proof",
             Self::UnknownLog => "its log entry names a log that the trust root does not know",
-            Self::OtherLog => "its log entry names one log, and its checkpoint is of another",
-            Self::OtherTree => "its inclusion proof is for another tree than the checkpoint's",
-            Self::OtherIndex => {
-                "its inclusion proof is for another place in the tree than its log \
+            Self::CheckpointLogMismatch => {
+                "its log entry names one log, and its checkpoint is of another"
+            }
+            Self::TreeMismatch => "its inclusion proof is for another tree than the checkpoint's",
+            Self::IndexMismatch => {
+                "its inclusion proof is for another index in the tree than its log \
                 entry's"
             }
-            Self::UnsignedTime => {
-                "its log entry of Rekor v2 tells a time (integratedTime), which \
-                that log never does: nobody signed it"
+            Self::UnsignedIntegratedTime => {
+                "its log entry of Rekor v2 has an integratedTime, which \
+                Rekor v2 never sets: it is not signed"
             }
-            Self::OutOfUse => "its log was not in use at any time that somebody vouches for",
+            Self::LogNotInUse => "its log was not in use at any verified signing time",
         })
     }
 }
 
-impl Logs {
-    pub(super) fn of(root: &TrustedRoot) -> Self {
-        let logs = root.tlogs.iter().map(|log| Log {
+impl TrustedLogs {
+    pub(super) fn from_trusted_root(root: &TrustedRoot) -> Self {
+        let logs = root.tlogs.iter().map(|log| TrustedLog {
             id: log.log_id.key_id.as_bytes().to_vec(),
             window: log.public_key.valid_for,
         });
@@ -66,12 +68,12 @@ impl Logs {
     /// Checks entries whose proofs, checkpoints and promises hold already. `times` are those that
     /// somebody vouches for; if there are none, the log's use must have no end. `promised`: the
     /// log's promise will do in the place of a proof.
-    pub(super) fn check(
+    pub(super) fn check_entries(
         &self,
         entries: &[TransparencyLogEntry],
         times: &[Timestamp],
         promised: bool,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), LogEntryError> {
         entries
             .iter()
             .try_for_each(|entry| self.check_entry(entry, times, promised))
@@ -82,56 +84,63 @@ impl Logs {
         entry: &TransparencyLogEntry,
         times: &[Timestamp],
         promised: bool,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), LogEntryError> {
         let log = self
             .0
             .iter()
             .find(|log| log.id == entry.log_id.key_id.as_bytes())
-            .ok_or(Fault::UnknownLog)?;
+            .ok_or(LogEntryError::UnknownLog)?;
         match &entry.inclusion_proof {
             Some(proof) => self.check_proof(log, entry, proof)?,
             None if promised && entry.inclusion_promise.is_some() => {}
-            None => return Err(Fault::Unproved),
+            None => return Err(LogEntryError::MissingInclusionProof),
         }
-        if is_of_version_2(entry) && entry.integrated_time.is_some() {
-            return Err(Fault::UnsignedTime);
+        if is_rekor_v2(entry) && entry.integrated_time.is_some() {
+            return Err(LogEntryError::UnsignedIntegratedTime);
         }
         let covers = |window: TimeRange| {
             times.iter().any(|time| window.contains(*time))
                 || (times.is_empty() && window.end.is_none())
         };
         let in_use = log.window.is_none_or(covers);
-        if in_use { Ok(()) } else { Err(Fault::OutOfUse) }
+        if in_use {
+            Ok(())
+        } else {
+            Err(LogEntryError::LogNotInUse)
+        }
     }
 
     fn check_proof(
         &self,
-        log: &Log,
+        log: &TrustedLog,
         entry: &TransparencyLogEntry,
         proof: &InclusionProof,
-    ) -> Result<(), Fault> {
-        let checkpoint = proof.checkpoint.checkpoint().ok_or(Fault::Unproved)?;
+    ) -> Result<(), LogEntryError> {
+        let checkpoint = proof
+            .checkpoint
+            .checkpoint()
+            .ok_or(LogEntryError::MissingInclusionProof)?;
         let mut known = checkpoint
             .signatures()
             .iter()
             .map(|signature| signature.key_id.as_bytes())
-            .filter(|hint| self.0.iter().any(|log| log.has(*hint)));
-        if !known.all(|hint| log.has(hint)) {
-            return Err(Fault::OtherLog);
+            .filter(|hint| self.0.iter().any(|log| log.matches_key_hint(*hint)));
+        if !known.all(|hint| log.matches_key_hint(hint)) {
+            return Err(LogEntryError::CheckpointLogMismatch);
         }
         if (proof.tree_size, &proof.root_hash) != (checkpoint.tree_size(), checkpoint.root_hash()) {
-            return Err(Fault::OtherTree);
+            return Err(LogEntryError::TreeMismatch);
         }
-        if is_of_version_2(entry) && !indices_agree(entry, proof) {
-            return Err(Fault::OtherIndex);
+        if is_rekor_v2(entry) && !indices_agree(entry, proof) {
+            return Err(LogEntryError::IndexMismatch);
         }
         Ok(())
     }
 }
 
-impl Log {
+impl TrustedLog {
     /// The hint in a checkpoint's signature is the beginning of the log's name.
-    fn has(&self, hint: &[u8]) -> bool {
+    fn matches_key_hint(&self, hint: &[u8]) -> bool {
         self.id.starts_with(hint)
     }
 }
@@ -139,7 +148,7 @@ impl Log {
 /// Rekor v2 promises nothing and tells no time: the field is 0 there, which is read as absent (its
 /// client specification, "integratedTime"). An entry of Rekor v1 may be without its promise; then
 /// its time is not read either.
-fn is_of_version_2(entry: &TransparencyLogEntry) -> bool {
+fn is_rekor_v2(entry: &TransparencyLogEntry) -> bool {
     entry.kind_version == KindVersion::HashedRekordV002
 }
 
@@ -189,14 +198,16 @@ mod tests {
                 .filter_map(|entry| entry.integrated_time)
                 .chain(issued)
                 .collect();
-            let logs = Logs::of(&TrustedRoot::from_json(&root).expect("a trust root"));
+            let logs = TrustedLogs::from_trusted_root(
+                &TrustedRoot::from_json(&root).expect("a trust root"),
+            );
             let proved: Vec<_> = entries
                 .iter()
                 .filter(|entry| entry.inclusion_proof.is_some())
                 .cloned()
                 .collect();
             assert_eq!(
-                logs.check(&proved, &times, false),
+                logs.check_entries(&proved, &times, false),
                 Ok(()),
                 "{}",
                 case.display()

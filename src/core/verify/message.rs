@@ -4,17 +4,17 @@ use std::cell::OnceCell;
 
 use aws_lc_rs::digest::{self, Digest, digest};
 
-use super::{KeyAlgorithm, VerificationKey, effort::Effort, error::EvidenceError};
+use super::{KeyAlgorithm, VerificationKey, effort::CheckBudget, error::EvidenceError};
 
 /// Signed bytes, with those of their hashes that were asked for.
-pub(super) struct Message {
+pub(super) struct SignedMessage {
     bytes: Vec<u8>,
     sha256: OnceCell<Digest>,
     sha384: OnceCell<Digest>,
     sha512: OnceCell<Digest>,
 }
 
-impl Message {
+impl SignedMessage {
     pub(super) const fn new(bytes: Vec<u8>) -> Self {
         Self {
             bytes,
@@ -28,17 +28,17 @@ impl Message {
         &self.bytes
     }
 
-    pub(super) fn sha256(&self) -> &Digest {
+    pub(super) fn sha256_digest(&self) -> &Digest {
         self.sha256
             .get_or_init(|| digest(&digest::SHA256, &self.bytes))
     }
 
-    fn sha384(&self) -> &Digest {
+    fn sha384_digest(&self) -> &Digest {
         self.sha384
             .get_or_init(|| digest(&digest::SHA384, &self.bytes))
     }
 
-    fn sha512(&self) -> &Digest {
+    fn sha512_digest(&self) -> &Digest {
         self.sha512
             .get_or_init(|| digest(&digest::SHA512, &self.bytes))
     }
@@ -48,24 +48,24 @@ impl Message {
     pub(super) fn hash_for(&self, algorithm: KeyAlgorithm) -> Option<&Digest> {
         match algorithm {
             KeyAlgorithm::EcdsaP256 | KeyAlgorithm::RsaPkcs1 | KeyAlgorithm::RsaPss => {
-                Some(self.sha256())
+                Some(self.sha256_digest())
             }
-            KeyAlgorithm::EcdsaP384 => Some(self.sha384()),
-            KeyAlgorithm::EcdsaP521 => Some(self.sha512()),
+            KeyAlgorithm::EcdsaP384 => Some(self.sha384_digest()),
+            KeyAlgorithm::EcdsaP521 => Some(self.sha512_digest()),
             KeyAlgorithm::Ed25519 => None,
         }
     }
 
     /// Takes the check of a signature by `key`.
-    pub(super) fn take(
+    pub(super) fn spend_check(
         &self,
         key: &VerificationKey,
-        effort: &Effort<'_>,
+        effort: &CheckBudget<'_>,
     ) -> Result<(), EvidenceError> {
         if key.algorithm() == KeyAlgorithm::Ed25519 {
-            effort.check_of(self.bytes.len())
+            effort.spend_check_for_bytes(self.bytes.len())
         } else {
-            effort.check()
+            effort.spend_check()
         }
     }
 }

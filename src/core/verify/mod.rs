@@ -1,7 +1,7 @@
-//! From gathered, untrusted [`Evidence`] to [`Verified`] statements about one digest.
+//! From gathered, untrusted [`UnverifiedEvidence`] to [`Verified`] statements about one digest.
 //!
 //! Every candidate is judged alone and ends as exactly one of two things: a verified statement, or
-//! a [`Rejected`] that says why it was refused. A bad candidate never spoils a good one
+//! a [`RejectedEvidence`] that says why it was refused. A bad candidate never spoils a good one
 //! (`threats.md`, row 15), and nothing falls through: there is no third outcome.
 //!
 //! The order is always the same: bounds and shape, then the signature over the raw bytes, and only
@@ -44,39 +44,42 @@ use jiff::Timestamp;
 
 use sigstore_types::DsseEnvelope;
 
-use effort::Effort;
-use verifier::Room;
+use effort::CheckBudget;
+use verifier::StatementMemoryBudget;
 
 use super::{
     digest::Digest,
     intoto::Statement,
-    limits::Limits,
+    limits::InputLimits,
     media_type,
-    oci::{Descriptor, Document},
-    sigstore_bundle::{Material, SigstoreBundle},
+    oci::{Descriptor, ManifestOrIndex},
+    sigstore_bundle::{BundleVerificationMaterial, SigstoreBundle},
 };
 
-pub use authority::{AuthorityError, CertificateAuthority};
-pub use blob::{Artifact, BlobTrust, verify_blob};
-pub use error::{EvidenceError, Rejected};
-pub(crate) use error::{rank, shorten};
-pub use key::{KeyAlgorithm, KeyError, VerificationKey};
-pub use legacy::LegacyCandidate;
-pub use own::{Certified, certified, check_own};
+pub use authority::{CertificateAuthority, CertificateAuthorityError};
+pub use blob::{BlobArtifact, BlobTrustedMaterial, verify_blob};
+pub use error::{EvidenceError, RejectedEvidence};
+pub(crate) use error::{reason_rank, sanitize_text};
+pub use key::{KeyAlgorithm, PublicKeyError, VerificationKey};
+pub use legacy::CosignTagCandidate;
+pub use own::{SigningCertificateInfo, signing_certificate_info, verify_own_bundle};
 pub use revocation::RevocationLists;
 pub use trust_root::{TrustRoot, TrustRootError};
-pub use verified::{Claims, Format, SignedAt, Signer, Validity, Verified, Vouched};
-pub use verifier::{EvidenceVerifier, verify};
+pub use verified::{
+    CertificateClaims, SignerIdentity, SigningTime, StoredSignatureFormat, TimeEvidenceStatus,
+    ValidityPeriod, Verified,
+};
+pub use verifier::{EvidenceVerifier, verify_evidence};
 
 /// What was gathered about one digest. Nothing in it is trusted.
 #[derive(Clone, Debug, Default)]
-pub struct Evidence {
+pub struct UnverifiedEvidence {
     /// Referrers that may carry a signature or an attestation.
-    pub candidates: Vec<Candidate>,
+    pub candidates: Vec<ReferrerCandidate>,
     /// Layers of what cosign's tags name, if they were asked for.
-    pub legacy: Vec<LegacyCandidate>,
+    pub legacy: Vec<CosignTagCandidate>,
     /// Referrers that could not be gathered, and why.
-    pub unread: Vec<Rejected>,
+    pub unread: Vec<RejectedEvidence>,
     /// Referrers that are no Sigstore bundles, such as a plain SBOM. Counted, never used.
     pub unrelated: usize,
     /// Referrers that were left unopened because there were too many.
@@ -85,26 +88,26 @@ pub struct Evidence {
 
 /// One referrer with the content of its only layer.
 #[derive(Clone, Debug)]
-pub struct Candidate {
+pub struct ReferrerCandidate {
     /// Under which descriptor it was found.
     pub referrer: Descriptor,
     /// Its manifest.
-    pub manifest: Document,
-    /// The bytes of the layer that [`bundle_layer`] names.
+    pub manifest: ManifestOrIndex,
+    /// The bytes of the layer that [`sigstore_bundle_layer`] names.
     pub content: Bytes,
 }
 
 /// Everything that somebody may be recognised by: the union over all policies that apply.
 #[derive(Clone, Debug, Default)]
-pub struct Trust {
+pub struct TrustedMaterial {
     /// Keys.
     pub keys: Vec<VerificationKey>,
     /// Trust roots for certificates.
     pub roots: Vec<Arc<TrustRoot>>,
     /// Trust roots whose logs and timestamp authorities are believed about the keys' signatures.
-    pub vouching: Vec<Arc<TrustRoot>>,
+    pub key_trust_roots: Vec<Arc<TrustRoot>>,
     /// Companies' own certificate authorities.
-    pub authorities: Vec<Issuing>,
+    pub authorities: Vec<TrustedCertificateAuthority>,
     /// When the question is asked. A company's certificate that nobody saw signing must hold now;
     /// without a time it does not.
     pub now: Option<Timestamp>,
@@ -112,7 +115,7 @@ pub struct Trust {
 
 /// A company's own certificate authority.
 #[derive(Clone, Debug)]
-pub struct Issuing {
+pub struct TrustedCertificateAuthority {
     /// Its certificates and revocation lists.
     pub authority: Arc<CertificateAuthority>,
     /// The trust root whose logs and timestamp authorities are believed about when its certificates
@@ -122,11 +125,11 @@ pub struct Issuing {
 
 /// The result of judging every candidate.
 #[derive(Clone, Debug, Default)]
-pub struct Findings {
+pub struct VerificationFindings {
     /// What holds.
     pub verified: Vec<Verified<Statement>>,
     /// What does not, and why.
-    pub rejected: Vec<Rejected>,
+    pub rejected: Vec<RejectedEvidence>,
     /// Referrers that nobody looked at because there were too many.
     pub unopened: usize,
     /// Pieces of evidence that were not read, or not judged to the end, because what one question
@@ -144,15 +147,15 @@ pub struct Findings {
 ///
 /// Errors: [`EvidenceError::ForeignSubject`] if the manifest refers to another digest,
 /// [`EvidenceError::Layers`] if a bundle is not its only layer.
-pub fn bundle_layer<'a>(
-    manifest: &'a Document,
+pub fn sigstore_bundle_layer<'a>(
+    manifest: &'a ManifestOrIndex,
     subject: &Digest,
 ) -> Result<Option<&'a Descriptor>, EvidenceError> {
     let refers_to = manifest.subject().map(|subject| subject.digest);
     if refers_to != Some(*subject) {
         return Err(EvidenceError::ForeignSubject(refers_to));
     }
-    let Document::Manifest(manifest) = manifest else {
+    let ManifestOrIndex::Manifest(manifest) = manifest else {
         return Ok(None);
     };
     if !manifest
@@ -169,23 +172,23 @@ pub fn bundle_layer<'a>(
 }
 
 /// What holds, and what does not: never neither.
-fn judge(
+fn verify_candidate(
     subject: &Digest,
-    candidate: &Candidate,
-    trust: &Trust,
-    limits: &Limits,
-    effort: &Effort<'_>,
-    room: &mut Room,
+    candidate: &ReferrerCandidate,
+    trust: &TrustedMaterial,
+    limits: &InputLimits,
+    effort: &CheckBudget<'_>,
+    room: &mut StatementMemoryBudget,
 ) -> (Vec<Verified<Statement>>, Vec<EvidenceError>) {
-    let (payload, authenticated, mut faults) = match open(subject, candidate, trust, limits, effort)
-    {
-        Ok(opened) => opened,
-        Err(error) => return (Vec::new(), vec![error]),
-    };
+    let (payload, authenticated, mut faults) =
+        match authenticate_candidate(subject, candidate, trust, limits, effort) {
+            Ok(opened) => opened,
+            Err(error) => return (Vec::new(), vec![error]),
+        };
     let mut verified = Vec::new();
     for by in authenticated {
-        match room.hold(&payload, || {
-            statement::read(&payload, subject, by, candidate.referrer.digest, limits)
+        match room.read_within_budget(&payload, || {
+            statement::read_statement(&payload, subject, by, candidate.referrer.digest, limits)
         }) {
             Ok(statement) => verified.push(statement),
             Err(error) => faults.push(error),
@@ -195,20 +198,25 @@ fn judge(
 }
 
 /// Who signed, and who does not vouch for it.
-type Authentications = (Vec<verified::Authenticated>, Vec<EvidenceError>);
+type AuthenticationOutcomes = (Vec<verified::AuthenticatedSignature>, Vec<EvidenceError>);
 
 /// A payload whose signature holds, by whom, and who does not vouch for it.
-type Opened = (Vec<u8>, Vec<verified::Authenticated>, Vec<EvidenceError>);
+type AuthenticatedPayload = (
+    Vec<u8>,
+    Vec<verified::AuthenticatedSignature>,
+    Vec<EvidenceError>,
+);
 
-fn open(
+fn authenticate_candidate(
     subject: &Digest,
-    candidate: &Candidate,
-    trust: &Trust,
-    limits: &Limits,
-    effort: &Effort<'_>,
-) -> Result<Opened, EvidenceError> {
-    let layer = bundle_layer(&candidate.manifest, subject)?.ok_or(EvidenceError::NotABundle)?;
-    let actual = Digest::of(&candidate.content);
+    candidate: &ReferrerCandidate,
+    trust: &TrustedMaterial,
+    limits: &InputLimits,
+    effort: &CheckBudget<'_>,
+) -> Result<AuthenticatedPayload, EvidenceError> {
+    let layer =
+        sigstore_bundle_layer(&candidate.manifest, subject)?.ok_or(EvidenceError::NotABundle)?;
+    let actual = Digest::of_bytes(&candidate.content);
     if actual != layer.digest {
         return Err(EvidenceError::Content {
             expected: layer.digest,
@@ -216,40 +224,44 @@ fn open(
         });
     }
     let bundle = SigstoreBundle::parse(&candidate.content, limits)?;
-    let envelope = bundle.envelope().ok_or(EvidenceError::NoEnvelope)?;
+    let envelope = bundle.dsse_envelope().ok_or(EvidenceError::NoEnvelope)?;
     if envelope.payload_type != media_type::IN_TOTO {
-        return Err(EvidenceError::PayloadType(shorten(&envelope.payload_type)));
+        return Err(EvidenceError::PayloadType(sanitize_text(
+            &envelope.payload_type,
+        )));
     }
-    let (authenticated, faults) = match bundle.material() {
-        Material::PublicKey { hint } => {
-            keyed::authenticate(&bundle, envelope, hint, subject, trust, effort)?
+    let (authenticated, faults) = match bundle.verification_material() {
+        BundleVerificationMaterial::PublicKey { hint } => {
+            keyed::authenticate_by_key(&bundle, envelope, hint, subject, trust, effort)?
         }
-        Material::Certificate => by_certificate(&bundle, envelope, subject, trust, effort)?,
+        BundleVerificationMaterial::Certificate => {
+            authenticate_by_certificate(&bundle, envelope, subject, trust, effort)?
+        }
     };
     Ok((envelope.payload.as_bytes().to_vec(), authenticated, faults))
 }
 
 /// Whom a certificate names: by a trust root, or by a company's own authority.
-fn by_certificate(
+fn authenticate_by_certificate(
     bundle: &SigstoreBundle,
     envelope: &DsseEnvelope,
     subject: &Digest,
-    trust: &Trust,
-    effort: &Effort<'_>,
-) -> Result<Authentications, EvidenceError> {
+    trust: &TrustedMaterial,
+    effort: &CheckBudget<'_>,
+) -> Result<AuthenticationOutcomes, EvidenceError> {
     let size = envelope.payload.as_bytes().len();
     let by_root = || {
         let roots = trust.roots.iter();
-        all_that_hold(roots.map(|root| {
-            effort
-                .check_of(size)
-                .and_then(|()| sigstore::authenticate(bundle, subject, std::slice::from_ref(root)))
+        collect_authenticated(roots.map(|root| {
+            effort.spend_check_for_bytes(size).and_then(|()| {
+                sigstore::authenticate_manifest(bundle, subject, std::slice::from_ref(root))
+            })
         }))
     };
     if trust.authorities.is_empty() {
         return by_root().map(|found| (found, Vec::new()));
     }
-    let (more, mut faults) = by_company(bundle, envelope, subject, trust, effort);
+    let (more, mut faults) = authenticate_by_private_cas(bundle, envelope, subject, trust, effort);
     if trust.roots.is_empty() {
         return Ok((more, faults));
     }
@@ -262,7 +274,7 @@ fn by_certificate(
         }
         Err(one) if more.is_empty() => Ok((
             more,
-            chain::worth_telling(faults.into_iter().chain([one]).collect()),
+            chain::errors_to_report(faults.into_iter().chain([one]).collect()),
         )),
         Err(_) => Ok((more, faults)),
     }
@@ -270,13 +282,13 @@ fn by_certificate(
 
 /// Asks each authority alone, so that the time and the checks that are left are looked at in
 /// between.
-fn by_company(
+fn authenticate_by_private_cas(
     bundle: &SigstoreBundle,
     envelope: &DsseEnvelope,
     subject: &Digest,
-    trust: &Trust,
-    effort: &Effort<'_>,
-) -> Authentications {
+    trust: &TrustedMaterial,
+    effort: &CheckBudget<'_>,
+) -> AuthenticationOutcomes {
     let size = envelope.payload.as_bytes().len();
     let (mut found, mut faults, mut seen) =
         (Vec::new(), Vec::new(), std::collections::HashSet::new());
@@ -287,15 +299,14 @@ fn by_company(
         )) {
             continue;
         }
-        let alone = Trust {
+        let alone = TrustedMaterial {
             authorities: vec![issuing.clone()],
             now: trust.now,
-            ..Trust::default()
+            ..TrustedMaterial::default()
         };
-        match effort
-            .check_of(size)
-            .and_then(|()| certificate::authenticate(bundle, envelope, subject, &alone))
-        {
+        match effort.spend_check_for_bytes(size).and_then(|()| {
+            certificate::authenticate_by_private_ca(bundle, envelope, subject, &alone)
+        }) {
             Ok((by, more)) => {
                 found.extend(by);
                 faults.extend(more);
@@ -304,7 +315,7 @@ fn by_company(
         }
     }
     if found.is_empty() {
-        return (found, chain::worth_telling(faults));
+        return (found, chain::errors_to_report(faults));
     }
     // That another authority did not issue it is no news.
     faults.retain(|fault| fault.signer().is_some());
@@ -312,9 +323,9 @@ fn by_company(
 }
 
 /// Everything that holds, or of nothing the fault that came furthest.
-fn all_that_hold(
-    results: impl Iterator<Item = Result<Vec<verified::Authenticated>, EvidenceError>>,
-) -> Result<Vec<verified::Authenticated>, EvidenceError> {
+fn collect_authenticated(
+    results: impl Iterator<Item = Result<Vec<verified::AuthenticatedSignature>, EvidenceError>>,
+) -> Result<Vec<verified::AuthenticatedSignature>, EvidenceError> {
     let (mut found, mut faults) = (Vec::new(), Vec::new());
     for result in results {
         match result {
@@ -323,7 +334,7 @@ fn all_that_hold(
         }
     }
     if found.is_empty() {
-        Err(sigstore::furthest(faults))
+        Err(sigstore::furthest_or_no_trust_root(faults))
     } else {
         Ok(found)
     }

@@ -6,16 +6,20 @@ use std::{sync::Arc, time::Duration};
 use sigstore_crypto::parse_certificate_info;
 use sigstore_types::{DerCertificate, DerPublicKey};
 
-use crate::core::{class::Reason, digest::Digest, limits::Limits, sigstore_bundle::SigstoreBundle};
+use crate::core::{
+    class::Reason, digest::Digest, limits::InputLimits, sigstore_bundle::SigstoreBundle,
+};
 
 use super::{
     EvidenceError, TrustRoot, VerificationKey, san,
-    sigstore::{NAMELESS, authenticate, fault, vouch},
+    sigstore::{
+        MISSING_NAME_OR_ISSUER, authenticate_manifest, sigstore_error, verify_key_time_evidence,
+    },
 };
 
 /// What a certificate says. Nobody checked who issued it.
 #[derive(Clone, Debug)]
-pub struct Certified {
+pub struct SigningCertificateInfo {
     /// Its subject alternative name.
     pub san: String,
     /// The OIDC issuer that vouched for it.
@@ -27,21 +31,26 @@ pub struct Certified {
 }
 
 /// Reads a certificate.
-pub fn certified(certificate: &DerCertificate) -> Result<Certified, EvidenceError> {
+pub fn signing_certificate_info(
+    certificate: &DerCertificate,
+) -> Result<SigningCertificateInfo, EvidenceError> {
     let info = parse_certificate_info(certificate)
-        .map_err(|error| fault(Reason::MalformedEvidence, &error.to_string()))?;
+        .map_err(|error| sigstore_error(Reason::MalformedEvidence, &error.to_string()))?;
     let issuer = info.issuer.filter(|issuer| !issuer.is_empty());
-    let (Some(san), Some(issuer)) = (san::only_name(certificate.as_bytes()), issuer) else {
-        return Err(fault(Reason::IdentityMismatch, NAMELESS));
+    let (Some(san), Some(issuer)) = (san::single_san(certificate.as_bytes()), issuer) else {
+        return Err(sigstore_error(
+            Reason::IdentityMismatch,
+            MISSING_NAME_OR_ISSUER,
+        ));
     };
     let lifetime = info.not_after.duration_since(info.not_before);
     let lifetime = Duration::try_from(lifetime).map_err(|_| {
-        fault(
+        sigstore_error(
             Reason::CertificateExpired,
             "its certificate ends before it begins",
         )
     })?;
-    Ok(Certified {
+    Ok(SigningCertificateInfo {
         san,
         issuer,
         public_key: info.public_key,
@@ -54,19 +63,20 @@ pub fn certified(certificate: &DerCertificate) -> Result<Certified, EvidenceErro
 ///
 /// With a certificate: chain, SCT, log entry, time. With a key: whatever log entries and timestamps
 /// it carries, of which there must be one.
-pub fn check_own(
+pub fn verify_own_bundle(
     root: &Arc<TrustRoot>,
     bundle: &[u8],
     subject: &Digest,
     key: Option<&VerificationKey>,
-    limits: &Limits,
+    limits: &InputLimits,
 ) -> Result<(), EvidenceError> {
     let bundle = SigstoreBundle::parse(bundle, limits)?;
     match key {
-        None => authenticate(&bundle, subject, std::slice::from_ref(root)).map(drop),
-        Some(_) if !bundle.has_time_evidence() => {
-            Err(fault(Reason::NoTrustedTime, "nobody vouches for it"))
-        }
-        Some(key) => vouch(root, &bundle, key, subject).map(drop),
+        None => authenticate_manifest(&bundle, subject, std::slice::from_ref(root)).map(drop),
+        Some(_) if !bundle.has_time_evidence() => Err(sigstore_error(
+            Reason::NoTrustedTime,
+            "no log or timestamp authority attests a signing time",
+        )),
+        Some(key) => verify_key_time_evidence(root, &bundle, key, subject).map(drop),
     }
 }

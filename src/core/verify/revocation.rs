@@ -9,12 +9,12 @@ use x509_cert::{
     time::Time,
 };
 
-use crate::core::{digest::Digest, limits::Limits};
+use crate::core::{digest::Digest, limits::InputLimits};
 
 use super::{
-    authority::{AuthorityError, PARSED_BYTES, at_most, pem},
-    chain::time,
-    error::shorten,
+    authority::{CertificateAuthorityError, PARSED_BYTES, check_size_limit, decode_pem_blocks},
+    chain::to_timestamp,
+    error::sanitize_text,
 };
 
 /// Revocation lists, read and checked once. Authorities can share them.
@@ -39,13 +39,13 @@ pub(super) struct RevocationList {
 impl RevocationLists {
     /// Reads revocation lists (PEM, or one in DER). Limits: `limits.revocation_bytes`,
     /// `limits.revocation_lists`.
-    pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, AuthorityError> {
-        at_most("revocation lists", bytes.len(), limits.revocation_bytes)?;
+    pub fn parse(bytes: &[u8], limits: &InputLimits) -> Result<Self, CertificateAuthorityError> {
+        check_size_limit("revocation lists", bytes.len(), limits.revocation_bytes)?;
         // Every DER list is a SEQUENCE, and no PEM begins with `0`.
         let all = if bytes.starts_with(b"0") {
             vec![(0, bytes.to_vec())]
         } else {
-            pem(
+            decode_pem_blocks(
                 "revocation lists",
                 "X509 CRL",
                 bytes,
@@ -53,7 +53,7 @@ impl RevocationLists {
             )?
         };
         let read = |(at, der): (usize, Vec<u8>)| {
-            RevocationList::of(der).map_err(|problem| AuthorityError::List {
+            RevocationList::from_der(der).map_err(|problem| CertificateAuthorityError::List {
                 at: at + 1,
                 problem,
             })
@@ -62,18 +62,18 @@ impl RevocationLists {
         lists.sort_by_key(|list| std::cmp::Reverse(list.since));
         let size = lists.iter().map(|list| list.der.len() + PARSED_BYTES).sum();
         if lists.is_empty() {
-            Err(AuthorityError::NoList)
+            Err(CertificateAuthorityError::NoList)
         } else {
             Ok(Self {
                 lists,
-                digest: Digest::of(bytes),
+                digest: Digest::of_bytes(bytes),
                 bytes: size,
             })
         }
     }
 
     /// How much memory they take, about.
-    pub const fn bytes(&self) -> usize {
+    pub const fn memory_size(&self) -> usize {
         self.bytes
     }
 
@@ -95,30 +95,31 @@ impl fmt::Debug for RevocationLists {
 }
 
 impl RevocationList {
-    fn of(der: Vec<u8>) -> Result<Self, String> {
+    fn from_der(der: Vec<u8>) -> Result<Self, String> {
         let list = BorrowedCertRevocationList::from_der(&der)
-            .map_err(|error| shorten(&format!("{error:?}")))?;
+            .map_err(|error| sanitize_text(&format!("{error:?}")))?;
         for revoked in &list {
-            revoked.map_err(|error| shorten(&format!("{error:?}")))?;
+            revoked.map_err(|error| sanitize_text(&format!("{error:?}")))?;
         }
-        let (since, until) = times(&der).map_err(|error| shorten(&error.to_string()))?;
+        let (since, until) =
+            read_update_times(&der).map_err(|error| sanitize_text(&error.to_string()))?;
         let until = until.ok_or("it has no nextUpdate")?;
         Ok(Self {
-            since: time(since),
-            until: time(until),
+            since: to_timestamp(since),
+            until: to_timestamp(until),
             der: der.into_boxed_slice(),
         })
     }
 
     /// The list, as webpki asks it. It could be read before.
-    pub(super) fn list(&self) -> Result<CertRevocationList<'_>, Error> {
+    pub(super) fn parsed_list(&self) -> Result<CertRevocationList<'_>, Error> {
         BorrowedCertRevocationList::from_der(&self.der).map(Into::into)
     }
 }
 
 /// When it was made, and when the next one comes (RFC 5280, section 5.1.2): behind version,
 /// algorithm and issuer. What is revoked is passed over.
-fn times(der: &[u8]) -> DerResult<(Time, Option<Time>)> {
+fn read_update_times(der: &[u8]) -> DerResult<(Time, Option<Time>)> {
     let mut list = SliceReader::new(AnyRef::from_der(der)?.value())?;
     let mut fields = SliceReader::new(AnyRef::decode(&mut list)?.value())?;
     for _ in 0..3 {

@@ -18,41 +18,41 @@ use x509_cert::{
 const FULCIO_USERNAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1.7");
 
 /// The certificate's subject alternative name, if there is exactly one.
-pub(super) fn only_name(der: &[u8]) -> Option<String> {
+pub(super) fn single_san(der: &[u8]) -> Option<String> {
     let certificate = Certificate::from_der(der).ok()?;
     let (_, SubjectAltName(names)) = certificate.tbs_certificate.get::<SubjectAltName>().ok()??;
     match names.as_slice() {
-        [name] => text(name),
+        [name] => general_name_text(name),
         _ => None,
     }
 }
 
 /// The same for a certificate of a company's own authority, which may also name a host: a DNS name,
 /// which contains none of `:`, `@`, `!`.
-pub(super) fn only_name_of_company(der: &[u8]) -> Option<String> {
+pub(super) fn single_private_ca_san(der: &[u8]) -> Option<String> {
     let certificate = Certificate::from_der(der).ok()?;
     let (_, SubjectAltName(names)) = certificate.tbs_certificate.get::<SubjectAltName>().ok()??;
     let name = match names.as_slice() {
         [GeneralName::DnsName(host)] => Some(host.as_str())
-            .filter(|host| is_host(host))
+            .filter(|host| is_dns_name(host))
             .map(ToOwned::to_owned),
         // Only Fulcio makes usernames.
         [GeneralName::OtherName(_)] => None,
-        [name] => text(name),
+        [name] => general_name_text(name),
         _ => None,
     };
     name.filter(|name| !name.chars().any(char::is_control))
 }
 
 /// A host, not a pattern for some.
-fn is_host(host: &str) -> bool {
+fn is_dns_name(host: &str) -> bool {
     !host.is_empty()
         && host
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
 }
 
-fn text(name: &GeneralName) -> Option<String> {
+fn general_name_text(name: &GeneralName) -> Option<String> {
     match name {
         GeneralName::UniformResourceIdentifier(uri) => Some(uri.as_str())
             .filter(|uri| uri.contains(':'))

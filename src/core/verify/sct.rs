@@ -18,12 +18,12 @@ use x509_cert::{
     },
 };
 
-use super::{EvidenceError, chain::fault};
+use super::{EvidenceError, chain::untrusted_chain_error};
 use crate::core::{class::Reason, digest::Digest};
 
 /// Promises in one certificate. Each costs one check of a signature.
-const MAX_PROMISES: usize = 8;
-const PROMISES: &str = "1.3.6.1.4.1.11129.2.4.2";
+const MAX_SCTS: usize = 8;
+const SCT_LIST_OID: &str = "1.3.6.1.4.1.11129.2.4.2";
 const SCHEMES: [SigningScheme; 5] = [
     SigningScheme::EcdsaP256Sha256,
     SigningScheme::EcdsaP384Sha384,
@@ -33,11 +33,13 @@ const SCHEMES: [SigningScheme; 5] = [
 ];
 
 /// The logs of certificates of a trust root, for each scheme those whose keys can sign so.
-pub(super) struct CertificateLogs(Vec<(SigningScheme, Keyring)>);
+pub(super) struct CertificateTransparencyLogs(Vec<(SigningScheme, Keyring)>);
 
-impl CertificateLogs {
+impl CertificateTransparencyLogs {
     /// Errors: a log's name is none.
-    pub(super) fn of(root: &TrustedRoot) -> Result<Self, sigstore_trust_root::Error> {
+    pub(super) fn from_trusted_root(
+        root: &TrustedRoot,
+    ) -> Result<Self, sigstore_trust_root::Error> {
         SCHEMES
             .into_iter()
             .map(|scheme| Ok((scheme, root.ctfe_keys(scheme)?)))
@@ -47,26 +49,30 @@ impl CertificateLogs {
 
     /// Did one of the logs see this certificate, which the holder of `issuer` (a DER
     /// `SubjectPublicKeyInfo`) issued?
-    pub(super) fn check(&self, certificate: &[u8], issuer: &[u8]) -> Result<(), EvidenceError> {
+    pub(super) fn check_certificate(
+        &self,
+        certificate: &[u8],
+        issuer: &[u8],
+    ) -> Result<(), EvidenceError> {
         let certificate = Certificate::from_der(certificate)
-            .map_err(|_| fault("its certificate cannot be read"))?;
-        let promises = promises(&certificate.tbs_certificate)?;
-        let signed = without_promises(certificate.tbs_certificate)?;
+            .map_err(|_| untrusted_chain_error("its certificate cannot be read"))?;
+        let promises = embedded_scts(&certificate.tbs_certificate)?;
+        let signed = precertificate_tbs(certificate.tbs_certificate)?;
         let mut is_seen = false;
         for promise in promises {
-            is_seen |= self.holds(&promise, &signed, issuer)?;
+            is_seen |= self.verify_sct(&promise, &signed, issuer)?;
         }
         if is_seen {
             return Ok(());
         }
-        Err(fault(
-            "none of the certificate logs that promised to know its certificate (SCT) is in the \
+        Err(untrusted_chain_error(
+            "none of the certificate transparency logs that its SCTs name is in the \
                 trust root and was in use then",
         ))
     }
 
     /// False if its log is not known, or was not in use.
-    fn holds(
+    fn verify_sct(
         &self,
         promise: &SignedCertificateTimestamp,
         signed: &[u8],
@@ -76,7 +82,9 @@ impl CertificateLogs {
         let made = i64::try_from(promise.timestamp)
             .ok()
             .and_then(|time| Timestamp::from_millisecond(time).ok());
-        let made = made.ok_or_else(|| fault("a certificate log's promise (SCT) is of no time"))?;
+        let made = made.ok_or_else(|| {
+            untrusted_chain_error("a signed certificate timestamp (SCT) has an invalid time")
+        })?;
         if !self
             .0
             .iter()
@@ -84,41 +92,46 @@ impl CertificateLogs {
         {
             return Ok(false);
         }
-        let scheme = scheme(promise);
+        let scheme = sct_signing_scheme(promise);
         let key = self
             .0
             .iter()
             .find(|(known, _)| Some(*known) == scheme)
             .and_then(|(_, keys)| keys.key_at(&log, made));
-        let message = message(promise, signed, issuer)
-            .ok_or_else(|| fault("its certificate is too long for a certificate log"))?;
+        let message = sct_signed_message(promise, signed, issuer).ok_or_else(|| {
+            untrusted_chain_error("its certificate is too long for a certificate transparency log")
+        })?;
         let signature = SignatureBytes::new(promise.signature.signature.as_slice().to_vec());
         let is_good = key.is_some_and(|key| key.verify(&message, &signature).is_ok());
         if is_good {
             Ok(true)
         } else {
-            Err(fault(
-                "a certificate log's promise (SCT) in its certificate was not signed by that log",
+            Err(untrusted_chain_error(
+                "a signed certificate timestamp (SCT) in its certificate was not signed by its log",
             ))
         }
     }
 }
 
-fn promises(
+fn embedded_scts(
     certificate: &TbsCertificate,
 ) -> Result<Vec<SignedCertificateTimestamp>, EvidenceError> {
-    let unreadable =
-        || fault("the promises of certificate logs (SCT) in its certificate cannot be read");
+    let unreadable = || {
+        untrusted_chain_error(
+            "the signed certificate timestamps (SCT) in its certificate cannot be read",
+        )
+    };
     let list = certificate
         .get::<SignedCertificateTimestampList>()
         .map_err(|_| unreadable())?;
-    let (_, list) =
-        list.ok_or_else(|| fault("its certificate carries no promise of a certificate log (SCT)"))?;
+    let (_, list) = list.ok_or_else(|| {
+        untrusted_chain_error("its certificate has no signed certificate timestamp (SCT)")
+    })?;
     let list = list.parse_timestamps().map_err(|_| unreadable())?;
-    if list.len() > MAX_PROMISES {
+    if list.len() > MAX_SCTS {
         let message = format!(
-            "its certificate carries {} promises of certificate logs (SCT), the limit is \
-                {MAX_PROMISES}",
+            "its certificate carries {} signed certificate timestamps (SCT), the limit is \
+                {MAX_SCTS}",
             list.len()
         );
         return Err(EvidenceError::Sigstore {
@@ -133,17 +146,21 @@ fn promises(
 }
 
 /// What the log saw: the certificate before the promises were put into it.
-fn without_promises(mut certificate: TbsCertificate) -> Result<Vec<u8>, EvidenceError> {
+fn precertificate_tbs(mut certificate: TbsCertificate) -> Result<Vec<u8>, EvidenceError> {
     if let Some(extensions) = &mut certificate.extensions {
-        extensions.retain(|extension| extension.extn_id.to_string() != PROMISES);
+        extensions.retain(|extension| extension.extn_id.to_string() != SCT_LIST_OID);
     }
     certificate
         .to_der()
-        .map_err(|_| fault("its certificate cannot be written"))
+        .map_err(|_| untrusted_chain_error("its certificate cannot be written"))
 }
 
 /// `digitally-signed` of a `precert_entry` (section 3.2). `None` if a length does not fit.
-fn message(promise: &SignedCertificateTimestamp, signed: &[u8], issuer: &[u8]) -> Option<Vec<u8>> {
+fn sct_signed_message(
+    promise: &SignedCertificateTimestamp,
+    signed: &[u8],
+    issuer: &[u8],
+) -> Option<Vec<u8>> {
     const VERSION_1: u8 = 0;
     const CERTIFICATE_TIMESTAMP: u8 = 0;
     const PRECERT_ENTRY: [u8; 2] = [0, 1];
@@ -154,7 +171,7 @@ fn message(promise: &SignedCertificateTimestamp, signed: &[u8], issuer: &[u8]) -
     let mut message = vec![VERSION_1, CERTIFICATE_TIMESTAMP];
     message.extend(promise.timestamp.to_be_bytes());
     message.extend(PRECERT_ENTRY);
-    message.extend(Digest::of(issuer).bytes());
+    message.extend(Digest::of_bytes(issuer).as_bytes());
     message.extend(length);
     message.extend(signed);
     message.extend(u16::try_from(extensions.len()).ok()?.to_be_bytes());
@@ -162,7 +179,7 @@ fn message(promise: &SignedCertificateTimestamp, signed: &[u8], issuer: &[u8]) -
     Some(message)
 }
 
-const fn scheme(promise: &SignedCertificateTimestamp) -> Option<SigningScheme> {
+const fn sct_signing_scheme(promise: &SignedCertificateTimestamp) -> Option<SigningScheme> {
     let algorithm = &promise.signature.algorithm;
     match (&algorithm.signature, &algorithm.hash) {
         (SignatureAlgorithm::Ecdsa, HashAlgorithm::Sha256) => Some(SigningScheme::EcdsaP256Sha256),

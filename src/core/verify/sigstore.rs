@@ -9,7 +9,7 @@
 //!   one;
 //! - it has no caps: [`SigstoreBundle`] has them;
 //! - it takes the first email address or URI of a certificate: here there must be exactly one name,
-//!   and its kind shows ([`super::san`]);
+//!   and its kind shows ([`super::subject_alt_name`]);
 //! - it takes every certificate of a trust root for an authority's, and further ones from bundles,
 //!   and wants exactly one SCT: here it is not asked about certificates at all ([`super::chain`],
 //!   [`super::sct`]), and timestamp authorities that are none are kept from it;
@@ -30,97 +30,101 @@ use sigstore_verify::{
 };
 
 use crate::core::{
-    class::{Classified, Reason},
+    class::{ClassifiedError, Reason},
     digest::Digest,
     sigstore_bundle::SigstoreBundle,
 };
 
 use super::{
-    Artifact, EvidenceError, KeyAlgorithm, SignedAt, Signer, TrustRoot, Validity, VerificationKey,
-    chain::{self, EndEntity},
-    error::shorten,
+    BlobArtifact, EvidenceError, KeyAlgorithm, SignerIdentity, SigningTime, TrustRoot,
+    ValidityPeriod, VerificationKey,
+    chain::{self, EndEntityCertificate},
+    error::sanitize_text,
     san,
-    verified::{Authenticated, Claims, Format, Vouched},
+    verified::{
+        AuthenticatedSignature, CertificateClaims, StoredSignatureFormat, TimeEvidenceStatus,
+    },
 };
 
 /// What was signed, as the crate takes it.
-enum Content<'a> {
+enum ArtifactInput<'a> {
     Known(Signed<'a>),
     Read(&'a mut dyn Read),
 }
 
-impl<'a> Content<'a> {
-    fn of(artifact: Artifact<'a>) -> Self {
-        artifact
-            .content
-            .map_or_else(|| Self::Known(manifest(&artifact.digest)), Self::Read)
+impl<'a> ArtifactInput<'a> {
+    fn from_blob(artifact: BlobArtifact<'a>) -> Self {
+        artifact.content.map_or_else(
+            || Self::Known(manifest_artifact(&artifact.digest)),
+            Self::Read,
+        )
     }
 }
 
 /// What a signature is over, and in which form it is stored.
-pub(super) struct Stored<'a> {
+pub(super) struct SignedArtifact<'a> {
     pub(super) artifact: Signed<'a>,
-    pub(super) format: Format,
+    pub(super) format: StoredSignatureFormat,
 }
 
-impl Stored<'static> {
-    fn in_bundle(subject: &Digest) -> Self {
+impl SignedArtifact<'static> {
+    fn manifest_in_bundle(subject: &Digest) -> Self {
         Self {
-            artifact: manifest(subject),
-            format: Format::Bundle,
+            artifact: manifest_artifact(subject),
+            format: StoredSignatureFormat::Bundle,
         }
     }
 }
 
 /// The judged manifest, as the crate knows it.
-pub(super) fn manifest(subject: &Digest) -> Signed<'static> {
-    Signed::from_digest(Sha256Hash::new(*subject.bytes()))
+pub(super) fn manifest_artifact(subject: &Digest) -> Signed<'static> {
+    Signed::from_digest(Sha256Hash::new(*subject.as_bytes()))
 }
 
 /// Finds out who signed, once for every trust root that vouches for it; an error if none does.
-pub(super) fn authenticate(
+pub(super) fn authenticate_manifest(
     bundle: &SigstoreBundle,
     subject: &Digest,
     roots: &[Arc<TrustRoot>],
-) -> Result<Vec<Authenticated>, EvidenceError> {
-    authenticate_stored(bundle, &Stored::in_bundle(subject), roots)
+) -> Result<Vec<AuthenticatedSignature>, EvidenceError> {
+    authenticate_artifact(bundle, &SignedArtifact::manifest_in_bundle(subject), roots)
 }
 
 /// The same for what need not be a bundle.
-pub(super) fn authenticate_stored(
+pub(super) fn authenticate_artifact(
     bundle: &SigstoreBundle,
-    stored: &Stored<'_>,
+    stored: &SignedArtifact<'_>,
     roots: &[Arc<TrustRoot>],
-) -> Result<Vec<Authenticated>, EvidenceError> {
+) -> Result<Vec<AuthenticatedSignature>, EvidenceError> {
     let mut found = Vec::new();
     let mut faults = Vec::new();
     for root in roots {
-        match authenticate_with(root, bundle, stored) {
+        match authenticate_with_root(root, bundle, stored) {
             Ok(authenticated) => found.push(authenticated),
             Err(error) => faults.push(error),
         }
     }
     if found.is_empty() {
-        Err(furthest(faults))
+        Err(furthest_or_no_trust_root(faults))
     } else {
         Ok(found)
     }
 }
 
 /// The fault that came furthest.
-pub(super) fn furthest(faults: Vec<EvidenceError>) -> EvidenceError {
-    chain::furthest(faults).unwrap_or(EvidenceError::NoTrustRoot)
+pub(super) fn furthest_or_no_trust_root(faults: Vec<EvidenceError>) -> EvidenceError {
+    chain::furthest_error(faults).unwrap_or(EvidenceError::NoTrustRoot)
 }
 
-fn authenticate_with(
+fn authenticate_with_root(
     root: &TrustRoot,
     bundle: &SigstoreBundle,
-    stored: &Stored<'_>,
-) -> Result<Authenticated, EvidenceError> {
-    authenticate_as(
+    stored: &SignedArtifact<'_>,
+) -> Result<AuthenticatedSignature, EvidenceError> {
+    authenticate_certificate(
         root,
         bundle,
-        Content::Known(stored.artifact.clone()),
+        ArtifactInput::Known(stored.artifact.clone()),
         stored.format,
     )
 }
@@ -129,93 +133,115 @@ fn authenticate_with(
 pub(super) fn authenticate_blob(
     root: &TrustRoot,
     bundle: &SigstoreBundle,
-    artifact: Artifact<'_>,
-) -> Result<Authenticated, EvidenceError> {
-    authenticate_as(root, bundle, Content::of(artifact), Format::Bundle)
+    artifact: BlobArtifact<'_>,
+) -> Result<AuthenticatedSignature, EvidenceError> {
+    authenticate_certificate(
+        root,
+        bundle,
+        ArtifactInput::from_blob(artifact),
+        StoredSignatureFormat::Bundle,
+    )
 }
 
-fn authenticate_as(
+fn authenticate_certificate(
     root: &TrustRoot,
     bundle: &SigstoreBundle,
-    content: Content<'_>,
-    format: Format,
-) -> Result<Authenticated, EvidenceError> {
-    require_proofs(bundle, format)?;
-    let certificate = certificate(bundle)?;
+    content: ArtifactInput<'_>,
+    format: StoredSignatureFormat,
+) -> Result<AuthenticatedSignature, EvidenceError> {
+    require_inclusion_proofs(bundle, format)?;
+    let certificate = end_entity_certificate(bundle)?;
     let policy = VerificationPolicy::any_identity().skip_certificate_chain();
-    let result = run(root, bundle, content, &policy)
-        .map_err(|error| blame(root, bundle, &certificate, &error))?;
-    require_logged(&result)?;
+    let result = run_sigstore_verifier(root, bundle, content, &policy)
+        .map_err(|error| prefer_certificate_error(root, bundle, &certificate, &error))?;
+    require_log_verified(&result)?;
     root.check_certificate(&certificate, result.verified_timestamps())?;
-    require_logs(root, bundle, &result, format)?;
-    let signer = certified(bundle).ok_or_else(|| fault(Reason::IdentityMismatch, NAMELESS))?;
+    require_trusted_logs(root, bundle, &result, format)?;
+    let signer = certificate_signer(bundle)
+        .ok_or_else(|| sigstore_error(Reason::IdentityMismatch, MISSING_NAME_OR_ISSUER))?;
     let time = result
         .verified_timestamps()
         .iter()
         .min()
         .copied()
-        .ok_or_else(|| fault(Reason::NoTrustedTime, "nobody vouches for a time"))?;
-    Ok(Authenticated {
+        .ok_or_else(|| {
+            sigstore_error(
+                Reason::NoTrustedTime,
+                "no log or timestamp authority attests a signing time",
+            )
+        })?;
+    Ok(AuthenticatedSignature {
         signer,
         root: Some(root.digest()),
-        time: SignedAt::Known(time),
-        vouched: Vouched::Holds,
+        time: SigningTime::Known(time),
+        time_evidence: TimeEvidenceStatus::Verified,
         logged: true,
         claims: result
             .certificate()
-            .map(|certificate| claims(&certificate.ci_claims))
+            .map(|certificate| to_certificate_claims(&certificate.ci_claims))
             .unwrap_or_default(),
         format,
         key: None,
-        validity: Validity::default(),
+        validity: ValidityPeriod::default(),
     })
 }
 
 /// Holds the log entries and timestamps beside a key's signature against a trust root. All of them
 /// must hold.
-pub(super) fn vouch(
+pub(super) fn verify_key_time_evidence(
     root: &TrustRoot,
     bundle: &SigstoreBundle,
     key: &VerificationKey,
     subject: &Digest,
-) -> Result<Authenticated, EvidenceError> {
-    vouch_stored(root, bundle, key, &Stored::in_bundle(subject))
-}
-
-/// The same for what need not be a bundle.
-pub(super) fn vouch_stored(
-    root: &TrustRoot,
-    bundle: &SigstoreBundle,
-    key: &VerificationKey,
-    stored: &Stored<'_>,
-) -> Result<Authenticated, EvidenceError> {
-    vouch_as(
+) -> Result<AuthenticatedSignature, EvidenceError> {
+    verify_artifact_time_evidence(
         root,
         bundle,
         key,
-        Content::Known(stored.artifact.clone()),
+        &SignedArtifact::manifest_in_bundle(subject),
+    )
+}
+
+/// The same for what need not be a bundle.
+pub(super) fn verify_artifact_time_evidence(
+    root: &TrustRoot,
+    bundle: &SigstoreBundle,
+    key: &VerificationKey,
+    stored: &SignedArtifact<'_>,
+) -> Result<AuthenticatedSignature, EvidenceError> {
+    verify_time_evidence(
+        root,
+        bundle,
+        key,
+        ArtifactInput::Known(stored.artifact.clone()),
         stored.format,
     )
 }
 
 /// The same for whatever was signed.
-pub(super) fn vouch_for_blob(
+pub(super) fn verify_blob_time_evidence(
     root: &TrustRoot,
     bundle: &SigstoreBundle,
     key: &VerificationKey,
-    artifact: Artifact<'_>,
-) -> Result<Authenticated, EvidenceError> {
-    vouch_as(root, bundle, key, Content::of(artifact), Format::Bundle)
+    artifact: BlobArtifact<'_>,
+) -> Result<AuthenticatedSignature, EvidenceError> {
+    verify_time_evidence(
+        root,
+        bundle,
+        key,
+        ArtifactInput::from_blob(artifact),
+        StoredSignatureFormat::Bundle,
+    )
 }
 
-fn vouch_as(
+fn verify_time_evidence(
     root: &TrustRoot,
     bundle: &SigstoreBundle,
     key: &VerificationKey,
-    content: Content<'_>,
-    format: Format,
-) -> Result<Authenticated, EvidenceError> {
-    let signer = Signer::Key {
+    content: ArtifactInput<'_>,
+    format: StoredSignatureFormat,
+) -> Result<AuthenticatedSignature, EvidenceError> {
+    let signer = SignerIdentity::Key {
         fingerprint: key.fingerprint(),
     };
     let concerning = |error| match error {
@@ -230,7 +256,7 @@ fn vouch_as(
     };
     let logged = !bundle.log_entries().is_empty();
     if logged {
-        require_proofs(bundle, format).map_err(concerning)?;
+        require_inclusion_proofs(bundle, format).map_err(concerning)?;
     }
     if matches!(
         key.algorithm(),
@@ -241,13 +267,13 @@ fn vouch_as(
         } else {
             Reason::InvalidTimestamp
         };
-        return Err(concerning(fault(
+        return Err(concerning(sigstore_error(
             reason,
-            "log entries and timestamps beside signatures of P-521 and RSASSA-PSS keys cannot be \
+            "log entries and timestamps of signatures by P-521 and RSASSA-PSS keys cannot be \
                 checked",
         )));
     }
-    let policy = PublicKeyVerificationPolicy::new(DerPublicKey::new(key.spki().to_vec()));
+    let policy = PublicKeyVerificationPolicy::new(DerPublicKey::new(key.spki_der().to_vec()));
     // Without an entry there is nothing to skip; the crate would ask for one although there is a
     // timestamp.
     let policy = if logged {
@@ -255,37 +281,37 @@ fn vouch_as(
     } else {
         policy.skip_tlog_unsafe()
     };
-    let result = run(root, bundle, content, &policy)
-        .map_err(|error| concerning(explain(&error, root, bundle)))?;
+    let result = run_sigstore_verifier(root, bundle, content, &policy)
+        .map_err(|error| concerning(explain_sigstore_error(&error, root, bundle)))?;
     if logged && !result.tlog_verified() {
-        return Err(concerning(fault(
+        return Err(concerning(sigstore_error(
             Reason::InvalidInclusionProof,
             "its log entry was not checked",
         )));
     }
-    require_logs(root, bundle, &result, format).map_err(concerning)?;
+    require_trusted_logs(root, bundle, &result, format).map_err(concerning)?;
     let time = result
         .verified_timestamps()
         .iter()
         .min()
         .copied()
-        .map_or(SignedAt::Unknown, SignedAt::Known);
-    Ok(Authenticated {
+        .map_or(SigningTime::Unknown, SigningTime::Known);
+    Ok(AuthenticatedSignature {
         signer,
         root: Some(root.digest()),
         time,
-        vouched: Vouched::Holds,
+        time_evidence: TimeEvidenceStatus::Verified,
         logged,
-        claims: Claims::default(),
+        claims: CertificateClaims::default(),
         format,
-        key: Some(key.names()),
-        validity: Validity::default(),
+        key: Some(key.key_identifiers()),
+        validity: ValidityPeriod::default(),
     })
 }
 
 /// What a trust root's logs and timestamp authorities say about a signature by a certificate that
 /// others issued.
-pub(super) struct Vouching {
+pub(super) struct CertificateTimeEvidence {
     /// At least one.
     pub(super) times: Vec<Timestamp>,
     /// Is it in a log?
@@ -294,11 +320,11 @@ pub(super) struct Vouching {
 
 /// Holds the log entries and timestamps beside a company's certificate against a trust root. All of
 /// them must hold, and one must say when. The certificate itself is not looked at.
-pub(super) fn vouch_for_certificate(
+pub(super) fn verify_certificate_time_evidence(
     root: &TrustRoot,
     bundle: &SigstoreBundle,
     subject: &Digest,
-) -> Result<Vouching, EvidenceError> {
+) -> Result<CertificateTimeEvidence, EvidenceError> {
     let logged = !bundle.log_entries().is_empty();
     let policy = VerificationPolicy::any_identity().skip_certificate_chain();
     let policy = if logged {
@@ -307,43 +333,49 @@ pub(super) fn vouch_for_certificate(
         policy.skip_tlog_unsafe()
     };
     if logged {
-        require_proofs(bundle, Format::Bundle)?;
+        require_inclusion_proofs(bundle, StoredSignatureFormat::Bundle)?;
     }
-    let artifact = Sha256Hash::new(*subject.bytes());
+    let artifact = Sha256Hash::new(*subject.as_bytes());
     let result = root
         .verifier
-        .verify(artifact, bundle.inner(), &policy)
-        .map_err(|error| explain(&error, root, bundle))?;
+        .verify(artifact, bundle.as_sigstore_types(), &policy)
+        .map_err(|error| explain_sigstore_error(&error, root, bundle))?;
     if logged && !result.tlog_verified() {
-        return Err(fault(
+        return Err(sigstore_error(
             Reason::InvalidInclusionProof,
             "its log entry was not checked",
         ));
     }
-    require_logs(root, bundle, &result, Format::Bundle)?;
-    Ok(Vouching {
+    require_trusted_logs(root, bundle, &result, StoredSignatureFormat::Bundle)?;
+    Ok(CertificateTimeEvidence {
         times: result.verified_timestamps().to_vec(),
         logged,
     })
 }
 
-fn run(
+fn run_sigstore_verifier(
     root: &TrustRoot,
     bundle: &SigstoreBundle,
-    content: Content<'_>,
+    content: ArtifactInput<'_>,
     policy: &dyn sigstore_verify::Policy,
 ) -> Result<VerificationResult, Error> {
     match content {
-        Content::Read(content) => root.verifier.verify_reader(content, bundle.inner(), policy),
-        Content::Known(artifact) => root.verifier.verify(artifact, bundle.inner(), policy),
+        ArtifactInput::Read(content) => {
+            root.verifier
+                .verify_reader(content, bundle.as_sigstore_types(), policy)
+        }
+        ArtifactInput::Known(artifact) => {
+            root.verifier
+                .verify(artifact, bundle.as_sigstore_types(), policy)
+        }
     }
 }
 
-pub(super) const NAMELESS: &str = "its certificate must have exactly one name, a URI, an email \
+pub(super) const MISSING_NAME_OR_ISSUER: &str = "its certificate must have exactly one name, a URI, an email \
     address or a Fulcio username, and an issuer";
 
-fn claims(claims: &FulcioCiClaims) -> Claims {
-    Claims {
+fn to_certificate_claims(claims: &FulcioCiClaims) -> CertificateClaims {
+    CertificateClaims {
         source_repository: claims.source_repository_uri.clone(),
         source_ref: claims.source_repository_ref.clone(),
         workflow: claims.build_config_uri.clone(),
@@ -354,16 +386,19 @@ fn claims(claims: &FulcioCiClaims) -> Claims {
 
 /// A log's promise alone will do nowhere but in the form that is called so, which a policy must
 /// list.
-fn require_proofs(bundle: &SigstoreBundle, format: Format) -> Result<(), EvidenceError> {
+fn require_inclusion_proofs(
+    bundle: &SigstoreBundle,
+    format: StoredSignatureFormat,
+) -> Result<(), EvidenceError> {
     let entries = bundle.log_entries();
-    let promised = format == Format::LegacySetOnly
+    let promised = format == StoredSignatureFormat::LegacySetOnly
         && entries
             .iter()
             .all(|entry| entry.inclusion_promise.is_some());
     if entries.is_empty()
         || !promised && entries.iter().any(|entry| entry.inclusion_proof.is_none())
     {
-        return Err(fault(
+        return Err(sigstore_error(
             Reason::InvalidInclusionProof,
             "it has no log entry, or one without an inclusion proof",
         ));
@@ -371,46 +406,48 @@ fn require_proofs(bundle: &SigstoreBundle, format: Format) -> Result<(), Evidenc
     Ok(())
 }
 
-fn require_logs(
+fn require_trusted_logs(
     root: &TrustRoot,
     bundle: &SigstoreBundle,
     result: &VerificationResult,
-    format: Format,
+    format: StoredSignatureFormat,
 ) -> Result<(), EvidenceError> {
-    let checked = root.logs.check(
+    let checked = root.logs.check_entries(
         bundle.log_entries(),
         result.verified_timestamps(),
-        format == Format::LegacySetOnly,
+        format == StoredSignatureFormat::LegacySetOnly,
     );
-    checked.map_err(|found| fault(Reason::InvalidInclusionProof, &found.to_string()))
+    checked.map_err(|found| sigstore_error(Reason::InvalidInclusionProof, &found.to_string()))
 }
 
-fn require_logged(result: &VerificationResult) -> Result<(), EvidenceError> {
+fn require_log_verified(result: &VerificationResult) -> Result<(), EvidenceError> {
     if result.tlog_verified() {
         Ok(())
     } else {
-        Err(fault(
+        Err(sigstore_error(
             Reason::InvalidInclusionProof,
             "its log entry was not checked",
         ))
     }
 }
 
-fn certificate(bundle: &SigstoreBundle) -> Result<EndEntity<'_>, EvidenceError> {
-    let der = bundle.inner().signing_certificate();
-    der.and_then(|der| EndEntity::of(der.as_bytes()))
-        .ok_or_else(|| fault(Reason::MalformedEvidence, "its certificate cannot be read"))
+fn end_entity_certificate(
+    bundle: &SigstoreBundle,
+) -> Result<EndEntityCertificate<'_>, EvidenceError> {
+    let der = bundle.as_sigstore_types().signing_certificate();
+    der.and_then(|der| EndEntityCertificate::from_der(der.as_bytes()))
+        .ok_or_else(|| sigstore_error(Reason::MalformedEvidence, "its certificate cannot be read"))
 }
 
 /// A certificate of nobody who is trusted is told as that, whatever else is wrong with what its key
 /// signed and a log holds.
-fn blame(
+fn prefer_certificate_error(
     root: &TrustRoot,
     bundle: &SigstoreBundle,
-    certificate: &EndEntity<'_>,
+    certificate: &EndEntityCertificate<'_>,
     error: &Error,
 ) -> EvidenceError {
-    let explained = explain(error, root, bundle);
+    let explained = explain_sigstore_error(error, root, bundle);
     let times: Vec<Timestamp> = match (error, explained.reason()) {
         // Before and after the certificate.
         (Error::TransparencyLog(TransparencyLogError::IntegratedTime(message)), _)
@@ -428,7 +465,7 @@ fn blame(
             | Reason::LogEntryMismatch
             | Reason::InvalidSignature
             | Reason::SubjectMismatch,
-        ) => certificate.facts.validity.from.into_iter().collect(),
+        ) => certificate.properties.validity.from.into_iter().collect(),
         _ => return explained,
     };
     root.check_certificate(certificate, &times)
@@ -436,7 +473,7 @@ fn blame(
         .unwrap_or(explained)
 }
 
-pub(super) fn fault(reason: Reason, message: &str) -> EvidenceError {
+pub(super) fn sigstore_error(reason: Reason, message: &str) -> EvidenceError {
     EvidenceError::Sigstore {
         reason,
         message: message.to_owned(),
@@ -446,10 +483,14 @@ pub(super) fn fault(reason: Reason, message: &str) -> EvidenceError {
 
 /// Our reason for the crate's error. A mismatch of the subject comes after the certificate and the
 /// signature were found good, so the certificate's names can be told.
-fn explain(error: &Error, root: &TrustRoot, bundle: &SigstoreBundle) -> EvidenceError {
+fn explain_sigstore_error(
+    error: &Error,
+    root: &TrustRoot,
+    bundle: &SigstoreBundle,
+) -> EvidenceError {
     let reason = reason_of(error);
     let signer = if reason == Reason::SubjectMismatch {
-        certified(bundle)
+        certificate_signer(bundle)
     } else {
         None
     };
@@ -459,19 +500,19 @@ fn explain(error: &Error, root: &TrustRoot, bundle: &SigstoreBundle) -> Evidence
     let message = unused.map_or_else(|| error.to_string(), |unused| format!("{error}; {unused}"));
     EvidenceError::Sigstore {
         reason,
-        message: shorten(&message),
+        message: sanitize_text(&message),
         signer,
     }
 }
 
-fn certified(bundle: &SigstoreBundle) -> Option<Signer> {
-    let certificate = bundle.inner().signing_certificate()?;
+fn certificate_signer(bundle: &SigstoreBundle) -> Option<SignerIdentity> {
+    let certificate = bundle.as_sigstore_types().signing_certificate()?;
     let issuer = parse_certificate_info(certificate)
         .ok()?
         .issuer
         .filter(|issuer| !issuer.is_empty())?;
-    Some(Signer::Identity {
-        san: san::only_name(certificate.as_bytes())?,
+    Some(SignerIdentity::Identity {
+        san: san::single_san(certificate.as_bytes())?,
         issuer,
     })
 }

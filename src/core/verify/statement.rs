@@ -4,41 +4,43 @@ use crate::core::{
     digest::Digest,
     intoto::{STATEMENT_V01, STATEMENT_V1, Statement},
     json,
-    limits::Limits,
+    limits::InputLimits,
 };
 
-use super::{EvidenceError, Signer, Verified, error::shorten, verified::Authenticated};
+use super::{
+    EvidenceError, SignerIdentity, Verified, error::sanitize_text, verified::AuthenticatedSignature,
+};
 
 /// Reads the statement that `by` signed. It must be about exactly `subject`.
-pub(super) fn read(
+pub(super) fn read_statement(
     payload: &[u8],
     subject: &Digest,
-    by: Authenticated,
+    by: AuthenticatedSignature,
     referrer: Digest,
-    limits: &Limits,
+    limits: &InputLimits,
 ) -> Result<Verified<Statement>, EvidenceError> {
     let statement: Statement =
-        json::parse(payload, limits.sigstore_bundle_bytes, limits.json_depth).map_err(|cause| {
-            EvidenceError::Statement {
+        json::parse_strict(payload, limits.sigstore_bundle_bytes, limits.json_depth).map_err(
+            |cause| EvidenceError::Statement {
                 signer: by.signer.clone(),
                 cause,
-            }
-        })?;
-    check(&statement, subject, &by.signer, limits)?;
+            },
+        )?;
+    check_statement(&statement, subject, &by.signer, limits)?;
     Ok(Verified::new(statement, *subject, referrer, by))
 }
 
-fn check(
+fn check_statement(
     statement: &Statement,
     subject: &Digest,
-    signer: &Signer,
-    limits: &Limits,
+    signer: &SignerIdentity,
+    limits: &InputLimits,
 ) -> Result<(), EvidenceError> {
     let signer = || signer.clone();
     if ![STATEMENT_V1, STATEMENT_V01].contains(&statement.statement_type.as_str()) {
         return Err(EvidenceError::StatementType {
             signer: signer(),
-            found: shorten(&statement.statement_type),
+            found: sanitize_text(&statement.statement_type),
         });
     }
     let count = statement.subject.len();
@@ -49,7 +51,7 @@ fn check(
             limit: limits.subjects,
         });
     }
-    if statement.is_about(subject) {
+    if statement.has_subject_digest(subject) {
         Ok(())
     } else {
         Err(EvidenceError::Subject {
@@ -66,6 +68,6 @@ fn first_subject(statement: &Statement) -> String {
         .and_then(|subject| subject.digest.iter().next());
     digest.map_or_else(
         || "nothing".to_owned(),
-        |(algorithm, hex)| shorten(&format!("{algorithm}:{hex}")),
+        |(algorithm, hex)| sanitize_text(&format!("{algorithm}:{hex}")),
     )
 }

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::core::{
     intoto::COSIGN_SIGN,
-    oci::{Annotations, Manifest},
+    oci::{Annotations, ImageManifest},
     slsa::PROVENANCE_V1,
 };
 
@@ -80,7 +80,7 @@ impl TestKey {
             .expect("a signature");
         json!({
             "mediaType": media_type::SIGSTORE_BUNDLE_V03,
-            "verificationMaterial": {"publicKey": {"hint": self.public().hint()}},
+            "verificationMaterial": {"publicKey": {"hint": self.public().bundle_key_hint()}},
             "dsseEnvelope": {
                 "payload": BASE64.encode(payload),
                 "payloadType": payload_type,
@@ -90,24 +90,24 @@ impl TestKey {
     }
 
     /// A referrer of `subject` that carries `statement`, signed.
-    pub(crate) fn attest(&self, subject: &Digest, statement: &Statement) -> Candidate {
+    pub(crate) fn attest(&self, subject: &Digest, statement: &Statement) -> ReferrerCandidate {
         let payload = serde_json::to_vec(statement).expect("JSON");
         candidate(subject, &self.bundle(media_type::IN_TOTO, &payload))
     }
 
     /// What `cosign sign --key` makes.
-    pub(crate) fn sign(&self, subject: &Digest) -> Candidate {
+    pub(crate) fn sign(&self, subject: &Digest) -> ReferrerCandidate {
         self.attest(
             subject,
-            &Statement::about("", subject, COSIGN_SIGN, json!({})),
+            &Statement::for_digest("", subject, COSIGN_SIGN, json!({})),
         )
     }
 
     /// Provenance with this predicate.
-    pub(crate) fn provenance(&self, subject: &Digest, predicate: Value) -> Candidate {
+    pub(crate) fn provenance(&self, subject: &Digest, predicate: Value) -> ReferrerCandidate {
         self.attest(
             subject,
-            &Statement::about(
+            &Statement::for_digest(
                 "r.example.com/team-a/siem",
                 subject,
                 PROVENANCE_V1,
@@ -118,45 +118,48 @@ impl TestKey {
 }
 
 /// A referrer of `subject` whose only layer is this bundle.
-pub(crate) fn candidate(subject: &Digest, bundle: &Value) -> Candidate {
+pub(crate) fn candidate(subject: &Digest, bundle: &Value) -> ReferrerCandidate {
     with_content(subject, bundle.to_string().into_bytes())
 }
 
 /// A referrer of `subject` whose only layer is called a Sigstore bundle and has this content.
-pub(crate) fn with_content(subject: &Digest, content: Vec<u8>) -> Candidate {
-    let manifest = Manifest {
+pub(crate) fn with_content(subject: &Digest, content: Vec<u8>) -> ReferrerCandidate {
+    let manifest = ImageManifest {
         schema_version: 2,
         media_type: Some(media_type::MANIFEST.into()),
         artifact_type: Some(media_type::SIGSTORE_BUNDLE_V03.into()),
         config: Descriptor::empty(),
-        layers: vec![Descriptor::of(media_type::SIGSTORE_BUNDLE_V03, &content)],
+        layers: vec![Descriptor::of_bytes(
+            media_type::SIGSTORE_BUNDLE_V03,
+            &content,
+        )],
         subject: Some(Descriptor::new(media_type::MANIFEST, *subject, 555)),
         annotations: Annotations::new(),
     };
     let bytes = serde_json::to_vec(&manifest).expect("JSON");
     let referrer = Descriptor {
         artifact_type: Some(media_type::EMPTY.into()),
-        ..Descriptor::of(media_type::MANIFEST, &bytes)
+        ..Descriptor::of_bytes(media_type::MANIFEST, &bytes)
     };
-    Candidate {
+    ReferrerCandidate {
         referrer,
-        manifest: Document::Manifest(manifest),
+        manifest: ManifestOrIndex::Manifest(manifest),
         content: content.into(),
     }
 }
 
 /// These candidates and nothing else.
-pub(crate) fn evidence(candidates: Vec<Candidate>) -> Evidence {
-    Evidence {
+pub(crate) fn evidence(candidates: Vec<ReferrerCandidate>) -> UnverifiedEvidence {
+    UnverifiedEvidence {
         candidates,
-        ..Evidence::default()
+        ..UnverifiedEvidence::default()
     }
 }
 
 /// Trust in these keys.
-pub(crate) fn trust<const N: usize>(keys: [&TestKey; N]) -> Trust {
-    Trust {
+pub(crate) fn trust<const N: usize>(keys: [&TestKey; N]) -> TrustedMaterial {
+    TrustedMaterial {
         keys: keys.map(TestKey::public).to_vec(),
-        ..Trust::default()
+        ..TrustedMaterial::default()
     }
 }

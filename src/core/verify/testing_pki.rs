@@ -136,7 +136,7 @@ pub(crate) fn authority(certificates: &str, lists: Option<&str>) -> Arc<Certific
         CertificateAuthority::parse(
             certificates.as_bytes(),
             lists.map(str::as_bytes),
-            &Limits::DEFAULT,
+            &InputLimits::DEFAULT,
         )
         .expect("an authority"),
     )
@@ -206,27 +206,29 @@ impl Holder {
     }
 
     /// A signature of `subject`.
-    pub(crate) fn sign(&self, subject: &Digest) -> Candidate {
+    pub(crate) fn sign(&self, subject: &Digest) -> ReferrerCandidate {
         candidate(subject, &self.bundle(&signature_of(subject)))
     }
 }
 
 /// What `cosign sign` signs.
 pub(crate) fn signature_of(subject: &Digest) -> Vec<u8> {
-    serde_json::to_vec(&Statement::about("", subject, COSIGN_SIGN, json!({}))).expect("JSON")
+    serde_json::to_vec(&Statement::for_digest("", subject, COSIGN_SIGN, json!({}))).expect("JSON")
 }
 
 /// Trust in these authorities, without anybody's word on the time.
-pub(crate) fn issued_by<const N: usize>(authorities: [&Arc<CertificateAuthority>; N]) -> Trust {
+pub(crate) fn issued_by<const N: usize>(
+    authorities: [&Arc<CertificateAuthority>; N],
+) -> TrustedMaterial {
     let authorities = authorities
-        .map(|authority| Issuing {
+        .map(|authority| TrustedCertificateAuthority {
             authority: authority.clone(),
             root: None,
         })
         .to_vec();
-    Trust {
+    TrustedMaterial {
         authorities,
         now: Some(now()),
-        ..Trust::default()
+        ..TrustedMaterial::default()
     }
 }

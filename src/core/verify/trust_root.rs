@@ -8,19 +8,19 @@ use sigstore_trust_root::TrustedRoot;
 use sigstore_verify::{Error, Verifier};
 
 use crate::core::{
-    class::{Classified, Reason},
+    class::{ClassifiedError, Reason},
     digest::Digest,
     json::{self, JsonError},
-    limits::Limits,
+    limits::InputLimits,
 };
 
 use super::{
     EvidenceError,
-    chain::{EndEntity, Path},
-    error::shorten,
-    log_entries::Logs,
-    sct::CertificateLogs,
-    trusted_authorities::{self, CertificateAuthorities},
+    chain::{CertificatePath, EndEntityCertificate},
+    error::sanitize_text,
+    log_entries::TrustedLogs,
+    sct::CertificateTransparencyLogs,
+    trusted_authorities::{self, TrustRootAuthorities},
     validity,
 };
 
@@ -33,9 +33,9 @@ pub struct TrustRoot {
     /// Knows no certificate authorities and no logs of certificates: it is not asked about
     /// certificates.
     pub(super) verifier: Verifier,
-    pub(super) logs: Logs,
-    authorities: CertificateAuthorities,
-    certificate_logs: CertificateLogs,
+    pub(super) logs: TrustedLogs,
+    authorities: TrustRootAuthorities,
+    certificate_logs: CertificateTransparencyLogs,
     /// Timestamp authorities that are not believed, and why.
     unused: Vec<String>,
     digest: Digest,
@@ -65,7 +65,7 @@ pub enum TrustRootError {
     Material(Box<Error>),
 }
 
-impl Classified for TrustRootError {
+impl ClassifiedError for TrustRootError {
     fn reason(&self) -> Reason {
         Reason::InvalidSpec
     }
@@ -73,32 +73,32 @@ impl Classified for TrustRootError {
 
 impl TrustRoot {
     /// Reads a `trusted_root.json` of at most `limits.manifest_bytes`.
-    pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, TrustRootError> {
+    pub fn parse(bytes: &[u8], limits: &InputLimits) -> Result<Self, TrustRootError> {
         let _: serde::de::IgnoredAny =
-            json::parse(bytes, limits.manifest_bytes, limits.json_depth)?;
+            json::parse_strict(bytes, limits.manifest_bytes, limits.json_depth)?;
         let text = std::str::from_utf8(bytes).map_err(|_| TrustRootError::NotText)?;
         let mut root = TrustedRoot::from_json(text)?;
         if !root.media_type.starts_with(ROOT_MEDIA_TYPE) {
-            return Err(TrustRootError::MediaType(shorten(&root.media_type)));
+            return Err(TrustRootError::MediaType(sanitize_text(&root.media_type)));
         }
         Verifier::new(&root).map_err(|error| TrustRootError::Material(Box::new(error)))?;
-        let not_after = validity::not_after(&root);
+        let not_after = validity::trust_root_not_after(&root);
         let (authorities, certificate_logs) = (
-            CertificateAuthorities::of(&root),
-            CertificateLogs::of(&root)?,
+            TrustRootAuthorities::from_trusted_root(&root),
+            CertificateTransparencyLogs::from_trusted_root(&root)?,
         );
-        let unused = keep_good(&mut root);
+        let unused = narrow_timestamp_authorities(&mut root);
         root.certificate_authorities.clear();
         root.ctlogs.clear();
         let verifier =
             Verifier::new(&root).map_err(|error| TrustRootError::Material(Box::new(error)))?;
         Ok(Self {
             verifier,
-            logs: Logs::of(&root),
+            logs: TrustedLogs::from_trusted_root(&root),
             authorities,
             certificate_logs,
             unused,
-            digest: Digest::of(bytes),
+            digest: Digest::of_bytes(bytes),
             not_after,
         })
     }
@@ -119,20 +119,20 @@ impl TrustRoot {
     /// did a log of certificates see it?
     pub(super) fn check_certificate(
         &self,
-        certificate: &EndEntity<'_>,
+        certificate: &EndEntityCertificate<'_>,
         times: &[Timestamp],
     ) -> Result<(), EvidenceError> {
-        let mut known: Option<Path> = None;
+        let mut known: Option<CertificatePath> = None;
         for time in times {
             if known
                 .as_ref()
-                .is_some_and(|path| path.validity.holds(*time))
+                .is_some_and(|path| path.validity.contains_time(*time))
             {
                 continue;
             }
-            let path = self.authorities.path(certificate, *time)?;
+            let path = self.authorities.find_path(certificate, *time)?;
             self.certificate_logs
-                .check(&certificate.der, &path.issuer)?;
+                .check_certificate(&certificate.der, &path.issuer)?;
             known = Some(path);
         }
         Ok(())
@@ -146,11 +146,11 @@ impl TrustRoot {
 
 /// Leaves the timestamp authorities that are what they claim to be, while their certificates hold.
 /// What is wrong with the others.
-fn keep_good(root: &mut TrustedRoot) -> Vec<String> {
+fn narrow_timestamp_authorities(root: &mut TrustedRoot) -> Vec<String> {
     let (mut unused, mut at) = (Vec::new(), 0);
     root.timestamp_authorities.retain_mut(|authority| {
         at += 1;
-        let kept = trusted_authorities::narrow(authority);
+        let kept = trusted_authorities::narrow_timestamp_authority(authority);
         unused.extend(kept.as_ref().err().map(|problem| {
             format!("timestamp authority {at} of the trust root is not used: {problem}")
         }));
@@ -181,7 +181,8 @@ mod tests {
             SIGSTORE_STAGING_TRUSTED_ROOT,
             SIGSTORE_GITHUB_TRUSTED_ROOT,
         ] {
-            let root = TrustRoot::parse(text.as_bytes(), &Limits::DEFAULT).expect("a trust root");
+            let root =
+                TrustRoot::parse(text.as_bytes(), &InputLimits::DEFAULT).expect("a trust root");
             assert_eq!(
                 (root.authorities.problems(), root.unused.as_slice()),
                 (Vec::new(), [].as_slice())

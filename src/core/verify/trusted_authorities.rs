@@ -14,38 +14,42 @@ use x509_cert::{
 };
 
 use super::{
-    EvidenceError, Validity,
-    chain::{EndEntity, Facts, Issuers, Path, Purpose, fault, furthest, is_self_issued},
+    EvidenceError, ValidityPeriod,
+    chain::{
+        CertificatePath, CertificateProperties, CertificatePurpose, EndEntityCertificate,
+        IssuerCertificates, furthest_error, is_self_issued, untrusted_chain_error,
+    },
 };
 
 /// The certificate authorities of a trust root.
-pub(super) struct CertificateAuthorities(Vec<Authority>);
+pub(super) struct TrustRootAuthorities(Vec<TrustRootAuthority>);
 
-struct Authority {
-    issuers: Issuers,
+struct TrustRootAuthority {
+    issuers: IssuerCertificates,
     window: Option<TimeRange>,
     /// What is wrong with certificates at which paths would end.
     problem: Option<String>,
 }
 
-impl CertificateAuthorities {
-    pub(super) fn of(root: &TrustedRoot) -> Self {
+impl TrustRootAuthorities {
+    pub(super) fn from_trusted_root(root: &TrustedRoot) -> Self {
         let authority = |(at, authority): (usize, &sigstore_trust_root::CertificateAuthority)| {
-            let certificates = ders(
+            let certificates = certificate_ders(
                 authority
                     .cert_chain
                     .certificates
                     .iter()
                     .map(|certificate| &certificate.raw_bytes),
             );
-            let (issuers, problem) = issuers(&certificates, 1, Purpose::CodeSigning);
+            let (issuers, problem) =
+                collect_issuers(&certificates, 1, CertificatePurpose::CodeSigning);
             let problem = problem.map(|problem| {
                 format!(
                     "certificate authority {} of the trust root is not used: {problem}",
                     at + 1
                 )
             });
-            Authority {
+            TrustRootAuthority {
                 issuers,
                 window: authority.valid_for,
                 problem,
@@ -70,35 +74,43 @@ impl CertificateAuthorities {
     }
 
     /// A path to one that was trusted at this time.
-    pub(super) fn path(&self, end: &EndEntity<'_>, at: Timestamp) -> Result<Path, EvidenceError> {
+    pub(super) fn find_path(
+        &self,
+        end: &EndEntityCertificate<'_>,
+        at: Timestamp,
+    ) -> Result<CertificatePath, EvidenceError> {
         let mut faults = Vec::new();
         for authority in self
             .0
             .iter()
             .filter(|authority| authority.window.is_none_or(|window| window.contains(at)))
         {
-            match authority.path(end, at) {
+            match authority.find_path(end, at) {
                 Ok(path) => return Ok(path),
                 Err(error) => faults.push(error),
             }
         }
         let none = || {
-            fault(&format!(
+            untrusted_chain_error(&format!(
                 "no certificate authority of the trust root is trusted at {at}"
             ))
         };
-        Err(furthest(faults).unwrap_or_else(none))
+        Err(furthest_error(faults).unwrap_or_else(none))
     }
 }
 
-impl Authority {
-    fn path(&self, end: &EndEntity<'_>, at: Timestamp) -> Result<Path, EvidenceError> {
+impl TrustRootAuthority {
+    fn find_path(
+        &self,
+        end: &EndEntityCertificate<'_>,
+        at: Timestamp,
+    ) -> Result<CertificatePath, EvidenceError> {
         match &self.problem {
-            Some(problem) if !self.issuers.has_root() => Err(fault(problem)),
+            Some(problem) if !self.issuers.has_root() => Err(untrusted_chain_error(problem)),
             _ => {
-                let path = self.issuers.path(end, &[], &[], at)?;
-                Ok(Path {
-                    validity: path.validity.and(self.validity()),
+                let path = self.issuers.find_path(end, &[], &[], at)?;
+                Ok(CertificatePath {
+                    validity: path.validity.intersect_with(self.trust_period()),
                     ..path
                 })
             }
@@ -106,13 +118,13 @@ impl Authority {
     }
 
     /// The window ends after its last moment.
-    fn validity(&self) -> Validity {
+    fn trust_period(&self) -> ValidityPeriod {
         let after = |end: Timestamp| {
             end.checked_add(SignedDuration::from_nanos(1))
                 .unwrap_or(Timestamp::MAX)
         };
         self.window
-            .map_or_else(Validity::default, |window| Validity {
+            .map_or_else(ValidityPeriod::default, |window| ValidityPeriod {
                 from: Some(window.start),
                 until: window.end.map(after),
             })
@@ -125,21 +137,21 @@ impl Authority {
 ///
 /// Errors: its certificate is not one that says the time, or there is no path from it to a
 /// certificate authority's.
-pub(super) fn narrow(authority: &mut TimestampAuthority) -> Result<(), String> {
-    let certificates = ders(
+pub(super) fn narrow_timestamp_authority(authority: &mut TimestampAuthority) -> Result<(), String> {
+    let certificates = certificate_ders(
         authority
             .cert_chain
             .certificates
             .iter()
             .map(|certificate| &certificate.raw_bytes),
     );
-    let path = path_of_chain(&certificates, Purpose::TimeStamping)?;
+    let path = find_path_in_chain(&certificates, CertificatePurpose::TimeStamping)?;
     let validity = path.validity;
     let issuer = certificates
         .iter()
         .skip(1)
-        .position(|der| key(der).as_ref() == Some(&path.issuer))
-        .ok_or("nobody issued its certificate")?
+        .position(|der| public_key_der(der).as_ref() == Some(&path.issuer))
+        .ok_or("the issuer of its certificate is not in its chain")?
         + 1;
     authority.cert_chain.certificates.swap(1, issuer);
     authority.cert_chain.certificates.truncate(2);
@@ -165,30 +177,33 @@ pub(super) fn narrow(authority: &mut TimestampAuthority) -> Result<(), String> {
 }
 
 /// The path from the first certificate through the others.
-fn path_of_chain(certificates: &[&[u8]], purpose: Purpose) -> Result<Path, String> {
+fn find_path_in_chain(
+    certificates: &[&[u8]],
+    purpose: CertificatePurpose,
+) -> Result<CertificatePath, String> {
     let (end, above) = certificates.split_first().ok_or("it has no certificate")?;
-    let (issuers, problem) = issuers(above, 2, purpose);
+    let (issuers, problem) = collect_issuers(above, 2, purpose);
     if let Some(problem) = problem.filter(|_| !issuers.has_root()) {
         return Err(problem);
     }
-    let end = EndEntity::of(end).ok_or("its certificate cannot be read")?;
+    let end = EndEntityCertificate::from_der(end).ok_or("its certificate cannot be read")?;
     // Whatever holds at all holds when the last of them begins.
     let begins = above
         .iter()
-        .filter_map(|der| facts(der)?.validity.from)
-        .chain(end.facts.validity.from)
+        .filter_map(|der| properties_of(der)?.validity.from)
+        .chain(end.properties.validity.from)
         .max();
     issuers
-        .path(&end, &[], &[], begins.unwrap_or(Timestamp::UNIX_EPOCH))
+        .find_path(&end, &[], &[], begins.unwrap_or(Timestamp::UNIX_EPOCH))
         .map_err(|error| error.to_string())
 }
 
-fn ders<'a>(chain: impl Iterator<Item = &'a DerCertificate>) -> Vec<&'a [u8]> {
+fn certificate_ders<'a>(chain: impl Iterator<Item = &'a DerCertificate>) -> Vec<&'a [u8]> {
     chain.map(DerCertificate::as_bytes).collect()
 }
 
 /// A DER `SubjectPublicKeyInfo`.
-fn key(der: &[u8]) -> Option<Vec<u8>> {
+fn public_key_der(der: &[u8]) -> Option<Vec<u8>> {
     Certificate::from_der(der)
         .ok()?
         .tbs_certificate
@@ -197,15 +212,19 @@ fn key(der: &[u8]) -> Option<Vec<u8>> {
         .ok()
 }
 
-fn facts(der: &[u8]) -> Option<Facts> {
-    Facts::of(&Certificate::from_der(der).ok()?)
+fn properties_of(der: &[u8]) -> Option<CertificateProperties> {
+    CertificateProperties::from_certificate(&Certificate::from_der(der).ok()?)
 }
 
 /// Paths end at those certificates that name themselves as issuer, or, where there is none, at
 /// those whose issuer is not among them. What is wrong with one at which none can end is told, by
 /// its place counted from `first`.
-fn issuers(certificates: &[&[u8]], first: usize, purpose: Purpose) -> (Issuers, Option<String>) {
-    let mut issuers = Issuers::new(purpose);
+fn collect_issuers(
+    certificates: &[&[u8]],
+    first: usize,
+    purpose: CertificatePurpose,
+) -> (IssuerCertificates, Option<String>) {
+    let mut issuers = IssuerCertificates::new(purpose);
     let mut problems = Vec::new();
     let mut read = Vec::new();
     for (at, der) in certificates.iter().enumerate() {
@@ -232,7 +251,7 @@ fn issuers(certificates: &[&[u8]], first: usize, purpose: Purpose) -> (Issuers, 
         };
         if !is_top {
             issuers.add_intermediate(der.to_vec());
-        } else if let Err(problem) = issuers.trust(&certificate, der.to_vec()) {
+        } else if let Err(problem) = issuers.add_root(&certificate, der.to_vec()) {
             problems.push(format!("certificate {} {problem}", first + at));
         }
     }

@@ -7,19 +7,19 @@ use sigstore_types::DerCertificate;
 
 /// Of each kind of authority the last one that ends, and of these the first. A kind that the root
 /// does not have is not asked for.
-pub(super) fn not_after(root: &TrustedRoot) -> Option<Timestamp> {
+pub(super) fn trust_root_not_after(root: &TrustedRoot) -> Option<Timestamp> {
     let logs = root
         .tlogs
         .iter()
-        .map(|log| end(log.public_key.valid_for.as_ref()));
+        .map(|log| window_end(log.public_key.valid_for.as_ref()));
     let certificate_logs = root
         .ctlogs
         .iter()
-        .map(|log| end(log.public_key.valid_for.as_ref()));
+        .map(|log| window_end(log.public_key.valid_for.as_ref()));
     let authorities = root.certificate_authorities.iter().map(|ca| {
-        earlier(
-            end(ca.valid_for.as_ref()),
-            certificates(
+        earlier_time(
+            window_end(ca.valid_for.as_ref()),
+            earliest_certificate_end(
                 ca.cert_chain
                     .certificates
                     .iter()
@@ -28,9 +28,9 @@ pub(super) fn not_after(root: &TrustedRoot) -> Option<Timestamp> {
         )
     });
     let timestamps = root.timestamp_authorities.iter().map(|tsa| {
-        earlier(
-            end(tsa.valid_for.as_ref()),
-            certificates(
+        earlier_time(
+            window_end(tsa.valid_for.as_ref()),
+            earliest_certificate_end(
                 tsa.cert_chain
                     .certificates
                     .iter()
@@ -39,32 +39,34 @@ pub(super) fn not_after(root: &TrustedRoot) -> Option<Timestamp> {
         )
     });
     [
-        last(logs),
-        last(certificate_logs),
-        last(authorities),
-        last(timestamps),
+        latest_end(logs),
+        latest_end(certificate_logs),
+        latest_end(authorities),
+        latest_end(timestamps),
     ]
     .into_iter()
     .flatten()
     .min()
 }
 
-fn end(window: Option<&TimeRange>) -> Option<Timestamp> {
+fn window_end(window: Option<&TimeRange>) -> Option<Timestamp> {
     window.and_then(|window| window.end)
 }
 
-fn certificates<'a>(chain: impl Iterator<Item = &'a DerCertificate>) -> Option<Timestamp> {
+fn earliest_certificate_end<'a>(
+    chain: impl Iterator<Item = &'a DerCertificate>,
+) -> Option<Timestamp> {
     chain
         .filter_map(|certificate| Some(parse_certificate_info(certificate).ok()?.not_after))
         .min()
 }
 
-fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+fn earlier_time(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
     a.into_iter().chain(b).min()
 }
 
 /// `None` if there is none, or if one of them has no end.
-fn last(ends: impl Iterator<Item = Option<Timestamp>>) -> Option<Timestamp> {
+fn latest_end(ends: impl Iterator<Item = Option<Timestamp>>) -> Option<Timestamp> {
     ends.collect::<Option<Vec<_>>>()?.into_iter().max()
 }
 
@@ -78,7 +80,7 @@ mod tests {
     fn public_good(change: impl FnOnce(&mut Value)) -> Option<Timestamp> {
         let mut root: Value = serde_json::from_str(SIGSTORE_PRODUCTION_TRUSTED_ROOT).expect("JSON");
         change(&mut root);
-        not_after(&TrustedRoot::from_json(&root.to_string()).expect("a trust root"))
+        trust_root_not_after(&TrustedRoot::from_json(&root.to_string()).expect("a trust root"))
     }
 
     #[test]
@@ -127,7 +129,7 @@ mod tests {
             "{end}"
         );
         assert_eq!(
-            not_after(
+            trust_root_not_after(
                 &TrustedRoot::from_json(
                     r#"{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}"#
                 )

@@ -10,8 +10,8 @@ use crate::core::digest::Digest;
 /// verify one.
 ///
 /// ```compile_fail
-/// # use packgate::core::{digest::Digest, intoto::Statement, verify::{Signer, SignedAt, Verified}};
-/// fn forge(claim: Statement, signer: Signer) -> Verified<Statement> {
+/// # use packgate::core::{digest::Digest, intoto::Statement, verify::{SignerIdentity, SigningTime, Verified}};
+/// fn forge(claim: Statement, signer: SignerIdentity) -> Verified<Statement> {
 ///     Verified { claim, subject: Digest::of(b""), referrer: Digest::of(b""), by: signer }
 /// }
 /// ```
@@ -34,12 +34,12 @@ pub struct Verified<T> {
     claim: T,
     subject: Digest,
     referrer: Digest,
-    by: Authenticated,
+    by: AuthenticatedSignature,
 }
 
 /// Who signed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Signer {
+pub enum SignerIdentity {
     /// The holder of a key.
     Key {
         /// SHA-256 of the key's SPKI in DER.
@@ -66,7 +66,7 @@ pub enum Signer {
 /// From when on, and until when, something holds. `until` is the first moment at which it no longer
 /// does. An absent end is open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Validity {
+pub struct ValidityPeriod {
     /// From when on.
     pub from: Option<Timestamp>,
     /// Until when.
@@ -76,7 +76,7 @@ pub struct Validity {
 /// What a certificate for a workload claims about it: Fulcio's extensions 1.3.6.1.4.1.57264.1.11 to
 /// .20. A claim that is absent was not made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Claims {
+pub struct CertificateClaims {
     /// The source repository (`.12`).
     pub source_repository: Option<String>,
     /// The source's ref (`.14`).
@@ -92,18 +92,18 @@ pub struct Claims {
 /// What the log entries and timestamps beside a signature by a key are worth. A certificate's are
 /// always checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Vouched {
+pub enum TimeEvidenceStatus {
     /// There are none.
     Absent,
     /// There are some, and they were not held against any trust root.
     Unchecked,
     /// All of them hold.
-    Holds,
+    Verified,
 }
 
 /// When something was signed, as far as somebody other than the signer says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SignedAt {
+pub enum SigningTime {
     /// The earliest time that a log or a timestamp authority vouches for.
     Known(Timestamp),
     /// Nobody says.
@@ -112,7 +112,7 @@ pub enum SignedAt {
 
 /// In which form a signature is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-pub enum Format {
+pub enum StoredSignatureFormat {
     /// A Sigstore bundle as an OCI 1.1 referrer.
     Bundle,
     /// A `.sig` or `.att` tag of older cosign versions. No log's word is taken for it: a key alone
@@ -122,7 +122,7 @@ pub enum Format {
     LegacySetOnly,
 }
 
-impl Format {
+impl StoredSignatureFormat {
     /// As it is written.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -135,29 +135,29 @@ impl Format {
 
 /// Who made a signature that holds: what `core::verify` knows before it reads the payload.
 #[derive(Clone, Debug)]
-pub(super) struct Authenticated {
-    pub(super) signer: Signer,
+pub(super) struct AuthenticatedSignature {
+    pub(super) signer: SignerIdentity,
     /// What the certificate chains to, or whose logs and timestamps vouch for a key's signature.
     pub(super) root: Option<Digest>,
-    pub(super) time: SignedAt,
-    pub(super) vouched: Vouched,
+    pub(super) time: SigningTime,
+    pub(super) time_evidence: TimeEvidenceStatus,
     /// Is it in a transparency log that the root knows?
     pub(super) logged: bool,
-    pub(super) claims: Claims,
-    pub(super) format: Format,
+    pub(super) claims: CertificateClaims,
+    pub(super) format: StoredSignatureFormat,
     /// The key, where it is one that lasts: a thing to revoke, and to count once.
-    pub(super) key: Option<KeyNames>,
+    pub(super) key: Option<KeyIdentifiers>,
     /// When a certificate may be relied on, if nobody vouches for when it signed.
-    pub(super) validity: Validity,
+    pub(super) validity: ValidityPeriod,
 }
 
 /// What a key is known by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct KeyNames {
+pub(super) struct KeyIdentifiers {
     /// SHA-256 of the SPKI in DER.
     pub(super) fingerprint: Digest,
     /// The same for every algorithm that one key is declared for.
-    pub(super) numbers: Digest,
+    pub(super) normalized_fingerprint: Digest,
 }
 
 impl<T> Verified<T> {
@@ -166,7 +166,7 @@ impl<T> Verified<T> {
         claim: T,
         subject: Digest,
         referrer: Digest,
-        by: Authenticated,
+        by: AuthenticatedSignature,
     ) -> Self {
         Self {
             claim,
@@ -192,24 +192,24 @@ impl<T> Verified<T> {
     }
 
     /// Who signed it.
-    pub const fn signer(&self) -> &Signer {
+    pub const fn signer(&self) -> &SignerIdentity {
         &self.by.signer
     }
 
     /// The trust root that the signer's certificate chains to, or that vouches for the time and the
     /// log of a key's signature.
-    pub const fn root(&self) -> Option<&Digest> {
+    pub const fn trust_root(&self) -> Option<&Digest> {
         self.by.root.as_ref()
     }
 
     /// When it was signed.
-    pub const fn time(&self) -> SignedAt {
+    pub const fn signing_time(&self) -> SigningTime {
         self.by.time
     }
 
     /// What the log entries and timestamps beside it are worth.
-    pub const fn vouched(&self) -> Vouched {
-        self.by.vouched
+    pub const fn time_evidence(&self) -> TimeEvidenceStatus {
+        self.by.time_evidence
     }
 
     /// Is it in a transparency log that its trust root knows?
@@ -218,35 +218,35 @@ impl<T> Verified<T> {
     }
 
     /// What the signer's certificate claims about its workload.
-    pub const fn claims(&self) -> &Claims {
+    pub const fn certificate_claims(&self) -> &CertificateClaims {
         &self.by.claims
     }
 
     /// SHA-256 of the SPKI of the key that signed, where that key lasts: given alone, or in a
     /// certificate of a company's own authority.
-    pub fn key(&self) -> Option<&Digest> {
+    pub fn key_fingerprint(&self) -> Option<&Digest> {
         self.by.key.as_ref().map(|key| &key.fingerprint)
     }
 
     /// What tells that key from others, whatever algorithm it was declared for: one RSA key for
     /// PKCS#1 and for PSS is one key.
-    pub fn key_numbers(&self) -> Option<&Digest> {
-        self.by.key.as_ref().map(|key| &key.numbers)
+    pub fn normalized_key_fingerprint(&self) -> Option<&Digest> {
+        self.by.key.as_ref().map(|key| &key.normalized_fingerprint)
     }
 
     /// When the signer's certificate and its revocation lists may be relied on. Outside of it the
     /// statement is worth nothing.
-    pub const fn valid_during(&self) -> Validity {
+    pub const fn validity_period(&self) -> ValidityPeriod {
         self.by.validity
     }
 
     /// How it is stored.
-    pub const fn format(&self) -> Format {
+    pub const fn signature_format(&self) -> StoredSignatureFormat {
         self.by.format
     }
 }
 
-impl Validity {
+impl ValidityPeriod {
     /// From here on, until there.
     pub const fn between(from: Timestamp, until: Timestamp) -> Self {
         Self {
@@ -257,7 +257,7 @@ impl Validity {
 
     /// While both hold.
     #[must_use]
-    pub fn and(self, other: Self) -> Self {
+    pub fn intersect_with(self, other: Self) -> Self {
         let until = [self.until, other.until].into_iter().flatten().min();
         Self {
             from: self.from.max(other.from),
@@ -266,12 +266,12 @@ impl Validity {
     }
 
     /// Does it hold now?
-    pub fn holds(self, now: Timestamp) -> bool {
+    pub fn contains_time(self, now: Timestamp) -> bool {
         self.from.is_none_or(|from| from <= now) && self.until.is_none_or(|until| now < until)
     }
 }
 
-impl SignedAt {
+impl SigningTime {
     /// The time, if it is known.
     pub const fn timestamp(self) -> Option<Timestamp> {
         match self {
@@ -281,7 +281,7 @@ impl SignedAt {
     }
 }
 
-impl fmt::Display for Signer {
+impl fmt::Display for SignerIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Key { fingerprint } => fingerprint.fmt(f),

@@ -2,11 +2,12 @@
 //! memory.
 
 use super::{
-    Candidate, Evidence, EvidenceError, Findings, LegacyCandidate, Rejected, Trust, Verified,
-    effort::{Checks, Effort},
-    judge, legacy,
+    CosignTagCandidate, EvidenceError, ReferrerCandidate, RejectedEvidence, TrustedMaterial,
+    UnverifiedEvidence, VerificationFindings, Verified,
+    effort::{CheckBudget, SignatureCheckCounter},
+    legacy, verify_candidate,
 };
-use crate::core::{digest::Digest, intoto::Statement, json, limits::Limits};
+use crate::core::{digest::Digest, intoto::Statement, json, limits::InputLimits};
 
 /// Judges candidates one by one. Of each only the verified statements stay, within
 /// `limits.statement_bytes`, or why it was refused.
@@ -16,16 +17,16 @@ use crate::core::{digest::Digest, intoto::Statement, json, limits::Limits};
 #[derive(Debug)]
 pub struct EvidenceVerifier {
     subject: Digest,
-    trust: Trust,
-    limits: Limits,
-    checks: Checks,
-    room: Room,
-    findings: Findings,
+    trust: TrustedMaterial,
+    limits: InputLimits,
+    checks: SignatureCheckCounter,
+    statement_memory: StatementMemoryBudget,
+    findings: VerificationFindings,
 }
 
 /// Memory for statements that hold.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct StatementMemoryBudget {
     limit: usize,
     left: usize,
     /// What is not to be used yet.
@@ -34,8 +35,8 @@ pub(super) struct Room {
 
 impl EvidenceVerifier {
     /// Of evidence about `subject`, by those who are trusted.
-    pub fn new(subject: Digest, trust: Trust, limits: &Limits) -> Self {
-        let room = Room {
+    pub fn new(subject: Digest, trust: TrustedMaterial, limits: &InputLimits) -> Self {
+        let room = StatementMemoryBudget {
             limit: limits.statement_bytes,
             left: limits.statement_bytes,
             withheld: 0,
@@ -44,21 +45,21 @@ impl EvidenceVerifier {
             subject,
             trust,
             limits: *limits,
-            checks: Checks::new(limits.signature_checks),
-            room,
-            findings: Findings::default(),
+            checks: SignatureCheckCounter::new(limits.signature_checks),
+            statement_memory: room,
+            findings: VerificationFindings::default(),
         }
     }
 
-    /// Keeps the statements that hold within so many bytes of memory, until [`Self::widen`].
-    pub const fn narrow(&mut self, bytes: usize) {
-        self.room.narrow(bytes);
+    /// Keeps the statements that hold within so many bytes of memory, until [`Self::release_withheld_memory`].
+    pub const fn limit_statement_memory(&mut self, bytes: usize) {
+        self.statement_memory.withhold_above(bytes);
     }
 
     /// From now on the statements may need as much memory as the limits say.
-    pub const fn widen(&mut self) {
-        self.room.left += self.room.withheld;
-        self.room.withheld = 0;
+    pub const fn release_withheld_memory(&mut self) {
+        self.statement_memory.left += self.statement_memory.withheld;
+        self.statement_memory.withheld = 0;
     }
 
     /// Judges a referrer. `stopped` is asked before each check of a signature: nothing more is done
@@ -66,59 +67,63 @@ impl EvidenceVerifier {
     ///
     /// False if there was no memory for what it states as long as that is narrowed. Then it was not
     /// judged.
-    pub fn judge(&mut self, candidate: &Candidate, stopped: &dyn Fn() -> bool) -> bool {
-        let left = self.room.left;
-        let effort = Effort::new(&self.checks, stopped);
-        let (verified, faults) = judge(
-            &self.subject,
-            candidate,
-            &self.trust,
-            &self.limits,
-            &effort,
-            &mut self.room,
-        );
-        let exceeded = effort.is_exceeded();
-        self.note(left, verified, &faults, exceeded, |error| {
-            Rejected::new(candidate.referrer.digest, error)
-        })
-    }
-
-    /// Judges a layer of what one of cosign's tags names, like [`Self::judge`].
-    pub fn judge_legacy(
+    pub fn verify_referrer(
         &mut self,
-        candidate: &LegacyCandidate,
+        candidate: &ReferrerCandidate,
         stopped: &dyn Fn() -> bool,
     ) -> bool {
-        let left = self.room.left;
-        let effort = Effort::new(&self.checks, stopped);
-        let (verified, faults) = legacy::judge(
+        let left = self.statement_memory.left;
+        let effort = CheckBudget::new(&self.checks, stopped);
+        let (verified, faults) = verify_candidate(
             &self.subject,
             candidate,
             &self.trust,
             &self.limits,
             &effort,
-            &mut self.room,
+            &mut self.statement_memory,
         );
         let exceeded = effort.is_exceeded();
-        self.note(left, verified, &faults, exceeded, |error| {
-            candidate.rejected(error)
+        self.record_result(left, verified, &faults, exceeded, |error| {
+            RejectedEvidence::new(candidate.referrer.digest, error)
         })
     }
 
-    fn note(
+    /// Judges a layer of what one of cosign's tags names, like [`Self::verify_referrer`].
+    pub fn verify_cosign_tag_layer(
+        &mut self,
+        candidate: &CosignTagCandidate,
+        stopped: &dyn Fn() -> bool,
+    ) -> bool {
+        let left = self.statement_memory.left;
+        let effort = CheckBudget::new(&self.checks, stopped);
+        let (verified, faults) = legacy::verify_tag_candidate(
+            &self.subject,
+            candidate,
+            &self.trust,
+            &self.limits,
+            &effort,
+            &mut self.statement_memory,
+        );
+        let exceeded = effort.is_exceeded();
+        self.record_result(left, verified, &faults, exceeded, |error| {
+            candidate.to_rejected(error)
+        })
+    }
+
+    fn record_result(
         &mut self,
         left: usize,
         verified: Vec<Verified<Statement>>,
         faults: &[EvidenceError],
         exceeded: bool,
-        rejected: impl Fn(&EvidenceError) -> Rejected,
+        rejected: impl Fn(&EvidenceError) -> RejectedEvidence,
     ) -> bool {
-        self.findings.signature_checks = self.checks.made();
+        self.findings.signature_checks = self.checks.checks_made();
         let too_much = faults
             .iter()
-            .any(|fault| matches!(fault, EvidenceError::TooMuchStated { .. }));
-        if too_much && self.room.withheld > 0 {
-            self.room.left = left;
+            .any(|fault| matches!(fault, EvidenceError::StatementMemoryExceeded { .. }));
+        if too_much && self.statement_memory.withheld > 0 {
+            self.statement_memory.left = left;
             return false;
         }
         self.findings.over_budget += usize::from(exceeded || too_much);
@@ -128,45 +133,45 @@ impl EvidenceVerifier {
     }
 
     /// Something could not be gathered.
-    pub fn reject(&mut self, rejected: Rejected) {
+    pub fn record_rejection(&mut self, rejected: RejectedEvidence) {
         self.findings.rejected.push(rejected);
     }
 
     /// Something was not read, because the question's bytes are used up.
-    pub fn leave_unread(&mut self, rejected: Rejected) {
+    pub fn record_unread(&mut self, rejected: RejectedEvidence) {
         self.findings.over_budget += 1;
         self.findings.rejected.push(rejected);
     }
 
     /// So many more were left unopened because there are too many.
-    pub const fn leave_unopened(&mut self, count: usize) {
+    pub const fn record_unopened(&mut self, count: usize) {
         self.findings.unopened += count;
     }
 
     /// The result.
-    pub fn into_findings(self) -> Findings {
+    pub fn into_findings(self) -> VerificationFindings {
         self.findings
     }
 }
 
-impl Room {
-    const fn narrow(&mut self, bytes: usize) {
+impl StatementMemoryBudget {
+    const fn withhold_above(&mut self, bytes: usize) {
         let withheld = self.left.saturating_sub(bytes);
         self.left -= withheld;
         self.withheld += withheld;
     }
 
     /// Reads a statement if there is memory for it.
-    pub(super) fn hold<T>(
+    pub(super) fn read_within_budget<T>(
         &mut self,
         payload: &[u8],
         read: impl FnOnce() -> Result<T, EvidenceError>,
     ) -> Result<T, EvidenceError> {
-        let size = json::weight(payload);
+        let size = json::estimate_memory(payload);
         let left = self
             .left
             .checked_sub(size)
-            .ok_or(EvidenceError::TooMuchStated {
+            .ok_or(EvidenceError::StatementMemoryExceeded {
                 size,
                 limit: self.limit,
             })?;
@@ -178,18 +183,23 @@ impl Room {
 
 /// Judges every candidate about `subject`, at most `limits.referrers_opened` of them: bundles
 /// first, then what lies under cosign's tags.
-pub fn verify(subject: &Digest, evidence: &Evidence, trust: &Trust, limits: &Limits) -> Findings {
+pub fn verify_evidence(
+    subject: &Digest,
+    evidence: &UnverifiedEvidence,
+    trust: &TrustedMaterial,
+    limits: &InputLimits,
+) -> VerificationFindings {
     let mut verifier = EvidenceVerifier::new(*subject, trust.clone(), limits);
     let over =
         (evidence.candidates.len() + evidence.legacy.len()).saturating_sub(limits.referrers_opened);
-    verifier.leave_unopened(evidence.unopened + over);
+    verifier.record_unopened(evidence.unopened + over);
     evidence
         .unread
         .iter()
-        .for_each(|rejected| verifier.reject(rejected.clone()));
+        .for_each(|rejected| verifier.record_rejection(rejected.clone()));
     let candidates = evidence.candidates.iter().take(limits.referrers_opened);
     for candidate in candidates {
-        verifier.judge(candidate, &|| false);
+        verifier.verify_referrer(candidate, &|| false);
     }
     let legacy = evidence.legacy.iter().take(
         limits
@@ -197,7 +207,7 @@ pub fn verify(subject: &Digest, evidence: &Evidence, trust: &Trust, limits: &Lim
             .saturating_sub(evidence.candidates.len()),
     );
     for candidate in legacy {
-        verifier.judge_legacy(candidate, &|| false);
+        verifier.verify_cosign_tag_layer(candidate, &|| false);
     }
     verifier.into_findings()
 }

@@ -21,24 +21,27 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{BlobWriter, Content, LayoutTarget, OciError, Reader, Resolved, Source, Store, Target};
+use super::{
+    BlobWriter, ContentReader, ContentSource, ContentTarget, LocalContentStore, OciError,
+    OciLayoutTarget, PushContent, ResolvedManifest,
+};
 use crate::core::{
     digest::Digest,
-    limits::Limits,
+    limits::InputLimits,
     oci::{
         Descriptor,
         layout::{INDEX_FILE, MARKER_FILE},
     },
-    pack::{Segment, TarFile, segments},
-    reference::{Selector, Tag},
+    pack::{TarFile, TarSegment, plan_tar_segments},
+    reference::{ImageTag, TagOrDigest},
 };
 
 /// An archive of a layout.
-pub struct ArchiveTarget {
+pub struct OciArchiveTarget {
     file: PathBuf,
     /// The file as it was read or written last.
-    seen: Mutex<Option<Identity>>,
-    layout: LayoutTarget,
+    last_identity: Mutex<Option<ArchiveFileIdentity>>,
+    layout: OciLayoutTarget,
     changed: AtomicBool,
     // Last, so that the layout goes before its folder.
     _folder: tempfile::TempDir,
@@ -47,7 +50,7 @@ pub struct ArchiveTarget {
 /// Tells whether a file is still the one that was read. A file that is replaced or written to has
 /// another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Identity {
+struct ArchiveFileIdentity {
     device: u64,
     inode: u64,
     length: u64,
@@ -55,8 +58,8 @@ struct Identity {
     mode: u32,
 }
 
-impl Identity {
-    fn of(file: &fs::Metadata) -> Self {
+impl ArchiveFileIdentity {
+    fn from_metadata(file: &fs::Metadata) -> Self {
         let (device, inode, length, mode) = (file.dev(), file.ino(), file.len(), file.mode());
         Self {
             device,
@@ -68,29 +71,34 @@ impl Identity {
     }
 
     /// `None` if there is no file.
-    fn at(path: &Path) -> Result<Option<Self>, OciError> {
+    fn from_path(path: &Path) -> Result<Option<Self>, OciError> {
         match fs::metadata(path) {
-            Ok(found) => Ok(Some(Self::of(&found))),
+            Ok(found) => Ok(Some(Self::from_metadata(&found))),
             Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(None),
-            Err(cause) => Err(storage(path, cause)),
+            Err(cause) => Err(storage_error(path, cause)),
         }
     }
 }
 
-impl ArchiveTarget {
+impl OciArchiveTarget {
     /// An archive to read, and perhaps to add to. Needs as much free disk beside it as it is long.
     /// Errors: [`OciError::NotFound`], [`OciError::Malformed`] if it holds anything that is not
     /// part of a layout.
-    pub fn open(path: &str) -> Result<Self, OciError> {
+    pub fn open_archive(path: &str) -> Result<Self, OciError> {
         let file = PathBuf::from(path);
-        let archive = open_plain(&file, path)?;
-        let seen = Identity::of(&archive.metadata().map_err(|cause| storage(&file, cause))?);
-        let folder = beside(&file)?;
-        reader::extract(archive, folder.path(), path)?;
-        let layout = LayoutTarget::open_as(&folder.path().to_string_lossy(), name_of(path))?;
+        let archive = open_archive_file(&file, path)?;
+        let seen = ArchiveFileIdentity::from_metadata(
+            &archive
+                .metadata()
+                .map_err(|cause| storage_error(&file, cause))?,
+        );
+        let folder = create_temporary_folder(&file)?;
+        reader::extract_layout(archive, folder.path(), path)?;
+        let layout =
+            OciLayoutTarget::open_as(&folder.path().to_string_lossy(), archive_location(path))?;
         Ok(Self {
             file,
-            seen: Mutex::new(Some(seen)),
+            last_identity: Mutex::new(Some(seen)),
             layout,
             changed: AtomicBool::new(false),
             _folder: folder,
@@ -101,165 +109,183 @@ impl ArchiveTarget {
     pub fn open_or_create(path: &str) -> Result<Self, OciError> {
         let file = PathBuf::from(path);
         if file.exists() {
-            return Self::open(path);
+            return Self::open_archive(path);
         }
-        let folder = beside(&file)?;
-        let layout =
-            LayoutTarget::open_or_create_as(&folder.path().to_string_lossy(), name_of(path))?;
+        let folder = create_temporary_folder(&file)?;
+        let layout = OciLayoutTarget::open_or_create_as(
+            &folder.path().to_string_lossy(),
+            archive_location(path),
+        )?;
         Ok(Self {
             file,
-            seen: Mutex::default(),
+            last_identity: Mutex::default(),
             layout,
             changed: AtomicBool::new(true),
             _folder: folder,
         })
     }
 
-    fn touch(&self) -> &LayoutTarget {
+    fn mark_changed(&self) -> &OciLayoutTarget {
         self.changed.store(true, Ordering::Relaxed);
         &self.layout
     }
 
     /// Replaces the file in one step. One that somebody else has changed meanwhile is left alone:
     /// what they added would be lost.
-    fn write(&self) -> Result<(), OciError> {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+    fn save_archive(&self) -> Result<(), OciError> {
+        let mut seen = self
+            .last_identity
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let mode = seen.map_or(0o644, |file| file.mode & 0o777);
-        let new = write_archive(self.layout.root(), &self.file, mode)?;
-        let parent = parent(&self.file);
+        let new = write_layout_tar(self.layout.root(), &self.file, mode)?;
+        let parent = parent_folder(&self.file);
         let guard = File::open(parent)
             .and_then(|folder| folder.lock().map(|()| folder))
-            .map_err(|cause| storage(parent, cause))?;
-        if Identity::at(&self.file)? != *seen {
-            return Err(storage(
+            .map_err(|cause| storage_error(parent, cause))?;
+        if ArchiveFileIdentity::from_path(&self.file)? != *seen {
+            return Err(storage_error(
                 &self.file,
-                std::io::Error::other("was changed by somebody else meanwhile, try again"),
+                std::io::Error::other("was changed by another process in the meantime, try again"),
             ));
         }
         new.persist(&self.file)
-            .map_err(|e| storage(&self.file, e.error))?;
-        *seen = Identity::at(&self.file)?;
+            .map_err(|e| storage_error(&self.file, e.error))?;
+        *seen = ArchiveFileIdentity::from_path(&self.file)?;
         drop(guard);
         Ok(())
     }
 }
 
 #[async_trait]
-impl Source for ArchiveTarget {
+impl ContentSource for OciArchiveTarget {
     fn location(&self) -> String {
         self.layout.location()
     }
 
-    async fn resolve(&self, selector: &Selector, limits: &Limits) -> Result<Resolved, OciError> {
-        self.layout.resolve(selector, limits).await
+    async fn resolve_manifest(
+        &self,
+        selector: &TagOrDigest,
+        limits: &InputLimits,
+    ) -> Result<ResolvedManifest, OciError> {
+        self.layout.resolve_manifest(selector, limits).await
     }
 
-    async fn open(&self, descriptor: &Descriptor) -> Result<Reader, OciError> {
-        self.layout.open(descriptor).await
+    async fn open_content(&self, descriptor: &Descriptor) -> Result<ContentReader, OciError> {
+        self.layout.open_content(descriptor).await
     }
 
-    async fn referrers(
+    async fn list_referrers(
         &self,
         subject: &Descriptor,
-        limits: &Limits,
+        limits: &InputLimits,
     ) -> Result<Vec<Descriptor>, OciError> {
-        self.layout.referrers(subject, limits).await
+        self.layout.list_referrers(subject, limits).await
     }
 }
 
 #[async_trait]
-impl Target for ArchiveTarget {
-    async fn exists(&self, descriptor: &Descriptor) -> Result<bool, OciError> {
-        self.layout.exists(descriptor).await
+impl ContentTarget for OciArchiveTarget {
+    async fn content_exists(&self, descriptor: &Descriptor) -> Result<bool, OciError> {
+        self.layout.content_exists(descriptor).await
     }
 
-    async fn push(&self, descriptor: &Descriptor, content: Content<'_>) -> Result<(), OciError> {
-        self.touch().push(descriptor, content).await
+    async fn push_content(
+        &self,
+        descriptor: &Descriptor,
+        content: PushContent<'_>,
+    ) -> Result<(), OciError> {
+        self.mark_changed().push_content(descriptor, content).await
     }
 
-    async fn tag(&self, descriptor: &Descriptor, tag: &Tag) -> Result<(), OciError> {
-        self.touch().tag(descriptor, tag).await
+    async fn tag_manifest(&self, descriptor: &Descriptor, tag: &ImageTag) -> Result<(), OciError> {
+        self.mark_changed().tag_manifest(descriptor, tag).await
     }
 
-    async fn finish(&self) -> Result<(), OciError> {
-        self.layout.finish().await?;
+    async fn commit_changes(&self) -> Result<(), OciError> {
+        self.layout.commit_changes().await?;
         if self.changed.load(Ordering::Relaxed) {
-            self.write()?;
+            self.save_archive()?;
             self.changed.store(false, Ordering::Relaxed);
         }
         Ok(())
     }
 }
 
-impl Store for ArchiveTarget {
-    fn writer(&self) -> Result<Box<dyn BlobWriter>, OciError> {
-        self.touch().writer()
+impl LocalContentStore for OciArchiveTarget {
+    fn new_blob_writer(&self) -> Result<Box<dyn BlobWriter>, OciError> {
+        self.mark_changed().new_blob_writer()
     }
 }
 
-fn name_of(path: &str) -> String {
+fn archive_location(path: &str) -> String {
     format!("oci-archive:{path}")
 }
 
-fn open_plain(file: &Path, path: &str) -> Result<File, OciError> {
+fn open_archive_file(file: &Path, path: &str) -> Result<File, OciError> {
     let failed = |cause: std::io::Error| match cause.kind() {
         ErrorKind::NotFound => OciError::NotFound {
             what: "OCI archive".into(),
             location: path.into(),
         },
-        _ => storage(file, cause),
+        _ => storage_error(file, cause),
     };
     if !fs::metadata(file).map_err(failed)?.is_file() {
         return Err(OciError::Malformed {
             location: path.into(),
-            cause: "it is not a plain file".into(),
+            cause: "it is not a regular file".into(),
         });
     }
     File::open(file).map_err(failed)
 }
 
-fn parent(file: &Path) -> &Path {
+fn parent_folder(file: &Path) -> &Path {
     file.parent()
         .filter(|parent| !parent.as_os_str().is_empty())
         .unwrap_or_else(|| Path::new("."))
 }
 
-fn beside(file: &Path) -> Result<tempfile::TempDir, OciError> {
-    let parent = parent(file);
+fn create_temporary_folder(file: &Path) -> Result<tempfile::TempDir, OciError> {
+    let parent = parent_folder(file);
     tempfile::Builder::new()
         .prefix(".packgate-")
         .tempdir_in(parent)
-        .map_err(|cause| storage(parent, cause))
+        .map_err(|cause| storage_error(parent, cause))
 }
 
 /// Writes the layout's files as a tar, sorted, without anything that varies.
-fn write_archive(root: &Path, file: &Path, mode: u32) -> Result<tempfile::NamedTempFile, OciError> {
+fn write_layout_tar(
+    root: &Path,
+    file: &Path,
+    mode: u32,
+) -> Result<tempfile::NamedTempFile, OciError> {
     let permissions = Permissions::from_mode(mode);
     let out = tempfile::Builder::new()
         .prefix(".packgate-")
         .permissions(permissions)
-        .tempfile_in(parent(file));
-    let mut out = out.map_err(|cause| storage(file, cause))?;
-    for segment in segments(layout_files(root)?) {
+        .tempfile_in(parent_folder(file));
+    let mut out = out.map_err(|cause| storage_error(file, cause))?;
+    for segment in plan_tar_segments(layout_files(root)?) {
         match segment {
-            Segment::Literal(bytes) => out
+            TarSegment::Literal(bytes) => out
                 .write_all(&bytes)
-                .map_err(|cause| storage(file, cause))?,
-            Segment::Content { content, size } => copy_exactly(&content, size, &mut out)?,
+                .map_err(|cause| storage_error(file, cause))?,
+            TarSegment::Content { content, size } => copy_exactly(&content, size, &mut out)?,
         }
     }
     Ok(out)
 }
 
 fn copy_exactly(path: &Path, size: u64, out: &mut impl Write) -> Result<(), OciError> {
-    let file = File::open(path).map_err(|cause| storage(path, cause))?;
-    let copied = std::io::copy(&mut file.take(size), out).map_err(|cause| storage(path, cause))?;
+    let file = File::open(path).map_err(|cause| storage_error(path, cause))?;
+    let copied =
+        std::io::copy(&mut file.take(size), out).map_err(|cause| storage_error(path, cause))?;
     if copied == size {
         Ok(())
     } else {
-        Err(storage(
+        Err(storage_error(
             path,
-            std::io::Error::other("became shorter while it was read"),
+            std::io::Error::other("shrank while it was being read"),
         ))
     }
 }
@@ -270,9 +296,9 @@ fn layout_files(root: &Path) -> Result<Vec<TarFile<PathBuf>>, OciError> {
         (MARKER_FILE.to_owned(), root.join(MARKER_FILE)),
         (INDEX_FILE.to_owned(), root.join(INDEX_FILE)),
     ]);
-    for entry in fs::read_dir(&folder).map_err(|cause| storage(&folder, cause))? {
+    for entry in fs::read_dir(&folder).map_err(|cause| storage_error(&folder, cause))? {
         let name = entry
-            .map_err(|cause| storage(&folder, cause))?
+            .map_err(|cause| storage_error(&folder, cause))?
             .file_name()
             .to_string_lossy()
             .into_owned();
@@ -287,7 +313,7 @@ fn layout_files(root: &Path) -> Result<Vec<TarFile<PathBuf>>, OciError> {
                 path,
                 mode: 0o644,
                 size: fs::metadata(&content)
-                    .map_err(|cause| storage(&content, cause))?
+                    .map_err(|cause| storage_error(&content, cause))?
                     .len(),
                 content,
             })
@@ -295,7 +321,7 @@ fn layout_files(root: &Path) -> Result<Vec<TarFile<PathBuf>>, OciError> {
         .collect()
 }
 
-fn storage(path: &Path, cause: std::io::Error) -> OciError {
+fn storage_error(path: &Path, cause: std::io::Error) -> OciError {
     OciError::Storage {
         path: path.display().to_string(),
         cause,

@@ -2,9 +2,9 @@ use bytes::Bytes;
 
 use super::*;
 use crate::core::{
-    class::{Classified, Reason},
+    class::{ClassifiedError, Reason},
     media_type,
-    oci::{Index, layout::OCI_LAYOUT},
+    oci::{ImageIndex, layout::OCI_LAYOUT},
 };
 
 struct Folder(tempfile::TempDir);
@@ -20,7 +20,7 @@ impl Folder {
 
     fn read(&self, bytes: &[u8]) -> Result<(), (Reason, String)> {
         fs::write(self.path(), bytes).expect("written");
-        ArchiveTarget::open(&self.path())
+        OciArchiveTarget::open_archive(&self.path())
             .map(drop)
             .map_err(|e| (e.reason(), e.to_string()))
     }
@@ -32,22 +32,22 @@ impl Folder {
 
 const INDEX: &[u8] = br#"{"schemaVersion":2,"manifests":[]}"#;
 
-async fn push_and_tag(target: &ArchiveTarget, name: &str) -> Descriptor {
+async fn push_and_tag(target: &OciArchiveTarget, name: &str) -> Descriptor {
     let annotations = std::iter::once(("name".to_owned(), name.to_owned())).collect();
     let bytes = Bytes::from(
-        serde_json::to_vec(&Index {
+        serde_json::to_vec(&ImageIndex {
             annotations,
-            ..Index::new(Vec::new())
+            ..ImageIndex::new(Vec::new())
         })
         .expect("JSON"),
     );
-    let descriptor = Descriptor::of(media_type::INDEX, &bytes);
+    let descriptor = Descriptor::of_bytes(media_type::INDEX, &bytes);
     target
-        .push(&descriptor, Content::Bytes(&bytes))
+        .push_content(&descriptor, PushContent::Bytes(&bytes))
         .await
         .expect("pushed");
     target
-        .tag(&descriptor, &name.parse().expect("a tag"))
+        .tag_manifest(&descriptor, &name.parse().expect("a tag"))
         .await
         .expect("tagged");
     descriptor
@@ -82,7 +82,7 @@ fn archive(more: &[Vec<u8>]) -> Vec<u8> {
 
 fn blob(content: &[u8]) -> Vec<u8> {
     file(
-        &format!("blobs/sha256/{}", Digest::of(content).hex()),
+        &format!("blobs/sha256/{}", Digest::of_bytes(content).hex_digits()),
         content,
     )
 }
@@ -195,7 +195,9 @@ fn what_is_no_layout_is_refused() {
     );
     assert_eq!(folder.entries(), 1, "a temporary folder stayed");
     assert_eq!(
-        ArchiveTarget::open("/dev/null").err().map(|e| e.reason()),
+        OciArchiveTarget::open_archive("/dev/null")
+            .err()
+            .map(|e| e.reason()),
         Some(Reason::MalformedManifest)
     );
 }
@@ -205,16 +207,16 @@ async fn an_archive_is_deterministic_and_keeps_its_mode() {
     let folder = Folder::new();
     let mut versions = Vec::new();
     for _ in 0..2 {
-        let target = ArchiveTarget::open_or_create(&folder.path()).expect("an archive");
+        let target = OciArchiveTarget::open_or_create(&folder.path()).expect("an archive");
         push_and_tag(&target, "v1").await;
-        target.finish().await.expect("finished");
+        target.commit_changes().await.expect("finished");
         versions.push(fs::read(folder.path()).expect("an archive"));
         fs::set_permissions(folder.path(), Permissions::from_mode(0o600)).expect("a mode");
     }
     assert_eq!(versions[0], versions[1]);
-    let target = ArchiveTarget::open(&folder.path()).expect("an archive");
+    let target = OciArchiveTarget::open_archive(&folder.path()).expect("an archive");
     push_and_tag(&target, "v2").await;
-    target.finish().await.expect("finished");
+    target.commit_changes().await.expect("finished");
     drop(target);
     assert_eq!(
         fs::metadata(folder.path()).expect("an archive").mode() & 0o777,
@@ -227,25 +229,25 @@ async fn an_archive_is_deterministic_and_keeps_its_mode() {
 async fn an_archive_that_was_changed_meanwhile_is_left_alone() {
     let folder = Folder::new();
     let (first, second) = (
-        ArchiveTarget::open_or_create(&folder.path()),
-        ArchiveTarget::open_or_create(&folder.path()),
+        OciArchiveTarget::open_or_create(&folder.path()),
+        OciArchiveTarget::open_or_create(&folder.path()),
     );
     let (first, second) = (first.expect("an archive"), second.expect("an archive"));
     let tagged = push_and_tag(&first, "v1").await;
     push_and_tag(&second, "v2").await;
-    first.finish().await.expect("finished");
+    first.commit_changes().await.expect("finished");
     assert_eq!(
-        second.finish().await.err().map(|e| e.reason()),
+        second.commit_changes().await.err().map(|e| e.reason()),
         Some(Reason::StorageFailed)
     );
-    assert!(second.finish().await.is_err(), "still not written");
+    assert!(second.commit_changes().await.is_err(), "still not written");
     push_and_tag(&first, "again").await;
-    first.finish().await.expect("finished once more");
-    let third = ArchiveTarget::open(&folder.path()).expect("an archive");
+    first.commit_changes().await.expect("finished once more");
+    let third = OciArchiveTarget::open_archive(&folder.path()).expect("an archive");
     let found = third
-        .resolve(
-            &Selector::Tag("v1".parse().expect("a tag")),
-            &Limits::DEFAULT,
+        .resolve_manifest(
+            &TagOrDigest::Tag("v1".parse().expect("a tag")),
+            &InputLimits::DEFAULT,
         )
         .await
         .expect("found");
@@ -253,7 +255,7 @@ async fn an_archive_that_was_changed_meanwhile_is_left_alone() {
     fs::remove_file(folder.path()).expect("removed");
     push_and_tag(&third, "v3").await;
     assert_eq!(
-        third.finish().await.err().map(|e| e.reason()),
+        third.commit_changes().await.err().map(|e| e.reason()),
         Some(Reason::StorageFailed)
     );
 }
@@ -262,16 +264,16 @@ async fn an_archive_that_was_changed_meanwhile_is_left_alone() {
 async fn a_run_that_does_not_finish_changes_nothing() {
     let folder = Folder::new();
     push_and_tag(
-        &ArchiveTarget::open_or_create(&folder.path()).expect("an archive"),
+        &OciArchiveTarget::open_or_create(&folder.path()).expect("an archive"),
         "v1",
     )
     .await;
     assert_eq!(folder.entries(), 0);
-    let reader = ArchiveTarget::open_or_create(&folder.path()).expect("an archive");
-    reader.finish().await.expect("finished");
+    let reader = OciArchiveTarget::open_or_create(&folder.path()).expect("an archive");
+    reader.commit_changes().await.expect("finished");
     let before = fs::read(folder.path()).expect("an archive");
     push_and_tag(
-        &ArchiveTarget::open(&folder.path()).expect("an archive"),
+        &OciArchiveTarget::open_archive(&folder.path()).expect("an archive"),
         "v1",
     )
     .await;

@@ -8,83 +8,83 @@ use serde_json::Value;
 use crate::{
     core::{
         json,
-        limits::Limits,
-        oci::{Annotations, Descriptor, Index, layout::REF_NAME},
-        reference::Tag,
+        limits::InputLimits,
+        oci::{Annotations, Descriptor, ImageIndex, layout::REF_NAME},
+        reference::ImageTag,
     },
     oci::OciError,
 };
 
 /// One change of `index.json`. Changes are kept, and made when everything else is in place.
 #[derive(Clone, Debug)]
-pub(super) enum Change {
+pub(super) enum IndexChange {
     /// The tag names this, and nothing else any more.
-    Tag(Descriptor, Tag),
+    Tag(Descriptor, ImageTag),
     /// This is listed, unless it is already.
     List(Descriptor),
 }
 
 /// Every referrer has an entry here, so the bound is theirs and not one manifest's.
-pub(super) const fn limit(limits: &Limits) -> usize {
+pub(super) const fn index_size_limit(limits: &InputLimits) -> usize {
     limits.manifest_bytes.saturating_mul(4)
 }
 
 /// Reads the file's bytes and makes the changes. `None` if there is no file yet.
-pub(super) fn read(
+pub(super) fn parse_updated_index(
     bytes: Option<&[u8]>,
-    changes: &[Change],
-    limits: &Limits,
+    changes: &[IndexChange],
+    limits: &InputLimits,
     location: &str,
-) -> Result<Index, OciError> {
+) -> Result<ImageIndex, OciError> {
     let mut index = bytes.map_or_else(
-        || Ok(Index::new(Vec::new())),
-        |bytes| parse(bytes, limits, location),
+        || Ok(ImageIndex::new(Vec::new())),
+        |bytes| parse_json(bytes, limits, location),
     )?;
-    apply(&mut index.manifests, changes).map_err(|e| malformed(location, &e))?;
+    apply_changes(&mut index.manifests, changes).map_err(|e| malformed_error(location, &e))?;
     Ok(index)
 }
 
 /// The bytes of the file with the changes made. Errors: a file that nobody could read again.
-pub(super) fn render(
+pub(super) fn render_updated_index(
     bytes: Option<&[u8]>,
-    changes: &[Change],
+    changes: &[IndexChange],
     location: &str,
 ) -> Result<Vec<u8>, OciError> {
-    let limits = &Limits::DEFAULT;
+    let limits = &InputLimits::DEFAULT;
     let mut value = match bytes {
-        None => {
-            serde_json::to_value(Index::new(Vec::new())).map_err(|e| malformed(location, &e))?
-        }
+        None => serde_json::to_value(ImageIndex::new(Vec::new()))
+            .map_err(|e| malformed_error(location, &e))?,
         Some(bytes) => {
-            parse::<Index>(bytes, limits, location)?;
-            parse(bytes, limits, location)?
+            parse_json::<ImageIndex>(bytes, limits, location)?;
+            parse_json(bytes, limits, location)?
         }
     };
     let entries = value
         .get_mut("manifests")
         .and_then(Value::as_array_mut)
-        .ok_or_else(|| malformed(location, &"it has no manifests"))?;
-    apply(entries, changes).map_err(|e| malformed(location, &e))?;
-    let bytes = serde_json::to_vec(&value).map_err(|e| malformed(location, &e))?;
-    if bytes.len() > limit(limits) {
+        .ok_or_else(|| malformed_error(location, &"it has no manifests"))?;
+    apply_changes(entries, changes).map_err(|e| malformed_error(location, &e))?;
+    let bytes = serde_json::to_vec(&value).map_err(|e| malformed_error(location, &e))?;
+    if bytes.len() > index_size_limit(limits) {
         return Err(OciError::LimitExceeded {
             what: location.into(),
             size: bytes.len() as u64,
-            limit: limit(limits) as u64,
+            limit: index_size_limit(limits) as u64,
         });
     }
     Ok(bytes)
 }
 
-fn parse<T: serde::de::DeserializeOwned>(
+fn parse_json<T: serde::de::DeserializeOwned>(
     bytes: &[u8],
-    limits: &Limits,
+    limits: &InputLimits,
     location: &str,
 ) -> Result<T, OciError> {
-    json::parse(bytes, limit(limits), limits.json_depth).map_err(|e| malformed(location, &e))
+    json::parse_strict(bytes, index_size_limit(limits), limits.json_depth)
+        .map_err(|e| malformed_error(location, &e))
 }
 
-fn malformed(location: &str, cause: &impl ToString) -> OciError {
+fn malformed_error(location: &str, cause: &impl ToString) -> OciError {
     OciError::Malformed {
         location: location.into(),
         cause: cause.to_string(),
@@ -92,55 +92,58 @@ fn malformed(location: &str, cause: &impl ToString) -> OciError {
 }
 
 /// An entry of `manifests`, as far as changes look at it.
-trait Entry: Sized {
-    fn name(&self) -> Option<&str>;
-    fn is(&self, digest: &str) -> bool;
-    fn of(descriptor: Descriptor) -> serde_json::Result<Self>;
+trait LayoutIndexEntry: Sized {
+    fn ref_name(&self) -> Option<&str>;
+    fn has_digest(&self, digest: &str) -> bool;
+    fn from_descriptor(descriptor: Descriptor) -> serde_json::Result<Self>;
 }
 
-impl Entry for Descriptor {
-    fn name(&self) -> Option<&str> {
+impl LayoutIndexEntry for Descriptor {
+    fn ref_name(&self) -> Option<&str> {
         self.annotations.get(REF_NAME).map(String::as_str)
     }
 
-    fn is(&self, digest: &str) -> bool {
+    fn has_digest(&self, digest: &str) -> bool {
         self.digest.to_string() == digest
     }
 
-    fn of(descriptor: Descriptor) -> serde_json::Result<Self> {
+    fn from_descriptor(descriptor: Descriptor) -> serde_json::Result<Self> {
         Ok(descriptor)
     }
 }
 
-impl Entry for Value {
-    fn name(&self) -> Option<&str> {
+impl LayoutIndexEntry for Value {
+    fn ref_name(&self) -> Option<&str> {
         self.get("annotations")?.get(REF_NAME)?.as_str()
     }
 
-    fn is(&self, digest: &str) -> bool {
+    fn has_digest(&self, digest: &str) -> bool {
         self.get("digest").and_then(Self::as_str) == Some(digest)
     }
 
-    fn of(descriptor: Descriptor) -> serde_json::Result<Self> {
+    fn from_descriptor(descriptor: Descriptor) -> serde_json::Result<Self> {
         serde_json::to_value(descriptor)
     }
 }
 
-fn apply<E: Entry>(entries: &mut Vec<E>, changes: &[Change]) -> serde_json::Result<()> {
+fn apply_changes<E: LayoutIndexEntry>(
+    entries: &mut Vec<E>,
+    changes: &[IndexChange],
+) -> serde_json::Result<()> {
     for change in changes {
         match change {
-            Change::Tag(descriptor, tag) => {
-                entries.retain(|entry| entry.name() != Some(tag.as_str()));
+            IndexChange::Tag(descriptor, tag) => {
+                entries.retain(|entry| entry.ref_name() != Some(tag.as_str()));
                 let annotations = Annotations::from([(REF_NAME.to_owned(), tag.to_string())]);
-                entries.push(E::of(Descriptor {
+                entries.push(E::from_descriptor(Descriptor {
                     annotations,
-                    ..descriptor.bare()
+                    ..descriptor.without_metadata()
                 })?);
             }
-            Change::List(descriptor) => {
+            IndexChange::List(descriptor) => {
                 let digest = descriptor.digest.to_string();
-                if !entries.iter().any(|entry| entry.is(&digest)) {
-                    entries.push(E::of(descriptor.clone())?);
+                if !entries.iter().any(|entry| entry.has_digest(&digest)) {
+                    entries.push(E::from_descriptor(descriptor.clone())?);
                 }
             }
         }
@@ -152,20 +155,20 @@ fn apply<E: Entry>(entries: &mut Vec<E>, changes: &[Change]) -> serde_json::Resu
 mod tests {
     use super::*;
     use crate::core::{
-        class::{Classified, Reason},
+        class::{ClassifiedError, Reason},
         media_type,
     };
 
-    fn tag(content: &[u8], tag: &str) -> Change {
-        Change::Tag(
-            Descriptor::of(media_type::MANIFEST, content),
+    fn tag(content: &[u8], tag: &str) -> IndexChange {
+        IndexChange::Tag(
+            Descriptor::of_bytes(media_type::MANIFEST, content),
             tag.parse().expect("a tag"),
         )
     }
 
     #[test]
     fn a_tag_names_one_thing_and_an_entry_is_listed_once() {
-        let listed = Change::List(Descriptor::of(media_type::MANIFEST, b"r"));
+        let listed = IndexChange::List(Descriptor::of_bytes(media_type::MANIFEST, b"r"));
         let changes = [
             tag(b"a", "v1"),
             listed.clone(),
@@ -173,18 +176,18 @@ mod tests {
             listed,
             tag(b"c", "v1"),
         ];
-        let bytes = render(None, &changes, "x").expect("rendered");
+        let bytes = render_updated_index(None, &changes, "x").expect("rendered");
         for index in [
-            read(Some(&bytes), &[], &Limits::DEFAULT, "x"),
-            read(None, &changes, &Limits::DEFAULT, "x"),
+            parse_updated_index(Some(&bytes), &[], &InputLimits::DEFAULT, "x"),
+            parse_updated_index(None, &changes, &InputLimits::DEFAULT, "x"),
         ] {
             let index = index.expect("read");
             let names: Vec<_> = index
                 .manifests
                 .iter()
-                .map(|entry| (entry.name().unwrap_or("-"), entry.digest))
+                .map(|entry| (entry.ref_name().unwrap_or("-"), entry.digest))
                 .collect();
-            let digest = crate::core::digest::Digest::of;
+            let digest = crate::core::digest::Digest::of_bytes;
             assert_eq!(
                 names,
                 [
@@ -198,12 +201,13 @@ mod tests {
 
     #[test]
     fn fields_of_other_tools_stay() {
-        let digest = crate::core::digest::Digest::of(b"x");
+        let digest = crate::core::digest::Digest::of_bytes(b"x");
         let foreign = format!(
             r#"{{"schemaVersion":2,"com.example":1,"manifests":[{{"mediaType":"m","digest":"{digest}","size":1,"urls":["https://u"],
                "platform":{{"os":"windows","architecture":"amd64","os.version":"10.0"}}}}]}}"#
         );
-        let bytes = render(Some(foreign.as_bytes()), &[tag(b"a", "v1")], "x").expect("rendered");
+        let bytes = render_updated_index(Some(foreign.as_bytes()), &[tag(b"a", "v1")], "x")
+            .expect("rendered");
         let value: Value = serde_json::from_slice(&bytes).expect("JSON");
         assert_eq!(value["com.example"], 1);
         assert_eq!(value["manifests"][0]["urls"][0], "https://u");
@@ -213,14 +217,18 @@ mod tests {
 
     #[test]
     fn what_nobody_could_read_again_is_not_written() {
-        let annotations =
-            Annotations::from([("a".to_owned(), "x".repeat(limit(&Limits::DEFAULT)))]);
-        let huge = Change::List(Descriptor {
+        let annotations = Annotations::from([(
+            "a".to_owned(),
+            "x".repeat(index_size_limit(&InputLimits::DEFAULT)),
+        )]);
+        let huge = IndexChange::List(Descriptor {
             annotations,
-            ..Descriptor::of(media_type::MANIFEST, b"a")
+            ..Descriptor::of_bytes(media_type::MANIFEST, b"a")
         });
         assert_eq!(
-            render(None, &[huge], "x").expect_err("too large").reason(),
+            render_updated_index(None, &[huge], "x")
+                .expect_err("too large")
+                .reason(),
             Reason::LimitExceeded
         );
         for broken in [
@@ -231,7 +239,7 @@ mod tests {
             r#"{"manifests":[],"manifests":[]}"#,
         ] {
             assert_eq!(
-                render(Some(broken.as_bytes()), &[], "x")
+                render_updated_index(Some(broken.as_bytes()), &[], "x")
                     .expect_err(broken)
                     .reason(),
                 Reason::MalformedManifest,

@@ -22,22 +22,22 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt, BufReader, copy_buf, sink};
 
 use self::{
-    index::Change,
-    staging::{Staging, open_plain, read_index, read_small, storage},
+    index::IndexChange,
+    staging::{LayoutStaging, open_regular_file, read_bounded, read_index, storage_error},
 };
 use super::{
-    BlobWriter, Content, OciError, Reader, Resolved, Source, Store, Target,
-    verify_stream::VerifyReader,
+    BlobWriter, ContentReader, ContentSource, ContentTarget, LocalContentStore, OciError,
+    PushContent, ResolvedManifest, verify_stream::DigestVerifyingReader,
 };
 use crate::core::{
-    digest::{Digest, Hasher},
-    limits::Limits,
+    digest::{Digest, DigestHasher},
+    limits::InputLimits,
     media_type,
     oci::{
-        Descriptor, Document, Index,
+        Descriptor, ImageIndex, ManifestOrIndex,
         layout::{INDEX_FILE, MARKER_FILE, REF_NAME},
     },
-    reference::{Selector, Tag},
+    reference::{ImageTag, TagOrDigest},
 };
 
 /// Bytes of the file `oci-layout`; it has 30.
@@ -48,18 +48,18 @@ const MAX_DEPTH: usize = 4;
 /// An OCI image layout. Clones are the same layout.
 #[doc(alias = "OCIBundleHandler")]
 #[derive(Clone)]
-pub struct LayoutTarget(Arc<Inner>);
+pub struct OciLayoutTarget(Arc<OciLayoutState>);
 
-struct Inner {
+struct OciLayoutState {
     root: PathBuf,
     name: String,
-    staging: Mutex<Staging>,
+    staging: Mutex<LayoutStaging>,
 }
 
-impl LayoutTarget {
+impl OciLayoutTarget {
     /// A layout to read, and perhaps to add to. Errors: [`OciError::NotFound`] if there is none,
     /// [`OciError::Malformed`] if it is none.
-    pub fn open(path: &str) -> Result<Self, OciError> {
+    pub fn open_layout(path: &str) -> Result<Self, OciError> {
         Self::open_as(path, format!("oci:{path}"))
     }
 
@@ -67,7 +67,7 @@ impl LayoutTarget {
     pub(super) fn open_as(path: &str, name: String) -> Result<Self, OciError> {
         let root = PathBuf::from(path);
         check_marker(&root, &name)?;
-        Ok(Self::new(root.clone(), name, Staging::new(root)))
+        Ok(Self::new(root.clone(), name, LayoutStaging::new(root)))
     }
 
     /// A layout to write to; made if there is none. Errors: [`OciError::Invalid`] if something else
@@ -79,15 +79,15 @@ impl LayoutTarget {
     /// The same, under another name for people.
     pub(super) fn open_or_create_as(path: &str, name: String) -> Result<Self, OciError> {
         let root = PathBuf::from(path);
-        let staging = Staging::create(&root)?;
+        let staging = LayoutStaging::create_layout(&root)?;
         if !staging.is_fresh() {
             check_marker(&root, &name)?;
         }
         Ok(Self::new(root, name, staging))
     }
 
-    fn new(root: PathBuf, name: String, staging: Staging) -> Self {
-        Self(Arc::new(Inner {
+    fn new(root: PathBuf, name: String, staging: LayoutStaging) -> Self {
+        Self(Arc::new(OciLayoutState {
             root,
             name,
             staging: Mutex::new(staging),
@@ -99,7 +99,7 @@ impl LayoutTarget {
         &self.0.root
     }
 
-    fn staging(&self) -> MutexGuard<'_, Staging> {
+    fn lock_staging(&self) -> MutexGuard<'_, LayoutStaging> {
         self.0
             .staging
             .lock()
@@ -107,17 +107,22 @@ impl LayoutTarget {
     }
 
     /// `index.json` as it will be.
-    fn read_index(&self, limits: &Limits) -> Result<Index, OciError> {
-        let staging = self.staging();
+    fn read_index(&self, limits: &InputLimits) -> Result<ImageIndex, OciError> {
+        let staging = self.lock_staging();
         let bytes = read_index(&self.0.root)?;
         let location = self.index_name();
         if bytes.is_none() && !staging.is_fresh() {
             return Err(OciError::Malformed {
                 location,
-                cause: "the layout has none".into(),
+                cause: "the layout has no index.json".into(),
             });
         }
-        index::read(bytes.as_deref(), staging.changes(), limits, &location)
+        index::parse_updated_index(
+            bytes.as_deref(),
+            staging.pending_changes(),
+            limits,
+            &location,
+        )
     }
 
     fn index_name(&self) -> String {
@@ -126,7 +131,7 @@ impl LayoutTarget {
 
     /// Opens a blob's file, and says how long it is.
     fn open_blob(&self, digest: &Digest) -> Result<(File, u64), OciError> {
-        let path = self.staging().path_of(digest);
+        let path = self.lock_staging().path_of(digest);
         let missing = |error| match error {
             OciError::Storage { cause, .. } if cause.kind() == ErrorKind::NotFound => {
                 OciError::NotFound {
@@ -136,15 +141,19 @@ impl LayoutTarget {
             }
             other => other,
         };
-        let file = open_plain(&path).map_err(missing)?;
+        let file = open_regular_file(&path).map_err(missing)?;
         let length = file
             .metadata()
-            .map_err(|cause| storage(&path, cause))?
+            .map_err(|cause| storage_error(&path, cause))?
             .len();
         Ok((file, length))
     }
 
-    fn read_document(&self, descriptor: &Descriptor, limits: &Limits) -> Result<Bytes, OciError> {
+    fn read_document(
+        &self,
+        descriptor: &Descriptor,
+        limits: &InputLimits,
+    ) -> Result<Bytes, OciError> {
         let too_large = || OciError::LimitExceeded {
             what: descriptor.digest.to_string(),
             size: descriptor.size,
@@ -159,29 +168,37 @@ impl LayoutTarget {
         // One byte more, so that a longer file shows.
         file.take(size as u64 + 1)
             .read_to_end(&mut bytes)
-            .map_err(|cause| storage(&self.0.root, cause))?;
-        check(&bytes, descriptor)?;
+            .map_err(|cause| storage_error(&self.0.root, cause))?;
+        verify_content(&bytes, descriptor)?;
         Ok(bytes.into())
     }
 
-    fn parse(&self, descriptor: &Descriptor, limits: &Limits) -> Result<Document, OciError> {
-        Ok(Document::parse(
+    fn read_and_parse(
+        &self,
+        descriptor: &Descriptor,
+        limits: &InputLimits,
+    ) -> Result<ManifestOrIndex, OciError> {
+        Ok(ManifestOrIndex::parse(
             &descriptor.media_type,
             &self.read_document(descriptor, limits)?,
             limits,
         )?)
     }
 
-    fn find(&self, selector: &Selector, limits: &Limits) -> Result<Descriptor, OciError> {
+    fn find_descriptor(
+        &self,
+        selector: &TagOrDigest,
+        limits: &InputLimits,
+    ) -> Result<Descriptor, OciError> {
         let index = self.read_index(limits)?;
         match selector {
-            Selector::Digest(digest) => self.find_digest(index, digest, limits),
-            Selector::Tag(tag) => self.find_tag(&index, tag),
+            TagOrDigest::Digest(digest) => self.find_digest(index, digest, limits),
+            TagOrDigest::Tag(tag) => self.find_tag(&index, tag),
         }
     }
 
     /// A tag that two entries carry has two meanings, depending on who reads it.
-    fn find_tag(&self, index: &Index, tag: &Tag) -> Result<Descriptor, OciError> {
+    fn find_tag(&self, index: &ImageIndex, tag: &ImageTag) -> Result<Descriptor, OciError> {
         let is_named = |entry: &&Descriptor| {
             entry
                 .annotations
@@ -196,7 +213,7 @@ impl LayoutTarget {
         match named.find(|other| other.digest != first.digest) {
             Some(other) => {
                 let cause = format!(
-                    "tag {tag} names both {} and {}; say the digest",
+                    "tag {tag} names both {} and {}; use the digest instead",
                     first.digest, other.digest
                 );
                 Err(OciError::Malformed {
@@ -204,7 +221,7 @@ impl LayoutTarget {
                     cause,
                 })
             }
-            None => Ok(first.bare()),
+            None => Ok(first.without_metadata()),
         }
     }
 
@@ -212,9 +229,9 @@ impl LayoutTarget {
     /// alone names, and nothing else.
     fn find_digest(
         &self,
-        index: Index,
+        index: ImageIndex,
         digest: &Digest,
-        limits: &Limits,
+        limits: &InputLimits,
     ) -> Result<Descriptor, OciError> {
         let mut seen = HashSet::new();
         let mut queue: VecDeque<(Descriptor, usize)> = index
@@ -224,12 +241,12 @@ impl LayoutTarget {
             .collect();
         while let Some((entry, depth)) = queue.pop_front() {
             if entry.digest == *digest {
-                return Ok(entry.bare());
+                return Ok(entry.without_metadata());
             }
             if media_type::is_index(&entry.media_type)
                 && depth < MAX_DEPTH
                 && seen.insert(entry.digest)
-                && let Ok(Document::Index(inner)) = self.parse(&entry, limits)
+                && let Ok(ManifestOrIndex::Index(inner)) = self.read_and_parse(&entry, limits)
             {
                 queue.extend(inner.manifests.into_iter().map(|child| (child, depth + 1)));
             }
@@ -241,23 +258,27 @@ impl LayoutTarget {
     }
 
     /// What an entry of the index has to do with `subject`.
-    fn judge(
+    fn classify_index_entry(
         &self,
         entry: &Descriptor,
         is_fallback: bool,
         subject: &Digest,
-        limits: &Limits,
-    ) -> Result<Relation, OciError> {
-        match self.parse(entry, limits) {
-            Ok(Document::Index(list)) if is_fallback => Ok(Relation::Lists(list.manifests)),
+        limits: &InputLimits,
+    ) -> Result<IndexEntryRelation, OciError> {
+        match self.read_and_parse(entry, limits) {
+            Ok(ManifestOrIndex::Index(list)) if is_fallback => {
+                Ok(IndexEntryRelation::Lists(list.manifests))
+            }
             Ok(document)
                 if document
                     .subject()
                     .is_some_and(|named| named.digest == *subject) =>
             {
-                Ok(Relation::Refers(described(entry, &document)))
+                Ok(IndexEntryRelation::Refers(referrer_descriptor(
+                    entry, &document,
+                )))
             }
-            Ok(_) => Ok(Relation::None),
+            Ok(_) => Ok(IndexEntryRelation::None),
             // Nobody can say what it refers to, so it is listed: who opens it finds out what is
             // wrong with it.
             Err(
@@ -265,23 +286,25 @@ impl LayoutTarget {
                 | OciError::SizeMismatch { .. }
                 | OciError::LimitExceeded { .. }
                 | OciError::Manifest(_),
-            ) => Ok(Relation::Refers(entry.bare())),
+            ) => Ok(IndexEntryRelation::Refers(entry.without_metadata())),
             Err(error) => Err(error),
         }
     }
 
     fn list_if_referrer(&self, descriptor: &Descriptor) -> Result<(), OciError> {
-        let document = self.parse(descriptor, &Limits::DEFAULT)?;
+        let document = self.read_and_parse(descriptor, &InputLimits::DEFAULT)?;
         if document.subject().is_some() {
-            self.staging()
-                .change(Change::List(described(descriptor, &document)));
+            self.lock_staging()
+                .record_change(IndexChange::List(referrer_descriptor(
+                    descriptor, &document,
+                )));
         }
         Ok(())
     }
 }
 
 /// What an entry of `index.json` has to do with a subject.
-enum Relation {
+enum IndexEntryRelation {
     None,
     Refers(Descriptor),
     /// It is the index under the fallback tag, and lists these.
@@ -289,18 +312,22 @@ enum Relation {
 }
 
 #[async_trait]
-impl Source for LayoutTarget {
+impl ContentSource for OciLayoutTarget {
     fn location(&self) -> String {
         self.0.name.clone()
     }
 
-    async fn resolve(&self, selector: &Selector, limits: &Limits) -> Result<Resolved, OciError> {
-        let descriptor = self.find(selector, limits)?;
+    async fn resolve_manifest(
+        &self,
+        selector: &TagOrDigest,
+        limits: &InputLimits,
+    ) -> Result<ResolvedManifest, OciError> {
+        let descriptor = self.find_descriptor(selector, limits)?;
         let bytes = self.read_document(&descriptor, limits)?;
-        Ok(Resolved { descriptor, bytes })
+        Ok(ResolvedManifest { descriptor, bytes })
     }
 
-    async fn open(&self, descriptor: &Descriptor) -> Result<Reader, OciError> {
+    async fn open_content(&self, descriptor: &Descriptor) -> Result<ContentReader, OciError> {
         let (file, length) = self.open_blob(&descriptor.digest)?;
         if length != descriptor.size {
             return Err(OciError::SizeMismatch {
@@ -309,35 +336,35 @@ impl Source for LayoutTarget {
                 actual: length.to_string(),
             });
         }
-        Ok(Box::new(VerifyReader::new(
+        Ok(Box::new(DigestVerifyingReader::new(
             tokio::fs::File::from_std(file),
             descriptor,
         )))
     }
 
-    async fn referrers(
+    async fn list_referrers(
         &self,
         subject: &Descriptor,
-        limits: &Limits,
+        limits: &InputLimits,
     ) -> Result<Vec<Descriptor>, OciError> {
         let (mut found, mut claimed) = (Vec::new(), Vec::new());
         // An index may name one document a million times; it is read once.
         let mut seen = BTreeSet::new();
-        let fallback = subject.digest.fallback_tag();
+        let fallback = subject.digest.referrers_fallback_tag();
         for entry in self
             .read_index(limits)?
             .manifests
             .into_iter()
-            .filter(Descriptor::is_document)
+            .filter(Descriptor::is_manifest_or_index)
         {
             let is_fallback = entry.annotations.get(REF_NAME) == Some(&fallback);
             if !seen.insert((entry.digest, is_fallback)) {
                 continue;
             }
-            match self.judge(&entry, is_fallback, &subject.digest, limits)? {
-                Relation::None => {}
-                Relation::Refers(referrer) => found.push(referrer),
-                Relation::Lists(list) => claimed.extend(list),
+            match self.classify_index_entry(&entry, is_fallback, &subject.digest, limits)? {
+                IndexEntryRelation::None => {}
+                IndexEntryRelation::Refers(referrer) => found.push(referrer),
+                IndexEntryRelation::Lists(list) => claimed.extend(list),
             }
         }
         // What was opened comes first, so that it counts where both speak of the same digest.
@@ -355,15 +382,15 @@ impl Source for LayoutTarget {
 }
 
 #[async_trait]
-impl Target for LayoutTarget {
+impl ContentTarget for OciLayoutTarget {
     /// Reads it, because a damaged blob is to be replaced and not to be relied on.
-    async fn exists(&self, descriptor: &Descriptor) -> Result<bool, OciError> {
-        let read = match self.open(descriptor).await {
+    async fn content_exists(&self, descriptor: &Descriptor) -> Result<bool, OciError> {
+        let read = match self.open_content(descriptor).await {
             Ok(reader) => {
                 let mut reader = BufReader::with_capacity(256 << 10, reader);
                 copy_buf(&mut reader, &mut sink())
                     .await
-                    .map_err(|e| OciError::from_stream(e, &self.location()))
+                    .map_err(|e| OciError::from_io_error(e, &self.location()))
             }
             Err(error) => Err(error),
         };
@@ -378,61 +405,65 @@ impl Target for LayoutTarget {
         }
     }
 
-    async fn push(&self, descriptor: &Descriptor, content: Content<'_>) -> Result<(), OciError> {
-        let mut reader = content.open(descriptor).await?;
-        let mut writer = self.writer()?;
+    async fn push_content(
+        &self,
+        descriptor: &Descriptor,
+        content: PushContent<'_>,
+    ) -> Result<(), OciError> {
+        let mut reader = content.open_reader(descriptor).await?;
+        let mut writer = self.new_blob_writer()?;
         let mut buffer = vec![0; 256 << 10];
         loop {
             let count = reader
                 .read(&mut buffer)
                 .await
-                .map_err(|e| OciError::from_stream(e, &self.location()))?;
+                .map_err(|e| OciError::from_io_error(e, &self.location()))?;
             let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else {
                 break;
             };
             writer
                 .write_all(bytes)
-                .map_err(|cause| storage(&self.0.root, cause))?;
+                .map_err(|cause| storage_error(&self.0.root, cause))?;
         }
-        writer.commit()?;
-        if descriptor.is_document() {
+        writer.commit_blob()?;
+        if descriptor.is_manifest_or_index() {
             self.list_if_referrer(descriptor)
         } else {
             Ok(())
         }
     }
 
-    async fn tag(&self, descriptor: &Descriptor, tag: &Tag) -> Result<(), OciError> {
-        self.staging()
-            .change(Change::Tag(descriptor.bare(), tag.clone()));
+    async fn tag_manifest(&self, descriptor: &Descriptor, tag: &ImageTag) -> Result<(), OciError> {
+        self.lock_staging()
+            .record_change(IndexChange::Tag(descriptor.without_metadata(), tag.clone()));
         Ok(())
     }
 
-    async fn finish(&self) -> Result<(), OciError> {
-        self.staging().publish(&self.index_name())
+    async fn commit_changes(&self) -> Result<(), OciError> {
+        self.lock_staging().publish_changes(&self.index_name())
     }
 }
 
-impl Store for LayoutTarget {
-    fn writer(&self) -> Result<Box<dyn BlobWriter>, OciError> {
-        let file = self.staging().file()?;
-        Ok(Box::new(LayoutWriter {
+impl LocalContentStore for OciLayoutTarget {
+    fn new_blob_writer(&self) -> Result<Box<dyn BlobWriter>, OciError> {
+        let file = self.lock_staging().create_blob_file()?;
+        Ok(Box::new(LayoutBlobWriter {
             layout: self.clone(),
             file,
-            hasher: Hasher::new(),
+            hasher: DigestHasher::new(),
             size: 0,
         }))
     }
 }
 
-struct LayoutWriter {
-    layout: LayoutTarget,
+struct LayoutBlobWriter {
+    layout: OciLayoutTarget,
     file: tempfile::NamedTempFile,
-    hasher: Hasher,
+    hasher: DigestHasher,
     size: u64,
 }
 
-impl Write for LayoutWriter {
+impl Write for LayoutBlobWriter {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let count = self.file.write(bytes)?;
         self.hasher.update(bytes.get(..count).unwrap_or(bytes));
@@ -445,8 +476,8 @@ impl Write for LayoutWriter {
     }
 }
 
-impl BlobWriter for LayoutWriter {
-    fn commit(self: Box<Self>) -> Result<(Digest, u64), OciError> {
+impl BlobWriter for LayoutBlobWriter {
+    fn commit_blob(self: Box<Self>) -> Result<(Digest, u64), OciError> {
         let Self {
             layout,
             file,
@@ -454,13 +485,13 @@ impl BlobWriter for LayoutWriter {
             size,
         } = *self;
         let digest = hasher.finish();
-        layout.staging().keep(file, digest)?;
+        layout.lock_staging().stage_blob(file, digest)?;
         Ok((digest, size))
     }
 }
 
 fn check_marker(root: &Path, name: &str) -> Result<(), OciError> {
-    let marker = read_small(&root.join(MARKER_FILE), MAX_MARKER)?;
+    let marker = read_bounded(&root.join(MARKER_FILE), MAX_MARKER)?;
     let marker = marker.ok_or_else(|| OciError::NotFound {
         what: "OCI layout".into(),
         location: name.into(),
@@ -471,21 +502,21 @@ fn check_marker(root: &Path, name: &str) -> Result<(), OciError> {
     }
     Err(OciError::Malformed {
         location: name.into(),
-        cause: "oci-layout does not say imageLayoutVersion 1.0.0".into(),
+        cause: "oci-layout does not declare imageLayoutVersion 1.0.0".into(),
     })
 }
 
 /// A referrer's descriptor as the referrers API would list it (distribution-spec 1.1, "Listing
 /// Referrers").
-fn described(descriptor: &Descriptor, document: &Document) -> Descriptor {
+fn referrer_descriptor(descriptor: &Descriptor, document: &ManifestOrIndex) -> Descriptor {
     Descriptor {
         artifact_type: document.artifact_type().map(Into::into),
         annotations: document.annotations().clone(),
-        ..descriptor.bare()
+        ..descriptor.without_metadata()
     }
 }
 
-fn check(bytes: &[u8], descriptor: &Descriptor) -> Result<(), OciError> {
+fn verify_content(bytes: &[u8], descriptor: &Descriptor) -> Result<(), OciError> {
     if bytes.len() as u64 != descriptor.size {
         let actual = if bytes.len() as u64 > descriptor.size {
             "more".into()
@@ -498,7 +529,7 @@ fn check(bytes: &[u8], descriptor: &Descriptor) -> Result<(), OciError> {
             actual,
         });
     }
-    let actual = Digest::of(bytes);
+    let actual = Digest::of_bytes(bytes);
     if actual == descriptor.digest {
         Ok(())
     } else {

@@ -14,11 +14,11 @@ use std::{
 
 use tempfile::{NamedTempFile, TempDir};
 
-use super::index::{self, Change};
+use super::index::{self, IndexChange};
 use crate::{
     core::{
         digest::Digest,
-        limits::Limits,
+        limits::InputLimits,
         oci::layout::{INDEX_FILE, MARKER_FILE, OCI_LAYOUT, blob_path},
     },
     oci::OciError,
@@ -32,24 +32,24 @@ const UNFINISHED: &str = ".packgate-";
 const ATTEMPTS: usize = 5;
 
 /// Blobs and changes that are not published.
-pub(super) struct Staging {
+pub(super) struct LayoutStaging {
     root: PathBuf,
     /// Was there no layout yet?
     fresh: bool,
     /// Folders that this run has made, outermost first.
-    made: Vec<PathBuf>,
+    created_folders: Vec<PathBuf>,
     folder: Option<TempDir>,
     blobs: BTreeSet<Digest>,
-    changes: Vec<Change>,
+    changes: Vec<IndexChange>,
 }
 
-impl Staging {
+impl LayoutStaging {
     /// For a layout that exists.
     pub(super) const fn new(root: PathBuf) -> Self {
         Self {
             root,
             fresh: false,
-            made: Vec::new(),
+            created_folders: Vec::new(),
             folder: None,
             blobs: BTreeSet::new(),
             changes: Vec::new(),
@@ -58,7 +58,7 @@ impl Staging {
 
     /// Makes the layout's folders if it does not exist yet. Errors: [`OciError::Invalid`] if
     /// something else is in the way.
-    pub(super) fn create(root: &Path) -> Result<Self, OciError> {
+    pub(super) fn create_layout(root: &Path) -> Result<Self, OciError> {
         for _ in 0..ATTEMPTS {
             match Self::try_create(root.to_owned()) {
                 Err(OciError::Storage { cause, .. }) if cause.kind() == ErrorKind::NotFound => {}
@@ -71,35 +71,35 @@ impl Staging {
     fn try_create(root: PathBuf) -> Result<Self, OciError> {
         let mut staging = Self::new(root);
         if staging.root.exists() && !staging.root.is_dir() {
-            return Err(staging.occupied());
+            return Err(staging.occupied_error());
         }
         staging.make_folders(&staging.root.clone())?;
-        let guard = lock(&staging.root)?;
+        let guard = lock_layout(&staging.root)?;
         staging.fresh = !staging.root.join(MARKER_FILE).exists();
-        if staging.fresh && has_foreign(&staging.root)? {
-            return Err(staging.occupied());
+        if staging.fresh && has_foreign_entries(&staging.root)? {
+            return Err(staging.occupied_error());
         }
-        staging.folder()?;
+        staging.staging_folder()?;
         drop(guard);
         Ok(staging)
     }
 
-    fn occupied(&self) -> OciError {
+    fn occupied_error(&self) -> OciError {
         OciError::Invalid(format!(
-            "{} is no OCI layout and not empty, choose another folder",
+            "{} is not an OCI layout and not empty, choose another folder",
             self.root.display()
         ))
     }
 
     /// Where unpublished blobs lie.
-    fn folder(&mut self) -> Result<&Path, OciError> {
+    fn staging_folder(&mut self) -> Result<&Path, OciError> {
         if self.folder.is_none() {
             let blobs = self.root.join(BLOBS_FOLDER);
             self.make_folders(&blobs)?;
             let folder = tempfile::Builder::new()
                 .prefix(UNFINISHED)
                 .tempdir_in(&blobs)
-                .map_err(|cause| storage(&blobs, cause))?;
+                .map_err(|cause| storage_error(&blobs, cause))?;
             self.folder = Some(folder);
         }
         Ok(self.folder.as_ref().map_or(&self.root, TempDir::path))
@@ -112,34 +112,38 @@ impl Staging {
             .collect();
         for folder in missing.into_iter().rev() {
             match fs::create_dir(folder) {
-                Ok(()) => self.made.push(folder.to_owned()),
+                Ok(()) => self.created_folders.push(folder.to_owned()),
                 Err(cause) if cause.kind() == ErrorKind::AlreadyExists => {}
-                Err(cause) => return Err(storage(folder, cause)),
+                Err(cause) => return Err(storage_error(folder, cause)),
             }
         }
         Ok(())
     }
 
     /// A file for a new blob.
-    pub(super) fn file(&mut self) -> Result<NamedTempFile, OciError> {
-        temporary(self.folder()?)
+    pub(super) fn create_blob_file(&mut self) -> Result<NamedTempFile, OciError> {
+        create_temporary_file(self.staging_folder()?)
     }
 
     /// Keeps a blob that is complete.
-    pub(super) fn keep(&mut self, file: NamedTempFile, digest: Digest) -> Result<(), OciError> {
-        let path = self.folder()?.join(digest.hex());
-        persist(file, &path)?;
+    pub(super) fn stage_blob(
+        &mut self,
+        file: NamedTempFile,
+        digest: Digest,
+    ) -> Result<(), OciError> {
+        let path = self.staging_folder()?.join(digest.hex_digits());
+        persist_file(file, &path)?;
         self.blobs.insert(digest);
         Ok(())
     }
 
     /// Notes a change of `index.json`.
-    pub(super) fn change(&mut self, change: Change) {
+    pub(super) fn record_change(&mut self, change: IndexChange) {
         self.changes.push(change);
     }
 
     /// Changes that are not in `index.json` yet.
-    pub(super) fn changes(&self) -> &[Change] {
+    pub(super) fn pending_changes(&self) -> &[IndexChange] {
         &self.changes
     }
 
@@ -151,32 +155,32 @@ impl Staging {
     /// Where a blob lies, or would.
     pub(super) fn path_of(&self, digest: &Digest) -> PathBuf {
         match &self.folder {
-            Some(folder) if self.blobs.contains(digest) => folder.path().join(digest.hex()),
+            Some(folder) if self.blobs.contains(digest) => folder.path().join(digest.hex_digits()),
             _ => self.root.join(blob_path(digest)),
         }
     }
 
     /// Makes everything visible: blobs first, then the names for them.
-    pub(super) fn publish(&mut self, index_name: &str) -> Result<(), OciError> {
+    pub(super) fn publish_changes(&mut self, index_name: &str) -> Result<(), OciError> {
         if self.folder.is_none() && self.changes.is_empty() {
             return Ok(());
         }
-        let guard = lock(&self.root)?;
+        let guard = lock_layout(&self.root)?;
         let before = read_index(&self.root)?;
-        let rendered = index::render(before.as_deref(), &self.changes, index_name)?;
+        let rendered = index::render_updated_index(before.as_deref(), &self.changes, index_name)?;
         // Written before the first blob moves: a full disk shows here.
-        let index = written(&self.root, &rendered)?;
+        let index = write_temporary_file(&self.root, &rendered)?;
         for digest in &self.blobs {
             let path = self.root.join(blob_path(digest));
-            fs::rename(self.path_of(digest), &path).map_err(|cause| storage(&path, cause))?;
+            fs::rename(self.path_of(digest), &path).map_err(|cause| storage_error(&path, cause))?;
         }
         if before.as_ref() != Some(&rendered) {
-            persist(index, &self.root.join(INDEX_FILE))?;
+            persist_file(index, &self.root.join(INDEX_FILE))?;
         }
-        self.mark()?;
+        self.write_marker()?;
         drop(guard);
         self.fresh = false;
-        self.made.clear();
+        self.created_folders.clear();
         self.blobs.clear();
         self.changes.clear();
         self.folder = None;
@@ -184,24 +188,24 @@ impl Staging {
     }
 
     /// Last, because who sees the marker expects a layout.
-    fn mark(&self) -> Result<(), OciError> {
+    fn write_marker(&self) -> Result<(), OciError> {
         let path = self.root.join(MARKER_FILE);
         if path.exists() {
             Ok(())
         } else {
-            persist(written(&self.root, OCI_LAYOUT)?, &path)
+            persist_file(write_temporary_file(&self.root, OCI_LAYOUT)?, &path)
         }
     }
 }
 
-impl Drop for Staging {
+impl Drop for LayoutStaging {
     fn drop(&mut self) {
         drop(self.folder.take());
-        if self.made.is_empty() {
+        if self.created_folders.is_empty() {
             return;
         }
-        let _guard = lock(&self.root);
-        for folder in self.made.iter().rev() {
+        let _guard = lock_layout(&self.root);
+        for folder in self.created_folders.iter().rev() {
             // Goes only if it is empty, so nothing of anybody else's goes with it.
             let _ = fs::remove_dir(folder);
         }
@@ -209,9 +213,11 @@ impl Drop for Staging {
 }
 
 /// Is anything there that is no beginning of a layout?
-fn has_foreign(root: &Path) -> Result<bool, OciError> {
-    for entry in fs::read_dir(root).map_err(|cause| storage(root, cause))? {
-        let name = entry.map_err(|cause| storage(root, cause))?.file_name();
+fn has_foreign_entries(root: &Path) -> Result<bool, OciError> {
+    for entry in fs::read_dir(root).map_err(|cause| storage_error(root, cause))? {
+        let name = entry
+            .map_err(|cause| storage_error(root, cause))?
+            .file_name();
         if name != BLOBS && !name.to_string_lossy().starts_with(UNFINISHED) {
             return Ok(true);
         }
@@ -221,21 +227,24 @@ fn has_foreign(root: &Path) -> Result<bool, OciError> {
 
 /// Waits until nobody else changes the layout. The lock is on the folder, which is never replaced,
 /// and ends with the returned file.
-fn lock(root: &Path) -> Result<File, OciError> {
-    let folder = File::open(root).map_err(|cause| storage(root, cause))?;
-    folder.lock().map_err(|cause| storage(root, cause))?;
+fn lock_layout(root: &Path) -> Result<File, OciError> {
+    let folder = File::open(root).map_err(|cause| storage_error(root, cause))?;
+    folder.lock().map_err(|cause| storage_error(root, cause))?;
     Ok(folder)
 }
 
 /// The bytes of `index.json`; `None` if there is none.
 pub(super) fn read_index(root: &Path) -> Result<Option<Vec<u8>>, OciError> {
-    read_small(&root.join(INDEX_FILE), index::limit(&Limits::DEFAULT))
+    read_bounded(
+        &root.join(INDEX_FILE),
+        index::index_size_limit(&InputLimits::DEFAULT),
+    )
 }
 
 /// Reads at most `limit` bytes of a plain file; `None` if there is no file. What a link leads to
 /// may have no end.
-pub(super) fn read_small(path: &Path, limit: usize) -> Result<Option<Vec<u8>>, OciError> {
-    let file = match open_plain(path) {
+pub(super) fn read_bounded(path: &Path, limit: usize) -> Result<Option<Vec<u8>>, OciError> {
+    let file = match open_regular_file(path) {
         Err(OciError::Storage { cause, .. })
             if matches!(cause.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
         {
@@ -246,7 +255,7 @@ pub(super) fn read_small(path: &Path, limit: usize) -> Result<Option<Vec<u8>>, O
     let mut bytes = Vec::new();
     file.take(limit as u64 + 1)
         .read_to_end(&mut bytes)
-        .map_err(|cause| storage(path, cause))?;
+        .map_err(|cause| storage_error(path, cause))?;
     if bytes.len() > limit {
         return Err(OciError::LimitExceeded {
             what: path.display().to_string(),
@@ -259,40 +268,41 @@ pub(super) fn read_small(path: &Path, limit: usize) -> Result<Option<Vec<u8>>, O
 
 /// Opens a file, or a link to one. Anything else is refused before it is opened: opening a FIFO
 /// would wait for ever.
-pub(super) fn open_plain(path: &Path) -> Result<File, OciError> {
-    let kind = fs::metadata(path).map_err(|cause| storage(path, cause))?;
+pub(super) fn open_regular_file(path: &Path) -> Result<File, OciError> {
+    let kind = fs::metadata(path).map_err(|cause| storage_error(path, cause))?;
     if !kind.is_file() {
         return Err(OciError::Malformed {
             location: path.display().to_string(),
-            cause: "it is not a plain file".into(),
+            cause: "it is not a regular file".into(),
         });
     }
-    File::open(path).map_err(|cause| storage(path, cause))
+    File::open(path).map_err(|cause| storage_error(path, cause))
 }
 
-fn written(folder: &Path, bytes: &[u8]) -> Result<NamedTempFile, OciError> {
-    let mut file = temporary(folder)?;
+fn write_temporary_file(folder: &Path, bytes: &[u8]) -> Result<NamedTempFile, OciError> {
+    let mut file = create_temporary_file(folder)?;
     file.write_all(bytes)
-        .map_err(|cause| storage(folder, cause))?;
+        .map_err(|cause| storage_error(folder, cause))?;
     Ok(file)
 }
 
-fn temporary(folder: &Path) -> Result<NamedTempFile, OciError> {
+fn create_temporary_file(folder: &Path) -> Result<NamedTempFile, OciError> {
     use std::os::unix::fs::PermissionsExt;
     let permissions = fs::Permissions::from_mode(0o644);
     tempfile::Builder::new()
         .prefix(UNFINISHED)
         .permissions(permissions)
         .tempfile_in(folder)
-        .map_err(|cause| storage(folder, cause))
+        .map_err(|cause| storage_error(folder, cause))
 }
 
-fn persist(file: NamedTempFile, path: &Path) -> Result<(), OciError> {
-    file.persist(path).map_err(|e| storage(path, e.error))?;
+fn persist_file(file: NamedTempFile, path: &Path) -> Result<(), OciError> {
+    file.persist(path)
+        .map_err(|e| storage_error(path, e.error))?;
     Ok(())
 }
 
-pub(super) fn storage(path: &Path, cause: std::io::Error) -> OciError {
+pub(super) fn storage_error(path: &Path, cause: std::io::Error) -> OciError {
     OciError::Storage {
         path: path.display().to_string(),
         cause,

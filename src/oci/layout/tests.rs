@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::*;
 use crate::core::{
-    class::{Classified, Reason},
-    oci::{Annotations, Manifest, layout::blob_path},
+    class::{ClassifiedError, Reason},
+    oci::{Annotations, ImageManifest, layout::blob_path},
 };
 
 struct Folder(tempfile::TempDir);
@@ -19,12 +19,12 @@ impl Folder {
         self.0.path().join("in/layout").display().to_string()
     }
 
-    fn create(&self) -> LayoutTarget {
-        LayoutTarget::open_or_create(&self.path()).expect("a layout")
+    fn create(&self) -> OciLayoutTarget {
+        OciLayoutTarget::open_or_create(&self.path()).expect("a layout")
     }
 
-    fn open(&self) -> LayoutTarget {
-        LayoutTarget::open(&self.path()).expect("a layout")
+    fn open(&self) -> OciLayoutTarget {
+        OciLayoutTarget::open_layout(&self.path()).expect("a layout")
     }
 
     fn at(&self, path: &str) -> PathBuf {
@@ -36,18 +36,21 @@ impl Folder {
         let folder = Self::new();
         let layout = folder.create();
         let root = push(&layout, &manifest("root", None)).await;
-        layout.tag(&root, &tag("v1")).await.expect("tagged");
-        layout.finish().await.expect("finished");
+        layout
+            .tag_manifest(&root, &tag("v1"))
+            .await
+            .expect("tagged");
+        layout.commit_changes().await.expect("finished");
         (folder, root)
     }
 }
 
-fn tag(text: &str) -> Tag {
+fn tag(text: &str) -> ImageTag {
     text.parse().expect("a tag")
 }
 
 fn manifest(name: &str, subject: Option<&Descriptor>) -> Bytes {
-    let manifest = Manifest {
+    let manifest = ImageManifest {
         schema_version: 2,
         media_type: Some(media_type::MANIFEST.into()),
         artifact_type: Some("x/y".into()),
@@ -59,18 +62,18 @@ fn manifest(name: &str, subject: Option<&Descriptor>) -> Bytes {
     serde_json::to_vec(&manifest).expect("JSON").into()
 }
 
-async fn push(layout: &LayoutTarget, bytes: &Bytes) -> Descriptor {
-    let descriptor = Descriptor::of(media_type::MANIFEST, bytes);
+async fn push(layout: &OciLayoutTarget, bytes: &Bytes) -> Descriptor {
+    let descriptor = Descriptor::of_bytes(media_type::MANIFEST, bytes);
     layout
-        .push(&descriptor, Content::Bytes(bytes))
+        .push_content(&descriptor, PushContent::Bytes(bytes))
         .await
         .expect("pushed");
     descriptor
 }
 
-async fn referrers(layout: &LayoutTarget, subject: &Descriptor) -> Result<Vec<Digest>, Reason> {
+async fn referrers(layout: &OciLayoutTarget, subject: &Descriptor) -> Result<Vec<Digest>, Reason> {
     let found = layout
-        .referrers(subject, &Limits::DEFAULT)
+        .list_referrers(subject, &InputLimits::DEFAULT)
         .await
         .map_err(|e| e.reason())?;
     Ok(found
@@ -79,9 +82,9 @@ async fn referrers(layout: &LayoutTarget, subject: &Descriptor) -> Result<Vec<Di
         .collect())
 }
 
-async fn resolve(layout: &LayoutTarget, selector: Selector) -> Result<Digest, Reason> {
+async fn resolve(layout: &OciLayoutTarget, selector: TagOrDigest) -> Result<Digest, Reason> {
     layout
-        .resolve(&selector, &Limits::DEFAULT)
+        .resolve_manifest(&selector, &InputLimits::DEFAULT)
         .await
         .map(|found| found.descriptor.digest)
         .map_err(|e| e.reason())
@@ -92,21 +95,24 @@ async fn what_a_run_writes_is_its_own_until_it_finishes() {
     let (folder, root) = Folder::with_root().await;
     let (writer, reader) = (folder.open(), folder.open());
     let referrer = push(&writer, &manifest("r", Some(&root))).await;
-    writer.tag(&referrer, &tag("v1")).await.expect("tagged");
+    writer
+        .tag_manifest(&referrer, &tag("v1"))
+        .await
+        .expect("tagged");
     assert_eq!(
-        resolve(&writer, Selector::Tag(tag("v1"))).await,
+        resolve(&writer, TagOrDigest::Tag(tag("v1"))).await,
         Ok(referrer.digest)
     );
     assert_eq!(referrers(&writer, &root).await, Ok(vec![referrer.digest]));
     assert_eq!(
-        resolve(&reader, Selector::Tag(tag("v1"))).await,
+        resolve(&reader, TagOrDigest::Tag(tag("v1"))).await,
         Ok(root.digest)
     );
     assert_eq!(referrers(&reader, &root).await, Ok(Vec::new()));
-    writer.finish().await.expect("finished");
+    writer.commit_changes().await.expect("finished");
     for layout in [&writer, &reader] {
         assert_eq!(
-            resolve(layout, Selector::Tag(tag("v1"))).await,
+            resolve(layout, TagOrDigest::Tag(tag("v1"))).await,
             Ok(referrer.digest)
         );
         assert_eq!(referrers(layout, &root).await, Ok(vec![referrer.digest]));
@@ -130,20 +136,26 @@ async fn a_run_that_fails_takes_nothing_away_from_another() {
     let shared = manifest("shared", Some(&root));
     let (fails, succeeds) = (folder.open(), folder.open());
     let referrer = push(&fails, &shared).await;
-    fails.tag(&root, &tag("fails")).await.expect("tagged");
+    fails
+        .tag_manifest(&root, &tag("fails"))
+        .await
+        .expect("tagged");
     push(&succeeds, &shared).await;
-    succeeds.tag(&root, &tag("succeeds")).await.expect("tagged");
-    succeeds.finish().await.expect("finished");
+    succeeds
+        .tag_manifest(&root, &tag("succeeds"))
+        .await
+        .expect("tagged");
+    succeeds.commit_changes().await.expect("finished");
     drop(fails);
     let layout = folder.open();
     assert_eq!(referrers(&layout, &root).await, Ok(vec![referrer.digest]));
-    assert!(layout.exists(&referrer).await.expect("readable"));
+    assert!(layout.content_exists(&referrer).await.expect("readable"));
     assert_eq!(
-        resolve(&layout, Selector::Tag(tag("succeeds"))).await,
+        resolve(&layout, TagOrDigest::Tag(tag("succeeds"))).await,
         Ok(root.digest)
     );
     assert_eq!(
-        resolve(&layout, Selector::Tag(tag("fails"))).await,
+        resolve(&layout, TagOrDigest::Tag(tag("fails"))).await,
         Err(Reason::SourceNotFound)
     );
 }
@@ -151,7 +163,7 @@ async fn a_run_that_fails_takes_nothing_away_from_another() {
 #[test]
 fn runs_at_the_same_time_lose_nothing() {
     let folder = Folder::new();
-    let root = Descriptor::of(media_type::MANIFEST, &manifest("root", None));
+    let root = Descriptor::of_bytes(media_type::MANIFEST, &manifest("root", None));
     let run = |number: usize| {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
@@ -161,12 +173,12 @@ fn runs_at_the_same_time_lose_nothing() {
             let layout = folder.create();
             push(&layout, &manifest("root", None)).await;
             layout
-                .tag(&root, &tag(&format!("t{number}")))
+                .tag_manifest(&root, &tag(&format!("t{number}")))
                 .await
                 .expect("tagged");
             push(&layout, &manifest(&number.to_string(), Some(&root))).await;
             if number.is_multiple_of(2) {
-                layout.finish().await.expect("finished");
+                layout.commit_changes().await.expect("finished");
             }
         });
     };
@@ -178,7 +190,7 @@ fn runs_at_the_same_time_lose_nothing() {
         let layout = folder.open();
         assert_eq!(referrers(&layout, &root).await.expect("listed").len(), 20);
         for number in 0..40 {
-            let found = resolve(&layout, Selector::Tag(tag(&format!("t{number}")))).await;
+            let found = resolve(&layout, TagOrDigest::Tag(tag(&format!("t{number}")))).await;
             assert_eq!(found.is_ok(), number % 2 == 0, "{number}");
         }
     });
@@ -197,7 +209,7 @@ async fn only_a_layout_or_nothing_is_written_to() {
     fs::create_dir_all(folder.path()).expect("a folder");
     fs::write(folder.at("mine"), "x").expect("a file");
     let refused = |folder: &Folder| {
-        LayoutTarget::open_or_create(&folder.path())
+        OciLayoutTarget::open_or_create(&folder.path())
             .err()
             .map(|e| e.reason())
     };
@@ -210,7 +222,9 @@ async fn only_a_layout_or_nothing_is_written_to() {
     fs::write(folder.path(), "x").expect("a file");
     assert_eq!(refused(&folder), Some(Reason::InvalidSpec));
     assert_eq!(
-        LayoutTarget::open(&folder.path()).err().map(|e| e.reason()),
+        OciLayoutTarget::open_layout(&folder.path())
+            .err()
+            .map(|e| e.reason()),
         Some(Reason::SourceNotFound)
     );
 }
@@ -221,8 +235,8 @@ async fn files_without_an_end_are_not_read_to_it() {
         let (folder, root) = Folder::with_root().await;
         fs::remove_file(folder.at(name)).expect("removed");
         symlink("/dev/zero", folder.at(name)).expect("a link");
-        let outcome = match LayoutTarget::open(&folder.path()) {
-            Ok(layout) => resolve(&layout, Selector::Digest(root.digest)).await,
+        let outcome = match OciLayoutTarget::open_layout(&folder.path()) {
+            Ok(layout) => resolve(&layout, TagOrDigest::Digest(root.digest)).await,
             Err(error) => Err(error.reason()),
         };
         assert_eq!(outcome, Err(Reason::MalformedManifest), "{name}");
@@ -230,7 +244,9 @@ async fn files_without_an_end_are_not_read_to_it() {
     let (folder, _) = Folder::with_root().await;
     fs::write(folder.at("oci-layout"), " ".repeat(5 << 10)).expect("written");
     assert_eq!(
-        LayoutTarget::open(&folder.path()).err().map(|e| e.reason()),
+        OciLayoutTarget::open_layout(&folder.path())
+            .err()
+            .map(|e| e.reason()),
         Some(Reason::LimitExceeded)
     );
 }
@@ -243,7 +259,7 @@ async fn blobs_that_are_no_files_are_refused_and_links_followed() {
     fs::rename(&blob, &aside).expect("moved");
     symlink(&aside, &blob).expect("a link");
     assert_eq!(
-        resolve(&folder.open(), Selector::Digest(root.digest)).await,
+        resolve(&folder.open(), TagOrDigest::Digest(root.digest)).await,
         Ok(root.digest)
     );
     fs::remove_file(&blob).expect("removed");
@@ -253,7 +269,7 @@ async fn blobs_that_are_no_files_are_refused_and_links_followed() {
         .expect("mkfifo runs");
     assert!(made.success());
     assert_eq!(
-        resolve(&folder.open(), Selector::Digest(root.digest)).await,
+        resolve(&folder.open(), TagOrDigest::Digest(root.digest)).await,
         Err(Reason::MalformedManifest)
     );
 }
@@ -267,10 +283,10 @@ async fn a_damaged_blob_is_replaced() {
     )
     .expect("written");
     let layout = folder.open();
-    assert!(!layout.exists(&root).await.expect("readable"));
+    assert!(!layout.content_exists(&root).await.expect("readable"));
     push(&layout, &manifest("root", None)).await;
-    layout.finish().await.expect("finished");
-    assert!(folder.open().exists(&root).await.expect("readable"));
+    layout.commit_changes().await.expect("finished");
+    assert!(folder.open().content_exists(&root).await.expect("readable"));
 }
 
 #[tokio::test]
@@ -283,7 +299,7 @@ async fn a_tag_with_two_meanings_is_refused() {
             root.size
         )
     };
-    let (first, second) = (entry(root.digest), entry(Digest::of(b"other")));
+    let (first, second) = (entry(root.digest), entry(Digest::of_bytes(b"other")));
     for (entries, expected) in [
         (format!("{first},{first}"), Ok(root.digest)),
         (format!("{first},{second}"), Err(Reason::MalformedManifest)),
@@ -294,7 +310,7 @@ async fn a_tag_with_two_meanings_is_refused() {
         )
         .expect("written");
         assert_eq!(
-            resolve(&folder.open(), Selector::Tag(tag("v1"))).await,
+            resolve(&folder.open(), TagOrDigest::Tag(tag("v1"))).await,
             expected
         );
     }
@@ -307,7 +323,7 @@ async fn a_referrer_that_cannot_be_read_is_listed_and_hides_no_other() {
     let good = push(&layout, &manifest("good", Some(&root))).await;
     let missing = push(&layout, &manifest("missing", Some(&root))).await;
     let unrelated = push(&layout, &manifest("unrelated", Some(&good))).await;
-    layout.finish().await.expect("finished");
+    layout.commit_changes().await.expect("finished");
     fs::remove_file(folder.at(&blob_path(&missing.digest))).expect("removed");
     let mut expected = vec![good.digest, missing.digest];
     expected.sort();
@@ -334,20 +350,20 @@ async fn the_index_under_the_fallback_tag_is_read_too() {
         media_type: "text/plain".into(),
         ..good.clone()
     };
-    let other = Descriptor::of(media_type::MANIFEST, b"elsewhere");
+    let other = Descriptor::of_bytes(media_type::MANIFEST, b"elsewhere");
     let list =
-        Bytes::from(serde_json::to_vec(&Index::new(vec![lie, other.clone()])).expect("JSON"));
-    let descriptor = Descriptor::of(media_type::INDEX, &list);
+        Bytes::from(serde_json::to_vec(&ImageIndex::new(vec![lie, other.clone()])).expect("JSON"));
+    let descriptor = Descriptor::of_bytes(media_type::INDEX, &list);
     layout
-        .push(&descriptor, Content::Bytes(&list))
+        .push_content(&descriptor, PushContent::Bytes(&list))
         .await
         .expect("pushed");
     layout
-        .tag(&descriptor, &tag(&root.digest.fallback_tag()))
+        .tag_manifest(&descriptor, &tag(&root.digest.referrers_fallback_tag()))
         .await
         .expect("tagged");
     let found = layout
-        .referrers(&root, &Limits::DEFAULT)
+        .list_referrers(&root, &InputLimits::DEFAULT)
         .await
         .expect("listed");
     assert_eq!(found.len(), 2);
@@ -368,26 +384,33 @@ async fn a_digest_is_found_in_an_index_below_an_index() {
     let mut inner = deep.clone();
     for _ in 0..3 {
         let bytes = Bytes::from(
-            serde_json::to_vec(&Index::new(vec![
-                Descriptor::of(media_type::INDEX, b"missing"),
+            serde_json::to_vec(&ImageIndex::new(vec![
+                Descriptor::of_bytes(media_type::INDEX, b"missing"),
                 inner,
             ]))
             .expect("JSON"),
         );
-        inner = Descriptor::of(media_type::INDEX, &bytes);
+        inner = Descriptor::of_bytes(media_type::INDEX, &bytes);
         layout
-            .push(&inner, Content::Bytes(&bytes))
+            .push_content(&inner, PushContent::Bytes(&bytes))
             .await
             .expect("pushed");
     }
-    layout.tag(&inner, &tag("deep")).await.expect("tagged");
-    layout.finish().await.expect("finished");
+    layout
+        .tag_manifest(&inner, &tag("deep"))
+        .await
+        .expect("tagged");
+    layout.commit_changes().await.expect("finished");
     assert_eq!(
-        resolve(&folder.open(), Selector::Digest(deep.digest)).await,
+        resolve(&folder.open(), TagOrDigest::Digest(deep.digest)).await,
         Ok(deep.digest)
     );
     assert_eq!(
-        resolve(&folder.open(), Selector::Digest(Digest::of(b"none"))).await,
+        resolve(
+            &folder.open(),
+            TagOrDigest::Digest(Digest::of_bytes(b"none"))
+        )
+        .await,
         Err(Reason::SourceNotFound)
     );
 }
@@ -405,7 +428,7 @@ async fn annotations_that_no_index_can_hold_are_refused_and_nothing_is_changed()
         .await;
     }
     assert_eq!(
-        layout.finish().await.err().map(|e| e.reason()),
+        layout.commit_changes().await.err().map(|e| e.reason()),
         Some(Reason::LimitExceeded)
     );
     drop(layout);

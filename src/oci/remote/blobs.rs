@@ -6,26 +6,32 @@ use tokio_util::io::StreamReader;
 use url::Url;
 
 use super::{
-    manifests::accepting,
-    session::{Access, Session},
+    manifests::accept_manifests,
+    session::{RegistryAccess, RegistrySession},
 };
 use crate::{
-    core::{oci::Descriptor, reference::Selector},
-    http::{Answer, HttpError, Method, Request, StatusCode, header},
-    oci::{OciError, Reader, verify_stream::VerifyReader},
+    core::{oci::Descriptor, reference::TagOrDigest},
+    http::{HttpError, HttpRequest, HttpResponse, Method, StatusCode, header},
+    oci::{ContentReader, OciError, verify_stream::DigestVerifyingReader},
 };
 
 /// How often one content's stream is taken up again after its connection broke.
-const RESUMES: u32 = 3;
+const MAX_RESUMES: u32 = 3;
 
 /// Opens content. The stream yields exactly what the descriptor says, or ends in an error.
-pub(super) async fn open(session: &Session, descriptor: &Descriptor) -> Result<Reader, OciError> {
+pub(super) async fn open_content_stream(
+    session: &RegistrySession,
+    descriptor: &Descriptor,
+) -> Result<ContentReader, OciError> {
     let answer = session
-        .send(&Access::Pull, request(session, Method::GET, descriptor))
+        .send_request(
+            &RegistryAccess::Pull,
+            content_request(session, Method::GET, descriptor),
+        )
         .await?;
     if !answer.status().is_success() {
         return Err(session
-            .refused(answer, &descriptor.digest.to_string())
+            .response_error(answer, &descriptor.digest.to_string())
             .await);
     }
     if let Some(length) = answer.head().content_length()
@@ -37,92 +43,108 @@ pub(super) async fn open(session: &Session, descriptor: &Descriptor) -> Result<R
             actual: length.to_string(),
         });
     }
-    let download = Download {
+    let download = BlobDownload {
         session: session.clone(),
         descriptor: descriptor.clone(),
         answer,
         seen: 0,
-        resumes: RESUMES,
+        resumes: MAX_RESUMES,
     };
-    Ok(Box::new(VerifyReader::new(
+    Ok(Box::new(DigestVerifyingReader::new(
         StreamReader::new(Box::pin(download.into_stream())),
         descriptor,
     )))
 }
 
 /// Is this content there?
-pub(super) async fn exists(session: &Session, descriptor: &Descriptor) -> Result<bool, OciError> {
+pub(super) async fn check_content_exists(
+    session: &RegistrySession,
+    descriptor: &Descriptor,
+) -> Result<bool, OciError> {
     let answer = session
-        .send(&Access::Pull, request(session, Method::HEAD, descriptor))
+        .send_request(
+            &RegistryAccess::Pull,
+            content_request(session, Method::HEAD, descriptor),
+        )
         .await?;
     match answer.status() {
         status if status.is_success() => Ok(true),
         StatusCode::NOT_FOUND => Ok(false),
         _ => Err(session
-            .refused(answer, &descriptor.digest.to_string())
+            .response_error(answer, &descriptor.digest.to_string())
             .await),
     }
 }
 
-fn request(session: &Session, method: Method, descriptor: &Descriptor) -> Request {
-    if descriptor.is_document() {
-        accepting(Request::new(
+fn content_request(
+    session: &RegistrySession,
+    method: Method,
+    descriptor: &Descriptor,
+) -> HttpRequest {
+    if descriptor.is_manifest_or_index() {
+        accept_manifests(HttpRequest::new(
             method,
             session
                 .endpoint
-                .manifest(&Selector::Digest(descriptor.digest)),
+                .manifest_url(&TagOrDigest::Digest(descriptor.digest)),
         ))
     } else {
-        Request::new(method, blob_url(session, descriptor))
+        HttpRequest::new(method, blob_url(session, descriptor))
     }
 }
 
-fn blob_url(session: &Session, descriptor: &Descriptor) -> Url {
-    session.endpoint.blob(&descriptor.digest)
+fn blob_url(session: &RegistrySession, descriptor: &Descriptor) -> Url {
+    session.endpoint.blob_url(&descriptor.digest)
 }
 
-struct Download {
-    session: Session,
+struct BlobDownload {
+    session: RegistrySession,
     descriptor: Descriptor,
-    answer: Answer,
+    answer: HttpResponse,
     /// Bytes that were handed on.
     seen: u64,
     resumes: u32,
 }
 
-impl Download {
+impl BlobDownload {
     fn into_stream(self) -> impl Stream<Item = std::io::Result<Bytes>> + Send {
         try_unfold(self, |mut download| async move {
-            let chunk = download.next().await.map_err(OciError::into_stream)?;
+            let chunk = download
+                .next_chunk()
+                .await
+                .map_err(OciError::into_io_error)?;
             Ok(chunk.map(|chunk| (chunk, download)))
         })
     }
 
-    async fn next(&mut self) -> Result<Option<Bytes>, OciError> {
+    async fn next_chunk(&mut self) -> Result<Option<Bytes>, OciError> {
         loop {
-            match self.answer.chunk().await {
+            match self.answer.next_chunk().await {
                 Ok(chunk) => {
                     self.seen += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
                     return Ok(chunk);
                 }
-                Err(error @ HttpError::Broken { .. }) => self.resume(error).await?,
-                Err(error) => return Err(self.session.lost(error)),
+                Err(error @ HttpError::Broken { .. }) => self.resume_download(error).await?,
+                Err(error) => return Err(self.session.map_http_error(error)),
             }
         }
     }
 
     /// Asks for the rest. An answer that is not exactly the rest leaves the break as the error.
-    async fn resume(&mut self, broken: HttpError) -> Result<(), OciError> {
-        let broken = self.session.lost(broken);
+    async fn resume_download(&mut self, broken: HttpError) -> Result<(), OciError> {
+        let broken = self.session.map_http_error(broken);
         let left = self
             .resumes
             .checked_sub(1)
             .filter(|_| self.seen < self.descriptor.size);
         let Some(left) = left else { return Err(broken) };
         self.resumes = left;
-        let request = request(&self.session, Method::GET, &self.descriptor)
+        let request = content_request(&self.session, Method::GET, &self.descriptor)
             .header(header::RANGE, &format!("bytes={}-", self.seen));
-        let answer = self.session.send(&Access::Pull, request).await?;
+        let answer = self
+            .session
+            .send_request(&RegistryAccess::Pull, request)
+            .await?;
         if !continues_at(&answer, self.seen) {
             return Err(broken);
         }
@@ -131,7 +153,7 @@ impl Download {
     }
 }
 
-fn continues_at(answer: &Answer, offset: u64) -> bool {
+fn continues_at(answer: &HttpResponse, offset: u64) -> bool {
     let range = answer
         .head()
         .header(header::CONTENT_RANGE)

@@ -2,7 +2,7 @@
 
 /// What a registry asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Challenge {
+pub(super) enum AuthChallenge {
     /// A token from `realm`.
     Bearer {
         realm: String,
@@ -13,28 +13,33 @@ pub(super) enum Challenge {
 }
 
 /// Picks of all challenges the one that is answered: a token if one is offered, else Basic.
-pub(super) fn choose<'a>(headers: impl Iterator<Item = &'a str>) -> Option<Challenge> {
-    let known: Vec<Challenge> = headers.flat_map(parse).filter_map(Scheme::known).collect();
+pub(super) fn choose_challenge<'a>(
+    headers: impl Iterator<Item = &'a str>,
+) -> Option<AuthChallenge> {
+    let known: Vec<AuthChallenge> = headers
+        .flat_map(parse_challenges)
+        .filter_map(ParsedChallenge::into_auth_challenge)
+        .collect();
     let bearer = known
         .iter()
-        .find(|challenge| matches!(challenge, Challenge::Bearer { .. }));
+        .find(|challenge| matches!(challenge, AuthChallenge::Bearer { .. }));
     bearer.or_else(|| known.first()).cloned()
 }
 
 #[derive(Default)]
-struct Scheme {
+struct ParsedChallenge {
     name: String,
     parameters: Vec<(String, String)>,
 }
 
-impl Scheme {
-    fn known(self) -> Option<Challenge> {
+impl ParsedChallenge {
+    fn into_auth_challenge(self) -> Option<AuthChallenge> {
         match self.name.as_str() {
-            "bearer" => Some(Challenge::Bearer {
+            "bearer" => Some(AuthChallenge::Bearer {
                 realm: self.parameter("realm")?,
                 service: self.parameter("service"),
             }),
-            "basic" => Some(Challenge::Basic),
+            "basic" => Some(AuthChallenge::Basic),
             _ => None,
         }
     }
@@ -49,8 +54,8 @@ impl Scheme {
 
 /// One header may hold several challenges, and commas separate challenges as well as their
 /// parameters: a word that is not followed by `=` begins a new challenge.
-fn parse(header: &str) -> Vec<Scheme> {
-    let mut schemes: Vec<Scheme> = Vec::new();
+fn parse_challenges(header: &str) -> Vec<ParsedChallenge> {
+    let mut schemes: Vec<ParsedChallenge> = Vec::new();
     let mut rest = header;
     loop {
         rest = rest.trim_start_matches([' ', '\t', ',']);
@@ -61,14 +66,14 @@ fn parse(header: &str) -> Vec<Scheme> {
         }
         let word = word.to_ascii_lowercase();
         let Some(after_sign) = after.trim_start_matches([' ', '\t']).strip_prefix('=') else {
-            schemes.push(Scheme {
+            schemes.push(ParsedChallenge {
                 name: word,
                 parameters: Vec::new(),
             });
             rest = after;
             continue;
         };
-        let (value, after_value) = value(after_sign.trim_start_matches([' ', '\t']));
+        let (value, after_value) = parse_value(after_sign.trim_start_matches([' ', '\t']));
         if let Some(scheme) = schemes.last_mut() {
             scheme.parameters.push((word, value));
         }
@@ -77,7 +82,7 @@ fn parse(header: &str) -> Vec<Scheme> {
 }
 
 /// A token or a quoted string, and what follows it.
-fn value(text: &str) -> (String, &str) {
+fn parse_value(text: &str) -> (String, &str) {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find([' ', '\t', ',']).unwrap_or(text.len());
         let (value, rest) = text.split_at(end);
@@ -99,8 +104,8 @@ fn value(text: &str) -> (String, &str) {
 mod tests {
     use super::*;
 
-    fn bearer(realm: &str, service: Option<&str>) -> Challenge {
-        Challenge::Bearer {
+    fn bearer(realm: &str, service: Option<&str>) -> AuthChallenge {
+        AuthChallenge::Bearer {
             realm: realm.into(),
             service: service.map(Into::into),
         }
@@ -127,7 +132,7 @@ mod tests {
             ),
             (
                 vec![r#"Basic realm="x, Bearer realm=evil""#],
-                Some(Challenge::Basic),
+                Some(AuthChallenge::Basic),
             ),
             (
                 vec![r#"Basic realm="x", Bearer realm="https://a/t""#],
@@ -139,9 +144,9 @@ mod tests {
             ),
             (
                 vec![r#"Negotiate, Basic realm="x""#],
-                Some(Challenge::Basic),
+                Some(AuthChallenge::Basic),
             ),
-            (vec!["Basic"], Some(Challenge::Basic)),
+            (vec!["Basic"], Some(AuthChallenge::Basic)),
             (vec!["Bearer"], None),
             (vec!["Negotiate"], None),
             (
@@ -150,7 +155,11 @@ mod tests {
             ),
             (vec!["=,=,= \"", "", ","], None),
         ] {
-            assert_eq!(choose(headers.iter().copied()), expected, "{headers:?}");
+            assert_eq!(
+                choose_challenge(headers.iter().copied()),
+                expected,
+                "{headers:?}"
+            );
         }
     }
 }

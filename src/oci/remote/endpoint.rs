@@ -5,20 +5,20 @@ use url::Url;
 use crate::{
     core::{
         digest::Digest,
-        reference::{Repository, Selector},
+        reference::{ImageRepository, TagOrDigest},
     },
     oci::OciError,
 };
 
 /// The URLs of one repository.
 #[derive(Clone, Debug)]
-pub(super) struct Endpoint {
-    repository: Repository,
+pub(super) struct RepositoryEndpoint {
+    repository: ImageRepository,
     base: Url,
 }
 
-impl Endpoint {
-    pub(super) fn new(repository: Repository, plain_http: bool) -> Result<Self, OciError> {
+impl RepositoryEndpoint {
+    pub(super) fn new(repository: ImageRepository, plain_http: bool) -> Result<Self, OciError> {
         let scheme = if plain_http { "http" } else { "https" };
         let host = match repository.host() {
             "docker.io" => "registry-1.docker.io",
@@ -31,37 +31,37 @@ impl Endpoint {
     }
 
     /// The repository.
-    pub(super) const fn repository(&self) -> &Repository {
+    pub(super) const fn repository(&self) -> &ImageRepository {
         &self.repository
     }
 
     /// Any URL of it, for its origin.
-    pub(super) const fn base(&self) -> &Url {
+    pub(super) const fn base_url(&self) -> &Url {
         &self.base
     }
 
     /// May this URL see the registry's credentials?
-    pub(super) fn owns(&self, url: &Url) -> bool {
+    pub(super) fn is_same_origin(&self, url: &Url) -> bool {
         url.origin() == self.base.origin()
     }
 
-    pub(super) fn manifest(&self, selector: &Selector) -> Url {
-        self.at(&format!("manifests/{selector}"))
+    pub(super) fn manifest_url(&self, selector: &TagOrDigest) -> Url {
+        self.url_at(&format!("manifests/{selector}"))
     }
 
-    pub(super) fn blob(&self, digest: &Digest) -> Url {
-        self.at(&format!("blobs/{digest}"))
+    pub(super) fn blob_url(&self, digest: &Digest) -> Url {
+        self.url_at(&format!("blobs/{digest}"))
     }
 
-    pub(super) fn referrers(&self, digest: &Digest) -> Url {
-        self.at(&format!("referrers/{digest}"))
+    pub(super) fn referrers_url(&self, digest: &Digest) -> Url {
+        self.url_at(&format!("referrers/{digest}"))
     }
 
-    pub(super) fn uploads(&self) -> Url {
-        self.at("blobs/uploads/")
+    pub(super) fn uploads_url(&self) -> Url {
+        self.url_at("blobs/uploads/")
     }
 
-    fn at(&self, path: &str) -> Url {
+    fn url_at(&self, path: &str) -> Url {
         let mut url = self.base.clone();
         url.set_path(&format!("{}{path}", self.base.path()));
         url
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn addresses_follow_the_specification() {
-        let digest = Digest::of(b"");
+        let digest = Digest::of_bytes(b"");
         for (repository, plain, base) in [
             ("r.example.com/a/b", false, "https://r.example.com/v2/a/b/"),
             (
@@ -86,24 +86,27 @@ mod tests {
             ("localhost:5000/a", true, "http://localhost:5000/v2/a/"),
             ("[::1]:5000/a", true, "http://[::1]:5000/v2/a/"),
         ] {
-            let endpoint =
-                Endpoint::new(repository.parse().expect(repository), plain).expect(repository);
+            let endpoint = RepositoryEndpoint::new(repository.parse().expect(repository), plain)
+                .expect(repository);
             assert_eq!(
-                endpoint.manifest(&Selector::Digest(digest)).as_str(),
+                endpoint.manifest_url(&TagOrDigest::Digest(digest)).as_str(),
                 format!("{base}manifests/{digest}")
             );
             assert_eq!(
-                endpoint.blob(&digest).as_str(),
+                endpoint.blob_url(&digest).as_str(),
                 format!("{base}blobs/{digest}")
             );
-            assert_eq!(endpoint.uploads().as_str(), format!("{base}blobs/uploads/"));
+            assert_eq!(
+                endpoint.uploads_url().as_str(),
+                format!("{base}blobs/uploads/")
+            );
         }
     }
 
     #[test]
     fn credentials_belong_to_one_origin() {
-        let endpoint =
-            Endpoint::new("r.example.com/a".parse().expect("valid"), false).expect("valid");
+        let endpoint = RepositoryEndpoint::new("r.example.com/a".parse().expect("valid"), false)
+            .expect("valid");
         for (url, owned) in [
             ("https://r.example.com/anything", true),
             ("https://r.example.com:443/", true),
@@ -112,7 +115,11 @@ mod tests {
             ("https://s.r.example.com/", false),
             ("https://r.example.com.evil.example/", false),
         ] {
-            assert_eq!(endpoint.owns(&url.parse().expect(url)), owned, "{url}");
+            assert_eq!(
+                endpoint.is_same_origin(&url.parse().expect(url)),
+                owned,
+                "{url}"
+            );
         }
     }
 }

@@ -22,55 +22,58 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     manifests,
-    pace::{LOOKS, Pace, until_shown},
-    referrers::{Entry, bounded, index_at, parse},
-    session::Session,
+    pace::{ReferrersTagTiming, STABILITY_CHECKS, visibility_wait},
+    referrers::{ReferrerEntry, check_entry_count, fetch_tagged_index, parse_referrers_index},
+    session::RegistrySession,
 };
 use crate::{
     core::{
         digest::Digest,
-        limits::Limits,
+        limits::InputLimits,
         media_type,
-        oci::{Descriptor, Document},
-        reference::{Selector, Tag},
+        oci::{Descriptor, ManifestOrIndex},
+        reference::{ImageTag, TagOrDigest},
     },
-    oci::{OciError, Resolved},
+    oci::{OciError, ResolvedManifest},
 };
 
 /// Longest time that an entry is fought for. Fifty writers at once need seconds, on a machine with
 /// too much to do a minute.
-const PATIENCE: Duration = Duration::from_mins(5);
+const WRITE_DEADLINE: Duration = Duration::from_mins(5);
 /// Writes in a row that the list shows no trace of, after which the registry is not believed to
 /// keep any.
-const UNSEEN: u32 = 6;
+const MAX_INEFFECTIVE_WRITES: u32 = 6;
 /// Reads after which a slow one is taken as it is.
-const FRESH_READS: u32 = 4;
+const MAX_FRESH_READS: u32 = 4;
 /// Writes in a row that the registry refuses or that fail for a passing reason.
-const FAILURES: u32 = 4;
+const MAX_FAILED_WRITES: u32 = 4;
 
 /// The entries under the referrers tag; none if there is no such tag.
-pub(super) async fn read(
-    session: &Session,
+pub(super) async fn read_referrers_tag(
+    session: &RegistrySession,
     subject: &Descriptor,
-    limits: &Limits,
-) -> Result<Vec<Entry>, OciError> {
-    let selector = Selector::Tag(tag(&subject.digest)?);
-    let Some(bytes) = index_at(session, &selector, limits).await? else {
+    limits: &InputLimits,
+) -> Result<Vec<ReferrerEntry>, OciError> {
+    let selector = TagOrDigest::Tag(referrers_tag_for(&subject.digest)?);
+    let Some(bytes) = fetch_tagged_index(session, &selector, limits).await? else {
         return Ok(Vec::new());
     };
-    let entries = parse(&bytes, subject, limits)?;
-    bounded(&entries, subject, limits)?;
+    let entries = parse_referrers_index(&bytes, subject, limits)?;
+    check_entry_count(&entries, subject, limits)?;
     Ok(entries)
 }
 
 /// The descriptor that a list shows for a pushed document: with its type and its annotations, which
 /// readers go by.
-pub(super) fn entry(descriptor: &Descriptor, document: &Document) -> Descriptor {
+pub(super) fn referrer_descriptor(
+    descriptor: &Descriptor,
+    document: &ManifestOrIndex,
+) -> Descriptor {
     let artifact_type = document.artifact_type().map(Into::into);
     Descriptor {
         artifact_type,
         annotations: document.annotations().clone(),
-        ..descriptor.bare()
+        ..descriptor.without_metadata()
     }
 }
 
@@ -78,22 +81,24 @@ pub(super) fn entry(descriptor: &Descriptor, document: &Document) -> Descriptor 
 ///
 /// Errors: [`OciError::NotListed`] if that cannot be assured. The document itself is in the
 /// registry then, and may be listed.
-pub(super) async fn add(
-    session: &Session,
+pub(super) async fn add_referrer(
+    session: &RegistrySession,
     subject: &Descriptor,
     entry: &Descriptor,
-    limits: &Limits,
+    limits: &InputLimits,
 ) -> Result<(), OciError> {
-    let list = List::shared(&format!("{}@{}", session.location(), subject.digest));
-    let own = Entry::of(entry).map_err(|e| OciError::Invalid(e.to_string()))?;
-    list.own(own);
-    let mut writer = Writer {
+    let list =
+        SharedReferrersTag::get_shared(&format!("{}@{}", session.location(), subject.digest));
+    let own =
+        ReferrerEntry::from_descriptor(entry).map_err(|e| OciError::Invalid(e.to_string()))?;
+    list.add_own(own);
+    let mut writer = ReferrersTagWriter {
         session,
         subject,
         entry,
         limits,
         list,
-        pace: Pace::default(),
+        pace: ReferrersTagTiming::default(),
         base: None,
         unseen: 0,
         failures: 0,
@@ -101,19 +106,22 @@ pub(super) async fn add(
         good: None,
     };
     let late = |_| {
-        Err(not_listed(
+        Err(not_listed_error(
             session,
             entry,
-            format!("others overwrote it for {} s", PATIENCE.as_secs()),
+            format!(
+                "other writers overwrote it for {} s",
+                WRITE_DEADLINE.as_secs()
+            ),
         ))
     };
-    timeout(PATIENCE, Box::pin(writer.run()))
+    timeout(WRITE_DEADLINE, Box::pin(writer.write_until_stable()))
         .await
         .unwrap_or_else(late)
 }
 
-fn not_listed(session: &Session, entry: &Descriptor, cause: String) -> OciError {
-    OciError::NotListed {
+fn not_listed_error(session: &RegistrySession, entry: &Descriptor, cause: String) -> OciError {
+    OciError::ReferrerNotListed {
         location: session.location(),
         digest: entry.digest.to_string(),
         cause,
@@ -121,15 +129,15 @@ fn not_listed(session: &Session, entry: &Descriptor, cause: String) -> OciError 
 }
 
 /// One entry on its way into a list.
-struct Writer<'a> {
-    session: &'a Session,
+struct ReferrersTagWriter<'a> {
+    session: &'a RegistrySession,
     subject: &'a Descriptor,
     entry: &'a Descriptor,
-    limits: &'a Limits,
-    list: Arc<List>,
-    pace: Pace,
+    limits: &'a InputLimits,
+    list: Arc<SharedReferrersTag>,
+    pace: ReferrersTagTiming,
     /// The list before the last write.
-    base: Option<Vec<Entry>>,
+    base: Option<Vec<ReferrerEntry>>,
     /// Writes in a row that left the list as it was.
     unseen: u32,
     /// Writes in a row that failed.
@@ -141,7 +149,7 @@ struct Writer<'a> {
 }
 
 /// What one look at the list came to.
-enum Look {
+enum ReferrersTagCheck {
     /// Everything is there.
     Complete,
     /// Entries of this process are there, one that somebody else had written is gone. Its writer
@@ -150,112 +158,122 @@ enum Look {
     /// Entries of this process are gone.
     Missing,
     /// They were written.
-    Written,
+    Rewritten,
 }
 
-impl Writer<'_> {
-    async fn run(&mut self) -> Result<(), OciError> {
+impl ReferrersTagWriter<'_> {
+    async fn write_until_stable(&mut self) -> Result<(), OciError> {
         let (mut looks, mut may_write) = (0, true);
         loop {
-            let is_final = looks >= LOOKS;
-            let look = self.look(may_write, is_final).await?;
+            let is_final = looks >= STABILITY_CHECKS;
+            let look = self.check_and_write(may_write, is_final).await?;
             may_write = false;
             match look {
-                Look::Complete if is_final || !self.list.is_written() => return Ok(()),
-                Look::Written => looks = 0,
-                Look::Complete => {}
-                Look::OthersMissing if !is_final => {}
-                Look::Missing | Look::OthersMissing => {
-                    looks = if matches!(look, Look::Missing) {
+                ReferrersTagCheck::Complete if is_final || !self.list.is_written() => return Ok(()),
+                ReferrersTagCheck::Rewritten => looks = 0,
+                ReferrersTagCheck::Complete => {}
+                ReferrersTagCheck::OthersMissing if !is_final => {}
+                ReferrersTagCheck::Missing | ReferrersTagCheck::OthersMissing => {
+                    looks = if matches!(look, ReferrersTagCheck::Missing) {
                         0
                     } else {
                         looks
                     };
-                    sleep(self.lost()?).await;
+                    sleep(self.wait_after_loss()?).await;
                     may_write = true;
                     continue;
                 }
             }
-            sleep(self.pace.before_look(looks)).await;
+            sleep(self.pace.wait_before_check(looks)).await;
             looks += 1;
         }
     }
 
     /// Reads the list, and writes it if something is missing and it may. Nobody else in this
     /// process does so in the meantime.
-    async fn look(&mut self, may_write: bool, is_final: bool) -> Result<Look, OciError> {
+    async fn check_and_write(
+        &mut self,
+        may_write: bool,
+        is_final: bool,
+    ) -> Result<ReferrersTagCheck, OciError> {
         let list = Arc::clone(&self.list);
         let _turn = list.turn.lock().await;
         let (start, found) = self.read_fresh().await?;
-        list.see(&found, self.limits, self.subject)?;
-        let missing = list.missing(&found);
-        self.compare(&found);
+        list.track_others(&found, self.limits, self.subject)?;
+        let missing = list.missing_entries(&found);
+        self.count_ineffective_writes(&found);
         if missing.own.is_empty() && (missing.others.is_empty() || !(may_write || is_final)) {
             self.good = self.wrote.map(|at| at.elapsed());
             return Ok(if missing.others.is_empty() {
-                Look::Complete
+                ReferrersTagCheck::Complete
             } else {
-                Look::OthersMissing
+                ReferrersTagCheck::OthersMissing
             });
         }
         if !may_write {
             return Ok(if missing.own.is_empty() {
-                Look::OthersMissing
+                ReferrersTagCheck::OthersMissing
             } else {
-                Look::Missing
+                ReferrersTagCheck::Missing
             });
         }
         self.base = Some(found.clone());
         list.written.store(true, Ordering::Relaxed);
         let written = self
-            .write([found, missing.own, missing.others].concat())
+            .write_entries([found, missing.own, missing.others].concat())
             .await;
-        self.pace.wrote(start.elapsed());
+        self.pace.record_write(start.elapsed());
         (self.wrote, self.good) = (Some(Instant::now()), None);
-        self.outcome(written)
+        self.classify_write(written)
     }
 
     /// The list, as it was a moment ago.
-    async fn read_fresh(&mut self) -> Result<(Instant, Vec<Entry>), OciError> {
-        for _ in 1..FRESH_READS {
+    async fn read_fresh(&mut self) -> Result<(Instant, Vec<ReferrerEntry>), OciError> {
+        for _ in 1..MAX_FRESH_READS {
             let start = Instant::now();
-            let found = read(self.session, self.subject, self.limits).await?;
+            let found = read_referrers_tag(self.session, self.subject, self.limits).await?;
             if self.pace.is_fresh(start.elapsed()) {
                 return Ok((start, found));
             }
         }
         Ok((
             Instant::now(),
-            read(self.session, self.subject, self.limits).await?,
+            read_referrers_tag(self.session, self.subject, self.limits).await?,
         ))
     }
 
     /// A write that failed for a passing reason is like one that was lost: what it would have
     /// written is old by now.
-    fn outcome(&mut self, written: Result<(), OciError>) -> Result<Look, OciError> {
+    fn classify_write(
+        &mut self,
+        written: Result<(), OciError>,
+    ) -> Result<ReferrersTagCheck, OciError> {
         match written {
             Ok(()) => {
                 self.failures = 0;
-                Ok(Look::Written)
+                Ok(ReferrersTagCheck::Rewritten)
             }
             Err(
                 OciError::Unavailable { .. }
                 | OciError::RateLimited { .. }
                 | OciError::Deadline { .. },
-            ) if self.failures + 1 < FAILURES => {
+            ) if self.failures + 1 < MAX_FAILED_WRITES => {
                 self.failures += 1;
-                Ok(Look::Missing)
+                Ok(ReferrersTagCheck::Missing)
             }
             Err(error) => Err(error),
         }
     }
 
     /// Did the last write change anything?
-    fn compare(&mut self, found: &[Entry]) {
+    fn count_ineffective_writes(&mut self, found: &[ReferrerEntry]) {
         if let Some(base) = self.base.take() {
             self.unseen = if self.failures == 0
                 && base.len() == found.len()
-                && base.iter().zip(found).all(|(one, other)| one.same(other))
+                && base
+                    .iter()
+                    .zip(found)
+                    .all(|(one, other)| one.names_same_content(other))
             {
                 self.unseen + 1
             } else {
@@ -265,33 +283,35 @@ impl Writer<'_> {
     }
 
     /// Entries are gone. How long to wait before they are written again?
-    fn lost(&mut self) -> Result<Duration, OciError> {
-        if self.unseen >= UNSEEN {
-            return Err(not_listed(
+    fn wait_after_loss(&mut self) -> Result<Duration, OciError> {
+        if self.unseen >= MAX_INEFFECTIVE_WRITES {
+            return Err(not_listed_error(
                 self.session,
                 self.entry,
-                format!("it was written {UNSEEN} times, and the list never showed it"),
+                format!(
+                    "it was written {MAX_INEFFECTIVE_WRITES} times, but the list never contained it"
+                ),
             ));
         }
-        self.pace.lost(self.good.take().unwrap_or_default());
+        self.pace.record_loss(self.good.take().unwrap_or_default());
         self.wrote = None;
-        let wait = self.pace.backoff();
+        let wait = self.pace.rewrite_backoff();
         let unseen = if self.unseen > 0 {
-            until_shown(self.unseen)
+            visibility_wait(self.unseen)
         } else {
             Duration::ZERO
         };
         let failed = if self.failures > 0 {
-            until_shown(self.failures + 1)
+            visibility_wait(self.failures + 1)
         } else {
             Duration::ZERO
         };
         Ok(wait.max(unseen).max(failed))
     }
 
-    async fn write(&self, entries: Vec<Entry>) -> Result<(), OciError> {
-        bounded(&entries, self.subject, self.limits)?;
-        let index = Index {
+    async fn write_entries(&self, entries: Vec<ReferrerEntry>) -> Result<(), OciError> {
+        check_entry_count(&entries, self.subject, self.limits)?;
+        let index = ReferrersIndexBody {
             media_type: media_type::INDEX,
             manifests: &entries,
             schema_version: 2,
@@ -306,14 +326,14 @@ impl Writer<'_> {
                 limit: limit as u64,
             });
         }
-        let index = Resolved {
-            descriptor: Descriptor::of(media_type::INDEX, &bytes),
+        let index = ResolvedManifest {
+            descriptor: Descriptor::of_bytes(media_type::INDEX, &bytes),
             bytes: bytes.into(),
         };
-        manifests::put_once(
+        manifests::put_manifest_once(
             self.session,
             &index,
-            &Selector::Tag(tag(&self.subject.digest)?),
+            &TagOrDigest::Tag(referrers_tag_for(&self.subject.digest)?),
         )
         .await
     }
@@ -321,40 +341,41 @@ impl Writer<'_> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Index<'a> {
+struct ReferrersIndexBody<'a> {
     media_type: &'static str,
-    manifests: &'a [Entry],
+    manifests: &'a [ReferrerEntry],
     schema_version: u32,
 }
 
-fn tag(digest: &Digest) -> Result<Tag, OciError> {
+fn referrers_tag_for(digest: &Digest) -> Result<ImageTag, OciError> {
     digest
-        .fallback_tag()
+        .referrers_fallback_tag()
         .parse()
         .map_err(|e| OciError::Invalid(format!("{e}")))
 }
 
 /// One list, shared by everything in this process that writes it.
 #[derive(Default)]
-struct List {
+struct SharedReferrersTag {
     turn: tokio::sync::Mutex<()>,
     /// Has anybody here written it?
     written: AtomicBool,
-    known: Mutex<Entries>,
+    known: Mutex<TrackedReferrers>,
 }
 
 /// Entries that are, or were, or are to be in a list.
 #[derive(Default)]
-struct Entries {
+struct TrackedReferrers {
     /// Those of this process.
-    own: Vec<Entry>,
+    own: Vec<ReferrerEntry>,
     /// Those of others that were seen.
-    others: Vec<Entry>,
+    others: Vec<ReferrerEntry>,
 }
 
-impl List {
-    fn shared(name: &str) -> Arc<Self> {
-        static LISTS: LazyLock<Mutex<HashMap<String, Weak<List>>>> = LazyLock::new(Mutex::default);
+impl SharedReferrersTag {
+    fn get_shared(name: &str) -> Arc<Self> {
+        static LISTS: LazyLock<Mutex<HashMap<String, Weak<SharedReferrersTag>>>> =
+            LazyLock::new(Mutex::default);
         let mut lists = LISTS.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(list) = lists.get(name).and_then(Weak::upgrade) {
             return list;
@@ -365,7 +386,7 @@ impl List {
         list
     }
 
-    fn known(&self) -> MutexGuard<'_, Entries> {
+    fn lock_tracked(&self) -> MutexGuard<'_, TrackedReferrers> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -373,42 +394,49 @@ impl List {
         self.written.load(Ordering::Relaxed)
     }
 
-    fn own(&self, entry: Entry) {
-        let mut known = self.known();
-        known.others.retain(|other| !other.same(&entry));
-        if !has(&known.own, &entry) {
+    fn add_own(&self, entry: ReferrerEntry) {
+        let mut known = self.lock_tracked();
+        known
+            .others
+            .retain(|other| !other.names_same_content(&entry));
+        if !contains_entry(&known.own, &entry) {
             known.own.push(entry);
         }
     }
 
     /// Remembers what others have written, as much as a list may hold.
-    fn see(&self, found: &[Entry], limits: &Limits, subject: &Descriptor) -> Result<(), OciError> {
-        let mut known = self.known();
+    fn track_others(
+        &self,
+        found: &[ReferrerEntry],
+        limits: &InputLimits,
+        subject: &Descriptor,
+    ) -> Result<(), OciError> {
+        let mut known = self.lock_tracked();
         for entry in found {
-            if !has(&known.own, entry) && !has(&known.others, entry) {
+            if !contains_entry(&known.own, entry) && !contains_entry(&known.others, entry) {
                 known.others.push(entry.clone());
             }
         }
-        bounded(&known.others, subject, limits)
+        check_entry_count(&known.others, subject, limits)
     }
 
     /// What is known of, and not there.
-    fn missing(&self, found: &[Entry]) -> Entries {
-        let known = self.known();
-        let absent = |entries: &[Entry]| {
+    fn missing_entries(&self, found: &[ReferrerEntry]) -> TrackedReferrers {
+        let known = self.lock_tracked();
+        let absent = |entries: &[ReferrerEntry]| {
             entries
                 .iter()
-                .filter(|entry| !has(found, entry))
+                .filter(|entry| !contains_entry(found, entry))
                 .cloned()
                 .collect()
         };
-        Entries {
+        TrackedReferrers {
             own: absent(&known.own),
             others: absent(&known.others),
         }
     }
 }
 
-fn has(entries: &[Entry], entry: &Entry) -> bool {
-    entries.iter().any(|other| other.same(entry))
+fn contains_entry(entries: &[ReferrerEntry], entry: &ReferrerEntry) -> bool {
+    entries.iter().any(|other| other.names_same_content(entry))
 }

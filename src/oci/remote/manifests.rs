@@ -4,17 +4,17 @@ use bytes::Bytes;
 use serde::Deserialize;
 use tokio::io::AsyncReadExt;
 
-use super::session::{Access, Session};
+use super::session::{RegistryAccess, RegistrySession};
 use crate::{
     core::{
-        digest::{Digest, contradicts},
-        limits::Limits,
+        digest::{Digest, is_digest_mismatch},
+        limits::InputLimits,
         media_type::ACCEPT_MANIFESTS,
         oci::Descriptor,
-        reference::Selector,
+        reference::TagOrDigest,
     },
-    http::{Head, Method, Request, header},
-    oci::{Content, OciError, Resolved},
+    http::{HttpRequest, HttpResponseHead, Method, header},
+    oci::{OciError, PushContent, ResolvedManifest},
 };
 
 /// The digest of the subject that the registry has listed by itself (distribution-spec 1.1,
@@ -26,14 +26,14 @@ const DOCKER_CONTENT_DIGEST: &str = "docker-content-digest";
 
 /// Reads a manifest or index of at most `limit` bytes. What a digest names must hash to it. What a
 /// tag names must hash to what the registry itself says, if it says anything.
-pub(super) async fn get(
-    session: &Session,
-    selector: &Selector,
+pub(super) async fn get_manifest(
+    session: &RegistrySession,
+    selector: &TagOrDigest,
     limit: usize,
-) -> Result<Resolved, OciError> {
-    let (head, bytes) = document(session, selector, limit).await?;
-    let actual = Digest::of(&bytes);
-    if let Selector::Digest(expected) = selector
+) -> Result<ResolvedManifest, OciError> {
+    let (head, bytes) = get_manifest_bytes(session, selector, limit).await?;
+    let actual = Digest::of_bytes(&bytes);
+    if let TagOrDigest::Digest(expected) = selector
         && actual != *expected
     {
         return Err(OciError::DigestMismatch {
@@ -49,7 +49,7 @@ pub(super) async fn get(
         location: format!("{}@{actual}", session.location()),
         cause: "it has no media type".into(),
     };
-    Ok(Resolved {
+    Ok(ResolvedManifest {
         descriptor: Descriptor::new(media_type.ok_or_else(nameless)?, actual, bytes.len() as u64),
         bytes,
     })
@@ -58,18 +58,20 @@ pub(super) async fn get(
 /// The bytes under a tag or digest, as they came. Bytes under a tag that the registry itself
 /// contradicts were damaged on the way, or the registry is: they are asked for once more, and then
 /// refused. For a digest its caller knows better than any registry.
-pub(super) async fn document(
-    session: &Session,
-    selector: &Selector,
+pub(super) async fn get_manifest_bytes(
+    session: &RegistrySession,
+    selector: &TagOrDigest,
     limit: usize,
-) -> Result<(Head, Bytes), OciError> {
+) -> Result<(HttpResponseHead, Bytes), OciError> {
     let what = selector.to_string();
     let mut tries_left = 1;
     loop {
-        let request = accepting(Request::get(session.endpoint.manifest(selector)));
-        let (head, bytes) = session.fetch(&Access::Pull, request, &what, limit).await?;
-        let contradiction = if matches!(selector, Selector::Tag(_)) {
-            contradiction(&head, &bytes)
+        let request = accept_manifests(HttpRequest::get(session.endpoint.manifest_url(selector)));
+        let (head, bytes) = session
+            .fetch_body(&RegistryAccess::Pull, request, &what, limit)
+            .await?;
+        let contradiction = if matches!(selector, TagOrDigest::Tag(_)) {
+            contradicting_digest(&head, &bytes)
         } else {
             None
         };
@@ -77,8 +79,8 @@ pub(super) async fn document(
             None => return Ok((head, bytes)),
             Some(_) if tries_left > 0 => tries_left -= 1,
             Some(expected) => {
-                let actual = Digest::of(&bytes).to_string();
-                return Err(OciError::Contradicted {
+                let actual = Digest::of_bytes(&bytes).to_string();
+                return Err(OciError::DigestHeaderMismatch {
                     location: session.location(),
                     what,
                     expected,
@@ -92,50 +94,58 @@ pub(super) async fn document(
 /// The digest in the answer's head, if it is not that of the bytes. One of an algorithm that we do
 /// not know, and what is no digest at all, says nothing about these bytes: as if there were no
 /// header. It never makes bytes good, it can only refuse them.
-fn contradiction(head: &Head, bytes: &[u8]) -> Option<String> {
+fn contradicting_digest(head: &HttpResponseHead, bytes: &[u8]) -> Option<String> {
     head.headers(DOCKER_CONTENT_DIGEST)
         .map(str::trim)
-        .find(|told| contradicts(told, bytes))
+        .find(|told| is_digest_mismatch(told, bytes))
         .map(ToOwned::to_owned)
 }
 
 /// Writes a document under a tag or its digest. Returns the subject that the registry says it has
 /// listed it for.
-pub(super) async fn put(
-    session: &Session,
-    document: &Resolved,
-    under: &Selector,
+pub(super) async fn put_manifest(
+    session: &RegistrySession,
+    document: &ResolvedManifest,
+    under: &TagOrDigest,
 ) -> Result<Option<Digest>, OciError> {
-    send(session, upload(session, document, under), under).await
+    send_put_request(session, put_request(session, document, under), under).await
 }
 
 /// The same without a second attempt. For what must not overwrite anything that came in the
 /// meantime.
-pub(super) async fn put_once(
-    session: &Session,
-    document: &Resolved,
-    under: &Selector,
+pub(super) async fn put_manifest_once(
+    session: &RegistrySession,
+    document: &ResolvedManifest,
+    under: &TagOrDigest,
 ) -> Result<(), OciError> {
-    send(session, upload(session, document, under).once(), under)
-        .await
-        .map(|_| ())
+    send_put_request(
+        session,
+        put_request(session, document, under).forbid_retries(),
+        under,
+    )
+    .await
+    .map(|_| ())
 }
 
-fn upload(session: &Session, document: &Resolved, under: &Selector) -> Request {
-    let request = Request::new(Method::PUT, session.endpoint.manifest(under));
+fn put_request(
+    session: &RegistrySession,
+    document: &ResolvedManifest,
+    under: &TagOrDigest,
+) -> HttpRequest {
+    let request = HttpRequest::new(Method::PUT, session.endpoint.manifest_url(under));
     request
         .header(header::CONTENT_TYPE, &document.descriptor.media_type)
         .body(document.bytes.clone())
 }
 
-async fn send(
-    session: &Session,
-    request: Request,
-    under: &Selector,
+async fn send_put_request(
+    session: &RegistrySession,
+    request: HttpRequest,
+    under: &TagOrDigest,
 ) -> Result<Option<Digest>, OciError> {
-    let answer = session.send(&Access::Push, request).await?;
+    let answer = session.send_request(&RegistryAccess::Push, request).await?;
     if !answer.status().is_success() {
-        return Err(session.refused(answer, &under.to_string()).await);
+        return Err(session.response_error(answer, &under.to_string()).await);
     }
     Ok(answer
         .head()
@@ -144,16 +154,16 @@ async fn send(
 }
 
 /// Says what is understood; a registry may else convert a manifest into an older form.
-pub(super) fn accepting(request: Request) -> Request {
+pub(super) fn accept_manifests(request: HttpRequest) -> HttpRequest {
     request.header(header::ACCEPT, &ACCEPT_MANIFESTS.join(", "))
 }
 
 /// The bytes of a document that is to be pushed.
-pub(super) async fn collect(
+pub(super) async fn read_pushed_manifest(
     descriptor: &Descriptor,
-    content: Content<'_>,
-    session: &Session,
-    limits: &Limits,
+    content: PushContent<'_>,
+    session: &RegistrySession,
+    limits: &InputLimits,
 ) -> Result<Bytes, OciError> {
     let limit = limits.manifest_bytes as u64;
     if descriptor.size > limit {
@@ -164,11 +174,11 @@ pub(super) async fn collect(
         });
     }
     let mut bytes = Vec::new();
-    let mut reader = content.open(descriptor).await?;
+    let mut reader = content.open_reader(descriptor).await?;
     reader
         .read_to_end(&mut bytes)
         .await
-        .map_err(|e| OciError::from_stream(e, &session.location()))?;
+        .map_err(|e| OciError::from_io_error(e, &session.location()))?;
     Ok(bytes.into())
 }
 
@@ -185,10 +195,10 @@ fn without_parameters(value: &str) -> Option<String> {
 fn own_media_type(bytes: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Wire {
+    struct MediaTypeField {
         media_type: String,
     }
     serde_json::from_slice(bytes)
         .ok()
-        .map(|wire: Wire| wire.media_type)
+        .map(|wire: MediaTypeField| wire.media_type)
 }

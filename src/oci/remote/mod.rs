@@ -29,53 +29,56 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::Mutex;
 
-use super::{Content, OciError, Reader, Resolved, Source, Target, auth::CredentialStore};
+use super::{
+    ContentReader, ContentSource, ContentTarget, OciError, PushContent, ResolvedManifest,
+    auth::CredentialStore,
+};
 use crate::{
     core::{
         digest::Digest,
-        limits::Limits,
+        limits::InputLimits,
         oci::Descriptor,
-        reference::{Repository, Selector, Tag},
+        reference::{ImageRepository, ImageTag, TagOrDigest},
     },
     http::HttpClient,
 };
-use endpoint::Endpoint;
-use session::Session;
+use endpoint::RepositoryEndpoint;
+use session::RegistrySession;
 
 /// Manifests that are remembered after a push, so that tagging them needs no request to read them
 /// back.
-const REMEMBERED: usize = 8;
+const MAX_CACHED_MANIFESTS: usize = 8;
 
 /// How a registry is spoken to.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct RemoteOptions {
+pub struct RegistryOptions {
     /// Without TLS. Default: no, not even for `localhost`.
     pub plain_http: bool,
     /// Caps for what is read while pushing; reading takes its own.
-    pub limits: Limits,
+    pub limits: InputLimits,
 }
 
 /// One repository in a registry. Clones share tokens, connections and the counter.
 #[doc(alias = "RegistryHandler")]
 #[derive(Clone)]
-pub struct RemoteTarget {
-    session: Session,
-    limits: Limits,
-    pushed: Arc<Mutex<VecDeque<Resolved>>>,
+pub struct RegistryTarget {
+    session: RegistrySession,
+    limits: InputLimits,
+    pushed: Arc<Mutex<VecDeque<ResolvedManifest>>>,
 }
 
-impl RemoteTarget {
+impl RegistryTarget {
     /// The repository, asked through `http` with what `credentials` knows of its host. Sends
     /// nothing yet.
     pub fn new(
-        repository: Repository,
+        repository: ImageRepository,
         http: &HttpClient,
         credentials: Arc<dyn CredentialStore>,
-        options: RemoteOptions,
+        options: RegistryOptions,
     ) -> Result<Self, OciError> {
-        let endpoint = Endpoint::new(repository, options.plain_http)?;
+        let endpoint = RepositoryEndpoint::new(repository, options.plain_http)?;
         Ok(Self {
-            session: Session::new(endpoint, http.counted(), credentials),
+            session: RegistrySession::new(endpoint, http.with_own_counter(), credentials),
             limits: options.limits,
             pushed: Arc::default(),
         })
@@ -83,22 +86,22 @@ impl RemoteTarget {
 
     /// Makes a blob of another repository of the same registry appear in this one. `false`: the
     /// registry did not, push it instead.
-    pub async fn mount(
+    pub async fn mount_blob(
         &self,
         descriptor: &Descriptor,
-        from: &Repository,
+        from: &ImageRepository,
     ) -> Result<bool, OciError> {
-        upload::mount(&self.session, descriptor, from).await
+        upload::mount_blob(&self.session, descriptor, from).await
     }
 
-    async fn remember(&self, document: Resolved) {
+    async fn cache_manifest(&self, document: ResolvedManifest) {
         let mut pushed = self.pushed.lock().await;
         pushed.retain(|known| known.descriptor.digest != document.descriptor.digest);
-        pushed.truncate(REMEMBERED - 1);
+        pushed.truncate(MAX_CACHED_MANIFESTS - 1);
         pushed.push_front(document);
     }
 
-    async fn recall(&self, digest: &Digest) -> Option<Bytes> {
+    async fn cached_manifest(&self, digest: &Digest) -> Option<Bytes> {
         self.pushed
             .lock()
             .await
@@ -110,98 +113,108 @@ impl RemoteTarget {
     async fn push_document(
         &self,
         descriptor: &Descriptor,
-        content: Content<'_>,
+        content: PushContent<'_>,
     ) -> Result<(), OciError> {
-        let bytes = manifests::collect(descriptor, content, &self.session, &self.limits).await?;
-        let document = Resolved {
-            descriptor: descriptor.bare(),
+        let bytes =
+            manifests::read_pushed_manifest(descriptor, content, &self.session, &self.limits)
+                .await?;
+        let document = ResolvedManifest {
+            descriptor: descriptor.without_metadata(),
             bytes,
         };
-        let parsed = document.document(&self.limits)?;
-        let listed = manifests::put(
+        let parsed = document.parse_document(&self.limits)?;
+        let listed = manifests::put_manifest(
             &self.session,
             &document,
-            &Selector::Digest(descriptor.digest),
+            &TagOrDigest::Digest(descriptor.digest),
         )
         .await?;
         if let Some(subject) = parsed.subject()
             && listed != Some(subject.digest)
         {
-            fallback::add(
+            fallback::add_referrer(
                 &self.session,
                 subject,
-                &fallback::entry(&document.descriptor, &parsed),
+                &fallback::referrer_descriptor(&document.descriptor, &parsed),
                 &self.limits,
             )
             .await?;
         }
-        self.remember(document).await;
+        self.cache_manifest(document).await;
         Ok(())
     }
 }
 
 #[async_trait]
-impl Source for RemoteTarget {
+impl ContentSource for RegistryTarget {
     fn location(&self) -> String {
         self.session.location()
     }
 
-    async fn resolve(&self, selector: &Selector, limits: &Limits) -> Result<Resolved, OciError> {
-        manifests::get(&self.session, selector, limits.manifest_bytes).await
+    async fn resolve_manifest(
+        &self,
+        selector: &TagOrDigest,
+        limits: &InputLimits,
+    ) -> Result<ResolvedManifest, OciError> {
+        manifests::get_manifest(&self.session, selector, limits.manifest_bytes).await
     }
 
-    async fn open(&self, descriptor: &Descriptor) -> Result<Reader, OciError> {
-        blobs::open(&self.session, descriptor).await
+    async fn open_content(&self, descriptor: &Descriptor) -> Result<ContentReader, OciError> {
+        blobs::open_content_stream(&self.session, descriptor).await
     }
 
-    async fn referrers(
+    async fn list_referrers(
         &self,
         subject: &Descriptor,
-        limits: &Limits,
+        limits: &InputLimits,
     ) -> Result<Vec<Descriptor>, OciError> {
-        referrers::list(&self.session, subject, limits).await
+        referrers::list_referrers(&self.session, subject, limits).await
     }
 
-    fn requests(&self) -> u64 {
-        self.session.requests()
+    fn request_count(&self) -> u64 {
+        self.session.request_count()
     }
 }
 
 #[async_trait]
-impl Target for RemoteTarget {
-    async fn exists(&self, descriptor: &Descriptor) -> Result<bool, OciError> {
-        blobs::exists(&self.session, descriptor).await
+impl ContentTarget for RegistryTarget {
+    async fn content_exists(&self, descriptor: &Descriptor) -> Result<bool, OciError> {
+        blobs::check_content_exists(&self.session, descriptor).await
     }
 
-    async fn push(&self, descriptor: &Descriptor, content: Content<'_>) -> Result<(), OciError> {
-        if descriptor.is_document() {
+    async fn push_content(
+        &self,
+        descriptor: &Descriptor,
+        content: PushContent<'_>,
+    ) -> Result<(), OciError> {
+        if descriptor.is_manifest_or_index() {
             return self.push_document(descriptor, content).await;
         }
-        if self.exists(descriptor).await? {
+        if self.content_exists(descriptor).await? {
             Ok(())
         } else {
-            upload::push(&self.session, descriptor, content).await
+            upload::upload_blob(&self.session, descriptor, content).await
         }
     }
 
-    async fn tag(&self, descriptor: &Descriptor, tag: &Tag) -> Result<(), OciError> {
-        let bytes = match self.recall(&descriptor.digest).await {
+    async fn tag_manifest(&self, descriptor: &Descriptor, tag: &ImageTag) -> Result<(), OciError> {
+        let bytes = match self.cached_manifest(&descriptor.digest).await {
             Some(bytes) => bytes,
             None => {
-                manifests::get(
+                manifests::get_manifest(
                     &self.session,
-                    &Selector::Digest(descriptor.digest),
+                    &TagOrDigest::Digest(descriptor.digest),
                     self.limits.manifest_bytes,
                 )
                 .await?
                 .bytes
             }
         };
-        let document = Resolved {
-            descriptor: descriptor.bare(),
+        let document = ResolvedManifest {
+            descriptor: descriptor.without_metadata(),
             bytes,
         };
-        manifests::put(&self.session, &document, &Selector::Tag(tag.clone()))
+        manifests::put_manifest(&self.session, &document, &TagOrDigest::Tag(tag.clone()))
             .await
             .map(|_| ())
     }

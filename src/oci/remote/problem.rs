@@ -3,14 +3,14 @@
 use serde::Deserialize;
 
 use crate::{
-    http::{Answer, HttpError, StatusCode, redact::clean},
+    http::{HttpError, HttpResponse, StatusCode, redact::sanitize_text},
     oci::OciError,
 };
 
 /// Bytes of an error's body that are read.
-pub(super) const PROBLEM_BYTES: usize = 16 << 10;
+pub(super) const MAX_ERROR_BODY_BYTES: usize = 16 << 10;
 /// Characters of a registry's words that are shown.
-const SHOWN: usize = 200;
+const MAX_MESSAGE_CHARACTERS: usize = 200;
 
 /// What a request that got no answer means.
 pub(super) fn from_http(error: HttpError, location: &str) -> OciError {
@@ -67,12 +67,14 @@ pub(super) fn from_status(
 }
 
 /// The registry's own words (distribution-spec 1.1, "Error Codes"), shortened to one clean line.
-pub(super) async fn words(answer: Answer) -> String {
+pub(super) async fn read_error_message(answer: HttpResponse) -> String {
     let status = answer.status();
-    let body = answer.beginning(PROBLEM_BYTES).await;
-    let text =
-        serde_json::from_slice(&body).map_or_else(|_| String::new(), |body: Body| body.text());
-    let text = clean(&text, SHOWN);
+    let body = answer.read_body_prefix(MAX_ERROR_BODY_BYTES).await;
+    let text = serde_json::from_slice(&body).map_or_else(
+        |_| String::new(),
+        |body: RegistryErrorBody| body.first_message(),
+    );
+    let text = sanitize_text(&text, MAX_MESSAGE_CHARACTERS);
     if text.is_empty() {
         status
             .canonical_reason()
@@ -85,21 +87,21 @@ pub(super) async fn words(answer: Answer) -> String {
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Body {
-    errors: Vec<Problem>,
+struct RegistryErrorBody {
+    errors: Vec<RegistryErrorDetail>,
     /// Some token services answer in this shape.
     details: String,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Problem {
+struct RegistryErrorDetail {
     code: String,
     message: String,
 }
 
-impl Body {
-    fn text(self) -> String {
+impl RegistryErrorBody {
+    fn first_message(self) -> String {
         match self.errors.into_iter().next() {
             Some(problem) => format!("{} {}", problem.code, problem.message),
             None => self.details,
@@ -110,7 +112,7 @@ impl Body {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::class::{Classified, Reason};
+    use crate::core::class::{ClassifiedError, Reason};
 
     #[test]
     fn every_status_has_a_reason() {

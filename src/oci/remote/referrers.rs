@@ -15,45 +15,45 @@ use url::Url;
 
 use super::{
     fallback, manifests,
-    session::{Access, Session},
+    session::{RegistryAccess, RegistrySession},
 };
 use crate::{
     core::{
         json,
-        limits::Limits,
+        limits::InputLimits,
         media_type,
         oci::{Annotations, Descriptor, ManifestError},
-        reference::Selector,
+        reference::TagOrDigest,
     },
-    http::{Head, Request, StatusCode, header},
+    http::{HttpRequest, HttpResponseHead, StatusCode, header},
     oci::OciError,
 };
 
 /// Pages of one list. Empty pages that link to each other would else never end.
-const PAGES: usize = 100;
+const MAX_PAGES: usize = 100;
 /// Annotations of a listed descriptor. One with more is listed without them: only people look at
 /// them.
-const ANNOTATIONS: usize = 64;
+const MAX_ANNOTATIONS: usize = 64;
 
 /// Asks the referrers API; a registry without it is asked for the fallback tag. Each referrer is
 /// listed once.
-pub(super) async fn list(
-    session: &Session,
+pub(super) async fn list_referrers(
+    session: &RegistrySession,
     subject: &Descriptor,
-    limits: &Limits,
+    limits: &InputLimits,
 ) -> Result<Vec<Descriptor>, OciError> {
-    let found = match pages(session, subject, limits).await? {
+    let found = match fetch_pages(session, subject, limits).await? {
         Some(found) => found,
-        None => fallback::read(session, subject, limits).await?,
+        None => fallback::read_referrers_tag(session, subject, limits).await?,
     };
-    Ok(once(found)
-        .filter_map(|entry| entry.readable(subject))
+    Ok(deduplicate_entries(found)
+        .filter_map(|entry| entry.into_descriptor(subject))
         .collect())
 }
 
 /// Each referrer once, however often it is listed. Descriptors that differ in type or size name
 /// different things: all stay, so that a wrong one hides no right one.
-fn once(listed: Vec<Entry>) -> impl Iterator<Item = Entry> {
+fn deduplicate_entries(listed: Vec<ReferrerEntry>) -> impl Iterator<Item = ReferrerEntry> {
     let mut seen = HashSet::new();
     listed
         .into_iter()
@@ -61,41 +61,42 @@ fn once(listed: Vec<Entry>) -> impl Iterator<Item = Entry> {
 }
 
 /// `None`: the registry has no such API.
-async fn pages(
-    session: &Session,
+async fn fetch_pages(
+    session: &RegistrySession,
     subject: &Descriptor,
-    limits: &Limits,
-) -> Result<Option<Vec<Entry>>, OciError> {
+    limits: &InputLimits,
+) -> Result<Option<Vec<ReferrerEntry>>, OciError> {
     let mut entries = Vec::new();
-    let mut next = Some(session.endpoint.referrers(&subject.digest));
-    for page in 0..PAGES {
+    let mut next = Some(session.endpoint.referrers_url(&subject.digest));
+    for page in 0..MAX_PAGES {
         let Some(url) = next else {
             return Ok(Some(entries));
         };
-        let Some((head, bytes)) = page_at(session, url, page == 0, subject, limits).await? else {
+        let Some((head, bytes)) = fetch_page(session, url, page == 0, subject, limits).await?
+        else {
             return Ok(None);
         };
-        entries.extend(parse(&bytes, subject, limits)?);
-        bounded(&entries, subject, limits)?;
-        next = next_page(session, &head)?;
+        entries.extend(parse_referrers_index(&bytes, subject, limits)?);
+        check_entry_count(&entries, subject, limits)?;
+        next = next_page_url(session, &head)?;
     }
     match next {
         None => Ok(Some(entries)),
-        Some(_) => Err(too_many(subject, limits)),
+        Some(_) => Err(too_many_error(subject, limits)),
     }
 }
 
-async fn page_at(
-    session: &Session,
+async fn fetch_page(
+    session: &RegistrySession,
     url: Url,
     first: bool,
     subject: &Descriptor,
-    limits: &Limits,
-) -> Result<Option<(Head, Bytes)>, OciError> {
+    limits: &InputLimits,
+) -> Result<Option<(HttpResponseHead, Bytes)>, OciError> {
     let what = format!("referrers of {}", subject.digest);
-    let request = Request::get(url).header(header::ACCEPT, media_type::INDEX);
+    let request = HttpRequest::get(url).header(header::ACCEPT, media_type::INDEX);
     match session
-        .fetch(&Access::Pull, request, &what, limits.manifest_bytes)
+        .fetch_body(&RegistryAccess::Pull, request, &what, limits.manifest_bytes)
         .await
     {
         Ok(page) => Ok(Some(page)),
@@ -104,17 +105,22 @@ async fn page_at(
     }
 }
 
-fn next_page(session: &Session, head: &Head) -> Result<Option<Url>, OciError> {
+fn next_page_url(
+    session: &RegistrySession,
+    head: &HttpResponseHead,
+) -> Result<Option<Url>, OciError> {
     let Some(target) = head.headers(header::LINK).find_map(next_link) else {
         return Ok(None);
     };
-    let url = head.follow(target).map_err(|e| session.lost(e))?;
-    if session.endpoint.owns(&url) {
+    let url = head
+        .resolve_location(target)
+        .map_err(|e| session.map_http_error(e))?;
+    if session.endpoint.is_same_origin(&url) {
         return Ok(Some(url));
     }
     let cause = format!(
-        "its list of referrers goes on at another address, {}",
-        crate::http::redact::shown(&url)
+        "its list of referrers continues at another address, {}",
+        crate::http::redact::redact_url(&url)
     );
     Err(OciError::Unavailable {
         location: session.location(),
@@ -145,41 +151,41 @@ fn next_link(value: &str) -> Option<&str> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Wire {
+struct ReferrersIndex {
     schema_version: u32,
     media_type: Option<String>,
-    manifests: Listed,
+    manifests: BoundedReferrerList,
 }
 
 /// The first entries of a list, and how many there are. What nobody looks at is not kept: a hundred
 /// thousand entries in a few megabytes would take ten times as much.
-struct Listed {
+struct BoundedReferrerList {
     first: Vec<Box<RawValue>>,
     count: usize,
 }
 
-impl<'de> Deserialize<'de> for Listed {
+impl<'de> Deserialize<'de> for BoundedReferrerList {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(ListedVisitor)
+        deserializer.deserialize_seq(BoundedReferrerListVisitor)
     }
 }
 
-struct ListedVisitor;
+struct BoundedReferrerListVisitor;
 
-impl<'de> Visitor<'de> for ListedVisitor {
-    type Value = Listed;
+impl<'de> Visitor<'de> for BoundedReferrerListVisitor {
+    type Value = BoundedReferrerList;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list of descriptors")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Listed, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<BoundedReferrerList, A::Error> {
         let mut first = Vec::new();
-        while first.len() < Limits::DEFAULT.referrers_listed {
+        while first.len() < InputLimits::DEFAULT.referrers_listed {
             match seq.next_element()? {
                 Some(entry) => first.push(entry),
                 None => {
-                    return Ok(Listed {
+                    return Ok(BoundedReferrerList {
                         count: first.len(),
                         first,
                     });
@@ -190,41 +196,41 @@ impl<'de> Visitor<'de> for ListedVisitor {
         while seq.next_element::<IgnoredAny>()?.is_some() {
             count += 1;
         }
-        Ok(Listed { first, count })
+        Ok(BoundedReferrerList { first, count })
     }
 }
 
 /// An entry of a list: its text, which stays as somebody wrote it, and what it names.
 #[derive(Clone, Debug, Serialize)]
 #[serde(transparent)]
-pub(super) struct Entry {
+pub(super) struct ReferrerEntry {
     text: Box<RawValue>,
     #[serde(skip)]
-    name: Option<Name>,
+    name: Option<ReferrerKey>,
 }
 
 /// What tells an entry from others.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Name {
+struct ReferrerKey {
     media_type: String,
     digest: String,
     size: u64,
 }
 
-impl Entry {
+impl ReferrerEntry {
     fn new(text: Box<RawValue>) -> Self {
         let name = serde_json::from_str(text.get()).ok();
         Self { text, name }
     }
 
     /// A descriptor of ours.
-    pub(super) fn of(descriptor: &Descriptor) -> serde_json::Result<Self> {
+    pub(super) fn from_descriptor(descriptor: &Descriptor) -> serde_json::Result<Self> {
         Ok(Self::new(to_raw_value(descriptor)?))
     }
 
     /// Do both name the same? What names nothing is compared as it is written.
-    pub(super) fn same(&self, other: &Self) -> bool {
+    pub(super) fn names_same_content(&self, other: &Self) -> bool {
         match (&self.name, &other.name) {
             (None, None) => self.text.get() == other.text.get(),
             (one, two) => one == two,
@@ -233,10 +239,10 @@ impl Entry {
 
     /// An entry that is no descriptor of ours (another digest algorithm, a missing field) can be
     /// nothing that counts, and hides nothing.
-    fn readable(self, subject: &Descriptor) -> Option<Descriptor> {
+    fn into_descriptor(self, subject: &Descriptor) -> Option<Descriptor> {
         let read: Result<Descriptor, _> = serde_json::from_str(self.text.get());
-        let read = read.inspect_err(|error| tracing::debug!(subject = %subject.digest, %error, "a referrer's descriptor cannot be read")).ok()?;
-        let annotations = if read.annotations.len() > ANNOTATIONS {
+        let read = read.inspect_err(|error| tracing::debug!(subject = %subject.digest, %error, "a referrer's descriptor cannot be parsed")).ok()?;
+        let annotations = if read.annotations.len() > MAX_ANNOTATIONS {
             Annotations::new()
         } else {
             read.annotations
@@ -251,12 +257,12 @@ impl Entry {
 
 /// Reads an index of referrers. Its entries stay as they are, so that one that we cannot read does
 /// not hide the others.
-pub(super) fn parse(
+pub(super) fn parse_referrers_index(
     bytes: &[u8],
     subject: &Descriptor,
-    limits: &Limits,
-) -> Result<Vec<Entry>, OciError> {
-    let wire: Wire = json::parse(bytes, limits.manifest_bytes, limits.json_depth)
+    limits: &InputLimits,
+) -> Result<Vec<ReferrerEntry>, OciError> {
+    let wire: ReferrersIndex = json::parse_strict(bytes, limits.manifest_bytes, limits.json_depth)
         .map_err(ManifestError::from)?;
     if wire.schema_version != 2 {
         return Err(ManifestError::SchemaVersion(wire.schema_version).into());
@@ -264,27 +270,27 @@ pub(super) fn parse(
     if let Some(own) = wire.media_type.filter(|own| !media_type::is_index(own)) {
         return Err(ManifestError::Shape(own.chars().take(120).collect()).into());
     }
-    let Listed { first, count } = wire.manifests;
+    let BoundedReferrerList { first, count } = wire.manifests;
     if count > first.len() {
-        return Err(too_many(subject, limits));
+        return Err(too_many_error(subject, limits));
     }
-    Ok(first.into_iter().map(Entry::new).collect())
+    Ok(first.into_iter().map(ReferrerEntry::new).collect())
 }
 
 /// Refuses a list that is longer than the limit.
-pub(super) fn bounded(
-    entries: &[Entry],
+pub(super) fn check_entry_count(
+    entries: &[ReferrerEntry],
     subject: &Descriptor,
-    limits: &Limits,
+    limits: &InputLimits,
 ) -> Result<(), OciError> {
     if entries.len() > limits.referrers_listed {
-        Err(too_many(subject, limits))
+        Err(too_many_error(subject, limits))
     } else {
         Ok(())
     }
 }
 
-fn too_many(subject: &Descriptor, limits: &Limits) -> OciError {
+fn too_many_error(subject: &Descriptor, limits: &InputLimits) -> OciError {
     OciError::TooManyReferrers {
         subject: subject.digest.to_string(),
         limit: limits.referrers_listed,
@@ -292,12 +298,12 @@ fn too_many(subject: &Descriptor, limits: &Limits) -> OciError {
 }
 
 /// The index that lies under a fallback tag, or nothing.
-pub(super) async fn index_at(
-    session: &Session,
-    selector: &Selector,
-    limits: &Limits,
+pub(super) async fn fetch_tagged_index(
+    session: &RegistrySession,
+    selector: &TagOrDigest,
+    limits: &InputLimits,
 ) -> Result<Option<Bytes>, OciError> {
-    match manifests::document(session, selector, limits.manifest_bytes).await {
+    match manifests::get_manifest_bytes(session, selector, limits.manifest_bytes).await {
         Ok((head, bytes)) if head.status() == StatusCode::OK => Ok(Some(bytes)),
         Ok((head, _)) => Err(OciError::Unavailable {
             location: session.location(),
@@ -333,14 +339,18 @@ mod tests {
         }
     }
 
-    fn entries(list: &serde_json::Value) -> Result<Vec<Entry>, OciError> {
+    fn entries(list: &serde_json::Value) -> Result<Vec<ReferrerEntry>, OciError> {
         let index = serde_json::json!({"schemaVersion": 2, "manifests": list}).to_string();
-        parse(index.as_bytes(), &Descriptor::empty(), &Limits::DEFAULT)
+        parse_referrers_index(
+            index.as_bytes(),
+            &Descriptor::empty(),
+            &InputLimits::DEFAULT,
+        )
     }
 
     #[test]
     fn a_referrer_that_is_listed_twice_is_one_and_a_wrong_entry_hides_no_right_one() {
-        let one = Descriptor::of(media_type::MANIFEST, b"one");
+        let one = Descriptor::of_bytes(media_type::MANIFEST, b"one");
         let typed = Descriptor {
             artifact_type: Some("x".into()),
             ..one.clone()
@@ -349,35 +359,36 @@ mod tests {
             size: 7,
             ..one.clone()
         };
-        let other = Descriptor::of(media_type::INDEX, b"one");
+        let other = Descriptor::of_bytes(media_type::INDEX, b"one");
         let listed = entries(&serde_json::json!([
             wrong, one, typed, one, other, wrong, 7
         ]))
         .expect("a list");
         assert!(
-            listed[1].same(&listed[2])
-                && !listed[1].same(&listed[0])
-                && !listed[1].same(&listed[4])
-                && !listed[6].same(&listed[0])
+            listed[1].names_same_content(&listed[2])
+                && !listed[1].names_same_content(&listed[0])
+                && !listed[1].names_same_content(&listed[4])
+                && !listed[6].names_same_content(&listed[0])
         );
-        assert!(listed[6].same(&listed[6].clone()));
-        let found: Vec<Descriptor> = once(listed)
-            .filter_map(|entry| entry.readable(&one))
+        assert!(listed[6].names_same_content(&listed[6].clone()));
+        let found: Vec<Descriptor> = deduplicate_entries(listed)
+            .filter_map(|entry| entry.into_descriptor(&one))
             .collect();
         assert_eq!(found, [wrong, one, other]);
     }
 
     #[test]
     fn what_is_listed_costs_no_more_than_its_text() {
-        let one = Descriptor::of(media_type::MANIFEST, b"one");
+        let one = Descriptor::of_bytes(media_type::MANIFEST, b"one");
         let wordy = Descriptor {
             annotations: (0..65).map(|n| (n.to_string(), String::new())).collect(),
             data: Some("e30=".into()),
             ..one.clone()
         };
-        let found: Vec<Descriptor> = once(entries(&serde_json::json!([wordy])).expect("a list"))
-            .filter_map(|entry| entry.readable(&one))
-            .collect();
+        let found: Vec<Descriptor> =
+            deduplicate_entries(entries(&serde_json::json!([wordy])).expect("a list"))
+                .filter_map(|entry| entry.into_descriptor(&one))
+                .collect();
         assert_eq!(found, [one]);
         let many: Vec<u32> = (0..1_001).collect();
         assert!(matches!(
@@ -395,7 +406,7 @@ mod tests {
     #[test]
     fn lists_are_indexes() {
         let check = |text: &str| {
-            parse(text.as_bytes(), &Descriptor::empty(), &Limits::DEFAULT)
+            parse_referrers_index(text.as_bytes(), &Descriptor::empty(), &InputLimits::DEFAULT)
                 .map(|entries| entries.len())
                 .map_err(|e| e.to_string())
         };

@@ -6,35 +6,38 @@ use bytes::Bytes;
 use tokio::{sync::Mutex, time::Instant};
 
 use super::{
-    challenge::{self, Challenge},
-    endpoint::Endpoint,
-    problem::{self, PROBLEM_BYTES},
-    token::{self, TOKEN_BYTES, TokenService},
+    challenge::{self, AuthChallenge},
+    endpoint::RepositoryEndpoint,
+    problem::{self, MAX_ERROR_BODY_BYTES},
+    token::{self, MAX_TOKEN_RESPONSE_BYTES, RegistryTokenService},
 };
 use crate::{
-    core::reference::Repository,
-    http::{Answer, Head, HttpClient, HttpError, Redacted, Request, StatusCode, header},
+    core::reference::ImageRepository,
+    http::{
+        HttpClient, HttpError, HttpRequest, HttpResponse, HttpResponseHead, Redacted, StatusCode,
+        header,
+    },
     oci::{
         OciError,
-        auth::{CredentialStore, Credentials},
+        auth::{CredentialStore, RegistryCredentials},
     },
 };
 
 /// Secrets that are searched for in a registry's words. More than one conversation has at a time.
-const SCRUBBED: usize = 16;
+const MAX_SCRUBBED_SECRETS: usize = 16;
 
 /// What a request does, and so the scope that its token needs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Access {
+pub(super) enum RegistryAccess {
     Pull,
     Push,
     /// Push here, pull there.
-    Mount(Repository),
+    Mount(ImageRepository),
 }
 
-impl Access {
-    fn scopes(&self, repository: &Repository) -> Vec<String> {
-        let scope = |repository: &Repository, actions| {
+impl RegistryAccess {
+    fn token_scopes(&self, repository: &ImageRepository) -> Vec<String> {
+        let scope = |repository: &ImageRepository, actions| {
             format!("repository:{}:{actions}", repository.path())
         };
         match self {
@@ -47,25 +50,25 @@ impl Access {
 
 /// One conversation. Clones share it.
 #[derive(Clone)]
-pub(super) struct Session {
-    pub(super) endpoint: Arc<Endpoint>,
+pub(super) struct RegistrySession {
+    pub(super) endpoint: Arc<RepositoryEndpoint>,
     http: HttpClient,
     credentials: Arc<dyn CredentialStore>,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<RegistrySessionState>>,
 }
 
 #[derive(Default)]
-struct State {
+struct RegistrySessionState {
     /// What the registry asked for last.
-    challenge: Option<Challenge>,
+    challenge: Option<AuthChallenge>,
     /// `Authorization` values and when they end.
-    granted: HashMap<Access, (Redacted<String>, Option<Instant>)>,
+    authorizations: HashMap<RegistryAccess, (Redacted<String>, Option<Instant>)>,
     secrets: Vec<Redacted<String>>,
 }
 
-impl Session {
+impl RegistrySession {
     pub(super) fn new(
-        endpoint: Endpoint,
+        endpoint: RepositoryEndpoint,
         http: HttpClient,
         credentials: Arc<dyn CredentialStore>,
     ) -> Self {
@@ -81,82 +84,101 @@ impl Session {
         self.endpoint.repository().to_string()
     }
 
-    pub(super) fn requests(&self) -> u64 {
-        self.http.requests()
+    pub(super) fn request_count(&self) -> u64 {
+        self.http.request_count()
     }
 
     /// Sends a request, answering at most one challenge. Credentials go along only if the URL is
     /// the registry's own.
-    pub(super) async fn send(&self, access: &Access, request: Request) -> Result<Answer, OciError> {
-        if !self.endpoint.owns(request.url()) {
-            return self.http.send(request).await.map_err(|e| self.lost(e));
+    pub(super) async fn send_request(
+        &self,
+        access: &RegistryAccess,
+        request: HttpRequest,
+    ) -> Result<HttpResponse, OciError> {
+        if !self.endpoint.is_same_origin(request.url()) {
+            return self
+                .http
+                .send_request(request)
+                .await
+                .map_err(|e| self.map_http_error(e));
         }
-        let again = request.again();
-        let shown = self.authorization(access, None).await?;
+        let again = request.try_clone();
+        let shown = self.get_authorization(access, None).await?;
         let answer = self
             .http
-            .send(with(request, shown.as_ref()))
+            .send_request(add_authorization(request, shown.as_ref()))
             .await
-            .map_err(|e| self.lost(e))?;
-        if answer.status() != StatusCode::UNAUTHORIZED || !self.endpoint.owns(answer.head().url()) {
+            .map_err(|e| self.map_http_error(e))?;
+        if answer.status() != StatusCode::UNAUTHORIZED
+            || !self.endpoint.is_same_origin(answer.head().url())
+        {
             return Ok(answer);
         }
-        let Some(challenge) = challenge::choose(answer.head().headers(header::WWW_AUTHENTICATE))
+        let Some(challenge) =
+            challenge::choose_challenge(answer.head().headers(header::WWW_AUTHENTICATE))
         else {
             return Ok(answer);
         };
         self.state.lock().await.challenge = Some(challenge);
-        let fresh = self.authorization(access, shown.as_ref()).await?;
+        let fresh = self.get_authorization(access, shown.as_ref()).await?;
         match (again, fresh) {
             (Some(again), Some(fresh)) => {
                 // A connection whose answer was read is used again.
-                answer.beginning(PROBLEM_BYTES).await;
+                answer.read_body_prefix(MAX_ERROR_BODY_BYTES).await;
                 self.http
-                    .send(with(again, Some(&fresh)))
+                    .send_request(add_authorization(again, Some(&fresh)))
                     .await
-                    .map_err(|e| self.lost(e))
+                    .map_err(|e| self.map_http_error(e))
             }
             _ => Ok(answer),
         }
     }
 
     /// Sends a request and reads a small answer, which must be a success. `what` was asked for.
-    pub(super) async fn fetch(
+    pub(super) async fn fetch_body(
         &self,
-        access: &Access,
-        request: Request,
+        access: &RegistryAccess,
+        request: HttpRequest,
         what: &str,
         limit: usize,
-    ) -> Result<(Head, Bytes), OciError> {
+    ) -> Result<(HttpResponseHead, Bytes), OciError> {
         let url = request.url().clone();
         let both = async {
-            let answer = self.send(access, request).await?;
+            let answer = self.send_request(access, request).await?;
             if !answer.status().is_success() {
-                return Err(self.refused(answer, what).await);
+                return Err(self.response_error(answer, what).await);
             }
             let head = answer.head().clone();
-            Ok((head, answer.bytes(limit).await.map_err(|e| self.lost(e))?))
+            Ok((
+                head,
+                answer
+                    .read_body(limit)
+                    .await
+                    .map_err(|e| self.map_http_error(e))?,
+            ))
         };
         self.http
-            .within_answer_time(&url, both)
+            .with_response_timeout(&url, both)
             .await
-            .map_err(|e| self.lost(e))?
+            .map_err(|e| self.map_http_error(e))?
     }
 
     /// What a request that got no answer means.
-    pub(super) fn lost(&self, error: HttpError) -> OciError {
+    pub(super) fn map_http_error(&self, error: HttpError) -> OciError {
         problem::from_http(error, &self.location())
     }
 
     /// What an answer that is no success means.
-    pub(super) async fn refused(&self, answer: Answer, what: &str) -> OciError {
+    pub(super) async fn response_error(&self, answer: HttpResponse, what: &str) -> OciError {
         let status = answer.status();
-        let words = self.scrub(problem::words(answer).await).await;
+        let words = self
+            .scrub_secrets(problem::read_error_message(answer).await)
+            .await;
         problem::from_status(status, words, what, &self.location())
     }
 
     /// A registry could put what we sent into its words.
-    async fn scrub(&self, words: String) -> String {
+    async fn scrub_secrets(&self, words: String) -> String {
         let state = self.state.lock().await;
         state.secrets.iter().fold(words, |words, secret| {
             words.replace(secret.expose().as_str(), "***")
@@ -165,9 +187,9 @@ impl Session {
 
     /// The `Authorization` to send: a known one unless it is `rejected` or over, else a new one.
     /// `None` while nobody asked for any, and when there is nothing to show.
-    async fn authorization(
+    async fn get_authorization(
         &self,
-        access: &Access,
+        access: &RegistryAccess,
         rejected: Option<&Redacted<String>>,
     ) -> Result<Option<Redacted<String>>, OciError> {
         // Held while a token is fetched, so that many requests at once need one token only.
@@ -175,36 +197,41 @@ impl Session {
         let Some(challenge) = state.challenge.clone() else {
             return Ok(None);
         };
-        if let Some((value, end)) = state.granted.get(access)
+        if let Some((value, end)) = state.authorizations.get(access)
             && end.is_none_or(|end| Instant::now() < end)
             && Some(value) != rejected
         {
             return Ok(Some(value.clone()));
         }
         let (value, end) = match challenge {
-            Challenge::Basic => match self
-                .basic(&mut state)
+            AuthChallenge::Basic => match self
+                .basic_authorization(&mut state)
                 .await?
                 .filter(|value| Some(value) != rejected)
             {
                 Some(value) => (value, None),
                 None => return Ok(None),
             },
-            Challenge::Bearer { realm, service } => {
-                self.token(&mut state, access, &realm, service.as_deref())
+            AuthChallenge::Bearer { realm, service } => {
+                self.fetch_token(&mut state, access, &realm, service.as_deref())
                     .await?
             }
         };
-        state.granted.insert(access.clone(), (value.clone(), end));
+        state
+            .authorizations
+            .insert(access.clone(), (value.clone(), end));
         Ok(Some(value))
     }
 
-    async fn basic(&self, state: &mut State) -> Result<Option<Redacted<String>>, OciError> {
-        match self.known_credentials(state).await? {
-            Some(Credentials::Password { username, password }) => {
-                Ok(Some(token::basic(&username, &password)))
+    async fn basic_authorization(
+        &self,
+        state: &mut RegistrySessionState,
+    ) -> Result<Option<Redacted<String>>, OciError> {
+        match self.load_credentials(state).await? {
+            Some(RegistryCredentials::Password { username, password }) => {
+                Ok(Some(token::basic_authorization(&username, &password)))
             }
-            Some(Credentials::IdentityToken(_)) => Err(self.denied(
+            Some(RegistryCredentials::IdentityToken(_)) => Err(self.denied_error(
                 "it asks for a password, but the credential is an identity token; log in again"
                     .into(),
             )),
@@ -212,49 +239,58 @@ impl Session {
         }
     }
 
-    async fn token(
+    async fn fetch_token(
         &self,
-        state: &mut State,
-        access: &Access,
+        state: &mut RegistrySessionState,
+        access: &RegistryAccess,
         realm: &str,
         service: Option<&str>,
     ) -> Result<(Redacted<String>, Option<Instant>), OciError> {
-        let credentials = self.known_credentials(state).await?;
-        let tokens = TokenService::new(realm, service, self.endpoint.base(), credentials.is_some())
-            .map_err(|cause| self.denied(cause))?;
-        let request = tokens.request(
+        let credentials = self.load_credentials(state).await?;
+        let tokens = RegistryTokenService::new(
+            realm,
+            service,
+            self.endpoint.base_url(),
+            credentials.is_some(),
+        )
+        .map_err(|cause| self.denied_error(cause))?;
+        let request = tokens.token_request(
             credentials.as_ref(),
-            &access.scopes(self.endpoint.repository()),
+            &access.token_scopes(self.endpoint.repository()),
         );
         let asked = Instant::now();
         let (head, body) = self
             .http
-            .fetch(request, TOKEN_BYTES)
+            .fetch_body(request, MAX_TOKEN_RESPONSE_BYTES)
             .await
-            .map_err(|e| self.lost(e))?;
+            .map_err(|e| self.map_http_error(e))?;
         if !head.status().is_success() {
-            return Err(self.no_token(&head));
+            return Err(self.token_service_error(&head));
         }
-        let token = token::parse(&body)
-            .ok_or_else(|| self.denied("its token service answered without a token".into()))?;
-        state.hide(&token.value);
+        let token = token::parse_token_response(&body).ok_or_else(|| {
+            self.denied_error("its token service responded without a token".into())
+        })?;
+        state.remember_secret(&token.value);
         Ok((
             format!("Bearer {}", token.value.expose()).into(),
             Some(asked + token.lifetime),
         ))
     }
 
-    async fn known_credentials(&self, state: &mut State) -> Result<Option<Credentials>, OciError> {
+    async fn load_credentials(
+        &self,
+        state: &mut RegistrySessionState,
+    ) -> Result<Option<RegistryCredentials>, OciError> {
         let known = self
             .credentials
-            .credentials(self.endpoint.repository().host())
+            .credentials_for_host(self.endpoint.repository().host())
             .await;
         let known = known.map_err(|e| OciError::Invalid(e.to_string()))?;
         match &known {
-            Some(Credentials::Password { username, password }) => {
-                state.hide(password);
-                let encoded = token::basic(username, password);
-                state.hide(
+            Some(RegistryCredentials::Password { username, password }) => {
+                state.remember_secret(password);
+                let encoded = token::basic_authorization(username, password);
+                state.remember_secret(
                     &encoded
                         .expose()
                         .trim_start_matches("Basic ")
@@ -262,16 +298,16 @@ impl Session {
                         .into(),
                 );
             }
-            Some(Credentials::IdentityToken(token)) => state.hide(token),
+            Some(RegistryCredentials::IdentityToken(token)) => state.remember_secret(token),
             None => {}
         }
         Ok(known)
     }
 
     /// A token service that refuses is a refusal: going on without a token would hide it.
-    fn no_token(&self, head: &Head) -> OciError {
+    fn token_service_error(&self, head: &HttpResponseHead) -> OciError {
         let status = head.status();
-        let from = crate::http::redact::shown(head.url());
+        let from = crate::http::redact::redact_url(head.url());
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
             return problem::from_status(status, "no token".into(), &from, &self.location());
         }
@@ -282,7 +318,7 @@ impl Session {
         }
     }
 
-    fn denied(&self, cause: String) -> OciError {
+    fn denied_error(&self, cause: String) -> OciError {
         OciError::Denied {
             location: self.location(),
             status: StatusCode::UNAUTHORIZED.as_u16(),
@@ -291,18 +327,21 @@ impl Session {
     }
 }
 
-impl State {
-    fn hide(&mut self, secret: &Redacted<String>) {
+impl RegistrySessionState {
+    fn remember_secret(&mut self, secret: &Redacted<String>) {
         if !secret.expose().is_empty() && !self.secrets.contains(secret) {
-            self.secrets.truncate(SCRUBBED - 1);
+            self.secrets.truncate(MAX_SCRUBBED_SECRETS - 1);
             self.secrets.insert(0, secret.clone());
         }
     }
 }
 
-fn with(request: Request, authorization: Option<&Redacted<String>>) -> Request {
+fn add_authorization(
+    request: HttpRequest,
+    authorization: Option<&Redacted<String>>,
+) -> HttpRequest {
     match authorization {
-        Some(value) => request.authorization(value),
+        Some(value) => request.with_authorization(value),
         None => request,
     }
 }
@@ -313,17 +352,17 @@ mod tests {
 
     #[test]
     fn scopes_name_the_least_that_is_needed() {
-        let repository: Repository = "r.example.com/a/b".parse().expect("valid");
-        let from: Repository = "r.example.com/c".parse().expect("valid");
+        let repository: ImageRepository = "r.example.com/a/b".parse().expect("valid");
+        let from: ImageRepository = "r.example.com/c".parse().expect("valid");
         for (access, scopes) in [
-            (Access::Pull, vec!["repository:a/b:pull"]),
-            (Access::Push, vec!["repository:a/b:pull,push"]),
+            (RegistryAccess::Pull, vec!["repository:a/b:pull"]),
+            (RegistryAccess::Push, vec!["repository:a/b:pull,push"]),
             (
-                Access::Mount(from),
+                RegistryAccess::Mount(from),
                 vec!["repository:a/b:pull,push", "repository:c:pull"],
             ),
         ] {
-            assert_eq!(access.scopes(&repository), scopes);
+            assert_eq!(access.token_scopes(&repository), scopes);
         }
     }
 }

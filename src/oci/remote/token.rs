@@ -8,30 +8,30 @@ use serde::Deserialize;
 use url::{Host, Url, form_urlencoded};
 
 use crate::{
-    http::{Redacted, Request, header, redact::shown},
-    oci::auth::Credentials,
+    http::{HttpRequest, Redacted, header, redact::redact_url},
+    oci::auth::RegistryCredentials,
 };
 
 /// Bytes of a token service's answer. Tokens with many group claims have some kilobytes.
-pub(super) const TOKEN_BYTES: usize = 256 << 10;
+pub(super) const MAX_TOKEN_RESPONSE_BYTES: usize = 256 << 10;
 /// How long a token is good for when the service does not say (distribution's token specification).
 const DEFAULT_LIFETIME: u64 = 60;
 /// No token is kept for longer, whatever the service says.
 const LONGEST_LIFETIME: u64 = 3_600;
 
 /// A token with the time that it may be used for.
-pub(super) struct Token {
+pub(super) struct RegistryToken {
     pub(super) value: Redacted<String>,
     pub(super) lifetime: Duration,
 }
 
 /// The service that a registry named.
-pub(super) struct TokenService<'a> {
+pub(super) struct RegistryTokenService<'a> {
     pub(super) realm: Url,
     pub(super) service: Option<&'a str>,
 }
 
-impl<'a> TokenService<'a> {
+impl<'a> RegistryTokenService<'a> {
     /// Reads a challenge's realm. With credentials it must be the registry's own or of its own
     /// domain; without, it must not lose encryption.
     pub(super) fn new(
@@ -40,8 +40,8 @@ impl<'a> TokenService<'a> {
         registry: &Url,
         with_credentials: bool,
     ) -> Result<Self, String> {
-        let mut url = Url::parse(realm)
-            .map_err(|e| format!("the token realm it names cannot be read: {e}"))?;
+        let mut url =
+            Url::parse(realm).map_err(|e| format!("its token realm cannot be parsed: {e}"))?;
         let _ = url.set_username("");
         let _ = url.set_password(None);
         let encrypted =
@@ -54,28 +54,34 @@ impl<'a> TokenService<'a> {
             }),
             (false, _) => Err(format!(
                 "it asks for a token from {}, which is not https",
-                shown(&url)
+                redact_url(&url)
             )),
             (true, false) => Err(format!(
                 "it asks for credentials to be sent to {}, which is neither its own address nor \
                     https in its own domain",
-                shown(&url)
+                redact_url(&url)
             )),
         }
     }
 
     /// The request for a token with `scopes`.
-    pub(super) fn request(&self, credentials: Option<&Credentials>, scopes: &[String]) -> Request {
+    pub(super) fn token_request(
+        &self,
+        credentials: Option<&RegistryCredentials>,
+        scopes: &[String],
+    ) -> HttpRequest {
         match credentials {
-            Some(Credentials::IdentityToken(token)) => self.refresh(token, scopes),
-            Some(Credentials::Password { username, password }) => self
-                .plain(Some(username), scopes)
-                .authorization(&basic(username, password)),
-            None => self.plain(None, scopes),
+            Some(RegistryCredentials::IdentityToken(token)) => {
+                self.build_refresh_request(token, scopes)
+            }
+            Some(RegistryCredentials::Password { username, password }) => self
+                .build_get_request(Some(username), scopes)
+                .with_authorization(&basic_authorization(username, password)),
+            None => self.build_get_request(None, scopes),
         }
     }
 
-    fn plain(&self, account: Option<&str>, scopes: &[String]) -> Request {
+    fn build_get_request(&self, account: Option<&str>, scopes: &[String]) -> HttpRequest {
         let mut url = self.realm.clone();
         {
             let mut query = url.query_pairs_mut();
@@ -83,18 +89,19 @@ impl<'a> TokenService<'a> {
             query.extend_pairs(account.map(|account| ("account", account)));
             query.extend_pairs(scopes.iter().map(|scope| ("scope", scope)));
         }
-        Request::get(url)
+        HttpRequest::get(url)
     }
 
     /// The token is in the body: the HTTP layer never sends a body to another origin.
-    fn refresh(&self, token: &Redacted<String>, scopes: &[String]) -> Request {
+    fn build_refresh_request(&self, token: &Redacted<String>, scopes: &[String]) -> HttpRequest {
         let mut form = form_urlencoded::Serializer::new(String::new());
         form.append_pair("grant_type", "refresh_token")
             .append_pair("client_id", "packgate");
         form.extend_pairs(self.service.map(|service| ("service", service)));
         form.append_pair("scope", &scopes.join(" "))
             .append_pair("refresh_token", token.expose());
-        let request = Request::new(crate::http::Method::POST, self.realm.clone()).repeatable();
+        let request =
+            HttpRequest::new(crate::http::Method::POST, self.realm.clone()).allow_retries();
         request
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(form.finish())
@@ -102,7 +109,7 @@ impl<'a> TokenService<'a> {
 }
 
 /// `Authorization` of the Basic scheme.
-pub(super) fn basic(username: &str, password: &Redacted<String>) -> Redacted<String> {
+pub(super) fn basic_authorization(username: &str, password: &Redacted<String>) -> Redacted<String> {
     format!(
         "Basic {}",
         STANDARD.encode(format!("{username}:{}", password.expose()))
@@ -121,13 +128,13 @@ fn may_see_credentials(registry: &Url, realm: &Url) -> bool {
     }
     match (registry.host(), realm.host()) {
         (Some(Host::Domain(registry)), Some(Host::Domain(realm))) => {
-            registry == realm || shares_parent(registry, realm)
+            registry == realm || shares_parent_domain(registry, realm)
         }
         (registry, realm) => registry.is_some() && registry == realm,
     }
 }
 
-fn shares_parent(registry: &str, realm: &str) -> bool {
+fn shares_parent_domain(registry: &str, realm: &str) -> bool {
     let Some((_, parent)) = registry.split_once('.') else {
         return false;
     };
@@ -138,15 +145,15 @@ fn shares_parent(registry: &str, realm: &str) -> bool {
 }
 
 #[derive(Deserialize)]
-struct Wire {
+struct RegistryTokenResponse {
     token: Option<Redacted<String>>,
     access_token: Option<Redacted<String>>,
     expires_in: Option<u64>,
 }
 
 /// Reads the service's answer. `None`: there is no token in it.
-pub(super) fn parse(body: &[u8]) -> Option<Token> {
-    let wire: Wire = serde_json::from_slice(body).ok()?;
+pub(super) fn parse_token_response(body: &[u8]) -> Option<RegistryToken> {
+    let wire: RegistryTokenResponse = serde_json::from_slice(body).ok()?;
     let value = wire
         .token
         .or(wire.access_token)
@@ -156,7 +163,7 @@ pub(super) fn parse(body: &[u8]) -> Option<Token> {
         .unwrap_or(DEFAULT_LIFETIME)
         .min(LONGEST_LIFETIME);
     // The margin covers the way to the registry and clocks that differ.
-    Some(Token {
+    Some(RegistryToken {
         value,
         lifetime: Duration::from_secs(seconds - seconds / 6),
     })
@@ -230,7 +237,7 @@ mod tests {
             ),
         ] {
             let registry: Url = registry.parse().expect(registry);
-            let outcome = TokenService::new(realm, None, &registry, true);
+            let outcome = RegistryTokenService::new(realm, None, &registry, true);
             assert_eq!(outcome.is_ok(), passes, "{realm} for {registry}");
             if let Err(message) = outcome {
                 let host = Url::parse(realm)
@@ -260,7 +267,8 @@ mod tests {
             ("http://127.0.0.1:5000", "file:///etc/passwd", false),
         ] {
             assert_eq!(
-                TokenService::new(realm, None, &registry.parse().expect(registry), false).is_ok(),
+                RegistryTokenService::new(realm, None, &registry.parse().expect(registry), false)
+                    .is_ok(),
                 passes,
                 "{realm}"
             );
@@ -279,7 +287,7 @@ mod tests {
             ("<html>", None),
         ] {
             assert_eq!(
-                parse(body.as_bytes()).map(|t| t.lifetime.as_secs()),
+                parse_token_response(body.as_bytes()).map(|t| t.lifetime.as_secs()),
                 seconds,
                 "{body}"
             );

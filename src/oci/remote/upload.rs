@@ -15,11 +15,11 @@ use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
 use url::Url;
 
-use super::session::{Access, Session};
+use super::session::{RegistryAccess, RegistrySession};
 use crate::{
-    core::{digest::Digest, media_type::OCTET_STREAM, oci::Descriptor, reference::Repository},
-    http::{Answer, Head, HttpError, Method, Request, StatusCode, header},
-    oci::{Content, OciError, Reader},
+    core::{digest::Digest, media_type::OCTET_STREAM, oci::Descriptor, reference::ImageRepository},
+    http::{HttpError, HttpRequest, HttpResponse, HttpResponseHead, Method, StatusCode, header},
+    oci::{ContentReader, OciError, PushContent},
 };
 
 /// Bytes of a chunk. Some registries take no more (GHCR), others ask for at least 5 MiB and say so
@@ -35,27 +35,27 @@ const ATTEMPTS: u32 = 3;
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 
 /// How an attempt ended that did not fail for good.
-enum Attempt {
-    Done,
+enum UploadAttempt {
+    Completed,
     /// Something passing, such as a broken connection.
-    Again(OciError),
+    Retry(OciError),
     /// A body of this size is not taken.
     TooLarge,
 }
 
 /// Uploads a blob that is not there yet.
-pub(super) async fn push(
-    session: &Session,
+pub(super) async fn upload_blob(
+    session: &RegistrySession,
     descriptor: &Descriptor,
-    content: Content<'_>,
+    content: PushContent<'_>,
 ) -> Result<(), OciError> {
     let mut wait = FIRST_WAIT;
     for _ in 1..ATTEMPTS {
         match put_whole(session, descriptor, content).await? {
-            Attempt::Done => return Ok(()),
-            Attempt::TooLarge => break,
-            Attempt::Again(error) => {
-                tracing::debug!(digest = %descriptor.digest, %error, "upload is tried again")
+            UploadAttempt::Completed => return Ok(()),
+            UploadAttempt::TooLarge => break,
+            UploadAttempt::Retry(error) => {
+                tracing::debug!(digest = %descriptor.digest, %error, "retrying the upload")
             }
         }
         tokio::time::sleep(wait).await;
@@ -65,73 +65,73 @@ pub(super) async fn push(
 }
 
 /// Asks the registry to take a blob from another repository of its own.
-pub(super) async fn mount(
-    session: &Session,
+pub(super) async fn mount_blob(
+    session: &RegistrySession,
     descriptor: &Descriptor,
-    from: &Repository,
+    from: &ImageRepository,
 ) -> Result<bool, OciError> {
     if from.host() != session.endpoint.repository().host() {
         return Ok(false);
     }
-    let mut url = session.endpoint.uploads();
+    let mut url = session.endpoint.uploads_url();
     url.query_pairs_mut()
         .append_pair("mount", &descriptor.digest.to_string())
         .append_pair("from", from.path());
     let answer = session
-        .send(
-            &Access::Mount(from.clone()),
-            Request::new(Method::POST, url).repeatable(),
+        .send_request(
+            &RegistryAccess::Mount(from.clone()),
+            HttpRequest::new(Method::POST, url).allow_retries(),
         )
         .await?;
     match answer.status() {
         StatusCode::CREATED => Ok(true),
         StatusCode::ACCEPTED => Ok(false),
         _ => Err(session
-            .refused(answer, &descriptor.digest.to_string())
+            .response_error(answer, &descriptor.digest.to_string())
             .await),
     }
 }
 
 async fn put_whole(
-    session: &Session,
+    session: &RegistrySession,
     descriptor: &Descriptor,
-    content: Content<'_>,
-) -> Result<Attempt, OciError> {
-    let upload = begin(session, descriptor).await?;
-    let url = finishing(session, &upload, &descriptor.digest)?;
-    let fault = Fault::default();
-    let body = held_back(content.open(descriptor).await?, fault.clone());
-    let request = Request::new(Method::PUT, url)
+    content: PushContent<'_>,
+) -> Result<UploadAttempt, OciError> {
+    let upload = begin_upload(session, descriptor).await?;
+    let url = finish_url(session, &upload, &descriptor.digest)?;
+    let fault = ContentErrorSlot::default();
+    let body = hold_back_last_chunk(content.open_reader(descriptor).await?, fault.clone());
+    let request = HttpRequest::new(Method::PUT, url)
         .header(header::CONTENT_TYPE, OCTET_STREAM)
-        .stream(body, descriptor.size);
-    let answer = session.send(&Access::Push, request).await;
-    if let Some(fault) = fault.take() {
-        return Err(OciError::from_stream(fault, &session.location()));
+        .with_body_stream(body, descriptor.size);
+    let answer = session.send_request(&RegistryAccess::Push, request).await;
+    if let Some(fault) = fault.take_error() {
+        return Err(OciError::from_io_error(fault, &session.location()));
     }
     match answer {
-        Ok(answer) => sort(session, answer, descriptor).await,
+        Ok(answer) => classify_response(session, answer, descriptor).await,
         Err(error @ (OciError::Unavailable { .. } | OciError::Deadline { .. })) => {
-            Ok(Attempt::Again(error))
+            Ok(UploadAttempt::Retry(error))
         }
         Err(error) => Err(error),
     }
 }
 
 /// A 401 here means that the token ended during the upload: the next attempt begins with a new one.
-async fn sort(
-    session: &Session,
-    answer: Answer,
+async fn classify_response(
+    session: &RegistrySession,
+    answer: HttpResponse,
     descriptor: &Descriptor,
-) -> Result<Attempt, OciError> {
+) -> Result<UploadAttempt, OciError> {
     let status = answer.status();
     if status.is_success() {
-        return Ok(Attempt::Done);
+        return Ok(UploadAttempt::Completed);
     }
     if status == StatusCode::PAYLOAD_TOO_LARGE {
-        return Ok(Attempt::TooLarge);
+        return Ok(UploadAttempt::TooLarge);
     }
     let error = session
-        .refused(answer, &descriptor.digest.to_string())
+        .response_error(answer, &descriptor.digest.to_string())
         .await;
     let passing = status.is_server_error()
         || matches!(
@@ -139,30 +139,30 @@ async fn sort(
             StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS | StatusCode::NOT_FOUND
         );
     if passing {
-        Ok(Attempt::Again(error))
+        Ok(UploadAttempt::Retry(error))
     } else {
         Err(error)
     }
 }
 
 async fn put_chunks(
-    session: &Session,
+    session: &RegistrySession,
     descriptor: &Descriptor,
-    content: Content<'_>,
+    content: PushContent<'_>,
 ) -> Result<(), OciError> {
-    let mut upload = begin(session, descriptor).await?;
+    let mut upload = begin_upload(session, descriptor).await?;
     let size = chunk_size(&upload);
-    let mut reader = content.open(descriptor).await?;
+    let mut reader = content.open_reader(descriptor).await?;
     let mut start = 0;
     loop {
-        let chunk = fill(&mut reader, size)
+        let chunk = read_chunk(&mut reader, size)
             .await
-            .map_err(|e| OciError::from_stream(e, &session.location()))?;
+            .map_err(|e| OciError::from_io_error(e, &session.location()))?;
         if chunk.is_empty() {
             break;
         }
         let end = start + chunk.len() as u64;
-        let request = Request::new(Method::PATCH, location(session, &upload)?)
+        let request = HttpRequest::new(Method::PATCH, upload_location(session, &upload)?)
             .header(header::CONTENT_TYPE, OCTET_STREAM);
         let request = request
             .header(header::CONTENT_RANGE, &format!("{start}-{}", end - 1))
@@ -170,58 +170,65 @@ async fn put_chunks(
         upload = expect_success(session, request, descriptor).await?;
         start = end;
     }
-    let url = finishing(session, &upload, &descriptor.digest)?;
+    let url = finish_url(session, &upload, &descriptor.digest)?;
     expect_success(
         session,
-        Request::new(Method::PUT, url).body(Bytes::new()),
+        HttpRequest::new(Method::PUT, url).body(Bytes::new()),
         descriptor,
     )
     .await
     .map(|_| ())
 }
 
-async fn begin(session: &Session, descriptor: &Descriptor) -> Result<Head, OciError> {
-    let request = Request::new(Method::POST, session.endpoint.uploads())
+async fn begin_upload(
+    session: &RegistrySession,
+    descriptor: &Descriptor,
+) -> Result<HttpResponseHead, OciError> {
+    let request = HttpRequest::new(Method::POST, session.endpoint.uploads_url())
         .body(Bytes::new())
-        .repeatable();
+        .allow_retries();
     expect_success(session, request, descriptor).await
 }
 
 async fn expect_success(
-    session: &Session,
-    request: Request,
+    session: &RegistrySession,
+    request: HttpRequest,
     descriptor: &Descriptor,
-) -> Result<Head, OciError> {
-    let answer = session.send(&Access::Push, request).await?;
+) -> Result<HttpResponseHead, OciError> {
+    let answer = session.send_request(&RegistryAccess::Push, request).await?;
     if answer.status().is_success() {
         Ok(answer.head().clone())
     } else {
         Err(session
-            .refused(answer, &descriptor.digest.to_string())
+            .response_error(answer, &descriptor.digest.to_string())
             .await)
     }
 }
 
 /// Where the upload goes on. It may be another host's; credentials then stay behind.
-fn location(session: &Session, upload: &Head) -> Result<Url, OciError> {
+fn upload_location(session: &RegistrySession, upload: &HttpResponseHead) -> Result<Url, OciError> {
     let without = || OciError::Unavailable {
         location: session.location(),
-        cause: "it began an upload without saying where (Location)".into(),
+        cause: "it started an upload without a Location header".into(),
     };
     let target = upload.header(header::LOCATION).ok_or_else(without)?;
     upload
-        .follow(target)
-        .map_err(|e: HttpError| session.lost(e))
+        .resolve_location(target)
+        .map_err(|e: HttpError| session.map_http_error(e))
 }
 
-fn finishing(session: &Session, upload: &Head, digest: &Digest) -> Result<Url, OciError> {
-    let mut url = location(session, upload)?;
+fn finish_url(
+    session: &RegistrySession,
+    upload: &HttpResponseHead,
+    digest: &Digest,
+) -> Result<Url, OciError> {
+    let mut url = upload_location(session, upload)?;
     url.query_pairs_mut()
         .append_pair("digest", &digest.to_string());
     Ok(url)
 }
 
-fn chunk_size(upload: &Head) -> usize {
+fn chunk_size(upload: &HttpResponseHead) -> usize {
     let least = upload
         .header("oci-chunk-min-length")
         .and_then(|least| least.trim().parse().ok())
@@ -229,7 +236,7 @@ fn chunk_size(upload: &Head) -> usize {
     CHUNK.max(least).min(LARGEST_CHUNK)
 }
 
-async fn fill(reader: &mut Reader, size: usize) -> std::io::Result<Bytes> {
+async fn read_chunk(reader: &mut ContentReader, size: usize) -> std::io::Result<Bytes> {
     let mut chunk = Vec::new();
     reader.take(size as u64).read_to_end(&mut chunk).await?;
     Ok(chunk.into())
@@ -237,20 +244,23 @@ async fn fill(reader: &mut Reader, size: usize) -> std::io::Result<Bytes> {
 
 /// The error of the content itself, which the HTTP library would report as a broken connection.
 #[derive(Clone, Default)]
-struct Fault(Arc<Mutex<Option<std::io::Error>>>);
+struct ContentErrorSlot(Arc<Mutex<Option<std::io::Error>>>);
 
-impl Fault {
-    fn set(&self, error: std::io::Error) {
+impl ContentErrorSlot {
+    fn set_error(&self, error: std::io::Error) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
     }
 
-    fn take(&self) -> Option<std::io::Error> {
+    fn take_error(&self) -> Option<std::io::Error> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
 /// A stream that is always one piece behind: the last piece leaves after the end was found right.
-fn held_back(reader: Reader, fault: Fault) -> BoxStream<'static, std::io::Result<Bytes>> {
+fn hold_back_last_chunk(
+    reader: ContentReader,
+    fault: ContentErrorSlot,
+) -> BoxStream<'static, std::io::Result<Bytes>> {
     let pieces = ReaderStream::with_capacity(reader, PIECE);
     let state = (pieces, None, fault);
     futures::stream::try_unfold(state, |(mut pieces, mut held, fault)| async move {
@@ -262,7 +272,7 @@ fn held_back(reader: Reader, fault: Fault) -> BoxStream<'static, std::io::Result
                     }
                 }
                 Some(Err(error)) => {
-                    fault.set(error);
+                    fault.set_error(error);
                     return Err(std::io::Error::other(
                         "the content to upload could not be read",
                     ));

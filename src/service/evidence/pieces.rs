@@ -4,46 +4,49 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use super::{Reading, is_its_own_fault};
+use super::{EvidenceDepth, is_caused_by_evidence};
 use crate::{
     core::{
-        class::{Classified, Reason},
+        class::{ClassifiedError, Reason},
         digest::Digest,
-        limits::Limits,
-        oci::{Descriptor, Document, Manifest},
-        verify::{Candidate, EvidenceVerifier, LegacyCandidate, Rejected, bundle_layer},
+        limits::InputLimits,
+        oci::{Descriptor, ImageManifest, ManifestOrIndex},
+        verify::{
+            CosignTagCandidate, EvidenceVerifier, ReferrerCandidate, RejectedEvidence,
+            sigstore_bundle_layer,
+        },
     },
-    oci::{OciError, Source, embedded, fetch_stored},
-    service::beside::Place,
+    oci::{ContentSource, OciError, embedded_content, fetch_stored_content},
+    service::beside::CosignTagLayer,
 };
 
 /// Something was not read.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "it was not read: it has {size} bytes, and of the {limit} bytes of evidence that are read for \
-        one digest {left} are left; delete what is not needed"
+    "it was not read: it has {size} bytes, and of the budget of {limit} bytes of signatures and attestations for \
+        one digest {left} are left; delete those that are not needed"
 )]
-pub(super) struct NothingLeft {
+pub(super) struct EvidenceBudgetExceeded {
     pub(super) size: u64,
     pub(super) left: u64,
     pub(super) limit: u64,
 }
 
-impl Classified for NothingLeft {
+impl ClassifiedError for EvidenceBudgetExceeded {
     fn reason(&self) -> Reason {
         Reason::LimitExceeded
     }
 }
 
 /// Something that is read.
-pub(super) trait Piece {
+pub(super) trait EvidenceItem {
     /// Its bytes, as they are declared. Of what is larger than such a thing may be nothing is read.
-    fn size(&self, limits: &Limits) -> u64;
+    fn read_size(&self, limits: &InputLimits) -> u64;
     /// That it was not read.
-    fn unread(&self, error: &dyn Classified) -> Vec<Rejected>;
+    fn reject_unread(&self, error: &dyn ClassifiedError) -> Vec<RejectedEvidence>;
 }
 
-const fn readable(descriptor: &Descriptor, limit: usize) -> u64 {
+const fn readable_size(descriptor: &Descriptor, limit: usize) -> u64 {
     if descriptor.size <= limit as u64 {
         descriptor.size
     } else {
@@ -52,109 +55,122 @@ const fn readable(descriptor: &Descriptor, limit: usize) -> u64 {
 }
 
 /// A referrer.
-impl Piece for Descriptor {
-    fn size(&self, limits: &Limits) -> u64 {
-        readable(self, limits.manifest_bytes)
+impl EvidenceItem for Descriptor {
+    fn read_size(&self, limits: &InputLimits) -> u64 {
+        readable_size(self, limits.manifest_bytes)
     }
 
-    fn unread(&self, error: &dyn Classified) -> Vec<Rejected> {
-        vec![Rejected::unread(self.digest, error)]
+    fn reject_unread(&self, error: &dyn ClassifiedError) -> Vec<RejectedEvidence> {
+        vec![RejectedEvidence::from_read_error(self.digest, error)]
     }
 }
 
 /// A referrer whose manifest was read, with what must still be.
-pub(super) struct Stored {
+pub(super) struct PendingReferrer {
     referrer: Descriptor,
     config: Option<Descriptor>,
     /// Its manifest and the layer in it that is a Sigstore bundle.
-    bundle: Option<(Document, Descriptor)>,
+    bundle: Option<(ManifestOrIndex, Descriptor)>,
 }
 
-impl Piece for Stored {
-    fn size(&self, limits: &Limits) -> u64 {
+impl EvidenceItem for PendingReferrer {
+    fn read_size(&self, limits: &InputLimits) -> u64 {
         let config = self
             .config
             .as_ref()
-            .map_or(0, |config| readable(config, limits.config_bytes));
+            .map_or(0, |config| readable_size(config, limits.config_bytes));
         config
             + self.bundle.as_ref().map_or(0, |(_, layer)| {
-                readable(layer, limits.sigstore_bundle_bytes)
+                readable_size(layer, limits.sigstore_bundle_bytes)
             })
     }
 
-    fn unread(&self, error: &dyn Classified) -> Vec<Rejected> {
-        vec![Rejected::unread(self.referrer.digest, error)]
+    fn reject_unread(&self, error: &dyn ClassifiedError) -> Vec<RejectedEvidence> {
+        vec![RejectedEvidence::from_read_error(
+            self.referrer.digest,
+            error,
+        )]
     }
 }
 
 /// A payload under one of cosign's tags, with all signatures over it.
-impl Piece for Vec<Place> {
-    fn size(&self, limits: &Limits) -> u64 {
+impl EvidenceItem for Vec<CosignTagLayer> {
+    fn read_size(&self, limits: &InputLimits) -> u64 {
         self.first().map_or(0, |place| {
-            readable(&place.layer, limits.sigstore_bundle_bytes)
+            readable_size(&place.layer, limits.sigstore_bundle_bytes)
         })
     }
 
-    fn unread(&self, error: &dyn Classified) -> Vec<Rejected> {
+    fn reject_unread(&self, error: &dyn ClassifiedError) -> Vec<RejectedEvidence> {
         self.iter()
             .map(|place| {
-                LegacyCandidate::unread(place.beside, place.manifest, Some(place.position), error)
+                CosignTagCandidate::rejected_unread(
+                    place.beside,
+                    place.manifest,
+                    Some(place.position),
+                    error,
+                )
             })
             .collect()
     }
 }
 
 /// What was read of a piece, or that it is nobody else's fault that it was not.
-pub(super) type Read<T, B> = (T, Result<B, OciError>);
+pub(super) type EvidenceRead<T, B> = (T, Result<B, OciError>);
 
 /// Something that holds, and for whose statement there was no memory.
-pub(super) enum Again {
-    Bundle(Box<Candidate>),
-    Layer(Box<LegacyCandidate>),
+pub(super) enum DeferredEvidence {
+    Bundle(Box<ReferrerCandidate>),
+    Layer(Box<CosignTagCandidate>),
 }
 
-impl Again {
-    pub(super) fn judge(
+impl DeferredEvidence {
+    pub(super) fn verify_again(
         self,
         verifier: &mut EvidenceVerifier,
         stopped: &dyn Fn() -> bool,
     ) -> Option<Self> {
         let judged = match &self {
-            Self::Bundle(candidate) => verifier.judge(candidate, stopped),
-            Self::Layer(candidate) => verifier.judge_legacy(candidate, stopped),
+            Self::Bundle(candidate) => verifier.verify_referrer(candidate, stopped),
+            Self::Layer(candidate) => verifier.verify_cosign_tag_layer(candidate, stopped),
         };
         (!judged).then_some(self)
     }
 }
 
 /// Reads what the manifest names. Nothing but digests and sizes is checked of the config.
-pub(super) async fn fetch_bundle(
-    source: &dyn Source,
-    piece: &Stored,
-    limits: &Limits,
+pub(super) async fn fetch_referrer_bundle(
+    source: &dyn ContentSource,
+    piece: &PendingReferrer,
+    limits: &InputLimits,
 ) -> Result<Option<Bytes>, OciError> {
     if let Some(config) = &piece.config {
-        fetch_stored(source, config, limits.config_bytes).await?;
+        fetch_stored_content(source, config, limits.config_bytes).await?;
     }
     match &piece.bundle {
-        Some((_, layer)) => fetch_stored(source, layer, limits.sigstore_bundle_bytes)
+        Some((_, layer)) => fetch_stored_content(source, layer, limits.sigstore_bundle_bytes)
             .await
             .map(Some),
         None => Ok(None),
     }
 }
 
-pub(super) fn smallest_first<T: Piece>(mut pieces: Vec<T>, limits: &Limits) -> VecDeque<T> {
-    pieces.sort_by_key(|piece| piece.size(limits));
+pub(super) fn smallest_first<T: EvidenceItem>(
+    mut pieces: Vec<T>,
+    limits: &InputLimits,
+) -> VecDeque<T> {
+    pieces.sort_by_key(|piece| piece.read_size(limits));
     pieces.into()
 }
 
 /// The first fault that is the registry's, if there is one.
-pub(super) fn only_own_faults<T, B>(all: Vec<Read<T, B>>) -> Result<Vec<Read<T, B>>, OciError> {
+pub(super) fn fail_on_registry_error<T, B>(
+    all: Vec<EvidenceRead<T, B>>,
+) -> Result<Vec<EvidenceRead<T, B>>, OciError> {
     let mut kept = Vec::with_capacity(all.len());
     for (piece, read) in all {
         match read {
-            Err(error) if !is_its_own_fault(&error) => return Err(error),
+            Err(error) if !is_caused_by_evidence(&error) => return Err(error),
             read => kept.push((piece, read)),
         }
     }
@@ -164,56 +180,67 @@ pub(super) fn only_own_faults<T, B>(all: Vec<Read<T, B>>) -> Result<Vec<Read<T, 
 /// Judges the bundles that lie in their manifests. What lies elsewhere is returned.
 pub(super) fn open_manifests(
     verifier: &mut EvidenceVerifier,
-    read: Vec<Read<Descriptor, Bytes>>,
+    read: Vec<EvidenceRead<Descriptor, Bytes>>,
     subject: &Digest,
-    reading: Reading,
-    limits: &Limits,
+    reading: EvidenceDepth,
+    limits: &InputLimits,
     stopped: &dyn Fn() -> bool,
-) -> (Vec<Again>, Vec<Stored>) {
+) -> (Vec<DeferredEvidence>, Vec<PendingReferrer>) {
     let (mut again, mut stored) = (Vec::new(), Vec::new());
     for (referrer, bytes) in read {
-        let document =
-            bytes.and_then(|bytes| Ok(Document::parse(&referrer.media_type, &bytes, limits)?));
+        let document = bytes.and_then(|bytes| {
+            Ok(ManifestOrIndex::parse(
+                &referrer.media_type,
+                &bytes,
+                limits,
+            )?)
+        });
         let document = match document {
             Ok(document) => document,
             Err(error) => {
-                verifier.reject(Rejected::unread(referrer.digest, &error));
+                verifier
+                    .record_rejection(RejectedEvidence::from_read_error(referrer.digest, &error));
                 continue;
             }
         };
         let config = match &document {
-            Document::Manifest(manifest) if reading == Reading::EveryBlob => {
-                Some(manifest.config.bare())
+            ManifestOrIndex::Manifest(manifest) if reading == EvidenceDepth::EveryBlob => {
+                Some(manifest.config.without_metadata())
             }
             _ => None,
         };
-        let layer = match bundle_layer(&document, subject) {
+        let layer = match sigstore_bundle_layer(&document, subject) {
             Ok(layer) => layer.cloned(),
             Err(error) => {
-                verifier.reject(Rejected::new(referrer.digest, &error));
+                verifier.record_rejection(RejectedEvidence::new(referrer.digest, &error));
                 None
             }
         };
         let embedded = layer
             .as_ref()
-            .filter(|_| reading == Reading::Needed)
-            .and_then(|layer| embedded(layer, limits.sigstore_bundle_bytes));
+            .filter(|_| reading == EvidenceDepth::Needed)
+            .and_then(|layer| embedded_content(layer, limits.sigstore_bundle_bytes));
         let (referrer, bundle) = (
-            referrer.bare(),
-            layer.map(|layer| (bundle_alone(&document, &layer), layer.bare())),
+            referrer.without_metadata(),
+            layer.map(|layer| {
+                (
+                    minimal_manifest(&document, &layer),
+                    layer.without_metadata(),
+                )
+            }),
         );
         match (bundle, embedded) {
             (Some((manifest, _)), Some(content)) => {
                 again.extend(
-                    Again::Bundle(Box::new(Candidate {
+                    DeferredEvidence::Bundle(Box::new(ReferrerCandidate {
                         referrer,
                         manifest,
                         content,
                     }))
-                    .judge(verifier, stopped),
+                    .verify_again(verifier, stopped),
                 );
             }
-            (bundle, _) if bundle.is_some() || config.is_some() => stored.push(Stored {
+            (bundle, _) if bundle.is_some() || config.is_some() => stored.push(PendingReferrer {
                 referrer,
                 config,
                 bundle,
@@ -225,41 +252,42 @@ pub(super) fn open_manifests(
 }
 
 /// A manifest with nothing in it but what its bundle is verified by.
-fn bundle_alone(document: &Document, layer: &Descriptor) -> Document {
-    Document::Manifest(Manifest {
+fn minimal_manifest(document: &ManifestOrIndex, layer: &Descriptor) -> ManifestOrIndex {
+    ManifestOrIndex::Manifest(ImageManifest {
         schema_version: 2,
         media_type: None,
         artifact_type: None,
         config: Descriptor::empty(),
-        layers: vec![layer.bare()],
-        subject: document.subject().map(Descriptor::bare),
+        layers: vec![layer.without_metadata()],
+        subject: document.subject().map(Descriptor::without_metadata),
         annotations: BTreeMap::new(),
     })
 }
 
-pub(super) fn judge_bundles(
+pub(super) fn verify_bundles(
     verifier: &mut EvidenceVerifier,
-    read: Vec<Read<Stored, Option<Bytes>>>,
+    read: Vec<EvidenceRead<PendingReferrer, Option<Bytes>>>,
     stopped: &dyn Fn() -> bool,
-) -> Vec<Again> {
+) -> Vec<DeferredEvidence> {
     let mut again = Vec::new();
     for (
-        Stored {
+        PendingReferrer {
             referrer, bundle, ..
         },
         content,
     ) in read
     {
         match (content, bundle) {
-            (Err(error), _) => verifier.reject(Rejected::unread(referrer.digest, &error)),
+            (Err(error), _) => verifier
+                .record_rejection(RejectedEvidence::from_read_error(referrer.digest, &error)),
             (Ok(Some(content)), Some((manifest, _))) => {
                 again.extend(
-                    Again::Bundle(Box::new(Candidate {
+                    DeferredEvidence::Bundle(Box::new(ReferrerCandidate {
                         referrer,
                         manifest,
                         content,
                     }))
-                    .judge(verifier, stopped),
+                    .verify_again(verifier, stopped),
                 );
             }
             (Ok(_), _) => {}
@@ -268,34 +296,37 @@ pub(super) fn judge_bundles(
     again
 }
 
-pub(super) fn judge_layers(
+pub(super) fn verify_tag_layers(
     verifier: &mut EvidenceVerifier,
-    read: Vec<Read<Vec<Place>, Bytes>>,
+    read: Vec<EvidenceRead<Vec<CosignTagLayer>, Bytes>>,
     stopped: &dyn Fn() -> bool,
-) -> Vec<Again> {
+) -> Vec<DeferredEvidence> {
     let mut again = Vec::new();
     for (places, content) in read {
         match content {
             Err(error) => places
-                .unread(&error)
+                .reject_unread(&error)
                 .into_iter()
-                .for_each(|rejected| verifier.reject(rejected)),
+                .for_each(|rejected| verifier.record_rejection(rejected)),
             Ok(content) => {
-                for Place {
+                for CosignTagLayer {
                     beside,
                     manifest,
                     position,
                     layer,
                 } in places
                 {
-                    let candidate = LegacyCandidate {
-                        beside,
+                    let candidate = CosignTagCandidate {
+                        tag_kind: beside,
                         manifest,
                         position,
                         layer,
                         content: content.clone(),
                     };
-                    again.extend(Again::Layer(Box::new(candidate)).judge(verifier, stopped));
+                    again.extend(
+                        DeferredEvidence::Layer(Box::new(candidate))
+                            .verify_again(verifier, stopped),
+                    );
                 }
             }
         }

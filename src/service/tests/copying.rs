@@ -9,10 +9,10 @@ use super::*;
 use crate::{
     core::{
         media_type,
-        oci::{Annotations, Descriptor, Document, Index, Manifest},
+        oci::{Annotations, Descriptor, ImageIndex, ImageManifest, ManifestOrIndex},
     },
-    oci::{Content, OciError, Reader, Target, fetch_document},
-    service::copy::{CopyError, Referrers, copy},
+    oci::{ContentReader, ContentTarget, OciError, PushContent, fetch_document},
+    service::copy::{CopyError, ReferrerCopying, copy_bundle},
 };
 
 /// Leaves one digest out, and claims that something else refers to everything.
@@ -23,31 +23,35 @@ struct Hostile {
 }
 
 #[async_trait]
-impl Source for Hostile {
+impl ContentSource for Hostile {
     fn location(&self) -> String {
         "hostile".into()
     }
 
-    async fn resolve(&self, selector: &Selector, limits: &Limits) -> Result<Resolved, OciError> {
-        self.inner.resolve(selector, limits).await
+    async fn resolve_manifest(
+        &self,
+        selector: &TagOrDigest,
+        limits: &InputLimits,
+    ) -> Result<ResolvedManifest, OciError> {
+        self.inner.resolve_manifest(selector, limits).await
     }
 
-    async fn open(&self, descriptor: &Descriptor) -> Result<Reader, OciError> {
+    async fn open_content(&self, descriptor: &Descriptor) -> Result<ContentReader, OciError> {
         if self.missing == Some(descriptor.digest) {
             return Err(OciError::NotFound {
                 what: descriptor.digest.to_string(),
                 location: self.location(),
             });
         }
-        self.inner.open(descriptor).await
+        self.inner.open_content(descriptor).await
     }
 
-    async fn referrers(
+    async fn list_referrers(
         &self,
         subject: &Descriptor,
-        limits: &Limits,
+        limits: &InputLimits,
     ) -> Result<Vec<Descriptor>, OciError> {
-        let mut found = self.inner.referrers(subject, limits).await?;
+        let mut found = self.inner.list_referrers(subject, limits).await?;
         found.extend(self.claimed.clone());
         Ok(found)
     }
@@ -55,9 +59,9 @@ impl Source for Hostile {
 
 async fn push(target: &MemoryTarget, media_type: &str, content: Vec<u8>) -> Descriptor {
     let bytes = Bytes::from(content);
-    let descriptor = Descriptor::of(media_type, &bytes);
+    let descriptor = Descriptor::of_bytes(media_type, &bytes);
     target
-        .push(&descriptor, Content::Bytes(&bytes))
+        .push_content(&descriptor, PushContent::Bytes(&bytes))
         .await
         .expect("pushed");
     descriptor
@@ -70,7 +74,7 @@ async fn manifest(
     subject: Option<&Descriptor>,
 ) -> Descriptor {
     let config = push(target, media_type::EMPTY, b"{}".to_vec()).await;
-    let manifest = Manifest {
+    let manifest = ImageManifest {
         schema_version: 2,
         media_type: Some(media_type::MANIFEST.into()),
         artifact_type: Some("x/y".into()),
@@ -99,7 +103,7 @@ async fn bundle() -> Bundle {
     let blob = push(&target, media_type::OCTET_STREAM, b"content".to_vec()).await;
     let first = manifest(&target, "first", vec![blob.clone(), blob.clone()], None).await;
     let second = manifest(&target, "second", vec![blob], None).await;
-    let index = serde_json::to_vec(&Index::new(vec![first.clone(), second])).expect("JSON");
+    let index = serde_json::to_vec(&ImageIndex::new(vec![first.clone(), second])).expect("JSON");
     let root = push(&target, media_type::INDEX, index).await;
     let signed = push(
         &target,
@@ -126,16 +130,24 @@ async fn bundle() -> Bundle {
 }
 
 async fn copied(
-    from: &dyn Source,
+    from: &dyn ContentSource,
     root: &Descriptor,
-    referrers: Referrers,
+    referrers: ReferrerCopying,
 ) -> (MemoryTarget, Result<(), CopyError>) {
     let to = MemoryTarget::new();
     let root = from
-        .resolve(&Selector::Digest(root.digest), &Limits::DEFAULT)
+        .resolve_manifest(&TagOrDigest::Digest(root.digest), &InputLimits::DEFAULT)
         .await
         .expect("there");
-    let outcome = copy(from, &to, &root, referrers, &Limits::DEFAULT, &Silent).await;
+    let outcome = copy_bundle(
+        from,
+        &to,
+        &root,
+        referrers,
+        &InputLimits::DEFAULT,
+        &SilentProgress,
+    )
+    .await;
     (to, outcome)
 }
 
@@ -149,20 +161,20 @@ fn walk<'a>(
         if !found.insert(descriptor.digest) {
             return;
         }
-        let (_, document) = fetch_document(source, &descriptor, &Limits::DEFAULT)
+        let (_, document) = fetch_document(source, &descriptor, &InputLimits::DEFAULT)
             .await
             .expect("there");
         for child in document.children() {
-            if child.is_document() {
+            if child.is_manifest_or_index() {
                 walk(source, child.clone(), found).await;
             } else {
-                crate::oci::fetch(source, child, 1 << 20)
+                crate::oci::fetch_content(source, child, 1 << 20)
                     .await
                     .expect("complete");
             }
         }
         for referrer in source
-            .referrers(&descriptor, &Limits::DEFAULT)
+            .list_referrers(&descriptor, &InputLimits::DEFAULT)
             .await
             .expect("listed")
         {
@@ -180,11 +192,11 @@ async fn reached(source: &MemoryTarget, root: &Descriptor) -> BTreeSet<Digest> {
 #[tokio::test]
 async fn everything_that_belongs_to_it_is_copied() {
     let Bundle { target, root } = bundle().await;
-    let (to, outcome) = copied(&target, &root, Referrers::Included).await;
+    let (to, outcome) = copied(&target, &root, ReferrerCopying::Included).await;
     outcome.expect("copied");
     assert_eq!(reached(&target, &root).await.len(), 6);
     assert_eq!(reached(&to, &root).await, reached(&target, &root).await);
-    let (to, outcome) = copied(&target, &root, Referrers::Left).await;
+    let (to, outcome) = copied(&target, &root, ReferrerCopying::Excluded).await;
     outcome.expect("copied");
     assert_eq!(reached(&to, &root).await.len(), 3);
 }
@@ -195,12 +207,12 @@ async fn anything_that_is_missing_is_an_error_that_names_it() {
     let mut all = BTreeSet::new();
     for document in reached(&target, &root).await {
         let resolved = target
-            .resolve(&Selector::Digest(document), &Limits::DEFAULT)
+            .resolve_manifest(&TagOrDigest::Digest(document), &InputLimits::DEFAULT)
             .await
             .expect("there");
         all.extend(
             resolved
-                .document(&Limits::DEFAULT)
+                .parse_document(&InputLimits::DEFAULT)
                 .expect("a document")
                 .children()
                 .into_iter()
@@ -216,7 +228,7 @@ async fn anything_that_is_missing_is_an_error_that_names_it() {
             missing: Some(missing),
             claimed: Vec::new(),
         };
-        let (to, outcome) = copied(&from, &root, Referrers::Included).await;
+        let (to, outcome) = copied(&from, &root, ReferrerCopying::Included).await;
         let error = outcome.expect_err("incomplete");
         assert!(
             matches!(error, CopyError::Incomplete { .. })
@@ -226,20 +238,22 @@ async fn anything_that_is_missing_is_an_error_that_names_it() {
         assert_eq!(error.reason(), Reason::SourceNotFound);
         // Either there is no root, or there is all of it.
         if to
-            .resolve(&Selector::Digest(root.digest), &Limits::DEFAULT)
+            .resolve_manifest(&TagOrDigest::Digest(root.digest), &InputLimits::DEFAULT)
             .await
             .is_ok()
         {
             let children = to
-                .resolve(&Selector::Digest(root.digest), &Limits::DEFAULT)
+                .resolve_manifest(&TagOrDigest::Digest(root.digest), &InputLimits::DEFAULT)
                 .await
                 .expect("there");
-            let Document::Index(index) = children.document(&Limits::DEFAULT).expect("a document")
+            let ManifestOrIndex::Index(index) = children
+                .parse_document(&InputLimits::DEFAULT)
+                .expect("a document")
             else {
                 panic!("no index")
             };
             for child in index.manifests {
-                fetch_document(&to, &child, &Limits::DEFAULT)
+                fetch_document(&to, &child, &InputLimits::DEFAULT)
                     .await
                     .expect("there");
             }
@@ -262,12 +276,12 @@ async fn claims_are_opened_before_they_are_believed() {
         missing: None,
         claimed: vec![foreign.clone()],
     };
-    let (to, outcome) = copied(&from, &root, Referrers::Included).await;
+    let (to, outcome) = copied(&from, &root, ReferrerCopying::Included).await;
     outcome.expect("copied");
     assert_eq!(reached(&to, &root).await, reached(&target, &root).await);
     for extra in [foreign, blob] {
         assert!(
-            !to.exists(&extra).await.expect("known"),
+            !to.content_exists(&extra).await.expect("known"),
             "what refers to something else came along"
         );
     }
@@ -278,16 +292,21 @@ async fn claims_are_opened_before_they_are_believed() {
     let from = Hostile {
         inner: target,
         missing: None,
-        claimed: vec![Descriptor::of("text/plain", b"x"), lie],
+        claimed: vec![Descriptor::of_bytes("text/plain", b"x"), lie],
     };
-    assert!(copied(&from, &root, Referrers::Included).await.1.is_err());
+    assert!(
+        copied(&from, &root, ReferrerCopying::Included)
+            .await
+            .1
+            .is_err()
+    );
 }
 
 #[tokio::test]
 async fn what_one_document_calls_a_blob_is_still_copied_as_a_referrer() {
     let Bundle { target, root } = bundle().await;
     let signature = target
-        .referrers(&root, &Limits::DEFAULT)
+        .list_referrers(&root, &InputLimits::DEFAULT)
         .await
         .expect("listed")
         .remove(0);
@@ -299,10 +318,10 @@ async fn what_one_document_calls_a_blob_is_still_copied_as_a_referrer() {
     for name in ["a", "b", "c", "d"] {
         manifest(&target, name, vec![disguised.clone()], Some(&root)).await;
     }
-    let (to, outcome) = copied(&target, &root, Referrers::Included).await;
+    let (to, outcome) = copied(&target, &root, ReferrerCopying::Included).await;
     outcome.expect("copied");
     assert_eq!(
-        to.referrers(&root, &Limits::DEFAULT)
+        to.list_referrers(&root, &InputLimits::DEFAULT)
             .await
             .expect("listed")
             .len(),
@@ -317,7 +336,7 @@ async fn a_long_chain_of_referrers_is_an_error_and_not_cut_off() {
     for number in 0..12 {
         subject = manifest(&target, &number.to_string(), Vec::new(), Some(&subject)).await;
     }
-    let error = copied(&target, &root, Referrers::Included)
+    let error = copied(&target, &root, ReferrerCopying::Included)
         .await
         .1
         .expect_err("too deep");

@@ -16,19 +16,22 @@ use crate::{
     core::{
         intoto::COSIGN_SIGN,
         job::{
-            BundleIdentity, Destination, INPUTS_VERSION, Inputs, RunKey, Signing, SigningMode,
-            SourceOrigin, Success, TagPolicy,
+            INPUTS_VERSION, JobDestination, JobInputs, JobLockSource, JobRunKey, JobSigning,
+            JobSigningMode, JobSuccess, JobTagPolicy, PackedBundleIdentity,
         },
         media_type,
-        oci::{Descriptor, Document},
-        pack::{Format, LayerCompression},
-        reference::Tag,
-        sbom::{self, Sbom},
+        oci::{Descriptor, ManifestOrIndex},
+        pack::{BundleFormat, LayerCompression},
+        reference::ImageTag,
+        sbom::{self, SbomDocument},
         slsa::PROVENANCE_V1,
     },
-    oci::{Content, OciError, Reader, Target, fetch, fetch_document, verify_stream::VerifyReader},
-    service::endorse::{EndorseError, endorse},
-    signing::{Endorser, KeySigner, Password, Signature, Signer, SigningError},
+    oci::{
+        ContentReader, ContentTarget, OciError, PushContent, fetch_content, fetch_document,
+        verify_stream::DigestVerifyingReader,
+    },
+    service::endorse::{RebuildAndSignError, rebuild_and_sign},
+    signing::{BundleSigner, KeySigner, Password, SignatureWithMaterial, Signer, SigningError},
 };
 
 const KEY: &[u8] = include_bytes!(concat!(
@@ -62,9 +65,9 @@ impl Registry {
     }
 
     async fn tag(&self) -> Option<Digest> {
-        let tag = Selector::Tag(TAG.parse().expect("a tag"));
+        let tag = TagOrDigest::Tag(TAG.parse().expect("a tag"));
         self.inner
-            .resolve(&tag, &Limits::DEFAULT)
+            .resolve_manifest(&tag, &InputLimits::DEFAULT)
             .await
             .ok()
             .map(|found| found.descriptor.digest)
@@ -73,7 +76,7 @@ impl Registry {
     async fn referrers_of(&self, digest: &Digest) -> usize {
         let subject = Descriptor::new(media_type::MANIFEST, *digest, 0);
         self.inner
-            .referrers(&subject, &Limits::DEFAULT)
+            .list_referrers(&subject, &InputLimits::DEFAULT)
             .await
             .expect("listed")
             .len()
@@ -89,69 +92,82 @@ impl Registry {
 }
 
 #[async_trait]
-impl Source for Registry {
+impl ContentSource for Registry {
     fn location(&self) -> String {
         "r.example.com/team-a/siem".into()
     }
 
-    async fn resolve(&self, selector: &Selector, limits: &Limits) -> Result<Resolved, OciError> {
+    async fn resolve_manifest(
+        &self,
+        selector: &TagOrDigest,
+        limits: &InputLimits,
+    ) -> Result<ResolvedManifest, OciError> {
         self.note(format!("resolve {selector}"));
-        if self.refuses_tags && matches!(selector, Selector::Tag(_)) {
+        if self.refuses_tags && matches!(selector, TagOrDigest::Tag(_)) {
             return Err(OciError::Denied {
                 location: self.location(),
                 status: 403,
                 cause: "no".into(),
             });
         }
-        self.inner.resolve(selector, limits).await
+        self.inner.resolve_manifest(selector, limits).await
     }
 
-    async fn open(&self, descriptor: &Descriptor) -> Result<Reader, OciError> {
+    async fn open_content(&self, descriptor: &Descriptor) -> Result<ContentReader, OciError> {
         if self.changed != Some(descriptor.digest) {
-            return self.inner.open(descriptor).await;
+            return self.inner.open_content(descriptor).await;
         }
-        let mut bytes = fetch(&self.inner, descriptor, 1 << 20).await?.to_vec();
+        let mut bytes = fetch_content(&self.inner, descriptor, 1 << 20)
+            .await?
+            .to_vec();
         let last = bytes
             .iter()
             .rposition(|byte| *byte != 0)
             .expect("not only zeros");
         bytes[last] ^= 1;
-        Ok(Box::new(VerifyReader::new(Cursor::new(bytes), descriptor)))
+        Ok(Box::new(DigestVerifyingReader::new(
+            Cursor::new(bytes),
+            descriptor,
+        )))
     }
 
-    async fn referrers(
+    async fn list_referrers(
         &self,
         subject: &Descriptor,
-        limits: &Limits,
+        limits: &InputLimits,
     ) -> Result<Vec<Descriptor>, OciError> {
         self.note("referrers");
         if self.forgets_referrers {
             Ok(Vec::new())
         } else {
-            self.inner.referrers(subject, limits).await
+            self.inner.list_referrers(subject, limits).await
         }
     }
 }
 
 #[async_trait]
-impl Target for Registry {
-    async fn exists(&self, descriptor: &Descriptor) -> Result<bool, OciError> {
-        self.inner.exists(descriptor).await
+impl ContentTarget for Registry {
+    async fn content_exists(&self, descriptor: &Descriptor) -> Result<bool, OciError> {
+        self.inner.content_exists(descriptor).await
     }
 
-    async fn push(&self, descriptor: &Descriptor, content: Content<'_>) -> Result<(), OciError> {
-        self.note(if descriptor.is_document() {
+    async fn push_content(
+        &self,
+        descriptor: &Descriptor,
+        content: PushContent<'_>,
+    ) -> Result<(), OciError> {
+        self.note(if descriptor.is_manifest_or_index() {
             "push manifest"
         } else {
             "push blob"
         });
-        self.inner.push(descriptor, content).await
+        self.inner.push_content(descriptor, content).await
     }
 
-    async fn tag(&self, descriptor: &Descriptor, tag: &Tag) -> Result<(), OciError> {
+    async fn tag_manifest(&self, descriptor: &Descriptor, tag: &ImageTag) -> Result<(), OciError> {
         self.note(format!("tag {tag}"));
         self.inner
-            .tag(self.moves_tags.as_ref().unwrap_or(descriptor), tag)
+            .tag_manifest(self.moves_tags.as_ref().unwrap_or(descriptor), tag)
             .await
     }
 }
@@ -175,7 +191,7 @@ fn tired(signatures: usize) -> Tired {
 
 #[async_trait]
 impl Signer for Tired {
-    async fn sign(&self, pae: &[u8]) -> Result<Signature, SigningError> {
+    async fn sign(&self, pae: &[u8]) -> Result<SignatureWithMaterial, SigningError> {
         if self
             .left
             .fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1))
@@ -190,8 +206,8 @@ impl Signer for Tired {
         self.signer.public_key_pem()
     }
 
-    fn hint(&self) -> &str {
-        self.signer.hint()
+    fn key_hint(&self) -> &str {
+        self.signer.key_hint()
     }
 }
 
@@ -200,14 +216,14 @@ fn files() -> Vec<File> {
         File::new("opt/a", b"first file"),
         File::new("opt/b/c", b"second"),
         File {
-            mode: FileMode::Executable,
+            mode: BundleFileMode::Executable,
             ..File::new("z", b"#!")
         },
     ]
 }
 
 /// Packs these files, and freezes the inputs that ask for it.
-async fn packed(files: &[File], output: Output) -> (Registry, Packed, Inputs) {
+async fn packed(files: &[File], output: PackOptions) -> (Registry, StoredBundle, JobInputs) {
     let (lock, origin) = lock(files, None);
     let (target, packed) = pack(&lock, origin, output.clone()).await.expect("packed");
     (
@@ -220,12 +236,12 @@ async fn packed(files: &[File], output: Output) -> (Registry, Packed, Inputs) {
     )
 }
 
-fn inputs(lock: &Lockfile, output: Output) -> Inputs {
-    let lock_digest = lock.canonical().digest;
-    Inputs {
+fn inputs(lock: &Lockfile, output: PackOptions) -> JobInputs {
+    let lock_digest = lock.to_canonical().digest;
+    JobInputs {
         v: INPUTS_VERSION,
-        run: RunKey::new("u-1", 3, &lock_digest),
-        bundle: BundleIdentity {
+        run: JobRunKey::new("u-1", 3, &lock_digest),
+        bundle: PackedBundleIdentity {
             namespace: "team-a".into(),
             name: "siem".into(),
             uid: "u-1".into(),
@@ -233,7 +249,7 @@ fn inputs(lock: &Lockfile, output: Output) -> Inputs {
         },
         cluster: "c-1".into(),
         started_on: "2026-11-21T10:00:00Z".parse().expect("a time"),
-        source: SourceOrigin {
+        source: JobLockSource {
             uri: "k8s://team-a/configmaps/siem-lock".into(),
             context: None,
             lock_path: None,
@@ -241,17 +257,17 @@ fn inputs(lock: &Lockfile, output: Output) -> Inputs {
         lock_digest,
         layers: Vec::new(),
         output,
-        destination: Destination {
+        destination: JobDestination {
             repository: "r.example.com/team-a/siem".into(),
             tag: Some(TAG.into()),
-            tag_policy: TagPolicy::Immutable,
+            tag_policy: JobTagPolicy::Immutable,
         },
         registries: Vec::new(),
         private_networks: Vec::new(),
         registry_networks: Vec::new(),
         fetch_ca: None,
-        signing: Signing {
-            mode: SigningMode::Platform,
+        signing: JobSigning {
+            mode: JobSigningMode::Platform,
             builder_id: "https://packgate.dev/builder/c-1/platform".into(),
         },
         sbom: None,
@@ -262,23 +278,23 @@ fn inputs(lock: &Lockfile, output: Output) -> Inputs {
 async fn run(
     registry: &Registry,
     digest: &Digest,
-    inputs: &Inputs,
-    signer: Option<&dyn Endorser>,
-) -> Result<Success, EndorseError> {
+    inputs: &JobInputs,
+    signer: Option<&dyn BundleSigner>,
+) -> Result<JobSuccess, RebuildAndSignError> {
     let clock = FixedClock("2026-11-21T10:00:04Z".parse().expect("a time"));
-    endorse(
+    rebuild_and_sign(
         registry,
         digest,
         inputs,
         signer,
         &clock,
-        &Limits::DEFAULT,
-        &Silent,
+        &InputLimits::DEFAULT,
+        &SilentProgress,
     )
     .await
 }
 
-async fn refusal(registry: &Registry, digest: &Digest, inputs: &Inputs) -> (Reason, String) {
+async fn refusal(registry: &Registry, digest: &Digest, inputs: &JobInputs) -> (Reason, String) {
     let error = run(registry, digest, inputs, Some(&signer()))
         .await
         .expect_err("refused");
@@ -289,16 +305,16 @@ async fn refusal(registry: &Registry, digest: &Digest, inputs: &Inputs) -> (Reas
 async fn statement(registry: &Registry, referrer: &Digest) -> Value {
     let root = registry
         .inner
-        .resolve(&Selector::Digest(*referrer), &Limits::DEFAULT)
+        .resolve_manifest(&TagOrDigest::Digest(*referrer), &InputLimits::DEFAULT)
         .await
         .expect("there");
-    let (_, document) = fetch_document(&registry.inner, &root.descriptor, &Limits::DEFAULT)
+    let (_, document) = fetch_document(&registry.inner, &root.descriptor, &InputLimits::DEFAULT)
         .await
         .expect("a manifest");
-    let Document::Manifest(manifest) = document else {
+    let ManifestOrIndex::Manifest(manifest) = document else {
         panic!("an index")
     };
-    let bundle = fetch(&registry.inner, &manifest.layers[0], 1 << 20)
+    let bundle = fetch_content(&registry.inner, &manifest.layers[0], 1 << 20)
         .await
         .expect("there");
     let bundle: Value = serde_json::from_slice(&bundle).expect("JSON");
@@ -312,7 +328,7 @@ async fn statement(registry: &Registry, referrer: &Digest) -> Value {
 
 #[tokio::test]
 async fn a_bundle_that_is_what_the_lock_gives_is_signed_attested_verified_and_tagged() {
-    let (registry, packed, inputs) = packed(&files(), Output::default()).await;
+    let (registry, packed, inputs) = packed(&files(), PackOptions::default()).await;
     let done = run(&registry, &packed.root.digest, &inputs, Some(&signer()))
         .await
         .expect("endorsed");
@@ -349,7 +365,7 @@ async fn a_bundle_that_is_what_the_lock_gives_is_signed_attested_verified_and_ta
     let metadata = &predicate["runDetails"]["metadata"];
     assert_eq!(
         metadata["invocationId"],
-        format!("c-1/team-a/siem/3/{}", inputs.run.sign_name())
+        format!("c-1/team-a/siem/3/{}", inputs.run.sign_job_name())
     );
     assert_eq!(
         (&metadata["startedOn"], &metadata["finishedOn"]),
@@ -362,9 +378,9 @@ async fn a_bundle_that_is_what_the_lock_gives_is_signed_attested_verified_and_ta
 
 #[tokio::test]
 async fn a_software_bill_of_materials_is_attested_once_and_named_by_the_provenance() {
-    for format in sbom::Format::ALL {
-        let (registry, packed, inputs) = packed(&files(), Output::default()).await;
-        let inputs = Inputs {
+    for format in sbom::SbomFormat::ALL {
+        let (registry, packed, inputs) = packed(&files(), PackOptions::default()).await;
+        let inputs = JobInputs {
             sbom: Some(format),
             ..inputs
         };
@@ -378,7 +394,7 @@ async fn a_software_bill_of_materials_is_attested_once_and_named_by_the_provenan
             .collect();
         assert_eq!(types, [COSIGN_SIGN, PROVENANCE_V1, format.predicate_type()]);
         let (lock, _) = lock(&files(), None);
-        let bill = Sbom::new(format, &lock, None).expect("a bill");
+        let bill = SbomDocument::new(format, &lock, None).expect("a bill");
         let attested = statement(&registry, &done.evidence[2].digest).await;
         let document: Value = serde_json::from_slice(bill.bytes()).expect("JSON");
         assert_eq!(
@@ -389,7 +405,7 @@ async fn a_software_bill_of_materials_is_attested_once_and_named_by_the_provenan
         let byproducts = json!([
             {
                 "name": "sbom",
-                "digest": {"sha256": bill.digest().hex()},
+                "digest": {"sha256": bill.digest().hex_digits()},
                 "mediaType": format.media_type(),
             },
         ]);
@@ -410,13 +426,13 @@ async fn a_software_bill_of_materials_is_attested_once_and_named_by_the_provenan
 
 #[tokio::test]
 async fn a_bundle_that_was_signed_without_one_gets_what_is_asked_for_later() {
-    let (registry, packed, inputs) = packed(&files(), Output::default()).await;
+    let (registry, packed, inputs) = packed(&files(), PackOptions::default()).await;
     let digest = packed.root.digest;
     let first = run(&registry, &digest, &inputs, Some(&signer()))
         .await
         .expect("endorsed");
-    let inputs = Inputs {
-        sbom: Some(sbom::Format::Spdx),
+    let inputs = JobInputs {
+        sbom: Some(sbom::SbomFormat::Spdx),
         ..inputs
     };
     let second = run(&registry, &digest, &inputs, Some(&signer()))
@@ -452,15 +468,18 @@ async fn a_large_software_bill_of_materials_is_a_referrer_of_its_own() {
     let many: Vec<File> = (0..2_500)
         .map(|n| File::new(&format!("opt/{n:0>40}"), b"x"))
         .collect();
-    let (registry, packed, inputs) = packed(&many, Output::default()).await;
-    let inputs = Inputs {
-        sbom: Some(sbom::Format::Spdx),
+    let (registry, packed, inputs) = packed(&many, PackOptions::default()).await;
+    let inputs = JobInputs {
+        sbom: Some(sbom::SbomFormat::Spdx),
         ..inputs
     };
     let done = run(&registry, &packed.root.digest, &inputs, Some(&signer()))
         .await
         .expect("endorsed");
-    assert_eq!(done.evidence[2].predicate_type, sbom::REFERENCE);
+    assert_eq!(
+        done.evidence[2].predicate_type,
+        sbom::REFERENCE_PREDICATE_TYPE
+    );
     let reference =
         statement(&registry, &done.evidence[2].digest).await["predicate"]["references"][0].clone();
     let place = reference["downloadLocation"]
@@ -470,13 +489,13 @@ async fn a_large_software_bill_of_materials_is_a_referrer_of_its_own() {
         .expect("our repository");
     let root = registry
         .inner
-        .resolve(
-            &Selector::Digest(place.parse().expect("a digest")),
-            &Limits::DEFAULT,
+        .resolve_manifest(
+            &TagOrDigest::Digest(place.parse().expect("a digest")),
+            &InputLimits::DEFAULT,
         )
         .await
         .expect("there");
-    let (_, document) = fetch_document(&registry.inner, &root.descriptor, &Limits::DEFAULT)
+    let (_, document) = fetch_document(&registry.inner, &root.descriptor, &InputLimits::DEFAULT)
         .await
         .expect("a manifest");
     assert_eq!(
@@ -484,18 +503,18 @@ async fn a_large_software_bill_of_materials_is_a_referrer_of_its_own() {
         Some(packed.root.digest)
     );
     assert_eq!(document.artifact_type(), Some("application/spdx+json"));
-    let Document::Manifest(manifest) = document else {
+    let ManifestOrIndex::Manifest(manifest) = document else {
         panic!("an index")
     };
-    let bytes = fetch(&registry.inner, &manifest.layers[0], 8 << 20)
+    let bytes = fetch_content(&registry.inner, &manifest.layers[0], 8 << 20)
         .await
         .expect("there");
     assert_eq!(
         (
             reference["digest"]["sha256"].as_str(),
-            bytes.len() > sbom::MAX_ATTESTED
+            bytes.len() > sbom::MAX_ATTESTED_BYTES
         ),
-        (Some(&*Digest::of(&bytes).hex()), true)
+        (Some(&*Digest::of_bytes(&bytes).hex_digits()), true)
     );
     let again = run(&registry, &packed.root.digest, &inputs, Some(&signer()))
         .await
@@ -509,7 +528,7 @@ async fn a_large_software_bill_of_materials_is_a_referrer_of_its_own() {
 
 #[tokio::test]
 async fn the_tag_comes_last_and_is_looked_at_before_anything_is_written() {
-    let (registry, packed, inputs) = packed(&files(), Output::default()).await;
+    let (registry, packed, inputs) = packed(&files(), PackOptions::default()).await;
     run(&registry, &packed.root.digest, &inputs, Some(&signer()))
         .await
         .expect("endorsed");
@@ -531,7 +550,7 @@ async fn the_tag_comes_last_and_is_looked_at_before_anything_is_written() {
 
 #[tokio::test]
 async fn a_run_that_is_done_again_adds_nothing() {
-    let (registry, packed, inputs) = packed(&files(), Output::default()).await;
+    let (registry, packed, inputs) = packed(&files(), PackOptions::default()).await;
     let digest = packed.root.digest;
     let first = run(&registry, &digest, &inputs, Some(&signer()))
         .await
@@ -542,11 +561,11 @@ async fn a_run_that_is_done_again_adds_nothing() {
     assert_eq!((first, registry.referrers_of(&digest).await), (again, 2));
     // The same bundle, asked for by another object: it has its own provenance, and no second
     // signature.
-    let bundle = BundleIdentity {
+    let bundle = PackedBundleIdentity {
         uid: "u-2".into(),
         ..inputs.bundle.clone()
     };
-    let other = Inputs { bundle, ..inputs };
+    let other = JobInputs { bundle, ..inputs };
     run(&registry, &digest, &other, Some(&signer()))
         .await
         .expect("endorsed");
@@ -555,7 +574,7 @@ async fn a_run_that_is_done_again_adds_nothing() {
 
 #[tokio::test]
 async fn what_was_half_done_is_finished() {
-    let (registry, packed, inputs) = packed(&files(), Output::default()).await;
+    let (registry, packed, inputs) = packed(&files(), PackOptions::default()).await;
     let digest = packed.root.digest;
     let error = run(&registry, &digest, &inputs, Some(&tired(1)))
         .await
@@ -579,11 +598,11 @@ async fn what_was_half_done_is_finished() {
 
 #[tokio::test]
 async fn without_a_signer_nothing_is_asked_and_nothing_tagged() {
-    let (registry, packed, inputs) = packed(&files(), Output::default()).await;
+    let (registry, packed, inputs) = packed(&files(), PackOptions::default()).await;
     let digest = packed.root.digest;
-    for mode in [SigningMode::Platform, SigningMode::Namespace] {
-        let inputs = Inputs {
-            signing: Signing {
+    for mode in [JobSigningMode::Platform, JobSigningMode::Namespace] {
+        let inputs = JobInputs {
+            signing: JobSigning {
                 mode,
                 ..inputs.signing.clone()
             },
@@ -606,11 +625,11 @@ async fn without_a_signer_nothing_is_asked_and_nothing_tagged() {
 
 #[tokio::test]
 async fn mode_none_checks_and_neither_signs_nor_tags() {
-    let (registry, packed, inputs) = packed(&files(), Output::default()).await;
+    let (registry, packed, inputs) = packed(&files(), PackOptions::default()).await;
     let digest = packed.root.digest;
-    let inputs = Inputs {
-        signing: Signing {
-            mode: SigningMode::None,
+    let inputs = JobInputs {
+        signing: JobSigning {
+            mode: JobSigningMode::None,
             ..inputs.signing.clone()
         },
         ..inputs
@@ -620,8 +639,8 @@ async fn mode_none_checks_and_neither_signs_nor_tags() {
         .expect("checked");
     assert_eq!((done.evidence, done.layers), (Vec::new(), packed.layers));
     registry.assert_untouched(&digest).await;
-    let other = Inputs {
-        lock_digest: Digest::of(b"other"),
+    let other = JobInputs {
+        lock_digest: Digest::of_bytes(b"other"),
         ..inputs
     };
     assert_eq!(
@@ -657,7 +676,7 @@ async fn a_forged_manifest_is_never_signed() {
         }),
     ];
     for (name, part, change) in changes {
-        let (registry, packed, inputs) = packed(&files(), Output::default()).await;
+        let (registry, packed, inputs) = packed(&files(), PackOptions::default()).await;
         let mut forged = Forged::take_apart(&registry.inner, packed.root.digest).await;
         change(&mut forged);
         let root = forged.seal(&registry.inner).await.digest;
@@ -675,10 +694,13 @@ async fn every_layer_of_every_platform_is_compared() {
         File::new("amd", b"2").on("linux/amd64"),
         File::new("arm", b"3").on("linux/arm64"),
     ];
-    let (registry, packed, inputs) = packed(&files, Output::default()).await;
+    let (registry, packed, inputs) = packed(&files, PackOptions::default()).await;
     let root = registry
         .inner
-        .resolve(&Selector::Digest(packed.root.digest), &Limits::DEFAULT)
+        .resolve_manifest(
+            &TagOrDigest::Digest(packed.root.digest),
+            &InputLimits::DEFAULT,
+        )
         .await
         .expect("there");
     let mut index: Value = serde_json::from_slice(&root.bytes).expect("JSON");
@@ -699,10 +721,10 @@ async fn every_layer_of_every_platform_is_compared() {
     index["manifests"][1]["digest"] = json!(child.digest);
     index["manifests"][1]["size"] = json!(child.size);
     let bytes = bytes::Bytes::from(serde_json_canonicalizer::to_vec(&index).expect("JSON"));
-    let forgery = Descriptor::of(media_type::INDEX, &bytes);
+    let forgery = Descriptor::of_bytes(media_type::INDEX, &bytes);
     registry
         .inner
-        .push(&forgery, Content::Bytes(&bytes))
+        .push_content(&forgery, PushContent::Bytes(&bytes))
         .await
         .expect("pushed");
     let (reason, message) = refusal(&registry, &forgery.digest, &inputs).await;
@@ -720,16 +742,16 @@ async fn every_layer_of_every_platform_is_compared() {
 #[tokio::test]
 async fn a_changed_byte_in_any_layer_is_found() {
     for (format, compression) in [
-        (Format::Image, LayerCompression::None),
-        (Format::Image, LayerCompression::Zstd),
-        (Format::Artifact, LayerCompression::None),
+        (BundleFormat::Image, LayerCompression::None),
+        (BundleFormat::Image, LayerCompression::Zstd),
+        (BundleFormat::Artifact, LayerCompression::None),
     ] {
         let (mut registry, packed, inputs) = packed(
             &files(),
-            Output {
+            PackOptions {
                 format,
                 compression,
-                ..Output::default()
+                ..PackOptions::default()
             },
         )
         .await;
@@ -755,39 +777,39 @@ async fn a_changed_byte_in_any_layer_is_found() {
 
 #[tokio::test]
 async fn a_genuine_bundle_of_another_lock_or_with_other_choices_is_not_signed() {
-    let (registry, packed, inputs) = packed(&files(), Output::default()).await;
+    let (registry, packed, inputs) = packed(&files(), PackOptions::default()).await;
     let (other, _) = lock(&files()[..2], None);
-    let annotated = Output {
+    let annotated = PackOptions {
         annotations: [("a".to_owned(), "b".to_owned())].into(),
-        ..Output::default()
+        ..PackOptions::default()
     };
     for other in [
-        Inputs {
-            lock_digest: other.canonical().digest,
+        JobInputs {
+            lock_digest: other.to_canonical().digest,
             ..inputs.clone()
         },
-        Inputs {
-            output: Output {
-                format: Format::Artifact,
-                ..Output::default()
+        JobInputs {
+            output: PackOptions {
+                format: BundleFormat::Artifact,
+                ..PackOptions::default()
             },
             ..inputs.clone()
         },
-        Inputs {
-            output: Output {
+        JobInputs {
+            output: PackOptions {
                 compression: LayerCompression::Zstd,
-                ..Output::default()
+                ..PackOptions::default()
             },
             ..inputs.clone()
         },
-        Inputs {
-            output: Output {
+        JobInputs {
+            output: PackOptions {
                 source_date_epoch: Some(0),
-                ..Output::default()
+                ..PackOptions::default()
             },
             ..inputs.clone()
         },
-        Inputs {
+        JobInputs {
             output: annotated,
             ..inputs.clone()
         },
@@ -796,18 +818,24 @@ async fn a_genuine_bundle_of_another_lock_or_with_other_choices_is_not_signed() 
         assert_eq!(reason, Reason::LockMismatch, "{message}");
         registry.assert_untouched(&packed.root.digest).await;
     }
-    let absent = refusal(&registry, &Digest::of(b"nothing"), &inputs).await.0;
+    let absent = refusal(&registry, &Digest::of_bytes(b"nothing"), &inputs)
+        .await
+        .0;
     assert_eq!(absent, Reason::SourceNotFound);
 }
 
 #[tokio::test]
 async fn a_tag_that_names_something_else_is_not_taken_unless_it_may_move() {
-    let (registry, packed, inputs) = packed(&files(), Output::default()).await;
-    let (digest, tag) = (packed.root.digest, TAG.parse::<Tag>().expect("a tag"));
+    let (registry, packed, inputs) = packed(&files(), PackOptions::default()).await;
+    let (digest, tag) = (packed.root.digest, TAG.parse::<ImageTag>().expect("a tag"));
     let mut forged = Forged::take_apart(&registry.inner, digest).await;
     forged.manifest["annotations"]["a"] = "b".into();
     let other = forged.seal(&registry.inner).await;
-    registry.inner.tag(&other, &tag).await.expect("tagged");
+    registry
+        .inner
+        .tag_manifest(&other, &tag)
+        .await
+        .expect("tagged");
     let (reason, message) = refusal(&registry, &digest, &inputs).await;
     assert_eq!(reason, Reason::TagConflict);
     for part in [
@@ -822,9 +850,9 @@ async fn a_tag_that_names_something_else_is_not_taken_unless_it_may_move() {
         (registry.tag().await, registry.referrers_of(&digest).await),
         (Some(other.digest), 0)
     );
-    let mutable = Inputs {
-        destination: Destination {
-            tag_policy: TagPolicy::Mutable,
+    let mutable = JobInputs {
+        destination: JobDestination {
+            tag_policy: JobTagPolicy::Mutable,
             ..inputs.destination.clone()
         },
         ..inputs
@@ -837,7 +865,7 @@ async fn a_tag_that_names_something_else_is_not_taken_unless_it_may_move() {
 
 #[tokio::test]
 async fn a_tag_that_the_registry_does_not_tell_is_not_absent() {
-    let (mut registry, packed, inputs) = packed(&files(), Output::default()).await;
+    let (mut registry, packed, inputs) = packed(&files(), PackOptions::default()).await;
     registry.refuses_tags = true;
     assert_eq!(
         refusal(&registry, &packed.root.digest, &inputs).await.0,
@@ -848,7 +876,7 @@ async fn a_tag_that_the_registry_does_not_tell_is_not_absent() {
 
 #[tokio::test]
 async fn what_the_registry_does_not_show_is_not_tagged() {
-    let (mut registry, packed, inputs) = packed(&files(), Output::default()).await;
+    let (mut registry, packed, inputs) = packed(&files(), PackOptions::default()).await;
     registry.forgets_referrers = true;
     let (reason, message) = refusal(&registry, &packed.root.digest, &inputs).await;
     assert!(
@@ -860,7 +888,7 @@ async fn what_the_registry_does_not_show_is_not_tagged() {
 
 #[tokio::test]
 async fn a_tag_that_moved_while_it_was_set_is_told() {
-    let (mut registry, packed, inputs) = packed(&files(), Output::default()).await;
+    let (mut registry, packed, inputs) = packed(&files(), PackOptions::default()).await;
     let mut forged = Forged::take_apart(&registry.inner, packed.root.digest).await;
     forged.manifest["annotations"]["a"] = "b".into();
     registry.moves_tags = Some(forged.seal(&registry.inner).await);
@@ -875,14 +903,14 @@ async fn a_tag_that_moved_while_it_was_set_is_told() {
 async fn a_bundle_without_a_tag_is_known_by_its_digest() {
     let (registry, packed, inputs) = packed(
         &files(),
-        Output {
+        PackOptions {
             compression: LayerCompression::Zstd,
-            ..Output::default()
+            ..PackOptions::default()
         },
     )
     .await;
-    let inputs = Inputs {
-        destination: Destination {
+    let inputs = JobInputs {
+        destination: JobDestination {
             tag: None,
             ..inputs.destination.clone()
         },

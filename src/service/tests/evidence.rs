@@ -12,13 +12,16 @@ use crate::{
     core::{
         media_type,
         oci::Descriptor,
-        policy::{AdHoc, Authority, Decision, Means, Outcome, Policy, Use, Verdict},
+        policy::{
+            AdHocPolicyOptions, AdmissionVerdict, AuthorityKind, Policy, PolicyAuthority,
+            PolicyDecision, PolicyOutcome, ReferenceUse,
+        },
         verify::VerificationKey,
     },
-    oci::{Content, OciError, Reader, Target},
+    oci::{ContentReader, ContentTarget, OciError, PushContent},
     service::{
         sign,
-        verify::{self, Judgement, Question, Reading, VerifyError},
+        verify::{self, BundleEvaluation, EvidenceDepth, VerificationRequest, VerifyError},
     },
     signing::{KeySigner, Password, Signer},
 };
@@ -46,21 +49,21 @@ impl Registry {
         let mut bundle = format!("{{\"number\":{number},\"x\":\"").into_bytes();
         bundle.resize(size - 2, b'x');
         bundle.extend(b"\"}");
-        let layer = Descriptor::of(media_type::SIGSTORE_BUNDLE_V03, &bundle);
+        let layer = Descriptor::of_bytes(media_type::SIGSTORE_BUNDLE_V03, &bundle);
         self.inner
-            .push(&layer, Content::Bytes(&bundle.into()))
+            .push_content(&layer, PushContent::Bytes(&bundle.into()))
             .await
             .expect("pushed");
         let manifest = json!({
             "schemaVersion": 2, "mediaType": media_type::MANIFEST,
             "artifactType": media_type::SIGSTORE_BUNDLE_V03,
-            "config": Descriptor::empty(), "layers": [layer], "subject": subject.bare(),
+            "config": Descriptor::empty(), "layers": [layer], "subject": subject.without_metadata(),
         });
         let bytes = Bytes::from(manifest.to_string());
         self.inner
-            .push(
-                &Descriptor::of(media_type::MANIFEST, &bytes),
-                Content::Bytes(&bytes),
+            .push_content(
+                &Descriptor::of_bytes(media_type::MANIFEST, &bytes),
+                PushContent::Bytes(&bytes),
             )
             .await
             .expect("pushed");
@@ -69,29 +72,33 @@ impl Registry {
 }
 
 #[async_trait]
-impl Source for Registry {
+impl ContentSource for Registry {
     fn location(&self) -> String {
         NAME.into()
     }
 
-    async fn resolve(&self, selector: &Selector, limits: &Limits) -> Result<Resolved, OciError> {
-        self.inner.resolve(selector, limits).await
+    async fn resolve_manifest(
+        &self,
+        selector: &TagOrDigest,
+        limits: &InputLimits,
+    ) -> Result<ResolvedManifest, OciError> {
+        self.inner.resolve_manifest(selector, limits).await
     }
 
-    async fn open(&self, descriptor: &Descriptor) -> Result<Reader, OciError> {
+    async fn open_content(&self, descriptor: &Descriptor) -> Result<ContentReader, OciError> {
         self.opened
             .lock()
             .expect("no panic")
             .push((descriptor.digest, descriptor.size));
-        self.inner.open(descriptor).await
+        self.inner.open_content(descriptor).await
     }
 
-    async fn referrers(
+    async fn list_referrers(
         &self,
         subject: &Descriptor,
-        limits: &Limits,
+        limits: &InputLimits,
     ) -> Result<Vec<Descriptor>, OciError> {
-        self.inner.referrers(subject, limits).await
+        self.inner.list_referrers(subject, limits).await
     }
 }
 
@@ -101,69 +108,69 @@ fn signer() -> KeySigner {
 
 fn policy(lock: Option<Digest>) -> Policy {
     let key = VerificationKey::from_pem(signer().public_key_pem()).expect("a key");
-    let authorities = vec![Authority {
+    let authorities = vec![PolicyAuthority {
         name: "a".into(),
-        means: Means::Key { key, root: None },
+        kind: AuthorityKind::Key { key, root: None },
     }];
-    Policy::ad_hoc(AdHoc {
+    Policy::ad_hoc(AdHocPolicyOptions {
         authorities,
         lock,
-        ..AdHoc::default()
+        ..AdHocPolicyOptions::default()
     })
     .expect("a policy")
 }
 
 async fn sign(registry: &Registry, subject: &Descriptor) {
     let clock = FixedClock("2026-11-21T12:00:00Z".parse().expect("a time"));
-    sign::sign(&registry.inner, subject, "", &signer(), &clock)
+    sign::sign_subject(&registry.inner, subject, "", &signer(), &clock)
         .await
         .expect("signed");
 }
 
 async fn ask(
     registry: &Registry,
-    root: &Resolved,
+    root: &ResolvedManifest,
     policy: &Policy,
-) -> Result<Judgement, VerifyError> {
+) -> Result<BundleEvaluation, VerifyError> {
     let repository = NAME.parse().expect("a name");
-    let question = Question {
+    let question = VerificationRequest {
         policies: std::slice::from_ref(policy),
         reference: NAME,
         repository: Some(&repository),
         had_digest: true,
-        used_as: Use::PackedBundle,
+        used_as: ReferenceUse::PackedBundle,
         namespace: Some("team-a"),
         now: "2026-11-21T12:00:00Z".parse().expect("a time"),
-        reading: Reading::Needed,
+        reading: EvidenceDepth::Needed,
     };
-    verify::judge(registry, root, &question, &Limits::DEFAULT).await
+    verify::evaluate_bundle(registry, root, &question, &InputLimits::DEFAULT).await
 }
 
-fn reasons(decision: &Decision) -> Vec<Reason> {
+fn reasons(decision: &PolicyDecision) -> Vec<Reason> {
     match &decision.outcome {
-        Outcome::Governed(Verdict::Deny(denials)) => {
+        PolicyOutcome::Governed(AdmissionVerdict::Deny(denials)) => {
             denials.iter().map(|denial| denial.reason).collect()
         }
         _ => Vec::new(),
     }
 }
 
-async fn subject(registry: &Registry) -> Resolved {
+async fn subject(registry: &Registry) -> ResolvedManifest {
     let bytes = Bytes::from_static(br#"{"schemaVersion":2,"manifests":[]}"#);
-    let descriptor = Descriptor::of(media_type::INDEX, &bytes);
+    let descriptor = Descriptor::of_bytes(media_type::INDEX, &bytes);
     registry
         .inner
-        .push(&descriptor, Content::Bytes(&bytes))
+        .push_content(&descriptor, PushContent::Bytes(&bytes))
         .await
         .expect("pushed");
-    Resolved { descriptor, bytes }
+    ResolvedManifest { descriptor, bytes }
 }
 
 #[tokio::test]
 async fn a_small_signature_is_found_among_large_ones_and_the_rest_is_told() {
     let registry = Registry::default();
     let root = subject(&registry).await;
-    let size = Limits::DEFAULT.sigstore_bundle_bytes;
+    let size = InputLimits::DEFAULT.sigstore_bundle_bytes;
     for number in 0..40 {
         registry.attach(&root.descriptor, number, size).await;
     }
@@ -172,7 +179,7 @@ async fn a_small_signature_is_found_among_large_ones_and_the_rest_is_told() {
         .expect("a verdict");
     assert_eq!(reasons(&refused.decision), [Reason::LimitExceeded]);
     let read: u64 = registry.opened().iter().map(|(_, size)| size).sum();
-    assert!(read <= Limits::DEFAULT.evidence_bytes, "{read} bytes");
+    assert!(read <= InputLimits::DEFAULT.evidence_bytes, "{read} bytes");
     let unread = 40
         - refused
             .findings
@@ -187,7 +194,7 @@ async fn a_small_signature_is_found_among_large_ones_and_the_rest_is_told() {
         .await
         .expect("a verdict");
     assert_eq!(
-        (admitted.decision.admitted(), reasons(&admitted.decision)),
+        (admitted.decision.is_admitted(), reasons(&admitted.decision)),
         (true, Vec::new())
     );
 }
@@ -201,7 +208,7 @@ async fn what_says_that_it_is_larger_than_it_may_be_takes_nothing_from_the_other
             .attach(
                 &root.descriptor,
                 number,
-                Limits::DEFAULT.sigstore_bundle_bytes + 1,
+                InputLimits::DEFAULT.sigstore_bundle_bytes + 1,
             )
             .await;
     }
@@ -220,11 +227,14 @@ async fn what_says_that_it_is_larger_than_it_may_be_takes_nothing_from_the_other
 #[tokio::test]
 async fn nothing_inside_is_opened_without_a_good_signature() {
     let (plain, origin) = lock(&[File::new("opt/hello", b"hello")], None);
-    let (inner, packed) = pack(&plain, origin, Output::default())
+    let (inner, packed) = pack(&plain, origin, PackOptions::default())
         .await
         .expect("packed");
     let root = inner
-        .resolve(&Selector::Digest(packed.root.digest), &Limits::DEFAULT)
+        .resolve_manifest(
+            &TagOrDigest::Digest(packed.root.digest),
+            &InputLimits::DEFAULT,
+        )
         .await
         .expect("there");
     let lock = open(&inner, packed.root.digest)
@@ -254,12 +264,16 @@ async fn nothing_inside_is_opened_without_a_good_signature() {
         .await
         .expect("a verdict");
     assert!(
-        signed.decision.admitted() && signed.contents.is_some(),
+        signed.decision.is_admitted() && signed.contents.is_some(),
         "{:?}",
         signed.decision
     );
-    let other = ask(&registry, &root, &policy(Some(Digest::of(b"another lock"))))
-        .await
-        .expect("a verdict");
+    let other = ask(
+        &registry,
+        &root,
+        &policy(Some(Digest::of_bytes(b"another lock"))),
+    )
+    .await
+    .expect("a verdict");
     assert_eq!(reasons(&other.decision), [Reason::LockMismatch]);
 }

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     core::{
-        lockfile::FileMode,
+        lockfile::BundleFileMode,
         media_type,
-        oci::{Descriptor, Document},
-        pack::{Format, LayerCompression, Segment, TarFile, segments},
+        oci::{Descriptor, ManifestOrIndex},
+        pack::{BundleFormat, LayerCompression, TarFile, TarSegment, plan_tar_segments},
     },
-    oci::{Content, Target, fetch},
+    oci::{ContentTarget, PushContent, fetch_content},
 };
 
 const NONE: &[(&str, &[u8])] = &[("opt/a", b"first file"), ("opt/b/c", b"second"), ("z", b"")];
@@ -51,16 +51,18 @@ impl Layer {
 impl Forged {
     pub(super) async fn take_apart(source: &MemoryTarget, root: Digest) -> Self {
         let root = source
-            .resolve(&Selector::Digest(root), &Limits::DEFAULT)
+            .resolve_manifest(&TagOrDigest::Digest(root), &InputLimits::DEFAULT)
             .await
             .expect("there");
-        let Document::Manifest(manifest) = root.document(&Limits::DEFAULT).expect("a document")
+        let ManifestOrIndex::Manifest(manifest) = root
+            .parse_document(&InputLimits::DEFAULT)
+            .expect("a document")
         else {
             panic!("an index")
         };
         let mut layers = Vec::new();
         for descriptor in &manifest.layers {
-            let blob = fetch(source, descriptor, 1 << 20)
+            let blob = fetch_content(source, descriptor, 1 << 20)
                 .await
                 .expect("there")
                 .to_vec();
@@ -75,7 +77,7 @@ impl Forged {
                 descriptor: serde_json::to_value(descriptor).expect("JSON"),
             });
         }
-        let config = fetch(source, &manifest.config, 1 << 20)
+        let config = fetch_content(source, &manifest.config, 1 << 20)
             .await
             .expect("there");
         Self {
@@ -101,7 +103,7 @@ impl Forged {
             self.config["rootfs"]["diff_ids"] = self
                 .layers
                 .iter()
-                .map(|layer| json!(Digest::of(&layer.tar)))
+                .map(|layer| json!(Digest::of_bytes(&layer.tar)))
                 .collect();
         }
         let config = push(target, media_type::OCTET_STREAM, jcs(&self.config)).await;
@@ -127,9 +129,9 @@ fn jcs(value: &Value) -> Vec<u8> {
 
 async fn push(target: &MemoryTarget, media_type: &str, content: Vec<u8>) -> Descriptor {
     let bytes = Bytes::from(content);
-    let descriptor = Descriptor::of(media_type, &bytes);
+    let descriptor = Descriptor::of_bytes(media_type, &bytes);
     target
-        .push(&descriptor, Content::Bytes(&bytes))
+        .push_content(&descriptor, PushContent::Bytes(&bytes))
         .await
         .expect("pushed");
     descriptor
@@ -141,15 +143,15 @@ fn plain_files() -> Vec<File> {
         .collect()
 }
 
-async fn genuine(format: Format, compression: LayerCompression) -> (MemoryTarget, Digest) {
+async fn genuine(format: BundleFormat, compression: LayerCompression) -> (MemoryTarget, Digest) {
     let (lock, origin) = lock(&plain_files(), None);
     let (target, packed) = pack(
         &lock,
         origin,
-        Output {
+        PackOptions {
             format,
             compression,
-            ..Output::default()
+            ..PackOptions::default()
         },
     )
     .await
@@ -161,7 +163,7 @@ type Change = fn(&mut Forged);
 
 /// Applies each change to a genuine bundle and expects its reason.
 async fn refused(
-    format: Format,
+    format: BundleFormat,
     compression: LayerCompression,
     changes: &[(&str, Reason, Change)],
 ) {
@@ -191,10 +193,12 @@ pub(super) fn tar(files: &[(&str, u32, &[u8])]) -> Vec<u8> {
         size: content.len() as u64,
         content: *content,
     });
-    let pieces = segments(files).into_iter().map(|segment| match segment {
-        Segment::Literal(bytes) => bytes,
-        Segment::Content { content, .. } => content.to_vec(),
-    });
+    let pieces = plan_tar_segments(files)
+        .into_iter()
+        .map(|segment| match segment {
+            TarSegment::Literal(bytes) => bytes,
+            TarSegment::Content { content, .. } => content.to_vec(),
+        });
     pieces.collect::<Vec<_>>().concat()
 }
 
@@ -312,7 +316,7 @@ const MANIFESTS: &[(&str, Reason, Change)] = &[
             "2026-01-01T00:00:00Z".into()
     }),
     ("another lock digest", LOCK, |f| {
-        f.manifest["annotations"]["dev.packgate.lock.digest"] = json!(Digest::of(b""))
+        f.manifest["annotations"]["dev.packgate.lock.digest"] = json!(Digest::of_bytes(b""))
     }),
     ("no lock digest", LOCK, |f| {
         drop(
@@ -336,7 +340,10 @@ const MANIFESTS: &[(&str, Reason, Change)] = &[
     (
         "a subject",
         LOCK,
-        |f| f.manifest["subject"] = json!({"mediaType": "x", "digest": Digest::of(b""), "size": 0}),
+        |f| {
+            f.manifest["subject"] =
+                json!({"mediaType": "x", "digest": Digest::of_bytes(b""), "size": 0})
+        },
     ),
     ("another field", LOCK, |f| f.manifest["x"] = 1.into()),
     ("no media type", LOCK, |f| {
@@ -401,12 +408,12 @@ const CONFIGS: &[(&str, Reason, Change)] = &[
 fn set_lock(forged: &mut Forged, lock: &[u8]) {
     let tar = tar(&[(".packgate/lock.json", 0o644, lock)]);
     forged.layers[0].set(tar);
-    forged.manifest["annotations"]["dev.packgate.lock.digest"] = json!(Digest::of(lock));
+    forged.manifest["annotations"]["dev.packgate.lock.digest"] = json!(Digest::of_bytes(lock));
 }
 
 /// The lock of the genuine bundle, as text.
 fn lock_text() -> String {
-    String::from_utf8(lock(&plain_files(), None).0.canonical().bytes).expect("JSON")
+    String::from_utf8(lock(&plain_files(), None).0.to_canonical().bytes).expect("JSON")
 }
 
 const LOCKS: &[(&str, Reason, Change)] = &[
@@ -441,8 +448,8 @@ const LOCKS: &[(&str, Reason, Change)] = &[
             f,
             lock_text()
                 .replace(
-                    &Digest::of(b"second").to_string(),
-                    &Digest::of(b"SECOND").to_string(),
+                    &Digest::of_bytes(b"second").to_string(),
+                    &Digest::of_bytes(b"SECOND").to_string(),
                 )
                 .as_bytes(),
         );
@@ -466,14 +473,14 @@ const LOCKS: &[(&str, Reason, Change)] = &[
     }),
     ("the lock of fewer files", LOCK, |f| {
         let files: Vec<File> = plain_files().into_iter().take(2).collect();
-        set_lock(f, &lock(&files, None).0.canonical().bytes);
+        set_lock(f, &lock(&files, None).0.to_canonical().bytes);
     }),
     ("the lock of another platform", LOCK, |f| {
         let files: Vec<File> = plain_files()
             .into_iter()
             .map(|file| file.on("linux/s390x"))
             .collect();
-        set_lock(f, &lock(&files, None).0.canonical().bytes);
+        set_lock(f, &lock(&files, None).0.to_canonical().bytes);
     }),
     ("a compressed lock", SHAPE, |f| {
         f.layers[0].blob = compressed(&f.layers[0].tar)
@@ -486,13 +493,13 @@ fn compressed(bytes: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_changed_layer_is_refused() {
-    refused(Format::Image, LayerCompression::None, LAYERS).await;
+    refused(BundleFormat::Image, LayerCompression::None, LAYERS).await;
 }
 
 #[tokio::test]
 async fn a_changed_manifest_config_or_lock_is_refused() {
     for changes in [MANIFESTS, CONFIGS, LOCKS] {
-        refused(Format::Image, LayerCompression::None, changes).await;
+        refused(BundleFormat::Image, LayerCompression::None, changes).await;
     }
 }
 
@@ -554,14 +561,14 @@ const COMPRESSED: &[(&str, Reason, Change)] = &[
 
 #[tokio::test]
 async fn a_changed_compressed_layer_is_refused() {
-    refused(Format::Image, LayerCompression::Zstd, COMPRESSED).await;
-    refused(Format::Image, LayerCompression::Zstd, CONFIGS).await;
+    refused(BundleFormat::Image, LayerCompression::Zstd, COMPRESSED).await;
+    refused(BundleFormat::Image, LayerCompression::Zstd, CONFIGS).await;
 }
 
 #[tokio::test]
 async fn a_diff_id_that_is_not_the_layers_is_refused() {
     for compression in [LayerCompression::None, LayerCompression::Zstd] {
-        let (target, root) = genuine(Format::Image, compression).await;
+        let (target, root) = genuine(BundleFormat::Image, compression).await;
         let mut forged = Forged::take_apart(&target, root).await;
         // Another tar is named than travels.
         forged.layers[1].tar = b"another".to_vec();
@@ -576,7 +583,7 @@ async fn a_diff_id_that_is_not_the_layers_is_refused() {
 
 #[tokio::test]
 async fn another_level_of_compression_is_no_forgery() {
-    let (target, root) = genuine(Format::Image, LayerCompression::Zstd).await;
+    let (target, root) = genuine(BundleFormat::Image, LayerCompression::Zstd).await;
     let mut forged = Forged::take_apart(&target, root).await;
     forged.layers[1].blob = zstd::encode_all(&forged.layers[1].tar[..], 19).expect("compressed");
     let root = forged.seal(&target).await;
@@ -639,14 +646,14 @@ const ARTIFACTS: &[(&str, Reason, Change)] = &[
 
 #[tokio::test]
 async fn a_changed_artifact_is_refused() {
-    refused(Format::Artifact, LayerCompression::None, ARTIFACTS).await;
+    refused(BundleFormat::Artifact, LayerCompression::None, ARTIFACTS).await;
 }
 
 /// What somebody may choose is no forgery: it is what packing the lock with these choices gives,
 /// and stands in the plan.
 #[tokio::test]
 async fn other_choices_are_other_bundles() {
-    let (target, root) = genuine(Format::Image, LayerCompression::None).await;
+    let (target, root) = genuine(BundleFormat::Image, LayerCompression::None).await;
     let mut forged = Forged::take_apart(&target, root).await;
     forged.config["created"] = "2026-01-01T00:00:00Z".into();
     forged.manifest["annotations"]["a"] = "b".into();
@@ -670,16 +677,19 @@ async fn a_changed_index_is_refused() {
         File::new("all", b"1"),
         File::new("arm", b"2").on("linux/arm64"),
         File {
-            mode: FileMode::Executable,
+            mode: BundleFileMode::Executable,
             ..File::new("amd", b"3").on("linux/amd64")
         },
     ];
     let (lock, origin) = lock(&files, None);
-    let (target, packed) = pack(&lock, origin, Output::default())
+    let (target, packed) = pack(&lock, origin, PackOptions::default())
         .await
         .expect("packed");
     let root = target
-        .resolve(&Selector::Digest(packed.root.digest), &Limits::DEFAULT)
+        .resolve_manifest(
+            &TagOrDigest::Digest(packed.root.digest),
+            &InputLimits::DEFAULT,
+        )
         .await
         .expect("there");
     let index: Value = serde_json::from_slice(&root.bytes).expect("JSON");
@@ -730,7 +740,8 @@ async fn a_changed_index_is_refused() {
             "a subject",
             LOCK,
             |index| {
-                index["subject"] = json!({"mediaType": "x", "digest": Digest::of(b""), "size": 0})
+                index["subject"] =
+                    json!({"mediaType": "x", "digest": Digest::of_bytes(b""), "size": 0})
             },
         ),
         ("an artifact type", LOCK, |index| {
@@ -762,7 +773,7 @@ async fn a_changed_index_is_refused() {
 #[tokio::test]
 async fn sizes_that_cannot_be_are_refused_before_anything_is_read() {
     for compression in [LayerCompression::None, LayerCompression::Zstd] {
-        let (target, root) = genuine(Format::Image, compression).await;
+        let (target, root) = genuine(BundleFormat::Image, compression).await;
         let mut manifest = Forged::take_apart(&target, root).await.manifest;
         for layer in manifest["layers"]
             .as_array_mut()
@@ -780,12 +791,12 @@ async fn sizes_that_cannot_be_are_refused_before_anything_is_read() {
             judge(&target, root.digest).await.expect_err("refused").0,
             LOCK
         );
-        let (genuine, right) = genuine(Format::Image, compression).await;
+        let (genuine, right) = genuine(BundleFormat::Image, compression).await;
         let mut contents = open(&genuine, right).await.expect("genuine");
         for layer in &mut contents.parts[0].layers {
             layer.descriptor.size = u64::MAX;
         }
-        let error = unpacked(&genuine, &contents, &Selection::default())
+        let error = unpacked(&genuine, &contents, &UnpackSelection::default())
             .await
             .expect_err("refused");
         assert_eq!(error.reason(), LOCK, "{error}");

@@ -12,24 +12,27 @@ use std::{collections::BTreeMap, io::Cursor, sync::Arc};
 use async_trait::async_trait;
 
 use super::{
-    contents::{self, Contents, ContentsError},
-    pack::{PackService, PackServiceError, Packed},
-    progress::Silent,
-    unpack::{self, Selection, UnpackError},
+    contents::{self, BundleContents, BundleContentsError},
+    pack::{PackService, PackServiceError, StoredBundle},
+    progress::SilentProgress,
+    unpack::{self, BundleUnpackError, UnpackSelection},
 };
 use crate::{
     core::{
-        class::{Classified, Reason},
+        class::{ClassifiedError, Reason},
         digest::Digest,
-        limits::Limits,
-        lockfile::{Artifact, Entrypoint, FileMode, Generation, Lockfile, OriginType},
+        limits::InputLimits,
+        lockfile::{
+            BundleFileMode, LockedArtifact, LockedEntrypoint, Lockfile, LockfileGeneration,
+            OriginType,
+        },
         oci::Platform,
-        pack::Output,
-        reference::Selector,
+        pack::PackOptions,
+        reference::TagOrDigest,
     },
-    fetch::{FetchError, OpenContent, Opened, Origin, Request},
-    oci::{MemoryTarget, Resolved, Source},
-    outdir::Staging,
+    fetch::{ArtifactOrigin, ArtifactStream, FetchError, FetchRequest, OpenedArtifact},
+    oci::{ContentSource, MemoryTarget, ResolvedManifest},
+    outdir::OutDirStaging,
 };
 
 /// Content by origin.
@@ -37,21 +40,21 @@ use crate::{
 struct Files(BTreeMap<String, Vec<u8>>);
 
 #[async_trait]
-impl Origin for Files {
-    async fn open(&self, request: Request<'_>) -> Result<Opened, FetchError> {
+impl ArtifactOrigin for Files {
+    async fn open_artifact(&self, request: FetchRequest<'_>) -> Result<OpenedArtifact, FetchError> {
         let content = self
             .0
             .get(request.origin)
             .ok_or_else(|| FetchError::NotFound {
                 origin: request.origin.into(),
             })?;
-        Ok(Opened {
-            content: OpenContent::Blocking(Box::new(Cursor::new(content.clone()))),
+        Ok(OpenedArtifact {
+            content: ArtifactStream::Blocking(Box::new(Cursor::new(content.clone()))),
             download_location: None,
         })
     }
 
-    async fn pin(&self, _: Request<'_>) -> Result<Option<Digest>, FetchError> {
+    async fn resolve_oci_digest(&self, _: FetchRequest<'_>) -> Result<Option<Digest>, FetchError> {
         Ok(None)
     }
 }
@@ -61,7 +64,7 @@ impl Origin for Files {
 struct File {
     path: String,
     content: Vec<u8>,
-    mode: FileMode,
+    mode: BundleFileMode,
     platforms: Vec<Platform>,
 }
 
@@ -70,7 +73,7 @@ impl File {
         Self {
             path: path.into(),
             content: content.into(),
-            mode: FileMode::Plain,
+            mode: BundleFileMode::Plain,
             platforms: Vec::new(),
         }
     }
@@ -90,32 +93,35 @@ fn lock(files: &[File], entrypoint: Option<&[u8]>) -> (Lockfile, Files) {
         .iter()
         .map(|file| (format!("in/{}", file.path), file.content.clone()))
         .collect();
-    let artifacts = files.iter().enumerate().map(|(index, file)| Artifact {
-        name: format!("n{index}"),
-        origin_type: OriginType::File,
-        origin: format!("in/{}", file.path),
-        target: file.path.parse().expect("a path"),
-        checksum: Digest::of(&file.content),
-        size: file.content.len() as u64,
-        mode: file.mode,
-        unpack: None,
-        oci: None,
-        platforms: file.platforms.clone(),
-    });
+    let artifacts = files
+        .iter()
+        .enumerate()
+        .map(|(index, file)| LockedArtifact {
+            name: format!("n{index}"),
+            origin_type: OriginType::File,
+            origin: format!("in/{}", file.path),
+            target: file.path.parse().expect("a path"),
+            checksum: Digest::of_bytes(&file.content),
+            size: file.content.len() as u64,
+            mode: file.mode,
+            unpack: None,
+            oci: None,
+            platforms: file.platforms.clone(),
+        });
     let artifacts = artifacts.collect();
     let entrypoint = entrypoint.map(|content| {
         origins.insert("scripts/run.sh".into(), content.into());
         let (script, target) = ("scripts/run.sh".into(), "run.sh".parse().expect("a path"));
-        Entrypoint {
+        LockedEntrypoint {
             script,
             target,
-            mode: FileMode::Executable,
-            checksum: Digest::of(content),
+            mode: BundleFileMode::Executable,
+            checksum: Digest::of_bytes(content),
             size: content.len() as u64,
         }
     });
     let lock = Lockfile {
-        generation: Generation::Packgate,
+        generation: LockfileGeneration::Packgate,
         name: None,
         version: None,
         entrypoint,
@@ -123,7 +129,8 @@ fn lock(files: &[File], entrypoint: Option<&[u8]>) -> (Lockfile, Files) {
         layers: Vec::new(),
     };
     (
-        lock.checked(&Limits::DEFAULT).expect("a valid lock"),
+        lock.into_checked(&InputLimits::DEFAULT)
+            .expect("a valid lock"),
         Files(origins),
     )
 }
@@ -131,42 +138,49 @@ fn lock(files: &[File], entrypoint: Option<&[u8]>) -> (Lockfile, Files) {
 async fn pack(
     lock: &Lockfile,
     origin: Files,
-    output: Output,
-) -> Result<(MemoryTarget, Packed), PackServiceError> {
+    output: PackOptions,
+) -> Result<(MemoryTarget, StoredBundle), PackServiceError> {
     let target = MemoryTarget::new();
-    let packed = PackService::new(Arc::new(target.clone()), Arc::new(origin), Arc::new(Silent))
-        .pack(lock, output, false)
-        .await?;
+    let packed = PackService::new(
+        Arc::new(target.clone()),
+        Arc::new(origin),
+        Arc::new(SilentProgress),
+    )
+    .pack_lock(lock, output, false)
+    .await?;
     Ok((target, packed))
 }
 
-async fn open(source: &dyn Source, root: Digest) -> Result<Contents, ContentsError> {
-    let root: Resolved = source
-        .resolve(&Selector::Digest(root), &Limits::DEFAULT)
+async fn open(
+    source: &dyn ContentSource,
+    root: Digest,
+) -> Result<BundleContents, BundleContentsError> {
+    let root: ResolvedManifest = source
+        .resolve_manifest(&TagOrDigest::Digest(root), &InputLimits::DEFAULT)
         .await?;
-    contents::open(source, &root, &Limits::DEFAULT).await
+    contents::open_bundle(source, &root, &InputLimits::DEFAULT).await
 }
 
 type Tree = BTreeMap<String, (u32, Vec<u8>)>;
 
 /// What `unpack` writes.
 async fn unpacked(
-    source: &dyn Source,
-    contents: &Contents,
-    selection: &Selection,
-) -> Result<Tree, UnpackError> {
+    source: &dyn ContentSource,
+    contents: &BundleContents,
+    selection: &UnpackSelection,
+) -> Result<Tree, BundleUnpackError> {
     let folder = tempfile::tempdir().expect("a folder");
-    let staging = Staging::create(&folder.path().join("out")).expect("staging");
-    let (staging, count) = unpack::unpack(
+    let staging = OutDirStaging::create(&folder.path().join("out")).expect("staging");
+    let (staging, count) = unpack::unpack_bundle(
         source,
         contents,
         selection,
         staging,
-        &Limits::DEFAULT,
-        Arc::new(Silent),
+        &InputLimits::DEFAULT,
+        Arc::new(SilentProgress),
     )
     .await?;
-    staging.commit().expect("committed");
+    staging.commit_folder().expect("committed");
     let mut tree = Tree::new();
     collect(&folder.path().join("out"), "", &mut tree);
     assert_eq!(tree.len(), count);
@@ -197,11 +211,11 @@ fn collect(folder: &std::path::Path, prefix: &str, tree: &mut Tree) {
 }
 
 /// Opens and unpacks all of it, as far as that goes.
-async fn judge(source: &dyn Source, root: Digest) -> Result<Tree, (Reason, String)> {
+async fn judge(source: &dyn ContentSource, root: Digest) -> Result<Tree, (Reason, String)> {
     let contents = open(source, root)
         .await
         .map_err(|e| (e.reason(), e.to_string()))?;
-    unpacked(source, &contents, &Selection::default())
+    unpacked(source, &contents, &UnpackSelection::default())
         .await
         .map_err(|e| (e.reason(), e.to_string()))
 }

@@ -9,7 +9,7 @@ use crate::{
     core::{
         lockfile::RecordedLayer,
         oci::Annotations,
-        pack::{Format, PackPlan},
+        pack::{BundleFormat, PackPlan},
     },
     service::lock::LockService,
 };
@@ -18,23 +18,23 @@ use crate::{
 struct Stuck;
 
 #[async_trait]
-impl Origin for Stuck {
-    async fn open(&self, request: Request<'_>) -> Result<Opened, FetchError> {
+impl ArtifactOrigin for Stuck {
+    async fn open_artifact(&self, request: FetchRequest<'_>) -> Result<OpenedArtifact, FetchError> {
         let content = match request.origin {
             "in/bad" => {
                 tokio::time::sleep(Duration::from_millis(100)).await;
-                OpenContent::Blocking(Box::new(Cursor::new(b"other")))
+                ArtifactStream::Blocking(Box::new(Cursor::new(b"other")))
             }
-            "in/network" => OpenContent::Stream(Box::new(Never)),
-            _ => OpenContent::Blocking(Box::new(Slow)),
+            "in/network" => ArtifactStream::Stream(Box::new(Never)),
+            _ => ArtifactStream::Blocking(Box::new(Slow)),
         };
-        Ok(Opened {
+        Ok(OpenedArtifact {
             content,
             download_location: None,
         })
     }
 
-    async fn pin(&self, _: Request<'_>) -> Result<Option<Digest>, FetchError> {
+    async fn resolve_oci_digest(&self, _: FetchRequest<'_>) -> Result<Option<Digest>, FetchError> {
         Ok(None)
     }
 }
@@ -72,7 +72,7 @@ fn a_failed_artifact_does_not_wait_for_the_others() {
             let service = PackService::new(
                 Arc::new(MemoryTarget::new()),
                 Arc::new(Stuck),
-                Arc::new(Silent),
+                Arc::new(SilentProgress),
             );
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(1)
@@ -80,7 +80,7 @@ fn a_failed_artifact_does_not_wait_for_the_others() {
                 .build()
                 .expect("a runtime");
             let reason = runtime
-                .block_on(service.pack(&lock, Output::default(), false))
+                .block_on(service.pack_lock(&lock, PackOptions::default(), false))
                 .map(drop)
                 .map_err(|e| e.reason());
             // Waits for every thread that still reads.
@@ -113,13 +113,13 @@ async fn what_differs_from_the_lock_is_refused() {
         changed
             .0
             .extend(content.map(|content| (origin_name.to_owned(), content.to_vec())));
-        for format in [Format::Image, Format::Artifact] {
+        for format in [BundleFormat::Image, BundleFormat::Artifact] {
             let error = pack(
                 &lock,
                 changed.clone(),
-                Output {
+                PackOptions {
                     format,
-                    ..Output::default()
+                    ..PackOptions::default()
                 },
             )
             .await
@@ -138,10 +138,10 @@ async fn what_differs_from_the_lock_is_refused() {
 async fn what_no_registry_takes_is_refused_before_anything_is_fetched() {
     let (lock, _) = lock(&[File::new("a", b"")], None);
     let annotations = Annotations::from([("a".to_owned(), "x".repeat(4 << 20))]);
-    let output = Output {
-        format: Format::Artifact,
+    let output = PackOptions {
+        format: BundleFormat::Artifact,
         annotations,
-        ..Output::default()
+        ..PackOptions::default()
     };
     assert_eq!(
         pack(&lock, Files::default(), output)
@@ -164,11 +164,11 @@ async fn recorded_layers_are_compared_by_platform() {
     let service = LockService::new(
         Arc::new(MemoryTarget::new()),
         Arc::new(origin.clone()),
-        Arc::new(Silent),
+        Arc::new(SilentProgress),
         false,
     );
-    let recorded = service.record(&lock).await.expect("recorded");
-    service.check(&recorded).await.expect("the same");
+    let recorded = service.record_layers(&lock).await.expect("recorded");
+    service.check_lock(&recorded).await.expect("the same");
     // In another order of platforms, each platform's in its own.
     let mut layers = recorded.layers.clone();
     layers.sort_by_key(|layer| std::cmp::Reverse(layer.platform.clone()));
@@ -177,14 +177,14 @@ async fn recorded_layers_are_compared_by_platform() {
         layers,
         ..recorded.clone()
     };
-    service.check(&shuffled).await.expect("the same");
-    let predicted = PackPlan::new(&shuffled, Output::default())
+    service.check_lock(&shuffled).await.expect("the same");
+    let predicted = PackPlan::new(&shuffled, PackOptions::default())
         .expect("a plan")
-        .predict()
+        .predict_digest()
         .expect("predicted");
     assert_eq!(
         predicted,
-        pack(&shuffled, origin, Output::default())
+        pack(&shuffled, origin, PackOptions::default())
             .await
             .expect("packed")
             .1
@@ -194,28 +194,36 @@ async fn recorded_layers_are_compared_by_platform() {
 
     assert_eq!(
         service
-            .check(&lock)
+            .check_lock(&lock)
             .await
             .expect_err("nothing recorded")
             .reason(),
         Reason::InvalidLock
     );
     for change in [
-        (|layers: &mut Vec<RecordedLayer>| layers[3].diff_id = Digest::of(b""))
+        (|layers: &mut Vec<RecordedLayer>| layers[3].diff_id = Digest::of_bytes(b""))
             as fn(&mut Vec<RecordedLayer>),
         |layers| layers.swap(0, 1),
     ] {
         let mut changed = recorded.clone();
         change(&mut changed.layers);
         assert_eq!(
-            service.check(&changed).await.expect_err("changed").reason(),
+            service
+                .check_lock(&changed)
+                .await
+                .expect_err("changed")
+                .reason(),
             Reason::DigestMismatch
         );
     }
     let mut changed = recorded;
     changed.layers[0].size += 512;
     assert_eq!(
-        service.check(&changed).await.expect_err("changed").reason(),
+        service
+            .check_lock(&changed)
+            .await
+            .expect_err("changed")
+            .reason(),
         Reason::InvalidLock
     );
 }

@@ -4,8 +4,8 @@ use proptest::{collection, option, prelude::*};
 
 use super::*;
 use crate::core::{
-    oci::{Annotations, Document},
-    pack::{Format, LayerCompression, PackPlan},
+    oci::{Annotations, ManifestOrIndex},
+    pack::{BundleFormat, LayerCompression, PackPlan},
     path::BundlePath,
 };
 
@@ -22,10 +22,15 @@ fn segment() -> impl Strategy<Value = String> {
         })
 }
 
-fn file(platforms: bool) -> impl Strategy<Value = (String, Vec<u8>, FileMode, Vec<Platform>)> {
+fn file(
+    platforms: bool,
+) -> impl Strategy<Value = (String, Vec<u8>, BundleFileMode, Vec<Platform>)> {
     let content = (prop_oneof![Just(0), Just(512), 0..1_500_usize], any::<u8>())
         .prop_map(|(size, byte)| vec![byte; size]);
-    let mode = prop_oneof![Just(FileMode::Plain), Just(FileMode::Executable)];
+    let mode = prop_oneof![
+        Just(BundleFileMode::Plain),
+        Just(BundleFileMode::Executable)
+    ];
     let most = if platforms { 3 } else { 1 };
     let platforms =
         collection::btree_set(prop::sample::select(&PLATFORMS[..]), 0..most).prop_map(|set| {
@@ -69,25 +74,25 @@ fn files(count: std::ops::Range<usize>, platforms: bool) -> impl Strategy<Value 
     })
 }
 
-fn output(platforms: bool) -> impl Strategy<Value = Output> {
+fn output(platforms: bool) -> impl Strategy<Value = PackOptions> {
     let shape = if platforms {
         prop_oneof![
-            Just((Format::Image, LayerCompression::None)),
-            Just((Format::Image, LayerCompression::Zstd))
+            Just((BundleFormat::Image, LayerCompression::None)),
+            Just((BundleFormat::Image, LayerCompression::Zstd))
         ]
         .boxed()
     } else {
         let shapes = [
-            (Format::Image, LayerCompression::None),
-            (Format::Image, LayerCompression::Zstd),
-            (Format::Artifact, LayerCompression::None),
+            (BundleFormat::Image, LayerCompression::None),
+            (BundleFormat::Image, LayerCompression::Zstd),
+            (BundleFormat::Artifact, LayerCompression::None),
         ];
         prop::sample::select(shapes.to_vec()).boxed()
     };
     let annotations = collection::btree_map("[a-z.]{1,20}", "\\PC{0,20}", 0..3)
         .prop_map(|map| map.into_iter().collect::<Annotations>());
     (shape, option::of(0..253_402_300_799_i64), annotations).prop_map(
-        |((format, compression), source_date_epoch, annotations)| Output {
+        |((format, compression), source_date_epoch, annotations)| PackOptions {
             format,
             compression,
             source_date_epoch,
@@ -101,16 +106,18 @@ fn expected(files: &[File], entrypoint: Option<&[u8]>, platform: Option<&Platfor
         file.platforms.is_empty()
             || platform.is_some_and(|platform| file.platforms.contains(platform))
     };
-    let files = files
-        .iter()
-        .filter(here)
-        .map(|file| (file.path.clone(), (file.mode.bits(), file.content.clone())));
+    let files = files.iter().filter(here).map(|file| {
+        (
+            file.path.clone(),
+            (file.mode.permission_bits(), file.content.clone()),
+        )
+    });
     files
         .chain(entrypoint.map(|content| ("run.sh".to_owned(), (0o755, content.to_vec()))))
         .collect()
 }
 
-async fn round_trip(files: &[File], entrypoint: Option<&[u8]>, output: Output) {
+async fn round_trip(files: &[File], entrypoint: Option<&[u8]>, output: PackOptions) {
     let (lock, origin) = lock(files, entrypoint);
     let (target, packed) = pack(&lock, origin.clone(), output.clone())
         .await
@@ -119,9 +126,9 @@ async fn round_trip(files: &[File], entrypoint: Option<&[u8]>, output: Output) {
     assert_eq!((&contents.lock, &contents.plan.output), (&lock, &output));
     for part in &contents.parts {
         let platform = part.platform.clone();
-        let selection = Selection {
+        let selection = UnpackSelection {
             platform: platform.clone(),
-            ..Selection::default()
+            ..UnpackSelection::default()
         };
         assert_eq!(
             unpacked(&target, &contents, &selection)
@@ -129,27 +136,32 @@ async fn round_trip(files: &[File], entrypoint: Option<&[u8]>, output: Output) {
                 .expect("unpacked"),
             expected(files, entrypoint, platform.as_ref())
         );
-        assert!(part.layers.len() <= 63 || output.format == Format::Artifact);
+        assert!(part.layers.len() <= 63 || output.format == BundleFormat::Artifact);
     }
     // Packed once more, it is the same; and what can be predicted was.
     let again = pack(&lock, origin, output.clone()).await.expect("packed").1;
     assert_eq!(again.root, packed.root);
-    if output.format == Format::Artifact {
+    if output.format == BundleFormat::Artifact {
         assert_eq!(
             PackPlan::new(&lock, output)
                 .expect("a plan")
-                .predict()
+                .predict_digest()
                 .expect("predicted"),
             packed.root.digest
         );
     }
     let whole = target
-        .resolve(&Selector::Digest(packed.root.digest), &Limits::DEFAULT)
+        .resolve_manifest(
+            &TagOrDigest::Digest(packed.root.digest),
+            &InputLimits::DEFAULT,
+        )
         .await
         .expect("there");
     let is_index = matches!(
-        whole.document(&Limits::DEFAULT).expect("a document"),
-        Document::Index(_)
+        whole
+            .parse_document(&InputLimits::DEFAULT)
+            .expect("a document"),
+        ManifestOrIndex::Index(_)
     );
     assert_eq!(
         is_index,
@@ -196,18 +208,18 @@ async fn a_selection_reads_only_the_layers_that_it_needs() {
         File::new("b/empty", b""),
     ];
     for (format, compression) in [
-        (Format::Image, LayerCompression::None),
-        (Format::Image, LayerCompression::Zstd),
-        (Format::Artifact, LayerCompression::None),
+        (BundleFormat::Image, LayerCompression::None),
+        (BundleFormat::Image, LayerCompression::Zstd),
+        (BundleFormat::Artifact, LayerCompression::None),
     ] {
         let (lock, origin) = lock(&files, None);
         let (whole, packed) = pack(
             &lock,
             origin,
-            Output {
+            PackOptions {
                 format,
                 compression,
-                ..Output::default()
+                ..PackOptions::default()
             },
         )
         .await
@@ -216,10 +228,14 @@ async fn a_selection_reads_only_the_layers_that_it_needs() {
         // Only what `b/empty` needs is there.
         let target = MemoryTarget::new();
         let layer = &contents.parts[0].layers[2].descriptor;
-        crate::oci::Target::push(&target, layer, crate::oci::Content::From(&whole))
-            .await
-            .expect("pushed");
-        let select = |glob: &str| Selection {
+        crate::oci::ContentTarget::push_content(
+            &target,
+            layer,
+            crate::oci::PushContent::StoredIn(&whole),
+        )
+        .await
+        .expect("pushed");
+        let select = |glob: &str| UnpackSelection {
             globs: vec![glob.parse().expect("a pattern")],
             platform: None,
         };
@@ -253,9 +269,9 @@ async fn a_platform_is_chosen_or_said() {
         File::new("arm", b"").on("linux/arm64"),
         File::new("amd", b"").on("linux/amd64"),
     );
-    let selection = |platform: Option<&str>| Selection {
+    let selection = |platform: Option<&str>| UnpackSelection {
         platform: platform.map(|text| text.parse().expect("a platform")),
-        ..Selection::default()
+        ..UnpackSelection::default()
     };
     for (files, platform, expected) in [
         (vec![arm.clone(), amd.clone()], None, Ok(vec!["amd"])),
@@ -278,7 +294,7 @@ async fn a_platform_is_chosen_or_said() {
         ),
     ] {
         let (lock, origin) = lock(&files, None);
-        let (target, packed) = pack(&lock, origin, Output::default())
+        let (target, packed) = pack(&lock, origin, PackOptions::default())
             .await
             .expect("packed");
         let contents = open(&target, packed.root.digest).await.expect("opened");

@@ -11,19 +11,19 @@ use std::{
 use jiff::Timestamp;
 use moka::future::Cache;
 
-use crate::core::report::Report;
+use crate::core::report::AdmissionReport;
 
 /// How long a success is remembered.
-pub(super) const REMEMBERED: Duration = Duration::from_mins(10);
+pub(super) const VERDICT_TTL: Duration = Duration::from_mins(10);
 /// Bytes of all that is remembered, about.
-const MEMORY: u64 = 16 << 20;
+const VERDICT_CACHE_BYTES: u64 = 16 << 20;
 /// Bytes of what was found out for one namespace. What is over is judged again each time.
-const OF_ONE_NAMESPACE: u64 = MEMORY / 4;
+const NAMESPACE_CACHE_BYTES: u64 = VERDICT_CACHE_BYTES / 4;
 
 /// A success.
 #[derive(Debug)]
-pub(super) struct Success {
-    pub(super) report: Report,
+pub(super) struct CachedVerdict {
+    pub(super) report: AdmissionReport,
     until: Timestamp,
     weight: u32,
     /// The namespace that asked first.
@@ -31,18 +31,18 @@ pub(super) struct Success {
 }
 
 /// Successes by what they depend on.
-pub(super) struct Remembered<K> {
-    cache: Cache<K, Arc<Success>>,
-    held: Held,
+pub(super) struct VerdictCache<K> {
+    cache: Cache<K, Arc<CachedVerdict>>,
+    namespace_usage: NamespaceCacheUsage,
 }
 
 /// Bytes by namespace.
 #[derive(Clone, Default)]
-struct Held(Arc<Mutex<HashMap<Arc<str>, u64>>>);
+struct NamespaceCacheUsage(Arc<Mutex<HashMap<Arc<str>, u64>>>);
 
-impl Success {
+impl CachedVerdict {
     /// It holds until then, and was found out for this namespace.
-    pub(super) fn new(report: Report, until: Timestamp, namespace: &str) -> Self {
+    pub(super) fn new(report: AdmissionReport, until: Timestamp, namespace: &str) -> Self {
         let size = serde_json::to_string(&report).map_or(4_096, |text| text.len());
         // What the strings and lists of a report need beside their text, and the key.
         let weight = u32::try_from(size * 2 + 512).unwrap_or(u32::MAX);
@@ -55,23 +55,28 @@ impl Success {
     }
 }
 
-impl<K: Hash + Eq + Send + Sync + 'static> Default for Remembered<K> {
+impl<K: Hash + Eq + Send + Sync + 'static> Default for VerdictCache<K> {
     fn default() -> Self {
-        let held = Held::default();
+        let held = NamespaceCacheUsage::default();
         let evicted = held.clone();
         let cache = Cache::builder()
-            .max_capacity(MEMORY)
-            .weigher(|_: &K, success: &Arc<Success>| success.weight)
-            .time_to_live(REMEMBERED)
-            .eviction_listener(move |_, success: Arc<Success>, _| evicted.give_back(&success))
+            .max_capacity(VERDICT_CACHE_BYTES)
+            .weigher(|_: &K, success: &Arc<CachedVerdict>| success.weight)
+            .time_to_live(VERDICT_TTL)
+            .eviction_listener(move |_, success: Arc<CachedVerdict>, _| {
+                evicted.release_reserved(&success)
+            })
             .build();
-        Self { cache, held }
+        Self {
+            cache,
+            namespace_usage: held,
+        }
     }
 }
 
-impl<K: Hash + Eq + Send + Sync + 'static> Remembered<K> {
+impl<K: Hash + Eq + Send + Sync + 'static> VerdictCache<K> {
     /// The success, if it still holds.
-    pub(super) async fn get(&self, key: &K, now: Timestamp) -> Option<Arc<Success>> {
+    pub(super) async fn get(&self, key: &K, now: Timestamp) -> Option<Arc<CachedVerdict>> {
         let success = self.cache.get(key).await?;
         if now < success.until {
             return Some(success);
@@ -81,11 +86,11 @@ impl<K: Hash + Eq + Send + Sync + 'static> Remembered<K> {
     }
 
     /// Remembers a success. False if its namespace has its part already.
-    pub(super) async fn insert(&self, key: K, success: Arc<Success>) -> bool {
-        if !self.held.take(&success) {
+    pub(super) async fn insert(&self, key: K, success: Arc<CachedVerdict>) -> bool {
+        if !self.namespace_usage.try_reserve(&success) {
             // What has ended is noticed late.
             self.cache.run_pending_tasks().await;
-            if !self.held.take(&success) {
+            if !self.namespace_usage.try_reserve(&success) {
                 return false;
             }
         }
@@ -94,24 +99,24 @@ impl<K: Hash + Eq + Send + Sync + 'static> Remembered<K> {
     }
 }
 
-impl Held {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, u64>> {
+impl NamespaceCacheUsage {
+    fn lock_usage(&self) -> MutexGuard<'_, HashMap<Arc<str>, u64>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, success: &Success) -> bool {
-        let mut held = self.lock();
+    fn try_reserve(&self, success: &CachedVerdict) -> bool {
+        let mut held = self.lock_usage();
         let before = held.get(&success.namespace).copied().unwrap_or_default();
         let after = before.saturating_add(success.weight.into());
-        if after > OF_ONE_NAMESPACE {
+        if after > NAMESPACE_CACHE_BYTES {
             return false;
         }
         held.insert(Arc::clone(&success.namespace), after);
         true
     }
 
-    fn give_back(&self, success: &Success) {
-        let mut held = self.lock();
+    fn release_reserved(&self, success: &CachedVerdict) {
+        let mut held = self.lock_usage();
         let Some(bytes) = held.get_mut(&success.namespace) else {
             return;
         };
@@ -126,25 +131,25 @@ impl Held {
 mod tests {
     use super::*;
     use crate::core::{
-        policy::{Decision, Outcome},
-        report::Asked,
-        verify::Findings,
+        policy::{PolicyDecision, PolicyOutcome},
+        report::ReportInputs,
+        verify::VerificationFindings,
     };
 
-    fn success(namespace: &str) -> Arc<Success> {
-        let asked = Asked {
+    fn success(namespace: &str) -> Arc<CachedVerdict> {
+        let asked = ReportInputs {
             reproduce: "x".repeat(200_000),
-            ..Asked::default()
+            ..ReportInputs::default()
         };
-        let report = Report::new(
+        let report = AdmissionReport::new(
             asked,
-            &Decision {
-                outcome: Outcome::Ungoverned,
+            &PolicyDecision {
+                outcome: PolicyOutcome::Ungoverned,
                 policies: Vec::new(),
             },
-            &Findings::default(),
+            &VerificationFindings::default(),
         );
-        Arc::new(Success::new(
+        Arc::new(CachedVerdict::new(
             report,
             "2026-11-21T12:00:00Z".parse().expect("a time"),
             namespace,
@@ -153,7 +158,7 @@ mod tests {
 
     #[tokio::test]
     async fn no_namespace_forgets_what_another_found_out() {
-        let remembered = Remembered::default();
+        let remembered = VerdictCache::default();
         let now = "2026-11-21T11:59:00Z".parse().expect("a time");
         assert!(remembered.insert(1_000, success("honest")).await);
         let mut kept = 0;
@@ -163,7 +168,7 @@ mod tests {
         remembered.cache.run_pending_tasks().await;
         assert_eq!(
             kept,
-            OF_ONE_NAMESPACE / u64::from(success("flood").weight),
+            NAMESPACE_CACHE_BYTES / u64::from(success("flood").weight),
             "and not 200"
         );
         assert!(remembered.get(&1_000, now).await.is_some());
@@ -176,7 +181,8 @@ mod tests {
             "there is room again"
         );
         assert!(
-            remembered.insert(1_000, success("honest")).await && remembered.held.lock().len() == 2
+            remembered.insert(1_000, success("honest")).await
+                && remembered.namespace_usage.lock_usage().len() == 2
         );
     }
 }

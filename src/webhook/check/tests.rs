@@ -17,13 +17,17 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    api::bundle_policy::{Gathered, PolicyObject},
+    api::bundle_policy::{PolicyInputs, PolicyObject},
     core::{
-        limits::Limits, media_type, oci::Descriptor, reference::Repository, report::ReportOutcome,
+        limits::InputLimits, media_type, oci::Descriptor, reference::ImageRepository,
+        report::ReportOutcome,
     },
-    oci::{Content, MemoryTarget, OciError, Reader, Resolved, Source, Target},
-    service::{registries::OpenError, sign},
-    signing::{KeySigner, Password, generate},
+    oci::{
+        ContentReader, ContentSource, ContentTarget, MemoryTarget, OciError, PushContent,
+        ResolvedManifest,
+    },
+    service::{registries::RepositoryOpenError, sign},
+    signing::{KeySigner, Password, generate_default_key},
 };
 
 const REPOSITORY: &str = "r.example.com/team-a/siem";
@@ -49,16 +53,16 @@ struct TestRegistry {
 struct Place(Arc<TestRegistry>, bool);
 
 #[async_trait]
-impl Source for Place {
+impl ContentSource for Place {
     fn location(&self) -> String {
         REPOSITORY.into()
     }
 
-    async fn resolve(
+    async fn resolve_manifest(
         &self,
-        selector: &crate::core::reference::Selector,
-        limits: &Limits,
-    ) -> Result<Resolved, OciError> {
+        selector: &crate::core::reference::TagOrDigest,
+        limits: &InputLimits,
+    ) -> Result<ResolvedManifest, OciError> {
         self.0.resolved.fetch_add(1, Ordering::SeqCst);
         if self.1 || self.0.silent.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
@@ -69,26 +73,30 @@ impl Source for Place {
             });
         }
         tokio::task::yield_now().await;
-        self.0.content.resolve(selector, limits).await
+        self.0.content.resolve_manifest(selector, limits).await
     }
 
-    async fn open(&self, descriptor: &Descriptor) -> Result<Reader, OciError> {
-        self.0.content.open(descriptor).await
+    async fn open_content(&self, descriptor: &Descriptor) -> Result<ContentReader, OciError> {
+        self.0.content.open_content(descriptor).await
     }
 
-    async fn referrers(
+    async fn list_referrers(
         &self,
         subject: &Descriptor,
-        limits: &Limits,
+        limits: &InputLimits,
     ) -> Result<Vec<Descriptor>, OciError> {
-        self.0.content.referrers(subject, limits).await
+        self.0.content.list_referrers(subject, limits).await
     }
 }
 
 struct One(Arc<TestRegistry>);
 
-impl Registries for One {
-    fn open(&self, repository: &Repository, _: Option<&[u8]>) -> Result<Opened, OpenError> {
+impl TenantRepositoryOpener for One {
+    fn open_repository(
+        &self,
+        repository: &ImageRepository,
+        _: Option<&[u8]>,
+    ) -> Result<OpenedRepository, RepositoryOpenError> {
         Ok(Arc::new(Place(
             Arc::clone(&self.0),
             repository.host().starts_with("slow"),
@@ -98,7 +106,7 @@ impl Registries for One {
 
 /// A checker, its registry with a signed and an unsigned bundle, and the signer's key.
 struct Scene {
-    checker: Checker,
+    checker: AdmissionChecker,
     clock: Arc<TestClock>,
     registry: Arc<TestRegistry>,
     signed: Digest,
@@ -117,21 +125,21 @@ impl Scene {
         )));
         let registry = Arc::new(TestRegistry::default());
         let password = Password::new("");
-        let key = generate(&password).expect("a key");
+        let key = generate_default_key(&password).expect("a key");
         let holder =
             KeySigner::from_pem(key.private_pem.as_bytes(), Some(&password)).expect("a signer");
         let signed = store(&registry.content, br#"{"schemaVersion":2,"manifests":[]}"#).await;
-        sign::sign(&registry.content, &signed, REPOSITORY, &holder, &*clock)
+        sign::sign_subject(&registry.content, &signed, REPOSITORY, &holder, &*clock)
             .await
             .expect("signed");
         registry
             .content
-            .tag(&signed, &"v1".parse().expect("a tag"))
+            .tag_manifest(&signed, &"v1".parse().expect("a tag"))
             .await
             .expect("tagged");
         let unsigned = store(&registry.content, br#"{"schemaVersion":2,"manifests":[] }"#).await;
-        let metrics = Metrics::new(&mut Registry::default());
-        let checker = Checker::new(
+        let metrics = WebhookMetrics::new(&mut Registry::default());
+        let checker = AdmissionChecker::new(
             Arc::new(One(Arc::clone(&registry))),
             Arc::<TestClock>::clone(&clock),
             deadline,
@@ -162,17 +170,17 @@ impl Scene {
             "metadata": metadata,
             "spec": spec,
         });
-        PolicyObject::read(object).expect("a policy")
+        PolicyObject::from_json(object).expect("a policy")
     }
 
-    async fn ask(&self, reference: &str, policies: Vec<PolicyObject>) -> Report {
-        let snapshot = Gathered {
+    async fn ask(&self, reference: &str, policies: Vec<PolicyObject>) -> AdmissionReport {
+        let snapshot = PolicyInputs {
             policies,
-            ..Gathered::default()
+            ..PolicyInputs::default()
         }
-        .compile("packgate-system", self.clock.now());
+        .compile_snapshot("packgate-system", self.clock.now());
         self.checker
-            .check(&ask(reference), &snapshot, Instant::now())
+            .check_image(&ask(reference), &snapshot, Instant::now())
             .await
     }
 
@@ -187,25 +195,28 @@ impl Scene {
 }
 
 async fn store(target: &MemoryTarget, content: &'static [u8]) -> Descriptor {
-    let root = Descriptor::of(media_type::INDEX, content);
+    let root = Descriptor::of_bytes(media_type::INDEX, content);
     target
-        .push(&root, Content::Bytes(&bytes::Bytes::from_static(content)))
+        .push_content(
+            &root,
+            PushContent::Bytes(&bytes::Bytes::from_static(content)),
+        )
         .await
         .expect("pushed");
     root
 }
 
-fn ask(reference: &str) -> Ask {
-    Ask {
+fn ask(reference: &str) -> ImageCheckRequest {
+    ImageCheckRequest {
         field: "spec.volumes[0].image.reference".into(),
         reference: reference.into(),
-        used_as: Use::ImageVolume,
+        used_as: ReferenceUse::ImageVolume,
         namespace: "team-a".into(),
         credential: None,
     }
 }
 
-fn reasons(report: &Report) -> Vec<Reason> {
+fn reasons(report: &AdmissionReport) -> Vec<Reason> {
     report.denials.iter().map(|denial| denial.reason).collect()
 }
 
@@ -246,13 +257,19 @@ async fn a_success_is_remembered_and_a_denial_is_not() {
 #[tokio::test]
 async fn tags_are_asked_for_where_a_policy_lists_them_and_the_verdict_is_remembered_for_it_alone() {
     let scene = Scene::new().await;
-    let holder = generate(&Password::new("")).expect("a key");
+    let holder = generate_default_key(&Password::new("")).expect("a key");
     let signer = KeySigner::from_pem(holder.private_pem.as_bytes(), Some(&Password::new("")))
         .expect("a signer");
-    let subject = Descriptor::of(media_type::INDEX, br#"{"schemaVersion":2,"manifests":[] }"#);
-    crate::service::sign_beside::sign(&scene.registry.content, &subject, REPOSITORY, &signer)
-        .await
-        .expect("signed");
+    let subject =
+        Descriptor::of_bytes(media_type::INDEX, br#"{"schemaVersion":2,"manifests":[] }"#);
+    crate::service::sign_beside::sign_with_cosign_tag(
+        &scene.registry.content,
+        &subject,
+        REPOSITORY,
+        &signer,
+    )
+    .await
+    .expect("signed");
     let listing = |formats: Value| {
         scene.policy(&json!({
             "authorities": [{"name": "a", "key": {"pem": holder.public_pem}}],
@@ -293,7 +310,9 @@ async fn what_was_admitted_under_one_policy_is_judged_anew_under_another() {
         reasons(&scene.ask(&reference, vec![revoked]).await),
         [Reason::Revoked]
     );
-    let other = generate(&Password::new("")).expect("a key").public_pem;
+    let other = generate_default_key(&Password::new(""))
+        .expect("a key")
+        .public_pem;
     let removed =
         scene.policy(&json!({"authorities": [{"name": "platform", "key": {"pem": other}}]}));
     assert_eq!(
@@ -312,7 +331,7 @@ async fn what_was_admitted_under_one_policy_is_judged_anew_under_another() {
 /// Policies that name a root, and what lies in the cluster of it.
 struct Rooted<'a> {
     scene: &'a Scene,
-    snapshot: Gathered,
+    snapshot: PolicyInputs,
 }
 
 impl<'a> Rooted<'a> {
@@ -337,10 +356,10 @@ impl<'a> Rooted<'a> {
         let trust_roots = vec![serde_json::from_value(root).expect("a trust root")];
         Self {
             scene,
-            snapshot: Gathered {
+            snapshot: PolicyInputs {
                 policies,
                 trust_roots,
-                ..Gathered::default()
+                ..PolicyInputs::default()
             },
         }
     }
@@ -350,23 +369,23 @@ impl<'a> Rooted<'a> {
         let root = &self.snapshot.trust_roots[0];
         let data = content.map(|(text, refreshed, expires)| {
             let state =
-                json!({"origin": root.origin(None), "refreshed": refreshed, "expires": expires});
+                json!({"origin": root.origin_digest(None), "refreshed": refreshed, "expires": expires});
             [
                 ("trusted_root.json".to_owned(), text.to_owned()),
                 ("state.json".to_owned(), state.to_string()),
             ]
             .into()
         });
-        let name = ("packgate-system".to_owned(), root.config_map());
+        let name = ("packgate-system".to_owned(), root.config_map_name());
         self.snapshot.config_maps = [(name, data)].into();
     }
 
-    async fn ask(&self) -> Report {
+    async fn ask(&self) -> AdmissionReport {
         let now = self.scene.clock.now();
-        let snapshot = self.snapshot.compile("packgate-system", now);
+        let snapshot = self.snapshot.compile_snapshot("packgate-system", now);
         self.scene
             .checker
-            .check(
+            .check_image(
                 &ask(&format!("{REPOSITORY}@{}", self.scene.signed)),
                 &snapshot,
                 Instant::now(),
@@ -448,8 +467,8 @@ async fn time_alone_ends_a_trust_root_that_nobody_renews() {
     assert_eq!(rooted.ask().await.outcome, ReportOutcome::Admitted);
     let ends = rooted
         .snapshot
-        .compile("packgate-system", scene.clock.now())
-        .ends();
+        .compile_snapshot("packgate-system", scene.clock.now())
+        .valid_until();
     assert_eq!(ends, Some("2026-11-21T12:05:00Z".parse().expect("a time")));
     scene.later(5.minutes());
     assert_eq!(
@@ -678,11 +697,11 @@ async fn many_who_ask_the_same_at_once_cost_one_question() {
 #[tokio::test]
 async fn what_one_credential_may_read_is_not_remembered_for_another() {
     let scene = Scene::new().await;
-    let snapshot = Gathered {
+    let snapshot = PolicyInputs {
         policies: vec![scene.policy(&json!({}))],
-        ..Gathered::default()
+        ..PolicyInputs::default()
     }
-    .compile("packgate-system", scene.clock.now());
+    .compile_snapshot("packgate-system", scene.clock.now());
     for (docker_config, asked) in [
         (None, 1),
         (Some("{\"auths\":{}}"), 2),
@@ -690,16 +709,16 @@ async fn what_one_credential_may_read_is_not_remembered_for_another() {
         (Some("{\"auths\":{}}"), 3),
         (None, 3),
     ] {
-        let credential = docker_config.map(|text| Credential {
+        let credential = docker_config.map(|text| PullCredential {
             docker_config: text.as_bytes().to_vec(),
         });
-        let asking = Ask {
+        let asking = ImageCheckRequest {
             credential,
             ..ask(&format!("{REPOSITORY}@{}", scene.signed))
         };
         let report = scene
             .checker
-            .check(&asking, &snapshot, Instant::now())
+            .check_image(&asking, &snapshot, Instant::now())
             .await;
         assert_eq!(
             (report.outcome, scene.asked()),
@@ -712,30 +731,34 @@ async fn what_one_credential_may_read_is_not_remembered_for_another() {
 /// Many questions at once, by policies that govern everything.
 struct Flood<'a> {
     scene: &'a Scene,
-    snapshot: Snapshot,
+    snapshot: PolicySnapshot,
 }
 
-type Asking<'a> = std::pin::Pin<Box<dyn Future<Output = Report> + 'a>>;
+type Asking<'a> = std::pin::Pin<Box<dyn Future<Output = AdmissionReport> + 'a>>;
 
 impl<'a> Flood<'a> {
     fn new(scene: &'a Scene) -> Self {
         let policy = scene.policy(&json!({"match": {"references": ["**"]}}));
-        let snapshot = Gathered {
+        let snapshot = PolicyInputs {
             policies: vec![policy],
-            ..Gathered::default()
+            ..PolicyInputs::default()
         }
-        .compile("packgate-system", scene.clock.now());
+        .compile_snapshot("packgate-system", scene.clock.now());
         Self { scene, snapshot }
     }
 
     /// The future has begun: it has a slot, or waits for one.
     fn ask(&'a self, namespace: &str, reference: &str, begun: Instant) -> Asking<'a> {
-        let ask = Ask {
+        let ask = ImageCheckRequest {
             namespace: namespace.into(),
             ..ask(reference)
         };
-        let mut asking: Asking<'a> =
-            Box::pin(async move { self.scene.checker.check(&ask, &self.snapshot, begun).await });
+        let mut asking: Asking<'a> = Box::pin(async move {
+            self.scene
+                .checker
+                .check_image(&ask, &self.snapshot, begun)
+                .await
+        });
         // What ends at once would be lost here.
         if let Some(report) = asking.as_mut().now_or_never() {
             Box::pin(std::future::ready(report))
@@ -755,7 +778,7 @@ impl<'a> Flood<'a> {
             format!(
                 "{}/x@{}",
                 host(n),
-                Digest::of(format!("{namespace}{n}").as_bytes())
+                Digest::of_bytes(format!("{namespace}{n}").as_bytes())
             )
         };
         (0..count)
@@ -768,7 +791,7 @@ impl<'a> Flood<'a> {
     }
 
     fn waiting(&self) -> usize {
-        self.scene.checker.slots.waiting()
+        self.scene.checker.slots.waiting_count()
     }
 }
 
@@ -779,13 +802,17 @@ async fn a_slow_registry_uses_up_its_own_slots_only() {
     let mut slow = flood.slow("team-a", |_| "slow.example.com".into(), 256);
     assert_eq!(
         flood.waiting(),
-        256 - SLOTS.namespace_at_host,
+        256 - CHECK_SLOTS.namespace_at_host,
         "of the same namespace"
     );
     for namespace in ["team-b", "team-c", "team-d"] {
         slow.extend(flood.slow(namespace, |_| "slow.example.com".into(), 100));
     }
-    assert_eq!(flood.waiting(), 256 + 300 - SLOTS.host, "of all namespaces");
+    assert_eq!(
+        flood.waiting(),
+        256 + 300 - CHECK_SLOTS.host,
+        "of all namespaces"
+    );
     for namespace in ["team-a", "team-e"] {
         assert_eq!(
             flood
@@ -807,7 +834,7 @@ async fn a_namespace_that_floods_waits_behind_itself() {
     let _slow = flood.slow("team-a", |n| format!("slow-{n}.example.com"), 300);
     assert_eq!(
         flood.waiting(),
-        300 - SLOTS.namespace,
+        300 - CHECK_SLOTS.namespace,
         "however many registries it has"
     );
     let mut behind = flood.ask("team-a", &flood.good(), Instant::now());
@@ -827,13 +854,13 @@ async fn a_namespace_that_floods_waits_behind_itself() {
 async fn too_many_at_once_are_refused() {
     let scene = Scene::new().await;
     let flood = Flood::new(&scene);
-    let most = SLOTS.namespace_at_host + SLOTS.waiting_of_namespace;
+    let most = CHECK_SLOTS.namespace_at_host + CHECK_SLOTS.waiting_of_namespace;
     let slow = flood.slow("team-a", |_| "slow.example.com".into(), most);
-    assert_eq!(flood.waiting(), SLOTS.waiting_of_namespace);
+    assert_eq!(flood.waiting(), CHECK_SLOTS.waiting_of_namespace);
     let refused = flood.ask("team-a", &flood.good(), Instant::now());
     assert_eq!(
         flood.waiting(),
-        SLOTS.waiting_of_namespace,
+        CHECK_SLOTS.waiting_of_namespace,
         "its part of another registry is free"
     );
     assert_eq!(refused.await.outcome, ReportOutcome::Admitted);
@@ -865,7 +892,7 @@ async fn what_waited_in_the_queue_too_long_says_so() {
     let _slow = flood.slow(
         "team-a",
         |_| "slow.example.com".into(),
-        SLOTS.namespace_at_host,
+        CHECK_SLOTS.namespace_at_host,
     );
     let reference = format!("slow.example.com/x@{}", scene.signed);
     let almost_an_hour_ago = Instant::now()

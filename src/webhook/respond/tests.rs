@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::core::{
-    policy::Use,
+    policy::ReferenceUse,
     report::{PolicyKind, PolicyReport},
 };
 
@@ -40,11 +40,11 @@ fn named(policy: &str) -> (String, Option<PolicyKind>, Option<String>) {
 fn report(
     outcome: ReportOutcome,
     admitted: bool,
-    policies: &[(&str, Mode, ReportOutcome)],
+    policies: &[(&str, EnforcementMode, ReportOutcome)],
     denials: &[(Reason, &str)],
-) -> Report {
+) -> AdmissionReport {
     let field = Some("spec.volumes[0].image.reference".to_owned());
-    let policy = |(name, mode, verdict): &(&str, Mode, ReportOutcome)| PolicyReport {
+    let policy = |(name, mode, verdict): &(&str, EnforcementMode, ReportOutcome)| PolicyReport {
         name: named(name).0,
         kind: named(name).1,
         namespace: named(name).2,
@@ -64,14 +64,14 @@ fn report(
         authority: None,
         field: field.clone(),
     };
-    Report {
+    AdmissionReport {
         api_version: "packgate.dev/v1alpha1".into(),
         kind: "Report".into(),
         outcome,
         admitted,
         reference: "r.example.com/a".into(),
-        digest: Some(crate::core::digest::Digest::of(b"")),
-        used_as: Use::ImageVolume,
+        digest: Some(crate::core::digest::Digest::of_bytes(b"")),
+        used_as: ReferenceUse::ImageVolume,
         field: field.clone(),
         policies: policies.iter().map(policy).collect(),
         denials: denials.iter().map(denial).collect(),
@@ -84,12 +84,16 @@ fn report(
     }
 }
 
-fn answer(judged: Vec<(Report, NoMatchAction)>) -> Value {
+fn answer(judged: Vec<(AdmissionReport, NoMatchAction)>) -> Value {
     let judged = judged
         .into_iter()
-        .map(|(report, no_match)| Judged { report, no_match })
+        .map(|(report, no_match)| EvaluatedImage { report, no_match })
         .collect();
-    serde_json::to_value(respond(&request(), &Answer::Judged(judged))).expect("JSON")
+    serde_json::to_value(build_admission_response(
+        &request(),
+        &ReviewResponse::Evaluated(judged),
+    ))
+    .expect("JSON")
 }
 
 #[test]
@@ -97,13 +101,13 @@ fn a_denial_is_403_with_every_cause() {
     let denied = report(
         ReportOutcome::Denied,
         false,
-        &[("p", Mode::Enforce, ReportOutcome::Denied)],
+        &[("p", EnforcementMode::Enforce, ReportOutcome::Denied)],
         &[(Reason::NoSignatures, "p"), (Reason::NoProvenance, "p")],
     );
     let admitted = report(
         ReportOutcome::Admitted,
         true,
-        &[("p", Mode::Enforce, ReportOutcome::Admitted)],
+        &[("p", EnforcementMode::Enforce, ReportOutcome::Admitted)],
         &[],
     );
     let response = answer(vec![
@@ -149,11 +153,11 @@ fn a_denial_is_403_with_every_cause() {
 #[test]
 fn only_modes_soften_a_denial() {
     for (mode, allowed, warnings) in [
-        (Mode::Enforce, false, 0),
-        (Mode::Warn, true, 1),
-        (Mode::Audit, true, 0),
+        (EnforcementMode::Enforce, false, 0),
+        (EnforcementMode::Warn, true, 1),
+        (EnforcementMode::Audit, true, 0),
     ] {
-        let admitted = mode != Mode::Enforce;
+        let admitted = mode != EnforcementMode::Enforce;
         let denied = report(
             ReportOutcome::Denied,
             admitted,
@@ -178,9 +182,9 @@ fn only_modes_soften_a_denial() {
 #[test]
 fn a_namespaces_policy_bears_nobody_elses_name() {
     let policies = [
-        ("p", Mode::Audit, ReportOutcome::Denied),
-        ("team-a/p", Mode::Warn, ReportOutcome::Denied),
-        ("team-b/p", Mode::Audit, ReportOutcome::Denied),
+        ("p", EnforcementMode::Audit, ReportOutcome::Denied),
+        ("team-a/p", EnforcementMode::Warn, ReportOutcome::Denied),
+        ("team-b/p", EnforcementMode::Audit, ReportOutcome::Denied),
     ];
     let denials = [
         (Reason::NoSignatures, "p"),
@@ -202,7 +206,7 @@ fn a_namespaces_policy_bears_nobody_elses_name() {
     let refused = report(
         ReportOutcome::Denied,
         false,
-        &[("team-a/p", Mode::Enforce, ReportOutcome::Denied)],
+        &[("team-a/p", EnforcementMode::Enforce, ReportOutcome::Denied)],
         &[(Reason::NoSignatures, "team-a/p")],
     );
     let response = answer(vec![(refused, NoMatchAction::Allow)]);
@@ -246,7 +250,7 @@ fn what_weakens_an_admission_is_a_warning() {
     let mut exempt = report(
         ReportOutcome::Exempt,
         true,
-        &[("p", Mode::Enforce, ReportOutcome::Exempt)],
+        &[("p", EnforcementMode::Enforce, ReportOutcome::Exempt)],
         &[],
     );
     exempt.unsafe_settings = (0..20)
@@ -267,11 +271,12 @@ fn what_weakens_an_admission_is_a_warning() {
 
 #[test]
 fn shapes_and_rights_have_codes_of_their_own() {
-    let shape = Answer::Shape {
+    let shape = ReviewResponse::Invalid {
         field: "spec.source".into(),
         message: "must be there".into(),
     };
-    let response = serde_json::to_value(respond(&request(), &shape)).expect("JSON");
+    let response =
+        serde_json::to_value(build_admission_response(&request(), &shape)).expect("JSON");
     assert_eq!(
         (
             &response["allowed"],
@@ -280,12 +285,13 @@ fn shapes_and_rights_have_codes_of_their_own() {
         ),
         (&json!(false), &json!(422), &json!("Invalid"))
     );
-    let forbidden = Answer::Forbidden {
+    let forbidden = ReviewResponse::Forbidden {
         reason: Reason::SecretAccessDenied,
         field: "spec.x".into(),
         message: "no".into(),
     };
-    let response = serde_json::to_value(respond(&request(), &forbidden)).expect("JSON");
+    let response =
+        serde_json::to_value(build_admission_response(&request(), &forbidden)).expect("JSON");
     assert_eq!(
         (
             &response["status"]["code"],
@@ -293,7 +299,11 @@ fn shapes_and_rights_have_codes_of_their_own() {
         ),
         (&json!(403), &json!("SecretAccessDenied"))
     );
-    let nothing = serde_json::to_value(respond(&request(), &Answer::Nothing)).expect("JSON");
+    let nothing = serde_json::to_value(build_admission_response(
+        &request(),
+        &ReviewResponse::NothingToEvaluate,
+    ))
+    .expect("JSON");
     assert_eq!(
         (&nothing["allowed"], &nothing["uid"]),
         (&json!(true), &json!("u"))

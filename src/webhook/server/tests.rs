@@ -19,17 +19,17 @@ use tower::ServiceExt;
 use super::*;
 use crate::{
     api::{
-        bundle_policy::{Gathered, PolicyObject},
-        installation::{Installation, WebhookConfig},
+        bundle_policy::{PolicyInputs, PolicyObject},
+        installation::{InstallationConfig, WebhookConfig},
     },
     clock::{Clock, SystemClock},
-    core::reference::Repository,
-    oci::{MemoryTarget, auth::AuthError},
-    service::registries::{OpenError, Opened, Registries},
+    core::reference::ImageRepository,
+    oci::{MemoryTarget, auth::RegistryCredentialError},
+    service::registries::{OpenedRepository, RepositoryOpenError, TenantRepositoryOpener},
     webhook::{
-        Metrics, Options,
-        body::{Bodies, BodyBounds},
-        policies::Policies,
+        WebhookMetrics, WebhookOptions,
+        body::{BodyLimits, BodyReader},
+        policies::ActivePolicies,
         review::MAX_REVIEW,
     },
 };
@@ -37,10 +37,14 @@ use crate::{
 /// Registries that are empty, or cannot be opened.
 struct Empty;
 
-impl Registries for Empty {
-    fn open(&self, repository: &Repository, _: Option<&[u8]>) -> Result<Opened, OpenError> {
+impl TenantRepositoryOpener for Empty {
+    fn open_repository(
+        &self,
+        repository: &ImageRepository,
+        _: Option<&[u8]>,
+    ) -> Result<OpenedRepository, RepositoryOpenError> {
         if repository.host() == "broken.example.com" {
-            return Err(AuthError::Malformed { line: 1, column: 1 }.into());
+            return Err(RegistryCredentialError::Malformed { line: 1, column: 1 }.into());
         }
         Ok(Arc::new(MemoryTarget::new()))
     }
@@ -112,23 +116,23 @@ fn webhook(allows: bool) -> Webhook {
 }
 
 fn webhook_of(api: ApiServer) -> Webhook {
-    webhook_with(api, BodyBounds::DEFAULT)
+    webhook_with(api, BodyLimits::DEFAULT)
 }
 
-fn webhook_with(api: ApiServer, bounds: BodyBounds) -> Webhook {
+fn webhook_with(api: ApiServer, bounds: BodyLimits) -> Webhook {
     let mut registry = Registry::default();
-    let metrics = Metrics::new(&mut registry);
-    let options = Options {
+    let metrics = WebhookMetrics::new(&mut registry);
+    let options = WebhookOptions {
         namespace: "packgate-system".into(),
         identity: "one".into(),
         address: "127.0.0.1:0".parse().expect("an address"),
         // Answers within a second.
-        installation: Installation {
+        installation: InstallationConfig {
             webhook: WebhookConfig {
                 timeout_seconds: 2,
                 ..WebhookConfig::default()
             },
-            ..Installation::default()
+            ..InstallationConfig::default()
         },
         clock: Arc::new(Fixed(SystemClock.now())),
         registries: Arc::new(Empty),
@@ -144,7 +148,7 @@ fn webhook_with(api: ApiServer, bounds: BodyBounds) -> Webhook {
             "authorities": [{"name": "a", "key": {"configMapRef": {"name": "k"}}}],
         },
     });
-    let policies = Policies::default();
+    let policies = ActivePolicies::default();
     let keyless = json!({
         "trustRootRef": {"name": "corp"},
         "issuer": "https://i.example.com",
@@ -163,17 +167,17 @@ fn webhook_with(api: ApiServer, bounds: BodyBounds) -> Webhook {
         },
     });
     let policies_there = [policy, rooted]
-        .map(|object| PolicyObject::read(object).expect("a policy"))
+        .map(|object| PolicyObject::from_json(object).expect("a policy"))
         .to_vec();
-    let gathered = Gathered {
+    let gathered = PolicyInputs {
         policies: policies_there,
-        ..Gathered::default()
+        ..PolicyInputs::default()
     };
-    policies.set(gathered.compile("packgate-system", SystemClock.now()));
-    let mut state = State::new(api.client(), &options, policies, metrics);
-    state.bodies = Bodies::new(bounds);
+    policies.set(gathered.compile_snapshot("packgate-system", SystemClock.now()));
+    let mut state = WebhookState::new(api.client(), &options, policies, metrics);
+    state.bodies = BodyReader::new(bounds);
     Webhook {
-        router: routes(Arc::new(state)),
+        router: review_routes(Arc::new(state)),
         registry,
         api,
     }
@@ -247,7 +251,7 @@ async fn uses_are_judged_and_counted() {
     ] {
         let (status, answer) = post(
             &webhook,
-            USES,
+            IMAGE_USES_PATH,
             review(&POD, "CREATE", &pod(&reference), &Value::Null).to_string(),
         )
         .await;
@@ -280,12 +284,12 @@ async fn what_goes_and_what_stays_the_same_is_let_go() {
     let pod = pod("r.example.com/a:v1");
     let (_, answer) = post(
         &webhook,
-        USES,
+        IMAGE_USES_PATH,
         review(&POD, "UPDATE", &pod, &pod).to_string(),
     )
     .await;
     assert_eq!(answer["response"]["allowed"], true, "{answer}");
-    for path in [USES, PACKED_BUNDLES, POLICIES] {
+    for path in [IMAGE_USES_PATH, PACKED_BUNDLES_PATH, POLICIES_PATH] {
         let (_, answer) = post(
             &webhook,
             path,
@@ -300,7 +304,7 @@ async fn what_goes_and_what_stays_the_same_is_let_go() {
 async fn what_is_no_review_is_a_failure_and_no_answer() {
     let webhook = webhook(true);
     assert_eq!(
-        post(&webhook, USES, "{}".into()).await.0,
+        post(&webhook, IMAGE_USES_PATH, "{}".into()).await.0,
         StatusCode::BAD_REQUEST
     );
     assert_eq!(
@@ -319,7 +323,7 @@ async fn what_is_no_review_is_a_failure_and_no_answer() {
         &Value::Null,
     );
     assert_eq!(
-        post(&webhook, USES, large.to_string()).await.0,
+        post(&webhook, IMAGE_USES_PATH, large.to_string()).await.0,
         StatusCode::PAYLOAD_TOO_LARGE
     );
 }
@@ -343,7 +347,7 @@ async fn too_many_images_are_refused() {
     });
     let (_, answer) = post(
         &webhook,
-        USES,
+        IMAGE_USES_PATH,
         review(&POD, "CREATE", &pod, &Value::Null).to_string(),
     )
     .await;
@@ -374,7 +378,7 @@ async fn a_secret_is_named_by_whom_may_read_it() {
         let webhook = webhook(allows);
         let (_, answer) = post(
             &webhook,
-            PACKED_BUNDLES,
+            PACKED_BUNDLES_PATH,
             review(&BUNDLE, "CREATE", &packs, &Value::Null).to_string(),
         )
         .await;
@@ -397,7 +401,7 @@ async fn a_secret_is_named_by_whom_may_read_it() {
         }
         let (_, answer) = post(
             &webhook,
-            PACKED_BUNDLES,
+            PACKED_BUNDLES_PATH,
             review(&BUNDLE, "UPDATE", &packs, &packs).to_string(),
         )
         .await;
@@ -435,7 +439,7 @@ async fn keyless_signing_is_for_whom_may_make_tokens_of_the_account() {
             let webhook = webhook(allows);
             let (_, answer) = post(
                 &webhook,
-                PACKED_BUNDLES,
+                PACKED_BUNDLES_PATH,
                 review(&BUNDLE, operation, &keyless("theirs"), &old).to_string(),
             )
             .await;
@@ -463,7 +467,7 @@ async fn keyless_signing_is_for_whom_may_make_tokens_of_the_account() {
     let webhook = webhook(false);
     let (_, answer) = post(
         &webhook,
-        PACKED_BUNDLES,
+        PACKED_BUNDLES_PATH,
         review(&BUNDLE, "UPDATE", &keyless("own"), &keyless("own")).to_string(),
     )
     .await;
@@ -493,7 +497,7 @@ async fn an_api_server_that_does_not_answer_is_a_denial_in_time() {
     let begun = Instant::now();
     let (_, answer) = post(
         &webhook,
-        PACKED_BUNDLES,
+        PACKED_BUNDLES_PATH,
         review(&BUNDLE, "CREATE", &packs, &Value::Null).to_string(),
     )
     .await;
@@ -511,7 +515,7 @@ async fn an_api_server_that_does_not_answer_is_a_denial_in_time() {
 #[tokio::test]
 async fn a_review_without_its_object_admits_nothing() {
     let webhook = webhook(true);
-    for path in [USES, PACKED_BUNDLES, POLICIES] {
+    for path in [IMAGE_USES_PATH, PACKED_BUNDLES_PATH, POLICIES_PATH] {
         let (_, answer) = post(
             &webhook,
             path,
@@ -548,7 +552,7 @@ async fn a_trust_root_that_a_policy_names_stays() {
         for asked in [name, ""] {
             let mut review = review(&TRUST_ROOT, "DELETE", &Value::Null, &old);
             review["request"]["name"] = asked.into();
-            let (_, answer) = post(&webhook, POLICIES, review.to_string()).await;
+            let (_, answer) = post(&webhook, POLICIES_PATH, review.to_string()).await;
             assert_eq!(answer["response"]["allowed"], allowed, "{answer}");
             if !allowed {
                 let message = answer["response"]["status"]["message"]
@@ -567,7 +571,7 @@ async fn a_trust_root_that_a_policy_names_stays() {
     }
     let (_, answer) = post(
         &webhook,
-        POLICIES,
+        POLICIES_PATH,
         review(
             &["packgate.dev", "v1alpha1", "BundlePolicy"],
             "DELETE",
@@ -664,7 +668,7 @@ async fn a_trust_root_must_be_readable_if_it_is_there() {
             };
             let (_, answer) = post(
                 &webhook,
-                POLICIES,
+                POLICIES_PATH,
                 review(&TRUST_ROOT, operation, &root, &old).to_string(),
             )
             .await;
@@ -684,7 +688,7 @@ async fn a_trust_root_must_be_readable_if_it_is_there() {
         if serde_json::from_value::<crate::api::trust_root::TrustRoot>(root.clone()).is_ok() {
             let (_, answer) = post(
                 &webhook,
-                POLICIES,
+                POLICIES_PATH,
                 review(&TRUST_ROOT, "UPDATE", &root, &root).to_string(),
             )
             .await;
@@ -711,7 +715,7 @@ async fn what_is_adopted_is_verified_and_shapes_are_checked() {
     ] {
         let (_, answer) = post(
             &webhook,
-            PACKED_BUNDLES,
+            PACKED_BUNDLES_PATH,
             review(&BUNDLE, "CREATE", &object, &Value::Null).to_string(),
         )
         .await;
@@ -730,7 +734,7 @@ async fn what_is_adopted_is_verified_and_shapes_are_checked() {
     let kind = ["packgate.dev", "v1alpha1", "ClusterBundlePolicy"];
     let (_, answer) = post(
         &webhook,
-        POLICIES,
+        POLICIES_PATH,
         review(&kind, "CREATE", &policy, &Value::Null).to_string(),
     )
     .await;

@@ -8,46 +8,46 @@ use serde_json::Value;
 
 use std::time::Instant;
 
-pub(super) use uses::{MAX_USES, Workload};
+pub(super) use uses::{MAX_USES, WorkloadKind};
 
 use super::{
-    State,
-    check::Ask,
-    respond::{Answer, Judged},
-    review::Request,
+    WebhookState,
+    check::ImageCheckRequest,
+    respond::{EvaluatedImage, ReviewResponse},
+    review::ReviewRequest,
 };
 use crate::{
-    api::installation::{NoMatch, NoMatchAction},
-    core::{class::Reason, policy::Use, verify::shorten},
+    api::installation::{NoMatchAction, NoMatchConfig},
+    core::{class::Reason, policy::ReferenceUse, verify::sanitize_text},
 };
 
 /// Images of one object that are judged at once.
 const PARALLEL: usize = 16;
 
 /// Judges what the request brings.
-pub(super) async fn judge(
-    state: &State,
-    request: &Request,
+pub(super) async fn evaluate_workload(
+    state: &WebhookState,
+    request: &ReviewRequest,
     object: Value,
     old: Option<Value>,
     begun: Instant,
-) -> Answer {
-    let kind = &request.inner().kind;
-    let Some(workload) = Workload::of(&kind.group, &kind.kind) else {
-        let (group, kind) = (shorten(&kind.group), shorten(&kind.kind));
+) -> ReviewResponse {
+    let kind = &request.admission_request().kind;
+    let Some(workload) = WorkloadKind::for_kind(&kind.group, &kind.kind) else {
+        let (group, kind) = (sanitize_text(&kind.group), sanitize_text(&kind.kind));
         let message = format!(
-            "{kind} of group {group:?} is none of the kinds whose images are judged; correct the \
+            "{kind} of group {group:?} is not a kind whose images are verified; correct the \
                 rules of the webhook's entry"
         );
-        return Answer::Shape {
+        return ReviewResponse::Invalid {
             field: "kind".into(),
             message,
         };
     };
-    let uses = workload.added(&object, old.as_ref());
+    let uses = workload.added_images(&object, old.as_ref());
     drop((object, old)); // the verdicts may take a while, and need the images only
     if uses.len() > MAX_USES {
-        return Answer::Forbidden {
+        return ReviewResponse::Forbidden {
             reason: Reason::LimitExceeded,
             field: "spec".into(),
             message: format!(
@@ -60,7 +60,7 @@ pub(super) async fn judge(
     let judging: Vec<_> = uses
         .into_iter()
         .map(|image| {
-            let ask = Ask {
+            let ask = ImageCheckRequest {
                 field: image.field,
                 reference: image.reference,
                 used_as: image.used_as,
@@ -69,23 +69,26 @@ pub(super) async fn judge(
             };
             let snapshot = &snapshot;
             async move {
-                let report = state.checker.check(&ask, snapshot, begun).await;
-                Judged {
-                    no_match: no_match(&state.no_match, ask.used_as),
+                let report = state.checker.check_image(&ask, snapshot, begun).await;
+                EvaluatedImage {
+                    no_match: no_match_action(&state.no_match, ask.used_as),
                     report,
                 }
             }
         })
         .collect();
-    Answer::Judged(stream::iter(judging).buffered(PARALLEL).collect().await)
+    ReviewResponse::Evaluated(stream::iter(judging).buffered(PARALLEL).collect().await)
 }
 
 /// What a use gets that no policy governs.
-pub(super) const fn no_match(installation: &NoMatch, used_as: Use) -> NoMatchAction {
+pub(super) const fn no_match_action(
+    installation: &NoMatchConfig,
+    used_as: ReferenceUse,
+) -> NoMatchAction {
     match used_as {
-        Use::PackedBundle => installation.packed_bundle,
-        Use::ImageVolume => installation.image_volume,
-        Use::Container => installation.container,
+        ReferenceUse::PackedBundle => installation.packed_bundle,
+        ReferenceUse::ImageVolume => installation.image_volume,
+        ReferenceUse::Container => installation.container,
     }
 }
 

@@ -11,14 +11,17 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     api::{
-        bundle_policy::{Gathered, PolicyObject},
-        installation::Installation,
+        bundle_policy::{PolicyInputs, PolicyObject},
+        installation::InstallationConfig,
     },
     clock::Clock,
-    core::{digest::Digest, media_type, oci::Descriptor, reference::Repository},
-    oci::{Content, MemoryTarget, Target},
-    service::registries::{OpenError, Opened, Registries},
-    webhook::{Metrics, Options, packed_bundle, policies::Policies, respond::respond},
+    core::{digest::Digest, media_type, oci::Descriptor, reference::ImageRepository},
+    oci::{ContentTarget, MemoryTarget, PushContent},
+    service::registries::{OpenedRepository, RepositoryOpenError, TenantRepositoryOpener},
+    webhook::{
+        WebhookMetrics, WebhookOptions, packed_bundle, policies::ActivePolicies,
+        respond::build_admission_response,
+    },
 };
 
 const REPOSITORY: &str = "r.example.com/team-a/siem";
@@ -26,8 +29,12 @@ const UNSIGNED: &[u8] = br#"{"schemaVersion":2,"manifests":[]}"#;
 
 struct One(Arc<MemoryTarget>);
 
-impl Registries for One {
-    fn open(&self, _: &Repository, _: Option<&[u8]>) -> Result<Opened, OpenError> {
+impl TenantRepositoryOpener for One {
+    fn open_repository(
+        &self,
+        _: &ImageRepository,
+        _: Option<&[u8]>,
+    ) -> Result<OpenedRepository, RepositoryOpenError> {
         Ok(Arc::<MemoryTarget>::clone(&self.0))
     }
 }
@@ -42,18 +49,21 @@ impl Clock for Noon {
 
 /// A registry with an unsigned image under the tag `v1`, and one policy that exempts its digest for
 /// every use.
-async fn state(require_digest: bool) -> State {
+async fn state(require_digest: bool) -> WebhookState {
     let content = MemoryTarget::new();
-    let root = Descriptor::of(media_type::INDEX, UNSIGNED);
+    let root = Descriptor::of_bytes(media_type::INDEX, UNSIGNED);
     content
-        .push(&root, Content::Bytes(&bytes::Bytes::from_static(UNSIGNED)))
+        .push_content(
+            &root,
+            PushContent::Bytes(&bytes::Bytes::from_static(UNSIGNED)),
+        )
         .await
         .expect("pushed");
     content
-        .tag(&root, &"v1".parse().expect("a tag"))
+        .tag_manifest(&root, &"v1".parse().expect("a tag"))
         .await
         .expect("tagged");
-    let key = crate::signing::generate(&crate::signing::Password::new(""))
+    let key = crate::signing::generate_default_key(&crate::signing::Password::new(""))
         .expect("a key")
         .public_pem;
     let policy = json!({
@@ -74,28 +84,28 @@ async fn state(require_digest: bool) -> State {
             ],
         },
     });
-    let policies = Policies::default();
-    let gathered = Gathered {
-        policies: vec![PolicyObject::read(policy).expect("a policy")],
-        ..Gathered::default()
+    let policies = ActivePolicies::default();
+    let gathered = PolicyInputs {
+        policies: vec![PolicyObject::from_json(policy).expect("a policy")],
+        ..PolicyInputs::default()
     };
-    policies.set(gathered.compile("packgate-system", Noon.now()));
+    policies.set(gathered.compile_snapshot("packgate-system", Noon.now()));
     let nobody = tower::service_fn(|_: http::Request<Body>| async {
         Ok::<_, std::convert::Infallible>(http::Response::new(Body::from(Vec::new())))
     });
-    let options = Options {
+    let options = WebhookOptions {
         namespace: "packgate-system".into(),
         identity: "one".into(),
         address: "127.0.0.1:0".parse().expect("an address"),
-        installation: Installation::default(),
+        installation: InstallationConfig::default(),
         clock: Arc::new(Noon),
         registries: Arc::new(One(Arc::new(content))),
     };
-    State::new(
+    WebhookState::new(
         Client::new(nobody, "default"),
         &options,
         policies,
-        Metrics::new(&mut Registry::default()),
+        WebhookMetrics::new(&mut Registry::default()),
     )
 }
 
@@ -104,7 +114,7 @@ fn request(
     operation: &str,
     object: &Value,
     old: &Value,
-) -> (Request, Value, Option<Value>) {
+) -> (ReviewRequest, Value, Option<Value>) {
     let [group, version, kind] = kind;
     let review = json!({
         "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
@@ -118,13 +128,13 @@ fn request(
             "userInfo": {"username": "alice"}, "object": object, "oldObject": old,
         },
     });
-    let (request, objects) = Request::parse(review.to_string().as_bytes()).expect("a review");
+    let (request, objects) = ReviewRequest::parse(review.to_string().as_bytes()).expect("a review");
     (request, objects.new.expect("an object"), objects.old)
 }
 
 /// The reason of the first cause, or nothing if it is admitted.
-fn reason(request: &Request, answer: &Answer) -> Option<String> {
-    let response = respond(request.inner(), answer);
+fn reason(request: &ReviewRequest, answer: &ReviewResponse) -> Option<String> {
+    let response = build_admission_response(request.admission_request(), answer);
     (!response.allowed).then(|| {
         response.result.details.expect("details").causes[0]
             .reason
@@ -173,7 +183,7 @@ fn wrapped(kind: &str, pod: Value) -> ([&'static str; 3], Value) {
 
 /// How the image is written, and the reason of the refusal where the policy asks for a digest.
 fn spellings() -> [(String, Option<&'static str>); 4] {
-    let digest = Digest::of(UNSIGNED);
+    let digest = Digest::of_bytes(UNSIGNED);
     [
         (format!("{REPOSITORY}:v1"), Some("DigestRequired")),
         (
@@ -202,7 +212,8 @@ async fn an_exempted_digest_admits_no_tag_wherever_it_stands() {
                     let (_, old) = wrapped(kind, pod(place, "other.example.com/before"));
                     for (operation, old) in [("CREATE", &Value::Null), ("UPDATE", &old)] {
                         let (request, object, old) = request(known, operation, &object, old);
-                        let answer = judge(&state, &request, object, old, Instant::now()).await;
+                        let answer =
+                            evaluate_workload(&state, &request, object, old, Instant::now()).await;
                         assert_eq!(
                             reason(&request, &answer).as_deref(),
                             expected,
@@ -227,7 +238,7 @@ async fn what_was_let_through_by_its_digest_does_not_admit_its_tag() {
     ] {
         let (known, object) = wrapped("Pod", pod("volumes", reference));
         let (request, object, old) = request(known, "CREATE", &object, &Value::Null);
-        let answer = judge(&state, &request, object, old, Instant::now()).await;
+        let answer = evaluate_workload(&state, &request, object, old, Instant::now()).await;
         assert_eq!(
             reason(&request, &answer).as_deref(),
             *expected,
@@ -248,7 +259,7 @@ async fn a_packed_bundle_adopts_an_exempted_digest_and_no_tag() {
             "spec": {"source": {"bundle": {"reference": reference}}},
         })
     };
-    let old = bundle(&format!("{REPOSITORY}@{}", Digest::of(b"another")));
+    let old = bundle(&format!("{REPOSITORY}@{}", Digest::of_bytes(b"another")));
     for (reference, expected) in spellings() {
         // A bundle is adopted by its digest: the shape says so before any policy is asked.
         let expected = expected.map(|_| "InvalidSpec");
@@ -260,7 +271,14 @@ async fn a_packed_bundle_adopts_an_exempted_digest_and_no_tag() {
                 &object,
                 old,
             );
-            let answer = packed_bundle::judge(&state, &request, object, old, Instant::now()).await;
+            let answer = packed_bundle::evaluate_packed_bundle(
+                &state,
+                &request,
+                object,
+                old,
+                Instant::now(),
+            )
+            .await;
             assert_eq!(
                 reason(&request, &answer).as_deref(),
                 expected,

@@ -3,33 +3,33 @@
 
 use serde_json::Value;
 
-use crate::core::policy::Use;
+use crate::core::policy::ReferenceUse;
 
 /// Images that one object may use.
 pub(crate) const MAX_USES: usize = 256;
 
 /// One image that an object uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ImageUse {
+pub(crate) struct WorkloadImage {
     /// Where it stands: `spec.volumes[0].image.reference`.
     pub field: String,
     /// What stands there. Empty if there is nothing.
     pub reference: String,
     /// What it is used as.
-    pub used_as: Use,
+    pub used_as: ReferenceUse,
 }
 
 /// Where the Pod's specification lies in an object of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Workload {
+pub(crate) struct WorkloadKind {
     path: &'static [&'static str],
     /// A Pod runs at once; a template may leave an image out for somebody else to fill in.
     is_template: bool,
 }
 
-impl Workload {
+impl WorkloadKind {
     /// The kinds that are judged, by group and kind. `None`: no image of ours to judge in there.
-    pub(crate) fn of(group: &str, kind: &str) -> Option<Self> {
+    pub(crate) fn for_kind(group: &str, kind: &str) -> Option<Self> {
         Some(match (group, kind) {
             ("", "Pod") => Self {
                 path: &["spec"],
@@ -48,7 +48,7 @@ impl Workload {
     }
 
     /// Every image that the object uses, in the order of its fields.
-    pub(crate) fn images_of(self, object: &Value) -> Vec<ImageUse> {
+    pub(crate) fn images_in(self, object: &Value) -> Vec<WorkloadImage> {
         let Some(pod) = self
             .path
             .iter()
@@ -57,31 +57,31 @@ impl Workload {
             return Vec::new();
         };
         let prefix = self.path.join(".");
-        let volumes = each(pod, "volumes").filter_map(|(at, volume)| {
+        let volumes = indexed_items(pod, "volumes").filter_map(|(at, volume)| {
             let image = volume.get("image").filter(|image| !image.is_null())?;
             Some((
                 format!("{prefix}.volumes[{at}].image.reference"),
                 image.get("reference"),
-                Use::ImageVolume,
+                ReferenceUse::ImageVolume,
             ))
         });
         let containers = ["initContainers", "containers", "ephemeralContainers"]
             .into_iter()
             .flat_map(|list| {
                 let prefix = &prefix;
-                each(pod, list).map(move |(at, container)| {
+                indexed_items(pod, list).map(move |(at, container)| {
                     (
                         format!("{prefix}.{list}[{at}].image"),
                         container.get("image"),
-                        Use::Container,
+                        ReferenceUse::Container,
                     )
                 })
             });
         let all = volumes
             .chain(containers)
-            .map(|(field, value, used_as)| ImageUse {
+            .map(|(field, value, used_as)| WorkloadImage {
                 field,
-                reference: text(value),
+                reference: reference_text(value),
                 used_as,
             });
         all.filter(|image| !(self.is_template && image.reference.is_empty()))
@@ -91,21 +91,21 @@ impl Workload {
     /// What an update adds: an image that the old object used in the same way was judged when it
     /// came. A reference that did not change is never asked about again, so that whatever runs can
     /// be scaled, labelled and ended.
-    pub(crate) fn added(self, object: &Value, old: Option<&Value>) -> Vec<ImageUse> {
-        let before = old.map(|old| self.images_of(old)).unwrap_or_default();
-        let known = |image: &ImageUse| {
+    pub(crate) fn added_images(self, object: &Value, old: Option<&Value>) -> Vec<WorkloadImage> {
+        let before = old.map(|old| self.images_in(old)).unwrap_or_default();
+        let known = |image: &WorkloadImage| {
             before
                 .iter()
                 .any(|old| (old.used_as, &old.reference) == (image.used_as, &image.reference))
         };
-        self.images_of(object)
+        self.images_in(object)
             .into_iter()
             .filter(|image| !known(image))
             .collect()
     }
 }
 
-fn each<'a>(pod: &'a Value, list: &str) -> impl Iterator<Item = (usize, &'a Value)> {
+fn indexed_items<'a>(pod: &'a Value, list: &str) -> impl Iterator<Item = (usize, &'a Value)> {
     pod.get(list)
         .and_then(Value::as_array)
         .into_iter()
@@ -114,7 +114,7 @@ fn each<'a>(pod: &'a Value, list: &str) -> impl Iterator<Item = (usize, &'a Valu
 }
 
 /// What is no text cannot be read as a reference, and so is refused by whoever governs the use.
-fn text(value: Option<&Value>) -> String {
+fn reference_text(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(text)) => text.clone(),
@@ -141,7 +141,7 @@ mod tests {
         })
     }
 
-    fn shown(uses: &[ImageUse]) -> Vec<(&str, &str, Use)> {
+    fn shown(uses: &[WorkloadImage]) -> Vec<(&str, &str, ReferenceUse)> {
         uses.iter()
             .map(|image| {
                 (
@@ -155,30 +155,34 @@ mod tests {
 
     #[test]
     fn every_image_of_a_pod_is_found() {
-        let uses = Workload::of("", "Pod")
+        let uses = WorkloadKind::for_kind("", "Pod")
             .expect("a workload")
-            .images_of(&json!({"spec": pod()}));
+            .images_in(&json!({"spec": pod()}));
         let expected = [
             (
                 "spec.volumes[1].image.reference",
                 "r.example.com/v@sha256:1",
-                Use::ImageVolume,
+                ReferenceUse::ImageVolume,
             ),
-            ("spec.volumes[2].image.reference", "", Use::ImageVolume),
+            (
+                "spec.volumes[2].image.reference",
+                "",
+                ReferenceUse::ImageVolume,
+            ),
             (
                 "spec.initContainers[0].image",
                 "r.example.com/i",
-                Use::Container,
+                ReferenceUse::Container,
             ),
             (
                 "spec.containers[0].image",
                 "r.example.com/c",
-                Use::Container,
+                ReferenceUse::Container,
             ),
             (
                 "spec.ephemeralContainers[0].image",
                 "r.example.com/e",
-                Use::Container,
+                ReferenceUse::Container,
             ),
         ];
         assert_eq!(shown(&uses), expected);
@@ -187,35 +191,35 @@ mod tests {
     #[test]
     fn templates_lie_deeper_and_may_leave_images_out() {
         let deployment = json!({"spec": {"template": {"spec": pod()}}});
-        let uses = Workload::of("apps", "Deployment")
+        let uses = WorkloadKind::for_kind("apps", "Deployment")
             .expect("a workload")
-            .images_of(&deployment);
+            .images_in(&deployment);
         assert_eq!(uses.len(), 4, "{uses:?}");
         assert_eq!(
             uses[0].field,
             "spec.template.spec.volumes[1].image.reference"
         );
         let cron = json!({"spec": {"jobTemplate": {"spec": {"template": {"spec": pod()}}}}});
-        let uses = Workload::of("batch", "CronJob")
+        let uses = WorkloadKind::for_kind("batch", "CronJob")
             .expect("a workload")
-            .images_of(&cron);
+            .images_in(&cron);
         assert_eq!(
             uses[0].field,
             "spec.jobTemplate.spec.template.spec.volumes[1].image.reference"
         );
-        assert_eq!(Workload::of("apps", "Pod"), None);
+        assert_eq!(WorkloadKind::for_kind("apps", "Pod"), None);
     }
 
     #[test]
     fn only_what_an_update_adds_is_judged() {
-        let workload = Workload::of("", "Pod").expect("a workload");
+        let workload = WorkloadKind::for_kind("", "Pod").expect("a workload");
         let old = json!({
             "spec": {
                 "containers": [{"image": "a"}, {"image": "b"}],
                 "volumes": [{"image": {"reference": "c"}}],
             },
         });
-        assert_eq!(workload.added(&old, Some(&old)), []);
+        assert_eq!(workload.added_images(&old, Some(&old)), []);
         let moved = json!({
             "spec": {
                 "containers": [{"image": "b"}],
@@ -224,7 +228,7 @@ mod tests {
             },
         });
         assert_eq!(
-            workload.added(&moved, Some(&old)),
+            workload.added_images(&moved, Some(&old)),
             [],
             "the same images in other places"
         );
@@ -234,16 +238,20 @@ mod tests {
                 "volumes": [{"image": {"reference": "a"}}],
             },
         });
-        let added = workload.added(&new, Some(&old));
+        let added = workload.added_images(&new, Some(&old));
         assert_eq!(
             shown(&added),
             [
-                ("spec.volumes[0].image.reference", "a", Use::ImageVolume),
-                ("spec.containers[1].image", "c", Use::Container)
+                (
+                    "spec.volumes[0].image.reference",
+                    "a",
+                    ReferenceUse::ImageVolume
+                ),
+                ("spec.containers[1].image", "c", ReferenceUse::Container)
             ]
         );
         assert_eq!(
-            workload.added(&new, None).len(),
+            workload.added_images(&new, None).len(),
             3,
             "a creation is judged in full"
         );
@@ -251,14 +259,18 @@ mod tests {
 
     #[test]
     fn what_is_no_text_stays_there_to_be_refused() {
-        let uses = Workload::of("", "Pod")
+        let uses = WorkloadKind::for_kind("", "Pod")
             .expect("a workload")
-            .images_of(&json!({"spec": {"containers": [{"image": {"a": 1}}, {"image": null}]}}));
+            .images_in(&json!({"spec": {"containers": [{"image": {"a": 1}}, {"image": null}]}}));
         assert_eq!(
             shown(&uses),
             [
-                ("spec.containers[0].image", "{\"a\":1}", Use::Container),
-                ("spec.containers[1].image", "", Use::Container)
+                (
+                    "spec.containers[0].image",
+                    "{\"a\":1}",
+                    ReferenceUse::Container
+                ),
+                ("spec.containers[1].image", "", ReferenceUse::Container)
             ]
         );
     }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use packgate::core::job::RunKey;
+use packgate::core::job::JobRunKey;
 use serde_json::{Value, json};
 
 use super::{
@@ -449,13 +449,13 @@ impl Objects {
         .to_string()
     }
 
-    fn run(&self, test: &Test, bundle: &str) -> RunKey {
+    fn run(&self, test: &Test, bundle: &str) -> JobRunKey {
         let object = test
             .namespace
             .get("packedbundle", bundle)
             .expect("a PackedBundle");
         let uid = object["metadata"]["uid"].as_str().expect("a UID");
-        RunKey::new(uid, 1, &self.lock_digest.parse().expect("a digest"))
+        JobRunKey::new(uid, 1, &self.lock_digest.parse().expect("a digest"))
     }
 
     /// Every bundle is what `plan` says, tagged, and vouched for once.

@@ -137,7 +137,7 @@ fn a_repositorys_root_is_rotated_rolled_back_and_expires() {
         "a root: admitted after {:?}",
         becomes_within(ASKED, &scene, &api, &signed, None)
     );
-    let first = hash(&root.becomes("True", "Succeeded", "it can be used"));
+    let first = hash(&root.becomes("True", "Succeeded", "it is valid and ready for use"));
 
     // Other keys, and another root: judged anew.
     repository.rotate();
@@ -214,5 +214,5 @@ fn a_repositorys_root_is_rotated_rolled_back_and_expires() {
         "renewed: admitted after {:?}",
         becomes_within(ASKED, &scene, &api, &signed, None)
     );
-    root.becomes("True", "Succeeded", "it can be used");
+    root.becomes("True", "Succeeded", "it is valid and ready for use");
 }

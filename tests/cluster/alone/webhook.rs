@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use packgate::api::webhook::{CONFIGURATION, ROTATE_REQUESTED, TLS_SECRET};
+use packgate::api::webhook::{ROTATE_REQUESTED_ANNOTATION, TLS_SECRET, WEBHOOK_CONFIGURATION_NAME};
 use serde_json::{Value, json};
 
 use crate::{
@@ -256,7 +256,7 @@ fn a_bundle_policy_for_everything_widens_its_own_namespace_only() {
         let configuration = kubectl([
             "get",
             "validatingwebhookconfiguration",
-            CONFIGURATION,
+            WEBHOOK_CONFIGURATION_NAME,
             "-o",
             "json",
         ])
@@ -355,7 +355,7 @@ fn a_certificate_changes_without_a_failed_review() {
     for round in ["one", "two"] {
         let known = shown();
         system(&format!(
-            "annotate secret {TLS_SECRET} {ROTATE_REQUESTED}={}-{round} --overwrite",
+            "annotate secret {TLS_SECRET} {ROTATE_REQUESTED_ANNOTATION}={}-{round} --overwrite",
             scene.test.namespace.name
         ));
         wait_for("another certificate", Duration::from_mins(1), || {

@@ -51,7 +51,7 @@ impl Test {
     pub(crate) fn lock(&self, registry: &str, name: &str, files: &[(&str, &str)]) -> Lock {
         let stored = self.store(registry, name, files);
         let artifacts = files.iter().map(|(target, content)| {
-            let blob = Digest::of(content.as_bytes()).to_string();
+            let blob = Digest::of_bytes(content.as_bytes()).to_string();
             json!({
                 "name": target.replace('/', "-"),
                 "origin": format!("oci://{stored}"),

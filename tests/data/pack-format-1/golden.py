@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The digests in src/core/pack/golden.rs, computed from docs/spec/pack-v1.md without any of packgate's code.
+"""The digests in src/core/pack/golden_tests.rs, computed from docs/spec/pack-v1.md without any of packgate's code.
 
 No test runs this. Run it to see where the golden digests come from: it prints one name and digest a line.
 """

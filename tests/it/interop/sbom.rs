@@ -4,9 +4,9 @@
 use std::fs;
 
 use packgate::core::{
-    limits::Limits,
+    limits::InputLimits,
     lockfile::Lockfile,
-    sbom::{Format, REFERENCE, Sbom},
+    sbom::{REFERENCE_PREDICATE_TYPE, SbomDocument, SbomFormat},
 };
 use serde_json::Value;
 
@@ -14,10 +14,10 @@ use super::{each, pinned};
 use crate::support::tools;
 
 /// The documents of SPDX 2.3 and of `CycloneDX` 1.6 are described by these.
-fn schema(format: Format) -> Value {
+fn schema(format: SbomFormat) -> Value {
     let (folder, file) = match format {
-        Format::Spdx => ("spdx-", "spdx-schema-v2.3.json"),
-        Format::CycloneDX => ("cyclonedx-", "bom-1.6.schema.json"),
+        SbomFormat::Spdx => ("spdx-", "spdx-schema-v2.3.json"),
+        SbomFormat::CycloneDX => ("cyclonedx-", "bom-1.6.schema.json"),
     };
     read(folder, file)
 }
@@ -36,9 +36,9 @@ fn read(folder: &str, file: &str) -> Value {
     serde_json::from_slice(&fs::read(path).expect("a schema")).expect("JSON")
 }
 
-fn validator(format: Format) -> jsonschema::Validator {
+fn validator(format: SbomFormat) -> jsonschema::Validator {
     let mut registry = jsonschema::Registry::new();
-    if format == Format::CycloneDX {
+    if format == SbomFormat::CycloneDX {
         for (file, uri) in [
             (
                 "spdx.schema.json",
@@ -87,21 +87,21 @@ fn bills_pass_the_schemas_of_spdx_and_cyclonedx() {
     if !tools::wanted("bills_pass_the_schemas_of_spdx_and_cyclonedx") {
         return;
     }
-    let named = Lockfile::parse(LOCK.as_bytes(), &Limits::DEFAULT).expect("a lock");
+    let named = Lockfile::parse(LOCK.as_bytes(), &InputLimits::DEFAULT).expect("a lock");
     let nameless = Lockfile {
         name: None,
         version: None,
         entrypoint: None,
         ..named.clone()
     };
-    for format in Format::ALL {
+    for format in SbomFormat::ALL {
         let validator = validator(format);
         for (lock, epoch) in [
             (&named, None),
             (&nameless, Some(0)),
             (&named, Some(1_700_000_000)),
         ] {
-            let sbom = Sbom::new(format, lock, epoch).expect("a bill");
+            let sbom = SbomDocument::new(format, lock, epoch).expect("a bill");
             let document: Value = serde_json::from_slice(sbom.bytes()).expect("JSON");
             let errors: Vec<String> = validator
                 .iter_errors(&document)
@@ -199,7 +199,7 @@ fn large_bills_are_pulled_by_what_is_signed() {
                     "packgate.pub",
                     "--insecure-ignore-tlog",
                     "--type",
-                    REFERENCE,
+                    REFERENCE_PREDICATE_TYPE,
                     &image,
                 ],
             );
@@ -217,7 +217,7 @@ fn large_bills_are_pulled_by_what_is_signed() {
             let pulled = fs::read(workspace.file("pulled/sbom.spdx.json")).expect("the document");
             assert_eq!(
                 reference["digest"]["sha256"],
-                packgate::core::digest::Digest::of(&pulled).hex()
+                packgate::core::digest::Digest::of_bytes(&pulled).hex_digits()
             );
             assert!(pulled.len() > 1 << 20, "{} bytes", pulled.len());
             let shown = workspace.run(&format!("inspect --plain-http {image}"));

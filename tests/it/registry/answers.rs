@@ -4,12 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use packgate::{
     core::{
-        class::{Classified, Reason},
-        limits::Limits,
+        class::{ClassifiedError, Reason},
+        limits::InputLimits,
         media_type,
     },
     http::{AddressPolicy, HttpOptions, PrivateAddresses},
-    oci::{Source, Target, auth::Anonymous},
+    oci::{ContentSource, ContentTarget, auth::AnonymousCredentials},
 };
 
 use super::{
@@ -25,11 +25,11 @@ async fn a_registry_that_is_down_is_unavailable() {
     drop(registry);
     tokio::task::yield_now().await;
     let error = target
-        .resolve(&by_tag("v1"), &Limits::DEFAULT)
+        .resolve_manifest(&by_tag("v1"), &InputLimits::DEFAULT)
         .await
         .expect_err("down");
     assert_eq!(error.reason(), Reason::RegistryUnavailable, "{error}");
-    assert_eq!(target.requests(), 3, "three attempts");
+    assert_eq!(target.request_count(), 3, "three attempts");
 }
 
 #[tokio::test]
@@ -48,12 +48,16 @@ async fn every_status_has_its_reason_for_every_question() {
         registry.heal();
         registry.fault(Fault::on("*", "/v2/").status(status));
         assert_eq!(
-            reason(target.resolve(&by_tag("v1"), &Limits::DEFAULT).await),
+            reason(
+                target
+                    .resolve_manifest(&by_tag("v1"), &InputLimits::DEFAULT)
+                    .await
+            ),
             expected,
             "resolve {status}"
         );
         assert_eq!(
-            reason(target.referrers(&subject, &Limits::DEFAULT).await),
+            reason(target.list_referrers(&subject, &InputLimits::DEFAULT).await),
             expected,
             "referrers {status}"
         );
@@ -63,12 +67,12 @@ async fn every_status_has_its_reason_for_every_question() {
             "open {status}"
         );
         assert_eq!(
-            reason(target.exists(&blob).await),
+            reason(target.content_exists(&blob).await),
             expected,
             "exists {status}"
         );
         assert_eq!(
-            reason(target.tag(&subject, &tag("v2")).await),
+            reason(target.tag_manifest(&subject, &tag("v2")).await),
             expected,
             "tag {status}"
         );
@@ -81,11 +85,15 @@ async fn what_is_not_there_is_not_found() {
     let target = target(&registry);
     let (blob, _) = blob_of(10);
     assert_eq!(
-        reason(target.resolve(&by_tag("v1"), &Limits::DEFAULT).await),
+        reason(
+            target
+                .resolve_manifest(&by_tag("v1"), &InputLimits::DEFAULT)
+                .await
+        ),
         Reason::SourceNotFound
     );
     assert_eq!(reason(read(&target, &blob).await), Reason::SourceNotFound);
-    assert!(!target.exists(&blob).await.expect("an answer"));
+    assert!(!target.content_exists(&blob).await.expect("an answer"));
 }
 
 #[tokio::test]
@@ -98,7 +106,7 @@ async fn an_error_on_the_referrers_fallback_is_never_an_empty_list() {
     let target = target(&registry);
     assert_eq!(
         target
-            .referrers(&subject, &Limits::DEFAULT)
+            .list_referrers(&subject, &InputLimits::DEFAULT)
             .await
             .expect("no tag, no referrers"),
         vec![]
@@ -112,7 +120,7 @@ async fn an_error_on_the_referrers_fallback_is_never_an_empty_list() {
         registry.heal();
         registry.fault(Fault::on("GET", "/manifests/sha256-").status(status));
         assert_eq!(
-            reason(target.referrers(&subject, &Limits::DEFAULT).await),
+            reason(target.list_referrers(&subject, &InputLimits::DEFAULT).await),
             expected,
             "{status}"
         );
@@ -120,13 +128,13 @@ async fn an_error_on_the_referrers_fallback_is_never_an_empty_list() {
     registry.heal();
     registry.fault(Fault::on("GET", "/manifests/sha256-").body("<html>"));
     assert_eq!(
-        reason(target.referrers(&subject, &Limits::DEFAULT).await),
+        reason(target.list_referrers(&subject, &InputLimits::DEFAULT).await),
         Reason::MalformedManifest
     );
     registry.heal();
     registry.fault(Fault::on("GET", "/manifests/sha256-").drop_connection());
     assert_eq!(
-        reason(target.referrers(&subject, &Limits::DEFAULT).await),
+        reason(target.list_referrers(&subject, &InputLimits::DEFAULT).await),
         Reason::RegistryUnavailable
     );
 }
@@ -145,7 +153,7 @@ async fn an_error_on_the_referrers_api_is_no_reason_to_ask_the_fallback() {
         assert_eq!(
             reason(
                 target(&registry)
-                    .referrers(&subject, &Limits::DEFAULT)
+                    .list_referrers(&subject, &InputLimits::DEFAULT)
                     .await
             ),
             expected,
@@ -172,7 +180,7 @@ async fn an_error_on_a_later_page_of_referrers_is_an_error() {
     }
     assert_eq!(
         target(&registry)
-            .referrers(&subject, &Limits::DEFAULT)
+            .list_referrers(&subject, &InputLimits::DEFAULT)
             .await
             .expect("three pages")
             .len(),
@@ -184,7 +192,7 @@ async fn an_error_on_a_later_page_of_referrers_is_an_error() {
         assert_eq!(
             reason(
                 target(&registry)
-                    .referrers(&subject, &Limits::DEFAULT)
+                    .list_referrers(&subject, &InputLimits::DEFAULT)
                     .await
             ),
             expected,
@@ -207,7 +215,7 @@ async fn passing_faults_are_tried_again_and_waits_are_bounded() {
         registry.heal();
         registry.fault(fault);
         target(&registry)
-            .resolve(&by_tag("v1"), &Limits::DEFAULT)
+            .resolve_manifest(&by_tag("v1"), &InputLimits::DEFAULT)
             .await
             .expect("answered in the end");
     }
@@ -219,10 +227,14 @@ async fn passing_faults_are_tried_again_and_waits_are_bounded() {
     );
     let target = target(&registry);
     assert_eq!(
-        reason(target.resolve(&by_tag("v1"), &Limits::DEFAULT).await),
+        reason(
+            target
+                .resolve_manifest(&by_tag("v1"), &InputLimits::DEFAULT)
+                .await
+        ),
         Reason::RateLimited
     );
-    assert_eq!(target.requests(), 1, "nobody waits an hour");
+    assert_eq!(target.request_count(), 1, "nobody waits an hour");
 }
 
 #[tokio::test]
@@ -230,10 +242,10 @@ async fn a_registry_that_hangs_or_drips_runs_into_a_deadline() {
     let (registry, _) = with_subject(Settings::default()).await;
     let http = HttpOptions {
         idle_timeout: Duration::from_millis(100),
-        answer_timeout: Duration::from_millis(300),
+        response_timeout: Duration::from_millis(300),
         ..options()
     };
-    let target = target_with(&registry.host(), &http, Arc::new(Anonymous));
+    let target = target_with(&registry.host(), &http, Arc::new(AnonymousCredentials));
     for fault in [
         Fault::on("GET", "/manifests/").delay(Duration::from_secs(30)),
         Fault::on("GET", "/manifests/").drip(Duration::from_millis(10)),
@@ -242,7 +254,7 @@ async fn a_registry_that_hangs_or_drips_runs_into_a_deadline() {
         registry.fault(fault);
         let resolved = tokio::time::timeout(
             Duration::from_secs(10),
-            target.resolve(&by_tag("v1"), &Limits::DEFAULT),
+            target.resolve_manifest(&by_tag("v1"), &InputLimits::DEFAULT),
         )
         .await;
         assert_eq!(
@@ -289,14 +301,18 @@ async fn a_cluster_reaches_no_loopback_address_by_any_name() {
         "[::ffff:7f00:1]",
     ] {
         let refused = format!("{host}:{port}/{REPOSITORY}")
-            .parse::<packgate::core::reference::Reference>()
+            .parse::<packgate::core::reference::ImageReference>()
             .expect_err(host);
         assert_eq!(refused.reason(), Reason::InvalidSpec, "{host}: {refused}");
     }
     for host in ["127.0.0.1", "localhost", "[::1]", "[0:0::1]"] {
-        let target = target_with(&format!("{host}:{port}"), &guarded, Arc::new(Anonymous));
+        let target = target_with(
+            &format!("{host}:{port}"),
+            &guarded,
+            Arc::new(AnonymousCredentials),
+        );
         let error = target
-            .resolve(&by_tag("v1"), &Limits::DEFAULT)
+            .resolve_manifest(&by_tag("v1"), &InputLimits::DEFAULT)
             .await
             .expect_err(host);
         assert_eq!(error.reason(), Reason::AddressNotAllowed, "{host}: {error}");

@@ -2,13 +2,13 @@
 
 use packgate::{
     core::{
-        class::{Classified, Reason},
-        limits::Limits,
+        class::{ClassifiedError, Reason},
+        limits::InputLimits,
         media_type,
         oci::Descriptor,
-        reference::Selector,
+        reference::TagOrDigest,
     },
-    oci::{Content, Source, Target},
+    oci::{ContentSource, ContentTarget, PushContent},
 };
 
 use super::{REPOSITORY, blob_of, by_tag, manifest, read, reason, target, with_subject};
@@ -26,7 +26,7 @@ async fn a_changed_byte_is_a_digest_mismatch() {
     assert_eq!(
         reason(
             target
-                .resolve(&Selector::Digest(subject.digest), &Limits::DEFAULT)
+                .resolve_manifest(&TagOrDigest::Digest(subject.digest), &InputLimits::DEFAULT)
                 .await
         ),
         Reason::DigestMismatch
@@ -42,7 +42,7 @@ async fn the_digest_header_is_not_believed() {
     let (registry, subject) = with_subject(Settings::default()).await;
     let resolve = async || {
         target(&registry)
-            .resolve(&by_tag("v1"), &Limits::DEFAULT)
+            .resolve_manifest(&by_tag("v1"), &InputLimits::DEFAULT)
             .await
     };
     // It makes nothing good, and what it contradicts is refused. The header lies, or a byte of the
@@ -74,7 +74,7 @@ async fn the_digest_header_is_not_believed() {
     registry.heal();
     registry.fault(Fault::on("GET", "/manifests/").lying_digest());
     let by_digest = target(&registry)
-        .resolve(&Selector::Digest(subject.digest), &Limits::DEFAULT)
+        .resolve_manifest(&TagOrDigest::Digest(subject.digest), &InputLimits::DEFAULT)
         .await;
     assert_eq!(by_digest.expect("resolved").descriptor, subject);
     for told in ["", "sha512:00", "sha256:short", "md5", "sha256"] {
@@ -93,12 +93,12 @@ async fn a_list_of_referrers_that_contradicts_its_digest_is_refused() {
     .await;
     let (descriptor, bytes) = manifest("referrer", Some(&subject));
     target(&registry)
-        .push(&descriptor, Content::Bytes(&bytes))
+        .push_content(&descriptor, PushContent::Bytes(&bytes))
         .await
         .expect("pushed");
     let listed = || async {
         target(&registry)
-            .referrers(&subject, &Limits::DEFAULT)
+            .list_referrers(&subject, &InputLimits::DEFAULT)
             .await
     };
     assert_eq!(listed().await.expect("listed").len(), 1);
@@ -125,7 +125,7 @@ async fn sizes_are_checked_before_and_while_reading() {
             ..blob.clone()
         };
         assert_eq!(
-            target.open(&wrong).await.err().map(|e| e.reason()),
+            target.open_content(&wrong).await.err().map(|e| e.reason()),
             Some(Reason::SizeMismatch),
             "{size}"
         );
@@ -153,11 +153,11 @@ async fn endless_documents_are_cut_off() {
         let target = target(&registry);
         let outcome = match part {
             "/referrers/" => target
-                .referrers(&subject, &Limits::DEFAULT)
+                .list_referrers(&subject, &InputLimits::DEFAULT)
                 .await
                 .map(|_| ()),
             _ => target
-                .resolve(&by_tag("v1"), &Limits::DEFAULT)
+                .resolve_manifest(&by_tag("v1"), &InputLimits::DEFAULT)
                 .await
                 .map(|_| ()),
         };
@@ -170,12 +170,16 @@ async fn endless_documents_are_cut_off() {
 #[tokio::test]
 async fn a_declared_size_over_the_cap_is_refused_unread() {
     let (registry, _) = with_subject(Settings::default()).await;
-    let limits = Limits {
+    let limits = InputLimits {
         manifest_bytes: 100,
-        ..Limits::DEFAULT
+        ..InputLimits::DEFAULT
     };
     assert_eq!(
-        reason(target(&registry).resolve(&by_tag("v1"), &limits).await),
+        reason(
+            target(&registry)
+                .resolve_manifest(&by_tag("v1"), &limits)
+                .await
+        ),
         Reason::LimitExceeded
     );
 }
@@ -216,18 +220,18 @@ async fn the_media_type_is_the_registrys_or_the_documents_own() {
         format!("{}; charset=utf-8", media_type::MANIFEST),
     ));
     let found = target(&registry)
-        .resolve(&by_tag("v1"), &Limits::DEFAULT)
+        .resolve_manifest(&by_tag("v1"), &InputLimits::DEFAULT)
         .await
         .expect("resolved");
     assert_eq!(found.descriptor, subject);
     registry.heal();
     registry.fault(Fault::on("GET", "/manifests/").header("content-type", media_type::INDEX));
     let found = target(&registry)
-        .resolve(&by_tag("v1"), &Limits::DEFAULT)
+        .resolve_manifest(&by_tag("v1"), &InputLimits::DEFAULT)
         .await
         .expect("resolved");
     assert_eq!(
-        reason(found.document(&Limits::DEFAULT)),
+        reason(found.parse_document(&InputLimits::DEFAULT)),
         Reason::MalformedManifest,
         "two media types"
     );

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use packgate::{
     core::{
-        class::{Classified, Reason},
-        limits::Limits,
+        class::{ClassifiedError, Reason},
+        limits::InputLimits,
     },
     oci::{
-        Content, Source, Target,
-        auth::{Credentials, HostCredentials},
+        ContentSource, ContentTarget, PushContent,
+        auth::{HostCredentials, RegistryCredentials},
     },
 };
 
@@ -28,11 +28,11 @@ async fn basic_credentials_are_shown_after_a_challenge_only() {
     .await;
     let target = signed_in(&registry);
     target
-        .resolve(&by_tag("v1"), &Limits::DEFAULT)
+        .resolve_manifest(&by_tag("v1"), &InputLimits::DEFAULT)
         .await
         .expect("let in");
     target
-        .resolve(&by_tag("v1"), &Limits::DEFAULT)
+        .resolve_manifest(&by_tag("v1"), &InputLimits::DEFAULT)
         .await
         .expect("let in");
     let shown: Vec<bool> = registry
@@ -44,13 +44,13 @@ async fn basic_credentials_are_shown_after_a_challenge_only() {
     assert_eq!(
         reason(
             super::target(&registry)
-                .resolve(&by_tag("v1"), &Limits::DEFAULT)
+                .resolve_manifest(&by_tag("v1"), &InputLimits::DEFAULT)
                 .await
         ),
         Reason::RegistryDenied,
         "nothing to show"
     );
-    let wrong = Credentials::Password {
+    let wrong = RegistryCredentials::Password {
         username: "alice".into(),
         password: "wrong".to_owned().into(),
     };
@@ -63,7 +63,11 @@ async fn basic_credentials_are_shown_after_a_challenge_only() {
         }),
     );
     assert_eq!(
-        reason(wrong.resolve(&by_tag("v1"), &Limits::DEFAULT).await),
+        reason(
+            wrong
+                .resolve_manifest(&by_tag("v1"), &InputLimits::DEFAULT)
+                .await
+        ),
         Reason::RegistryDenied
     );
 }
@@ -80,12 +84,12 @@ async fn tokens_are_fetched_once_and_kept_as_long_as_they_last() {
         let target = signed_in(&registry);
         for _ in 0..2 {
             target
-                .resolve(&by_tag("v1"), &Limits::DEFAULT)
+                .resolve_manifest(&by_tag("v1"), &InputLimits::DEFAULT)
                 .await
                 .expect("let in");
         }
         target
-            .referrers(&subject, &Limits::DEFAULT)
+            .list_referrers(&subject, &InputLimits::DEFAULT)
             .await
             .expect("let in");
         assert_eq!(registry.count("GET", "/token"), tokens, "{seconds} s");
@@ -109,7 +113,7 @@ async fn an_identity_token_is_exchanged_in_a_body() {
         ..Settings::default()
     })
     .await;
-    let credentials = Credentials::IdentityToken("identity".to_owned().into());
+    let credentials = RegistryCredentials::IdentityToken("identity".to_owned().into());
     let target = target_with(
         &registry.host(),
         &options(),
@@ -119,7 +123,7 @@ async fn an_identity_token_is_exchanged_in_a_body() {
         }),
     );
     target
-        .resolve(&by_tag("v1"), &Limits::DEFAULT)
+        .resolve_manifest(&by_tag("v1"), &InputLimits::DEFAULT)
         .await
         .expect("let in");
     assert!(
@@ -139,7 +143,7 @@ async fn anonymous_tokens_are_fetched() {
     })
     .await;
     target(&registry)
-        .resolve(&by_tag("v1"), &Limits::DEFAULT)
+        .resolve_manifest(&by_tag("v1"), &InputLimits::DEFAULT)
         .await
         .expect("let in");
     assert!(
@@ -168,7 +172,7 @@ async fn a_token_service_that_refuses_is_a_refusal() {
         assert_eq!(
             reason(
                 signed_in(&registry)
-                    .resolve(&by_tag("v1"), &Limits::DEFAULT)
+                    .resolve_manifest(&by_tag("v1"), &InputLimits::DEFAULT)
                     .await
             ),
             expected,
@@ -189,7 +193,7 @@ async fn a_token_service_that_refuses_is_a_refusal() {
     assert_eq!(
         reason(
             signed_in(&registry)
-                .resolve(&by_tag("v1"), &Limits::DEFAULT)
+                .resolve_manifest(&by_tag("v1"), &InputLimits::DEFAULT)
                 .await
         ),
         Reason::RegistryDenied
@@ -205,7 +209,7 @@ async fn a_token_that_ended_is_replaced_once() {
     .await;
     let target = signed_in(&registry);
     target
-        .resolve(&by_tag("v1"), &Limits::DEFAULT)
+        .resolve_manifest(&by_tag("v1"), &InputLimits::DEFAULT)
         .await
         .expect("let in");
     let challenge = format!("Bearer realm=\"{}/token\"", registry.origin());
@@ -216,7 +220,7 @@ async fn a_token_that_ended_is_replaced_once() {
             .times(1),
     );
     target
-        .resolve(&by_tag("v1"), &Limits::DEFAULT)
+        .resolve_manifest(&by_tag("v1"), &InputLimits::DEFAULT)
         .await
         .expect("let in with a new token");
     registry.fault(
@@ -226,7 +230,11 @@ async fn a_token_that_ended_is_replaced_once() {
     );
     let before = registry.requests().len();
     assert_eq!(
-        reason(target.resolve(&by_tag("v1"), &Limits::DEFAULT).await),
+        reason(
+            target
+                .resolve_manifest(&by_tag("v1"), &InputLimits::DEFAULT)
+                .await
+        ),
         Reason::RegistryDenied
     );
     assert_eq!(
@@ -260,7 +268,7 @@ async fn credentials_do_not_follow_redirects() {
         store.put_blob(REPOSITORY, bytes.clone());
         let target = signed_in(&registry);
         target
-            .resolve(&by_tag("v1"), &Limits::DEFAULT)
+            .resolve_manifest(&by_tag("v1"), &InputLimits::DEFAULT)
             .await
             .expect("signed in");
         registry.fault(Fault::on("GET", "/blobs/").redirect(
@@ -300,10 +308,14 @@ async fn redirects_end() {
     );
     let target = target(&registry);
     assert_eq!(
-        reason(target.resolve(&by_tag("v1"), &Limits::DEFAULT).await),
+        reason(
+            target
+                .resolve_manifest(&by_tag("v1"), &InputLimits::DEFAULT)
+                .await
+        ),
         Reason::RegistryUnavailable
     );
-    assert_eq!(target.requests(), 6);
+    assert_eq!(target.request_count(), 6);
 }
 
 #[tokio::test]
@@ -315,7 +327,7 @@ async fn a_body_is_not_redirected_to_another_origin() {
     .await;
     let other = Registry::start().await;
     registry.fault(Fault::on("POST", "/token").redirect(307, format!("{}/token", other.origin())));
-    let credentials = Credentials::IdentityToken(SECRET.to_owned().into());
+    let credentials = RegistryCredentials::IdentityToken(SECRET.to_owned().into());
     let target = target_with(
         &registry.host(),
         &options(),
@@ -325,7 +337,11 @@ async fn a_body_is_not_redirected_to_another_origin() {
         }),
     );
     assert_eq!(
-        reason(target.resolve(&by_tag("v1"), &Limits::DEFAULT).await),
+        reason(
+            target
+                .resolve_manifest(&by_tag("v1"), &InputLimits::DEFAULT)
+                .await
+        ),
         Reason::RegistryUnavailable
     );
     registry.heal();
@@ -334,7 +350,7 @@ async fn a_body_is_not_redirected_to_another_origin() {
     assert_eq!(
         reason(
             signed_in(&registry)
-                .push(&document, Content::Bytes(&bytes))
+                .push_content(&document, PushContent::Bytes(&bytes))
                 .await
         ),
         Reason::RegistryUnavailable
@@ -354,7 +370,7 @@ async fn an_upload_elsewhere_goes_without_credentials() {
         .await;
         let (blob, bytes) = blob_of(1_000);
         signed_in(&registry)
-            .push(&blob, Content::Bytes(&bytes))
+            .push_content(&blob, PushContent::Bytes(&bytes))
             .await
             .expect("pushed");
         assert_eq!(store.blob(REPOSITORY, &blob.digest), Some(bytes));
@@ -372,7 +388,7 @@ async fn a_foreign_token_realm_gets_no_credentials_and_is_named() {
     })
     .await;
     let error = signed_in(&registry)
-        .resolve(&by_tag("v1"), &Limits::DEFAULT)
+        .resolve_manifest(&by_tag("v1"), &InputLimits::DEFAULT)
         .await
         .expect_err("refused");
     assert_eq!(error.reason(), Reason::RegistryDenied);
@@ -387,7 +403,7 @@ async fn credentials_of_another_host_are_not_shown() {
         ..Settings::default()
     })
     .await;
-    let credentials = Credentials::Password {
+    let credentials = RegistryCredentials::Password {
         username: "alice".into(),
         password: SECRET.to_owned().into(),
     };
@@ -397,7 +413,11 @@ async fn credentials_of_another_host_are_not_shown() {
     };
     let target = target_with(&registry.host(), &options(), Arc::new(elsewhere));
     assert_eq!(
-        reason(target.resolve(&by_tag("v1"), &Limits::DEFAULT).await),
+        reason(
+            target
+                .resolve_manifest(&by_tag("v1"), &InputLimits::DEFAULT)
+                .await
+        ),
         Reason::RegistryDenied
     );
     assert_nothing_leaked(&registry);
@@ -413,12 +433,12 @@ async fn errors_carry_no_secret_even_if_the_registry_repeats_it() {
         .await;
         let target = signed_in(&registry);
         target
-            .resolve(&by_tag("v1"), &Limits::DEFAULT)
+            .resolve_manifest(&by_tag("v1"), &InputLimits::DEFAULT)
             .await
             .expect("signed in");
         registry.fault(Fault::on("GET", "/manifests/").echo(403));
         let error = target
-            .resolve(&by_tag("v1"), &Limits::DEFAULT)
+            .resolve_manifest(&by_tag("v1"), &InputLimits::DEFAULT)
             .await
             .expect_err("refused");
         let shown = registry.authorizations().pop().expect("shown");
@@ -441,7 +461,7 @@ async fn errors_do_not_show_queries() {
     let (blob, _) = blob_of(10);
     registry.fault(Fault::on("GET", "/blobs/").redirect(307, format!("{origin}/x?sig={SECRET}")));
     let error = target(&registry)
-        .open(&blob)
+        .open_content(&blob)
         .await
         .err()
         .expect("nobody there");

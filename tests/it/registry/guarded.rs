@@ -4,14 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use packgate::{
     core::{
-        class::{Classified, Reason},
-        limits::Limits,
+        class::{ClassifiedError, Reason},
+        limits::InputLimits,
     },
-    http::{Discretion, HttpClient, HttpOptions, LeastRate},
+    http::{ConnectionErrorDetail, HttpClient, HttpOptions, MinTransferRate},
     oci::{
-        Source,
-        auth::Anonymous,
-        remote::{RemoteOptions, RemoteTarget},
+        ContentSource,
+        auth::AnonymousCredentials,
+        remote::{RegistryOptions, RegistryTarget},
     },
 };
 use tokio::net::TcpListener;
@@ -24,15 +24,15 @@ async fn a_drip_is_ended_by_its_rate_where_one_is_asked_for() {
     let registry = Registry::start().await;
     let (blob, bytes) = blob_of(100_000);
     registry.put_blob(REPOSITORY, bytes);
-    let least = LeastRate {
+    let least = MinTransferRate {
         bytes_per_second: 1_000,
         window: Duration::from_millis(200),
     };
     let http = HttpOptions {
-        least_rate: Some(least),
+        min_transfer_rate: Some(least),
         ..options()
     };
-    let target = target_with(&registry.host(), &http, Arc::new(Anonymous));
+    let target = target_with(&registry.host(), &http, Arc::new(AnonymousCredentials));
     // Whatever comes fast is no drip, and neither is a short answer.
     assert!(read(&target, &blob).await.is_ok());
     registry.fault(Fault::on("GET", "/blobs/").drip(Duration::from_millis(20)));
@@ -59,9 +59,12 @@ async fn why_there_is_no_connection_is_not_told_to_those_who_chose_the_address()
         silent_host,
         "no-such-host.invalid:443".to_owned(),
     ];
-    for (discretion, alike) in [(Discretion::Outcome, true), (Discretion::Cause, false)] {
+    for (connection_error_detail, alike) in [
+        (ConnectionErrorDetail::OutcomeOnly, true),
+        (ConnectionErrorDetail::FullCause, false),
+    ] {
         let http = HttpOptions {
-            discretion,
+            connection_error_detail,
             connect_timeout: Duration::from_millis(500),
             ..options()
         };
@@ -71,15 +74,15 @@ async fn why_there_is_no_connection_is_not_told_to_those_who_chose_the_address()
                 .parse()
                 .expect("a repository");
             let client = HttpClient::new(&http).expect("a client");
-            let target = RemoteTarget::new(
+            let target = RegistryTarget::new(
                 repository,
                 &client,
-                Arc::new(Anonymous),
-                RemoteOptions::default(),
+                Arc::new(AnonymousCredentials),
+                RegistryOptions::default(),
             )
             .expect("a target");
             let error = target
-                .resolve(&by_tag("v1"), &Limits::DEFAULT)
+                .resolve_manifest(&by_tag("v1"), &InputLimits::DEFAULT)
                 .await
                 .expect_err(host);
             assert_eq!(

@@ -1,8 +1,8 @@
 //! Writing blobs, manifests and tags.
 
 use packgate::{
-    core::{class::Reason, digest::Digest, limits::Limits, media_type, oci::Descriptor},
-    oci::{Content, MemoryTarget, Resolved, Source, Target},
+    core::{class::Reason, digest::Digest, limits::InputLimits, media_type, oci::Descriptor},
+    oci::{ContentSource, ContentTarget, MemoryTarget, PushContent, ResolvedManifest},
 };
 
 use super::{REPOSITORY, SECRET, blob_of, by_tag, manifest, read, reason, signed_in, tag, target};
@@ -21,33 +21,36 @@ async fn what_is_pushed_comes_back() {
         let (blob, bytes) = blob_of(1_000_000);
         let memory = MemoryTarget::new();
         memory
-            .push(&blob, Content::Bytes(&bytes))
+            .push_content(&blob, PushContent::Bytes(&bytes))
             .await
             .expect("in memory");
         target
-            .push(&blob, Content::From(&memory))
+            .push_content(&blob, PushContent::StoredIn(&memory))
             .await
             .expect("pushed");
         target
-            .push(&blob, Content::From(&memory))
+            .push_content(&blob, PushContent::StoredIn(&memory))
             .await
             .expect("there already");
         assert_eq!(registry.count("PUT", "/blobs/"), 1);
         assert_eq!(read(&target, &blob).await.expect("read"), bytes);
         let (document, bytes) = manifest("x", None);
         target
-            .push(&document, Content::Bytes(&bytes))
+            .push_content(&document, PushContent::Bytes(&bytes))
             .await
             .expect("pushed");
         assert_eq!(registry.tag(REPOSITORY, "v9"), None, "pushed by digest");
-        target.tag(&document, &tag("v9")).await.expect("tagged");
+        target
+            .tag_manifest(&document, &tag("v9"))
+            .await
+            .expect("tagged");
         assert_eq!(
             registry.count("GET", "/manifests/"),
             0,
             "the bytes were remembered"
         );
-        let resolved: Resolved = target
-            .resolve(&by_tag("v9"), &Limits::DEFAULT)
+        let resolved: ResolvedManifest = target
+            .resolve_manifest(&by_tag("v9"), &InputLimits::DEFAULT)
             .await
             .expect("resolved");
         assert_eq!(
@@ -55,7 +58,7 @@ async fn what_is_pushed_comes_back() {
             (document.clone(), bytes)
         );
         signed_in(&registry)
-            .tag(&document, &tag("v10"))
+            .tag_manifest(&document, &tag("v10"))
             .await
             .expect("read, then tagged");
         assert_eq!(
@@ -70,7 +73,7 @@ async fn empty_blobs_are_pushed() {
     let registry = Registry::start().await;
     let (blob, bytes) = blob_of(0);
     target(&registry)
-        .push(&blob, Content::Bytes(&bytes))
+        .push_content(&blob, PushContent::Bytes(&bytes))
         .await
         .expect("pushed");
     assert_eq!(read(&target(&registry), &blob).await.expect("read"), bytes);
@@ -81,13 +84,17 @@ async fn wrong_content_is_never_sent_in_full() {
     let registry = Registry::start().await;
     let (_, bytes) = blob_of(500_000);
     let lie = Descriptor {
-        digest: Digest::of(b"else"),
-        ..Descriptor::of(media_type::OCTET_STREAM, &bytes)
+        digest: Digest::of_bytes(b"else"),
+        ..Descriptor::of_bytes(media_type::OCTET_STREAM, &bytes)
     };
     for max_body in [usize::MAX, 1_000] {
         registry.set(|s| s.max_body = max_body);
         assert_eq!(
-            reason(target(&registry).push(&lie, Content::Bytes(&bytes)).await),
+            reason(
+                target(&registry)
+                    .push_content(&lie, PushContent::Bytes(&bytes))
+                    .await
+            ),
             Reason::DigestMismatch
         );
     }
@@ -109,7 +116,7 @@ async fn a_body_that_is_too_large_goes_in_chunks() {
     .await;
     let (blob, bytes) = blob_of(9 << 20);
     target(&registry)
-        .push(&blob, Content::Bytes(&bytes))
+        .push_content(&blob, PushContent::Bytes(&bytes))
         .await
         .expect("pushed");
     assert_eq!(registry.count("PATCH", "/blobs/uploads/"), 3);
@@ -133,7 +140,7 @@ async fn a_broken_upload_is_tried_again() {
     );
     registry.fault(Fault::on("PUT", "/blobs/uploads/").status(503).times(1));
     target(&registry)
-        .push(&blob, Content::Bytes(&bytes))
+        .push_content(&blob, PushContent::Bytes(&bytes))
         .await
         .expect("pushed");
     assert_eq!(registry.blob(REPOSITORY, &blob.digest), Some(bytes));
@@ -152,7 +159,11 @@ async fn a_refused_upload_says_so() {
         registry.heal();
         registry.fault(Fault::on(method, "/blobs/uploads/").status(status));
         assert_eq!(
-            reason(target(&registry).push(&blob, Content::Bytes(&bytes)).await),
+            reason(
+                target(&registry)
+                    .push_content(&blob, PushContent::Bytes(&bytes))
+                    .await
+            ),
             expected,
             "{method} {status}"
         );
@@ -160,7 +171,11 @@ async fn a_refused_upload_says_so() {
     registry.heal();
     registry.fault(Fault::on("POST", "/blobs/uploads/").status(202));
     assert_eq!(
-        reason(target(&registry).push(&blob, Content::Bytes(&bytes)).await),
+        reason(
+            target(&registry)
+                .push_content(&blob, PushContent::Bytes(&bytes))
+                .await
+        ),
         Reason::RegistryUnavailable,
         "no Location"
     );
@@ -179,13 +194,13 @@ async fn blobs_are_mounted_from_a_neighbour() {
         .parse()
         .expect("a repository");
     let target = signed_in(&registry);
-    assert!(target.mount(&blob, &from).await.expect("answered"));
+    assert!(target.mount_blob(&blob, &from).await.expect("answered"));
     assert_eq!(registry.blob(REPOSITORY, &blob.digest), Some(bytes));
     let (missing, _) = blob_of(1_001);
-    assert!(!target.mount(&missing, &from).await.expect("answered"));
+    assert!(!target.mount_blob(&missing, &from).await.expect("answered"));
     assert!(
         !target
-            .mount(&blob, &"r.example.com/x".parse().expect("a repository"))
+            .mount_blob(&blob, &"r.example.com/x".parse().expect("a repository"))
             .await
             .expect("another registry")
     );

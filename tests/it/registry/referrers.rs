@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use packgate::{
-    core::{class::Reason, digest::Digest, limits::Limits, media_type, oci::Descriptor},
-    oci::{Content, Source, Target},
+    core::{class::Reason, digest::Digest, limits::InputLimits, media_type, oci::Descriptor},
+    oci::{ContentSource, ContentTarget, PushContent},
 };
 
 use super::{REPOSITORY, manifest, reason, target, with_subject};
@@ -37,11 +37,11 @@ async fn lists_of_referrers_end_at_the_limit() {
     let target = target(&registry);
     assert_eq!(
         target
-            .referrers(
+            .list_referrers(
                 &subject,
-                &Limits {
+                &InputLimits {
                     referrers_listed: 20,
-                    ..Limits::DEFAULT
+                    ..InputLimits::DEFAULT
                 }
             )
             .await
@@ -50,11 +50,11 @@ async fn lists_of_referrers_end_at_the_limit() {
         20
     );
     let outcome = target
-        .referrers(
+        .list_referrers(
             &subject,
-            &Limits {
+            &InputLimits {
                 referrers_listed: 19,
-                ..Limits::DEFAULT
+                ..InputLimits::DEFAULT
             },
         )
         .await;
@@ -76,10 +76,14 @@ async fn endless_pages_of_referrers_end() {
     );
     let target = target(&registry);
     assert_eq!(
-        reason(target.referrers(&subject, &Limits::DEFAULT).await),
+        reason(target.list_referrers(&subject, &InputLimits::DEFAULT).await),
         Reason::TooManyReferrers
     );
-    assert!(target.requests() <= 100, "{} requests", target.requests());
+    assert!(
+        target.request_count() <= 100,
+        "{} requests",
+        target.request_count()
+    );
 }
 
 #[tokio::test]
@@ -95,7 +99,7 @@ async fn pages_of_referrers_stay_with_the_registry() {
     assert_eq!(
         reason(
             target(&registry)
-                .referrers(&subject, &Limits::DEFAULT)
+                .list_referrers(&subject, &InputLimits::DEFAULT)
                 .await
         ),
         Reason::RegistryUnavailable
@@ -112,7 +116,7 @@ async fn a_descriptor_that_cannot_be_read_hides_no_other() {
     registry.fault(Fault::on("GET", "/referrers/").body(list.to_string()));
     assert_eq!(
         target(&registry)
-            .referrers(&subject, &Limits::DEFAULT)
+            .list_referrers(&subject, &InputLimits::DEFAULT)
             .await
             .expect("listed"),
         vec![good]
@@ -130,20 +134,20 @@ async fn referrers_are_found_with_and_without_the_api() {
         let target = target(&registry);
         let (first, bytes) = manifest("first", Some(&subject));
         target
-            .push(&first, Content::Bytes(&bytes))
+            .push_content(&first, PushContent::Bytes(&bytes))
             .await
             .expect("pushed");
         target
-            .push(&first, Content::Bytes(&bytes))
+            .push_content(&first, PushContent::Bytes(&bytes))
             .await
             .expect("pushed again");
         let (second, bytes) = manifest("second", Some(&subject));
         target
-            .push(&second, Content::Bytes(&bytes))
+            .push_content(&second, PushContent::Bytes(&bytes))
             .await
             .expect("pushed");
         let listed = target
-            .referrers(&subject, &Limits::DEFAULT)
+            .list_referrers(&subject, &InputLimits::DEFAULT)
             .await
             .expect("listed");
         let mut found: Vec<_> = listed
@@ -166,7 +170,7 @@ async fn referrers_are_found_with_and_without_the_api() {
             ],
             "api {referrers_api}"
         );
-        let fallback = registry.tag(REPOSITORY, &subject.digest.fallback_tag());
+        let fallback = registry.tag(REPOSITORY, &subject.digest.referrers_fallback_tag());
         assert_eq!(
             fallback.is_some(),
             !referrers_api,
@@ -188,7 +192,7 @@ async fn parallel_writers_of_the_fallback_tag_lose_nothing() {
             (target(&registry), manifest(&n.to_string(), Some(&subject)));
         tokio::spawn(async move {
             target
-                .push(&descriptor, Content::Bytes(&bytes))
+                .push_content(&descriptor, PushContent::Bytes(&bytes))
                 .await
                 .map(|()| descriptor.digest)
         })
@@ -199,7 +203,7 @@ async fn parallel_writers_of_the_fallback_tag_lose_nothing() {
         .map(|push| push.expect("no panic").expect("pushed"))
         .collect();
     let listed = target(&registry)
-        .referrers(&subject, &Limits::DEFAULT)
+        .list_referrers(&subject, &InputLimits::DEFAULT)
         .await
         .expect("listed");
     assert_eq!(listed.len(), 20, "no duplicates");
@@ -221,12 +225,12 @@ async fn an_entry_that_another_process_overwrote_is_written_again() {
     registry.fault(Fault::on("PUT", "/manifests/sha256-").status(201).times(2));
     let (descriptor, bytes) = manifest("x", Some(&subject));
     target(&registry)
-        .push(&descriptor, Content::Bytes(&bytes))
+        .push_content(&descriptor, PushContent::Bytes(&bytes))
         .await
         .expect("pushed");
     assert_eq!(
         target(&registry)
-            .referrers(&subject, &Limits::DEFAULT)
+            .list_referrers(&subject, &InputLimits::DEFAULT)
             .await
             .expect("listed")
             .len(),
@@ -237,7 +241,7 @@ async fn an_entry_that_another_process_overwrote_is_written_again() {
     assert_eq!(
         reason(
             target(&registry)
-                .push(&descriptor, Content::Bytes(&bytes))
+                .push_content(&descriptor, PushContent::Bytes(&bytes))
                 .await
         ),
         Reason::RegistryUnavailable,
@@ -257,7 +261,7 @@ async fn a_fallback_list_that_cannot_be_read_is_not_overwritten() {
     assert_eq!(
         reason(
             target(&registry)
-                .push(&descriptor, Content::Bytes(&bytes))
+                .push_content(&descriptor, PushContent::Bytes(&bytes))
                 .await
         ),
         Reason::RegistryDenied
@@ -272,7 +276,7 @@ async fn an_entry_of_others_that_vanished_is_put_back() {
         ..Settings::default()
     })
     .await;
-    let fallback = subject.digest.fallback_tag();
+    let fallback = subject.digest.referrers_fallback_tag();
     let list = |entries: &[&Descriptor]| {
         serde_json::json!({
             "schemaVersion": 2,
@@ -292,7 +296,7 @@ async fn an_entry_of_others_that_vanished_is_put_back() {
     let ours_digest = ours.digest;
     let writer = {
         let target = target(&registry);
-        tokio::spawn(async move { target.push(&ours, Content::Bytes(&bytes)).await })
+        tokio::spawn(async move { target.push_content(&ours, PushContent::Bytes(&bytes)).await })
     };
     // Somebody else has read the list before both, and writes only what it adds itself.
     let is_listed = || {
@@ -312,7 +316,7 @@ async fn an_entry_of_others_that_vanished_is_put_back() {
     );
     writer.await.expect("no panic").expect("pushed");
     let listed = target(&registry)
-        .referrers(&subject, &Limits::DEFAULT)
+        .list_referrers(&subject, &InputLimits::DEFAULT)
         .await
         .expect("listed");
     let mut found: Vec<Digest> = listed.iter().map(|descriptor| descriptor.digest).collect();
@@ -346,14 +350,14 @@ async fn a_referrer_that_is_listed_twice_is_read_once() {
         } else {
             registry.put_manifest(
                 REPOSITORY,
-                Some(&subject.digest.fallback_tag()),
+                Some(&subject.digest.referrers_fallback_tag()),
                 media_type::INDEX,
                 list,
             );
         }
         assert_eq!(
             target(&registry)
-                .referrers(&subject, &Limits::DEFAULT)
+                .list_referrers(&subject, &InputLimits::DEFAULT)
                 .await
                 .expect("listed"),
             vec![wrong, good]
@@ -371,7 +375,7 @@ async fn a_write_that_fails_is_made_anew_from_a_fresh_list() {
     registry.fault(Fault::on("PUT", "/manifests/sha256-").status(503).times(2));
     let (descriptor, bytes) = manifest("x", Some(&subject));
     target(&registry)
-        .push(&descriptor, Content::Bytes(&bytes))
+        .push_content(&descriptor, PushContent::Bytes(&bytes))
         .await
         .expect("pushed");
     let before_puts = registry
@@ -398,7 +402,7 @@ async fn a_write_that_fails_is_made_anew_from_a_fresh_list() {
     assert_eq!(
         reason(
             target(&registry)
-                .push(&descriptor, Content::Bytes(&bytes))
+                .push_content(&descriptor, PushContent::Bytes(&bytes))
                 .await
         ),
         Reason::RateLimited
@@ -408,7 +412,7 @@ async fn a_write_that_fails_is_made_anew_from_a_fresh_list() {
     assert_eq!(
         reason(
             target(&registry)
-                .push(&descriptor, Content::Bytes(&bytes))
+                .push_content(&descriptor, PushContent::Bytes(&bytes))
                 .await
         ),
         Reason::RegistryDenied
@@ -440,7 +444,7 @@ async fn processes_with_slow_writes_lose_nothing() {
     let runs = workspace.at_once(std::iter::repeat_n(line, 12));
     let mut added: Vec<String> = runs.iter().map(|run| run.ok().to_owned()).collect();
     let listed = target(&registry)
-        .referrers(&subject, &Limits::DEFAULT)
+        .list_referrers(&subject, &InputLimits::DEFAULT)
         .await
         .expect("listed");
     let mut found: Vec<String> = listed

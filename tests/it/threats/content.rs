@@ -84,7 +84,8 @@ async fn the_digest_is_judged_and_its_tag_is_not_asked_for() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_document_that_two_readers_could_read_differently_is_refused() {
     let scene = Scene::start().await;
-    let empty = json!({"mediaType": media_type::EMPTY, "digest": Digest::of(b"{}"), "size": 2});
+    let empty =
+        json!({"mediaType": media_type::EMPTY, "digest": Digest::of_bytes(b"{}"), "size": 2});
     let image = json!({
         "schemaVersion": 2,
         "mediaType": media_type::MANIFEST,
@@ -144,7 +145,7 @@ async fn a_signature_is_about_the_exact_bytes_of_index_or_child() {
     let scene = Scene::start().await;
     let child = json!({"schemaVersion": 2, "mediaType": media_type::MANIFEST,
         "config": {"mediaType": media_type::EMPTY,
-        "digest": Digest::of(b"{}"), "size": 2}, "layers": []})
+        "digest": Digest::of_bytes(b"{}"), "size": 2}, "layers": []})
     .to_string();
     let size = child.len();
     let child = scene
@@ -160,7 +161,7 @@ async fn a_signature_is_about_the_exact_bytes_of_index_or_child() {
         TEAM,
         None,
         media_type::INDEX,
-        listed(&Digest::of(b"another child")),
+        listed(&Digest::of_bytes(b"another child")),
     );
     let sign = |digest: &Digest| {
         let bundle = scene.signed(

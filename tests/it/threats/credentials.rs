@@ -4,16 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use packgate::{
     core::{
-        class::Classified,
-        limits::Limits,
+        class::ClassifiedError,
+        limits::InputLimits,
         media_type,
-        reference::{Repository, Selector},
+        reference::{ImageRepository, TagOrDigest},
     },
-    http::{AddressPolicy, HttpClient, HttpOptions, PrivateAddresses, Proxy},
+    http::{AddressPolicy, HttpClient, HttpOptions, HttpProxy, PrivateAddresses},
     oci::{
-        Source,
-        auth::{Credentials, HostCredentials},
-        remote::{RemoteOptions, RemoteTarget},
+        ContentSource,
+        auth::{HostCredentials, RegistryCredentials},
+        remote::{RegistryOptions, RegistryTarget},
     },
 };
 use serde_json::json;
@@ -33,12 +33,12 @@ async fn asked(host: &str) -> String {
         private: PrivateAddresses::Allowed,
     };
     let options = HttpOptions {
-        proxy: Proxy::Direct,
+        proxy: HttpProxy::Direct,
         addresses,
-        answer_timeout: Duration::from_secs(20),
+        response_timeout: Duration::from_secs(20),
         ..HttpOptions::default()
     };
-    let credentials = Credentials::Password {
+    let credentials = RegistryCredentials::Password {
         username: "alice".into(),
         password: SECRET.to_owned().into(),
     };
@@ -47,24 +47,24 @@ async fn asked(host: &str) -> String {
         credentials,
     });
     let http = HttpClient::new(&options).expect("a client");
-    let repository = match format!("{host}/{TEAM}").parse::<Repository>() {
+    let repository = match format!("{host}/{TEAM}").parse::<ImageRepository>() {
         Ok(repository) => repository,
         Err(error) => return error.reason().to_string(),
     };
-    let target = RemoteTarget::new(
+    let target = RegistryTarget::new(
         repository,
         &http,
         known,
-        RemoteOptions {
+        RegistryOptions {
             plain_http: true,
-            ..RemoteOptions::default()
+            ..RegistryOptions::default()
         },
     )
     .expect("a target");
     let error = target
-        .resolve(
-            &Selector::Tag("v1".parse().expect("a tag")),
-            &Limits::DEFAULT,
+        .resolve_manifest(
+            &TagOrDigest::Tag("v1".parse().expect("a tag")),
+            &InputLimits::DEFAULT,
         )
         .await
         .expect_err(host);

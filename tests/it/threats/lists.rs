@@ -3,12 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use packgate::{
-    core::{class::Classified, digest::Digest, limits::Limits, media_type, oci::Descriptor},
-    http::{HttpClient, HttpOptions, Proxy, Retries},
+    core::{
+        class::ClassifiedError, digest::Digest, limits::InputLimits, media_type, oci::Descriptor,
+    },
+    http::{HttpClient, HttpOptions, HttpProxy, HttpRetryPolicy},
     oci::{
-        Source,
-        auth::Anonymous,
-        remote::{RemoteOptions, RemoteTarget},
+        ContentSource,
+        auth::AnonymousCredentials,
+        remote::{RegistryOptions, RegistryTarget},
     },
 };
 use serde_json::{Value, json};
@@ -54,17 +56,17 @@ async fn one_good_signature_holds_among_poisoned_referrers() {
 }
 
 /// The registry's own lists, with an impatient client: the command line waits for minutes.
-fn impatient(scene: &Scene) -> RemoteTarget {
+fn impatient(scene: &Scene) -> RegistryTarget {
     packgate::install_crypto_provider();
-    let retries = Retries {
+    let retries = HttpRetryPolicy {
         attempts: 1,
-        ..Retries::default()
+        ..HttpRetryPolicy::default()
     };
     let (idle, answer) = (Duration::from_millis(200), Duration::from_millis(600));
     let options = HttpOptions {
-        proxy: Proxy::Direct,
+        proxy: HttpProxy::Direct,
         idle_timeout: idle,
-        answer_timeout: answer,
+        response_timeout: answer,
         retries,
         ..HttpOptions::default()
     };
@@ -72,13 +74,13 @@ fn impatient(scene: &Scene) -> RemoteTarget {
         .parse()
         .expect("a repository");
     let http = HttpClient::new(&options).expect("a client");
-    RemoteTarget::new(
+    RegistryTarget::new(
         repository,
         &http,
-        Arc::new(Anonymous),
-        RemoteOptions {
+        Arc::new(AnonymousCredentials),
+        RegistryOptions {
             plain_http: true,
-            ..RemoteOptions::default()
+            ..RegistryOptions::default()
         },
     )
     .expect("a target")
@@ -134,7 +136,7 @@ async fn lists_of_referrers_without_an_end_end() {
     let subject = Descriptor::new(media_type::INDEX, scene.image, 1);
     let asked = tokio::time::timeout(Duration::from_secs(30), async {
         impatient(&scene)
-            .referrers(&subject, &Limits::DEFAULT)
+            .list_referrers(&subject, &InputLimits::DEFAULT)
             .await
     });
     let reason = asked
@@ -172,7 +174,7 @@ async fn what_is_too_large_is_refused_before_it_is_read() {
         outcome
     };
     let claimed = Scene::start().await;
-    let layer = Digest::of(b"1 GiB");
+    let layer = Digest::of_bytes(b"1 GiB");
     claimed.registry.put_manifest(
         TEAM,
         None,
@@ -226,8 +228,13 @@ async fn a_fallback_tag_that_was_tampered_with_proves_nothing_more() {
         .to_string()
         .into_bytes();
     let good = scene.attach_bytes(signature.clone());
-    let foreign = super::attach(&scene.registry, TEAM, &Digest::of(b"another"), signature);
-    let tag = format!("sha256-{}", scene.image.hex());
+    let foreign = super::attach(
+        &scene.registry,
+        TEAM,
+        &Digest::of_bytes(b"another"),
+        signature,
+    );
+    let tag = format!("sha256-{}", scene.image.hex_digits());
     let entry = |digest: &Digest, artifact_type: &str| {
         let size = scene
             .registry

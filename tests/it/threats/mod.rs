@@ -172,7 +172,7 @@ pub(super) fn reason(run: &Run) -> String {
 /// The statement about a digest.
 pub(super) fn statement(about: &Digest, predicate_type: &str, predicate: &Value) -> Value {
     json!({"_type": "https://in-toto.io/Statement/v1", "subject": [
-        {"name": "app", "digest": {"sha256": about.hex()}},
+        {"name": "app", "digest": {"sha256": about.hex_digits()}},
     ],
         "predicateType": predicate_type, "predicate": predicate})
 }
@@ -194,7 +194,7 @@ pub(super) fn referrer(subject: &Digest, layer: &Digest, size: usize) -> Value {
     json!({
         "schemaVersion": 2, "mediaType": media_type::MANIFEST,
         "artifactType": media_type::SIGSTORE_BUNDLE_V03,
-        "config": {"mediaType": media_type::EMPTY, "digest": Digest::of(b"{}"), "size": 2},
+        "config": {"mediaType": media_type::EMPTY, "digest": Digest::of_bytes(b"{}"), "size": 2},
         "layers": [{"mediaType": media_type::SIGSTORE_BUNDLE_V03, "digest": layer, "size": size}],
         "subject": {"mediaType": media_type::INDEX, "digest": subject, "size": 1},
     })

@@ -162,7 +162,7 @@ fn packed(server: &Registry, origin: &str) -> Outcome {
         "type": "http",
         "origin": origin,
         "target": "rules.txt",
-        "checksum": Digest::of(b"rules"),
+        "checksum": Digest::of_bytes(b"rules"),
         "size": 5,
     });
     let lock = json!({

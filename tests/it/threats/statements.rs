@@ -58,7 +58,7 @@ async fn only_an_exact_sha256_among_the_subjects_counts() {
             "upper case",
             said(|scene, statement| {
                 statement["subject"][0]["digest"]["sha256"] =
-                    scene.image.hex().to_uppercase().into()
+                    scene.image.hex_digits().to_uppercase().into()
             })
             .await,
             "SubjectMismatch",
@@ -68,7 +68,7 @@ async fn only_an_exact_sha256_among_the_subjects_counts() {
             said(|scene, statement| {
                 statement["subject"] = json!([
                     {"digest": {"sha256": "0".repeat(64)}},
-                    {"digest": {"sha256": scene.image.hex()}},
+                    {"digest": {"sha256": scene.image.hex_digits()}},
                 ]);
             })
             .await,
@@ -270,7 +270,11 @@ async fn what_cannot_be_read_is_no_signature() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_referrer_without_a_signature_never_counts() {
     let scene = Scene::with(Settings::default()).await;
-    let mut plain = referrer(&scene.image, &packgate::core::digest::Digest::of(b"{}"), 2);
+    let mut plain = referrer(
+        &scene.image,
+        &packgate::core::digest::Digest::of_bytes(b"{}"),
+        2,
+    );
     plain["artifactType"] = "application/spdx+json".into();
     plain["layers"][0]["mediaType"] = "application/spdx+json".into();
     scene.registry.put_manifest(

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    api::bundle_policy::{Budget, ConfigMapData},
+    api::bundle_policy::{ConfigMapData, PolicyQuota},
     core::{
-        policy::{Means, Use},
+        policy::{AuthorityKind, ReferenceUse},
         verify::{
             CertificateAuthority,
             testing::TestKey,
@@ -32,7 +32,7 @@ fn policy(namespace: &str, name: &str, generation: u32, authorities: &Value) -> 
         metadata["namespace"] = namespace.into();
     }
     let spec = json!({"match": {"references": ["r.example.com/**"]}, "authorities": authorities});
-    PolicyObject::read(json!({
+    PolicyObject::from_json(json!({
         "apiVersion": "packgate.dev/v1alpha1",
         "kind": kind,
         "metadata": metadata,
@@ -69,17 +69,17 @@ fn with_company(
     namespace: &str,
     pki: &Pki,
     lists: String,
-) -> Gathered {
+) -> PolicyInputs {
     let map = |name: &str, key: &str, text: String| {
         (
             (namespace.to_owned(), name.to_owned()),
             Some([(key.to_owned(), text)].into()),
         )
     };
-    Gathered {
+    PolicyInputs {
         policies,
         config_maps: [map("ca", "ca.crt", pki.pem()), map("crl", "ca.crl", lists)].into(),
-        ..Gathered::default()
+        ..PolicyInputs::default()
     }
 }
 
@@ -91,13 +91,13 @@ fn lists(pki: &Pki, serials: &[u8]) -> String {
     )
 }
 
-fn authorities(snapshot: &Snapshot) -> Vec<Arc<CertificateAuthority>> {
+fn authorities(snapshot: &PolicySnapshot) -> Vec<Arc<CertificateAuthority>> {
     let all = snapshot
         .policies()
         .iter()
         .flat_map(|policy| &policy.rules().authorities);
-    let of = |authority: &crate::core::policy::Authority| {
-        if let Means::Certificate { authority, .. } = &authority.means {
+    let of = |authority: &crate::core::policy::PolicyAuthority| {
+        if let AuthorityKind::Certificate { authority, .. } = &authority.kind {
             Some(Arc::clone(authority))
         } else {
             None
@@ -107,10 +107,10 @@ fn authorities(snapshot: &Snapshot) -> Vec<Arc<CertificateAuthority>> {
 }
 
 /// Why each namespace's policies cannot be used.
-fn faults(snapshot: &Snapshot) -> BTreeMap<String, BTreeSet<Option<Reason>>> {
+fn faults(snapshot: &PolicySnapshot) -> BTreeMap<String, BTreeSet<Option<Reason>>> {
     let mut faults = BTreeMap::<String, BTreeSet<Option<Reason>>>::new();
     for policy in snapshot.policies() {
-        let namespace = if let Kind::Namespaced(namespace) = &policy.rules().kind {
+        let namespace = if let PolicyOrigin::Namespaced(namespace) = &policy.rules().kind {
             namespace.clone()
         } else {
             String::new()
@@ -118,7 +118,7 @@ fn faults(snapshot: &Snapshot) -> BTreeMap<String, BTreeSet<Option<Reason>>> {
         faults
             .entry(namespace)
             .or_default()
-            .insert(policy.fault().map(|_| policy.fault_reason()));
+            .insert(policy.fault_message().map(|_| policy.fault_reason()));
     }
     faults
 }
@@ -135,8 +135,8 @@ fn what_is_the_same_is_parsed_once_and_not_kept_when_nobody_has_it() {
             .map(|n| policy("team-a", &format!("p{n}"), generation, &of_company(16)))
             .collect::<Vec<_>>()
     };
-    let (mut compiler, same) = (Compiler::default(), lists(&pki, &[7]));
-    let first = compiler.compile(
+    let (mut compiler, same) = (PolicyCompiler::default(), lists(&pki, &[7]));
+    let first = compiler.compile_snapshot(
         &with_company(policies(1), "team-a", &pki, same.clone()),
         SYSTEM,
         now(),
@@ -152,7 +152,7 @@ fn what_is_the_same_is_parsed_once_and_not_kept_when_nobody_has_it() {
         "one copy for all authorities of all policies"
     );
     // The policies change, and what they name does not.
-    let second = compiler.compile(
+    let second = compiler.compile_snapshot(
         &with_company(policies(2), "team-a", &pki, same),
         SYSTEM,
         now(),
@@ -163,7 +163,7 @@ fn what_is_the_same_is_parsed_once_and_not_kept_when_nobody_has_it() {
     // The list changes: the old one ends with the last snapshot that has it.
     let old: Weak<CertificateAuthority> = Arc::downgrade(&all[0]);
     drop((first, second, all));
-    let third = compiler.compile(
+    let third = compiler.compile_snapshot(
         &with_company(policies(2), "team-a", &pki, lists(&pki, &[8])),
         SYSTEM,
         now(),
@@ -215,8 +215,8 @@ fn over_its_budget_a_namespace_refuses_what_it_governs_and_no_other_notices() {
             policy("", "cluster", 1, &one_key),
             policy("team-b", "modest", 1, &one_key),
         ]);
-        let snapshot =
-            with_company(policies, "team-a", &pki, lists(&pki, &[])).compile(SYSTEM, now());
+        let snapshot = with_company(policies, "team-a", &pki, lists(&pki, &[]))
+            .compile_snapshot(SYSTEM, now());
         let good: BTreeSet<Option<Reason>> = [None].into();
         let expected = [
             (String::new(), good.clone()),
@@ -227,21 +227,22 @@ fn over_its_budget_a_namespace_refuses_what_it_governs_and_no_other_notices() {
         let refusing = snapshot
             .policies()
             .iter()
-            .find(|policy| policy.rules().kind == Kind::Namespaced("team-a".into()))
+            .find(|policy| policy.rules().kind == PolicyOrigin::Namespaced("team-a".into()))
             .expect("a policy");
-        let fault = refusing.fault().expect("a fault");
+        let fault = refusing.fault_message().expect("a fault");
         assert!(
             fault.contains(bound) && fault.contains("team-a") && fault.contains("delete some"),
             "{fault}"
         );
         // It governs what it governed, and only in its namespace.
-        let scope = |namespace| crate::core::policy::Scope {
-            name: crate::core::policy::Name::Unreadable,
-            used_as: Use::PackedBundle,
+        let scope = |namespace| crate::core::policy::ReferenceUseScope {
+            name: crate::core::policy::ReferenceTarget::Unreadable,
+            used_as: ReferenceUse::PackedBundle,
             namespace,
         };
         assert!(
-            refusing.concerns(&scope(Some("team-a"))) && !refusing.concerns(&scope(Some("team-b")))
+            refusing.governs_scope(&scope(Some("team-a")))
+                && !refusing.governs_scope(&scope(Some("team-b")))
         );
     }
 }
@@ -269,51 +270,55 @@ fn config_maps_are_counted_before_they_are_parsed() {
         (0..count).map(one).collect::<Vec<_>>()
     };
     let gathered = |count: usize| {
-        let mut gathered = Gathered {
+        let mut gathered = PolicyInputs {
             policies: policies(count),
-            ..Gathered::default()
+            ..PolicyInputs::default()
         };
         let map = |name| (name, Some(ConfigMapData::without_content(1 << 20)));
-        gathered.config_maps = gathered.needed(SYSTEM).into_iter().map(map).collect();
+        gathered.config_maps = gathered
+            .needed_config_maps(SYSTEM)
+            .into_iter()
+            .map(map)
+            .collect();
         gathered
     };
-    let snapshot = gathered(3).compile(SYSTEM, now());
+    let snapshot = gathered(3).compile_snapshot(SYSTEM, now());
     assert_eq!(
         faults(&snapshot),
         [("team-a".to_owned(), [Some(Reason::LimitExceeded)].into())].into()
     );
     assert!(
         snapshot.policies()[0]
-            .fault()
+            .fault_message()
             .expect("a fault")
             .contains("bytes in the ConfigMaps"),
         "{:?}",
-        snapshot.policies()[0].fault()
+        snapshot.policies()[0].fault_message()
     );
-    let too_many = gathered(Budget::NAMESPACE.config_maps);
+    let too_many = gathered(PolicyQuota::NAMESPACE.config_maps);
     assert!(
         too_many.config_maps.is_empty(),
         "nothing is watched for policies that are not compiled"
     );
     assert_eq!(
-        faults(&too_many.compile(SYSTEM, now())),
+        faults(&too_many.compile_snapshot(SYSTEM, now())),
         [("team-a".to_owned(), [Some(Reason::LimitExceeded)].into())].into()
     );
 }
 
 #[test]
 fn only_what_changed_is_compiled_and_whoever_never_stops_waits() {
-    let (mut compiler, begin) = (Compiler::default(), Instant::now());
+    let (mut compiler, begin) = (PolicyCompiler::default(), Instant::now());
     let (of_a, of_b, of_cluster) = (key(), key(), key());
-    let gathered = |a: u32, b: u32, cluster: u32| Gathered {
+    let gathered = |a: u32, b: u32, cluster: u32| PolicyInputs {
         policies: vec![
             policy("team-a", "a", a, &of_a),
             policy("team-b", "b", b, &of_b),
             policy("", "c", cluster, &of_cluster),
         ],
-        ..Gathered::default()
+        ..PolicyInputs::default()
     };
-    let generations = |snapshot: &Snapshot| {
+    let generations = |snapshot: &PolicySnapshot| {
         snapshot
             .policies()
             .iter()
@@ -322,57 +327,58 @@ fn only_what_changed_is_compiled_and_whoever_never_stops_waits() {
     };
     let mut step = |a, b, cluster, at| {
         let (snapshot, turn) =
-            compiler.compile_at(&gathered(a, b, cluster), SYSTEM, now(), begin + at);
+            compiler.compile_rate_limited(&gathered(a, b, cluster), SYSTEM, now(), begin + at);
         (
             generations(&snapshot),
             turn.map(|turn| turn - begin),
             snapshot.revision().to_owned(),
         )
     };
-    for generation in 1..=AT_ONCE {
+    for generation in 1..=COMPILE_BURST {
         assert_eq!(
             step(generation, 1, 1, Duration::ZERO).0,
             [1, i64::from(generation), 1]
         );
     }
-    let last = i64::from(AT_ONCE);
-    let (found, turn, revision) = step(AT_ONCE + 1, 2, 2, Duration::ZERO);
+    let last = i64::from(COMPILE_BURST);
+    let (found, turn, revision) = step(COMPILE_BURST + 1, 2, 2, Duration::ZERO);
     assert_eq!(
         (found, turn),
-        (vec![2, last, 2], Some(INTERVAL)),
+        (vec![2, last, 2], Some(COMPILE_INTERVAL)),
         "only team-a waits, and its policy stays what it was"
     );
-    let (found, turn, same) = step(AT_ONCE + 2, 2, 2, INTERVAL / 2);
+    let (found, turn, same) = step(COMPILE_BURST + 2, 2, 2, COMPILE_INTERVAL / 2);
     assert_eq!(
         (found, turn, same),
-        (vec![2, last, 2], Some(INTERVAL), revision.clone()),
+        (vec![2, last, 2], Some(COMPILE_INTERVAL), revision.clone()),
         "what is not in force is not told"
     );
-    let (found, turn, other) = step(AT_ONCE + 2, 2, 2, INTERVAL);
+    let (found, turn, other) = step(COMPILE_BURST + 2, 2, 2, COMPILE_INTERVAL);
     assert_eq!((found, turn), (vec![2, last + 2, 2], None));
     assert_ne!(revision, other);
 }
 
 #[test]
 fn a_namespace_that_waits_from_the_beginning_refuses() {
-    let (mut compiler, begin, authorities) = (Compiler::default(), Instant::now(), key());
-    let here = |generation| Gathered {
+    let (mut compiler, begin, authorities) = (PolicyCompiler::default(), Instant::now(), key());
+    let here = |generation| PolicyInputs {
         policies: vec![policy("team-a", "a", generation, &authorities)],
-        ..Gathered::default()
+        ..PolicyInputs::default()
     };
-    for generation in 0..AT_ONCE {
-        compiler.compile_at(&here(generation), SYSTEM, now(), begin);
-        compiler.compile_at(&Gathered::default(), SYSTEM, now(), begin);
+    for generation in 0..COMPILE_BURST {
+        compiler.compile_rate_limited(&here(generation), SYSTEM, now(), begin);
+        compiler.compile_rate_limited(&PolicyInputs::default(), SYSTEM, now(), begin);
     }
-    let (snapshot, turn) = compiler.compile_at(&here(9), SYSTEM, now(), begin);
+    let (snapshot, turn) = compiler.compile_rate_limited(&here(9), SYSTEM, now(), begin);
     assert_eq!(
         (faults(&snapshot), turn),
         (
             [("team-a".to_owned(), [Some(Reason::LimitExceeded)].into())].into(),
-            Some(begin + INTERVAL)
+            Some(begin + COMPILE_INTERVAL)
         )
     );
-    let (snapshot, _) = compiler.compile_at(&here(9), SYSTEM, now(), begin + INTERVAL);
+    let (snapshot, _) =
+        compiler.compile_rate_limited(&here(9), SYSTEM, now(), begin + COMPILE_INTERVAL);
     assert_eq!(
         faults(&snapshot),
         [("team-a".to_owned(), [None].into())].into()

@@ -25,13 +25,13 @@ fn tuf(url: &str) -> TrustRoot {
 }
 
 /// What the controller keeps of it.
-fn kept(origin: Digest) -> Data {
-    let kept = Kept {
+fn kept(origin: Digest) -> StoredTrustRootData {
+    let kept = TrustRootFetchState {
         origin,
         expires: at("2026-11-21T00:00:00Z"),
         refreshed: at("2026-11-14T00:00:00Z"),
     };
-    Data::from([
+    StoredTrustRootData::from([
         (TRUSTED_ROOT_KEY.into(), "{}".into()),
         (
             STATE_KEY.into(),
@@ -42,7 +42,7 @@ fn kept(origin: Digest) -> Data {
 
 #[test]
 fn every_kind_has_its_config_maps() {
-    let names = |root: &TrustRoot| (root.source(), root.config_maps().collect::<Vec<_>>());
+    let names = |root: &TrustRoot| (root.source(), root.config_map_names().collect::<Vec<_>>());
     assert_eq!(
         names(&root(
             &json!({"trustedRoot": {"configMapRef": {"name": "mine"}}})
@@ -66,14 +66,14 @@ fn every_kind_has_its_config_maps() {
 fn a_fetched_root_is_used_until_its_grace_is_over() {
     let root = tuf("https://t.example.com");
     let (first, held) = (
-        Data::from([(TUF_ROOT_KEY.into(), "first".into())]),
-        kept(root.origin(Some("first"))),
+        StoredTrustRootData::from([(TUF_ROOT_KEY.into(), "first".into())]),
+        kept(root.origin_digest(Some("first"))),
     );
     let maps = |name: &str| {
         if name == "first" {
-            Seen::There(&first)
+            ConfigMapLookup::Present(&first)
         } else {
-            Seen::There(&held)
+            ConfigMapLookup::Present(&held)
         }
     };
     for (now, good) in [
@@ -81,7 +81,7 @@ fn a_fetched_root_is_used_until_its_grace_is_over() {
         ("2026-11-22T23:59:59Z", true),
         ("2026-11-23T00:00:00Z", false),
     ] {
-        let found = root.find(maps, at(now));
+        let found = root.find_active_root(maps, at(now));
         assert_eq!(found.is_ok(), good, "{now}: {found:?}");
         match found {
             Ok(found) => assert_eq!(
@@ -100,21 +100,21 @@ fn a_fetched_root_is_used_until_its_grace_is_over() {
 fn what_was_fetched_from_elsewhere_is_not_used() {
     let now = at("2026-11-20T00:00:00Z");
     let root = tuf("https://t.example.com");
-    let first = Data::from([(TUF_ROOT_KEY.into(), "first".into())]);
+    let first = StoredTrustRootData::from([(TUF_ROOT_KEY.into(), "first".into())]);
     let public = self::root(&json!({"publicGood": {}}));
     for origin in [
-        tuf("https://u.example.com").origin(Some("first")),
-        root.origin(Some("second")),
-        root.origin(None),
-        public.origin(None),
+        tuf("https://u.example.com").origin_digest(Some("first")),
+        root.origin_digest(Some("second")),
+        root.origin_digest(None),
+        public.origin_digest(None),
     ] {
         let held = kept(origin);
-        let found = root.find(
+        let found = root.find_active_root(
             |name| {
                 if name == "first" {
-                    Seen::There(&first)
+                    ConfigMapLookup::Present(&first)
                 } else {
-                    Seen::There(&held)
+                    ConfigMapLookup::Present(&held)
                 }
             },
             now,
@@ -124,8 +124,12 @@ fn what_was_fetched_from_elsewhere_is_not_used() {
             Reason::TrustRootUnavailable
         );
     }
-    let held = kept(public.origin(None));
-    assert!(public.find(|_| Seen::There(&held), now).is_ok());
+    let held = kept(public.origin_digest(None));
+    assert!(
+        public
+            .find_active_root(|_| ConfigMapLookup::Present(&held), now)
+            .is_ok()
+    );
 }
 
 #[test]
@@ -133,35 +137,35 @@ fn what_is_missing_is_told() {
     let now = at("2026-11-20T00:00:00Z");
     let root = tuf("https://t.example.com");
     let (first, empty) = (
-        Data::from([(TUF_ROOT_KEY.into(), "first".into())]),
-        Data::new(),
+        StoredTrustRootData::from([(TUF_ROOT_KEY.into(), "first".into())]),
+        StoredTrustRootData::new(),
     );
     let reasons = [
-        root.find(|_| Seen::Unknown, now),
-        root.find(|_| Seen::Absent, now),
-        root.find(|_| Seen::There(&empty), now),
-        root.find(
+        root.find_active_root(|_| ConfigMapLookup::Unknown, now),
+        root.find_active_root(|_| ConfigMapLookup::Absent, now),
+        root.find_active_root(|_| ConfigMapLookup::Present(&empty), now),
+        root.find_active_root(
             |name| {
                 if name == "first" {
-                    Seen::There(&first)
+                    ConfigMapLookup::Present(&first)
                 } else {
-                    Seen::Absent
+                    ConfigMapLookup::Absent
                 }
             },
             now,
         ),
-        root.find(
+        root.find_active_root(
             |name| {
                 if name == "first" {
-                    Seen::There(&first)
+                    ConfigMapLookup::Present(&first)
                 } else {
-                    Seen::There(&empty)
+                    ConfigMapLookup::Present(&empty)
                 }
             },
             now,
         ),
         self::root(&json!({"trustedRoot": {"configMapRef": {"name": "mine"}}}))
-            .find(|_| Seen::Absent, now),
+            .find_active_root(|_| ConfigMapLookup::Absent, now),
     ];
     for found in reasons {
         assert_eq!(
@@ -180,7 +184,7 @@ fn what_cannot_mean_what_it_says_is_refused() {
         for (key, value) in more.as_object().expect("fields") {
             spec["tuf"][key] = value.clone();
         }
-        root(&spec).check()
+        root(&spec).validate_spec()
     };
     assert_eq!(root_of(&json!({})), Ok(()));
     assert_eq!(
@@ -204,11 +208,11 @@ fn what_cannot_mean_what_it_says_is_refused() {
         json!({"publicGood": {}, "trustedRoot": {"configMapRef": {"name": "x"}}}),
     ] {
         assert_eq!(
-            root(&spec).check().expect_err("not one").reason(),
+            root(&spec).validate_spec().expect_err("not one").reason(),
             Reason::InvalidSpec
         );
     }
     let mut long = root(&json!({"publicGood": {}}));
     long.metadata.name = Some("x".repeat(MAX_NAME + 1));
-    assert!(long.check().is_err());
+    assert!(long.validate_spec().is_err());
 }

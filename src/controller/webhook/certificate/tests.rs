@@ -6,8 +6,8 @@ fn at(text: &str) -> Timestamp {
     text.parse().expect("a time")
 }
 
-fn pair(now: Timestamp) -> Pair {
-    make("packgate-system", now).expect("a pair")
+fn pair(now: Timestamp) -> ServingCertificate {
+    generate_certificate("packgate-system", now).expect("a pair")
 }
 
 fn owner() -> k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference {
@@ -20,90 +20,116 @@ fn owner() -> k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference {
 #[test]
 fn a_renewal_has_three_steps_and_trust_never_lags_behind() {
     let start = at("2026-11-21T12:00:00Z");
-    let first = Certificates::only(pair(start), None);
+    let first = WebhookCertificates::from_single(pair(start), None);
     assert_eq!(
-        next(&first, None, Some(start), at("2027-01-20T11:59:59Z")),
-        Step::Rest,
+        next_rotation_step(&first, None, Some(start), at("2027-01-20T11:59:59Z")),
+        CertificateRotationStep::Idle,
         "not before its last month"
     );
     let due = at("2027-01-20T12:00:00Z");
-    assert_eq!(next(&first, None, Some(start), due), Step::Stage);
-    let staged = first.clone().stage(pair(due), None, due);
-    assert_eq!(staged.shown, first.shown, "nobody sees the new one yet");
     assert_eq!(
-        staged.authorities().matches("BEGIN CERTIFICATE").count(),
+        next_rotation_step(&first, None, Some(start), due),
+        CertificateRotationStep::Stage
+    );
+    let staged = first.clone().stage_next(pair(due), None, due);
+    assert_eq!(staged.serving, first.serving, "nobody sees the new one yet");
+    assert_eq!(
+        staged.ca_bundle().matches("BEGIN CERTIFICATE").count(),
         2,
         "but API servers are told"
     );
-    let soon = due.checked_add(SETTLE).expect("a time");
+    let soon = due
+        .checked_add(AUTHORITY_PROPAGATION_DELAY)
+        .expect("a time");
     assert_eq!(
-        next(&staged, None, None, soon),
-        Step::Rest,
+        next_rotation_step(&staged, None, None, soon),
+        CertificateRotationStep::Idle,
         "API servers were not told yet"
     );
     assert_eq!(
-        next(&staged, None, Some(due), due),
-        Step::Rest,
+        next_rotation_step(&staged, None, Some(due), due),
+        CertificateRotationStep::Idle,
         "they need a moment"
     );
     assert_eq!(
-        next(&staged, None, Some(soon), soon),
-        Step::Rest,
+        next_rotation_step(&staged, None, Some(soon), soon),
+        CertificateRotationStep::Idle,
         "counted from when they were told"
     );
-    assert_eq!(next(&staged, None, Some(due), soon), Step::Show);
-    let shown = staged.clone().show(soon);
     assert_eq!(
-        Some(&shown.shown),
+        next_rotation_step(&staged, None, Some(due), soon),
+        CertificateRotationStep::Promote
+    );
+    let shown = staged.clone().promote_staged(soon);
+    assert_eq!(
+        Some(&shown.serving),
         staged.staged.as_ref().map(|(pair, _)| pair)
     );
     assert!(
-        shown.authorities().contains(&first.shown.authority),
+        shown.ca_bundle().contains(&first.serving.authority),
         "connections to the old one may be open"
     );
-    assert_eq!(next(&shown, None, None, soon), Step::Rest);
-    let much_later = soon.checked_add(KEEP).expect("a time");
-    assert_eq!(next(&shown, None, None, much_later), Step::Forget);
-    let last = shown.forget();
+    assert_eq!(
+        next_rotation_step(&shown, None, None, soon),
+        CertificateRotationStep::Idle
+    );
+    let much_later = soon.checked_add(OLD_AUTHORITY_RETENTION).expect("a time");
+    assert_eq!(
+        next_rotation_step(&shown, None, None, much_later),
+        CertificateRotationStep::DropOldAuthority
+    );
+    let last = shown.drop_old_authority();
     assert_eq!(
         (
-            last.authorities().matches("BEGIN CERTIFICATE").count(),
-            next(&last, None, None, much_later)
+            last.ca_bundle().matches("BEGIN CERTIFICATE").count(),
+            next_rotation_step(&last, None, None, much_later)
         ),
-        (1, Step::Rest)
+        (1, CertificateRotationStep::Idle)
     );
 }
 
 #[test]
 fn a_request_is_answered_once() {
     let now = at("2026-11-21T12:00:00Z");
-    let first = Certificates::only(pair(now), None);
-    assert_eq!(next(&first, Some("now"), Some(now), now), Step::Stage);
-    let staged = first.stage(pair(now), Some("now"), now);
-    let shown = staged.show(now);
-    assert_eq!(next(&shown, Some("now"), Some(now), now), Step::Rest);
-    assert_eq!(next(&shown, Some("again"), Some(now), now), Step::Stage);
+    let first = WebhookCertificates::from_single(pair(now), None);
+    assert_eq!(
+        next_rotation_step(&first, Some("now"), Some(now), now),
+        CertificateRotationStep::Stage
+    );
+    let staged = first.stage_next(pair(now), Some("now"), now);
+    let shown = staged.promote_staged(now);
+    assert_eq!(
+        next_rotation_step(&shown, Some("now"), Some(now), now),
+        CertificateRotationStep::Idle
+    );
+    assert_eq!(
+        next_rotation_step(&shown, Some("again"), Some(now), now),
+        CertificateRotationStep::Stage
+    );
 }
 
 #[test]
 fn one_that_has_ended_is_replaced_at_once() {
     let now = at("2026-11-21T12:00:00Z");
-    let first = Certificates::only(pair(now), None);
+    let first = WebhookCertificates::from_single(pair(now), None);
     assert_eq!(
-        next(&first, None, Some(now), at("2027-02-19T12:00:00Z")),
-        Step::Make
+        next_rotation_step(&first, None, Some(now), at("2027-02-19T12:00:00Z")),
+        CertificateRotationStep::Create
     );
 }
 
 #[test]
 fn the_secret_says_everything() {
     let now = at("2026-11-21T12:00:00Z");
-    let only = Certificates::only(pair(now), Some("once".into()));
-    let staged = only.clone().stage(pair(now), Some("twice"), now);
-    let shown = staged.clone().show(now);
+    let only = WebhookCertificates::from_single(pair(now), Some("once".into()));
+    let staged = only.clone().stage_next(pair(now), Some("twice"), now);
+    let shown = staged.clone().promote_staged(now);
     for certificates in [only, staged, shown] {
-        let secret = certificates.secret("packgate-system", owner());
-        assert_eq!(Certificates::read(&secret).as_ref(), Some(&certificates));
+        let secret = certificates.to_secret("packgate-system", owner());
+        assert_eq!(
+            WebhookCertificates::from_secret(&secret).as_ref(),
+            Some(&certificates)
+        );
         let authorities = secret
             .data
             .as_ref()
@@ -111,17 +137,17 @@ fn the_secret_says_everything() {
             .expect("authorities");
         assert_eq!(
             String::from_utf8_lossy(&authorities.0),
-            certificates.authorities()
+            certificates.ca_bundle()
         );
     }
-    assert_eq!(Certificates::read(&Secret::default()), None);
+    assert_eq!(WebhookCertificates::from_secret(&Secret::default()), None);
 }
 
 #[test]
 fn the_key_is_not_shown_to_logs() {
     let shown = format!(
         "{:?}",
-        Certificates::only(pair(at("2026-11-21T12:00:00Z")), None)
+        WebhookCertificates::from_single(pair(at("2026-11-21T12:00:00Z")), None)
     );
     assert!(
         !shown.contains("PRIVATE") && !shown.contains("BEGIN"),

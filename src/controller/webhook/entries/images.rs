@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::core::policy::{Matcher, Policy, Use};
+use crate::core::policy::{Policy, PolicyMatcher, ReferenceUse};
 
 /// Hosts that are written into a condition, for each use. With more, every image of the use is
 /// sent.
@@ -10,75 +10,90 @@ const MAX_HOSTS: usize = 32;
 
 /// That a Pod has an image that one of these policies may govern; whichever, where `all_volumes` or
 /// `all_containers` says so. `None`: no Pod has.
-pub(super) fn images(
+pub(super) fn image_condition(
     policies: &[&Policy],
     all_volumes: bool,
     all_containers: bool,
 ) -> Option<String> {
-    let volumes = volumes(&images_of(policies, Use::ImageVolume, all_volumes));
-    let containers = containers(&images_of(policies, Use::Container, all_containers));
+    let volumes = volume_condition(&select_images(
+        policies,
+        ReferenceUse::ImageVolume,
+        all_volumes,
+    ));
+    let containers = container_condition(&select_images(
+        policies,
+        ReferenceUse::Container,
+        all_containers,
+    ));
     let conditions: Vec<String> = [volumes, containers].into_iter().flatten().collect();
     (!conditions.is_empty()).then(|| conditions.join(" || "))
 }
 
 /// Images of one use.
-enum Images {
+enum MatchedImages {
     None,
     All,
     /// Those whose names begin with one of these hosts. Too many rather than too few: the webhook
     /// looks again.
-    Of(BTreeSet<String>),
+    Hosts(BTreeSet<String>),
 }
 
-fn images_of(policies: &[&Policy], used_as: Use, all: bool) -> Images {
+fn select_images(policies: &[&Policy], used_as: ReferenceUse, all: bool) -> MatchedImages {
     let mut hosts = BTreeSet::new();
-    let governing = || policies.iter().filter(|policy| governs(policy, used_as));
+    let governing = || {
+        policies
+            .iter()
+            .filter(|policy| governs_use(policy, used_as))
+    };
     if governing().next().is_none() && !all {
-        return Images::None;
+        return MatchedImages::None;
     }
     for policy in governing() {
-        let Matcher::Names { references, .. } = &policy.rules().matcher else {
-            return Images::All;
+        let PolicyMatcher::Names { references, .. } = &policy.rules().matcher else {
+            return MatchedImages::All;
         };
         for pattern in references {
             // Whoever names no host may mean any.
-            let Some(beginnings) = pattern.beginnings() else {
-                return Images::All;
+            let Some(beginnings) = pattern.reference_prefixes() else {
+                return MatchedImages::All;
             };
             hosts.extend(beginnings.into_iter().map(str::to_owned));
         }
     }
     if all || hosts.len() > MAX_HOSTS {
-        Images::All
+        MatchedImages::All
     } else {
-        Images::Of(hosts)
+        MatchedImages::Hosts(hosts)
     }
 }
 
-fn governs(policy: &Policy, used_as: Use) -> bool {
+fn governs_use(policy: &Policy, used_as: ReferenceUse) -> bool {
     match &policy.rules().matcher {
-        Matcher::Everything => true,
-        Matcher::Names { uses, .. } => uses.contains(&used_as),
+        PolicyMatcher::Everything => true,
+        PolicyMatcher::Names { uses, .. } => uses.contains(&used_as),
     }
 }
 
-fn volumes(images: &Images) -> Option<String> {
+fn volume_condition(images: &MatchedImages) -> Option<String> {
     let judged = match images {
-        Images::None => return None,
-        Images::All => "has(v.image)".to_owned(),
-        Images::Of(hosts) => format!(
+        MatchedImages::None => return None,
+        MatchedImages::All => "has(v.image)".to_owned(),
+        MatchedImages::Hosts(hosts) => format!(
             "has(v.image) && has(v.image.reference) && ({})",
-            begins_with("v.image.reference", hosts)
+            host_prefix_condition("v.image.reference", hosts)
         ),
     };
     Some(format!("(has(p.volumes) && p.volumes.exists(v, {judged}))"))
 }
 
-fn containers(images: &Images) -> Option<String> {
+fn container_condition(images: &MatchedImages) -> Option<String> {
     let judged = match images {
-        Images::None => return None,
-        Images::All => "has(c.image)".to_owned(),
-        Images::Of(hosts) => format!("has(c.image) && ({})", begins_with("c.image", hosts)),
+        MatchedImages::None => return None,
+        MatchedImages::All => "has(c.image)".to_owned(),
+        MatchedImages::Hosts(hosts) => format!(
+            "has(c.image) && ({})",
+            host_prefix_condition("c.image", hosts)
+        ),
     };
     let lists = ["initContainers", "containers", "ephemeralContainers"];
     Some(
@@ -89,17 +104,17 @@ fn containers(images: &Images) -> Option<String> {
 }
 
 /// A host may be written in capitals, with a final dot and with any port.
-fn begins_with(reference: &str, hosts: &BTreeSet<String>) -> String {
+fn host_prefix_condition(reference: &str, hosts: &BTreeSet<String>) -> String {
     let each: Vec<String> = hosts
         .iter()
-        .map(|host| format!("{reference}.lowerAscii().startsWith({})", text(host)))
+        .map(|host| format!("{reference}.lowerAscii().startsWith({})", cel_string(host)))
         .collect();
     each.join(" || ")
 }
 
 /// A text as CEL reads it. Hosts and namespaces consist of letters, digits, `.`, `-`, `:`, `[` and
 /// `]`.
-pub(super) fn text(host: &str) -> String {
+pub(super) fn cel_string(host: &str) -> String {
     let plain: String = host
         .chars()
         .filter(|c| c.is_ascii_alphanumeric() || ".-:[]".contains(*c))

@@ -7,8 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::images::{images, text};
-use crate::core::policy::{Kind, Policy};
+use super::images::{cel_string, image_condition};
+use crate::core::policy::{Policy, PolicyOrigin};
 
 /// What one namespace's hosts may add to a condition, in bytes. With more, all its images are sent.
 pub(super) const MAX_TERM: usize = 4 << 10;
@@ -21,7 +21,7 @@ pub(super) const MAX_CONDITION: usize = 64 << 10;
 pub(super) const MAX_NAMESPACES: usize = 6_000;
 
 /// Images that policies of namespaces govern.
-pub(super) struct Namespaced {
+pub(super) struct NamespacedImageConditions {
     namespaces: Vec<String>,
     /// What is sent from each: nothing for those whose images are all sent.
     terms: BTreeMap<String, String>,
@@ -31,15 +31,15 @@ pub(super) struct Namespaced {
     hosted: Vec<String>,
 }
 
-impl Namespaced {
+impl NamespacedImageConditions {
     /// `None`: they govern nothing that a Pod has. Namespaces that are never asked about are left
     /// out.
-    pub(super) fn by(policies: &[&Policy], excluded: &[&str]) -> Option<Self> {
-        let terms = terms(policies, excluded);
+    pub(super) fn from_policies(policies: &[&Policy], excluded: &[&str]) -> Option<Self> {
+        let terms = build_terms(policies, excluded);
         if terms.is_empty() {
             return None;
         }
-        let (by_host, hosted) = within(MAX_CONDITION, &terms);
+        let (by_host, hosted) = fit_terms(MAX_CONDITION, &terms);
         let namespaces = terms
             .keys()
             .map(|namespace| (*namespace).to_owned())
@@ -64,12 +64,12 @@ impl Namespaced {
     }
 
     /// The namespaces that there are policies in. `None`: too many to list.
-    pub(super) fn namespaces(&self) -> Option<&[String]> {
+    pub(super) fn listed_namespaces(&self) -> Option<&[String]> {
         (self.namespaces.len() <= MAX_NAMESPACES).then_some(&self.namespaces)
     }
 
     /// What is sent from each namespace; an empty text stands for everything.
-    pub(super) fn terms(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub(super) fn namespace_terms(&self) -> impl Iterator<Item = (&str, &str)> {
         self.terms
             .iter()
             .map(|(namespace, term)| (namespace.as_str(), term.as_str()))
@@ -77,19 +77,19 @@ impl Namespaced {
 
     /// What is sent from namespaces whose images are sent by their hosts. True in no other
     /// namespace.
-    pub(super) const fn by_host(&self) -> Option<&String> {
+    pub(super) const fn host_condition(&self) -> Option<&String> {
         self.by_host.as_ref()
     }
 
-    /// What is sent, where only [`Self::namespaces`] are asked about.
-    pub(super) fn condition(&self) -> String {
-        let every = || images(&[], true, true).unwrap_or_default();
+    /// What is sent, where only [`Self::listed_namespaces`] are asked about.
+    pub(super) fn match_condition(&self) -> String {
+        let every = || image_condition(&[], true, true).unwrap_or_default();
         match &self.by_host {
             None => every(),
             Some(by_host) if self.hosted.len() == self.namespaces.len() => by_host.clone(),
             Some(by_host) => format!(
                 "{by_host} || (!({}) && ({}))",
-                is_one_of(&self.hosted),
+                namespace_in_list(&self.hosted),
                 every()
             ),
         }
@@ -97,17 +97,20 @@ impl Namespaced {
 }
 
 /// What is sent from each namespace. `None`: every image.
-fn terms<'a>(policies: &[&'a Policy], excluded: &[&str]) -> BTreeMap<&'a str, Option<String>> {
+fn build_terms<'a>(
+    policies: &[&'a Policy],
+    excluded: &[&str],
+) -> BTreeMap<&'a str, Option<String>> {
     let mut own = BTreeMap::<&str, Vec<&Policy>>::new();
     for policy in policies {
-        if let Kind::Namespaced(namespace) = &policy.rules().kind
+        if let PolicyOrigin::Namespaced(namespace) = &policy.rules().kind
             && !excluded.contains(&namespace.as_str())
         {
             own.entry(namespace).or_default().push(policy);
         }
     }
     let term = |(namespace, policies): (&'a str, Vec<&Policy>)| {
-        let term = images(&policies, false, false)?;
+        let term = image_condition(&policies, false, false)?;
         Some((namespace, Some(term).filter(|term| term.len() <= MAX_TERM)))
     };
     own.into_iter().filter_map(term).collect()
@@ -115,14 +118,14 @@ fn terms<'a>(policies: &[&'a Policy], excluded: &[&str]) -> BTreeMap<&'a str, Op
 
 /// As many namespaces with their hosts as there is room for, the shortest terms first; and which.
 /// One term stands for all namespaces that have it.
-fn within(room: usize, terms: &BTreeMap<&str, Option<String>>) -> (Option<String>, Vec<String>) {
+fn fit_terms(room: usize, terms: &BTreeMap<&str, Option<String>>) -> (Option<String>, Vec<String>) {
     let mut shortest: Vec<(&str, &str)> = terms
         .iter()
         .filter_map(|(namespace, term)| Some((term.as_deref()?, *namespace)))
         .collect();
     shortest.sort_unstable_by_key(|(term, namespace)| (term.len(), *term, *namespace));
     let (mut used, mut groups) = (
-        images(&[], true, true).map_or(0, |every| every.len()),
+        image_condition(&[], true, true).map_or(0, |every| every.len()),
         BTreeMap::<&str, BTreeSet<&str>>::new(),
     );
     for (term, namespace) in shortest {
@@ -141,7 +144,7 @@ fn within(room: usize, terms: &BTreeMap<&str, Option<String>>) -> (Option<String
     }
     let condition: Vec<String> = groups
         .iter()
-        .map(|(term, namespaces)| format!("({} && ({term}))", is_one_of(namespaces)))
+        .map(|(term, namespaces)| format!("({} && ({term}))", namespace_in_list(namespaces)))
         .collect();
     let hosted: BTreeSet<&str> = groups.into_values().flatten().collect();
     (
@@ -150,10 +153,10 @@ fn within(room: usize, terms: &BTreeMap<&str, Option<String>>) -> (Option<String
     )
 }
 
-fn is_one_of(namespaces: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+fn namespace_in_list(namespaces: impl IntoIterator<Item = impl AsRef<str>>) -> String {
     let names: Vec<String> = namespaces
         .into_iter()
-        .map(|namespace| text(namespace.as_ref()))
+        .map(|namespace| cel_string(namespace.as_ref()))
         .collect();
     format!("request.namespace in [{}]", names.join(","))
 }

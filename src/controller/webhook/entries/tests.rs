@@ -6,7 +6,7 @@ use super::{
     namespaced::{MAX_CONDITION, MAX_NAMESPACES},
     *,
 };
-use crate::api::{bundle_policy::PolicyObject, installation::NoMatch};
+use crate::api::{bundle_policy::PolicyObject, installation::NoMatchConfig};
 
 fn policy(references: &Value, uses: &Value) -> Policy {
     policy_in("Enforce", references, uses)
@@ -22,7 +22,9 @@ fn policy_in(mode: &str, references: &Value, uses: &Value) -> Policy {
             "authorities": [{"name": "a", "key": {"configMapRef": {"name": "k"}}}],
         },
     });
-    PolicyObject::read(object).expect("a policy").unusable("")
+    PolicyObject::from_json(object)
+        .expect("a policy")
+        .to_deny_all_policy("")
 }
 
 /// What an entry asks about: its conditions, joined. `None`: there is no such entry.
@@ -45,21 +47,27 @@ fn conditions(made: &Value, entry: &str) -> Option<String> {
 }
 
 /// What may be refused, and what is only spoken of.
-fn expressions(policies: &[Policy], installation: &Installation) -> (String, String) {
-    let made = configuration(policies, installation, "packgate-system", "").object;
+fn expressions(policies: &[Policy], installation: &InstallationConfig) -> (String, String) {
+    let made = render_configuration(policies, installation, "packgate-system", "").object;
     (
         conditions(&made, "uses").expect("an entry"),
-        conditions(&made, "advice").expect("an entry"),
+        conditions(&made, "warn-or-audit").expect("an entry"),
     )
 }
 
-fn expression(policies: &[Policy], installation: &Installation) -> String {
+fn expression(policies: &[Policy], installation: &InstallationConfig) -> String {
     expressions(policies, installation).0
 }
 
 #[test]
 fn nothing_reaches_the_webhook_from_where_the_cluster_starts() {
-    let made = configuration(&[], &Installation::default(), "packgate-system", "PEM").object;
+    let made = render_configuration(
+        &[],
+        &InstallationConfig::default(),
+        "packgate-system",
+        "PEM",
+    )
+    .object;
     for entry in made["webhooks"].as_array().expect("entries") {
         let selector = &entry["namespaceSelector"]["matchExpressions"][0];
         assert_eq!(
@@ -70,7 +78,7 @@ fn nothing_reaches_the_webhook_from_where_the_cluster_starts() {
             (&selector["operator"], &selector["values"]),
             (&json!("NotIn"), &json!(["kube-system", "packgate-system"]))
         );
-        let expected = if entry["name"] == "advice.packgate.dev" {
+        let expected = if entry["name"] == "warn-or-audit.packgate.dev" {
             "Ignore"
         } else {
             "Fail"
@@ -93,7 +101,7 @@ fn nothing_reaches_the_webhook_from_where_the_cluster_starts() {
             "packedbundles.packgate.dev",
             "policies.packgate.dev",
             "uses.packgate.dev",
-            "advice.packgate.dev"
+            "warn-or-audit.packgate.dev"
         ]
     );
     let rules = made["webhooks"]
@@ -125,7 +133,7 @@ fn only_pods_with_image_volumes_are_sent_while_nothing_governs_containers() {
             &json!(["r.example.com/**"]),
             &json!(["ImageVolume"]),
         )],
-        &Installation::default(),
+        &InstallationConfig::default(),
     );
     assert!(
         expression.contains("v.image.reference.lowerAscii().startsWith('r.example.com')")
@@ -139,7 +147,7 @@ fn images_are_sent_by_their_hosts() {
     let hosts = |references: Value| {
         expression(
             &[policy(&references, &json!(["Container"]))],
-            &Installation::default(),
+            &InstallationConfig::default(),
         )
     };
     let named = hosts(json!(["r.example.com/**", "s.example.com:5000/a/*"]));
@@ -179,7 +187,7 @@ fn what_is_only_spoken_of_never_waits_for_the_webhook() {
     for mode in ["Warn", "Audit"] {
         let (refused, spoken_of) = expressions(
             &[policy_in(mode, &references, &json!(["Container"]))],
-            &Installation::default(),
+            &InstallationConfig::default(),
         );
         assert_eq!(refused, "false", "{mode}");
         assert!(
@@ -191,7 +199,7 @@ fn what_is_only_spoken_of_never_waits_for_the_webhook() {
         policy(&references, &json!(["ImageVolume"])),
         policy_in("Warn", &json!(["s.example.com/**"]), &json!(["Container"])),
     ];
-    let (refused, spoken_of) = expressions(&both, &Installation::default());
+    let (refused, spoken_of) = expressions(&both, &InstallationConfig::default());
     assert!(
         !refused.contains("s.example.com") && spoken_of.contains(") && !["),
         "nobody looks twice: {spoken_of}"
@@ -200,13 +208,13 @@ fn what_is_only_spoken_of_never_waits_for_the_webhook() {
 
 #[test]
 fn what_the_installation_says_of_the_ungoverned_counts() {
-    let installation = |image_volume, container| Installation {
-        no_match: NoMatch {
+    let installation = |image_volume, container| InstallationConfig {
+        no_match: NoMatchConfig {
             image_volume,
             container,
-            ..NoMatch::default()
+            ..NoMatchConfig::default()
         },
-        ..Installation::default()
+        ..InstallationConfig::default()
     };
     let silent = expressions(
         &[],
@@ -224,8 +232,15 @@ fn what_the_installation_says_of_the_ungoverned_counts() {
 
 #[test]
 fn a_policy_that_nobody_can_read_may_govern_anything() {
-    let unreadable = Policy::unusable("p", Kind::Cluster, 0, Mode::Enforce, None, "");
-    let all = expression(&[unreadable], &Installation::default());
+    let unreadable = Policy::new_unusable(
+        "p",
+        PolicyOrigin::Cluster,
+        0,
+        EnforcementMode::Enforce,
+        None,
+        "",
+    );
+    let all = expression(&[unreadable], &InstallationConfig::default());
     assert!(
         all.contains("exists(c, has(c.image))") && all.contains("exists(v, has(v.image))"),
         "{all}"
@@ -245,11 +260,19 @@ fn own(namespace: &str, mode: &str, references: &Value, uses: &Value) -> Policy 
             "authorities": [{"name": "a", "key": {"configMapRef": {"name": "k"}}}],
         },
     });
-    PolicyObject::read(object).expect("a policy").unusable("")
+    PolicyObject::from_json(object)
+        .expect("a policy")
+        .to_deny_all_policy("")
 }
 
 fn made(policies: &[Policy]) -> Value {
-    configuration(policies, &Installation::default(), "packgate-system", "").object
+    render_configuration(
+        policies,
+        &InstallationConfig::default(),
+        "packgate-system",
+        "",
+    )
+    .object
 }
 
 /// The namespaces that an entry is for.
@@ -278,7 +301,7 @@ fn a_bundle_policy_widens_its_own_namespace_only() {
     let nothing = made(&[]);
     assert!(
         conditions(&nothing, "namespaced-uses").is_none()
-            && conditions(&nothing, "namespaced-advice").is_none()
+            && conditions(&nothing, "namespaced-warn-or-audit").is_none()
     );
     let many: Vec<String> = (0..33).map(|n| format!("r{n}.example.com/**")).collect();
     for references in [json!(["a.example.com/**"]), json!(["**"]), json!(many)] {
@@ -299,7 +322,7 @@ fn a_bundle_policy_widens_its_own_namespace_only() {
             sent.contains("request.namespace in ['team-a'] && ("),
             "{sent}"
         );
-        assert!(conditions(&made, "namespaced-advice").is_none());
+        assert!(conditions(&made, "namespaced-warn-or-audit").is_none());
     }
 }
 
@@ -344,7 +367,7 @@ fn each_namespace_is_asked_about_its_own_hosts() {
         ["team-a", "team-b", "team-c"],
         "nobody else has a say in what Pods use"
     );
-    assert_eq!(selected(&made, "namespaced-advice"), ["team-d"]);
+    assert_eq!(selected(&made, "namespaced-warn-or-audit"), ["team-d"]);
     let sent = conditions(&made, "namespaced-uses").expect("an entry");
     let terms: Vec<&str> = sent.split("(request.namespace in ").skip(1).collect();
     assert_eq!(terms.len(), 2, "those with one term share it: {sent}");
@@ -362,7 +385,7 @@ fn each_namespace_is_asked_about_its_own_hosts() {
         .as_array()
         .expect("entries")
         .iter()
-        .find(|entry| entry["name"] == "namespaced-advice.packgate.dev");
+        .find(|entry| entry["name"] == "namespaced-warn-or-audit.packgate.dev");
     assert_eq!(ignored.expect("an entry")["failurePolicy"], "Ignore");
 }
 
@@ -401,17 +424,20 @@ fn no_object_is_sent_twice() {
     };
     assert_eq!(negated("uses"), [false, false, false, false]);
     assert_eq!(negated("namespaced-uses"), [true, false, false, false]);
-    assert_eq!(negated("advice"), [true, false, true, false]);
-    assert_eq!(negated("namespaced-advice"), [true, true, true, false]);
+    assert_eq!(negated("warn-or-audit"), [true, false, true, false]);
+    assert_eq!(
+        negated("namespaced-warn-or-audit"),
+        [true, true, true, false]
+    );
 }
 
 #[test]
 fn a_bundle_policy_that_nobody_can_read_may_govern_anything_in_its_namespace() {
-    let unreadable = Policy::unusable(
+    let unreadable = Policy::new_unusable(
         "p",
-        Kind::Namespaced("team-a".into()),
+        PolicyOrigin::Namespaced("team-a".into()),
         0,
-        Mode::Enforce,
+        EnforcementMode::Enforce,
         None,
         "",
     );
@@ -456,7 +482,12 @@ fn what_tenants_write_never_outgrows_what_an_api_server_takes() {
         let made = made(&cluster.into_iter().chain(tenants).collect::<Vec<_>>());
         let size = made.to_string().len();
         assert!(size < 1_400_000, "{count} namespaces: {size} bytes");
-        for entry in ["uses", "advice", "namespaced-uses", "namespaced-advice"] {
+        for entry in [
+            "uses",
+            "warn-or-audit",
+            "namespaced-uses",
+            "namespaced-warn-or-audit",
+        ] {
             let name = format!("{entry}.packgate.dev");
             let entry = made["webhooks"]
                 .as_array()
@@ -542,7 +573,13 @@ fn what_changes_in_one_namespace_changes_what_is_asked_there_only() {
             ),
             own("team-b", "Enforce", &json!([b]), &containers),
         ];
-        configuration(&policies, &Installation::default(), "packgate-system", "").prints
+        render_configuration(
+            &policies,
+            &InstallationConfig::default(),
+            "packgate-system",
+            "",
+        )
+        .scope_digests
     };
     let changed = |b: &str, cluster: &str| {
         let (before, after) = (

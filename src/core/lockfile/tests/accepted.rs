@@ -10,7 +10,7 @@ fn the_example_says_what_it_says() {
             lock.name.as_deref(),
             lock.version.as_deref()
         ),
-        (Generation::Packgate, Some("siem"), Some("1.4.0"))
+        (LockfileGeneration::Packgate, Some("siem"), Some("1.4.0"))
     );
     let entrypoint = lock.entrypoint.as_ref().expect("there");
     assert_eq!(
@@ -19,19 +19,19 @@ fn the_example_says_what_it_says() {
             entrypoint.target.as_str(),
             entrypoint.mode
         ),
-        ("files/run.sh", "run.sh", FileMode::Executable)
+        ("files/run.sh", "run.sh", BundleFileMode::Executable)
     );
     let [install, rules, pg] = lock.artifacts.as_slice() else {
         panic!("three artifacts")
     };
     assert_eq!(
         (install.mode, install.size, install.checksum),
-        (FileMode::Executable, 2_669, Digest::of(b""))
+        (BundleFileMode::Executable, 2_669, Digest::of_bytes(b""))
     );
     let unpack = rules.unpack.as_ref().expect("there");
     assert_eq!(
         (rules.mode, unpack.compression),
-        (FileMode::Plain, Some(Compression::Gzip))
+        (BundleFileMode::Plain, Some(ArchiveCompression::Gzip))
     );
     assert_eq!(
         unpack.path.as_ref().map(ToString::to_string).as_deref(),
@@ -44,7 +44,7 @@ fn the_example_says_what_it_says() {
     assert_eq!(pg.platforms, [Platform::linux_amd64()]);
     assert_eq!(
         pg.oci_reference().and_then(|r| r.digest),
-        Some(Digest::of(b"{}"))
+        Some(Digest::of_bytes(b"{}"))
     );
     assert_eq!(
         lock.layers
@@ -61,16 +61,16 @@ fn conduits_lock_is_read_as_it_is() {
     let lock = parse(CONDUIT).expect("valid");
     assert_eq!(
         (lock.generation, lock.version.as_deref()),
-        (Generation::Conduit, Some("latest"))
+        (LockfileGeneration::Conduit, Some("latest"))
     );
     assert_eq!(
         lock.entrypoint.as_ref().map(|e| (e.checksum, e.mode)),
-        Some((Digest::of(b""), FileMode::Executable))
+        Some((Digest::of_bytes(b""), BundleFileMode::Executable))
     );
     let artifact = lock.artifacts.first().expect("one");
     assert_eq!(
         (artifact.target.as_str(), artifact.mode),
-        ("opt/a.tgz", FileMode::Plain)
+        ("opt/a.tgz", BundleFileMode::Plain)
     );
     assert_eq!(
         artifact
@@ -180,7 +180,8 @@ fn spellings_that_mean_the_same_are_read_alike() {
 
 #[test]
 fn json_is_read_as_json() {
-    let canonical = String::from_utf8(parse(FULL).expect("valid").canonical().bytes).expect("text");
+    let canonical =
+        String::from_utf8(parse(FULL).expect("valid").to_canonical().bytes).expect("text");
     let mut expected = parse(FULL).expect("valid");
     expected.layers.clear();
     for (label, text) in [
@@ -211,9 +212,9 @@ fn a_lock_as_large_as_the_limits_is_read_quickly() {
     let lines: Vec<String> = (0..10_000)
         .map(|n| line(&format!("n{n}"), &format!("d/{n}")))
         .collect();
-    let limits = Limits {
+    let limits = InputLimits {
         lock_bytes: 4 << 20,
-        ..Limits::DEFAULT
+        ..InputLimits::DEFAULT
     };
     let lock = Lockfile::parse(with_artifacts(&lines).as_bytes(), &limits).expect("at the limit");
     assert_eq!(lock.artifacts.len(), 10_000);
@@ -263,7 +264,7 @@ fn layers_are_counted_per_platform() {
 #[test]
 fn images_are_packed_only_where_a_digest_ties_them_to_the_registry() {
     let ours = parse(FULL).expect("valid");
-    assert_eq!(ours.unverifiable_oci(), None);
+    assert_eq!(ours.find_unverifiable_oci(), None);
     let mut tag = ours.clone();
     for artifact in &mut tag.artifacts {
         artifact.origin = artifact
@@ -274,10 +275,10 @@ fn images_are_packed_only_where_a_digest_ties_them_to_the_registry() {
             .to_owned();
     }
     let mut theirs = ours;
-    theirs.generation = Generation::Conduit;
+    theirs.generation = LockfileGeneration::Conduit;
     for (label, lock) in [("without digest", tag), ("of Conduit", theirs)] {
         assert_eq!(
-            lock.unverifiable_oci().map(|a| a.name.as_str()),
+            lock.find_unverifiable_oci().map(|a| a.name.as_str()),
             Some("pg"),
             "{label}"
         );

@@ -17,7 +17,7 @@ const GOLDEN_DIGEST: &str =
 
 #[test]
 fn the_canonical_form_is_frozen() {
-    let canonical = parse(FULL).expect("valid").canonical();
+    let canonical = parse(FULL).expect("valid").to_canonical();
     assert_eq!(String::from_utf8_lossy(&canonical.bytes), GOLDEN);
     assert_eq!(canonical.digest.to_string(), GOLDEN_DIGEST);
 }
@@ -59,7 +59,7 @@ apiVersion: packgate.dev/v1alpha1
     assert_eq!(
         parse(shuffled)
             .expect("valid")
-            .canonical()
+            .to_canonical()
             .digest
             .to_string(),
         GOLDEN_DIGEST
@@ -68,7 +68,7 @@ apiVersion: packgate.dev/v1alpha1
 
 #[test]
 fn conduits_lock_takes_our_canonical_form() {
-    let canonical = parse(CONDUIT).expect("valid").canonical();
+    let canonical = parse(CONDUIT).expect("valid").to_canonical();
     let text = String::from_utf8_lossy(&canonical.bytes).into_owned();
     assert!(
         text.starts_with(r#"{"apiVersion":"packgate.dev/v1alpha1","#),
@@ -89,7 +89,7 @@ fn conduits_lock_takes_our_canonical_form() {
         .replace("m.example.com", "elsewhere.example.com")
         .replace("team: {name: soc}", "team: {name: noc}");
     assert_eq!(
-        parse(&elsewhere).expect("valid").canonical(),
+        parse(&elsewhere).expect("valid").to_canonical(),
         canonical,
         "volatile fields are no part of it"
     );
@@ -100,30 +100,31 @@ fn order_and_origins_are_part_of_the_identity() {
     let lock = parse(FULL).expect("valid");
     let mut swapped = lock.clone();
     swapped.artifacts.swap(0, 1);
-    assert_ne!(swapped.canonical().digest, lock.canonical().digest);
+    assert_ne!(swapped.to_canonical().digest, lock.to_canonical().digest);
     let mut moved = lock.clone();
     moved
         .artifacts
         .iter_mut()
         .for_each(|a| a.origin = format!("./{}", a.origin));
     assert_ne!(
-        moved.canonical().digest,
-        lock.canonical().digest,
+        moved.to_canonical().digest,
+        lock.to_canonical().digest,
         "origins count as they are written"
     );
     let mut unlayered = lock.clone();
     unlayered.layers.clear();
     assert_eq!(
-        unlayered.canonical(),
-        lock.canonical(),
+        unlayered.to_canonical(),
+        lock.to_canonical(),
         "recorded layers do not count"
     );
 }
 
 #[test]
 fn only_exactly_canonical_bytes_are_read_back() {
-    let lock = Lockfile::from_canonical(GOLDEN.as_bytes(), &Limits::DEFAULT).expect("canonical");
-    assert_eq!(lock.canonical().bytes, GOLDEN.as_bytes());
+    let lock =
+        Lockfile::from_canonical(GOLDEN.as_bytes(), &InputLimits::DEFAULT).expect("canonical");
+    assert_eq!(lock.to_canonical().bytes, GOLDEN.as_bytes());
     for (label, text) in [
         ("newline", format!("{GOLDEN}\n")),
         ("space", GOLDEN.replacen(':', ": ", 1)),
@@ -160,10 +161,11 @@ fn only_exactly_canonical_bytes_are_read_back() {
         ("YAML", FULL.to_owned()),
     ] {
         assert_ne!(text, GOLDEN, "{label}");
-        let error = Lockfile::from_canonical(text.as_bytes(), &Limits::DEFAULT).expect_err(label);
-        assert_eq!(error, LockError::NotCanonical, "{label}");
+        let error =
+            Lockfile::from_canonical(text.as_bytes(), &InputLimits::DEFAULT).expect_err(label);
+        assert_eq!(error, LockfileError::NotCanonical, "{label}");
         assert_eq!(error.reason(), Reason::InvalidLock);
     }
-    let conduit = Lockfile::from_canonical(CONDUIT.as_bytes(), &Limits::DEFAULT);
-    assert_eq!(conduit, Err(LockError::NotCanonical));
+    let conduit = Lockfile::from_canonical(CONDUIT.as_bytes(), &InputLimits::DEFAULT);
+    assert_eq!(conduit, Err(LockfileError::NotCanonical));
 }

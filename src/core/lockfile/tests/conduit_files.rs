@@ -26,12 +26,12 @@ fn real_locks_are_judged_as_listed() {
         let bytes = std::fs::read(folder.join(file)).expect(file);
         match (kind, inspect) {
             ("Manifest", _) => {
-                expect_invalid(file, LockManifest::parse(&bytes, &Limits::DEFAULT), "")
+                expect_invalid(file, LockManifest::parse(&bytes, &InputLimits::DEFAULT), "")
             }
             (_, "0") => check_packable(file, &bytes, pack, reason),
             _ => expect_invalid(
                 file,
-                Lockfile::parse(&bytes, &Limits::DEFAULT),
+                Lockfile::parse(&bytes, &InputLimits::DEFAULT),
                 if file.contains("empty") {
                     "nothing"
                 } else {
@@ -43,8 +43,8 @@ fn real_locks_are_judged_as_listed() {
 }
 
 fn check_packable(file: &str, bytes: &[u8], pack: &str, reason: &str) {
-    let lock = Lockfile::parse(bytes, &Limits::DEFAULT).expect(file);
-    assert_eq!(lock.generation, Generation::Conduit);
+    let lock = Lockfile::parse(bytes, &InputLimits::DEFAULT).expect(file);
+    assert_eq!(lock.generation, LockfileGeneration::Conduit);
     match lock.check_packable(false) {
         Ok(()) => assert_eq!(pack, "3", "{file}: what is missing shows while fetching"),
         Err(error) => assert_eq!(
@@ -54,7 +54,7 @@ fn check_packable(file: &str, bytes: &[u8], pack: &str, reason: &str) {
         ),
     }
     let rewritten = parse(&lock.to_yaml()).expect(file);
-    assert_eq!(rewritten.canonical(), lock.canonical(), "{file}");
+    assert_eq!(rewritten.to_canonical(), lock.to_canonical(), "{file}");
 }
 
 #[test]
@@ -94,8 +94,8 @@ fn the_other_real_manifests_are_read() {
     ];
     for (file, first) in files {
         let bytes = std::fs::read(folder.join(file)).expect(file);
-        let manifest =
-            LockManifest::parse(&bytes, &Limits::DEFAULT).unwrap_or_else(|e| panic!("{file}: {e}"));
+        let manifest = LockManifest::parse(&bytes, &InputLimits::DEFAULT)
+            .unwrap_or_else(|e| panic!("{file}: {e}"));
         assert_eq!(
             manifest.artifacts.first().map(|a| a.target.as_str()),
             Some(first),
@@ -103,12 +103,12 @@ fn the_other_real_manifests_are_read() {
         );
         expect_invalid(
             file,
-            Lockfile::parse(&bytes, &Limits::DEFAULT),
-            "make a lock of it with `packgate lock`",
+            Lockfile::parse(&bytes, &InputLimits::DEFAULT),
+            "create a lock from it with `packgate lock`",
         );
         assert!(
             matches!(
-                LockInput::parse(&bytes, &Limits::DEFAULT),
+                LockInput::parse(&bytes, &InputLimits::DEFAULT),
                 Ok(LockInput::Manifest(_))
             ),
             "{file}"

@@ -47,8 +47,8 @@ artifacts:
   checksum: sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
 "#;
 
-fn manifest(text: &str) -> Result<LockManifest, LockError> {
-    LockManifest::parse(text.as_bytes(), &Limits::DEFAULT)
+fn manifest(text: &str) -> Result<LockManifest, LockfileError> {
+    LockManifest::parse(text.as_bytes(), &InputLimits::DEFAULT)
 }
 
 fn check(table: &[(&str, &str, &str)], base: &str) {
@@ -70,18 +70,18 @@ fn our_manifest_needs_name_origin_and_target() {
             .entrypoint
             .as_ref()
             .map(|e| (e.target.as_str(), e.mode)),
-        Some(("run.sh", FileMode::Plain))
+        Some(("run.sh", BundleFileMode::Plain))
     );
     let [install, rules, pg] = manifest.artifacts.as_slice() else {
         panic!("three artifacts")
     };
     assert_eq!(
         (install.origin_type, install.mode, install.size),
-        (OriginType::File, FileMode::Executable, Some(3))
+        (OriginType::File, BundleFileMode::Executable, Some(3))
     );
     assert_eq!(
         (rules.origin_type, rules.checksum),
-        (OriginType::Http, Some(Digest::of(b"")))
+        (OriginType::Http, Some(Digest::of_bytes(b"")))
     );
     assert_eq!((pg.origin_type, pg.platforms.len()), (OriginType::Oci, 1));
 }
@@ -96,7 +96,7 @@ fn conduits_manifest_is_filled_in() {
     let entrypoint = manifest.entrypoint.expect("there");
     assert_eq!(
         (entrypoint.script.as_str(), entrypoint.mode),
-        ("./files/siem-dev/run.sh", FileMode::Executable)
+        ("./files/siem-dev/run.sh", BundleFileMode::Executable)
     );
     let [pg, conf] = manifest.artifacts.as_slice() else {
         panic!("two artifacts")
@@ -117,7 +117,7 @@ fn conduits_manifest_is_filled_in() {
             conf.checksum,
             conf.unpack.as_ref().and_then(|u| u.compression)
         ),
-        (Some(Digest::of(b"")), Some(Compression::Zip))
+        (Some(Digest::of_bytes(b"")), Some(ArchiveCompression::Zip))
     );
 
     let short = LockManifest::parse(
@@ -128,14 +128,14 @@ fn conduits_manifest_is_filled_in() {
                 "entrypoint: run.sh",
             )
             .as_bytes(),
-        &Limits::DEFAULT,
+        &InputLimits::DEFAULT,
     );
     assert_eq!(
         short
             .expect("valid")
             .entrypoint
             .map(|e| (e.target.to_string(), e.mode)),
-        Some(("run.sh".into(), FileMode::Executable))
+        Some(("run.sh".into(), BundleFileMode::Executable))
     );
 }
 
@@ -385,7 +385,7 @@ fn variables_cannot_blow_up_a_manifest() {
 #[test]
 fn a_completed_manifest_is_a_lock() {
     let draft = manifest(OURS).expect("valid");
-    let digest = Digest::of(b"{}");
+    let digest = Digest::of_bytes(b"{}");
     let artifacts = draft.artifacts.into_iter().map(|artifact| {
         let (checksum, size) = (
             artifact.checksum.unwrap_or(digest),
@@ -393,29 +393,29 @@ fn a_completed_manifest_is_a_lock() {
         );
         let pinned = (artifact.origin_type == OriginType::Oci)
             .then(|| pin_origin(&artifact.origin, &digest));
-        artifact.complete(checksum, size, pinned)
+        artifact.into_locked(checksum, size, pinned)
     });
     let artifacts = artifacts
         .collect::<Result<Vec<_>, _>>()
         .expect("no pin is broken");
     let entrypoint = draft
         .entrypoint
-        .map(|e| e.complete(digest, 2))
+        .map(|e| e.into_locked(digest, 2))
         .transpose()
         .expect("no pin is broken");
     let lock = Lockfile {
-        generation: Generation::Packgate,
+        generation: LockfileGeneration::Packgate,
         name: draft.name,
         version: draft.version,
         entrypoint,
         artifacts,
         layers: Vec::new(),
     };
-    let lock = lock.checked(&Limits::DEFAULT).expect("valid");
-    assert_eq!(lock.unverifiable_oci(), None);
+    let lock = lock.into_checked(&InputLimits::DEFAULT).expect("valid");
+    assert_eq!(lock.find_unverifiable_oci(), None);
     assert_eq!(parse(&lock.to_yaml()).as_ref(), Ok(&lock));
     assert_eq!(
-        LockInput::parse(lock.to_yaml().as_bytes(), &Limits::DEFAULT),
+        LockInput::parse(lock.to_yaml().as_bytes(), &InputLimits::DEFAULT),
         Ok(LockInput::Lock(lock))
     );
 }
@@ -444,6 +444,6 @@ fn a_lock_is_refreshed_from_its_origins() {
     );
     assert_eq!(
         draft.entrypoint.map(|e| (e.script, e.mode)),
-        Some(("files/run.sh".into(), FileMode::Executable))
+        Some(("files/run.sh".into(), BundleFileMode::Executable))
     );
 }

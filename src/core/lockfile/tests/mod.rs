@@ -8,7 +8,7 @@ mod properties;
 mod refused;
 
 use super::*;
-use crate::core::class::{Class, Classified, Reason};
+use crate::core::class::{Class, ClassifiedError, Reason};
 
 /// The example of the formats page, with every field.
 pub(super) const FULL: &str = r#"apiVersion: packgate.dev/v1alpha1
@@ -74,8 +74,8 @@ artifacts:
   targetMediaType: application/x-tar
 ";
 
-pub(super) fn parse(text: &str) -> Result<Lockfile, LockError> {
-    Lockfile::parse(text.as_bytes(), &Limits::DEFAULT)
+pub(super) fn parse(text: &str) -> Result<Lockfile, LockfileError> {
+    Lockfile::parse(text.as_bytes(), &InputLimits::DEFAULT)
 }
 
 /// A lock of ours with these artifact lines instead.
@@ -94,7 +94,7 @@ pub(super) fn line(name: &str, target: &str) -> String {
 
 pub(super) fn expect_invalid(
     label: &str,
-    result: Result<impl std::fmt::Debug, LockError>,
+    result: Result<impl std::fmt::Debug, LockfileError>,
     part: &str,
 ) {
     let error = result.expect_err(label);

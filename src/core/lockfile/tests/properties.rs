@@ -4,7 +4,7 @@ use super::*;
 use crate::core::{digest::Digest, oci::Platform, path::BundlePath, text::is_invisible};
 
 fn digest() -> impl Strategy<Value = Digest> {
-    any::<[u8; 4]>().prop_map(|seed| Digest::of(&seed))
+    any::<[u8; 4]>().prop_map(|seed| Digest::of_bytes(&seed))
 }
 
 fn platform() -> impl Strategy<Value = Platform> {
@@ -42,20 +42,23 @@ fn origin() -> impl Strategy<Value = (OriginType, String, Option<OciSelection>)>
     prop_oneof![file, http, oci]
 }
 
-fn unpack(index: usize) -> impl Strategy<Value = Option<Unpack>> {
+fn unpack(index: usize) -> impl Strategy<Value = Option<UnpackSpec>> {
     let compression = prop_oneof![
-        Just(Compression::Gzip),
-        Just(Compression::Bzip2),
-        Just(Compression::Zip)
+        Just(ArchiveCompression::Gzip),
+        Just(ArchiveCompression::Bzip2),
+        Just(ArchiveCompression::Zip)
     ];
     option::of(
         (option::of(compression), option::of(target(index)))
-            .prop_map(|(compression, path)| Unpack { compression, path }),
+            .prop_map(|(compression, path)| UnpackSpec { compression, path }),
     )
 }
 
-fn artifact(index: usize) -> impl Strategy<Value = Artifact> {
-    let mode = prop_oneof![Just(FileMode::Plain), Just(FileMode::Executable)];
+fn artifact(index: usize) -> impl Strategy<Value = LockedArtifact> {
+    let mode = prop_oneof![
+        Just(BundleFileMode::Plain),
+        Just(BundleFileMode::Executable)
+    ];
     let platforms =
         collection::btree_set(platform(), 0..3).prop_map(|set| set.into_iter().collect());
     (
@@ -74,7 +77,7 @@ fn artifact(index: usize) -> impl Strategy<Value = Artifact> {
                 mode,
                 unpack,
                 platforms,
-            )| Artifact {
+            )| LockedArtifact {
                 name: format!("n.{index}"),
                 origin_type,
                 origin,
@@ -89,7 +92,7 @@ fn artifact(index: usize) -> impl Strategy<Value = Artifact> {
         )
 }
 
-fn entrypoint() -> impl Strategy<Value = Entrypoint> {
+fn entrypoint() -> impl Strategy<Value = LockedEntrypoint> {
     (
         "([a-z .]{1,8}/)?[a-z0-9 #:'\"-]{0,8}s",
         digest(),
@@ -102,10 +105,10 @@ fn entrypoint() -> impl Strategy<Value = Entrypoint> {
                 .unwrap_or_default()
                 .parse()
                 .expect("valid");
-            Entrypoint {
+            LockedEntrypoint {
                 script,
                 target,
-                mode: FileMode::Executable,
+                mode: BundleFileMode::Executable,
                 checksum,
                 size,
             }
@@ -147,7 +150,7 @@ fn lock() -> impl Strategy<Value = Lockfile> {
         option::of(digest()),
     )
         .prop_map(|((name, version), entrypoint, artifacts, diff_id)| {
-            let generation = Generation::Packgate;
+            let generation = LockfileGeneration::Packgate;
             with_layer(
                 Lockfile {
                     generation,
@@ -173,26 +176,26 @@ proptest! {
 
     #[test]
     fn canonical_bytes_are_jcs_and_are_read_back(lock in lock()) {
-        let canonical = lock.canonical();
+        let canonical = lock.to_canonical();
         let value: serde_json::Value = serde_json::from_slice(&canonical.bytes).expect("JSON");
         prop_assert_eq!(&serde_json_canonicalizer::to_vec(&value).expect("JCS"), &canonical.bytes);
-        let read = Lockfile::from_canonical(&canonical.bytes, &Limits::DEFAULT).expect("canonical");
+        let read = Lockfile::from_canonical(&canonical.bytes, &InputLimits::DEFAULT).expect("canonical");
         prop_assert_eq!(&read, &Lockfile { layers: Vec::new(), ..lock });
-        prop_assert_eq!(read.canonical(), canonical);
+        prop_assert_eq!(read.to_canonical(), canonical);
     }
 
     #[test]
     fn no_bytes_make_the_parser_panic(bytes in collection::vec(any::<u8>(), 0..400)) {
-        let _ = LockInput::parse(&bytes, &Limits::DEFAULT);
-        let _ = Lockfile::parse(&bytes, &Limits::DEFAULT);
-        let _ = Lockfile::from_canonical(&bytes, &Limits::DEFAULT);
+        let _ = LockInput::parse(&bytes, &InputLimits::DEFAULT);
+        let _ = Lockfile::parse(&bytes, &InputLimits::DEFAULT);
+        let _ = Lockfile::from_canonical(&bytes, &InputLimits::DEFAULT);
     }
 
     #[test]
     fn no_yaml_makes_the_parser_panic(text in "([ \\n:{}\\[\\],&*!|>'\"#%@`?a-c0-9-]|: |- \
         |\\{\\{|\\}\\}|---\\n){0,200}") {
-        let _ = Lockfile::parse(text.as_bytes(), &Limits::DEFAULT);
-        let _ = LockManifest::parse(text.as_bytes(), &Limits::DEFAULT);
+        let _ = Lockfile::parse(text.as_bytes(), &InputLimits::DEFAULT);
+        let _ = LockManifest::parse(text.as_bytes(), &InputLimits::DEFAULT);
     }
 
     #[test]

@@ -12,8 +12,8 @@ fn check(table: &[(&str, &str, &str)], base: &str) {
 #[test]
 fn what_is_no_single_plain_document_is_refused() {
     for (text, part) in [
-        ("", "nothing in it"),
-        ("# only a comment\n", "nothing in it"),
+        ("", "empty document"),
+        ("# only a comment\n", "empty document"),
         ("---\n", "must be a map"),
         ("[]", "must be a map"),
         ("just text", "must be a map"),
@@ -58,7 +58,7 @@ fn what_is_no_single_plain_document_is_refused() {
     }
     expect_invalid(
         "latin",
-        Lockfile::parse(b"a: b\nc: \xe4\n", &Limits::DEFAULT),
+        Lockfile::parse(b"a: b\nc: \xe4\n", &InputLimits::DEFAULT),
         "line 2, column 4: not UTF-8",
     );
     expect_invalid(
@@ -70,9 +70,9 @@ fn what_is_no_single_plain_document_is_refused() {
 
 #[test]
 fn what_is_too_much_is_refused() {
-    let limits = Limits {
+    let limits = InputLimits {
         lock_bytes: 100,
-        ..Limits::DEFAULT
+        ..InputLimits::DEFAULT
     };
     expect_invalid(
         "bytes",
@@ -95,9 +95,9 @@ fn what_is_too_much_is_refused() {
         parse(&format!("{{\"a\":{}{}}}", "[".repeat(32), "]".repeat(32))),
         "nested too deep",
     );
-    let small = Limits {
+    let small = InputLimits {
         artifacts: 2,
-        ..Limits::DEFAULT
+        ..InputLimits::DEFAULT
     };
     let three = with_artifacts(&[line("a", "a"), line("b", "b"), line("c", "c")]);
     expect_invalid(
@@ -116,11 +116,11 @@ fn what_is_too_much_is_refused() {
         "{head}artifacts: [{}]",
         line("a", "a").replacen("- ", "", 1)
     );
-    let limits = Limits {
+    let limits = InputLimits {
         lock_bytes: compact.len(),
-        ..Limits::DEFAULT
+        ..InputLimits::DEFAULT
     };
-    let canonical = parse(&compact).expect("valid").canonical().bytes.len();
+    let canonical = parse(&compact).expect("valid").to_canonical().bytes.len();
     assert!(canonical > compact.len(), "the canonical form says more");
     expect_invalid(
         "canonical form",
@@ -152,7 +152,7 @@ fn documents_of_another_kind_are_refused() {
             (
                 "kind: Lockfile",
                 "kind: LockManifest",
-                "make a lock of it with `packgate lock`",
+                "create a lock from it with `packgate lock`",
             ),
             ("kind: Lockfile", "x: y", "kind: is required"),
             (
@@ -169,7 +169,7 @@ fn documents_of_another_kind_are_refused() {
         SMALL,
     );
     check(
-        &[("kind: LockFile", "kind: Manifest", "make a lock of it")],
+        &[("kind: LockFile", "kind: Manifest", "create a lock from it")],
         CONDUIT,
     );
 }
@@ -447,7 +447,7 @@ fn every_field_of_ours_is_checked() {
             (
                 "size: 0",
                 "size: 0\n  platforms: [linux/amd64, linux/amd64]",
-                "artifacts[0].platforms: \"linux/amd64\" is there twice",
+                "artifacts[0].platforms: \"linux/amd64\" is listed twice",
             ),
             ("artifacts:", "artifacts: []\nx:", "unknown field \"x\""),
         ],
@@ -757,7 +757,7 @@ fn every_field_of_conduits_is_checked() {
 
 #[test]
 fn json_errors_name_field_and_line_too() {
-    let canonical = String::from_utf8(parse(SMALL).expect("valid").canonical().bytes)
+    let canonical = String::from_utf8(parse(SMALL).expect("valid").to_canonical().bytes)
         .expect("text")
         .replace("\",\"", "\",\n\"");
     for (from, to, part) in [
@@ -822,7 +822,10 @@ type Change = fn(&mut Lockfile);
 #[test]
 fn a_lock_made_in_code_is_checked_like_one_that_was_read() {
     let good = parse(FULL).expect("valid");
-    assert_eq!(good.clone().checked(&Limits::DEFAULT).as_ref(), Ok(&good));
+    assert_eq!(
+        good.clone().into_checked(&InputLimits::DEFAULT).as_ref(),
+        Ok(&good)
+    );
     let changes: [(&str, Change); 9] = [
         ("name: must", |lock| lock.name = Some("a b".into())),
         ("version: must not contain control", |lock| {
@@ -855,17 +858,17 @@ fn a_lock_made_in_code_is_checked_like_one_that_was_read() {
     for (part, change) in changes {
         let mut lock = good.clone();
         change(&mut lock);
-        expect_invalid(part, lock.checked(&Limits::DEFAULT), part);
+        expect_invalid(part, lock.into_checked(&InputLimits::DEFAULT), part);
     }
     let mut huge = good;
     huge.artifacts.iter_mut().for_each(|a| a.size = 1 << 53);
-    let endless = Limits {
+    let endless = InputLimits {
         artifact_bytes: u64::MAX,
-        ..Limits::DEFAULT
+        ..InputLimits::DEFAULT
     };
     expect_invalid(
         "inexact in JSON",
-        huge.checked(&endless),
+        huge.into_checked(&endless),
         "artifacts[0].size: 9007199254740992 is over the limit of 9007199254740991",
     );
 }
@@ -873,13 +876,13 @@ fn a_lock_made_in_code_is_checked_like_one_that_was_read() {
 #[test]
 fn pinned_bytes_must_match() {
     let draft = DraftArtifact {
-        checksum: Some(Digest::of(b"a")),
+        checksum: Some(Digest::of_bytes(b"a")),
         size: Some(1),
         ..DraftArtifact::from(&parse(FULL).expect("valid").artifacts[0])
     };
     let error = draft
         .clone()
-        .complete(Digest::of(b"b"), 1, None)
+        .into_locked(Digest::of_bytes(b"b"), 1, None)
         .expect_err("other bytes");
     assert_eq!(
         (error.reason(), error.class()),
@@ -887,22 +890,22 @@ fn pinned_bytes_must_match() {
     );
     let error = draft
         .clone()
-        .complete(Digest::of(b"a"), 2, None)
+        .into_locked(Digest::of_bytes(b"a"), 2, None)
         .expect_err("other size");
     assert_eq!(
         (error.reason(), error.class()),
         (Reason::SizeMismatch, Class::Corrupt)
     );
     let artifact = draft
-        .complete(Digest::of(b"a"), 1, Some("other".into()))
+        .into_locked(Digest::of_bytes(b"a"), 1, Some("other".into()))
         .expect("as pinned");
     assert_eq!(
         (artifact.origin.as_str(), artifact.checksum, artifact.size),
-        ("other", Digest::of(b"a"), 1)
+        ("other", Digest::of_bytes(b"a"), 1)
     );
 
     let entrypoint = DraftEntrypoint {
-        checksum: Some(Digest::of(b"a")),
+        checksum: Some(Digest::of_bytes(b"a")),
         size: Some(1),
         ..DraftEntrypoint::from(
             parse(FULL)
@@ -914,8 +917,8 @@ fn pinned_bytes_must_match() {
     };
     let error = entrypoint
         .clone()
-        .complete(Digest::of(b"b"), 1)
+        .into_locked(Digest::of_bytes(b"b"), 1)
         .expect_err("other bytes");
     assert_eq!(error.reason(), Reason::ChecksumMismatch);
-    assert!(entrypoint.complete(Digest::of(b"a"), 1).is_ok());
+    assert!(entrypoint.into_locked(Digest::of_bytes(b"a"), 1).is_ok());
 }

@@ -7,27 +7,30 @@ use crate::core::{intoto::COSIGN_SIGN, slsa::PROVENANCE_V1, verify::testing::Tes
 const USED: &str = "r.example.com/team-a/siem";
 const OTHER: &str = "r.example.com/team-b/siem";
 
-fn stated(key: &TestKey, kind: &str, name: &str) -> Candidate {
+fn stated(key: &TestKey, kind: &str, name: &str) -> ReferrerCandidate {
     let claim = if kind == PROVENANCE_V1 {
         predicate(BUILDER)
     } else {
         json!({})
     };
-    key.attest(&judged(), &Statement::about(name, &judged(), kind, claim))
+    key.attest(
+        &judged(),
+        &Statement::for_digest(name, &judged(), kind, claim),
+    )
 }
 
 fn binding(mirrors: &[(&str, &str)]) -> RepositoryBinding {
     RepositoryBinding {
         mirrors: mirrors
             .iter()
-            .map(|(from, to)| Mirror::new(from, to).expect("a mirror"))
+            .map(|(from, to)| RepositoryMirror::new(from, to).expect("a mirror"))
             .collect(),
     }
 }
 
-fn case(key: &TestKey, candidates: Vec<Candidate>) -> Case {
+fn case(key: &TestKey, candidates: Vec<ReferrerCandidate>) -> Case {
     Case::new(
-        Rules {
+        PolicyRules {
             bind_repository: Some(binding(&[])),
             ..rules(vec![key_authority("a", key)])
         },
@@ -106,7 +109,7 @@ fn a_signature_or_provenance_must_name_the_repository_and_none_another() {
         }
         // Without the field names mean nothing.
         case.rules[0].bind_repository = None;
-        let signed = case.decide().admitted();
+        let signed = case.decide().is_admitted();
         assert_eq!(signed, !what.starts_with("built here"), "{what}");
     }
 }
@@ -115,7 +118,7 @@ fn a_signature_or_provenance_must_name_the_repository_and_none_another() {
 fn of_several_names_one_is_enough_if_it_is_of_this_digest() {
     let key = TestKey::new();
     let subject = |name: &str, digest: &Digest| {
-        Statement::about(name, digest, COSIGN_SIGN, json!({}))
+        Statement::for_digest(name, digest, COSIGN_SIGN, json!({}))
             .subject
             .remove(0)
     };
@@ -124,7 +127,7 @@ fn of_several_names_one_is_enough_if_it_is_of_this_digest() {
             &judged(),
             &Statement {
                 subject: subjects,
-                ..Statement::about("", &judged(), COSIGN_SIGN, json!({}))
+                ..Statement::for_digest("", &judged(), COSIGN_SIGN, json!({}))
             },
         )
     };
@@ -136,7 +139,7 @@ fn of_several_names_one_is_enough_if_it_is_of_this_digest() {
         ])],
     )
     .admitted();
-    let elsewhere = Digest::of(b"another manifest");
+    let elsewhere = Digest::of_bytes(b"another manifest");
     case(
         &key,
         vec![signed(vec![
@@ -248,20 +251,20 @@ fn what_names_another_repository_meets_no_threshold_and_proves_no_provenance() {
 fn what_lies_on_disk_has_no_repository() {
     let key = TestKey::new();
     let mut case = case(&key, vec![stated(&key, COSIGN_SIGN, USED)]);
-    case.rules[0].matcher = Matcher::Everything;
+    case.rules[0].matcher = PolicyMatcher::Everything;
     let policies = case.policies();
-    let findings = verify(
+    let findings = verify_evidence(
         &judged(),
         &evidence(case.candidates.clone()),
-        &trust(&policies),
-        &Limits::DEFAULT,
+        &trusted_material(&policies),
+        &InputLimits::DEFAULT,
     );
-    let subject = JudgedSubject {
+    let subject = AdmissionSubject {
         repository: None,
         ..case.subject(None)
     };
     denied(
-        &evaluate(&policies, &subject, &findings, now()),
+        &evaluate_policies(&policies, &subject, &findings, now()),
         Reason::RepositoryMismatch,
     );
 }
@@ -270,19 +273,19 @@ fn what_lies_on_disk_has_no_repository() {
 fn an_exemption_never_covers_up_a_revoked_builder_that_names_another_repository() {
     let key = TestKey::new();
     let mut case = case(&key, vec![stated(&key, PROVENANCE_V1, OTHER)]);
-    case.rules[0].exemptions = vec![Exemption {
+    case.rules[0].exemptions = vec![ExemptionRule {
         digest: judged(),
         reason: "INC-42".into(),
         expires: "2027-01-01T00:00:00Z".parse().expect("a time"),
     }];
     assert!(matches!(
         case.decide().outcome,
-        Outcome::Governed(Verdict::Exempt(_))
+        PolicyOutcome::Governed(AdmissionVerdict::Exempt(_))
     ));
-    case.rules[0].revocations = vec![Revocation {
-        what: Revoked::Builder(BUILDER.into()),
+    case.rules[0].revocations = vec![RevocationRule {
+        what: RevocationTarget::Builder(BUILDER.into()),
         reason: "leak-7".into(),
         since: None,
     }];
-    assert!(!case.decide().admitted());
+    assert!(!case.decide().is_admitted());
 }

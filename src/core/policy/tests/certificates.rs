@@ -8,18 +8,18 @@ use super::*;
 use crate::core::{
     media_type, referrer,
     verify::{
-        CertificateAuthority, Signer, Trust, TrustRoot, VerificationKey,
+        CertificateAuthority, SignerIdentity, TrustRoot, TrustedMaterial, VerificationKey,
         testing_pki::{
             Pki, RELEASE, at, authority, holder, leaf, list, list_until, signature_of, uri,
         },
     },
 };
 
-fn pki_authority(name: &str, by: &Arc<CertificateAuthority>) -> Authority {
-    let subject = NameMatch::exact(RELEASE).expect("a name");
-    Authority {
+fn pki_authority(name: &str, by: &Arc<CertificateAuthority>) -> PolicyAuthority {
+    let subject = SubjectMatcher::exact(RELEASE).expect("a name");
+    PolicyAuthority {
         name: name.into(),
-        means: Means::Certificate {
+        kind: AuthorityKind::Certificate {
             subject,
             authority: by.clone(),
             root: None,
@@ -27,11 +27,11 @@ fn pki_authority(name: &str, by: &Arc<CertificateAuthority>) -> Authority {
     }
 }
 
-fn matching(name: &str, regexp: &str, by: &Arc<CertificateAuthority>) -> Authority {
-    let subject = NameMatch::regexp(regexp).expect("an expression");
-    Authority {
+fn matching(name: &str, regexp: &str, by: &Arc<CertificateAuthority>) -> PolicyAuthority {
+    let subject = SubjectMatcher::regexp(regexp).expect("an expression");
+    PolicyAuthority {
         name: name.into(),
-        means: Means::Certificate {
+        kind: AuthorityKind::Certificate {
             subject,
             authority: by.clone(),
             root: None,
@@ -41,29 +41,29 @@ fn matching(name: &str, regexp: &str, by: &Arc<CertificateAuthority>) -> Authori
 
 /// The verdict at some time on what was found out at another, as a webhook that remembers gives it.
 fn decide(
-    rules: Rules,
-    candidates: Vec<Candidate>,
+    rules: PolicyRules,
+    candidates: Vec<ReferrerCandidate>,
     gathered: Timestamp,
     asked: Timestamp,
-) -> Decision {
+) -> PolicyDecision {
     let case = Case::new(rules, candidates);
     let policies = case.policies();
-    let trust = Trust {
+    let trust = TrustedMaterial {
         now: Some(gathered),
-        ..trust(&policies)
+        ..trusted_material(&policies)
     };
-    let findings = verify(
+    let findings = verify_evidence(
         &judged(),
         &evidence(case.candidates.clone()),
         &trust,
-        &Limits::DEFAULT,
+        &InputLimits::DEFAULT,
     );
-    evaluate(&policies, &case.subject(None), &findings, asked)
+    evaluate_policies(&policies, &case.subject(None), &findings, asked)
 }
 
-fn denied(decision: &Decision, reason: Reason) {
+fn denied(decision: &PolicyDecision, reason: Reason) {
     assert!(
-        !decision.admitted() && decision.denies_for(reason),
+        !decision.is_admitted() && decision.has_denial_reason(reason),
         "{reason}: {:?}",
         decision.outcome
     );
@@ -75,7 +75,7 @@ fn a_certificate_of_the_authority_admits_by_its_name() {
     let by = pki.authority();
     let ours = rules(vec![pki_authority("pki", &by)]);
     let decision = decide(ours.clone(), vec![pki.leaf.sign(&judged())], now(), now());
-    assert!(decision.admitted(), "{:?}", decision.outcome);
+    assert!(decision.is_admitted(), "{:?}", decision.outcome);
     let (_, signer, time) = decision.policies[0].authorities[0]
         .signature
         .clone()
@@ -83,7 +83,7 @@ fn a_certificate_of_the_authority_admits_by_its_name() {
     assert_eq!(
         (signer, time.timestamp()),
         (
-            Signer::Certificate {
+            SignerIdentity::Certificate {
                 san: RELEASE.into(),
                 authority: by.digest()
             },
@@ -123,7 +123,7 @@ fn a_certificate_ends_while_its_verdict_is_remembered() {
     let pki = Pki::new();
     let ours = || rules(vec![pki_authority("pki", &pki.authority())]);
     let then = |asked: &str| decide(ours(), vec![pki.leaf.sign(&judged())], now(), at(asked));
-    assert!(then("2027-01-01T00:00:00Z").admitted());
+    assert!(then("2027-01-01T00:00:00Z").is_admitted());
     denied(&then("2027-01-01T00:00:01Z"), Reason::CertificateExpired);
     // And so does a revocation list.
     let lists = format!(
@@ -138,7 +138,7 @@ fn a_certificate_ends_while_its_verdict_is_remembered() {
         )])
     };
     let then = |asked: &str| decide(listed(), vec![pki.leaf.sign(&judged())], now(), at(asked));
-    assert!(then("2026-11-21T12:04:59Z").admitted());
+    assert!(then("2026-11-21T12:04:59Z").is_admitted());
     denied(&then("2026-11-21T12:05:00Z"), Reason::CertificateExpired);
 }
 
@@ -147,7 +147,7 @@ fn provenance_of_a_certificate_that_is_over_is_none() {
     let pki = Pki::new();
     let mut ours = rules(vec![pki_authority("pki", &pki.authority())]);
     ours.slsa = Some(slsa(0, &[(BUILDER, "pki", 3)]));
-    let payload = serde_json::to_vec(&Statement::about(
+    let payload = serde_json::to_vec(&Statement::for_digest(
         "",
         &judged(),
         crate::core::slsa::PROVENANCE_V1,
@@ -156,9 +156,9 @@ fn provenance_of_a_certificate_that_is_over_is_none() {
     .expect("JSON");
     let provenance = candidate(&judged(), &pki.leaf.bundle(&payload));
     let candidates = vec![pki.leaf.sign(&judged()), provenance];
-    assert!(decide(ours.clone(), candidates.clone(), now(), now()).admitted());
+    assert!(decide(ours.clone(), candidates.clone(), now(), now()).is_admitted());
     let late = decide(ours, candidates, now(), at("2027-01-02T00:00:00Z"));
-    let Outcome::Governed(Verdict::Deny(denials)) = &late.outcome else {
+    let PolicyOutcome::Governed(AdmissionVerdict::Deny(denials)) = &late.outcome else {
         panic!("{late:?}")
     };
     assert!(
@@ -226,7 +226,7 @@ fn one_holder_counts_once_however_many_certificates_and_names_there_are() {
             now(),
             now()
         )
-        .admitted()
+        .is_admitted()
     );
 }
 
@@ -257,7 +257,7 @@ fn one_rsa_key_counts_once_whatever_it_was_declared_for() {
         pair.sign(
             encoding,
             &SystemRandom::new(),
-            &referrer::pae(&payload),
+            &referrer::statement_pae(&payload),
             &mut signature,
         )
         .expect("a signature");
@@ -280,16 +280,19 @@ fn one_rsa_key_counts_once_whatever_it_was_declared_for() {
             json!({"certificate": {"rawBytes": BASE64.encode(&der)}}),
             &RSA_PKCS1_SHA256,
         ),
-        signed(json!({"publicKey": {"hint": key.hint()}}), &RSA_PSS_SHA256),
+        signed(
+            json!({"publicKey": {"hint": key.bundle_key_hint()}}),
+            &RSA_PSS_SHA256,
+        ),
     ];
-    let alone = Authority {
+    let alone = PolicyAuthority {
         name: "key".into(),
-        means: Means::Key { key, root: None },
+        kind: AuthorityKind::Key { key, root: None },
     };
     let mut two = rules(vec![pki_authority("a", &pki.authority()), alone]);
     assert!(
         both.iter()
-            .all(|one| decide(two.clone(), vec![one.clone()], now(), now()).admitted()),
+            .all(|one| decide(two.clone(), vec![one.clone()], now(), now()).is_admitted()),
         "each counts"
     );
     two.threshold = 2;
@@ -300,8 +303,8 @@ fn one_rsa_key_counts_once_whatever_it_was_declared_for() {
 fn a_key_is_revoked_in_a_certificate_too() {
     let pki = Pki::new();
     let mut ours = rules(vec![pki_authority("pki", &pki.authority())]);
-    let what = Revoked::Key(pki.leaf.key.public().fingerprint());
-    ours.revocations = vec![Revocation {
+    let what = RevocationTarget::Key(pki.leaf.key.public().fingerprint());
+    ours.revocations = vec![RevocationRule {
         what,
         reason: "leak".into(),
         since: None,
@@ -327,21 +330,21 @@ fn an_exemption_covers_no_certificate_that_its_issuer_revoked() {
             "pki",
             &authority(&pki.pem(), Some(&lists(serials))),
         )]);
-        ours.exemptions = vec![Exemption {
+        ours.exemptions = vec![ExemptionRule {
             digest: judged(),
             reason: "INC-42".into(),
             expires: at("2027-01-01T00:00:00Z"),
         }];
         decide(ours, vec![pki.leaf.sign(&judged())], now(), now())
     };
-    assert!(exempt(&[]).admitted());
+    assert!(exempt(&[]).is_admitted());
     denied(&exempt(&[7]), Reason::Revoked);
 }
 
 #[test]
 fn a_log_that_is_required_needs_somebody_to_believe() {
     let mut ours = rules(vec![pki_authority("pki", &Pki::new().authority())]);
-    ours.transparency = Transparency::Required;
+    ours.transparency = TransparencyRequirement::Required;
     let error = Policy::new(ours).expect_err("no trust root");
     assert_eq!(error.field, "spec.authorities[0].certificate.trustRootRef");
 }
@@ -351,23 +354,23 @@ fn with_a_trust_root_what_it_does_not_vouch_for_does_not_count() {
     let root: Arc<TrustRoot> = Arc::new(
         TrustRoot::parse(
             br#"{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}"#,
-            &Limits::DEFAULT,
+            &InputLimits::DEFAULT,
         )
         .expect("a root"),
     );
     let pki = Pki::new();
     let by = pki.authority();
-    let subject = || NameMatch::exact(RELEASE).expect("a name");
-    let ours = rules(vec![Authority {
+    let subject = || SubjectMatcher::exact(RELEASE).expect("a name");
+    let ours = rules(vec![PolicyAuthority {
         name: "pki".into(),
-        means: Means::Certificate {
+        kind: AuthorityKind::Certificate {
             subject: subject(),
             authority: by,
             root: Some(root),
         },
     }]);
     // Nothing to vouch for: it holds now.
-    assert!(decide(ours.clone(), vec![pki.leaf.sign(&judged())], now(), now()).admitted());
+    assert!(decide(ours.clone(), vec![pki.leaf.sign(&judged())], now(), now()).is_admitted());
     // A timestamp by nobody whom the trust root knows.
     let mut bundle = pki.leaf.bundle(&signature_of(&judged()));
     bundle["verificationMaterial"]["timestampVerificationData"] =

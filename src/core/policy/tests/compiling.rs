@@ -1,19 +1,24 @@
 use super::*;
 use crate::core::verify::VerificationKey;
 
-type Change = fn(&mut Rules, &TestKey);
+type Change = fn(&mut PolicyRules, &TestKey);
 
 #[test]
 fn policies_that_cannot_mean_what_they_say_are_refused() {
     let table: &[(&str, &str, Change)] = &[
         ("spec.match.references", "nothing is governed", |r, _| {
-            set_matcher(r, &[], &[], &[Use::Container])
+            set_matcher(r, &[], &[], &[ReferenceUse::Container])
         }),
         ("spec.match.references", "limit is 64", |r, _| {
-            set_matcher(r, &["r.example.com/**"; 65], &[], &[Use::Container])
+            set_matcher(
+                r,
+                &["r.example.com/**"; 65],
+                &[],
+                &[ReferenceUse::Container],
+            )
         }),
         ("spec.match.except", "nothing is governed", |r, _| {
-            set_matcher(r, &["**"], &["**"], &[Use::Container])
+            set_matcher(r, &["**"], &["**"], &[ReferenceUse::Container])
         }),
         ("spec.match.uses", "nothing is governed", |r, _| {
             set_matcher(r, &["**"], &[], &[])
@@ -38,7 +43,7 @@ fn policies_that_cannot_mean_what_they_say_are_refused() {
             "spec.threshold",
             "at most 1, the number of distinct signers",
             |r, _| {
-                let again = Authority {
+                let again = PolicyAuthority {
                     name: "again".into(),
                     ..r.authorities[0].clone()
                 };
@@ -51,7 +56,7 @@ fn policies_that_cannot_mean_what_they_say_are_refused() {
                 include_str!("../../../../tests/data/keys/rsa.pub"),
                 include_str!("../../../../tests/data/keys/rsa-as-pss.pub"),
             ];
-            let means = keys.map(|pem| Means::Key {
+            let means = keys.map(|pem| AuthorityKind::Key {
                 key: VerificationKey::from_pem(pem).expect("a key"),
                 root: None,
             });
@@ -59,9 +64,9 @@ fn policies_that_cannot_mean_what_they_say_are_refused() {
                 means
                     .into_iter()
                     .zip(["pkcs1", "pss"])
-                    .map(|(means, name)| Authority {
+                    .map(|(means, name)| PolicyAuthority {
                         name: name.into(),
-                        means,
+                        kind: means,
                     }),
             );
         }),
@@ -102,8 +107,8 @@ fn policies_that_cannot_mean_what_they_say_are_refused() {
             }];
         }),
         ("spec.exemptions", "ClusterBundlePolicy", |r, _| {
-            r.kind = Kind::Namespaced("x".into());
-            r.exemptions = vec![Exemption {
+            r.kind = PolicyOrigin::Namespaced("x".into());
+            r.exemptions = vec![ExemptionRule {
                 digest: judged(),
                 reason: "x".into(),
                 expires: now(),
@@ -120,14 +125,19 @@ fn policies_that_cannot_mean_what_they_say_are_refused() {
     }
 }
 
-fn set_matcher(rules: &mut Rules, references: &[&str], except: &[&str], uses: &[Use]) {
+fn set_matcher(
+    rules: &mut PolicyRules,
+    references: &[&str],
+    except: &[&str],
+    uses: &[ReferenceUse],
+) {
     let patterns = |texts: &[&str]| {
         texts
             .iter()
             .map(|text| text.parse().expect("a pattern"))
             .collect()
     };
-    rules.matcher = Matcher::Names {
+    rules.matcher = PolicyMatcher::Names {
         references: patterns(references),
         except: patterns(except),
         uses: uses.to_vec(),
@@ -137,11 +147,11 @@ fn set_matcher(rules: &mut Rules, references: &[&str], except: &[&str], uses: &[
 #[test]
 fn uses_are_written_as_they_are_named() {
     for text in ["PackedBundle", "ImageVolume", "Container"] {
-        assert_eq!(text.parse::<Use>().expect(text).to_string(), text);
+        assert_eq!(text.parse::<ReferenceUse>().expect(text).to_string(), text);
     }
-    assert!("packedbundle".parse::<Use>().is_err());
+    assert!("packedbundle".parse::<ReferenceUse>().is_err());
     assert_eq!(
-        serde_json::to_value(Use::ImageVolume).expect("JSON"),
+        serde_json::to_value(ReferenceUse::ImageVolume).expect("JSON"),
         "ImageVolume"
     );
 }

@@ -2,20 +2,24 @@
 
 use super::*;
 
-const USES: [Use; 3] = [Use::PackedBundle, Use::ImageVolume, Use::Container];
+const USES: [ReferenceUse; 3] = [
+    ReferenceUse::PackedBundle,
+    ReferenceUse::ImageVolume,
+    ReferenceUse::Container,
+];
 
 /// Nobody signed, and `judged()` is exempted by a policy for every use.
-fn exempt(require_digest: bool, used_as: Use, had_digest: bool) -> Case {
-    let mut rules = Rules {
+fn exempt(require_digest: bool, used_as: ReferenceUse, had_digest: bool) -> Case {
+    let mut rules = PolicyRules {
         require_digest,
         ..rules(vec![key_authority("a", &TestKey::new())])
     };
-    rules.matcher = Matcher::Names {
+    rules.matcher = PolicyMatcher::Names {
         references: vec!["**".parse().expect("a pattern")],
         except: Vec::new(),
         uses: USES.to_vec(),
     };
-    rules.exemptions = vec![Exemption {
+    rules.exemptions = vec![ExemptionRule {
         digest: judged(),
         reason: "INC-42".into(),
         expires: "2027-01-01T00:00:00Z".parse().expect("a time"),
@@ -28,7 +32,10 @@ fn exempt(require_digest: bool, used_as: Use, had_digest: bool) -> Case {
 }
 
 fn is_exempt(case: &Case) -> bool {
-    matches!(case.decide().outcome, Outcome::Governed(Verdict::Exempt(_)))
+    matches!(
+        case.decide().outcome,
+        PolicyOutcome::Governed(AdmissionVerdict::Exempt(_))
+    )
 }
 
 #[test]
@@ -91,7 +98,7 @@ fn no_policy_speaks_for_another_that_asks_for_a_digest() {
                         .map(|policy| policy.name.as_str()),
                     Some("strict")
                 );
-                assert!(!case.decide().admitted());
+                assert!(!case.decide().is_admitted());
             }
         }
     }
@@ -100,13 +107,13 @@ fn no_policy_speaks_for_another_that_asks_for_a_digest() {
 #[test]
 fn a_policy_that_only_speaks_says_so_of_an_exempted_tag_too() {
     for (mode, admitted) in [
-        (Mode::Enforce, false),
-        (Mode::Warn, true),
-        (Mode::Audit, true),
+        (EnforcementMode::Enforce, false),
+        (EnforcementMode::Warn, true),
+        (EnforcementMode::Audit, true),
     ] {
-        let mut case = exempt(true, Use::Container, false);
+        let mut case = exempt(true, ReferenceUse::Container, false);
         case.rules[0].mode = mode;
         case.denied(Reason::DigestRequired);
-        assert_eq!(case.decide().admitted(), admitted, "{mode:?}");
+        assert_eq!(case.decide().is_admitted(), admitted, "{mode:?}");
     }
 }

@@ -5,18 +5,18 @@ use std::sync::Arc;
 use super::*;
 use crate::core::verify::legacy::testing::TestLog;
 
-fn case(rules: Rules, legacy: Vec<crate::core::verify::LegacyCandidate>) -> Case {
+fn case(rules: PolicyRules, legacy: Vec<crate::core::verify::CosignTagCandidate>) -> Case {
     Case {
-        evidence: Evidence {
+        evidence: UnverifiedEvidence {
             legacy,
-            ..Evidence::default()
+            ..UnverifiedEvidence::default()
         },
         ..Case::new(rules, Vec::new())
     }
 }
 
-fn listing(formats: &[Format], authorities: Vec<Authority>) -> Rules {
-    Rules {
+fn listing(formats: &[StoredSignatureFormat], authorities: Vec<PolicyAuthority>) -> PolicyRules {
+    PolicyRules {
         formats: formats.to_vec(),
         ..rules(authorities)
     }
@@ -27,23 +27,37 @@ fn a_form_counts_where_it_is_listed() {
     let key = TestKey::new();
     let legacy = || vec![key.sign_legacy(&judged())];
     for (formats, admitted) in [
-        (&[Format::Bundle][..], false),
-        (&[Format::LegacySetOnly], false),
-        (&[Format::Bundle, Format::LegacySetOnly], false),
-        (&[Format::Legacy], true),
-        (&[Format::Bundle, Format::Legacy], true),
+        (&[StoredSignatureFormat::Bundle][..], false),
+        (&[StoredSignatureFormat::LegacySetOnly], false),
+        (
+            &[
+                StoredSignatureFormat::Bundle,
+                StoredSignatureFormat::LegacySetOnly,
+            ],
+            false,
+        ),
+        (&[StoredSignatureFormat::Legacy], true),
+        (
+            &[StoredSignatureFormat::Bundle, StoredSignatureFormat::Legacy],
+            true,
+        ),
     ] {
         let rules = listing(formats, vec![key_authority("a", &key)]);
         assert_eq!(
-            Policy::new(rules.clone()).expect("a policy").reads_tags(),
-            formats != [Format::Bundle],
+            Policy::new(rules.clone())
+                .expect("a policy")
+                .accepts_cosign_tags(),
+            formats != [StoredSignatureFormat::Bundle],
             "{formats:?}"
         );
         let case = case(rules, legacy());
         if admitted {
             case.admitted();
             let signature = case.decide().policies[0].authorities[0].signature.clone();
-            assert_eq!(signature.map(|(format, ..)| format), Some(Format::Legacy));
+            assert_eq!(
+                signature.map(|(format, ..)| format),
+                Some(StoredSignatureFormat::Legacy)
+            );
         } else {
             assert!(
                 case.denied(Reason::NoMatchingAuthority)[0]
@@ -52,22 +66,25 @@ fn a_form_counts_where_it_is_listed() {
             );
         }
     }
-    let rules = listing(&[Format::Legacy], vec![key_authority("a", &key)]);
+    let rules = listing(
+        &[StoredSignatureFormat::Legacy],
+        vec![key_authority("a", &key)],
+    );
     Case::new(rules, vec![key.sign(&judged())]).denied(Reason::NoMatchingAuthority);
 }
 
 #[test]
 fn a_revoked_key_is_revoked_in_the_older_form_too() {
     let (retired, current) = (TestKey::new(), TestKey::new());
-    let what = Revoked::Key(retired.public().fingerprint());
-    let rules = Rules {
-        revocations: vec![Revocation {
+    let what = RevocationTarget::Key(retired.public().fingerprint());
+    let rules = PolicyRules {
+        revocations: vec![RevocationRule {
             what,
             reason: "retired".into(),
             since: None,
         }],
         ..listing(
-            &[Format::Bundle, Format::Legacy],
+            &[StoredSignatureFormat::Bundle, StoredSignatureFormat::Legacy],
             vec![
                 key_authority("old", &retired),
                 key_authority("new", &current),
@@ -85,10 +102,10 @@ fn a_revoked_key_is_revoked_in_the_older_form_too() {
 #[test]
 fn one_key_in_two_forms_meets_no_threshold_of_two() {
     let (a, b) = (TestKey::new(), TestKey::new());
-    let rules = Rules {
+    let rules = PolicyRules {
         threshold: 2,
         ..listing(
-            &[Format::Bundle, Format::Legacy],
+            &[StoredSignatureFormat::Bundle, StoredSignatureFormat::Legacy],
             vec![key_authority("a", &a), key_authority("b", &b)],
         )
     };
@@ -104,40 +121,57 @@ fn one_key_in_two_forms_meets_no_threshold_of_two() {
 #[test]
 fn a_logs_promise_counts_where_it_is_listed_and_meets_required_transparency() {
     let (key, log) = (TestKey::new(), TestLog::new());
-    let authority = Authority {
+    let authority = PolicyAuthority {
         name: "a".into(),
-        means: Means::Key {
+        kind: AuthorityKind::Key {
             key: key.public(),
             root: Some(Arc::new(log.root())),
         },
     };
     let logged = log.log(&key, key.sign_legacy(&judged()));
-    let required = |formats: &[Format]| Rules {
-        transparency: Transparency::Required,
+    let required = |formats: &[StoredSignatureFormat]| PolicyRules {
+        transparency: TransparencyRequirement::Required,
         ..listing(formats, vec![authority.clone()])
     };
-    case(required(&[Format::Legacy]), vec![logged.clone()]).denied(Reason::NoTrustedTime);
-    case(required(&[Format::LegacySetOnly]), vec![logged.clone()]).admitted();
+    case(
+        required(&[StoredSignatureFormat::Legacy]),
+        vec![logged.clone()],
+    )
+    .denied(Reason::NoTrustedTime);
+    case(
+        required(&[StoredSignatureFormat::LegacySetOnly]),
+        vec![logged.clone()],
+    )
+    .admitted();
     // Without the log's word there is a key alone, which is another form, and no transparency.
     case(
-        required(&[Format::LegacySetOnly]),
+        required(&[StoredSignatureFormat::LegacySetOnly]),
         vec![key.sign_legacy(&judged())],
     )
     .denied(Reason::NoMatchingAuthority);
     case(
-        required(&[Format::Legacy, Format::LegacySetOnly]),
+        required(&[
+            StoredSignatureFormat::Legacy,
+            StoredSignatureFormat::LegacySetOnly,
+        ]),
         vec![key.sign_legacy(&judged())],
     )
     .denied(Reason::NoTrustedTime);
     // Who asks no log takes the key's word.
     case(
-        listing(&[Format::Legacy], vec![key_authority("a", &key)]),
+        listing(
+            &[StoredSignatureFormat::Legacy],
+            vec![key_authority("a", &key)],
+        ),
         vec![logged],
     )
     .admitted();
     let strange = TestLog::new().log(&key, key.sign_legacy(&judged()));
     case(
-        required(&[Format::Legacy, Format::LegacySetOnly]),
+        required(&[
+            StoredSignatureFormat::Legacy,
+            StoredSignatureFormat::LegacySetOnly,
+        ]),
         vec![strange],
     )
     .denied(Reason::InvalidTimestamp);
@@ -146,24 +180,24 @@ fn a_logs_promise_counts_where_it_is_listed_and_meets_required_transparency() {
 #[test]
 fn provenance_in_the_older_form_proves_what_any_provenance_does() {
     let key = TestKey::new();
-    let statement = Statement::about(
+    let statement = Statement::for_digest(
         "r.example.com/team-a/siem",
         &judged(),
         "https://slsa.dev/provenance/v1",
         predicate(BUILDER),
     );
-    let with = |formats: &[Format]| Rules {
+    let with = |formats: &[StoredSignatureFormat]| PolicyRules {
         slsa: Some(slsa(1, &[(BUILDER, "a", 2)])),
         ..listing(formats, vec![key_authority("a", &key)])
     };
     let evidence = vec![key.sign_legacy(&judged()), key.attest_legacy(&statement)];
-    case(with(&[Format::Legacy]), evidence.clone()).admitted();
+    case(with(&[StoredSignatureFormat::Legacy]), evidence.clone()).admitted();
     let bundles = Case {
         candidates: vec![key.sign(&judged())],
-        ..case(with(&[Format::Bundle]), evidence)
+        ..case(with(&[StoredSignatureFormat::Bundle]), evidence)
     };
     assert!(matches!(
         bundles.decide().outcome,
-        Outcome::Governed(Verdict::Deny(_))
+        PolicyOutcome::Governed(AdmissionVerdict::Deny(_))
     ));
 }

@@ -17,12 +17,12 @@ use crate::core::{
     class::Reason,
     digest::Digest,
     intoto::Statement,
-    limits::Limits,
-    reference::Repository,
+    limits::InputLimits,
+    reference::ImageRepository,
     verify::{
-        Candidate, Evidence, Findings, Format,
+        ReferrerCandidate, StoredSignatureFormat, UnverifiedEvidence, VerificationFindings,
         testing::{TestKey, candidate, evidence, with_content},
-        verify,
+        verify_evidence,
     },
 };
 
@@ -34,34 +34,34 @@ fn now() -> Timestamp {
 }
 
 fn judged() -> Digest {
-    Digest::of(b"the judged manifest")
+    Digest::of_bytes(b"the judged manifest")
 }
 
-fn key_authority(name: &str, key: &TestKey) -> Authority {
-    Authority {
+fn key_authority(name: &str, key: &TestKey) -> PolicyAuthority {
+    PolicyAuthority {
         name: name.into(),
-        means: Means::Key {
+        kind: AuthorityKind::Key {
             key: key.public(),
             root: None,
         },
     }
 }
 
-fn rules(authorities: Vec<Authority>) -> Rules {
-    Rules {
+fn rules(authorities: Vec<PolicyAuthority>) -> PolicyRules {
+    PolicyRules {
         name: "p".into(),
-        kind: Kind::Cluster,
+        kind: PolicyOrigin::Cluster,
         generation: 3,
-        mode: Mode::Enforce,
-        matcher: Matcher::Names {
+        mode: EnforcementMode::Enforce,
+        matcher: PolicyMatcher::Names {
             references: vec!["r.example.com/team-a/**".parse().expect("a pattern")],
             except: vec!["r.example.com/team-a/dev/**".parse().expect("a pattern")],
-            uses: vec![Use::PackedBundle, Use::ImageVolume],
+            uses: vec![ReferenceUse::PackedBundle, ReferenceUse::ImageVolume],
         },
         authorities,
         threshold: 1,
-        formats: vec![Format::Bundle],
-        transparency: Transparency::Optional,
+        formats: vec![StoredSignatureFormat::Bundle],
+        transparency: TransparencyRequirement::Optional,
         require_digest: true,
         bind_repository: None,
         slsa: None,
@@ -96,25 +96,25 @@ fn predicate(builder: &str) -> Value {
 
 /// Everything that a single case varies.
 struct Case {
-    rules: Vec<Rules>,
-    candidates: Vec<Candidate>,
-    evidence: Evidence,
-    repository: Repository,
+    rules: Vec<PolicyRules>,
+    candidates: Vec<ReferrerCandidate>,
+    evidence: UnverifiedEvidence,
+    repository: ImageRepository,
     had_digest: bool,
-    used_as: Use,
+    used_as: ReferenceUse,
     namespace: Option<&'static str>,
     now: Timestamp,
 }
 
 impl Case {
-    fn new(rules: Rules, candidates: Vec<Candidate>) -> Self {
+    fn new(rules: PolicyRules, candidates: Vec<ReferrerCandidate>) -> Self {
         Self {
             rules: vec![rules],
             candidates,
-            evidence: Evidence::default(),
+            evidence: UnverifiedEvidence::default(),
             repository: "r.example.com/team-a/siem".parse().expect("a name"),
             had_digest: true,
-            used_as: Use::PackedBundle,
+            used_as: ReferenceUse::PackedBundle,
             namespace: None,
             now: now(),
         }
@@ -128,22 +128,27 @@ impl Case {
             .collect()
     }
 
-    fn decide(&self) -> Decision {
+    fn decide(&self) -> PolicyDecision {
         self.decide_with(None)
     }
 
-    fn decide_with(&self, lock: Option<BundleLock<'_>>) -> Decision {
+    fn decide_with(&self, lock: Option<BundleLock<'_>>) -> PolicyDecision {
         let policies = self.policies();
-        let evidence = Evidence {
+        let evidence = UnverifiedEvidence {
             candidates: self.candidates.clone(),
             ..self.evidence.clone()
         };
-        let findings = verify(&judged(), &evidence, &trust(&policies), &Limits::DEFAULT);
-        evaluate(&policies, &self.subject(lock), &findings, self.now)
+        let findings = verify_evidence(
+            &judged(),
+            &evidence,
+            &trusted_material(&policies),
+            &InputLimits::DEFAULT,
+        );
+        evaluate_policies(&policies, &self.subject(lock), &findings, self.now)
     }
 
-    fn subject<'a>(&'a self, lock: Option<BundleLock<'a>>) -> JudgedSubject<'a> {
-        JudgedSubject {
+    fn subject<'a>(&'a self, lock: Option<BundleLock<'a>>) -> AdmissionSubject<'a> {
+        AdmissionSubject {
             reference: "r.example.com/team-a/siem:v1",
             repository: Some(&self.repository),
             digest: judged(),
@@ -154,9 +159,9 @@ impl Case {
         }
     }
 
-    fn admitted(&self) -> Admitted {
+    fn admitted(&self) -> AdmissionProof {
         match self.decide().outcome {
-            Outcome::Governed(Verdict::Admit(admitted)) => admitted,
+            PolicyOutcome::Governed(AdmissionVerdict::Admit(admitted)) => admitted,
             other => panic!("should be admitted: {other:?}"),
         }
     }
@@ -167,8 +172,8 @@ impl Case {
 }
 
 /// The denials, of which the first has this reason.
-fn denied(decision: &Decision, reason: Reason) -> Vec<Denial> {
-    let Outcome::Governed(Verdict::Deny(denials)) = &decision.outcome else {
+fn denied(decision: &PolicyDecision, reason: Reason) -> Vec<Denial> {
+    let PolicyOutcome::Governed(AdmissionVerdict::Deny(denials)) = &decision.outcome else {
         panic!("should be denied: {:?}", decision.outcome)
     };
     assert_eq!(denials.first().reason, reason, "{denials:?}");

@@ -1,7 +1,9 @@
 use std::time::Duration;
 
 use super::*;
-use crate::core::lockfile::{Artifact, FileMode, Generation, Lockfile, OriginType};
+use crate::core::lockfile::{
+    BundleFileMode, LockedArtifact, Lockfile, LockfileGeneration, OriginType,
+};
 
 /// Signed by `platform`, with provenance by it: what the one valid case is.
 fn valid(platform: &TestKey, ci: &TestKey) -> Case {
@@ -19,10 +21,10 @@ fn valid(platform: &TestKey, ci: &TestKey) -> Case {
     )
 }
 
-fn attested(key: &TestKey, predicate_type: &str) -> Candidate {
+fn attested(key: &TestKey, predicate_type: &str) -> ReferrerCandidate {
     key.attest(
         &judged(),
-        &Statement::about("", &judged(), predicate_type, json!({})),
+        &Statement::for_digest("", &judged(), predicate_type, json!({})),
     )
 }
 
@@ -103,12 +105,14 @@ fn strangers_provenance_does_not_exist() {
     let mut case = valid(&platform, &ci);
     case.candidates[1] = TestKey::new().provenance(&judged(), predicate(BUILDER));
     case.denied(Reason::NoProvenance);
-    case.evidence.unread.push(crate::core::verify::Rejected {
-        referrer: judged(),
-        reason: Reason::SizeMismatch,
-        message: "x".into(),
-        signer: None,
-    });
+    case.evidence
+        .unread
+        .push(crate::core::verify::RejectedEvidence {
+            referrer: judged(),
+            reason: Reason::SizeMismatch,
+            message: "x".into(),
+            signer: None,
+        });
     case.denied(Reason::SizeMismatch);
 }
 
@@ -116,20 +120,21 @@ fn strangers_provenance_does_not_exist() {
 fn a_revoked_builder_counts_for_nothing() {
     let (platform, ci) = (TestKey::new(), TestKey::new());
     let mut case = valid(&platform, &ci);
-    case.rules[0].revocations = vec![Revocation {
-        what: Revoked::Builder(BUILDER.into()),
+    case.rules[0].revocations = vec![RevocationRule {
+        what: RevocationTarget::Builder(BUILDER.into()),
         reason: "leak-7".into(),
         since: None,
     }];
     case.denied(Reason::Revoked);
-    case.rules[0].exemptions = vec![Exemption {
+    case.rules[0].exemptions = vec![ExemptionRule {
         digest: judged(),
         reason: "INC-42".into(),
         expires: "2027-01-01T00:00:00Z".parse().expect("a time"),
     }];
     case.denied(Reason::Revoked);
-    case.rules[0].revocations[0].what = Revoked::Builder("https://other.example.com".into());
-    assert!(case.decide().admitted());
+    case.rules[0].revocations[0].what =
+        RevocationTarget::Builder("https://other.example.com".into());
+    assert!(case.decide().is_admitted());
 }
 
 #[test]
@@ -194,27 +199,27 @@ fn provenance_ages() {
         slsa_of(&mut case).max_age = Some(Duration::from_hours(1));
         case.candidates[1] = platform.provenance(&judged(), predicate);
         match reason {
-            None => assert!(case.decide().admitted(), "{finished}"),
+            None => assert!(case.decide().is_admitted(), "{finished}"),
             Some(reason) => assert_eq!(case.denied(reason).len(), 1),
         }
     }
 }
 
 fn lock(artifacts: &[(&str, &str)]) -> Lockfile {
-    let artifact = |(name, content): &(&str, &str)| Artifact {
+    let artifact = |(name, content): &(&str, &str)| LockedArtifact {
         name: (*name).into(),
         origin_type: OriginType::File,
         origin: (*name).into(),
         target: name.parse().expect("a path"),
-        checksum: Digest::of(content.as_bytes()),
+        checksum: Digest::of_bytes(content.as_bytes()),
         size: content.len() as u64,
-        mode: FileMode::Plain,
+        mode: BundleFileMode::Plain,
         unpack: None,
         oci: None,
         platforms: Vec::new(),
     };
     Lockfile {
-        generation: Generation::Packgate,
+        generation: LockfileGeneration::Packgate,
         name: None,
         version: None,
         entrypoint: None,
@@ -227,12 +232,12 @@ fn lock(artifacts: &[(&str, &str)]) -> Lockfile {
 fn the_dependencies_must_be_exactly_the_lock() {
     let (platform, ci) = (TestKey::new(), TestKey::new());
     let lock = lock(&[("a", "one"), ("b", "two")]);
-    let digest = Digest::of(b"the canonical lock");
+    let digest = Digest::of_bytes(b"the canonical lock");
     let bundle = BundleLock {
         lock: &lock,
         digest,
     };
-    let hex = |content: &str| json!({"sha256": Digest::of(content.as_bytes()).hex()});
+    let hex = |content: &str| json!({"sha256": Digest::of_bytes(content.as_bytes()).hex_digits()});
     let locked = json!({"name": "lock", "digest": hex("the canonical lock")});
     let (a, b) = (
         json!({"name": "artifact/a", "digest": hex("one")}),
@@ -251,7 +256,7 @@ fn the_dependencies_must_be_exactly_the_lock() {
         Some(bundle),
     );
     assert!(
-        good.admitted()
+        good.is_admitted()
             && good.policies[0]
                 .slsa
                 .as_ref()
@@ -300,16 +305,16 @@ fn a_command_line_can_ask_for_a_builder_and_a_lock() {
     let (platform, ci) = (TestKey::new(), TestKey::new());
     let authorities = vec![key_authority("one", &platform), key_authority("two", &ci)];
     let lock = lock(&[("a", "one")]);
-    let digest = Digest::of(b"the canonical lock");
+    let digest = Digest::of_bytes(b"the canonical lock");
     let ask = |builder_id: Option<&str>,
                expected: Option<Digest>,
                bundle: Option<BundleLock<'_>>,
-               candidates: Vec<Candidate>| {
-        let wish = AdHoc {
+               candidates: Vec<ReferrerCandidate>| {
+        let wish = AdHocPolicyOptions {
             authorities: authorities.clone(),
             builder_id: builder_id.map(Into::into),
             lock: expected,
-            ..AdHoc::default()
+            ..AdHocPolicyOptions::default()
         };
         Case::new(
             Policy::ad_hoc(wish).expect("a policy").rules().clone(),
@@ -328,7 +333,7 @@ fn a_command_line_can_ask_for_a_builder_and_a_lock() {
             ci.provenance(&judged(), predicate(BUILDER)),
         ]
     };
-    assert!(ask(Some(BUILDER), None, None, built()).admitted());
+    assert!(ask(Some(BUILDER), None, None, built()).is_admitted());
     denied(
         &ask(Some(BUILDER), None, None, signed()),
         Reason::NoProvenance,
@@ -337,9 +342,9 @@ fn a_command_line_can_ask_for_a_builder_and_a_lock() {
         &ask(Some("https://other.example.com"), None, None, built()),
         Reason::BuilderNotTrusted,
     );
-    assert!(ask(None, Some(digest), bundle, signed()).admitted());
+    assert!(ask(None, Some(digest), bundle, signed()).is_admitted());
     denied(
-        &ask(None, Some(Digest::of(b"another")), bundle, signed()),
+        &ask(None, Some(Digest::of_bytes(b"another")), bundle, signed()),
         Reason::LockMismatch,
     );
     denied(

@@ -2,10 +2,10 @@ use super::*;
 
 fn outcome(case: &Case) -> &'static str {
     match case.decide().outcome {
-        Outcome::Ungoverned => "ungoverned",
-        Outcome::Governed(Verdict::Admit(_)) => "admitted",
-        Outcome::Governed(Verdict::Deny(_)) => "denied",
-        Outcome::Governed(Verdict::Exempt(_)) => "exempt",
+        PolicyOutcome::Ungoverned => "ungoverned",
+        PolicyOutcome::Governed(AdmissionVerdict::Admit(_)) => "admitted",
+        PolicyOutcome::Governed(AdmissionVerdict::Deny(_)) => "denied",
+        PolicyOutcome::Governed(AdmissionVerdict::Exempt(_)) => "exempt",
     }
 }
 
@@ -15,24 +15,36 @@ fn a_policy_governs_what_it_names_and_nothing_else() {
     let mut case = Case::new(rules(vec![key_authority("a", &key)]), Vec::new());
     assert_eq!(outcome(&case), "denied");
     for (name, used_as, expected) in [
-        ("r.example.com/team-a/siem", Use::ImageVolume, "denied"),
-        ("r.example.com/team-a/siem", Use::Container, "ungoverned"),
-        ("r.example.com/team-b/siem", Use::PackedBundle, "ungoverned"),
+        (
+            "r.example.com/team-a/siem",
+            ReferenceUse::ImageVolume,
+            "denied",
+        ),
+        (
+            "r.example.com/team-a/siem",
+            ReferenceUse::Container,
+            "ungoverned",
+        ),
+        (
+            "r.example.com/team-b/siem",
+            ReferenceUse::PackedBundle,
+            "ungoverned",
+        ),
         (
             "r.example.com/team-a/dev/x",
-            Use::PackedBundle,
+            ReferenceUse::PackedBundle,
             "ungoverned",
         ),
     ] {
         (case.repository, case.used_as) = (name.parse().expect(name), used_as);
         assert_eq!(outcome(&case), expected, "{name} {used_as}");
         assert_eq!(
-            case.policies()[0].governs(Some(&case.repository), used_as, None),
+            case.policies()[0].governs_repository(Some(&case.repository), used_as, None),
             expected != "ungoverned"
         );
     }
     assert!(
-        !case.decide().admitted(),
+        !case.decide().is_admitted(),
         "what an ungoverned use gets is not for a policy to say"
     );
 }
@@ -42,20 +54,24 @@ fn a_revocation_keeps_an_excepted_name_in_sight() {
     let key = TestKey::new();
     let mut case = Case::new(rules(vec![key_authority("a", &key)]), Vec::new());
     case.repository = "r.example.com/team-a/dev/x".parse().expect("a name");
-    case.rules[0].revocations = vec![Revocation {
-        what: Revoked::Digest(Digest::of(b"x")),
+    case.rules[0].revocations = vec![RevocationRule {
+        what: RevocationTarget::Digest(Digest::of_bytes(b"x")),
         reason: "leak-7".into(),
         since: None,
     }];
-    assert!(case.policies()[0].governs(Some(&case.repository), Use::PackedBundle, None));
+    assert!(case.policies()[0].governs_repository(
+        Some(&case.repository),
+        ReferenceUse::PackedBundle,
+        None
+    ));
     assert_eq!(outcome(&case), "ungoverned");
 }
 
 #[test]
 fn a_namespaces_policy_governs_its_own_namespace() {
     let key = TestKey::new();
-    let rules = Rules {
-        kind: Kind::Namespaced("team-a".into()),
+    let rules = PolicyRules {
+        kind: PolicyOrigin::Namespaced("team-a".into()),
         ..rules(vec![key_authority("a", &key)])
     };
     let mut case = Case::new(rules, Vec::new());

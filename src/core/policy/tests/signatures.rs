@@ -1,7 +1,7 @@
 use super::*;
 use crate::core::{
     oci::Descriptor,
-    verify::{Rejected, Signer},
+    verify::{RejectedEvidence, SignerIdentity},
 };
 
 fn two_keys() -> (TestKey, TestKey) {
@@ -21,7 +21,7 @@ fn one_signature_by_one_authority_is_enough() {
         (judged(), 1)
     );
     let decision = case.decide();
-    assert!(decision.admitted());
+    assert!(decision.is_admitted());
     let signed: Vec<_> = decision.policies[0]
         .authorities
         .iter()
@@ -33,10 +33,10 @@ fn one_signature_by_one_authority_is_enough() {
 #[test]
 fn nothing_wrong_or_foreign_signed_is_a_signature() {
     let (ours, other) = two_keys();
-    let elsewhere = Digest::of(b"another manifest");
+    let elsewhere = Digest::of_bytes(b"another manifest");
     let about_elsewhere = ours.attest(
         &judged(),
-        &Statement::about(
+        &Statement::for_digest(
             "",
             &elsewhere,
             "https://sigstore.dev/cosign/sign/v1",
@@ -45,12 +45,12 @@ fn nothing_wrong_or_foreign_signed_is_a_signature() {
     );
     let foreign = ours.sign(&elsewhere);
     let mut broken = other.bundle("application/vnd.in-toto+json", b"{}");
-    broken["verificationMaterial"]["publicKey"]["hint"] = ours.public().hint().into();
+    broken["verificationMaterial"]["publicKey"]["hint"] = ours.public().bundle_key_hint().into();
     let broken = candidate(&judged(), &broken);
     let malformed = with_content(&judged(), b"{".to_vec());
     let sbom = ours.attest(
         &judged(),
-        &Statement::about("", &judged(), "https://spdx.dev/Document", json!({})),
+        &Statement::for_digest("", &judged(), "https://spdx.dev/Document", json!({})),
     );
     let strange = other.sign(&judged());
     // Of several faults the one that came furthest is told: each row adds one that came further.
@@ -77,7 +77,7 @@ fn nothing_wrong_or_foreign_signed_is_a_signature() {
             ),
             (1, Some("p"))
         );
-        assert!(!case.decide().admitted());
+        assert!(!case.decide().is_admitted());
         // One good signature makes all of them irrelevant.
         let case = Case::new(
             rules(vec![key_authority("a", &ours)]),
@@ -90,7 +90,7 @@ fn nothing_wrong_or_foreign_signed_is_a_signature() {
 #[test]
 fn a_lone_foreign_referrer_says_so() {
     let ours = TestKey::new();
-    let foreign = ours.sign(&Digest::of(b"another manifest"));
+    let foreign = ours.sign(&Digest::of_bytes(b"another manifest"));
     Case::new(rules(vec![key_authority("a", &ours)]), vec![foreign])
         .denied(Reason::SubjectMismatch);
 }
@@ -98,7 +98,7 @@ fn a_lone_foreign_referrer_says_so() {
 #[test]
 fn the_threshold_counts_signers_not_signatures_and_not_names() {
     let (a, b) = two_keys();
-    let rules = Rules {
+    let rules = PolicyRules {
         threshold: 2,
         ..rules(vec![
             key_authority("a", &a),
@@ -148,7 +148,7 @@ fn what_could_not_be_read_is_told_before_what_is_missing() {
         rules(vec![key_authority("a", &key)]),
         vec![TestKey::new().sign(&judged())],
     );
-    let unread = |reason| Rejected {
+    let unread = |reason| RejectedEvidence {
         referrer: judged(),
         reason,
         message: "x".into(),
@@ -186,18 +186,23 @@ fn what_was_not_judged_to_the_end_is_told_before_what_nobody_known_signed() {
         vec![TestKey::new().sign(&judged())],
     );
     let policies = case.policies();
-    let evidence = Evidence {
+    let evidence = UnverifiedEvidence {
         candidates: case.candidates.clone(),
-        ..Evidence::default()
+        ..UnverifiedEvidence::default()
     };
-    let mut findings = verify(&judged(), &evidence, &trust(&policies), &Limits::DEFAULT);
+    let mut findings = verify_evidence(
+        &judged(),
+        &evidence,
+        &trusted_material(&policies),
+        &InputLimits::DEFAULT,
+    );
     denied(
-        &evaluate(&policies, &case.subject(None), &findings, now()),
+        &evaluate_policies(&policies, &case.subject(None), &findings, now()),
         Reason::NoMatchingAuthority,
     );
     findings.over_budget = 7;
     let denials = denied(
-        &evaluate(&policies, &case.subject(None), &findings, now()),
+        &evaluate_policies(&policies, &case.subject(None), &findings, now()),
         Reason::LimitExceeded,
     );
     assert!(
@@ -211,7 +216,7 @@ fn what_was_not_judged_to_the_end_is_told_before_what_nobody_known_signed() {
 #[test]
 fn a_lock_that_nobody_opened_is_missed_only_where_nothing_else_is() {
     let key = TestKey::new();
-    let wanting = Rules {
+    let wanting = PolicyRules {
         lock: Some(judged()),
         ..rules(vec![key_authority("a", &key)])
     };
@@ -225,17 +230,17 @@ fn a_lock_that_nobody_opened_is_missed_only_where_nothing_else_is() {
 fn findings_about_another_digest_count_for_nothing() {
     let key = TestKey::new();
     let case = Case::new(rules(vec![key_authority("a", &key)]), Vec::new());
-    let elsewhere = Digest::of(b"another manifest");
+    let elsewhere = Digest::of_bytes(b"another manifest");
     let policies = case.policies();
-    let findings = verify(
+    let findings = verify_evidence(
         &elsewhere,
         &evidence(vec![key.sign(&elsewhere)]),
-        &trust(&policies),
-        &Limits::DEFAULT,
+        &trusted_material(&policies),
+        &InputLimits::DEFAULT,
     );
     assert_eq!(findings.verified.len(), 1);
     denied(
-        &evaluate(&policies, &case.subject(None), &findings, now()),
+        &evaluate_policies(&policies, &case.subject(None), &findings, now()),
         Reason::NoSignatures,
     );
 }
@@ -243,7 +248,7 @@ fn findings_about_another_digest_count_for_nothing() {
 #[test]
 fn every_policy_must_agree_and_hears_only_of_its_own_keys() {
     let (a, b) = two_keys();
-    let second = Rules {
+    let second = PolicyRules {
         name: "q".into(),
         ..rules(vec![key_authority("b", &b)])
     };
@@ -262,7 +267,7 @@ fn every_policy_must_agree_and_hears_only_of_its_own_keys() {
     );
     // A broken signature of a's is nobody's in the eyes of q.
     let mut broken = b.bundle("application/vnd.in-toto+json", b"{}");
-    broken["verificationMaterial"]["publicKey"]["hint"] = a.public().hint().into();
+    broken["verificationMaterial"]["publicKey"]["hint"] = a.public().bundle_key_hint().into();
     broken["dsseEnvelope"]["signatures"][0]["sig"] = "AAAA".into();
     case.candidates = vec![candidate(&judged(), &broken)];
     let reasons: Vec<_> = case
@@ -281,48 +286,53 @@ fn every_policy_must_agree_and_hears_only_of_its_own_keys() {
 #[test]
 fn modes_change_the_answer_and_not_the_verdict() {
     let (a, b) = two_keys();
-    let second = Rules {
+    let second = PolicyRules {
         name: "q".into(),
-        mode: Mode::Audit,
+        mode: EnforcementMode::Audit,
         ..rules(vec![key_authority("b", &b)])
     };
     let mut case = Case::new(rules(vec![key_authority("a", &a)]), vec![a.sign(&judged())]);
     case.rules.push(second);
     case.denied(Reason::NoMatchingAuthority);
-    assert!(case.decide().admitted());
-    case.rules[1].mode = Mode::Enforce;
-    assert!(!case.decide().admitted());
+    assert!(case.decide().is_admitted());
+    case.rules[1].mode = EnforcementMode::Enforce;
+    assert!(!case.decide().is_admitted());
 }
 
 #[test]
 fn a_command_line_needs_something_to_trust() {
     assert_eq!(
-        Policy::ad_hoc(AdHoc::default()).expect_err("nothing").field,
+        Policy::ad_hoc(AdHocPolicyOptions::default())
+            .expect_err("nothing")
+            .field,
         "spec.authorities"
     );
     let key = TestKey::new();
-    let wish = AdHoc {
+    let wish = AdHocPolicyOptions {
         authorities: vec![key_authority("cosign.pub", &key)],
-        ..AdHoc::default()
+        ..AdHocPolicyOptions::default()
     };
     let policy = Policy::ad_hoc(wish).expect("a policy");
-    assert!(policy.governs(None, Use::Container, None) && policy.unsafe_settings().is_empty());
+    assert!(
+        policy.governs_repository(None, ReferenceUse::Container, None)
+            && policy.unsafe_settings().is_empty()
+    );
     let case = Case::new(policy.rules().clone(), vec![key.sign(&judged())]);
-    let subject = JudgedSubject {
+    let subject = AdmissionSubject {
         repository: None,
         had_digest: false,
         ..case.subject(None)
     };
     let policies = [policy];
-    let findings = verify(
+    let findings = verify_evidence(
         &judged(),
         &evidence(case.candidates.clone()),
-        &trust(&policies),
-        &Limits::DEFAULT,
+        &trusted_material(&policies),
+        &InputLimits::DEFAULT,
     );
-    assert!(evaluate(&policies, &subject, &findings, now()).admitted());
+    assert!(evaluate_policies(&policies, &subject, &findings, now()).is_admitted());
     denied(
-        &evaluate(&policies, &subject, &Findings::default(), now()),
+        &evaluate_policies(&policies, &subject, &VerificationFindings::default(), now()),
         Reason::NoSignatures,
     );
 }
@@ -330,7 +340,7 @@ fn a_command_line_needs_something_to_trust() {
 #[test]
 fn a_revoked_key_counts_for_nothing_and_a_revoked_digest_beats_everything() {
     let (a, b) = two_keys();
-    let revoke = |what, since: Option<&str>| Revocation {
+    let revoke = |what, since: Option<&str>| RevocationRule {
         what,
         reason: "leak-7".into(),
         since: since.map(|s| s.parse().expect("a time")),
@@ -339,18 +349,21 @@ fn a_revoked_key_counts_for_nothing_and_a_revoked_digest_beats_everything() {
         rules(vec![key_authority("a", &a), key_authority("b", &b)]),
         vec![a.sign(&judged())],
     );
-    case.rules[0].revocations = vec![revoke(Revoked::Key(a.public().fingerprint()), None)];
+    case.rules[0].revocations = vec![revoke(
+        RevocationTarget::Key(a.public().fingerprint()),
+        None,
+    )];
     case.denied(Reason::Revoked);
     case.candidates.push(b.sign(&judged()));
     assert_eq!(
         case.admitted().statements()[0].signer(),
-        &Signer::Key {
+        &SignerIdentity::Key {
             fingerprint: b.public().fingerprint()
         }
     );
 
     case.rules[0].revocations = vec![revoke(
-        Revoked::Digest(judged()),
+        RevocationTarget::Digest(judged()),
         Some("2026-11-21T12:00:01Z"),
     )];
     case.admitted();
@@ -362,8 +375,8 @@ fn a_revoked_key_counts_for_nothing_and_a_revoked_digest_beats_everything() {
     case.denied(Reason::Revoked);
 }
 
-fn exemption(expires: &str) -> Exemption {
-    Exemption {
+fn exemption(expires: &str) -> ExemptionRule {
+    ExemptionRule {
         digest: judged(),
         reason: "INC-42".into(),
         expires: expires.parse().expect("a time"),
@@ -380,18 +393,18 @@ fn an_exemption_is_for_one_digest_and_ends() {
     case.rules[0].exemptions = vec![exemption("2026-11-21T12:00:01Z")];
     let decision = case.decide();
     assert!(
-        matches!(&decision.outcome, Outcome::Governed(Verdict::Exempt(by)) if by.reason == "INC-42")
-            && decision.admitted()
+        matches!(&decision.outcome, PolicyOutcome::Governed(AdmissionVerdict::Exempt(by)) if by.reason == "INC-42")
+            && decision.is_admitted()
     );
     case.now = "2026-11-21T12:00:01Z".parse().expect("a time");
     case.denied(Reason::NoSignatures);
     case.now = now();
-    case.rules[0].exemptions[0].digest = Digest::of(b"another manifest");
+    case.rules[0].exemptions[0].digest = Digest::of_bytes(b"another manifest");
     case.denied(Reason::NoSignatures);
     // It never covers up what a revoked key made.
     case.rules[0].exemptions = vec![exemption("2027-01-01T00:00:00Z")];
-    case.rules[0].revocations = vec![Revocation {
-        what: Revoked::Key(a.public().fingerprint()),
+    case.rules[0].revocations = vec![RevocationRule {
+        what: RevocationTarget::Key(a.public().fingerprint()),
         reason: "leak-7".into(),
         since: None,
     }];
@@ -399,7 +412,7 @@ fn an_exemption_is_for_one_digest_and_ends() {
     case.denied(Reason::Revoked);
     // It concerns its own policy only.
     case.rules[0].revocations.clear();
-    case.rules.push(Rules {
+    case.rules.push(PolicyRules {
         name: "q".into(),
         ..rules(vec![key_authority("b", &b)])
     });
@@ -434,8 +447,8 @@ fn the_descriptors_artifact_type_is_never_looked_at() {
 #[test]
 fn identities_count_with_their_issuer_and_trust_root_only() {
     use crate::core::{
-        policy::{ClaimsRule, NameMatch},
-        verify::{Claims, TrustRoot, testing::shared_data},
+        policy::{ClaimsRule, SubjectMatcher},
+        verify::{CertificateClaims, TrustRoot, testing::shared_data},
     };
     const SAN: &str = "https://github.com/sigstore-conformance/extremely-dangerous-public-oidc-beacon/.github/workflows/extremely-dangerous-oidc-beacon.yml@refs/heads/main";
     const ISSUER: &str = "https://token.actions.githubusercontent.com";
@@ -446,7 +459,7 @@ fn identities_count_with_their_issuer_and_trust_root_only() {
         std::sync::Arc::new(
             TrustRoot::parse(
                 &std::fs::read(data.join(path)).expect(path),
-                &Limits::DEFAULT,
+                &InputLimits::DEFAULT,
             )
             .expect(path),
         )
@@ -463,24 +476,25 @@ fn identities_count_with_their_issuer_and_trust_root_only() {
         "sha256:a0cfc71271d6e278e57cd332ff957c3f7043fdda354c4cbb190a30d56efa01bf"
             .parse()
             .expect("a digest");
-    let named = |subject, issuer: &str, root| Means::Keyless {
+    let named = |subject, issuer: &str, root| AuthorityKind::Keyless {
         subject,
         issuer: issuer.into(),
         claims: ClaimsRule::default(),
         root,
     };
-    let keyless = |san: &str, issuer: &str, root| named(NameMatch::Exact(san.into()), issuer, root);
-    let claiming = |claims| Means::Keyless {
-        subject: NameMatch::Exact(SAN.into()),
+    let keyless =
+        |san: &str, issuer: &str, root| named(SubjectMatcher::Exact(san.into()), issuer, root);
+    let claiming = |claims| AuthorityKind::Keyless {
+        subject: SubjectMatcher::Exact(SAN.into()),
         issuer: ISSUER.into(),
         claims: ClaimsRule(claims),
         root: prod.clone(),
     };
     let text = |text: &str| Some(text.to_owned());
-    let decide = |means: Means| {
-        let mut rules = rules(vec![Authority {
+    let decide = |kind: AuthorityKind| {
+        let mut rules = rules(vec![PolicyAuthority {
             name: "ci".into(),
-            means,
+            kind,
         }]);
         rules.attestations = vec![AttestationRule {
             predicate_type: "https://slsa.dev/provenance/v1".into(),
@@ -488,21 +502,21 @@ fn identities_count_with_their_issuer_and_trust_root_only() {
         }];
         let policies = [Policy::new(rules).expect("a policy")];
         // Both roots are known, as they would be with several policies.
-        let mut known = trust(&policies);
+        let mut known = trusted_material(&policies);
         known.roots = vec![prod.clone(), other.clone()];
-        let findings = verify(
+        let findings = verify_evidence(
             &artifact,
             &evidence(vec![with_content(&artifact, bundle.clone())]),
             &known,
-            &Limits::DEFAULT,
+            &InputLimits::DEFAULT,
         );
         let case = Case::new(policies[0].rules().clone(), Vec::new());
-        let subject = JudgedSubject {
+        let subject = AdmissionSubject {
             digest: artifact,
             ..case.subject(None)
         };
-        let decision = evaluate(&policies, &subject, &findings, now());
-        let Outcome::Governed(Verdict::Deny(denials)) = decision.outcome else {
+        let decision = evaluate_policies(&policies, &subject, &findings, now());
+        let PolicyOutcome::Governed(AdmissionVerdict::Deny(denials)) = decision.outcome else {
             panic!("an attestation is no signature")
         };
         denials
@@ -511,7 +525,7 @@ fn identities_count_with_their_issuer_and_trust_root_only() {
             .collect::<Vec<_>>()
     };
     // The attestation counts; a signature is missing all the same.
-    let claims = Claims {
+    let claims = CertificateClaims {
         source_repository: text(
             "https://github.com/sigstore-conformance/extremely-dangerous-public-oidc-beacon",
         ),
@@ -522,9 +536,9 @@ fn identities_count_with_their_issuer_and_trust_root_only() {
     };
     for means in [
         keyless(SAN, ISSUER, prod.clone()),
-        named(NameMatch::prefix("https://github.com/sigstore-conformance/").expect("a prefix"), ISSUER, prod.clone()),
+        named(SubjectMatcher::prefix("https://github.com/sigstore-conformance/").expect("a prefix"), ISSUER, prod.clone()),
         named(
-            NameMatch::regexp("https://github.com/sigstore-conformance/.+/oidc-beacon.yml@refs/heads/main|.+@refs/heads/main").expect("a pattern"),
+            SubjectMatcher::regexp("https://github.com/sigstore-conformance/.+/oidc-beacon.yml@refs/heads/main|.+@refs/heads/main").expect("a pattern"),
             ISSUER,
             prod.clone(),
         ),
@@ -534,24 +548,24 @@ fn identities_count_with_their_issuer_and_trust_root_only() {
     }
     for means in [
         named(
-            NameMatch::prefix("https://github.com/sigstore/").expect("a prefix"),
+            SubjectMatcher::prefix("https://github.com/sigstore/").expect("a prefix"),
             ISSUER,
             prod.clone(),
         ),
         named(
-            NameMatch::regexp("https://github.com/sigstore-conformance").expect("a pattern"),
+            SubjectMatcher::regexp("https://github.com/sigstore-conformance").expect("a pattern"),
             ISSUER,
             prod.clone(),
         ),
-        claiming(Claims {
+        claiming(CertificateClaims {
             source_ref: text("refs/heads/dev"),
             ..claims.clone()
         }),
-        claiming(Claims {
+        claiming(CertificateClaims {
             trigger: text("push"),
             ..claims.clone()
         }),
-        claiming(Claims {
+        claiming(CertificateClaims {
             runner: text("self-hosted"),
             ..claims
         }),
@@ -569,17 +583,17 @@ fn identities_count_with_their_issuer_and_trust_root_only() {
             [Reason::IdentityMismatch, Reason::NoMatchingAuthority]
         );
     }
-    let nameless = Policy::new(rules(vec![Authority {
+    let nameless = Policy::new(rules(vec![PolicyAuthority {
         name: "ci".into(),
-        means: keyless("", ISSUER, prod.clone()),
+        kind: keyless("", ISSUER, prod.clone()),
     }]));
     assert_eq!(
         nameless.expect_err("no subject").field,
         "spec.authorities[0].keyless"
     );
-    let anybody = Policy::new(rules(vec![Authority {
+    let anybody = Policy::new(rules(vec![PolicyAuthority {
         name: "ci".into(),
-        means: keyless(SAN, "", prod),
+        kind: keyless(SAN, "", prod),
     }]));
     assert_eq!(
         anybody.expect_err("no issuer").field,

@@ -4,17 +4,17 @@ use jiff::Timestamp;
 use pki_types::UnixTime;
 use webpki::Error;
 
-use super::Purpose;
+use super::CertificatePurpose;
 use crate::core::{
-    class::{Classified, Reason},
+    class::{ClassifiedError, Reason},
     verify::{
         EvidenceError,
-        error::{rank, shorten},
+        error::{reason_rank, sanitize_text},
     },
 };
 
 /// No certificate of whoever is trusted, or none that may stand where it stands.
-pub(in crate::core::verify) fn fault(message: &str) -> EvidenceError {
+pub(in crate::core::verify) fn untrusted_chain_error(message: &str) -> EvidenceError {
     EvidenceError::Sigstore {
         reason: Reason::UntrustedChain,
         message: message.to_owned(),
@@ -26,29 +26,32 @@ const UNKNOWN_ISSUER: &str = "its certificate chains to no root of the authority
 
 /// Of the faults that several authorities found the one that came furthest. That one of them did
 /// not issue it is no news.
-pub(in crate::core::verify) fn furthest(faults: Vec<EvidenceError>) -> Option<EvidenceError> {
+pub(in crate::core::verify) fn furthest_error(faults: Vec<EvidenceError>) -> Option<EvidenceError> {
     let is_news = |error: &EvidenceError| !matches!(error, EvidenceError::Sigstore { message, .. } if message == UNKNOWN_ISSUER);
     faults
         .into_iter()
-        .max_by_key(|error| (rank(error.reason()), is_news(error)))
+        .max_by_key(|error| (reason_rank(error.reason()), is_news(error)))
 }
 
 /// Of the faults that several authorities found those that are told: every one by which an issuer
 /// says that it revoked the certificate, or else the one that came furthest. No exemption covers
 /// the former, so none may get lost.
-pub(in crate::core::verify) fn worth_telling(faults: Vec<EvidenceError>) -> Vec<EvidenceError> {
+pub(in crate::core::verify) fn errors_to_report(faults: Vec<EvidenceError>) -> Vec<EvidenceError> {
     let (revoked, rest): (Vec<_>, Vec<_>) = faults
         .into_iter()
         .partition(|fault| fault.reason() == Reason::Revoked && fault.signer().is_some());
     if revoked.is_empty() {
-        furthest(rest).into_iter().collect()
+        furthest_error(rest).into_iter().collect()
     } else {
         revoked
     }
 }
 
 /// Our reason for webpki's error, and in words what is wrong.
-pub(in crate::core::verify) fn explain(error: &Error, purpose: Purpose) -> EvidenceError {
+pub(in crate::core::verify) fn explain_webpki_error(
+    error: &Error,
+    purpose: CertificatePurpose,
+) -> EvidenceError {
     let when = |time: &UnixTime| {
         let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
         Timestamp::from_second(seconds)
@@ -76,7 +79,7 @@ pub(in crate::core::verify) fn explain(error: &Error, purpose: Purpose) -> Evide
         Error::CrlExpired { next_update, .. } => (
             Reason::CertificateExpired,
             format!(
-                "a revocation list of its issuers is stale since \
+                "a revocation list of its issuers expired at \
                 {}; put a new one in its place",
                 when(next_update)
             ),
@@ -87,7 +90,7 @@ pub(in crate::core::verify) fn explain(error: &Error, purpose: Purpose) -> Evide
         ),
         Error::UnknownRevocationStatus => (
             Reason::UntrustedChain,
-            "nobody says that its chain is not revoked: there is no \
+            "the revocation status of its chain is unknown: there is no \
                 revocation list of one of its issuers"
                 .into(),
         ),
@@ -139,7 +142,7 @@ pub(in crate::core::verify) fn explain(error: &Error, purpose: Purpose) -> Evide
             format!(
                 "a certificate of its chain is not for {}, by its \
                 extended key usage",
-                purpose.words()
+                purpose.purpose_name()
             ),
         ),
         other => (
@@ -149,7 +152,7 @@ pub(in crate::core::verify) fn explain(error: &Error, purpose: Purpose) -> Evide
     };
     EvidenceError::Sigstore {
         reason,
-        message: shorten(&message),
+        message: sanitize_text(&message),
         signer: None,
     }
 }

@@ -10,8 +10,8 @@ use x509_cert::{
     time::Time,
 };
 
-use super::Purpose;
-use crate::core::verify::Validity;
+use super::CertificatePurpose;
+use crate::core::verify::ValidityPeriod;
 
 /// Does anything that its key usage allows.
 const ANY_PURPOSE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
@@ -30,23 +30,23 @@ const KNOWN_IN_ROOTS: [&str; 8] = [
 ];
 
 /// What a certificate says of itself.
-pub(in crate::core::verify) struct Facts {
-    pub(in crate::core::verify) validity: Validity,
+pub(in crate::core::verify) struct CertificateProperties {
+    pub(in crate::core::verify) validity: ValidityPeriod,
     pub(in crate::core::verify) is_ca: bool,
     pub(in crate::core::verify) path_len: Option<u8>,
     usage: Option<KeyUsage>,
-    purposes: Option<Purposes>,
+    purposes: Option<ExtendedKeyUsages>,
 }
 
 /// The extended key usage.
-struct Purposes {
+struct ExtendedKeyUsages {
     is_critical: bool,
     all: Vec<ObjectIdentifier>,
 }
 
-impl Facts {
+impl CertificateProperties {
     /// `None` if an extension is there twice or cannot be read.
-    pub(in crate::core::verify) fn of(certificate: &Certificate) -> Option<Self> {
+    pub(in crate::core::verify) fn from_certificate(certificate: &Certificate) -> Option<Self> {
         let inner = &certificate.tbs_certificate;
         let constraints = inner
             .get::<BasicConstraints>()
@@ -55,14 +55,14 @@ impl Facts {
         let purposes = inner
             .get::<ExtendedKeyUsage>()
             .ok()?
-            .map(|(is_critical, purposes)| Purposes {
+            .map(|(is_critical, purposes)| ExtendedKeyUsages {
                 is_critical,
                 all: purposes.0,
             });
         Some(Self {
-            validity: Validity::between(
-                time(inner.validity.not_before),
-                after(time(inner.validity.not_after)),
+            validity: ValidityPeriod::between(
+                to_timestamp(inner.validity.not_before),
+                end_of_second(to_timestamp(inner.validity.not_after)),
             ),
             is_ca: constraints
                 .as_ref()
@@ -91,26 +91,26 @@ impl Facts {
     }
 
     /// Does it say itself that it is for this? "Any purpose" says nothing.
-    pub(super) fn is_for(&self, purpose: Purpose) -> bool {
+    pub(super) fn allows_purpose(&self, purpose: CertificatePurpose) -> bool {
         self.purposes
             .as_ref()
-            .is_some_and(|purposes| purposes.all.contains(&purpose.id()))
+            .is_some_and(|purposes| purposes.all.contains(&purpose.key_purpose_oid()))
     }
 
     /// Is it critical that it is for this and nothing else?
-    pub(super) fn is_only_for(&self, purpose: Purpose) -> bool {
-        self.purposes
-            .as_ref()
-            .is_some_and(|purposes| purposes.is_critical && purposes.all == [purpose.id()])
+    pub(super) fn allows_only_purpose(&self, purpose: CertificatePurpose) -> bool {
+        self.purposes.as_ref().is_some_and(|purposes| {
+            purposes.is_critical && purposes.all == [purpose.key_purpose_oid()]
+        })
     }
 
     /// May it issue for this? What does not say what it is for may.
-    pub(super) fn issues_for(&self, purpose: Purpose) -> bool {
+    pub(super) fn may_issue_for(&self, purpose: CertificatePurpose) -> bool {
         self.purposes.as_ref().is_none_or(|purposes| {
             purposes
                 .all
                 .iter()
-                .any(|found| [purpose.id(), ANY_PURPOSE].contains(found))
+                .any(|found| [purpose.key_purpose_oid(), ANY_PURPOSE].contains(found))
         })
     }
 
@@ -129,16 +129,16 @@ impl Facts {
     pub(in crate::core::verify) fn check_root(
         &self,
         certificate: &Certificate,
-        purpose: Purpose,
+        purpose: CertificatePurpose,
     ) -> Result<(), String> {
         self.check_issuer()?;
-        if !self.issues_for(purpose) {
+        if !self.may_issue_for(purpose) {
             return Err(format!(
                 "is a root that may not issue for {}, by its extended key usage",
-                purpose.words()
+                purpose.purpose_name()
             ));
         }
-        match unknown_critical(certificate) {
+        match unknown_critical_extension(certificate) {
             Some(unknown) => Err(format!(
                 "is a root with the critical extension {unknown}, which packgate does not know"
             )),
@@ -164,7 +164,7 @@ pub(in crate::core::verify) fn is_self_issued(certificate: &Certificate) -> bool
         && (issuer_key.is_none() || own_key.is_none() || issuer_key == own_key)
 }
 
-fn unknown_critical(certificate: &Certificate) -> Option<ObjectIdentifier> {
+fn unknown_critical_extension(certificate: &Certificate) -> Option<ObjectIdentifier> {
     let extensions = certificate.tbs_certificate.extensions.iter().flatten();
     let unknown = extensions
         .filter(|extension| extension.critical)
@@ -175,7 +175,7 @@ fn unknown_critical(certificate: &Certificate) -> Option<ObjectIdentifier> {
 }
 
 /// What is later than anything we can write is never.
-pub(in crate::core::verify) fn time(time: Time) -> Timestamp {
+pub(in crate::core::verify) fn to_timestamp(time: Time) -> Timestamp {
     i64::try_from(time.to_unix_duration().as_secs())
         .ok()
         .and_then(|seconds| Timestamp::from_second(seconds).ok())
@@ -183,7 +183,7 @@ pub(in crate::core::verify) fn time(time: Time) -> Timestamp {
 }
 
 /// `notAfter` is the last second.
-fn after(time: Timestamp) -> Timestamp {
+fn end_of_second(time: Timestamp) -> Timestamp {
     time.checked_add(jiff::SignedDuration::from_secs(1))
         .unwrap_or(Timestamp::MAX)
 }

@@ -26,10 +26,12 @@ use x509_cert::{
     der::{Any, Decode, Encode, Tag, asn1::ObjectIdentifier},
 };
 
-use crate::core::verify::{EvidenceError, Validity, revocation::RevocationList};
+use crate::core::verify::{EvidenceError, ValidityPeriod, revocation::RevocationList};
 
-pub(super) use explain::{explain, fault, furthest, worth_telling};
-pub(super) use facts::{Facts, is_self_issued, time};
+pub(super) use explain::{
+    errors_to_report, explain_webpki_error, furthest_error, untrusted_chain_error,
+};
+pub(super) use facts::{CertificateProperties, is_self_issued, to_timestamp};
 
 /// Id-kp-codeSigning, id-kp-timeStamping and anyExtendedKeyUsage, as they stand in a certificate.
 const CODE_SIGNING: &[u8] = b"\x2b\x06\x01\x05\x05\x07\x03\x03";
@@ -38,7 +40,7 @@ const ANY_PURPOSE: &[u8] = b"\x55\x1d\x25\x00";
 
 /// What the certificate at the end of a path is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(super) enum CertificatePurpose {
     /// Signs artifacts (RFC 5280, section 4.2.1.12).
     CodeSigning,
     /// Signs timestamps, and nothing else (RFC 3161, section 2.3).
@@ -46,46 +48,46 @@ pub(super) enum Purpose {
 }
 
 /// A certificate that signs something else than certificates.
-pub(super) struct EndEntity<'a> {
+pub(super) struct EndEntityCertificate<'a> {
     pub(super) der: CertificateDer<'a>,
-    pub(super) facts: Facts,
+    pub(super) properties: CertificateProperties,
 }
 
 /// Those who may have issued a certificate.
-pub(super) struct Issuers {
+pub(super) struct IssuerCertificates {
     anchors: Vec<TrustAnchor<'static>>,
     /// Of the anchors, in their order: what an anchor does not tell.
-    roots: Vec<Facts>,
+    roots: Vec<CertificateProperties>,
     intermediates: Vec<CertificateDer<'static>>,
-    purpose: Purpose,
+    purpose: CertificatePurpose,
 }
 
 /// A path that holds.
-pub(super) struct Path {
+pub(super) struct CertificatePath {
     /// How long, as a whole.
-    pub(super) validity: Validity,
+    pub(super) validity: ValidityPeriod,
     /// How long, as far as revocation lists are concerned.
-    pub(super) lists: Validity,
+    pub(super) lists: ValidityPeriod,
     /// The key of whoever issued the certificate, as a DER `SubjectPublicKeyInfo`.
     pub(super) issuer: Vec<u8>,
 }
 
-impl Purpose {
-    const fn id(self) -> ObjectIdentifier {
+impl CertificatePurpose {
+    const fn key_purpose_oid(self) -> ObjectIdentifier {
         match self {
             Self::CodeSigning => ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.3"),
             Self::TimeStamping => ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.8"),
         }
     }
 
-    const fn content(self) -> &'static [u8] {
+    const fn key_purpose_der(self) -> &'static [u8] {
         match self {
             Self::CodeSigning => CODE_SIGNING,
             Self::TimeStamping => TIME_STAMPING,
         }
     }
 
-    const fn words(self) -> &'static str {
+    const fn purpose_name(self) -> &'static str {
         match self {
             Self::CodeSigning => "code signing",
             Self::TimeStamping => "timestamps",
@@ -93,45 +95,45 @@ impl Purpose {
     }
 
     /// What the certificate at the end must say of itself.
-    fn check(self, end: &Facts) -> Result<(), EvidenceError> {
+    fn check_end_entity(self, end: &CertificateProperties) -> Result<(), EvidenceError> {
         let (is_for, missing) = match self {
             Self::CodeSigning => (
-                end.is_for(self),
+                end.allows_purpose(self),
                 "its certificate does not say that it signs code: the extended key usage \
                     codeSigning is missing",
             ),
             Self::TimeStamping => (
-                end.is_only_for(self),
+                end.allows_only_purpose(self),
                 "its certificate must have exactly one extended key usage, timeStamping, and that \
                     critical",
             ),
         };
         if !is_for {
-            return Err(fault(missing));
+            return Err(untrusted_chain_error(missing));
         }
         if end.may_sign() {
             Ok(())
         } else {
-            Err(fault(
+            Err(untrusted_chain_error(
                 "its certificate's key may not make signatures, by its key usage",
             ))
         }
     }
 }
 
-impl<'a> EndEntity<'a> {
+impl<'a> EndEntityCertificate<'a> {
     /// `None` if it cannot be read.
-    pub(super) fn of(der: &'a [u8]) -> Option<Self> {
-        let facts = Facts::of(&Certificate::from_der(der).ok()?)?;
+    pub(super) fn from_der(der: &'a [u8]) -> Option<Self> {
+        let facts = CertificateProperties::from_certificate(&Certificate::from_der(der).ok()?)?;
         Some(Self {
             der: CertificateDer::from(der),
-            facts,
+            properties: facts,
         })
     }
 }
 
-impl Issuers {
-    pub(super) const fn new(purpose: Purpose) -> Self {
+impl IssuerCertificates {
+    pub(super) const fn new(purpose: CertificatePurpose) -> Self {
         Self {
             anchors: Vec::new(),
             roots: Vec::new(),
@@ -146,8 +148,13 @@ impl Issuers {
 
     /// Paths may end at it. Errors: it cannot be an authority's own, in words that follow
     /// "certificate 1".
-    pub(super) fn trust(&mut self, certificate: &Certificate, der: Vec<u8>) -> Result<(), String> {
-        let facts = Facts::of(certificate).ok_or("has extensions that cannot be read")?;
+    pub(super) fn add_root(
+        &mut self,
+        certificate: &Certificate,
+        der: Vec<u8>,
+    ) -> Result<(), String> {
+        let facts = CertificateProperties::from_certificate(certificate)
+            .ok_or("has extensions that cannot be read")?;
         facts.check_root(certificate, self.purpose)?;
         let der = CertificateDer::from(der);
         let anchor = webpki::anchor_from_trusted_cert(&der)
@@ -166,24 +173,24 @@ impl Issuers {
     /// A path from the certificate to a root that holds at this time. `beside`: further
     /// certificates that it may lead through. With lists, every certificate below the root needs
     /// one of its issuer.
-    pub(super) fn path(
+    pub(super) fn find_path(
         &self,
-        end: &EndEntity<'_>,
+        end: &EndEntityCertificate<'_>,
         beside: &[CertificateDer<'_>],
         lists: &[RevocationList],
         at: Timestamp,
-    ) -> Result<Path, EvidenceError> {
-        let certificate =
-            EndEntityCert::try_from(&end.der).map_err(|error| explain(&error, self.purpose))?;
+    ) -> Result<CertificatePath, EvidenceError> {
+        let certificate = EndEntityCert::try_from(&end.der)
+            .map_err(|error| explain_webpki_error(&error, self.purpose))?;
         let known = self.intermediates.iter().chain(beside);
         let intermediates: Vec<CertificateDer<'_>> = known
             .map(|known| CertificateDer::from(known.as_ref()))
             .collect();
         let all = lists
             .iter()
-            .map(RevocationList::list)
+            .map(RevocationList::parsed_list)
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| explain(&error, self.purpose))?;
+            .map_err(|error| explain_webpki_error(&error, self.purpose))?;
         let all: Vec<_> = all.iter().collect();
         let revocation = RevocationOptionsBuilder::new(&all).ok().map(|options| {
             options
@@ -192,41 +199,41 @@ impl Issuers {
                 .with_expiration_policy(ExpirationPolicy::Enforce)
                 .build()
         });
-        let complete = |path: &VerifiedPath<'_>| self.completes(path, at, !lists.is_empty());
+        let complete = |path: &VerifiedPath<'_>| self.check_path(path, at, !lists.is_empty());
         let found = certificate
             .verify_for_usage(
                 ALL_VERIFICATION_ALGS,
                 &self.anchors,
                 &intermediates,
-                unix(at),
-                For(self.purpose),
+                to_unix_time(at),
+                ExtendedKeyUsageCheck(self.purpose),
                 revocation,
                 Some(&complete),
             )
-            .map_err(|error| explain(&error, self.purpose))?;
-        self.purpose.check(&end.facts)?;
-        self.measure(&found, &end.facts, lists)
+            .map_err(|error| explain_webpki_error(&error, self.purpose))?;
+        self.purpose.check_end_entity(&end.properties)?;
+        self.to_certificate_path(&found, &end.properties, lists)
     }
 
     /// What webpki does not look at: the root itself, and the key usage of issuers.
-    fn completes(
+    fn check_path(
         &self,
         path: &VerifiedPath<'_>,
         at: Timestamp,
         has_lists: bool,
     ) -> Result<(), Error> {
         let root = self.root_of(path).ok_or(Error::UnknownIssuer)?;
-        let Validity { from, until } = root.validity;
+        let ValidityPeriod { from, until } = root.validity;
         if let Some(from) = from.filter(|from| at < *from) {
             return Err(Error::CertNotValidYet {
-                time: unix(at),
-                not_before: unix(from),
+                time: to_unix_time(at),
+                not_before: to_unix_time(from),
             });
         }
         if let Some(until) = until.filter(|until| at >= *until) {
             return Err(Error::CertExpired {
-                time: unix(at),
-                not_after: unix(until),
+                time: to_unix_time(at),
+                not_after: to_unix_time(until),
             });
         }
         let between: Vec<&Cert<'_>> = path.intermediate_certificates().collect();
@@ -238,7 +245,7 @@ impl Issuers {
         }
         if !between
             .iter()
-            .all(|certificate| facts_of(certificate).is_some_and(|facts| facts.may_issue()))
+            .all(|certificate| properties_of(certificate).is_some_and(|facts| facts.may_issue()))
         {
             return Err(Error::EndEntityUsedAsCa);
         }
@@ -250,7 +257,7 @@ impl Issuers {
         }
     }
 
-    fn root_of(&self, path: &VerifiedPath<'_>) -> Option<&Facts> {
+    fn root_of(&self, path: &VerifiedPath<'_>) -> Option<&CertificateProperties> {
         let mut roots = self.anchors.iter().zip(&self.roots);
         roots
             .find(|(anchor, _)| {
@@ -262,20 +269,21 @@ impl Issuers {
             .map(|(_, root)| root)
     }
 
-    fn measure(
+    fn to_certificate_path(
         &self,
         path: &VerifiedPath<'_>,
-        end: &Facts,
+        end: &CertificateProperties,
         lists: &[RevocationList],
-    ) -> Result<Path, EvidenceError> {
-        let unreadable = || fault("an intermediate certificate cannot be read");
+    ) -> Result<CertificatePath, EvidenceError> {
+        let unreadable = || untrusted_chain_error("an intermediate certificate cannot be read");
         let mut validity = end
             .validity
-            .and(self.root_of(path).ok_or_else(unreadable)?.validity);
-        let mut listed = lists_of(lists, path.end_entity());
+            .intersect_with(self.root_of(path).ok_or_else(unreadable)?.validity);
+        let mut listed = revocation_list_validity(lists, path.end_entity());
         for certificate in path.intermediate_certificates() {
-            validity = validity.and(facts_of(certificate).ok_or_else(unreadable)?.validity);
-            listed = listed.and(lists_of(lists, certificate));
+            validity = validity
+                .intersect_with(properties_of(certificate).ok_or_else(unreadable)?.validity);
+            listed = listed.intersect_with(revocation_list_validity(lists, certificate));
         }
         let issuer = match path.intermediate_certificates().next() {
             Some(issuer) => issuer.subject_public_key_info().as_ref().to_vec(),
@@ -285,10 +293,10 @@ impl Issuers {
                 path.anchor().subject_public_key_info.as_ref(),
             )
             .and_then(|key| key.to_der())
-            .map_err(|_| fault("its issuer's key cannot be read"))?,
+            .map_err(|_| untrusted_chain_error("its issuer's key cannot be read"))?,
         };
-        Ok(Path {
-            validity: validity.and(listed),
+        Ok(CertificatePath {
+            validity: validity.intersect_with(listed),
             lists: listed,
             issuer,
         })
@@ -297,10 +305,10 @@ impl Issuers {
 
 /// How long the lists of its issuer say that it is not revoked. The newest that is about everything
 /// says all; of partial ones it is not known which one was asked.
-fn lists_of(lists: &[RevocationList], certificate: &Cert<'_>) -> Validity {
+fn revocation_list_validity(lists: &[RevocationList], certificate: &Cert<'_>) -> ValidityPeriod {
     let known = lists
         .iter()
-        .filter_map(|list| Some((list.list().ok()?, list.until)));
+        .filter_map(|list| Some((list.parsed_list().ok()?, list.until)));
     let concerned: Vec<_> = known
         .filter(|(list, _)| list.issuer() == certificate.issuer())
         .collect();
@@ -310,36 +318,36 @@ fn lists_of(lists: &[RevocationList], certificate: &Cert<'_>) -> Validity {
     let asked = whole.map_or(concerned.as_slice(), std::slice::from_ref);
     asked
         .iter()
-        .fold(Validity::default(), |validity, (_, until)| {
-            validity.and(Validity {
+        .fold(ValidityPeriod::default(), |validity, (_, until)| {
+            validity.intersect_with(ValidityPeriod {
                 from: None,
                 until: Some(*until),
             })
         })
 }
 
-fn facts_of(certificate: &Cert<'_>) -> Option<Facts> {
-    Facts::of(&Certificate::from_der(&certificate.der()).ok()?)
+fn properties_of(certificate: &Cert<'_>) -> Option<CertificateProperties> {
+    CertificateProperties::from_certificate(&Certificate::from_der(&certificate.der()).ok()?)
 }
 
 /// Issuers that say what they are for must be for this too. What the certificate itself says is
 /// looked at apart.
-struct For(Purpose);
+struct ExtendedKeyUsageCheck(CertificatePurpose);
 
-impl ExtendedKeyUsageValidator for For {
+impl ExtendedKeyUsageValidator for ExtendedKeyUsageCheck {
     fn validate(&self, purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), Error> {
         let mut is_silent = true;
         for purpose in purposes {
             let purpose = purpose?;
             is_silent = false;
-            if purpose == KeyPurposeId::new(self.0.content())
+            if purpose == KeyPurposeId::new(self.0.key_purpose_der())
                 || purpose == KeyPurposeId::new(ANY_PURPOSE)
             {
                 return Ok(());
             }
         }
         let missing = RequiredEkuNotFoundContext {
-            required: KeyUsage::required(self.0.content()),
+            required: KeyUsage::required(self.0.key_purpose_der()),
             present: Vec::new(),
         };
         if is_silent {
@@ -351,7 +359,7 @@ impl ExtendedKeyUsageValidator for For {
 }
 
 /// Whole seconds, which is all that certificates know. Before 1970 nothing was signed.
-pub(super) fn unix(time: Timestamp) -> UnixTime {
+pub(super) fn to_unix_time(time: Timestamp) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(
         u64::try_from(time.as_second()).unwrap_or(0),
     ))

@@ -5,12 +5,12 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Signed;
+use super::SignedTagLayer;
 use crate::core::{
     class::Reason,
     json,
     legacy::{CERTIFICATE, LOG_ENTRY, SIGNATURE, TIMESTAMP},
-    limits::Limits,
+    limits::InputLimits,
     oci::Annotations,
     sigstore_bundle::SigstoreBundle,
     verify::EvidenceError,
@@ -20,7 +20,7 @@ const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
 
 /// What a layer says that its signature can be verified with.
-pub(super) enum Material {
+pub(super) enum TagSigningMaterial {
     /// A key that the verifier has already.
     Key,
     /// This certificate, in DER.
@@ -28,44 +28,45 @@ pub(super) enum Material {
 }
 
 /// What is there. Annotations that are empty are not: cosign writes some of them so.
-pub(super) struct Beneath<'a> {
-    pub(super) material: Material,
+pub(super) struct SignatureAnnotations<'a> {
+    pub(super) material: TagSigningMaterial,
     log_entry: Option<&'a str>,
     timestamp: Option<&'a str>,
 }
 
 /// The signature of a `.sig` layer.
-pub(super) fn signature(annotations: &Annotations) -> Result<Vec<u8>, EvidenceError> {
-    let text = find(annotations, SIGNATURE).ok_or_else(|| wrong(SIGNATURE, "is missing"))?;
+pub(super) fn read_signature(annotations: &Annotations) -> Result<Vec<u8>, EvidenceError> {
+    let text = find_annotation(annotations, SIGNATURE)
+        .ok_or_else(|| annotation_error(SIGNATURE, "is missing"))?;
     BASE64
         .decode(text)
-        .map_err(|_| wrong(SIGNATURE, "is not base64"))
+        .map_err(|_| annotation_error(SIGNATURE, "is not base64"))
 }
 
-fn find<'a>(annotations: &'a Annotations, name: &str) -> Option<&'a str> {
+fn find_annotation<'a>(annotations: &'a Annotations, name: &str) -> Option<&'a str> {
     annotations
         .get(name)
         .map(String::as_str)
         .filter(|text| !text.is_empty())
 }
 
-fn wrong(name: &'static str, problem: impl Into<String>) -> EvidenceError {
+fn annotation_error(name: &'static str, problem: impl Into<String>) -> EvidenceError {
     EvidenceError::Annotation {
         name,
         problem: problem.into(),
     }
 }
 
-impl<'a> Beneath<'a> {
-    pub(super) fn read(annotations: &'a Annotations) -> Result<Self, EvidenceError> {
-        let material = match find(annotations, CERTIFICATE) {
-            Some(pem) => Material::Certificate(certificate(pem)?),
-            None => Material::Key,
+impl<'a> SignatureAnnotations<'a> {
+    pub(super) fn from_annotations(annotations: &'a Annotations) -> Result<Self, EvidenceError> {
+        let material = match find_annotation(annotations, CERTIFICATE) {
+            Some(pem) => TagSigningMaterial::Certificate(decode_certificate(pem)?),
+            None => TagSigningMaterial::Key,
         };
         Ok(Self {
             material,
-            log_entry: find(annotations, LOG_ENTRY),
-            timestamp: find(annotations, TIMESTAMP),
+            log_entry: find_annotation(annotations, LOG_ENTRY),
+            timestamp: find_annotation(annotations, TIMESTAMP),
         })
     }
 
@@ -76,16 +77,16 @@ impl<'a> Beneath<'a> {
 
     /// The same as a Sigstore bundle 0.1, the only version in which a log's promise is enough. With
     /// its timestamp if that is over the signature.
-    pub(super) fn bundle(
+    pub(super) fn to_sigstore_bundle(
         &self,
-        signed: &Signed,
+        signed: &SignedTagLayer,
         stamped: bool,
-        limits: &Limits,
+        limits: &InputLimits,
     ) -> Result<SigstoreBundle, EvidenceError> {
-        let entry = log_entry(self.log_entry.ok_or_else(without_entry)?, limits)?;
+        let entry = parse_log_entry(self.log_entry.ok_or_else(missing_log_entry_error)?, limits)?;
         let stamps = if stamped {
             self.timestamp
-                .map(|text| timestamp(text, limits))
+                .map(|text| parse_timestamp(text, limits))
                 .transpose()?
         } else {
             None
@@ -97,11 +98,11 @@ impl<'a> Beneath<'a> {
             },
         });
         let (field, value) = match &self.material {
-            Material::Certificate(der) => (
+            TagSigningMaterial::Certificate(der) => (
                 "x509CertificateChain",
                 json!({"certificates": [{"rawBytes": BASE64.encode(der)}]}),
             ),
-            Material::Key => ("publicKey", json!({"hint": ""})),
+            TagSigningMaterial::Key => ("publicKey", json!({"hint": ""})),
         };
         material[field] = value;
         let (field, content) = &signed.content;
@@ -117,9 +118,9 @@ impl<'a> Beneath<'a> {
     }
 }
 
-fn without_entry() -> EvidenceError {
+fn missing_log_entry_error() -> EvidenceError {
     let message =
-        "it has no log entry, and in this form only a log's promise vouches for a time".to_owned();
+        "it has no log entry, and in this form only a log's signed entry timestamp proves a signing time".to_owned();
     EvidenceError::Sigstore {
         reason: Reason::NoTrustedTime,
         message,
@@ -129,29 +130,30 @@ fn without_entry() -> EvidenceError {
 
 /// Exactly one certificate: of two, which one is meant would be the reader's choice. A bare key is
 /// none.
-fn certificate(pem: &str) -> Result<Vec<u8>, EvidenceError> {
+fn decode_certificate(pem: &str) -> Result<Vec<u8>, EvidenceError> {
     let body = pem
         .trim()
         .strip_prefix(BEGIN)
         .and_then(|rest| rest.strip_suffix(END));
-    let body = body.ok_or_else(|| wrong(CERTIFICATE, "is not one PEM block \"CERTIFICATE\""))?;
+    let body =
+        body.ok_or_else(|| annotation_error(CERTIFICATE, "is not one PEM block \"CERTIFICATE\""))?;
     let base64: String = body.split_ascii_whitespace().collect();
     BASE64
         .decode(base64)
-        .map_err(|_| wrong(CERTIFICATE, "is not one PEM block \"CERTIFICATE\""))
+        .map_err(|_| annotation_error(CERTIFICATE, "is not one PEM block \"CERTIFICATE\""))
 }
 
 /// cosign's `RekorBundle`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Promise {
+struct RekorBundleAnnotation {
     signed_entry_timestamp: String,
-    payload: Entry,
+    payload: RekorBundlePayload,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Entry {
+struct RekorBundlePayload {
     body: String,
     integrated_time: u64,
     log_index: u64,
@@ -162,20 +164,21 @@ struct Entry {
 /// The beginning of a log entry's body.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Body {
+struct RekorBundleEntryBody {
     kind: String,
     api_version: String,
 }
 
-fn log_entry(text: &str, limits: &Limits) -> Result<Value, EvidenceError> {
-    let read = |error: json::JsonError| wrong(LOG_ENTRY, format!("cannot be read: {error}"));
-    let promise: Promise = json::parse(
+fn parse_log_entry(text: &str, limits: &InputLimits) -> Result<Value, EvidenceError> {
+    let read =
+        |error: json::JsonError| annotation_error(LOG_ENTRY, format!("cannot be read: {error}"));
+    let promise: RekorBundleAnnotation = json::parse_strict(
         text.as_bytes(),
         limits.sigstore_bundle_bytes,
         limits.json_depth,
     )
     .map_err(read)?;
-    let Entry {
+    let RekorBundlePayload {
         body,
         integrated_time,
         log_index,
@@ -183,11 +186,12 @@ fn log_entry(text: &str, limits: &Limits) -> Result<Value, EvidenceError> {
     } = promise.payload;
     let decoded = BASE64
         .decode(&body)
-        .map_err(|_| wrong(LOG_ENTRY, "has a body that is not base64"))?;
-    let Body { kind, api_version } =
-        json::parse(&decoded, limits.sigstore_bundle_bytes, limits.json_depth).map_err(read)?;
-    let key_id = hex(&log_id).ok_or_else(|| {
-        wrong(
+        .map_err(|_| annotation_error(LOG_ENTRY, "has a body that is not base64"))?;
+    let RekorBundleEntryBody { kind, api_version } =
+        json::parse_strict(&decoded, limits.sigstore_bundle_bytes, limits.json_depth)
+            .map_err(read)?;
+    let key_id = parse_log_id(&log_id).ok_or_else(|| {
+        annotation_error(
             LOG_ENTRY,
             "has a logID that is not the hexadecimal SHA-256 of a key",
         )
@@ -203,24 +207,24 @@ fn log_entry(text: &str, limits: &Limits) -> Result<Value, EvidenceError> {
 }
 
 /// The bytes of a digest in lower-case hexadecimal.
-fn hex(text: &str) -> Option<[u8; 32]> {
+fn parse_log_id(text: &str) -> Option<[u8; 32]> {
     let digest: crate::core::digest::Digest = format!("sha256:{text}").parse().ok()?;
-    Some(*digest.bytes())
+    Some(*digest.as_bytes())
 }
 
 /// cosign's `RFC3161Timestamp`.
 #[derive(Deserialize)]
-struct Stamp {
+struct TimestampAnnotation {
     #[serde(rename = "SignedRFC3161Timestamp")]
     signed: String,
 }
 
-fn timestamp(text: &str, limits: &Limits) -> Result<Value, EvidenceError> {
-    let stamp: Stamp = json::parse(
+fn parse_timestamp(text: &str, limits: &InputLimits) -> Result<Value, EvidenceError> {
+    let stamp: TimestampAnnotation = json::parse_strict(
         text.as_bytes(),
         limits.sigstore_bundle_bytes,
         limits.json_depth,
     )
-    .map_err(|error| wrong(TIMESTAMP, format!("cannot be read: {error}")))?;
+    .map_err(|error| annotation_error(TIMESTAMP, format!("cannot be read: {error}")))?;
     Ok(json!({"signedTimestamp": stamp.signed}))
 }

@@ -4,37 +4,43 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::Signed;
+use super::SignedTagLayer;
 use crate::core::{
     json,
-    limits::Limits,
+    limits::InputLimits,
     media_type,
-    verify::{EvidenceError, error::shorten, message::Message},
+    verify::{EvidenceError, error::sanitize_text, message::SignedMessage},
 };
 
 /// DSSE 1.0, envelope.md.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Envelope {
+struct TagDsseEnvelope {
     payload: String,
     payload_type: String,
-    signatures: Vec<Signature>,
+    signatures: Vec<TagDsseSignature>,
 }
 
 #[derive(Deserialize)]
-struct Signature {
+struct TagDsseSignature {
     sig: String,
 }
 
 /// The statement and the signature over its encoding. Nothing of the statement is read.
-pub(super) fn open(content: &[u8], limits: &Limits) -> Result<Signed, EvidenceError> {
-    let envelope: Envelope = json::parse(content, limits.sigstore_bundle_bytes, limits.json_depth)
-        .map_err(EvidenceError::Envelope)?;
-    let [Signature { sig }] = &envelope.signatures[..] else {
+pub(super) fn open_dsse_envelope(
+    content: &[u8],
+    limits: &InputLimits,
+) -> Result<SignedTagLayer, EvidenceError> {
+    let envelope: TagDsseEnvelope =
+        json::parse_strict(content, limits.sigstore_bundle_bytes, limits.json_depth)
+            .map_err(EvidenceError::Envelope)?;
+    let [TagDsseSignature { sig }] = &envelope.signatures[..] else {
         return Err(EvidenceError::Signatures(envelope.signatures.len()));
     };
     if envelope.payload_type != media_type::IN_TOTO {
-        return Err(EvidenceError::PayloadType(shorten(&envelope.payload_type)));
+        return Err(EvidenceError::PayloadType(sanitize_text(
+            &envelope.payload_type,
+        )));
     }
     let payload = BASE64
         .decode(&envelope.payload)
@@ -48,8 +54,8 @@ pub(super) fn open(content: &[u8], limits: &Limits) -> Result<Signed, EvidenceEr
         "payloadType": envelope.payload_type,
         "signatures": [{"sig": sig}],
     });
-    Ok(Signed {
-        message: Message::new(message),
+    Ok(SignedTagLayer {
+        message: SignedMessage::new(message),
         signature,
         payload,
         content: ("dsseEnvelope", content),

@@ -1,4 +1,4 @@
-//! Signatures and attestations under cosign's tags `.sig` and `.att` ([`crate::core::legacy`]).
+//! Signatures and attestations under cosign's tags `.sig` and `.att` ([`crate::core::cosign_tags`]).
 //!
 //! The order is that of bundles: bounds and shape, then the signature over the raw bytes, and only
 //! then is the payload read. What differs:
@@ -6,7 +6,7 @@
 //! - A layer with a certificate is judged by that certificate alone, any other by keys alone. The
 //!   annotations become a Sigstore bundle 0.1, which goes through the same adapter as every bundle.
 //! - Rekor's annotation holds a promise (SET) and never an inclusion proof, so whatever rests on it
-//!   is [`Format::LegacySetOnly`].
+//!   is [`StoredSignatureFormat::LegacySetOnly`].
 //! - cosign 2 hashes with SHA-256 whatever the curve, cosign 3 as the curve has it: both are tried,
 //!   nothing else.
 //! - The annotation with the certificate's chain is not read: what a certificate chains to is the
@@ -28,30 +28,31 @@ use serde_json::Value;
 use sigstore_types::Artifact;
 
 use super::{
-    EvidenceError, Format, Rejected, Room, SignedAt, Signer, Trust, Validity, VerificationKey,
-    Verified, Vouched, all_that_hold,
-    effort::Effort,
-    error::shorten,
-    message::Message,
-    sigstore::{self, Stored},
+    EvidenceError, RejectedEvidence, SignerIdentity, SigningTime, StatementMemoryBudget,
+    StoredSignatureFormat, TimeEvidenceStatus, TrustedMaterial, ValidityPeriod, VerificationKey,
+    Verified, collect_authenticated,
+    effort::CheckBudget,
+    error::sanitize_text,
+    message::SignedMessage,
+    sigstore::{self, SignedArtifact},
     statement,
-    verified::{Authenticated, Claims},
+    verified::{AuthenticatedSignature, CertificateClaims},
 };
 use crate::core::{
-    class::{Classified, Reason},
+    class::{ClassifiedError, Reason},
     digest::Digest,
     intoto::Statement,
-    legacy::Beside,
-    limits::Limits,
+    legacy::CosignTagKind,
+    limits::InputLimits,
     oci::Descriptor,
 };
-use annotations::{Beneath, Material};
+use annotations::{SignatureAnnotations, TagSigningMaterial};
 
 /// One layer of the manifest that a tag beside the subject names.
 #[derive(Clone, Debug)]
-pub struct LegacyCandidate {
+pub struct CosignTagCandidate {
     /// Which tag.
-    pub beside: Beside,
+    pub tag_kind: CosignTagKind,
     /// The manifest that it names.
     pub manifest: Digest,
     /// Which layer, from 1.
@@ -62,55 +63,63 @@ pub struct LegacyCandidate {
     pub content: Bytes,
 }
 
-impl LegacyCandidate {
+impl CosignTagCandidate {
     /// It was refused because of `error`.
-    pub(super) fn rejected(&self, error: &EvidenceError) -> Rejected {
-        located(
-            self.beside,
+    pub(super) fn to_rejected(&self, error: &EvidenceError) -> RejectedEvidence {
+        with_tag_location(
+            self.tag_kind,
             Some(self.position),
-            Rejected::new(self.manifest, error),
+            RejectedEvidence::new(self.manifest, error),
         )
     }
 
     /// A layer, or the manifest as a whole, could not be gathered because of `error`.
-    pub fn unread(
-        beside: Beside,
+    pub fn rejected_unread(
+        beside: CosignTagKind,
         manifest: Digest,
         position: Option<usize>,
-        error: &dyn Classified,
-    ) -> Rejected {
-        located(beside, position, Rejected::unread(manifest, error))
+        error: &dyn ClassifiedError,
+    ) -> RejectedEvidence {
+        with_tag_location(
+            beside,
+            position,
+            RejectedEvidence::from_read_error(manifest, error),
+        )
     }
 
     /// The tag names an index.
-    pub fn index(beside: Beside, index: Digest) -> Rejected {
-        located(
+    pub fn rejected_index(beside: CosignTagKind, index: Digest) -> RejectedEvidence {
+        with_tag_location(
             beside,
             None,
-            Rejected::new(index, &EvidenceError::BesideIndex),
+            RejectedEvidence::new(index, &EvidenceError::CosignTagIndex),
         )
     }
 }
 
-fn located(beside: Beside, position: Option<usize>, rejected: Rejected) -> Rejected {
+fn with_tag_location(
+    beside: CosignTagKind,
+    position: Option<usize>,
+    rejected: RejectedEvidence,
+) -> RejectedEvidence {
     let layer = position
         .map(|position| format!("layer {position} of "))
         .unwrap_or_default();
-    let message = shorten(&format!(
+    let message = sanitize_text(&format!(
         "{layer}its {} tag: {}",
         beside.suffix(),
         rejected.message
     ));
-    Rejected {
+    RejectedEvidence {
         message,
         ..rejected
     }
 }
 
 /// A layer whose shape was checked.
-struct Signed {
+struct SignedTagLayer {
     /// What the signature is over.
-    message: Message,
+    message: SignedMessage,
     signature: Vec<u8>,
     /// What is said.
     payload: Vec<u8>,
@@ -119,17 +128,17 @@ struct Signed {
 }
 
 /// What holds, and what does not: never neither.
-pub(super) fn judge(
+pub(super) fn verify_tag_candidate(
     subject: &Digest,
-    candidate: &LegacyCandidate,
-    trust: &Trust,
-    limits: &Limits,
-    effort: &Effort<'_>,
-    room: &mut Room,
+    candidate: &CosignTagCandidate,
+    trust: &TrustedMaterial,
+    limits: &InputLimits,
+    effort: &CheckBudget<'_>,
+    room: &mut StatementMemoryBudget,
 ) -> (Vec<Verified<Statement>>, Vec<EvidenceError>) {
-    let opened = open(candidate, limits).and_then(|signed| {
+    let opened = open_tag_layer(candidate, limits).and_then(|signed| {
         let (authenticated, faults) =
-            authenticate(&signed, subject, candidate, trust, limits, effort)?;
+            authenticate_tag_layer(&signed, subject, candidate, trust, limits, effort)?;
         Ok((signed, authenticated, faults))
     });
     let (signed, authenticated, mut faults) = match opened {
@@ -138,12 +147,18 @@ pub(super) fn judge(
     };
     let mut verified = Vec::new();
     for by in authenticated {
-        let read = room.hold(&signed.payload, || match candidate.beside {
-            Beside::Attestations => {
-                statement::read(&signed.payload, subject, by, candidate.manifest, limits)
+        let read = room.read_within_budget(&signed.payload, || match candidate.tag_kind {
+            CosignTagKind::Attestations => {
+                statement::read_statement(&signed.payload, subject, by, candidate.manifest, limits)
             }
-            Beside::Signatures | Beside::Sboms => {
-                simple_signing::read(&signed.payload, subject, by, candidate.manifest, limits)
+            CosignTagKind::Signatures | CosignTagKind::Sboms => {
+                simple_signing::read_simple_signing(
+                    &signed.payload,
+                    subject,
+                    by,
+                    candidate.manifest,
+                    limits,
+                )
             }
         });
         match read {
@@ -154,17 +169,20 @@ pub(super) fn judge(
     (verified, faults)
 }
 
-fn open(candidate: &LegacyCandidate, limits: &Limits) -> Result<Signed, EvidenceError> {
-    let LegacyCandidate {
-        beside,
+fn open_tag_layer(
+    candidate: &CosignTagCandidate,
+    limits: &InputLimits,
+) -> Result<SignedTagLayer, EvidenceError> {
+    let CosignTagCandidate {
+        tag_kind: beside,
         layer,
         content,
         ..
     } = candidate;
-    if beside.layer_type() != Some(layer.media_type.as_str()) {
-        return Err(EvidenceError::LayerType(shorten(&layer.media_type)));
+    if beside.layer_media_type() != Some(layer.media_type.as_str()) {
+        return Err(EvidenceError::LayerType(sanitize_text(&layer.media_type)));
     }
-    let actual = Digest::of(content);
+    let actual = Digest::of_bytes(content);
     if actual != layer.digest {
         return Err(EvidenceError::Content {
             expected: layer.digest,
@@ -172,68 +190,71 @@ fn open(candidate: &LegacyCandidate, limits: &Limits) -> Result<Signed, Evidence
         });
     }
     match beside {
-        Beside::Attestations => attestation::open(content, limits),
-        Beside::Signatures | Beside::Sboms => simple_signing::open(layer, content),
+        CosignTagKind::Attestations => attestation::open_dsse_envelope(content, limits),
+        CosignTagKind::Signatures | CosignTagKind::Sboms => {
+            simple_signing::open_simple_signing(layer, content)
+        }
     }
 }
 
-type Outcome = Result<(Vec<Authenticated>, Vec<EvidenceError>), EvidenceError>;
+type TagAuthenticationResult =
+    Result<(Vec<AuthenticatedSignature>, Vec<EvidenceError>), EvidenceError>;
 
-fn authenticate(
-    signed: &Signed,
+fn authenticate_tag_layer(
+    signed: &SignedTagLayer,
     subject: &Digest,
-    candidate: &LegacyCandidate,
-    trust: &Trust,
-    limits: &Limits,
-    effort: &Effort<'_>,
-) -> Outcome {
-    let beneath = Beneath::read(&candidate.layer.annotations)?;
-    let is_signature = candidate.beside == Beside::Signatures;
+    candidate: &CosignTagCandidate,
+    trust: &TrustedMaterial,
+    limits: &InputLimits,
+    effort: &CheckBudget<'_>,
+) -> TagAuthenticationResult {
+    let beneath = SignatureAnnotations::from_annotations(&candidate.layer.annotations)?;
+    let is_signature = candidate.tag_kind == CosignTagKind::Signatures;
     // A signature is over its payload; an envelope says itself what it is about.
     let artifact = if is_signature {
         Artifact::from_blob(signed.message.bytes())
     } else {
-        sigstore::manifest(subject)
+        sigstore::manifest_artifact(subject)
     };
-    let stored = Stored {
+    let stored = SignedArtifact {
         artifact,
-        format: Format::LegacySetOnly,
+        format: StoredSignatureFormat::LegacySetOnly,
     };
     let size = signed.message.bytes().len();
     let explain = |error| {
         if is_signature {
-            misplaced(error)
+            to_log_entry_mismatch(error)
         } else {
             error
         }
     };
     match &beneath.material {
-        Material::Certificate(_) => {
-            let bundle = beneath.bundle(signed, is_signature, limits)?;
+        TagSigningMaterial::Certificate(_) => {
+            let bundle = beneath.to_sigstore_bundle(signed, is_signature, limits)?;
             let by_root = |root| {
-                effort.check_of(size).and_then(|()| {
-                    sigstore::authenticate_stored(&bundle, &stored, std::slice::from_ref(root))
+                effort.spend_check_for_bytes(size).and_then(|()| {
+                    sigstore::authenticate_artifact(&bundle, &stored, std::slice::from_ref(root))
                 })
             };
             Ok((
-                all_that_hold(trust.roots.iter().map(by_root)).map_err(explain)?,
+                collect_authenticated(trust.roots.iter().map(by_root)).map_err(explain)?,
                 Vec::new(),
             ))
         }
-        Material::Key => {
-            let key = signed_by(signed, trust, effort)?;
-            let mut found = vec![by_key_alone(key, beneath.has_time_evidence())];
+        TagSigningMaterial::Key => {
+            let key = find_signing_key(signed, trust, effort)?;
+            let mut found = vec![key_only_signature(key, beneath.has_time_evidence())];
             let mut faults = Vec::new();
-            if beneath.has_time_evidence() && !trust.vouching.is_empty() {
-                match beneath.bundle(signed, is_signature, limits) {
+            if beneath.has_time_evidence() && !trust.key_trust_roots.is_empty() {
+                match beneath.to_sigstore_bundle(signed, is_signature, limits) {
                     Ok(bundle) => {
                         let vouch = |root| {
-                            effort
-                                .check_of(size)
-                                .and_then(|()| sigstore::vouch_stored(root, &bundle, key, &stored))
+                            effort.spend_check_for_bytes(size).and_then(|()| {
+                                sigstore::verify_artifact_time_evidence(root, &bundle, key, &stored)
+                            })
                         };
                         let vouched = trust
-                            .vouching
+                            .key_trust_roots
                             .iter()
                             .map(|root| vouch(root).map_err(explain));
                         vouched.for_each(|vouched| match vouched {
@@ -241,7 +262,7 @@ fn authenticate(
                             Err(error) => faults.push(error),
                         });
                     }
-                    Err(error) => faults.push(concerning(key, &error)),
+                    Err(error) => faults.push(with_key_signer(key, &error)),
                 }
             }
             Ok((found, faults))
@@ -250,25 +271,25 @@ fn authenticate(
 }
 
 /// Each key is tried with every hash that cosign uses with it.
-fn signed_by<'a>(
-    signed: &Signed,
-    trust: &'a Trust,
-    effort: &Effort<'_>,
+fn find_signing_key<'a>(
+    signed: &SignedTagLayer,
+    trust: &'a TrustedMaterial,
+    effort: &CheckBudget<'_>,
 ) -> Result<&'a VerificationKey, EvidenceError> {
     for key in &trust.keys {
-        signed.message.take(key, effort)?;
-        if key::verifies(key, &signed.message, &signed.signature) {
+        signed.message.spend_check(key, effort)?;
+        if key::verifies_tag_signature(key, &signed.message, &signed.signature) {
             return Ok(key);
         }
     }
-    Err(EvidenceError::OtherKey {
+    Err(EvidenceError::NoMatchingKey {
         keys: trust.keys.len(),
     })
 }
 
 /// The verifier compares a signature's payload with itself, so what does not match is the log
 /// entry.
-fn misplaced(error: EvidenceError) -> EvidenceError {
+fn to_log_entry_mismatch(error: EvidenceError) -> EvidenceError {
     match error {
         EvidenceError::Sigstore {
             reason: Reason::SubjectMismatch,
@@ -283,32 +304,32 @@ fn misplaced(error: EvidenceError) -> EvidenceError {
     }
 }
 
-fn concerning(key: &VerificationKey, error: &EvidenceError) -> EvidenceError {
+fn with_key_signer(key: &VerificationKey, error: &EvidenceError) -> EvidenceError {
     EvidenceError::Sigstore {
         reason: error.reason(),
         message: error.to_string(),
-        signer: Some(Signer::Key {
+        signer: Some(SignerIdentity::Key {
             fingerprint: key.fingerprint(),
         }),
     }
 }
 
-fn by_key_alone(key: &VerificationKey, has_time_evidence: bool) -> Authenticated {
-    Authenticated {
-        signer: Signer::Key {
+fn key_only_signature(key: &VerificationKey, has_time_evidence: bool) -> AuthenticatedSignature {
+    AuthenticatedSignature {
+        signer: SignerIdentity::Key {
             fingerprint: key.fingerprint(),
         },
         root: None,
-        time: SignedAt::Unknown,
-        vouched: if has_time_evidence {
-            Vouched::Unchecked
+        time: SigningTime::Unknown,
+        time_evidence: if has_time_evidence {
+            TimeEvidenceStatus::Unchecked
         } else {
-            Vouched::Absent
+            TimeEvidenceStatus::Absent
         },
         logged: false,
-        claims: Claims::default(),
-        format: Format::Legacy,
-        key: Some(key.names()),
-        validity: Validity::default(),
+        claims: CertificateClaims::default(),
+        format: StoredSignatureFormat::Legacy,
+        key: Some(key.key_identifiers()),
+        validity: ValidityPeriod::default(),
     }
 }

@@ -3,27 +3,33 @@
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde_json::json;
 
-use super::{Signed, annotations};
+use super::{SignedTagLayer, annotations};
 use crate::core::{
     digest::Digest,
     intoto::{COSIGN_SIGN, Statement},
     json,
-    legacy::{SIMPLE_SIGNING_TYPE, SimpleSigning},
-    limits::Limits,
+    legacy::{SIMPLE_SIGNING_TYPE, SimpleSigningPayload},
+    limits::InputLimits,
     oci::Descriptor,
-    verify::{EvidenceError, Verified, error::shorten, message::Message, verified::Authenticated},
+    verify::{
+        EvidenceError, Verified, error::sanitize_text, message::SignedMessage,
+        verified::AuthenticatedSignature,
+    },
 };
 
 /// The payload and the signature over it.
-pub(super) fn open(layer: &Descriptor, content: &[u8]) -> Result<Signed, EvidenceError> {
-    let signature = annotations::signature(&layer.annotations)?;
-    let hash = Digest::of(content);
+pub(super) fn open_simple_signing(
+    layer: &Descriptor,
+    content: &[u8],
+) -> Result<SignedTagLayer, EvidenceError> {
+    let signature = annotations::read_signature(&layer.annotations)?;
+    let hash = Digest::of_bytes(content);
     let message = json!({
-        "messageDigest": {"algorithm": "SHA2_256", "digest": BASE64.encode(hash.bytes())},
+        "messageDigest": {"algorithm": "SHA2_256", "digest": BASE64.encode(hash.as_bytes())},
         "signature": BASE64.encode(&signature),
     });
-    Ok(Signed {
-        message: Message::new(content.to_vec()),
+    Ok(SignedTagLayer {
+        message: SignedMessage::new(content.to_vec()),
         signature,
         payload: content.to_vec(),
         content: ("messageSignature", message),
@@ -32,35 +38,35 @@ pub(super) fn open(layer: &Descriptor, content: &[u8]) -> Result<Signed, Evidenc
 
 /// Reads the payload that `by` signed. It must be about exactly `subject`, and is then worth what a
 /// statement of cosign's type is worth.
-pub(super) fn read(
+pub(super) fn read_simple_signing(
     payload: &[u8],
     subject: &Digest,
-    by: Authenticated,
+    by: AuthenticatedSignature,
     manifest: Digest,
-    limits: &Limits,
+    limits: &InputLimits,
 ) -> Result<Verified<Statement>, EvidenceError> {
-    let payload: SimpleSigning =
-        json::parse(payload, limits.sigstore_bundle_bytes, limits.json_depth).map_err(|cause| {
-            EvidenceError::Statement {
+    let payload: SimpleSigningPayload =
+        json::parse_strict(payload, limits.sigstore_bundle_bytes, limits.json_depth).map_err(
+            |cause| EvidenceError::Statement {
                 signer: by.signer.clone(),
                 cause,
-            }
-        })?;
+            },
+        )?;
     let critical = payload.critical;
     if critical.kind != SIMPLE_SIGNING_TYPE {
         return Err(EvidenceError::StatementType {
             signer: by.signer,
-            found: shorten(&critical.kind),
+            found: sanitize_text(&critical.kind),
         });
     }
     let named = critical.image.docker_manifest_digest;
     if named != subject.to_string() {
         return Err(EvidenceError::Subject {
             signer: by.signer,
-            named: shorten(&named),
+            named: sanitize_text(&named),
         });
     }
-    let statement = Statement::about(
+    let statement = Statement::for_digest(
         critical.identity.docker_reference,
         subject,
         COSIGN_SIGN,

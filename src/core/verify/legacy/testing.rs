@@ -3,12 +3,12 @@
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde_json::{Value, json};
 
-use super::super::{LegacyCandidate, TrustRoot, testing::TestKey};
+use super::super::{CosignTagCandidate, TrustRoot, testing::TestKey};
 use crate::core::{
     digest::Digest,
     intoto::Statement,
-    legacy::{Beside, DSSE, LOG_ENTRY, SIGNATURE, SIMPLE_SIGNING, SimpleSigning},
-    limits::Limits,
+    legacy::{CosignTagKind, DSSE, LOG_ENTRY, SIGNATURE, SIMPLE_SIGNING, SimpleSigningPayload},
+    limits::InputLimits,
     media_type,
     oci::Descriptor,
 };
@@ -18,11 +18,11 @@ pub(crate) const LOGGED: i64 = 1_750_000_000;
 
 /// A layer with this content and these annotations.
 pub(crate) fn layer(
-    beside: Beside,
+    beside: CosignTagKind,
     content: &[u8],
     annotations: &[(&str, &str)],
-) -> LegacyCandidate {
-    let media_type = if beside == Beside::Attestations {
+) -> CosignTagCandidate {
+    let media_type = if beside == CosignTagKind::Attestations {
         DSSE
     } else {
         SIMPLE_SIGNING
@@ -31,13 +31,13 @@ pub(crate) fn layer(
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect();
-    LegacyCandidate {
-        beside,
-        manifest: Digest::of(b"the manifest under the tag"),
+    CosignTagCandidate {
+        tag_kind: beside,
+        manifest: Digest::of_bytes(b"the manifest under the tag"),
         position: 1,
         layer: Descriptor {
             annotations,
-            ..Descriptor::of(media_type, content)
+            ..Descriptor::of_bytes(media_type, content)
         },
         content: content.to_vec().into(),
     }
@@ -45,24 +45,27 @@ pub(crate) fn layer(
 
 impl TestKey {
     /// A `.sig` layer over this payload.
-    pub(crate) fn sign_payload(&self, payload: &[u8]) -> LegacyCandidate {
+    pub(crate) fn sign_payload(&self, payload: &[u8]) -> CosignTagCandidate {
         layer(
-            Beside::Signatures,
+            CosignTagKind::Signatures,
             payload,
             &[(SIGNATURE, &BASE64.encode(self.signature(payload)))],
         )
     }
 
     /// What `cosign sign --key` makes in its older form.
-    pub(crate) fn sign_legacy(&self, subject: &Digest) -> LegacyCandidate {
+    pub(crate) fn sign_legacy(&self, subject: &Digest) -> CosignTagCandidate {
         self.sign_payload(
-            &serde_json::to_vec(&SimpleSigning::about("r.example.com/team-a/siem", subject))
-                .expect("JSON"),
+            &serde_json::to_vec(&SimpleSigningPayload::for_image(
+                "r.example.com/team-a/siem",
+                subject,
+            ))
+            .expect("JSON"),
         )
     }
 
     /// An `.att` layer over this statement.
-    pub(crate) fn attest_legacy(&self, statement: &Statement) -> LegacyCandidate {
+    pub(crate) fn attest_legacy(&self, statement: &Statement) -> CosignTagCandidate {
         let payload = serde_json::to_vec(statement).expect("JSON");
         let signature = self.signature(&sigstore_types::pae(media_type::IN_TOTO, &payload));
         let envelope = json!({
@@ -71,7 +74,7 @@ impl TestKey {
             "signatures": [{"keyid": "", "sig": BASE64.encode(signature)}],
         });
         layer(
-            Beside::Attestations,
+            CosignTagKind::Attestations,
             envelope.to_string().as_bytes(),
             &[
                 (SIGNATURE, ""),
@@ -101,15 +104,15 @@ impl TestLog {
                 "baseUrl": "https://rekor.example.com",
                 "hashAlgorithm": "SHA2_256",
                 "publicKey": {
-                    "rawBytes": BASE64.encode(key.spki()),
+                    "rawBytes": BASE64.encode(key.spki_der()),
                     "keyDetails": "PKIX_ECDSA_P256_SHA_256",
                     "validFor": {"start": "2021-01-12T11:53:27Z"},
                 },
-                "logId": {"keyId": BASE64.encode(self.key_id().bytes())},
+                "logId": {"keyId": BASE64.encode(self.key_id().as_bytes())},
             }],
             "certificateAuthorities": [], "ctlogs": [], "timestampAuthorities": [],
         });
-        TrustRoot::parse(root.to_string().as_bytes(), &Limits::DEFAULT).expect("a trust root")
+        TrustRoot::parse(root.to_string().as_bytes(), &InputLimits::DEFAULT).expect("a trust root")
     }
 
     /// The annotation with the promise for a body.
@@ -118,7 +121,7 @@ impl TestLog {
         let payload = json!({
             "body": body,
             "integratedTime": LOGGED,
-            "logID": self.key_id().hex(),
+            "logID": self.key_id().hex_digits(),
             "logIndex": 7,
         });
         // Sorted keys, no spaces: its canonical form.
@@ -127,7 +130,11 @@ impl TestLog {
     }
 
     /// The layer with the log's promise for it.
-    pub(crate) fn log(&self, key: &TestKey, mut candidate: LegacyCandidate) -> LegacyCandidate {
+    pub(crate) fn log(
+        &self,
+        key: &TestKey,
+        mut candidate: CosignTagCandidate,
+    ) -> CosignTagCandidate {
         let promise = self.promise(&body(key, &candidate)).to_string();
         candidate
             .layer
@@ -138,10 +145,10 @@ impl TestLog {
 }
 
 /// The log entry's body for a layer.
-pub(crate) fn body(key: &TestKey, candidate: &LegacyCandidate) -> Value {
+pub(crate) fn body(key: &TestKey, candidate: &CosignTagCandidate) -> Value {
     let verifier = BASE64.encode(key.pem());
-    let hash = |bytes: &[u8]| json!({"algorithm": "sha256", "value": Digest::of(bytes).hex()});
-    if candidate.beside == Beside::Signatures {
+    let hash = |bytes: &[u8]| json!({"algorithm": "sha256", "value": Digest::of_bytes(bytes).hex_digits()});
+    if candidate.tag_kind == CosignTagKind::Signatures {
         let signature = json!({
             "content": candidate.layer.annotations[SIGNATURE],
             "publicKey": {"content": verifier},

@@ -7,49 +7,57 @@ use serde_json::{Value, json};
 
 use super::{
     super::{
-        Evidence, Findings, TrustRoot,
+        TrustRoot, UnverifiedEvidence, VerificationFindings,
         testing::{TestKey, shared_data, trust},
-        verify,
+        verify_evidence,
     },
     testing::*,
     *,
 };
 use crate::core::{
     intoto::COSIGN_SIGN,
-    legacy::{CERTIFICATE, DSSE, LOG_ENTRY, SIGNATURE, SIMPLE_SIGNING, SimpleSigning, TIMESTAMP},
+    legacy::{
+        CERTIFICATE, DSSE, LOG_ENTRY, SIGNATURE, SIMPLE_SIGNING, SimpleSigningPayload, TIMESTAMP,
+    },
     media_type,
-    oci::{Document, layout},
+    oci::{ManifestOrIndex, layout},
     slsa::PROVENANCE_V1,
 };
 
 fn subject() -> Digest {
-    Digest::of(b"the judged manifest")
+    Digest::of_bytes(b"the judged manifest")
 }
 
-fn judged(candidates: Vec<LegacyCandidate>, trust: &Trust) -> Findings {
-    verify(
+fn judged(candidates: Vec<CosignTagCandidate>, trust: &TrustedMaterial) -> VerificationFindings {
+    verify_evidence(
         &subject(),
-        &Evidence {
+        &UnverifiedEvidence {
             legacy: candidates,
-            ..Evidence::default()
+            ..UnverifiedEvidence::default()
         },
         trust,
-        &Limits::DEFAULT,
+        &InputLimits::DEFAULT,
     )
 }
 
 /// What became of one layer: the predicate type and form of what holds, or the reason.
-fn verdict(candidate: &LegacyCandidate, trust: &Trust) -> Result<(String, Format), Reason> {
+fn verdict(
+    candidate: &CosignTagCandidate,
+    trust: &TrustedMaterial,
+) -> Result<(String, StoredSignatureFormat), Reason> {
     let findings = judged(vec![candidate.clone()], trust);
     match (&findings.verified[..], &findings.rejected[..]) {
-        ([verified], []) => Ok((verified.claim().predicate_type.clone(), verified.format())),
+        ([verified], []) => Ok((
+            verified.claim().predicate_type.clone(),
+            verified.signature_format(),
+        )),
         ([], [rejected]) => Err(rejected.reason),
         other => panic!("one layer, one answer: {other:?}"),
     }
 }
 
 fn payload() -> Value {
-    serde_json::to_value(SimpleSigning::about(
+    serde_json::to_value(SimpleSigningPayload::for_image(
         "r.example.com/team-a/siem",
         &subject(),
     ))
@@ -57,7 +65,7 @@ fn payload() -> Value {
 }
 
 fn statement() -> Statement {
-    Statement::about(
+    Statement::for_digest(
         "r.example.com/team-a/siem",
         &subject(),
         PROVENANCE_V1,
@@ -85,24 +93,29 @@ fn a_signature_and_an_attestation_by_a_given_key_hold() {
     for verified in [signature, attestation] {
         assert_eq!(
             *verified.signer(),
-            Signer::Key {
+            SignerIdentity::Key {
                 fingerprint: key.public().fingerprint()
             }
         );
         assert_eq!(
             (
-                verified.format(),
-                verified.time(),
-                verified.vouched(),
-                verified.root()
+                verified.signature_format(),
+                verified.signing_time(),
+                verified.time_evidence(),
+                verified.trust_root()
             ),
-            (Format::Legacy, SignedAt::Unknown, Vouched::Absent, None)
+            (
+                StoredSignatureFormat::Legacy,
+                SigningTime::Unknown,
+                TimeEvidenceStatus::Absent,
+                None
+            )
         );
         assert_eq!(
             verified.claim().subject[0].name,
             "r.example.com/team-a/siem"
         );
-        assert!(verified.claim().is_about(&subject()) && !verified.is_logged());
+        assert!(verified.claim().has_subject_digest(&subject()) && !verified.is_logged());
     }
 }
 
@@ -115,7 +128,7 @@ fn whoever_is_not_trusted_does_not_count() {
             Err(Reason::NoMatchingAuthority)
         );
         assert_eq!(
-            verdict(&candidate, &Trust::default()),
+            verdict(&candidate, &TrustedMaterial::default()),
             Err(Reason::NoMatchingAuthority)
         );
     }
@@ -129,17 +142,18 @@ fn the_payload_must_say_exactly_what_is_judged() {
     let trust = trust([&key]);
     let table: &[(&str, Reason, Change)] = &[
         ("another digest", Reason::SubjectMismatch, |p| {
-            p["critical"]["image"]["docker-manifest-digest"] = Digest::of(b"x").to_string().into()
+            p["critical"]["image"]["docker-manifest-digest"] =
+                Digest::of_bytes(b"x").to_string().into()
         }),
         ("upper case", Reason::SubjectMismatch, |p| {
-            let digest = format!("sha256:{}", subject().hex().to_uppercase());
+            let digest = format!("sha256:{}", subject().hex_digits().to_uppercase());
             p["critical"]["image"]["docker-manifest-digest"] = digest.into();
         }),
         ("a space", Reason::SubjectMismatch, |p| {
             p["critical"]["image"]["docker-manifest-digest"] = format!("{} ", subject()).into()
         }),
         ("no algorithm", Reason::SubjectMismatch, |p| {
-            p["critical"]["image"]["docker-manifest-digest"] = subject().hex().into()
+            p["critical"]["image"]["docker-manifest-digest"] = subject().hex_digits().into()
         }),
         ("no digest", Reason::MalformedEvidence, |p| {
             p["critical"]["image"] = json!({})
@@ -216,7 +230,7 @@ fn what_two_readers_could_read_differently_is_refused() {
 fn an_attestation_that_is_about_something_else_or_ambiguous_is_refused() {
     let key = TestKey::new();
     let trust = trust([&key]);
-    let elsewhere = Statement::about("", &Digest::of(b"x"), PROVENANCE_V1, json!({}));
+    let elsewhere = Statement::for_digest("", &Digest::of_bytes(b"x"), PROVENANCE_V1, json!({}));
     assert_eq!(
         verdict(&key.attest_legacy(&elsewhere), &trust),
         Err(Reason::SubjectMismatch)
@@ -251,7 +265,11 @@ fn an_attestation_that_is_about_something_else_or_ambiguous_is_refused() {
         change(&mut envelope);
         assert_eq!(
             verdict(
-                &layer(Beside::Attestations, envelope.to_string().as_bytes(), &[]),
+                &layer(
+                    CosignTagKind::Attestations,
+                    envelope.to_string().as_bytes(),
+                    &[]
+                ),
                 &trust
             ),
             Err(*reason),
@@ -262,7 +280,10 @@ fn an_attestation_that_is_about_something_else_or_ambiguous_is_refused() {
         .to_string()
         .replace(r#""payload":"#, r#""payload":"e30=","payload":"#);
     assert_eq!(
-        verdict(&layer(Beside::Attestations, twice.as_bytes(), &[]), &trust),
+        verdict(
+            &layer(CosignTagKind::Attestations, twice.as_bytes(), &[]),
+            &trust
+        ),
         Err(Reason::MalformedEvidence)
     );
 }
@@ -272,20 +293,20 @@ fn a_layer_is_what_its_descriptor_and_its_tag_say() {
     let key = TestKey::new();
     let trust = trust([&key]);
     let (good, attestation) = (key.sign_legacy(&subject()), key.attest_legacy(&statement()));
-    let changed = LegacyCandidate {
+    let changed = CosignTagCandidate {
         content: [good.content.as_ref(), b" "].concat().into(),
         ..good.clone()
     };
     assert_eq!(verdict(&changed, &trust), Err(Reason::DigestMismatch));
-    for (beside, candidate) in [
-        (Beside::Attestations, &good),
-        (Beside::Sboms, &good),
-        (Beside::Signatures, &attestation),
+    for (tag_kind, candidate) in [
+        (CosignTagKind::Attestations, &good),
+        (CosignTagKind::Sboms, &good),
+        (CosignTagKind::Signatures, &attestation),
     ] {
         assert_eq!(
             verdict(
-                &LegacyCandidate {
-                    beside,
+                &CosignTagCandidate {
+                    tag_kind,
                     ..candidate.clone()
                 },
                 &trust
@@ -359,7 +380,7 @@ fn annotations_must_be_there_and_make_sense() {
 fn one_good_layer_among_bad_ones_counts_and_the_bad_ones_are_told() {
     let key = TestKey::new();
     let mut candidates: Vec<_> = (0..20)
-        .map(|n| layer(Beside::Signatures, format!("{n}").as_bytes(), &[]))
+        .map(|n| layer(CosignTagKind::Signatures, format!("{n}").as_bytes(), &[]))
         .collect();
     candidates.insert(10, key.sign_legacy(&subject()));
     for (at, candidate) in candidates.iter_mut().enumerate() {
@@ -378,20 +399,20 @@ fn no_more_than_the_limit_is_opened_bundles_first() {
     let key = TestKey::new();
     let bundles = vec![super::super::testing::with_content(&subject(), b"{}".to_vec()); 250];
     let evidence = |count: usize| {
-        let mut legacy = vec![layer(Beside::Signatures, b"x", &[]); count];
+        let mut legacy = vec![layer(CosignTagKind::Signatures, b"x", &[]); count];
         legacy.push(key.sign_legacy(&subject()));
-        Evidence {
+        UnverifiedEvidence {
             candidates: bundles.clone(),
             legacy,
-            ..Evidence::default()
+            ..UnverifiedEvidence::default()
         }
     };
     for (count, verified, unopened) in [(5, 1, 0), (6, 0, 1), (20, 0, 15)] {
-        let findings = verify(
+        let findings = verify_evidence(
             &subject(),
             &evidence(count),
             &trust([&key]),
-            &Limits::DEFAULT,
+            &InputLimits::DEFAULT,
         );
         assert_eq!(
             (findings.verified.len(), findings.unopened),
@@ -428,7 +449,7 @@ fn the_larger_curves_are_verified_as_both_cosigns_sign() {
             EcdsaSigningAlgorithm, KeyPair,
         },
     };
-    let payload = serde_json::to_string(&SimpleSigning::about(
+    let payload = serde_json::to_string(&SimpleSigningPayload::for_image(
         "r.example.com/team-a/siem",
         &subject(),
     ))
@@ -475,16 +496,16 @@ fn the_larger_curves_are_verified_as_both_cosigns_sign() {
         ))
         .expect("a key");
         let candidate = layer(
-            Beside::Signatures,
+            CosignTagKind::Signatures,
             payload.as_bytes(),
             &[(SIGNATURE, &signature)],
         );
-        let trust = Trust {
+        let trust = TrustedMaterial {
             keys: vec![key],
-            ..Trust::default()
+            ..TrustedMaterial::default()
         };
         let expected = if good {
-            Ok((COSIGN_SIGN.to_owned(), Format::Legacy))
+            Ok((COSIGN_SIGN.to_owned(), StoredSignatureFormat::Legacy))
         } else {
             Err(Reason::NoMatchingAuthority)
         };
@@ -492,9 +513,9 @@ fn the_larger_curves_are_verified_as_both_cosigns_sign() {
     }
 }
 
-fn vouching(key: &TestKey, root: TrustRoot) -> Trust {
-    Trust {
-        vouching: vec![Arc::new(root)],
+fn vouching(key: &TestKey, root: TrustRoot) -> TrustedMaterial {
+    TrustedMaterial {
+        key_trust_roots: vec![Arc::new(root)],
         ..trust([key])
     }
 }
@@ -512,35 +533,54 @@ fn a_logs_promise_vouches_for_a_keys_signature() {
         };
         assert_eq!(
             (
-                alone.format(),
-                alone.vouched(),
-                alone.root(),
+                alone.signature_format(),
+                alone.time_evidence(),
+                alone.trust_root(),
                 alone.is_logged()
             ),
-            (Format::Legacy, Vouched::Unchecked, None, false)
+            (
+                StoredSignatureFormat::Legacy,
+                TimeEvidenceStatus::Unchecked,
+                None,
+                false
+            )
         );
         assert_eq!(
-            (vouched.format(), vouched.vouched(), vouched.root()),
-            (Format::LegacySetOnly, Vouched::Holds, Some(&digest))
+            (
+                vouched.signature_format(),
+                vouched.time_evidence(),
+                vouched.trust_root()
+            ),
+            (
+                StoredSignatureFormat::LegacySetOnly,
+                TimeEvidenceStatus::Verified,
+                Some(&digest)
+            )
         );
         assert!(vouched.is_logged());
         assert_eq!(
-            vouched.time().timestamp().map(jiff::Timestamp::as_second),
+            vouched
+                .signing_time()
+                .timestamp()
+                .map(jiff::Timestamp::as_second),
             Some(LOGGED)
         );
         // Without the promise there is nothing to hold against anybody.
         let findings = judged(vec![candidate], &trust);
         assert_eq!(
-            (findings.verified.len(), findings.verified[0].vouched()),
-            (1, Vouched::Absent)
+            (
+                findings.verified.len(),
+                findings.verified[0].time_evidence()
+            ),
+            (1, TimeEvidenceStatus::Absent)
         );
     }
 }
 
 #[test]
 fn a_promise_that_does_not_hold_vouches_for_nothing() {
-    type Break = fn(&TestLog, &TestKey, &mut LegacyCandidate);
-    fn edit(candidate: &mut LegacyCandidate, change: impl Fn(&mut Value)) {
+    type Break = fn(&TestLog, &TestKey, &mut CosignTagCandidate);
+    fn edit(candidate: &mut CosignTagCandidate, change: impl Fn(&mut Value)) {
         let mut promise: Value =
             serde_json::from_str(&candidate.layer.annotations[LOG_ENTRY]).expect("JSON");
         change(&mut promise);
@@ -549,7 +589,7 @@ fn a_promise_that_does_not_hold_vouches_for_nothing() {
             .annotations
             .insert(LOG_ENTRY.into(), promise.to_string());
     }
-    fn log_instead(log: &TestLog, candidate: &mut LegacyCandidate, body: &Value) {
+    fn log_instead(log: &TestLog, candidate: &mut CosignTagCandidate, body: &Value) {
         candidate
             .layer
             .annotations
@@ -566,7 +606,9 @@ fn a_promise_that_does_not_hold_vouches_for_nothing() {
             edit(c, |p| p["Payload"]["logIndex"] = 8.into())
         }),
         ("another log", Reason::InvalidTimestamp, |_, _, c| {
-            edit(c, |p| p["Payload"]["logID"] = Digest::of(b"x").hex().into())
+            edit(c, |p| {
+                p["Payload"]["logID"] = Digest::of_bytes(b"x").hex_digits().into()
+            })
         }),
         (
             "a log without a name",
@@ -603,7 +645,7 @@ fn a_promise_that_does_not_hold_vouches_for_nothing() {
             Reason::LogEntryMismatch,
             |log, key, c| {
                 let mut other = body(key, c);
-                other["spec"]["data"]["hash"]["value"] = Digest::of(b"x").hex().into();
+                other["spec"]["data"]["hash"]["value"] = Digest::of_bytes(b"x").hex_digits().into();
                 log_instead(log, c, &other);
             },
         ),
@@ -658,8 +700,8 @@ fn a_promise_that_does_not_hold_vouches_for_nothing() {
             findings
                 .verified
                 .iter()
-                .all(|verified| verified.root().is_none()
-                    && verified.vouched() == Vouched::Unchecked),
+                .all(|verified| verified.trust_root().is_none()
+                    && verified.time_evidence() == TimeEvidenceStatus::Unchecked),
             "{what}"
         );
         assert_eq!(findings.rejected.len(), 1, "{what}");
@@ -670,7 +712,7 @@ fn a_promise_that_does_not_hold_vouches_for_nothing() {
         );
         assert_eq!(
             findings.rejected[0].signer,
-            Some(Signer::Key {
+            Some(SignerIdentity::Key {
                 fingerprint: key.public().fingerprint()
             }),
             "{what}"
@@ -696,7 +738,7 @@ fn a_changed_byte_never_verifies_as_something_else() {
         log.log(&key, key.sign_legacy(&subject())),
         log.log(&key, key.attest_legacy(&statement())),
     ] {
-        let said = |candidate: &LegacyCandidate| {
+        let said = |candidate: &CosignTagCandidate| {
             let findings = judged(vec![candidate.clone()], &trust);
             findings
                 .verified
@@ -710,9 +752,9 @@ fn a_changed_byte_never_verifies_as_something_else() {
                 content[at] ^= bit;
                 let layer = Descriptor {
                     annotations: original.layer.annotations.clone(),
-                    ..Descriptor::of(original.layer.media_type.clone(), &content)
+                    ..Descriptor::of_bytes(original.layer.media_type.clone(), &content)
                 };
-                let changed = said(&LegacyCandidate {
+                let changed = said(&CosignTagCandidate {
                     content: content.into(),
                     layer,
                     ..original.clone()
@@ -721,7 +763,7 @@ fn a_changed_byte_never_verifies_as_something_else() {
                 // signed to the last byte.
                 assert!(
                     changed.is_none()
-                        || original.beside == Beside::Attestations
+                        || original.tag_kind == CosignTagKind::Attestations
                             && changed == Some(expected.clone()),
                     "byte {at}"
                 );
@@ -750,7 +792,7 @@ fn a_changed_byte_never_verifies_as_something_else() {
                 let vouched: Vec<_> = findings
                     .verified
                     .iter()
-                    .filter_map(|verified| verified.time().timestamp())
+                    .filter_map(|verified| verified.signing_time().timestamp())
                     .collect();
                 assert!(
                     vouched.iter().all(|time| time.as_second() == LOGGED),
@@ -762,7 +804,12 @@ fn a_changed_byte_never_verifies_as_something_else() {
 }
 
 /// A genuine bundle of the conformance suite, with its log entry as cosign's annotation.
-fn genuine(data: &Path, case: &str, content: &[u8], beside: Beside) -> (LegacyCandidate, Value) {
+fn genuine(
+    data: &Path,
+    case: &str,
+    content: &[u8],
+    beside: CosignTagKind,
+) -> (CosignTagCandidate, Value) {
     let bundle = fs::read(
         data.join("sigstore-conformance")
             .join(case)
@@ -799,7 +846,7 @@ fn genuine(data: &Path, case: &str, content: &[u8], beside: Beside) -> (LegacyCa
         .as_str()
         .unwrap_or_default()
         .to_owned();
-    let content = if beside == Beside::Attestations {
+    let content = if beside == CosignTagKind::Attestations {
         bundle["dsseEnvelope"].to_string().into_bytes()
     } else {
         content.to_vec()
@@ -819,7 +866,7 @@ fn hex(bytes: &[u8]) -> String {
 fn root(data: &Path, path: &str) -> TrustRoot {
     TrustRoot::parse(
         &fs::read(data.join(path)).expect("a trust root"),
-        &Limits::DEFAULT,
+        &InputLimits::DEFAULT,
     )
     .expect("a trust root")
 }
@@ -839,21 +886,21 @@ fn a_genuine_keyless_attestation_holds_as_a_promise_and_nothing_of_it_can_change
         &data,
         "happy-path-intoto-in-dsse-v3",
         b"",
-        Beside::Attestations,
+        CosignTagKind::Attestations,
     );
-    let trust = Trust {
+    let trust = TrustedMaterial {
         roots: vec![Arc::new(root(&data, "trust/prod_trusted_root.json"))],
-        ..Trust::default()
+        ..TrustedMaterial::default()
     };
-    let judge = |candidate: &LegacyCandidate, about: &Digest| {
-        verify(
+    let judge = |candidate: &CosignTagCandidate, about: &Digest| {
+        verify_evidence(
             about,
-            &Evidence {
+            &UnverifiedEvidence {
                 legacy: vec![candidate.clone()],
-                ..Evidence::default()
+                ..UnverifiedEvidence::default()
             },
             &trust,
-            &Limits::DEFAULT,
+            &InputLimits::DEFAULT,
         )
     };
     let findings = judge(&good, &artifact);
@@ -861,18 +908,21 @@ fn a_genuine_keyless_attestation_holds_as_a_promise_and_nothing_of_it_can_change
         panic!("{:?}", findings.rejected)
     };
     assert_eq!(
-        (verified.format(), verified.is_logged()),
-        (Format::LegacySetOnly, true)
+        (verified.signature_format(), verified.is_logged()),
+        (StoredSignatureFormat::LegacySetOnly, true)
     );
     assert!(
-        matches!(verified.signer(), Signer::Identity { issuer, .. } if issuer == "https://token.actions.githubusercontent.com")
+        matches!(verified.signer(), SignerIdentity::Identity { issuer, .. } if issuer == "https://token.actions.githubusercontent.com")
     );
     assert_eq!(
-        verified.time().timestamp().map(jiff::Timestamp::as_second),
+        verified
+            .signing_time()
+            .timestamp()
+            .map(jiff::Timestamp::as_second),
         Some(1_734_374_576)
     );
 
-    let refused = |what: &str, reason: Reason, candidate: &LegacyCandidate| {
+    let refused = |what: &str, reason: Reason, candidate: &CosignTagCandidate| {
         let findings = judge(candidate, &artifact);
         assert!(findings.verified.is_empty(), "{what} was accepted");
         assert_eq!(
@@ -904,7 +954,7 @@ fn a_genuine_keyless_attestation_holds_as_a_promise_and_nothing_of_it_can_change
         Reason::MalformedEvidence,
         &with(CERTIFICATE, &format!("{pem}{pem}")),
     );
-    let (other, _) = genuine(&data, "happy-path-v0.3", b"", Beside::Signatures);
+    let (other, _) = genuine(&data, "happy-path-v0.3", b"", CosignTagKind::Signatures);
     refused(
         "another's entry",
         Reason::CertificateExpired,
@@ -917,21 +967,21 @@ fn a_genuine_keyless_attestation_holds_as_a_promise_and_nothing_of_it_can_change
         judge(&good, &subject()).rejected[0].reason,
         Reason::SubjectMismatch
     );
-    let staging = Trust {
+    let staging = TrustedMaterial {
         roots: vec![Arc::new(root(
             &data,
             "sigstore-conformance/intoto-with-custom-trust-root/trusted_root.json",
         ))],
-        ..Trust::default()
+        ..TrustedMaterial::default()
     };
-    let findings = verify(
+    let findings = verify_evidence(
         &artifact,
-        &Evidence {
+        &UnverifiedEvidence {
             legacy: vec![good],
-            ..Evidence::default()
+            ..UnverifiedEvidence::default()
         },
         &staging,
-        &Limits::DEFAULT,
+        &InputLimits::DEFAULT,
     );
     assert!(findings.verified.is_empty(), "another trust root");
 }
@@ -942,14 +992,14 @@ fn genuine_signatures_are_authenticated_and_then_read() {
         return;
     };
     let artifact = fs::read(data.join("sigstore-conformance/a.txt")).expect("the artifact");
-    let keyless = Trust {
+    let keyless = TrustedMaterial {
         roots: vec![Arc::new(root(&data, "trust/prod_trusted_root.json"))],
-        ..Trust::default()
+        ..TrustedMaterial::default()
     };
     for case in ["happy-path-v0.1", "happy-path-v0.2", "happy-path-v0.3"] {
         // They sign a text that is no payload of simple signing: the signer is known, and what was
         // said is refused.
-        let (candidate, _) = genuine(&data, case, &artifact, Beside::Signatures);
+        let (candidate, _) = genuine(&data, case, &artifact, CosignTagKind::Signatures);
         let findings = judged(vec![candidate.clone()], &keyless);
         let [rejected] = &findings.rejected[..] else {
             panic!("{case}: {findings:?}")
@@ -961,14 +1011,14 @@ fn genuine_signatures_are_authenticated_and_then_read() {
             rejected.message
         );
         assert!(
-            matches!(rejected.signer, Some(Signer::Identity { .. })),
+            matches!(rejected.signer, Some(SignerIdentity::Identity { .. })),
             "{case}: {}",
             rejected.message
         );
-        let other = LegacyCandidate {
+        let other = CosignTagCandidate {
             layer: Descriptor {
                 annotations: candidate.layer.annotations,
-                ..Descriptor::of(SIMPLE_SIGNING, b"x")
+                ..Descriptor::of_bytes(SIMPLE_SIGNING, b"x")
             },
             content: b"x".to_vec().into(),
             ..candidate
@@ -994,24 +1044,26 @@ fn cosigns_own_tags_hold() {
         fs::read(folder.join(layout::blob_path(&descriptor.digest))).expect("a blob")
     };
     let index = fs::read(folder.join(layout::INDEX_FILE)).expect("an index");
-    let index = Document::parse(media_type::INDEX, &index, &Limits::DEFAULT).expect("an index");
+    let index =
+        ManifestOrIndex::parse(media_type::INDEX, &index, &InputLimits::DEFAULT).expect("an index");
     let mut legacy = Vec::new();
-    for beside in [Beside::Signatures, Beside::Attestations] {
-        let tag = beside.tag(&judged).to_string();
+    for beside in [CosignTagKind::Signatures, CosignTagKind::Attestations] {
+        let tag = beside.tag_for(&judged).to_string();
         let named = index
             .children()
             .into_iter()
             .find(|entry| entry.annotations.get(layout::REF_NAME) == Some(&tag))
             .expect("the tag");
-        let Document::Manifest(manifest) =
-            Document::parse(&named.media_type, &read(named), &Limits::DEFAULT).expect("a manifest")
+        let ManifestOrIndex::Manifest(manifest) =
+            ManifestOrIndex::parse(&named.media_type, &read(named), &InputLimits::DEFAULT)
+                .expect("a manifest")
         else {
             panic!()
         };
         for (at, layer) in manifest.layers.into_iter().enumerate() {
             let content = read(&layer).into();
-            legacy.push(LegacyCandidate {
-                beside,
+            legacy.push(CosignTagCandidate {
+                tag_kind: beside,
                 manifest: named.digest,
                 position: at + 1,
                 layer,
@@ -1019,19 +1071,19 @@ fn cosigns_own_tags_hold() {
             });
         }
     }
-    let evidence = Evidence {
+    let evidence = UnverifiedEvidence {
         legacy,
-        ..Evidence::default()
+        ..UnverifiedEvidence::default()
     };
     let key = VerificationKey::from_pem(
         &fs::read_to_string(data.join("cosign-made/cosign.pub")).expect("a key"),
     )
     .expect("a key");
-    let ours = Trust {
+    let ours = TrustedMaterial {
         keys: vec![key],
-        ..Trust::default()
+        ..TrustedMaterial::default()
     };
-    let findings = verify(&judged, &evidence, &ours, &Limits::DEFAULT);
+    let findings = verify_evidence(&judged, &evidence, &ours, &InputLimits::DEFAULT);
     let types: Vec<_> = findings
         .verified
         .iter()
@@ -1039,7 +1091,7 @@ fn cosigns_own_tags_hold() {
             (
                 v.claim().predicate_type.as_str(),
                 v.claim().subject[0].name.as_str(),
-                v.format(),
+                v.signature_format(),
             )
         })
         .collect();
@@ -1047,12 +1099,12 @@ fn cosigns_own_tags_hold() {
     assert_eq!(
         types,
         [
-            (COSIGN_SIGN, name, Format::Legacy),
-            (PROVENANCE_V1, name, Format::Legacy)
+            (COSIGN_SIGN, name, StoredSignatureFormat::Legacy),
+            (PROVENANCE_V1, name, StoredSignatureFormat::Legacy)
         ]
     );
     assert!(findings.rejected.is_empty());
-    let findings = verify(&subject(), &evidence, &ours, &Limits::DEFAULT);
+    let findings = verify_evidence(&subject(), &evidence, &ours, &InputLimits::DEFAULT);
     assert!(
         findings.verified.is_empty()
             && findings
@@ -1060,11 +1112,11 @@ fn cosigns_own_tags_hold() {
                 .iter()
                 .all(|rejected| rejected.reason == Reason::SubjectMismatch)
     );
-    let findings = verify(
+    let findings = verify_evidence(
         &judged,
         &evidence,
         &trust([&TestKey::new()]),
-        &Limits::DEFAULT,
+        &InputLimits::DEFAULT,
     );
     assert!(
         findings.verified.is_empty()

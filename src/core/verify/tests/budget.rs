@@ -3,7 +3,7 @@
 use super::*;
 
 /// Bundles by keys that nobody trusts, with a hint that names nobody.
-fn poisoned(count: usize) -> Vec<Candidate> {
+fn poisoned(count: usize) -> Vec<ReferrerCandidate> {
     let stranger = TestKey::new();
     let bundle = |n: usize| {
         let mut bundle = stranger.bundle(media_type::IN_TOTO, format!("{{\"n\":{n}}}").as_bytes());
@@ -13,22 +13,22 @@ fn poisoned(count: usize) -> Vec<Candidate> {
     (0..count).map(bundle).collect()
 }
 
-fn keys(count: usize) -> Trust {
-    Trust {
+fn keys(count: usize) -> TrustedMaterial {
+    TrustedMaterial {
         keys: (0..count).map(|_| TestKey::new().public()).collect(),
-        ..Trust::default()
+        ..TrustedMaterial::default()
     }
 }
 
 #[test]
 fn many_bundles_times_many_keys_cost_a_bounded_number_of_checks() {
-    let findings = verify(
+    let findings = verify_evidence(
         &subject(),
         &evidence(poisoned(128)),
         &keys(128),
-        &Limits::DEFAULT,
+        &InputLimits::DEFAULT,
     );
-    let limit = Limits::DEFAULT.signature_checks;
+    let limit = InputLimits::DEFAULT.signature_checks;
     assert_eq!(findings.signature_checks, limit + 128, "and not 16,384");
     let complete = limit / 127;
     assert_eq!(
@@ -63,13 +63,18 @@ fn a_signature_that_names_its_key_counts_however_many_bad_ones_there_are() {
     trust.keys.push(key.public());
     let mut candidates = poisoned(255);
     candidates.push(key.sign(&subject()));
-    let findings = verify(&subject(), &evidence(candidates), &trust, &Limits::DEFAULT);
+    let findings = verify_evidence(
+        &subject(),
+        &evidence(candidates),
+        &trust,
+        &InputLimits::DEFAULT,
+    );
     let [verified] = &findings.verified[..] else {
         panic!("{:?}", findings.rejected.last())
     };
     assert_eq!(
         *verified.signer(),
-        Signer::Key {
+        SignerIdentity::Key {
             fingerprint: key.public().fingerprint()
         }
     );
@@ -78,8 +83,8 @@ fn a_signature_that_names_its_key_counts_however_many_bad_ones_there_are() {
 #[test]
 fn nothing_is_judged_once_nobody_waits() {
     let key = TestKey::new();
-    let mut verifier = EvidenceVerifier::new(subject(), trust([&key]), &Limits::DEFAULT);
-    verifier.judge(&key.sign(&subject()), &|| true);
+    let mut verifier = EvidenceVerifier::new(subject(), trust([&key]), &InputLimits::DEFAULT);
+    verifier.verify_referrer(&key.sign(&subject()), &|| true);
     let findings = verifier.into_findings();
     assert_eq!(
         (
@@ -99,16 +104,16 @@ fn statements_that_are_small_as_text_and_large_in_memory_are_bounded() {
         let predicate = json!({"list": vec![json!({"a": 0}); objects]});
         key.attest(
             &subject(),
-            &Statement::about("", &subject(), "https://example.com/x", predicate),
+            &Statement::for_digest("", &subject(), "https://example.com/x", predicate),
         )
     };
     let mut candidates = vec![about(20_000), about(20_000)];
     candidates.push(key.sign(&subject()));
-    let findings = verify(
+    let findings = verify_evidence(
         &subject(),
         &evidence(candidates.clone()),
         &trust([&key]),
-        &Limits::DEFAULT,
+        &InputLimits::DEFAULT,
     );
     let kinds: Vec<_> = findings
         .verified
@@ -121,15 +126,15 @@ fn statements_that_are_small_as_text_and_large_in_memory_are_bounded() {
         (Reason::LimitExceeded, 1)
     );
 
-    let mut verifier = EvidenceVerifier::new(subject(), trust([&key]), &Limits::DEFAULT);
-    verifier.narrow(1 << 20);
+    let mut verifier = EvidenceVerifier::new(subject(), trust([&key]), &InputLimits::DEFAULT);
+    verifier.limit_statement_memory(1 << 20);
     assert!(
-        !verifier.judge(&candidates[0], &|| false),
+        !verifier.verify_referrer(&candidates[0], &|| false),
         "later, when there is memory for it"
     );
-    assert!(verifier.judge(&candidates[2], &|| false));
-    verifier.widen();
-    assert!(verifier.judge(&candidates[0], &|| false));
+    assert!(verifier.verify_referrer(&candidates[2], &|| false));
+    verifier.release_withheld_memory();
+    assert!(verifier.verify_referrer(&candidates[0], &|| false));
     let findings = verifier.into_findings();
     assert_eq!(
         (

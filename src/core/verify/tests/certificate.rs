@@ -64,36 +64,44 @@ fn judged(holder: &Holder, by: &Arc<CertificateAuthority>) -> Result<String, Rea
 fn a_certificate_of_the_authority_holds_and_names_its_holder() {
     let pki = Pki::new();
     let by = pki.authority();
-    let findings = verify(
+    let findings = verify_evidence(
         &subject(),
         &evidence(vec![pki.leaf.sign(&subject())]),
         &issued_by([&by]),
-        &Limits::DEFAULT,
+        &InputLimits::DEFAULT,
     );
     let [verified] = &findings.verified[..] else {
         panic!("{:?}", findings.rejected)
     };
     assert_eq!(
         *verified.signer(),
-        Signer::Certificate {
+        SignerIdentity::Certificate {
             san: RELEASE.into(),
             authority: by.digest()
         }
     );
-    assert_eq!(verified.key(), Some(&pki.leaf.key.public().fingerprint()));
+    assert_eq!(
+        verified.key_fingerprint(),
+        Some(&pki.leaf.key.public().fingerprint())
+    );
     assert_eq!(
         (
-            verified.time(),
-            verified.root(),
-            verified.vouched(),
+            verified.signing_time(),
+            verified.trust_root(),
+            verified.time_evidence(),
             verified.is_logged()
         ),
-        (SignedAt::Unknown, None, Vouched::Absent, false)
+        (
+            SigningTime::Unknown,
+            None,
+            TimeEvidenceStatus::Absent,
+            false
+        )
     );
     // Up to and including the last second of the certificates.
     assert_eq!(
-        verified.valid_during(),
-        Validity::between(at("2026-01-01T00:00:00Z"), at("2027-01-01T00:00:01Z"))
+        verified.validity_period(),
+        ValidityPeriod::between(at("2026-01-01T00:00:00Z"), at("2027-01-01T00:00:01Z"))
     );
     assert!(
         verified
@@ -144,17 +152,17 @@ fn every_kind_of_name_has_its_own_rule() {
     for (names, expected) in table {
         let mut params = leaf();
         params.subject_alt_names.clone_from(&names);
-        let findings = verify(
+        let findings = verify_evidence(
             &subject(),
             &evidence(vec![holder(&params, &pki.intermediate).sign(&subject())]),
             &issued_by([&by]),
-            &Limits::DEFAULT,
+            &InputLimits::DEFAULT,
         );
         match (expected, &findings.verified[..], &findings.rejected[..]) {
             (Some(name), [verified], []) => {
                 assert_eq!(
                     *verified.signer(),
-                    Signer::Certificate {
+                    SignerIdentity::Certificate {
                         san: name.into(),
                         authority: by.digest()
                     }
@@ -422,7 +430,7 @@ fn a_certificate_of_somebody_else_is_refused() {
     refused(
         Reason::NoMatchingAuthority,
         ours.leaf.sign(&subject()),
-        &Trust::default(),
+        &TrustedMaterial::default(),
     );
     // Two authorities, one of which issued it.
     let trust = issued_by([&theirs.authority(), &ours.authority()]);
@@ -458,7 +466,7 @@ fn a_signature_by_another_key_than_the_certificates_is_refused() {
 #[test]
 fn what_nobody_dates_holds_only_now() {
     let pki = Pki::new();
-    let trust = |now| Trust {
+    let trust = |now| TrustedMaterial {
         now,
         ..issued_by([&pki.authority()])
     };
@@ -574,15 +582,15 @@ fn lists_bound_how_long_a_certificate_may_be_relied_on() {
         list_until(&pki.intermediate, &[], "2026-11-25T00:00:00Z")
     );
     let by = authority(&pki.pem(), Some(&lists));
-    let findings = verify(
+    let findings = verify_evidence(
         &subject(),
         &evidence(vec![pki.leaf.sign(&subject())]),
         &issued_by([&by]),
-        &Limits::DEFAULT,
+        &InputLimits::DEFAULT,
     );
     assert_eq!(
-        findings.verified[0].valid_during(),
-        Validity::between(at("2026-01-01T00:00:00Z"), at("2026-11-25T00:00:00Z"))
+        findings.verified[0].validity_period(),
+        ValidityPeriod::between(at("2026-01-01T00:00:00Z"), at("2026-11-25T00:00:00Z"))
     );
 }
 
@@ -597,15 +605,15 @@ fn who_revoked_it_is_told_with_whom() {
             list(&pki.intermediate, &[7])
         )),
     );
-    let findings = verify(
+    let findings = verify_evidence(
         &subject(),
         &evidence(vec![pki.leaf.sign(&subject())]),
         &issued_by([&by]),
-        &Limits::DEFAULT,
+        &InputLimits::DEFAULT,
     );
     assert_eq!(
         findings.rejected[0].signer,
-        Some(Signer::Certificate {
+        Some(SignerIdentity::Certificate {
             san: RELEASE.into(),
             authority: by.digest()
         })
@@ -674,7 +682,7 @@ fn an_intermediate_that_is_none_is_refused() {
             CertificateAuthority::parse(
                 format!("{}{}", pki.root.pem(), middle.pem()).as_bytes(),
                 None,
-                &Limits::DEFAULT
+                &InputLimits::DEFAULT
             )
             .is_err(),
             "{what}"
@@ -763,37 +771,39 @@ fn a_certificate_of_fulcio_is_no_certificate_of_the_company() {
             .expect("a digest");
     let evidence = evidence(vec![with_content(&artifact, bundle)]);
     let root = std::fs::read(data.join("trust/prod_trusted_root.json")).expect("a trust root");
-    let root = Arc::new(TrustRoot::parse(&root, &Limits::DEFAULT).expect("a trust root"));
+    let root = Arc::new(TrustRoot::parse(&root, &InputLimits::DEFAULT).expect("a trust root"));
     let company = issued_by([&Pki::new().authority()]);
-    let findings = verify(&artifact, &evidence, &company, &Limits::DEFAULT);
+    let findings = verify_evidence(&artifact, &evidence, &company, &InputLimits::DEFAULT);
     assert_eq!(findings.rejected[0].reason, Reason::UntrustedChain);
     let vouching = company
         .authorities
         .iter()
-        .map(|issuing| Issuing {
+        .map(|issuing| TrustedCertificateAuthority {
             root: Some(root.clone()),
             ..issuing.clone()
         })
         .collect();
-    let findings = verify(
+    let findings = verify_evidence(
         &artifact,
         &evidence,
-        &Trust {
+        &TrustedMaterial {
             authorities: vouching,
             ..company.clone()
         },
-        &Limits::DEFAULT,
+        &InputLimits::DEFAULT,
     );
     assert_eq!(findings.rejected[0].reason, Reason::UntrustedChain);
     // Beside a trust root that knows it, it holds as before.
-    let both = Trust {
+    let both = TrustedMaterial {
         roots: vec![root],
         ..company
     };
-    let findings = verify(&artifact, &evidence, &both, &Limits::DEFAULT);
+    let findings = verify_evidence(&artifact, &evidence, &both, &InputLimits::DEFAULT);
     assert!(
-        matches!(findings.verified[0].signer(), Signer::Identity { .. })
-            && findings.rejected.is_empty()
+        matches!(
+            findings.verified[0].signer(),
+            SignerIdentity::Identity { .. }
+        ) && findings.rejected.is_empty()
     );
 }
 
@@ -804,7 +814,7 @@ fn what_is_no_authority_is_refused() {
         CertificateAuthority::parse(
             certificates.as_bytes(),
             lists.map(str::as_bytes),
-            &Limits::DEFAULT,
+            &InputLimits::DEFAULT,
         )
         .map(|_| ())
         .map_err(|error| error.to_string())

@@ -225,12 +225,12 @@ fn keyless() -> (Sigstore, Recipe) {
     (Sigstore::new(), recipe)
 }
 
-fn trusted(root: &Value) -> Trust {
+fn trusted(root: &Value) -> TrustedMaterial {
     let root =
-        TrustRoot::parse(root.to_string().as_bytes(), &Limits::DEFAULT).expect("a trust root");
-    Trust {
+        TrustRoot::parse(root.to_string().as_bytes(), &InputLimits::DEFAULT).expect("a trust root");
+    TrustedMaterial {
         roots: vec![Arc::new(root)],
-        ..Trust::default()
+        ..TrustedMaterial::default()
     }
 }
 
@@ -260,7 +260,7 @@ fn by_timestamp_authority(issuer: &Ca, above: Vec<Vec<u8>>) -> Outcome {
 }
 
 fn by_company(holder: &Holder, certificates: &str) -> Outcome {
-    match CertificateAuthority::parse(certificates.as_bytes(), None, &Limits::DEFAULT) {
+    match CertificateAuthority::parse(certificates.as_bytes(), None, &InputLimits::DEFAULT) {
         Err(_) => Unusable,
         Ok(by) => verdict(holder.sign(&subject()), &issued_by([&Arc::new(by)]))
             .map_or_else(Refused, |_| Holds),
@@ -476,11 +476,11 @@ fn an_authority_that_is_none_is_passed_over_and_the_others_are_not() {
     ] {
         let mut root = root.clone();
         root[kind].as_array_mut().expect("a list").truncate(1);
-        let findings = verify(
+        let findings = verify_evidence(
             &subject(),
             &evidence(vec![bundle.clone()]),
             &trusted(&root),
-            &Limits::DEFAULT,
+            &InputLimits::DEFAULT,
         );
         let [rejected] = &findings.rejected[..] else {
             panic!("{findings:?}")
@@ -690,29 +690,29 @@ fn who_revoked_a_certificate_is_told_although_somebody_else_believes_it() {
         let root = vouching.or_else(|| trusted(&sigstore.trusted_root()).roots.pop());
         let authorities = authorities
             .iter()
-            .map(|by| Issuing {
+            .map(|by| TrustedCertificateAuthority {
                 authority: Arc::clone(by),
                 root: root.clone(),
             })
             .collect();
-        let trust = Trust {
+        let trust = TrustedMaterial {
             roots,
             authorities,
             now: Some(testing_pki::now()),
-            ..Trust::default()
+            ..TrustedMaterial::default()
         };
-        let findings = verify(
+        let findings = verify_evidence(
             &subject(),
             &evidence(vec![bundle.clone()]),
             &trust,
-            &Limits::DEFAULT,
+            &InputLimits::DEFAULT,
         );
         let revoked = findings
             .rejected
             .iter()
             .filter(|rejected| rejected.reason == Reason::Revoked);
         let named = revoked
-            .filter(|rejected| matches!(rejected.signer, Some(Signer::Certificate { .. })))
+            .filter(|rejected| matches!(rejected.signer, Some(SignerIdentity::Certificate { .. })))
             .count();
         (findings.verified.len(), named, findings.rejected.len())
     };

@@ -31,24 +31,32 @@ impl Company {
         fs::read(self.folder.join(name)).expect(name)
     }
 
-    fn trust(&self, lists: Option<&str>, root: Option<&Arc<TrustRoot>>, now: Timestamp) -> Trust {
+    fn trust(
+        &self,
+        lists: Option<&str>,
+        root: Option<&Arc<TrustRoot>>,
+        now: Timestamp,
+    ) -> TrustedMaterial {
         let lists = lists.map(|lists| self.read(lists));
-        let authority =
-            CertificateAuthority::parse(&self.read("ca.crt"), lists.as_deref(), &Limits::DEFAULT)
-                .expect("an authority");
-        Trust {
-            authorities: vec![Issuing {
+        let authority = CertificateAuthority::parse(
+            &self.read("ca.crt"),
+            lists.as_deref(),
+            &InputLimits::DEFAULT,
+        )
+        .expect("an authority");
+        TrustedMaterial {
+            authorities: vec![TrustedCertificateAuthority {
                 authority: Arc::new(authority),
                 root: root.cloned(),
             }],
             now: Some(now),
-            ..Trust::default()
+            ..TrustedMaterial::default()
         }
     }
 
     fn root(&self) -> Arc<TrustRoot> {
         Arc::new(
-            TrustRoot::parse(&self.read("trusted_root.json"), &Limits::DEFAULT)
+            TrustRoot::parse(&self.read("trusted_root.json"), &InputLimits::DEFAULT)
                 .expect("a trust root"),
         )
     }
@@ -57,7 +65,7 @@ impl Company {
         serde_json::from_slice(&self.read(name)).expect("JSON")
     }
 
-    fn judge(&self, bundle: &str, trust: &Trust) -> Result<String, Reason> {
+    fn judge(&self, bundle: &str, trust: &TrustedMaterial) -> Result<String, Reason> {
         verdict(candidate(&subject(), &self.bundle(bundle)), trust)
     }
 
@@ -124,32 +132,36 @@ fn a_timestamp_outlives_the_certificate() {
     let later = company.later();
     for lists in [None, Some("ca.crl")] {
         let trust = company.trust(lists, Some(&root), later);
-        let findings = verify(
+        let findings = verify_evidence(
             &subject(),
             &evidence(vec![candidate(
                 &subject(),
                 &company.bundle("timestamped.json"),
             )]),
             &trust,
-            &Limits::DEFAULT,
+            &InputLimits::DEFAULT,
         );
         let [verified] = &findings.verified[..] else {
             panic!("{:?}", findings.rejected)
         };
-        let signer = Signer::Certificate {
+        let signer = SignerIdentity::Certificate {
             san: RELEASE.into(),
             authority: trust.authorities[0].authority.digest(),
         };
         assert_eq!(
-            (verified.signer(), verified.root(), verified.vouched()),
-            (&signer, Some(&root.digest()), Vouched::Holds)
+            (
+                verified.signer(),
+                verified.trust_root(),
+                verified.time_evidence()
+            ),
+            (&signer, Some(&root.digest()), TimeEvidenceStatus::Verified)
         );
-        assert!(verified.time().timestamp().is_some_and(|time| {
+        assert!(verified.signing_time().timestamp().is_some_and(|time| {
             time.duration_until(company.signed).abs() < SignedDuration::from_secs(5)
         }));
         assert!(!verified.is_logged());
         // Only its revocation lists must stay fresh.
-        let until = verified.valid_during();
+        let until = verified.validity_period();
         assert_eq!((until.from, until.until.is_some()), (None, lists.is_some()));
     }
     // Without somebody who is believed, or without the timestamp, it is over.
@@ -219,7 +231,7 @@ fn a_timestamp_that_does_not_hold_is_no_time() {
     // By an authority that the trust root does not know.
     let empty = TrustRoot::parse(
         br#"{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}"#,
-        &Limits::DEFAULT,
+        &InputLimits::DEFAULT,
     )
     .expect("a root");
     let stranger = company.trust(None, Some(&Arc::new(empty)), company.signed + 5.minutes());
@@ -229,8 +241,8 @@ fn a_timestamp_that_does_not_hold_is_no_time() {
     );
     // A faulty timestamp of somebody else's certificate is somebody else's certificate.
     let foreign = testing_pki::Pki::new().authority();
-    let elsewhere = Trust {
-        authorities: vec![Issuing {
+    let elsewhere = TrustedMaterial {
+        authorities: vec![TrustedCertificateAuthority {
             authority: foreign,
             root: Some(root),
         }],

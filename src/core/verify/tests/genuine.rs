@@ -15,20 +15,21 @@ fn read(layout: &Path, descriptor: &Descriptor) -> Bytes {
 
 /// Every manifest of the layout that refers to something. cosign listed them as
 /// `application/vnd.oci.empty.v1+json`.
-fn gather(layout: &Path, judged: &Digest) -> Evidence {
+fn gather(layout: &Path, judged: &Digest) -> UnverifiedEvidence {
     let index = fs::read(layout.join(layout::INDEX_FILE)).expect("an index");
-    let index = Document::parse(media_type::INDEX, &index, &Limits::DEFAULT).expect("an index");
-    let mut evidence = Evidence::default();
+    let index =
+        ManifestOrIndex::parse(media_type::INDEX, &index, &InputLimits::DEFAULT).expect("an index");
+    let mut evidence = UnverifiedEvidence::default();
     for referrer in index.children() {
-        let manifest = Document::parse(
+        let manifest = ManifestOrIndex::parse(
             &referrer.media_type,
             &read(layout, referrer),
-            &Limits::DEFAULT,
+            &InputLimits::DEFAULT,
         )
         .expect("a document");
-        if let Ok(Some(layer)) = bundle_layer(&manifest, judged) {
+        if let Ok(Some(layer)) = sigstore_bundle_layer(&manifest, judged) {
             let content = read(layout, layer);
-            evidence.candidates.push(Candidate {
+            evidence.candidates.push(ReferrerCandidate {
                 referrer: referrer.clone(),
                 manifest,
                 content,
@@ -49,11 +50,11 @@ fn cosigns_signature_and_provenance_hold() {
         &fs::read_to_string(data.join("cosign-made/cosign.pub")).expect("a key"),
     )
     .expect("a key");
-    let ours = Trust {
+    let ours = TrustedMaterial {
         keys: vec![key],
-        ..Trust::default()
+        ..TrustedMaterial::default()
     };
-    let findings = verify(&judged, &evidence, &ours, &Limits::DEFAULT);
+    let findings = verify_evidence(&judged, &evidence, &ours, &InputLimits::DEFAULT);
     let mut types: Vec<_> = findings
         .verified
         .iter()
@@ -71,11 +72,11 @@ fn cosigns_signature_and_provenance_hold() {
     );
     assert!(findings.rejected.is_empty());
 
-    let findings = verify(
+    let findings = verify_evidence(
         &judged,
         &evidence,
         &trust([&TestKey::new()]),
-        &Limits::DEFAULT,
+        &InputLimits::DEFAULT,
     );
     let reasons: Vec<_> = findings
         .rejected
@@ -86,7 +87,7 @@ fn cosigns_signature_and_provenance_hold() {
         (findings.verified.len(), reasons),
         (0, vec![Reason::NoMatchingAuthority; 2])
     );
-    let findings = verify(&subject(), &evidence, &ours, &Limits::DEFAULT);
+    let findings = verify_evidence(&subject(), &evidence, &ours, &InputLimits::DEFAULT);
     assert!(
         findings.verified.is_empty()
             && findings

@@ -1,22 +1,22 @@
 use super::*;
 
-fn manifest(candidate: &mut Candidate) -> &mut crate::core::oci::Manifest {
+fn manifest(candidate: &mut ReferrerCandidate) -> &mut crate::core::oci::ImageManifest {
     match &mut candidate.manifest {
-        Document::Manifest(manifest) => manifest,
-        Document::Index(_) => panic!("a manifest"),
+        ManifestOrIndex::Manifest(manifest) => manifest,
+        ManifestOrIndex::Index(_) => panic!("a manifest"),
     }
 }
 
 fn statement() -> Value {
     json!({
         "_type": STATEMENT_V01,
-        "subject": [{"name": "x", "digest": {"sha256": subject().hex()}}],
+        "subject": [{"name": "x", "digest": {"sha256": subject().hex_digits()}}],
         "predicateType": COSIGN_SIGN,
         "predicate": {},
     })
 }
 
-fn signed(key: &TestKey, statement: &Value) -> Candidate {
+fn signed(key: &TestKey, statement: &Value) -> ReferrerCandidate {
     candidate(
         &subject(),
         &key.bundle(media_type::IN_TOTO, statement.to_string().as_bytes()),
@@ -26,24 +26,28 @@ fn signed(key: &TestKey, statement: &Value) -> Candidate {
 #[test]
 fn a_signature_by_a_given_key_holds() {
     let (key, other) = (TestKey::new(), TestKey::new());
-    let findings = verify(
+    let findings = verify_evidence(
         &subject(),
         &evidence(vec![key.sign(&subject())]),
         &trust([&other, &key]),
-        &Limits::DEFAULT,
+        &InputLimits::DEFAULT,
     );
     let [verified] = &findings.verified[..] else {
         panic!("{:?}", findings.rejected)
     };
     assert_eq!(
         *verified.signer(),
-        Signer::Key {
+        SignerIdentity::Key {
             fingerprint: key.public().fingerprint()
         }
     );
     assert_eq!(
-        (*verified.subject(), verified.time(), verified.root()),
-        (subject(), SignedAt::Unknown, None)
+        (
+            *verified.subject(),
+            verified.signing_time(),
+            verified.trust_root()
+        ),
+        (subject(), SigningTime::Unknown, None)
     );
 }
 
@@ -51,7 +55,11 @@ fn a_signature_by_a_given_key_holds() {
 fn the_hint_is_only_a_hint() {
     let (key, other) = (TestKey::new(), TestKey::new());
     let mut bundle = key.bundle(media_type::IN_TOTO, statement().to_string().as_bytes());
-    for hint in [String::new(), "nonsense".into(), other.public().hint()] {
+    for hint in [
+        String::new(),
+        "nonsense".into(),
+        other.public().bundle_key_hint(),
+    ] {
         bundle["verificationMaterial"]["publicKey"]["hint"] = hint.into();
         assert_eq!(
             verdict(candidate(&subject(), &bundle), &trust([&key, &other])).as_deref(),
@@ -59,7 +67,7 @@ fn the_hint_is_only_a_hint() {
         );
     }
     // Names a key that is trusted, made by one that is not.
-    bundle["verificationMaterial"]["publicKey"]["hint"] = other.public().hint().into();
+    bundle["verificationMaterial"]["publicKey"]["hint"] = other.public().bundle_key_hint().into();
     refused(
         Reason::InvalidSignature,
         candidate(&subject(), &bundle),
@@ -78,35 +86,39 @@ fn whoever_is_not_trusted_does_not_count() {
     refused(
         Reason::NoMatchingAuthority,
         key.sign(&subject()),
-        &Trust::default(),
+        &TrustedMaterial::default(),
     );
 }
 
 #[test]
 fn a_statement_about_something_else_does_not_count() {
     let key = TestKey::new();
-    let elsewhere = Digest::of(b"another manifest");
-    let about = Statement::about("", &elsewhere, COSIGN_SIGN, json!({}));
-    let findings = verify(
+    let elsewhere = Digest::of_bytes(b"another manifest");
+    let about = Statement::for_digest("", &elsewhere, COSIGN_SIGN, json!({}));
+    let findings = verify_evidence(
         &subject(),
         &evidence(vec![key.attest(&subject(), &about)]),
         &trust([&key]),
-        &Limits::DEFAULT,
+        &InputLimits::DEFAULT,
     );
     assert_eq!(findings.rejected[0].reason, Reason::SubjectMismatch);
     assert_eq!(
         findings.rejected[0].signer,
-        Some(Signer::Key {
+        Some(SignerIdentity::Key {
             fingerprint: key.public().fingerprint()
         })
     );
-    assert!(findings.rejected[0].message.contains(&elsewhere.hex()));
+    assert!(
+        findings.rejected[0]
+            .message
+            .contains(&elsewhere.hex_digits())
+    );
 }
 
 #[test]
 fn only_the_exact_sha256_of_a_subject_counts() {
     let key = TestKey::new();
-    let hex = subject().hex();
+    let hex = subject().hex_digits();
     let table = [
         (json!([{"digest": {"sha256": hex}}]), Ok(())),
         (
@@ -235,20 +247,22 @@ fn an_envelope_has_one_signature() {
 fn the_manifest_must_refer_to_the_judged_digest() {
     let key = TestKey::new();
     let mut foreign = key.sign(&subject());
-    manifest(&mut foreign).subject =
-        Some(Descriptor::of(media_type::MANIFEST, b"another manifest"));
+    manifest(&mut foreign).subject = Some(Descriptor::of_bytes(
+        media_type::MANIFEST,
+        b"another manifest",
+    ));
     refused(Reason::SubjectMismatch, foreign.clone(), &trust([&key]));
     manifest(&mut foreign).subject = None;
     refused(Reason::SubjectMismatch, foreign.clone(), &trust([&key]));
-    let findings = verify(
+    let findings = verify_evidence(
         &subject(),
         &evidence(vec![foreign]),
         &trust([&key]),
-        &Limits::DEFAULT,
+        &InputLimits::DEFAULT,
     );
     assert_eq!(
-        findings.rejected[0].rank(),
-        rank(Reason::MalformedEvidence),
+        findings.rejected[0].rejection_rank(),
+        reason_rank(Reason::MalformedEvidence),
         "nobody signed that"
     );
 }
@@ -264,7 +278,7 @@ fn the_manifest_must_have_the_bundle_as_its_only_layer() {
     let mut other = good.clone();
     manifest(&mut other).layers[0].media_type = "application/spdx+json".into();
     assert!(
-        bundle_layer(&other.manifest, &subject())
+        sigstore_bundle_layer(&other.manifest, &subject())
             .expect("a plain referrer")
             .is_none()
     );
@@ -281,11 +295,11 @@ fn one_good_signature_among_bad_ones_counts_and_the_bad_ones_are_told() {
         .map(|n| with_content(&subject(), format!("{{\"n\":{n}}}").into_bytes()))
         .collect();
     candidates.insert(10, key.sign(&subject()));
-    let findings = verify(
+    let findings = verify_evidence(
         &subject(),
         &evidence(candidates),
         &trust([&key]),
-        &Limits::DEFAULT,
+        &InputLimits::DEFAULT,
     );
     assert_eq!(
         (
@@ -308,11 +322,11 @@ fn no_more_than_the_limit_is_opened() {
     let key = TestKey::new();
     let mut candidates = vec![with_content(&subject(), b"{}".to_vec()); 300];
     candidates.push(key.sign(&subject()));
-    let findings = verify(
+    let findings = verify_evidence(
         &subject(),
         &evidence(candidates),
         &trust([&key]),
-        &Limits::DEFAULT,
+        &InputLimits::DEFAULT,
     );
     assert_eq!(
         (
@@ -348,19 +362,19 @@ fn a_changed_byte_never_verifies_as_something_else() {
             }
         }
     }
-    let hint = key.public().hint().len();
+    let hint = key.public().bundle_key_hint().len();
     assert!(
         held <= 3 * (hint + 16),
         "{held} changes went unnoticed, the hint has {hint} bytes"
     );
 }
 
-fn statement_of(candidate: &Candidate, trust: &Trust) -> Option<Statement> {
-    let findings = verify(
+fn statement_of(candidate: &ReferrerCandidate, trust: &TrustedMaterial) -> Option<Statement> {
+    let findings = verify_evidence(
         &subject(),
         &evidence(vec![candidate.clone()]),
         trust,
-        &Limits::DEFAULT,
+        &InputLimits::DEFAULT,
     );
     findings
         .verified

@@ -20,7 +20,7 @@ fn genuine(test: &str) -> Option<(PathBuf, Genuine)> {
         "sigstore-conformance/happy-path-intoto-in-dsse-v3/bundle.sigstore.json",
     ))
     .expect("JSON");
-    let root = TrustRoot::parse(&read("trust/prod_trusted_root.json"), &Limits::DEFAULT)
+    let root = TrustRoot::parse(&read("trust/prod_trusted_root.json"), &InputLimits::DEFAULT)
         .expect("a trust root");
     let artifact = "sha256:a0cfc71271d6e278e57cd332ff957c3f7043fdda354c4cbb190a30d56efa01bf"
         .parse()
@@ -36,16 +36,16 @@ fn genuine(test: &str) -> Option<(PathBuf, Genuine)> {
 }
 
 impl Genuine {
-    fn judge(&self, bundle: &Value) -> Findings {
-        let trust = Trust {
+    fn judge(&self, bundle: &Value) -> VerificationFindings {
+        let trust = TrustedMaterial {
             roots: vec![self.root.clone()],
-            ..Trust::default()
+            ..TrustedMaterial::default()
         };
-        verify(
+        verify_evidence(
             &self.artifact,
             &evidence(vec![candidate(&self.artifact, bundle)]),
             &trust,
-            &Limits::DEFAULT,
+            &InputLimits::DEFAULT,
         )
     }
 }
@@ -59,16 +59,19 @@ fn a_genuine_bundle_holds_and_names_its_signer() {
     let [verified] = &findings.verified[..] else {
         panic!("{:?}", findings.rejected)
     };
-    let signer = Signer::Identity {
+    let signer = SignerIdentity::Identity {
         san: SAN.into(),
         issuer: "https://token.actions.githubusercontent.com".into(),
     };
     assert_eq!(
-        (verified.signer(), verified.root()),
+        (verified.signer(), verified.trust_root()),
         (&signer, Some(&genuine.root.digest()))
     );
     assert_eq!(
-        verified.time().timestamp().map(Timestamp::as_second),
+        verified
+            .signing_time()
+            .timestamp()
+            .map(Timestamp::as_second),
         Some(1_734_374_576)
     );
 }
@@ -173,9 +176,13 @@ fn forgeries_of_a_genuine_bundle_are_refused() {
             b["dsseEnvelope"]["signatures"][0]["sig"] = "MEQCIAAA".into()
         }),
         ("another payload", Reason::InvalidSignature, |b| {
-            let payload =
-                serde_json::to_vec(&Statement::about("", &subject(), COSIGN_SIGN, json!({})))
-                    .expect("JSON");
+            let payload = serde_json::to_vec(&Statement::for_digest(
+                "",
+                &subject(),
+                COSIGN_SIGN,
+                json!({}),
+            ))
+            .expect("JSON");
             b["dsseEnvelope"]["payload"] =
                 base64::Engine::encode(&base64::engine::general_purpose::STANDARD, payload).into();
         }),
@@ -216,25 +223,25 @@ fn a_genuine_bundle_does_not_hold_for_another_digest_or_without_its_trust_root()
         return;
     };
     let elsewhere = candidate(&subject(), &genuine.bundle);
-    let trust = Trust {
+    let trust = TrustedMaterial {
         roots: vec![genuine.root.clone()],
-        ..Trust::default()
+        ..TrustedMaterial::default()
     };
-    let findings = verify(
+    let findings = verify_evidence(
         &subject(),
         &evidence(vec![elsewhere]),
         &trust,
-        &Limits::DEFAULT,
+        &InputLimits::DEFAULT,
     );
     assert_eq!(findings.rejected[0].reason, Reason::SubjectMismatch);
     assert!(
-        matches!(&findings.rejected[0].signer, Some(Signer::Identity { san, .. }) if san == SAN)
+        matches!(&findings.rejected[0].signer, Some(SignerIdentity::Identity { san, .. }) if san == SAN)
     );
 
     let other =
         fs::read(data.join("sigstore-conformance/intoto-with-custom-trust-root/trusted_root.json"))
             .expect("a trust root");
-    let other = Arc::new(TrustRoot::parse(&other, &Limits::DEFAULT).expect("a trust root"));
+    let other = Arc::new(TrustRoot::parse(&other, &InputLimits::DEFAULT).expect("a trust root"));
     for (roots, refused) in [
         (vec![], 1),
         (vec![other.clone()], 1),
@@ -242,14 +249,14 @@ fn a_genuine_bundle_does_not_hold_for_another_digest_or_without_its_trust_root()
         (vec![genuine.root.clone(), other], 0),
     ] {
         let case = candidate(&genuine.artifact, &genuine.bundle);
-        let findings = verify(
+        let findings = verify_evidence(
             &genuine.artifact,
             &evidence(vec![case]),
-            &Trust {
+            &TrustedMaterial {
                 roots,
-                ..Trust::default()
+                ..TrustedMaterial::default()
             },
-            &Limits::DEFAULT,
+            &InputLimits::DEFAULT,
         );
         assert_eq!(
             (findings.verified.len(), findings.rejected.len()),
@@ -278,22 +285,22 @@ fn the_conformance_suite_agrees() {
             .expect("a name")
             .to_string_lossy()
             .into_owned();
-        let artifact =
-            fs::read(case.join("artifact")).map_or(genuine.artifact, |bytes| Digest::of(&bytes));
+        let artifact = fs::read(case.join("artifact"))
+            .map_or(genuine.artifact, |bytes| Digest::of_bytes(&bytes));
         let root = fs::read(case.join("trusted_root.json")).map_or_else(
             |_| Ok(genuine.root.clone()),
-            |bytes| TrustRoot::parse(&bytes, &Limits::DEFAULT).map(Arc::new),
+            |bytes| TrustRoot::parse(&bytes, &InputLimits::DEFAULT).map(Arc::new),
         );
         let Ok(root) = root else { continue };
-        let trust = Trust {
+        let trust = TrustedMaterial {
             roots: vec![root],
-            ..Trust::default()
+            ..TrustedMaterial::default()
         };
-        let findings = verify(
+        let findings = verify_evidence(
             &artifact,
             &evidence(vec![with_content(&artifact, bytes.clone())]),
             &trust,
-            &Limits::DEFAULT,
+            &InputLimits::DEFAULT,
         );
         let attestation = String::from_utf8_lossy(&bytes).contains("dsseEnvelope");
         assert_eq!(
@@ -316,7 +323,7 @@ fn what_says_that_it_is_no_trust_root_is_none() {
     let root = |media_type: &str| {
         TrustRoot::parse(
             json!({"mediaType": media_type}).to_string().as_bytes(),
-            &Limits::DEFAULT,
+            &InputLimits::DEFAULT,
         )
     };
     for good in [

@@ -18,17 +18,17 @@ use crate::core::{
 };
 
 fn subject() -> Digest {
-    Digest::of(b"the judged manifest")
+    Digest::of_bytes(b"the judged manifest")
 }
 
 /// Judges one candidate and says what became of it: the predicate type of what holds, or the
 /// reason.
-fn verdict(candidate: Candidate, trust: &Trust) -> Result<String, Reason> {
-    let findings = verify(
+fn verdict(candidate: ReferrerCandidate, trust: &TrustedMaterial) -> Result<String, Reason> {
+    let findings = verify_evidence(
         &subject(),
         &evidence(vec![candidate]),
         trust,
-        &Limits::DEFAULT,
+        &InputLimits::DEFAULT,
     );
     match (&findings.verified[..], &findings.rejected[..]) {
         ([verified], []) => Ok(verified.claim().predicate_type.clone()),
@@ -37,6 +37,6 @@ fn verdict(candidate: Candidate, trust: &Trust) -> Result<String, Reason> {
     }
 }
 
-fn refused(reason: Reason, candidate: Candidate, trust: &Trust) {
+fn refused(reason: Reason, candidate: ReferrerCandidate, trust: &TrustedMaterial) {
     assert_eq!(verdict(candidate, trust), Err(reason));
 }

@@ -4,7 +4,7 @@ use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, 
 
 use super::*;
 use crate::core::{
-    oci::Document,
+    oci::ManifestOrIndex,
     verify::testing::{
         candidate,
         sigstore::{
@@ -22,7 +22,7 @@ type Edit = fn(&mut CertificateParams);
 /// it.
 fn signed(sigstore: &Sigstore, subject: &Digest) -> Value {
     let statement = json!({"_type": "https://in-toto.io/Statement/v1", "subject": [
-        {"name": "", "digest": {"sha256": subject.hex()}},
+        {"name": "", "digest": {"sha256": subject.hex_digits()}},
     ],
         "predicateType": "https://sigstore.dev/cosign/sign/v1", "predicate": {}});
     let mut recipe = Recipe::new(&Key::new(Algorithm::P256), statement.to_string());
@@ -46,10 +46,10 @@ fn sigstore(
     sigstore
 }
 
-async fn judged(sigstore: &Sigstore, bundle: &Value) -> Report {
+async fn judged(sigstore: &Sigstore, bundle: &Value) -> AdmissionReport {
     let scene = Scene::new().await;
     let candidate = candidate(&scene.unsigned, bundle);
-    let Document::Manifest(manifest) = &candidate.manifest else {
+    let ManifestOrIndex::Manifest(manifest) = &candidate.manifest else {
         panic!("{:?}", candidate.manifest)
     };
     let manifest = bytes::Bytes::from(serde_json::to_vec(manifest).expect("JSON"));
@@ -60,7 +60,10 @@ async fn judged(sigstore: &Sigstore, bundle: &Value) -> Report {
         (media_type::MANIFEST, &manifest),
     ] {
         content
-            .push(&Descriptor::of(media_type, bytes), Content::Bytes(bytes))
+            .push_content(
+                &Descriptor::of_bytes(media_type, bytes),
+                PushContent::Bytes(bytes),
+            )
             .await
             .expect("pushed");
     }
@@ -77,10 +80,10 @@ async fn judged(sigstore: &Sigstore, bundle: &Value) -> Report {
     )));
     let snapshot = rooted
         .snapshot
-        .compile("packgate-system", scene.clock.now());
+        .compile_snapshot("packgate-system", scene.clock.now());
     scene
         .checker
-        .check(
+        .check_image(
             &ask(&format!("{REPOSITORY}@{}", scene.unsigned)),
             &snapshot,
             Instant::now(),
@@ -89,7 +92,7 @@ async fn judged(sigstore: &Sigstore, bundle: &Value) -> Report {
 }
 
 fn subject() -> Digest {
-    Digest::of(br#"{"schemaVersion":2,"manifests":[] }"#)
+    Digest::of_bytes(br#"{"schemaVersion":2,"manifests":[] }"#)
 }
 
 #[tokio::test]

@@ -5,29 +5,29 @@ use serde_json::{Value, json};
 
 use super::{PolicyObject, ask};
 use crate::{
-    api::bundle_policy::Gathered,
+    api::bundle_policy::PolicyInputs,
     clock::{Clock, SystemClock},
     core::{
         class::Reason,
         digest::Digest,
         media_type,
         oci::Descriptor,
-        reference::Repository,
-        report::{Report, ReportOutcome},
+        reference::ImageRepository,
+        report::{AdmissionReport, ReportOutcome},
     },
-    http::{HttpClient, HttpOptions, Proxy},
+    http::{HttpClient, HttpOptions, HttpProxy},
     oci::{
-        auth::{Anonymous, CredentialStore, DockerConfig},
-        remote::{RemoteOptions, RemoteTarget},
+        auth::{AnonymousCredentials, CredentialStore, DockerConfig},
+        remote::{RegistryOptions, RegistryTarget},
     },
     service::{
-        registries::{OpenError, Opened, Registries},
+        registries::{OpenedRepository, RepositoryOpenError, TenantRepositoryOpener},
         sign,
     },
-    signing::{KeySigner, Password, generate},
+    signing::{KeySigner, Password, generate_default_key},
     webhook::{
-        Metrics,
-        check::{Arc, Ask, Checker, Credential, Duration, Instant},
+        WebhookMetrics,
+        check::{AdmissionChecker, Arc, Duration, ImageCheckRequest, Instant, PullCredential},
     },
 };
 
@@ -51,7 +51,7 @@ impl Http {
         crate::install_crypto_provider();
         Self(
             HttpClient::new(&HttpOptions {
-                proxy: Proxy::Direct,
+                proxy: HttpProxy::Direct,
                 ..HttpOptions::default()
             })
             .expect("a client"),
@@ -60,26 +60,26 @@ impl Http {
 
     fn target(
         &self,
-        repository: &Repository,
+        repository: &ImageRepository,
         credentials: Arc<dyn CredentialStore>,
-    ) -> RemoteTarget {
-        let options = RemoteOptions {
+    ) -> RegistryTarget {
+        let options = RegistryOptions {
             plain_http: true,
-            ..RemoteOptions::default()
+            ..RegistryOptions::default()
         };
-        RemoteTarget::new(repository.clone(), &self.0, credentials, options).expect("a target")
+        RegistryTarget::new(repository.clone(), &self.0, credentials, options).expect("a target")
     }
 }
 
-impl Registries for Http {
-    fn open(
+impl TenantRepositoryOpener for Http {
+    fn open_repository(
         &self,
-        repository: &Repository,
+        repository: &ImageRepository,
         docker_config: Option<&[u8]>,
-    ) -> Result<Opened, OpenError> {
+    ) -> Result<OpenedRepository, RepositoryOpenError> {
         let credentials: Arc<dyn CredentialStore> = match docker_config {
             Some(bytes) => Arc::new(DockerConfig::parse(bytes)?),
-            None => Arc::new(Anonymous),
+            None => Arc::new(AnonymousCredentials),
         };
         Ok(Arc::new(self.target(repository, credentials)))
     }
@@ -87,7 +87,7 @@ impl Registries for Http {
 
 /// A registry with a signed image under a tag and an unsigned one, and who judges.
 struct Scene {
-    checker: Checker,
+    checker: AdmissionChecker,
     registry: Registry,
     signed: Digest,
     key: String,
@@ -99,25 +99,25 @@ impl Scene {
         let signed = registry.put_manifest(TEAM, Some("v1"), media_type::INDEX, SIGNED);
         registry.put_manifest(TEAM, None, media_type::INDEX, UNSIGNED);
         let (password, clock) = (Password::new(""), SystemClock);
-        let key = generate(&password).expect("a key");
+        let key = generate_default_key(&password).expect("a key");
         let holder =
             KeySigner::from_pem(key.private_pem.as_bytes(), Some(&password)).expect("a signer");
-        let repository: Repository = format!("{}/{TEAM}", registry.host())
+        let repository: ImageRepository = format!("{}/{TEAM}", registry.host())
             .parse()
             .expect("a repository");
         let http = Http::new();
-        let target = http.target(&repository, Arc::new(Anonymous));
-        sign::sign(
+        let target = http.target(&repository, Arc::new(AnonymousCredentials));
+        sign::sign_subject(
             &target,
-            &Descriptor::of(media_type::INDEX, SIGNED.as_bytes()),
+            &Descriptor::of_bytes(media_type::INDEX, SIGNED.as_bytes()),
             "",
             &holder,
             &clock,
         )
         .await
         .expect("signed");
-        let metrics = Metrics::new(&mut prometheus_client::registry::Registry::default());
-        let checker = Checker::new(
+        let metrics = WebhookMetrics::new(&mut prometheus_client::registry::Registry::default());
+        let checker = AdmissionChecker::new(
             Arc::new(http),
             Arc::new(clock),
             Duration::from_mins(1),
@@ -147,18 +147,21 @@ impl Scene {
             "metadata": metadata,
             "spec": spec,
         });
-        PolicyObject::read(object).expect("a policy")
+        PolicyObject::from_json(object).expect("a policy")
     }
 
     /// The reason and the requests of one question.
-    async fn judge(&self, ask: Ask, policy: PolicyObject) -> (String, usize) {
+    async fn judge(&self, ask: ImageCheckRequest, policy: PolicyObject) -> (String, usize) {
         let before = self.registry.requests().len();
-        let snapshot = Gathered {
+        let snapshot = PolicyInputs {
             policies: vec![policy],
-            ..Gathered::default()
+            ..PolicyInputs::default()
         }
-        .compile("packgate-system", SystemClock.now());
-        let report = self.checker.check(&ask, &snapshot, Instant::now()).await;
+        .compile_snapshot("packgate-system", SystemClock.now());
+        let report = self
+            .checker
+            .check_image(&ask, &snapshot, Instant::now())
+            .await;
         (reason(&report), self.registry.requests().len() - before)
     }
 
@@ -167,7 +170,7 @@ impl Scene {
     }
 }
 
-fn reason(report: &Report) -> String {
+fn reason(report: &AdmissionReport) -> String {
     match report.outcome {
         ReportOutcome::Admitted => ADMITTED.to_owned(),
         ReportOutcome::Ungoverned => Reason::Ungoverned.to_string(),
@@ -222,10 +225,10 @@ async fn what_was_verified_with_one_namespaces_credentials_opens_nothing_for_ano
             .into_bytes()
     };
     let with = |namespace: &str, user: Option<&str>| {
-        let credential = user.map(|user| Credential {
+        let credential = user.map(|user| PullCredential {
             docker_config: config(user),
         });
-        Ask {
+        ImageCheckRequest {
             namespace: namespace.into(),
             credential,
             ..ask(&scene.reference(&format!("@{}", scene.signed)))
@@ -328,7 +331,10 @@ async fn a_name_is_read_as_a_runtime_reads_it_or_not_at_all() {
         ),
         (
             "an upper-case digest",
-            format!("{host}/{TEAM}@sha256:{}", digest.hex().to_uppercase()),
+            format!(
+                "{host}/{TEAM}@sha256:{}",
+                digest.hex_digits().to_uppercase()
+            ),
             unreadable,
         ),
         (
@@ -353,7 +359,9 @@ async fn a_name_is_read_as_a_runtime_reads_it_or_not_at_all() {
 async fn a_policy_that_was_tightened_ends_what_was_admitted_before() {
     let scene = Scene::new().await;
     let pinned = || ask(&scene.reference(&format!("@{}", scene.signed)));
-    let other = generate(&Password::new("")).expect("a key").public_pem;
+    let other = generate_default_key(&Password::new(""))
+        .expect("a key")
+        .public_pem;
     let first = scene.judge(pinned(), scene.policy(&json!({}))).await;
     let again = scene.judge(pinned(), scene.policy(&json!({}))).await;
     let removed = scene

@@ -11,7 +11,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    listener::{Bounds, serve as listen},
+    listener::{ListenerLimits, serve_connections as listen},
     webhook::review::MAX_VALUES,
 };
 
@@ -66,7 +66,7 @@ async fn what_is_no_review_gets_no_verdict() {
         (with("/request/uid", json!("")), "its request has no uid"),
         (with("/request/uid", Value::Null), "invalid type: null"),
     ] {
-        for path in [USES, PACKED_BUNDLES, POLICIES] {
+        for path in [IMAGE_USES_PATH, PACKED_BUNDLES_PATH, POLICIES_PATH] {
             let (status, text) = send(&webhook, path, Some("application/json"), body.clone()).await;
             assert_eq!(
                 (status, text.contains(told)),
@@ -94,7 +94,8 @@ async fn only_json_is_read() {
         ),
         (Some("Application/JSON; charset=utf-8"), StatusCode::OK),
     ] {
-        let (status, text) = send(&webhook, USES, content_type, good().to_string()).await;
+        let (status, text) =
+            send(&webhook, IMAGE_USES_PATH, content_type, good().to_string()).await;
         assert_eq!(
             (status, text.contains("\"allowed\":true")),
             (expected, false),
@@ -107,13 +108,13 @@ async fn only_json_is_read() {
 async fn what_nobody_judges_here_is_refused() {
     let webhook = webhook(true);
     for (path, kind, operation, field) in [
-        (USES, ["batch", "v1", "Job"], "CREATE", "kind"),
-        (USES, ["apps", "v1", "Pod"], "CREATE", "kind"),
-        (USES, ["", "v1", "Secret"], "UPDATE", "kind"),
-        (USES, POD, "CONNECT", "operation"),
-        (PACKED_BUNDLES, BUNDLE, "CONNECT", "operation"),
-        (PACKED_BUNDLES, POD, "CREATE", "spec"),
-        (POLICIES, POD, "CREATE", "spec"),
+        (IMAGE_USES_PATH, ["batch", "v1", "Job"], "CREATE", "kind"),
+        (IMAGE_USES_PATH, ["apps", "v1", "Pod"], "CREATE", "kind"),
+        (IMAGE_USES_PATH, ["", "v1", "Secret"], "UPDATE", "kind"),
+        (IMAGE_USES_PATH, POD, "CONNECT", "operation"),
+        (PACKED_BUNDLES_PATH, BUNDLE, "CONNECT", "operation"),
+        (PACKED_BUNDLES_PATH, POD, "CREATE", "spec"),
+        (POLICIES_PATH, POD, "CREATE", "spec"),
     ] {
         let (_, answer) = post(
             &webhook,
@@ -145,7 +146,7 @@ async fn a_review_of_eight_megabytes_is_judged_or_refused() {
     let mut large = good();
     large["request"]["object"]["metadata"]["annotations"] =
         json!({"x": "y".repeat(MAX_REVIEW - 4_096)});
-    let (status, answer) = post(&webhook, USES, large.to_string()).await;
+    let (status, answer) = post(&webhook, IMAGE_USES_PATH, large.to_string()).await;
     assert_eq!(
         (status, reason(&answer)),
         (StatusCode::OK, &json!("SourceNotFound")),
@@ -153,13 +154,13 @@ async fn a_review_of_eight_megabytes_is_judged_or_refused() {
     );
     large["request"]["oldObject"] = large["request"]["object"].clone();
     assert_eq!(
-        post(&webhook, USES, large.to_string()).await.0,
+        post(&webhook, IMAGE_USES_PATH, large.to_string()).await.0,
         StatusCode::PAYLOAD_TOO_LARGE
     );
     // As a tree of values these few megabytes would be hundreds.
     let mut bomb = good();
     bomb["request"]["object"]["spec"]["x"] = vec![json!({"": 0}); MAX_VALUES].into();
-    for path in [USES, PACKED_BUNDLES, POLICIES] {
+    for path in [IMAGE_USES_PATH, PACKED_BUNDLES_PATH, POLICIES_PATH] {
         let (status, answer) = post(&webhook, path, bomb.to_string()).await;
         assert_eq!(
             (status, reason(&answer)),
@@ -171,7 +172,7 @@ async fn a_review_of_eight_megabytes_is_judged_or_refused() {
     let mut managed = good();
     managed["request"]["object"]["metadata"]["managedFields"] =
         vec![json!({"fieldsV1": {"": {}}}); MAX_VALUES].into();
-    let (_, answer) = post(&webhook, USES, managed.to_string()).await;
+    let (_, answer) = post(&webhook, IMAGE_USES_PATH, managed.to_string()).await;
     assert_eq!(reason(&answer), "SourceNotFound", "{answer}");
 }
 
@@ -179,7 +180,7 @@ async fn a_review_of_eight_megabytes_is_judged_or_refused() {
 async fn every_one_of_256_references_is_judged() {
     let webhook = webhook(true);
     let all = review(&POD, "CREATE", &uses((0..256).map(governed)), &Value::Null);
-    let (_, answer) = post(&webhook, USES, all.to_string()).await;
+    let (_, answer) = post(&webhook, IMAGE_USES_PATH, all.to_string()).await;
     let causes = answer["response"]["status"]["details"]["causes"]
         .as_array()
         .expect("causes")
@@ -197,7 +198,7 @@ async fn every_one_of_256_references_is_judged() {
 }
 
 /// What `webhook` answers on a real port.
-async fn start(webhook: &Webhook, bounds: Bounds) -> SocketAddr {
+async fn start(webhook: &Webhook, bounds: ListenerLimits) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(listen(
@@ -253,17 +254,17 @@ async fn heard(host: u8, to: SocketAddr, body: &str) -> bool {
 async fn a_slow_client_is_cut_off() {
     let webhook = webhook_with(
         ApiServer::default(),
-        BodyBounds {
+        BodyLimits {
             arrive: SHORT,
             wait: PATIENCE,
-            ..BodyBounds::DEFAULT
+            ..BodyLimits::DEFAULT
         },
     );
     let address = start(
         &webhook,
-        Bounds {
+        ListenerLimits {
             head: PATIENCE,
-            ..BOUNDS
+            ..WEBHOOK_LISTENER_LIMITS
         },
     )
     .await;
@@ -287,9 +288,9 @@ async fn a_half_open_connection_gets_no_verdict() {
     let webhook = webhook(true);
     let address = start(
         &webhook,
-        Bounds {
+        ListenerLimits {
             head: SHORT,
-            ..BOUNDS
+            ..WEBHOOK_LISTENER_LIMITS
         },
     )
     .await;
@@ -314,9 +315,9 @@ async fn a_thousand_connections_at_once_keep_out_nobody() {
     let webhook = webhook(true);
     let address = start(
         &webhook,
-        Bounds {
+        ListenerLimits {
             head: PATIENCE,
-            ..BOUNDS
+            ..WEBHOOK_LISTENER_LIMITS
         },
     )
     .await;
@@ -353,19 +354,19 @@ async fn a_thousand_connections_at_once_keep_out_nobody() {
 
 #[tokio::test]
 async fn bodies_are_weighed_before_they_are_read() {
-    let bounds = BodyBounds {
+    let bounds = BodyLimits {
         large: (24 << 20, 16 << 20),
         small: (256 << 10, 128 << 10),
         wait: SHORT,
         arrive: PATIENCE,
-        ..BodyBounds::DEFAULT
+        ..BodyLimits::DEFAULT
     };
     let webhook = webhook_with(ApiServer::default(), bounds);
     let address = start(
         &webhook,
-        Bounds {
+        ListenerLimits {
             head: PATIENCE,
-            ..BOUNDS
+            ..WEBHOOK_LISTENER_LIMITS
         },
     )
     .await;

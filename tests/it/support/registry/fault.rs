@@ -129,7 +129,10 @@ impl Fault {
 
     /// Claims another digest in `Docker-Content-Digest`.
     pub(crate) fn lying_digest(self) -> Self {
-        self.header("docker-content-digest", Digest::of(b"a lie").to_string())
+        self.header(
+            "docker-content-digest",
+            Digest::of_bytes(b"a lie").to_string(),
+        )
     }
 
     pub(super) const fn replaces(&self) -> bool {

@@ -210,7 +210,7 @@ impl Registry {
     /// Stores a blob.
     pub(crate) fn put_blob(&self, repository: &str, bytes: impl Into<Bytes>) -> Digest {
         let bytes = bytes.into();
-        let digest = Digest::of(&bytes);
+        let digest = Digest::of_bytes(&bytes);
         self.lock()
             .blobs
             .insert((repository.into(), digest.to_string()), bytes);
@@ -226,7 +226,7 @@ impl Registry {
         bytes: impl Into<Bytes>,
     ) -> Digest {
         let bytes = bytes.into();
-        let digest = Digest::of(&bytes);
+        let digest = Digest::of_bytes(&bytes);
         let mut inner = self.lock();
         inner.manifests.insert(
             (repository.into(), digest.to_string()),

@@ -205,7 +205,7 @@ impl Inner {
     }
 
     fn store(&mut self, name: &str, reference: &str, body: Bytes) -> Response<Bytes> {
-        let digest = Digest::of(&body).to_string();
+        let digest = Digest::of_bytes(&body).to_string();
         let Ok(document) = serde_json::from_slice::<Value>(&body) else {
             return problem(400, "MANIFEST_INVALID");
         };
@@ -325,7 +325,7 @@ impl Inner {
         }
         let mut bytes = self.uploads.remove(id).unwrap_or_default();
         bytes.extend_from_slice(body);
-        let digest = Digest::of(&bytes).to_string();
+        let digest = Digest::of_bytes(&bytes).to_string();
         if query.get("digest") != Some(&digest) {
             return problem(400, "DIGEST_INVALID");
         }

@@ -3,25 +3,25 @@
 
 use super::*;
 use crate::core::{
-    class::Classified,
-    verify::{Artifact, BlobTrust, verify_blob},
+    class::ClassifiedError,
+    verify::{BlobArtifact, BlobTrustedMaterial, verify_blob},
 };
 
 fn beside_a_file(case: &Case, key: Option<&Key>) -> Result<Verified<()>, EvidenceError> {
     let key = key.map(|key| VerificationKey::from_pem(&key.pem()).expect("a public key"));
-    let trust = BlobTrust {
+    let trust = BlobTrustedMaterial {
         root: parsed(&case.sigstore.trusted_root()),
         key,
     };
     let bundle = case.recipe.bundle(&case.sigstore).to_string();
     verify_blob(
         bundle.as_bytes(),
-        Artifact {
+        BlobArtifact {
             digest: subject(),
             content: None,
         },
         &trust,
-        &Limits::DEFAULT,
+        &InputLimits::DEFAULT,
     )
 }
 
@@ -39,7 +39,11 @@ fn a_file_needs_a_log_entry_and_a_time() {
         if shape.logged() {
             let verified = outcome.unwrap_or_else(|error| panic!("{shape:?}: {error}"));
             assert_eq!(
-                (verified.signer(), verified.time(), verified.is_logged()),
+                (
+                    verified.signer(),
+                    verified.signing_time(),
+                    verified.is_logged()
+                ),
                 (&case.signer(shape), case.time(shape), true),
                 "{shape:?}"
             );

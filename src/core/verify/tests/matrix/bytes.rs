@@ -35,7 +35,7 @@ struct Original {
     text: String,
     root: Value,
     keys: Vec<Key>,
-    signer: Signer,
+    signer: SignerIdentity,
 }
 
 impl Original {
@@ -65,8 +65,12 @@ impl Original {
             );
             assert_eq!(verified.signer(), &self.signer, "{shape:?}");
             assert!(
-                [None, Some(LOGGED), Some(STAMPED)]
-                    .contains(&verified.time().timestamp().map(Timestamp::as_second)),
+                [None, Some(LOGGED), Some(STAMPED)].contains(
+                    &verified
+                        .signing_time()
+                        .timestamp()
+                        .map(Timestamp::as_second)
+                ),
                 "{shape:?}"
             );
         }

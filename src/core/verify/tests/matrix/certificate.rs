@@ -425,7 +425,7 @@ fn whoever_is_named_is_told() {
     let mut case = Case::new(shape);
     names(&mut case, &[San::Email("a@example.com")]);
     let findings = case.judge(&Make(|_| ()));
-    let signer = Signer::Identity {
+    let signer = SignerIdentity::Identity {
         san: "a@example.com".into(),
         issuer: ISSUER.into(),
     };

@@ -125,7 +125,7 @@ pub(super) const FAULTS: &[Fault] = &[
             let signature = sig(b).clone();
             remove(b, "dsseEnvelope");
             b["messageSignature"] = json!({
-                "messageDigest": {"algorithm": "SHA2_256", "digest": base64(subject().bytes())},
+                "messageDigest": {"algorithm": "SHA2_256", "digest": base64(subject().as_bytes())},
                 "signature": signature,
             });
         }),
@@ -242,7 +242,7 @@ pub(super) const FAULTS: &[Fault] = &[
         Reason::SubjectMismatch,
         Make(|case| {
             say(case, |s| {
-                s["subject"][0]["digest"]["sha256"] = subject().hex().to_uppercase().into()
+                s["subject"][0]["digest"]["sha256"] = subject().hex_digits().to_uppercase().into()
             });
         }),
     ),
@@ -260,7 +260,8 @@ pub(super) const FAULTS: &[Fault] = &[
         Reason::SubjectMismatch,
         Make(|case| {
             say(case, |s| {
-                s["subject"][0]["digest"] = json!({"sha512": format!("{0}{0}", subject().hex())})
+                s["subject"][0]["digest"] =
+                    json!({"sha512": format!("{0}{0}", subject().hex_digits())})
             });
         }),
     ),

@@ -229,7 +229,7 @@ impl Case {
         }
     }
 
-    fn time(&self, shape: Shape) -> SignedAt {
+    fn time(&self, shape: Shape) -> SigningTime {
         let known = match shape.when {
             _ if !self.vouching => None,
             When::Unsaid => None,
@@ -238,18 +238,18 @@ impl Case {
                 self.recipe.stamps.first().map(|stamp| stamp.time)
             }
         };
-        known.map_or(SignedAt::Unknown, |seconds| {
-            SignedAt::Known(Timestamp::from_second(seconds).expect("a time"))
+        known.map_or(SigningTime::Unknown, |seconds| {
+            SigningTime::Known(Timestamp::from_second(seconds).expect("a time"))
         })
     }
 
-    fn signer(&self, shape: Shape) -> Signer {
+    fn signer(&self, shape: Shape) -> SignerIdentity {
         use crate::core::verify::testing::sigstore::{ISSUER, WORKFLOW};
         match shape.by {
-            By::Key(_) => Signer::Key {
-                fingerprint: Digest::of(&self.recipe.key.spki()),
+            By::Key(_) => SignerIdentity::Key {
+                fingerprint: Digest::of_bytes(&self.recipe.key.spki()),
             },
-            By::Certificate => Signer::Identity {
+            By::Certificate => SignerIdentity::Identity {
                 san: WORKFLOW.into(),
                 issuer: ISSUER.into(),
             },
@@ -257,13 +257,13 @@ impl Case {
     }
 
     /// Makes the bundle and the trust root with `change`, and judges.
-    fn judge(self, change: &Change) -> Findings {
+    fn judge(self, change: &Change) -> VerificationFindings {
         let plain = self.recipe.bundle(&self.sigstore);
         self.judge_from(&plain, change)
     }
 
     /// The same from `plain`, the bundle before anything was changed.
-    fn judge_from(mut self, plain: &Value, change: &Change) -> Findings {
+    fn judge_from(mut self, plain: &Value, change: &Change) -> VerificationFindings {
         let mut bundle = plain.clone();
         let mut root = self.sigstore.trusted_root();
         match change {
@@ -288,27 +288,27 @@ impl Case {
 }
 
 /// Judges a bundle about [`subject`] with these keys and this trust root.
-fn judge(keys: &[Key], root: &Value, vouching: bool, content: Vec<u8>) -> Findings {
+fn judge(keys: &[Key], root: &Value, vouching: bool, content: Vec<u8>) -> VerificationFindings {
     let keys = keys
         .iter()
         .map(|key| VerificationKey::from_pem(&key.pem()).expect("a public key"))
         .collect();
     let root = parsed(root);
-    let trust = Trust {
+    let trust = TrustedMaterial {
         keys,
-        vouching: if vouching {
+        key_trust_roots: if vouching {
             vec![root.clone()]
         } else {
             Vec::new()
         },
         roots: vec![root],
-        ..Trust::default()
+        ..TrustedMaterial::default()
     };
-    verify(
+    verify_evidence(
         &subject(),
         &evidence(vec![with_content(&subject(), content)]),
         &trust,
-        &Limits::DEFAULT,
+        &InputLimits::DEFAULT,
     )
 }
 
@@ -317,7 +317,8 @@ fn parsed(root: &Value) -> Arc<TrustRoot> {
     static FIRST: OnceLock<(Value, Arc<TrustRoot>)> = OnceLock::new();
     let parse = || {
         Arc::new(
-            TrustRoot::parse(root.to_string().as_bytes(), &Limits::DEFAULT).expect("a trust root"),
+            TrustRoot::parse(root.to_string().as_bytes(), &InputLimits::DEFAULT)
+                .expect("a trust root"),
         )
     };
     let (first, kept) = FIRST.get_or_init(|| (root.clone(), parse()));
@@ -342,7 +343,7 @@ fn signing_key(by: By) -> Key {
 
 fn statement() -> Value {
     json!({"_type": "https://in-toto.io/Statement/v1", "subject": [
-        {"name": "r.example.com/app", "digest": {"sha256": subject().hex()}},
+        {"name": "r.example.com/app", "digest": {"sha256": subject().hex_digits()}},
     ],
         "predicateType": COSIGN_SIGN, "predicate": {"note": "the predicate"}})
 }
@@ -387,7 +388,10 @@ fn faults() -> impl Iterator<Item = &'static Fault> {
 }
 
 /// The statement that is vouched for best, and what became of the bundle.
-fn outcome(findings: &Findings, shape: Shape) -> (Option<&Verified<Statement>>, Expected) {
+fn outcome(
+    findings: &VerificationFindings,
+    shape: Shape,
+) -> (Option<&Verified<Statement>>, Expected) {
     let best = findings.verified.last();
     let refused = if best.is_some() {
         findings.rejected.first()
@@ -396,7 +400,9 @@ fn outcome(findings: &Findings, shape: Shape) -> (Option<&Verified<Statement>>, 
     };
     let is = match (best, refused) {
         (Some(best), None)
-            if shape.keyed() && best.vouched() == Vouched::Absent && shape.when != When::Unsaid =>
+            if shape.keyed()
+                && best.time_evidence() == TimeEvidenceStatus::Absent
+                && shape.when != When::Unsaid =>
         {
             Expected::ByKeyAlone
         }
@@ -422,12 +428,16 @@ fn every_material_with_every_evidence_holds_and_says_who_and_when() {
         assert_eq!(is, Expected::Holds, "{shape:?}: {:?}", findings.rejected);
         let verified = best.expect("it holds");
         assert_eq!(
-            (verified.signer(), verified.time(), verified.subject()),
+            (
+                verified.signer(),
+                verified.signing_time(),
+                verified.subject()
+            ),
             (&signer, time, &subject()),
             "{shape:?}"
         );
         assert_eq!(
-            verified.root().is_some(),
+            verified.trust_root().is_some(),
             shape.keyless() || (vouching && shape.when != When::Unsaid),
             "{shape:?}"
         );
@@ -490,14 +500,18 @@ fn without_a_trust_root_a_key_speaks_for_itself() {
                 panic!("{shape:?}: {}: {:?}", fault.name, findings.rejected)
             };
             assert_eq!(
-                (verified.time(), verified.root(), findings.rejected.len()),
-                (SignedAt::Unknown, None, 0),
+                (
+                    verified.signing_time(),
+                    verified.trust_root(),
+                    findings.rejected.len()
+                ),
+                (SigningTime::Unknown, None, 0),
                 "{shape:?}: {}",
                 fault.name
             );
             assert_ne!(
-                verified.vouched(),
-                Vouched::Holds,
+                verified.time_evidence(),
+                TimeEvidenceStatus::Verified,
                 "{shape:?}: {}",
                 fault.name
             );
@@ -524,8 +538,8 @@ fn what_no_trust_root_can_vouch_for_is_refused_if_it_must() {
             _ => Reason::MalformedEvidence,
         };
         assert_eq!(
-            (is, best.map(Verified::time)),
-            (Expected::Refused(reason), Some(SignedAt::Unknown)),
+            (is, best.map(Verified::signing_time)),
+            (Expected::Refused(reason), Some(SigningTime::Unknown)),
             "{shape:?}"
         );
     }
