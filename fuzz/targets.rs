@@ -19,8 +19,8 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use packgate::{
     api::bundle_policy::{PolicyObject, ResolvedPolicyReferences},
     core::{
+        bundle_path::BundlePath,
         digest::Digest,
-        glob::PathGlob,
         json,
         limits::InputLimits,
         lockfile::{LockInput, Lockfile},
@@ -30,7 +30,7 @@ use packgate::{
             BundleFormat, PackOptions, PackPlan, read_lock_from_layer, read_pack_options,
             require_manifest,
         },
-        path::BundlePath,
+        path_glob::PathGlob,
         reference::{BundleLocation, ImageReference, ImageRepository, ImageTag},
         referrer,
         sigstore_bundle::SigstoreBundle,

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::ResourceRequirements;
 use serde::{Deserialize, Serialize};
 
 use super::bundle_policy::{ConfigObjectRef, NameRef};
-use crate::core::class::{ClassifiedError, Reason};
+use crate::core::reason::{ClassifiedError, Reason};
 
 /// Bytes of a configuration file.
 pub const MAX_CONFIG: usize = 256 << 10;

@@ -6,20 +6,20 @@ use clap::Args;
 use serde_json::json;
 
 use super::{
+    bundle_signer::{BundleSignerArgs, SelectedSigner},
     certificate::CertificateArgs,
     context::CliContext,
-    endorser::{BundleSignerArgs, SelectedSigner},
     exit::CliError,
-    lockfile::InputFile,
+    input_file::InputFile,
     output::CommandResult,
     pack::subject_name,
     signer::SignatureFormatArg,
 };
 use crate::{
-    core::{class::Reason, predicate, reference::BundleLocation},
+    core::{predicate, reason::Reason, reference::BundleLocation},
     service::{
+        cosign_tag_signing,
         sign::{self, AttestationClaim},
-        sign_beside,
     },
 };
 
@@ -84,7 +84,7 @@ pub(super) async fn run_attest(
                 .digest
         }
         SelectedSigner::Legacy(signer) => {
-            sign_beside::attest_with_cosign_tag(&*target, &subject, claim, &*signer).await?
+            cosign_tag_signing::attest_with_cosign_tag(&*target, &subject, claim, &*signer).await?
         }
     };
     target.commit_changes().await?;

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{exit::CliError, lockfile::InputFile};
+use super::{exit::CliError, input_file::InputFile};
 use crate::{
-    core::class::Reason,
+    core::reason::Reason,
     signing::{CertificateSigner, MAX_CHAIN, Signer},
 };
 

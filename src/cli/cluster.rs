@@ -10,7 +10,7 @@ use kube::{Api, Client, api::ListParams};
 use super::{
     exit::CliError,
     in_cluster::{admission_http_options, cluster_http_options, kube_client},
-    registries::RegistryClients,
+    registry_clients::RegistryClients,
 };
 use crate::{
     api::{
@@ -22,7 +22,7 @@ use crate::{
         rbac::SYSTEM_NAMESPACE,
         trust_root::TrustRoot,
     },
-    core::{class::Reason, job::JobRegistry, policy::Policy},
+    core::{job::JobRegistry, policy::Policy, reason::Reason},
     http::{ConnectionErrorDetail, HttpOptions},
 };
 

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     args::GlobalArgs, exit::CliError, plain_http::PlainHttp, progress::TerminalProgress,
-    registries::RegistryClients,
+    registry_clients::RegistryClients,
 };
 use crate::{
     clock::{Clock, SystemClock},

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{exit::CliError, output::CommandResult};
-use crate::{api, core::class::Reason};
+use crate::{api, core::reason::Reason};
 
 const EXAMPLES: &str = "Examples:
   packgate crds | kubectl apply -f -

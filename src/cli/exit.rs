@@ -7,8 +7,8 @@ use serde_json::json;
 use super::{args::CliOutputFormat, output::CommandResult};
 use crate::{
     core::{
-        class::{Class, ClassifiedError, Reason},
-        text::{escape_invisible, escape_invisible_json},
+        reason::{Class, ClassifiedError, Reason},
+        text_escaping::{escape_invisible, escape_invisible_json},
     },
     telemetry::stderr::write_line,
 };

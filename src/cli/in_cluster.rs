@@ -8,13 +8,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{exit::CliError, lockfile::InputFile, registries};
+use super::{exit::CliError, input_file::InputFile, registry_clients};
 use crate::{
     api::installation::{InstallationConfig, MAX_CONFIG},
-    core::{class::Reason, job, reference::ImageRepository},
+    core::{job, reason::Reason, reference::ImageRepository},
     http::{
         AddressPolicy, ConnectionErrorDetail, HttpClient, HttpOptions, HttpRetryPolicy,
-        MinTransferRate, PrivateAddresses, address::CidrError,
+        MinTransferRate, PrivateAddresses, address_policy::CidrError,
     },
     oci::{
         ContentSource,
@@ -139,15 +139,15 @@ pub(super) fn admission_http_options(addresses: AddressPolicy) -> HttpOptions {
 }
 
 /// Opens registries with the credentials of whoever asks, and with no other.
-struct ClusterRepositoryOpener(registries::RegistryClients);
+struct ClusterRepositoryOpener(registry_clients::RegistryClients);
 
 /// Registries to read from.
 pub(super) fn open_registries(
     registries: &[job::JobRegistry],
     options: &HttpOptions,
 ) -> Result<Arc<dyn TenantRepositoryOpener>, String> {
-    let known =
-        registries::RegistryClients::new(registries, options).map_err(|error| error.message)?;
+    let known = registry_clients::RegistryClients::new(registries, options)
+        .map_err(|error| error.message)?;
     Ok(Arc::new(ClusterRepositoryOpener(known)))
 }
 

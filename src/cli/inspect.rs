@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{
     context::CliContext,
     exit::CliError,
-    lockfile::InputFile,
+    input_file::InputFile,
     output::{CommandResult, format_bytes, format_table},
 };
 use crate::{

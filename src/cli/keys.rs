@@ -16,7 +16,7 @@ use super::{
     signer::{KeyArgs, PasswordArgs, PasswordPrompt},
 };
 use crate::{
-    core::{class::Reason, verify::VerificationKey},
+    core::{reason::Reason, verify::VerificationKey},
     signing::{self, SigningAlgorithm},
 };
 

@@ -8,11 +8,11 @@ use std::{
 use clap::Args;
 use serde_json::json;
 
-use super::{context::CliContext, exit::CliError, lockfile::InputFile, output::CommandResult};
+use super::{context::CliContext, exit::CliError, input_file::InputFile, output::CommandResult};
 use crate::{
     core::{
-        class::Reason,
         lockfile::{LockInput, LockManifest, Lockfile, oci_reference},
+        reason::Reason,
         reference::ImageReference,
     },
     fetch::OutsideFolderPolicy,

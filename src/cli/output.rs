@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::exit::CliError;
-use crate::core::class::Class;
+use crate::core::reason::Class;
 
 /// A result: the same thing for people and for programs.
 pub(super) struct CommandResult {

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{
-    certificate::CertificateArgs, context::CliContext, endorser::BundleSignerArgs, exit::CliError,
-    lockfile::InputFile, output::CommandResult, plain_http::registry_host,
+    bundle_signer::BundleSignerArgs, certificate::CertificateArgs, context::CliContext,
+    exit::CliError, input_file::InputFile, output::CommandResult, plain_http::registry_host,
 };
 use crate::{
     core::{

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use super::{exit::CliError, registries::canonical_registry_host};
+use super::{exit::CliError, registry_clients::canonical_registry_host};
 use crate::{core::reference::BundleLocation, oci::OciError};
 
 /// Which registries are spoken to without TLS. Clones know of the same.
@@ -82,7 +82,7 @@ fn ambiguous_host_message(one: &str, other: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::class::Reason;
+    use crate::core::reason::Reason;
 
     fn plain(values: &[&str]) -> Result<PlainHttp, Reason> {
         PlainHttp::new(&values.iter().map(ToString::to_string).collect::<Vec<_>>())

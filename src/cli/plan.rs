@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{
-    context::CliContext, exit::CliError, lockfile::InputFile, output::CommandResult,
+    context::CliContext, exit::CliError, input_file::InputFile, output::CommandResult,
     pack::OutputArgs,
 };
 use crate::core::pack::PackPlan;

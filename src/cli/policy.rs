@@ -10,7 +10,7 @@ use super::{
     context::CliContext,
     exit::CliError,
     output::CommandResult,
-    policies::PolicyFiles,
+    policy_files::PolicyFiles,
     verify::{TrustArgs, UseArg, verify_and_report},
 };
 use crate::core::{

@@ -4,9 +4,9 @@ use clap::Args;
 use serde_json::json;
 
 use super::{
+    bundle_signer::{BundleSignerArgs, SelectedSigner},
     certificate::CertificateArgs,
     context::CliContext,
-    endorser::{BundleSignerArgs, SelectedSigner},
     exit::CliError,
     output::CommandResult,
     pack::subject_name,
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     core::reference::BundleLocation,
-    service::{sign, sign_beside},
+    service::{cosign_tag_signing, sign},
 };
 
 const EXAMPLES: &str = "Examples:
@@ -62,7 +62,7 @@ pub(super) async fn run_sign(
                 .digest
         }
         SelectedSigner::Legacy(signer) => {
-            sign_beside::sign_with_cosign_tag(&*target, &subject, &name, &*signer).await?
+            cosign_tag_signing::sign_with_cosign_tag(&*target, &subject, &name, &*signer).await?
         }
     };
     target.commit_changes().await?;

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::{exit::CliError, lockfile::InputFile};
+use super::{exit::CliError, input_file::InputFile};
 use crate::{
     clock::{Clock, SystemClock},
-    core::class::Reason,
+    core::reason::Reason,
     signing::{
         KeySigner, MAX_KEY_FILE, Password, Signer, is_encrypted,
         kms::{KeyReference, KmsSigner},

@@ -7,10 +7,10 @@ use serde_json::json;
 
 use super::{context::CliContext, exit::CliError, output::CommandResult, verify::TrustArgs};
 use crate::{
-    core::{class::Reason, glob::PathGlob, oci::Platform, reference::BundleLocation},
+    core::{oci::Platform, path_glob::PathGlob, reason::Reason, reference::BundleLocation},
     outdir::OutDirStaging,
     service::{
-        contents,
+        bundle_contents,
         unpack::{self, UnpackSelection},
     },
 };
@@ -86,7 +86,7 @@ pub(super) async fn run_unpack(
             ));
         }
     }
-    let contents = contents::open_bundle(&*source, &root, limits).await?;
+    let contents = bundle_contents::open_bundle(&*source, &root, limits).await?;
     let staging = OutDirStaging::create(&args.to)?;
     let selection = UnpackSelection {
         globs,

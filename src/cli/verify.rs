@@ -1,6 +1,6 @@
 //! `packgate verify`
 
-mod inquiry;
+mod report_builder;
 
 use std::{
     path::{Path, PathBuf},
@@ -10,27 +10,27 @@ use std::{
 
 use clap::{ArgGroup, Args, ValueEnum};
 
-use self::inquiry::VerificationReportBuilder;
+use self::report_builder::VerificationReportBuilder;
 use super::{
     cluster::{self, ClusterAdmissionSettings},
     context::CliContext,
     exit::CliError,
-    lockfile::InputFile,
+    input_file::InputFile,
     output::CommandResult,
-    policies::PolicyFiles,
-    registries::RegistryClients,
+    policy_files::PolicyFiles,
+    registry_clients::RegistryClients,
     signer::load_kms_signer,
-    trust::TrustRootArgs,
+    trust_root::TrustRootArgs,
 };
 use crate::{
     core::{
-        class::Reason,
         limits::InputLimits,
         lockfile::Lockfile,
         policy::{
             AdHocPolicyOptions, AuthorityKind, ClaimsRule, Policy, PolicyAuthority, ReferenceUse,
             SubjectMatcher, TransparencyRequirement,
         },
+        reason::Reason,
         reference::BundleLocation,
         report::AdmissionReport,
         verify::{CertificateAuthority, StoredSignatureFormat, TrustRoot, VerificationKey},

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     clock::SystemClock,
-    core::class::Reason,
+    core::reason::Reason,
     telemetry::server::{ReadinessFlag, serve_health, serve_metrics},
     webhook::{self, WebhookMetrics, WebhookOptions},
 };

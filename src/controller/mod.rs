@@ -3,32 +3,32 @@
 //! It never packs, signs or pushes itself. One of its replicas leads; one that loses the Lease ends
 //! its process, because nothing else surely stops it from writing.
 
-mod act;
-pub mod build;
-mod cached;
-mod context;
-mod gather;
-mod jobs;
-pub mod lease;
-mod memory;
+mod apply;
+mod bundle_tracker;
+mod cached_bundle;
+mod duplicate_destination;
+mod garbage_collector;
+mod job_state;
+pub mod leader_election;
+mod lock_source;
 mod metrics;
+mod next_step;
+mod observe;
 mod platform_key;
-mod policies;
-mod queue;
-mod reading;
+mod policy_cache;
+mod policy_status;
+mod read_limiter;
 mod reconcile;
-mod rival;
+mod reconcile_context;
+mod reconcile_error;
+pub mod resources;
 mod secrets;
-mod sigstore;
-mod source;
+mod sign_queue;
 mod status;
-mod step;
-mod sweep;
-mod trouble;
-mod trust;
-mod usable;
+mod tenant_sigstore;
+mod trust_root_refresh;
 mod verify;
-mod webhook;
+mod webhook_configuration;
 
 use std::{collections::HashSet, pin::pin, sync::Arc, time::Duration};
 
@@ -54,28 +54,28 @@ use kube::{
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-pub use cached::CachedBundle;
+pub use cached_bundle::CachedBundle;
 pub use metrics::ControllerMetrics;
 pub use platform_key::{PlatformKeyGenerator, PlatformKeyPair};
 
 use self::{
-    build::{BUNDLE, BUNDLE_NAMESPACE, MANAGED_BY, MANAGER, RunSettings},
-    context::ReconcileContext,
-    lease::{LeaderElectionTimings, LeaderElector},
-    memory::BundleTracker,
-    queue::SignQueue,
-    reading::ReadLimiter,
+    bundle_tracker::BundleTracker,
+    leader_election::{LeaderElectionTimings, LeaderElector},
+    policy_status::ReadinessControllers,
+    read_limiter::ReadLimiter,
+    reconcile_context::ReconcileContext,
+    reconcile_error::ReconcileError,
+    resources::{BUNDLE, BUNDLE_NAMESPACE, MANAGED_BY, MANAGER, RunSettings},
     secrets::ReferencedObjectReader,
-    trouble::ReconcileError,
-    trust::TrustRootRefresher,
-    usable::ReadinessControllers,
+    sign_queue::SignQueue,
+    trust_root_refresh::TrustRootRefresher,
 };
 use crate::{
     api::installation::InstallationConfig,
     clock::Clock,
     core::{
-        class::{ClassifiedError, Reason},
         job::{JobRegistry, PackerImage},
+        reason::{ClassifiedError, Reason},
         reference::ImageReference,
     },
     service::{registries::TenantRepositoryOpener, trust_root::TrustSource},
@@ -315,7 +315,7 @@ fn owning_bundle<K: Resource>(child: &K) -> Option<ObjectRef<DeserializeGuard<Ca
 /// would let pass what it governs.
 async fn manage_webhook_configuration(
     context: &Arc<ReconcileContext>,
-    policies: &webhook::WatchedPolicyStores,
+    policies: &webhook_configuration::WatchedPolicyStores,
 ) {
     if tokio::try_join!(
         policies.cluster.wait_until_ready(),
@@ -323,7 +323,7 @@ async fn manage_webhook_configuration(
     )
     .is_ok()
     {
-        webhook::manage_configuration_forever(context, policies).await;
+        webhook_configuration::manage_configuration_forever(context, policies).await;
     }
 }
 
@@ -344,7 +344,7 @@ async fn collect_garbage_forever(context: &ReconcileContext) {
             .is_none_or(|known| known.difference(&there).next().is_some());
         if gone || last.elapsed() >= GARBAGE_COLLECTION_INTERVAL {
             last = tokio::time::Instant::now();
-            if let Err(error) = sweep::delete_orphans(&there, context).await {
+            if let Err(error) = garbage_collector::delete_orphans(&there, context).await {
                 tracing::warn!(%error, "orphans were not removed; retrying later");
             } else {
                 known = Some(there);
@@ -415,8 +415,8 @@ impl ReconcileContextBuilder {
             metrics,
             events: EventRecorder::new(client.clone(), reporter),
             secrets,
-            policy_cache: policies::CompiledPolicyCache::default(),
-            enforcement: watch::Sender::new(webhook::PolicyEnforcement::default()),
+            policy_cache: policy_cache::CompiledPolicyCache::default(),
+            enforcement: watch::Sender::new(webhook_configuration::PolicyEnforcement::default()),
             client,
         })
     }

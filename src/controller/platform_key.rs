@@ -14,11 +14,11 @@ use kube::{
 };
 
 use super::{
-    build::{MANAGED_BY, MANAGER},
-    context::ReconcileContext,
-    trouble::{ReconcileError, is_already_exists},
+    reconcile_context::ReconcileContext,
+    reconcile_error::{ReconcileError, is_already_exists},
+    resources::{MANAGED_BY, MANAGER},
 };
-use crate::core::{class::Reason, verify::VerificationKey};
+use crate::core::{reason::Reason, verify::VerificationKey};
 
 /// The Secret with the key, and the `ConfigMap` with its public half.
 pub(super) const NAME: &str = "packgate-platform-key";

@@ -15,17 +15,19 @@ use kube::{
 use serde_json::json;
 
 use super::{
-    act,
-    build::MANAGER,
-    cached::{CachedBundle, StoredStatus, strip_large_fields},
-    context::ReconcileContext,
-    gather::{observe_bundle, pending_reconcile_request},
-    queue::SignQueueWait,
-    source, status,
+    apply,
+    cached_bundle::{CachedBundle, StoredStatus, strip_large_fields},
+    garbage_collector, lock_source,
+    next_step::{
+        self, FrozenLock, JobPhase, JobState, ObservedRunState, ReconcileStep, recheck_delay,
+    },
+    observe::{observe_bundle, pending_reconcile_request},
+    reconcile_context::ReconcileContext,
+    reconcile_error::ReconcileError,
+    resources::MANAGER,
+    sign_queue::SignQueueWait,
+    status,
     status::{SUCCEEDED, StatusUpdate},
-    step::{self, FrozenLock, JobPhase, JobState, ObservedRunState, ReconcileStep, recheck_delay},
-    sweep,
-    trouble::ReconcileError,
     verify,
 };
 use crate::{
@@ -33,7 +35,7 @@ use crate::{
         LockStatus, PackedBundle, PackedBundleStatus, PackedBundleWork, PackingRequest,
         ValidatedPackedBundle,
     },
-    core::{class::Reason, digest::Digest, job::JobFailure},
+    core::{digest::Digest, job::JobFailure, reason::Reason},
 };
 
 /// Steps of one object in one go. Each changes something, so more would be a defect.
@@ -124,7 +126,7 @@ impl BundleReconciler<'_> {
     ) -> Result<Option<Action>, ReconcileError> {
         let seen = observe_bundle(&self.object, validated, self.context).await?;
         let now = self.context.clock.now();
-        match (step::next_step(validated, &seen, now), &validated.work) {
+        match (next_step::next_step(validated, &seen, now), &validated.work) {
             (ReconcileStep::Suspend, _) => {
                 self.begin_reconcile_request();
                 self.update_status(&StatusUpdate::Suspended)
@@ -135,14 +137,14 @@ impl BundleReconciler<'_> {
                 self.resolve_and_freeze(packing, &seen).await.map(|()| None)
             }
             (ReconcileStep::Pack(frozen), PackedBundleWork::Pack(packing)) => {
-                act::start_pack_job(&self.object, packing, &frozen, self.context).await?;
+                apply::start_pack_job(&self.object, packing, &frozen, self.context).await?;
                 self.wait_for_job(JobPhase::Packing, None, &seen)
                     .await
                     .map(Some)
             }
             (ReconcileStep::Sign(frozen, digest), PackedBundleWork::Pack(packing)) => {
                 if let Some(SignQueueWait { why, again }) =
-                    act::try_start_sign_job(&self.object, packing, &frozen, &digest, self.context)
+                    apply::try_start_sign_job(&self.object, packing, &frozen, &digest, self.context)
                         .await?
                 {
                     self.update_status(&StatusUpdate::JobRunning(JobPhase::Signing, Some(why)))
@@ -174,7 +176,7 @@ impl BundleReconciler<'_> {
                 self.record_verdict(good).await.map(|()| None)
             }
             (ReconcileStep::Restart(frozen), _) => {
-                act::delete_run_jobs(&self.object, &frozen.run, self.context).await?;
+                apply::delete_run_jobs(&self.object, &frozen.run, self.context).await?;
                 Ok(Some(Action::requeue(Duration::from_secs(1))))
             }
             (ReconcileStep::Fail(failure, wait), _) => {
@@ -202,8 +204,8 @@ impl BundleReconciler<'_> {
         seen: &ObservedRunState,
     ) -> Result<(), ReconcileError> {
         self.begin_reconcile_request();
-        let resolved = source::resolve_lock(&self.object, packing, self.context).await?;
-        let key = act::freeze_lock(
+        let resolved = lock_source::resolve_lock(&self.object, packing, self.context).await?;
+        let key = apply::freeze_lock(
             &self.object,
             packing,
             &resolved,
@@ -214,7 +216,7 @@ impl BundleReconciler<'_> {
         let known = seen.frozen.as_ref().filter(|frozen| frozen.run == key);
         let is_new = known.is_none();
         if seen.requested && seen.finished.is_none() && known.is_some() {
-            act::delete_run_jobs(&self.object, &key, self.context).await?;
+            apply::delete_run_jobs(&self.object, &key, self.context).await?;
             self.object.status = Some(status::with_run_restarted(&self.current_status(), &key));
         }
         let lock = LockStatus {
@@ -233,8 +235,13 @@ impl BundleReconciler<'_> {
             }
         });
         if is_new {
-            sweep::delete_old_runs(&self.object, &key, packing.history_limits, self.context)
-                .await?;
+            garbage_collector::delete_old_runs(
+                &self.object,
+                &key,
+                packing.history_limits,
+                self.context,
+            )
+            .await?;
             self.record_event(
                 "LockFrozen",
                 "Resolve",
@@ -254,7 +261,7 @@ impl BundleReconciler<'_> {
         let Some(frozen) = &seen.frozen else {
             return Err(ReconcileError::new(Reason::Internal, "no lock is frozen"));
         };
-        let tag = step::bundle_tag(packing, &frozen.lock);
+        let tag = next_step::bundle_tag(packing, &frozen.lock);
         let good = verify::verify_packed_bundle(
             &self.namespace(),
             packing,
@@ -267,7 +274,7 @@ impl BundleReconciler<'_> {
         let finished = seen.finished.is_some();
         match &good {
             Ok(_) if !finished => {
-                act::delete_push_secret_copy(&frozen.run, self.context).await?;
+                apply::delete_push_secret_copy(&frozen.run, self.context).await?;
                 self.record_job_duration("sign", &seen.sign, frozen);
                 let at = ended_at(&seen.sign).unwrap_or_else(|| self.context.clock.now());
                 let next = status::with_run_result(
@@ -299,7 +306,7 @@ impl BundleReconciler<'_> {
                     failure.reason.as_str(),
                     self.context.clock.now(),
                 );
-                act::delete_run_jobs(&self.object, &frozen.run, self.context).await?;
+                apply::delete_run_jobs(&self.object, &frozen.run, self.context).await?;
                 return self.apply_status(next).await;
             }
             _ => (),
@@ -307,7 +314,7 @@ impl BundleReconciler<'_> {
         let frozen = frozen.clone();
         self.record_verdict(good).await?;
         if !finished {
-            sweep::delete_old_runs(
+            garbage_collector::delete_old_runs(
                 &self.object,
                 &frozen.run,
                 packing.history_limits,
@@ -344,7 +351,7 @@ impl BundleReconciler<'_> {
                 Ok(())
             }
             Err(ReconcileError::StatusFailure(failure))
-                if failure.class() != crate::core::class::Class::Unavailable =>
+                if failure.class() != crate::core::reason::Class::Unavailable =>
             {
                 self.update_status(&StatusUpdate::Failed(failure.clone()))
                     .await?;
@@ -429,7 +436,7 @@ impl BundleReconciler<'_> {
                 if next != self.current_status() {
                     self.record_job_duration(name, job, frozen);
                     self.apply_status(next).await?;
-                    act::delete_push_secret_copy(&frozen.run, self.context).await?;
+                    apply::delete_push_secret_copy(&frozen.run, self.context).await?;
                 }
             }
         }

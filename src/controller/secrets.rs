@@ -10,15 +10,15 @@ use k8s_openapi::{
 use kube::{Api, Client};
 
 use super::{
-    build::DOCKER_CONFIG_KEY,
-    trouble::{ReconcileError, is_forbidden},
+    reconcile_error::{ReconcileError, is_forbidden},
+    resources::DOCKER_CONFIG_KEY,
 };
 use crate::{
     api::{
         bundle_policy::{ConfigObjectKind, ConfigObjectRef},
         rbac::tenant_grant_command,
     },
-    core::class::Reason,
+    core::reason::Reason,
 };
 
 /// The key of a CA's `ConfigMap` or Secret.

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{
-    step::{FrozenLock, JobPhase},
+    next_step::{FrozenLock, JobPhase},
     verify::AcceptedBundle,
 };
 pub(super) use crate::api::condition::SUCCEEDED;
@@ -20,10 +20,10 @@ use crate::{
         },
     },
     core::{
-        class::{Class, Reason},
         digest::Digest,
         job::{JobFailure, JobRunKey},
         pack::PACK_FORMAT,
+        reason::{Class, Reason},
     },
 };
 

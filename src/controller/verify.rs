@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use super::{context::ReconcileContext, platform_key, policies, sigstore, trouble::ReconcileError};
+use super::{
+    platform_key, policy_cache, reconcile_context::ReconcileContext,
+    reconcile_error::ReconcileError, tenant_sigstore,
+};
 use crate::{
     api::{
         installation::NoMatchAction,
@@ -13,7 +16,6 @@ use crate::{
         },
     },
     core::{
-        class::Reason,
         digest::Digest,
         intoto::COSIGN_SIGN,
         job::JobFailure,
@@ -23,12 +25,13 @@ use crate::{
             Denials, EnforcementMode, Policy, PolicyAuthority, PolicyDecision, PolicyIdentity,
             SubjectMatcher,
         },
+        reason::Reason,
         reference::{ImageTag, PinnedReference},
         sbom::SbomDocument,
         verify::{SignerIdentity, VerificationKey},
     },
     service::{
-        standing::{BundleSize, BundleState, BundleStateRequest, read_bundle_state},
+        bundle_state::{BundleSize, BundleState, BundleStateRequest, read_bundle_state},
         verify::BundleEvaluation,
     },
 };
@@ -141,7 +144,7 @@ pub(super) async fn verify_packed_bundle(
         .as_ref()
         .and_then(|own| own.rules().authorities.first())
         .cloned();
-    let mut policies = policies::load_policies(namespace, context).await?;
+    let mut policies = policy_cache::load_policies(namespace, context).await?;
     policies.extend(own);
     let standing = read_state_in_time(
         &reference,
@@ -234,7 +237,7 @@ pub(super) async fn verify_adopted_bundle(
         ),
         None => None,
     };
-    let policies = policies::load_policies(namespace, context).await?;
+    let policies = policy_cache::load_policies(namespace, context).await?;
     let standing = read_state_in_time(
         &adoption.reference,
         None,
@@ -278,7 +281,7 @@ pub(super) async fn verify_context_artifact(
     docker_config: Option<&[u8]>,
     context: &ReconcileContext,
 ) -> Result<(), ReconcileError> {
-    let policies = policies::load_policies(namespace, context).await?;
+    let policies = policy_cache::load_policies(namespace, context).await?;
     let standing = read_state_in_time(
         reference,
         None,
@@ -385,7 +388,7 @@ async fn tenant_authority(
     context: &ReconcileContext,
 ) -> Result<AuthorityKind, ReconcileError> {
     let root = match &signer.services {
-        Some(name) => Some(sigstore::load_trust_root(namespace, name, context).await?),
+        Some(name) => Some(tenant_sigstore::load_trust_root(namespace, name, context).await?),
         None => None,
     };
     match (&signer.identity, root) {
@@ -408,7 +411,7 @@ async fn tenant_authority(
             let subject = SubjectMatcher::Exact(TenantSigner::service_account_identity(namespace));
             Ok(AuthorityKind::Keyless {
                 subject,
-                issuer: sigstore::discover_issuer(context).await?,
+                issuer: tenant_sigstore::discover_issuer(context).await?,
                 claims: ClaimsRule::default(),
                 root,
             })

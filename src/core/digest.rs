@@ -9,7 +9,7 @@ use std::{fmt, str::FromStr};
 use aws_lc_rs::digest::{Context, SHA256, SHA512, digest};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::class::{ClassifiedError, Reason};
+use super::reason::{ClassifiedError, Reason};
 
 /// A SHA-256 content digest.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,24 +1,24 @@
 //! PURE. No I/O, no clock, no environment: everything that decides, and nothing that can wait or
 //! read.
 
-pub mod class;
-pub mod context;
+pub mod bundle_path;
+pub mod context_artifact;
+pub mod cosign_tags;
 pub mod digest;
 pub mod environment;
-pub mod glob;
 pub mod intoto;
 pub mod job;
 pub mod json;
-pub mod legacy;
 pub mod limits;
 pub mod lockfile;
 pub mod media_type;
 pub mod oci;
 pub mod pack;
-pub mod path;
+pub mod path_glob;
 pub mod policy;
 pub mod predicate;
 pub mod provenance;
+pub mod reason;
 pub mod reference;
 pub mod referrer;
 pub mod report;
@@ -26,6 +26,6 @@ pub mod sbom;
 pub mod sigstore;
 pub mod sigstore_bundle;
 pub mod slsa;
-pub mod text;
+pub mod text_escaping;
 pub mod unpack;
 pub mod verify;

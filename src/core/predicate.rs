@@ -4,10 +4,10 @@ use serde_json::Value;
 use url::Url;
 
 use super::{
-    class::{ClassifiedError, Reason},
     intoto,
     json::{self, JsonError},
     limits::InputLimits,
+    reason::{ClassifiedError, Reason},
     slsa,
 };
 

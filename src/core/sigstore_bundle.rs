@@ -16,9 +16,9 @@ use sigstore_types::{
 };
 
 use super::{
-    class::{ClassifiedError, Reason},
     json::{self, JsonError},
     limits::InputLimits,
+    reason::{ClassifiedError, Reason},
 };
 
 /// Certificates in the chain of a 0.1 or 0.2 bundle. Bounds path building; Fulcio's own chains have

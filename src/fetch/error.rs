@@ -2,8 +2,8 @@
 
 use crate::{
     core::{
-        class::{ClassifiedError, Reason},
-        context::ContextArtifactError,
+        context_artifact::ContextArtifactError,
+        reason::{ClassifiedError, Reason},
     },
     http::HttpError,
     oci::OciError,

@@ -13,11 +13,11 @@ use async_trait::async_trait;
 
 use super::{ArtifactOrigin, ArtifactStream, FetchError, FetchRequest, OpenedArtifact};
 use crate::core::{
+    bundle_path::MAX_PATH,
     digest::Digest,
     limits::InputLimits,
     lockfile::origin_leaves_folder,
     pack::{TarFile, TarSegment, plan_tar_segments},
-    path::MAX_PATH,
 };
 
 /// May an origin lie outside of the lock's folder?
@@ -338,7 +338,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
-    use crate::core::class::{ClassifiedError, Reason};
+    use crate::core::reason::{ClassifiedError, Reason};
 
     fn folder() -> tempfile::TempDir {
         let folder = tempfile::tempdir().expect("a folder");

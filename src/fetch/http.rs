@@ -203,8 +203,8 @@ mod tests {
     use super::*;
     use crate::{
         core::{
-            class::{ClassifiedError, Reason},
             lockfile::OriginType,
+            reason::{ClassifiedError, Reason},
         },
         http::{HttpOptions, HttpProxy, PrivateAddresses},
     };

@@ -3,18 +3,18 @@
 //!
 //! An origin yields bytes and checks nothing: who reads them compares them with the lock.
 
-mod context;
+mod context_artifact;
 mod error;
 mod file;
 mod http;
-mod pieces;
 mod registry;
+mod tar_stream;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-pub use context::{ContextArtifactOrigin, MissingContextOrigin, context_files};
+pub use context_artifact::{ContextArtifactOrigin, MissingContextOrigin, context_files};
 pub use error::FetchError;
 pub use file::{FileOrigin, OutsideFolderPolicy};
 pub use http::HttpOrigin;

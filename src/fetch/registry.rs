@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 
 use super::{
     ArtifactOrigin, ArtifactStream, FetchError, FetchRequest, OpenedArtifact,
-    pieces::{ArchivedFileContent, read_tar_stream},
+    tar_stream::{ArchivedFileContent, read_tar_stream},
 };
 use crate::{
     core::{
@@ -296,9 +296,9 @@ mod tests {
     use super::*;
     use crate::{
         core::{
-            class::{ClassifiedError, Reason},
             media_type,
             oci::{Annotations, ImageManifest},
+            reason::{ClassifiedError, Reason},
             reference::TagOrDigest,
         },
         oci::{ContentTarget, MemoryTarget, PushContent},

@@ -17,7 +17,7 @@ use url::Url;
 use super::{
     AddressPolicy, ConnectionErrorDetail, HttpError, HttpOptions, HttpProxy, HttpRequest,
     HttpResponse, HttpResponseHead, HttpRetryPolicy, MinTransferRate,
-    address::AddressFilteringResolver, error::root_cause, redact::redact_url, redirect,
+    address_policy::AddressFilteringResolver, error::root_cause, redact::redact_url, redirect,
     request::HttpRequestBody, retry::RetryBackoff,
 };
 
@@ -310,7 +310,7 @@ fn setup_error(what: &str, error: &reqwest::Error) -> HttpError {
 mod tests {
     use super::*;
     use crate::{
-        core::class::{ClassifiedError, Reason},
+        core::reason::{ClassifiedError, Reason},
         http::{PrivateAddresses, Redacted},
     };
 

@@ -5,10 +5,10 @@ use std::error::Error;
 use url::Url;
 
 use super::{
-    address::AddressError,
+    address_policy::AddressError,
     redact::{redact_url, sanitize_text},
 };
-use crate::core::class::{ClassifiedError, Reason};
+use crate::core::reason::{ClassifiedError, Reason};
 
 /// Why there was no answer, or no usable one. An HTTP status is no error here: who asked knows what
 /// it means.

@@ -13,23 +13,23 @@
 //!
 //! What is *not* checked here: what the bytes are. Who reads them checks digests.
 
-pub mod address;
-mod answer;
+pub mod address_policy;
 mod client;
 pub mod error;
 pub mod options;
-mod pace;
 pub mod redact;
 mod redirect;
 pub mod request;
+mod response;
 mod retry;
+mod transfer_rate;
 
-pub use address::{AddressPolicy, Cidr, PrivateAddresses};
-pub use answer::{HttpResponse, HttpResponseHead};
+pub use address_policy::{AddressPolicy, Cidr, PrivateAddresses};
 pub use client::HttpClient;
 pub use error::HttpError;
 pub use options::{ConnectionErrorDetail, HttpOptions, HttpProxy, HttpRetryPolicy};
-pub use pace::MinTransferRate;
 pub use redact::Redacted;
 pub use request::HttpRequest;
 pub use reqwest::{Method, StatusCode, header};
+pub use response::{HttpResponse, HttpResponseHead};
+pub use transfer_rate::MinTransferRate;

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer};
 use url::Url;
 
-use crate::core::text::is_invisible;
+use crate::core::text_escaping::is_invisible;
 
 /// A secret. It prints as `***` and is read with [`Redacted::expose`] only, so that every use can
 /// be found.

@@ -8,9 +8,9 @@ use url::Url;
 
 use super::{
     HttpError, HttpRequest,
-    answer::HttpResponseHead,
     redact::{redact_url, strip_user_info},
     request::HttpRequestBody,
+    response::HttpResponseHead,
 };
 
 /// What must not reach another origin.

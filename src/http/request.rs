@@ -10,7 +10,7 @@ use url::Url;
 
 use super::Redacted;
 
-/// A request. GET, HEAD and PUT may be repeated; POST and PATCH only after [`Request::repeatable`].
+/// A request. GET, HEAD and PUT may be repeated; POST and PATCH only after [`HttpRequest::allow_retries`].
 pub struct HttpRequest {
     pub(super) method: Method,
     pub(super) url: Url,

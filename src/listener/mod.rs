@@ -3,10 +3,10 @@
 //!
 //! Whoever reaches the port can open connections, so nothing of one is waited for without an end:
 //! not its TLS handshake, not the head of a request, not its next request. Their number is bounded,
-//! for all peers and for each address; who holds the most makes room ([`connections`]). What a
+//! for all peers and for each address; who holds the most makes room (`connection_limiter`). What a
 //! request's body may cost is bounded by who reads it.
 
-mod connections;
+mod connection_limiter;
 mod tls;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
@@ -30,7 +30,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use connections::{AdmittedConnection, ConnectionLimiter};
+use connection_limiter::{AdmittedConnection, ConnectionLimiter};
 pub use tls::{ClientCaError, ClientCertificateVerifier, ReloadableTlsConfig};
 
 /// Bytes of a request's head, and of what is read ahead of a body over HTTP/1.1.

@@ -17,8 +17,8 @@ use tokio::{
 
 use crate::{
     core::{
-        class::{ClassifiedError, Reason},
         environment::SECRET_VARIABLES,
+        reason::{ClassifiedError, Reason},
         reference::canonical_host,
     },
     http::Redacted,

@@ -1,8 +1,8 @@
 //! What can go wrong with OCI content.
 
 use crate::core::{
-    class::{ClassifiedError, Reason},
     oci::ManifestError,
+    reason::{ClassifiedError, Reason},
 };
 
 /// Why content could not be read or written.

@@ -1,6 +1,6 @@
 //! EFFECT. Where OCI content lies: memory, a layout on disk, an archive of a layout, a registry.
 //!
-//! Two traits, [`Source`] and [`Target`]. One function moves content between them, `service::copy`:
+//! Two traits, [`ContentSource`] and [`ContentTarget`]. One function moves content between them, `service::copy`:
 //! push and pull are the same thing in two directions.
 
 pub mod archive;
@@ -69,7 +69,7 @@ pub trait ContentSource: Send + Sync {
     ) -> Result<ResolvedManifest, OciError>;
 
     /// Opens content. The stream yields exactly `descriptor.size` bytes that hash to
-    /// `descriptor.digest`, or ends in an error ([`verify_stream::VerifyReader`]).
+    /// `descriptor.digest`, or ends in an error ([`verify_stream::DigestVerifyingReader`]).
     async fn open_content(&self, descriptor: &Descriptor) -> Result<ContentReader, OciError>;
 
     /// Lists what may refer to `subject`, at most `limits.referrers_listed`. The descriptors are
@@ -117,7 +117,7 @@ pub trait ContentTarget: ContentSource {
     async fn content_exists(&self, descriptor: &Descriptor) -> Result<bool, OciError>;
 
     /// Writes content under its digest: a manifest or index if the media type says so, else a blob.
-    /// A manifest with a `subject` can be found through [`Source::referrers`] afterwards, whatever
+    /// A manifest with a `subject` can be found through [`ContentSource::list_referrers`] afterwards, whatever
     /// the registry supports. Does nothing if the content is there already.
     async fn push_content(
         &self,
@@ -136,7 +136,7 @@ pub trait ContentTarget: ContentSource {
 
 /// A target on this machine that takes in blobs whose digest is known only when they are complete.
 pub trait LocalContentStore: ContentTarget {
-    /// A new blob. Nothing is visible before [`BlobWriter::commit`]; a writer that is dropped
+    /// A new blob. Nothing is visible before [`BlobWriter::commit_blob`]; a writer that is dropped
     /// leaves nothing behind.
     fn new_blob_writer(&self) -> Result<Box<dyn BlobWriter>, OciError>;
 }

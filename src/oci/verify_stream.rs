@@ -108,7 +108,7 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     use super::*;
-    use crate::core::class::{ClassifiedError, Reason};
+    use crate::core::reason::{ClassifiedError, Reason};
 
     async fn read(content: &'static [u8], descriptor: &Descriptor) -> Result<Vec<u8>, Reason> {
         let mut out = Vec::new();

@@ -3,8 +3,8 @@
 use std::fmt::Display;
 
 use crate::core::{
-    class::{ClassifiedError, Reason},
-    path::BundlePath,
+    bundle_path::BundlePath,
+    reason::{ClassifiedError, Reason},
     unpack::ArchiveUnpackError,
 };
 

@@ -5,8 +5,8 @@
 //! file is created exclusively, so nothing is ever overwritten. Modes are set after creation: the
 //! umask does not count. All of it blocks: call it off the async threads.
 
-mod archive;
 mod error;
+mod extraction;
 mod tar;
 mod tree;
 mod zip;
@@ -24,13 +24,14 @@ use tempfile::TempDir;
 pub use error::OutDirError;
 
 use crate::core::{
-    limits::InputLimits, lockfile::BundleFileMode, path::BundlePath, unpack::ArchiveExtractionPlan,
+    bundle_path::BundlePath, limits::InputLimits, lockfile::BundleFileMode,
+    unpack::ArchiveExtractionPlan,
 };
 
 /// Mode of every folder.
 const FOLDER_MODE: u32 = 0o755;
 
-/// A folder that becomes the destination when it is complete. Dropped without [`Staging::commit`],
+/// A folder that becomes the destination when it is complete. Dropped without [`OutDirStaging::commit_folder`],
 /// it leaves nothing behind.
 #[derive(Debug)]
 pub struct OutDirStaging {
@@ -92,7 +93,7 @@ impl OutDirStaging {
         extraction: &ArchiveExtractionPlan,
         limits: &InputLimits,
     ) -> Result<(), OutDirError> {
-        archive::extract_archive(&self.root, extraction, limits)
+        extraction::extract_archive(&self.root, extraction, limits)
     }
 
     /// Makes the destination be what was written, in one step.

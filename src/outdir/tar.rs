@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use super::{OutDirError, archive::ExtractionSink};
+use super::{OutDirError, extraction::ExtractionSink};
 use crate::core::unpack::tar::{BLOCK, MAX_METADATA, PendingTarMetadata, TarEntryKind, TarHeader};
 
 /// Hands every entry to `sink`. The archive must end where it says, with nothing but zeros behind.

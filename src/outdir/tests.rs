@@ -10,8 +10,8 @@ use flate2::write::GzEncoder;
 
 use super::*;
 use crate::core::{
-    class::{ClassifiedError, Reason},
     lockfile::ArchiveCompression,
+    reason::{ClassifiedError, Reason},
 };
 
 const SMALL: InputLimits = InputLimits {

@@ -9,7 +9,7 @@ use std::{
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt, Permissions, PermissionsExt};
 
 use super::{FOLDER_MODE, OutDirError};
-use crate::core::{lockfile::BundleFileMode, path::BundlePath};
+use crate::core::{bundle_path::BundlePath, lockfile::BundleFileMode};
 
 /// Creates a file that does not exist yet, with exactly this mode.
 pub(super) fn create_file(

@@ -5,14 +5,14 @@ use std::collections::{BTreeSet, HashSet};
 
 use futures::{StreamExt, TryStreamExt, future::BoxFuture, stream};
 
-use super::{beside, progress::Progress};
+use super::{cosign_tags, progress::Progress};
 use crate::{
     core::{
-        class::{ClassifiedError, Reason},
+        cosign_tags::CosignTagKind,
         digest::Digest,
-        legacy::CosignTagKind,
         limits::InputLimits,
         oci::{Descriptor, ManifestOrIndex},
+        reason::{ClassifiedError, Reason},
     },
     oci::{ContentSource, ContentTarget, OciError, PushContent, ResolvedManifest, fetch_document},
 };
@@ -143,19 +143,26 @@ impl CopyJob<'_> {
         subject: &Digest,
         seen: &mut HashSet<Digest>,
     ) -> Result<(), CopyError> {
-        let Some(found) = beside::resolve_cosign_tag(self.from, tag, subject, self.limits).await?
+        let Some(found) =
+            cosign_tags::resolve_cosign_tag(self.from, tag, subject, self.limits).await?
         else {
             return Ok(());
         };
         let document = found.parse_document(self.limits)?;
         self.copy_document(&found.descriptor, &found.bytes, &document, seen, 1)
             .await?;
-        let there = beside::resolve_cosign_tag(self.to, tag, subject, self.limits).await?;
+        let there = cosign_tags::resolve_cosign_tag(self.to, tag, subject, self.limits).await?;
         match (there, document) {
             (Some(there), _) if there.descriptor.digest == found.descriptor.digest => Ok(()),
             (Some(_), ManifestOrIndex::Manifest(manifest)) if tag.layer_media_type().is_some() => {
-                beside::add_cosign_layers(self.to, tag, subject, &manifest.layers, self.limits)
-                    .await?;
+                cosign_tags::add_cosign_layers(
+                    self.to,
+                    tag,
+                    subject,
+                    &manifest.layers,
+                    self.limits,
+                )
+                .await?;
                 Ok(())
             }
             _ => Ok(self

@@ -5,7 +5,7 @@
 //! found. What is not read because the question's bytes are used up is told, as what was not judged
 //! because its signature checks are.
 
-mod pieces;
+mod items;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -19,14 +19,14 @@ use std::{
 use bytes::Bytes;
 use futures::future::join_all;
 
-use self::pieces::{
+use self::items::{
     DeferredEvidence, EvidenceBudgetExceeded, EvidenceItem, PendingReferrer,
     fail_on_registry_error, fetch_referrer_bundle, open_manifests, smallest_first, verify_bundles,
     verify_tag_layers,
 };
 use super::{
-    beside::{self, CosignTagLayer},
-    room::{MemoryBudget, SMALL_STATEMENTS, is_document_too_large},
+    cosign_tags::{self, CosignTagLayer},
+    memory_budget::{MemoryBudget, SMALL_STATEMENTS, is_document_too_large},
     verify::{EvidenceDepth, VerifyError},
 };
 use crate::{
@@ -109,16 +109,16 @@ async fn list_evidence(
     subject: &Descriptor,
     wanted: EvidenceQuery,
     limits: &InputLimits,
-) -> Result<(Vec<Descriptor>, beside::CosignTagContents), OciError> {
+) -> Result<(Vec<Descriptor>, cosign_tags::CosignTagContents), OciError> {
     if wanted.tags {
         futures::try_join!(
             source.list_referrers(subject, limits),
-            beside::read_cosign_tags(source, &subject.digest, limits)
+            cosign_tags::read_cosign_tags(source, &subject.digest, limits)
         )
     } else {
         Ok((
             source.list_referrers(subject, limits).await?,
-            beside::CosignTagContents::default(),
+            cosign_tags::CosignTagContents::default(),
         ))
     }
 }
@@ -205,7 +205,7 @@ impl EvidenceCollector<'_, '_> {
     /// What lies under cosign's tags. Many signatures have one payload, which is fetched once.
     async fn verify_cosign_tags(
         &mut self,
-        found: beside::CosignTagContents,
+        found: cosign_tags::CosignTagContents,
     ) -> Result<(), VerifyError> {
         if self.reading == EvidenceDepth::EveryBlob {
             for (beside, manifest, config) in &found.configs {

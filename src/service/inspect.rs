@@ -3,17 +3,17 @@
 use serde::Serialize;
 
 use super::{
-    beside,
-    contents::{self, BundleContents, BundleContentsError},
+    bundle_contents::{self, BundleContents, BundleContentsError},
+    cosign_tags,
 };
 use crate::{
     core::{
-        class::{ClassifiedError, Reason},
+        cosign_tags::{CosignTagKind, PREDICATE_TYPE},
         digest::Digest,
-        legacy::{CosignTagKind, PREDICATE_TYPE},
         limits::InputLimits,
         oci::{Descriptor, ManifestOrIndex},
         pack::{BundleFormatError, PACK_FORMAT_ANNOTATION},
+        reason::{ClassifiedError, Reason},
         referrer::BUNDLE_PREDICATE_TYPE,
         verify::sanitize_text,
     },
@@ -90,7 +90,7 @@ pub async fn inspect_bundle(
     limits: &InputLimits,
 ) -> Result<Inspection, InspectError> {
     let document = root.parse_document(limits)?;
-    let contents = match contents::open_bundle(source, &root, limits).await {
+    let contents = match bundle_contents::open_bundle(source, &root, limits).await {
         Ok(contents) => Some(contents),
         Err(BundleContentsError::Embedded(BundleFormatError::NotABundle))
             if !document.annotations().contains_key(PACK_FORMAT_ANNOTATION) =>
@@ -125,7 +125,8 @@ async fn list_cosign_tag(
     subject: &Digest,
     limits: &InputLimits,
 ) -> Result<Vec<CosignTagSummary>, InspectError> {
-    let Some(found) = beside::resolve_cosign_tag(source, beside, subject, limits).await? else {
+    let Some(found) = cosign_tags::resolve_cosign_tag(source, beside, subject, limits).await?
+    else {
         return Ok(Vec::new());
     };
     let entry = |media_type: &str, predicate_type: Option<&String>| CosignTagSummary {

@@ -14,11 +14,11 @@ use tokio::task::spawn_blocking;
 use super::transfer::InterruptibleReader;
 use crate::{
     core::{
-        class::{ClassifiedError, Reason},
         digest::{Digest, DigestHasher},
         media_type,
         oci::Platform,
         pack::{BundleFormat, LayerBlob, LayerPlan, PackedFile, TarSegment, total_segment_bytes},
+        reason::{ClassifiedError, Reason},
     },
     fetch::ArtifactStream,
     oci::{ContentSource, OciError},

@@ -11,7 +11,6 @@ use super::{
 };
 use crate::{
     core::{
-        class::{ClassifiedError, Reason},
         digest::{Digest, DigestHasher},
         limits::InputLimits,
         lockfile::{
@@ -24,6 +23,7 @@ use crate::{
             LayerPlan, PackError, PackOptions, PackPlan, PackedFile, TarSegment,
             total_segment_bytes,
         },
+        reason::{ClassifiedError, Reason},
     },
     fetch::{ArtifactOrigin, ArtifactStream, FetchRequest},
     oci::{BlobWriter, LocalContentStore, OciError},

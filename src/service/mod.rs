@@ -1,29 +1,29 @@
 //! Use cases. They know the traits of `oci`, `fetch`, `signing` and `clock`, and none of their
 //! implementations.
 
-mod beside;
-pub mod contents;
-pub mod context;
+pub mod bundle_contents;
+pub mod bundle_state;
+pub mod context_artifact;
 pub mod copy;
-pub mod endorse;
+pub mod cosign_tag_signing;
+mod cosign_tags;
 mod evidence;
+pub mod fair_queue;
 pub mod inspect;
 pub mod layer;
 pub mod lock;
+mod memory_budget;
 pub mod pack;
 pub mod progress;
 pub mod publish;
+pub mod rebuild_and_sign;
 pub mod registries;
-mod room;
-pub mod shares;
 pub mod sign;
-pub mod sign_beside;
-pub mod stage;
-pub mod standing;
 #[cfg(test)]
 mod tests;
 pub mod transfer;
 pub mod trust_root;
 pub mod unpack;
 pub mod verdict;
+pub mod verdict_stage;
 pub mod verify;

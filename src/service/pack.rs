@@ -13,7 +13,6 @@ use super::{
 };
 use crate::{
     core::{
-        class::{ClassifiedError, Reason},
         digest::{Digest, DigestHasher},
         limits::InputLimits,
         lockfile::{Lockfile, LockfileError},
@@ -22,6 +21,7 @@ use crate::{
             BundleFormat, LayerBlob, LayerCompression, LayerPlan, ManifestDocuments, ManifestPlan,
             PackError, PackOptions, PackPlan, PackedFile, TarSegment, ZSTD_LEVEL,
         },
+        reason::{ClassifiedError, Reason},
     },
     fetch::ArtifactOrigin,
     oci::{

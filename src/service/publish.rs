@@ -2,7 +2,7 @@
 //! now, then tag. Nobody can pull an unsigned bundle by name, and nothing is signed twice.
 //!
 //! What is *not* checked here: that the bundle is worth a signature. Who calls this has packed it,
-//! or re-derived it ([`super::endorse`]).
+//! or re-derived it ([`super::rebuild_and_sign`]).
 
 use std::time::Duration;
 
@@ -13,7 +13,6 @@ use super::{
 use crate::{
     clock::Clock,
     core::{
-        class::{ClassifiedError, Reason},
         digest::Digest,
         intoto::{COSIGN_SIGN, Statement},
         job::JobTagPolicy,
@@ -23,6 +22,7 @@ use crate::{
             PolicyAuthority, PolicyError, PolicyOutcome, ReferenceUse, SubjectMatcher,
         },
         provenance::is_same_build,
+        reason::{ClassifiedError, Reason},
         reference::{ImageTag, TagOrDigest},
         sbom::SbomDocument,
         slsa::{PROVENANCE_V1, Provenance},

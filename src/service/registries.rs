@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::{
     core::{
-        class::{ClassifiedError, Reason},
+        reason::{ClassifiedError, Reason},
         reference::ImageRepository,
     },
     oci::{ContentSource, OciError, auth::RegistryCredentialError},

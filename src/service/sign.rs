@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use crate::{
     clock::Clock,
     core::{
-        class::{ClassifiedError, Reason},
         intoto::{COSIGN_SIGN, Statement},
         limits::InputLimits,
         oci::Descriptor,
+        reason::{ClassifiedError, Reason},
         referrer::{self, ReferrerArtifact, ReferrerContent},
     },
     oci::{ContentTarget, OciError, PushContent},

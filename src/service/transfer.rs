@@ -7,11 +7,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     core::{
-        class::{ClassifiedError, Reason},
         digest::{Digest, DigestHasher},
         limits::InputLimits,
         lockfile::{Lockfile, OriginType},
         pack::{LockItem, PackedFile},
+        reason::{ClassifiedError, Reason},
     },
     fetch::{ArtifactStream, FetchError, FetchRequest},
     oci::{ContentReader, OciError},

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::core::class::ClassifiedError;
+use crate::core::reason::ClassifiedError;
 
 pub use crate::trust::{
     FetchedTrustRoot, TrustCache, TrustError, TrustSource, TufRepositoryConfig, TufRootChain,

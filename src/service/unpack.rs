@@ -6,18 +6,18 @@ use std::{io::Write, sync::Arc};
 use tokio::task::spawn_blocking;
 
 use super::{
-    contents::{BundleContents, PlatformManifest},
+    bundle_contents::{BundleContents, PlatformManifest},
     layer::{self, ExpectedLayer, LayerError, LayerFileSink},
     progress::Progress,
 };
 use crate::{
     core::{
-        class::{ClassifiedError, Reason},
-        glob::PathGlob,
         limits::InputLimits,
         lockfile::Lockfile,
         oci::Platform,
         pack::{LockItem, ManifestPlan, PackedFile},
+        path_glob::PathGlob,
+        reason::{ClassifiedError, Reason},
         unpack::{self as extraction, ArchiveExtractionPlan, plan_extraction},
     },
     oci::ContentSource,

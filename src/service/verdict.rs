@@ -10,17 +10,17 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 
 use super::{
-    contents::BundleContents,
-    room::MemoryBudget,
-    stage::VerdictStageTracker,
+    bundle_contents::BundleContents,
+    memory_budget::MemoryBudget,
+    verdict_stage::VerdictStageTracker,
     verify::{self, BundleEvaluation, VerificationRequest, VerifyError},
 };
 use crate::{
     core::{
-        class::{ClassifiedError, Reason},
         digest::Digest,
         limits::InputLimits,
         policy::{Denial, PolicyDecision, deny_without_evidence},
+        reason::{ClassifiedError, Reason},
         reference::TagOrDigest,
         verify::{VerificationFindings, sanitize_text},
     },

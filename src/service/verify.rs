@@ -4,14 +4,13 @@
 use jiff::Timestamp;
 
 use super::{
-    contents::{self, BundleContents, BundleContentsError},
+    bundle_contents::{self, BundleContents, BundleContentsError},
     evidence::{self, EvidenceQuery},
-    room::MemoryBudget,
-    stage::VerdictStageTracker,
+    memory_budget::MemoryBudget,
+    verdict_stage::VerdictStageTracker,
 };
 use crate::{
     core::{
-        class::{ClassifiedError, Reason},
         digest::Digest,
         limits::InputLimits,
         pack::BundleFormatError,
@@ -19,6 +18,7 @@ use crate::{
             AdmissionSubject, AdmissionVerdict, BundleLock, Policy, PolicyDecision,
             ReferenceTarget, ReferenceUse, ReferenceUseScope, evaluate_policies, trusted_material,
         },
+        reason::{ClassifiedError, Reason},
         reference::ImageRepository,
         verify::{TrustedMaterial, VerificationFindings},
     },
@@ -219,7 +219,7 @@ async fn open_embedded_lock(
     root: &ResolvedManifest,
     limits: &InputLimits,
 ) -> Result<Option<BundleContents>, BundleContentsError> {
-    match contents::open_bundle(source, root, limits).await {
+    match bundle_contents::open_bundle(source, root, limits).await {
         Ok(contents) => Ok(Some(contents)),
         Err(BundleContentsError::Embedded(BundleFormatError::NotABundle)) => Ok(None),
         Err(error) => Err(error),

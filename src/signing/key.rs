@@ -8,8 +8,8 @@ use sigstore_types::{
 use zeroize::Zeroizing;
 
 use super::{
-    Password, SignatureWithMaterial, Signer, SigningError, encrypted, pem,
-    private::{PrivateKey, SigningAlgorithm},
+    Password, SignatureWithMaterial, Signer, SigningError, key_encryption, pem,
+    private_key::{PrivateKey, SigningAlgorithm},
 };
 use crate::core::digest::Digest;
 
@@ -54,7 +54,7 @@ pub fn generate_key(
     password: &Password,
 ) -> Result<GeneratedKey, SigningError> {
     let key = PrivateKey::generate(algorithm)?;
-    let sealed = encrypted::encrypt_key(&key.to_pkcs8()?, password)?;
+    let sealed = key_encryption::encrypt_key(&key.to_pkcs8()?, password)?;
     let public_pem = KeySigner::new(key)?.public_pem;
     Ok(GeneratedKey {
         private_pem: Zeroizing::new(pem::encode_block(SIGSTORE, &sealed)),
@@ -79,7 +79,7 @@ impl KeySigner {
         let block = read_block(key_file)?;
         match block.label.as_str() {
             SIGSTORE | COSIGN => {
-                let plain = encrypted::decrypt_key(
+                let plain = key_encryption::decrypt_key(
                     &block.content,
                     password.ok_or(SigningError::PasswordNeeded)?,
                 )?;

@@ -1,6 +1,6 @@
 use super::*;
 use crate::core::{
-    class::{ClassifiedError, Reason},
+    reason::{ClassifiedError, Reason},
     verify::VerificationKey,
 };
 

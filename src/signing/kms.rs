@@ -28,9 +28,9 @@ use tokio::{
 
 use super::{SignatureWithMaterial, Signer, SigningError};
 use crate::core::{
-    class::{ClassifiedError, Reason},
     environment::SECRET_VARIABLES,
     json,
+    reason::{ClassifiedError, Reason},
     verify::{KeyAlgorithm, PublicKeyError, VerificationKey, sanitize_text},
 };
 
@@ -446,7 +446,7 @@ impl KmsPlugin {
 
 /// How a program ended.
 struct PluginOutput {
-    /// At most one byte more than [`MAX_ANSWER`].
+    /// At most one byte more than [`MAX_RESPONSE`].
     stdout: Vec<u8>,
     /// The beginning of what it said on stderr, as the end of a sentence.
     said: String,

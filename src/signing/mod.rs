@@ -1,44 +1,44 @@
 //! EFFECT. Who signs.
 //!
 //! A [`Signer`] holds a key: it gets bytes and returns what a Sigstore bundle needs. [`KeySigner`]
-//! has a private key of ours, [`kms::KmsSigner`] asks a program. An [`Endorser`] makes whole
-//! Sigstore bundles: every signer alone, [`Witnessed`] with a log and timestamps beside its key,
-//! and [`Keyless`] with an identity in a key's place. What a statement claims, and whether it may
+//! has a private key of ours, [`kms::KmsSigner`] asks a program. An [`BundleSigner`] makes whole
+//! Sigstore bundles: every signer alone, [`LoggedKeySigner`] with a log and timestamps beside its key,
+//! and [`KeylessSigner`] with an identity in a key's place. What a statement claims, and whether it may
 //! be claimed, is not decided here.
 
-mod certified;
-mod encrypted;
-mod endorser;
+mod bundle_signer;
+mod certificate_signer;
 mod key;
+mod key_encryption;
 mod keyless;
 pub mod kms;
+mod logged_key_signer;
 mod password;
 mod pem;
-mod private;
+mod private_key;
 mod service_error;
 mod services;
 #[cfg(test)]
 mod services_tests;
 mod token;
-mod witnessed;
 
 use async_trait::async_trait;
 use sigstore_types::{SignatureBytes, VerificationMaterial};
 
-pub use certified::{CertificateSigner, MAX_CHAIN, SignerCertificateError};
-pub use endorser::{BundleSigner, BundleSignerIdentity, SigningContent};
+pub use bundle_signer::{BundleSigner, BundleSignerIdentity, SigningContent};
+pub use certificate_signer::{CertificateSigner, MAX_CHAIN, SignerCertificateError};
 pub use key::{
     GeneratedKey, KeySigner, MAX_KEY_FILE, generate_default_key, generate_key, is_encrypted,
 };
 pub use keyless::{KeylessSigner, TokenSource};
+pub use logged_key_signer::LoggedKeySigner;
 pub use password::Password;
-pub use private::SigningAlgorithm;
+pub use private_key::SigningAlgorithm;
 pub use service_error::SigstoreServiceError;
 pub use services::SigstoreServices;
 pub use token::{IdentityToken, MAX_TOKEN, TokenError};
-pub use witnessed::LoggedKeySigner;
 
-use crate::core::class::{ClassifiedError, Reason};
+use crate::core::reason::{ClassifiedError, Reason};
 
 /// Signs with a key.
 #[doc(alias = "SigningHandler")]

@@ -4,7 +4,7 @@ use url::Url;
 
 use crate::{
     core::{
-        class::{ClassifiedError, Reason},
+        reason::{ClassifiedError, Reason},
         sigstore::SigstoreResponseError,
         verify::EvidenceError,
     },

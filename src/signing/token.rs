@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::{
-    core::class::{ClassifiedError, Reason},
+    core::reason::{ClassifiedError, Reason},
     http::{Redacted, redact::sanitize_text},
 };
 

@@ -5,9 +5,9 @@
 //! are the transport, the caps, the last good state and what is told when something fails. Nothing
 //! of this is ever called while a request for admission waits.
 
-mod file;
-mod source;
+mod file_cache;
 mod tuf;
+mod tuf_source;
 
 use std::collections::BTreeMap;
 
@@ -18,12 +18,12 @@ use sigstore_trust_root::SigstoreInstance;
 use sigstore_tuf::TrustedMetadataSet;
 use url::Url;
 
-pub use file::FileTrustCache;
-pub use source::TufSource;
+pub use file_cache::FileTrustCache;
+pub use tuf_source::TufSource;
 
 use crate::core::{
-    class::{ClassifiedError, Reason},
     digest::Digest,
+    reason::{ClassifiedError, Reason},
 };
 
 /// Bytes of all that is kept of one repository, which must fit into a `ConfigMap` once it is JSON.

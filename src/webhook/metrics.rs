@@ -8,8 +8,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::respond::EvaluatedImage;
-use crate::service::shares::ExhaustedQuota;
+use super::review_response::EvaluatedImage;
+use crate::service::fair_queue::ExhaustedQuota;
 
 /// What the webhook counts.
 #[derive(Clone, Debug)]

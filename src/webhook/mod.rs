@@ -2,24 +2,24 @@
 //!
 //! Every replica judges by itself, with the same services as the command line. What it needs is
 //! watched; nothing that a user can write into a status, a label or an annotation counts. Whatever
-//! goes wrong is a denial, and only [`respond`] can turn a denial into a warning.
+//! goes wrong is a denial, and only `review_response` can turn a denial into a warning.
 
 mod access;
-mod announce;
-mod body;
-mod check;
+mod active_policies;
+mod admission_check;
 mod config_maps;
-mod events;
-mod load;
+mod denial_events;
 mod metrics;
 mod packed_bundle;
-mod policies;
 mod policy;
+mod policy_loader;
 mod registries;
-mod respond;
-mod review;
+mod request_body;
+mod review_request;
+mod review_response;
+mod revision_announcer;
 mod server;
-mod tls;
+mod serving_certificate;
 mod trust_root;
 mod workload;
 
@@ -36,20 +36,20 @@ use tokio_util::sync::CancellationToken;
 pub use metrics::WebhookMetrics;
 
 use self::{
-    body::{BodyLimits, BodyReader},
-    check::AdmissionChecker,
-    events::DenialEventRecorder,
-    load::PolicyLoader,
-    policies::ActivePolicies,
-    respond::ReviewResponse,
-    review::ReviewRequest,
+    active_policies::ActivePolicies,
+    admission_check::AdmissionChecker,
+    denial_events::DenialEventRecorder,
+    policy_loader::PolicyLoader,
+    request_body::{BodyLimits, BodyReader},
+    review_request::ReviewRequest,
+    review_response::ReviewResponse,
 };
 use crate::{
     api::installation::{InstallationConfig, NoMatchConfig},
     clock::Clock,
     core::{
-        class::{ClassifiedError, Reason},
         job::JobRegistry,
+        reason::{ClassifiedError, Reason},
     },
     service::registries::TenantRepositoryOpener,
 };
@@ -160,7 +160,7 @@ impl WebhookState {
     }
 }
 
-fn log_verdict(request: &ReviewRequest, judged: &respond::EvaluatedImage, took: Duration) {
+fn log_verdict(request: &ReviewRequest, judged: &review_response::EvaluatedImage, took: Duration) {
     let (inner, report) = (request.admission_request(), &judged.report);
     tracing::info!(
         uid = inner.uid,
@@ -223,13 +223,17 @@ pub async fn run_webhook(
         loaded.send_replace(true);
     });
     let serving = async {
-        let tls =
-            tls::wait_for_certificate(&client, &options.namespace, clients.as_ref(), &metrics)
-                .await;
+        let tls = serving_certificate::wait_for_certificate(
+            &client,
+            &options.namespace,
+            clients.as_ref(),
+            &metrics,
+        )
+        .await;
         let _ = first.wait_for(|loaded| *loaded).await;
         ready();
         tracing::info!(address = %options.address, "serving admission reviews");
-        let following = tls::reload_certificates(
+        let following = serving_certificate::reload_certificates(
             &client,
             &options.namespace,
             clients.as_ref(),
@@ -244,6 +248,6 @@ pub async fn run_webhook(
     tokio::select! {
         served = serving => served.map_err(|cause| WebhookError::Serve { address: options.address, cause }),
         () = loading => Err(WebhookError::PoliciesNotWatched),
-        () = announce::announce_revisions(client.clone(), &options.namespace, &options.identity, revisions) => Err(WebhookError::PoliciesNotWatched),
+        () = revision_announcer::announce_revisions(client.clone(), &options.namespace, &options.identity, revisions) => Err(WebhookError::PoliciesNotWatched),
     }
 }

@@ -11,9 +11,9 @@ use serde_json::Value;
 use super::{
     WebhookState,
     access::{self, AccessKind},
-    check::{ImageCheckRequest, PullCredential},
-    respond::{EvaluatedImage, ReviewResponse},
-    review::ReviewRequest,
+    admission_check::{ImageCheckRequest, PullCredential},
+    review_request::ReviewRequest,
+    review_response::{EvaluatedImage, ReviewResponse},
 };
 use crate::{
     api::{
@@ -25,7 +25,7 @@ use crate::{
         rbac::tenant_grant_command,
     },
     core::{
-        class::Reason, limits::InputLimits, lockfile::Lockfile, policy::ReferenceUse,
+        limits::InputLimits, lockfile::Lockfile, policy::ReferenceUse, reason::Reason,
         reference::PinnedReference,
     },
 };

@@ -3,14 +3,14 @@
 
 use serde_json::Value;
 
-use super::respond::ReviewResponse;
+use super::review_response::ReviewResponse;
 use crate::{
     api::bundle_policy::{
         PolicyObject, PolicyQuota, PolicyQuotaUsage, PolicySnapshot, ResolvedPolicyReferences,
     },
     core::{
-        class::{ClassifiedError, Reason},
         policy::PolicyOrigin,
+        reason::{ClassifiedError, Reason},
     },
 };
 

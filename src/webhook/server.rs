@@ -18,16 +18,15 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    WebhookState,
-    body::ReceivedBody,
-    packed_bundle, policy,
-    respond::{ReviewResponse, build_admission_response},
-    review::{MAX_VALUES, ReviewObjects, ReviewParseError, ReviewRequest},
+    WebhookState, packed_bundle, policy,
+    request_body::ReceivedBody,
+    review_request::{MAX_VALUES, ReviewObjects, ReviewParseError, ReviewRequest},
+    review_response::{ReviewResponse, build_admission_response},
     trust_root, workload,
 };
 use crate::{
     api::webhook::{IMAGE_USES_PATH, PACKED_BUNDLES_PATH, POLICIES_PATH},
-    core::class::Reason,
+    core::reason::Reason,
     listener::{self, ListenerLimits, ReloadableTlsConfig},
 };
 

@@ -7,14 +7,14 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use serde_json::Value;
 
-use super::{WebhookState, respond::ReviewResponse, review::ReviewRequest};
+use super::{WebhookState, review_request::ReviewRequest, review_response::ReviewResponse};
 use crate::{
     api::{
         API_VERSION,
         bundle_policy::PolicySnapshot,
         trust_root::{TRUSTED_ROOT_KEY, TUF_ROOT_KEY, TrustRoot},
     },
-    core::{class::Reason, limits::InputLimits, verify},
+    core::{limits::InputLimits, reason::Reason, verify},
     service::trust_root::TufRepositoryConfig,
 };
 

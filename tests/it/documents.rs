@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use packgate::core::class::Reason;
+use packgate::core::reason::Reason;
 
 use crate::support::{
     cli::Workspace,

@@ -13,7 +13,6 @@ use std::{
 use packgate::{
     clock::SystemClock,
     core::{
-        class::{ClassifiedError, Reason},
         digest::Digest,
         job::{
             INPUTS_VERSION, JobDestination, JobInputs, JobLockSource,
@@ -25,6 +24,7 @@ use packgate::{
         media_type,
         oci::Descriptor,
         pack::PackOptions,
+        reason::{ClassifiedError, Reason},
         reference::PinnedReference,
     },
     fetch::{
@@ -37,9 +37,9 @@ use packgate::{
         remote::{RegistryOptions, RegistryTarget},
     },
     service::{
-        endorse::rebuild_and_sign,
         pack::{PackService, push_bundle},
         progress::SilentProgress,
+        rebuild_and_sign::rebuild_and_sign,
     },
     signing::KeySigner,
 };

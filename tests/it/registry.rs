@@ -13,9 +13,9 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use packgate::{
     core::{
-        class::{ClassifiedError, Reason},
         media_type,
         oci::{Descriptor, ImageManifest},
+        reason::{ClassifiedError, Reason},
         reference::{ImageTag, TagOrDigest},
     },
     http::{HttpClient, HttpOptions, HttpProxy, HttpRetryPolicy},

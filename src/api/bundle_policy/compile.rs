@@ -12,13 +12,13 @@ use jiff::Timestamp;
 
 use crate::api::duration::parse as parse_duration;
 use crate::core::{
-    class::{ClassifiedError, Reason},
     digest::Digest,
     policy::{
         self, AuthorityKind, ClaimsRule, ImagePattern, LockRule, MAX_MIRRORS, Policy, PolicyError,
         PolicyMatcher, PolicyOrigin, PolicyRules, RepositoryBinding, RevocationTarget,
         SubjectMatcher,
     },
+    reason::{ClassifiedError, Reason},
     verify::{self, StoredSignatureFormat, TrustRoot, VerificationKey},
 };
 

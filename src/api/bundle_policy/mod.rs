@@ -1,6 +1,6 @@
 //! `ClusterBundlePolicy` and `BundlePolicy`: what must be proved before a bundle is used.
 //!
-//! The types here are what people write; [`PolicyObject::compile`] turns them into a
+//! The types here are what people write; [`PolicyObject::compile_policy`] turns them into a
 //! `core::policy::Policy`, or says which field cannot mean what it says. Fields whose behaviour
 //! comes later are refused there, never ignored.
 
@@ -14,12 +14,12 @@
 )]
 
 mod authority;
-mod budget;
 mod compile;
-mod compiler;
-mod gathered;
+mod incremental_compiler;
 mod object;
-mod parts;
+mod parsed_material_cache;
+mod policy_inputs;
+mod policy_quota;
 mod revision;
 #[cfg(test)]
 mod tests;
@@ -33,12 +33,12 @@ pub use authority::{
     AuthoritySpec, CertificateClaimsSpec, IdentityMatchSpec, KeyAuthoritySpec,
     KeylessAuthoritySpec, PrivateCaAuthoritySpec,
 };
-pub use budget::{PolicyQuota, PolicyQuotaUsage};
 pub use compile::{PolicyReferenceNames, ResolvedPolicyReferences};
-pub use compiler::PolicyCompiler;
-pub use gathered::{NamespacedName, PolicyInputs, PolicySnapshot};
+pub use incremental_compiler::PolicyCompiler;
 pub use object::{PolicyObject, PolicyObjectError};
-pub use parts::{ConfigMapData, ParsedMaterialCache};
+pub use parsed_material_cache::{ConfigMapData, ParsedMaterialCache};
+pub use policy_inputs::{NamespacedName, PolicyInputs, PolicySnapshot};
+pub use policy_quota::{PolicyQuota, PolicyQuotaUsage};
 pub use revision::PolicySetRevision;
 
 /// Both kinds have one list of fields; the cluster's has more behind it. `#[serde(flatten)]` would

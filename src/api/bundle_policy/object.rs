@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     api::API_VERSION,
-    core::class::{ClassifiedError, Reason},
+    core::reason::{ClassifiedError, Reason},
 };
 
 use super::{AuthoritySpec, BundlePolicy, ClusterBundlePolicy};
@@ -47,7 +47,7 @@ impl ClassifiedError for PolicyObjectError {
 }
 
 impl PolicyObject {
-    /// Is `object` of a kind that [`Self::read`] reads?
+    /// Is `object` of a kind that [`Self::from_json`] reads?
     pub fn is_policy(object: &Value) -> bool {
         object["apiVersion"] == API_VERSION
             && matches!(

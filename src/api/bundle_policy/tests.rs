@@ -5,11 +5,11 @@ use super::*;
 use crate::{
     api::crd_manifests,
     core::{
-        class::{ClassifiedError, Reason},
         policy::{
             AuthorityKind, LockRule, Policy, PolicyError, PolicyMatcher, PolicyOrigin,
             ReferenceUseScope,
         },
+        reason::{ClassifiedError, Reason},
         verify::{
             testing::{TestKey, shared_data},
             testing_pki::{self, Pki, list},

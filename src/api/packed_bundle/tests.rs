@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::core::{class::ClassifiedError, class::Reason};
+use crate::core::{reason::ClassifiedError, reason::Reason};
 
 fn minimal() -> Value {
     json!({

@@ -6,10 +6,10 @@ use std::{str::FromStr, time::Duration};
 use crate::{
     api::duration,
     core::{
-        class::{ClassifiedError, Reason},
         digest::Digest,
         lockfile::{Lockfile, LockfileError},
         pack,
+        reason::{ClassifiedError, Reason},
         reference::{ImageReference, ImageRepository, ImageTag, PinnedReference},
         sbom,
     },

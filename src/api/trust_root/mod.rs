@@ -22,9 +22,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-mod held;
+mod trust_root_state;
 
-pub use held::{
+pub use trust_root_state::{
     ActiveTrustRoot, ConfigMapLookup, METADATA_KEY, ROOTS_KEY, STATE_KEY, TrustRootFetchState,
     TrustRootStateError,
 };

@@ -19,15 +19,15 @@ use tokio::{
     task::spawn_blocking,
 };
 
-use super::{context::CliContext, exit::CliError, lockfile::InputFile, output::CommandResult};
+use super::{context::CliContext, exit::CliError, input_file::InputFile, output::CommandResult};
 use crate::{
     core::{
-        class::Reason,
         job::{
             INPUTS_FILE, JobFailure, JobInputs, JobReport, JobStep, JobSuccess, LOCK_FILE,
             MAX_SNAPSHOT,
         },
         lockfile::Lockfile,
+        reason::Reason,
     },
     oci::auth::{AnonymousCredentials, CredentialStore, DockerConfig},
     telemetry::stderr::write_line,

@@ -11,10 +11,10 @@ use super::{JobFileArgs, JobSnapshot, read_credentials};
 use crate::{
     cli::{
         context::CliContext, exit::CliError, in_cluster::job_http_options,
-        registries::RegistryClients,
+        registry_clients::RegistryClients,
     },
     core::{
-        context::DEFAULT_LOCK_PATH,
+        context_artifact::DEFAULT_LOCK_PATH,
         job::{JobInputs, JobSuccess},
         lockfile::Lockfile,
         reference::PinnedReference,
@@ -25,7 +25,7 @@ use crate::{
     },
     http::{
         AddressPolicy, ConnectionErrorDetail, HttpClient, HttpOptions, MinTransferRate,
-        PrivateAddresses, address::CidrError,
+        PrivateAddresses, address_policy::CidrError,
     },
     oci::{OciLayoutTarget, auth::CredentialStore},
     service::pack::{PackService, StoredBundle, push_bundle},
@@ -103,7 +103,7 @@ fn create_scratch_dir(work: &Path) -> Result<tempfile::TempDir, CliError> {
         .tempdir_in(work);
     made.map_err(|e| {
         CliError::new(
-            crate::core::class::Reason::StorageFailed,
+            crate::core::reason::Reason::StorageFailed,
             format!("{}: {e}", work.display()),
         )
     })

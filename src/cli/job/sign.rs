@@ -7,19 +7,19 @@ use clap::Args;
 use super::{JobFileArgs, JobSnapshot, read_credentials, run_blocking};
 use crate::{
     cli::{
+        bundle_signer::{SigstoreServiceArgs, keyless_signer, token_from_file},
         context::CliContext,
-        endorser::{SigstoreServiceArgs, keyless_signer, token_from_file},
         exit::CliError,
         in_cluster::job_http_options,
-        lockfile::InputFile,
-        registries::RegistryClients,
+        input_file::InputFile,
+        registry_clients::RegistryClients,
     },
     core::{
-        class::Reason,
         digest::Digest,
         job::{JobSigningMode, JobSuccess},
+        reason::Reason,
     },
-    service::endorse::rebuild_and_sign,
+    service::rebuild_and_sign::rebuild_and_sign,
     signing::{BundleSigner, KeySigner, LoggedKeySigner, MAX_KEY_FILE, Password},
 };
 

@@ -7,13 +7,15 @@ use serde_json::json;
 
 use crate::{
     cli::{
+        bundle_signer::{
+            keyless_signer, services_from_files, services_from_tuf, token_from_argument,
+        },
         context::CliContext,
-        endorser::{keyless_signer, services_from_files, services_from_tuf, token_from_argument},
         exit::CliError,
-        lockfile::InputFile,
+        input_file::InputFile,
         output::CommandResult,
     },
-    core::{class::Reason, digest::Digest},
+    core::{digest::Digest, reason::Reason},
     service::trust_root::TufRepositoryConfig,
     signing::{BundleSigner, SigningContent, SigstoreServices},
 };

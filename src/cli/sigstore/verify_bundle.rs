@@ -12,15 +12,15 @@ use clap::{ArgGroup, Args};
 use serde_json::json;
 
 use super::super::{
-    context::CliContext, exit::CliError, lockfile::InputFile, output::CommandResult,
-    trust::TrustRootArgs,
+    context::CliContext, exit::CliError, input_file::InputFile, output::CommandResult,
+    trust_root::TrustRootArgs,
 };
 use crate::{
     core::{
-        class::{ClassifiedError, Reason},
         digest::{Digest, DigestHasher},
         limits::InputLimits,
         policy::{AuthorityKind, ClaimsRule, PolicyAuthority, SubjectMatcher},
+        reason::{ClassifiedError, Reason},
         verify::{
             BlobArtifact, BlobTrustedMaterial, TrustRoot, VerificationKey, Verified, verify_blob,
         },

@@ -2,8 +2,8 @@ use super::*;
 use crate::{
     api::packed_bundle::EvidenceStatus,
     controller::{
-        gather::{contradicts_record, recorded_bundle_digest},
-        step::JobState,
+        next_step::JobState,
+        observe::{contradicts_record, recorded_bundle_digest},
         verify::UnsignedReason,
     },
     core::{

@@ -6,24 +6,24 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::core::{
-    class::{ClassifiedError, Reason},
     digest::Digest,
     json,
     limits::InputLimits,
     lockfile::{Lockfile, LockfileError, RecordedLayer},
     oci::Platform,
     pack::PackOptions,
+    reason::{ClassifiedError, Reason},
     reference::{ImageReference, ImageReferenceError, ImageRepository, ImageTag, PinnedReference},
     sbom,
 };
 
 /// The file, and the key of the `ConfigMap`, that holds the canonical lock.
 pub const LOCK_FILE: &str = "lock.json";
-/// The file, and the key of the `ConfigMap`, that holds the [`Inputs`].
+/// The file, and the key of the `ConfigMap`, that holds the [`JobInputs`].
 pub const INPUTS_FILE: &str = "inputs.json";
 /// Bytes of lock and inputs together. A `ConfigMap` holds at most 1 MiB.
 pub const MAX_SNAPSHOT: usize = 1_000_000;
-/// The one version of [`Inputs`] that there is.
+/// The one version of [`JobInputs`] that there is.
 pub const INPUTS_VERSION: u32 = 1;
 
 /// What makes a run: the same object, generation and lock give the same name, so nothing is started

@@ -1,4 +1,4 @@
-//! What the controller and its Jobs tell each other: [`Inputs`] go in, a [`JobReport`] comes out.
+//! What the controller and its Jobs tell each other: [`JobInputs`] go in, a [`JobReport`] comes out.
 //!
 //! Both are wire types of one release: the controller starts Jobs with its own image. A report is a
 //! claim, never a fact; whoever acts on it reads everything else from the registry.

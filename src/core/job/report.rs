@@ -3,14 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use crate::core::{
-    class::{Class, ClassifiedError, Reason},
     digest::Digest,
     json,
+    reason::{Class, ClassifiedError, Reason},
 };
 
 /// Bytes of a termination message, the kubelet's own limit.
 pub const MAX_REPORT_BYTES: usize = 4_096;
-/// Bytes of [`Failure::message`].
+/// Bytes of [`JobFailure::message`].
 pub const MAX_MESSAGE_BYTES: usize = 1_024;
 const VERSION: u32 = 1;
 
@@ -66,7 +66,7 @@ pub struct EvidenceDigest {
 pub struct JobFailure {
     /// Why.
     pub reason: Reason,
-    /// The same in words, at most [`MAX_MESSAGE`] bytes.
+    /// The same in words, at most [`MAX_MESSAGE_BYTES`] bytes.
     pub message: String,
 }
 

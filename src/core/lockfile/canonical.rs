@@ -36,8 +36,8 @@ impl Lockfile {
     /// Reads a canonical lock, such as one out of a bundle.
     ///
     /// # Errors
-    /// Those of [`Lockfile::parse`], and [`LockError::NotCanonical`] if one byte is different from
-    /// what [`Lockfile::canonical`] writes.
+    /// Those of [`Lockfile::parse`], and [`LockfileError::NotCanonical`] if one byte is different from
+    /// what [`Lockfile::to_canonical`] writes.
     pub fn from_canonical(bytes: &[u8], limits: &InputLimits) -> Result<Self, LockfileError> {
         let lock = Self::parse(bytes, limits)?;
         if lock.to_canonical().bytes == bytes {

@@ -5,11 +5,11 @@
 //! [`Lockfile::check_packable`] refuses such an entry.
 
 use super::{
-    check::entrypoint_target,
     error::LockfileError,
     model::{BundleFileMode, LockedArtifact, LockedEntrypoint, Lockfile, LockfileGeneration},
-    read,
-    view::{MapView, NodeView},
+    node_view::{MapView, NodeView},
+    packgate_lock,
+    validation::entrypoint_target,
 };
 
 const LOCK: &[&str] = &[
@@ -101,7 +101,8 @@ fn read_artifact(view: &NodeView<'_>) -> Result<LockedArtifact, LockfileError> {
         name: fields
             .read_required("name", NodeView::read_text)?
             .to_owned(),
-        origin_type: fields.read_required("type", |view| view.read_choice(read::ORIGIN_TYPES))?,
+        origin_type: fields
+            .read_required("type", |view| view.read_choice(packgate_lock::ORIGIN_TYPES))?,
         origin: fields
             .read_required("origin", NodeView::read_text)?
             .to_owned(),
@@ -109,7 +110,7 @@ fn read_artifact(view: &NodeView<'_>) -> Result<LockedArtifact, LockfileError> {
         checksum: fields.read_required("checksum", NodeView::read_digest)?,
         size: fields.read_required("size", NodeView::read_number)?,
         mode: BundleFileMode::Plain,
-        unpack: read::read_unpack(&fields)?,
+        unpack: packgate_lock::read_unpack(&fields)?,
         oci: None,
         platforms: Vec::new(),
     })
@@ -117,7 +118,9 @@ fn read_artifact(view: &NodeView<'_>) -> Result<LockedArtifact, LockfileError> {
 
 fn check_ignored_fields(fields: &MapView<'_>) -> Result<(), LockfileError> {
     fields.read_required("action", |view| view.read_choice(ACTIONS))?;
-    fields.read_optional("originType", |view| view.read_choice(read::ORIGIN_TYPES))?;
+    fields.read_optional("originType", |view| {
+        view.read_choice(packgate_lock::ORIGIN_TYPES)
+    })?;
     fields.read_optional("targetType", |view| view.read_choice(TARGET_TYPES))?;
     fields.read_optional("annotations", NodeView::map_entries)?;
     IGNORED_TEXT_FIELDS

@@ -7,13 +7,13 @@ use std::collections::HashMap;
 
 use super::{
     conduit::check_script_owner,
+    document_tree,
     error::{LockfileError, LockfileFieldError},
     manifest::{DraftArtifact, DraftEntrypoint, LockManifest, read_common_artifact},
     model::{BundleFileMode, OciSelection},
-    read,
+    node_view::{MapView, NodeView},
+    packgate_lock,
     template::TemplateExpander,
-    tree,
-    view::{MapView, NodeView},
 };
 use crate::core::limits::InputLimits;
 
@@ -42,7 +42,7 @@ const ARTIFACT: &[&str] = &[
 ];
 
 pub(super) fn read_conduit_manifest(
-    root: &tree::DocumentNode,
+    root: &document_tree::DocumentNode,
     limits: &InputLimits,
 ) -> Result<LockManifest, LockfileError> {
     let fields = NodeView::from_root(root).known_fields(MANIFEST)?;
@@ -94,15 +94,15 @@ fn check_variables(
 
 /// Fills in what is read afterwards. A description may hold any braces.
 fn expand_templates(
-    root: &mut tree::DocumentNode,
+    root: &mut document_tree::DocumentNode,
     templates: &mut TemplateExpander,
 ) -> Result<(), LockfileError> {
-    let tree::DocumentNodeKind::Map(entries) = &mut root.kind else {
+    let document_tree::DocumentNodeKind::Map(entries) = &mut root.kind else {
         return Ok(());
     };
     for entry in entries {
         match (entry.key.as_str(), &mut entry.value.kind) {
-            ("metadata", tree::DocumentNodeKind::Map(metadata)) => {
+            ("metadata", document_tree::DocumentNodeKind::Map(metadata)) => {
                 let titles = metadata
                     .iter_mut()
                     .filter(|title| matches!(title.key.as_str(), "name" | "version"));
@@ -152,7 +152,7 @@ fn read_entrypoint(view: &NodeView<'_>) -> Result<DraftEntrypoint, LockfileError
                 .unwrap_or(BundleFileMode::Executable),
         )
     };
-    let (script, target) = read::read_script(&script)?;
+    let (script, target) = packgate_lock::read_script(&script)?;
     Ok(DraftEntrypoint {
         script,
         target,
@@ -167,7 +167,7 @@ fn read_artifact(view: &NodeView<'_>) -> Result<DraftArtifact, LockfileError> {
     fields.read_optional("annotations", NodeView::map_entries)?;
     check_unsupported_fields(&fields)?;
     let oci = fields
-        .read_optional("platform", read::read_platform)?
+        .read_optional("platform", packgate_lock::read_platform)?
         .map(OciSelection::Platform);
     Ok(DraftArtifact {
         oci,

@@ -3,10 +3,10 @@
 use std::fmt;
 
 use crate::core::{
-    class::{ClassifiedError, Reason},
+    bundle_path::BundlePathError,
     digest::Digest,
     oci::descriptor::PlatformError,
-    path::BundlePathError,
+    reason::{ClassifiedError, Reason},
 };
 
 /// Why a lock or manifest was refused. Whatever is wrong with the document itself is
@@ -147,7 +147,7 @@ impl fmt::Display for LineColumn {
     }
 }
 
-/// What is wrong at a [`Place`].
+/// What is wrong at a [`LockfileFieldLocation`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LockfileFieldError {
     /// Neither YAML nor JSON.

@@ -1,4 +1,4 @@
-//! [`Node`] out of JSON. Duplicate keys and depth were checked before, by [`crate::core::json`].
+//! [`DocumentNode`] out of JSON. Duplicate keys and depth were checked before, by [`crate::core::json`].
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::{
     de::{MapAccess, SeqAccess, Visitor},
 };
 
-use super::tree::{DocumentMapEntry, DocumentNode, DocumentNodeKind, ScalarNotation};
+use super::document_tree::{DocumentMapEntry, DocumentNode, DocumentNodeKind, ScalarNotation};
 
 impl<'de> Deserialize<'de> for DocumentNode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

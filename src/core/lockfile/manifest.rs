@@ -2,19 +2,19 @@
 //! found out by fetching.
 
 use super::{
-    check::{self, ArtifactOutline, EntrypointOutline},
     conduit_manifest,
+    document_kind::{self, LockDocumentKind},
+    document_tree::{LineBreakPolicy, LockDocument},
     error::LockfileError,
-    kind::{self, LockDocumentKind},
     model::{
         BundleFileMode, LockedArtifact, LockedEntrypoint, Lockfile, OciSelection, OriginType,
         UnpackSpec,
     },
-    origin, read,
-    tree::{LineBreakPolicy, LockDocument},
-    view::{MapView, NodeView},
+    node_view::{MapView, NodeView},
+    origin, packgate_lock,
+    validation::{self, ArtifactOutline, EntrypointOutline},
 };
-use crate::core::{digest::Digest, limits::InputLimits, oci::Platform, path::BundlePath};
+use crate::core::{bundle_path::BundlePath, digest::Digest, limits::InputLimits, oci::Platform};
 
 /// A lock whose checksums and sizes are still to be found out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct LockManifest {
     pub artifacts: Vec<DraftArtifact>,
 }
 
-/// An [`Artifact`] whose bytes nobody has looked at yet.
+/// An [`LockedArtifact`] whose bytes nobody has looked at yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DraftArtifact {
     /// Unique name.
@@ -54,7 +54,7 @@ pub struct DraftArtifact {
     pub platforms: Vec<Platform>,
 }
 
-/// An [`Entrypoint`] whose bytes nobody has looked at yet.
+/// An [`LockedEntrypoint`] whose bytes nobody has looked at yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DraftEntrypoint {
     /// Its origin, a file relative to the manifest.
@@ -85,7 +85,7 @@ impl LockInput {
     /// Those of [`LockManifest::parse`] and [`Lockfile::parse`].
     pub fn parse(bytes: &[u8], limits: &InputLimits) -> Result<Self, LockfileError> {
         let document = LockDocument::parse(bytes, limits, LineBreakPolicy::Allowed)?;
-        let kind = kind::detect_kind(&NodeView::from_root(&document.root))
+        let kind = document_kind::detect_kind(&NodeView::from_root(&document.root))
             .map_err(|e| document.add_position(e))?;
         if kind.is_lock() {
             Lockfile::parse(bytes, limits).map(Self::Lock)
@@ -100,20 +100,20 @@ impl LockManifest {
     /// variables.
     ///
     /// # Errors
-    /// [`LockError::TooLarge`] above `limits.lock_bytes`, else [`LockError::Refused`] with the
+    /// [`LockfileError::TooLarge`] above `limits.lock_bytes`, else [`LockfileError::Refused`] with the
     /// field and its line.
     pub fn parse(bytes: &[u8], limits: &InputLimits) -> Result<Self, LockfileError> {
         let document = LockDocument::parse(bytes, limits, LineBreakPolicy::Allowed)?;
-        let kind = kind::detect_kind(&NodeView::from_root(&document.root))
+        let kind = document_kind::detect_kind(&NodeView::from_root(&document.root))
             .map_err(|e| document.add_position(e))?;
         let manifest = match kind {
             LockDocumentKind::Manifest => read_lock_manifest(&NodeView::from_root(&document.root)),
             LockDocumentKind::ConduitManifest => {
                 conduit_manifest::read_conduit_manifest(&document.root, limits)
             }
-            LockDocumentKind::Lock | LockDocumentKind::ConduitLock => {
-                Err(kind::unexpected_kind(&NodeView::from_root(&document.root)))
-            }
+            LockDocumentKind::Lock | LockDocumentKind::ConduitLock => Err(
+                document_kind::unexpected_kind(&NodeView::from_root(&document.root)),
+            ),
         };
         let titles = if kind == LockDocumentKind::ConduitManifest {
             "metadata."
@@ -128,13 +128,13 @@ impl LockManifest {
     /// The rules of locks that can be checked before anything is fetched. `titles` stands before
     /// the paths of name and version.
     fn into_checked(self, titles: &str, limits: &InputLimits) -> Result<Self, LockfileError> {
-        check::check_name_and_version(titles, self.name.as_deref(), self.version.as_deref())?;
+        validation::check_name_and_version(titles, self.name.as_deref(), self.version.as_deref())?;
         let artifacts: Vec<ArtifactOutline<'_>> = self
             .artifacts
             .iter()
             .map(DraftArtifact::artifact_outline)
             .collect();
-        check::check_contents(
+        validation::check_contents(
             self.entrypoint
                 .as_ref()
                 .map(DraftEntrypoint::entrypoint_outline)
@@ -151,7 +151,7 @@ impl DraftArtifact {
     /// image, with its digest.
     ///
     /// # Errors
-    /// [`LockError::PinnedChecksum`] or [`LockError::PinnedSize`] if the manifest asked for other
+    /// [`LockfileError::PinnedChecksum`] or [`LockfileError::PinnedSize`] if the manifest asked for other
     /// bytes.
     pub fn into_locked(
         self,
@@ -216,7 +216,7 @@ impl DraftEntrypoint {
     /// The entrypoint, now that its bytes are known.
     ///
     /// # Errors
-    /// [`LockError::PinnedChecksum`] or [`LockError::PinnedSize`] if the manifest asked for other
+    /// [`LockfileError::PinnedChecksum`] or [`LockfileError::PinnedSize`] if the manifest asked for other
     /// bytes.
     pub fn into_locked(
         self,
@@ -357,7 +357,7 @@ const MANIFEST: &[&str] = &[
 
 fn read_lock_manifest(root: &NodeView<'_>) -> Result<LockManifest, LockfileError> {
     let fields = root.known_fields(MANIFEST)?;
-    fields.read_optional("packFormat", read::read_pack_format)?;
+    fields.read_optional("packFormat", packgate_lock::read_pack_format)?;
     Ok(LockManifest {
         name: fields.read_optional_string("name")?,
         version: fields.read_optional_string("version")?,
@@ -371,24 +371,24 @@ fn read_lock_manifest(root: &NodeView<'_>) -> Result<LockManifest, LockfileError
 }
 
 fn read_entrypoint(view: &NodeView<'_>) -> Result<DraftEntrypoint, LockfileError> {
-    let fields = view.known_fields(read::ENTRYPOINT)?;
-    let (script, target) = read::read_script(&fields.required_field("script")?)?;
+    let fields = view.known_fields(packgate_lock::ENTRYPOINT)?;
+    let (script, target) = packgate_lock::read_script(&fields.required_field("script")?)?;
     Ok(DraftEntrypoint {
         script,
         target,
-        mode: read::read_file_mode(&fields)?,
+        mode: packgate_lock::read_file_mode(&fields)?,
         checksum: fields.read_optional("checksum", NodeView::read_digest)?,
         size: fields.read_optional("size", NodeView::read_number)?,
     })
 }
 
 fn read_artifact(view: &NodeView<'_>) -> Result<DraftArtifact, LockfileError> {
-    let fields = view.known_fields(read::ARTIFACT)?;
+    let fields = view.known_fields(packgate_lock::ARTIFACT)?;
     Ok(DraftArtifact {
         size: fields.read_optional("size", NodeView::read_number)?,
-        mode: read::read_file_mode(&fields)?,
-        oci: fields.read_optional("oci", read::read_oci_selection)?,
-        platforms: read::read_platforms(&fields)?,
+        mode: packgate_lock::read_file_mode(&fields)?,
+        oci: fields.read_optional("oci", packgate_lock::read_oci_selection)?,
+        platforms: packgate_lock::read_platforms(&fields)?,
         ..read_common_artifact(&fields)?
     })
 }
@@ -396,7 +396,8 @@ fn read_artifact(view: &NodeView<'_>) -> Result<DraftArtifact, LockfileError> {
 /// The fields that our manifests and Conduit's share.
 pub(super) fn read_common_artifact(fields: &MapView<'_>) -> Result<DraftArtifact, LockfileError> {
     let origin = fields.required_field("origin")?;
-    let written = fields.read_optional("type", |view| view.read_choice(read::ORIGIN_TYPES))?;
+    let written =
+        fields.read_optional("type", |view| view.read_choice(packgate_lock::ORIGIN_TYPES))?;
     Ok(DraftArtifact {
         name: fields
             .read_required("name", NodeView::read_text)?
@@ -413,7 +414,7 @@ pub(super) fn read_common_artifact(fields: &MapView<'_>) -> Result<DraftArtifact
         checksum: fields.read_optional("checksum", NodeView::read_digest)?,
         size: None,
         mode: BundleFileMode::Plain,
-        unpack: read::read_unpack(fields)?,
+        unpack: packgate_lock::read_unpack(fields)?,
         oci: None,
         platforms: Vec::new(),
     })

@@ -1,7 +1,7 @@
 //! Lockfiles: what belongs into a bundle, byte for byte.
 //!
 //! A lock comes in two generations, ours and Conduit's, as YAML or JSON; [`Lockfile::parse`] reads
-//! them all into one type. From there on only [`Lockfile::canonical`] matters: the bytes that
+//! them all into one type. From there on only [`Lockfile::to_canonical`] matters: the bytes that
 //! travel in the bundle and whose digest names the lock. A [`LockManifest`] is what a lock is made
 //! of.
 //!
@@ -9,21 +9,21 @@
 //! whether any bytes match.
 
 mod canonical;
-mod check;
 mod conduit;
 mod conduit_manifest;
+mod document_kind;
+mod document_tree;
 mod error;
 mod json_node;
-mod kind;
 mod manifest;
 mod model;
+mod node_view;
 mod origin;
-mod read;
+mod packgate_lock;
 mod template;
 #[cfg(test)]
 mod tests;
-mod tree;
-mod view;
+mod validation;
 mod yaml;
 
 pub use canonical::CanonicalLock;
@@ -35,9 +35,9 @@ pub use model::{
 };
 pub use origin::{oci_reference, origin_leaves_folder, pin_origin};
 
-use kind::{API_VERSION, LOCKFILE_KIND, LockDocumentKind};
-use tree::{LineBreakPolicy, LockDocument};
-use view::NodeView;
+use document_kind::{API_VERSION, LOCKFILE_KIND, LockDocumentKind};
+use document_tree::{LineBreakPolicy, LockDocument};
+use node_view::NodeView;
 
 use super::limits::InputLimits;
 
@@ -46,17 +46,17 @@ impl Lockfile {
     /// duplicate or unknown keys, nothing over `limits`.
     ///
     /// # Errors
-    /// [`LockError::TooLarge`] above `limits.lock_bytes` before anything is parsed, else
-    /// [`LockError::Refused`] with the field's path and its line. Both are
-    /// [`InvalidLock`](crate::core::class::Reason::InvalidLock).
+    /// [`LockfileError::TooLarge`] above `limits.lock_bytes` before anything is parsed, else
+    /// [`LockfileError::Refused`] with the field's path and its line. Both are
+    /// [`InvalidLock`](crate::core::reason::Reason::InvalidLock).
     pub fn parse(bytes: &[u8], limits: &InputLimits) -> Result<Self, LockfileError> {
         let document = LockDocument::parse(bytes, limits, LineBreakPolicy::Rejected)?;
         let root = NodeView::from_root(&document.root);
-        let lock = kind::detect_kind(&root).and_then(|kind| match kind {
-            LockDocumentKind::Lock => read::read_packgate_lock(&root),
+        let lock = document_kind::detect_kind(&root).and_then(|kind| match kind {
+            LockDocumentKind::Lock => packgate_lock::read_packgate_lock(&root),
             LockDocumentKind::ConduitLock => conduit::read_conduit_lock(&root),
             LockDocumentKind::Manifest | LockDocumentKind::ConduitManifest => {
-                Err(kind::unexpected_kind(&root))
+                Err(document_kind::unexpected_kind(&root))
             }
         });
         lock.and_then(|lock| lock.into_checked(limits))
@@ -82,7 +82,7 @@ impl Lockfile {
     /// What a lock must fulfil, beyond being well-formed, before its contents are fetched.
     ///
     /// # Errors
-    /// [`LockError::LeavesFolder`] unless `allow_outside`, then [`LockError::UnverifiableOci`].
+    /// [`LockfileError::LeavesFolder`] unless `allow_outside`, then [`LockfileError::UnverifiableOci`].
     pub fn check_packable(&self, allow_outside: bool) -> Result<(), LockfileError> {
         if let Some((field, origin)) = self
             .file_origins()

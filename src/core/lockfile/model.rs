@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::core::{digest::Digest, oci::Platform, path::BundlePath};
+use crate::core::{bundle_path::BundlePath, digest::Digest, oci::Platform};
 
 /// A checked lock. Artifacts and the entrypoint have unique names and targets, none inside of
 /// another.

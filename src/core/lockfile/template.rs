@@ -7,9 +7,9 @@
 use std::collections::HashMap;
 
 use super::{
+    document_tree::{DocumentNode, DocumentNodeKind, MAX_TEXT},
     error::{LockfileError, LockfileFieldError},
-    tree::{DocumentNode, DocumentNodeKind, MAX_TEXT},
-    view::join_path,
+    node_view::join_path,
 };
 
 /// Variables that lead to variables.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     canonical::PACK_FORMAT,
-    kind::{API_VERSION, LOCKFILE_KIND},
+    document_kind::{API_VERSION, LOCKFILE_KIND},
     model::{LockedArtifact, LockedEntrypoint, Lockfile, OciSelection, RecordedLayer},
 };
 
@@ -125,7 +125,7 @@ impl LockYamlWriter {
                 unpack
                     .path
                     .as_ref()
-                    .map(super::super::path::BundlePath::as_str),
+                    .map(super::super::bundle_path::BundlePath::as_str),
             );
         }
         match oci {

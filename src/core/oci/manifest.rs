@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Annotations, Descriptor};
 use crate::core::{
-    class::{ClassifiedError, Reason},
     json::{self, JsonError},
     limits::InputLimits,
     media_type,
+    reason::{ClassifiedError, Reason},
 };
 
 /// An image manifest.

@@ -10,7 +10,6 @@ use super::{
     TarFile, TarSegment, is_reserved_annotation, plan_tar_segments,
 };
 use crate::core::{
-    class::{ClassifiedError, Reason},
     digest::Digest,
     limits::InputLimits,
     lockfile::CanonicalLock,
@@ -19,6 +18,7 @@ use crate::core::{
         Annotations, Descriptor, ImageIndex, ImageManifest, ManifestOrIndex, Platform,
         descriptor::EMPTY_CONTENT,
     },
+    reason::{ClassifiedError, Reason},
 };
 
 /// Bytes with their descriptor.
@@ -251,8 +251,8 @@ pub fn read_lock_from_layer(layer: &[u8]) -> Result<Vec<u8>, BundleFormatError> 
     }
 }
 
-/// Reads back what a bundle was packed with, from its manifest and config. [`image`] and
-/// [`artifact`] then say whether every byte is as packgate would write it.
+/// Reads back what a bundle was packed with, from its manifest and config. [`image_documents`] and
+/// [`artifact_documents`] then say whether every byte is as packgate would write it.
 pub fn read_pack_options(
     manifest: &ImageManifest,
     config: &[u8],

@@ -9,10 +9,10 @@
 
 mod documents;
 #[cfg(test)]
-mod golden;
-mod output;
+mod golden_tests;
+mod options;
 #[cfg(test)]
-mod platforms;
+mod platform_tests;
 mod tar;
 #[cfg(test)]
 mod tests;
@@ -26,19 +26,19 @@ pub use documents::{
     BundleFormatError, DescribedBlob, LayerBlob, ManifestDocuments, artifact_documents,
     image_documents, platform_index, read_lock_from_layer, read_pack_options, require_manifest,
 };
-pub use output::{
+pub use options::{
     BundleFormat, CREATED_ANNOTATION, LOCK_ANNOTATION, LayerCompression, MODE_ANNOTATION,
     PACK_FORMAT_ANNOTATION, PackOptions, TITLE_ANNOTATION, is_reserved_annotation,
 };
 pub use tar::{TarFile, TarSegment, plan_tar_segments, total_segment_bytes};
 
 use super::{
-    class::{ClassifiedError, Reason},
+    bundle_path::BundlePath,
     digest::Digest,
     limits::InputLimits,
     lockfile::{BundleFileMode, CanonicalLock, LockedArtifact, LockedEntrypoint, Lockfile},
     oci::{Descriptor, Platform},
-    path::BundlePath,
+    reason::{ClassifiedError, Reason},
 };
 
 /// The version of the rules in this module.

@@ -4,8 +4,8 @@
 use std::collections::HashSet;
 
 use crate::core::{
-    class::{ClassifiedError, Reason},
     digest::Digest,
+    reason::{ClassifiedError, Reason},
     verify::StoredSignatureFormat,
 };
 

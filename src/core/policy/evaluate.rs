@@ -5,10 +5,10 @@ use std::collections::{BTreeSet, HashSet};
 use jiff::Timestamp;
 
 use crate::core::{
-    class::{Class, Reason},
     digest::Digest,
     intoto::{COSIGN_SIGN, Statement},
     lockfile::Lockfile,
+    reason::{Class, Reason},
     reference::ImageRepository,
     slsa::PROVENANCE_V1,
     verify::{
@@ -22,7 +22,7 @@ use super::{
     AuthorityKind, Denial, Denials, EnforcementMode, Policy, PolicyAuthority, PolicyOutcome,
     PolicyRules, PolicyVerdict, ReferenceUse, RevocationTarget, SlsaFinding,
     TransparencyRequirement,
-    binding::other_signed_repository,
+    repository_binding::other_signed_repository,
     scope::{ReferenceUseScope, in_scope, is_excepted},
     slsa, threshold,
 };

@@ -9,29 +9,28 @@
 //! What is *not* done here: mapping a denial to "allowed, with a warning". Modes are carried along
 //! and change no verdict.
 
-mod binding;
 mod compile;
 mod evaluate;
-mod glob;
-mod identity;
+mod image_pattern;
+mod repository_binding;
 mod rules;
 mod scope;
 mod slsa;
+mod subject_matcher;
 #[cfg(test)]
 mod tests;
 mod threshold;
 mod verdict;
 
-use super::{class::Reason, verify::StoredSignatureFormat};
+use super::{reason::Reason, verify::StoredSignatureFormat};
 
-pub use binding::{MAX_MIRRORS, RepositoryBinding, RepositoryMirror};
 pub use compile::{AdHocPolicyOptions, PolicyError};
 pub use evaluate::{
     AdmissionSubject, BundleLock, PolicyDecision, deny_without_evidence, evaluate_policies,
     trusted_material,
 };
-pub use glob::{ImagePattern, ImagePatternError};
-pub use identity::{AnchoredRegex, ClaimsRule, SubjectMatcher};
+pub use image_pattern::{ImagePattern, ImagePatternError};
+pub use repository_binding::{MAX_MIRRORS, RepositoryBinding, RepositoryMirror};
 pub use rules::{
     AttestationRule, AuthorityKind, BuilderRule, EnforcementMode, ExemptionRule, LockRule,
     MAX_AUTHORITIES, MAX_REFERENCES, PolicyAuthority, PolicyIdentity, PolicyMatcher, PolicyOrigin,
@@ -39,6 +38,7 @@ pub use rules::{
     TransparencyRequirement,
 };
 pub use scope::{PolicyApplicability, ReferenceTarget, ReferenceUseScope};
+pub use subject_matcher::{AnchoredRegex, ClaimsRule, SubjectMatcher};
 pub use verdict::{
     AdmissionProof, AdmissionVerdict, AppliedExemption, AuthorityFinding, Denial, Denials,
     PolicyOutcome, PolicyVerdict, SlsaFinding,

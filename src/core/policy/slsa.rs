@@ -10,9 +10,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use crate::core::{
-    class::Reason,
     digest::Digest,
     intoto::Statement,
+    reason::Reason,
     slsa::{BUILD_TYPE, Provenance, ResourceDescriptor},
     verify::{Verified, sanitize_text},
 };

@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 
 use crate::core::{
-    class::{Class, Reason},
     digest::Digest,
     intoto::Statement,
+    reason::{Class, Reason},
     verify::{SignerIdentity, SigningTime, StoredSignatureFormat, Verified},
 };
 

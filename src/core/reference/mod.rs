@@ -15,8 +15,8 @@ pub use location::{BundleLocation, LocalReference};
 use host::{DOCKER_HUB, looks_like_host};
 
 use super::{
-    class::{ClassifiedError, Reason},
     digest::{Digest, DigestError},
+    reason::{ClassifiedError, Reason},
 };
 
 const MAX_REFERENCE: usize = 4_096;

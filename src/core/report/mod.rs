@@ -1,29 +1,29 @@
 //! The report: what every face of packgate says about one judged reference, in one serialisation
 //! (`api.md`, "Report").
 
-mod identity;
-mod reproduce;
+mod policy_title;
 mod text;
+mod verify_command;
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    class::{Class, ClassifiedError, Reason},
     digest::Digest,
     intoto::Statement,
     policy::{
         AdmissionVerdict, AuthorityFinding, Denial, EnforcementMode, LockRule, PolicyDecision,
         PolicyOutcome, PolicyVerdict, ReferenceUse, SlsaFinding,
     },
+    reason::{Class, ClassifiedError, Reason},
     verify::{
         RejectedEvidence, SigningTime, StoredSignatureFormat, TimeEvidenceStatus,
         VerificationFindings, Verified, sanitize_text,
     },
 };
 
-pub use identity::PolicyKind;
-use identity::{policy_kind_of, policy_namespace_of};
-pub use reproduce::{cluster_verify_command, shell_quote};
+pub use policy_title::PolicyKind;
+use policy_title::{policy_kind_of, policy_namespace_of};
+pub use verify_command::{cluster_verify_command, shell_quote};
 
 const API_VERSION: &str = "packgate.dev/v1alpha1";
 const KIND: &str = "Report";

@@ -16,13 +16,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    class::{ClassifiedError, Reason},
     digest::Digest,
     intoto::Statement,
     lockfile::{BundleFileMode, Lockfile},
     media_type,
     oci::Platform,
     provenance::format_rfc3339,
+    reason::{ClassifiedError, Reason},
 };
 
 /// Predicate type of a statement that names a document elsewhere (in-toto attestation framework,
@@ -153,7 +153,7 @@ impl SbomDocument {
         self.digest
     }
 
-    /// Is it too large to be attested as a whole ([`MAX_ATTESTED`])?
+    /// Is it too large to be attested as a whole ([`MAX_ATTESTED_BYTES`])?
     pub const fn is_attested_by_reference(&self) -> bool {
         self.bytes.len() > MAX_ATTESTED_BYTES
     }

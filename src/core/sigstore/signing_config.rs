@@ -11,9 +11,9 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::core::{
-    class::{ClassifiedError, Reason},
     json::{self, JsonError},
     limits::InputLimits,
+    reason::{ClassifiedError, Reason},
 };
 
 const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.signingconfig.v0.2+json";

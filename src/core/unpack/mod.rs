@@ -6,9 +6,9 @@
 pub mod tar;
 
 use super::{
-    class::{ClassifiedError, Reason},
+    bundle_path::{BundlePath, BundlePathError},
     lockfile::{ArchiveCompression, BundleFileMode, LockedArtifact},
-    path::{BundlePath, BundlePathError},
+    reason::{ClassifiedError, Reason},
 };
 
 /// The longest target of a symbolic link, in bytes.
@@ -158,7 +158,7 @@ fn join_entry_path(
     }
 }
 
-/// Checks the target of a symbolic link at `at`, which was made by [`file_path`] with the same
+/// Checks the target of a symbolic link at `at`, which was made by [`entry_file_path`] with the same
 /// `into`.
 ///
 /// A target is accepted if its `..` all come first and do not climb above `into`. The folder of a

@@ -7,9 +7,9 @@
 use std::{fmt, io::Read, sync::Arc};
 
 use crate::core::{
-    class::Reason,
     digest::Digest,
     limits::InputLimits,
+    reason::Reason,
     sigstore_bundle::{BundleVerificationMaterial, SigstoreBundle},
 };
 

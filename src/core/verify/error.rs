@@ -1,11 +1,11 @@
 //! Why a candidate was refused, and which of several reasons is told.
 
 use crate::core::{
-    class::{Class, ClassifiedError, Reason},
     digest::Digest,
     json::JsonError,
+    reason::{Class, ClassifiedError, Reason},
     sigstore_bundle::SigstoreBundleError,
-    text::is_invisible,
+    text_escaping::is_invisible,
 };
 
 use super::SignerIdentity;

@@ -9,10 +9,10 @@ use aws_lc_rs::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 
-use super::{message::SignedMessage, verified::KeyIdentifiers};
+use super::{signed_message::SignedMessage, verified::KeyIdentifiers};
 use crate::core::{
-    class::{ClassifiedError, Reason},
     digest::Digest,
+    reason::{ClassifiedError, Reason},
 };
 
 const BEGIN: &str = "-----BEGIN PUBLIC KEY-----";

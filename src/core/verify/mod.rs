@@ -10,30 +10,30 @@
 //! What is *not* decided here: whether the signer is wanted, how many must sign, and what a
 //! predicate must say. That is `core::policy`.
 
-mod authority;
 mod blob;
-mod certificate;
+mod certificate_authority;
 mod chain;
-mod effort;
+mod check_budget;
 mod error;
 mod key;
-mod keyed;
-pub(crate) mod legacy;
+mod key_signature;
 mod log_entries;
-mod message;
-mod own;
+mod private_ca;
 mod revocation;
-mod san;
 mod sct;
+mod self_verification;
+mod signed_message;
 mod sigstore;
 mod statement;
+mod subject_alt_name;
+pub(crate) mod tag_based_signatures;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 pub(crate) mod testing_pki;
 mod trust_root;
+mod trust_root_expiry;
 mod trusted_authorities;
-mod validity;
 mod verified;
 mod verifier;
 
@@ -44,7 +44,7 @@ use jiff::Timestamp;
 
 use sigstore_types::DsseEnvelope;
 
-use effort::CheckBudget;
+use check_budget::CheckBudget;
 use verifier::StatementMemoryBudget;
 
 use super::{
@@ -56,14 +56,14 @@ use super::{
     sigstore_bundle::{BundleVerificationMaterial, SigstoreBundle},
 };
 
-pub use authority::{CertificateAuthority, CertificateAuthorityError};
 pub use blob::{BlobArtifact, BlobTrustedMaterial, verify_blob};
+pub use certificate_authority::{CertificateAuthority, CertificateAuthorityError};
 pub use error::{EvidenceError, RejectedEvidence};
 pub(crate) use error::{reason_rank, sanitize_text};
 pub use key::{KeyAlgorithm, PublicKeyError, VerificationKey};
-pub use legacy::CosignTagCandidate;
-pub use own::{SigningCertificateInfo, signing_certificate_info, verify_own_bundle};
 pub use revocation::RevocationLists;
+pub use self_verification::{SigningCertificateInfo, signing_certificate_info, verify_own_bundle};
+pub use tag_based_signatures::CosignTagCandidate;
 pub use trust_root::{TrustRoot, TrustRootError};
 pub use verified::{
     CertificateClaims, SignerIdentity, SigningTime, StoredSignatureFormat, TimeEvidenceStatus,
@@ -232,7 +232,7 @@ fn authenticate_candidate(
     }
     let (authenticated, faults) = match bundle.verification_material() {
         BundleVerificationMaterial::PublicKey { hint } => {
-            keyed::authenticate_by_key(&bundle, envelope, hint, subject, trust, effort)?
+            key_signature::authenticate_by_key(&bundle, envelope, hint, subject, trust, effort)?
         }
         BundleVerificationMaterial::Certificate => {
             authenticate_by_certificate(&bundle, envelope, subject, trust, effort)?
@@ -305,7 +305,7 @@ fn authenticate_by_private_cas(
             ..TrustedMaterial::default()
         };
         match effort.spend_check_for_bytes(size).and_then(|()| {
-            certificate::authenticate_by_private_ca(bundle, envelope, subject, &alone)
+            private_ca::authenticate_by_private_ca(bundle, envelope, subject, &alone)
         }) {
             Ok((by, more)) => {
                 found.extend(by);

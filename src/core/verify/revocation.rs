@@ -12,7 +12,9 @@ use x509_cert::{
 use crate::core::{digest::Digest, limits::InputLimits};
 
 use super::{
-    authority::{CertificateAuthorityError, PARSED_BYTES, check_size_limit, decode_pem_blocks},
+    certificate_authority::{
+        CertificateAuthorityError, PARSED_BYTES, check_size_limit, decode_pem_blocks,
+    },
     chain::to_timestamp,
     error::sanitize_text,
 };

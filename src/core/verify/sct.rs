@@ -19,7 +19,7 @@ use x509_cert::{
 };
 
 use super::{EvidenceError, chain::untrusted_chain_error};
-use crate::core::{class::Reason, digest::Digest};
+use crate::core::{digest::Digest, reason::Reason};
 
 /// Promises in one certificate. Each costs one check of a signature.
 const MAX_SCTS: usize = 8;

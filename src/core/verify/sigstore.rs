@@ -30,8 +30,8 @@ use sigstore_verify::{
 };
 
 use crate::core::{
-    class::{ClassifiedError, Reason},
     digest::Digest,
+    reason::{ClassifiedError, Reason},
     sigstore_bundle::SigstoreBundle,
 };
 
@@ -40,7 +40,7 @@ use super::{
     ValidityPeriod, VerificationKey,
     chain::{self, EndEntityCertificate},
     error::sanitize_text,
-    san,
+    subject_alt_name,
     verified::{
         AuthenticatedSignature, CertificateClaims, StoredSignatureFormat, TimeEvidenceStatus,
     },
@@ -512,7 +512,7 @@ fn certificate_signer(bundle: &SigstoreBundle) -> Option<SignerIdentity> {
         .issuer
         .filter(|issuer| !issuer.is_empty())?;
     Some(SignerIdentity::Identity {
-        san: san::single_san(certificate.as_bytes())?,
+        san: subject_alt_name::single_san(certificate.as_bytes())?,
         issuer,
     })
 }

@@ -8,10 +8,10 @@ use sigstore_trust_root::TrustedRoot;
 use sigstore_verify::{Error, Verifier};
 
 use crate::core::{
-    class::{ClassifiedError, Reason},
     digest::Digest,
     json::{self, JsonError},
     limits::InputLimits,
+    reason::{ClassifiedError, Reason},
 };
 
 use super::{
@@ -20,8 +20,8 @@ use super::{
     error::sanitize_text,
     log_entries::TrustedLogs,
     sct::CertificateTransparencyLogs,
+    trust_root_expiry,
     trusted_authorities::{self, TrustRootAuthorities},
-    validity,
 };
 
 /// What every version's media type begins with (protobuf-specs, `TrustedRoot.media_type`).
@@ -82,7 +82,7 @@ impl TrustRoot {
             return Err(TrustRootError::MediaType(sanitize_text(&root.media_type)));
         }
         Verifier::new(&root).map_err(|error| TrustRootError::Material(Box::new(error)))?;
-        let not_after = validity::trust_root_not_after(&root);
+        let not_after = trust_root_expiry::trust_root_not_after(&root);
         let (authorities, certificate_logs) = (
             TrustRootAuthorities::from_trusted_root(&root),
             CertificateTransparencyLogs::from_trusted_root(&root)?,

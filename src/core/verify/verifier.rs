@@ -4,8 +4,8 @@
 use super::{
     CosignTagCandidate, EvidenceError, ReferrerCandidate, RejectedEvidence, TrustedMaterial,
     UnverifiedEvidence, VerificationFindings, Verified,
-    effort::{CheckBudget, SignatureCheckCounter},
-    legacy, verify_candidate,
+    check_budget::{CheckBudget, SignatureCheckCounter},
+    tag_based_signatures, verify_candidate,
 };
 use crate::core::{digest::Digest, intoto::Statement, json, limits::InputLimits};
 
@@ -96,7 +96,7 @@ impl EvidenceVerifier {
     ) -> bool {
         let left = self.statement_memory.left;
         let effort = CheckBudget::new(&self.checks, stopped);
-        let (verified, faults) = legacy::verify_tag_candidate(
+        let (verified, faults) = tag_based_signatures::verify_tag_candidate(
             &self.subject,
             candidate,
             &self.trust,

@@ -1,7 +1,7 @@
 //! A tar of an OCI image layout in one file.
 //!
 //! It is worked on as a layout in a temporary folder next to it, and written anew, in one
-//! deterministic form, by [`Target::finish`].
+//! deterministic form, by [`ContentTarget::commit_changes`].
 
 mod reader;
 #[cfg(test)]

@@ -2,9 +2,9 @@ use bytes::Bytes;
 
 use super::*;
 use crate::core::{
-    class::{ClassifiedError, Reason},
     media_type,
     oci::{ImageIndex, layout::OCI_LAYOUT},
+    reason::{ClassifiedError, Reason},
 };
 
 struct Folder(tempfile::TempDir);

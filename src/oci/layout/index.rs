@@ -155,8 +155,8 @@ fn apply_changes<E: LayoutIndexEntry>(
 mod tests {
     use super::*;
     use crate::core::{
-        class::{ClassifiedError, Reason},
         media_type,
+        reason::{ClassifiedError, Reason},
     };
 
     fn tag(content: &[u8], tag: &str) -> IndexChange {

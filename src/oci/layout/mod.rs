@@ -1,6 +1,6 @@
 //! An OCI image layout on disk (image-spec 1.1, image-layout.md).
 //!
-//! What a run writes is visible to itself at once and to others when [`Target::finish`] is called:
+//! What a run writes is visible to itself at once and to others when [`ContentTarget::commit_changes`] is called:
 //! blobs by rename, so a blob that is there is complete, then `index.json`. A run that fails leaves
 //! nothing behind, and runs at the same time lose nothing of each other.
 

@@ -1,7 +1,7 @@
 //! What a run has written and nobody else sees yet.
 //!
 //! Blobs lie in a folder of their own below `blobs/sha256` and are renamed into place by
-//! [`Staging::publish`], which then changes `index.json`; all that under a lock on the layout's
+//! [`LayoutStaging::publish_changes`], which then changes `index.json`; all that under a lock on the layout's
 //! folder, so that runs at the same time lose nothing of each other. A run that fails takes away
 //! its own folder only: a blob that two runs have written is never pulled from under the other.
 

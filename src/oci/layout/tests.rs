@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::*;
 use crate::core::{
-    class::{ClassifiedError, Reason},
     oci::{Annotations, ImageManifest, layout::blob_path},
+    reason::{ClassifiedError, Reason},
 };
 
 struct Folder(tempfile::TempDir);

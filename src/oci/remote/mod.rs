@@ -14,11 +14,11 @@
 mod blobs;
 mod challenge;
 mod endpoint;
-mod fallback;
 mod manifests;
-mod pace;
-mod problem;
 mod referrers;
+mod referrers_tag;
+mod referrers_tag_timing;
+mod registry_error;
 mod session;
 mod token;
 mod upload;
@@ -132,10 +132,10 @@ impl RegistryTarget {
         if let Some(subject) = parsed.subject()
             && listed != Some(subject.digest)
         {
-            fallback::add_referrer(
+            referrers_tag::add_referrer(
                 &self.session,
                 subject,
-                &fallback::referrer_descriptor(&document.descriptor, &parsed),
+                &referrers_tag::referrer_descriptor(&document.descriptor, &parsed),
                 &self.limits,
             )
             .await?;

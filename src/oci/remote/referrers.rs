@@ -14,7 +14,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use url::Url;
 
 use super::{
-    fallback, manifests,
+    manifests, referrers_tag,
     session::{RegistryAccess, RegistrySession},
 };
 use crate::{
@@ -44,7 +44,7 @@ pub(super) async fn list_referrers(
 ) -> Result<Vec<Descriptor>, OciError> {
     let found = match fetch_pages(session, subject, limits).await? {
         Some(found) => found,
-        None => fallback::read_referrers_tag(session, subject, limits).await?,
+        None => referrers_tag::read_referrers_tag(session, subject, limits).await?,
     };
     Ok(deduplicate_entries(found)
         .filter_map(|entry| entry.into_descriptor(subject))

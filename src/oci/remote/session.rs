@@ -8,7 +8,7 @@ use tokio::{sync::Mutex, time::Instant};
 use super::{
     challenge::{self, AuthChallenge},
     endpoint::RepositoryEndpoint,
-    problem::{self, MAX_ERROR_BODY_BYTES},
+    registry_error::{self, MAX_ERROR_BODY_BYTES},
     token::{self, MAX_TOKEN_RESPONSE_BYTES, RegistryTokenService},
 };
 use crate::{
@@ -165,16 +165,16 @@ impl RegistrySession {
 
     /// What a request that got no answer means.
     pub(super) fn map_http_error(&self, error: HttpError) -> OciError {
-        problem::from_http(error, &self.location())
+        registry_error::from_http(error, &self.location())
     }
 
     /// What an answer that is no success means.
     pub(super) async fn response_error(&self, answer: HttpResponse, what: &str) -> OciError {
         let status = answer.status();
         let words = self
-            .scrub_secrets(problem::read_error_message(answer).await)
+            .scrub_secrets(registry_error::read_error_message(answer).await)
             .await;
-        problem::from_status(status, words, what, &self.location())
+        registry_error::from_status(status, words, what, &self.location())
     }
 
     /// A registry could put what we sent into its words.
@@ -309,7 +309,7 @@ impl RegistrySession {
         let status = head.status();
         let from = crate::http::redact::redact_url(head.url());
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
-            return problem::from_status(status, "no token".into(), &from, &self.location());
+            return registry_error::from_status(status, "no token".into(), &from, &self.location());
         }
         OciError::Denied {
             location: self.location(),

@@ -30,7 +30,7 @@ use crate::{
         ContentReader, ContentTarget, OciError, PushContent, fetch_content, fetch_document,
         verify_stream::DigestVerifyingReader,
     },
-    service::endorse::{RebuildAndSignError, rebuild_and_sign},
+    service::rebuild_and_sign::{RebuildAndSignError, rebuild_and_sign},
     signing::{BundleSigner, KeySigner, Password, SignatureWithMaterial, Signer, SigningError},
 };
 

@@ -12,14 +12,13 @@ use std::{collections::BTreeMap, io::Cursor, sync::Arc};
 use async_trait::async_trait;
 
 use super::{
-    contents::{self, BundleContents, BundleContentsError},
+    bundle_contents::{self, BundleContents, BundleContentsError},
     pack::{PackService, PackServiceError, StoredBundle},
     progress::SilentProgress,
     unpack::{self, BundleUnpackError, UnpackSelection},
 };
 use crate::{
     core::{
-        class::{ClassifiedError, Reason},
         digest::Digest,
         limits::InputLimits,
         lockfile::{
@@ -28,6 +27,7 @@ use crate::{
         },
         oci::Platform,
         pack::PackOptions,
+        reason::{ClassifiedError, Reason},
         reference::TagOrDigest,
     },
     fetch::{ArtifactOrigin, ArtifactStream, FetchError, FetchRequest, OpenedArtifact},
@@ -158,7 +158,7 @@ async fn open(
     let root: ResolvedManifest = source
         .resolve_manifest(&TagOrDigest::Digest(root), &InputLimits::DEFAULT)
         .await?;
-    contents::open_bundle(source, &root, &InputLimits::DEFAULT).await
+    bundle_contents::open_bundle(source, &root, &InputLimits::DEFAULT).await
 }
 
 type Tree = BTreeMap<String, (u32, Vec<u8>)>;

@@ -4,9 +4,9 @@ use proptest::{collection, option, prelude::*};
 
 use super::*;
 use crate::core::{
+    bundle_path::BundlePath,
     oci::{Annotations, ManifestOrIndex},
     pack::{BundleFormat, LayerCompression, PackPlan},
-    path::BundlePath,
 };
 
 const PLATFORMS: [&str; 3] = ["linux/amd64", "linux/arm64", "linux/arm64/v8"];

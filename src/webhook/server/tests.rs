@@ -28,9 +28,9 @@ use crate::{
     service::registries::{OpenedRepository, RepositoryOpenError, TenantRepositoryOpener},
     webhook::{
         WebhookMetrics, WebhookOptions,
-        body::{BodyLimits, BodyReader},
-        policies::ActivePolicies,
-        review::MAX_REVIEW,
+        active_policies::ActivePolicies,
+        request_body::{BodyLimits, BodyReader},
+        review_request::MAX_REVIEW,
     },
 };
 

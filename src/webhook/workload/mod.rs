@@ -1,24 +1,24 @@
 //! Pods, and objects that make Pods: every image that they use is judged by the policies of its
 //! use.
 
-mod uses;
+mod images;
 
 use futures::{StreamExt, stream};
 use serde_json::Value;
 
 use std::time::Instant;
 
-pub(super) use uses::{MAX_USES, WorkloadKind};
+pub(super) use images::{MAX_USES, WorkloadKind};
 
 use super::{
     WebhookState,
-    check::ImageCheckRequest,
-    respond::{EvaluatedImage, ReviewResponse},
-    review::ReviewRequest,
+    admission_check::ImageCheckRequest,
+    review_request::ReviewRequest,
+    review_response::{EvaluatedImage, ReviewResponse},
 };
 use crate::{
     api::installation::{NoMatchAction, NoMatchConfig},
-    core::{class::Reason, policy::ReferenceUse, verify::sanitize_text},
+    core::{policy::ReferenceUse, reason::Reason, verify::sanitize_text},
 };
 
 /// Images of one object that are judged at once.

@@ -19,8 +19,8 @@ use crate::{
     oci::{ContentTarget, MemoryTarget, PushContent},
     service::registries::{OpenedRepository, RepositoryOpenError, TenantRepositoryOpener},
     webhook::{
-        WebhookMetrics, WebhookOptions, packed_bundle, policies::ActivePolicies,
-        respond::build_admission_response,
+        WebhookMetrics, WebhookOptions, active_policies::ActivePolicies, packed_bundle,
+        review_response::build_admission_response,
     },
 };
 

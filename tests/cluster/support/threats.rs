@@ -4,7 +4,7 @@
 mod table;
 
 use kube::core::Status;
-use packgate::core::class::Reason;
+use packgate::core::reason::Reason;
 
 pub(crate) use table::*;
 

@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use packgate::{
     core::{
-        class::{ClassifiedError, Reason},
         limits::InputLimits,
         media_type,
+        reason::{ClassifiedError, Reason},
     },
     http::{AddressPolicy, HttpOptions, PrivateAddresses},
     oci::{ContentSource, ContentTarget, auth::AnonymousCredentials},

@@ -2,10 +2,10 @@
 
 use packgate::{
     core::{
-        class::{ClassifiedError, Reason},
         limits::InputLimits,
         media_type,
         oci::Descriptor,
+        reason::{ClassifiedError, Reason},
         reference::TagOrDigest,
     },
     oci::{ContentSource, ContentTarget, PushContent},

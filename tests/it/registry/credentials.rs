@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use packgate::{
     core::{
-        class::{ClassifiedError, Reason},
         limits::InputLimits,
+        reason::{ClassifiedError, Reason},
     },
     oci::{
         ContentSource, ContentTarget, PushContent,

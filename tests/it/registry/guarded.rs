@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use packgate::{
     core::{
-        class::{ClassifiedError, Reason},
         limits::InputLimits,
+        reason::{ClassifiedError, Reason},
     },
     http::{ConnectionErrorDetail, HttpClient, HttpOptions, MinTransferRate},
     oci::{

@@ -1,7 +1,7 @@
 //! Writing blobs, manifests and tags.
 
 use packgate::{
-    core::{class::Reason, digest::Digest, limits::InputLimits, media_type, oci::Descriptor},
+    core::{digest::Digest, limits::InputLimits, media_type, oci::Descriptor, reason::Reason},
     oci::{ContentSource, ContentTarget, MemoryTarget, PushContent, ResolvedManifest},
 };
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use packgate::{
-    core::{class::Reason, digest::Digest, limits::InputLimits, media_type, oci::Descriptor},
+    core::{digest::Digest, limits::InputLimits, media_type, oci::Descriptor, reason::Reason},
     oci::{ContentSource, ContentTarget, PushContent},
 };
 

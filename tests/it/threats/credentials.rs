@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use packgate::{
     core::{
-        class::ClassifiedError,
         limits::InputLimits,
         media_type,
+        reason::ClassifiedError,
         reference::{ImageRepository, TagOrDigest},
     },
     http::{AddressPolicy, HttpClient, HttpOptions, HttpProxy, PrivateAddresses},

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use packgate::{
     core::{
-        class::ClassifiedError, digest::Digest, limits::InputLimits, media_type, oci::Descriptor,
+        digest::Digest, limits::InputLimits, media_type, oci::Descriptor, reason::ClassifiedError,
     },
     http::{HttpClient, HttpOptions, HttpProxy, HttpRetryPolicy},
     oci::{

@@ -8,7 +8,7 @@ mod properties;
 mod refused;
 
 use super::*;
-use crate::core::class::{Class, ClassifiedError, Reason};
+use crate::core::reason::{Class, ClassifiedError, Reason};
 
 /// The example of the formats page, with every field.
 pub(super) const FULL: &str = r#"apiVersion: packgate.dev/v1alpha1

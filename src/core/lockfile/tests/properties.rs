@@ -1,7 +1,9 @@
 use proptest::{collection, option, prelude::*};
 
 use super::*;
-use crate::core::{digest::Digest, oci::Platform, path::BundlePath, text::is_invisible};
+use crate::core::{
+    bundle_path::BundlePath, digest::Digest, oci::Platform, text_escaping::is_invisible,
+};
 
 fn digest() -> impl Strategy<Value = Digest> {
     any::<[u8; 4]>().prop_map(|seed| Digest::of_bytes(&seed))

@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::core::{
-    class::Reason,
     digest::Digest,
     intoto::Statement,
     limits::InputLimits,
+    reason::Reason,
     reference::ImageRepository,
     verify::{
         ReferrerCandidate, StoredSignatureFormat, UnverifiedEvidence, VerificationFindings,

@@ -9,8 +9,8 @@
 //! sign revocation lists; the key usage of issuers; and that the certificate itself says what it is
 //! for.
 
-mod explain;
-mod facts;
+mod certificate_properties;
+mod error_messages;
 
 use std::time::Duration;
 
@@ -28,10 +28,10 @@ use x509_cert::{
 
 use crate::core::verify::{EvidenceError, ValidityPeriod, revocation::RevocationList};
 
-pub(super) use explain::{
+pub(super) use certificate_properties::{CertificateProperties, is_self_issued, to_timestamp};
+pub(super) use error_messages::{
     errors_to_report, explain_webpki_error, furthest_error, untrusted_chain_error,
 };
-pub(super) use facts::{CertificateProperties, is_self_issued, to_timestamp};
 
 /// Id-kp-codeSigning, id-kp-timeStamping and anyExtendedKeyUsage, as they stand in a certificate.
 const CODE_SIGNING: &[u8] = b"\x2b\x06\x01\x05\x05\x07\x03\x03";

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 use super::{testing::*, *};
 use crate::core::{
-    class::Reason,
     intoto::{COSIGN_SIGN, STATEMENT_V01},
+    reason::Reason,
 };
 
 fn subject() -> Digest {

@@ -12,7 +12,7 @@ use tokio::{
 use super::*;
 use crate::{
     listener::{ListenerLimits, serve_connections as listen},
-    webhook::review::MAX_VALUES,
+    webhook::review_request::MAX_VALUES,
 };
 
 /// Longer than anything takes that works.

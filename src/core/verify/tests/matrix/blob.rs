@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::core::{
-    class::ClassifiedError,
+    reason::ClassifiedError,
     verify::{BlobArtifact, BlobTrustedMaterial, verify_blob},
 };
 

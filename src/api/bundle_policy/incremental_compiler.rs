@@ -1,0 +1,470 @@
+//! Compiles policies again and again, and each time only those of the namespaces in which something
+//! changed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::{
+    ParsedMaterialCache, PolicyInputs, PolicyObject, PolicyQuotaUsage, PolicySetRevision,
+    PolicySnapshot, ResolvedPolicyReferences,
+    policy_inputs::{policy_title, reference_namespace},
+};
+use crate::{
+    api::trust_root::{ConfigMapLookup, TrustRoot},
+    core::{
+        digest::Digest,
+        policy::{EnforcementMode, Policy, PolicyOrigin},
+        reason::{ClassifiedError, Reason},
+        verify,
+    },
+};
+
+/// How often one namespace's policies are compiled, in the long run. Whoever changes them without
+/// pause waits, and nobody else does.
+pub const COMPILE_INTERVAL: Duration = Duration::from_secs(1);
+/// How many times in a row they are compiled at once: policies, keys and lists are often applied
+/// together.
+const COMPILE_BURST: u32 = 5;
+
+/// Trust roots by name: each in force, or why it cannot be used.
+type TrustRootsByName = BTreeMap<String, Result<CompiledTrustRoot, (Reason, String)>>;
+
+/// Compiles policies, and remembers what it compiled.
+#[derive(Debug, Default)]
+pub struct PolicyCompiler {
+    parts: ParsedMaterialCache,
+    /// By the address of the shared object, which is kept.
+    described: BTreeMap<usize, FingerprintedPolicy>,
+    /// By namespace; the cluster's under an empty name.
+    groups: BTreeMap<String, Arc<CompiledPolicyGroup>>,
+    /// When a namespace would have been compiled at the pace of [`COMPILE_INTERVAL`], if that is still to
+    /// come.
+    next_compile_times: BTreeMap<String, Instant>,
+}
+
+/// A policy with what is derived from it once.
+#[derive(Clone, Debug)]
+struct FingerprintedPolicy {
+    object: PolicyObject,
+    /// Of every word of it.
+    print: Digest,
+    bytes: usize,
+}
+
+/// The policies of the cluster, or of a namespace.
+#[derive(Debug)]
+struct CompiledPolicyGroup {
+    /// Of all of it, with everything that it refers to.
+    print: Digest,
+    /// Each with its print.
+    policies: Vec<(Policy, Digest)>,
+    /// What they were compiled from.
+    objects: Vec<PolicyObject>,
+    sizes: BTreeMap<String, usize>,
+}
+
+/// A trust root in force.
+struct CompiledTrustRoot {
+    root: Arc<verify::TrustRoot>,
+    ends: Option<Timestamp>,
+}
+
+/// What is compiled: a policy, and what it refers to.
+struct PolicyCompileTask {
+    described: FingerprintedPolicy,
+    sources: ResolvedPolicyReferences,
+    /// A `ConfigMap` that was not read yet.
+    unknown: Option<String>,
+    print: Digest,
+}
+
+impl PolicyCompiler {
+    /// Compiles what changed, as it is at `now`.
+    pub fn compile_snapshot(
+        &mut self,
+        gathered: &PolicyInputs,
+        system_namespace: &str,
+        now: Timestamp,
+    ) -> PolicySnapshot {
+        self.compile_changed(gathered, system_namespace, now, None)
+            .0
+    }
+
+    /// The same, where a namespace that changes without pause waits for its turn; until then its
+    /// policies stay what they were. Says when the first turn comes.
+    pub fn compile_rate_limited(
+        &mut self,
+        gathered: &PolicyInputs,
+        system_namespace: &str,
+        now: Timestamp,
+        at: Instant,
+    ) -> (PolicySnapshot, Option<Instant>) {
+        self.next_compile_times.retain(|_, pace| *pace > at);
+        self.compile_changed(gathered, system_namespace, now, Some(at))
+    }
+
+    fn compile_changed(
+        &mut self,
+        gathered: &PolicyInputs,
+        system_namespace: &str,
+        now: Timestamp,
+        at: Option<Instant>,
+    ) -> (PolicySnapshot, Option<Instant>) {
+        let roots = self.load_trust_roots(gathered, system_namespace, now);
+        let (mut described, mut groups, mut turns) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        for (kind, objects) in gathered.policies_by_kind() {
+            let tasks: Vec<PolicyCompileTask> = objects
+                .into_iter()
+                .map(|object| self.build_task(object, &kind, gathered, system_namespace, &roots))
+                .collect();
+            described.extend(tasks.iter().map(|task| {
+                (
+                    object_address(&task.described.object),
+                    task.described.clone(),
+                )
+            }));
+            let print = Digest::of_bytes(
+                tasks
+                    .iter()
+                    .map(|task| task.print.to_string())
+                    .collect::<String>()
+                    .as_bytes(),
+            );
+            let name = if let PolicyOrigin::Namespaced(namespace) = &kind {
+                namespace.clone()
+            } else {
+                String::new()
+            };
+            let old = self.groups.get(&name);
+            let group = match (old, self.check_compile_rate(&kind, at)) {
+                (Some(old), _) if old.print == print => Arc::clone(old),
+                (old, Err(turn)) => {
+                    turns.push(turn);
+                    old.map_or_else(
+                        || Arc::new(CompiledPolicyGroup::deny_all_until_compiled(&tasks)),
+                        Arc::clone,
+                    )
+                }
+                (_, Ok(pace)) => {
+                    self.next_compile_times
+                        .extend(pace.map(|pace| (name.clone(), pace)));
+                    Arc::new(CompiledPolicyGroup::compile_group(
+                        &kind,
+                        print,
+                        &tasks,
+                        system_namespace,
+                    ))
+                }
+            };
+            groups.insert(name, group);
+        }
+        (self.described, self.groups) = (described, groups);
+        self.parts.evict_unused();
+        (
+            self.build_snapshot(gathered, &roots),
+            turns.into_iter().min(),
+        )
+    }
+
+    /// May a namespace be compiled now? If so, its new pace; if not, when.
+    fn check_compile_rate(
+        &self,
+        kind: &PolicyOrigin,
+        at: Option<Instant>,
+    ) -> Result<Option<Instant>, Instant> {
+        let (PolicyOrigin::Namespaced(namespace), Some(at)) = (kind, at) else {
+            return Ok(None);
+        };
+        let pace = self
+            .next_compile_times
+            .get(namespace)
+            .copied()
+            .unwrap_or(at)
+            .max(at);
+        let ahead = COMPILE_INTERVAL * (COMPILE_BURST - 1);
+        if pace <= at + ahead {
+            Ok(Some(pace + COMPILE_INTERVAL))
+        } else {
+            Err(pace.checked_sub(ahead).unwrap_or(at))
+        }
+    }
+
+    fn build_snapshot(&self, gathered: &PolicyInputs, roots: &TrustRootsByName) -> PolicySnapshot {
+        let (mut policies, mut prints) = (Vec::new(), Vec::new());
+        for (policy, print) in self.groups.values().flat_map(|group| &group.policies) {
+            policies.push(policy.clone());
+            prints.push(*print);
+        }
+        for (kind, name) in &gathered.unreadable {
+            let fault = "this version of packgate cannot read it; bring packgate and its custom \
+                resource definitions to one version";
+            policies.push(Policy::new_unusable(
+                name,
+                kind.clone(),
+                0,
+                EnforcementMode::Enforce,
+                None,
+                fault,
+            ));
+            prints.push(Digest::of_bytes(format!("{kind:?}/{name}").as_bytes()));
+        }
+        let mut named = BTreeMap::<String, BTreeSet<String>>::new();
+        for object in &gathered.policies {
+            for root in object.referenced_names().trust_roots {
+                named.entry(root).or_default().insert(policy_title(object));
+            }
+        }
+        let ends = roots
+            .values()
+            .filter_map(|root| root.as_ref().ok()?.ends)
+            .min();
+        let revision =
+            PolicySetRevision::of_policies(self.groups.values().flat_map(|group| &group.objects))
+                .to_string();
+        let sizes = self
+            .groups
+            .iter()
+            .map(|(name, group)| (name.clone(), group.sizes.clone()))
+            .collect();
+        PolicySnapshot {
+            policies,
+            prints,
+            revision,
+            ends,
+            policies_by_trust_root: named,
+            sizes,
+        }
+    }
+
+    /// Every trust root that a policy names, or why it cannot be used.
+    fn load_trust_roots(
+        &self,
+        gathered: &PolicyInputs,
+        system_namespace: &str,
+        now: Timestamp,
+    ) -> TrustRootsByName {
+        gathered
+            .referenced_trust_roots()
+            .map(|root| {
+                (
+                    root.name_any(),
+                    self.load_trust_root(root, gathered, system_namespace, now),
+                )
+            })
+            .collect()
+    }
+
+    fn load_trust_root(
+        &self,
+        root: &TrustRoot,
+        gathered: &PolicyInputs,
+        system_namespace: &str,
+        now: Timestamp,
+    ) -> Result<CompiledTrustRoot, (Reason, String)> {
+        let seen = |name: &str| match gathered
+            .config_maps
+            .get(&(system_namespace.to_owned(), name.to_owned()))
+        {
+            None => ConfigMapLookup::Unknown,
+            Some(None) => ConfigMapLookup::Absent,
+            Some(Some(map)) => ConfigMapLookup::Present(map.data()),
+        };
+        let found = root
+            .find_active_root(seen, now)
+            .map_err(|error| (error.reason(), error.to_string()))?;
+        let root = self
+            .parts
+            .get_or_parse_trust_root(found.text)
+            .map_err(|error| (error.reason(), error.to_string()))?;
+        Ok(CompiledTrustRoot {
+            root,
+            ends: found.ends,
+        })
+    }
+
+    fn build_task(
+        &self,
+        object: &PolicyObject,
+        kind: &PolicyOrigin,
+        gathered: &PolicyInputs,
+        system_namespace: &str,
+        roots: &TrustRootsByName,
+    ) -> PolicyCompileTask {
+        let described = self
+            .described
+            .get(&object_address(object))
+            .cloned()
+            .unwrap_or_else(|| FingerprintedPolicy::from_object(object.clone()));
+        let (needs, namespace) = (
+            object.referenced_names(),
+            reference_namespace(kind, system_namespace),
+        );
+        let mut sources = ResolvedPolicyReferences {
+            parts: self.parts.clone(),
+            ..ResolvedPolicyReferences::default()
+        };
+        let mut unknown = None;
+        for name in needs.config_maps {
+            match gathered
+                .config_maps
+                .get(&(namespace.to_owned(), name.clone()))
+            {
+                None => unknown = unknown.or(Some(name)),
+                Some(None) => (),
+                Some(Some(map)) => drop(sources.config_maps.insert(name, map.clone())),
+            }
+        }
+        for (name, root) in roots
+            .iter()
+            .filter(|(name, _)| needs.trust_roots.contains(*name))
+        {
+            match root {
+                Ok(root) => drop(
+                    sources
+                        .trust_roots
+                        .insert(name.clone(), Arc::clone(&root.root)),
+                ),
+                Err(why) => drop(sources.lost_roots.insert(name.clone(), why.clone())),
+            }
+        }
+        let print = fingerprint_with_references(&described, &sources, unknown.as_deref());
+        PolicyCompileTask {
+            described,
+            sources,
+            unknown,
+            print,
+        }
+    }
+}
+
+impl FingerprintedPolicy {
+    fn from_object(object: PolicyObject) -> Self {
+        let content = object.canonical_json();
+        Self {
+            print: Digest::of_bytes(content.as_bytes()),
+            bytes: content.len(),
+            object,
+        }
+    }
+}
+
+impl CompiledPolicyGroup {
+    /// Compiles all of them, or none if they are too much together.
+    fn compile_group(
+        kind: &PolicyOrigin,
+        print: Digest,
+        tasks: &[PolicyCompileTask],
+        system_namespace: &str,
+    ) -> Self {
+        let usage = PolicyQuotaUsage::for_kind(kind);
+        let counted = tasks.iter().try_for_each(|task| {
+            usage.count_policy(&task.described.object, task.described.bytes, &task.sources)
+        });
+        let mut policies = Vec::new();
+        for task in tasks
+            .iter()
+            .take_while(|_| counted.is_ok() && usage.exceeded_limit().is_none())
+        {
+            let object = &task.described.object;
+            let policy = match &task.unknown {
+                Some(name) => object.to_deny_all_policy(format!(
+                    "its ConfigMap {}/{name} was not read yet; try again",
+                    reference_namespace(kind, system_namespace)
+                )),
+                None => object.compile_or_deny_all(&ResolvedPolicyReferences {
+                    usage: usage.clone(),
+                    ..task.sources.clone()
+                }),
+            };
+            policies.push((policy, task.print));
+        }
+        if let Some(excess) = usage.exceeded_limit() {
+            let refusing = |task: &PolicyCompileTask| {
+                (
+                    task.described
+                        .object
+                        .to_deny_all_policy(&excess)
+                        .with_fault_reason(Reason::LimitExceeded),
+                    task.print,
+                )
+            };
+            policies = tasks.iter().map(refusing).collect();
+        }
+        // Of what was not read yet nobody says that it is in force.
+        let known = tasks.iter().filter(|task| task.unknown.is_none());
+        Self {
+            print,
+            policies,
+            objects: known.map(|task| task.described.object.clone()).collect(),
+            sizes: policy_sizes(tasks),
+        }
+    }
+
+    /// While it is not their turn they refuse all that they govern.
+    fn deny_all_until_compiled(tasks: &[PolicyCompileTask]) -> Self {
+        let refusing = |task: &PolicyCompileTask| {
+            let why = "the policies of its namespace change too often (rate limit); it is compiled shortly";
+            (
+                task.described
+                    .object
+                    .to_deny_all_policy(why)
+                    .with_fault_reason(Reason::LimitExceeded),
+                task.print,
+            )
+        };
+        Self {
+            print: Digest::of_bytes(b"waiting"),
+            policies: tasks.iter().map(refusing).collect(),
+            objects: Vec::new(),
+            sizes: policy_sizes(tasks),
+        }
+    }
+}
+
+fn policy_sizes(tasks: &[PolicyCompileTask]) -> BTreeMap<String, usize> {
+    tasks
+        .iter()
+        .map(|task| {
+            (
+                task.described.object.name().to_owned(),
+                task.described.bytes,
+            )
+        })
+        .collect()
+}
+
+fn object_address(object: &PolicyObject) -> usize {
+    match object {
+        PolicyObject::Cluster(policy) => Arc::as_ptr(policy).addr(),
+        PolicyObject::Namespaced(policy) => Arc::as_ptr(policy).addr(),
+    }
+}
+
+/// Of every word of the policy, and everything that it refers to.
+fn fingerprint_with_references(
+    described: &FingerprintedPolicy,
+    sources: &ResolvedPolicyReferences,
+    unknown: Option<&str>,
+) -> Digest {
+    let maps: BTreeMap<&str, Digest> = sources
+        .config_maps
+        .iter()
+        .map(|(name, map)| (name.as_str(), map.digest()))
+        .collect();
+    let roots: BTreeMap<&str, Digest> = sources
+        .trust_roots
+        .iter()
+        .map(|(name, root)| (name.as_str(), root.digest()))
+        .collect();
+    let all = serde_json::json!([described.print, maps, roots, sources.lost_roots, unknown]);
+    Digest::of_bytes(all.to_string().as_bytes())
+}
+
+#[cfg(test)]
+mod tests;

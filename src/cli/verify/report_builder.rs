@@ -1,0 +1,183 @@
+//! From an answer to the report about it, with the command that gives the same answer.
+
+use std::time::Instant;
+
+use super::{TransparencyArg, TrustArgs, UseArg};
+use crate::{
+    cli::context::CliContext,
+    core::{
+        digest::Digest,
+        policy::{PolicyDecision, PolicyOutcome, ReferenceUse},
+        reason::Reason,
+        reference::BundleLocation,
+        report::{AdmissionReport, ReportInputs, cluster_verify_command, shell_quote},
+        verify::{StoredSignatureFormat, VerificationFindings},
+    },
+    service::{
+        verdict::ReferenceVerdict,
+        verify::{BundleEvaluation, VerifyError},
+    },
+};
+
+/// A question that is being answered.
+pub(super) struct VerificationReportBuilder<'a> {
+    pub(super) asked: ReportInputs,
+    begun: Instant,
+    context: &'a CliContext,
+    trust: &'a TrustArgs,
+    reference: &'a BundleLocation,
+    /// With the digest filled in, the command would no longer be refused for not having one.
+    keeps_tag: bool,
+    requests: Option<u64>,
+}
+
+impl<'a> VerificationReportBuilder<'a> {
+    pub(super) fn begin_report(
+        trust: &'a TrustArgs,
+        reference: &'a BundleLocation,
+        context: &'a CliContext,
+    ) -> Self {
+        let asked = ReportInputs {
+            reference: reference.to_string(),
+            used_as: trust.used_as.into(),
+            unsafe_settings: context.unsafe_settings(),
+            ..ReportInputs::default()
+        };
+        Self {
+            asked,
+            begun: Instant::now(),
+            context,
+            trust,
+            reference,
+            keeps_tag: false,
+            requests: None,
+        }
+    }
+
+    fn complete_request(self) -> ReportInputs {
+        let reproduce = self.trust.reproduce_command(
+            self.reference,
+            self.asked.digest.filter(|_| !self.keeps_tag),
+        );
+        let elapsed_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        ReportInputs {
+            reproduce,
+            elapsed_ms,
+            registry_requests: self
+                .requests
+                .unwrap_or_else(|| self.context.request_count()),
+            ..self.asked
+        }
+    }
+
+    pub(super) fn report_verdict(mut self, answer: &ReferenceVerdict) -> AdmissionReport {
+        self.asked.digest = answer.digest;
+        self.requests = Some(answer.requests);
+        self.keeps_tag = answer.decision.has_denial_reason(Reason::DigestRequired);
+        AdmissionReport::new(self.complete_request(), &answer.decision, &answer.findings)
+    }
+
+    pub(super) fn report_evaluation(
+        self,
+        judged: Result<BundleEvaluation, VerifyError>,
+    ) -> AdmissionReport {
+        match judged {
+            Ok(judgement) => AdmissionReport::new(
+                self.complete_request(),
+                &judgement.decision,
+                &judgement.findings,
+            ),
+            Err(error) => AdmissionReport::from_error(self.complete_request(), &error),
+        }
+    }
+
+    pub(super) fn report_ungoverned(self) -> AdmissionReport {
+        let decision = PolicyDecision {
+            outcome: PolicyOutcome::Ungoverned,
+            policies: Vec::new(),
+        };
+        AdmissionReport::new(
+            self.complete_request(),
+            &decision,
+            &VerificationFindings::default(),
+        )
+    }
+}
+
+impl TrustArgs {
+    /// The command that gives the same answer, once the digest is known.
+    fn reproduce_command(&self, reference: &BundleLocation, digest: Option<Digest>) -> String {
+        if self.cluster {
+            let pinned = match (reference, digest) {
+                (BundleLocation::Registry(named), Some(digest)) => {
+                    named.repository.clone().pin_to_digest(digest).to_string()
+                }
+                _ => reference.to_string(),
+            };
+            return cluster_verify_command(
+                &pinned,
+                self.used_as.into(),
+                self.namespace.as_deref().unwrap_or_default(),
+            );
+        }
+        let pinned = digest.map_or_else(
+            || reference.clone(),
+            |digest| reference.clone().with_digest(digest),
+        );
+        let mut words = vec![
+            "packgate".to_owned(),
+            "verify".to_owned(),
+            shell_quote(&pinned.to_string()),
+        ];
+        let mut option =
+            |name: &str, value: &str| words.extend([name.to_owned(), shell_quote(value)]);
+        self.keys
+            .iter()
+            .for_each(|path| option("--key", &path.to_string_lossy()));
+        self.policies
+            .iter()
+            .for_each(|path| option("--policy", &path.to_string_lossy()));
+        let paths = [
+            ("--certificate-authority", &self.certificate_authority),
+            (
+                "--certificate-revocation-list",
+                &self.certificate_revocation_list,
+            ),
+            ("--trusted-root", &self.root.trusted_root),
+            ("--tuf-root", &self.root.tuf_root),
+            ("--lock", &self.lock),
+        ];
+        let texts = [
+            ("--certificate-identity", &self.certificate_identity),
+            (
+                "--certificate-identity-regexp",
+                &self.certificate_identity_regexp,
+            ),
+            ("--certificate-oidc-issuer", &self.certificate_oidc_issuer),
+            ("--tuf-url", &self.root.tuf_url),
+            ("--builder-id", &self.builder_id),
+            ("--namespace", &self.namespace),
+        ];
+        texts
+            .iter()
+            .filter_map(|(name, text)| Some((name, text.as_ref()?)))
+            .for_each(|(name, text)| option(name, text));
+        paths
+            .iter()
+            .filter_map(|(name, path)| Some((name, path.as_ref()?)))
+            .for_each(|(name, path)| option(name, &path.to_string_lossy()));
+        if self.transparency == TransparencyArg::Required {
+            option("--transparency", "Required");
+        }
+        self.formats.iter().for_each(|format| {
+            option(
+                "--signature-format",
+                StoredSignatureFormat::from(*format).as_str(),
+            )
+        });
+        if self.used_as != UseArg::PackedBundle {
+            option("--use", ReferenceUse::from(self.used_as).as_str());
+        }
+        words.join(" ")
+    }
+}

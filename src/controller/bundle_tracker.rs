@@ -1,0 +1,151 @@
+//! What this process remembers about objects, so that nothing need be written where nothing
+//! changed. All of it may be lost.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::core::{digest::Digest, job::JobFailure, reason::Reason};
+
+/// Warnings with the same reason about the same object are told once in this time.
+const WARNING_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
+/// After a start, finished objects are verified again within this time, not all at once.
+const VERIFICATION_SPREAD: Duration = Duration::from_mins(10);
+
+/// What is remembered.
+#[derive(Debug, Default)]
+pub(super) struct BundleTracker {
+    objects: Mutex<HashMap<String, TrackedBundle>>,
+}
+
+/// What is remembered about one object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct TrackedBundle {
+    /// When its source was resolved last.
+    pub resolved_at: Option<Timestamp>,
+    /// When its bundle was verified last.
+    pub verified_at: Option<Timestamp>,
+    /// Why it was refused then.
+    pub refused: Option<JobFailure>,
+    /// Failures in a row, outside of Jobs.
+    pub failures: u32,
+    /// The request for a reconcile that is being acted on. It counts as handled once the conditions
+    /// tell what came of it.
+    pub handling: Option<String>,
+    warned: HashMap<Reason, Timestamp>,
+}
+
+impl BundleTracker {
+    /// What is remembered about the object with this UID.
+    pub(super) fn get(&self, uid: &str) -> TrackedBundle {
+        self.lock_objects().get(uid).cloned().unwrap_or_default()
+    }
+
+    /// Changes it.
+    pub(super) fn update(&self, uid: &str, change: impl FnOnce(&mut TrackedBundle)) {
+        change(self.lock_objects().entry(uid.to_owned()).or_default());
+    }
+
+    /// An object that was finished before this process began counts as looked at a while ago: some
+    /// more, some less of its interval.
+    pub(super) fn assume_checked_earlier(
+        &self,
+        uid: &str,
+        interval: Option<Duration>,
+        now: Timestamp,
+    ) {
+        let mut objects = self.lock_objects();
+        if objects.contains_key(uid) {
+            return;
+        }
+        let interval = interval.unwrap_or(VERIFICATION_SPREAD);
+        let soon = interval.min(VERIFICATION_SPREAD).mul_f64(uid_fraction(uid));
+        let then = SignedDuration::try_from(interval.saturating_sub(soon))
+            .ok()
+            .and_then(|ago| now.checked_sub(ago).ok())
+            .unwrap_or(now);
+        objects.insert(
+            uid.to_owned(),
+            TrackedBundle {
+                resolved_at: Some(then),
+                verified_at: Some(then),
+                ..TrackedBundle::default()
+            },
+        );
+    }
+
+    /// Is a warning to be told, or was it lately?
+    pub(super) fn should_warn(&self, uid: &str, reason: Reason, now: Timestamp) -> bool {
+        let mut objects = self.lock_objects();
+        let warned = &mut objects.entry(uid.to_owned()).or_default().warned;
+        let quiet = warned
+            .get(&reason)
+            .is_some_and(|last| now.duration_since(*last) < WARNING_INTERVAL);
+        if !quiet {
+            warned.insert(reason, now);
+        }
+        !quiet
+    }
+
+    /// Forgets every object that `exists` does not know.
+    pub(super) fn retain(&self, exists: impl Fn(&str) -> bool) {
+        self.lock_objects().retain(|uid, _| exists(uid));
+    }
+
+    fn lock_objects(&self) -> MutexGuard<'_, HashMap<String, TrackedBundle>> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A number from 0 to 1 that is always the same for one UID.
+fn uid_fraction(uid: &str) -> f64 {
+    let hex = Digest::of_bytes(uid.as_bytes()).hex_digits();
+    u32::from_str_radix(&hex[..8], 16).map_or(0.0, |number| f64::from(number) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn time(text: &str) -> Timestamp {
+        text.parse().expect("a time")
+    }
+
+    #[test]
+    fn a_warning_is_told_once_a_minute() {
+        let memory = BundleTracker::default();
+        assert!(memory.should_warn("u", Reason::FetchFailed, time("2026-11-21T12:00:00Z")));
+        assert!(!memory.should_warn("u", Reason::FetchFailed, time("2026-11-21T12:00:59Z")));
+        assert!(memory.should_warn("u", Reason::TagConflict, time("2026-11-21T12:00:59Z")));
+        assert!(memory.should_warn("v", Reason::FetchFailed, time("2026-11-21T12:00:59Z")));
+        assert!(memory.should_warn("u", Reason::FetchFailed, time("2026-11-21T12:01:00Z")));
+    }
+
+    #[test]
+    fn after_a_start_objects_are_verified_one_after_the_other() {
+        let (memory, now) = (BundleTracker::default(), time("2026-11-21T12:00:00Z"));
+        let hour = Duration::from_hours(1);
+        let due: Vec<i64> = ["a", "b", "c", "d"]
+            .into_iter()
+            .map(|uid| {
+                memory.assume_checked_earlier(uid, Some(hour), now);
+                let at = memory.get(uid).verified_at.expect("taken over");
+                3_600 - now.duration_since(at).as_secs()
+            })
+            .collect();
+        assert!(
+            due.iter().all(|seconds| (0..=600).contains(seconds)),
+            "{due:?}"
+        );
+        assert!(due.iter().any(|seconds| *seconds != due[0]), "{due:?}");
+        memory.update("a", |object| object.failures = 3);
+        memory.assume_checked_earlier("a", Some(hour), now);
+        assert_eq!(memory.get("a").failures, 3, "what is known is kept");
+        memory.retain(|uid| uid != "a");
+        assert_eq!(memory.get("a"), TrackedBundle::default());
+    }
+}

@@ -1,0 +1,331 @@
+//! Removes what nobody needs any more: children of objects that are gone, where no owner reference
+//! reaches, and old runs.
+//!
+//! There are no finalizers, so objects go at once even while no controller runs; what they leave in
+//! the system namespace goes here. Content of registries is never deleted.
+
+use std::collections::{BTreeSet, HashSet};
+
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{ConfigMap, Secret},
+};
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{ListParams, PartialObjectMeta},
+};
+use serde::de::DeserializeOwned;
+
+use super::{
+    apply::delete_if_exists,
+    reconcile_context::ReconcileContext,
+    reconcile_error::ReconcileError,
+    resources::{BUNDLE_UID, MANAGED_BY, MANAGER, RUN},
+};
+use crate::{
+    api::{
+        condition::SUCCEEDED,
+        packed_bundle::{HistoryLimits, PackedBundle, RunHistoryEntry},
+    },
+    core::job::JobRunKey,
+};
+
+/// Removes children in the system namespace whose object is gone. `exists` knows the UIDs of those
+/// that are there.
+pub(super) async fn delete_orphans(
+    exists: &HashSet<String>,
+    context: &ReconcileContext,
+) -> Result<(), ReconcileError> {
+    delete_orphans_of_kind::<Job>(exists, context).await?;
+    delete_orphans_of_kind::<ConfigMap>(exists, context).await?;
+    delete_orphans_of_kind::<Secret>(exists, context).await?;
+    context.bundle_tracker.retain(|uid| exists.contains(uid));
+    Ok(())
+}
+
+async fn delete_orphans_of_kind<K>(
+    exists: &HashSet<String>,
+    context: &ReconcileContext,
+) -> Result<(), ReconcileError>
+where
+    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug,
+{
+    let api = Api::<K>::namespaced(
+        context.client.clone(),
+        &context.run_settings.system_namespace,
+    );
+    let ours = ListParams::default().labels(&format!("{MANAGED_BY}={MANAGER},{BUNDLE_UID}"));
+    for child in api.list_metadata(&ours).await?.items {
+        if child
+            .labels()
+            .get(BUNDLE_UID)
+            .is_some_and(|uid| !exists.contains(uid))
+        {
+            delete_if_exists(&api, &child.name_any()).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes old runs of an object: those under way that another has replaced, and finished ones
+/// beyond the number that is kept.
+///
+/// Labels in the object's namespace are its tenant's to write. They decide about objects of that
+/// namespace only: in the system namespace nothing is removed but what is labelled there, which no
+/// tenant can do.
+pub(super) async fn delete_old_runs(
+    object: &PackedBundle,
+    current: &JobRunKey,
+    kept: HistoryLimits,
+    context: &ReconcileContext,
+) -> Result<(), ReconcileError> {
+    let own = object.namespace().unwrap_or_default();
+    let system = context.run_settings.system_namespace.clone();
+    let of_object = ListParams::default().labels(&format!(
+        "{MANAGED_BY}={MANAGER},{BUNDLE_UID}={}",
+        object.uid().unwrap_or_default()
+    ));
+    let system_jobs = Api::<Job>::namespaced(context.client.clone(), &system)
+        .list(&of_object)
+        .await?
+        .items;
+    let snapshots = Api::<ConfigMap>::namespaced(context.client.clone(), &system)
+        .list_metadata(&of_object)
+        .await?;
+    let frozen = snapshots
+        .items
+        .into_iter()
+        .filter_map(|snapshot: PartialObjectMeta<ConfigMap>| snapshot.labels().get(RUN).cloned());
+    let system_runs = &frozen.collect() | &runs_of(&system_jobs);
+    let own_jobs = Api::<Job>::namespaced(context.client.clone(), &own)
+        .list(&of_object)
+        .await?
+        .items;
+    let own_runs = &runs_of(&own_jobs) | &system_runs;
+    let jobs = [own_jobs, system_jobs].concat();
+    let history = object
+        .status
+        .as_ref()
+        .map_or(&[][..], |status| &status.history);
+    let doomed = select_runs_to_delete(&jobs, history, &own_runs, current.as_str(), kept);
+    for run in &doomed & &own_runs {
+        delete_tenant_objects(&run, &own, context).await?;
+    }
+    for run in &doomed & &system_runs {
+        delete_system_objects(&run, &system, context).await?;
+    }
+    Ok(())
+}
+
+fn runs_of(jobs: &[Job]) -> BTreeSet<String> {
+    jobs.iter()
+        .filter_map(|job| job.labels().get(RUN).cloned())
+        .collect()
+}
+
+/// Which of an object's runs are to go.
+fn select_runs_to_delete(
+    jobs: &[Job],
+    history: &[RunHistoryEntry],
+    known: &BTreeSet<String>,
+    current: &str,
+    kept: HistoryLimits,
+) -> BTreeSet<String> {
+    let mut succeeded = BTreeSet::new();
+    let mut failed = BTreeSet::new();
+    for run in known.iter().filter(|run| run.as_str() != current) {
+        match recorded_run_end(history, run).or_else(|| observed_run_end(jobs, run)) {
+            Some((true, at)) => drop(succeeded.insert((at, run.clone()))),
+            Some((false, at)) => drop(failed.insert((at, run.clone()))),
+            None => (),
+        }
+    }
+    let newest = |ends: BTreeSet<(Timestamp, String)>, count| {
+        ends.into_iter()
+            .rev()
+            .take(count)
+            .map(|(_, run)| run)
+            .collect::<Vec<_>>()
+    };
+    let kept: HashSet<String> = newest(succeeded, kept.succeeded)
+        .into_iter()
+        .chain(newest(failed, kept.failed))
+        .collect();
+    known
+        .iter()
+        .filter(|run| run.as_str() != current && !kept.contains(*run))
+        .cloned()
+        .collect()
+}
+
+/// How and when a run ended, as the status remembers it: a run counts as ended before its Job is
+/// `Complete`.
+fn recorded_run_end(history: &[RunHistoryEntry], run: &str) -> Option<(bool, Timestamp)> {
+    let entry = history.iter().find(|entry| entry.run == run)?;
+    Some((entry.reason == SUCCEEDED, entry.finished.parse().ok()?))
+}
+
+/// How and when a run ended: with its sign Job's success, or with the failure of any of its Jobs.
+/// `None`: it did not, and never will.
+fn observed_run_end(jobs: &[Job], run: &str) -> Option<(bool, Timestamp)> {
+    let of_run: Vec<&Job> = jobs
+        .iter()
+        .filter(|job| job.labels().get(RUN).is_some_and(|of| of == run))
+        .collect();
+    let ended = |job: &Job, type_: &str| {
+        let conditions = job.status.as_ref()?.conditions.as_ref()?;
+        let condition = conditions
+            .iter()
+            .find(|condition| condition.type_ == type_ && condition.status == "True")?;
+        condition.last_transition_time.as_ref().map(|time| time.0)
+    };
+    let failed = of_run
+        .iter()
+        .find_map(|job| ended(job, "Failed"))
+        .map(|at| (false, at));
+    let signed = of_run
+        .iter()
+        .filter(|job| job.name_any().ends_with("-sign"))
+        .find_map(|job| ended(job, "Complete"))
+        .map(|at| (true, at));
+    failed.or(signed)
+}
+
+async fn delete_tenant_objects(
+    run: &str,
+    own: &str,
+    context: &ReconcileContext,
+) -> Result<(), ReconcileError> {
+    let (jobs, maps) = (
+        Api::<Job>::namespaced(context.client.clone(), own),
+        Api::<ConfigMap>::namespaced(context.client.clone(), own),
+    );
+    delete_if_exists(&jobs, &format!("packgate-{run}-pack")).await?;
+    delete_if_exists(&jobs, &format!("packgate-{run}-sign")).await?;
+    delete_if_exists(&maps, &format!("packgate-{run}-pack")).await
+}
+
+async fn delete_system_objects(
+    run: &str,
+    system: &str,
+    context: &ReconcileContext,
+) -> Result<(), ReconcileError> {
+    let sign = format!("packgate-{run}-sign");
+    delete_if_exists(
+        &Api::<Job>::namespaced(context.client.clone(), system),
+        &sign,
+    )
+    .await?;
+    delete_if_exists(
+        &Api::<Secret>::namespaced(context.client.clone(), system),
+        &sign,
+    )
+    .await?;
+    // The snapshot last: while it is there, the run is found again.
+    delete_if_exists(
+        &Api::<ConfigMap>::namespaced(context.client.clone(), system),
+        &format!("packgate-{run}-lock"),
+    )
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn job(run: &str, step: &str, end: Option<(&str, &str)>) -> Job {
+        let conditions: Vec<_> = end
+            .iter()
+            .map(|(type_, at)| {
+                json!({
+                    "type": type_,
+                    "status": "True",
+                    "lastTransitionTime": format!("2026-11-21T12:00:{at}Z"),
+                })
+            })
+            .collect();
+        let name = format!("packgate-{run}-{step}");
+        serde_json::from_value(json!({
+            "metadata": {"name": name, "labels": {RUN: run}},
+            "status": {"conditions": conditions},
+        }))
+        .expect("a Job")
+    }
+
+    #[test]
+    fn the_newest_runs_of_each_kind_are_kept() {
+        let jobs = vec![
+            job("good-1", "pack", Some(("Complete", "01"))),
+            job("good-1", "sign", Some(("Complete", "02"))),
+            job("good-2", "sign", Some(("Complete", "05"))),
+            job("bad-1", "pack", Some(("Failed", "03"))),
+            job("bad-2", "pack", Some(("Complete", "03"))),
+            job("bad-2", "sign", Some(("Failed", "06"))),
+            job("replaced", "pack", None),
+            job("current", "pack", None),
+        ];
+        let mut known: BTreeSet<String> =
+            jobs.iter().map(|job| job.labels()[RUN].clone()).collect();
+        known.insert("snapshot-only".into());
+        let gone = |succeeded, failed| -> Vec<String> {
+            select_runs_to_delete(
+                &jobs,
+                &[],
+                &known,
+                "current",
+                HistoryLimits { succeeded, failed },
+            )
+            .into_iter()
+            .collect()
+        };
+        assert_eq!(gone(1, 1), ["bad-1", "good-1", "replaced", "snapshot-only"]);
+        assert_eq!(gone(3, 3), ["replaced", "snapshot-only"]);
+        assert_eq!(
+            gone(0, 0),
+            [
+                "bad-1",
+                "bad-2",
+                "good-1",
+                "good-2",
+                "replaced",
+                "snapshot-only"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_run_has_ended_once_that_is_recorded() {
+        let jobs = [
+            job("early", "pack", Some(("Complete", "01"))),
+            job("early", "sign", None),
+        ];
+        let known = BTreeSet::from(["early".to_owned()]);
+        let kept = HistoryLimits {
+            succeeded: 1,
+            failed: 1,
+        };
+        assert_eq!(
+            select_runs_to_delete(&jobs, &[], &known, "current", kept),
+            known,
+            "nobody says that it ended"
+        );
+        let entry = RunHistoryEntry {
+            run: "early".into(),
+            digest: None,
+            lock_digest: String::new(),
+            started: String::new(),
+            finished: "2026-11-21T12:00:02Z".into(),
+            reason: SUCCEEDED.into(),
+        };
+        assert_eq!(
+            select_runs_to_delete(&jobs, &[entry], &known, "current", kept),
+            BTreeSet::new()
+        );
+    }
+}

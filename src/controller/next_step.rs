@@ -1,0 +1,364 @@
+//! What to do next: a pure function of what was observed. Tables of what it says are in
+//! `next_step/tests.rs`.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::duplicate_destination::DuplicateDestination;
+use crate::{
+    api::packed_bundle::{PackedBundleWork, PackingRequest, SigningParty, ValidatedPackedBundle},
+    core::{
+        digest::Digest,
+        job::{JobFailure, JobRunKey, JobSuccess},
+        reason::{Class, Reason},
+        reference::ImageTag,
+    },
+};
+
+/// The first wait after a dependency did not answer; it doubles up to [`LONGEST_RETRY`].
+const FIRST_RETRY: Duration = Duration::from_secs(15);
+const LONGEST_RETRY: Duration = Duration::from_mins(15);
+/// How soon an object is looked at again whose fault a person may have mended elsewhere: a
+/// `ConfigMap`, a Secret, another object.
+const MAX_RECHECK_DELAY: Duration = Duration::from_secs(30);
+/// How soon after a defect of ours.
+const INTERNAL_ERROR_RETRY_DELAY: Duration = Duration::from_mins(10);
+
+/// What was observed of a `PackedBundle` that packs or adopts.
+#[derive(Clone, Debug)]
+pub(super) struct ObservedRunState {
+    /// A reconcile was asked for that was not acted on yet.
+    pub requested: bool,
+    /// The lock that is frozen for this generation.
+    pub frozen: Option<FrozenLock>,
+    /// The pack Job of that lock.
+    pub pack: JobState,
+    /// The sign Job of that lock.
+    pub sign: JobState,
+    /// The bundle that a finished run of that lock gave.
+    pub finished: Option<Digest>,
+    /// How often in a row runs of that lock failed because a dependency did not answer.
+    pub failures: u32,
+    /// An older object with the same destination.
+    pub duplicate_destination: Option<DuplicateDestination>,
+    /// When the source was resolved last by this process.
+    pub resolved_at: Option<Timestamp>,
+    /// When the bundle was verified last by this process.
+    pub verified_at: Option<Timestamp>,
+    /// Why it was refused then.
+    pub refused: Option<JobFailure>,
+    /// Is an unsigned bundle allowed here?
+    pub allow_unsigned: bool,
+}
+
+/// A frozen lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FrozenLock {
+    /// The run that packs it.
+    pub run: JobRunKey,
+    /// The canonical lock's digest.
+    pub lock: Digest,
+    /// When it was frozen.
+    pub at: Timestamp,
+}
+
+/// A Job, as its Pods and its conditions tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum JobState {
+    /// There is none.
+    Absent,
+    /// It is under way.
+    Running {
+        /// What keeps it from starting, if something does.
+        trouble: Option<String>,
+    },
+    /// The cluster does not let it make a Pod.
+    PodDenied {
+        /// What the cluster says.
+        why: String,
+    },
+    /// It reports success. A claim.
+    Succeeded {
+        /// What it reports.
+        report: JobSuccess,
+        /// When it ended.
+        at: Timestamp,
+    },
+    /// It failed for good.
+    Failed {
+        /// Why.
+        failure: JobFailure,
+        /// When it ended.
+        at: Timestamp,
+    },
+}
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ReconcileStep {
+    /// Nothing, by the user's wish.
+    Suspend,
+    /// Resolve the source and freeze the lock.
+    Resolve,
+    /// Start the pack Job.
+    Pack(FrozenLock),
+    /// Start the sign Job on what the pack Job reports.
+    Sign(FrozenLock, Digest),
+    /// Wait for a Job.
+    Wait(JobPhase, Option<String>),
+    /// Read the bundle back from the registry and verify it.
+    Verify(Digest),
+    /// Throw the failed run's Jobs away, so that it begins again.
+    Restart(FrozenLock),
+    /// A run failed, or cannot begin. What follows is in the failure's class; look again after this
+    /// time.
+    Fail(JobFailure, Option<Duration>),
+    /// All is done; look again after this time.
+    Idle(Option<Duration>),
+}
+
+/// Which Job is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum JobPhase {
+    /// The pack Job.
+    Packing,
+    /// The sign Job.
+    Signing,
+}
+
+/// What to do next.
+pub(super) fn next_step(
+    validated: &ValidatedPackedBundle,
+    seen: &ObservedRunState,
+    now: Timestamp,
+) -> ReconcileStep {
+    if validated.suspend {
+        return ReconcileStep::Suspend;
+    }
+    match &validated.work {
+        PackedBundleWork::Adopt(adoption) => {
+            step_after_run(adoption.reference.digest(), validated.interval, seen, now)
+        }
+        PackedBundleWork::Pack(packing) => {
+            next_packing_step(packing, validated.interval, seen, now)
+        }
+    }
+}
+
+fn next_packing_step(
+    packing: &PackingRequest,
+    interval: Option<Duration>,
+    seen: &ObservedRunState,
+    now: Timestamp,
+) -> ReconcileStep {
+    if packing.signing == SigningParty::Unsigned && !seen.allow_unsigned {
+        return fail_without_retry(
+            Reason::InvalidSpec,
+            "spec.signing.mode: None is not allowed by this installation (chart value \
+                signing.allowNone)",
+        );
+    }
+    let Some(frozen) = &seen.frozen else {
+        return ReconcileStep::Resolve;
+    };
+    let step = match seen.finished {
+        Some(digest) => step_after_run(digest, interval, seen, now),
+        None => next_run_step(frozen, interval, seen, now),
+    };
+    // No Job is under way: what the source says now may as well count.
+    let at_rest = matches!(
+        step,
+        ReconcileStep::Verify(_)
+            | ReconcileStep::Fail(..)
+            | ReconcileStep::Idle(_)
+            | ReconcileStep::Pack(_)
+    );
+    if at_rest && (seen.requested || is_due(seen.resolved_at, interval, now)) {
+        return ReconcileStep::Resolve;
+    }
+    match &seen.duplicate_destination {
+        Some(rival) => ReconcileStep::Fail(
+            JobFailure::new(Reason::TagConflict, &conflict_message(rival)),
+            Some(MAX_RECHECK_DELAY),
+        ),
+        None => step,
+    }
+}
+
+fn conflict_message(rival: &DuplicateDestination) -> String {
+    match rival {
+        DuplicateDestination::SameNamespace { name } => {
+            format!(
+                "PackedBundle {name} is older and has the same repository and tag; choose \
+                another tag, or delete one of the two"
+            )
+        }
+        DuplicateDestination::OtherNamespace => {
+            "a PackedBundle of another namespace has pushed to the same repository \
+            and tag before; choose another tag"
+                .to_owned()
+        }
+    }
+}
+
+/// The failure of the current run.
+fn failed_job(seen: &ObservedRunState) -> Option<(&JobFailure, Timestamp)> {
+    [&seen.sign, &seen.pack]
+        .into_iter()
+        .find_map(|job| match job {
+            JobState::Failed { failure, at } => Some((failure, *at)),
+            _ => None,
+        })
+}
+
+fn next_run_step(
+    frozen: &FrozenLock,
+    interval: Option<Duration>,
+    seen: &ObservedRunState,
+    now: Timestamp,
+) -> ReconcileStep {
+    if let Some((failure, at)) = failed_job(seen) {
+        return step_after_failure(frozen, failure, at, seen.failures, now);
+    }
+    if let Some(why) = [&seen.sign, &seen.pack].into_iter().find_map(pod_denial) {
+        return ReconcileStep::Fail(
+            JobFailure::new(
+                Reason::PodDenied,
+                &format!("the cluster denies the Job's Pod: {why}"),
+            ),
+            Some(MAX_RECHECK_DELAY),
+        );
+    }
+    match (&seen.sign, &seen.pack) {
+        (JobState::Succeeded { report, .. }, _) => {
+            step_after_run(report.digest, interval, seen, now)
+        }
+        (JobState::Running { trouble }, _) => {
+            ReconcileStep::Wait(JobPhase::Signing, trouble.clone())
+        }
+        (_, JobState::Running { trouble }) => {
+            ReconcileStep::Wait(JobPhase::Packing, trouble.clone())
+        }
+        (_, JobState::Succeeded { report, .. }) if report.lock_digest == frozen.lock => {
+            ReconcileStep::Sign(frozen.clone(), report.digest)
+        }
+        (_, JobState::Succeeded { report, .. }) => fail_without_retry(
+            Reason::LockMismatch,
+            &format!(
+                "the pack Job packed the lock {}, frozen is {}",
+                report.lock_digest, frozen.lock
+            ),
+        ),
+        _ => ReconcileStep::Pack(frozen.clone()),
+    }
+}
+
+fn pod_denial(job: &JobState) -> Option<&str> {
+    match job {
+        JobState::PodDenied { why } => Some(why),
+        _ => None,
+    }
+}
+
+/// Only what may pass by itself is tried again. The wait is counted from the failure, so a restart
+/// of ours does not prolong it.
+fn step_after_failure(
+    frozen: &FrozenLock,
+    failure: &JobFailure,
+    at: Timestamp,
+    failures: u32,
+    now: Timestamp,
+) -> ReconcileStep {
+    match failure.class() {
+        Class::Unavailable => {
+            let wait = retry_after(failures.saturating_sub(1));
+            match remaining_wait(at, wait, now) {
+                None => ReconcileStep::Restart(frozen.clone()),
+                some => ReconcileStep::Fail(failure.clone(), some),
+            }
+        }
+        Class::Internal => ReconcileStep::Fail(failure.clone(), Some(INTERNAL_ERROR_RETRY_DELAY)),
+        Class::Denied | Class::Invalid | Class::Corrupt => {
+            ReconcileStep::Fail(failure.clone(), None)
+        }
+    }
+}
+
+fn step_after_run(
+    digest: Digest,
+    interval: Option<Duration>,
+    seen: &ObservedRunState,
+    now: Timestamp,
+) -> ReconcileStep {
+    if seen.requested || seen.verified_at.is_none() || is_due(seen.verified_at, interval, now) {
+        return ReconcileStep::Verify(digest);
+    }
+    let times = [seen.resolved_at, seen.verified_at].into_iter().flatten();
+    let rest = interval.map(|interval| {
+        times
+            .filter_map(|at| remaining_wait(at, interval, now))
+            .min()
+            .unwrap_or(interval)
+    });
+    match &seen.refused {
+        Some(failure) => ReconcileStep::Fail(failure.clone(), rest),
+        None => ReconcileStep::Idle(rest),
+    }
+}
+
+fn is_due(last: Option<Timestamp>, interval: Option<Duration>, now: Timestamp) -> bool {
+    match (last, interval) {
+        (Some(last), Some(interval)) => remaining_wait(last, interval, now).is_none(),
+        _ => false,
+    }
+}
+
+/// What is left of a wait that began at `since`.
+fn remaining_wait(since: Timestamp, wait: Duration, now: Timestamp) -> Option<Duration> {
+    let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX);
+    let left = wait.saturating_sub(now.duration_since(since));
+    Duration::try_from(left).ok().filter(|left| !left.is_zero())
+}
+
+/// The wait after the number of failures that came before this one.
+pub(super) fn retry_after(earlier: u32) -> Duration {
+    FIRST_RETRY
+        .saturating_mul(1 << earlier.min(16))
+        .min(LONGEST_RETRY)
+}
+
+/// How soon to look again after a failure outside of Jobs, `earlier` ones of which came before.
+pub(super) fn recheck_delay(reason: Reason, earlier: u32) -> Option<Duration> {
+    match (reason.class(), reason) {
+        // Often the ConfigMap comes a moment after the object that names it.
+        (_, Reason::SourceNotFound) => Some(
+            Duration::from_secs(2)
+                .saturating_mul(1 << earlier.min(8))
+                .min(MAX_RECHECK_DELAY),
+        ),
+        (Class::Unavailable, _) => Some(retry_after(earlier)),
+        (Class::Internal, _) => Some(INTERNAL_ERROR_RETRY_DELAY),
+        (_, Reason::SecretAccessDenied | Reason::NoSigner | Reason::TagConflict) => {
+            Some(MAX_RECHECK_DELAY)
+        }
+        (Class::Denied | Class::Invalid | Class::Corrupt, _) => None,
+    }
+}
+
+fn fail_without_retry(reason: Reason, message: &str) -> ReconcileStep {
+    ReconcileStep::Fail(JobFailure::new(reason, message), None)
+}
+
+/// The tag that a run gives: the one asked for, else one that follows from the lock. Nobody's
+/// bundle gets none.
+pub(super) fn bundle_tag(packing: &PackingRequest, lock: &Digest) -> Option<ImageTag> {
+    match (&packing.signing, &packing.tag) {
+        (SigningParty::Unsigned, _) => None,
+        (_, Some(tag)) => Some(tag.clone()),
+        (_, None) => format!("lock-{}", &lock.hex_digits()[..12]).parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,370 @@
+//! Says of every policy and trust root whether it can be used: the condition `Ready`. What they
+//! judge is not looked at here.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{StreamExt, future::join3};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+    core::{DeserializeGuard, ObjectMeta},
+    runtime::{
+        Controller,
+        controller::{self, Action},
+        reflector::Store,
+        watcher,
+    },
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio_stream::wrappers::WatchStream;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    policy_cache,
+    reconcile_context::ReconcileContext,
+    reconcile_error::{ReconcileError, is_not_found},
+    resources::MANAGER,
+    trust_root_refresh,
+    webhook_configuration::{PolicyEnforcementState, WatchedPolicyStores},
+};
+use crate::{
+    api::{
+        bundle_policy::{BundlePolicy, ClusterBundlePolicy, PolicyObject},
+        condition::{self, DesiredCondition, ENFORCED, PENDING, READY, SUCCEEDED},
+        trust_root::TrustRoot,
+    },
+    core::{job::JobFailure, reason::Reason},
+};
+
+/// What an object names may change without it, so it is looked at again after this time.
+const RECHECK_INTERVAL: Duration = Duration::from_mins(5);
+const ERROR_RETRY_DELAY: Duration = Duration::from_secs(10);
+
+/// A kind that can be usable or not.
+trait ReadinessCheckedResource:
+    Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static
+{
+    /// What is known of it, or why it cannot be used.
+    fn check_readiness(
+        &self,
+        context: &ReconcileContext,
+    ) -> impl Future<Output = Result<ReadinessResult, ReconcileError>> + Send;
+
+    /// The status as it is stored.
+    fn stored_status(&self) -> Value;
+
+    /// The condition `Enforced`, of a kind that the webhook carries.
+    fn enforced_condition(
+        &self,
+        _: &[Condition],
+        _: &ReconcileContext,
+    ) -> Option<DesiredCondition> {
+        None
+    }
+
+    /// The conditions as they are stored.
+    fn stored_conditions(&self) -> Vec<Condition> {
+        serde_json::from_value(self.stored_status()["conditions"].clone()).unwrap_or_default()
+    }
+}
+
+/// What is known of an object.
+#[derive(Debug)]
+pub(super) struct ReadinessResult {
+    /// Fields of the status beside the conditions.
+    pub fields: Value,
+    /// Why it cannot be used, if so.
+    pub failure: Option<JobFailure>,
+    /// What is told of it otherwise.
+    pub message: String,
+    /// When it is looked at again.
+    pub again: Duration,
+}
+
+impl ReadinessResult {
+    /// It can be used.
+    pub(super) fn with_fields(fields: Value) -> Self {
+        Self {
+            fields,
+            failure: None,
+            message: "it is valid and ready for use".to_owned(),
+            again: RECHECK_INTERVAL,
+        }
+    }
+
+    /// It cannot.
+    pub(super) fn with_failure(fields: Value, failure: JobFailure) -> Self {
+        // What is too much together changes with objects that are not looked at here.
+        let again = if failure.reason == Reason::LimitExceeded {
+            ERROR_RETRY_DELAY
+        } else {
+            RECHECK_INTERVAL
+        };
+        Self {
+            failure: Some(failure),
+            again,
+            ..Self::with_fields(fields)
+        }
+    }
+
+    fn ready_condition(&self) -> DesiredCondition {
+        match &self.failure {
+            None => build_ready_condition(true, SUCCEEDED, &self.message),
+            Some(failure) => {
+                build_ready_condition(false, failure.reason.as_str(), &failure.message)
+            }
+        }
+    }
+}
+
+/// The checks of all kinds.
+pub(super) struct ReadinessControllers {
+    cluster: ReadinessController<ClusterBundlePolicy>,
+    namespaced: ReadinessController<BundlePolicy>,
+    roots: ReadinessController<TrustRoot>,
+}
+
+type ReadinessController<K> = Controller<DeserializeGuard<K>>;
+
+impl ReadinessControllers {
+    /// Watches them.
+    pub(super) fn new(client: &Client) -> Self {
+        Self {
+            cluster: new_controller(client),
+            namespaced: new_controller(client),
+            roots: new_controller(client),
+        }
+    }
+
+    /// Every policy that is watched.
+    pub(super) fn policy_stores(&self) -> WatchedPolicyStores {
+        WatchedPolicyStores {
+            cluster: self.cluster.store(),
+            namespaced: self.namespaced.store(),
+        }
+    }
+
+    /// Every trust root that is watched.
+    pub(super) fn trust_root_store(&self) -> Store<DeserializeGuard<TrustRoot>> {
+        self.roots.store()
+    }
+
+    /// Checks them until `stop`.
+    pub(super) async fn run_all(self, context: &Arc<ReconcileContext>, stop: &CancellationToken) {
+        join3(
+            run_controller(self.cluster, context, stop),
+            run_controller(self.namespaced, context, stop),
+            run_controller(self.roots, context, stop),
+        )
+        .await;
+    }
+}
+
+fn new_controller<K: ReadinessCheckedResource>(client: &Client) -> ReadinessController<K> {
+    let config = controller::Config::default()
+        .concurrency(2)
+        .debounce(Duration::from_millis(50));
+    Controller::new(
+        Api::all(client.clone()),
+        watcher::Config::default().any_semantic(),
+    )
+    .with_config(config)
+}
+
+async fn run_controller<K: ReadinessCheckedResource>(
+    controller: ReadinessController<K>,
+    context: &Arc<ReconcileContext>,
+    stop: &CancellationToken,
+) {
+    let carried = WatchStream::from_changes(context.enforcement.subscribe()).map(|_| ());
+    controller
+        .reconcile_all_on(carried)
+        .graceful_shutdown_on(stop.clone().cancelled_owned())
+        .run(
+            |guarded, context| async move { update_status(&guarded, &context).await },
+            |_, error, _| {
+                tracing::warn!(%error, kind = %K::kind(&()), "readiness check failed; retrying soon");
+                Action::requeue(ERROR_RETRY_DELAY)
+            },
+            Arc::clone(context),
+        )
+        .for_each(|_| std::future::ready(()))
+        .await;
+}
+
+async fn update_status<K: ReadinessCheckedResource>(
+    guarded: &DeserializeGuard<K>,
+    context: &ReconcileContext,
+) -> Result<Action, ReconcileError> {
+    let Ok(object) = &guarded.0 else {
+        return Ok(Action::await_change());
+    };
+    let checked = match object.check_readiness(context).await {
+        Ok(checked) => checked,
+        Err(ReconcileError::StatusFailure(failure)) => {
+            ReadinessResult::with_failure(json!({}), failure)
+        }
+        Err(error) => return Err(error),
+    };
+    let (wanted, again, mut status) = (checked.ready_condition(), checked.again, checked.fields);
+    let generation = object.meta().generation.unwrap_or_default();
+    status["observedGeneration"] = generation.into();
+    let old = object.stored_conditions();
+    let wanted: Vec<DesiredCondition> = [Some(wanted), object.enforced_condition(&old, context)]
+        .into_iter()
+        .flatten()
+        .collect();
+    status["conditions"] = json!(condition::merge_conditions(
+        &old,
+        &wanted,
+        generation,
+        context.clock.now()
+    ));
+    if object.stored_status() != status {
+        apply_status::<K>(object, &status, context).await?;
+    }
+    Ok(Action::requeue(again))
+}
+
+fn build_ready_condition(status: bool, reason: &str, message: &str) -> DesiredCondition {
+    DesiredCondition {
+        type_: READY,
+        status,
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+    }
+}
+
+async fn apply_status<K: ReadinessCheckedResource>(
+    object: &K,
+    status: &Value,
+    context: &ReconcileContext,
+) -> Result<(), ReconcileError> {
+    let patch = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": {"name": object.name_any(), "namespace": object.namespace()},
+        "status": status,
+    });
+    let parameters = PatchParams::apply(MANAGER).force();
+    let uri = K::url_path(&(), object.namespace().as_deref());
+    let request = kube::core::Request::new(uri).patch_subresource(
+        "status",
+        &object.name_any(),
+        &parameters,
+        &Patch::Apply(&patch),
+    );
+    let request =
+        request.map_err(|error| ReconcileError::new(Reason::Internal, error.to_string()))?;
+    match context.client.request::<Value>(request).await {
+        Ok(_) => Ok(()),
+        Err(error) if is_not_found(&error) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Does the webhook carry this generation?
+fn build_enforced_condition(
+    metadata: &ObjectMeta,
+    old: &[Condition],
+    context: &ReconcileContext,
+) -> Option<DesiredCondition> {
+    let generation = metadata.generation.unwrap_or_default();
+    let enforced = |status, reason: &str, message: String| {
+        Some(DesiredCondition {
+            type_: ENFORCED,
+            status,
+            reason: reason.to_owned(),
+            message,
+        })
+    };
+    let known = context
+        .enforcement
+        .borrow()
+        .state_of_policy(metadata.uid.as_deref().unwrap_or_default(), generation);
+    match known {
+        PolicyEnforcementState::Enforced => enforced(
+            true,
+            SUCCEEDED,
+            "every replica of the webhook has loaded it".to_owned(),
+        ),
+        PolicyEnforcementState::Pending(why) => enforced(false, PENDING, why),
+        PolicyEnforcementState::Unknown => {
+            let said = old.iter().find(|said| {
+                said.type_ == ENFORCED && said.observed_generation == Some(generation)
+            });
+            said.map_or_else(
+                || enforced(false, PENDING, "enforcement is not known yet".to_owned()),
+                |said| enforced(said.status == "True", &said.reason, said.message.clone()),
+            )
+        }
+    }
+}
+
+fn status_as_json(status: &impl serde::Serialize) -> Value {
+    serde_json::to_value(status)
+        .ok()
+        .filter(|status| !status.is_null())
+        .unwrap_or_else(|| json!({}))
+}
+
+impl ReadinessCheckedResource for ClusterBundlePolicy {
+    async fn check_readiness(
+        &self,
+        context: &ReconcileContext,
+    ) -> Result<ReadinessResult, ReconcileError> {
+        policy_cache::check_policy(PolicyObject::Cluster(Arc::new(self.clone())), context)
+            .await
+            .map(|()| ReadinessResult::with_fields(json!({})))
+    }
+
+    fn stored_status(&self) -> Value {
+        status_as_json(&self.status)
+    }
+
+    fn enforced_condition(
+        &self,
+        old: &[Condition],
+        context: &ReconcileContext,
+    ) -> Option<DesiredCondition> {
+        build_enforced_condition(self.meta(), old, context)
+    }
+}
+
+impl ReadinessCheckedResource for BundlePolicy {
+    async fn check_readiness(
+        &self,
+        context: &ReconcileContext,
+    ) -> Result<ReadinessResult, ReconcileError> {
+        policy_cache::check_policy(PolicyObject::Namespaced(Arc::new(self.clone())), context)
+            .await
+            .map(|()| ReadinessResult::with_fields(json!({})))
+    }
+
+    fn stored_status(&self) -> Value {
+        status_as_json(&self.status)
+    }
+
+    fn enforced_condition(
+        &self,
+        old: &[Condition],
+        context: &ReconcileContext,
+    ) -> Option<DesiredCondition> {
+        build_enforced_condition(self.meta(), old, context)
+    }
+}
+
+impl ReadinessCheckedResource for TrustRoot {
+    async fn check_readiness(
+        &self,
+        context: &ReconcileContext,
+    ) -> Result<ReadinessResult, ReconcileError> {
+        trust_root_refresh::check_trust_root(self, context).await
+    }
+
+    fn stored_status(&self) -> Value {
+        status_as_json(&self.status)
+    }
+}

@@ -1,0 +1,56 @@
+//! What every reconciliation needs.
+
+use std::sync::Arc;
+
+use kube::{Client, core::DeserializeGuard, runtime::reflector::Store};
+
+use tokio::sync::watch;
+
+use super::{
+    bundle_tracker::BundleTracker, cached_bundle::CachedBundle, metrics::ControllerMetrics,
+    policy_cache::CompiledPolicyCache, read_limiter::ReadLimiter, resources::RunSettings,
+    secrets::ReferencedObjectReader, sign_queue::SignQueue, trust_root_refresh::TrustRootRefresher,
+    webhook_configuration::PolicyEnforcement,
+};
+use crate::{
+    api::installation::InstallationConfig, clock::Clock, core::job::JobRegistry,
+    service::registries::TenantRepositoryOpener, telemetry::events::EventRecorder,
+};
+
+/// What every reconciliation needs.
+pub(super) struct ReconcileContext {
+    /// The API server.
+    pub client: Client,
+    /// How runs are built.
+    pub run_settings: RunSettings,
+    /// The chart's values.
+    pub installation: InstallationConfig,
+    /// UID of the namespace `kube-system`.
+    pub cluster_uid: String,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Opens repositories for reading.
+    pub registries: Arc<dyn TenantRepositoryOpener>,
+    /// How Jobs speak to registries.
+    pub job_registries: Vec<JobRegistry>,
+    /// Every `PackedBundle`, without its lock.
+    pub bundle_store: Store<DeserializeGuard<CachedBundle>>,
+    /// What may be read at once.
+    pub read_limiter: ReadLimiter,
+    /// What this process remembers.
+    pub bundle_tracker: BundleTracker,
+    /// Who waits to sign.
+    pub queue: SignQueue,
+    /// Numbers for people who watch.
+    pub metrics: ControllerMetrics,
+    /// Tells events.
+    pub events: EventRecorder,
+    /// Reads what objects name.
+    pub secrets: ReferencedObjectReader,
+    /// Fetches trust roots.
+    pub trust_root_refresher: TrustRootRefresher,
+    /// Policies that were compiled lately.
+    pub policy_cache: CompiledPolicyCache,
+    /// Which policies the webhook carries.
+    pub enforcement: watch::Sender<PolicyEnforcement>,
+}

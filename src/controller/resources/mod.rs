@@ -1,0 +1,120 @@
+//! What the cluster is to hold for a run: pure functions from a frozen run to objects.
+
+mod config_maps_and_secrets;
+mod jobs;
+mod pod;
+mod scratch_storage;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{Resource, ResourceExt};
+
+pub use config_maps_and_secrets::{
+    DOCKER_CONFIG_KEY, RunSnapshot, RunSnapshotError, SNAPSHOT_GENERATION, pack_config_map,
+    push_secret_copy, snapshot_config_map,
+};
+pub use jobs::{
+    CA_KEY, SIGNING_CONFIG_KEY, SignJobSigner, SigstoreServicesConfigMap, build_pack_job,
+    build_sign_job,
+};
+pub use scratch_storage::ScratchStorage;
+
+use crate::{
+    api::{installation::SignJobsConfig, packed_bundle::PackedBundle},
+    core::job::{JobRunKey, PackerImage},
+};
+
+/// Who makes these objects: the field manager, and the value of the label
+/// `app.kubernetes.io/managed-by`.
+pub const MANAGER: &str = "packgate-controller";
+/// Label: the object's name.
+pub const BUNDLE: &str = "packgate.dev/bundle";
+/// Label: the object's namespace.
+pub const BUNDLE_NAMESPACE: &str = "packgate.dev/bundle-namespace";
+/// Label: the object's UID.
+pub const BUNDLE_UID: &str = "packgate.dev/bundle-uid";
+/// Label: the run.
+pub const RUN: &str = "packgate.dev/run";
+/// Label: what an object is for.
+pub const COMPONENT: &str = "app.kubernetes.io/component";
+/// The label that all objects of a kind carry that the controller made.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// The one container of each Pod.
+pub const CONTAINER: &str = "packgate";
+
+/// How every run of this installation is built.
+#[derive(Clone, Debug)]
+pub struct RunSettings {
+    /// The namespace that packgate runs in.
+    pub system_namespace: String,
+    /// Its own image.
+    pub image: String,
+    /// The same, as far as provenance can tell it.
+    pub packer: Option<PackerImage>,
+    /// `imagePullPolicy`; empty for the cluster's default.
+    pub image_pull_policy: String,
+    /// Secrets of the system namespace that the image is pulled with.
+    pub image_pull_secrets: Vec<String>,
+    /// How Jobs are run that sign there.
+    pub sign_jobs: SignJobsConfig,
+    /// Owner of everything in the system namespace, so that it goes with the installation.
+    pub installation: OwnerReference,
+}
+
+/// What an object of a run is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunComponent {
+    /// The frozen lock.
+    Lock,
+    /// Packing.
+    Pack,
+    /// Signing.
+    Sign,
+}
+
+impl RunComponent {
+    /// As it is written in labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Lock => "lock",
+            Self::Pack => "pack",
+            Self::Sign => "sign",
+        }
+    }
+}
+
+/// The labels of an object of a run.
+pub fn run_labels(
+    owner: &PackedBundle,
+    run: &JobRunKey,
+    component: RunComponent,
+) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        ("app.kubernetes.io/name".to_owned(), "packgate".to_owned()),
+        (COMPONENT.to_owned(), component.as_str().to_owned()),
+        (MANAGED_BY.to_owned(), MANAGER.to_owned()),
+        (BUNDLE.to_owned(), owner.name_any()),
+        (
+            BUNDLE_NAMESPACE.to_owned(),
+            owner.namespace().unwrap_or_default(),
+        ),
+        (BUNDLE_UID.to_owned(), owner.uid().unwrap_or_default()),
+        (RUN.to_owned(), run.to_string()),
+    ])
+}
+
+/// The `PackedBundle` as owner of what lies in its namespace. It does not block anybody's deletion,
+/// so no permission on finalizers is needed where the cluster checks that.
+pub fn bundle_owner_references(owner: &PackedBundle) -> Vec<OwnerReference> {
+    let reference = owner.controller_owner_ref(&());
+    reference
+        .map(|reference| OwnerReference {
+            block_owner_deletion: None,
+            ..reference
+        })
+        .into_iter()
+        .collect()
+}

@@ -1,0 +1,401 @@
+//! The entries of the webhook's configuration, as a pure function of the policies: only what a
+//! policy governs, or the installation speaks of, is ever sent to the webhook, and only what may be
+//! refused waits for it (`docs/adr/0007-webhook-entries.md`).
+//!
+//! What `BundlePolicy`s govern has entries of its own, which are for their namespaces only
+//! (`docs/adr/0013-entries-of-namespaces.md`).
+
+mod image_conditions;
+mod namespaced_conditions;
+
+use std::collections::BTreeMap;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
+
+use self::{image_conditions::image_condition, namespaced_conditions::NamespacedImageConditions};
+use crate::{
+    api::{
+        installation::{FailurePolicy, InstallationConfig, NoMatchAction},
+        webhook::{
+            IMAGE_USES_PATH, PACKED_BUNDLES_PATH, POLICIES_PATH, WEBHOOK_CONFIGURATION_NAME,
+            WEBHOOK_SERVICE_NAME,
+        },
+    },
+    core::{
+        digest::Digest,
+        policy::{EnforcementMode, Policy, PolicyOrigin},
+    },
+};
+
+/// The Pod's specification in a Pod, in what has a template, and in a CronJob.
+const POD: &str = "has(object.spec.template) ? object.spec.template.spec : \
+    has(object.spec.jobTemplate) ? object.spec.jobTemplate.spec.template.spec : object.spec";
+
+/// The first entries, in which nothing comes from a namespace's policies.
+const CLUSTER_WIDE_ENTRIES: usize = 3;
+
+/// One entry, as far as entries differ.
+struct WebhookEntry<'a> {
+    name: &'a str,
+    path: &'a str,
+    failure_policy: &'a str,
+    rules: &'a Value,
+    /// All of them must be true. None: whatever the rules name is sent.
+    conditions: Vec<MatchCondition>,
+    /// The only namespaces that it is for. `None`: every one.
+    namespaces: Option<&'a [String]>,
+}
+
+/// A name and an expression in CEL.
+type MatchCondition = (&'static str, String);
+
+/// Every entry of the configuration.
+pub(super) struct RenderedWebhookConfiguration {
+    /// The object that is applied.
+    pub object: Value,
+    /// What is asked about in each namespace for its own policies, as digests; what is asked about
+    /// everywhere under an empty name.
+    pub scope_digests: BTreeMap<String, Digest>,
+}
+
+/// Every entry of the configuration.
+pub(super) fn render_configuration(
+    policies: &[Policy],
+    installation: &InstallationConfig,
+    namespace: &str,
+    ca_bundle: &str,
+) -> RenderedWebhookConfiguration {
+    let wanted = match installation.webhook.failure_policy {
+        FailurePolicy::Fail => "Fail",
+        FailurePolicy::Ignore => "Ignore",
+    };
+    let (bundles, written, uses) = webhook_rules();
+    let excluded = excluded_namespaces(namespace);
+    let sent = ImageMatchConditions::from_policies(policies, installation, &excluded);
+    let everywhere = |name, path, rules, failure_policy, conditions| WebhookEntry {
+        name,
+        path,
+        failure_policy,
+        rules,
+        conditions,
+        namespaces: None,
+    };
+    let mut entries = vec![
+        everywhere(
+            "packedbundles",
+            PACKED_BUNDLES_PATH,
+            &bundles,
+            wanted,
+            Vec::new(),
+        ),
+        everywhere("policies", POLICIES_PATH, &written, wanted, Vec::new()),
+        everywhere(
+            "uses",
+            IMAGE_USES_PATH,
+            &uses,
+            wanted,
+            sent.uses_conditions(),
+        ),
+        // Nothing is refused here, so nothing waits for a webhook that is not there.
+        everywhere(
+            "warn-or-audit",
+            IMAGE_USES_PATH,
+            &uses,
+            "Ignore",
+            sent.warn_or_audit_conditions(),
+        ),
+    ];
+    let for_some = [
+        (
+            "namespaced-uses",
+            wanted,
+            &sent.denied_in_namespaces,
+            sent.namespaced_uses_conditions(),
+        ),
+        (
+            "namespaced-warn-or-audit",
+            "Ignore",
+            &sent.warned_or_audited_in_namespaces,
+            sent.namespaced_warn_or_audit_conditions(),
+        ),
+    ];
+    for (name, failure_policy, judged, conditions) in for_some {
+        if let Some(judged) = judged {
+            let namespaces = judged.listed_namespaces();
+            entries.push(WebhookEntry {
+                name,
+                path: IMAGE_USES_PATH,
+                failure_policy,
+                rules: &uses,
+                conditions,
+                namespaces,
+            });
+        }
+    }
+    let entries: Vec<Value> = entries
+        .iter()
+        .map(|entry| entry.render_entry(installation, namespace, &excluded, ca_bundle))
+        .collect();
+    let everywhere =
+        json!([entries.get(..CLUSTER_WIDE_ENTRIES), sent.warned_or_audited]).to_string();
+    let object = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": WEBHOOK_CONFIGURATION_NAME},
+        "webhooks": entries,
+    });
+    RenderedWebhookConfiguration {
+        object,
+        scope_digests: sent.digest_scopes(&everywhere),
+    }
+}
+
+impl WebhookEntry<'_> {
+    fn render_entry(
+        &self,
+        installation: &InstallationConfig,
+        namespace: &str,
+        excluded: &[&str],
+        ca_bundle: &str,
+    ) -> Value {
+        let by_name = |operator: &str, values: Value| {
+            json!({
+                "key": "kubernetes.io/metadata.name",
+                "operator": operator,
+                "values": values,
+            })
+        };
+        // The cluster must be able to start, and packgate in it, when packgate is down.
+        let mut selected = vec![by_name("NotIn", json!(excluded))];
+        selected.extend(
+            self.namespaces
+                .map(|namespaces| by_name("In", json!(namespaces))),
+        );
+        let conditions: Vec<Value> = self
+            .conditions
+            .iter()
+            .map(|(name, expression)| json!({"name": name, "expression": expression}))
+            .collect();
+        json!({
+            "name": format!("{}.packgate.dev", self.name),
+            "clientConfig": {
+                "service": {
+                    "namespace": namespace,
+                    "name": WEBHOOK_SERVICE_NAME,
+                    "path": self.path,
+                    "port": 443,
+                },
+                "caBundle": STANDARD.encode(ca_bundle),
+            },
+            "rules": self.rules,
+            "matchConditions": conditions,
+            "namespaceSelector": {"matchExpressions": selected},
+            "objectSelector": {},
+            "matchPolicy": "Equivalent",
+            "failurePolicy": self.failure_policy,
+            "timeoutSeconds": installation.webhook.timeout_seconds.clamp(2, 30),
+            "sideEffects": "NoneOnDryRun",
+            "admissionReviewVersions": ["v1"],
+        })
+    }
+}
+
+/// Of `PackedBundle`s, of what policies consist of, and of uses of images.
+fn webhook_rules() -> (Value, Value, Value) {
+    let mut roots = resource_rule("packgate.dev", "v1alpha1", &["trustroots"], "*");
+    // one that a policy names must stay
+    roots["operations"] = json!(["CREATE", "UPDATE", "DELETE"]);
+    let bundles = json!([resource_rule(
+        "packgate.dev",
+        "v1alpha1",
+        &["packedbundles"],
+        "Namespaced"
+    )]);
+    let written = json!([
+        resource_rule(
+            "packgate.dev",
+            "v1alpha1",
+            &["clusterbundlepolicies", "bundlepolicies"],
+            "*"
+        ),
+        roots
+    ]);
+    let uses = json!([
+        resource_rule(
+            "",
+            "v1",
+            &["pods", "pods/ephemeralcontainers"],
+            "Namespaced"
+        ),
+        resource_rule("apps", "v1", &["deployments"], "Namespaced"),
+        resource_rule("batch", "v1", &["cronjobs"], "Namespaced"),
+    ]);
+    (bundles, written, uses)
+}
+
+fn resource_rule(group: &str, version: &str, resources: &[&str], scope: &str) -> Value {
+    json!({
+        "apiGroups": [group],
+        "apiVersions": [version],
+        "resources": resources,
+        "operations": ["CREATE", "UPDATE"],
+        "scope": scope,
+    })
+}
+
+fn excluded_namespaces(namespace: &str) -> Vec<&str> {
+    let mut excluded = vec!["kube-system", namespace];
+    excluded.dedup();
+    excluded
+}
+
+/// Which objects are sent, as conditions on a Pod's specification `p`. Objects for which all are
+/// false never reach the webhook, whether it is there or not.
+struct ImageMatchConditions {
+    /// With images that a policy of the cluster or the installation may refuse.
+    denied: Option<String>,
+    /// With images that they only speak of: warnings, and notes in the audit log.
+    warned_or_audited: Option<String>,
+    /// With images that a `BundlePolicy` may refuse.
+    denied_in_namespaces: Option<NamespacedImageConditions>,
+    /// With images that it only speaks of.
+    warned_or_audited_in_namespaces: Option<NamespacedImageConditions>,
+}
+
+impl ImageMatchConditions {
+    fn from_policies(
+        policies: &[Policy],
+        installation: &InstallationConfig,
+        excluded: &[&str],
+    ) -> Self {
+        let (enforcing, speaking): (Vec<&Policy>, Vec<&Policy>) = policies
+            .iter()
+            .partition(|policy| policy.mode() == EnforcementMode::Enforce);
+        let cluster = |policies: &[&Policy], action: NoMatchAction| {
+            let own: Vec<&Policy> = policies
+                .iter()
+                .copied()
+                .filter(|policy| !matches!(policy.rules().kind, PolicyOrigin::Namespaced(_)))
+                .collect();
+            image_condition(
+                &own,
+                installation.no_match.image_volume == action,
+                installation.no_match.container == action,
+            )
+        };
+        Self {
+            denied: cluster(&enforcing, NoMatchAction::Deny),
+            warned_or_audited: cluster(&speaking, NoMatchAction::Warn),
+            denied_in_namespaces: NamespacedImageConditions::from_policies(&enforcing, excluded),
+            warned_or_audited_in_namespaces: NamespacedImageConditions::from_policies(
+                &speaking, excluded,
+            ),
+        }
+    }
+
+    fn uses_conditions(&self) -> Vec<MatchCondition> {
+        vec![(
+            "image-may-be-denied",
+            self.denied
+                .as_deref()
+                .map_or_else(|| "false".to_owned(), on_pod_spec),
+        )]
+    }
+
+    fn warn_or_audit_conditions(&self) -> Vec<MatchCondition> {
+        let Some(spoken_of) = &self.warned_or_audited else {
+            return vec![("image-may-be-warned-or-audited", "false".to_owned())];
+        };
+        let mut conditions = vec![("image-may-be-warned-or-audited", on_pod_spec(spoken_of))];
+        conditions.extend(
+            self.not_matched_by_uses()
+                .into_iter()
+                .chain(self.not_matched_by_namespaced_uses()),
+        );
+        conditions
+    }
+
+    fn namespaced_uses_conditions(&self) -> Vec<MatchCondition> {
+        let own = self.denied_in_namespaces.as_ref().map(|judged| {
+            (
+                "image-may-be-denied",
+                on_pod_spec(&judged.match_condition()),
+            )
+        });
+        own.into_iter().chain(self.not_matched_by_uses()).collect()
+    }
+
+    fn namespaced_warn_or_audit_conditions(&self) -> Vec<MatchCondition> {
+        let own = self.warned_or_audited_in_namespaces.as_ref().map(|judged| {
+            (
+                "image-may-be-warned-or-audited",
+                on_pod_spec(&judged.match_condition()),
+            )
+        });
+        let not_in_advice = self
+            .warned_or_audited
+            .as_ref()
+            .map(|spoken_of| ("not-matched-by-warn-or-audit", not_on_pod_spec(spoken_of)));
+        own.into_iter()
+            .chain(self.not_matched_by_uses())
+            .chain(self.not_matched_by_namespaced_uses())
+            .chain(not_in_advice)
+            .collect()
+    }
+
+    /// What is asked about in each namespace for its own policies, and everywhere.
+    fn digest_scopes(&self, everywhere: &str) -> BTreeMap<String, Digest> {
+        let mut asked = BTreeMap::<&str, [Option<&str>; 2]>::new();
+        for (at, judged) in [
+            &self.denied_in_namespaces,
+            &self.warned_or_audited_in_namespaces,
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            for (namespace, term) in judged
+                .iter()
+                .flat_map(NamespacedImageConditions::namespace_terms)
+            {
+                asked.entry(namespace).or_default()[at] = Some(term);
+            }
+        }
+        let namespaces = asked.into_iter().map(|(namespace, terms)| {
+            (
+                namespace.to_owned(),
+                Digest::of_bytes(format!("{terms:?}").as_bytes()),
+            )
+        });
+        namespaces
+            .chain([(String::new(), Digest::of_bytes(everywhere.as_bytes()))])
+            .collect()
+    }
+
+    // Whoever looks at an object judges all that is in it: nobody needs to look twice.
+
+    fn not_matched_by_uses(&self) -> Option<MatchCondition> {
+        Some((
+            "not-matched-by-uses",
+            not_on_pod_spec(self.denied.as_ref()?),
+        ))
+    }
+
+    fn not_matched_by_namespaced_uses(&self) -> Option<MatchCondition> {
+        Some((
+            "not-matched-by-namespaced-uses",
+            not_on_pod_spec(self.denied_in_namespaces.as_ref()?.host_condition()?),
+        ))
+    }
+}
+
+fn on_pod_spec(condition: &str) -> String {
+    format!("[{POD}].exists(p, {condition})")
+}
+
+fn not_on_pod_spec(condition: &str) -> String {
+    format!("!{}", on_pod_spec(condition))
+}
+
+#[cfg(test)]
+mod tests;

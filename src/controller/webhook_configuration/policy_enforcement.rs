@@ -1,0 +1,317 @@
+//! Which policies are in force: those that every replica of the webhook carries, in the generation
+//! that it carries.
+
+use std::collections::{BTreeMap, HashMap};
+
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    api::{
+        bundle_policy::{PolicyObject, PolicySetRevision},
+        webhook::{WEBHOOK_SERVICE_NAME, replica_annotation, replica_from_annotation},
+    },
+    controller::{reconcile_context::ReconcileContext, reconcile_error::ReconcileError},
+};
+
+/// Annotations of replicas that are gone, before they are removed. A replica that starts is not
+/// among the Service's endpoints yet.
+const MAX_GONE_REPLICAS: usize = 8;
+
+/// What is known about it. At the start: nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::controller) struct PolicyEnforcement {
+    /// Generations that every replica carries, by UID. `None`: not known yet.
+    enforced_generations: Option<HashMap<String, i64>>,
+    /// Why others are not, by UID.
+    waiting_for: HashMap<String, String>,
+}
+
+/// Is a policy in force?
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::controller) enum PolicyEnforcementState {
+    /// Every replica carries this generation.
+    Enforced,
+    /// Not every one, and why.
+    Pending(String),
+    /// Nobody knows yet: what was said before still holds.
+    Unknown,
+}
+
+impl PolicyEnforcement {
+    /// Is this generation of a policy in force?
+    pub(in crate::controller) fn state_of_policy(
+        &self,
+        uid: &str,
+        generation: i64,
+    ) -> PolicyEnforcementState {
+        match &self.enforced_generations {
+            None => PolicyEnforcementState::Unknown,
+            Some(carried) if carried.get(uid) == Some(&generation) => {
+                PolicyEnforcementState::Enforced
+            }
+            Some(_) => PolicyEnforcementState::Pending(
+                self.waiting_for
+                    .get(uid)
+                    .cloned()
+                    .unwrap_or_else(|| "enforcement is not known yet".to_owned()),
+            ),
+        }
+    }
+
+    /// Takes in what the replicas say, and which policies API servers ask for. Says whether
+    /// anything changed.
+    ///
+    /// The cluster's policies and those of each namespace are looked at apart: nobody's changes
+    /// keep another's from being in force.
+    pub(super) fn update_from_replicas(
+        &mut self,
+        policies: &[PolicyObject],
+        replicas: &[String],
+        annotations: &BTreeMap<String, String>,
+        is_asked: &dyn Fn(&PolicyObject) -> bool,
+    ) -> bool {
+        let before = self.clone();
+        let wanted = PolicySetRevision::of_policies(policies);
+        let told: Vec<(&String, Option<PolicySetRevision>)> = replicas
+            .iter()
+            .map(|replica| {
+                (
+                    replica,
+                    annotations
+                        .get(&replica_annotation(replica))
+                        .map(|told| PolicySetRevision::parse(told)),
+                )
+            })
+            .collect();
+        self.waiting_for.clear();
+        let (mut carried, mut is_anything) = (HashMap::new(), false);
+        for policy in policies {
+            let agrees = |told: &Option<PolicySetRevision>| {
+                told.as_ref()
+                    .is_some_and(|told| told.agrees_on_policy(&wanted, policy))
+            };
+            let why = match told.iter().find(|(_, told)| !agrees(told)) {
+                _ if replicas.is_empty() => "no replica of the webhook is ready".to_owned(),
+                Some((replica, _)) => format!("{replica} has not loaded this generation yet"),
+                None if !is_asked(policy) => {
+                    "the API server does not call the webhook for it yet".to_owned()
+                }
+                None => {
+                    carried.extend(uid_and_generation(policy));
+                    is_anything = true;
+                    continue;
+                }
+            };
+            // What was in force is so still, in the generation that was.
+            let old = self
+                .enforced_generations
+                .as_ref()
+                .zip(policy.metadata().uid.as_ref())
+                .and_then(|(carried, uid)| carried.get_key_value(uid));
+            carried.extend(old.map(|(uid, generation)| (uid.clone(), *generation)));
+            self.waiting_for
+                .extend(policy.metadata().uid.clone().map(|uid| (uid, why)));
+        }
+        // What was in force before this process began may be so still, but only if somebody is
+        // there to carry it.
+        let is_known = self.enforced_generations.is_some()
+            || is_anything
+            || policies.is_empty()
+            || replicas.is_empty()
+            || !policies.iter().any(is_asked);
+        self.enforced_generations = is_known.then_some(carried);
+        *self != before
+    }
+}
+
+fn uid_and_generation(policy: &PolicyObject) -> Option<(String, i64)> {
+    let metadata = policy.metadata();
+    Some((metadata.uid.clone()?, metadata.generation?))
+}
+
+/// Removes what replicas said that are gone.
+pub(super) async fn remove_gone_replicas(
+    annotations: &BTreeMap<String, String>,
+    replicas: &[String],
+    context: &ReconcileContext,
+) -> Result<(), ReconcileError> {
+    let gone: Vec<&String> = annotations
+        .keys()
+        .filter(|key| {
+            replica_from_annotation(key)
+                .is_some_and(|replica| !replicas.iter().any(|name| name == replica))
+        })
+        .collect();
+    if gone.len() < MAX_GONE_REPLICAS || replicas.is_empty() {
+        return Ok(());
+    }
+    let nothing: serde_json::Map<String, Value> = gone
+        .into_iter()
+        .map(|key| (key.clone(), Value::Null))
+        .collect();
+    let patch = json!({"metadata": {"annotations": nothing}});
+    let leases = Api::<Lease>::namespaced(
+        context.client.clone(),
+        &context.run_settings.system_namespace,
+    );
+    leases
+        .patch(
+            WEBHOOK_SERVICE_NAME,
+            &PatchParams::default(),
+            &Patch::Merge(&patch),
+        )
+        .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(uid: &str, generation: i64) -> PolicyObject {
+        let object = json!({
+            "apiVersion": "packgate.dev/v1alpha1", "kind": "ClusterBundlePolicy",
+            "metadata": {"name": uid, "uid": uid, "generation": generation},
+            "spec": {
+                "match": {"references": ["r.example.com/**"]},
+                "authorities": [{"name": "a", "key": {"configMapRef": {"name": "k"}}}],
+            },
+        });
+        PolicyObject::from_json(object).expect("a policy")
+    }
+
+    fn told(replicas: &[(&str, &[PolicyObject])]) -> BTreeMap<String, String> {
+        replicas
+            .iter()
+            .map(|(replica, policies)| {
+                (
+                    replica_annotation(replica),
+                    PolicySetRevision::of_policies(*policies).to_string(),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_generation_is_in_force_when_every_replica_carries_it() {
+        let replicas = ["x".to_owned(), "y".to_owned()];
+        let (old, new) = ([policy("a", 1)], [policy("a", 2)]);
+        let mut enforcement = PolicyEnforcement::default();
+        assert_eq!(
+            enforcement.state_of_policy("a", 1),
+            PolicyEnforcementState::Unknown
+        );
+        assert!(enforcement.update_from_replicas(
+            &old,
+            &replicas,
+            &told(&[("x", &old), ("y", &old)]),
+            &|_| { true }
+        ));
+        assert_eq!(
+            enforcement.state_of_policy("a", 1),
+            PolicyEnforcementState::Enforced
+        );
+        assert!(enforcement.update_from_replicas(
+            &new,
+            &replicas,
+            &told(&[("x", &new), ("y", &old)]),
+            &|_| { true }
+        ));
+        assert!(
+            matches!(enforcement.state_of_policy("a", 2), PolicyEnforcementState::Pending(why) if why.starts_with("y "))
+        );
+        assert!(enforcement.update_from_replicas(
+            &new,
+            &replicas,
+            &told(&[("x", &new), ("y", &new)]),
+            &|_| { true }
+        ));
+        assert_eq!(
+            enforcement.state_of_policy("a", 2),
+            PolicyEnforcementState::Enforced
+        );
+        assert!(
+            !enforcement.update_from_replicas(
+                &new,
+                &replicas,
+                &told(&[("x", &new), ("y", &new)]),
+                &|_| { true }
+            ),
+            "nothing changed"
+        );
+    }
+
+    #[test]
+    fn what_nobody_carries_is_not_in_force() {
+        let policies = [policy("a", 1)];
+        let mut enforcement = PolicyEnforcement::default();
+        enforcement.update_from_replicas(&policies, &[], &told(&[("x", &policies)]), &|_| true);
+        assert!(
+            matches!(enforcement.state_of_policy("a", 1), PolicyEnforcementState::Pending(why) if why.contains("no replica"))
+        );
+        let mut enforcement = PolicyEnforcement::default();
+        enforcement.update_from_replicas(
+            &policies,
+            &["x".to_owned()],
+            &told(&[("x", &policies)]),
+            &|_| false,
+        );
+        assert!(
+            matches!(enforcement.state_of_policy("a", 1), PolicyEnforcementState::Pending(why) if why.contains("does not call"))
+        );
+    }
+
+    #[test]
+    fn nobody_elses_changes_keep_a_policy_from_being_in_force() {
+        let own = |namespace: &str, generation: i64| {
+            let object = json!({
+                "apiVersion": "packgate.dev/v1alpha1", "kind": "BundlePolicy",
+                "metadata": {
+                    "name": "p",
+                    "namespace": namespace,
+                    "uid": namespace,
+                    "generation": generation,
+                },
+                "spec": {
+                    "match": {"references": ["r.example.com/**"]},
+                    "authorities": [{"name": "a", "key": {"configMapRef": {"name": "k"}}}],
+                },
+            });
+            PolicyObject::from_json(object).expect("a policy")
+        };
+        let replicas = ["x".to_owned()];
+        let carried = [policy("c", 2), own("team-a", 2), own("team-b", 7)];
+        let wanted = [policy("c", 2), own("team-a", 2), own("team-b", 8)];
+        let mut enforcement = PolicyEnforcement::default();
+        enforcement.update_from_replicas(&wanted, &replicas, &told(&[("x", &carried)]), &|_| true);
+        assert_eq!(
+            (
+                enforcement.state_of_policy("c", 2),
+                enforcement.state_of_policy("team-a", 2)
+            ),
+            (
+                PolicyEnforcementState::Enforced,
+                PolicyEnforcementState::Enforced
+            ),
+            "team-b never stops changing"
+        );
+        assert!(
+            matches!(enforcement.state_of_policy("team-b", 8), PolicyEnforcementState::Pending(why) if why.starts_with("x "))
+        );
+        let not_b =
+            |policy: &PolicyObject| policy.metadata().namespace.as_deref() != Some("team-b");
+        enforcement.update_from_replicas(&wanted, &replicas, &told(&[("x", &wanted)]), &not_b);
+        assert!(
+            matches!(enforcement.state_of_policy("team-b", 8), PolicyEnforcementState::Pending(why) if why.contains("does not call"))
+        );
+        assert_eq!(
+            PolicySetRevision::parse(&PolicySetRevision::of_policies(&wanted).to_string()),
+            PolicySetRevision::of_policies(&wanted)
+        );
+    }
+}

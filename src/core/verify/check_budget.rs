@@ -1,0 +1,129 @@
+//! What judging the evidence about one digest may cost: a number of signature checks, and only
+//! while somebody waits for the answer.
+//!
+//! Who may attach evidence chooses how much of it there is, and who writes policies how many keys
+//! it is held against. Their product is what is bounded here. The first check of every candidate is
+//! free, so that no number of bad candidates spoils a good one that names its key.
+
+use std::cell::Cell;
+
+use super::EvidenceError;
+
+/// Bytes that are hashed anew for a check and cost about as much as the check itself.
+const BYTES_PER_CHECK: usize = 256 << 10;
+
+/// The signature checks that one question has left.
+#[derive(Debug)]
+pub(super) struct SignatureCheckCounter {
+    limit: usize,
+    left: Cell<usize>,
+    made: Cell<usize>,
+}
+
+/// What judging one candidate may cost.
+pub(super) struct CheckBudget<'a> {
+    checks: &'a SignatureCheckCounter,
+    stopped: &'a dyn Fn() -> bool,
+    is_first: Cell<bool>,
+    is_exceeded: Cell<bool>,
+}
+
+impl SignatureCheckCounter {
+    pub(super) const fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            left: Cell::new(limit),
+            made: Cell::new(0),
+        }
+    }
+
+    /// Checks that were made so far, those that were free too.
+    pub(super) const fn checks_made(&self) -> usize {
+        self.made.get()
+    }
+}
+
+impl<'a> CheckBudget<'a> {
+    /// For one candidate. `stopped` is true when nobody waits any more.
+    pub(super) const fn new(
+        checks: &'a SignatureCheckCounter,
+        stopped: &'a dyn Fn() -> bool,
+    ) -> Self {
+        Self {
+            checks,
+            stopped,
+            is_first: Cell::new(true),
+            is_exceeded: Cell::new(false),
+        }
+    }
+
+    /// Takes one check of a signature, or refuses it.
+    pub(super) fn spend_check(&self) -> Result<(), EvidenceError> {
+        self.spend_weighted_check(1)
+    }
+
+    /// The same where the check itself hashes `bytes`.
+    pub(super) fn spend_check_for_bytes(&self, bytes: usize) -> Result<(), EvidenceError> {
+        self.spend_weighted_check(1 + bytes / BYTES_PER_CHECK)
+    }
+
+    fn spend_weighted_check(&self, weight: usize) -> Result<(), EvidenceError> {
+        let SignatureCheckCounter { limit, left, made } = self.checks;
+        if (self.stopped)() {
+            self.is_exceeded.set(true);
+            return Err(EvidenceError::DeadlineExceeded);
+        }
+        if !self.is_first.replace(false) {
+            let Some(rest) = left.get().checked_sub(weight) else {
+                self.is_exceeded.set(true);
+                return Err(EvidenceError::TooManyChecks { limit: *limit });
+            };
+            left.set(rest);
+        }
+        made.set(made.get() + weight);
+        Ok(())
+    }
+
+    /// Was a check refused?
+    pub(super) const fn is_exceeded(&self) -> bool {
+        self.is_exceeded.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::reason::{ClassifiedError, Reason};
+
+    #[test]
+    fn the_first_check_of_each_candidate_is_free_and_the_others_are_counted() {
+        let checks = SignatureCheckCounter::new(3);
+        let reasons = |count: usize| {
+            let effort = CheckBudget::new(&checks, &|| false);
+            (0..count)
+                .filter_map(|_| effort.spend_check().err())
+                .map(|error| error.reason())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(reasons(3), []);
+        assert_eq!(reasons(4), [Reason::LimitExceeded; 2]);
+        assert_eq!(reasons(1), [], "nothing is left, and this one is free");
+        assert_eq!(checks.checks_made(), 6);
+    }
+
+    #[test]
+    fn what_is_hashed_anew_counts_and_nobody_who_waits_ends_it() {
+        let checks = SignatureCheckCounter::new(20);
+        let effort = CheckBudget::new(&checks, &|| false);
+        effort.spend_check().expect("free");
+        effort.spend_check_for_bytes(4 << 20).expect("17 checks");
+        assert!(effort.spend_check_for_bytes(4 << 20).is_err() && effort.is_exceeded());
+        assert_eq!(
+            CheckBudget::new(&checks, &|| true)
+                .spend_check()
+                .expect_err("stopped")
+                .reason(),
+            Reason::DeadlineExceeded
+        );
+    }
+}

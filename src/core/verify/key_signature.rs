@@ -1,0 +1,89 @@
+//! Bundles that were signed with a key: what `cosign sign --key` makes.
+//!
+//! The key is all that is needed to know who signed. Log entries and timestamps in such a bundle
+//! say when; they are held against the trust roots that a policy names for its keys, and against no
+//! other. Without one nobody but the signer knows when it was signed.
+
+use sigstore_types::DsseEnvelope;
+
+use crate::core::{digest::Digest, sigstore_bundle::SigstoreBundle};
+
+use super::{
+    EvidenceError, SignerIdentity, SigningTime, TrustedMaterial, ValidityPeriod, VerificationKey,
+    check_budget::CheckBudget,
+    signed_message::SignedMessage,
+    sigstore,
+    verified::{
+        AuthenticatedSignature, CertificateClaims, StoredSignatureFormat, TimeEvidenceStatus,
+    },
+};
+
+/// Finds the key that signed `envelope`, and who vouches for the time. The hint decides nothing but
+/// which key is tried first, and which fault is told.
+///
+/// The first of the result is what the key alone says. Errors beside it: the trust roots that do
+/// not vouch for the rest, and why.
+pub(super) fn authenticate_by_key(
+    bundle: &SigstoreBundle,
+    envelope: &DsseEnvelope,
+    hint: &str,
+    subject: &Digest,
+    trust: &TrustedMaterial,
+    effort: &CheckBudget<'_>,
+) -> Result<(Vec<AuthenticatedSignature>, Vec<EvidenceError>), EvidenceError> {
+    let keys = &trust.keys;
+    let message = SignedMessage::new(envelope.pae());
+    let signature = envelope.signature.sig.as_bytes();
+    let (hinted, others): (Vec<_>, Vec<_>) =
+        keys.iter().partition(|key| key.bundle_key_hint() == hint);
+    let mut signed_by = None;
+    for key in hinted.into_iter().chain(others) {
+        message.spend_check(key, effort)?;
+        if key.verifies_hashed_message(&message, signature) {
+            signed_by = Some(key);
+            break;
+        }
+    }
+    let key = signed_by.ok_or_else(|| no_matching_key_error(hint, keys))?;
+    let (mut found, mut faults) = (vec![key_only_signature(key, bundle)], Vec::new());
+    if bundle.has_time_evidence() {
+        for root in &trust.key_trust_roots {
+            let checked = effort
+                .spend_check_for_bytes(message.bytes().len())
+                .and_then(|()| sigstore::verify_key_time_evidence(root, bundle, key, subject));
+            match checked {
+                Ok(vouched) => found.push(vouched),
+                Err(error) => faults.push(error),
+            }
+        }
+    }
+    Ok((found, faults))
+}
+
+fn key_only_signature(key: &VerificationKey, bundle: &SigstoreBundle) -> AuthenticatedSignature {
+    let vouched = if bundle.has_time_evidence() {
+        TimeEvidenceStatus::Unchecked
+    } else {
+        TimeEvidenceStatus::Absent
+    };
+    AuthenticatedSignature {
+        signer: SignerIdentity::Key {
+            fingerprint: key.fingerprint(),
+        },
+        root: None,
+        time: SigningTime::Unknown,
+        time_evidence: vouched,
+        logged: false,
+        claims: CertificateClaims::default(),
+        format: StoredSignatureFormat::Bundle,
+        key: Some(key.key_identifiers()),
+        validity: ValidityPeriod::default(),
+    }
+}
+
+fn no_matching_key_error(hint: &str, keys: &[VerificationKey]) -> EvidenceError {
+    match keys.iter().find(|key| key.bundle_key_hint() == hint) {
+        Some(key) => EvidenceError::KeySignature(key.fingerprint()),
+        None => EvidenceError::NoMatchingKey { keys: keys.len() },
+    }
+}

@@ -1,0 +1,337 @@
+//! Bundles that were signed with a certificate of a company's own authority: no Fulcio, and no log
+//! unless the policy names one.
+//!
+//! The path to a root is [`super::chain`]'s. It holds at a time. Where somebody whom the policy
+//! believes vouches for when it was signed, that time counts. Otherwise it is the time of the
+//! question, and how long the path goes on to hold is carried on with what was verified:
+//! `core::policy` looks at it again whenever it is asked. Whatever is on a revocation list is
+//! revoked, whenever it was signed.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+use pki_types::CertificateDer;
+use sigstore_types::{DsseEnvelope, bundle::VerificationMaterialContent};
+use webpki::Error;
+use x509_cert::{
+    Certificate,
+    der::{Decode, Encode},
+};
+
+use crate::core::{
+    digest::Digest,
+    reason::{ClassifiedError, Reason},
+    sigstore_bundle::SigstoreBundle,
+};
+
+use super::{
+    CertificateAuthority, EvidenceError, KeyAlgorithm, SignerIdentity, SigningTime, TrustRoot,
+    TrustedCertificateAuthority, TrustedMaterial, ValidityPeriod, VerificationKey,
+    chain::{self, CertificatePath, CertificatePurpose, EndEntityCertificate, to_unix_time},
+    sigstore, subject_alt_name,
+    verified::{
+        AuthenticatedSignature, CertificateClaims, StoredSignatureFormat, TimeEvidenceStatus,
+    },
+};
+
+/// Intermediates in a bundle. Bounds path building, whose cost grows with the factorial: who may
+/// push a signature chooses them.
+const MAX_INTERMEDIATES: usize = 2;
+
+/// Finds out who signed, once for every authority and trust root that say so.
+///
+/// Beside it: why those do not that have something to say about it, or, if nobody does, at least
+/// one reason.
+///
+/// Errors: the key of its certificate did not make the signature, or nothing can be made of the
+/// certificate.
+pub(super) fn authenticate_by_private_ca(
+    bundle: &SigstoreBundle,
+    envelope: &DsseEnvelope,
+    subject: &Digest,
+    trust: &TrustedMaterial,
+) -> Result<(Vec<AuthenticatedSignature>, Vec<EvidenceError>), EvidenceError> {
+    let leaf = LeafCertificate::from_bundle(bundle)?;
+    if !leaf
+        .key
+        .verifies_signature(&envelope.pae(), envelope.signature.sig.as_bytes())
+    {
+        return Err(certificate_error(
+            Reason::InvalidSignature,
+            "its signature was not made with the key of its certificate",
+        ));
+    }
+    let (mut found, mut faults, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+    for TrustedCertificateAuthority { authority, root } in &trust.authorities {
+        // Without anybody's word on the time there is nothing to ask the trust root.
+        let root = root.as_ref().filter(|_| bundle.has_time_evidence());
+        if seen.insert((authority.digest(), root.map(|root| root.digest()))) {
+            let question = PrivateCaVerification {
+                leaf: &leaf,
+                authority,
+                bundle,
+                subject,
+                now: trust.now,
+            };
+            match root.map_or_else(
+                || question.verify_at_current_time(),
+                |root| question.verify_at_signing_time(root),
+            ) {
+                Ok(by) => found.push(by),
+                Err(error) => faults.push(error),
+            }
+        }
+    }
+    if found.is_empty() {
+        return Ok((found, chain::errors_to_report(faults)));
+    }
+    // That another authority did not issue it is no news.
+    faults.retain(|fault| fault.signer().is_some());
+    Ok((found, faults))
+}
+
+/// The certificate of a bundle whose key made its signature, with what came beside it.
+struct LeafCertificate<'a> {
+    certificate: EndEntityCertificate<'a>,
+    intermediates: Vec<CertificateDer<'a>>,
+    key: VerificationKey,
+}
+
+/// One certificate before one authority.
+struct PrivateCaVerification<'a> {
+    leaf: &'a LeafCertificate<'a>,
+    authority: &'a CertificateAuthority,
+    bundle: &'a SigstoreBundle,
+    subject: &'a Digest,
+    now: Option<Timestamp>,
+}
+
+impl<'a> LeafCertificate<'a> {
+    fn from_bundle(bundle: &'a SigstoreBundle) -> Result<Self, EvidenceError> {
+        let beside = match &bundle.as_sigstore_types().verification_material.content {
+            VerificationMaterialContent::X509CertificateChain { certificates } => {
+                certificates.get(1..).unwrap_or_default()
+            }
+            _ => &[],
+        };
+        if beside.len() > MAX_INTERMEDIATES {
+            let message = format!(
+                "it carries {} intermediate certificates, the limit is {MAX_INTERMEDIATES}",
+                beside.len()
+            );
+            return Err(certificate_error(Reason::LimitExceeded, message));
+        }
+        let malformed = |problem: &str| {
+            certificate_error(
+                Reason::MalformedEvidence,
+                format!("its certificate {problem}"),
+            )
+        };
+        let der = bundle
+            .as_sigstore_types()
+            .signing_certificate()
+            .ok_or_else(|| malformed("is not there"))?
+            .as_bytes();
+        let certificate = Certificate::from_der(der).map_err(|_| malformed("cannot be read"))?;
+        let end = EndEntityCertificate::from_der(der)
+            .ok_or_else(|| malformed("has extensions that cannot be read"))?;
+        let spki = certificate
+            .tbs_certificate
+            .subject_public_key_info
+            .to_der()
+            .map_err(|_| malformed("has a key that cannot be read"))?;
+        let key = VerificationKey::from_spki(spki)
+            .map_err(|_| malformed("has a key of a kind that packgate does not verify with"))?;
+        let beside = beside
+            .iter()
+            .map(|certificate| CertificateDer::from(certificate.raw_bytes.as_bytes()))
+            .collect();
+        Ok(Self {
+            certificate: end,
+            intermediates: beside,
+            key,
+        })
+    }
+
+    /// The one name that it stands for.
+    fn subject_name(&self) -> Result<String, EvidenceError> {
+        subject_alt_name::single_private_ca_san(&self.certificate.der).ok_or_else(|| {
+            certificate_error(
+                Reason::IdentityMismatch,
+                "its certificate must have exactly one subject \
+                alternative name: a URI, an email address or a DNS name",
+            )
+        })
+    }
+}
+
+impl PrivateCaVerification<'_> {
+    /// Nobody says when it was signed: the path must hold now.
+    fn verify_at_current_time(&self) -> Result<AuthenticatedSignature, EvidenceError> {
+        let now = self.now.ok_or_else(|| {
+            certificate_error(
+                Reason::NoTrustedTime,
+                "no log or timestamp authority attests when it was signed, and the current time is unknown",
+            )
+        })?;
+        let validity = self
+            .find_path(now)
+            .map_err(|error| self.prefer_chain_error(error))?
+            .validity;
+        let vouched = if self.bundle.has_time_evidence() {
+            TimeEvidenceStatus::Unchecked
+        } else {
+            TimeEvidenceStatus::Absent
+        };
+        self.authenticated_signature(None, SigningTime::Unknown, vouched, false, validity)
+    }
+
+    /// The path must hold at every time that the trust root vouches for. Revocation lists must
+    /// still be fresh.
+    fn verify_at_signing_time(
+        &self,
+        root: &TrustRoot,
+    ) -> Result<AuthenticatedSignature, EvidenceError> {
+        if matches!(
+            self.leaf.key.algorithm(),
+            KeyAlgorithm::EcdsaP521 | KeyAlgorithm::RsaPss
+        ) {
+            let message = "log entries and timestamps of signatures by P-521 and RSASSA-PSS \
+                keys cannot be checked";
+            return Err(self.prefer_chain_error(
+                self.with_signer(certificate_error(Reason::InvalidTimestamp, message)),
+            ));
+        }
+        let vouching = sigstore::verify_certificate_time_evidence(root, self.bundle, self.subject)
+            .map_err(|error| self.prefer_chain_error(self.with_signer(error)))?;
+        let mut lists = ValidityPeriod::default();
+        for time in &vouching.times {
+            lists = lists.intersect_with(
+                self.find_path(*time)
+                    .map_err(|error| self.prefer_chain_error(error))?
+                    .lists,
+            );
+        }
+        let first = vouching.times.iter().min().copied().ok_or_else(|| {
+            certificate_error(
+                Reason::NoTrustedTime,
+                "no log or timestamp authority attests a signing time",
+            )
+        })?;
+        if self.now.is_some_and(|now| !lists.contains_time(now)) {
+            return Err(chain::explain_webpki_error(
+                &Error::CrlExpired {
+                    time: to_unix_time(first),
+                    next_update: to_unix_time(lists.until.unwrap_or(first)),
+                },
+                CertificatePurpose::CodeSigning,
+            ));
+        }
+        self.authenticated_signature(
+            Some(root.digest()),
+            SigningTime::Known(first),
+            TimeEvidenceStatus::Verified,
+            vouching.logged,
+            lists,
+        )
+    }
+
+    fn authenticated_signature(
+        &self,
+        root: Option<Digest>,
+        time: SigningTime,
+        vouched: TimeEvidenceStatus,
+        logged: bool,
+        validity: ValidityPeriod,
+    ) -> Result<AuthenticatedSignature, EvidenceError> {
+        let signer = SignerIdentity::Certificate {
+            san: self.leaf.subject_name()?,
+            authority: self.authority.digest(),
+        };
+        let key = Some(self.leaf.key.key_identifiers());
+        Ok(AuthenticatedSignature {
+            signer,
+            key,
+            root,
+            time,
+            time_evidence: vouched,
+            logged,
+            claims: CertificateClaims::default(),
+            format: StoredSignatureFormat::Bundle,
+            validity,
+        })
+    }
+
+    /// What this authority never issued is told as that, whatever else is wrong with it.
+    fn prefer_chain_error(&self, error: EvidenceError) -> EvidenceError {
+        if error.reason() == Reason::UntrustedChain {
+            return error;
+        }
+        match self
+            .leaf
+            .certificate
+            .properties
+            .validity
+            .from
+            .map(|begin| self.find_path(begin))
+        {
+            Some(Err(other)) if other.reason() == Reason::UntrustedChain => other,
+            _ => error,
+        }
+    }
+
+    /// A fault of a signature that this authority's certificate made.
+    fn with_signer(&self, error: EvidenceError) -> EvidenceError {
+        let signer = self
+            .leaf
+            .subject_name()
+            .ok()
+            .map(|san| SignerIdentity::Certificate {
+                san,
+                authority: self.authority.digest(),
+            });
+        match error {
+            EvidenceError::Sigstore {
+                reason, message, ..
+            } => EvidenceError::Sigstore {
+                reason,
+                message,
+                signer,
+            },
+            other => other,
+        }
+    }
+
+    /// A path from the certificate to a root that holds at this time, and how long it does.
+    fn find_path(&self, at: Timestamp) -> Result<CertificatePath, EvidenceError> {
+        let Self {
+            leaf, authority, ..
+        } = self;
+        authority
+            .issuers
+            .find_path(
+                &leaf.certificate,
+                &leaf.intermediates,
+                authority.revocation_lists(),
+                at,
+            )
+            .map_err(|error| self.name_revoked_signer(error))
+    }
+
+    /// That it is revoked concerns its holder: its issuer says so.
+    fn name_revoked_signer(&self, error: EvidenceError) -> EvidenceError {
+        if error.reason() == Reason::Revoked {
+            self.with_signer(error)
+        } else {
+            error
+        }
+    }
+}
+
+fn certificate_error(reason: Reason, message: impl Into<String>) -> EvidenceError {
+    EvidenceError::Sigstore {
+        reason,
+        message: message.into(),
+        signer: None,
+    }
+}

@@ -1,0 +1,336 @@
+//! Signatures and attestations under cosign's tags `.sig` and `.att` ([`crate::core::cosign_tags`]).
+//!
+//! The order is that of bundles: bounds and shape, then the signature over the raw bytes, and only
+//! then is the payload read. What differs:
+//!
+//! - A layer with a certificate is judged by that certificate alone, any other by keys alone. The
+//!   annotations become a Sigstore bundle 0.1, which goes through the same adapter as every bundle.
+//! - Rekor's annotation holds a promise (SET) and never an inclusion proof, so whatever rests on it
+//!   is [`StoredSignatureFormat::LegacySetOnly`].
+//! - cosign 2 hashes with SHA-256 whatever the curve, cosign 3 as the curve has it: both are tried,
+//!   nothing else.
+//! - The annotation with the certificate's chain is not read: what a certificate chains to is the
+//!   trust root's to say.
+//! - A timestamp without a log entry vouches for nothing here, and that beside an attestation is
+//!   not read: cosign has the whole envelope stamped, not the signature.
+
+mod annotations;
+mod attestation;
+mod key;
+mod simple_signing;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+use bytes::Bytes;
+use serde_json::Value;
+use sigstore_types::Artifact;
+
+use super::{
+    EvidenceError, RejectedEvidence, SignerIdentity, SigningTime, StatementMemoryBudget,
+    StoredSignatureFormat, TimeEvidenceStatus, TrustedMaterial, ValidityPeriod, VerificationKey,
+    Verified,
+    check_budget::CheckBudget,
+    collect_authenticated,
+    error::sanitize_text,
+    signed_message::SignedMessage,
+    sigstore::{self, SignedArtifact},
+    statement,
+    verified::{AuthenticatedSignature, CertificateClaims},
+};
+use crate::core::{
+    cosign_tags::CosignTagKind,
+    digest::Digest,
+    intoto::Statement,
+    limits::InputLimits,
+    oci::Descriptor,
+    reason::{ClassifiedError, Reason},
+};
+use annotations::{SignatureAnnotations, TagSigningMaterial};
+
+/// One layer of the manifest that a tag beside the subject names.
+#[derive(Clone, Debug)]
+pub struct CosignTagCandidate {
+    /// Which tag.
+    pub tag_kind: CosignTagKind,
+    /// The manifest that it names.
+    pub manifest: Digest,
+    /// Which layer, from 1.
+    pub position: usize,
+    /// The layer's descriptor, with its annotations.
+    pub layer: Descriptor,
+    /// The layer's bytes.
+    pub content: Bytes,
+}
+
+impl CosignTagCandidate {
+    /// It was refused because of `error`.
+    pub(super) fn to_rejected(&self, error: &EvidenceError) -> RejectedEvidence {
+        with_tag_location(
+            self.tag_kind,
+            Some(self.position),
+            RejectedEvidence::new(self.manifest, error),
+        )
+    }
+
+    /// A layer, or the manifest as a whole, could not be gathered because of `error`.
+    pub fn rejected_unread(
+        beside: CosignTagKind,
+        manifest: Digest,
+        position: Option<usize>,
+        error: &dyn ClassifiedError,
+    ) -> RejectedEvidence {
+        with_tag_location(
+            beside,
+            position,
+            RejectedEvidence::from_read_error(manifest, error),
+        )
+    }
+
+    /// The tag names an index.
+    pub fn rejected_index(beside: CosignTagKind, index: Digest) -> RejectedEvidence {
+        with_tag_location(
+            beside,
+            None,
+            RejectedEvidence::new(index, &EvidenceError::CosignTagIndex),
+        )
+    }
+}
+
+fn with_tag_location(
+    beside: CosignTagKind,
+    position: Option<usize>,
+    rejected: RejectedEvidence,
+) -> RejectedEvidence {
+    let layer = position
+        .map(|position| format!("layer {position} of "))
+        .unwrap_or_default();
+    let message = sanitize_text(&format!(
+        "{layer}its {} tag: {}",
+        beside.suffix(),
+        rejected.message
+    ));
+    RejectedEvidence {
+        message,
+        ..rejected
+    }
+}
+
+/// A layer whose shape was checked.
+struct SignedTagLayer {
+    /// What the signature is over.
+    message: SignedMessage,
+    signature: Vec<u8>,
+    /// What is said.
+    payload: Vec<u8>,
+    /// The same as the content of a Sigstore bundle.
+    content: (&'static str, Value),
+}
+
+/// What holds, and what does not: never neither.
+pub(super) fn verify_tag_candidate(
+    subject: &Digest,
+    candidate: &CosignTagCandidate,
+    trust: &TrustedMaterial,
+    limits: &InputLimits,
+    effort: &CheckBudget<'_>,
+    room: &mut StatementMemoryBudget,
+) -> (Vec<Verified<Statement>>, Vec<EvidenceError>) {
+    let opened = open_tag_layer(candidate, limits).and_then(|signed| {
+        let (authenticated, faults) =
+            authenticate_tag_layer(&signed, subject, candidate, trust, limits, effort)?;
+        Ok((signed, authenticated, faults))
+    });
+    let (signed, authenticated, mut faults) = match opened {
+        Ok(opened) => opened,
+        Err(error) => return (Vec::new(), vec![error]),
+    };
+    let mut verified = Vec::new();
+    for by in authenticated {
+        let read = room.read_within_budget(&signed.payload, || match candidate.tag_kind {
+            CosignTagKind::Attestations => {
+                statement::read_statement(&signed.payload, subject, by, candidate.manifest, limits)
+            }
+            CosignTagKind::Signatures | CosignTagKind::Sboms => {
+                simple_signing::read_simple_signing(
+                    &signed.payload,
+                    subject,
+                    by,
+                    candidate.manifest,
+                    limits,
+                )
+            }
+        });
+        match read {
+            Ok(statement) => verified.push(statement),
+            Err(error) => faults.push(error),
+        }
+    }
+    (verified, faults)
+}
+
+fn open_tag_layer(
+    candidate: &CosignTagCandidate,
+    limits: &InputLimits,
+) -> Result<SignedTagLayer, EvidenceError> {
+    let CosignTagCandidate {
+        tag_kind: beside,
+        layer,
+        content,
+        ..
+    } = candidate;
+    if beside.layer_media_type() != Some(layer.media_type.as_str()) {
+        return Err(EvidenceError::LayerType(sanitize_text(&layer.media_type)));
+    }
+    let actual = Digest::of_bytes(content);
+    if actual != layer.digest {
+        return Err(EvidenceError::Content {
+            expected: layer.digest,
+            actual,
+        });
+    }
+    match beside {
+        CosignTagKind::Attestations => attestation::open_dsse_envelope(content, limits),
+        CosignTagKind::Signatures | CosignTagKind::Sboms => {
+            simple_signing::open_simple_signing(layer, content)
+        }
+    }
+}
+
+type TagAuthenticationResult =
+    Result<(Vec<AuthenticatedSignature>, Vec<EvidenceError>), EvidenceError>;
+
+fn authenticate_tag_layer(
+    signed: &SignedTagLayer,
+    subject: &Digest,
+    candidate: &CosignTagCandidate,
+    trust: &TrustedMaterial,
+    limits: &InputLimits,
+    effort: &CheckBudget<'_>,
+) -> TagAuthenticationResult {
+    let beneath = SignatureAnnotations::from_annotations(&candidate.layer.annotations)?;
+    let is_signature = candidate.tag_kind == CosignTagKind::Signatures;
+    // A signature is over its payload; an envelope says itself what it is about.
+    let artifact = if is_signature {
+        Artifact::from_blob(signed.message.bytes())
+    } else {
+        sigstore::manifest_artifact(subject)
+    };
+    let stored = SignedArtifact {
+        artifact,
+        format: StoredSignatureFormat::LegacySetOnly,
+    };
+    let size = signed.message.bytes().len();
+    let explain = |error| {
+        if is_signature {
+            to_log_entry_mismatch(error)
+        } else {
+            error
+        }
+    };
+    match &beneath.material {
+        TagSigningMaterial::Certificate(_) => {
+            let bundle = beneath.to_sigstore_bundle(signed, is_signature, limits)?;
+            let by_root = |root| {
+                effort.spend_check_for_bytes(size).and_then(|()| {
+                    sigstore::authenticate_artifact(&bundle, &stored, std::slice::from_ref(root))
+                })
+            };
+            Ok((
+                collect_authenticated(trust.roots.iter().map(by_root)).map_err(explain)?,
+                Vec::new(),
+            ))
+        }
+        TagSigningMaterial::Key => {
+            let key = find_signing_key(signed, trust, effort)?;
+            let mut found = vec![key_only_signature(key, beneath.has_time_evidence())];
+            let mut faults = Vec::new();
+            if beneath.has_time_evidence() && !trust.key_trust_roots.is_empty() {
+                match beneath.to_sigstore_bundle(signed, is_signature, limits) {
+                    Ok(bundle) => {
+                        let vouch = |root| {
+                            effort.spend_check_for_bytes(size).and_then(|()| {
+                                sigstore::verify_artifact_time_evidence(root, &bundle, key, &stored)
+                            })
+                        };
+                        let vouched = trust
+                            .key_trust_roots
+                            .iter()
+                            .map(|root| vouch(root).map_err(explain));
+                        vouched.for_each(|vouched| match vouched {
+                            Ok(vouched) => found.push(vouched),
+                            Err(error) => faults.push(error),
+                        });
+                    }
+                    Err(error) => faults.push(with_key_signer(key, &error)),
+                }
+            }
+            Ok((found, faults))
+        }
+    }
+}
+
+/// Each key is tried with every hash that cosign uses with it.
+fn find_signing_key<'a>(
+    signed: &SignedTagLayer,
+    trust: &'a TrustedMaterial,
+    effort: &CheckBudget<'_>,
+) -> Result<&'a VerificationKey, EvidenceError> {
+    for key in &trust.keys {
+        signed.message.spend_check(key, effort)?;
+        if key::verifies_tag_signature(key, &signed.message, &signed.signature) {
+            return Ok(key);
+        }
+    }
+    Err(EvidenceError::NoMatchingKey {
+        keys: trust.keys.len(),
+    })
+}
+
+/// The verifier compares a signature's payload with itself, so what does not match is the log
+/// entry.
+fn to_log_entry_mismatch(error: EvidenceError) -> EvidenceError {
+    match error {
+        EvidenceError::Sigstore {
+            reason: Reason::SubjectMismatch,
+            message,
+            signer,
+        } => EvidenceError::Sigstore {
+            reason: Reason::LogEntryMismatch,
+            message,
+            signer,
+        },
+        other => other,
+    }
+}
+
+fn with_key_signer(key: &VerificationKey, error: &EvidenceError) -> EvidenceError {
+    EvidenceError::Sigstore {
+        reason: error.reason(),
+        message: error.to_string(),
+        signer: Some(SignerIdentity::Key {
+            fingerprint: key.fingerprint(),
+        }),
+    }
+}
+
+fn key_only_signature(key: &VerificationKey, has_time_evidence: bool) -> AuthenticatedSignature {
+    AuthenticatedSignature {
+        signer: SignerIdentity::Key {
+            fingerprint: key.fingerprint(),
+        },
+        root: None,
+        time: SigningTime::Unknown,
+        time_evidence: if has_time_evidence {
+            TimeEvidenceStatus::Unchecked
+        } else {
+            TimeEvidenceStatus::Absent
+        },
+        logged: false,
+        claims: CertificateClaims::default(),
+        format: StoredSignatureFormat::Legacy,
+        key: Some(key.key_identifiers()),
+        validity: ValidityPeriod::default(),
+    }
+}

@@ -1,0 +1,187 @@
+//! The head of an answer, and its body while it arrives.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, TryStreamExt};
+use reqwest::{
+    Response, StatusCode,
+    header::{self, AsHeaderName, HeaderMap},
+};
+use tokio::time::{Instant, timeout};
+use url::Url;
+
+use super::{
+    HttpError, MinTransferRate, redact::redact_url, redirect, transfer_rate::TransferRateMonitor,
+};
+
+/// Status, headers and origin of an answer.
+#[derive(Clone, Debug)]
+pub struct HttpResponseHead {
+    status: StatusCode,
+    headers: HeaderMap,
+    url: Url,
+}
+
+/// An answer whose body has not been read yet.
+#[derive(Debug)]
+pub struct HttpResponse {
+    head: HttpResponseHead,
+    response: Response,
+    idle: Duration,
+    pace: Option<TransferRateMonitor>,
+}
+
+impl HttpResponseHead {
+    /// The status.
+    pub const fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Where it came from, after redirects.
+    pub const fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// The first value of a header, if it is text.
+    pub fn header(&self, name: impl AsHeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// All values of a header that are text.
+    pub fn headers(&self, name: impl AsHeaderName) -> impl Iterator<Item = &str> {
+        self.headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+    }
+
+    /// Length of the body in bytes, if the server said it.
+    pub fn content_length(&self) -> Option<u64> {
+        self.header(header::CONTENT_LENGTH)?.parse().ok()
+    }
+
+    /// What `Retry-After` asks for, in its form of seconds. Dates are left to the own waits.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        self.header(header::RETRY_AFTER)?
+            .trim()
+            .parse()
+            .ok()
+            .map(Duration::from_secs)
+    }
+
+    /// Reads `location` (of a `Location` or `Link` header) relative to where this answer came from.
+    /// Never from `https` to `http`.
+    pub fn resolve_location(&self, location: &str) -> Result<Url, HttpError> {
+        redirect::resolve_location(&self.url, location).map_err(|cause| HttpError::Redirect {
+            url: redact_url(&self.url),
+            cause,
+        })
+    }
+}
+
+impl HttpResponse {
+    pub(super) fn new(
+        mut response: Response,
+        url: Url,
+        idle: Duration,
+        least: Option<MinTransferRate>,
+    ) -> Self {
+        let head = HttpResponseHead {
+            status: response.status(),
+            headers: std::mem::take(response.headers_mut()),
+            url,
+        };
+        Self {
+            head,
+            response,
+            idle,
+            pace: least.map(TransferRateMonitor::new),
+        }
+    }
+
+    /// Status, headers and origin.
+    pub const fn head(&self) -> &HttpResponseHead {
+        &self.head
+    }
+
+    /// The status.
+    pub const fn status(&self) -> StatusCode {
+        self.head.status
+    }
+
+    /// The next piece of the body.
+    pub async fn next_chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
+        let asked = Instant::now();
+        match timeout(self.idle, self.response.chunk()).await {
+            Ok(Ok(chunk)) => self.check_transfer_rate(chunk, asked.elapsed()),
+            Ok(Err(error)) => Err(HttpError::from_reqwest(error, &self.head.url, true)),
+            Err(_) => Err(HttpError::Timeout {
+                url: redact_url(&self.head.url),
+                wait: "data",
+                seconds: self.idle.as_secs(),
+            }),
+        }
+    }
+
+    /// A piece, if enough came so far. The end of the body is always in time.
+    fn check_transfer_rate(
+        &mut self,
+        chunk: Option<Bytes>,
+        waited: Duration,
+    ) -> Result<Option<Bytes>, HttpError> {
+        let (Some(pace), Some(piece)) = (&mut self.pace, &chunk) else {
+            return Ok(chunk);
+        };
+        match pace.record_chunk(waited, piece.len()) {
+            Ok(()) => Ok(chunk),
+            Err(slow) => Err(HttpError::TooSlow {
+                url: redact_url(&self.head.url),
+                bytes: slow.bytes,
+                seconds: slow.seconds,
+                least: slow.least,
+            }),
+        }
+    }
+
+    /// The whole body, at most `limit` bytes. More is an error, and is not read.
+    pub async fn read_body(mut self, limit: usize) -> Result<Bytes, HttpError> {
+        let too_large = |url: &Url| HttpError::TooLarge {
+            url: redact_url(url),
+            limit,
+        };
+        let declared = self.head.content_length().unwrap_or(0);
+        if usize::try_from(declared).map_or(true, |declared| declared > limit) {
+            return Err(too_large(&self.head.url));
+        }
+        let mut body = BytesMut::new();
+        while let Some(chunk) = self.next_chunk().await? {
+            if body.len() + chunk.len() > limit {
+                return Err(too_large(&self.head.url));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body.freeze())
+    }
+
+    /// The body up to `limit` bytes, whatever follows: for the text of an error.
+    pub async fn read_body_prefix(mut self, limit: usize) -> Bytes {
+        let mut body = BytesMut::new();
+        while let Ok(Some(chunk)) = self.next_chunk().await {
+            let room = limit - body.len();
+            body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
+            if body.len() == limit {
+                break;
+            }
+        }
+        body.freeze()
+    }
+
+    /// The body as a stream without a cap: who reads it bounds it.
+    pub fn into_stream(self) -> impl Stream<Item = Result<Bytes, HttpError>> + Send {
+        futures::stream::try_unfold(self, |mut answer| async move {
+            Ok(answer.next_chunk().await?.map(|chunk| (chunk, answer)))
+        })
+        .into_stream()
+    }
+}

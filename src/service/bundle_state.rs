@@ -1,0 +1,278 @@
+//! How a bundle stands in its registry now: there or not, under its tag or not, and what the
+//! policies say of it.
+
+use jiff::Timestamp;
+
+use super::{
+    bundle_contents::{self, BundleContents, BundleContentsError},
+    registries::{RepositoryOpenError, TenantRepositoryOpener},
+    verify::{self, BundleEvaluation, EvidenceDepth, VerificationRequest, VerifyError},
+};
+use crate::{
+    core::{
+        digest::Digest,
+        limits::InputLimits,
+        policy::{Policy, ReferenceUse},
+        reason::{ClassifiedError, Reason},
+        reference::{ImageTag, PinnedReference, TagOrDigest},
+    },
+    oci::{ContentSource, OciError},
+};
+
+/// What is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct BundleStateRequest<'a> {
+    /// The bundle.
+    pub reference: &'a PinnedReference,
+    /// The tag that must name it.
+    pub tag: Option<&'a ImageTag>,
+    /// The policies that may have a say.
+    pub policies: &'a [Policy],
+    /// The namespace that it is used in, as a `PackedBundle`.
+    pub namespace: &'a str,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// How it stands.
+#[derive(Debug)]
+pub struct BundleState {
+    /// The verdict.
+    pub judgement: BundleEvaluation,
+    /// What it consists of, if packgate packed it and no policy refuses it.
+    pub size: Option<BundleSize>,
+}
+
+/// What a bundle consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BundleSize {
+    /// Bytes of all its blobs and manifests.
+    pub bytes: u64,
+    /// Layers of its largest manifest, with the lock's.
+    pub layers: usize,
+    /// Artifacts in its lock.
+    pub artifacts: usize,
+    /// Digest of its canonical lock.
+    pub lock: Digest,
+}
+
+/// Why it cannot be said.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleStateError {
+    /// The repository cannot be opened.
+    #[error(transparent)]
+    Open(#[from] RepositoryOpenError),
+    /// The bundle, or its tag, is gone.
+    #[error("{0} is not in the registry any more")]
+    Gone(String),
+    /// The tag names something else.
+    #[error(
+        "tag {tag} names {actual}, not {expected}; somebody moved it: tag the bundle again, or \
+            choose another tag"
+    )]
+    Moved {
+        /// The tag.
+        tag: ImageTag,
+        /// The bundle.
+        expected: Digest,
+        /// What it names.
+        actual: Digest,
+    },
+    /// The registry failed.
+    #[error(transparent)]
+    Oci(#[from] OciError),
+    /// Evidence could not be read.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+}
+
+impl ClassifiedError for BundleStateError {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Open(error) => error.reason(),
+            Self::Gone(_) => Reason::SourceNotFound,
+            Self::Moved { .. } => Reason::TagConflict,
+            Self::Oci(error) => error.reason(),
+            Self::Verify(error) => error.reason(),
+        }
+    }
+}
+
+/// Looks at the bundle, reading with what `docker_config` knows of its registry.
+pub async fn read_bundle_state(
+    registries: &dyn TenantRepositoryOpener,
+    docker_config: Option<&[u8]>,
+    asked: &BundleStateRequest<'_>,
+    limits: &InputLimits,
+) -> Result<BundleState, BundleStateError> {
+    let source = registries.open_repository(asked.reference.repository(), docker_config)?;
+    read_state_from(&*source, asked, limits).await
+}
+
+async fn read_state_from(
+    source: &dyn ContentSource,
+    asked: &BundleStateRequest<'_>,
+    limits: &InputLimits,
+) -> Result<BundleState, BundleStateError> {
+    let digest = asked.reference.digest();
+    let root = source
+        .resolve_manifest(&TagOrDigest::Digest(digest), limits)
+        .await
+        .map_err(|error| gone_error(error, asked.reference))?;
+    if let Some(tag) = asked.tag {
+        let named = source
+            .resolve_manifest(&TagOrDigest::Tag(tag.clone()), limits)
+            .await;
+        let actual = named
+            .map_err(|error| {
+                gone_error(
+                    error,
+                    format_args!("{}:{tag}", asked.reference.repository()),
+                )
+            })?
+            .descriptor
+            .digest;
+        if actual != digest {
+            return Err(BundleStateError::Moved {
+                tag: tag.clone(),
+                expected: digest,
+                actual,
+            });
+        }
+    }
+    let question = VerificationRequest {
+        policies: asked.policies,
+        reference: &asked.reference.to_string(),
+        repository: Some(asked.reference.repository()),
+        had_digest: true,
+        used_as: ReferenceUse::PackedBundle,
+        namespace: Some(asked.namespace),
+        now: asked.now,
+        reading: EvidenceDepth::Needed,
+    };
+    let judgement = verify::evaluate_bundle(source, &root, &question, limits).await?;
+    let size = match &judgement.contents {
+        Some(contents) => Some(bundle_size(contents)?),
+        // Nobody asks for the size of what is refused, and nothing that nobody signed is opened
+        // where a signature is asked for.
+        None if !judgement.decision.policies.is_empty() && !judgement.decision.is_admitted() => {
+            None
+        }
+        None => match bundle_contents::open_bundle(source, &root, limits).await {
+            Ok(contents) => Some(bundle_size(&contents)?),
+            Err(BundleContentsError::Oci(error)) => return Err(error.into()),
+            // What others packed can be adopted as well.
+            Err(_) => None,
+        },
+    };
+    Ok(BundleState { judgement, size })
+}
+
+fn bundle_size(contents: &BundleContents) -> Result<BundleSize, VerifyError> {
+    Ok(BundleSize {
+        bytes: contents.total_size().map_err(BundleContentsError::from)?,
+        layers: contents.layer_count(),
+        artifacts: contents.lock.artifacts.len(),
+        lock: contents.plan.lock.digest,
+    })
+}
+
+fn gone_error(error: OciError, what: impl std::fmt::Display) -> BundleStateError {
+    match error {
+        OciError::NotFound { .. } => BundleStateError::Gone(what.to_string()),
+        other => other.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        core::{media_type, oci::Descriptor},
+        oci::{ContentTarget, MemoryTarget, PushContent},
+    };
+
+    struct One(Arc<MemoryTarget>);
+
+    impl TenantRepositoryOpener for One {
+        fn open_repository(
+            &self,
+            _: &crate::core::reference::ImageRepository,
+            _: Option<&[u8]>,
+        ) -> Result<Arc<dyn ContentSource>, RepositoryOpenError> {
+            Ok(Arc::<MemoryTarget>::clone(&self.0))
+        }
+    }
+
+    async fn store(target: &MemoryTarget, content: &'static [u8]) -> Descriptor {
+        let (bytes, root) = (
+            Bytes::from_static(content),
+            Descriptor::of_bytes(media_type::INDEX, content),
+        );
+        target
+            .push_content(&root, PushContent::Bytes(&bytes))
+            .await
+            .expect("pushed");
+        root
+    }
+
+    async fn look_at(
+        target: &Arc<MemoryTarget>,
+        digest: Digest,
+        tag: &ImageTag,
+    ) -> Result<BundleState, Reason> {
+        let reference: crate::core::reference::ImageReference =
+            format!("r.example.com/a/b@{digest}")
+                .parse()
+                .expect("a reference");
+        let reference = reference.to_pinned().expect("pinned");
+        let now = "2026-11-21T12:00:00Z".parse().expect("a time");
+        let asked = BundleStateRequest {
+            reference: &reference,
+            tag: Some(tag),
+            policies: &[],
+            namespace: "team-a",
+            now,
+        };
+        read_bundle_state(
+            &One(Arc::clone(target)),
+            None,
+            &asked,
+            &InputLimits::DEFAULT,
+        )
+        .await
+        .map_err(|error| error.reason())
+    }
+
+    #[tokio::test]
+    async fn what_is_gone_or_moved_is_told_apart() {
+        let (target, tag) = (
+            Arc::new(MemoryTarget::new()),
+            "v1".parse::<ImageTag>().expect("a tag"),
+        );
+        let absent = Digest::of_bytes(b"absent");
+        assert_eq!(
+            look_at(&target, absent, &tag).await.err(),
+            Some(Reason::SourceNotFound)
+        );
+        let first = store(&target, br#"{"schemaVersion":2,"manifests":[]}"#).await;
+        assert_eq!(
+            look_at(&target, first.digest, &tag).await.err(),
+            Some(Reason::SourceNotFound),
+            "without its tag"
+        );
+        target.tag_manifest(&first, &tag).await.expect("tagged");
+        let standing = look_at(&target, first.digest, &tag).await.expect("there");
+        assert_eq!(standing.size, None, "somebody else's bundle has no lock");
+        let second = store(&target, br#"{"schemaVersion":2,"manifests":[] }"#).await;
+        target.tag_manifest(&second, &tag).await.expect("tagged");
+        assert_eq!(
+            look_at(&target, first.digest, &tag).await.err(),
+            Some(Reason::TagConflict)
+        );
+    }
+}

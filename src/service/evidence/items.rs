@@ -1,0 +1,335 @@
+//! Pieces of evidence: what each costs to read, how it is read, and how it is judged when it was.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use super::{EvidenceDepth, is_caused_by_evidence};
+use crate::{
+    core::{
+        digest::Digest,
+        limits::InputLimits,
+        oci::{Descriptor, ImageManifest, ManifestOrIndex},
+        reason::{ClassifiedError, Reason},
+        verify::{
+            CosignTagCandidate, EvidenceVerifier, ReferrerCandidate, RejectedEvidence,
+            sigstore_bundle_layer,
+        },
+    },
+    oci::{ContentSource, OciError, embedded_content, fetch_stored_content},
+    service::cosign_tags::CosignTagLayer,
+};
+
+/// Something was not read.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "it was not read: it has {size} bytes, and of the budget of {limit} bytes of signatures and attestations for \
+        one digest {left} are left; delete those that are not needed"
+)]
+pub(super) struct EvidenceBudgetExceeded {
+    pub(super) size: u64,
+    pub(super) left: u64,
+    pub(super) limit: u64,
+}
+
+impl ClassifiedError for EvidenceBudgetExceeded {
+    fn reason(&self) -> Reason {
+        Reason::LimitExceeded
+    }
+}
+
+/// Something that is read.
+pub(super) trait EvidenceItem {
+    /// Its bytes, as they are declared. Of what is larger than such a thing may be nothing is read.
+    fn read_size(&self, limits: &InputLimits) -> u64;
+    /// That it was not read.
+    fn reject_unread(&self, error: &dyn ClassifiedError) -> Vec<RejectedEvidence>;
+}
+
+const fn readable_size(descriptor: &Descriptor, limit: usize) -> u64 {
+    if descriptor.size <= limit as u64 {
+        descriptor.size
+    } else {
+        0
+    }
+}
+
+/// A referrer.
+impl EvidenceItem for Descriptor {
+    fn read_size(&self, limits: &InputLimits) -> u64 {
+        readable_size(self, limits.manifest_bytes)
+    }
+
+    fn reject_unread(&self, error: &dyn ClassifiedError) -> Vec<RejectedEvidence> {
+        vec![RejectedEvidence::from_read_error(self.digest, error)]
+    }
+}
+
+/// A referrer whose manifest was read, with what must still be.
+pub(super) struct PendingReferrer {
+    referrer: Descriptor,
+    config: Option<Descriptor>,
+    /// Its manifest and the layer in it that is a Sigstore bundle.
+    bundle: Option<(ManifestOrIndex, Descriptor)>,
+}
+
+impl EvidenceItem for PendingReferrer {
+    fn read_size(&self, limits: &InputLimits) -> u64 {
+        let config = self
+            .config
+            .as_ref()
+            .map_or(0, |config| readable_size(config, limits.config_bytes));
+        config
+            + self.bundle.as_ref().map_or(0, |(_, layer)| {
+                readable_size(layer, limits.sigstore_bundle_bytes)
+            })
+    }
+
+    fn reject_unread(&self, error: &dyn ClassifiedError) -> Vec<RejectedEvidence> {
+        vec![RejectedEvidence::from_read_error(
+            self.referrer.digest,
+            error,
+        )]
+    }
+}
+
+/// A payload under one of cosign's tags, with all signatures over it.
+impl EvidenceItem for Vec<CosignTagLayer> {
+    fn read_size(&self, limits: &InputLimits) -> u64 {
+        self.first().map_or(0, |place| {
+            readable_size(&place.layer, limits.sigstore_bundle_bytes)
+        })
+    }
+
+    fn reject_unread(&self, error: &dyn ClassifiedError) -> Vec<RejectedEvidence> {
+        self.iter()
+            .map(|place| {
+                CosignTagCandidate::rejected_unread(
+                    place.beside,
+                    place.manifest,
+                    Some(place.position),
+                    error,
+                )
+            })
+            .collect()
+    }
+}
+
+/// What was read of a piece, or that it is nobody else's fault that it was not.
+pub(super) type EvidenceRead<T, B> = (T, Result<B, OciError>);
+
+/// Something that holds, and for whose statement there was no memory.
+pub(super) enum DeferredEvidence {
+    Bundle(Box<ReferrerCandidate>),
+    Layer(Box<CosignTagCandidate>),
+}
+
+impl DeferredEvidence {
+    pub(super) fn verify_again(
+        self,
+        verifier: &mut EvidenceVerifier,
+        stopped: &dyn Fn() -> bool,
+    ) -> Option<Self> {
+        let judged = match &self {
+            Self::Bundle(candidate) => verifier.verify_referrer(candidate, stopped),
+            Self::Layer(candidate) => verifier.verify_cosign_tag_layer(candidate, stopped),
+        };
+        (!judged).then_some(self)
+    }
+}
+
+/// Reads what the manifest names. Nothing but digests and sizes is checked of the config.
+pub(super) async fn fetch_referrer_bundle(
+    source: &dyn ContentSource,
+    piece: &PendingReferrer,
+    limits: &InputLimits,
+) -> Result<Option<Bytes>, OciError> {
+    if let Some(config) = &piece.config {
+        fetch_stored_content(source, config, limits.config_bytes).await?;
+    }
+    match &piece.bundle {
+        Some((_, layer)) => fetch_stored_content(source, layer, limits.sigstore_bundle_bytes)
+            .await
+            .map(Some),
+        None => Ok(None),
+    }
+}
+
+pub(super) fn smallest_first<T: EvidenceItem>(
+    mut pieces: Vec<T>,
+    limits: &InputLimits,
+) -> VecDeque<T> {
+    pieces.sort_by_key(|piece| piece.read_size(limits));
+    pieces.into()
+}
+
+/// The first fault that is the registry's, if there is one.
+pub(super) fn fail_on_registry_error<T, B>(
+    all: Vec<EvidenceRead<T, B>>,
+) -> Result<Vec<EvidenceRead<T, B>>, OciError> {
+    let mut kept = Vec::with_capacity(all.len());
+    for (piece, read) in all {
+        match read {
+            Err(error) if !is_caused_by_evidence(&error) => return Err(error),
+            read => kept.push((piece, read)),
+        }
+    }
+    Ok(kept)
+}
+
+/// Judges the bundles that lie in their manifests. What lies elsewhere is returned.
+pub(super) fn open_manifests(
+    verifier: &mut EvidenceVerifier,
+    read: Vec<EvidenceRead<Descriptor, Bytes>>,
+    subject: &Digest,
+    reading: EvidenceDepth,
+    limits: &InputLimits,
+    stopped: &dyn Fn() -> bool,
+) -> (Vec<DeferredEvidence>, Vec<PendingReferrer>) {
+    let (mut again, mut stored) = (Vec::new(), Vec::new());
+    for (referrer, bytes) in read {
+        let document = bytes.and_then(|bytes| {
+            Ok(ManifestOrIndex::parse(
+                &referrer.media_type,
+                &bytes,
+                limits,
+            )?)
+        });
+        let document = match document {
+            Ok(document) => document,
+            Err(error) => {
+                verifier
+                    .record_rejection(RejectedEvidence::from_read_error(referrer.digest, &error));
+                continue;
+            }
+        };
+        let config = match &document {
+            ManifestOrIndex::Manifest(manifest) if reading == EvidenceDepth::EveryBlob => {
+                Some(manifest.config.without_metadata())
+            }
+            _ => None,
+        };
+        let layer = match sigstore_bundle_layer(&document, subject) {
+            Ok(layer) => layer.cloned(),
+            Err(error) => {
+                verifier.record_rejection(RejectedEvidence::new(referrer.digest, &error));
+                None
+            }
+        };
+        let embedded = layer
+            .as_ref()
+            .filter(|_| reading == EvidenceDepth::Needed)
+            .and_then(|layer| embedded_content(layer, limits.sigstore_bundle_bytes));
+        let (referrer, bundle) = (
+            referrer.without_metadata(),
+            layer.map(|layer| {
+                (
+                    minimal_manifest(&document, &layer),
+                    layer.without_metadata(),
+                )
+            }),
+        );
+        match (bundle, embedded) {
+            (Some((manifest, _)), Some(content)) => {
+                again.extend(
+                    DeferredEvidence::Bundle(Box::new(ReferrerCandidate {
+                        referrer,
+                        manifest,
+                        content,
+                    }))
+                    .verify_again(verifier, stopped),
+                );
+            }
+            (bundle, _) if bundle.is_some() || config.is_some() => stored.push(PendingReferrer {
+                referrer,
+                config,
+                bundle,
+            }),
+            _ => {}
+        }
+    }
+    (again, stored)
+}
+
+/// A manifest with nothing in it but what its bundle is verified by.
+fn minimal_manifest(document: &ManifestOrIndex, layer: &Descriptor) -> ManifestOrIndex {
+    ManifestOrIndex::Manifest(ImageManifest {
+        schema_version: 2,
+        media_type: None,
+        artifact_type: None,
+        config: Descriptor::empty(),
+        layers: vec![layer.without_metadata()],
+        subject: document.subject().map(Descriptor::without_metadata),
+        annotations: BTreeMap::new(),
+    })
+}
+
+pub(super) fn verify_bundles(
+    verifier: &mut EvidenceVerifier,
+    read: Vec<EvidenceRead<PendingReferrer, Option<Bytes>>>,
+    stopped: &dyn Fn() -> bool,
+) -> Vec<DeferredEvidence> {
+    let mut again = Vec::new();
+    for (
+        PendingReferrer {
+            referrer, bundle, ..
+        },
+        content,
+    ) in read
+    {
+        match (content, bundle) {
+            (Err(error), _) => verifier
+                .record_rejection(RejectedEvidence::from_read_error(referrer.digest, &error)),
+            (Ok(Some(content)), Some((manifest, _))) => {
+                again.extend(
+                    DeferredEvidence::Bundle(Box::new(ReferrerCandidate {
+                        referrer,
+                        manifest,
+                        content,
+                    }))
+                    .verify_again(verifier, stopped),
+                );
+            }
+            (Ok(_), _) => {}
+        }
+    }
+    again
+}
+
+pub(super) fn verify_tag_layers(
+    verifier: &mut EvidenceVerifier,
+    read: Vec<EvidenceRead<Vec<CosignTagLayer>, Bytes>>,
+    stopped: &dyn Fn() -> bool,
+) -> Vec<DeferredEvidence> {
+    let mut again = Vec::new();
+    for (places, content) in read {
+        match content {
+            Err(error) => places
+                .reject_unread(&error)
+                .into_iter()
+                .for_each(|rejected| verifier.record_rejection(rejected)),
+            Ok(content) => {
+                for CosignTagLayer {
+                    beside,
+                    manifest,
+                    position,
+                    layer,
+                } in places
+                {
+                    let candidate = CosignTagCandidate {
+                        tag_kind: beside,
+                        manifest,
+                        position,
+                        layer,
+                        content: content.clone(),
+                    };
+                    again.extend(
+                        DeferredEvidence::Layer(Box::new(candidate))
+                            .verify_again(verifier, stopped),
+                    );
+                }
+            }
+        }
+    }
+    again
+}

@@ -1,0 +1,180 @@
+//! What one question about a bundle may hold in memory and read, and the threads and the memory
+//! that all questions of the process share.
+//!
+//! Almost every question is small: what it holds at once fits into [`SMALL_BUDGET_BYTES`] bytes. One that needs
+//! more has to wait until it is one of the few large ones, of which each namespace has one and all
+//! together a handful, whatever the number of questions is.
+
+use std::{
+    num::NonZero,
+    sync::{Arc, LazyLock},
+    thread::available_parallelism,
+};
+
+use tokio::task::spawn_blocking;
+
+use super::{
+    fair_queue::{FairQueue, FairQueueKey, FairQueueLimits, FairQueuePermit},
+    verdict_stage::{VerdictStage, VerdictStageTracker},
+    verify::{VerificationRequest, VerifyError},
+};
+use crate::{
+    core::{
+        limits::InputLimits,
+        reference::{ImageRepository, TagOrDigest},
+    },
+    oci::{ContentSource, OciError, ResolvedManifest},
+};
+
+/// Bytes that a small question holds at once: its documents, and evidence that is not judged yet.
+const SMALL_BUDGET_BYTES: usize = 512 << 10;
+/// Bytes of memory, about, of the verified statements of a small question.
+pub(super) const SMALL_STATEMENTS: usize = 1 << 20;
+
+/// Questions that may hold more than a small one, all at the same time.
+static LARGE: LazyLock<Arc<FairQueue>> = LazyLock::new(|| {
+    let unbounded = usize::MAX; // Who asks is bounded already.
+    FairQueue::new(FairQueueLimits {
+        all: 3,
+        namespace: 1,
+        host: 2,
+        namespace_at_host: 1,
+        waiting: unbounded,
+        waiting_of_namespace: unbounded,
+    })
+});
+
+/// Threads that judge evidence: one for each core, of which a namespace has at most half.
+static THREADS: LazyLock<Arc<FairQueue>> = LazyLock::new(|| {
+    let all = available_parallelism().map_or(1, NonZero::get);
+    let half = all.div_ceil(2);
+    FairQueue::new(FairQueueLimits {
+        all,
+        namespace: half,
+        host: all,
+        namespace_at_host: half,
+        waiting: usize::MAX,
+        waiting_of_namespace: usize::MAX,
+    })
+});
+
+/// What one question may hold and read.
+pub(super) struct MemoryBudget<'a> {
+    party: FairQueueKey,
+    limits: &'a InputLimits,
+    stage: &'a VerdictStageTracker,
+    /// Bytes of evidence that may still be read.
+    pub(super) left: u64,
+    /// Is it one of the large ones? What lies on this machine is bounded by whoever put it there.
+    large: Option<FairQueuePermit>,
+    is_local: bool,
+}
+
+impl<'a> MemoryBudget<'a> {
+    pub(super) fn new(
+        question: &VerificationRequest<'_>,
+        limits: &'a InputLimits,
+        stage: &'a VerdictStageTracker,
+    ) -> Self {
+        let party = FairQueueKey::new(
+            question.namespace,
+            question.repository.map(ImageRepository::host),
+        );
+        Self {
+            party,
+            limits,
+            stage,
+            left: limits.evidence_bytes,
+            large: None,
+            is_local: question.repository.is_none(),
+        }
+    }
+
+    /// The limits, with no more for a document than there is room for.
+    pub(super) fn document_limits(&self) -> InputLimits {
+        if self.is_large() || self.is_local {
+            *self.limits
+        } else {
+            InputLimits {
+                manifest_bytes: self.limits.manifest_bytes.min(SMALL_BUDGET_BYTES),
+                ..*self.limits
+            }
+        }
+    }
+
+    /// Bytes of evidence that may be held at once.
+    pub(super) const fn held_bytes_limit(&self) -> usize {
+        let all = self.limits.evidence_held_bytes;
+        if self.is_large() || all < SMALL_BUDGET_BYTES {
+            all
+        } else {
+            SMALL_BUDGET_BYTES
+        }
+    }
+
+    pub(super) const fn is_large(&self) -> bool {
+        self.large.is_some()
+    }
+
+    /// Waits to be one of the large ones. False if it is one already.
+    pub(super) async fn reserve_large_budget(&mut self) -> Result<bool, VerifyError> {
+        if self.is_large() {
+            return Ok(false);
+        }
+        self.stage.set_stage(VerdictStage::Evidence);
+        self.large = Some(
+            LARGE
+                .acquire_permit(&self.party)
+                .await
+                .map_err(|_| VerifyError::Overloaded)?,
+        );
+        self.stage.set_stage(VerdictStage::Registry);
+        Ok(true)
+    }
+
+    /// Finds what is judged. Only a document that is too large for a small question is asked for
+    /// twice.
+    pub(super) async fn resolve_subject(
+        &mut self,
+        source: &dyn ContentSource,
+        selector: &TagOrDigest,
+    ) -> Result<ResolvedManifest, VerifyError> {
+        let found = source
+            .resolve_manifest(selector, &self.document_limits())
+            .await;
+        if is_document_too_large(&found) && !self.is_local && self.reserve_large_budget().await? {
+            return Ok(source.resolve_manifest(selector, self.limits).await?);
+        }
+        Ok(found?)
+    }
+
+    /// Does work that takes a core, when a thread is free. It ends soon after nobody waits for it
+    /// any more only if it looks whether that is so.
+    pub(super) async fn run_on_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, VerifyError> {
+        self.stage.set_stage(VerdictStage::Evidence);
+        let thread = THREADS
+            .acquire_permit(&self.party)
+            .await
+            .map_err(|_| VerifyError::Overloaded)?;
+        // The thread is taken until the work ends, and not only until somebody gives up waiting for
+        // it.
+        let done = spawn_blocking(move || {
+            let done = work();
+            drop(thread);
+            done
+        });
+        let done = done
+            .await
+            .map_err(|error| VerifyError::Worker(error.to_string()))?;
+        self.stage.set_stage(VerdictStage::Registry);
+        Ok(done)
+    }
+}
+
+/// Is a document larger than was asked for?
+pub(super) const fn is_document_too_large<T>(found: &Result<T, OciError>) -> bool {
+    matches!(found, Err(OciError::LimitExceeded { .. }))
+}

@@ -1,0 +1,124 @@
+//! Tells a namespace's people what was refused, as events: whoever reads them cannot always see the
+//! answer that a controller got.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{
+    Client,
+    runtime::events::{Event, EventType, Reporter},
+};
+use moka::sync::Cache;
+
+use super::{
+    review_request::ReviewRequest,
+    review_response::{EvaluatedImage, ReviewResponse},
+};
+use crate::{core::report::ReportOutcome, telemetry};
+
+/// The same thing is told again after this time.
+const REPEAT_INTERVAL: Duration = Duration::from_mins(1);
+/// Things that are remembered as told.
+const MAX_RECENT_EVENTS: u64 = 10_000;
+/// How long the API server may take to store one.
+const EVENT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Tells events.
+pub(super) struct DenialEventRecorder {
+    recorder: Arc<telemetry::events::EventRecorder>,
+    recently_recorded: Cache<String, ()>,
+}
+
+impl DenialEventRecorder {
+    /// As the replica `instance`.
+    pub(super) fn new(client: Client, instance: &str) -> Self {
+        let reporter = Reporter {
+            controller: super::NAME.to_owned(),
+            instance: Some(instance.to_owned()),
+        };
+        Self {
+            recorder: Arc::new(telemetry::events::EventRecorder::new(client, reporter)),
+            recently_recorded: Cache::builder()
+                .max_capacity(MAX_RECENT_EVENTS)
+                .time_to_live(REPEAT_INTERVAL)
+                .build(),
+        }
+    }
+
+    /// Tells what was denied, once a minute for each object and reason. Not for what was only tried
+    /// out. Nobody waits for it.
+    pub(super) fn record_denials(&self, request: &ReviewRequest, answer: &ReviewResponse) {
+        let ReviewResponse::Evaluated(all) = answer else {
+            return;
+        };
+        if request.admission_request().dry_run || request.namespace().is_empty() {
+            return;
+        }
+        for judged in all
+            .iter()
+            .filter(|judged| judged.report.outcome == ReportOutcome::Denied)
+        {
+            if let Some(event) = self.build_denial_event(request, judged) {
+                let (teller, about) = (Arc::clone(&self.recorder), involved_object(request));
+                tokio::spawn(async move {
+                    match tokio::time::timeout(EVENT_TIMEOUT, teller.record_event(event, &about))
+                        .await
+                    {
+                        Ok(Ok(())) => (),
+                        Ok(Err(error)) => tracing::debug!(%error, "an event was not recorded"),
+                        Err(_) => tracing::debug!("timed out recording an event"),
+                    }
+                });
+            }
+        }
+    }
+
+    /// `None` if it was told just now.
+    fn build_denial_event(
+        &self,
+        request: &ReviewRequest,
+        judged: &EvaluatedImage,
+    ) -> Option<Event> {
+        let denial = judged.report.denials.first()?;
+        let key = format!(
+            "{} {} {} {}",
+            request.namespace(),
+            request.admission_request().kind.kind,
+            request.name(),
+            denial.reason
+        );
+        if self.recently_recorded.contains_key(&key) {
+            return None;
+        }
+        self.recently_recorded.insert(key, ());
+        let field = denial.field.as_deref().unwrap_or_default();
+        let refused = if judged.is_denied() {
+            "denied"
+        } else {
+            "would be denied"
+        };
+        Some(Event {
+            type_: EventType::Warning,
+            reason: denial.reason.as_str().to_owned(),
+            note: Some(format!("{refused}: {field}: {}", denial.message)),
+            action: "Admission".to_owned(),
+            secondary: None,
+        })
+    }
+}
+
+fn involved_object(request: &ReviewRequest) -> ObjectReference {
+    let kind = &request.admission_request().kind;
+    let api_version = if kind.group.is_empty() {
+        kind.version.clone()
+    } else {
+        format!("{}/{}", kind.group, kind.version)
+    };
+    ObjectReference {
+        api_version: Some(api_version),
+        kind: Some(kind.kind.clone()),
+        namespace: Some(request.namespace().to_owned()),
+        name: Some(request.name()),
+        ..ObjectReference::default()
+    }
+}

@@ -1,0 +1,267 @@
+//! The body of a review, weighed before it is read.
+//!
+//! Whoever reaches the port can send bodies, and the API server itself sends what any user of the
+//! cluster writes. So bytes are counted before they are read: those that are announced, or the most
+//! that is taken if nobody says how many. Small reviews, which nearly all are, have a budget of
+//! their own, so that large ones never stand in their way; no address has more than its share of
+//! either. A body must then arrive in time, or its bytes are somebody else's.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    body::{Body, Bytes, HttpBody},
+    extract::Request,
+    http::{
+        HeaderMap, HeaderValue, StatusCode,
+        header::{CONTENT_TYPE, RETRY_AFTER},
+    },
+    response::{IntoResponse, Response},
+};
+use futures::StreamExt;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError},
+    time::timeout,
+};
+
+use super::review_request::MAX_REVIEW;
+use crate::listener::PeerAddress;
+
+/// Bytes of a body that counts as small: a hundred containers fit.
+const SMALL_BODY_BYTES: usize = 64 << 10;
+/// What a body counts at least: a review costs more than its bytes.
+const MIN_RESERVED_BYTES: usize = 4 << 10;
+
+/// How many bytes are read at once, and how long that may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BodyLimits {
+    /// Bytes of small bodies at once: of all, and of one address.
+    pub small: (usize, usize),
+    /// Bytes of large bodies at once: of all, and of one address.
+    pub large: (usize, usize),
+    /// Reviews at once, from the first byte to the answer.
+    pub reviews: usize,
+    /// How long a body waits for its turn.
+    pub wait: Duration,
+    /// How long it may take to arrive then.
+    pub arrive: Duration,
+}
+
+impl BodyLimits {
+    /// They fit into the chart's memory limit, with everything else.
+    pub(super) const DEFAULT: Self = Self {
+        small: (8 << 20, 4 << 20),
+        large: (16 << 20, 12 << 20),
+        reviews: 512,
+        wait: Duration::from_secs(2),
+        arrive: Duration::from_secs(5),
+    };
+}
+
+/// Reads bodies within bounds.
+pub(super) struct BodyReader {
+    small: BodyMemoryPool,
+    large: BodyMemoryPool,
+    reviews: Arc<Semaphore>,
+    bounds: BodyLimits,
+}
+
+/// A body. Its bytes count until `ReceivedBody::weight` is dropped.
+pub(super) struct ReceivedBody {
+    /// What was sent.
+    pub bytes: Bytes,
+    /// The bytes' share of what may be in memory.
+    pub weight: BodyMemoryPermit,
+    /// One of the reviews at once.
+    pub review: OwnedSemaphorePermit,
+}
+
+/// A share of what may be in memory, until it is dropped.
+pub(super) struct BodyMemoryPermit {
+    _own: OwnedSemaphorePermit,
+    _all: OwnedSemaphorePermit,
+}
+
+/// Why a body was not taken. None of these is a verdict: the API server treats all of them as
+/// failures of the webhook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BodyRejection {
+    /// It is not JSON.
+    #[error("the content type must be application/json")]
+    ContentType,
+    /// It is larger than any review.
+    #[error("the request body is larger than the limit of {MAX_REVIEW} bytes")]
+    TooLarge,
+    /// It did not arrive in time.
+    #[error("timed out reading the request body")]
+    Slow,
+    /// The connection broke.
+    #[error("the connection closed before the request body was complete")]
+    Broken,
+    /// Others are being read.
+    #[error("too many concurrent admission reviews, try again")]
+    Busy,
+}
+
+impl IntoResponse for BodyRejection {
+    fn into_response(self) -> Response {
+        let status = match self {
+            Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Slow => StatusCode::REQUEST_TIMEOUT,
+            Self::Broken => StatusCode::BAD_REQUEST,
+            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        let mut answer = (status, self.to_string()).into_response();
+        if self == Self::Busy {
+            // API servers try again by themselves, as long as their own timeout allows, if they are
+            // told when.
+            answer
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        answer
+    }
+}
+
+impl BodyReader {
+    /// Within `bounds`.
+    pub(super) fn new(bounds: BodyLimits) -> Self {
+        Self {
+            small: BodyMemoryPool::new(bounds.small),
+            large: BodyMemoryPool::new(bounds.large),
+            reviews: Arc::new(Semaphore::new(bounds.reviews)),
+            bounds,
+        }
+    }
+
+    /// Reads the body of a review.
+    pub(super) async fn receive_body(
+        &self,
+        request: Request,
+    ) -> Result<ReceivedBody, BodyRejection> {
+        if !is_json(request.headers()) {
+            return Err(BodyRejection::ContentType);
+        }
+        let address = request
+            .extensions()
+            .get::<PeerAddress>()
+            .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
+        let body = request.into_body();
+        let announced = body.size_hint().exact();
+        let most = announced
+            .map_or(Some(MAX_REVIEW), |bytes| usize::try_from(bytes).ok())
+            .filter(|most| *most <= MAX_REVIEW);
+        let most = most.ok_or(BodyRejection::TooLarge)?;
+        let review = Arc::clone(&self.reviews)
+            .try_acquire_owned()
+            .map_err(|_: TryAcquireError| BodyRejection::Busy)?;
+        let lane = if most <= SMALL_BODY_BYTES {
+            &self.small
+        } else {
+            &self.large
+        };
+        let weight = timeout(
+            self.bounds.wait,
+            lane.reserve_bytes(address, most.max(MIN_RESERVED_BYTES)),
+        )
+        .await
+        .map_err(|_| BodyRejection::Busy)?
+        .ok_or(BodyRejection::Busy)?;
+        let bytes = timeout(self.bounds.arrive, collect_body(body, most))
+            .await
+            .map_err(|_| BodyRejection::Slow)??;
+        Ok(ReceivedBody {
+            bytes,
+            weight,
+            review,
+        })
+    }
+}
+
+/// Parameters, such as a character set, do not matter: JSON is UTF-8 (RFC 8259).
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    value
+        .split(';')
+        .next()
+        .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+}
+
+async fn collect_body(body: Body, most: usize) -> Result<Bytes, BodyRejection> {
+    let mut read = Vec::new();
+    let mut chunks = body.into_data_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|_| BodyRejection::Broken)?;
+        if read.len() + chunk.len() > most {
+            return Err(BodyRejection::TooLarge);
+        }
+        if read.capacity() < read.len() + chunk.len() {
+            // As much as was sent so far, and never more than was weighed.
+            read.reserve_exact(
+                (read.len() + chunk.len())
+                    .max(SMALL_BODY_BYTES)
+                    .min(most - read.len()),
+            );
+        }
+        read.extend_from_slice(&chunk);
+    }
+    Ok(read.into())
+}
+
+/// Bytes that are shared by addresses.
+struct BodyMemoryPool {
+    all: Arc<Semaphore>,
+    share: usize,
+    shares_by_address: Mutex<HashMap<IpAddr, Arc<Semaphore>>>,
+}
+
+/// Addresses that are remembered before those without a body are forgotten.
+const MAX_TRACKED_ADDRESSES: usize = 256;
+
+impl BodyMemoryPool {
+    fn new((all, share): (usize, usize)) -> Self {
+        Self {
+            all: Arc::new(Semaphore::new(all)),
+            share,
+            shares_by_address: Mutex::default(),
+        }
+    }
+
+    /// Waits for its own share first: who has used that up waits for nobody but itself, and takes
+    /// no place in the line of all.
+    async fn reserve_bytes(&self, address: IpAddr, bytes: usize) -> Option<BodyMemoryPermit> {
+        let bytes = u32::try_from(bytes).ok()?;
+        let own = self
+            .address_share(address)
+            .acquire_many_owned(bytes)
+            .await
+            .ok()?;
+        let all = Arc::clone(&self.all).acquire_many_owned(bytes).await.ok()?;
+        Some(BodyMemoryPermit {
+            _own: own,
+            _all: all,
+        })
+    }
+
+    fn address_share(&self, address: IpAddr) -> Arc<Semaphore> {
+        let mut of = self
+            .shares_by_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if of.len() >= MAX_TRACKED_ADDRESSES {
+            of.retain(|_, own| Arc::strong_count(own) > 1);
+        }
+        Arc::clone(
+            of.entry(address)
+                .or_insert_with(|| Arc::new(Semaphore::new(self.share))),
+        )
+    }
+}

@@ -1,0 +1,328 @@
+//! The one place that makes an answer to the API server, and the only one where a denial can become
+//! "allowed, with a warning".
+
+use kube::core::{
+    DynamicObject, Status,
+    admission::{AdmissionRequest, AdmissionResponse},
+    response::{StatusCause, StatusDetails, StatusSummary},
+};
+
+use crate::{
+    api::installation::NoMatchAction,
+    core::{
+        policy::EnforcementMode,
+        reason::Reason,
+        report::{AdmissionReport, DenialReport, ReportOutcome},
+    },
+};
+
+/// Characters of a warning. Longer ones are cut by the API server, all of them together at 4,096.
+const MAX_WARNING: usize = 256;
+/// Warnings in one answer.
+const MAX_WARNINGS: usize = 8;
+/// Characters of the message. Terminals and events are what it is for.
+const MAX_MESSAGE: usize = 2_048;
+
+/// What is to be answered.
+#[derive(Debug)]
+pub(super) enum ReviewResponse {
+    /// There is nothing to judge.
+    NothingToEvaluate,
+    /// The object does not have the shape that it must have.
+    Invalid {
+        /// The field.
+        field: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The user may not do this, whatever the policies say.
+    Forbidden {
+        /// The reason's stable name.
+        reason: Reason,
+        /// The field.
+        field: String,
+        /// What is missing, and the way out.
+        message: String,
+    },
+    /// Every image that the object uses, judged.
+    Evaluated(Vec<EvaluatedImage>),
+}
+
+/// One judged image.
+#[derive(Clone, Debug)]
+pub(super) struct EvaluatedImage {
+    /// The verdict.
+    pub report: AdmissionReport,
+    /// What this use gets if no policy governs it.
+    pub no_match: NoMatchAction,
+}
+
+/// What becomes of one judged image.
+#[derive(Debug, Default)]
+struct AdmissionEffect {
+    causes: Vec<DenialReport>,
+    warnings: Vec<String>,
+}
+
+impl EvaluatedImage {
+    /// Does it stand in the way?
+    pub(super) fn is_denied(&self) -> bool {
+        !self.admission_effect().causes.is_empty()
+    }
+
+    fn admission_effect(&self) -> AdmissionEffect {
+        let report = &self.report;
+        match (report.outcome, self.no_match) {
+            (ReportOutcome::Denied, _) if report.admitted => AdmissionEffect {
+                causes: Vec::new(),
+                warnings: self.warn_mode_messages(),
+            },
+            (ReportOutcome::Denied, _) => AdmissionEffect {
+                causes: report.denials.clone(),
+                warnings: Vec::new(),
+            },
+            (ReportOutcome::Ungoverned, NoMatchAction::Deny) => AdmissionEffect {
+                causes: vec![self.no_match_denial()],
+                warnings: Vec::new(),
+            },
+            (ReportOutcome::Ungoverned, NoMatchAction::Warn) => AdmissionEffect {
+                causes: Vec::new(),
+                warnings: vec![format_denial(&self.no_match_denial())],
+            },
+            (ReportOutcome::Ungoverned, NoMatchAction::Allow) => AdmissionEffect::default(),
+            (ReportOutcome::Admitted | ReportOutcome::Exempt, _) => AdmissionEffect {
+                causes: Vec::new(),
+                warnings: report
+                    .unsafe_settings
+                    .iter()
+                    .map(|setting| format!("unsafe: {setting}"))
+                    .collect(),
+            },
+        }
+    }
+
+    /// Denials of policies that only warn. Those that only audit are told in the audit log, and
+    /// nowhere else.
+    fn warn_mode_messages(&self) -> Vec<String> {
+        let warns = |denial: &&DenialReport| {
+            self.report
+                .policies
+                .iter()
+                .any(|policy| policy.mode == EnforcementMode::Warn && denial.is_by_policy(policy))
+        };
+        self.report
+            .denials
+            .iter()
+            .filter(warns)
+            .map(format_denial)
+            .collect()
+    }
+
+    fn no_match_denial(&self) -> DenialReport {
+        let message = format!(
+            "no policy governs {} as {}; write a ClusterBundlePolicy or BundlePolicy",
+            self.report.reference, self.report.used_as
+        );
+        DenialReport {
+            reason: Reason::Ungoverned,
+            class: Reason::Ungoverned.class(),
+            message,
+            policy: None,
+            policy_kind: None,
+            policy_namespace: None,
+            authority: None,
+            field: self.report.field.clone(),
+        }
+    }
+}
+
+/// `spec.volumes[0].image.reference: NoSignatures: ClusterBundlePolicy platform: no signature was
+/// found`
+fn format_denial(denial: &DenialReport) -> String {
+    let field = denial
+        .field
+        .as_ref()
+        .map(|field| format!("{field}: "))
+        .unwrap_or_default();
+    let policy = denial
+        .policy_title()
+        .map(|policy| format!("{policy}: "))
+        .unwrap_or_default();
+    format!("{field}{}: {policy}{}", denial.reason, denial.message)
+}
+
+/// The answer. It begins as a denial and becomes anything else only here.
+pub(super) fn build_admission_response(
+    request: &AdmissionRequest<DynamicObject>,
+    answer: &ReviewResponse,
+) -> AdmissionResponse {
+    let mut response = AdmissionResponse::from(request).deny("verification did not complete");
+    match answer {
+        ReviewResponse::NothingToEvaluate => allow_request(&mut response),
+        ReviewResponse::Invalid { field, message } => {
+            let cause = status_cause(Reason::InvalidSpec, message, Some(field));
+            response.result =
+                failure_status(422, "Invalid", format!("{field}: {message}"), vec![cause]);
+        }
+        ReviewResponse::Forbidden {
+            reason,
+            field,
+            message,
+        } => {
+            let place = if field.is_empty() {
+                String::new()
+            } else {
+                format!("{field}: ")
+            };
+            response.result = failure_status(
+                403,
+                "Forbidden",
+                format!("{place}{reason}: {message}"),
+                vec![status_cause(*reason, message, Some(field))],
+            );
+        }
+        ReviewResponse::Evaluated(all) => apply_evaluated_images(&mut response, all),
+    }
+    response
+}
+
+fn allow_request(response: &mut AdmissionResponse) {
+    response.allowed = true;
+    response.result = Status::default();
+}
+
+fn apply_evaluated_images(response: &mut AdmissionResponse, all: &[EvaluatedImage]) {
+    let mut refused = all
+        .iter()
+        .map(|judged| (judged, judged.admission_effect()))
+        .filter(|(_, consequence)| !consequence.causes.is_empty());
+    if let Some((first, consequence)) = refused.next() {
+        let reproduce = &first.report.reproduce;
+        let causes: Vec<DenialReport> = consequence
+            .causes
+            .into_iter()
+            .chain(refused.flat_map(|(_, consequence)| consequence.causes))
+            .collect();
+        let more = if causes.len() > 1 {
+            format!(" (and {} more)", causes.len() - 1)
+        } else {
+            String::new()
+        };
+        let first = causes.first().map(format_denial).unwrap_or_default();
+        let causes = causes
+            .iter()
+            .map(|denial| {
+                status_cause(denial.reason, &format_denial(denial), denial.field.as_ref())
+            })
+            .collect();
+        response.result = failure_status(
+            403,
+            "Forbidden",
+            format!(
+                "{}{more}; to see the same verdict: {reproduce}",
+                truncate_text(&first, MAX_MESSAGE)
+            ),
+            causes,
+        );
+    } else {
+        allow_request(response);
+        let warnings = all
+            .iter()
+            .flat_map(|judged| judged.admission_effect().warnings)
+            .take(MAX_WARNINGS);
+        let shown: Vec<String> = warnings
+            .map(|warning| truncate_text(&format!("packgate: {warning}"), MAX_WARNING))
+            .collect();
+        response.warnings = (!shown.is_empty()).then_some(shown);
+    }
+    response.audit_annotations = audit_annotations(all);
+}
+
+/// What the API server writes into its audit log, under the webhook's name. Modes do not change it.
+fn audit_annotations(all: &[EvaluatedImage]) -> std::collections::HashMap<String, String> {
+    let worst =
+        all.iter()
+            .map(|judged| judged.report.outcome)
+            .max_by_key(|outcome| match outcome {
+                ReportOutcome::Denied => 3,
+                ReportOutcome::Ungoverned => 2,
+                ReportOutcome::Exempt => 1,
+                ReportOutcome::Admitted => 0,
+            });
+    let digests = all
+        .iter()
+        .filter_map(|judged| Some(judged.report.digest?.to_string()));
+    let policies = all
+        .iter()
+        .flat_map(|judged| &judged.report.policies)
+        .map(|policy| {
+            format!(
+                "{}@{}={}({})",
+                policy.title(),
+                policy.generation,
+                policy.verdict.as_str(),
+                policy.mode.as_str()
+            )
+        });
+    let pairs = [
+        (
+            "outcome",
+            worst
+                .map(|outcome| outcome.as_str().to_owned())
+                .unwrap_or_default(),
+        ),
+        ("digest", join_sorted(digests)),
+        ("policies", join_sorted(policies)),
+    ];
+    pairs
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect()
+}
+
+fn join_sorted(values: impl Iterator<Item = String>) -> String {
+    let mut values: Vec<String> = values.collect();
+    values.sort_unstable();
+    values.dedup();
+    truncate_text(&values.join(","), MAX_MESSAGE)
+}
+
+fn failure_status(code: u16, reason: &str, message: String, causes: Vec<StatusCause>) -> Status {
+    let nothing = String::new;
+    let details = StatusDetails {
+        name: nothing(),
+        group: nothing(),
+        kind: nothing(),
+        uid: nothing(),
+        causes,
+        retry_after_seconds: 0,
+    };
+    Status {
+        status: Some(StatusSummary::Failure),
+        code,
+        message,
+        metadata: None,
+        reason: reason.to_owned(),
+        details: Some(details),
+    }
+}
+
+fn status_cause(reason: Reason, message: &str, field: Option<&String>) -> StatusCause {
+    StatusCause {
+        reason: reason.as_str().to_owned(),
+        message: truncate_text(message, MAX_MESSAGE),
+        field: field.cloned().unwrap_or_default(),
+    }
+}
+
+fn truncate_text(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        text.to_owned()
+    } else {
+        text.chars().take(most - 1).chain(['…']).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;
