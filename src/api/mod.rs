@@ -3,6 +3,7 @@
 
 pub mod bundle_policy;
 pub mod condition;
+mod crd_descriptions;
 pub mod duration;
 pub mod installation;
 pub mod packed_bundle;
@@ -30,7 +31,8 @@ pub fn crd_manifests() -> Result<Vec<(String, String)>, serde_saphyr::ser::Error
         TrustRoot::crd(),
     ]
     .into_iter()
-    .map(|crd| {
+    .map(|mut crd| {
+        crd_descriptions::join_description_lines(&mut crd);
         let name = format!("{}_{}.yaml", crd.spec.group, crd.spec.names.plural);
         Ok((name, serde_saphyr::to_string(&crd)?))
     })

@@ -488,8 +488,8 @@ mod tests {
             "of the same length: the checksum tells"
         );
         for (error, part) in [
-            (read_changed(write("bbb")), "longer"),
-            (read_changed(write("b")), "shorter"),
+            (read_changed(write("bbb")), "grew"),
+            (read_changed(write("b")), "shrank"),
             (
                 read_changed(|folder| fs::remove_file(folder.join("in/b")).expect("removed")),
                 "cannot be opened",

@@ -165,8 +165,8 @@ fn destinations_that_are_taken_are_refused() {
     std::os::unix::fs::symlink("empty", below("link")).expect("linked");
     for (destination, part) in [
         (below("full"), "is not empty"),
-        (below("canary"), "is no folder"),
-        (below("link"), "is no folder"),
+        (below("canary"), "is not a folder"),
+        (below("link"), "is not a folder"),
         (below("canary/out"), "lies in a folder that does not exist"),
         (below("missing/out"), "lies in a folder that does not exist"),
         (below(".."), "has no name"),
@@ -399,17 +399,17 @@ fn hostile_entries_are_refused_and_nothing_is_left() {
         (
             "written through a link",
             &[link("l", "."), file("l/evil")],
-            "is no folder",
+            "is not a folder",
         ),
         (
             "written through a link to a folder",
             &[file("d/x"), link("l", "d"), file("l/evil")],
-            "is no folder",
+            "is not a folder",
         ),
         (
             "folder through a link",
             &[link("l", "."), ("l/d", b'5', "", b"")],
-            "is no folder",
+            "is not a folder",
         ),
         (
             "file over a link",
@@ -443,13 +443,17 @@ fn hostile_entries_are_refused_and_nothing_is_left() {
             &[file("archive")],
             "written twice",
         ),
-        ("below a locked file", &[file("locked/x")], "is no folder"),
+        (
+            "below a locked file",
+            &[file("locked/x")],
+            "is not a folder",
+        ),
         (
             "folder over a locked file",
             &[("locked", b'5', "", b"")],
-            "is no folder",
+            "is not a folder",
         ),
-        ("below a file", &[file("a"), file("a/b")], "is no folder"),
+        ("below a file", &[file("a"), file("a/b")], "is not a folder"),
         (
             "name over PAX",
             &[("p", b'x', "", b"19 path=../../evil\n"), file("a")],
@@ -536,9 +540,9 @@ fn damaged_streams_are_refused() {
         ("cut short", whole[..whole.len() - 12].to_vec(), ""),
         ("wrong CRC", damaged(whole.len() - 8, whole.clone()), ""),
         ("trailing bytes", [whole.as_slice(), b"junk"].concat(), ""),
-        ("ends in content", gzip(&tar[..513]), "ends early"),
+        ("ends in content", gzip(&tar[..513]), "is truncated"),
         ("ends in padding", gzip(&tar[..600]), ""),
-        ("ends in a header", gzip(&tar[..1_100]), "ends early"),
+        ("ends in a header", gzip(&tar[..1_100]), "is truncated"),
         ("wrong checksum", gzip(&damaged(0, tar.clone())), "checksum"),
         (
             "second archive behind the end",
@@ -700,7 +704,7 @@ fn hostile_zips_are_refused_and_nothing_is_left() {
         (
             "below a locked file",
             zip_of(&[("locked/x", b"evil")]),
-            "is no folder",
+            "is not a folder",
         ),
         (
             "other name in the local header",

@@ -283,7 +283,7 @@ async fn other_bytes_and_other_signatures_are_refused() {
         );
         let (told, message) = reason(scene.refresh(None).await);
         assert_eq!(told, Reason::TrustRootUnavailable, "{name}: {message}");
-        assert!(message.contains("not believed"), "{name}: {message}");
+        assert!(message.contains("failed verification"), "{name}: {message}");
     }
     let scene = Scene::new();
     let target = scene

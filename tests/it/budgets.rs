@@ -1,15 +1,16 @@
 //! What policies of one namespace cost, as the real binary compiles them: lists and expressions are
 //! kept once, and too much is refused.
 
-use std::{process::Stdio, time::Duration};
-
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, IsCa,
     KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
 };
 use serde_json::{Value, json};
 
-use crate::support::cli::{BINARY, Run, Workspace};
+use crate::support::{
+    cli::{Run, Workspace},
+    peak_memory::run_with_peak_memory,
+};
 
 /// Serials on the list of the finding: 555 kB in PEM.
 const SERIALS: u32 = 19_500;
@@ -18,29 +19,7 @@ const MORE: u64 = 12 << 10;
 
 /// `packgate policy check`, and the most memory that it had, in KiB.
 fn check_measured(workspace: &Workspace, file: &str) -> (Run, u64) {
-    let mut child = workspace
-        .command(BINARY)
-        .args(["policy", "check", file])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("it runs");
-    let status = format!("/proc/{}/status", child.id());
-    let mut peak = 0;
-    while child.try_wait().expect("a child").is_none() {
-        let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let now = text.lines().find_map(|line| {
-            line.strip_prefix("VmHWM:")?
-                .trim()
-                .strip_suffix(" kB")?
-                .trim()
-                .parse()
-                .ok()
-        });
-        peak = now.unwrap_or(0).max(peak);
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    (Run::from(child.wait_with_output().expect("it ended")), peak)
+    run_with_peak_memory(workspace, &["policy", "check", file])
 }
 
 /// A company's certificates, and its revocation list with this many serials.

@@ -1,14 +1,13 @@
 //! Registries that are down, refuse or lie: the real binary says what it was, and never takes
 //! silence for "no signatures".
 
-use std::{process::Stdio, time::Duration};
-
 use bytes::Bytes;
 use packgate::core::{digest::Digest, media_type};
 use serde_json::json;
 
 use crate::support::{
-    cli::{BINARY, Run, Workspace},
+    cli::{Run, Workspace},
+    peak_memory::run_with_peak_memory,
     registry::{Fault, Registry, Settings},
 };
 
@@ -201,30 +200,8 @@ async fn one_good_signature_admits_among_malformed_ones() {
 
 /// The most memory that a run had, in KiB, as the kernel counts it.
 fn verify_measured(workspace: &Workspace, reference: &str, key: &str) -> (Run, u64) {
-    let line = format!("verify --plain-http {reference} --key {key}");
-    let mut child = workspace
-        .command(BINARY)
-        .args(line.split(' '))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary runs");
-    let status = format!("/proc/{}/status", child.id());
-    let mut peak = 0;
-    while child.try_wait().expect("a child").is_none() {
-        let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let now = text.lines().find_map(|line| {
-            line.strip_prefix("VmHWM:")?
-                .trim()
-                .strip_suffix(" kB")?
-                .trim()
-                .parse()
-                .ok()
-        });
-        peak = now.unwrap_or(0).max(peak);
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    (Run::from(child.wait_with_output().expect("it ended")), peak)
+    let arguments = ["verify", "--plain-http", reference, "--key", key];
+    run_with_peak_memory(workspace, &arguments)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -122,7 +122,7 @@ mod tests {
                 json!({"signedCertificateEmbeddedSct": {"chain": {"certificates": []}}}),
             ),
             (
-                "beside the certificate",
+                "detached from the certificate",
                 json!({"signedCertificateDetachedSct": {"chain": {"certificates": [PEM]}}}),
             ),
             (

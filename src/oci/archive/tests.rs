@@ -149,14 +149,14 @@ fn what_is_no_layout_is_refused() {
             archive(&[file("manifest.json", b"[]")]),
             "not part of an OCI layout",
         ),
-        (archive(&[header("blobs", b'0', 0)]), "not what it must be"),
+        (archive(&[header("blobs", b'0', 0)]), "wrong entry type"),
         (
             archive(&[header("index.json", b'5', 0)]),
-            "not what it must be",
+            "wrong entry type",
         ),
         (
             archive(&[header("index.json", b'2', 0)]),
-            "not what it must be",
+            "wrong entry type",
         ),
         (archive(&[header("index.json", b'1', 0)]), "a hard link"),
         (archive(&[header("index.json", b'3', 0)]), "a device"),

@@ -561,7 +561,7 @@ async fn a_trust_root_that_a_policy_names_stays() {
                 assert_eq!(
                     (
                         reason(&answer),
-                        message.contains("BundlePolicy team-a/keyless names")
+                        message.contains("BundlePolicy team-a/keyless references")
                     ),
                     (&json!("InvalidSpec"), true),
                     "{message}"

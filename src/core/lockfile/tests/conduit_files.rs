@@ -33,7 +33,7 @@ fn real_locks_are_judged_as_listed() {
                 file,
                 Lockfile::parse(&bytes, &InputLimits::DEFAULT),
                 if file.contains("empty") {
-                    "nothing"
+                    "empty document"
                 } else {
                     "line "
                 },

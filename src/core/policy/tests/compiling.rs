@@ -34,7 +34,7 @@ fn policies_that_cannot_mean_what_they_say_are_refused() {
         ("spec.authorities[1].name", "unique", |r, key| {
             r.authorities.push(key_authority("a", key))
         }),
-        ("spec.authorities[0].name", "must be there", |r, _| {
+        ("spec.authorities[0].name", "is required", |r, _| {
             r.authorities[0].name.clear()
         }),
         ("spec.threshold", "at least 1", |r, _| r.threshold = 0),

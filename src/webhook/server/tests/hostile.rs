@@ -55,8 +55,8 @@ async fn what_is_no_review_gets_no_verdict() {
         .expect("an object")
         .remove("uid");
     for (body, told) in [
-        (String::new(), "no AdmissionReview"),
-        ("null".to_owned(), "no AdmissionReview"),
+        (String::new(), "not an AdmissionReview"),
+        ("null".to_owned(), "not an AdmissionReview"),
         (with("/request", Value::Null), "it has no request"),
         (
             with("/apiVersion", json!("admission.k8s.io/v1beta1")),
