@@ -473,7 +473,7 @@ fn hostile_entries_are_refused_and_nothing_is_left() {
         (
             "metadata without an entry",
             &[("p", b'x', "", b"10 path=a\n")],
-            "behind metadata",
+            "after a metadata header",
         ),
         (
             "segment of 300",
@@ -547,7 +547,7 @@ fn damaged_streams_are_refused() {
         (
             "second archive behind the end",
             gzip(&second),
-            "behind its end",
+            "follows the end",
         ),
     ] {
         refused(

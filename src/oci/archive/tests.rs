@@ -177,11 +177,11 @@ fn what_is_no_layout_is_refused() {
         (archive(&[blob(b"x"), blob(b"x")]), "twice"),
         (archive(&[header("x", b'L', 1 << 32)]), "over the limit"),
         (archive(&[header("x", b'x', 2 << 20)]), "over the limit"),
-        (archive(&[header("x", b'L', 0)]), "behind metadata"),
-        ([archive(&[]), archive(&[])].concat(), "behind its end"),
-        (whole[..512 * 6 + 3].to_vec(), "ends early"),
-        (whole[..512 * 5 + 3].to_vec(), "ends early"),
-        (whole[..512 * 4 + 3].to_vec(), "ends early"),
+        (archive(&[header("x", b'L', 0)]), "after a metadata header"),
+        ([archive(&[]), archive(&[])].concat(), "follows the end"),
+        (whole[..512 * 6 + 3].to_vec(), "is truncated"),
+        (whole[..512 * 5 + 3].to_vec(), "is truncated"),
+        (whole[..512 * 4 + 3].to_vec(), "is truncated"),
         (vec![1; 512], "tar header"),
     ] {
         let (reason, message) = folder.read(&bytes).expect_err(part);
