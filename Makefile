@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help quickstart quickstart-down build image test test-fast test-interop test-chart test-cluster lint generate check-generated coverage bench deny clean
+.PHONY: help quickstart quickstart-down build image test test-fast test-interop test-chart test-cluster lint generate check-generated coverage bench figures deny clean
 
 include tests/tools/tools.mk
 include tests/cluster/cluster.mk
@@ -58,6 +58,9 @@ check-generated: ## Fail if a generated file is stale
 	diff -ru crds charts/packgate/files/crds || { echo "charts/packgate/files/crds is stale: make generate"; exit 1; }
 	cargo run --quiet --locked -- rbac --chart --check charts/packgate/templates/rbac.yaml
 	diff -u docs/cli.md <(tests/generate-cli-docs.sh) || { echo "docs/cli.md is stale: make generate"; exit 1; }
+
+figures: ## The shape of the code: lines, functions, names, circles (tests/figures.py --list names them)
+	@tests/figures.py
 
 coverage: ## Line coverage, what the binary runs included (needs cargo-llvm-cov)
 	tests/coverage.sh
