@@ -7,11 +7,14 @@ use serde_json::json;
 
 use super::{context::CliContext, exit::CliError, output::CommandResult, verify::TrustArgs};
 use crate::{
-    core::{oci::Platform, path_glob::PathGlob, reason::Reason, reference::BundleLocation},
+    core::{
+        oci::Platform, path_glob::PathGlob, reason::Reason, reference::BundleLocation,
+        report::AdmissionReport,
+    },
     outdir::OutDirStaging,
     service::{
         bundle_contents,
-        unpack::{self, UnpackSelection},
+        unpack::{self, UnpackPermission, UnpackSelection},
     },
 };
 
@@ -67,25 +70,16 @@ pub(super) async fn run_unpack(
     let root = source
         .resolve_manifest(&args.reference.tag_or_digest(), limits)
         .await?;
-    if !args.insecure_skip_verify {
-        let report = args
+    let permission = if args.insecure_skip_verify {
+        UnpackPermission::WithoutVerification
+    } else {
+        let evaluated = args
             .trust
             .evaluate_resolved(&*source, &args.reference, &root, context)
             .await?;
-        if let Some(first) = report.denials.first() {
-            let why = format!(
-                "{} is not unpacked: {}; to see everything: {}",
-                args.reference, first.message, report.reproduce
-            );
-            return Err(CliError::new(first.reason, why));
-        }
-        if report.class().is_some() {
-            return Err(CliError::new(
-                Reason::Ungoverned,
-                format!("{} is not unpacked: no policy governs it", args.reference),
-            ));
-        }
-    }
+        let clearance = evaluated.map_err(|report| not_cleared_error(&args.reference, &report))?;
+        UnpackPermission::Cleared(clearance)
+    };
     let contents = bundle_contents::open_bundle(&*source, &root, limits).await?;
     let staging = OutDirStaging::create(&args.to)?;
     let selection = UnpackSelection {
@@ -94,6 +88,8 @@ pub(super) async fn run_unpack(
     };
     let (staging, files) = unpack::unpack_bundle(
         &*source,
+        &root,
+        permission,
         &contents,
         &selection,
         staging,
@@ -116,6 +112,22 @@ pub(super) async fn run_unpack(
             "files": files,
             "verified": !args.insecure_skip_verify,
         }),
+    )
+}
+
+fn not_cleared_error(reference: &BundleLocation, report: &AdmissionReport) -> CliError {
+    report.denials.first().map_or_else(
+        || {
+            let why = format!("{reference} is not unpacked: no policy governs it");
+            CliError::new(Reason::Ungoverned, why)
+        },
+        |first| {
+            let why = format!(
+                "{reference} is not unpacked: {}; to see everything: {}",
+                first.message, report.reproduce
+            );
+            CliError::new(first.reason, why)
+        },
     )
 }
 

@@ -27,8 +27,8 @@ use crate::{
         limits::InputLimits,
         lockfile::Lockfile,
         policy::{
-            AdHocPolicyOptions, AuthorityKind, ClaimsRule, Policy, PolicyAuthority, ReferenceUse,
-            SubjectMatcher, TransparencyRequirement,
+            AdHocPolicyOptions, AuthorityKind, ClaimsRule, Clearance, Policy, PolicyAuthority,
+            ReferenceUse, SubjectMatcher, TransparencyRequirement,
         },
         reason::Reason,
         reference::BundleLocation,
@@ -394,7 +394,7 @@ impl TrustArgs {
         let mut inquiry = VerificationReportBuilder::begin_report(self, reference, context);
         if !question.is_governed() {
             inquiry.asked.digest = reference.digest();
-            return Ok(inquiry.report_ungoverned());
+            return Ok(inquiry.report_ungoverned(&question));
         }
         let (source, deadline): (Arc<dyn ContentSource>, _) = match (&admission, reference) {
             (Some((registries, deadline)), BundleLocation::Registry(named)) => (
@@ -416,15 +416,15 @@ impl TrustArgs {
         Ok(inquiry.report_verdict(&answer))
     }
 
-    /// Judges what was resolved already, for a verb that goes on only if it is admitted. Looks at
-    /// every blob that is stored.
+    /// Judges what was resolved already, for a verb that goes on only with the clearance: without
+    /// one the report says why. Looks at every blob that is stored.
     pub(super) async fn evaluate_resolved(
         &self,
         source: &dyn ContentSource,
         reference: &BundleLocation,
         root: &ResolvedManifest,
         context: &CliContext,
-    ) -> Result<AdmissionReport, CliError> {
+    ) -> Result<Result<Clearance, AdmissionReport>, CliError> {
         let VerificationTerms { policies, .. } = self.load_terms(context).await?;
         let written = reference.to_string();
         let question = self.verification_request(
@@ -437,10 +437,16 @@ impl TrustArgs {
         let mut inquiry = VerificationReportBuilder::begin_report(self, reference, context);
         inquiry.asked.digest = Some(root.descriptor.digest);
         if !question.is_governed() {
-            return Ok(inquiry.report_ungoverned());
+            return Ok(Err(inquiry.report_ungoverned(&question)));
         }
-        let judged = verify::evaluate_bundle(source, root, &question, context.limits()).await;
-        Ok(inquiry.report_evaluation(judged))
+        let evaluated = verify::evaluate_bundle(source, root, &question, context.limits()).await;
+        Ok(match evaluated {
+            Ok(evaluation) => evaluation
+                .decision
+                .clearance(&root.descriptor.digest)
+                .ok_or_else(|| inquiry.report_evaluation(&evaluation)),
+            Err(error) => Err(inquiry.report_error(&error)),
+        })
     }
 
     fn verification_request<'a>(

@@ -21,9 +21,9 @@ use crate::{
         job::JobFailure,
         limits::InputLimits,
         policy::{
-            AdHocPolicyOptions, AdmissionProof, AdmissionVerdict, AuthorityKind, ClaimsRule,
-            Denials, EnforcementMode, Policy, PolicyAuthority, PolicyDecision, PolicyIdentity,
-            SubjectMatcher,
+            AdHocPolicyOptions, AdmissionGrounds, AdmissionProof, AdmissionVerdict, AuthorityKind,
+            ClaimsRule, Denials, EnforcementMode, Policy, PolicyAuthority, PolicyDecision,
+            PolicyIdentity, SubjectMatcher,
         },
         reason::Reason,
         reference::{ImageTag, PinnedReference},
@@ -55,6 +55,8 @@ pub(super) struct AcceptedBundle {
     pub warnings: Vec<JobFailure>,
     /// Why nobody's signature stands behind it, if that is so.
     pub unsigned: Option<UnsignedReason>,
+    /// Why it may be called ready at all. Only a decision makes this.
+    pub grounds: AdmissionGrounds,
 }
 
 /// Why nobody's signature stands behind a bundle that is good all the same.
@@ -173,6 +175,7 @@ pub(super) async fn verify_packed_bundle(
             format!("{reference} was not packed from the frozen lock {lock}"),
         ));
     }
+    let grounds = admission_grounds(&standing.judgement.decision, &reference)?;
     let evidence = with_sbom_evidence(evidence, packing, &standing.judgement, signer.as_ref())?;
     Ok(AcceptedBundle {
         reference,
@@ -181,6 +184,7 @@ pub(super) async fn verify_packed_bundle(
         evidence,
         warnings,
         unsigned: (!is_signed).then_some(UnsignedReason::AllowedByInstallation),
+        grounds,
     })
 }
 
@@ -261,6 +265,7 @@ pub(super) async fn verify_adopted_bundle(
         }
         None => (CombinedPolicyResult::default(), UnsignedReason::Ungoverned),
     };
+    let grounds = admission_grounds(&standing.judgement.decision, &adoption.reference)?;
     let unsigned = evidence
         .is_empty()
         .then(|| exempted.map_or(otherwise, UnsignedReason::Exempt));
@@ -271,7 +276,23 @@ pub(super) async fn verify_adopted_bundle(
         evidence,
         warnings,
         unsigned,
+        grounds,
     })
+}
+
+/// What lets a bundle be called ready. Its policies were asked for denials before.
+fn admission_grounds(
+    decision: &PolicyDecision,
+    reference: &PinnedReference,
+) -> Result<AdmissionGrounds, ReconcileError> {
+    let nobody_governs = || decision.ungoverned().map(AdmissionGrounds::Ungoverned);
+    decision
+        .admission_grounds(Some(&reference.digest()))
+        .or_else(nobody_governs)
+        .ok_or_else(|| {
+            let message = format!("{reference} is neither denied nor admitted");
+            ReconcileError::new(Reason::Internal, message)
+        })
 }
 
 /// Verifies a context artifact. One that no policy governs is refused.
@@ -446,7 +467,7 @@ fn combine_verdicts(
     own: Option<&PolicyAuthority>,
 ) -> Result<Option<CombinedPolicyResult>, ReconcileError> {
     let mut answer = CombinedPolicyResult::default();
-    for policy in &decision.policies {
+    for policy in decision.policies() {
         match &policy.verdict {
             AdmissionVerdict::Admit(admitted) => {
                 admitted_evidence(admitted, own).for_each(|found| {
@@ -456,7 +477,7 @@ fn combine_verdicts(
                 })
             }
             AdmissionVerdict::Exempt(by) => {
-                answer.exempted = answer.exempted.or_else(|| Some(by.policy.clone()))
+                answer.exempted = answer.exempted.or_else(|| Some(by.policy().clone()))
             }
             AdmissionVerdict::Deny(denials) if policy.mode == EnforcementMode::Enforce => {
                 return Err(ReconcileError::StatusFailure(denial_failure(
@@ -469,7 +490,7 @@ fn combine_verdicts(
                 .push(denial_failure(&policy.identity, denials)),
         }
     }
-    Ok((!decision.policies.is_empty()).then_some(answer))
+    Ok((!decision.policies().is_empty()).then_some(answer))
 }
 
 fn denial_failure(policy: &PolicyIdentity, denials: &Denials) -> JobFailure {
@@ -491,19 +512,19 @@ fn admitted_evidence<'a>(
             .map_or_else(|| signer.to_string(), |own| own.name.clone())
     };
     admitted
-        .statements()
+        .evidence()
         .iter()
-        .map(move |statement| EvidenceStatus {
-            predicate_type: statement.claim().predicate_type.clone(),
-            digest: statement.referrer().to_string(),
-            signer: name(statement.signer()),
+        .map(move |evidence| EvidenceStatus {
+            predicate_type: evidence.predicate_type().to_owned(),
+            digest: evidence.referrer().to_string(),
+            signer: name(evidence.signer()),
         })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::policy::{Denial, PolicyOutcome, PolicyVerdict};
+    use crate::core::policy::{Denial, PolicyVerdict};
 
     fn decision(verdicts: Vec<(EnforcementMode, AdmissionVerdict)>) -> PolicyDecision {
         let policy = |(mode, verdict)| PolicyVerdict {
@@ -518,10 +539,7 @@ mod tests {
             slsa: None,
             unsafe_settings: Vec::new(),
         };
-        PolicyDecision {
-            outcome: PolicyOutcome::Ungoverned,
-            policies: verdicts.into_iter().map(policy).collect(),
-        }
+        PolicyDecision::from_verdicts(verdicts.into_iter().map(policy).collect())
     }
 
     fn denial() -> AdmissionVerdict {

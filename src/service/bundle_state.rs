@@ -155,7 +155,7 @@ async fn read_state_from(
         Some(contents) => Some(bundle_size(contents)?),
         // Nobody asks for the size of what is refused, and nothing that nobody signed is opened
         // where a signature is asked for.
-        None if !judgement.decision.policies.is_empty() && !judgement.decision.is_admitted() => {
+        None if !judgement.decision.policies().is_empty() && !judgement.decision.is_admitted() => {
             None
         }
         None => match bundle_contents::open_bundle(source, &root, limits).await {

@@ -18,7 +18,7 @@ use crate::{
         job::JobTagPolicy,
         limits::InputLimits,
         policy::{
-            AdHocPolicyOptions, AdmissionVerdict, AuthorityKind, ClaimsRule, Policy,
+            AdHocPolicyOptions, AdmissionVerdict, AuthorityKind, ClaimsRule, Clearance, Policy,
             PolicyAuthority, PolicyError, PolicyOutcome, ReferenceUse, SubjectMatcher,
         },
         provenance::is_same_build,
@@ -164,22 +164,28 @@ pub async fn publish_bundle(
     if let Some(label) = &label {
         label.check_tag(target, root, limits).await?;
     }
-    let published = match vouch {
-        None => PublishOutcome::Unsigned,
+    let (published, permission) = match vouch {
+        None => (PublishOutcome::Unsigned, TagPermission::NobodySigns),
         Some(vouch) => {
-            Box::pin(
-                BundleAttestor::new(vouch, target, root, clock, limits)
-                    .await?
-                    .attest_missing(),
-            )
-            .await?
+            let attestor = BundleAttestor::new(vouch, target, root, clock, limits).await?;
+            let (published, clearance) = Box::pin(attestor.attest_missing()).await?;
+            (published, TagPermission::Cleared(clearance))
         }
     };
     if let Some(label) = &label {
-        label.set_tag(target, root, limits).await?;
+        label.set_tag(target, root, permission, limits).await?;
     }
     target.commit_changes().await?;
     Ok(published)
+}
+
+/// Why a bundle may get its name.
+#[derive(Debug)]
+enum TagPermission {
+    /// What was signed and attested is admitted, as the registry lists it.
+    Cleared(Clearance),
+    /// Whoever packs asked for no signature.
+    NobodySigns,
 }
 
 impl TagAssignment<'_> {
@@ -215,8 +221,19 @@ impl TagAssignment<'_> {
         &self,
         target: &dyn ContentTarget,
         root: &ResolvedManifest,
+        permission: TagPermission,
         limits: &InputLimits,
     ) -> Result<(), PublishError> {
+        if let TagPermission::Cleared(clearance) = permission
+            && *clearance.digest() != root.descriptor.digest
+        {
+            let message = format!("{} was admitted", clearance.digest());
+            return Err(not_admitted(
+                root.descriptor.digest,
+                Reason::Internal,
+                message,
+            ));
+        }
         target.tag_manifest(&root.descriptor, self.tag).await?;
         let found = target
             .resolve_manifest(&TagOrDigest::Tag(self.tag.clone()), limits)
@@ -298,7 +315,7 @@ impl<'a> BundleAttestor<'a> {
     }
 
     /// Adds what is missing, then asks whether it is enough.
-    async fn attest_missing(&self) -> Result<PublishOutcome, PublishError> {
+    async fn attest_missing(&self) -> Result<(PublishOutcome, Clearance), PublishError> {
         let there = self.evaluate_policy().await?;
         let signature = match self.find_statement(&there, is_signature) {
             Some(signature) => signature,
@@ -319,12 +336,13 @@ impl<'a> BundleAttestor<'a> {
                 }
             }
         };
-        self.check_admitted(&self.evaluate_when_listed().await?)?;
-        Ok(PublishOutcome::Signed {
+        let clearance = self.require_clearance(&self.evaluate_when_listed().await?)?;
+        let published = PublishOutcome::Signed {
             signature,
             provenance,
             sbom,
-        })
+        };
+        Ok((published, clearance))
     }
 
     /// Is everything there that was to be added?
@@ -458,41 +476,48 @@ impl<'a> BundleAttestor<'a> {
         Ok(verify::evaluate_bundle(self.target, self.root, &question, self.limits).await?)
     }
 
-    fn check_admitted(&self, judgement: &BundleEvaluation) -> Result<(), PublishError> {
+    fn require_clearance(&self, judgement: &BundleEvaluation) -> Result<Clearance, PublishError> {
         let digest = self.root.descriptor.digest;
-        let denied = |reason, message: String| {
-            Err(PublishError::NotAdmitted {
-                digest,
-                reason,
-                message,
-            })
-        };
-        match &judgement.decision.outcome {
-            PolicyOutcome::Governed(AdmissionVerdict::Admit(admitted))
-                if *admitted.digest() == digest =>
-            {
-                match self.vouch.sbom {
-                    Some(sbom)
-                        if self
-                            .find_statement(judgement, |statement| sbom.is_attested_by(statement))
-                            .is_none() =>
-                    {
-                        denied(
-                            Reason::PredicateTypeMismatch,
-                            format!(
-                                "the registry does not list its {} document",
-                                sbom.format().as_str()
-                            ),
-                        )
-                    }
-                    _ => Ok(()),
-                }
+        let clearance = judgement.decision.clearance(&digest);
+        match (judgement.decision.outcome(), clearance) {
+            (PolicyOutcome::Governed(AdmissionVerdict::Admit(_)), Some(clearance)) => {
+                self.require_sbom(judgement).map(|()| clearance)
             }
-            PolicyOutcome::Governed(AdmissionVerdict::Deny(denials)) => {
-                denied(denials.first().reason, denials.first().message.clone())
+            (PolicyOutcome::Governed(AdmissionVerdict::Deny(denials)), _) => {
+                let first = denials.first();
+                Err(not_admitted(digest, first.reason, first.message.clone()))
             }
-            _ => denied(Reason::Internal, "its own policy gives no verdict".into()),
+            _ => {
+                let message = "its own policy gives no verdict".into();
+                Err(not_admitted(digest, Reason::Internal, message))
+            }
         }
+    }
+
+    fn require_sbom(&self, judgement: &BundleEvaluation) -> Result<(), PublishError> {
+        let is_missing = |sbom: &&SbomDocument| {
+            self.find_statement(judgement, |statement| sbom.is_attested_by(statement))
+                .is_none()
+        };
+        match self.vouch.sbom.filter(is_missing) {
+            None => Ok(()),
+            Some(sbom) => Err(not_admitted(
+                self.root.descriptor.digest,
+                Reason::PredicateTypeMismatch,
+                format!(
+                    "the registry does not list its {} document",
+                    sbom.format().as_str()
+                ),
+            )),
+        }
+    }
+}
+
+const fn not_admitted(digest: Digest, reason: Reason, message: String) -> PublishError {
+    PublishError::NotAdmitted {
+        digest,
+        reason,
+        message,
     }
 }
 

@@ -12,15 +12,17 @@ use super::{
 };
 use crate::{
     core::{
+        digest::Digest,
         limits::InputLimits,
         lockfile::Lockfile,
         oci::Platform,
         pack::{LockItem, ManifestPlan, PackedFile},
         path_glob::PathGlob,
+        policy::Clearance,
         reason::{ClassifiedError, Reason},
         unpack::{self as extraction, ArchiveExtractionPlan, plan_extraction},
     },
-    oci::ContentSource,
+    oci::{ContentSource, ResolvedManifest},
     outdir::{OutDirError, OutDirStaging},
 };
 
@@ -47,6 +49,14 @@ pub enum BundleUnpackError {
     /// No file matches.
     #[error("no file of the bundle matches {0:?}; packgate inspect lists them")]
     NothingSelected(String),
+    /// What was cleared is not what was opened.
+    #[error("internal: {cleared} was verified, {opened} was opened")]
+    ClearanceForOther {
+        /// What may be unpacked.
+        cleared: Digest,
+        /// What was to be.
+        opened: Digest,
+    },
     /// The worker thread ended early.
     #[error("internal: the worker thread ended early: {0}")]
     Worker(String),
@@ -59,7 +69,7 @@ impl ClassifiedError for BundleUnpackError {
             Self::Extraction(error) => error.reason(),
             Self::Layer(error) => error.reason(),
             Self::NoSuchPlatform { .. } | Self::NothingSelected(_) => Reason::InvalidSpec,
-            Self::Worker(_) => Reason::Internal,
+            Self::ClearanceForOther { .. } | Self::Worker(_) => Reason::Internal,
         }
     }
 }
@@ -83,16 +93,35 @@ impl UnpackSelection {
     }
 }
 
+/// Why a bundle's files may leave it.
+#[derive(Debug)]
+pub enum UnpackPermission {
+    /// Policies, or keys that the user named, clear this bundle.
+    Cleared(Clearance),
+    /// The user wants no signature to be verified (`--insecure-skip-verify`).
+    WithoutVerification,
+}
+
 /// Unpacks an opened bundle into `staging`, extracts what the lock says, and returns how many files
 /// were written. Who calls it commits.
 pub async fn unpack_bundle(
     source: &dyn ContentSource,
+    root: &ResolvedManifest,
+    permission: UnpackPermission,
     contents: &BundleContents,
     selection: &UnpackSelection,
     staging: OutDirStaging,
     limits: &InputLimits,
     progress: Arc<dyn Progress>,
 ) -> Result<(OutDirStaging, usize), BundleUnpackError> {
+    if let UnpackPermission::Cleared(clearance) = permission
+        && *clearance.digest() != root.descriptor.digest
+    {
+        return Err(BundleUnpackError::ClearanceForOther {
+            cleared: *clearance.digest(),
+            opened: root.descriptor.digest,
+        });
+    }
     let part = choose_manifest(contents, selection)?;
     let manifest = contents.manifest_plan(part);
     let selected = manifest

@@ -6,11 +6,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
 use tokio::time::timeout;
 
 use super::{
-    bundle_contents::BundleContents,
     memory_budget::MemoryBudget,
     verdict_stage::VerdictStageTracker,
     verify::{self, BundleEvaluation, VerificationRequest, VerifyError},
@@ -36,28 +34,8 @@ pub struct ReferenceVerdict {
     pub decision: PolicyDecision,
     /// What was found out about each piece of evidence.
     pub findings: VerificationFindings,
-    /// What the bundle holds, if a policy asks.
-    pub contents: Option<BundleContents>,
     /// Requests that it took.
     pub requests: u64,
-}
-
-impl ReferenceVerdict {
-    /// What the policies say at another time, of what was found out for this answer.
-    pub fn decision_at(
-        &self,
-        question: &VerificationRequest<'_>,
-        digest: Digest,
-        now: Timestamp,
-    ) -> PolicyDecision {
-        verify::decide_at(
-            question,
-            digest,
-            &self.findings,
-            self.contents.as_ref(),
-            now,
-        )
-    }
 }
 
 /// Why evidence could not be had.
@@ -145,14 +123,11 @@ pub async fn evaluate_reference_tracked(
     };
     let answer = match judged {
         Ok(BundleEvaluation {
-            decision,
-            findings,
-            contents,
+            decision, findings, ..
         }) => ReferenceVerdict {
             digest,
             decision,
             findings,
-            contents,
             requests: 0,
         },
         Err(error) => ReferenceVerdict {
@@ -174,7 +149,6 @@ pub fn denied_verdict(question: &VerificationRequest<'_>, denial: &Denial) -> Re
         digest: None,
         decision,
         findings: VerificationFindings::default(),
-        contents: None,
         requests: 0,
     }
 }

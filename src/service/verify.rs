@@ -153,7 +153,7 @@ pub(super) async fn evaluate_bundle_within(
     if governing.is_empty() {
         let findings = VerificationFindings::default();
         return Ok(BundleEvaluation {
-            decision: decide_at(question, digest, &findings, None, question.now),
+            decision: decide(question, digest, &findings, None),
             findings,
             contents: None,
         });
@@ -170,7 +170,7 @@ pub(super) async fn evaluate_bundle_within(
     };
     let findings =
         evidence::verify_evidence(source, &root.descriptor, wanted, trust, within, limits).await?;
-    let decision = decide_at(question, digest, &findings, None, question.now);
+    let decision = decide(question, digest, &findings, None);
     // What is inside costs more than what is attached, so nothing unsigned is opened.
     let contents = if needs_embedded_lock(&decision) {
         open_embedded_lock(source, root, limits).await?
@@ -178,7 +178,7 @@ pub(super) async fn evaluate_bundle_within(
         None
     };
     let decision = if contents.is_some() {
-        decide_at(question, digest, &findings, contents.as_ref(), question.now)
+        decide(question, digest, &findings, contents.as_ref())
     } else {
         decision
     };
@@ -189,13 +189,12 @@ pub(super) async fn evaluate_bundle_within(
     })
 }
 
-/// The verdict at some time on what was found out. Nothing is gathered for it.
-pub fn decide_at(
+/// The verdict on what was found out. Nothing is gathered for it.
+fn decide(
     question: &VerificationRequest<'_>,
     digest: Digest,
     findings: &VerificationFindings,
     contents: Option<&BundleContents>,
-    now: Timestamp,
 ) -> PolicyDecision {
     let subject = AdmissionSubject {
         reference: question.reference,
@@ -209,7 +208,7 @@ pub fn decide_at(
             digest: contents.plan.lock.digest,
         }),
     };
-    evaluate_policies(question.policies, &subject, findings, now)
+    evaluate_policies(question.policies, &subject, findings, question.now)
 }
 
 /// The contents, with the lock, of what is a bundle of ours. What is none has no lock, which the
@@ -229,7 +228,7 @@ async fn open_embedded_lock(
 /// Is there a policy for which the lock inside is all that is missing?
 fn needs_embedded_lock(decision: &PolicyDecision) -> bool {
     decision
-        .policies
+        .policies()
         .iter()
         .any(|policy| match &policy.verdict {
             AdmissionVerdict::Deny(denials) => denials

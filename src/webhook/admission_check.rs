@@ -28,8 +28,8 @@ use crate::{
         digest::Digest,
         limits::InputLimits,
         policy::{
-            AdmissionVerdict, Denial, Policy, PolicyOutcome, ReferenceTarget, ReferenceUse,
-            ReferenceUseScope, deny_without_evidence,
+            AdmissionGrounds, Denial, Policy, ReferenceTarget, ReferenceUse, ReferenceUseScope,
+            Ungoverned, deny_without_evidence,
         },
         reason::Reason,
         reference::ImageReference,
@@ -112,11 +112,22 @@ pub(super) struct AdmissionChecker {
     metrics: WebhookMetrics,
 }
 
+/// The verdict on one use, and what lets it pass.
+#[derive(Clone, Debug)]
+pub(super) struct CheckedImage {
+    /// What people are told.
+    pub report: AdmissionReport,
+    /// What lets it pass, if a policy governs it and no policy that enforces denies it.
+    pub grounds: Option<AdmissionGrounds>,
+    /// That no policy governs it.
+    pub ungoverned: Option<Ungoverned>,
+}
+
 /// What came of asking.
 struct ImageCheckOutcome {
-    report: AdmissionReport,
+    image: CheckedImage,
     /// It is remembered.
-    success: Option<Arc<CachedVerdict>>,
+    is_cached: bool,
 }
 
 impl AdmissionChecker {
@@ -145,9 +156,9 @@ impl AdmissionChecker {
         ask: &ImageCheckRequest,
         snapshot: &PolicySnapshot,
         begun: Instant,
-    ) -> AdmissionReport {
+    ) -> CheckedImage {
         let Ok(reference) = ask.reference.parse::<ImageReference>() else {
-            return unreadable_reference_report(ask, snapshot, begun);
+            return unreadable_reference(ask, snapshot, begun);
         };
         let question = self.verification_request(ask, &reference, snapshot.policies());
         let case = ImageCheckContext {
@@ -158,7 +169,7 @@ impl AdmissionChecker {
             stage: &VerdictStageTracker::default(),
         };
         if !question.is_governed() {
-            return case.build_report(
+            return case.checked_image(
                 &verdict::denied_verdict(&question, &Denial::new(Reason::Ungoverned, "")),
                 reference.digest,
             );
@@ -169,7 +180,7 @@ impl AdmissionChecker {
             let message = case
                 .stage
                 .timeout_message(&reference.repository.to_string(), self.deadline);
-            case.denial_report(&Denial::new(Reason::DeadlineExceeded, message))
+            case.denied_image(&Denial::new(Reason::DeadlineExceeded, message))
         })
     }
 
@@ -177,7 +188,7 @@ impl AdmissionChecker {
         &self,
         case: &ImageCheckContext<'_>,
         snapshot: &PolicySnapshot,
-    ) -> AdmissionReport {
+    ) -> CheckedImage {
         let docker_config = case
             .ask
             .credential
@@ -188,13 +199,13 @@ impl AdmissionChecker {
             .open_repository(&case.reference.repository, docker_config)
         {
             Ok(source) => source,
-            Err(error) => return case.denial_report(&denial_from_error(&error)),
+            Err(error) => return case.denied_image(&denial_from_error(&error)),
         };
         // A tag is resolved each time: what it named before says nothing about now.
         let Some(digest) = case.reference.digest else {
             return match self.acquire_slot(case).await {
                 Ok(_slot) => self.evaluate_evidence(case, &source).await.0,
-                Err(denial) => case.denial_report(&denial),
+                Err(denial) => case.denied_image(&denial),
             };
         };
         let key = VerdictCacheKey {
@@ -207,7 +218,7 @@ impl AdmissionChecker {
         };
         if let Some(success) = self.verdict_cache.get(&key, self.clock.now()).await {
             self.metrics.count_cache_request("verdict", "hit");
-            return case.cached_report(&success.report);
+            return case.cached_image(&success);
         }
         self.metrics.count_cache_request("verdict", "miss");
         // Of many in one namespace who ask for the same at once, one gathers the evidence and all
@@ -223,10 +234,10 @@ impl AdmissionChecker {
             Ok(never) => match never {},
             Err(outcome) => outcome,
         };
-        if outcome.success.is_some() {
-            case.cached_report(&outcome.report)
-        } else {
-            case.adapt_shared_report(&outcome.report)
+        let report = case.shared_report(&outcome.image.report, outcome.is_cached);
+        CheckedImage {
+            report,
+            ..outcome.image.clone()
         }
     }
 
@@ -242,43 +253,36 @@ impl AdmissionChecker {
             Ok(slot) => slot,
             Err(denial) => {
                 return ImageCheckOutcome {
-                    report: case.denial_report(&denial),
-                    success: None,
+                    image: case.denied_image(&denial),
+                    is_cached: false,
                 };
             }
         };
         if let Some(success) = self.verdict_cache.get(key, self.clock.now()).await {
             return ImageCheckOutcome {
-                report: success.report.clone(),
-                success: Some(success),
+                image: case.cached_image(&success),
+                is_cached: true,
             };
         }
-        let (report, until) = self.evaluate_evidence(case, source).await;
-        let success = until.map(|until| {
-            Arc::new(CachedVerdict::new(
-                report.clone(),
-                until,
-                &case.ask.namespace,
-            ))
-        });
-        if let Some(success) = &success
+        let (image, success) = self.evaluate_evidence(case, source).await;
+        let is_cached = success.is_some();
+        if let Some(success) = success
             && !self
                 .verdict_cache
-                .insert(key.clone(), Arc::clone(success))
+                .insert(key.clone(), Arc::new(success))
                 .await
         {
             self.metrics.count_cache_request("verdict", "full");
         }
-        ImageCheckOutcome { report, success }
+        ImageCheckOutcome { image, is_cached }
     }
 
-    /// Gathers the evidence and judges it. With a time, until when the answer holds: it is a
-    /// success then.
+    /// Gathers the evidence and judges it. What may be remembered comes with it.
     async fn evaluate_evidence(
         &self,
         case: &ImageCheckContext<'_>,
         source: &OpenedRepository,
-    ) -> (AdmissionReport, Option<Timestamp>) {
+    ) -> (CheckedImage, Option<CachedVerdict>) {
         // The review's own deadline ends this.
         let selector = case.reference.tag_or_digest();
         let answer = verdict::evaluate_reference_tracked(
@@ -290,8 +294,15 @@ impl AdmissionChecker {
             &InputLimits::DEFAULT,
         )
         .await;
-        let until = admission_valid_until(case, &answer);
-        (case.build_report(&answer, answer.digest), until)
+        let image = case.checked_image(&answer, answer.digest);
+        let clearance = answer
+            .digest
+            .and_then(|digest| answer.decision.clearance(&digest));
+        let success = clearance.map(|clearance| {
+            let until = cached_until(case.question.now, answer.decision.holds_until());
+            CachedVerdict::new(image.report.clone(), clearance, until, &case.ask.namespace)
+        });
+        (image, success)
     }
 
     /// A place among those that are judged at once.
@@ -347,44 +358,20 @@ fn overload_denial(full: FairQueueFull, namespace: &str) -> Denial {
     Denial::new(Reason::Overloaded, message)
 }
 
-/// Until when judging the same again would admit it, at most as long as anything is remembered.
-/// `None` for what is not admitted now.
-fn admission_valid_until(
-    case: &ImageCheckContext<'_>,
-    answer: &ReferenceVerdict,
-) -> Option<Timestamp> {
-    let digest = answer.digest?;
-    let now = case.question.now;
-    let admits = |at: Timestamp| case.admits_at(&digest, answer, at);
-    if !admits(now) {
-        return None;
-    }
-    let (mut good, mut late) = (
-        SignedDuration::ZERO,
-        SignedDuration::try_from(VERDICT_TTL).unwrap_or(SignedDuration::ZERO),
-    );
-    if admits(now.checked_add(late).ok()?) {
-        return now.checked_add(late).ok();
-    }
-    // Time only ever takes an admission away, so the moment is found by halving.
-    while late - good > SignedDuration::from_millis(100) {
-        let middle = good + (late - good) / 2;
-        if admits(now.checked_add(middle).ok()?) {
-            good = middle
-        } else {
-            late = middle
-        }
-    }
-    now.checked_add(good).ok()
+/// Until when a decision of `now` is remembered: it holds until `holds_until`.
+fn cached_until(now: Timestamp, holds_until: Option<Timestamp>) -> Timestamp {
+    let ttl = SignedDuration::try_from(VERDICT_TTL).unwrap_or(SignedDuration::ZERO);
+    let latest = now.saturating_add(ttl).unwrap_or(now);
+    holds_until.map_or(latest, |end| end.min(latest))
 }
 
 /// Nothing that can be understood: refused by every policy of its use, because a runtime might
 /// understand it.
-fn unreadable_reference_report(
+fn unreadable_reference(
     ask: &ImageCheckRequest,
     snapshot: &PolicySnapshot,
     begun: Instant,
-) -> AdmissionReport {
+) -> CheckedImage {
     let why = ask
         .reference
         .parse::<ImageReference>()
@@ -401,15 +388,16 @@ fn unreadable_reference_report(
         &scope,
         &Denial::new(Reason::InvalidSpec, why),
     );
-    AdmissionReport::new(
-        report_request(
-            ask,
-            cluster_verify_command(&ask.reference, ask.used_as, &ask.namespace),
-            begun,
+    let reproduce = cluster_verify_command(&ask.reference, ask.used_as, &ask.namespace);
+    CheckedImage {
+        report: AdmissionReport::new(
+            report_request(ask, reproduce, begun),
+            &decision,
+            &VerificationFindings::default(),
         ),
-        &decision,
-        &VerificationFindings::default(),
-    )
+        grounds: decision.admission_grounds(None),
+        ungoverned: decision.ungoverned(),
+    }
 }
 
 /// One use that is being judged.
@@ -422,6 +410,14 @@ struct ImageCheckContext<'a> {
 }
 
 impl ImageCheckContext<'_> {
+    fn checked_image(&self, answer: &ReferenceVerdict, digest: Option<Digest>) -> CheckedImage {
+        CheckedImage {
+            report: self.build_report(answer, digest),
+            grounds: answer.decision.admission_grounds(digest.as_ref()),
+            ungoverned: answer.decision.ungoverned(),
+        }
+    }
+
     fn build_report(&self, answer: &ReferenceVerdict, digest: Option<Digest>) -> AdmissionReport {
         // With the digest filled in, the command would no longer be refused for not having one.
         let pinned = digest.filter(|_| !answer.decision.has_denial_reason(Reason::DigestRequired));
@@ -453,58 +449,39 @@ impl ImageCheckContext<'_> {
         )
     }
 
-    fn denial_report(&self, denial: &Denial) -> AdmissionReport {
-        self.build_report(
+    fn denied_image(&self, denial: &Denial) -> CheckedImage {
+        self.checked_image(
             &verdict::denied_verdict(self.question, denial),
             self.reference.digest,
         )
     }
 
     /// A success that was found out before, perhaps in another object.
-    fn cached_report(&self, report: &AdmissionReport) -> AdmissionReport {
-        AdmissionReport {
-            registry_requests: 0,
-            ..self.adapt_shared_report(report)
+    fn cached_image(&self, success: &CachedVerdict) -> CheckedImage {
+        CheckedImage {
+            report: self.shared_report(&success.report, true),
+            grounds: Some(AdmissionGrounds::Cleared(success.clearance.clone())),
+            ungoverned: None,
         }
     }
 
-    /// A verdict that somebody else waited for as well.
-    fn adapt_shared_report(&self, report: &AdmissionReport) -> AdmissionReport {
-        let mut report = AdmissionReport {
-            reference: self.ask.reference.clone(),
-            field: Some(self.ask.field.clone()),
-            elapsed_ms: elapsed_millis(self.begun),
-            ..report.clone()
-        };
-        report.reproduce = cluster_verify_command(
+    /// The report of a verdict that was given for another object. One that is remembered took no
+    /// requests.
+    fn shared_report(&self, report: &AdmissionReport, is_cached: bool) -> AdmissionReport {
+        let reproduce = cluster_verify_command(
             &pinned_name(self.reference),
             self.ask.used_as,
             &self.ask.namespace,
         );
-        report
-            .denials
-            .iter_mut()
-            .for_each(|denial| denial.field = Some(self.ask.field.clone()));
-        report
-    }
-
-    /// Would the same evidence be enough at another time?
-    fn admits_at(&self, digest: &Digest, answer: &ReferenceVerdict, at: Timestamp) -> bool {
-        let decision = if at == self.question.now {
-            None
-        } else {
-            Some(answer.decision_at(self.question, *digest, at))
-        };
-        let outcome = decision
-            .as_ref()
-            .map_or(&answer.decision.outcome, |decision| &decision.outcome);
-        match outcome {
-            PolicyOutcome::Governed(AdmissionVerdict::Admit(admitted)) => {
-                admitted.digest() == digest
-            }
-            PolicyOutcome::Governed(AdmissionVerdict::Exempt(_)) => true,
-            PolicyOutcome::Governed(AdmissionVerdict::Deny(_)) | PolicyOutcome::Ungoverned => false,
-        }
+        let asked = report_request(self.ask, reproduce, self.begun);
+        report.for_request(ReportInputs {
+            registry_requests: if is_cached {
+                0
+            } else {
+                report.registry_requests
+            },
+            ..asked
+        })
     }
 }
 

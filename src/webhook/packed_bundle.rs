@@ -354,14 +354,11 @@ async fn verify_artifact(
         namespace: request.namespace().to_owned(),
         credential,
     };
-    let report = state
+    let image = state
         .checker
         .check_image(&ask, &state.policies.current(), begun)
         .await;
-    ReviewResponse::Evaluated(vec![EvaluatedImage {
-        report,
-        no_match: adopted.no_match,
-    }])
+    ReviewResponse::Evaluated(vec![EvaluatedImage::new(image, adopted.no_match)])
 }
 
 async fn read_docker_config(

@@ -7,10 +7,11 @@ use kube::core::{
     response::{StatusCause, StatusDetails, StatusSummary},
 };
 
+use super::admission_check::CheckedImage;
 use crate::{
     api::installation::NoMatchAction,
     core::{
-        policy::EnforcementMode,
+        policy::{AdmissionGrounds, EnforcementMode},
         reason::Reason,
         report::{AdmissionReport, DenialReport, ReportOutcome},
     },
@@ -49,12 +50,23 @@ pub(super) enum ReviewResponse {
 }
 
 /// One judged image.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct EvaluatedImage {
     /// The verdict.
     pub report: AdmissionReport,
     /// What this use gets if no policy governs it.
     pub no_match: NoMatchAction,
+    /// Why it may be used. `None`: it may not.
+    grounds: Option<AdmissionGrounds>,
+}
+
+/// Why a request is allowed.
+#[derive(Debug)]
+enum Permission {
+    /// It brings nothing that policies are about.
+    NothingToEvaluate,
+    /// Each image that it brings may be used.
+    Images(Vec<AdmissionGrounds>),
 }
 
 /// What becomes of one judged image.
@@ -65,6 +77,19 @@ struct AdmissionEffect {
 }
 
 impl EvaluatedImage {
+    /// What was found out, and what the installation does with what no policy governs.
+    pub(super) fn new(image: CheckedImage, no_match: NoMatchAction) -> Self {
+        let ungoverned = image
+            .ungoverned
+            .filter(|_| no_match != NoMatchAction::Deny)
+            .map(AdmissionGrounds::Ungoverned);
+        Self {
+            report: image.report,
+            no_match,
+            grounds: image.grounds.or(ungoverned),
+        }
+    }
+
     /// Does it stand in the way?
     pub(super) fn is_denied(&self) -> bool {
         !self.admission_effect().causes.is_empty()
@@ -154,13 +179,15 @@ fn format_denial(denial: &DenialReport) -> String {
 /// The answer. It begins as a denial and becomes anything else only here.
 pub(super) fn build_admission_response(
     request: &AdmissionRequest<DynamicObject>,
-    answer: &ReviewResponse,
+    answer: ReviewResponse,
 ) -> AdmissionResponse {
     let mut response = AdmissionResponse::from(request).deny("verification did not complete");
     match answer {
-        ReviewResponse::NothingToEvaluate => allow_request(&mut response),
+        ReviewResponse::NothingToEvaluate => {
+            allow_request(&mut response, Permission::NothingToEvaluate);
+        }
         ReviewResponse::Invalid { field, message } => {
-            let cause = status_cause(Reason::InvalidSpec, message, Some(field));
+            let cause = status_cause(Reason::InvalidSpec, &message, Some(&field));
             response.result =
                 failure_status(422, "Invalid", format!("{field}: {message}"), vec![cause]);
         }
@@ -178,7 +205,7 @@ pub(super) fn build_admission_response(
                 403,
                 "Forbidden",
                 format!("{place}{reason}: {message}"),
-                vec![status_cause(*reason, message, Some(field))],
+                vec![status_cause(reason, &message, Some(&field))],
             );
         }
         ReviewResponse::Evaluated(all) => apply_evaluated_images(&mut response, all),
@@ -186,56 +213,72 @@ pub(super) fn build_admission_response(
     response
 }
 
-fn allow_request(response: &mut AdmissionResponse) {
+/// The only place where a response becomes one that allows.
+fn allow_request(response: &mut AdmissionResponse, permission: Permission) {
+    match permission {
+        Permission::NothingToEvaluate => tracing::trace!("allowed without images"),
+        Permission::Images(grounds) => tracing::trace!(?grounds, "allowed"),
+    }
     response.allowed = true;
     response.result = Status::default();
 }
 
-fn apply_evaluated_images(response: &mut AdmissionResponse, all: &[EvaluatedImage]) {
+fn apply_evaluated_images(response: &mut AdmissionResponse, all: Vec<EvaluatedImage>) {
+    response.audit_annotations = audit_annotations(&all);
+    if let Some(status) = denial_status(&all) {
+        response.result = status;
+        return;
+    }
+    let warnings = admission_warnings(&all);
+    let grounds: Option<Vec<AdmissionGrounds>> =
+        all.into_iter().map(|image| image.grounds).collect();
+    match grounds {
+        Some(grounds) => {
+            allow_request(response, Permission::Images(grounds));
+            response.warnings = (!warnings.is_empty()).then_some(warnings);
+        }
+        None => {
+            let message = "an image is neither denied nor cleared; this is a defect of packgate";
+            let cause = status_cause(Reason::Internal, message, None);
+            response.result = failure_status(500, "InternalError", message.into(), vec![cause]);
+        }
+    }
+}
+
+/// `None` if nothing stands in the way.
+fn denial_status(all: &[EvaluatedImage]) -> Option<Status> {
     let mut refused = all
         .iter()
         .map(|judged| (judged, judged.admission_effect()))
         .filter(|(_, consequence)| !consequence.causes.is_empty());
-    if let Some((first, consequence)) = refused.next() {
-        let reproduce = &first.report.reproduce;
-        let causes: Vec<DenialReport> = consequence
-            .causes
-            .into_iter()
-            .chain(refused.flat_map(|(_, consequence)| consequence.causes))
-            .collect();
-        let more = if causes.len() > 1 {
-            format!(" (and {} more)", causes.len() - 1)
-        } else {
-            String::new()
-        };
-        let first = causes.first().map(format_denial).unwrap_or_default();
-        let causes = causes
-            .iter()
-            .map(|denial| {
-                status_cause(denial.reason, &format_denial(denial), denial.field.as_ref())
-            })
-            .collect();
-        response.result = failure_status(
-            403,
-            "Forbidden",
-            format!(
-                "{}{more}; to see the same verdict: {reproduce}",
-                truncate_text(&first, MAX_MESSAGE)
-            ),
-            causes,
-        );
+    let (first, consequence) = refused.next()?;
+    let reproduce = &first.report.reproduce;
+    let causes: Vec<DenialReport> = consequence
+        .causes
+        .into_iter()
+        .chain(refused.flat_map(|(_, consequence)| consequence.causes))
+        .collect();
+    let more = if causes.len() > 1 {
+        format!(" (and {} more)", causes.len() - 1)
     } else {
-        allow_request(response);
-        let warnings = all
-            .iter()
-            .flat_map(|judged| judged.admission_effect().warnings)
-            .take(MAX_WARNINGS);
-        let shown: Vec<String> = warnings
-            .map(|warning| truncate_text(&format!("packgate: {warning}"), MAX_WARNING))
-            .collect();
-        response.warnings = (!shown.is_empty()).then_some(shown);
-    }
-    response.audit_annotations = audit_annotations(all);
+        String::new()
+    };
+    let first = causes.first().map(format_denial).unwrap_or_default();
+    let causes = causes
+        .iter()
+        .map(|denial| status_cause(denial.reason, &format_denial(denial), denial.field.as_ref()))
+        .collect();
+    let first = truncate_text(&first, MAX_MESSAGE);
+    let message = format!("{first}{more}; to see the same verdict: {reproduce}");
+    Some(failure_status(403, "Forbidden", message, causes))
+}
+
+fn admission_warnings(all: &[EvaluatedImage]) -> Vec<String> {
+    all.iter()
+        .flat_map(|judged| judged.admission_effect().warnings)
+        .take(MAX_WARNINGS)
+        .map(|warning| truncate_text(&format!("packgate: {warning}"), MAX_WARNING))
+        .collect()
 }
 
 /// What the API server writes into its audit log, under the webhook's name. Modes do not change it.

@@ -135,7 +135,7 @@ async fn handle_review(
     let _weight = (!matches!(subject, ReviewSubject::Workload)).then_some(weight);
     let answer = evaluate_request(state, subject, &request, objects, begun).await;
     state.record_verdicts(&request, &answer, begun);
-    Json(build_admission_response(request.admission_request(), &answer).into_review())
+    Json(build_admission_response(request.admission_request(), answer).into_review())
         .into_response()
 }
 

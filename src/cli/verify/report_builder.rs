@@ -7,15 +7,15 @@ use crate::{
     cli::context::CliContext,
     core::{
         digest::Digest,
-        policy::{PolicyDecision, PolicyOutcome, ReferenceUse},
+        policy::{Denial, ReferenceUse},
         reason::Reason,
         reference::BundleLocation,
         report::{AdmissionReport, ReportInputs, cluster_verify_command, shell_quote},
-        verify::{StoredSignatureFormat, VerificationFindings},
+        verify::StoredSignatureFormat,
     },
     service::{
-        verdict::ReferenceVerdict,
-        verify::{BundleEvaluation, VerifyError},
+        verdict::{self, ReferenceVerdict},
+        verify::{BundleEvaluation, VerificationRequest, VerifyError},
     },
 };
 
@@ -77,29 +77,26 @@ impl<'a> VerificationReportBuilder<'a> {
         AdmissionReport::new(self.complete_request(), &answer.decision, &answer.findings)
     }
 
-    pub(super) fn report_evaluation(
-        self,
-        judged: Result<BundleEvaluation, VerifyError>,
-    ) -> AdmissionReport {
-        match judged {
-            Ok(judgement) => AdmissionReport::new(
-                self.complete_request(),
-                &judgement.decision,
-                &judgement.findings,
-            ),
-            Err(error) => AdmissionReport::from_error(self.complete_request(), &error),
-        }
-    }
-
-    pub(super) fn report_ungoverned(self) -> AdmissionReport {
-        let decision = PolicyDecision {
-            outcome: PolicyOutcome::Ungoverned,
-            policies: Vec::new(),
-        };
+    pub(super) fn report_evaluation(self, evaluation: &BundleEvaluation) -> AdmissionReport {
         AdmissionReport::new(
             self.complete_request(),
-            &decision,
-            &VerificationFindings::default(),
+            &evaluation.decision,
+            &evaluation.findings,
+        )
+    }
+
+    pub(super) fn report_error(self, error: &VerifyError) -> AdmissionReport {
+        AdmissionReport::from_error(self.complete_request(), error)
+    }
+
+    /// For a use that no policy governs.
+    pub(super) fn report_ungoverned(self, question: &VerificationRequest<'_>) -> AdmissionReport {
+        let nobody = Denial::new(Reason::Ungoverned, "no policy governs it");
+        let verdict = verdict::denied_verdict(question, &nobody);
+        AdmissionReport::new(
+            self.complete_request(),
+            &verdict.decision,
+            &verdict.findings,
         )
     }
 }

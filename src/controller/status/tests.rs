@@ -9,7 +9,7 @@ use crate::{
     core::{
         intoto::COSIGN_SIGN,
         job::{JobRunKey, JobSuccess},
-        policy::{PolicyIdentity, PolicyOrigin},
+        policy::{AdmissionGrounds, PolicyDecision, PolicyIdentity, PolicyOrigin},
         reference::ImageReference,
         slsa::PROVENANCE_V1,
     },
@@ -30,6 +30,11 @@ fn good() -> AcceptedBundle {
         evidence: Vec::new(),
         warnings: Vec::new(),
         unsigned: None,
+        grounds: AdmissionGrounds::Ungoverned(
+            PolicyDecision::from_verdicts(Vec::new())
+                .ungoverned()
+                .expect("no policy"),
+        ),
     }
 }
 

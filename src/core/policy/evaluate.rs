@@ -19,9 +19,9 @@ use crate::core::{
 
 use super::{
     AdmissionProof, AdmissionVerdict, AppliedExemption, AttestationRule, AuthorityFinding,
-    AuthorityKind, Denial, Denials, EnforcementMode, Policy, PolicyAuthority, PolicyOutcome,
-    PolicyRules, PolicyVerdict, ReferenceUse, RevocationTarget, SlsaFinding,
-    TransparencyRequirement,
+    AuthorityKind, Denial, Denials, Policy, PolicyAuthority, PolicyDecision, PolicyRules,
+    PolicyVerdict, ReferenceUse, RevocationTarget, SlsaFinding, TransparencyRequirement,
+    next_change::next_change,
     repository_binding::other_signed_repository,
     scope::{ReferenceUseScope, in_scope, is_excepted},
     slsa, threshold,
@@ -53,32 +53,6 @@ pub struct BundleLock<'a> {
     pub lock: &'a Lockfile,
     /// Digest of its canonical form.
     pub digest: Digest,
-}
-
-/// The answer, and every governing policy's part in it.
-#[derive(Clone, Debug)]
-pub struct PolicyDecision {
-    /// What all policies together say.
-    pub outcome: PolicyOutcome,
-    /// What each says.
-    pub policies: Vec<PolicyVerdict>,
-}
-
-impl PolicyDecision {
-    /// The answer after modes: no policy that enforces denies. False if nothing governs; what that
-    /// means is the installation's word.
-    pub fn is_admitted(&self) -> bool {
-        let denies = |policy: &PolicyVerdict| {
-            policy.mode == EnforcementMode::Enforce
-                && matches!(policy.verdict, AdmissionVerdict::Deny(_))
-        };
-        !self.policies.is_empty() && !self.policies.iter().any(denies)
-    }
-
-    /// Is this one of the reasons why not?
-    pub fn has_denial_reason(&self, reason: Reason) -> bool {
-        matches!(&self.outcome, PolicyOutcome::Governed(AdmissionVerdict::Deny(denials)) if denials.iter().any(|denial| denial.reason == reason))
-    }
 }
 
 /// Everybody whom these policies could recognise: what `core::verify` needs to know, but for the
@@ -124,14 +98,15 @@ pub fn evaluate_policies(
     findings: &VerificationFindings,
     now: Timestamp,
 ) -> PolicyDecision {
-    let policies: Vec<_> = policies
+    let verdicts = policies
         .iter()
         .filter_map(|policy| evaluate_policy(policy, subject, findings, now))
         .collect();
-    PolicyDecision {
-        outcome: combine_verdicts(&policies),
-        policies,
-    }
+    let holds_until = policies
+        .iter()
+        .filter_map(|policy| next_change(policy.rules(), subject, findings, now))
+        .min();
+    PolicyDecision::new(verdicts, holds_until)
 }
 
 /// The answer when no evidence could be had: every policy that governs says no, each for the same
@@ -164,15 +139,12 @@ pub fn deny_without_evidence(
             unsafe_settings: rules.unsafe_settings(),
         }
     };
-    let policies: Vec<_> = policies
+    let verdicts = policies
         .iter()
         .filter(|policy| policy.governs_scope(scope))
         .map(refuse)
         .collect();
-    PolicyDecision {
-        outcome: combine_verdicts(&policies),
-        policies,
-    }
+    PolicyDecision::new(verdicts, None)
 }
 
 fn evaluate_policy(
@@ -224,29 +196,6 @@ fn evaluate_policy(
     }
     let (verdict, slsa) = case.evaluate_rules();
     Some(case.to_policy_verdict(verdict, slsa))
-}
-
-fn combine_verdicts(policies: &[PolicyVerdict]) -> PolicyOutcome {
-    let mut denials = Vec::new();
-    let mut exempted = None;
-    let mut admitted: Option<AdmissionProof> = None;
-    for policy in policies {
-        match &policy.verdict {
-            AdmissionVerdict::Deny(more) => denials.extend(more.iter().cloned()),
-            AdmissionVerdict::Exempt(by) => exempted = exempted.or_else(|| Some(by.clone())),
-            AdmissionVerdict::Admit(more) => {
-                admitted = Some(
-                    admitted.map_or_else(|| more.clone(), |known| known.with_statements_of(more)),
-                )
-            }
-        }
-    }
-    match (Denials::from_denials(denials), exempted, admitted) {
-        (Some(denials), ..) => PolicyOutcome::Governed(AdmissionVerdict::Deny(denials)),
-        (None, Some(by), _) => PolicyOutcome::Governed(AdmissionVerdict::Exempt(by)),
-        (None, None, Some(admitted)) => PolicyOutcome::Governed(AdmissionVerdict::Admit(admitted)),
-        (None, None, None) => PolicyOutcome::Ungoverned,
-    }
 }
 
 /// A reason why something that is missing is missing. Of several, the one that came furthest is
@@ -391,10 +340,13 @@ impl<'a> PolicyEvaluation<'a> {
             || known.any(|statement| {
                 is_provenance(statement) && slsa::has_revoked_builder(self, statement)
             });
-        let by = || AppliedExemption {
-            policy: self.rules.identity(),
-            reason: exemption.reason.clone(),
-            expires: exemption.expires,
+        let by = || {
+            AppliedExemption::new(
+                exemption.digest,
+                self.rules.identity(),
+                exemption.reason.clone(),
+                exemption.expires,
+            )
         };
         (!tainted).then(by)
     }

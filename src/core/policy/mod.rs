@@ -10,8 +10,10 @@
 //! and change no verdict.
 
 mod compile;
+mod decision;
 mod evaluate;
 mod image_pattern;
+mod next_change;
 mod repository_binding;
 mod rules;
 mod scope;
@@ -25,9 +27,9 @@ mod verdict;
 use super::{reason::Reason, verify::StoredSignatureFormat};
 
 pub use compile::{AdHocPolicyOptions, PolicyError};
+pub use decision::{AdmissionGrounds, Clearance, NotEnforced, PolicyDecision, Ungoverned};
 pub use evaluate::{
-    AdmissionSubject, BundleLock, PolicyDecision, deny_without_evidence, evaluate_policies,
-    trusted_material,
+    AdmissionSubject, BundleLock, deny_without_evidence, evaluate_policies, trusted_material,
 };
 pub use image_pattern::{ImagePattern, ImagePatternError};
 pub use repository_binding::{MAX_MIRRORS, RepositoryBinding, RepositoryMirror};
@@ -40,8 +42,8 @@ pub use rules::{
 pub use scope::{PolicyApplicability, ReferenceTarget, ReferenceUseScope};
 pub use subject_matcher::{AnchoredRegex, ClaimsRule, SubjectMatcher};
 pub use verdict::{
-    AdmissionProof, AdmissionVerdict, AppliedExemption, AuthorityFinding, Denial, Denials,
-    PolicyOutcome, PolicyVerdict, SlsaFinding,
+    AdmissionProof, AdmissionVerdict, AdmittingEvidence, AppliedExemption, AuthorityFinding,
+    Denial, Denials, PolicyOutcome, PolicyVerdict, SlsaFinding,
 };
 
 /// A policy that makes sense. The rules are private, so that no policy exists that [`Policy::new`]

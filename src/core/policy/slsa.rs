@@ -23,7 +23,7 @@ use super::{
 };
 
 /// How far a builder's clock may be ahead of ours.
-const MAX_CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
+pub(super) const MAX_CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
 
 type ProvenanceMatch<'a> = (&'a Verified<Statement>, SlsaFinding);
 
@@ -235,10 +235,7 @@ fn check_age(
     let Some(limit) = rules.max_age else {
         return Ok(());
     };
-    let built = statement
-        .signing_time()
-        .timestamp()
-        .or_else(|| finished_on(provenance));
+    let built = build_time(provenance, statement);
     let built = built.ok_or_else(|| {
         case.policy_denial(
             Reason::NoTrustedTime,
@@ -261,6 +258,19 @@ fn check_age(
     } else {
         Ok(())
     }
+}
+
+/// When it was built, as far as somebody other than the builder says so; otherwise as the builder
+/// says. `None` for what is no provenance, or does not say.
+pub(super) fn built_at(statement: &Verified<Statement>) -> Option<Timestamp> {
+    build_time(&parse_provenance(statement)?, statement)
+}
+
+fn build_time(provenance: &Provenance, statement: &Verified<Statement>) -> Option<Timestamp> {
+    statement
+        .signing_time()
+        .timestamp()
+        .or_else(|| finished_on(provenance))
 }
 
 fn finished_on(provenance: &Provenance) -> Option<Timestamp> {

@@ -37,7 +37,7 @@ pub enum AdmissionVerdict {
 /// ```compile_fail
 /// # use packgate::core::{digest::Digest, policy::AdmissionProof};
 /// fn forge(digest: Digest) -> AdmissionProof {
-///     AdmissionProof { digest, statements: Vec::new() }
+///     AdmissionProof { digest, evidence: Vec::new() }
 /// }
 /// ```
 ///
@@ -47,10 +47,18 @@ pub enum AdmissionVerdict {
 ///     AdmissionProof::from_signature(signature)
 /// }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdmissionProof {
     digest: Digest,
-    statements: Vec<Verified<Statement>>,
+    evidence: Vec<AdmittingEvidence>,
+}
+
+/// A verified statement that an admission stands on. Only a [`Verified`] statement makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdmittingEvidence {
+    predicate_type: String,
+    referrer: Digest,
+    signer: SignerIdentity,
 }
 
 /// At least one reason why not.
@@ -73,15 +81,14 @@ pub struct Denial {
     pub authority: Option<String>,
 }
 
-/// What let it pass all the same.
+/// What let it pass all the same. Private fields: only an evaluation that found an exemption in
+/// force makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppliedExemption {
-    /// The policy with the exemption.
-    pub policy: PolicyIdentity,
-    /// Why it was exempted.
-    pub reason: String,
-    /// Until when.
-    pub expires: Timestamp,
+    digest: Digest,
+    policy: PolicyIdentity,
+    reason: String,
+    expires: Timestamp,
 }
 
 /// One policy's answer, with what it found.
@@ -128,25 +135,31 @@ impl AdmissionProof {
     pub(super) fn from_signature(signature: &Verified<Statement>) -> Self {
         Self {
             digest: *signature.subject(),
-            statements: vec![signature.clone()],
+            evidence: vec![AdmittingEvidence::from_statement(signature)],
         }
     }
 
     /// Stands on this statement too.
     #[must_use]
-    pub(super) fn with_statement(mut self, statement: &Verified<Statement>) -> Self {
-        if !self.statements.iter().any(|known| {
-            known.referrer() == statement.referrer() && known.signer() == statement.signer()
-        }) {
-            self.statements.push(statement.clone());
-        }
-        self
+    pub(super) fn with_statement(self, statement: &Verified<Statement>) -> Self {
+        self.with_evidence(AdmittingEvidence::from_statement(statement))
     }
 
     /// Stands on what another policy was satisfied with, too.
     #[must_use]
-    pub(super) fn with_statements_of(self, other: &Self) -> Self {
-        other.statements.iter().fold(self, Self::with_statement)
+    pub(super) fn with_evidence_of(self, other: &Self) -> Self {
+        let more = other.evidence.iter().cloned();
+        more.fold(self, Self::with_evidence)
+    }
+
+    fn with_evidence(mut self, evidence: AdmittingEvidence) -> Self {
+        let is_known = |known: &AdmittingEvidence| {
+            known.referrer == evidence.referrer && known.signer == evidence.signer
+        };
+        if !self.evidence.iter().any(is_known) {
+            self.evidence.push(evidence);
+        }
+        self
     }
 
     /// What was admitted: the digest that the signature was verified for.
@@ -155,8 +168,70 @@ impl AdmissionProof {
     }
 
     /// On what. Never empty.
-    pub fn statements(&self) -> &[Verified<Statement>] {
-        &self.statements
+    pub fn evidence(&self) -> &[AdmittingEvidence] {
+        &self.evidence
+    }
+}
+
+impl AdmittingEvidence {
+    fn from_statement(statement: &Verified<Statement>) -> Self {
+        Self {
+            predicate_type: statement.claim().predicate_type.clone(),
+            referrer: *statement.referrer(),
+            signer: statement.signer().clone(),
+        }
+    }
+
+    /// What is stated about the digest.
+    pub fn predicate_type(&self) -> &str {
+        &self.predicate_type
+    }
+
+    /// The manifest, or for cosign's tags the layer, that holds the statement.
+    pub const fn referrer(&self) -> &Digest {
+        &self.referrer
+    }
+
+    /// Who signed it.
+    pub const fn signer(&self) -> &SignerIdentity {
+        &self.signer
+    }
+}
+
+impl AppliedExemption {
+    /// For `digest`, and only until `expires`.
+    pub(super) const fn new(
+        digest: Digest,
+        policy: PolicyIdentity,
+        reason: String,
+        expires: Timestamp,
+    ) -> Self {
+        Self {
+            digest,
+            policy,
+            reason,
+            expires,
+        }
+    }
+
+    /// What is exempted.
+    pub const fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// The policy with the exemption.
+    pub const fn policy(&self) -> &PolicyIdentity {
+        &self.policy
+    }
+
+    /// Why it was exempted.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// The first moment at which it no longer is.
+    pub const fn expires(&self) -> Timestamp {
+        self.expires
     }
 }
 

@@ -243,7 +243,7 @@ impl AdmissionReport {
         decision: &PolicyDecision,
         findings: &VerificationFindings,
     ) -> Self {
-        let (outcome, denials) = match &decision.outcome {
+        let (outcome, denials) = match decision.outcome() {
             PolicyOutcome::Ungoverned => (ReportOutcome::Ungoverned, Vec::new()),
             PolicyOutcome::Governed(verdict @ AdmissionVerdict::Deny(denials)) => (
                 verdict.into(),
@@ -256,7 +256,7 @@ impl AdmissionReport {
         };
         let mut report = Self::without_findings(asked, outcome, denials);
         report.admitted = decision.is_admitted();
-        report.policies = decision.policies.iter().map(PolicyReport::from).collect();
+        report.policies = decision.policies().iter().map(PolicyReport::from).collect();
         report.verified = strongest_evidence(findings)
             .map(VerifiedEvidenceReport::from)
             .collect();
@@ -267,7 +267,7 @@ impl AdmissionReport {
             .collect();
         report
             .unsafe_settings
-            .extend(decision.policies.iter().flat_map(unsafe_settings_of));
+            .extend(decision.policies().iter().flat_map(unsafe_settings_of));
         report
     }
 
@@ -282,6 +282,24 @@ impl AdmissionReport {
             ..first
         }];
         Self::without_findings(asked, ReportOutcome::Denied, denials)
+    }
+
+    /// The same verdict on the same digest, for another request: its reference, field and command,
+    /// and what it took.
+    #[must_use]
+    pub fn for_request(&self, asked: ReportInputs) -> Self {
+        let mut report = Self {
+            reference: asked.reference,
+            field: asked.field.clone(),
+            reproduce: asked.reproduce,
+            elapsed_ms: asked.elapsed_ms,
+            registry_requests: asked.registry_requests,
+            ..self.clone()
+        };
+        for denial in &mut report.denials {
+            denial.field.clone_from(&asked.field);
+        }
+        report
     }
 
     /// What happens next: nothing, if it was admitted or exempted; otherwise the first denial's
@@ -379,7 +397,9 @@ fn unsafe_settings_of(policy: &PolicyVerdict) -> Vec<String> {
     match &policy.verdict {
         AdmissionVerdict::Exempt(by) => all.push(format!(
             "{}: exempt until {}: {}",
-            by.policy, by.expires, by.reason
+            by.policy(),
+            by.expires(),
+            by.reason()
         )),
         AdmissionVerdict::Deny(_) if policy.mode != EnforcementMode::Enforce => {
             all.push(format!(

@@ -147,10 +147,7 @@ fn one_signature_is_one_piece_of_evidence() {
             &trust,
             &crate::core::limits::InputLimits::DEFAULT,
         );
-        let decision = PolicyDecision {
-            outcome: PolicyOutcome::Ungoverned,
-            policies: Vec::new(),
-        };
+        let decision = PolicyDecision::from_verdicts(Vec::new());
         let report = AdmissionReport::new(asked(), &decision, &findings);
         report
             .verified

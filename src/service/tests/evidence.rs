@@ -147,7 +147,7 @@ async fn ask(
 }
 
 fn reasons(decision: &PolicyDecision) -> Vec<Reason> {
-    match &decision.outcome {
+    match decision.outcome() {
         PolicyOutcome::Governed(AdmissionVerdict::Deny(denials)) => {
             denials.iter().map(|denial| denial.reason).collect()
         }

@@ -15,7 +15,7 @@ use super::{
     bundle_contents::{self, BundleContents, BundleContentsError},
     pack::{PackService, PackServiceError, StoredBundle},
     progress::SilentProgress,
-    unpack::{self, BundleUnpackError, UnpackSelection},
+    unpack::{self, BundleUnpackError, UnpackPermission, UnpackSelection},
 };
 use crate::{
     core::{
@@ -171,8 +171,14 @@ async fn unpacked(
 ) -> Result<Tree, BundleUnpackError> {
     let folder = tempfile::tempdir().expect("a folder");
     let staging = OutDirStaging::create(&folder.path().join("out")).expect("staging");
+    let root = ResolvedManifest {
+        descriptor: Descriptor::of_bytes(media_type::MANIFEST, b""),
+        bytes: bytes::Bytes::new(),
+    };
     let (staging, count) = unpack::unpack_bundle(
         source,
+        &root,
+        UnpackPermission::WithoutVerification,
         contents,
         selection,
         staging,

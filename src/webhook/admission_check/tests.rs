@@ -182,6 +182,7 @@ impl Scene {
         self.checker
             .check_image(&ask(reference), &snapshot, Instant::now())
             .await
+            .report
     }
 
     fn asked(&self) -> usize {
@@ -391,6 +392,7 @@ impl<'a> Rooted<'a> {
                 Instant::now(),
             )
             .await
+            .report
     }
 }
 
@@ -719,7 +721,8 @@ async fn what_one_credential_may_read_is_not_remembered_for_another() {
         let report = scene
             .checker
             .check_image(&asking, &snapshot, Instant::now())
-            .await;
+            .await
+            .report;
         assert_eq!(
             (report.outcome, scene.asked()),
             (ReportOutcome::Admitted, asked),
@@ -758,6 +761,7 @@ impl<'a> Flood<'a> {
                 .checker
                 .check_image(&ask, &self.snapshot, begun)
                 .await
+                .report
         });
         // What ends at once would be lost here.
         if let Some(report) = asking.as_mut().now_or_never() {

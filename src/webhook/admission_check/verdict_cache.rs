@@ -11,7 +11,7 @@ use std::{
 use jiff::Timestamp;
 use moka::future::Cache;
 
-use crate::core::report::AdmissionReport;
+use crate::core::{policy::Clearance, report::AdmissionReport};
 
 /// How long a success is remembered.
 pub(super) const VERDICT_TTL: Duration = Duration::from_mins(10);
@@ -24,6 +24,8 @@ const NAMESPACE_CACHE_BYTES: u64 = VERDICT_CACHE_BYTES / 4;
 #[derive(Debug)]
 pub(super) struct CachedVerdict {
     pub(super) report: AdmissionReport,
+    /// What lets the same use pass again.
+    pub(super) clearance: Clearance,
     until: Timestamp,
     weight: u32,
     /// The namespace that asked first.
@@ -42,12 +44,18 @@ struct NamespaceCacheUsage(Arc<Mutex<HashMap<Arc<str>, u64>>>);
 
 impl CachedVerdict {
     /// It holds until then, and was found out for this namespace.
-    pub(super) fn new(report: AdmissionReport, until: Timestamp, namespace: &str) -> Self {
+    pub(super) fn new(
+        report: AdmissionReport,
+        clearance: Clearance,
+        until: Timestamp,
+        namespace: &str,
+    ) -> Self {
         let size = serde_json::to_string(&report).map_or(4_096, |text| text.len());
         // What the strings and lists of a report need beside their text, and the key.
         let weight = u32::try_from(size * 2 + 512).unwrap_or(u32::MAX);
         Self {
             report,
+            clearance,
             until,
             weight,
             namespace: namespace.into(),
@@ -130,11 +138,7 @@ impl NamespaceCacheUsage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::{
-        policy::{PolicyDecision, PolicyOutcome},
-        report::ReportInputs,
-        verify::VerificationFindings,
-    };
+    use crate::core::{policy::PolicyDecision, report::ReportInputs, verify::VerificationFindings};
 
     fn success(namespace: &str) -> Arc<CachedVerdict> {
         let asked = ReportInputs {
@@ -143,14 +147,12 @@ mod tests {
         };
         let report = AdmissionReport::new(
             asked,
-            &PolicyDecision {
-                outcome: PolicyOutcome::Ungoverned,
-                policies: Vec::new(),
-            },
+            &PolicyDecision::from_verdicts(Vec::new()),
             &VerificationFindings::default(),
         );
         Arc::new(CachedVerdict::new(
             report,
+            Clearance::exempted_for_test(Digest::of_bytes(b"bundle")),
             "2026-11-21T12:00:00Z".parse().expect("a time"),
             namespace,
         ))

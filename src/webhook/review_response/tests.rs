@@ -4,7 +4,10 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::core::{
-    policy::ReferenceUse,
+    policy::{
+        AdmissionVerdict, Denial, Denials, PolicyDecision, PolicyIdentity, PolicyOrigin,
+        PolicyVerdict, ReferenceUse,
+    },
     report::{PolicyKind, PolicyReport},
 };
 
@@ -84,14 +87,51 @@ fn report(
     }
 }
 
+/// The image of a report, with what would let it pass.
+fn checked(report: AdmissionReport) -> CheckedImage {
+    let verdicts = match report.outcome {
+        ReportOutcome::Ungoverned => Vec::new(),
+        _ => vec![denied_by(if report.admitted {
+            EnforcementMode::Warn
+        } else {
+            EnforcementMode::Enforce
+        })],
+    };
+    let decision = PolicyDecision::from_verdicts(verdicts);
+    CheckedImage {
+        grounds: decision.admission_grounds(None),
+        ungoverned: decision.ungoverned(),
+        report,
+    }
+}
+
+/// The verdict of a policy of this mode, which denies.
+fn denied_by(mode: EnforcementMode) -> PolicyVerdict {
+    PolicyVerdict {
+        identity: PolicyIdentity {
+            kind: PolicyOrigin::Cluster,
+            name: "p".into(),
+        },
+        generation: 1,
+        mode,
+        verdict: AdmissionVerdict::Deny(Denials::from_denial(Denial::new(
+            Reason::NoSignatures,
+            "nobody signed it",
+        ))),
+        authorities: Vec::new(),
+        slsa: None,
+        unsafe_settings: Vec::new(),
+    }
+}
+
 fn answer(judged: Vec<(AdmissionReport, NoMatchAction)>) -> Value {
     let judged = judged
         .into_iter()
-        .map(|(report, no_match)| EvaluatedImage { report, no_match })
+        .map(|(report, no_match)| EvaluatedImage::new(checked(report), no_match))
         .collect();
     serde_json::to_value(build_admission_response(
         &request(),
-        &ReviewResponse::Evaluated(judged),
+        ReviewResponse::Evaluated(judged),
     ))
     .expect("JSON")
 }
@@ -276,7 +316,7 @@ fn shapes_and_rights_have_codes_of_their_own() {
         message: "must be there".into(),
     };
     let response =
-        serde_json::to_value(build_admission_response(&request(), &shape)).expect("JSON");
+        serde_json::to_value(build_admission_response(&request(), shape)).expect("JSON");
     assert_eq!(
         (
             &response["allowed"],
@@ -291,7 +331,7 @@ fn shapes_and_rights_have_codes_of_their_own() {
         message: "no".into(),
     };
     let response =
-        serde_json::to_value(build_admission_response(&request(), &forbidden)).expect("JSON");
+        serde_json::to_value(build_admission_response(&request(), forbidden)).expect("JSON");
     assert_eq!(
         (
             &response["status"]["code"],
@@ -301,7 +341,7 @@ fn shapes_and_rights_have_codes_of_their_own() {
     );
     let nothing = serde_json::to_value(build_admission_response(
         &request(),
-        &ReviewResponse::NothingToEvaluate,
+        ReviewResponse::NothingToEvaluate,
     ))
     .expect("JSON");
     assert_eq!(

@@ -69,11 +69,8 @@ pub(super) async fn evaluate_workload(
             };
             let snapshot = &snapshot;
             async move {
-                let report = state.checker.check_image(&ask, snapshot, begun).await;
-                EvaluatedImage {
-                    no_match: no_match_action(&state.no_match, ask.used_as),
-                    report,
-                }
+                let image = state.checker.check_image(&ask, snapshot, begun).await;
+                EvaluatedImage::new(image, no_match_action(&state.no_match, ask.used_as))
             }
         })
         .collect();

@@ -133,7 +133,7 @@ fn request(
 }
 
 /// The reason of the first cause, or nothing if it is admitted.
-fn reason(request: &ReviewRequest, answer: &ReviewResponse) -> Option<String> {
+fn reason(request: &ReviewRequest, answer: ReviewResponse) -> Option<String> {
     let response = build_admission_response(request.admission_request(), answer);
     (!response.allowed).then(|| {
         response.result.details.expect("details").causes[0]
@@ -215,7 +215,7 @@ async fn an_exempted_digest_admits_no_tag_wherever_it_stands() {
                         let answer =
                             evaluate_workload(&state, &request, object, old, Instant::now()).await;
                         assert_eq!(
-                            reason(&request, &answer).as_deref(),
+                            reason(&request, answer).as_deref(),
                             expected,
                             "{operation} {kind} {place} {reference}"
                         );
@@ -240,7 +240,7 @@ async fn what_was_let_through_by_its_digest_does_not_admit_its_tag() {
         let (request, object, old) = request(known, "CREATE", &object, &Value::Null);
         let answer = evaluate_workload(&state, &request, object, old, Instant::now()).await;
         assert_eq!(
-            reason(&request, &answer).as_deref(),
+            reason(&request, answer).as_deref(),
             *expected,
             "{reference}"
         );
@@ -280,7 +280,7 @@ async fn a_packed_bundle_adopts_an_exempted_digest_and_no_tag() {
             )
             .await;
             assert_eq!(
-                reason(&request, &answer).as_deref(),
+                reason(&request, answer).as_deref(),
                 expected,
                 "{operation} {reference}"
             );

@@ -279,7 +279,7 @@ fn an_exemption_never_covers_up_a_revoked_builder_that_names_another_repository(
         expires: "2027-01-01T00:00:00Z".parse().expect("a time"),
     }];
     assert!(matches!(
-        case.decide().outcome,
+        case.decide().outcome(),
         PolicyOutcome::Governed(AdmissionVerdict::Exempt(_))
     ));
     case.rules[0].revocations = vec![RevocationRule {

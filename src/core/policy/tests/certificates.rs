@@ -65,7 +65,7 @@ fn denied(decision: &PolicyDecision, reason: Reason) {
     assert!(
         !decision.is_admitted() && decision.has_denial_reason(reason),
         "{reason}: {:?}",
-        decision.outcome
+        decision.outcome()
     );
 }
 
@@ -75,8 +75,8 @@ fn a_certificate_of_the_authority_admits_by_its_name() {
     let by = pki.authority();
     let ours = rules(vec![pki_authority("pki", &by)]);
     let decision = decide(ours.clone(), vec![pki.leaf.sign(&judged())], now(), now());
-    assert!(decision.is_admitted(), "{:?}", decision.outcome);
-    let (_, signer, time) = decision.policies[0].authorities[0]
+    assert!(decision.is_admitted(), "{:?}", decision.outcome());
+    let (_, signer, time) = decision.policies()[0].authorities[0]
         .signature
         .clone()
         .expect("a signature");
@@ -158,7 +158,7 @@ fn provenance_of_a_certificate_that_is_over_is_none() {
     let candidates = vec![pki.leaf.sign(&judged()), provenance];
     assert!(decide(ours.clone(), candidates.clone(), now(), now()).is_admitted());
     let late = decide(ours, candidates, now(), at("2027-01-02T00:00:00Z"));
-    let PolicyOutcome::Governed(AdmissionVerdict::Deny(denials)) = &late.outcome else {
+    let PolicyOutcome::Governed(AdmissionVerdict::Deny(denials)) = late.outcome() else {
         panic!("{late:?}")
     };
     assert!(

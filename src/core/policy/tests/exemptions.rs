@@ -33,7 +33,7 @@ fn exempt(require_digest: bool, used_as: ReferenceUse, had_digest: bool) -> Case
 
 fn is_exempt(case: &Case) -> bool {
     matches!(
-        case.decide().outcome,
+        case.decide().outcome(),
         PolicyOutcome::Governed(AdmissionVerdict::Exempt(_))
     )
 }

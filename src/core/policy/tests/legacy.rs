@@ -53,7 +53,7 @@ fn a_form_counts_where_it_is_listed() {
         let case = case(rules, legacy());
         if admitted {
             case.admitted();
-            let signature = case.decide().policies[0].authorities[0].signature.clone();
+            let signature = case.decide().policies()[0].authorities[0].signature.clone();
             assert_eq!(
                 signature.map(|(format, ..)| format),
                 Some(StoredSignatureFormat::Legacy)
@@ -197,7 +197,7 @@ fn provenance_in_the_older_form_proves_what_any_provenance_does() {
         ..case(with(&[StoredSignatureFormat::Bundle]), evidence)
     };
     assert!(matches!(
-        bundles.decide().outcome,
+        bundles.decide().outcome(),
         PolicyOutcome::Governed(AdmissionVerdict::Deny(_))
     ));
 }

@@ -160,8 +160,8 @@ impl Case {
     }
 
     fn admitted(&self) -> AdmissionProof {
-        match self.decide().outcome {
-            PolicyOutcome::Governed(AdmissionVerdict::Admit(admitted)) => admitted,
+        match self.decide().outcome() {
+            PolicyOutcome::Governed(AdmissionVerdict::Admit(admitted)) => admitted.clone(),
             other => panic!("should be admitted: {other:?}"),
         }
     }
@@ -173,8 +173,8 @@ impl Case {
 
 /// The denials, of which the first has this reason.
 fn denied(decision: &PolicyDecision, reason: Reason) -> Vec<Denial> {
-    let PolicyOutcome::Governed(AdmissionVerdict::Deny(denials)) = &decision.outcome else {
-        panic!("should be denied: {:?}", decision.outcome)
+    let PolicyOutcome::Governed(AdmissionVerdict::Deny(denials)) = decision.outcome() else {
+        panic!("should be denied: {:?}", decision.outcome())
     };
     assert_eq!(denials.first().reason, reason, "{denials:?}");
     denials.iter().cloned().collect()

@@ -36,13 +36,13 @@ fn slsa_of(case: &mut Case) -> &mut SlsaRules {
 fn provenance_by_a_bound_builder_is_admitted() {
     let (platform, ci) = (TestKey::new(), TestKey::new());
     let case = valid(&platform, &ci);
-    assert_eq!(case.admitted().statements().len(), 2);
+    assert_eq!(case.admitted().evidence().len(), 2);
     let finding = SlsaFinding {
         builder: BUILDER.into(),
         level: 3,
         lock_checked: false,
     };
-    assert_eq!(case.decide().policies[0].slsa, Some(finding));
+    assert_eq!(case.decide().policies()[0].slsa, Some(finding));
 }
 
 #[test]
@@ -372,7 +372,7 @@ fn attestations_are_asked_for_by_type_and_signer() {
         .push(attested(&platform, "https://spdx.dev/Document"));
     case.denied(Reason::NoMatchingAuthority);
     case.rules[0].attestations = vec![rule(None)];
-    assert_eq!(case.admitted().statements().len(), 3);
+    assert_eq!(case.admitted().evidence().len(), 3);
     case.rules[0].attestations = vec![rule(Some("ci"))];
     case.candidates
         .push(attested(&ci, "https://spdx.dev/Document/v2.3"));

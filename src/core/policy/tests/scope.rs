@@ -1,7 +1,7 @@
 use super::*;
 
 fn outcome(case: &Case) -> &'static str {
-    match case.decide().outcome {
+    match case.decide().outcome() {
         PolicyOutcome::Ungoverned => "ungoverned",
         PolicyOutcome::Governed(AdmissionVerdict::Admit(_)) => "admitted",
         PolicyOutcome::Governed(AdmissionVerdict::Deny(_)) => "denied",

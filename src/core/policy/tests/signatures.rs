@@ -17,12 +17,12 @@ fn one_signature_by_one_authority_is_enough() {
     );
     let admitted = case.admitted();
     assert_eq!(
-        (*admitted.digest(), admitted.statements().len()),
+        (*admitted.digest(), admitted.evidence().len()),
         (judged(), 1)
     );
     let decision = case.decide();
     assert!(decision.is_admitted());
-    let signed: Vec<_> = decision.policies[0]
+    let signed: Vec<_> = decision.policies()[0]
         .authorities
         .iter()
         .map(|a| (a.name.as_str(), a.signature.is_some()))
@@ -83,7 +83,7 @@ fn nothing_wrong_or_foreign_signed_is_a_signature() {
             rules(vec![key_authority("a", &ours)]),
             [candidates.as_slice(), &[ours.sign(&judged())]].concat(),
         );
-        assert_eq!(case.admitted().statements().len(), 1);
+        assert_eq!(case.admitted().evidence().len(), 1);
     }
 }
 
@@ -109,7 +109,7 @@ fn the_threshold_counts_signers_not_signatures_and_not_names() {
     let twice = vec![a.sign(&judged()), a.sign(&judged())];
     let case = Case::new(rules.clone(), twice.clone());
     case.denied(Reason::ThresholdNotMet);
-    let names: Vec<_> = case.decide().policies[0]
+    let names: Vec<_> = case.decide().policies()[0]
         .authorities
         .iter()
         .filter(|a| a.signature.is_some())
@@ -117,7 +117,7 @@ fn the_threshold_counts_signers_not_signatures_and_not_names() {
         .collect();
     assert_eq!(names, ["a", "again"]);
     let case = Case::new(rules, [twice.as_slice(), &[b.sign(&judged())]].concat());
-    assert_eq!(case.admitted().statements().len(), 3);
+    assert_eq!(case.admitted().evidence().len(), 3);
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn every_policy_must_agree_and_hears_only_of_its_own_keys() {
         [Reason::InvalidSignature, Reason::NoMatchingAuthority]
     );
     case.candidates = vec![a.sign(&judged()), b.sign(&judged())];
-    assert_eq!(case.admitted().statements().len(), 2);
+    assert_eq!(case.admitted().evidence().len(), 2);
 }
 
 #[test]
@@ -356,7 +356,7 @@ fn a_revoked_key_counts_for_nothing_and_a_revoked_digest_beats_everything() {
     case.denied(Reason::Revoked);
     case.candidates.push(b.sign(&judged()));
     assert_eq!(
-        case.admitted().statements()[0].signer(),
+        case.admitted().evidence()[0].signer(),
         &SignerIdentity::Key {
             fingerprint: b.public().fingerprint()
         }
@@ -393,7 +393,7 @@ fn an_exemption_is_for_one_digest_and_ends() {
     case.rules[0].exemptions = vec![exemption("2026-11-21T12:00:01Z")];
     let decision = case.decide();
     assert!(
-        matches!(&decision.outcome, PolicyOutcome::Governed(AdmissionVerdict::Exempt(by)) if by.reason == "INC-42")
+        matches!(decision.outcome(), PolicyOutcome::Governed(AdmissionVerdict::Exempt(by)) if by.reason() == "INC-42")
             && decision.is_admitted()
     );
     case.now = "2026-11-21T12:00:01Z".parse().expect("a time");
@@ -516,7 +516,7 @@ fn identities_count_with_their_issuer_and_trust_root_only() {
             ..case.subject(None)
         };
         let decision = evaluate_policies(&policies, &subject, &findings, now());
-        let PolicyOutcome::Governed(AdmissionVerdict::Deny(denials)) = decision.outcome else {
+        let PolicyOutcome::Governed(AdmissionVerdict::Deny(denials)) = decision.outcome() else {
             panic!("an attestation is no signature")
         };
         denials

@@ -89,6 +89,7 @@ async fn judged(sigstore: &Sigstore, bundle: &Value) -> AdmissionReport {
             Instant::now(),
         )
         .await
+        .report
 }
 
 fn subject() -> Digest {

@@ -163,7 +163,8 @@ impl Scene {
         let report = self
             .checker
             .check_image(&ask, &snapshot, Instant::now())
-            .await;
+            .await
+            .report;
         (reason(&report), self.registry.requests().len() - before)
     }
 
