@@ -138,7 +138,9 @@ impl NamespaceCacheUsage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::{policy::PolicyDecision, report::ReportInputs, verify::VerificationFindings};
+    use crate::core::{
+        digest::Digest, policy::PolicyDecision, report::ReportInputs, verify::VerificationFindings,
+    };
 
     fn success(namespace: &str) -> Arc<CachedVerdict> {
         let asked = ReportInputs {
