@@ -58,17 +58,17 @@ const MODULES: &[(&str, &[&str])] = &[
 
 /// The services name traits; these implementations are the command line's to choose.
 const IMPLEMENTATIONS: &[&str] = &[
-    "LayoutTarget",
-    "ArchiveTarget",
-    "RemoteTarget",
+    "OciLayoutTarget",
+    "OciArchiveTarget",
+    "RegistryTarget",
     "FileOrigin",
     "HttpOrigin",
     "RegistryOrigin",
-    "ContextOrigin",
+    "ContextArtifactOrigin",
     "KeySigner",
     "KmsSigner",
     "TufSource",
-    "FileCache",
+    "FileTrustCache",
     "SystemClock",
 ];
 
@@ -101,7 +101,7 @@ const HOMES: &[(&str, &[&str])] = &[
         ],
     ),
     ("axum::", &["listener", "telemetry", "webhook"]),
-    ("reqwest::", &["http", "oci/remote", "signing/keyless"]),
+    ("reqwest::", &["http"]),
     ("sigstore_tuf::", &["trust"]),
     ("clap::", &["cli"]),
     ("indicatif::", &["cli"]),
@@ -232,7 +232,11 @@ fn the_scanner_sees_what_it_must() {
             "use crate::{core::digest, http::HttpClient};",
             "service may not name crate::http",
         ),
-        ("service/x", "use crate::oci::LayoutTarget;", "LayoutTarget"),
+        (
+            "service/x",
+            "use crate::oci::OciLayoutTarget;",
+            "OciLayoutTarget",
+        ),
         ("oci/remote/x", "use std::{\n    fs,\n};", "std::fs"),
         ("fetch/http", "use clap::Args;", "clap::"),
         ("cli/x", "std::env::var(\"A\")", "std::env"),
