@@ -1,5 +1,5 @@
-//! From what somebody wrote to a [`Policy`] that makes sense. Whatever could not mean what it says
-//! is refused, with the field.
+//! Compiles [`PolicyRules`] into a [`Policy`]. A rule that could never have its intended effect is
+//! refused, with the name of its field.
 
 use std::collections::HashSet;
 
@@ -15,7 +15,7 @@ use super::{
     TransparencyRequirement,
 };
 
-/// Why a policy is refused.
+/// The field of a policy that is invalid, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
 pub struct PolicyError {
@@ -29,7 +29,7 @@ pub struct PolicyError {
 }
 
 impl PolicyError {
-    /// `field` has a problem.
+    /// An error in `field`.
     pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self {
             field: field.into(),
@@ -70,7 +70,7 @@ impl ClassifiedError for PolicyError {
     }
 }
 
-/// What `packgate verify --key …` and its like ask for.
+/// What the flags of `packgate verify`, like `--key`, require.
 #[derive(Clone, Debug)]
 pub struct AdHocPolicyOptions {
     /// Who may sign, one authority for each key and identity. One of them is enough.
@@ -100,7 +100,7 @@ impl Default for AdHocPolicyOptions {
 impl Policy {
     /// Checks the rules.
     ///
-    /// Errors: the first field that could not mean what it says.
+    /// Errors: the first invalid field.
     pub fn new(rules: PolicyRules) -> Result<Self, PolicyError> {
         check_matcher(&rules.matcher)?;
         check_authorities(&rules)?;
@@ -122,8 +122,8 @@ impl Policy {
         })
     }
 
-    /// A policy that is there, and of which nobody knows what it says: it refuses all that it
-    /// governs, and that is everything if not even that is known. `fault` says why.
+    /// A policy that exists but cannot be compiled. It denies every use that it governs; if not
+    /// even its matcher is known, it denies every use. `fault` says why.
     pub fn new_unusable(
         name: &str,
         kind: PolicyOrigin,
@@ -168,10 +168,10 @@ impl Policy {
         }
     }
 
-    /// The policy that flags of the command line stand for: one signature by one of the
-    /// authorities, and with a builder id provenance.
+    /// The policy that command-line flags describe: one signature by any one of the authorities,
+    /// and, if a builder id is given, provenance.
     ///
-    /// Errors: if there is nothing to trust.
+    /// Errors: the flags name no authority.
     pub fn ad_hoc(wish: AdHocPolicyOptions) -> Result<Self, PolicyError> {
         let AdHocPolicyOptions {
             authorities,

@@ -1,4 +1,4 @@
-//! Evaluation: the subject, what was found about it, and the time, to an answer.
+//! Policy evaluation: a verdict from the subject, the verified evidence about it, and the time.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -27,46 +27,46 @@ use super::{
     slsa, threshold,
 };
 
-/// What is judged: one digest, and how it is about to be used.
+/// The subject of an evaluation: one digest, and how it is about to be used.
 #[derive(Clone, Copy, Debug)]
 pub struct AdmissionSubject<'a> {
     /// The reference as it was written.
     pub reference: &'a str,
     /// Its canonical name. None on disk.
     pub repository: Option<&'a ImageRepository>,
-    /// What it was resolved to.
+    /// The digest that the reference was resolved to.
     pub digest: Digest,
     /// Did the reference carry that digest?
     pub had_digest: bool,
-    /// What it is used as.
+    /// How the image is used.
     pub used_as: ReferenceUse,
-    /// In which namespace.
+    /// The namespace of the use; `None` outside of a cluster.
     pub namespace: Option<&'a str>,
     /// The lock in the bundle, if it was read.
     pub lock: Option<BundleLock<'a>>,
 }
 
-/// The lock that lies in a bundle.
+/// The lockfile read from the bundle.
 #[derive(Clone, Copy, Debug)]
 pub struct BundleLock<'a> {
-    /// What it says.
+    /// The parsed lockfile.
     pub lock: &'a Lockfile,
     /// Digest of its canonical form.
     pub digest: Digest,
 }
 
-/// The answer, and every governing policy's part in it.
+/// The combined outcome, with the verdict of every governing policy.
 #[derive(Clone, Debug)]
 pub struct PolicyDecision {
-    /// What all policies together say.
+    /// The combined outcome of all policies.
     pub outcome: PolicyOutcome,
-    /// What each says.
+    /// The verdict of each governing policy.
     pub policies: Vec<PolicyVerdict>,
 }
 
 impl PolicyDecision {
-    /// The answer after modes: no policy that enforces denies. False if nothing governs; what that
-    /// means is the installation's word.
+    /// True if no policy in mode `Enforce` denies. False if no policy governs the use: the
+    /// installation decides about that.
     pub fn is_admitted(&self) -> bool {
         let denies = |policy: &PolicyVerdict| {
             policy.mode == EnforcementMode::Enforce
@@ -81,8 +81,8 @@ impl PolicyDecision {
     }
 }
 
-/// Everybody whom these policies could recognise: what `core::verify` needs to know, but for the
-/// time.
+/// All keys, certificate authorities and trust roots of these policies: the input of
+/// `core::verify`, except for the time.
 pub fn trusted_material<'a>(policies: impl IntoIterator<Item = &'a Policy>) -> TrustedMaterial {
     let (mut trust, mut seen) = (TrustedMaterial::default(), HashSet::new());
     for authority in policies
@@ -117,7 +117,7 @@ pub fn trusted_material<'a>(policies: impl IntoIterator<Item = &'a Policy>) -> T
     trust
 }
 
-/// Asks every policy. Those that do not govern this use have no part in the answer.
+/// Evaluates every policy. Policies that do not govern this use have no part in the decision.
 pub fn evaluate_policies(
     policies: &[Policy],
     subject: &AdmissionSubject<'_>,
@@ -134,8 +134,8 @@ pub fn evaluate_policies(
     }
 }
 
-/// The answer when no evidence could be had: every policy that governs says no, each for the same
-/// reason. None governs: ungoverned, because nobody would have looked at the evidence.
+/// The decision when no evidence could be fetched: every governing policy denies, each for the same
+/// reason. If none governs, the use is ungoverned, because the evidence would not have been read.
 pub fn deny_without_evidence(
     policies: &[Policy],
     scope: &ReferenceUseScope<'_>,
@@ -249,8 +249,8 @@ fn combine_verdicts(policies: &[PolicyVerdict]) -> PolicyOutcome {
     }
 }
 
-/// A reason why something that is missing is missing. Of several, the one that came furthest is
-/// told.
+/// Why evidence is missing, with its rank. Of several reasons the highest-ranking one, that of the
+/// furthest check, is reported.
 struct RankedDenialReason {
     rank: u8,
     reason: Reason,
@@ -273,14 +273,14 @@ pub(super) struct PolicyEvaluation<'a> {
     pub(super) subject: &'a AdmissionSubject<'a>,
     pub(super) now: Timestamp,
     findings: &'a VerificationFindings,
-    /// Verified for this very subject, by nobody whose key is revoked or whose certificate holds no
-    /// longer, and under no other name.
+    /// Verified for this subject and under no other name, by signers with no revoked key and with a
+    /// certificate that is valid.
     pub(super) statements: Vec<&'a Verified<Statement>>,
     /// The same, but for another repository than the one that is used.
     otherwise_named: Vec<(&'a Verified<Statement>, String)>,
     /// Verified for this very subject, by a key that is revoked.
     revoked: Vec<&'a Verified<Statement>>,
-    /// Verified for this very subject, by a certificate that holds no longer or not yet.
+    /// Verified for this subject, by a certificate that has expired or is not valid yet.
     expired: Vec<&'a Verified<Statement>>,
 }
 
@@ -399,7 +399,7 @@ impl<'a> PolicyEvaluation<'a> {
         (!tainted).then(by)
     }
 
-    /// Did somebody of this policy sign, whose certificate its own authority has revoked?
+    /// True if an authority's own CA has revoked the certificate of one of its signers.
     fn has_issuer_revoked_signer(&self) -> bool {
         let ours = |signer: &SignerIdentity| {
             self.rules
@@ -436,7 +436,8 @@ impl<'a> PolicyEvaluation<'a> {
             .iter()
             .filter_map(|rule| self.find_attestation(rule).map_err(&mut note).ok())
             .collect();
-        // The lock is opened only where everything else holds. Until then nothing is said about it.
+        // The lockfile is read only after all other checks pass. Before that no verdict about it
+        // exists.
         if self.subject.lock.is_none()
             && denials
                 .iter()
@@ -514,9 +515,9 @@ impl<'a> PolicyEvaluation<'a> {
             .filter(|statement| is_provenance(statement))
     }
 
-    /// The signatures that meet the threshold. Neither signatures nor names are counted, but pairs
-    /// of an authority and a signer: one key counts once, and so does an authority that several
-    /// people may speak for.
+    /// The signatures that meet the threshold. Pairs of an authority and a signer are counted,
+    /// rather than signatures or names: one key counts once, and so does an authority with several
+    /// permitted signers.
     fn signatures_meeting_threshold(&self) -> Result<Vec<&'a Verified<Statement>>, Denial> {
         let ours: Vec<_> = self
             .cosign_signatures()
@@ -562,7 +563,8 @@ impl<'a> PolicyEvaluation<'a> {
             .any(|authority| self.counts_for_authority(authority, statement))
     }
 
-    /// Is it the authority's, in a form and with the transparency that the policy asks for?
+    /// True if the authority made the statement, in an accepted format and with the transparency
+    /// that the policy requires.
     pub(super) fn counts_for_authority(
         &self,
         authority: &PolicyAuthority,
@@ -598,8 +600,8 @@ impl<'a> PolicyEvaluation<'a> {
         self.furthest_denial(faults, Reason::NoSignatures, "no signature was found")
     }
 
-    /// Why an attestation or the provenance is missing, as far as that is not its own fault: nobody
-    /// could look at it.
+    /// Why an attestation or the provenance is missing, if the cause is that evidence could not be
+    /// read.
     pub(super) fn missing_evidence_denial(
         &self,
         reason: Reason,
@@ -635,8 +637,8 @@ impl<'a> PolicyEvaluation<'a> {
         }
     }
 
-    /// A rejection that concerns somebody else's key is, for this policy, a signature by nobody
-    /// that it knows.
+    /// The reason for a rejected item of evidence. For this policy, rejected evidence by a key that
+    /// it does not list is a signature by an unknown signer.
     fn rejected_evidence_reason(&self, rejected: &RejectedEvidence) -> RankedDenialReason {
         let foreign = rejected.signer.as_ref().is_some_and(|signer| {
             !self
@@ -698,8 +700,8 @@ impl<'a> PolicyEvaluation<'a> {
         ))
     }
 
-    /// Why what somebody wanted signed does not count. What no trust root vouches for was told
-    /// already, where it was refused.
+    /// Why a verified signature does not count. Evidence that no trust root verifies was rejected,
+    /// and reported, earlier.
     fn insufficient_signature_reason(
         &self,
         statement: &Verified<Statement>,
@@ -843,7 +845,7 @@ impl<'a> PolicyEvaluation<'a> {
         })
     }
 
-    /// Has somebody of this policy attested something that is neither a signature nor provenance?
+    /// True if an authority of this policy attested anything other than a signature or provenance.
     pub(super) fn has_other_attestation(&self) -> bool {
         let other = |kind: &str| kind != COSIGN_SIGN && kind != PROVENANCE_V1;
         self.statements.iter().any(|statement| {

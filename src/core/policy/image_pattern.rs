@@ -1,10 +1,10 @@
-//! Patterns of image names (`formats.md`, "References and globs").
+//! Patterns of image names (docs/spec/policies.md, "What is governed").
 //!
-//! A pattern is matched against the canonical `HOST[:PORT]/PATH` of a [`ImageRepository`]. `*` stands
-//! for one or more characters but `/`, in the host not `.` or `:` either; `**` for one or more
-//! whole segments; the rest is literal. A host that is written out is taken in its canonical form.
-//! A pattern that could never match, because a canonical name is never written so, is refused: it
-//! would silently govern nothing.
+//! A pattern is matched against the canonical `HOST[:PORT]/PATH` of a [`ImageRepository`]. `*`
+//! stands for one or more characters but `/`, in the host not `.` or `:` either; `**` for one or
+//! more whole segments; the rest is literal. A literal host is taken in its canonical form. A
+//! pattern that could never match, because no canonical name has its form, is refused: it would
+//! silently govern nothing.
 
 use std::{fmt, str::FromStr};
 
@@ -24,7 +24,7 @@ const MAX_PATTERN: usize = 512;
 /// What addresses begin with, in whatever way they are written.
 const ADDRESSES: [&str; 11] = ["[", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
 
-/// A pattern of image names.
+/// A pattern that matches canonical image names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ImagePattern {
     text: String,
@@ -33,7 +33,7 @@ pub struct ImagePattern {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum ImagePatternShape {
-    /// `**`
+    /// `**` alone: matches every name.
     Everything,
     Named {
         /// In its canonical form, as far as it is written out.
@@ -44,16 +44,16 @@ enum ImagePatternShape {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum ImagePatternSegment {
-    /// `**`: one or more segments.
+    /// `**`: one or more path segments.
     Many,
     /// One segment, with `*` in it.
     One(String),
 }
 
-/// Why text is no pattern.
+/// Why a text is not a valid image pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImagePatternError {
-    /// Longer than any name.
+    /// Longer than the longest image name; its size in bytes.
     #[error("pattern of {0} characters is too long, the limit is 512")]
     TooLong(usize),
     /// The first segment is no host.
@@ -62,9 +62,9 @@ pub enum ImagePatternError {
     /// The first segment is the host of no registry.
     #[error("pattern {pattern:?} can never match: {error}")]
     NoHost {
-        /// The pattern.
+        /// The pattern as written.
         pattern: String,
-        /// What is wrong with it.
+        /// Why its host is invalid.
         error: RegistryHostError,
     },
     /// There is a host, and nothing after it.
@@ -73,7 +73,7 @@ pub enum ImagePatternError {
     /// A part of it is never written so in a canonical name.
     #[error("pattern {pattern:?} can never match: {why}")]
     Never {
-        /// The pattern.
+        /// The pattern as written.
         pattern: String,
         /// What is wrong with it, and how it is written.
         why: &'static str,
@@ -110,7 +110,7 @@ impl ImagePattern {
         })
     }
 
-    /// Is it `**`?
+    /// True for the pattern `**`, which matches every name.
     pub fn is_everything(&self) -> bool {
         self.shape == ImagePatternShape::Everything
     }

@@ -1,8 +1,8 @@
-//! `bindRepository`: was what is used signed under the name that it is used by?
+//! `bindRepository`: compares the signed repository name with the repository of the use.
 //!
-//! A digest says what something is, not where it belongs: whoever may push can copy it, with its
+//! A digest identifies content, not its repository: an attacker who may push can copy it, with its
 //! signatures, to another repository that the same policy governs. The subject of an in-toto
-//! statement may carry a name beside its digest (in-toto attestation framework,
+//! statement may carry a name with its digest (in-toto attestation framework,
 //! spec/v1/resource_descriptor.md), and so may cosign's older payload
 //! (`critical.identity.docker-reference`).
 
@@ -17,19 +17,19 @@ use crate::core::{
 
 use super::{AdmissionSubject, Denial, PolicyError, PolicyRules, evaluate::PolicyEvaluation};
 
-/// Mirrors in one policy.
+/// The maximum number of mirrors in one policy.
 pub const MAX_MIRRORS: usize = 16;
-/// Stands in for what lies below a prefix, so that it is read as a repository's name.
+/// Stands in for the path below a prefix, so that the prefix can be parsed as a repository name.
 const PLACEHOLDER_PATH: &str = "/below/it";
 
 /// What was signed must name the repository that is used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RepositoryBinding {
-    /// Signed names that stand for others.
+    /// Mirrors: signed names that are accepted for other repositories.
     pub mirrors: Vec<RepositoryMirror>,
 }
 
-/// What lies below one name is what lies below another.
+/// Declares the repositories below one prefix as mirrors of those below another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RepositoryMirror {
     /// Beginning of the signed name, canonical.
@@ -44,7 +44,7 @@ enum StatementSubjectName {
     MatchesUsed,
     /// Other repositories only, of which this is the first.
     OtherRepository(String),
-    /// No repository at all.
+    /// The statement names no repository.
     Unnamed,
 }
 
@@ -154,8 +154,8 @@ impl PolicyEvaluation<'_> {
     }
 }
 
-/// The name of the repository that somebody of this policy signed, if it is another than the one
-/// that is used and that matters.
+/// The signed repository name that differs from the repository of the use, if an authority of this
+/// policy signed it and no mirror covers it.
 pub(super) fn other_signed_repository(
     rules: &PolicyRules,
     subject: &AdmissionSubject<'_>,

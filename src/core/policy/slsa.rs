@@ -1,8 +1,8 @@
-//! SLSA provenance: who built it, whether that builder's own authority says so, from what, and
-//! when.
+//! SLSA provenance: the builder, whether an authority of that builder signed, the source, and the
+//! build time.
 //!
 //! The checks run in one fixed order. Of several provenances the first that passes all of them
-//! counts; if none does, the one that came furthest is told.
+//! counts; if none does, the denial of the one that passed the most checks is reported.
 
 use std::collections::BTreeSet;
 
@@ -69,7 +69,7 @@ fn missing_provenance_denial(case: &PolicyEvaluation<'_>) -> Denial {
     }
 }
 
-/// `formats.md`, "Verdicts".
+/// The rank of a reason: the later its check, the higher.
 const fn check_stage(reason: Reason) -> u8 {
     match reason {
         Reason::MalformedEvidence => 0,
@@ -208,7 +208,8 @@ fn check_source(
     ))
 }
 
-/// The lock's own origin. Artifacts do not count: whoever writes a lock chooses their origins.
+/// The source of the lockfile itself. Sources of artifacts do not count: the author of a lockfile
+/// chooses them.
 fn provenance_source(provenance: &Provenance) -> Option<&str> {
     let ours = provenance.build_definition.build_type == BUILD_TYPE;
     lock_dependency(provenance).filter(|_| ours)?.uri.as_deref()
@@ -311,7 +312,7 @@ fn sha256_digest(dependency: &ResourceDescriptor) -> Option<Digest> {
         .ok()
 }
 
-/// The first thing that the provenance's artifacts and the lock's differ in.
+/// The first difference between the artifacts of the provenance and those of the lockfile.
 fn first_lock_difference(provenance: &Provenance, lock: &BundleLock<'_>) -> Option<String> {
     let mut claimed = BTreeSet::new();
     for dependency in &provenance.build_definition.resolved_dependencies {

@@ -12,14 +12,14 @@ use crate::core::verify::CertificateClaims;
 /// Memory that one compiled expression may take, in bytes. Stops expressions that are made to
 /// explode.
 const REGEX_BYTES: usize = 1 << 18;
-/// Bytes of a name that an expression is asked about: what a name may have in a policy. Stops names
-/// that are made to take long.
+/// The maximum size in bytes of a name that an expression is matched against: the limit of names in
+/// a policy. Stops names made to take long to match.
 const MAX_NAME: usize = 2_048;
 
 /// How a certificate's subject alternative name is compared. The whole name must match, always.
 #[derive(Clone, Debug)]
 pub enum SubjectMatcher {
-    /// Letter by letter.
+    /// Equal, byte for byte.
     Exact(String),
     /// It begins so, up to and including a `/` behind the host.
     Prefix(String),
@@ -66,11 +66,11 @@ impl SubjectMatcher {
         AnchoredRegex::parse(text).map(|expression| Self::Regexp(Arc::new(expression)))
     }
 
-    /// Is this the name?
+    /// True if the name matches.
     pub fn matches_name(&self, name: &str) -> bool {
         match self {
             Self::Exact(exact) => exact == name,
-            // `https://git.example.com/org/../evil` begins right and is somebody else.
+            // `https://git.example.com/org/../evil` has the prefix but is another identity.
             Self::Prefix(prefix) => {
                 name.len() > prefix.len()
                     && name.starts_with(prefix)
@@ -102,7 +102,7 @@ impl AnchoredRegex {
                 last_line(&error.to_string())
             )
         })?;
-        // One engine, which takes no memory of its own to speak of: names are short.
+        // One engine, without a cache of notable size: names are short.
         let config = Config::new()
             .nfa_size_limit(Some(REGEX_BYTES))
             .onepass(false)
@@ -146,7 +146,8 @@ impl Eq for SubjectMatcher {}
 pub struct ClaimsRule(pub CertificateClaims);
 
 impl ClaimsRule {
-    /// Does the certificate claim all of it? A claim that is asked for and not made is a no.
+    /// True if the certificate has all required claims. A required claim that is absent does not
+    /// match.
     pub fn is_met_by(&self, claims: &CertificateClaims) -> bool {
         let asked = [
             (&self.0.source_repository, &claims.source_repository),
@@ -169,7 +170,7 @@ fn describe_build_error(error: &BuildError) -> String {
     }
 }
 
-/// The one line of the regex crate's error that says what is wrong.
+/// The line of the regex crate's error that describes the problem.
 fn last_line(text: &str) -> String {
     crate::core::verify::sanitize_text(
         text.lines()

@@ -2,9 +2,9 @@
 
 use std::{collections::HashMap, hash::Hash};
 
-/// Which signer made each signature, as the place of that signer's first one. Whoever has one name
-/// is one signer, and so is whoever has one key: a certificate that was renewed makes nobody two,
-/// and neither does one key that is known both alone and in a certificate.
+/// The signer of each signature, as the index of that signer's first signature. Signatures with one
+/// name or one key are by one signer: neither a renewed certificate nor a key that is known both
+/// alone and in a certificate makes two.
 pub(super) fn distinct_signers<N: Eq + Hash, K: Eq + Hash>(
     signatures: impl Iterator<Item = (N, Option<K>)>,
 ) -> Vec<usize> {
@@ -117,12 +117,12 @@ mod tests {
         let table: &[(&[&[usize]], usize, usize)] = &[
             (&[], 0, 0),
             (&[&[]], 0, 0),
-            // Two people who may both speak for one authority.
+            // Two signers of one authority.
             (&[&[0, 1]], 2, 1),
-            // One person who may speak for two.
+            // One signer of two authorities.
             (&[&[0], &[0]], 1, 1),
             (&[&[0], &[1]], 2, 2),
-            // The first must make room for the second.
+            // The first is reassigned to let the second count.
             (&[&[0, 1], &[0]], 2, 2),
             (&[&[0, 1], &[0], &[1]], 2, 2),
             (&[&[0, 1], &[1, 2], &[2]], 3, 3),

@@ -1,4 +1,5 @@
-//! Answers. An [`AdmissionProof`] cannot exist without the verified statements that it stands on.
+//! Verdicts. An [`AdmissionProof`] cannot exist without the verified statements that it is based
+//! on.
 
 use jiff::Timestamp;
 
@@ -11,23 +12,23 @@ use crate::core::{
 
 use super::{EnforcementMode, PolicyIdentity};
 
-/// What all policies together say.
+/// The combined outcome of all policies.
 #[derive(Clone, Debug)]
 pub enum PolicyOutcome {
     /// No policy governs this use.
     Ungoverned,
-    /// At least one does.
+    /// At least one policy governs it.
     Governed(AdmissionVerdict),
 }
 
-/// What a policy, or all of them, says.
+/// The verdict of one policy, or of all of them.
 #[derive(Clone, Debug)]
 pub enum AdmissionVerdict {
-    /// Everything that was asked for is proved.
+    /// All requirements are met.
     Admit(AdmissionProof),
-    /// Something is not.
+    /// A requirement is not met.
     Deny(Denials),
-    /// Something is not, or was not looked at, but an exemption lets it pass.
+    /// A requirement is not met, or was not checked, but an exemption applies.
     Exempt(AppliedExemption),
 }
 
@@ -60,14 +61,14 @@ pub struct Denials {
     more: Vec<Denial>,
 }
 
-/// One reason why not.
+/// One reason for a denial.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denial {
-    /// Its stable name.
+    /// The stable reason code.
     pub reason: Reason,
     /// What is missing, and the way out.
     pub message: String,
-    /// The policy that asks for it.
+    /// The policy that denies; `None` if no single policy does.
     pub policy: Option<PolicyIdentity>,
     /// The authority that it concerns.
     pub authority: Option<String>,
@@ -80,42 +81,42 @@ pub struct AppliedExemption {
     pub policy: PolicyIdentity,
     /// Why it was exempted.
     pub reason: String,
-    /// Until when.
+    /// When the exemption ends.
     pub expires: Timestamp,
 }
 
-/// One policy's answer, with what it found.
+/// The verdict of one policy, with its findings.
 #[derive(Clone, Debug)]
 pub struct PolicyVerdict {
-    /// The policy.
+    /// The identity of the policy.
     pub identity: PolicyIdentity,
-    /// Its generation.
+    /// `metadata.generation` of the policy.
     pub generation: i64,
     /// What happens with its denials.
     pub mode: EnforcementMode,
-    /// Its answer.
+    /// The verdict.
     pub verdict: AdmissionVerdict,
     /// What each of its authorities signed.
     pub authorities: Vec<AuthorityFinding>,
-    /// What the provenance proved. Absent if the policy asks for none or none passed.
+    /// What the provenance proves. `None` if the policy requires no provenance or none passed.
     pub slsa: Option<SlsaFinding>,
     /// Its settings that weaken it.
     pub unsafe_settings: Vec<String>,
 }
 
-/// Did an authority sign?
+/// Whether an authority's signature was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthorityFinding {
-    /// Its name in the policy.
+    /// The authority's name in the policy.
     pub name: String,
     /// The signature that counts, if there is one.
     pub signature: Option<(StoredSignatureFormat, SignerIdentity, SigningTime)>,
 }
 
-/// What the provenance proved.
+/// What the SLSA provenance proves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlsaFinding {
-    /// Who built it.
+    /// The builder id.
     pub builder: String,
     /// The SLSA Build level that the policy gives that builder.
     pub level: u8,
@@ -124,7 +125,7 @@ pub struct SlsaFinding {
 }
 
 impl AdmissionProof {
-    /// Stands on this signature. What else counted is added with [`Self::with_statement`].
+    /// Based on this signature. Further statements are added with [`Self::with_statement`].
     pub(super) fn from_signature(signature: &Verified<Statement>) -> Self {
         Self {
             digest: *signature.subject(),
@@ -132,7 +133,7 @@ impl AdmissionProof {
         }
     }
 
-    /// Stands on this statement too.
+    /// Adds this statement to the proof.
     #[must_use]
     pub(super) fn with_statement(mut self, statement: &Verified<Statement>) -> Self {
         if !self.statements.iter().any(|known| {
@@ -143,7 +144,7 @@ impl AdmissionProof {
         self
     }
 
-    /// Stands on what another policy was satisfied with, too.
+    /// Adds the statements that satisfied another policy.
     #[must_use]
     pub(super) fn with_statements_of(self, other: &Self) -> Self {
         other.statements.iter().fold(self, Self::with_statement)
@@ -154,14 +155,14 @@ impl AdmissionProof {
         &self.digest
     }
 
-    /// On what. Never empty.
+    /// The statements that the proof is based on; never empty.
     pub fn statements(&self) -> &[Verified<Statement>] {
         &self.statements
     }
 }
 
 impl Denials {
-    /// One reason.
+    /// Denials with one reason.
     pub const fn from_denial(first: Denial) -> Self {
         Self {
             first,
@@ -179,12 +180,12 @@ impl Denials {
         })
     }
 
-    /// The first one.
+    /// The first denial.
     pub const fn first(&self) -> &Denial {
         &self.first
     }
 
-    /// Every one.
+    /// All denials, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Denial> {
         std::iter::once(&self.first).chain(&self.more)
     }
@@ -201,7 +202,7 @@ impl Denial {
         }
     }
 
-    /// What happens next.
+    /// The class of the failure, which says what may resolve it.
     pub const fn class(&self) -> Class {
         self.reason.class()
     }

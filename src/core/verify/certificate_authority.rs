@@ -33,14 +33,14 @@ pub struct CertificateAuthority {
 /// Why bytes are no certificate authority that we can use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateAuthorityError {
-    /// More bytes than we read.
+    /// Larger than the limit.
     #[error("{what} have {size} bytes, the limit is {limit}")]
     TooLarge {
         /// The certificates, or the revocation lists.
         what: &'static str,
-        /// Their size.
+        /// Its size in bytes.
         size: usize,
-        /// The cap.
+        /// The limit in bytes.
         limit: usize,
     },
     /// More of them than we look at.
@@ -48,9 +48,9 @@ pub enum CertificateAuthorityError {
     TooMany {
         /// Certificates, or revocation lists.
         what: &'static str,
-        /// How many there are.
+        /// The number of items.
         count: usize,
-        /// The cap.
+        /// The limit.
         limit: usize,
     },
     /// Not what PEM looks like, or a block of another kind.
@@ -64,7 +64,7 @@ pub enum CertificateAuthorityError {
     /// One certificate cannot be an authority's.
     #[error("certificate {at} {problem}")]
     Certificate {
-        /// Which, counted from 1.
+        /// The position of the certificate, from 1.
         at: usize,
         /// What is wrong with it.
         problem: String,
@@ -80,12 +80,12 @@ pub enum CertificateAuthorityError {
             delta and no indirect list"
     )]
     List {
-        /// Which, counted from 1.
+        /// The position of the list, from 1.
         at: usize,
         /// What is wrong with it.
         problem: String,
     },
-    /// Revocation was asked for, and there is no list.
+    /// Revocation lists are required, and none is given.
     #[error("there is no revocation list")]
     NoList,
 }
@@ -97,12 +97,13 @@ impl ClassifiedError for CertificateAuthorityError {
 }
 
 impl CertificateAuthority {
-    /// Reads certificates (PEM: roots, which are signed by themselves, and intermediates), and
-    /// revocation lists (PEM, or one in DER).
+    /// Reads certificates (PEM: self-signed roots, and intermediates), and revocation lists (PEM,
+    /// or one in DER).
     ///
     /// With lists, every certificate of a chain needs one of its issuer. Limits:
     /// `limits.authority_bytes`, `limits.authority_certificates`, `limits.revocation_bytes`,
-    /// `limits.revocation_lists`. Errors: whatever could not mean what it says.
+    /// `limits.revocation_lists`. Errors: a certificate or list that is invalid or could never be
+    /// used.
     pub fn parse(
         certificates: &[u8],
         lists: Option<&[u8]>,

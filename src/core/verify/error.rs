@@ -1,4 +1,4 @@
-//! Why a candidate was refused, and which of several reasons is told.
+//! Why a candidate was rejected, and which of several errors is reported.
 
 use crate::core::{
     digest::Digest,
@@ -27,9 +27,9 @@ pub enum EvidenceError {
     /// The bytes are not those that the manifest names.
     #[error("its content hashes to {actual}, the manifest says {expected}")]
     Content {
-        /// The layer's digest.
+        /// The digest in the layer's descriptor.
         expected: Digest,
-        /// The digest of the bytes.
+        /// The digest of the bytes read.
         actual: Digest,
     },
     /// The Sigstore bundle cannot be read.
@@ -38,7 +38,7 @@ pub enum EvidenceError {
     /// It signs plain bytes, not a statement.
     #[error("it signs plain bytes, not a DSSE envelope with a statement")]
     NoEnvelope,
-    /// A layer under a cosign tag is of another type than the tag says.
+    /// The media type of a layer under a cosign tag does not match the tag.
     #[error("it is of type {0:?}, which is neither cosign's simple signing nor a DSSE envelope")]
     LayerType(String),
     /// There is an index under a cosign tag.
@@ -47,7 +47,7 @@ pub enum EvidenceError {
     /// An annotation that is needed is missing, or cannot be read.
     #[error("its annotation {name} {problem}")]
     Annotation {
-        /// The annotation.
+        /// The name of the annotation.
         name: &'static str,
         /// What is wrong with it.
         problem: String,
@@ -55,41 +55,41 @@ pub enum EvidenceError {
     /// The DSSE envelope is not JSON, or ambiguous.
     #[error("its DSSE envelope cannot be read: {0}")]
     Envelope(JsonError),
-    /// None, or more than one.
+    /// The envelope has no signature, or more than one; their number.
     #[error("its DSSE envelope has {0} signatures, it must have one")]
     Signatures(usize),
     /// Bytes are not encoded as they must be.
     #[error("{0} is not base64")]
     NotBase64(&'static str),
-    /// The envelope holds something else than an in-toto statement.
+    /// The payload type of the envelope is not that of in-toto statements.
     #[error("its payload type is {0:?}, not application/vnd.in-toto+json")]
     PayloadType(String),
     /// None of the keys made the signature.
     #[error("its signature was made by none of the {keys} configured keys")]
     NoMatchingKey {
-        /// How many keys were tried.
+        /// The number of keys tried.
         keys: usize,
     },
     /// It carries a certificate, and there is nothing to check that against.
     #[error("it was signed with a certificate, but no trust root was given")]
     NoTrustRoot,
-    /// The hint names one of the keys, but the signature does not hold.
+    /// The key hint names one of the keys, but the signature is invalid.
     #[error("it names the key {0}, but the signature does not verify with it")]
     KeySignature(Digest),
-    /// The certificate, the log, a timestamp or the signature does not hold.
+    /// The certificate, the log entry, a timestamp or the signature is invalid.
     #[error("{message}")]
     Sigstore {
-        /// Which of them.
+        /// The reason code.
         reason: Reason,
-        /// In the verifier's own words.
+        /// The verifier's message.
         message: String,
-        /// Whose certificate it is, where the certificate itself holds.
+        /// The signer, if the certificate itself is valid.
         signer: Option<SignerIdentity>,
     },
     /// The signed payload is no statement that we read.
     #[error("its statement, signed by {signer}, cannot be read: {cause}")]
     Statement {
-        /// Who signed it.
+        /// The signer.
         signer: SignerIdentity,
         /// What is wrong with it.
         cause: JsonError,
@@ -97,50 +97,50 @@ pub enum EvidenceError {
     /// `_type` is neither 1 nor 0.1.
     #[error("its statement, signed by {signer}, has the unknown type {found:?}")]
     StatementType {
-        /// Who signed it.
+        /// The signer.
         signer: SignerIdentity,
-        /// `_type`.
+        /// The value of `_type`.
         found: String,
     },
     /// More subjects than we look at.
     #[error("its statement, signed by {signer}, has {count} subjects, the limit is {limit}")]
     Subjects {
-        /// Who signed it.
+        /// The signer.
         signer: SignerIdentity,
-        /// How many there are.
+        /// The number of subjects.
         count: usize,
-        /// The cap.
+        /// The limit.
         limit: usize,
     },
-    /// The question has no signature checks left.
+    /// The request has no signature checks left.
     #[error(
         "it was not fully verified: the evidence needs more than {limit} signature checks; \
             delete what is not needed, or name fewer keys"
     )]
     TooManyChecks {
-        /// The cap.
+        /// The limit.
         limit: usize,
     },
-    /// What holds already takes all the memory that one question has.
+    /// Verified statements already use all the memory that one request may use.
     #[error(
         "its statement needs about {size} bytes of memory, and the statements of one digest may \
             need {limit}"
     )]
     StatementMemoryExceeded {
-        /// What it needs.
+        /// The memory that the statement needs, in bytes.
         size: usize,
-        /// The cap for all of them.
+        /// The limit for all statements, in bytes.
         limit: usize,
     },
-    /// Whoever asked has given up.
+    /// The request was cancelled or its deadline has passed.
     #[error("it was not verified: the deadline for the verdict has passed")]
     DeadlineExceeded,
-    /// A statement that holds, about something else.
+    /// A verified statement about another subject.
     #[error(
         "its statement, signed by {signer}, is about {named}, not about the digest that is verified"
     )]
     Subject {
-        /// Who signed it.
+        /// The signer.
         signer: SignerIdentity,
         /// The first subject's digest.
         named: String,
@@ -148,7 +148,7 @@ pub enum EvidenceError {
 }
 
 impl EvidenceError {
-    /// Who signed it, if that much holds.
+    /// The signer, if the signature was verified.
     pub const fn signer(&self) -> Option<&SignerIdentity> {
         match self {
             Self::Sigstore { signer, .. } => signer.as_ref(),
@@ -194,11 +194,11 @@ impl ClassifiedError for EvidenceError {
 /// One referrer that does not count, for the report. It proves nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RejectedEvidence {
-    /// The referrer, or the manifest that a tag beside the subject names.
+    /// The digest of the referrer, or of the manifest that a cosign tag names.
     pub referrer: Digest,
-    /// Why.
+    /// The reason code.
     pub reason: Reason,
-    /// Why, in words: at most 300 characters, none of them a control character.
+    /// The description: at most 300 characters, no control characters.
     pub message: String,
     /// The key or identity that it concerns: who signed it, or whose key it names.
     pub signer: Option<SignerIdentity>,
@@ -221,7 +221,7 @@ impl RejectedEvidence {
         }
     }
 
-    /// `referrer` could not be gathered because of `error`.
+    /// `referrer` could not be fetched because of `error`.
     pub fn from_read_error(referrer: Digest, error: &dyn ClassifiedError) -> Self {
         Self {
             referrer,
@@ -231,7 +231,7 @@ impl RejectedEvidence {
         }
     }
 
-    /// How far it came.
+    /// How far verification came: see [`reason_rank`].
     pub const fn rejection_rank(&self) -> u8 {
         match (self.reason, &self.signer) {
             // Unauthenticated: anybody can list a referrer of something else.
@@ -241,11 +241,11 @@ impl RejectedEvidence {
     }
 }
 
-/// How far something came before it was refused: of several faults, the one that came furthest is
-/// told (`formats.md`, "Verdicts").
+/// How far verification came before the rejection: of several errors, the one with the highest rank
+/// is reported.
 ///
-/// Bytes that changed and dependencies that did not answer come first: nobody can say what an
-/// unreadable signature would have proved.
+/// Changed bytes and unavailable dependencies rank highest, because what an unread signature would
+/// have proved is unknown.
 pub(crate) const fn reason_rank(reason: Reason) -> u8 {
     match (reason.class(), reason) {
         (Class::Corrupt, _) => 101,

@@ -32,7 +32,7 @@ const ED25519: (&[u8], usize) = (b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\
 /// Sizes of RSA keys in bits. Below, they can be factored; above, cosign does not take them, and
 /// one verification costs milliseconds.
 const RSA_BITS: RangeInclusive<usize> = 2048..=4096;
-/// The header of an SPKI of such a size: a sequence whose length has two bytes.
+/// The bytes of an SPKI's header at these sizes: a sequence with a two-byte length.
 const RSA_HEADER: usize = 4;
 /// `rsaEncryption` (RFC 8017, appendix C), which Sigstore uses with PKCS#1 v1.5 and SHA-256.
 const RSA: &[u8] = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
@@ -67,14 +67,14 @@ pub enum KeyAlgorithm {
     EcdsaP521,
     /// Ed25519 over the message itself, never its pre-hashed variant.
     Ed25519,
-    /// RSA with PKCS#1 v1.5 and SHA-256: keys that say `rsaEncryption`.
+    /// RSA with PKCS#1 v1.5 and SHA-256: keys with the algorithm `rsaEncryption`.
     RsaPkcs1,
-    /// RSA with PSS, SHA-256 and a salt of 32 bytes: keys that say exactly this.
+    /// RSA with PSS, SHA-256 and a salt of 32 bytes: keys with exactly these parameters.
     RsaPss,
 }
 
 impl KeyAlgorithm {
-    /// Its name, as reports and messages tell it.
+    /// The name in reports and messages.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::EcdsaP256 => "ECDSA P-256 SHA-256",
@@ -104,7 +104,7 @@ pub enum PublicKeyError {
     /// No PEM block of a public key, more than one, or something around it.
     #[error("public key must be one PEM block \"PUBLIC KEY\" (cosign.pub), and nothing else")]
     Pem,
-    /// A private key was given.
+    /// The input is a private key.
     #[error("this is a private key; give the public one (packgate keys public)")]
     Private,
     /// The key's type is unknown, it is too small, not on its curve, or oddly encoded.
@@ -113,7 +113,7 @@ pub enum PublicKeyError {
             its usual DER encoding"
     )]
     Unsupported,
-    /// An RSA key that is only for PSS, and leaves open or chooses otherwise what goes with it.
+    /// An RSASSA-PSS key whose parameters are absent or not the supported ones.
     #[error(
         "public key is for RSASSA-PSS, and must name SHA-256, MGF1 with SHA-256 and a salt of 32 \
             bytes as its parameters"
@@ -133,7 +133,7 @@ impl VerificationKey {
         Self::from_spki(decode_pem(pem)?)
     }
 
-    /// Reads a public key in DER.
+    /// Parses a public key in DER.
     pub(super) fn from_spki(spki: Vec<u8>) -> Result<Self, PublicKeyError> {
         let (algorithm, plain) = parse_spki(&spki)?;
         let key = ParsedPublicKey::new(algorithm.verification_algorithm(), &*plain)
@@ -186,8 +186,8 @@ impl VerificationKey {
         format!("{BEGIN}\n{body}{END}\n")
     }
 
-    /// Is it the same key for another algorithm, such as one RSA key for PKCS#1 and for PSS? Such a
-    /// pair is one signer.
+    /// True if it is the same key with another algorithm, such as one RSA key for PKCS#1 and for
+    /// PSS. Both count as one signer.
     pub fn differs_only_in_algorithm(&self, other: &Self) -> bool {
         self.normalized_fingerprint == other.normalized_fingerprint
             && self.fingerprint != other.fingerprint
@@ -222,8 +222,8 @@ impl fmt::Debug for VerificationKey {
     }
 }
 
-/// The algorithm follows the key, never what a signature says of itself. With it comes the SPKI
-/// that the library reads: it knows PSS keys only as `rsaEncryption`.
+/// The algorithm follows from the key, never from the signature. The second value is the SPKI that
+/// the library accepts: it knows PSS keys only as `rsaEncryption`.
 fn parse_spki(spki: &[u8]) -> Result<(KeyAlgorithm, Cow<'_, [u8]>), PublicKeyError> {
     let is = |(prefix, length): (&[u8], usize)| spki.len() == length && spki.starts_with(prefix);
     let algorithm = match () {
@@ -237,8 +237,8 @@ fn parse_spki(spki: &[u8]) -> Result<(KeyAlgorithm, Cow<'_, [u8]>), PublicKeyErr
     Ok((algorithm, Cow::Borrowed(spki)))
 }
 
-/// A PSS key, and the same as `rsaEncryption`. Everything but the algorithm must be what
-/// [`is_plain_rsa`] asks for.
+/// A PSS key, and the same key as `rsaEncryption`. Except for the algorithm, [`is_plain_rsa`] must
+/// accept it.
 fn parse_pss_spki(spki: &[u8]) -> Result<(KeyAlgorithm, Cow<'_, [u8]>), PublicKeyError> {
     let rest = spki.get(RSA_HEADER..).ok_or(PublicKeyError::Unsupported)?;
     let Some(key) = rest.strip_prefix(PSS_SHA256) else {

@@ -1,12 +1,11 @@
-//! What `sigstore-verify` leaves open about log entries.
+//! Checks of log entries that `sigstore-verify` does not make.
 //!
 //! It looks for the checkpoint's key by its four-byte hint, among the keys of all logs that have
 //! begun by now; of Rekor v1 it does not compare the size of the tree in the proof with the
 //! checkpoint's, and of Rekor v2 neither size nor root nor index; and without a promise it reads
-//! neither the name of the log nor the window in which the log's key was in use, nor the time that
-//! an entry of Rekor v2 tells. Here an entry is of the log that it names, that log was in use at a
-//! time that somebody vouches for, all that is said of its tree agrees, and no time is told that
-//! nobody signed.
+//! neither the name of the log nor the window in which the log's key was in use, nor the time in an
+//! entry of Rekor v2. Here an entry belongs to the log that it names, that log was in use at a
+//! verified time, all data about its tree agrees, and no unsigned time is accepted.
 
 use std::fmt;
 
@@ -65,9 +64,9 @@ impl TrustedLogs {
         Self(logs.collect())
     }
 
-    /// Checks entries whose proofs, checkpoints and promises hold already. `times` are those that
-    /// somebody vouches for; if there are none, the log's use must have no end. `promised`: the
-    /// log's promise will do in the place of a proof.
+    /// Checks entries whose proofs, checkpoints and promises are verified already. `times` are the
+    /// verified times; if there are none, the log's key must have no end of validity. `promised`:
+    /// an inclusion promise is accepted in place of a proof.
     pub(super) fn check_entries(
         &self,
         entries: &[TransparencyLogEntry],
@@ -145,9 +144,9 @@ impl TrustedLog {
     }
 }
 
-/// Rekor v2 promises nothing and tells no time: the field is 0 there, which is read as absent (its
-/// client specification, "integratedTime"). An entry of Rekor v1 may be without its promise; then
-/// its time is not read either.
+/// Rekor v2 makes no promise and gives no time: the field is 0 there, which is read as absent (its
+/// client specification, "integratedTime"). An entry of Rekor v1 may lack its promise; then its
+/// time is not used either.
 fn is_rekor_v2(entry: &TransparencyLogEntry) -> bool {
     entry.kind_version == KindVersion::HashedRekordV002
 }

@@ -1,11 +1,10 @@
-//! Bundles that were signed with a certificate of a company's own authority: no Fulcio, and no log
+//! Bundles signed with a certificate from a private certificate authority: no Fulcio, and no log
 //! unless the policy names one.
 //!
-//! The path to a root is [`super::chain`]'s. It holds at a time. Where somebody whom the policy
-//! believes vouches for when it was signed, that time counts. Otherwise it is the time of the
-//! question, and how long the path goes on to hold is carried on with what was verified:
-//! `core::policy` looks at it again whenever it is asked. Whatever is on a revocation list is
-//! revoked, whenever it was signed.
+//! [`super::chain`] builds the path to a root, which must be valid at one point in time. If a trust
+//! root of the policy verifies the signing time, that time counts. Otherwise it is the time of the
+//! request, and the path's validity is kept with the verified statement: `core::policy` checks it
+//! again at every evaluation. A certificate on a revocation list is revoked, whenever it signed.
 
 use std::collections::HashSet;
 
@@ -38,13 +37,13 @@ use super::{
 /// push a signature chooses them.
 const MAX_INTERMEDIATES: usize = 2;
 
-/// Finds out who signed, once for every authority and trust root that say so.
+/// Identifies the signer, once for every authority and trust root that verifies the signature.
 ///
-/// Beside it: why those do not that have something to say about it, or, if nobody does, at least
-/// one reason.
+/// The second list: the errors of authorities that issued the certificate, or, if none did, at
+/// least one error.
 ///
-/// Errors: the key of its certificate did not make the signature, or nothing can be made of the
-/// certificate.
+/// Errors: the key of its certificate did not make the signature, or the certificate cannot be
+/// parsed.
 pub(super) fn authenticate_by_private_ca(
     bundle: &SigstoreBundle,
     envelope: &DsseEnvelope,
@@ -63,7 +62,7 @@ pub(super) fn authenticate_by_private_ca(
     }
     let (mut found, mut faults, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
     for TrustedCertificateAuthority { authority, root } in &trust.authorities {
-        // Without anybody's word on the time there is nothing to ask the trust root.
+        // Without time evidence in the bundle there is nothing to verify with the trust root.
         let root = root.as_ref().filter(|_| bundle.has_time_evidence());
         if seen.insert((authority.digest(), root.map(|root| root.digest()))) {
             let question = PrivateCaVerification {
@@ -85,12 +84,13 @@ pub(super) fn authenticate_by_private_ca(
     if found.is_empty() {
         return Ok((found, chain::errors_to_report(faults)));
     }
-    // That another authority did not issue it is no news.
+    // That another authority did not issue it is not reported.
     faults.retain(|fault| fault.signer().is_some());
     Ok((found, faults))
 }
 
-/// The certificate of a bundle whose key made its signature, with what came beside it.
+/// The certificate of a bundle, whose key made the signature, with the further certificates of the
+/// bundle.
 struct LeafCertificate<'a> {
     certificate: EndEntityCertificate<'a>,
     intermediates: Vec<CertificateDer<'a>>,
@@ -153,7 +153,7 @@ impl<'a> LeafCertificate<'a> {
         })
     }
 
-    /// The one name that it stands for.
+    /// The one name in the certificate.
     fn subject_name(&self) -> Result<String, EvidenceError> {
         subject_alt_name::single_private_ca_san(&self.certificate.der).ok_or_else(|| {
             certificate_error(
@@ -166,7 +166,7 @@ impl<'a> LeafCertificate<'a> {
 }
 
 impl PrivateCaVerification<'_> {
-    /// Nobody says when it was signed: the path must hold now.
+    /// Without time evidence the path must be valid now.
     fn verify_at_current_time(&self) -> Result<AuthenticatedSignature, EvidenceError> {
         let now = self.now.ok_or_else(|| {
             certificate_error(
@@ -186,8 +186,8 @@ impl PrivateCaVerification<'_> {
         self.authenticated_signature(None, SigningTime::Unknown, vouched, false, validity)
     }
 
-    /// The path must hold at every time that the trust root vouches for. Revocation lists must
-    /// still be fresh.
+    /// The path must be valid at every verified signing time. Revocation lists must not be
+    /// outdated.
     fn verify_at_signing_time(
         &self,
         root: &TrustRoot,
@@ -262,7 +262,7 @@ impl PrivateCaVerification<'_> {
         })
     }
 
-    /// What this authority never issued is told as that, whatever else is wrong with it.
+    /// A certificate that this authority did not issue is reported as such, whatever else is wrong.
     fn prefer_chain_error(&self, error: EvidenceError) -> EvidenceError {
         if error.reason() == Reason::UntrustedChain {
             return error;
@@ -302,7 +302,7 @@ impl PrivateCaVerification<'_> {
         }
     }
 
-    /// A path from the certificate to a root that holds at this time, and how long it does.
+    /// A path from the certificate to a root that is valid at this time, with its validity period.
     fn find_path(&self, at: Timestamp) -> Result<CertificatePath, EvidenceError> {
         let Self {
             leaf, authority, ..
@@ -318,7 +318,7 @@ impl PrivateCaVerification<'_> {
             .map_err(|error| self.name_revoked_signer(error))
     }
 
-    /// That it is revoked concerns its holder: its issuer says so.
+    /// A revocation is reported with the signer's name: the issuer has verified it.
     fn name_revoked_signer(&self, error: EvidenceError) -> EvidenceError {
         if error.reason() == Reason::Revoked {
             self.with_signer(error)

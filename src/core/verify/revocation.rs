@@ -19,7 +19,7 @@ use super::{
     error::sanitize_text,
 };
 
-/// Revocation lists, read and checked once. Authorities can share them.
+/// Certificate revocation lists, parsed and verified once. Authorities may share them.
 pub struct RevocationLists {
     /// Newest first: of several that concern a certificate the first is taken.
     lists: Vec<RevocationList>,
@@ -27,14 +27,14 @@ pub struct RevocationLists {
     bytes: usize,
 }
 
-/// One revocation list.
+/// One certificate revocation list.
 pub(super) struct RevocationList {
-    /// As it was signed. A list of 20,000 numbers is 400 KiB so, and ten times that as a tree of
-    /// objects; whoever looks at it has to hash all of it anyway.
+    /// The signed DER bytes. A list of 20,000 serial numbers has 400 KiB in this form, and ten
+    /// times that as parsed objects; each lookup has to hash all of it anyway.
     der: Box<[u8]>,
-    /// When it was made.
+    /// `thisUpdate`: when the list was issued.
     since: Timestamp,
-    /// `nextUpdate`: from then on nobody knows what it would say.
+    /// `nextUpdate`: from then on the list is outdated.
     pub(super) until: Timestamp,
 }
 
@@ -113,7 +113,7 @@ impl RevocationList {
         })
     }
 
-    /// The list, as webpki asks it. It could be read before.
+    /// The list in webpki's form. It was parsed once already.
     pub(super) fn parsed_list(&self) -> Result<CertRevocationList<'_>, Error> {
         BorrowedCertRevocationList::from_der(&self.der).map(Into::into)
     }

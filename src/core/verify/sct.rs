@@ -1,9 +1,9 @@
-//! What logs of certificates promise inside of a certificate: signed certificate timestamps (RFC
-//! 6962, sections 3.2 and 3.3).
+//! Signed certificate timestamps (SCTs), embedded in a certificate (RFC 6962, sections 3.2 and
+//! 3.3).
 //!
-//! A certificate may carry several, as sigstore-go and cosign take it: one of a log that the trust
-//! root knows will do. One that such a log should have made and did not is refused, whatever stands
-//! beside it.
+//! A certificate may carry several, as sigstore-go and cosign accept it: one by a log of the trust
+//! root is enough. One that names such a log and has an invalid signature is refused, whatever
+//! other SCTs there are.
 
 use jiff::Timestamp;
 use sigstore_crypto::{Keyring, SigningScheme};

@@ -6,7 +6,7 @@ use aws_lc_rs::digest::{self, Digest, digest};
 
 use super::{KeyAlgorithm, VerificationKey, check_budget::CheckBudget, error::EvidenceError};
 
-/// Signed bytes, with those of their hashes that were asked for.
+/// Signed bytes, with those hashes of them that are needed.
 pub(super) struct SignedMessage {
     bytes: Vec<u8>,
     sha256: OnceCell<Digest>,

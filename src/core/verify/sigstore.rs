@@ -2,22 +2,22 @@
 //! timestamps.
 //!
 //! The crate checks timestamps, the log's inclusion proof, checkpoint and promise, the signature,
-//! and that the log entry speaks of this signature. What it leaves open is closed here, before and
-//! after it:
+//! and that the log entry speaks of this signature. What it does not check is checked here, before
+//! and after it:
 //!
 //! - it accepts a bundle relabelled 0.1 without an inclusion proof: here every log entry must carry
 //!   one;
 //! - it has no caps: [`SigstoreBundle`] has them;
 //! - it takes the first email address or URI of a certificate: here there must be exactly one name,
 //!   and its kind shows ([`super::subject_alt_name`]);
-//! - it takes every certificate of a trust root for an authority's, and further ones from bundles,
-//!   and wants exactly one SCT: here it is not asked about certificates at all ([`super::chain`],
-//!   [`super::sct`]), and timestamp authorities that are none are kept from it;
-//! - it binds a log entry loosely to its log: here closely ([`super::log_entries`]);
-//! - it says yes as a value with flags: here every flag must be set.
+//! - it accepts every certificate of a trust root as a CA, and further ones from bundles, and
+//!   requires exactly one SCT: here its certificate checks are not used at all ([`super::chain`],
+//!   [`super::sct`]), and invalid timestamp authorities are removed before;
+//! - it binds a log entry only loosely to its log: here strictly ([`super::log_entries`]);
+//! - it returns success as a value with flags: here every flag must be set.
 //!
-//! It reads the wall clock, only to refuse what lies in the future. This is the one exception to
-//! "no clock in `core`".
+//! It reads the wall clock, only to refuse times in the future. This is the one exception to "no
+//! clock in `core`".
 
 use std::{io::Read, sync::Arc};
 
@@ -76,12 +76,13 @@ impl SignedArtifact<'static> {
     }
 }
 
-/// The judged manifest, as the crate knows it.
+/// The manifest under verification, as the crate's artifact type.
 pub(super) fn manifest_artifact(subject: &Digest) -> Signed<'static> {
     Signed::from_digest(Sha256Hash::new(*subject.as_bytes()))
 }
 
-/// Finds out who signed, once for every trust root that vouches for it; an error if none does.
+/// Identifies the signer, once for every trust root that verifies the signature; an error if none
+/// does.
 pub(super) fn authenticate_manifest(
     bundle: &SigstoreBundle,
     subject: &Digest,
@@ -186,8 +187,8 @@ fn authenticate_certificate(
     })
 }
 
-/// Holds the log entries and timestamps beside a key's signature against a trust root. All of them
-/// must hold.
+/// Verifies the log entries and timestamps of a signature by a key with a trust root. All of them
+/// must be valid.
 pub(super) fn verify_key_time_evidence(
     root: &TrustRoot,
     bundle: &SigstoreBundle,
@@ -274,7 +275,7 @@ fn verify_time_evidence(
         )));
     }
     let policy = PublicKeyVerificationPolicy::new(DerPublicKey::new(key.spki_der().to_vec()));
-    // Without an entry there is nothing to skip; the crate would ask for one although there is a
+    // Without a log entry there is nothing to skip; the crate would require one although there is a
     // timestamp.
     let policy = if logged {
         policy
@@ -309,17 +310,17 @@ fn verify_time_evidence(
     })
 }
 
-/// What a trust root's logs and timestamp authorities say about a signature by a certificate that
-/// others issued.
+/// What a trust root verifies about the time of a signature by a private CA's certificate.
 pub(super) struct CertificateTimeEvidence {
-    /// At least one.
+    /// The verified times; at least one.
     pub(super) times: Vec<Timestamp>,
-    /// Is it in a log?
+    /// True if a transparency log has the signature.
     pub(super) logged: bool,
 }
 
-/// Holds the log entries and timestamps beside a company's certificate against a trust root. All of
-/// them must hold, and one must say when. The certificate itself is not looked at.
+/// Verifies the log entries and timestamps of a signature by a private CA's certificate with a
+/// trust root. All of them must be valid, and one must give a time. The certificate itself is not
+/// checked here.
 pub(super) fn verify_certificate_time_evidence(
     root: &TrustRoot,
     bundle: &SigstoreBundle,
@@ -439,8 +440,8 @@ fn end_entity_certificate(
         .ok_or_else(|| sigstore_error(Reason::MalformedEvidence, "its certificate cannot be read"))
 }
 
-/// A certificate of nobody who is trusted is told as that, whatever else is wrong with what its key
-/// signed and a log holds.
+/// An untrusted certificate is reported as such, whatever else is wrong with the signature and its
+/// log entry.
 fn prefer_certificate_error(
     root: &TrustRoot,
     bundle: &SigstoreBundle,
@@ -481,8 +482,8 @@ pub(super) fn sigstore_error(reason: Reason, message: &str) -> EvidenceError {
     }
 }
 
-/// Our reason for the crate's error. A mismatch of the subject comes after the certificate and the
-/// signature were found good, so the certificate's names can be told.
+/// The reason code for the crate's error. The crate reports a subject mismatch only after it
+/// verified certificate and signature, so the certificate's name can be reported.
 fn explain_sigstore_error(
     error: &Error,
     root: &TrustRoot,
@@ -519,7 +520,7 @@ fn certificate_signer(bundle: &SigstoreBundle) -> Option<SignerIdentity> {
 
 fn reason_of(error: &Error) -> Reason {
     match error {
-        // The log's `hashedrekord` speaks of other bytes than were signed.
+        // The log's `hashedrekord` entry is about other bytes than the signed ones.
         Error::ArtifactMismatch(message) if message.contains("hashedrekord") => {
             Reason::LogEntryMismatch
         }
@@ -538,7 +539,7 @@ fn reason_of(error: &Error) -> Reason {
     }
 }
 
-/// The crate does not judge certificates; it reads them.
+/// The crate only parses certificates here; it does not verify them.
 const fn certificate_reason(error: &CertificateError) -> Reason {
     match error {
         CertificateError::Malformed(_) => Reason::MalformedEvidence,
@@ -546,7 +547,7 @@ const fn certificate_reason(error: &CertificateError) -> Reason {
     }
 }
 
-/// The inclusion promise is the log's signed entry timestamp: it vouches for the time.
+/// The inclusion promise is the log's signed entry timestamp (SET), which proves the time.
 const fn log_reason(error: &TransparencyLogError) -> Reason {
     match error {
         TransparencyLogError::InclusionPromise(_) | TransparencyLogError::IntegratedTime(_) => {

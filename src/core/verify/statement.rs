@@ -1,4 +1,4 @@
-//! The authenticated payload: an in-toto statement about the judged digest.
+//! The authenticated payload: an in-toto statement about the digest under verification.
 
 use crate::core::{
     digest::Digest,

@@ -1,9 +1,9 @@
 //! The one name in a certificate.
 //!
-//! Names of several kinds are compared as text, so no name of one kind may pass for one of another:
-//! a URI contains a colon; an email address contains an `@` and no colon; a Fulcio username
-//! contains a `!` and neither. A certificate with two names, or with a name of another kind, names
-//! nobody: which of them was meant would be the reader's choice.
+//! Names of several kinds are compared as text, so no name of one kind may be confused with one of
+//! another: a URI contains a colon; an email address contains an `@` and no colon; a Fulcio
+//! username contains a `!` and neither. A certificate with two names, or with a name of another
+//! kind, is refused: which of them is meant would be ambiguous.
 
 use x509_cert::{
     Certificate,

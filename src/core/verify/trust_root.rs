@@ -30,8 +30,8 @@ const ROOT_MEDIA_TYPE: &str = "application/vnd.dev.sigstore.trustedroot";
 /// The keys and certificates of the authorities, logs and timestamp authorities that are trusted: a
 /// `trusted_root.json`.
 pub struct TrustRoot {
-    /// Knows no certificate authorities and no logs of certificates: it is not asked about
-    /// certificates.
+    /// Without certificate authorities and without certificate transparency logs: it does not
+    /// verify certificates.
     pub(super) verifier: Verifier,
     pub(super) logs: TrustedLogs,
     authorities: TrustRootAuthorities,
@@ -48,13 +48,13 @@ pub enum TrustRootError {
     /// Too large, not JSON, or ambiguous.
     #[error("trust root cannot be read: {0}")]
     Json(#[from] JsonError),
-    /// Not UTF-8.
+    /// It is not UTF-8.
     #[error("trust root is not UTF-8")]
     NotText,
     /// The fields do not fit `trusted_root.json`.
     #[error("trust root cannot be read: {0}")]
     Format(#[from] sigstore_trust_root::Error),
-    /// It says that it is something else.
+    /// Its `mediaType` is another one.
     #[error(
         "trust root cannot be read: its mediaType is {0:?}, expected \
             {ROOT_MEDIA_TYPE}+json;version=0.1"
@@ -103,9 +103,9 @@ impl TrustRoot {
         })
     }
 
-    /// When nothing new can be signed any more that it vouches for: the last of its certificate
-    /// authorities, transparency logs, certificate logs or timestamp authorities ends then. `None`
-    /// if nothing says so. What was signed before stays good.
+    /// When this root ends for new signatures: the end of the last certificate authority,
+    /// transparency log, certificate log or timestamp authority of a kind. `None` if none ends.
+    /// Signatures made before stay valid.
     pub const fn not_after(&self) -> Option<Timestamp> {
         self.not_after
     }
@@ -144,8 +144,8 @@ impl TrustRoot {
     }
 }
 
-/// Leaves the timestamp authorities that are what they claim to be, while their certificates hold.
-/// What is wrong with the others.
+/// Keeps the timestamp authorities with valid certificates, limited to the certificates' validity.
+/// Returns what is wrong with the others.
 fn narrow_timestamp_authorities(root: &mut TrustedRoot) -> Vec<String> {
     let (mut unused, mut at) = (Vec::new(), 0);
     root.timestamp_authorities.retain_mut(|authority| {

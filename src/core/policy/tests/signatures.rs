@@ -53,7 +53,8 @@ fn nothing_wrong_or_foreign_signed_is_a_signature() {
         &Statement::for_digest("", &judged(), "https://spdx.dev/Document", json!({})),
     );
     let strange = other.sign(&judged());
-    // Of several faults the one that came furthest is told: each row adds one that came further.
+    // Of several errors the one of the furthest check is reported: each row adds one of a later
+    // check.
     let mut candidates = Vec::new();
     for (next, reason) in [
         (None, Reason::NoSignatures),
@@ -265,7 +266,7 @@ fn every_policy_must_agree_and_hears_only_of_its_own_keys() {
         ),
         (1, Some("q"))
     );
-    // A broken signature of a's is nobody's in the eyes of q.
+    // For q, a broken signature by a's key is one by an unknown signer.
     let mut broken = b.bundle("application/vnd.in-toto+json", b"{}");
     broken["verificationMaterial"]["publicKey"]["hint"] = a.public().bundle_key_hint().into();
     broken["dsseEnvelope"]["signatures"][0]["sig"] = "AAAA".into();

@@ -1,4 +1,4 @@
-//! What a certificate says of itself (RFC 5280, section 4).
+//! Properties of a certificate from its fields and extensions (RFC 5280, section 4).
 
 use jiff::Timestamp;
 use x509_cert::{
@@ -29,7 +29,7 @@ const KNOWN_IN_ROOTS: [&str; 8] = [
     "2.5.29.35",
 ];
 
-/// What a certificate says of itself.
+/// Properties of a certificate from its fields and extensions.
 pub(in crate::core::verify) struct CertificateProperties {
     pub(in crate::core::verify) validity: ValidityPeriod,
     pub(in crate::core::verify) is_ca: bool,
@@ -38,7 +38,7 @@ pub(in crate::core::verify) struct CertificateProperties {
     purposes: Option<ExtendedKeyUsages>,
 }
 
-/// The extended key usage.
+/// The extended key usage extension.
 struct ExtendedKeyUsages {
     is_critical: bool,
     all: Vec<ObjectIdentifier>,
@@ -73,7 +73,7 @@ impl CertificateProperties {
         })
     }
 
-    /// May it sign certificates?
+    /// True if it may sign certificates.
     pub(super) fn may_issue(&self) -> bool {
         self.is_ca && self.usage.as_ref().is_none_or(KeyUsage::key_cert_sign)
     }
@@ -90,7 +90,7 @@ impl CertificateProperties {
             .is_none_or(|usage| usage.digital_signature() || usage.non_repudiation())
     }
 
-    /// Does it say itself that it is for this? "Any purpose" says nothing.
+    /// True if its extended key usage lists this purpose. `anyExtendedKeyUsage` does not count.
     pub(super) fn allows_purpose(&self, purpose: CertificatePurpose) -> bool {
         self.purposes
             .as_ref()
@@ -104,7 +104,7 @@ impl CertificateProperties {
         })
     }
 
-    /// May it issue for this? What does not say what it is for may.
+    /// True if it may issue certificates for this purpose. Without an extended key usage it may.
     pub(super) fn may_issue_for(&self, purpose: CertificatePurpose) -> bool {
         self.purposes.as_ref().is_none_or(|purposes| {
             purposes
@@ -114,7 +114,7 @@ impl CertificateProperties {
         })
     }
 
-    /// Errors: it is no certificate authority's, in words that follow "certificate 1".
+    /// Errors: it is not a CA certificate, in words that follow "certificate 1".
     pub(in crate::core::verify) fn check_issuer(&self) -> Result<(), String> {
         match self {
             Self { is_ca: false, .. } => Err(
@@ -125,7 +125,7 @@ impl CertificateProperties {
         }
     }
 
-    /// The same for one at which every path ends: nobody else looks at what it says.
+    /// The same for a trust anchor, whose own properties no other check covers.
     pub(in crate::core::verify) fn check_root(
         &self,
         certificate: &Certificate,
@@ -147,7 +147,7 @@ impl CertificateProperties {
     }
 }
 
-/// Its own name as issuer, and, where both are told, its own key.
+/// True if its subject is its issuer, and, where both key identifiers are present, they are equal.
 pub(in crate::core::verify) fn is_self_issued(certificate: &Certificate) -> bool {
     let inner = &certificate.tbs_certificate;
     let issuer_key = inner

@@ -1,4 +1,4 @@
-//! What is told of a path that does not hold.
+//! Errors of certificate paths.
 
 use jiff::Timestamp;
 use pki_types::UnixTime;
@@ -13,7 +13,7 @@ use crate::core::{
     },
 };
 
-/// No certificate of whoever is trusted, or none that may stand where it stands.
+/// No path to a trusted certificate, or none with valid issuers.
 pub(in crate::core::verify) fn untrusted_chain_error(message: &str) -> EvidenceError {
     EvidenceError::Sigstore {
         reason: Reason::UntrustedChain,
@@ -24,8 +24,8 @@ pub(in crate::core::verify) fn untrusted_chain_error(message: &str) -> EvidenceE
 
 const UNKNOWN_ISSUER: &str = "its certificate chains to no root of the authority";
 
-/// Of the faults that several authorities found the one that came furthest. That one of them did
-/// not issue it is no news.
+/// The error of the furthest check, of those of several authorities. That another authority did not
+/// issue the certificate is not reported.
 pub(in crate::core::verify) fn furthest_error(faults: Vec<EvidenceError>) -> Option<EvidenceError> {
     let is_news = |error: &EvidenceError| !matches!(error, EvidenceError::Sigstore { message, .. } if message == UNKNOWN_ISSUER);
     faults
@@ -33,9 +33,9 @@ pub(in crate::core::verify) fn furthest_error(faults: Vec<EvidenceError>) -> Opt
         .max_by_key(|error| (reason_rank(error.reason()), is_news(error)))
 }
 
-/// Of the faults that several authorities found those that are told: every one by which an issuer
-/// says that it revoked the certificate, or else the one that came furthest. No exemption covers
-/// the former, so none may get lost.
+/// The errors to report, of those of several authorities: every revocation of the certificate by
+/// its issuer, or else the error of the furthest check. No exemption covers a revocation, so none
+/// may be lost.
 pub(in crate::core::verify) fn errors_to_report(faults: Vec<EvidenceError>) -> Vec<EvidenceError> {
     let (revoked, rest): (Vec<_>, Vec<_>) = faults
         .into_iter()
@@ -47,7 +47,7 @@ pub(in crate::core::verify) fn errors_to_report(faults: Vec<EvidenceError>) -> V
     }
 }
 
-/// Our reason for webpki's error, and in words what is wrong.
+/// The reason code for webpki's error, with a description.
 pub(in crate::core::verify) fn explain_webpki_error(
     error: &Error,
     purpose: CertificatePurpose,

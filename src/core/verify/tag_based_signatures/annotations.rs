@@ -1,5 +1,5 @@
-//! What lies beneath a signature under cosign's tags, in the annotations of its layer: certificate,
-//! log entry, timestamp.
+//! The verification material of a signature under cosign's tags, from the annotations of its layer:
+//! certificate, log entry, timestamp.
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde::Deserialize;
@@ -19,7 +19,7 @@ use crate::core::{
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
 
-/// What a layer says that its signature can be verified with.
+/// The material that a layer's signature is verified with.
 pub(super) enum TagSigningMaterial {
     /// A key that the verifier has already.
     Key,
@@ -70,7 +70,7 @@ impl<'a> SignatureAnnotations<'a> {
         })
     }
 
-    /// Does it carry anybody's word on when it was signed?
+    /// True if the layer has evidence of the signing time.
     pub(super) const fn has_time_evidence(&self) -> bool {
         self.log_entry.is_some() || self.timestamp.is_some()
     }
@@ -143,7 +143,7 @@ fn decode_certificate(pem: &str) -> Result<Vec<u8>, EvidenceError> {
         .map_err(|_| annotation_error(CERTIFICATE, "is not one PEM block \"CERTIFICATE\""))
 }
 
-/// cosign's `RekorBundle`.
+/// cosign's `RekorBundle` annotation.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct RekorBundleAnnotation {

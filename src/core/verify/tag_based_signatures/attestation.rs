@@ -12,7 +12,7 @@ use crate::core::{
     verify::{EvidenceError, error::sanitize_text, signed_message::SignedMessage},
 };
 
-/// DSSE 1.0, envelope.md.
+/// A DSSE 1.0 envelope (DSSE, envelope.md).
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct TagDsseEnvelope {

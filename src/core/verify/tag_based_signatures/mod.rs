@@ -1,18 +1,20 @@
-//! Signatures and attestations under cosign's tags `.sig` and `.att` ([`crate::core::cosign_tags`]).
+//! Signatures and attestations under cosign's tags `.sig` and `.att`
+//! ([`crate::core::cosign_tags`]).
 //!
 //! The order is that of bundles: bounds and shape, then the signature over the raw bytes, and only
 //! then is the payload read. What differs:
 //!
-//! - A layer with a certificate is judged by that certificate alone, any other by keys alone. The
-//!   annotations become a Sigstore bundle 0.1, which goes through the same adapter as every bundle.
-//! - Rekor's annotation holds a promise (SET) and never an inclusion proof, so whatever rests on it
+//! - A layer with a certificate is verified with that certificate only, any other with keys only.
+//!   The annotations become a Sigstore bundle 0.1, which goes through the same adapter as every
+//!   bundle.
+//! - Rekor's annotation holds a promise (SET) and never an inclusion proof, so a signature with it
 //!   is [`StoredSignatureFormat::LegacySetOnly`].
-//! - cosign 2 hashes with SHA-256 whatever the curve, cosign 3 as the curve has it: both are tried,
-//!   nothing else.
-//! - The annotation with the certificate's chain is not read: what a certificate chains to is the
-//!   trust root's to say.
-//! - A timestamp without a log entry vouches for nothing here, and that beside an attestation is
-//!   not read: cosign has the whole envelope stamped, not the signature.
+//! - cosign 2 hashes with SHA-256 for every curve, cosign 3 with the curve's hash: these two are
+//!   tried, no others.
+//! - The annotation with the certificate's chain is not read: only the trust root decides what a
+//!   certificate chains to.
+//! - A timestamp without a log entry proves no time here, and that of an attestation is not read:
+//!   cosign timestamps the whole envelope, not the signature.
 
 mod annotations;
 mod attestation;
@@ -49,18 +51,18 @@ use crate::core::{
 };
 use annotations::{SignatureAnnotations, TagSigningMaterial};
 
-/// One layer of the manifest that a tag beside the subject names.
+/// One layer of the manifest that a cosign tag of the subject names.
 #[derive(Clone, Debug)]
 pub struct CosignTagCandidate {
-    /// Which tag.
+    /// The kind of tag: `.sig` or `.att`.
     pub tag_kind: CosignTagKind,
-    /// The manifest that it names.
+    /// The digest of the manifest that the tag names.
     pub manifest: Digest,
-    /// Which layer, from 1.
+    /// The position of the layer, from 1.
     pub position: usize,
     /// The layer's descriptor, with its annotations.
     pub layer: Descriptor,
-    /// The layer's bytes.
+    /// The bytes of the layer.
     pub content: Bytes,
 }
 
@@ -74,7 +76,7 @@ impl CosignTagCandidate {
         )
     }
 
-    /// A layer, or the manifest as a whole, could not be gathered because of `error`.
+    /// A layer, or the whole manifest, could not be fetched because of `error`.
     pub fn rejected_unread(
         beside: CosignTagKind,
         manifest: Digest,
@@ -88,7 +90,7 @@ impl CosignTagCandidate {
         )
     }
 
-    /// The tag names an index.
+    /// The tag names an index instead of a manifest.
     pub fn rejected_index(beside: CosignTagKind, index: Digest) -> RejectedEvidence {
         with_tag_location(
             beside,
@@ -119,16 +121,16 @@ fn with_tag_location(
 
 /// A layer whose shape was checked.
 struct SignedTagLayer {
-    /// What the signature is over.
+    /// The signed bytes.
     message: SignedMessage,
     signature: Vec<u8>,
-    /// What is said.
+    /// The payload of the signature or envelope.
     payload: Vec<u8>,
     /// The same as the content of a Sigstore bundle.
     content: (&'static str, Value),
 }
 
-/// What holds, and what does not: never neither.
+/// The verified statements and the errors of a candidate; at least one of the two is not empty.
 pub(super) fn verify_tag_candidate(
     subject: &Digest,
     candidate: &CosignTagCandidate,
@@ -211,7 +213,7 @@ fn authenticate_tag_layer(
 ) -> TagAuthenticationResult {
     let beneath = SignatureAnnotations::from_annotations(&candidate.layer.annotations)?;
     let is_signature = candidate.tag_kind == CosignTagKind::Signatures;
-    // A signature is over its payload; an envelope says itself what it is about.
+    // A signature covers its payload; the statement in an envelope names its own subject.
     let artifact = if is_signature {
         Artifact::from_blob(signed.message.bytes())
     } else {

@@ -1,4 +1,4 @@
-//! `.sig`: a payload of "simple signing" says which manifest was signed.
+//! `.sig`: a "simple signing" payload names the signed manifest.
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde_json::json;
