@@ -9,7 +9,7 @@ use crate::api::bundle_policy::PolicySnapshot;
 pub(super) struct ActivePolicies(Arc<RwLock<Arc<PolicySnapshot>>>);
 
 impl ActivePolicies {
-    /// The policies in force now.
+    /// A snapshot of the policies in force.
     pub(super) fn current(&self) -> Arc<PolicySnapshot> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }

@@ -1,12 +1,11 @@
-//! Judges one use of one image, at admission: with a bound on how many are judged at once, and a
-//! memory of what was admitted.
+//! Evaluates one use of one image at admission, with a limit on concurrent evaluations and a cache
+//! of admitted uses.
 //!
-//! Everybody waits in the line of their own namespace, and what one namespace asks is never
-//! answered from another's place in line. Only successes are remembered, under everything that they
-//! depend on: the use, the repository and digest, whose credentials were used, and the content of
-//! every policy that governs. What time alone can end (an exemption, provenance that grows too old,
-//! a revocation that begins) ends them too: an entry lives as long as judging it again would give
-//! the same.
+//! Requests wait in a queue per namespace, and a request of one namespace never waits in the queue
+//! of another. Only admissions are cached, under a key with all that they depend on: the use, the
+//! repository and digest, whose credentials were used, and the content of every policy that
+//! governs. An entry expires when time alone would change the verdict: an exemption ends,
+//! provenance exceeds its maximum age, a revocation takes effect.
 
 mod verdict_cache;
 
@@ -45,11 +44,10 @@ use crate::{
     },
 };
 
-/// Images that evidence is gathered for at once, and that wait for it. Who is over has to ask
-/// again: they would have given up by then.
+/// Images whose evidence is fetched at the same time, and those that wait for it. Requests beyond
+/// that are denied and have to be retried: they would have timed out anyway.
 ///
-/// Half of the slots are left to others whatever one registry does, and most of them whatever one
-/// namespace does.
+/// One registry can take at most half of the slots, and one namespace only a small part of them.
 const CHECK_SLOTS: FairQueueLimits = FairQueueLimits {
     all: 64,
     namespace: 24,
@@ -59,25 +57,25 @@ const CHECK_SLOTS: FairQueueLimits = FairQueueLimits {
     waiting_of_namespace: 500,
 };
 
-/// What is asked.
+/// One use of an image to check.
 #[derive(Clone, Debug)]
 pub(super) struct ImageCheckRequest {
-    /// Where it stands in the object.
+    /// The path of the field in the object.
     pub field: String,
-    /// The reference as it stands there.
+    /// The reference as written in the field.
     pub reference: String,
-    /// What it is used as.
+    /// How the image is used.
     pub used_as: ReferenceUse,
-    /// In which namespace.
+    /// The namespace of the object.
     pub namespace: String,
-    /// Who pulls it.
+    /// The credentials of the pull; `None` for anonymous access.
     pub credential: Option<PullCredential>,
 }
 
-/// What a registry is shown.
+/// Registry credentials.
 #[derive(Clone)]
 pub(super) struct PullCredential {
-    /// A docker configuration.
+    /// A docker configuration (`config.json`).
     pub docker_config: Vec<u8>,
 }
 
@@ -100,22 +98,23 @@ struct VerdictCacheKey {
     policies: Vec<Digest>,
 }
 
-/// Judges uses of images.
+/// Evaluates uses of images.
 pub(super) struct AdmissionChecker {
     registries: Arc<dyn TenantRepositoryOpener>,
     clock: Arc<dyn Clock>,
     deadline: Duration,
     verdict_cache: VerdictCache<VerdictCacheKey>,
-    /// What is asked at the moment, by each namespace. Nothing stays here.
+    /// The checks in progress, by key and namespace; deduplicates equal checks. Nothing is stored
+    /// in it.
     asked: Cache<(VerdictCacheKey, String), Infallible>,
     slots: Arc<FairQueue>,
     metrics: WebhookMetrics,
 }
 
-/// What came of asking.
+/// The result of a check.
 struct ImageCheckOutcome {
     report: AdmissionReport,
-    /// It is remembered.
+    /// The cached admission, if it is one.
     success: Option<Arc<CachedVerdict>>,
 }
 
@@ -190,7 +189,7 @@ impl AdmissionChecker {
             Ok(source) => source,
             Err(error) => return case.denial_report(&denial_from_error(&error)),
         };
-        // A tag is resolved each time: what it named before says nothing about now.
+        // A tag is resolved anew each time: the digest that it named before says nothing about now.
         let Some(digest) = case.reference.digest else {
             return match self.acquire_slot(case).await {
                 Ok(_slot) => self.evaluate_evidence(case, &source).await.0,
@@ -210,8 +209,8 @@ impl AdmissionChecker {
             return case.cached_report(&success.report);
         }
         self.metrics.count_cache_request("verdict", "miss");
-        // Of many in one namespace who ask for the same at once, one gathers the evidence and all
-        // get its answer.
+        // Of several equal checks in one namespace, one fetches the evidence and all get its
+        // verdict.
         case.stage.set_stage(VerdictStage::Queue);
         let asking =
             Box::pin(async { Err::<Infallible, _>(self.check_in_turn(case, &source, &key).await) });
@@ -230,8 +229,8 @@ impl AdmissionChecker {
         }
     }
 
-    /// Judges when it is this question's turn, unless another namespace has found out the same
-    /// meanwhile.
+    /// Evaluates once a slot is free, unless the cache has an admission of another namespace by
+    /// then.
     async fn check_in_turn(
         &self,
         case: &ImageCheckContext<'_>,
@@ -272,8 +271,8 @@ impl AdmissionChecker {
         ImageCheckOutcome { report, success }
     }
 
-    /// Gathers the evidence and judges it. With a time, until when the answer holds: it is a
-    /// success then.
+    /// Fetches the evidence and evaluates it. An admission comes with the time until which it is
+    /// valid.
     async fn evaluate_evidence(
         &self,
         case: &ImageCheckContext<'_>,
@@ -294,7 +293,7 @@ impl AdmissionChecker {
         (case.build_report(&answer, answer.digest), until)
     }
 
-    /// A place among those that are judged at once.
+    /// Waits for one of the slots of concurrent evaluations.
     async fn acquire_slot(&self, case: &ImageCheckContext<'_>) -> Result<FairQueuePermit, Denial> {
         let party = FairQueueKey::new(
             Some(&case.ask.namespace),
@@ -347,8 +346,8 @@ fn overload_denial(full: FairQueueFull, namespace: &str) -> Denial {
     Denial::new(Reason::Overloaded, message)
 }
 
-/// Until when judging the same again would admit it, at most as long as anything is remembered.
-/// `None` for what is not admitted now.
+/// Until when the same evaluation would admit the use, at most the lifetime of a cache entry.
+/// `None` if it is not admitted now.
 fn admission_valid_until(
     case: &ImageCheckContext<'_>,
     answer: &ReferenceVerdict,
@@ -412,7 +411,7 @@ fn unreadable_reference_report(
     )
 }
 
-/// One use that is being judged.
+/// One use under evaluation.
 struct ImageCheckContext<'a> {
     ask: &'a ImageCheckRequest,
     reference: &'a ImageReference,
@@ -468,7 +467,7 @@ impl ImageCheckContext<'_> {
         }
     }
 
-    /// A verdict that somebody else waited for as well.
+    /// The report of a shared check, adapted to this request.
     fn adapt_shared_report(&self, report: &AdmissionReport) -> AdmissionReport {
         let mut report = AdmissionReport {
             reference: self.ask.reference.clone(),

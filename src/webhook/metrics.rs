@@ -1,4 +1,4 @@
-//! Numbers for people who watch. Names and labels: formats page, "Defaults and numbers".
+//! Prometheus metrics of the webhook.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use prometheus_client::{
 use super::review_response::EvaluatedImage;
 use crate::service::fair_queue::ExhaustedQuota;
 
-/// What the webhook counts.
+/// The metrics of the webhook.
 #[derive(Clone, Debug)]
 pub struct WebhookMetrics {
     reviews: Family<ReviewLabels, Counter>,
@@ -21,7 +21,7 @@ pub struct WebhookMetrics {
     waiting: Family<WaitingLabels, Gauge>,
 }
 
-/// An image that waits to be judged, for as long as this is there.
+/// Counts one image as waiting for its evaluation until it is dropped.
 pub(super) struct WaitingImageGuard(Gauge);
 
 impl Drop for WaitingImageGuard {
@@ -106,7 +106,7 @@ impl WebhookMetrics {
         metrics
     }
 
-    /// A use was judged.
+    /// Counts one verdict and its duration.
     pub(super) fn record_verdict(&self, judged: &EvaluatedImage, took: Duration) {
         let report = &judged.report;
         let (used_as, outcome) = (report.used_as.as_str(), report.outcome.as_str());
@@ -136,7 +136,7 @@ impl WebhookMetrics {
             .inc();
     }
 
-    /// An image waits to be judged.
+    /// Counts an image that waits for its evaluation.
     pub(super) fn track_waiting_image(&self, taken: ExhaustedQuota) -> WaitingImageGuard {
         let r#for = match taken {
             ExhaustedQuota::Namespace => "namespace",
@@ -148,7 +148,7 @@ impl WebhookMetrics {
         WaitingImageGuard(gauge)
     }
 
-    /// The certificate ends then.
+    /// Sets the expiry of the serving certificate, in seconds since 1970.
     pub(super) fn set_certificate_expiry(&self, seconds: i64) {
         self.expiry
             .get_or_create(&ExpiryLabels {

@@ -1,8 +1,8 @@
-//! The webhook: bundles, policies and uses of images are admitted only if the policies say so.
+//! The webhook: bundles, policies and uses of images are admitted only if the policies allow it.
 //!
-//! Every replica judges by itself, with the same services as the command line. What it needs is
-//! watched; nothing that a user can write into a status, a label or an annotation counts. Whatever
-//! goes wrong is a denial, and only `review_response` can turn a denial into a warning.
+//! Every replica evaluates on its own, with the same services as the command line. Its inputs are
+//! watched; a status, label or annotation that a user can write has no effect. Every error is a
+//! denial, and only `review_response` can turn a denial into a warning.
 
 mod access;
 mod active_policies;
@@ -63,25 +63,25 @@ pub struct WebhookOptions {
     pub namespace: String,
     /// What no other replica is called.
     pub identity: String,
-    /// Where reviews are served.
+    /// The address that serves reviews.
     pub address: SocketAddr,
-    /// The chart's values.
+    /// The installation's settings from the chart's values.
     pub installation: InstallationConfig,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
-    /// Opens registries.
+    /// Opens repositories with a tenant's credentials.
     pub registries: Arc<dyn TenantRepositoryOpener>,
 }
 
-/// Why the webhook ended.
+/// Why the webhook stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum WebhookError {
     /// Nothing can be served there.
     #[error("reviews cannot be served on {address}: {cause}; choose another address")]
     Serve {
-        /// The address.
+        /// The address to bind.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         cause: std::io::Error,
     },
     /// Certificates that the configuration names cannot be used.
@@ -101,7 +101,7 @@ impl ClassifiedError for WebhookError {
     }
 }
 
-/// What every review needs.
+/// The state shared by all reviews.
 struct WebhookState {
     client: Client,
     system_namespace: String,

@@ -35,10 +35,10 @@ use crate::{
     core::policy::PolicyOrigin,
 };
 
-/// How long changes are gathered: a policy and its key are often applied together.
+/// How long changes are collected: a policy and its key are often applied together.
 const DEBOUNCE: Duration = Duration::from_millis(50);
 
-/// Objects in one answer of the API server: each may have a megabyte.
+/// Objects per page of a list: each may have a megabyte.
 const LIST_PAGE_SIZE: u32 = 16;
 
 /// How long `ConfigMap`s of tenants are waited for before the first review.
@@ -58,7 +58,7 @@ struct PolicyReadCache {
     namespaced: CachedPolicies<BundlePolicy>,
 }
 
-/// Everything that is watched.
+/// All watches that policies depend on.
 pub(super) struct PolicyLoader {
     system_namespace: String,
     cluster: Store<DeserializeGuard<ClusterBundlePolicy>>,
@@ -72,7 +72,7 @@ pub(super) struct PolicyLoader {
 }
 
 impl PolicyLoader {
-    /// Begins to watch.
+    /// Starts the watches.
     pub(super) fn start_watching(
         client: Client,
         system_namespace: String,
@@ -97,9 +97,9 @@ impl PolicyLoader {
         }
     }
 
-    /// Waits until everything was read once, puts it in force, and does so again whenever something
-    /// changes. `loaded` is called each time. Returns only if a watch has ended, which a process
-    /// must not survive: it would judge by yesterday's policies.
+    /// Waits until everything was read once, puts the policies in force, and again after every
+    /// change. `loaded` is called each time. Returns only if a watch has ended; the process must
+    /// then exit, because its policies would be outdated.
     pub(super) async fn run_until_watch_ends(
         mut self,
         policies: &ActivePolicies,
@@ -122,8 +122,8 @@ impl PolicyLoader {
             let gathered = self.observe_inputs();
             let are_known =
                 |of_system| self.maps.are_all_observed(of_system, &gathered.config_maps);
-            // Once everything was read, what somebody names anew keeps nobody else's policies from
-            // being told.
+            // After the first complete read, a newly named object does not delay the announcement
+            // of other policies.
             is_complete = are_known(true)
                 && (is_complete || are_known(false) || begun.elapsed() >= FIRST_LOAD_TIMEOUT);
             let again = self
@@ -136,7 +136,7 @@ impl PolicyLoader {
                 Instant::now(),
                 self.system_namespace.clone(),
             );
-            // Reviews are answered meanwhile.
+            // Reviews are served meanwhile.
             let compiling = spawn_blocking(move || {
                 let (snapshot, turn) =
                     compiler.compile_rate_limited(&gathered, &namespace, now, at);
@@ -161,8 +161,8 @@ impl PolicyLoader {
         }
     }
 
-    /// What there is now. `ConfigMap`s that nobody names any more are no longer watched, new ones
-    /// are from now on.
+    /// The current inputs. `ConfigMap`s that are no longer named are no longer watched, and newly
+    /// named ones are.
     fn observe_inputs(&mut self) -> PolicyInputs {
         let mut gathered = PolicyInputs::default();
         let cluster = self.cluster.state();

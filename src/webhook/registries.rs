@@ -1,4 +1,4 @@
-//! The chart's registries, with their certificate authorities, which lie in the system namespace.
+//! The chart's registries, with their certificate authorities from the system namespace.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client};
@@ -13,9 +13,9 @@ use crate::{
     listener::ClientCertificateVerifier,
 };
 
-/// The key that holds certificates.
+/// The key of the certificates in the `ConfigMap` or Secret.
 const CA_KEY: &str = "ca.crt";
-/// Bytes of a CA file.
+/// The maximum size of a CA file, in bytes.
 const MAX_CA: usize = 256 << 10;
 
 /// Reads them, once: a process that is started again reads them again.

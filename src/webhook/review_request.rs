@@ -1,8 +1,8 @@
-//! An `AdmissionReview` (`admission.k8s.io/v1`) as the webhook reads it.
+//! Parses an `AdmissionReview` (`admission.k8s.io/v1`).
 //!
-//! What is read is made of what is judged, and of nothing else: a hostile body of a few megabytes
-//! would become hundreds as a tree of values. So the objects are cut out of the body as text first,
-//! of their metadata only names are kept, and values are counted before they are made.
+//! Only the fields that are evaluated are parsed: a hostile body of a few megabytes would become
+//! hundreds of megabytes as a tree of values. So the objects are cut out of the body as text first,
+//! of their metadata only names are kept, and values are counted before they are allocated.
 
 use kube::core::{
     DynamicObject, GroupVersionKind, GroupVersionResource, TypeMeta,
@@ -11,44 +11,44 @@ use kube::core::{
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 
-/// Bytes of a review. One holds two objects, each at most as large as etcd takes it, and what the
-/// request adds.
+/// Bytes of a review: two objects of at most the size that etcd accepts, and the fields of the
+/// request.
 pub(super) const MAX_REVIEW: usize = 8 << 20;
 /// Values of both objects' specifications, counted by the signs between them. A Pod of a hundred
 /// containers with a hundred variables each has 50,000.
 pub(super) const MAX_VALUES: usize = 65_536;
-/// Bytes that tell who asks.
+/// Bytes of `userInfo`.
 const MAX_USER_INFO: usize = 256 << 10;
 
 const API_VERSION: &str = "admission.k8s.io/v1";
 
 /// A request to admit something.
 pub(super) struct ReviewRequest {
-    /// Without its objects.
+    /// The request without its objects.
     inner: AdmissionRequest<DynamicObject>,
     generate_name: Option<String>,
     old_name: Option<String>,
 }
 
-/// What is to be judged. Of an object: `apiVersion`, `kind`, names in `metadata`, and `spec`.
+/// The objects under evaluation: `apiVersion`, `kind`, names in `metadata`, and `spec` of each.
 #[derive(Debug, Default)]
 pub(super) struct ReviewObjects {
     /// The object that is to be. `None` when something is deleted.
     pub new: Option<Value>,
-    /// The object that is there.
+    /// The existing object.
     pub old: Option<Value>,
     /// More values than [`MAX_VALUES`]: then neither is there.
     pub excess: Option<usize>,
 }
 
-/// Why a body is no review. Answered with HTTP 400, which the API server treats as a failure of the
-/// webhook.
+/// Why a body is not a valid review. Answered with HTTP 400, which the API server treats as a
+/// failure of the webhook.
 #[derive(Debug, thiserror::Error)]
 #[error("not an AdmissionReview of {API_VERSION}: {0}")]
 pub(super) struct ReviewParseError(String);
 
 impl ReviewParseError {
-    /// Nobody knows what it is.
+    /// A review that was not read completely, so its content is unknown.
     pub(super) fn not_fully_read() -> Self {
         Self("parsing it was interrupted".into())
     }
@@ -60,7 +60,7 @@ impl From<serde_json::Error> for ReviewParseError {
     }
 }
 
-/// The outermost object.
+/// The outermost object of the JSON.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct AdmissionReviewEnvelope<'a> {
@@ -72,7 +72,7 @@ struct AdmissionReviewEnvelope<'a> {
     request: Option<&'a RawValue>,
 }
 
-/// What is read of a request.
+/// The fields of a request that are read.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawAdmissionRequest<'a> {
@@ -93,7 +93,7 @@ struct RawAdmissionRequest<'a> {
     dry_run: Option<bool>,
 }
 
-/// What is read of an object.
+/// The fields of an object that are read.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawReviewObject<'a> {
@@ -104,7 +104,7 @@ struct RawReviewObject<'a> {
     spec: Option<&'a RawValue>,
 }
 
-/// What is read of metadata: nobody's labels, annotations and managed fields count.
+/// The fields of metadata that are read: labels, annotations and managed fields have no effect.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawObjectMetadata {
@@ -175,7 +175,7 @@ impl ReviewRequest {
         ))
     }
 
-    /// What the answer is made from: everything but the objects.
+    /// The request for the response: everything but the objects.
     pub(super) const fn admission_request(&self) -> &AdmissionRequest<DynamicObject> {
         &self.inner
     }
@@ -188,17 +188,17 @@ impl ReviewRequest {
             && kind.kind == "TrustRoot"
     }
 
-    /// Whatever else goes, may go.
+    /// Deletions are admitted, except for those that a specific check covers.
     pub(super) const fn is_delete(&self) -> bool {
         matches!(self.inner.operation, Operation::Delete)
     }
 
-    /// Is there something to judge?
+    /// True if the operation creates or updates an object.
     pub(super) const fn is_create_or_update(&self) -> bool {
         matches!(self.inner.operation, Operation::Create | Operation::Update)
     }
 
-    /// The namespace, empty for what lies in none.
+    /// The namespace; empty for cluster-scoped objects.
     pub(super) fn namespace(&self) -> &str {
         self.inner.namespace.as_deref().unwrap_or_default()
     }

@@ -1,5 +1,5 @@
-//! The one place that makes an answer to the API server, and the only one where a denial can become
-//! "allowed, with a warning".
+//! Builds responses to the API server: the only place where a denial can become "allowed, with a
+//! warning".
 
 use kube::core::{
     DynamicObject, Status,
@@ -18,46 +18,46 @@ use crate::{
 
 /// Characters of a warning. Longer ones are cut by the API server, all of them together at 4,096.
 const MAX_WARNING: usize = 256;
-/// Warnings in one answer.
+/// The maximum number of warnings in one response.
 const MAX_WARNINGS: usize = 8;
 /// Characters of the message. Terminals and events are what it is for.
 const MAX_MESSAGE: usize = 2_048;
 
-/// What is to be answered.
+/// The result of a review.
 #[derive(Debug)]
 pub(super) enum ReviewResponse {
-    /// There is nothing to judge.
+    /// The object has nothing to evaluate.
     NothingToEvaluate,
     /// The object does not have the shape that it must have.
     Invalid {
-        /// The field.
+        /// The path of the field.
         field: String,
         /// What is wrong with it.
         message: String,
     },
-    /// The user may not do this, whatever the policies say.
+    /// The user lacks a permission, whatever the policies allow.
     Forbidden {
-        /// The reason's stable name.
+        /// The stable reason code.
         reason: Reason,
-        /// The field.
+        /// The path of the field.
         field: String,
         /// What is missing, and the way out.
         message: String,
     },
-    /// Every image that the object uses, judged.
+    /// Every image that the object uses, evaluated.
     Evaluated(Vec<EvaluatedImage>),
 }
 
-/// One judged image.
+/// One evaluated image.
 #[derive(Clone, Debug)]
 pub(super) struct EvaluatedImage {
-    /// The verdict.
+    /// The report with the verdict.
     pub report: AdmissionReport,
     /// What this use gets if no policy governs it.
     pub no_match: NoMatchAction,
 }
 
-/// What becomes of one judged image.
+/// The effect of one image's verdict on the response.
 #[derive(Debug, Default)]
 struct AdmissionEffect {
     causes: Vec<DenialReport>,
@@ -65,7 +65,7 @@ struct AdmissionEffect {
 }
 
 impl EvaluatedImage {
-    /// Does it stand in the way?
+    /// True if the image denies the request.
     pub(super) fn is_denied(&self) -> bool {
         !self.admission_effect().causes.is_empty()
     }
@@ -101,8 +101,8 @@ impl EvaluatedImage {
         }
     }
 
-    /// Denials of policies that only warn. Those that only audit are told in the audit log, and
-    /// nowhere else.
+    /// The denials of policies in mode `Warn`. Those in mode `Audit` are written to the audit log
+    /// only.
     fn warn_mode_messages(&self) -> Vec<String> {
         let warns = |denial: &&DenialReport| {
             self.report
@@ -151,7 +151,7 @@ fn format_denial(denial: &DenialReport) -> String {
     format!("{field}{}: {policy}{}", denial.reason, denial.message)
 }
 
-/// The answer. It begins as a denial and becomes anything else only here.
+/// The response. It starts as a denial, and only this function changes that.
 pub(super) fn build_admission_response(
     request: &AdmissionRequest<DynamicObject>,
     answer: &ReviewResponse,

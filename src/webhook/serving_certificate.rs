@@ -20,10 +20,10 @@ use crate::{
 /// Why a certificate cannot be shown.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ServingCertificateError {
-    /// Something is not there.
+    /// This key is missing.
     #[error("Secret {TLS_SECRET} has no {0}")]
     MissingKey(&'static str),
-    /// It is no PEM.
+    /// It is not valid PEM.
     #[error("Secret {TLS_SECRET}: {0}")]
     Pem(#[from] rustls::pki_types::pem::Error),
     /// Certificate and key do not fit, or cannot be used.
@@ -60,7 +60,7 @@ pub(super) async fn wait_for_certificate(
     }
 }
 
-/// Takes over each new certificate. New connections get it, those that are open live on.
+/// Reloads each new certificate. New connections use it; open ones stay as they are.
 pub(super) async fn reload_certificates(
     client: &Client,
     namespace: &str,

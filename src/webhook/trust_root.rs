@@ -1,5 +1,5 @@
-//! A trust root that is written or removed: one that lies in the cluster must be readable, and one
-//! that a policy names must stay.
+//! Validates a trust root that is written or deleted: one with its content in the cluster must be
+//! readable, and one that a policy names must stay.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use crate::{
 
 type ReferencedConfigMapData = BTreeMap<String, String>;
 
-/// Is it a `TrustRoot`?
+/// True if it is a `TrustRoot`.
 pub(super) fn is_trust_root(object: &Value) -> bool {
     object["apiVersion"] == API_VERSION && object["kind"] == "TrustRoot"
 }
@@ -74,7 +74,7 @@ fn system_config_maps(state: &WebhookState) -> Api<ConfigMap> {
     Api::namespaced(state.client.clone(), &state.system_namespace)
 }
 
-/// Is what lies there what it should be?
+/// Checks the content of the referenced `ConfigMap`.
 fn validate_referenced_data(root: &TrustRoot, data: &ReferencedConfigMapData) -> ReviewResponse {
     let judged = match (root.user_config_map_name(), &root.spec.tuf) {
         (Some(_), _) => data.get(TRUSTED_ROOT_KEY).map(|text| {

@@ -49,7 +49,7 @@ struct TestRegistry {
     refuses: AtomicBool,
 }
 
-/// A repository in it. Hosts called "slow" never answer.
+/// A repository in the registry. Hosts called "slow" never respond.
 struct Place(Arc<TestRegistry>, bool);
 
 #[async_trait]
@@ -328,7 +328,7 @@ async fn what_was_admitted_under_one_policy_is_judged_anew_under_another() {
     );
 }
 
-/// Policies that name a root, and what lies in the cluster of it.
+/// Policies that name a trust root, and its content in the cluster.
 struct Rooted<'a> {
     scene: &'a Scene,
     snapshot: PolicyInputs,
@@ -728,7 +728,7 @@ async fn what_one_credential_may_read_is_not_remembered_for_another() {
     }
 }
 
-/// Many questions at once, by policies that govern everything.
+/// Many concurrent checks, by policies that govern everything.
 struct Flood<'a> {
     scene: &'a Scene,
     snapshot: PolicySnapshot,
@@ -767,7 +767,7 @@ impl<'a> Flood<'a> {
         }
     }
 
-    /// So many different images of a host that never answers.
+    /// This many different images of a host that never responds.
     fn slow(
         &'a self,
         namespace: &str,

@@ -17,16 +17,16 @@ use crate::core::report::AdmissionReport;
 pub(super) const VERDICT_TTL: Duration = Duration::from_mins(10);
 /// Bytes of all that is remembered, about.
 const VERDICT_CACHE_BYTES: u64 = 16 << 20;
-/// Bytes of what was found out for one namespace. What is over is judged again each time.
+/// Bytes of cached verdicts for one namespace. Beyond that, uses are evaluated each time.
 const NAMESPACE_CACHE_BYTES: u64 = VERDICT_CACHE_BYTES / 4;
 
-/// A success.
+/// A cached admission.
 #[derive(Debug)]
 pub(super) struct CachedVerdict {
     pub(super) report: AdmissionReport,
     until: Timestamp,
     weight: u32,
-    /// The namespace that asked first.
+    /// The namespace of the first request.
     namespace: Arc<str>,
 }
 
@@ -36,15 +36,15 @@ pub(super) struct VerdictCache<K> {
     namespace_usage: NamespaceCacheUsage,
 }
 
-/// Bytes by namespace.
+/// Cached bytes by namespace.
 #[derive(Clone, Default)]
 struct NamespaceCacheUsage(Arc<Mutex<HashMap<Arc<str>, u64>>>);
 
 impl CachedVerdict {
-    /// It holds until then, and was found out for this namespace.
+    /// An admission that is valid until `until`, evaluated for this namespace.
     pub(super) fn new(report: AdmissionReport, until: Timestamp, namespace: &str) -> Self {
         let size = serde_json::to_string(&report).map_or(4_096, |text| text.len());
-        // What the strings and lists of a report need beside their text, and the key.
+        // The overhead of a report's strings and lists, and of the key.
         let weight = u32::try_from(size * 2 + 512).unwrap_or(u32::MAX);
         Self {
             report,
@@ -75,7 +75,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Default for VerdictCache<K> {
 }
 
 impl<K: Hash + Eq + Send + Sync + 'static> VerdictCache<K> {
-    /// The success, if it still holds.
+    /// The cached admission, if it is still valid.
     pub(super) async fn get(&self, key: &K, now: Timestamp) -> Option<Arc<CachedVerdict>> {
         let success = self.cache.get(key).await?;
         if now < success.until {

@@ -1,4 +1,4 @@
-//! What the API server is told.
+//! The content of responses to the API server.
 
 use serde_json::{Value, json};
 
@@ -178,7 +178,7 @@ fn only_modes_soften_a_denial() {
     }
 }
 
-/// Whoever may write a `BundlePolicy` may call it as one of the cluster is called.
+/// A `BundlePolicy` may have the name of a cluster policy.
 #[test]
 fn a_namespaces_policy_bears_nobody_elses_name() {
     let policies = [

@@ -1,4 +1,4 @@
-//! Pods, and objects that make Pods: every image that they use is judged by the policies of its
+//! Pods, and objects that create Pods: every image is evaluated by the policies that govern its
 //! use.
 
 mod images;
@@ -21,10 +21,10 @@ use crate::{
     core::{policy::ReferenceUse, reason::Reason, verify::sanitize_text},
 };
 
-/// Images of one object that are judged at once.
+/// The number of images of one object that are evaluated concurrently.
 const PARALLEL: usize = 16;
 
-/// Judges what the request brings.
+/// Evaluates the images in the request's object.
 pub(super) async fn evaluate_workload(
     state: &WebhookState,
     request: &ReviewRequest,
