@@ -73,8 +73,8 @@ pub(super) async fn start_pack_job(
 ) -> Result<(), ReconcileError> {
     let namespace = object.namespace().unwrap_or_default();
     if let Some(secret) = &packing.push_secret {
-        // Read before anything starts, so that a person is told at once what the sign Job would
-        // miss.
+        // Read before any Job starts, so that the user learns immediately what the sign Job would
+        // lack.
         context
             .secrets
             .read_docker_config(&namespace, secret, "spec.destination.secretRef")
@@ -96,8 +96,8 @@ pub(super) async fn start_pack_job(
     create_job(&namespace, &job, context).await
 }
 
-/// Starts the sign Job on `digest`, if it is not there, and if there is a place for it. Otherwise
-/// says what is waited for.
+/// Starts the sign Job for `digest`, if it does not exist and a slot is free. Otherwise says what
+/// it waits for.
 pub(super) async fn try_start_sign_job(
     object: &PackedBundle,
     packing: &PackingRequest,
@@ -205,7 +205,7 @@ async fn start_sign_job(
     .await
 }
 
-/// Is there somebody to sign? Asked before anything starts.
+/// Resolves the signer; fails before any Job starts if there is none.
 async fn resolve_signer(
     object: &PackedBundle,
     packing: &PackingRequest,
@@ -247,7 +247,7 @@ async fn resolve_signer(
     })
 }
 
-/// What a signer consists of and is not there: nobody can sign.
+/// A signer with a missing part is reported as `NoSigner`.
 fn as_no_signer_error(trouble: ReconcileError) -> ReconcileError {
     match trouble {
         ReconcileError::StatusFailure(failure) if failure.reason == Reason::SourceNotFound => {

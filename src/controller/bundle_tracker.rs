@@ -11,12 +11,12 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::core::{digest::Digest, job::JobFailure, reason::Reason};
 
-/// Warnings with the same reason about the same object are told once in this time.
+/// Warnings with the same reason about the same object are reported once in this interval.
 const WARNING_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
 /// After a start, finished objects are verified again within this time, not all at once.
 const VERIFICATION_SPREAD: Duration = Duration::from_mins(10);
 
-/// What is remembered.
+/// What the controller remembers of each object, by UID.
 #[derive(Debug, Default)]
 pub(super) struct BundleTracker {
     objects: Mutex<HashMap<String, TrackedBundle>>,
@@ -29,12 +29,11 @@ pub(super) struct TrackedBundle {
     pub resolved_at: Option<Timestamp>,
     /// When its bundle was verified last.
     pub verified_at: Option<Timestamp>,
-    /// Why it was refused then.
+    /// Why that source was refused.
     pub refused: Option<JobFailure>,
     /// Failures in a row, outside of Jobs.
     pub failures: u32,
-    /// The request for a reconcile that is being acted on. It counts as handled once the conditions
-    /// tell what came of it.
+    /// The reconcile request in progress. It counts as handled once the conditions show its result.
     pub handling: Option<String>,
     warned: HashMap<Reason, Timestamp>,
 }
@@ -45,7 +44,7 @@ impl BundleTracker {
         self.lock_objects().get(uid).cloned().unwrap_or_default()
     }
 
-    /// Changes it.
+    /// Updates the entry of an object.
     pub(super) fn update(&self, uid: &str, change: impl FnOnce(&mut TrackedBundle)) {
         change(self.lock_objects().entry(uid.to_owned()).or_default());
     }
@@ -78,7 +77,7 @@ impl BundleTracker {
         );
     }
 
-    /// Is a warning to be told, or was it lately?
+    /// True if a warning is due: it was not reported within the interval.
     pub(super) fn should_warn(&self, uid: &str, reason: Reason, now: Timestamp) -> bool {
         let mut objects = self.lock_objects();
         let warned = &mut objects.entry(uid.to_owned()).or_default().warned;
@@ -91,7 +90,7 @@ impl BundleTracker {
         !quiet
     }
 
-    /// Forgets every object that `exists` does not know.
+    /// Removes every object for which `exists` is false.
     pub(super) fn retain(&self, exists: impl Fn(&str) -> bool) {
         self.lock_objects().retain(|uid, _| exists(uid));
     }

@@ -1,8 +1,8 @@
-//! Which other object stands in the way of one: a pure function of what is stored.
+//! Duplicate destinations: which other object blocks one, as a pure function of stored objects.
 //!
-//! Namespaces do not trust each other. What a tenant merely writes down blocks nobody elsewhere:
-//! only what has been pushed to a tag does, which needs the registry's consent, and the first push
-//! is for the registry's own check to decide (`TagConflict` of the sign Job).
+//! Namespaces do not trust each other. A tenant's object alone blocks no other namespace: only one
+//! that has pushed to the tag does, which needs the registry's permission. The first push is
+//! decided by the check at the registry (`TagConflict` of the sign Job).
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -18,10 +18,11 @@ use crate::{
 pub(super) enum DuplicateDestination {
     /// An older object of the same namespace.
     SameNamespace {
-        /// Its name.
+        /// The name of the other object.
         name: String,
     },
-    /// An older object of another namespace, which has pushed there. Nobody here is told which.
+    /// An older object of another namespace, which has pushed to the tag. Its name is not
+    /// disclosed.
     OtherNamespace,
 }
 
@@ -74,8 +75,8 @@ fn has_same_destination(other: &PackedBundle, packing: &PackingRequest, wanted: 
     theirs.repository == packing.repository && tag.as_ref() == Some(wanted)
 }
 
-/// Has a run of what it says now ended well? Its sign Job has set the tag then, and the bundle was
-/// read back and verified. The status is the controller's word: no tenant may write it.
+/// True if a run of its current spec has succeeded: its sign Job has set the tag, and the bundle
+/// was read back and verified. Only the controller writes the status, no tenant.
 fn has_pushed(other: &PackedBundle) -> bool {
     let (Some(status), Some(lock)) = (&other.status, frozen_lock(other)) else {
         return false;

@@ -1,8 +1,8 @@
-//! Removes what nobody needs any more: children of objects that are gone, where no owner reference
-//! reaches, and old runs.
+//! Garbage collection: removes children of deleted objects that owner references do not cover, and
+//! old runs.
 //!
-//! There are no finalizers, so objects go at once even while no controller runs; what they leave in
-//! the system namespace goes here. Content of registries is never deleted.
+//! There are no finalizers, so objects are deleted immediately even while no controller runs; their
+//! children in the system namespace are removed here. Content of registries is never deleted.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -31,8 +31,8 @@ use crate::{
     core::job::JobRunKey,
 };
 
-/// Removes children in the system namespace whose object is gone. `exists` knows the UIDs of those
-/// that are there.
+/// Removes children in the system namespace whose object is gone. `exists` is true for the UIDs of
+/// existing objects.
 pub(super) async fn delete_orphans(
     exists: &HashSet<String>,
     context: &ReconcileContext,

@@ -1,10 +1,11 @@
-//! Leader election: one controller writes, the others wait.
+//! Leader election: only one controller writes.
 //!
-//! The Lease is replaced with its `resourceVersion`, so of two that try one gets a conflict.
-//! Nobody's wall clock is compared with another's: a record counts as abandoned once it stayed the
-//! same for a whole duration by our own clock. Who cannot renew in time must stop;
-//! [`LeaderElector::renew_until_lost`] returns then, and the process ends. A process that was frozen wakes up in the
-//! middle of its work: [`LeadershipTerm`] keeps it from going on.
+//! The Lease is replaced with its `resourceVersion`, so of two concurrent writers one gets a
+//! conflict. Wall clocks of different replicas are never compared: a record counts as abandoned
+//! once it stayed the same for a whole lease duration by the local clock. A leader that cannot
+//! renew in time must stop; [`LeaderElector::renew_until_lost`] returns then, and the process ends.
+//! A process that was suspended resumes in the middle of its work: [`LeadershipTerm`] stops it from
+//! writing.
 
 use std::{
     pin::pin,
@@ -30,7 +31,7 @@ pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// The pause between two tries.
 pub const RETRY_PERIOD: Duration = Duration::from_secs(2);
 
-/// Tries to hold a Lease.
+/// Acquires and renews a Lease.
 #[derive(Clone)]
 pub struct LeaderElector {
     api: Api<Lease>,
@@ -40,7 +41,7 @@ pub struct LeaderElector {
     clock: Arc<dyn Clock>,
 }
 
-/// The times of an election.
+/// The durations of an election.
 #[derive(Clone, Copy, Debug)]
 pub struct LeaderElectionTimings {
     /// See [`LEASE_DURATION`].
@@ -61,8 +62,8 @@ impl Default for LeaderElectionTimings {
     }
 }
 
-/// Until when a Lease that is held is surely nobody else's. Whoever renews it tells whoever writes
-/// on its strength.
+/// Until when the Lease is guaranteed to be ours. Updated by its renewal, checked before each
+/// write.
 #[derive(Clone, Debug)]
 pub struct LeadershipTerm(Arc<Mutex<Instant>>);
 
@@ -89,7 +90,7 @@ impl LeadershipTerm {
     }
 }
 
-/// A record of somebody else, and since when it has not changed.
+/// A version of the Lease by another holder, and since when it is unchanged.
 struct ObservedLeaseVersion {
     version: String,
     since: Instant,
@@ -114,8 +115,8 @@ impl LeaderElector {
         }
     }
 
-    /// Returns once the Lease is held. Errors of the API server are logged, and it is tried again.
-    /// `heard` is called whenever it answered.
+    /// Returns once the Lease is acquired. Errors of the API server are logged, and the attempt is
+    /// repeated. `heard` is called after each response.
     pub async fn acquire_lease(&self, heard: impl Fn()) {
         let mut seen = None;
         loop {
@@ -138,8 +139,8 @@ impl LeaderElector {
         )))
     }
 
-    /// Renews the Lease, and with it the term, and returns once it is lost. Whoever called must
-    /// stop writing at once.
+    /// Renews the Lease, and with it the term, and returns once it is lost. The caller must stop
+    /// writing immediately.
     pub async fn renew_until_lost(&self, term: &LeadershipTerm) {
         let mut last = Instant::now();
         loop {

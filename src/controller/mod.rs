@@ -1,7 +1,7 @@
-//! The controller: brings every `PackedBundle` to what it says, by Jobs, and tells how far it is.
+//! The controller: reconciles every `PackedBundle` by Jobs, and reports progress in its status.
 //!
-//! It never packs, signs or pushes itself. One of its replicas leads; one that loses the Lease ends
-//! its process, because nothing else surely stops it from writing.
+//! It never packs, signs or pushes itself. One replica is the leader; one that loses the Lease ends
+//! its process, because nothing else reliably stops it from writing.
 
 mod apply;
 mod bundle_tracker;
@@ -89,7 +89,7 @@ const CONCURRENCY: u16 = 16;
 /// Objects that are listed at once. Each may have a lock of over a megabyte, which is dropped as
 /// soon as its page was read; only a list from the newest state has pages.
 const LIST_PAGE_SIZE: u32 = 4;
-/// How long changes of one object are gathered before it is looked at.
+/// How long changes of one object are collected before it is reconciled.
 const DEBOUNCE: Duration = Duration::from_millis(50);
 /// How often orphans are looked for.
 const GARBAGE_COLLECTION_INTERVAL: Duration = Duration::from_mins(10);
@@ -115,31 +115,31 @@ pub struct ControllerOptions {
     pub image: String,
     /// What no other replica is called.
     pub identity: String,
-    /// The chart's values.
+    /// The installation's settings from the chart's values.
     pub installation: InstallationConfig,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
-    /// Opens registries.
+    /// Makes registry clients.
     pub registries: Box<RegistryClientsFactory>,
-    /// Opens TUF repositories.
+    /// Makes clients of TUF repositories.
     pub trust: Box<TrustSourceFactory>,
-    /// Makes the platform's key.
+    /// Generates the platform key.
     pub make_key: Box<PlatformKeyGenerator>,
 }
 
-/// Why the controller ended.
+/// Why the controller stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum ControllerError {
     /// Another replica leads, or the API server was not heard for too long.
     #[error("the Lease {NAME} was lost; another replica takes over")]
     LeaseLost,
-    /// It cannot begin.
+    /// It cannot start; the message.
     #[error("cannot start: {0}")]
     Start(String),
     /// The configuration cannot be used.
     #[error("configuration: {0}")]
     Configuration(String),
-    /// All watches ended.
+    /// All watches have ended.
     #[error("internal: all watches ended")]
     WatchesEnded,
 }
@@ -161,8 +161,8 @@ impl From<ReconcileError> for ControllerError {
 }
 
 /// Waits for the Lease, then reconciles until `stop` or until the Lease is lost. `heard` is called
-/// whenever the API server answered while waiting: this replica is ready then, to lead or to take
-/// over.
+/// after each response of the API server while waiting: the replica is then ready to lead or to
+/// take over.
 pub async fn run_controller(
     client: Client,
     options: ControllerOptions,
@@ -243,7 +243,7 @@ async fn reconcile_until_stopped(
             why = failure.message,
             "there is no usable platform key; PackedBundles that need it report NoSigner"
         ),
-        // Nobody would make the key later, so begin again.
+        // The key would not be generated later, so the process must restart.
         Err(error) => return Err(error.into()),
     }
     let ours = || {

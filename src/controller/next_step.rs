@@ -1,5 +1,5 @@
-//! What to do next: a pure function of what was observed. Tables of what it says are in
-//! `next_step/tests.rs`.
+//! The next step of a reconcile: a pure function of the observed state. `next_step/tests.rs` has
+//! tables of its results.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// The first wait after a dependency did not answer; it doubles up to [`LONGEST_RETRY`].
+/// The first delay after a dependency was unavailable; it doubles up to [`LONGEST_RETRY`].
 const FIRST_RETRY: Duration = Duration::from_secs(15);
 const LONGEST_RETRY: Duration = Duration::from_mins(15);
 /// How soon an object is looked at again whose fault a person may have mended elsewhere: a
@@ -28,17 +28,17 @@ const INTERNAL_ERROR_RETRY_DELAY: Duration = Duration::from_mins(10);
 /// What was observed of a `PackedBundle` that packs or adopts.
 #[derive(Clone, Debug)]
 pub(super) struct ObservedRunState {
-    /// A reconcile was asked for that was not acted on yet.
+    /// A reconcile request is pending.
     pub requested: bool,
     /// The lock that is frozen for this generation.
     pub frozen: Option<FrozenLock>,
-    /// The pack Job of that lock.
+    /// The state of that lock's pack Job.
     pub pack: JobState,
-    /// The sign Job of that lock.
+    /// The state of that lock's sign Job.
     pub sign: JobState,
     /// The bundle that a finished run of that lock gave.
     pub finished: Option<Digest>,
-    /// How often in a row runs of that lock failed because a dependency did not answer.
+    /// Consecutive runs of that lock that failed because a dependency was unavailable.
     pub failures: u32,
     /// An older object with the same destination.
     pub duplicate_destination: Option<DuplicateDestination>,
@@ -46,7 +46,7 @@ pub(super) struct ObservedRunState {
     pub resolved_at: Option<Timestamp>,
     /// When the bundle was verified last by this process.
     pub verified_at: Option<Timestamp>,
-    /// Why it was refused then.
+    /// Why that source was refused.
     pub refused: Option<JobFailure>,
     /// Is an unsigned bundle allowed here?
     pub allow_unsigned: bool,
@@ -63,38 +63,38 @@ pub(super) struct FrozenLock {
     pub at: Timestamp,
 }
 
-/// A Job, as its Pods and its conditions tell.
+/// The state of a Job, from its conditions and Pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum JobState {
-    /// There is none.
+    /// The Job does not exist.
     Absent,
-    /// It is under way.
+    /// The Job is not finished.
     Running {
         /// What keeps it from starting, if something does.
         trouble: Option<String>,
     },
     /// The cluster does not let it make a Pod.
     PodDenied {
-        /// What the cluster says.
+        /// The cluster's message.
         why: String,
     },
     /// It reports success. A claim.
     Succeeded {
-        /// What it reports.
+        /// The report of the Pod.
         report: JobSuccess,
-        /// When it ended.
+        /// When the Job finished.
         at: Timestamp,
     },
-    /// It failed for good.
+    /// The Job failed and is not retried.
     Failed {
-        /// Why.
+        /// The reason and message.
         failure: JobFailure,
-        /// When it ended.
+        /// When the Job finished.
         at: Timestamp,
     },
 }
 
-/// What to do next.
+/// The next step of a reconcile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ReconcileStep {
     /// Nothing, by the user's wish.
@@ -118,7 +118,7 @@ pub(super) enum ReconcileStep {
     Idle(Option<Duration>),
 }
 
-/// Which Job is waited for.
+/// The Job that a reconcile waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum JobPhase {
     /// The pack Job.
@@ -127,7 +127,7 @@ pub(super) enum JobPhase {
     Signing,
 }
 
-/// What to do next.
+/// The next step for the observed state.
 pub(super) fn next_step(
     validated: &ValidatedPackedBundle,
     seen: &ObservedRunState,
@@ -166,7 +166,7 @@ fn next_packing_step(
         Some(digest) => step_after_run(digest, interval, seen, now),
         None => next_run_step(frozen, interval, seen, now),
     };
-    // No Job is under way: what the source says now may as well count.
+    // No Job is running, so a change of the source may take effect.
     let at_rest = matches!(
         step,
         ReconcileStep::Verify(_)
@@ -350,8 +350,8 @@ fn fail_without_retry(reason: Reason, message: &str) -> ReconcileStep {
     ReconcileStep::Fail(JobFailure::new(reason, message), None)
 }
 
-/// The tag that a run gives: the one asked for, else one that follows from the lock. Nobody's
-/// bundle gets none.
+/// The tag that a run sets: the requested one, or else one derived from the lock. Every bundle gets
+/// a tag.
 pub(super) fn bundle_tag(packing: &PackingRequest, lock: &Digest) -> Option<ImageTag> {
     match (&packing.signing, &packing.tag) {
         (SigningParty::Unsigned, _) => None,

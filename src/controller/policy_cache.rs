@@ -1,4 +1,4 @@
-//! The policies that have a say in a namespace, read and compiled.
+//! The policies that apply in a namespace, read and compiled.
 
 use std::{
     collections::BTreeMap,
@@ -24,13 +24,13 @@ use crate::{
     },
 };
 
-/// How long policies of a namespace are told what was found when they were read together.
+/// How long the compiled policies of a namespace are used for its other policies.
 const COMPILED_POLICY_TTL: Duration = Duration::from_secs(2);
 /// The same of one that misses something, or names something wrong: that may have come meanwhile.
 const UNUSABLE_POLICY_TTL: Duration = Duration::from_millis(300);
 
-/// What was compiled lately: the policies of a namespace are counted together, so they are read
-/// together, and told apart.
+/// Recently compiled policies: those of a namespace share a budget, so they are read and compiled
+/// together, and reported one by one.
 #[derive(Debug, Default)]
 pub(super) struct CompiledPolicyCache {
     /// By namespace; the cluster's under an empty name.
@@ -59,7 +59,7 @@ pub(super) async fn load_policies(
         .collect())
 }
 
-/// Can this policy be used?
+/// Checks that this policy can be enforced.
 pub(super) async fn check_policy(
     object: PolicyObject,
     context: &ReconcileContext,
@@ -163,7 +163,7 @@ impl CompiledPolicyCache {
         Arc::clone(&all.entry(scope_key(kind).to_owned()).or_default().compiler)
     }
 
-    /// Keeps what was found, and forgets what is old: a process that does nothing holds nothing.
+    /// Caches a snapshot and drops expired ones: an idle process keeps none.
     fn store_snapshot(&self, kind: &PolicyOrigin, snapshot: &Arc<PolicySnapshot>) {
         let mut all = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, lately| {
@@ -215,7 +215,7 @@ async fn resolve_policy_inputs(
         {
             Ok(data) if namespace == context.run_settings.system_namespace => Some(data.into()),
             Ok(data) => Some(ConfigMapData::with_policy_keys_only(data)),
-            // The compiler says which authority misses it.
+            // The compiler reports which authority refers to it.
             Err(ReconcileError::StatusFailure(failure))
                 if failure.reason == Reason::SourceNotFound =>
             {

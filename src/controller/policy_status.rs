@@ -1,5 +1,5 @@
-//! Says of every policy and trust root whether it can be used: the condition `Ready`. What they
-//! judge is not looked at here.
+//! Sets the condition `Ready` of every policy and trust root: whether it can be used. What they
+//! admit is not checked here.
 
 use std::{sync::Arc, time::Duration};
 
@@ -42,7 +42,7 @@ use crate::{
 const RECHECK_INTERVAL: Duration = Duration::from_mins(5);
 const ERROR_RETRY_DELAY: Duration = Duration::from_secs(10);
 
-/// A kind that can be usable or not.
+/// A kind with a `Ready` condition.
 trait ReadinessCheckedResource:
     Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static
 {
@@ -52,7 +52,7 @@ trait ReadinessCheckedResource:
         context: &ReconcileContext,
     ) -> impl Future<Output = Result<ReadinessResult, ReconcileError>> + Send;
 
-    /// The status as it is stored.
+    /// The status as stored.
     fn stored_status(&self) -> Value;
 
     /// The condition `Enforced`, of a kind that the webhook carries.
@@ -70,21 +70,21 @@ trait ReadinessCheckedResource:
     }
 }
 
-/// What is known of an object.
+/// The result of a readiness check.
 #[derive(Debug)]
 pub(super) struct ReadinessResult {
-    /// Fields of the status beside the conditions.
+    /// Fields of the status other than conditions.
     pub fields: Value,
     /// Why it cannot be used, if so.
     pub failure: Option<JobFailure>,
-    /// What is told of it otherwise.
+    /// The message of the condition if it is ready.
     pub message: String,
-    /// When it is looked at again.
+    /// When to check again.
     pub again: Duration,
 }
 
 impl ReadinessResult {
-    /// It can be used.
+    /// The object is ready.
     pub(super) fn with_fields(fields: Value) -> Self {
         Self {
             fields,
@@ -94,7 +94,7 @@ impl ReadinessResult {
         }
     }
 
-    /// It cannot.
+    /// The object is not ready.
     pub(super) fn with_failure(fields: Value, failure: JobFailure) -> Self {
         // What is too much together changes with objects that are not looked at here.
         let again = if failure.reason == Reason::LimitExceeded {
@@ -119,7 +119,7 @@ impl ReadinessResult {
     }
 }
 
-/// The checks of all kinds.
+/// The readiness controllers of all kinds.
 pub(super) struct ReadinessControllers {
     cluster: ReadinessController<ClusterBundlePolicy>,
     namespaced: ReadinessController<BundlePolicy>,
@@ -129,7 +129,7 @@ pub(super) struct ReadinessControllers {
 type ReadinessController<K> = Controller<DeserializeGuard<K>>;
 
 impl ReadinessControllers {
-    /// Watches them.
+    /// Starts their watches.
     pub(super) fn new(client: &Client) -> Self {
         Self {
             cluster: new_controller(client),
@@ -151,7 +151,7 @@ impl ReadinessControllers {
         self.roots.store()
     }
 
-    /// Checks them until `stop`.
+    /// Runs them until `stop`.
     pub(super) async fn run_all(self, context: &Arc<ReconcileContext>, stop: &CancellationToken) {
         join3(
             run_controller(self.cluster, context, stop),

@@ -14,14 +14,14 @@ const LOCK_BYTES: usize = 2 << 20;
 /// What a lock counts at least.
 const MIN_LOCK_WEIGHT: usize = 16 << 10;
 
-/// Places for what is read.
+/// Limits on concurrent reads.
 #[derive(Debug)]
 pub(super) struct ReadLimiter {
     objects: Semaphore,
     locks: Arc<Semaphore>,
 }
 
-/// A share of the locks that are in memory, until it is dropped.
+/// A reservation in the memory budget for locks, until it is dropped.
 pub(super) struct LockMemoryPermit(
     #[expect(dead_code, reason = "it counts while it is there")] Option<OwnedSemaphorePermit>,
 );

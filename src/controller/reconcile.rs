@@ -1,5 +1,4 @@
-//! One object, brought a step further: gather, decide, act, tell. Repeated until there is something
-//! to wait for.
+//! Reconciles one object: observe, decide, act, report. Repeats until it has to wait.
 
 use std::{sync::Arc, time::Duration};
 
@@ -40,7 +39,7 @@ use crate::{
 
 /// Steps of one object in one go. Each changes something, so more would be a defect.
 const MOST_STEPS: usize = 12;
-/// How soon a Job is looked at again that has no Pod yet: only an event would tell why.
+/// The interval of checks on a Job without a Pod: only an event would say why.
 const POD_CHECK_INTERVAL: Duration = Duration::from_secs(3);
 /// How soon a Job is looked at again whose Pod is there: in case a watch was missed.
 const JOB_CHECK_INTERVAL: Duration = Duration::from_secs(30);
@@ -196,8 +195,7 @@ impl BundleReconciler<'_> {
         }
     }
 
-    /// Resolves the source and freezes what came out. A run that failed begins again if that was
-    /// asked for.
+    /// Resolves the source and freezes the result. A failed run starts again if that was requested.
     async fn resolve_and_freeze(
         &mut self,
         packing: &PackingRequest,
@@ -325,7 +323,8 @@ impl BundleReconciler<'_> {
         Ok(())
     }
 
-    /// Tells and remembers a verdict. One that could not be given is an error, and asked for again.
+    /// Reports and remembers a verdict. A verdict that could not be reached is an error, and is
+    /// retried.
     async fn record_verdict(
         &mut self,
         good: Result<verify::AcceptedBundle, ReconcileError>,
@@ -398,7 +397,7 @@ impl BundleReconciler<'_> {
         Ok(wait.map_or_else(Action::await_change, Action::requeue))
     }
 
-    /// Tells a warning, at most once a minute.
+    /// Records a warning event, at most once a minute.
     async fn record_warning(&self, failure: &JobFailure) {
         if self.context.bundle_tracker.should_warn(
             &self.uid(),
@@ -483,9 +482,9 @@ impl BundleReconciler<'_> {
         earlier
     }
 
-    /// A request is acted on from here. It counts as handled once the conditions tell what came of
-    /// it so far, and never before, so that nobody takes an older `Ready` for the answer. One that
-    /// comes in the meantime waits.
+    /// Starts to act on a reconcile request. It counts as handled once the conditions show its
+    /// result, and never before, so that an older `Ready` is not mistaken for the result. A request
+    /// that arrives meanwhile waits.
     fn begin_reconcile_request(&self) {
         let request = pending_reconcile_request(&self.object);
         self.context
@@ -517,8 +516,7 @@ impl BundleReconciler<'_> {
         });
         let whole = self.context.read_limiter.acquire_object_permit().await;
         let stored = api.get(&self.object.name_any()).await?;
-        // A write may take as long as the admission webhooks of others do: nobody else waits for
-        // it.
+        // A write may take as long as other admission webhooks do: no other reconcile waits for it.
         drop(whole);
         // As documents: what is written has whole seconds.
         if json!(stored.status) != json!(next) {
@@ -536,8 +534,7 @@ impl BundleReconciler<'_> {
         Ok(())
     }
 
-    /// What somebody else wrote into the status stays theirs when it is applied without; this takes
-    /// it out.
+    /// Server-side apply does not remove status fields of other managers; this does.
     async fn overwrite_foreign_fields(
         &self,
         api: &Api<StoredStatus>,
@@ -561,7 +558,7 @@ impl BundleReconciler<'_> {
             .await;
     }
 
-    /// Tells an event. One that is lost stops nothing.
+    /// Records an event. A lost event stops nothing.
     async fn publish_event(&self, type_: EventType, reason: &str, action: &str, message: &str) {
         let event = Event {
             type_,

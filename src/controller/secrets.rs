@@ -23,10 +23,10 @@ use crate::{
 
 /// The key of a CA's `ConfigMap` or Secret.
 const CA_KEY: &str = "ca.crt";
-/// Bytes of a CA file.
+/// The maximum size of a CA file, in bytes.
 const MAX_CA: usize = 256 << 10;
 
-/// Reads what objects name.
+/// Reads objects that others refer to.
 #[derive(Clone)]
 pub(super) struct ReferencedObjectReader {
     client: Client,
@@ -150,7 +150,7 @@ impl ReferencedObjectReader {
     }
 }
 
-/// A name goes into the path of a request as it is, so it must be one. The schema says so too; an
+/// A name becomes part of a request's path, so it must be valid. The schema checks it too, but an
 /// object may be older than the schema.
 fn check_object_name(name: &str, field: &str) -> Result<(), ReconcileError> {
     let inside = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';

@@ -27,20 +27,20 @@ use crate::{
     },
 };
 
-/// What happened to an object.
+/// An update of an object's status.
 #[derive(Clone, Debug)]
 pub(super) enum StatusUpdate {
     /// Its owner wants it left alone.
     Suspended,
-    /// A Job is at work.
+    /// A Job is running.
     JobRunning(JobPhase, Option<String>),
     /// The bundle is there and good.
     Accepted(Box<AcceptedBundle>),
-    /// Something failed.
+    /// A step failed.
     Failed(JobFailure),
 }
 
-/// The status that follows.
+/// The status after the update.
 pub(super) fn with_update(
     old: &PackedBundleStatus,
     news: &StatusUpdate,
@@ -132,7 +132,7 @@ pub(super) fn with_run_restarted(old: &PackedBundleStatus, run: &JobRunKey) -> P
     status
 }
 
-/// The JSON merge patch that makes `wanted` of `found`, whoever wrote that.
+/// The JSON merge patch that turns `found` into `wanted`, whoever manages the fields.
 pub(super) fn overwrite_patch(found: &Value, wanted: &Value) -> Value {
     let (Value::Object(found), Value::Object(wanted)) = (found, wanted) else {
         return wanted.clone();
@@ -205,7 +205,7 @@ fn desired_condition(
     }
 }
 
-/// What is known stays known.
+/// Conditions keep their values while suspended.
 fn suspended_conditions(old: &PackedBundleStatus) -> Vec<DesiredCondition> {
     let known = existing_conditions(old, &[READY, VERIFIED]);
     if known.is_empty() {
@@ -267,7 +267,7 @@ fn failed_conditions(old: &PackedBundleStatus, failure: &JobFailure) -> Vec<Desi
     let tell = |type_, status| desired_condition(type_, status, reason.as_str(), message);
     let stalled = || vec![tell(READY, false), tell(STALLED, true)];
     match (failure.class(), reason) {
-        // Somebody must make it, so it will not pass by itself.
+        // Needs a change by a user, so it does not resolve by itself.
         (_, Reason::SourceNotFound | Reason::PodDenied | Reason::JobFailed)
         | (Class::Invalid | Class::Internal, _) => stalled(),
         (Class::Unavailable, _) if condition::is_true(&old.conditions, READY) => {

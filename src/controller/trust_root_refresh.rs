@@ -1,5 +1,5 @@
-//! Keeps the content of trust roots that TUF repositories give, in `ConfigMap`s of the system
-//! namespace: those who judge read them there.
+//! Refreshes trust roots from TUF repositories, and stores them in `ConfigMap`s of the system
+//! namespace, where verifiers read them.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -42,11 +42,11 @@ use crate::{
     },
 };
 
-/// How soon a repository that failed is asked again, at most.
+/// The longest delay before a failed repository is tried again.
 const MAX_RETRY_DELAY: Duration = Duration::from_mins(5);
 
-/// Bytes of roots and last good state in one `ConfigMap` while the newest refresh failed: there is
-/// room for a MiB.
+/// Bytes of roots and last good state in one `ConfigMap` while the newest refresh failed: the limit
+/// is one MiB.
 const MAX_KEPT: usize = 900 << 10;
 
 type TrustRootConfigMapData = BTreeMap<String, String>;
@@ -66,7 +66,7 @@ struct FailedTrustRootRefresh {
 }
 
 impl TrustRootRefresher {
-    /// Nothing was tried yet.
+    /// A refresher that has not tried anything yet.
     pub(super) fn new(source: Arc<dyn TrustSource>) -> Self {
         Self {
             source,
@@ -225,8 +225,7 @@ async fn check_fetched_root(
     })
 }
 
-/// What is told of what lies in the cluster now: by the same function that decides whether policies
-/// can use it.
+/// The status of the stored root, from the same function that decides whether policies can use it.
 fn evaluate_stored_root(
     root: &TrustRoot,
     first_root: Option<&str>,
@@ -242,8 +241,8 @@ fn evaluate_stored_root(
     let found = match root.find_fetched_root(first_root, seen, now) {
         Ok(found) => found,
         Err(error) => {
-            // What the repository said, if nothing was ever fetched; that all is over, if that is
-            // so.
+            // The repository's error, if nothing was ever fetched; the expiry, if the stored root
+            // has expired.
             let over = error.reason() == Reason::TrustRootExpired;
             let failure = failure
                 .filter(|_| !over)
@@ -382,8 +381,8 @@ fn read_verified_roots(
     roots
 }
 
-/// Newer roots beside the last good state, or alone where they revoked the keys of that: nobody is
-/// to read it any more.
+/// Newer roots with the last good state, or alone if they revoke the keys of that state: it must
+/// not be used any more.
 fn with_root_chain(
     root: &TrustRoot,
     first_root: Option<&str>,
@@ -482,7 +481,7 @@ fn config_map_metadata(root: &TrustRoot) -> ObjectMeta {
     }
 }
 
-/// Remembers how the try ended, and tells a failure that is news. The failure that still stands.
+/// Records the result of an attempt, and reports a new failure. Returns the failure that remains.
 async fn record_outcome(
     root: &TrustRoot,
     renewed: &Result<TrustRootRenewal, TrustError>,

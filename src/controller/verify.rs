@@ -1,5 +1,5 @@
-//! Has bundles read back from the registry and judged by the one verifier. Only what is found here
-//! reaches the status.
+//! Reads bundles back from the registry and verifies them with the common verifier. Only these
+//! findings reach the status.
 
 use std::time::Duration;
 
@@ -36,31 +36,31 @@ use crate::{
     },
 };
 
-/// How long the verdict on one bundle may take. Nobody waits at the API server for it, and one
-/// bundle is not to hold up the others.
+/// The deadline of the verdict on one bundle. No API request waits for it, but one bundle must not
+/// delay the others.
 const DEADLINE: Duration = Duration::from_mins(1);
 
-/// A bundle that stands as it should.
+/// A bundle that passed verification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct AcceptedBundle {
-    /// Its name.
+    /// Its repository and digest.
     pub reference: PinnedReference,
     /// Its tag.
     pub tag: Option<ImageTag>,
     /// What it consists of, if packgate packed it.
     pub size: Option<BundleSize>,
-    /// What it was admitted on.
+    /// The evidence that it was admitted on.
     pub evidence: Vec<EvidenceStatus>,
-    /// What policies say against it that only warn or audit.
+    /// Denials of policies that only warn or audit.
     pub warnings: Vec<JobFailure>,
-    /// Why nobody's signature stands behind it, if that is so.
+    /// Why it is accepted without a signature, if so.
     pub unsigned: Option<UnsignedReason>,
 }
 
-/// Why nobody's signature stands behind a bundle that is good all the same.
+/// Why a bundle without a signature is accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum UnsignedReason {
-    /// The installation lets bundles be packed without.
+    /// The installation allows unsigned bundles.
     AllowedByInstallation,
     /// A policy exempts it.
     Exempt(PolicyIdentity),
@@ -71,7 +71,7 @@ pub(super) enum UnsignedReason {
 }
 
 impl AcceptedBundle {
-    /// What was found out about it, in words: no more than is true.
+    /// The finding as a message for the status.
     pub(super) fn status_message(&self) -> String {
         let reference = &self.reference;
         match &self.unsigned {
@@ -108,7 +108,7 @@ impl AcceptedBundle {
 }
 
 impl UnsignedReason {
-    /// Its name.
+    /// The reason code.
     pub(super) const fn reason(&self) -> Reason {
         match self {
             Self::Exempt(_) => Reason::Exempt,
@@ -184,9 +184,9 @@ pub(super) async fn verify_packed_bundle(
     })
 }
 
-/// The evidence with the software bill of materials that was asked for: the very document that the
-/// lock in the bundle gives, attested by the same signer. That one lies in the registry which says
-/// something else is no evidence.
+/// The evidence, with the required SBOM: exactly the document that the bundle's lock names,
+/// attested by the same signer. An attestation with another document in the registry does not
+/// count.
 fn with_sbom_evidence(
     mut evidence: Vec<EvidenceStatus>,
     packing: &PackingRequest,
@@ -341,7 +341,7 @@ fn ungoverned_error(reference: &PinnedReference) -> ReconcileError {
     )
 }
 
-/// What is asked of every bundle that this installation packs. `None` where nobody signs.
+/// The policy for every bundle that this installation packs. `None` if bundles are not signed.
 async fn build_signer_policy(
     namespace: &str,
     packing: &PackingRequest,
@@ -431,16 +431,16 @@ fn parse_public_key(pem: &str) -> Result<VerificationKey, ReconcileError> {
 /// What all policies together come to, after modes.
 #[derive(Debug, Default)]
 struct CombinedPolicyResult {
-    /// What it was admitted on.
+    /// The evidence that it was admitted on.
     evidence: Vec<EvidenceStatus>,
-    /// What policies say against it that do not enforce.
+    /// Denials of policies that do not enforce.
     warnings: Vec<JobFailure>,
     /// The first policy that exempts it.
     exempted: Option<PolicyIdentity>,
 }
 
-/// The answer of the policies that govern: one denial of a policy that enforces refuses. `None` if
-/// none governs.
+/// The combined verdict of the governing policies: one denial of an enforcing policy denies. `None`
+/// if none governs.
 fn combine_verdicts(
     decision: &PolicyDecision,
     own: Option<&PolicyAuthority>,

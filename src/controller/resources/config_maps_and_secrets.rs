@@ -25,12 +25,12 @@ pub(super) const DOCKER_CONFIG_TYPE: &str = "kubernetes.io/dockerconfigjson";
 /// The key of a registry Secret.
 pub const DOCKER_CONFIG_KEY: &str = ".dockerconfigjson";
 
-/// What both Jobs read.
+/// The inputs of both Jobs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunSnapshot {
-    /// `lock.json`
+    /// The content of `lock.json`.
     pub lock: String,
-    /// `inputs.json`
+    /// The content of `inputs.json`.
     pub inputs: String,
 }
 
@@ -43,7 +43,7 @@ pub enum RunSnapshotError {
             the lock in two"
     )]
     TooLarge(usize),
-    /// Our bug.
+    /// It cannot be serialised, which is a bug.
     #[error("cannot serialise: {0}")]
     Serialise(String),
 }
@@ -58,7 +58,7 @@ impl ClassifiedError for RunSnapshotError {
 }
 
 impl RunSnapshot {
-    /// The frozen run, if it fits.
+    /// The frozen run, if it fits into a `ConfigMap`.
     pub fn new(lock: &CanonicalLock, inputs: &JobInputs) -> Result<Self, RunSnapshotError> {
         let serialise =
             |error: &dyn std::fmt::Display| RunSnapshotError::Serialise(error.to_string());

@@ -1,4 +1,4 @@
-//! The two Jobs of a run.
+//! The pack Job and the sign Job of a run.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ use crate::{
     },
 };
 
-/// Tries of a Pod whose dependency did not answer.
+/// Retries of a Pod whose dependency was unavailable.
 const BACKOFF_LIMIT: i32 = 3;
 const INPUTS: &str = "/inputs";
 const WORK: &str = "/work";
@@ -47,7 +47,7 @@ const KEY: &str = "/signing";
 const CONFIG: &str = "config.json";
 const SERVICES: &str = "/services";
 const IDENTITY: &str = "/identity";
-/// Whom an identity token is for: what Fulcio asks for.
+/// The audience of identity tokens: the one that Fulcio requires.
 const AUDIENCE: &str = "sigstore";
 /// The account of the platform's sign Jobs. It may do nothing.
 const SIGNER_ACCOUNT: &str = "packgate-signer";
@@ -57,11 +57,11 @@ const SIGNER_ACCOUNT: &str = "packgate-signer";
 pub enum SignJobSigner {
     /// The platform's key, a Secret of the system namespace.
     Platform(String),
-    /// What the tenant says, in its namespace.
+    /// The tenant's own signer, in its namespace.
     Namespace {
-        /// With what.
+        /// The signing identity.
         identity: TenantSigningIdentity,
-        /// Who vouches for it.
+        /// The Sigstore services to sign with.
         services: Option<SigstoreServicesConfigMap>,
     },
     /// Nothing: the bytes are compared, and no more.
@@ -71,9 +71,9 @@ pub enum SignJobSigner {
 /// A `ConfigMap` of the tenant's namespace that names Sigstore's services.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SigstoreServicesConfigMap {
-    /// Its name.
+    /// The name of the `ConfigMap`.
     pub name: String,
-    /// Does it hold certificate authorities for TLS?
+    /// True if it contains certificate authorities for TLS.
     pub has_ca: bool,
 }
 
@@ -350,8 +350,7 @@ fn build_job(
     }
 }
 
-/// Only exit code 3, a dependency that did not answer, is tried again; a Pod that the cluster took
-/// away does not count.
+/// Only exit code 3, an unavailable dependency, is retried; an evicted Pod does not count.
 fn pod_failure_policy() -> PodFailurePolicy {
     let codes = |classes: &[Class]| {
         classes

@@ -1,4 +1,4 @@
-//! What the cluster is to hold for a run: pure functions from a frozen run to objects.
+//! The cluster objects of a run: pure functions from a frozen run to objects.
 
 mod config_maps_and_secrets;
 mod jobs;
@@ -50,9 +50,9 @@ pub const CONTAINER: &str = "packgate";
 pub struct RunSettings {
     /// The namespace that packgate runs in.
     pub system_namespace: String,
-    /// Its own image.
+    /// packgate's own image, used for Jobs.
     pub image: String,
-    /// The same, as far as provenance can tell it.
+    /// The same, in the form for provenance.
     pub packer: Option<PackerImage>,
     /// `imagePullPolicy`; empty for the cluster's default.
     pub image_pull_policy: String,
@@ -69,14 +69,14 @@ pub struct RunSettings {
 pub enum RunComponent {
     /// The frozen lock.
     Lock,
-    /// Packing.
+    /// The pack step.
     Pack,
-    /// Signing.
+    /// The sign step.
     Sign,
 }
 
 impl RunComponent {
-    /// As it is written in labels.
+    /// The value in labels.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Lock => "lock",
@@ -106,8 +106,8 @@ pub fn run_labels(
     ])
 }
 
-/// The `PackedBundle` as owner of what lies in its namespace. It does not block anybody's deletion,
-/// so no permission on finalizers is needed where the cluster checks that.
+/// An owner reference to the `PackedBundle`, for objects in its namespace. It does not block the
+/// owner's deletion, so no permission on finalizers is needed where the cluster checks that.
 pub fn bundle_owner_references(owner: &PackedBundle) -> Vec<OwnerReference> {
     let reference = owner.controller_owner_ref(&());
     reference

@@ -16,9 +16,9 @@ use super::{CONTAINER, RunSettings, ScratchStorage};
 
 /// The resource that folders and logs on a node are.
 const EPHEMERAL: &str = "ephemeral-storage";
-/// Bytes of a Job's log, beside its folder.
+/// Bytes for a Job's log, in addition to its working directory.
 const LOG_BYTES: u64 = 64 << 20;
-/// Nobody's user, as in the image.
+/// An unprivileged user, as in the image.
 const USER: i64 = 65_532;
 /// Readable by the owner and by the Pod's group.
 const FILE_MODE: i32 = 0o440;
@@ -34,7 +34,7 @@ pub(super) struct PodVolumeMount {
 }
 
 impl PodVolumeMount {
-    /// All of a `ConfigMap`.
+    /// Mounts all keys of a `ConfigMap`.
     pub(super) fn config_map(name: &str, map: String, path: &'static str) -> Self {
         let source = ConfigMapVolumeSource {
             name: map,
@@ -81,7 +81,7 @@ impl PodVolumeMount {
         }
     }
 
-    /// Keys of a `ConfigMap`.
+    /// Mounts selected keys of a `ConfigMap`.
     pub(super) fn config_map_keys(
         name: &str,
         map: String,
@@ -251,7 +251,7 @@ pub(super) fn sign_job_resources() -> ResourceRequirements {
     }
 }
 
-/// Room on the node for a Job that packs, unless its object says something about that itself.
+/// Ephemeral storage of a pack Job, unless the object sets it.
 pub(super) fn with_ephemeral_storage(
     mut resources: ResourceRequirements,
     scratch: ScratchStorage,

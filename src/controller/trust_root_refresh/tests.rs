@@ -1,4 +1,5 @@
-//! What is kept of a fetched root, and what is told of it. How it is fetched: `crate::trust`.
+//! What is stored of a fetched root, and what is reported about it. Fetching is tested in
+//! `crate::trust`.
 
 use axum::body::Body;
 use http_body_util::BodyExt;
@@ -243,7 +244,7 @@ fn who_failed_is_left_alone_for_a_while_unless_the_object_changes() {
     assert!(trust.recent_failure(&root(), hour, now).is_none());
 }
 
-/// `ConfigMap`s of an API server that is a function, and the events that it was told.
+/// `ConfigMap`s of an API server that is a function, and the events that it received.
 #[derive(Clone, Default)]
 struct ApiServer {
     maps: Arc<Mutex<BTreeMap<String, Value>>>,
@@ -612,8 +613,8 @@ async fn another_first_root_forgets_what_was_fetched_before() {
     );
 }
 
-/// TUF 5.3.8: what a newer root revoked is not believed again, although the rest of that refresh
-/// failed, by nobody and after no restart.
+/// TUF 5.3.8: what a newer root revoked is not trusted again, even though the rest of that refresh
+/// failed, also after a restart.
 #[tokio::test]
 async fn a_newer_root_is_kept_although_the_rest_of_its_refresh_fails() {
     let mut scene = Scene::new();
@@ -671,8 +672,8 @@ async fn a_newer_root_is_kept_although_the_rest_of_its_refresh_fails() {
     assert_eq!((checked.failure.is_none(), scene.refused()), (true, None));
 }
 
-/// A root that changes no key but its own takes nothing away: the last good state goes on to be
-/// used, and the root is kept beside it.
+/// A root that changes only its own keys revokes nothing: the last good state stays in use, and the
+/// root is stored with it.
 #[tokio::test]
 async fn the_last_good_state_stays_where_a_newer_root_revokes_nothing_of_it() {
     let mut scene = Scene::new();

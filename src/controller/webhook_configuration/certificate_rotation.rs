@@ -1,13 +1,14 @@
 //! The webhook's certificate: made by the controller, and renewed without a failed review.
 //!
-//! Each certificate has an authority of its own, whose key is thrown away as soon as it has signed:
-//! nothing is left that could sign another. A renewal has three steps, so that API server and
-//! webhook agree at every moment:
+//! Each certificate has a CA of its own, whose private key is dropped after it has signed: no key
+//! remains that could sign another. A renewal has three steps, so that API server and webhook agree
+//! at every moment:
 //!
-//! 1. the new pair is *staged*: API servers are told of its authority, while the old certificate is
-//!    still shown;
-//! 2. once they know it, the new certificate is *shown*, and the old authority is still told;
-//! 3. when no connection with the old one can be left, it is *forgotten*.
+//! 1. the new pair is *staged*: the configuration also lists its CA, while the old certificate is
+//!    still served;
+//! 2. once API servers have loaded that, the new certificate is *served*, and the old CA is still
+//!    listed;
+//! 3. when no connection with the old one can be left, the old CA is *dropped*.
 
 use std::collections::BTreeMap;
 
@@ -31,24 +32,24 @@ const RENEW_BEFORE_EXPIRY: SignedDuration = SignedDuration::from_hours(30 * 24);
 const BACKDATED: SignedDuration = SignedDuration::from_hours(1);
 /// How long API servers get to learn of a new authority.
 pub(super) const AUTHORITY_PROPAGATION_DELAY: SignedDuration = SignedDuration::from_secs(10);
-/// How long an old authority is still told.
+/// How long an old CA stays listed.
 const OLD_AUTHORITY_RETENTION: SignedDuration = SignedDuration::from_mins(10);
 
-/// A request that was answered.
+/// Annotation: the last rotation request that was handled.
 const ROTATED: &str = "packgate.dev/rotated-for";
 const STAGED_AT: &str = "packgate.dev/staged-at";
 const SHOWN_AT: &str = "packgate.dev/shown-at";
 
-/// What lies in the Secret.
+/// The content of the Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct WebhookCertificates {
-    /// What is shown.
+    /// The certificate in use.
     pub serving: ServingCertificate,
-    /// What is shown next, and since when API servers may be told of it.
+    /// The next certificate, and since when its CA may be listed.
     pub staged: Option<(ServingCertificate, Timestamp)>,
     /// The authority of what was shown before, and since when it is not.
     pub old_authority: Option<(String, Timestamp)>,
-    /// The request for a renewal that was answered last.
+    /// The last rotation request that was handled.
     pub handled_request: Option<String>,
 }
 
@@ -69,18 +70,18 @@ impl std::fmt::Debug for ServingCertificate {
     }
 }
 
-/// What is to be done next.
+/// The next step of a rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CertificateRotationStep {
     /// There is none that can be used: make one and show it at once.
     Create,
-    /// Make the next one.
+    /// Generate the next certificate.
     Stage,
     /// Show the one that is staged.
     Promote,
-    /// Tell the old authority no longer.
+    /// Drop the old CA.
     DropOldAuthority,
-    /// Nothing now.
+    /// Nothing to do now.
     Idle,
 }
 
@@ -95,7 +96,7 @@ impl From<rcgen::Error> for CertificateGenerationError {
     }
 }
 
-/// What is next. `told`: since when API servers have been told of every authority in the Secret.
+/// The next step. `told`: since when API servers know every CA in the Secret.
 pub(super) fn next_rotation_step(
     now: &WebhookCertificates,
     requested: Option<&str>,
@@ -135,7 +136,7 @@ pub(super) fn next_rotation_step(
 }
 
 impl WebhookCertificates {
-    /// Only one.
+    /// A state with one certificate only.
     pub(super) const fn from_single(shown: ServingCertificate, answered: Option<String>) -> Self {
         Self {
             serving: shown,
@@ -145,7 +146,7 @@ impl WebhookCertificates {
         }
     }
 
-    /// Everything that API servers are told to trust.
+    /// All CAs that API servers have to trust.
     pub(super) fn ca_bundle(&self) -> String {
         let staged = self
             .staged
@@ -161,7 +162,7 @@ impl WebhookCertificates {
             .collect()
     }
 
-    /// With the next one, which nobody shows yet.
+    /// The state with the next certificate staged, not served yet.
     pub(super) fn stage_next(
         self,
         pair: ServingCertificate,
@@ -176,7 +177,7 @@ impl WebhookCertificates {
         }
     }
 
-    /// With the staged one shown.
+    /// The state with the staged certificate in use.
     pub(super) fn promote_staged(self, at: Timestamp) -> Self {
         match self.staged {
             Some((pair, _)) => Self {
@@ -189,7 +190,7 @@ impl WebhookCertificates {
         }
     }
 
-    /// Without the old authority.
+    /// The state without the old CA.
     pub(super) fn drop_old_authority(self) -> Self {
         Self {
             old_authority: None,
@@ -221,7 +222,7 @@ impl WebhookCertificates {
         })
     }
 
-    /// The Secret that says this.
+    /// The Secret with this state.
     pub(super) fn to_secret(
         &self,
         namespace: &str,
@@ -279,7 +280,7 @@ fn insert_certificate(
     data.insert(format!("{prefix}authority.crt"), pair.authority.clone());
 }
 
-/// What somebody asks for, in the Secret's annotation.
+/// The requested rotation, from the Secret's annotation.
 pub(super) fn rotation_request(secret: &Secret) -> Option<&str> {
     secret
         .metadata
@@ -308,7 +309,7 @@ pub(super) fn generate_certificate(
         params
     };
     let authority_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    // Its name carries the time: two authorities of one name would confuse whoever builds chains.
+    // Its name contains the time: two CAs with one name would be ambiguous to path builders.
     let mut authority = dated(
         CertificateParams::default(),
         &format!("packgate webhook {}", now.as_second()),

@@ -1,8 +1,8 @@
-//! The entries of the webhook's configuration, as a pure function of the policies: only what a
-//! policy governs, or the installation speaks of, is ever sent to the webhook, and only what may be
-//! refused waits for it (`docs/adr/0007-webhook-entries.md`).
+//! The entries of the webhook's configuration, as a pure function of the policies: only objects
+//! that a policy governs, or that the installation covers, are sent to the webhook, and only those
+//! that may be denied wait for it (`docs/adr/0007-webhook-entries.md`).
 //!
-//! What `BundlePolicy`s govern has entries of its own, which are for their namespaces only
+//! `BundlePolicy`s have entries of their own, which are limited to their namespaces
 //! (`docs/adr/0013-entries-of-namespaces.md`).
 
 mod image_conditions;
@@ -52,9 +52,9 @@ type MatchCondition = (&'static str, String);
 
 /// Every entry of the configuration.
 pub(super) struct RenderedWebhookConfiguration {
-    /// The object that is applied.
+    /// The object to apply.
     pub object: Value,
-    /// What is asked about in each namespace for its own policies, as digests; what is asked about
+    /// Digests of the conditions in each namespace for its own policies; those that apply
     /// everywhere under an empty name.
     pub scope_digests: BTreeMap<String, Digest>,
 }
@@ -255,11 +255,11 @@ fn excluded_namespaces(namespace: &str) -> Vec<&str> {
 struct ImageMatchConditions {
     /// With images that a policy of the cluster or the installation may refuse.
     denied: Option<String>,
-    /// With images that they only speak of: warnings, and notes in the audit log.
+    /// Matches images that policies only warn about or audit.
     warned_or_audited: Option<String>,
     /// With images that a `BundlePolicy` may refuse.
     denied_in_namespaces: Option<NamespacedImageConditions>,
-    /// With images that it only speaks of.
+    /// Matches images, in the policies' namespaces, that they only warn about or audit.
     warned_or_audited_in_namespaces: Option<NamespacedImageConditions>,
 }
 
@@ -344,7 +344,7 @@ impl ImageMatchConditions {
             .collect()
     }
 
-    /// What is asked about in each namespace for its own policies, and everywhere.
+    /// The conditions in each namespace for its own policies, and everywhere, as digests.
     fn digest_scopes(&self, everywhere: &str) -> BTreeMap<String, Digest> {
         let mut asked = BTreeMap::<&str, [Option<&str>; 2]>::new();
         for (at, judged) in [
@@ -372,7 +372,7 @@ impl ImageMatchConditions {
             .collect()
     }
 
-    // Whoever looks at an object judges all that is in it: nobody needs to look twice.
+    // An entry evaluates all images of an object: no second entry needs to match it.
 
     fn not_matched_by_uses(&self) -> Option<MatchCondition> {
         Some((

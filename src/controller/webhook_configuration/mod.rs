@@ -1,9 +1,8 @@
-//! Keeps the webhook's configuration: its certificate, its entries, and what every policy is told
-//! about being in force.
+//! Maintains the webhook's configuration: its certificate, its entries, and the status of every
+//! policy's enforcement.
 //!
-//! The chart makes the configuration object, without entries; they are added once a replica is
-//! ready, and stay when none is: then everything that is governed is refused, and nothing else is
-//! touched.
+//! The chart creates the configuration object, without entries; they are added once a replica is
+//! ready, and stay when none is: then every governed use is denied, and nothing else is affected.
 
 mod certificate_rotation;
 mod entries;
@@ -64,14 +63,14 @@ const MIN_NAMESPACED_UPDATE_INTERVAL: SignedDuration = SignedDuration::from_secs
 /// The same after the API server failed.
 const ERROR_RETRY_DELAY: Duration = Duration::from_secs(2);
 
-/// Every policy.
+/// The watched policies of both kinds.
 pub(super) struct WatchedPolicyStores {
     pub cluster: Store<DeserializeGuard<ClusterBundlePolicy>>,
     pub namespaced: Store<DeserializeGuard<BundlePolicy>>,
 }
 
 impl WatchedPolicyStores {
-    /// Those that can be read.
+    /// The policies that can be parsed.
     fn readable_policies(&self) -> Vec<PolicyObject> {
         let all = self.cluster.state();
         let cluster = all.iter().filter_map(|guarded| {
@@ -127,18 +126,18 @@ impl WatchedPolicyStores {
     }
 }
 
-/// What is known of an object.
+/// The observed state of an object.
 #[derive(Clone, Debug)]
 enum WatchedObjectState<K> {
-    /// The watch has not begun.
+    /// The watch has not started.
     Unknown,
-    /// It is not there.
+    /// The object does not exist.
     Absent,
-    /// This is it.
+    /// The object as observed.
     Present(K),
 }
 
-/// One object that is watched.
+/// One watched object.
 struct WatchedObject<K> {
     object: watch::Receiver<WatchedObjectState<K>>,
     _watching: AbortOnDropHandle<()>,
@@ -182,7 +181,7 @@ where
     }
 }
 
-/// What was done last.
+/// The state that was applied last.
 #[derive(Default)]
 struct AppliedWebhookState {
     /// The Secret as it was written last, until the watch has seen it.
@@ -191,12 +190,12 @@ struct AppliedWebhookState {
     applied: Option<(Value, String)>,
     /// When it was applied last for a change of namespaces' policies alone.
     at: Option<Timestamp>,
-    /// What is to be asked about, everywhere and in each namespace.
+    /// The digests of the conditions to apply, everywhere and in each namespace.
     desired_digests: BTreeMap<String, Digest>,
-    /// What is asked about, and since when API servers can know that. Nothing for what they knew
-    /// before this process began.
+    /// The digests of the conditions in force, and since when API servers can know them. No time
+    /// for those from before this process started.
     active_digests: BTreeMap<String, (Digest, Option<Timestamp>)>,
-    /// The authorities that API servers know, and since when.
+    /// The CAs that API servers know, and since when.
     trusted_authorities: Option<(String, Timestamp)>,
 }
 
@@ -212,8 +211,9 @@ impl AppliedWebhookState {
             })
     }
 
-    /// What was wanted was applied: `since` now, or API servers had it already. What did not change
-    /// was asked about before, unless somebody else had changed the configuration.
+    /// Records that the wanted configuration was applied: `since` now, or earlier if it was
+    /// unchanged. Unchanged conditions were in force before, unless another client had changed the
+    /// configuration.
     fn mark_applied(&mut self, was_ours: bool, since: Option<Timestamp>, now: Timestamp) {
         let before = std::mem::take(&mut self.active_digests);
         let asked = |(scope, print): (&String, &Digest)| {
@@ -226,7 +226,7 @@ impl AppliedWebhookState {
         self.at = Some(now);
     }
 
-    /// Do API servers ask about what this policy governs?
+    /// True if API servers send the uses that this policy governs.
     fn is_active_for(&self, policy: &PolicyObject, now: Timestamp) -> bool {
         let settled = |scope: &str| match (
             self.desired_digests.get(scope),
@@ -247,7 +247,7 @@ impl AppliedWebhookState {
     }
 }
 
-/// What is watched.
+/// The watches of the webhook configuration.
 struct WebhookWatches {
     secret: WatchedObject<Secret>,
     configuration: WatchedObject<ValidatingWebhookConfiguration>,
@@ -292,7 +292,7 @@ impl WebhookWatches {
         }
     }
 
-    /// Names of the Pods that the API server may ask.
+    /// The names of the Pods that the API server may call.
     fn ready_replicas(&self) -> Vec<String> {
         let slices = self.endpoints.state();
         let ready = slices

@@ -27,18 +27,18 @@ const MAX_GONE_REPLICAS: usize = 8;
 pub(in crate::controller) struct PolicyEnforcement {
     /// Generations that every replica carries, by UID. `None`: not known yet.
     enforced_generations: Option<HashMap<String, i64>>,
-    /// Why others are not, by UID.
+    /// Why others are not in force, by UID.
     waiting_for: HashMap<String, String>,
 }
 
-/// Is a policy in force?
+/// Whether a policy is in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::controller) enum PolicyEnforcementState {
     /// Every replica carries this generation.
     Enforced,
-    /// Not every one, and why.
+    /// Not every replica has loaded it; the reason.
     Pending(String),
-    /// Nobody knows yet: what was said before still holds.
+    /// Not known yet: the previous status stays.
     Unknown,
 }
 
@@ -63,11 +63,11 @@ impl PolicyEnforcement {
         }
     }
 
-    /// Takes in what the replicas say, and which policies API servers ask for. Says whether
-    /// anything changed.
+    /// Updates from the replicas' announcements and the conditions in force. True if anything
+    /// changed.
     ///
-    /// The cluster's policies and those of each namespace are looked at apart: nobody's changes
-    /// keep another's from being in force.
+    /// The cluster's policies and those of each namespace are separate: changes in one namespace do
+    /// not delay the enforcement of other policies.
     pub(super) fn update_from_replicas(
         &mut self,
         policies: &[PolicyObject],
@@ -117,8 +117,8 @@ impl PolicyEnforcement {
             self.waiting_for
                 .extend(policy.metadata().uid.clone().map(|uid| (uid, why)));
         }
-        // What was in force before this process began may be so still, but only if somebody is
-        // there to carry it.
+        // A policy that was in force before this process started may still be, but only if a
+        // replica is there.
         let is_known = self.enforced_generations.is_some()
             || is_anything
             || policies.is_empty()
@@ -134,7 +134,7 @@ fn uid_and_generation(policy: &PolicyObject) -> Option<(String, i64)> {
     Some((metadata.uid.clone()?, metadata.generation?))
 }
 
-/// Removes what replicas said that are gone.
+/// Removes the announcements of replicas that are gone.
 pub(super) async fn remove_gone_replicas(
     annotations: &BTreeMap<String, String>,
     replicas: &[String],

@@ -8,8 +8,8 @@ use crate::core::policy::{Policy, PolicyMatcher, ReferenceUse};
 /// sent.
 const MAX_HOSTS: usize = 32;
 
-/// That a Pod has an image that one of these policies may govern; whichever, where `all_volumes` or
-/// `all_containers` says so. `None`: no Pod has.
+/// True for a Pod with an image that one of these policies may govern; with any image volume or
+/// container if `all_volumes` or `all_containers` is set. `None`: it matches no Pod.
 pub(super) fn image_condition(
     policies: &[&Policy],
     all_volumes: bool,
@@ -29,7 +29,7 @@ pub(super) fn image_condition(
     (!conditions.is_empty()).then(|| conditions.join(" || "))
 }
 
-/// Images of one use.
+/// The images of one use that are matched.
 enum MatchedImages {
     None,
     All,
@@ -53,7 +53,7 @@ fn select_images(policies: &[&Policy], used_as: ReferenceUse, all: bool) -> Matc
             return MatchedImages::All;
         };
         for pattern in references {
-            // Whoever names no host may mean any.
+            // A pattern without a host may match any.
             let Some(beginnings) = pattern.reference_prefixes() else {
                 return MatchedImages::All;
             };

@@ -1,9 +1,8 @@
-//! What `BundlePolicy`s govern: each in its own namespace, whatever it says and however many there
-//! are.
+//! Match conditions for `BundlePolicy`s: each in its own namespace, for any number of policies.
 //!
-//! Tenants write these policies, so the size of what comes of them is bounded, in hosts for each
-//! namespace, in bytes for each namespace and in bytes for all. What is beyond a bound is sent from
-//! its own namespace whatever its host.
+//! Tenants write these policies, so the size of the conditions is limited, in hosts for each
+//! namespace, in bytes for each namespace and in bytes for all. Beyond a limit all images of the
+//! namespace are sent, whatever their host.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,15 +24,14 @@ pub(super) struct NamespacedImageConditions {
     namespaces: Vec<String>,
     /// What is sent from each: nothing for those whose images are all sent.
     terms: BTreeMap<String, String>,
-    /// Of namespaces whose images are sent by their hosts, as a condition that holds in no other.
+    /// Matches images by their hosts, as a condition that is false in all other namespaces.
     by_host: Option<String>,
     /// The namespaces in it.
     hosted: Vec<String>,
 }
 
 impl NamespacedImageConditions {
-    /// `None`: they govern nothing that a Pod has. Namespaces that are never asked about are left
-    /// out.
+    /// `None`: the policies govern nothing in a Pod. Excluded namespaces are omitted.
     pub(super) fn from_policies(policies: &[&Policy], excluded: &[&str]) -> Option<Self> {
         let terms = build_terms(policies, excluded);
         if terms.is_empty() {
@@ -68,7 +66,7 @@ impl NamespacedImageConditions {
         (self.namespaces.len() <= MAX_NAMESPACES).then_some(&self.namespaces)
     }
 
-    /// What is sent from each namespace; an empty text stands for everything.
+    /// The term of each namespace; an empty text matches everything.
     pub(super) fn namespace_terms(&self) -> impl Iterator<Item = (&str, &str)> {
         self.terms
             .iter()
@@ -81,7 +79,7 @@ impl NamespacedImageConditions {
         self.by_host.as_ref()
     }
 
-    /// What is sent, where only [`Self::listed_namespaces`] are asked about.
+    /// The condition, for an entry that covers only [`Self::listed_namespaces`].
     pub(super) fn match_condition(&self) -> String {
         let every = || image_condition(&[], true, true).unwrap_or_default();
         match &self.by_host {
@@ -116,8 +114,8 @@ fn build_terms<'a>(
     own.into_iter().filter_map(term).collect()
 }
 
-/// As many namespaces with their hosts as there is room for, the shortest terms first; and which.
-/// One term stands for all namespaces that have it.
+/// As many namespaces with their hosts as fit into `room` bytes, the shortest terms first; and
+/// their names. One term covers all namespaces that have it.
 fn fit_terms(room: usize, terms: &BTreeMap<&str, Option<String>>) -> (Option<String>, Vec<String>) {
     let mut shortest: Vec<(&str, &str)> = terms
         .iter()

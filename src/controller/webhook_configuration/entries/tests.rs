@@ -27,7 +27,7 @@ fn policy_in(mode: &str, references: &Value, uses: &Value) -> Policy {
         .to_deny_all_policy("")
 }
 
-/// What an entry asks about: its conditions, joined. `None`: there is no such entry.
+/// The conditions of an entry, joined. `None`: there is no such entry.
 fn conditions(made: &Value, entry: &str) -> Option<String> {
     let name = format!("{entry}.packgate.dev");
     let entry = made["webhooks"]
