@@ -1,9 +1,9 @@
-//! Opens a bundle that somebody packed, and re-derives every small byte of it from the lock that it
-//! carries.
+//! Opens a bundle that another party packed, and derives all its small documents again from the
+//! lock in it.
 //!
-//! What comes out is no claim: lock, config, manifest and index are byte for byte what packing this
-//! lock gives, with these layers. What is *not* checked here is what the layers hold;
-//! [`super::unpack`] does that while it reads them.
+//! The result is not a claim: lock, config, manifest and index are byte for byte what packing this
+//! lock gives, with these layers. What is *not* checked here is the content of the layers;
+//! [`super::unpack`] checks that while it reads them.
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -28,7 +28,7 @@ use crate::{
 /// An opened bundle.
 #[derive(Clone, Debug)]
 pub struct BundleContents {
-    /// The lock that it carries.
+    /// The lock in the bundle.
     pub lock: Lockfile,
     /// The plan that the lock gives.
     pub plan: PackPlan,
@@ -39,12 +39,12 @@ pub struct BundleContents {
 /// One manifest of a bundle.
 #[derive(Clone, Debug)]
 pub struct PlatformManifest {
-    /// The manifest.
+    /// The descriptor of the manifest.
     pub descriptor: Descriptor,
     /// The platform, if the bundle has several.
     pub platform: Option<Platform>,
-    /// Its number among the bundle's manifests; [`BundleContents::manifest_plan`] says what its layers must
-    /// hold.
+    /// Its number among the bundle's manifests; [`BundleContents::manifest_plan`] gives the
+    /// expected content of its layers.
     pub number: usize,
     /// Its layers without the lock's.
     pub layers: Vec<LayerBlob>,
@@ -59,7 +59,7 @@ pub enum BundleContentsError {
     /// No bundle, or one that cannot be read.
     #[error(transparent)]
     Embedded(#[from] BundleFormatError),
-    /// The lock inside is none.
+    /// The lock in the bundle is invalid.
     #[error("the lock inside of the bundle: {0}")]
     Lock(LockfileError),
     /// The lock inside cannot be packed.
@@ -68,7 +68,7 @@ pub enum BundleContentsError {
     /// It is not what packing the lock gives.
     #[error("{what} is not what packing the lock inside of the bundle gives")]
     Differs {
-        /// Which part.
+        /// The document that differs.
         what: String,
     },
     /// More manifests than anybody needs.
@@ -122,8 +122,8 @@ impl BundleContents {
             .unwrap_or_default()
     }
 
-    /// What the layers of one of its manifests must hold: planned anew each time, so that only one
-    /// such plan is in memory.
+    /// The expected content of the layers of one manifest: planned anew each time, so that only one
+    /// plan is in memory.
     pub fn manifest_plan(&self, part: &PlatformManifest) -> ManifestPlan {
         self.plan
             .manifest_plan_at(part.number)
@@ -133,7 +133,7 @@ impl BundleContents {
             })
     }
 
-    /// Its manifests.
+    /// The descriptors of its manifests.
     pub fn manifest_descriptors(&self) -> Vec<Descriptor> {
         self.parts
             .iter()
@@ -142,7 +142,7 @@ impl BundleContents {
     }
 }
 
-/// A manifest as it was found.
+/// A manifest as fetched.
 struct FetchedManifest {
     descriptor: Descriptor,
     bytes: Bytes,
@@ -150,7 +150,8 @@ struct FetchedManifest {
     config: Bytes,
 }
 
-/// Opens the bundle that `root` is. At most one manifest and config are in memory at a time.
+/// Opens the bundle whose manifest or index is `root`. At most one manifest and config are in
+/// memory at a time.
 pub async fn open_bundle(
     source: &dyn ContentSource,
     root: &ResolvedManifest,

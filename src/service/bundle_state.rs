@@ -1,5 +1,5 @@
-//! How a bundle stands in its registry now: there or not, under its tag or not, and what the
-//! policies say of it.
+//! The current state of a bundle in its registry: whether it exists, whether its tag names it, and
+//! the policies' verdict.
 
 use jiff::Timestamp;
 
@@ -19,44 +19,44 @@ use crate::{
     oci::{ContentSource, OciError},
 };
 
-/// What is asked.
+/// A request for the state of a bundle.
 #[derive(Clone, Copy, Debug)]
 pub struct BundleStateRequest<'a> {
     /// The bundle.
     pub reference: &'a PinnedReference,
     /// The tag that must name it.
     pub tag: Option<&'a ImageTag>,
-    /// The policies that may have a say.
+    /// The policies that may govern it.
     pub policies: &'a [Policy],
     /// The namespace that it is used in, as a `PackedBundle`.
     pub namespace: &'a str,
-    /// When.
+    /// The time of the evaluation.
     pub now: Timestamp,
 }
 
-/// How it stands.
+/// The state of a bundle.
 #[derive(Debug)]
 pub struct BundleState {
-    /// The verdict.
+    /// The verdict with its findings.
     pub judgement: BundleEvaluation,
     /// What it consists of, if packgate packed it and no policy refuses it.
     pub size: Option<BundleSize>,
 }
 
-/// What a bundle consists of.
+/// The size of a bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BundleSize {
     /// Bytes of all its blobs and manifests.
     pub bytes: u64,
     /// Layers of its largest manifest, with the lock's.
     pub layers: usize,
-    /// Artifacts in its lock.
+    /// The number of artifacts in its lock.
     pub artifacts: usize,
     /// Digest of its canonical lock.
     pub lock: Digest,
 }
 
-/// Why it cannot be said.
+/// Why the state cannot be determined.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleStateError {
     /// The repository cannot be opened.
@@ -73,9 +73,9 @@ pub enum BundleStateError {
     Moved {
         /// The tag.
         tag: ImageTag,
-        /// The bundle.
+        /// The digest of the bundle.
         expected: Digest,
-        /// What it names.
+        /// The digest that the tag names.
         actual: Digest,
     },
     /// The registry failed.
@@ -98,7 +98,7 @@ impl ClassifiedError for BundleStateError {
     }
 }
 
-/// Looks at the bundle, reading with what `docker_config` knows of its registry.
+/// Reads the state of the bundle, with the credentials for its registry in `docker_config`.
 pub async fn read_bundle_state(
     registries: &dyn TenantRepositoryOpener,
     docker_config: Option<&[u8]>,
@@ -153,8 +153,8 @@ async fn read_state_from(
     let judgement = verify::evaluate_bundle(source, &root, &question, limits).await?;
     let size = match &judgement.contents {
         Some(contents) => Some(bundle_size(contents)?),
-        // Nobody asks for the size of what is refused, and nothing that nobody signed is opened
-        // where a signature is asked for.
+        // The size of a denied bundle is not needed, and an unsigned bundle is not opened where a
+        // signature is required.
         None if !judgement.decision.policies.is_empty() && !judgement.decision.is_admitted() => {
             None
         }

@@ -1,4 +1,4 @@
-//! Reads single files out of a context artifact, such as the lock.
+//! Reads single files from a context artifact, such as the lock.
 
 use bytes::Bytes;
 
@@ -18,20 +18,20 @@ pub enum ContextReadError {
     /// The artifact cannot be read, or is none.
     #[error(transparent)]
     Context(#[from] FetchError),
-    /// There is no such file.
+    /// The file does not exist.
     #[error("context artifact {artifact} has no file {path:?}; its layers' titles are their paths")]
     NotFound {
         /// The artifact.
         artifact: String,
-        /// The path.
+        /// The path of the file.
         path: String,
     },
     /// The file cannot be read, or is larger than the cap.
     #[error("{path:?} of the context artifact: {source}")]
     File {
-        /// The path.
+        /// The path of the file.
         path: String,
-        /// What happened.
+        /// The error.
         source: OciError,
     },
 }

@@ -22,11 +22,10 @@ const PARALLEL: usize = 4;
 /// Levels of documents: an index of manifests, their referrers, and what refers to these.
 const MAX_DEPTH: usize = 8;
 
-/// Are referrers copied too?
+/// Whether referrers are copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReferrerCopying {
-    /// All of them, at every level, and what lies under cosign's tags beside the root and beside
-    /// the manifests of an index.
+    /// All of them, at every level, and cosign's tags of the root and of the manifests of an index.
     Included,
     /// None.
     Excluded,
@@ -41,22 +40,22 @@ pub enum CopyError {
     /// Something that belongs to it is not there.
     #[error("{root} is not complete: {missing}")]
     Incomplete {
-        /// What is copied.
+        /// The digest of the root that is copied.
         root: Digest,
-        /// What is missing, and where.
+        /// The missing content, and where it is missing.
         missing: OciError,
     },
     /// Documents in documents in documents.
     #[error("{0} is nested too deep")]
     TooDeep(Digest),
-    /// No child of that platform.
+    /// The index has no manifest for that platform.
     #[error("{root} has no manifest for {platform}, it has {available}")]
     NoSuchPlatform {
-        /// The index.
+        /// The digest of the index.
         root: Digest,
-        /// What was asked for.
+        /// The requested platform.
         platform: String,
-        /// What there is.
+        /// The available platforms.
         available: String,
     },
 }
@@ -72,8 +71,8 @@ impl ClassifiedError for CopyError {
     }
 }
 
-/// Copies `root` and all below it; the root itself last, so that it is never there without its
-/// parts. Referrers follow, each complete.
+/// Copies `root` and all that it refers to; the root itself last, so that it never exists without
+/// its content. Referrers follow, each of them complete.
 pub async fn copy_bundle(
     from: &dyn ContentSource,
     to: &dyn ContentTarget,
@@ -135,8 +134,8 @@ impl CopyJob<'_> {
         Ok(())
     }
 
-    /// Copies what cosign's tag names. What lies under that tag at the target stays, as far as it
-    /// is signatures or attestations.
+    /// Copies the manifest that a cosign tag names. Signatures or attestations under that tag at
+    /// the target are kept.
     async fn copy_cosign_tag(
         &self,
         tag: CosignTagKind,

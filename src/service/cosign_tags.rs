@@ -1,4 +1,4 @@
-//! cosign's tags beside a subject: found, gathered as evidence, and added to.
+//! cosign's tags of a subject: found, read as evidence, and added to.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ const LOOKS: u32 = 2;
 /// another writer.
 const WAIT: Duration = Duration::from_millis(60);
 
-/// What the tag beside `subject` names, if it is there.
+/// The manifest that a cosign tag of `subject` names, if the tag exists.
 pub(super) async fn resolve_cosign_tag(
     source: &dyn ContentSource,
     beside: CosignTagKind,
@@ -46,7 +46,7 @@ pub(super) async fn resolve_cosign_tag(
 #[derive(Default)]
 pub(super) struct CosignTagContents {
     pub(super) layers: Vec<CosignTagLayer>,
-    /// Configs of their manifests, of which somebody may want to see every byte.
+    /// The configs of their manifests, for checks that read every blob.
     pub(super) configs: Vec<(CosignTagKind, Digest, Descriptor)>,
     pub(super) unread: Vec<RejectedEvidence>,
 }
@@ -59,8 +59,8 @@ pub(super) struct CosignTagLayer {
     pub(super) layer: Descriptor,
 }
 
-/// Reads the manifests under `.sig` and `.att`. That there is none is no error; a registry that
-/// does not answer or refuses is.
+/// Reads the manifests under `.sig` and `.att`. An absent tag is not an error; a registry that is
+/// unavailable or refuses is.
 pub(super) async fn read_cosign_tags(
     source: &dyn ContentSource,
     subject: &Digest,
@@ -140,7 +140,7 @@ impl CosignTagContents {
         self
     }
 
-    /// Leaves `limit` layers, and says how many were too many.
+    /// Keeps `limit` layers, and returns how many were dropped.
     pub(super) fn truncate_layers(&mut self, limit: usize) -> usize {
         let over = self.layers.len().saturating_sub(limit);
         self.layers.truncate(limit);
@@ -155,14 +155,13 @@ impl CosignTagContents {
     }
 }
 
-/// Adds layers, whose blobs are there, to what the tag beside `subject` names. What is there stays;
-/// what others add meanwhile as well.
+/// Adds layers, whose blobs exist already, to the manifest that a cosign tag of `subject` names.
+/// Existing layers are kept, and those that other writers add meanwhile as well.
 ///
-/// A registry protects nothing between reading a tag and writing it. So the tag is read again right
-/// before it is written, and a few times afterwards: whoever overwrites what others wrote is
-/// noticed by these, and they write again.
+/// A registry has no atomic update of a tag. So the tag is read again right before it is written,
+/// and a few times afterwards: a writer whose layers were overwritten notices, and writes again.
 ///
-/// Errors: something else than a manifest is under the tag, or others write it all the time.
+/// Errors: the tag names something other than a manifest, or other writers change it all the time.
 pub(super) async fn add_cosign_layers(
     target: &dyn ContentTarget,
     beside: CosignTagKind,
@@ -180,7 +179,7 @@ pub(super) async fn add_cosign_layers(
             .transpose()?;
         match (manifest_with_layers(before.as_ref(), layers), named) {
             (None, Some(named)) => {
-                // On this machine nobody else writes meanwhile.
+                // A local layout has no concurrent writers.
                 if looks == LOOKS || target.request_count() == 0 {
                     return Ok(named);
                 }

@@ -1,9 +1,9 @@
-//! Gathers the evidence about a digest and has it judged, piece by piece: what was judged is
-//! dropped before more is read.
+//! Reads the evidence about a digest and verifies it item by item: each item is dropped before more
+//! is read.
 //!
-//! Small pieces come first, so that no number of large ones keeps a small signature from being
-//! found. What is not read because the question's bytes are used up is told, as what was not judged
-//! because its signature checks are.
+//! Small items come first, so that no number of large ones prevents a small signature from being
+//! found. Items that are not read because the request's byte budget is used up are reported, as are
+//! those not verified because its signature checks are.
 
 mod items;
 
@@ -39,7 +39,7 @@ use crate::{
     oci::{ContentSource, OciError, fetch_content, fetch_stored_content},
 };
 
-/// Pieces that are read at once.
+/// The number of items that are read concurrently.
 const PARALLEL: usize = 8;
 
 /// Where evidence is looked for, and how closely.
@@ -47,16 +47,15 @@ const PARALLEL: usize = 8;
 pub(super) struct EvidenceQuery {
     /// How closely it is looked at.
     pub(super) reading: EvidenceDepth,
-    /// Under cosign's tags `.sig` and `.att` too. Nobody asks for them otherwise: each is a
-    /// request.
+    /// Include cosign's tags `.sig` and `.att`. Otherwise they are not fetched: each is a request.
     pub(super) tags: bool,
 }
 
-/// Gathers the evidence about `subject`, and judges it.
+/// Reads the evidence about `subject`, and verifies it.
 ///
-/// A referrer that is malformed is evidence against itself alone, and so is what lies under a tag.
-/// A registry that does not answer, refuses or returns bytes that contradict their digest is an
-/// error: nobody can say then what was withheld.
+/// A malformed referrer is rejected on its own, and so is a malformed layer under a tag. A registry
+/// that is unavailable, refuses or returns bytes that do not match their digest is an error: it is
+/// unknown then which evidence is missing.
 pub(super) async fn verify_evidence(
     source: &dyn ContentSource,
     subject: &Descriptor,
@@ -123,7 +122,7 @@ async fn list_evidence(
     }
 }
 
-/// Can whoever attached the referrer have caused this, and nobody else?
+/// True if only whoever attached the referrer can have caused this error.
 pub(super) const fn is_caused_by_evidence(error: &OciError) -> bool {
     matches!(
         error,
@@ -138,7 +137,7 @@ fn lost_verifier_error() -> VerifyError {
     VerifyError::Worker("the state of the evidence verification was lost".into())
 }
 
-/// True once nobody waits for the answer any more.
+/// Becomes true once the request is cancelled.
 struct StopOnDrop(Arc<AtomicBool>);
 
 impl Drop for StopOnDrop {
@@ -202,7 +201,8 @@ impl EvidenceCollector<'_, '_> {
         Ok(())
     }
 
-    /// What lies under cosign's tags. Many signatures have one payload, which is fetched once.
+    /// Layers under cosign's tags. Many signatures may have the same payload, which is fetched
+    /// once.
     async fn verify_cosign_tags(
         &mut self,
         found: cosign_tags::CosignTagContents,
@@ -261,8 +261,8 @@ impl EvidenceCollector<'_, '_> {
         self.verifier.as_deref_mut().ok_or_else(lost_verifier_error)
     }
 
-    /// The next pieces, as many as may be held at once and at least one. What the question has no
-    /// bytes left for is told and passed over.
+    /// The next items, as many as fit into memory and at least one. Items beyond the request's byte
+    /// budget are reported and skipped.
     fn next_batch<T: EvidenceItem>(
         &mut self,
         rest: &mut VecDeque<T>,
@@ -313,8 +313,8 @@ impl EvidenceCollector<'_, '_> {
         Ok(())
     }
 
-    /// Judges on another thread. What needs more memory than a small question has is judged again
-    /// when it is a large one.
+    /// Verifies on another thread. An item that needs more memory than a small request has is
+    /// verified again once the request is a large one.
     async fn verify_batch<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&mut EvidenceVerifier, &dyn Fn() -> bool) -> (Vec<DeferredEvidence>, Vec<T>)

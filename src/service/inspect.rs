@@ -1,4 +1,4 @@
-//! Says what a bundle or image is, and what refers to it. Nothing is verified here but digests.
+//! Describes a bundle or image and its referrers. Only digests are verified here.
 
 use serde::Serialize;
 
@@ -20,22 +20,22 @@ use crate::{
     oci::{ContentSource, OciError, ResolvedManifest},
 };
 
-/// What was found.
+/// The result of an inspection.
 #[derive(Debug)]
 pub struct Inspection {
     /// The manifest or index.
     pub root: ResolvedManifest,
-    /// What it is, as a document.
+    /// Its parsed document.
     pub document: ManifestOrIndex,
     /// Its contents, if packgate packed it.
     pub contents: Option<BundleContents>,
-    /// What claims to refer to it.
+    /// Its referrers, unverified.
     pub referrers: Vec<ReferrerSummary>,
-    /// What lies under cosign's tags beside it.
+    /// Layers under its cosign tags.
     pub tags: Vec<CosignTagSummary>,
 }
 
-/// One layer of what a cosign tag names; nobody has looked into it.
+/// One layer of the manifest that a cosign tag names; its content is not verified.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CosignTagSummary {
@@ -45,25 +45,25 @@ pub struct CosignTagSummary {
     pub digest: Digest,
     /// The layer's type, or an index's own.
     pub media_type: String,
-    /// The predicate type, if its annotations say one.
+    /// The predicate type, if its annotations have one.
     pub predicate_type: Option<String>,
 }
 
-/// One claim of a registry or layout; nobody has looked into it.
+/// One referrer as listed by a registry or layout; its content is not verified.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReferrerSummary {
-    /// Digest of its manifest.
+    /// The digest of its manifest.
     pub digest: Digest,
-    /// What it is.
+    /// Its artifact type.
     pub artifact_type: Option<String>,
-    /// The predicate type, if its annotations say one.
+    /// The predicate type, if its annotations have one.
     pub predicate_type: Option<String>,
-    /// Bytes of its manifest.
+    /// The size of its manifest in bytes.
     pub size: u64,
 }
 
-/// Why it cannot be said.
+/// Why an inspection failed.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
     /// Reading failed.
@@ -83,7 +83,7 @@ impl ClassifiedError for InspectError {
     }
 }
 
-/// Inspects what `root` is.
+/// Inspects the manifest or index `root`.
 pub async fn inspect_bundle(
     source: &dyn ContentSource,
     root: ResolvedManifest,
@@ -146,7 +146,7 @@ async fn list_cosign_tag(
     })
 }
 
-/// Whoever may attach a referrer writes these words, and they end up on terminals.
+/// Whoever can attach a referrer chooses these texts, and they are printed on terminals.
 fn summarize_referrer(descriptor: &Descriptor) -> ReferrerSummary {
     ReferrerSummary {
         digest: descriptor.digest,

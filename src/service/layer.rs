@@ -1,8 +1,8 @@
-//! Compares a layer with what the lock says that it is, byte for byte, while it is read.
+//! Compares a layer with the content that the lock defines, byte for byte, while it is read.
 //!
-//! No tar is ever parsed: the lock says what each layer must be, so its literal bytes are compared
-//! and its contents hashed. A path that the lock does not name cannot come out. Where the contents
-//! go is for the caller to say: into a folder, or nowhere.
+//! No tar is ever parsed: the lock defines each layer, so its literal bytes are compared and its
+//! contents hashed. A path that the lock does not name cannot be written. The caller chooses where
+//! the contents go: into a folder, or nowhere.
 
 use std::{
     io::{self, BufReader, Read, Write},
@@ -26,8 +26,8 @@ use crate::{
 };
 
 const BUFFER: usize = 256 << 10;
-/// The largest window that a zstd frame may ask memory for: 8 MiB, what every decoder has to
-/// support (RFC 8878, section 3.1.1.1.2). The level that layers are compressed with uses 2 MiB.
+/// The largest window that a zstd frame may require: 8 MiB, what every decoder has to support (RFC
+/// 8878, section 3.1.1.1.2). The level that layers are compressed with uses 2 MiB.
 const MAX_WINDOW_LOG: u32 = 23;
 
 /// Takes in the files of a layer.
@@ -37,7 +37,7 @@ pub trait LayerFileSink: Send + 'static {
     fn open_file<'a>(&'a self, file: &PackedFile) -> Result<Box<dyn Write + 'a>, OutDirError>;
 }
 
-/// Keeps nothing.
+/// Discards the contents.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DiscardLayerFiles;
 
@@ -54,15 +54,15 @@ pub struct ExpectedLayer<'a> {
     pub number: usize,
     /// The platform of its manifest.
     pub platform: Option<&'a Platform>,
-    /// What it must hold.
+    /// The expected content.
     pub plan: &'a LayerPlan,
-    /// The blob.
+    /// The descriptor of the blob.
     pub blob: &'a LayerBlob,
     /// The bundle's format.
     pub format: BundleFormat,
 }
 
-/// Why a layer is not what it must be, or nobody can say.
+/// Why a layer does not match its plan, or cannot be compared.
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
     /// Reading failed.
@@ -71,20 +71,20 @@ pub enum LayerError {
     /// Writing failed.
     #[error(transparent)]
     OutDir(#[from] OutDirError),
-    /// It holds something else than the lock says.
+    /// The content differs from the lock's.
     #[error("{layer}: it is not what the lock says: {cause}")]
     Differs {
         /// Which layer: `layer 3`, `layer 3 of linux/arm64`.
         layer: String,
-        /// What differs.
+        /// The difference.
         cause: String,
     },
-    /// A stream broke.
+    /// Decompression or reading of a stream failed.
     #[error("{layer}: it could not be read to its end: {cause}")]
     Broken {
-        /// Which layer.
+        /// The layer.
         layer: String,
-        /// What happened.
+        /// The error.
         cause: String,
     },
     /// The worker thread ended early.
@@ -168,7 +168,7 @@ impl LayerComparison {
         self.drain_blob(blob)
     }
 
-    /// Refuses, before anything is read, a blob that cannot be what the lock says.
+    /// Refuses a blob, before anything is read, whose size cannot match the lock.
     fn check_size(&self, size: u64) -> Result<(), LayerError> {
         let tar = total_segment_bytes(&self.segments);
         // The most that zstd makes of what cannot be compressed, and then some
@@ -186,7 +186,7 @@ impl LayerComparison {
     }
 
     /// Exactly one frame, as packgate writes it. A second or skippable frame would hide bytes
-    /// behind a diffID that still holds.
+    /// behind a diffID that still matches.
     fn compare_decompressed(
         &self,
         blob: &mut impl Read,

@@ -29,7 +29,7 @@ use crate::{
     oci::{BlobWriter, LocalContentStore, OciError},
 };
 
-/// Why a lock could not be made or does not hold.
+/// Why a lock could not be made or does not match.
 #[derive(Debug, thiserror::Error)]
 pub enum LockServiceError {
     /// The lock or manifest is wrong.
@@ -38,13 +38,13 @@ pub enum LockServiceError {
     /// Its recorded layers are wrong.
     #[error(transparent)]
     Plan(#[from] PackError),
-    /// An artifact could not be read, or is not what the lock says.
+    /// An artifact could not be read, or differs from the lock.
     #[error(transparent)]
     Transfer(#[from] TransferError),
     /// The scratch store failed.
     #[error(transparent)]
     Oci(#[from] OciError),
-    /// The lock has no layers recorded, so a check would say less than it seems to.
+    /// The lock has no recorded layers, so a check would be incomplete.
     #[error("the lock has no layers recorded; record them: packgate lock LOCK")]
     NotRecorded,
     /// A layer is not what the lock has recorded.
@@ -55,9 +55,9 @@ pub enum LockServiceError {
     Recorded {
         /// Its number among the layers with files, from 1 on.
         number: usize,
-        /// The lock's diffID.
+        /// The diffID in the lock.
         recorded: Digest,
-        /// What it became.
+        /// The actual diffID.
         actual: Digest,
     },
 }
@@ -262,8 +262,7 @@ impl LockService {
         Ok(())
     }
 
-    /// Reads an artifact to its end. What does not lie on this machine already is kept in the
-    /// scratch store.
+    /// Reads an artifact completely. Content that is not local is kept in the scratch store.
     async fn fetch_artifact(
         &self,
         name: &str,
@@ -381,7 +380,7 @@ impl LockService {
 
 /// Where a fetched artifact goes.
 enum ScratchSink {
-    /// It lies on this machine already.
+    /// The content is local already.
     Nowhere,
     /// Into the scratch store, so that it is downloaded once.
     InScratch(Box<dyn BlobWriter>),

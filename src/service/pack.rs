@@ -36,10 +36,10 @@ const PARALLEL: usize = 2;
 /// Why packing failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PackServiceError {
-    /// The lock cannot be packed.
+    /// The lock is invalid.
     #[error(transparent)]
     Lock(#[from] LockfileError),
-    /// The lock cannot be packed as asked.
+    /// The lock cannot be packed with these options.
     #[error(transparent)]
     Plan(#[from] PackError),
     /// An artifact could not be moved.
@@ -54,11 +54,11 @@ pub enum PackServiceError {
             packgate lock LOCK"
     )]
     Recorded {
-        /// The names of what is in it.
+        /// The names of the files in the layer.
         files: Vec<String>,
-        /// The lock's diffID.
+        /// The diffID in the lock.
         recorded: Digest,
-        /// What it became.
+        /// The actual diffID.
         actual: Digest,
     },
 }
@@ -75,10 +75,10 @@ impl ClassifiedError for PackServiceError {
     }
 }
 
-/// A bundle that lies in the store.
+/// A bundle in the store.
 #[derive(Clone, Debug)]
 pub struct StoredBundle {
-    /// Its manifest, or its index.
+    /// The descriptor of its manifest or index.
     pub root: Descriptor,
     /// Bytes of all its blobs and manifests together.
     pub size: u64,
@@ -121,7 +121,7 @@ impl PackService {
         lock.check_packable(allow_outside)?;
         let plan = PackPlan::new(lock, output)?;
         if plan.output.format == BundleFormat::Artifact {
-            // All of it follows from the lock, so a manifest that nobody would read shows before
+            // All documents follow from the lock, so an oversized manifest is detected before
             // anything is fetched.
             plan.predict_digest()?;
         }

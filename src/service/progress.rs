@@ -1,6 +1,6 @@
 //! How far long work has come, for a person who waits.
 
-/// Is told what is being done. All methods do nothing by default.
+/// Receives progress of a service. All methods do nothing by default.
 pub trait Progress: Send + Sync {
     /// Work begins. `total` is its length in bytes, if known.
     fn begin_task(&self, _what: &str, _total: Option<u64>) {}
@@ -12,7 +12,7 @@ pub trait Progress: Send + Sync {
     fn end_task(&self) {}
 }
 
-/// Tells nobody.
+/// Discards all progress.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SilentProgress;
 

@@ -1,8 +1,8 @@
-//! Makes a bundle public in one order only: look at the tag, sign, attest, verify what lies there
-//! now, then tag. Nobody can pull an unsigned bundle by name, and nothing is signed twice.
+//! Publishes a bundle in one fixed order: check the tag, sign, attest, verify the result in the
+//! registry, then tag. An unsigned bundle can never be pulled by tag, and nothing is signed twice.
 //!
-//! What is *not* checked here: that the bundle is worth a signature. Who calls this has packed it,
-//! or re-derived it ([`super::rebuild_and_sign`]).
+//! What is *not* checked here: whether the bundle may be signed. The caller has packed it, or
+//! derived it again ([`super::rebuild_and_sign`]).
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ pub struct SigningRequest<'a> {
     /// The subject's name in the claim: `registry/repository` without a tag. Empty where there is
     /// none.
     pub subject_name: &'a str,
-    /// How the bundle came to be.
+    /// The provenance of the bundle.
     pub provenance: &'a Provenance,
     /// Digest of the canonical lock that it was packed from.
     pub lock: Digest,
@@ -57,7 +57,7 @@ pub struct TagAssignment<'a> {
     pub policy: JobTagPolicy,
 }
 
-/// What became public.
+/// What was published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PublishOutcome {
     /// Signed and attested.
@@ -66,10 +66,10 @@ pub enum PublishOutcome {
         signature: Digest,
         /// The referrer with the provenance.
         provenance: Digest,
-        /// The referrer that attests the software bill of materials, if one was asked for.
+        /// The referrer that attests the SBOM, if one was requested.
         sbom: Option<Digest>,
     },
-    /// Nobody was to sign.
+    /// Published without a signature, as requested.
     Unsigned,
 }
 
@@ -82,10 +82,10 @@ pub enum PublishError {
     /// The target failed.
     #[error(transparent)]
     Oci(#[from] OciError),
-    /// What lies there could not be judged.
+    /// The evidence in the registry could not be verified.
     #[error(transparent)]
     Verify(#[from] VerifyError),
-    /// The signer cannot say who it is.
+    /// The signer's identity is not available.
     #[error(transparent)]
     Signer(#[from] SigningError),
     /// The signer's own public key cannot be read.
@@ -97,11 +97,11 @@ pub enum PublishError {
     /// It is signed, and would not be admitted all the same.
     #[error("{digest} was signed and is not admitted: {message}")]
     NotAdmitted {
-        /// The bundle.
+        /// The digest of the bundle.
         digest: Digest,
-        /// The first denial.
+        /// The reason of the first denial.
         reason: Reason,
-        /// The same in words.
+        /// The message of the first denial.
         message: String,
     },
     /// The tag names something else, and may not move.
@@ -114,12 +114,12 @@ pub enum PublishError {
         tag: ImageTag,
         /// The repository.
         location: String,
-        /// What it names.
+        /// The digest that the tag names.
         found: Digest,
-        /// What it should name.
+        /// The digest that it should name.
         wanted: Digest,
     },
-    /// Somebody else set the tag at the same time.
+    /// Another writer set the tag at the same time.
     #[error(
         "tag {tag} of {location} names {found} now, it was set to {wanted} a moment before; two \
             writers use one tag"
@@ -129,9 +129,9 @@ pub enum PublishError {
         tag: ImageTag,
         /// The repository.
         location: String,
-        /// What it names.
+        /// The digest that the tag names.
         found: Digest,
-        /// What it should name.
+        /// The digest that it should name.
         wanted: Digest,
     },
 }
@@ -151,7 +151,7 @@ impl ClassifiedError for PublishError {
     }
 }
 
-/// Signs and attests `root` if somebody is to vouch for it, verifies that as anybody would, and
+/// Signs and attests `root` if there is a signer, verifies the result like any other verifier, and
 /// tags it last.
 pub async fn publish_bundle(
     target: &dyn ContentTarget,
@@ -183,9 +183,9 @@ pub async fn publish_bundle(
 }
 
 impl TagAssignment<'_> {
-    /// Refuses a tag that may not move and names something else. Registries know no atomic
-    /// creation, so this is best effort. A registry that refuses to say is an error, never an
-    /// absent tag.
+    /// Refuses an immutable tag that names another digest. Registries cannot create tags
+    /// atomically, so this is best effort. A registry that refuses the request is an error, never
+    /// an absent tag.
     async fn check_tag(
         &self,
         target: &dyn ContentTarget,
@@ -246,7 +246,7 @@ const LISTING_WAITS: [Duration; 5] = [
     Duration::from_millis(1_600),
 ];
 
-/// One signer that vouches for one bundle.
+/// One signer and the bundle that it attests.
 struct BundleAttestor<'a> {
     vouch: SigningRequest<'a>,
     target: &'a dyn ContentTarget,
@@ -297,7 +297,7 @@ impl<'a> BundleAttestor<'a> {
         })
     }
 
-    /// Adds what is missing, then asks whether it is enough.
+    /// Adds missing statements, then verifies the result.
     async fn attest_missing(&self) -> Result<PublishOutcome, PublishError> {
         let there = self.evaluate_policy().await?;
         let signature = match self.find_statement(&there, is_signature) {
@@ -341,8 +341,8 @@ impl<'a> BundleAttestor<'a> {
             && has_sbom()
     }
 
-    /// The verdict, once the registry lists what was pushed. Some take a moment; one that takes
-    /// longer is judged by what it lists.
+    /// The verdict, once the registry lists the pushed referrers. Some registries take a moment;
+    /// after a while the verdict uses what is listed.
     async fn evaluate_when_listed(&self) -> Result<BundleEvaluation, PublishError> {
         for wait in LISTING_WAITS {
             let judgement = self.evaluate_policy().await?;
@@ -354,8 +354,8 @@ impl<'a> BundleAttestor<'a> {
         self.evaluate_policy().await
     }
 
-    /// The referrer with the first statement of the signer's own that is wanted. The policy trusts
-    /// nobody else.
+    /// The referrer with the signer's own statement that matches first. The policy trusts no other
+    /// signer.
     fn find_statement(
         &self,
         judgement: &BundleEvaluation,
@@ -496,8 +496,8 @@ impl<'a> BundleAttestor<'a> {
     }
 }
 
-/// Does it name the subject so, or not at all? What came along from another repository says nothing
-/// about this one.
+/// True if the statement names the subject like this, or without a name. A statement copied from
+/// another repository says nothing about this one.
 fn names_subject(statement: &Statement, name: &str) -> bool {
     name.is_empty()
         || statement

@@ -22,10 +22,10 @@ use crate::{
 /// Why nothing was signed, or the signature could not be stored.
 #[derive(Debug, thiserror::Error)]
 pub enum SignError {
-    /// No usable key, or it failed.
+    /// There is no valid key, or signing failed.
     #[error(transparent)]
     Signing(#[from] SigningError),
-    /// The target did not take it.
+    /// The target did not accept it.
     #[error(transparent)]
     Oci(#[from] OciError),
     /// Only manifests and indexes have referrers.
@@ -36,7 +36,7 @@ pub enum SignError {
         "signatures in the form Legacy are made with a key; sign with --key, or in the form Bundle"
     )]
     NotByKey,
-    /// No verifier would read it.
+    /// The Sigstore bundle exceeds the limit of verifiers.
     #[error(
         "Sigstore bundle has {size} bytes, the limit is {limit}; attach a big predicate as a \
             referrer of its own and attest its digest"
@@ -152,7 +152,7 @@ async fn push_referrer(
     Ok(parts.manifest.descriptor)
 }
 
-/// Can it be signed at all?
+/// Checks that the subject is of a kind that can be signed.
 pub(super) fn check_signable(subject: &Descriptor) -> Result<(), SignError> {
     if subject.is_manifest_or_index() {
         Ok(())

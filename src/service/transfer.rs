@@ -22,16 +22,16 @@ const BUFFER: usize = 256 << 10;
 /// What an artifact's bytes must be.
 #[derive(Clone, Copy, Debug)]
 pub struct ExpectedContent {
-    /// Digest of the bytes.
+    /// The digest of the bytes.
     pub checksum: Digest,
-    /// Length in bytes.
+    /// The length in bytes.
     pub size: u64,
 }
 
 /// Why the bytes of an artifact could not be moved.
 #[derive(Debug, thiserror::Error)]
 pub enum TransferError {
-    /// The bytes are not what the lock says.
+    /// The bytes differ from the lock's.
     #[error(
         "artifact {name:?}: checksum is {actual}, the lock says {expected}; if the change is \
             wanted: packgate lock --update"
@@ -41,10 +41,10 @@ pub enum TransferError {
         name: String,
         /// The lock's checksum.
         expected: Digest,
-        /// The digest of what came.
+        /// The actual digest.
         actual: Digest,
     },
-    /// There are more or fewer bytes than the lock says.
+    /// The number of bytes differs from the lock's.
     #[error(
         "artifact {name:?}: has {actual} bytes, the lock says {expected}; if the change is wanted: \
             packgate lock --update"
@@ -65,12 +65,12 @@ pub enum TransferError {
         /// The limit in bytes.
         limit: u64,
     },
-    /// The origin.
+    /// The origin failed.
     #[error("artifact {name:?}: {source}")]
     Fetch {
         /// The artifact's name.
         name: String,
-        /// What happened there.
+        /// The error of the origin.
         source: Box<FetchError>,
     },
     /// The connection or the disk broke while reading.
@@ -78,10 +78,10 @@ pub enum TransferError {
     Broken {
         /// The artifact's name.
         name: String,
-        /// What happened.
+        /// The error.
         cause: String,
     },
-    /// The destination.
+    /// The destination failed.
     #[error(transparent)]
     Oci(#[from] OciError),
     /// The destination could not be written.
@@ -118,7 +118,7 @@ pub fn artifact_name(lock: &Lockfile, file: &PackedFile) -> String {
     }
 }
 
-/// What an origin is asked for, for a file of a lock.
+/// The fetch request to an origin for a file of a lock.
 pub fn fetch_request<'a>(lock: &'a Lockfile, file: &PackedFile) -> Option<FetchRequest<'a>> {
     match file.item {
         LockItem::Artifact(index) => lock.artifacts.get(index).map(|artifact| FetchRequest {
@@ -134,12 +134,12 @@ pub fn fetch_request<'a>(lock: &'a Lockfile, file: &PackedFile) -> Option<FetchR
     }
 }
 
-/// Reads an artifact to its end on a thread that may block, gives every byte to `sink`, and says
-/// what it was.
+/// Reads an artifact completely on a blocking thread, writes every byte to `sink`, and returns its
+/// digest and size.
 ///
-/// With `expected`, anything else is an error, and not a byte more than expected is taken. When the
-/// future is dropped, the thread ends too: one artifact that fails does not have to wait for
-/// another that is still on its way.
+/// With `expected`, anything else is an error, and not a byte more than expected is read. When the
+/// future is dropped, the thread ends too: an artifact that fails does not have to wait for another
+/// that is in transfer.
 pub async fn transfer_artifact<S: Write + Send + 'static>(
     name: &str,
     content: ArtifactStream,

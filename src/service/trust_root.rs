@@ -1,4 +1,4 @@
-//! Renews the trust root of a TUF repository: asks when it is time, and goes on with the last good
+//! Renews the trust root of a TUF repository: refreshes it when it is due, and keeps the last good
 //! state as long as that is allowed.
 
 use std::time::Duration;
@@ -12,15 +12,15 @@ pub use crate::trust::{
     TufSigningMaterial,
 };
 
-/// How often a repository is asked, unless told otherwise.
+/// The default interval between refreshes.
 pub const INTERVAL: Duration = Duration::from_hours(24);
-/// How long the last good state is used after it expired, unless told otherwise.
+/// How long the last good state is used after its expiry, by default.
 pub const MAX_STALENESS: Duration = Duration::from_hours(7 * 24);
 
-/// When to ask, and how long to go on without an answer.
+/// When to refresh, and how long to go on without a refresh.
 #[derive(Clone, Copy, Debug)]
 pub struct TrustRefreshPolicy {
-    /// How often the repository is asked.
+    /// The interval between refreshes.
     pub interval: Duration,
     /// How long the last good state is used after it expired.
     pub max_staleness: Duration,
@@ -31,7 +31,7 @@ pub struct TrustRefreshPolicy {
 /// A trust root that may be used.
 #[derive(Debug)]
 pub struct TrustRootRenewal {
-    /// What is in force.
+    /// The trust root in force.
     pub root: FetchedTrustRoot,
     /// Was it fetched now? Then it is to be kept.
     pub is_new: bool,
@@ -137,10 +137,10 @@ pub async fn renew_with_cache(
     Ok(renewal.root.trusted_root)
 }
 
-/// What those who sign need, asked for now: they need the network anyway. What was kept only tells
-/// what is too old.
+/// The material for signing, fetched now: signers need the network anyway. The cached state only
+/// serves to detect rollbacks.
 ///
-/// Errors: the repository gives nothing that can be believed, or no `signing_config`.
+/// Errors: the repository has no valid metadata, or no `signing_config`.
 pub async fn refresh_for_signing(
     source: &dyn TrustSource,
     cache: &dyn TrustCache,
@@ -197,7 +197,7 @@ pub fn expiry_with_grace(expires: Timestamp, max_staleness: Duration) -> Timesta
         .unwrap_or(Timestamp::MAX)
 }
 
-/// Whatever becomes of the rest, its roots count.
+/// Whatever happens to the rest, its roots count.
 async fn reverify_or_discard(
     source: &dyn TrustSource,
     repository: &TufRepositoryConfig,
@@ -217,7 +217,7 @@ async fn reverify_or_discard(
     }
 }
 
-/// A clock that was put back makes it a matter of asking again.
+/// If the clock was set back, the state is not fresh, and is refreshed again.
 fn is_fresh(last: &FetchedTrustRoot, interval: Duration, now: Timestamp) -> bool {
     last.refreshed <= now && now < expiry_with_grace(last.refreshed, interval) && now < last.expires
 }

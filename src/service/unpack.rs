@@ -30,21 +30,21 @@ pub enum BundleUnpackError {
     /// Writing failed, or an archive inside of the bundle is hostile.
     #[error(transparent)]
     OutDir(#[from] OutDirError),
-    /// The lock does not say how an archive is to be extracted.
+    /// The lock does not say how to extract an archive.
     #[error(transparent)]
     Extraction(extraction::ArchiveUnpackError),
-    /// A layer holds something else than the lock says, or cannot be read.
+    /// A layer differs from the lock, or cannot be read.
     #[error(transparent)]
     Layer(#[from] LayerError),
     /// No manifest for that platform.
     #[error("bundle has no manifest for {wanted}, choose one of {available} with --platform")]
     NoSuchPlatform {
-        /// What was asked for.
+        /// The requested platform.
         wanted: String,
-        /// What there is.
+        /// The available platforms.
         available: String,
     },
-    /// No file matches.
+    /// No file matches the selection.
     #[error("no file of the bundle matches {0:?}; packgate inspect lists them")]
     NothingSelected(String),
     /// The worker thread ended early.
@@ -83,8 +83,8 @@ impl UnpackSelection {
     }
 }
 
-/// Unpacks an opened bundle into `staging`, extracts what the lock says, and returns how many files
-/// were written. Who calls it commits.
+/// Unpacks an opened bundle into `staging`, extracts archives as the lock says, and returns the
+/// number of files written. The caller commits.
 pub async fn unpack_bundle(
     source: &dyn ContentSource,
     contents: &BundleContents,
@@ -166,7 +166,7 @@ fn choose_manifest<'a>(
     })
 }
 
-/// What the lock says is extracted, of the files that were selected.
+/// The extractions of the lock for the selected files.
 fn selected_extractions(
     lock: &Lockfile,
     manifest: &ManifestPlan,

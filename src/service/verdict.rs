@@ -27,23 +27,23 @@ use crate::{
     oci::{ContentSource, OciError},
 };
 
-/// The answer, with what it stands on.
+/// The verdict, with its basis.
 #[derive(Debug)]
 pub struct ReferenceVerdict {
     /// What the reference was resolved to, if it was.
     pub digest: Option<Digest>,
-    /// What the policies say.
+    /// The policies' decision.
     pub decision: PolicyDecision,
-    /// What was found out about each piece of evidence.
+    /// The result of verifying each evidence item.
     pub findings: VerificationFindings,
-    /// What the bundle holds, if a policy asks.
+    /// The contents of the bundle, if a policy requires them.
     pub contents: Option<BundleContents>,
-    /// Requests that it took.
+    /// The number of registry requests made.
     pub requests: u64,
 }
 
 impl ReferenceVerdict {
-    /// What the policies say at another time, of what was found out for this answer.
+    /// The policies' decision at another time, on the same findings.
     pub fn decision_at(
         &self,
         question: &VerificationRequest<'_>,
@@ -84,8 +84,8 @@ impl From<OciError> for VerdictError {
     }
 }
 
-/// Resolves `selector` in `source` once, and judges what it names, all within `deadline`. Nothing
-/// is asked for what no policy governs.
+/// Resolves `selector` in `source` once, and evaluates the result, all within `deadline`. Without a
+/// governing policy no request is made.
 pub async fn evaluate_reference(
     source: &Arc<dyn ContentSource>,
     selector: &TagOrDigest,
@@ -104,7 +104,7 @@ pub async fn evaluate_reference(
     .await
 }
 
-/// The same, and tells meanwhile what the answer waits for.
+/// The same, and reports meanwhile what the verdict waits for.
 pub async fn evaluate_reference_tracked(
     source: &Arc<dyn ContentSource>,
     selector: &TagOrDigest,
@@ -166,7 +166,7 @@ pub async fn evaluate_reference_tracked(
     }
 }
 
-/// The answer when nothing could be asked: every policy that governs the use refuses, for this
+/// The verdict when nothing could be fetched: every policy that governs the use denies, for this
 /// reason.
 pub fn denied_verdict(question: &VerificationRequest<'_>, denial: &Denial) -> ReferenceVerdict {
     let decision = deny_without_evidence(question.policies, &question.policy_scope(), denial);

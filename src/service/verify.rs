@@ -1,5 +1,5 @@
-//! Gives the verdict on a bundle. How its evidence is gathered is [`super::evidence`]'s to say,
-//! what that is worth `core::verify`'s, and what follows from it `core::policy`'s.
+//! Evaluates a bundle: [`super::evidence`] reads its evidence, `core::verify` verifies it, and
+//! `core::policy` evaluates the policies.
 
 use jiff::Timestamp;
 
@@ -32,40 +32,40 @@ pub enum EvidenceDepth {
     #[default]
     Needed,
     /// Every blob of every referrer, the empty config too: for layouts and archives whose every
-    /// byte is to be as its digest says.
+    /// byte has to match its digest.
     EveryBlob,
 }
 
-/// What is asked about a bundle.
+/// A request to verify a bundle.
 #[derive(Clone, Copy, Debug)]
 pub struct VerificationRequest<'a> {
-    /// The policies that may have a say.
+    /// The policies that may govern it.
     pub policies: &'a [Policy],
     /// How the reference was written.
     pub reference: &'a str,
     /// Its repository; `None` for a layout or archive.
     pub repository: Option<&'a ImageRepository>,
-    /// Did it carry a digest?
+    /// True if the reference contains a digest.
     pub had_digest: bool,
-    /// What the bundle is used as.
+    /// How the bundle is used.
     pub used_as: ReferenceUse,
-    /// Where it is used.
+    /// The namespace of the use.
     pub namespace: Option<&'a str>,
-    /// When.
+    /// The time of the evaluation.
     pub now: Timestamp,
     /// How closely the stored evidence is looked at.
     pub reading: EvidenceDepth,
 }
 
 impl VerificationRequest<'_> {
-    /// Has any policy a say? If not, nothing need be fetched.
+    /// True if any policy governs the use. If not, nothing need be fetched.
     pub fn is_governed(&self) -> bool {
         self.policies
             .iter()
             .any(|policy| policy.governs_scope(&self.policy_scope()))
     }
 
-    /// What is used, and how.
+    /// The reference and how it is used, for policies.
     pub fn policy_scope(&self) -> ReferenceUseScope<'_> {
         ReferenceUseScope {
             name: self
@@ -77,19 +77,19 @@ impl VerificationRequest<'_> {
     }
 }
 
-/// Why no verdict could be given. Whoever asked refuses.
+/// Why there is no verdict. The caller must deny.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// Evidence could not be read.
     #[error(transparent)]
     Oci(#[from] OciError),
-    /// A policy compares with the lock, and what is judged is no bundle of ours.
+    /// A policy compares with the lock, and the subject is not a packgate bundle.
     #[error(transparent)]
     Contents(#[from] BundleContentsError),
-    /// So many questions need much memory or a thread that nobody else may wait for them.
+    /// Too many requests wait for memory or a thread.
     #[error("too many verifications are waiting; try again")]
     Overloaded,
-    /// A thread ended early.
+    /// A thread panicked or was cancelled; the message.
     #[error("internal: {0}")]
     Worker(String),
 }
@@ -108,11 +108,11 @@ impl ClassifiedError for VerifyError {
 /// A verdict, and all that led to it.
 #[derive(Debug)]
 pub struct BundleEvaluation {
-    /// The answer.
+    /// The policies' decision.
     pub decision: PolicyDecision,
-    /// What was found out about each piece of evidence.
+    /// The result of verifying each evidence item.
     pub findings: VerificationFindings,
-    /// What the bundle holds, if a policy asks.
+    /// The contents of the bundle, if a policy requires them.
     pub contents: Option<BundleContents>,
 }
 
@@ -134,7 +134,7 @@ pub async fn evaluate_bundle(
     .await
 }
 
-/// The same within the question's room.
+/// The same within the request's memory budget.
 pub(super) async fn evaluate_bundle_within(
     source: &dyn ContentSource,
     root: &ResolvedManifest,
@@ -143,7 +143,7 @@ pub(super) async fn evaluate_bundle_within(
     limits: &InputLimits,
 ) -> Result<BundleEvaluation, VerifyError> {
     let digest = root.descriptor.digest;
-    // Signed or not: what two readers could take for two things is not one thing to say yes to.
+    // Signed or not, a document that two parsers could read differently is refused.
     root.parse_document(limits)?;
     let governing: Vec<&Policy> = question
         .policies
@@ -162,8 +162,8 @@ pub(super) async fn evaluate_bundle_within(
         reading: question.reading,
         tags: governing.iter().any(|policy| policy.accepts_cosign_tags()),
     };
-    // Only who has a say here is recognised: nothing is told of the others' keys, not even their
-    // number.
+    // Only keys of governing policies are used: the result reveals nothing about other policies'
+    // keys, not even their number.
     let trust = TrustedMaterial {
         now: Some(question.now),
         ..trusted_material(governing)
@@ -189,7 +189,7 @@ pub(super) async fn evaluate_bundle_within(
     })
 }
 
-/// The verdict at some time on what was found out. Nothing is gathered for it.
+/// The decision at some time on these findings. Nothing is fetched for it.
 pub fn decide_at(
     question: &VerificationRequest<'_>,
     digest: Digest,

@@ -1,4 +1,4 @@
-//! Pieces of evidence: what each costs to read, how it is read, and how it is judged when it was.
+//! Evidence items: the size of each, how it is read, and how it is verified.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -20,7 +20,7 @@ use crate::{
     service::cosign_tags::CosignTagLayer,
 };
 
-/// Something was not read.
+/// An item was not read.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "it was not read: it has {size} bytes, and of the budget of {limit} bytes of signatures and attestations for \
@@ -38,11 +38,11 @@ impl ClassifiedError for EvidenceBudgetExceeded {
     }
 }
 
-/// Something that is read.
+/// An evidence item to read.
 pub(super) trait EvidenceItem {
-    /// Its bytes, as they are declared. Of what is larger than such a thing may be nothing is read.
+    /// Its declared size in bytes. An item over its size limit is not read at all: 0.
     fn read_size(&self, limits: &InputLimits) -> u64;
-    /// That it was not read.
+    /// The rejection of an item that was not read.
     fn reject_unread(&self, error: &dyn ClassifiedError) -> Vec<RejectedEvidence>;
 }
 
@@ -115,10 +115,10 @@ impl EvidenceItem for Vec<CosignTagLayer> {
     }
 }
 
-/// What was read of a piece, or that it is nobody else's fault that it was not.
+/// The result of reading an item; an error is one that only the item itself caused.
 pub(super) type EvidenceRead<T, B> = (T, Result<B, OciError>);
 
-/// Something that holds, and for whose statement there was no memory.
+/// Valid evidence whose statement did not fit into memory.
 pub(super) enum DeferredEvidence {
     Bundle(Box<ReferrerCandidate>),
     Layer(Box<CosignTagCandidate>),
@@ -177,7 +177,7 @@ pub(super) fn fail_on_registry_error<T, B>(
     Ok(kept)
 }
 
-/// Judges the bundles that lie in their manifests. What lies elsewhere is returned.
+/// Verifies the bundles that are embedded in their manifests. Returns the others.
 pub(super) fn open_manifests(
     verifier: &mut EvidenceVerifier,
     read: Vec<EvidenceRead<Descriptor, Bytes>>,

@@ -1,4 +1,4 @@
-//! A copy is whole, or an error says what is missing.
+//! A copy is complete, or an error says what is missing.
 
 use std::collections::BTreeSet;
 

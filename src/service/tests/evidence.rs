@@ -1,5 +1,5 @@
-//! What is read for one question: how much of it at once, in which order, and what only after a
-//! good signature.
+//! What is read for one request: how much of it at once, in which order, and what only after a
+//! valid signature.
 
 use std::sync::Mutex;
 

@@ -1,5 +1,5 @@
-//! Somebody who can push and sign anything changes a bundle and makes every digest fit again. What
-//! then is not exactly what packing the lock inside gives is refused.
+//! An attacker who can push and sign anything changes a bundle and makes every digest match again.
+//! Whatever is not exactly what packing the lock in it gives is refused.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ use crate::{
 
 const NONE: &[(&str, &[u8])] = &[("opt/a", b"first file"), ("opt/b/c", b"second"), ("z", b"")];
 
-/// A bundle in pieces. [`Forged::seal`] puts it together with digests that fit.
+/// A bundle in parts. [`Forged::seal`] assembles it with matching digests.
 pub(super) struct Forged {
     image: bool,
     /// Each layer uncompressed, and the blob that it travels as.
@@ -649,8 +649,8 @@ async fn a_changed_artifact_is_refused() {
     refused(BundleFormat::Artifact, LayerCompression::None, ARTIFACTS).await;
 }
 
-/// What somebody may choose is no forgery: it is what packing the lock with these choices gives,
-/// and stands in the plan.
+/// Different options are no forgery: the result is what packing the lock with these options gives,
+/// and the plan has them.
 #[tokio::test]
 async fn other_choices_are_other_bundles() {
     let (target, root) = genuine(BundleFormat::Image, LayerCompression::None).await;
@@ -784,8 +784,8 @@ async fn sizes_that_cannot_be_are_refused_before_anything_is_read() {
             layer["size"] = u64::MAX.into();
         }
         let bytes = serde_json::to_vec(&manifest).expect("JSON");
-        // JCS cannot write such a number, so opening refuses it; who skips that is refused by the
-        // size.
+        // JCS cannot write such a number, so opening refuses it; without that check the size would
+        // not match.
         let root = push(&target, media_type::MANIFEST, bytes).await;
         assert_eq!(
             judge(&target, root.digest).await.expect_err("refused").0,

@@ -163,7 +163,7 @@ async fn open(
 
 type Tree = BTreeMap<String, (u32, Vec<u8>)>;
 
-/// What `unpack` writes.
+/// The files that `unpack` writes.
 async fn unpacked(
     source: &dyn ContentSource,
     contents: &BundleContents,
@@ -210,7 +210,7 @@ fn collect(folder: &std::path::Path, prefix: &str, tree: &mut Tree) {
     }
 }
 
-/// Opens and unpacks all of it, as far as that goes.
+/// Opens and unpacks all of it, as far as that succeeds.
 async fn judge(source: &dyn ContentSource, root: Digest) -> Result<Tree, (Reason, String)> {
     let contents = open(source, root)
         .await

@@ -14,7 +14,7 @@ use crate::{
     service::lock::LockService,
 };
 
-/// One artifact that is not what the lock says, and others that never come to an end.
+/// One artifact that differs from the lock, and others that never end.
 struct Stuck;
 
 #[async_trait]

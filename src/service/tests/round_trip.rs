@@ -138,7 +138,7 @@ async fn round_trip(files: &[File], entrypoint: Option<&[u8]>, output: PackOptio
         );
         assert!(part.layers.len() <= 63 || output.format == BundleFormat::Artifact);
     }
-    // Packed once more, it is the same; and what can be predicted was.
+    // Packed once more, it is the same as before and as predicted.
     let again = pack(&lock, origin, output.clone()).await.expect("packed").1;
     assert_eq!(again.root, packed.root);
     if output.format == BundleFormat::Artifact {
