@@ -1,8 +1,8 @@
-//! The conditions of every kind: what each means, which way round it is, and when it is there.
+//! The conditions of every kind: the meaning, polarity and presence of each.
 //!
 //! `Ready`, `Reconciling` and `Stalled` are kstatus' (kubernetes-sigs/cli-utils); `kubectl wait
 //! --for=condition=Ready` works. A reason is one of [`crate::core::reason::Reason`], or one of the
-//! words here.
+//! constants here.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -21,7 +21,7 @@ pub const ENFORCED: &str = "Enforced";
 
 /// Reason: everything is as it should be.
 pub const SUCCEEDED: &str = "Succeeded";
-/// Reason: it will be, in a moment or when somebody is there to do it.
+/// Reason: in progress, or it waits for a component that is not running yet.
 pub const PENDING: &str = "Pending";
 /// Reason: the lock is being resolved.
 pub const RESOLVING: &str = "Resolving";
@@ -36,19 +36,19 @@ pub const SUSPENDED: &str = "Suspended";
 /// Reason: packed and checked, and by the installation's leave not signed.
 pub const UNSIGNED: &str = "Unsigned";
 
-/// Characters of a message that are kept. The API server allows 32,768; nobody reads so many.
+/// Characters of a message that are kept. The API server allows 32,768.
 pub const MAX_MESSAGE: usize = 1_024;
 
-/// One condition to be.
+/// A condition to be set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DesiredCondition {
     /// One of the constants above.
     pub type_: &'static str,
-    /// Is it so?
+    /// The condition's status: true or false.
     pub status: bool,
-    /// CamelCase.
+    /// The reason, in CamelCase.
     pub reason: String,
-    /// For people.
+    /// The message for users.
     pub message: String,
 }
 

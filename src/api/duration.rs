@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-/// The pattern of such a field, for its schema.
+/// The pattern of a duration field, for its schema.
 pub const PATTERN: &str = r"^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$";
 
 /// Reads hours, minutes and seconds, in this order, each at most once. `None` if it is anything

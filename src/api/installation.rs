@@ -16,56 +16,57 @@ pub const MAX_CONFIG: usize = 256 << 10;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct InstallationConfig {
-    /// Who this installation says that it is.
+    /// The builder identity of this installation.
     pub builder: BuilderConfig,
     /// Registries that are not spoken to in the ordinary way.
     pub registries: Vec<RegistryConfig>,
-    /// What may be reached.
+    /// Network access of the controller and its Jobs.
     pub network: NetworkConfig,
     /// Who may go without a signature.
     pub signing: InstallationSigningConfig,
     /// What a use gets that no policy governs.
     pub no_match: NoMatchConfig,
-    /// How admission is asked.
+    /// The webhook's settings.
     pub webhook: WebhookConfig,
-    /// How Jobs are run.
+    /// The Jobs' settings.
     pub jobs: JobsConfig,
-    /// What numbers tell.
+    /// The metrics' settings.
     pub metrics: MetricsConfig,
 }
 
-/// What numbers tell.
+/// The metrics' settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct MetricsConfig {
-    /// Do they name policies and trust roots? Nobody is asked who they are on the metrics port.
+    /// Whether metrics contain the names of policies and trust roots. The metrics port has no
+    /// authentication.
     pub names: bool,
 }
 
-/// How admission is asked.
+/// The webhook's settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct WebhookConfig {
-    /// Seconds that the API server waits, 2 to 30. The webhook answers three seconds before, or
-    /// after half the time.
+    /// The API server's timeout in seconds, 2 to 30. The webhook answers three seconds before, or
+    /// after half of the time.
     pub timeout_seconds: u8,
-    /// What the API server does when nobody answers.
+    /// What the API server does if the webhook does not answer.
     pub failure_policy: FailurePolicy,
-    /// Who issues the client certificates of the API servers: an object of the system namespace,
-    /// key `ca.crt`. Without one, whoever reaches the port may ask.
+    /// The CA of the API servers' client certificates: an object of the system namespace, key
+    /// `ca.crt`. Without it every client that reaches the port may send reviews.
     #[serde(rename = "clientCARef")]
     pub client_ca_ref: Option<ConfigObjectRef>,
-    /// Common names that such a certificate may have. Empty: any.
+    /// Common names that such a certificate may have. Empty allows any.
     pub client_names: Vec<String>,
 }
 
-/// What the API server does when nobody answers.
+/// What the API server does if the webhook does not answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailurePolicy {
-    /// It refuses.
+    /// It denies the request.
     #[default]
     Fail,
-    /// It admits. Whoever can stop the webhook can then use what they like.
+    /// It admits the request. Whoever can stop the webhook can then bypass every policy.
     Ignore,
 }
 
@@ -81,14 +82,14 @@ impl Default for WebhookConfig {
 }
 
 impl WebhookConfig {
-    /// How long one review may take, so that the answer is a verdict and no timeout.
+    /// The deadline of one review, before the API server's timeout.
     pub fn review_deadline(&self) -> Duration {
         let whole = Duration::from_secs(self.timeout_seconds.clamp(2, 30).into());
         whole.saturating_sub(Duration::from_secs(3)).max(whole / 2)
     }
 }
 
-/// Who this installation says that it is.
+/// The builder identity of this installation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct BuilderConfig {
@@ -97,13 +98,13 @@ pub struct BuilderConfig {
     pub id: String,
 }
 
-/// One registry.
+/// The settings of one registry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RegistryConfig {
-    /// `HOST[:PORT]`
+    /// `HOST[:PORT]` of the registry.
     pub host: String,
-    /// Without TLS.
+    /// Use HTTP without TLS.
     #[serde(default, rename = "plainHTTP")]
     pub plain_http: bool,
     /// Its certificate authorities: an object of the system namespace, key `ca.crt`.
@@ -111,7 +112,7 @@ pub struct RegistryConfig {
     pub ca_ref: Option<ConfigObjectRef>,
 }
 
-/// What may be reached.
+/// Network access of the controller and its Jobs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct NetworkConfig {
@@ -127,7 +128,7 @@ pub struct NetworkConfig {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct InstallationSigningConfig {
-    /// May a `PackedBundle` ask for `signing.mode: None`?
+    /// Whether a `PackedBundle` may set `signing.mode: None`.
     pub allow_none: bool,
 }
 
@@ -137,9 +138,9 @@ pub struct InstallationSigningConfig {
 pub struct NoMatchConfig {
     /// A `PackedBundle` that adopts a bundle.
     pub packed_bundle: NoMatchAction,
-    /// A Pod's image volume.
+    /// For a Pod's image volume.
     pub image_volume: NoMatchAction,
-    /// A Pod's container.
+    /// For a Pod's container.
     pub container: NoMatchAction,
 }
 
@@ -156,15 +157,15 @@ impl Default for NoMatchConfig {
 /// What happens with a use that no policy governs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NoMatchAction {
-    /// It is refused.
+    /// The use is denied.
     Deny,
-    /// It passes with a warning.
+    /// The use is admitted with a warning.
     Warn,
-    /// It passes.
+    /// The use is admitted.
     Allow,
 }
 
-/// How Jobs are run.
+/// The Jobs' settings.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct JobsConfig {
@@ -180,7 +181,7 @@ pub struct JobsConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct SignJobsConfig {
-    /// How many run at once, at least 1; the rest waits.
+    /// The number of concurrent sign Jobs, at least 1; the others wait.
     pub max_concurrent: usize,
     /// How many of one namespace's bundles, at least 1.
     pub max_concurrent_per_namespace: usize,

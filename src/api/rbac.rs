@@ -1,8 +1,8 @@
-//! Who may do what once packgate is installed: every role and binding, each with its purpose.
+//! The permissions of an installation: every role and binding, each with its purpose.
 //!
-//! One list is what `packgate rbac` prints and what the chart's template is written from, so that
-//! the two cannot differ. No rule reads Secrets of the whole cluster, and nothing here lets a user
-//! write `status`.
+//! `packgate rbac` prints this list, and the chart's template is generated from it, so that the two
+//! cannot differ. No rule reads Secrets of the whole cluster, and nothing here lets a user write
+//! `status`.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::webhook::{TLS_SECRET, WEBHOOK_CONFIGURATION_NAME};
 
-/// The namespace that packgate is installed in, unless told otherwise.
+/// The default namespace of an installation.
 pub const SYSTEM_NAMESPACE: &str = "packgate-system";
 
 const CONTROLLER: &str = "packgate-controller";
@@ -29,7 +29,7 @@ const PLATFORM_KEY: &str = "packgate-platform-key";
 const API_GROUP: &str = "packgate.dev";
 const RBAC_GROUP: &str = "rbac.authorization.k8s.io";
 const READ: &[&str] = &["get", "list", "watch"];
-/// Judged by the controller and written by people.
+/// Kinds that users write and the controller checks.
 const POLICIES: &[&str] = &["bundlepolicies", "clusterbundlepolicies", "trustroots"];
 /// What people of one namespace work with.
 const NAMESPACED: &[&str] = &["packedbundles", "bundlepolicies"];
@@ -44,7 +44,7 @@ pub struct RbacInstallation {
 /// A role or binding as it is sent to the API server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RbacObject {
-    /// What it is for: one line.
+    /// Its purpose, in one line.
     pub purpose: &'static str,
     /// The object.
     pub object: Value,
@@ -53,10 +53,10 @@ pub struct RbacObject {
 /// Why the roles cannot be written: always a defect.
 #[derive(Debug, thiserror::Error)]
 pub enum RbacError {
-    /// An object is no JSON.
+    /// An object cannot be written as JSON.
     #[error("a role cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
-    /// An object is no YAML.
+    /// An object cannot be written as YAML.
     #[error("a role cannot be written as YAML: {0}")]
     Yaml(#[from] serde_saphyr::ser::Error),
 }
@@ -305,7 +305,7 @@ impl RbacInstallation {
     }
 }
 
-/// The command that lets packgate read the Secrets of a namespace.
+/// The command that permits packgate to read the Secrets of a namespace.
 pub fn tenant_grant_command(namespace: &str, system_namespace: &str) -> String {
     format!(
         "kubectl create rolebinding packgate-controller --namespace {namespace} --clusterrole \
@@ -400,9 +400,9 @@ fn system_rules() -> Vec<PolicyRule> {
             &["secrets"],
             &["get", "list", "watch", "create", "patch", "delete"],
         ),
-        // what to sweep; trust roots and the platform key's public half
+        // for garbage collection; trust roots and the platform key's public half
         policy_rule("", &["configmaps"], &["list", "patch"]),
-        // which replicas of the webhook are asked
+        // which webhook replicas get reviews
         policy_rule("discovery.k8s.io", &["endpointslices"], READ),
         with_resource_name(
             policy_rule(

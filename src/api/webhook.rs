@@ -1,13 +1,12 @@
-//! What the webhook and the controller must agree on: names, paths, and what lies in the Secret
-//! with the certificate.
+//! What the webhook and the controller must agree on: names, paths, and the content of the
+//! certificate's Secret.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 
 /// Name of the ValidatingWebhookConfiguration. The chart makes it, without entries.
 pub const WEBHOOK_CONFIGURATION_NAME: &str = "packgate";
-/// The Secret with the certificate: `tls.crt`, `tls.key`, and the authorities that API servers are
-/// told of.
+/// The Secret with the certificate: `tls.crt`, `tls.key`, and the CAs that API servers trust.
 pub const TLS_SECRET: &str = "packgate-webhook-tls";
 /// The Service that the API server calls.
 pub const WEBHOOK_SERVICE_NAME: &str = "packgate-webhook";
@@ -21,7 +20,7 @@ pub const IMAGE_USES_PATH: &str = "/uses";
 
 /// Annotation of the certificate's Secret: when it ends.
 pub const NOT_AFTER_ANNOTATION: &str = "packgate.dev/not-after";
-/// Annotation of the certificate's Secret: any new text asks for a new certificate now.
+/// Annotation of the certificate's Secret: any new text requests a new certificate.
 pub const ROTATE_REQUESTED_ANNOTATION: &str = "packgate.dev/rotate-requested-at";
 
 /// Annotation of the Lease: the policies that a replica carries.

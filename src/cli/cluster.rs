@@ -28,7 +28,7 @@ use crate::{
 
 /// Where the chart writes its values.
 const CONFIG: (&str, &str) = ("packgate-config", "config.yaml");
-/// The key that holds certificates.
+/// The key of CA certificates.
 const CA_KEY: &str = "ca.crt";
 
 /// A cluster, as its users see it.
@@ -61,7 +61,7 @@ impl ClusterClient {
         })
     }
 
-    /// How long a review may take.
+    /// The deadline of a review.
     pub(super) fn admission_deadline(&self) -> Duration {
         self.installation.webhook.review_deadline()
     }
@@ -115,8 +115,8 @@ impl ClusterClient {
                         cluster_read_error(&format!("ConfigMap {SYSTEM_NAMESPACE}/{name}"), &error)
                     })?
                 }
-                // A person is not expected to read Secrets of packgate's own namespace; --ca-file
-                // says the same.
+                // A user is not expected to read Secrets of packgate's own namespace; --ca-file has
+                // the same effect.
                 Some(ConfigObjectRef {
                     kind: ConfigObjectKind::Secret,
                     ..
@@ -203,14 +203,14 @@ fn cluster_read_error(what: &str, error: &kube::Error) -> CliError {
     )
 }
 
-/// What a verdict of a cluster depends on beside the bundle.
+/// Everything that a cluster's verdict depends on, except for the bundle.
 pub(super) struct ClusterAdmissionSettings {
     pub policies: Vec<Policy>,
     pub registries: Arc<RegistryClients>,
     pub deadline: Duration,
 }
 
-/// Reads everything.
+/// Reads all settings.
 pub(super) async fn load_admission_settings(
     namespace: Option<&str>,
     now: Timestamp,

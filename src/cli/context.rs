@@ -26,7 +26,7 @@ use crate::{
     trust::FileTrustCache,
 };
 
-/// What every verb needs.
+/// The settings shared by all subcommands.
 pub(super) struct CliContext {
     global: GlobalArgs,
     http: OnceLock<HttpClient>,
@@ -74,7 +74,7 @@ impl CliContext {
         self.http.get().map_or(0, HttpClient::request_count)
     }
 
-    /// Options that weaken every answer.
+    /// Options that weaken every verdict.
     pub(super) fn unsafe_settings(&self) -> Vec<String> {
         let plain = (!self.global.plain_http.is_empty())
             .then(|| "plain HTTP: the registry is not authenticated".to_owned());
@@ -161,9 +161,8 @@ impl CliContext {
         Ok(self.plain_http.get_or_init(|| plain).clone())
     }
 
-    /// Refuses a --plain-http that does not say which of the registries that a command will speak
-    /// with it is for. Before anything is sent: the first of them could be one that keeps its
-    /// secrets behind TLS.
+    /// Refuses a --plain-http without a host if the command uses several registries. Checked before
+    /// anything is sent: the first registry could be one with credentials that need TLS.
     pub(super) fn check_plain_http_hosts<'a>(
         &self,
         hosts: impl IntoIterator<Item = &'a str>,
@@ -171,7 +170,7 @@ impl CliContext {
         self.plain_http()?.check_hosts(hosts)
     }
 
-    /// The client of this command.
+    /// The HTTP client of this command.
     pub(super) fn http_client(&self) -> Result<HttpClient, CliError> {
         if let Some(client) = self.http.get() {
             return Ok(client.clone());
@@ -225,7 +224,7 @@ impl CliContext {
         Ok(Arc::clone(self.credentials.get_or_init(|| store)))
     }
 
-    /// What --registry-config says, and nothing that lies about in this machine's home folder.
+    /// The credentials from --registry-config, and none from this machine's home folder.
     pub(super) fn explicit_credentials(&self) -> Result<Arc<dyn CredentialStore>, CliError> {
         if self.global.registry_config.is_some() {
             self.registry_credentials()

@@ -68,7 +68,7 @@ pub(super) async fn run_controller(args: ControllerArgs) -> Result<CommandResult
         stop_on_signal()?,
     );
     let metrics = ControllerMetrics::new(&mut registry);
-    // On tasks of their own: they answer, however much there is to do.
+    // On tasks of their own: health checks are answered under any load.
     let health = AbortOnDropHandle::new(tokio::spawn(serve_health(
         args.health_address,
         ready.clone(),

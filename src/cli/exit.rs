@@ -1,4 +1,4 @@
-//! Errors and exit codes.
+//! Errors and exit codes of the command line.
 
 use std::{io::Write, process::ExitCode};
 

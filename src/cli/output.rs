@@ -1,4 +1,4 @@
-//! What a verb answers.
+//! The result of a subcommand.
 
 use std::fmt::Write;
 
@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use super::exit::CliError;
 use crate::core::reason::Class;
 
-/// A result: the same thing for people and for programs.
+/// A result, as text and as data.
 pub(super) struct CommandResult {
     pub(super) text: String,
     pub(super) json: Value,
-    /// Set if the answer is not simply "done".
+    /// Set if the result is not simply success.
     pub(super) class: Option<Class>,
 }
 

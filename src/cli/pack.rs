@@ -132,7 +132,7 @@ enum SbomArg {
 }
 
 impl SbomArg {
-    /// Which one, if any. Nobody would vouch for one without a signer.
+    /// The format, if any. An SBOM is not attested without a signer.
     fn sbom_format(self, is_signed: bool) -> Result<Option<sbom::SbomFormat>, CliError> {
         match self {
             Self::None => Ok(None),
@@ -227,7 +227,7 @@ pub(super) async fn run_pack(
     pack_result(&args.to, &lock, &packed, &published)
 }
 
-/// What was done, as far as provenance tells it.
+/// What was done, in the form for provenance.
 struct PackRun<'a> {
     args: &'a PackArgs,
     lock: &'a Lockfile,
@@ -346,7 +346,7 @@ impl PackDestination {
     }
 }
 
-/// A digest follows from the content, so it cannot be asked for.
+/// A digest follows from the content, so it cannot be requested.
 pub(super) fn reject_digest(to: &BundleLocation) -> Result<(), CliError> {
     match to.digest() {
         Some(_) => Err(CliError::invalid(format!(

@@ -207,7 +207,7 @@ fn describe_stance(stance: &PolicyApplicability) -> String {
     }
 }
 
-/// What must be proved.
+/// What the policy requires.
 fn describe_requirements(policy: &Policy) -> Vec<String> {
     if let Some(fault) = policy.fault_message() {
         return vec![format!(

@@ -73,8 +73,8 @@ impl PolicyFiles {
         self.objects.iter().map(|(_, object)| object.name())
     }
 
-    /// Compiles every policy. The message names the file and the field. TUF repositories are asked
-    /// only if they may be.
+    /// Compiles every policy. Errors name the file and the field. TUF repositories are contacted
+    /// only if that is allowed.
     pub(super) async fn compile_policies(
         &self,
         may_ask: bool,
@@ -84,8 +84,8 @@ impl PolicyFiles {
         self.compile_each(&roots, PolicyObject::compile_policy)
     }
 
-    /// The same without asking anybody: a policy that misses what only a TUF repository can give
-    /// refuses all that it governs.
+    /// The same without network access: a policy that needs the content of a TUF repository denies
+    /// every use that it governs.
     pub(super) async fn compile_offline(
         &self,
         context: &CliContext,
@@ -96,8 +96,8 @@ impl PolicyFiles {
         })
     }
 
-    /// Every policy as far as it can be known without asking anybody. Errors: the first that could
-    /// never be used as it is.
+    /// Compiles every policy as far as possible without network access. Errors: the first policy
+    /// that could never be used as it is.
     pub(super) async fn check_policies(
         &self,
         context: &CliContext,

@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// How each registry is reached. Clones share their connections.
+/// The settings of each registry. Clones share connections.
 #[derive(Clone)]
 pub(super) struct RegistryClients {
     others: RegistryClient,

@@ -110,7 +110,7 @@ pub(super) async fn load_kms_signer(key: &Path) -> Result<Option<KmsSigner>, Cli
     ))
 }
 
-/// How a password is asked for.
+/// How a password is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum PasswordPrompt {
     Once,

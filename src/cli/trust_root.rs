@@ -40,8 +40,8 @@ pub(super) struct TrustRootArgs {
 }
 
 impl TrustRootArgs {
-    /// The trust root that is named, or Sigstore's public one if one is needed. With
-    /// `--trusted-root` no repository is asked.
+    /// The trust root in the arguments, or Sigstore's public one if one is needed. With
+    /// `--trusted-root` no repository is contacted.
     pub(super) async fn load_trust_root(
         &self,
         is_needed: bool,

@@ -197,7 +197,7 @@ pub(super) async fn verify_and_report(
 }
 
 impl TrustArgs {
-    /// What `--policy` and its like stand for.
+    /// The terms from `--policy` and similar options.
     pub(super) fn from_policy_files(
         files: Vec<PathBuf>,
         used_as: UseArg,
@@ -222,7 +222,7 @@ impl TrustArgs {
         }
     }
 
-    /// Says the arguments whom to trust?
+    /// True if the arguments name an authority or a policy.
     pub(super) const fn is_given(&self) -> bool {
         self.cluster
             || !self.keys.is_empty()
@@ -231,8 +231,8 @@ impl TrustArgs {
             || !self.policies.is_empty()
     }
 
-    /// What the arguments stand for. Errors: nothing to trust, a file that cannot mean what it
-    /// says, a cluster that does not answer.
+    /// The terms from the arguments. Errors: no authority, an invalid file, a cluster that is
+    /// unavailable.
     async fn load_terms(&self, context: &CliContext) -> Result<VerificationTerms, CliError> {
         if self.cluster {
             let ClusterAdmissionSettings {
@@ -372,8 +372,8 @@ impl TrustArgs {
         }
     }
 
-    /// Resolves a reference and judges what it names. Nothing is fetched for what no policy
-    /// governs.
+    /// Resolves a reference and evaluates the result. Without a governing policy nothing is
+    /// fetched.
     async fn verify_reference(
         &self,
         reference: &BundleLocation,
@@ -416,8 +416,8 @@ impl TrustArgs {
         Ok(inquiry.report_verdict(&answer))
     }
 
-    /// Judges what was resolved already, for a verb that goes on only if it is admitted. Looks at
-    /// every blob that is stored.
+    /// Evaluates a resolved bundle, for a subcommand that continues only if it is admitted. Reads
+    /// every stored blob.
     pub(super) async fn evaluate_resolved(
         &self,
         source: &dyn ContentSource,
@@ -468,7 +468,7 @@ impl TrustArgs {
     }
 }
 
-/// Whom to trust, and how the evidence is gathered if it is as at admission.
+/// The policies, and the settings of reading evidence as at admission.
 struct VerificationTerms {
     policies: Vec<Policy>,
     admission: Option<(Arc<RegistryClients>, Duration)>,

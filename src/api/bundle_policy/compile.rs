@@ -31,23 +31,23 @@ use super::{
     SlsaSpec, TransparencySpec,
 };
 
-/// The key of a `ConfigMap` that holds a public key.
+/// The key of a public key in a `ConfigMap`.
 pub(super) const PUBLIC_KEY: &str = "cosign.pub";
-/// The key of a `ConfigMap` that holds certificates.
+/// The key of CA certificates in a `ConfigMap`.
 pub(super) const CERTIFICATES: &str = "ca.crt";
-/// The key of a `ConfigMap` that holds revocation lists.
+/// The key of revocation lists in a `ConfigMap`.
 pub(super) const REVOCATION_LISTS: &str = "ca.crl";
 
 /// What a policy may refer to, already that of the namespace that its references are resolved in.
 #[derive(Clone, Debug, Default)]
 pub struct ResolvedPolicyReferences {
-    /// `ConfigMap`s, by name.
+    /// The `ConfigMap`s, by name.
     pub config_maps: BTreeMap<String, ConfigMapData>,
     /// Trust roots, by the name of their `TrustRoot`.
     pub trust_roots: BTreeMap<String, Arc<TrustRoot>>,
     /// Why others cannot be used, by the same.
     pub lost_roots: BTreeMap<String, (Reason, String)>,
-    /// What was parsed already.
+    /// The cache of parsed keys, certificates and lists.
     pub parts: ParsedMaterialCache,
     /// What the policies of the same namespace take.
     pub usage: PolicyQuotaUsage,
@@ -58,7 +58,7 @@ pub struct ResolvedPolicyReferences {
 pub struct PolicyReferenceNames {
     /// `ConfigMap`s: of the system namespace, or of the `BundlePolicy`'s own.
     pub config_maps: BTreeSet<String>,
-    /// `TrustRoot`s.
+    /// The names of `TrustRoot`s.
     pub trust_roots: BTreeSet<String>,
 }
 
@@ -118,7 +118,8 @@ impl PolicyObject {
             revocations: convert_each(spec.revocations, "spec.revocations", convert_revocation)?,
             exemptions: convert_each(exemptions, "spec.exemptions", convert_exemption)?,
         };
-        // Last, because what they name may not be there: every other fault is told first.
+        // Last, because the objects that they name may be absent: every other error is reported
+        // first.
         let authorities = convert_each(spec.authorities, "spec.authorities", |authority, at| {
             compile_authority(authority, at, sources)
         })?;
@@ -137,7 +138,7 @@ impl PolicyObject {
         })
     }
 
-    /// The policy while nobody knows what it says: it refuses all that it governs.
+    /// The policy while it cannot be compiled: it denies every use that it governs.
     pub fn to_deny_all_policy(&self, why: impl Into<String>) -> Policy {
         let (mode, matches) = match self {
             Self::Cluster(policy) => (policy.spec.mode, &policy.spec.matches),
@@ -155,7 +156,7 @@ impl PolicyObject {
         )
     }
 
-    /// What it refers to.
+    /// The names of the objects that it refers to.
     pub fn referenced_names(&self) -> PolicyReferenceNames {
         let authorities = self.authorities();
         let keys = authorities
@@ -481,7 +482,8 @@ fn compile_private_ca_authority(
     })
 }
 
-/// What lies in a `ConfigMap`. Nobody who judges images may read Secrets for it.
+/// The data of a `ConfigMap`. Secrets are not allowed: the webhook must not read Secrets for
+/// policies.
 fn resolve_config_map_data<'a>(
     reference: &ConfigObjectRef,
     key: &str,

@@ -25,8 +25,8 @@ use crate::{
     },
 };
 
-/// How often one namespace's policies are compiled, in the long run. Whoever changes them without
-/// pause waits, and nobody else does.
+/// The minimum interval between compilations of one namespace's policies, in the long run. A
+/// namespace that changes them constantly waits, without effect on others.
 pub const COMPILE_INTERVAL: Duration = Duration::from_secs(1);
 /// How many times in a row they are compiled at once: policies, keys and lists are often applied
 /// together.
@@ -43,8 +43,8 @@ pub struct PolicyCompiler {
     described: BTreeMap<usize, FingerprintedPolicy>,
     /// By namespace; the cluster's under an empty name.
     groups: BTreeMap<String, Arc<CompiledPolicyGroup>>,
-    /// When a namespace would have been compiled at the pace of [`COMPILE_INTERVAL`], if that is still to
-    /// come.
+    /// When a namespace may be compiled again at the rate of [`COMPILE_INTERVAL`], if that is in
+    /// the future.
     next_compile_times: BTreeMap<String, Instant>,
 }
 
@@ -52,7 +52,7 @@ pub struct PolicyCompiler {
 #[derive(Clone, Debug)]
 struct FingerprintedPolicy {
     object: PolicyObject,
-    /// Of every word of it.
+    /// Over its whole content.
     print: Digest,
     bytes: usize,
 }
@@ -62,7 +62,7 @@ struct FingerprintedPolicy {
 struct CompiledPolicyGroup {
     /// Of all of it, with everything that it refers to.
     print: Digest,
-    /// Each with its print.
+    /// Each with the fingerprint of its content.
     policies: Vec<(Policy, Digest)>,
     /// What they were compiled from.
     objects: Vec<PolicyObject>,
@@ -96,8 +96,8 @@ impl PolicyCompiler {
             .0
     }
 
-    /// The same, where a namespace that changes without pause waits for its turn; until then its
-    /// policies stay what they were. Says when the first turn comes.
+    /// The same, where a namespace that changes constantly has to wait; until then its old policies
+    /// stay in force. Returns when the first wait ends.
     pub fn compile_rate_limited(
         &mut self,
         gathered: &PolicyInputs,
@@ -172,7 +172,7 @@ impl PolicyCompiler {
         )
     }
 
-    /// May a namespace be compiled now? If so, its new pace; if not, when.
+    /// Whether a namespace may be compiled now. If so, its next time; if not, when.
     fn check_compile_rate(
         &self,
         kind: &PolicyOrigin,
@@ -396,7 +396,7 @@ impl CompiledPolicyGroup {
             };
             policies = tasks.iter().map(refusing).collect();
         }
-        // Of what was not read yet nobody says that it is in force.
+        // A policy that was not read yet is not reported as in force.
         let known = tasks.iter().filter(|task| task.unknown.is_none());
         Self {
             print,
@@ -446,7 +446,7 @@ fn object_address(object: &PolicyObject) -> usize {
     }
 }
 
-/// Of every word of the policy, and everything that it refers to.
+/// Over the whole policy, and everything that it refers to.
 fn fingerprint_with_references(
     described: &FingerprintedPolicy,
     sources: &ResolvedPolicyReferences,

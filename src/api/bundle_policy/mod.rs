@@ -1,8 +1,8 @@
-//! `ClusterBundlePolicy` and `BundlePolicy`: what must be proved before a bundle is used.
+//! `ClusterBundlePolicy` and `BundlePolicy`: what must be verified before a bundle is used.
 //!
-//! The types here are what people write; [`PolicyObject::compile_policy`] turns them into a
-//! `core::policy::Policy`, or says which field cannot mean what it says. Fields whose behaviour
-//! comes later are refused there, never ignored.
+//! The types here are the API's; [`PolicyObject::compile_policy`] turns them into a
+//! `core::policy::Policy`, or reports the invalid field. Fields whose behaviour is not implemented
+//! yet are refused there, never ignored.
 
 #![allow(
     unreachable_pub,

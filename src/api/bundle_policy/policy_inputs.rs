@@ -1,8 +1,8 @@
-//! From everything that a cluster holds to the policies in force, as a pure function: the webhook,
-//! the controller and the command line come to the same.
+//! Computes the policies in force from the objects of a cluster, as a pure function: the webhook,
+//! the controller and the command line get the same result.
 //!
-//! A policy that is there counts, whatever is wrong with it: one that cannot be read, or whose key
-//! is missing, refuses all that it governs.
+//! Every existing policy counts, even an invalid one: a policy that cannot be parsed, or whose key
+//! is missing, denies every use that it governs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,21 +30,21 @@ pub struct PolicySnapshot {
     pub(super) revision: String,
     /// When the first trust root in use may not be used any longer.
     pub(super) ends: Option<Timestamp>,
-    /// Who names which trust root.
+    /// The policies that refer to each trust root.
     pub(super) policies_by_trust_root: BTreeMap<String, BTreeSet<String>>,
     /// How many policies a namespace has, and how long each is; those of the cluster under an empty
     /// name.
     pub(super) sizes: BTreeMap<String, BTreeMap<String, usize>>,
 }
 
-/// What the cluster holds, as far as policies need it.
+/// The objects of the cluster that policies depend on.
 #[derive(Debug, Default)]
 pub struct PolicyInputs {
-    /// Policies.
+    /// The policy objects.
     pub policies: Vec<PolicyObject>,
     /// Policies that cannot be read: whose they are and what they are called.
     pub unreadable: Vec<(PolicyOrigin, String)>,
-    /// Trust roots.
+    /// The trust roots.
     pub trust_roots: Vec<TrustRoot>,
     /// `ConfigMap`s that were looked for; `None` for those that are not there.
     pub config_maps: BTreeMap<NamespacedName, Option<ConfigMapData>>,
@@ -61,7 +61,8 @@ impl PolicySnapshot {
         &self.revision
     }
 
-    /// Until when it holds, if time alone ends it: then everything is to be compiled again.
+    /// When the snapshot expires, if time alone can change it: then everything has to be compiled
+    /// again.
     pub const fn valid_until(&self) -> Option<Timestamp> {
         self.ends
     }
@@ -160,7 +161,7 @@ impl PolicyInputs {
     }
 }
 
-/// A policy as people name it.
+/// A policy's name for messages.
 pub(super) fn policy_title(object: &PolicyObject) -> String {
     match object {
         PolicyObject::Cluster(_) => format!("ClusterBundlePolicy {}", object.name()),

@@ -1,5 +1,5 @@
-//! How much the policies of one namespace, or of the cluster, may take: whoever may write policies
-//! in one namespace cannot take memory or time from another.
+//! Quotas on the policies of one namespace, or of the cluster: users who may write policies in one
+//! namespace must not use up memory or time of another.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,16 +16,16 @@ use crate::core::{
 /// What policies may take together. Over it, all of them refuse what they govern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PolicyQuota {
-    /// Policies.
+    /// The number of policies.
     pub policies: usize,
-    /// Authorities of all of them.
+    /// The number of authorities in all of them.
     pub authorities: usize,
     /// `ConfigMap`s that they name.
     pub config_maps: usize,
     /// Bytes in those `ConfigMap`s, under the keys that policies read.
     pub config_map_bytes: usize,
-    /// Bytes of memory for what the policies say, and for every distinct key, certificate
-    /// authority, revocation list and expression.
+    /// Bytes of memory for the policies, and for every distinct key, certificate authority,
+    /// revocation list and expression.
     pub bytes: usize,
 }
 
@@ -56,7 +56,7 @@ impl PolicyQuota {
     }
 }
 
-/// What the policies of one namespace take so far. Whoever has a clone counts with the others.
+/// The usage of one namespace's policies so far. Clones share the counts.
 #[derive(Clone, Debug, Default)]
 pub struct PolicyQuotaUsage(Option<Arc<Mutex<PolicyQuotaCounts>>>);
 

@@ -1,5 +1,5 @@
-//! From what lies in the cluster to the root in force, as a pure function: the controller, the
-//! webhook and the command line come to the same.
+//! Computes the trust root in force from the objects of a cluster, as a pure function: the
+//! controller, the webhook and the command line get the same result.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,12 +15,12 @@ use crate::{
     },
 };
 
-/// The key of the `ConfigMap` that the controller keeps a root in: what it knows of it.
+/// The key of the fetch state in the controller's `ConfigMap` of a root.
 pub const STATE_KEY: &str = "state.json";
 /// The key of that `ConfigMap` for the metadata that a restart needs.
 pub const METADATA_KEY: &str = "tuf.json";
-/// The key of that `ConfigMap` for roots that are newer than what is kept beside them, or stand
-/// there alone.
+/// The key, in that `ConfigMap`, of roots that are newer than the stored state, or stored without
+/// one.
 pub const ROOTS_KEY: &str = "roots.json";
 
 /// What the `ConfigMap` that the controller keeps is called, in front of the name of the
@@ -37,32 +37,32 @@ type StoredTrustRootData = BTreeMap<String, String>;
 /// What is known of a `ConfigMap`.
 #[derive(Clone, Copy, Debug)]
 pub enum ConfigMapLookup<'a> {
-    /// Nobody has looked yet.
+    /// The `ConfigMap` was not read yet.
     Unknown,
-    /// It is not there.
+    /// The `ConfigMap` does not exist.
     Absent,
-    /// It holds this.
+    /// The `ConfigMap` exists, with these data.
     Present(&'a StoredTrustRootData),
 }
 
-/// What the controller keeps beside a root that it fetched.
+/// What the controller stores with a root that it fetched.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TrustRootFetchState {
     /// What it was fetched from: [`TrustRoot::origin_digest`].
     pub origin: Digest,
-    /// When the metadata that vouches for it ends.
+    /// When the metadata that authenticates it expires.
     pub expires: Timestamp,
-    /// When the repository was asked.
+    /// When the repository was last refreshed.
     pub refreshed: Timestamp,
 }
 
-/// The root in force.
+/// The trust root in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ActiveTrustRoot<'a> {
-    /// The `trusted_root.json`.
+    /// The content of `trusted_root.json`.
     pub text: &'a str,
-    /// When what vouches for it ends, if anything does.
+    /// When the metadata that authenticates it expires, if it does.
     pub expires: Option<Timestamp>,
     /// When it may not be used any longer, if ever.
     pub ends: Option<Timestamp>,
@@ -71,10 +71,10 @@ pub struct ActiveTrustRoot<'a> {
 /// Why no root is in force.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TrustRootStateError {
-    /// A field cannot mean what it says.
+    /// A field is invalid.
     #[error("{field}: {problem}")]
     Spec {
-        /// The field.
+        /// The path of the field.
         field: &'static str,
         /// What is wrong with it.
         problem: String,
@@ -85,9 +85,9 @@ pub enum TrustRootStateError {
     /// A `ConfigMap` or its key is not there.
     #[error("there is no ConfigMap {name} with {key} in the system namespace; create it")]
     Missing {
-        /// The `ConfigMap`.
+        /// The name of the `ConfigMap`.
         name: String,
-        /// The key.
+        /// The missing key.
         key: &'static str,
     },
     /// The controller has not fetched it from where it comes from now.
@@ -99,9 +99,9 @@ pub enum TrustRootStateError {
             trustroot {name}"
     )]
     Expired {
-        /// The `TrustRoot`.
+        /// The name of the `TrustRoot`.
         name: String,
-        /// When.
+        /// When it expired.
         expires: Timestamp,
         /// How long it was used after that.
         grace: SignedDuration,
@@ -121,13 +121,12 @@ impl ClassifiedError for TrustRootStateError {
 }
 
 impl TrustRoot {
-    /// Its name.
+    /// The name of the `TrustRoot`.
     pub fn name(&self) -> &str {
         self.metadata.name.as_deref().unwrap_or_default()
     }
 
-    /// The `ConfigMap` of the system namespace that holds the root: one that people made, or the
-    /// controller's.
+    /// The `ConfigMap` of the system namespace with the root: a user's, or the controller's.
     pub fn config_map_name(&self) -> String {
         self.user_config_map_name().map_or_else(
             || format!("{CONFIG_MAP_PREFIX}{}", self.name()),
@@ -135,7 +134,7 @@ impl TrustRoot {
         )
     }
 
-    /// The `ConfigMap` that people made to hold the root, if it is that.
+    /// The `ConfigMap` of a user with the root, if it has one.
     pub fn user_config_map_name(&self) -> Option<&str> {
         Some(
             self.spec
@@ -158,7 +157,7 @@ impl TrustRoot {
             .chain(self.tuf_root_config_map_name().map(ToOwned::to_owned))
     }
 
-    /// Where the root comes from, as its status says it.
+    /// The source of the root, as in its status.
     pub const fn source(&self) -> &'static str {
         match (&self.spec.trusted_root, &self.spec.tuf) {
             (Some(_), _) => "ConfigMap",
@@ -167,7 +166,7 @@ impl TrustRoot {
         }
     }
 
-    /// How often its repository is asked. Errors: it is no duration, or shorter than 10 s.
+    /// The refresh interval of its repository. Errors: it is not a duration, or shorter than 10 s.
     pub fn refresh_interval(&self) -> Result<Duration, TrustRootStateError> {
         let field = "spec.tuf.interval";
         let interval = self.parse_duration_field(
@@ -212,8 +211,7 @@ impl TrustRoot {
             .map_or(Ok(default), |text| duration::parse(text).ok_or_else(wrong))
     }
 
-    /// Checks every field that does not need anything else. Errors: the first that cannot mean what
-    /// it says.
+    /// Checks every field that depends on no other object. Errors: the first invalid field.
     pub fn validate_spec(&self) -> Result<(), TrustRootStateError> {
         let spec = &self.spec;
         let count = [

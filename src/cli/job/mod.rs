@@ -1,5 +1,5 @@
-//! `packgate job`: what the controller's Jobs run. However one ends, its last words are a
-//! [`JobReport`] in the termination message.
+//! `packgate job`: the processes of the controller's Jobs. Each one ends with a [`JobReport`] in
+//! the termination message.
 
 mod pack;
 mod sign;
@@ -41,10 +41,10 @@ const EXAMPLES: &str = "Examples:
 The controller starts these in Jobs. Credentials come from the files that are named and from \
 nowhere else. Both write a report: one JSON document of at most 4,096 bytes.";
 
-/// Where the kubelet looks for the last words of a container. It is there in every container, so it
-/// is never made.
+/// Where the kubelet reads a container's termination message. The file exists in every container,
+/// so it is never created.
 const TERMINATION_LOG: &str = "/dev/termination-log";
-/// Bytes of a Docker configuration: what a Secret can hold.
+/// Bytes of a Docker configuration: the maximum size of a Secret.
 const MAX_CONFIG: usize = 1 << 20;
 
 #[derive(Debug, Args)]
@@ -73,7 +73,7 @@ struct JobFileArgs {
     report: Option<PathBuf>,
 }
 
-/// What the controller froze.
+/// The frozen inputs from the controller.
 struct JobSnapshot {
     inputs: JobInputs,
     lock: Lockfile,
@@ -175,8 +175,8 @@ fn write_report(path: Option<&Path>, message: &str) -> std::io::Result<()> {
 }
 
 impl JobSnapshot {
-    /// Reads and checks both files. On a thread of its own: a folder that hangs must not keep the
-    /// Job from ending when it is told to.
+    /// Reads and checks both files. On a thread of its own: a blocked file system must not keep the
+    /// Job from terminating.
     async fn read_snapshot(folder: &Path) -> Result<Self, CliError> {
         let folder = folder.to_owned();
         let read = move || {

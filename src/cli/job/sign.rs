@@ -136,7 +136,7 @@ fn read_password(path: &Path) -> Result<Password, CliError> {
     ))
 }
 
-/// Whatever is wrong with the files of a signer, there is nobody to sign.
+/// Any error in the files of a signer is reported as `NoSigner`.
 fn to_no_signer_error(error: CliError) -> CliError {
     CliError::new(Reason::NoSigner, error.message)
 }

@@ -20,7 +20,7 @@ use crate::{
     signing::{BundleSigner, SigningContent, SigstoreServices},
 };
 
-/// Bytes of a file that is signed. It is held in memory.
+/// The maximum size in bytes of a file to sign. It is held in memory.
 const MAX_ARTIFACT: usize = 256 << 20;
 
 const EXAMPLES: &str = "Examples:

@@ -156,7 +156,7 @@ fn verify_artifact(
 }
 
 impl VerifyBundleArgs {
-    /// Whom the arguments name.
+    /// The authority in the arguments.
     fn expected_authority(
         &self,
         root: Arc<TrustRoot>,

@@ -1,4 +1,4 @@
-//! From an answer to the report about it, with the command that gives the same answer.
+//! Builds the report on a verdict, with the command that reproduces it.
 
 use std::time::Instant;
 
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// A question that is being answered.
+/// A request and its context.
 pub(super) struct VerificationReportBuilder<'a> {
     pub(super) asked: ReportInputs,
     begun: Instant,
@@ -105,7 +105,7 @@ impl<'a> VerificationReportBuilder<'a> {
 }
 
 impl TrustArgs {
-    /// The command that gives the same answer, once the digest is known.
+    /// The command that reproduces the verdict, once the digest is known.
     fn reproduce_command(&self, reference: &BundleLocation, digest: Option<Digest>) -> String {
         if self.cluster {
             let pinned = match (reference, digest) {
