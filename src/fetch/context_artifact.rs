@@ -114,7 +114,7 @@ impl ArtifactOrigin for ContextArtifactOrigin {
     }
 }
 
-/// No files at all: what a lock means that came without a context artifact.
+/// No files at all: the origin for a lock without a context artifact.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MissingContextOrigin;
 

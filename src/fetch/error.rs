@@ -12,7 +12,7 @@ use crate::{
 /// Why an artifact could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// There is no such file.
+    /// The file does not exist.
     #[error("{origin} was not found")]
     NotFound {
         /// The origin.
@@ -42,7 +42,7 @@ pub enum FetchError {
         /// The origin.
         origin: String,
     },
-    /// Not a context artifact.
+    /// It is not a context artifact.
     #[error(transparent)]
     Context(#[from] ContextArtifactError),
     /// Something that is neither a file nor a folder.
@@ -58,15 +58,15 @@ pub enum FetchError {
     ReadFailed {
         /// The origin, without anything secret.
         origin: String,
-        /// What happened.
+        /// The error.
         cause: String,
     },
-    /// The server could not be asked.
+    /// The HTTP request failed.
     #[error("{origin} could not be read: {source}")]
     Http {
         /// The origin, without anything secret.
         origin: String,
-        /// What happened.
+        /// The error.
         source: HttpError,
     },
     /// An image without a digest.
@@ -78,12 +78,12 @@ pub enum FetchError {
         /// The origin.
         origin: String,
     },
-    /// The registry.
+    /// The registry failed.
     #[error("{origin}: {source}")]
     Registry {
         /// The origin.
         origin: String,
-        /// What the registry said.
+        /// The registry's error.
         source: OciError,
     },
 }

@@ -20,17 +20,17 @@ use crate::core::{
     pack::{TarFile, TarSegment, plan_tar_segments},
 };
 
-/// May an origin lie outside of the lock's folder?
+/// Whether an origin may be outside of the lock's folder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OutsideFolderPolicy {
     /// No: neither by `..`, nor as an absolute path, nor through a symbolic link.
     #[default]
     Refused,
-    /// Yes.
+    /// It may be.
     Allowed,
 }
 
-/// Files under one folder.
+/// Files below one folder.
 #[derive(Clone, Debug)]
 pub struct FileOrigin {
     folder: PathBuf,
@@ -241,7 +241,7 @@ struct FolderWalk<'a> {
 }
 
 impl FolderWalk<'_> {
-    /// Depth costs memory and no stack: folders lie in each other as deep as somebody likes.
+    /// Iterates instead of recursing: deep nesting costs memory and no stack.
     fn collect_files(&mut self, root: &Path) -> Result<(), FetchError> {
         let mut folders = vec![(root.to_owned(), String::new())];
         while let Some((folder, prefix)) = folders.pop() {

@@ -28,14 +28,14 @@ use crate::{
     oci::ContentReader,
 };
 
-/// What to fetch.
+/// A request to fetch an artifact.
 #[derive(Clone, Copy, Debug)]
 pub struct FetchRequest<'a> {
-    /// The kind of origin.
+    /// The type of origin.
     pub origin_type: OriginType,
-    /// The origin as it stands in the lock.
+    /// The origin as written in the lock.
     pub origin: &'a str,
-    /// Which part of an image.
+    /// The selected part of an image.
     pub oci: Option<&'a OciSelection>,
 }
 
@@ -58,7 +58,7 @@ pub enum ArtifactStream {
 /// A place that artifacts come from.
 #[async_trait]
 pub trait ArtifactOrigin: Send + Sync {
-    /// Opens the bytes that `request` names.
+    /// Opens the content that `request` names.
     async fn open_artifact(&self, request: FetchRequest<'_>) -> Result<OpenedArtifact, FetchError>;
 
     /// Finds out what digest an `oci` origin names now. `None` for the other kinds.
@@ -72,9 +72,9 @@ pub trait ArtifactOrigin: Send + Sync {
 pub struct OriginDispatcher {
     /// Files next to the lock, or in a context artifact.
     pub file: Arc<dyn ArtifactOrigin>,
-    /// Downloads.
+    /// For downloads.
     pub http: Arc<dyn ArtifactOrigin>,
-    /// Registries.
+    /// For registries.
     pub registry: Arc<dyn ArtifactOrigin>,
 }
 

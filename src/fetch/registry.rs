@@ -1,7 +1,7 @@
-//! Images in registries, as one deterministic tar of an OCI layout, and single blobs as they are.
+//! Images in registries, as one deterministic tar of an OCI layout, and single blobs unchanged.
 //!
-//! The archive holds everything that the digest names (or one platform's manifest), and nothing
-//! that varies: no tag, no time.
+//! The archive contains everything that the digest refers to (or one platform's manifest), and
+//! nothing that varies: no tag, no time.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -35,7 +35,7 @@ const MAX_BLOBS: usize = 10_000;
 /// Bytes of all documents of one image, which are in memory until the archive is read.
 const MAX_DOCUMENTS: u64 = 64 << 20;
 
-/// Opens repositories: knows how each registry is reached, and what it is shown.
+/// Opens repositories, with the settings and credentials of each registry.
 pub trait RepositoryOpener: Send + Sync {
     /// The repository, for reading. Sends nothing yet.
     fn open_repository(
@@ -50,7 +50,7 @@ pub struct RegistryOrigin {
 }
 
 impl RegistryOrigin {
-    /// Images in what `repositories` opens.
+    /// Images in the repositories that `repositories` opens.
     pub fn new(repositories: Arc<dyn RepositoryOpener>) -> Self {
         Self { repositories }
     }
@@ -157,7 +157,7 @@ async fn open_blob(
     source.open_content(&blob).await
 }
 
-/// One platform's manifest of an index. A manifest stands for itself.
+/// One platform's manifest of an index. A manifest is returned as it is.
 async fn select_platform(
     source: &dyn ContentSource,
     root: ResolvedManifest,
@@ -304,7 +304,7 @@ mod tests {
         oci::{ContentTarget, MemoryTarget, PushContent},
     };
 
-    /// Counts what is opened.
+    /// Counts the opened content.
     #[derive(Default)]
     struct Counting(MemoryTarget, AtomicUsize);
 

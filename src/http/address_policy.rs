@@ -28,7 +28,7 @@ pub enum AddressPolicy {
     },
 }
 
-/// What a cluster's policy says of private addresses.
+/// A cluster policy's rule for private addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PrivateAddresses {
     /// All may be reached: registries.
@@ -50,7 +50,7 @@ pub struct Cidr {
 pub struct AddressError {
     /// The address, or the name that has no other.
     pub address: String,
-    /// What kind of address it is.
+    /// The kind of address.
     pub kind: AddressKind,
 }
 
@@ -61,7 +61,7 @@ pub enum AddressKind {
     Loopback,
     /// The network segment: where most metadata services live.
     LinkLocal,
-    /// Many machines.
+    /// A multicast address.
     Multicast,
     /// `0.0.0.0/8`, `::`: reaches the machine itself on Linux.
     Unspecified,
@@ -108,8 +108,7 @@ impl AddressPolicy {
         }
     }
 
-    /// May this URL be asked for, as far as can be told without looking up its name? Names are
-    /// checked when they are looked up.
+    /// Checks a URL without a name lookup. Names are checked when they are resolved.
     pub fn check_url(&self, url: &Url) -> Result<(), AddressError> {
         match url.host() {
             Some(Host::Ipv4(address)) => self.check_address(address.into()),
@@ -255,7 +254,7 @@ impl FromStr for Cidr {
     }
 }
 
-/// Looks names up and lets only allowed addresses through to the connector.
+/// Resolves names and passes only allowed addresses to the connector.
 pub(super) struct AddressFilteringResolver(pub(super) AddressPolicy);
 
 impl Resolve for AddressFilteringResolver {

@@ -1,4 +1,4 @@
-//! What can go wrong with a request, in words that carry no secret.
+//! Errors of requests, with messages that contain no secret.
 
 use std::error::Error;
 
@@ -10,8 +10,8 @@ use super::{
 };
 use crate::core::reason::{ClassifiedError, Reason};
 
-/// Why there was no answer, or no usable one. An HTTP status is no error here: who asked knows what
-/// it means.
+/// Why there was no response, or an invalid one. An HTTP status is not an error here: its meaning
+/// depends on the request.
 ///
 /// Every `url` is shown without user info, query and fragment.
 #[derive(Debug, thiserror::Error)]
@@ -19,35 +19,35 @@ pub enum HttpError {
     /// The address may not be reached.
     #[error("{url}: {cause}")]
     Address {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
         /// The address and the rule.
         cause: AddressError,
     },
-    /// No connection, or one that ended before an answer.
+    /// No connection, or one that ended before a response.
     #[error("{url}: {cause}")]
     Unreachable {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
-        /// What the system said.
+        /// The system's error.
         cause: String,
     },
     /// The connection ended in the middle of the body.
     #[error("{url}: the connection was interrupted: {cause}")]
     Broken {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
-        /// What the system said.
+        /// The system's error.
         cause: String,
     },
-    /// Time ran out.
+    /// A timeout.
     #[error("{url}: no {wait} within {seconds} s")]
     Timeout {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
-        /// What was waited for.
+        /// The wait that timed out.
         wait: &'static str,
-        /// How long, in seconds.
+        /// The timeout in seconds.
         seconds: u64,
     },
     /// The body arrives too slowly.
@@ -56,27 +56,27 @@ pub enum HttpError {
             needed; raise the server's or the network's speed"
     )]
     TooSlow {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
-        /// What came.
+        /// The bytes received.
         bytes: u64,
-        /// In how many seconds.
+        /// The time in seconds.
         seconds: u64,
-        /// What is needed.
+        /// The required bytes.
         least: u64,
     },
     /// The body is larger than what is read.
     #[error("{url}: the response is larger than {limit} bytes")]
     TooLarge {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
-        /// The cap in bytes.
+        /// The limit in bytes.
         limit: usize,
     },
     /// A redirect that is not followed.
     #[error("{url}: {cause}")]
     Redirect {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
         /// Why it is not followed.
         cause: String,
@@ -92,7 +92,7 @@ pub enum HttpError {
 }
 
 impl HttpError {
-    /// Sorts the library's error. `answered`: the head of the answer had arrived.
+    /// Classifies the library's error. `answered`: the head of the response was received.
     pub(super) fn from_reqwest(error: reqwest::Error, url: &Url, answered: bool) -> Self {
         let url = redact_url(url);
         if let Some(cause) = find_cause::<AddressError>(&error) {
@@ -110,7 +110,7 @@ impl HttpError {
         }
     }
 
-    /// The same without what it tells of the network between here and there.
+    /// The same without details of the network.
     pub(super) fn without_network_details(self) -> Self {
         match self {
             Self::Unreachable { url, cause } => {

@@ -1,4 +1,4 @@
-//! How requests are made.
+//! Options of the HTTP client.
 
 use std::time::Duration;
 
@@ -10,23 +10,23 @@ use super::{AddressPolicy, MinTransferRate, Redacted};
 /// How requests are made. Every bound names the attack or fault that it ends.
 #[derive(Clone, Debug)]
 pub struct HttpOptions {
-    /// Certificates in PEM form that are trusted beside the system's. Default: none.
+    /// CA certificates in PEM that are trusted in addition to the system's. Default: none.
     pub extra_ca_pem: Option<Bytes>,
-    /// The proxy. Default: what the system says; under [`AddressPolicy::Cluster`] what is said here
-    /// alone.
+    /// The proxy. Default: the system's settings; under [`AddressPolicy::Cluster`] only what is set
+    /// here.
     pub proxy: HttpProxy,
-    /// Longest wait for a connection with its TLS handshake. Default: 10 s. Ends a host that does
-    /// not answer.
+    /// Timeout of a connection with its TLS handshake. Default: 10 s. Stops waiting for a host that
+    /// does not respond.
     pub connect_timeout: Duration,
     /// Longest wait without a byte in either direction. Default: 60 s. Ends a server that hangs.
     pub idle_timeout: Duration,
-    /// Longest time for one small answer (manifest, list, token) from the request to its last byte.
-    /// Default: 60 s. Ends a slow drip.
+    /// Timeout of one small response (manifest, list, token), from the request to its last byte.
+    /// Default: 60 s. Stops a response that arrives in tiny parts.
     pub response_timeout: Duration,
     /// The least that has to arrive of a body, however long it is. Default: nothing. Ends a slow
     /// drip that has no end.
     pub min_transfer_rate: Option<MinTransferRate>,
-    /// How much is told of a connection that was not made.
+    /// How much an error reveals about a failed connection.
     pub connection_error_detail: ConnectionErrorDetail,
     /// How often a request is tried that may be repeated.
     pub retries: HttpRetryPolicy,
@@ -34,14 +34,14 @@ pub struct HttpOptions {
     pub addresses: AddressPolicy,
 }
 
-/// How much an error tells of a connection that was not made.
+/// How much an error reveals about a failed connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ConnectionErrorDetail {
-    /// All that is known: refused, timed out, no such name, an invalid certificate.
+    /// The full cause: refused, timed out, unknown name, invalid certificate.
     #[default]
     FullCause,
-    /// That it was not made. Who asks may have chosen the address, and does not stand where we do:
-    /// the cause would tell them which ports are open there. It goes to the log.
+    /// Only that it failed. The user may have chosen the address, and may be outside of this
+    /// network: the cause would reveal which ports are open there. It is logged.
     OutcomeOnly,
 }
 
@@ -49,18 +49,18 @@ pub enum ConnectionErrorDetail {
 /// could else reach anything.
 #[derive(Clone, Debug, Default)]
 pub enum HttpProxy {
-    /// What `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say.
+    /// As in `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.
     #[default]
     System,
-    /// None.
+    /// No proxy.
     Direct,
-    /// This one.
+    /// This proxy.
     Through {
         /// `http://proxy.example.com:3128`.
         address: Url,
         /// User name and password.
         credentials: Option<(String, Redacted<String>)>,
-        /// Hosts that are asked directly, in the form of `NO_PROXY`.
+        /// Hosts that are contacted directly, in the form of `NO_PROXY`.
         except: String,
     },
 }
@@ -73,8 +73,7 @@ pub struct HttpRetryPolicy {
     pub attempts: u32,
     /// Wait before the second attempt; it doubles each time, with jitter. Default: 200 ms.
     pub first_wait: Duration,
-    /// Longest wait that a `Retry-After` may ask for; a longer one ends the attempts. Default: 10
-    /// s.
+    /// The longest `Retry-After` that is followed; a longer one ends the attempts. Default: 10 s.
     pub longest_wait: Duration,
     /// All waits of one request together. Default: 20 s.
     pub budget: Duration,

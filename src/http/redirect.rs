@@ -1,4 +1,4 @@
-//! Where a redirect may lead.
+//! The rules for redirects.
 
 use reqwest::{
     Method, StatusCode,
@@ -20,7 +20,7 @@ const CREDENTIALS: [HeaderName; 3] = [
     header::PROXY_AUTHORIZATION,
 ];
 
-/// The request that follows `answer`, or `None` if the answer is no redirect that concerns us.
+/// The request that follows `answer`, or `None` if the response is not a redirect to follow.
 pub(super) fn redirected_request(
     request: Option<HttpRequest>,
     answer: &HttpResponseHead,

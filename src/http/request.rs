@@ -19,7 +19,7 @@ pub struct HttpRequest {
     pub(super) repeatable: bool,
 }
 
-/// What is sent.
+/// The body of a request.
 pub(super) enum HttpRequestBody {
     Nothing,
     Bytes(Bytes),
@@ -40,12 +40,12 @@ impl HttpRequest {
         }
     }
 
-    /// `GET`.
+    /// A `GET` request.
     pub fn get(url: Url) -> Self {
         Self::new(Method::GET, url)
     }
 
-    /// Where it goes.
+    /// The URL of the request.
     pub const fn url(&self) -> &Url {
         &self.url
     }
@@ -59,7 +59,7 @@ impl HttpRequest {
         self
     }
 
-    /// Sets `Authorization`. It reaches the URL's own origin only, whatever redirects say.
+    /// Sets `Authorization`. It is sent to the URL's own origin only, also after redirects.
     #[must_use]
     pub fn with_authorization(mut self, value: &Redacted<String>) -> Self {
         if let Ok(mut value) = HeaderValue::from_str(value.expose()) {
@@ -69,7 +69,7 @@ impl HttpRequest {
         self
     }
 
-    /// Sends these bytes.
+    /// Sets these bytes as the body.
     #[must_use]
     pub fn body(mut self, bytes: impl Into<Bytes>) -> Self {
         self.payload = HttpRequestBody::Bytes(bytes.into());
@@ -87,14 +87,14 @@ impl HttpRequest {
         self.header(header::CONTENT_LENGTH, &length.to_string())
     }
 
-    /// Says that sending this twice does no harm.
+    /// Marks the request as idempotent: it may be sent twice.
     #[must_use]
     pub const fn allow_retries(mut self) -> Self {
         self.repeatable = true;
         self
     }
 
-    /// Says that it is not to be sent twice, whatever its method.
+    /// Forbids to send the request twice, whatever its method.
     #[must_use]
     pub const fn forbid_retries(mut self) -> Self {
         self.repeatable = false;

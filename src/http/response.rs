@@ -1,4 +1,4 @@
-//! The head of an answer, and its body while it arrives.
+//! The head of a response, and its body while it arrives.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::{
     HttpError, MinTransferRate, redact::redact_url, redirect, transfer_rate::TransferRateMonitor,
 };
 
-/// Status, headers and origin of an answer.
+/// The status, headers and origin of a response.
 #[derive(Clone, Debug)]
 pub struct HttpResponseHead {
     status: StatusCode,
@@ -23,7 +23,7 @@ pub struct HttpResponseHead {
     url: Url,
 }
 
-/// An answer whose body has not been read yet.
+/// A response whose body has not been read yet.
 #[derive(Debug)]
 pub struct HttpResponse {
     head: HttpResponseHead,
@@ -56,12 +56,13 @@ impl HttpResponseHead {
             .filter_map(|value| value.to_str().ok())
     }
 
-    /// Length of the body in bytes, if the server said it.
+    /// The length of the body in bytes, if the server declares it.
     pub fn content_length(&self) -> Option<u64> {
         self.header(header::CONTENT_LENGTH)?.parse().ok()
     }
 
-    /// What `Retry-After` asks for, in its form of seconds. Dates are left to the own waits.
+    /// The delay in `Retry-After`, if it is in seconds. Dates are ignored, and the client's own
+    /// delays are used.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         self.header(header::RETRY_AFTER)?
             .trim()
@@ -70,7 +71,7 @@ impl HttpResponseHead {
             .map(Duration::from_secs)
     }
 
-    /// Reads `location` (of a `Location` or `Link` header) relative to where this answer came from.
+    /// Resolves `location` (of a `Location` or `Link` header) relative to the URL of this response.
     /// Never from `https` to `http`.
     pub fn resolve_location(&self, location: &str) -> Result<Url, HttpError> {
         redirect::resolve_location(&self.url, location).map_err(|cause| HttpError::Redirect {
@@ -100,7 +101,7 @@ impl HttpResponse {
         }
     }
 
-    /// Status, headers and origin.
+    /// The status, headers and origin.
     pub const fn head(&self) -> &HttpResponseHead {
         &self.head
     }
@@ -110,7 +111,7 @@ impl HttpResponse {
         self.head.status
     }
 
-    /// The next piece of the body.
+    /// The next chunk of the body.
     pub async fn next_chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
         let asked = Instant::now();
         match timeout(self.idle, self.response.chunk()).await {
@@ -124,7 +125,7 @@ impl HttpResponse {
         }
     }
 
-    /// A piece, if enough came so far. The end of the body is always in time.
+    /// A chunk, if the transfer rate is sufficient so far. The end of the body is always in time.
     fn check_transfer_rate(
         &mut self,
         chunk: Option<Bytes>,

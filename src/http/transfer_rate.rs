@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// The least that has to arrive of a body. A server that sends a byte now and then is never silent
-/// for long, and would else hold whoever reads it for as long as it likes.
+/// The minimum transfer rate of a body. A server that sends single bytes never runs into an idle
+/// timeout, and could otherwise delay a reader for as long as it likes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MinTransferRate {
     /// Bytes a second, on the average of a window.
@@ -46,7 +46,7 @@ impl TransferRateMonitor {
         }
     }
 
-    /// Counts a piece that was waited for. An error when a window is over and too little came.
+    /// Counts a received chunk. An error if a window has ended with too few bytes.
     pub(super) fn record_chunk(
         &mut self,
         waited: Duration,

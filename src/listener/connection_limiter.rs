@@ -1,9 +1,10 @@
-//! The connections that are open, and which of them makes room for another.
+//! The open connections, and which of them is closed for a new one.
 //!
-//! A peer that opens many can keep out nobody but itself: at its own bound, or when all places are
-//! taken and it holds the most, one of its own connections is closed. The first to go are those
-//! that never brought a request, the oldest first; then those that wait for the next one. One with
-//! a request under way never goes, so a peer whose connections are all at work is refused another.
+//! A peer that opens many can only exclude itself: at its own limit, or when all slots are taken
+//! and it holds the most, one of its own connections is closed. Those that never sent a request are
+//! closed first, the oldest of them before the others; then those that wait for the next request.
+//! One with a request in progress is never closed, so a peer whose connections are all busy is
+//! refused another.
 
 use std::{
     collections::HashMap,
@@ -34,7 +35,7 @@ struct ConnectionEntry {
     evicted: CancellationToken,
 }
 
-/// One open connection. Its place is free again when it is dropped.
+/// One open connection. Its slot is released when this is dropped.
 pub(super) struct AdmittedConnection {
     address: IpAddr,
     activity: ConnectionActivity,
@@ -50,7 +51,7 @@ pub(super) struct ConnectionActivity(Arc<Mutex<ConnectionActivityState>>);
 struct ConnectionActivityState {
     requests_in_progress: usize,
     has_answered: bool,
-    /// When it was opened, or when the last answer was given.
+    /// When it was opened, or when the last response was sent.
     since: Instant,
 }
 
@@ -127,17 +128,17 @@ impl OpenConnections {
 }
 
 impl AdmittedConnection {
-    /// Who opened it.
+    /// The address of the peer.
     pub(super) const fn address(&self) -> IpAddr {
         self.address
     }
 
-    /// What happens on it.
+    /// The current activity.
     pub(super) fn activity(&self) -> ConnectionActivity {
         self.activity.clone()
     }
 
-    /// Cancelled when it has to make room.
+    /// Cancelled when the connection is evicted.
     pub(super) fn eviction_token(&self) -> CancellationToken {
         self.evicted.clone()
     }
@@ -166,13 +167,13 @@ impl ConnectionActivity {
         })))
     }
 
-    /// A request begins.
+    /// Marks the beginning of a request.
     pub(super) fn begin_request(&self) -> RequestInProgress {
         lock_unpoisoned(&self.0).requests_in_progress += 1;
         RequestInProgress(self.clone())
     }
 
-    /// Was a request of it ever answered?
+    /// True if a request on it was ever answered.
     pub(super) fn has_answered(&self) -> bool {
         self.current_state().has_answered
     }

@@ -1,10 +1,10 @@
-//! EFFECT. Accepts connections and serves HTTP on them, with a bound on everything that a peer can
-//! make it wait for or keep.
+//! EFFECT. Accepts connections and serves HTTP on them, with a limit on all waiting and memory that
+//! a peer can cause.
 //!
-//! Whoever reaches the port can open connections, so nothing of one is waited for without an end:
-//! not its TLS handshake, not the head of a request, not its next request. Their number is bounded,
-//! for all peers and for each address; who holds the most makes room (`connection_limiter`). What a
-//! request's body may cost is bounded by who reads it.
+//! Any host that reaches the port can open connections, so each wait has a timeout: the TLS
+//! handshake, the head of a request, the next request. Their number is limited, for all peers and
+//! for each address; the peer with the most connections loses one (`connection_limiter`). The
+//! reader of a request's body limits its cost.
 
 mod connection_limiter;
 mod tls;
@@ -37,20 +37,20 @@ pub use tls::{ClientCaError, ClientCertificateVerifier, ReloadableTlsConfig};
 const MAX_HEAD: usize = 32 << 10;
 /// Header fields of a request.
 const MAX_HEADERS: usize = 64;
-/// Bytes of a body that HTTP/2 sends before anybody asked for them. Small: a body that waits for
-/// its turn waits at the sender.
+/// Bytes of a body that HTTP/2 accepts before it is read. Small: a body that waits for its turn
+/// waits at the sender.
 const STREAM_WINDOW: u32 = 16 << 10;
 /// The same for a whole connection: every stream's, so that one that waits never stops another.
 const CONNECTION_WINDOW: u32 = 2 << 20;
-/// How long a connection may take to end that was told to.
+/// How long a graceful shutdown of a connection may take.
 const GRACEFUL_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pause after the system refused a connection, for example because files are used up.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// What connections may take.
+/// The limits of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenerLimits {
-    /// Connections at once.
+    /// Concurrent connections.
     pub connections: usize,
     /// Connections at once from one address.
     pub connections_per_address: usize,
@@ -63,14 +63,14 @@ pub struct ListenerLimits {
     /// How long a connection lives without a request, once it has had one. Longer than API servers
     /// keep it (90 s), so that it is they who close it.
     pub idle: Duration,
-    /// How often an HTTP/2 peer is asked whether it is there, and how long it may take to say so.
+    /// The interval of HTTP/2 pings, and the timeout of their acknowledgement.
     pub ping: (Duration, Duration),
     /// How long requests that were begun may take when the process is to end.
     pub last_requests: Duration,
 }
 
 impl ListenerLimits {
-    /// For few peers that ask often.
+    /// For few peers that send many requests.
     pub const DEFAULT: Self = Self {
         connections: 512,
         connections_per_address: 128,
@@ -143,7 +143,8 @@ struct ConnectionServer {
 
 impl ConnectionServer {
     async fn handle_connection(&self, stream: TcpStream, connection: AdmittedConnection) {
-        // Without it the first answer of each connection waits for an acknowledgement, some 40 ms.
+        // Without it the first response on each connection waits for an acknowledgement, some 40
+        // ms.
         let _ = stream.set_nodelay(true);
         let evicted = connection.eviction_token();
         let served = async {
@@ -179,9 +180,9 @@ impl ConnectionServer {
         let mut builder = http1::Builder::new();
         builder
             .timer(TokioTimer::new())
-            // It runs between requests, too. API servers speak HTTP/1.1 to webhooks and keep
-            // connections for 90 s: one that is closed under a review is a refusal. The first head
-            // has less time, by `ConnectionLifetime`.
+            // This timeout also runs between requests. API servers speak HTTP/1.1 to webhooks and
+            // keep connections for 90 s: closing one during a review denies that review. The first
+            // head has a shorter timeout, by `ConnectionLifetime`.
             .header_read_timeout(self.bounds.idle)
             .max_buf_size(MAX_HEAD)
             .max_header_size(MAX_HEAD)
@@ -231,7 +232,7 @@ impl ConnectionServer {
         }
     }
 
-    /// Answers requests, tells them who asks, and notes that they are under way.
+    /// Serves requests, passes on the address of the peer, and marks them as in progress.
     fn request_service(
         &self,
         connection: &AdmittedConnection,
@@ -262,9 +263,9 @@ impl ConnectionServer {
 
 /// How a connection is ended.
 enum ConnectionShutdown {
-    /// What was begun is finished.
+    /// Requests in progress are finished.
     Graceful,
-    /// At once.
+    /// Immediately.
     Immediate,
 }
 
@@ -273,9 +274,9 @@ struct ConnectionLifetime<'a> {
     connection: &'a AdmittedConnection,
     bounds: ListenerLimits,
     next_check: Instant,
-    /// It was told to end, because nothing came.
+    /// A graceful shutdown was started because the connection was idle.
     idle_shutdown_sent: bool,
-    /// It was told to end, because the process does.
+    /// A graceful shutdown was started because the process ends.
     stopped: bool,
 }
 

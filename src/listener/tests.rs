@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const NEVER: Duration = Duration::from_hours(1);
 const SHORT: Duration = Duration::from_millis(200);
 
-/// Nothing strikes.
+/// No timeout is reached.
 const LONG: ListenerLimits = ListenerLimits {
     handshake: NEVER,
     head: NEVER,
@@ -39,7 +39,7 @@ struct Running {
     address: SocketAddr,
     stop: CancellationToken,
     task: JoinHandle<()>,
-    /// A slow request was begun.
+    /// A slow request was started.
     begun: Arc<Notify>,
 }
 
@@ -212,7 +212,7 @@ async fn what_never_becomes_a_request_is_closed() {
         stream.write_all(sent).await.expect("sent");
         rest(&mut stream).await;
     }
-    // A handshake whose peer then says nothing, half a head, and HTTP/2 that never asks anything.
+    // A handshake and then silence, half a head, and HTTP/2 without a request.
     for (protocol, sent) in [
         ("http/1.1", ""),
         ("http/1.1", "GET / HT"),
@@ -339,7 +339,7 @@ async fn one_address_keeps_out_nobody_but_itself() {
             "{answer}"
         );
     }
-    // The oldest made room, and know it.
+    // The oldest connections were closed, and their peers notice.
     assert_eq!(rest(&mut silent[0]).await, "");
 }
 

@@ -1,4 +1,4 @@
-//! What is shown to peers, and what is asked of them.
+//! The TLS configuration: the server's certificate, and the client certificates that it requires.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -28,7 +28,7 @@ const MAX_CA: usize = 1 << 20;
 pub struct ReloadableTlsConfig(Arc<RwLock<Arc<ServerConfig>>>);
 
 impl ReloadableTlsConfig {
-    /// With this certificate, and asking for one of the client if `clients` says whose.
+    /// With this certificate; a client certificate is required if `clients` names its CAs.
     pub fn build_server_config(
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
@@ -46,12 +46,12 @@ impl ReloadableTlsConfig {
         Ok(config)
     }
 
-    /// As `config` says.
+    /// A TLS acceptor with this configuration.
     pub fn new(config: ServerConfig) -> Self {
         Self(Arc::new(RwLock::new(Arc::new(config))))
     }
 
-    /// New connections are encrypted as `config` says; those that are open live on.
+    /// New connections use `config`; open ones stay as they are.
     pub fn replace(&self, config: ServerConfig) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
     }

@@ -26,12 +26,12 @@ use crate::{
 
 /// Where Docker Hub's credentials are kept, whatever the host is called.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
-/// A helper asks a person at most, and no longer than this.
+/// The timeout of a credential helper, which may ask the user.
 const HELPER_TIMEOUT: Duration = Duration::from_secs(30);
-/// A helper's answer in bytes: a token may have some kilobytes.
+/// The maximum size of a helper's output in bytes: a token may have some kilobytes.
 const MAX_HELPER_OUTPUT_BYTES: u64 = 64 << 10;
 
-/// What a registry is shown.
+/// Credentials for a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RegistryCredentials {
     /// A user name and a password or access token.
@@ -45,7 +45,7 @@ pub enum RegistryCredentials {
     IdentityToken(Redacted<String>),
 }
 
-/// Knows credentials.
+/// Looks up credentials by host.
 #[async_trait]
 pub trait CredentialStore: Send + Sync {
     /// The credentials for a registry host (`r.example.com:5000`, `docker.io`); `None` to stay
@@ -56,7 +56,7 @@ pub trait CredentialStore: Send + Sync {
     ) -> Result<Option<RegistryCredentials>, RegistryCredentialError>;
 }
 
-/// Knows none.
+/// A store without credentials.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AnonymousCredentials;
 
@@ -75,7 +75,7 @@ impl CredentialStore for AnonymousCredentials {
 pub struct HostCredentials {
     /// The host.
     pub host: String,
-    /// What it is shown.
+    /// The credentials for it.
     pub credentials: RegistryCredentials,
 }
 
@@ -98,9 +98,9 @@ pub enum RegistryCredentialError {
     /// The configuration is not one.
     #[error("registry configuration cannot be read: line {line}, column {column}")]
     Malformed {
-        /// Line, from 1.
+        /// The line, from 1.
         line: usize,
-        /// Column.
+        /// The column.
         column: usize,
     },
     /// `auth` is not `base64(user:password)`.
@@ -117,15 +117,15 @@ pub enum RegistryCredentialError {
             the credential into \"auths\""
     )]
     HelperNotAllowed {
-        /// Its name.
+        /// The helper's name.
         helper: String,
     },
-    /// A helper failed.
+    /// A credential helper failed.
     #[error("credential helper docker-credential-{helper}: {cause}")]
     Helper {
-        /// Its name.
+        /// The helper's name.
         helper: String,
-        /// What happened.
+        /// The error.
         cause: String,
     },
 }
@@ -136,7 +136,7 @@ impl ClassifiedError for RegistryCredentialError {
     }
 }
 
-/// Docker's configuration, as far as it speaks of credentials.
+/// The credentials in a Docker configuration.
 #[derive(Clone, Debug, Default)]
 pub struct DockerConfig {
     wire: DockerConfigFile,
@@ -176,7 +176,7 @@ impl DockerConfig {
         })
     }
 
-    /// Lets the programs run that the configuration names.
+    /// Allows to run the credential helpers that the configuration names.
     #[must_use]
     pub const fn allow_helpers(mut self) -> Self {
         self.helpers = true;
@@ -267,8 +267,8 @@ impl DockerConfig {
 async fn run_helper(program: Command, server: &str) -> Result<Option<RegistryCredentials>, String> {
     let mut child = spawn_helper(program)?;
     if let Some(mut input) = child.stdin.take() {
-        // A helper that reads nothing has closed its end: its answer says more than the broken
-        // pipe.
+        // A helper may close its input without reading it: its output is more useful than the
+        // broken pipe.
         let _ = input.write_all(server.as_bytes()).await;
     }
     let mut output = Vec::new();
@@ -364,8 +364,8 @@ fn decode_auth(auth: &str) -> Option<RegistryCredentials> {
     })
 }
 
-/// The host that a key of `auths` stands for. A key with a path of its own is for a part of the
-/// host, and so for nothing here.
+/// The host of a key of `auths`. A key with a path applies to a part of the host only, and is
+/// ignored.
 fn auths_key_host(key: &str) -> Option<String> {
     let rest = key
         .strip_prefix("https://")
@@ -375,7 +375,8 @@ fn auths_key_host(key: &str) -> Option<String> {
     matches!(path.trim_end_matches('/'), "" | "v1" | "v2").then(|| canonical_or_lowercase(host))
 }
 
-/// The form of `Repository::host`. What is no host there stays as it is: it is nobody's.
+/// The host in the form of `Repository::host`. An invalid host is only lowercased and matches no
+/// registry.
 fn canonical_or_lowercase(host: &str) -> String {
     canonical_host(host).unwrap_or_else(|_| host.to_ascii_lowercase())
 }
@@ -402,7 +403,7 @@ mod tests {
 
     #[tokio::test]
     async fn keys_name_hosts_in_several_forms() {
-        // YTpi is a:b
+        // `YTpi` is `a:b` in base64.
         for (key, host, found) in [
             ("r.example.com", "r.example.com", true),
             ("https://r.example.com", "r.example.com", true),

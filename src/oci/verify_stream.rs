@@ -54,7 +54,7 @@ impl<R> DigestVerifyingReader<R> {
         Ok(())
     }
 
-    /// An error stays one: who asks again is told again.
+    /// An error is permanent: later reads return it again.
     fn verify_end(&mut self) -> Result<(), OciError> {
         let Some(hasher) = &self.hasher else {
             return Ok(());

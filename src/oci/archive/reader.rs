@@ -1,9 +1,9 @@
-//! Takes the files of a layout out of a tar, and refuses everything else: no path of the archive is
+//! Reads the files of a layout from a tar, and refuses everything else: no path of the archive is
 //! ever used as one.
 //!
-//! Headers are understood in `core::unpack::tar`, which bounds what is read into memory. The
-//! archive must end where it says, with nothing but zeros behind, and no name may come twice: other
-//! readers would see another layout.
+//! Headers are parsed in `core::unpack::tar`, which bounds what is read into memory. After the end
+//! marker only zeros are allowed, and no name may occur twice: other readers would see another
+//! layout.
 
 use std::{
     fs::{self, File},

@@ -1,7 +1,7 @@
-//! `index.json`: what a layout names, and how that changes.
+//! `index.json`: the root manifests of a layout, and changes to them.
 //!
-//! A file that another tool wrote is changed, not written anew: fields that packgate does not know
-//! (`urls`, `os.version`) stay.
+//! A file that another tool wrote is edited in place: fields unknown to packgate (`urls`,
+//! `os.version`) are kept.
 
 use serde_json::Value;
 
@@ -44,7 +44,7 @@ pub(super) fn parse_updated_index(
     Ok(index)
 }
 
-/// The bytes of the file with the changes made. Errors: a file that nobody could read again.
+/// The bytes of the file with the changes. Errors: the result would exceed what can be read again.
 pub(super) fn render_updated_index(
     bytes: Option<&[u8]>,
     changes: &[IndexChange],

@@ -94,7 +94,7 @@ impl OciLayoutTarget {
         }))
     }
 
-    /// The folder.
+    /// The folder of the layout.
     pub fn root(&self) -> &Path {
         &self.0.root
     }
@@ -106,7 +106,7 @@ impl OciLayoutTarget {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `index.json` as it will be.
+    /// `index.json` with the pending changes.
     fn read_index(&self, limits: &InputLimits) -> Result<ImageIndex, OciError> {
         let staging = self.lock_staging();
         let bytes = read_index(&self.0.root)?;
@@ -129,7 +129,7 @@ impl OciLayoutTarget {
         format!("{}/{INDEX_FILE}", self.0.name)
     }
 
-    /// Opens a blob's file, and says how long it is.
+    /// Opens a blob's file, and returns its size.
     fn open_blob(&self, digest: &Digest) -> Result<(File, u64), OciError> {
         let path = self.lock_staging().path_of(digest);
         let missing = |error| match error {
@@ -279,8 +279,7 @@ impl OciLayoutTarget {
                 )))
             }
             Ok(_) => Ok(IndexEntryRelation::None),
-            // Nobody can say what it refers to, so it is listed: who opens it finds out what is
-            // wrong with it.
+            // Its subject is unknown, so it is listed: whoever opens it gets the error.
             Err(
                 OciError::NotFound { .. }
                 | OciError::SizeMismatch { .. }
@@ -367,7 +366,7 @@ impl ContentSource for OciLayoutTarget {
                 IndexEntryRelation::Lists(list) => claimed.extend(list),
             }
         }
-        // What was opened comes first, so that it counts where both speak of the same digest.
+        // Verified entries come first, and take precedence for the same digest.
         found.extend(claimed);
         found.sort_by_key(|descriptor| descriptor.digest);
         found.dedup_by_key(|descriptor| descriptor.digest);

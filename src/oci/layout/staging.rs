@@ -1,9 +1,10 @@
-//! What a run has written and nobody else sees yet.
+//! The unpublished changes of a process.
 //!
-//! Blobs lie in a folder of their own below `blobs/sha256` and are renamed into place by
-//! [`LayoutStaging::publish_changes`], which then changes `index.json`; all that under a lock on the layout's
-//! folder, so that runs at the same time lose nothing of each other. A run that fails takes away
-//! its own folder only: a blob that two runs have written is never pulled from under the other.
+//! Blobs are in a folder of their own below `blobs/sha256` and are renamed into place by
+//! [`LayoutStaging::publish_changes`], which then changes `index.json`; all under a lock on the
+//! layout's folder, so that concurrent processes lose none of each other's changes. A process that
+//! fails removes its own folder only, so a blob that two processes have written is never removed
+//! from under the other.
 
 use std::{
     collections::BTreeSet,
@@ -34,7 +35,7 @@ const ATTEMPTS: usize = 5;
 /// Blobs and changes that are not published.
 pub(super) struct LayoutStaging {
     root: PathBuf,
-    /// Was there no layout yet?
+    /// True if the layout does not exist yet.
     fresh: bool,
     /// Folders that this run has made, outermost first.
     created_folders: Vec<PathBuf>,
@@ -44,7 +45,7 @@ pub(super) struct LayoutStaging {
 }
 
 impl LayoutStaging {
-    /// For a layout that exists.
+    /// Staging for an existing layout.
     pub(super) const fn new(root: PathBuf) -> Self {
         Self {
             root,
@@ -91,7 +92,7 @@ impl LayoutStaging {
         ))
     }
 
-    /// Where unpublished blobs lie.
+    /// The folder of unpublished blobs.
     fn staging_folder(&mut self) -> Result<&Path, OciError> {
         if self.folder.is_none() {
             let blobs = self.root.join(BLOBS_FOLDER);
@@ -152,7 +153,7 @@ impl LayoutStaging {
         self.fresh
     }
 
-    /// Where a blob lies, or would.
+    /// The path of a blob, whether it exists or not.
     pub(super) fn path_of(&self, digest: &Digest) -> PathBuf {
         match &self.folder {
             Some(folder) if self.blobs.contains(digest) => folder.path().join(digest.hex_digits()),
@@ -225,8 +226,8 @@ fn has_foreign_entries(root: &Path) -> Result<bool, OciError> {
     Ok(false)
 }
 
-/// Waits until nobody else changes the layout. The lock is on the folder, which is never replaced,
-/// and ends with the returned file.
+/// Waits for the exclusive lock on the layout. The lock is on the folder, which is never replaced,
+/// and ends when the returned file is closed.
 fn lock_layout(root: &Path) -> Result<File, OciError> {
     let folder = File::open(root).map_err(|cause| storage_error(root, cause))?;
     folder.lock().map_err(|cause| storage_error(root, cause))?;
@@ -266,8 +267,8 @@ pub(super) fn read_bounded(path: &Path, limit: usize) -> Result<Option<Vec<u8>>,
     Ok(Some(bytes))
 }
 
-/// Opens a file, or a link to one. Anything else is refused before it is opened: opening a FIFO
-/// would wait for ever.
+/// Opens a regular file, or a link to one. Anything else is refused before it is opened: opening a
+/// FIFO would block forever.
 pub(super) fn open_regular_file(path: &Path) -> Result<File, OciError> {
     let kind = fs::metadata(path).map_err(|cause| storage_error(path, cause))?;
     if !kind.is_file() {

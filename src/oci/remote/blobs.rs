@@ -18,7 +18,7 @@ use crate::{
 /// How often one content's stream is taken up again after its connection broke.
 const MAX_RESUMES: u32 = 3;
 
-/// Opens content. The stream yields exactly what the descriptor says, or ends in an error.
+/// Opens content. The stream yields exactly the content of the descriptor, or ends with an error.
 pub(super) async fn open_content_stream(
     session: &RegistrySession,
     descriptor: &Descriptor,
@@ -56,7 +56,7 @@ pub(super) async fn open_content_stream(
     )))
 }
 
-/// Is this content there?
+/// True if the content exists.
 pub(super) async fn check_content_exists(
     session: &RegistrySession,
     descriptor: &Descriptor,
@@ -101,7 +101,7 @@ struct BlobDownload {
     session: RegistrySession,
     descriptor: Descriptor,
     answer: HttpResponse,
-    /// Bytes that were handed on.
+    /// Bytes that were yielded.
     seen: u64,
     resumes: u32,
 }
@@ -130,7 +130,7 @@ impl BlobDownload {
         }
     }
 
-    /// Asks for the rest. An answer that is not exactly the rest leaves the break as the error.
+    /// Requests the rest. If the response is not exactly the rest, the original error remains.
     async fn resume_download(&mut self, broken: HttpError) -> Result<(), OciError> {
         let broken = self.session.map_http_error(broken);
         let left = self

@@ -1,4 +1,4 @@
-//! Where a repository's parts are.
+//! The URLs of a repository.
 
 use url::Url;
 

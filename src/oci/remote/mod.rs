@@ -1,15 +1,14 @@
 //! A repository in a registry, by the OCI distribution specification 1.1.
 //!
-//! All requests are packgate's own (`docs/adr/0002-own-registry-requests.md`). What holds for each
-//! of them:
+//! All requests are packgate's own (`docs/adr/0002-own-registry-requests.md`). For each of them:
 //!
-//! - every body is read up to a cap and hashed here; `Docker-Content-Digest` makes nothing good,
-//!   and refuses what it contradicts;
+//! - every body is read up to a cap and hashed here; `Docker-Content-Digest` never makes content
+//!   valid, and a mismatch refuses it;
 //! - credentials go to the registry's own origin and to token services of its own domain only;
-//! - "the registry said no" (401, 403, 429) is an error and never looks like "there is nothing".
+//! - a refusal by the registry (401, 403, 429) is an error and never looks like absent content.
 //!
-//! What is *not* checked here: whether a listed referrer refers to what it was listed for. Who
-//! opens it checks its `subject`.
+//! What is *not* checked here: whether a listed referrer really refers to the subject. The code
+//! that opens it checks its `subject`.
 
 mod blobs;
 mod challenge;
@@ -58,7 +57,7 @@ pub struct RegistryOptions {
     pub limits: InputLimits,
 }
 
-/// One repository in a registry. Clones share tokens, connections and the counter.
+/// One repository in a registry. Clones share tokens, connections and the request counter.
 #[doc(alias = "RegistryHandler")]
 #[derive(Clone)]
 pub struct RegistryTarget {
@@ -68,8 +67,8 @@ pub struct RegistryTarget {
 }
 
 impl RegistryTarget {
-    /// The repository, asked through `http` with what `credentials` knows of its host. Sends
-    /// nothing yet.
+    /// The repository, accessed through `http` with the credentials for its host. Sends nothing
+    /// yet.
     pub fn new(
         repository: ImageRepository,
         http: &HttpClient,

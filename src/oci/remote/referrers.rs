@@ -1,7 +1,7 @@
-//! Listing what refers to a manifest (distribution-spec 1.1, "Listing Referrers").
+//! Listing the referrers of a manifest (distribution-spec 1.1, "Listing Referrers").
 //!
 //! Nothing is filtered, neither by the registry nor here: registries without the API list
-//! descriptors whose type says nothing.
+//! descriptors with a meaningless type.
 
 use std::{collections::HashSet, fmt};
 
@@ -35,7 +35,7 @@ const MAX_PAGES: usize = 100;
 /// them.
 const MAX_ANNOTATIONS: usize = 64;
 
-/// Asks the referrers API; a registry without it is asked for the fallback tag. Each referrer is
+/// Requests the referrers API, or from a registry without it the fallback tag. Each referrer is
 /// listed once.
 pub(super) async fn list_referrers(
     session: &RegistrySession,
@@ -51,8 +51,8 @@ pub(super) async fn list_referrers(
         .collect())
 }
 
-/// Each referrer once, however often it is listed. Descriptors that differ in type or size name
-/// different things: all stay, so that a wrong one hides no right one.
+/// Each referrer once, however often it is listed. Descriptors that differ in type or size are
+/// different entries: all are kept, so that a wrong one hides no right one.
 fn deduplicate_entries(listed: Vec<ReferrerEntry>) -> impl Iterator<Item = ReferrerEntry> {
     let mut seen = HashSet::new();
     listed
@@ -60,7 +60,7 @@ fn deduplicate_entries(listed: Vec<ReferrerEntry>) -> impl Iterator<Item = Refer
         .filter(move |entry| entry.name.clone().is_none_or(|name| seen.insert(name)))
 }
 
-/// `None`: the registry has no such API.
+/// `None`: the registry does not support the API.
 async fn fetch_pages(
     session: &RegistrySession,
     subject: &Descriptor,
@@ -157,8 +157,8 @@ struct ReferrersIndex {
     manifests: BoundedReferrerList,
 }
 
-/// The first entries of a list, and how many there are. What nobody looks at is not kept: a hundred
-/// thousand entries in a few megabytes would take ten times as much.
+/// The first entries of a list, and the total number. Entries over the limit are not kept: a
+/// hundred thousand entries in a few megabytes would take ten times as much memory.
 struct BoundedReferrerList {
     first: Vec<Box<RawValue>>,
     count: usize,
@@ -200,7 +200,7 @@ impl<'de> Visitor<'de> for BoundedReferrerListVisitor {
     }
 }
 
-/// An entry of a list: its text, which stays as somebody wrote it, and what it names.
+/// An entry of a list: its text as written, and the descriptor's key.
 #[derive(Clone, Debug, Serialize)]
 #[serde(transparent)]
 pub(super) struct ReferrerEntry {
@@ -209,7 +209,7 @@ pub(super) struct ReferrerEntry {
     name: Option<ReferrerKey>,
 }
 
-/// What tells an entry from others.
+/// The identity of an entry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ReferrerKey {
@@ -224,7 +224,7 @@ impl ReferrerEntry {
         Self { text, name }
     }
 
-    /// A descriptor of ours.
+    /// The entry for our own descriptor.
     pub(super) fn from_descriptor(descriptor: &Descriptor) -> serde_json::Result<Self> {
         Ok(Self::new(to_raw_value(descriptor)?))
     }
@@ -297,7 +297,7 @@ fn too_many_error(subject: &Descriptor, limits: &InputLimits) -> OciError {
     }
 }
 
-/// The index that lies under a fallback tag, or nothing.
+/// The index under a fallback tag, or `None`.
 pub(super) async fn fetch_tagged_index(
     session: &RegistrySession,
     selector: &TagOrDigest,

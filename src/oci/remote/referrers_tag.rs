@@ -1,12 +1,12 @@
 //! The referrers tag, for registries without the referrers API (distribution-spec 1.1, "Referrers
 //! Tag Schema").
 //!
-//! Writing it is read, change, write, and the last writer wins: no registry can be relied on to
-//! compare before it sets. So nobody who has written is done: each looks again, later and later,
-//! until its entry has stayed for longer than anybody else can take between reading and writing
-//! ([`super::referrers_tag_timing`]), and writes it again if it was lost. Who finds entries of others gone that it
-//! has seen puts them back. Writers in this process share what they know and take turns, so that
-//! one write carries the entries of all of them.
+//! An update reads, changes and writes the index, and the last writer wins: registries do not
+//! support compare-and-set reliably. So each writer checks again, at growing intervals, until its
+//! entry has stayed for longer than any other writer can take between reading and writing
+//! ([`super::referrers_tag_timing`]), and writes it again if it was lost. A writer also restores
+//! lost entries of others that it has seen. Writers in this process share their state and take
+//! turns, so that one write contains the entries of all of them.
 
 use std::{
     collections::HashMap,
@@ -48,7 +48,7 @@ const MAX_FRESH_READS: u32 = 4;
 /// Writes in a row that the registry refuses or that fail for a passing reason.
 const MAX_FAILED_WRITES: u32 = 4;
 
-/// The entries under the referrers tag; none if there is no such tag.
+/// The entries under the referrers tag; none if the tag does not exist.
 pub(super) async fn read_referrers_tag(
     session: &RegistrySession,
     subject: &Descriptor,
@@ -142,7 +142,7 @@ struct ReferrersTagWriter<'a> {
     unseen: u32,
     /// Writes in a row that failed.
     failures: u32,
-    /// When was written last.
+    /// The time of the last write.
     wrote: Option<Instant>,
     /// How long after that the entry was seen last.
     good: Option<Duration>,
@@ -150,14 +150,14 @@ struct ReferrersTagWriter<'a> {
 
 /// What one look at the list came to.
 enum ReferrersTagCheck {
-    /// Everything is there.
+    /// All entries are present.
     Complete,
-    /// Entries of this process are there, one that somebody else had written is gone. Its writer
-    /// may be about to put it back.
+    /// Entries of this process are present, but one of another writer is missing, which may be
+    /// about to restore it.
     OthersMissing,
     /// Entries of this process are gone.
     Missing,
-    /// They were written.
+    /// Missing entries were written.
     Rewritten,
 }
 
@@ -189,8 +189,8 @@ impl ReferrersTagWriter<'_> {
         }
     }
 
-    /// Reads the list, and writes it if something is missing and it may. Nobody else in this
-    /// process does so in the meantime.
+    /// Reads the list, and writes it if entries are missing and a write is allowed. Only one task
+    /// of the process does so at a time.
     async fn check_and_write(
         &mut self,
         may_write: bool,
@@ -366,7 +366,7 @@ struct SharedReferrersTag {
 /// Entries that are, or were, or are to be in a list.
 #[derive(Default)]
 struct TrackedReferrers {
-    /// Those of this process.
+    /// The entries of this process.
     own: Vec<ReferrerEntry>,
     /// Those of others that were seen.
     others: Vec<ReferrerEntry>,
@@ -404,7 +404,7 @@ impl SharedReferrersTag {
         }
     }
 
-    /// Remembers what others have written, as much as a list may hold.
+    /// Remembers entries of other writers, up to the limit of a list.
     fn track_others(
         &self,
         found: &[ReferrerEntry],

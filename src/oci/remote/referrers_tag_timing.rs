@@ -1,10 +1,10 @@
-//! How long a writer of a shared list waits: before it writes again, and until it believes that
-//! nobody overwrites it any more.
+//! How long a writer of a shared list waits: before it writes again, and until its entry is safe
+//! from being overwritten.
 //!
-//! Whoever overwrites an entry has read the list before it was there, and writes it back later. The
-//! time between is that writer's *section*. An entry that stays for longer than any section lasts
-//! is safe. Nobody can see another's section, so it is taken from the own one, which a slow
-//! registry or a busy machine makes longer too, and from what was seen to be lost.
+//! A writer that overwrites an entry has read the list before the entry was added, and writes it
+//! back later. The time between is that writer's *section*. An entry that stays for longer than any
+//! section lasts is safe. The sections of other writers are unknown, so they are estimated from the
+//! own ones, which a slow registry or a busy machine makes longer too, and from observed losses.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -22,14 +22,15 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(4);
 /// The wait after a write that the list shows no trace of; it doubles.
 const FIRST_VISIBILITY_WAIT: Duration = Duration::from_millis(50);
 
-/// Longest time from asking for the list to writing it, on a registry that answers at once.
+/// The longest time from requesting the list to writing it, on a registry that responds
+/// immediately.
 const FRESH_READ_TIME: Duration = Duration::from_millis(100);
 
 /// The looks at an entry after it was written, each with the part of the window that is waited
 /// before it.
 pub(super) const STABILITY_CHECKS: u32 = 3;
 
-/// What a writer knows of the pace of all of them.
+/// The estimated timing of all writers.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ReferrersTagTiming {
     section: Duration,
@@ -38,8 +39,8 @@ pub(super) struct ReferrersTagTiming {
 }
 
 impl ReferrersTagTiming {
-    /// Notes how long reading took. Is what was read fresh enough to be written back? Not if this
-    /// process was stopped in between, such as on a machine with too much to do.
+    /// Records how long reading took. True if the list is recent enough to be written back, which
+    /// it is not if this process was suspended in between, such as on an overloaded machine.
     pub(super) fn is_fresh(&mut self, read: Duration) -> bool {
         let quickest = self.quickest.map_or(read, |quickest| quickest.min(read));
         self.quickest = Some(quickest);

@@ -1,4 +1,4 @@
-//! One conversation with a registry: challenges, tokens, and what an answer means.
+//! A session with a registry: challenges, tokens, and the meaning of responses.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -23,7 +23,8 @@ use crate::{
     },
 };
 
-/// Secrets that are searched for in a registry's words. More than one conversation has at a time.
+/// The number of secrets that are removed from a registry's messages; more than one session has at
+/// a time.
 const MAX_SCRUBBED_SECRETS: usize = 16;
 
 /// What a request does, and so the scope that its token needs.
@@ -31,7 +32,7 @@ const MAX_SCRUBBED_SECRETS: usize = 16;
 pub(super) enum RegistryAccess {
     Pull,
     Push,
-    /// Push here, pull there.
+    /// Push to this repository, and pull from another one.
     Mount(ImageRepository),
 }
 
@@ -48,7 +49,7 @@ impl RegistryAccess {
     }
 }
 
-/// One conversation. Clones share it.
+/// One session. Clones share it.
 #[derive(Clone)]
 pub(super) struct RegistrySession {
     pub(super) endpoint: Arc<RepositoryEndpoint>,
@@ -59,7 +60,7 @@ pub(super) struct RegistrySession {
 
 #[derive(Default)]
 struct RegistrySessionState {
-    /// What the registry asked for last.
+    /// The registry's last challenge.
     challenge: Option<AuthChallenge>,
     /// `Authorization` values and when they end.
     authorizations: HashMap<RegistryAccess, (Redacted<String>, Option<Instant>)>,
@@ -88,8 +89,8 @@ impl RegistrySession {
         self.http.request_count()
     }
 
-    /// Sends a request, answering at most one challenge. Credentials go along only if the URL is
-    /// the registry's own.
+    /// Sends a request, answering at most one challenge. Credentials are sent only if the URL is of
+    /// the registry's own origin.
     pub(super) async fn send_request(
         &self,
         access: &RegistryAccess,
@@ -123,7 +124,7 @@ impl RegistrySession {
         let fresh = self.get_authorization(access, shown.as_ref()).await?;
         match (again, fresh) {
             (Some(again), Some(fresh)) => {
-                // A connection whose answer was read is used again.
+                // A connection is reused only if its response was read.
                 answer.read_body_prefix(MAX_ERROR_BODY_BYTES).await;
                 self.http
                     .send_request(add_authorization(again, Some(&fresh)))
@@ -134,7 +135,7 @@ impl RegistrySession {
         }
     }
 
-    /// Sends a request and reads a small answer, which must be a success. `what` was asked for.
+    /// Sends a request and reads a small response, which must be a success. `what` was requested.
     pub(super) async fn fetch_body(
         &self,
         access: &RegistryAccess,
@@ -163,12 +164,12 @@ impl RegistrySession {
             .map_err(|e| self.map_http_error(e))?
     }
 
-    /// What a request that got no answer means.
+    /// The error of a request without a response.
     pub(super) fn map_http_error(&self, error: HttpError) -> OciError {
         registry_error::from_http(error, &self.location())
     }
 
-    /// What an answer that is no success means.
+    /// The error of an unsuccessful response.
     pub(super) async fn response_error(&self, answer: HttpResponse, what: &str) -> OciError {
         let status = answer.status();
         let words = self
@@ -177,7 +178,7 @@ impl RegistrySession {
         registry_error::from_status(status, words, what, &self.location())
     }
 
-    /// A registry could put what we sent into its words.
+    /// A registry could return our secrets in its message.
     async fn scrub_secrets(&self, words: String) -> String {
         let state = self.state.lock().await;
         state.secrets.iter().fold(words, |words, secret| {
@@ -185,14 +186,14 @@ impl RegistrySession {
         })
     }
 
-    /// The `Authorization` to send: a known one unless it is `rejected` or over, else a new one.
-    /// `None` while nobody asked for any, and when there is nothing to show.
+    /// The `Authorization` to send: a cached one unless it is `rejected` or expired, else a new
+    /// one. `None` without a challenge, and without credentials.
     async fn get_authorization(
         &self,
         access: &RegistryAccess,
         rejected: Option<&Redacted<String>>,
     ) -> Result<Option<Redacted<String>>, OciError> {
-        // Held while a token is fetched, so that many requests at once need one token only.
+        // Locked while a token is fetched, so that concurrent requests need one token only.
         let mut state = self.state.lock().await;
         let Some(challenge) = state.challenge.clone() else {
             return Ok(None);

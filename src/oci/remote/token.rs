@@ -1,5 +1,5 @@
-//! Tokens: where they may be asked for, and what the answer says (distribution's token and OAuth 2
-//! specifications).
+//! Tokens: where they may be requested, and how responses are parsed (distribution's token and
+//! OAuth 2 specifications).
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use crate::{
     oci::auth::RegistryCredentials,
 };
 
-/// Bytes of a token service's answer. Tokens with many group claims have some kilobytes.
+/// Bytes of a token service's response. Tokens with many group claims have some kilobytes.
 pub(super) const MAX_TOKEN_RESPONSE_BYTES: usize = 256 << 10;
-/// How long a token is good for when the service does not say (distribution's token specification).
+/// The lifetime in seconds of a token without `expires_in` (distribution's token specification).
 const DEFAULT_LIFETIME: u64 = 60;
-/// No token is kept for longer, whatever the service says.
+/// The longest time in seconds that a token is cached, whatever the service declares.
 const LONGEST_LIFETIME: u64 = 3_600;
 
 /// A token with the time that it may be used for.
@@ -151,7 +151,7 @@ struct RegistryTokenResponse {
     expires_in: Option<u64>,
 }
 
-/// Reads the service's answer. `None`: there is no token in it.
+/// Parses the service's response. `None`: it contains no token.
 pub(super) fn parse_token_response(body: &[u8]) -> Option<RegistryToken> {
     let wire: RegistryTokenResponse = serde_json::from_slice(body).ok()?;
     let value = wire
