@@ -6,7 +6,7 @@
     allow(dead_code, reason = "what only those that act call is not called")
 )]
 
-// Helpers that tests share with the other test programs name the crate as those do.
+// Helpers shared with the other test programs refer to the crate by this name.
 #[cfg(test)]
 extern crate self as packgate;
 
@@ -43,6 +43,7 @@ pub mod webhook;
 
 /// Makes aws-lc-rs the process's one crypto provider. To be called first.
 pub fn install_crypto_provider() {
-    // An error says that one is installed already: then it is this one, because no other is linked.
+    // An error means that a provider is installed already: then it is this one, because no other is
+    // linked.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }

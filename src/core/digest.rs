@@ -1,8 +1,8 @@
 //! Content digests: SHA-256, written `sha256:<64 lower-case hex>`.
 //!
 //! Source: OCI image-spec 1.1, descriptor.md, section "Digests". The specification registers
-//! `sha512` too; packgate judges `sha256` only, so that one artifact has one name (`threats.md`,
-//! row 9).
+//! `sha512` too; packgate accepts `sha256` only, so that one artifact has one digest
+//! (docs/threat-model.md, row 9).
 
 use std::{fmt, str::FromStr};
 
@@ -18,7 +18,7 @@ pub struct Digest([u8; 32]);
 /// Why a string is no [`Digest`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DigestError {
-    /// No `sha256:` in front.
+    /// The prefix `sha256:` is missing.
     #[error("digest {0:?} must start with \"sha256:\", the only algorithm that is supported")]
     Algorithm(String),
     /// Not 64 lower-case hexadecimal digits.
@@ -101,8 +101,8 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// Is `told` a digest of other bytes than these? Of the algorithms that OCI registers (image-spec
-/// 1.1, descriptor.md): sha256 and sha512. What is no such digest contradicts nothing.
+/// True if `told` is a digest of other bytes than these. It knows the algorithms that OCI registers
+/// (image-spec 1.1, descriptor.md): sha256 and sha512. Any other text is no mismatch.
 pub fn is_digest_mismatch(told: &str, bytes: &[u8]) -> bool {
     let Some((algorithm, digits)) = told.split_once(':') else {
         return false;
@@ -116,7 +116,7 @@ pub fn is_digest_mismatch(told: &str, bytes: &[u8]) -> bool {
         .is_ok_and(|told| told.len() == actual.as_ref().len() && told != actual.as_ref())
 }
 
-/// Computes a [`Digest`] piece by piece.
+/// Computes a [`Digest`] incrementally.
 #[derive(Clone)]
 pub struct DigestHasher(Context);
 
@@ -126,7 +126,7 @@ impl DigestHasher {
         Self(Context::new(&SHA256))
     }
 
-    /// Takes in more bytes.
+    /// Adds bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }

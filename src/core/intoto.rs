@@ -26,15 +26,15 @@ pub struct Statement {
     pub subject: Vec<InTotoSubject>,
     /// What kind of claim it makes.
     pub predicate_type: String,
-    /// The claim.
+    /// The predicate.
     #[serde(default)]
     pub predicate: Value,
 }
 
-/// One subject.
+/// A subject of a statement.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InTotoSubject {
-    /// Name, such as `registry/repository`. cosign's signatures carry none.
+    /// The name, such as `registry/repository`. cosign's signatures have none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// Digests by algorithm, in lower-case hexadecimal.

@@ -16,7 +16,7 @@ pub const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 /// A layer compressed with Zstandard.
 pub const LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
-/// Bytes that say nothing of themselves.
+/// Bytes of unknown type.
 pub const OCTET_STREAM: &str = "application/octet-stream";
 /// A bundle in the `Artifact` format.
 pub const ARTIFACT: &str = "application/vnd.packgate.bundle.v1+json";
@@ -34,7 +34,7 @@ pub const SPDX: &str = "application/spdx+json";
 /// A `CycloneDX` document in JSON.
 pub const CYCLONEDX: &str = "application/vnd.cyclonedx+json";
 
-/// What a registry is asked for when a manifest of any kind will do.
+/// The accepted types when a registry is asked for a manifest of any kind.
 pub const ACCEPT_MANIFESTS: [&str; 4] = [MANIFEST, INDEX, DOCKER_MANIFEST, DOCKER_INDEX];
 
 /// Is it a manifest with layers?
@@ -42,7 +42,7 @@ pub fn is_manifest(media_type: &str) -> bool {
     matches!(media_type, MANIFEST | DOCKER_MANIFEST)
 }
 
-/// Is it a list of manifests?
+/// True for the type of an index.
 pub fn is_index(media_type: &str) -> bool {
     matches!(media_type, INDEX | DOCKER_INDEX)
 }

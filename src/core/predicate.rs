@@ -36,7 +36,7 @@ pub enum PredicateError {
     /// A signature is no attestation.
     #[error("predicate type {0:?} is what a signature has; use `packgate sign`")]
     Signature(String),
-    /// Over a limit.
+    /// It is larger than a limit.
     #[error(
         "predicate has {size} bytes, the limit is {limit}; attach it as a referrer of its own and \
             attest its digest"
@@ -68,7 +68,7 @@ fn predicate_type_names() -> String {
     ALIASES.map(|(name, _)| name).join(", ")
 }
 
-/// The URI that `text` means: one of cosign's names, or an absolute URI as it is.
+/// The URI of `text`: one of cosign's short names, or an absolute URI unchanged.
 pub fn predicate_type_uri(text: &str) -> Result<String, PredicateError> {
     let shown = || text.chars().take(120).collect();
     if text == intoto::COSIGN_SIGN {

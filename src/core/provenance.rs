@@ -24,16 +24,16 @@ use super::{
 /// What the dependency on the lock is called.
 const LOCK: &str = "lock";
 
-/// What was packed, and how.
+/// What was packed, and with which options.
 #[derive(Clone, Copy, Debug)]
 pub struct BuildParameters<'a> {
     /// The lock.
     pub lock: &'a Lockfile,
     /// Digest of its canonical form.
     pub lock_digest: Digest,
-    /// The version of the packing rules, such as `1`.
+    /// The version of the pack format, such as `1`.
     pub pack_format: &'a str,
-    /// `Image` or `Artifact`.
+    /// The format, `Image` or `Artifact`.
     pub format: &'a str,
     /// What was done to the layers.
     pub compression: RecordedCompression<'a>,
@@ -51,40 +51,40 @@ pub struct BuildParameters<'a> {
 /// The compression of the layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordedCompression<'a> {
-    /// `None`.
+    /// Compression `None`.
     Uncompressed,
     /// `Zstd`. Its bytes depend on the encoder, so that is recorded.
     Zstd {
         /// Library and version, such as `libzstd 1.5.7`.
         encoder: &'a str,
-        /// Compression level.
+        /// The compression level.
         level: i32,
     },
-    /// `Zstd`, by an encoder that whoever vouches has not seen at work. Nothing is said of it: its
-    /// word would be hearsay.
+    /// Compression `Zstd`, by an encoder that the signer has not observed. It is not recorded,
+    /// because it would be an unverified claim.
     ZstdUnknownEncoder,
 }
 
-/// Who packed it, and when.
+/// The builder, and the time of the run.
 #[derive(Clone, Copy, Debug)]
 pub struct BuildRun<'a> {
     /// The builder's id; on the command line [`super::slsa::CLI_BUILDER`], unless another is given.
     pub builder_id: &'a str,
-    /// Version of packgate.
+    /// The version of packgate.
     pub version: &'a str,
-    /// Which run it was.
+    /// The id of the run.
     pub invocation_id: &'a str,
-    /// Its start.
+    /// The start of the run.
     pub started_on: Timestamp,
-    /// Its end.
+    /// The end of the run.
     pub finished_on: Timestamp,
-    /// Who asked for it in a cluster. None on the command line.
+    /// The object of a cluster that requested it. `None` on the command line.
     pub requested: Option<RequestingObject<'a>>,
     /// The software bill of materials that was made of it.
     pub sbom: Option<&'a SbomDocument>,
 }
 
-/// The object of a cluster that asked for the bundle, and where its inputs came from.
+/// The object of a cluster that requested the bundle, and the source of its inputs.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestingObject<'a> {
     /// Its namespace.
@@ -93,7 +93,7 @@ pub struct RequestingObject<'a> {
     pub name: &'a str,
     /// Its UID.
     pub uid: &'a str,
-    /// Where the lock came from, such as `k8s://team-a/configmaps/siem-lock`.
+    /// The URI of the lock's source, such as `k8s://team-a/configmaps/siem-lock`.
     pub lock_uri: &'a str,
     /// The image that packed: `oci://REPOSITORY`, and its digest.
     pub packer: Option<(&'a str, Digest)>,
@@ -124,7 +124,7 @@ pub fn provenance_statement(
     ))
 }
 
-/// The predicate.
+/// The provenance predicate.
 pub fn build_provenance(packed: &BuildParameters<'_>, run: &BuildRun<'_>) -> Provenance {
     Provenance {
         build_definition: BuildDefinition {
@@ -137,11 +137,10 @@ pub fn build_provenance(packed: &BuildParameters<'_>, run: &BuildRun<'_>) -> Pro
     }
 }
 
-/// Do both say that the same builder packed the same lock in the same way, for the same object,
-/// with the same by-products?
+/// True if both describe the same build: same builder, lock, options, requesting object and
+/// by-products.
 ///
-/// When that was, in which run and by which version does not count, so that a run that is done
-/// again finds what the first one left.
+/// Time, run id and version are ignored, so that a repeated run finds the results of the first one.
 pub fn is_same_build(a: &Provenance, b: &Provenance) -> bool {
     let what = |provenance: &'_ Provenance| {
         let BuildDefinition {

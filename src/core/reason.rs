@@ -12,15 +12,15 @@ use serde::{Deserialize, Serialize};
 /// What happens next. Maps to the command line's exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Class {
-    /// The answer is no. Exit code 1.
+    /// The verdict is a denial. Exit code 1.
     Denied,
     /// Input, spec or configuration is wrong; a person must change it. Exit code 2.
     Invalid,
-    /// A dependency did not answer; trying again may help. Exit code 3.
+    /// A dependency is unavailable; a retry may help. Exit code 3.
     Unavailable,
     /// Bytes contradict their digest, size or format. Exit code 4.
     Corrupt,
-    /// Our bug. Exit code 70.
+    /// An internal error. Exit code 70.
     Internal,
 }
 
@@ -66,31 +66,31 @@ reasons! {
         NoSignatures,
         /// No authority of the policy made any of the signatures.
         NoMatchingAuthority,
-        /// Fewer distinct authorities signed than the policy asks for.
+        /// Fewer distinct authorities signed than the policy requires.
         ThresholdNotMet,
         /// A signature that names our key does not verify.
         InvalidSignature,
         /// A verified statement is about another digest.
         SubjectMismatch,
-        /// The certificate's identity or issuer is not the one asked for.
+        /// The certificate's identity or issuer is not the required one.
         IdentityMismatch,
         /// The certificate was not valid at the signing time.
         CertificateExpired,
         /// The certificate does not chain to the trust root.
         UntrustedChain,
-        /// No evidence says when the signature was made.
+        /// There is no trusted evidence of the signing time.
         NoTrustedTime,
-        /// The log entry speaks of another signature, key or artifact.
+        /// The log entry is about another signature, key or artifact.
         LogEntryMismatch,
-        /// The log's inclusion proof or checkpoint does not hold.
+        /// The log's inclusion proof or checkpoint is invalid.
         InvalidInclusionProof,
-        /// The signed timestamp does not hold.
+        /// The signed timestamp is invalid.
         InvalidTimestamp,
         /// No provenance attestation was found.
         NoProvenance,
         /// The provenance names a builder that the policy does not list.
         BuilderNotTrusted,
-        /// The builder was named by an authority that may not speak for it.
+        /// The authority that signed the provenance is not permitted to sign for that builder.
         BuilderNotBoundToSigner,
         /// The builder's SLSA Build level is below the minimum.
         LevelTooLow,
@@ -98,15 +98,15 @@ reasons! {
         SourceMismatch,
         /// The provenance is older than the policy allows.
         ProvenanceTooOld,
-        /// The bundle or its provenance is not what the lock says.
+        /// The bundle or its provenance does not match the lock.
         LockMismatch,
-        /// Attestations exist, but none of the type asked for.
+        /// There are attestations, but none of the required type.
         PredicateTypeMismatch,
         /// The reference carries no digest.
         DigestRequired,
         /// The signature was made for another repository.
         RepositoryMismatch,
-        /// A piece of evidence could not be read.
+        /// An evidence item could not be parsed.
         MalformedEvidence,
         /// More referrers than the limit.
         TooManyReferrers,
@@ -122,7 +122,7 @@ reasons! {
         PodDenied,
         /// A Job ended without success.
         JobFailed,
-        /// An exemption lets it pass.
+        /// An exemption admits it.
         Exempt,
         /// No policy governs this use.
         Ungoverned,
@@ -138,13 +138,13 @@ reasons! {
         MalformedManifest,
     }
     Unavailable {
-        /// The registry did not answer.
+        /// The registry is unavailable.
         RegistryUnavailable,
-        /// The registry refused, or asked for credentials that we do not have.
+        /// The registry refused, or requires credentials that are not configured.
         RegistryDenied,
-        /// The registry asked us to slow down.
+        /// The registry limits the rate of requests.
         RateLimited,
-        /// Time ran out.
+        /// The deadline has passed.
         DeadlineExceeded,
         /// The trust root could not be had.
         TrustRootUnavailable,
@@ -166,7 +166,7 @@ reasons! {
         UnverifiableOci,
         /// The digest cannot be predicted from what is known.
         NotPredictable,
-        /// There is no usable signing key.
+        /// There is no valid signing key.
         NoSigner,
         /// A Secret may not be read.
         SecretAccessDenied,
@@ -185,12 +185,12 @@ impl fmt::Display for Reason {
     }
 }
 
-/// An error that knows its reason. Every top-level error of the project implements it.
+/// An error with a reason code. Every top-level error of the project implements it.
 pub trait ClassifiedError: std::error::Error {
     /// The stable name of the cause.
     fn reason(&self) -> Reason;
 
-    /// What happens next.
+    /// The class of the error.
     fn class(&self) -> Class {
         self.reason().class()
     }

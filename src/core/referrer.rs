@@ -22,22 +22,22 @@ use super::{
 
 /// When the referrer was made (image-spec 1.1, annotations.md).
 pub const CREATED: &str = "org.opencontainers.image.created";
-/// What the bundle holds.
+/// The kind of the bundle's content.
 pub const BUNDLE_CONTENT: &str = "dev.sigstore.bundle.content";
-/// The predicate type of the statement inside. A claim: readers open the bundle.
+/// The predicate type of the statement in it. A claim: the bundle is authoritative.
 pub const BUNDLE_PREDICATE_TYPE: &str = "dev.sigstore.bundle.predicateType";
 
-/// Bytes of a Sigstore bundle that its manifest holds as well, so that a reader needs one request
-/// for both. Whoever verifies at admission waits for every request; a registry that stores
-/// manifests in a database should not be made to store megabytes in it.
+/// The maximum size in bytes of a Sigstore bundle that is also embedded in its manifest, so that a
+/// reader needs one request for both. At admission every request adds latency; but a registry that
+/// stores manifests in a database should not have to store megabytes in it.
 const MAX_EMBEDDED_BUNDLE: usize = 32 << 10;
 
-/// A piece of content with its descriptor, ready to be pushed.
+/// Content with its descriptor, ready to be pushed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReferrerContent {
-    /// What it is.
+    /// The descriptor.
     pub descriptor: Descriptor,
-    /// Its bytes.
+    /// The bytes.
     pub bytes: Bytes,
 }
 
@@ -146,8 +146,8 @@ pub fn bundle_referrer(
     })
 }
 
-/// A referrer that is the document `bytes` itself, called `title`, and refers to `subject`. Nobody
-/// signs it, and it carries no time: the same document gives the same referrer.
+/// A referrer of `subject` with the document `bytes`, called `title`, as its content. It is not
+/// signed and has no time: the same document gives the same referrer.
 pub fn document_referrer(
     bytes: Bytes,
     media_type: &str,

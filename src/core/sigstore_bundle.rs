@@ -29,7 +29,7 @@ const MAX_CERTIFICATES: usize = 8;
 #[derive(Clone, Debug)]
 pub struct SigstoreBundle(Bundle);
 
-/// What a bundle says its signature can be verified with.
+/// The verification material in a bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BundleVerificationMaterial<'a> {
     /// A key that the verifier has already; the hint may help to find it and proves nothing.
@@ -48,11 +48,10 @@ pub enum SigstoreBundleError {
     /// type.
     #[error("Sigstore bundle cannot be read: {0}")]
     Json(#[from] JsonError),
-    /// The fields do not have the values that the format asks for; for example two signatures in
-    /// one envelope.
+    /// The fields do not conform to the format; for example two signatures in one envelope.
     #[error("Sigstore bundle cannot be read: {0}")]
     Format(#[from] sigstore_types::Error),
-    /// Not UTF-8.
+    /// It is not UTF-8.
     #[error("Sigstore bundle is not UTF-8")]
     NotText,
     /// None, or more than one, of the alternatives.
@@ -60,20 +59,20 @@ pub enum SigstoreBundleError {
     Alternatives {
         /// The fields of which exactly one must be there.
         alternatives: &'static str,
-        /// How many are.
+        /// The number of them.
         count: usize,
     },
     /// More entries of a list than we look at.
     #[error("Sigstore bundle has {count} {what}, the limit is {limit}")]
     TooMany {
-        /// The list.
+        /// The name of the list.
         what: &'static str,
         /// Its length.
         count: usize,
-        /// The cap.
+        /// The limit.
         limit: usize,
     },
-    /// One log vouches twice.
+    /// Two entries are from the same log.
     #[error("Sigstore bundle has two entries of one transparency log")]
     DuplicateLog,
 }
@@ -100,7 +99,7 @@ impl SigstoreBundle {
         Ok(Self(bundle))
     }
 
-    /// What it says it can be verified with.
+    /// The verification material.
     pub fn verification_material(&self) -> BundleVerificationMaterial<'_> {
         match &self.0.verification_material.content {
             VerificationMaterialContent::PublicKey(key) => {
@@ -123,7 +122,7 @@ impl SigstoreBundle {
         &self.0.verification_material.tlog_entries
     }
 
-    /// Does it carry anybody's word on when it was signed: log entries or timestamps?
+    /// True if it contains evidence of the signing time: log entries or timestamps.
     pub const fn has_time_evidence(&self) -> bool {
         let material = &self.0.verification_material;
         !material.tlog_entries.is_empty()
@@ -133,7 +132,7 @@ impl SigstoreBundle {
                 .is_empty()
     }
 
-    /// The bundle as the sigstore crates know it.
+    /// The bundle as a type of the sigstore crates.
     pub const fn as_sigstore_types(&self) -> &Bundle {
         &self.0
     }

@@ -1,7 +1,7 @@
-//! Characters that nobody sees, or that make a line read as something else.
+//! Characters that are invisible, or that change how a line is displayed.
 //!
 //! Source: The Unicode Standard 16.0, `DerivedGeneralCategory.txt` (Cc, Cf, Zl, Zp), and
-//! `DerivedCoreProperties.txt` for what else is ignored by default
+//! `DerivedCoreProperties.txt` for others that are ignored by default
 //! (`Default_Ignorable_Code_Point`): fillers, joiners and variation selectors.
 
 use std::fmt::Write;

@@ -16,23 +16,23 @@ pub enum OutDirError {
         "destination {path} {why}; give a folder that does not exist yet, next to ones that do"
     )]
     Destination {
-        /// The path as it was given.
+        /// The path as given.
         path: String,
         /// What is wrong with it.
         why: &'static str,
     },
-    /// Two things want one name.
+    /// Two files have the same name.
     #[error(
         "{0} would be written twice: two targets or archive entries have this name (where the file \
             system folds case, also in other case)"
     )]
     Collision(BundlePath),
-    /// A file or link lies where a folder is needed.
+    /// A file or link exists where a folder is needed.
     #[error("{path} cannot be written, because {above} is not a folder")]
     NoFolder {
-        /// What was to be written.
+        /// The path to write.
         path: BundlePath,
-        /// What is in the way.
+        /// The conflicting path.
         above: String,
     },
     /// The file system does not take the name.
@@ -43,10 +43,10 @@ pub enum OutDirError {
     Archive {
         /// The archive.
         archive: BundlePath,
-        /// The reason.
+        /// The error.
         cause: ArchiveUnpackError,
     },
-    /// More than is unpacked.
+    /// A limit of unpacking is exceeded.
     #[error("{archive} contains more than {limit} {unit}")]
     Limit {
         /// The archive.
@@ -59,15 +59,15 @@ pub enum OutDirError {
     /// The disk failed.
     #[error("{path}: {cause}")]
     Storage {
-        /// What was read or written.
+        /// The path that was read or written.
         path: String,
-        /// The system's words.
+        /// The system's error.
         cause: String,
     },
 }
 
 impl OutDirError {
-    /// The disk failed at `path`.
+    /// The error of the disk at `path`.
     pub fn storage_error(path: impl Display, cause: &std::io::Error) -> Self {
         Self::Storage {
             path: path.to_string(),

@@ -20,7 +20,7 @@ use crate::core::{
 
 const BUFFER: usize = 64 << 10;
 
-/// Extracts `extraction.archive`, which lies below `root`.
+/// Extracts `extraction.archive`, which is below `root`.
 pub(super) fn extract_archive(
     root: &Dir,
     extraction: &ArchiveExtractionPlan,
@@ -60,7 +60,7 @@ pub(super) fn extract_archive(
     }
 }
 
-/// Where entries go.
+/// The destination of entries.
 pub(super) struct ExtractionSink<'a> {
     root: &'a Dir,
     archive: &'a BundlePath,
@@ -71,7 +71,7 @@ pub(super) struct ExtractionSink<'a> {
 }
 
 impl ExtractionSink<'_> {
-    /// A folder.
+    /// Adds a folder.
     pub(super) fn add_folder(&mut self, name: &[u8]) -> Result<(), OutDirError> {
         self.count_entry()?;
         let path = unpack::entry_folder_path(self.into, name)
@@ -79,7 +79,7 @@ impl ExtractionSink<'_> {
         path.map_or(Ok(()), |path| tree::create_folder(self.root, &path))
     }
 
-    /// A file with all of `content`; says how many bytes that were.
+    /// Adds a file with all of `content`; returns the number of bytes.
     pub(super) fn add_file(
         &mut self,
         name: &[u8],
@@ -104,7 +104,7 @@ impl ExtractionSink<'_> {
         }
     }
 
-    /// A symbolic link.
+    /// Adds a symbolic link.
     pub(super) fn add_symlink(&mut self, name: &[u8], target: &[u8]) -> Result<(), OutDirError> {
         self.count_entry()?;
         let path =
@@ -141,7 +141,7 @@ impl ExtractionSink<'_> {
         self.archive_error(ArchiveUnpackError::Malformed(what.to_string()))
     }
 
-    /// What an error while reading means: the cap, the disk, or the archive.
+    /// Classifies an error while reading: the limit, the disk, or the archive.
     pub(super) fn read_error(&self, error: &io::Error) -> OutDirError {
         if is_byte_limit_error(error) {
             self.limit_error(self.limits.unpack_bytes, "bytes")
@@ -152,7 +152,7 @@ impl ExtractionSink<'_> {
         }
     }
 
-    /// The error of an archive that holds too much.
+    /// The error of an archive over a limit.
     pub(super) fn limit_error(&self, limit: u64, unit: &'static str) -> OutDirError {
         OutDirError::Limit {
             archive: self.archive.clone(),
@@ -162,13 +162,13 @@ impl ExtractionSink<'_> {
     }
 }
 
-/// Lets at most `left` bytes pass.
+/// Reads at most `left` bytes.
 pub(super) struct ByteLimitedReader<'a, R> {
     inner: R,
     left: &'a Cell<u64>,
 }
 
-/// More bytes than the cap.
+/// More bytes than the limit.
 #[derive(Debug, thiserror::Error)]
 #[error("more bytes than the limit")]
 struct ByteLimitExceeded;

@@ -28,7 +28,7 @@ use crate::core::{
     unpack::ArchiveExtractionPlan,
 };
 
-/// Mode of every folder.
+/// The mode of every folder.
 const FOLDER_MODE: u32 = 0o755;
 
 /// A folder that becomes the destination when it is complete. Dropped without [`OutDirStaging::commit_folder`],
@@ -41,8 +41,8 @@ pub struct OutDirStaging {
 }
 
 impl OutDirStaging {
-    /// Makes `.NAME.packgate-XXXXXX` next to `destination`, which must not exist, or be an empty
-    /// folder. Nobody else can look into it before it is complete.
+    /// Creates `.NAME.packgate-XXXXXX` next to `destination`, which must not exist, or be an empty
+    /// folder. No other user can read it before it is complete.
     pub fn create(destination: &Path) -> Result<Self, OutDirError> {
         let refused = |why| OutDirError::Destination {
             path: destination.display().to_string(),
@@ -80,8 +80,8 @@ impl OutDirStaging {
         })
     }
 
-    /// Creates the file `path` with exactly this mode, and its folders. The caller writes what the
-    /// lock says.
+    /// Creates the file `path` with exactly this mode, and its folders. The caller writes the
+    /// content.
     pub fn write_file(&self, path: &BundlePath, mode: BundleFileMode) -> Result<File, OutDirError> {
         tree::create_file(&self.root, path, mode)
     }

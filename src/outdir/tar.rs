@@ -5,7 +5,7 @@ use std::io::Read;
 use super::{OutDirError, extraction::ExtractionSink};
 use crate::core::unpack::tar::{BLOCK, MAX_METADATA, PendingTarMetadata, TarEntryKind, TarHeader};
 
-/// Hands every entry to `sink`. The archive must end where it says, with nothing but zeros behind.
+/// Passes every entry to `sink`. After the end marker only zeros are allowed.
 pub(super) fn read_tar(
     stream: &mut dyn Read,
     sink: &mut ExtractionSink<'_>,

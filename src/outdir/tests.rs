@@ -20,7 +20,7 @@ const SMALL: InputLimits = InputLimits {
     ..InputLimits::DEFAULT
 };
 
-/// A folder with a file that nobody may touch; the destination is `out`.
+/// A folder with a file that must not change; the destination is `out`.
 struct Bench(TempDir);
 
 impl Bench {
@@ -337,8 +337,8 @@ fn bzip2(content: &[u8]) -> Vec<u8> {
     encoder.finish().expect("in memory")
 }
 
-/// Extracts `archive` into `opt`, where `opt/locked` lies already, and expects to be refused with
-/// nothing left.
+/// Extracts `archive` into `opt`, where `opt/locked` exists already, and expects an error and no
+/// leftovers.
 fn refused(
     what: &str,
     archive: &[u8],

@@ -1,5 +1,5 @@
 //! Reads a zip archive. The `zip` crate finds and inflates entries; names, kinds, links and sizes
-//! are judged by us.
+//! are checked here.
 
 use std::{
     cell::Cell,

@@ -9,7 +9,7 @@ use sigstore_types::{SignatureBytes, VerificationMaterial};
 use super::{SignatureWithMaterial, Signer, SigningError};
 use crate::core::{digest::Digest, intoto::Statement, referrer, verify::TrustRoot};
 
-/// What is signed.
+/// The content to sign.
 #[derive(Clone, Copy, Debug)]
 pub enum SigningContent<'a> {
     /// An in-toto statement, in a DSSE envelope.
@@ -23,24 +23,24 @@ pub enum SigningContent<'a> {
 pub enum BundleSignerIdentity {
     /// A key.
     Key {
-        /// PEM (`PUBLIC KEY`).
+        /// The key in PEM (`PUBLIC KEY`).
         pem: String,
-        /// What its log entries and timestamps are held against.
+        /// The trust root that its log entries and timestamps are verified with.
         root: Option<Arc<TrustRoot>>,
     },
-    /// What a certificate says.
+    /// The identity in a certificate.
     Identity {
         /// Its subject alternative name.
         san: String,
-        /// The OIDC issuer that vouched for it.
+        /// The OIDC issuer in the certificate.
         issuer: String,
         /// What the certificate chains to.
         root: Arc<TrustRoot>,
     },
 }
 
-/// Makes Sigstore bundles. Every [`Signer`] is one: its bundles carry a signature and the hint of
-/// its key, and nobody vouches for the time.
+/// Makes Sigstore bundles. Every [`Signer`] is one: its bundles contain a signature and the hint of
+/// its key, and no evidence of the time.
 #[async_trait]
 pub trait BundleSigner: Send + Sync {
     /// Signs `content` and returns the whole Sigstore bundle, verified where there is something to

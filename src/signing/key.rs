@@ -18,7 +18,7 @@ pub const MAX_KEY_FILE: usize = 64 << 10;
 
 /// What cosign calls its keys since 2.0.
 const SIGSTORE: &str = "ENCRYPTED SIGSTORE PRIVATE KEY";
-/// What it called them before.
+/// The former PEM label of cosign's private keys.
 const COSIGN: &str = "ENCRYPTED COSIGN PRIVATE KEY";
 /// PKCS#8 (RFC 5958), not encrypted.
 const PKCS8: &str = "PRIVATE KEY";
@@ -62,7 +62,7 @@ pub fn generate_key(
     })
 }
 
-/// Does the key need a password? To be asked before anybody is prompted.
+/// True if the key needs a password. To be checked before the user is prompted.
 pub fn is_encrypted(key_file: &[u8]) -> Result<bool, SigningError> {
     Ok(matches!(
         read_block(key_file)?.label.as_str(),

@@ -1,4 +1,5 @@
-//! Signing with an identity: a key that lives for minutes, and a certificate that says whose it is.
+//! Signing with an identity: a key that is valid for minutes, and a certificate with the identity
+//! of its holder.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::core::verify;
 
-/// Gives a token that is good now. Asked once for every certificate: a file may hold a newer one by
+/// Returns a valid token. Called once for every certificate: a file may contain a newer one by
 /// then.
 pub type TokenSource = Box<dyn Fn() -> Result<IdentityToken, TokenError> + Send + Sync>;
 
@@ -91,7 +92,8 @@ impl KeylessSigner {
     }
 }
 
-/// The request shows the key, and proves that we have it. It names nobody: the token does.
+/// The request contains the public key, and proves possession of the private key. It contains no
+/// name: the token does.
 fn certificate_request(key: &KeyPair) -> Result<String, SigningError> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();

@@ -1,10 +1,10 @@
-//! EFFECT. Who signs.
+//! EFFECT. Signers.
 //!
-//! A [`Signer`] holds a key: it gets bytes and returns what a Sigstore bundle needs. [`KeySigner`]
-//! has a private key of ours, [`kms::KmsSigner`] asks a program. An [`BundleSigner`] makes whole
-//! Sigstore bundles: every signer alone, [`LoggedKeySigner`] with a log and timestamps beside its key,
-//! and [`KeylessSigner`] with an identity in a key's place. What a statement claims, and whether it may
-//! be claimed, is not decided here.
+//! A [`Signer`] has a key: it gets bytes and returns what a Sigstore bundle needs. [`KeySigner`]
+//! has a private key in memory, [`kms::KmsSigner`] runs a program. A [`BundleSigner`] makes whole
+//! Sigstore bundles: every signer alone, [`LoggedKeySigner`] adds a log entry and timestamps to a
+//! key's signature, and [`KeylessSigner`] uses an identity in place of a key. The content of a
+//! statement, and whether it may be signed, is not decided here.
 
 mod bundle_signer;
 mod certificate_signer;
@@ -106,7 +106,7 @@ pub enum SigningError {
     /// The key is encrypted and there is no password.
     #[error("private key is encrypted; give its password in COSIGN_PASSWORD")]
     PasswordNeeded,
-    /// The password does not open the key.
+    /// The password does not decrypt the key.
     #[error("private key does not open: the password is wrong, or the file was changed")]
     WrongPassword,
     /// The plug-in that keeps the key did not sign.
@@ -118,7 +118,7 @@ pub enum SigningError {
     /// There is no identity to sign with.
     #[error(transparent)]
     Token(#[from] TokenError),
-    /// Those who vouch for signatures did not, or not for this one.
+    /// A service failed, or refused this signature.
     #[error(transparent)]
     Service(#[from] SigstoreServiceError),
     /// The cryptographic library failed.

@@ -18,7 +18,7 @@ use super::SigningError;
 /// What a new key is for. One of Sigstore's list of algorithms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SigningAlgorithm {
-    /// ECDSA on P-256, with SHA-256. What cosign makes, and every verifier knows.
+    /// ECDSA on P-256, with SHA-256: cosign's default, supported by every verifier.
     #[default]
     EcdsaP256,
     /// ECDSA on P-384, with SHA-384.
@@ -37,7 +37,7 @@ pub enum SigningAlgorithm {
 
 /// Bytes of the moduli that Sigstore's list of algorithms has.
 const RSA_BYTES: [usize; 3] = [256, 384, 512];
-/// `id-RSASSA-PSS`, as it stands near the beginning of a PKCS#8 key.
+/// `id-RSASSA-PSS`, as encoded near the beginning of a PKCS#8 key.
 const PSS: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a";
 const PSS_WITHIN: usize = 32;
 

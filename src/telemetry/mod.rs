@@ -1,4 +1,4 @@
-//! EFFECT. What a process tells about itself: logs on stderr, probes, metrics, events.
+//! EFFECT. Observability of a process: logs on stderr, probes, metrics, events.
 
 pub mod events;
 pub mod server;

@@ -15,7 +15,7 @@ use super::{
 
 /// A file is JSON, which writes some characters as two.
 const MAX_FILE: u64 = 4 * MAX_KEPT as u64;
-/// How the names of files end.
+/// The suffix of file names.
 const FETCHED: &str = "json";
 const ROOTS: &str = "roots.json";
 

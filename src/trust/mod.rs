@@ -1,9 +1,9 @@
-//! EFFECT. Trust roots that TUF repositories give (The Update Framework, specification 1.0).
+//! EFFECT. Trust roots from TUF repositories (The Update Framework, specification 1.0).
 //!
-//! What a repository says is believed only as far as its first root, which somebody configured,
-//! leads: keys, thresholds, versions that never go back, expiry. `sigstore-tuf` checks that; here
-//! are the transport, the caps, the last good state and what is told when something fails. Nothing
-//! of this is ever called while a request for admission waits.
+//! A repository is trusted only as far as its configured first root authenticates it: keys,
+//! thresholds, versions that never decrease, expiry. `sigstore-tuf` checks that; this module has
+//! the transport, the limits, the last good state and the errors. It is never called while an
+//! admission request waits.
 
 mod file_cache;
 mod tuf;
@@ -43,20 +43,20 @@ pub struct TufRepositoryConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FetchedTrustRoot {
-    /// The `trusted_root.json`.
+    /// The content of `trusted_root.json`.
     pub trusted_root: String,
-    /// The metadata that vouches for it, by name.
+    /// The metadata that authenticates it, by name.
     pub metadata: TufMetadata,
     /// When the first part of the metadata ends.
     pub expires: Timestamp,
-    /// When the repository was asked.
+    /// When the repository was refreshed.
     pub refreshed: Timestamp,
 }
 
 /// What a repository gives those who sign.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TufSigningMaterial {
-    /// The trust root, which everything that the services say is verified with.
+    /// The trust root, with which all responses of the services are verified.
     pub fetched: FetchedTrustRoot,
     /// The `signing_config` (version 0.2), which names the services.
     pub signing_config: String,
@@ -67,12 +67,11 @@ pub struct TufSigningMaterial {
 #[serde(transparent)]
 pub struct TufMetadata(BTreeMap<String, String>);
 
-/// The roots of a repository that were verified, each by the one before it, by the names that TUF
-/// gives them.
+/// The roots of a repository that were verified, each by the one before it, by their names in TUF.
 ///
-/// Each is kept as soon as it was verified, whatever becomes of the rest (TUF 1.0, section 5.3.8):
-/// a key that one of them revoked is not believed again. Read back, they are verified again from
-/// the first root on.
+/// Each is kept as soon as it was verified, even if the rest of the refresh fails (TUF 1.0, section
+/// 5.3.8): a key that one of them revoked is not trusted again. Read back, they are verified again
+/// from the first root on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TufRootChain(BTreeMap<String, String>);
@@ -80,10 +79,10 @@ pub struct TufRootChain(BTreeMap<String, String>);
 /// Why a repository gives no trust root.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
-    /// Its address is none.
+    /// Its URL is invalid.
     #[error("TUF repository {url:?}: {problem}")]
     Url {
-        /// As it was written.
+        /// The URL as written.
         url: String,
         /// What is wrong with it.
         problem: &'static str,
@@ -94,34 +93,34 @@ pub enum TrustError {
             its owners published"
     )]
     FirstRoot {
-        /// The repository.
+        /// The URL of the repository.
         url: String,
         /// What is wrong with it.
         cause: String,
     },
-    /// It did not answer.
+    /// The repository is unavailable.
     #[error("TUF repository {url} does not answer: {cause}")]
     Unreachable {
-        /// The repository.
+        /// The URL of the repository.
         url: String,
-        /// What was asked for, and what came of it.
+        /// The requested file, and the error.
         cause: String,
     },
-    /// It said what must not be believed: a wrong signature, an older version, other bytes than
-    /// promised.
+    /// Its metadata is invalid: a wrong signature, an older version, or content that does not
+    /// match.
     #[error("TUF repository {url} failed verification: {cause}")]
     Refused {
-        /// The repository.
+        /// The URL of the repository.
         url: String,
-        /// Why not.
+        /// The error.
         cause: String,
     },
-    /// What it says is over.
+    /// Its metadata has expired.
     #[error("the metadata of TUF repository {url} has expired: {cause}; its owners must renew it")]
     Expired {
-        /// The repository.
+        /// The URL of the repository.
         url: String,
-        /// Which part, and since when.
+        /// Which metadata, and since when.
         cause: String,
     },
     /// The last good state may not be used any longer.
@@ -130,19 +129,19 @@ pub enum TrustError {
             no newer one could be fetched: {cause}"
     )]
     Stale {
-        /// The repository.
+        /// The URL of the repository.
         url: String,
-        /// When.
+        /// When it expired.
         expires: Timestamp,
         /// Why there is nothing newer.
         cause: String,
     },
-    /// It is more than is kept.
+    /// It exceeds what can be stored.
     #[error("TUF repository {url} gives {size} bytes, the limit is {MAX_KEPT}")]
     TooLarge {
-        /// The repository.
+        /// The URL of the repository.
         url: String,
-        /// Its bytes.
+        /// Its size in bytes.
         size: usize,
     },
     /// The network may not be used, and nothing was kept.
@@ -151,27 +150,26 @@ pub enum TrustError {
             without --offline, or give --trusted-root FILE"
     )]
     NothingKept {
-        /// The repository.
+        /// The URL of the repository.
         url: String,
     },
     /// The cache cannot be written.
     #[error("{path}: {cause}; choose another folder with --cache-dir")]
     Cache {
-        /// The file.
+        /// The path of the file.
         path: String,
-        /// What the system said.
+        /// The system's error.
         cause: std::io::Error,
     },
 }
 
-/// Asks repositories.
+/// Refreshes trust roots from repositories.
 #[async_trait]
 pub trait TrustSource: Send + Sync {
-    /// Asks a repository, and believes nothing that goes behind `last` and `roots`. Newer roots are
-    /// added to `roots`.
+    /// Refreshes from a repository, and refuses anything older than `last` and `roots`. Newer roots
+    /// are added to `roots`.
     ///
-    /// Errors: whatever is not as TUF wants it. Nothing of a refresh that fails is to be kept but
-    /// the roots.
+    /// Errors: any violation of TUF. Of a failed refresh only the roots may be kept.
     async fn refresh_trust_root(
         &self,
         repository: &TufRepositoryConfig,
@@ -257,7 +255,7 @@ impl TufRootChain {
         }
     }
 
-    /// Their bytes.
+    /// Their total size in bytes.
     pub fn byte_size(&self) -> usize {
         self.0
             .iter()
@@ -312,12 +310,12 @@ impl TufRepositoryConfig {
         Self::new(instance.tuf_url(), instance.tuf_root())
     }
 
-    /// Where it is.
+    /// The URL of the repository.
     pub fn url(&self) -> &str {
         self.url.as_str()
     }
 
-    /// What tells it from others: its address and its first root.
+    /// The identity of the repository: its URL and its first root.
     pub fn id(&self) -> Digest {
         let root = Digest::of_bytes(&self.root);
         Digest::of_bytes(format!("{}\n{root}", self.url).as_bytes())

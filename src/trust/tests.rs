@@ -51,7 +51,7 @@ fn client(addresses: AddressPolicy) -> HttpClient {
     .expect("a client")
 }
 
-/// A repository, its server, and a client that knows the first root.
+/// A repository, its server, and a client with the first root.
 struct Scene {
     there: TufRepository,
     server: TufServer,
@@ -388,7 +388,7 @@ async fn what_was_kept_is_checked_again() {
         .0,
         Reason::TrustRootUnavailable
     );
-    // Then it is forgotten, and the repository is asked.
+    // Then it is dropped, and the repository is contacted.
     let renewal = scene.renew(Some(&other), now()).await.expect("fetched");
     assert_eq!(
         (renewal.root.trusted_root, renewal.is_new),
@@ -447,7 +447,7 @@ async fn a_file_starts_without_the_network() {
     );
 }
 
-/// TUF 5.3.8: each new root is kept at once. What it revoked is not believed again, although the
+/// TUF 5.3.8: each new root is kept immediately. What it revoked is not trusted again, although the
 /// rest of that refresh failed.
 #[tokio::test]
 async fn a_newer_root_is_kept_although_the_rest_of_its_refresh_fails() {
@@ -475,8 +475,8 @@ async fn a_newer_root_is_kept_although_the_rest_of_its_refresh_fails() {
     scene.there.rotate();
     let (told, message) = reason(obtain(&scene, "2026-11-22T13:00:00Z").await);
     assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
-    // The next process, and a mirror that hides the new root: neither what was kept nor what it
-    // says is believed.
+    // The next process, and a mirror that hides the new root: neither the stored state nor the
+    // mirror's content is trusted.
     let new = std::mem::replace(&mut *scene.there.files.lock().expect("no panic"), old);
     let offline = TrustRefreshPolicy {
         may_ask: false,
@@ -500,7 +500,7 @@ async fn a_newer_root_is_kept_although_the_rest_of_its_refresh_fails() {
     );
 }
 
-/// Who signs asks anew each time, and keeps the roots likewise.
+/// Signing refreshes each time, and keeps the roots as well.
 #[tokio::test]
 async fn who_signs_keeps_a_newer_root_too() {
     let mut scene = Scene::new();

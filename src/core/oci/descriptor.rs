@@ -12,9 +12,9 @@ use crate::core::{digest::Digest, media_type};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
-    /// Media type of the content.
+    /// The media type of the content.
     pub media_type: String,
-    /// Digest of the content.
+    /// The digest of the content.
     pub digest: Digest,
     /// Length of the content in bytes.
     pub size: u64,
@@ -24,7 +24,7 @@ pub struct Descriptor {
     /// The artifact's type, on a referrer's descriptor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
-    /// Annotations.
+    /// The annotations.
     #[serde(default, skip_serializing_if = "Annotations::is_empty")]
     pub annotations: Annotations,
     /// The content itself in base64, for very small content.
@@ -46,7 +46,7 @@ impl Descriptor {
         }
     }
 
-    /// Describes `bytes`.
+    /// The descriptor of `bytes`.
     pub fn of_bytes(media_type: impl Into<String>, bytes: &[u8]) -> Self {
         Self::new(media_type, Digest::of_bytes(bytes), bytes.len() as u64)
     }
@@ -66,8 +66,8 @@ impl Descriptor {
         Self::new(self.media_type.clone(), self.digest, self.size)
     }
 
-    /// The same descriptor with the content inside. For small content only: the document that holds
-    /// it grows by a third more.
+    /// The same descriptor with embedded content. For small content only: base64 adds a third to
+    /// the size of the document.
     #[must_use]
     pub fn with_embedded_content(self, bytes: &[u8]) -> Self {
         Self {
@@ -76,8 +76,8 @@ impl Descriptor {
         }
     }
 
-    /// The content that lies in the descriptor itself, if it is there and is base64. A claim:
-    /// whoever uses it compares the digest.
+    /// The embedded content, if it exists and is valid base64. A claim: the caller compares the
+    /// digest.
     pub fn embedded_content(&self) -> Option<Vec<u8>> {
         STANDARD.decode(self.data.as_ref()?).ok()
     }
@@ -94,11 +94,11 @@ pub const EMPTY_CONTENT: &[u8] = b"{}";
 /// Operating system and architecture of an index's child, written `os/architecture[/variant]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Platform {
-    /// GOOS, such as `linux`.
+    /// The GOOS value, such as `linux`.
     pub os: String,
-    /// GOARCH, such as `amd64`.
+    /// The GOARCH value, such as `amd64`.
     pub architecture: String,
-    /// CPU variant, such as `v8`.
+    /// The CPU variant, such as `v8`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
 }

@@ -1,6 +1,6 @@
 //! Image manifests and indexes (image-spec 1.1, manifest.md and image-index.md).
 //!
-//! What is *not* checked here: that the blobs a manifest names exist, and what they hold.
+//! What is *not* checked here: whether the blobs of a manifest exist, and their content.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,22 +21,22 @@ pub struct ImageManifest {
     /// The manifest's own media type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
-    /// What the artifact is, when the config does not say it.
+    /// The type of the artifact, if the config does not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
-    /// The configuration.
+    /// The descriptor of the config.
     pub config: Descriptor,
-    /// The layers.
+    /// The descriptors of the layers.
     pub layers: Vec<Descriptor>,
     /// What this manifest refers to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Descriptor>,
-    /// Annotations.
+    /// The annotations.
     #[serde(default, skip_serializing_if = "Annotations::is_empty")]
     pub annotations: Annotations,
 }
 
-/// A list of manifests.
+/// An image index: a list of manifests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageIndex {
@@ -45,15 +45,15 @@ pub struct ImageIndex {
     /// The index's own media type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
-    /// What the artifact is.
+    /// The type of the artifact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
-    /// The children.
+    /// The descriptors of the manifests.
     pub manifests: Vec<Descriptor>,
-    /// What this index refers to.
+    /// The manifest that this index refers to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Descriptor>,
-    /// Annotations.
+    /// The annotations.
     #[serde(default, skip_serializing_if = "Annotations::is_empty")]
     pub annotations: Annotations,
 }
@@ -125,7 +125,7 @@ impl ManifestOrIndex {
         }
     }
 
-    /// What it refers to.
+    /// The manifest that it refers to.
     pub const fn subject(&self) -> Option<&Descriptor> {
         match self {
             Self::Manifest(manifest) => manifest.subject.as_ref(),
@@ -187,7 +187,7 @@ pub enum ManifestError {
     /// The document calls itself something else than it was found as.
     #[error("manifest has mediaType {own:?} but was served as {outer:?}")]
     MediaType {
-        /// `mediaType` inside.
+        /// The `mediaType` in the document.
         own: String,
         /// `mediaType` of the descriptor, or the response's `Content-Type`.
         outer: String,

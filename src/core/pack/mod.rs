@@ -45,28 +45,28 @@ use super::{
 pub const PACK_FORMAT: &str = "1";
 /// The level that `Zstd` layers are compressed with.
 pub const ZSTD_LEVEL: i32 = 3;
-/// Layers that hold artifacts; one more holds the lock. Runtimes pull layers in parallel, but choke
-/// on hundreds.
+/// The maximum number of layers with artifacts; one more contains the lock. Runtimes pull layers in
+/// parallel, but hundreds are too many for them.
 pub const MAX_ARTIFACT_LAYERS: usize = 63;
-/// Where the lock lies in an `Image` bundle.
+/// The path of the lock in an `Image` bundle.
 pub const LOCK_PATH: &str = ".packgate/lock.json";
 
 /// A file of a bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PackedFile {
-    /// What of the lock it is.
+    /// The item of the lock.
     pub item: LockItem,
-    /// Where it goes.
+    /// Its path in the bundle.
     pub path: BundlePath,
-    /// Its mode.
+    /// Its file mode.
     pub mode: BundleFileMode,
-    /// Digest of its bytes.
+    /// The digest of its bytes.
     pub checksum: Digest,
-    /// Length of its bytes.
+    /// The size of its bytes.
     pub size: u64,
 }
 
-/// Points into a lock.
+/// An item of a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockItem {
     /// The artifact with this index.
@@ -81,7 +81,7 @@ pub enum LockItem {
 pub struct PackPlan {
     /// The canonical lock, which travels inside.
     pub lock: CanonicalLock,
-    /// What the user chose.
+    /// The user's options.
     pub output: PackOptions,
     files: Vec<PlannedFile>,
     choices: Vec<PlatformPlan>,
@@ -96,7 +96,7 @@ struct PlannedFile {
     platforms: u64,
 }
 
-/// One manifest to be.
+/// One planned manifest.
 #[derive(Clone, Debug)]
 struct PlatformPlan {
     platform: Option<Platform>,
@@ -115,7 +115,7 @@ pub struct ManifestPlan {
     pub layers: Vec<LayerPlan>,
 }
 
-/// One layer that holds files.
+/// One layer with files.
 #[derive(Clone, Debug)]
 pub struct LayerPlan {
     /// Its files: for `Artifact` exactly one.
@@ -175,8 +175,8 @@ impl PackPlan {
         self.choices.iter().map(|choice| choice.platform.as_ref())
     }
 
-    /// Its manifests: one, or one for each platform (sorted) if the lock has platforms. Each is
-    /// planned when it is asked for.
+    /// The plans of its manifests: one, or one for each platform (sorted) if the lock has
+    /// platforms. Each is planned on demand.
     pub fn manifest_plans(&self) -> impl ExactSizeIterator<Item = ManifestPlan> {
         self.choices.iter().map(|choice| self.plan_manifest(choice))
     }
@@ -330,7 +330,7 @@ impl PackPlan {
 }
 
 impl LayerPlan {
-    /// The layer's tar.
+    /// The segments of the layer's tar.
     pub fn tar_segments(&self) -> Vec<TarSegment<Arc<PackedFile>>> {
         plan_tar_segments(self.files.iter().map(|file| TarFile {
             path: file.path.as_str().into(),
@@ -485,7 +485,7 @@ fn recorded_diff_ids(lock: &Lockfile, manifest: &ManifestPlan) -> Result<Vec<Dig
     Ok(recorded.into_iter().map(|layer| layer.diff_id).collect())
 }
 
-/// Why a lock cannot be packed as asked.
+/// Why a lock cannot be packed with these options.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PackError {
     /// An annotation that only packgate sets.
@@ -494,7 +494,7 @@ pub enum PackError {
             from --source-date-epoch)"
     )]
     ReservedAnnotation(String),
-    /// Seconds that are no time.
+    /// The epoch is out of range.
     #[error("source date epoch {0} must be seconds from 1970 to 9999")]
     Epoch(i64),
     /// `Artifact` with compression.
@@ -502,7 +502,7 @@ pub enum PackError {
         "format Artifact does not support compression, choose compression None or format Image"
     )]
     CompressedArtifact,
-    /// `Artifact` with platforms.
+    /// The format `Artifact` does not support platforms.
     #[error(
         "format Artifact does not support platforms, choose format Image for a lock whose artifacts have \
             platforms"
@@ -517,13 +517,13 @@ pub enum PackError {
     /// The digest does not follow from the lock.
     #[error("digest cannot be predicted: {0}; {1}")]
     NotPredictable(String, &'static str),
-    /// A config, manifest or index that nobody would read.
+    /// A config, manifest or index would exceed what registries accept.
     #[error(
         "{what} would have {size} bytes, registries accept {limit}; choose format Image, or fewer or \
             shorter annotations"
     )]
     TooLarge {
-        /// Media type of the document.
+        /// The media type of the document.
         what: String,
         /// Its size in bytes.
         size: usize,
@@ -533,11 +533,11 @@ pub enum PackError {
     /// More than anybody should pack.
     #[error("the lock has {count} {what}, the limit is {limit}; split it into several bundles")]
     TooMany {
-        /// What is counted.
+        /// The items that are counted.
         what: &'static str,
-        /// How many there are.
+        /// Their number.
         count: usize,
-        /// How many there may be.
+        /// The maximum number.
         limit: usize,
     },
     /// A document could not be written.

@@ -18,7 +18,7 @@ pub const TITLE_ANNOTATION: &str = "org.opencontainers.image.title";
 /// The annotation that carries the creation time.
 pub const CREATED_ANNOTATION: &str = "org.opencontainers.image.created";
 
-/// The shape of the manifest.
+/// The format of a bundle's manifest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum BundleFormat {
     /// Image-shaped, with deterministic tar layers: can be mounted as a Kubernetes image volume.
@@ -41,7 +41,7 @@ impl BundleFormat {
 /// How the layers of an `Image` are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum LayerCompression {
-    /// Not at all.
+    /// No compression.
     #[default]
     None,
     /// Zstandard, at [`super::ZSTD_LEVEL`], one thread.
@@ -58,13 +58,13 @@ impl LayerCompression {
     }
 }
 
-/// What a user chose.
+/// The user's options.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PackOptions {
-    /// The shape of the manifest.
+    /// The format of the manifest.
     pub format: BundleFormat,
-    /// Compression of the layers.
+    /// The compression of the layers.
     pub compression: LayerCompression,
     /// Seconds since 1970 that the bundle calls its creation time. Absent by default; 0 is a value.
     #[serde(default, skip_serializing_if = "Option::is_none")]

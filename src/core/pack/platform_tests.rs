@@ -5,7 +5,7 @@ use super::{
     *,
 };
 
-/// Artifacts for every platform, beside one for each of so many.
+/// Artifacts for every platform, and one for each of this many platforms.
 fn lock_for_platforms(shared: usize, platforms: usize) -> Lockfile {
     let own = (0..platforms).map(|i| test_artifact(shared + i, &[&format!("linux/a{i}")]));
     test_lock(

@@ -1,9 +1,9 @@
-//! The one spelling of a registry's host.
+//! The canonical form of a registry's host.
 //!
-//! What two names reach alike is one host here: otherwise a policy for the one would say nothing
-//! about the other. Names that a runtime could take for an address are refused unless they are
-//! written as everybody writes it (RFC 3986 3.2.2, RFC 5952): the resolver of one runtime reads
-//! `0x7f.1` as 127.0.0.1, another looks for a host of that name.
+//! Names of the same server have one canonical form: otherwise a policy for one name would not
+//! govern the other. Names that a runtime could parse as an address are refused unless they are in
+//! the standard notation (RFC 3986 3.2.2, RFC 5952): the resolver of one runtime reads `0x7f.1` as
+//! 127.0.0.1, another resolves it as a host name.
 
 use std::{
     borrow::Cow,
@@ -34,7 +34,7 @@ pub enum RegistryHostError {
     /// An IPv6 address by which an IPv4 address is reached.
     #[error("this IPv6 address embeds an IPv4 address, write the IPv4 address")]
     Ipv4InIpv6,
-    /// `0.0.0.0` and its like.
+    /// `0.0.0.0` and `::`.
     #[error("this is the unspecified address, write the address of the registry")]
     Unspecified,
 }
@@ -143,8 +143,8 @@ fn canonical_ipv6(text: &str) -> Result<String, RegistryHostError> {
     }
 }
 
-/// Would `inet_aton` read it as a number? A name of nothing but such labels is an address to
-/// whoever asks it.
+/// True if `inet_aton` would parse it as a number. A name that consists of such labels only may be
+/// resolved as an address.
 fn is_numeric_label(label: &str) -> bool {
     let decimal = label.bytes().all(|b| b.is_ascii_digit());
     decimal

@@ -1,4 +1,4 @@
-//! Where bundles lie: in a registry, or on this machine.
+//! Locations of bundles: in a registry, or on this machine.
 
 use std::{fmt, str::FromStr};
 
@@ -13,7 +13,7 @@ use crate::core::digest::Digest;
 /// Anything that the command line can read from or write to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BundleLocation {
-    /// A registry.
+    /// In a registry.
     Registry(ImageReference),
     /// `oci:DIR[:TAG][@DIGEST]`: an OCI layout.
     Layout(LocalReference),
@@ -24,7 +24,7 @@ pub enum BundleLocation {
 /// A path on this machine with what is meant inside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalReference {
-    /// Folder or file.
+    /// The path of the folder or file.
     pub path: String,
     /// The tag, if one was written.
     pub tag: Option<ImageTag>,
@@ -40,7 +40,7 @@ impl LocalReference {
 }
 
 impl BundleLocation {
-    /// The tag that was written.
+    /// The tag as written.
     pub const fn tag(&self) -> Option<&ImageTag> {
         match self {
             Self::Registry(reference) => reference.tag.as_ref(),

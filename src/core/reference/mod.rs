@@ -1,8 +1,8 @@
 //! Names of images: `REGISTRY/REPOSITORY[:TAG][@DIGEST]`, and of layouts and archives on disk.
 //!
 //! The grammar is that of the distribution project's `reference` package, and the defaults
-//! (`docker.io`, `library/`) are those of containerd, so that what is judged here is what a runtime
-//! would pull.
+//! (`docker.io`, `library/`) are those of containerd, so that packgate evaluates the same image
+//! that a runtime would pull.
 
 pub(in crate::core) mod host;
 mod location;
@@ -36,7 +36,7 @@ pub struct ImageTag(String);
 /// An image name as people write it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ImageReference {
-    /// Where.
+    /// The repository.
     pub repository: ImageRepository,
     /// The tag, if one was written.
     pub tag: Option<ImageTag>,
@@ -73,33 +73,33 @@ pub enum TagOrDigest {
 /// Why a string is no reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImageReferenceError {
-    /// Nothing there.
+    /// It is empty.
     #[error("reference is empty, write REGISTRY/REPOSITORY[:TAG][@DIGEST]")]
     Empty,
-    /// Longer than any reference.
+    /// It is longer than any valid reference; its size in bytes.
     #[error("reference of {0} characters is too long")]
     TooLong(usize),
-    /// `https://…` and the like.
+    /// It has a scheme, like `https://…`.
     #[error("reference {0:?} must not have a scheme, write REGISTRY/REPOSITORY[:TAG][@DIGEST]")]
     Scheme(String),
-    /// The host cannot be one.
+    /// The host is invalid.
     #[error("reference {0:?} does not start with a valid registry host: {1}")]
     Host(String, RegistryHostError),
-    /// The path cannot be one.
+    /// The repository path is invalid.
     #[error(
         "repository {0:?} must consist of lower-case letters, digits and single separators (. _ - \
             /)"
     )]
     Path(String),
-    /// The tag cannot be one.
+    /// The tag is invalid.
     #[error(
         "tag {0:?} must have 1 to 128 characters of A-Z a-z 0-9 _ . - and not start with . or -"
     )]
     Tag(String),
-    /// The digest cannot be one.
+    /// The digest is invalid.
     #[error(transparent)]
     Digest(#[from] DigestError),
-    /// A digest is needed here.
+    /// A digest is required here.
     #[error("reference {0} must have a digest (@sha256:…)")]
     NotPinned(String),
 }
@@ -295,7 +295,7 @@ impl ImageTag {
         &self.0
     }
 
-    /// The tag `sha256-<hex>SUFFIX` beside a subject.
+    /// The cosign tag `sha256-<hex>SUFFIX` of a subject.
     pub(crate) fn cosign_tag(subject: &Digest, suffix: &'static str) -> Self {
         Self(subject.referrers_fallback_tag() + suffix)
     }

@@ -1,5 +1,4 @@
-//! The report: what every face of packgate says about one judged reference, in one serialisation
-//! (`api.md`, "Report").
+//! The report on one evaluated reference, in the common format of all of packgate's interfaces.
 
 mod policy_title;
 mod text;
@@ -28,30 +27,30 @@ pub use verify_command::{cluster_verify_command, shell_quote};
 const API_VERSION: &str = "packgate.dev/v1alpha1";
 const KIND: &str = "Report";
 
-/// One judged reference.
+/// The report on one evaluated reference.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AdmissionReport {
-    /// `packgate.dev/v1alpha1`
+    /// `packgate.dev/v1alpha1`.
     pub api_version: String,
-    /// `Report`
+    /// `Report`.
     pub kind: String,
     /// The verdict of all policies, whatever their modes.
     pub outcome: ReportOutcome,
-    /// The answer after modes.
+    /// True if admitted, after enforcement modes.
     pub admitted: bool,
     /// The reference as it was written.
     pub reference: String,
     /// What it was resolved to. Absent if it was not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
-    /// What it is used as.
+    /// How the image is used.
     #[serde(rename = "use")]
     pub used_as: ReferenceUse,
-    /// The field that holds the reference, in an object.
+    /// The field of an object that contains the reference.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
-    /// What every governing policy says.
+    /// The verdict of every governing policy.
     pub policies: Vec<PolicyReport>,
     /// Why not.
     pub denials: Vec<DenialReport>,
@@ -182,24 +181,24 @@ pub struct VerifiedEvidenceReport {
     pub format: StoredSignatureFormat,
     /// A key's fingerprint, or an identity with its issuer in parentheses.
     pub signer: String,
-    /// When it was signed, as far as somebody other than the signer says so.
+    /// The signing time, by the evidence of a third party.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<jiff::Timestamp>,
-    /// What a transparency log says of it.
+    /// The transparency log's evidence.
     pub log: TransparencyLogReport,
-    /// The trust root that vouches for signer, time or log.
+    /// The trust root that verifies signer, time or log entry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust_root: Option<Digest>,
 }
 
-/// What a transparency log says.
+/// The evidence of a transparency log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum TransparencyLogReport {
-    /// It is in a log that the trust root knows.
+    /// It is in a log of the trust root.
     Included,
-    /// Something stands beside it, and no trust root vouches for that.
+    /// There is a log entry that no trust root verifies.
     Unchecked,
-    /// Nothing.
+    /// There is no log entry.
     None,
 }
 
@@ -207,28 +206,28 @@ pub enum TransparencyLogReport {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RejectedEvidenceReport {
-    /// The referrer.
+    /// The digest of the referrer.
     pub referrer: Digest,
-    /// Why, by name.
+    /// The reason code.
     pub reason: Reason,
-    /// Why, in words.
+    /// The message.
     pub message: String,
 }
 
-/// What was asked, and what it took.
+/// The request that a report is about, and its cost.
 #[derive(Clone, Debug, Default)]
 pub struct ReportInputs {
     /// The reference as it was written.
     pub reference: String,
-    /// What it was resolved to.
+    /// The digest that the reference was resolved to.
     pub digest: Option<Digest>,
-    /// What it is used as.
+    /// How the image is used.
     pub used_as: ReferenceUse,
-    /// The field that holds the reference, in an object.
+    /// The field of an object that contains the reference.
     pub field: Option<String>,
-    /// Settings outside of the policies that weaken the answer, such as plain HTTP.
+    /// Settings outside of the policies that weaken the verdict, such as plain HTTP.
     pub unsafe_settings: Vec<String>,
-    /// The command that gives the same answer.
+    /// The command that reproduces the verdict.
     pub reproduce: String,
     /// How long it took, in milliseconds.
     pub elapsed_ms: u64,
@@ -353,8 +352,8 @@ fn denial_report(denial: &Denial, field: Option<&String>) -> DenialReport {
     }
 }
 
-/// What holds by a key's word alone is left out where a trust root vouches for the same: it is one
-/// piece of evidence.
+/// Evidence by a key alone is omitted if a trust root verifies the same signature: it is one
+/// evidence item.
 fn strongest_evidence(
     findings: &VerificationFindings,
 ) -> impl Iterator<Item = &Verified<Statement>> {
@@ -373,7 +372,7 @@ fn strongest_evidence(
         .filter(move |one| one.trust_root().is_some() || !vouched(one))
 }
 
-/// What makes a policy's word weaker than it looks.
+/// The settings that weaken a policy.
 fn unsafe_settings_of(policy: &PolicyVerdict) -> Vec<String> {
     let mut all = policy.unsafe_settings.clone();
     match &policy.verdict {
@@ -404,7 +403,7 @@ impl From<&AdmissionVerdict> for ReportOutcome {
 }
 
 impl ReportOutcome {
-    /// As it is written.
+    /// The name in reports.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Admitted => "Admitted",

@@ -1,9 +1,8 @@
-//! The software bill of materials of a bundle: what its lock says, in the words of SPDX and
-//! `CycloneDX`.
+//! The software bill of materials of a bundle: the content of its lock, as SPDX or `CycloneDX`.
 //!
 //! It follows from the lock and the epoch alone, byte for byte: identifiers come from the lock's
 //! digest, the time is `sourceDateEpoch` or 1970, and no version of packgate is in it. What is
-//! *not* in it: what lies inside of archives and images, which nobody looks into here.
+//! *not* in it: the content of archives and images, which is not analysed here.
 
 mod cyclonedx;
 mod spdx;
@@ -32,7 +31,7 @@ pub const REFERENCE_PREDICATE_TYPE: &str = "https://in-toto.io/attestation/refer
 /// own, whose digest is attested: transparency logs take no statements of megabytes.
 pub const MAX_ATTESTED_BYTES: usize = 1 << 20;
 
-/// In which words.
+/// The format of an SBOM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SbomFormat {
     /// SPDX 2.3.
@@ -43,10 +42,10 @@ pub enum SbomFormat {
 }
 
 impl SbomFormat {
-    /// Both.
+    /// Both formats.
     pub const ALL: [Self; 2] = [Self::Spdx, Self::CycloneDX];
 
-    /// As it is written in specs.
+    /// The name in specifications.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Spdx => "SPDX",
@@ -54,7 +53,7 @@ impl SbomFormat {
         }
     }
 
-    /// The type of a predicate that is such a document.
+    /// The predicate type of such a document.
     pub const fn predicate_type(self) -> &'static str {
         match self {
             Self::Spdx => "https://spdx.dev/Document",
@@ -62,7 +61,7 @@ impl SbomFormat {
         }
     }
 
-    /// The document's media type.
+    /// The media type of the document.
     pub const fn media_type(self) -> &'static str {
         match self {
             Self::Spdx => media_type::SPDX,
@@ -79,13 +78,13 @@ impl SbomFormat {
     }
 }
 
-/// Why there is none.
+/// Why an SBOM cannot be generated.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SbomError {
-    /// No time.
+    /// The epoch is out of range.
     #[error("source date epoch {0} is out of range")]
     Epoch(i64),
-    /// Our bug.
+    /// It cannot be serialised, which is a bug.
     #[error("cannot serialise the software bill of materials: {0}")]
     Canonical(String),
 }
@@ -138,7 +137,7 @@ impl SbomDocument {
         })
     }
 
-    /// In which words.
+    /// The format.
     pub const fn format(&self) -> SbomFormat {
         self.format
     }
@@ -148,7 +147,7 @@ impl SbomDocument {
         &self.bytes
     }
 
-    /// Digest of these bytes.
+    /// The digest of the document.
     pub const fn digest(&self) -> Digest {
         self.digest
     }
@@ -167,8 +166,8 @@ impl SbomDocument {
         }
     }
 
-    /// The predicate that attests it. One that is apart lies at `location`, and `attester`, a URI,
-    /// says so.
+    /// The predicate that attests it. One that is stored separately is at `location`, and
+    /// `attester`, a URI, attests that.
     pub fn attestation_predicate(&self, attester: &str, location: &str) -> Value {
         if !self.is_attested_by_reference() {
             return self.document.clone();
@@ -182,7 +181,7 @@ impl SbomDocument {
         json!({"attester": {"id": attester}, "references": [reference]})
     }
 
-    /// Does a statement attest it?
+    /// True if the statement attests it.
     pub fn is_attested_by(&self, statement: &Statement) -> bool {
         if statement.predicate_type != self.predicate_type() {
             return false;
@@ -202,7 +201,7 @@ impl SbomDocument {
     }
 }
 
-/// What both formats tell.
+/// The data of both formats.
 struct SbomInput<'a> {
     lock: &'a Lockfile,
     digest: Digest,

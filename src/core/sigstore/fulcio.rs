@@ -14,8 +14,7 @@ use super::SigstoreResponseError;
 /// The path of the request, after the service's URL.
 pub const SIGNING_CERT_PATH: &str = "api/v2/signingCert";
 
-/// The body that asks for a certificate. It carries the token: it goes to this service and nowhere
-/// else.
+/// The body of a certificate request. It contains the token: it is sent to this service only.
 pub fn certificate_request_body(identity_token: &str, csr_pem: &str) -> Vec<u8> {
     let body = json!({
         "credentials": {"oidcIdentityToken": identity_token},
@@ -41,7 +40,7 @@ struct FulcioCertificateChain {
     certificates: Vec<String>,
 }
 
-/// The certificate out of an answer; the rest of the chain is in the trusted root, or nowhere.
+/// The certificate in a response; the rest of the chain is in the trusted root, or missing.
 pub fn parse_certificate(body: &[u8]) -> Result<DerCertificate, SigstoreResponseError> {
     let answer: FulcioResponse = serde_json::from_slice(body).map_err(|error| {
         SigstoreResponseError::new(format!("the response cannot be read: {error}"))

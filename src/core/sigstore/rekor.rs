@@ -2,8 +2,8 @@
 //! (`hashedrekord` 0.0.2).
 //!
 //! Source: rekor, `pkg/types/{dsse,hashedrekord}`, and rekor-tiles, `rekor/v2/hashedrekord.proto`.
-//! Rekor 2 knows no envelopes: what is logged is the digest of the DSSE pre-authentication
-//! encoding, as sigstore-go does it.
+//! Rekor 2 does not support envelopes: it logs the digest of the DSSE pre-authentication encoding,
+//! as sigstore-go does it.
 
 use std::collections::BTreeMap;
 
@@ -18,18 +18,18 @@ use crate::core::digest::Digest;
 /// What is logged: a signature, and what it is of.
 #[derive(Clone, Copy, Debug)]
 pub struct ProposedRekorEntry<'a> {
-    /// What was signed.
+    /// The signed content.
     pub signed: RekorSignedContent<'a>,
     /// The signature.
     pub signature: &'a [u8],
-    /// Who can be asked whether it holds.
+    /// The key or certificate that verifies it.
     pub verifier: RekorVerifier<'a>,
 }
 
-/// What was signed.
+/// The signed content.
 #[derive(Clone, Copy, Debug)]
 pub enum RekorSignedContent<'a> {
-    /// An envelope.
+    /// A DSSE envelope.
     Envelope {
         /// As JSON, the signature in it.
         json: &'a str,
@@ -38,26 +38,26 @@ pub enum RekorSignedContent<'a> {
     },
     /// Plain bytes.
     Message {
-        /// Their SHA-256.
+        /// The SHA-256 digest of the bytes.
         digest: &'a Digest,
     },
 }
 
-/// The key of a signature, in both forms that are asked for.
+/// The key of a signature, in both encodings that logs need.
 #[derive(Clone, Copy, Debug)]
 pub enum RekorVerifier<'a> {
-    /// In a certificate.
+    /// A key in a certificate.
     Certificate {
-        /// DER.
+        /// The certificate in DER.
         der: &'a [u8],
-        /// PEM.
+        /// The certificate in PEM.
         pem: &'a str,
     },
-    /// By itself.
+    /// A plain key.
     PublicKey {
-        /// DER.
+        /// The key in DER.
         der: &'a [u8],
-        /// PEM.
+        /// The key in PEM.
         pem: &'a str,
     },
 }
@@ -138,7 +138,7 @@ impl RekorVerifier<'_> {
     }
 }
 
-/// Reads the answer of a log: the entry as a Sigstore bundle carries it.
+/// Parses the response of a log: the entry in the form of Sigstore bundles.
 pub fn parse_log_entry(
     version: RekorVersion,
     signed: &RekorSignedContent<'_>,

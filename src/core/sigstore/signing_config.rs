@@ -1,8 +1,8 @@
-//! Which services sign: `signing_config.json`, version 0.2.
+//! The services for signing: `signing_config.json`, version 0.2.
 //!
 //! Source: sigstore protobuf-specs, `sigstore_trustroot.proto`, "SigningConfig", and the selection
-//! that sigstore-go makes: only services that are valid now, of the highest version that we speak,
-//! the newest of each operator.
+//! that sigstore-go makes: only services that are valid now, of the highest version that packgate
+//! supports, the newest of each operator.
 
 use std::collections::HashSet;
 
@@ -20,7 +20,7 @@ const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.signingconfig.v0.2+json";
 /// Services of one kind in a file. More is no configuration of anybody.
 const MAX_SERVICES: usize = 64;
 
-/// A `signing_config.json`.
+/// A parsed `signing_config.json`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SigstoreSigningConfig {
@@ -79,25 +79,25 @@ pub struct SelectedServices {
     pub fulcio: Option<Url>,
     /// Transparency logs, each of which gets an entry.
     pub logs: Vec<RekorLog>,
-    /// Timestamp authorities, each of which is asked.
+    /// The timestamp authorities; all of them are used.
     pub timestamps: Vec<Url>,
 }
 
 /// A transparency log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RekorLog {
-    /// Where it is.
+    /// Its URL.
     pub url: Url,
-    /// How it is spoken to.
+    /// Its API version.
     pub version: RekorVersion,
 }
 
-/// Rekor's versions.
+/// The versions of Rekor's API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RekorVersion {
     /// Signs the time of its entries.
     V1,
-    /// Tells no time.
+    /// Gives no time.
     V2,
 }
 
@@ -107,20 +107,20 @@ pub enum SigningConfigError {
     /// Too large, not JSON, or ambiguous.
     #[error("signing configuration cannot be read: {0}")]
     Json(#[from] JsonError),
-    /// Another format.
+    /// Its media type is another one.
     #[error(
         "signing configuration has the media type {0:?}, only {MEDIA_TYPE} is supported; cosign \
             signing-config create writes it"
     )]
     MediaType(String),
-    /// A list without end.
+    /// A list has too many services.
     #[error(
         "signing configuration names {count} services under {field}, the limit is {MAX_SERVICES}"
     )]
     TooMany {
-        /// The list.
+        /// The field of the list.
         field: &'static str,
-        /// Its length.
+        /// The number of services.
         count: usize,
     },
     /// Nothing in a list can be used now.
@@ -129,42 +129,42 @@ pub enum SigningConfigError {
             supported version ({versions})"
     )]
     NoneUsable {
-        /// The list.
+        /// The field of the list.
         field: &'static str,
-        /// When.
+        /// The time of the selection.
         now: Timestamp,
-        /// The versions.
+        /// The supported versions.
         versions: &'static str,
     },
-    /// It does not say how many.
+    /// The selector is missing or invalid.
     #[error(
         "signing configuration has no usable selector under {field}; it must be ANY, ALL, or EXACT \
             with a count"
     )]
     Selector {
-        /// The selection.
+        /// The field of the selection.
         field: &'static str,
     },
-    /// It asks for more than there are.
+    /// It requires more services than there are.
     #[error(
         "signing configuration asks for {wanted} services under {field}, of distinct operators \
             there are {found}"
     )]
     TooFewServices {
-        /// The selection.
+        /// The field of the selection.
         field: &'static str,
-        /// How many.
+        /// The required number.
         wanted: usize,
-        /// How many there are.
+        /// The available number.
         found: usize,
     },
-    /// No address that can be asked.
+    /// It contains an invalid service URL.
     #[error(
         "signing configuration names {0:?}, which is no http or https URL without user, query and \
             fragment"
     )]
     Url(String),
-    /// Nobody would know when it was signed.
+    /// Nothing would prove the signing time.
     #[error(
         "signing configuration names a Rekor 2 log and no timestamp authority: such a log does not \
             timestamp entries; add one under tsaUrls"
@@ -280,8 +280,8 @@ fn newest_usable_services<'a>(
     })
 }
 
-/// As many as are asked for. Of "any" it is the newest: a choice by chance would only make faults
-/// hard to repeat.
+/// As many as are required. For `ANY` it is the newest one: a random choice would make errors hard
+/// to reproduce.
 fn apply_selector<'a>(
     field: &'static str,
     mut found: Vec<&'a SigningConfigService>,
@@ -329,7 +329,7 @@ impl SigningConfigService {
         start.is_none_or(|start| start <= now) && end.is_none_or(|end| now <= end)
     }
 
-    /// What is wrong with a URL is told by scheme and host: the rest may be a secret.
+    /// Errors show only the scheme and host of a URL: the rest may be a secret.
     fn parse_url(&self) -> Result<Url, SigningConfigError> {
         let url: Url = self
             .url

@@ -1,7 +1,7 @@
-//! What `packgate unpack` extracts, and what an archive may put where.
+//! Rules for archives that `packgate unpack` extracts.
 //!
-//! The archive's bytes are exactly what the lock pins, so an archive that cannot be extracted is a
-//! fault of the lock that asks for it: `InvalidLock`. Only what exceeds a limit is `LimitExceeded`.
+//! The archive's bytes are exactly what the lock pins, so an archive that cannot be extracted is an
+//! error of the lock that requires it: `InvalidLock`. Only what exceeds a limit is `LimitExceeded`.
 
 pub mod tar;
 
@@ -17,9 +17,9 @@ const MAX_LINK: usize = 1_024;
 /// One archive to be extracted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArchiveExtractionPlan {
-    /// Where the archive lies in the bundle. It stays there.
+    /// The path of the archive in the bundle. The archive itself is kept.
     pub archive: BundlePath,
-    /// What kind of archive it is.
+    /// The compression of the archive.
     pub compression: ArchiveCompression,
     /// The folder that it is extracted into; the bundle's root if absent.
     pub into: Option<BundlePath>,
@@ -28,15 +28,15 @@ pub struct ArchiveExtractionPlan {
 /// Why an archive, or an entry of it, is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ArchiveUnpackError {
-    /// The target's name does not say what it is.
+    /// The compression cannot be detected from the target's name.
     #[error(
         "the compression of {0} cannot be detected from its name; add compression: gzip, bzip2 or zip"
     )]
     UnknownCompression(BundlePath),
-    /// The bytes are no such archive.
+    /// The bytes are not such an archive.
     #[error("archive cannot be read: {0}")]
     Malformed(String),
-    /// A name that is no text.
+    /// A name is not valid UTF-8.
     #[error("entry {0:?} has a name that is not UTF-8")]
     NotUtf8(String),
     /// A name that starts with `/`.
@@ -48,19 +48,19 @@ pub enum ArchiveUnpackError {
     /// A hard link, a device, a FIFO, a sparse file and whatever else there is.
     #[error("entry {name:?} is {what}, only files, folders and symbolic links are unpacked")]
     Kind {
-        /// The entry.
+        /// The name of the entry.
         name: String,
-        /// What it is.
+        /// The kind of the entry.
         what: &'static str,
     },
     /// A symbolic link that could lead out of the folder.
     #[error("entry {name:?} links to {target:?}, which {why}")]
     Link {
-        /// The entry.
+        /// The name of the entry.
         name: String,
-        /// Where it leads.
+        /// The target of the link.
         target: String,
-        /// What is wrong with that.
+        /// What is wrong with it.
         why: &'static str,
     },
 }
@@ -71,7 +71,7 @@ impl ClassifiedError for ArchiveUnpackError {
     }
 }
 
-/// What is to be done with `artifact`: nothing, unless the lock says `unpack`.
+/// The extraction of `artifact`: `None`, unless the lock sets `unpack`.
 pub fn plan_extraction(
     artifact: &LockedArtifact,
 ) -> Result<Option<ArchiveExtractionPlan>, ArchiveUnpackError> {

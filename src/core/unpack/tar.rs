@@ -1,8 +1,8 @@
 //! Headers of tar archives: V7, USTAR and PAX (POSIX.1-2017, `pax`), and GNU's long names.
 //!
 //! The `tar` crate reads GNU's and PAX's metadata into memory however long it is, so a small
-//! archive could ask for gigabytes; here the reader decides, by [`MAX_METADATA`]. Not supported:
-//! sparse files, multi-volume archives.
+//! archive could ask for gigabytes; here [`MAX_METADATA`] limits it. Not supported: sparse files,
+//! multi-volume archives.
 
 use super::{ArchiveUnpackError, displayed_name};
 
@@ -11,7 +11,7 @@ pub const BLOCK: usize = 512;
 /// The longest PAX header or GNU long name that is read, in bytes.
 pub const MAX_METADATA: u64 = 1 << 20;
 
-/// What a header announces.
+/// The kind of an entry, from its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TarEntryKind {
     /// A file.
@@ -30,12 +30,12 @@ pub enum TarEntryKind {
     LongLink,
 }
 
-/// One entry's header.
+/// The header of one entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TarHeader {
-    /// What it announces.
+    /// The kind of the entry.
     pub kind: TarEntryKind,
-    /// Its name, as it is written.
+    /// The name as written.
     pub name: Vec<u8>,
     /// The target of a link, as it is written.
     pub link: Vec<u8>,
@@ -45,7 +45,7 @@ pub struct TarHeader {
     pub mode: u32,
 }
 
-/// What metadata said about the entry that follows.
+/// Metadata about the entry that follows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PendingTarMetadata {
     name: Option<Vec<u8>>,
@@ -54,7 +54,7 @@ pub struct PendingTarMetadata {
 }
 
 impl TarEntryKind {
-    /// Is it about other entries?
+    /// True if it describes other entries.
     pub const fn is_metadata(self) -> bool {
         matches!(
             self,
@@ -133,7 +133,7 @@ impl PendingTarMetadata {
         Ok(())
     }
 
-    /// The header with what was said about it, and nothing pending any more.
+    /// The header with the pending metadata applied and cleared.
     pub fn apply_to_header(&mut self, header: TarHeader) -> Result<TarHeader, ArchiveUnpackError> {
         let Self { name, link, size } = std::mem::take(self);
         if size.is_some_and(|size| size != 0) && header.kind != TarEntryKind::File {
@@ -204,7 +204,7 @@ fn check_header_checksum(block: &[u8; BLOCK]) -> Result<(), ArchiveUnpackError> 
     }
 }
 
-/// Octal digits with blanks around them, or GNU's base 256 for what octal cannot hold.
+/// Octal digits with blanks around them, or GNU's base 256 for larger numbers.
 fn parse_tar_number(field: &[u8]) -> Result<u64, ArchiveUnpackError> {
     let wrong = || malformed_error("a number in a tar header cannot be read");
     if let Some((0x80, rest)) = field.split_first() {
@@ -235,8 +235,8 @@ fn parse_decimal(text: &[u8]) -> Option<u64> {
         .ok()
 }
 
-/// Records for all entries: comments such as git's commit are fine, a path or size for everything
-/// is not.
+/// Checks records for all entries: comments such as git's commit are allowed, a path or size is
+/// not.
 fn check_global_records(content: &[u8]) -> Result<(), ArchiveUnpackError> {
     for record in pax_records(content) {
         let (key, _) = record?;

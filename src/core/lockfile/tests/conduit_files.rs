@@ -1,5 +1,5 @@
 //! Conduit's real files. They are not part of this repository: `PACKGATE_SHARED_DATA` names the
-//! folder that holds `conduit/`.
+//! folder with `conduit/`.
 
 use std::path::PathBuf;
 
