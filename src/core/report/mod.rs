@@ -52,18 +52,18 @@ pub struct AdmissionReport {
     pub field: Option<String>,
     /// The verdict of every governing policy.
     pub policies: Vec<PolicyReport>,
-    /// Why not.
+    /// The reasons for the denial.
     pub denials: Vec<DenialReport>,
-    /// Evidence that holds, whoever asked for it: what was checked of each piece.
+    /// All verified evidence, whichever policy accepts it, with the checks made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub verified: Vec<VerifiedEvidenceReport>,
     /// Evidence that does not count, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rejected: Vec<RejectedEvidenceReport>,
-    /// Settings that weaken the answer.
+    /// Settings that weaken the verdict.
     #[serde(rename = "unsafe")]
     pub unsafe_settings: Vec<String>,
-    /// The command that gives the same answer.
+    /// The command that reproduces the verdict.
     pub reproduce: String,
     /// How long it took, in milliseconds.
     pub elapsed_ms: u64,
@@ -71,25 +71,25 @@ pub struct AdmissionReport {
     pub registry_requests: u64,
 }
 
-/// The verdict's name.
+/// The name of a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ReportOutcome {
-    /// Everything that was asked for is proved.
+    /// All requirements are met.
     Admitted,
-    /// Something is not.
+    /// A requirement is not met.
     Denied,
-    /// Something is not, but an exemption lets it pass.
+    /// A requirement is not met, but an exemption applies.
     Exempt,
     /// No policy governs this use.
     Ungoverned,
 }
 
-/// One policy's answer.
+/// The verdict of one policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyReport {
-    /// Its name, which alone does not say which policy it is: a namespace's may be called as one of
-    /// the cluster is.
+    /// Its name, which alone does not identify it: a namespace's policy may have the name of a
+    /// cluster policy.
     pub name: String,
     /// `ClusterBundlePolicy` or `BundlePolicy`. Absent for flags of the command line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -97,24 +97,24 @@ pub struct PolicyReport {
     /// The namespace of a `BundlePolicy`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// Its generation.
+    /// Its `metadata.generation`.
     pub generation: i64,
     /// What happens with its denials.
     pub mode: EnforcementMode,
-    /// Its answer.
+    /// The verdict.
     pub verdict: ReportOutcome,
     /// What each of its authorities signed.
     pub authorities: Vec<AuthorityReport>,
-    /// What the provenance proved.
+    /// What the provenance proves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slsa: Option<SlsaReport>,
 }
 
-/// Did an authority sign?
+/// Whether an authority's signature was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuthorityReport {
-    /// Its name in the policy.
+    /// The authority's name in the policy.
     pub name: String,
     /// Is there a signature by it that counts?
     pub verified: bool,
@@ -124,16 +124,16 @@ pub struct AuthorityReport {
     /// A key's fingerprint, or an identity with its issuer in parentheses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signer: Option<String>,
-    /// When it was made, as far as somebody other than the signer says so.
+    /// The signing time, by the evidence of a third party.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<jiff::Timestamp>,
 }
 
-/// What the provenance proved.
+/// What the SLSA provenance proves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SlsaReport {
-    /// Who built it.
+    /// The builder id.
     pub builder: String,
     /// The SLSA Build level that the policy gives that builder.
     pub level: u8,
@@ -142,17 +142,17 @@ pub struct SlsaReport {
     pub lock: Option<LockRule>,
 }
 
-/// One reason why not.
+/// One reason for a denial.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DenialReport {
-    /// Its stable name.
+    /// The stable reason code.
     pub reason: Reason,
-    /// What happens next.
+    /// The class of the failure.
     pub class: Class,
     /// What is missing, and the way out.
     pub message: String,
-    /// The name of the policy that asks for it.
+    /// The name of the policy that denies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
     /// The kind of that policy.
@@ -169,15 +169,15 @@ pub struct DenialReport {
     pub field: Option<String>,
 }
 
-/// One referrer that holds: its signature, its subject, and what stands beside them.
+/// A verified referrer: its signature, subject, time and log entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VerifiedEvidenceReport {
-    /// The referrer.
+    /// The digest of the referrer.
     pub referrer: Digest,
     /// What is stated about the digest.
     pub predicate_type: String,
-    /// How it is stored.
+    /// How the signature is stored.
     pub format: StoredSignatureFormat,
     /// A key's fingerprint, or an identity with its issuer in parentheses.
     pub signer: String,

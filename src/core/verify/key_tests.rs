@@ -284,7 +284,7 @@ fn signatures_by_openssl_verify_with_their_own_key_only() {
     }
 }
 
-/// threats.md, row 28: RSA below 2048 bits, and what nobody else of Sigstore takes.
+/// docs/threat-model.md, row 28: RSA below 2048 bits, and keys that no other Sigstore tool accepts.
 #[test]
 fn keys_that_are_too_small_too_large_or_of_another_kind_are_refused() {
     for (pem, error) in [
@@ -501,8 +501,8 @@ async fn bundles_of_every_algorithm_are_verified_by_their_key_alone() {
     }
 }
 
-/// `sigstore-verify` knows neither of the two, so nobody can vouch for the time of their
-/// signatures. Never passed over in silence.
+/// `sigstore-verify` supports neither of the two, so the time of their signatures cannot be
+/// verified. They are refused, never silently accepted.
 #[test]
 fn log_entries_and_timestamps_of_keys_that_nobody_checks_are_refused() {
     let root = TrustRoot::parse(

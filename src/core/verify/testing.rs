@@ -45,7 +45,7 @@ impl TestKey {
         Self(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).expect("a key"))
     }
 
-    /// The same key as another library holds, in PKCS#8.
+    /// The same key as PKCS#8 of another library.
     pub(crate) fn from_pkcs8(der: &[u8]) -> Self {
         Self(EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, der).expect("a key"))
     }
@@ -156,7 +156,7 @@ pub(crate) fn evidence(candidates: Vec<ReferrerCandidate>) -> UnverifiedEvidence
     }
 }
 
-/// Trust in these keys.
+/// Trusted material with these keys.
 pub(crate) fn trust<const N: usize>(keys: [&TestKey; N]) -> TrustedMaterial {
     TrustedMaterial {
         keys: keys.map(TestKey::public).to_vec(),

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{testing::*, *};
 use crate::core::intoto::COSIGN_SIGN;
 
-/// The name of whoever signs.
+/// The name of the signer.
 pub(crate) const RELEASE: &str = "spiffe://corp.example.com/release";
 
 pub(crate) type Issuer = CertifiedIssuer<'static, KeyPair>;
@@ -25,7 +25,7 @@ pub(crate) struct Pki {
     pub(crate) leaf: Holder,
 }
 
-/// Somebody with a key and a certificate.
+/// A key with its certificate.
 pub(crate) struct Holder {
     pub(crate) key: TestKey,
     pub(crate) der: Vec<u8>,
@@ -155,8 +155,7 @@ pub(crate) fn list_until(by: &Issuer, serials: &[u8], next_update: &str) -> Stri
         .expect("PEM")
 }
 
-/// A revocation list with nothing on it, by somebody of this name whose certificate need not allow
-/// it.
+/// An empty revocation list, by an issuer of this name whose certificate need not allow it.
 pub(crate) fn list_by_key(name: &str, by: &Issuer) -> String {
     let params = ca(name);
     let signer = rcgen::Issuer::from_params(&params, by.key());
@@ -193,7 +192,7 @@ impl Holder {
         bundle
     }
 
-    /// A Sigstore bundle 0.2 with what is given beside the certificate.
+    /// A Sigstore bundle 0.2 with further certificates (`beside`).
     pub(crate) fn bundle_with(&self, payload: &[u8], beside: &[&[u8]]) -> Value {
         let mut bundle = self.bundle(payload);
         bundle["mediaType"] = "application/vnd.dev.sigstore.bundle+json;version=0.2".into();
@@ -211,12 +210,12 @@ impl Holder {
     }
 }
 
-/// What `cosign sign` signs.
+/// The payload that `cosign sign` signs.
 pub(crate) fn signature_of(subject: &Digest) -> Vec<u8> {
     serde_json::to_vec(&Statement::for_digest("", subject, COSIGN_SIGN, json!({}))).expect("JSON")
 }
 
-/// Trust in these authorities, without anybody's word on the time.
+/// Trusted material with these authorities, without time evidence.
 pub(crate) fn issued_by<const N: usize>(
     authorities: [&Arc<CertificateAuthority>; N],
 ) -> TrustedMaterial {

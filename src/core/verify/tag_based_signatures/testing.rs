@@ -86,7 +86,7 @@ impl TestKey {
     }
 }
 
-/// A Rekor v1 that promises, and a trust root that knows it.
+/// A Rekor v1 with inclusion promises, and a trust root with its key.
 pub(crate) struct TestLog(TestKey);
 
 impl TestLog {

@@ -1,4 +1,4 @@
-//! Certificates of a company's own authority: one that holds, and every single fault.
+//! Certificates of a private CA: one that is valid, and every single fault.
 
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose,
@@ -139,7 +139,7 @@ fn every_kind_of_name_has_its_own_rule() {
         (vec![uri("spiffe://corp/\u{1b}[2J")], None),
         (vec![other_name()], None),
         (vec![address()], None),
-        // Nobody says which is meant.
+        // It is ambiguous which name is meant.
         (
             vec![uri(RELEASE), uri("spiffe://corp.example.com/other")],
             None,
@@ -419,7 +419,7 @@ fn a_certificate_of_somebody_else_is_refused() {
         judged(&theirs.leaf, &theirs.authority()).as_deref(),
         Ok(COSIGN_SIGN)
     );
-    // Signed by itself.
+    // Self-signed.
     let own = root(leaf());
     let mut forged = Pki::new().leaf;
     forged.der = own.der().to_vec();
@@ -793,7 +793,7 @@ fn a_certificate_of_fulcio_is_no_certificate_of_the_company() {
         &InputLimits::DEFAULT,
     );
     assert_eq!(findings.rejected[0].reason, Reason::UntrustedChain);
-    // Beside a trust root that knows it, it holds as before.
+    // With a trust root that verifies it too, it is valid as before.
     let both = TrustedMaterial {
         roots: vec![root],
         ..company

@@ -1,6 +1,5 @@
-//! One table of everything that can be wrong with those who stand above a certificate, for all
-//! three of whom paths are asked: the certificate authorities of a trust root, its timestamp
-//! authorities, and a company's own.
+//! One table of all faults in the issuers of a certificate, for all three kinds of paths: the
+//! certificate authorities of a trust root, its timestamp authorities, and private CAs.
 
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, IsCa,
@@ -31,7 +30,7 @@ type Edit = fn(&mut CertificateParams, ExtendedKeyUsagePurpose);
 enum Outcome {
     Holds,
     Refused(Reason),
-    /// The company's file is refused as a whole, so that nothing can be judged by it.
+    /// The CA file is refused as a whole, so that nothing can be verified with it.
     Unusable,
 }
 
@@ -40,8 +39,8 @@ use Outcome::{Holds, Refused, Unusable};
 const UNTRUSTED: Outcome = Refused(Reason::UntrustedChain);
 const EXPIRED: Outcome = Refused(Reason::CertificateExpired);
 
-/// Name, change in the root, change in the intermediate, what becomes of it under a trust root, and
-/// under a company's authority. A timestamp holds where the first says so.
+/// Name, change in the root, change in the intermediate, result with a trust root, and result with
+/// a private CA. The result of a timestamp is that of the trust root.
 type Row = (&'static str, Edit, Edit, Outcome, Outcome);
 
 fn same(_: &mut CertificateParams, _: ExtendedKeyUsagePurpose) {}
@@ -251,8 +250,8 @@ fn by_trust_root(root: &Ca, issuer: &Ca, listed: Vec<Vec<u8>>) -> Outcome {
     judged(&sigstore, &recipe)
 }
 
-/// What a timestamp authority says whose certificate `issuer` issued, with `above` behind it in the
-/// trust root.
+/// The result for a timestamp authority with a certificate of `issuer`, and `above` as the rest of
+/// its chain in the trust root.
 fn by_timestamp_authority(issuer: &Ca, above: Vec<Vec<u8>>) -> Outcome {
     let (mut sigstore, recipe) = keyless();
     sigstore.tsa = Tsa::issued_by(issuer, above, WINDOW, |_| ());
@@ -394,13 +393,13 @@ fn chains_of_a_trust_root_may_be_in_any_order_and_without_their_root() {
     );
     assert_eq!(by_trust_root(&top, &middle, vec![two.clone()]), Holds);
     assert_eq!(by_trust_root(&top, &middle, vec![one]), UNTRUSTED);
-    // Beside a root that has nothing to do with it there is no path.
+    // With an unrelated root there is no path.
     let other = Ca::root("another", WINDOW);
     assert_eq!(
         by_trust_root(&top, &middle, vec![two, other.der]),
         UNTRUSTED
     );
-    // In whatever order, what the root says counts.
+    // In any order, the root's constraint applies.
     let (narrow, below) = authority(
         |p, _| path_length(p, 0),
         same,
@@ -460,7 +459,7 @@ fn an_authority_that_is_none_is_passed_over_and_the_others_are_not() {
         verdict(bundle.clone(), &trusted(&root)).as_deref(),
         Ok(COSIGN_SIGN)
     );
-    // Alone it is told why.
+    // Without other authorities the reason is reported.
     for (kind, reason, part) in [
         (
             "certificateAuthorities",
@@ -492,7 +491,7 @@ fn an_authority_that_is_none_is_passed_over_and_the_others_are_not() {
     }
 }
 
-/// D1: whoever has an authority's key below a trusted one may not bring its certificate along.
+/// D1: the holder of a CA key below a trusted root must not add its certificate through a bundle.
 #[test]
 fn no_intermediate_is_taken_from_a_bundle() {
     for (what, edit) in [
@@ -643,7 +642,7 @@ fn a_revocation_list_counts_only_if_its_issuer_may_sign_it() {
             expected,
             "{what}"
         );
-        // Without lists nobody is asked.
+        // Without lists there is no revocation check.
         assert_eq!(
             verdict(pki.leaf.sign(&subject()), &issued_by([&pki.authority()])).as_deref(),
             Ok(COSIGN_SIGN),
@@ -665,7 +664,8 @@ fn a_revocation_list_counts_only_if_its_issuer_may_sign_it() {
     );
 }
 
-/// S12: whoever else believes a certificate, that its issuer revoked it is told, of every issuer.
+/// S12: a revocation by an issuer is reported, for every issuer, whoever else trusts the
+/// certificate.
 #[test]
 fn who_revoked_a_certificate_is_told_although_somebody_else_believes_it() {
     // One key of a company that is also what a trust root lists.
@@ -720,7 +720,7 @@ fn who_revoked_a_certificate_is_told_although_somebody_else_believes_it() {
     assert_eq!(signers(&[&believing], roots.clone()), (2, 0, 0));
     assert_eq!(signers(&[&revoking], roots.clone()), (1, 1, 1));
     assert_eq!(signers(&[&revoking, &believing], roots.clone()), (2, 1, 1));
-    // Two issuers that revoked it, and nobody who believes it.
+    // Two issuers revoked it, and no other authority trusts it.
     let again = testing_pki::authority(&company.pem(), Some(&list(&company, &[7, 9])));
     assert_eq!(signers(&[&revoking, &again], Vec::new()), (0, 2, 2));
     assert_eq!(signers(&[&revoking, &again], roots), (1, 2, 2));

@@ -1,4 +1,4 @@
-//! A certificate authority like Fulcio: short-lived certificates about who asked for them.
+//! A certificate authority like Fulcio: short-lived certificates for identities.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -27,7 +27,7 @@ pub(crate) enum San {
     Other(&'static str),
 }
 
-/// What a certificate is to say.
+/// The contents of a leaf certificate.
 #[derive(Clone)]
 pub(crate) struct Leaf {
     pub(crate) names: Vec<San>,
@@ -35,12 +35,12 @@ pub(crate) struct Leaf {
     pub(crate) issuer: Option<&'static str>,
     /// Extension 1.1, plain bytes.
     pub(crate) legacy_issuer: Option<&'static str>,
-    /// Number of the extension, value: what the CI says (1.9 to 1.24).
+    /// Number and value of extensions: CI claims (1.9 to 1.24).
     pub(crate) claims: Vec<(u64, &'static str)>,
     pub(crate) window: (i64, i64),
     pub(crate) purposes: Vec<ExtendedKeyUsagePurpose>,
     pub(crate) is_ca: bool,
-    /// None: one of its own.
+    /// `None`: a new one.
     pub(crate) serial: Option<SerialNumber>,
     pub(crate) sct: Sct,
 }

@@ -91,7 +91,7 @@ impl Recipe {
         }
     }
 
-    /// How the log answers; panics if there is none.
+    /// The options of the log; panics if there is none.
     pub(crate) const fn log(&mut self) -> &mut Logging {
         self.logging.as_mut().expect("it is logged")
     }

@@ -12,7 +12,7 @@ use super::{
 pub(crate) enum Sct {
     Good,
     Missing,
-    /// So many of them.
+    /// This many SCTs.
     Times(usize),
     /// A good one and one in the name of this log.
     AndOf(Key),
@@ -24,7 +24,7 @@ pub(crate) enum Sct {
     ForIssuer(Vec<u8>),
     /// About other bytes.
     ForAnother,
-    /// Promised at this time.
+    /// With this time.
     At(i64),
 }
 

@@ -55,7 +55,7 @@ impl Log {
         }
     }
 
-    /// Puts `body` among others.
+    /// Adds `body` to a tree with other entries.
     pub(super) fn include(body: &[u8]) -> Included {
         let others = |from: usize, count: usize| {
             (from..from + count).map(|n| leaf(format!("entry {n}").as_bytes()))

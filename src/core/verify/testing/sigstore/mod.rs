@@ -1,10 +1,10 @@
-//! A whole Sigstore in this process, to be believed or to be broken: a certificate authority, a log
-//! of certificates, Rekor v1 and v2, a timestamp authority, and the `trusted_root.json` that names
-//! them.
+//! A complete Sigstore in this process, with injectable faults: a certificate authority, a
+//! certificate transparency log, Rekor v1 and v2, a timestamp authority, and the
+//! `trusted_root.json` that names them.
 //!
-//! All of it happened at [`NOON`] on a day in the past, because a verifier refuses what lies in the
-//! future. It makes what signers put into bundles and shares no code with what judges them: nothing
-//! here names a module of the crate, so that other test binaries can include it (`#[path]`).
+//! All of it happened at [`NOON`] on a day in the past, because a verifier refuses times in the
+//! future. It makes the content of bundles and shares no code with the verifier: nothing here names
+//! a module of the crate, so that other test binaries can include it (`#[path]`).
 
 mod authority;
 mod bundle;
@@ -31,10 +31,10 @@ pub(crate) const DAY: i64 = 86_400;
 /// Whom [`Leaf::workflow`] is about.
 pub(crate) const WORKFLOW: &str =
     "https://github.com/acme/app/.github/workflows/release.yml@refs/heads/main";
-/// Who says so.
+/// The OIDC issuer.
 pub(crate) const ISSUER: &str = "https://token.actions.githubusercontent.com";
 
-/// Everybody who is trusted. Copies share their keys; a copy can be changed.
+/// All trusted services. Copies share their keys; a copy can be changed.
 #[derive(Clone)]
 pub(crate) struct Sigstore {
     pub(crate) authority: Authority,

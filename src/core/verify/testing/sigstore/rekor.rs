@@ -21,7 +21,7 @@ pub(crate) struct Signed<'a> {
     pub(crate) algorithm: Algorithm,
 }
 
-/// The form of an entry.
+/// The type of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Dsse001,
@@ -43,11 +43,11 @@ impl Kind {
     }
 }
 
-/// How the log is to answer.
+/// The log's behaviour.
 #[derive(Clone)]
 pub(crate) struct Logging {
     pub(crate) kind: Kind,
-    /// When Rekor v1 says that it took the entry.
+    /// The integrated time of Rekor v1.
     pub(crate) time: i64,
     /// Is there a promise (SET)? Rekor v1 only.
     pub(crate) promise: bool,
@@ -78,7 +78,7 @@ impl Sigstore {
         self.log_body(&body(signed, how.kind), how)
     }
 
-    /// Logs this body, whatever it says.
+    /// Logs this body unchecked.
     pub(crate) fn log_body(&self, body: &Value, how: &Logging) -> Value {
         let log = if how.kind.is_v1() {
             &self.rekor_v1
@@ -137,7 +137,7 @@ fn promised(body: &[u8], time: i64, index: usize, id: &[u8; 32]) -> Vec<u8> {
     .into_bytes()
 }
 
-/// What the log keeps.
+/// The body of a log entry.
 pub(crate) fn body(signed: &Signed<'_>, kind: Kind) -> Value {
     let verifier = signed.certificate.map_or_else(
         || pem("PUBLIC KEY", signed.spki),

@@ -1,8 +1,7 @@
-//! Which bytes of a bundle decide, and which do not.
+//! Which bytes of a bundle matter, and which do not.
 //!
-//! Whatever still holds after one byte was changed says exactly what was signed, by the same
-//! signer, at a time that somebody vouches for, and differs in nothing that [`decisive`] tells.
-//! What does not decide:
+//! A bundle that is still valid after one byte was changed has exactly the signed content, by the
+//! same signer, at a verified time, and equal [`decisive`] fields. Bytes that do not matter:
 //!
 //! | bytes | why |
 //! |---|---|
@@ -28,7 +27,7 @@ fn shapes() -> Vec<Shape> {
         .collect()
 }
 
-/// A bundle that holds, and with what it was judged.
+/// A valid bundle, and its verification material.
 struct Original {
     shape: Shape,
     bundle: Value,
@@ -53,7 +52,7 @@ impl Original {
         }
     }
 
-    /// Does it still hold? Then nothing that decides was changed.
+    /// True if it is still valid; then no decisive field may have changed.
     fn holds(&self, content: &[u8]) -> bool {
         let findings = judge(&self.keys, &self.root, true, content.to_vec());
         let shape = self.shape;
@@ -105,7 +104,7 @@ impl Original {
     }
 }
 
-/// Everything in a bundle that decides whether it holds.
+/// Everything in a bundle that decides whether it is valid.
 fn decisive(bundle: &Value, shape: Shape) -> Value {
     let envelope = &bundle["dsseEnvelope"];
     let mut known = json!({
@@ -161,7 +160,7 @@ fn checkpoint(envelope: &str) -> Value {
         .collect()
 }
 
-/// What a token says, the attributes that were signed, and the signature.
+/// The content of a token, its signed attributes, and the signature.
 fn signed_part(token: &Value) -> Value {
     let token = STANDARD
         .decode(token.as_str().expect("text"))

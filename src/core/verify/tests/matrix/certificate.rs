@@ -1,5 +1,4 @@
-//! The certificate: whom it names, when and for what it is valid, who vouches for it, and that a
-//! log saw it.
+//! The certificate: its name, validity and purpose, its issuer, and its SCT.
 
 use rcgen::ExtendedKeyUsagePurpose;
 use serde_json::Value;
@@ -52,7 +51,7 @@ fn window(case: &mut Case, from: i64, to: i64) {
 }
 
 pub(super) const FAULTS: &[Fault] = &[
-    // Whom it names.
+    // The name.
     holds(
         "an email address",
         Make(|case| names(case, &[San::Email("a@example.com")])),
@@ -214,7 +213,7 @@ pub(super) const FAULTS: &[Fault] = &[
         Reason::MalformedEvidence,
         Bundle(|b| material(b)["certificate"]["rawBytes"] = "MAA=".into()),
     ),
-    // Who vouches for it.
+    // The issuer.
     refused(
         "an authority that nobody knows",
         Reason::UntrustedChain,
@@ -302,7 +301,7 @@ pub(super) const FAULTS: &[Fault] = &[
         Reason::UntrustedChain,
         Root(trust_the_root_alone),
     ),
-    // That a log saw it.
+    // The SCT.
     refused(
         "no promise of the certificates' log",
         Reason::UntrustedChain,
@@ -376,8 +375,7 @@ pub(super) const FAULTS: &[Fault] = &[
     ),
 ];
 
-/// Other algorithms than P-256. Rekor v2's `hashedrekord` is defined for P-256 only as far as the
-/// verifier knows.
+/// Other algorithms than P-256. The verifier supports Rekor v2's `hashedrekord` for P-256 only.
 #[test]
 fn certificates_of_other_algorithms() {
     use super::{By, When, outcome};

@@ -164,7 +164,7 @@ pub(super) const FAULTS: &[Fault] = &[
         Holds,
         Bundle(|b| material(b)["timestampVerificationData"] = Value::Null),
     ),
-    // Too much of something.
+    // Too many items.
     logged(
         "one entry twice",
         Reason::MalformedEvidence,

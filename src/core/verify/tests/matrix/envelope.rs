@@ -1,5 +1,5 @@
-//! What is signed, and by whom: the envelope, the statement in it, and what the bundle says that it
-//! can be verified with.
+//! What is signed, and by whom: the envelope, the statement in it, and the bundle's verification
+//! material.
 
 use serde_json::Value;
 

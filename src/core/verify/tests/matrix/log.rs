@@ -31,7 +31,7 @@ fn later(value: &mut Value, by: i64) {
     *value = (number + by).to_string().into();
 }
 
-/// The log answers in another way.
+/// Changes the log's behaviour.
 fn answer(case: &mut Case, edit: fn(&mut Logging)) {
     edit(case.recipe.log());
 }
@@ -123,7 +123,7 @@ pub(super) const FAULTS: &[Fault] = &[
             entry(b)["logId"]["keyId"] = base64(&case.sigstore.rekor_v2.id).into();
         }),
     ),
-    // A time that nobody signed.
+    // A time that is not signed.
     refused(
         "a time in an entry of Rekor v2",
         Shape::v2,
@@ -311,7 +311,7 @@ pub(super) const FAULTS: &[Fault] = &[
             case.sigstore.rekor_v2.valid_for.1 = Some(NOON + DAY);
         }),
     ),
-    // What it is about.
+    // Its content.
     refused(
         "an entry about another statement",
         Shape::logged,
